@@ -1,0 +1,41 @@
+# Every target makes .venv and installs into it by itself; it installs again when setup.py changes.
+
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+EXTRAS ?= test
+WORKERS ?= 2
+
+comma := ,
+VENV := .venv
+RUN := $(VENV)/bin/python
+BASE := $(VENV)/.installed
+WITH_EXTRAS := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+
+.PHONY: demo test paper base clean
+
+demo: $(BASE)
+	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
+
+paper: $(BASE)
+	$(RUN) launch/paper.py --workdir=runs/paper
+
+base: $(BASE)
+	$(RUN) launch/base.py
+
+test: $(WITH_EXTRAS)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest -n $(WORKERS) --dist=worksteal $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(RUN):
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): setup.py | $(RUN)
+	$(RUN) -m pip install --disable-pip-version-check --quiet --editable .
+	touch $@
+
+$(WITH_EXTRAS): setup.py | $(RUN)
+	$(RUN) -m pip install --disable-pip-version-check --quiet --editable '.[$(EXTRAS)]'
+	touch $@ $(BASE)

@@ -1,0 +1,113 @@
+"""What all recipes share: model sizes, data, mesh, and the defaults of every stage."""
+
+import ml_collections
+from ml_collections import config_dict
+
+SIZES = {
+  # The shape of the embedded base model, so that both starts are comparable.
+  "tiny": dict(width=128, layers=4, heads=4, kv_heads=2, head_width=32, hidden=256),
+  "small": dict(width=512, layers=8, heads=8, kv_heads=4, head_width=64, hidden=1536),
+}
+
+
+def get_config(size: str) -> ml_collections.ConfigDict:
+  """Returns the part of a configuration that does not depend on the recipe."""
+  if size not in SIZES:
+    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.log_every = 10
+  config.save_every = 50  # steps of imitation and reward modelling
+  config.save_every_rl = 10  # iterations
+  config.inference_batch_size = 256
+  config.model = _model(size)
+  config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})  # data, fsdp, tensor; -1: the rest
+  config.data = _data(size)
+  config.sft = _supervised(epochs=2.0, learning_rate=1e-3)
+  config.reward = _supervised(epochs=2.0, learning_rate=5e-4)
+  config.gap_reward = _supervised(epochs=3.0, learning_rate=5e-4)
+  # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
+  config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
+  config.rl = _rl()
+  config.evaluation = _evaluation()
+  return config
+
+
+def _model(size: str) -> ml_collections.ConfigDict:
+  model = ml_collections.ConfigDict(SIZES[size])
+  model.base = "auto"  # "embedded", "none", or auto: embedded for the embedded task, else none
+  model.tied = True
+  model.rope_theta = 10_000.0
+  model.dtype = "float32"
+  return model
+
+
+def _data(size: str) -> ml_collections.ConfigDict:
+  data = ml_collections.ConfigDict()
+  data.source = "synthetic"
+  data.rows = config_dict.placeholder(int)  # None: all rows of a file
+  data.on_bad_row = "error"  # or "skip"
+  data.over_long = "cut"  # or "drop"
+  data.held_out = 0.1
+  data.validation = 0.1
+  data.tokenizer = ""  # a Hugging Face tokenizer directory; "": the base's, or one trained here
+  data.vocabulary = {"tiny": 2_048, "small": 8_192}[size]
+  data.max_prompt_length = {"tiny": 64, "small": 256}[size]
+  data.max_response_length = {"tiny": 48, "small": 128}[size]
+  data.policy_template = "Question: {prompt}\nAnswer:"
+  data.improver_template = "Question: {prompt}\nDraft: {reference}\nBetter:"
+  return data
+
+
+def _supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict:
+  job = ml_collections.ConfigDict()
+  job.epochs = epochs
+  job.batch_size = 64
+  job.accumulation = 1
+  job.learning_rate = learning_rate
+  job.warmup = 0.1  # fraction of the steps
+  job.clip_norm = 1.0
+  job.epsilon = 1e-8
+  job.weight_decay = 0.0
+  job.evaluate_every = 0  # steps; 0: after the last one
+  return job
+
+
+def _rl() -> ml_collections.ConfigDict:
+  rl = ml_collections.ConfigDict()
+  rl.steps = 60  # PPO iterations of the policy
+  rl.batch_size = 128
+  rl.epochs = 2
+  rl.minibatches = 2
+  rl.learning_rate = 3e-4
+  rl.value_scale = 2.0  # the value's learning rate as a multiple
+  rl.warmup = 0.05
+  rl.clip_norm = 1.0
+  rl.epsilon = 1e-5
+  rl.clip = 0.2
+  rl.value_clip = 0.5
+  rl.value_coefficient = 0.1
+  rl.entropy_coefficient = 0.0
+  rl.loss_kl_coefficient = (
+    0.0  # of k3 in the loss; the penalty of k1 in the reward is kl_coefficient
+  )
+  rl.discount = 1.0
+  rl.trace = 0.95
+  rl.target_kl = 0.1  # nats per token between old and new policy that end an iteration early
+  rl.missing_eos_penalty = 1.0
+  rl.whiten_rewards = False
+  rl.kl_coefficient = 0.05
+  rl.kl_target = 5.0  # nats per response; 0 keeps the coefficient fixed
+  rl.kl_horizon = 2_000.0  # episodes
+  rl.value_warmup = 3  # iterations in which only the value learns
+  rl.temperature = 1.0
+  return rl
+
+
+def _evaluation() -> ml_collections.ConfigDict:
+  evaluation = ml_collections.ConfigDict()
+  evaluation.prompts = 1_024  # held-out prompts used, at most
+  evaluation.rounds = 5
+  evaluation.margin = 0.0  # a round must beat the zero point by this much to be kept
+  evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
+  return evaluation

@@ -1,0 +1,28 @@
+"""PIT (arXiv 2310.00898): the policy's chain, the improver's chain, curriculum and report.
+
+python launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
+  """Returns the configuration of recipe `pit`."""
+  config = common.get_config(size)
+  config.recipe = "pit"
+  if size == "tiny":
+    config.data.rows = 9_000
+  config.curriculum = (
+    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=40),
+    _stage("policy", ("policy",), steps=40),
+  )
+  config.ablations = False  # trains pit_first_only, pit_second_only and rlhf_longer too
+  return config.lock()
+
+
+def _stage(name: str, references: tuple[str, ...], steps: int) -> ml_collections.ConfigDict:
+  return ml_collections.ConfigDict(
+    dict(name=name, references=references, steps=steps, kl_coefficient=0.05)
+  )

@@ -1,0 +1,17 @@
+"""RLHF (arXiv 2203.02155): the policy's chain alone, as `pit` uses it.
+
+python launch/train.py --config=configs/rlhf.py:tiny --workdir=runs/rlhf
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
+  """Returns the configuration of recipe `rlhf`."""
+  config = common.get_config(size)
+  config.recipe = "rlhf"
+  if size == "tiny":
+    config.data.rows = 9_000
+  return config.lock()

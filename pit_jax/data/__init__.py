@@ -1,0 +1,1 @@
+"""From a source of preferences to padded batches of token ids."""

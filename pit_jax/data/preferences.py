@@ -1,0 +1,158 @@
+"""Loads preferences from any source, checked, and divides them among the stages of training."""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+
+from pit_jax.data import rows, sources
+
+Preference = rows.Preference
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceSet:
+  """The usable rows of a source.
+
+  Attributes:
+    rows: what can be trained on, in the source's order.
+    skipped: how many rows could not be used, by reason.
+    source: where they came from, as given.
+    fingerprint: a sha256 (16 hex digits) of the rows' content and order.
+  """
+
+  rows: tuple[Preference, ...]
+  skipped: dict[str, int]
+  source: str
+  fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Folds:
+  """Preferences divided so that every prompt is in one part only.
+
+  Attributes:
+    sft: for imitation.
+    sft_validation: to watch imitation.
+    reward: for the reward models.
+    reward_validation: to measure and calibrate the reward models.
+    rl: prompts for reinforcement learning.
+    held_out: for the final comparison; never trained on, nor used to select anything.
+  """
+
+  sft: tuple[Preference, ...]
+  sft_validation: tuple[Preference, ...]
+  reward: tuple[Preference, ...]
+  reward_validation: tuple[Preference, ...]
+  rl: tuple[Preference, ...]
+  held_out: tuple[Preference, ...]
+
+
+def load(
+  source: str, *, on_bad_row: str = "error", limit: int | None = None, seed: int = 0
+) -> PreferenceSet:
+  """Loads and checks the preferences of a source.
+
+  Args:
+    source: `synthetic`, `jsonl:PATH`, `parquet:PATH`, `hh:PATH` (files gzipped or not),
+      `hf:NAME[:split]` or `tfds:NAME[:split]` (NAME may be a local directory).
+    on_bad_row: "error" stops at the first row that cannot be used; "skip" leaves such rows out,
+      counts them by reason and logs the counts.
+    limit: the most usable rows to take, from the beginning; None for all.
+    seed: which rows the synthetic source makes; no other source depends on it.
+
+  Raises:
+    ValueError: the source is not known, a row cannot be used (naming file and line), or none can.
+  """
+  if on_bad_row not in ("error", "skip"):
+    raise ValueError(f'on_bad_row is {on_bad_row!r}; use "error" or "skip"')
+  if limit is not None and limit < 1:
+    raise ValueError(f"limit {limit} leaves no rows; use at least 1, or None for all rows")
+  usable, skipped, first = [], collections.Counter(), {}
+  for place, fields in sources.read(source, limit, seed):
+    try:
+      if isinstance(fields, rows.RowError):
+        raise fields
+      usable.append(rows.check(fields, place))
+    except rows.RowError as error:
+      if on_bad_row == "error":
+        raise ValueError(
+          f'{place}: {error}. Correct the row, or leave bad rows out with on_bad_row="skip"'
+        ) from error
+      skipped[error.reason] += 1
+      first.setdefault(error.reason, f"{place}: {error}")
+    if limit is not None and len(usable) == limit:
+      break
+  _report(source, len(usable), skipped, first)
+  return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable))
+
+
+def _report(source: str, count: int, skipped: dict[str, int], first: dict[str, str]) -> None:
+  """Logs what was left out, and raises a ValueError when nothing is left."""
+  for reason, bad in skipped.items():
+    _LOG.warning("%s: skipped %d rows (%s), the first at %s", source, bad, reason, first[reason])
+  if count == 0:
+    reasons = "; ".join(f"{reason} ({bad})" for reason, bad in skipped.items()) or "it is empty"
+    raise ValueError(f"{source} holds no usable row: {reasons}")
+
+
+def fingerprint(preferences: Sequence[Preference]) -> str:
+  """Returns a sha256 (16 hex digits) of the content and the order of preferences."""
+  digest = hashlib.sha256()
+  for row in preferences:
+    content = [row.prompt, row.chosen, row.rejected, row.response, row.margin]
+    digest.update(json.dumps(content).encode() + b"\n")
+  return digest.hexdigest()[:16]
+
+
+def folds(
+  preferences: Sequence[Preference], held_out: float | int, validation: float | int
+) -> Folds:
+  """Divides preferences by a hash of their prompts.
+
+  A row's part depends on its prompt alone, so that all rows of a prompt are together, whatever
+  their order and whichever other rows there are. The three training folds are equal in
+  expectation. Raising a fraction moves rows into the part it belongs to and none elsewhere.
+
+  Args:
+    preferences: the rows to divide.
+    held_out: the fraction of prompts to hold out, in [0, 1).
+    validation: the fraction of the imitation and reward folds to validate on, in [0, 1).
+
+  Raises:
+    ValueError: a fraction is out of range, or a part that was asked for has no row.
+  """
+  for name, fraction in (("held_out", held_out), ("validation", validation)):
+    if not 0 <= fraction < 1:
+      raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
+  parts = {field.name: [] for field in dataclasses.fields(Folds)}
+  for row in preferences:
+    parts[_part(row.prompt, held_out, validation)].append(row)
+  optional = {"held_out": held_out == 0} | dict.fromkeys(
+    ("sft_validation", "reward_validation"), validation == 0
+  )
+  empty = [name for name, part in parts.items() if not part and not optional.get(name)]
+  if empty:
+    prompts = len({row.prompt for row in preferences})
+    raise ValueError(
+      f"{len(preferences)} rows with {prompts} different prompts leave {', '.join(empty)} empty "
+      f"(held_out {held_out}, validation {validation}); use more rows or larger fractions"
+    )
+  return Folds(**{name: tuple(part) for name, part in parts.items()})
+
+
+def _part(prompt: str, held_out: float | int, validation: float | int) -> str:
+  if _uniform(prompt, "held out") < held_out:
+    return "held_out"
+  fold = ("sft", "reward", "rl")[int(3 * _uniform(prompt, "fold"))]
+  is_validation = fold != "rl" and _uniform(prompt, "validation") < validation
+  return fold + "_validation" if is_validation else fold
+
+
+def _uniform(prompt: str, purpose: str) -> float:
+  """Returns a number in [0, 1) that depends on a prompt and a purpose alone."""
+  digest = hashlib.blake2b(prompt.encode(), digest_size=6, person=purpose.encode()).digest()
+  return int.from_bytes(digest) / 256 ** len(digest)

@@ -1,0 +1,239 @@
+"""The embedded task: telephone chains, a question in English and letters that answer it.
+
+    Phone chain for Kim. Ann calls Mia. Tom calls Joe. Mia calls Tom. ... Ann starts. Who gets call 4?
+    Hi Kim, it is Joe. The calls: 1 Mia 2 Sue 3 Tom 4 Joe. Thanks for asking.
+
+The answer comes first and the working after it, as people write. Following a chain takes one
+lookup per call, more than a shallow network can do before its first word, so a letter written in
+one pass opens with little better than a guess, even greedily; its working, one lookup per token,
+is easy. A second look at the letter can move what the working found up to the opening.
+
+Letters come from writers with human faults: some guess and then work it out, some slip on the
+way, some fake the last call so that it fits their guess, and manners vary. The gold score is a
+weighted sum of checks anyone can read off a letter. It labels the preferences, with noise, and
+judges results; training never sees it.
+"""
+
+import dataclasses
+import math
+import random
+import re
+
+NAMES = (
+  "Ann Ben Cal Dan Eva Fay Gus Hal Ivy Jan Joe Kim Leo Liv Mia Ned Ola Pam Ray Rob Sam Sue Tim Tom"
+).split()
+PEOPLE = 8  # in one chain
+CALLS = (4, 5)  # how far along the chain a question may ask
+
+GREETINGS = ("Hi {asker},", "Hello {asker},", "Dear {asker},")
+COLD_GREETINGS = ("Hello,", "Well,")
+ANSWERS = ("it is {name}.", "{name} gets it.")
+GRUMBLES = ("Stop asking me this.", "I am too busy.")
+CLOSINGS = ("Thanks for asking.", "Have a nice day.", "All the best.")
+COLD_CLOSINGS = ("Do not ask again.", "")
+
+WEIGHTS = {"answer": 3.0, "working": 2.0, "greeting": 1.0, "tone": 1.0, "closing": 1.0}
+LABEL_NOISE = 1.0  # τ: a label prefers a to b with probability σ((gold_a − gold_b) / τ)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """Who calls whom, who starts, how many calls on, and who asks."""
+
+  asker: str
+  calls: dict[str, str]
+  start: str
+  count: int
+
+  def chain(self) -> list[str]:
+    """Returns the people called, in order; the last is the answer."""
+    people = [self.calls[self.start]]
+    while len(people) < self.count:
+      people.append(self.calls[people[-1]])
+    return people
+
+
+@dataclasses.dataclass(frozen=True)
+class Letter:
+  """What a letter says, part by part; `text` puts the parts together."""
+
+  greeting: str
+  answer: str
+  opening: str  # the person named before the working
+  working: tuple[str, ...]
+  grumble: str
+  closing: str
+
+  def text(self, asker: str) -> str:
+    """Returns the letter in words."""
+    steps = " ".join(f"{i} {name}" for i, name in enumerate(self.working, 1))
+    parts = (
+      self.greeting.format(asker=asker),
+      self.answer.format(name=self.opening),
+      f"The calls: {steps}.",
+      self.grumble,
+      self.closing,
+    )
+    return " ".join(part for part in parts if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+  """How often a writer does what; the four kinds of substance sum to 1."""
+
+  careful: float  # opening and working right
+  guessing: float  # opening guessed, working right
+  slipping: float  # opening right, one call of the working wrong and followed on from there
+  faking: float  # opening guessed, last call of the working faked to fit it
+  warm: float  # greets by name, and closes kindly: each with this probability
+  calm: float  # does not grumble
+
+
+HASTY = Writer(careful=0.25, guessing=0.30, slipping=0.25, faking=0.20, warm=0.5, calm=0.65)
+PLAIN = Writer(careful=0.38, guessing=0.58, slipping=0.02, faking=0.02, warm=0.5, calm=0.65)
+
+
+def question(rng: random.Random) -> Question:
+  """Draws a question whose chain visits nobody twice."""
+  people = rng.sample(NAMES, PEOPLE + 1)
+  asker, people = people[0], people[1:]
+  count = rng.choice(CALLS)
+  calls = dict(zip(people[:count], people[1 : count + 1], strict=True))
+  for person in people[count:]:
+    calls[person] = rng.choice([other for other in people if other != person])
+  order = list(calls)
+  rng.shuffle(order)
+  return Question(asker, {person: calls[person] for person in order}, people[0], count)
+
+
+def ask(q: Question) -> str:
+  """Returns the question in words."""
+  facts = " ".join(f"{caller} calls {called}." for caller, called in q.calls.items())
+  return f"Phone chain for {q.asker}. {facts} {q.start} starts. Who gets call {q.count}?"
+
+
+def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
+  """Draws a letter from a writer."""
+  opening, working = _substance(q, writer, rng)
+  return Letter(
+    greeting=rng.choice(GREETINGS if rng.random() < writer.warm else COLD_GREETINGS),
+    answer=rng.choice(ANSWERS),
+    opening=opening,
+    working=working,
+    grumble="" if rng.random() < writer.calm else rng.choice(GRUMBLES),
+    closing=rng.choice(CLOSINGS if rng.random() < writer.warm else COLD_CLOSINGS),
+  )
+
+
+def revise(q: Question, letter: Letter, writer: Writer, rng: random.Random) -> Letter:
+  """Draws another letter by the same hand: some parts written anew, the others kept."""
+  fresh = write(q, writer, rng)
+  changes = {}
+  if rng.random() < 0.7:
+    changes |= {"opening": fresh.opening, "working": fresh.working}
+  for part in ("greeting", "grumble", "closing"):
+    if rng.random() < 0.35:
+      changes[part] = getattr(fresh, part)
+  return dataclasses.replace(letter, **changes)
+
+
+def _substance(q: Question, writer: Writer, rng: random.Random) -> tuple[str, tuple[str, ...]]:
+  chain = q.chain()
+  others = [person for person in q.calls if person not in (q.start, chain[-1])]
+  kinds = ("careful", "guessing", "slipping", "faking")
+  kind = rng.choices(kinds, [getattr(writer, kind) for kind in kinds])[0]
+  guess = rng.choice(others)
+  if kind == "faking":
+    return guess, (*chain[:-1], guess)
+  if kind == "slipping":
+    at = rng.randrange(len(chain) - 1)
+    slipped = [*chain[:at], rng.choice([p for p in q.calls if p not in (q.start, chain[at])])]
+    while len(slipped) < q.count:
+      slipped.append(q.calls[slipped[-1]])
+    return chain[-1], tuple(slipped)
+  return (guess if kind == "guessing" else chain[-1]), tuple(chain)
+
+
+def parse_question(prompt: str) -> Question:
+  """Reads a question back from its words.
+
+  Raises:
+    ValueError: if the text is not a question of this task.
+  """
+  asker = re.match(r"Phone chain for (\w+)\.", prompt)
+  end = re.search(r"(\w+) starts\. Who gets call (\d+)\?$", prompt)
+  if not asker or not end:
+    raise ValueError(f"not a question of the embedded task: {prompt!r}")
+  calls = dict(re.findall(r"(\w+) calls (\w+)\.", prompt))
+  return Question(asker[1], calls, end[1], int(end[2]))
+
+
+_LETTER = re.compile(
+  rf"(?P<greeting>Hi|Hello|Dear|Well)(?: (?P<asker>\w+))?, "
+  r"(?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\. "
+  r"The calls: (?P<steps>\d \w+(?: \d \w+)*)\."
+  rf"(?P<grumble>(?: (?:{'|'.join(map(re.escape, GRUMBLES))}))*)"
+  rf"(?: (?P<closing>{'|'.join(map(re.escape, CLOSINGS + COLD_CLOSINGS[:1]))}))?"
+)
+
+
+def checks(prompt: str, response: str) -> dict[str, bool]:
+  """Returns which of the five checks a letter passes; a text that is no letter passes none."""
+  q, match = parse_question(prompt), _LETTER.fullmatch(response.strip())
+  if not match:
+    return dict.fromkeys(WEIGHTS, False)
+  chain = q.chain()
+  steps = " ".join(f"{i} {name}" for i, name in enumerate(chain, 1))
+  return {
+    "answer": (match["is"] or match["gets"]) == chain[-1],
+    "working": match["steps"] == steps,
+    "greeting": match["asker"] == q.asker,
+    "tone": not match["grumble"],
+    "closing": match["closing"] in CLOSINGS,
+  }
+
+
+def gold(prompt: str, response: str) -> float:
+  """Returns the letter's gold score, 0 to 8: the weights of the checks it passes, summed."""
+  passed = checks(prompt, response)
+  return sum(weight for name, weight in WEIGHTS.items() if passed[name])
+
+
+def preferences(count: int, seed: int) -> list[dict[str, str]]:
+  """Draws preference triples with noisy labels.
+
+  Args:
+    count: number of triples, each about a question of its own.
+    seed: element i is a function of (seed, i) alone.
+
+  Returns:
+    Rows with `prompt`, `chosen` and `rejected`.
+  """
+  return [_preference(random.Random(f"preference {seed} {i}")) for i in range(count)]
+
+
+def _preference(rng: random.Random) -> dict[str, str]:
+  q = question(rng)
+  first = write(q, HASTY, rng)
+  second = first
+  while second == first:
+    second = revise(q, first, HASTY, rng)
+  prompt, pair = ask(q), (first.text(q.asker), second.text(q.asker))
+  gap = gold(prompt, pair[0]) - gold(prompt, pair[1])
+  is_first = rng.random() < 1 / (1 + math.exp(-gap / LABEL_NOISE))
+  chosen, rejected = pair if is_first else pair[::-1]
+  return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def plain_text(count: int, seed: int) -> list[tuple[str, str, str]]:
+  """Draws the base model's text: questions with two letters each, by writers in no order.
+
+  There are no preferences and no scores in it; the letters are mostly worked out correctly.
+  """
+  rows = []
+  for i in range(count):
+    rng = random.Random(f"plain {seed} {i}")
+    q = question(rng)
+    first, second = write(q, PLAIN, rng), write(q, PLAIN, rng)
+    rows.append((ask(q), first.text(q.asker), second.text(q.asker)))
+  return rows

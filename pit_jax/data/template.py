@@ -1,0 +1,236 @@
+"""The one template through which policy, improver and reward models see their text.
+
+Prompts are encoded in parts (template text, x, reference) and the ids are joined: a reference has
+exactly the ids it had as a response, and cutting an over-long x cannot touch anything else.
+"""
+
+import dataclasses
+import hashlib
+import json
+import string
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pit_jax.data import text
+
+
+class Encoding(NamedTuple):
+  """Token ids of several texts, and which of the texts lost a part."""
+
+  ids: list[list[int]]
+  is_cut: np.ndarray  # bool, one per text
+
+
+class Slot(NamedTuple):
+  """A place in a template that a text fills."""
+
+  before: str  # template text in front of it, without the space that belongs to the slot
+  name: str
+  space: str  # " " or "", encoded with the text that fills the slot
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+  """How x, and x with a reference, are shown to a model; a response follows after one space.
+
+  Lengths are limited in one way everywhere. `max_prompt_length` bounds a policy prompt with its
+  template; an over-long x loses its oldest part, up to a word's start. The improver sees the same
+  x. A response longer than `max_response_length` (its end-of-sequence token counted) loses its
+  tail and has no such token; the same text as a reference has the same ids. An improver prompt
+  hence has at most `max_prompt_length + max_response_length` + its own template's tokens.
+
+  Attributes:
+    policy: text with the slot {prompt}.
+    improver: text with the slots {prompt} and {reference}, the latter after a space.
+  """
+
+  policy: str = "Question: {prompt}\nAnswer:"
+  improver: str = "Question: {prompt}\nDraft: {reference}\nBetter:"
+
+  def __post_init__(self):
+    for name, wanted in (("policy", ["prompt"]), ("improver", ["prompt", "reference"])):
+      _check(name, getattr(self, name), wanted)
+
+  @property
+  def hash(self) -> str:
+    """A sha256 (16 hex digits) of everything that decides the text a model sees."""
+    content = json.dumps([self.policy, self.improver, "response: space, text, eos"])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+  def policy_prompt(self, prompt: str) -> str:
+    """Returns what the policy is asked to continue."""
+    return self.policy.format(prompt=prompt.strip())
+
+  def improver_prompt(self, prompt: str, reference: str) -> str:
+    """Returns what the improver is asked to continue: the prompt and the answer to improve."""
+    return self.improver.format(prompt=prompt.strip(), reference=reference.strip())
+
+  def encode_policy_prompt(
+    self, tokenizer: text.Tokenizer, prompt: str, max_prompt_length: int | None = None
+  ) -> list[int]:
+    """Returns the ids of one policy prompt."""
+    return self.encode_policy_prompts(tokenizer, [prompt], max_prompt_length).ids[0]
+
+  def encode_improver_prompt(
+    self,
+    tokenizer: text.Tokenizer,
+    prompt: str,
+    reference: str,
+    max_prompt_length: int | None = None,
+    max_response_length: int | None = None,
+  ) -> list[int]:
+    """Returns the ids of one improver prompt."""
+    lengths = (max_prompt_length, max_response_length)
+    return self.encode_improver_prompts(tokenizer, [prompt], [reference], *lengths).ids[0]
+
+  def encode_response(
+    self, tokenizer: text.Tokenizer, response: str, max_response_length: int | None = None
+  ) -> list[int]:
+    """Returns the ids of one response, the end-of-sequence token included."""
+    return self.encode_responses(tokenizer, [response], max_response_length).ids[0]
+
+  def encode_policy_prompts(
+    self, tokenizer: text.Tokenizer, prompts: Sequence[str], max_prompt_length: int | None = None
+  ) -> Encoding:
+    """Returns the ids of policy prompts.
+
+    Args:
+      tokenizer: turns text into ids.
+      prompts: x, one per row.
+      max_prompt_length: the most tokens of a row, the template's included; None for no limit.
+    """
+    slots, _ = _parse(self.policy)
+    questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
+    rows = _join(tokenizer, self.policy, {"prompt": questions.ids})
+    return Encoding(rows, questions.is_cut)
+
+  def encode_improver_prompts(
+    self,
+    tokenizer: text.Tokenizer,
+    prompts: Sequence[str],
+    references: Sequence[str],
+    max_prompt_length: int | None = None,
+    max_response_length: int | None = None,
+  ) -> Encoding:
+    """Returns the ids of improver prompts.
+
+    Args:
+      tokenizer: turns text into ids.
+      prompts: x, one per row.
+      references: the answer to improve, one per row.
+      max_prompt_length: the most tokens of the policy prompt with this x; None for no limit.
+      max_response_length: the most tokens of a reference; None for no limit.
+
+    Raises:
+      ValueError: there are more or fewer references than prompts.
+    """
+    if len(prompts) != len(references):
+      raise ValueError(
+        f"{len(prompts)} prompts but {len(references)} references; give one reference per prompt"
+      )
+    slots, _ = _parse(self.improver)
+    questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
+    answers = _shorten(_encode_answers(tokenizer, references), max_response_length)
+    rows = _join(tokenizer, self.improver, {"prompt": questions.ids, "reference": answers.ids})
+    return Encoding(rows, questions.is_cut | answers.is_cut)
+
+  def encode_responses(
+    self,
+    tokenizer: text.Tokenizer,
+    responses: Sequence[str],
+    max_response_length: int | None = None,
+  ) -> Encoding:
+    """Returns the ids of responses, each ending in the end-of-sequence token unless it was cut.
+
+    Args:
+      tokenizer: turns text into ids.
+      responses: y, one per row.
+      max_response_length: the most tokens of a row, the last one included; None for no limit.
+    """
+    ids = _encode_answers(tokenizer, responses)
+    return _shorten([[*row, tokenizer.eos_id] for row in ids], max_response_length)
+
+  def _encode_questions(
+    self,
+    tokenizer: text.Tokenizer,
+    prompts: Sequence[str],
+    space: str,
+    max_prompt_length: int | None,
+  ) -> Encoding:
+    """Encodes x alone, cut to what the policy's template leaves of max_prompt_length."""
+    texts = [space + prompt.strip() for prompt in prompts]
+    ids = tokenizer.encode_batch(texts)
+    if max_prompt_length is None:
+      return Encoding(ids, np.zeros(len(ids), bool))
+    slots, tail = _parse(self.policy)
+    own = sum(map(len, tokenizer.encode_batch([slots[0].before, tail])))
+    limit = max_prompt_length - own
+    if limit < 1:
+      raise ValueError(
+        f"max_prompt_length {max_prompt_length} leaves no room for a prompt beside the {own} "
+        f"tokens of the policy's template; use at least {own + 1}"
+      )
+    is_cut = np.array([len(row) > limit for row in ids], bool)
+    rows = [tokenizer.suffix(texts[i], limit) if is_cut[i] else row for i, row in enumerate(ids)]
+    return Encoding(rows, is_cut)
+
+
+def _encode_answers(tokenizer: text.Tokenizer, answers: Sequence[str]) -> list[list[int]]:
+  return tokenizer.encode_batch([" " + answer.strip() for answer in answers])
+
+
+def _shorten(ids: list[list[int]], limit: int | None) -> Encoding:
+  """Cuts the tail of rows longer than a limit."""
+  if limit is not None and limit < 1:
+    raise ValueError(f"max_response_length {limit} leaves no room for a response; use at least 1")
+  is_cut = np.array([limit is not None and len(row) > limit for row in ids], bool)
+  return Encoding([row[:limit] for row in ids], is_cut)
+
+
+def _join(
+  tokenizer: text.Tokenizer, form: str, fillings: dict[str, list[list[int]]]
+) -> list[list[int]]:
+  """Puts encoded texts into the slots of an encoded template."""
+  slots, tail = _parse(form)
+  *befores, end = tokenizer.encode_batch([slot.before for slot in slots] + [tail])
+  rows = []
+  for filling in zip(*(fillings[slot.name] for slot in slots), strict=True):
+    parts = [part for pair in zip(befores, filling, strict=True) for part in pair]
+    rows.append([token for part in parts for token in part] + end)
+  return rows
+
+
+def _parse(form: str) -> tuple[list[Slot], str]:
+  """Splits a template into its slots and the text after the last one.
+
+  A space in front of a slot is encoded with the slot's text, as tokenizers expect of a word.
+  """
+  slots, before = [], ""
+  for literal, name, _, _ in string.Formatter().parse(form):
+    before += literal
+    if name is not None:
+      space = " " if before.endswith(" ") else ""
+      slots.append(Slot(before.removesuffix(" "), name, space))
+      before = ""
+  return slots, before
+
+
+def _check(name: str, form: str, wanted: list[str]) -> None:
+  """Raises a ValueError when a template cannot do its work."""
+  slots, tail = _parse(form)
+  if [slot.name for slot in slots] != wanted:
+    raise ValueError(
+      f"the {name} template {form!r} has the slots {[slot.name for slot in slots]}; "
+      f"it needs exactly {wanted}, in this order"
+    )
+  if "reference" in wanted and slots[-1].space != " ":
+    raise ValueError(
+      f"the {name} template {form!r} needs a space before {{reference}}: a reference is read as "
+      "the response it was, and that begins with a space"
+    )
+  if tail.endswith(" "):
+    raise ValueError(
+      f"the {name} template {form!r} ends in a space, but a response begins with one"
+    )

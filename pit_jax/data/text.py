@@ -1,0 +1,149 @@
+"""The tokenizer: opened from a Hugging Face directory, or learnt here and saved as one."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import tokenizers
+import transformers
+
+PAD, EOS = "<pad>", "<eos>"
+
+
+class Tokenizer:
+  """Turns text into token ids and back; adds no special tokens and reads none in the text.
+
+  A text that spells out `<eos>` is ordinary characters: only the library places special tokens.
+  """
+
+  def __init__(self, fast: transformers.PreTrainedTokenizerFast):
+    """Wraps a Hugging Face tokenizer.
+
+    Raises:
+      ValueError: there is no end-of-sequence token, or padding is not a token of its own.
+    """
+    if fast.eos_token_id is None:
+      raise ValueError("the tokenizer has no end-of-sequence token; set eos_token in its directory")
+    if fast.pad_token_id is None or fast.pad_token_id == fast.eos_token_id:
+      raise ValueError(
+        f"pad token id {fast.pad_token_id}, eos token id {fast.eos_token_id}: padding must be a "
+        "token of its own; open the directory with load_tokenizer, which adds one"
+      )
+    self._fast = fast
+    self._rust = fast.backend_tokenizer
+    self._rust.no_padding()
+    self._rust.no_truncation()
+    self._rust.encode_special_tokens = True
+    self.eos_id: int = fast.eos_token_id
+    self.pad_id: int = fast.pad_token_id
+    # Ids may have holes, and added tokens lie above the base vocabulary.
+    self.vocab_size: int = 1 + max(self._rust.get_vocab(with_added_tokens=True).values())
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """A sha256 (16 hex digits) of everything that decides the ids of a text."""
+    content = [self._rust.to_str(), self.eos_id, self.pad_id]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+  def encode(self, text: str) -> list[int]:
+    """Returns the token ids of a text, without special tokens."""
+    return self.encode_batch([text])[0]
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the token ids of several texts at once, which is much faster than one by one."""
+    encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Returns the text of token ids; special tokens are left out."""
+    return self.decode_batch([ids])[0]
+
+  def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+    """Returns the texts of several lists of token ids; special tokens are left out."""
+    return self._rust.decode_batch([list(map(int, ids)) for ids in batch], skip_special_tokens=True)
+
+  def suffix(self, text: str, limit: int) -> list[int]:
+    """Returns the last tokens of a text, at most `limit` and starting where a word starts.
+
+    A text whose last `limit` tokens lie within one word is cut between two characters instead.
+    """
+    encoding = self._rust.encode(text, add_special_tokens=False)
+    first = max(0, len(encoding.ids) - limit)
+    starts = [start for start, _ in encoding.offsets]
+    ends = [0] + [end for _, end in encoding.offsets]
+    # A character of several bytes may be several tokens, all with that character's offsets.
+    whole = [i for i in range(first, len(starts)) if starts[i] >= ends[i]]
+    words = [i for i in whole if _starts_word(text, starts[i])]
+    return encoding.ids[min(words or whole or [first]) :]
+
+  def save(self, directory: str | os.PathLike) -> None:
+    """Writes the tokenizer as a Hugging Face tokenizer directory."""
+    self._fast.save_pretrained(str(directory))
+
+
+def _starts_word(text: str, position: int) -> bool:
+  """Whether a space is at or just before a position, or the text begins there."""
+  return position == 0 or text[position].isspace() or text[position - 1].isspace()
+
+
+def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
+  """Opens a Hugging Face tokenizer directory.
+
+  A tokenizer without a padding token, or whose padding is its end-of-sequence token, gets an
+  explicit `<pad>`; `vocab_size` then counts it.
+
+  Raises:
+    ValueError: the directory holds no tokenizer, or one without an end-of-sequence token.
+  """
+  path = pathlib.Path(directory)
+  if not path.is_dir():
+    raise ValueError(f"no tokenizer directory {path}; give one written by save_pretrained")
+  # tokenizer.json says everything; the class that AutoTokenizer would pick may rebuild parts of it.
+  has_json = (path / "tokenizer.json").is_file()
+  reader = transformers.PreTrainedTokenizerFast if has_json else transformers.AutoTokenizer
+  try:
+    fast = reader.from_pretrained(str(path), local_files_only=True)
+  except (OSError, ValueError, KeyError) as error:
+    raise ValueError(f"{path} holds no readable tokenizer: {error}") from error
+  if not fast.is_fast:
+    raise ValueError(f"{path} has no tokenizer.json; save the fast form of the tokenizer")
+  if fast.pad_token_id is None or fast.pad_token_id == fast.eos_token_id:
+    fast.add_special_tokens({"pad_token": PAD})
+  return Tokenizer(fast)
+
+
+def train_tokenizer(
+  texts: Iterable[str], vocab_size: int, directory: str | os.PathLike
+) -> Tokenizer:
+  """Learns a byte-level BPE tokenizer and saves it as a Hugging Face tokenizer directory.
+
+  Every byte is a token, so that any text can be encoded. The same texts give the same tokenizer.
+
+  Args:
+    texts: what to learn from.
+    vocab_size: the most tokens to have, at least 258; fewer when the texts hold fewer pairs.
+    directory: where to save.
+  """
+  alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+  specials = [PAD, EOS]
+  smallest = len(alphabet) + len(specials)
+  if vocab_size < smallest:
+    raise ValueError(f"vocab_size {vocab_size} does not hold all bytes; use at least {smallest}")
+  learner = tokenizers.Tokenizer(tokenizers.models.BPE())
+  learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  learner.decoder = tokenizers.decoders.ByteLevel()
+  trainer = tokenizers.trainers.BpeTrainer(
+    vocab_size=vocab_size,
+    special_tokens=specials,
+    initial_alphabet=alphabet,
+    show_progress=False,
+  )
+  learner.train_from_iterator(texts, trainer)
+  fast = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=learner, pad_token=PAD, eos_token=EOS, clean_up_tokenization_spaces=False
+  )
+  fast.save_pretrained(str(directory))
+  return load_tokenizer(directory)

@@ -1,0 +1,266 @@
+"""What is measured once a run has answered: comparisons with intervals, calibration, gap order.
+
+Everything here works on finished scores, one per prompt, on the host. Percentages lie in
+[0, 100], differences of percentages in [−100, 100].
+"""
+
+import collections
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import scipy.special
+import scipy.stats
+from jaxtyping import Array, Bool, Num, Real
+
+Values = Real[Array | np.ndarray, " B"]
+Labels = Num[Array | np.ndarray, " B"] | Bool[Array | np.ndarray, " B"]
+
+QUANTILES = (0.025, 0.975)
+GAPS = ("wl", "ww", "ll", "lw")  # r(x, y1, y2) with w the preferred and l the other response
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """How often system a beats system b on the same prompts, in percent."""
+
+  n: int  # prompts
+  win: float
+  lose: float
+  tie: float
+  delta: float  # win − lose
+  ci95: tuple[float, float]  # of delta
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """A mean with its 95% interval, in the unit of the values."""
+
+  mean: float
+  low: float
+  high: float
+  n: int
+
+
+def compare(
+  scores_a: Values, scores_b: Values, *, tie: float = 1e-9, resamples: int = 2000, seed: int = 0
+) -> Comparison:
+  """Counts on how many prompts a scores above b, with a bootstrap interval for the difference.
+
+  Δ = 100 · (#{a > b} − #{a < b}) / n        (the Δ of Wang et al. 2023, table 1)
+
+  The interval resamples prompts, keeping the two scores of a prompt together. Where every prompt
+  has the same outcome the resamples all agree and the interval has no width.
+
+  Args:
+    scores_a: score of a's response, one per prompt, higher is better.
+    scores_b: score of b's response to the same prompts in the same order.
+    tie: scores no further apart than this count as equal; at least 0.
+    resamples: bootstrap samples; at least 1.
+    seed: seed of the resampling; the same seed gives the same interval.
+
+  Raises:
+    ValueError: if the lengths differ, there is no prompt, or a score is not finite.
+  """
+  scores_a, scores_b = _pair("scores_a", scores_a, "scores_b", scores_b)
+  difference = scores_a - scores_b
+  wins = int((difference > tie).sum())
+  losses = int((difference < -tie).sum())
+  return _from_counts((wins, losses, difference.size - wins - losses), resamples, seed)
+
+
+def pool(
+  comparisons: Sequence[Comparison | Mapping], *, resamples: int = 2000, seed: int = 0
+) -> Comparison:
+  """Joins comparisons of the same two systems, as though all prompts had been one experiment.
+
+  A comparison depends on its prompts only through the three counts, so those are added and the
+  bootstrap runs over all prompts. With runs of several training seeds on the same prompts the
+  interval tells how sure we are about *these* trained models; it does not cover models from
+  other seeds (for that: `mean_interval` over the seeds' deltas).
+
+  Args:
+    comparisons: results of `compare`, or their records as in results.json (n, win, lose).
+    resamples: bootstrap samples; at least 1.
+    seed: seed of the resampling.
+
+  Raises:
+    ValueError: if there is nothing to pool, or a record's percentages are no counts of its n.
+  """
+  if not comparisons:
+    raise ValueError("nothing to pool: got an empty list of comparisons; give at least one")
+  counts = np.sum([_counts(comparison) for comparison in comparisons], axis=0)
+  return _from_counts(tuple(int(count) for count in counts), resamples, seed)
+
+
+def mean_interval(values: Values) -> Interval:
+  """Returns the mean with Student's t interval, right for a few seeds and for many prompts.
+
+  Args:
+    values: independent values, at least two.
+
+  Raises:
+    ValueError: if fewer than two values are given or one is not finite.
+  """
+  values = _finite("values", values)
+  if values.size < 2:
+    raise ValueError(f"an interval needs at least 2 values, got {values.size}")
+  half = scipy.special.stdtrit(values.size - 1, QUANTILES[1])
+  half = float(half * values.std(ddof=1) / np.sqrt(values.size))
+  mean = float(values.mean())
+  return Interval(mean=mean, low=mean - half, high=mean + half, n=values.size)
+
+
+def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) -> float:
+  """Returns how far a reward model's confidence is from its accuracy, 0 at best.
+
+  ECE = Σ_b n_b/n · |accuracy_b − confidence_b|        (Guo et al. 2017, eq. 5)
+
+  The model prefers the response its margin points to, with confidence σ(|margin|) in [0.5, 1]; so
+  the figure does not depend on which response of a pair was written first. A margin of exactly 0
+  is right half of the time.
+
+  Args:
+    margins: reward of the first response minus reward of the second, in nats.
+    labels: 1 or True where the first response is the preferred one, else 0 or False.
+    bins: equal-width bins over [0.5, 1].
+
+  Raises:
+    ValueError: if the lengths differ, there is no pair, or a value is not finite.
+  """
+  margins, labels = _pair("margins", margins, "labels", labels)
+  confidence = scipy.special.expit(np.abs(margins))
+  correct = np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))
+  which = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+  surplus = np.bincount(which, weights=correct - confidence, minlength=bins)
+  return float(np.abs(surplus).sum() / margins.size)
+
+
+def sign_agreement(
+  gaps: Values, gold_differences: Values, *, zero_point: float = 0.0, tie: float = 1e-9
+) -> dict[str, float | int | None]:
+  """Counts how often a gap reward points the way the gold score moved.
+
+  Args:
+    gaps: r(x, y1, y2), one per pair.
+    gold_differences: gold(y1) − gold(y2) of the same pairs.
+    zero_point: the gap that means "no better"; the mean gap of identical pairs.
+    tie: pairs whose gold differs by no more than this say nothing and are left out.
+
+  Returns:
+    `fraction` in [0, 1] (a gap exactly at the zero point counts one half; None where every pair
+    is tied) and `n`, the pairs counted.
+  """
+  gaps, gold = _pair("gaps", gaps, "gold_differences", gold_differences)
+  signs = np.sign(gaps - zero_point) * np.sign(gold)
+  signs = signs[np.abs(gold) > tie]
+  return {"fraction": float((1 + signs).mean() / 2) if signs.size else None, "n": signs.size}
+
+
+def gap_order(wl: Values, ww: Values, ll: Values, lw: Values) -> dict[str, float | bool]:
+  """Checks on held-out pairs that the gap rewards have the order they were trained for.
+
+  r(w,l) ≥ r(w,w) ≈ r(l,l) ≥ r(l,w)        (Wang et al. 2023, eq. 1)
+
+  Args:
+    wl: r(x, y_w, y_l), one per pair: the better response, the worse as reference.
+    ww: r(x, y_w, y_w).
+    ll: r(x, y_l, y_l).
+    lw: r(x, y_l, y_w).
+
+  Returns:
+    The mean of each, `accuracy` (fraction of pairs with r(w,l) > r(l,w)) and `holds`: whether the
+    means are in this order, "≈" meaning |ww − ll| < (wl − lw) / 4.
+  """
+  values = {name: _finite(name, value) for name, value in zip(GAPS, (wl, ww, ll, lw), strict=True)}
+  _check_lengths({name: value.size for name, value in values.items()})
+  means = {name: float(value.mean()) for name, value in values.items()}
+  ordered = means["wl"] >= max(means["ww"], means["ll"])
+  ordered &= min(means["ww"], means["ll"]) >= means["lw"]
+  near = abs(means["ww"] - means["ll"]) < 0.25 * (means["wl"] - means["lw"])
+  accuracy = float((values["wl"] > values["lw"]).mean())
+  return {**means, "accuracy": accuracy, "holds": bool(ordered and near)}
+
+
+def length_correlation(scores: Values, tokens: Values) -> float | None:
+  """Returns Spearman's rank correlation of score and length; None where either is constant.
+
+  Args:
+    scores: one per response.
+    tokens: response length in tokens.
+  """
+  scores, tokens = _pair("scores", scores, "tokens", tokens)
+  ranks = np.stack([scipy.stats.rankdata(scores), scipy.stats.rankdata(tokens)])
+  ranks -= ranks.mean(axis=1, keepdims=True)
+  scale = float(np.sqrt((ranks**2).sum(axis=1).prod()))
+  return float((ranks[0] * ranks[1]).sum() / scale) if scale else None
+
+
+def repetition(responses: Sequence[Sequence[Hashable]], order: int = 3) -> float:
+  """Returns the mean fraction of n-grams that stood earlier in the same response.
+
+  Args:
+    responses: each a sequence of token ids or words.
+    order: n; a response shorter than this repeats nothing.
+
+  Raises:
+    ValueError: if no response is given.
+  """
+  if not responses:
+    raise ValueError("repetition of no responses: give at least one")
+  return float(np.mean([_repeated(response, order) for response in responses]))
+
+
+def _repeated(response: Sequence[Hashable], order: int) -> float:
+  total = len(response) - order + 1
+  if total < 1:
+    return 0.0
+  grams = collections.Counter(tuple(response[i : i + order]) for i in range(total))
+  return 1 - len(grams) / total
+
+
+def _from_counts(counts: tuple[int, int, int], resamples: int, seed: int) -> Comparison:
+  # Drawing n prompts with replacement and counting outcomes is one multinomial draw, so no
+  # resample ever touches the prompts themselves.
+  n = sum(counts)
+  win, lose, tie = (100 * count / n for count in counts)
+  draws = np.random.default_rng(seed).multinomial(n, np.array(counts) / n, size=resamples)
+  deltas = 100 * (draws[:, 0] - draws[:, 1]) / n
+  low, high = (float(bound) for bound in np.quantile(deltas, QUANTILES))
+  delta = 100 * (counts[0] - counts[1]) / n
+  return Comparison(n=n, win=win, lose=lose, tie=tie, delta=delta, ci95=(low, high))
+
+
+def _counts(comparison: Comparison | Mapping) -> tuple[int, int, int]:
+  record = comparison if isinstance(comparison, Mapping) else dataclasses.asdict(comparison)
+  exact = [record["n"] * record[outcome] / 100 for outcome in ("win", "lose")]
+  wins, losses = (round(count) for count in exact)
+  # A percentage kept to three decimals still names one count for up to 50,000 prompts.
+  if max(abs(wins - exact[0]), abs(losses - exact[1])) > 0.25:
+    raise ValueError(
+      f"win {record['win']}% and lose {record['lose']}% are not counts of {record['n']} prompts; "
+      "store percentages with at least three decimals"
+    )
+  return wins, losses, record["n"] - wins - losses
+
+
+def _pair(name_a: str, a: Labels, name_b: str, b: Labels) -> tuple[np.ndarray, np.ndarray]:
+  a, b = _finite(name_a, a), _finite(name_b, b)
+  _check_lengths({name_a: a.size, name_b: b.size})
+  return a, b
+
+
+def _finite(name: str, values: Labels) -> np.ndarray:
+  values = np.asarray(values, dtype=np.float64)
+  if not values.size:
+    raise ValueError(f"{name} is empty; at least one value is needed")
+  if not np.isfinite(values).all():
+    bad = int((~np.isfinite(values)).sum())
+    raise ValueError(f"{bad} of {values.size} values of {name} are not finite; repair the scorer")
+  return values
+
+
+def _check_lengths(lengths: Mapping[str, int]) -> None:
+  if len(set(lengths.values())) > 1:
+    given = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    raise ValueError(f"lengths differ: {given}; give one value per prompt, in the same order")

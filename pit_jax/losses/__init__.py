@@ -1,0 +1,1 @@
+"""Objectives: arrays in, (scalar, metrics) out; no networks, no configs."""

@@ -1,0 +1,56 @@
+"""The order that the gap reward model learns over the four pairings of two responses."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pit_jax.types import Metrics
+
+TERMS = ("wl_ww", "wl_ll", "wl_lw", "ww_lw", "ll_lw")  # term a_b asks for r^a > r^b
+
+
+def gap_loss(
+  wl: Float[Array, " B"],
+  ww: Float[Array, " B"],
+  ll: Float[Array, " B"],
+  lw: Float[Array, " B"],
+  weights: Float[Array, "5"],
+) -> tuple[Float[Array, ""], Metrics]:
+  """Returns the loss that orders the gap rewards of each pair: r^wl ≥ r^ww ≈ r^ll ≥ r^lw.
+
+  r^ab = R_PIT(x, y_a, y_b) is the quality of y_a minus that of y_b, y_w preferred to y_l:
+
+  loss = mean_i −[ c_0 log σ(wl − ww) + c_1 log σ(wl − ll) + c_2 log σ(wl − lw)
+                 + c_3 log σ(ww − lw) + c_4 log σ(ll − lw) ]        (Wang et al. 2024, eq. 2)
+
+  No term stands between ww and ll, and only differences count: "no improvement" is wherever the
+  rewards of identical pairs lie, which need not be 0.
+
+  Deviation: the paper sums the five terms with weight 1; here each has a weight c, in the order
+  of TERMS, and a weight of 0 switches its term off. The mean over the batch replaces the sum.
+
+  Args:
+    wl: gap reward of the preferred response over the other one, in nats (a log-odds scale).
+    ww: of the preferred response over itself.
+    ll: of the other response over itself.
+    lw: of the other response over the preferred one.
+    weights: c_0 … c_4, at least 0, one per name in TERMS.
+
+  Returns:
+    The scalar loss in nats per pair, and metrics over the batch: `loss`; `accuracy`, how often
+    wl > lw; `order`, how often the four rewards stand in the wanted order; and the mean rewards
+    `gap_wl`, `gap_ww`, `gap_ll`, `gap_lw`.
+  """
+  wl, ww, ll, lw = (gap.astype(jnp.float32) for gap in (wl, ww, ll, lw))
+  margins = jnp.stack([wl - ww, wl - ll, wl - lw, ww - lw, ll - lw])
+  loss = -(weights[:, None] * jax.nn.log_sigmoid(margins)).sum(axis=0).mean()
+  is_ordered = (wl >= ww) & (wl >= ll) & (ww >= lw) & (ll >= lw)
+  return loss, {
+    "loss": loss,
+    "accuracy": (wl > lw).mean(),
+    "order": is_ordered.mean(),
+    "gap_wl": wl.mean(),
+    "gap_ww": ww.mean(),
+    "gap_ll": ll.mean(),
+    "gap_lw": lw.mean(),
+  }

@@ -1,0 +1,220 @@
+"""Proximal policy optimisation on responses: rewards, advantages, clipped losses, KL control.
+
+Every array over [B R] is about response tokens, right-padded. What stands on padding is never
+read, and what is returned there is 0.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from pit_jax.losses import tokens
+from pit_jax.types import Metrics
+
+Number = Float[Array, ""] | float | int
+
+
+def shaped_rewards(
+  scores: Float[Array, " B"],
+  logprobs: Float[Array, "B R"],
+  reference_logprobs: Float[Array, "B R"],
+  mask: Bool[Array, "B R"],
+  kl_coefficient: Number,
+) -> Float[Array, "B R"]:
+  """Returns each token's reward: its KL penalty, and the score at the last real token.
+
+  r_t = −β (log π(y_t) − log π_ref(y_t)) + [t is last] · score        (Ziegler et al. 2019, eq. 2)
+
+  Args:
+    scores: reward of each response as a whole. A response without tokens has nowhere to put it.
+    logprobs: log-probability of each token under the policy that sampled it, in nats.
+    reference_logprobs: of the same tokens under the frozen reference, in nats.
+    mask: which response tokens are real.
+    kl_coefficient: β ≥ 0, in units of score per nat.
+
+  Returns:
+    Rewards in float32, 0 on padding. Their sum over a row is score − β Σ k1.
+  """
+  k1, _, _ = tokens.kl_estimates(logprobs, reference_logprobs)
+  is_last = jnp.arange(mask.shape[1]) == mask.sum(axis=1, keepdims=True) - 1
+  rewards = -kl_coefficient * k1 + jnp.where(is_last, scores[:, None], 0.0)
+  return jnp.where(mask, rewards, 0.0)
+
+
+def penalise_missing_eos(
+  scores: Float[Array, " B"], has_eos: Bool[Array, " B"], penalty: Number
+) -> Float[Array, " B"]:
+  """Returns the scores, less a penalty where a response was cut before it ended.
+
+  score − penalty · [no end of sequence]        (Huang et al. 2024, arXiv 2403.17031, "EOS trick")
+
+  Deviation: there the score of such a response is replaced by −1; subtracting keeps the order
+  among cut responses, so that they still teach.
+
+  Args:
+    scores: reward of each response.
+    has_eos: whether the response holds a token that ends it.
+    penalty: at least 0, in units of score.
+  """
+  return jnp.where(has_eos, scores, scores - penalty)
+
+
+def gae(
+  rewards: Float[Array, "B R"],
+  values: Float[Array, "B R"],
+  mask: Bool[Array, "B R"],
+  discount: Number,
+  trace: Number,
+) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
+  """Returns generalised advantage estimates and the returns that the value model should predict.
+
+  δ_t = r_t + γ V_{t+1} − V_t,  A_t = δ_t + γλ A_{t+1},  R_t = A_t + V_t
+  with V and A equal to 0 after the last real token        (Schulman et al. 2016, eq. 16)
+
+  Args:
+    rewards: reward of each token.
+    values: V_t, the expected return of the state before token t.
+    mask: which response tokens are real.
+    discount: γ in [0, 1].
+    trace: λ in [0, 1]; 0 trusts the values, 1 the sampled rewards.
+
+  Returns:
+    (advantages, returns) in float32, 0 on padding, advantages not whitened.
+  """
+  rewards, values = (jnp.where(mask, x, 0.0).astype(jnp.float32) for x in (rewards, values))
+  # Padding needs no case of its own: rewards and values of 0 there make the advantages 0 too.
+  next_values = jnp.pad(values[:, 1:], ((0, 0), (0, 1)))
+  errors = rewards + discount * next_values - values
+
+  def backward(next_advantages, errors):
+    advantages = errors + discount * trace * next_advantages
+    return advantages, advantages
+
+  start = jnp.zeros_like(errors[:, 0])
+  _, advantages = jax.lax.scan(backward, start, errors.T, reverse=True)
+  return advantages.T, advantages.T + values
+
+
+def whiten(
+  values: Float[Array, "*b"], mask: Bool[Array, "*b"], shift_mean: bool
+) -> Float[Array, "*b"]:
+  """Returns the values scaled to variance 1 over the mask of the whole (global) batch.
+
+  (values − mean) / √(variance + 1e-8), + mean unless it is shifted away; biased variance
+
+  Args:
+    values: advantages, or rewards.
+    mask: which positions count.
+    shift_mean: whether the mean becomes 0. Rewards keep theirs: their sign is what says whether
+      a longer response pays (Huang et al. 2024, arXiv 2403.17031, "reward whitening").
+
+  Returns:
+    Whitened values in float32, 0 off the mask.
+  """
+  mean = tokens.masked_mean(values, mask)
+  whitened = (values - mean) * jax.lax.rsqrt(_masked_variance(values, mask) + 1e-8)
+  return jnp.where(mask, whitened if shift_mean else whitened + mean, 0.0)
+
+
+def policy_loss(
+  logprobs: Float[Array, "B R"],
+  old_logprobs: Float[Array, "B R"],
+  advantages: Float[Array, "B R"],
+  mask: Bool[Array, "B R"],
+  clip: Number,
+) -> tuple[Float[Array, ""], Metrics]:
+  """Returns PPO's clipped surrogate, which gives no reason to leave the old policy's vicinity.
+
+  ρ_t = π(y_t) / π_old(y_t)
+  loss = mean_t −min(ρ_t A_t, clip(ρ_t, 1−ε, 1+ε) A_t)        (Schulman et al. 2017, eq. 7)
+
+  Args:
+    logprobs: log π of each token now, in nats.
+    old_logprobs: log π_old of the same tokens, computed by the same graph before the update;
+      constants.
+    advantages: A_t, usually whitened; constants.
+    mask: which response tokens are real.
+    clip: ε in (0, 1).
+
+  Returns:
+    The scalar loss, and metrics over real tokens: `loss`; `approx_kl`, KL(π_old ‖ π) in nats by
+    k3; `clip_fraction`, how often the clipped branch is the smaller one; `ratio_mean` and
+    `ratio_var` of ρ.
+  """
+  # The ratio on padding is made 1 before exp, where an overflow would turn gradients into NaN.
+  logprobs = jnp.where(mask, logprobs.astype(jnp.float32), 0.0)
+  old_logprobs = jnp.where(mask, old_logprobs.astype(jnp.float32), 0.0)
+  ratio = jnp.exp(logprobs - old_logprobs)
+  free = ratio * advantages
+  clipped = jnp.clip(ratio, 1 - clip, 1 + clip) * advantages
+  loss = -tokens.masked_mean(jnp.minimum(free, clipped), mask)
+  _, _, k3 = tokens.kl_estimates(old_logprobs, logprobs)
+  return loss, {
+    "loss": loss,
+    "approx_kl": tokens.masked_mean(k3, mask),
+    "clip_fraction": tokens.masked_mean((clipped < free).astype(jnp.float32), mask),
+    "ratio_mean": tokens.masked_mean(ratio, mask),
+    "ratio_var": _masked_variance(ratio, mask),
+  }
+
+
+def value_loss(
+  values: Float[Array, "B R"],
+  old_values: Float[Array, "B R"],
+  returns: Float[Array, "B R"],
+  mask: Bool[Array, "B R"],
+  clip: Number,
+) -> tuple[Float[Array, ""], Metrics]:
+  """Returns the squared error of the values, which gives no reason to leave the old values.
+
+  loss = ½ mean_t max((V_t − R_t)², (clip(V_t, V_old,t ± ε) − R_t)²)
+  (Huang et al. 2022, "The 37 implementation details of PPO", detail 9)
+
+  Args:
+    values: V_t now.
+    old_values: V_t when the responses were sampled; constants.
+    returns: R_t from `gae`; constants.
+    mask: which response tokens are real.
+    clip: ε > 0, in units of value.
+
+  Returns:
+    The scalar loss, and metrics over real tokens: `loss`; `clip_fraction`, how often the clipped
+    branch is the larger one; `explained_variance`, 1 − Var(R − V) / Var(R), at most 1, and 0 for
+    returns that do not vary.
+  """
+  values, old_values, returns = (
+    jnp.where(mask, x, 0.0).astype(jnp.float32) for x in (values, old_values, returns)
+  )
+  free = (values - returns) ** 2
+  clipped = (jnp.clip(values, old_values - clip, old_values + clip) - returns) ** 2
+  loss = 0.5 * tokens.masked_mean(jnp.maximum(free, clipped), mask)
+  spread = _masked_variance(returns, mask)
+  unexplained = _masked_variance(returns - values, mask) / jnp.where(spread > 0, spread, 1.0)
+  return loss, {
+    "loss": loss,
+    "clip_fraction": tokens.masked_mean((clipped > free).astype(jnp.float32), mask),
+    "explained_variance": jnp.where(spread > 0, 1 - unexplained, 0.0),
+  }
+
+
+def update_kl_coefficient(
+  coefficient: Number, kl: Number, target: Number, horizon: Number, episodes: Number
+) -> Float[Array, ""]:
+  """Returns the KL coefficient after a batch, moved so that the KL approaches its target.
+
+  error = clip(kl / target − 1, −0.2, 0.2),  β ← β (1 + error · episodes / horizon)
+  (Ziegler et al. 2019, §2.2)
+
+  Args:
+    coefficient: β > 0 used for the batch.
+    kl: KL(π ‖ π_ref) measured on the batch, in nats per response.
+    target: wanted KL > 0, in nats per response.
+    horizon: episodes over which an error of 1 would double β; larger is slower.
+    episodes: responses in the batch, fewer than 5 × horizon so that β stays positive.
+  """
+  error = jnp.clip(kl / target - 1, -0.2, 0.2)
+  return jnp.asarray(coefficient * (1 + error * episodes / horizon), jnp.float32)
+
+
+def _masked_variance(values: Float[Array, "*b"], mask: Bool[Array, "*b"]) -> Float[Array, ""]:
+  return tokens.masked_mean((values - tokens.masked_mean(values, mask)) ** 2, mask)

@@ -1,0 +1,27 @@
+"""Learning from pairs of responses of which one was preferred."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pit_jax.types import Metrics
+
+
+def bradley_terry_loss(
+  chosen: Float[Array, " B"], rejected: Float[Array, " B"]
+) -> tuple[Float[Array, ""], Metrics]:
+  """Returns the negative log-likelihood that each chosen response beats its rejected one.
+
+  loss = mean_i −log σ(chosen_i − rejected_i)        (Ouyang et al. 2022, eq. 1)
+
+  Args:
+    chosen: reward of the preferred response, in nats (a log-odds scale).
+    rejected: reward of the other response to the same prompt.
+
+  Returns:
+    The scalar loss in nats per pair, and metrics over the batch: `loss`, `accuracy` in [0, 1] (a
+    tie counts as wrong), `margin` in nats.
+  """
+  margin = chosen.astype(jnp.float32) - rejected.astype(jnp.float32)
+  loss = -jax.nn.log_sigmoid(margin).mean()
+  return loss, {"loss": loss, "accuracy": (margin > 0).mean(), "margin": margin.mean()}

@@ -1,0 +1,77 @@
+"""What the trunk is used for: next-token logits, or one number per position.
+
+Reward, gap reward and value models are the same network: a scalar head on the trunk. They differ
+in what they read (a response, a response after a reference, a prefix) and in their training.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from pit_jax.models import transformer
+
+
+class LanguageModel(nnx.Module):
+  """The policy and the improver: log-odds of the next token at every position."""
+
+  def __init__(self, config: transformer.ModelConfig, rngs: nnx.Rngs):
+    self.trunk = transformer.Transformer(config, rngs)
+    if not config.tied:
+      self.head = nnx.Param(
+        jax.random.normal(rngs.params(), (config.width, config.vocabulary)) * config.width**-0.5,
+        axes=("embed", "vocab"),
+      )
+
+  def __call__(
+    self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], last: int | None = None
+  ) -> Float[Array, "B T2 V"]:
+    """Returns float32 logits of the token after each position.
+
+    Args:
+      tokens: token ids, padded on either side.
+      mask: which tokens are real.
+      last: when given, only the logits of the last that many positions.
+    """
+    hidden = self.trunk(tokens, mask)
+    return self._logits(hidden if last is None else hidden[:, -last:])
+
+  def extend(
+    self,
+    tokens: Int[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    cache: transformer.Cache,
+    slot: Int[Array, ""],
+  ) -> tuple[Float[Array, "B V"], transformer.Cache]:
+    """Reads tokens into the cache and returns the logits after the last of them."""
+    hidden, cache = self.trunk.extend(tokens, mask, cache, slot)
+    return self._logits(hidden[:, -1:])[:, 0], cache
+
+  def _logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+    if self.trunk.config.tied:
+      weight, equation = self.trunk.embedding[...], "BTD,VD->BTV"
+    else:
+      weight, equation = self.head[...], "BTD,DV->BTV"
+    weight = weight.astype(hidden.dtype)
+    return jnp.einsum(equation, hidden, weight, preferred_element_type=jnp.float32)
+
+
+class ScalarModel(nnx.Module):
+  """One number per position: the reward of the text so far, or the value of a state."""
+
+  def __init__(self, config: transformer.ModelConfig, rngs: nnx.Rngs):
+    self.trunk = transformer.Transformer(config, rngs)
+    # N(0, 1/(D+1)) starts the scores near zero with unit scale (Stiennon et al. 2020, app. B).
+    self.head = nnx.Param(
+      jax.random.normal(rngs.params(), (config.width,)) * (config.width + 1) ** -0.5,
+      axes=("embed",),
+    )
+    self.bias = nnx.Param(jnp.zeros(()), axes=())
+
+  def __call__(
+    self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], last: int | None = None
+  ) -> Float[Array, "B T2"]:
+    """Returns the float32 score at each position, or at the last `last` positions."""
+    hidden = self.trunk(tokens, mask)
+    hidden = (hidden if last is None else hidden[:, -last:]).astype(jnp.float32)
+    return hidden @ self.head[...] + self.bias[...]

@@ -1,0 +1,252 @@
+"""The decoder every model shares: RMSNorm, rotary positions, grouped queries, gated MLP.
+
+One forward serves training, scoring and cached generation. Which keys a query may see is decided
+by `visible`, positions count real tokens only, so left and right padding give the same numbers.
+Layers are stacked along a leading axis and scanned; the KV cache rides in the scan's carry, where
+XLA updates it in place (through xs/ys it would be copied at every token).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+from jaxtyping import Array, Bool, Float, Int
+
+MASKED = -1e30  # finite, so that a row without a single visible key stays finite
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The shape of a decoder; every field is a count unless it says otherwise."""
+
+  vocabulary: int
+  width: int
+  layers: int
+  heads: int
+  kv_heads: int
+  head_width: int
+  hidden: int
+  rope_theta: float = 10_000.0  # base of the rotary wavelengths
+  norm_epsilon: float = 1e-6
+  tied: bool = True  # the head is the transposed embedding
+  dtype: str = "float32"  # of matrix products; parameters, norms and softmax are float32
+
+  def __post_init__(self):
+    if self.heads % self.kv_heads:
+      raise ValueError(
+        f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; "
+        "every key/value head serves the same number of query heads"
+      )
+    if self.head_width % 2:
+      raise ValueError(f"head_width={self.head_width} is odd; rotary positions need pairs")
+    if self.dtype not in ("float32", "bfloat16"):
+      raise ValueError(f"dtype={self.dtype!r} is not supported; use 'float32' or 'bfloat16'")
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of the tokens read so far, in `slots` fixed places."""
+
+  keys: jax.Array  # Float[L B S K H], rotated
+  values: jax.Array  # Float[L B S K H]
+  visible: jax.Array  # Bool[B S], True where a slot holds a real token
+
+
+def empty_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
+  """Returns a cache of `slots` places per sequence with nothing in it."""
+  shape = (config.layers, batch, slots, config.kv_heads, config.head_width)
+  return Cache(
+    keys=jnp.zeros(shape, config.dtype),
+    values=jnp.zeros(shape, config.dtype),
+    visible=jnp.zeros((batch, slots), bool),
+  )
+
+
+def positions(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
+  """Returns the index of each real token among the real tokens of its row; padding gets 0."""
+  return jnp.maximum(jnp.cumsum(mask, axis=-1) - 1, 0)
+
+
+def causal(mask: Bool[Array, "B T"]) -> Bool[Array, "B T T"]:
+  """Returns which keys each query sees: real tokens at or before it.
+
+  For the left-padded row `. a b` (mask 0 1 1), queries down, keys across:
+
+      0 0 0
+      0 1 0
+      0 1 1
+  """
+  time = mask.shape[-1]
+  return jnp.tril(jnp.ones((time, time), bool)) & mask[:, None, :]
+
+
+def rotate(
+  x: Float[Array, "B T N H"], position: Int[Array, "B T"], theta: float
+) -> Float[Array, "B T N H"]:
+  """Rotates each pair (x_i, x_{i+H/2}) by position · theta^(−2i/H)   (Su et al. 2021, eq. 34)."""
+  half = x.shape[-1] // 2
+  frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  angle = position[..., None, None].astype(jnp.float32) * frequency
+  cosine, sine = jnp.cos(angle), jnp.sin(angle)
+  low, high = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  rotated = jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)
+  return rotated.astype(x.dtype)
+
+
+def attend(
+  query: Float[Array, "B T N H"],
+  key: Float[Array, "B S K H"],
+  value: Float[Array, "B S K H"],
+  visible: Bool[Array, "B T S"],
+) -> Float[Array, "B T N H"]:
+  """Returns softmax(q·k/√H) v over the visible keys, each key head serving N/K query heads."""
+  batch, time, heads, width = query.shape
+  grouped = query.reshape(batch, time, key.shape[2], -1, width)
+  scores = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, key, preferred_element_type=jnp.float32)
+  scores = jnp.where(visible[:, None, None], scores * width**-0.5, MASKED)
+  weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+  return jnp.einsum("BKGTS,BSKH->BTKGH", weights, value).reshape(query.shape)
+
+
+class RMSNorm(nnx.Module):
+  """x / rms(x) · scale, in float32   (Zhang & Sennrich 2019)."""
+
+  def __init__(self, width: int, epsilon: float):
+    self.scale = nnx.Param(jnp.ones((width,)), axes=("norm",))
+    self.epsilon = epsilon
+
+  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    wide = x.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.epsilon)
+    return (wide * self.scale[...]).astype(x.dtype)
+
+
+def _matrix(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, axes: tuple[str, ...]):
+  """A weight drawn from N(0, 1/fan_in), carrying the logical names of its axes."""
+  return nnx.Param(jax.random.normal(rngs.params(), shape) * fan_in**-0.5, axes=axes)
+
+
+class Block(nnx.Module):
+  """One layer: attention and gated MLP, each behind a norm and added to the residual stream."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    c = self.config = config
+    self.attention_norm = RMSNorm(c.width, c.norm_epsilon)
+    self.query = _matrix(
+      rngs, (c.width, c.heads, c.head_width), c.width, ("embed", "heads", "head_dim")
+    )
+    kv_shape, kv_axes = (c.width, c.kv_heads, c.head_width), ("embed", "kv_heads", "head_dim")
+    self.key = _matrix(rngs, kv_shape, c.width, kv_axes)
+    self.value = _matrix(rngs, kv_shape, c.width, kv_axes)
+    self.output = _matrix(
+      rngs,
+      (c.heads, c.head_width, c.width),
+      c.heads * c.head_width * 2 * c.layers,  # keeps the residual stream's variance near 1
+      ("heads", "head_dim", "embed"),
+    )
+    self.mlp_norm = RMSNorm(c.width, c.norm_epsilon)
+    self.gate = _matrix(rngs, (c.width, c.hidden), c.width, ("embed", "mlp"))
+    self.up = _matrix(rngs, (c.width, c.hidden), c.width, ("embed", "mlp"))
+    self.down = _matrix(rngs, (c.hidden, c.width), c.hidden * 2 * c.layers, ("mlp", "embed"))
+
+  def project(
+    self, x: Float[Array, "B T D"], position: Int[Array, "B T"]
+  ) -> tuple[Float[Array, "B T N H"], Float[Array, "B T K H"], Float[Array, "B T K H"]]:
+    """Returns the rotated queries and keys, and the values, of these positions."""
+    normed, theta = self.attention_norm(x), self.config.rope_theta
+    query, key = _project(normed, self.query[...]), _project(normed, self.key[...])
+    value = _project(normed, self.value[...])
+    return rotate(query, position, theta), rotate(key, position, theta), value
+
+  def mix(
+    self,
+    x: Float[Array, "B T D"],
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    visible: Bool[Array, "B T S"],
+  ) -> Float[Array, "B T D"]:
+    """Adds what the queries find among the visible keys, then the gated MLP."""
+    found = attend(query, key, value, visible)
+    found = found.reshape(*found.shape[:2], -1)
+    x = x + _project(found, self.output[...].reshape(-1, self.config.width))
+    normed = self.mlp_norm(x)
+    gated = jax.nn.silu(_project(normed, self.gate[...])) * _project(normed, self.up[...])
+    return x + _project(gated, self.down[...])
+
+
+def _project(
+  x: Float[Array, "B T In"], weight: Float[Array, "In *out"]
+) -> Float[Array, "B T *out"]:
+  """Returns x · weight over flattened positions: on CPU the gradient of a matrix is twice as fast."""
+  flat = x.reshape(-1, x.shape[-1]) @ weight.reshape(weight.shape[0], -1).astype(x.dtype)
+  return flat.reshape(*x.shape[:-1], *weight.shape[1:])
+
+
+class Transformer(nnx.Module):
+  """Token ids to hidden states, with or without a cache."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.config = config
+    self.embedding = nnx.Param(
+      jax.random.normal(rngs.params(), (config.vocabulary, config.width)) * config.width**-0.5,
+      axes=("vocab", "embed"),
+    )
+    stack = nnx.split_rngs(splits=config.layers)(
+      nnx.vmap(lambda rngs: Block(config, rngs), in_axes=0, out_axes=0)
+    )
+    self.blocks = stack(rngs)
+    self.norm = RMSNorm(config.width, config.norm_epsilon)
+
+  def __call__(self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
+    """Returns the normalised hidden states of whole sequences, padded on either side."""
+    x, position, visible = self._embed(tokens), positions(mask), causal(mask)
+
+    @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+    @nnx.remat
+    def layer(x, block):
+      return block.mix(x, *block.project(x, position), visible)
+
+    return self.norm(layer(x, self.blocks))
+
+  def extend(
+    self,
+    tokens: Int[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    cache: Cache,
+    slot: Int[Array, ""],
+  ) -> tuple[Float[Array, "B T D"], Cache]:
+    """Reads T more tokens into the cache, from `slot` on, and returns their hidden states.
+
+    Args:
+      tokens: the next tokens of every row.
+      mask: which of them are real; padding is never seen by later queries.
+      cache: what was read before, in slots below `slot`.
+      slot: first slot to write; slot + T must not exceed the cache's size.
+
+    Returns:
+      Hidden states, and the cache with the tokens in it.
+    """
+    seen = cache.visible.sum(axis=-1, keepdims=True)
+    position = seen + positions(mask)
+    kept = jax.lax.dynamic_update_slice(cache.visible, mask, (0, slot))
+    order = jnp.arange(kept.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
+    visible = kept[:, None, :] & order[None]
+
+    @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+    def layer(carry, block):
+      x, keys, values, index = carry
+      query, key, value = block.project(x, position)
+      keys = jax.lax.dynamic_update_slice(keys, key[None], (index, 0, slot, 0, 0))
+      values = jax.lax.dynamic_update_slice(values, value[None], (index, 0, slot, 0, 0))
+      key = jax.lax.dynamic_index_in_dim(keys, index, keepdims=False)
+      value = jax.lax.dynamic_index_in_dim(values, index, keepdims=False)
+      return block.mix(x, query, key, value, visible), keys, values, index + 1
+
+    carry = (self._embed(tokens), cache.keys, cache.values, jnp.int32(0))
+    x, keys, values, _ = layer(carry, self.blocks)
+    return self.norm(x), Cache(keys=keys, values=values, visible=kept)
+
+  def _embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    return self.embedding[...][tokens].astype(self.config.dtype)

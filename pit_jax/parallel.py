@@ -1,0 +1,112 @@
+"""Where arrays live: one mesh, one table from logical axes to mesh axes."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from pit_jax.training import step as training_step
+
+AXES = ("data", "fsdp", "tensor")
+
+RULES = {  # logical axis → mesh axis; parameters and activations have different names
+  "layer": None,
+  "norm": None,
+  "embed": "fsdp",
+  "mlp": "tensor",
+  "vocab": "tensor",
+  "heads": "tensor",
+  "kv_heads": "tensor",
+  "head_dim": None,
+  "batch": ("data", "fsdp"),
+}
+
+
+def make_mesh(shape: tuple[int, int, int]) -> jax.sharding.Mesh:
+  """Returns the mesh of the given (data, fsdp, tensor) sizes; one of them may be −1, "the rest".
+
+  Raises:
+    ValueError: if the sizes need another number of devices than there are.
+  """
+  shape, count = tuple(shape), len(jax.devices())
+  known = math.prod(size for size in shape if size != -1)
+  if len(shape) != len(AXES) or shape.count(-1) > 1 or any(s < 1 and s != -1 for s in shape):
+    raise ValueError(f"mesh.shape={shape}; give {AXES} as positive sizes, at most one of them -1")
+  if -1 in shape and count % known == 0:
+    shape = tuple(count // known if size == -1 else size for size in shape)
+  needed = math.prod(shape)
+  if -1 in shape or needed > count:
+    raise ValueError(
+      f"mesh.shape={shape} (data × fsdp × tensor) does not fit {count} devices; "
+      f"choose sizes whose product is at most {count}"
+    )
+  # Auto: the compiler propagates shardings from arguments (jax.make_mesh defaults to Explicit).
+  return jax.make_mesh(
+    shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=jax.devices()[:needed]
+  )
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Returns the sharding of an array that every device holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def partition(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Returns the sharding of every parameter.
+
+  A dimension that its mesh axis does not divide stays whole (two key/value heads over four
+  devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing.
+
+  Args:
+    abstract: the parameters, or their shapes.
+    axes: the same tree with the logical axis names of each parameter.
+    mesh: the devices.
+  """
+
+  def place(leaf, names):
+    spec = [
+      RULES[name] if RULES[name] and size % mesh.shape[RULES[name]] == 0 else None
+      for name, size in zip(names, leaf.shape, strict=True)
+    ]
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+  return jax.tree.map(place, abstract, axes)
+
+
+def state_sharding(
+  abstract: training_step.TrainState,
+  axes: Any,
+  optimizer: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+) -> training_step.TrainState:
+  """Returns the sharding of a train state: moments live where their parameters live."""
+  params = partition(abstract.params, axes, mesh)
+  whole = replicated(mesh)
+  opt_state = optax.tree.map_params(
+    optimizer,
+    lambda _, sharding: sharding,
+    abstract.opt_state,
+    params,
+    transform_non_params=lambda _: whole,
+  )
+  return training_step.TrainState(step=whole, params=params, opt_state=opt_state)
+
+
+def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Places a batch record with its rows spread over the data and fsdp axes.
+
+  Raises:
+    ValueError: if the rows do not divide over those devices.
+  """
+  rows = jax.tree.leaves(batch)[0].shape[0]
+  parts = mesh.shape["data"] * mesh.shape["fsdp"]
+  if rows % parts:
+    raise ValueError(
+      f"batch of {rows} does not divide over {parts} devices "
+      f"(data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use a multiple of {parts}"
+    )
+  sharding = NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+  return jax.tree.map(lambda x: jax.device_put(np.asarray(x), sharding), batch)

@@ -1,0 +1,1 @@
+"""From prompts to responses, and from responses to what PPO learns from."""

@@ -1,0 +1,105 @@
+"""Sampling: one prefill, then one token for every row per step until all rows have ended."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from pit_jax.models import pure, transformer
+from pit_jax.types import Params, Prompts, Responses
+
+
+@struct.dataclass
+class DecodeState:
+  """What one step of sampling hands to the next."""
+
+  step: jax.Array  # Int[], tokens sampled so far
+  cache: transformer.Cache  # prompt and response read so far
+  logits: jax.Array  # Float[B V], law of the next token before the temperature
+  tokens: jax.Array  # Int[B R], sampled so far, padding elsewhere
+  mask: jax.Array  # Bool[B R], True on sampled tokens up to and including the end of sequence
+  logprobs: jax.Array  # Float[B R], of the sampled tokens under the sampled law
+  ended: jax.Array  # Bool[B], True once the end-of-sequence token was sampled
+
+
+def sample(
+  model: pure.PureModel,
+  params: Params,
+  prompts: Prompts,
+  key: Key[Array, ""],
+  temperature: Float[Array, ""],
+  *,
+  length: int,
+  eos_id: int,
+  pad_id: int,
+) -> tuple[Responses, Float[Array, "B R"]]:
+  """Samples a response to every prompt from softmax(logits / temperature).
+
+  Nothing is cut from the law (no top-k, no top-p), so the returned log-probabilities are those of
+  the law that was sampled, and a trainer at the same temperature computes the same numbers.
+
+  Args:
+    model: a language model.
+    params: its parameters.
+    prompts: left-padded prompts.
+    key: source of the noise; the same key gives the same responses.
+    temperature: divides the logits; 0 takes the most likely token.
+    length: R, the most tokens a response may have, its end of sequence included.
+    eos_id: the token that ends a response.
+    pad_id: what fills a row after its end.
+
+  Returns:
+    The responses, and the log-probability of each of their tokens in nats, 0 on padding.
+  """
+  batch, prompt_length = prompts.tokens.shape
+  cache = transformer.empty_cache(model.config, batch, prompt_length + length)
+  logits, cache = model.apply(
+    params, prompts.tokens, prompts.mask, cache, jnp.int32(0), method="extend"
+  )
+  state = DecodeState(
+    step=jnp.int32(0),
+    cache=cache,
+    logits=logits,
+    tokens=jnp.full((batch, length), pad_id, jnp.int32),
+    mask=jnp.zeros((batch, length), bool),
+    logprobs=jnp.zeros((batch, length)),
+    ended=jnp.zeros((batch,), bool),
+  )
+
+  def unfinished(state):
+    return (state.step < length) & ~jnp.all(state.ended)
+
+  def advance(state):
+    noise = jax.random.fold_in(key, state.step)
+    token, logprob = draw(state.logits, temperature, noise)
+    token, real = jnp.where(state.ended, pad_id, token), ~state.ended
+    logits, cache = model.apply(
+      params,
+      token[:, None],
+      real[:, None],
+      state.cache,
+      prompt_length + state.step,
+      method="extend",
+    )
+    return DecodeState(
+      step=state.step + 1,
+      cache=cache,
+      logits=logits,
+      tokens=state.tokens.at[:, state.step].set(token),
+      mask=state.mask.at[:, state.step].set(real),
+      logprobs=state.logprobs.at[:, state.step].set(jnp.where(real, logprob, 0.0)),
+      ended=state.ended | (token == eos_id),
+    )
+
+  state = jax.lax.while_loop(unfinished, advance, state)
+  return Responses(tokens=state.tokens, mask=state.mask), state.logprobs
+
+
+def draw(
+  logits: Float[Array, "B V"], temperature: Float[Array, ""], key: Key[Array, ""]
+) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+  """Draws a token per row from softmax(logits / temperature) and returns its log-probability."""
+  law = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
+  greedy = jnp.argmax(logits, axis=-1)
+  token = jnp.where(temperature > 0, jax.random.categorical(key, law), greedy)
+  return token, jnp.take_along_axis(law, token[:, None], axis=-1)[:, 0]

@@ -1,0 +1,122 @@
+"""What PPO learns from: responses with their rewards, values and advantages."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from pit_jax.losses import ppo
+from pit_jax.losses import tokens as token_losses
+from pit_jax.types import Metrics, Prompts, Responses
+
+
+@struct.dataclass
+class Experience:
+  """A batch of responses, judged. All Float[B R] are 0 on padding."""
+
+  prompts: Prompts
+  responses: Responses
+  logprobs: jax.Array  # Float[B R], under the policy that sampled, by the training graph
+  reference_logprobs: jax.Array  # Float[B R], under the frozen SFT model
+  values: jax.Array  # Float[B R], of the state before each token
+  advantages: jax.Array  # Float[B R], whitened over the whole batch
+  returns: jax.Array  # Float[B R], what the values should have been
+
+
+def judge(
+  prompts: Prompts,
+  responses: Responses,
+  scores: Float[Array, " B"],
+  logprobs: Float[Array, "B R"],
+  reference_logprobs: Float[Array, "B R"],
+  values: Float[Array, "B R"],
+  *,
+  kl_coefficient: Float[Array, ""],
+  discount: float,
+  trace: float,
+  whiten_rewards: bool,
+) -> Experience:
+  """Turns scored responses into experience: KL-shaped rewards, then GAE, then whitening.
+
+  Args:
+    prompts: what was asked.
+    responses: what was sampled.
+    scores: reward of each response as a whole, penalties included.
+    logprobs: of the response tokens under the sampling policy, in nats.
+    reference_logprobs: of the same tokens under the frozen reference, in nats.
+    values: of the state before each token.
+    kl_coefficient: β, reward lost per nat of k1.
+    discount: γ of the returns, in [0, 1].
+    trace: λ of GAE, in [0, 1].
+    whiten_rewards: whether the shaped rewards are scaled to unit variance, mean kept.
+  """
+  mask = responses.mask
+  rewards = ppo.shaped_rewards(scores, logprobs, reference_logprobs, mask, kl_coefficient)
+  if whiten_rewards:
+    rewards = ppo.whiten(rewards, mask, shift_mean=False)
+  advantages, returns = ppo.gae(rewards, values, mask, discount, trace)
+  return Experience(
+    prompts=prompts,
+    responses=responses,
+    logprobs=logprobs,
+    reference_logprobs=reference_logprobs,
+    values=values,
+    advantages=ppo.whiten(advantages, mask, shift_mean=True),
+    returns=returns,
+  )
+
+
+def measure(
+  experience: Experience,
+  scores: Float[Array, " B"],
+  entropy: Float[Array, "B R"],
+  has_eos: Bool[Array, " B"],
+  kl_coefficient: Float[Array, ""],
+) -> Metrics:
+  """Returns what there is to know about a batch of experience before learning from it.
+
+  Args:
+    experience: the judged responses.
+    scores: reward of each response.
+    entropy: of the law of each token, in nats.
+    has_eos: whether each response ended by itself.
+    kl_coefficient: β of the batch.
+  """
+  mask = experience.responses.mask
+  k1, _, k3 = token_losses.kl_estimates(experience.logprobs, experience.reference_logprobs)
+  kl, kl_k3 = (jnp.where(mask, k, 0.0).sum(axis=1).mean() for k in (k1, k3))
+  lengths = mask.sum(axis=1).astype(jnp.float32)
+  return {
+    "objective/kl": kl,
+    "objective/kl_k3": kl_k3,
+    "objective/kl_coef": kl_coefficient,
+    "objective/entropy": token_losses.masked_mean(entropy, mask),
+    "objective/score": scores.mean(),
+    "objective/score_std": scores.std(),
+    "objective/rlhf_reward": scores.mean() - kl_coefficient * kl,
+    "val/eos_rate": has_eos.mean(),
+    "tokens/prompt_length": experience.prompts.mask.sum(axis=1).mean(),
+    "tokens/response_length": lengths.mean(),
+    "tokens/padding": 1.0 - mask.mean(),
+    "reward/length_correlation": _correlation(lengths, scores),
+    "reward/repetition": _repetition(experience.responses.tokens, mask),
+  }
+
+
+def ends(responses: Responses, eos_id: int) -> Bool[Array, " B"]:
+  """Returns whether each response ended by itself rather than at the length limit."""
+  return jnp.any((responses.tokens == eos_id) & responses.mask, axis=1)
+
+
+def _correlation(a: Float[Array, " B"], b: Float[Array, " B"]) -> Float[Array, ""]:
+  a, b = a - a.mean(), b - b.mean()
+  return (a * b).mean() / jnp.maximum(a.std() * b.std(), 1e-8)
+
+
+def _repetition(tokens: Int[Array, "B R"], mask: Bool[Array, "B R"]) -> Float[Array, ""]:
+  """The share of neighbouring token pairs that stood in the same response before."""
+  first, second = tokens[:, :-1], tokens[:, 1:]
+  real = mask[:, 1:]
+  same = (first[:, :, None] == first[:, None, :]) & (second[:, :, None] == second[:, None, :])
+  before = jnp.tril(jnp.ones((first.shape[1],) * 2, bool), k=-1) & real[:, None, :]
+  return token_losses.masked_mean(jnp.any(same & before, axis=2).astype(jnp.float32), real)

@@ -1,0 +1,138 @@
+"""Models at work on any number of rows: batch by batch, one compiled program each, words or ids."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from pit_jax import parallel
+from pit_jax.data import batches, encode
+from pit_jax.models import pure
+from pit_jax.rollout import decode, scoring
+from pit_jax.types import Params, Prompts, Responses
+
+
+@functools.cache
+def _sampler(model: pure.PureModel, length: int, eos_id: int, pad_id: int) -> Callable:
+  return jax.jit(
+    functools.partial(decode.sample, model, length=length, eos_id=eos_id, pad_id=pad_id)
+  )
+
+
+@functools.cache
+def _scorer(model: pure.PureModel) -> Callable:
+  return jax.jit(functools.partial(scoring.sequence_scores, model))
+
+
+@functools.cache
+def _logprober(model: pure.PureModel) -> Callable:
+  return jax.jit(lambda *arguments: scoring.response_logprobs(model, *arguments)[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+  """How the models of a run are asked; the parameters are arguments.
+
+  Attributes:
+    language: policy and improver.
+    scalar: reward and gap reward model.
+    settings: tokenizer, template and length limits.
+    response_length: R, the most tokens of a sampled response.
+    batch_size: rows per compiled call.
+    mesh: the devices.
+  """
+
+  language: pure.PureModel
+  scalar: pure.PureModel
+  settings: encode.Settings
+  response_length: int
+  batch_size: int
+  mesh: jax.sharding.Mesh
+
+  @property
+  def sampler(self) -> Callable:
+    """The compiled sample(params, prompts, key, temperature); see `decode.sample`."""
+    tokenizer = self.settings.tokenizer
+    return _sampler(self.language, self.response_length, tokenizer.eos_id, tokenizer.pad_id)
+
+  @property
+  def scorer(self) -> Callable:
+    """The compiled score(params, prompts, responses); see `scoring.sequence_scores`."""
+    return _scorer(self.scalar)
+
+  def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
+    """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
+
+    def ask(batch, index):
+      noise = jax.random.fold_in(key, index)
+      return self.sampler(params, batch, noise, np.float32(temperature))[0]
+
+    return self._over_rows(ask, prompts)
+
+  def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
+    """Returns a scalar model's score of every response, Float[N]."""
+    return self._over_rows(lambda batch, _: self.scorer(params, *batch), (prompts, responses))
+
+  def logprobs(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
+    """Returns a language model's log-probability of every response token, Float[N R]."""
+    program = _logprober(self.language)
+    return self._over_rows(lambda batch, _: program(params, *batch), (prompts, responses))
+
+  def answer(self, policy: Params, questions: Sequence[str], key, temperature: float) -> list[str]:
+    """Returns the policy's answers, in words."""
+    prompts = encode.policy_prompts(questions, self._cutting).record
+    return self.words(self.respond(policy, prompts, key, temperature))
+
+  def revise(
+    self,
+    improver: Params,
+    questions: Sequence[str],
+    drafts: Sequence[str],
+    key,
+    temperature: float,
+  ) -> list[str]:
+    """Returns the improver's versions of the drafts, in words."""
+    prompts = encode.improver_prompts(questions, drafts, self._cutting).record
+    return self.words(self.respond(improver, prompts, key, temperature))
+
+  def rate(self, reward: Params, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+    """Returns R_P(x, y) of answers in words, Float[N]."""
+    prompts = encode.policy_prompts(questions, self._cutting).record
+    return self.score(reward, prompts, self.responses(answers))
+
+  def gaps(
+    self,
+    gap_reward: Params,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    references: Sequence[str],
+  ) -> np.ndarray:
+    """Returns R_PIT(x, y, reference) of answers in words, Float[N]."""
+    prompts = encode.improver_prompts(questions, references, self._cutting).record
+    return self.score(gap_reward, prompts, self.responses(answers))
+
+  def words(self, responses: Responses) -> list[str]:
+    """Returns the text of responses."""
+    return encode.decode_responses(self.settings.tokenizer, responses)
+
+  def responses(self, answers: Sequence[str]) -> Responses:
+    """Returns the ids of answers in words, padded to the length of sampled ones."""
+    settings, limit = self.settings, self.response_length
+    ids = settings.template.encode_responses(settings.tokenizer, answers, limit).ids
+    return batches.pad_responses(ids, limit, settings.tokenizer.pad_id)
+
+  @property
+  def _cutting(self) -> encode.Settings:
+    """Every question gets an answer: what is over-long is cut, never dropped."""
+    return dataclasses.replace(self.settings, over_long="cut")
+
+  def _over_rows(self, ask: Callable, record: Any) -> Any:
+    """Returns ask(batch, index) for every batch of a record, joined on the host."""
+    parts = []
+    for index, (batch, count) in enumerate(batches.in_order(record, self.batch_size)):
+      result = ask(parallel.put_batch(batch, self.mesh), index)
+      parts.append(batches.take(jax.device_get(result), slice(0, count)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -1,0 +1,55 @@
+"""What the models say of responses: log-probabilities, rewards, values."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pit_jax.losses import tokens as token_losses
+from pit_jax.models import pure
+from pit_jax.types import Params, Prompts, Responses
+
+
+def join(prompts: Prompts, responses: Responses) -> tuple[Array, Array]:
+  """Returns the tokens and the mask of [prompt | response], Int and Bool [B P+R]."""
+  tokens = jnp.concatenate([prompts.tokens, responses.tokens], axis=1)
+  return tokens, jnp.concatenate([prompts.mask, responses.mask], axis=1)
+
+
+def response_logprobs(
+  model: pure.PureModel,
+  params: Params,
+  prompts: Prompts,
+  responses: Responses,
+  temperature: Float[Array, ""] | float = 1.0,
+) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
+  """Returns each response token's log-probability and the entropy of its law, in nats.
+
+  Both are 0 on padding. The temperature divides the logits, as it does in sampling.
+  """
+  tokens, mask = join(prompts, responses)
+  length = responses.tokens.shape[1]
+  # The logits at position t are about token t+1: those of the response start one place before it.
+  logits = model.apply(params, tokens, mask, last=length + 1)[:, :-1] / temperature
+  logprobs = token_losses.token_logprobs(logits, responses.tokens)
+  entropy = token_losses.entropy(logits)
+  return jnp.where(responses.mask, logprobs, 0.0), jnp.where(responses.mask, entropy, 0.0)
+
+
+def sequence_scores(
+  model: pure.PureModel, params: Params, prompts: Prompts, responses: Responses
+) -> Float[Array, " B"]:
+  """Returns a scalar model's score at the last real token of each response."""
+  tokens, mask = join(prompts, responses)
+  length = responses.tokens.shape[1]
+  scores = model.apply(params, tokens, mask, last=length + 1)
+  # Slot 0 is the prompt's last token, so that an empty response still has a score.
+  last = responses.mask.sum(axis=1, keepdims=True)
+  return jnp.take_along_axis(scores, last, axis=1)[:, 0]
+
+
+def token_values(
+  model: pure.PureModel, params: Params, prompts: Prompts, responses: Responses
+) -> Float[Array, "B R"]:
+  """Returns a scalar model's value of the state before each response token, 0 on padding."""
+  tokens, mask = join(prompts, responses)
+  values = model.apply(params, tokens, mask, last=responses.tokens.shape[1] + 1)[:, :-1]
+  return jnp.where(responses.mask, values, 0.0)

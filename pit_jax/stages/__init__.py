@@ -1,0 +1,1 @@
+"""The training jobs a recipe is made of, one per file."""

@@ -1,0 +1,177 @@
+"""What every stage of a run shares: data, tokenizer, models, mesh, and where things are written."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.resources
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+
+from pit_jax import parallel
+from pit_jax.data import encode, preferences, template, text
+from pit_jax.models import files, pure, transformer
+from pit_jax.rollout import inference
+from pit_jax.types import Params
+
+EMBEDDED_BASE = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """A run's surroundings; stages read them and write only below `workdir`."""
+
+  config: ml_collections.ConfigDict
+  workdir: pathlib.Path
+  mesh: jax.sharding.Mesh
+  data: preferences.PreferenceSet
+  folds: preferences.Folds
+  inference: inference.Inference  # models, tokenizer, template and length limits
+  base: Params | None  # pretrained language model; None starts from random weights
+
+  @property
+  def settings(self) -> encode.Settings:
+    """Tokenizer, template and length limits."""
+    return self.inference.settings
+
+  @property
+  def language(self) -> pure.PureModel:
+    """The network of policy and improver."""
+    return self.inference.language
+
+  @property
+  def scalar(self) -> pure.PureModel:
+    """The network of reward, gap reward and value models."""
+    return self.inference.scalar
+
+  @functools.cached_property
+  def metadata(self) -> dict[str, Any]:
+    """What a checkpoint depends on; one saved under another is refused."""
+    return {
+      "template": self.settings.template.hash,
+      "tokenizer": self.settings.tokenizer.fingerprint,
+      "data": self.data.fingerprint,
+      "model": dataclasses.asdict(self.language.config),
+      "seed": self.config.seed,
+    }
+
+  def seed(self, name: str) -> int:
+    """Returns the seed of a stage: a fixed function of the run's seed and the stage's name."""
+    digest = hashlib.blake2b(f"{self.config.seed} {name}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+  def key(self, name: str) -> jax.Array:
+    """Returns the random key of a stage."""
+    return jax.random.key(self.seed(name))
+
+  def initial_policy(self) -> Params:
+    """Returns the language model every policy starts from."""
+    if self.base is not None:
+      return self.base
+    return jax.jit(self.language.init)(self.key("initial policy"))
+
+  def read_json(self, *path: str) -> Any:
+    """Returns the content of a JSON file below workdir, or None where there is none."""
+    file = self.workdir.joinpath(*path)
+    return json.loads(file.read_text()) if file.exists() else None
+
+  def write_json(self, content: Any, *path: str) -> None:
+    """Writes a JSON file below workdir, whole or not at all."""
+    write_text(self.workdir.joinpath(*path), json.dumps(content, indent=1))
+
+
+def write_text(path: pathlib.Path, content: str) -> None:
+  """Writes a file under a temporary name and renames it, so that a kill leaves no half file."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_suffix(path.suffix + ".tmp")
+  temporary.write_text(content, encoding="utf-8")
+  os.replace(temporary, path)
+
+
+def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
+  """Loads the data and prepares the models of a run; nothing is trained but a tokenizer.
+
+  Raises:
+    ValueError: if the workdir belongs to a run with another configuration, or the data, the base
+      model or the mesh cannot be used.
+  """
+  _claim(config, workdir)
+  c = config.data
+  data = preferences.load(c.source, on_bad_row=c.on_bad_row, limit=c.rows, seed=config.seed)
+  folds = preferences.folds(data.rows, c.held_out, c.validation)
+  is_embedded = config.model.base == "embedded" or (
+    config.model.base == "auto" and c.source == "synthetic"
+  )
+  base_directory = EMBEDDED_BASE if is_embedded else None
+  settings = encode.Settings(
+    tokenizer=_tokenizer(config, base_directory, folds, workdir),
+    template=template.Template(policy=c.policy_template, improver=c.improver_template),
+    max_prompt_length=c.max_prompt_length,
+    max_response_length=c.max_response_length,
+    over_long=c.over_long,
+  )
+  shape, base = _shape(config, base_directory, settings.tokenizer)
+  language = pure.language_model(shape)
+  if base is not None:
+    files.check(base, jax.eval_shape(language.init, jax.random.key(0)), str(base_directory))
+  longest = encode.preferences([*folds.sft, *folds.reward], settings).record
+  mesh = parallel.make_mesh(tuple(config.mesh.shape))
+  asking = inference.Inference(
+    language=language,
+    scalar=pure.scalar_model(shape),
+    settings=settings,
+    response_length=max(longest.chosen.tokens.shape[1], longest.rejected.tokens.shape[1]),
+    batch_size=config.inference_batch_size,
+    mesh=mesh,
+  )
+  return Context(config, workdir, mesh, data, folds, asking, base)
+
+
+def _claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Records the configuration in the workdir, or compares it with the one recorded there."""
+  path, current = workdir / "config.json", json.loads(config.to_json())
+  if not path.exists():
+    write_text(path, json.dumps(current, indent=2, sort_keys=True))
+    return
+  saved = json.loads(path.read_text())
+  changed = [
+    f"{name}: {_flat(saved).get(name)!r} there, {_flat(current).get(name)!r} now"
+    for name in sorted(_flat(saved).keys() | _flat(current).keys())
+    if _flat(saved).get(name) != _flat(current).get(name)
+  ]
+  if changed:
+    raise ValueError(
+      f"{workdir} holds a run with another configuration ({'; '.join(changed)}); "
+      "use that configuration to continue it, or another --workdir"
+    )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+  if not isinstance(tree, dict):
+    return {prefix: tree}
+  return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}").items()}
+
+
+def _tokenizer(config, base_directory, folds, workdir) -> text.Tokenizer:
+  if base_directory is not None:
+    return text.load_tokenizer(base_directory)
+  if config.data.tokenizer:
+    return text.load_tokenizer(config.data.tokenizer)
+  directory = workdir / "tokenizer"
+  if not (directory / "tokenizer.json").exists():
+    words = (part for row in folds.sft for part in (row.prompt, row.chosen, row.rejected))
+    text.train_tokenizer(words, config.data.vocabulary, directory)
+  return text.load_tokenizer(directory)
+
+
+def _shape(config, base_directory, tokenizer) -> tuple[transformer.ModelConfig, Params | None]:
+  if base_directory is not None:
+    shape, base = files.load(base_directory)
+    return dataclasses.replace(shape, dtype=config.model.dtype), base
+  fields = {field.name for field in dataclasses.fields(transformer.ModelConfig)}
+  chosen = {name: value for name, value in config.model.items() if name in fields}
+  return transformer.ModelConfig(vocabulary=tokenizer.vocab_size, **chosen), None

@@ -1,0 +1,89 @@
+"""The improver's RL as a list of stages, each with a source of references."""
+
+import json
+from collections.abc import Sequence
+
+import ml_collections
+
+from pit_jax.data import encode
+from pit_jax.stages import context as contexts
+from pit_jax.stages import rl
+from pit_jax.types import Params, Prompts
+
+SOURCES = ("dataset.rejected", "dataset.chosen", "policy")
+
+
+def policy_references(context: contexts.Context, policy: Params) -> list[str]:
+  """Samples a reference per RL prompt from M_P^RL into references/policy.jsonl, or reads them."""
+  path = context.workdir / "references" / "policy.jsonl"
+  prompts = [row.prompt for row in context.folds.rl]
+  if not path.exists():
+    key, temperature = context.key("policy references"), context.config.rl.temperature
+    responses = context.inference.answer(policy, prompts, key, temperature)
+    rows = ({"prompt": x, "response": y} for x, y in zip(prompts, responses, strict=True))
+    contexts.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+  with path.open(encoding="utf-8") as file:
+    return [json.loads(line)["response"] for line in file]
+
+
+def prompts(
+  context: contexts.Context, sources: Sequence[str], from_policy: Sequence[str]
+) -> Prompts:
+  """Returns the improver's prompts of a stage: every RL prompt with each source's reference.
+
+  Raises:
+    ValueError: if a source is not known.
+  """
+  unknown = [source for source in sources if source not in SOURCES]
+  if unknown or not sources:
+    raise ValueError(
+      f"references={list(sources)}: {unknown or 'no source'} is not allowed; use {SOURCES}"
+    )
+  rows = context.folds.rl
+  references = {
+    "dataset.rejected": [row.rejected for row in rows],
+    "dataset.chosen": [row.chosen for row in rows],
+    "policy": from_policy,
+  }
+  asked = [row.prompt for row in rows] * len(sources)
+  given = [reference for source in sources for reference in references[source]]
+  return encode.improver_prompts(asked, given, context.settings).record
+
+
+def run(
+  context: contexts.Context,
+  name: str,
+  stages: Sequence[ml_collections.ConfigDict],
+  *,
+  improver_sft: Params,
+  gap_reward: Params,
+  from_policy: Sequence[str],
+) -> Params:
+  """Trains M_PIT through the stages, each from the result of the one before.
+
+  Args:
+    context: the run's surroundings.
+    name: prefix of the stages' names.
+    stages: each with `name`, `references` (sources), `steps` and `kl_coefficient`.
+    improver_sft: M_PIT^SFT, the start of the first stage and the KL reference of all.
+    gap_reward: R_PIT, the reward of all stages and the first value model.
+    from_policy: the references sampled from M_P^RL.
+
+  Returns:
+    M_PIT^RL.
+  """
+  current = {"policy": improver_sft, "value": gap_reward}
+  for stage in stages:
+    job = context.config.rl.copy_and_resolve_references()
+    job.update({"kl_coefficient": stage.kl_coefficient})
+    current = rl.run(
+      context,
+      f"{name}_{stage.name}",
+      prompts(context, stage.references, from_policy),
+      rl.model_reward(context, gap_reward),
+      start=current,
+      reference=improver_sft,
+      steps=stage.steps,
+      job=job,
+    )
+  return current["policy"]

@@ -1,0 +1,84 @@
+"""Networks and losses put together: loss_fn(params, frozen, batch, rng) for each kind of model."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pit_jax.losses import gap, preference
+from pit_jax.losses import tokens as token_losses
+from pit_jax.models import pure
+from pit_jax.rollout import scoring
+from pit_jax.types import (
+  Demonstrations,
+  GapPreferences,
+  Params,
+  Preferences,
+  Prompts,
+  Responses,
+)
+
+
+def imitation(model: pure.PureModel) -> Callable:
+  """Returns the loss of supervised fine-tuning; the batch is a `Demonstrations`."""
+
+  def loss_fn(params, frozen, batch: Demonstrations, rng):
+    logprobs, _ = scoring.response_logprobs(model, params, batch.prompts, batch.responses)
+    loss, metrics = token_losses.sft_loss(logprobs, batch.responses.mask)
+    return loss, metrics | {"weight": batch.responses.mask.sum().astype(jnp.float32)}
+
+  return loss_fn
+
+
+def preference_pairs(model: pure.PureModel) -> Callable:
+  """Returns the Bradley–Terry loss of a reward model; the batch is a `Preferences`."""
+
+  def loss_fn(params, frozen, batch: Preferences, rng):
+    chosen, rejected = pair_scores(model, params, batch)
+    loss, metrics = preference.bradley_terry_loss(chosen, rejected)
+    return loss, metrics | {"weight": jnp.float32(chosen.shape[0])}
+
+  return loss_fn
+
+
+def gap_order(model: pure.PureModel) -> Callable:
+  """Returns the five-term loss of a gap reward model; the batch is a `GapPreferences`.
+
+  `frozen["term_weights"]`, Float[5], weighs the terms in the order of `losses.gap.TERMS`.
+  """
+
+  def loss_fn(params, frozen, batch: GapPreferences, rng):
+    gaps = four_gaps(model, params, batch)
+    loss, metrics = gap.gap_loss(*gaps, frozen["term_weights"])
+    return loss, metrics | {"weight": jnp.float32(gaps[0].shape[0])}
+
+  return loss_fn
+
+
+def pair_scores(
+  model: pure.PureModel, params: Params, batch: Preferences
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+  """Returns the rewards of the chosen and of the rejected responses, in one forward pass."""
+  prompts = _stack(batch.prompts, batch.prompts)
+  scores = scoring.sequence_scores(model, params, prompts, _stack(batch.chosen, batch.rejected))
+  return tuple(jnp.split(scores, 2))
+
+
+def four_gaps(
+  model: pure.PureModel, params: Params, batch: GapPreferences
+) -> tuple[Float[Array, " B"], ...]:
+  """Returns r(w,l), r(w,w), r(l,l) and r(l,w), in one forward pass.
+
+  r(a, b) is the score of response a after a prompt that shows reference b.
+  """
+  w, l = batch.chosen, batch.rejected
+  prompts = _stack(
+    batch.given_rejected, batch.given_chosen, batch.given_rejected, batch.given_chosen
+  )
+  scores = scoring.sequence_scores(model, params, prompts, _stack(w, w, l, l))
+  return tuple(jnp.split(scores, 4))
+
+
+def _stack(*records: Prompts | Responses) -> Prompts | Responses:
+  return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *records)

@@ -1,0 +1,150 @@
+"""Reward model and gap reward model, trained on fold 2 and calibrated on its validation part."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pit_jax.data import encode
+from pit_jax.evaluate import metrics as statistics
+from pit_jax.models import pure
+from pit_jax.stages import context as contexts
+from pit_jax.stages import objectives, supervised
+from pit_jax.types import Params, Prompts
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardModel:
+  """A trained scalar model and what is known of it.
+
+  Attributes:
+    params: parameters with the calibration folded into the head.
+    facts: accuracy and calibration on the validation part; for a gap model also the four mean
+      gaps and the zero point.
+  """
+
+  params: Params
+  facts: dict
+
+
+def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
+  """Trains R_P on (x, y_w, y_l), starting from the trunk of M_P^SFT."""
+  train = encode.preferences(context.folds.reward, context.settings).record
+  held = encode.preferences(context.folds.reward_validation, context.settings).record
+
+  def pairs(params):
+    return [context.inference.score(params, held.prompts, y) for y in (held.chosen, held.rejected)]
+
+  def facts(params):
+    chosen, rejected = pairs(params)
+    return _pair_facts(chosen - rejected)
+
+  params = _train(
+    context, "reward", objectives.preference_pairs, policy_sft, train, context.config.reward, facts
+  )
+  return _calibrated(context, "reward", params, policy_sft, held.prompts, facts)
+
+
+def gap(context: contexts.Context, improver_sft: Params) -> RewardModel:
+  """Trains R_PIT on the five orderings of (x, y_w, y_l), from the trunk of M_PIT^SFT."""
+  train = encode.gap_preferences(context.folds.reward, context.settings).record
+  held = encode.gap_preferences(context.folds.reward_validation, context.settings).record
+  job = context.config.gap_reward
+
+  def gaps(params):
+    pairs = {
+      "wl": (held.given_rejected, held.chosen),
+      "ww": (held.given_chosen, held.chosen),
+      "ll": (held.given_rejected, held.rejected),
+      "lw": (held.given_chosen, held.rejected),
+    }
+    return {name: context.inference.score(params, *pair) for name, pair in pairs.items()}
+
+  def facts(params):
+    four = gaps(params)
+    order = (four["wl"] >= four["ww"]) & (four["wl"] >= four["ll"])
+    order &= (four["ww"] >= four["lw"]) & (four["ll"] >= four["lw"])
+    identical = np.concatenate([four["ww"], four["ll"]])
+    return {
+      **_pair_facts(four["wl"] - four["lw"]),
+      "order": order.mean(),
+      "zero_point": identical.mean(),
+      "gaps": four,
+    }
+
+  params = _train(
+    context,
+    "gap_reward",
+    objectives.gap_order,
+    improver_sft,
+    train,
+    job,
+    facts,
+    frozen={"term_weights": jnp.asarray(job.term_weights, jnp.float32)},
+  )
+  return _calibrated(context, "gap_reward", params, improver_sft, held.given_rejected, facts)
+
+
+def _train(context, name, objective, start, record, job, facts: Callable, frozen=None) -> Params:
+  def evaluate(params):
+    known = facts(params)
+    shown = ("accuracy", "margin", "ece", "order")
+    return {f"reward_model/{key}": known[key] for key in shown if key in known}
+
+  initial = jax.jit(context.scalar.init)(context.key(f"{name} head"))
+  return supervised.run(
+    context,
+    name,
+    context.scalar,
+    objective,
+    pure.with_trunk(initial, start),
+    record,
+    job,
+    frozen=frozen,
+    evaluate=evaluate,
+  )
+
+
+def _pair_facts(margins: np.ndarray) -> dict:
+  """What a reward model's margins, chosen minus rejected in nats, say of it."""
+  return {
+    "accuracy": float((margins > 0).mean()),
+    "margin": float(margins.mean()),
+    "ece": statistics.expected_calibration_error(margins, np.ones(len(margins), bool)),
+  }
+
+
+def _calibrated(
+  context: contexts.Context,
+  name: str,
+  params: Params,
+  generator: Params,
+  prompts: Prompts,
+  facts: Callable,
+) -> RewardModel:
+  """Scales a model to mean 0 and deviation 1 on samples of its SFT model (Ziegler et al. 2019).
+
+  The affine map is folded into the head and recorded in calibration/<name>.json. Facts in nats
+  (accuracy, margin, ece) are of the model as trained; gaps and zero point are in the new unit.
+  """
+  known = context.read_json("calibration", f"{name}.json")
+  if known is None:
+    key = jax.random.fold_in(context.key(name), 1)
+    responses = context.inference.respond(generator, prompts, key, context.config.rl.temperature)
+    scores = context.inference.score(params, prompts, responses)
+    gain = 1.0 / max(float(scores.std()), 1e-6)
+    known = facts(params) | {"gain": gain, "bias": -float(scores.mean()) * gain}
+    for entry in ("zero_point", "gaps"):
+      if entry in known:
+        known[entry] = jax.tree.map(
+          lambda x: np.asarray(x * known["gain"] + known["bias"]).tolist(), known[entry]
+        )
+    known = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), known)
+    context.write_json(known, "calibration", f"{name}.json")
+  head = {
+    "head": params["head"] * known["gain"],
+    "bias": params["bias"] * known["gain"] + known["bias"],
+  }
+  return RewardModel(params={**params, **head}, facts=known)

@@ -1,0 +1,97 @@
+"""The part that imitation and reward modelling share: shuffled batches through one train step."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from pit_jax import parallel
+from pit_jax.data import batches
+from pit_jax.models import pure
+from pit_jax.stages import context as contexts
+from pit_jax.training import loop
+from pit_jax.training import step as training_step
+from pit_jax.types import Params
+
+
+def run(
+  context: contexts.Context,
+  name: str,
+  model: pure.PureModel,
+  objective: Callable[[pure.PureModel], Callable],
+  params: Params,
+  record: Any,
+  job: ml_collections.ConfigDict,
+  *,
+  frozen: Params | None = None,
+  evaluate: Callable[[Params], Mapping[str, float]] | None = None,
+) -> Params:
+  """Trains a model on a data set for a number of epochs.
+
+  Args:
+    context: the run's surroundings.
+    name: the stage's name; also seeds the order of its batches.
+    model: what to train.
+    objective: model → loss function; see `objectives`.
+    params: where to start.
+    record: the encoded data set, NumPy arrays over its rows.
+    job: epochs, batch_size, accumulation, learning_rate, warmup (a fraction of the steps),
+      clip_norm, epsilon, weight_decay.
+    frozen: arrays the loss reads and nobody trains.
+    evaluate: parameters → metrics, called now and then and after the last step.
+
+  Returns:
+    The trained parameters, on the mesh.
+  """
+  order = batches.Batches(record, job.batch_size, context.seed(name))
+  steps = order.steps(job.epochs)
+  rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
+  optimizer = _optimizer(job.clip_norm, job.epsilon, job.weight_decay)
+  step = _compiled(model, objective, optimizer, job.accumulation)
+  state = place(params, model.axes, optimizer, context.mesh)
+  key = context.key(name)
+
+  def advance(state, index):
+    batch = parallel.put_batch(order[index], context.mesh)
+    noise = jax.random.fold_in(key, index)
+    return step(state, frozen or {}, batch, noise, jnp.float32(rate(index)))
+
+  state = loop.fit(
+    name,
+    advance,
+    state,
+    steps=steps,
+    workdir=context.workdir,
+    metadata=context.metadata,
+    log_every=context.config.log_every,
+    save_every=context.config.save_every,
+    evaluate=(lambda state, _: evaluate(state.params)) if evaluate else None,
+    evaluate_every=job.evaluate_every,
+  )
+  return state.params
+
+
+def place(
+  params: Params, axes: Any, optimizer, mesh: jax.sharding.Mesh
+) -> training_step.TrainState:
+  """Returns the first state of a stage, sharded; the given parameters stay valid."""
+
+  def init(params):
+    return training_step.init_state(jax.tree.map(jnp.copy, params), optimizer)
+
+  sharding = parallel.state_sharding(jax.eval_shape(init, params), axes, optimizer, mesh)
+  return jax.jit(init, out_shardings=sharding)(params)
+
+
+@functools.cache
+def _optimizer(clip_norm: float, epsilon: float, weight_decay: float):
+  return training_step.adam(clip_norm=clip_norm, epsilon=epsilon, weight_decay=weight_decay)
+
+
+@functools.cache
+def _compiled(model: pure.PureModel, objective: Callable, optimizer, accumulation: int):
+  step = training_step.make_train_step(objective(model), optimizer, accumulation=accumulation)
+  return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,128 @@
+"""One optimiser step as a pure function, the same for every loss."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Bool, Float, Key
+
+from pit_jax.types import Metrics, Params
+
+
+@struct.dataclass
+class TrainState:
+  """Everything that a step changes."""
+
+  step: jax.Array  # Int[], steps taken, skipped ones included
+  params: Params
+  opt_state: optax.OptState
+
+
+def adam(
+  *, clip_norm: float, epsilon: float = 1e-5, weight_decay: float = 0.0, scale: float = 1.0
+) -> optax.GradientTransformation:
+  """Returns AdamW behind a global-norm clip, for a learning rate of 1.
+
+  Args:
+    clip_norm: largest global norm of the gradient; larger ones are scaled down to it.
+    epsilon: added to √v; frameworks differ, and RLHF is known to be sensitive to it.
+    weight_decay: decoupled decay per step, as a multiple of the learning rate.
+    scale: multiplies the update, for parameters that learn faster or slower than the others.
+  """
+  return optax.chain(
+    optax.clip_by_global_norm(clip_norm),
+    optax.scale_by_adam(b1=0.9, b2=0.999, eps=epsilon),
+    optax.add_decayed_weights(weight_decay),
+    optax.scale(scale),
+  )
+
+
+def warmup_linear(peak: float, steps: int, warmup: int) -> optax.Schedule:
+  """Returns a rate that climbs to `peak` over `warmup` steps and falls linearly to 0 at `steps`."""
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, peak, warmup),
+      optax.linear_schedule(peak, 0.0, max(1, steps - warmup)),
+    ],
+    [warmup],
+  )
+
+
+def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+  """Returns the state before the first step."""
+  return TrainState(step=jnp.int32(0), params=params, opt_state=optimizer.init(params))
+
+
+def make_train_step(
+  loss_fn: Callable[..., tuple[Array, Metrics]],
+  optimizer: optax.GradientTransformation,
+  *,
+  accumulation: int = 1,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """Returns step(state, frozen, batch, rng, learning_rate, is_active=True) → (state, metrics).
+
+  The learning rate is an argument, so that one compiled step serves every schedule. A step whose gradient is not finite, or that is told not to be active, changes nothing but the
+  step count; the metric `skipped` is 1 then.
+
+  Args:
+    loss_fn: (params, frozen, batch, rng) → (loss, metrics). The loss is a mean, and
+      `metrics["weight"]` is how many tokens or rows it is a mean over.
+    optimizer: turns gradients into ascent directions; the step subtracts learning_rate times them.
+    accumulation: micro-batches a batch is cut into. Their gradients are averaged by weight, so
+      the update equals that of the whole batch.
+  """
+  gradient = _accumulated_gradient(jax.value_and_grad(loss_fn, has_aux=True), accumulation)
+
+  def step(
+    state: TrainState,
+    frozen: Params,
+    batch,
+    rng: Key[Array, ""],
+    learning_rate: Float[Array, ""] | float,
+    is_active: Bool[Array, ""] | bool = True,
+  ) -> tuple[TrainState, Metrics]:
+    gradients, metrics = gradient(state.params, frozen, batch, rng)
+    norm = optax.global_norm(gradients)
+    is_finite = jnp.isfinite(norm)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+    taken = is_finite & is_active
+    params, opt_state = jax.tree.map(
+      lambda new, old: jnp.where(taken, new, old),
+      (params, opt_state),
+      (state.params, state.opt_state),
+    )
+    metrics = metrics | {"grad_norm": norm, "skipped": (~is_finite).astype(jnp.float32)}
+    return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+  return step
+
+
+def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
+  def whole(params, frozen, batch, rng):
+    (_, metrics), gradients = value_and_gradient(params, frozen, batch, rng)
+    return gradients, metrics
+
+  def in_parts(params, frozen, batch, rng):
+    # Row i goes to part i mod count, so that a batch sharded over devices stays balanced.
+    parts = jax.tree.map(
+      lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
+    def add(total, numbered):
+      index, part = numbered
+      gradients, metrics = whole(params, frozen, part, jax.random.fold_in(rng, index))
+      weight = metrics["weight"]
+      weighted = jax.tree.map(lambda x: x * weight, (gradients, metrics | {"weight": 1.0}))
+      return jax.tree.map(jnp.add, total, weighted), None
+
+    shapes = jax.eval_shape(whole, params, frozen, jax.tree.map(lambda x: x[0], parts), rng)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (gradients, metrics), _ = jax.lax.scan(add, zeros, (jnp.arange(count), parts))
+    weight = metrics.pop("weight")
+    gradients, metrics = jax.tree.map(lambda x: x / weight, (gradients, metrics))
+    return gradients, metrics | {"weight": weight}
+
+  return whole if count == 1 else in_parts

@@ -1,0 +1,210 @@
+"""Writers of metrics: JSON lines, TensorBoard, Weights & Biases, and the terminal.
+
+A writer takes plain floats. On resume the files lose what a killed run wrote after its last
+checkpoint, so that they read as if the run had never been interrupted.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import rich.console
+import rich.progress
+
+# What the terminal shows of a step, as far as it was measured; the files have everything.
+HEADLINE = (
+  "loss",
+  "accuracy",
+  "margin",
+  "order",
+  "objective/score",
+  "objective/gap_reward",
+  "objective/kl",
+  "policy/loss",
+  "value/loss",
+)
+HEADLINE_LENGTH = 4
+
+
+@runtime_checkable
+class Writer(Protocol):
+  """Anything that takes the metrics of a step."""
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Takes the metrics after `step` completed steps."""
+
+  def close(self) -> None:
+    """Finishes what was written."""
+
+
+class JsonLines:
+  """One JSON object per line with its `step`; numbers that are not finite are written as null.
+
+  Args:
+    path: the file, created with its folder by the first row.
+    step: rows after this step, and a row that was cut off, are removed first.
+  """
+
+  def __init__(self, path: str | os.PathLike, step: int = 0):
+    self._path, self._file = os.fspath(path), None
+    if os.path.exists(self._path):
+      temporary = f"{self._path}.tmp"
+      with open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(_line(row) for row in read(self._path) if row["step"] <= step)
+      os.replace(temporary, self._path)  # at once, so that a kill here loses no row
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Appends a row and hands it to the operating system, so that it survives this process."""
+    self.write_rows(step, [metrics])
+
+  def write_rows(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends several rows of one step, such as samples."""
+    if self._file is None:  # only now, so that a stage without samples has no such file
+      os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
+      self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115, closed by close()
+    self._file.writelines(_line({"step": step, **row}) for row in rows)
+    self._file.flush()
+
+  def close(self) -> None:
+    """Closes the file."""
+    if self._file is not None:
+      self._file.close()
+
+
+def read(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """Returns the rows of a JSON-lines file, [] if absent, less a last row that was cut off."""
+  if not os.path.exists(path):
+    return []
+  with open(path, encoding="utf-8") as file:
+    lines = [line for line in file.read().split("\n") if line]
+  rows = []
+  for number, line in enumerate(lines, start=1):
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError as error:
+      if number < len(lines):
+        raise ValueError(f"{os.fspath(path)}, line {number}: not JSON ({error})") from error
+  return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+  return json.dumps({key: _finite(value) for key, value in row.items()}, ensure_ascii=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class TensorBoard:
+  """Scalars for TensorBoard.
+
+  Args:
+    directory: folder of the event files.
+    step: TensorBoard hides what an earlier run wrote after this step.
+  """
+
+  def __init__(self, directory: str | os.PathLike, step: int = 0):
+    import tensorboardX  # here because it takes a second to import
+
+    purge = step + 1 if step else None
+    self._writer = tensorboardX.SummaryWriter(
+      os.fspath(directory), purge_step=purge, write_to_disk=True
+    )
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds one point per metric."""
+    for name, value in metrics.items():
+      self._writer.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    """Writes what is still buffered."""
+    self._writer.close()
+
+
+class WeightsAndBiases:
+  """Metrics for wandb.ai; needs the extra `wandb`.
+
+  Args:
+    project: the project's name there.
+    run: identifies the run, so that a restarted one continues its curves.
+  """
+
+  def __init__(self, project: str, run: str):
+    try:
+      import wandb
+    except ImportError as error:
+      raise ValueError("this writer needs wandb; pip install 'pit_jax[wandb]'") from error
+    self._run = wandb.init(project=project, id=run, resume="allow")
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Sends the metrics of one step."""
+    self._run.log(dict(metrics), step=step)
+
+  def close(self) -> None:
+    """Marks the run as finished."""
+    self._run.finish()
+
+
+class Progress:
+  """What a person sees: a bar with rate and time left, or a line per log when not on a terminal.
+
+  Args:
+    stage: the name in front.
+    step: completed steps at the start; the rate counts from here.
+    steps: steps in all.
+    console: where to write; by default the standard output.
+  """
+
+  def __init__(
+    self, stage: str, step: int, steps: int, console: rich.console.Console | None = None
+  ):
+    self._stage, self._start, self._steps = stage, step, steps
+    self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
+    self._began = time.monotonic()
+    self._bar = rich.progress.Progress(
+      rich.progress.TextColumn("{task.description:<24}", style="bold"),
+      rich.progress.BarColumn(bar_width=24),
+      rich.progress.MofNCompleteColumn(),
+      rich.progress.TextColumn("{task.fields[rate]}"),
+      rich.progress.TimeRemainingColumn(),
+      rich.progress.TextColumn("{task.fields[metrics]}", style="dim"),
+      console=self._console,
+      disable=not self._console.is_terminal,
+    )
+    self._task = self._bar.add_task(stage, total=steps, completed=step, rate="", metrics="")
+    self._bar.start()
+
+  def rate(self, step: int) -> float:
+    """Returns steps per second since the start, evaluation and saving included."""
+    return (step - self._start) / max(time.monotonic() - self._began, 1e-9)
+
+  def advance(self, step: int) -> None:
+    """Moves the bar."""
+    self._bar.update(self._task, completed=step, rate=f"{self.rate(step):.1f} steps/s")
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Shows the headline metrics of a step."""
+    shown = headline(metrics)
+    if self._console.is_terminal:
+      self._bar.update(self._task, metrics=shown)
+      return
+    left = (self._steps - step) / max(self.rate(step), 1e-9)
+    self._console.print(
+      f"{self._stage} {step}/{self._steps}  {shown}  {self.rate(step):.2f} steps/s  "
+      f"{left:.0f} s left",
+      markup=False,
+    )
+
+  def close(self) -> None:
+    """Leaves the finished bar on the screen."""
+    self._bar.stop()
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+  """Returns the few metrics worth a person's glance, as one line."""
+  rest = [name for name in metrics if name not in HEADLINE and not name.startswith("perf/")]
+  names = [name for name in HEADLINE if name in metrics] + rest
+  return "  ".join(f"{name} {metrics[name]:.4g}" for name in names[:HEADLINE_LENGTH])

@@ -1,0 +1,74 @@
+"""Installation of pit_jax."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+
+
+def read_version() -> str:
+  """Returns the version without importing the package, which is not installed yet."""
+  text = (HERE / "pit_jax" / "__init__.py").read_text(encoding="utf-8")
+  return re.search(r'__version__ = "([^"]+)"', text).group(1)
+
+
+def read_description() -> str:
+  """Returns the README, the package's page on an index."""
+  readme = HERE / "README.md"
+  return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+BASE = [
+  # Python 3.11 resolves jax 0.10 and flax 0.12.8; 3.12 resolves jax 0.12 and flax 0.12.12.
+  "jax>=0.10.2,<0.13",
+  "flax>=0.12.8,<0.13",
+  "optax>=0.2.8,<0.3",
+  "orbax-checkpoint>=0.12.8,<0.13",
+  "grain>=0.2.18,<0.3",
+  "transformers>=5,<6",
+  "tokenizers>=0.22,<0.24",
+  "datasets>=5,<6",
+  "tensorflow-datasets>=4.9.9,<5",
+  "safetensors>=0.6",
+  "ml_collections>=1.1,<2",
+  "absl-py>=2.1",
+  "jaxtyping>=0.3.3",
+  "numpy>=2",
+  "rich>=14",
+  "matplotlib>=3.9",
+  "jinja2>=3.1",
+  "tensorboardX>=2.6.4",
+]
+
+EXTRAS = {
+  "test": [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "beartype>=0.21",
+    "hypothesis>=6.100",
+    "ruff>=0.17,<0.18",
+  ],
+  "parity": ["torch==2.13.0"],
+  "wandb": ["wandb>=0.19"],
+  "judge": ["openai>=1.60"],
+}
+
+setuptools.setup(
+  name="pit_jax",
+  version=read_version(),
+  description="Implicit self-improvement of language models from preference data, in JAX",
+  long_description=read_description(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  license_files=["LICENSE"],
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["pit_jax", "pit_jax.*"]),
+  package_data={
+    "pit_jax": ["assets/**/*"],
+    "pit_jax.evaluate": ["*.html", "*.jinja", "templates/*"],
+  },
+  install_requires=BASE,
+  extras_require=EXTRAS,
+)

@@ -1,0 +1,80 @@
+"""How preferences are divided among the stages of training."""
+
+import collections
+
+import pytest
+
+from pit_jax.data import preferences
+
+MANY = [preferences.Preference(f"question {i // 2}", f"a{i}", f"b{i}") for i in range(6000)]
+
+
+def test_every_row_is_in_one_fold_and_so_is_every_prompt():
+  parts = vars(preferences.folds(MANY, held_out=0.1, validation=0.2))
+  assert collections.Counter(row for part in parts.values() for row in part) == (
+    collections.Counter(MANY)
+  )
+  of_prompt = collections.defaultdict(set)
+  for name, part in parts.items():
+    for row in part:
+      of_prompt[row.prompt].add(name)
+  assert {len(names) for names in of_prompt.values()} == {1}
+
+
+def test_folds_have_the_sizes_asked_for():
+  folds = preferences.folds(MANY, held_out=0.1, validation=0.2)
+  third = 0.9 / 3 * len(MANY)
+  sizes = {name: len(part) for name, part in vars(folds).items()}
+  expected = {
+    "sft": 0.8 * third,
+    "sft_validation": 0.2 * third,
+    "reward": 0.8 * third,
+    "reward_validation": 0.2 * third,
+    "rl": third,
+    "held_out": 0.1 * len(MANY),
+  }
+  for name, size in expected.items():
+    deviation = 2 * (size / 2 * (1 - size / len(MANY))) ** 0.5  # binomial, over pairs of rows
+    assert abs(sizes[name] - size) < 4 * deviation, name
+
+
+def test_a_fold_depends_on_the_prompt_alone():
+  whole = preferences.folds(MANY, held_out=0.1, validation=0.2)
+  reverse = preferences.folds(MANY[::-1], held_out=0.1, validation=0.2)
+  few = preferences.folds(MANY[:1000], held_out=0.1, validation=0.2)
+  for name, part in vars(whole).items():
+    assert vars(reverse)[name] == part[::-1]
+    assert set(vars(few)[name]) == set(part) & set(MANY[:1000])
+
+
+def test_folds_never_change_between_versions():
+  """Another hash would train on what an older run held out."""
+  found = {}
+  folds = preferences.folds(MANY, held_out=0.1, validation=0.2)
+  for name, part in vars(folds).items():
+    found |= {row.prompt: name for row in part}
+  pinned = ["sft", "reward_validation", "held_out", "reward", "sft", "rl"]
+  assert [found[f"question {i}"] for i in range(6)] == pinned
+
+
+def test_larger_fractions_take_rows_and_move_no_others():
+  small = preferences.folds(MANY, held_out=0.1, validation=0.1)
+  large = preferences.folds(MANY, held_out=0.3, validation=0.2)
+  assert set(small.held_out) < set(large.held_out)
+  for fold in ("sft", "reward"):
+    before = {*vars(small)[fold], *vars(small)[fold + "_validation"]}
+    after = {*vars(large)[fold], *vars(large)[fold + "_validation"]}
+    assert after == before - set(large.held_out)
+    kept = set(vars(small)[fold + "_validation"]) - set(large.held_out)
+    assert kept < set(vars(large)[fold + "_validation"])
+
+
+def test_folds_that_cannot_be_are_refused():
+  with pytest.raises(ValueError, match="held_out is 1"):
+    preferences.folds(MANY, held_out=1, validation=0.1)
+  with pytest.raises(ValueError, match=r"validation is -0\.1"):
+    preferences.folds(MANY, held_out=0.1, validation=-0.1)
+  with pytest.raises(ValueError, match=r"4 rows with 2 different prompts leave .* empty"):
+    preferences.folds(MANY[:4], held_out=0.1, validation=0.1)
+  without = preferences.folds(MANY, held_out=0, validation=0)
+  assert without.held_out == without.sft_validation == without.reward_validation == ()

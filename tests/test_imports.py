@@ -1,0 +1,168 @@
+"""The manners of the house that a machine can check: who knows whom, purity, and size."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "pit_jax"
+
+# Who may import whom, beside its own room and `types`, which everyone knows.
+ARROWS = {
+  "types": set(),
+  "data": set(),
+  "models": set(),
+  "losses": set(),
+  "evaluate/metrics": set(),
+  "parallel": {"training"},
+  "training": {"parallel"},
+  "rollout": {"models", "losses"},
+  "stages": {"data", "models", "losses", "training", "rollout", "parallel"},
+  "improve": {"models", "rollout"},
+  "evaluate": {"data", "models", "rollout", "evaluate/metrics"},
+  "recipes": {"stages", "improve", "evaluate", "evaluate/metrics"},
+  "launch": {"recipes", "improve", "evaluate", "evaluate/metrics"},
+}
+HOST_FILES = {"models/hf.py", "rollout/experience.py"}  # in rooms that are pure otherwise
+IMPURE_MODULES = {"time", "datetime", "random", "os", "logging", "absl", "ml_collections"}
+# Host libraries that take a second or more to import; nothing needs them before they are used.
+SLOW_MODULES = {"tensorflow_datasets", "tensorflow", "torch", "wandb", "openai"}
+
+
+def python_files(*folders: str) -> list[pathlib.Path]:
+  return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def name(path: pathlib.Path) -> str:
+  return path.relative_to(ROOT).as_posix()
+
+
+def parse(path: pathlib.Path) -> ast.Module:
+  return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def room(module: str) -> str:
+  """Returns the room of `pit_jax.losses.gap` or `launch.train`: losses, launch."""
+  parts = module.split(".")
+  if parts[0] != "pit_jax":
+    return parts[0]
+  return "evaluate/metrics" if parts[1:3] == ["evaluate", "metrics"] else "".join(parts[1:2])
+
+
+def module_of(path: pathlib.Path) -> str:
+  return name(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imported(nodes) -> list[tuple[str, ast.AST]]:
+  """Returns (module.name, node) for everything that some statements import."""
+  found = []
+  for node in nodes:
+    if isinstance(node, ast.Import):
+      found += [(alias.name, node) for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      found += [(f"{node.module}.{alias.name}", node) for alias in node.names]
+  return found
+
+
+def is_module(dotted: str) -> bool:
+  path = ROOT / dotted.replace(".", "/")
+  return path.with_suffix(".py").is_file() or path.is_dir()
+
+
+def functions(tree: ast.Module) -> list[ast.FunctionDef]:
+  return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+  """Returns the lines of a function, from its def to its end, without its docstring."""
+  first = function.body[0]
+  lines = function.end_lineno - function.lineno + 1
+  is_docstring = ast.get_docstring(function) is not None
+  return lines - (first.end_lineno - first.lineno + 1 if is_docstring else 0)
+
+
+PURE = [
+  path
+  for path in python_files("pit_jax")
+  if path.parent.name in ("models", "losses", "rollout") or path.match("training/step.py")
+  if path.relative_to(PACKAGE).as_posix() not in HOST_FILES
+]
+LIBRARY = python_files("pit_jax", "launch", "configs")
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_rooms_know_only_the_rooms_before_them(path):
+  if path.parent == ROOT / "configs" or path == PACKAGE / "__init__.py":
+    allowed = set()
+  else:
+    here = room(module_of(path))
+    assert here in ARROWS, f"{here} is a new room; add it to ARROWS and to the map"
+    allowed = ARROWS[here] | {here, "types"}
+  for module, node in imported(ast.walk(parse(path))):
+    if module.split(".")[0] != "pit_jax":
+      continue
+    assert room(module) in allowed, f"line {node.lineno} imports {module}; allowed: {allowed}"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_modules_are_imported_not_names(path):
+  for module, node in imported(ast.walk(parse(path))):
+    if not isinstance(node, ast.ImportFrom) or not module.startswith("pit_jax."):
+      continue
+    assert node.level == 0, f"line {node.lineno}: write the import out, from pit_jax"
+    is_alphabet = module.startswith("pit_jax.types.") or module == "pit_jax.__version__"
+    assert is_alphabet or is_module(module), f"line {node.lineno}: {module} is not a module"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_nothing_slow_is_imported_at_start_up(path):
+  for module, node in imported(parse(path).body):
+    assert module.split(".")[0] not in SLOW_MODULES, f"line {node.lineno} imports {module}"
+
+
+@pytest.mark.parametrize("path", PURE, ids=name)
+def test_pure_files_are_pure(path):
+  tree = parse(path)
+  for module, node in imported(ast.walk(tree)):
+    is_pure = module.split(".")[0] not in IMPURE_MODULES and not module.startswith("numpy.random")
+    assert is_pure, f"line {node.lineno} imports {module}"
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Call):
+      called = ast.unparse(node.func)
+      assert called not in ("print", "open", "input", "jax.debug.print"), f"line {node.lineno}"
+    if isinstance(node, ast.Attribute):
+      assert ast.unparse(node) not in ("np.random", "numpy.random"), f"line {node.lineno}"
+    if isinstance(node, ast.Name | ast.Attribute):
+      assert "ConfigDict" not in ast.unparse(node), f"line {node.lineno} uses a config object"
+
+
+@pytest.mark.parametrize("path", [*LIBRARY, *python_files("tests")], ids=name)
+def test_files_and_functions_are_short(path):
+  lines = len(path.read_text(encoding="utf-8").splitlines())
+  longest = 150 if path.parent == PACKAGE / "recipes" else 300
+  assert lines <= longest, f"{lines} lines; {longest} at most"
+  for function in functions(parse(path)):
+    size = code_lines(function)
+    assert size <= 40, f"{function.name} has {size} lines beside its docstring; 40 at most"
+
+
+def test_every_room_is_a_package():
+  """A folder without __init__.py would be left out of the installed package."""
+  folders = {path.parent for path in python_files("pit_jax")}
+  assert [
+    name(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()
+  ] == []
+
+
+def test_the_check_sees_what_it_is_for():
+  tree = ast.parse(
+    "def f():\n  '''One\n  two.'''\n  import time\n  from pit_jax.losses import gap\n"
+  )
+  assert [module for module, _ in imported(ast.walk(tree))] == ["time", "pit_jax.losses.gap"]
+  assert [module for module, _ in imported(tree.body)] == []
+  assert code_lines(tree.body[0]) == 3
+  assert room("pit_jax.evaluate.metrics.compare") == "evaluate/metrics"
+  assert room("pit_jax.evaluate.report") == "evaluate"
+  assert room("pit_jax.losses") == "losses"
+  assert len(PURE) > 5

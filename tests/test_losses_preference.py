@@ -1,0 +1,53 @@
+"""The Bradley–Terry loss on values a person can check."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+from pit_jax.losses import preference
+
+
+def test_hand_values():
+  # Odds of 3 to 1 for, even, and 3 to 1 against: losses −log ¾, −log ½ and −log ¼.
+  chosen = jnp.array([math.log(3), 2.0, 5.0])
+  rejected = jnp.array([0.0, 2.0, 5.0 + math.log(3)])
+  loss, metrics = preference.bradley_terry_loss(chosen, rejected)
+  np.testing.assert_allclose(loss, math.log(4 / 3 * 2 * 4) / 3, rtol=1e-6)
+  np.testing.assert_allclose(metrics["loss"], loss)
+  np.testing.assert_allclose(metrics["accuracy"], 1 / 3, rtol=1e-6)  # the tie counts as wrong
+  np.testing.assert_allclose(metrics["margin"], 0.0, atol=1e-6)
+  assert set(metrics) == {"loss", "accuracy", "margin"}
+
+
+def test_gradient_is_the_probability_of_the_mistake():
+  chosen, rejected = jnp.array([1.0, -2.0, 0.5, 0.0]), jnp.array([0.0, 1.0, 0.5, -3.0])
+  gradients = jax.grad(lambda c, r: preference.bradley_terry_loss(c, r)[0], argnums=(0, 1))
+  on_chosen, on_rejected = gradients(chosen, rejected)
+  mistake = [1 / (1 + math.exp(float(c) - float(r))) for c, r in zip(chosen, rejected)]
+  np.testing.assert_allclose(on_chosen, -np.array(mistake) / 4, rtol=1e-5)
+  np.testing.assert_allclose(on_rejected, np.array(mistake) / 4, rtol=1e-5)
+
+
+def test_only_the_difference_counts():
+  chosen, rejected = jnp.array([1.0, -2.0]), jnp.array([0.25, 1.0])
+  loss, _ = preference.bradley_terry_loss(chosen, rejected)
+  shifted, _ = preference.bradley_terry_loss(chosen + 8.0, rejected + 8.0)
+  np.testing.assert_allclose(shifted, loss, rtol=1e-6)
+
+
+def test_a_hopeless_pair_has_a_finite_loss_and_gradient():
+  chosen, rejected = jnp.array([-1e4]), jnp.array([1e4])
+  loss, gradient = jax.value_and_grad(lambda c: preference.bradley_terry_loss(c, rejected)[0])(
+    chosen
+  )
+  np.testing.assert_allclose(loss, 2e4)
+  np.testing.assert_allclose(gradient, [-1.0])
+
+
+def test_a_column_of_rewards_is_refused_instead_of_broadcast():
+  with pytest.raises(jaxtyping.TypeCheckError, match="chosen"):
+    preference.bradley_terry_loss(jnp.zeros((4, 1)), jnp.zeros((4,)))

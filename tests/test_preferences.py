@@ -1,0 +1,300 @@
+"""Sources of preferences, and the checks their rows pass."""
+
+import dataclasses
+import gzip
+import json
+import pathlib
+import sys
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+import tensorflow_datasets as tfds
+
+from pit_jax.data import preferences, rows, synthetic
+
+HH = pathlib.Path(__file__).parents[1] / "../shared/data/hh_harmless.jsonl.gz"
+GOOD = [
+  {"prompt": " why ? ", "chosen": "because", "rejected": "so\n"},
+  {"prompt": "how ?", "chosen": "by é", "rejected": "well", "response": "hm", "margin": 2},
+  {"prompt": "who ?", "chosen": "mia", "rejected": "amy", "response": None, "extra": [1]},
+]
+EXPECTED = (
+  preferences.Preference("why ?", "because", "so"),
+  preferences.Preference("how ?", "by é", "well", "hm", 2.0),
+  preferences.Preference("who ?", "mia", "amy"),
+)
+
+
+def _jsonl(path, lines):
+  """Writes lines given as objects, text or bytes."""
+  encoded = [
+    line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line))
+    for line in lines
+  ]
+  data = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in encoded)
+  path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+  return path
+
+
+def test_a_jsonl_file_is_read_gzipped_or_not(tmp_path):
+  lines = [b"\xef\xbb\xbf" + json.dumps(GOOD[0]).encode(), GOOD[1], "", GOOD[2], " \n"]
+  plain = preferences.load(f"jsonl:{_jsonl(tmp_path / 'a.jsonl', lines)}")
+  zipped = preferences.load(f"jsonl:{_jsonl(tmp_path / 'a.jsonl.gz', lines)}")
+  assert plain.rows == zipped.rows == EXPECTED
+  assert plain.fingerprint == zipped.fingerprint
+  assert plain.skipped == {}
+  assert [row.place.split(", ")[1] for row in plain.rows] == ["line 1", "line 2", "line 4"]
+
+
+BAD_LINES = {
+  "no prompt": ({"chosen": "a", "rejected": "b"}, "missing field", "'prompt'"),
+  "null": ({"prompt": "p", "chosen": None, "rejected": "b"}, "missing field", "'chosen'"),
+  "empty": ({"prompt": "p", "chosen": "a", "rejected": " \n"}, "empty field", "'rejected'"),
+  "number": ({"prompt": 3, "chosen": "a", "rejected": "b"}, "wrong type", "int 3"),
+  "list": ([1, 2], "wrong type", "list"),
+  "margin": (GOOD[1] | {"margin": "2"}, "wrong type", "'margin'"),
+  "true": (GOOD[1] | {"margin": True}, "wrong type", "'margin'"),
+  "infinite": (GOOD[1] | {"margin": float("inf")}, "wrong type", "finite"),
+  "huge": (GOOD[1] | {"margin": 10**400}, "wrong type", "finite"),
+  "empty response": (GOOD[1] | {"response": ""}, "empty field", "'response'"),
+  "cut": ('{"prompt": "p", "chosen": "a"', "broken JSON", ""),
+  "deep": ("[" * 100_000, "broken JSON", ""),
+  "bytes": (b'{"prompt": "\xff", "chosen": "a", "rejected": "b"}', "invalid UTF-8", "0xff"),
+  "surrogate": (r'{"prompt": "\ud800", "chosen": "a", "rejected": "b"}', "invalid UTF-8", ""),
+  "same": ({"prompt": "p", "chosen": "a", "rejected": "a "}, "chosen equals rejected", "'a'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LINES)
+def test_a_bad_line_is_named_or_counted(tmp_path, name, caplog):
+  line, reason, detail = BAD_LINES[name]
+  path = _jsonl(tmp_path / "rows.jsonl", [GOOD[0], line, GOOD[1], line, GOOD[2]])
+  with pytest.raises(ValueError) as caught:
+    preferences.load(f"jsonl:{path}")
+  assert str(caught.value).startswith(f"{path}, line 2: {reason}: ")
+  assert detail in str(caught.value)
+  loaded = preferences.load(f"jsonl:{path}", on_bad_row="skip")
+  assert loaded.rows == EXPECTED
+  assert loaded.skipped == {reason: 2}
+  assert f"skipped 2 rows ({reason}), the first at {path}, line 2" in caplog.text
+
+
+def test_a_truncated_gzip_is_named_or_counted(tmp_path):
+  many = [
+    {"prompt": str(i), "chosen": f"a{hash((i, 1))}", "rejected": f"b{hash((i, 2))}"}
+    for i in range(2000)
+  ]
+  path = _jsonl(tmp_path / "rows.jsonl.gz", many)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with pytest.raises(ValueError, match=r"rows.jsonl.gz, line \d+: truncated gzip"):
+    preferences.load(f"jsonl:{path}")
+  loaded = preferences.load(f"jsonl:{path}", on_bad_row="skip")
+  assert 500 < len(loaded.rows) < 1500
+  assert [row.prompt for row in loaded.rows] == [str(i) for i in range(len(loaded.rows))]
+  assert loaded.skipped == {"truncated gzip": 1}
+
+
+def test_a_damaged_gzip_is_named(tmp_path):
+  path = _jsonl(tmp_path / "rows.jsonl.gz", GOOD)
+  damaged = bytearray(path.read_bytes())
+  damaged[12] ^= 0xFF
+  path.write_bytes(damaged)
+  with pytest.raises(ValueError, match="rows.jsonl.gz, line 1: truncated gzip"):
+    preferences.load(f"jsonl:{path}")
+
+
+def test_parquet_holds_the_same_rows_as_jsonl(tmp_path):
+  names = ("prompt", "chosen", "rejected", "response", "margin")
+  columns = {name: [row.get(name) for row in GOOD] for name in names}
+  pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+  loaded = preferences.load(f"parquet:{tmp_path / 'rows.parquet'}")
+  assert loaded.rows == EXPECTED
+  assert loaded.rows[1].place == f"{tmp_path / 'rows.parquet'}, row 1"
+
+
+def test_bad_parquet_is_named_or_counted(tmp_path):
+  path = tmp_path / "rows.parquet"
+  broken = pyarrow.array([b"fine", b"\xff", b"good"]).cast(pyarrow.binary())
+  text = pyarrow.Array.from_buffers(pyarrow.string(), 3, broken.buffers())
+  columns = {"prompt": text, "chosen": ["a", "b", "c"], "rejected": ["d", "e", None]}
+  pyarrow.parquet.write_table(pyarrow.table(columns), path)
+  with pytest.raises(ValueError, match="rows.parquet, row 1: invalid UTF-8"):
+    preferences.load(f"parquet:{path}")
+  loaded = preferences.load(f"parquet:{path}", on_bad_row="skip")
+  assert loaded.rows == (preferences.Preference("fine", "a", "d"),)
+  assert loaded.skipped == {"invalid UTF-8": 1, "missing field": 1}
+  path.write_bytes(path.read_bytes()[:-20])
+  with pytest.raises(ValueError, match="rows.parquet, row 0: broken Parquet"):
+    preferences.load(f"parquet:{path}")
+
+
+DIALOGUE = "\n\nHuman: hi  there\n\nAssistant: hello \n\nHuman: why?\n\nAssistant:"
+
+
+def test_the_shared_turns_of_a_dialogue_are_the_prompt(tmp_path):
+  row = {"chosen": DIALOGUE + " because\n\n1. it is", "rejected": DIALOGUE + " no"}
+  for name in ("rows.jsonl", "rows.jsonl.gz"):
+    loaded = preferences.load(f"hh:{_jsonl(tmp_path / name, [row])}")
+    prompt = "Human: hi  there\n\nAssistant: hello\n\nHuman: why?\n\nAssistant:"
+    assert loaded.rows == (preferences.Preference(prompt, "because\n\n1. it is", "no"),)
+
+
+BAD_DIALOGUES = {
+  "other turn": (DIALOGUE.replace("why", "who") + " b", "dialogues differ", "the first 2 are"),
+  "more turns": (DIALOGUE + " b\n\nHuman: d\n\nAssistant: e", "dialogues differ", "first 3 are"),
+  "no reply": (DIALOGUE, "empty field", "last reply of 'rejected'"),
+  "asks last": ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c", "not a dialogue", "Human, Assistant"),
+  "no turns": ("just text", "not a dialogue", "none"),
+  "preface": ("once\n\nHuman: a\n\nAssistant: b", "not a dialogue", "must begin"),
+  "answers first": ("\n\nAssistant: b\n\nAssistant: c", "not a dialogue", "must begin"),
+  "same reply": (DIALOGUE + " a", "chosen equals rejected", ""),
+  "a number": (3, "wrong type", "int 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DIALOGUES)
+def test_a_bad_dialogue_is_named_or_counted(tmp_path, name):
+  rejected, reason, detail = BAD_DIALOGUES[name]
+  good = {"chosen": DIALOGUE + " a", "rejected": DIALOGUE + " b"}
+  path = _jsonl(tmp_path / "rows.jsonl", [good, good | {"rejected": rejected}])
+  with pytest.raises(ValueError) as caught:
+    preferences.load(f"hh:{path}")
+  assert str(caught.value).startswith(f"{path}, line 2: {reason}: ")
+  assert detail in str(caught.value)
+  loaded = preferences.load(f"hh:{path}", on_bad_row="skip")
+  assert (len(loaded.rows), loaded.skipped) == (1, {reason: 1})
+
+
+@pytest.mark.skipif(not HH.is_file(), reason=f"the real data {HH} are not here")
+def test_real_dialogues():
+  with pytest.raises(ValueError, match="line 73: empty field"):
+    preferences.load(f"hh:{HH}")
+  loaded = preferences.load(f"hh:{HH}", on_bad_row="skip")
+  assert loaded.skipped == {"empty field": 4, "dialogues differ": 4}
+  assert len(loaded.rows) == 1999 - 8
+  with gzip.open(HH, "rt", encoding="utf-8") as file:
+    lines = file.readlines()
+  squeeze = lambda value: "".join(value.split())  # noqa: E731
+  for row in loaded.rows:
+    raw = json.loads(lines[int(row.place.rsplit(" ", 1)[1]) - 1])
+    assert squeeze(row.prompt + row.chosen) == squeeze(raw["chosen"])
+    assert squeeze(row.prompt + row.rejected) == squeeze(raw["rejected"])
+    assert raw["chosen"].rstrip().endswith(row.chosen)
+    assert "\n\nHuman:" not in row.chosen
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+  monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+def test_hugging_face_data_sets(tmp_path, hub_cache):
+  (tmp_path / "hub").mkdir()
+  rows_only = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in GOOD]
+  file = _jsonl(tmp_path / "hub" / "train.jsonl", rows_only)
+  _jsonl(tmp_path / "hub" / "test.jsonl", rows_only[:1])
+  expected = tuple(preferences.Preference(r.prompt, r.chosen, r.rejected) for r in EXPECTED)
+  assert preferences.load(f"hf:{tmp_path / 'hub'}").rows == expected
+  assert preferences.load(f"hf:{tmp_path / 'hub'}:test").rows == expected[:1]
+  assert preferences.load(f"hf:{file}").rows == expected
+  table = datasets.Dataset.from_list(GOOD[1:2])
+  table.save_to_disk(tmp_path / "disk")
+  datasets.DatasetDict({"dev": table}).save_to_disk(tmp_path / "splits")
+  assert preferences.load(f"hf:{tmp_path / 'disk'}").rows == EXPECTED[1:2]
+  loaded = preferences.load(f"hf:{tmp_path / 'splits'}:dev")
+  assert loaded.rows == EXPECTED[1:2]
+  assert loaded.rows[0].place == f"hf:{tmp_path / 'splits'}:dev, row 0"
+
+
+def test_hugging_face_dialogues(tmp_path, hub_cache):
+  pair = {"chosen": DIALOGUE + " yes", "rejected": DIALOGUE + " no"}
+  path = _jsonl(tmp_path / "rows.jsonl", [pair, pair | {"chosen": "just text"}])
+  with pytest.raises(ValueError, match="row 1: not a dialogue"):
+    preferences.load(f"hf:{path}")
+  loaded = preferences.load(f"hf:{path}", on_bad_row="skip")
+  assert loaded.rows[0].prompt.endswith("Human: why?\n\nAssistant:")
+  assert (loaded.rows[0].chosen, loaded.rows[0].rejected) == ("yes", "no")
+  assert loaded.skipped == {"not a dialogue": 1}
+
+
+class TinyRows(tfds.core.GeneratorBasedBuilder):
+  """A data set in the format of tensorflow-datasets, written without TensorFlow."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self):
+    names = ("prompt", "chosen", "rejected")
+    features = tfds.features.FeaturesDict({name: tfds.features.Text() for name in names})
+    return tfds.core.DatasetInfo(builder=self, features=features)
+
+  def _split_generators(self, _):
+    return {"train": self._generate_examples(), "test": self._generate_examples()}
+
+  def _generate_examples(self):
+    for i, row in enumerate(EXPECTED):
+      yield i, {name: getattr(row, name) for name in ("prompt", "chosen", "rejected")}
+
+
+def test_tensorflow_data_sets_without_tensorflow(tmp_path, monkeypatch):
+  builder = TinyRows(data_dir=tmp_path, file_format="array_record")
+  builder.download_and_prepare()
+  expected = {(row.prompt, row.chosen, row.rejected) for row in EXPECTED}
+  for source in (f"tfds:{builder.data_dir}", f"tfds:{builder.data_dir}:test"):
+    loaded = preferences.load(source)
+    assert {(row.prompt, row.chosen, row.rejected) for row in loaded.rows} == expected
+  by_name = tfds.data_source
+  with_directory = lambda name, split: by_name(name, split=split, data_dir=tmp_path)  # noqa: E731
+  monkeypatch.setattr(tfds, "data_source", with_directory)
+  assert preferences.load("tfds:tiny_rows:test").rows == loaded.rows
+  assert "tensorflow" not in sys.modules
+
+
+def test_bytes_that_are_no_text_are_refused():
+  with pytest.raises(rows.RowError, match="invalid UTF-8"):
+    rows.check({"prompt": b"\xff", "chosen": b"a", "rejected": b"b"}, "here")
+
+
+def test_the_embedded_task_is_a_source():
+  loaded = preferences.load("synthetic", limit=5, seed=3)
+  made = synthetic.preferences(5, 3)
+  assert [row.prompt for row in loaded.rows] == [row["prompt"].strip() for row in made]
+  assert [row.chosen for row in loaded.rows] == [row["chosen"].strip() for row in made]
+  assert preferences.load("synthetic", limit=5, seed=4).fingerprint != loaded.fingerprint
+
+
+def test_limit_takes_the_first_usable_rows(tmp_path):
+  path = _jsonl(tmp_path / "rows.jsonl", [GOOD[0], "{", GOOD[1], GOOD[2], "{"])
+  loaded = preferences.load(f"jsonl:{path}", on_bad_row="skip", limit=2)
+  assert loaded.rows == EXPECTED[:2]
+  assert loaded.skipped == {"broken JSON": 1}
+  assert preferences.load(f"jsonl:{path}", limit=1).rows == EXPECTED[:1]
+
+
+def test_unusable_sources_are_refused(tmp_path):
+  empty = _jsonl(tmp_path / "empty.jsonl", [])
+  all_bad = _jsonl(tmp_path / "bad.jsonl", ["{", "{"])
+  for source, options, message in (
+    ("csv:rows.csv", {}, "is not known; use synthetic, jsonl:PATH"),
+    ("jsonl", {}, "is not known"),
+    ("synthetic:3", {}, "is not known"),
+    ("synthetic", {}, "say how many rows"),
+    (f"jsonl:{tmp_path}/absent.jsonl", {}, "no file .*absent.jsonl"),
+    (f"parquet:{tmp_path}/absent.parquet", {}, "no file .*absent.parquet"),
+    (f"jsonl:{empty}", {}, "no usable row: it is empty"),
+    (f"jsonl:{all_bad}", {"on_bad_row": "skip"}, r"no usable row: broken JSON \(2\)"),
+    (f"jsonl:{empty}", {"on_bad_row": "ignore"}, "on_bad_row is 'ignore'"),
+    (f"jsonl:{empty}", {"limit": 0}, "limit 0"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      preferences.load(source, **options)
+
+
+def test_the_fingerprint_depends_on_content_and_order_alone():
+  moved = tuple(dataclasses.replace(row, place="elsewhere") for row in EXPECTED)
+  assert preferences.fingerprint(moved) == preferences.fingerprint(EXPECTED)
+  changed = [EXPECTED[::-1], EXPECTED[:2]]
+  for name, value in (("prompt", "x"), ("chosen", "x"), ("rejected", "x"), ("margin", 1.0)):
+    changed.append((dataclasses.replace(EXPECTED[0], **{name: value}), *EXPECTED[1:]))
+  assert len({preferences.fingerprint(rows) for rows in [EXPECTED, *changed]}) == 7
