@@ -23,9 +23,9 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.model = _model(size)
   config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})  # data, fsdp, tensor; -1: the rest
   config.data = _data(size)
-  config.sft = _supervised(epochs=2.0, learning_rate=1e-3)
-  config.reward = _supervised(epochs=2.0, learning_rate=5e-4)
-  config.gap_reward = _supervised(epochs=3.0, learning_rate=5e-4)
+  config.sft = supervised(epochs=2.0, learning_rate=1e-3)
+  config.reward = supervised(epochs=2.0, learning_rate=5e-4)
+  config.gap_reward = supervised(epochs=3.0, learning_rate=5e-4)
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
   config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
   config.rl = _rl()
@@ -46,7 +46,7 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data = ml_collections.ConfigDict()
   data.source = "synthetic"
   data.rows = config_dict.placeholder(int)  # None: all rows of a file
-  data.on_bad_row = "error"  # or "skip"
+  data.on_bad_row = "skip"  # counted, logged and reported; "error" stops at the first
   data.over_long = "cut"  # or "drop"
   data.held_out = 0.1
   data.validation = 0.1
@@ -59,9 +59,10 @@ def _data(size: str) -> ml_collections.ConfigDict:
   return data
 
 
-def _supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict:
+def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict:
   job = ml_collections.ConfigDict()
   job.epochs = epochs
+  job.steps = 0  # 0: as many as the epochs take
   job.batch_size = 64
   job.accumulation = 1
   job.learning_rate = learning_rate

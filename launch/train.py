@@ -8,7 +8,7 @@ import importlib
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
@@ -19,6 +19,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: made, or cont
 
 def main(_: list[str]) -> None:
   """Runs the recipe that the configuration names."""
+  logging.set_verbosity(logging.WARNING)  # Orbax says a page per stage at INFO
   recipe = importlib.import_module(f"pit_jax.recipes.{CONFIG.value.recipe}")
   try:
     recipe.run(CONFIG.value, pathlib.Path(WORKDIR.value))

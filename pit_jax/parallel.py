@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from pit_jax.training import step as training_step
@@ -77,22 +76,27 @@ def partition(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def state_sharding(
-  abstract: training_step.TrainState,
-  axes: Any,
-  optimizer: optax.GradientTransformation,
-  mesh: jax.sharding.Mesh,
+  abstract: training_step.TrainState, axes: Any, mesh: jax.sharding.Mesh
 ) -> training_step.TrainState:
-  """Returns the sharding of a train state: moments live where their parameters live."""
-  params = partition(abstract.params, axes, mesh)
-  whole = replicated(mesh)
-  opt_state = optax.tree.map_params(
-    optimizer,
-    lambda _, sharding: sharding,
-    abstract.opt_state,
-    params,
-    transform_non_params=lambda _: whole,
-  )
+  """Returns the sharding of a train state: moments live where their parameters live.
+
+  A leaf of the optimiser's state belongs to the parameter whose path its own path ends with;
+  counters and the like belong to none and are replicated.
+  """
+  params, whole = partition(abstract.params, axes, mesh), replicated(mesh)
+  homes = {_keys(path): home for path, home in jax.tree_util.tree_leaves_with_path(params)}
+
+  def place(path, _):
+    keys = _keys(path)
+    ends = (keys[start:] for start in range(len(keys)))
+    return next((homes[end] for end in ends if end in homes), whole)
+
+  opt_state = jax.tree_util.tree_map_with_path(place, abstract.opt_state)
   return training_step.TrainState(step=whole, params=params, opt_state=opt_state)
+
+
+def _keys(path: tuple) -> tuple:
+  return tuple(getattr(entry, "key", None) for entry in path)
 
 
 def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:

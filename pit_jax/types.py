@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from flax import struct
 
-Array = jax.Array
+Array = Any  # of a record: a JAX array on the devices, a NumPy array on the host
 Params = dict[str, Any]  # nested dict of arrays; the only form parameters have outside models/
 Metrics = dict[str, jax.Array]  # metric name → scalar
 

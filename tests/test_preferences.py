@@ -3,7 +3,6 @@
 import dataclasses
 import gzip
 import json
-import pathlib
 import sys
 
 import datasets
@@ -14,7 +13,6 @@ import tensorflow_datasets as tfds
 
 from pit_jax.data import preferences, rows, synthetic
 
-HH = pathlib.Path(__file__).parents[1] / "../shared/data/hh_harmless.jsonl.gz"
 GOOD = [
   {"prompt": " why ? ", "chosen": "because", "rejected": "so\n"},
   {"prompt": "how ?", "chosen": "by é", "rejected": "well", "response": "hm", "margin": 2},
@@ -167,14 +165,14 @@ def test_a_bad_dialogue_is_named_or_counted(tmp_path, name):
   assert (len(loaded.rows), loaded.skipped) == (1, {reason: 1})
 
 
-@pytest.mark.skipif(not HH.is_file(), reason=f"the real data {HH} are not here")
-def test_real_dialogues():
+def test_real_dialogues(shared_data):
+  path = shared_data / "hh_harmless.jsonl.gz"
   with pytest.raises(ValueError, match="line 73: empty field"):
-    preferences.load(f"hh:{HH}")
-  loaded = preferences.load(f"hh:{HH}", on_bad_row="skip")
+    preferences.load(f"hh:{path}")
+  loaded = preferences.load(f"hh:{path}", on_bad_row="skip")
   assert loaded.skipped == {"empty field": 4, "dialogues differ": 4}
   assert len(loaded.rows) == 1999 - 8
-  with gzip.open(HH, "rt", encoding="utf-8") as file:
+  with gzip.open(path, "rt", encoding="utf-8") as file:
     lines = file.readlines()
   squeeze = lambda value: "".join(value.split())  # noqa: E731
   for row in loaded.rows:

@@ -1,4 +1,4 @@
-"""The report, from a results dict as a full run makes it."""
+"""The report as files: what the page and the terminal show, and what is refused."""
 
 import copy
 import html.parser
@@ -8,155 +8,219 @@ import re
 
 import numpy as np
 import pytest
+import report_example
 
-from pit_jax.evaluate import diagram, metrics, plots, report, tabular, verdict
-
-GOLD = {
-  "policy_sft": 5.6,
-  "original": 7.1,
-  "policy_resampled": 7.1,
-  "rlhf_longer": 7.3,
-  "improver_sft": 7.0,
-  "pit": 8.4,
-  "pit_first_only": 7.8,
-  "pit_second_only": 7.6,
-}
-TOKENS = {name: 70 + 3.3 * index for index, name in enumerate(GOLD)}
-QUESTIONS = ("who gets the fifth call", "what does the week cost", "which bus is the last one home")
-STAGES = {
-  "sft_policy": ("sft", 400),
-  "sft_improver": ("sft", 400),
-  "reward": ("reward", 250),
-  "gap_reward": ("gap_reward", 400),
-  "rl_policy": ("rl", 120),
-  "rl_improver_dataset": ("rl", 120),
-  "rl_improver_policy": ("rl", 120),
-  "rl_pit_first_only": ("rl", 240),
-}
+from pit_jax.evaluate import report, tabular, verdict
 
 
-def comparison(generator, a, b, judge="gold", shift=0.0, **more):
-  n = 640
-  better = generator.normal(GOLD[a] - GOLD[b] + shift, 2.0, n).round()
-  row = metrics.compare(better, np.zeros(n), resamples=500)
-  return {"a": a, "b": b, "judge": judge, "temperature": 1.0, **vars(row), **more}
+class Page(html.parser.HTMLParser):
+  """Text, tags and addresses of a page; complains about tags that do not match."""
+
+  VOID = ("meta", "br", "hr", "img", "link")
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.tags, self.addresses, self.text = [], [], [], ""
+    self.feed(text)
+    assert not self.open
+
+  def handle_starttag(self, tag, attributes):
+    self.tags.append(tag)
+    self.addresses += [v for k, v in attributes if k in ("src", "href", "xlink:href", "srcset")]
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attributes):
+    self.handle_starttag(tag, attributes)
+    self.handle_endtag(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    if not {"style", "script"} & set(self.open):
+      self.text += data
 
 
-def comparisons(generator):
-  rows = [
-    comparison(generator, system, "original", judge, shift)
-    for system in ("pit", "improver_sft", "pit_first_only", "pit_second_only", "rlhf_longer")
-    for judge, shift in (("gold", 0), ("R_P", 0.2), ("R_PIT", 0.5))
-  ]
-  rows += [comparison(generator, "original", "policy_sft", judge) for judge in ("gold", "R_P")]
-  rows += [
-    comparison(generator, "policy_resampled", "original", judge) for judge in ("gold", "R_P")
-  ]
-  rows += [
-    comparison(generator, "pit", other)
-    for other in ("improver_sft", "pit_first_only", "pit_second_only", "rlhf_longer")
-  ]
-  return rows + [comparison(generator, "pit", "original", temperature=0.4)]
+def read(results, directory) -> Page:
+  return Page(report.write(results, directory).read_text(encoding="utf-8"))
 
 
-def rounds(generator):
-  rows = [{"k": 0, "score": 7.1, "delta": 0.0, "ci95": (0.0, 0.0), "stopped": 0.0, "score_stop": 7.1,
-           "delta_stop": 0.0, "ci95_stop": (0.0, 0.0), "tokens": 80.0}]  # fmt: skip
-  for k, (free, kept) in enumerate(((35, 36), (34, 42), (30, 44), (28, 45), (25, 45)), start=1):
-    rows.append({
-      "k": k, "score": 7.1 + free / 30, "delta": float(free), "ci95": (free - 5.0, free + 5.0),
-      "stopped": 1 - 0.6**k, "score_stop": 7.1 + kept / 30, "delta_stop": float(kept),
-      "ci95_stop": (kept - 4.8, kept + 4.8), "tokens": 80.0 + 60 * k + generator.random(),
-    })  # fmt: skip
-  return rows
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("run")
+  path = report.write(report_example.example(), directory)
+  return path, Page(path.read_text(encoding="utf-8"))
 
 
-def curve(generator, start, end, steps):
-  at = np.linspace(0, steps, 40).round()
-  values = start + (end - start) * (1 - np.exp(-3 * at / steps))
-  return [
-    [int(step), float(v)]
-    for step, v in zip(at, values + generator.normal(0, 0.04, 40), strict=True)
-  ]
+def test_writes_the_page_the_figures_and_the_results(written):
+  path, _ = written
+  figures = ("comparisons", "scores", "rounds", "temperature", "gaps", "reinforcement", "losses")
+  files = {"report.html", "results.json", *(f"{name}.png" for name in figures)}
+  assert {file.name for file in path.parent.iterdir()} == files
+  for name in figures:
+    assert (path.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def stages(generator):
-  made = {}
-  for name, (kind, steps) in STAGES.items():
-    made[name] = {"kind": kind, "steps": steps, "curve": {}}
-    if kind == "rl":
-      made[name]["curve"]["objective/score"] = curve(generator, 0, 1.6, steps)
-      made[name]["curve"]["objective/kl"] = curve(generator, 0, 4.4, steps)
-    else:
-      made[name]["curve"]["train/loss"] = curve(generator, 2.2, 0.7, steps)
-  made["rl_improver_dataset"]["references"] = ["dataset.rejected", "dataset.chosen"]
-  made["rl_improver_policy"]["references"] = ["policy"]
-  return made
+def test_page_needs_no_other_file(written):
+  path, page = written
+  assert all(address.startswith("#") for address in page.addresses)
+  assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+  style = path.read_text(encoding="utf-8")
+  assert "@import" not in style
+  assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", style))
 
 
-def samples(count):
-  rows = []
-  for index in range(count):
-    question = QUESTIONS[index % len(QUESTIONS)]
-    draft = (
-      "ivy gets the fifth call . sam calls mia , mia calls amy , amy calls leo , leo calls ned ."
-    )
-    better = (
-      "ned gets the fifth call . sam calls mia , mia calls amy , amy calls leo and leo calls ned ."
-    )
-    rows.append({
-      "prompt": f"sam starts the phone chain on monday ; {question} ?",
-      "chosen": better, "rejected": draft, "original": draft, "improved": better,
-      "rounds": [{"text": better, "gap": 1.31}, {"text": better, "gap": -0.02}],
-      "gold": {"original": 4.0, "improved": 9.0},
-    })  # fmt: skip
-  return rows
+def test_page_and_terminal_show_every_cell_of_every_table(written):
+  _, page = written
+  terminal = re.sub(r"\s+", " ", report.tables(report_example.example(), width=160))
+  made = tabular.build(report.check(report_example.example()))
+  names = "comparisons controls systems rounds temperature reward_models gap_order stages data"
+  assert list(made) == names.split()
+  for table in made.values():
+    for cell in (cell for row in table.rows for cell in row):
+      assert re.sub(r"\b([MRy])_(PIT|P)\b", r"\1\2", cell).replace("'", "’") in page.text
+      assert cell in terminal
 
 
-def example() -> dict:
-  """What a full run of recipe pit on the embedded task hands to the report."""
-  generator = np.random.default_rng(0)
-  gaps = {name: generator.normal(mean, 1.1, 500)
-          for name, mean in (("wl", 1.9), ("ww", 0.1), ("ll", -0.2), ("lw", -2.1))}  # fmt: skip
-  return {
-    "recipe": "pit",
-    "seconds": {name: 14.0 + 9 * index for index, name in enumerate(STAGES)} | {"evaluation": 71.5},
-    "systems": {name: {"score": GOLD[name], "tokens": TOKENS[name], "repetition": 0.031} for name in GOLD},
-    "comparisons": comparisons(generator),
-    "gap_order": metrics.gap_order(**gaps) | {"histogram": gaps},
-    "rounds": rounds(generator),
-    "temperature": [
-      {"t": t, "system": system, "score": GOLD[system] + 0.8 * (1 - t) - (t - 0.5) ** 2}
-      | ({"delta": 30 + 8 * t} if system == "pit" else {})
-      for t in (0.2, 0.4, 0.6, 0.8, 1.0)
-      for system in ("original", "pit")
-    ],
-    "stages": stages(generator),
-    "reward_models": {
-      "R_P": {"accuracy": 0.842, "accuracy_gold": 0.917, "ece": 0.021, "gain": 0.61, "bias": -0.2},
-      "R_PIT": {"accuracy": 0.861, "accuracy_gold": 0.934, "ece": 0.033, "gain": 0.48, "bias": 0.05,
-                "zero_point": -0.051, "sign_agreement": {"fraction": 0.812, "n": 533}},
-    },
-    "data": {"source": "synthetic", "rows": 24000, "cut": 0, "dropped": 12, "tokenizer": "5f1c9e",
-             "folds": {"sft": 7800, "reward": 7744, "rl": 7816, "held_out": 640},
-             "skipped": {"chosen equals rejected": 3}, "template_hash": "9b0d7c11aa52e3f0"},
-    "samples": samples(10),
-    "gate": {"passed": True, "reason": "original beats policy_sft under R_P and gold"},
-    "config": {"seed": 0, "data": {"source": "synthetic", "on_bad_row": "error"}, "ppo": {"clip": 0.2}},
-    "notes": ["One seed: the intervals are over prompts, not over training runs."],
-  }  # fmt: skip
+def test_tables_hold_the_figures_of_the_results():
+  results = report.check(report_example.example())
+  made = tabular.build(results)
+  row = results["comparisons"][0]
+  cells = dict(zip(made["comparisons"].columns, made["comparisons"].rows[0], strict=True))
+  assert (cells["system"], cells["against"], cells["judge"]) == ("pit", "original", "gold")
+  assert float(cells["Δ"]) == pytest.approx(row["delta"], abs=0.051)
+  low, high = (float(part.replace("−", "-")) for part in cells["95% interval"].split(" … "))
+  assert [low, high] == pytest.approx(row["ci95"], abs=0.051)
+  assert made["stages"].rows[-1] == ("total", "", "·", "7 min 16 s")
+  assert sum(results["seconds"].values()) == pytest.approx(7 * 60 + 16, abs=1)
 
 
-def real_data() -> dict:
-  """A run on dialogues: no gold, and nothing optional but notes."""
-  generator = np.random.default_rng(1)
-  full = example()
-  rows = [comparison(generator, "pit", "original", judge) for judge in ("R_P", "R_PIT")]
-  rows += [comparison(generator, "original", "policy_sft", "R_P")]
-  return {
-    "recipe": "pit",
-    "seconds": full["seconds"],
-    "systems": {name: {"score": None, "tokens": TOKENS[name]} for name in ("original", "pit")},
-    "comparisons": rows,
-    "notes": ["No gold score for this source: R_P and R_PIT are not independent of training."],
+def test_results_come_back_as_plain_json(tmp_path):
+  results = report_example.real_data()
+  results["extra"] = {"array": np.arange(3), "number": np.float32(0.5), "nothing": math.nan}
+  path = report.write(results, tmp_path)
+  stored = json.loads((path.parent / "results.json").read_text(encoding="utf-8"))
+  assert stored["extra"] == {"array": [0, 1, 2], "number": 0.5, "nothing": None}
+  assert stored["comparisons"][0]["ci95"] == list(results["comparisons"][0]["ci95"])
+  assert stored["systems"]["pit"]["score"] is None
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path):
+  results = report_example.real_data()
+  first = {
+    file.name: file.read_bytes() for file in report.write(results, tmp_path).parent.iterdir()
   }
+  again = {
+    file.name: file.read_bytes() for file in report.write(results, tmp_path).parent.iterdir()
+  }
+  assert first == again
+
+
+OPTIONAL = {
+  "rounds": "Round 0 is the original",
+  "temperature": "Temperatures",
+  "gap_order": "Order of the gaps",
+  "reward_models": "expected calibration error",
+  "samples": "10 samples",
+  "notes": "One seed",
+  "config": "configuration values",
+}
+
+
+def test_sections_are_there_when_their_figures_are(written):
+  _, page = written
+  for text in OPTIONAL.values():
+    assert text in page.text
+
+
+def test_a_run_without_gold_shows_what_it_has(tmp_path):
+  page = read(report_example.real_data(), tmp_path)
+  for section, text in OPTIONAL.items():
+    assert (text in page.text) == (
+      section == "notes" and "One seed" in str(report_example.real_data()["notes"])
+    )
+  assert "raises the RP score" in page.text
+  assert "No gold score for this source" in page.text
+  assert "Mean score of" not in page.text
+  assert "None" not in page.text and "nan" not in page.text.split()
+
+
+def test_reinforcement_learning_alone_has_no_improver(tmp_path):
+  results = {"recipe": "rlhf", "seconds": {"sft_policy": 3.0}, "systems": {"original": {}}}
+  results["comparisons"] = [
+    report_example.comparison(np.random.default_rng(0), "original", "policy_sft")
+  ]
+  page = read(results, tmp_path)
+  assert "RLHF improves the fine-tuned policy’s answers" in page.text
+  assert "PIT" not in page.text
+
+
+@pytest.mark.parametrize("section", ["recipe", "seconds", "systems", "comparisons"])
+def test_a_missing_section_is_named(section, tmp_path):
+  results = report_example.real_data()
+  del results[section]
+  with pytest.raises(ValueError, match=f"results lack {section}; required are recipe"):
+    report.write(results, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ("path", "value", "message"),
+  [
+    (("comparisons", 1, "ci95"), None, r"comparisons\[1\] lacks ci95; it has a, b, judge"),
+    (("gap_order", "accuracy"), None, "results.gap_order lacks accuracy"),
+    (("rounds", 0, "k"), None, r"rounds\[0\] lacks k"),
+    (("stages", "reward", "kind"), None, "stages.reward lacks kind"),
+    (("rounds",), {"k": 1}, "results.rounds must be a list, got dict"),
+    (("systems",), ["pit"], "results.systems must be a mapping, got list"),
+    (("samples", 2), "text", r"results.samples\[2\] must be a mapping, got str"),
+  ],
+)
+def test_a_wrong_section_is_named(path, value, message):
+  results = report_example.example()
+  *parents, last = path
+  place = results
+  for key in parents:
+    place = place[key]
+  if value is None:
+    del place[last]
+  else:
+    place[last] = value
+  with pytest.raises(ValueError, match=message):
+    report.check(results)
+
+
+def improver_rows(results):
+  return [row for row in results["comparisons"] if not {row["a"], row["b"]} <= verdict.POLICIES]
+
+
+def test_a_shut_gate_holds_back_what_it_must(tmp_path):
+  results = report_example.closed_gate()
+  page = read(results, tmp_path)
+  assert improver_rows(results) and not improver_rows(verdict.presentable(results))
+  terminal = report.tables(results, width=160)
+  for text in (page.text.replace("RP", "R_P"), re.sub(r"\s+", " ", terminal)):
+    assert "supports no claim about PIT, because original does not beat policy_sft" in text
+    for row in improver_rows(results):
+      assert verdict.signed(row["delta"]) + "\n" not in text
+      assert " … ".join(verdict.signed(bound) for bound in row["ci95"]) not in text
+  stored = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
+  assert len(stored["comparisons"]) == len(results["comparisons"])
+  assert all("delta" not in row for row in verdict.presentable(results)["rounds"])
+
+
+def test_texts_of_a_run_cannot_change_the_page(tmp_path):
+  results, attack = report_example.real_data(), "<script>alert(1)</script>"
+  results["samples"] = [{"prompt": attack, "original": attack, "improved": attack + " more"}]
+  results["notes"], results["config"] = [attack], {"name": attack}
+  page = read(results, tmp_path)
+  assert "script" not in page.tags
+  assert page.text.count(attack) == 5
+
+
+def test_drawing_does_not_change_the_results(tmp_path):
+  results = report_example.example()
+  before = copy.deepcopy(report.check(results))
+  report.write(results, tmp_path)
+  assert report.check(results) == before

@@ -1,7 +1,7 @@
 """The embedded task: telephone chains, a question in English and letters that answer it.
 
-    Phone chain for Kim. Ann calls Mia. Tom calls Joe. Mia calls Tom. ... Ann starts. Who gets call 4?
-    Hi Kim, it is Joe. The calls: 1 Mia 2 Sue 3 Tom 4 Joe. Thanks for asking.
+    Phone chain for Kim. Ann calls Mia. Tom calls Joe. Mia calls Tom. ... Ann starts. Who gets call 5?
+    Hi Kim, it is Ben. The calls: Ann Mia Tom Joe Sue Ben. Thanks for asking.
 
 The answer comes first and the working after it, as people write. Following a chain takes one
 lookup per call, more than a shallow network can do before its first word, so a letter written in
@@ -23,7 +23,7 @@ NAMES = (
   "Ann Ben Cal Dan Eva Fay Gus Hal Ivy Jan Joe Kim Leo Liv Mia Ned Ola Pam Ray Rob Sam Sue Tim Tom"
 ).split()
 PEOPLE = 8  # in one chain
-CALLS = (4, 5)  # how far along the chain a question may ask
+CALLS = 5  # how far along the chain a question asks
 
 GREETINGS = ("Hi {asker},", "Hello {asker},", "Dear {asker},")
 COLD_GREETINGS = ("Hello,", "Well,")
@@ -46,9 +46,9 @@ class Question:
   count: int
 
   def chain(self) -> list[str]:
-    """Returns the people called, in order; the last is the answer."""
-    people = [self.calls[self.start]]
-    while len(people) < self.count:
+    """Returns who starts and who is called, in order; the last is the answer."""
+    people = [self.start]
+    while len(people) <= self.count:
       people.append(self.calls[people[-1]])
     return people
 
@@ -66,11 +66,10 @@ class Letter:
 
   def text(self, asker: str) -> str:
     """Returns the letter in words."""
-    steps = " ".join(f"{i} {name}" for i, name in enumerate(self.working, 1))
     parts = (
       self.greeting.format(asker=asker),
       self.answer.format(name=self.opening),
-      f"The calls: {steps}.",
+      f"The calls: {' '.join(self.working)}.",
       self.grumble,
       self.closing,
     )
@@ -93,17 +92,20 @@ HASTY = Writer(careful=0.25, guessing=0.30, slipping=0.25, faking=0.20, warm=0.5
 PLAIN = Writer(careful=0.38, guessing=0.58, slipping=0.02, faking=0.02, warm=0.5, calm=0.65)
 
 
-def question(rng: random.Random) -> Question:
-  """Draws a question whose chain visits nobody twice."""
-  people = rng.sample(NAMES, PEOPLE + 1)
-  asker, people = people[0], people[1:]
-  count = rng.choice(CALLS)
-  calls = dict(zip(people[:count], people[1 : count + 1], strict=True))
-  for person in people[count:]:
+def question(rng: random.Random, people: int = PEOPLE) -> Question:
+  """Draws a question whose chain visits nobody twice.
+
+  Args:
+    rng: source of chance.
+    people: how many there are in the chain, the asker not counted; more than CALLS.
+  """
+  asker, *people = rng.sample(NAMES, people + 1)
+  calls = dict(zip(people[:CALLS], people[1 : CALLS + 1], strict=True))
+  for person in people[CALLS:]:
     calls[person] = rng.choice([other for other in people if other != person])
   order = list(calls)
   rng.shuffle(order)
-  return Question(asker, {person: calls[person] for person in order}, people[0], count)
+  return Question(asker, {person: calls[person] for person in order}, people[0], CALLS)
 
 
 def ask(q: Question) -> str:
@@ -146,9 +148,9 @@ def _substance(q: Question, writer: Writer, rng: random.Random) -> tuple[str, tu
   if kind == "faking":
     return guess, (*chain[:-1], guess)
   if kind == "slipping":
-    at = rng.randrange(len(chain) - 1)
+    at = rng.randrange(1, len(chain) - 1)
     slipped = [*chain[:at], rng.choice([p for p in q.calls if p not in (q.start, chain[at])])]
-    while len(slipped) < q.count:
+    while len(slipped) <= q.count:
       slipped.append(q.calls[slipped[-1]])
     return chain[-1], tuple(slipped)
   return (guess if kind == "guessing" else chain[-1]), tuple(chain)
@@ -171,7 +173,7 @@ def parse_question(prompt: str) -> Question:
 _LETTER = re.compile(
   rf"(?P<greeting>Hi|Hello|Dear|Well)(?: (?P<asker>\w+))?, "
   r"(?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\. "
-  r"The calls: (?P<steps>\d \w+(?: \d \w+)*)\."
+  r"The calls: (?P<working>\w+(?: \w+)*)\."
   rf"(?P<grumble>(?: (?:{'|'.join(map(re.escape, GRUMBLES))}))*)"
   rf"(?: (?P<closing>{'|'.join(map(re.escape, CLOSINGS + COLD_CLOSINGS[:1]))}))?"
 )
@@ -183,10 +185,9 @@ def checks(prompt: str, response: str) -> dict[str, bool]:
   if not match:
     return dict.fromkeys(WEIGHTS, False)
   chain = q.chain()
-  steps = " ".join(f"{i} {name}" for i, name in enumerate(chain, 1))
   return {
     "answer": (match["is"] or match["gets"]) == chain[-1],
-    "working": match["steps"] == steps,
+    "working": match["working"] == " ".join(chain),
     "greeting": match["asker"] == q.asker,
     "tone": not match["grumble"],
     "closing": match["closing"] in CLOSINGS,
@@ -228,12 +229,13 @@ def _preference(rng: random.Random) -> dict[str, str]:
 def plain_text(count: int, seed: int) -> list[tuple[str, str, str]]:
   """Draws the base model's text: questions with two letters each, by writers in no order.
 
-  There are no preferences and no scores in it; the letters are mostly worked out correctly.
+  There are no preferences and no scores in it; the letters are mostly worked out correctly. Half
+  of the chains have fewer people than those of the task: lookups are learnt on them first.
   """
   rows = []
   for i in range(count):
     rng = random.Random(f"plain {seed} {i}")
-    q = question(rng)
+    q = question(rng, rng.choice((PEOPLE, PEOPLE, PEOPLE - 1, PEOPLE - 2)))
     first, second = write(q, PLAIN, rng), write(q, PLAIN, rng)
     rows.append((ask(q), first.text(q.asker), second.text(q.asker)))
   return rows

@@ -76,15 +76,15 @@ def _cells(results: Mapping) -> dict[str, list[list[Box]]]:
   """Boxes by fold, of the policy's chain and, where there is one, the improver's."""
   curriculum = _stages(results, "rl", True) or [("", {})]
   improver = {
-    "sft": [_one("M_PIT  fine-tuned", "x, y_l → y_w", _stages(results, "sft", True))],
-    "reward": [_one("R_PIT  gap reward", "quality of y_1 − y_2", _stages(results, "reward", True))],
+    "sft": [_one("M_PIT fine-tuned", "x, y_l → y_w", _stages(results, "sft", True))],
+    "reward": [_one("R_PIT gap reward", "quality of y_1 − y_2", _stages(results, "reward", True))],
     "rl": [_curriculum(index, stage) for index, stage in enumerate(curriculum)],
-    "held_out": [Box(("pit", "x, y_0 → M_PIT → y_1", "again until R_PIT sees no gain"))],
+    "held_out": [Box(("pit", "x, y_0 → M_PIT → y_1", "until R_PIT sees no gain"))],
   }
   policy = {
-    "sft": [_one("M_P  fine-tuned", "x → y_w", _stages(results, "sft", False))],
-    "reward": [_one("R_P  reward", "y_w above y_l", _stages(results, "reward", False))],
-    "rl": [_one("M_P  reinforced", "for R_P, near its start", _stages(results, "rl", False))],
+    "sft": [_one("M_P fine-tuned", "x → y_w", _stages(results, "sft", False))],
+    "reward": [_one("R_P reward", "y_w above y_l", _stages(results, "reward", False))],
+    "rl": [_one("M_P reinforced", "for R_P, near its start", _stages(results, "rl", False))],
     "held_out": [Box(("original", "x → M_P → y_0"))],
   }
   chains = [policy] if results["recipe"] == "rlhf" else [policy, improver]
@@ -111,7 +111,7 @@ def _curriculum(index: int, stage: tuple[str, Mapping]) -> Box:
   references = [references] if isinstance(references, str) else list(references)
   named = " and ".join(REFERENCES.get(reference, reference) for reference in references)
   task = f"improves {named}" if named else "for R_PIT, near its start"
-  return Box((f"M_PIT  stage {index}", task, *_effort(stage[1])), "policy" in references)
+  return Box((f"M_PIT stage {index}", task, *_effort(stage[1])), "policy" in references)
 
 
 def _effort(stage: Mapping) -> tuple[str, ...]:

@@ -43,7 +43,12 @@ class Interval:
 
 
 def compare(
-  scores_a: Values, scores_b: Values, *, tie: float = 1e-9, resamples: int = 2000, seed: int = 0
+  scores_a: Values,
+  scores_b: Values,
+  *,
+  tie: float | int = 1e-9,
+  resamples: int = 2000,
+  seed: int = 0,
 ) -> Comparison:
   """Counts on how many prompts a scores above b, with a bootstrap interval for the difference.
 
@@ -137,7 +142,7 @@ def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) 
 
 
 def sign_agreement(
-  gaps: Values, gold_differences: Values, *, zero_point: float = 0.0, tie: float = 1e-9
+  gaps: Values, gold_differences: Values, *, zero_point: float | int = 0.0, tie: float | int = 1e-9
 ) -> dict[str, float | int | None]:
   """Counts how often a gap reward points the way the gold score moved.
 

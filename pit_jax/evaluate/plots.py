@@ -16,7 +16,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from pit_jax.evaluate import palette
+from pit_jax.evaluate import palette, verdict
 
 
 def draw(results: Mapping) -> dict[str, matplotlib.figure.Figure]:
@@ -32,7 +32,7 @@ def draw(results: Mapping) -> dict[str, matplotlib.figure.Figure]:
   with matplotlib.rc_context(palette.STYLE):
     figures = {
       "comparisons": _forest(results["comparisons"]),
-      "scores": _scores(results["systems"]),
+      "scores": _scores(results["systems"], verdict.score_judge(results)),
       "rounds": _rounds(results.get("rounds", ())),
       "temperature": _temperature(results.get("temperature", ())),
       "gaps": _gaps(results.get("gap_order", {}).get("histogram", {})),
@@ -68,7 +68,7 @@ def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
     figure.savefig(path, dpi=200, facecolor="white", metadata={"Software": None})
 
 
-def _figure(height: float, **grid: object) -> tuple[matplotlib.figure.Figure, np.ndarray]:
+def _figure(height: float | int, **grid: object) -> tuple[matplotlib.figure.Figure, np.ndarray]:
   figure = matplotlib.figure.Figure(figsize=(palette.WIDTH, height), layout="constrained")
   return figure, figure.subplots(squeeze=False, **grid)
 
@@ -84,8 +84,9 @@ def _forest(comparisons: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   judges = list(dict.fromkeys(row["judge"] for row in whole))
   figure, ((axes,),) = _figure(0.85 + 0.31 * len(lines))
   for height, rows in enumerate(lines.values()):
-    for row in rows:
-      offset = 0.21 * (judges.index(row["judge"]) - (len(judges) - 1) / 2)
+    rows.sort(key=lambda row: judges.index(row["judge"]))
+    for index, row in enumerate(rows):
+      offset = 0.21 * (index - (len(rows) - 1) / 2)
       _estimate(axes, row, height + offset, hollow=row["judge"] != judges[0])
   others = sum(rows[0]["b"] == "original" for rows in lines.values())
   if 0 < others < len(lines):
@@ -104,7 +105,7 @@ def _pair_label(row: Mapping, rows: Sequence[Mapping]) -> str:
   return label if seed in (None, "all") else f"{label}, seed {seed}"
 
 
-def _estimate(axes: matplotlib.axes.Axes, row: Mapping, height: float, hollow: bool) -> None:
+def _estimate(axes: matplotlib.axes.Axes, row: Mapping, height: float | int, hollow: bool) -> None:
   tint, marker = palette.colour(row["a"]), palette.MARKERS.get(row["judge"], "s")
   axes.plot(row["ci95"], [height, height], color=tint, linewidth=1.5, solid_capstyle="round")
   face = "white" if hollow else tint
@@ -126,7 +127,7 @@ def _forest_axes(axes: matplotlib.axes.Axes, labels: list[str], judges: list[str
   axes.figure.legend(loc="outside upper left", ncols=len(judges), handletextpad=0.1)
 
 
-def _scores(systems: Mapping) -> matplotlib.figure.Figure | None:
+def _scores(systems: Mapping, judge: str) -> matplotlib.figure.Figure | None:
   scored = {name: row["score"] for name, row in systems.items() if row.get("score") is not None}
   if not scored:
     return None
@@ -145,11 +146,11 @@ def _scores(systems: Mapping) -> matplotlib.figure.Figure | None:
   axes.spines["left"].set_visible(False)
   axes.grid(axis="y", visible=False)
   axes.margins(x=0.12)
-  axes.set_xlabel("mean score")
+  axes.set_xlabel(f"mean {judge} score")
   return figure
 
 
-def _panels(rows: Sequence[Mapping], titles: Mapping[str, str], height: float):
+def _panels(rows: Sequence[Mapping], titles: Mapping[str, str], height: float | int):
   """A figure with a panel for each key that some row has a number for."""
   keys = [key for key in titles if any(row.get(key) is not None for row in rows)]
   if not keys:
@@ -179,7 +180,10 @@ def _rounds(rounds: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
       if points:
         axes.plot(steps, values, "o", linestyle=dash, color=tint, markersize=4, label=name)
       if key == "delta":
-        _shade(axes, [row for row in points if row.get(f"ci95{suffix}")], f"ci95{suffix}", tint)
+        interval = f"ci95{suffix}"
+        _shade(axes, [row for row in points if row.get(interval)], "k", interval, tint)
+    if key == "delta":
+      axes.axhline(0, color=palette.INK, linewidth=0.9)
     axes.set_xlabel("round k")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
   if figure is not None:
@@ -187,11 +191,12 @@ def _rounds(rounds: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   return figure
 
 
-def _shade(axes: matplotlib.axes.Axes, rows: Sequence[Mapping], key: str, tint: str) -> None:
-  axes.axhline(0, color=palette.INK, linewidth=0.9)
+def _shade(
+  axes: matplotlib.axes.Axes, rows: Sequence[Mapping], at: str, interval: str, tint: str
+) -> None:
   if rows:
-    low, high = np.array([row[key] for row in rows], dtype=float).T
-    axes.fill_between([row["k"] for row in rows], low, high, color=tint, alpha=0.14, linewidth=0)
+    low, high = np.array([row[interval] for row in rows], dtype=float).T
+    axes.fill_between([row[at] for row in rows], low, high, color=tint, alpha=0.14, linewidth=0)
 
 
 def _temperature(rows: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
@@ -200,11 +205,13 @@ def _temperature(rows: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   for axes, key in panels:
     for system in dict.fromkeys(row["system"] for row in rows):
       points = [row for row in rows if row["system"] == system and row.get(key) is not None]
-      points = sorted((row["t"], row[key]) for row in points)
+      points.sort(key=lambda row: row["t"])
+      at, values = [row["t"] for row in points], [row[key] for row in points]
+      tint = palette.colour(system)
       if points:
-        axes.plot(
-          *np.array(points).T, "o-", color=palette.colour(system), markersize=4, label=system
-        )
+        axes.plot(at, values, "o-", color=tint, markersize=4, label=system)
+      if key == "delta":
+        _shade(axes, [row for row in points if row.get("ci95")], "t", "ci95", tint)
     if key == "delta":
       axes.axhline(0, color=palette.INK, linewidth=0.9)
     axes.set_xlabel("temperature")
@@ -280,5 +287,5 @@ def _losses(stages: Mapping) -> matplotlib.figure.Figure | None:
   return figure
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
   return f"{value:.2f}".replace("-", "−")

@@ -80,6 +80,13 @@ def write(results: Mapping, workdir: str | os.PathLike) -> pathlib.Path:
   return page
 
 
+def publish(results: Mapping, workdir: str | os.PathLike) -> None:
+  """Writes the report and prints its tables and where it is."""
+  page = write(results, workdir)
+  print(tables(results))
+  print(f"report: {page}")
+
+
 def tables(results: Mapping, width: int = 100) -> str:
   """Returns the headline and the page's tables as text for a terminal.
 
@@ -188,6 +195,7 @@ def _render(results: Mapping, shown: Mapping, drawn: Mapping[str, str]) -> str:
   return templates.get_template("report.html.jinja").render(
     results=results,
     headline=verdict.headline(results),
+    score_judge=verdict.score_judge(results),
     key_figures=verdict.key_figures(shown),
     gate=verdict.gate(results) if verdict.concerns_improver(results) else None,
     tables=tabular.build(shown),

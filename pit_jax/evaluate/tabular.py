@@ -47,17 +47,17 @@ def build(results: Mapping) -> dict[str, Table]:
   return {table.name: table for table in tables if table is not None and table.rows}
 
 
-def fixed(value: float | None, digits: int = 2) -> str:
+def fixed(value: float | int | None, digits: int = 2) -> str:
   """Returns a number with a true minus, or a dot where there is none."""
   return BLANK if value is None else f"{value:,.{digits}f}".replace("-", "−")
 
 
-def percent(fraction: float | None) -> str:
+def percent(fraction: float | int | None) -> str:
   """Returns a fraction of 1 in percent."""
   return BLANK if fraction is None else f"{100 * fraction:.1f}%"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float | int | None) -> str:
   """Returns seconds as people say them."""
   if seconds is None:
     return BLANK
@@ -67,11 +67,11 @@ def duration(seconds: float | None) -> str:
   return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
-def _range(bounds: Sequence[float] | None) -> str:
+def _range(bounds: Sequence[float | int] | None) -> str:
   return BLANK if not bounds else " … ".join(verdict.signed(bound) for bound in bounds)
 
 
-def _signed(value: float | None) -> str:
+def _signed(value: float | int | None) -> str:
   return BLANK if value is None else verdict.signed(value)
 
 
@@ -97,12 +97,12 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> Table:
     "T": lambda row: _plain(row.get("temperature")),
     "seed": lambda row: _plain(row.get("seed")),
     "judge": lambda row: row["judge"],
-    "prompts": lambda row: f"{row['n']:,}",
+    "Δ": lambda row: _signed(row["delta"]),
+    "95% interval": lambda row: _range(row["ci95"]),
     "win %": lambda row: fixed(row["win"], 1),
     "tie %": lambda row: fixed(row["tie"], 1),
     "lose %": lambda row: fixed(row["lose"], 1),
-    "Δ": lambda row: _signed(row["delta"]),
-    "95% interval": lambda row: _range(row["ci95"]),
+    "prompts": lambda row: f"{row['n']:,}",
   }
   return _select(name, title, rows, columns, note=note, words=5)
 
@@ -129,7 +129,7 @@ def _systems(results: Mapping) -> Table:
   columns = {
     "system": lambda row: row["name"],
     "what it is": lambda row: row.get("about", DESCRIPTIONS.get(row["name"], "")),
-    "mean score": lambda row: fixed(row.get("score")),
+    f"{verdict.score_judge(results)} score": lambda row: fixed(row.get("score")),
     "tokens": lambda row: fixed(row.get("tokens"), 1),
   }
   known = {"name", "about", "score", "tokens"}
@@ -152,8 +152,8 @@ def _rounds(results: Mapping) -> Table:
     "tokens": lambda row: fixed(row.get("tokens"), 1),
   }
   note = (
-    "Round 0 is the original, and Δ is against it. * with the stop rule: a prompt keeps its response "
-    "once the gap model sees no further gain; “stopped” is the fraction of prompts that have."
+    "Round 0 is the original, and Δ is against it. * with the stop rule: a prompt keeps its "
+    "response once the gap model sees no further gain; “stopped” is the fraction that has."
   )
   return _select("rounds", "Rounds", results.get("rounds", ()), columns, note=note)
 
@@ -190,13 +190,13 @@ def _reward_models(results: Mapping) -> Table:
   note = (
     "How often the model agrees with the labels and the gold score of held-out pairs, and its "
     "expected calibration error (ECE). Gain and bias bring the rewards of the SFT model's samples "
-    "to mean 0 and variance 1; the zero point is the mean gap of identical pairs; sign is how often "
-    "the gap has the sign of gold's difference between the improver's samples and their drafts."
+    "to mean 0 and variance 1; the zero point is the mean gap of identical pairs; sign is how "
+    "often the gap has the sign of gold's difference between improved responses and drafts."
   )
   return _select("reward_models", "Reward models", rows, columns, note=note)
 
 
-def _agreement(value: Mapping | float | None) -> str:
+def _agreement(value: Mapping | float | int | None) -> str:
   if not isinstance(value, Mapping):
     return percent(value)
   return f"{percent(value['fraction'])} of {value['n']:,}"
@@ -233,7 +233,7 @@ def _stages(results: Mapping) -> Table:
 def _data(results: Mapping) -> Table:
   data = results.get("data", {})
   rows = [{"key": key.replace("_", " "), "value": _plain(data[key])} for key in data]
-  columns = {"data": lambda row: row["key"], "": lambda row: row["value"]}
+  columns = {"entry": lambda row: row["key"], "value": lambda row: row["value"]}
   return _select("data", "Data", rows, columns, words=2)
 
 

@@ -66,7 +66,7 @@ def headline(results: Mapping) -> str:
   comparisons = results["comparisons"]
   claim = find(comparisons, "pit", "original")
   if claim and not (checked := gate(results))["passed"]:
-    return f"This run supports no claim about PIT, because {checked['reason']}."
+    return f"This run supports no claim about PIT, because {checked['reason'].rstrip('.')}."
   if claim:
     return _sentence(claim, "One round of PIT", "the RLHF policy's answers")
   base = find(comparisons, "original", "policy_sft")
@@ -90,13 +90,21 @@ def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
       figures.append((f"Δ under {judge}", signed(row["delta"]), f"{low} to {high}"))
   systems = results["systems"]
   scores = [systems.get(name, {}).get("score") for name in ("original", "pit")]
-  if None not in scores:
-    figures.append(("mean score", f"{scores[0]:.2f} → {scores[1]:.2f}", "original → pit"))
+  if figures and None not in scores:
+    figures.append(
+      (f"mean {score_judge(results)} score", f"{scores[0]:.2f} → {scores[1]:.2f}", "original → pit")
+    )
   agreement = results.get("reward_models", {}).get("R_PIT", {}).get("sign_agreement")
   fraction = agreement["fraction"] if isinstance(agreement, Mapping) else agreement
   if fraction is not None:
     figures.append(("R_PIT right in sign", f"{100 * fraction:.0f}%", "on the improver's samples"))
   return figures
+
+
+def score_judge(results: Mapping) -> str:
+  """Returns the judge whose mean score the systems carry: the most believed one of the run."""
+  named = {row["judge"] for row in results["comparisons"]}
+  return results.get("score_judge") or next((judge for judge in JUDGES if judge in named), "gold")
 
 
 def find(
@@ -122,21 +130,22 @@ def interval_text(row: Mapping) -> str:
   return f"Δ = {signed(row['delta'])} (95% interval {signed(low)} to {signed(high)})"
 
 
-def signed(value: float) -> str:
+def signed(value: float | int) -> str:
   """Returns a number with one decimal, a sign, and a true minus."""
   return f"{value:+.1f}".replace("-", "−") if round(value, 1) else "0.0"
 
 
 def _sentence(row: Mapping, method: str, what: str) -> str:
   low, high = row["ci95"]
+  # Only gold says better or worse; the other judges trained the systems they are asked about.
+  independent = row["judge"] == "gold"
   if low > 0:
-    verdict = f"{method} improves {what}"
+    change = f"improves {what}" if independent else f"raises the {row['judge']} score of {what}"
   elif high < 0:
-    verdict = f"{method} makes {what} worse"
+    change = f"makes {what} worse" if independent else f"lowers the {row['judge']} score of {what}"
   else:
-    verdict = f"{method} makes no measurable difference to {what}"
-  judge = JUDGES.get(row["judge"], row["judge"])
+    change = f"makes no measurable difference to {what}"
   return (
-    f"{verdict}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {row['n']:,} held-out "
-    f"prompts under {judge}, {interval_text(row)}."
+    f"{method} {change}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {row['n']:,} "
+    f"held-out prompts under {JUDGES[row['judge']]}, {interval_text(row)}."
   )

@@ -179,7 +179,7 @@ class Block(nnx.Module):
 def _project(
   x: Float[Array, "B T In"], weight: Float[Array, "In *out"]
 ) -> Float[Array, "B T *out"]:
-  """Returns x · weight over flattened positions: on CPU the gradient of a matrix is twice as fast."""
+  """Returns x · weight, positions flattened: so its gradient is twice as fast on CPU."""
   flat = x.reshape(-1, x.shape[-1]) @ weight.reshape(weight.shape[0], -1).astype(x.dtype)
   return flat.reshape(*x.shape[:-1], *weight.shape[1:])
 

@@ -1,5 +1,6 @@
 """What every stage of a run shares: data, tokenizer, models, mesh, and where things are written."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -7,6 +8,8 @@ import importlib.resources
 import json
 import os
 import pathlib
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -16,7 +19,7 @@ from pit_jax import parallel
 from pit_jax.data import encode, preferences, template, text
 from pit_jax.models import files, pure, transformer
 from pit_jax.rollout import inference
-from pit_jax.types import Params
+from pit_jax.types import Params, Prompts
 
 EMBEDDED_BASE = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
 
@@ -74,6 +77,26 @@ class Context:
       return self.base
     return jax.jit(self.language.init)(self.key("initial policy"))
 
+  def policy_prompts(self) -> Prompts:
+    """Returns the prompts of the RL fold as the policy sees them."""
+    prompts = [row.prompt for row in self.folds.rl]
+    return encode.policy_prompts(prompts, self.settings).record
+
+  def over_long(self) -> dict[str, int]:
+    """Returns how many preference rows were cut or dropped because they were too long."""
+    parts = [getattr(self.folds, field.name) for field in dataclasses.fields(self.folds)]
+    counts = [encode.preferences(part, self.settings).counts for part in parts if part]
+    return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
+
+  @contextlib.contextmanager
+  def timed(self, name: str) -> Iterator[None]:
+    """Adds the seconds that the block took to those of `name` in seconds.json."""
+    began = time.monotonic()
+    yield
+    seconds = self.read_json("seconds.json") or {}
+    seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - began, 2)
+    self.write_json(seconds, "seconds.json")
+
   def read_json(self, *path: str) -> Any:
     """Returns the content of a JSON file below workdir, or None where there is none."""
     file = self.workdir.joinpath(*path)
@@ -114,15 +137,15 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
-  shape, base = _shape(config, base_directory, settings.tokenizer)
-  language = pure.language_model(shape)
+  model, base = _model(config, base_directory, settings.tokenizer)
+  language = pure.language_model(model)
   if base is not None:
     files.check(base, jax.eval_shape(language.init, jax.random.key(0)), str(base_directory))
   longest = encode.preferences([*folds.sft, *folds.reward], settings).record
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
   asking = inference.Inference(
     language=language,
-    scalar=pure.scalar_model(shape),
+    scalar=pure.scalar_model(model),
     settings=settings,
     response_length=max(longest.chosen.tokens.shape[1], longest.rejected.tokens.shape[1]),
     batch_size=config.inference_batch_size,
@@ -156,22 +179,31 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
   return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}").items()}
 
 
+def tokenizer(words: Iterable[str], vocabulary: int, directory: pathlib.Path) -> text.Tokenizer:
+  """Returns the tokenizer in a directory, learnt from the words when there is none yet."""
+  if not (directory / "tokenizer.json").exists():
+    text.train_tokenizer(words, vocabulary, directory)
+  return text.load_tokenizer(directory)
+
+
+def shape(config: ml_collections.ConfigDict, tokens: text.Tokenizer) -> transformer.ModelConfig:
+  """Returns the model shape that `config.model` describes, for the tokenizer's vocabulary."""
+  fields = {field.name for field in dataclasses.fields(transformer.ModelConfig)}
+  chosen = {name: value for name, value in config.model.items() if name in fields}
+  return transformer.ModelConfig(vocabulary=tokens.vocab_size, **chosen)
+
+
 def _tokenizer(config, base_directory, folds, workdir) -> text.Tokenizer:
   if base_directory is not None:
     return text.load_tokenizer(base_directory)
   if config.data.tokenizer:
     return text.load_tokenizer(config.data.tokenizer)
-  directory = workdir / "tokenizer"
-  if not (directory / "tokenizer.json").exists():
-    words = (part for row in folds.sft for part in (row.prompt, row.chosen, row.rejected))
-    text.train_tokenizer(words, config.data.vocabulary, directory)
-  return text.load_tokenizer(directory)
+  words = (part for row in folds.sft for part in (row.prompt, row.chosen, row.rejected))
+  return tokenizer(words, config.data.vocabulary, workdir / "tokenizer")
 
 
-def _shape(config, base_directory, tokenizer) -> tuple[transformer.ModelConfig, Params | None]:
-  if base_directory is not None:
-    shape, base = files.load(base_directory)
-    return dataclasses.replace(shape, dtype=config.model.dtype), base
-  fields = {field.name for field in dataclasses.fields(transformer.ModelConfig)}
-  chosen = {name: value for name, value in config.model.items() if name in fields}
-  return transformer.ModelConfig(vocabulary=tokenizer.vocab_size, **chosen), None
+def _model(config, base_directory, tokens) -> tuple[transformer.ModelConfig, Params | None]:
+  if base_directory is None:
+    return shape(config, tokens), None
+  found, base = files.load(base_directory)
+  return dataclasses.replace(found, dtype=config.model.dtype), base

@@ -87,3 +87,10 @@ def run(
       job=job,
     )
   return current["policy"]
+
+
+def alone(stage: ml_collections.ConfigDict, steps: int) -> ml_collections.ConfigDict:
+  """Returns a stage that has all the steps of a curriculum to itself (an ablation)."""
+  only = stage.copy_and_resolve_references()
+  only.update({"steps": steps})
+  return only

@@ -72,11 +72,11 @@ def four_gaps(
 
   r(a, b) is the score of response a after a prompt that shows reference b.
   """
-  w, l = batch.chosen, batch.rejected
+  responses = _stack(batch.chosen, batch.chosen, batch.rejected, batch.rejected)
   prompts = _stack(
     batch.given_rejected, batch.given_chosen, batch.given_rejected, batch.given_chosen
   )
-  scores = scoring.sequence_scores(model, params, prompts, _stack(w, w, l, l))
+  scores = scoring.sequence_scores(model, params, prompts, responses)
   return tuple(jnp.split(scores, 4))
 
 

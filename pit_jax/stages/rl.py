@@ -86,17 +86,18 @@ def run(
     responses, _ = sample(state.train.params["policy"], batch, noise, jnp.float32(job.temperature))
     return _rows(context, batch, responses, reward_fn(batch, responses))
 
-  state = loop.fit(
-    name,
-    advance,
-    state,
-    steps=steps,
-    workdir=context.workdir,
-    metadata=context.metadata,
-    log_every=context.config.log_every,
-    save_every=context.config.save_every_rl,
-    samples=samples,
-  )
+  with context.timed(name):
+    state = loop.fit(
+      name,
+      advance,
+      state,
+      steps=steps,
+      workdir=context.workdir,
+      metadata=context.metadata,
+      log_every=context.config.log_every,
+      save_every=context.config.save_every_rl,
+      samples=samples,
+    )
   return state.train.params
 
 

@@ -38,7 +38,7 @@ def run(
     objective: model → loss function; see `objectives`.
     params: where to start.
     record: the encoded data set, NumPy arrays over its rows.
-    job: epochs, batch_size, accumulation, learning_rate, warmup (a fraction of the steps),
+    job: steps (0: as many as the epochs take), epochs, batch_size, accumulation, learning_rate, warmup (a fraction of the steps),
       clip_norm, epsilon, weight_decay.
     frozen: arrays the loss reads and nobody trains.
     evaluate: parameters → metrics, called now and then and after the last step.
@@ -47,7 +47,7 @@ def run(
     The trained parameters, on the mesh.
   """
   order = batches.Batches(record, job.batch_size, context.seed(name))
-  steps = order.steps(job.epochs)
+  steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
   optimizer = _optimizer(job.clip_norm, job.epsilon, job.weight_decay)
   step = _compiled(model, objective, optimizer, job.accumulation)
@@ -59,18 +59,19 @@ def run(
     noise = jax.random.fold_in(key, index)
     return step(state, frozen or {}, batch, noise, jnp.float32(rate(index)))
 
-  state = loop.fit(
-    name,
-    advance,
-    state,
-    steps=steps,
-    workdir=context.workdir,
-    metadata=context.metadata,
-    log_every=context.config.log_every,
-    save_every=context.config.save_every,
-    evaluate=(lambda state, _: evaluate(state.params)) if evaluate else None,
-    evaluate_every=job.evaluate_every,
-  )
+  with context.timed(name):
+    state = loop.fit(
+      name,
+      advance,
+      state,
+      steps=steps,
+      workdir=context.workdir,
+      metadata=context.metadata,
+      log_every=context.config.log_every,
+      save_every=context.config.save_every,
+      evaluate=(lambda state, _: evaluate(state.params)) if evaluate else None,
+      evaluate_every=job.evaluate_every,
+    )
   return state.params
 
 
@@ -82,7 +83,7 @@ def place(
   def init(params):
     return training_step.init_state(jax.tree.map(jnp.copy, params), optimizer)
 
-  sharding = parallel.state_sharding(jax.eval_shape(init, params), axes, optimizer, mesh)
+  sharding = parallel.state_sharding(jax.eval_shape(init, params), axes, mesh)
   return jax.jit(init, out_shardings=sharding)(params)
 
 

@@ -63,8 +63,9 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Returns step(state, frozen, batch, rng, learning_rate, is_active=True) → (state, metrics).
 
-  The learning rate is an argument, so that one compiled step serves every schedule. A step whose gradient is not finite, or that is told not to be active, changes nothing but the
-  step count; the metric `skipped` is 1 then.
+  The learning rate is an argument, so that one compiled step serves every schedule. A step whose
+  gradient is not finite, or that is told not to be active, changes nothing but the step count;
+  the metric `skipped` is 1 where the gradient was not finite.
 
   Args:
     loss_fn: (params, frozen, batch, rng) → (loss, metrics). The loss is a mean, and

@@ -1,0 +1,33 @@
+"""The embedded task's base model: a language model of plain letters, no preferences, no scores.
+
+make base        (rebuilds pit_jax/assets/base; about 8 minutes on two cores)
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
+  """Returns the configuration of recipe `base`."""
+  config = common.get_config(size)
+  config.recipe = "base"
+  config.save_every = 1_000
+  config.log_every = 100
+  config.model.base = "none"
+  config.data.rows = 60_000  # questions, each with two letters
+  config.data.vocabulary = 512
+  # Letters alone, then letters beside another letter about the same question, in no order.
+  config.letters = _job(steps=1_600, learning_rate=2e-3)
+  config.pairs = _job(steps=800, learning_rate=1e-3)
+  config.second_letter_template = "Question: {prompt}\nAnswer: {reference}\nAnswer:"
+  config.test_questions = 500
+  config.required_working = 0.95  # share of workings that must be right greedily
+  return config.lock()
+
+
+def _job(steps: int, learning_rate: float) -> ml_collections.ConfigDict:
+  job = common.supervised(epochs=0.0, learning_rate=learning_rate)
+  job.steps = steps
+  job.batch_size = 32
+  return job

@@ -1,0 +1,74 @@
+"""Who says which of two answers is better: the gold score, the reward model, the gap model."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pit_jax.data import synthetic
+from pit_jax.evaluate import metrics
+from pit_jax.rollout import inference
+from pit_jax.types import Params
+
+# A gold score moves in whole checks, a model's in small steps: below this a reward is noise.
+MODEL_TIE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+  """Compares answers to the same questions.
+
+  Attributes:
+    name: as in results.json.
+    difference: (questions, answers a, answers b) → how much better each a is than its b, Float[N].
+    score: (questions, answers) → score of each answer; None where the judge only compares.
+    tie: differences up to this are a tie.
+  """
+
+  name: str
+  difference: Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
+  score: Callable[[Sequence[str], Sequence[str]], np.ndarray] | None
+  tie: float
+
+  def compare(
+    self, questions: Sequence[str], a: Sequence[str], b: Sequence[str]
+  ) -> metrics.Comparison:
+    """Returns how often a beats b, with a bootstrap interval."""
+    difference = self.difference(questions, a, b)
+    return metrics.compare(difference, np.zeros_like(difference), tie=self.tie)
+
+
+def gold() -> Judge:
+  """Returns the embedded task's own judge, which training never sees."""
+
+  def score(questions, answers):
+    pairs = zip(questions, answers, strict=True)
+    return np.array([synthetic.gold(question, answer) for question, answer in pairs])
+
+  return _pointwise("gold", score, tie=1e-9)
+
+
+def reward_model(ask: inference.Inference, params: Params) -> Judge:
+  """Returns R_P as a judge; it is not independent of models that were trained on it."""
+
+  def score(questions, answers):
+    return ask.rate(params, questions, answers)
+
+  return _pointwise("R_P", score, tie=MODEL_TIE)
+
+
+def gap_model(ask: inference.Inference, params: Params) -> Judge:
+  """Returns R_PIT as a judge, asked in both orders: (r(a, b) − r(b, a)) / 2."""
+
+  def difference(questions, a, b):
+    forth = ask.gaps(params, questions, a, b)
+    return (forth - ask.gaps(params, questions, b, a)) / 2
+
+  return Judge("R_PIT", difference, None, MODEL_TIE)
+
+
+def _pointwise(name: str, score: Callable, tie: float) -> Judge:
+  def difference(questions, a, b):
+    return score(questions, a) - score(questions, b)
+
+  return Judge(name, difference, score, tie)

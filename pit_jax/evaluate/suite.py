@@ -1,0 +1,157 @@
+"""The experiments on held-out prompts: every system, the rounds, the temperatures."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from pit_jax import improve
+from pit_jax.evaluate import judges, metrics
+from pit_jax.types import Params
+
+ROUND_SAMPLES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+  """What the experiments share.
+
+  Attributes:
+    improver: the trained models.
+    questions: held-out prompts.
+    judges: gold (where there is one), R_P, R_PIT; the first scores curves and samples.
+    key: source of all noise; each experiment folds in a name's number of its own.
+    temperature: at which systems are compared unless an experiment varies it.
+  """
+
+  improver: improve.Improver
+  questions: Sequence[str]
+  judges: Sequence[judges.Judge]
+  key: jax.Array
+  temperature: float
+
+  def answers(self, policy: Params, stream: int, temperature: float | None = None) -> list[str]:
+    """Returns a policy's answers to all questions; each stream is another draw."""
+    key = jax.random.fold_in(self.key, stream)
+    return self.improver.inference.answer(policy, self.questions, key, self._at(temperature))
+
+  def improved(
+    self, params: Params, drafts: Sequence[str], stream: int, temperature: float | None = None
+  ) -> list[str]:
+    """Returns one round of an improver on drafts; each stream is another draw."""
+    key = jax.random.fold_in(self.key, stream)
+    at = self._at(temperature)
+    return self.improver.inference.revise(params, self.questions, drafts, key, at)
+
+  def compare(
+    self, a: str, b: str, texts: Mapping[str, Sequence[str]], temperature: float | None = None
+  ) -> list[dict]:
+    """Returns how system a fares against system b under every judge."""
+    return [
+      {
+        "a": a,
+        "b": b,
+        "judge": judge.name,
+        "temperature": self._at(temperature),
+        **dataclasses.asdict(judge.compare(self.questions, texts[a], texts[b])),
+      }
+      for judge in self.judges
+    ]
+
+  def score(self, texts: Sequence[str]) -> float:
+    """Returns the mean score of texts under the first judge."""
+    return float(self.judges[0].score(self.questions, texts).mean())
+
+  def describe(self, texts: Sequence[str]) -> dict:
+    """Returns a system's mean score under every scoring judge, its length and repetition."""
+    inference = self.improver.inference
+    ids = inference.settings.tokenizer.encode_batch(texts)
+    scores = {
+      f"score_{judge.name}": float(judge.score(self.questions, texts).mean())
+      for judge in self.judges
+      if judge.score
+    }
+    lengths = [len(row) for row in ids]
+    return {
+      "score": self.score(texts),
+      "tokens": float(np.mean(lengths)),
+      "repetition": metrics.repetition(ids),
+      **scores,
+    }
+
+  def rounds(
+    self, drafts: Sequence[str], count: int, stream: int
+  ) -> tuple[list[dict], improve.Rounds]:
+    """Returns rounds 0 … count with and without the stop rule, against round 0."""
+    made = improve.improve(
+      self.improver,
+      self.questions,
+      drafts,
+      rounds=count,
+      key=jax.random.fold_in(self.key, stream),
+      temperature=self.temperature,
+    )
+    judge, table = self.judges[0], []
+    for k in range(count + 1):
+      free, stopping = made.texts[k], made.with_stop(k)
+      plain = judge.compare(self.questions, free, drafts)
+      ruled = judge.compare(self.questions, stopping, drafts)
+      table.append(
+        {
+          "k": k,
+          "score": self.score(free),
+          "delta": plain.delta,
+          "ci95": plain.ci95,
+          "score_stop": self.score(stopping),
+          "delta_stop": ruled.delta,
+          "ci95_stop": ruled.ci95,
+          "stopped": float(made.stopped(k).mean()),
+        }
+      )
+    return table, made
+
+  def temperatures(
+    self, policy: Params, values: Sequence[float], stream: int
+  ) -> tuple[list[dict], dict[float, dict[str, list[str]]]]:
+    """Returns original and pit sampled at the same temperatures, and their texts."""
+    rows, texts = [], {}
+    for index, t in enumerate(values):
+      original = self.answers(policy, stream + 2 * index, t)
+      pit = self.improved(self.improver.improver, original, stream + 2 * index + 1, t)
+      delta = self.judges[0].compare(self.questions, pit, original)
+      texts[t] = {"original": original, "pit": pit}
+      for system, words in texts[t].items():
+        row = {"t": t, "system": system, "score": self.score(words)}
+        if system == "pit":
+          row |= {"delta": delta.delta, "ci95": delta.ci95}
+        rows.append(row)
+    return rows, texts
+
+  def samples(self, made: improve.Rounds, rows: Sequence) -> list[dict]:
+    """Returns the first few prompts with every version of their answers."""
+    judge = self.judges[0]
+    count = min(ROUND_SAMPLES, len(self.questions))
+    improved = made.with_stop(1)
+    scores = {
+      name: judge.score(self.questions[:count], texts[:count])
+      for name, texts in (("original", made.texts[0]), ("improved", improved))
+    }
+    return [
+      {
+        "prompt": self.questions[i],
+        "chosen": rows[i].chosen,
+        "rejected": rows[i].rejected,
+        "original": made.texts[0][i],
+        "improved": improved[i],
+        "rounds": [
+          {"text": made.texts[k][i], "gap": float(made.gaps[k - 1][i])}
+          for k in range(1, len(made.texts))
+        ],
+        judge.name: {name: float(values[i]) for name, values in scores.items()},
+      }
+      for i in range(count)
+    ]
+
+  def _at(self, temperature: float | None) -> float:
+    return self.temperature if temperature is None else temperature

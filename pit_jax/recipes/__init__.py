@@ -1,0 +1,1 @@
+"""Methods, each a sequence of stages."""

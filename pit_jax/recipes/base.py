@@ -1,0 +1,98 @@
+"""The embedded task's base model: next-token prediction on plain letters, then its export.
+
+Users start from a pretrained model; so does the demonstration. The text holds no preferences and
+no scores. Letters are learnt alone first, then beside another writer's letter about the same
+question, in no order, which teaches the model that one text may repeat what another found.
+"""
+
+import hashlib
+import json
+import pathlib
+
+import jax
+import ml_collections
+import numpy as np
+
+from pit_jax import parallel
+from pit_jax.data import encode, preferences, rows, synthetic, template, text
+from pit_jax.models import files, pure, transformer
+from pit_jax.rollout import inference
+from pit_jax.stages import context as contexts
+from pit_jax.stages import objectives, supervised
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Trains the base model, checks that it can do its workings, and writes workdir/base."""
+  context = build(config, workdir)
+  params = context.initial_policy()
+  forms = (("letters", encode.policy_demonstrations), ("pairs", encode.improver_demonstrations))
+  for name, demonstrations in forms:
+    record = demonstrations(context.folds.sft, context.settings).record
+    params = supervised.run(
+      context, name, context.language, objectives.imitation, params, record, config[name]
+    )
+  facts = measure(context, params)
+  if facts["working"] < config.required_working:
+    raise ValueError(
+      f"only {facts['working']:.1%} of the workings are right, {config.required_working:.0%} are "
+      "required; train longer (config.letters.steps)"
+    )
+  directory = workdir / "base"
+  files.save(directory, context.language.config, jax.device_get(params))
+  context.settings.tokenizer.save(directory)
+  facts["sha256"] = hashlib.sha256((directory / files.WEIGHTS).read_bytes()).hexdigest()
+  facts["tokenizer"] = context.settings.tokenizer.fingerprint
+  contexts.write_text(directory / "record.json", json.dumps(facts, indent=2) + "\n")
+  print(json.dumps(facts, indent=2))
+
+
+def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.Context:
+  """Returns a context whose imitation fold is the plain text: x, first letter, second letter."""
+  letters = [
+    rows.Preference(prompt=x, chosen=second, rejected=first)
+    for x, first, second in synthetic.plain_text(config.data.rows, config.seed)
+    if first != second
+  ]
+  parts = dict.fromkeys(("sft_validation", "reward", "reward_validation", "rl", "held_out"), ())
+  folds = preferences.Folds(sft=tuple(letters), **parts)
+  data = preferences.PreferenceSet(folds.sft, {}, "plain text", preferences.fingerprint(letters))
+  form = template.Template(
+    policy=config.data.policy_template, improver=config.second_letter_template
+  )
+  settings = encode.Settings(
+    tokenizer=_tokenizer(config, folds, workdir),
+    template=form,
+    max_prompt_length=config.data.max_prompt_length,
+    max_response_length=config.data.max_response_length,
+  )
+  shape = contexts.shape(config, settings.tokenizer)
+  asking = inference.Inference(
+    language=pure.language_model(shape),
+    scalar=pure.scalar_model(shape),
+    settings=settings,
+    response_length=config.data.max_response_length,
+    batch_size=config.inference_batch_size,
+    mesh=parallel.make_mesh(tuple(config.mesh.shape)),
+  )
+  return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None)
+
+
+def measure(context: contexts.Context, params) -> dict:
+  """Returns how often the model's greedy letters pass each check, on questions it never saw."""
+  asked = synthetic.preferences(context.config.test_questions, seed=context.config.seed + 1)
+  questions = [row["prompt"] for row in asked]
+  letters = context.inference.answer(params, questions, context.key("test"), 0.0)
+  passed = [synthetic.checks(x, y) for x, y in zip(questions, letters, strict=True)]
+  return {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
+
+
+def _tokenizer(config, folds, workdir) -> text.Tokenizer:
+  words = (
+    part
+    for row in folds.sft[:5_000]
+    for part in (
+      config.data.policy_template.format(prompt=row.prompt),
+      config.data.improver_template.format(prompt=row.prompt, reference=row.chosen),
+    )
+  )
+  return contexts.tokenizer(words, config.data.vocabulary, workdir / "tokenizer")

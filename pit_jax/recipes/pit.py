@@ -1,0 +1,88 @@
+"""PIT: implicit self-improvement from preference data alone (Wang et al. 2024, arXiv 2310.00898).
+
+Four models, three equal folds of preference triples (x, y_l, y_w):
+
+  fold 1   M_P^SFT: x → y_w                 M_PIT^SFT: (x, y_l) → y_w
+  fold 2   R_P(x, y): Bradley–Terry         R_PIT(x, y_1, y_2): the five orderings of eq. 2
+  fold 3   M_P^RL: eq. 3                    M_PIT^RL: eq. 4 on references from the data,
+                                            then eq. 5 on references sampled from M_P^RL
+
+Deviations from the paper, and what it leaves open:
+  - RL is PPO with a per-token KL penalty against the SFT model and an adaptive coefficient that
+    steers to `rl.kl_target` nats per response; the paper names neither algorithm nor coefficient.
+  - Losses are means where the paper sums; eq. 2's five terms have weights, all 1 by default.
+  - Rewards are scaled to mean 0 and deviation 1 on samples of the SFT model.
+  - Value models start from the reward model of their kind.
+  - The curriculum is a list of any length; the paper has two stages.
+  - The stop rule at inference is ours (`improve.improve`); the paper leaves it open.
+"""
+
+import dataclasses
+import pathlib
+
+import ml_collections
+
+from pit_jax import export
+from pit_jax.evaluate import findings, report
+from pit_jax.recipes import rlhf
+from pit_jax.stages import context as contexts
+from pit_jax.stages import curriculum, reward, sft
+from pit_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+  """All that a run of PIT trains; `ablations` is empty unless they were asked for."""
+
+  policy: rlhf.Policy
+  improver_sft: Params
+  gap_reward: reward.RewardModel
+  improver: Params
+  ablations: dict[str, Params]
+
+
+def train(context: contexts.Context) -> Models:
+  """Trains the four models and, when asked for, the ablations."""
+  policy = rlhf.train_policy(context)
+  improver_sft = sft.improver(context)
+  gap_reward = reward.gap(context, improver_sft)
+  references = curriculum.policy_references(context, policy.rl)
+  stages = context.config.curriculum
+
+  def improver(name: str, stages) -> Params:
+    return curriculum.run(
+      context,
+      name,
+      stages,
+      improver_sft=improver_sft,
+      gap_reward=gap_reward.params,
+      from_policy=references,
+    )
+
+  trained = improver("pit", stages)
+  ablations = {}
+  if context.config.ablations:
+    steps = sum(stage.steps for stage in stages)
+    ablations = {
+      "pit_first_only": improver("pit_first_only", [curriculum.alone(stages[0], steps)]),
+      "pit_second_only": improver("pit_second_only", [curriculum.alone(stages[-1], steps)]),
+      "rlhf_longer": rlhf.train_rl(
+        context, "rlhf_longer", policy.sft, policy.reward, max(steps, context.config.rl.steps)
+      ),
+    }
+  return Models(policy, improver_sft, gap_reward, trained, ablations)
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Trains, exports, evaluates and reports."""
+  context = contexts.build(config, workdir)
+  models = train(context)
+  exported = {
+    "policy": models.policy.rl,
+    "improver": models.improver,
+    "reward": models.policy.reward.params,
+    "gap_reward": models.gap_reward.params,
+  }
+  zero_point = models.gap_reward.facts["zero_point"]
+  export.save(workdir, context.inference, exported, zero_point=zero_point)
+  report.publish(findings.of_improver(context, models), workdir)

@@ -1,0 +1,63 @@
+"""RLHF, the policy's chain alone (Ouyang et al. 2022): SFT, reward model, PPO.
+
+`pit` runs the same chain. Deviations from the paper: the reward model reads two responses per
+prompt instead of ranking many; no pretraining gradients are mixed into PPO.
+"""
+
+import dataclasses
+import pathlib
+
+import ml_collections
+
+from pit_jax import export
+from pit_jax.evaluate import findings, report
+from pit_jax.stages import context as contexts
+from pit_jax.stages import reward, rl, sft
+from pit_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """The policy's chain: M_P^SFT, R_P, M_P^RL with its value model."""
+
+  sft: Params
+  reward: reward.RewardModel
+  rl: Params
+
+
+def train_policy(context: contexts.Context) -> Policy:
+  """Trains the three models of the policy's chain."""
+  policy_sft = sft.policy(context)
+  reward_model = reward.pointwise(context, policy_sft)
+  trained = train_rl(context, "rl_policy", policy_sft, reward_model, context.config.rl.steps)
+  return Policy(sft=policy_sft, reward=reward_model, rl=trained)
+
+
+def train_rl(
+  context: contexts.Context,
+  name: str,
+  policy_sft: Params,
+  reward_model: reward.RewardModel,
+  steps: int,
+) -> Params:
+  """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
+  trained = rl.run(
+    context,
+    name,
+    context.policy_prompts(),
+    rl.model_reward(context, reward_model.params),
+    start={"policy": policy_sft, "value": reward_model.params},
+    reference=policy_sft,
+    steps=steps,
+    job=context.config.rl,
+  )
+  return trained["policy"]
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Trains, exports, evaluates and reports."""
+  context = contexts.build(config, workdir)
+  policy = train_policy(context)
+  models = {"policy": policy.rl, "reward": policy.reward.params}
+  export.save(workdir, context.inference, models, zero_point=None)
+  report.publish(findings.of_policy(context, policy), workdir)

@@ -1,0 +1,165 @@
+"""A results dict as a full run hands it to the report, and smaller ones."""
+
+import numpy as np
+
+from pit_jax.evaluate import metrics
+
+GOLD = {
+  "policy_sft": 5.6,
+  "original": 7.1,
+  "policy_resampled": 7.1,
+  "rlhf_longer": 7.3,
+  "improver_sft": 7.0,
+  "pit": 8.4,
+  "pit_first_only": 7.8,
+  "pit_second_only": 7.6,
+}
+TOKENS = {name: 70 + 3.3 * index for index, name in enumerate(GOLD)}
+QUESTIONS = ("who gets the fifth call", "what does the week cost", "which bus is the last one home")
+STAGES = {
+  "sft_policy": ("sft", 400),
+  "sft_improver": ("sft", 400),
+  "reward": ("reward", 250),
+  "gap_reward": ("gap_reward", 400),
+  "rl_policy": ("rl", 120),
+  "rl_improver_dataset": ("rl", 120),
+  "rl_improver_policy": ("rl", 120),
+  "rl_pit_first_only": ("rl", 240),
+}
+
+
+def comparison(generator, a, b, judge="gold", shift=0.0, **more):
+  n = 640
+  better = generator.normal(GOLD[a] - GOLD[b] + shift, 2.0, n).round()
+  row = metrics.compare(better, np.zeros(n), resamples=500)
+  return {"a": a, "b": b, "judge": judge, "temperature": 1.0, **vars(row), **more}
+
+
+def comparisons(generator):
+  rows = [
+    comparison(generator, system, "original", judge, shift)
+    for system in ("pit", "improver_sft", "pit_first_only", "pit_second_only", "rlhf_longer")
+    for judge, shift in (("gold", 0), ("R_P", 0.2), ("R_PIT", 0.5))
+  ]
+  rows += [comparison(generator, "original", "policy_sft", judge) for judge in ("gold", "R_P")]
+  rows += [
+    comparison(generator, "policy_resampled", "original", judge) for judge in ("gold", "R_P")
+  ]
+  rows += [
+    comparison(generator, "pit", other)
+    for other in ("improver_sft", "pit_first_only", "pit_second_only", "rlhf_longer")
+  ]
+  return [*rows, comparison(generator, "pit", "original", temperature=0.4)]
+
+
+def rounds(generator):
+  none = {"delta": 0.0, "ci95": (0.0, 0.0), "delta_stop": 0.0, "ci95_stop": (0.0, 0.0)}
+  rows = [{"k": 0, "score": 7.1, "stopped": 0.0, "score_stop": 7.1, "tokens": 80.0, **none}]
+  for k, (free, kept) in enumerate(((35, 36), (34, 42), (30, 44), (28, 45), (25, 45)), start=1):
+    rows.append({
+      "k": k, "score": 7.1 + free / 30, "delta": float(free), "ci95": (free - 5.0, free + 5.0),
+      "stopped": 1 - 0.6**k, "score_stop": 7.1 + kept / 30, "delta_stop": float(kept),
+      "ci95_stop": (kept - 4.8, kept + 4.8), "tokens": 80.0 + 60 * k + generator.random(),
+    })  # fmt: skip
+  return rows
+
+
+def curve(generator, start, end, steps):
+  at = np.linspace(0, steps, 40).round()
+  values = start + (end - start) * (1 - np.exp(-3 * at / steps))
+  return [
+    [int(step), float(v)]
+    for step, v in zip(at, values + generator.normal(0, 0.04, 40), strict=True)
+  ]
+
+
+def stages(generator):
+  made = {}
+  for name, (kind, steps) in STAGES.items():
+    made[name] = {"kind": kind, "steps": steps, "curve": {}}
+    if kind == "rl":
+      made[name]["curve"]["objective/score"] = curve(generator, 0, 1.6, steps)
+      made[name]["curve"]["objective/kl"] = curve(generator, 0, 4.4, steps)
+    else:
+      made[name]["curve"]["train/loss"] = curve(generator, 2.2, 0.7, steps)
+  made["rl_improver_dataset"]["references"] = ["dataset.rejected", "dataset.chosen"]
+  made["rl_improver_policy"]["references"] = ["policy"]
+  return made
+
+
+def samples(count):
+  rows = []
+  for index in range(count):
+    question = QUESTIONS[index % len(QUESTIONS)]
+    draft = (
+      "ivy gets the fifth call . sam calls mia , mia calls amy , amy calls leo , leo calls ned ."
+    )
+    better = (
+      "ned gets the fifth call . sam calls mia , mia calls amy , amy calls leo and leo calls ned ."
+    )
+    rows.append({
+      "prompt": f"sam starts the phone chain on monday ; {question} ?",
+      "chosen": better, "rejected": draft, "original": draft, "improved": better,
+      "rounds": [{"text": better, "gap": 1.31}, {"text": better, "gap": -0.02}],
+      "gold": {"original": 4.0, "improved": 9.0},
+    })  # fmt: skip
+  return rows
+
+
+def example() -> dict:
+  """What a full run of recipe pit on the embedded task hands to the report."""
+  generator = np.random.default_rng(0)
+  gaps = {name: generator.normal(mean, 1.1, 500)
+          for name, mean in (("wl", 1.9), ("ww", 0.1), ("ll", -0.2), ("lw", -2.1))}  # fmt: skip
+  return {
+    "recipe": "pit",
+    "seconds": {name: 14.0 + 9 * index for index, name in enumerate(STAGES)} | {"evaluation": 71.5},
+    "systems": {name: {"score": GOLD[name], "tokens": TOKENS[name]} for name in GOLD},
+    "comparisons": comparisons(generator),
+    "gap_order": metrics.gap_order(**gaps) | {"histogram": gaps},
+    "rounds": rounds(generator),
+    "temperature": [
+      {"t": t, "system": system, "score": GOLD[system] + 0.8 * (1 - t) - (t - 0.5) ** 2}
+      | ({"delta": 30 + 8 * t} if system == "pit" else {})
+      for t in (0.2, 0.4, 0.6, 0.8, 1.0)
+      for system in ("original", "pit")
+    ],
+    "stages": stages(generator),
+    "reward_models": {
+      "R_P": {"accuracy": 0.842, "accuracy_gold": 0.917, "ece": 0.021, "gain": 0.61, "bias": -0.2},
+      "R_PIT": {"accuracy": 0.861, "accuracy_gold": 0.934, "ece": 0.033, "gain": 0.48, "bias": 0.05,
+                "zero_point": -0.051, "sign_agreement": {"fraction": 0.812, "n": 533}},
+    },
+    "data": {"source": "synthetic", "rows": 24000, "cut": 0, "dropped": 12, "tokenizer": "5f1c9e",
+             "folds": {"sft": 7800, "reward": 7744, "rl": 7816, "held_out": 640},
+             "skipped": {"chosen equals rejected": 3}, "template_hash": "9b0d7c11aa52e3f0"},
+    "samples": samples(10),
+    "gate": {"passed": True, "reason": "original beats policy_sft under R_P and gold"},
+    "config": {"seed": 0, "data": {"on_bad_row": "error"}, "ppo": {"clip": 0.2}},
+    "notes": ["One seed: the intervals are over prompts, not over training runs."],
+  }  # fmt: skip
+
+
+def real_data() -> dict:
+  """A run on dialogues: no gold, and nothing optional but notes."""
+  generator = np.random.default_rng(1)
+  full = example()
+  rows = [comparison(generator, "pit", "original", judge) for judge in ("R_P", "R_PIT")]
+  rows += [comparison(generator, "original", "policy_sft", "R_P")]
+  return {
+    "recipe": "pit",
+    "seconds": full["seconds"],
+    "systems": {name: {"score": None, "tokens": TOKENS[name]} for name in ("original", "pit")},
+    "comparisons": rows,
+    "notes": ["No gold score for this source: R_P and R_PIT are not independent of training."],
+  }
+
+
+def closed_gate() -> dict:
+  """The same run with a policy that RLHF did not better."""
+  results = example()
+  del results["gate"]
+  for row in results["comparisons"]:
+    if (row["a"], row["b"]) == ("original", "policy_sft"):
+      row.update(win=40.0, lose=43.0, delta=-3.0, ci95=(-7.0, 1.0))
+  return results

@@ -1,0 +1,148 @@
+"""The report's parts: gate and headline, marked changes, figures, the pipeline's drawing."""
+
+import html
+import re
+
+import hypothesis
+import pytest
+import report_example
+from hypothesis import strategies
+
+from pit_jax.evaluate import diagram, palette, plots, report, verdict
+
+
+def test_an_open_gate_holds_nothing_back():
+  results = report.check(report_example.example())
+  assert verdict.presentable(results) == results
+
+
+@pytest.mark.parametrize(
+  ("judge", "change", "passed"),
+  [
+    (None, {}, True),
+    ("gold", {"ci95": (-0.1, 9.0)}, False),
+    ("R_P", {"ci95": (0.0, 9.0)}, False),
+    ("R_P", {"b": "somebody"}, False),
+  ],
+)
+def test_gate_wants_every_judge(judge, change, passed):
+  results = report_example.example()
+  del results["gate"]
+  for row in results["comparisons"]:
+    if (row["a"], row["judge"]) == ("original", judge):
+      row.update(change)
+  found = verdict.gate(results)
+  assert found["passed"] is passed
+  assert passed or judge in found["reason"]
+
+
+@pytest.mark.parametrize(
+  ("judge", "ci95", "words"),
+  [
+    ("gold", (1.0, 9.0), "One round of PIT improves the RLHF policy's answers: it wins 40%"),
+    ("gold", (-9.0, -1.0), "makes the RLHF policy's answers worse"),
+    ("gold", (-1.0, 9.0), "makes no measurable difference"),
+    ("R_P", (1.0, 9.0), "raises the R_P score of the RLHF policy's answers"),
+    ("R_P", (-9.0, -1.0), "lowers the R_P score"),
+  ],
+)
+def test_headline_says_no_more_than_the_interval(judge, ci95, words):
+  row = {"a": "pit", "b": "original", "judge": judge, "n": 1200, "win": 40.0, "lose": 35.0}
+  row |= {"tie": 25.0, "delta": 5.0, "ci95": ci95}
+  results = {"recipe": "pit", "comparisons": [row], "gate": {"passed": True, "reason": ""}}
+  sentence = verdict.headline(results)
+  assert words in sentence and "of 1,200 held-out prompts" in sentence
+  assert f"{verdict.signed(ci95[0])} to {verdict.signed(ci95[1])}" in sentence
+
+
+def test_headline_believes_gold_first_and_prefers_temperature_one():
+  rows = report_example.example()["comparisons"]
+  found = verdict.find(list(reversed(rows)), "pit", "original")
+  assert (found["judge"], found["temperature"]) == ("gold", 1.0)
+  assert verdict.find(rows, "pit", "nobody") is None
+
+
+words = strategies.lists(
+  strategies.sampled_from(["a", "b", "the call", "<b>", "&amp;", "  ", "\n"]), max_size=12
+).map(" ".join)
+
+
+@hypothesis.given(words, words)
+@hypothesis.settings(deadline=None, max_examples=60)
+def test_changes_keep_the_text_and_mark_the_rest(before, after):
+  for text, marked, tag in zip(
+    (before, after), report.changes(before, after), ("del", "ins"), strict=True
+  ):
+    assert html.unescape(re.sub(f"</?{tag}>", "", marked)) == text
+  # White space alone is never marked, so it is left out of what both sides must share.
+  shared = [
+    "".join(re.sub(r"<(del|ins)>.*?</\1>", "", side, flags=re.DOTALL).split())
+    for side in report.changes(before, after)
+  ]
+  assert shared[0] == shared[1]
+
+
+def test_changes_by_hand():
+  marked = report.changes("ivy gets the call", "ned gets the fifth call")
+  assert marked == ("<del>ivy</del> gets the call", "<ins>ned</ins> gets the <ins>fifth </ins>call")
+
+
+def test_forest_draws_each_estimate_in_the_colour_of_its_system():
+  rows = report.check(report_example.example())["comparisons"]
+  (axes,) = plots.draw({"comparisons": rows, "systems": {}})["comparisons"].axes
+  drawn = {(line.get_color(), *line.get_xdata()) for line in axes.lines}
+  for row in rows:
+    assert (palette.colour(row["a"]), row["delta"]) in drawn
+    assert (palette.colour(row["a"]), *row["ci95"]) in drawn
+  labels = [label.get_text() for label in axes.get_yticklabels()]
+  assert labels[0] == "pit over original" and "pit over original, T 0.4" in labels
+
+
+def test_gaps_are_drawn_in_the_order_of_equation_1():
+  order = report.check(report_example.example())["gap_order"]
+  figure = plots.draw({"comparisons": [], "systems": {}, "gap_order": order})["gaps"]
+  means = [axes.lines[0].get_xdata()[0] for axes in figure.axes]
+  assert means == pytest.approx([order[name] for name in ("wl", "ww", "ll", "lw")])
+
+
+def test_a_figure_for_the_page_has_no_fixed_size_and_no_date():
+  figures = plots.draw(report.check(report_example.real_data()))
+  text = plots.svg(figures["comparisons"], 'a "quoted" label')
+  assert text.startswith("<svg") and text.endswith("</svg>")
+  head = text[: text.index(">")]
+  assert "viewBox" in head and " width=" not in head and "a &#34;quoted&#34; label" in head
+  assert "DejaVu" not in text and "metadata" not in text
+
+
+def boxes_of(drawing):
+  pattern = r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)" rx="5"'
+  return [tuple(int(part) for part in found) for found in re.findall(pattern, drawing)]
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_pipeline_shows_four_models_three_folds_and_the_curriculum(wide):
+  drawing = diagram.draw(report.check(report_example.example()), wide)
+  text = re.sub(r"<[^>]*>|\u200b", "", drawing)
+  for words in ("MP fine-tuned", "RP reward", "MPIT fine-tuned", "RPIT gap reward", "Fold 3"):
+    assert words in text
+  for words in ("improves yl and yw", "improves samples of MP", "7,744 rows", "MPIT stage 1"):
+    assert words in text
+  assert "MPIT stage 2" not in text  # the ablation is no part of the pipeline
+  assert drawing.count("stroke-dasharray") == 1
+  boxes = boxes_of(drawing)
+  width, height = (int(part) for part in re.search(r'0 0 (\d+) (\d+)"', drawing).groups())
+  assert len(boxes) == 9
+  for index, (x, y, w, h) in enumerate(boxes):
+    assert x >= 0 and y >= 0 and x + w <= width and y + h <= height
+    for p, q, r, s in boxes[:index]:
+      assert x >= p + r or p >= x + w or y >= q + s or q >= y + h
+
+
+def test_pipeline_takes_any_number_of_curriculum_stages():
+  results = report.check(report_example.example())
+  for index in range(3):
+    stage = {"kind": "rl", "steps": 10 + index, "references": ["policy"]}
+    results["stages"][f"rl_improver_more_{index}"] = stage
+  assert len(boxes_of(diagram.draw(results, wide=True))) == 12
+  results["recipe"] = "rlhf"
+  assert len(boxes_of(diagram.draw(results, wide=True))) == 4
