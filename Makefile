@@ -19,7 +19,8 @@ paper: $(BASE)
 	$(RUN) launch/paper.py --workdir=runs/paper
 
 base: $(BASE)
-	$(RUN) launch/base.py
+	$(RUN) launch/train.py --config=configs/base.py --workdir=runs/base
+	cp runs/base/base/* pit_jax/assets/base/
 
 test: $(WITH_EXTRAS)
 	$(RUN) -m ruff check .

@@ -17,10 +17,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.model.base = "none"
   config.data.rows = 60_000  # questions, each with two letters
   config.data.vocabulary = 512
-  # Letters alone, then letters beside another letter about the same question, in no order.
+  config.data.max_response_length = 64  # two letters
+  # Letters alone first, then documents of one letter or of two, in no order.
   config.letters = _job(steps=1_600, learning_rate=2e-3)
-  config.pairs = _job(steps=800, learning_rate=1e-3)
-  config.second_letter_template = "Question: {prompt}\nAnswer: {reference}\nAnswer:"
+  config.documents = _job(steps=600, learning_rate=1e-3)
   config.test_questions = 500
   config.required_working = 0.95  # share of workings that must be right greedily
   return config.lock()

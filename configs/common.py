@@ -5,8 +5,8 @@ from ml_collections import config_dict
 
 SIZES = {
   # The shape of the embedded base model, so that both starts are comparable.
-  "tiny": dict(width=128, layers=4, heads=4, kv_heads=2, head_width=32, hidden=256),
-  "small": dict(width=512, layers=8, heads=8, kv_heads=4, head_width=64, hidden=1536),
+  "tiny": {"width": 128, "layers": 4, "heads": 4, "kv_heads": 2, "head_width": 32, "hidden": 256},
+  "small": {"width": 512, "layers": 8, "heads": 8, "kv_heads": 4, "head_width": 64, "hidden": 1536},
 }
 
 

@@ -24,5 +24,5 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 
 def _stage(name: str, references: tuple[str, ...], steps: int) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
-    dict(name=name, references=references, steps=steps, kl_coefficient=0.05)
+    {"name": name, "references": references, "steps": steps, "kl_coefficient": 0.05}
   )

@@ -17,12 +17,15 @@ ARROWS = {
   "evaluate/metrics": set(),
   "parallel": {"training"},
   "training": {"parallel"},
-  "rollout": {"models", "losses"},
-  "stages": {"data", "models", "losses", "training", "rollout", "parallel"},
+  # inference.py asks models in words: it encodes, places and decodes.
+  "rollout": {"data", "models", "losses", "parallel"},
+  "stages": {"data", "models", "losses", "training", "rollout", "parallel", "evaluate/metrics"},
   "improve": {"models", "rollout"},
-  "evaluate": {"data", "models", "rollout", "evaluate/metrics"},
-  "recipes": {"stages", "improve", "evaluate", "evaluate/metrics"},
-  "launch": {"recipes", "improve", "evaluate", "evaluate/metrics"},
+  "export": {"data", "models", "rollout", "improve"},
+  # suite.py and findings.py run experiments on a trained run.
+  "evaluate": {"data", "rollout", "improve", "stages", "training", "evaluate/metrics"},
+  "recipes": {"data", "models", "parallel", "rollout", "stages", "export", "evaluate"},
+  "launch": {"recipes", "improve", "export", "evaluate", "evaluate/metrics", "parallel"},
 }
 HOST_FILES = {"models/hf.py", "rollout/experience.py"}  # in rooms that are pure otherwise
 IMPURE_MODULES = {"time", "datetime", "random", "os", "logging", "absl", "ml_collections"}

@@ -1,6 +1,6 @@
 """The embedded task: telephone chains, a question in English and letters that answer it.
 
-    Phone chain for Kim. Ann calls Mia. Tom calls Joe. Mia calls Tom. ... Ann starts. Who gets call 5?
+    Phone chain for Kim. Ann calls Mia. Tom calls Joe. ... Ann starts. Who gets call 5?
     Hi Kim, it is Ben. The calls: Ann Mia Tom Joe Sue Ben. Thanks for asking.
 
 The answer comes first and the working after it, as people write. Following a chain takes one
@@ -8,20 +8,21 @@ lookup per call, more than a shallow network can do before its first word, so a 
 one pass opens with little better than a guess, even greedily; its working, one lookup per token,
 is easy. A second look at the letter can move what the working found up to the opening.
 
-Letters come from writers with human faults: some guess and then work it out, some slip on the
-way, some fake the last call so that it fits their guess, and manners vary. The gold score is a
-weighted sum of checks anyone can read off a letter. It labels the preferences, with noise, and
-judges results; training never sees it.
+Letters come from writers with human faults: some guess and then work it out, some guess and leave
+it there, and manners vary. The gold score is a weighted sum of checks anyone can read off a
+letter. It labels the preferences, with noise, and judges results; training never sees it.
 """
 
 import dataclasses
+import itertools
 import math
 import random
 import re
 
 NAMES = (
-  "Ann Ben Cal Dan Eva Fay Gus Hal Ivy Jan Joe Kim Leo Liv Mia Ned Ola Pam Ray Rob Sam Sue Tim Tom"
-).split()
+  *("Ann", "Ben", "Cal", "Dan", "Eva", "Fay", "Gus", "Hal", "Ivy", "Jan", "Joe", "Kim"),
+  *("Leo", "Liv", "Mia", "Ned", "Ola", "Pam", "Ray", "Rob", "Sam", "Sue", "Tim", "Tom"),
+)
 PEOPLE = 8  # in one chain
 CALLS = 5  # how far along the chain a question asks
 
@@ -31,6 +32,7 @@ ANSWERS = ("it is {name}.", "{name} gets it.")
 GRUMBLES = ("Stop asking me this.", "I am too busy.")
 CLOSINGS = ("Thanks for asking.", "Have a nice day.", "All the best.")
 COLD_CLOSINGS = ("Do not ask again.", "")
+REMARKS = {True: "As I said.", False: "Not as I said."}  # after the working, in plain text only
 
 WEIGHTS = {"answer": 3.0, "working": 2.0, "greeting": 1.0, "tone": 1.0, "closing": 1.0}
 LABEL_NOISE = 1.0  # τ: a label prefers a to b with probability σ((gold_a − gold_b) / τ)
@@ -60,7 +62,8 @@ class Letter:
   greeting: str
   answer: str
   opening: str  # the person named before the working
-  working: tuple[str, ...]
+  working: tuple[str, ...]  # who starts and who is called; empty where the writer shows none
+  remark: str
   grumble: str
   closing: str
 
@@ -69,7 +72,8 @@ class Letter:
     parts = (
       self.greeting.format(asker=asker),
       self.answer.format(name=self.opening),
-      f"The calls: {' '.join(self.working)}.",
+      f"The calls: {' '.join(self.working)}." if self.working else "",
+      self.remark,
       self.grumble,
       self.closing,
     )
@@ -78,18 +82,17 @@ class Letter:
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-  """How often a writer does what; the four kinds of substance sum to 1."""
+  """How often a writer does what."""
 
-  careful: float  # opening and working right
-  guessing: float  # opening guessed, working right
-  slipping: float  # opening right, one call of the working wrong and followed on from there
-  faking: float  # opening guessed, last call of the working faked to fit it
+  works: float  # shows the working, which is then right
+  knows: float  # opens with the right person; else with a guess
   warm: float  # greets by name, and closes kindly: each with this probability
   calm: float  # does not grumble
+  remarks: bool  # says after the working whether it came out as in the opening
 
 
-HASTY = Writer(careful=0.25, guessing=0.30, slipping=0.25, faking=0.20, warm=0.5, calm=0.65)
-PLAIN = Writer(careful=0.38, guessing=0.58, slipping=0.02, faking=0.02, warm=0.5, calm=0.65)
+HASTY = Writer(works=0.6, knows=0.4, warm=0.5, calm=0.65, remarks=False)
+PLAIN = Writer(works=1.0, knows=0.4, warm=0.5, calm=0.65, remarks=True)
 
 
 def question(rng: random.Random, people: int = PEOPLE) -> Question:
@@ -100,7 +103,7 @@ def question(rng: random.Random, people: int = PEOPLE) -> Question:
     people: how many there are in the chain, the asker not counted; more than CALLS.
   """
   asker, *people = rng.sample(NAMES, people + 1)
-  calls = dict(zip(people[:CALLS], people[1 : CALLS + 1], strict=True))
+  calls = dict(itertools.pairwise(people[: CALLS + 1]))
   for person in people[CALLS:]:
     calls[person] = rng.choice([other for other in people if other != person])
   order = list(calls)
@@ -116,12 +119,16 @@ def ask(q: Question) -> str:
 
 def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
   """Draws a letter from a writer."""
-  opening, working = _substance(q, writer, rng)
+  chain = q.chain()
+  wrong = [person for person in q.calls if person not in (q.start, chain[-1])]
+  opening = chain[-1] if rng.random() < writer.knows else rng.choice(wrong)
+  working = tuple(chain) if rng.random() < writer.works else ()
   return Letter(
     greeting=rng.choice(GREETINGS if rng.random() < writer.warm else COLD_GREETINGS),
     answer=rng.choice(ANSWERS),
     opening=opening,
     working=working,
+    remark=REMARKS[opening == chain[-1]] if writer.remarks and working else "",
     grumble="" if rng.random() < writer.calm else rng.choice(GRUMBLES),
     closing=rng.choice(CLOSINGS if rng.random() < writer.warm else COLD_CLOSINGS),
   )
@@ -130,30 +137,9 @@ def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
 def revise(q: Question, letter: Letter, writer: Writer, rng: random.Random) -> Letter:
   """Draws another letter by the same hand: some parts written anew, the others kept."""
   fresh = write(q, writer, rng)
-  changes = {}
-  if rng.random() < 0.7:
-    changes |= {"opening": fresh.opening, "working": fresh.working}
-  for part in ("greeting", "grumble", "closing"):
-    if rng.random() < 0.35:
-      changes[part] = getattr(fresh, part)
-  return dataclasses.replace(letter, **changes)
-
-
-def _substance(q: Question, writer: Writer, rng: random.Random) -> tuple[str, tuple[str, ...]]:
-  chain = q.chain()
-  others = [person for person in q.calls if person not in (q.start, chain[-1])]
-  kinds = ("careful", "guessing", "slipping", "faking")
-  kind = rng.choices(kinds, [getattr(writer, kind) for kind in kinds])[0]
-  guess = rng.choice(others)
-  if kind == "faking":
-    return guess, (*chain[:-1], guess)
-  if kind == "slipping":
-    at = rng.randrange(1, len(chain) - 1)
-    slipped = [*chain[:at], rng.choice([p for p in q.calls if p not in (q.start, chain[at])])]
-    while len(slipped) <= q.count:
-      slipped.append(q.calls[slipped[-1]])
-    return chain[-1], tuple(slipped)
-  return (guess if kind == "guessing" else chain[-1]), tuple(chain)
+  chances = {"opening": 0.6, "working": 0.5, "greeting": 0.35, "grumble": 0.35, "closing": 0.35}
+  changed = [part for part, chance in chances.items() if rng.random() < chance]
+  return dataclasses.replace(letter, **{part: getattr(fresh, part) for part in changed})
 
 
 def parse_question(prompt: str) -> Question:
@@ -172,8 +158,8 @@ def parse_question(prompt: str) -> Question:
 
 _LETTER = re.compile(
   rf"(?P<greeting>Hi|Hello|Dear|Well)(?: (?P<asker>\w+))?, "
-  r"(?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\. "
-  r"The calls: (?P<working>\w+(?: \w+)*)\."
+  r"(?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\."
+  r"(?: The calls: (?P<working>\w+(?: \w+)*)\.)?"
   rf"(?P<grumble>(?: (?:{'|'.join(map(re.escape, GRUMBLES))}))*)"
   rf"(?: (?P<closing>{'|'.join(map(re.escape, CLOSINGS + COLD_CLOSINGS[:1]))}))?"
 )
@@ -229,7 +215,8 @@ def _preference(rng: random.Random) -> dict[str, str]:
 def plain_text(count: int, seed: int) -> list[tuple[str, str, str]]:
   """Draws the base model's text: questions with two letters each, by writers in no order.
 
-  There are no preferences and no scores in it; the letters are mostly worked out correctly. Half
+  There are no preferences and no scores in it; their workings are all right, and the
+  writers say whether their opening was. Half
   of the chains have fewer people than those of the task: lookups are learnt on them first.
   """
   rows = []

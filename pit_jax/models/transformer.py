@@ -33,6 +33,9 @@ class ModelConfig:
   dtype: str = "float32"  # of matrix products; parameters, norms and softmax are float32
 
   def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if field.type is int and getattr(self, field.name) < 1:
+        raise ValueError(f"{field.name}={getattr(self, field.name)} is not a positive count")
     if self.heads % self.kv_heads:
       raise ValueError(
         f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; "

@@ -1,10 +1,12 @@
 """The embedded task's base model: next-token prediction on plain letters, then its export.
 
 Users start from a pretrained model; so does the demonstration. The text holds no preferences and
-no scores. Letters are learnt alone first, then beside another writer's letter about the same
-question, in no order, which teaches the model that one text may repeat what another found.
+no scores. Single letters come first; then half of the documents go on with another writer's
+letter about the same question, in no order, from which a model learns that one text may repeat
+what another found.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -15,7 +17,7 @@ import numpy as np
 
 from pit_jax import parallel
 from pit_jax.data import encode, preferences, rows, synthetic, template, text
-from pit_jax.models import files, pure, transformer
+from pit_jax.models import files, pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
 from pit_jax.stages import objectives, supervised
@@ -25,9 +27,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains the base model, checks that it can do its workings, and writes workdir/base."""
   context = build(config, workdir)
   params = context.initial_policy()
-  forms = (("letters", encode.policy_demonstrations), ("pairs", encode.improver_demonstrations))
-  for name, demonstrations in forms:
-    record = demonstrations(context.folds.sft, context.settings).record
+  for name, letters in (("letters", context.folds.sft), ("documents", documents(context))):
+    record = encode.policy_demonstrations(letters, context.settings).record
     params = supervised.run(
       context, name, context.language, objectives.imitation, params, record, config[name]
     )
@@ -57,7 +58,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   folds = preferences.Folds(sft=tuple(letters), **parts)
   data = preferences.PreferenceSet(folds.sft, {}, "plain text", preferences.fingerprint(letters))
   form = template.Template(
-    policy=config.data.policy_template, improver=config.second_letter_template
+    policy=config.data.policy_template, improver=config.data.improver_template
   )
   settings = encode.Settings(
     tokenizer=_tokenizer(config, folds, workdir),
@@ -77,11 +78,21 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None)
 
 
+def documents(context: contexts.Context) -> list[rows.Preference]:
+  """Returns the letters, every other one followed by the second letter about its question."""
+  after = context.settings.template.policy.rpartition("{prompt}")[2]
+  return [
+    dataclasses.replace(row, chosen=f"{row.chosen}{after} {row.rejected}") if index % 2 else row
+    for index, row in enumerate(context.folds.sft)
+  ]
+
+
 def measure(context: contexts.Context, params) -> dict:
   """Returns how often the model's greedy letters pass each check, on questions it never saw."""
   asked = synthetic.preferences(context.config.test_questions, seed=context.config.seed + 1)
   questions = [row["prompt"] for row in asked]
   letters = context.inference.answer(params, questions, context.key("test"), 0.0)
+  letters = [letter.split("\n")[0] for letter in letters]  # without a second one
   passed = [synthetic.checks(x, y) for x, y in zip(questions, letters, strict=True)]
   return {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
 

@@ -51,36 +51,16 @@ def sample(
   Returns:
     The responses, and the log-probability of each of their tokens in nats, 0 on padding.
   """
-  batch, prompt_length = prompts.tokens.shape
-  cache = transformer.empty_cache(model.config, batch, prompt_length + length)
-  logits, cache = model.apply(
-    params, prompts.tokens, prompts.mask, cache, jnp.int32(0), method="extend"
-  )
-  state = DecodeState(
-    step=jnp.int32(0),
-    cache=cache,
-    logits=logits,
-    tokens=jnp.full((batch, length), pad_id, jnp.int32),
-    mask=jnp.zeros((batch, length), bool),
-    logprobs=jnp.zeros((batch, length)),
-    ended=jnp.zeros((batch,), bool),
-  )
+  prompt_length = prompts.tokens.shape[1]
 
   def unfinished(state):
     return (state.step < length) & ~jnp.all(state.ended)
 
   def advance(state):
-    noise = jax.random.fold_in(key, state.step)
-    token, logprob = draw(state.logits, temperature, noise)
+    token, logprob = draw(state.logits, temperature, jax.random.fold_in(key, state.step))
     token, real = jnp.where(state.ended, pad_id, token), ~state.ended
-    logits, cache = model.apply(
-      params,
-      token[:, None],
-      real[:, None],
-      state.cache,
-      prompt_length + state.step,
-      method="extend",
-    )
+    ids, slot = (token[:, None], real[:, None]), prompt_length + state.step
+    logits, cache = model.apply(params, *ids, state.cache, slot, method="extend")
     return DecodeState(
       step=state.step + 1,
       cache=cache,
@@ -91,8 +71,29 @@ def sample(
       ended=state.ended | (token == eos_id),
     )
 
-  state = jax.lax.while_loop(unfinished, advance, state)
+  start = _prefill(model, params, prompts, length, pad_id)
+  state = jax.lax.while_loop(unfinished, advance, start)
   return Responses(tokens=state.tokens, mask=state.mask), state.logprobs
+
+
+def _prefill(
+  model: pure.PureModel, params: Params, prompts: Prompts, length: int, pad_id: int
+) -> DecodeState:
+  """Returns the state after reading the prompts, before the first token is sampled."""
+  batch, prompt_length = prompts.tokens.shape
+  cache = transformer.empty_cache(model.config, batch, prompt_length + length)
+  logits, cache = model.apply(
+    params, prompts.tokens, prompts.mask, cache, jnp.int32(0), method="extend"
+  )
+  return DecodeState(
+    step=jnp.int32(0),
+    cache=cache,
+    logits=logits,
+    tokens=jnp.full((batch, length), pad_id, jnp.int32),
+    mask=jnp.zeros((batch, length), bool),
+    logprobs=jnp.zeros((batch, length)),
+    ended=jnp.zeros((batch,), bool),
+  )
 
 
 def draw(

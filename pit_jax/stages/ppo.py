@@ -109,6 +109,7 @@ def make_iteration(
   the value, and moves β. Its metrics have the names of this library's RL logs.
   """
   step = training_step.make_train_step(objective(policy, value, settings), optimizer)
+  assess = _make_assessment(policy, value, settings, eos_id)
 
   def iterate(
     state: State,
@@ -120,26 +121,8 @@ def make_iteration(
     key: Key[Array, ""],
     rate: Float[Array, ""],
   ) -> tuple[State, Metrics]:
-    params = state.train.params
-    ask = (prompts, responses, settings.temperature)
-    logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *ask)
-    reference_logprobs, _ = scoring.response_logprobs(policy, frozen["reference"], *ask)
-    values = scoring.token_values(value, params["value"], prompts, responses)
-    has_eos = experiences.ends(responses, eos_id)
-    batch = experiences.judge(
-      prompts,
-      responses,
-      ppo.penalise_missing_eos(scores, has_eos, settings.missing_eos_penalty),
-      logprobs,
-      reference_logprobs,
-      values,
-      kl_coefficient=state.kl_coefficient,
-      discount=settings.discount,
-      trace=settings.trace,
-      whiten_rewards=settings.whiten_rewards,
-    )
-    metrics = experiences.measure(batch, scores, entropy, has_eos, state.kl_coefficient)
-    metrics["val/sampler_difference"] = jnp.abs(sampled_logprobs - logprobs).max()
+    batch, metrics = assess(state, frozen, prompts, responses, scores)
+    metrics["val/sampler_difference"] = jnp.abs(sampled_logprobs - batch.logprobs).max()
     train, learnt = _learn(step, state.train, frozen, batch, key, rate, settings)
     coefficient = _controlled(state.kl_coefficient, metrics["objective/kl"], scores, settings)
     coefficient = jnp.where(frozen["policy_weight"] > 0, coefficient, state.kl_coefficient)
@@ -148,9 +131,39 @@ def make_iteration(
   return iterate
 
 
+def _make_assessment(policy, value, settings, eos_id):
+  """Returns assess(state, frozen, prompts, responses, scores) → (experience, metrics)."""
+
+  def assess(state, frozen, prompts, responses, scores):
+    params, ask = state.train.params, (prompts, responses, settings.temperature)
+    logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *ask)
+    reference_logprobs, _ = scoring.response_logprobs(policy, frozen["reference"], *ask)
+    has_eos = experiences.ends(responses, eos_id)
+    batch = experiences.judge(
+      prompts,
+      responses,
+      ppo.penalise_missing_eos(scores, has_eos, settings.missing_eos_penalty),
+      logprobs,
+      reference_logprobs,
+      scoring.token_values(value, params["value"], prompts, responses),
+      kl_coefficient=state.kl_coefficient,
+      discount=settings.discount,
+      trace=settings.trace,
+      whiten_rewards=settings.whiten_rewards,
+    )
+    return batch, experiences.measure(batch, scores, entropy, has_eos, state.kl_coefficient)
+
+  return assess
+
+
 def _learn(step, train, frozen, batch, key, rate, settings):
   """Runs every minibatch of every epoch, each epoch in an order of its own."""
   rows = batch.responses.mask.shape[0]
+  if rows % settings.minibatches:
+    raise ValueError(
+      f"batch of {rows} does not divide into minibatches={settings.minibatches}; "
+      f"use a batch size that is a multiple of {settings.minibatches}"
+    )
   order = jnp.concatenate(
     [
       jax.random.permutation(jax.random.fold_in(key, epoch), rows)

@@ -53,38 +53,22 @@ def run(
   Returns:
     {"policy", "value"} after the last iteration.
   """
-  settings = _settings(job)
-  optimizer = _optimizer(job.clip_norm, job.epsilon, job.value_scale)
-  iterate = _compiled(
-    context.language, context.scalar, optimizer, settings, context.settings.tokenizer.eos_id
-  )
+  iterate, state = _begin(context, start, job)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
-  axes = {"policy": context.language.axes, "value": context.scalar.axes}
-  state = ppo.State(
-    train=supervised.place(start, axes, optimizer, context.mesh),
-    kl_coefficient=jax.device_put(
-      jnp.float32(job.kl_coefficient), parallel.replicated(context.mesh)
-    ),
-  )
   order = batches.Batches(prompts, job.batch_size, context.seed(name))
   key, sample = context.key(name), context.inference.sampler
 
-  def advance(state, index):
-    noise = functools.partial(jax.random.fold_in, jax.random.fold_in(key, index))
+  def rollout(state, index):
     batch = parallel.put_batch(order[index], context.mesh)
+    noise = jax.random.fold_in(key, 2 * index)
     policy = state.train.params["policy"]
-    responses, logprobs = sample(policy, batch, noise(0), jnp.float32(job.temperature))
-    scores = reward_fn(batch, responses)
-    is_warm = jnp.float32(index >= job.value_warmup)
-    frozen = {"reference": reference, "policy_weight": is_warm}
-    arguments = (batch, responses, logprobs, scores, noise(1), jnp.float32(rate(index)))
-    return iterate(state, frozen, *arguments)
+    responses, logprobs = sample(policy, batch, noise, jnp.float32(job.temperature))
+    return batch, responses, logprobs, reward_fn(batch, responses)
 
-  def samples(state, index):
-    batch = parallel.put_batch(order[index], context.mesh)
-    noise = jax.random.fold_in(key, index)
-    responses, _ = sample(state.train.params["policy"], batch, noise, jnp.float32(job.temperature))
-    return _rows(context, batch, responses, reward_fn(batch, responses))
+  def advance(state, index):
+    frozen = {"reference": reference, "policy_weight": jnp.float32(index >= job.value_warmup)}
+    noise = jax.random.fold_in(key, 2 * index + 1)
+    return iterate(state, frozen, *rollout(state, index), noise, jnp.float32(rate(index)))
 
   with context.timed(name):
     state = loop.fit(
@@ -96,12 +80,31 @@ def run(
       metadata=context.metadata,
       log_every=context.config.log_every,
       save_every=context.config.save_every_rl,
-      samples=samples,
+      samples=lambda state, index: _rows(context, *rollout(state, index)),
     )
   return state.train.params
 
 
-def _rows(context: contexts.Context, prompts: Prompts, responses: Responses, scores) -> list[dict]:
+def _begin(context: contexts.Context, start: Params, job: ml_collections.ConfigDict):
+  """Returns the compiled iteration and the state before the first one."""
+  optimizer = _optimizer(job.clip_norm, job.epsilon, job.value_scale)
+  settings = ppo.Settings(
+    **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
+  )
+  eos_id = context.settings.tokenizer.eos_id
+  iterate = _compiled(context.language, context.scalar, optimizer, settings, eos_id)
+  axes = {"policy": context.language.axes, "value": context.scalar.axes}
+  coefficient = jnp.float32(job.kl_coefficient)
+  state = ppo.State(
+    train=supervised.place(start, axes, optimizer, context.mesh),
+    kl_coefficient=jax.device_put(coefficient, parallel.replicated(context.mesh)),
+  )
+  return iterate, state
+
+
+def _rows(
+  context: contexts.Context, prompts: Prompts, responses: Responses, _, scores
+) -> list[dict]:
   """Returns a few responses in words, for people to read."""
   prompts, responses, scores = jax.tree.map(
     lambda x: x[:SAMPLES_SHOWN], jax.device_get((prompts, responses, scores))
@@ -109,10 +112,6 @@ def _rows(context: contexts.Context, prompts: Prompts, responses: Responses, sco
   asked = context.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
   rows = zip(asked, context.inference.words(responses), scores.tolist(), strict=True)
   return [{"prompt": x, "response": y, "score": score} for x, y, score in rows]
-
-
-def _settings(job: ml_collections.ConfigDict) -> ppo.Settings:
-  return ppo.Settings(**{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)})
 
 
 @functools.cache

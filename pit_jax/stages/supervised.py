@@ -38,8 +38,7 @@ def run(
     objective: model → loss function; see `objectives`.
     params: where to start.
     record: the encoded data set, NumPy arrays over its rows.
-    job: steps (0: as many as the epochs take), epochs, batch_size, accumulation, learning_rate, warmup (a fraction of the steps),
-      clip_norm, epsilon, weight_decay.
+    job: the config's section for this stage; see `supervised` in configs/common.py.
     frozen: arrays the loss reads and nobody trains.
     evaluate: parameters → metrics, called now and then and after the last step.
 

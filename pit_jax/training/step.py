@@ -73,6 +73,9 @@ def make_train_step(
     optimizer: turns gradients into ascent directions; the step subtracts learning_rate times them.
     accumulation: micro-batches a batch is cut into. Their gradients are averaged by weight, so
       the update equals that of the whole batch.
+
+  Raises:
+    ValueError: by the step, when it is traced, if a batch does not divide into micro-batches.
   """
   gradient = _accumulated_gradient(jax.value_and_grad(loss_fn, has_aux=True), accumulation)
 
@@ -85,7 +88,7 @@ def make_train_step(
     is_active: Bool[Array, ""] | bool = True,
   ) -> tuple[TrainState, Metrics]:
     gradients, metrics = gradient(state.params, frozen, batch, rng)
-    norm = optax.global_norm(gradients)
+    norm = optax.tree.norm(gradients)
     is_finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
@@ -107,6 +110,12 @@ def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
     return gradients, metrics
 
   def in_parts(params, frozen, batch, rng):
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    if rows % count:
+      raise ValueError(
+        f"batch of {rows} does not divide into accumulation={count} micro-batches; "
+        f"use a batch size that is a multiple of {count}"
+      )
     # Row i goes to part i mod count, so that a batch sharded over devices stays balanced.
     parts = jax.tree.map(
       lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch

@@ -1,0 +1,42 @@
+"""Runs PIT with all ablations over several seeds and pools them in one report.
+
+  python launch/paper.py --workdir=runs/paper          (`make paper`)
+
+Every seed has data, models and evaluation of its own, in WORKDIR/seed_<n>; the pooled report is
+WORKDIR/report/report.html. The same command continues an interrupted run.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
+
+CONFIG = config_flags.DEFINE_config_file("config", "configs/pit.py:tiny", "configs/pit.py:<size>")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the runs: made, or continued")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds, separated by commas")
+
+
+def main(_: list[str]) -> None:
+  """Runs every seed, then writes the pooled report."""
+  from pit_jax.evaluate import report, seeds
+  from pit_jax.recipes import pit
+
+  logging.set_verbosity(logging.WARNING)
+  workdir, results = pathlib.Path(WORKDIR.value), {}
+  for seed in map(int, SEEDS.value):
+    config = CONFIG.value.copy_and_resolve_references().unlock()
+    config.seed, config.ablations = seed, True
+    folder = workdir / f"seed_{seed}"
+    if not (folder / "report" / "results.json").exists():
+      pit.run(config.lock(), folder)
+    results[seed] = json.loads((folder / "report" / "results.json").read_text())
+  report.publish(seeds.pool(results), workdir)
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["workdir"])
+  app.run(main)

@@ -1,0 +1,63 @@
+"""Several seeds' results as one: every comparison pooled over all prompts of all seeds."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pit_jax.evaluate import metrics
+
+# Of the first seed only: what cannot be averaged, or is there to be read.
+FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config")
+
+
+def pool(results: Mapping[int, Mapping]) -> dict:
+  """Returns the results of several runs of one configuration as those of one experiment.
+
+  Args:
+    results: seed → what `findings` returned for it; all with the same comparisons.
+
+  Returns:
+    Results for `report.write`: comparisons over all prompts of all seeds (`seed` "all") and of
+    each seed alone, and means over the seeds of scores, rounds and temperatures.
+  """
+  runs = list(results.values())
+  pooled = {key: runs[0][key] for key in FROM_FIRST if key in runs[0]}
+  comparisons = list(zip(*(run["comparisons"] for run in runs), strict=True))
+  pooled["comparisons"] = [_together(rows) for rows in comparisons]
+  pooled["comparisons"] += [
+    row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
+  ]
+  pooled["seconds"] = {
+    f"seed {seed}": sum(run["seconds"].values()) for seed, run in results.items()
+  }
+  pooled["systems"] = {
+    name: _mean([run["systems"][name] for run in runs]) for name in runs[0]["systems"]
+  }
+  pooled["reward_models"] = {
+    name: _mean([run["reward_models"][name] for run in runs]) for name in runs[0]["reward_models"]
+  }
+  for section, keys in (("rounds", ("k",)), ("temperature", ("t", "system"))):
+    rows = zip(*(run.get(section, []) for run in runs), strict=True)
+    pooled[section] = [_mean_row(row, keys) for row in rows]
+  pooled["notes"] = [
+    f"Means over seeds {', '.join(map(str, results))}; comparisons count all prompts of all seeds, "
+    "and their intervals cover the choice of prompts, not of seeds.",
+    *runs[0].get("notes", []),
+  ]
+  return pooled
+
+
+def _together(rows: Sequence[Mapping]) -> dict:
+  first = rows[0]
+  kept = {key: first[key] for key in ("a", "b", "judge", "temperature")}
+  return {**kept, "seed": "all", **vars(metrics.pool(rows))}
+
+
+def _mean(records: Sequence[Mapping]) -> dict:
+  numbers = [key for key, value in records[0].items() if isinstance(value, int | float)]
+  return {key: float(np.mean([record[key] for record in records])) for key in numbers}
+
+
+def _mean_row(rows: Sequence[Mapping], keys: Sequence[str]) -> dict:
+  """Averages a row of curves; intervals are left out, since they are not means."""
+  return {**_mean(rows), **{key: rows[0][key] for key in keys}}

@@ -1,0 +1,189 @@
+"""Sampling: the law it draws from, the log-probabilities it returns, and where it stops."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from pit_jax.models import pure
+from pit_jax.rollout import decode, scoring
+from pit_jax.types import Prompts
+
+LENGTH, ROWS, P = 6, 8, 5
+PROMPT_LENGTHS = [5, 1, 3, 2, 4, 5, 1, 2]
+
+
+@functools.cache
+def sampler(model, length=LENGTH, pad_id=tiny.PAD):
+  sample = functools.partial(decode.sample, model, length=length, eos_id=tiny.EOS, pad_id=pad_id)
+  return jax.jit(sample)
+
+
+@functools.cache
+def scorer(model):
+  return jax.jit(functools.partial(scoring.response_logprobs, model))
+
+
+def language():
+  model = tiny.language(layers=1)
+  return model, jax.tree.map(jnp.array, tiny.parameters(model, seed=0))
+
+
+def prompts():
+  return jax.tree.map(jnp.array, tiny.prompts(1, PROMPT_LENGTHS, P))
+
+
+def draw(temperature, seed=0, asked=None):
+  model, params = language()
+  asked = prompts() if asked is None else asked
+  return sampler(model)(params, asked, jax.random.key(seed), jnp.float32(temperature))
+
+
+# What is returned
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.3])
+def test_log_probabilities_are_those_the_trainer_computes(temperature):
+  model, params = language()
+  responses, logprobs = draw(temperature)
+  expected, _ = scorer(model)(params, prompts(), responses, jnp.float32(temperature))
+  np.testing.assert_allclose(logprobs, expected, rtol=1e-4, atol=1e-5)
+  assert np.all(np.asarray(logprobs)[np.asarray(responses.mask)] < 0)
+
+
+def test_masks_run_to_the_end_of_sequence_and_padding_follows():
+  lengths = []
+  for seed in range(4):
+    responses, logprobs = draw(1.0, seed)
+    for tokens, mask, row in zip(*jax.device_get((responses.tokens, responses.mask, logprobs))):
+      ends = np.flatnonzero(tokens == tiny.EOS)
+      length = ends[0] + 1 if len(ends) else LENGTH
+      np.testing.assert_array_equal(mask, np.arange(LENGTH) < length)
+      assert np.all(tokens[length:] == tiny.PAD) and np.all(row[length:] == 0)
+      lengths.append(length)
+  assert min(lengths) < LENGTH  # some ended, or nothing was seen
+  assert max(lengths) == LENGTH
+
+
+def test_the_key_decides():
+  (first, _), (again, _), (other, _) = draw(1.0, 0), draw(1.0, 0), draw(1.0, 1)
+  np.testing.assert_array_equal(first.tokens, again.tokens)
+  assert np.any(first.tokens != other.tokens)
+
+
+# When it stops
+
+
+def scripted(script, calls):
+  """A model that says the given token at each step, row by row, and counts its calls."""
+  script = jnp.array(script, jnp.int32)
+
+  def apply(params, tokens, mask, cache, slot, method):
+    jax.debug.callback(lambda slot: calls.append(int(slot)), slot)
+    step = jnp.where(slot == 0, 0, slot - P + 1)  # the prompt is read at slot 0
+    said = jax.lax.dynamic_index_in_dim(script, step, axis=1, keepdims=False)
+    return 50.0 * jax.nn.one_hot(said, tiny.VOCABULARY), cache
+
+  return pure.PureModel(init=lambda key: {}, apply=apply, axes={}, config=tiny.config(layers=1))
+
+
+@pytest.mark.parametrize(
+  "script, steps",
+  [
+    ([[5, 6, 1, 7, 7, 7], [1, 7, 7, 7, 7, 7]], 3),  # as long as the longest
+    ([[1, 5, 5, 5, 5, 5], [1, 6, 6, 6, 6, 6]], 1),
+    ([[5, 5, 5, 5, 5, 5], [1, 6, 6, 6, 6, 6]], LENGTH),
+    ([[5, 5, 5, 5, 5, 1], [5, 1, 1, 1, 1, 1]], LENGTH),
+  ],
+)
+def test_sampling_stops_when_every_row_has_ended(script, steps):
+  calls, asked = [], jax.tree.map(lambda leaf: leaf[:2], prompts())
+  model = scripted([[*row, 9] for row in script], calls)
+  responses, _ = sampler(model)({}, asked, jax.random.key(0), jnp.float32(0))
+  jax.effects_barrier()
+  assert sorted(calls) == [0, *range(P, P + steps)]
+  for tokens, mask, row in zip(responses.tokens, responses.mask, script):
+    length = row.index(tiny.EOS) + 1 if tiny.EOS in row else LENGTH
+    np.testing.assert_array_equal(tokens, row[:length] + [tiny.PAD] * (LENGTH - length))
+    assert mask.sum() == length
+
+
+def test_the_filler_is_the_given_pad():
+  model, params = language()
+  responses, _ = sampler(model, pad_id=7)(params, prompts(), jax.random.key(2), jnp.float32(1))
+  mask = np.asarray(responses.mask)
+  assert not mask.all() and np.all(np.asarray(responses.tokens)[~mask] == 7)
+
+
+# Greedy
+
+
+def test_greedy_is_the_argmax_of_the_full_forward():
+  model, params = language()
+  responses, _ = draw(0.0)
+  apply = jax.jit(model.apply)
+  for b, length in enumerate(PROMPT_LENGTHS):
+    row = [int(token) for token in prompts().tokens[b, P - length :]]
+    for t in range(int(responses.mask[b].sum())):
+      tokens = jnp.array([row + [tiny.PAD] * (P + LENGTH - len(row))], jnp.int32)
+      logits = apply(params, tokens, jnp.array(tiny.right([len(row)], P + LENGTH)))
+      assert responses.tokens[b, t] == jnp.argmax(logits[0, len(row) - 1])
+      row.append(int(responses.tokens[b, t]))
+
+
+def test_batch_mates_and_padding_do_not_change_greedy_rows():
+  alone, _ = draw(0.0)
+  order = np.random.default_rng(3).permutation(ROWS)
+  shuffled, _ = draw(0.0, asked=jax.tree.map(lambda leaf: leaf[order], prompts()))
+  np.testing.assert_array_equal(alone.tokens[order], shuffled.tokens)
+  others = jax.tree.map(jnp.array, tiny.prompts(4, PROMPT_LENGTHS, P))
+  mixed = jax.tree.map(lambda a, b: a.at[1:].set(b[1:]), prompts(), others)
+  np.testing.assert_array_equal(alone.tokens[0], draw(0.0, asked=mixed)[0].tokens[0])
+  wide = jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (3, 0))), prompts())
+  np.testing.assert_array_equal(alone.tokens, draw(0.0, asked=wide)[0].tokens)
+
+
+# The law
+
+
+def exact_law(model, params, prompt, temperature, length):
+  """Returns the probability of every response, read off the full forward on every prefix."""
+  vocabulary = model.config.vocabulary
+  everything = np.array(list(itertools.product(range(vocabulary), repeat=length)), np.int32)
+  tokens = np.concatenate([np.tile(prompt, (len(everything), 1)), everything], axis=1)
+  logits = jax.jit(model.apply)(params, jnp.array(tokens), jnp.ones(tokens.shape, bool))
+  laws = tiny.softmax(np.asarray(logits)[:, len(prompt) - 1 : -1] / temperature)
+  law = {}
+  for row, steps in zip(everything.tolist(), laws):
+    end = row.index(tiny.EOS) + 1 if tiny.EOS in row else length
+    law[tuple(row[:end])] = np.prod([steps[t, row[t]] for t in range(end)])
+  return law
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+def test_frequencies_follow_the_exact_law(temperature):
+  rows, length, prompt = 8192, 3, np.array([2, 3], np.int32)
+  model = tiny.language(layers=1, vocabulary=4)
+  params = jax.tree.map(jnp.array, tiny.parameters(model, seed=6))
+  law = exact_law(model, params, prompt, temperature, length)
+  np.testing.assert_allclose(sum(law.values()), 1.0, rtol=1e-5)
+  assert len(law) == 1 + 3 + 9 + 27
+  asked = Prompts(
+    tokens=jnp.tile(jnp.array([[0, *prompt]], jnp.int32), (rows, 1)),
+    mask=jnp.tile(jnp.array([[False, True, True]]), (rows, 1)),
+  )
+  program = sampler(model, length)
+  responses, _ = program(params, asked, jax.random.key(7), jnp.float32(temperature))
+  counts = dict.fromkeys(law, 0)
+  for tokens, mask in zip(*jax.device_get((responses.tokens, responses.mask))):
+    counts[tuple(tokens[mask].tolist())] += 1  # a response outside the law is a KeyError
+  expected, seen = rows * np.array(list(law.values())), np.array(list(counts.values()))
+  # Pearson's statistic: mean n − 1 and variance 2(n − 1) under the law; rare responses pooled.
+  rare = expected < 5
+  seen, expected = (np.array([*x[~rare], x[rare].sum() + 1e-9]) for x in (seen, expected))
+  statistic, degrees = ((seen - expected) ** 2 / expected).sum(), len(seen) - 1
+  assert statistic < degrees + 4 * np.sqrt(2 * degrees)

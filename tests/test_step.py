@@ -1,0 +1,220 @@
+"""The optimiser step: the gradient it takes, what it refuses, and how batches are cut."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from pit_jax.losses import tokens as token_losses
+from pit_jax.stages import objectives
+from pit_jax.training import step as training_step
+from pit_jax.types import Demonstrations
+
+KEY = jax.random.key(0)
+SGD = optax.identity()  # the step itself multiplies by the learning rate
+
+
+def normal(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def regression(params, frozen, batch, rng):
+  """The masked mean of squared errors; a row has as many terms as its mask says."""
+  errors = jnp.where(batch["mask"], batch["x"] @ params["w"] + params["b"] - batch["y"], 0.0)
+  loss = frozen["scale"] * token_losses.masked_mean(errors**2, batch["mask"])
+  weight = batch["mask"].sum().astype(jnp.float32)
+  return loss, {"loss": loss, "largest": jnp.abs(errors).max(), "weight": weight}
+
+
+def problem(lengths=(4, 1, 3, 2, 4, 4, 1, 2)):
+  batch = {
+    "x": normal(0, 8, 4, 3),
+    "y": normal(1, 8, 4),
+    "mask": tiny.right(lengths, 4),
+  }
+  params = {"w": normal(2, 3), "b": np.float32(0.5)}
+  return *jax.tree.map(jnp.array, (params, batch)), {"scale": jnp.float32(2.0)}
+
+
+def slow_gradient(params, batch):
+  x, y, mask = (np.asarray(batch[name], np.float64) for name in ("x", "y", "mask"))
+  errors = (x @ np.asarray(params["w"], np.float64) + float(params["b"]) - y) * mask
+  count = mask.sum()
+  return {
+    "w": 4 * (errors[..., None] * x).sum(axis=(0, 1)) / count,
+    "b": 4 * errors.sum() / count,
+  }
+
+
+def run(params, batch, frozen, *, optimizer=SGD, accumulation=1, rate=0.1, steps=1, **keywords):
+  step = jax.jit(training_step.make_train_step(regression, optimizer, accumulation=accumulation))
+  state = training_step.init_state(params, optimizer)
+  for _ in range(steps):
+    state, metrics = step(state, frozen, batch, KEY, jnp.float32(rate), **keywords)
+  return state, metrics
+
+
+# The update
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 8])
+def test_a_step_descends_the_gradient_of_the_whole_batch(accumulation):
+  params, batch, frozen = problem()
+  state, metrics = run(params, batch, frozen, accumulation=accumulation)
+  gradient = slow_gradient(params, batch)
+  for name in params:
+    expected = np.asarray(params[name]) - 0.1 * gradient[name]
+    np.testing.assert_allclose(state.params[name], expected, rtol=1e-5, atol=1e-6)
+  norm = np.sqrt((gradient["w"] ** 2).sum() + gradient["b"] ** 2)
+  np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-5)
+  assert metrics["skipped"] == 0 and state.step == 1
+
+
+def test_metrics_of_micro_batches_are_averaged_by_weight():
+  params, batch, frozen = problem()
+  (_, whole), (_, parts) = (run(params, batch, frozen, accumulation=n) for n in (1, 8))
+  assert whole.keys() == parts.keys()
+  np.testing.assert_allclose(parts["loss"], whole["loss"], rtol=1e-5)
+  assert parts["weight"] == whole["weight"] == 21
+  errors = np.asarray(batch["x"] @ params["w"] + params["b"] - batch["y"])
+  lengths = np.asarray(batch["mask"]).sum(axis=1)
+  largest = [np.abs(row[:n]).max() for row, n in zip(errors, lengths)]
+  expected = (lengths * largest).sum() / lengths.sum()
+  np.testing.assert_allclose(parts["largest"], expected, rtol=1e-5)
+
+
+def test_accumulation_follows_the_same_path_for_a_language_model():
+  model = tiny.language(layers=1)
+  params = jax.tree.map(jnp.array, tiny.parameters(model, seed=3))
+  batch = Demonstrations(
+    prompts=tiny.prompts(4, [2, 3, 1, 3, 2, 2, 3, 1], 3),
+    responses=tiny.responses(5, [5, 1, 2, 5, 3, 1, 4, 2], 5),
+  )
+  paths = []
+  for accumulation in (1, 8):
+    loss_fn = objectives.imitation(model)
+    step = jax.jit(training_step.make_train_step(loss_fn, SGD, accumulation=accumulation))
+    state, path = training_step.init_state(params, SGD), []
+    for _ in range(6):
+      state, metrics = step(state, {}, jax.tree.map(jnp.array, batch), KEY, jnp.float32(0.3))
+      path.append([metrics["loss"], metrics["grad_norm"]])
+    paths.append(np.array(path))
+  whole, parts = paths
+  assert whole[-1, 0] < 0.9 * whole[0, 0]
+  residual = parts / whole - 1
+  assert np.abs(residual).max() < 1e-4
+  assert np.abs(residual.mean(axis=0)).max() < 2e-5  # rounding, not a drift
+
+
+def test_a_batch_that_cannot_be_cut_is_refused():
+  params, batch, frozen = problem()
+  with pytest.raises(ValueError, match=r"batch of 8 .*accumulation=3.*multiple of 3"):
+    run(params, batch, frozen, accumulation=3)
+
+
+# What changes nothing
+
+
+def assert_unchanged(state, params):
+  jax.tree.map(np.testing.assert_array_equal, state.params, params)
+  assert state.step == 1
+  for leaf in jax.tree.leaves(state.opt_state):
+    assert not np.any(leaf)
+
+
+ADAM = training_step.adam(clip_norm=1.0)
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_is_skipped_and_reported(poison, accumulation):
+  params, batch, frozen = problem()
+  batch["y"] = batch["y"].at[3, 0].set(poison)
+  state, metrics = run(params, batch, frozen, optimizer=ADAM, accumulation=accumulation)
+  assert_unchanged(state, params)
+  assert metrics["skipped"] == 1 and not np.isfinite(metrics["grad_norm"])
+
+
+def test_training_goes_on_after_a_skipped_step():
+  params, batch, frozen = problem()
+  bad = batch | {"y": batch["y"].at[0, 0].set(jnp.nan)}
+  step = jax.jit(training_step.make_train_step(regression, ADAM))
+  state = training_step.init_state(params, ADAM)
+  state, _ = step(state, frozen, bad, KEY, jnp.float32(0.1))
+  state, metrics = step(state, frozen, batch, KEY, jnp.float32(0.1))
+  undisturbed, _ = run(params, batch, frozen, optimizer=ADAM)
+  jax.tree.map(np.testing.assert_array_equal, state.params, undisturbed.params)
+  assert metrics["skipped"] == 0 and state.step == 2
+
+
+def test_an_inactive_step_changes_nothing_and_is_no_failure():
+  params, batch, frozen = problem()
+  state, metrics = run(params, batch, frozen, optimizer=ADAM, is_active=jnp.bool_(False))
+  assert_unchanged(state, params)
+  assert metrics["skipped"] == 0 and metrics["grad_norm"] > 0
+
+
+# The optimiser
+
+
+def slow_adam(weights, gradients, *, clip, epsilon, decay, scale, rate):
+  first = second = np.zeros_like(weights)
+  for t, gradient in enumerate(gradients, start=1):
+    gradient = gradient * min(1.0, clip / np.sqrt((gradient**2).sum()))
+    first = 0.9 * first + 0.1 * gradient
+    second = 0.999 * second + 0.001 * gradient**2
+    update = first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + epsilon)
+    weights = weights - rate * scale * (update + decay * weights)
+  return weights
+
+
+def test_adam_equals_the_loop_with_its_clip_epsilon_and_decay():
+  constants = {"epsilon": 0.3, "scale": 2.0}
+  optimizer = training_step.adam(clip_norm=1.5, weight_decay=0.2, **constants)
+  weights, directions = normal(6, 5), normal(7, 4, 5)
+  directions[2] *= 10  # clipped
+
+  def linear(params, frozen, batch, rng):
+    return params["w"] @ batch, {"weight": jnp.float32(1)}
+
+  step = jax.jit(training_step.make_train_step(linear, optimizer))
+  state = training_step.init_state({"w": jnp.array(weights)}, optimizer)
+  for direction in directions:
+    state, metrics = step(state, {}, jnp.array(direction), KEY, jnp.float32(0.1))
+    np.testing.assert_allclose(metrics["grad_norm"], np.linalg.norm(direction), rtol=1e-5)
+  wide = weights.astype(np.float64), directions.astype(np.float64)
+  expected = slow_adam(*wide, clip=1.5, decay=0.2, rate=0.1, **constants)
+  np.testing.assert_allclose(state.params["w"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_learning_rate_is_an_argument_of_one_compiled_step():
+  params, batch, frozen = problem()
+  traces = []
+
+  def counted(*arguments):
+    traces.append(None)
+    return regression(*arguments)
+
+  step = jax.jit(training_step.make_train_step(counted, SGD))
+  state = training_step.init_state(params, SGD)
+  moved = [
+    step(state, frozen, batch, KEY, jnp.float32(rate))[0].params["w"] - params["w"]
+    for rate in (0.1, 0.2, 0.0)
+  ]
+  assert len(traces) == 1
+  np.testing.assert_allclose(moved[1], 2 * moved[0], rtol=1e-4)
+  assert not np.any(moved[2])
+
+
+@pytest.mark.parametrize(
+  "step, expected", [(0, 0.0), (2, 0.4), (5, 1.0), (10, 0.5), (15, 0.0), (99, 0.0)]
+)
+def test_the_rate_climbs_and_falls(step, expected):
+  schedule = training_step.warmup_linear(1.0, steps=15, warmup=5)
+  np.testing.assert_allclose(schedule(step), expected, atol=1e-6)
+
+
+def test_without_warm_up_the_first_step_is_not_lost():
+  assert training_step.warmup_linear(3.0, steps=4, warmup=0)(0) == 3.0
