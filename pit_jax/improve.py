@@ -17,18 +17,19 @@ class Improver:
   Attributes:
     inference: how models are asked.
     policy: M_P^RL, which writes the first answer where none is given.
-    improver: M_PIT^RL.
-    gap_reward: R_PIT.
+    improver: M_PIT^RL; None in a run that trains the policy alone, which answers only.
+    gap_reward: R_PIT; None in such a run.
     zero_point: mean R_PIT of identical pairs: what "no better" scores.
-    margin: a new version is kept when R_PIT(x, y_k, y_{k−1}) > zero_point + margin.
+    margin: a new version is kept when R_PIT(x, y_k, y_{k−1}) > zero_point + margin; −inf keeps
+      every version.
   """
 
   inference: inference.Inference
   policy: Params
-  improver: Params
-  gap_reward: Params
-  zero_point: float
-  margin: float = 0.0
+  improver: Params | None
+  gap_reward: Params | None
+  zero_point: float | int
+  margin: float | int = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Rounds:
 
   Attributes:
     texts: texts[k][i] is answer i after k rounds; texts[0] are the first answers.
-    gaps: Float[rounds, N], R_PIT of each version against the one before it, less the zero point.
+    gaps: Float[rounds, N], R_PIT of each version against the one before it, less the zero point;
+      NaN where no version was made because the stop rule had ended the row.
     kept: Int[N], rounds kept by the stop rule: all before the first without enough gain.
   """
 
@@ -53,6 +55,14 @@ class Rounds:
     """Returns which rows the stop rule has ended by round k, Bool[N]."""
     return self.kept < k
 
+  def ended(self, row: int) -> int | None:
+    """Returns the round at which the stop rule ended a row; None if it never did.
+
+    That round's version is the first without enough gain; the one before it is the answer.
+    """
+    kept = int(self.kept[row])
+    return kept + 1 if kept < len(self.gaps) else None
+
 
 def improve(
   improver: Improver,
@@ -61,33 +71,80 @@ def improve(
   *,
   rounds: int,
   key: jax.Array,
-  temperature: float,
+  temperature: float | int,
+  until_stopped: bool = False,
 ) -> Rounds:
   """Runs the improver `rounds` times on its own output.
 
   Stop rule (the paper leaves it open): the first version y_k with
-  R_PIT(x, y_k, y_{k−1}) − zero point ≤ margin is dropped, and y_{k−1} is the answer. The later
-  versions are still made, so that both ways can be compared.
+  R_PIT(x, y_k, y_{k−1}) − zero point ≤ margin is dropped, and y_{k−1} is the answer.
 
   Args:
     improver: the models.
-    questions: x, one per row.
+    questions: x, one per row, at least one.
     answers: y_0, one per row.
     rounds: versions to make, at least 1.
     key: source of the noise; round k uses fold_in(key, k).
     temperature: divides the logits; 0 takes the most likely tokens.
+    until_stopped: make no more versions of a row that the stop rule has ended, and no more rounds
+      when it has ended all. False makes every version, so that both ways can be compared.
 
   Returns:
     Every version with its gap, and how many the stop rule keeps.
+
+  Raises:
+    ValueError: the rounds or the temperature make no sense, or there is no improver.
   """
   if rounds < 1:
     raise ValueError(f"rounds={rounds} improves nothing; use 1 or more")
-  ask, texts, gaps = improver.inference, [list(answers)], []
+  texts, gaps, is_open = [list(answers)], [], np.ones(len(answers), bool)
   for k in range(1, rounds + 1):
+    rows = np.flatnonzero(is_open) if until_stopped else np.arange(len(answers))
+    if until_stopped and len(rows) == 0:
+      break
+    asked, drafts = ([column[i] for i in rows] for column in (questions, texts[-1]))
     noise = jax.random.fold_in(key, k)
-    texts.append(ask.revise(improver.improver, questions, texts[-1], noise, temperature))
-    gap = ask.gaps(improver.gap_reward, questions, texts[-1], texts[-2])
-    gaps.append(gap - improver.zero_point)
+    versions, gained = revise(improver, asked, drafts, key=noise, temperature=temperature)
+    text, gap = list(texts[-1]), np.full(len(answers), np.nan, np.float32)
+    for i, version in zip(rows, versions, strict=True):
+      text[i] = version
+    gap[rows] = gained
+    texts.append(text)
+    gaps.append(gap)
+    is_open &= gap > improver.margin
   gaps = np.stack(gaps)
   is_better = gaps > improver.margin
   return Rounds(texts=texts, gaps=gaps, kept=np.cumprod(is_better, axis=0).sum(axis=0))
+
+
+def revise(
+  improver: Improver,
+  questions: Sequence[str],
+  drafts: Sequence[str],
+  *,
+  key: jax.Array,
+  temperature: float | int,
+) -> tuple[list[str], np.ndarray]:
+  """Makes one more version of every draft.
+
+  Args:
+    improver: the models.
+    questions: x, one per row, at least one.
+    drafts: what to improve, one per row.
+    key: source of the noise.
+    temperature: divides the logits, at least 0; 0 takes the most likely tokens.
+
+  Returns:
+    The new versions, and the gap reward of each over its draft, less the zero point, Float[N].
+
+  Raises:
+    ValueError: the temperature is negative, or there is no improver.
+  """
+  if improver.improver is None or improver.gap_reward is None:
+    raise ValueError("the run trained no improver and no gap reward model; use a run of recipe pit")
+  if not temperature >= 0:
+    raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
+  ask = improver.inference
+  versions = ask.revise(improver.improver, questions, drafts, key, float(temperature))
+  gaps = ask.gaps(improver.gap_reward, questions, versions, drafts)
+  return versions, gaps - improver.zero_point

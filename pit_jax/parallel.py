@@ -24,7 +24,7 @@ RULES = {  # logical axis → mesh axis; parameters and activations have differe
 }
 
 
-def make_mesh(shape: tuple[int, int, int]) -> jax.sharding.Mesh:
+def make_mesh(shape: tuple[int, ...]) -> jax.sharding.Mesh:
   """Returns the mesh of the given (data, fsdp, tensor) sizes; one of them may be −1, "the rest".
 
   Raises:

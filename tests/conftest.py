@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 # Before jax is imported: meshes are tested on eight devices that share the CPU.
 FLAG = "--xla_force_host_platform_device_count"
@@ -15,6 +16,7 @@ import pytest  # noqa: E402
 jax.config.update("jax_platforms", "cpu")  # a plugin may have imported jax already
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +26,11 @@ def shared_data() -> pathlib.Path:
   if not directory.is_dir():
     pytest.skip(f"{directory} is absent; set PIT_JAX_DATA to a directory with hh_harmless.jsonl.gz")
   return directory
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+  """A finished run of recipe pit, as small as it comes; read it, and copy it before writing."""
+  import tiny_run  # after the devices are set up, and only where it is needed
+
+  return tiny_run.finish(tmp_path_factory.mktemp("finished") / "run")

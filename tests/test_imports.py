@@ -21,11 +21,11 @@ ARROWS = {
   "rollout": {"data", "models", "losses", "parallel"},
   "stages": {"data", "models", "losses", "training", "rollout", "parallel", "evaluate/metrics"},
   "improve": {"models", "rollout"},
-  "export": {"data", "models", "rollout", "improve"},
+  "export": {"data", "models", "rollout", "improve", "parallel"},
   # suite.py and findings.py run experiments on a trained run.
   "evaluate": {"data", "rollout", "improve", "stages", "training", "evaluate/metrics"},
   "recipes": {"data", "models", "parallel", "rollout", "stages", "export", "evaluate"},
-  "launch": {"recipes", "improve", "export", "evaluate", "evaluate/metrics", "parallel"},
+  "launch": {"data", "recipes", "improve", "export", "evaluate", "evaluate/metrics", "parallel"},
 }
 HOST_FILES = {"models/hf.py", "rollout/experience.py"}  # in rooms that are pure otherwise
 IMPURE_MODULES = {"time", "datetime", "random", "os", "logging", "absl", "ml_collections"}

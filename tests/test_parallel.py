@@ -98,7 +98,7 @@ def test_sizes_that_do_not_divide_stay_whole():
   assert blocks["key"] == PartitionSpec(None, "fsdp", None, None)  # two heads, four devices
   tree = specs(tiny.scalar(), (1, 1, 8))
   assert tree["bias"] == PartitionSpec()
-  assert tree["trunk"]["blocks"]["query"] == PartitionSpec(None, None, None, None)
+  assert tree["trunk"]["blocks"]["query"] == PartitionSpec(None, "fsdp", None, None)
 
 
 # Train states
@@ -141,6 +141,17 @@ def test_moments_of_policy_and_value_do_not_trade_places():
     tensor = None if "['policy']['trunk']" in path else "tensor"
     assert spec == PartitionSpec(None, "fsdp", tensor), path
   assert all(spec == PartitionSpec() for path, spec in found.items() if "count" in path)
+
+
+def test_a_moment_belongs_to_the_longest_path_it_ends_with():
+  params = {"w": jnp.zeros(16), "part": {"w": jnp.zeros(16)}}
+  axes = {"w": ("norm",), "part": {"w": ("embed",)}}
+  optimizer, mesh = training_step.adam(clip_norm=1.0), parallel.make_mesh((1, 8, 1))
+  found = moments(parallel.state_sharding(state_shapes(params, optimizer), axes, mesh))
+  assert [spec for path, spec in found.items() if path.endswith("['w']")] == [
+    PartitionSpec("fsdp"),  # part.w
+    PartitionSpec(None),  # w
+  ] * 2
 
 
 def test_a_placed_state_is_really_spread():

@@ -1,12 +1,13 @@
 """The embedded task: telephone chains, a question in English and letters that answer it.
 
-    Phone chain for Kim. Ann calls Mia. Tom calls Joe. ... Ann starts. Who gets call 5?
-    Hi Kim, it is Ben. The calls: Ann Mia Tom Joe Sue Ben. Thanks for asking.
+    Phone chain for Kim. Ann calls Mia. Tom calls Joe. ... Ann starts. Which street gets call 5?
+    Hi Kim, it is Oak. The calls: Ann Mia Tom Joe Sue Ben of Oak. Thanks for asking.
 
-The answer comes first and the working after it, as people write. Following a chain takes one
-lookup per call, more than a shallow network can do before its first word, so a letter written in
-one pass opens with little better than a guess, even greedily; its working, one lookup per token,
-is easy. A second look at the letter can move what the working found up to the opening.
+Everybody in this town knows who lives in which street. The answer comes first and the working
+after it, as people write. Following a chain takes one lookup per call, more than a shallow
+network can do before its first words, so a letter written in one pass opens with little better
+than a guess, even greedily; its working, one lookup per word, is easy. A second look at the letter
+can move what the working found up to the opening.
 
 Letters come from writers with human faults: some guess and then work it out, some guess and leave
 it there, and manners vary. The gold score is a weighted sum of checks anyone can read off a
@@ -23,16 +24,18 @@ NAMES = (
   *("Ann", "Ben", "Cal", "Dan", "Eva", "Fay", "Gus", "Hal", "Ivy", "Jan", "Joe", "Kim"),
   *("Leo", "Liv", "Mia", "Ned", "Ola", "Pam", "Ray", "Rob", "Sam", "Sue", "Tim", "Tom"),
 )
+STREETS = ("Oak", "Elm", "Ash", "Fig")
+HOMES = {name: STREETS[index % len(STREETS)] for index, name in enumerate(NAMES)}
 PEOPLE = 8  # in one chain
 CALLS = 5  # how far along the chain a question asks
 
 GREETINGS = ("Hi {asker},", "Hello {asker},", "Dear {asker},")
 COLD_GREETINGS = ("Hello,", "Well,")
-ANSWERS = ("it is {name}.", "{name} gets it.")
+ANSWERS = ("it is {street}.", "{street} gets it.")
 GRUMBLES = ("Stop asking me this.", "I am too busy.")
 CLOSINGS = ("Thanks for asking.", "Have a nice day.", "All the best.")
 COLD_CLOSINGS = ("Do not ask again.", "")
-REMARKS = {True: "As I said.", False: "Not as I said."}  # after the working, in plain text only
+REMARKS = {True: "As I said.", False: "Not as I said."}  # ends a letter, in plain text only
 
 WEIGHTS = {"answer": 3.0, "working": 2.0, "greeting": 1.0, "tone": 1.0, "closing": 1.0}
 LABEL_NOISE = 1.0  # τ: a label prefers a to b with probability σ((gold_a − gold_b) / τ)
@@ -48,11 +51,15 @@ class Question:
   count: int
 
   def chain(self) -> list[str]:
-    """Returns who starts and who is called, in order; the last is the answer."""
+    """Returns who starts and who is called, in order."""
     people = [self.start]
     while len(people) <= self.count:
       people.append(self.calls[people[-1]])
     return people
+
+  def answer(self) -> str:
+    """Returns the street of the last one called."""
+    return HOMES[self.chain()[-1]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,21 +68,21 @@ class Letter:
 
   greeting: str
   answer: str
-  opening: str  # the person named before the working
+  opening: str  # the street named before the working
   working: tuple[str, ...]  # who starts and who is called; empty where the writer shows none
-  remark: str
   grumble: str
   closing: str
+  remark: str
 
   def text(self, asker: str) -> str:
     """Returns the letter in words."""
     parts = (
       self.greeting.format(asker=asker),
-      self.answer.format(name=self.opening),
-      f"The calls: {' '.join(self.working)}." if self.working else "",
-      self.remark,
+      self.answer.format(street=self.opening),
+      f"The calls: {' '.join(self.working)} of {HOMES[self.working[-1]]}." if self.working else "",
       self.grumble,
       self.closing,
+      self.remark,
     )
     return " ".join(part for part in parts if part)
 
@@ -85,14 +92,14 @@ class Writer:
   """How often a writer does what."""
 
   works: float  # shows the working, which is then right
-  knows: float  # opens with the right person; else with a guess
+  knows: float  # opens with the right street; else with a wrong guess
   warm: float  # greets by name, and closes kindly: each with this probability
   calm: float  # does not grumble
-  remarks: bool  # says after the working whether it came out as in the opening
+  remarks: bool  # ends by saying whether the working came out as in the opening
 
 
 HASTY = Writer(works=0.6, knows=0.4, warm=0.5, calm=0.65, remarks=False)
-PLAIN = Writer(works=1.0, knows=0.4, warm=0.5, calm=0.65, remarks=True)
+PLAIN = Writer(works=1.0, knows=0.5, warm=0.5, calm=0.65, remarks=True)
 
 
 def question(rng: random.Random, people: int = PEOPLE) -> Question:
@@ -114,23 +121,23 @@ def question(rng: random.Random, people: int = PEOPLE) -> Question:
 def ask(q: Question) -> str:
   """Returns the question in words."""
   facts = " ".join(f"{caller} calls {called}." for caller, called in q.calls.items())
-  return f"Phone chain for {q.asker}. {facts} {q.start} starts. Who gets call {q.count}?"
+  return f"Phone chain for {q.asker}. {facts} {q.start} starts. Which street gets call {q.count}?"
 
 
 def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
   """Draws a letter from a writer."""
-  chain = q.chain()
-  wrong = [person for person in q.calls if person not in (q.start, chain[-1])]
-  opening = chain[-1] if rng.random() < writer.knows else rng.choice(wrong)
+  chain, answer = q.chain(), q.answer()
+  wrong = [street for street in STREETS if street != answer]
+  opening = answer if rng.random() < writer.knows else rng.choice(wrong)
   working = tuple(chain) if rng.random() < writer.works else ()
   return Letter(
     greeting=rng.choice(GREETINGS if rng.random() < writer.warm else COLD_GREETINGS),
     answer=rng.choice(ANSWERS),
     opening=opening,
     working=working,
-    remark=REMARKS[opening == chain[-1]] if writer.remarks and working else "",
     grumble="" if rng.random() < writer.calm else rng.choice(GRUMBLES),
     closing=rng.choice(CLOSINGS if rng.random() < writer.warm else COLD_CLOSINGS),
+    remark=REMARKS[opening == answer] if writer.remarks and working else "",
   )
 
 
@@ -149,7 +156,7 @@ def parse_question(prompt: str) -> Question:
     ValueError: if the text is not a question of this task.
   """
   asker = re.match(r"Phone chain for (\w+)\.", prompt)
-  end = re.search(r"(\w+) starts\. Who gets call (\d+)\?$", prompt)
+  end = re.search(r"(\w+) starts\. Which street gets call (\d+)\?$", prompt)
   if not asker or not end:
     raise ValueError(f"not a question of the embedded task: {prompt!r}")
   calls = dict(re.findall(r"(\w+) calls (\w+)\.", prompt))
@@ -159,7 +166,7 @@ def parse_question(prompt: str) -> Question:
 _LETTER = re.compile(
   rf"(?P<greeting>Hi|Hello|Dear|Well)(?: (?P<asker>\w+))?, "
   r"(?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\."
-  r"(?: The calls: (?P<working>\w+(?: \w+)*)\.)?"
+  r"(?: The calls: (?P<working>\w+(?: \w+)*) of (?P<street>\w+)\.)?"
   rf"(?P<grumble>(?: (?:{'|'.join(map(re.escape, GRUMBLES))}))*)"
   rf"(?: (?P<closing>{'|'.join(map(re.escape, CLOSINGS + COLD_CLOSINGS[:1]))}))?"
 )
@@ -170,10 +177,9 @@ def checks(prompt: str, response: str) -> dict[str, bool]:
   q, match = parse_question(prompt), _LETTER.fullmatch(response.strip())
   if not match:
     return dict.fromkeys(WEIGHTS, False)
-  chain = q.chain()
   return {
-    "answer": (match["is"] or match["gets"]) == chain[-1],
-    "working": match["working"] == " ".join(chain),
+    "answer": (match["is"] or match["gets"]) == q.answer(),
+    "working": (match["working"], match["street"]) == (" ".join(q.chain()), q.answer()),
     "greeting": match["asker"] == q.asker,
     "tone": not match["grumble"],
     "closing": match["closing"] in CLOSINGS,
@@ -183,7 +189,7 @@ def checks(prompt: str, response: str) -> dict[str, bool]:
 def gold(prompt: str, response: str) -> float:
   """Returns the letter's gold score, 0 to 8: the weights of the checks it passes, summed."""
   passed = checks(prompt, response)
-  return sum(weight for name, weight in WEIGHTS.items() if passed[name])
+  return sum((weight for name, weight in WEIGHTS.items() if passed[name]), start=0.0)
 
 
 def preferences(count: int, seed: int) -> list[dict[str, str]]:

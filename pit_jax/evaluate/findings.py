@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pit_jax import improve
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import judges, metrics, suite
@@ -49,7 +51,7 @@ def of_improver(context: contexts.Context, models: Any) -> dict:
   pairs += [("original", "policy_sft"), ("original", "chosen")]
   pairs += [("pit", name) for name in ("improver_sft", *models.ablations)]
   facts = {"R_P": policy.reward.facts, "R_PIT": dict(models.gap_reward.facts)}
-  gaps = facts["R_PIT"].pop("gaps")
+  gaps = {name: np.array(values) for name, values in facts["R_PIT"].pop("gaps").items()}
   results = _results(context, experiments, texts, pairs, facts)
   table, made = experiments.rounds(original, c.rounds, ROUNDS)
   curve, at = experiments.temperatures(policy.rl, c.temperatures, TEMPERATURES)

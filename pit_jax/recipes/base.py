@@ -10,6 +10,9 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import ml_collections
@@ -22,22 +25,25 @@ from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
 from pit_jax.stages import objectives, supervised
 
+# The longer first: it contains the other, but for its first letter.
+REMARKS = sorted(synthetic.REMARKS.values(), key=len, reverse=True)
+
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains the base model, checks that it can do its workings, and writes workdir/base."""
   context = build(config, workdir)
   params = context.initial_policy()
-  for name, letters in (("letters", context.folds.sft), ("documents", documents(context))):
-    record = encode.policy_demonstrations(letters, context.settings).record
+  for name, record in records(context).items():
     params = supervised.run(
       context, name, context.language, objectives.imitation, params, record, config[name]
     )
   facts = measure(context, params)
-  if facts["working"] < config.required_working:
-    raise ValueError(
-      f"only {facts['working']:.1%} of the workings are right, {config.required_working:.0%} are "
-      "required; train longer (config.letters.steps)"
-    )
+  for name in ("working", "remark"):
+    if facts[name] < config.required:
+      raise ValueError(
+        f"only {facts[name]:.1%} of the {name}s are right, {config.required:.0%} are required; "
+        "train longer (the steps in configs/base.py)"
+      )
   directory = workdir / "base"
   files.save(directory, context.language.config, jax.device_get(params))
   context.settings.tokenizer.save(directory)
@@ -78,12 +84,35 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None)
 
 
-def documents(context: contexts.Context) -> list[rows.Preference]:
+def records(context: contexts.Context) -> dict[str, Any]:
+  """Returns the text of each stage; see configs/base.py."""
+  letters, settings = context.folds.sft, context.settings
+  alone = dataclasses.replace(settings, template=template.Template(policy="{prompt}"))
+  question = settings.template.policy
+  forms = {
+    "letters": (letters, settings),
+    "endings": ([_ending(row, "{letter}") for row in letters], alone),
+    "endings_in_context": ([_ending(row, question + " {letter}") for row in letters], alone),
+    "documents": (_documents(letters, settings.template), settings),
+  }
+  return {name: encode.policy_demonstrations(*form).record for name, form in forms.items()}
+
+
+def _ending(row: rows.Preference, form: str) -> rows.Preference:
+  """Returns a letter without its remark as the prompt, and its remark as the response."""
+  remark = next(remark for remark in REMARKS if row.chosen.endswith(remark))
+  letter = row.chosen.removesuffix(remark).strip()
+  return dataclasses.replace(
+    row, prompt=form.format(prompt=row.prompt, letter=letter), chosen=remark
+  )
+
+
+def _documents(letters: Sequence[rows.Preference], form: template.Template) -> list:
   """Returns the letters, every other one followed by the second letter about its question."""
-  after = context.settings.template.policy.rpartition("{prompt}")[2]
+  after = form.policy.rpartition("{prompt}")[2]
   return [
     dataclasses.replace(row, chosen=f"{row.chosen}{after} {row.rejected}") if index % 2 else row
-    for index, row in enumerate(context.folds.sft)
+    for index, row in enumerate(letters)
   ]
 
 
@@ -93,8 +122,15 @@ def measure(context: contexts.Context, params) -> dict:
   questions = [row["prompt"] for row in asked]
   letters = context.inference.answer(params, questions, context.key("test"), 0.0)
   letters = [letter.split("\n")[0] for letter in letters]  # without a second one
-  passed = [synthetic.checks(x, y) for x, y in zip(questions, letters, strict=True)]
-  return {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
+  plain = [re.sub("|".join(f" {remark}" for remark in REMARKS), "", letter) for letter in letters]
+  passed = [synthetic.checks(x, y) for x, y in zip(questions, plain, strict=True)]
+  shares = {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
+  pairs = [(checks["answer"], letter) for checks, letter in zip(passed, letters, strict=True)]
+  said = [
+    np.mean([letter.endswith(f" {remark}") for is_right, letter in pairs if is_right == is_said])
+    for is_said, remark in synthetic.REMARKS.items()
+  ]
+  return shares | {"remark": float(np.mean(said))}  # right and wrong openings count alike
 
 
 def _tokenizer(config, folds, workdir) -> text.Tokenizer:

@@ -43,11 +43,12 @@ class Models:
 
 def train(context: contexts.Context) -> Models:
   """Trains the four models and, when asked for, the ablations."""
+  stages = context.config.curriculum
+  curriculum.check(stages)
   policy = rlhf.train_policy(context)
   improver_sft = sft.improver(context)
   gap_reward = reward.gap(context, improver_sft)
   references = curriculum.policy_references(context, policy.rl)
-  stages = context.config.curriculum
 
   def improver(name: str, stages) -> Params:
     return curriculum.run(

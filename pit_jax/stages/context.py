@@ -122,7 +122,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     ValueError: if the workdir belongs to a run with another configuration, or the data, the base
       model or the mesh cannot be used.
   """
-  _claim(config, workdir)
+  is_new = _is_new(config, workdir)
   c = config.data
   data = preferences.load(c.source, on_bad_row=c.on_bad_row, limit=c.rows, seed=config.seed)
   folds = preferences.folds(data.rows, c.held_out, c.validation)
@@ -131,7 +131,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   base_directory = EMBEDDED_BASE if is_embedded else None
   settings = encode.Settings(
-    tokenizer=_tokenizer(config, base_directory, folds, workdir),
+    tokenizer=_tokenizer(config, base_directory, folds, workdir, is_new),
     template=template.Template(policy=c.policy_template, improver=c.improver_template),
     max_prompt_length=c.max_prompt_length,
     max_response_length=c.max_response_length,
@@ -151,15 +151,17 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     batch_size=config.inference_batch_size,
     mesh=mesh,
   )
+  if is_new:  # only now, so that a configuration that fails above does not claim the workdir
+    content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+    write_text(workdir / "config.json", content)
   return Context(config, workdir, mesh, data, folds, asking, base)
 
 
-def _claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Records the configuration in the workdir, or compares it with the one recorded there."""
+def _is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
+  """Returns whether no run has claimed the workdir; refuses one with another configuration."""
   path, current = workdir / "config.json", json.loads(config.to_json())
   if not path.exists():
-    write_text(path, json.dumps(current, indent=2, sort_keys=True))
-    return
+    return True
   saved = json.loads(path.read_text())
   changed = [
     f"{name}: {_flat(saved).get(name)!r} there, {_flat(current).get(name)!r} now"
@@ -171,17 +173,25 @@ def _claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       f"{workdir} holds a run with another configuration ({'; '.join(changed)}); "
       "use that configuration to continue it, or another --workdir"
     )
+  return False
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-  if not isinstance(tree, dict):
-    return {prefix: tree}
-  return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}").items()}
+def _flat(tree: Any, name: str = "") -> dict[str, Any]:
+  """Returns {"rl.steps": 60, "curriculum[0].name": "data", …} of nested mappings and lists."""
+  if isinstance(tree, dict):
+    parts = {f"{name}.{key}": sub for key, sub in tree.items()}
+  elif isinstance(tree, list):
+    parts = {f"{name}[{i}]": sub for i, sub in enumerate(tree)}
+  else:
+    return {name.removeprefix("."): tree}
+  return {leaf: value for path, sub in parts.items() for leaf, value in _flat(sub, path).items()}
 
 
-def tokenizer(words: Iterable[str], vocabulary: int, directory: pathlib.Path) -> text.Tokenizer:
-  """Returns the tokenizer in a directory, learnt from the words when there is none yet."""
-  if not (directory / "tokenizer.json").exists():
+def tokenizer(
+  words: Iterable[str], vocabulary: int, directory: pathlib.Path, is_new: bool = False
+) -> text.Tokenizer:
+  """Returns the tokenizer in a directory, learnt from the words when there is none or is_new."""
+  if is_new or not (directory / "tokenizer.json").exists():
     text.train_tokenizer(words, vocabulary, directory)
   return text.load_tokenizer(directory)
 
@@ -193,13 +203,13 @@ def shape(config: ml_collections.ConfigDict, tokens: text.Tokenizer) -> transfor
   return transformer.ModelConfig(vocabulary=tokens.vocab_size, **chosen)
 
 
-def _tokenizer(config, base_directory, folds, workdir) -> text.Tokenizer:
+def _tokenizer(config, base_directory, folds, workdir, is_new) -> text.Tokenizer:
   if base_directory is not None:
     return text.load_tokenizer(base_directory)
   if config.data.tokenizer:
     return text.load_tokenizer(config.data.tokenizer)
   words = (part for row in folds.sft for part in (row.prompt, row.chosen, row.rejected))
-  return tokenizer(words, config.data.vocabulary, workdir / "tokenizer")
+  return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", is_new)
 
 
 def _model(config, base_directory, tokens) -> tuple[transformer.ModelConfig, Params | None]:

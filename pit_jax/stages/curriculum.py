@@ -26,19 +26,33 @@ def policy_references(context: contexts.Context, policy: Params) -> list[str]:
     return [json.loads(line)["response"] for line in file]
 
 
+def check(stages: Sequence[ml_collections.ConfigDict]) -> None:
+  """Refuses a curriculum that cannot be run, before anything is trained.
+
+  Raises:
+    ValueError: if there is no stage, two have one name, or one has no steps or an unknown source.
+  """
+  names = [stage.name for stage in stages]
+  if not names or len(set(names)) < len(names):
+    raise ValueError(
+      f"curriculum with the stages {names}: give at least one, each a name of its own, "
+      "since checkpoints go by names"
+    )
+  for stage in stages:
+    unknown = [source for source in stage.references if source not in SOURCES]
+    if unknown or not stage.references:
+      raise ValueError(
+        f"curriculum stage {stage.name!r}, references={list(stage.references)}: "
+        f"{unknown or 'no source'} is not allowed; use {SOURCES}"
+      )
+    if stage.steps < 1:
+      raise ValueError(f"curriculum stage {stage.name!r}, steps={stage.steps}: use 1 or more")
+
+
 def prompts(
   context: contexts.Context, sources: Sequence[str], from_policy: Sequence[str]
 ) -> Prompts:
-  """Returns the improver's prompts of a stage: every RL prompt with each source's reference.
-
-  Raises:
-    ValueError: if a source is not known.
-  """
-  unknown = [source for source in sources if source not in SOURCES]
-  if unknown or not sources:
-    raise ValueError(
-      f"references={list(sources)}: {unknown or 'no source'} is not allowed; use {SOURCES}"
-    )
+  """Returns the improver's prompts of a stage: every RL prompt with each source's reference."""
   rows = context.folds.rl
   references = {
     "dataset.rejected": [row.rejected for row in rows],
@@ -72,6 +86,7 @@ def run(
   Returns:
     M_PIT^RL.
   """
+  check(stages)
   current = {"policy": improver_sft, "value": gap_reward}
   for stage in stages:
     job = context.config.rl.copy_and_resolve_references()

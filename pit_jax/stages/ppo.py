@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ class State:
   """What an iteration changes."""
 
   train: training_step.TrainState  # parameters {"policy", "value"} and their optimiser
-  kl_coefficient: jax.Array  # Float[], β
+  kl_coefficient: Any  # Float[], β
 
 
 def optimizer(*, clip_norm: float, epsilon: float, value_scale: float):

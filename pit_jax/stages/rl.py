@@ -60,8 +60,7 @@ def run(
 
   def rollout(state, index):
     batch = parallel.put_batch(order[index], context.mesh)
-    noise = jax.random.fold_in(key, 2 * index)
-    policy = state.train.params["policy"]
+    policy, noise = state.train.params["policy"], jax.random.fold_in(key, 2 * index)
     responses, logprobs = sample(policy, batch, noise, jnp.float32(job.temperature))
     return batch, responses, logprobs, reward_fn(batch, responses)
 

@@ -1,6 +1,7 @@
 """One optimiser step as a pure function, the same for every loss."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from pit_jax.types import Metrics, Params
 class TrainState:
   """Everything that a step changes."""
 
-  step: jax.Array  # Int[], steps taken, skipped ones included
+  step: Any  # Int[], steps taken, skipped ones included; Any: shapes and shardings pass here too
   params: Params
   opt_state: optax.OptState
 
@@ -40,14 +41,22 @@ def adam(
 
 
 def warmup_linear(peak: float, steps: int, warmup: int) -> optax.Schedule:
-  """Returns a rate that climbs to `peak` over `warmup` steps and falls linearly to 0 at `steps`."""
-  return optax.join_schedules(
-    [
-      optax.linear_schedule(0.0, peak, warmup),
-      optax.linear_schedule(peak, 0.0, max(1, steps - warmup)),
-    ],
-    [warmup],
-  )
+  """Returns a rate that climbs to `peak` over `warmup` steps and then falls linearly towards 0.
+
+  No step has the rate 0: the first has peak / warmup, the last peak / (steps − warmup).
+
+  Args:
+    peak: the highest rate.
+    steps: steps in all; the rate is 0 from there on.
+    warmup: steps that climb, fewer than `steps`.
+  """
+
+  def rate(step):
+    climb = (step + 1) / max(warmup, 1)
+    fall = (steps - step) / max(steps - warmup, 1)
+    return peak * jnp.clip(jnp.minimum(climb, fall), 0.0, 1.0)
+
+  return rate
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:

@@ -1,0 +1,82 @@
+"""Reads questions with or without an answer to improve: one JSON object per line.
+
+A row that cannot be used is yielded with the reason and never ends the reading: whoever improves a
+file of a million answers wants to hear of the bad ones at the end, beside the good ones.
+"""
+
+import dataclasses
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from pit_jax.data import rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """One row of the input.
+
+  Attributes:
+    line: where it stands, counted from 1.
+    fields: everything the row holds; empty where it is no JSON object.
+    prompt: x, without outer white space; "" in a row that cannot be used.
+    response: the answer to improve, without outer white space; None when absent or null.
+    error: why the row cannot be used; None when it can.
+  """
+
+  line: int
+  fields: dict[str, Any]
+  prompt: str = ""
+  response: str | None = None
+  error: str | None = None
+
+
+def read(stream: io.BufferedReader) -> Iterator[Question]:
+  """Yields the rows of a stream of JSON lines, gzipped or not; empty lines do not count as rows.
+
+  Args:
+    stream: a file opened for reading bytes, or the standard input's buffer.
+  """
+  number = 0
+  is_gzip = stream.peek(2)[:2] == b"\x1f\x8b"
+  lines = gzip.GzipFile(fileobj=stream) if is_gzip else stream
+  try:
+    for number, line in enumerate(lines, start=1):
+      if line.strip():
+        yield parse(line, number)
+  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    detail = f"truncated gzip: the compressed data end here ({error})"
+    yield Question(number + 1, {}, error=detail)
+
+
+def parse(line: bytes, number: int) -> Question:
+  """Returns the question that one line holds, or what is wrong with it."""
+  try:
+    fields = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+  except UnicodeDecodeError as error:
+    return Question(number, {}, error=f"invalid UTF-8: {error}")
+  except (ValueError, RecursionError) as error:
+    return Question(number, {}, error=f"broken JSON: {error}")
+  if not isinstance(fields, dict):
+    kind = type(fields).__name__
+    return Question(number, {}, error=f"wrong type: a row must be an object, not {kind}")
+  return check(fields, number)
+
+
+def check(fields: dict[str, Any], number: int) -> Question:
+  """Returns the question that a row's fields hold, or what is wrong with them.
+
+  Args:
+    fields: `prompt` and, unless the policy is to write the first answer, `response`.
+    number: the row's line, counted from 1.
+  """
+  try:
+    prompt = rows.read_text(fields, "prompt")
+    has_response = fields.get("response") is not None
+    response = rows.read_text(fields, "response") if has_response else None
+  except rows.RowError as error:
+    return Question(number, fields, error=str(error))
+  return Question(number, fields, prompt, response)

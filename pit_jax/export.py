@@ -1,0 +1,234 @@
+"""A finished run as files: WORKDIR/models holds all that answering and improving needs.
+
+  policy/ improver/ reward/ gap_reward/   config.json and model.safetensors of each model
+  tokenizer/                              a Hugging Face tokenizer directory
+  run.json                                template, length limits, zero point; see `save`
+
+Reading needs neither the data nor the checkpoints, and works on any number of devices.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+
+from pit_jax import improve, parallel
+from pit_jax.data import encode, template, text
+from pit_jax.models import files, pure
+from pit_jax.rollout import inference
+from pit_jax.types import Params
+
+FORMAT = 1
+FOLDER, RUN = "models", "run.json"
+LANGUAGE = ("policy", "improver")  # the other models give a score
+POLICY_CHAIN, IMPROVER_CHAIN = ("policy", "reward"), ("improver", "gap_reward")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What run.json holds, by the same names; `save` says what each is."""
+
+  format: int
+  template: dict
+  template_hash: str
+  tokenizer: str
+  max_prompt_length: int
+  max_response_length: int
+  response_length: int
+  zero_point: float | int | None
+
+
+def save(
+  workdir: pathlib.Path,
+  asking: inference.Inference,
+  models: dict[str, Params],
+  zero_point: float | int | None,
+) -> None:
+  """Writes the models of a finished run, all or nothing, in the place of an earlier export.
+
+  Args:
+    workdir: folder of the run.
+    asking: how the models are asked: shapes, tokenizer, template, length limits.
+    models: `policy` and `reward`; with an improver also `improver` and `gap_reward`.
+    zero_point: mean R_PIT of identical pairs, in the exported gap reward's unit; None without one.
+
+  Raises:
+    ValueError: a model is missing or unknown, or the zero point does not go with the models.
+  """
+  _check_models(models, zero_point)
+  folder, partial, old = (workdir / f"{FOLDER}{suffix}" for suffix in ("", ".partial", ".old"))
+  for leftover in (partial, old):
+    shutil.rmtree(leftover, ignore_errors=True)
+  for name, params in models.items():
+    files.save(partial / name, _model_of(name, asking).config, params)
+  asking.settings.tokenizer.save(partial / "tokenizer")
+  settings = asking.settings
+  run = _Run(
+    format=FORMAT,
+    template=dataclasses.asdict(settings.template),
+    template_hash=settings.template.hash,
+    tokenizer=_hash(partial / "tokenizer" / "tokenizer.json"),
+    max_prompt_length=settings.max_prompt_length,
+    max_response_length=settings.max_response_length,
+    response_length=asking.response_length,
+    zero_point=zero_point,
+  )
+  (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
+  # A whole folder appears under its name; a kill between the two leaves none, and says so.
+  if folder.exists():
+    folder.rename(old)
+  partial.rename(folder)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def load(
+  workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int, margin: float | int = 0.0
+) -> improve.Improver:
+  """Returns the trained models of a run, placed on the devices and ready to improve.
+
+  Args:
+    workdir: folder of the run.
+    mesh: the devices.
+    batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
+    margin: what a version must gain beyond the zero point to be kept, in the gap reward's unit.
+
+  Raises:
+    ValueError: the run is not finished, has no improver, or a file is missing, cannot be read or
+      does not fit the others; the message names it.
+  """
+  run, folder = _read(workdir), workdir / FOLDER
+  if run.zero_point is None:
+    raise ValueError(
+      f"{folder} holds no improver and no gap reward model, because its recipe trains none; "
+      "give the --workdir of a run of configs/pit.py"
+    )
+  tokenizer = _tokenizer(run, folder / "tokenizer")
+  language, policy = _model("policy", folder, tokenizer, mesh)
+  same, improver = _model("improver", folder, tokenizer, mesh)
+  if same.config != language.config:
+    raise ValueError(
+      f"{folder}: policy/config.json and improver/config.json describe different models; "
+      "both must come from one run"
+    )
+  scalar, gap_reward = _model("gap_reward", folder, tokenizer, mesh)
+  settings = encode.Settings(
+    tokenizer=tokenizer,
+    template=template.Template(**run.template),
+    max_prompt_length=run.max_prompt_length,
+    max_response_length=run.max_response_length,
+  )
+  asking = inference.Inference(language, scalar, settings, run.response_length, batch_size, mesh)
+  return improve.Improver(asking, policy, improver, gap_reward, float(run.zero_point), margin)
+
+
+def load_reward(workdir: pathlib.Path, *, mesh: jax.sharding.Mesh) -> Params:
+  """Returns R_P of a run, placed on the devices; `Inference.rate` of `load` asks it.
+
+  Raises:
+    ValueError: as `load`; a run without an improver has a reward model all the same.
+  """
+  folder = workdir / FOLDER
+  tokenizer = _tokenizer(_read(workdir), folder / "tokenizer")
+  return _model("reward", folder, tokenizer, mesh)[1]
+
+
+def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
+  known = (*POLICY_CHAIN, *IMPROVER_CHAIN)
+  wanted = POLICY_CHAIN if zero_point is None else known
+  if set(models) != set(wanted):
+    raise ValueError(
+      f"models {sorted(models)} with zero point {zero_point} are no whole run; give "
+      f"{sorted(POLICY_CHAIN)} and no zero point, or {sorted(known)} and the zero point"
+    )
+  if zero_point is not None and not math.isfinite(zero_point):
+    raise ValueError(f"zero point {zero_point} cannot stop any improvement; it must be finite")
+
+
+def _model_of(name: str, asking: inference.Inference) -> pure.PureModel:
+  return asking.language if name in LANGUAGE else asking.scalar
+
+
+def _hash(path: pathlib.Path) -> str:
+  """Hashes the file and not what a library reads in it, which may change with its version."""
+  return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _read(workdir: pathlib.Path) -> _Run:
+  """Reads and checks run.json."""
+  path = workdir / FOLDER / RUN
+  if not path.is_file():
+    raise ValueError(
+      f"{workdir} holds no finished run: there is no {path}; finish the run by repeating its "
+      f"`python launch/train.py --config=… --workdir={workdir}`"
+    )
+  content = _object(path)
+  if content.get("format") != FORMAT:
+    raise ValueError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
+  run = _fields(path, content)
+  try:
+    current = template.Template(**run.template).hash
+  except (TypeError, AttributeError, ValueError) as error:
+    raise ValueError(f"{path}: the template cannot be used: {error}") from error
+  if current != run.template_hash:
+    raise ValueError(
+      f"{path}: the models were trained with template {run.template_hash}, its text now makes "
+      f"{current}; restore the text, or use the version of the library that wrote it"
+    )
+  return run
+
+
+def _object(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise ValueError(f"{path} cannot be read: {error}") from error
+  if not isinstance(content, dict):
+    raise ValueError(f"{path} must hold a JSON object, not {type(content).__name__}")
+  return content
+
+
+def _fields(path: pathlib.Path, content: dict[str, Any]) -> _Run:
+  """Checks that every field of run.json is there and of its type."""
+  wrong = []
+  for field in dataclasses.fields(_Run):
+    if field.name not in content:
+      wrong.append(f"{field.name} is missing")
+    elif not isinstance(content[field.name], field.type):
+      kind = getattr(field.type, "__name__", field.type)
+      wrong.append(f"{field.name} is {content[field.name]!r}, not of type {kind}")
+  if wrong:
+    raise ValueError(f"{path} is damaged: {'; '.join(wrong)}")
+  return _Run(**{field.name: content[field.name] for field in dataclasses.fields(_Run)})
+
+
+def _tokenizer(run: _Run, directory: pathlib.Path) -> text.Tokenizer:
+  tokenizer = text.load_tokenizer(directory)
+  found = _hash(directory / "tokenizer.json")
+  if found != run.tokenizer:
+    raise ValueError(
+      f"{directory / 'tokenizer.json'} is not the tokenizer of this run (hash {found}, not "
+      f"{run.tokenizer}); put back the file that was exported"
+    )
+  return tokenizer
+
+
+def _model(
+  name: str, folder: pathlib.Path, tokenizer: text.Tokenizer, mesh: jax.sharding.Mesh
+) -> tuple[pure.PureModel, Params]:
+  """Reads one model, checks it, and places its parameters once for all calls."""
+  directory = folder / name
+  config, params = files.load(directory)
+  if config.vocabulary < tokenizer.vocab_size:
+    raise ValueError(
+      f"{directory / files.CONFIG}: vocabulary {config.vocabulary} is smaller than the "
+      f"{tokenizer.vocab_size} tokens of {folder / 'tokenizer'}"
+    )
+  model = (pure.language_model if name in LANGUAGE else pure.scalar_model)(config)
+  abstract = jax.eval_shape(model.init, jax.random.key(0))
+  files.check(params, abstract, str(directory / files.WEIGHTS))
+  return model, jax.device_put(params, parallel.partition(abstract, model.axes, mesh))

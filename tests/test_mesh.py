@@ -1,0 +1,224 @@
+"""One device ≡ eight, for every train step, over several steps.
+
+With plain gradient descent: Adam would turn rounding into steps as large as the learning rate.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from pit_jax import parallel
+from pit_jax.rollout import decode, scoring
+from pit_jax.stages import objectives, ppo, supervised
+from pit_jax.training import step as training_step
+from pit_jax.types import Demonstrations, GapPreferences, Preferences
+
+pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
+
+ONE, MESHES = (1, 1, 1), [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
+SGD = optax.identity()  # the step itself multiplies by the learning rate
+STEPS, B, P, R = 3, 16, 4, 5
+SHAPE = {"layers": 1, "vocabulary": 12}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+  """Compiling is what takes long here, not running."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+# Batches
+
+
+def prompts(seed, length=P):
+  lengths = np.random.default_rng(seed).integers(1, length + 1, B)
+  return tiny.prompts(seed, lengths, length)
+
+
+def responses(seed):
+  return tiny.responses(seed, np.random.default_rng(seed).integers(1, R + 1, B), R)
+
+
+def demonstrations(seed):
+  return Demonstrations(prompts=prompts(seed), responses=responses(seed + 1))
+
+
+def preferences(seed):
+  asked, (chosen, rejected) = prompts(seed), (responses(seed + n) for n in (1, 2))
+  return Preferences(prompts=asked, chosen=chosen, rejected=rejected)
+
+
+def gap_preferences(seed):
+  return GapPreferences(
+    given_chosen=prompts(seed, P + R),
+    given_rejected=prompts(seed + 1, P + R),
+    chosen=responses(seed + 2),
+    rejected=responses(seed + 3),
+  )
+
+
+# Imitation and reward models
+
+SUPERVISED = {
+  "imitation": (tiny.language, objectives.imitation, demonstrations),
+  "reward": (tiny.scalar, objectives.preference_pairs, preferences),
+  "gap reward": (tiny.scalar, objectives.gap_order, gap_preferences),
+}
+
+
+@functools.cache
+def train(kind, shape, accumulation=1):
+  """Returns the parameters after a few steps on a mesh, on the devices, and the metrics."""
+  network, objective, make_batch = SUPERVISED[kind]
+  model, mesh = network(**SHAPE), parallel.make_mesh(shape)
+  loss_fn = objective(model)
+  step = jax.jit(training_step.make_train_step(loss_fn, SGD, accumulation=accumulation))
+  state = supervised.place(tiny.parameters(model, seed=0), model.axes, SGD, mesh)
+  frozen, path = {"term_weights": jnp.array([1.0, 2.0, 1.0, 0.5, 1.0])}, []
+  for index in range(STEPS):
+    batch = parallel.put_batch(make_batch(10 * index), mesh)
+    key = jax.random.fold_in(jax.random.key(0), index)
+    state, metrics = step(state, frozen, batch, key, jnp.float32(0.1))
+    path.append(jax.device_get(metrics))
+  return state, path
+
+
+def start(kind):
+  return tiny.parameters(SUPERVISED[kind][0](**SHAPE), seed=0)
+
+
+def assert_same(actual, expected, before, free=(), tolerance=1e-5):
+  """Compares leaf by leaf, relative to the leaf's size and to how far it was moved."""
+
+  def compare(path, a, b, old):
+    name, size = jax.tree_util.keystr(path), np.abs(b).max()
+    error, moved = np.abs(a - b).max(), np.abs(b - old).max()
+    assert error <= tolerance * size, name
+    if path[-1].key not in free:
+      assert moved > 100 * tolerance * size, name  # training did something
+      assert error < 1e-3 * moved, name
+
+  jax.tree_util.tree_map_with_path(compare, *jax.device_get((actual, expected, before)))
+
+
+def assert_sharded(params, shape):
+  """A matrix is cut along width by fsdp and along heads or hidden by tensor."""
+  _, fsdp, tensor = shape
+  expected = {"gate": (1, 16 // fsdp, 24 // tensor), "query": (1, 16 // fsdp, 4 // tensor, 4)}
+  for name, size in expected.items():
+    leaf = params["trunk"]["blocks"][name]
+    assert {shard.data.shape for shard in leaf.addressable_shards} == {size}
+    assert len(leaf.sharding.device_set) == 8
+
+
+@pytest.mark.parametrize("shape", MESHES, ids=str)
+@pytest.mark.parametrize("kind", SUPERVISED)
+def test_supervised_training_is_the_same_on_every_mesh(kind, shape):
+  one, path = train(kind, ONE)
+  many, paths = train(kind, shape)
+  assert_sharded(many.params, shape)
+  free = () if kind == "imitation" else ("bias",)  # cancels in differences of scores
+  assert_same(many.params, one.params, start(kind), free)
+  for a, b in zip(paths, path):
+    assert a.keys() == b.keys()
+    for name in a:
+      np.testing.assert_allclose(a[name], b[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_accumulation_on_a_mesh_is_the_same():
+  one, _ = train("imitation", ONE)
+  many, _ = train("imitation", (2, 2, 2), accumulation=2)
+  assert_same(many.params, one.params, start("imitation"))
+
+
+# PPO
+
+SETTINGS = ppo.Settings(
+  epochs=2,
+  minibatches=2,
+  clip=0.2,
+  value_clip=0.5,
+  value_coefficient=0.5,
+  entropy_coefficient=0.01,
+  loss_kl_coefficient=0.02,
+  discount=1.0,
+  trace=0.95,
+  target_kl=0.0,
+  missing_eos_penalty=1.0,
+  whiten_rewards=True,
+  kl_target=1.0,
+  kl_horizon=100.0,
+  temperature=0.9,
+)
+
+
+def actors():
+  """Policy and value model with their names, and where they start."""
+  networks = {"policy": tiny.language(**SHAPE), "value": tiny.scalar(**SHAPE)}
+  return networks, {name: tiny.parameters(model, seed=1) for name, model in networks.items()}
+
+
+@functools.cache
+def reinforce(shape):
+  networks, params = actors()
+  mesh = parallel.make_mesh(shape)
+  policy, value = networks["policy"], networks["value"]
+  iterate = jax.jit(ppo.make_iteration(policy, value, SGD, SETTINGS, tiny.EOS))
+  axes = {name: model.axes for name, model in networks.items()}
+  state = ppo.State(
+    train=supervised.place(params, axes, SGD, mesh),
+    kl_coefficient=jax.device_put(jnp.float32(0.1), parallel.replicated(mesh)),
+  )
+  reference = tiny.parameters(policy, seed=2)
+  shardings = parallel.partition(reference, policy.axes, mesh)
+  frozen = {"reference": jax.device_put(reference, shardings), "policy_weight": jnp.float32(1)}
+  path = []
+  for index in range(STEPS):
+    rows = (prompts(10 * index), responses(10 * index + 1))
+    numbers = np.random.default_rng(index).normal(size=(B, R + 1)).astype(np.float32)
+    rows = (*rows, -np.abs(numbers[:, :R]), numbers[:, R])
+    batch = parallel.put_batch(rows, mesh)
+    key = jax.random.fold_in(jax.random.key(0), index)
+    state, metrics = iterate(state, frozen, *batch, key, jnp.float32(0.05))
+    path.append(jax.device_get(metrics))
+  return state, path
+
+
+@pytest.mark.parametrize("shape", MESHES, ids=str)
+def test_ppo_is_the_same_on_every_mesh(shape):
+  (one, path), (many, paths) = reinforce(ONE), reinforce(shape)
+  for name, before in actors()[1].items():
+    assert_sharded(many.train.params[name], shape)
+    assert_same(many.train.params[name], one.train.params[name], before)
+  np.testing.assert_allclose(many.kl_coefficient, one.kl_coefficient, rtol=1e-5)
+  for a, b in zip(paths, path):
+    np.testing.assert_allclose(a["val/ratio_first"], 1.0, atol=1e-5)
+    assert a.keys() == b.keys()
+    for name in a:
+      np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+# Sampling
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
+def test_sampling_follows_the_same_law_on_every_mesh(shape):
+  """Rounding may flip a draw, but what was drawn has the probability that one device gives it."""
+  model, mesh = tiny.language(**SHAPE), parallel.make_mesh(shape)
+  params = tiny.parameters(model, seed=3)
+  spread = jax.device_put(params, parallel.partition(params, model.axes, mesh))
+  sample = functools.partial(decode.sample, model, length=R, eos_id=tiny.EOS, pad_id=tiny.PAD)
+  asked, temperature = prompts(5), jnp.float32(0.8)
+  batch = parallel.put_batch(asked, mesh)
+  drawn, logprobs = jax.jit(sample)(spread, batch, jax.random.key(4), temperature)
+  drawn = jax.tree.map(jnp.asarray, jax.device_get(drawn))
+  score = jax.jit(functools.partial(scoring.response_logprobs, model))
+  expected, _ = score(params, jax.tree.map(jnp.array, asked), drawn, temperature)
+  np.testing.assert_allclose(logprobs, expected, rtol=1e-4, atol=1e-5)

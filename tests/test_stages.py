@@ -1,0 +1,390 @@
+"""The training jobs: what they learn, what they write, what they refuse to continue."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tiny_run
+
+from pit_jax import types
+from pit_jax.data import batches, encode, preferences
+from pit_jax.evaluate import metrics
+from pit_jax.recipes import pit
+from pit_jax.rollout import inference
+from pit_jax.stages import context as contexts
+from pit_jax.stages import curriculum, objectives, reward, rl, sft, supervised
+from pit_jax.training import loop
+
+
+@pytest.fixture
+def copied(finished_run, tmp_path):
+  """The context of the finished run in a workdir that may be written to."""
+  workdir = shutil.copytree(finished_run.workdir, tmp_path / "copy")
+  return dataclasses.replace(finished_run.context, workdir=workdir)
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+  """Records what is sampled, as (prompts, responses)."""
+  respond, calls = inference.Inference.respond, []
+
+  def recording(self, params, prompts, key, temperature):
+    responses = respond(self, params, prompts, key, temperature)
+    calls.append((prompts, responses))
+    return responses
+
+  monkeypatch.setattr(inference.Inference, "respond", recording)
+  return calls
+
+
+def forbid_steps(monkeypatch):
+  """Makes every training step of every stage fail."""
+  fit = loop.fit
+
+  def never(state, step):
+    raise AssertionError(f"step {step} was taken again")
+
+  monkeypatch.setattr(
+    loop, "fit", lambda stage, advance, *rest, **settings: fit(stage, never, *rest, **settings)
+  )
+
+
+def with_values(context, workdir, **changes):
+  """Returns the context in another workdir, with some values of its configuration changed."""
+  config = context.config.copy_and_resolve_references()
+  changed = {name.replace("__", "."): value for name, value in changes.items()}
+  config.update_from_flattened_dict(changed)
+  return dataclasses.replace(context, workdir=workdir, config=config)
+
+
+def assert_same(left, right):
+  assert jax.tree.structure(left) == jax.tree.structure(right)
+  for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right)):
+    assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def last_step(workdir, stage):
+  return json.loads((workdir / "metrics" / f"{stage}.jsonl").read_text().splitlines()[-1])["step"]
+
+
+def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_path):
+  # The response is the successor of the prompt's last token: seen on some prompts, asked on others.
+  context = with_values(
+    finished_run.context, tmp_path, sft__steps=60, sft__learning_rate=0.03, log_every=100
+  )
+  tokenizer = context.settings.tokenizer
+  # Padded like the run's own rows, whose programs are compiled already.
+  like = encode.policy_demonstrations(context.folds.sft, context.settings).record
+  prompts = [list(ids) for ids in itertools.product((40, 50, 60), repeat=4)]
+  answers = [[ids[-1] + 1, tokenizer.eos_id] for ids in prompts]
+  record = types.Demonstrations(
+    batches.pad_prompts(prompts, like.prompts.tokens.shape[1], tokenizer.pad_id),
+    batches.pad_responses(answers, like.responses.tokens.shape[1], tokenizer.pad_id),
+  )
+  seen = np.random.default_rng(0).random(len(prompts)) < 0.7
+  trained = supervised.run(
+    context,
+    "rule",
+    context.language,
+    objectives.imitation,
+    context.initial_policy(),
+    batches.take(record, seen),
+    context.config.sft,
+  )
+  unseen = batches.take(record, ~seen)
+  logprobs = context.inference.logprobs(trained, unseen.prompts, unseen.responses)
+  assert np.where(unseen.responses.mask, logprobs, 0).sum(axis=1).min() > np.log(0.8)
+  assert last_step(tmp_path, "rule") == 60
+
+
+def separable(context):
+  """Returns the folds with other responses: the same letter, begun kindly or rudely."""
+
+  def rewrite(row):
+    chosen, rejected = f"Have a nice day. {row.chosen}", f"I am too busy. {row.chosen}"
+    return dataclasses.replace(row, chosen=chosen, rejected=rejected)
+
+  parts = {name: tuple(map(rewrite, part)) for name, part in vars(context.folds).items()}
+  return preferences.Folds(**parts)
+
+
+def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
+  learning = {
+    f"{stage}__{name}": value
+    for stage in ("reward", "gap_reward")
+    for name, value in (("steps", 100), ("learning_rate", 0.01))
+  }
+  context = with_values(finished_run.context, tmp_path, **learning)
+  context = dataclasses.replace(context, folds=separable(context))
+  pointwise = reward.pointwise(context, finished_run.models.policy.sft)
+  assert pointwise.facts["accuracy"] == 1.0
+  assert pointwise.facts["margin"] > 1.0
+  gap = reward.gap(context, finished_run.models.improver_sft)
+  assert gap.facts["accuracy"] == 1.0
+  gaps = {name: np.array(values) for name, values in gap.facts["gaps"].items()}
+  assert metrics.gap_order(**gaps)["holds"]
+  assert gaps["lw"].max() < gap.facts["zero_point"] < gaps["wl"].min()
+
+
+@pytest.mark.parametrize("name", ["reward", "gap_reward"])
+def test_rewards_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
+  finished_run, copied, sampled, monkeypatch, name
+):
+  known = (copied.workdir / "calibration" / f"{name}.json").read_bytes()
+  (copied.workdir / "calibration" / f"{name}.json").unlink()
+  forbid_steps(monkeypatch)
+  models = finished_run.models
+  train, start = {
+    "reward": (reward.pointwise, models.policy.sft),
+    "gap_reward": (reward.gap, models.improver_sft),
+  }[name]
+  trained = train(copied, start)
+  ((prompts, responses),) = sampled
+  scores = copied.inference.score(trained.params, prompts, responses)
+  assert scores.mean() == pytest.approx(0, abs=1e-3)
+  assert scores.std() == pytest.approx(1, abs=1e-3)
+  # The same samples give the same file, and with the file there nothing is sampled.
+  assert (copied.workdir / "calibration" / f"{name}.json").read_bytes() == known
+  again = train(copied, start)
+  assert len(sampled) == 1
+  assert_same(again.params, trained.params)
+  assert again.facts == trained.facts
+
+
+def test_calibration_is_measured_on_prompts_that_no_model_was_trained_on(finished_run):
+  folds = finished_run.context.folds
+  seen = {row.prompt for part in (folds.sft, folds.reward, folds.rl) for row in part}
+  assert not seen & {row.prompt for row in folds.reward_validation}
+
+
+def test_the_zero_point_is_the_mean_gap_of_identical_pairs(finished_run):
+  context, gap_reward = finished_run.context, finished_run.models.gap_reward
+  held = context.folds.reward_validation
+  index = encode.gap_preferences(
+    held, context.settings
+  ).index  # less pairs that cutting makes equal
+  held = [held[i] for i in index]
+  questions = [row.prompt for row in held]
+  chosen, rejected = [row.chosen for row in held], [row.rejected for row in held]
+  ask = context.inference.gaps
+  pairs = {"wl": (chosen, rejected), "ww": (chosen, chosen)}
+  pairs |= {"ll": (rejected, rejected), "lw": (rejected, chosen)}
+  gaps = {name: ask(gap_reward.params, questions, *pair) for name, pair in pairs.items()}
+  identical = np.concatenate([gaps["ww"], gaps["ll"]])
+  assert identical.std() > 0
+  assert gap_reward.facts["zero_point"] == pytest.approx(identical.mean(), abs=1e-4)
+  for name, values in gaps.items():
+    np.testing.assert_allclose(gap_reward.facts["gaps"][name], values, atol=1e-3)
+
+
+def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sampled):
+  path = copied.workdir / "references" / "policy.jsonl"
+  written = [json.loads(line) for line in path.read_text().splitlines()]
+  assert [row["prompt"] for row in written] == [row.prompt for row in copied.folds.rl]
+  policy = finished_run.models.policy.rl
+  assert curriculum.policy_references(copied, policy) == [row["response"] for row in written]
+  assert not sampled, "the file was there"
+  path.unlink()
+  assert curriculum.policy_references(copied, policy) == [row["response"] for row in written]
+  assert len(sampled) == 1
+
+
+def encoded_prompts(context, pairs):
+  settings = context.settings
+  limits = (settings.max_prompt_length, settings.max_response_length)
+  return [
+    settings.template.encode_improver_prompt(settings.tokenizer, x, y, *limits) for x, y in pairs
+  ]
+
+
+def test_a_curriculum_stage_mixes_its_references(finished_run):
+  context, rl_rows = finished_run.context, finished_run.context.folds.rl
+  drafts = [f"Draft {i}." for i in range(len(rl_rows))]
+  by_source = {
+    "dataset.rejected": [(row.prompt, row.rejected) for row in rl_rows],
+    "dataset.chosen": [(row.prompt, row.chosen) for row in rl_rows],
+    "policy": [(row.prompt, draft) for row, draft in zip(rl_rows, drafts)],
+  }
+  for count in (1, 2, 3):
+    for sources in itertools.combinations(by_source, count):
+      record = curriculum.prompts(context, sources, drafts)
+      made = [row[mask].tolist() for row, mask in zip(record.tokens, record.mask)]
+      wanted = [pair for source in sources for pair in by_source[source]]
+      assert sorted(made) == sorted(encoded_prompts(context, wanted)), sources
+
+
+def stages(*changes):
+  made = tiny_run.config().curriculum[:1] * len(changes)
+  made = [stage.copy_and_resolve_references() for stage in made]
+  for stage, changed in zip(made, changes):
+    stage.update(changed)
+  return made
+
+
+@pytest.mark.parametrize(
+  ("wrong", "message"),
+  [
+    ([{"references": ("dataset.rejected", "dataset.better")}], r"'dataset\.better'.*dataset\.chos"),
+    ([{"references": ()}], "no source"),
+    ([{}, {}], "name of its own"),
+    ([{"steps": 0}], "steps=0"),
+    ([], "at least one"),
+  ],
+)
+def test_a_curriculum_that_cannot_run_is_refused_before_any_training(
+  finished_run, tmp_path, wrong, message
+):
+  context = with_values(finished_run.context, tmp_path, curriculum=tuple(stages(*wrong)))
+  with pytest.raises(ValueError, match=message):
+    pit.train(context)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
+  finished_run, monkeypatch, count
+):
+  calls = []
+
+  def record(context, name, prompts, reward_fn, **given):
+    calls.append({"name": name, "prompts": prompts, **given})
+    return {"policy": {"after": name}, "value": {"after": name}}
+
+  monkeypatch.setattr(rl, "run", record)
+  plan = stages(
+    *({"name": f"s{i}", "steps": i + 1, "kl_coefficient": 0.1 * i} for i in range(count))
+  )
+  references = [f"Draft {i}." for i in range(len(finished_run.context.folds.rl))]
+  result = curriculum.run(
+    finished_run.context,
+    "improver",
+    plan,
+    improver_sft={"first": 0},
+    gap_reward={"gap": 0},
+    from_policy=references,
+  )
+  assert [call["name"] for call in calls] == [f"improver_s{i}" for i in range(count)]
+  assert [call["steps"] for call in calls] == [i + 1 for i in range(count)]
+  assert [call["job"].kl_coefficient for call in calls] == [0.1 * i for i in range(count)]
+  assert all(call["reference"] == {"first": 0} for call in calls)
+  starts = [{"policy": {"first": 0}, "value": {"gap": 0}}]
+  starts += [
+    {"policy": {"after": f"improver_s{i}"}, "value": {"after": f"improver_s{i}"}}
+    for i in range(count - 1)
+  ]
+  assert [call["start"] for call in calls] == starts
+  assert result == {"after": f"improver_s{count - 1}"}
+
+
+def test_ablations_get_all_the_steps_of_the_curriculum(finished_run):
+  config = finished_run.context.config
+  total = sum(stage.steps for stage in config.curriculum)
+  first, last = config.curriculum[0].name, config.curriculum[-1].name
+  steps = {
+    f"pit_{first}": config.curriculum[0].steps,
+    f"pit_{last}": config.curriculum[-1].steps,
+    f"pit_first_only_{first}": total,
+    f"pit_second_only_{last}": total,
+    "rlhf_longer": max(total, config.rl.steps),
+    "rl_policy": config.rl.steps,
+  }
+  assert total > config.curriculum[0].steps
+  assert {name: last_step(finished_run.workdir, name) for name in steps} == steps
+  assert set(finished_run.models.ablations) == {"pit_first_only", "pit_second_only", "rlhf_longer"}
+
+
+def test_finished_stages_are_read_back_without_a_step_or_a_sample(
+  finished_run, copied, sampled, monkeypatch
+):
+  forbid_steps(monkeypatch)
+  before = tiny_run.files(copied.workdir)
+  models = pit.train(copied)
+  assert not sampled
+  for name in ("improver_sft", "improver", "ablations"):
+    assert_same(getattr(models, name), getattr(finished_run.models, name))
+  for name in ("sft", "rl"):
+    assert_same(getattr(models.policy, name), getattr(finished_run.models.policy, name))
+  for one, other in (
+    (models.policy.reward, finished_run.models.policy.reward),
+    (models.gap_reward, finished_run.models.gap_reward),
+  ):
+    assert_same(one.params, other.params)
+    assert one.facts == other.facts
+  after = tiny_run.files(copied.workdir)
+  del before["seconds.json"], after["seconds.json"]
+  assert after == before
+
+
+@pytest.mark.parametrize(
+  ("changed", "named"),
+  [
+    ({"rl__learning_rate": 0.5}, r"rl\.learning_rate: {} there, 0\.5 now"),
+    ({"data__rows": 149}, "data.rows: {} there, 149 now"),
+    ({"data__policy_template": "{prompt}?"}, "data.policy_template: {} there, '{{prompt}}\\?' now"),
+    ({"curriculum": None}, r"curriculum\[0\]\.steps: {} there, 7 now"),
+  ],
+)
+def test_a_workdir_is_not_continued_under_another_configuration(copied, changed, named):
+  config = tiny_run.config(ablations=True, **{k: v for k, v in changed.items() if v is not None})
+  (key,) = changed
+  old = tiny_run.config().curriculum[0].steps
+  if key == "curriculum":
+    config.curriculum[0].steps = 7
+  else:
+    section, name = key.split("__")
+    old = copied.config[section][name]
+  quoted = repr(old).replace("\\", "\\\\").replace("{", "\\{").replace(".", "\\.")
+  with pytest.raises(ValueError, match=named.format(quoted)):
+    contexts.build(config, copied.workdir)
+
+
+def test_a_configuration_that_fails_does_not_claim_the_workdir(tmp_path):
+  for wrong in (
+    {"data__source": "jsonl:absent.jsonl"},
+    {"data__vocabulary": 300, "data__max_prompt_length": 3},  # fails after learning a tokenizer
+  ):
+    with pytest.raises(ValueError):
+      contexts.build(tiny_run.config(**wrong), tmp_path / "one")
+  built = [contexts.build(tiny_run.config(), tmp_path / name) for name in ("one", "other")]
+  assert_same(built[0].metadata, built[1].metadata)
+
+
+def with_template(context):
+  form = dataclasses.replace(context.settings.template, policy="Q: {prompt}\nA:")
+  settings = dataclasses.replace(context.settings, template=form)
+  asking = dataclasses.replace(context.inference, settings=settings)
+  return dataclasses.replace(context, inference=asking), "template", form.hash
+
+
+def with_other_data(context):
+  fingerprint = preferences.fingerprint(context.data.rows[1:])
+  data = dataclasses.replace(context.data, fingerprint=fingerprint)
+  return dataclasses.replace(context, data=data), "data", fingerprint
+
+
+@pytest.mark.parametrize("change", [with_template, with_other_data])
+def test_a_stage_is_not_continued_with_another_template_or_other_data(finished_run, copied, change):
+  changed, key, value = change(copied)
+  wanted = f'{key} was "{copied.metadata[key]}" when it was saved and is "{value}" now'
+  runs = (
+    lambda: sft.policy(changed),
+    lambda: reward.pointwise(changed, finished_run.models.policy.sft),
+  )
+  for run in runs:
+    with pytest.raises(ValueError, match=wanted):
+      run()
+
+
+def test_every_stage_has_noise_of_its_own(finished_run):
+  names = [path.stem for path in (finished_run.workdir / "metrics").glob("*.jsonl")]
+  contexts_by_seed = [
+    finished_run.context,
+    with_values(finished_run.context, finished_run.workdir, seed=1),
+  ]
+  seeds = {context.seed(name) for context in contexts_by_seed for name in names}
+  assert len(seeds) == 2 * len(names)
+  assert finished_run.context.seed("a") == finished_run.context.seed("a")

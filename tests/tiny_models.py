@@ -1,0 +1,51 @@
+"""Untrained models of every kind around a small tokenizer, ready to be asked in words."""
+
+import pathlib
+
+import numpy as np
+import tiny
+
+from pit_jax import parallel
+from pit_jax.data import encode, template, text
+from pit_jax.models import pure, transformer
+from pit_jax.rollout import inference
+from pit_jax.types import Params
+
+WORDS = ["what is the first word ?", "the first word is the .", "it is the last word , not this"]
+
+
+def inference_of(directory: pathlib.Path, mesh=(1, 1, 1), **settings) -> inference.Inference:
+  """Returns how tiny models are asked, with a tokenizer learnt in a directory."""
+  tokenizer = text.train_tokenizer(WORDS, 280, directory)
+  shape = tiny.SHAPE | {"vocabulary": tokenizer.vocab_size, "layers": 1}
+  config = transformer.ModelConfig(**shape)
+  lengths = {"max_prompt_length": 32, "max_response_length": 16}
+  return inference.Inference(
+    language=pure.language_model(config),
+    scalar=pure.scalar_model(config),
+    settings=encode.Settings(tokenizer, template.Template(), **(lengths | settings)),
+    response_length=8,
+    batch_size=2,
+    mesh=parallel.make_mesh(mesh),
+  )
+
+
+def models_of(asking: inference.Inference) -> dict[str, Params]:
+  """Returns the four models of a run, each with parameters of its own."""
+  kinds = [asking.language, asking.language, asking.scalar, asking.scalar]
+  names = ["policy", "improver", "reward", "gap_reward"]
+  return {names[i]: tiny.parameters(kinds[i], seed=i) for i in range(4)}
+
+
+def script(monkeypatch, *gaps: float) -> None:
+  """Puts in the models' place: version k of an answer ends in k strokes, with gap gaps[k − 1]."""
+
+  def revise(self, params, questions, drafts, key, temperature):
+    return [draft + "'" for draft in drafts]
+
+  def rate(self, params, questions, answers, references):
+    assert list(answers) == [reference + "'" for reference in references]
+    return np.array([gaps[answer.count("'") - 1] for answer in answers], np.float32)
+
+  monkeypatch.setattr(inference.Inference, "revise", revise)
+  monkeypatch.setattr(inference.Inference, "gaps", rate)

@@ -1,0 +1,102 @@
+"""The smallest run that has every part: three steps per stage on a hundred rows."""
+
+import dataclasses
+import importlib
+import pathlib
+from unittest import mock
+
+import ml_collections
+
+from pit_jax.data import synthetic
+from pit_jax.recipes import pit
+from pit_jax.stages import context as contexts
+
+STEPS = 3
+SMALL = {
+  "log_every": 1,
+  "save_every": 2,
+  "save_every_rl": 2,
+  "inference_batch_size": 32,
+  "model.base": "none",
+  "model.width": 16,
+  "model.layers": 1,
+  "model.heads": 2,
+  "model.kv_heads": 1,
+  "model.head_width": 8,
+  "model.hidden": 16,
+  "mesh.shape": (1, 1, 1),
+  "data.rows": 150,
+  "data.held_out": 0.15,
+  "data.validation": 0.3,
+  "data.vocabulary": 400,
+  "data.max_prompt_length": 32,
+  "data.max_response_length": 32,
+  "sft.steps": STEPS,
+  "sft.batch_size": 8,
+  "reward.steps": STEPS,
+  "reward.batch_size": 8,
+  "gap_reward.steps": STEPS,
+  "gap_reward.batch_size": 8,
+  "rl.steps": STEPS,
+  "rl.batch_size": 8,
+  "rl.value_warmup": 1,
+  "evaluation.prompts": 16,
+  "evaluation.rounds": 2,
+  "evaluation.temperatures": (0.5, 1.0),
+}
+
+
+def config(recipe: str = "pit", size: str = "tiny", **changes) -> ml_collections.ConfigDict:
+  """Returns a configuration cut down to seconds; changes as `data__rows=30` for data.rows."""
+  made = importlib.import_module(f"configs.{recipe}").get_config(size)
+  changed = {name.replace("__", "."): value for name, value in changes.items()}
+  made.update_from_flattened_dict(SMALL | changed)
+  for stage in made.get("curriculum", ()):
+    stage.steps = STEPS
+  return made
+
+
+def flags(**changes) -> list[str]:
+  """Returns the same changes as arguments of launch/train.py for recipe pit."""
+  changed = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+  changed |= {f"curriculum[{i}].steps": STEPS for i in range(2)}
+  return [f"--config.{name}={value}" for name, value in changed.items()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A finished run of recipe pit, ablations included."""
+
+  context: contexts.Context
+  models: pit.Models
+
+  @property
+  def workdir(self) -> pathlib.Path:
+    return self.context.workdir
+
+
+def finish(workdir: pathlib.Path) -> Run:
+  """Runs recipe pit to its report; training that asks for a gold score fails."""
+  train, kept = pit.train, []
+
+  def guarded(context):
+    with mock.patch.object(synthetic, "checks", _forbidden):
+      kept.append(Run(context, train(context)))
+    return kept[0].models
+
+  with mock.patch.object(pit, "train", guarded):
+    pit.run(config(ablations=True), workdir)
+  return kept[0]
+
+
+def _forbidden(*_):
+  raise AssertionError("training asked for the gold score")
+
+
+def files(workdir: pathlib.Path) -> dict[str, bytes]:
+  """Returns every file below a folder with its content."""
+  return {
+    path.relative_to(workdir).as_posix(): path.read_bytes()
+    for path in sorted(workdir.rglob("*"))
+    if path.is_file()
+  }
