@@ -17,13 +17,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.model.base = "none"
   config.data.rows = 60_000  # questions, each with two letters
   config.data.vocabulary = 512
-  config.data.max_prompt_length = 96  # a question and a letter
   config.data.max_response_length = 64  # two letters
-  # Whole letters; then how a letter ends when it is read without its question, which is where
-  # comparing two names is learnt, and with it; then documents of one letter or of two.
+  # Single letters first, then documents of one letter or of two, in no order.
   config.letters = _job(steps=1_200, learning_rate=2e-3)
-  config.endings = _job(steps=300, learning_rate=1e-3)
-  config.endings_in_context = _job(steps=200, learning_rate=1e-3)
   config.documents = _job(steps=500, learning_rate=1e-3)
   config.test_questions = 500
   config.required = 0.95  # share of workings, and of remarks, that must be right greedily

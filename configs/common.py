@@ -76,7 +76,7 @@ def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict
 
 def _rl() -> ml_collections.ConfigDict:
   rl = ml_collections.ConfigDict()
-  rl.steps = 60  # PPO iterations of the policy
+  rl.steps = 40  # PPO iterations of the policy
   rl.batch_size = 128
   rl.epochs = 2
   rl.minibatches = 2
@@ -97,9 +97,9 @@ def _rl() -> ml_collections.ConfigDict:
   rl.target_kl = 0.1  # nats per token between old and new policy that end an iteration early
   rl.missing_eos_penalty = 1.0
   rl.whiten_rewards = False
-  rl.kl_coefficient = 0.05
+  rl.kl_coefficient = 0.3
   rl.kl_target = 5.0  # nats per response; 0 keeps the coefficient fixed
-  rl.kl_horizon = 2_000.0  # episodes
+  rl.kl_horizon = 10_000.0  # episodes
   rl.value_warmup = 3  # iterations in which only the value learns
   rl.temperature = 1.0
   return rl

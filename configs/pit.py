@@ -13,10 +13,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config = common.get_config(size)
   config.recipe = "pit"
   if size == "tiny":
-    config.data.rows = 9_000
+    config.data.rows = 12_000
   config.curriculum = (
-    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=40),
-    _stage("policy", ("policy",), steps=40),
+    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=25),
+    _stage("policy", ("policy",), steps=25),
   )
   config.ablations = False  # trains pit_first_only, pit_second_only and rlhf_longer too
   return config.lock()
@@ -24,5 +24,5 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 
 def _stage(name: str, references: tuple[str, ...], steps: int) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
-    {"name": name, "references": references, "steps": steps, "kl_coefficient": 0.05}
+    {"name": name, "references": references, "steps": steps, "kl_coefficient": 0.3}
   )

@@ -13,5 +13,5 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config = common.get_config(size)
   config.recipe = "rlhf"
   if size == "tiny":
-    config.data.rows = 9_000
+    config.data.rows = 12_000
   return config.lock()

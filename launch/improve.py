@@ -151,7 +151,7 @@ def _writing(target: pathlib.Path | None) -> Iterator[Any]:
       yield sink
     os.replace(temporary, target)
   finally:
-    pass
+    temporary.unlink(missing_ok=True)
 
 
 def _encode(row: dict[str, Any]) -> bytes:

@@ -97,7 +97,8 @@ def improve(
   """
   if rounds < 1:
     raise ValueError(f"rounds={rounds} improves nothing; use 1 or more")
-  texts, gaps, is_open = [list(answers)], [], np.ones(len(answers), bool)
+  texts, gaps = [list(answers)], []
+  is_open, kept = np.ones(len(answers), bool), np.zeros(len(answers), int)
   for k in range(1, rounds + 1):
     rows = np.flatnonzero(is_open) if until_stopped else np.arange(len(answers))
     if until_stopped and len(rows) == 0:
@@ -112,9 +113,8 @@ def improve(
     texts.append(text)
     gaps.append(gap)
     is_open &= gap > improver.margin
-  gaps = np.stack(gaps)
-  is_better = gaps > improver.margin
-  return Rounds(texts=texts, gaps=gaps, kept=np.cumprod(is_better, axis=0).sum(axis=0))
+    kept += is_open
+  return Rounds(texts=texts, gaps=np.stack(gaps), kept=kept)
 
 
 def revise(

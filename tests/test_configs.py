@@ -1,2 +1,202 @@
-def test_x(finished_run):
-  pass
+"""Every configuration builds, refuses what it does not know, and runs to its report."""
+
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tiny_run
+from absl import flags
+from ml_collections import config_flags
+
+from configs import common
+from pit_jax.recipes import base, rlhf
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NAMES = sorted(
+  path.stem
+  for path in (ROOT / "configs").glob("*.py")
+  if path.stem not in ("__init__", common.__name__.split(".")[-1])
+)
+ALL = [(name, size) for name in NAMES for size in common.SIZES]
+
+
+def build(name, size):
+  return importlib.import_module(f"configs.{name}").get_config(size)
+
+
+def parse(monkeypatch, name, size, *overrides):
+  """Returns the configuration that launch/train.py would see."""
+  path = ROOT / "configs" / f"{name}.py"
+  arguments = ["train.py", f"--config={path}:{size}", *overrides]
+  monkeypatch.setattr(sys, "argv", arguments)  # where config_flags looks for overrides
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file("config", flag_values=values)
+  values(arguments)
+  return values.config
+
+
+def test_there_are_configs():
+  assert {"pit", "rlhf"} <= set(NAMES)
+  assert {"tiny", "small"} <= set(common.SIZES)
+
+
+@pytest.mark.parametrize(("name", "size"), ALL)
+def test_every_config_names_a_recipe_and_can_be_written_down(name, size):
+  config = build(name, size)
+  assert callable(importlib.import_module(f"pit_jax.recipes.{config.recipe}").run)
+  assert config.recipe == name
+  written = json.loads(config.to_json())
+  assert written == json.loads(build(name, size).to_json())
+  assert written["model"]["width"] == common.SIZES[size]["width"]
+
+
+@pytest.mark.parametrize(("name", "size"), ALL)
+def test_a_mistyped_override_is_named(monkeypatch, name, size):
+  config = build(name, size)
+  assert config.is_locked
+  with pytest.raises(AttributeError, match="sede"):
+    config.sede = 1
+  with pytest.raises(AttributeError, match="lerning_rate"):
+    config.rl.lerning_rate = 1.0
+  with pytest.raises(AttributeError, match="lerning_rate"):
+    parse(monkeypatch, name, size, "--config.rl.lerning_rate=1.0")
+  if "curriculum" in config:
+    with pytest.raises(AttributeError, match="stepz"):
+      parse(monkeypatch, name, size, "--config.curriculum[0].stepz=1")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_size_is_refused_with_those_there_are(name):
+  with pytest.raises(ValueError, match=r"'huge' is not known; use one of \['small', 'tiny'\]"):
+    build(name, "huge")
+
+
+def test_values_can_be_set_on_the_command_line(monkeypatch):
+  overrides = {
+    "--config.rl.steps=7": lambda config: config.rl.steps == 7,
+    "--config.data.source=jsonl:x.jsonl": lambda config: config.data.source == "jsonl:x.jsonl",
+    "--config.data.rows=30": lambda config: config.data.rows == 30,
+    "--config.mesh.shape=(2,2,2)": lambda config: config.mesh.shape == (2, 2, 2),
+    "--config.curriculum[1].steps=3": lambda config: config.curriculum[1].steps == 3,
+    "--config.gap_reward.term_weights=(1.0,0.0,1.0,0.0,1.0)": lambda config: (
+      config.gap_reward.term_weights == (1.0, 0.0, 1.0, 0.0, 1.0)
+    ),
+  }
+  config = parse(monkeypatch, "pit", "tiny", *overrides)
+  assert all(is_set(config) for is_set in overrides.values())
+
+
+def report_of(workdir):
+  """Returns results.json and the page of a finished run."""
+  folder = workdir / "report"
+  results = json.loads((folder / "results.json").read_text())
+  return results, (folder / "report.html").read_text()
+
+
+def judges_of(results):
+  return {row["judge"] for row in results["comparisons"]}
+
+
+def pairs_of(results):
+  return {(row["a"], row["b"]) for row in results["comparisons"]}
+
+
+ABLATIONS = ("pit_first_only", "pit_second_only", "rlhf_longer")
+
+
+def test_pit_runs_to_a_report_of_everything(finished_run):
+  results, page = report_of(finished_run.workdir)
+  config, systems = finished_run.context.config, results["systems"]
+  trained = {"original", "policy_sft", "policy_resampled", "improver_sft", "pit", *ABLATIONS}
+  assert trained | {"chosen", "rejected"} == set(systems)
+  assert judges_of(results) == {"gold", "R_P", "R_PIT"}
+  wanted = {(name, "original") for name in trained - {"original"}}
+  wanted |= {("pit", name) for name in ("improver_sft", *ABLATIONS)}
+  wanted |= {("original", "policy_sft"), ("original", "chosen")}
+  assert wanted <= pairs_of(results)
+  for judge in judges_of(results):
+    best = [row for row in results["comparisons"] if row["temperature"] == "best"]
+    assert any(row["judge"] == judge for row in best)
+  assert [row["k"] for row in results["rounds"]] == list(range(config.evaluation.rounds + 1))
+  temperatures = [(t, name) for t in config.evaluation.temperatures for name in ("original", "pit")]
+  assert [(row["t"], row["system"]) for row in results["temperature"]] == temperatures
+  assert {"wl", "ww", "ll", "lw", "accuracy"} <= set(results["gap_order"])
+  assert set(results["seconds"]) == set(results["stages"])
+  assert results["data"]["cut"] > 0, "prompts of this run are cut, and it says so"
+  assert results["notes"] == []
+  assert page.count("<svg") >= 5 and "http://" not in page.replace("http://www.w3.org", "")
+  for name in ("config.json", "models/run.json", "tensorboard", "samples/rl_policy.jsonl"):
+    assert (finished_run.workdir / name).exists(), name
+
+
+@pytest.fixture(scope="module")
+def policy_run(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("rlhf")
+  rlhf.run(tiny_run.config("rlhf"), workdir)
+  return workdir
+
+
+def test_the_policys_chain_runs_alone(policy_run):
+  results, page = report_of(policy_run)
+  assert results["recipe"] == "rlhf"
+  assert judges_of(results) == {"gold", "R_P"}
+  wanted = {("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")}
+  assert pairs_of(results) == wanted
+  assert set(results["stages"]) == {"sft_policy", "reward", "rl_policy"}
+  assert "RLHF" in page
+
+
+def test_pit_and_rlhf_train_the_same_policy(finished_run, policy_run):
+  # Shared data, shared stages, shared noise: what `pit` calls original is what `rlhf` trains.
+  trained = tiny_run.files(policy_run / "models")
+  shared = tiny_run.files(finished_run.workdir / "models")
+  for name in ("policy/model.safetensors", "reward/model.safetensors"):
+    assert trained[name] == shared[name], name
+
+
+def test_the_base_is_built_and_held_to_its_mark(tmp_path, capsys):
+  config = tiny_run.config("base")
+  config.update_from_flattened_dict(
+    {
+      "letters.steps": 2,
+      "letters.batch_size": 8,
+      "documents.steps": 2,
+      "documents.batch_size": 8,
+      "test_questions": 8,
+      "required_working": 0.5,
+    }
+  )
+  with pytest.raises(ValueError, match="0.0% of the workings are right, 50% are required"):
+    base.run(config, tmp_path)
+  assert not (tmp_path / "base").exists()
+  config.required_working = 0.0
+  base.run(config, tmp_path)
+  written = tmp_path / "base"
+  assert {path.name for path in written.iterdir()} >= {"config.json", "model.safetensors"}
+  assert json.loads((written / "record.json").read_text())["working"] == 0.0
+
+
+@pytest.mark.slow
+def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_path):
+  source = shared_data / "hh_harmless.jsonl.gz"
+  if not source.exists():
+    pytest.skip(f"{source} is absent")
+  changes = {"data__source": f"hh:{source}", "data__rows": 150, "model__base": "auto"}
+  command = [sys.executable, "launch/train.py", "--config=configs/pit.py:tiny"]
+  command += [f"--workdir={tmp_path}", *tiny_run.flags(**changes)]
+  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+  run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert run.returncode == 0, run.stderr
+  results, page = report_of(tmp_path)
+  assert results["data"]["rows"] == 150
+  assert judges_of(results) == {"R_P", "R_PIT"}
+  assert not any("score_gold" in system for system in results["systems"].values())
+  assert results["reward_models"]["R_PIT"]["sign_agreement"] is None
+  (note,) = results["notes"]
+  assert "no gold score" in note and "people" in note
+  assert "no gold score" in page and "no gold score" in run.stdout.replace("\n", " ")
+  assert "mean gold score" not in page

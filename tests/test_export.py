@@ -65,7 +65,9 @@ def test_loaded_models_say_the_same_on_any_mesh(run, asking):
 
 def test_exporting_again_replaces_everything(run, asking):
   models = tiny_models.models_of(asking)
-  (run / "models" / "stray").write_text("of an earlier export")
+  for folder in ("models", "models.partial", "models.old"):  # of exports that a kill cut short
+    (run / folder).mkdir(exist_ok=True)
+    (run / folder / "stray").write_text("of an earlier export")
   models["policy"] = jax.tree.map(lambda leaf: leaf + 1, models["policy"])
   export.save(run, asking, models, zero_point=0.25)
   loaded = load(run)

@@ -150,7 +150,20 @@ def test_models_see_the_version_before(asking):
   assert made.texts == texts
 
 
-def test_the_key_decides_the_noise_and_every_round_has_its_own(asking):
+def test_every_round_has_noise_of_its_own(scripted, monkeypatch):
+  improver, _ = scripted([[1.0] * 6] * 3, zero_point=0.0)
+  keys, revise = [], inference.Inference.revise
+
+  def watch(self, params, questions, drafts, key, temperature):
+    keys.append(tuple(jax.random.key_data(key).tolist()))
+    return revise(self, params, questions, drafts, key, temperature)
+
+  monkeypatch.setattr(inference.Inference, "revise", watch)
+  run(improver, rounds=3)
+  assert len(set(keys)) == 3
+
+
+def test_the_key_decides_the_noise(asking):
   models = tiny_models.models_of(asking)
   trained = [models[name] for name in ("policy", "improver", "gap_reward")]
   improver = improve.Improver(asking, *trained, zero_point=0.0)

@@ -209,7 +209,8 @@ def test_the_learning_rate_is_an_argument_of_one_compiled_step():
 
 
 @pytest.mark.parametrize(
-  "step, expected", [(0, 0.2), (2, 0.6), (4, 1.0), (5, 1.0), (10, 0.5), (14, 0.1), (15, 0.0), (99, 0.0)]
+  "step, expected",
+  [(0, 0.2), (2, 0.6), (4, 1.0), (5, 1.0), (10, 0.5), (14, 0.1), (15, 0.0), (99, 0.0)],
 )
 def test_the_rate_climbs_and_falls(step, expected):
   schedule = training_step.warmup_linear(1.0, steps=15, warmup=5)

@@ -16,12 +16,26 @@ SEEDS = strategies.integers(0, 10**6)
 QUICK = hypothesis.settings(deadline=None, max_examples=80)
 WRITERS = {"hasty": synthetic.HASTY, "plain": synthetic.PLAIN}
 
+# One question with its letter, written by hand; Ben lives in Elm street and nobody else here does.
 PROMPT = (
   "Phone chain for Kim. Tom calls Joe. Ann calls Mia. Sue calls Ben. Mia calls Tom. Joe calls Sue. "
-  "Ben calls Ann. Ann starts. Who gets call 5?"
+  "Ben calls Ann. Ann starts. Which street gets call 5?"
 )
-GOOD = "Hi Kim, it is Ben. The calls: Ann Mia Tom Joe Sue Ben. Thanks for asking."
+GREETING, OPENING, WORKING, CLOSING = LETTER = (
+  "Hi Kim,",
+  "it is Elm.",
+  "The calls: Ann Mia Tom Joe Sue Ben of Elm.",
+  "Thanks for asking.",
+)
+GRUMBLE = "Stop asking me this."
+GOOD = " ".join(LETTER)
 FULL = sum(synthetic.WEIGHTS.values())
+
+
+def letter_with(old: str, new: str) -> str:
+  """Returns the good letter with one piece exchanged, or left out."""
+  assert old in GOOD
+  return " ".join(GOOD.replace(old, new).split())
 
 
 def solve(prompt: str) -> list[str]:
@@ -35,8 +49,17 @@ def solve(prompt: str) -> list[str]:
   return people
 
 
+def street(prompt: str) -> str:
+  return synthetic.HOMES[solve(prompt)[-1]]
+
+
 def asker(prompt: str) -> str:
   return prompt.split(".")[0].split()[-1]
+
+
+def opening_of(letter: str) -> str:
+  """Returns the first street that a letter names."""
+  return next(word for word in re.findall(r"\w+", letter) if word in synthetic.STREETS)
 
 
 def questions(count: int, name: str = "questions") -> list[synthetic.Question]:
@@ -62,6 +85,7 @@ def test_a_question_has_one_answer_that_nobody_can_read_off(seed):
   prompt = synthetic.ask(q)
   chain = solve(prompt)
   assert chain == q.chain()
+  assert synthetic.HOMES[chain[-1]] == q.answer()
   assert len(set(chain)) == len(chain) == synthetic.CALLS + 1
   assert q.asker not in prompt.split(".", 1)[1]
   assert set(q.calls.values()) <= set(q.calls), "every chain can go on"
@@ -69,9 +93,20 @@ def test_a_question_has_one_answer_that_nobody_can_read_off(seed):
   assert len(q.calls) == synthetic.PEOPLE
 
 
-def test_the_answer_may_stand_anywhere_in_the_question():
-  places = {list(q.calls).index(q.chain()[-1]) for q in questions(300)}
+def test_the_answer_cannot_be_told_from_the_form_of_a_question():
+  asked = questions(600)
+  places = {list(q.calls).index(q.chain()[-1]) for q in asked}
   assert places == set(range(synthetic.PEOPLE))
+  counts = [sum(q.answer() == name for q in asked) for name in synthetic.STREETS]
+  fair = 1 / len(counts)
+  assert np.abs(np.array(counts) / 600 - fair).max() < 4 * math.sqrt(fair / 600)
+
+
+def test_everybody_lives_in_one_street_and_streets_are_alike():
+  homes = list(synthetic.HOMES.values())
+  assert set(synthetic.HOMES) == set(synthetic.NAMES)
+  assert {homes.count(name) for name in synthetic.STREETS} == {len(homes) // len(synthetic.STREETS)}
+  assert not set(synthetic.STREETS) & set(synthetic.NAMES)
 
 
 @QUICK
@@ -82,7 +117,7 @@ def test_parsing_undoes_asking(seed, people):
   assert len(q.calls) == people
 
 
-@pytest.mark.parametrize("text", ["", "Who gets call 5?", PROMPT + " Please.", PROMPT[1:]])
+@pytest.mark.parametrize("text", ["", "Which street gets call 5?", PROMPT + " Please.", PROMPT[1:]])
 def test_what_is_no_question_is_refused(text):
   with pytest.raises(ValueError, match="not a question"):
     synthetic.parse_question(text)
@@ -92,23 +127,25 @@ def test_what_is_no_question_is_refused(text):
   ("letter", "failed"),
   [
     (GOOD, set()),
-    ("Dear Kim, Ben gets it. The calls: Ann Mia Tom Joe Sue Ben. All the best.", set()),
-    (GOOD.replace("it is Ben", "it is Sue"), {"answer"}),
-    (GOOD.replace("it is Ben", "Ann gets it"), {"answer"}),
-    (GOOD.replace("Tom Joe", "Joe Tom"), {"working"}),
-    (GOOD.replace(" Sue Ben.", " Sue."), {"working"}),
-    (GOOD.replace("Sue Ben.", "Sue Ben Ann."), {"working"}),
-    (GOOD.replace("The calls: Ann Mia Tom Joe Sue Ben. ", ""), {"working"}),
-    (GOOD.replace("Hi Kim", "Hi Tom"), {"greeting"}),
-    (GOOD.replace("Hi Kim", "Hello"), {"greeting"}),
-    (GOOD.replace("Hi Kim", "Well"), {"greeting"}),
-    (GOOD.replace("Thanks", "Stop asking me this. Thanks"), {"tone"}),
-    (GOOD.replace("Thanks", "I am too busy. Thanks"), {"tone"}),
-    (GOOD.replace(" Thanks for asking.", ""), {"closing"}),
-    (GOOD.replace("Thanks for asking.", "Do not ask again."), {"closing"}),
+    (f"Dear Kim, Elm gets it. {WORKING} All the best.", set()),
+    (letter_with(OPENING, "it is Oak."), {"answer"}),
+    (letter_with(OPENING, "Fig gets it."), {"answer"}),
+    (letter_with(OPENING, "it is Ben."), {"answer"}),
+    (letter_with("Tom Joe", "Joe Tom"), {"working"}),
+    (letter_with(" Sue Ben of", " Sue of"), {"working"}),
+    (letter_with("Sue Ben of", "Sue Ben Ann of"), {"working"}),
+    (letter_with("Ben of Elm", "Ben of Oak"), {"working"}),
+    (letter_with(WORKING, ""), {"working"}),
+    (letter_with(GREETING, "Hi Tom,"), {"greeting"}),
+    (letter_with(GREETING, "Hello,"), {"greeting"}),
+    (letter_with(GREETING, "Well,"), {"greeting"}),
+    (letter_with(CLOSING, f"{GRUMBLE} {CLOSING}"), {"tone"}),
+    (letter_with(CLOSING, f"I am too busy. {CLOSING}"), {"tone"}),
+    (letter_with(CLOSING, ""), {"closing"}),
+    (letter_with(CLOSING, "Do not ask again."), {"closing"}),
     (
-      "Well, it is Tom. The calls: Ann Mia. I am too busy. Do not ask again.",
-      {"answer", "working", "greeting", "tone", "closing"},
+      f"Well, it is Oak. The calls: Ann of Oak. {GRUMBLE} Do not ask again.",
+      set(synthetic.WEIGHTS),
     ),
   ],
 )
@@ -124,22 +161,22 @@ def test_gold_is_the_weight_of_the_checks_a_letter_passes(letter, failed):
   "text",
   [
     "",
-    "Ben",
-    "Hi Kim,",
-    "Thanks for asking.",
-    "The calls: Ann Mia Tom Joe Sue Ben.",
+    "Elm",
+    GREETING,
+    CLOSING,
+    WORKING,
     PROMPT,
     f"{GOOD} {GOOD}",
-    f"{GOOD} Thanks for asking.",
-    f"{GOOD} It is Ben.",
+    f"{GOOD} {CLOSING}",
+    f"{GOOD} It is Elm.",
+    f"{GOOD} As I said.",  # of the plain text only
     GOOD.lower(),
     GOOD.replace(" ", ""),
-    GOOD.replace("it is Ben.", "it is Ben. it is Sue."),  # both bets
-    GOOD.replace("it is Ben", "it is Ben Sue"),
-    GOOD.replace("it is Ben. ", ""),
+    letter_with(OPENING, f"{OPENING} it is Oak."),  # both bets
+    letter_with(OPENING, "it is Elm Oak."),
+    letter_with(OPENING, ""),
     GOOD[:-1],  # cut at the length limit
     GOOD[:40],
-    GOOD.replace("Ben.", "Ben. As I said.", 1),
   ],
 )
 def test_what_is_no_letter_scores_nothing(text):
@@ -148,7 +185,9 @@ def test_what_is_no_letter_scores_nothing(text):
 
 
 @QUICK
-@hypothesis.given(SEEDS, strategies.integers(0, 40), strategies.text(min_size=1, max_size=8))
+@hypothesis.given(
+  SEEDS, strategies.integers(0, 40), strategies.text("ab,. !\n", min_size=1, max_size=8)
+)
 def test_a_spoilt_letter_never_scores_more(seed, place, noise):
   q = synthetic.question(random.Random(seed))
   letter = synthetic.write(q, synthetic.HASTY, random.Random(seed + 1)).text(q.asker)
@@ -160,8 +199,8 @@ def test_a_spoilt_letter_never_scores_more(seed, place, noise):
 def test_every_letter_of_the_preferences_is_a_letter(rows):
   for row in rows:
     for letter in (row["chosen"], row["rejected"]):
-      # Every letter has an opening, so the right person in it passes the one check on openings.
-      repaired = re.sub(r"(?<=it is )\w+|\w+(?= gets it)", solve(row["prompt"])[-1], letter)
+      # Every letter has an opening, so with the right street in it, it passes the check on it.
+      repaired = letter.replace(opening_of(letter), street(row["prompt"]), 1)
       assert synthetic.checks(row["prompt"], repaired)["answer"], letter
 
 
@@ -185,12 +224,10 @@ def test_a_pair_has_two_letters_that_share_parts(rows):
 
 def test_the_answer_stands_in_opening_and_working_only(rows):
   for row in rows:
-    answer = solve(row["prompt"])[-1]
     for y in ("chosen", "rejected"):
       letter = re.sub(r"it is \w+\.|\w+ gets it\.|The calls: [\w ]+\.", "", row[y])
-      assert not re.search(rf"\b{answer}\b", letter), row[y]
-      named = set(re.findall(r"\w+", letter)) & set(synthetic.NAMES)
-      assert named <= {asker(row["prompt"])}
+      named = set(re.findall(r"\w+", letter)) & {*synthetic.NAMES, *synthetic.STREETS}
+      assert named <= {asker(row["prompt"])}, row[y]
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -199,16 +236,15 @@ def test_a_writer_does_each_thing_as_often_as_said(writer):
   seen = {"works": 0, "knows": 0, "greets": 0, "closes": 0, "calm": 0, "remarks": 0}
   for i, q in enumerate(questions(count, writer)):
     letter = synthetic.write(q, habits, random.Random(i))
-    chain = q.chain()
     seen["works"] += bool(letter.working)
-    seen["knows"] += letter.opening == chain[-1]
+    seen["knows"] += letter.opening == q.answer()
     seen["greets"] += letter.greeting in synthetic.GREETINGS
     seen["closes"] += letter.closing in synthetic.CLOSINGS
     seen["calm"] += not letter.grumble
     seen["remarks"] += bool(letter.remark)
-    assert list(letter.working) in ([], chain), "a working that is shown is right"
+    assert list(letter.working) in ([], q.chain()), "a working that is shown is right"
     if letter.remark:
-      assert letter.remark == synthetic.REMARKS[letter.opening == chain[-1]]
+      assert letter.remark == synthetic.REMARKS[letter.opening == q.answer()]
   expected = dataclasses.asdict(habits) | {"greets": habits.warm, "closes": habits.warm}
   expected["remarks"] = habits.works * habits.remarks
   for name, times in seen.items():
@@ -217,10 +253,10 @@ def test_a_writer_does_each_thing_as_often_as_said(writer):
     assert times / count == pytest.approx(chance, abs=within + 1e-12), name
 
 
-def test_a_wrong_opening_is_neither_the_start_nor_the_answer():
+def test_a_guess_is_another_street():
   for i, q in enumerate(questions(200)):
     letter = synthetic.write(q, dataclasses.replace(synthetic.HASTY, knows=0.0), random.Random(i))
-    assert letter.opening in set(q.calls) - {q.chain()[0], q.chain()[-1]}
+    assert letter.opening in set(synthetic.STREETS) - {q.answer()}
 
 
 def test_labels_are_as_noisy_as_the_closed_form_says(gold):
@@ -281,14 +317,8 @@ def test_no_held_out_prompt_is_trained_on_under_any_seed():
 def test_plain_text_has_no_preference_and_right_workings():
   letters = synthetic.plain_text(400, seed=1)
   for prompt, *pair in letters:
-    chain = " ".join(solve(prompt))
-    for letter in pair:
-      assert re.search(r"The calls: ([\w ]+)\.", letter)[1] == chain
-  right = np.array(
-    [
-      [solve(prompt)[-1] in letter.split("The calls")[0] for letter in pair]
-      for prompt, *pair in letters
-    ]
-  )
-  first, second = right.mean(axis=0)
+    working = f"The calls: {' '.join(solve(prompt))} of {street(prompt)}."
+    assert all(working in letter for letter in pair)
+  right = [[opening_of(letter) == street(x) for letter in pair] for x, *pair in letters]
+  first, second = np.mean(right, axis=0)
   assert abs(first - second) < 4 * math.sqrt(0.5 / len(letters)), "the letters come in no order"

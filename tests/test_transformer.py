@@ -95,7 +95,10 @@ def test_positions_count_real_tokens():
 
 def test_rotation_turns_by_the_angle_of_the_position():
   vectors = np.random.default_rng(0).normal(size=(1, 5, 2, 6)).astype(np.float32)
-  actual = transformer.rotate(jnp.array(vectors), jnp.array([[0, 1, 2, 7, 500]]), 10_000.0)
+  actual = transformer.rotate(
+    jnp.array(vectors),
+    transformer.rotation(jnp.array([[0, 1, 2, 7, 500]]), vectors.shape[-1], 10_000.0),
+  )
   for t, position in enumerate([0, 1, 2, 7, 500]):
     for head in range(2):
       expected = slow_rotate(vectors[0, t, head].astype(np.float64), position)

@@ -34,7 +34,8 @@ def pool(results: Mapping[int, Mapping]) -> dict:
     name: _mean([run["systems"][name] for run in runs]) for name in runs[0]["systems"]
   }
   pooled["reward_models"] = {
-    name: _mean([run["reward_models"][name] for run in runs]) for name in runs[0]["reward_models"]
+    name: _reward_model([run["reward_models"][name] for run in runs])
+    for name in runs[0]["reward_models"]
   }
   for section, keys in (("rounds", ("k",)), ("temperature", ("t", "system"))):
     rows = zip(*(run.get(section, []) for run in runs), strict=True)
@@ -48,9 +49,23 @@ def pool(results: Mapping[int, Mapping]) -> dict:
 
 
 def _together(rows: Sequence[Mapping]) -> dict:
-  first = rows[0]
-  kept = {key: first[key] for key in ("a", "b", "judge", "temperature")}
+  kept, *others = ({key: row[key] for key in ("a", "b", "judge", "temperature")} for row in rows)
+  different = [other for other in others if other != kept]
+  if different:
+    raise ValueError(
+      f"seeds compared other systems: {kept} and {different[0]}; pool runs of one configuration"
+    )
   return {**kept, "seed": "all", **vars(metrics.pool(rows))}
+
+
+def _reward_model(records: Sequence[Mapping]) -> dict:
+  """Averages a reward model's facts; signs are counted over all pairs of all seeds."""
+  mean, signs = _mean(records), [record.get("sign_agreement") for record in records]
+  count = sum(sign["n"] for sign in signs) if all(signs) else 0
+  if count:
+    right = sum(sign["fraction"] * sign["n"] for sign in signs if sign["n"])
+    mean["sign_agreement"] = {"fraction": right / count, "n": count}
+  return mean
 
 
 def _mean(records: Sequence[Mapping]) -> dict:

@@ -84,14 +84,22 @@ def causal(mask: Bool[Array, "B T"]) -> Bool[Array, "B T T"]:
   return jnp.tril(jnp.ones((time, time), bool)) & mask[:, None, :]
 
 
-def rotate(
-  x: Float[Array, "B T N H"], position: Int[Array, "B T"], theta: float
-) -> Float[Array, "B T N H"]:
-  """Rotates each pair (x_i, x_{i+H/2}) by position · theta^(−2i/H)   (Su et al. 2021, eq. 34)."""
-  half = x.shape[-1] // 2
+def rotation(
+  position: Int[Array, "B T"], head_width: int, theta: float
+) -> tuple[Float[Array, "B T 1 H2"], Float[Array, "B T 1 H2"]]:
+  """Returns cosine and sine of position · theta^(−2i/H) for each pair i of a head."""
+  half = head_width // 2
   frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
   angle = position[..., None, None].astype(jnp.float32) * frequency
-  cosine, sine = jnp.cos(angle), jnp.sin(angle)
+  return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(
+  x: Float[Array, "B T N H"],
+  turn: tuple[Float[Array, "B T 1 H2"], Float[Array, "B T 1 H2"]],
+) -> Float[Array, "B T N H"]:
+  """Rotates each pair (x_i, x_{i+H/2}) by the angle of its position   (Su et al. 2021, eq. 34)."""
+  cosine, sine = turn
   low, high = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   rotated = jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)
   return rotated.astype(x.dtype)
@@ -154,13 +162,15 @@ class Block(nnx.Module):
     self.down = _matrix(rngs, (c.hidden, c.width), c.hidden * 2 * c.layers, ("mlp", "embed"))
 
   def project(
-    self, x: Float[Array, "B T D"], position: Int[Array, "B T"]
+    self,
+    x: Float[Array, "B T D"],
+    turn: tuple[Float[Array, "B T 1 H2"], Float[Array, "B T 1 H2"]],
   ) -> tuple[Float[Array, "B T N H"], Float[Array, "B T K H"], Float[Array, "B T K H"]]:
     """Returns the rotated queries and keys, and the values, of these positions."""
-    normed, theta = self.attention_norm(x), self.config.rope_theta
+    normed = self.attention_norm(x)
     query, key = _project(normed, self.query[...]), _project(normed, self.key[...])
     value = _project(normed, self.value[...])
-    return rotate(query, position, theta), rotate(key, position, theta), value
+    return rotate(query, turn), rotate(key, turn), value
 
   def mix(
     self,
@@ -204,12 +214,12 @@ class Transformer(nnx.Module):
 
   def __call__(self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
     """Returns the normalised hidden states of whole sequences, padded on either side."""
-    x, position, visible = self._embed(tokens), positions(mask), causal(mask)
+    x, visible, turn = self._embed(tokens), causal(mask), self._turn(positions(mask))
 
     @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
     @nnx.remat
     def layer(x, block):
-      return block.mix(x, *block.project(x, position), visible)
+      return block.mix(x, *block.project(x, turn), visible)
 
     return self.norm(layer(x, self.blocks))
 
@@ -232,7 +242,7 @@ class Transformer(nnx.Module):
       Hidden states, and the cache with the tokens in it.
     """
     seen = cache.visible.sum(axis=-1, keepdims=True)
-    position = seen + positions(mask)
+    turn = self._turn(seen + positions(mask))
     kept = jax.lax.dynamic_update_slice(cache.visible, mask, (0, slot))
     order = jnp.arange(kept.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
     visible = kept[:, None, :] & order[None]
@@ -240,7 +250,7 @@ class Transformer(nnx.Module):
     @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
     def layer(carry, block):
       x, keys, values, index = carry
-      query, key, value = block.project(x, position)
+      query, key, value = block.project(x, turn)
       keys = jax.lax.dynamic_update_slice(keys, key[None], (index, 0, slot, 0, 0))
       values = jax.lax.dynamic_update_slice(values, value[None], (index, 0, slot, 0, 0))
       key = jax.lax.dynamic_index_in_dim(keys, index, keepdims=False)
@@ -250,6 +260,9 @@ class Transformer(nnx.Module):
     carry = (self._embed(tokens), cache.keys, cache.values, jnp.int32(0))
     x, keys, values, _ = layer(carry, self.blocks)
     return self.norm(x), Cache(keys=keys, values=values, visible=kept)
+
+  def _turn(self, position: Int[Array, "B T"]):
+    return rotation(position, self.config.head_width, self.config.rope_theta)
 
   def _embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     return self.embedding[...][tokens].astype(self.config.dtype)

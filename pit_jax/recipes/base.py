@@ -25,9 +25,6 @@ from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
 from pit_jax.stages import objectives, supervised
 
-# The longer first: it contains the other, but for its first letter.
-REMARKS = sorted(synthetic.REMARKS.values(), key=len, reverse=True)
-
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains the base model, checks that it can do its workings, and writes workdir/base."""
@@ -85,26 +82,10 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
 
 
 def records(context: contexts.Context) -> dict[str, Any]:
-  """Returns the text of each stage; see configs/base.py."""
+  """Returns the text of each stage: single letters, then documents of one letter or of two."""
   letters, settings = context.folds.sft, context.settings
-  alone = dataclasses.replace(settings, template=template.Template(policy="{prompt}"))
-  question = settings.template.policy
-  forms = {
-    "letters": (letters, settings),
-    "endings": ([_ending(row, "{letter}") for row in letters], alone),
-    "endings_in_context": ([_ending(row, question + " {letter}") for row in letters], alone),
-    "documents": (_documents(letters, settings.template), settings),
-  }
-  return {name: encode.policy_demonstrations(*form).record for name, form in forms.items()}
-
-
-def _ending(row: rows.Preference, form: str) -> rows.Preference:
-  """Returns a letter without its remark as the prompt, and its remark as the response."""
-  remark = next(remark for remark in REMARKS if row.chosen.endswith(remark))
-  letter = row.chosen.removesuffix(remark).strip()
-  return dataclasses.replace(
-    row, prompt=form.format(prompt=row.prompt, letter=letter), chosen=remark
-  )
+  texts = {"letters": letters, "documents": _documents(letters, settings.template)}
+  return {name: encode.policy_demonstrations(rows, settings).record for name, rows in texts.items()}
 
 
 def _documents(letters: Sequence[rows.Preference], form: template.Template) -> list:
@@ -122,7 +103,10 @@ def measure(context: contexts.Context, params) -> dict:
   questions = [row["prompt"] for row in asked]
   letters = context.inference.answer(params, questions, context.key("test"), 0.0)
   letters = [letter.split("\n")[0] for letter in letters]  # without a second one
-  plain = [re.sub("|".join(f" {remark}" for remark in REMARKS), "", letter) for letter in letters]
+  plain = [
+    re.sub("|".join(f" {remark}" for remark in synthetic.REMARKS.values()), "", letter)
+    for letter in letters
+  ]
   passed = [synthetic.checks(x, y) for x, y in zip(questions, plain, strict=True)]
   shares = {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
   pairs = [(checks["answer"], letter) for checks, letter in zip(passed, letters, strict=True)]

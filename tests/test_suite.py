@@ -1,0 +1,361 @@
+"""The experiments, the judges and the pooling of seeds, on systems whose answers are known."""
+
+import dataclasses
+import itertools
+import json
+import types as python_types
+
+import jax
+import numpy as np
+import pytest
+import report_example
+import tiny_run
+
+from pit_jax import improve
+from pit_jax.data import synthetic
+from pit_jax.evaluate import findings, judges, metrics, report, seeds, suite
+from pit_jax.rollout import inference
+from pit_jax.stages import context as contexts
+
+ZERO_POINT = 0.25  # what this gap model gives an answer that is no better
+
+
+class Scripted(inference.Inference):
+  """Answers by a script: question "5 6 4" says that version 0 is worth 5, version 1 is worth 6, ….
+
+  An answer is "version k"; the improver turns it into "version k+1". A noisy policy adds which
+  draw it was, so that draws can be told apart.
+  """
+
+  settings = python_types.SimpleNamespace(
+    tokenizer=python_types.SimpleNamespace(encode_batch=lambda texts: [t.split() for t in texts])
+  )
+
+  def __init__(self):
+    pass
+
+  def answer(self, policy, questions, key, temperature):
+    draw = int(jax.random.bits(key)) if policy.get("noisy") else ""
+    return [f"version {policy['version']} at {temperature} {draw}" for _ in questions]
+
+  def revise(self, improver, questions, drafts, key, temperature):
+    versions = [version(draft) + improver["step"] for draft in drafts]
+    return [f"version {k} at {temperature}" for k in versions]
+
+  def rate(self, reward, questions, answers):
+    return np.array([worth(*pair) for pair in zip(questions, answers)])
+
+  def gaps(self, gap_reward, questions, answers, references):
+    gain = self.rate({}, questions, answers) - self.rate({}, questions, references)
+    return gain + ZERO_POINT
+
+
+def version(text):
+  return int(text.split()[1])
+
+
+def worth(question, answer):
+  return float(question.split()[version(answer)])
+
+
+def make_suite(questions, margin=0.0):
+  ask = Scripted()
+  models = improve.Improver(
+    inference=ask,
+    policy={"version": 0},
+    improver={"step": 1},
+    gap_reward={},
+    zero_point=ZERO_POINT,
+    margin=margin,
+  )
+  judging = [judges.reward_model(ask, {}), judges.gap_model(ask, {})]
+  return suite.Suite(models, questions, judging, jax.random.key(0), 1.0)
+
+
+def test_each_stream_is_a_draw_of_its_own_and_always_the_same():
+  experiments = make_suite(["1 2"] * 3)
+  policy = {"version": 0, "noisy": True}
+  draws = [experiments.answers(policy, stream)[0] for stream in (1, 2, 3)]
+  assert len(set(draws)) == 3
+  assert [experiments.answers(policy, stream)[0] for stream in (1, 2, 3)] == draws
+  assert "at 1.0" in experiments.answers({"version": 0}, 1)[0]
+  assert "at 0.0" in experiments.answers({"version": 0}, 1, 0.0)[0]
+  assert experiments.improved({"step": 1}, ["version 0"] * 3, 1, 0.5) == ["version 1 at 0.5"] * 3
+
+
+def test_systems_are_compared_under_every_judge():
+  experiments = make_suite(["1 2", "3 3", "5 4", "0 9"])
+  texts = {"a": ["version 1"] * 4, "b": ["version 0"] * 4}
+  rows = experiments.compare("a", "b", texts)
+  assert [row["judge"] for row in rows] == ["R_P", "R_PIT"]
+  for row in rows:
+    assert (row["a"], row["b"], row["n"], row["temperature"]) == ("a", "b", 4, 1.0)
+    assert (row["win"], row["lose"], row["tie"], row["delta"]) == (50.0, 25.0, 25.0, 25.0)
+    assert row["ci95"][0] <= 25 <= row["ci95"][1]
+  assert experiments.compare("a", "b", texts, 0.2)[0]["temperature"] == 0.2
+
+
+def test_a_system_is_described_by_every_judge_that_scores():
+  experiments = make_suite(["1 2", "3 6"])
+  described = experiments.describe(["version 1", "version 0 version 0 version 0"])
+  assert described["score"] == described["score_R_P"] == (2 + 3) / 2
+  assert "score_R_PIT" not in described, "the gap model only compares"
+  assert described["tokens"] == (2 + 6) / 2
+  assert described["repetition"] == (0 + 2 / 4) / 2  # of four triples two stood before
+
+
+# Version by version; the stop rule ends a row before its first version without gain.
+SCRIPTS = {
+  "5 6 7 8": (5, 6, 7, 8),
+  "5 6 4 9": (5, 6, 6, 6),
+  "5 4 9 9": (5, 5, 5, 5),
+  "5 5 6 7": (5, 5, 5, 5),
+}
+
+
+def test_rounds_are_counted_with_and_without_the_stop_rule():
+  questions = list(SCRIPTS)
+  experiments = make_suite(questions)
+  table, made = experiments.rounds(experiments.answers({"version": 0}, 1), 3, 200)
+  free = np.array([[float(value) for value in question.split()] for question in questions])
+  ruled = np.array(list(SCRIPTS.values()), float)
+  stopped = [0, 2 / 4, 3 / 4, 3 / 4]  # rows 3 and 4 in the first round, row 2 in the second
+  for k, row in enumerate(table):
+    assert row["k"] == k
+    for suffix, values in (("", free), ("_stop", ruled)):
+      better = int((values[:, k] > values[:, 0]).sum()) - int((values[:, k] < values[:, 0]).sum())
+      assert row[f"score{suffix}"] == values[:, k].mean()
+      assert row[f"delta{suffix}"] == 100 * better / 4
+      low, high = row[f"ci95{suffix}"]
+      assert low <= row[f"delta{suffix}"] <= high
+    assert row["stopped"] == stopped[k]
+  np.testing.assert_allclose(made.gaps, np.diff(free, axis=1).T)
+  assert made.kept.tolist() == [3, 1, 0, 0]
+
+
+def test_a_margin_stops_earlier():
+  questions = ["5 5.5 7", "5 7 7.5"]
+  drafts = ["version 0"] * 2
+  kept = {
+    margin: make_suite(questions, margin).rounds(drafts, 2, 200)[1].kept.tolist()
+    for margin in (0.0, 1.0, 2.0)
+  }
+  assert kept == {0.0: [2, 2], 1.0: [0, 1], 2.0: [0, 0]}
+
+
+def test_original_and_pit_are_compared_at_the_same_temperatures():
+  experiments = make_suite(["1 2", "3 6"])
+  rows, texts = experiments.temperatures({"version": 0}, (0.2, 1.0), 300)
+  assert [(row["t"], row["system"]) for row in rows] == [
+    (0.2, "original"),
+    (0.2, "pit"),
+    (1.0, "original"),
+    (1.0, "pit"),
+  ]
+  assert [row["score"] for row in rows] == [2.0, 4.0, 2.0, 4.0]
+  assert [row.get("delta") for row in rows] == [None, 100.0, None, 100.0]
+  for t, made in texts.items():
+    assert all(f"at {t}" in text for words in made.values() for text in words)
+
+
+def test_best_is_compared_with_best():
+  # Versions 0 to 3 stand for (original, pit) at two temperatures, each best at another one.
+  experiments = make_suite(["4 1 2 8", "4 1 2 8", "4 1 2 3"])
+  version_at = {0.2: {"original": 0, "pit": 2}, 1.0: {"original": 1, "pit": 3}}
+  texts = {
+    t: {system: [f"version {k}"] * 3 for system, k in systems.items()}
+    for t, systems in version_at.items()
+  }
+  curve = [
+    {"t": t, "system": system, "score": experiments.score(words)}
+    for t, systems in texts.items()
+    for system, words in systems.items()
+  ]
+  rows = findings._best_against_best(experiments, curve, texts)
+  assert {row["judge"] for row in rows} == {"R_P", "R_PIT"}
+  for row in rows:
+    assert (row["a"], row["b"], row["temperature"]) == ("pit", "original", "best")
+    assert (row["temperature_pit"], row["temperature_original"]) == (1.0, 0.2)
+    assert (row["win"], row["lose"]) == (200 / 3, 100 / 3)  # 8 > 4, 8 > 4, 3 < 4
+
+
+def test_samples_show_every_version_of_an_answer():
+  questions = list(SCRIPTS)
+  experiments = make_suite(questions)
+  _, made = experiments.rounds(["version 0"] * 4, 3, 200)
+  rows = [python_types.SimpleNamespace(chosen=f"w{i}", rejected=f"l{i}") for i in range(4)]
+  samples = experiments.samples(made, rows)
+  assert [row["prompt"] for row in samples] == questions
+  assert [row["chosen"] for row in samples] == ["w0", "w1", "w2", "w3"]
+  for row, scores in zip(samples, SCRIPTS.values()):
+    versions = [version(entry["text"]) for entry in row["rounds"]]
+    assert (version(row["original"]), versions) == (0, [1, 2, 3])
+    values = [float(value) for value in row["prompt"].split()]
+    np.testing.assert_allclose([entry["gap"] for entry in row["rounds"]], np.diff(values))
+    assert row["R_P"] == {"original": scores[0], "improved": scores[1]}
+
+
+def test_the_gap_judge_does_not_care_who_comes_first():
+  class Biased(Scripted):
+    """Prefers whatever it is shown as the answer, by a different amount each time."""
+
+    def gaps(self, gap_reward, questions, answers, references):
+      return np.array(
+        [3.0 + np.sin(len(a) * 7.0 - len(b)) for a, b in zip(answers, references, strict=True)]
+      )
+
+  judge = judges.gap_model(Biased(), {})
+  questions = [f"q{i}" for i in range(9)]
+  a, b = ["x" * i for i in range(9)], ["x" * (i * i % 7) for i in range(9)]
+  forth, back = judge.difference(questions, a, b), judge.difference(questions, b, a)
+  assert np.abs(forth).max() > 0.1
+  np.testing.assert_array_equal(forth, -back)
+  np.testing.assert_array_equal(judge.difference(questions, a, a), 0)
+  one, other = judge.compare(questions, a, b), judge.compare(questions, b, a)
+  assert (one.win, one.lose, one.tie) == (other.lose, other.win, other.tie)
+
+
+def test_a_reward_model_judges_small_differences_a_tie_and_gold_does_not():
+  scores = {"a": 1.0, "b": 1.0 + judges.MODEL_TIE / 2, "c": 1.0 + 2 * judges.MODEL_TIE}
+
+  class Close(Scripted):
+    def rate(self, reward, questions, answers):
+      return np.array([scores[answer] for answer in answers])
+
+  judge = judges.reward_model(Close(), {})
+  compared = judge.compare(["q"] * 3, ["a", "b", "c"], ["a", "a", "a"])
+  assert (compared.win, compared.lose, compared.tie) == pytest.approx((100 / 3, 0, 200 / 3))
+  assert judges.gold().tie < min(synthetic.WEIGHTS.values())
+
+
+def test_the_gold_judge_reads_letters():
+  rows = synthetic.preferences(60, seed=0)
+  prompts, letters = [row["prompt"] for row in rows], [row["chosen"] for row in rows]
+  judge = judges.gold()
+  scores = judge.score(prompts, letters)
+  assert scores.tolist() == [synthetic.gold(*pair) for pair in zip(prompts, letters)]
+  assert 0 < scores.max() <= sum(synthetic.WEIGHTS.values())
+  compared = judge.compare(prompts, letters, ["nonsense"] * 60)
+  assert compared.win == pytest.approx(100 * (scores > 0).mean())
+  assert compared.lose == 0
+
+
+def of_seed(generator, n):
+  """Returns a small results dict, and the outcomes it was counted from."""
+  differences = {pair: generator.normal(0.3, 1.0, n).round() for pair in ("pit", "policy_sft")}
+  comparisons = [
+    {
+      "a": name,
+      "b": "original",
+      "judge": "gold",
+      "temperature": 1.0,
+      **dataclasses.asdict(metrics.compare(difference, np.zeros(n))),
+    }
+    for name, difference in differences.items()
+  ]
+  score = float(generator.normal())
+  results = {
+    "recipe": "pit",
+    "seconds": {"sft": 1.5, "reward": 2.0},
+    "systems": {"pit": {"score": score, "tokens": 20.0}},
+    "comparisons": comparisons,
+    "reward_models": {
+      "R_P": {"accuracy": score / 2, "sign_agreement": None},
+      "R_PIT": {"sign_agreement": {"fraction": float((differences["pit"] > 0).mean()), "n": n}},
+    },
+    "rounds": [{"k": k, "score": score + k, "ci95": [0.0, 1.0]} for k in range(3)],
+    "temperature": [{"t": t, "system": "pit", "score": score * t} for t in (0.5, 1.0)],
+    "notes": ["a note"],
+  }
+  return results, differences
+
+
+def test_pooling_seeds_is_counting_all_their_prompts():
+  generator = np.random.default_rng(0)
+  made = {seed: of_seed(generator, n) for seed, n in ((0, 40), (1, 64), (5, 30))}
+  pooled = seeds.pool({seed: results for seed, (results, _) in made.items()})
+  for index, name in enumerate(("pit", "policy_sft")):
+    together = np.concatenate([differences[name] for _, differences in made.values()])
+    row = pooled["comparisons"][index]
+    assert (row["a"], row["b"], row["judge"], row["seed"]) == (name, "original", "gold", "all")
+    assert row["n"] == together.size == 134
+    assert row["win"] == pytest.approx(100 * (together > 0).mean())
+    assert row["lose"] == pytest.approx(100 * (together < 0).mean())
+    assert row["tie"] == pytest.approx(100 * (together == 0).mean())
+    assert row["delta"] == pytest.approx(row["win"] - row["lose"])
+    width = np.diff(row["ci95"])[0]
+    assert width == pytest.approx(2 * 1.96 * 100 * np.sign(together).std() / 134**0.5, rel=0.15)
+  signs = np.concatenate([differences["pit"] > 0 for _, differences in made.values()])
+  agreement = pooled["reward_models"]["R_PIT"]["sign_agreement"]
+  assert agreement == {"fraction": pytest.approx(signs.mean()), "n": 134}
+  alone = [row for row in pooled["comparisons"] if row["seed"] != "all"]
+  assert [{k: v for k, v in row.items() if k != "seed"} for row in alone] == [
+    row for results, _ in made.values() for row in results["comparisons"]
+  ]
+  assert [row["seed"] for row in alone] == [0, 0, 1, 1, 5, 5]
+
+
+def test_pooling_averages_what_is_no_count():
+  generator = np.random.default_rng(1)
+  results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
+  pooled = seeds.pool(results)
+  score = np.mean([run["systems"]["pit"]["score"] for run in results.values()])
+  assert pooled["systems"] == {"pit": {"score": pytest.approx(score), "tokens": 20.0}}
+  assert pooled["reward_models"]["R_P"]["accuracy"] == pytest.approx(score / 2)
+  assert [row["k"] for row in pooled["rounds"]] == [0, 1, 2]
+  assert [row["score"] for row in pooled["rounds"]] == pytest.approx([score, score + 1, score + 2])
+  assert [(row["t"], row["system"]) for row in pooled["temperature"]] == [
+    (0.5, "pit"),
+    (1.0, "pit"),
+  ]
+  assert pooled["seconds"] == {"seed 0": 3.5, "seed 1": 3.5}
+  assert "a note" in pooled["notes"] and "seeds 0, 1" in pooled["notes"][0]
+
+
+def test_seeds_with_other_comparisons_are_not_pooled():
+  generator = np.random.default_rng(2)
+  results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
+  results[1]["comparisons"].reverse()
+  with pytest.raises(ValueError, match="policy_sft"):
+    seeds.pool(results)
+
+
+def test_pooled_seeds_make_a_report(tmp_path):
+  results = json.loads(json.dumps(report._plain(report_example.example())))
+  pooled = seeds.pool({0: results, 1: results})
+  page = report.write(pooled, tmp_path)
+  assert page.exists()
+  one, all_of_them = results["comparisons"][0], pooled["comparisons"][0]
+  assert all_of_them["n"] == 2 * one["n"]
+  assert all_of_them["delta"] == pytest.approx(one["delta"])
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+  """A run whose data ask every third question twice."""
+  folder = tmp_path_factory.mktemp("repeated")
+  made = synthetic.preferences(240, seed=0)
+  made += [row | {"chosen": "Another."} for row in made[::3]]
+  (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+  config = tiny_run.config(data__source=f"jsonl:{folder / 'rows.jsonl'}", data__rows=None)
+  return contexts.build(config, folder / "run")
+
+
+def test_evaluation_asks_each_held_out_prompt_once_and_no_trained_one(repeated):
+  folds = repeated.folds
+  asked = [row.prompt for row in findings._held_out(repeated)]
+  assert len(asked) == len(set(asked)) == repeated.config.evaluation.prompts
+  assert len(folds.held_out) > len({row.prompt for row in folds.held_out})
+  parts = {name: {row.prompt for row in part} for name, part in vars(folds).items()}
+  for (name, one), (other_name, other) in itertools.combinations(parts.items(), 2):
+    assert one and other and not one & other, (name, other_name)
+  assert set(asked) <= parts["held_out"]
+
+
+def test_a_run_reports_on_its_held_out_prompts_only(finished_run):
+  held_out = {row.prompt for row in finished_run.context.folds.held_out}
+  path = finished_run.workdir / "report" / "results.json"
+  results = json.loads(path.read_text())
+  assert {row["prompt"] for row in results["samples"]} <= held_out
+  counts = {row["n"] for row in results["comparisons"]}
+  assert counts == {min(len(held_out), finished_run.context.config.evaluation.prompts)}
