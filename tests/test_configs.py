@@ -167,17 +167,17 @@ def test_the_base_is_built_and_held_to_its_mark(tmp_path, capsys):
       "documents.steps": 2,
       "documents.batch_size": 8,
       "test_questions": 8,
-      "required_working": 0.5,
+      "required": 0.5,
     }
   )
-  with pytest.raises(ValueError, match="0.0% of the workings are right, 50% are required"):
+  with pytest.raises(ValueError, match="workings are right, 50% are required"):
     base.run(config, tmp_path)
   assert not (tmp_path / "base").exists()
-  config.required_working = 0.0
+  config.required = 0.0
   base.run(config, tmp_path)
   written = tmp_path / "base"
   assert {path.name for path in written.iterdir()} >= {"config.json", "model.safetensors"}
-  assert json.loads((written / "record.json").read_text())["working"] == 0.0
+  assert json.loads((written / "record.json").read_text())["working"] < 0.5
 
 
 @pytest.mark.slow
@@ -189,7 +189,9 @@ def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_pat
   command = [sys.executable, "launch/train.py", "--config=configs/pit.py:tiny"]
   command += [f"--workdir={tmp_path}", *tiny_run.flags(**changes)]
   environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-  run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  run = subprocess.run(
+    command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+  )
   assert run.returncode == 0, run.stderr
   results, page = report_of(tmp_path)
   assert results["data"]["rows"] == 150

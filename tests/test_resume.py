@@ -63,7 +63,7 @@ KILLS = {  # where → what the run says next time
 
 def launch(code: list[str], environment: dict) -> subprocess.CompletedProcess:
   return subprocess.run(
-    [sys.executable, *code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800
+    [sys.executable, *code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
   )
 
 

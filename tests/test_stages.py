@@ -123,7 +123,9 @@ def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
   pointwise = reward.pointwise(context, finished_run.models.policy.sft)
   assert pointwise.facts["accuracy"] == 1.0
   assert pointwise.facts["margin"] > 1.0
-  gap = reward.gap(context, finished_run.models.improver_sft)
+  gap = reward.gap(
+    context, finished_run.models.improver_sft, finished_run.models.policy.reward.params
+  )
   assert gap.facts["accuracy"] > 0.9
   gaps = {name: np.array(values) for name, values in gap.facts["gaps"].items()}
   assert metrics.gap_order(**gaps)["holds"]

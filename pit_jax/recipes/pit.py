@@ -12,7 +12,8 @@ Deviations from the paper, and what it leaves open:
     steers to `rl.kl_target` nats per response; the paper names neither algorithm nor coefficient.
   - Losses are means where the paper sums; eq. 2's five terms have weights, all 1 by default.
   - Rewards are scaled to mean 0 and deviation 1 on samples of the SFT model.
-  - Value models start from the reward model of their kind.
+  - R_PIT starts from the trunk of R_P, which already tells good responses from bad ones, and
+    value models start from the reward model of their kind; the paper does not say.
   - The curriculum is a list of any length; the paper has two stages.
   - The stop rule at inference is ours (`improve.improve`); the paper leaves it open.
 """
@@ -47,7 +48,7 @@ def train(context: contexts.Context) -> Models:
   curriculum.check(stages)
   policy = rlhf.train_policy(context)
   improver_sft = sft.improver(context)
-  gap_reward = reward.gap(context, improver_sft)
+  gap_reward = reward.gap(context, improver_sft, policy.reward.params)
   references = curriculum.policy_references(context, policy.rl)
 
   def improver(name: str, stages) -> Params:

@@ -47,8 +47,14 @@ def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
   return _calibrated(context, "reward", params, policy_sft, held.prompts, facts)
 
 
-def gap(context: contexts.Context, improver_sft: Params) -> RewardModel:
-  """Trains R_PIT on the five orderings of (x, y_w, y_l), from the trunk of M_PIT^SFT."""
+def gap(context: contexts.Context, improver_sft: Params, start: Params) -> RewardModel:
+  """Trains R_PIT on the five orderings of (x, y_w, y_l).
+
+  Args:
+    context: the run's surroundings.
+    improver_sft: M_PIT^SFT, whose samples set the scale.
+    start: the model whose trunk to start from.
+  """
   train = encode.gap_preferences(context.folds.reward, context.settings).record
   held = encode.gap_preferences(context.folds.reward_validation, context.settings).record
   job = context.config.gap_reward
@@ -78,7 +84,7 @@ def gap(context: contexts.Context, improver_sft: Params) -> RewardModel:
     context,
     "gap_reward",
     objectives.gap_order,
-    improver_sft,
+    start,
     train,
     job,
     facts,
