@@ -81,7 +81,7 @@ def _rl() -> ml_collections.ConfigDict:
   rl.batch_size = 128
   rl.epochs = 2
   rl.minibatches = 2
-  rl.learning_rate = 1e-3
+  rl.learning_rate = 3e-4
   rl.value_scale = 2.0  # the value's learning rate as a multiple
   rl.warmup = 0.05
   rl.clip_norm = 1.0

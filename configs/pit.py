@@ -24,5 +24,11 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 
 def _stage(name: str, references: tuple[str, ...], steps: int) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
-    {"name": name, "references": references, "steps": steps, "kl_coefficient": 0.3}
+    {
+      "name": name,
+      "references": references,
+      "steps": steps,
+      "kl_coefficient": 0.3,
+      "learning_rate": 1e-3,
+    }
   )

@@ -258,7 +258,10 @@ def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
 
   monkeypatch.setattr(rl, "run", record)
   plan = stages(
-    *({"name": f"s{i}", "steps": i + 1, "kl_coefficient": 0.1 * i} for i in range(count))
+    *(
+      {"name": f"s{i}", "steps": i + 1, "kl_coefficient": 0.1 * i, "learning_rate": 1e-3}
+      for i in range(count)
+    )
   )
   references = [f"Draft {i}." for i in range(len(finished_run.context.folds.rl))]
   result = curriculum.run(

@@ -111,10 +111,11 @@ def measure(context: contexts.Context, params) -> dict:
   shares = {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
   pairs = [(checks["answer"], letter) for checks, letter in zip(passed, letters, strict=True)]
   said = [
-    np.mean([letter.endswith(f" {remark}") for is_right, letter in pairs if is_right == is_said])
+    [letter.endswith(f" {remark}") for is_right, letter in pairs if is_right == is_said]
     for is_said, remark in synthetic.REMARKS.items()
   ]
-  return shares | {"remark": float(np.mean(said))}  # right and wrong openings count alike
+  # Right and wrong openings count alike; where there are none of a kind, nothing was shown.
+  return shares | {"remark": float(np.mean([np.mean(kind or [False]) for kind in said]))}
 
 
 def _tokenizer(config, folds, workdir) -> text.Tokenizer:

@@ -78,7 +78,8 @@ def run(
   Args:
     context: the run's surroundings.
     name: prefix of the stages' names.
-    stages: each with `name`, `references` (sources), `steps` and `kl_coefficient`.
+    stages: each with `name`, `references` (sources), `steps`, `kl_coefficient` and
+      `learning_rate`; everything else is the config's `rl`.
     improver_sft: M_PIT^SFT, the start of the first stage and the KL reference of all.
     gap_reward: R_PIT, the reward of all stages and the first value model.
     from_policy: the references sampled from M_P^RL.
@@ -90,7 +91,7 @@ def run(
   current = {"policy": improver_sft, "value": gap_reward}
   for stage in stages:
     job = context.config.rl.copy_and_resolve_references()
-    job.update({"kl_coefficient": stage.kl_coefficient})
+    job.update({name: stage[name] for name in ("kl_coefficient", "learning_rate")})
     current = rl.run(
       context,
       f"{name}_{stage.name}",
