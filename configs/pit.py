@@ -15,8 +15,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if size == "tiny":
     config.data.rows = 12_000
   config.curriculum = (
-    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=25),
-    _stage("policy", ("policy",), steps=25),
+    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=35),
+    _stage("policy", ("policy",), steps=35),
   )
   config.ablations = False  # trains pit_first_only, pit_second_only and rlhf_longer too
   return config.lock()
@@ -29,6 +29,6 @@ def _stage(name: str, references: tuple[str, ...], steps: int) -> ml_collections
       "references": references,
       "steps": steps,
       "kl_coefficient": 0.3,
-      "learning_rate": 1e-3,
+      "learning_rate": 5e-4,
     }
   )

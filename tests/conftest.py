@@ -1,7 +1,9 @@
 """What every test shares: eight CPU devices, and the data directory beside the project."""
 
+import dataclasses
 import os
 import pathlib
+import shutil
 import sys
 
 # Before jax is imported: meshes are tested on eight devices that share the CPU.
@@ -34,3 +36,26 @@ def finished_run(tmp_path_factory):
   import tiny_run  # after the devices are set up, and only where it is needed
 
   return tiny_run.finish(tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def copied(finished_run, tmp_path):
+  """The context of the finished run in a workdir that may be written to."""
+  workdir = shutil.copytree(finished_run.workdir, tmp_path / "copy")
+  return dataclasses.replace(finished_run.context, workdir=workdir)
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+  """Records what is sampled, as (prompts, responses)."""
+  from pit_jax.rollout import inference  # after the devices are set up
+
+  respond, calls = inference.Inference.respond, []
+
+  def recording(self, params, prompts, key, temperature):
+    responses = respond(self, params, prompts, key, temperature)
+    calls.append((prompts, responses))
+    return responses
+
+  monkeypatch.setattr(inference.Inference, "respond", recording)
+  return calls

@@ -63,7 +63,7 @@ KILLS = {  # where → what the run says next time
 
 def launch(code: list[str], environment: dict) -> subprocess.CompletedProcess:
   return subprocess.run(
-    [sys.executable, *code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+    [sys.executable, *code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
   )
 
 
@@ -123,6 +123,7 @@ def test_a_run_killed_in_every_kind_of_stage_ends_like_one_left_alone(tmp_path):
   assert run.returncode == 0, run.stderr
   assert said in run.stdout
 
+  assert len(final_states(undisturbed)) == 7, "policy: 3, improver: 4"
   assert final_states(killed) == final_states(undisturbed)
   assert logged(killed) == logged(undisturbed)
   assert results(killed) == results(undisturbed)

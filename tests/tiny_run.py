@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import pathlib
 from unittest import mock
 
@@ -100,3 +101,16 @@ def files(workdir: pathlib.Path) -> dict[str, bytes]:
     for path in sorted(workdir.rglob("*"))
     if path.is_file()
   }
+
+
+def with_values(context, workdir, **changes):
+  """Returns the context in another workdir, with some values of its configuration changed."""
+  config = context.config.copy_and_resolve_references()
+  changed = {name.replace("__", "."): value for name, value in changes.items()}
+  config.update_from_flattened_dict(changed)
+  return dataclasses.replace(context, workdir=workdir, config=config)
+
+
+def last_step(workdir, stage):
+  """Returns the last step that a stage logged."""
+  return json.loads((workdir / "metrics" / f"{stage}.jsonl").read_text().splitlines()[-1])["step"]

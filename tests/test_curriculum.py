@@ -1,0 +1,129 @@
+"""The improver's curriculum: references, order of the stages, ablations."""
+
+import itertools
+import json
+
+import pytest
+import tiny_run
+
+from pit_jax.recipes import pit
+from pit_jax.stages import curriculum, rl
+
+
+def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sampled):
+  path = copied.workdir / "references" / "policy.jsonl"
+  written = [json.loads(line) for line in path.read_text().splitlines()]
+  assert [row["prompt"] for row in written] == [row.prompt for row in copied.folds.rl]
+  policy = finished_run.models.policy.rl
+  assert curriculum.policy_references(copied, policy) == [row["response"] for row in written]
+  assert not sampled, "the file was there"
+  path.unlink()
+  assert curriculum.policy_references(copied, policy) == [row["response"] for row in written]
+  assert len(sampled) == 1
+
+
+def encoded_prompts(context, pairs):
+  settings = context.settings
+  limits = (settings.max_prompt_length, settings.max_response_length)
+  return [
+    settings.template.encode_improver_prompt(settings.tokenizer, x, y, *limits) for x, y in pairs
+  ]
+
+
+def test_a_curriculum_stage_mixes_its_references(finished_run):
+  context, rl_rows = finished_run.context, finished_run.context.folds.rl
+  drafts = [f"Draft {i}." for i in range(len(rl_rows))]
+  by_source = {
+    "dataset.rejected": [(row.prompt, row.rejected) for row in rl_rows],
+    "dataset.chosen": [(row.prompt, row.chosen) for row in rl_rows],
+    "policy": [(row.prompt, draft) for row, draft in zip(rl_rows, drafts)],
+  }
+  for count in (1, 2, 3):
+    for sources in itertools.combinations(by_source, count):
+      record = curriculum.prompts(context, sources, drafts)
+      made = [row[mask].tolist() for row, mask in zip(record.tokens, record.mask)]
+      wanted = [pair for source in sources for pair in by_source[source]]
+      assert sorted(made) == sorted(encoded_prompts(context, wanted)), sources
+
+
+def stages(*changes):
+  made = tiny_run.config().curriculum[:1] * len(changes)
+  made = [stage.copy_and_resolve_references() for stage in made]
+  for stage, changed in zip(made, changes):
+    stage.update(changed)
+  return made
+
+
+@pytest.mark.parametrize(
+  ("wrong", "message"),
+  [
+    ([{"references": ("dataset.rejected", "dataset.better")}], r"'dataset\.better'.*dataset\.chos"),
+    ([{"references": ()}], "no source"),
+    ([{}, {}], "name of its own"),
+    ([{"steps": 0}], "steps=0"),
+    ([], "at least one"),
+  ],
+)
+def test_a_curriculum_that_cannot_run_is_refused_before_any_training(
+  finished_run, tmp_path, wrong, message
+):
+  context = tiny_run.with_values(finished_run.context, tmp_path, curriculum=tuple(stages(*wrong)))
+  with pytest.raises(ValueError, match=message):
+    pit.train(context)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
+  finished_run, monkeypatch, count
+):
+  calls = []
+
+  def record(context, name, prompts, reward_fn, **given):
+    calls.append({"name": name, "prompts": prompts, **given})
+    return {"policy": {"after": name}, "value": {"after": name}}
+
+  monkeypatch.setattr(rl, "run", record)
+  plan = stages(
+    *(
+      {"name": f"s{i}", "steps": i + 1, "kl_coefficient": 0.1 * i, "learning_rate": 1e-3}
+      for i in range(count)
+    )
+  )
+  references = [f"Draft {i}." for i in range(len(finished_run.context.folds.rl))]
+  result = curriculum.run(
+    finished_run.context,
+    "improver",
+    plan,
+    improver_sft={"first": 0},
+    gap_reward={"gap": 0},
+    from_policy=references,
+  )
+  assert [call["name"] for call in calls] == [f"improver_s{i}" for i in range(count)]
+  assert [call["steps"] for call in calls] == [i + 1 for i in range(count)]
+  assert [call["job"].kl_coefficient for call in calls] == [0.1 * i for i in range(count)]
+  assert all(call["reference"] == {"first": 0} for call in calls)
+  starts = [{"policy": {"first": 0}, "value": {"gap": 0}}]
+  starts += [
+    {"policy": {"after": f"improver_s{i}"}, "value": {"after": f"improver_s{i}"}}
+    for i in range(count - 1)
+  ]
+  assert [call["start"] for call in calls] == starts
+  assert result == {"after": f"improver_s{count - 1}"}
+
+
+def test_ablations_get_all_the_steps_of_the_curriculum(finished_run):
+  config = finished_run.context.config
+  total = sum(stage.steps for stage in config.curriculum)
+  first, last = config.curriculum[0].name, config.curriculum[-1].name
+  steps = {
+    f"pit_{first}": config.curriculum[0].steps,
+    f"pit_{last}": config.curriculum[-1].steps,
+    f"pit_first_only_{first}": total,
+    f"pit_second_only_{last}": total,
+    "rlhf_longer": max(total, config.rl.steps),
+    "rl_policy": config.rl.steps,
+  }
+  assert total > config.curriculum[0].steps
+  assert {name: tiny_run.last_step(finished_run.workdir, name) for name in steps} == steps
+  assert set(finished_run.models.ablations) == {"pit_first_only", "pit_second_only", "rlhf_longer"}

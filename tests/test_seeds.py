@@ -1,0 +1,100 @@
+"""Several seeds as one experiment."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import report_example
+
+from pit_jax.evaluate import metrics, report, seeds
+
+
+def of_seed(generator, n):
+  """Returns a small results dict, and the outcomes it was counted from."""
+  differences = {pair: generator.normal(0.3, 1.0, n).round() for pair in ("pit", "policy_sft")}
+  comparisons = [
+    {
+      "a": name,
+      "b": "original",
+      "judge": "gold",
+      "temperature": 1.0,
+      **dataclasses.asdict(metrics.compare(difference, np.zeros(n))),
+    }
+    for name, difference in differences.items()
+  ]
+  score = float(generator.normal())
+  results = {
+    "recipe": "pit",
+    "seconds": {"sft": 1.5, "reward": 2.0},
+    "systems": {"pit": {"score": score, "tokens": 20.0}},
+    "comparisons": comparisons,
+    "reward_models": {
+      "R_P": {"accuracy": score / 2, "sign_agreement": None},
+      "R_PIT": {"sign_agreement": {"fraction": float((differences["pit"] > 0).mean()), "n": n}},
+    },
+    "rounds": [{"k": k, "score": score + k, "ci95": [0.0, 1.0]} for k in range(3)],
+    "temperature": [{"t": t, "system": "pit", "score": score * t} for t in (0.5, 1.0)],
+    "notes": ["a note"],
+  }
+  return results, differences
+
+
+def test_pooling_seeds_is_counting_all_their_prompts():
+  generator = np.random.default_rng(0)
+  made = {seed: of_seed(generator, n) for seed, n in ((0, 40), (1, 64), (5, 30))}
+  pooled = seeds.pool({seed: results for seed, (results, _) in made.items()})
+  for index, name in enumerate(("pit", "policy_sft")):
+    together = np.concatenate([differences[name] for _, differences in made.values()])
+    row = pooled["comparisons"][index]
+    assert (row["a"], row["b"], row["judge"], row["seed"]) == (name, "original", "gold", "all")
+    assert row["n"] == together.size == 134
+    assert row["win"] == pytest.approx(100 * (together > 0).mean())
+    assert row["lose"] == pytest.approx(100 * (together < 0).mean())
+    assert row["tie"] == pytest.approx(100 * (together == 0).mean())
+    assert row["delta"] == pytest.approx(row["win"] - row["lose"])
+    width = np.diff(row["ci95"])[0]
+    assert width == pytest.approx(2 * 1.96 * 100 * np.sign(together).std() / 134**0.5, rel=0.15)
+  signs = np.concatenate([differences["pit"] > 0 for _, differences in made.values()])
+  agreement = pooled["reward_models"]["R_PIT"]["sign_agreement"]
+  assert agreement == {"fraction": pytest.approx(signs.mean()), "n": 134}
+  alone = [row for row in pooled["comparisons"] if row["seed"] != "all"]
+  assert [{k: v for k, v in row.items() if k != "seed"} for row in alone] == [
+    row for results, _ in made.values() for row in results["comparisons"]
+  ]
+  assert [row["seed"] for row in alone] == [0, 0, 1, 1, 5, 5]
+
+
+def test_pooling_averages_what_is_no_count():
+  generator = np.random.default_rng(1)
+  results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
+  pooled = seeds.pool(results)
+  score = np.mean([run["systems"]["pit"]["score"] for run in results.values()])
+  assert pooled["systems"] == {"pit": {"score": pytest.approx(score), "tokens": 20.0}}
+  assert pooled["reward_models"]["R_P"]["accuracy"] == pytest.approx(score / 2)
+  assert [row["k"] for row in pooled["rounds"]] == [0, 1, 2]
+  assert [row["score"] for row in pooled["rounds"]] == pytest.approx([score, score + 1, score + 2])
+  assert [(row["t"], row["system"]) for row in pooled["temperature"]] == [
+    (0.5, "pit"),
+    (1.0, "pit"),
+  ]
+  assert pooled["seconds"] == {"seed 0": 3.5, "seed 1": 3.5}
+  assert "a note" in pooled["notes"] and "seeds 0, 1" in pooled["notes"][0]
+
+
+def test_seeds_with_other_comparisons_are_not_pooled():
+  generator = np.random.default_rng(2)
+  results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
+  results[1]["comparisons"].reverse()
+  with pytest.raises(ValueError, match="policy_sft"):
+    seeds.pool(results)
+
+
+def test_pooled_seeds_make_a_report(tmp_path):
+  results = json.loads(json.dumps(report._plain(report_example.example())))
+  pooled = seeds.pool({0: results, 1: results})
+  page = report.write(pooled, tmp_path)
+  assert page.exists()
+  one, all_of_them = results["comparisons"][0], pooled["comparisons"][0]
+  assert all_of_them["n"] == 2 * one["n"]
+  assert all_of_them["delta"] == pytest.approx(one["delta"])

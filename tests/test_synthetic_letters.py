@@ -1,0 +1,160 @@
+"""Letters of the embedded task: who writes what, and how pairs are labelled."""
+
+import dataclasses
+import math
+import random
+import re
+
+import hypothesis
+import numpy as np
+import pytest
+import reading
+from hypothesis import strategies
+
+from pit_jax.data import preferences, synthetic
+
+SEEDS = strategies.integers(0, 10**6)
+QUICK = hypothesis.settings(deadline=None, max_examples=80)
+WRITERS = {"hasty": synthetic.HASTY, "plain": synthetic.PLAIN}
+
+
+@pytest.fixture(scope="module")
+def rows():
+  return synthetic.preferences(1500, seed=3)
+
+
+@pytest.fixture(scope="module")
+def gold(rows):
+  """Returns the gold scores of the chosen and of the rejected letters, Float[N 2]."""
+  pairs = [[synthetic.gold(row["prompt"], row[y]) for y in ("chosen", "rejected")] for row in rows]
+  return np.array(pairs)
+
+
+def test_every_letter_of_the_preferences_is_a_letter(rows):
+  for row in rows:
+    for letter in (row["chosen"], row["rejected"]):
+      # Every letter has an opening, so with the right street in it, it passes the check on it.
+      repaired = letter.replace(reading.opening_of(letter), reading.street(row["prompt"]), 1)
+      assert synthetic.checks(row["prompt"], repaired)["answer"], letter
+
+
+def test_letters_differ_in_every_check(rows):
+  passed = [
+    list(synthetic.checks(row["prompt"], row[y]).values())
+    for row in rows
+    for y in row
+    if y[0] in "cr"
+  ]
+  shares = np.mean(passed, axis=0)
+  assert (shares > 0.05).all() and (shares < 0.95).all(), shares
+
+
+def test_a_pair_has_two_letters_that_share_parts(rows):
+  assert all(row["chosen"] != row["rejected"] for row in rows)
+  shared = [set(row["chosen"].split()) & set(row["rejected"].split()) for row in rows]
+  lengths = [min(len(set(row[y].split())) for y in ("chosen", "rejected")) for row in rows]
+  assert np.mean([len(s) / n for s, n in zip(shared, lengths)]) > 0.5
+
+
+def test_the_answer_stands_in_opening_and_working_only(rows):
+  for row in rows:
+    for y in ("chosen", "rejected"):
+      letter = re.sub(r"it is \w+\.|\w+ gets it\.|The calls: [\w ]+\.", "", row[y])
+      named = set(re.findall(r"\w+", letter)) & {*synthetic.NAMES, *synthetic.STREETS}
+      assert named <= {reading.asker(row["prompt"])}, row[y]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_writer_does_each_thing_as_often_as_said(writer):
+  habits, count = WRITERS[writer], 1500
+  seen = {"works": 0, "knows": 0, "greets": 0, "closes": 0, "calm": 0, "remarks": 0}
+  for i, q in enumerate(reading.questions(count, writer)):
+    letter = synthetic.write(q, habits, random.Random(i))
+    seen["works"] += bool(letter.working)
+    seen["knows"] += letter.opening == q.answer()
+    seen["greets"] += letter.greeting in synthetic.GREETINGS
+    seen["closes"] += letter.closing in synthetic.CLOSINGS
+    seen["calm"] += not letter.grumble
+    seen["remarks"] += bool(letter.remark)
+    assert list(letter.working) in ([], q.chain()), "a working that is shown is right"
+    if letter.remark:
+      assert letter.remark == synthetic.REMARKS[letter.opening == q.answer()]
+  expected = dataclasses.asdict(habits) | {"greets": habits.warm, "closes": habits.warm}
+  expected["remarks"] = habits.works * habits.remarks
+  for name, times in seen.items():
+    chance = expected[name]
+    within = 4 * math.sqrt(chance * (1 - chance) / count)  # four standard errors
+    assert times / count == pytest.approx(chance, abs=within + 1e-12), name
+
+
+def test_a_guess_is_another_street():
+  for i, q in enumerate(reading.questions(200)):
+    letter = synthetic.write(q, dataclasses.replace(synthetic.HASTY, knows=0.0), random.Random(i))
+    assert letter.opening in set(synthetic.STREETS) - {q.answer()}
+
+
+def test_labels_are_as_noisy_as_the_closed_form_says(gold):
+  gap = gold[:, 0] - gold[:, 1]
+  differs = gap != 0
+  # P(worse is chosen) = σ(−|gap| / τ), pair by pair
+  wrong = 1 / (1 + np.exp(np.abs(gap[differs]) / synthetic.LABEL_NOISE))
+  error = np.sqrt((wrong * (1 - wrong)).sum()) / differs.sum()
+  assert (gap[differs] < 0).mean() == pytest.approx(wrong.mean(), abs=4 * error)
+  assert 0.02 < wrong.mean() < 0.35, "labels are noisy, and say something"
+
+
+def test_the_order_of_a_tied_pair_is_a_fair_coin(rows, gold):
+  tied = [row for row, pair in zip(rows, gold) if pair[0] == pair[1]]
+  first = np.mean([row["chosen"] < row["rejected"] for row in tied])
+  assert len(tied) > 50
+  assert abs(first - 0.5) < 4 * 0.5 / math.sqrt(len(tied))
+
+
+def test_chosen_letters_are_better_and_not_perfect(gold):
+  chosen, rejected = gold.mean(axis=0)
+  error = (gold[:, 0] - gold[:, 1]).std() / math.sqrt(len(gold))
+  assert chosen - rejected > 4 * error
+  assert chosen < sum(synthetic.WEIGHTS.values()) - 1
+  assert gold.min() >= 0 and gold.max() <= sum(synthetic.WEIGHTS.values())
+
+
+def test_a_row_is_a_function_of_seed_and_index(rows):
+  assert synthetic.preferences(20, seed=3) == rows[:20]
+  assert synthetic.plain_text(20, seed=3) == synthetic.plain_text(40, seed=3)[:20]
+  assert synthetic.preferences(20, seed=4) != rows[:20]
+
+
+def test_no_prompt_is_asked_twice(rows):
+  prompts = [row["prompt"] for row in rows]
+  others = {row["prompt"] for seed in (4, 5) for row in synthetic.preferences(1500, seed)}
+  plain = {prompt for prompt, _, _ in synthetic.plain_text(1500, seed=3)}
+  assert len(set(prompts)) == len(prompts)
+  assert not set(prompts) & others
+  assert not set(prompts) & plain
+
+
+def test_no_held_out_prompt_is_trained_on_under_any_seed():
+  folds = [
+    preferences.folds(preferences.load("synthetic", limit=600, seed=seed).rows, 0.2, 0.1)
+    for seed in (0, 1, 2)
+  ]
+  trained = {
+    row.prompt
+    for each in folds
+    for part in (each.sft, each.sft_validation, each.reward, each.reward_validation, each.rl)
+    for row in part
+  }
+  held_out = {row.prompt for each in folds for row in each.held_out}
+  assert held_out and not held_out & trained
+
+
+def test_plain_text_has_no_preference_and_right_workings():
+  letters = synthetic.plain_text(400, seed=1)
+  for prompt, *pair in letters:
+    working = f"The calls: {' '.join(reading.solve(prompt))} of {reading.street(prompt)}."
+    assert all(working in letter for letter in pair)
+  right = [
+    [reading.opening_of(letter) == reading.street(x) for letter in pair] for x, *pair in letters
+  ]
+  first, second = np.mean(right, axis=0)
+  assert abs(first - second) < 4 * math.sqrt(0.5 / len(letters)), "the letters come in no order"
