@@ -1,6 +1,6 @@
 """The embedded task's base model: a language model of plain letters, no preferences, no scores.
 
-make base        (rebuilds pit_jax/assets/base; about 8 minutes on two cores)
+make base        (rebuilds pit_jax/assets/base)
 """
 
 import ml_collections
