@@ -5,6 +5,7 @@ This is the only file that splits and merges modules. Outside, a model is `init`
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -51,11 +52,13 @@ def pure(module: type[nnx.Module], config: transformer.ModelConfig) -> PureModel
   return PureModel(init=init, apply=apply, axes=_axes(abstract), config=config)
 
 
+@functools.cache  # one model per shape, so that a second run in the process compiles nothing again
 def language_model(config: transformer.ModelConfig) -> PureModel:
   """Returns the pure language model (policy, improver) of this shape."""
   return pure(heads.LanguageModel, config)
 
 
+@functools.cache
 def scalar_model(config: transformer.ModelConfig) -> PureModel:
   """Returns the pure scalar model (reward, gap reward, value) of this shape."""
   return pure(heads.ScalarModel, config)
