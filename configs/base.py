@@ -29,5 +29,4 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 def _job(steps: int, learning_rate: float) -> ml_collections.ConfigDict:
   job = common.supervised(epochs=0.0, learning_rate=learning_rate)
   job.steps = steps
-  job.batch_size = 32
   return job

@@ -23,10 +23,10 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.model = _model(size)
   config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})  # data, fsdp, tensor; -1: the rest
   config.data = _data(size)
-  config.sft = supervised(epochs=2.0, learning_rate=1e-3)
-  config.reward = supervised(epochs=2.0, learning_rate=5e-4)
-  config.gap_reward = supervised(epochs=1.5, learning_rate=5e-4)
-  config.gap_reward.batch_size = 32  # pairs; each is read four times
+  config.sft = supervised(epochs=1.5, learning_rate=1e-3)
+  config.reward = supervised(epochs=1.5, learning_rate=5e-4)
+  config.gap_reward = supervised(epochs=1.0, learning_rate=5e-4)
+  config.gap_reward.batch_size = 16  # pairs; each is read four times
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
   config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
   config.rl = _rl()
@@ -64,7 +64,7 @@ def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict
   job = ml_collections.ConfigDict()
   job.epochs = epochs
   job.steps = 0  # 0: as many as the epochs take
-  job.batch_size = 64
+  job.batch_size = 32
   job.accumulation = 1
   job.learning_rate = learning_rate
   job.warmup = 0.1  # fraction of the steps
@@ -77,10 +77,10 @@ def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict
 
 def _rl() -> ml_collections.ConfigDict:
   rl = ml_collections.ConfigDict()
-  rl.steps = 40  # PPO iterations of the policy
+  rl.steps = 25  # PPO iterations of the policy
   rl.batch_size = 128
-  rl.epochs = 2
-  rl.minibatches = 2
+  rl.epochs = 1
+  rl.minibatches = 4
   rl.learning_rate = 3e-4
   rl.value_scale = 2.0  # the value's learning rate as a multiple
   rl.warmup = 0.05

@@ -15,20 +15,23 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if size == "tiny":
     config.data.rows = 12_000
   config.curriculum = (
-    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=35),
-    _stage("policy", ("policy",), steps=35),
+    # The first stage stays close to what was imitated, the second may go further from it.
+    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=20, kl_coefficient=0.3),
+    _stage("policy", ("policy",), steps=20, kl_coefficient=0.15),
   )
   config.ablations = False  # trains pit_first_only, pit_second_only and rlhf_longer too
   return config.lock()
 
 
-def _stage(name: str, references: tuple[str, ...], steps: int) -> ml_collections.ConfigDict:
+def _stage(
+  name: str, references: tuple[str, ...], steps: int, kl_coefficient: float
+) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     {
       "name": name,
       "references": references,
       "steps": steps,
-      "kl_coefficient": 0.3,
+      "kl_coefficient": kl_coefficient,
       "learning_rate": 5e-4,
     }
   )

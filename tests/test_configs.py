@@ -171,11 +171,13 @@ def test_the_base_is_built_and_held_to_its_mark(tmp_path, capsys):
     }
   )
   with pytest.raises(ValueError, match="workings are right, 50% are required"):
-    base.run(config, tmp_path)
-  assert not (tmp_path / "base").exists()
+    base.run(config, tmp_path / "strict")
+  assert not (tmp_path / "strict" / "base").exists()
   config.required = 0.0
-  base.run(config, tmp_path)
-  written = tmp_path / "base"
+  with pytest.raises(ValueError, match=r"required: 0\.5 there, 0\.0 now"):
+    base.run(config, tmp_path / "strict")
+  base.run(config, tmp_path / "lenient")
+  written = tmp_path / "lenient" / "base"
   assert {path.name for path in written.iterdir()} >= {"config.json", "model.safetensors"}
   assert json.loads((written / "record.json").read_text())["working"] < 0.5
 

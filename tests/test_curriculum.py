@@ -3,11 +3,13 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import tiny_run
 
 from pit_jax.recipes import pit
 from pit_jax.stages import curriculum, rl
+from pit_jax.training import step as training_step
 
 
 def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sampled):
@@ -81,9 +83,13 @@ def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
 
   def record(context, name, prompts, reward_fn, **given):
     calls.append({"name": name, "prompts": prompts, **given})
-    return {"policy": {"after": name}, "value": {"after": name}}
+    return training_step.TrainState(0, {"policy": {"after": name}}, {"moments after": name})
+
+  def begin(context, start, job):
+    return training_step.TrainState(0, start, {"moments": 0})
 
   monkeypatch.setattr(rl, "run", record)
+  monkeypatch.setattr(rl, "begin", begin)
   plan = stages(
     *(
       {"name": f"s{i}", "steps": i + 1, "kl_coefficient": 0.1 * i, "learning_rate": 1e-3}
@@ -103,13 +109,50 @@ def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
   assert [call["steps"] for call in calls] == [i + 1 for i in range(count)]
   assert [call["job"].kl_coefficient for call in calls] == [0.1 * i for i in range(count)]
   assert all(call["reference"] == {"first": 0} for call in calls)
-  starts = [{"policy": {"first": 0}, "value": {"gap": 0}}]
+  starts = [
+    training_step.TrainState(0, {"policy": {"first": 0}, "value": {"gap": 0}}, {"moments": 0})
+  ]
   starts += [
-    {"policy": {"after": f"improver_s{i}"}, "value": {"after": f"improver_s{i}"}}
-    for i in range(count - 1)
+    training_step.TrainState(0, {"policy": {"after": name}}, {"moments after": name})
+    for name in (f"improver_s{i}" for i in range(count - 1))
   ]
   assert [call["start"] for call in calls] == starts
   assert result == {"after": f"improver_s{count - 1}"}
+
+
+def test_a_curriculum_has_one_schedule_and_one_value_warm_up(finished_run, monkeypatch):
+  rates, warmups = [], []
+
+  def record(context, name, prompts, reward_fn, *, start, steps, rate, job, **_):
+    rates.extend(float(rate(step)) for step in range(steps))
+    warmups.append(job.value_warmup)
+    return start
+
+  monkeypatch.setattr(rl, "run", record)
+  context = tiny_run.with_values(
+    finished_run.context, finished_run.workdir, rl__value_warmup=5, rl__warmup=0.3
+  )
+  heights = (1e-3, 1e-3, 4e-3)
+  plan = stages(
+    *(
+      {"name": f"s{i}", "steps": steps, "learning_rate": height}
+      for i, (steps, height) in enumerate(zip((3, 4, 3), heights))
+    )
+  )
+  models = finished_run.models
+  references = [row.rejected for row in context.folds.rl]
+  curriculum.run(
+    context,
+    "improver",
+    plan,
+    improver_sft=models.improver_sft,
+    gap_reward=models.gap_reward.params,
+    from_policy=references,
+  )
+  whole = [min((step + 1) / 3, (10 - step) / 7) for step in range(10)]
+  expected = [part * height for part, height in zip(whole, np.repeat(heights, (3, 4, 3)))]
+  np.testing.assert_allclose(rates, expected, rtol=1e-5)
+  assert warmups == [5, 2, 0]
 
 
 def test_ablations_get_all_the_steps_of_the_curriculum(finished_run):

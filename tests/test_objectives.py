@@ -21,7 +21,7 @@ def constant(cls, token, length):
 def reading_model():
   """A scalar model whose score is 10 × the response's last token + the prompt's last token."""
 
-  def apply(params, tokens, mask, last):
+  def apply(params, tokens, mask, last, segments):
     prompt = tokens[:, -last:][:, :1]
     return (params["scale"] * (10.0 * tokens + prompt))[:, -last:]
 

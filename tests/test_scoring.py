@@ -81,14 +81,14 @@ def test_the_probabilities_of_all_last_tokens_sum_to_one():
 def counting_model():
   """A scalar model whose output at a position is 100 × its token + the real tokens so far."""
 
-  def apply(params, tokens, mask, last):
+  def apply(params, tokens, mask, last, segments=None):
     return (100.0 * tokens + jnp.cumsum(mask, axis=1))[:, -last:]
 
   return pure.PureModel(init=lambda key: {}, apply=apply, axes={}, config=tiny.config())
 
 
 def test_the_score_is_read_at_the_last_real_token():
-  scores = scoring.sequence_scores(counting_model(), {}, *batch())
+  (scores,) = scoring.sequence_scores(counting_model(), {}, *batch())
   prompts, responses = batch()
   expected = []
   for b, (p, r) in enumerate(zip(PROMPT_LENGTHS, RESPONSE_LENGTHS)):
@@ -112,10 +112,23 @@ def test_scores_and_values_of_the_network_ignore_padding():
   model = tiny.scalar()
   params, (prompts, responses) = tiny.parameters(model, seed=3), batch()
   full = np.asarray(jax.jit(model.apply)(params, *packed(prompts, responses)))
-  scores = call(scoring.sequence_scores, model, params, prompts, responses)
+  (scores,) = call(scoring.sequence_scores, model, params, prompts, responses)
   values = call(scoring.token_values, model, params, prompts, responses)
   for b, (p, r) in enumerate(zip(PROMPT_LENGTHS, RESPONSE_LENGTHS)):
     np.testing.assert_allclose(scores[b], full[b, p + r - 1], rtol=1e-4, atol=1e-5)
     expected = np.zeros(R)
     expected[:r] = full[b, p - 1 : p + r - 1]
     np.testing.assert_allclose(values[b], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_responses_to_one_prompt_are_scored_as_if_each_stood_alone():
+  model = tiny.scalar()
+  params, (prompts, first) = tiny.parameters(model, seed=3), batch()
+  others = [
+    tiny.responses(seed, lengths, 5) for seed, lengths in ((7, (0, 5, 2, 1)), (8, (3,) * 4))
+  ]
+  responses = [first, *jax.tree.map(jnp.array, others)]
+  together = call(scoring.sequence_scores, model, params, prompts, *responses)
+  for scores, alone in zip(together, responses, strict=True):
+    (expected,) = call(scoring.sequence_scores, model, params, prompts, alone)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)

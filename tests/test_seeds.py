@@ -33,11 +33,20 @@ def of_seed(generator, n):
       "R_P": {"accuracy": score / 2, "sign_agreement": None},
       "R_PIT": {"sign_agreement": {"fraction": float((differences["pit"] > 0).mean()), "n": n}},
     },
-    "rounds": [{"k": k, "score": score + k, "ci95": [0.0, 1.0]} for k in range(3)],
-    "temperature": [{"t": t, "system": "pit", "score": score * t} for t in (0.5, 1.0)],
+    "rounds": [{"k": k, "score": score + k, **_round(comparisons)} for k in range(3)],
+    "temperature": [
+      {"t": t, "system": system, "score": score * t, **(comparisons[0] if system == "pit" else {})}
+      for t in (0.5, 1.0)
+      for system in ("original", "pit")
+    ],
     "notes": ["a note"],
   }
   return results, differences
+
+
+def _round(comparisons):
+  free, ruled = comparisons  # any two do
+  return free | {f"{name}_stop": value for name, value in ruled.items()}
 
 
 def test_pooling_seeds_is_counting_all_their_prompts():
@@ -75,9 +84,15 @@ def test_pooling_averages_what_is_no_count():
   assert [row["k"] for row in pooled["rounds"]] == [0, 1, 2]
   assert [row["score"] for row in pooled["rounds"]] == pytest.approx([score, score + 1, score + 2])
   assert [(row["t"], row["system"]) for row in pooled["temperature"]] == [
-    (0.5, "pit"),
-    (1.0, "pit"),
+    (t, system) for t in (0.5, 1.0) for system in ("original", "pit")
   ]
+  for index, suffix in enumerate(("", "_stop")):
+    together = pooled["comparisons"][index]
+    for row in pooled["rounds"]:
+      for name in ("n", "win", "lose", "tie", "delta", "ci95"):
+        assert row[name + suffix] == together[name]
+  assert pooled["temperature"][1]["ci95"] == pooled["comparisons"][0]["ci95"]
+  assert "ci95" not in pooled["temperature"][0]
   assert pooled["seconds"] == {"seed 0": 3.5, "seed 1": 3.5}
   assert "a note" in pooled["notes"] and "seeds 0, 1" in pooled["notes"][0]
 

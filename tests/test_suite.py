@@ -150,7 +150,8 @@ def test_original_and_pit_are_compared_at_the_same_temperatures():
     (1.0, "original"),
     (1.0, "pit"),
   ]
-  assert [row["score"] for row in rows] == [2.0, 4.0, 2.0, 4.0]
+  for key in ("score", "score_R_P"):
+    assert [row[key] for row in rows] == [2.0, 4.0, 2.0, 4.0]
   assert [row.get("delta") for row in rows] == [None, 100.0, None, 100.0]
   for t, made in texts.items():
     assert all(f"at {t}" in text for words in made.values() for text in words)
@@ -165,7 +166,8 @@ def test_best_is_compared_with_best():
     for t, systems in version_at.items()
   }
   curve = [
-    {"t": t, "system": system, "score": experiments.score(words)}
+    # Another judge's score, which prefers the other temperature, has no say.
+    {"t": t, "system": system, "score": -t, "score_R_P": experiments.score(words)}
     for t, systems in texts.items()
     for system, words in systems.items()
   ]
@@ -224,6 +226,21 @@ def test_a_reward_model_judges_small_differences_a_tie_and_gold_does_not():
   compared = judge.compare(["q"] * 3, ["a", "b", "c"], ["a", "a", "a"])
   assert (compared.win, compared.lose, compared.tie) == pytest.approx((100 / 3, 0, 200 / 3))
   assert judges.gold().tie < min(synthetic.WEIGHTS.values())
+
+
+def test_a_model_is_asked_about_each_row_once():
+  class Counting(Scripted):
+    asked = []
+
+    def rate(self, reward, questions, answers):
+      self.asked += zip(questions, answers)
+      return np.array([float(answer) for answer in answers])
+
+  judge = judges.reward_model(Counting(), {})
+  assert judge.score(["q", "q", "p"], ["1", "1", "2"]).tolist() == [1.0, 1.0, 2.0]
+  assert judge.score(["p", "q"], ["2", "3"]).tolist() == [2.0, 3.0]
+  assert judge.score(["p"], ["2"]).tolist() == [2.0]
+  assert Counting.asked == [("q", "1"), ("p", "2"), ("q", "3")]
 
 
 def test_the_gold_judge_reads_letters():

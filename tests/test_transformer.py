@@ -87,6 +87,19 @@ def test_a_query_sees_real_tokens_up_to_itself(mask, expected):
   np.testing.assert_array_equal(actual, np.array([expected], bool))
 
 
+def test_a_segment_sees_itself_and_segment_0():
+  actual = transformer.causal(jnp.array([[0, 1, 1, 1, 1, 0]], bool), jnp.array([0, 0, 1, 2, 2, 2]))
+  expected = [
+    [0, 0, 0, 0, 0, 0],
+    [0, 1, 0, 0, 0, 0],
+    [0, 1, 1, 0, 0, 0],
+    [0, 1, 0, 1, 0, 0],
+    [0, 1, 0, 1, 1, 0],
+    [0, 1, 0, 1, 1, 0],
+  ]
+  np.testing.assert_array_equal(actual, np.array([expected], bool))
+
+
 def test_positions_count_real_tokens():
   mask = jnp.array([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 1, 0, 1]], bool)
   expected = [[0, 0, 0, 1, 2], [0, 1, 2, 2, 2], [0, 0, 1, 1, 2]]

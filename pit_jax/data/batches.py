@@ -19,8 +19,8 @@ from pit_jax import types
 def bucket(length: int) -> int:
   """Returns the smallest allowed padded length, so that programs are compiled for few shapes.
 
-  Allowed are multiples of 8 up to 64, of 16 up to 128, of 32 up to 256 and so on: four lengths
-  per doubling, hence at most a fifth of a row longer than 64 is padding.
+  Allowed are multiples of 8 up to 128, of 16 up to 256, of 32 up to 512 and so on: eight lengths
+  per doubling, hence at most a ninth of a row longer than 64 is padding.
 
   Args:
     length: tokens of the longest row, at least 1.
@@ -30,7 +30,7 @@ def bucket(length: int) -> int:
   """
   if length < 1:
     raise ValueError(f"a padded length of {length} tokens has no use; give at least 1")
-  step = max(8, 2 ** ((length - 1).bit_length() - 3))
+  step = max(8, 2 ** ((length - 1).bit_length() - 4))
   return -(-length // step) * step
 
 

@@ -125,9 +125,12 @@ def _results(
 
 
 def _best_against_best(experiments: suite.Suite, curve: list[dict], texts) -> list[dict]:
-  """Compares pit with original, each at the temperature where its own mean score is best."""
+  """Compares pit with original, each at the temperature that R_P likes best.
+
+  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for.
+  """
   best = {
-    system: max((row for row in curve if row["system"] == system), key=lambda row: row["score"])
+    system: max((row for row in curve if row["system"] == system), key=lambda row: row["score_R_P"])
     for system in ("pit", "original")
   }
   chosen = {name: texts[best[name]["t"]][name] for name in best}

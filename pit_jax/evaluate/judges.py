@@ -1,6 +1,7 @@
 """Who says which of two answers is better: the gold score, the reward model, the gap model."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -51,20 +52,32 @@ def gold() -> Judge:
 def reward_model(ask: inference.Inference, params: Params) -> Judge:
   """Returns R_P as a judge; it is not independent of models that were trained on it."""
 
-  def score(questions, answers):
-    return ask.rate(params, questions, answers)
-
-  return _pointwise("R_P", score, tie=MODEL_TIE)
+  return _pointwise("R_P", _remembering(functools.partial(ask.rate, params)), tie=MODEL_TIE)
 
 
 def gap_model(ask: inference.Inference, params: Params) -> Judge:
   """Returns R_PIT as a judge, asked in both orders: (r(a, b) − r(b, a)) / 2."""
 
+  gaps = _remembering(functools.partial(ask.gaps, params))
+
   def difference(questions, a, b):
-    forth = ask.gaps(params, questions, a, b)
-    return (forth - ask.gaps(params, questions, b, a)) / 2
+    return (gaps(questions, a, b) - gaps(questions, b, a)) / 2
 
   return Judge("R_PIT", difference, None, MODEL_TIE)
+
+
+def _remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+  """Returns `rate` over columns of text, asking a model about each row only once."""
+  known: dict[tuple[str, ...], float] = {}
+
+  def remembered(*columns: Sequence[str]) -> np.ndarray:
+    rows = list(zip(*columns, strict=True))
+    new = list(dict.fromkeys(row for row in rows if row not in known))
+    if new:
+      known.update(zip(new, rate(*map(list, zip(*new, strict=True))).tolist(), strict=True))
+    return np.array([known[row] for row in rows])
+
+  return remembered
 
 
 def _pointwise(name: str, score: Callable, tie: float) -> Judge:

@@ -1,5 +1,6 @@
 """Several seeds' results as one: every comparison pooled over all prompts of all seeds."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ def pool(results: Mapping[int, Mapping]) -> dict:
 
   Returns:
     Results for `report.write`: comparisons over all prompts of all seeds (`seed` "all") and of
-    each seed alone, and means over the seeds of scores, rounds and temperatures.
+    each seed alone, rounds and temperatures likewise, and means over the seeds of all scores.
   """
   runs = list(results.values())
   pooled = {key: runs[0][key] for key in FROM_FIRST if key in runs[0]}
@@ -74,5 +75,11 @@ def _mean(records: Sequence[Mapping]) -> dict:
 
 
 def _mean_row(rows: Sequence[Mapping], keys: Sequence[str]) -> dict:
-  """Averages a row of curves; intervals are left out, since they are not means."""
-  return {**_mean(rows), **{key: rows[0][key] for key in keys}}
+  """Averages a row of curves; its comparisons are counted over all prompts of all seeds."""
+  pooled = {**_mean(rows), **{key: rows[0][key] for key in keys}}
+  fields = [field.name for field in dataclasses.fields(metrics.Comparison)]
+  for suffix in ("", "_stop"):
+    if "win" + suffix in rows[0]:
+      together = metrics.pool([{name: row[name + suffix] for name in fields} for row in rows])
+      pooled |= {name + suffix: value for name, value in dataclasses.asdict(together).items()}
+  return pooled

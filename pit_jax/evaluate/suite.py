@@ -67,17 +67,19 @@ class Suite:
     """Returns a system's mean score under every scoring judge, its length and repetition."""
     inference = self.improver.inference
     ids = inference.settings.tokenizer.encode_batch(texts)
-    scores = {
-      f"score_{judge.name}": float(judge.score(self.questions, texts).mean())
-      for judge in self.judges
-      if judge.score
-    }
     lengths = [len(row) for row in ids]
     return {
       "score": self.score(texts),
       "tokens": float(np.mean(lengths)),
       "repetition": metrics.repetition(ids),
-      **scores,
+      **self._scores(texts),
+    }
+
+  def _scores(self, texts: Sequence[str]) -> dict[str, float]:
+    return {
+      f"score_{judge.name}": float(judge.score(self.questions, texts).mean())
+      for judge in self.judges
+      if judge.score
     }
 
   def rounds(
@@ -95,17 +97,14 @@ class Suite:
     judge, table = self.judges[0], []
     for k in range(count + 1):
       free, stopping = made.texts[k], made.with_stop(k)
-      plain = judge.compare(self.questions, free, drafts)
-      ruled = judge.compare(self.questions, stopping, drafts)
+      ruled = dataclasses.asdict(judge.compare(self.questions, stopping, drafts))
       table.append(
         {
           "k": k,
           "score": self.score(free),
-          "delta": plain.delta,
-          "ci95": plain.ci95,
+          **dataclasses.asdict(judge.compare(self.questions, free, drafts)),
           "score_stop": self.score(stopping),
-          "delta_stop": ruled.delta,
-          "ci95_stop": ruled.ci95,
+          **{f"{name}_stop": value for name, value in ruled.items()},
           "stopped": float(made.stopped(k).mean()),
         }
       )
@@ -114,18 +113,20 @@ class Suite:
   def temperatures(
     self, policy: Params, values: Sequence[float], stream: int
   ) -> tuple[list[dict], dict[float, dict[str, list[str]]]]:
-    """Returns original and pit sampled at the same temperatures, and their texts."""
+    """Returns original and pit sampled at the same temperatures, and their texts.
+
+    Every row has the scores of every scoring judge; pit's rows also how it fares against original.
+    """
     rows, texts = [], {}
     for index, t in enumerate(values):
       original = self.answers(policy, stream + 2 * index, t)
       pit = self.improved(self.improver.improver, original, stream + 2 * index + 1, t)
-      delta = self.judges[0].compare(self.questions, pit, original)
       texts[t] = {"original": original, "pit": pit}
-      for system, words in texts[t].items():
-        row = {"t": t, "system": system, "score": self.score(words)}
-        if system == "pit":
-          row |= {"delta": delta.delta, "ci95": delta.ci95}
-        rows.append(row)
+      rows += [
+        {"t": t, "system": system, "score": self.score(words), **self._scores(words)}
+        for system, words in texts[t].items()
+      ]
+      rows[-1] |= dataclasses.asdict(self.judges[0].compare(self.questions, pit, original))
     return rows, texts
 
   def samples(self, made: improve.Rounds, rows: Sequence) -> list[dict]:

@@ -51,7 +51,8 @@ def presentable(results: Mapping) -> dict[str, Any]:
   if gate(results)["passed"]:
     return shown
   shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
-  held_back = ("delta", "ci95", "delta_stop", "ci95_stop")
+  fields = ("win", "lose", "tie", "delta", "ci95")
+  held_back = {*fields, *(f"{field}_stop" for field in fields)}
   for section in ("rounds", "temperature"):
     if section in results:
       shown[section] = [

@@ -69,9 +69,20 @@ class ScalarModel(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(()), axes=())
 
   def __call__(
-    self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], last: int | None = None
+    self,
+    tokens: Int[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    last: int | None = None,
+    segments: Int[Array, " T"] | None = None,
   ) -> Float[Array, "B T2"]:
-    """Returns the float32 score at each position, or at the last `last` positions."""
-    hidden = self.trunk(tokens, mask)
+    """Returns the float32 score at each position, or at the last `last` positions.
+
+    Args:
+      tokens: token ids, padded on either side.
+      mask: which tokens are real.
+      last: when given, only the scores of the last that many positions.
+      segments: where several texts continue one; see `transformer.Transformer`.
+    """
+    hidden = self.trunk(tokens, mask, segments)
     hidden = (hidden if last is None else hidden[:, -last:]).astype(jnp.float32)
     return hidden @ self.head[...] + self.bias[...]

@@ -71,17 +71,24 @@ def positions(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
   return jnp.maximum(jnp.cumsum(mask, axis=-1) - 1, 0)
 
 
-def causal(mask: Bool[Array, "B T"]) -> Bool[Array, "B T T"]:
-  """Returns which keys each query sees: real tokens at or before it.
+def causal(
+  mask: Bool[Array, "B T"], segments: Int[Array, " T"] | None = None
+) -> Bool[Array, "B T T"]:
+  """Returns which keys each query sees: real tokens at or before it, of its segment or segment 0.
 
-  For the left-padded row `. a b` (mask 0 1 1), queries down, keys across:
+  For the left-padded row `. a b c` (mask 0 1 1 1), queries down, keys across, without segments and
+  with the segments 0 0 1 2, where b and c both continue a:
 
-      0 0 0
-      0 1 0
-      0 1 1
+      0 0 0 0      0 0 0 0
+      0 1 0 0      0 1 0 0
+      0 1 1 0      0 1 1 0
+      0 1 1 1      0 1 0 1
   """
   time = mask.shape[-1]
-  return jnp.tril(jnp.ones((time, time), bool)) & mask[:, None, :]
+  order = jnp.tril(jnp.ones((time, time), bool))
+  if segments is not None:
+    order &= (segments[None, :] == 0) | (segments[None, :] == segments[:, None])
+  return order & mask[:, None, :]
 
 
 def rotation(
@@ -212,9 +219,24 @@ class Transformer(nnx.Module):
     self.blocks = stack(rngs)
     self.norm = RMSNorm(config.width, config.norm_epsilon)
 
-  def __call__(self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
-    """Returns the normalised hidden states of whole sequences, padded on either side."""
-    x, visible, turn = self._embed(tokens), causal(mask), self._turn(positions(mask))
+  def __call__(
+    self,
+    tokens: Int[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    segments: Int[Array, " T"] | None = None,
+  ) -> Float[Array, "B T D"]:
+    """Returns the normalised hidden states of whole sequences, padded on either side.
+
+    Args:
+      tokens: token ids.
+      mask: which of them are real.
+      segments: 0 for what all tokens after it may see, j > 0 for the j-th of several texts that
+        continue it, each as if the others were not there. None is one text.
+    """
+    visible = causal(mask, segments)
+    # A real token stands after all that it sees.
+    turn = self._turn(jnp.maximum(visible.sum(axis=-1) - 1, 0))
+    x = self._embed(tokens)
 
     @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
     @nnx.remat

@@ -51,7 +51,12 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.Context:
-  """Returns a context whose imitation fold is the plain text: x, first letter, second letter."""
+  """Returns a context whose imitation fold is the plain text: x, first letter, second letter.
+
+  Raises:
+    ValueError: if the workdir belongs to a run with another configuration.
+  """
+  new = contexts.is_new(config, workdir)
   letters = [
     rows.Preference(prompt=x, chosen=second, rejected=first)
     for x, first, second in synthetic.plain_text(config.data.rows, config.seed)
@@ -64,7 +69,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     policy=config.data.policy_template, improver=config.data.improver_template
   )
   settings = encode.Settings(
-    tokenizer=_tokenizer(config, folds, workdir),
+    tokenizer=_tokenizer(config, folds, workdir, new),
     template=form,
     max_prompt_length=config.data.max_prompt_length,
     max_response_length=config.data.max_response_length,
@@ -78,6 +83,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     batch_size=config.inference_batch_size,
     mesh=parallel.make_mesh(tuple(config.mesh.shape)),
   )
+  if new:
+    contexts.claim(config, workdir)
   return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None)
 
 
@@ -118,7 +125,7 @@ def measure(context: contexts.Context, params) -> dict:
   return shares | {"remark": float(np.mean([np.mean(kind or [False]) for kind in said]))}
 
 
-def _tokenizer(config, folds, workdir) -> text.Tokenizer:
+def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
   words = (
     part
     for row in folds.sft[:5_000]
@@ -127,4 +134,4 @@ def _tokenizer(config, folds, workdir) -> text.Tokenizer:
       config.data.improver_template.format(prompt=row.prompt, reference=row.chosen),
     )
   )
-  return contexts.tokenizer(words, config.data.vocabulary, workdir / "tokenizer")
+  return contexts.tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

@@ -14,7 +14,8 @@ Deviations from the paper, and what it leaves open:
   - Rewards are scaled to mean 0 and deviation 1 on samples of the SFT model.
   - R_PIT starts from the trunk of R_P, which already tells good responses from bad ones, and
     value models start from the reward model of their kind; the paper does not say.
-  - The curriculum is a list of any length; the paper has two stages.
+  - The curriculum is a list of any length, the paper has two stages; it is one optimisation: Adam's
+    moments pass on, and the learning rate rises and falls once over all stages.
   - The stop rule at inference is ours (`improve.improve`); the paper leaves it open.
 """
 

@@ -41,17 +41,19 @@ def train_rl(
   steps: int,
 ) -> Params:
   """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
+  job = context.config.rl
   trained = rl.run(
     context,
     name,
     context.policy_prompts(),
     rl.model_reward(context, reward_model.params),
-    start={"policy": policy_sft, "value": reward_model.params},
+    start=rl.begin(context, {"policy": policy_sft, "value": reward_model.params}, job),
     reference=policy_sft,
     steps=steps,
-    job=context.config.rl,
+    rate=rl.schedule(job, steps),
+    job=job,
   )
-  return trained["policy"]
+  return trained.params["policy"]
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

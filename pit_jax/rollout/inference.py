@@ -24,7 +24,7 @@ def _sampler(model: pure.PureModel, length: int, eos_id: int, pad_id: int) -> Ca
 
 @functools.cache
 def _scorer(model: pure.PureModel) -> Callable:
-  return jax.jit(functools.partial(scoring.sequence_scores, model))
+  return jax.jit(lambda *arguments: scoring.sequence_scores(model, *arguments)[0])
 
 
 @functools.cache

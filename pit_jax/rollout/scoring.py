@@ -1,5 +1,7 @@
 """What the models say of responses: log-probabilities, rewards, values."""
 
+import itertools
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -35,15 +37,32 @@ def response_logprobs(
 
 
 def sequence_scores(
-  model: pure.PureModel, params: Params, prompts: Prompts, responses: Responses
-) -> Float[Array, " B"]:
-  """Returns a scalar model's score at the last real token of each response."""
-  tokens, mask = join(prompts, responses)
-  length = responses.tokens.shape[1]
-  scores = model.apply(params, tokens, mask, last=length + 1)
-  # Slot 0 is the prompt's last token, so that an empty response still has a score.
-  last = responses.mask.sum(axis=1, keepdims=True)
-  return jnp.take_along_axis(scores, last, axis=1)[:, 0]
+  model: pure.PureModel, params: Params, prompts: Prompts, *responses: Responses
+) -> tuple[Float[Array, " B"], ...]:
+  """Returns a scalar model's score at the last real token of each of several responses.
+
+  The prompt is read once, [prompt | response 1 | response 2 | …], and no response sees another
+  (Wang & Hegde 2024, arXiv 2410.20305), so each score is that of [prompt | response].
+
+  Args:
+    model: a scalar model.
+    params: its parameters.
+    prompts: what all the responses continue.
+    responses: one or more, of any lengths; an empty one gets the score after the prompt.
+  """
+  parts = [prompts, *responses]
+  tokens = jnp.concatenate([part.tokens for part in parts], axis=1)
+  mask = jnp.concatenate([part.mask for part in parts], axis=1)
+  lengths = [part.tokens.shape[1] for part in parts]
+  segments = jnp.repeat(
+    jnp.arange(len(parts)), jnp.array(lengths), total_repeat_length=sum(lengths)
+  )
+  scores = model.apply(params, tokens, mask, last=sum(lengths[1:]) + 1, segments=segments)
+  # Place 0 is the prompt's last token, and what a response's tokens are counted from.
+  starts = itertools.accumulate(lengths[1:-1], initial=0)
+  ends = ((start, part.mask.sum(axis=1)) for start, part in zip(starts, responses, strict=True))
+  places = jnp.stack([jnp.where(count > 0, start + count, 0) for start, count in ends], axis=1)
+  return tuple(jnp.take_along_axis(scores, places, axis=1).T)
 
 
 def token_values(

@@ -122,7 +122,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     ValueError: if the workdir belongs to a run with another configuration, or the data, the base
       model or the mesh cannot be used.
   """
-  is_new = _is_new(config, workdir)
+  new = is_new(config, workdir)
   c = config.data
   data = preferences.load(c.source, on_bad_row=c.on_bad_row, limit=c.rows, seed=config.seed)
   folds = preferences.folds(data.rows, c.held_out, c.validation)
@@ -131,7 +131,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   base_directory = EMBEDDED_BASE if is_embedded else None
   settings = encode.Settings(
-    tokenizer=_tokenizer(config, base_directory, folds, workdir, is_new),
+    tokenizer=_tokenizer(config, base_directory, folds, workdir, new),
     template=template.Template(policy=c.policy_template, improver=c.improver_template),
     max_prompt_length=c.max_prompt_length,
     max_response_length=c.max_response_length,
@@ -151,14 +151,17 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     batch_size=config.inference_batch_size,
     mesh=mesh,
   )
-  if is_new:  # only now, so that a configuration that fails above does not claim the workdir
-    content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
-    write_text(workdir / "config.json", content)
+  if new:  # only now, so that a configuration that fails above does not claim the workdir
+    claim(config, workdir)
   return Context(config, workdir, mesh, data, folds, asking, base)
 
 
-def _is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
-  """Returns whether no run has claimed the workdir; refuses one with another configuration."""
+def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
+  """Returns whether no run has claimed the workdir.
+
+  Raises:
+    ValueError: if a run with another configuration has.
+  """
   path, current = workdir / "config.json", json.loads(config.to_json())
   if not path.exists():
     return True
@@ -176,6 +179,12 @@ def _is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   return False
 
 
+def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Writes down whose workdir this is: a run with this configuration, and no other."""
+  content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+  write_text(workdir / "config.json", content)
+
+
 def _flat(tree: Any, name: str = "") -> dict[str, Any]:
   """Returns {"rl.steps": 60, "curriculum[0].name": "data", …} of nested mappings and lists."""
   if isinstance(tree, dict):
@@ -188,10 +197,10 @@ def _flat(tree: Any, name: str = "") -> dict[str, Any]:
 
 
 def tokenizer(
-  words: Iterable[str], vocabulary: int, directory: pathlib.Path, is_new: bool = False
+  words: Iterable[str], vocabulary: int, directory: pathlib.Path, new: bool
 ) -> text.Tokenizer:
-  """Returns the tokenizer in a directory, learnt from the words when there is none or is_new."""
-  if is_new or not (directory / "tokenizer.json").exists():
+  """Returns the tokenizer in a directory, learnt from the words when there is none or it is new."""
+  if new or not (directory / "tokenizer.json").exists():
     text.train_tokenizer(words, vocabulary, directory)
   return text.load_tokenizer(directory)
 
@@ -203,13 +212,13 @@ def shape(config: ml_collections.ConfigDict, tokens: text.Tokenizer) -> transfor
   return transformer.ModelConfig(vocabulary=tokens.vocab_size, **chosen)
 
 
-def _tokenizer(config, base_directory, folds, workdir, is_new) -> text.Tokenizer:
+def _tokenizer(config, base_directory, folds, workdir, new) -> text.Tokenizer:
   if base_directory is not None:
     return text.load_tokenizer(base_directory)
   if config.data.tokenizer:
     return text.load_tokenizer(config.data.tokenizer)
   words = (part for row in folds.sft for part in (row.prompt, row.chosen, row.rejected))
-  return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", is_new)
+  return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
 
 
 def _model(config, base_directory, tokens) -> tuple[transformer.ModelConfig, Params | None]:

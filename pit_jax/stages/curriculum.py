@@ -1,7 +1,7 @@
 """The improver's RL as a list of stages, each with a source of references."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ml_collections
 
@@ -73,13 +73,17 @@ def run(
   gap_reward: Params,
   from_policy: Sequence[str],
 ) -> Params:
-  """Trains M_PIT through the stages, each from the result of the one before.
+  """Trains M_PIT through the stages: one optimisation in which references and β change.
+
+  Parameters, value model and Adam's moments pass from stage to stage, the value model is warmed up
+  once, and the learning rate rises and falls once over all stages.
 
   Args:
     context: the run's surroundings.
     name: prefix of the stages' names.
     stages: each with `name`, `references` (sources), `steps`, `kl_coefficient` and
-      `learning_rate`; everything else is the config's `rl`.
+      `learning_rate` (the height of the schedule while it lasts); everything else is the config's
+      `rl`.
     improver_sft: M_PIT^SFT, the start of the first stage and the KL reference of all.
     gap_reward: R_PIT, the reward of all stages and the first value model.
     from_policy: the references sampled from M_P^RL.
@@ -88,21 +92,31 @@ def run(
     M_PIT^RL.
   """
   check(stages)
-  current = {"policy": improver_sft, "value": gap_reward}
+  job = context.config.rl
+  state = rl.begin(context, {"policy": improver_sft, "value": gap_reward}, job)
+  total, begun = sum(stage.steps for stage in stages), 0
   for stage in stages:
-    job = context.config.rl.copy_and_resolve_references()
-    job.update({name: stage[name] for name in ("kl_coefficient", "learning_rate")})
-    current = rl.run(
+    here = job.copy_and_resolve_references()
+    here.update({name: stage[name] for name in ("kl_coefficient", "learning_rate")})
+    here.value_warmup = max(job.value_warmup - begun, 0)
+    state = rl.run(
       context,
       f"{name}_{stage.name}",
       prompts(context, stage.references, from_policy),
       rl.model_reward(context, gap_reward),
-      start=current,
+      start=state,
       reference=improver_sft,
       steps=stage.steps,
-      job=job,
+      rate=_later(rl.schedule(here, total), begun),
+      job=here,
     )
-  return current["policy"]
+    begun += stage.steps
+  return state.params["policy"]
+
+
+def _later(rate: Callable, begun: int) -> Callable:
+  """Returns the rest of a schedule of which `begun` steps have been taken."""
+  return lambda step: rate(begun + step)
 
 
 def alone(stage: ml_collections.ConfigDict, steps: int) -> ml_collections.ConfigDict:

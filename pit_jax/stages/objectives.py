@@ -60,9 +60,7 @@ def pair_scores(
   model: pure.PureModel, params: Params, batch: Preferences
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
   """Returns the rewards of the chosen and of the rejected responses, in one forward pass."""
-  prompts = _stack(batch.prompts, batch.prompts)
-  scores = scoring.sequence_scores(model, params, prompts, _stack(batch.chosen, batch.rejected))
-  return tuple(jnp.split(scores, 2))
+  return scoring.sequence_scores(model, params, batch.prompts, batch.chosen, batch.rejected)
 
 
 def four_gaps(
@@ -72,12 +70,10 @@ def four_gaps(
 
   r(a, b) is the score of response a after a prompt that shows reference b.
   """
-  responses = _stack(batch.chosen, batch.chosen, batch.rejected, batch.rejected)
-  prompts = _stack(
-    batch.given_rejected, batch.given_chosen, batch.given_rejected, batch.given_chosen
-  )
-  scores = scoring.sequence_scores(model, params, prompts, responses)
-  return tuple(jnp.split(scores, 4))
+  prompts = _stack(batch.given_rejected, batch.given_chosen)
+  responses = (_stack(batch.chosen, batch.chosen), _stack(batch.rejected, batch.rejected))
+  chosen, rejected = scoring.sequence_scores(model, params, prompts, *responses)
+  return (*jnp.split(chosen, 2), *jnp.split(rejected, 2))
 
 
 def _stack(*records: Prompts | Responses) -> Prompts | Responses:

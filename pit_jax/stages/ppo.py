@@ -178,14 +178,13 @@ def _learn(step, train, frozen, batch, key, rate, settings):
     minibatch = jax.tree.map(lambda x: x[chosen], batch)
     rng = jax.random.fold_in(key, settings.epochs + index)
     train, metrics = step(train, frozen, minibatch, rng, rate, is_active)
-    metrics["policy/is_active"] = is_active.astype(jnp.float32)
+    goes_on = is_active
     if settings.target_kl > 0:
-      is_active &= metrics["policy/approx_kl"] <= settings.target_kl
-    return (train, is_active), metrics
+      goes_on &= metrics["policy/approx_kl"] <= settings.target_kl
+    return (train, goes_on), (metrics, is_active)
 
   numbers = jnp.arange(order.shape[0])
-  (train, _), metrics = jax.lax.scan(update, (train, jnp.bool_(True)), (numbers, order))
-  active = metrics["policy/is_active"] > 0
+  (train, _), (metrics, active) = jax.lax.scan(update, (train, jnp.bool_(True)), (numbers, order))
   summary = {name: token_losses.masked_mean(metric, active) for name, metric in metrics.items()}
   return train, {
     **{name: summary[name] for name in summary if "/" in name and "ratio" not in name},

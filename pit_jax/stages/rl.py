@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jaxtyping import Array, Float
 
 from pit_jax import parallel
 from pit_jax.data import batches
@@ -32,11 +33,12 @@ def run(
   prompts: Prompts,
   reward_fn: RewardFn,
   *,
-  start: Params,
+  start: training_step.TrainState,
   reference: Params,
   steps: int,
+  rate: Callable[[int], Float[Array, ""]],
   job: ml_collections.ConfigDict,
-) -> Params:
+) -> training_step.TrainState:
   """Maximises E[reward] − β KL(policy ‖ reference) with PPO.
 
   Args:
@@ -45,16 +47,16 @@ def run(
     prompts: every prompt of the stage, NumPy arrays; for the improver they show the reference
       response.
     reward_fn: scores a batch of responses on the devices.
-    start: {"policy", "value"}, the language model and the value model to start from.
+    start: where to start, from `begin` or from an earlier stage with the same job; it is used up.
     reference: the language model whose distance is penalised.
     steps: PPO iterations.
+    rate: learning rate of each iteration, counted from 0; see `schedule`.
     job: the config's `rl` section; see `configs/common.py`.
 
   Returns:
-    {"policy", "value"} after the last iteration.
+    The state after the last iteration; its parameters are {"policy", "value"}.
   """
-  iterate, state = _begin(context, start, job)
-  rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
+  iterate, state = _iteration(context, start, job)
   order = batches.Batches(prompts, job.batch_size, context.seed(name))
   key, sample = context.key(name), context.inference.sampler
 
@@ -81,24 +83,43 @@ def run(
       save_every=context.config.save_every_rl,
       samples=lambda state, index: _rows(context, *rollout(state, index)),
     )
-  return state.train.params
+  return state.train
 
 
-def _begin(context: contexts.Context, start: Params, job: ml_collections.ConfigDict):
-  """Returns the compiled iteration and the state before the first one."""
-  optimizer = _optimizer(job.clip_norm, job.epsilon, job.value_scale)
+def begin(
+  context: contexts.Context, start: Params, job: ml_collections.ConfigDict
+) -> training_step.TrainState:
+  """Returns the state before the first iteration, on the mesh.
+
+  Args:
+    context: the run's surroundings.
+    start: {"policy", "value"}, the language model and the value model to start from.
+    job: the config's `rl` section.
+  """
+  axes = {"policy": context.language.axes, "value": context.scalar.axes}
+  return supervised.place(start, axes, _optimizer_of(job), context.mesh)
+
+
+def schedule(job: ml_collections.ConfigDict, steps: int) -> Callable[[int], Float[Array, ""]]:
+  """Returns the job's learning rate over so many iterations."""
+  return training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
+
+
+def _iteration(
+  context: contexts.Context, start: training_step.TrainState, job: ml_collections.ConfigDict
+):
+  """Returns the compiled iteration, and the state that the first one is given."""
   settings = ppo.Settings(
     **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
   )
   eos_id = context.settings.tokenizer.eos_id
-  iterate = _compiled(context.language, context.scalar, optimizer, settings, eos_id)
-  axes = {"policy": context.language.axes, "value": context.scalar.axes}
-  coefficient = jnp.float32(job.kl_coefficient)
-  state = ppo.State(
-    train=supervised.place(start, axes, optimizer, context.mesh),
-    kl_coefficient=jax.device_put(coefficient, parallel.replicated(context.mesh)),
-  )
-  return iterate, state
+  iterate = _compiled(context.language, context.scalar, _optimizer_of(job), settings, eos_id)
+  coefficient = jax.device_put(jnp.float32(job.kl_coefficient), parallel.replicated(context.mesh))
+  return iterate, ppo.State(train=start, kl_coefficient=coefficient)
+
+
+def _optimizer_of(job: ml_collections.ConfigDict):
+  return _optimizer(job.clip_norm, job.epsilon, job.value_scale)
 
 
 def _rows(

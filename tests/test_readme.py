@@ -1,0 +1,89 @@
+"""What the README tells people to type, typed: in an empty folder, cut down to seconds."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import tiny_run
+
+from pit_jax.data import synthetic
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands():
+  """Returns the command lines of the README's blocks, continued lines joined, without comments."""
+  blocks = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+  lines = blocks.replace("\\\n", " ").splitlines()
+  return [
+    shlex.split(line, comments=True) for line in lines if re.match(r"(make|pip|python) ", line)
+  ]
+
+
+def run(command, folder):
+  """Runs a command as a user would, with this environment's Python first on the path."""
+  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+  path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+  done = subprocess.run(
+    command,
+    cwd=folder,
+    env=environment | {"PATH": path},
+    capture_output=True,
+    text=True,
+    timeout=900,
+  )
+  assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
+  return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A folder with the project's commands, and the two files that a user brings."""
+  folder = tmp_path_factory.mktemp("reader")
+  for name in ("Makefile", "setup.py", "configs", "launch"):
+    (folder / name).symlink_to(ROOT / name)
+  rows = synthetic.preferences(150, seed=1)
+  (folder / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  asked = [{"prompt": rows[0]["prompt"]}, {"prompt": rows[1]["prompt"], "response": "Hi."}]
+  (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+  return folder
+
+
+def test_the_readme_says_what_to_type():
+  said = [" ".join(command) for command in commands()]
+  for start in ("make demo", "make test", "pip install -e .", "python launch/train.py"):
+    assert any(line.startswith(start) for line in said), start
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make (\w+)", README))))
+def test_every_make_target_it_names_exists(folder, target):
+  assert run(["make", "-n", target], folder)
+
+
+@pytest.mark.slow
+def test_the_demo_runs(folder):
+  (command,) = [
+    line for line in run(["make", "-n", "demo"], folder).splitlines() if "launch" in line
+  ]
+  demo = [sys.executable, *shlex.split(command)[1:], *tiny_run.flags()]
+  assert "held-out" in run(demo, folder) or "supports no claim" in run(demo, folder)
+  assert (folder / "runs" / "demo" / "report" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_bringing_preferences_of_ones_own_runs(folder):
+  for command in commands():
+    if command[0] == "python":  # `make` has installed the package, and runs nothing else here
+      small = tiny_run.flags() if "launch/train.py" in command else []
+      # The README's own choice of source has the last word.
+      run(
+        [*command[:2], *[flag for flag in small if "data.source" not in flag], *command[2:]], folder
+      )
+  answers = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+  assert len(answers) == 2 and not any("error" in row for row in answers)
