@@ -75,10 +75,8 @@ def test_a_curriculum_that_cannot_run_is_refused_before_any_training(
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
-  finished_run, monkeypatch, count
-):
+def run_recorded(context, monkeypatch, count):
+  """Runs a curriculum whose stages only note what they are given; returns that and the result."""
   calls = []
 
   def record(context, name, prompts, reward_fn, **given):
@@ -91,20 +89,24 @@ def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
   monkeypatch.setattr(rl, "run", record)
   monkeypatch.setattr(rl, "begin", begin)
   plan = stages(
-    *(
-      {"name": f"s{i}", "steps": i + 1, "kl_coefficient": 0.1 * i, "learning_rate": 1e-3}
-      for i in range(count)
-    )
+    *({"name": f"s{i}", "steps": i + 1, "kl_coefficient": 0.1 * i} for i in range(count))
   )
-  references = [f"Draft {i}." for i in range(len(finished_run.context.folds.rl))]
   result = curriculum.run(
-    finished_run.context,
+    context,
     "improver",
     plan,
     improver_sft={"first": 0},
     gap_reward={"gap": 0},
-    from_policy=references,
+    from_policy=[f"Draft {i}." for i in range(len(context.folds.rl))],
   )
+  return calls, result
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
+  finished_run, monkeypatch, count
+):
+  calls, result = run_recorded(finished_run.context, monkeypatch, count)
   assert [call["name"] for call in calls] == [f"improver_s{i}" for i in range(count)]
   assert [call["steps"] for call in calls] == [i + 1 for i in range(count)]
   assert [call["job"].kl_coefficient for call in calls] == [0.1 * i for i in range(count)]

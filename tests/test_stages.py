@@ -197,6 +197,12 @@ def test_a_workdir_is_not_continued_under_another_configuration(copied, changed,
     contexts.build(config, copied.workdir)
 
 
+@pytest.mark.parametrize("longest", [9, 26, 64])
+def test_no_response_is_longer_than_the_configuration_allows(tmp_path, longest):
+  context = contexts.build(tiny_run.config(data__max_response_length=longest), tmp_path)
+  assert context.inference.response_length <= longest
+
+
 def test_a_configuration_that_fails_does_not_claim_the_workdir(tmp_path):
   for wrong in (
     {"data__source": "jsonl:absent.jsonl"},

@@ -141,13 +141,14 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   language = pure.language_model(model)
   if base is not None:
     files.check(base, jax.eval_shape(language.init, jax.random.key(0)), str(base_directory))
-  longest = encode.preferences([*folds.sft, *folds.reward], settings).record
+  seen = encode.preferences([*folds.sft, *folds.reward], settings).record
+  longest = max(seen.chosen.tokens.shape[1], seen.rejected.tokens.shape[1])
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
   asking = inference.Inference(
     language=language,
     scalar=pure.scalar_model(model),
     settings=settings,
-    response_length=max(longest.chosen.tokens.shape[1], longest.rejected.tokens.shape[1]),
+    response_length=min(longest, c.max_response_length),  # a bucket may be longer than allowed
     batch_size=config.inference_batch_size,
     mesh=mesh,
   )
