@@ -26,7 +26,7 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.sft = supervised(epochs=1.5, learning_rate=1e-3)
   config.reward = supervised(epochs=1.5, learning_rate=5e-4)
   config.gap_reward = supervised(epochs=1.0, learning_rate=5e-4)
-  config.gap_reward.batch_size = 16  # pairs; each is read four times
+  config.gap_reward.batch_size = 16  # pairs; four scores of each
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
   config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
   config.rl = _rl()

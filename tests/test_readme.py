@@ -74,7 +74,8 @@ def test_the_demo_runs(folder):
     line for line in run(["make", "-n", "demo"], folder).splitlines() if "launch" in line
   ]
   demo = [sys.executable, *shlex.split(command)[1:], *tiny_run.flags()]
-  assert "held-out" in run(demo, folder) or "supports no claim" in run(demo, folder)
+  said = run(demo, folder)
+  assert "held-out" in said or "supports no claim" in said  # so small a run may find either
   assert (folder / "runs" / "demo" / "report" / "report.html").exists()
 
 
