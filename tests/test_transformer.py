@@ -221,7 +221,7 @@ def test_bfloat16_is_close_to_float32_and_its_logits_are_float32():
   error = np.abs(np.asarray(logits)[mask] - exact)
   assert 0 < error.max() < 0.1 * exact.std()  # 8 bits of mantissa: 0.4% per rounding
   assert error.mean() < 0.02 * exact.std()
-  assert transformer.empty_cache(half.config, 1, 2).keys.dtype == jnp.bfloat16
+  assert transformer.empty_cache(half.config, 1, 2).keys[0].dtype == jnp.bfloat16
 
 
 # Errors

@@ -64,9 +64,13 @@ def scalar_model(config: transformer.ModelConfig) -> PureModel:
   return pure(heads.ScalarModel, config)
 
 
-def with_trunk(params: Params, source: Params) -> Params:
-  """Returns `params` with its trunk taken from another model of the same shape."""
-  return {**params, "trunk": source["trunk"]}
+def on_trunk(model: PureModel, key: jax.Array, source: Params) -> Params:
+  """Returns fresh parameters of `model` on the trunk of another model of the same shape."""
+
+  def rest(key):
+    return {name: leaf for name, leaf in model.init(key).items() if name != "trunk"}
+
+  return {**jax.jit(rest)(key), "trunk": source["trunk"]}
 
 
 def _axes(abstract) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 One forward serves training, scoring and cached generation. Which keys a query may see is decided
 by `visible`, positions count real tokens only, so left and right padding give the same numbers.
-Layers are stacked along a leading axis and scanned; the KV cache rides in the scan's carry, where
-XLA updates it in place (through xs/ys it would be copied at every token).
+Layers are stacked along a leading axis. Training scans them, which keeps programs small; cached
+generation unrolls them, because a scan would copy every layer's keys, values and weights at every
+token. Keys lie with time last and values with time before last, as the products that read them
+want them: on CPU a token costs half of what it does with the heads inside.
 """
 
 import dataclasses
@@ -51,18 +53,34 @@ class ModelConfig:
 class Cache:
   """Keys and values of the tokens read so far, in `slots` fixed places."""
 
-  keys: jax.Array  # Float[L B S K H], rotated
-  values: jax.Array  # Float[L B S K H]
+  keys: tuple[jax.Array, ...]  # Float[B K H S] per layer, rotated
+  values: tuple[jax.Array, ...]  # Float[B K S H] per layer
   visible: jax.Array  # Bool[B S], True where a slot holds a real token
 
 
 def empty_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
   """Returns a cache of `slots` places per sequence with nothing in it."""
-  shape = (config.layers, batch, slots, config.kv_heads, config.head_width)
+  keys, values = (
+    tuple(jnp.zeros((batch, config.kv_heads, *shape), config.dtype) for _ in range(config.layers))
+    for shape in ((config.head_width, slots), (slots, config.head_width))
+  )
   return Cache(
-    keys=jnp.zeros(shape, config.dtype),
-    values=jnp.zeros(shape, config.dtype),
+    keys=keys,
+    values=values,
     visible=jnp.zeros((batch, slots), bool),
+  )
+
+
+def lengthen(cache: Cache, slots: int) -> Cache:
+  """Returns the cache with so many empty places after the ones it has."""
+
+  def pad(x, axis):
+    return jnp.pad(x, [(0, slots if dim == axis else 0) for dim in range(x.ndim)])
+
+  return Cache(
+    keys=tuple(pad(x, 3) for x in cache.keys),
+    values=tuple(pad(x, 2) for x in cache.values),
+    visible=pad(cache.visible, 1),
   )
 
 
@@ -114,17 +132,21 @@ def rotate(
 
 def attend(
   query: Float[Array, "B T N H"],
-  key: Float[Array, "B S K H"],
-  value: Float[Array, "B S K H"],
+  key: Float[Array, "B K H S"],
+  value: Float[Array, "B K S H"],
   visible: Bool[Array, "B T S"],
 ) -> Float[Array, "B T N H"]:
   """Returns softmax(q·k/√H) v over the visible keys, each key head serving N/K query heads."""
   batch, time, heads, width = query.shape
-  grouped = query.reshape(batch, time, key.shape[2], -1, width)
-  scores = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, key, preferred_element_type=jnp.float32)
-  scores = jnp.where(visible[:, None, None], scores * width**-0.5, MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-  return jnp.einsum("BKGTS,BSKH->BTKGH", weights, value).reshape(query.shape)
+  kv_heads, slots = key.shape[1], key.shape[3]
+  # One matrix per key head: rows are the positions of its query heads, one head after the other.
+  grouped = query.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
+  scores = jnp.einsum("BKQH,BKHS->BKQS", grouped, key, preferred_element_type=jnp.float32)
+  scores = scores.reshape(batch, heads, time, slots) * width**-0.5
+  weights = jax.nn.softmax(jnp.where(visible[:, None], scores, MASKED), axis=-1)
+  weights = weights.astype(value.dtype).reshape(batch, kv_heads, -1, slots)
+  found = jnp.einsum("BKQS,BKSH->BKQH", weights, value)
+  return found.reshape(batch, heads, time, width).swapaxes(1, 2)
 
 
 class RMSNorm(nnx.Module):
@@ -172,19 +194,19 @@ class Block(nnx.Module):
     self,
     x: Float[Array, "B T D"],
     turn: tuple[Float[Array, "B T 1 H2"], Float[Array, "B T 1 H2"]],
-  ) -> tuple[Float[Array, "B T N H"], Float[Array, "B T K H"], Float[Array, "B T K H"]]:
+  ) -> tuple[Float[Array, "B T N H"], Float[Array, "B K H T"], Float[Array, "B K T H"]]:
     """Returns the rotated queries and keys, and the values, of these positions."""
     normed = self.attention_norm(x)
     query, key = _project(normed, self.query[...]), _project(normed, self.key[...])
     value = _project(normed, self.value[...])
-    return rotate(query, turn), rotate(key, turn), value
+    return rotate(query, turn), rotate(key, turn).transpose(0, 2, 3, 1), value.swapaxes(1, 2)
 
   def mix(
     self,
     x: Float[Array, "B T D"],
     query: Float[Array, "B T N H"],
-    key: Float[Array, "B S K H"],
-    value: Float[Array, "B S K H"],
+    key: Float[Array, "B K H S"],
+    value: Float[Array, "B K S H"],
     visible: Bool[Array, "B T S"],
   ) -> Float[Array, "B T D"]:
     """Adds what the queries find among the visible keys, then the gated MLP."""
@@ -269,19 +291,14 @@ class Transformer(nnx.Module):
     order = jnp.arange(kept.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
     visible = kept[:, None, :] & order[None]
 
-    @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
-    def layer(carry, block):
-      x, keys, values, index = carry
+    x, keys, values = self._embed(tokens), list(cache.keys), list(cache.values)
+    for index in range(self.config.layers):
+      block = jax.tree.map(lambda leaf, index=index: leaf[index], self.blocks)
       query, key, value = block.project(x, turn)
-      keys = jax.lax.dynamic_update_slice(keys, key[None], (index, 0, slot, 0, 0))
-      values = jax.lax.dynamic_update_slice(values, value[None], (index, 0, slot, 0, 0))
-      key = jax.lax.dynamic_index_in_dim(keys, index, keepdims=False)
-      value = jax.lax.dynamic_index_in_dim(values, index, keepdims=False)
-      return block.mix(x, query, key, value, visible), keys, values, index + 1
-
-    carry = (self._embed(tokens), cache.keys, cache.values, jnp.int32(0))
-    x, keys, values, _ = layer(carry, self.blocks)
-    return self.norm(x), Cache(keys=keys, values=values, visible=kept)
+      keys[index] = jax.lax.dynamic_update_slice(keys[index], key, (0, 0, 0, slot))
+      values[index] = jax.lax.dynamic_update_slice(values[index], value, (0, 0, slot, 0))
+      x = block.mix(x, query, keys[index], values[index], visible)
+    return self.norm(x), Cache(keys=tuple(keys), values=tuple(values), visible=kept)
 
   def _turn(self, position: Int[Array, "B T"]):
     return rotation(position, self.config.head_width, self.config.rope_theta)

@@ -14,8 +14,7 @@ class DecodeState:
   """What one step of sampling hands to the next."""
 
   step: jax.Array  # Int[], tokens sampled so far
-  cache: transformer.Cache  # prompt and response read so far
-  logits: jax.Array  # Float[B V], law of the next token before the temperature
+  cache: transformer.Cache  # the prompt, and the response but for its last token
   tokens: jax.Array  # Int[B R], sampled so far, padding elsewhere
   mask: jax.Array  # Bool[B R], True on sampled tokens up to and including the end of sequence
   logprobs: jax.Array  # Float[B R], of the sampled tokens under the sampled law
@@ -56,44 +55,49 @@ def sample(
   def unfinished(state):
     return (state.step < length) & ~jnp.all(state.ended)
 
-  def advance(state):
-    token, logprob = draw(state.logits, temperature, jax.random.fold_in(key, state.step))
+  def append(state, logits):
+    """Draws the next token of every row that has not ended."""
+    token, logprob = draw(logits, temperature, jax.random.fold_in(key, state.step))
     token, real = jnp.where(state.ended, pad_id, token), ~state.ended
-    ids, slot = (token[:, None], real[:, None]), prompt_length + state.step
-    logits, cache = model.apply(params, *ids, state.cache, slot, method="extend")
-    return DecodeState(
+    return state.replace(
       step=state.step + 1,
-      cache=cache,
-      logits=logits,
       tokens=state.tokens.at[:, state.step].set(token),
       mask=state.mask.at[:, state.step].set(real),
       logprobs=state.logprobs.at[:, state.step].set(jnp.where(real, logprob, 0.0)),
       ended=state.ended | (token == eos_id),
     )
 
-  start = _prefill(model, params, prompts, length, pad_id)
+  def advance(state):
+    last = state.step - 1
+    ids = tuple(
+      jax.lax.dynamic_slice_in_dim(x, last, 1, axis=1) for x in (state.tokens, state.mask)
+    )
+    logits, cache = model.apply(params, *ids, state.cache, prompt_length + last, method="extend")
+    return append(state.replace(cache=cache), logits)
+
+  start = append(*_prefill(model, params, prompts, length, pad_id))
   state = jax.lax.while_loop(unfinished, advance, start)
   return Responses(tokens=state.tokens, mask=state.mask), state.logprobs
 
 
 def _prefill(
   model: pure.PureModel, params: Params, prompts: Prompts, length: int, pad_id: int
-) -> DecodeState:
-  """Returns the state after reading the prompts, before the first token is sampled."""
+) -> tuple[DecodeState, Float[Array, "B V"]]:
+  """Returns the state after reading the prompts, and the logits of the first token."""
   batch, prompt_length = prompts.tokens.shape
-  cache = transformer.empty_cache(model.config, batch, prompt_length + length)
+  cache = transformer.empty_cache(model.config, batch, prompt_length)
   logits, cache = model.apply(
     params, prompts.tokens, prompts.mask, cache, jnp.int32(0), method="extend"
   )
-  return DecodeState(
+  state = DecodeState(
     step=jnp.int32(0),
-    cache=cache,
-    logits=logits,
+    cache=transformer.lengthen(cache, length - 1),  # the last token is never read
     tokens=jnp.full((batch, length), pad_id, jnp.int32),
     mask=jnp.zeros((batch, length), bool),
     logprobs=jnp.zeros((batch, length)),
     ended=jnp.zeros((batch,), bool),
   )
+  return state, logits
 
 
 def draw(

@@ -99,13 +99,12 @@ def _train(context, name, objective, start, record, job, facts: Callable, frozen
     shown = ("accuracy", "margin", "ece", "order")
     return {f"reward_model/{key}": known[key] for key in shown if key in known}
 
-  initial = jax.jit(context.scalar.init)(context.key(f"{name} head"))
   return supervised.run(
     context,
     name,
     context.scalar,
     objective,
-    pure.with_trunk(initial, start),
+    pure.on_trunk(context.scalar, context.key(f"{name} head"), start),
     record,
     job,
     frozen=frozen,
