@@ -23,8 +23,8 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.model = _model(size)
   config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})  # data, fsdp, tensor; -1: the rest
   config.data = _data(size)
-  config.sft = supervised(epochs=1.5, learning_rate=1e-3)
-  config.reward = supervised(epochs=1.5, learning_rate=5e-4)
+  config.sft = supervised(epochs=1.0, learning_rate=1e-3)
+  config.reward = supervised(epochs=1.0, learning_rate=5e-4)
   config.gap_reward = supervised(epochs=1.0, learning_rate=5e-4)
   config.gap_reward.batch_size = 16  # pairs; four scores of each
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
@@ -77,7 +77,7 @@ def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict
 
 def _rl() -> ml_collections.ConfigDict:
   rl = ml_collections.ConfigDict()
-  rl.steps = 25  # PPO iterations of the policy
+  rl.steps = 20  # PPO iterations of the policy
   rl.batch_size = 128
   rl.epochs = 1
   rl.minibatches = 4
@@ -112,4 +112,5 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation.rounds = 5
   evaluation.margin = 0.0  # a round must beat the zero point by this much to be kept
   evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
+  evaluation.temperature_prompts = 512  # of these prompts, at most, for the curve over temperatures
   return evaluation

@@ -143,7 +143,7 @@ def test_a_margin_stops_earlier():
 
 def test_original_and_pit_are_compared_at_the_same_temperatures():
   experiments = make_suite(["1 2", "3 6"])
-  rows, texts = experiments.temperatures({"version": 0}, (0.2, 1.0), 300)
+  rows, texts = experiments.temperatures({"version": 0}, (0.2, 1.0), 300, {})
   assert [(row["t"], row["system"]) for row in rows] == [
     (0.2, "original"),
     (0.2, "pit"),
@@ -155,6 +155,15 @@ def test_original_and_pit_are_compared_at_the_same_temperatures():
   assert [row.get("delta") for row in rows] == [None, 100.0, None, 100.0]
   for t, made in texts.items():
     assert all(f"at {t}" in text for words in made.values() for text in words)
+
+
+def test_what_was_sampled_at_a_temperature_is_not_sampled_again():
+  few = make_suite(["1 2", "3 6", "5 1"]).first(2)
+  sampled = {1.0: {name: [f"version {k} mine"] * 3 for name, k in (("original", 0), ("pit", 1))}}
+  rows, texts = few.temperatures({"version": 0}, (0.2, 1.0), 300, sampled)
+  assert texts[1.0] == {"original": ["version 0 mine"] * 2, "pit": ["version 1 mine"] * 2}
+  assert [row["score"] for row in rows] == [2.0, 4.0, 2.0, 4.0]
+  assert {row["n"] for row in rows if "n" in row} == {2}
 
 
 def test_best_is_compared_with_best():
@@ -282,5 +291,8 @@ def test_a_run_reports_on_its_held_out_prompts_only(finished_run):
   path = finished_run.workdir / "report" / "results.json"
   results = json.loads(path.read_text())
   assert {row["prompt"] for row in results["samples"]} <= held_out
-  counts = {row["n"] for row in results["comparisons"]}
-  assert counts == {min(len(held_out), finished_run.context.config.evaluation.prompts)}
+  evaluation = finished_run.context.config.evaluation
+  counts = {row["n"] for row in results["comparisons"] if row["temperature"] != "best"}
+  assert counts == {min(len(held_out), evaluation.prompts)}
+  counts = {row["n"] for row in results["comparisons"] if row["temperature"] == "best"}
+  assert counts == {min(len(held_out), evaluation.temperature_prompts)}

@@ -44,6 +44,7 @@ SMALL = {
   "evaluation.prompts": 16,
   "evaluation.rounds": 2,
   "evaluation.temperatures": (0.5, 1.0),
+  "evaluation.temperature_prompts": 8,
 }
 
 

@@ -19,7 +19,7 @@ CURVES = {
   "reward": ("loss", "accuracy"),
 }
 # Streams of noise: one number per experiment, so that adding one changes no other.
-ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, PIT, ABLATIONS = 1, 2, 3, 4, 5, 100
+ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
 ROUNDS, TEMPERATURES = 200, 300
 
 NO_GOLD = (
@@ -43,7 +43,8 @@ def of_improver(context: contexts.Context, models: Any) -> dict:
   texts = _policy_texts(experiments, policy)
   original = texts["original"]
   texts["improver_sft"] = experiments.improved(models.improver_sft, original, IMPROVER_SFT)
-  texts["pit"] = experiments.improved(models.improver, original, PIT)
+  rounds, made = experiments.rounds(original, c.rounds, ROUNDS)
+  texts["pit"] = made.texts[1]
   for index, (name, params) in enumerate(models.ablations.items()):
     ask = experiments.answers if name == "rlhf_longer" else _of(experiments.improved, original)
     texts[name] = ask(params, ABLATIONS + index)
@@ -53,12 +54,12 @@ def of_improver(context: contexts.Context, models: Any) -> dict:
   facts = {"R_P": policy.reward.facts, "R_PIT": dict(models.gap_reward.facts)}
   gaps = {name: np.array(values) for name, values in facts["R_PIT"].pop("gaps").items()}
   results = _results(context, experiments, texts, pairs, facts)
-  table, made = experiments.rounds(original, c.rounds, ROUNDS)
-  curve, at = experiments.temperatures(policy.rl, c.temperatures, TEMPERATURES)
-  results["comparisons"] += _best_against_best(experiments, curve, at)
+  few, sampled = experiments.first(c.temperature_prompts), {experiments.temperature: texts}
+  curve, at = few.temperatures(policy.rl, c.temperatures, TEMPERATURES, sampled)
+  results["comparisons"] += _best_against_best(few, curve, at)
   results["gap_order"] = metrics.gap_order(**gaps) | {"histogram": gaps}
   results["reward_models"]["R_PIT"]["sign_agreement"] = _sign_agreement(experiments, made)
-  results |= {"rounds": table, "temperature": curve}
+  results |= {"rounds": rounds, "temperature": curve}
   results["samples"] = experiments.samples(made, _held_out(context))
   return results
 

@@ -110,17 +110,30 @@ class Suite:
       )
     return table, made
 
+  def first(self, count: int) -> "Suite":
+    """Returns the same suite on the first `count` questions."""
+    return dataclasses.replace(self, questions=self.questions[:count])
+
   def temperatures(
-    self, policy: Params, values: Sequence[float], stream: int
-  ) -> tuple[list[dict], dict[float, dict[str, list[str]]]]:
+    self,
+    policy: Params,
+    values: Sequence[float],
+    stream: int,
+    sampled: Mapping[float, Mapping[str, Sequence[str]]],
+  ) -> tuple[list[dict], dict[float, dict[str, Sequence[str]]]]:
     """Returns original and pit sampled at the same temperatures, and their texts.
 
     Every row has the scores of every scoring judge; pit's rows also how it fares against original.
+    `sampled` holds what needs no sampling again: temperature → {"original", "pit"} → texts, of
+    which the first belong to this suite's questions.
     """
     rows, texts = [], {}
     for index, t in enumerate(values):
-      original = self.answers(policy, stream + 2 * index, t)
-      pit = self.improved(self.improver.improver, original, stream + 2 * index + 1, t)
+      if t in sampled:
+        original, pit = (sampled[t][name][: len(self.questions)] for name in ("original", "pit"))
+      else:
+        original = self.answers(policy, stream + 2 * index, t)
+        pit = self.improved(self.improver.improver, original, stream + 2 * index + 1, t)
       texts[t] = {"original": original, "pit": pit}
       rows += [
         {"t": t, "system": system, "score": self.score(words), **self._scores(words)}
