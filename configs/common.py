@@ -24,7 +24,7 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})  # data, fsdp, tensor; -1: the rest
   config.data = _data(size)
   config.sft = supervised(epochs=1.0, learning_rate=1e-3)
-  config.reward = supervised(epochs=1.0, learning_rate=5e-4)
+  config.reward = supervised(epochs=1.25, learning_rate=5e-4)
   config.gap_reward = supervised(epochs=1.0, learning_rate=5e-4)
   config.gap_reward.batch_size = 16  # pairs; four scores of each
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
@@ -54,7 +54,8 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.tokenizer = ""  # a Hugging Face tokenizer directory; "": the base's, or one trained here
   data.vocabulary = {"tiny": 2_048, "small": 8_192}[size]
   data.max_prompt_length = {"tiny": 64, "small": 256}[size]
-  data.max_response_length = {"tiny": 48, "small": 128}[size]
+  # Of tiny: the longest letter of the embedded task, with its end.
+  data.max_response_length = {"tiny": 32, "small": 128}[size]
   data.policy_template = "Question: {prompt}\nAnswer:"
   data.improver_template = "Question: {prompt}\nDraft: {reference}\nBetter:"
   return data
@@ -77,7 +78,7 @@ def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict
 
 def _rl() -> ml_collections.ConfigDict:
   rl = ml_collections.ConfigDict()
-  rl.steps = 20  # PPO iterations of the policy
+  rl.steps = 28  # PPO iterations of the policy
   rl.batch_size = 128
   rl.epochs = 1
   rl.minibatches = 4

@@ -160,7 +160,7 @@ DAMAGES = {
   "cut weights": (write(b"1234", "policy", "model.safetensors"), "policy"),
   "wider": (alter("policy", "config.json", hidden=32), r"policy/model\.safetensors .*shape"),
   "narrow": (alter("policy", "config.json", vocabulary=9), r"policy/config\.json: vocabulary 9"),
-  "mixed": (alter("improver", "config.json", rope_theta=5.0), "different models"),
+  "mixed": (alter("improver", "config.json", norm_epsilon=5.0), "different models"),
   "another kind": (swap, r"policy/model\.safetensors .*not part of the model"),
   "no tokenizer": (drop("tokenizer", "tokenizer.json"), "tokenizer"),
   "another tokenizer": (retell, r"tokenizer\.json is not the tokenizer of this run"),

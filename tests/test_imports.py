@@ -27,7 +27,11 @@ ARROWS = {
   "recipes": {"data", "models", "parallel", "rollout", "stages", "export", "evaluate"},
   "launch": {"data", "recipes", "improve", "export", "evaluate", "evaluate/metrics", "parallel"},
 }
-HOST_FILES = {"models/hf.py", "rollout/experience.py"}  # in rooms that are pure otherwise
+HOST_FILES = {
+  "models/families.py",
+  "models/hf.py",
+  "rollout/experience.py",
+}  # in rooms that are pure otherwise
 IMPURE_MODULES = {"time", "datetime", "random", "os", "logging", "absl", "ml_collections"}
 # Host libraries that take a second or more to import; nothing needs them before they are used.
 SLOW_MODULES = {"tensorflow_datasets", "tensorflow", "torch", "wandb", "openai"}

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
+from pit_jax.models import architecture
+
 torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
 pytestmark = pytest.mark.parity
 
@@ -26,7 +28,7 @@ def llama(config, params):
     num_key_value_heads=config.kv_heads,
     head_dim=config.head_width,
     rms_norm_eps=config.norm_epsilon,
-    rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+    rope_parameters={"rope_type": "default", "rope_theta": config.rope.theta},
     tie_word_embeddings=config.tied,
     attn_implementation="eager",
   )
@@ -67,7 +69,9 @@ def torch_state(config, params):
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("heads, kv_heads", [(4, 4), (4, 2), (4, 1), (8, 2), (2, 1)])
 def test_logits_equal_llama(heads, kv_heads, tied, side):
-  model = tiny.language(heads=heads, kv_heads=kv_heads, tied=tied, rope_theta=500.0)
+  model = tiny.language(
+    heads=heads, kv_heads=kv_heads, tied=tied, rope=architecture.Rope(theta=500.0)
+  )
   params = tiny.parameters(model, seed=heads)
   tokens, mask = tiny.ids(1, len(LENGTHS), LENGTH), side(LENGTHS, LENGTH)
   actual = np.asarray(jax.jit(model.apply)(params, jnp.array(tokens), jnp.array(mask)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from pit_jax.models import transformer
+from pit_jax.models import architecture, attention, transformer
 
 LENGTH = 8
 LENGTHS = [8, 5, 1, 3]
@@ -83,12 +83,12 @@ def assert_equals_slow(model, params, tokens, mask):
   ],
 )
 def test_a_query_sees_real_tokens_up_to_itself(mask, expected):
-  actual = transformer.causal(jnp.array([mask], bool))
+  actual = attention.causal(jnp.array([mask], bool))
   np.testing.assert_array_equal(actual, np.array([expected], bool))
 
 
 def test_a_segment_sees_itself_and_segment_0():
-  actual = transformer.causal(jnp.array([[0, 1, 1, 1, 1, 0]], bool), jnp.array([0, 0, 1, 2, 2, 2]))
+  actual = attention.causal(jnp.array([[0, 1, 1, 1, 1, 0]], bool), jnp.array([0, 0, 1, 2, 2, 2]))
   expected = [
     [0, 0, 0, 0, 0, 0],
     [0, 1, 0, 0, 0, 0],
@@ -103,15 +103,14 @@ def test_a_segment_sees_itself_and_segment_0():
 def test_positions_count_real_tokens():
   mask = jnp.array([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 1, 0, 1]], bool)
   expected = [[0, 0, 0, 1, 2], [0, 1, 2, 2, 2], [0, 0, 1, 1, 2]]
-  np.testing.assert_array_equal(transformer.positions(mask), expected)
+  np.testing.assert_array_equal(attention.positions(mask), expected)
 
 
 def test_rotation_turns_by_the_angle_of_the_position():
   vectors = np.random.default_rng(0).normal(size=(1, 5, 2, 6)).astype(np.float32)
-  actual = transformer.rotate(
-    jnp.array(vectors),
-    transformer.rotation(jnp.array([[0, 1, 2, 7, 500]]), vectors.shape[-1], 10_000.0),
-  )
+  place = jnp.array([[0, 1, 2, 7, 500]])
+  turn = attention.rotation(place, vectors.shape[-1], architecture.Rope())
+  actual = attention.rotate(jnp.array(vectors), attention.Sight(jnp.ones((1, 5, 5), bool), *turn))
   for t, position in enumerate([0, 1, 2, 7, 500]):
     for head in range(2):
       expected = slow_rotate(vectors[0, t, head].astype(np.float64), position)
@@ -196,7 +195,7 @@ def test_cached_reading_equals_the_full_forward_under_left_padding(chunks):
   mask[2, 7:], mask[3, 5] = False, False
   expected = np.asarray(jax.jit(model.apply)(params, tokens, mask))
   extend = jax.jit(lambda *arguments: model.apply(*arguments, method="extend"))
-  cache, parts, slot = transformer.empty_cache(model.config, 4, 12), [], 0
+  cache, parts, slot = attention.empty_cache(model.config, 4, 12), [], 0
   for size in chunks:
     here = slice(slot, slot + size)
     hidden, cache = extend(params, tokens[:, here], mask[:, here], cache, jnp.int32(slot))
@@ -221,7 +220,7 @@ def test_bfloat16_is_close_to_float32_and_its_logits_are_float32():
   error = np.abs(np.asarray(logits)[mask] - exact)
   assert 0 < error.max() < 0.1 * exact.std()  # 8 bits of mantissa: 0.4% per rounding
   assert error.mean() < 0.02 * exact.std()
-  assert transformer.empty_cache(half.config, 1, 2).keys[0].dtype == jnp.bfloat16
+  assert attention.empty_cache(half.config, 1, 2).keys[0].dtype == jnp.bfloat16
 
 
 # Errors

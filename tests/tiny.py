@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from pit_jax.models import heads, pure, transformer
+from pit_jax.models import architecture, heads, pure
 from pit_jax.types import Params, Prompts, Responses
 
 PAD, EOS, VOCABULARY = 0, 1, 11
@@ -20,8 +20,8 @@ SHAPE = {
 }
 
 
-def config(**changes) -> transformer.ModelConfig:
-  return transformer.ModelConfig(**(SHAPE | changes))
+def config(**changes) -> architecture.ModelConfig:
+  return architecture.ModelConfig(**(SHAPE | changes))
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import tiny
 
 from pit_jax import parallel
 from pit_jax.data import encode, template, text
-from pit_jax.models import pure, transformer
+from pit_jax.models import architecture, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
@@ -18,7 +18,7 @@ def inference_of(directory: pathlib.Path, mesh=(1, 1, 1), **settings) -> inferen
   """Returns how tiny models are asked, with a tokenizer learnt in a directory."""
   tokenizer = text.train_tokenizer(WORDS, 280, directory)
   shape = tiny.SHAPE | {"vocabulary": tokenizer.vocab_size, "layers": 1}
-  config = transformer.ModelConfig(**shape)
+  config = architecture.ModelConfig(**shape)
   lengths = {"max_prompt_length": 32, "max_response_length": 16}
   return inference.Inference(
     language=pure.language_model(config),

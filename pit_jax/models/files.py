@@ -10,13 +10,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from pit_jax.models import transformer
+from pit_jax.models import architecture
 from pit_jax.types import Params
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save(directory: pathlib.Path, config: transformer.ModelConfig, params: Params) -> None:
+def save(directory: pathlib.Path, config: architecture.ModelConfig, params: Params) -> None:
   """Writes a model's shape and parameters, one tensor per parameter under its dotted name."""
   directory.mkdir(parents=True, exist_ok=True)
   tensors = {name: np.asarray(leaf) for name, leaf in _named(params)}
@@ -24,14 +24,14 @@ def save(directory: pathlib.Path, config: transformer.ModelConfig, params: Param
   (directory / CONFIG).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
-def load(directory: pathlib.Path) -> tuple[transformer.ModelConfig, Params]:
+def load(directory: pathlib.Path) -> tuple[architecture.ModelConfig, Params]:
   """Reads back what `save` wrote.
 
   Raises:
     ValueError: if a file is missing or cannot be read, naming it.
   """
   try:
-    config = transformer.ModelConfig(**json.loads((directory / CONFIG).read_text()))
+    config = architecture.from_dict(json.loads((directory / CONFIG).read_text()))
     tensors = safetensors.numpy.load_file(directory / WEIGHTS)
   except (OSError, TypeError, ValueError, safetensors.SafetensorError) as error:
     raise ValueError(

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from pit_jax.models import transformer
+from pit_jax.models import architecture, attention, transformer
 
 
 class LanguageModel(nnx.Module):
   """The policy and the improver: log-odds of the next token at every position."""
 
-  def __init__(self, config: transformer.ModelConfig, rngs: nnx.Rngs):
+  def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     self.trunk = transformer.Transformer(config, rngs)
     if not config.tied:
       self.head = nnx.Param(
@@ -40,9 +40,9 @@ class LanguageModel(nnx.Module):
     self,
     tokens: Int[Array, "B T"],
     mask: Bool[Array, "B T"],
-    cache: transformer.Cache,
+    cache: attention.Cache,
     slot: Int[Array, ""],
-  ) -> tuple[Float[Array, "B V"], transformer.Cache]:
+  ) -> tuple[Float[Array, "B V"], attention.Cache]:
     """Reads tokens into the cache and returns the logits after the last of them."""
     hidden, cache = self.trunk.extend(tokens, mask, cache, slot)
     return self._logits(hidden[:, -1:])[:, 0], cache
@@ -53,13 +53,14 @@ class LanguageModel(nnx.Module):
     else:
       weight, equation = self.head[...], "BTD,DV->BTV"
     weight = weight.astype(hidden.dtype)
-    return jnp.einsum(equation, hidden, weight, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(equation, hidden, weight, preferred_element_type=jnp.float32)
+    return attention.capped(logits, self.trunk.config.logit_cap)
 
 
 class ScalarModel(nnx.Module):
   """One number per position: the reward of the text so far, or the value of a state."""
 
-  def __init__(self, config: transformer.ModelConfig, rngs: nnx.Rngs):
+  def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     self.trunk = transformer.Transformer(config, rngs)
     # N(0, 1/(D+1)) starts the scores near zero with unit scale (Stiennon et al. 2020, app. B).
     self.head = nnx.Param(

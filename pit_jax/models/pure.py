@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from pit_jax.models import heads, transformer
+from pit_jax.models import architecture, heads
 from pit_jax.types import Params
 
 
@@ -30,10 +30,10 @@ class PureModel:
   init: Callable[[jax.Array], Params]
   apply: Callable[..., Any]
   axes: dict[str, Any]
-  config: transformer.ModelConfig
+  config: architecture.ModelConfig
 
 
-def pure(module: type[nnx.Module], config: transformer.ModelConfig) -> PureModel:
+def pure(module: type[nnx.Module], config: architecture.ModelConfig) -> PureModel:
   """Returns the pure form of `module(config, rngs)`."""
 
   def build(key):
@@ -53,13 +53,13 @@ def pure(module: type[nnx.Module], config: transformer.ModelConfig) -> PureModel
 
 
 @functools.cache  # one model per shape, so that a second run in the process compiles nothing again
-def language_model(config: transformer.ModelConfig) -> PureModel:
+def language_model(config: architecture.ModelConfig) -> PureModel:
   """Returns the pure language model (policy, improver) of this shape."""
   return pure(heads.LanguageModel, config)
 
 
 @functools.cache
-def scalar_model(config: transformer.ModelConfig) -> PureModel:
+def scalar_model(config: architecture.ModelConfig) -> PureModel:
   """Returns the pure scalar model (reward, gap reward, value) of this shape."""
   return pure(heads.ScalarModel, config)
 

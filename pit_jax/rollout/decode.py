@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from pit_jax.models import pure, transformer
+from pit_jax.models import attention, pure
 from pit_jax.types import Params, Prompts, Responses
 
 
@@ -14,7 +14,7 @@ class DecodeState:
   """What one step of sampling hands to the next."""
 
   step: jax.Array  # Int[], tokens sampled so far
-  cache: transformer.Cache  # the prompt, and the response but for its last token
+  cache: attention.Cache  # the prompt, and the response but for its last token
   tokens: jax.Array  # Int[B R], sampled so far, padding elsewhere
   mask: jax.Array  # Bool[B R], True on sampled tokens up to and including the end of sequence
   logprobs: jax.Array  # Float[B R], of the sampled tokens under the sampled law
@@ -85,13 +85,13 @@ def _prefill(
 ) -> tuple[DecodeState, Float[Array, "B V"]]:
   """Returns the state after reading the prompts, and the logits of the first token."""
   batch, prompt_length = prompts.tokens.shape
-  cache = transformer.empty_cache(model.config, batch, prompt_length)
+  cache = attention.empty_cache(model.config, batch, prompt_length)
   logits, cache = model.apply(
     params, prompts.tokens, prompts.mask, cache, jnp.int32(0), method="extend"
   )
   state = DecodeState(
     step=jnp.int32(0),
-    cache=transformer.lengthen(cache, length - 1),  # the last token is never read
+    cache=attention.lengthen(cache, length - 1),  # the last token is never read
     tokens=jnp.full((batch, length), pad_id, jnp.int32),
     mask=jnp.zeros((batch, length), bool),
     logprobs=jnp.zeros((batch, length)),

@@ -17,7 +17,7 @@ import ml_collections
 
 from pit_jax import parallel
 from pit_jax.data import encode, preferences, template, text
-from pit_jax.models import files, pure, transformer
+from pit_jax.models import architecture, files, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params, Prompts
 
@@ -206,11 +206,12 @@ def tokenizer(
   return text.load_tokenizer(directory)
 
 
-def shape(config: ml_collections.ConfigDict, tokens: text.Tokenizer) -> transformer.ModelConfig:
+def shape(config: ml_collections.ConfigDict, tokens: text.Tokenizer) -> architecture.ModelConfig:
   """Returns the model shape that `config.model` describes, for the tokenizer's vocabulary."""
-  fields = {field.name for field in dataclasses.fields(transformer.ModelConfig)}
+  fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)}
   chosen = {name: value for name, value in config.model.items() if name in fields}
-  return transformer.ModelConfig(vocabulary=tokens.vocab_size, **chosen)
+  rope = architecture.Rope(theta=config.model.rope_theta)
+  return architecture.ModelConfig(vocabulary=tokens.vocab_size, rope=rope, **chosen)
 
 
 def _tokenizer(config, base_directory, folds, workdir, new) -> text.Tokenizer:
@@ -222,7 +223,7 @@ def _tokenizer(config, base_directory, folds, workdir, new) -> text.Tokenizer:
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
 
 
-def _model(config, base_directory, tokens) -> tuple[transformer.ModelConfig, Params | None]:
+def _model(config, base_directory, tokens) -> tuple[architecture.ModelConfig, Params | None]:
   if base_directory is None:
     return shape(config, tokens), None
   found, base = files.load(base_directory)

@@ -1,0 +1,170 @@
+"""What a decoder looks like: its sizes, and the switches in which published families differ."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+SCALINGS = ("none", "linear", "llama3", "yarn")
+ACTIVATIONS = ("silu", "gelu_tanh")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+  """Rotary positions (Su et al. 2021), and how they were stretched for texts beyond training's.
+
+  Attributes:
+    theta: base of the wavelengths.
+    scaling: "none"; "linear" divides all frequencies by `factor` (Chen et al. 2023); "llama3"
+      divides the slow ones only; "yarn" blends by rotations and sharpens attention (Peng et al.
+      2023, arXiv 2309.00071).
+    factor: how much longer texts became.
+    original_length: tokens of the texts before; of llama3 and yarn.
+    slow: rotations over original_length below which a frequency counts as slow.
+    fast: rotations above which it is left as it is.
+    sharpness: yarn multiplies cosine and sine by this; 0 is 0.1 ln(factor) + 1.
+  """
+
+  theta: float = 10_000.0
+  scaling: str = "none"
+  factor: float = 1.0
+  original_length: int = 0
+  slow: float = 1.0
+  fast: float = 4.0
+  sharpness: float = 0.0
+
+  def __post_init__(self):
+    if self.scaling not in SCALINGS:
+      raise ValueError(f"rope scaling {self.scaling!r} is not supported; use one of {SCALINGS}")
+    if self.scaling in ("llama3", "yarn") and self.original_length < 1:
+      raise ValueError(f"rope scaling {self.scaling!r} needs original_length, in tokens")
+
+  def frequencies(self, head_width: int) -> np.ndarray:
+    """Returns the angle per position of each pair of a head, Float[H/2], in radians."""
+    plain = self.theta ** (-2 * np.arange(head_width // 2) / head_width)
+    if self.scaling == "linear":
+      return plain / self.factor
+    if self.scaling == "llama3":
+      rotations = self.original_length * plain / (2 * math.pi)
+      kept = np.clip((rotations - self.slow) / (self.fast - self.slow), 0, 1)
+      return plain * (kept + (1 - kept) / self.factor)
+    if self.scaling == "yarn":
+      kept = 1 - self._ramp(head_width)
+      return plain * (kept + (1 - kept) / self.factor)
+    return plain
+
+  @property
+  def amplitude(self) -> float:
+    """What cosine and sine are multiplied by."""
+    if self.scaling != "yarn":
+      return 1.0
+    return self.sharpness or (0.1 * math.log(self.factor) + 1 if self.factor > 1 else 1.0)
+
+  def _ramp(self, head_width: int) -> np.ndarray:
+    """Returns 0 for pairs that turn fast, 1 for those that turn slowly (YaRN, eq. 18)."""
+
+    def pair(rotations):
+      waves = self.original_length / (rotations * 2 * math.pi)
+      return head_width * math.log(waves) / (2 * math.log(self.theta))
+
+    low = max(math.floor(pair(self.fast)), 0)
+    high = min(math.ceil(pair(self.slow)), head_width - 1)
+    return np.clip((np.arange(head_width // 2) - low) / max(high - low, 1e-3), 0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The shape of a decoder; every field of type int is a count.
+
+  Attributes:
+    vocabulary: tokens the embedding and the head know.
+    width: of the residual stream, D.
+    layers: blocks, L.
+    heads: query heads, N.
+    kv_heads: key/value heads, K, each of which serves N/K query heads.
+    head_width: H.
+    hidden: of the gated MLP, F.
+    rope: rotary positions.
+    local_rope: those of layers with a window; None is the same.
+    window: how many tokens a layer with a window sees, the query's own included; 0 is no window.
+    windowed: which layers have one; () is none, or all when `window` is set.
+    tied: the head is the transposed embedding.
+    activation: of the gated MLP.
+    qkv_bias: queries, keys and values have biases.
+    output_bias: attention's output has one.
+    qk_norm: queries and keys are normalised per head before they are rotated.
+    post_norms: what attention and MLP add is normalised too.
+    norm_offset: norms multiply by this plus their scale.
+    norm_epsilon: in norms, added to the mean square.
+    embedding_scale: multiplies embeddings, not the tied head.
+    attention_scale: multiplies q·k; 0 is H^(−1/2).
+    attention_cap: scores become cap · tanh(score / cap); 0 is no cap.
+    logit_cap: the same for the logits.
+    longest: tokens of the longest text it was made for; 0 is not known. Nothing enforces it.
+    dtype: of matrix products; parameters, norms and softmax are float32.
+  """
+
+  vocabulary: int
+  width: int
+  layers: int
+  heads: int
+  kv_heads: int
+  head_width: int
+  hidden: int
+  rope: Rope = Rope()
+  local_rope: Rope | None = None
+  window: int = 0
+  windowed: tuple[bool, ...] = ()
+  tied: bool = True
+  activation: str = "silu"
+  qkv_bias: bool = False
+  output_bias: bool = False
+  qk_norm: bool = False
+  post_norms: bool = False
+  norm_offset: float = 0.0
+  norm_epsilon: float = 1e-6
+  embedding_scale: float = 1.0
+  attention_scale: float = 0.0
+  attention_cap: float = 0.0
+  logit_cap: float = 0.0
+  longest: int = 0
+  dtype: str = "float32"
+
+  def __post_init__(self):
+    for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "hidden"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)} is not a positive count")
+    if self.heads % self.kv_heads:
+      raise ValueError(
+        f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; "
+        "every key/value head serves the same number of query heads"
+      )
+    if self.head_width % 2:
+      raise ValueError(f"head_width={self.head_width} is odd; rotary positions need pairs")
+    for name, allowed in (("dtype", DTYPES), ("activation", ACTIVATIONS)):
+      if getattr(self, name) not in allowed:
+        raise ValueError(f"{name}={getattr(self, name)!r} is not supported; use one of {allowed}")
+    if self.windowed and (len(self.windowed) != self.layers or self.window < 1):
+      raise ValueError(
+        f"windowed names {len(self.windowed)} layers and window={self.window}; "
+        f"name all {self.layers} layers and give a window of at least 1 token"
+      )
+
+  @property
+  def windows(self) -> tuple[bool, ...]:
+    """Which layers have a window, one entry per layer."""
+    return self.windowed or (self.window > 0,) * self.layers
+
+
+def from_dict(fields: dict) -> ModelConfig:
+  """Returns the configuration that `dataclasses.asdict` made these fields of.
+
+  Raises:
+    TypeError: if a field is unknown or missing.
+  """
+  ropes = {
+    name: Rope(**fields[name]) for name in ("rope", "local_rope") if fields.get(name) is not None
+  }
+  windowed = {"windowed": tuple(fields["windowed"])} if "windowed" in fields else {}
+  return ModelConfig(**(fields | ropes | windowed))

@@ -1,0 +1,160 @@
+"""The only attention: which keys a query sees, how positions turn, and the cache of what was read.
+
+Positions count real tokens only, so left and right padding give the same numbers. Keys lie with
+time last and values with time before last, as the products that read them want them: on CPU a
+token costs half of what it does with the heads inside.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from pit_jax.models import architecture
+
+MASKED = -1e30  # finite, so that a row without a single visible key stays finite
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of the tokens read so far, in `slots` fixed places."""
+
+  keys: tuple[jax.Array, ...]  # Float[B K H S] per layer, rotated
+  values: tuple[jax.Array, ...]  # Float[B K S H] per layer
+  visible: jax.Array  # Bool[B S], True where a slot holds a real token
+
+
+def empty_cache(config: architecture.ModelConfig, batch: int, slots: int) -> Cache:
+  """Returns a cache of `slots` places per sequence with nothing in it."""
+  keys, values = (
+    tuple(jnp.zeros((batch, config.kv_heads, *shape), config.dtype) for _ in range(config.layers))
+    for shape in ((config.head_width, slots), (slots, config.head_width))
+  )
+  return Cache(
+    keys=keys,
+    values=values,
+    visible=jnp.zeros((batch, slots), bool),
+  )
+
+
+def lengthen(cache: Cache, slots: int) -> Cache:
+  """Returns the cache with so many empty places after the ones it has."""
+
+  def pad(x, axis):
+    return jnp.pad(x, [(0, slots if dim == axis else 0) for dim in range(x.ndim)])
+
+  return Cache(
+    keys=tuple(pad(x, 3) for x in cache.keys),
+    values=tuple(pad(x, 2) for x in cache.values),
+    visible=pad(cache.visible, 1),
+  )
+
+
+@struct.dataclass
+class Sight:
+  """What the queries of a layer see, and where they stand."""
+
+  visible: jax.Array  # Bool[B T S], which keys each query sees
+  cosine: jax.Array  # Float[B T 1 H2], of the queries' own positions
+  sine: jax.Array  # Float[B T 1 H2]
+
+
+def positions(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
+  """Returns the index of each real token among the real tokens of its row; padding gets 0."""
+  return jnp.maximum(jnp.cumsum(mask, axis=-1) - 1, 0)
+
+
+def causal(
+  mask: Bool[Array, "B T"], segments: Int[Array, " T"] | None = None
+) -> Bool[Array, "B T T"]:
+  """Returns which keys each query sees: real tokens at or before it, of its segment or segment 0.
+
+  For the left-padded row `. a b c` (mask 0 1 1 1), queries down, keys across, without segments and
+  with the segments 0 0 1 2, where b and c both continue a:
+
+      0 0 0 0      0 0 0 0
+      0 1 0 0      0 1 0 0
+      0 1 1 0      0 1 1 0
+      0 1 1 1      0 1 0 1
+  """
+  time = mask.shape[-1]
+  order = jnp.tril(jnp.ones((time, time), bool))
+  if segments is not None:
+    order &= (segments[None, :] == 0) | (segments[None, :] == segments[:, None])
+  return order & mask[:, None, :]
+
+
+def sights(
+  config: architecture.ModelConfig,
+  visible: Bool[Array, "B T S"],
+  query: Int[Array, "B T"],
+  key: Int[Array, "B S"],
+) -> tuple[Sight, Sight]:
+  """Returns what layers without and with a window see.
+
+  Args:
+    config: of the model.
+    visible: which keys each query would see without a window.
+    query: positions of the queries.
+    key: positions of the keys.
+  """
+  wide = Sight(visible, *rotation(query, config.head_width, config.rope))
+  if not config.window:
+    return wide, wide
+  near = query[:, :, None] - key[:, None, :] < config.window
+  turn = (wide.cosine, wide.sine)
+  if config.local_rope is not None:
+    turn = rotation(query, config.head_width, config.local_rope)
+  return wide, Sight(visible & near, *turn)
+
+
+def rotation(
+  position: Int[Array, "B T"], head_width: int, rope: architecture.Rope
+) -> tuple[Float[Array, "B T 1 H2"], Float[Array, "B T 1 H2"]]:
+  """Returns cosine and sine of position · frequency for each pair of a head."""
+  frequency = jnp.asarray(rope.frequencies(head_width), jnp.float32)
+  angle = position[..., None, None].astype(jnp.float32) * frequency
+  return jnp.cos(angle) * rope.amplitude, jnp.sin(angle) * rope.amplitude
+
+
+def rotate(x: Float[Array, "B T N H"], sight: Sight) -> Float[Array, "B T N H"]:
+  """Rotates each pair (x_i, x_{i+H/2}) by the angle of its position   (Su et al. 2021, eq. 34)."""
+  low, high = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  cosine, sine = sight.cosine, sight.sine
+  rotated = jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)
+  return rotated.astype(x.dtype)
+
+
+def attend(
+  query: Float[Array, "B T N H"],
+  key: Float[Array, "B K H S"],
+  value: Float[Array, "B K S H"],
+  visible: Bool[Array, "B T S"],
+  scale: float,
+  cap: float = 0.0,
+) -> Float[Array, "B T N H"]:
+  """Returns softmax(q·k · scale) v over the visible keys, each key head serving N/K query heads.
+
+  Args:
+    query: rotated queries.
+    key: rotated keys.
+    value: values.
+    visible: which keys each query sees.
+    scale: multiplies the scores.
+    cap: scores become cap · tanh(score / cap) before the softmax; 0 leaves them.
+  """
+  batch, time, heads, width = query.shape
+  kv_heads, slots = key.shape[1], key.shape[3]
+  # One matrix per key head: rows are the positions of its query heads, one head after the other.
+  grouped = query.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
+  scores = jnp.einsum("BKQH,BKHS->BKQS", grouped, key, preferred_element_type=jnp.float32)
+  scores = capped(scores.reshape(batch, heads, time, slots) * scale, cap)
+  weights = jax.nn.softmax(jnp.where(visible[:, None], scores, MASKED), axis=-1)
+  weights = weights.astype(value.dtype).reshape(batch, kv_heads, -1, slots)
+  found = jnp.einsum("BKQS,BKSH->BKQH", weights, value)
+  return found.reshape(batch, heads, time, width).swapaxes(1, 2)
+
+
+def capped(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
+  """Returns cap · tanh(x / cap), or x when the cap is 0   (Gemma 2, arXiv 2408.00118)."""
+  return cap * jnp.tanh(x / cap) if cap else x
