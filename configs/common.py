@@ -25,7 +25,7 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.data = _data(size)
   config.sft = supervised(epochs=1.0, learning_rate=1e-3)
   config.reward = supervised(epochs=1.25, learning_rate=5e-4)
-  config.gap_reward = supervised(epochs=1.0, learning_rate=5e-4)
+  config.gap_reward = supervised(epochs=0.75, learning_rate=5e-4)
   config.gap_reward.batch_size = 16  # pairs; four scores of each
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
   config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
@@ -78,7 +78,7 @@ def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict
 
 def _rl() -> ml_collections.ConfigDict:
   rl = ml_collections.ConfigDict()
-  rl.steps = 28  # PPO iterations of the policy
+  rl.steps = 26  # PPO iterations of the policy
   rl.batch_size = 128
   rl.epochs = 1
   rl.minibatches = 4

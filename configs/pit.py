@@ -16,8 +16,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     config.data.rows = 12_000
   config.curriculum = (
     # The first stage stays close to what was imitated, the second may go further from it.
-    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=15, kl_coefficient=0.3),
-    _stage("policy", ("policy",), steps=15, kl_coefficient=0.15),
+    _stage("data", ("dataset.rejected", "dataset.chosen"), steps=14, kl_coefficient=0.3),
+    _stage("policy", ("policy",), steps=14, kl_coefficient=0.15),
   )
   config.ablations = False  # trains pit_first_only, pit_second_only and rlhf_longer too
   return config.lock()

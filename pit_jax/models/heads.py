@@ -33,8 +33,7 @@ class LanguageModel(nnx.Module):
       mask: which tokens are real.
       last: when given, only the logits of the last that many positions.
     """
-    hidden = self.trunk(tokens, mask)
-    return self._logits(hidden if last is None else hidden[:, -last:])
+    return self._logits(self.trunk(tokens, mask, last=last))
 
   def extend(
     self,
@@ -84,6 +83,5 @@ class ScalarModel(nnx.Module):
       last: when given, only the scores of the last that many positions.
       segments: where several texts continue one; see `transformer.Transformer`.
     """
-    hidden = self.trunk(tokens, mask, segments)
-    hidden = (hidden if last is None else hidden[:, -last:]).astype(jnp.float32)
+    hidden = self.trunk(tokens, mask, segments, last).astype(jnp.float32)
     return hidden @ self.head[...] + self.bias[...]

@@ -134,7 +134,8 @@ class Transformer(nnx.Module):
     tokens: Int[Array, "B T"],
     mask: Bool[Array, "B T"],
     segments: Int[Array, " T"] | None = None,
-  ) -> Float[Array, "B T D"]:
+    last: int | None = None,
+  ) -> Float[Array, "B T2 D"]:
     """Returns the normalised hidden states of whole sequences, padded on either side.
 
     Args:
@@ -142,6 +143,8 @@ class Transformer(nnx.Module):
       mask: which of them are real.
       segments: 0 for what all tokens after it may see, j > 0 for the j-th of several texts that
         continue it, each as if the others were not there. None is one text.
+      last: when given, only the states of the last that many positions; the others then need no
+        more than keys and values in the last layer.
     """
     visible = attention.causal(mask, segments)
     # A real token stands after all that it sees.
@@ -158,7 +161,18 @@ class Transformer(nnx.Module):
         sight = jax.tree.map(lambda a, b: jnp.where(is_near, a, b), near, wide)
       return block.mix(x, *block.project(x, sight), sight.visible)
 
-    return self.norm(layer(self._embed(tokens), self.blocks, jnp.array(windows)))
+    @nnx.remat
+    def final(x, block):
+      sight = near if windows[-1] else wide
+      query, key, value = block.project(x, sight)
+      return block.mix(x[:, -last:], query[:, -last:], key, value, sight.visible[:, -last:])
+
+    x, count = self._embed(tokens), self.config.layers - (last is not None)
+    if count:
+      x = layer(x, self._layers(slice(count)), jnp.array(windows[:count]))
+    if last is not None:
+      x = final(x, self._layers(-1))
+    return self.norm(x)
 
   def extend(
     self,
@@ -189,13 +203,17 @@ class Transformer(nnx.Module):
     )
     x, keys, values = self._embed(tokens), list(cache.keys), list(cache.values)
     for index, is_near in enumerate(self.config.windows):
-      block = jax.tree.map(lambda leaf, index=index: leaf[index], self.blocks)
+      block = self._layers(index)
       sight = near if is_near else wide
       query, key, value = block.project(x, sight)
       keys[index] = jax.lax.dynamic_update_slice(keys[index], key, (0, 0, 0, slot))
       values[index] = jax.lax.dynamic_update_slice(values[index], value, (0, 0, slot, 0))
       x = block.mix(x, query, keys[index], values[index], sight.visible)
     return self.norm(x), attention.Cache(keys=tuple(keys), values=tuple(values), visible=kept)
+
+  def _layers(self, which: int | slice) -> Block:
+    """Returns one layer, or a stack of some."""
+    return jax.tree.map(lambda leaf: leaf[which], self.blocks)
 
   def _embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     dtype = self.config.dtype
