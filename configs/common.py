@@ -36,7 +36,9 @@ def get_config(size: str) -> ml_collections.ConfigDict:
 
 def _model(size: str) -> ml_collections.ConfigDict:
   model = ml_collections.ConfigDict(SIZES[size])
-  model.base = "auto"  # "embedded", "none", or auto: embedded for the embedded task, else none
+  # "embedded", "none", auto (embedded for the embedded task, else none), or a model's directory,
+  # as transformers writes it; then nothing below but dtype counts.
+  model.base = "auto"
   model.tied = True
   model.rope_theta = 10_000.0
   model.dtype = "float32"

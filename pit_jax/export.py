@@ -1,6 +1,6 @@
 """A finished run as files: WORKDIR/models holds all that answering and improving needs.
 
-  policy/ improver/ reward/ gap_reward/   config.json and model.safetensors of each model
+  policy/ improver/ reward/ gap_reward/   each model as transformers reads it; see models/hf.py
   tokenizer/                              a Hugging Face tokenizer directory
   run.json                                template, length limits, zero point; see `save`
 
@@ -19,11 +19,11 @@ import jax
 
 from pit_jax import improve, parallel
 from pit_jax.data import encode, template, text
-from pit_jax.models import files, pure
+from pit_jax.models import families, hf, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
-FORMAT = 1
+FORMAT = 2
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
 POLICY_CHAIN, IMPROVER_CHAIN = ("policy", "reward"), ("improver", "gap_reward")
@@ -41,6 +41,7 @@ class _Run:
   max_response_length: int
   response_length: int
   zero_point: float | int | None
+  dtype: str
 
 
 def save(
@@ -64,10 +65,11 @@ def save(
   folder, partial, old = (workdir / f"{FOLDER}{suffix}" for suffix in ("", ".partial", ".old"))
   for leftover in (partial, old):
     shutil.rmtree(leftover, ignore_errors=True)
-  for name, params in models.items():
-    files.save(partial / name, _model_of(name, asking).config, params)
-  asking.settings.tokenizer.save(partial / "tokenizer")
   settings = asking.settings
+  for name, params in models.items():
+    ids = settings.tokenizer.special_ids
+    hf.save(partial / name, _model_of(name, asking), params, **ids)
+  settings.tokenizer.save(partial / "tokenizer")
   run = _Run(
     format=FORMAT,
     template=dataclasses.asdict(settings.template),
@@ -77,6 +79,7 @@ def save(
     max_response_length=settings.max_response_length,
     response_length=asking.response_length,
     zero_point=zero_point,
+    dtype=asking.language.config.dtype,
   )
   (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
   # A whole folder appears under its name; a kill between the two leaves none, and says so.
@@ -108,14 +111,14 @@ def load(
       "give the --workdir of a run of configs/pit.py"
     )
   tokenizer = _tokenizer(run, folder / "tokenizer")
-  language, policy = _model("policy", folder, tokenizer, mesh)
-  same, improver = _model("improver", folder, tokenizer, mesh)
+  language, policy = _model("policy", run, folder, tokenizer, mesh)
+  same, improver = _model("improver", run, folder, tokenizer, mesh)
   if same.config != language.config:
     raise ValueError(
       f"{folder}: policy/config.json and improver/config.json describe different models; "
       "both must come from one run"
     )
-  scalar, gap_reward = _model("gap_reward", folder, tokenizer, mesh)
+  scalar, gap_reward = _model("gap_reward", run, folder, tokenizer, mesh)
   settings = encode.Settings(
     tokenizer=tokenizer,
     template=template.Template(**run.template),
@@ -133,8 +136,9 @@ def load_reward(workdir: pathlib.Path, *, mesh: jax.sharding.Mesh) -> Params:
     ValueError: as `load`; a run without an improver has a reward model all the same.
   """
   folder = workdir / FOLDER
-  tokenizer = _tokenizer(_read(workdir), folder / "tokenizer")
-  return _model("reward", folder, tokenizer, mesh)[1]
+  run = _read(workdir)
+  tokenizer = _tokenizer(run, folder / "tokenizer")
+  return _model("reward", run, folder, tokenizer, mesh)[1]
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
@@ -218,17 +222,16 @@ def _tokenizer(run: _Run, directory: pathlib.Path) -> text.Tokenizer:
 
 
 def _model(
-  name: str, folder: pathlib.Path, tokenizer: text.Tokenizer, mesh: jax.sharding.Mesh
+  name: str, run: _Run, folder: pathlib.Path, tokenizer: text.Tokenizer, mesh: jax.sharding.Mesh
 ) -> tuple[pure.PureModel, Params]:
   """Reads one model, checks it, and places its parameters once for all calls."""
   directory = folder / name
-  config, params = files.load(directory)
+  config = dataclasses.replace(families.read(directory), dtype=run.dtype)
   if config.vocabulary < tokenizer.vocab_size:
     raise ValueError(
-      f"{directory / files.CONFIG}: vocabulary {config.vocabulary} is smaller than the "
+      f"{directory / 'config.json'}: vocabulary {config.vocabulary} is smaller than the "
       f"{tokenizer.vocab_size} tokens of {folder / 'tokenizer'}"
     )
   model = (pure.language_model if name in LANGUAGE else pure.scalar_model)(config)
   abstract = jax.eval_shape(model.init, jax.random.key(0))
-  files.check(params, abstract, str(directory / files.WEIGHTS))
-  return model, jax.device_put(params, parallel.partition(abstract, model.axes, mesh))
+  return model, hf.load(directory, model, parallel.partition(abstract, model.axes, mesh))

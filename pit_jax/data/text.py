@@ -42,6 +42,11 @@ class Tokenizer:
     # Ids may have holes, and added tokens lie above the base vocabulary.
     self.vocab_size: int = 1 + max(self._rust.get_vocab(with_added_tokens=True).values())
 
+  @property
+  def special_ids(self) -> dict[str, int | None]:
+    """The special tokens as a config.json names them; no text begins with one of its own."""
+    return {"bos_token_id": None, "eos_token_id": self.eos_id, "pad_token_id": self.pad_id}
+
   @functools.cached_property
   def fingerprint(self) -> str:
     """A sha256 (16 hex digits) of everything that decides the ids of a text."""

@@ -7,6 +7,7 @@ import numpy as np
 
 SCALINGS = ("none", "linear", "llama3", "yarn")
 ACTIVATIONS = ("silu", "gelu_tanh")
+COUNTS = ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "hidden", "longest")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -101,7 +102,7 @@ class ModelConfig:
     attention_scale: multiplies q·k; 0 is H^(−1/2).
     attention_cap: scores become cap · tanh(score / cap); 0 is no cap.
     logit_cap: the same for the logits.
-    longest: tokens of the longest text it was made for; 0 is not known. Nothing enforces it.
+    longest: tokens of the longest text it was made for; nothing enforces it.
     dtype: of matrix products; parameters, norms and softmax are float32.
   """
 
@@ -128,11 +129,11 @@ class ModelConfig:
   attention_scale: float = 0.0
   attention_cap: float = 0.0
   logit_cap: float = 0.0
-  longest: int = 0
+  longest: int = 2_048
   dtype: str = "float32"
 
   def __post_init__(self):
-    for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "hidden"):
+    for name in COUNTS:
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} is not a positive count")
     if self.heads % self.kv_heads:
@@ -155,16 +156,3 @@ class ModelConfig:
   def windows(self) -> tuple[bool, ...]:
     """Which layers have a window, one entry per layer."""
     return self.windowed or (self.window > 0,) * self.layers
-
-
-def from_dict(fields: dict) -> ModelConfig:
-  """Returns the configuration that `dataclasses.asdict` made these fields of.
-
-  Raises:
-    TypeError: if a field is unknown or missing.
-  """
-  ropes = {
-    name: Rope(**fields[name]) for name in ("rope", "local_rope") if fields.get(name) is not None
-  }
-  windowed = {"windowed": tuple(fields["windowed"])} if "windowed" in fields else {}
-  return ModelConfig(**(fields | ropes | windowed))

@@ -4,7 +4,6 @@ A family is a row of switches, not a model of its own. transformers reads and co
 (old spellings, defaults); what it holds beyond the switches is refused by name.
 """
 
-import dataclasses
 import json
 import math
 import os
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import transformers
+from huggingface_hub import errors as hub_errors
 
 from pit_jax.models import architecture, ropes
 
@@ -23,6 +23,7 @@ FIXED = {
   "use_bidirectional_attention": (None, False),
   "attention_dropout": (0, 0.0),
 }
+SCORE_BIAS = "score_bias"  # ours: transformers' classifiers have no bias of their own
 GELU = ("gelu_pytorch_tanh",)
 LAYERS = {"full_attention": False, "sliding_attention": True}  # → has it a window?
 
@@ -57,8 +58,8 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
     config = published(**raw)
     _check(config)
     return architecture.ModelConfig(**_shared(config) | switches(config))
-  except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(f"{path}: {error}") from error
+  except (KeyError, TypeError, ValueError, hub_errors.StrictDataclassError) as error:
+    raise ValueError(f"{path}: {error.__cause__ or error}") from error
 
 
 def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrainedConfig:
@@ -75,9 +76,8 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
   published, switches = FAMILIES[family]
   made = published(**_published(config, published), **more)
   found = architecture.ModelConfig(**_shared(made) | switches(made), dtype=config.dtype)
-  wanted = dataclasses.replace(config, longest=found.longest)
-  if found != wanted:
-    wrong = [name for name, value in vars(wanted).items() if vars(found)[name] != value]
+  if found != config:
+    wrong = [name for name, value in vars(config).items() if vars(found)[name] != value]
     raise ValueError(
       f"the nearest family is {family}, which has no such {', '.join(wrong)}; "
       "change the model, or add its family to models/families.py"
@@ -97,6 +97,7 @@ def _family(config: architecture.ModelConfig) -> str:
 
 # Fields of older files, which transformers translates, and fields without a meaning to a decoder.
 LEGACY = {
+  SCORE_BIAS,
   "transformers.js_config",
   "rope_theta",
   "rope_scaling",
@@ -166,18 +167,14 @@ def _published(config: architecture.ModelConfig, published: type) -> dict[str, A
     "sliding_window": config.window or None,
     "use_sliding_window": config.window > 0,
     "layer_types": [kinds[has] for has in config.windows],
-    "query_pre_attn_scalar": round(config.attention_scale**-2) if config.attention_scale else None,
+    "query_pre_attn_scalar": round((config.attention_scale or 1) ** -2),
     "attn_logit_softcapping": config.attention_cap or None,
     "final_logit_softcapping": config.logit_cap or None,
-    "max_position_embeddings": config.longest or None,
+    "max_position_embeddings": config.longest,
   }
-  optional = {"query_pre_attn_scalar", "max_position_embeddings"}
-  has = set(published().to_dict())
-  return {
-    name: value
-    for name, value in said.items()
-    if name in has and not (value is None and name in optional)
-  }
+  if not config.attention_scale:  # a family that has the field needs a number
+    del said["query_pre_attn_scalar"]
+  return {name: said[name] for name in said.keys() & set(published().to_dict())}
 
 
 def _windows(config) -> dict[str, Any]:

@@ -14,13 +14,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 
 from pit_jax import parallel
 from pit_jax.data import encode, preferences, rows, synthetic, template, text
-from pit_jax.models import files, pure
+from pit_jax.models import hf, pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
 from pit_jax.stages import objectives, supervised
@@ -42,9 +41,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         "train longer (the steps in configs/base.py)"
       )
   directory = workdir / "base"
-  files.save(directory, context.language.config, jax.device_get(params))
+  hf.save(directory, context.language, params, **context.settings.tokenizer.special_ids)
   context.settings.tokenizer.save(directory)
-  facts["sha256"] = hashlib.sha256((directory / files.WEIGHTS).read_bytes()).hexdigest()
+  facts["sha256"] = hashlib.sha256((directory / hf.WEIGHTS).read_bytes()).hexdigest()
   facts["tokenizer"] = context.settings.tokenizer.fingerprint
   contexts.write_text(directory / "record.json", json.dumps(facts, indent=2) + "\n")
   print(json.dumps(facts, indent=2))

@@ -17,7 +17,7 @@ import ml_collections
 
 from pit_jax import parallel
 from pit_jax.data import encode, preferences, template, text
-from pit_jax.models import architecture, files, pure
+from pit_jax.models import architecture, families, hf, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params, Prompts
 
@@ -126,10 +126,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   c = config.data
   data = preferences.load(c.source, on_bad_row=c.on_bad_row, limit=c.rows, seed=config.seed)
   folds = preferences.folds(data.rows, c.held_out, c.validation)
-  is_embedded = config.model.base == "embedded" or (
-    config.model.base == "auto" and c.source == "synthetic"
-  )
-  base_directory = EMBEDDED_BASE if is_embedded else None
+  base_directory = _base_directory(config)
   settings = encode.Settings(
     tokenizer=_tokenizer(config, base_directory, folds, workdir, new),
     template=template.Template(policy=c.policy_template, improver=c.improver_template),
@@ -137,13 +134,14 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
-  model, base = _model(config, base_directory, settings.tokenizer)
-  language = pure.language_model(model)
-  if base is not None:
-    files.check(base, jax.eval_shape(language.init, jax.random.key(0)), str(base_directory))
+  model = _shape_of(config, base_directory, settings.tokenizer)
+  mesh = parallel.make_mesh(tuple(config.mesh.shape))
+  language, base = pure.language_model(model), None
+  if base_directory is not None:
+    abstract = jax.eval_shape(language.init, jax.random.key(0))
+    base = hf.load(base_directory, language, parallel.partition(abstract, language.axes, mesh))
   seen = encode.preferences([*folds.sft, *folds.reward], settings).record
   longest = max(seen.chosen.tokens.shape[1], seen.rejected.tokens.shape[1])
-  mesh = parallel.make_mesh(tuple(config.mesh.shape))
   asking = inference.Inference(
     language=language,
     scalar=pure.scalar_model(model),
@@ -223,8 +221,23 @@ def _tokenizer(config, base_directory, folds, workdir, new) -> text.Tokenizer:
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
 
 
-def _model(config, base_directory, tokens) -> tuple[architecture.ModelConfig, Params | None]:
+def _base_directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
+  """Returns the model directory to start from; None is a model that knows nothing."""
+  named = config.model.base
+  if named == "auto":
+    named = "embedded" if config.data.source == "synthetic" else "none"
+  return {"embedded": EMBEDDED_BASE, "none": None}.get(named, pathlib.Path(named))
+
+
+def _shape_of(
+  config: ml_collections.ConfigDict, base_directory: pathlib.Path | None, tokens: text.Tokenizer
+) -> architecture.ModelConfig:
   if base_directory is None:
-    return shape(config, tokens), None
-  found, base = files.load(base_directory)
-  return dataclasses.replace(found, dtype=config.model.dtype), base
+    return shape(config, tokens)
+  found = dataclasses.replace(families.read(base_directory), dtype=config.model.dtype)
+  if found.vocabulary < tokens.vocab_size:
+    raise ValueError(
+      f"{base_directory}: the model knows {found.vocabulary} tokens and its tokenizer has "
+      f"{tokens.vocab_size}; give a model directory whose files belong together"
+    )
+  return found

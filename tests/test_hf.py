@@ -1,0 +1,209 @@
+"""Model directories: what was written is read, to any sharding, and what does not fit is named."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import tiny
+
+from pit_jax import parallel
+from pit_jax.models import architecture, families, hf
+
+ALL = {
+  "llama": {"tied": False, "rope": architecture.Rope(7.0, "llama3", 2.0, 32, 1.0, 4.0)},
+  "mistral": {"window": 3},
+  "qwen2": {"qkv_bias": True, "window": 5, "windowed": (False, True)},
+  "qwen3": {"qk_norm": True, "rope": architecture.Rope(9.0, "yarn", 4.0, 64, 1.0, 32.0, 1.5)},
+  "gemma2": {
+    "activation": "gelu_tanh",
+    "post_norms": True,
+    "norm_offset": 1.0,
+    "embedding_scale": 4.0,
+    "attention_scale": 0.5,
+    "attention_cap": 5.0,
+    "logit_cap": 3.0,
+    "window": 3,
+    "windowed": (True, False),
+  },
+}
+
+
+def assert_equal(left, right):
+  left, right = hf.named(left), hf.named(right)
+  assert left.keys() == right.keys()
+  for name in left:
+    assert left[name].dtype == right[name].dtype
+    np.testing.assert_array_equal(left[name], right[name])
+
+
+@pytest.mark.parametrize("kind", [tiny.language, tiny.scalar])
+@pytest.mark.parametrize("family", ALL)
+def test_a_model_survives_the_round_trip(tmp_path, kind, family):
+  model = kind(**ALL[family])
+  params = tiny.parameters(model, seed=0)
+  hf.save(tmp_path / "new" / "folder", model, params)
+  directory = tmp_path / "new" / "folder"
+  assert json.loads((directory / "config.json").read_text())["model_type"] == family
+  assert families.read(directory) == model.config
+  assert_equal(hf.load(directory, model), params)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_read_as_it_is_and_written_again_without_loss(tmp_path, dtype):
+  model = tiny.language()
+  hf.save(tmp_path / "a", model, tiny.parameters(model, seed=1), dtype=dtype)
+  hf.save(tmp_path / "b", model, hf.load(tmp_path / "a", model), dtype=dtype)
+  weights = [(tmp_path / name / hf.WEIGHTS).read_bytes() for name in "ab"]
+  assert weights[0] == weights[1]
+
+
+def test_many_files_say_what_one_says(tmp_path):
+  model = tiny.language(tied=False)
+  params = tiny.parameters(model, seed=2)
+  hf.save(tmp_path, model, params, shard_bytes=1_500)
+  files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+  assert len(files) > 3 and files[0] == f"model-00001-of-{len(files):05}.safetensors"
+  index = json.loads((tmp_path / hf.INDEX).read_text())
+  assert set(index["weight_map"].values()) == set(files)
+  assert index["metadata"]["total_size"] == 4 * sum(x.size for x in jax.tree.leaves(params))
+  assert_equal(hf.load(tmp_path, model), params)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
+def test_parameters_go_straight_to_their_devices(tmp_path, shape):
+  model, mesh = tiny.scalar(), parallel.make_mesh(shape)
+  params = tiny.parameters(model, seed=3)
+  hf.save(tmp_path, model, params)
+  abstract = jax.eval_shape(model.init, jax.random.key(0))
+  homes = parallel.partition(abstract, model.axes, mesh)
+  loaded = hf.load(tmp_path, model, homes)
+  assert_equal(loaded, params)
+  jax.tree.map(lambda leaf, home: pytest.fail() if leaf.sharding != home else None, loaded, homes)
+  query = loaded["trunk"]["blocks"]["query"]
+  assert query.addressable_shards[0].data.size < query.size
+
+
+def test_a_tied_head_may_be_written_out(tmp_path):
+  model = tiny.language()
+  params = tiny.parameters(model, seed=4)
+  hf.save(tmp_path, model, params)
+  tensors = safetensors.numpy.load_file(tmp_path / hf.WEIGHTS)
+  tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+  safetensors.numpy.save_file(tensors, tmp_path / hf.WEIGHTS)
+  assert_equal(hf.load(tmp_path, model), params)
+
+
+def test_saving_again_replaces_the_model(tmp_path):
+  model = tiny.scalar()
+  for seed in (0, 1):
+    hf.save(tmp_path, model, tiny.parameters(model, seed))
+  assert_equal(hf.load(tmp_path, model), tiny.parameters(model, seed=1))
+
+
+def test_everything_that_does_not_fit_is_listed(tmp_path):
+  model = tiny.language(tied=False)
+  hf.save(tmp_path, model, tiny.parameters(model, seed=0))
+  tensors = safetensors.numpy.load_file(tmp_path / hf.WEIGHTS)
+  del tensors["lm_head.weight"], tensors["model.layers.1.mlp.up_proj.weight"]
+  tensors["model.norm.weight"] = np.zeros(3, np.float32)
+  tensors["model.layers.0.self_attn.q_proj.weight"] = np.zeros((16, 16), np.int8)
+  tensors["extra"] = np.zeros(2, np.float32)
+  safetensors.numpy.save_file(tensors, tmp_path / hf.WEIGHTS)
+  with pytest.raises(ValueError) as error:
+    hf.load(tmp_path, model)
+  message = str(error.value)
+  assert message.startswith(f"{tmp_path} does not fit the model")
+  for part in (
+    "lm_head.weight is missing",
+    "model.layers.1.mlp.up_proj.weight is missing",
+    "model.norm.weight has shape (3,), not (16,)",
+    "q_proj.weight is of type I8",
+    "extra is not part of the model",
+  ):
+    assert part in message
+
+
+def cut(directory):
+  path = directory / hf.WEIGHTS
+  path.write_bytes(path.read_bytes()[:-100])
+
+
+def leave_a_pickle(directory):
+  (directory / hf.WEIGHTS).rename(directory / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+  "damage, said",
+  [
+    (leave_a_pickle, "pickles above all, are not read"),
+    (cut, "holds no readable weights"),
+    (lambda directory: (directory / hf.WEIGHTS).write_bytes(b""), "holds no readable weights"),
+    (lambda directory: (directory / hf.INDEX).write_text("{"), "holds no readable weights"),
+  ],
+)
+def test_weights_that_cannot_be_read_are_named(tmp_path, damage, said):
+  model = tiny.language()
+  hf.save(tmp_path, model, tiny.parameters(model, seed=0))
+  damage(tmp_path)
+  with pytest.raises(ValueError, match=said) as error:
+    hf.load(tmp_path, model)
+  assert str(tmp_path) in str(error.value)
+
+
+PUBLISHED = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 4, "vocab_size": 11}
+
+
+@pytest.mark.parametrize(
+  "raw, said",
+  [
+    ({"model_type": "mamba"}, "'mamba' is not supported; supported are llama, mistral, qwen2"),
+    ({}, "None is not supported"),
+    ({**PUBLISHED, "mlp_bias": True}, "mlp_bias=True"),
+    ({**PUBLISHED, "flash": 3}, "flash is no field of llama; the decoder knows"),
+    ({**PUBLISHED, "hidden_act": "relu"}, "'relu' is not supported; supported are silu and gelu"),
+    ({**PUBLISHED, "num_attention_heads": "four"}, "num_attention_heads"),
+    ({**PUBLISHED, "num_key_value_heads": 3}, "heads=4 is not a multiple of kv_heads=3"),
+    ({**PUBLISHED, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic'"),
+    (
+      {**PUBLISHED, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+      "partial_rotary_factor",
+    ),
+    ({**PUBLISHED, "quantization_config": {"quant_method": "awq"}}, "quantization_config"),
+  ],
+)
+def test_what_the_decoder_cannot_be_is_refused_by_name(tmp_path, raw, said):
+  (tmp_path / "config.json").write_text(json.dumps(raw))
+  with pytest.raises(ValueError) as error:
+    families.read(tmp_path)
+  assert said in str(error.value) and str(tmp_path / "config.json") in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"], ids=["none", "broken", "no object"])
+def test_a_directory_without_a_readable_file_is_refused(tmp_path, content):
+  if content is not None:
+    (tmp_path / "config.json").write_text(content)
+  with pytest.raises(ValueError, match=r"config\.json"):
+    families.read(tmp_path)
+
+
+def test_fields_of_older_files_and_switches_that_are_off_are_no_obstacle(tmp_path):
+  raw = PUBLISHED | {"rope_theta": 500, "torch_dtype": "bfloat16", "use_mrope": False}
+  (tmp_path / "config.json").write_text(json.dumps(raw | {"transformers.js_config": {}}))
+  assert families.read(tmp_path).rope == architecture.Rope(theta=500.0)
+
+
+def test_switches_that_no_family_has_together_are_not_written():
+  config = tiny.config(qk_norm=True, logit_cap=3.0)
+  with pytest.raises(ValueError, match=r"nearest family is qwen3, which has no such logit_cap"):
+    families.write(config)
+
+
+def test_the_score_keeps_its_bias(tmp_path):
+  model = tiny.scalar()
+  params = tiny.parameters(model, seed=5) | {"bias": jnp.float32(0.25)}
+  hf.save(tmp_path, model, params)
+  assert json.loads((tmp_path / "config.json").read_text())["score_bias"] == 0.25
+  assert hf.load(tmp_path, model)["bias"] == 0.25
