@@ -32,6 +32,7 @@ BASE = [
   "datasets>=5,<6",
   "tensorflow-datasets>=4.9.9,<5",
   "safetensors>=0.6",
+  "gguf>=0.17,<0.20",
   "ml_collections>=1.1,<2",
   "absl-py>=2.1",
   "jaxtyping>=0.3.3",

@@ -135,10 +135,42 @@ def load_reward(workdir: pathlib.Path, *, mesh: jax.sharding.Mesh) -> Params:
   Raises:
     ValueError: as `load`; a run without an improver has a reward model all the same.
   """
-  folder = workdir / FOLDER
-  run = _read(workdir)
+  return load_one(workdir, "reward", mesh=mesh).params
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+  """One model of a run, by itself.
+
+  Attributes:
+    model: its shape.
+    params: its parameters, placed on the devices.
+    tokenizer: of the run.
+    template: of the run.
+    response_length: the most tokens of a response in the run.
+  """
+
+  model: pure.PureModel
+  params: Params
+  tokenizer: text.Tokenizer
+  template: template.Template
+  response_length: int
+
+
+def load_one(workdir: pathlib.Path, name: str, *, mesh: jax.sharding.Mesh) -> Exported:
+  """Returns one model of a run: policy, improver, reward or gap_reward.
+
+  Raises:
+    ValueError: as `load`, or the run has no such model.
+  """
+  run, folder = _read(workdir), workdir / FOLDER
+  has = sorted(path.parent.name for path in folder.glob("*/config.json"))
+  if name not in has:
+    raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(has)}")
   tokenizer = _tokenizer(run, folder / "tokenizer")
-  return _model("reward", run, folder, tokenizer, mesh)[1]
+  model, params = _model(name, run, folder, tokenizer, mesh)
+  form = template.Template(**run.template)
+  return Exported(model, params, tokenizer, form, run.response_length)
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:

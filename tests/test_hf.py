@@ -10,7 +10,7 @@ import safetensors.numpy
 import tiny
 
 from pit_jax import parallel
-from pit_jax.models import architecture, families, hf
+from pit_jax.models import architecture, families, hf, weights
 
 ALL = {
   "llama": {"tied": False, "rope": architecture.Rope(7.0, "llama3", 2.0, 32, 1.0, 4.0)},
@@ -32,7 +32,7 @@ ALL = {
 
 
 def assert_equal(left, right):
-  left, right = hf.named(left), hf.named(right)
+  left, right = weights.named(left), weights.named(right)
   assert left.keys() == right.keys()
   for name in left:
     assert left[name].dtype == right[name].dtype
@@ -98,8 +98,8 @@ def test_a_tied_head_may_be_written_out(tmp_path):
 
 def test_saving_again_replaces_the_model(tmp_path):
   model = tiny.scalar()
-  for seed in (0, 1):
-    hf.save(tmp_path, model, tiny.parameters(model, seed))
+  for seed, limit in ((0, 1_000), (1, hf.SHARD_BYTES)):
+    hf.save(tmp_path, model, tiny.parameters(model, seed), shard_bytes=limit)
   assert_equal(hf.load(tmp_path, model), tiny.parameters(model, seed=1))
 
 

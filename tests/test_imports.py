@@ -22,13 +22,24 @@ ARROWS = {
   "stages": {"data", "models", "losses", "training", "rollout", "parallel", "evaluate/metrics"},
   "improve": {"models", "rollout"},
   "export": {"data", "models", "rollout", "improve", "parallel"},
+  "convert": {"data", "models", "export", "evaluate", "parallel"},
   # suite.py and findings.py run experiments on a trained run.
   "evaluate": {"data", "rollout", "improve", "stages", "training", "evaluate/metrics"},
   "recipes": {"data", "models", "parallel", "rollout", "stages", "export", "evaluate"},
-  "launch": {"data", "recipes", "improve", "export", "evaluate", "evaluate/metrics", "parallel"},
+  "launch": {
+    "data",
+    "recipes",
+    "improve",
+    "export",
+    "convert",
+    "evaluate",
+    "evaluate/metrics",
+    "parallel",
+  },
 }
 HOST_FILES = {
   "models/families.py",
+  "models/gguf.py",
   "models/hf.py",
   "rollout/experience.py",
 }  # in rooms that are pure otherwise

@@ -67,6 +67,21 @@ class Template:
     """Returns what the improver is asked to continue: the prompt and the answer to improve."""
     return self.improver.format(prompt=prompt.strip(), reference=reference.strip())
 
+  def chat(self, *, is_improver: bool) -> str:
+    """Returns the template as a chat template (Jinja) of Hugging Face.
+
+    The policy's continues a question; the improver's a question and the answer to it that is to
+    be improved: the first two messages of a conversation.
+    """
+    slots, tail = _parse(self.improver if is_improver else self.policy)
+    place = {"prompt": 0, "reference": 1}
+    parts = []
+    for slot in slots:
+      parts.append(json.dumps(slot.before + slot.space, ensure_ascii=False))
+      parts.append(f"messages[{place[slot.name]}]['content'] | trim")
+    parts.append(json.dumps(tail, ensure_ascii=False))
+    return "".join("{{ " + part + " }}" for part in parts)
+
   def encode_policy_prompt(
     self, tokenizer: text.Tokenizer, prompt: str, max_prompt_length: int | None = None
   ) -> list[int]:

@@ -1,5 +1,6 @@
 """The tokenizer: opened from a Hugging Face directory, or learnt here and saved as one."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -9,6 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import tokenizers
 import transformers
+
+from pit_jax.data import gguf_text
 
 PAD, EOS = "<pad>", "<eos>"
 
@@ -84,9 +87,18 @@ class Tokenizer:
     words = [i for i in whole if _starts_word(text, starts[i])]
     return encoding.ids[min(words or whole or [first]) :]
 
-  def save(self, directory: str | os.PathLike) -> None:
-    """Writes the tokenizer as a Hugging Face tokenizer directory."""
-    self._fast.save_pretrained(str(directory))
+  def save(self, directory: str | os.PathLike, chat_template: str | None = None) -> None:
+    """Writes the tokenizer as a Hugging Face tokenizer directory.
+
+    Args:
+      directory: made if needed.
+      chat_template: written in the place of the tokenizer's own; None keeps that.
+    """
+    fast = self._fast
+    if chat_template is not None:
+      fast = copy.deepcopy(fast)
+      fast.chat_template = chat_template
+    fast.save_pretrained(str(directory))
 
 
 def _starts_word(text: str, position: int) -> bool:
@@ -95,15 +107,24 @@ def _starts_word(text: str, position: int) -> bool:
 
 
 def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
-  """Opens a Hugging Face tokenizer directory.
+  """Opens a Hugging Face tokenizer directory, or the tokenizer of a GGUF file.
 
-  A tokenizer without a padding token, or whose padding is its end-of-sequence token, gets an
-  explicit `<pad>`; `vocab_size` then counts it.
+  A tokenizer without a padding token, or whose padding is its end-of-sequence token, pads with
+  another special token it has, so that its model fits as it is: masks say what is padding, not
+  ids. One without any gets `<pad>`, which `vocab_size` then counts.
 
   Raises:
     ValueError: the directory holds no tokenizer, or one without an end-of-sequence token.
   """
   path = pathlib.Path(directory)
+  fast = gguf_text.read(path) if path.suffix == ".gguf" else _fast(path)
+  if fast.pad_token_id is None or fast.pad_token_id == fast.eos_token_id:
+    spare = [token for token in fast.all_special_tokens if token != fast.eos_token]
+    fast.add_special_tokens({"pad_token": ([t for t in spare if "pad" in t] + spare + [PAD])[0]})
+  return Tokenizer(fast)
+
+
+def _fast(path: pathlib.Path) -> transformers.PreTrainedTokenizerFast:
   if not path.is_dir():
     raise ValueError(f"no tokenizer directory {path}; give one written by save_pretrained")
   # tokenizer.json says everything; the class that AutoTokenizer would pick may rebuild parts of it.
@@ -115,9 +136,7 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
     raise ValueError(f"{path} holds no readable tokenizer: {error}") from error
   if not fast.is_fast:
     raise ValueError(f"{path} has no tokenizer.json; save the fast form of the tokenizer")
-  if fast.pad_token_id is None or fast.pad_token_id == fast.eos_token_id:
-    fast.add_special_tokens({"pad_token": PAD})
-  return Tokenizer(fast)
+  return fast
 
 
 def train_tokenizer(

@@ -251,3 +251,9 @@ CLASSES = {  # → the classes of transformers, of a language model and of a cla
 def class_name(config: transformers.PreTrainedConfig, *, is_scalar: bool) -> str:
   """Returns the name of transformers' class for such a model."""
   return CLASSES[config.model_type][is_scalar]
+
+
+def is_classifier(directory: str | os.PathLike) -> bool:
+  """Returns whether DIRECTORY/config.json names a sequence classifier."""
+  raw = json.loads((pathlib.Path(directory) / "config.json").read_text())
+  return any(name.endswith("ForSequenceClassification") for name in raw.get("architectures") or ())

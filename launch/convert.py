@@ -1,0 +1,58 @@
+"""Brings a published model in, or sends a run's models out.
+
+  python launch/convert.py import --source=SmolLM2.Q4_1.gguf --output=models/smollm2
+  python launch/convert.py import --source=DIRECTORY --output=models/llama --dtype=bfloat16
+  python launch/convert.py export --workdir=runs/mine --output=out --models=policy,improver
+
+Import reads GGUF files and Hugging Face directories (safetensors only: no pickle is opened, no code
+is run) and writes a directory for `--config.model.base`. Export writes what transformers and vLLM
+load.
+"""
+
+import argparse
+
+from pit_jax import convert
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def main(arguments: list[str] | None = None) -> None:
+  """Runs the command line; `arguments` are those of the process unless given."""
+  options = _options(arguments)
+  try:
+    if options.command == "import":
+      model = convert.bring_in(
+        options.source, options.output, dtype=options.dtype, tokenizer=options.tokenizer
+      )
+      print(f"{options.output}: {model.config}")
+    else:
+      names = options.models.split(",")
+      for directory in convert.send_out(
+        options.workdir, options.output, names, dtype=options.dtype
+      ):
+        print(directory)
+  except (OSError, ValueError) as error:
+    raise SystemExit(f"error: {error}") from error
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+  bring = commands.add_parser("import", help="a GGUF file or a directory becomes a directory")
+  bring.add_argument("--source", required=True, help="a .gguf file, or a directory")
+  bring.add_argument("--tokenizer", help="a tokenizer directory; else the source's own")
+  send = commands.add_parser("export", help="models of a finished run become directories")
+  send.add_argument("--workdir", required=True, help="folder of the run")
+  send.add_argument(
+    "--models", default="policy,improver,reward,gap_reward", help="which, separated by commas"
+  )
+  for command in (bring, send):
+    command.add_argument("--output", required=True, help="the folder to write")
+    command.add_argument("--dtype", default="float32", choices=DTYPES, help="of the tensors")
+  return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,140 @@
+"""Models in and out: what others wrote becomes a model directory, a run's models go to others.
+
+A model directory is what transformers writes and reads: config.json, safetensors, tokenizer. Runs
+start from one (`config.model.base`) and keep their own models as such; see models/hf.py.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import transformers
+
+from pit_jax import export, parallel
+from pit_jax.data import text
+from pit_jax.evaluate import verdict
+from pit_jax.models import families, gguf, hf, pure, weights
+
+MODELS = {  # of a run → what each is
+  "policy": "the policy after RLHF: answers a question",
+  "improver": "the improver: shown a question and an answer to it, writes a better one",
+  "reward": "the reward model R_P: scores an answer",
+  "gap_reward": "the gap reward model R_PIT: scores how much better an answer is than another",
+}
+
+
+def bring_in(
+  source: str | os.PathLike,
+  output: str | os.PathLike,
+  *,
+  dtype: str = "float32",
+  tokenizer: str | os.PathLike | None = None,
+) -> pure.PureModel:
+  """Writes a model directory from a GGUF file or from another model directory.
+
+  Args:
+    source: a .gguf file, or a directory with config.json and safetensors.
+    output: the directory to write.
+    dtype: of the tensors written.
+    tokenizer: a tokenizer directory; None is the source's own.
+
+  Returns:
+    The model that was written: a language model, or a scalar model if the source is a classifier.
+
+  Raises:
+    ValueError: if anything in the source is not supported or does not fit; the message names it.
+  """
+  source, output = pathlib.Path(source), pathlib.Path(output)
+  words = text.load_tokenizer(tokenizer or source)
+  if source.suffix == ".gguf":
+    file = gguf.File(source)
+    model = pure.language_model(file.config)
+    params = weights.fill(model, file)
+  else:
+    kind = pure.scalar_model if families.is_classifier(source) else pure.language_model
+    model = kind(families.read(source))
+    params = hf.load(source, model)
+  if words.vocab_size > model.config.vocabulary:
+    raise ValueError(
+      f"{source}: the tokenizer has {words.vocab_size} tokens, the model knows "
+      f"{model.config.vocabulary}; give the tokenizer it was trained with as --tokenizer"
+    )
+  hf.save(output, model, params, dtype=dtype, **words.special_ids)
+  words.save(output)
+  return model
+
+
+def send_out(
+  workdir: str | os.PathLike,
+  output: str | os.PathLike,
+  names: Sequence[str],
+  *,
+  dtype: str = "float32",
+) -> list[pathlib.Path]:
+  """Writes models of a finished run as directories that transformers and vLLM serve.
+
+  Each gets the tokenizer, the run's template as its chat template, a generation config, and a
+  model card with the run's figures.
+
+  Args:
+    workdir: folder of the run.
+    output: folder of the directories, one per model.
+    names: of the models; see `MODELS`.
+    dtype: of the tensors written.
+
+  Returns:
+    The directories.
+
+  Raises:
+    ValueError: if the run is not finished, or has no such model.
+  """
+  workdir, written = pathlib.Path(workdir), []
+  path = workdir / "report" / "results.json"
+  results = json.loads(path.read_text()) if path.is_file() else None
+  mesh = parallel.make_mesh((1, 1, 1))
+  for name in names:
+    found, directory = export.load_one(workdir, name, mesh=mesh), pathlib.Path(output) / name
+    hf.save(directory, found.model, found.params, dtype=dtype, **found.tokenizer.special_ids)
+    shows_reference = name in ("improver", "gap_reward")
+    found.tokenizer.save(directory, found.template.chat(is_improver=shows_reference))
+    if not weights.is_scalar(found.model):
+      transformers.GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        max_new_tokens=found.response_length,
+        eos_token_id=found.tokenizer.eos_id,
+        pad_token_id=found.tokenizer.pad_id,
+      ).save_pretrained(directory)
+    (directory / "README.md").write_text(_card(name, results), encoding="utf-8")
+    written.append(directory)
+  return written
+
+
+def _card(name: str, results: Mapping[str, Any] | None) -> str:
+  """Returns a model card."""
+  is_scalar = name in ("reward", "gap_reward")
+  lines = [
+    "---",
+    "library_name: transformers",
+    f"pipeline_tag: {'text-classification' if is_scalar else 'text-generation'}",
+    "tags: [pit, self-improvement, preference-learning]",
+    "---",
+    "",
+    f"# {name}",
+    "",
+    f"Trained with pit_jax (PIT, arXiv 2310.00898); {MODELS[name]}.",
+    "",
+  ]
+  if is_scalar:
+    lines += [f"The score is the model's logit plus `{families.SCORE_BIAS}` of config.json.", ""]
+  if results is None:
+    return "\n".join([*lines, "The run has no report.", ""])
+  lines += [verdict.headline(results), "", "| system | against | judge | Δ | 95% interval | n |"]
+  lines += ["|---|---|---|---|---|---|"]
+  for row in verdict.presentable(results)["comparisons"]:
+    low, high = map(verdict.signed, row["ci95"])
+    cells = [row["a"], row["b"], row["judge"], verdict.signed(row["delta"]), f"{low} to {high}"]
+    lines.append(f"| {' | '.join(cells)} | {row['n']:,} |")
+  return "\n".join([*lines, "", "Δ is wins minus losses in percent of held-out prompts.", ""])

@@ -1,0 +1,76 @@
+"""The tokenizer inside a GGUF file, as a Hugging Face tokenizer."""
+
+import os
+import pathlib
+
+import gguf
+import tokenizers
+import transformers
+
+LLAMA = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+  r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN = LLAMA.replace(r"\p{N}{1,3}", r"\p{N}")
+CONTROL, USER_DEFINED = 3, 4  # kinds of tokens that no merge makes
+
+
+def _splitting(pattern: str) -> tokenizers.pre_tokenizers.PreTokenizer:
+  return tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
+
+
+def _bytes(*, splits: bool) -> tokenizers.pre_tokenizers.PreTokenizer:
+  return tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splits)
+
+
+SPLITS = {  # tokenizer.ggml.pre → what happens to a text before its merges
+  "default": [_bytes(splits=True)],
+  "gpt-2": [_bytes(splits=True)],
+  "smollm": [tokenizers.pre_tokenizers.Digits(individual_digits=True), _bytes(splits=True)],
+  "llama-bpe": [_splitting(LLAMA), _bytes(splits=False)],
+  "qwen2": [_splitting(QWEN), _bytes(splits=False)],
+}
+
+
+def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
+  """Returns the byte-level BPE tokenizer of a GGUF file, with its chat template.
+
+  Raises:
+    ValueError: if the file cannot be read or its tokenizer is of another kind.
+  """
+  try:
+    fields = gguf.GGUFReader(pathlib.Path(path)).fields
+  except (OSError, ValueError, IndexError) as error:
+    raise ValueError(f"{path} is no readable GGUF file: {error}") from error
+  said = {
+    name.removeprefix("tokenizer."): field.contents()
+    for name, field in fields.items()
+    if name.startswith("tokenizer.")
+  }
+  kind, split = said.get("ggml.model"), said.get("ggml.pre", "default")
+  if kind != "gpt2" or split not in SPLITS:
+    raise ValueError(
+      f"{path}: the tokenizer is {kind!r} with {split!r} splits; read are 'gpt2' with "
+      f"{', '.join(SPLITS)}. Give the model's own tokenizer directory instead"
+    )
+  words, kinds = said["ggml.tokens"], said["ggml.token_type"]
+  merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
+  learnt = tokenizers.Tokenizer(
+    tokenizers.models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges)
+  )
+  if split == "qwen2":
+    learnt.normalizer = tokenizers.normalizers.NFC()
+  learnt.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(SPLITS[split])
+  learnt.decoder = tokenizers.decoders.ByteLevel()
+  for word, kind in zip(words, kinds, strict=True):
+    if kind in (CONTROL, USER_DEFINED):
+      learnt.add_tokens([tokenizers.AddedToken(word, special=kind == CONTROL, normalized=False)])
+  names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+  specials = {
+    f"{ours}_token": words[said[f"ggml.{theirs}_token_id"]]
+    for theirs, ours in names.items()
+    if f"ggml.{theirs}_token_id" in said
+  }
+  fast = transformers.PreTrainedTokenizerFast(tokenizer_object=learnt, **specials)
+  fast.chat_template = said.get("chat_template")
+  return fast

@@ -1,0 +1,124 @@
+"""Models in and out: a published one becomes a directory, a run's own become ones to serve."""
+
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import report_example
+import test_gguf
+import tiny
+import tiny_models
+import transformers
+
+from pit_jax import convert, export
+from pit_jax.data import template, text
+from pit_jax.models import families, hf, pure, weights
+
+LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "convert.py"
+
+
+@pytest.fixture(scope="module")
+def command():
+  spec = importlib.util.spec_from_file_location("launch_convert", LAUNCH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """Returns a finished run with a report."""
+  workdir = tmp_path_factory.mktemp("run")
+  asking = tiny_models.inference_of(tmp_path_factory.mktemp("tokenizer"))
+  export.save(workdir, asking, tiny_models.models_of(asking), zero_point=0.125)
+  (workdir / "report").mkdir()
+  results = json.dumps(report_example.example(), default=lambda x: x.tolist())
+  (workdir / "report" / "results.json").write_text(results)
+  return workdir
+
+
+def assert_equal(left, right):
+  left, right = weights.named(left), weights.named(right)
+  assert left.keys() == right.keys()
+  for name in left:
+    np.testing.assert_array_equal(left[name], right[name])
+
+
+def test_a_gguf_file_becomes_a_directory(command, tmp_path):
+  model = tiny.language(**test_gguf.SHAPE)
+  params = tiny.parameters(model, seed=0)
+  test_gguf.write(tmp_path / "x.gguf", model, params)
+  words = text.train_tokenizer(["some words"], 258, tmp_path / "words")
+  arguments = ["import", f"--source={tmp_path / 'x.gguf'}", f"--output={tmp_path / 'out'}"]
+  with pytest.raises(SystemExit, match=r"258 tokens, the model knows 40.*--tokenizer"):
+    command([*arguments, f"--tokenizer={tmp_path / 'words'}"])
+  assert words.vocab_size == 258
+  wide = tiny.language(**test_gguf.SHAPE | {"vocabulary": 300})
+  params = tiny.parameters(wide, seed=1)
+  test_gguf.write(tmp_path / "x.gguf", wide, params)
+  command([*arguments, f"--tokenizer={tmp_path / 'words'}"])
+  assert families.read(tmp_path / "out") == wide.config
+  assert_equal(hf.load(tmp_path / "out", wide), params)
+  assert text.load_tokenizer(tmp_path / "out").fingerprint == words.fingerprint
+
+
+def test_a_classifier_stays_a_classifier(command, tmp_path):
+  model = tiny.scalar(vocabulary=300)
+  params = tiny.parameters(model, seed=2)
+  hf.save(tmp_path / "in", model, params)
+  text.train_tokenizer(["some words"], 258, tmp_path / "in")
+  command(["import", f"--source={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"])
+  assert families.is_classifier(tmp_path / "out")
+  assert_equal(hf.load(tmp_path / "out", model), params)
+
+
+def test_a_run_is_sent_out_whole(command, run, tmp_path, capsys):
+  command(["export", f"--workdir={run}", f"--output={tmp_path}", "--dtype=bfloat16"])
+  assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in convert.MODELS]
+  for name in convert.MODELS:
+    described = json.loads((tmp_path / name / "config.json").read_text())
+    scores = name in ("reward", "gap_reward")
+    kind = "LlamaForSequenceClassification" if scores else "LlamaForCausalLM"
+    assert (described["architectures"], described["dtype"]) == ([kind], "bfloat16")
+    model = (pure.scalar_model if scores else pure.language_model)(families.read(tmp_path / name))
+    hf.load(tmp_path / name, model)
+    assert (tmp_path / name / "generation_config.json").exists() == (not scores)
+    card = (tmp_path / name / "README.md").read_text()
+    assert convert.MODELS[name] in card and "| pit | original | gold |" in card
+    assert ("score_bias" in card) == scores
+  said = transformers.GenerationConfig.from_pretrained(tmp_path / "policy")
+  assert (said.max_new_tokens, said.do_sample) == (8, True)
+
+
+@pytest.mark.parametrize("name", ["policy", "improver"])
+def test_the_chat_template_writes_what_the_model_was_trained_on(command, run, tmp_path, name):
+  command(["export", f"--workdir={run}", f"--output={tmp_path}", f"--models={name}"])
+  words = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
+  talk = [
+    {"role": "user", "content": " what is {{ it }} ?\n"},
+    {"role": "assistant", "content": ' the "word" '},
+  ]
+  form = template.Template()
+  expected = {
+    "policy": form.policy_prompt(talk[0]["content"]),
+    "improver": form.improver_prompt(*(message["content"] for message in talk)),
+  }
+  assert words.apply_chat_template(talk, tokenize=False) == expected[name]
+
+
+def test_a_run_without_a_report_is_sent_out_and_says_so(run, tmp_path):
+  asking = tiny_models.inference_of(tmp_path / "tokenizer")
+  export.save(tmp_path, asking, tiny_models.models_of(asking), zero_point=0.0)
+  (directory,) = convert.send_out(tmp_path, tmp_path / "out", ["policy"])
+  assert "no report" in (directory / "README.md").read_text()
+
+
+def test_what_cannot_be_converted_is_named(command, run, tmp_path):
+  with pytest.raises(SystemExit, match=r"no model 'critic'; it has gap_reward, improver"):
+    command(["export", f"--workdir={run}", f"--output={tmp_path}", "--models=critic"])
+  with pytest.raises(SystemExit, match="no finished run"):
+    command(["export", f"--workdir={tmp_path}", f"--output={tmp_path}"])
+  with pytest.raises(SystemExit, match="no tokenizer directory"):
+    command(["import", f"--source={tmp_path / 'absent'}", f"--output={tmp_path / 'out'}"])

@@ -1,0 +1,236 @@
+"""GGUF files: tensors come back dequantised and in our order, tokenizers split as they should."""
+
+import gguf as library
+import numpy as np
+import pytest
+import tiny
+
+from pit_jax.data import text
+from pit_jax.models import gguf, pure, weights
+
+SHAPE = {"width": 32, "head_width": 8, "hidden": 64, "vocabulary": 40, "longest": 512}
+QUANTS = library.GGMLQuantizationType
+NAMES = {theirs: ours for ours, theirs in gguf.TENSORS.items()}
+LAYER = {theirs: ours for ours, theirs in gguf.LAYER.items()}
+
+
+def pairs_together(weight, heads):
+  """What llama.cpp's converter does to queries and keys of the llama architecture."""
+  half = weight.shape[0] // heads // 2
+  return weight.reshape(heads, 2, half, -1).swapaxes(1, 2).reshape(weight.shape)
+
+
+def describe(writer, config):
+  writer.add_block_count(config.layers)
+  writer.add_context_length(config.longest)
+  writer.add_embedding_length(config.width)
+  writer.add_feed_forward_length(config.hidden)
+  writer.add_head_count(config.heads)
+  writer.add_head_count_kv(config.kv_heads)
+  writer.add_key_length(config.head_width)
+  writer.add_rope_freq_base(config.rope.theta)
+  writer.add_layer_norm_rms_eps(config.norm_epsilon)
+
+
+def write(path, model, params, family="llama", kind=QUANTS.F32, more=lambda writer: None):
+  """Writes a model as llama.cpp's converter would, matrices of one kind."""
+  writer, config = library.GGUFWriter(path, family), model.config
+  describe(writer, config)
+  more(writer)
+  leaves = weights.named(params)
+  for entry in weights.entries(model):
+    for layer, name in enumerate(entry.theirs):
+      tensor = entry.to_theirs(
+        leaves[entry.ours][layer] if entry.is_stacked else leaves[entry.ours]
+      )
+      if family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+        tensor = pairs_together(tensor, config.heads if "q_proj" in name else config.kv_heads)
+      short = name.removeprefix(f"model.layers.{layer}.")
+      theirs = f"blk.{layer}.{LAYER[short]}" if short in LAYER else NAMES[name]
+      quantised = kind if tensor.ndim == 2 else QUANTS.F32
+      data = library.quants.quantize(tensor, quantised)
+      writer.add_tensor(theirs, data, raw_dtype=quantised)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+
+
+@pytest.mark.parametrize(
+  "family, switches",
+  [
+    ("llama", {}),
+    ("llama", {"tied": False, "kv_heads": 4}),
+    ("qwen2", {"qkv_bias": True}),
+    ("qwen3", {"qk_norm": True, "tied": False}),
+  ],
+)
+def test_a_file_is_the_model_that_was_written(tmp_path, family, switches):
+  model = tiny.language(**SHAPE | switches)
+  params = tiny.parameters(model, seed=0)
+  write(tmp_path / "x.gguf", model, params, family)
+  file = gguf.File(tmp_path / "x.gguf")
+  assert file.config == model.config
+  found, wanted = (weights.named(tree) for tree in (weights.fill(model, file), params))
+  for name, leaf in wanted.items():
+    np.testing.assert_array_equal(found[name], leaf, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  "kind, error", [("F16", 1e-3), ("BF16", 8e-3), ("Q8_0", 1e-2), ("Q4_0", 0.2), ("Q4_1", 0.15)]
+)
+def test_quantised_tensors_are_near_what_they_were(tmp_path, kind, error):
+  model = tiny.language(**SHAPE)
+  params = tiny.parameters(model, seed=1)
+  write(tmp_path / "x.gguf", model, params, kind=QUANTS[kind])
+  found = weights.named(weights.fill(model, gguf.File(tmp_path / "x.gguf")))
+  for name, leaf in weights.named(params).items():
+    off = np.abs(np.asarray(found[name]) - leaf).max() / np.abs(leaf).max()
+    assert off < error, name
+    assert name.endswith("scale") or off > 0, name
+
+
+def slow_q4_k(block: bytes) -> np.ndarray:
+  """Dequantises 256 values: eight groups of 32, each with a 6-bit scale and a 6-bit minimum."""
+  scale, least = np.frombuffer(block[:4], np.float16).astype(np.float64)
+  packed, nibbles, values = block[4:16], block[16:], []
+  for group in range(8):
+    if group < 4:
+      d, m = packed[group] & 63, packed[group + 4] & 63
+    else:
+      d = (packed[group + 4] & 15) | ((packed[group - 4] >> 6) << 4)
+      m = (packed[group + 4] >> 4) | ((packed[group] >> 6) << 4)
+    chunk = nibbles[32 * (group // 2) : 32 * (group // 2) + 32]
+    values += [scale * d * ((byte >> 4 * (group % 2)) & 15) - least * m for byte in chunk]
+  return np.array(values)
+
+
+def slow_q6_k(block: bytes) -> np.ndarray:
+  """Dequantises 256 values of 6 bits: 4 low, 2 high, sixteen groups of 16 with 8-bit scales."""
+  low, high = block[:128], block[128:192]
+  scales = np.frombuffer(block[192:208], np.int8).astype(np.float64)
+  scale, values = float(np.frombuffer(block[208:], np.float16)[0]), np.zeros(256)
+  for i in range(256):
+    half, place = divmod(i, 128)
+    quarter, lane = divmod(place, 32)
+    bits = (low[64 * half + 32 * (quarter % 2) + lane] >> 4 * (quarter // 2)) & 15
+    bits |= ((high[32 * half + lane] >> 2 * quarter) & 3) << 4
+    values[i] = scale * scales[i // 16] * (bits - 32)
+  return values
+
+
+@pytest.mark.parametrize("kind, size, slow", [("Q4_K", 144, slow_q4_k), ("Q6_K", 210, slow_q6_k)])
+def test_k_quants_equal_a_slow_reading_of_the_bits(tmp_path, kind, size, slow):
+  model = tiny.language(**SHAPE | {"width": 256, "layers": 1, "vocabulary": 3})
+  rng = np.random.default_rng(3)
+  blocks = rng.integers(0, 256, (3, size)).astype(np.uint8)
+  halves = np.array([0.01, 0.02, 0.03], np.float16)[:, None].view(np.uint8)
+  start = 0 if kind == "Q4_K" else 208
+  blocks[:, start : start + 2] = halves
+  if kind == "Q4_K":
+    blocks[:, 2:4] = halves
+  writer = library.GGUFWriter(tmp_path / "x.gguf", "llama")
+  describe(writer, model.config)
+  writer.add_tensor("token_embd.weight", blocks, raw_dtype=QUANTS[kind])
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  found = gguf.File(tmp_path / "x.gguf").read("model.embed_tokens.weight")
+  expected = np.stack([slow(bytes(block)) for block in blocks])
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def broken(path, kind):
+  model = tiny.language(**SHAPE)
+  params = tiny.parameters(model, seed=4)
+  if kind == "cut":
+    write(path, model, params)
+    path.write_bytes(path.read_bytes()[:200])
+  elif kind == "family":
+    write(path, model, params, "llama", more=lambda writer: None)
+    path.write_bytes(path.read_bytes().replace(b"llama", b"mamba"))
+  elif kind == "scaling":
+    write(path, model, params, more=lambda w: w.add_rope_scaling_type(library.RopeScalingType.YARN))
+  elif kind == "type":
+    write(path, model, params, kind=QUANTS.Q5_0)
+  else:
+    path.write_text("no such thing")
+  return model
+
+
+@pytest.mark.parametrize(
+  "kind, said",
+  [
+    ("cut", "no readable GGUF file"),
+    ("text", "no readable GGUF file"),
+    ("family", "'mamba' is not supported in GGUF files; supported are llama, qwen2"),
+    ("scaling", "rope scaling is not read from GGUF"),
+    ("type", "is of type Q5_0; F32, F16"),
+  ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, kind, said):
+  path = tmp_path / "x.gguf"
+  model = broken(path, kind)
+  with pytest.raises(ValueError) as error:
+    file = gguf.File(path)
+    assert file.config
+    weights.fill(pure.language_model(model.config), file)
+  assert said in str(error.value) and str(path) in str(error.value)
+
+
+# The tokenizer
+
+MERGES = ["h e", "l l", "he ll", "hell o", "1 2", "12 3"]
+
+
+def write_words(path, split="smollm", model="gpt2", padding=2):
+  from tokenizers import pre_tokenizers
+
+  letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+  learnt = [merge.replace(" ", "") for merge in MERGES]
+  words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, *learnt]
+  writer = library.GGUFWriter(path, "llama")
+  writer.add_tokenizer_model(model)
+  writer.add_tokenizer_pre(split)
+  writer.add_token_list(words)
+  writer.add_token_types([3] * 3 + [1] * (len(words) - 3))
+  writer.add_token_merges(MERGES)
+  writer.add_bos_token_id(1)
+  writer.add_eos_token_id(2)
+  writer.add_unk_token_id(0)
+  writer.add_pad_token_id(padding)
+  writer.add_chat_template("{{ messages[0]['content'] }}")
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.close()
+  return words
+
+
+@pytest.mark.parametrize(
+  "split, numbers", [("smollm", ["1", "2", "3"]), ("gpt-2", ["123"]), ("llama-bpe", ["123"])]
+)
+def test_a_tokenizer_splits_as_its_file_says(tmp_path, split, numbers):
+  words = write_words(tmp_path / "x.gguf", split)
+  tokenizer = text.load_tokenizer(tmp_path / "x.gguf")
+  ids = tokenizer.encode("hello123")
+  assert [words[i] for i in ids] == ["hello", *numbers]
+  assert tokenizer.decode(ids) == "hello123"
+  special = tokenizer.encode("<|im_end|>")
+  assert 2 not in special and tokenizer.decode(special) == "<|im_end|>"
+
+
+def test_padding_is_another_special_token_and_the_vocabulary_stays(tmp_path):
+  words = write_words(tmp_path / "x.gguf")
+  tokenizer = text.load_tokenizer(tmp_path / "x.gguf")
+  assert (tokenizer.eos_id, tokenizer.vocab_size) == (2, len(words))
+  assert tokenizer.pad_id in (0, 1)
+  tokenizer.save(tmp_path / "saved")
+  again = text.load_tokenizer(tmp_path / "saved")
+  assert again.fingerprint == tokenizer.fingerprint
+
+
+def test_an_unknown_tokenizer_is_refused_by_name(tmp_path):
+  write_words(tmp_path / "x.gguf", split="kimi-k2")
+  with pytest.raises(ValueError, match=r"'gpt2' with 'kimi-k2' splits; read are .*smollm"):
+    text.load_tokenizer(tmp_path / "x.gguf")
