@@ -10,11 +10,13 @@ import report_example
 import test_gguf
 import tiny
 import tiny_models
+import tiny_run
 import transformers
 
 from pit_jax import convert, export
 from pit_jax.data import template, text
 from pit_jax.models import families, hf, pure, weights
+from pit_jax.stages import context as contexts
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "convert.py"
 
@@ -122,3 +124,23 @@ def test_what_cannot_be_converted_is_named(command, run, tmp_path):
     command(["export", f"--workdir={tmp_path}", f"--output={tmp_path}"])
   with pytest.raises(SystemExit, match="no tokenizer directory"):
     command(["import", f"--source={tmp_path / 'absent'}", f"--output={tmp_path / 'out'}"])
+
+
+def test_a_run_starts_from_a_directory(tmp_path):
+  model = tiny.language(vocabulary=300, qkv_bias=True)
+  params = tiny.parameters(model, seed=3)
+  hf.save(tmp_path / "base", model, params)
+  words = text.train_tokenizer(["Who gets call 5?"], 270, tmp_path / "base")
+  config = tiny_run.config(model__base=str(tmp_path / "base"))
+  context = contexts.build(config, tmp_path / "run")
+  assert context.language.config == model.config
+  assert context.settings.tokenizer.fingerprint == words.fingerprint
+  assert_equal(context.initial_policy(), params)
+
+
+def test_a_run_refuses_a_directory_whose_files_do_not_belong_together(tmp_path):
+  model = tiny.language(vocabulary=200)
+  hf.save(tmp_path, model, tiny.parameters(model, seed=3))
+  text.train_tokenizer(["Who gets call 5?"], 270, tmp_path)
+  with pytest.raises(ValueError, match=r"knows 200 tokens and its tokenizer has \d+"):
+    contexts.build(tiny_run.config(model__base=str(tmp_path)), tmp_path / "run")
