@@ -4,6 +4,7 @@ import gguf as library
 import numpy as np
 import pytest
 import tiny
+from tokenizers import pre_tokenizers
 
 from pit_jax.data import text
 from pit_jax.models import gguf, pure, weights
@@ -184,14 +185,11 @@ def test_what_cannot_be_read_is_named(tmp_path, kind, said):
 MERGES = ["h e", "l l", "he ll", "hell o", "1 2", "12 3"]
 
 
-def write_words(path, split="smollm", model="gpt2", padding=2):
-  from tokenizers import pre_tokenizers
-
+def describe_words(writer, split="smollm"):
   letters = sorted(pre_tokenizers.ByteLevel.alphabet())
   learnt = [merge.replace(" ", "") for merge in MERGES]
   words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, *learnt]
-  writer = library.GGUFWriter(path, "llama")
-  writer.add_tokenizer_model(model)
+  writer.add_tokenizer_model("gpt2")
   writer.add_tokenizer_pre(split)
   writer.add_token_list(words)
   writer.add_token_types([3] * 3 + [1] * (len(words) - 3))
@@ -199,8 +197,14 @@ def write_words(path, split="smollm", model="gpt2", padding=2):
   writer.add_bos_token_id(1)
   writer.add_eos_token_id(2)
   writer.add_unk_token_id(0)
-  writer.add_pad_token_id(padding)
+  writer.add_pad_token_id(2)
   writer.add_chat_template("{{ messages[0]['content'] }}")
+  return words
+
+
+def write_words(path, split="smollm"):
+  writer = library.GGUFWriter(path, "llama")
+  words = describe_words(writer, split)
   writer.write_header_to_file()
   writer.write_kv_data_to_file()
   writer.close()

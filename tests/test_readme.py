@@ -9,6 +9,8 @@ import subprocess
 import sys
 
 import pytest
+import test_gguf
+import tiny
 import tiny_run
 
 from pit_jax.data import synthetic
@@ -44,7 +46,7 @@ def run(command, folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """A folder with the project's commands, and the two files that a user brings."""
+  """A folder with the project's commands, and the three files that a user brings."""
   folder = tmp_path_factory.mktemp("reader")
   for name in ("Makefile", "setup.py", "configs", "launch"):
     (folder / name).symlink_to(ROOT / name)
@@ -52,6 +54,9 @@ def folder(tmp_path_factory):
   (folder / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
   asked = [{"prompt": rows[0]["prompt"]}, {"prompt": rows[1]["prompt"], "response": "Hi."}]
   (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+  model = tiny.language(**test_gguf.SHAPE | {"vocabulary": 300, "layers": 1})
+  params = tiny.parameters(model, seed=0, scale=0.1)
+  test_gguf.write(folder / "model.gguf", model, params, more=test_gguf.describe_words)
   return folder
 
 
@@ -89,3 +94,5 @@ def test_bringing_preferences_of_ones_own_runs(folder):
       run([*command[:3], *small, *command[3:]], folder)
   answers = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
   assert len(answers) == 2 and not any("error" in row for row in answers)
+  described = json.loads((folder / "out" / "improver" / "config.json").read_text())
+  assert (described["hidden_size"], described["dtype"]) == (32, "bfloat16")
