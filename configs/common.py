@@ -16,7 +16,8 @@ def get_config(size: str) -> ml_collections.ConfigDict:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.log_every = 10
+  config.log_every = 10  # steps of imitation and reward modelling
+  config.log_every_rl = 1  # iterations
   config.save_every = 50  # steps of imitation and reward modelling
   config.save_every_rl = 10  # iterations
   config.inference_batch_size = 256

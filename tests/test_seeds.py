@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import report_example
 
-from pit_jax.evaluate import metrics, report, seeds
+from pit_jax.evaluate import metrics, report, seeds, tabular
 
 
 def of_seed(generator, n):
@@ -113,3 +113,13 @@ def test_pooled_seeds_make_a_report(tmp_path):
   one, all_of_them = results["comparisons"][0], pooled["comparisons"][0]
   assert all_of_them["n"] == 2 * one["n"]
   assert all_of_them["delta"] == pytest.approx(one["delta"])
+
+
+def test_each_seed_alone_is_folded_away():
+  generator = np.random.default_rng(5)
+  pooled = seeds.pool({seed: of_seed(generator, 20)[0] for seed in (0, 1)})
+  tables = tabular.build(pooled)
+  assert set(tables["comparisons"].rows) & set(tables["seeds"].rows) == set()
+  assert len(tables["seeds"].rows) == 2 * len(pooled["comparisons"]) // 3
+  assert tables["seeds"].is_folded and not tables["comparisons"].is_folded
+  assert "Each seed alone" not in report.tables(pooled)

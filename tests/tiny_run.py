@@ -15,6 +15,7 @@ from pit_jax.stages import context as contexts
 STEPS = 3
 SMALL = {
   "log_every": 1,
+  "log_every_rl": 1,
   "save_every": 2,
   "save_every_rl": 2,
   "inference_batch_size": 32,

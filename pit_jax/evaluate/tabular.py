@@ -31,6 +31,7 @@ class Table:
   rows: tuple[tuple[str, ...], ...]
   note: str = ""
   words: int = 1  # leading columns that hold words; the others hold numbers
+  is_folded: bool = False  # detail: opened on demand on the page, left out in the terminal
 
 
 def build(results: Mapping) -> dict[str, Table]:
@@ -40,7 +41,7 @@ def build(results: Mapping) -> dict[str, Table]:
     results: a checked results dict, without what a shut gate holds back.
   """
   makers = (
-    _comparisons, _controls, _systems, _rounds, _temperature, _reward_models, _gap_order,
+    _comparisons, _controls, _seeds, _systems, _rounds, _temperature, _reward_models, _gap_order,
     _stages, _data,
   )  # fmt: skip
   tables = (maker(results) for maker in makers)
@@ -111,17 +112,30 @@ def _is_control(row: Mapping) -> bool:
   return "policy_resampled" in (row["a"], row["b"])
 
 
+def _is_one_of_several(row: Mapping) -> bool:
+  return row.get("seed") not in (None, "all")
+
+
 def _comparisons(results: Mapping) -> Table:
-  rows = [row for row in results["comparisons"] if not _is_control(row)]
+  rows = [
+    row for row in results["comparisons"] if not (_is_control(row) or _is_one_of_several(row))
+  ]
   note = "Δ = win − lose, in percent of prompts. The interval comes from resampling prompts."
   return _versus("comparisons", "Comparisons", rows, note)
 
 
 def _controls(results: Mapping) -> Table:
-  rows = [row for row in results["comparisons"] if _is_control(row)]
+  rows = [row for row in results["comparisons"] if _is_control(row) and not _is_one_of_several(row)]
   rows += [row for row in results.get("controls", {}).values() if row not in rows]
   note = "What a control measures is chance and procedure alone: its Δ should be about 0."
   return _versus("controls", "Controls", rows, note)
+
+
+def _seeds(results: Mapping) -> Table:
+  rows = [row for row in results["comparisons"] if _is_one_of_several(row)]
+  note = "Δ = win − lose, in percent of the prompts of that seed."
+  table = _versus("seeds", "Each seed alone", rows, note)
+  return dataclasses.replace(table, is_folded=True)
 
 
 def _systems(results: Mapping) -> Table:
@@ -132,9 +146,11 @@ def _systems(results: Mapping) -> Table:
     f"{verdict.score_judge(results)} score": lambda row: fixed(row.get("score")),
     "tokens": lambda row: fixed(row.get("tokens"), 1),
   }
-  known = {"name", "about", "score", "tokens"}
+  known = {"name", "about", "score", "tokens", f"score_{verdict.score_judge(results)}"}
   for key in dict.fromkeys(key for row in rows for key in row if key not in known):
-    columns[key.replace("_", " ")] = lambda row, key=key: _plain(row.get(key))
+    judge = key.removeprefix("score_")
+    label = key.replace("_", " ") if judge == key else f"{judge} score"
+    columns[label] = lambda row, key=key: _plain(row.get(key))
   note = "Tokens are the mean length of a response; an improver's come on top of its draft's."
   return _select("systems", "Systems", rows, columns, note=note, words=2)
 

@@ -79,7 +79,7 @@ def run(
       steps=steps,
       workdir=context.workdir,
       metadata=context.metadata,
-      log_every=context.config.log_every,
+      log_every=context.config.log_every_rl,
       save_every=context.config.save_every_rl,
       samples=lambda state, index: _rows(context, *rollout(state, index)),
     )
