@@ -32,13 +32,13 @@ GEMMA = {
 CASES = {
   "llama": {},
   "llama, untied, one kv head": {"kv_heads": 1, "tied": False},
-  "llama, three heads, wide": {"heads": 3, "kv_heads": 3, "head_width": 10},
+  "llama, three heads, wide": {"width": 12, "heads": 3, "kv_heads": 3, "head_width": 10},
   "llama, linear": {"rope": architecture.Rope(500.0, "linear", 3.0)},
   "llama, llama3": {"rope": architecture.Rope(**STEEP, scaling="llama3", factor=4.0)},
   "llama, yarn": {"rope": architecture.Rope(**STEEP, scaling="yarn", factor=4.0, fast=32.0)},
   "llama, biases": {"qkv_bias": True, "output_bias": True},
   "mistral": {"window": 3, "tied": False},
-  "mistral, no window": {"window": 0, "heads": 6, "kv_heads": 2},
+  "llama, six heads, two of keys": {"width": 12, "heads": 6, "kv_heads": 2},
   "qwen2": {"qkv_bias": True, "width": 12, "heads": 3, "kv_heads": 1},
   "qwen2, window": {
     "qkv_bias": True,

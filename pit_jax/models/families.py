@@ -74,7 +74,10 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
   """
   family = _family(config)
   published, switches = FAMILIES[family]
-  made = published(**_published(config, published), **more)
+  try:
+    made = published(**_published(config, published), **more)
+  except hub_errors.StrictDataclassError as error:
+    raise ValueError(f"{family} cannot be such a model: {error.__cause__ or error}") from error
   found = architecture.ModelConfig(**_shared(made) | switches(made), dtype=config.dtype)
   if found != config:
     wrong = [name for name, value in vars(config).items() if vars(found)[name] != value]
