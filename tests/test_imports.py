@@ -28,14 +28,16 @@ ARROWS = {
   "evaluate": {"data", "rollout", "improve", "stages", "training", "evaluate/metrics"},
   "recipes": {"data", "models", "parallel", "rollout", "stages", "export", "evaluate"},
   "launch": {
-    "data",
-    "recipes",
-    "improve",
-    "export",
+    "bench",
     "convert",
+    "data",
     "evaluate",
     "evaluate/metrics",
+    "export",
+    "improve",
+    "models",
     "parallel",
+    "recipes",
   },
 }
 HOST_FILES = {

@@ -1,8 +1,7 @@
 """The only attention: which keys a query sees, how positions turn, and the cache of what was read.
 
 Positions count real tokens only, so left and right padding give the same numbers. Keys lie with
-time last and values with time before last, as the products that read them want them: on CPU a
-token costs half of what it does with the heads inside.
+time last and values with time before last, as the products that read them want them.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""GGUF files, as llama.cpp writes them: the decoder, its tensors (dequantised) and the tokenizer.
+"""GGUF files, as llama.cpp writes them: the decoder and its tensors, dequantised.
 
 The library `gguf` reads the file and undoes the quantisation; here are only the names.
 """

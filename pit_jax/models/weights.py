@@ -71,7 +71,7 @@ class Entry:
     shape: of the parameter, the layers' axis included.
     theirs: the tensors' names, one per layer, or one.
     inputs: leading axes of a layer's parameter that are inputs; 0 where nothing is transposed.
-    vocabulary: the tensor has one leading axis more, of size 1 (a classifier's only label).
+    is_label: the tensor has one leading axis more, of size 1 (a classifier's only label).
   """
 
   ours: str
