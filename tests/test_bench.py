@@ -15,6 +15,7 @@ from pit_jax.models import hf, pure
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "bench.py"
 NAMES = ["generate, batch 1", "generate, batch 3", "sft", "reward", "gap reward", "ppo iteration"]
+pytestmark = pytest.mark.slow  # every part of training is compiled
 ARGUMENTS = ["--batches=1,3", "--prompt=4", "--response=5", "--rows=2", "--repeats=2"]
 
 
