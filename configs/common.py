@@ -43,7 +43,17 @@ def _model(size: str) -> ml_collections.ConfigDict:
   model.tied = True
   model.rope_theta = 10_000.0
   model.dtype = "float32"
+  model.lora = _lora()
   return model
+
+
+def _lora() -> ml_collections.ConfigDict:
+  lora = ml_collections.ConfigDict()
+  lora.rank = 0  # 0 trains every weight of every model; else adapters on one frozen base
+  lora.alpha = 16.0
+  lora.targets = ("query", "key", "value", "output", "gate", "up", "down")
+  lora.base = "float32"  # or "bfloat16", "int8": how the frozen base is kept
+  return lora
 
 
 def _data(size: str) -> ml_collections.ConfigDict:

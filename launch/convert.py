@@ -27,9 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
       print(f"{options.output}: {model.config}")
     else:
       names = options.models.split(",")
-      for directory in convert.send_out(
-        options.workdir, options.output, names, dtype=options.dtype
-      ):
+      forms = {"dtype": options.dtype, "as_adapters": options.adapters}
+      for directory in convert.send_out(options.workdir, options.output, names, **forms):
         print(directory)
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
@@ -47,6 +46,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   send.add_argument("--workdir", required=True, help="folder of the run")
   send.add_argument(
     "--models", default="policy,improver,reward,gap_reward", help="which, separated by commas"
+  )
+  send.add_argument(
+    "--adapters", action="store_true", help="as PEFT adapters beside their base, not merged"
   )
   for command in (bring, send):
     command.add_argument("--output", required=True, help="the folder to write")

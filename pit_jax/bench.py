@@ -73,7 +73,7 @@ def cases(
     sizes: how much each case does.
   """
   found = [_decoding(language, params, sizes, batch) for batch in sizes.batches]
-  scores = pure.on_trunk(scalar, jax.random.key(0), params)
+  scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   make = functools.partial(_records, language.config.vocabulary, sizes)
   length = sizes.prompt + sizes.response
   imitation = Demonstrations(prompts=make(Prompts, 0), responses=make(Responses, 1))
@@ -111,14 +111,17 @@ def _decoding(model: pure.PureModel, params: Params, sizes: Sizes, batch: int) -
 
 def _training(name: str, loss_fn: Callable, params: Params, batch, frozen, tokens: int) -> Case:
   optimizer = training_step.adam(**ADAM)
-  step = jax.jit(training_step.make_train_step(loss_fn, optimizer), donate_argnums=0)
+  loss = pure.on_trained(loss_fn)
+  step = jax.jit(training_step.make_train_step(loss, optimizer), donate_argnums=0)
 
   def start():
     state = training_step.init_state(jax.tree.map(jnp.copy, params), optimizer)
 
     def run():
       nonlocal state
-      state, metrics = step(state, frozen, batch, jax.random.key(0), jnp.float32(1e-6))
+      state, metrics = step(
+        state, frozen | {"base": {}}, batch, jax.random.key(0), jnp.float32(1e-6)
+      )
       return jax.block_until_ready(metrics)
 
     return run
@@ -142,7 +145,7 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> Case
   )
   rate = jax.jit(lambda *asked: scoring.sequence_scores(scalar, *asked)[0])
   prompts = _records(language.config.vocabulary, sizes, Prompts, 0)
-  frozen = {"reference": params, "policy_weight": jnp.float32(1)}
+  frozen = {"base": {}, "reference": params, "policy_weight": jnp.float32(1)}
 
   def start():
     both = jax.tree.map(jnp.copy, {"policy": params, "value": scores})

@@ -7,6 +7,7 @@ start from one (`config.model.base`) and keep their own models as such; see mode
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import transformers
 from pit_jax import export, parallel
 from pit_jax.data import text
 from pit_jax.evaluate import verdict
-from pit_jax.models import families, gguf, hf, pure, weights
+from pit_jax.models import bundle, families, gguf, hf, peft, pure, weights
 
 MODELS = {  # of a run → what each is
   "policy": "the policy after RLHF: answers a question",
@@ -72,6 +73,7 @@ def send_out(
   names: Sequence[str],
   *,
   dtype: str = "float32",
+  as_adapters: bool = False,
 ) -> list[pathlib.Path]:
   """Writes models of a finished run as directories that transformers and vLLM serve.
 
@@ -82,13 +84,16 @@ def send_out(
     workdir: folder of the run.
     output: folder of the directories, one per model.
     names: of the models; see `MODELS`.
-    dtype: of the tensors written.
+    dtype: of the tensors written, adapters' apart, which are float32.
+    as_adapters: write what each model adds to the base they share, as PEFT reads it, and the base
+      into OUTPUT/base; else adapters are merged into whole models.
 
   Returns:
     The directories.
 
   Raises:
-    ValueError: if the run is not finished, or has no such model.
+    ValueError: if the run is not finished, has no such model, or no adapters where they are asked
+      for.
   """
   workdir, written = pathlib.Path(workdir), []
   path = workdir / "report" / "results.json"
@@ -96,10 +101,15 @@ def send_out(
   mesh = parallel.make_mesh((1, 1, 1))
   for name in names:
     found, directory = export.load_one(workdir, name, mesh=mesh), pathlib.Path(output) / name
-    hf.save(directory, found.model, found.params, dtype=dtype, **found.tokenizer.special_ids)
+    ids = found.tokenizer.special_ids
+    if as_adapters:
+      base = _copy_base(workdir, pathlib.Path(output), found)
+      peft.save(directory, found.model, found.params, base=str(base), **ids)
+    else:
+      hf.save(directory, found.model, found.params, dtype=dtype, **ids)
     shows_reference = name in ("improver", "gap_reward")
     found.tokenizer.save(directory, found.template.chat(is_improver=shows_reference))
-    if not weights.is_scalar(found.model):
+    if not pure.is_scalar(found.model):
       transformers.GenerationConfig(
         do_sample=True,
         temperature=1.0,
@@ -110,6 +120,19 @@ def send_out(
     (directory / "README.md").write_text(_card(name, results), encoding="utf-8")
     written.append(directory)
   return written
+
+
+def _copy_base(workdir: pathlib.Path, output: pathlib.Path, found: export.Exported) -> pathlib.Path:
+  """Copies the base that a run's adapters share, unless it is there already."""
+  if found.model.config.adapter is None:
+    raise ValueError(
+      f"{workdir}: its models have no adapters, every weight was trained; export them whole"
+    )
+  base = output / bundle.BASE
+  if not base.exists():
+    shutil.copytree(workdir / export.FOLDER / bundle.BASE, base)
+    found.tokenizer.save(base)
+  return base
 
 
 def _card(name: str, results: Mapping[str, Any] | None) -> str:

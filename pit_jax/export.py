@@ -1,6 +1,8 @@
 """A finished run as files: WORKDIR/models holds all that answering and improving needs.
 
   policy/ improver/ reward/ gap_reward/   each model as transformers reads it; see models/hf.py
+  base/                                   of models with adapters: these are as PEFT reads them, and
+                                          the base they share lies here; see models/bundle.py
   tokenizer/                              a Hugging Face tokenizer directory
   run.json                                template, length limits, zero point; see `save`
 
@@ -19,11 +21,11 @@ import jax
 
 from pit_jax import improve, parallel
 from pit_jax.data import encode, template, text
-from pit_jax.models import families, hf, pure
+from pit_jax.models import bundle, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
-FORMAT = 2
+FORMAT = 3
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
 POLICY_CHAIN, IMPROVER_CHAIN = ("policy", "reward"), ("improver", "gap_reward")
@@ -42,6 +44,7 @@ class _Run:
   response_length: int
   zero_point: float | int | None
   dtype: str
+  stored: str
 
 
 def save(
@@ -66,9 +69,9 @@ def save(
   for leftover in (partial, old):
     shutil.rmtree(leftover, ignore_errors=True)
   settings = asking.settings
-  for name, params in models.items():
-    ids = settings.tokenizer.special_ids
-    hf.save(partial / name, _model_of(name, asking), params, **ids)
+  kinds = {name: asking.language if name in LANGUAGE else asking.scalar for name in models}
+  pairs = {name: (kinds[name], params) for name, params in models.items()}
+  bundle.save(partial, pairs, settings.tokenizer.special_ids)
   settings.tokenizer.save(partial / "tokenizer")
   run = _Run(
     format=FORMAT,
@@ -80,6 +83,7 @@ def save(
     response_length=asking.response_length,
     zero_point=zero_point,
     dtype=asking.language.config.dtype,
+    stored=asking.language.config.stored,
   )
   (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
   # A whole folder appears under its name; a kill between the two leaves none, and says so.
@@ -111,14 +115,15 @@ def load(
       "give the --workdir of a run of configs/pit.py"
     )
   tokenizer = _tokenizer(run, folder / "tokenizer")
-  language, policy = _model("policy", run, folder, tokenizer, mesh)
-  same, improver = _model("improver", run, folder, tokenizer, mesh)
+  reader = _reader(run, folder, mesh)
+  language, policy = _model("policy", reader, tokenizer)
+  same, improver = _model("improver", reader, tokenizer)
   if same.config != language.config:
     raise ValueError(
       f"{folder}: policy/config.json and improver/config.json describe different models; "
       "both must come from one run"
     )
-  scalar, gap_reward = _model("gap_reward", run, folder, tokenizer, mesh)
+  scalar, gap_reward = _model("gap_reward", reader, tokenizer)
   settings = encode.Settings(
     tokenizer=tokenizer,
     template=template.Template(**run.template),
@@ -164,11 +169,11 @@ def load_one(workdir: pathlib.Path, name: str, *, mesh: jax.sharding.Mesh) -> Ex
     ValueError: as `load`, or the run has no such model.
   """
   run, folder = _read(workdir), workdir / FOLDER
-  has = sorted(path.parent.name for path in folder.glob("*/config.json"))
-  if name not in has:
-    raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(has)}")
+  reader = _reader(run, folder, mesh)
+  if name not in reader.names:
+    raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(reader.names)}")
   tokenizer = _tokenizer(run, folder / "tokenizer")
-  model, params = _model(name, run, folder, tokenizer, mesh)
+  model, params = _model(name, reader, tokenizer)
   form = template.Template(**run.template)
   return Exported(model, params, tokenizer, form, run.response_length)
 
@@ -183,10 +188,6 @@ def _check_models(models: dict[str, Params], zero_point: float | int | None) -> 
     )
   if zero_point is not None and not math.isfinite(zero_point):
     raise ValueError(f"zero point {zero_point} cannot stop any improvement; it must be finite")
-
-
-def _model_of(name: str, asking: inference.Inference) -> pure.PureModel:
-  return asking.language if name in LANGUAGE else asking.scalar
 
 
 def _hash(path: pathlib.Path) -> str:
@@ -253,17 +254,22 @@ def _tokenizer(run: _Run, directory: pathlib.Path) -> text.Tokenizer:
   return tokenizer
 
 
+def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.Reader:
+  def places(model):
+    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    return parallel.partition(abstract, model.axes, mesh)
+
+  return bundle.Reader(folder, run.dtype, run.stored, places)
+
+
 def _model(
-  name: str, run: _Run, folder: pathlib.Path, tokenizer: text.Tokenizer, mesh: jax.sharding.Mesh
+  name: str, reader: bundle.Reader, tokenizer: text.Tokenizer
 ) -> tuple[pure.PureModel, Params]:
   """Reads one model, checks it, and places its parameters once for all calls."""
-  directory = folder / name
-  config = dataclasses.replace(families.read(directory), dtype=run.dtype)
-  if config.vocabulary < tokenizer.vocab_size:
+  model = reader.describe(name)
+  if model.config.vocabulary < tokenizer.vocab_size:
     raise ValueError(
-      f"{directory / 'config.json'}: vocabulary {config.vocabulary} is smaller than the "
-      f"{tokenizer.vocab_size} tokens of {folder / 'tokenizer'}"
+      f"{reader.folder / name / 'config.json'}: vocabulary {model.config.vocabulary} is smaller "
+      f"than the {tokenizer.vocab_size} tokens of {reader.folder / 'tokenizer'}"
     )
-  model = (pure.language_model if name in LANGUAGE else pure.scalar_model)(config)
-  abstract = jax.eval_shape(model.init, jax.random.key(0))
-  return model, hf.load(directory, model, parallel.partition(abstract, model.axes, mesh))
+  return model, reader.load(name)

@@ -13,6 +13,7 @@ AXES = ("data", "fsdp", "tensor")
 
 RULES = {  # logical axis → mesh axis; parameters and activations have different names
   "layer": None,
+  "rank": None,
   "norm": None,
   "embed": "fsdp",
   "mlp": "tensor",

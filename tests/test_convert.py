@@ -15,7 +15,7 @@ import transformers
 
 from pit_jax import convert, export
 from pit_jax.data import template, text
-from pit_jax.models import families, hf, pure, weights
+from pit_jax.models import families, hf, pure
 from pit_jax.stages import context as contexts
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "convert.py"
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
 
 
 def assert_equal(left, right):
-  left, right = weights.named(left), weights.named(right)
+  left, right = pure.named(left), pure.named(right)
   assert left.keys() == right.keys()
   for name in left:
     np.testing.assert_array_equal(left[name], right[name])

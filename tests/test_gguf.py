@@ -38,7 +38,7 @@ def write(path, model, params, family="llama", kind=QUANTS.F32, more=lambda writ
   writer, config = library.GGUFWriter(path, family), model.config
   describe(writer, config)
   more(writer)
-  leaves = weights.named(params)
+  leaves = pure.named(params)
   for entry in weights.entries(model):
     for layer, name in enumerate(entry.theirs):
       tensor = entry.to_theirs(
@@ -72,7 +72,7 @@ def test_a_file_is_the_model_that_was_written(tmp_path, family, switches):
   write(tmp_path / "x.gguf", model, params, family)
   file = gguf.File(tmp_path / "x.gguf")
   assert file.config == model.config
-  found, wanted = (weights.named(tree) for tree in (weights.fill(model, file), params))
+  found, wanted = (pure.named(tree) for tree in (weights.fill(model, file), params))
   for name, leaf in wanted.items():
     np.testing.assert_array_equal(found[name], leaf, err_msg=name)
 
@@ -84,8 +84,8 @@ def test_quantised_tensors_are_near_what_they_were(tmp_path, kind, error):
   model = tiny.language(**SHAPE)
   params = tiny.parameters(model, seed=1)
   write(tmp_path / "x.gguf", model, params, kind=QUANTS[kind])
-  found = weights.named(weights.fill(model, gguf.File(tmp_path / "x.gguf")))
-  for name, leaf in weights.named(params).items():
+  found = pure.named(weights.fill(model, gguf.File(tmp_path / "x.gguf")))
+  for name, leaf in pure.named(params).items():
     off = np.abs(np.asarray(found[name]) - leaf).max() / np.abs(leaf).max()
     assert off < error, name
     assert name.endswith("scale") or off > 0, name

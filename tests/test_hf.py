@@ -10,7 +10,7 @@ import safetensors.numpy
 import tiny
 
 from pit_jax import parallel
-from pit_jax.models import architecture, families, hf, weights
+from pit_jax.models import architecture, families, hf, pure
 
 ALL = {
   "llama": {"tied": False, "rope": architecture.Rope(7.0, "llama3", 2.0, 32, 1.0, 4.0)},
@@ -32,7 +32,7 @@ ALL = {
 
 
 def assert_equal(left, right):
-  left, right = weights.named(left), weights.named(right)
+  left, right = pure.named(left), pure.named(right)
   assert left.keys() == right.keys()
   for name in left:
     assert left[name].dtype == right[name].dtype

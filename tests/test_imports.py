@@ -41,9 +41,11 @@ ARROWS = {
   },
 }
 HOST_FILES = {
+  "models/bundle.py",
   "models/families.py",
   "models/gguf.py",
   "models/hf.py",
+  "models/peft.py",
   "rollout/experience.py",
 }  # in rooms that are pure otherwise
 IMPURE_MODULES = {"time", "datetime", "random", "os", "logging", "absl", "ml_collections"}

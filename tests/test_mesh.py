@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 from pit_jax import parallel
+from pit_jax.models import architecture, pure
 from pit_jax.rollout import decode, scoring
 from pit_jax.stages import objectives, ppo, supervised
 from pit_jax.training import step as training_step
@@ -66,10 +67,16 @@ def gap_preferences(seed):
 
 # Imitation and reward models
 
+
+def adapted(**shape):
+  return tiny.scalar(**shape, adapter=architecture.Adapter(rank=2))
+
+
 SUPERVISED = {
   "imitation": (tiny.language, objectives.imitation, demonstrations),
   "reward": (tiny.scalar, objectives.preference_pairs, preferences),
   "gap reward": (tiny.scalar, objectives.gap_order, gap_preferences),
+  "adapters": (adapted, objectives.preference_pairs, preferences),
 }
 
 
@@ -78,10 +85,13 @@ def train(kind, shape, accumulation=1):
   """Returns the parameters after a few steps on a mesh, on the devices, and the metrics."""
   network, objective, make_batch = SUPERVISED[kind]
   model, mesh = network(**SHAPE), parallel.make_mesh(shape)
-  loss_fn = objective(model)
+  loss_fn = pure.on_trained(objective(model))
   step = jax.jit(training_step.make_train_step(loss_fn, SGD, accumulation=accumulation))
-  state = supervised.place(tiny.parameters(model, seed=0), model.axes, SGD, mesh)
-  frozen, path = {"term_weights": jnp.array([1.0, 2.0, 1.0, 0.5, 1.0])}, []
+  trained, base = pure.split(model, tiny.parameters(model, seed=0))
+  state = supervised.place(trained, pure.split(model, model.axes)[0], SGD, mesh)
+  homes = parallel.partition(base, pure.split(model, model.axes)[1], mesh)
+  frozen, path = {"base": jax.device_put(base, homes)}, []
+  frozen["term_weights"] = jnp.array([1.0, 2.0, 1.0, 0.5, 1.0])
   for index in range(STEPS):
     batch = parallel.put_batch(make_batch(10 * index), mesh)
     key = jax.random.fold_in(jax.random.key(0), index)
@@ -91,7 +101,8 @@ def train(kind, shape, accumulation=1):
 
 
 def start(kind):
-  return tiny.parameters(SUPERVISED[kind][0](**SHAPE), seed=0)
+  model = SUPERVISED[kind][0](**SHAPE)
+  return pure.split(model, tiny.parameters(model, seed=0))[0]
 
 
 def assert_same(actual, expected, before, free=(), tolerance=1e-5):
@@ -110,11 +121,15 @@ def assert_same(actual, expected, before, free=(), tolerance=1e-5):
 
 
 def assert_sharded(params, shape):
-  """A matrix is cut along width by fsdp and along heads or hidden by tensor."""
+  """A matrix is cut along width by fsdp and along heads or hidden by tensor, an adapter too."""
   _, fsdp, tensor = shape
   expected = {"gate": (1, 16 // fsdp, 24 // tensor), "query": (1, 16 // fsdp, 4 // tensor, 4)}
+  if "adapters" in params["trunk"]["blocks"]:
+    expected = {"gate.a": (1, 16 // fsdp, 2), "query.b": (1, 2, 4 // tensor, 4)}
+    expected = {f"adapters.{name}": size for name, size in expected.items()}
+  blocks = pure.named(params["trunk"]["blocks"])
   for name, size in expected.items():
-    leaf = params["trunk"]["blocks"][name]
+    leaf = blocks[name]
     assert {shard.data.shape for shard in leaf.addressable_shards} == {size}
     assert len(leaf.sharding.device_set) == 8
 
@@ -179,7 +194,8 @@ def reinforce(shape):
   )
   reference = tiny.parameters(policy, seed=2)
   shardings = parallel.partition(reference, policy.axes, mesh)
-  frozen = {"reference": jax.device_put(reference, shardings), "policy_weight": jnp.float32(1)}
+  frozen = {"base": {}, "policy_weight": jnp.float32(1)}
+  frozen["reference"] = jax.device_put(reference, shardings)
   path = []
   for index in range(STEPS):
     rows = (prompts(10 * index), responses(10 * index + 1))

@@ -151,7 +151,7 @@ def compiled(settings, length):
     temperature = jnp.float32(settings.temperature)
     responses, logprobs = sample(state.train.params["policy"], asked, noise[0], temperature)
     scores = reward_scale * reward_table(length)[tuple(responses.tokens.T)]
-    frozen = {"reference": reference(length), "policy_weight": policy_weight}
+    frozen = {"base": {}, "reference": reference(length), "policy_weight": policy_weight}
     return iterate(state, frozen, asked, responses, logprobs, scores, noise[1], rate)
 
   return iteration

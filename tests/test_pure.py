@@ -186,7 +186,7 @@ def test_a_model_on_another_ones_trunk_has_a_fresh_head():
     tiny.parameters(tiny.language(), seed=8),
     jax.jit(tiny.scalar().init)(jax.random.key(9)),
   )
-  result = pure.on_trunk(tiny.scalar(), jax.random.key(9), source)
+  result = pure.complete(tiny.scalar(), jax.random.key(9), {"trunk": source["trunk"]})
   assert set(result) == {"trunk", "head", "bias"}
   assert all(result["trunk"][name] is leaf for name, leaf in source["trunk"].items())
   for name in ("head", "bias"):

@@ -9,6 +9,8 @@ SCALINGS = ("none", "linear", "llama3", "yarn")
 ACTIVATIONS = ("silu", "gelu_tanh")
 COUNTS = ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "hidden", "longest")
 DTYPES = ("float32", "bfloat16")
+STORED = ("float32", "bfloat16", "int8")
+MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,32 @@ class Rope:
 
 
 @dataclasses.dataclass(frozen=True)
+class Adapter:
+  """Low-rank changes of a layer's matrices; see `models/lora.py`.
+
+  Attributes:
+    rank: columns of A, rows of B.
+    alpha: what a matrix is changed by is multiplied by alpha / rank.
+    targets: which of a layer's matrices.
+  """
+
+  rank: int
+  alpha: float = 16.0
+  targets: tuple[str, ...] = MATRICES
+
+  def __post_init__(self):
+    if self.rank < 1 or not self.alpha > 0:
+      raise ValueError(f"an adapter of rank={self.rank}, alpha={self.alpha}: both must be positive")
+    if not self.targets or set(self.targets) - set(MATRICES):
+      raise ValueError(f"adapter targets={self.targets}; name one or more of {MATRICES}")
+
+  @property
+  def scale(self) -> float:
+    """What the product of A and B is multiplied by."""
+    return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
   """The shape of a decoder; every field of type int is a count.
 
@@ -103,7 +131,10 @@ class ModelConfig:
     attention_cap: scores become cap · tanh(score / cap); 0 is no cap.
     logit_cap: the same for the logits.
     longest: tokens of the longest text it was made for; nothing enforces it.
-    dtype: of matrix products; parameters, norms and softmax are float32.
+    dtype: of matrix products; norms and softmax are float32.
+    stored: how matrices are kept. Only frozen ones may be kept in less than float32: in bfloat16,
+      or a layer's in int8 with a scale per output, and the embedding and the head in bfloat16.
+    adapter: what is trained beside a scalar head; None trains everything.
   """
 
   vocabulary: int
@@ -131,6 +162,8 @@ class ModelConfig:
   logit_cap: float = 0.0
   longest: int = 2_048
   dtype: str = "float32"
+  stored: str = "float32"
+  adapter: Adapter | None = None
 
   def __post_init__(self):
     for name in COUNTS:
@@ -143,7 +176,8 @@ class ModelConfig:
       )
     if self.head_width % 2:
       raise ValueError(f"head_width={self.head_width} is odd; rotary positions need pairs")
-    for name, allowed in (("dtype", DTYPES), ("activation", ACTIVATIONS)):
+    named = (("dtype", DTYPES), ("activation", ACTIVATIONS), ("stored", STORED))
+    for name, allowed in named:
       if getattr(self, name) not in allowed:
         raise ValueError(f"{name}={getattr(self, name)!r} is not supported; use one of {allowed}")
     if self.windowed and (len(self.windowed) != self.layers or self.window < 1):
@@ -156,3 +190,8 @@ class ModelConfig:
   def windows(self) -> tuple[bool, ...]:
     """Which layers have a window, one entry per layer."""
     return self.windowed or (self.window > 0,) * self.layers
+
+  @property
+  def wide(self) -> str:
+    """How embedding and head are kept: what no layer has is never in int8."""
+    return "float32" if self.stored == "float32" else "bfloat16"

@@ -18,9 +18,9 @@ class LanguageModel(nnx.Module):
   def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     self.trunk = transformer.Transformer(config, rngs)
     if not config.tied:
+      drawn = jax.random.normal(rngs.params(), (config.width, config.vocabulary))
       self.head = nnx.Param(
-        jax.random.normal(rngs.params(), (config.width, config.vocabulary)) * config.width**-0.5,
-        axes=("embed", "vocab"),
+        (drawn * config.width**-0.5).astype(config.wide), axes=("embed", "vocab")
       )
 
   def __call__(

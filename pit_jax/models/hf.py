@@ -3,6 +3,8 @@
 Writing goes shard by shard. No pickle is opened and no code of a directory is run.
 """
 
+import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -19,13 +21,14 @@ from pit_jax.types import Params
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 * 2**30
+SAMPLE_BYTES = 2**20  # of the beginning and of the end of a file, for its fingerprint
 READABLE = ("F32", "BF16", "F16")
 
 
 def load(
   directory: str | os.PathLike, model: pure.PureModel, sharding: Params | None = None
 ) -> Params:
-  """Reads a model's parameters, each straight to its devices, in float32.
+  """Reads a model's parameters, each straight to its devices.
 
   Args:
     directory: with model.safetensors, or an index and its shards; of float32, bfloat16, float16.
@@ -37,9 +40,30 @@ def load(
       another type; the message lists all of them.
   """
   directory = pathlib.Path(directory)
+  return weights.fill(model, Directory(directory), sharding, score_bias(directory))
+
+
+def score_bias(directory: pathlib.Path) -> float:
+  """Returns the bias of a classifier's head, which only config.json knows; 0 where it is absent."""
   described = json.loads((directory / "config.json").read_text())
-  bias = described.get(families.SCORE_BIAS, 0.0)
-  return weights.fill(model, Directory(directory), sharding, bias)
+  return float(described.get(families.SCORE_BIAS, 0.0))
+
+
+def fingerprint(directory: str | os.PathLike) -> str:
+  """Returns a sha256 (16 hex digits) that tells models apart without reading all of them.
+
+  It covers config.json, and of each file of weights its size, its beginning and its end.
+  """
+  directory = pathlib.Path(directory)
+  digest = hashlib.sha256((directory / "config.json").read_bytes())
+  for name in _files(directory):
+    size = (directory / name).stat().st_size
+    digest.update(f"{name} {size}".encode())
+    with (directory / name).open("rb") as file:
+      digest.update(file.read(SAMPLE_BYTES))
+      file.seek(max(0, size - SAMPLE_BYTES))
+      digest.update(file.read())
+  return digest.hexdigest()[:16]
 
 
 class Directory:
@@ -100,29 +124,20 @@ def save(
     model: a language model, written as a causal language model, or a scalar model, written as a
       classifier with one label. A scalar head's bias goes into config.json as `score_bias`: what
       transformers returns is the score without it.
-    params: its parameters, on any devices.
+    params: its parameters, on any devices; adapters are merged into their matrices.
     dtype: of the tensors: float32, bfloat16 or float16.
     shard_bytes: most bytes per file.
     more: fields for config.json: token ids and the like.
   """
-  directory = pathlib.Path(directory)
-  directory.mkdir(parents=True, exist_ok=True)
-  for old in (*directory.glob("*.safetensors"), *directory.glob(INDEX)):
-    old.unlink()  # an index left here would speak for shards that are gone
-  leaves, is_scalar = weights.named(params), weights.is_scalar(model)
-  if is_scalar:
-    more |= {families.SCORE_BIAS: float(leaves["bias"]), "num_labels": 1}
-  config = families.write(model.config, dtype=dtype, **more)
-  config.architectures = [families.class_name(config, is_scalar=is_scalar)]
-  config.save_pretrained(directory)
+  directory, leaves = pathlib.Path(directory), pure.named(params)
+  describe(directory, model, leaves, dtype=dtype, **more)
   table, homes, width = weights.entries(model), {}, np.dtype(dtype).itemsize
   shards = list(_shards(table, width, shard_bytes))
   for number, shard in enumerate(shards, start=1):
     file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
     tensors = {
-      name: entry.to_theirs(np.asarray(leaf, np.float32)).astype(dtype)
+      name: weights.tensor(entry, layer, leaves, model.config.adapter).astype(dtype)
       for entry, layer, name in shard
-      for leaf in [leaves[entry.ours][layer] if entry.is_stacked else leaves[entry.ours]]
     }
     homes |= dict.fromkeys(tensors, file)
     safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
@@ -130,6 +145,23 @@ def save(
     size = sum(math.prod(entry.shape) for entry in table) * width
     index = {"metadata": {"total_size": size}, "weight_map": homes}
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def describe(
+  directory: pathlib.Path, model: pure.PureModel, leaves: Params, *, dtype: str, **more: Any
+) -> None:
+  """Begins a model's directory: makes it, removes old weights from it, writes config.json."""
+  directory.mkdir(parents=True, exist_ok=True)
+  for old in (*directory.glob("*.safetensors"), *directory.glob(INDEX)):
+    old.unlink()  # an index left here would speak for shards that are gone
+  is_scalar = pure.is_scalar(model)
+  if is_scalar:
+    more |= {families.SCORE_BIAS: float(leaves["bias"]), "num_labels": 1}
+  # Adapters and how a base is kept are a matter of training, not of the model.
+  shape = dataclasses.replace(model.config, adapter=None, stored="float32")
+  config = families.write(shape, dtype=dtype, **more)
+  config.architectures = [families.class_name(config, is_scalar=is_scalar)]
+  config.save_pretrained(directory)
 
 
 def _shards(

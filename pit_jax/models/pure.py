@@ -21,7 +21,7 @@ class PureModel:
   """A network without state.
 
   Attributes:
-    init: key → parameters, a nested dict of float32 arrays.
+    init: key → parameters, a nested dict of arrays: float32 whatever is trained.
     apply: (parameters, *arguments, method="__call__") → the module's result.
     axes: the parameters' tree with each array replaced by the logical names of its axes.
     config: the shape of the trunk.
@@ -64,13 +64,77 @@ def scalar_model(config: architecture.ModelConfig) -> PureModel:
   return pure(heads.ScalarModel, config)
 
 
-def on_trunk(model: PureModel, key: jax.Array, source: Params) -> Params:
-  """Returns fresh parameters of `model` on the trunk of another model of the same shape."""
+def complete(model: PureModel, key: jax.Array, known: Params) -> Params:
+  """Returns parameters of `model`: the known ones, and fresh ones under all other names."""
+  missing = named(model.axes).keys() - named(known).keys()
 
-  def rest(key):
-    return {name: leaf for name, leaf in model.init(key).items() if name != "trunk"}
+  def fresh(key):
+    leaves = named(model.init(key))
+    return nested({name: leaf for name, leaf in leaves.items() if name in missing})
 
-  return {**jax.jit(rest)(key), "trunk": source["trunk"]}
+  return join(jax.jit(fresh)(key), known)
+
+
+def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
+  """Returns what is trained of a model and what is frozen; `join` puts them together again.
+
+  Without adapters everything is trained. With them, the adapters are, and a scalar model's head.
+
+  Args:
+    model: whose parameters they are.
+    tree: the parameters, or a tree with other leaves in their places.
+  """
+  parts: tuple[Params, Params] = ({}, {})
+  for name, leaf in named(tree).items():
+    parts[not _is_trained(model, name)][name] = leaf
+  return nested(parts[0]), nested(parts[1])
+
+
+def join(first: Params, second: Params) -> Params:
+  """Returns the nested dict with the leaves of both, which have no leaf in common."""
+  joined = dict(first)
+  for name, node in second.items():
+    joined[name] = join(first[name], node) if name in first else node
+  return joined
+
+
+def on_trained(loss_fn: Callable) -> Callable:
+  """Returns the loss as a function of what is trained; `frozen["base"]` holds the rest."""
+
+  def loss(trained, frozen, batch, rng):
+    return loss_fn(join(trained, frozen["base"]), frozen, batch, rng)
+
+  return loss
+
+
+def is_scalar(model: PureModel) -> bool:
+  """Returns whether a model's head gives one number."""
+  return "bias" in model.axes
+
+
+def named(tree: Params) -> dict[str, Any]:
+  """Returns the leaves of a nested dict, tuples among them, under their dotted names."""
+  leaves = jax.tree_util.tree_leaves_with_path(
+    tree, is_leaf=lambda node: not isinstance(node, dict)
+  )
+  return {".".join(key.key for key in path): leaf for path, leaf in leaves}
+
+
+def nested(leaves: dict[str, Any]) -> Params:
+  """Returns the nested dict of leaves under dotted names."""
+  tree: Params = {}
+  for name, leaf in leaves.items():
+    *parents, last = name.split(".")
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[last] = leaf
+  return tree
+
+
+def _is_trained(model: PureModel, name: str) -> bool:
+  is_head = is_scalar(model) and not name.startswith("trunk.")
+  return model.config.adapter is None or is_head or ".adapters." in name
 
 
 def _axes(abstract) -> dict[str, Any]:

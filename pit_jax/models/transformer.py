@@ -6,12 +6,14 @@ axis. Training scans them, which keeps programs small; cached generation unrolls
 scan would copy every layer's keys, values and weights at every token.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from pit_jax.models import architecture, attention
+from pit_jax.models import architecture, attention, lora
 
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
 
@@ -29,11 +31,6 @@ class RMSNorm(nnx.Module):
     return (wide * (self.offset + self.scale[...])).astype(x.dtype)
 
 
-def _matrix(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, axes: tuple[str, ...]):
-  """A weight drawn from N(0, 1/fan_in), carrying the logical names of its axes."""
-  return nnx.Param(jax.random.normal(rngs.params(), shape) * fan_in**-0.5, axes=axes)
-
-
 def _bias(shape: tuple[int, ...], axes: tuple[str, ...]):
   return nnx.Param(jnp.zeros(shape), axes=axes)
 
@@ -46,12 +43,18 @@ class Block(nnx.Module):
     self.attention_norm = RMSNorm(c.width, c)
     query, kv = (c.heads, c.head_width), (c.kv_heads, c.head_width)
     query_axes, kv_axes = ("heads", "head_dim"), ("kv_heads", "head_dim")
-    self.query = _matrix(rngs, (c.width, *query), c.width, ("embed", *query_axes))
-    self.key = _matrix(rngs, (c.width, *kv), c.width, ("embed", *kv_axes))
-    self.value = _matrix(rngs, (c.width, *kv), c.width, ("embed", *kv_axes))
-    # The residual stream's variance stays near 1.
-    spread = c.heads * c.head_width * 2 * c.layers
-    self.output = _matrix(rngs, (*query, c.width), spread, (*query_axes, "embed"))
+    self._add_matrices(
+      {
+        "query": ((c.width, *query), ("embed", *query_axes)),
+        "key": ((c.width, *kv), ("embed", *kv_axes)),
+        "value": ((c.width, *kv), ("embed", *kv_axes)),
+        "output": ((*query, c.width), (*query_axes, "embed")),
+        "gate": ((c.width, c.hidden), ("embed", "mlp")),
+        "up": ((c.width, c.hidden), ("embed", "mlp")),
+        "down": ((c.hidden, c.width), ("mlp", "embed")),
+      },
+      rngs,
+    )
     if c.qkv_bias:
       self.query_bias = _bias(query, query_axes)
       self.key_bias, self.value_bias = _bias(kv, kv_axes), _bias(kv, kv_axes)
@@ -62,17 +65,42 @@ class Block(nnx.Module):
     if c.post_norms:
       self.post_attention_norm, self.post_mlp_norm = RMSNorm(c.width, c), RMSNorm(c.width, c)
     self.mlp_norm = RMSNorm(c.width, c)
-    self.gate = _matrix(rngs, (c.width, c.hidden), c.width, ("embed", "mlp"))
-    self.up = _matrix(rngs, (c.width, c.hidden), c.width, ("embed", "mlp"))
-    self.down = _matrix(rngs, (c.hidden, c.width), c.hidden * 2 * c.layers, ("mlp", "embed"))
+
+  def _add_matrices(self, described: dict[str, tuple], rngs: nnx.Rngs) -> None:
+    """Makes this layer's matrices of N(0, 1/inputs), and their adapters."""
+    c = self.config
+    if c.adapter:
+      self.adapters = lora.Adapters()
+    for name, (shape, axes) in described.items():
+      inputs = lora.INPUTS[name]
+      # What is added to the residual stream is kept small, so that its variance stays near 1.
+      spread = math.prod(shape[:inputs]) * (2 * c.layers if name in ("output", "down") else 1)
+      weight = jax.random.normal(rngs.params(), shape) * spread**-0.5
+      if c.stored == "int8":
+        weight, scale = lora.quantise(weight, inputs)
+        setattr(self, f"{name}_scale", nnx.Param(scale, axes=axes[inputs:]))
+      elif c.stored == "bfloat16":
+        weight = weight.astype(jnp.bfloat16)
+      setattr(self, name, nnx.Param(weight, axes=axes))
+      if c.adapter and name in c.adapter.targets:
+        setattr(self.adapters, name, lora.Adapter(name, shape, axes, c.adapter.rank, rngs))
+
+  def _through(self, name: str, x: Float[Array, "B T In"]) -> Float[Array, "B T *out"]:
+    """Returns x through one of the layer's matrices and its adapter."""
+    c = self.config
+    made = lora.project(x, getattr(self, name)[...], lora.INPUTS[name])
+    if c.stored == "int8":
+      made = made * getattr(self, f"{name}_scale")[...].astype(x.dtype)
+    if c.adapter and name in c.adapter.targets:
+      made = made + lora.change(x, getattr(self.adapters, name), c.adapter)
+    return made
 
   def project(
     self, x: Float[Array, "B T D"], sight: attention.Sight
   ) -> tuple[Float[Array, "B T N H"], Float[Array, "B K H T"], Float[Array, "B K T H"]]:
     """Returns the rotated queries and keys, and the values, of these positions."""
     c, normed = self.config, self.attention_norm(x)
-    query, key = _project(normed, self.query[...]), _project(normed, self.key[...])
-    value = _project(normed, self.value[...])
+    query, key, value = (self._through(name, normed) for name in ("query", "key", "value"))
     if c.qkv_bias:
       biases = (self.query_bias, self.key_bias, self.value_bias)
       query, key, value = (
@@ -96,22 +124,14 @@ class Block(nnx.Module):
     c = self.config
     scale = c.attention_scale or c.head_width**-0.5
     found = attention.attend(query, key, value, visible, scale, c.attention_cap)
-    found = _project(found.reshape(*found.shape[:2], -1), self.output[...].reshape(-1, c.width))
+    found = self._through("output", found.reshape(*found.shape[:2], -1))
     if c.output_bias:
       found = found + self.output_bias[...].astype(x.dtype)
     x = x + (self.post_attention_norm(found) if c.post_norms else found)
     normed = self.mlp_norm(x)
-    gated = ACTIVATIONS[c.activation](_project(normed, self.gate[...]))
-    made = _project(gated * _project(normed, self.up[...]), self.down[...])
+    gated = ACTIVATIONS[c.activation](self._through("gate", normed))
+    made = self._through("down", gated * self._through("up", normed))
     return x + (self.post_mlp_norm(made) if c.post_norms else made)
-
-
-def _project(
-  x: Float[Array, "B T In"], weight: Float[Array, "In *out"]
-) -> Float[Array, "B T *out"]:
-  """Returns x · weight, positions flattened: so its gradient is twice as fast on CPU."""
-  flat = x.reshape(-1, x.shape[-1]) @ weight.reshape(weight.shape[0], -1).astype(x.dtype)
-  return flat.reshape(*x.shape[:-1], *weight.shape[1:])
 
 
 class Transformer(nnx.Module):
@@ -119,9 +139,9 @@ class Transformer(nnx.Module):
 
   def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     self.config = config
+    drawn = jax.random.normal(rngs.params(), (config.vocabulary, config.width))
     self.embedding = nnx.Param(
-      jax.random.normal(rngs.params(), (config.vocabulary, config.width)) * config.width**-0.5,
-      axes=("vocab", "embed"),
+      (drawn * config.width**-0.5).astype(config.wide), axes=("vocab", "embed")
     )
     stack = nnx.split_rngs(splits=config.layers)(
       nnx.vmap(lambda rngs: Block(config, rngs), in_axes=0, out_axes=0)

@@ -5,15 +5,17 @@ reads GGUF files. Filling goes parameter by parameter, each straight to its devi
 host never holds a second model.
 """
 
+import collections
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from pit_jax.models import pure
+from pit_jax.models import architecture, lora, pure
 from pit_jax.types import Params
 
 # Ours within a block → theirs within a layer, and how many of our leading axes are inputs: their
@@ -72,6 +74,7 @@ class Entry:
     theirs: the tensors' names, one per layer, or one.
     inputs: leading axes of a layer's parameter that are inputs; 0 where nothing is transposed.
     is_label: the tensor has one leading axis more, of size 1 (a classifier's only label).
+    dtype: of the parameter; in int8, `<ours>_scale` goes with it.
   """
 
   ours: str
@@ -79,6 +82,7 @@ class Entry:
   theirs: tuple[str, ...]
   inputs: int
   is_label: bool = False
+  dtype: str = "float32"
 
   @property
   def is_stacked(self) -> bool:
@@ -100,6 +104,11 @@ class Entry:
       return (1, *self.inner)
     return self.inner if self.ours == "trunk.embedding" else (math.prod(self.inner),)
 
+  def adapter(self, part: str) -> str:
+    """Returns the dotted name of "a" or "b" of the parameter's adapter."""
+    parent, _, last = self.ours.rpartition(".")
+    return f"{parent}.adapters.{last}.{part}"
+
   def to_ours(self, tensor: np.ndarray) -> np.ndarray:
     """Returns a layer's parameter from its tensor."""
     return (tensor.T if self.inputs else tensor).reshape(self.inner)
@@ -112,35 +121,35 @@ class Entry:
 
 
 def entries(model: pure.PureModel) -> list[Entry]:
-  """Returns the table of a model: every parameter but the bias of a scalar head."""
+  """Returns the table of a model: every parameter but a scalar head's bias and adapters."""
   table = LAYER | NORMS[model.config.post_norms]
-  shapes = named(jax.eval_shape(model.init, jax.random.key(0)))
+  shapes = pure.named(jax.eval_shape(model.init, jax.random.key(0)))
   found = []
   for ours, leaf in shapes.items():
     name, inputs, is_label, prefix = ours.removeprefix("trunk."), 0, False, [""]
+    if name == "bias" or ".adapters." in name or name.endswith("_scale"):
+      continue
     if name.startswith("blocks."):
       theirs, inputs = table[name.removeprefix("blocks.")]
       prefix = [f"model.layers.{layer}." for layer in range(model.config.layers)]
     elif name == "head":
       theirs, inputs, is_label = (
-        ("score.weight", 0, True) if is_scalar(model) else ("lm_head.weight", 1, 0)
+        ("score.weight", 0, True) if pure.is_scalar(model) else ("lm_head.weight", 1, False)
       )
-    elif name == "bias":
-      continue
     else:
       theirs = {"embedding": "model.embed_tokens.weight", "norm.scale": "model.norm.weight"}[name]
     names = tuple(part + theirs for part in prefix)
-    found.append(Entry(ours, tuple(leaf.shape), names, inputs, bool(is_label)))
+    found.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
   return found
 
 
 def fill(
   model: pure.PureModel, weights: Weights, sharding: Params | None = None, score_bias: float = 0.0
 ) -> Params:
-  """Returns a model's parameters, in float32, each read straight to its devices.
+  """Returns a model's parameters, as it keeps them, each read straight to its devices.
 
   Args:
-    model: what to fill.
+    model: what to fill; without adapters.
     weights: where the tensors come from.
     sharding: where each parameter lives; None is the first device.
     score_bias: of a scalar model's head, which has no tensor.
@@ -150,42 +159,72 @@ def fill(
   """
   table = entries(model)
   _check(weights, table, model.config.tied)
-  places = named(sharding) if sharding is not None else {}
-  single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  leaves = {}
+  places, leaves = _places(sharding), {}
   for entry in table:
+    for name, shape, take in _parts(entry):
 
-    def part(index, entry=entry):
-      return _read(entry, weights, index)
+      def part(index, entry=entry, take=take):
+        return _read(entry, weights, index, take)
 
-    place = places.get(entry.ours, single)
-    leaves[entry.ours] = jax.make_array_from_callback(entry.shape, place, part)
-  if is_scalar(model):
-    leaves["bias"] = jax.device_put(np.float32(score_bias), places.get("bias", single))
-  return nested(leaves)
-
-
-def is_scalar(model: pure.PureModel) -> bool:
-  """Returns whether a model's head gives one number."""
-  return "bias" in model.axes
+      leaves[name] = jax.make_array_from_callback(shape, places[name], part)
+  if pure.is_scalar(model):
+    leaves["bias"] = jax.device_put(np.float32(score_bias), places["bias"])
+  return pure.nested(leaves)
 
 
-def named(tree: Params) -> dict[str, Any]:
-  """Returns the leaves of a nested dict under their dotted names."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {".".join(key.key for key in path): leaf for path, leaf in leaves}
+def put(leaves: Mapping[str, Any], sharding: Params | None = None) -> Params:
+  """Returns the nested dict of arrays under dotted names, each on its devices."""
+  places = _places(sharding)
+  return pure.nested({name: jax.device_put(leaf, places[name]) for name, leaf in leaves.items()})
 
 
-def nested(leaves: dict[str, Any]) -> Params:
-  """Returns the nested dict of leaves under dotted names."""
-  tree: dict[str, Any] = {}
-  for name, leaf in leaves.items():
-    *parents, last = name.split(".")
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[last] = leaf
-  return tree
+def _places(sharding: Params | None) -> Mapping[str, jax.sharding.Sharding]:
+  """Returns where each parameter lives, by its dotted name; the first device unless it is said."""
+  single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  named = pure.named(sharding) if sharding is not None else {}
+  return collections.defaultdict(lambda: single, named)
+
+
+def tensor(
+  entry: Entry, layer: int, leaves: Mapping[str, Any], adapter: architecture.Adapter | None
+) -> np.ndarray:
+  """Returns a tensor of a model in float32, what its adapter adds included.
+
+  Args:
+    entry: of the parameter.
+    layer: which of the entry's tensors.
+    leaves: the model's parameters under their dotted names.
+    adapter: of the model.
+  """
+
+  def leaf(name):
+    return np.asarray(leaves[name][layer] if entry.is_stacked else leaves[name], np.float32)
+
+  weight = leaf(entry.ours)
+  if entry.dtype == "int8":
+    weight = weight * leaf(f"{entry.ours}_scale")
+  if entry.adapter("a") in leaves:
+    a, b = (leaf(entry.adapter(part)) for part in "ab")
+    weight = weight + np.tensordot(a, b, axes=1) * adapter.scale
+  return entry.to_theirs(weight)
+
+
+def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
+  """Returns name, shape and what is taken of each tensor, for all that an entry fills."""
+  if entry.dtype != "int8":
+    return [(entry.ours, entry.shape, lambda weight: weight.astype(entry.dtype))]
+
+  def quantised(which):
+    def take(weight):
+      return np.asarray(lora.quantise(jnp.asarray(weight, jnp.float32), entry.inputs)[which])
+
+    return take
+
+  scale = (entry.shape[0], *entry.inner[entry.inputs :])
+  return [
+    (entry.ours, entry.shape, quantised(0)),
+    (f"{entry.ours}_scale", scale, quantised(1)),
+  ]
 
 
 def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
@@ -205,15 +244,15 @@ def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
     raise ValueError(f"{weights.name} does not fit the model: {'; '.join(sorted(wrong))}")
 
 
-def _read(entry: Entry, weights: Weights, index: tuple[slice, ...]) -> np.ndarray:
+def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callable) -> np.ndarray:
   """Returns a part of a parameter; nothing outlives the call but the result."""
   if not entry.is_stacked:
-    return entry.to_ours(weights.read(entry.theirs[0]))[index].astype(np.float32)
+    return take(entry.to_ours(weights.read(entry.theirs[0])))[index]
   layers, inner = range(entry.shape[0])[index[0]], index[1:]
   result = None
   for place, number in enumerate(layers):
-    part = entry.to_ours(weights.read(entry.theirs[number]))[inner]
+    part = take(entry.to_ours(weights.read(entry.theirs[number])))[inner]
     if result is None:
-      result = np.empty((len(layers), *part.shape), np.float32)
+      result = np.empty((len(layers), *part.shape), part.dtype)
     result[place] = part
   return result

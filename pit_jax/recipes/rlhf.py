@@ -53,7 +53,7 @@ def train_rl(
     rate=rl.schedule(job, steps),
     job=job,
   )
-  return trained.params["policy"]
+  return trained.policy
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

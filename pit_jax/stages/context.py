@@ -34,7 +34,8 @@ class Context:
   data: preferences.PreferenceSet
   folds: preferences.Folds
   inference: inference.Inference  # models, tokenizer, template and length limits
-  base: Params | None  # pretrained language model; None starts from random weights
+  base: Params | None  # pretrained language model without adapters; None: random weights
+  base_fingerprint: str | None  # of the files it was read from
 
   @property
   def settings(self) -> encode.Settings:
@@ -59,6 +60,7 @@ class Context:
       "tokenizer": self.settings.tokenizer.fingerprint,
       "data": self.data.fingerprint,
       "model": dataclasses.asdict(self.language.config),
+      "base": self.base_fingerprint,
       "seed": self.config.seed,
     }
 
@@ -73,9 +75,7 @@ class Context:
 
   def initial_policy(self) -> Params:
     """Returns the language model every policy starts from."""
-    if self.base is not None:
-      return self.base
-    return jax.jit(self.language.init)(self.key("initial policy"))
+    return pure.complete(self.language, self.key("initial policy"), self.base or {})
 
   def policy_prompts(self) -> Prompts:
     """Returns the prompts of the RL fold as the policy sees them."""
@@ -136,14 +136,16 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   model = _shape_of(config, base_directory, settings.tokenizer)
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
-  language, base = pure.language_model(model), None
+  base = fingerprint = None
   if base_directory is not None:
-    abstract = jax.eval_shape(language.init, jax.random.key(0))
-    base = hf.load(base_directory, language, parallel.partition(abstract, language.axes, mesh))
+    bare = pure.language_model(dataclasses.replace(model, adapter=None))
+    abstract = jax.eval_shape(bare.init, jax.random.key(0))
+    base = hf.load(base_directory, bare, parallel.partition(abstract, bare.axes, mesh))
+    fingerprint = hf.fingerprint(base_directory)
   seen = encode.preferences([*folds.sft, *folds.reward], settings).record
   longest = max(seen.chosen.tokens.shape[1], seen.rejected.tokens.shape[1])
   asking = inference.Inference(
-    language=language,
+    language=pure.language_model(model),
     scalar=pure.scalar_model(model),
     settings=settings,
     response_length=min(longest, c.max_response_length),  # a bucket may be longer than allowed
@@ -152,7 +154,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   if new:  # only now, so that a configuration that fails above does not claim the workdir
     claim(config, workdir)
-  return Context(config, workdir, mesh, data, folds, asking, base)
+  return Context(config, workdir, mesh, data, folds, asking, base, fingerprint)
 
 
 def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
@@ -232,12 +234,31 @@ def _base_directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
 def _shape_of(
   config: ml_collections.ConfigDict, base_directory: pathlib.Path | None, tokens: text.Tokenizer
 ) -> architecture.ModelConfig:
+  adapter, stored = _adapter(config), config.model.lora.base
   if base_directory is None:
+    if adapter is not None:
+      raise ValueError(
+        f"model.lora.rank={adapter.rank} adapts a base, and there is none; "
+        "give a model directory as model.base, or rank 0 to train everything"
+      )
     return shape(config, tokens)
-  found = dataclasses.replace(families.read(base_directory), dtype=config.model.dtype)
+  if adapter is None and stored != "float32":
+    raise ValueError(
+      f"model.lora.base={stored!r} keeps a frozen base so, and without adapters nothing is frozen; "
+      'use "float32", or set model.lora.rank'
+    )
+  read = families.read(base_directory)
+  found = dataclasses.replace(read, dtype=config.model.dtype, stored=stored, adapter=adapter)
   if found.vocabulary < tokens.vocab_size:
     raise ValueError(
       f"{base_directory}: the model knows {found.vocabulary} tokens and its tokenizer has "
       f"{tokens.vocab_size}; give a model directory whose files belong together"
     )
   return found
+
+
+def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:
+  lora = config.model.lora
+  if not lora.rank:
+    return None
+  return architecture.Adapter(lora.rank, lora.alpha, tuple(lora.targets))

@@ -93,25 +93,25 @@ def run(
   """
   check(stages)
   job = context.config.rl
-  state = rl.begin(context, {"policy": improver_sft, "value": gap_reward}, job)
+  learner = rl.begin(context, {"policy": improver_sft, "value": gap_reward}, job)
   total, begun = sum(stage.steps for stage in stages), 0
   for stage in stages:
     here = job.copy_and_resolve_references()
     here.update({name: stage[name] for name in ("kl_coefficient", "learning_rate")})
     here.value_warmup = max(job.value_warmup - begun, 0)
-    state = rl.run(
+    learner = rl.run(
       context,
       f"{name}_{stage.name}",
       prompts(context, stage.references, from_policy),
       rl.model_reward(context, gap_reward),
-      start=state,
+      start=learner,
       reference=improver_sft,
       steps=stage.steps,
       rate=_later(rl.schedule(here, total), begun),
       job=here,
     )
     begun += stage.steps
-  return state.params["policy"]
+  return learner.policy
 
 
 def _later(rate: Callable, begun: int) -> Callable:

@@ -44,7 +44,7 @@ class Settings:
 class State:
   """What an iteration changes."""
 
-  train: training_step.TrainState  # parameters {"policy", "value"} and their optimiser
+  train: training_step.TrainState  # {"policy", "value"}, what is trained of each
   kl_coefficient: Any  # Float[], β
 
 
@@ -105,11 +105,13 @@ def make_iteration(
 ) -> Callable[..., tuple[State, Metrics]]:
   """Returns iterate(state, frozen, prompts, responses, sampled_logprobs, scores, key, rate).
 
-  `frozen` holds the parameters of the "reference" and the "policy_weight". The iteration
+  `frozen` holds the parameters of the "reference", the "policy_weight", and as "base" what is
+  frozen of "policy" and "value". The iteration
   recomputes the log-probabilities with the graph it trains with, judges, updates the policy and
   the value, and moves β. Its metrics have the names of this library's RL logs.
   """
-  step = training_step.make_train_step(objective(policy, value, settings), optimizer)
+  loss = pure.on_trained(objective(policy, value, settings))
+  step = training_step.make_train_step(loss, optimizer)
   assess = _make_assessment(policy, value, settings, eos_id)
 
   def iterate(
@@ -136,7 +138,8 @@ def _make_assessment(policy, value, settings, eos_id):
   """Returns assess(state, frozen, prompts, responses, scores) → (experience, metrics)."""
 
   def assess(state, frozen, prompts, responses, scores):
-    params, ask = state.train.params, (prompts, responses, settings.temperature)
+    params = pure.join(state.train.params, frozen["base"])
+    ask = (prompts, responses, settings.temperature)
     logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *ask)
     reference_logprobs, _ = scoring.response_logprobs(policy, frozen["reference"], *ask)
     has_eos = experiences.ends(responses, eos_id)

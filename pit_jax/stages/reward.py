@@ -104,7 +104,7 @@ def _train(context, name, objective, start, record, job, facts: Callable, frozen
     name,
     context.scalar,
     objective,
-    pure.on_trunk(context.scalar, context.key(f"{name} head"), start),
+    pure.complete(context.scalar, context.key(f"{name} head"), {"trunk": start["trunk"]}),
     record,
     job,
     frozen=frozen,

@@ -22,6 +22,24 @@ RewardFn = Callable[[Prompts, Responses], jax.Array]  # → Float[B], higher is 
 SAMPLES_SHOWN = 4
 
 
+@dataclasses.dataclass(frozen=True)
+class Learner:
+  """Policy and value model on their way.
+
+  Attributes:
+    train: what changes; its parameters are {"policy", "value"}, what is trained of each.
+    base: what is frozen of each.
+  """
+
+  train: training_step.TrainState
+  base: Params
+
+  @property
+  def policy(self) -> Params:
+    """The policy's parameters, all of them."""
+    return pure.join(self.train.params, self.base)["policy"]
+
+
 def model_reward(context: contexts.Context, params: Params) -> RewardFn:
   """Returns the reward of a scalar model; for a gap model the prompts show the reference."""
   return functools.partial(context.inference.scorer, params)
@@ -33,12 +51,12 @@ def run(
   prompts: Prompts,
   reward_fn: RewardFn,
   *,
-  start: training_step.TrainState,
+  start: Learner,
   reference: Params,
   steps: int,
   rate: Callable[[int], Float[Array, ""]],
   job: ml_collections.ConfigDict,
-) -> training_step.TrainState:
+) -> Learner:
   """Maximises E[reward] − β KL(policy ‖ reference) with PPO.
 
   Args:
@@ -54,20 +72,20 @@ def run(
     job: the config's `rl` section; see `configs/common.py`.
 
   Returns:
-    The state after the last iteration; its parameters are {"policy", "value"}.
+    Policy and value model after the last iteration.
   """
-  iterate, state = _iteration(context, start, job)
-  order = batches.Batches(prompts, job.batch_size, context.seed(name))
-  key, sample = context.key(name), context.inference.sampler
+  iterate, state = _iteration(context, start.train, job)
+  order, key = batches.Batches(prompts, job.batch_size, context.seed(name)), context.key(name)
+  fixed = {"base": start.base, "reference": reference}
 
   def rollout(state, index):
     batch = parallel.put_batch(order[index], context.mesh)
-    policy, noise = state.train.params["policy"], jax.random.fold_in(key, 2 * index)
-    responses, logprobs = sample(policy, batch, noise, jnp.float32(job.temperature))
-    return batch, responses, logprobs, reward_fn(batch, responses)
+    policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
+    sampled = context.inference.sampler(policy, batch, noise, jnp.float32(job.temperature))
+    return batch, *sampled, reward_fn(batch, sampled[0])
 
   def advance(state, index):
-    frozen = {"reference": reference, "policy_weight": jnp.float32(index >= job.value_warmup)}
+    frozen = fixed | {"policy_weight": jnp.float32(index >= job.value_warmup)}
     noise = jax.random.fold_in(key, 2 * index + 1)
     return iterate(state, frozen, *rollout(state, index), noise, jnp.float32(rate(index)))
 
@@ -83,21 +101,22 @@ def run(
       save_every=context.config.save_every_rl,
       samples=lambda state, index: _rows(context, *rollout(state, index)),
     )
-  return state.train
+  return Learner(state.train, start.base)
 
 
-def begin(
-  context: contexts.Context, start: Params, job: ml_collections.ConfigDict
-) -> training_step.TrainState:
-  """Returns the state before the first iteration, on the mesh.
+def begin(context: contexts.Context, start: Params, job: ml_collections.ConfigDict) -> Learner:
+  """Returns policy and value model before the first iteration, on the mesh.
 
   Args:
     context: the run's surroundings.
     start: {"policy", "value"}, the language model and the value model to start from.
     job: the config's `rl` section.
   """
-  axes = {"policy": context.language.axes, "value": context.scalar.axes}
-  return supervised.place(start, axes, _optimizer_of(job), context.mesh)
+  models = {"policy": context.language, "value": context.scalar}
+  parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
+  trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
+  axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
+  return Learner(supervised.place(trained, axes, _optimizer_of(job), context.mesh), base)
 
 
 def schedule(job: ml_collections.ConfigDict, steps: int) -> Callable[[int], Float[Array, ""]]:

@@ -36,7 +36,7 @@ def run(
     name: the stage's name; also seeds the order of its batches.
     model: what to train.
     objective: model → loss function; see `objectives`.
-    params: where to start.
+    params: where to start; what is frozen of them is not copied.
     record: the encoded data set, NumPy arrays over its rows.
     job: the config's section for this stage; see `supervised` in configs/common.py.
     frozen: arrays the loss reads and nobody trains.
@@ -50,13 +50,14 @@ def run(
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
   optimizer = _optimizer(job.clip_norm, job.epsilon, job.weight_decay)
   step = _compiled(model, objective, optimizer, job.accumulation)
-  state = place(params, model.axes, optimizer, context.mesh)
-  key = context.key(name)
+  trained, base = pure.split(model, params)
+  state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
+  frozen, key = {**(frozen or {}), "base": base}, context.key(name)
 
   def advance(state, index):
     batch = parallel.put_batch(order[index], context.mesh)
     noise = jax.random.fold_in(key, index)
-    return step(state, frozen or {}, batch, noise, jnp.float32(rate(index)))
+    return step(state, frozen, batch, noise, jnp.float32(rate(index)))
 
   with context.timed(name):
     state = loop.fit(
@@ -68,10 +69,10 @@ def run(
       metadata=context.metadata,
       log_every=context.config.log_every,
       save_every=context.config.save_every,
-      evaluate=(lambda state, _: evaluate(state.params)) if evaluate else None,
+      evaluate=(lambda state, _: evaluate(pure.join(state.params, base))) if evaluate else None,
       evaluate_every=job.evaluate_every,
     )
-  return state.params
+  return pure.join(state.params, base)
 
 
 def place(
@@ -93,5 +94,6 @@ def _optimizer(clip_norm: float, epsilon: float, weight_decay: float):
 
 @functools.cache
 def _compiled(model: pure.PureModel, objective: Callable, optimizer, accumulation: int):
-  step = training_step.make_train_step(objective(model), optimizer, accumulation=accumulation)
+  loss = pure.on_trained(objective(model))
+  step = training_step.make_train_step(loss, optimizer, accumulation=accumulation)
   return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,125 @@
+"""The whole chain with adapters: one frozen base from the first stage to the exported models."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+import tiny_run
+
+from pit_jax import convert, export
+from pit_jax.data import synthetic, text
+from pit_jax.models import architecture, hf, pure
+from pit_jax.recipes import pit
+from pit_jax.stages import context as contexts
+
+pytestmark = pytest.mark.slow
+STORED = "bfloat16"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+  """A model directory: random weights, and a tokenizer that knows the embedded task's words."""
+  directory = tmp_path_factory.mktemp("base")
+  rows = synthetic.preferences(50, seed=1)
+  words = text.train_tokenizer((row["prompt"] + row["chosen"] for row in rows), 300, directory)
+  shape = {"width": 16, "layers": 2, "heads": 2, "kv_heads": 1, "head_width": 8, "hidden": 16}
+  model = pure.language_model(architecture.ModelConfig(vocabulary=words.vocab_size, **shape))
+  hf.save(directory, model, tiny.parameters(model, seed=0, scale=0.2), **words.special_ids)
+  return directory
+
+
+@pytest.fixture(scope="module")
+def run(base, tmp_path_factory):
+  """A finished run, the context it had, and its models."""
+  config = tiny_run.config(
+    model__base=str(base), model__lora__rank=2, model__lora__base=STORED, evaluation__rounds=1
+  )
+  workdir, kept = tmp_path_factory.mktemp("adapters") / "run", []
+  train = pit.train
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      pit, "train", lambda context: kept.append((context, train(context))) or kept[0][1]
+    )
+    pit.run(config, workdir)
+  return kept[0]
+
+
+def test_all_models_share_the_frozen_base(run):
+  context, models = run
+  base = pure.named(context.base)
+  for params in (models.policy.sft, models.policy.rl, models.improver, models.gap_reward.params):
+    for name, leaf in pure.named(params).items():
+      if name in base:
+        assert leaf is base[name], name
+
+
+def test_every_stage_trained_its_adapters(run):
+  context, models = run
+  start = pure.named(context.initial_policy())
+  for params in (models.policy.sft, models.policy.rl, models.improver):
+    for name, leaf in pure.named(params).items():
+      assert np.array_equal(leaf, start[name]) == (".adapters." not in name), name
+
+
+def test_checkpoints_hold_adapters_only(run):
+  context, _ = run
+  for stage in ("sft_policy", "gap_reward", "rl_policy", "pit_policy"):
+    (record,) = context.workdir.glob(f"checkpoints/{stage}/3/record/metadata")
+    arrays = json.loads(record.read_text())["arrays"]
+    params = [name for name in arrays if name.startswith(".")]
+    assert any("adapters" in name for name in params)
+    assert not any("embedding" in name or name.endswith("['query']") for name in params)
+
+
+def test_the_export_says_what_the_run_said(run):
+  context, models = run
+  loaded = export.load(context.workdir, mesh=context.mesh, batch_size=4)
+  assert loaded.policy["trunk"]["embedding"] is loaded.gap_reward["trunk"]["embedding"]
+  assert str(loaded.policy["trunk"]["embedding"].dtype) == STORED
+  questions = [row.prompt for row in context.folds.held_out[:4]]
+  drafts = [row.rejected for row in context.folds.held_out[:4]]
+  asked = (questions, drafts, drafts[::-1])
+  found = loaded.inference.gaps(loaded.gap_reward, *asked)
+  expected = context.inference.gaps(models.gap_reward.params, *asked)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_merged_and_apart_are_the_same_model(run, tmp_path):
+  context, models = run
+  (whole,) = convert.send_out(context.workdir, tmp_path / "merged", ["improver"])
+  (apart,) = convert.send_out(context.workdir, tmp_path / "apart", ["improver"], as_adapters=True)
+  assert {path.name for path in (tmp_path / "apart").iterdir()} == {"base", "improver"}
+  assert (apart / "adapter_model.safetensors").exists()
+  tokens, mask = tiny.ids(0, 2, 6), np.ones((2, 6), bool)
+  bare = pure.language_model(
+    dataclasses.replace(context.language.config, adapter=None, stored="float32")
+  )
+  merged = jax.jit(bare.apply)(hf.load(whole, bare), tokens, mask)
+  ours = jax.jit(context.language.apply)(models.improver, tokens, mask)
+  np.testing.assert_allclose(merged, ours, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_command_finds_everything_finished(run, monkeypatch):
+  context, models = run
+  again = pit.train(contexts.build(context.config, context.workdir))
+  for one, other in ((again.improver, models.improver), (again.policy.rl, models.policy.rl)):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    ({"model__lora__rank": 2}, "model.lora.rank=2 adapts a base, and there is none"),
+    (
+      {"model__lora__base": "int8", "model__base": "embedded"},
+      "without adapters nothing is frozen",
+    ),
+  ],
+)
+def test_settings_that_do_not_go_together_are_refused(tmp_path, changes, said):
+  with pytest.raises(ValueError, match=said):
+    contexts.build(tiny_run.config(**changes), tmp_path / "run")
+  assert not (tmp_path / "run" / "config.json").exists()
