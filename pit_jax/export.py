@@ -18,12 +18,12 @@ from typing import Any
 import jax
 
 from pit_jax import improve, parallel
-from pit_jax.data import encode, template, text
+from pit_jax.data import chat, encode, template, text
 from pit_jax.models import families, hf, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
-FORMAT = 2
+FORMAT = 3
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
 POLICY_CHAIN, IMPROVER_CHAIN = ("policy", "reward"), ("improver", "gap_reward")
@@ -72,7 +72,7 @@ def save(
   settings.tokenizer.save(partial / "tokenizer")
   run = _Run(
     format=FORMAT,
-    template=dataclasses.asdict(settings.template),
+    template=settings.template.describe(),
     template_hash=settings.template.hash,
     tokenizer=_hash(partial / "tokenizer" / "tokenizer.json"),
     max_prompt_length=settings.max_prompt_length,
@@ -121,7 +121,7 @@ def load(
   scalar, gap_reward = _model("gap_reward", run, folder, tokenizer, mesh)
   settings = encode.Settings(
     tokenizer=tokenizer,
-    template=template.Template(**run.template),
+    template=chat.restore(run.template),
     max_prompt_length=run.max_prompt_length,
     max_response_length=run.max_response_length,
   )
@@ -153,7 +153,7 @@ class Exported:
   model: pure.PureModel
   params: Params
   tokenizer: text.Tokenizer
-  template: template.Template
+  template: template.Form
   response_length: int
 
 
@@ -169,7 +169,7 @@ def load_one(workdir: pathlib.Path, name: str, *, mesh: jax.sharding.Mesh) -> Ex
     raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(has)}")
   tokenizer = _tokenizer(run, folder / "tokenizer")
   model, params = _model(name, run, folder, tokenizer, mesh)
-  form = template.Template(**run.template)
+  form = chat.restore(run.template)
   return Exported(model, params, tokenizer, form, run.response_length)
 
 
@@ -207,7 +207,7 @@ def _read(workdir: pathlib.Path) -> _Run:
     raise ValueError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
   run = _fields(path, content)
   try:
-    current = template.Template(**run.template).hash
+    current = chat.restore(run.template).hash
   except (TypeError, AttributeError, ValueError) as error:
     raise ValueError(f"{path}: the template cannot be used: {error}") from error
   if current != run.template_hash:

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import tensorflow_datasets as tfds
 
-from pit_jax.data import preferences, rows, synthetic
+from pit_jax.data import conversations, preferences, rows, synthetic
 
 GOOD = [
   {"prompt": " why ? ", "chosen": "because", "rejected": "so\n"},
@@ -135,8 +135,10 @@ def test_the_shared_turns_of_a_dialogue_are_the_prompt(tmp_path):
   row = {"chosen": DIALOGUE + " because\n\n1. it is", "rejected": DIALOGUE + " no"}
   for name in ("rows.jsonl", "rows.jsonl.gz"):
     loaded = preferences.load(f"hh:{_jsonl(tmp_path / name, [row])}")
-    prompt = "Human: hi  there\n\nAssistant: hello\n\nHuman: why?\n\nAssistant:"
+    prompt = (("user", "hi  there"), ("assistant", "hello"), ("user", "why?"))
     assert loaded.rows == (preferences.Preference(prompt, "because\n\n1. it is", "no"),)
+    written = "Human: hi  there\n\nAssistant: hello\n\nHuman: why?\n\nAssistant:"
+    assert conversations.write(loaded.rows[0].prompt) == written
 
 
 BAD_DIALOGUES = {
@@ -177,8 +179,9 @@ def test_real_dialogues(shared_data):
   squeeze = lambda value: "".join(value.split())  # noqa: E731
   for row in loaded.rows:
     raw = json.loads(lines[int(row.place.rsplit(" ", 1)[1]) - 1])
-    assert squeeze(row.prompt + row.chosen) == squeeze(raw["chosen"])
-    assert squeeze(row.prompt + row.rejected) == squeeze(raw["rejected"])
+    prompt = conversations.write(row.prompt)
+    assert squeeze(prompt + row.chosen) == squeeze(raw["chosen"])
+    assert squeeze(prompt + row.rejected) == squeeze(raw["rejected"])
     assert raw["chosen"].rstrip().endswith(row.chosen)
     assert "\n\nHuman:" not in row.chosen
 
@@ -212,7 +215,7 @@ def test_hugging_face_dialogues(tmp_path, hub_cache):
   with pytest.raises(ValueError, match="row 1: not a dialogue"):
     preferences.load(f"hf:{path}")
   loaded = preferences.load(f"hf:{path}", on_bad_row="skip")
-  assert loaded.rows[0].prompt.endswith("Human: why?\n\nAssistant:")
+  assert loaded.rows[0].prompt[1:] == (("assistant", "hello"), ("user", "why?"))
   assert (loaded.rows[0].chosen, loaded.rows[0].rejected) == ("yes", "no")
   assert loaded.skipped == {"not a dialogue": 1}
 

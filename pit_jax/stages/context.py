@@ -16,7 +16,7 @@ import jax
 import ml_collections
 
 from pit_jax import parallel
-from pit_jax.data import encode, preferences, template, text
+from pit_jax.data import chat, conversations, encode, preferences, template, text
 from pit_jax.models import architecture, families, hf, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params, Prompts
@@ -124,12 +124,20 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   """
   new = is_new(config, workdir)
   c = config.data
-  data = preferences.load(c.source, on_bad_row=c.on_bad_row, limit=c.rows, seed=config.seed)
-  folds = preferences.folds(data.rows, c.held_out, c.validation)
   base_directory = _base_directory(config)
+  form, words = _form(config, base_directory)
+  data = preferences.load(
+    c.source,
+    on_bad_row=c.on_bad_row,
+    limit=c.rows,
+    seed=config.seed,
+    is_streamed=c.streaming,
+    check_prompt=words and functools.partial(form.check, words),
+  )
+  folds = preferences.folds(data.rows, c.held_out, c.validation)
   settings = encode.Settings(
-    tokenizer=_tokenizer(config, base_directory, folds, workdir, new),
-    template=template.Template(policy=c.policy_template, improver=c.improver_template),
+    tokenizer=words or _learnt(config, folds, workdir, new),
+    template=form,
     max_prompt_length=c.max_prompt_length,
     max_response_length=c.max_response_length,
     over_long=c.over_long,
@@ -212,12 +220,26 @@ def shape(config: ml_collections.ConfigDict, tokens: text.Tokenizer) -> architec
   return architecture.ModelConfig(vocabulary=tokens.vocab_size, rope=rope, **chosen)
 
 
-def _tokenizer(config, base_directory, folds, workdir, new) -> text.Tokenizer:
-  if base_directory is not None:
-    return text.load_tokenizer(base_directory)
-  if config.data.tokenizer:
-    return text.load_tokenizer(config.data.tokenizer)
-  words = (part for row in folds.sft for part in (row.prompt, row.chosen, row.rejected))
+def _form(
+  config: ml_collections.ConfigDict, base_directory: pathlib.Path | None
+) -> tuple[template.Form, text.Tokenizer | None]:
+  """Returns how the models are asked, and their tokenizer unless it is to be learnt here."""
+  c, directory = config.data, base_directory or config.data.tokenizer
+  plain = template.Template(policy=c.policy_template, improver=c.improver_template)
+  if directory:
+    kind = "plain" if c.chat == "auto" and base_directory is None else c.chat
+    return chat.choose(kind, text.load_tokenizer(directory), plain, c.improver_turn)
+  if c.chat == "model":
+    raise ValueError(
+      'data.chat is "model", but a tokenizer that is learnt here has no chat template; give a base '
+      'model that has one as model.base, or use data.chat="plain"'
+    )
+  return plain, None
+
+
+def _learnt(config, folds, workdir, new) -> text.Tokenizer:
+  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in folds.sft)
+  words = (part for row in rows for part in row)
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
 
 
