@@ -3,6 +3,9 @@
 import dataclasses
 import io
 import json
+import pathlib
+import subprocess
+import sys
 
 import chats
 import jax
@@ -15,8 +18,10 @@ import transformers
 from pit_jax import convert, export, parallel
 from pit_jax.data import conversations, encode, questions
 from pit_jax.models import hf
+from pit_jax.recipes import pit
 from pit_jax.stages import context as contexts
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 ASKED = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why, mia ?"}]
 
 
@@ -153,3 +158,21 @@ def test_a_conversation_that_the_template_refuses_is_one_bad_row(tmp_path):
   line = json.dumps({"prompt": ASKED}).encode() + b'\n{"prompt": "why ?"}'
   refused, good = questions.read(io.BufferedReader(io.BytesIO(line)), asking.check_prompt)
   assert refused.error.startswith("refused by the chat template: ") and good.error is None
+
+
+@pytest.mark.slow
+def test_a_chat_model_is_trained_to_its_report_and_improves_conversations(begun, tmp_path):
+  config = tiny_run.with_values(begun, tmp_path, data__held_out=0.3).config
+  pit.run(config, tmp_path)
+  results = json.loads((tmp_path / "report" / "results.json").read_text())
+  sample = results["samples"][0]["prompt"]
+  assert sample.startswith("Human: ") and sample.endswith(" ?\n\nAssistant:")
+  written = (tmp_path / "references" / "policy.jsonl").read_text().splitlines()
+  assert all(json.loads(line)["prompt"].endswith("Assistant:") for line in written)
+  given, made = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+  given.write_text(json.dumps({"prompt": ASKED, "id": 3}) + "\n")
+  command = [sys.executable, "launch/improve.py", f"--workdir={tmp_path}", f"--input={given}"]
+  subprocess.run([*command, f"--output={made}", "--mesh=1,1,1"], cwd=ROOT, check=True)
+  row = json.loads(made.read_text())
+  assert (row["prompt"], row["id"]) == (ASKED, 3) and "error" not in row
+  assert row["rounds"][0]["text"] is not None
