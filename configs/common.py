@@ -69,8 +69,14 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.max_prompt_length = {"tiny": 64, "small": 256}[size]
   # Of tiny: the longest letter of the embedded task, with its end.
   data.max_response_length = {"tiny": 32, "small": 128}[size]
+  data.streaming = False  # hf: sources: fetch rows as they are read, and none beyond `rows`
+  # How prompts are shown: "plain", the two templates below; "model", the base model's own chat
+  # template; "auto", that where it has one.
+  data.chat = "auto"
   data.policy_template = "Question: {prompt}\nAnswer:"
   data.improver_template = "Question: {prompt}\nDraft: {reference}\nBetter:"
+  # What the user says to the improver of a chat model, after the reply that is to be improved.
+  data.improver_turn = "Write a better reply to my last message. Answer with the reply alone."
   return data
 
 

@@ -3,7 +3,7 @@
   python launch/improve.py --workdir=runs/demo --input=in.jsonl --output=out.jsonl
   python launch/improve.py --workdir=runs/demo
 
-A row {prompt, response?} comes back as the same row with
+A row {prompt, response?}, the prompt a text or a list of messages {role, content}, comes back with
 
   improved  the answer that the stop rule keeps
   rounds    [{text, gap}]: every version made, with its gap reward over the one before it, less the
@@ -12,8 +12,7 @@ A row {prompt, response?} comes back as the same row with
 
 Where `response` is absent the policy writes it. A row that cannot be used comes back with `line`
 and `error`, and the others go on. Input may be gzipped; an output named .gz is; - is the standard
-input or output. The output appears under its name when it is complete. Without --input, prompts
-are read from the terminal.
+input or output. The output gets its name when it is complete. Without --input, prompts are typed.
 """
 
 import argparse
@@ -116,7 +115,8 @@ def improve_file(options: argparse.Namespace) -> None:
   with _reading(options.input) as stream:  # before the models are loaded: it may not exist
     models = load(options, options.batch_size)
     with _writing(target) as sink:
-      for row in improve_rows(models, questions.read(stream), options, summary):
+      asked = questions.read(stream, models.inference.check_prompt)
+      for row in improve_rows(models, asked, options, summary):
         sink.write(_encode(row))
   print(f"{options.output}: {summary}" if target else summary, file=None if target else sys.stderr)
 
@@ -227,7 +227,7 @@ def _drafts(
   return [next(written) if one.response is None else one.response for one in good]
 
 
-def _count_cut(models: improve.Improver, prompts: list[str], drafts: list[str]) -> int:
+def _count_cut(models: improve.Improver, prompts: list, drafts: list[str]) -> int:
   settings = models.inference.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
   encode = settings.template.encode_improver_prompts

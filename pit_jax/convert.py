@@ -114,7 +114,7 @@ def send_out(
         do_sample=True,
         temperature=1.0,
         max_new_tokens=found.response_length,
-        eos_token_id=found.tokenizer.eos_id,
+        eos_token_id=list(found.tokenizer.stop_ids),
         pad_token_id=found.tokenizer.pad_id,
       ).save_pretrained(directory)
     (directory / "README.md").write_text(_card(name, results), encoding="utf-8")

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 from pit_jax import improve, parallel
-from pit_jax.data import encode, template, text
+from pit_jax.data import chat, encode, template, text
 from pit_jax.models import bundle, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
@@ -75,7 +75,7 @@ def save(
   settings.tokenizer.save(partial / "tokenizer")
   run = _Run(
     format=FORMAT,
-    template=dataclasses.asdict(settings.template),
+    template=settings.template.describe(),
     template_hash=settings.template.hash,
     tokenizer=_hash(partial / "tokenizer" / "tokenizer.json"),
     max_prompt_length=settings.max_prompt_length,
@@ -126,7 +126,7 @@ def load(
   scalar, gap_reward = _model("gap_reward", reader, tokenizer)
   settings = encode.Settings(
     tokenizer=tokenizer,
-    template=template.Template(**run.template),
+    template=chat.restore(run.template),
     max_prompt_length=run.max_prompt_length,
     max_response_length=run.max_response_length,
   )
@@ -158,7 +158,7 @@ class Exported:
   model: pure.PureModel
   params: Params
   tokenizer: text.Tokenizer
-  template: template.Template
+  template: template.Form
   response_length: int
 
 
@@ -174,7 +174,7 @@ def load_one(workdir: pathlib.Path, name: str, *, mesh: jax.sharding.Mesh) -> Ex
     raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(reader.names)}")
   tokenizer = _tokenizer(run, folder / "tokenizer")
   model, params = _model(name, reader, tokenizer)
-  form = template.Template(**run.template)
+  form = chat.restore(run.template)
   return Exported(model, params, tokenizer, form, run.response_length)
 
 
@@ -208,7 +208,7 @@ def _read(workdir: pathlib.Path) -> _Run:
     raise ValueError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
   run = _fields(path, content)
   try:
-    current = template.Template(**run.template).hash
+    current = chat.restore(run.template).hash
   except (TypeError, AttributeError, ValueError) as error:
     raise ValueError(f"{path}: the template cannot be used: {error}") from error
   if current != run.template_hash:

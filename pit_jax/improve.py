@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from pit_jax.data import conversations
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
@@ -66,7 +67,7 @@ class Rounds:
 
 def improve(
   improver: Improver,
-  questions: Sequence[str],
+  questions: Sequence[conversations.Prompt],
   answers: Sequence[str],
   *,
   rounds: int,
@@ -119,7 +120,7 @@ def improve(
 
 def revise(
   improver: Improver,
-  questions: Sequence[str],
+  questions: Sequence[conversations.Prompt],
   drafts: Sequence[str],
   *,
   key: jax.Array,

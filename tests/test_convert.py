@@ -104,8 +104,8 @@ def test_the_chat_template_writes_what_the_model_was_trained_on(command, run, tm
   ]
   form = template.Template()
   expected = {
-    "policy": form.policy_prompt(talk[0]["content"]),
-    "improver": form.improver_prompt(*(message["content"] for message in talk)),
+    "policy": form.policy.format(prompt="what is {{ it }} ?"),
+    "improver": form.improver.format(prompt="what is {{ it }} ?", reference='the "word"'),
   }
   assert words.apply_chat_template(talk, tokenize=False) == expected[name]
 

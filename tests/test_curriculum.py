@@ -28,7 +28,8 @@ def encoded_prompts(context, pairs):
   settings = context.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
   return [
-    settings.template.encode_improver_prompt(settings.tokenizer, x, y, *limits) for x, y in pairs
+    settings.template.encode_improver_prompts(settings.tokenizer, [x], [y], *limits).ids[0]
+    for x, y in pairs
   ]
 
 

@@ -18,8 +18,8 @@ PROMPT_LENGTHS = [5, 1, 3, 2, 4, 5, 1, 2]
 
 
 @functools.cache
-def sampler(model, length=LENGTH, pad_id=tiny.PAD):
-  sample = functools.partial(decode.sample, model, length=length, eos_id=tiny.EOS, pad_id=pad_id)
+def sampler(model, length=LENGTH, pad_id=tiny.PAD, eos_id=tiny.EOS):
+  sample = functools.partial(decode.sample, model, length=length, eos_id=eos_id, pad_id=pad_id)
   return jax.jit(sample)
 
 
@@ -67,6 +67,20 @@ def test_masks_run_to_the_end_of_sequence_and_padding_follows():
       lengths.append(length)
   assert min(lengths) < LENGTH  # some ended, or nothing was seen
   assert max(lengths) == LENGTH
+
+
+def test_any_of_several_tokens_ends_a_response():
+  """With the same noise a response is the one that runs on, up to the first of the ends."""
+  (model, params), stops = language(), (tiny.EOS, 4, 7)
+  for seed in range(3):
+    ask = params, prompts(), jax.random.key(seed), jnp.float32(1.0)
+    endless, _ = sampler(model, eos_id=-1)(*ask)
+    stopped, _ = sampler(model, eos_id=stops)(*ask)
+    for whole, tokens, mask in zip(*jax.device_get((endless.tokens, stopped.tokens, stopped.mask))):
+      ends = [i for i, token in enumerate(whole) if token in stops]
+      length = ends[0] + 1 if ends else LENGTH
+      np.testing.assert_array_equal(mask, np.arange(LENGTH) < length)
+      np.testing.assert_array_equal(tokens[:length], whole[:length])
 
 
 def test_the_key_decides():

@@ -147,3 +147,5 @@ def test_a_response_ends_where_its_mask_holds_an_end():
   mask = jnp.array(tiny.right([2, 4, 1, 2, 4], 4))  # the fourth's end stands on padding
   ends = experience.ends(Responses(tokens=tokens, mask=mask), EOS)
   np.testing.assert_array_equal(ends, [True, False, True, False, True])
+  either = experience.ends(Responses(tokens=tokens, mask=mask), (8, EOS))
+  np.testing.assert_array_equal(either, [True, True, True, False, True])

@@ -140,7 +140,11 @@ def swap(folder):
   (folder / "reward").rename(folder / "policy")
 
 
-TEMPLATE = {"policy": "Q: {prompt}\nA:", "improver": "Q: {prompt}\nD: {reference}\nB:"}
+TEMPLATE = {
+  "kind": "plain",
+  "policy": "Q: {prompt}\nA:",
+  "improver": "Q: {prompt}\nD: {reference}\nB:",
+}
 DAMAGES = {
   "unfinished": (drop("run.json"), r"no finished run: there is no .*models/run\.json"),
   "no JSON": (write(b"{", "run.json"), r"models/run\.json cannot be read"),
@@ -151,10 +155,20 @@ DAMAGES = {
     alter("run.json", response_length="8"),
     r"run\.json .*response_length is '8', not of type int",
   ),
-  "newer": (alter("run.json", format=3), r"run\.json has format 3; this version reads 2"),
+  "newer": (alter("run.json", format=4), r"run\.json has format 4; this version reads 3"),
   "template": (alter("run.json", template=TEMPLATE), r"run\.json: .*trained with template"),
-  "half a template": (alter("run.json", template={"policy": "{prompt}"}), r"run\.json: .*template"),
-  "no template": (alter("run.json", template={"question": ""}), r"run\.json: .*template"),
+  "half a template": (
+    alter("run.json", template={"kind": "plain", "policy": "{prompt}"}),
+    r"run\.json: .*template",
+  ),
+  "no template": (
+    alter("run.json", template={"kind": "plain", "question": ""}),
+    r"run\.json: .*template",
+  ),
+  "another kind of template": (
+    alter("run.json", template={"kind": "spoken"}),
+    r"run\.json: .*its kind is 'spoken'; known are plain, model",
+  ),
   "no config": (drop("improver", "config.json"), "improver"),
   "no weights": (drop("gap_reward", "model.safetensors"), "gap_reward"),
   "cut weights": (write(b"1234", "policy", "model.safetensors"), "policy"),
@@ -193,4 +207,5 @@ def test_rows_too_long_for_a_loaded_run_are_cut_not_dropped(run):
 def test_run_json_holds_what_its_record_says(run):
   content = json.loads((run / "models" / "run.json").read_text())
   assert set(content) == {field.name for field in dataclasses.fields(export._Run)}
+  assert content["template"]["kind"] == "plain"
   assert content["template"]["policy"] == "Question: {prompt}\nAnswer:"

@@ -20,7 +20,7 @@ ARROWS = {
   # inference.py asks models in words: it encodes, places and decodes.
   "rollout": {"data", "models", "losses", "parallel"},
   "stages": {"data", "models", "losses", "training", "rollout", "parallel", "evaluate/metrics"},
-  "improve": {"models", "rollout"},
+  "improve": {"data", "models", "rollout"},
   "export": {"data", "models", "rollout", "improve", "parallel"},
   "bench": {"models", "training", "rollout", "stages"},
   "convert": {"data", "models", "export", "evaluate", "parallel"},

@@ -49,7 +49,7 @@ def run(base, tmp_path_factory):
 
 def test_all_models_share_the_frozen_base(run):
   context, models = run
-  base = pure.named(context.base)
+  base = pure.named(context.base.params)
   for params in (models.policy.sft, models.policy.rl, models.improver, models.gap_reward.params):
     for name, leaf in pure.named(params).items():
       if name in base:

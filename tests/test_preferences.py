@@ -128,61 +128,6 @@ def test_bad_parquet_is_named_or_counted(tmp_path):
     preferences.load(f"parquet:{path}")
 
 
-DIALOGUE = "\n\nHuman: hi  there\n\nAssistant: hello \n\nHuman: why?\n\nAssistant:"
-
-
-def test_the_shared_turns_of_a_dialogue_are_the_prompt(tmp_path):
-  row = {"chosen": DIALOGUE + " because\n\n1. it is", "rejected": DIALOGUE + " no"}
-  for name in ("rows.jsonl", "rows.jsonl.gz"):
-    loaded = preferences.load(f"hh:{_jsonl(tmp_path / name, [row])}")
-    prompt = "Human: hi  there\n\nAssistant: hello\n\nHuman: why?\n\nAssistant:"
-    assert loaded.rows == (preferences.Preference(prompt, "because\n\n1. it is", "no"),)
-
-
-BAD_DIALOGUES = {
-  "other turn": (DIALOGUE.replace("why", "who") + " b", "dialogues differ", "the first 2 are"),
-  "more turns": (DIALOGUE + " b\n\nHuman: d\n\nAssistant: e", "dialogues differ", "first 3 are"),
-  "no reply": (DIALOGUE, "empty field", "last reply of 'rejected'"),
-  "asks last": ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c", "not a dialogue", "Human, Assistant"),
-  "no turns": ("just text", "not a dialogue", "none"),
-  "preface": ("once\n\nHuman: a\n\nAssistant: b", "not a dialogue", "must begin"),
-  "answers first": ("\n\nAssistant: b\n\nAssistant: c", "not a dialogue", "must begin"),
-  "same reply": (DIALOGUE + " a", "chosen equals rejected", ""),
-  "a number": (3, "wrong type", "int 3"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_DIALOGUES)
-def test_a_bad_dialogue_is_named_or_counted(tmp_path, name):
-  rejected, reason, detail = BAD_DIALOGUES[name]
-  good = {"chosen": DIALOGUE + " a", "rejected": DIALOGUE + " b"}
-  path = _jsonl(tmp_path / "rows.jsonl", [good, good | {"rejected": rejected}])
-  with pytest.raises(ValueError) as caught:
-    preferences.load(f"hh:{path}")
-  assert str(caught.value).startswith(f"{path}, line 2: {reason}: ")
-  assert detail in str(caught.value)
-  loaded = preferences.load(f"hh:{path}", on_bad_row="skip")
-  assert (len(loaded.rows), loaded.skipped) == (1, {reason: 1})
-
-
-def test_real_dialogues(shared_data):
-  path = shared_data / "hh_harmless.jsonl.gz"
-  with pytest.raises(ValueError, match="line 73: empty field"):
-    preferences.load(f"hh:{path}")
-  loaded = preferences.load(f"hh:{path}", on_bad_row="skip")
-  assert loaded.skipped == {"empty field": 4, "dialogues differ": 4}
-  assert len(loaded.rows) == 1999 - 8
-  with gzip.open(path, "rt", encoding="utf-8") as file:
-    lines = file.readlines()
-  squeeze = lambda value: "".join(value.split())  # noqa: E731
-  for row in loaded.rows:
-    raw = json.loads(lines[int(row.place.rsplit(" ", 1)[1]) - 1])
-    assert squeeze(row.prompt + row.chosen) == squeeze(raw["chosen"])
-    assert squeeze(row.prompt + row.rejected) == squeeze(raw["rejected"])
-    assert raw["chosen"].rstrip().endswith(row.chosen)
-    assert "\n\nHuman:" not in row.chosen
-
-
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
   monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -204,17 +149,6 @@ def test_hugging_face_data_sets(tmp_path, hub_cache):
   loaded = preferences.load(f"hf:{tmp_path / 'splits'}:dev")
   assert loaded.rows == EXPECTED[1:2]
   assert loaded.rows[0].place == f"hf:{tmp_path / 'splits'}:dev, row 0"
-
-
-def test_hugging_face_dialogues(tmp_path, hub_cache):
-  pair = {"chosen": DIALOGUE + " yes", "rejected": DIALOGUE + " no"}
-  path = _jsonl(tmp_path / "rows.jsonl", [pair, pair | {"chosen": "just text"}])
-  with pytest.raises(ValueError, match="row 1: not a dialogue"):
-    preferences.load(f"hf:{path}")
-  loaded = preferences.load(f"hf:{path}", on_bad_row="skip")
-  assert loaded.rows[0].prompt.endswith("Human: why?\n\nAssistant:")
-  assert (loaded.rows[0].chosen, loaded.rows[0].rejected) == ("yes", "no")
-  assert loaded.skipped == {"not a dialogue": 1}
 
 
 class TinyRows(tfds.core.GeneratorBasedBuilder):

@@ -12,7 +12,7 @@ import pytest
 import smollm2
 
 from pit_jax import types
-from pit_jax.data import text
+from pit_jax.data import chat, template, text
 from pit_jax.models import families, hf, pure
 from pit_jax.rollout import decode
 
@@ -81,6 +81,23 @@ def test_its_tokenizer_does_what_the_file_says(loaded):
   ids = ours.encode("In 1984, it's naïve…\n\tx = y+1  ")
   assert ours.decode(ids) == "In 1984, it's naïve…\n\tx = y+1  "
   assert text.load_tokenizer(directory).fingerprint == ours.fingerprint
+
+
+def test_its_chat_template_gives_the_ids_of_transformers(loaded):
+  directory, *_ = loaded
+  form, tokenizer = chat.choose(
+    "auto", text.load_tokenizer(directory), template.Template(), "Again."
+  )
+  assert tokenizer.stop_ids == tuple(tokenizer.encode_form("<|im_end|>"))
+  asked, words = talk(directory)
+  ids = form.encode_policy_prompts(tokenizer, PROMPTS).ids
+  assert ids == words(asked, add_special_tokens=False).input_ids
+  given = form.encode_improver_prompts(tokenizer, PROMPTS, PROMPTS[::-1]).ids
+  for prompt, draft, row in zip(PROMPTS, PROMPTS[::-1], given, strict=True):
+    said = zip(("user", "assistant", "user"), (prompt, draft, "Again."), strict=True)
+    messages = [{"role": role, "content": content} for role, content in said]
+    options = {"add_generation_prompt": True, "return_dict": False}
+    assert row == words.apply_chat_template(messages, **options)
 
 
 MEASURE = """

@@ -28,6 +28,18 @@ def bytewise(tmp_path_factory):
   return text.train_tokenizer(SAMPLE, 258, tmp_path_factory.mktemp("bytewise"))
 
 
+def policy_ids(form, tokenizer, prompt, *limit):
+  return form.encode_policy_prompts(tokenizer, [prompt], *limit).ids[0]
+
+
+def improver_ids(form, tokenizer, prompt, reference, *limits):
+  return form.encode_improver_prompts(tokenizer, [prompt], [reference], *limits).ids[0]
+
+
+def response_ids(form, tokenizer, response, *limit):
+  return form.encode_responses(tokenizer, [response], *limit).ids[0]
+
+
 @PATIENT
 @hypothesis.given(TEXTS)
 def test_decode_undoes_encode(tokenizer, value):
@@ -129,22 +141,21 @@ def test_suffix_is_the_longest_that_starts_a_word(bytewise, value, limit):
 @hypothesis.given(WORDS, WORDS)
 def test_ids_spell_the_text_of_the_template(tokenizer, prompt, reference):
   shown = template.Template()
-  policy = shown.encode_policy_prompt(tokenizer, prompt)
-  improver = shown.encode_improver_prompt(tokenizer, prompt, reference)
+  policy = policy_ids(shown, tokenizer, prompt)
+  improver = improver_ids(shown, tokenizer, prompt, reference)
   assert tokenizer.decode(policy) == f"Question: {prompt.strip()}\nAnswer:"
-  assert tokenizer.decode(policy) == shown.policy_prompt(prompt)
   expected = f"Question: {prompt.strip()}\nDraft: {reference.strip()}\nBetter:"
-  assert tokenizer.decode(improver) == expected == shown.improver_prompt(prompt, reference)
+  assert tokenizer.decode(improver) == expected
 
 
 @PATIENT
 @hypothesis.given(WORDS, WORDS, strategies.integers(1, 12))
 def test_a_reference_has_the_ids_of_the_response_it_was(tokenizer, prompt, response, limit):
   shown = template.Template()
-  ids = shown.encode_response(tokenizer, response, limit)
+  ids = response_ids(shown, tokenizer, response, limit)
   is_whole = ids[-1] == tokenizer.eos_id
   reference = ids[:-1] if is_whole else ids
-  improver = shown.encode_improver_prompt(tokenizer, prompt, response, None, limit)
+  improver = improver_ids(shown, tokenizer, prompt, response, None, limit)
   head = tokenizer.encode("Question:") + tokenizer.encode(" " + prompt.strip())
   middle, tail = tokenizer.encode("\nDraft:"), tokenizer.encode("\nBetter:")
   assert improver == head + middle + reference + tail
@@ -169,7 +180,7 @@ def test_a_prompt_too_long_loses_its_oldest_part(bytewise, prompt, reference, li
   room = limit - len("Question:") - len("\nAnswer:")
   whole = " " + prompt.strip()
   policy = shown.encode_policy_prompts(bytewise, [prompt], limit)
-  improver = shown.encode_improver_prompt(bytewise, prompt, reference, limit)
+  improver = improver_ids(shown, bytewise, prompt, reference, limit)
   is_cut = len(whole.encode()) > room
   left = bytewise.decode(bytewise.suffix(whole, room)) if is_cut else whole
   assert policy.is_cut.tolist() == [is_cut]
@@ -181,17 +192,17 @@ def test_a_prompt_too_long_loses_its_oldest_part(bytewise, prompt, reference, li
 
 def test_a_dialogue_is_cut_between_words(bytewise):
   prompt = "Human: one two three\n\nAssistant: four"
-  ids = template.Template().encode_policy_prompt(bytewise, prompt, 17 + 25)
+  ids = policy_ids(template.Template(), bytewise, prompt, 17 + 25)
   assert bytewise.decode(ids) == "Question: three\n\nAssistant: four\nAnswer:"
 
 
 def test_braces_in_a_text_are_not_slots(tokenizer):
   shown = template.Template()
-  ids = shown.encode_improver_prompt(tokenizer, "what is {reference}?", "{0} {prompt}")
+  ids = improver_ids(shown, tokenizer, "what is {reference}?", "{0} {prompt}")
   expected = "Question: what is {reference}?\nDraft: {0} {prompt}\nBetter:"
   assert tokenizer.decode(ids) == expected
   with_braces = template.Template(policy="{{x}} {prompt}\nAnswer:")
-  ids = with_braces.encode_policy_prompt(tokenizer, "why?")
+  ids = policy_ids(with_braces, tokenizer, "why?")
   assert tokenizer.decode(ids) == "{x} why?\nAnswer:"
 
 
@@ -225,9 +236,9 @@ def test_templates_that_cannot_work_are_refused(fields, message):
 def test_limits_without_room_are_refused(bytewise):
   shown = template.Template()
   with pytest.raises(ValueError, match="use at least 18"):
-    shown.encode_policy_prompt(bytewise, "why", 17)
-  assert len(shown.encode_policy_prompt(bytewise, "why", 18)) == 18
+    policy_ids(shown, bytewise, "why", 17)
+  assert len(policy_ids(shown, bytewise, "why", 18)) == 18
   with pytest.raises(ValueError, match="max_response_length 0"):
-    shown.encode_response(bytewise, "so", 0)
+    response_ids(shown, bytewise, "so", 0)
   with pytest.raises(ValueError, match="2 prompts but 1 references"):
     shown.encode_improver_prompts(bytewise, ["a", "b"], ["c"])

@@ -1,19 +1,21 @@
 """Turns two dialogues that differ in their last reply into a prompt with two responses."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from pit_jax.data import rows
+from pit_jax.data import conversations, rows
 
-HUMAN, ASSISTANT = "Human", "Assistant"
+ROLES = {label: role for role, label in conversations.LABELS.items() if role != "system"}
+HUMAN, ASSISTANT = ROLES
 _TURN = re.compile(rf"(?:\A|\n\n)({HUMAN}|{ASSISTANT}):")
 
 
 def split_pair(fields: Mapping) -> dict:
   """Splits the dialogues `chosen` and `rejected` into the shared turns and the last replies.
 
-  Format of Anthropic's HH-RLHF: turns begin with "Human:" or "Assistant:" after an empty line.
-  The prompt is all turns but the last, white space around each turn removed, and "Assistant:".
+  Format of Anthropic's HH-RLHF: turns begin with "Human:" or "Assistant:" after an empty line. The
+  prompt is the conversation of all turns but the last. Where it ends with an assistant's turn, so
+  that the assistant speaks twice, it is no conversation that anybody would have: it stays a text.
 
   Args:
     fields: a row with the texts `chosen` and `rejected`; other fields are kept.
@@ -26,19 +28,46 @@ def split_pair(fields: Mapping) -> dict:
   """
   chosen_turns, chosen = _split(fields, "chosen")
   rejected_turns, rejected = _split(fields, "rejected")
-  if chosen_turns != rejected_turns:
-    shared = sum(1 for _ in _shared(chosen_turns, rejected_turns))
-    raise rows.RowError(
-      "dialogues differ",
-      f"'chosen' has {len(chosen_turns)} turns before its last reply and 'rejected' "
-      f"{len(rejected_turns)}, but only the first {shared} are the same; all must be",
-    )
-  turns = [f"{role}: {text}" for role, text in chosen_turns] + [f"{ASSISTANT}:"]
-  return {**fields, "prompt": "\n\n".join(turns), "chosen": chosen, "rejected": rejected}
+  _check_shared(chosen_turns, rejected_turns)
+  is_asked = chosen_turns[-1].role == "user"
+  prompt = _messages(chosen_turns) if is_asked else conversations.write(tuple(chosen_turns))
+  return {**fields, "prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def _split(fields: Mapping, name: str) -> tuple[list[tuple[str, str]], str]:
-  """Returns the (role, text) turns of one dialogue before its last, and the last one's text."""
+def split_messages(fields: Mapping) -> dict:
+  """Splits the message lists `chosen` and `rejected` into the shared ones and the last replies.
+
+  The lists may be whole conversations, or the reply alone where there is a `prompt`. Beside whole
+  conversations a `prompt` adds nothing, but it must be one of the user's turns, or all of them.
+
+  Args:
+    fields: a row with the message lists `chosen` and `rejected`; other fields are kept.
+
+  Returns:
+    The fields with `prompt`, `chosen` and `rejected` as in any other source.
+
+  Raises:
+    rows.RowError: a list holds no reply, the turns before the last replies differ, or `prompt` is
+      not what they say.
+  """
+  heads, replies = {}, {}
+  for name in ("chosen", "rejected"):
+    turns = rows.read_turns(fields, name)
+    if not turns or turns[-1].role != "assistant":
+      found = ", ".join(turn.role for turn in turns) or "none"
+      detail = f"{name!r} must end with a message of the assistant; its roles are: {found}"
+      raise rows.RowError("not a conversation", detail)
+    heads[name], replies[name] = list(turns[:-1]), turns[-1].content
+  _check_shared(heads["chosen"], heads["rejected"])
+  if not heads["chosen"]:
+    return {**fields, **replies}
+  if fields.get("prompt") is not None:
+    _check_prompt(rows.read_prompt(fields, "prompt"), heads["chosen"])
+  return {**fields, **replies, "prompt": _messages(heads["chosen"])}
+
+
+def _split(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
+  """Returns the turns of one dialogue before its last, and the last one's text."""
   pieces = _TURN.split(rows.read_text(fields, name))
   texts = [piece.strip() for piece in pieces]
   turns = list(zip(texts[1::2], texts[2::2], strict=True))
@@ -51,7 +80,29 @@ def _split(fields: Mapping, name: str) -> tuple[list[tuple[str, str]], str]:
     )
   if not turns[-1][1]:
     raise rows.RowError("empty field", f"the last reply of {name!r} holds no text")
-  return turns[:-1], turns[-1][1]
+  return [conversations.Turn(ROLES[label], text) for label, text in turns[:-1]], turns[-1][1]
+
+
+def _messages(turns: Sequence[conversations.Turn]) -> list[dict]:
+  return [turn._asdict() for turn in turns]
+
+
+def _check_shared(chosen: list[conversations.Turn], rejected: list[conversations.Turn]) -> None:
+  if chosen != rejected:
+    shared = sum(1 for _ in _shared(chosen, rejected))
+    raise rows.RowError(
+      "dialogues differ",
+      f"'chosen' has {len(chosen)} turns before its last reply and 'rejected' {len(rejected)}, but "
+      f"only the first {shared} are the same; all must be",
+    )
+
+
+def _check_prompt(prompt: conversations.Prompt, turns: list[conversations.Turn]) -> None:
+  is_said = ("user", prompt) in turns if isinstance(prompt, str) else prompt == tuple(turns)
+  if not is_said:
+    raise rows.RowError(
+      "dialogues differ", "'prompt' is not what 'chosen' and 'rejected' begin with; leave it out"
+    )
 
 
 def _shared(first: list, second: list):

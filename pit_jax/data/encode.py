@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pit_jax import types
-from pit_jax.data import batches, rows, template, text
+from pit_jax.data import batches, conversations, rows, template, text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Settings:
       the same x.
     max_response_length: the most tokens of a response, end-of-sequence included, and of a
       reference.
-    over_long: "cut" shortens what is longer, as `template.Template` says; "drop" leaves the row
+    over_long: "cut" shortens what is longer, as `template.Form` says; "drop" leaves the row
       out.
   """
 
   tokenizer: text.Tokenizer
-  template: template.Template
+  template: template.Form
   max_prompt_length: int
   max_response_length: int
   over_long: str = "cut"
@@ -80,13 +80,13 @@ def gap_preferences(preferences: Sequence[rows.Preference], settings: Settings) 
   return _encode(types.GapPreferences, given, pair, settings)
 
 
-def policy_prompts(prompts: Sequence[str], settings: Settings) -> Encoded:
+def policy_prompts(prompts: Sequence[conversations.Prompt], settings: Settings) -> Encoded:
   """Encodes what the policy is asked (types.Prompts)."""
   return _encode(types.Prompts, [_policy(prompts, settings)], [], settings)
 
 
 def improver_prompts(
-  prompts: Sequence[str], references: Sequence[str], settings: Settings
+  prompts: Sequence[conversations.Prompt], references: Sequence[str], settings: Settings
 ) -> Encoded:
   """Encodes what the improver is asked (types.Prompts), one reference per prompt."""
   return _encode(types.Prompts, [_improver(prompts, references, settings)], [], settings)
@@ -99,20 +99,20 @@ def decode_responses(tokenizer: text.Tokenizer, responses: types.Responses) -> l
   return [decoded.strip() for decoded in tokenizer.decode_batch(ids)]
 
 
-def _texts(preferences: Sequence[rows.Preference]) -> tuple[list[str], list[str], list[str]]:
+def _texts(preferences: Sequence[rows.Preference]) -> tuple[list, list[str], list[str]]:
   """Returns the prompts, the chosen and the rejected responses."""
   prompts = [row.prompt for row in preferences]
   return prompts, [row.chosen for row in preferences], [row.rejected for row in preferences]
 
 
-def _policy(prompts: Sequence[str], settings: Settings) -> template.Encoding:
+def _policy(prompts: Sequence[conversations.Prompt], settings: Settings) -> template.Encoding:
   return settings.template.encode_policy_prompts(
     settings.tokenizer, prompts, settings.max_prompt_length
   )
 
 
 def _improver(
-  prompts: Sequence[str], references: Sequence[str], settings: Settings
+  prompts: Sequence[conversations.Prompt], references: Sequence[str], settings: Settings
 ) -> template.Encoding:
   lengths = (settings.max_prompt_length, settings.max_response_length)
   return settings.template.encode_improver_prompts(

@@ -5,9 +5,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from pit_jax.data import rows, sources
+from pit_jax.data import conversations, rows, sources
 
 Preference = rows.Preference
 _LOG = logging.getLogger(__name__)
@@ -52,7 +52,13 @@ class Folds:
 
 
 def load(
-  source: str, *, on_bad_row: str = "error", limit: int | None = None, seed: int = 0
+  source: str,
+  *,
+  on_bad_row: str = "error",
+  limit: int | None = None,
+  seed: int = 0,
+  is_streamed: bool = False,
+  check_prompt: Callable[[conversations.Prompt], None] | None = None,
 ) -> PreferenceSet:
   """Loads and checks the preferences of a source.
 
@@ -63,6 +69,8 @@ def load(
       counts them by reason and logs the counts.
     limit: the most usable rows to take, from the beginning; None for all.
     seed: which rows the synthetic source makes; no other source depends on it.
+    is_streamed: whether `hf:` fetches rows as they are read, and so none beyond `limit`.
+    check_prompt: raises a `rows.RowError` for a prompt that the models cannot be shown.
 
   Raises:
     ValueError: the source is not known, a row cannot be used (naming file and line), or none can.
@@ -72,11 +80,14 @@ def load(
   if limit is not None and limit < 1:
     raise ValueError(f"limit {limit} leaves no rows; use at least 1, or None for all rows")
   usable, skipped, first = [], collections.Counter(), {}
-  for place, fields in sources.read(source, limit, seed):
+  for place, fields in sources.read(source, limit, seed, is_streamed):
     try:
       if isinstance(fields, rows.RowError):
         raise fields
-      usable.append(rows.check(fields, place))
+      row = rows.check(fields, place)
+      if check_prompt is not None:
+        check_prompt(row.prompt)
+      usable.append(row)
     except rows.RowError as error:
       if on_bad_row == "error":
         raise ValueError(
@@ -130,7 +141,7 @@ def folds(
       raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
   parts = {field.name: [] for field in dataclasses.fields(Folds)}
   for row in preferences:
-    parts[_part(row.prompt, held_out, validation)].append(row)
+    parts[_part(conversations.write(row.prompt), held_out, validation)].append(row)
   optional = {"held_out": held_out == 0} | dict.fromkeys(
     ("sft_validation", "reward_validation"), validation == 0
   )

@@ -9,10 +9,10 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from pit_jax.data import rows
+from pit_jax.data import conversations, rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,23 +22,27 @@ class Question:
   Attributes:
     line: where it stands, counted from 1.
     fields: everything the row holds; empty where it is no JSON object.
-    prompt: x, without outer white space; "" in a row that cannot be used.
+    prompt: x, a text without outer white space or a conversation; "" in a row that cannot be used.
     response: the answer to improve, without outer white space; None when absent or null.
     error: why the row cannot be used; None when it can.
   """
 
   line: int
   fields: dict[str, Any]
-  prompt: str = ""
+  prompt: conversations.Prompt = ""
   response: str | None = None
   error: str | None = None
 
 
-def read(stream: io.BufferedReader) -> Iterator[Question]:
+CheckPrompt = Callable[[conversations.Prompt], None]  # raises a rows.RowError
+
+
+def read(stream: io.BufferedReader, check_prompt: CheckPrompt | None = None) -> Iterator[Question]:
   """Yields the rows of a stream of JSON lines, gzipped or not; empty lines do not count as rows.
 
   Args:
     stream: a file opened for reading bytes, or the standard input's buffer.
+    check_prompt: raises a `rows.RowError` for a prompt that the models cannot be shown.
   """
   number = 0
   is_gzip = stream.peek(2)[:2] == b"\x1f\x8b"
@@ -46,13 +50,13 @@ def read(stream: io.BufferedReader) -> Iterator[Question]:
   try:
     for number, line in enumerate(lines, start=1):
       if line.strip():
-        yield parse(line, number)
+        yield parse(line, number, check_prompt)
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     detail = f"truncated gzip: the compressed data end here ({error})"
     yield Question(number + 1, {}, error=detail)
 
 
-def parse(line: bytes, number: int) -> Question:
+def parse(line: bytes, number: int, check_prompt: CheckPrompt | None = None) -> Question:
   """Returns the question that one line holds, or what is wrong with it."""
   try:
     fields = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
@@ -63,18 +67,22 @@ def parse(line: bytes, number: int) -> Question:
   if not isinstance(fields, dict):
     kind = type(fields).__name__
     return Question(number, {}, error=f"wrong type: a row must be an object, not {kind}")
-  return check(fields, number)
+  return check(fields, number, check_prompt)
 
 
-def check(fields: dict[str, Any], number: int) -> Question:
+def check(fields: dict[str, Any], number: int, check_prompt: CheckPrompt | None = None) -> Question:
   """Returns the question that a row's fields hold, or what is wrong with them.
 
   Args:
-    fields: `prompt` and, unless the policy is to write the first answer, `response`.
+    fields: `prompt`, a text or a list of messages, and, unless the policy is to write the first
+      answer, `response`.
     number: the row's line, counted from 1.
+    check_prompt: as for `read`.
   """
   try:
-    prompt = rows.read_text(fields, "prompt")
+    prompt = rows.read_prompt(fields, "prompt")
+    if check_prompt is not None:
+      check_prompt(prompt)
     has_response = fields.get("response") is not None
     response = rows.read_text(fields, "response") if has_response else None
   except rows.RowError as error:

@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pit_jax.data import conversations
+
 
 class RowError(ValueError):
   """A row that cannot be used.
@@ -23,7 +25,7 @@ class Preference:
   """A prompt with a preferred and a dispreferred response.
 
   Attributes:
-    prompt: x, without outer white space.
+    prompt: x, a text without outer white space or a conversation that ends with the user's turn.
     chosen: y_w.
     rejected: y_l.
     response: a third answer to the prompt, not compared with the two; None when absent.
@@ -31,7 +33,7 @@ class Preference:
     place: where the row came from, for messages.
   """
 
-  prompt: str
+  prompt: conversations.Prompt
   chosen: str
   rejected: str
   response: str | None = None
@@ -43,8 +45,8 @@ def check(fields: Any, place: str) -> Preference:
   """Returns the preference that a row's fields hold.
 
   Args:
-    fields: a mapping with `prompt`, `chosen`, `rejected` and optionally `response`, `margin`;
-      further fields are ignored.
+    fields: a mapping with `prompt` (a text, or a conversation as `read_prompt` reads it), `chosen`,
+      `rejected` and optionally `response`, `margin`; further fields are ignored.
     place: where the row came from.
 
   Raises:
@@ -53,11 +55,67 @@ def check(fields: Any, place: str) -> Preference:
   """
   if not isinstance(fields, Mapping):
     raise RowError("wrong type", f"a row must be an object with fields, not {_kind(fields)}")
-  prompt, chosen, rejected = (read_text(fields, name) for name in ("prompt", "chosen", "rejected"))
+  prompt = read_prompt(fields, "prompt")
+  chosen, rejected = read_text(fields, "chosen"), read_text(fields, "rejected")
   if chosen == rejected:
     raise RowError("chosen equals rejected", f"both are {_short(chosen)}")
   response = None if fields.get("response") is None else read_text(fields, "response")
   return Preference(prompt, chosen, rejected, response, _read_margin(fields), place)
+
+
+def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
+  """Returns a text field, or a field that is a list of messages {"role", "content"}.
+
+  Raises:
+    RowError: as `read_text` and `read_turns`, or the last message is not the user's.
+  """
+  if not is_messages(fields.get(name)):
+    return read_text(fields, name)
+  turns = read_turns(fields, name)
+  if not turns or turns[-1].role != "user":
+    found = ", ".join(turn.role for turn in turns) or "none"
+    raise RowError(
+      "not a conversation", f"{name!r} must end with a message of the user; its roles are: {found}"
+    )
+  return turns
+
+
+def is_messages(value: Any) -> bool:
+  """Returns whether a field is a list, of records or, from tensorflow-datasets, of columns."""
+  if isinstance(value, Mapping):
+    return {"role", "content"} <= value.keys() and all(map(is_messages, value.values()))
+  return not isinstance(value, str | bytes) and hasattr(value, "__len__")
+
+
+def as_list(value: Any) -> list:
+  """Returns a list of records; tensorflow-datasets gives it as a record of columns."""
+  if not isinstance(value, Mapping):
+    return list(value)
+  names = list(value)
+  return [dict(zip(names, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
+def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
+  """Returns the messages of a field, each content without its outer white space.
+
+  Raises:
+    RowError: a message is no object with a known role and a text, or a system's is not the first.
+  """
+  turns = []
+  for i, message in enumerate(as_list(fields[name])):
+    if not isinstance(message, Mapping):
+      detail = f"{name!r}[{i}] must be an object with role and content, not {_kind(message)}"
+      raise RowError("wrong type", detail)
+    inside = {f"{name}[{i}].{part}": message.get(part) for part in ("role", "content")}
+    role, content = (read_text(inside, part) for part in inside)
+    if role not in conversations.LABELS or (role == "system" and i > 0):
+      raise RowError(
+        "not a conversation",
+        f"{name!r}[{i}] has the role {role!r}; known are user, assistant and, at the beginning, "
+        "system",
+      )
+    turns.append(conversations.Turn(role, content))
+  return tuple(turns)
 
 
 def read_text(fields: Mapping, name: str) -> str:

@@ -15,19 +15,23 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pit_jax.data import dialogues, rows
+from pit_jax.data import rows, schemas
 
 Row = tuple[str, Any]  # place; fields or RowError
 
 
-def read(source: str, limit: int | None = None, seed: int = 0) -> Iterator[Row]:
+def read(
+  source: str, limit: int | None = None, seed: int = 0, is_streamed: bool = False
+) -> Iterator[Row]:
   """Yields the rows of a source.
 
   Args:
     source: `synthetic`, `jsonl:PATH`, `parquet:PATH`, `hh:PATH`, `hf:NAME[:split]` or
-      `tfds:NAME[:split]`.
+      `tfds:NAME[:split]`; on the Hugging Face hub NAME is OWNER/NAME or OWNER/NAME/CONFIG.
     limit: how many rows the synthetic source makes; it has no size of its own.
     seed: which rows the synthetic source makes.
+    is_streamed: whether `hf:` fetches rows as they are read, and not the whole data set first; the
+      other sources do not depend on it.
 
   Raises:
     ValueError: there is no such source, or its file or name is missing.
@@ -40,7 +44,17 @@ def read(source: str, limit: int | None = None, seed: int = 0) -> Iterator[Row]:
       f"data source {source!r} is not known; use synthetic, jsonl:PATH, parquet:PATH, hh:PATH, "
       "hf:NAME[:split] or tfds:NAME[:split]"
     )
-  return READERS[kind](argument)
+  found = _hf(argument, is_streamed) if kind == "hf" else READERS[kind](argument)
+  return _by_schema(found, has_dialogues=kind in ("hh", "hf", "tfds"))
+
+
+def _by_schema(read_rows: Iterator[Row], has_dialogues: bool) -> Iterator[Row]:
+  for place, fields in read_rows:
+    try:
+      fields = schemas.convert(fields, has_dialogues)
+    except rows.RowError as error:
+      fields = error
+    yield place, fields
 
 
 def _synthetic(limit: int | None, seed: int) -> Iterator[Row]:
@@ -90,17 +104,9 @@ def _parse(line: bytes, is_first: bool) -> Any:
 
 
 def _hh(path: str) -> Iterator[Row]:
-  return _with_dialogues(_jsonl(path), is_always=True)
-
-
-def _with_dialogues(read_rows: Iterator[Row], is_always: bool = False) -> Iterator[Row]:
-  """Splits rows of two whole dialogues; rows with a prompt stay as they are unless is_always."""
-  for place, fields in read_rows:
-    if isinstance(fields, Mapping) and (is_always or "prompt" not in fields):
-      try:
-        fields = dialogues.split_pair(fields)
-      except rows.RowError as error:
-        fields = error
+  for place, fields in _jsonl(path):
+    if isinstance(fields, Mapping):
+      fields = {name: value for name, value in fields.items() if name != "prompt"}
     yield place, fields
 
 
@@ -130,22 +136,39 @@ def _table_rows(piece: Any) -> Iterator[Any]:
       yield rows.RowError("invalid UTF-8", str(error))
 
 
-def _hf(argument: str) -> Iterator[Row]:
+def _hf(argument: str, is_streamed: bool = False) -> Iterator[Row]:
   """Reads a Hugging Face data set: a name on the hub, a directory, or a file."""
   import datasets
 
   name, split = _split_name(argument)
-  path = pathlib.Path(name)
+  path, options = pathlib.Path(name), {"split": split, "streaming": is_streamed}
   if path.is_file():
     kind = {".jsonl": "json"}.get(path.suffix, path.suffix.removeprefix("."))
-    table = datasets.load_dataset(kind, data_files=str(path), split=split)
+    table = datasets.load_dataset(kind, data_files=str(path), **options)
   elif (path / "state.json").is_file():
     table = datasets.load_from_disk(name)
   elif (path / "dataset_dict.json").is_file():
     table = datasets.load_from_disk(name)[split]
+  elif path.is_dir():
+    table = datasets.load_dataset(name, **options)
   else:
-    table = datasets.load_dataset(name, split=split)
-  return _with_dialogues((f"hf:{name}:{split}, row {i}", row) for i, row in enumerate(table))
+    table = _on_the_hub(name, options)
+  return ((f"hf:{name}:{split}, row {i}", row) for i, row in enumerate(table))
+
+
+def _on_the_hub(name: str, options: dict) -> Any:
+  """Opens OWNER/NAME or OWNER/NAME/CONFIG; one defined by a script, in the hub's Parquet copy."""
+  import datasets
+
+  owner, *parts = name.split("/")
+  repository, config = "/".join([owner, *parts[:1]]), "/".join(parts[1:]) or None
+  try:
+    return datasets.load_dataset(repository, config, **options)
+  except RuntimeError as error:
+    if "scripts are no longer supported" not in str(error):
+      raise
+  copy = {"revision": "refs/convert/parquet", "data_dir": config or "default"}
+  return datasets.load_dataset(repository, **copy, **options)
 
 
 def _tfds(argument: str) -> Iterator[Row]:
@@ -157,13 +180,15 @@ def _tfds(argument: str) -> Iterator[Row]:
     table = tfds.builder_from_directory(name).as_data_source(split)
   else:
     table = tfds.data_source(name, split=split)
-  return _with_dialogues((f"tfds:{name}:{split}, row {i}", table[i]) for i in range(len(table)))
+  return ((f"tfds:{name}:{split}, row {i}", table[i]) for i in range(len(table)))
 
 
 def _split_name(argument: str) -> tuple[str, str]:
-  """Splits NAME[:split]; the split is `train` unless given."""
+  """Splits NAME[:split]; the split is `train` unless given, and huggingface:NAME is a name."""
+  space, found, rest = argument.partition("huggingface:")
+  prefix, argument = (found, rest) if found and not space else ("", argument)
   name, _, split = argument.partition(":")
-  return name, split or "train"
+  return prefix + name, split or "train"
 
 
 READERS: dict[str, Callable[[str], Iterator[Row]]] = {

@@ -1,19 +1,22 @@
-"""The one template through which policy, improver and reward models see their text.
+"""What policy, improver and reward models see: one form for all of them.
 
-Prompts are encoded in parts (template text, x, reference) and the ids are joined: a reference has
-exactly the ids it had as a response, and cutting an over-long x cannot touch anything else.
+A `Form` turns prompts, references and responses into ids. `Template` writes them as plain text;
+`chat.Chat` in a chat model's own template. Either way prompts are encoded in parts (the form's own
+text, x, reference) and the ids are joined: a reference has exactly the ids it had as a response,
+and cutting an over-long x cannot touch anything else.
 """
 
+import abc
 import dataclasses
 import hashlib
 import json
 import string
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from pit_jax.data import text
+from pit_jax.data import conversations, text
 
 
 class Encoding(NamedTuple):
@@ -23,108 +26,51 @@ class Encoding(NamedTuple):
   is_cut: np.ndarray  # bool, one per text
 
 
-class Slot(NamedTuple):
-  """A place in a template that a text fills."""
+class Form(abc.ABC):
+  """How x, and x with a reference, are shown to a model; a response follows.
 
-  before: str  # template text in front of it, without the space that belongs to the slot
-  name: str
-  space: str  # " " or "", encoded with the text that fills the slot
-
-
-@dataclasses.dataclass(frozen=True)
-class Template:
-  """How x, and x with a reference, are shown to a model; a response follows after one space.
-
-  Lengths are limited in one way everywhere. `max_prompt_length` bounds a policy prompt with its
-  template; an over-long x loses its oldest part, up to a word's start. The improver sees the same
-  x. A response longer than `max_response_length` (its end-of-sequence token counted) loses its
-  tail and has no such token; the same text as a reference has the same ids. An improver prompt
-  hence has at most `max_prompt_length + max_response_length` + its own template's tokens.
-
-  Attributes:
-    policy: text with the slot {prompt}.
-    improver: text with the slots {prompt} and {reference}, the latter after a space.
+  Lengths are limited in one way everywhere. `max_prompt_length` bounds a policy prompt with the
+  form's own tokens; an over-long x loses its oldest part. The improver sees the same x. A response
+  longer than `max_response_length` (its end-of-sequence token counted) loses its tail and has no
+  such token; the same text as a reference has the same ids. An improver prompt hence has at most
+  `max_prompt_length + max_response_length` + its own form's tokens.
   """
 
-  policy: str = "Question: {prompt}\nAnswer:"
-  improver: str = "Question: {prompt}\nDraft: {reference}\nBetter:"
-
-  def __post_init__(self):
-    for name, wanted in (("policy", ["prompt"]), ("improver", ["prompt", "reference"])):
-      _check(name, getattr(self, name), wanted)
+  kind: ClassVar[str]  # as run.json names it
 
   @property
+  @abc.abstractmethod
   def hash(self) -> str:
     """A sha256 (16 hex digits) of everything that decides the text a model sees."""
-    content = json.dumps([self.policy, self.improver, "response: space, text, eos"])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
-  def policy_prompt(self, prompt: str) -> str:
-    """Returns what the policy is asked to continue."""
-    return self.policy.format(prompt=prompt.strip())
-
-  def improver_prompt(self, prompt: str, reference: str) -> str:
-    """Returns what the improver is asked to continue: the prompt and the answer to improve."""
-    return self.improver.format(prompt=prompt.strip(), reference=reference.strip())
-
+  @abc.abstractmethod
   def chat(self, *, is_improver: bool) -> str:
-    """Returns the template as a chat template (Jinja) of Hugging Face.
+    """Returns the form as a chat template (Jinja) of Hugging Face."""
 
-    The policy's continues a question; the improver's a question and the answer to it that is to
-    be improved: the first two messages of a conversation.
-    """
-    slots, tail = _parse(self.improver if is_improver else self.policy)
-    place = {"prompt": 0, "reference": 1}
-    parts = []
-    for slot in slots:
-      parts.append(json.dumps(slot.before + slot.space, ensure_ascii=False))
-      parts.append(f"messages[{place[slot.name]}]['content'] | trim")
-    parts.append(json.dumps(tail, ensure_ascii=False))
-    return "".join("{{ " + part + " }}" for part in parts)
+  @abc.abstractmethod
+  def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
+    """Raises a `rows.RowError` for a prompt that cannot be shown."""
 
-  def encode_policy_prompt(
-    self, tokenizer: text.Tokenizer, prompt: str, max_prompt_length: int | None = None
-  ) -> list[int]:
-    """Returns the ids of one policy prompt."""
-    return self.encode_policy_prompts(tokenizer, [prompt], max_prompt_length).ids[0]
-
-  def encode_improver_prompt(
+  @abc.abstractmethod
+  def encode_policy_prompts(
     self,
     tokenizer: text.Tokenizer,
-    prompt: str,
-    reference: str,
+    prompts: Sequence[conversations.Prompt],
     max_prompt_length: int | None = None,
-    max_response_length: int | None = None,
-  ) -> list[int]:
-    """Returns the ids of one improver prompt."""
-    lengths = (max_prompt_length, max_response_length)
-    return self.encode_improver_prompts(tokenizer, [prompt], [reference], *lengths).ids[0]
-
-  def encode_response(
-    self, tokenizer: text.Tokenizer, response: str, max_response_length: int | None = None
-  ) -> list[int]:
-    """Returns the ids of one response, the end-of-sequence token included."""
-    return self.encode_responses(tokenizer, [response], max_response_length).ids[0]
-
-  def encode_policy_prompts(
-    self, tokenizer: text.Tokenizer, prompts: Sequence[str], max_prompt_length: int | None = None
   ) -> Encoding:
     """Returns the ids of policy prompts.
 
     Args:
       tokenizer: turns text into ids.
       prompts: x, one per row.
-      max_prompt_length: the most tokens of a row, the template's included; None for no limit.
+      max_prompt_length: the most tokens of a row, the form's own included; None for no limit.
     """
-    slots, _ = _parse(self.policy)
-    questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
-    rows = _join(tokenizer, self.policy, {"prompt": questions.ids})
-    return Encoding(rows, questions.is_cut)
 
+  @abc.abstractmethod
   def encode_improver_prompts(
     self,
     tokenizer: text.Tokenizer,
-    prompts: Sequence[str],
+    prompts: Sequence[conversations.Prompt],
     references: Sequence[str],
     max_prompt_length: int | None = None,
     max_response_length: int | None = None,
@@ -141,15 +87,14 @@ class Template:
     Raises:
       ValueError: there are more or fewer references than prompts.
     """
-    if len(prompts) != len(references):
-      raise ValueError(
-        f"{len(prompts)} prompts but {len(references)} references; give one reference per prompt"
-      )
-    slots, _ = _parse(self.improver)
-    questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
-    answers = _shorten(_encode_answers(tokenizer, references), max_response_length)
-    rows = _join(tokenizer, self.improver, {"prompt": questions.ids, "reference": answers.ids})
-    return Encoding(rows, questions.is_cut | answers.is_cut)
+
+  @abc.abstractmethod
+  def lead(self, tokenizer: text.Tokenizer) -> str:
+    """Returns the white space between a prompt and its response, encoded with the response."""
+
+  def describe(self) -> dict[str, Any]:
+    """Returns what `chat.restore` makes the form from, as JSON can hold it."""
+    return {"kind": self.kind, **dataclasses.asdict(self)}
 
   def encode_responses(
     self,
@@ -164,18 +109,106 @@ class Template:
       responses: y, one per row.
       max_response_length: the most tokens of a row, the last one included; None for no limit.
     """
-    ids = _encode_answers(tokenizer, responses)
+    ids = self._encode_answers(tokenizer, responses)
     return _shorten([[*row, tokenizer.eos_id] for row in ids], max_response_length)
+
+  def encode_references(
+    self, tokenizer: text.Tokenizer, references: Sequence[str], prompts: Sequence, limit: int | None
+  ) -> Encoding:
+    """Returns the ids that references had as responses, without their end; one per prompt."""
+    if len(prompts) != len(references):
+      raise ValueError(
+        f"{len(prompts)} prompts but {len(references)} references; give one reference per prompt"
+      )
+    return _shorten(self._encode_answers(tokenizer, references), limit)
+
+  def _encode_answers(self, tokenizer: text.Tokenizer, answers: Sequence[str]) -> list[list[int]]:
+    lead = self.lead(tokenizer)
+    return tokenizer.encode_batch([lead + answer.strip() for answer in answers])
+
+
+class Slot(NamedTuple):
+  """A place in a template that a text fills."""
+
+  before: str  # template text in front of it, without the space that belongs to the slot
+  name: str
+  space: str  # " " or "", encoded with the text that fills the slot
+
+
+@dataclasses.dataclass(frozen=True)
+class Template(Form):
+  """Plain text around x, and around x with a reference; a response follows after one space.
+
+  A conversation is written out as in `conversations.write`, and an over-long x is cut at a word's
+  start.
+
+  Attributes:
+    policy: text with the slot {prompt}.
+    improver: text with the slots {prompt} and {reference}, the latter after a space.
+  """
+
+  policy: str = "Question: {prompt}\nAnswer:"
+  improver: str = "Question: {prompt}\nDraft: {reference}\nBetter:"
+  kind: ClassVar[str] = "plain"
+
+  def __post_init__(self):
+    for name, wanted in (("policy", ["prompt"]), ("improver", ["prompt", "reference"])):
+      _check(name, getattr(self, name), wanted)
+
+  @property
+  def hash(self) -> str:
+    """A sha256 (16 hex digits) of everything that decides the text a model sees."""
+    content = json.dumps([self.policy, self.improver, "response: space, text, eos"])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+  def chat(self, *, is_improver: bool) -> str:
+    """Returns the template as a chat template (Jinja) of Hugging Face.
+
+    The policy's continues a question; the improver's a question and the answer to it that is to
+    be improved: the first two messages of a conversation.
+    """
+    slots, tail = _parse(self.improver if is_improver else self.policy)
+    place = {"prompt": 0, "reference": 1}
+    parts = []
+    for slot in slots:
+      parts.append(json.dumps(slot.before + slot.space, ensure_ascii=False))
+      parts.append(f"messages[{place[slot.name]}]['content'] | trim")
+    parts.append(json.dumps(tail, ensure_ascii=False))
+    return "".join("{{ " + part + " }}" for part in parts)
+
+  def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
+    """Does nothing: plain text can show every prompt."""
+
+  def lead(self, tokenizer: text.Tokenizer) -> str:
+    """Returns the space before every response."""
+    return " "
+
+  def encode_policy_prompts(self, tokenizer, prompts, max_prompt_length=None) -> Encoding:
+    """Returns the ids of policy prompts; see `Form`."""
+    slots, _ = _parse(self.policy)
+    questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
+    rows = _join(tokenizer, self.policy, {"prompt": questions.ids})
+    return Encoding(rows, questions.is_cut)
+
+  def encode_improver_prompts(
+    self, tokenizer, prompts, references, max_prompt_length=None, max_response_length=None
+  ) -> Encoding:
+    """Returns the ids of improver prompts; see `Form`."""
+    answers = self.encode_references(tokenizer, references, prompts, max_response_length)
+    slots, _ = _parse(self.improver)
+    questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
+    rows = _join(tokenizer, self.improver, {"prompt": questions.ids, "reference": answers.ids})
+    return Encoding(rows, questions.is_cut | answers.is_cut)
 
   def _encode_questions(
     self,
     tokenizer: text.Tokenizer,
-    prompts: Sequence[str],
+    prompts: Sequence[conversations.Prompt],
     space: str,
     max_prompt_length: int | None,
   ) -> Encoding:
     """Encodes x alone, cut to what the policy's template leaves of max_prompt_length."""
-    texts = [space + prompt.strip() for prompt in prompts]
+    texts = [space + conversations.write(prompt).strip() for prompt in prompts]
     ids = tokenizer.encode_batch(texts)
     if max_prompt_length is None:
       return Encoding(ids, np.zeros(len(ids), bool))
@@ -190,10 +223,6 @@ class Template:
     is_cut = np.array([len(row) > limit for row in ids], bool)
     rows = [tokenizer.suffix(texts[i], limit) if is_cut[i] else row for i, row in enumerate(ids)]
     return Encoding(rows, is_cut)
-
-
-def _encode_answers(tokenizer: text.Tokenizer, answers: Sequence[str]) -> list[list[int]]:
-  return tokenizer.encode_batch([" " + answer.strip() for answer in answers])
 
 
 def _shorten(ids: list[list[int]], limit: int | None) -> Encoding:

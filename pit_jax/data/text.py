@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import tokenizers
 import transformers
@@ -14,6 +14,7 @@ import transformers
 from pit_jax.data import gguf_text
 
 PAD, EOS = "<pad>", "<eos>"
+GENERATION = "generation_config.json"  # where a model's directory lists all tokens that end a text
 
 
 class Tokenizer:
@@ -22,18 +23,23 @@ class Tokenizer:
   A text that spells out `<eos>` is ordinary characters: only the library places special tokens.
   """
 
-  def __init__(self, fast: transformers.PreTrainedTokenizerFast):
+  def __init__(self, fast: transformers.PreTrainedTokenizerFast, stop_ids: Collection[int] = ()):
     """Wraps a Hugging Face tokenizer.
+
+    Args:
+      fast: the tokenizer.
+      stop_ids: tokens other than its end of sequence that end a response where one is sampled.
 
     Raises:
       ValueError: there is no end-of-sequence token, or padding is not a token of its own.
     """
     if fast.eos_token_id is None:
       raise ValueError("the tokenizer has no end-of-sequence token; set eos_token in its directory")
-    if fast.pad_token_id is None or fast.pad_token_id == fast.eos_token_id:
+    self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((fast.eos_token_id, *stop_ids)))
+    if fast.pad_token_id is None or fast.pad_token_id in self.stop_ids:
       raise ValueError(
-        f"pad token id {fast.pad_token_id}, eos token id {fast.eos_token_id}: padding must be a "
-        "token of its own; open the directory with load_tokenizer, which adds one"
+        f"pad token id {fast.pad_token_id}, tokens that end a response {self.stop_ids}: padding "
+        "must be a token of its own; open the directory with load_tokenizer, which adds one"
       )
     self._fast = fast
     self._rust = fast.backend_tokenizer
@@ -53,7 +59,7 @@ class Tokenizer:
   @functools.cached_property
   def fingerprint(self) -> str:
     """A sha256 (16 hex digits) of everything that decides the ids of a text."""
-    content = [self._rust.to_str(), self.eos_id, self.pad_id]
+    content = [self._rust.to_str(), *self.stop_ids, self.pad_id]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
   def encode(self, text: str) -> list[int]:
@@ -65,13 +71,54 @@ class Tokenizer:
     encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
+  @property
+  def chat_template(self) -> str | None:
+    """The model's own chat template (Jinja); None for a model without one."""
+    found = self._fast.chat_template
+    return found.get("default") if isinstance(found, Mapping) else found
+
+  def render(self, form: str, messages: Sequence[Mapping[str, str]], is_asked: bool) -> str:
+    """Returns messages in a chat template; if is_asked, up to where the assistant's turn begins."""
+    return self._fast.apply_chat_template(
+      list(messages), chat_template=form, tokenize=False, add_generation_prompt=is_asked
+    )
+
+  def encode_form(self, text: str) -> list[int]:
+    """Returns the token ids of a template's text, in which special tokens are what they say."""
+    self._rust.encode_special_tokens = False
+    try:
+      return self._rust.encode(text, add_special_tokens=False).ids
+    finally:
+      self._rust.encode_special_tokens = True
+
+  def added(self, ids: Iterable[int]) -> dict[int, tokenizers.AddedToken]:
+    """Returns those of some token ids that no merge makes: what templates mark their turns with."""
+    known = self._fast.added_tokens_decoder
+    return {token: known[token] for token in ids if token in known}
+
+  def with_turns(self, end_id: int, marks: Iterable[tokenizers.AddedToken]) -> "Tokenizer":
+    """Returns the tokenizer of a chat model.
+
+    Args:
+      end_id: the token that ends a turn, and so a response; what ended one before still does.
+      marks: tokens that a template marks turns with; a text that spells them out is ordinary
+        characters from now on, even where the tokenizer's file does not call them special.
+    """
+    fast = copy.deepcopy(self._fast)
+    fast.eos_token = fast.convert_ids_to_tokens(end_id)
+    for mark in marks:
+      mark.special = True
+      fast.add_tokens([mark], special_tokens=True)
+    return Tokenizer(_padded(fast, (end_id, *self.stop_ids)), self.stop_ids)
+
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of token ids; special tokens are left out."""
     return self.decode_batch([ids])[0]
 
   def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
     """Returns the texts of several lists of token ids; special tokens are left out."""
-    return self._rust.decode_batch([list(map(int, ids)) for ids in batch], skip_special_tokens=True)
+    said = [[int(token) for token in ids if token not in self.stop_ids] for ids in batch]
+    return self._rust.decode_batch(said, skip_special_tokens=True)
 
   def suffix(self, text: str, limit: int) -> list[int]:
     """Returns the last tokens of a text, at most `limit` and starting where a word starts.
@@ -99,6 +146,9 @@ class Tokenizer:
       fast = copy.deepcopy(fast)
       fast.chat_template = chat_template
     fast.save_pretrained(str(directory))
+    if len(self.stop_ids) > 1:
+      said = {"eos_token_id": list(self.stop_ids), "pad_token_id": self.pad_id}
+      (pathlib.Path(directory) / GENERATION).write_text(json.dumps(said, indent=2) + "\n")
 
 
 def _starts_word(text: str, position: int) -> bool:
@@ -109,19 +159,41 @@ def _starts_word(text: str, position: int) -> bool:
 def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
   """Opens a Hugging Face tokenizer directory, or the tokenizer of a GGUF file.
 
-  A tokenizer without a padding token, or whose padding is its end-of-sequence token, pads with
-  another special token it has, so that its model fits as it is: masks say what is padding, not
-  ids. One without any gets `<pad>`, which `vocab_size` then counts.
+  A tokenizer without a padding token, or whose padding ends a text, pads with another special token
+  it has, so that its model fits as it is: masks say what is padding, not ids. One without any gets
+  `<pad>`, which `vocab_size` then counts. Tokens that the directory's generation_config.json lists
+  as ends of a text are stop ids.
 
   Raises:
     ValueError: the directory holds no tokenizer, or one without an end-of-sequence token.
   """
   path = pathlib.Path(directory)
   fast = gguf_text.read(path) if path.suffix == ".gguf" else _fast(path)
-  if fast.pad_token_id is None or fast.pad_token_id == fast.eos_token_id:
-    spare = [token for token in fast.all_special_tokens if token != fast.eos_token]
+  stop_ids = _stop_ids(path)
+  return Tokenizer(_padded(fast, (fast.eos_token_id, *stop_ids)), stop_ids)
+
+
+def _stop_ids(path: pathlib.Path) -> list[int]:
+  """Returns the ends of a text that a model directory's generation config lists."""
+  if not (path / GENERATION).is_file():
+    return []
+  try:
+    found = json.loads((path / GENERATION).read_text(encoding="utf-8")).get("eos_token_id")
+  except (ValueError, AttributeError) as error:
+    raise ValueError(f"{path / GENERATION} cannot be read: {error}") from error
+  return [found] if isinstance(found, int) else list(found or [])
+
+
+def _padded(
+  fast: transformers.PreTrainedTokenizerFast, stop_ids: Collection[int | None]
+) -> transformers.PreTrainedTokenizerFast:
+  """Gives a tokenizer a padding token that ends no text, one of its own where it has one."""
+  if fast.pad_token_id is None or fast.pad_token_id in stop_ids:
+    marked = [token.content for token in fast.added_tokens_decoder.values() if token.special]
+    spare = dict.fromkeys([*fast.all_special_tokens, *marked])
+    spare = [token for token in spare if fast.convert_tokens_to_ids(token) not in stop_ids]
     fast.add_special_tokens({"pad_token": ([t for t in spare if "pad" in t] + spare + [PAD])[0]})
-  return Tokenizer(fast)
+  return fast
 
 
 def _fast(path: pathlib.Path) -> transformers.PreTrainedTokenizerFast:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pit_jax.data import synthetic
+from pit_jax.data import conversations, synthetic
 from pit_jax.evaluate import metrics
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
+Prompts = Sequence[conversations.Prompt]
 # A gold score moves in whole checks, a model's in small steps: below this a reward is noise.
 MODEL_TIE = 1e-3
 
@@ -27,13 +28,11 @@ class Judge:
   """
 
   name: str
-  difference: Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
-  score: Callable[[Sequence[str], Sequence[str]], np.ndarray] | None
+  difference: Callable[[Prompts, Sequence[str], Sequence[str]], np.ndarray]
+  score: Callable[[Prompts, Sequence[str]], np.ndarray] | None
   tie: float
 
-  def compare(
-    self, questions: Sequence[str], a: Sequence[str], b: Sequence[str]
-  ) -> metrics.Comparison:
+  def compare(self, questions: Prompts, a: Sequence[str], b: Sequence[str]) -> metrics.Comparison:
     """Returns how often a beats b, with a bootstrap interval."""
     difference = self.difference(questions, a, b)
     return metrics.compare(difference, np.zeros_like(difference), tie=self.tie)
@@ -68,9 +67,9 @@ def gap_model(ask: inference.Inference, params: Params) -> Judge:
 
 def _remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
   """Returns `rate` over columns of text, asking a model about each row only once."""
-  known: dict[tuple[str, ...], float] = {}
+  known: dict[tuple, float] = {}
 
-  def remembered(*columns: Sequence[str]) -> np.ndarray:
+  def remembered(*columns: Sequence) -> np.ndarray:
     rows = list(zip(*columns, strict=True))
     new = list(dict.fromkeys(row for row in rows if row not in known))
     if new:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from pit_jax import improve
+from pit_jax.data import conversations
 from pit_jax.evaluate import judges, metrics
 from pit_jax.types import Params
 
@@ -26,7 +27,7 @@ class Suite:
   """
 
   improver: improve.Improver
-  questions: Sequence[str]
+  questions: Sequence[conversations.Prompt]
   judges: Sequence[judges.Judge]
   key: jax.Array
   temperature: float
@@ -153,7 +154,7 @@ class Suite:
     }
     return [
       {
-        "prompt": self.questions[i],
+        "prompt": conversations.write(self.questions[i]),
         "chosen": rows[i].chosen,
         "rejected": rows[i].rejected,
         "original": made.texts[0][i],

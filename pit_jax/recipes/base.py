@@ -22,7 +22,7 @@ from pit_jax.data import encode, preferences, rows, synthetic, template, text
 from pit_jax.models import hf, pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, supervised
+from pit_jax.stages import objectives, origin, supervised
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -73,7 +73,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     max_prompt_length=config.data.max_prompt_length,
     max_response_length=config.data.max_response_length,
   )
-  shape = contexts.shape(config, settings.tokenizer)
+  shape = origin.described(config, settings.tokenizer.vocab_size)
   asking = inference.Inference(
     language=pure.language_model(shape),
     scalar=pure.scalar_model(shape),
@@ -84,7 +84,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   )
   if new:
     contexts.claim(config, workdir)
-  return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None, None)
+  return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None)
 
 
 def records(context: contexts.Context) -> dict[str, Any]:

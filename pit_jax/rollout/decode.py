@@ -29,7 +29,7 @@ def sample(
   temperature: Float[Array, ""],
   *,
   length: int,
-  eos_id: int,
+  eos_id: int | tuple[int, ...],
   pad_id: int,
 ) -> tuple[Responses, Float[Array, "B R"]]:
   """Samples a response to every prompt from softmax(logits / temperature).
@@ -44,7 +44,7 @@ def sample(
     key: source of the noise; the same key gives the same responses.
     temperature: divides the logits; 0 takes the most likely token.
     length: R, the most tokens a response may have, its end of sequence included.
-    eos_id: the token that ends a response.
+    eos_id: the token that ends a response, or several of which any does.
     pad_id: what fills a row after its end.
 
   Returns:
@@ -64,7 +64,7 @@ def sample(
       tokens=state.tokens.at[:, state.step].set(token),
       mask=state.mask.at[:, state.step].set(real),
       logprobs=state.logprobs.at[:, state.step].set(jnp.where(real, logprob, 0.0)),
-      ended=state.ended | (token == eos_id),
+      ended=state.ended | jnp.isin(token, jnp.asarray(eos_id)),
     )
 
   def advance(state):

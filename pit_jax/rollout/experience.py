@@ -103,9 +103,9 @@ def measure(
   }
 
 
-def ends(responses: Responses, eos_id: int) -> Bool[Array, " B"]:
+def ends(responses: Responses, eos_id: int | tuple[int, ...]) -> Bool[Array, " B"]:
   """Returns whether each response ended by itself rather than at the length limit."""
-  return jnp.any((responses.tokens == eos_id) & responses.mask, axis=1)
+  return jnp.any(jnp.isin(responses.tokens, jnp.asarray(eos_id)) & responses.mask, axis=1)
 
 
 def _correlation(a: Float[Array, " B"], b: Float[Array, " B"]) -> Float[Array, ""]:

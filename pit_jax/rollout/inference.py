@@ -9,16 +9,18 @@ import jax
 import numpy as np
 
 from pit_jax import parallel
-from pit_jax.data import batches, encode
+from pit_jax.data import batches, conversations, encode
 from pit_jax.models import pure
 from pit_jax.rollout import decode, scoring
 from pit_jax.types import Params, Prompts, Responses
 
 
 @functools.cache
-def _sampler(model: pure.PureModel, length: int, eos_id: int, pad_id: int) -> Callable:
+def _sampler(
+  model: pure.PureModel, length: int, stop_ids: tuple[int, ...], pad_id: int
+) -> Callable:
   return jax.jit(
-    functools.partial(decode.sample, model, length=length, eos_id=eos_id, pad_id=pad_id)
+    functools.partial(decode.sample, model, length=length, eos_id=stop_ids, pad_id=pad_id)
   )
 
 
@@ -56,7 +58,7 @@ class Inference:
   def sampler(self) -> Callable:
     """The compiled sample(params, prompts, key, temperature); see `decode.sample`."""
     tokenizer = self.settings.tokenizer
-    return _sampler(self.language, self.response_length, tokenizer.eos_id, tokenizer.pad_id)
+    return _sampler(self.language, self.response_length, tokenizer.stop_ids, tokenizer.pad_id)
 
   @property
   def scorer(self) -> Callable:
@@ -81,7 +83,13 @@ class Inference:
     program = _logprober(self.language)
     return self._over_rows(lambda batch, _: program(params, *batch), (prompts, responses))
 
-  def answer(self, policy: Params, questions: Sequence[str], key, temperature: float) -> list[str]:
+  def check_prompt(self, prompt: conversations.Prompt) -> None:
+    """Raises a `rows.RowError` for a prompt that the models cannot be shown."""
+    self.settings.template.check(self.settings.tokenizer, prompt)
+
+  def answer(
+    self, policy: Params, questions: Sequence[conversations.Prompt], key, temperature: float
+  ) -> list[str]:
     """Returns the policy's answers, in words."""
     prompts = encode.policy_prompts(questions, self._cutting).record
     return self.words(self.respond(policy, prompts, key, temperature))
@@ -89,7 +97,7 @@ class Inference:
   def revise(
     self,
     improver: Params,
-    questions: Sequence[str],
+    questions: Sequence[conversations.Prompt],
     drafts: Sequence[str],
     key,
     temperature: float,
@@ -98,7 +106,9 @@ class Inference:
     prompts = encode.improver_prompts(questions, drafts, self._cutting).record
     return self.words(self.respond(improver, prompts, key, temperature))
 
-  def rate(self, reward: Params, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+  def rate(
+    self, reward: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
+  ) -> np.ndarray:
     """Returns R_P(x, y) of answers in words, Float[N]."""
     prompts = encode.policy_prompts(questions, self._cutting).record
     return self.score(reward, prompts, self.responses(answers))
@@ -106,7 +116,7 @@ class Inference:
   def gaps(
     self,
     gap_reward: Params,
-    questions: Sequence[str],
+    questions: Sequence[conversations.Prompt],
     answers: Sequence[str],
     references: Sequence[str],
   ) -> np.ndarray:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.resources
 import json
 import os
 import pathlib
@@ -16,12 +15,11 @@ import jax
 import ml_collections
 
 from pit_jax import parallel
-from pit_jax.data import encode, preferences, template, text
-from pit_jax.models import architecture, families, hf, pure
+from pit_jax.data import chat, conversations, encode, preferences, template, text
+from pit_jax.models import pure
 from pit_jax.rollout import inference
+from pit_jax.stages import origin
 from pit_jax.types import Params, Prompts
-
-EMBEDDED_BASE = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +32,7 @@ class Context:
   data: preferences.PreferenceSet
   folds: preferences.Folds
   inference: inference.Inference  # models, tokenizer, template and length limits
-  base: Params | None  # pretrained language model without adapters; None: random weights
-  base_fingerprint: str | None  # of the files it was read from
+  base: origin.Base | None  # what the models start from; None: random weights
 
   @property
   def settings(self) -> encode.Settings:
@@ -60,7 +57,7 @@ class Context:
       "tokenizer": self.settings.tokenizer.fingerprint,
       "data": self.data.fingerprint,
       "model": dataclasses.asdict(self.language.config),
-      "base": self.base_fingerprint,
+      "base": self.base and self.base.fingerprint,
       "seed": self.config.seed,
     }
 
@@ -75,7 +72,9 @@ class Context:
 
   def initial_policy(self) -> Params:
     """Returns the language model every policy starts from."""
-    return pure.complete(self.language, self.key("initial policy"), self.base or {})
+    return pure.complete(
+      self.language, self.key("initial policy"), self.base.params if self.base else {}
+    )
 
   def policy_prompts(self) -> Prompts:
     """Returns the prompts of the RL fold as the policy sees them."""
@@ -124,24 +123,27 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   """
   new = is_new(config, workdir)
   c = config.data
-  data = preferences.load(c.source, on_bad_row=c.on_bad_row, limit=c.rows, seed=config.seed)
+  base_directory = origin.directory(config)
+  form, words = _form(config, base_directory)
+  data = preferences.load(
+    c.source,
+    on_bad_row=c.on_bad_row,
+    limit=c.rows,
+    seed=config.seed,
+    is_streamed=c.streaming,
+    check_prompt=words and functools.partial(form.check, words),
+  )
   folds = preferences.folds(data.rows, c.held_out, c.validation)
-  base_directory = _base_directory(config)
   settings = encode.Settings(
-    tokenizer=_tokenizer(config, base_directory, folds, workdir, new),
-    template=template.Template(policy=c.policy_template, improver=c.improver_template),
+    tokenizer=words or _learnt(config, folds, workdir, new),
+    template=form,
     max_prompt_length=c.max_prompt_length,
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
-  model = _shape_of(config, base_directory, settings.tokenizer)
+  model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
-  base = fingerprint = None
-  if base_directory is not None:
-    bare = pure.language_model(dataclasses.replace(model, adapter=None))
-    abstract = jax.eval_shape(bare.init, jax.random.key(0))
-    base = hf.load(base_directory, bare, parallel.partition(abstract, bare.axes, mesh))
-    fingerprint = hf.fingerprint(base_directory)
+  base = origin.load(base_directory, model, mesh) if base_directory else None
   seen = encode.preferences([*folds.sft, *folds.reward], settings).record
   longest = max(seen.chosen.tokens.shape[1], seen.rejected.tokens.shape[1])
   asking = inference.Inference(
@@ -154,7 +156,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   if new:  # only now, so that a configuration that fails above does not claim the workdir
     claim(config, workdir)
-  return Context(config, workdir, mesh, data, folds, asking, base, fingerprint)
+  return Context(config, workdir, mesh, data, folds, asking, base)
 
 
 def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
@@ -206,59 +208,24 @@ def tokenizer(
   return text.load_tokenizer(directory)
 
 
-def shape(config: ml_collections.ConfigDict, tokens: text.Tokenizer) -> architecture.ModelConfig:
-  """Returns the model shape that `config.model` describes, for the tokenizer's vocabulary."""
-  fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)}
-  chosen = {name: value for name, value in config.model.items() if name in fields}
-  rope = architecture.Rope(theta=config.model.rope_theta)
-  return architecture.ModelConfig(vocabulary=tokens.vocab_size, rope=rope, **chosen)
+def _form(
+  config: ml_collections.ConfigDict, base_directory: pathlib.Path | None
+) -> tuple[template.Form, text.Tokenizer | None]:
+  """Returns how the models are asked, and their tokenizer unless it is to be learnt here."""
+  c, directory = config.data, base_directory or config.data.tokenizer
+  plain = template.Template(policy=c.policy_template, improver=c.improver_template)
+  if directory:
+    kind = "plain" if c.chat == "auto" and base_directory is None else c.chat
+    return chat.choose(kind, text.load_tokenizer(directory), plain, c.improver_turn)
+  if c.chat == "model":
+    raise ValueError(
+      'data.chat is "model", but a tokenizer that is learnt here has no chat template; give a base '
+      'model that has one as model.base, or use data.chat="plain"'
+    )
+  return plain, None
 
 
-def _tokenizer(config, base_directory, folds, workdir, new) -> text.Tokenizer:
-  if base_directory is not None:
-    return text.load_tokenizer(base_directory)
-  if config.data.tokenizer:
-    return text.load_tokenizer(config.data.tokenizer)
-  words = (part for row in folds.sft for part in (row.prompt, row.chosen, row.rejected))
+def _learnt(config, folds, workdir, new) -> text.Tokenizer:
+  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in folds.sft)
+  words = (part for row in rows for part in row)
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
-
-
-def _base_directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
-  """Returns the model directory to start from; None is a model that knows nothing."""
-  named = config.model.base
-  if named == "auto":
-    named = "embedded" if config.data.source == "synthetic" else "none"
-  return {"embedded": EMBEDDED_BASE, "none": None}.get(named, pathlib.Path(named))
-
-
-def _shape_of(
-  config: ml_collections.ConfigDict, base_directory: pathlib.Path | None, tokens: text.Tokenizer
-) -> architecture.ModelConfig:
-  adapter, stored = _adapter(config), config.model.lora.base
-  if base_directory is None:
-    if adapter is not None:
-      raise ValueError(
-        f"model.lora.rank={adapter.rank} adapts a base, and there is none; "
-        "give a model directory as model.base, or rank 0 to train everything"
-      )
-    return shape(config, tokens)
-  if adapter is None and stored != "float32":
-    raise ValueError(
-      f"model.lora.base={stored!r} keeps a frozen base so, and without adapters nothing is frozen; "
-      'use "float32", or set model.lora.rank'
-    )
-  read = families.read(base_directory)
-  found = dataclasses.replace(read, dtype=config.model.dtype, stored=stored, adapter=adapter)
-  if found.vocabulary < tokens.vocab_size:
-    raise ValueError(
-      f"{base_directory}: the model knows {found.vocabulary} tokens and its tokenizer has "
-      f"{tokens.vocab_size}; give a model directory whose files belong together"
-    )
-  return found
-
-
-def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:
-  lora = config.model.lora
-  if not lora.rank:
-    return None
-  return architecture.Adapter(lora.rank, lora.alpha, tuple(lora.targets))

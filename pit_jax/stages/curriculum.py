@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import ml_collections
 
-from pit_jax.data import encode
+from pit_jax.data import conversations, encode
 from pit_jax.stages import context as contexts
 from pit_jax.stages import rl
 from pit_jax.types import Params, Prompts
@@ -20,7 +20,8 @@ def policy_references(context: contexts.Context, policy: Params) -> list[str]:
   if not path.exists():
     key, temperature = context.key("policy references"), context.config.rl.temperature
     responses = context.inference.answer(policy, prompts, key, temperature)
-    rows = ({"prompt": x, "response": y} for x, y in zip(prompts, responses, strict=True))
+    pairs = zip(map(conversations.write, prompts), responses, strict=True)
+    rows = ({"prompt": x, "response": y} for x, y in pairs)
     contexts.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
   with path.open(encoding="utf-8") as file:
     return [json.loads(line)["response"] for line in file]

@@ -101,7 +101,7 @@ def make_iteration(
   value: pure.PureModel,
   optimizer: optax.GradientTransformation,
   settings: Settings,
-  eos_id: int,
+  eos_id: int | tuple[int, ...],
 ) -> Callable[..., tuple[State, Metrics]]:
   """Returns iterate(state, frozen, prompts, responses, sampled_logprobs, scores, key, rate).
 

@@ -131,8 +131,8 @@ def _iteration(
   settings = ppo.Settings(
     **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
   )
-  eos_id = context.settings.tokenizer.eos_id
-  iterate = _compiled(context.language, context.scalar, _optimizer_of(job), settings, eos_id)
+  stop_ids = context.settings.tokenizer.stop_ids
+  iterate = _compiled(context.language, context.scalar, _optimizer_of(job), settings, stop_ids)
   coefficient = jax.device_put(jnp.float32(job.kl_coefficient), parallel.replicated(context.mesh))
   return iterate, ppo.State(train=start, kl_coefficient=coefficient)
 
@@ -160,7 +160,11 @@ def _optimizer(clip_norm: float, epsilon: float, value_scale: float):
 
 @functools.cache
 def _compiled(
-  policy: pure.PureModel, value: pure.PureModel, optimizer, settings: ppo.Settings, eos_id: int
+  policy: pure.PureModel,
+  value: pure.PureModel,
+  optimizer,
+  settings: ppo.Settings,
+  stop_ids: tuple[int, ...],
 ):
-  iterate = ppo.make_iteration(policy, value, optimizer, settings, eos_id)
+  iterate = ppo.make_iteration(policy, value, optimizer, settings, stop_ids)
   return jax.jit(iterate, donate_argnums=0)

@@ -1,0 +1,24 @@
+"""PIT on summaries that people compared (Stiennon et al. 2020, arXiv 2009.01325).
+
+python launch/train.py --config=configs/pit_summarize.py:small --workdir=runs/summarize \\
+    --config.model.base=DIRECTORY
+
+Source: https://huggingface.co/datasets/openai/summarize_from_feedback, config `comparisons`: posts
+of Reddit, two summaries of each, and which one is better. The annotators' confidence becomes the
+row's margin. OpenAI's own files hold the same rows: --config.data.source=jsonl:batch3.json
+"""
+
+import ml_collections
+
+from configs import pit
+
+
+def get_config(size: str = "small") -> ml_collections.ConfigDict:
+  """Returns the configuration of recipe `pit` on comparisons of summaries."""
+  config = pit.get_config(size)
+  config.data.source = "hf:openai/summarize_from_feedback/comparisons:train"
+  config.data.streaming = True
+  config.data.rows = {"tiny": 2_000, "small": 20_000}[size]
+  config.data.max_prompt_length = {"tiny": 256, "small": 512}[size]  # most posts, whole
+  config.data.max_response_length = {"tiny": 48, "small": 64}[size]
+  return config

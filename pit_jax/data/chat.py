@@ -1,0 +1,254 @@
+"""Prompts in a chat model's own template, exactly as those who serve the model will ask it."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jinja2
+import numpy as np
+
+from pit_jax.data import conversations, rows, template, text
+
+KINDS = ("auto", "plain", "model")
+# A template that tells the date would make prompts depend on the day; this is Llama's default.
+DATE = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro %}"
+_SLOT = re.compile("\ue000([0-9]+)\ue001")  # of private use: no template writes it
+
+
+class Skeleton(NamedTuple):
+  """A rendered template without the contents of its messages."""
+
+  befores: list[list[int]]  # ids in front of each content
+  spaces: list[str]  # " " or "" that belongs to each content, and to what follows the tail
+  tail: list[int]  # ids after the last content
+
+  def join(self, contents: Sequence[list[int]]) -> list[int]:
+    """Returns the ids of the template with contents."""
+    parts = [part for pair in zip(self.befores, contents, strict=True) for part in pair]
+    return [token for part in (*parts, self.tail) for token in part]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chat(template.Form):
+  """A chat model's own template (Jinja).
+
+  The policy is shown the conversation and where its turn begins. The improver is shown the
+  conversation, the reference as the assistant's turn, a user's turn that asks for a better reply,
+  and where its turn begins. A response is its text and the token that ends a turn.
+
+  Special tokens are read in what the template writes and never in a content: no user can begin or
+  end a turn. The template's text and the contents are encoded apart. Where a template begins its
+  contents after a line break and ends them with a special token, as ChatML's, Llama 3's, Qwen's and
+  SmolLM2's do, the ids are those of `apply_chat_template`; a template that borders contents with
+  ordinary characters may differ in the tokens at the border.
+
+  An over-long conversation loses its oldest turns; the system's and the last of the user stay. A
+  last turn too long by itself loses its beginning, up to a word's start; a system's turn that
+  leaves it no room is left out.
+
+  Attributes:
+    form: the chat template.
+    improver_turn: what the user says after the reference.
+  """
+
+  form: str
+  improver_turn: str
+  kind: ClassVar[str] = "model"
+
+  def __post_init__(self):
+    if not self.improver_turn.strip():
+      raise ValueError("data.improver_turn is empty; say what the improver is to do")
+
+  @property
+  def hash(self) -> str:
+    """A sha256 (16 hex digits) of everything that decides what a model sees."""
+    content = json.dumps([self.kind, self.form, self.improver_turn, DATE])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+  def chat(self, *, is_improver: bool) -> str:
+    """Returns the chat template; the improver's adds the user's turn after the assistant's."""
+    if not is_improver:
+      return self.form
+    turn = json.dumps(self.improver_turn.strip(), ensure_ascii=False)
+    added = f"messages + [{{'role': 'user', 'content': {turn}}}]"
+    is_draft = "messages[-1]['role'] == 'assistant'"
+    return f"{{%- if {is_draft} %}}{{%- set messages = {added} %}}{{%- endif %}}{self.form}"
+
+  def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
+    """Raises a `rows.RowError` for a conversation whose roles the template refuses."""
+    roles = tuple(turn.role for turn in conversations.turns(prompt))
+    try:
+      _skeleton(tokenizer, self.form, (*roles, "assistant", "user"))
+    except ValueError as error:
+      raise rows.RowError("refused by the chat template", str(error)) from error
+
+  def lead(self, tokenizer: text.Tokenizer) -> str:
+    """Returns the white space that the template writes between a prompt and its reply."""
+    asked = _skeleton(tokenizer, self.form, ("user",))
+    said = _skeleton(tokenizer, self.form, ("user", "assistant"), is_asked=False)
+    return said.spaces[1] if said.befores[1] == asked.tail else asked.spaces[-1]
+
+  def encode_policy_prompts(self, tokenizer, prompts, max_prompt_length=None) -> template.Encoding:
+    """Returns the ids of policy prompts; see `Form`."""
+    fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
+    shown = [_skeleton(tokenizer, self.form, roles).join(ids) for roles, ids in fitted]
+    return template.Encoding(shown, is_cut)
+
+  def encode_improver_prompts(
+    self, tokenizer, prompts, references, max_prompt_length=None, max_response_length=None
+  ) -> template.Encoding:
+    """Returns the ids of improver prompts; see `Form`."""
+    drafts = self.encode_references(tokenizer, references, prompts, max_response_length)
+    fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
+    encoded = []
+    for (roles, ids), draft in zip(fitted, drafts.ids, strict=True):
+      shown = _skeleton(tokenizer, self.form, (*roles, "assistant", "user"))
+      (asked,) = tokenizer.encode_batch([shown.spaces[-2] + self.improver_turn.strip()])
+      encoded.append(shown.join([*ids, draft, asked]))
+    return template.Encoding(encoded, is_cut | drafts.is_cut)
+
+  def _fit(
+    self,
+    tokenizer: text.Tokenizer,
+    prompts: Sequence[conversations.Prompt],
+    limit: int | None,
+  ) -> tuple[list[tuple[tuple[str, ...], list[list[int]]]], np.ndarray]:
+    """Returns roles and contents' ids of every prompt, cut to a limit, and which were cut."""
+    skeleton = functools.partial(_skeleton, tokenizer, self.form)
+    all_turns = [conversations.turns(prompt) for prompt in prompts]
+    forms = [_named(skeleton, turns, i) for i, turns in enumerate(all_turns)]
+    texts = map(_spaced, all_turns, forms)
+    ids = iter(tokenizer.encode_batch(list(itertools.chain.from_iterable(texts))))
+    fitted, is_cut = [], np.zeros(len(prompts), bool)
+    for i, (turns, form) in enumerate(zip(all_turns, forms, strict=True)):
+      contents = [next(ids) for _ in turns]
+      is_cut[i] = limit is not None and len(form.join(contents)) > limit
+      whole = tuple(turn.role for turn in turns), contents
+      fitted.append(_shorten(tokenizer, skeleton, turns, limit) if is_cut[i] else whole)
+    return fitted, is_cut
+
+
+def choose(
+  kind: str, tokenizer: text.Tokenizer, plain: template.Template, improver_turn: str
+) -> tuple[template.Form, text.Tokenizer]:
+  """Returns how models are asked, and the tokenizer whose responses end as this form's do.
+
+  Args:
+    kind: "plain", "model" (the tokenizer's own chat template), or "auto": that where there is one.
+    tokenizer: of the base model.
+    plain: the plain form.
+    improver_turn: what the user says to the improver, after the reference.
+
+  Raises:
+    ValueError: the kind is not known, or the tokenizer's template is absent or cannot be used.
+  """
+  if kind not in KINDS:
+    raise ValueError(f"data.chat is {kind!r}; use one of {', '.join(KINDS)}")
+  if kind == "plain" or (kind == "auto" and tokenizer.chat_template is None):
+    return plain, tokenizer
+  if tokenizer.chat_template is None:
+    raise ValueError(
+      'data.chat is "model", but the tokenizer has no chat template; use data.chat="plain", or a '
+      "base model whose tokenizer has one"
+    )
+  chat = Chat(tokenizer.chat_template, improver_turn)
+  try:
+    end, marks = _ending(tokenizer, chat.form)
+  except ValueError as error:
+    raise ValueError(f'{error}. Use data.chat="plain" for this model') from error
+  hidden = [mark for mark in marks.values() if not mark.special and mark.content.strip()]
+  is_ready = end == tokenizer.eos_id and not hidden
+  return chat, tokenizer if is_ready else tokenizer.with_turns(end, hidden)
+
+
+def restore(described: dict[str, Any]) -> template.Form:
+  """Returns the form that `Form.describe` described.
+
+  Raises:
+    ValueError: there is no such kind.
+    TypeError: a field is missing or unknown.
+  """
+  forms = {form.kind: form for form in (template.Template, Chat)}
+  fields = {name: value for name, value in described.items() if name != "kind"}
+  if described.get("kind") not in forms:
+    raise ValueError(f"its kind is {described.get('kind')!r}; known are {', '.join(forms)}")
+  return forms[described["kind"]](**fields)
+
+
+def _ending(tokenizer: text.Tokenizer, form: str) -> tuple[int, dict]:
+  """Returns the token that ends a turn, and all tokens that the template marks turns with."""
+  said = _skeleton(tokenizer, form, ("user", "assistant"), is_asked=False)
+  talk = _skeleton(tokenizer, form, ("user", "assistant", "user"))
+  after = tokenizer.added(said.tail[:1]) or tokenizer.added(talk.befores[2][:1])
+  used = [token for part in (*talk.befores, talk.tail, said.tail) for token in part]
+  return next(iter(after), tokenizer.eos_id), tokenizer.added(used)
+
+
+@functools.lru_cache(maxsize=1024)
+def _skeleton(
+  tokenizer: text.Tokenizer, form: str, roles: tuple[str, ...], is_asked: bool = True
+) -> Skeleton:
+  """Renders messages of these roles and takes their contents out again.
+
+  Raises:
+    ValueError: the template refuses the roles, or loses, changes or repeats a content.
+  """
+  messages = [{"role": role, "content": f"\ue000{i}\ue001"} for i, role in enumerate(roles)]
+  dated = DATE + form if "strftime_now" in form else form
+  try:
+    pieces = _SLOT.split(tokenizer.render(dated, messages, is_asked))
+  except jinja2.TemplateError as error:
+    raise ValueError(f"the chat template refuses the roles {', '.join(roles)}: {error}") from error
+  if pieces[1::2] != [str(i) for i in range(len(roles))]:
+    raise ValueError(
+      f"the chat template does not show each message of the roles {', '.join(roles)} once, as it "
+      "is and in order"
+    )
+  kept = [piece.removesuffix(" ") for piece in pieces[::2]]
+  spaces = [piece[len(part) :] for piece, part in zip(pieces[::2], kept, strict=True)]
+  *befores, tail = map(tokenizer.encode_form, kept)
+  return Skeleton(befores, spaces, tail)
+
+
+def _spaced(turns: Iterable[conversations.Turn], form: Skeleton) -> list[str]:
+  return [space + turn.content for space, turn in zip(form.spaces, turns, strict=False)]
+
+
+def _named(skeleton: Callable, turns: tuple[conversations.Turn, ...], index: int) -> Skeleton:
+  try:
+    return skeleton(tuple(turn.role for turn in turns))
+  except ValueError as error:
+    raise ValueError(f"row {index}, {turns[0].content[:40]!r}: {error}") from error
+
+
+def _shorten(
+  tokenizer: text.Tokenizer,
+  skeleton: Callable[[tuple[str, ...]], Skeleton],
+  turns: tuple[conversations.Turn, ...],
+  limit: int,
+) -> tuple[tuple[str, ...], list[list[int]]]:
+  """Returns the roles and the contents' ids of a conversation that must lose something."""
+  system, said = turns[: turns[0].role == "system"], turns[turns[0].role == "system" :]
+  starts = [i for i, turn in enumerate(said) if turn.role == "user"]
+  for kept in [system + said[start:] for start in starts]:
+    roles = tuple(turn.role for turn in kept)
+    contents = tokenizer.encode_batch(_spaced(kept, skeleton(roles)))
+    if len(skeleton(roles).join(contents)) <= limit:
+      return roles, contents
+  owns = []
+  for kept in (system + said[-1:], said[-1:]):
+    roles = tuple(turn.role for turn in kept)
+    *others, last = _spaced(kept, skeleton(roles))
+    contents = tokenizer.encode_batch(others)
+    owns.append(len(skeleton(roles).join([*contents, []])))
+    if owns[-1] < limit:
+      return roles, [*contents, tokenizer.suffix(last, limit - owns[-1])]
+  raise ValueError(
+    f"max_prompt_length {limit} leaves no room for a prompt beside the {min(owns)} tokens of the "
+    f"chat template; use at least {min(owns) + 1}"
+  )

@@ -1,0 +1,177 @@
+"""A run from a chat model: conversations in, the model's own template throughout and out."""
+
+import dataclasses
+import io
+import json
+import pathlib
+import subprocess
+import sys
+
+import chats
+import jax
+import pytest
+import tiny
+import tiny_models
+import tiny_run
+import transformers
+
+from pit_jax import convert, export, parallel
+from pit_jax.data import conversations, encode, questions, text
+from pit_jax.models import hf
+from pit_jax.recipes import pit
+from pit_jax.stages import context as contexts
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ASKED = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why, mia ?"}]
+
+
+def save_base(directory, name, **options):
+  tokenizer = chats.save(directory, name, **options)
+  model = tiny.language(vocabulary=tokenizer.vocab_size + 3)
+  hf.save(directory, model, tiny.parameters(model, seed=0))
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+  """The context of a run that starts from a chat model on conversations of one to three turns."""
+  folder = tmp_path_factory.mktemp("chat")
+  save_base(folder / "base", "llama3")
+  talk = [
+    {"role": "user", "content": "the rent ?"},
+    {"role": "assistant", "content": "4"},
+  ]
+  rows = [
+    {
+      "prompt": [*talk[: i % 2 * 2], {"role": "user", "content": f"the letter {i} ?"}],
+      "chosen": [{"role": "assistant", "content": f"to mia {i}"}],
+      "rejected": [{"role": "assistant", "content": f"to tom {i}"}],
+    }
+    for i in range(80)
+  ]
+  (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  changes = {"model__base": str(folder / "base"), "data__source": f"jsonl:{folder / 'rows.jsonl'}"}
+  config = tiny_run.config(data__rows=80, data__max_prompt_length=64, **changes)
+  return contexts.build(config, folder / "run")
+
+
+@pytest.fixture(scope="module")
+def exported(begun):
+  """The run's models, untrained, as a finished run."""
+  export.save(begun.workdir, begun.inference, tiny_models.models_of(begun.inference), 0.0)
+  return begun.workdir
+
+
+def test_auto_takes_the_models_own_template(begun):
+  settings = begun.settings
+  assert settings.template.kind == "model"
+  (end,) = settings.tokenizer.encode_form("<|eot_id|>")
+  assert (settings.tokenizer.eos_id, len(settings.tokenizer.stop_ids)) == (end, 2)
+  record = encode.policy_demonstrations(begun.folds.sft, settings).record
+  ended = [row[mask][-1] for row, mask in zip(record.responses.tokens, record.responses.mask)]
+  assert set(ended) == {end}
+  assert begun.over_long() == {"cut": 0, "dropped": 0}
+
+
+def test_the_embedded_task_stays_plain(tmp_path):
+  context = contexts.build(tiny_run.config(model__base="auto"), tmp_path)
+  assert context.config.data.chat == "auto" and context.settings.template.kind == "plain"
+  assert context.settings.tokenizer.chat_template is None
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"data__chat": "model"}, "learnt here has no chat template"),
+    ({"data__chat": "model", "model__base": "embedded"}, "the tokenizer has no chat template"),
+    ({"data__chat": "maybe", "model__base": "embedded"}, "data.chat is 'maybe'"),
+  ],
+)
+def test_a_template_that_is_not_there_is_named(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message):
+    contexts.build(tiny_run.config(**changes), tmp_path)
+  assert not (tmp_path / "config.json").exists()
+
+
+def test_a_finished_run_is_asked_as_it_was_trained(begun, exported):
+  loaded = export.load(exported, mesh=parallel.make_mesh((1, 1, 1)), batch_size=2)
+  ours, theirs = begun.settings, loaded.inference.settings
+  assert theirs.template == ours.template
+  assert theirs.tokenizer.stop_ids == ours.tokenizer.stop_ids
+  prompt = tuple(conversations.Turn(**turn) for turn in ASKED)
+  answers = loaded.inference.answer(loaded.policy, [prompt, "why ?"], jax.random.key(0), 1.0)
+  again = begun.inference.answer(loaded.policy, [prompt, "why ?"], jax.random.key(0), 1.0)
+  assert answers == again and len(answers) == 2
+
+
+@pytest.mark.parametrize("name", ["policy", "improver", "gap_reward"])
+def test_what_is_served_is_asked_as_it_was_trained(begun, exported, tmp_path, name):
+  (directory,) = convert.send_out(exported, tmp_path, [name])
+  fast = transformers.AutoTokenizer.from_pretrained(directory)
+  form, tokenizer = begun.settings.template, begun.settings.tokenizer
+  prompt, draft = tuple(conversations.Turn(**turn) for turn in ASKED), "to mia"
+  options = {"add_generation_prompt": True, "return_dict": False}
+  if name == "policy":
+    (expected,) = form.encode_policy_prompts(tokenizer, [prompt]).ids
+    assert fast.apply_chat_template(ASKED, **options) == expected
+  else:
+    (expected,) = form.encode_improver_prompts(tokenizer, [prompt], [draft]).ids
+    asked = [*ASKED, {"role": "assistant", "content": draft}]
+    assert fast.apply_chat_template(asked, **options) == expected
+  if name != "gap_reward":
+    said = transformers.GenerationConfig.from_pretrained(directory)
+    assert said.eos_token_id == list(tokenizer.stop_ids)
+    assert said.pad_token_id not in said.eos_token_id
+
+
+def test_sampling_ends_at_any_stop_id(begun):
+  """With every token but one a stop id, that one alone stands before the end."""
+  tokenizer = begun.settings.tokenizer
+  every = [i for i in range(begun.language.config.vocabulary) if i != tokenizer.pad_id]
+  settings = dataclasses.replace(begun.settings, tokenizer=text.Tokenizer(tokenizer._fast, every))
+  asking = dataclasses.replace(begun.inference, settings=settings)
+  prompts = encode.policy_prompts(["why ?", "the rent ?"] * 8, settings).record
+  params = tiny_models.models_of(asking)["policy"]
+  responses = asking.respond(params, prompts, jax.random.key(0), 1.0)
+  for tokens, mask in zip(responses.tokens, responses.mask, strict=True):
+    assert set(tokens[mask][:-1].tolist()) <= {tokenizer.pad_id}
+
+
+def test_a_conversation_to_improve_is_read_and_comes_back(begun):
+  check = begun.inference.check_prompt
+  rows = [{"prompt": ASKED, "id": 1}, {"prompt": ASKED[:1]}, {"prompt": [*ASKED, {"role": "tool"}]}]
+  rows += [{"prompt": [{"role": "user", "content": " "}]}, {"prompt": []}]
+  stream = io.BufferedReader(io.BytesIO("\n".join(map(json.dumps, rows)).encode()))
+  good, *bad = questions.read(stream, check)
+  assert good.prompt == (("system", "be brief"), ("user", "why, mia ?"))
+  assert good.fields == rows[0]
+  reasons = ["not a conversation: 'prompt' must end with a message of the user", "missing field"]
+  reasons += ["empty field: 'prompt[0].content'", "not a conversation"]
+  for question, reason in zip(bad, reasons, strict=True):
+    assert question.error.startswith(reason)
+
+
+def test_a_conversation_that_the_template_refuses_is_one_bad_row(tmp_path):
+  save_base(tmp_path, "mistral")
+  config = tiny_run.config(model__base=str(tmp_path))
+  asking = contexts.build(config, tmp_path / "run").inference
+  line = json.dumps({"prompt": ASKED}).encode() + b'\n{"prompt": "why ?"}'
+  refused, good = questions.read(io.BufferedReader(io.BytesIO(line)), asking.check_prompt)
+  assert refused.error.startswith("refused by the chat template: ") and good.error is None
+
+
+@pytest.mark.slow
+def test_a_chat_model_is_trained_to_its_report_and_improves_conversations(begun, tmp_path):
+  config = tiny_run.with_values(begun, tmp_path, data__held_out=0.3).config
+  pit.run(config, tmp_path)
+  results = json.loads((tmp_path / "report" / "results.json").read_text())
+  sample = results["samples"][0]["prompt"]
+  assert sample.startswith("Human: ") and sample.endswith(" ?\n\nAssistant:")
+  written = (tmp_path / "references" / "policy.jsonl").read_text().splitlines()
+  assert all(json.loads(line)["prompt"].endswith("Assistant:") for line in written)
+  given, made = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+  given.write_text(json.dumps({"prompt": ASKED, "id": 3}) + "\n")
+  command = [sys.executable, "launch/improve.py", f"--workdir={tmp_path}", f"--input={given}"]
+  subprocess.run([*command, f"--output={made}", "--mesh=1,1,1"], cwd=ROOT, check=True)
+  row = json.loads(made.read_text())
+  assert (row["prompt"], row["id"]) == (ASKED, 3) and "error" not in row
+  assert row["rounds"][0]["text"] is not None
