@@ -173,26 +173,26 @@ class Transformer(nnx.Module):
     windows = self.config.windows
     is_mixed = any(windows) and not all(windows)
 
-    @nnx.scan(in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry)
+    @nnx.scan(in_axes=(nnx.Carry, 0, 0, 0), out_axes=nnx.Carry)
     @nnx.remat
-    def layer(x, block, is_near):
+    def layer(x, block, is_near, is_final):
       sight = near if all(windows) else wide
       if is_mixed:
         sight = jax.tree.map(lambda a, b: jnp.where(is_near, a, b), near, wide)
-      return block.mix(x, *block.project(x, sight), sight.visible)
-
-    @nnx.remat
-    def final(x, block):
-      sight = near if windows[-1] else wide
       query, key, value = block.project(x, sight)
-      return block.mix(x[:, -last:], query[:, -last:], key, value, sight.visible[:, -last:])
 
-    x, count = self._embed(tokens), self.config.layers - (last is not None)
-    if count:
-      x = layer(x, self._layers(slice(count)), jnp.array(windows[:count]))
-    if last is not None:
-      x = final(x, self._layers(-1))
-    return self.norm(x)
+      def whole():
+        return block.mix(x, query, key, value, sight.visible)
+
+      def end():
+        made = block.mix(x[:, -last:], query[:, -last:], key, value, sight.visible[:, -last:])
+        return x.at[:, -last:].set(made)
+
+      return whole() if last is None else jax.lax.cond(is_final, end, whole)
+
+    is_final = jnp.arange(len(windows)) == len(windows) - 1
+    x = layer(self._embed(tokens), self.blocks, jnp.array(windows), is_final)
+    return self.norm(x if last is None else x[:, -last:])
 
   def extend(
     self,
@@ -223,7 +223,7 @@ class Transformer(nnx.Module):
     )
     x, keys, values = self._embed(tokens), list(cache.keys), list(cache.values)
     for index, is_near in enumerate(self.config.windows):
-      block = self._layers(index)
+      block = self._layer(index)
       sight = near if is_near else wide
       query, key, value = block.project(x, sight)
       keys[index] = jax.lax.dynamic_update_slice(keys[index], key, (0, 0, 0, slot))
@@ -231,8 +231,8 @@ class Transformer(nnx.Module):
       x = block.mix(x, query, keys[index], values[index], sight.visible)
     return self.norm(x), attention.Cache(keys=tuple(keys), values=tuple(values), visible=kept)
 
-  def _layers(self, which: int | slice) -> Block:
-    """Returns one layer, or a stack of some."""
+  def _layer(self, which: int) -> Block:
+    """Returns one layer."""
     return jax.tree.map(lambda leaf: leaf[which], self.blocks)
 
   def _embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
