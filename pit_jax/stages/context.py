@@ -16,10 +16,10 @@ import jax
 import ml_collections
 
 from pit_jax import parallel
-from pit_jax.data import encode, preferences, template, text
+from pit_jax.data import encode, preferences, tables, template, text
 from pit_jax.models import architecture, families, hf, pure
 from pit_jax.rollout import inference
-from pit_jax.types import Params, Prompts
+from pit_jax.types import Params
 
 EMBEDDED_BASE = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
 
@@ -77,15 +77,21 @@ class Context:
       return self.base
     return jax.jit(self.language.init)(self.key("initial policy"))
 
-  def policy_prompts(self) -> Prompts:
+  @property
+  def tokens(self) -> pathlib.Path:
+    """Where encoded data sets are kept."""
+    return token_folder(self.config, self.workdir)
+
+  def policy_prompts(self) -> tables.Table:
     """Returns the prompts of the RL fold as the policy sees them."""
     prompts = [row.prompt for row in self.folds.rl]
-    return encode.policy_prompts(prompts, self.settings).record
+    return encode.policy_prompts(prompts, self.settings, self.tokens)
 
   def over_long(self) -> dict[str, int]:
     """Returns how many preference rows were cut or dropped because they were too long."""
     parts = [getattr(self.folds, field.name) for field in dataclasses.fields(self.folds)]
-    counts = [encode.preferences(part, self.settings).counts for part in parts if part]
+    found = [encode.preferences(part, self.settings, self.tokens) for part in parts if part]
+    counts = [table.contents.counts for table in found]
     return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
 
   @contextlib.contextmanager
@@ -140,8 +146,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   if base_directory is not None:
     abstract = jax.eval_shape(language.init, jax.random.key(0))
     base = hf.load(base_directory, language, parallel.partition(abstract, language.axes, mesh))
-  seen = encode.preferences([*folds.sft, *folds.reward], settings).record
-  longest = max(seen.chosen.tokens.shape[1], seen.rejected.tokens.shape[1])
+  tokens = token_folder(config, workdir)
+  seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward)]
+  longest = max(table.widths[1] for table in seen)
   asking = inference.Inference(
     language=language,
     scalar=pure.scalar_model(model),
@@ -149,10 +156,16 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     response_length=min(longest, c.max_response_length),  # a bucket may be longer than allowed
     batch_size=config.inference_batch_size,
     mesh=mesh,
+    by_length=c.length_buckets,
   )
   if new:  # only now, so that a configuration that fails above does not claim the workdir
     claim(config, workdir)
   return Context(config, workdir, mesh, data, folds, asking, base)
+
+
+def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+  """Returns where a run keeps its encoded data sets."""
+  return pathlib.Path(config.data.cache or workdir / "tokens")
 
 
 def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
