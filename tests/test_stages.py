@@ -9,7 +9,7 @@ import pytest
 import tiny_run
 
 from pit_jax import types
-from pit_jax.data import encode, preferences, tables
+from pit_jax.data import batches, encode, packing, preferences, tables
 from pit_jax.evaluate import metrics
 from pit_jax.recipes import pit
 from pit_jax.stages import context as contexts
@@ -66,6 +66,19 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   logprobs = context.inference.logprobs(trained, unseen.prompts, unseen.responses)
   assert np.where(unseen.responses.mask, logprobs, 0).sum(axis=1).min() > np.log(0.8)
   assert tiny_run.last_step(tmp_path, "rule") == 60
+
+
+def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_path):
+  changes = {"sft__packing": True, "sft__steps": 0, "data__length_buckets": True}
+  context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
+  table = encode.policy_demonstrations(context.folds.sft, context.settings)
+  packed = packing.Batches(table, context.config.sft.batch_size, context.seed("sft_policy"), 64)
+  sft.policy(context)
+  assert tiny_run.last_step(tmp_path, "sft_policy") == packed.steps(1)
+  assert packed.steps(1) < batches.Batches(table, context.config.sft.batch_size, 0).steps(1)
+  short = tiny_run.with_values(context, tmp_path / "short", sft__packed_length=20)
+  with pytest.raises(ValueError, match="and a packed row 20; use a packed_length of at least"):
+    sft.policy(short)
 
 
 def separable(context):
