@@ -68,6 +68,8 @@ def causal(
 ) -> Bool[Array, "B T T"]:
   """Returns which keys each query sees: real tokens at or before it, of its segment or segment 0.
 
+  Rows whose segments begin with 1 hold texts that share nothing; see `types.Packed`.
+
   For the left-padded row `. a b c` (mask 0 1 1 1), queries down, keys across, without segments and
   with the segments 0 0 1 2, where b and c both continue a:
 
