@@ -2,8 +2,8 @@
 
 A set is a folder with its tokens (ArrayRecord, one record per row) and what is known of its rows.
 Its name is a hash of all that decides the tokens, so that a set is never out of date, and runs
-with the same data may share one cache. Nobody removes old sets, nor the `.unfinished-…` folder that a
-killed process leaves; the whole cache may be removed while no run is at work.
+with the same data may share one cache. Nobody removes old sets, nor the `.unfinished-…` folder
+that a killed process leaves; the whole cache may be removed while no run is at work.
 """
 
 import hashlib
