@@ -69,10 +69,10 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
 
 
 def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_path):
-  changes = {"sft__packing": True, "sft__steps": 0, "data__length_buckets": True}
+  changes = {"sft__packing": True, "sft__packed_length": 192, "sft__steps": 0}
   context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
   table = encode.policy_demonstrations(context.folds.sft, context.settings)
-  packed = packing.Batches(table, context.config.sft.batch_size, context.seed("sft_policy"), 64)
+  packed = packing.Batches(table, context.config.sft.batch_size, context.seed("sft_policy"), 192)
   sft.policy(context)
   assert tiny_run.last_step(tmp_path, "sft_policy") == packed.steps(1)
   assert packed.steps(1) < batches.Batches(table, context.config.sft.batch_size, 0).steps(1)
