@@ -67,58 +67,6 @@ def test_a_batch_is_its_texts_one_by_one(tokenizer):
   assert tokenizer.encode_batch(SAMPLE) == [tokenizer.encode(value) for value in SAMPLE]
 
 
-DIGITS = tokenizers.pre_tokenizers.Digits(individual_digits=True)
-BYTES = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-LLAMA_3, QWEN = (
-  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
-  r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-  for digits in (r"\p{N}{1,3}", r"\p{N}")
-)
-
-
-def _split(pattern):
-  return tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
-
-
-READERS = {  # pre-tokenizer, and whether its words are known
-  "gpt2": ([tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)], True),
-  "smollm2": ([DIGITS, tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)], True),
-  "llama3": ([_split(LLAMA_3), BYTES], True),
-  "qwen": ([_split(QWEN), BYTES], True),
-  "whole": ([BYTES], False),
-  "prefixed": ([tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)], False),
-  "lines": ([_split(r"[^\n]+"), BYTES], False),
-}
-ODD = strategies.text(alphabet="ab  \n\t'ts.5é東\u00a0\u0301\x1c\u2003,-", max_size=40)
-
-
-@pytest.mark.parametrize("name", READERS)
-def test_ids_found_word_by_word_are_those_of_the_whole_text(tokenizer, name):
-  steps, is_known = READERS[name]
-  rust = tokenizers.Tokenizer.from_str(tokenizer._rust.to_str())
-  rust.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)
-  fast = transformers.PreTrainedTokenizerFast(
-    tokenizer_object=rust, pad_token=text.PAD, eos_token=text.EOS
-  )
-  reader = text.Tokenizer(fast)
-  rust.encode_special_tokens = True
-  assert (reader._known is not None) == is_known
-
-  @PATIENT
-  @hypothesis.given(strategies.lists(ODD | TEXTS, max_size=4))
-  def check(texts):
-    expected = [rust.encode(value, add_special_tokens=False).ids for value in texts]
-    assert reader.encode_batch(texts) == expected
-
-  check()
-
-
-def test_few_words_are_kept(tokenizer, monkeypatch):
-  monkeypatch.setattr(text, "WORDS_KNOWN", 3)
-  values = ["a b c d e", "b c", "the letter", "a b", ""]
-  assert tokenizer.encode_batch(values) == [tokenizer.encode(value) for value in values]
-
-
 def test_training_again_and_saving_change_nothing(tokenizer, tmp_path):
   again = text.train_tokenizer(SAMPLE * 3, 320, tmp_path / "again")
   again.save(tmp_path / "saved")

@@ -7,22 +7,14 @@ import itertools
 import json
 import os
 import pathlib
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import tokenizers
 import transformers
 
-from pit_jax.data import gguf_text
+from pit_jax.data import gguf_text, words
 
 PAD, EOS = "<pad>", "<eos>"
-WORDS_KNOWN = 200_000  # words whose ids are kept, at most: some 50 MB
-
-# One space between two characters that are none: there these patterns begin a word.
-_WORD = re.compile(r"\s*+\S++(?:(?! \S)\s++\S*+)*+|\s++")
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_BREAKS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_PATTERNS = {f"{_CONTRACTIONS}{digits}{_BREAKS}" for digits in (r"\p{N}", r"\p{N}{1,3}")}
 
 
 class Tokenizer:
@@ -49,7 +41,7 @@ class Tokenizer:
     self._rust.no_padding()
     self._rust.no_truncation()
     self._rust.encode_special_tokens = True
-    self._known: dict[str, tuple[int, ...]] | None = {} if _reads_words(self._rust) else None
+    self._words = words.Memory(self._ask) if words.are_read_alone(self._rust) else None
     self.eos_id: int = fast.eos_token_id
     self.pad_id: int = fast.pad_token_id
     # Ids may have holes, and added tokens lie above the base vocabulary.
@@ -76,21 +68,7 @@ class Tokenizer:
     A tokenizer that reads word by word is asked for each word once: texts repeat their words, and
     to find a word's ids again takes a tenth of the time.
     """
-    if self._known is None:
-      return self._ask(texts)
-    words = [_WORD.findall(text) for text in texts]
-    find = self._learn(set(itertools.chain.from_iterable(words)))
-    return [list(itertools.chain.from_iterable(map(find, row))) for row in words]
-
-  def _learn(self, words: set[str]) -> Callable[[str], tuple[int, ...]]:
-    """Returns what knows the ids of these words, after asking for those that are new."""
-    new = list(words.difference(self._known))
-    if len(self._known) + len(new) > WORDS_KNOWN:
-      self._known.clear()
-      new = list(words)
-    if new:
-      self._known.update(zip(new, map(tuple, self._ask(new)), strict=True))
-    return self._known.__getitem__
+    return self._words.encode_batch(texts) if self._words else self._ask(texts)
 
   def _ask(self, texts: Sequence[str]) -> list[list[int]]:
     encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -109,19 +87,15 @@ class Tokenizer:
 
     A text whose last `limit` tokens lie within one word is cut between two characters instead.
     """
-    if self._known is None:
-      words, ids = [text], self._ask([text])
-    else:
-      words = _WORD.findall(text)
-      ids = list(map(self._learn(set(words)), words))
-    first, room = len(words), limit
+    parts, ids = self._words.encode(text) if self._words else ([text], self._ask([text]))
+    first, room = len(parts), limit
     while first and len(ids[first - 1]) <= room:
       first -= 1
       room -= len(ids[first])
     rest = itertools.chain.from_iterable(ids[first:])
     if not first:
       return list(rest)
-    return [*self._suffix(words[first - 1], room, is_last=first == len(words)), *rest]
+    return [*self._suffix(parts[first - 1], room, is_last=first == len(parts)), *rest]
 
   def _suffix(self, text: str, limit: int, is_last: bool) -> list[int]:
     """Does as `suffix` with a text of more tokens; nothing is left of a word unless it is last."""
@@ -131,8 +105,8 @@ class Tokenizer:
     ends = [0] + [end for _, end in encoding.offsets]
     # A character of several bytes may be several tokens, all with that character's offsets.
     whole = [i for i in range(first, len(starts)) if starts[i] >= ends[i]]
-    words = [i for i in whole if _starts_word(text, starts[i])]
-    return encoding.ids[min(words or (is_last and (whole or [first])) or [len(starts)]) :]
+    begun = [i for i in whole if _starts_word(text, starts[i])]
+    return encoding.ids[min(begun or (is_last and (whole or [first])) or [len(starts)]) :]
 
   def save(self, directory: str | os.PathLike, chat_template: str | None = None) -> None:
     """Writes the tokenizer as a Hugging Face tokenizer directory.
@@ -146,31 +120,6 @@ class Tokenizer:
       fast = copy.deepcopy(fast)
       fast.chat_template = chat_template
     fast.save_pretrained(str(directory))
-
-
-def _reads_words(rust: tokenizers.Tokenizer) -> bool:
-  """Whether a text's ids are those of its words, cut before single spaces, one after the other.
-
-  So it is with byte-level pre-tokenizers of known patterns (GPT-2, SmolLM2; Llama 3; Qwen), whose
-  tokens hold a space at their beginning only; with others it is not known.
-  """
-  if rust.pre_tokenizer is None or any(
-    not token.special for token in rust.get_added_tokens_decoder().values()
-  ):
-    return False
-  state = json.loads(rust.pre_tokenizer.__getstate__())
-  steps = state["pretokenizers"] if state["type"] == "Sequence" else [state]
-  normalizer = rust.normalizer and json.loads(rust.normalizer.__getstate__())["type"]
-  is_cut = any(step.get("use_regex") or step["type"] == "Split" for step in steps)
-  return is_cut and normalizer in (None, "NFC") and all(map(_keeps_words, steps))
-
-
-def _keeps_words(step: dict) -> bool:
-  """Whether a pre-tokenizer, as JSON describes it, cuts before every single space."""
-  if step["type"] == "Split":
-    is_isolating = step["behavior"] == "Isolated" and not step["invert"]
-    return is_isolating and step["pattern"].get("Regex") in _PATTERNS
-  return step["type"] == "Digits" or (step["type"] == "ByteLevel" and not step["add_prefix_space"])
 
 
 def _starts_word(text: str, position: int) -> bool:
