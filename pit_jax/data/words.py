@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import tokenizers
 
-KNOWN = 200_000  # words whose ids are kept, at most: some 50 MB
+KNOWN = 200_000  # words whose ids are kept, at most
 
 # A word begins at a single space between two characters that are none; other white space is inside.
 _WORD = re.compile(r"\s*+\S++(?:(?! \S)\s++\S*+)*+|\s++")
