@@ -27,6 +27,7 @@ BASE = [
   "optax>=0.2.8,<0.3",
   "orbax-checkpoint>=0.12.8,<0.13",
   "grain>=0.2.18,<0.3",
+  "array_record>=0.8.3,<0.9",
   "transformers>=5,<6",
   "tokenizers>=0.22,<0.24",
   "datasets>=5,<6",

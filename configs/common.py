@@ -25,6 +25,8 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})  # data, fsdp, tensor; -1: the rest
   config.data = _data(size)
   config.sft = supervised(epochs=1.0, learning_rate=1e-3)
+  config.sft.packing = False  # several demonstrations per row; the batch size counts rows
+  config.sft.packed_length = 0  # tokens of such a row; 0: a prompt and a response of most tokens
   config.reward = supervised(epochs=1.25, learning_rate=5e-4)
   config.gap_reward = supervised(epochs=0.75, learning_rate=5e-4)
   config.gap_reward.batch_size = 16  # pairs; four scores of each
@@ -62,6 +64,9 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.rows = config_dict.placeholder(int)  # None: all rows of a file
   data.on_bad_row = "skip"  # counted, logged and reported; "error" stops at the first
   data.over_long = "cut"  # or "drop"
+  data.cache = ""  # the folder of tokenised sets, which runs may share; "": WORKDIR/tokens
+  # Whether batches hold rows of like length. The letters of tiny are nearly equally long.
+  data.length_buckets = size != "tiny"
   data.held_out = 0.1
   data.validation = 0.1
   data.tokenizer = ""  # a Hugging Face tokenizer directory; "": the base's, or one trained here

@@ -46,6 +46,16 @@ class Demonstrations:
 
 
 @struct.dataclass
+class Packed:
+  """Several demonstrations in each row, none of which sees another (supervised fine-tuning)."""
+
+  tokens: Array  # Int[B T], right-padded
+  mask: Array  # Bool[B T]
+  segments: Array  # Int[B T], j for the tokens of the row's j-th demonstration, 0 on padding
+  is_response: Array  # Bool[B T]
+
+
+@struct.dataclass
 class Preferences:
   """Prompts with a preferred and a dispreferred response (reward model)."""
 

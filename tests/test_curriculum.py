@@ -43,7 +43,7 @@ def test_a_curriculum_stage_mixes_its_references(finished_run):
   }
   for count in (1, 2, 3):
     for sources in itertools.combinations(by_source, count):
-      record = curriculum.prompts(context, sources, drafts)
+      record = curriculum.prompts(context, sources, drafts)[:]
       made = [row[mask].tolist() for row, mask in zip(record.tokens, record.mask)]
       wanted = [pair for source in sources for pair in by_source[source]]
       assert sorted(made) == sorted(encoded_prompts(context, wanted)), sources

@@ -9,7 +9,7 @@ import pytest
 import tiny_run
 
 from pit_jax import types
-from pit_jax.data import batches, encode, preferences
+from pit_jax.data import batches, encode, packing, preferences, tables
 from pit_jax.evaluate import metrics
 from pit_jax.recipes import pit
 from pit_jax.stages import context as contexts
@@ -35,6 +35,12 @@ def assert_same(left, right):
     assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
 
 
+def demonstrations(prompts, answers, kept, pad_id):
+  """Returns some demonstrations of ids as a table."""
+  piece = tables.piece([prompts, answers], kept, np.zeros(len(kept), bool))
+  return tables.in_memory(types.Demonstrations, [piece], pad_id)
+
+
 def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_path):
   # The response is the successor of the prompt's last token: seen on some prompts, asked on others.
   context = tiny_run.with_values(
@@ -42,27 +48,37 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   )
   tokenizer = context.settings.tokenizer
   # Padded like the run's own rows, whose programs are compiled already.
-  like = encode.policy_demonstrations(context.folds.sft, context.settings).record
+  like = encode.policy_demonstrations(context.folds.sft, context.settings).widths
   prompts = [list(ids) for ids in itertools.product((40, 50, 60), repeat=4)]
   answers = [[ids[-1] + 1, tokenizer.eos_id] for ids in prompts]
-  record = types.Demonstrations(
-    batches.pad_prompts(prompts, like.prompts.tokens.shape[1], tokenizer.pad_id),
-    batches.pad_responses(answers, like.responses.tokens.shape[1], tokenizer.pad_id),
-  )
   seen = np.random.default_rng(0).random(len(prompts)) < 0.7
+  table = demonstrations(prompts, answers, seen, tokenizer.pad_id)
   trained = supervised.run(
     context,
     "rule",
     context.language,
     objectives.imitation,
     context.initial_policy(),
-    batches.take(record, seen),
+    table,
     context.config.sft,
   )
-  unseen = batches.take(record, ~seen)
+  unseen = demonstrations(prompts, answers, ~seen, tokenizer.pad_id).padded(slice(None), like)
   logprobs = context.inference.logprobs(trained, unseen.prompts, unseen.responses)
   assert np.where(unseen.responses.mask, logprobs, 0).sum(axis=1).min() > np.log(0.8)
   assert tiny_run.last_step(tmp_path, "rule") == 60
+
+
+def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_path):
+  changes = {"sft__packing": True, "sft__packed_length": 192, "sft__steps": 0}
+  context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
+  table = encode.policy_demonstrations(context.folds.sft, context.settings)
+  packed = packing.Batches(table, context.config.sft.batch_size, context.seed("sft_policy"), 192)
+  sft.policy(context)
+  assert tiny_run.last_step(tmp_path, "sft_policy") == packed.steps(1)
+  assert packed.steps(1) < batches.Batches(table, context.config.sft.batch_size, 0).steps(1)
+  short = tiny_run.with_values(context, tmp_path / "short", sft__packed_length=20)
+  with pytest.raises(ValueError, match="and a packed row 20; use a packed_length of at least"):
+    sft.policy(short)
 
 
 def separable(context):
@@ -135,9 +151,8 @@ def test_calibration_is_measured_on_prompts_that_no_model_was_trained_on(finishe
 def test_the_zero_point_is_the_mean_gap_of_identical_pairs(finished_run):
   context, gap_reward = finished_run.context, finished_run.models.gap_reward
   held = context.folds.reward_validation
-  index = encode.gap_preferences(
-    held, context.settings
-  ).index  # less pairs that cutting makes equal
+  found = encode.gap_preferences(held, context.settings)
+  index = found.contents.index  # less pairs that cutting makes equal
   held = [held[i] for i in index]
   questions = [row.prompt for row in held]
   chosen, rejected = [row.chosen for row in held], [row.rejected for row in held]

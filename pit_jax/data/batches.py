@@ -1,12 +1,10 @@
-"""Padding, and the order in which training and evaluation see the rows of a record.
-
-A record (types.py) in this room holds NumPy arrays with one leading axis over all rows.
-"""
+"""The order in which training and evaluation see the rows of a data set."""
 
 import fractions
+import functools
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -14,65 +12,9 @@ import jax
 import numpy as np
 
 from pit_jax import types
+from pit_jax.data import padding, tables
 
-
-def bucket(length: int) -> int:
-  """Returns the smallest allowed padded length, so that programs are compiled for few shapes.
-
-  Allowed are multiples of 8 up to 128, of 16 up to 256, of 32 up to 512 and so on: eight lengths
-  per doubling, hence at most a ninth of a row longer than 64 is padding.
-
-  Args:
-    length: tokens of the longest row, at least 1.
-
-  Raises:
-    ValueError: the length is below 1.
-  """
-  if length < 1:
-    raise ValueError(f"a padded length of {length} tokens has no use; give at least 1")
-  step = max(8, 2 ** ((length - 1).bit_length() - 4))
-  return -(-length // step) * step
-
-
-def pad_prompts(ids: Sequence[Sequence[int]], length: int, pad_id: int) -> types.Prompts:
-  """Pads rows of token ids on the left.
-
-  Args:
-    ids: the rows, of any lengths up to `length`.
-    length: tokens per padded row.
-    pad_id: what to fill with; the mask, not this id, says what is padding.
-
-  Raises:
-    ValueError: a row is longer than `length`.
-  """
-  lengths = _lengths(ids, length)
-  mask = np.arange(length) >= length - lengths[:, None]
-  return types.Prompts(tokens=_fill(ids, mask, pad_id), mask=mask)
-
-
-def pad_responses(ids: Sequence[Sequence[int]], length: int, pad_id: int) -> types.Responses:
-  """Pads rows of token ids on the right; see `pad_prompts`."""
-  lengths = _lengths(ids, length)
-  mask = np.arange(length) < lengths[:, None]
-  return types.Responses(tokens=_fill(ids, mask, pad_id), mask=mask)
-
-
-def _lengths(ids: Sequence[Sequence[int]], length: int) -> np.ndarray:
-  lengths = np.array([len(row) for row in ids], np.int64)
-  if lengths.max(initial=0) > length:
-    row = int(lengths.argmax())
-    raise ValueError(
-      f"row {row} has {lengths[row]} tokens and the padded length is {length}; "
-      "cut the row or pad to bucket(longest row)"
-    )
-  return lengths
-
-
-def _fill(ids: Sequence[Sequence[int]], mask: np.ndarray, pad_id: int) -> np.ndarray:
-  """Puts the tokens of all rows, in order, where the mask is True."""
-  tokens = np.full(mask.shape, pad_id, np.int32)
-  tokens[mask] = [token for row in ids for token in row]
-  return tokens
+WINDOW = 64  # batches among whose rows those of like length are put together
 
 
 def count_rows(record: Any) -> int:
@@ -92,31 +34,57 @@ def take(record: Any, rows: Any) -> Any:
   return jax.tree.map(lambda leaf: leaf[rows], record)
 
 
+def shuffled(rows: int, seed: int) -> grain.MapDataset:
+  """Returns the row at every place of an endless stream, each epoch in an order of its own.
+
+  Args:
+    rows: how many there are.
+    seed: any integer; two seeds give unrelated orders.
+  """
+  # Grain's epoch e under seed s is epoch e - 1 under seed s + 1; hashing keeps seeds apart.
+  return grain.MapDataset.range(rows).shuffle(seed=_hash(seed)).repeat()
+
+
+def _hash(*content: int) -> int:
+  digest = hashlib.blake2b(" ".join(map(str, content)).encode(), digest_size=4).digest()
+  return int.from_bytes(digest)
+
+
 class Batches:
   """Shuffled batches without end; `batches[step]` is a function of the seed and the step alone.
 
   Every epoch has an order of its own. A batch may hold the last rows of one epoch and the first of
   the next, so that each epoch contains each row exactly once, whatever the batch size.
+
+  By length, batches hold rows of like length and are padded to that. The batches of an epoch are
+  cut into windows of WINDOW; the rows of a window are sorted, by the quarter of the widest padding
+  that a prompt fits into and then by the length of the response, up and down in turns; and the
+  window's batches are shuffled. A batch across two epochs stays as it is. Prompts and responses
+  are padded to quarters each, hence to 16 pairs of widths at most. On 6,000 rows as long as those
+  of HH-RLHF (harmless), cut at 256 and 128 tokens, in batches of 32, there are 1.33 padded tokens
+  per real one in demonstrations and 1.46 in pairs, where one width has 2.50 and 2.49. Thirds (9
+  pairs of widths) have 1.46 and 1.58, eighths (54) 1.19 and 1.36.
   """
 
-  def __init__(self, record: Any, batch_size: int, seed: int):
+  def __init__(self, table: tables.Table, batch_size: int, seed: int, by_length: bool = False):
     """Describes the order; nothing is read yet.
 
     Args:
-      record: NumPy arrays with one leading axis over the rows.
+      table: the data set.
       batch_size: rows per batch, at least 1; may exceed the rows there are.
       seed: any integer; two seeds give unrelated orders.
+      by_length: whether a batch is padded to its own longest row, among rows of like length;
+        else every batch is padded to the longest row of all.
 
     Raises:
       ValueError: there is no row, or the batch size is below 1.
     """
-    self.rows = _check(record, batch_size)
-    self.batch_size = batch_size
-    self._record = record
-    # Grain's epoch e under seed s is epoch e - 1 under seed s + 1; hashing keeps seeds apart.
-    digest = hashlib.blake2b(str(seed).encode(), digest_size=4).digest()
-    order = grain.MapDataset.range(self.rows).shuffle(seed=int.from_bytes(digest))
-    self._order = order.repeat().batch(batch_size)
+    check(len(table), batch_size)
+    self.rows, self.batch_size = len(table), batch_size
+    self._table, self._seed, self._by_length = table, seed, by_length
+    self._stream = shuffled(self.rows, seed)
+    self._widths = table.widths
+    self._window = functools.lru_cache(maxsize=1)(self._sorted_window)
 
   def __getitem__(self, step: int) -> Any:
     """Returns the record of one training step.
@@ -124,40 +92,122 @@ class Batches:
     Args:
       step: counted from 0, through all epochs.
     """
+    rows = self.rows_of(step)
+    if not self._by_length:
+      return self._table.padded(rows, self._widths)
+    longest = zip(self._table.longest(rows), self._widths, strict=True)
+    return self._table.padded(rows, tuple(padding.level(*pair) for pair in longest))
+
+  def rows_of(self, step: int) -> np.ndarray:
+    """Returns the numbers of the rows of one training step."""
     if step < 0:
       raise ValueError(f"step {step} is before the first; steps count from 0")
-    return take(self._record, np.asarray(self._order[step]))
+    start, stop = self._bounds(step)
+    if not self._by_length or start is None:
+      return self._places(step, step + 1)
+    return self._window(start, stop)[step - start]
 
   def steps(self, epochs: float | int) -> int:
     """Returns the fewest steps that show every row at least `epochs` times."""
     return math.ceil(fractions.Fraction(str(epochs)) * self.rows / self.batch_size)
 
+  def _places(self, start: int, stop: int) -> np.ndarray:
+    places = range(start * self.batch_size, stop * self.batch_size)
+    return np.array([self._stream[place] for place in places])
 
-def in_order(record: Any, batch_size: int) -> Iterator[tuple[Any, int]]:
-  """Yields the rows once and in order, for evaluation, in batches of one shape.
+  def _bounds(self, step: int) -> tuple[int | None, int | None]:
+    """Returns the first step of a step's window and the one after its last; None across epochs."""
+    epoch = step * self.batch_size // self.rows
+    first = -(-epoch * self.rows // self.batch_size)
+    last = (epoch + 1) * self.rows // self.batch_size
+    if not first <= step < last:
+      return None, None
+    start = first + (step - first) // WINDOW * WINDOW
+    return start, min(start + WINDOW, last)
 
-  The last batch is filled up with copies of the last row, which are real enough to compute on.
+  def _sorted_window(self, start: int, stop: int) -> np.ndarray:
+    """Returns the rows of every step of a window, Int[steps, batch size]."""
+    rows = self._places(start, stop)
+    order = order_by_length(*self._table.longest_each(rows), self._widths[0])
+    found = rows[order].reshape(stop - start, self.batch_size)
+    return found[np.random.default_rng(_hash(self._seed, start)).permutation(stop - start)]
+
+
+def order_by_length(prompts: np.ndarray, responses: np.ndarray, widest: int) -> np.ndarray:
+  """Returns an order in which neighbours have prompts and responses of like length.
 
   Args:
-    record: NumPy arrays with one leading axis over the rows.
+    prompts: tokens of each row's prompt.
+    responses: tokens of each row's response.
+    widest: what the longest prompt is padded to.
+  """
+  levels = np.array([padding.level(length, widest) for length in prompts.tolist()])
+  is_downwards = np.unique(levels, return_inverse=True)[1] % 2 == 1
+  return np.lexsort((np.where(is_downwards, -responses, responses), levels))
+
+
+def in_order(
+  record: Any, batch_size: int, by_length: bool = False
+) -> Iterator[tuple[Any, np.ndarray]]:
+  """Yields every row once, for evaluation, in batches of as many rows.
+
+  The last batch is filled up with copies of its last row, which are real enough to compute on.
+
+  Args:
+    record: NumPy arrays with one leading axis over the rows; a tree of Prompts and Responses when
+      they go by length.
     batch_size: rows per batch.
+    by_length: whether rows of like length are put together, and what is padding in all rows of
+      a batch cut off; else the rows are in order and all batches of one shape.
 
   Yields:
-    A batch, and how many of its first rows count.
+    A batch, and the numbers of those of its rows that count, which are the first.
 
   Raises:
     ValueError: there is no row, or the batch size is below 1.
   """
-  rows = _check(record, batch_size)
+  rows = count_rows(record)
+  check(rows, batch_size)
+  order = _order_of(record) if by_length else np.arange(rows)
   for start in range(0, rows, batch_size):
     wanted = np.arange(start, start + batch_size)
-    yield take(record, np.minimum(wanted, rows - 1)), min(batch_size, rows - start)
+    batch = take(record, order[np.minimum(wanted, rows - 1)])
+    yield _trim(batch) if by_length else batch, order[start : start + batch_size]
 
 
-def _check(record: Any, batch_size: int) -> int:
-  rows = count_rows(record)
+def _parts(record: Any) -> list[types.Prompts | types.Responses]:
+  return jax.tree.leaves(record, is_leaf=_is_part)
+
+
+def _is_part(node: Any) -> bool:
+  return isinstance(node, types.Prompts | types.Responses)
+
+
+def _order_of(record: Any) -> np.ndarray:
+  """Returns an order of a record's rows in which neighbours are of like length."""
+  parts = _parts(record)
+  prompts, responses = (
+    np.max([part.mask.sum(axis=1) for part in parts if isinstance(part, kind)] or [zero], axis=0)
+    for kind, zero in ((types.Prompts, 0), (types.Responses, np.zeros(count_rows(record), int)))
+  )
+  widest = max(part.mask.shape[1] for part in parts if isinstance(part, types.Prompts))
+  return order_by_length(prompts, responses, widest)
+
+
+def _trim(record: Any) -> Any:
+  """Cuts off what is padding in all rows, to a quarter of the width."""
+
+  def trim(part):
+    width = padding.level(int(part.mask.sum(axis=1).max()), part.mask.shape[1])
+    cut = slice(-width, None) if isinstance(part, types.Prompts) else slice(width)
+    return jax.tree.map(lambda leaf: leaf[:, cut], part)
+
+  return jax.tree.map(trim, record, is_leaf=_is_part)
+
+
+def check(rows: int, batch_size: int) -> None:
+  """Raises a ValueError when so many rows cannot be batched."""
   if rows < 1:
     raise ValueError("a record without rows cannot be batched; is a fold empty or all dropped?")
   if batch_size < 1:
     raise ValueError(f"batch size {batch_size} is too small; use at least 1")
-  return rows

@@ -1,13 +1,19 @@
-"""Turns preference rows into the records each model trains on, and responses back into text."""
+"""Turns preference rows into the sets each model trains on, and responses back into text."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import functools
+import gc
+import os
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from pit_jax import types
-from pit_jax.data import batches, conversations, rows, template, text
+from pit_jax.data import cache, conversations, rows, tables, template, text
+
+Folder = str | os.PathLike | None  # the cache of encoded sets; None keeps a set in memory
+PIECE = 2_048  # rows encoded at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,60 +42,88 @@ class Settings:
       raise ValueError(f'over_long is {self.over_long!r}; use "cut" or "drop"')
 
 
-class Encoded(NamedTuple):
-  """A data set in memory, padded to one shape: the bucket of its longest row."""
+def policy_demonstrations(
+  preferences: Sequence[rows.Preference], settings: Settings, folder: Folder = None
+) -> tables.Table:
+  """Encodes x → chosen, for supervised fine-tuning of the policy (types.Demonstrations).
 
-  record: Any  # a record of types.py holding NumPy arrays over all kept rows
-  counts: dict[str, int]  # kept; cut (of the kept); dropped
-  index: np.ndarray  # of each kept row, its place among the rows given
+  As everything here, the table holds its rows itself, or, where a folder is named, leaves them in
+  the cache of encoded sets there and takes them from it when they are there already.
+  """
+
+  def encode(prompts, chosen):
+    return [_policy(prompts, settings), _responses(chosen, settings)]
+
+  texts = _texts(preferences)[:2]
+  return _table(types.Demonstrations, "policy_demonstrations", encode, texts, settings, folder)
 
 
-def policy_demonstrations(preferences: Sequence[rows.Preference], settings: Settings) -> Encoded:
-  """Encodes x → chosen, for supervised fine-tuning of the policy (types.Demonstrations)."""
-  prompts, chosen, _ = _texts(preferences)
-  return _encode(
-    types.Demonstrations, [_policy(prompts, settings)], [_responses(chosen, settings)], settings
-  )
-
-
-def improver_demonstrations(preferences: Sequence[rows.Preference], settings: Settings) -> Encoded:
+def improver_demonstrations(
+  preferences: Sequence[rows.Preference], settings: Settings, folder: Folder = None
+) -> tables.Table:
   """Encodes x, rejected → chosen, for fine-tuning of the improver (types.Demonstrations)."""
-  prompts, chosen, rejected = _texts(preferences)
-  given_rejected = _improver(prompts, rejected, settings)
-  return _encode(types.Demonstrations, [given_rejected], [_responses(chosen, settings)], settings)
+
+  def encode(prompts, chosen, rejected):
+    return [_improver(prompts, rejected, settings), _responses(chosen, settings)]
+
+  texts = _texts(preferences)
+  return _table(types.Demonstrations, "improver_demonstrations", encode, texts, settings, folder)
 
 
-def preferences(preferences: Sequence[rows.Preference], settings: Settings) -> Encoded:
+def preferences(
+  preferences: Sequence[rows.Preference], settings: Settings, folder: Folder = None
+) -> tables.Table:
   """Encodes x with both responses, for the reward model (types.Preferences).
 
   Pairs that become equal by cutting teach nothing and are dropped.
   """
-  prompts, chosen, rejected = _texts(preferences)
-  pair = [_responses(chosen, settings), _responses(rejected, settings)]
-  return _encode(types.Preferences, [_policy(prompts, settings)], pair, settings)
+
+  def encode(prompts, chosen, rejected):
+    return [_policy(prompts, settings), *_pair(chosen, rejected, settings)]
+
+  texts = _texts(preferences)
+  return _table(types.Preferences, "preferences", encode, texts, settings, folder)
 
 
-def gap_preferences(preferences: Sequence[rows.Preference], settings: Settings) -> Encoded:
+def gap_preferences(
+  preferences: Sequence[rows.Preference], settings: Settings, folder: Folder = None
+) -> tables.Table:
   """Encodes both responses given either as the reference (types.GapPreferences).
 
   Pairs that become equal by cutting teach nothing and are dropped.
   """
-  prompts, chosen, rejected = _texts(preferences)
-  given = [_improver(prompts, reference, settings) for reference in (chosen, rejected)]
-  pair = [_responses(chosen, settings), _responses(rejected, settings)]
-  return _encode(types.GapPreferences, given, pair, settings)
+
+  def encode(prompts, chosen, rejected):
+    given = [_improver(prompts, reference, settings) for reference in (chosen, rejected)]
+    return [*given, *_pair(chosen, rejected, settings)]
+
+  texts = _texts(preferences)
+  return _table(types.GapPreferences, "gap_preferences", encode, texts, settings, folder)
 
 
-def policy_prompts(prompts: Sequence[conversations.Prompt], settings: Settings) -> Encoded:
+def policy_prompts(
+  prompts: Sequence[conversations.Prompt], settings: Settings, folder: Folder = None
+) -> tables.Table:
   """Encodes what the policy is asked (types.Prompts)."""
-  return _encode(types.Prompts, [_policy(prompts, settings)], [], settings)
+
+  def encode(prompts):
+    return [_policy(prompts, settings)]
+
+  return _table(types.Prompts, "policy_prompts", encode, (prompts,), settings, folder)
 
 
 def improver_prompts(
-  prompts: Sequence[conversations.Prompt], references: Sequence[str], settings: Settings
-) -> Encoded:
+  prompts: Sequence[conversations.Prompt],
+  references: Sequence[str],
+  settings: Settings,
+  folder: Folder = None,
+) -> tables.Table:
   """Encodes what the improver is asked (types.Prompts), one reference per prompt."""
-  return _encode(types.Prompts, [_improver(prompts, references, settings)], [], settings)
+
+  def encode(prompts, references):
+    return [_improver(prompts, references, settings)]
+
+  return _table(types.Prompts, "improver_prompts", encode, (prompts, references), settings, folder)
 
 
 def decode_responses(tokenizer: text.Tokenizer, responses: types.Responses) -> list[str]:
@@ -126,46 +160,83 @@ def _responses(responses: Sequence[str], settings: Settings) -> template.Encodin
   )
 
 
-def _encode(
-  make: Callable,
-  prompts: list[template.Encoding],
-  responses: list[template.Encoding],
+def _pair(
+  chosen: Sequence[str], rejected: Sequence[str], settings: Settings
+) -> list[template.Encoding]:
+  return [_responses(responses, settings) for responses in (chosen, rejected)]
+
+
+def _table(
+  make: type,
+  kind: str,
+  encode: Callable[..., list[template.Encoding]],
+  texts: Sequence[Sequence],
   settings: Settings,
-) -> Encoded:
-  """Drops and pads rows, and makes a record of them.
+  folder: Folder,
+) -> tables.Table:
+  """Encodes a set piece by piece, so that only one piece at a time is in memory as lists.
 
   Args:
-    make: the record's class; its fields are prompts first, then responses.
-    prompts: one or more columns of prompts; all get the same padded length.
-    responses: any number of columns of responses; all get the same padded length.
+    make: the record's class.
+    kind: names the set in the cache.
+    encode: columns of texts → columns of ids, in the order of the record's fields.
+    texts: columns, all of as many rows.
     settings: how to treat over-long rows, and what to pad with.
+    folder: the cache; None keeps the table in memory.
   """
-  is_cut = np.any([column.is_cut for column in prompts + responses], axis=0)
-  is_kept = ~is_cut if settings.over_long == "drop" else np.ones_like(is_cut)
-  if len(responses) == 2:
-    pairs = zip(responses[0].ids, responses[1].ids, strict=True)
-    is_kept &= np.array([one != other for one, other in pairs], bool)
-  index = np.flatnonzero(is_kept)
-  if len(index) == 0:
+  pieces = functools.partial(_pieces, encode, texts, settings)
+  pad_id = settings.tokenizer.pad_id
+  if folder is None:
+    return tables.in_memory(make, pieces(), pad_id)
+  key = [
+    cache.fingerprint(texts),
+    settings.template.hash,
+    settings.tokenizer.fingerprint,
+    settings.max_prompt_length,
+    settings.max_response_length,
+    settings.over_long,
+  ]
+  return cache.open_or_write(folder, kind, key, make, pieces, pad_id)
+
+
+def _pieces(
+  encode: Callable, texts: Sequence[Sequence], settings: Settings
+) -> Iterator[tables.Piece]:
+  """Yields a set in pieces; raises a ValueError at the end of one without a row."""
+  over_long = kept = 0
+  for start in range(0, max(map(len, texts)), PIECE):
+    with _without_collection():
+      columns = encode(*(column[start : start + PIECE] for column in texts))
+    is_cut = np.any([column.is_cut for column in columns], axis=0)
+    piece = tables.piece(
+      [column.ids for column in columns], _kept(columns, is_cut, settings), is_cut
+    )
+    over_long, kept = over_long + int(is_cut.sum()), kept + len(piece.index)
+    yield piece
+  if not kept:
     raise ValueError(
-      f"of {len(is_cut)} rows none is left: {int(is_cut.sum())} are longer than max_prompt_length "
+      f"of {len(texts[0])} rows none is left: {over_long} are longer than max_prompt_length "
       f"{settings.max_prompt_length} or max_response_length {settings.max_response_length}; "
       'use longer limits or over_long="cut"'
     )
-  counts = {
-    "kept": len(index),
-    "cut": int(is_cut[index].sum()),
-    "dropped": len(is_cut) - len(index),
-  }
-  columns = _pad(batches.pad_prompts, prompts, index, settings.tokenizer.pad_id)
-  columns += _pad(batches.pad_responses, responses, index, settings.tokenizer.pad_id)
-  return Encoded(columns[0] if make is types.Prompts else make(*columns), counts, index)
 
 
-def _pad(
-  pad: Callable, columns: list[template.Encoding], index: np.ndarray, pad_id: int
-) -> list[types.Prompts | types.Responses]:
-  """Pads the kept rows of several columns to the bucket of the longest of them all."""
-  kept = [[column.ids[i] for i in index] for column in columns]
-  length = max((len(row) for column in kept for row in column), default=1)
-  return [pad(column, batches.bucket(length), pad_id) for column in kept]
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+  """Leaves cyclic garbage alone: encoding makes very many lists and no cycle."""
+  was_enabled = gc.isenabled()
+  gc.disable()
+  try:
+    yield
+  finally:
+    if was_enabled:
+      gc.enable()
+
+
+def _kept(columns: list[template.Encoding], is_cut: np.ndarray, settings: Settings) -> np.ndarray:
+  """Returns which rows are kept, Bool[rows]: of pairs, the last two columns, only unequal ones."""
+  is_kept = ~is_cut if settings.over_long == "drop" else np.ones_like(is_cut)
+  if len(columns) > 2:
+    pairs = zip(columns[-2].ids, columns[-1].ids, strict=True)
+    is_kept &= np.array([one != other for one, other in pairs], bool)
+  return is_kept

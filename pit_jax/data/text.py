@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import tokenizers
 import transformers
 
-from pit_jax.data import gguf_text
+from pit_jax.data import gguf_text, words
 
 PAD, EOS = "<pad>", "<eos>"
 GENERATION = "generation_config.json"  # where a model's directory lists all tokens that end a text
@@ -46,6 +47,7 @@ class Tokenizer:
     self._rust.no_padding()
     self._rust.no_truncation()
     self._rust.encode_special_tokens = True
+    self._words = words.Memory(self._ask) if words.are_read_alone(self._rust) else None
     self.eos_id: int = fast.eos_token_id
     self.pad_id: int = fast.pad_token_id
     # Ids may have holes, and added tokens lie above the base vocabulary.
@@ -67,7 +69,13 @@ class Tokenizer:
     return self.encode_batch([text])[0]
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the token ids of several texts at once, which is much faster than one by one."""
+    """Returns the token ids of several texts at once, which is much faster than one by one.
+
+    A tokenizer that reads word by word is asked for each word once, since texts repeat them.
+    """
+    return self._words.encode_batch(texts) if self._words else self._ask(texts)
+
+  def _ask(self, texts: Sequence[str]) -> list[list[int]]:
     encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
@@ -125,14 +133,26 @@ class Tokenizer:
 
     A text whose last `limit` tokens lie within one word is cut between two characters instead.
     """
+    parts, ids = self._words.encode(text) if self._words else ([text], self._ask([text]))
+    first, room = len(parts), limit
+    while first and len(ids[first - 1]) <= room:
+      first -= 1
+      room -= len(ids[first])
+    rest = itertools.chain.from_iterable(ids[first:])
+    if not first:
+      return list(rest)
+    return [*self._suffix(parts[first - 1], room, is_last=first == len(parts)), *rest]
+
+  def _suffix(self, text: str, limit: int, is_last: bool) -> list[int]:
+    """Does as `suffix` with a text of more tokens; nothing is left of a word unless it is last."""
     encoding = self._rust.encode(text, add_special_tokens=False)
-    first = max(0, len(encoding.ids) - limit)
+    first = len(encoding.ids) - limit
     starts = [start for start, _ in encoding.offsets]
     ends = [0] + [end for _, end in encoding.offsets]
     # A character of several bytes may be several tokens, all with that character's offsets.
     whole = [i for i in range(first, len(starts)) if starts[i] >= ends[i]]
-    words = [i for i in whole if _starts_word(text, starts[i])]
-    return encoding.ids[min(words or whole or [first]) :]
+    begun = [i for i in whole if _starts_word(text, starts[i])]
+    return encoding.ids[min(begun or (is_last and (whole or [first])) or [len(starts)]) :]
 
   def save(self, directory: str | os.PathLike, chat_template: str | None = None) -> None:
     """Writes the tokenizer as a Hugging Face tokenizer directory.

@@ -64,9 +64,11 @@ def positions(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
 
 
 def causal(
-  mask: Bool[Array, "B T"], segments: Int[Array, " T"] | None = None
+  mask: Bool[Array, "B T"], segments: Int[Array, "B T"] | None = None
 ) -> Bool[Array, "B T T"]:
   """Returns which keys each query sees: real tokens at or before it, of its segment or segment 0.
+
+  Rows whose segments begin with 1 hold texts that share nothing; see `types.Packed`.
 
   For the left-padded row `. a b c` (mask 0 1 1 1), queries down, keys across, without segments and
   with the segments 0 0 1 2, where b and c both continue a:
@@ -79,7 +81,8 @@ def causal(
   time = mask.shape[-1]
   order = jnp.tril(jnp.ones((time, time), bool))
   if segments is not None:
-    order &= (segments[None, :] == 0) | (segments[None, :] == segments[:, None])
+    key, query = segments[:, None, :], segments[:, :, None]
+    order = order & ((key == 0) | (key == query))
   return order & mask[:, None, :]
 
 

@@ -24,7 +24,11 @@ class LanguageModel(nnx.Module):
       )
 
   def __call__(
-    self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], last: int | None = None
+    self,
+    tokens: Int[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    last: int | None = None,
+    segments: Int[Array, "B T"] | None = None,
   ) -> Float[Array, "B T2 V"]:
     """Returns float32 logits of the token after each position.
 
@@ -32,8 +36,9 @@ class LanguageModel(nnx.Module):
       tokens: token ids, padded on either side.
       mask: which tokens are real.
       last: when given, only the logits of the last that many positions.
+      segments: where a row holds several texts; see `transformer.Transformer`.
     """
-    return self._logits(self.trunk(tokens, mask, last=last))
+    return self._logits(self.trunk(tokens, mask, segments, last))
 
   def extend(
     self,
@@ -73,7 +78,7 @@ class ScalarModel(nnx.Module):
     tokens: Int[Array, "B T"],
     mask: Bool[Array, "B T"],
     last: int | None = None,
-    segments: Int[Array, " T"] | None = None,
+    segments: Int[Array, "B T"] | None = None,
   ) -> Float[Array, "B T2"]:
     """Returns the float32 score at each position, or at the last `last` positions.
 

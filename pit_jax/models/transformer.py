@@ -153,7 +153,7 @@ class Transformer(nnx.Module):
     self,
     tokens: Int[Array, "B T"],
     mask: Bool[Array, "B T"],
-    segments: Int[Array, " T"] | None = None,
+    segments: Int[Array, "B T"] | None = None,
     last: int | None = None,
   ) -> Float[Array, "B T2 D"]:
     """Returns the normalised hidden states of whole sequences, padded on either side.

@@ -12,13 +12,12 @@ import json
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import ml_collections
 import numpy as np
 
 from pit_jax import parallel
-from pit_jax.data import encode, preferences, rows, synthetic, template, text
+from pit_jax.data import encode, preferences, rows, synthetic, tables, template, text
 from pit_jax.models import hf, pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
@@ -29,9 +28,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains the base model, checks that it can do its workings, and writes workdir/base."""
   context = build(config, workdir)
   params = context.initial_policy()
-  for name, record in records(context).items():
+  for name, table in records(context).items():
     params = supervised.run(
-      context, name, context.language, objectives.imitation, params, record, config[name]
+      context, name, context.language, objectives.imitation, params, table, config[name]
     )
   facts = measure(context, params)
   for name in ("working", "remark"):
@@ -87,11 +86,14 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None)
 
 
-def records(context: contexts.Context) -> dict[str, Any]:
+def records(context: contexts.Context) -> dict[str, tables.Table]:
   """Returns the text of each stage: single letters, then documents of one letter or of two."""
   letters, settings = context.folds.sft, context.settings
   texts = {"letters": letters, "documents": _documents(letters, settings.template)}
-  return {name: encode.policy_demonstrations(rows, settings).record for name, rows in texts.items()}
+  return {
+    name: encode.policy_demonstrations(rows, settings, context.tokens)
+    for name, rows in texts.items()
+  }
 
 
 def _documents(letters: Sequence[rows.Preference], form: template.Template) -> list:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pit_jax import parallel
-from pit_jax.data import batches, conversations, encode
+from pit_jax.data import batches, conversations, encode, padding
 from pit_jax.models import pure
 from pit_jax.rollout import decode, scoring
 from pit_jax.types import Params, Prompts, Responses
@@ -45,6 +46,8 @@ class Inference:
     response_length: R, the most tokens of a sampled response.
     batch_size: rows per compiled call.
     mesh: the devices.
+    by_length: whether rows of like length are asked together, with little padding; else all are
+      padded to one shape, which compiles once.
   """
 
   language: pure.PureModel
@@ -53,6 +56,7 @@ class Inference:
   response_length: int
   batch_size: int
   mesh: jax.sharding.Mesh
+  by_length: bool = False
 
   @property
   def sampler(self) -> Callable:
@@ -80,8 +84,13 @@ class Inference:
 
   def logprobs(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a language model's log-probability of every response token, Float[N R]."""
-    program = _logprober(self.language)
-    return self._over_rows(lambda batch, _: program(params, *batch), (prompts, responses))
+    program, width = _logprober(self.language), responses.tokens.shape[1]
+
+    def ask(batch, _):
+      found = program(params, *batch)
+      return jnp.pad(found, ((0, 0), (0, width - found.shape[1])))
+
+    return self._over_rows(ask, (prompts, responses))
 
   def check_prompt(self, prompt: conversations.Prompt) -> None:
     """Raises a `rows.RowError` for a prompt that the models cannot be shown."""
@@ -91,7 +100,7 @@ class Inference:
     self, policy: Params, questions: Sequence[conversations.Prompt], key, temperature: float
   ) -> list[str]:
     """Returns the policy's answers, in words."""
-    prompts = encode.policy_prompts(questions, self._cutting).record
+    prompts = encode.policy_prompts(questions, self._cutting)[:]
     return self.words(self.respond(policy, prompts, key, temperature))
 
   def revise(
@@ -103,14 +112,14 @@ class Inference:
     temperature: float,
   ) -> list[str]:
     """Returns the improver's versions of the drafts, in words."""
-    prompts = encode.improver_prompts(questions, drafts, self._cutting).record
+    prompts = encode.improver_prompts(questions, drafts, self._cutting)[:]
     return self.words(self.respond(improver, prompts, key, temperature))
 
   def rate(
     self, reward: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
   ) -> np.ndarray:
     """Returns R_P(x, y) of answers in words, Float[N]."""
-    prompts = encode.policy_prompts(questions, self._cutting).record
+    prompts = encode.policy_prompts(questions, self._cutting)[:]
     return self.score(reward, prompts, self.responses(answers))
 
   def gaps(
@@ -121,7 +130,7 @@ class Inference:
     references: Sequence[str],
   ) -> np.ndarray:
     """Returns R_PIT(x, y, reference) of answers in words, Float[N]."""
-    prompts = encode.improver_prompts(questions, references, self._cutting).record
+    prompts = encode.improver_prompts(questions, references, self._cutting)[:]
     return self.score(gap_reward, prompts, self.responses(answers))
 
   def words(self, responses: Responses) -> list[str]:
@@ -132,7 +141,7 @@ class Inference:
     """Returns the ids of answers in words, padded to the length of sampled ones."""
     settings, limit = self.settings, self.response_length
     ids = settings.template.encode_responses(settings.tokenizer, answers, limit).ids
-    return batches.pad_responses(ids, limit, settings.tokenizer.pad_id)
+    return padding.pad_responses(ids, limit, settings.tokenizer.pad_id)
 
   @property
   def _cutting(self) -> encode.Settings:
@@ -141,8 +150,11 @@ class Inference:
 
   def _over_rows(self, ask: Callable, record: Any) -> Any:
     """Returns ask(batch, index) for every batch of a record, joined on the host."""
-    parts = []
-    for index, (batch, count) in enumerate(batches.in_order(record, self.batch_size)):
+    parts, places = [], []
+    ordered = batches.in_order(record, self.batch_size, self.by_length)
+    for index, (batch, rows) in enumerate(ordered):
       result = ask(parallel.put_batch(batch, self.mesh), index)
-      parts.append(batches.take(jax.device_get(result), slice(0, count)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+      parts.append(batches.take(jax.device_get(result), slice(0, len(rows))))
+      places.append(rows)
+    back = np.argsort(np.concatenate(places))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)

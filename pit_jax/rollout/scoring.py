@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from pit_jax.losses import tokens as token_losses
 from pit_jax.models import pure
-from pit_jax.types import Params, Prompts, Responses
+from pit_jax.types import Packed, Params, Prompts, Responses
 
 
 def join(prompts: Prompts, responses: Responses) -> tuple[Array, Array]:
@@ -36,6 +36,14 @@ def response_logprobs(
   return jnp.where(responses.mask, logprobs, 0.0), jnp.where(responses.mask, entropy, 0.0)
 
 
+def packed_logprobs(model: pure.PureModel, params: Params, batch: Packed) -> Float[Array, "B T"]:
+  """Returns each response token's log-probability within its own demonstration, 0 elsewhere."""
+  logits = model.apply(params, batch.tokens, batch.mask, segments=batch.segments)
+  # The logits at a place are about the next one; no response begins a row.
+  logprobs = token_losses.token_logprobs(logits[:, :-1], batch.tokens[:, 1:])
+  return jnp.where(batch.is_response, jnp.pad(logprobs, ((0, 0), (1, 0))), 0.0)
+
+
 def sequence_scores(
   model: pure.PureModel, params: Params, prompts: Prompts, *responses: Responses
 ) -> tuple[Float[Array, " B"], ...]:
@@ -57,6 +65,7 @@ def sequence_scores(
   segments = jnp.repeat(
     jnp.arange(len(parts)), jnp.array(lengths), total_repeat_length=sum(lengths)
   )
+  segments = jnp.broadcast_to(segments, tokens.shape)
   scores = model.apply(params, tokens, mask, last=sum(lengths[1:]) + 1, segments=segments)
   # Place 0 is the prompt's last token, and what a response's tokens are counted from.
   starts = itertools.accumulate(lengths[1:-1], initial=0)

@@ -15,11 +15,11 @@ import jax
 import ml_collections
 
 from pit_jax import parallel
-from pit_jax.data import chat, conversations, encode, preferences, template, text
+from pit_jax.data import chat, conversations, encode, preferences, tables, template, text
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import origin
-from pit_jax.types import Params, Prompts
+from pit_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +76,21 @@ class Context:
       self.language, self.key("initial policy"), self.base.params if self.base else {}
     )
 
-  def policy_prompts(self) -> Prompts:
+  @property
+  def tokens(self) -> pathlib.Path:
+    """Where encoded data sets are kept."""
+    return token_folder(self.config, self.workdir)
+
+  def policy_prompts(self) -> tables.Table:
     """Returns the prompts of the RL fold as the policy sees them."""
     prompts = [row.prompt for row in self.folds.rl]
-    return encode.policy_prompts(prompts, self.settings).record
+    return encode.policy_prompts(prompts, self.settings, self.tokens)
 
   def over_long(self) -> dict[str, int]:
     """Returns how many preference rows were cut or dropped because they were too long."""
     parts = [getattr(self.folds, field.name) for field in dataclasses.fields(self.folds)]
-    counts = [encode.preferences(part, self.settings).counts for part in parts if part]
+    found = [encode.preferences(part, self.settings, self.tokens) for part in parts if part]
+    counts = [table.contents.counts for table in found]
     return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
 
   @contextlib.contextmanager
@@ -144,8 +150,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
   base = origin.load(base_directory, model, mesh) if base_directory else None
-  seen = encode.preferences([*folds.sft, *folds.reward], settings).record
-  longest = max(seen.chosen.tokens.shape[1], seen.rejected.tokens.shape[1])
+  tokens = token_folder(config, workdir)
+  seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward)]
+  longest = max(table.widths[1] for table in seen)
   asking = inference.Inference(
     language=pure.language_model(model),
     scalar=pure.scalar_model(model),
@@ -153,10 +160,16 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     response_length=min(longest, c.max_response_length),  # a bucket may be longer than allowed
     batch_size=config.inference_batch_size,
     mesh=mesh,
+    by_length=c.length_buckets,
   )
   if new:  # only now, so that a configuration that fails above does not claim the workdir
     claim(config, workdir)
   return Context(config, workdir, mesh, data, folds, asking, base)
+
+
+def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+  """Returns where a run keeps its encoded data sets."""
+  return pathlib.Path(config.data.cache or workdir / "tokens")
 
 
 def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 import ml_collections
 
-from pit_jax.data import conversations, encode
+from pit_jax.data import conversations, encode, tables
 from pit_jax.stages import context as contexts
 from pit_jax.stages import rl
-from pit_jax.types import Params, Prompts
+from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")
 
@@ -52,7 +52,7 @@ def check(stages: Sequence[ml_collections.ConfigDict]) -> None:
 
 def prompts(
   context: contexts.Context, sources: Sequence[str], from_policy: Sequence[str]
-) -> Prompts:
+) -> tables.Table:
   """Returns the improver's prompts of a stage: every RL prompt with each source's reference."""
   rows = context.folds.rl
   references = {
@@ -62,7 +62,7 @@ def prompts(
   }
   asked = [row.prompt for row in rows] * len(sources)
   given = [reference for source in sources for reference in references[source]]
-  return encode.improver_prompts(asked, given, context.settings).record
+  return encode.improver_prompts(asked, given, context.settings, context.tokens)
 
 
 def run(

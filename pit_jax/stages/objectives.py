@@ -13,6 +13,7 @@ from pit_jax.rollout import scoring
 from pit_jax.types import (
   Demonstrations,
   GapPreferences,
+  Packed,
   Params,
   Preferences,
   Prompts,
@@ -21,12 +22,16 @@ from pit_jax.types import (
 
 
 def imitation(model: pure.PureModel) -> Callable:
-  """Returns the loss of supervised fine-tuning; the batch is a `Demonstrations`."""
+  """Returns the loss of supervised fine-tuning; the batch is a `Demonstrations` or a `Packed`."""
 
-  def loss_fn(params, frozen, batch: Demonstrations, rng):
-    logprobs, _ = scoring.response_logprobs(model, params, batch.prompts, batch.responses)
-    loss, metrics = token_losses.sft_loss(logprobs, batch.responses.mask)
-    return loss, metrics | {"weight": batch.responses.mask.sum().astype(jnp.float32)}
+  def loss_fn(params, frozen, batch: Demonstrations | Packed, rng):
+    if isinstance(batch, Packed):
+      logprobs, mask = scoring.packed_logprobs(model, params, batch), batch.is_response
+    else:
+      logprobs, _ = scoring.response_logprobs(model, params, batch.prompts, batch.responses)
+      mask = batch.responses.mask
+    loss, metrics = token_losses.sft_loss(logprobs, mask)
+    return loss, metrics | {"weight": mask.sum().astype(jnp.float32)}
 
   return loss_fn
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pit_jax.data import encode
+from pit_jax.data import encode, tables
 from pit_jax.evaluate import metrics as statistics
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
@@ -31,10 +31,10 @@ class RewardModel:
 
 def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
   """Trains R_P on (x, y_w, y_l), starting from the trunk of M_P^SFT."""
-  train = encode.preferences(context.folds.reward, context.settings).record
-  held = encode.preferences(context.folds.reward_validation, context.settings).record
+  train, validation = _encoded(context, encode.preferences)
 
   def pairs(params):
+    held = validation[:]
     return [context.inference.score(params, held.prompts, y) for y in (held.chosen, held.rejected)]
 
   def facts(params):
@@ -44,7 +44,7 @@ def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
   params = _train(
     context, "reward", objectives.preference_pairs, policy_sft, train, context.config.reward, facts
   )
-  return _calibrated(context, "reward", params, policy_sft, held.prompts, facts)
+  return _calibrated(context, "reward", params, policy_sft, validation[:].prompts, facts)
 
 
 def gap(context: contexts.Context, improver_sft: Params, start: Params) -> RewardModel:
@@ -55,11 +55,11 @@ def gap(context: contexts.Context, improver_sft: Params, start: Params) -> Rewar
     improver_sft: M_PIT^SFT, whose samples set the scale.
     start: the model whose trunk to start from.
   """
-  train = encode.gap_preferences(context.folds.reward, context.settings).record
-  held = encode.gap_preferences(context.folds.reward_validation, context.settings).record
+  train, validation = _encoded(context, encode.gap_preferences)
   job = context.config.gap_reward
 
   def gaps(params):
+    held = validation[:]
     pairs = {
       "wl": (held.given_rejected, held.chosen),
       "ww": (held.given_chosen, held.chosen),
@@ -90,10 +90,19 @@ def gap(context: contexts.Context, improver_sft: Params, start: Params) -> Rewar
     facts,
     frozen={"term_weights": jnp.asarray(job.term_weights, jnp.float32)},
   )
-  return _calibrated(context, "gap_reward", params, improver_sft, held.given_rejected, facts)
+  prompts = validation[:].given_rejected
+  return _calibrated(context, "gap_reward", params, improver_sft, prompts, facts)
 
 
-def _train(context, name, objective, start, record, job, facts: Callable, frozen=None) -> Params:
+def _encoded(
+  context: contexts.Context, encode_pairs: Callable
+) -> tuple[tables.Table, tables.Table]:
+  """Returns the pairs to train on and those to validate on."""
+  folds = (context.folds.reward, context.folds.reward_validation)
+  return tuple(encode_pairs(fold, context.settings, context.tokens) for fold in folds)
+
+
+def _train(context, name, objective, start, table, job, facts: Callable, frozen=None) -> Params:
   def evaluate(params):
     known = facts(params)
     shown = ("accuracy", "margin", "ece", "order")
@@ -105,7 +114,7 @@ def _train(context, name, objective, start, record, job, facts: Callable, frozen
     context.scalar,
     objective,
     pure.complete(context.scalar, context.key(f"{name} head"), {"trunk": start["trunk"]}),
-    record,
+    table,
     job,
     frozen=frozen,
     evaluate=evaluate,

@@ -10,7 +10,7 @@ import ml_collections
 from jaxtyping import Array, Float
 
 from pit_jax import parallel
-from pit_jax.data import batches
+from pit_jax.data import batches, tables
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
 from pit_jax.stages import ppo, supervised
@@ -48,7 +48,7 @@ def model_reward(context: contexts.Context, params: Params) -> RewardFn:
 def run(
   context: contexts.Context,
   name: str,
-  prompts: Prompts,
+  prompts: tables.Table,
   reward_fn: RewardFn,
   *,
   start: Learner,
@@ -62,8 +62,9 @@ def run(
   Args:
     context: the run's surroundings.
     name: the stage's name; also seeds its prompts' order and its noise.
-    prompts: every prompt of the stage, NumPy arrays; for the improver they show the reference
-      response.
+    prompts: every prompt of the stage (types.Prompts); for the improver they show the reference
+      response. Batches are random and of one width: by length they would differ in what they are
+      about from step to step, and the longest of many random prompts is as long as any.
     reward_fn: scores a batch of responses on the devices.
     start: where to start, from `begin` or from an earlier stage with the same job; it is used up.
     reference: the language model whose distance is penalised.

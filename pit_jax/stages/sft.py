@@ -17,10 +17,11 @@ def improver(context: contexts.Context) -> Params:
 
 
 def _run(context: contexts.Context, name: str, demonstrations, job) -> Params:
-  train = demonstrations(context.folds.sft, context.settings).record
-  held = demonstrations(context.folds.sft_validation, context.settings).record
+  train = demonstrations(context.folds.sft, context.settings, context.tokens)
+  validation = demonstrations(context.folds.sft_validation, context.settings, context.tokens)
 
   def evaluate(params):
+    held = validation[:]
     logprobs = context.inference.logprobs(params, held.prompts, held.responses)
     return {"validation/loss": -logprobs[held.responses.mask].mean()}
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from pit_jax import parallel
-from pit_jax.data import batches
+from pit_jax.data import batches, packing, tables
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
 from pit_jax.training import loop
@@ -23,7 +23,7 @@ def run(
   model: pure.PureModel,
   objective: Callable[[pure.PureModel], Callable],
   params: Params,
-  record: Any,
+  table: tables.Table,
   job: ml_collections.ConfigDict,
   *,
   frozen: Params | None = None,
@@ -37,7 +37,7 @@ def run(
     model: what to train.
     objective: model → loss function; see `objectives`.
     params: where to start; what is frozen of them is not copied.
-    record: the encoded data set, NumPy arrays over its rows.
+    table: the encoded data set.
     job: the config's section for this stage; see `supervised` in configs/common.py.
     frozen: arrays the loss reads and nobody trains.
     evaluate: parameters → metrics, called now and then and after the last step.
@@ -45,7 +45,7 @@ def run(
   Returns:
     The trained parameters, on the mesh.
   """
-  order = batches.Batches(record, job.batch_size, context.seed(name))
+  order = _order(context, name, table, job)
   steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
   optimizer = _optimizer(job.clip_norm, job.epsilon, job.weight_decay)
@@ -73,6 +73,18 @@ def run(
       evaluate_every=job.evaluate_every,
     )
   return pure.join(state.params, base)
+
+
+def _order(
+  context: contexts.Context, name: str, table: tables.Table, job: ml_collections.ConfigDict
+) -> batches.Batches | packing.Batches:
+  """Returns a stage's batches: of packed rows, of rows of like length, or of any rows."""
+  seed = context.seed(name)
+  if not job.get("packing"):
+    return batches.Batches(table, job.batch_size, seed, context.config.data.length_buckets)
+  limits = context.settings
+  length = max(limits.max_prompt_length + limits.max_response_length, table.longest_row)
+  return packing.Batches(table, job.batch_size, seed, job.packed_length or length)
 
 
 def place(
