@@ -40,11 +40,12 @@ def get_config(size: str) -> ml_collections.ConfigDict:
 def _model(size: str) -> ml_collections.ConfigDict:
   model = ml_collections.ConfigDict(SIZES[size])
   # "embedded", "none", auto (embedded for the embedded task, else none), or a model's directory,
-  # as transformers writes it; then nothing below but dtype counts.
+  # as transformers writes it; then nothing below but dtype, remat and lora counts.
   model.base = "auto"
   model.tied = True
   model.rope_theta = 10_000.0
   model.dtype = "float32"
+  model.remat = size != "tiny"  # training computes activations twice instead of keeping them
   model.lora = _lora()
   return model
 

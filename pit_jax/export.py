@@ -266,10 +266,13 @@ def _model(
   name: str, reader: bundle.Reader, tokenizer: text.Tokenizer
 ) -> tuple[pure.PureModel, Params]:
   """Reads one model, checks it, and places its parameters once for all calls."""
-  model = reader.describe(name)
+  model, path = reader.describe(name), reader.folder / name / "config.json"
+  if pure.is_scalar(model) == (name in LANGUAGE):
+    kind = "language model" if name in LANGUAGE else "classifier"
+    raise ValueError(f"{path} is of another kind of model; {name} is a {kind}")
   if model.config.vocabulary < tokenizer.vocab_size:
     raise ValueError(
-      f"{reader.folder / name / 'config.json'}: vocabulary {model.config.vocabulary} is smaller "
-      f"than the {tokenizer.vocab_size} tokens of {reader.folder / 'tokenizer'}"
+      f"{path}: vocabulary {model.config.vocabulary} is smaller than the "
+      f"{tokenizer.vocab_size} tokens of {reader.folder / 'tokenizer'}"
     )
   return model, reader.load(name)

@@ -76,16 +76,20 @@ def test_a_curriculum_that_cannot_run_is_refused_before_any_training(
   assert not list(tmp_path.iterdir())
 
 
+def learner(params, moments):
+  return rl.Learner(training_step.TrainState(0, params, moments), base={})
+
+
 def run_recorded(context, monkeypatch, count):
   """Runs a curriculum whose stages only note what they are given; returns that and the result."""
   calls = []
 
   def record(context, name, prompts, reward_fn, **given):
     calls.append({"name": name, "prompts": prompts, **given})
-    return training_step.TrainState(0, {"policy": {"after": name}}, {"moments after": name})
+    return learner({"policy": {"after": name}}, {"moments after": name})
 
   def begin(context, start, job):
-    return training_step.TrainState(0, start, {"moments": 0})
+    return learner(start, {"moments": 0})
 
   monkeypatch.setattr(rl, "run", record)
   monkeypatch.setattr(rl, "begin", begin)
@@ -112,11 +116,9 @@ def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
   assert [call["steps"] for call in calls] == [i + 1 for i in range(count)]
   assert [call["job"].kl_coefficient for call in calls] == [0.1 * i for i in range(count)]
   assert all(call["reference"] == {"first": 0} for call in calls)
-  starts = [
-    training_step.TrainState(0, {"policy": {"first": 0}, "value": {"gap": 0}}, {"moments": 0})
-  ]
+  starts = [learner({"policy": {"first": 0}, "value": {"gap": 0}}, {"moments": 0})]
   starts += [
-    training_step.TrainState(0, {"policy": {"after": name}}, {"moments after": name})
+    learner({"policy": {"after": name}}, {"moments after": name})
     for name in (f"improver_s{i}" for i in range(count - 1))
   ]
   assert [call["start"] for call in calls] == starts

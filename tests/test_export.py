@@ -178,7 +178,7 @@ DAMAGES = {
   ),
   "narrow": (alter("policy", "config.json", vocab_size=9), r"policy/config\.json: vocabulary 9"),
   "mixed": (alter("improver", "config.json", rms_norm_eps=5.0), "different models"),
-  "another kind": (swap, r"models/policy .*not part of the model"),
+  "another kind": (swap, r"policy/config\.json is of another kind .*language model"),
   "no tokenizer": (drop("tokenizer", "tokenizer.json"), "tokenizer"),
   "another tokenizer": (retell, r"tokenizer\.json is not the tokenizer of this run"),
 }

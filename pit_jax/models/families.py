@@ -78,7 +78,8 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
     made = published(**_published(config, published), **more)
   except hub_errors.StrictDataclassError as error:
     raise ValueError(f"{family} cannot be such a model: {error.__cause__ or error}") from error
-  found = architecture.ModelConfig(**_shared(made) | switches(made), dtype=config.dtype)
+  unwritten = {"dtype": config.dtype, "remat": config.remat}
+  found = architecture.ModelConfig(**_shared(made) | switches(made), **unwritten)
   if found != config:
     wrong = [name for name, value in vars(config).items() if vars(found)[name] != value]
     raise ValueError(

@@ -173,8 +173,10 @@ class Transformer(nnx.Module):
     windows = self.config.windows
     is_mixed = any(windows) and not all(windows)
 
+    again = nnx.remat if self.config.remat else lambda function: function
+
     @nnx.scan(in_axes=(nnx.Carry, 0, 0, 0), out_axes=nnx.Carry)
-    @nnx.remat
+    @again
     def layer(x, block, is_near, is_final):
       sight = near if all(windows) else wide
       if is_mixed:

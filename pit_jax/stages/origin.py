@@ -69,8 +69,8 @@ def shape(
       f"model.lora.base={stored!r} keeps a frozen base so, and without adapters nothing is frozen; "
       'use "float32", or set model.lora.rank'
     )
-  read = families.read(base)
-  found = dataclasses.replace(read, dtype=config.model.dtype, stored=stored, adapter=adapter)
+  own = {name: config.model[name] for name in ("dtype", "remat")}
+  found = dataclasses.replace(families.read(base), stored=stored, adapter=adapter, **own)
   if found.vocabulary < vocabulary:
     raise ValueError(
       f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
