@@ -70,6 +70,7 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.length_buckets = size != "tiny"
   data.held_out = 0.1
   data.validation = 0.1
+  data.judge = 0.0  # of the reward fold, for a reward model that only judges; 0 is none
   data.tokenizer = ""  # a Hugging Face tokenizer directory; "": the base's, or one trained here
   data.vocabulary = {"tiny": 2_048, "small": 8_192}[size]
   data.max_prompt_length = {"tiny": 64, "small": 256}[size]

@@ -78,3 +78,14 @@ def test_folds_that_cannot_be_are_refused():
     preferences.folds(MANY[:4], held_out=0.1, validation=0.1)
   without = preferences.folds(MANY, held_out=0, validation=0)
   assert without.held_out == without.sft_validation == without.reward_validation == ()
+
+
+def test_an_independent_judge_takes_its_rows_from_the_reward_fold_alone():
+  without = vars(preferences.folds(MANY, held_out=0.1, validation=0.2))
+  asked = vars(preferences.folds(MANY, held_out=0.1, validation=0.2, judge=0.5))
+  assert without["judge"] == ()
+  for name in without.keys() - {"reward", "judge"}:
+    assert asked[name] == without[name]
+  assert set(asked["judge"]) | set(asked["reward"]) == set(without["reward"])
+  assert not {row.prompt for row in asked["judge"]} & {row.prompt for row in asked["reward"]}
+  assert 0.4 < len(asked["judge"]) / len(without["reward"]) < 0.6

@@ -16,7 +16,7 @@ from pit_jax.recipes import pit
 from pit_jax.stages import context as contexts
 
 pytestmark = pytest.mark.slow
-STORED = "bfloat16"
+STORED, PAIR = "bfloat16", ("pit", "original")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,11 @@ def base(tmp_path_factory):
 def run(base, tmp_path_factory):
   """A finished run, the context it had, and its models."""
   config = tiny_run.config(
-    model__base=str(base), model__lora__rank=2, model__lora__base=STORED, evaluation__rounds=1
+    model__base=str(base),
+    model__lora__rank=2,
+    model__lora__base=STORED,
+    data__judge=0.4,
+    evaluation__rounds=1,
   )
   workdir, kept = tmp_path_factory.mktemp("adapters") / "run", []
   train = pit.train
@@ -100,6 +104,16 @@ def test_merged_and_apart_are_the_same_model(run, tmp_path):
   merged = jax.jit(bare.apply)(hf.load(whole, bare), tokens, mask)
   ours = jax.jit(context.language.apply)(models.improver, tokens, mask)
   np.testing.assert_allclose(merged, ours, rtol=1e-4, atol=1e-4)
+
+
+def test_an_independent_judge_learnt_from_pairs_of_its_own(run):
+  context, models = run
+  assert not np.array_equal(models.policy.judge.params["head"], models.policy.reward.params["head"])
+  results = context.read_json("report", "results.json")
+  assert results["data"]["folds"]["judge"] == len(context.folds.judge) > 0
+  judged = [row["judge"] for row in results["comparisons"] if (row["a"], row["b"]) == PAIR]
+  assert judged[:4] == ["gold", "R_judge", "R_P", "R_PIT"]
+  assert 0 <= results["reward_models"]["R_judge"]["accuracy"] <= 1
 
 
 def test_the_same_command_finds_everything_finished(run, monkeypatch):

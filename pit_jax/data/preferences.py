@@ -39,6 +39,7 @@ class Folds:
     sft_validation: to watch imitation.
     reward: for the reward models.
     reward_validation: to measure and calibrate the reward models.
+    judge: for a reward model that only judges; no row where that is not asked for.
     rl: prompts for reinforcement learning.
     held_out: for the final comparison; never trained on, nor used to select anything.
   """
@@ -47,6 +48,7 @@ class Folds:
   sft_validation: tuple[Preference, ...]
   reward: tuple[Preference, ...]
   reward_validation: tuple[Preference, ...]
+  judge: tuple[Preference, ...]
   rl: tuple[Preference, ...]
   held_out: tuple[Preference, ...]
 
@@ -120,7 +122,10 @@ def fingerprint(preferences: Sequence[Preference]) -> str:
 
 
 def folds(
-  preferences: Sequence[Preference], held_out: float | int, validation: float | int
+  preferences: Sequence[Preference],
+  held_out: float | int,
+  validation: float | int,
+  judge: float | int = 0.0,
 ) -> Folds:
   """Divides preferences by a hash of their prompts.
 
@@ -132,17 +137,18 @@ def folds(
     preferences: the rows to divide.
     held_out: the fraction of prompts to hold out, in [0, 1).
     validation: the fraction of the imitation and reward folds to validate on, in [0, 1).
+    judge: the fraction of the rest of the reward fold that an independent judge has to itself.
 
   Raises:
     ValueError: a fraction is out of range, or a part that was asked for has no row.
   """
-  for name, fraction in (("held_out", held_out), ("validation", validation)):
+  for name, fraction in (("held_out", held_out), ("validation", validation), ("judge", judge)):
     if not 0 <= fraction < 1:
       raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
   parts = {field.name: [] for field in dataclasses.fields(Folds)}
   for row in preferences:
-    parts[_part(conversations.write(row.prompt), held_out, validation)].append(row)
-  optional = {"held_out": held_out == 0} | dict.fromkeys(
+    parts[_part(conversations.write(row.prompt), held_out, validation, judge)].append(row)
+  optional = {"held_out": held_out == 0, "judge": judge == 0} | dict.fromkeys(
     ("sft_validation", "reward_validation"), validation == 0
   )
   empty = [name for name, part in parts.items() if not part and not optional.get(name)]
@@ -150,17 +156,20 @@ def folds(
     prompts = len({row.prompt for row in preferences})
     raise ValueError(
       f"{len(preferences)} rows with {prompts} different prompts leave {', '.join(empty)} empty "
-      f"(held_out {held_out}, validation {validation}); use more rows or larger fractions"
+      f"(held_out {held_out}, validation {validation}, judge {judge}); use more rows or larger "
+      "fractions"
     )
   return Folds(**{name: tuple(part) for name, part in parts.items()})
 
 
-def _part(prompt: str, held_out: float | int, validation: float | int) -> str:
+def _part(prompt: str, held_out: float | int, validation: float | int, judge: float | int) -> str:
   if _uniform(prompt, "held out") < held_out:
     return "held_out"
   fold = ("sft", "reward", "rl")[int(3 * _uniform(prompt, "fold"))]
   is_validation = fold != "rl" and _uniform(prompt, "validation") < validation
-  return fold + "_validation" if is_validation else fold
+  if is_validation:
+    return fold + "_validation"
+  return "judge" if fold == "reward" and _uniform(prompt, "judge") < judge else fold
 
 
 def _uniform(prompt: str, purpose: str) -> float:

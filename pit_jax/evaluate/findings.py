@@ -22,9 +22,14 @@ CURVES = {
 ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
 ROUNDS, TEMPERATURES = 200, 300
 
+INDEPENDENT = "R_judge"
 NO_GOLD = (
   "This source has no gold score. The judges are R_P and R_PIT, which also trained the models: "
   "a gain under them shows that training did what it was asked, not that people would agree."
+)
+ONLY_A_MODEL = (
+  "This source has no gold score. R_judge is a reward model trained on pairs that trained nothing "
+  "else: a gain under it is no artefact of R_P or R_PIT, but it is a model's opinion, not people's."
 )
 
 
@@ -33,7 +38,7 @@ def of_policy(context: contexts.Context, policy: Any) -> dict:
   experiments = _suite(context, policy, gap_reward=None, improver=None)
   texts = _policy_texts(experiments, policy)
   pairs = [("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")]
-  return _results(context, experiments, texts, pairs, {"R_P": policy.reward.facts})
+  return _results(context, experiments, texts, pairs, _facts(policy))
 
 
 def of_improver(context: contexts.Context, models: Any) -> dict:
@@ -51,7 +56,7 @@ def of_improver(context: contexts.Context, models: Any) -> dict:
   pairs = [(name, "original") for name in texts if name != "original"]
   pairs += [("original", "policy_sft"), ("original", "chosen")]
   pairs += [("pit", name) for name in ("improver_sft", *models.ablations)]
-  facts = {"R_P": policy.reward.facts, "R_PIT": dict(models.gap_reward.facts)}
+  facts = _facts(policy) | {"R_PIT": dict(models.gap_reward.facts)}
   gaps = {name: np.array(values) for name, values in facts["R_PIT"].pop("gaps").items()}
   results = _results(context, experiments, texts, pairs, facts)
   few, sampled = experiments.first(c.temperature_prompts), {experiments.temperature: texts}
@@ -67,6 +72,8 @@ def of_improver(context: contexts.Context, models: Any) -> dict:
 def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   inference = context.inference
   available = [judges.gold()] if context.config.data.source == "synthetic" else []
+  if policy.judge:
+    available.append(judges.reward_model(inference, policy.judge.params, INDEPENDENT))
   available.append(judges.reward_model(inference, policy.reward.params))
   if gap_reward is not None:
     available.append(judges.gap_model(inference, gap_reward.params))
@@ -81,6 +88,12 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   questions = [row.prompt for row in _held_out(context)]
   key = context.key("evaluation")
   return suite.Suite(models, questions, available, key, context.config.rl.temperature)
+
+
+def _facts(policy) -> dict[str, dict]:
+  """Returns what is known of the reward models of the policy's chain."""
+  models = {"R_P": policy.reward, INDEPENDENT: policy.judge}
+  return {name: model.facts for name, model in models.items() if model}
 
 
 def _held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
@@ -111,7 +124,7 @@ def _results(
   data = {"chosen": [row.chosen for row in _held_out(context)]}
   data["rejected"] = [row.rejected for row in _held_out(context)]
   everything = {**data, **texts}
-  has_gold = experiments.judges[0].name == "gold"
+  notes = {"gold": [], INDEPENDENT: [ONLY_A_MODEL]}.get(experiments.judges[0].name, [NO_GOLD])
   return {
     "recipe": context.config.recipe,
     "seconds": context.read_json("seconds.json") or {},
@@ -121,7 +134,7 @@ def _results(
     "stages": _stages(context),
     "data": _data(context),
     "config": json.loads(context.config.to_json()),
-    "notes": [] if has_gold else [NO_GOLD],
+    "notes": notes,
   }
 
 
@@ -170,7 +183,7 @@ def _data(context: contexts.Context) -> dict:
   return {
     "source": context.data.source,
     "rows": len(context.data.rows),
-    "folds": {name: len(part) for name, part in folds.items()},
+    "folds": {name: len(part) for name, part in folds.items() if part},
     "skipped": context.data.skipped,
     "template_hash": settings.template.hash,
     "tokenizer": settings.tokenizer.fingerprint,

@@ -48,10 +48,10 @@ def gold() -> Judge:
   return _pointwise("gold", score, tie=1e-9)
 
 
-def reward_model(ask: inference.Inference, params: Params) -> Judge:
-  """Returns R_P as a judge; it is not independent of models that were trained on it."""
+def reward_model(ask: inference.Inference, params: Params, name: str = "R_P") -> Judge:
+  """Returns a reward model as a judge; R_P is not independent of models trained on it."""
 
-  return _pointwise("R_P", _remembering(functools.partial(ask.rate, params)), tie=MODEL_TIE)
+  return _pointwise(name, _remembering(functools.partial(ask.rate, params)), tie=MODEL_TIE)
 
 
 def gap_model(ask: inference.Inference, params: Params) -> Judge:

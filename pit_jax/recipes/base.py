@@ -60,7 +60,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     for x, first, second in synthetic.plain_text(config.data.rows, config.seed)
     if first != second
   ]
-  parts = dict.fromkeys(("sft_validation", "reward", "reward_validation", "rl", "held_out"), ())
+  parts = dict.fromkeys(
+    ("sft_validation", "reward", "reward_validation", "judge", "rl", "held_out"), ()
+  )
   folds = preferences.Folds(sft=tuple(letters), **parts)
   data = preferences.PreferenceSet(folds.sft, {}, "plain text", preferences.fingerprint(letters))
   form = template.Template(

@@ -18,11 +18,12 @@ from pit_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """The policy's chain: M_P^SFT, R_P, M_P^RL with its value model."""
+  """The policy's chain: M_P^SFT, R_P, M_P^RL; and an independent judge, if one was asked for."""
 
   sft: Params
   reward: reward.RewardModel
   rl: Params
+  judge: reward.RewardModel | None
 
 
 def train_policy(context: contexts.Context) -> Policy:
@@ -30,7 +31,8 @@ def train_policy(context: contexts.Context) -> Policy:
   policy_sft = sft.policy(context)
   reward_model = reward.pointwise(context, policy_sft)
   trained = train_rl(context, "rl_policy", policy_sft, reward_model, context.config.rl.steps)
-  return Policy(sft=policy_sft, reward=reward_model, rl=trained)
+  judge = reward.judge(context, policy_sft)
+  return Policy(sft=policy_sft, reward=reward_model, rl=trained, judge=judge)
 
 
 def train_rl(

@@ -139,7 +139,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     is_streamed=c.streaming,
     check_prompt=words and functools.partial(form.check, words),
   )
-  folds = preferences.folds(data.rows, c.held_out, c.validation)
+  folds = preferences.folds(data.rows, c.held_out, c.validation, c.judge)
   settings = encode.Settings(
     tokenizer=words or _learnt(config, folds, workdir, new),
     template=form,

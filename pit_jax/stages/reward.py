@@ -1,13 +1,14 @@
 """Reward model and gap reward model, trained on fold 2 and calibrated on its validation part."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pit_jax.data import encode, tables
+from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import metrics as statistics
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
@@ -31,7 +32,19 @@ class RewardModel:
 
 def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
   """Trains R_P on (x, y_w, y_l), starting from the trunk of M_P^SFT."""
-  train, validation = _encoded(context, encode.preferences)
+  return _pointwise(context, "reward", context.folds.reward, policy_sft)
+
+
+def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
+  """Trains the independent judge: R_P on rows that train nothing else; None if there are none."""
+  rows = context.folds.judge
+  return _pointwise(context, "reward_judge", rows, policy_sft) if rows else None
+
+
+def _pointwise(
+  context: contexts.Context, name: str, rows: Sequence[data_rows.Preference], policy_sft: Params
+) -> RewardModel:
+  train, validation = _encoded(context, encode.preferences, rows)
 
   def pairs(params):
     held = validation[:]
@@ -42,9 +55,9 @@ def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
     return _pair_facts(chosen - rejected)
 
   params = _train(
-    context, "reward", objectives.preference_pairs, policy_sft, train, context.config.reward, facts
+    context, name, objectives.preference_pairs, policy_sft, train, context.config.reward, facts
   )
-  return _calibrated(context, "reward", params, policy_sft, validation[:].prompts, facts)
+  return _calibrated(context, name, params, policy_sft, validation[:].prompts, facts)
 
 
 def gap(context: contexts.Context, improver_sft: Params, start: Params) -> RewardModel:
@@ -55,7 +68,7 @@ def gap(context: contexts.Context, improver_sft: Params, start: Params) -> Rewar
     improver_sft: M_PIT^SFT, whose samples set the scale.
     start: the model whose trunk to start from.
   """
-  train, validation = _encoded(context, encode.gap_preferences)
+  train, validation = _encoded(context, encode.gap_preferences, context.folds.reward)
   job = context.config.gap_reward
 
   def gaps(params):
@@ -95,10 +108,10 @@ def gap(context: contexts.Context, improver_sft: Params, start: Params) -> Rewar
 
 
 def _encoded(
-  context: contexts.Context, encode_pairs: Callable
+  context: contexts.Context, encode_pairs: Callable, rows: Sequence[data_rows.Preference]
 ) -> tuple[tables.Table, tables.Table]:
   """Returns the pairs to train on and those to validate on."""
-  folds = (context.folds.reward, context.folds.reward_validation)
+  folds = (rows, context.folds.reward_validation)
   return tuple(encode_pairs(fold, context.settings, context.tokens) for fold in folds)
 
 
