@@ -14,6 +14,7 @@ from pit_jax.data import synthetic, text
 from pit_jax.models import architecture, hf, pure
 from pit_jax.recipes import pit
 from pit_jax.stages import context as contexts
+from pit_jax.stages import origin
 
 pytestmark = pytest.mark.slow
 STORED, PAIR = "bfloat16", ("pit", "original")
@@ -32,13 +33,25 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(base, tmp_path_factory):
+def published(tmp_path_factory):
+  """A classifier's directory, of another shape and with another tokenizer than the base."""
+  directory = tmp_path_factory.mktemp("published")
+  words = text.train_tokenizer(["who gets the call", "the calls are"], 270, directory)
+  shape = {"width": 8, "layers": 1, "heads": 1, "kv_heads": 1, "head_width": 8, "hidden": 8}
+  model = pure.scalar_model(architecture.ModelConfig(vocabulary=words.vocab_size, **shape))
+  hf.save(directory, model, tiny.parameters(model, seed=9), **words.special_ids)
+  return directory
+
+
+@pytest.fixture(scope="module")
+def run(base, published, tmp_path_factory):
   """A finished run, the context it had, and its models."""
   config = tiny_run.config(
     model__base=str(base),
     model__lora__rank=2,
     model__lora__base=STORED,
     data__judge=0.4,
+    evaluation__reward_model=str(published),
     evaluation__rounds=1,
   )
   workdir, kept = tmp_path_factory.mktemp("adapters") / "run", []
@@ -112,8 +125,19 @@ def test_an_independent_judge_learnt_from_pairs_of_its_own(run):
   results = context.read_json("report", "results.json")
   assert results["data"]["folds"]["judge"] == len(context.folds.judge) > 0
   judged = [row["judge"] for row in results["comparisons"] if (row["a"], row["b"]) == PAIR]
-  assert judged[:4] == ["gold", "R_judge", "R_P", "R_PIT"]
+  assert judged[:5] == ["gold", "R_public", "R_judge", "R_P", "R_PIT"]
   assert 0 <= results["reward_models"]["R_judge"]["accuracy"] <= 1
+
+
+def test_a_published_judge_reads_its_own_tokens(run, published):
+  context, _ = run
+  asking, params = context.judge.load(context.inference)
+  words = text.load_tokenizer(published)
+  (found,) = asking.rate(params, ["who gets it"], ["the call"])
+  ids = [*words.encode("Question: who gets it\nAnswer:"), *words.encode(" the call"), words.eos_id]
+  assert ids != context.settings.tokenizer.encode("Question: who gets it\nAnswer: the call")
+  scores = jax.jit(asking.scalar.apply)(params, np.array([ids]), np.ones((1, len(ids)), bool))
+  np.testing.assert_allclose(found, scores[0, -1], rtol=1e-4)
 
 
 def test_the_same_command_finds_everything_finished(run, monkeypatch):
@@ -131,6 +155,8 @@ def test_the_same_command_finds_everything_finished(run, monkeypatch):
       {"model__lora__base": "int8", "model__base": "embedded"},
       "without adapters nothing is frozen",
     ),
+    ({"evaluation__reward_model": str(origin.EMBEDDED)}, "holds no sequence classifier"),
+    ({"evaluation__reward_model": "nowhere"}, "nowhere/config.json cannot be read"),
   ],
 )
 def test_settings_that_do_not_go_together_are_refused(tmp_path, changes, said):

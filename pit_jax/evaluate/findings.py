@@ -22,14 +22,14 @@ CURVES = {
 ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
 ROUNDS, TEMPERATURES = 200, 300
 
-INDEPENDENT = "R_judge"
+INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 NO_GOLD = (
   "This source has no gold score. The judges are R_P and R_PIT, which also trained the models: "
   "a gain under them shows that training did what it was asked, not that people would agree."
 )
 ONLY_A_MODEL = (
-  "This source has no gold score. R_judge is a reward model trained on pairs that trained nothing "
-  "else: a gain under it is no artefact of R_P or R_PIT, but it is a model's opinion, not people's."
+  "This source has no gold score. {} is a reward model that no model here was trained with: a gain "
+  "under it is no artefact of R_P or R_PIT, but it is a model's opinion, not people's."
 )
 
 
@@ -72,6 +72,8 @@ def of_improver(context: contexts.Context, models: Any) -> dict:
 def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   inference = context.inference
   available = [judges.gold()] if context.config.data.source == "synthetic" else []
+  if context.judge:
+    available.append(judges.reward_model(*context.judge.load(inference), PUBLISHED))
   if policy.judge:
     available.append(judges.reward_model(inference, policy.judge.params, INDEPENDENT))
   available.append(judges.reward_model(inference, policy.reward.params))
@@ -124,7 +126,9 @@ def _results(
   data = {"chosen": [row.chosen for row in _held_out(context)]}
   data["rejected"] = [row.rejected for row in _held_out(context)]
   everything = {**data, **texts}
-  notes = {"gold": [], INDEPENDENT: [ONLY_A_MODEL]}.get(experiments.judges[0].name, [NO_GOLD])
+  first = experiments.judges[0].name
+  only_a_model = ONLY_A_MODEL.format(first)
+  notes = {"gold": [], PUBLISHED: [only_a_model], INDEPENDENT: [only_a_model]}
   return {
     "recipe": context.config.recipe,
     "seconds": context.read_json("seconds.json") or {},
@@ -134,7 +138,7 @@ def _results(
     "stages": _stages(context),
     "data": _data(context),
     "config": json.loads(context.config.to_json()),
-    "notes": notes,
+    "notes": notes.get(first, [NO_GOLD]),
   }
 
 

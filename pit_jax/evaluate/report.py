@@ -219,7 +219,9 @@ def _flatten(config: Mapping, prefix: str = ""):
 def _letters(text: str) -> markupsafe.Markup:
   """Sets R_PIT, M_P, y_w and their like with a lowered index."""
   escaped = str(markupsafe.escape(text)).replace("&#39;", "’")
-  return markupsafe.Markup(re.sub(r"\b([MRy])_(PIT|judge|[Pwl0-9])\b", r"\1<sub>\2</sub>", escaped))
+  return markupsafe.Markup(
+    re.sub(r"\b([MRy])_(PIT|judge|public|[Pwl0-9])\b", r"\1<sub>\2</sub>", escaped)
+  )
 
 
 def changes(before: str, after: str) -> tuple[markupsafe.Markup, markupsafe.Markup]:

@@ -21,7 +21,8 @@ class Suite:
   Attributes:
     improver: the trained models.
     questions: held-out prompts.
-    judges: gold, R_judge (where there are such), R_P, R_PIT; the first scores curves and samples.
+    judges: gold, R_public, R_judge (where there are such), R_P, R_PIT; the first scores curves
+      and samples.
     key: source of all noise; each experiment folds in a name's number of its own.
     temperature: at which systems are compared unless an experiment varies it.
   """

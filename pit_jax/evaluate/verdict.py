@@ -5,6 +5,7 @@ from typing import Any
 
 JUDGES = {  # in the order in which they are believed
   "gold": "the gold score, which training never saw",
+  "R_public": "R_public, a published reward model",
   "R_judge": "R_judge, a reward model trained on pairs that trained nothing else",
   "R_P": "R_P, the reward model that also trained the policy",
   "R_PIT": "R_PIT, the gap reward model that also trained the improver",
@@ -20,7 +21,7 @@ def gate(results: Mapping) -> dict[str, Any]:
   """Returns whether the policy is sound enough for its improvement to mean something.
 
   Original has to beat policy_sft, with the interval above 0, under R_P and, where there are
-  any, under the gold score and under the independent judge.
+  any, under the gold score and under the independent judges.
 
   Args:
     results: the results dict; its own `gate` is taken when it has one.
@@ -32,7 +33,7 @@ def gate(results: Mapping) -> dict[str, Any]:
     return dict(results["gate"])
   comparisons = results["comparisons"]
   named = {row["judge"] for row in comparisons}
-  judges = [judge for judge in ("R_P", "R_judge", "gold") if judge in named]
+  judges = [judge for judge in ("R_P", "R_judge", "R_public", "gold") if judge in named]
   for judge in judges or ["R_P"]:
     row = find(comparisons, "original", "policy_sft", (judge,))
     if row is None:

@@ -33,6 +33,7 @@ class Context:
   folds: preferences.Folds
   inference: inference.Inference  # models, tokenizer, template and length limits
   base: origin.Base | None  # what the models start from; None: random weights
+  judge: origin.Judge | None  # a published reward model that judges the results
 
   @property
   def settings(self) -> encode.Settings:
@@ -147,6 +148,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
+  judge = origin.judge(config, settings)
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
   base = origin.load(base_directory, model, mesh) if base_directory else None
@@ -164,7 +166,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   if new:  # only now, so that a configuration that fails above does not claim the workdir
     claim(config, workdir)
-  return Context(config, workdir, mesh, data, folds, asking, base)
+  return Context(config, workdir, mesh, data, folds, asking, base, judge)
 
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:

@@ -1,4 +1,4 @@
-"""What the models of a run start from: a base model's directory, or nothing but a shape."""
+"""What a run takes from elsewhere: the base its models start from, and a published judge."""
 
 import dataclasses
 import importlib.resources
@@ -8,7 +8,9 @@ import jax
 import ml_collections
 
 from pit_jax import parallel
+from pit_jax.data import chat, encode, template, text
 from pit_jax.models import architecture, families, hf, pure
+from pit_jax.rollout import inference
 from pit_jax.types import Params
 
 EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
@@ -89,6 +91,63 @@ def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding
   abstract = jax.eval_shape(bare.init, jax.random.key(0))
   params = hf.load(base, bare, parallel.partition(abstract, bare.axes, mesh))
   return Base(params, hf.fingerprint(base))
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+  """A published reward model, asked in its own tokens and its own template.
+
+  Attributes:
+    directory: where it lies.
+    settings: its tokenizer, template and length limits.
+    config: its shape.
+  """
+
+  directory: pathlib.Path
+  settings: encode.Settings
+  config: architecture.ModelConfig
+
+  def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
+    """Returns how it is asked, and its parameters on the devices.
+
+    Args:
+      like: how the run's models are asked: batch size, response length and mesh.
+
+    Raises:
+      ValueError: its weights cannot be read or do not fit.
+    """
+    scalar = pure.scalar_model(self.config)
+    abstract = jax.eval_shape(scalar.init, jax.random.key(0))
+    places = parallel.partition(abstract, scalar.axes, like.mesh)
+    language = pure.language_model(self.config)
+    asking = dataclasses.replace(like, language=language, scalar=scalar, settings=self.settings)
+    return asking, hf.load(self.directory, scalar, places)
+
+
+def judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | None:
+  """Returns the published reward model that a configuration names, its weights unread; or None.
+
+  Args:
+    config: of the run.
+    run: the run's settings, for the length limits.
+
+  Raises:
+    ValueError: if the directory holds no classifier with one label, or no tokenizer.
+  """
+  named = config.evaluation.reward_model
+  if not named:
+    return None
+  shape = dataclasses.replace(families.read(named), dtype=config.model.dtype)
+  if not families.is_classifier(named):
+    raise ValueError(
+      f"evaluation.reward_model={named} holds no sequence classifier; give a directory whose "
+      "config.json names an architecture …ForSequenceClassification"
+    )
+  c = config.data
+  plain = template.Template(policy=c.policy_template, improver=c.improver_template)
+  form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)
+  settings = dataclasses.replace(run, tokenizer=words, template=form)
+  return Judge(pathlib.Path(named), settings, shape)
 
 
 def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:
