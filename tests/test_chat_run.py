@@ -66,7 +66,7 @@ def test_auto_takes_the_models_own_template(begun):
   assert settings.template.kind == "model"
   (end,) = settings.tokenizer.encode_form("<|eot_id|>")
   assert (settings.tokenizer.eos_id, len(settings.tokenizer.stop_ids)) == (end, 2)
-  record = encode.policy_demonstrations(begun.folds.sft, settings).record
+  record = encode.policy_demonstrations(begun.folds.sft, settings)[:]
   ended = [row[mask][-1] for row, mask in zip(record.responses.tokens, record.responses.mask)]
   assert set(ended) == {end}
   assert begun.over_long() == {"cut": 0, "dropped": 0}
@@ -129,7 +129,7 @@ def test_sampling_ends_at_any_stop_id(begun):
   every = [i for i in range(begun.language.config.vocabulary) if i != tokenizer.pad_id]
   settings = dataclasses.replace(begun.settings, tokenizer=text.Tokenizer(tokenizer._fast, every))
   asking = dataclasses.replace(begun.inference, settings=settings)
-  prompts = encode.policy_prompts(["why ?", "the rent ?"] * 8, settings).record
+  prompts = encode.policy_prompts(["why ?", "the rent ?"] * 8, settings)[:]
   params = tiny_models.models_of(asking)["policy"]
   responses = asking.respond(params, prompts, jax.random.key(0), 1.0)
   for tokens, mask in zip(responses.tokens, responses.mask, strict=True):

@@ -69,7 +69,7 @@ def gap_preferences(seed):
 
 
 def adapted(**shape):
-  return tiny.scalar(**shape, adapter=architecture.Adapter(rank=2))
+  return tiny.scalar(**shape, adapter=architecture.Adapter(rank=2, alpha=2.0))
 
 
 SUPERVISED = {
