@@ -185,6 +185,12 @@ def test_what_cannot_be_read_is_named(tmp_path, kind, said):
 MERGES = ["h e", "l l", "he ll", "hell o", "1 2", "12 3"]
 
 
+TERSE = (  # a turn as short as the prompts of tiny runs
+  "{% for message in messages %}<|im_start|>{{ message['role'][0] }} {{ message['content'] }}"
+  "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>a {% endif %}"
+)
+
+
 def describe_words(writer, split="smollm"):
   letters = sorted(pre_tokenizers.ByteLevel.alphabet())
   learnt = [merge.replace(" ", "") for merge in MERGES]
@@ -198,7 +204,7 @@ def describe_words(writer, split="smollm"):
   writer.add_eos_token_id(2)
   writer.add_unk_token_id(0)
   writer.add_pad_token_id(2)
-  writer.add_chat_template("{{ messages[0]['content'] }}")
+  writer.add_chat_template(TERSE)
   return words
 
 

@@ -281,6 +281,7 @@ def test_evaluation_asks_each_held_out_prompt_once_and_no_trained_one(repeated):
   assert len(asked) == len(set(asked)) == repeated.config.evaluation.prompts
   assert len(folds.held_out) > len({row.prompt for row in folds.held_out})
   parts = {name: {row.prompt for row in part} for name, part in vars(folds).items()}
+  assert parts.pop("judge") == set()  # none was asked for
   for (name, one), (other_name, other) in itertools.combinations(parts.items(), 2):
     assert one and other and not one & other, (name, other_name)
   assert set(asked) <= parts["held_out"]
