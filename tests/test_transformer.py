@@ -88,8 +88,9 @@ def test_a_query_sees_real_tokens_up_to_itself(mask, expected):
 
 
 def test_a_segment_sees_itself_and_segment_0():
-  actual = attention.causal(jnp.array([[0, 1, 1, 1, 1, 0]], bool), jnp.array([0, 0, 1, 2, 2, 2]))
-  expected = [
+  mask = jnp.array([[0, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0]], bool)
+  segments = jnp.array([[0, 0, 1, 2, 2, 2], [1, 1, 2, 2, 3, 3]])
+  continued = [
     [0, 0, 0, 0, 0, 0],
     [0, 1, 0, 0, 0, 0],
     [0, 1, 1, 0, 0, 0],
@@ -97,7 +98,16 @@ def test_a_segment_sees_itself_and_segment_0():
     [0, 1, 0, 1, 1, 0],
     [0, 1, 0, 1, 1, 0],
   ]
-  np.testing.assert_array_equal(actual, np.array([expected], bool))
+  packed = [
+    [1, 0, 0, 0, 0, 0],
+    [1, 1, 0, 0, 0, 0],
+    [0, 0, 1, 0, 0, 0],
+    [0, 0, 1, 1, 0, 0],
+    [0, 0, 0, 0, 1, 0],
+    [0, 0, 0, 0, 1, 0],
+  ]
+  actual = attention.causal(mask, segments)
+  np.testing.assert_array_equal(actual, np.array([continued, packed], bool))
 
 
 def test_positions_count_real_tokens():
