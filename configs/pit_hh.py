@@ -21,7 +21,6 @@ def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   config = pit.get_config("small").unlock()
   config.model.base = "models/smollm2"
-  config.model.remat = False
   config.model.lora.rank = 16
   config.model.lora.alpha = 32.0
   config.data.source = "hf:Anthropic/hh-rlhf:train"
