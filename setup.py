@@ -52,7 +52,7 @@ EXTRAS = {
     "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
   ],
-  "parity": ["torch==2.13.0"],
+  "parity": ["torch==2.13.0", "peft>=0.18,<1"],
   "wandb": ["wandb>=0.19"],
   "judge": ["openai>=1.60"],
 }
