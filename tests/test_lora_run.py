@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+import test_stages
 import tiny
 import tiny_run
 
@@ -142,6 +143,7 @@ def test_a_published_judge_reads_its_own_tokens(run, published):
 
 def test_the_same_command_finds_everything_finished(run, monkeypatch):
   context, models = run
+  test_stages.forbid_steps(monkeypatch)
   again = pit.train(contexts.build(context.config, context.workdir))
   for one, other in ((again.improver, models.improver), (again.policy.rl, models.policy.rl)):
     jax.tree.map(np.testing.assert_array_equal, one, other)

@@ -19,8 +19,7 @@ class Batches:
   The demonstrations of an epoch, shuffled, are cut into windows of WINDOW; those of a window go,
   one after the other, each into the first row with room. Only lengths decide. Every epoch has an
   order of its own and contains each demonstration exactly once; a batch may hold the last rows of
-  one epoch and the first of the next. How many demonstrations a batch has differs. Of the rows that
-  `batches.Batches` speaks of, packed to 384 tokens, 3% of the tokens are padding.
+  one epoch and the first of the next. How many demonstrations a batch has differs.
   """
 
   def __init__(self, table: tables.Table, batch_size: int, seed: int, length: int):
