@@ -66,7 +66,8 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.on_bad_row = "skip"  # counted, logged and reported; "error" stops at the first
   data.over_long = "cut"  # or "drop"
   data.cache = ""  # the folder of tokenised sets, which runs may share; "": WORKDIR/tokens
-  # Whether batches hold rows of like length. The letters of tiny are nearly equally long.
+  # Whether batches hold rows of like length, and sampling leaves ended rows behind. The letters
+  # of tiny are nearly equally long.
   data.length_buckets = size != "tiny"
   data.held_out = 0.1
   data.validation = 0.1

@@ -1,10 +1,12 @@
 """Measures this machine: tokens per second of generation and of every training step.
 
-  python launch/bench.py --model=models/base [--peer] [--json=bench.json] [--profile=FOLDER]
+  python launch/bench.py --model=models/base [--cases=generate,sft] [--peer] [--json=bench.json]
 
 The model is a directory as `launch/convert.py import` writes it. With --peer (extra `parity`) the
 same work goes through transformers' `generate` and a plain torch AdamW loop on the same weights,
-alternating with ours in one run; what is printed are medians and their ratios.
+alternating with ours in one run; what is printed are medians and their ratios. On a device whose
+peaks are known, `mfu` and `bandwidth` are shares of them. --profile writes an XProf trace. With
+--source a case is added, which tokenises those preferences into a set on disk.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import jax
 import rich.console
 import rich.table
 
-from pit_jax import bench
+from pit_jax.bench import cases, devices, texts, timing
 from pit_jax.models import families, hf, pure
 
 
@@ -30,37 +32,64 @@ def main(arguments: list[str] | None = None) -> None:
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
   batches = tuple(int(size) for size in options.batches.split(","))
-  sizes = bench.Sizes(batches, options.prompt, options.response, options.rows)
-  peers = bench.peers(options.model, sizes) if options.peer else {}
-  ours = bench.cases(language, scalar, params, sizes)
-  rows = bench.measure(ours, peers, options.repeats, options.profile)
+  sizes = cases.Sizes(batches, options.prompt, options.response, options.rows, options.mixed)
+  try:
+    ours = cases.cases(language, scalar, params, sizes)
+    if options.source:
+      ours.append(texts.case(options.model, options.source))
+    ours = timing.choose(ours, options.cases.split(","))
+  except (OSError, ValueError) as error:
+    raise SystemExit(f"error: {error}") from error
+  kind = jax.devices()[0].device_kind
+  rows = timing.measure(
+    ours, _peers(options, sizes), options.repeats, options.profile, devices.peak(kind)
+  )
   result = {
     "model": options.model,
-    "device": jax.devices()[0].device_kind,
+    "device": kind,
     "machine": f"{platform.machine()}, {platform.system()}",
     "jax": jax.__version__,
     "sizes": vars(sizes),
     "cases": rows,
-    "peak_bytes": bench.peak_bytes(),
+    "peak_bytes": timing.peak_bytes(),
   }
   _print(result)
   if options.json:
     pathlib.Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
 
 
+def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.Case]:
+  if not options.peer:
+    return {}
+  from pit_jax.bench import peers  # torch takes long to import, and may be absent
+
+  return peers.peers(options.model, sizes)
+
+
 def _print(result: dict) -> None:
   table = rich.table.Table(box=None, pad_edge=False)
   table.add_column("case")
-  for column in ("tokens/s", "seconds", "spread", "peer tokens/s", "ratio"):
+  for column in (
+    "per second",
+    "",
+    "seconds",
+    "spread",
+    "MFU",
+    "bandwidth",
+    "peer per second",
+    "ratio",
+  ):
     table.add_column(column, justify="right")
   for row in result["cases"]:
-    peer = "peer_tokens_per_second" in row
+    peer = "peer_per_second" in row
     table.add_row(
       row["name"],
-      f"{row['tokens_per_second']:,.0f}",
+      f"{row['per_second']:,.0f}",
+      row["unit"],
       f"{row['seconds']:.3f}",
       f"{row['spread']:.2f}",
-      f"{row['peer_tokens_per_second']:,.0f}" if peer else "·",
+      *(f"{share:.1%}" if share is not None else "·" for share in (row["mfu"], row["bandwidth"])),
+      f"{row['peer_per_second']:,.0f}" if peer else "·",
       f"{row['ratio']:.2f}" if peer else "·",
     )
   console = rich.console.Console()
@@ -73,11 +102,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("--model", required=True, help="a model directory")
+  parser.add_argument("--cases", default="", help="words of the cases' names; none are all")
   parser.add_argument("--batches", default="1,8,32", help="sequences generated at once")
   parser.add_argument("--prompt", type=int, default=64, help="tokens of every prompt")
   parser.add_argument("--response", type=int, default=64, help="tokens of every response")
   parser.add_argument("--rows", type=int, default=8, help="sequences of a training step")
+  parser.add_argument("--mixed", type=int, default=64, help="sequences of very different lengths")
   parser.add_argument("--repeats", type=int, default=5, help="measured calls of each case")
+  parser.add_argument("--source", help="preferences to tokenise, as data.source names them")
   parser.add_argument("--peer", action="store_true", help="also measure transformers and torch")
   parser.add_argument("--profile", help="folder for an XProf trace of the measured calls")
   parser.add_argument("--json", help="file for the figures")

@@ -100,6 +100,11 @@ def _keys(path: tuple) -> tuple:
   return tuple(getattr(entry, "key", None) for entry in path)
 
 
+def parts(mesh: jax.sharding.Mesh) -> int:
+  """Returns over how many devices the rows of a batch are spread."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
   """Places a batch record with its rows spread over the data and fsdp axes.
 
@@ -107,11 +112,10 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
     ValueError: if the rows do not divide over those devices.
   """
   rows = jax.tree.leaves(batch)[0].shape[0]
-  parts = mesh.shape["data"] * mesh.shape["fsdp"]
-  if rows % parts:
+  if rows % parts(mesh):
     raise ValueError(
-      f"batch of {rows} does not divide over {parts} devices "
-      f"(data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use a multiple of {parts}"
+      f"batch of {rows} does not divide over {parts(mesh)} devices "
+      f"(data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use a multiple of {parts(mesh)}"
     )
   sharding = NamedSharding(mesh, PartitionSpec(RULES["batch"]))
   return jax.tree.map(lambda x: jax.device_put(np.asarray(x), sharding), batch)

@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 import tiny
 
-from pit_jax import bench
+from pit_jax.bench import cases, devices, timing
 from pit_jax.data import text
-from pit_jax.models import hf, pure
+from pit_jax.models import families, hf, pure
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "bench.py"
-NAMES = ["generate, batch 1", "generate, batch 3", "sft", "reward", "gap reward", "ppo iteration"]
-pytestmark = pytest.mark.slow  # every part of training is compiled
-ARGUMENTS = ["--batches=1,3", "--prompt=4", "--response=5", "--rows=2", "--repeats=2"]
+NAMES = [
+  "generate, batch 1",
+  "generate, batch 3",
+  "generate, mixed lengths",
+  "sft",
+  "reward",
+  "gap reward",
+  "ppo iteration",
+]
+compiles = pytest.mark.slow  # every part of training
+ARGUMENTS = ["--batches=1,3", "--prompt=4", "--response=5", "--rows=2", "--mixed=3", "--repeats=2"]
 
 
 @pytest.fixture(scope="module")
@@ -35,36 +43,67 @@ def run(*arguments):
   module.main(list(arguments))
 
 
+@compiles
 def test_every_part_is_measured(directory, tmp_path, capsys):
   run(f"--model={directory}", *ARGUMENTS, f"--json={tmp_path / 'bench.json'}")
   found = json.loads((tmp_path / "bench.json").read_text())
   assert [row["name"] for row in found["cases"]] == NAMES
-  tokens = [5, 15, 18, 28, 56, 18]
+  tokens = [5, 15, 1 + 4 + 20, 18, 28, 56, 18]
   for row, count in zip(found["cases"], tokens, strict=True):
-    assert row["tokens_per_second"] == pytest.approx(count / row["seconds"])
+    assert row["per_second"] == pytest.approx(count / row["seconds"]) and row["unit"] == "tokens"
     assert row["spread"] >= 1 and "ratio" not in row
+    assert row["mfu"] is None and row["bandwidth"] is None  # a CPU's peaks are not known
   assert found["peak_bytes"] > 2**20
   said = capsys.readouterr().out
   assert all(name in said for name in NAMES)
 
 
+def test_a_choice_of_cases_is_measured(directory, tmp_path):
+  path = tmp_path / "bench.json"
+  run(f"--model={directory}", *ARGUMENTS, "--cases=batch 3,mixed", f"--json={path}")
+  assert [row["name"] for row in json.loads(path.read_text())["cases"]] == NAMES[1:3]
+  with pytest.raises(SystemExit, match=r"no case has 'dpo' in its name; there are .*'sft'"):
+    run(f"--model={directory}", *ARGUMENTS, "--cases=sft,dpo")
+
+
+def test_preferences_are_tokenised(directory, tmp_path):
+  source, path = tmp_path / "some.jsonl", tmp_path / "bench.json"
+  rows = [{"prompt": f"{n} ?", "chosen": "some words", "rejected": "some"} for n in range(3)]
+  source.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "no more"}]))
+  asked = (f"--model={directory}", *ARGUMENTS, f"--source=jsonl:{source}", "--cases=tokenise")
+  run(*asked, f"--json={path}")
+  (row,) = json.loads(path.read_text())["cases"]
+  assert row["unit"] == "pairs" and row["per_second"] == pytest.approx(3 / row["seconds"])
+
+
+@compiles
 def test_models_are_as_they_were_and_every_token_is_generated():
   model = tiny.language()
   params = tiny.parameters(model, seed=1)
   before = jax.tree.map(np.copy, params)
-  sizes = bench.Sizes(batches=(2,), prompt=3, response=4, rows=2)
-  for case in bench.cases(model, pure.scalar_model(model.config), params, sizes):
+  sizes = cases.Sizes(batches=(2,), prompt=3, response=4, rows=2, mixed=5)
+  for case in cases.cases(model, pure.scalar_model(model.config), params, sizes):
     call = case.start()
     call(), call()
     if case.name.startswith("generate"):
       responses, _ = call()
-      assert responses.mask.all() and responses.mask.size == case.tokens
+      assert responses.mask.sum() == case.amount
+  assert "mixed" not in case.name and case.name == NAMES[-1]
   jax.tree.map(np.testing.assert_array_equal, params, before)
+
+
+def test_mixed_lengths_spread_evenly_on_a_logarithmic_scale():
+  prompts, responses = cases.Sizes(prompt=64, response=64, mixed=64).ragged()
+  for lengths, low in ((np.array(prompts), 8), (np.array(responses), 4)):
+    assert (lengths.min(), lengths.max()) == (low, 256)
+    octaves = np.histogram(np.log2(lengths), bins=np.arange(np.log2(low), 9) - 1e-6)[0]
+    assert octaves.max() - octaves[:-1].min() <= 4
+    assert np.any(np.diff(lengths) < 0)  # in no order
 
 
 def test_calls_alternate_and_medians_are_compared(monkeypatch):
   clock, order = [0.0], []
-  monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+  monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
   def case(seconds):
     times = iter([100.0, *seconds])  # the first call compiles
@@ -73,26 +112,94 @@ def test_calls_alternate_and_medians_are_compared(monkeypatch):
       order.append(seconds[0])
       clock[0] += next(times)
 
-    return bench.Case("x", 30, lambda: call)
+    return timing.Case("x", 30, lambda: call, devices.Cost(flops=60.0, bytes=12.0))
 
-  (row,) = bench.measure([case([1.0, 5.0, 3.0])], {"x": case([6.0, 2.0, 9.0])}, repeats=3)
+  ours, theirs = case([1.0, 5.0, 3.0]), case([6.0, 2.0, 9.0])
+  (row,) = timing.measure([ours], {"x": theirs}, repeats=3, peak=devices.Peak(100.0, 8.0))
   assert order == [1.0, 6.0] * 4
   assert row == {
     "name": "x",
-    "tokens_per_second": 10.0,
+    "unit": "tokens",
+    "per_second": 10.0,
     "seconds": 3.0,
     "spread": 5.0,
-    "peer_tokens_per_second": 5.0,
+    "mfu": 0.2,  # 60 operations in 3 seconds where 100 are possible in one
+    "bandwidth": 0.5,
+    "peer_per_second": 5.0,
     "ratio": 2.0,
   }
 
 
+@compiles
 @pytest.mark.parity
 def test_the_peer_does_the_same_work(directory, tmp_path):
   pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
   run(f"--model={directory}", "--peer", *ARGUMENTS, f"--json={tmp_path / 'bench.json'}")
   rows = json.loads((tmp_path / "bench.json").read_text())["cases"]
-  assert [row["name"] for row in rows if "ratio" in row] == NAMES[:3]
+  assert [row["name"] for row in rows if "ratio" in row] == NAMES[:4]
+
+
+@compiles
+@pytest.mark.parity
+def test_the_peer_generates_the_same_tokens(directory):
+  pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
+  from pit_jax.bench import peers
+
+  sizes = cases.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=4)
+  model = pure.language_model(families.read(directory))
+  params = hf.load(directory, model)
+  ours = cases.cases(model, pure.scalar_model(model.config), params, sizes)[0]
+  theirs = peers.peers(str(directory), sizes)[ours.name]
+  assert ours.amount == theirs.amount
+  (responses, _), said = ours.start()(), theirs.start()().numpy()
+  for tokens, mask, row in zip(responses.tokens, responses.mask, said[:, 16:]):
+    np.testing.assert_array_equal(tokens[mask], row[: mask.sum()])
+
+
+# What work asks for, and what devices can do
+
+
+def test_costs_are_counted_by_hand():
+  model = tiny.language()  # 2 layers, width 16, 4 heads and 2 of keys, 4 wide; hidden 24, 11 tokens
+  params = tiny.parameters(model, seed=0)
+  layer = 16 * 16 + 2 * 16 * 8 + 16 * 16 + 3 * 16 * 24 + 2 * 16
+  count = 2 * layer + 16 + 11 * 16  # the tied embedding is the head
+  assert devices.multiplied(model.config, params) == count
+  scalar = pure.scalar_model(model.config)
+  assert devices.multiplied(model.config, tiny.parameters(scalar, 0)) == 2 * layer + 16 + 17
+  assert devices.training(count, tokens=100).flops == 600 * count
+  cost = devices.generation(model.config, params, prompts=[3, 5], responses=[2, 1])
+  # Row 0 reads its prompt and its first token, which sees four; row 1 reads its prompt alone.
+  assert cost.flops == 2 * count * (4 + 5)
+  assert cost.bytes == 2 * 4 * count + 4 * (2 * 2 * 2 * 4) * 4
+
+
+def test_shares_are_of_the_devices_peaks():
+  h200 = devices.peak("NVIDIA H200")
+  cost = devices.Cost(flops=h200.flops, bytes=h200.bytes / 2)
+  assert devices.shares(cost, 2.0, h200) == {"mfu": 0.5, "bandwidth": 0.25}
+  unknown = {"mfu": None, "bandwidth": None}
+  assert devices.shares(None, 2.0, h200) == devices.shares(cost, 2.0, None) == unknown
+  assert devices.shares(devices.Cost(1.0), 2.0, h200)["bandwidth"] is None
+
+
+@pytest.mark.parametrize(
+  "kind, flops, bandwidth",
+  [
+    ("NVIDIA H100 80GB HBM3", 989.4e12, 3.35e12),
+    ("NVIDIA A100-SXM4-80GB", 312e12, 2.039e12),
+    ("TPU v4", 275e12, 1.228e12),
+    ("TPU v5 lite", 197e12, 0.819e12),  # not the v5p that "TPU v5" is
+    ("TPU v5", 459e12, 2.765e12),
+    ("TPU v6 lite", 918e12, 1.64e12),
+  ],
+)
+def test_peaks_are_the_makers(kind, flops, bandwidth):
+  assert devices.peak(kind) == devices.Peak(flops, bandwidth)
+
+
+def test_other_devices_have_no_known_peak():
+  assert devices.peak("cpu") is None and devices.peak("TPU v99") is None
 
 
 def test_a_missing_model_is_named(tmp_path):

@@ -18,8 +18,10 @@ PROMPT_LENGTHS = [5, 1, 3, 2, 4, 5, 1, 2]
 
 
 @functools.cache
-def sampler(model, length=LENGTH, pad_id=tiny.PAD, eos_id=tiny.EOS):
-  sample = functools.partial(decode.sample, model, length=length, eos_id=eos_id, pad_id=pad_id)
+def sampler(model, length=LENGTH, pad_id=tiny.PAD, eos_id=tiny.EOS, **ways):
+  sample = functools.partial(
+    decode.sample, model, length=length, eos_id=eos_id, pad_id=pad_id, **ways
+  )
   return jax.jit(sample)
 
 
@@ -93,16 +95,35 @@ def test_the_key_decides():
 
 
 def scripted(script, calls):
-  """A model that says the given token at each step, row by row, and counts its calls."""
+  """A model that says the given token at each step, and writes down (slot, rows) of its calls.
+
+  The last token of a prompt is the number of its row in the script; the cache remembers it.
+  """
   script = jnp.array(script, jnp.int32)
 
   def apply(params, tokens, mask, cache, slot, method):
-    jax.debug.callback(lambda slot: calls.append(int(slot)), slot)
-    step = jnp.where(slot == 0, 0, slot - P + 1)  # the prompt is read at slot 0
-    said = jax.lax.dynamic_index_in_dim(script, step, axis=1, keepdims=False)
-    return 50.0 * jax.nn.one_hot(said, tiny.VOCABULARY), cache
+    jax.debug.callback(lambda slot: calls.append((int(slot), len(tokens))), slot)
+    row = jnp.where(slot == 0, tokens[:, -1], cache.keys[0][:, 0, 0, 0].astype(jnp.int32))
+    said = script[row, jnp.where(slot == 0, 0, slot - P + 1)]  # the prompt is read at slot 0
+    keys = cache.keys[0].at[:, 0, 0, 0].set(row.astype(jnp.float32))
+    return 50.0 * jax.nn.one_hot(said, tiny.VOCABULARY), cache.replace(keys=(keys,))
 
   return pure.PureModel(init=lambda key: {}, apply=apply, axes={}, config=tiny.config(layers=1))
+
+
+def numbered(count):
+  """Prompts of several lengths whose last token is the number of their row."""
+  asked = tiny.prompts(1, np.random.default_rng(0).integers(1, P + 1, count), P)
+  tokens = np.concatenate([asked.tokens[:, :-1], np.arange(count)[:, None]], axis=1)
+  return Prompts(tokens=jnp.array(tokens, jnp.int32), mask=jnp.array(asked.mask))
+
+
+def check_script(script, responses):
+  """The responses are the script's rows up to their end of sequence."""
+  for tokens, mask, row in zip(responses.tokens, responses.mask, script, strict=True):
+    length = row.index(tiny.EOS) + 1 if tiny.EOS in row else LENGTH
+    np.testing.assert_array_equal(tokens, row[:length] + [tiny.PAD] * (LENGTH - length))
+    assert mask.sum() == length
 
 
 @pytest.mark.parametrize(
@@ -115,15 +136,59 @@ def scripted(script, calls):
   ],
 )
 def test_sampling_stops_when_every_row_has_ended(script, steps):
-  calls, asked = [], jax.tree.map(lambda leaf: leaf[:2], prompts())
-  model = scripted([[*row, 9] for row in script], calls)
-  responses, _ = sampler(model)({}, asked, jax.random.key(0), jnp.float32(0))
+  calls = []
+  model = scripted(script, calls)
+  responses, _ = sampler(model)({}, numbered(2), jax.random.key(0), jnp.float32(0))
   jax.effects_barrier()
-  assert sorted(calls) == [0, *range(P, P + steps - 1)]  # nothing reads the last token
-  for tokens, mask, row in zip(responses.tokens, responses.mask, script):
-    length = row.index(tiny.EOS) + 1 if tiny.EOS in row else LENGTH
-    np.testing.assert_array_equal(tokens, row[:length] + [tiny.PAD] * (LENGTH - length))
-    assert mask.sum() == length
+  assert sorted(calls) == [(slot, 2) for slot in [0, *range(P, P + steps - 1)]]
+  check_script(script, responses)  # and nothing reads the last token
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_the_batch_halves_as_rows_end(parts):
+  """32 rows; a part is as large as it was at first, or half of that, and so on to 8 rows in all."""
+  order = np.random.default_rng(parts).permutation([1] * 8 + [2] * 9 + [3] * 9 + [6] * 6)
+  script = [[5] * (n - 1) + [tiny.EOS] + [7] * (LENGTH - n) for n in order.tolist()]
+  calls = []
+  ask = sampler(scripted(script, calls), shrinking=True, parts=parts)
+  responses, _ = ask({}, numbered(32), jax.random.key(0), jnp.float32(0))
+  jax.effects_barrier()
+  check_script(script, responses)
+  rows, expected = 32, [(0, 32)]
+  for step in range(1, LENGTH):
+    going = (order.reshape(parts, -1) > step).sum(axis=1).max() * parts
+    while going <= rows // 2 and rows >= 16:
+      rows //= 2
+    expected.append((P + step - 1, rows))
+  assert sorted(calls) == expected
+  assert parts > 1 or {rows for _, rows in expected} == {32, 16, 8}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_ends_at_its_own_limit(temperature):
+  """Leaving ended rows behind changes no law: what is drawn has the trainer's probability."""
+  model, params = language()
+  asked = jax.tree.map(jnp.array, tiny.prompts(2, [*range(1, P + 1)] * 8, P))
+  limits = np.random.default_rng(1).permutation([1, 2, 3, 5, LENGTH] * 8)
+  given = (params, asked, jax.random.key(5), jnp.float32(temperature), jnp.array(limits))
+  (whole, _), (responses, logprobs) = (
+    sampler(model, shrinking=shrinking)(*given) for shrinking in (False, True)
+  )
+  expected, _ = scorer(model)(params, asked, responses, jnp.float32(temperature or 1.0))
+  np.testing.assert_allclose(logprobs, expected, rtol=1e-4, atol=1e-5)
+  for tokens, mask, limit in zip(responses.tokens, responses.mask, limits, strict=True):
+    ends = np.flatnonzero(tokens == tiny.EOS)
+    length = min([limit, *(ends[:1] + 1)])
+    np.testing.assert_array_equal(mask, np.arange(LENGTH) < length)
+  if temperature == 0:
+    np.testing.assert_array_equal(responses.tokens, whole.tokens)
+
+
+def test_a_batch_that_does_not_divide_into_parts_is_refused():
+  model, params = language()
+  asked = jax.tree.map(lambda leaf: leaf[:3], prompts())
+  with pytest.raises(ValueError, match="3 prompts do not divide over 2 devices"):
+    sampler(model, parts=2)(params, asked, jax.random.key(0), jnp.float32(0))
 
 
 def test_the_filler_is_the_given_pad():

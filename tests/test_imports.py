@@ -22,7 +22,7 @@ ARROWS = {
   "stages": {"data", "models", "losses", "training", "rollout", "parallel", "evaluate/metrics"},
   "improve": {"data", "models", "rollout"},
   "export": {"data", "models", "rollout", "improve", "parallel"},
-  "bench": {"models", "training", "rollout", "stages"},
+  "bench": {"data", "models", "training", "rollout", "stages"},
   "convert": {"data", "models", "export", "evaluate", "parallel"},
   # suite.py and findings.py run experiments on a trained run.
   "evaluate": {"data", "rollout", "improve", "stages", "training", "evaluate/metrics"},

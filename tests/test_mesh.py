@@ -231,7 +231,10 @@ def test_sampling_follows_the_same_law_on_every_mesh(shape):
   model, mesh = tiny.language(**SHAPE), parallel.make_mesh(shape)
   params = tiny.parameters(model, seed=3)
   spread = jax.device_put(params, parallel.partition(params, model.axes, mesh))
-  sample = functools.partial(decode.sample, model, length=R, eos_id=tiny.EOS, pad_id=tiny.PAD)
+  sample = functools.partial(
+    decode.sample, model, length=R, eos_id=tiny.EOS, pad_id=tiny.PAD, shrinking=True,
+    parts=parallel.parts(mesh),
+  )  # fmt: skip
   asked, temperature = prompts(5), jnp.float32(0.8)
   batch = parallel.put_batch(asked, mesh)
   drawn, logprobs = jax.jit(sample)(spread, batch, jax.random.key(4), temperature)

@@ -38,7 +38,17 @@ class LanguageModel(nnx.Module):
       last: when given, only the logits of the last that many positions.
       segments: where a row holds several texts; see `transformer.Transformer`.
     """
-    return self._logits(self.trunk(tokens, mask, segments, last))
+    return self.logits(self.hidden(tokens, mask, last, segments))
+
+  def hidden(
+    self,
+    tokens: Int[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    last: int | None = None,
+    segments: Int[Array, "B T"] | None = None,
+  ) -> Float[Array, "B T2 D"]:
+    """Returns what `logits` makes the logits of."""
+    return self.trunk(tokens, mask, segments, last)
 
   def extend(
     self,
@@ -49,9 +59,10 @@ class LanguageModel(nnx.Module):
   ) -> tuple[Float[Array, "B V"], attention.Cache]:
     """Reads tokens into the cache and returns the logits after the last of them."""
     hidden, cache = self.trunk.extend(tokens, mask, cache, slot)
-    return self._logits(hidden[:, -1:])[:, 0], cache
+    return self.logits(hidden[:, -1:])[:, 0], cache
 
-  def _logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+  def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+    """Returns the float32 logits of the token after each hidden state."""
     if self.trunk.config.tied:
       weight, equation = self.trunk.embedding[...], "BTD,VD->BTV"
     else:

@@ -1,24 +1,38 @@
-"""Sampling: one prefill, then one token for every row per step until all rows have ended."""
+"""Sampling: one prefill, then one token for every row per step until all rows have ended.
+
+A row that has ended costs as much as one that goes on. Where lengths differ, `shrinking` leaves
+the ended rows behind whenever they are half of the batch: every size is a program of its own, so
+compiling takes longer, and sampling follows the tokens there are rather than the longest response.
+"""
+
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from pit_jax.models import attention, pure
 from pit_jax.types import Params, Prompts, Responses
 
+FEWEST_ROWS = 8  # no smaller batch is made: its step would take as long, reading the weights
+
 
 @struct.dataclass
 class DecodeState:
-  """What one step of sampling hands to the next."""
+  """What one step of sampling hands to the next, for N rows in each of G parts of the batch.
+
+  The first rows of every part are at work; the cache holds those alone.
+  """
 
   step: jax.Array  # Int[], tokens sampled so far
   cache: attention.Cache  # the prompt, and the response but for its last token
-  tokens: jax.Array  # Int[B R], sampled so far, padding elsewhere
-  mask: jax.Array  # Bool[B R], True on sampled tokens up to and including the end of sequence
-  logprobs: jax.Array  # Float[B R], of the sampled tokens under the sampled law
-  ended: jax.Array  # Bool[B], True once the end-of-sequence token was sampled
+  rows: jax.Array  # Int[G N], the place in its part of the prompt that each row answers
+  tokens: jax.Array  # Int[G N R], sampled so far, padding elsewhere
+  mask: jax.Array  # Bool[G N R], True on sampled tokens up to and including the end of sequence
+  logprobs: jax.Array  # Float[G N R], of the sampled tokens under the sampled law
+  left: jax.Array  # Int[G N], how many more tokens each row may take; 0 once it has ended
 
 
 def sample(
@@ -27,10 +41,13 @@ def sample(
   prompts: Prompts,
   key: Key[Array, ""],
   temperature: Float[Array, ""],
+  limits: Int[Array, " B"] | None = None,
   *,
   length: int,
   eos_id: int | tuple[int, ...],
   pad_id: int,
+  shrinking: bool = False,
+  parts: int = 1,
 ) -> tuple[Responses, Float[Array, "B R"]]:
   """Samples a response to every prompt from softmax(logits / temperature).
 
@@ -43,61 +60,129 @@ def sample(
     prompts: left-padded prompts.
     key: source of the noise; the same key gives the same responses.
     temperature: divides the logits; 0 takes the most likely token.
+    limits: the most tokens of each response, from 1 to `length`; None is `length` for all.
     length: R, the most tokens a response may have, its end of sequence included.
     eos_id: the token that ends a response, or several of which any does.
     pad_id: what fills a row after its end.
+    shrinking: whether ended rows are left behind.
+    parts: G, over how many devices the rows are spread; B is a multiple of it. Rows change places
+      within a part alone, so no cache moves from one device to another.
 
   Returns:
     The responses, and the log-probability of each of their tokens in nats, 0 on padding.
   """
-  prompt_length = prompts.tokens.shape[1]
-
-  def unfinished(state):
-    return (state.step < length) & ~jnp.all(state.ended)
-
-  def append(state, logits):
-    """Draws the next token of every row that has not ended."""
-    token, logprob = draw(logits, temperature, jax.random.fold_in(key, state.step))
-    token, real = jnp.where(state.ended, pad_id, token), ~state.ended
-    return state.replace(
-      step=state.step + 1,
-      tokens=state.tokens.at[:, state.step].set(token),
-      mask=state.mask.at[:, state.step].set(real),
-      logprobs=state.logprobs.at[:, state.step].set(jnp.where(real, logprob, 0.0)),
-      ended=state.ended | jnp.isin(token, jnp.asarray(eos_id)),
-    )
+  batch, prompt_length = prompts.tokens.shape
+  if batch % parts:
+    raise ValueError(f"{batch} prompts do not divide over {parts} devices; give a multiple of it")
+  append = functools.partial(_append, key, temperature, eos_id, pad_id)
 
   def advance(state):
-    last = state.step - 1
+    few, last = state.cache.visible.shape[0], state.step - 1
     ids = tuple(
-      jax.lax.dynamic_slice_in_dim(x, last, 1, axis=1) for x in (state.tokens, state.mask)
+      jax.lax.dynamic_slice_in_dim(x[:, : few // parts], last, 1, axis=2).reshape(few, 1)
+      for x in (state.tokens, state.mask)
     )
     logits, cache = model.apply(params, *ids, state.cache, prompt_length + last, method="extend")
     return append(state.replace(cache=cache), logits)
 
-  start = append(*_prefill(model, params, prompts, length, pad_id))
-  state = jax.lax.while_loop(unfinished, advance, start)
-  return Responses(tokens=state.tokens, mask=state.mask), state.logprobs
+  limits = jnp.full(batch, length) if limits is None else limits
+  cache, logits = _prefill(model, params, prompts, length)
+  state = append(_start(cache, limits.reshape(parts, -1), length, pad_id), logits)
+  count = batch // parts
+  while shrinking and count * parts >= 2 * FEWEST_ROWS:
+    count //= 2
+    state = _leave(_run(advance, state, count), count)
+  return _finish(_run(advance, state, 0))
+
+
+def _append(
+  key: Key[Array, ""],
+  temperature: Float[Array, ""],
+  eos_id: int | tuple[int, ...],
+  pad_id: int,
+  state: DecodeState,
+  logits: Float[Array, "B V"],
+) -> DecodeState:
+  """Draws the next token of every row at work that has not ended."""
+  shape = (state.rows.shape[0], -1)
+  drawn = draw(logits, temperature, jax.random.fold_in(key, state.step))
+  token, logprob = (x.reshape(shape) for x in drawn)
+  left = state.left[:, : token.shape[1]]
+  real = left > 0
+  token = jnp.where(real, token, pad_id)
+  columns = {"tokens": token, "mask": real, "logprobs": jnp.where(real, logprob, 0.0)}
+  written = {
+    name: jax.lax.dynamic_update_slice(getattr(state, name), column[:, :, None], (0, 0, state.step))
+    for name, column in columns.items()
+  }
+  has_ended = jnp.isin(token, jnp.asarray(eos_id))
+  left = jnp.where(has_ended, 0, jnp.maximum(left - 1, 0))
+  kept = jax.lax.dynamic_update_slice(state.left, left, (0, 0))
+  return state.replace(step=state.step + 1, left=kept, **written)
 
 
 def _prefill(
-  model: pure.PureModel, params: Params, prompts: Prompts, length: int, pad_id: int
-) -> tuple[DecodeState, Float[Array, "B V"]]:
-  """Returns the state after reading the prompts, and the logits of the first token."""
-  batch, prompt_length = prompts.tokens.shape
-  cache = attention.empty_cache(model.config, batch, prompt_length)
+  model: pure.PureModel, params: Params, prompts: Prompts, length: int
+) -> tuple[attention.Cache, Float[Array, "B V"]]:
+  """Returns the cache after reading the prompts, and the logits of the first token."""
+  cache = attention.empty_cache(model.config, *prompts.tokens.shape)
   logits, cache = model.apply(
     params, prompts.tokens, prompts.mask, cache, jnp.int32(0), method="extend"
   )
-  state = DecodeState(
+  return attention.lengthen(cache, length - 1), logits  # the last token is never read
+
+
+def _start(
+  cache: attention.Cache, limits: Int[Array, "G N"], length: int, pad_id: int
+) -> DecodeState:
+  """Returns the state before the first token."""
+  shape = (*limits.shape, length)
+  return DecodeState(
     step=jnp.int32(0),
-    cache=attention.lengthen(cache, length - 1),  # the last token is never read
-    tokens=jnp.full((batch, length), pad_id, jnp.int32),
-    mask=jnp.zeros((batch, length), bool),
-    logprobs=jnp.zeros((batch, length)),
-    ended=jnp.zeros((batch,), bool),
+    cache=cache,
+    rows=jnp.broadcast_to(jnp.arange(limits.shape[1]), limits.shape),
+    tokens=jnp.full(shape, pad_id, jnp.int32),
+    mask=jnp.zeros(shape, bool),
+    logprobs=jnp.zeros(shape),
+    left=limits.astype(jnp.int32),
   )
-  return state, logits
+
+
+def _run(advance: Callable, state: DecodeState, count: int) -> DecodeState:
+  """Takes steps until at most `count` rows of any part go on."""
+  return jax.lax.while_loop(lambda s: (s.left > 0).sum(axis=1).max() > count, advance, state)
+
+
+def _leave(state: DecodeState, count: int) -> DecodeState:
+  """Moves the rows that go on to the front, and drops the cache of all after the first `count`."""
+  order = jnp.argsort(state.left == 0, axis=1, stable=True)
+
+  def keep(x):
+    parts = x.reshape(order.shape[0], -1, *x.shape[1:])
+    return _pick(parts, order[:, :count]).reshape(-1, *x.shape[1:])
+
+  return _reorder(state, order).replace(cache=jax.tree.map(keep, state.cache))
+
+
+def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:
+  """Returns what was sampled, in the order of the prompts."""
+  state = _reorder(state, jnp.argsort(state.rows, axis=1))
+  tokens, mask, logprobs = (
+    x.reshape(-1, x.shape[2]) for x in (state.tokens, state.mask, state.logprobs)
+  )
+  return Responses(tokens=tokens, mask=mask), logprobs
+
+
+def _reorder(state: DecodeState, order: Int[Array, "G N"]) -> DecodeState:
+  """Returns the state with the rows of every part in another order; the cache stays as it is."""
+  names = ("rows", "tokens", "mask", "logprobs", "left")
+  return state.replace(**{name: _pick(getattr(state, name), order) for name in names})
+
+
+@jax.vmap
+def _pick(rows: Shaped[Array, "..."], places: Int[Array, " M"]) -> Shaped[Array, "..."]:
+  """Returns the rows at the given places, part by part."""
+  return rows[places]
 
 
 def draw(
@@ -105,6 +190,9 @@ def draw(
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
   """Draws a token per row from softmax(logits / temperature) and returns its log-probability."""
   law = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
-  greedy = jnp.argmax(logits, axis=-1)
-  token = jnp.where(temperature > 0, jax.random.categorical(key, law), greedy)
+  token = jax.lax.cond(
+    temperature > 0,
+    lambda: jax.random.categorical(key, law),
+    lambda: jnp.argmax(logits, axis=-1),
+  )
   return token, jnp.take_along_axis(law, token[:, None], axis=-1)[:, 0]

@@ -17,12 +17,8 @@ from pit_jax.types import Params, Prompts, Responses
 
 
 @functools.cache
-def _sampler(
-  model: pure.PureModel, length: int, stop_ids: tuple[int, ...], pad_id: int
-) -> Callable:
-  return jax.jit(
-    functools.partial(decode.sample, model, length=length, eos_id=stop_ids, pad_id=pad_id)
-  )
+def _sampler(model: pure.PureModel, **settings) -> Callable:
+  return jax.jit(functools.partial(decode.sample, model, **settings))
 
 
 @functools.cache
@@ -46,8 +42,8 @@ class Inference:
     response_length: R, the most tokens of a sampled response.
     batch_size: rows per compiled call.
     mesh: the devices.
-    by_length: whether rows of like length are asked together, with little padding; else all are
-      padded to one shape, which compiles once.
+    by_length: whether lengths differ enough to compile more shapes than one: rows of like length
+      are asked together, with little padding, and sampling leaves ended rows behind.
   """
 
   language: pure.PureModel
@@ -62,7 +58,14 @@ class Inference:
   def sampler(self) -> Callable:
     """The compiled sample(params, prompts, key, temperature); see `decode.sample`."""
     tokenizer = self.settings.tokenizer
-    return _sampler(self.language, self.response_length, tokenizer.stop_ids, tokenizer.pad_id)
+    return _sampler(
+      self.language,
+      length=self.response_length,
+      eos_id=tokenizer.stop_ids,
+      pad_id=tokenizer.pad_id,
+      shrinking=self.by_length,
+      parts=parallel.parts(self.mesh),
+    )
 
   @property
   def scorer(self) -> Callable:

@@ -2,12 +2,15 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from pit_jax.losses import tokens as token_losses
 from pit_jax.models import pure
 from pit_jax.types import Packed, Params, Prompts, Responses
+
+PLACES = 16  # of every row, whose logits a model with `remat` has at a time
 
 
 def join(prompts: Prompts, responses: Responses) -> tuple[Array, Array]:
@@ -30,18 +33,50 @@ def response_logprobs(
   tokens, mask = join(prompts, responses)
   length = responses.tokens.shape[1]
   # The logits at position t are about token t+1: those of the response start one place before it.
-  logits = model.apply(params, tokens, mask, last=length + 1)[:, :-1] / temperature
-  logprobs = token_losses.token_logprobs(logits, responses.tokens)
-  entropy = token_losses.entropy(logits)
+  hidden = model.apply(params, tokens, mask, last=length + 1, method="hidden")[:, :-1]
+  logprobs, entropy = _under(model, params, hidden, responses.tokens, temperature)
   return jnp.where(responses.mask, logprobs, 0.0), jnp.where(responses.mask, entropy, 0.0)
 
 
 def packed_logprobs(model: pure.PureModel, params: Params, batch: Packed) -> Float[Array, "B T"]:
   """Returns each response token's log-probability within its own demonstration, 0 elsewhere."""
-  logits = model.apply(params, batch.tokens, batch.mask, segments=batch.segments)
+  given = {"segments": batch.segments, "method": "hidden"}
+  hidden = model.apply(params, batch.tokens, batch.mask, **given)
   # The logits at a place are about the next one; no response begins a row.
-  logprobs = token_losses.token_logprobs(logits[:, :-1], batch.tokens[:, 1:])
+  logprobs, _ = _under(model, params, hidden[:, :-1], batch.tokens[:, 1:])
   return jnp.where(batch.is_response, jnp.pad(logprobs, ((0, 0), (1, 0))), 0.0)
+
+
+def _under(
+  model: pure.PureModel,
+  params: Params,
+  hidden: Float[Array, "B T D"],
+  tokens: Int[Array, "B T"],
+  temperature: Float[Array, ""] | float = 1.0,
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+  """Returns each token's log-probability after its hidden state, and the entropy of its law.
+
+  Logits are larger than all else by far. Where activations are not kept (`remat`), those of a few
+  places exist at a time, and are computed again for the gradient.
+  """
+
+  def look(part):
+    hidden, tokens = part
+    logits = model.apply(params, hidden, method="logits") / temperature
+    return token_losses.token_logprobs(logits, tokens), token_losses.entropy(logits)
+
+  if not model.config.remat:
+    return look((hidden, tokens))
+  batch, length = tokens.shape
+  count = -(-length // PLACES)
+  places = -(-length // count)
+
+  def cut(x):
+    room = ((0, 0), (0, count * places - length)) + ((0, 0),) * (x.ndim - 2)
+    return jnp.pad(x, room).reshape(batch, count, places, *x.shape[2:]).swapaxes(0, 1)
+
+  found = jax.lax.map(jax.checkpoint(look), (cut(hidden), cut(tokens)))
+  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(batch, -1)[:, :length], found)
 
 
 def sequence_scores(

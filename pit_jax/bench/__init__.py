@@ -1,0 +1,1 @@
+"""How fast this machine generates and trains, beside a peer and beside what the device could do."""

@@ -1,0 +1,114 @@
+"""What work asks of a device, in closed form, and what devices can do at most.
+
+The costs are those of the mathematics: what is computed twice to save memory, or on padding, is
+not work. So a share of the peak is model FLOP utilisation (Chowdhery et al. 2022, app. B).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pit_jax.models import architecture
+from pit_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """What one call asks for: floating-point operations, and bytes read; 0 bytes: not known."""
+
+  flops: float
+  bytes: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Peak:
+  """What one device does at most: dense bfloat16 operations and bytes of memory, per second."""
+
+  flops: float
+  bytes: float
+
+
+# Data sheets of the makers; the start of what JAX calls the device.
+PEAKS = {
+  "NVIDIA A100-SXM4-40GB": Peak(312e12, 1.555e12),
+  "NVIDIA A100-SXM4-80GB": Peak(312e12, 2.039e12),
+  "NVIDIA A100-PCIE-40GB": Peak(312e12, 1.555e12),
+  "NVIDIA A100 80GB PCIe": Peak(312e12, 1.935e12),
+  "NVIDIA H100 80GB HBM3": Peak(989.4e12, 3.35e12),
+  "NVIDIA H100 PCIe": Peak(756e12, 2.0e12),
+  "NVIDIA H200": Peak(989.4e12, 4.8e12),
+  "TPU v4": Peak(275e12, 1.228e12),
+  "TPU v5 lite": Peak(197e12, 0.819e12),
+  "TPU v5e": Peak(197e12, 0.819e12),
+  "TPU v5p": Peak(459e12, 2.765e12),
+  "TPU v5": Peak(459e12, 2.765e12),
+  "TPU v6 lite": Peak(918e12, 1.64e12),
+  "TPU v6e": Peak(918e12, 1.64e12),
+}
+
+
+def peak(kind: str) -> Peak | None:
+  """Returns the peaks of a kind of device, by its longest known beginning; None is not known."""
+  known = [name for name in PEAKS if kind.startswith(name)]
+  return PEAKS[max(known, key=len)] if known else None
+
+
+def shares(cost: Cost | None, seconds: float, peak: Peak | None) -> dict[str, float | None]:
+  """Returns which share of a device's peaks a call reached, None where something is not known."""
+  known = cost is not None and peak is not None
+  return {
+    "mfu": cost.flops / seconds / peak.flops if known else None,
+    "bandwidth": cost.bytes / seconds / peak.bytes if known and cost.bytes else None,
+  }
+
+
+def multiplied(config: architecture.ModelConfig, params: Params) -> int:
+  """Returns how many parameters every token is multiplied with, N of 2N operations per token.
+
+  A table of embeddings is looked up and not multiplied, unless it is the head as well.
+  """
+  total = sum(leaf.size for leaf in jax.tree.leaves(params))
+  is_head = config.tied and "head" not in params
+  return total - (0 if is_head else params["trunk"]["embedding"].size)
+
+
+def training(count: int, tokens: int, passes: float = 6.0) -> Cost:
+  """Returns the cost of training: 2 operations per parameter and token forward, 4 backward.
+
+  Args:
+    count: parameters; see `multiplied`.
+    tokens: that are read.
+    passes: operations per parameter and token, where more than one model reads them.
+  """
+  return Cost(flops=passes * count * tokens)
+
+
+def generation(
+  config: architecture.ModelConfig,
+  params: Params,
+  prompts: Sequence[int],
+  responses: Sequence[int],
+) -> Cost:
+  """Returns the cost of generating: every step reads all weights, and the cache of every row.
+
+  Args:
+    config: of the model.
+    params: the model's; their own bytes are what is read.
+    prompts: tokens of each prompt.
+    responses: tokens of each response.
+  """
+  prompts, responses = np.asarray(prompts), np.asarray(responses)
+  count = multiplied(config, params)
+  cached = (
+    2 * config.layers * config.kv_heads * config.head_width * jnp.dtype(config.dtype).itemsize
+  )
+  # Step t of a row (the first follows from the prompt) sees its prompt and t tokens.
+  seen = (responses - 1) * prompts + responses * (responses - 1) / 2
+  weights = count * jax.tree.leaves(params)[0].dtype.itemsize
+  return Cost(
+    flops=2.0 * count * float((prompts + responses - 1).sum()),
+    bytes=float(responses.max()) * weights + cached * float(seen.sum()),
+  )

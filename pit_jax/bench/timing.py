@@ -1,0 +1,120 @@
+"""Times cases, ours and a peer's in turn, so that both meet the same machine; compares medians."""
+
+import contextlib
+import dataclasses
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from pit_jax.bench import devices
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One thing to measure.
+
+  Attributes:
+    name: what it does.
+    amount: how much one call does.
+    start: returns the function that does it once and waits for it. What that function holds, an
+      optimiser's moments for one, goes with it.
+    cost: what one call asks of the device; None is not known.
+    unit: what the amount counts: real tokens that are generated, or read in training, or rows.
+  """
+
+  name: str
+  amount: int
+  start: Callable[[], Callable[[], Any]]
+  cost: devices.Cost | None = None
+  unit: str = "tokens"
+
+
+def choose(cases: Sequence[Case], words: Sequence[str]) -> list[Case]:
+  """Returns the cases whose names contain one of the words; the empty word is in all.
+
+  Raises:
+    ValueError: if a word is in no name.
+  """
+  for word in words:
+    if not any(word in case.name for case in cases):
+      raise ValueError(f"no case has {word!r} in its name; there are {[c.name for c in cases]}")
+  return [case for case in cases if any(word in case.name for word in words)]
+
+
+def measure(
+  ours: Sequence[Case],
+  theirs: dict[str, Case],
+  repeats: int,
+  trace: str | None = None,
+  peak: devices.Peak | None = None,
+) -> list[dict[str, Any]]:
+  """Times every case, its peer in between, and returns a row for each.
+
+  Args:
+    ours: what to measure.
+    theirs: case's name → the peer's case.
+    repeats: measured calls; one more before them compiles.
+    trace: folder for an XProf trace of the measured calls; None is none.
+    peak: what the device can do at most; None is not known.
+
+  Returns:
+    Rows with name, unit, per_second, seconds (median), spread (largest over smallest), mfu and
+    bandwidth (shares of the peaks, None where not known), and with a peer peer_per_second and
+    ratio.
+  """
+  rows = []
+  for case in ours:
+    pair = [case, *([theirs[case.name]] if case.name in theirs else [])]
+    runs = [one.start() for one in pair]
+    seconds: list[list[float]] = [[] for _ in pair]
+    for run in runs:
+      run()
+    with _tracing(trace):
+      for _ in range(repeats):
+        for run, times in zip(runs, seconds, strict=True):
+          began = time.perf_counter()
+          run()
+          times.append(time.perf_counter() - began)
+    rows.append(_row(case, peak, *seconds))
+  return rows
+
+
+def _row(
+  case: Case, peak: devices.Peak | None, ours: list[float], theirs: list[float] | None = None
+) -> dict[str, Any]:
+  median = statistics.median(ours)
+  row = {
+    "name": case.name,
+    "unit": case.unit,
+    "per_second": case.amount / median,
+    "seconds": median,
+    "spread": max(ours) / min(ours),
+    **devices.shares(case.cost, median, peak),
+  }
+  if theirs is not None:
+    peer = statistics.median(theirs)
+    row |= {"peer_per_second": case.amount / peer, "ratio": peer / median}
+  return row
+
+
+@contextlib.contextmanager
+def _tracing(folder: str | None) -> Iterator[None]:
+  if folder is None:
+    yield
+    return
+  with jax.profiler.trace(folder):
+    yield
+
+
+def peak_bytes() -> int:
+  """Returns the most memory used so far, of the first device if it tells, else of the host."""
+  known = jax.local_devices()[0].memory_stats() or {}
+  if "peak_bytes_in_use" in known:
+    return known["peak_bytes_in_use"]
+  used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return used if sys.platform == "darwin" else used * 1024

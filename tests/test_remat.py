@@ -1,0 +1,77 @@
+"""Activations computed again instead of kept: the same numbers, in less memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from pit_jax.rollout import scoring
+from pit_jax.stages import objectives
+from pit_jax.types import Demonstrations, Packed, Preferences
+
+PROMPT_LENGTHS, RESPONSE_LENGTHS = [4, 2, 3, 1], [5, 1, 3, 4]
+P, R = 4, 5
+
+
+def demonstrations():
+  asked, said = tiny.prompts(0, PROMPT_LENGTHS, P), tiny.responses(1, RESPONSE_LENGTHS, R)
+  return Demonstrations(prompts=asked, responses=said)
+
+
+def packed():
+  tokens = tiny.ids(2, 2, 9)
+  segments = np.array([[1, 1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 1, 2, 2, 2, 3, 3, 3]])
+  return Packed(
+    tokens=tokens,
+    mask=np.ones((2, 9), bool),
+    segments=segments,
+    is_response=np.array([[0, 0, 1, 1, 0, 1, 1, 1, 1], [0, 1, 1, 0, 0, 1, 0, 1, 1]], bool),
+  )
+
+
+def preferences():
+  return Preferences(demonstrations().prompts, *(demonstrations().responses,) * 2)
+
+
+def gradient(kind, objective, batch, *, remat, **shape):
+  """Returns loss, metrics and gradients of a compiled objective, and the program."""
+  model = kind(remat=remat, **shape)
+  params = jax.tree.map(jnp.asarray, tiny.parameters(model, seed=3))
+  loss = jax.value_and_grad(objective(model), has_aux=True)
+  program = jax.jit(loss).lower(params, {}, batch, jax.random.key(0)).compile()
+  return program(params, {}, batch, jax.random.key(0)), program
+
+
+@pytest.mark.parametrize(
+  "kind, objective, make",
+  [
+    (tiny.language, objectives.imitation, demonstrations),
+    (tiny.language, objectives.imitation, packed),
+    (tiny.scalar, objectives.preference_pairs, preferences),
+  ],
+  ids=["demonstrations", "packed", "preferences"],
+)
+@pytest.mark.parametrize("places", [2, 16])
+def test_losses_and_gradients_are_the_same(kind, objective, make, places, monkeypatch):
+  monkeypatch.setattr(scoring, "PLACES", places)
+  batch = jax.tree.map(jnp.asarray, make())
+  (kept, _), (again, _) = (gradient(kind, objective, batch, remat=remat) for remat in (False, True))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), again, kept)
+
+
+def test_the_logits_of_all_places_never_exist_at_once():
+  rows, length, vocabulary = 4, 128, 5000
+  batch = Demonstrations(
+    prompts=tiny.prompts(0, [3] * rows, 4), responses=tiny.responses(1, [length] * rows, length)
+  )
+  batch = jax.tree.map(jnp.asarray, batch)
+  shape = {"vocabulary": vocabulary, "layers": 1}
+  kept, again = (
+    gradient(tiny.language, objectives.imitation, batch, remat=remat, **shape)[1]
+    .memory_analysis()
+    .temp_size_in_bytes
+    for remat in (False, True)
+  )
+  logits = 4 * rows * length * vocabulary
+  assert again < logits / 2 < logits < kept
