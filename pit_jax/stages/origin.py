@@ -1,7 +1,8 @@
-"""What a run takes from elsewhere: the base its models start from, and a published judge."""
+"""What a run takes from elsewhere: the base its models start from, published reward models."""
 
 import dataclasses
 import importlib.resources
+import os
 import pathlib
 
 import jax
@@ -93,6 +94,72 @@ def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding
   return Base(params, hf.fingerprint(base))
 
 
+def check_reward(
+  config: ml_collections.ConfigDict, model: architecture.ModelConfig, base: pathlib.Path | None
+) -> None:
+  """Refuses a published reward model that cannot be the run's R_P.
+
+  R_P reads the policy's tokens, the value model of the policy starts from it, and R_PIT from its
+  trunk: it is of the base's shape and has its tokenizer.
+
+  Args:
+    config: of the run.
+    model: the shape of the run's models.
+    base: the base model's directory, or None.
+
+  Raises:
+    ValueError: `reward.model` names a model that is another.
+  """
+  named = config.reward.model
+  if not named:
+    return
+  other = "evaluation.reward_model lets any judge the results"
+  found = _classifier(named, "reward.model", model.dtype)
+  if model.adapter is not None:
+    raise ValueError(
+      f"reward.model={named} has a trunk of its own, and adapters share that of the base; "
+      f"set model.lora.rank=0, or train R_P ({other})"
+    )
+  wrong = {
+    name: (value, getattr(model, name))
+    for name, value in vars(found).items()
+    if name not in ("tied", "remat") and value != getattr(model, name)
+  }
+  if wrong:
+    said = ", ".join(f"{name} {a!r} and not {b!r}" for name, (a, b) in wrong.items())
+    raise ValueError(
+      f"reward.model={named} is no model of the base's shape: it has {said}; {other}"
+    )
+  if (
+    base is None or text.load_tokenizer(named).fingerprint != text.load_tokenizer(base).fingerprint
+  ):
+    raise ValueError(
+      f"reward.model={named} has another tokenizer than the run; give the base whose tokenizer it "
+      f"has as model.base ({other})"
+    )
+
+
+def reward(directory: str | os.PathLike, scalar: pure.PureModel, mesh: jax.sharding.Mesh) -> Params:
+  """Returns a published reward model's parameters, on the mesh.
+
+  Raises:
+    ValueError: if its weights cannot be read or do not fit.
+  """
+  abstract = jax.eval_shape(scalar.init, jax.random.key(0))
+  return hf.load(directory, scalar, parallel.partition(abstract, scalar.axes, mesh))
+
+
+def _classifier(named: str, key: str, dtype: str) -> architecture.ModelConfig:
+  """Returns the shape of the classifier that a configuration names under a key."""
+  shape = dataclasses.replace(families.read(named), dtype=dtype)
+  if not families.is_classifier(named):
+    raise ValueError(
+      f"{key}={named} holds no sequence classifier; give a directory whose "
+      "config.json names an architecture …ForSequenceClassification"
+    )
+  return shape
+
+
 @dataclasses.dataclass(frozen=True)
 class Judge:
   """A published reward model, asked in its own tokens and its own template.
@@ -117,11 +184,9 @@ class Judge:
       ValueError: its weights cannot be read or do not fit.
     """
     scalar = pure.scalar_model(self.config)
-    abstract = jax.eval_shape(scalar.init, jax.random.key(0))
-    places = parallel.partition(abstract, scalar.axes, like.mesh)
     language = pure.language_model(self.config)
     asking = dataclasses.replace(like, language=language, scalar=scalar, settings=self.settings)
-    return asking, hf.load(self.directory, scalar, places)
+    return asking, reward(self.directory, scalar, like.mesh)
 
 
 def judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | None:
@@ -137,12 +202,7 @@ def judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | No
   named = config.evaluation.reward_model
   if not named:
     return None
-  shape = dataclasses.replace(families.read(named), dtype=config.model.dtype)
-  if not families.is_classifier(named):
-    raise ValueError(
-      f"evaluation.reward_model={named} holds no sequence classifier; give a directory whose "
-      "config.json names an architecture …ForSequenceClassification"
-    )
+  shape = _classifier(named, "evaluation.reward_model", config.model.dtype)
   c = config.data
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)

@@ -12,7 +12,7 @@ from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import metrics as statistics
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, supervised
+from pit_jax.stages import objectives, origin, supervised
 from pit_jax.types import Params, Prompts
 
 
@@ -31,8 +31,10 @@ class RewardModel:
 
 
 def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
-  """Trains R_P on (x, y_w, y_l), starting from the trunk of M_P^SFT."""
-  return _pointwise(context, "reward", context.folds.reward, policy_sft)
+  """Trains R_P on (x, y_w, y_l) from the trunk of M_P^SFT; or calibrates `reward.model`."""
+  published = context.config.reward.model
+  known = origin.reward(published, context.scalar, context.mesh) if published else None
+  return _pointwise(context, "reward", context.folds.reward, policy_sft, known)
 
 
 def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
@@ -42,8 +44,13 @@ def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
 
 
 def _pointwise(
-  context: contexts.Context, name: str, rows: Sequence[data_rows.Preference], policy_sft: Params
+  context: contexts.Context,
+  name: str,
+  rows: Sequence[data_rows.Preference],
+  policy_sft: Params,
+  params: Params | None = None,
 ) -> RewardModel:
+  """Calibrates a reward model on samples of M_P^SFT, after training it unless it is given."""
   train, validation = _encoded(context, encode.preferences, rows)
 
   def pairs(params):
@@ -54,9 +61,9 @@ def _pointwise(
     chosen, rejected = pairs(params)
     return _pair_facts(chosen - rejected)
 
-  params = _train(
-    context, name, objectives.preference_pairs, policy_sft, train, context.config.reward, facts
-  )
+  if params is None:
+    job = context.config.reward
+    params = _train(context, name, objectives.preference_pairs, policy_sft, train, job, facts)
   return _calibrated(context, name, params, policy_sft, validation[:].prompts, facts)
 
 
