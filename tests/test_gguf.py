@@ -7,7 +7,7 @@ import tiny
 from tokenizers import pre_tokenizers
 
 from pit_jax.data import text
-from pit_jax.models import gguf, pure, weights
+from pit_jax.models import architecture, gguf, pure, weights
 
 SHAPE = {"width": 32, "head_width": 8, "hidden": 64, "vocabulary": 40, "longest": 512}
 QUANTS = library.GGMLQuantizationType
@@ -75,6 +75,46 @@ def test_a_file_is_the_model_that_was_written(tmp_path, family, switches):
   found, wanted = (pure.named(tree) for tree in (weights.fill(model, file), params))
   for name, leaf in wanted.items():
     np.testing.assert_array_equal(found[name], leaf, err_msg=name)
+
+
+def slow_divisors(theta, width, factor):
+  """What llama.cpp's converter writes for Llama 3.1: by wavelength, with a blend in between."""
+  divisors = []
+  for pair in range(width // 2):
+    wave = 2 * np.pi * theta ** (2 * pair / width)
+    if wave < 8192 / 4:
+      divisors.append(1.0)
+    elif wave > 8192 / 1:
+      divisors.append(factor)
+    else:
+      smooth = (8192 / wave - 1) / (4 - 1)
+      divisors.append(1 / ((1 - smooth) / factor + smooth))
+  return np.array(divisors, np.float32)
+
+
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_the_scaling_of_llama_3_is_read_off_its_divisors(tmp_path, factor):
+  rope = architecture.Rope(5e5, "llama3", factor, original_length=8192, slow=1.0, fast=4.0)
+  model = tiny.language(**SHAPE | {"head_width": 64, "rope": rope})
+  params, divisors = tiny.parameters(model, seed=0), slow_divisors(5e5, 64, factor)
+  assert len(set(divisors.tolist())) > 2  # some pairs lie in between
+  name = "rope_freqs.weight"
+  write(tmp_path / "x.gguf", model, params, more=lambda w: w.add_tensor(name, divisors))
+  file = gguf.File(tmp_path / "x.gguf")
+  assert file.config == model.config
+  assert weights.fill(model, file)  # a tensor that is no weight is not in its way
+
+
+def test_linear_scaling_is_read(tmp_path):
+  rope = architecture.Rope(1e4, "linear", 4.0)
+  model = tiny.language(**SHAPE | {"rope": rope})
+
+  def more(writer):
+    writer.add_rope_scaling_type(library.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(4.0)
+
+  write(tmp_path / "x.gguf", model, tiny.parameters(model, seed=0), more=more)
+  assert gguf.File(tmp_path / "x.gguf").config == model.config
 
 
 @pytest.mark.parametrize(
@@ -153,6 +193,9 @@ def broken(path, kind):
     path.write_bytes(path.read_bytes().replace(b"llama", b"mamba"))
   elif kind == "scaling":
     write(path, model, params, more=lambda w: w.add_rope_scaling_type(library.RopeScalingType.YARN))
+  elif kind == "divisors":
+    divisors = np.array([1.0, 1.0, 2.0, 8.0], np.float32)
+    write(path, model, params, more=lambda w: w.add_tensor("rope_freqs.weight", divisors))
   elif kind == "type":
     write(path, model, params, kind=QUANTS.Q5_0)
   else:
@@ -166,7 +209,8 @@ def broken(path, kind):
     ("cut", "no readable GGUF file"),
     ("text", "no readable GGUF file"),
     ("family", "'mamba' is not supported in GGUF files; supported are llama, qwen2"),
-    ("scaling", "rope scaling is not read from GGUF"),
+    ("scaling", "rope scaling 'yarn' is not read from GGUF"),
+    ("divisors", "rope_freqs.weight are not those of Llama 3"),
     ("type", "is of type Q5_0; F32, F16"),
   ],
 )

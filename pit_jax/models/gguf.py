@@ -3,6 +3,7 @@
 The library `gguf` reads the file and undoes the quantisation; here are only the names.
 """
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -39,6 +40,9 @@ LAYER = {  # within blk.N. → within model.layers.N.
   "ffn_up.weight": "mlp.up_proj.weight",
   "ffn_down.weight": "mlp.down_proj.weight",
 }
+DIVISORS = "rope_freqs.weight"  # of the frequencies; not a weight
+# Of all models with such scaling; a file holds no more than what comes of them.
+LLAMA3 = {"original_length": 8_192, "slow": 1.0, "fast": 4.0}
 READABLE = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
 
 
@@ -63,6 +67,7 @@ class File:
         f"{', '.join(FAMILIES)}. Import the model's safetensors directory instead"
       )
     self._tensors = {_published(tensor.name): tensor for tensor in self._reader.tensors}
+    self._divisors = self._tensors.pop(DIVISORS, None)
     self.shapes = {
       name: tuple(map(int, reversed(tensor.shape))) for name, tensor in self._tensors.items()
     }
@@ -95,17 +100,13 @@ class File:
     missing = [wanted[ours] for ours, value in said.items() if value is None]
     if missing:
       raise ValueError(f"{self.name}: {self.family}.{', '.join(missing)} is missing")
-    if "rope_freqs.weight" in self.shapes or self._of("rope.scaling.type", "none") != "none":
-      raise ValueError(
-        f"{self.name}: rope scaling is not read from GGUF files; import the model's safetensors"
-      )
     epsilon = self._of("attention.layer_norm_rms_epsilon", 1e-6)
     return architecture.ModelConfig(
       **said,
       vocabulary=self.shapes["model.embed_tokens.weight"][0],
       kv_heads=self._of("attention.head_count_kv", said["heads"]),
       head_width=self._of("attention.key_length", said["width"] // said["heads"]),
-      rope=architecture.Rope(theta=float(self._of("rope.freq_base", 10_000.0))),
+      rope=self._rope(self._of("attention.key_length", said["width"] // said["heads"])),
       norm_epsilon=float(str(np.float32(epsilon))),  # the file holds single precision
       tied="lm_head.weight" not in self.shapes,
       window=self._of("attention.sliding_window", 0),
@@ -121,6 +122,30 @@ class File:
       heads = self.config.heads if "q_proj" in tensor else self.config.kv_heads
       return _pairs_apart(values, heads)
     return values
+
+  def _rope(self, head_width: int) -> architecture.Rope:
+    """Returns the rotary positions; the file holds what Llama 3 divides its frequencies by."""
+    rope = architecture.Rope(theta=float(self._of("rope.freq_base", 10_000.0)))
+    kind = self._of("rope.scaling.type", "none")
+    if kind == "linear":
+      factor = float(self._of("rope.scaling.factor", 1.0))
+      return dataclasses.replace(rope, scaling="linear", factor=factor)
+    if kind != "none":
+      raise ValueError(
+        f"{self.name}: rope scaling {kind!r} is not read from GGUF files, only linear and that of "
+        "Llama 3; import the model's safetensors"
+      )
+    if self._divisors is None:
+      return rope
+    divisors = np.asarray(self._divisors.data, np.float64)
+    scaled = dataclasses.replace(rope, scaling="llama3", factor=float(divisors.max()), **LLAMA3)
+    expected = rope.frequencies(head_width) / scaled.frequencies(head_width)
+    if divisors.shape != expected.shape or not np.allclose(divisors, expected, rtol=1e-4):
+      raise ValueError(
+        f"{self.name}: {DIVISORS} are not those of Llama 3 with {LLAMA3}; import the model's "
+        "safetensors"
+      )
+    return scaled
 
   def _of(self, name: str, default: Any) -> Any:
     return self.field(f"{self.family}.{name}", default)
