@@ -13,7 +13,8 @@ import test_gguf
 import tiny
 import tiny_run
 
-from pit_jax.data import synthetic
+from pit_jax.data import synthetic, text
+from pit_jax.models import hf
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +47,7 @@ def run(command, folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """A folder with the project's commands, and the three files that a user brings."""
+  """A folder with the project's commands, a downloaded model, and the two files of a user."""
   folder = tmp_path_factory.mktemp("reader")
   for name in ("Makefile", "setup.py", "configs", "launch"):
     (folder / name).symlink_to(ROOT / name)
@@ -56,7 +57,10 @@ def folder(tmp_path_factory):
   (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
   model = tiny.language(**test_gguf.SHAPE | {"vocabulary": 300, "layers": 1})
   params = tiny.parameters(model, seed=0, scale=0.1)
-  test_gguf.write(folder / "model.gguf", model, params, more=test_gguf.describe_words)
+  test_gguf.write_words(folder / "words.gguf")
+  words, published = text.load_tokenizer(folder / "words.gguf"), folder / "models" / "published"
+  hf.save(published, model, params, **words.special_ids)
+  words.save(published)
   return folder
 
 
