@@ -60,7 +60,8 @@ def test_losses_and_gradients_are_the_same(kind, objective, make, places, monkey
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), again, kept)
 
 
-def test_the_logits_of_all_places_never_exist_at_once():
+def test_the_logits_of_all_places_never_exist_at_once(monkeypatch):
+  monkeypatch.setattr(scoring, "PLACES", 4)
   rows, length, vocabulary = 4, 128, 5000
   batch = Demonstrations(
     prompts=tiny.prompts(0, [3] * rows, 4), responses=tiny.responses(1, [length] * rows, length)
