@@ -25,7 +25,7 @@ base: $(BASE)
 test: $(WITH_EXTRAS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -n $(WORKERS) --dist=worksteal $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -5,12 +5,19 @@ import os
 import pathlib
 import shutil
 import sys
+import tempfile
 
 # Before jax is imported: meshes are tested on eight devices that share the CPU.
 FLAG = "--xla_force_host_platform_device_count"
 if FLAG not in os.environ.get("XLA_FLAGS", ""):
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}=8".strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
+
+# Programs that one process compiled are found by the others: workers, and commands under test.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  PROGRAMS = tempfile.TemporaryDirectory(prefix="pit_jax_programs_")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -19,6 +26,12 @@ jax.config.update("jax_platforms", "cpu")  # a plugin may have imported jax alre
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the files that take long first, so that no worker is left alone with one at the end."""
+  long = {item.path for item in items if item.get_closest_marker("slow")}
+  items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,7 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
   temperatures = [(t, name) for t in config.evaluation.temperatures for name in ("original", "pit")]
   assert [(row["t"], row["system"]) for row in results["temperature"]] == temperatures
   assert {"wl", "ww", "ll", "lw", "accuracy"} <= set(results["gap_order"])
-  assert set(results["seconds"]) == set(results["stages"])
+  assert set(results["seconds"]) == {*results["stages"], "evaluation"}
   assert results["data"]["cut"] > 0, "prompts of this run are cut, and it says so"
   assert results["notes"] == []
   assert page.count("<svg") >= 5 and "http://" not in page.replace("http://www.w3.org", "")

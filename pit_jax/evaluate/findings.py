@@ -1,8 +1,9 @@
 """What a finished run found on held-out prompts, as the results of report.py."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,19 @@ ONLY_A_MODEL = (
 )
 
 
+def _timed(of: Callable[..., dict]) -> Callable[..., dict]:
+  """Counts the time of an evaluation among the run's seconds, and those among its results."""
+
+  @functools.wraps(of)
+  def timed(context, models):
+    with context.timed("evaluation"):
+      results = of(context, models)
+    return results | {"seconds": context.read_json("seconds.json")}
+
+  return timed
+
+
+@_timed
 def of_policy(context: contexts.Context, policy: Any) -> dict:
   """Returns the results of the policy's chain (recipe rlhf)."""
   experiments = _suite(context, policy, gap_reward=None, improver=None)
@@ -41,6 +55,7 @@ def of_policy(context: contexts.Context, policy: Any) -> dict:
   return _results(context, experiments, texts, pairs, _facts(policy))
 
 
+@_timed
 def of_improver(context: contexts.Context, models: Any) -> dict:
   """Returns the results of a run of PIT."""
   policy, c = models.policy, context.config.evaluation
@@ -131,7 +146,6 @@ def _results(
   notes = {"gold": [], PUBLISHED: [only_a_model], INDEPENDENT: [only_a_model]}
   return {
     "recipe": context.config.recipe,
-    "seconds": context.read_json("seconds.json") or {},
     "systems": {name: experiments.describe(words) for name, words in everything.items()},
     "comparisons": [row for a, b in pairs for row in experiments.compare(a, b, everything)],
     "reward_models": {name: dict(known) for name, known in facts.items()},
