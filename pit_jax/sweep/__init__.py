@@ -1,0 +1,1 @@
+"""Many runs of one configuration with other values, and which of them were best."""

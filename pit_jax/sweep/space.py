@@ -1,0 +1,146 @@
+"""What a sweep tries: keys of a configuration, the values of each, and how they are chosen."""
+
+import dataclasses
+import difflib
+import importlib.util
+import itertools
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from ml_collections.config_flags import config_path
+
+SAMPLERS = ("grid", "random", "tpe")
+SEED = 0  # of random choices
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """Numbers between two bounds, both included; whole ones if the bounds are."""
+
+  low: float | int
+  high: float | int
+  log: bool = False
+
+  def __post_init__(self):
+    if not self.low < self.high or (self.log and self.low <= 0):
+      raise ValueError(f"{self} is no range; low must be below high, and above 0 where log is set")
+
+  @property
+  def is_whole(self) -> bool:
+    """Whether only whole numbers are meant."""
+    return isinstance(self.low, int) and isinstance(self.high, int)
+
+  def draw(self, source: np.random.Generator) -> float | int:
+    """Returns a number, uniform in itself or in its logarithm."""
+    low, high = np.log([self.low, self.high]) if self.log else (self.low, self.high)
+    drawn = source.uniform(low, high)
+    drawn = float(np.exp(drawn) if self.log else drawn)
+    return round(drawn) if self.is_whole else drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+  """What is tried.
+
+  Attributes:
+    sampler: "grid" tries every combination, "random" draws, "tpe" learns from the trials before.
+    trials: how many; of a grid all, whatever this says.
+    space: key of the configuration, as on the command line → its values, or their range.
+  """
+
+  sampler: str
+  trials: int
+  space: dict[str, tuple | Range]
+
+  def slots(self) -> list[dict[str, Any]]:
+    """Returns the values of every trial, as far as they are known before the first one ends."""
+    if self.sampler == "grid":
+      combined = itertools.product(*self.space.values())
+      return [dict(zip(self.space, values, strict=True)) for values in combined]
+    if self.sampler == "tpe":
+      return [{} for _ in range(self.trials)]
+    source = np.random.default_rng(SEED)
+    return [
+      {key: _drawn(values, source) for key, values in self.space.items()}
+      for _ in range(self.trials)
+    ]
+
+
+def load(path: str | os.PathLike, config: ml_collections.ConfigDict) -> Sweep:
+  """Returns the sweep that `get_sweep` of a file describes.
+
+  Args:
+    path: the file.
+    config: what is swept over; every key of the sweep must be one of its.
+
+  Raises:
+    ValueError: if the file cannot be read, or what it describes is no sweep over this config.
+  """
+  spec = importlib.util.spec_from_file_location("sweep_file", pathlib.Path(path))
+  module = importlib.util.module_from_spec(spec) if spec else None
+  try:
+    spec.loader.exec_module(module)
+    found = module.get_sweep().to_dict()
+  except (AttributeError, OSError, SyntaxError) as error:
+    raise ValueError(
+      f"{path} holds no sweep: {error}; give a Python file whose get_sweep() returns a ConfigDict "
+      "with sampler, trials and space"
+    ) from error
+  try:
+    return _checked(found, config)
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
+def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Sweep:
+  if set(found) != {"sampler", "trials", "space"}:
+    raise ValueError(f"it has {sorted(found)}; a sweep has sampler, trials and space, and no more")
+  sampler, trials = found["sampler"], found["trials"]
+  if sampler not in SAMPLERS:
+    raise ValueError(f"sampler {sampler!r} is not known; use one of {SAMPLERS}")
+  space = {key: _values(key, values) for key, values in found["space"].items()}
+  if not space:
+    raise ValueError("its space is empty; name at least one key of the configuration")
+  for key in space:
+    _check_key(key, config)
+  ranges = [key for key, values in space.items() if isinstance(values, Range)]
+  if sampler == "grid" and ranges:
+    raise ValueError(f"{ranges} are ranges, and a grid needs values; list them, or use random")
+  if sampler != "grid" and trials < 1:
+    raise ValueError(f"trials={trials} of sampler {sampler!r}; use 1 or more")
+  return Sweep(sampler, trials, space)
+
+
+def _values(key: str, values: Any) -> tuple | Range:
+  if isinstance(values, Mapping):
+    return Range(**values)
+  if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+    raise ValueError(f"{key}: {values!r}; give a tuple of values, or a dict with low and high")
+  return tuple(values)
+
+
+def _check_key(key: str, config: ml_collections.ConfigDict) -> None:
+  try:
+    config_path.get_value(key, config)
+  except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    known = [path for path, _ in _leaves(config)]
+    near = difflib.get_close_matches(key, known, n=3)
+    raise ValueError(
+      f"{key!r} is no key of the configuration; near it are {near or known}"
+    ) from None
+
+
+def _leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
+  if isinstance(tree, ml_collections.ConfigDict):
+    return [leaf for key in tree for leaf in _leaves(tree.get_ref(key).get(), f"{path}.{key}")]
+  return [(path.removeprefix("."), tree)]
+
+
+def _drawn(values: tuple | Range, source: np.random.Generator) -> Any:
+  if isinstance(values, Range):
+    return values.draw(source)
+  return values[source.integers(len(values))]

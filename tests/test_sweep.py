@@ -1,0 +1,242 @@
+"""Sweeps: what is tried, by whom, and that a killed worker costs no trial and doubles none."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny_run
+
+optuna = pytest.importorskip("optuna", reason="optuna is absent; install the extra `sweep`")
+
+from pit_jax.sweep import space, summary, trials  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FILE = """
+import ml_collections
+def get_sweep():
+  sweep = ml_collections.ConfigDict()
+  sweep.sampler, sweep.trials, sweep.space = {sampler!r}, {trials}, {values}
+  return sweep
+"""
+# Takes the place of launch/train.py: says who began and ended it, and finds what it was given.
+TRAIN = """
+import json, os, pathlib, sys, time
+given = dict(word.split("=", 1) for word in sys.argv[1:])
+folder = pathlib.Path(given["--workdir"])
+def note(what):
+  with (folder / "notes.jsonl").open("a") as file:
+    file.write(json.dumps([what, os.getppid()]) + "\\n")
+note("began")
+time.sleep(float(given.get("--config.sleep", 0)))
+value = float(given["--config.rl.kl_coefficient"])
+if value > 1:
+  sys.exit("no such luck")
+row = {"a": "pit", "b": "original", "judge": "gold", "temperature": 1.0, "delta": 10 * value,
+       "ci95": [0, 1]}
+stages = {"sft": {"curve": {}}, "pit": {"curve": {"objective/kl": [[0, 0.5], [1, value]]}}}
+(folder / "report").mkdir()
+results = {"comparisons": [row], "stages": stages, "seconds": {"a": 2.0, "b": 3.0}}
+note("ended")
+(folder / "report" / "results.json").write_text(json.dumps(results))
+"""
+
+
+def written(tmp_path, sampler, values, count=0):
+  path = tmp_path / "sweep.py"
+  path.write_text(FILE.format(sampler=sampler, trials=count, values=values))
+  return path
+
+
+def load(tmp_path, sampler, values, count=0):
+  return space.load(written(tmp_path, sampler, values, count), tiny_run.config())
+
+
+# What is tried
+
+
+def test_a_grid_is_every_combination(tmp_path):
+  found = load(tmp_path, "grid", {"rl.kl_coefficient": (0.1, 0.2), "curriculum[1].steps": (3, 4)})
+  wanted = [(0.1, 3), (0.1, 4), (0.2, 3), (0.2, 4)]
+  assert found.slots() == [
+    {"rl.kl_coefficient": kl, "curriculum[1].steps": steps} for kl, steps in wanted
+  ]
+
+
+def test_random_values_lie_within_their_ranges_and_are_always_the_same(tmp_path):
+  values = {
+    "rl.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "rl.batch_size": {"low": 8, "high": 64},
+    "seed": (3, 5),
+  }
+  found = load(tmp_path, "random", values, 200).slots()
+  assert found == load(tmp_path, "random", values, 200).slots() and len(found) == 200
+  rates = sorted(slot["rl.learning_rate"] for slot in found)
+  assert rates[0] >= 1e-4 and rates[-1] <= 1e-2 and 5e-4 < rates[100] < 2e-3
+  assert {type(slot["rl.batch_size"]) for slot in found} == {int}
+  assert {slot["seed"] for slot in found} == {3, 5}
+
+
+@pytest.mark.parametrize("name", ["kl", "rates"])
+def test_the_sweeps_that_are_here_fit_the_default(name):
+  assert space.load(ROOT / "configs" / "sweeps" / f"{name}.py", tiny_run.config()).slots()
+
+
+@pytest.mark.parametrize(
+  "sampler, values, count, said",
+  [
+    ("grid", {"rl.kl_coeficient": (1,)}, 0, r"'rl\.kl_coeficient' is no key .* rl\.kl_coefficient"),
+    ("grid", {"seed": {"low": 0, "high": 3}}, 0, r"\['seed'\] are ranges, and a grid needs values"),
+    ("random", {"seed": {"low": 3, "high": 3}}, 2, "low must be below high"),
+    ("random", {"rl.clip": {"low": 0.0, "high": 3.0, "log": True}}, 2, "above 0 where log is set"),
+    ("random", {"seed": (1, 2)}, 0, "trials=0 of sampler 'random'; use 1 or more"),
+    ("grid", {"seed": "12"}, 0, "give a tuple of values"),
+    ("grid", {}, 0, "its space is empty"),
+    ("annealing", {"seed": (1,)}, 0, "'annealing' is not known; use one of"),
+  ],
+)
+def test_what_is_no_sweep_is_refused(tmp_path, sampler, values, count, said):
+  with pytest.raises(ValueError, match=said) as error:
+    load(tmp_path, sampler, values, count)
+  assert "sweep.py" in str(error.value)
+
+
+def test_a_file_without_a_sweep_is_named(tmp_path):
+  (tmp_path / "none.py").write_text("x = 1\n")
+  for name in ("none.py", "absent.py"):
+    with pytest.raises(ValueError, match=f"{name} holds no sweep"):
+      space.load(tmp_path / name, tiny_run.config())
+
+
+# Who tries it
+
+
+def sweeping(tmp_path, sweep, *arguments):
+  storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+  return trials.Sweeping(sweep, arguments, tmp_path, storage, heartbeat=1)
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+  path = tmp_path / "train.py"
+  path.write_text(TRAIN)
+  monkeypatch.setattr(trials, "TRAIN", path)
+  return path
+
+
+def notes(tmp_path):
+  """Returns what happened in each trial's folder, in order."""
+  return {
+    int(path.parent.name): [json.loads(line) for line in path.read_text().splitlines()]
+    for path in (tmp_path / "trials").glob("*/notes.jsonl")
+  }
+
+
+WORKER = """
+import sys, pathlib
+sys.path[:0] = [{tests!r}, {root!r}]
+import test_sweep
+from pit_jax.sweep import trials
+if __name__ == "__main__":
+  trials.TRAIN = pathlib.Path({train!r})
+  tmp_path = pathlib.Path({tmp_path!r})
+  sweep = test_sweep.load(tmp_path, "grid", {values!r})
+  test_sweep.sweeping(tmp_path, sweep, "--config.sleep=2").work(1)
+"""
+
+
+def test_two_workers_one_of_them_killed_complete_every_trial_once(train, tmp_path):
+  values = {"rl.kl_coefficient": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)}
+  script = tmp_path / "worker.py"
+  tests = str(pathlib.Path(__file__).parent)
+  told = {"tests": tests, "root": str(ROOT), "train": str(train), "tmp_path": str(tmp_path)}
+  script.write_text(WORKER.format(values=values, **told))
+  first, second = (
+    subprocess.Popen([sys.executable, script], env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    for _ in range(2)
+  )
+
+  def at_work(worker):
+    return any(taken == [["began", worker.pid]] for taken in notes(tmp_path).values())
+
+  deadline = time.monotonic() + 120
+  while not (at_work(first) and at_work(second)):
+    assert time.monotonic() < deadline and first.poll() is None
+    time.sleep(0.1)
+  first.kill()
+  assert second.wait(timeout=120) == 0
+  happened = notes(tmp_path)
+  assert sorted(happened) == list(range(6))
+  ends = [[worker for what, worker in taken if what == "ended"] for taken in happened.values()]
+  assert all(len(workers) == 1 for workers in ends)
+  broken = [taken for taken in happened.values() if len(taken) > 2]
+  assert broken == [[["began", first.pid], ["began", second.pid], ["ended", second.pid]]]
+  study = sweeping(tmp_path, load(tmp_path, "grid", values), "--config.sleep=2").open()
+  found = summary.rows(study)
+  assert [row["slot"] for row in found] == [5, 4, 3, 2, 1, 0] and found[0]["delta"] == 6.0
+  assert {row["state"] for row in found} == {"done"}
+  assert sorted(row["taken"] for row in found) == [1, 1, 1, 1, 1, 2]
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(train, tmp_path, capsys):
+  sweep = load(tmp_path, "grid", {"rl.kl_coefficient": (0.5, 2.0, 0.7)})
+  run = sweeping(tmp_path, sweep)
+  run.work(2)
+  summary.write(run.open(), sweep, tmp_path)
+  found = json.loads((tmp_path / "sweep.json").read_text())
+  assert [(row["slot"], row["state"]) for row in found] == [(2, "done"), (0, "done"), (1, "failed")]
+  assert "no such luck" in found[2]["error"] and found[2]["values"] == {"rl.kl_coefficient": 2.0}
+  assert (found[0]["kl"], found[0]["seconds"], found[0]["judge"]) == (0.7, 5.0, "gold")
+  said = capsys.readouterr().out
+  assert "+7.0" in said and "no such luck" in said
+  assert all((tmp_path / f"{name}.png").stat().st_size > 0 for name in ("frontier", "parallel"))
+
+
+def test_values_are_searched_where_the_sweep_says(train, tmp_path):
+  values = {"rl.kl_coefficient": {"low": 0.1, "high": 0.9}}
+  run = sweeping(tmp_path, load(tmp_path, "tpe", values, 4))
+  run.work(1)
+  found = summary.rows(run.open())
+  tried = {row["values"]["rl.kl_coefficient"] for row in found}
+  assert len(tried) == 4 and all(0.1 <= value <= 0.9 for value in tried)
+
+
+def test_a_finished_sweep_tries_nothing_again_and_another_one_is_refused(train, tmp_path):
+  sweep = load(tmp_path, "grid", {"rl.kl_coefficient": (0.5,)})
+  for _ in range(2):
+    sweeping(tmp_path, sweep).work(1)
+  assert [what for what, _ in notes(tmp_path)[0]] == ["began", "ended"]
+  other = load(tmp_path, "grid", {"rl.kl_coefficient": (0.25,)})
+  with pytest.raises(ValueError, match="holds another sweep"):
+    sweeping(tmp_path, other).open()
+
+
+def launched(*arguments):
+  spec = importlib.util.spec_from_file_location("launch_sweep", ROOT / "launch" / "sweep.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  module.main(list(arguments))
+
+
+@pytest.mark.slow
+def test_real_runs_are_compared(tmp_path, capsys):
+  path = written(tmp_path, "grid", {"rl.kl_coefficient": (0.2, 0.4)})
+  flags = [flag for flag in tiny_run.flags() if "curriculum" not in flag]
+  launched("--config=configs/rlhf.py:tiny", f"--sweep={path}", f"--workdir={tmp_path}", *flags)
+  found = json.loads((tmp_path / "sweep.json").read_text())
+  assert [row["state"] for row in found] == ["done", "done"]
+  assert {row["values"]["rl.kl_coefficient"] for row in found} == {0.2, 0.4}
+  assert all(-100 <= row["delta"] <= 100 and row["judge"] == "gold" for row in found)
+  assert "rl.kl_coefficient" in capsys.readouterr().out
+
+
+def test_a_sweep_that_cannot_be_is_an_error_and_no_traceback(tmp_path):
+  path = written(tmp_path, "grid", {"rl.nothing": (1,)})
+  with pytest.raises(SystemExit, match="'rl.nothing' is no key of the configuration"):
+    launched("--config=configs/pit.py:tiny", f"--sweep={path}", f"--workdir={tmp_path}")
+  with pytest.raises(SystemExit):
+    launched("--config=configs/pit.py:tiny", f"--sweep={path}", f"--workdir={tmp_path}", "--x=1")
