@@ -23,6 +23,7 @@ ARROWS = {
   "improve": {"data", "models", "rollout"},
   "export": {"data", "models", "rollout", "improve", "parallel"},
   "bench": {"data", "models", "training", "rollout", "stages"},
+  "sweep": {"evaluate"},
   "convert": {"data", "models", "export", "evaluate", "parallel"},
   # suite.py and findings.py run experiments on a trained run.
   "evaluate": {"data", "rollout", "improve", "stages", "training", "evaluate/metrics"},
@@ -38,6 +39,7 @@ ARROWS = {
     "models",
     "parallel",
     "recipes",
+    "sweep",
   },
 }
 HOST_FILES = {
