@@ -46,7 +46,7 @@ def _model(size: str) -> ml_collections.ConfigDict:
   model.tied = True
   model.rope_theta = 10_000.0
   model.dtype = "float32"
-  model.remat = size != "tiny"  # training computes activations twice instead of keeping them
+  model.remat = True  # training computes activations twice instead of keeping them
   model.lora = _lora()
   return model
 

@@ -47,11 +47,11 @@ def test_join_puts_the_response_behind_the_prompt():
 # Log-probabilities and entropies
 
 
-@pytest.mark.parametrize("temperature, places", [(0.5, 0), (1.0, 0), (1.3, 0), (1.3, 2)])
+@pytest.mark.parametrize("temperature, places", [(0.5, R), (1.0, R), (1.3, R), (1.3, 2)])
 def test_logprobs_and_entropies_equal_a_loop(temperature, places, monkeypatch):
-  """With activations computed again, so many places have their logits at a time."""
-  monkeypatch.setattr(scoring, "PLACES", places)
-  model = tiny.language(remat=places > 0)
+  """So many places of the four rows have their logits at a time."""
+  monkeypatch.setattr(scoring, "LOGITS", places * 4 * tiny.VOCABULARY)
+  model = tiny.language()
   params, (prompts, responses) = tiny.parameters(model, seed=2), batch()
   logits = jax.jit(model.apply)(params, *packed(prompts, responses))
   expected, entropies = np.zeros((2, 4, R))

@@ -133,7 +133,7 @@ class ModelConfig:
     longest: tokens of the longest text it was made for; nothing enforces it.
     dtype: of matrix products; norms and softmax are float32.
     remat: training keeps one activation per layer and computes the others again on the way back,
-      and the logits of a few places exist at a time: far less memory, and more time.
+      which takes far less memory.
     stored: how matrices are kept. Only frozen ones may be kept in less than float32: in bfloat16,
       or a layer's in int8 with a scale per output, and the embedding and the head in bfloat16.
     adapter: what is trained beside a scalar head; None trains everything.

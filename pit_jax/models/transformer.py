@@ -163,8 +163,7 @@ class Transformer(nnx.Module):
       mask: which of them are real.
       segments: 0 for what all tokens after it may see, j > 0 for the j-th of several texts that
         continue it, each as if the others were not there. None is one text.
-      last: when given, only the states of the last that many positions; the others then need no
-        more than keys and values in the last layer.
+      last: when given, only the states of the last that many positions.
     """
     visible = attention.causal(mask, segments)
     # A real token stands after all that it sees.
@@ -175,25 +174,15 @@ class Transformer(nnx.Module):
 
     again = nnx.remat if self.config.remat else lambda function: function
 
-    @nnx.scan(in_axes=(nnx.Carry, 0, 0, 0), out_axes=nnx.Carry)
+    @nnx.scan(in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry)
     @again
-    def layer(x, block, is_near, is_final):
+    def layer(x, block, is_near):
       sight = near if all(windows) else wide
       if is_mixed:
         sight = jax.tree.map(lambda a, b: jnp.where(is_near, a, b), near, wide)
-      query, key, value = block.project(x, sight)
+      return block.mix(x, *block.project(x, sight), sight.visible)
 
-      def whole():
-        return block.mix(x, query, key, value, sight.visible)
-
-      def end():
-        made = block.mix(x[:, -last:], query[:, -last:], key, value, sight.visible[:, -last:])
-        return x.at[:, -last:].set(made)
-
-      return whole() if last is None else jax.lax.cond(is_final, end, whole)
-
-    is_final = jnp.arange(len(windows)) == len(windows) - 1
-    x = layer(self._embed(tokens), self.blocks, jnp.array(windows), is_final)
+    x = layer(self._embed(tokens), self.blocks, jnp.array(windows))
     return self.norm(x if last is None else x[:, -last:])
 
   def extend(

@@ -10,7 +10,7 @@ from pit_jax.losses import tokens as token_losses
 from pit_jax.models import pure
 from pit_jax.types import Packed, Params, Prompts, Responses
 
-PLACES = 16  # of every row, whose logits a model with `remat` has at a time
+LOGITS = 2**23  # how many exist at a time, about; 32 MiB of them
 
 
 def join(prompts: Prompts, responses: Responses) -> tuple[Array, Array]:
@@ -56,8 +56,8 @@ def _under(
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
   """Returns each token's log-probability after its hidden state, and the entropy of its law.
 
-  Logits are larger than all else by far. Where activations are not kept (`remat`), those of a few
-  places exist at a time, and are computed again for the gradient.
+  Logits are larger than all else by far: of large vocabularies those of a few places exist at a
+  time, and are computed again for the gradient.
   """
 
   def look(part):
@@ -65,10 +65,11 @@ def _under(
     logits = model.apply(params, hidden, method="logits") / temperature
     return token_losses.token_logprobs(logits, tokens), token_losses.entropy(logits)
 
-  if not model.config.remat:
-    return look((hidden, tokens))
   batch, length = tokens.shape
-  count = -(-length // PLACES)
+  places = max(LOGITS // (batch * model.config.vocabulary), 1)
+  if places >= length:
+    return look((hidden, tokens))
+  count = -(-length // places)
   places = -(-length // count)
 
   def cut(x):
