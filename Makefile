@@ -34,9 +34,9 @@ $(RUN):
 	$(PYTHON) -m venv $(VENV)
 
 $(BASE): setup.py | $(RUN)
-	$(RUN) -m pip install --disable-pip-version-check --quiet --editable .
+	$(RUN) -m pip install --disable-pip-version-check --no-compile --quiet --editable .
 	touch $@
 
 $(WITH_EXTRAS): setup.py | $(RUN)
-	$(RUN) -m pip install --disable-pip-version-check --quiet --editable '.[$(EXTRAS)]'
+	$(RUN) -m pip install --disable-pip-version-check --no-compile --quiet --editable '.[$(EXTRAS)]'
 	touch $@ $(BASE)
