@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from pit_jax import improve, parallel
+from pit_jax import hosts, improve, parallel
 from pit_jax.data import chat, encode, template, text
 from pit_jax.models import bundle, pure
 from pit_jax.rollout import inference
@@ -66,12 +66,15 @@ def save(
   """
   _check_models(models, zero_point)
   folder, partial, old = (workdir / f"{FOLDER}{suffix}" for suffix in ("", ".partial", ".old"))
-  for leftover in (partial, old):
-    shutil.rmtree(leftover, ignore_errors=True)
+  if hosts.is_first():
+    for leftover in (partial, old):
+      shutil.rmtree(leftover, ignore_errors=True)
   settings = asking.settings
   kinds = {name: asking.language if name in LANGUAGE else asking.scalar for name in models}
   pairs = {name: (kinds[name], params) for name, params in models.items()}
   bundle.save(partial, pairs, settings.tokenizer.special_ids)
+  if not hosts.is_first():
+    return
   settings.tokenizer.save(partial / "tokenizer")
   run = _Run(
     format=FORMAT,

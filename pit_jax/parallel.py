@@ -106,7 +106,9 @@ def parts(mesh: jax.sharding.Mesh) -> int:
 
 
 def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Places a batch record with its rows spread over the data and fsdp axes.
+  """Places a batch record with its rows spread over the data and fsdp axes of all hosts.
+
+  Every host gives the whole batch, and its devices take their rows of it.
 
   Raises:
     ValueError: if the rows do not divide over those devices.
@@ -118,4 +120,9 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
       f"(data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use a multiple of {parts(mesh)}"
     )
   sharding = NamedSharding(mesh, PartitionSpec(RULES["batch"]))
-  return jax.tree.map(lambda x: jax.device_put(np.asarray(x), sharding), batch)
+
+  def place(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+  return jax.tree.map(place, batch)

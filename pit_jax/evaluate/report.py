@@ -17,6 +17,7 @@ import rich.box
 import rich.console
 import rich.table
 
+from pit_jax import hosts
 from pit_jax.evaluate import diagram, palette, plots, tabular, verdict
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
@@ -81,7 +82,9 @@ def write(results: Mapping, workdir: str | os.PathLike) -> pathlib.Path:
 
 
 def publish(results: Mapping, workdir: str | os.PathLike) -> None:
-  """Writes the report and prints its tables and where it is."""
+  """Writes the report and prints its tables and where it is; of several hosts the first does."""
+  if not hosts.is_first():
+    return
   page = write(results, workdir)
   print(tables(results))
   print(f"report: {page}")

@@ -23,11 +23,13 @@ def save(
     models: name → model and parameters; all have adapters of one base, or none has.
     special_ids: fields for every config.json.
   """
+  has_base = False
   for name, (model, params) in models.items():
     if model.config.adapter is None:
       hf.save(folder / name, model, params, **special_ids)
       continue
-    if not pure.is_scalar(model) and not (folder / BASE).exists():
+    if not pure.is_scalar(model) and not has_base:
+      has_base = True
       bare = pure.language_model(dataclasses.replace(model.config, adapter=None))
       hf.save(folder / BASE, bare, pure.split(model, params)[1], **special_ids)
     peft.save(folder / name, model, params, base=f"../{BASE}", **special_ids)

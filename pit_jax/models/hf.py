@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from pit_jax import hosts
 from pit_jax.models import families, pure, weights
 from pit_jax.types import Params
 
@@ -124,7 +125,8 @@ def save(
     model: a language model, written as a causal language model, or a scalar model, written as a
       classifier with one label. A scalar head's bias goes into config.json as `score_bias`: what
       transformers returns is the score without it.
-    params: its parameters, on any devices; adapters are merged into their matrices.
+    params: its parameters, on any devices; adapters are merged into their matrices. The first
+      host writes; all of them take part.
     dtype: of the tensors: float32, bfloat16 or float16.
     shard_bytes: most bytes per file.
     more: fields for config.json: token ids and the like.
@@ -140,8 +142,9 @@ def save(
       for entry, layer, name in shard
     }
     homes |= dict.fromkeys(tensors, file)
-    safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
-  if len(shards) > 1:
+    if hosts.is_first():
+      safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
+  if len(shards) > 1 and hosts.is_first():
     size = sum(math.prod(entry.shape) for entry in table) * width
     index = {"metadata": {"total_size": size}, "weight_map": homes}
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
@@ -151,6 +154,8 @@ def describe(
   directory: pathlib.Path, model: pure.PureModel, leaves: Params, *, dtype: str, **more: Any
 ) -> None:
   """Begins a model's directory: makes it, removes old weights from it, writes config.json."""
+  if not hosts.is_first():
+    return
   directory.mkdir(parents=True, exist_ok=True)
   for old in (*directory.glob("*.safetensors"), *directory.glob(INDEX)):
     old.unlink()  # an index left here would speak for shards that are gone

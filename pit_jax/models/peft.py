@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from pit_jax import hosts
 from pit_jax.models import architecture, hf, lora, pure, weights
 from pit_jax.types import Params
 
@@ -62,10 +63,12 @@ def save(
   hf.describe(directory, model, leaves, dtype="float32", **more)
   tensors = {}
   for entry, layer, name, part in _places(model):
-    leaf = np.asarray(leaves[entry.adapter(part)][layer], np.float32)
+    leaf = np.asarray(hosts.fetch(leaves[entry.adapter(part)][layer]), np.float32)
     tensors[name] = np.ascontiguousarray(leaf.reshape(_shape(leaf.shape, part)[::-1]).T)
   if pure.is_scalar(model):
-    tensors[SCORE] = np.asarray(leaves["head"], np.float32)[None]
+    tensors[SCORE] = np.asarray(hosts.fetch(leaves["head"]), np.float32)[None]
+  if not hosts.is_first():
+    return
   safetensors.numpy.save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
   described = {
     "peft_type": "LORA",

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pit_jax import hosts
 from pit_jax.models import architecture, lora, pure
 from pit_jax.types import Params
 
@@ -198,7 +199,8 @@ def tensor(
   """
 
   def leaf(name):
-    return np.asarray(leaves[name][layer] if entry.is_stacked else leaves[name], np.float32)
+    found = leaves[name][layer] if entry.is_stacked else leaves[name]
+    return np.asarray(hosts.fetch(found), np.float32)
 
   weight = leaf(entry.ours)
   if entry.dtype == "int8":

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from pit_jax import parallel
+from pit_jax import hosts, parallel
 from pit_jax.data import encode, preferences, rows, synthetic, tables, template, text
 from pit_jax.models import hf, pure
 from pit_jax.rollout import inference
@@ -54,7 +54,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   Raises:
     ValueError: if the workdir belongs to a run with another configuration.
   """
-  new = contexts.is_new(config, workdir)
+  new = hosts.agree(contexts.is_new(config, workdir))
   letters = [
     rows.Preference(prompt=x, chosen=second, rejected=first)
     for x, first, second in synthetic.plain_text(config.data.rows, config.seed)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pit_jax import parallel
+from pit_jax import hosts, parallel
 from pit_jax.data import batches, conversations, encode, padding
 from pit_jax.models import pure
 from pit_jax.rollout import decode, scoring
@@ -157,7 +157,7 @@ class Inference:
     ordered = batches.in_order(record, self.batch_size, self.by_length)
     for index, (batch, rows) in enumerate(ordered):
       result = ask(parallel.put_batch(batch, self.mesh), index)
-      parts.append(batches.take(jax.device_get(result), slice(0, len(rows))))
+      parts.append(batches.take(hosts.fetch(result), slice(0, len(rows))))
       places.append(rows)
     back = np.argsort(np.concatenate(places))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from pit_jax import parallel
+from pit_jax import hosts, parallel
 from pit_jax.data import chat, conversations, encode, preferences, tables, template, text
 from pit_jax.models import pure
 from pit_jax.rollout import inference
@@ -106,7 +106,7 @@ class Context:
   def read_json(self, *path: str) -> Any:
     """Returns the content of a JSON file below workdir, or None where there is none."""
     file = self.workdir.joinpath(*path)
-    return json.loads(file.read_text()) if file.exists() else None
+    return hosts.agree(json.loads(file.read_text()) if file.exists() else None)
 
   def write_json(self, content: Any, *path: str) -> None:
     """Writes a JSON file below workdir, whole or not at all."""
@@ -114,11 +114,16 @@ class Context:
 
 
 def write_text(path: pathlib.Path, content: str) -> None:
-  """Writes a file under a temporary name and renames it, so that a kill leaves no half file."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_suffix(path.suffix + ".tmp")
-  temporary.write_text(content, encoding="utf-8")
-  os.replace(temporary, path)
+  """Writes a file under a temporary name and renames it, so that a kill leaves no half file.
+
+  The first host writes; all return when it is there.
+  """
+  if hosts.is_first():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)
+  hosts.wait(path.name)
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
@@ -128,7 +133,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     ValueError: if the workdir belongs to a run with another configuration, or the data, the base
       model or the mesh cannot be used.
   """
-  new = is_new(config, workdir)
+  new = hosts.agree(is_new(config, workdir))
   c = config.data
   base_directory = origin.directory(config)
   form, words = _form(config, base_directory)
@@ -219,8 +224,10 @@ def tokenizer(
   words: Iterable[str], vocabulary: int, directory: pathlib.Path, new: bool
 ) -> text.Tokenizer:
   """Returns the tokenizer in a directory, learnt from the words when there is none or it is new."""
-  if new or not (directory / "tokenizer.json").exists():
-    text.train_tokenizer(words, vocabulary, directory)
+  if hosts.agree(new or not (directory / "tokenizer.json").exists()):
+    if hosts.is_first():
+      text.train_tokenizer(words, vocabulary, directory)
+    hosts.wait("tokenizer")
   return text.load_tokenizer(directory)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import ml_collections
 
+from pit_jax import hosts
 from pit_jax.data import conversations, encode, tables
 from pit_jax.stages import context as contexts
 from pit_jax.stages import rl
@@ -17,7 +18,7 @@ def policy_references(context: contexts.Context, policy: Params) -> list[str]:
   """Samples a reference per RL prompt from M_P^RL into references/policy.jsonl, or reads them."""
   path = context.workdir / "references" / "policy.jsonl"
   prompts = [row.prompt for row in context.folds.rl]
-  if not path.exists():
+  if not hosts.agree(path.exists()):
     key, temperature = context.key("policy references"), context.config.rl.temperature
     responses = context.inference.answer(policy, prompts, key, temperature)
     pairs = zip(map(conversations.write, prompts), responses, strict=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float
 
-from pit_jax import parallel
+from pit_jax import hosts, parallel
 from pit_jax.data import batches, tables
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
@@ -147,7 +147,7 @@ def _rows(
 ) -> list[dict]:
   """Returns a few responses in words, for people to read."""
   prompts, responses, scores = jax.tree.map(
-    lambda x: x[:SAMPLES_SHOWN], jax.device_get((prompts, responses, scores))
+    lambda x: x[:SAMPLES_SHOWN], hosts.fetch((prompts, responses, scores))
   )
   asked = context.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
   rows = zip(asked, context.inference.words(responses), scores.tolist(), strict=True)

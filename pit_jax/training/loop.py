@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from pit_jax import hosts
 from pit_jax.training import checkpoint, writers
 
 LOG = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class _Log:
     self._seconds: dict[str, float] = {}
     self._writers: list[writers.Writer] = []
     self._samples = self._progress = None
-    if jax.process_index() != 0:  # one host writes for all
+    if not hosts.is_first():
       return
     if start:
       _say(f"{stage}: continues after step {start} of {steps}")
@@ -190,7 +191,7 @@ class _Log:
 
 
 def _say(text: str) -> None:
-  if jax.process_index() == 0:
+  if hosts.is_first():
     print(text, flush=True)
 
 
