@@ -2,7 +2,9 @@
 
 The same command continues an interrupted run. On several hosts it is started on each of them, with
 a workdir that all of them see; they find each other on TPU pods, on GKE, under Slurm and Open MPI,
-and elsewhere by --coordinator=ADDRESS:PORT --hosts=4 --host=0. Any value of the configuration can be set:
+and elsewhere by --coordinator=ADDRESS:PORT --hosts=4 --host=0.
+
+Any value of the configuration can be set:
 `--config.rl.steps=100 --config.data.source=hh:preferences.jsonl.gz`.
 """
 

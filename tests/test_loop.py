@@ -223,7 +223,7 @@ CHILD = textwrap.dedent("""
 
   def advance(state, step):
     if step == {kill_at}:
-      os.kill(os.getpid(), signal.SIGKILL)
+      os.kill(os.getpid(), signal.{kill})
     return test_loop.toy_step(state, step)
 
   state = loop.fit("toy", advance, test_loop.make_state(), steps=23, log_every=4, save_every=5,
@@ -232,9 +232,10 @@ CHILD = textwrap.dedent("""
 """)
 
 
-def run_child(workdir: pathlib.Path, kill_at: int) -> int:
+def run_child(workdir: pathlib.Path, kill_at: int, kill: str = "SIGKILL") -> int:
   tests = pathlib.Path(__file__).parent
-  code = CHILD.format(tests=str(tests), workdir=str(workdir), kill_at=kill_at)
+  told = {"tests": str(tests), "workdir": str(workdir), "kill_at": kill_at, "kill": kill}
+  code = CHILD.format(**told)
   return subprocess.run(
     [sys.executable, "-c", code], cwd=tests.parent, env={**os.environ}, timeout=120
   ).returncode
@@ -252,3 +253,19 @@ def test_killed_without_warning(tmp_path):
   assert without_perf(workdir / "metrics" / "toy.jsonl") == whole.rows()
   names = {path.name for path in (workdir / "checkpoints" / "toy").iterdir()}
   assert names == {"20", "23"}
+
+
+def test_sigterm_saves_the_step_under_way(tmp_path):
+  expected = Run(tmp_path / "whole")()
+  workdir = tmp_path / "stopped"
+  assert run_child(workdir, kill_at=12, kill="SIGTERM") == 128 + signal.SIGTERM
+  names = {path.name for path in (workdir / "checkpoints" / "toy").iterdir()}
+  assert names == {"10", "13"}  # 13 steps were completed
+  assert run_child(workdir, kill_at=-1) == 0
+  assert np.load(workdir / "final.npy").tobytes() == np.asarray(expected["w"]).tobytes()
+
+
+def test_sigterm_means_what_it_did_before_once_a_stage_has_ended(tmp_path):
+  before = signal.getsignal(signal.SIGTERM)
+  Run(tmp_path)()
+  assert signal.getsignal(signal.SIGTERM) is before

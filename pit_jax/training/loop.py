@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from pit_jax import hosts
-from pit_jax.training import checkpoint, writers
+from pit_jax.training import checkpoint, interruption, writers
 
 LOG = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def fit(
 
   Raises:
     ValueError: an argument is out of range, or the checkpoint belongs to another run.
+    Interrupted: SIGTERM came; the state was saved after the step that was under way.
   """
   _check_arguments(steps, log_every, save_every, evaluate_every)
   metadata, directory = {**metadata, "steps": steps}, os.path.join(workdir, "checkpoints", stage)
@@ -77,6 +78,7 @@ def fit(
     if start == steps:
       _say(f"{stage}: finished before, {steps} steps")
       return state
+    watch = stack.enter_context(interruption.Watch())
     log = stack.enter_context(_Log(stage, start, steps, workdir, extra_writers))
     for step in range(start + 1, steps + 1):
       state, metrics = advance(state, step - 1)
@@ -87,9 +89,14 @@ def fit(
         log.write(step, {**metrics, **evaluation})
       if samples and is_evaluated:
         log.write_samples(step, samples(state, step))
-      if _is_due(step, save_every, steps):
+      is_over = watch.is_due()
+      if is_over or _is_due(step, save_every, steps):
         log.save(saved, step, state, metadata)
       log.advance(step)
+      if is_over:
+        saved.wait()
+        _say(f"{stage}: saved after step {step} and stopped by SIGTERM; the same command continues")
+        raise interruption.Interrupted
     saved.wait()
     return state
 

@@ -1,0 +1,51 @@
+"""A machine that is about to be taken away says so by SIGTERM; a run then saves and stops."""
+
+import itertools
+import signal
+import threading
+from types import FrameType, TracebackType
+
+import jax
+from jax.experimental import multihost_utils
+
+_COUNTER = itertools.count()  # of questions in this process; on all hosts the same
+
+
+class Interrupted(SystemExit):
+  """Ends the process as SIGTERM does, after everything was saved."""
+
+  def __init__(self):
+    super().__init__(128 + signal.SIGTERM)
+
+
+class Watch:
+  """Knows whether the run is to stop; between `with` and its end SIGTERM does not kill."""
+
+  def __enter__(self) -> "Watch":
+    self._is_asked, self._before = False, None
+    # Of several hosts JAX watches over all: they must stop after the same step.
+    self._is_mine = (
+      jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
+    )
+    if self._is_mine:
+      self._before = signal.signal(signal.SIGTERM, self._note)
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    if self._is_mine:
+      signal.signal(signal.SIGTERM, self._before)
+
+  def is_due(self) -> bool:
+    """Returns whether to stop now; asked once after every step, by all hosts."""
+    number = next(_COUNTER)
+    if jax.process_count() > 1:
+      return multihost_utils.reached_preemption_sync_point(number)
+    return self._is_asked
+
+  def _note(self, number: int, frame: FrameType | None) -> None:
+    self._is_asked = True
