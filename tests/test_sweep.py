@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -194,6 +195,24 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(train, tmp_path, capsys)
   said = capsys.readouterr().out
   assert "+7.0" in said and "no such luck" in said
   assert all((tmp_path / f"{name}.png").stat().st_size > 0 for name in ("frontier", "parallel"))
+
+
+def test_an_interrupted_trial_is_given_back(train, tmp_path, monkeypatch):
+  sweep = load(tmp_path, "grid", {"rl.kl_coefficient": (0.5, 0.7)})
+  run = sweeping(tmp_path, sweep)
+
+  def interrupted(arguments, log):
+    stopping.set()
+    raise trials.RunFailed("exit status 130")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(trials, "_train", interrupted)
+    stopping = threading.Event()
+    run._take_all(stopping)
+  states = [row["state"] for row in summary.rows(run.open())]
+  assert states == ["waiting", "waiting"]
+  run.work(1)
+  assert [row["state"] for row in summary.rows(run.open())] == ["done", "done"]
 
 
 def test_values_are_searched_where_the_sweep_says(train, tmp_path):

@@ -101,26 +101,34 @@ class Sweeping:
     return study
 
   def work(self, workers: int) -> None:
-    """Runs trials, so many at a time, until all of the sweep have ended anywhere."""
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-      for future in [pool.submit(self._take_all) for _ in range(workers)]:
-        future.result()
+    """Runs trials, so many at a time, until all of the sweep have ended anywhere.
 
-  def _take_all(self) -> None:
+    When it is interrupted from the keyboard, trials under way are given back.
+    """
+    stopping = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+      try:
+        for future in [pool.submit(self._take_all, stopping) for _ in range(workers)]:
+          future.result()
+      except KeyboardInterrupt:
+        stopping.set()
+        raise
+
+  def _take_all(self, stopping: threading.Event) -> None:
     study = self.open()
-    while True:
+    while not stopping.is_set():
       with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
       states = {trial.state for trial in study.get_trials(deepcopy=False)}
       if optuna.trial.TrialState.WAITING in states:
-        study.optimize(self._run, n_trials=1, catch=(RunFailed,))
+        study.optimize(lambda trial: self._run(trial, stopping), n_trials=1, catch=(RunFailed,))
       elif optuna.trial.TrialState.RUNNING in states:
         time.sleep(POLL)
       else:
         return
 
-  def _run(self, trial: optuna.Trial) -> float:
+  def _run(self, trial: optuna.Trial, stopping: threading.Event) -> float:
     if SLOT not in trial.user_attrs:  # another worker was faster, and there was none left
       raise optuna.TrialPruned
     values = {key: _suggest(trial, key, known) for key, known in self.sweep.space.items()}
@@ -130,7 +138,10 @@ class Sweeping:
       try:
         _train([*self.arguments, *flags(values), f"--workdir={folder}"], folder / "log.txt")
       except RunFailed as error:
-        trial.set_user_attr(ERROR, str(error))
+        if stopping.is_set():
+          trial.study.enqueue_trial(values, user_attrs={SLOT: trial.user_attrs[SLOT]})
+        else:
+          trial.set_user_attr(ERROR, str(error))
         raise
     found = measure(json.loads(results.read_text()))
     for name, value in found.items():
