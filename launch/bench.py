@@ -68,24 +68,14 @@ def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.
 
 def _print(result: dict) -> None:
   table = rich.table.Table(box=None, pad_edge=False)
-  table.add_column("case")
-  for column in (
-    "per second",
-    "",
-    "seconds",
-    "spread",
-    "MFU",
-    "bandwidth",
-    "peer per second",
-    "ratio",
-  ):
+  table.add_column("case", no_wrap=True)
+  for column in ("rate", "seconds", "spread", "MFU", "bandwidth", "peer's rate", "ratio"):
     table.add_column(column, justify="right")
   for row in result["cases"]:
     peer = "peer_per_second" in row
     table.add_row(
       row["name"],
-      f"{row['per_second']:,.0f}",
-      row["unit"],
+      f"{row['per_second']:,.0f} {row['unit']}/s",
       f"{row['seconds']:.3f}",
       f"{row['spread']:.2f}",
       *(f"{share:.1%}" if share is not None else "·" for share in (row["mfu"], row["bandwidth"])),

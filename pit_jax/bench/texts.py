@@ -1,5 +1,6 @@
 """What is measured of data: preferences in words become a set of tokens on disk."""
 
+import pathlib
 import tempfile
 
 from pit_jax.bench import timing
@@ -25,6 +26,6 @@ def case(directory: str, source: str) -> timing.Case:
       text.load_tokenizer(directory), template.Template(), PROMPT, RESPONSE
     )
     with tempfile.TemporaryDirectory() as folder:
-      return encode.preferences(rows, settings, folder).contents
+      return encode.preferences(rows, settings, pathlib.Path(folder)).contents
 
   return timing.Case("tokenise", len(rows), lambda: run, unit="pairs")
