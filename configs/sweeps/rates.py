@@ -4,16 +4,16 @@ python launch/sweep.py --config=configs/pit.py:tiny --sweep=configs/sweeps/rates
     --workdir=runs/rates
 """
 
-import ml_collections
+from typing import Any
 
 
-def get_sweep() -> ml_collections.ConfigDict:
+def get_sweep() -> dict[str, Any]:
   """Returns a search over the rates of policy and value model."""
-  sweep = ml_collections.ConfigDict()
-  sweep.sampler = "tpe"
-  sweep.trials = 12
-  sweep.space = {
-    "rl.learning_rate": {"low": 1e-4, "high": 3e-3, "log": True},
-    "rl.value_scale": {"low": 0.5, "high": 4.0, "log": True},
+  return {
+    "sampler": "tpe",
+    "trials": 12,
+    "space": {
+      "rl.learning_rate": {"low": 1e-4, "high": 3e-3, "log": True},
+      "rl.value_scale": {"low": 0.5, "high": 4.0, "log": True},
+    },
   }
-  return sweep.lock()

@@ -84,11 +84,11 @@ def load(path: str | os.PathLike, config: ml_collections.ConfigDict) -> Sweep:
   module = importlib.util.module_from_spec(spec) if spec else None
   try:
     spec.loader.exec_module(module)
-    found = module.get_sweep().to_dict()
-  except (AttributeError, OSError, SyntaxError) as error:
+    found = dict(module.get_sweep())
+  except (AttributeError, OSError, SyntaxError, TypeError) as error:
     raise ValueError(
-      f"{path} holds no sweep: {error}; give a Python file whose get_sweep() returns a ConfigDict "
-      "with sampler, trials and space"
+      f"{path} holds no sweep: {error}; give a Python file whose get_sweep() returns a dict with "
+      "sampler, trials and space"
     ) from error
   try:
     return _checked(found, config)
