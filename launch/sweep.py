@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     from pit_jax.sweep import space, summary, trials
   except ImportError as error:
     raise SystemExit(f"error: {error}; pip install 'pit_jax[sweep]' brings it") from error
-  optuna.logging.set_verbosity(optuna.logging.WARNING)
+  optuna.logging.set_verbosity(optuna.logging.ERROR)  # the table names what failed
   workdir = pathlib.Path(options.workdir).resolve()
   workdir.mkdir(parents=True, exist_ok=True)
   try:

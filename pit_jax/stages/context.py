@@ -155,7 +155,6 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   judge = origin.judge(config, settings)
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
-  origin.check_reward(config, model, base_directory)
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
   base = origin.load(base_directory, model, mesh) if base_directory else None
   tokens = token_folder(config, workdir)

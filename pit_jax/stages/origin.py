@@ -57,29 +57,38 @@ def shape(
     vocabulary: tokens of the tokenizer.
 
   Raises:
-    ValueError: if adapters, base and tokenizer do not go together.
+    ValueError: if adapters, base, tokenizer and a published reward model do not go together.
   """
-  adapter, stored = _adapter(config), config.model.lora.base
-  if base is None:
-    if adapter is not None:
-      raise ValueError(
-        f"model.lora.rank={adapter.rank} adapts a base, and there is none; "
-        "give a model directory as model.base, or rank 0 to train everything"
-      )
-    return described(config, vocabulary)
-  if adapter is None and stored != "float32":
-    raise ValueError(
-      f"model.lora.base={stored!r} keeps a frozen base so, and without adapters nothing is frozen; "
-      'use "float32", or set model.lora.rank'
-    )
-  own = {name: config.model[name] for name in ("dtype", "remat")}
-  found = dataclasses.replace(families.read(base), stored=stored, adapter=adapter, **own)
+  found = described(config, vocabulary) if base is None else families.read(base)
+  found = _adapted(config, found, base)
   if found.vocabulary < vocabulary:
     raise ValueError(
       f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
       f"{vocabulary}; give a model directory whose files belong together"
     )
+  _check_reward(config, found, base)
   return found
+
+
+def _adapted(
+  config: ml_collections.ConfigDict, found: architecture.ModelConfig, base: pathlib.Path | None
+) -> architecture.ModelConfig:
+  """Returns a shape with the run's adapters, and its ways to compute and to keep a base."""
+  adapter, stored = _adapter(config), config.model.lora.base
+  if adapter is not None and base is None:
+    raise ValueError(
+      f"model.lora.rank={adapter.rank} adapts a base, and there is none; "
+      "give a model directory as model.base, or rank 0 to train everything"
+    )
+  if adapter is None and stored != "float32" and base is not None:
+    raise ValueError(
+      f"model.lora.base={stored!r} keeps a frozen base so, and without adapters nothing is frozen; "
+      'use "float32", or set model.lora.rank'
+    )
+  if base is None:
+    return found
+  own = {name: config.model[name] for name in ("dtype", "remat")}
+  return dataclasses.replace(found, stored=stored, adapter=adapter, **own)
 
 
 def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding.Mesh) -> Base:
@@ -94,7 +103,17 @@ def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding
   return Base(params, hf.fingerprint(base))
 
 
-def check_reward(
+def reward(directory: str | os.PathLike, scalar: pure.PureModel, mesh: jax.sharding.Mesh) -> Params:
+  """Returns a published reward model's parameters, on the mesh.
+
+  Raises:
+    ValueError: if its weights cannot be read or do not fit.
+  """
+  abstract = jax.eval_shape(scalar.init, jax.random.key(0))
+  return hf.load(directory, scalar, parallel.partition(abstract, scalar.axes, mesh))
+
+
+def _check_reward(
   config: ml_collections.ConfigDict, model: architecture.ModelConfig, base: pathlib.Path | None
 ) -> None:
   """Refuses a published reward model that cannot be the run's R_P.
@@ -137,16 +156,6 @@ def check_reward(
       f"reward.model={named} has another tokenizer than the run; give the base whose tokenizer it "
       f"has as model.base ({other})"
     )
-
-
-def reward(directory: str | os.PathLike, scalar: pure.PureModel, mesh: jax.sharding.Mesh) -> Params:
-  """Returns a published reward model's parameters, on the mesh.
-
-  Raises:
-    ValueError: if its weights cannot be read or do not fit.
-  """
-  abstract = jax.eval_shape(scalar.init, jax.random.key(0))
-  return hf.load(directory, scalar, parallel.partition(abstract, scalar.axes, mesh))
 
 
 def _classifier(named: str, key: str, dtype: str) -> architecture.ModelConfig:

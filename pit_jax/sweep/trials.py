@@ -20,12 +20,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import optuna
+import sqlalchemy.exc
 
 from pit_jax.sweep import space
 
 TRAIN = pathlib.Path(__file__).resolve().parents[2] / "launch" / "train.py"
 SLOT, ERROR, SLOTS, WHAT = "slot", "error", "slots", "what"  # names of attributes in the storage
 POLL = 1.0  # seconds between looks at trials that others run
+ATTEMPTS = 5  # to open a storage
 WAIT = 60.0  # seconds for whoever made the study to fill it
 LINES = 15  # of a failed run's log that are kept
 
@@ -44,6 +46,7 @@ class Sweeping:
     workdir: holds a folder per trial; workers on several machines share it.
     storage: URL of a database, as SQLAlchemy names it; workers share it.
     heartbeat: seconds between signs of life; after three without one a trial is given back.
+    train: the command that a trial runs.
   """
 
   sweep: space.Sweep
@@ -51,6 +54,7 @@ class Sweeping:
   workdir: pathlib.Path
   storage: str
   heartbeat: int = 10
+  train: pathlib.Path = TRAIN
 
   def open(self) -> optuna.Study:
     """Returns the study, made and filled with slots by the first who asks.
@@ -59,16 +63,7 @@ class Sweeping:
       ValueError: if the storage holds another sweep, or one that was never filled.
     """
     sampler = optuna.samplers.TPESampler(constant_liar=True)
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-      storage = optuna.storages.RDBStorage(
-        self.storage,
-        engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in self.storage else None,
-        heartbeat_interval=self.heartbeat,
-        grace_period=3 * self.heartbeat,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-      )
-    given = {"study_name": "sweep", "storage": storage, "sampler": sampler}
+    given = {"study_name": "sweep", "storage": self._connected(), "sampler": sampler}
     try:
       study = optuna.create_study(direction="maximize", **given)
     except optuna.exceptions.DuplicatedStudyError:
@@ -79,6 +74,25 @@ class Sweeping:
       study.enqueue_trial(values, user_attrs={SLOT: number})
     study.set_user_attr(SLOTS, len(slots))
     return study
+
+  def _connected(self) -> optuna.storages.RDBStorage:
+    attempts_left = ATTEMPTS
+    while True:
+      try:
+        with warnings.catch_warnings():
+          warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+          return optuna.storages.RDBStorage(
+            self.storage,
+            engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in self.storage else None,
+            heartbeat_interval=self.heartbeat,
+            grace_period=3 * self.heartbeat,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+          )
+      except sqlalchemy.exc.DBAPIError as error:  # two workers make the tables at once
+        attempts_left -= 1
+        if not attempts_left:
+          raise ValueError(f"{self.storage} cannot be opened: {error}") from error
+        time.sleep(POLL)
 
   @property
   def _description(self) -> str:
@@ -136,7 +150,8 @@ class Sweeping:
     results = folder / "report" / "results.json"
     if not results.exists():
       try:
-        _train([*self.arguments, *flags(values), f"--workdir={folder}"], folder / "log.txt")
+        given = [*self.arguments, *flags(values), f"--workdir={folder}"]
+        _train([str(self.train), *given], folder / "log.txt")
       except RunFailed as error:
         if stopping.is_set():
           trial.study.enqueue_trial(values, user_attrs={SLOT: trial.user_attrs[SLOT]})
@@ -190,8 +205,8 @@ def _suggest(trial: optuna.Trial, key: str, values: tuple | space.Range) -> Any:
   return suggest(key, values.low, values.high, log=values.log)
 
 
-def _train(arguments: Sequence[str], log: pathlib.Path) -> None:
-  """Runs launch/train.py in a process of its own, which dies with this one.
+def _train(command: Sequence[str], log: pathlib.Path) -> None:
+  """Runs a Python file with arguments in a process of its own, which dies with this one.
 
   Raises:
     RunFailed: with the end of what it said.
@@ -199,7 +214,7 @@ def _train(arguments: Sequence[str], log: pathlib.Path) -> None:
   log.parent.mkdir(parents=True, exist_ok=True)
   processes = multiprocessing.get_context("spawn")
   theirs, ours = processes.Pipe(duplex=False)
-  child = processes.Process(target=_child, args=(theirs, list(arguments), str(log)))
+  child = processes.Process(target=_child, args=(theirs, list(command), str(log)))
   child.start()
   theirs.close()
   try:
@@ -211,13 +226,13 @@ def _train(arguments: Sequence[str], log: pathlib.Path) -> None:
     raise RunFailed(f"exit status {child.exitcode}; {log} ends with\n" + "\n".join(said))
 
 
-def _child(parent, arguments: list[str], log: str) -> None:
+def _child(parent, command: list[str], log: str) -> None:
   threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
   with open(log, "ab", buffering=0) as file:
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
-  sys.argv = [str(TRAIN), *arguments]
-  runpy.run_path(str(TRAIN), run_name="__main__")
+  sys.argv = command
+  runpy.run_path(command[0], run_name="__main__")
 
 
 def _end_with(parent) -> None:

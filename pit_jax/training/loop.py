@@ -73,8 +73,8 @@ def fit(
   metadata, directory = {**metadata, "steps": steps}, os.path.join(workdir, "checkpoints", stage)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(checkpoint.Checkpoints(directory, keep))
-    resumed = saved.resume(state, metadata) or checkpoint.Resumed(0, state, metadata)
-    start, state = resumed.step, resumed.state
+    resumed = saved.resume(state, metadata)
+    start, state = (resumed.step, resumed.state) if resumed else (0, state)
     if start == steps:
       _say(f"{stage}: finished before, {steps} steps")
       return state
@@ -83,22 +83,22 @@ def fit(
     for step in range(start + 1, steps + 1):
       state, metrics = advance(state, step - 1)
       log.watch(step, metrics)
-      is_evaluated = _is_due(step, evaluate_every, steps)
-      evaluation = evaluate(state, step) if evaluate and is_evaluated else {}
-      if evaluation or _is_due(step, log_every, steps):
-        log.write(step, {**metrics, **evaluation})
-      if samples and is_evaluated:
-        log.write_samples(step, samples(state, step))
+      looks = (evaluate, samples) if _is_due(step, evaluate_every, steps) else (None, None)
+      log.observe(step, state, metrics, *looks, is_due=_is_due(step, log_every, steps))
       is_over = watch.is_due()
       if is_over or _is_due(step, save_every, steps):
         log.save(saved, step, state, metadata)
       log.advance(step)
       if is_over:
-        saved.wait()
-        _say(f"{stage}: saved after step {step} and stopped by SIGTERM; the same command continues")
-        raise interruption.Interrupted
+        _stop(saved, f"{stage}: saved after step {step}")
     saved.wait()
     return state
+
+
+def _stop(saved: checkpoint.Checkpoints, done: str) -> None:
+  saved.wait()
+  _say(f"{done} and stopped by SIGTERM; the same command continues")
+  raise interruption.Interrupted
 
 
 def _check_arguments(steps: int, log_every: int, save_every: int, evaluate_every: int) -> None:
@@ -166,6 +166,23 @@ class _Log:
       if broken:
         listed = ", ".join(f"{name} = {value:g}" for name, value in broken.items())
         LOG.warning("%s: STEP %d WENT WRONG: %s", self._stage, step, listed)
+
+  def observe(
+    self,
+    step: int,
+    state: State,
+    metrics: Mapping[str, Any],
+    evaluate: Evaluate | None,
+    samples: Samples | None,
+    *,
+    is_due: bool,
+  ) -> None:
+    """Evaluates and samples where asked to, and logs what is due and what was evaluated."""
+    evaluation = evaluate(state, step) if evaluate else {}
+    if evaluation or is_due:
+      self.write(step, {**metrics, **evaluation})
+    if samples:
+      self.write_samples(step, samples(state, step))
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Fetches the metrics of a step and hands them to every writer."""
