@@ -1,5 +1,6 @@
 """Models in and out: a published one becomes a directory, a run's own become ones to serve."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -133,7 +134,7 @@ def test_a_run_starts_from_a_directory(tmp_path):
   words = text.train_tokenizer(["Who gets call 5?"], 270, tmp_path / "base")
   config = tiny_run.config(model__base=str(tmp_path / "base"))
   context = contexts.build(config, tmp_path / "run")
-  assert context.language.config == model.config
+  assert context.language.config == dataclasses.replace(model.config, remat=True)
   assert context.settings.tokenizer.fingerprint == words.fingerprint
   assert_equal(context.initial_policy(), params)
 
