@@ -58,7 +58,9 @@ def table_model():
     return params["table"][step, tokens[:, -1]], cache.replace(visible=seen)
 
   def apply(params, *arguments, method="__call__", **keywords):
-    return {"__call__": look_up, "extend": extend}[method](params, *arguments, **keywords)
+    methods = {"__call__": look_up, "hidden": look_up, "extend": extend}
+    methods["logits"] = lambda params, hidden: hidden
+    return methods[method](params, *arguments, **keywords)
 
   config = tiny.config(layers=1, vocabulary=ACTIONS)
   return pure.PureModel(init=lambda key: {}, apply=apply, axes={}, config=config)
