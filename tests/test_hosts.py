@@ -23,10 +23,10 @@ def free_port():
     return found.getsockname()[1]
 
 
-def command(workdir, recipe, *more):
-  flags = tiny_run.flags(mesh__shape=SHAPE, evaluation__rounds=1, inference_batch_size=16)
-  kept = [flag for flag in flags if recipe == "pit" or "curriculum" not in flag]
-  launch = [sys.executable, "launch/train.py", f"--config=configs/{recipe}.py:tiny"]
+def command(workdir, *more):
+  flags = tiny_run.flags(mesh__shape=SHAPE, evaluation__prompts=8, inference_batch_size=16)
+  kept = [flag for flag in flags if "curriculum" not in flag]
+  launch = [sys.executable, "launch/train.py", "--config=configs/rlhf.py:tiny"]
   return [*launch, f"--workdir={workdir}", *kept, *more]
 
 
@@ -53,11 +53,11 @@ def rows(path):
 @pytest.mark.slow
 def test_two_hosts_do_what_one_does(tmp_path):
   one, two, port = tmp_path / "one", tmp_path / "two", free_port()
-  alone = start(command(one, "pit"), 8, tmp_path / "one.log")
+  alone = start(command(one), 8, tmp_path / "one.log")
   finish(alone, tmp_path / "one.log")
   joined = [
     start(
-      command(two, "pit", f"--coordinator=localhost:{port}", "--hosts=2", f"--host={host}"),
+      command(two, f"--coordinator=localhost:{port}", "--hosts=2", f"--host={host}"),
       4,
       tmp_path / f"{host}.log",
     )
@@ -67,7 +67,7 @@ def test_two_hosts_do_what_one_does(tmp_path):
     finish(process, tmp_path / f"{host}.log")
   assert (tmp_path / "1.log").read_text().count("steps/s") == 0  # the first one speaks
   stages = sorted(path.name for path in (one / "metrics").iterdir())
-  assert stages == sorted(path.name for path in (two / "metrics").iterdir()) and len(stages) == 7
+  assert stages == sorted(path.name for path in (two / "metrics").iterdir()) and len(stages) == 3
   for stage in stages:
     for a, b in zip(rows(one / "metrics" / stage), rows(two / "metrics" / stage), strict=True):
       assert a.keys() == b.keys()
@@ -80,7 +80,7 @@ def test_two_hosts_do_what_one_does(tmp_path):
 
 def test_a_missing_host_is_named(tmp_path):
   log = tmp_path / "log"
-  process = start(command(tmp_path / "run", "rlhf", "--hosts=3"), 1, log)
+  process = start(command(tmp_path / "run", "--hosts=3"), 1, log)
   assert process.wait(timeout=120) == 1
   assert "1 hosts came together, --hosts=3 are wanted" in log.read_text()
   assert not (tmp_path / "run").exists()
