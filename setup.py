@@ -44,6 +44,7 @@ BASE = [
   "tensorboardX>=2.6.4",
 ]
 
+SWEEP = ["optuna>=4.9,<6"]
 EXTRAS = {
   "test": [
     "pytest>=8",
@@ -51,9 +52,9 @@ EXTRAS = {
     "beartype>=0.21",
     "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
-    "optuna>=4.9,<6",
+    *SWEEP,
   ],
-  "sweep": ["optuna>=4.9,<6"],
+  "sweep": SWEEP,
   "parity": ["torch==2.13.0", "peft>=0.18,<1"],
   "wandb": ["wandb>=0.19"],
   "judge": ["openai>=1.60"],
