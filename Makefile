@@ -16,7 +16,7 @@ demo: $(BASE)
 	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
 
 paper: $(BASE)
-	$(RUN) launch/paper.py --workdir=runs/paper
+	$(RUN) launch/paper.py --workdir=runs/paper --config.evaluation.prompts=1024
 
 base: $(BASE)
 	$(RUN) launch/train.py --config=configs/base.py --workdir=runs/base

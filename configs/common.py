@@ -137,7 +137,7 @@ def _rl() -> ml_collections.ConfigDict:
 
 def _evaluation() -> ml_collections.ConfigDict:
   evaluation = ml_collections.ConfigDict()
-  evaluation.prompts = 1_024  # held-out prompts used, at most
+  evaluation.prompts = 768  # held-out prompts used, at most
   evaluation.reward_model = ""  # directory of a published reward model that judges too
   evaluation.rounds = 5
   evaluation.margin = 0.0  # a round must beat the zero point by this much to be kept

@@ -45,7 +45,7 @@ def gold() -> Judge:
     pairs = zip(questions, answers, strict=True)
     return np.array([synthetic.gold(question, answer) for question, answer in pairs])
 
-  return _pointwise("gold", score, tie=1e-9)
+  return _pointwise("gold", _remembering(score), tie=1e-9)
 
 
 def reward_model(ask: inference.Inference, params: Params, name: str = "R_P") -> Judge:
@@ -66,7 +66,7 @@ def gap_model(ask: inference.Inference, params: Params) -> Judge:
 
 
 def _remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-  """Returns `rate` over columns of text, asking a model about each row only once."""
+  """Returns `rate` over columns of text, which is asked about each row only once."""
   known: dict[tuple, float] = {}
 
   def remembered(*columns: Sequence) -> np.ndarray:
