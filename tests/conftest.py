@@ -17,7 +17,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   PROGRAMS = tempfile.TemporaryDirectory(prefix="pit_jax_programs_")
   os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
-  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Compiling is most of what tests wait for, and at their sizes faster programs win nothing back.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -35,6 +35,14 @@ def pytest_collection_modifyitems(items):
   """Puts the files that take long first, so that no worker is left alone with one at the end."""
   long = {item.path for item in items if item.get_closest_marker("slow")}
   items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_without_torch():
+  """Processes that tests start see no torch; the tests themselves do."""
+  hidden = str(ROOT / "tests" / "without_torch")
+  given = os.environ.get("PYTHONPATH")
+  os.environ["PYTHONPATH"] = os.pathsep.join([hidden, given] if given else [hidden])
 
 
 @pytest.fixture(scope="session")

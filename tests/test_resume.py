@@ -99,11 +99,6 @@ def logged(workdir: pathlib.Path) -> dict:
 @pytest.mark.slow
 def test_a_run_killed_in_every_kind_of_stage_ends_like_one_left_alone(tmp_path):
   environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-  environment |= {  # restarts need not compile again
-    "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PLATFORMS": "cpu",
-  }
   steps = {f"{stage}__steps": STEPS for stage in ("sft", "reward", "gap_reward", "rl")}
   changes = {"save_every": SAVED, "save_every_rl": SAVED, **steps}
   settings = ["--config=configs/pit.py:tiny", *tiny_run.flags(**changes)]
