@@ -4,31 +4,32 @@
 
 The model is a directory as `launch/convert.py import` writes it. With --peer (extra `parity`) the
 same work goes through transformers' `generate` and a plain torch AdamW loop on the same weights,
-alternating with ours in one run; what is printed are medians and their ratios. On a device whose
+alternating with ours in one run; what is printed are medians and their ratios. With --rank
+adapters are trained on one frozen base, as `model.lora.rank` does in a run. On a device whose
 peaks are known, `mfu` and `bandwidth` are shares of them. --profile writes an XProf trace. With
 --source a case is added, which tokenises those preferences into a set on disk.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import platform
+from typing import Any
 
 import jax
 import rich.console
 import rich.table
 
 from pit_jax.bench import cases, devices, texts, timing
-from pit_jax.models import families, hf, pure
+from pit_jax.models import architecture, families, hf, pure
 
 
 def main(arguments: list[str] | None = None) -> None:
   """Runs the command line; `arguments` are those of the process unless given."""
   options = _options(arguments)
   try:
-    config = families.read(options.model)
-    language, scalar = pure.language_model(config), pure.scalar_model(config)
-    params = hf.load(options.model, language)
+    language, scalar, params = _models(options)
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
   batches = tuple(int(size) for size in options.batches.split(","))
@@ -50,12 +51,26 @@ def main(arguments: list[str] | None = None) -> None:
     "machine": f"{platform.machine()}, {platform.system()}",
     "jax": jax.__version__,
     "sizes": vars(sizes),
+    "rank": options.rank,
+    "remat": options.remat,
     "cases": rows,
     "peak_bytes": timing.peak_bytes(),
   }
   _print(result)
   if options.json:
     pathlib.Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _models(
+  options: argparse.Namespace,
+) -> tuple[pure.PureModel, pure.PureModel, dict[str, Any]]:
+  """Returns the language model, the scalar model of its trunk, and the first one's parameters."""
+  bare = dataclasses.replace(families.read(options.model), remat=options.remat)
+  base = hf.load(options.model, pure.language_model(bare))
+  adapter = architecture.Adapter(options.rank) if options.rank else None
+  shape = dataclasses.replace(bare, adapter=adapter)
+  language = pure.language_model(shape)
+  return language, pure.scalar_model(shape), pure.complete(language, jax.random.key(0), base)
 
 
 def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.Case]:
@@ -98,6 +113,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--response", type=int, default=64, help="tokens of every response")
   parser.add_argument("--rows", type=int, default=8, help="sequences of a training step")
   parser.add_argument("--mixed", type=int, default=64, help="sequences of very different lengths")
+  parser.add_argument("--rank", type=int, default=0, help="of adapters to train; 0 trains all")
+  parser.add_argument(
+    "--remat", action="store_true", help="compute activations again instead of keeping them"
+  )
   parser.add_argument("--repeats", type=int, default=5, help="measured calls of each case")
   parser.add_argument("--source", help="preferences to tokenise, as data.source names them")
   parser.add_argument("--peer", action="store_true", help="also measure transformers and torch")

@@ -11,7 +11,7 @@ import tiny
 
 from pit_jax.bench import cases, devices, timing
 from pit_jax.data import text
-from pit_jax.models import families, hf, pure
+from pit_jax.models import architecture, families, hf, pure
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "bench.py"
 NAMES = [
@@ -70,6 +70,24 @@ def test_a_choice_of_cases_is_measured(directory, tmp_path):
   assert [row["name"] for row in json.loads(path.read_text())["cases"]] == NAMES[1:3]
   with pytest.raises(SystemExit, match=r"no case has 'dpo' in its name; there are .*'sft'"):
     run(f"--model={directory}", *ARGUMENTS, "--cases=sft,dpo")
+
+
+@compiles
+def test_adapters_are_trained_on_a_frozen_base(directory, tmp_path, monkeypatch):
+  start, states = cases.training_step.init_state, []
+  monkeypatch.setattr(
+    cases.training_step,
+    "init_state",
+    lambda params, optimizer: states.append(params) or start(params, optimizer),
+  )
+  path = tmp_path / "bench.json"
+  run(f"--model={directory}", *ARGUMENTS, "--cases=ppo", "--rank=2", "--remat", f"--json={path}")
+  found = json.loads(path.read_text())
+  assert [row["name"] for row in found["cases"]] == NAMES[-1:]
+  assert (found["rank"], found["remat"]) == (2, True)
+  (trained,) = (pure.named(state) for state in states)
+  own = {"value.head", "value.bias"}
+  assert own < trained.keys() and all(".adapters." in name for name in trained.keys() - own)
 
 
 def test_preferences_are_tokenised(directory, tmp_path):
@@ -170,7 +188,14 @@ def test_costs_are_counted_by_hand():
   assert devices.multiplied(model.config, params) == count
   scalar = pure.scalar_model(model.config)
   assert devices.multiplied(model.config, tiny.parameters(scalar, 0)) == 2 * layer + 16 + 17
-  assert devices.training(count, tokens=100).flops == 600 * count
+  assert devices.training(model, params, tokens=100).flops == 600 * count
+  # Two models trained, and five read: what a PPO iteration does.
+  assert devices.training(model, params, 100, models=2, reads=5).flops == 2_200 * count
+  adapted = tiny.language(adapter=architecture.Adapter(3, targets=("key", "down")))
+  known = tiny.parameters(adapted, seed=0)
+  added = 2 * 3 * (16 + 8 + 24 + 16)  # A and B of two matrices in two layers
+  assert devices.multiplied(adapted.config, known) == count + added
+  assert devices.training(adapted, known, tokens=100).flops == 100 * (4 * count + 6 * added)
   cost = devices.generation(model.config, params, prompts=[3, 5], responses=[2, 1])
   # Row 0 reads its prompt and its first token, which sees four; row 1 reads its prompt alone.
   assert cost.flops == 2 * count * (4 + 5)

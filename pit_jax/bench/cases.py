@@ -17,9 +17,7 @@ from pit_jax.types import Demonstrations, GapPreferences, Params, Preferences, P
 
 NO_TOKEN = -1  # an end of sequence that no model can say: every row takes all its steps
 ADAM = {"clip_norm": 1.0, "epsilon": 1e-8}
-# Operations per parameter and token of a PPO iteration: 2 to sample, 2 each to judge by reward,
-# policy, reference and value model, 6 each to train policy and value model.
-PPO_PASSES = 22.0
+READS = 5  # of every token in a PPO iteration: to sample; by reward, policy, reference, value model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +58,9 @@ def cases(
   """Returns what is measured of our own.
 
   Args:
-    language: the language model.
+    language: the language model, with adapters or without.
     scalar: the scalar model of the same trunk.
-    params: the language model's parameters.
+    params: the language model's parameters; what is frozen of them, all models share.
     sizes: how much each case does.
   """
   found = [
@@ -141,10 +139,11 @@ def _training(
   optimizer = training_step.adam(**ADAM)
   loss = pure.on_trained(loss_fn)
   step = jax.jit(training_step.make_train_step(loss, optimizer), donate_argnums=0)
-  fixed = {"base": {}} | frozen
+  trained, base = pure.split(model, params)
+  fixed = {"base": base} | frozen
 
   def start():
-    state = training_step.init_state(jax.tree.map(jnp.copy, params), optimizer)
+    state = training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer)
 
     def run():
       nonlocal state
@@ -153,9 +152,7 @@ def _training(
 
     return run
 
-  return timing.Case(
-    name, tokens, start, devices.training(devices.multiplied(model.config, params), tokens)
-  )
+  return timing.Case(name, tokens, start, devices.training(model, params, tokens))
 
 
 def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timing.Case:
@@ -172,16 +169,17 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
   sample = _sampler(language, sizes.response)
   rate = jax.jit(lambda *asked: scoring.sequence_scores(scalar, *asked)[0])
   prompts = _records(language.config.vocabulary, sizes, Prompts, 0)
-  frozen = {"base": {}, "reference": params, "policy_weight": jnp.float32(1)}
+  parts = {"policy": pure.split(language, params), "value": pure.split(scalar, scores)}
+  trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
+  frozen = {"base": base, "reference": params, "policy_weight": jnp.float32(1)}
 
   def start():
-    both = jax.tree.map(jnp.copy, {"policy": params, "value": scores})
-    train = training_step.init_state(both, optimizer)
+    train = training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer)
     state = ppo.State(train=train, kl_coefficient=jnp.float32(0.1))
 
     def run():
       nonlocal state
-      key, policy = jax.random.key(0), state.train.params["policy"]
+      key, policy = jax.random.key(0), pure.join(state.train.params, base)["policy"]
       responses, logprobs = sample(policy, prompts, key, jnp.float32(1))
       given = (prompts, responses, logprobs, rate(scores, prompts, responses))
       state, metrics = iterate(state, frozen, *given, key, jnp.float32(1e-6))
@@ -190,5 +188,5 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
     return run
 
   tokens = sizes.rows * (sizes.prompt + sizes.response)
-  count = devices.multiplied(language.config, params)
-  return timing.Case("ppo iteration", tokens, start, devices.training(count, tokens, PPO_PASSES))
+  cost = devices.training(language, params, tokens, models=2, reads=READS)
+  return timing.Case("ppo iteration", tokens, start, cost)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pit_jax.models import architecture
+from pit_jax.models import architecture, pure
 from pit_jax.types import Params
 
 
@@ -75,15 +75,24 @@ def multiplied(config: architecture.ModelConfig, params: Params) -> int:
   return total - (0 if is_head else params["trunk"]["embedding"].size)
 
 
-def training(count: int, tokens: int, passes: float = 6.0) -> Cost:
-  """Returns the cost of training: 2 operations per parameter and token forward, 4 backward.
+def training(
+  model: pure.PureModel, params: Params, tokens: int, models: int = 1, reads: int = 0
+) -> Cost:
+  """Returns the cost of training: per token 2 operations for each parameter forward, 2 for the
+  gradient of what it multiplies and, where it is trained, 2 for its own.
 
   Args:
-    count: parameters; see `multiplied`.
+    model: what is trained.
+    params: its parameters, all of them.
     tokens: that are read.
-    passes: operations per parameter and token, where more than one model reads them.
+    models: how many models of this size are trained on them.
+    reads: how often such models read them besides, forward only.
   """
-  return Cost(flops=passes * count * tokens)
+  count = trained = multiplied(model.config, params)
+  if model.config.adapter is not None:  # which embeddings never have
+    trained = sum(leaf.size for leaf in jax.tree.leaves(pure.split(model, params)[0]))
+  step = 6 * trained + 4 * (count - trained)
+  return Cost(flops=float(tokens) * (models * step + reads * 2 * count))
 
 
 def generation(
