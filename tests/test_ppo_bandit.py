@@ -63,7 +63,8 @@ def table_model():
     return methods[method](params, *arguments, **keywords)
 
   config = tiny.config(layers=1, vocabulary=ACTIONS)
-  return pure.PureModel(init=lambda key: {}, apply=apply, axes={}, config=config)
+  axes = {"table": (None, None, None)}
+  return pure.PureModel(init=lambda key: {}, apply=apply, axes=axes, config=config)
 
 
 POLICY, VALUE = table_model(), table_model()

@@ -121,7 +121,9 @@ def rotation(
   """Returns cosine and sine of position · frequency for each pair of a head."""
   frequency = jnp.asarray(rope.frequencies(head_width), jnp.float32)
   angle = position[..., None, None].astype(jnp.float32) * frequency
-  return jnp.cos(angle) * rope.amplitude, jnp.sin(angle) * rope.amplitude
+  turn = jnp.cos(angle) * rope.amplitude, jnp.sin(angle) * rope.amplitude
+  # Else a compiler may put cosine and sine into every layer's own program, for every head.
+  return jax.lax.optimization_barrier(turn)
 
 
 def rotate(x: Float[Array, "B T N H"], sight: Sight) -> Float[Array, "B T N H"]:

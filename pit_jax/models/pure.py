@@ -113,14 +113,16 @@ def for_sampling(model: PureModel, params: Params) -> Params:
   """Returns the parameters as every step of sampling reads them.
 
   They are in the type of the products, and whole on every device but for the axes that `tensor`
-  cuts: what the mesh spreads over `fsdp` is gathered once, and not for every token.
+  cuts: what the mesh spreads over `fsdp` is gathered once, and not for every token. So is every
+  layer taken out of its stack, into a tuple: a loop that slices the stack copies it in each step.
   """
 
   def gather(leaf, names):
     if leaf.dtype == jnp.float32 and "norm" not in names:  # norms multiply in float32
       leaf = leaf.astype(model.config.dtype)
     leaf = layout.spread(leaf, *names)  # cast where it lives, so that half as much travels
-    return layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
+    leaf = layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
+    return tuple(leaf) if names[0] == "layer" else leaf
 
   return jax.tree.map(gather, params, model.axes)
 

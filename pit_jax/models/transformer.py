@@ -228,8 +228,10 @@ class Transformer(nnx.Module):
     return self.norm(x), attention.Cache(keys=tuple(keys), values=tuple(values), visible=kept)
 
   def _layer(self, which: int) -> Block:
-    """Returns one layer."""
-    return jax.tree.map(lambda leaf: leaf[which], self.blocks)
+    """Returns one layer, of layers that are stacked or that stand apart."""
+    return jax.tree.map(
+      lambda leaf: leaf[which], self.blocks, is_leaf=lambda node: isinstance(node, tuple)
+    )
 
   def _embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     dtype = self.config.dtype
