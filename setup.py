@@ -72,6 +72,7 @@ setuptools.setup(
   packages=setuptools.find_packages(include=["pit_jax", "pit_jax.*"]),
   package_data={
     "pit_jax": ["assets/**/*"],
+    "pit_jax.doctor": ["templates/*"],
     "pit_jax.evaluate": ["*.html", "*.jinja", "templates/*"],
   },
   install_requires=BASE,

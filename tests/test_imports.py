@@ -36,6 +36,8 @@ ARROWS = {
   "export": {"data", "hosts", "models", "rollout", "improve", "parallel"},
   "bench": {"data", "models", "training", "rollout", "stages"},
   "sweep": {"evaluate"},
+  # It counts rows as training will see them, and looks like the report.
+  "doctor": {"data", "evaluate"},
   "convert": {"data", "models", "export", "evaluate", "parallel"},
   # suite.py and findings.py run experiments on a trained run.
   "evaluate": {"data", "hosts", "rollout", "improve", "stages", "training", "evaluate/metrics"},
@@ -44,6 +46,7 @@ ARROWS = {
     "bench",
     "convert",
     "data",
+    "doctor",
     "evaluate",
     "evaluate/metrics",
     "export",

@@ -30,6 +30,8 @@ class Preference:
     rejected: y_l.
     response: a third answer to the prompt, not compared with the two; None when absent.
     margin: how much better `chosen` is than `rejected`, on the annotators' scale; None when absent.
+    position: where `chosen` stood when the two were judged, 1 or 2; None when absent.
+    writers: who wrote `chosen` and `rejected`; None when absent.
     place: where the row came from, for messages.
   """
 
@@ -38,6 +40,8 @@ class Preference:
   rejected: str
   response: str | None = None
   margin: float | None = None
+  position: int | None = None
+  writers: tuple[str, str] | None = None
   place: str = dataclasses.field(default="", compare=False)
 
 
@@ -46,7 +50,8 @@ def check(fields: Any, place: str) -> Preference:
 
   Args:
     fields: a mapping with `prompt` (a text, or a conversation as `read_prompt` reads it), `chosen`,
-      `rejected` and optionally `response`, `margin`; further fields are ignored.
+      `rejected` and optionally `response`, `margin`, `chosen_position`, `chosen_generator` with
+      `rejected_generator`; further fields are ignored.
     place: where the row came from.
 
   Raises:
@@ -60,7 +65,16 @@ def check(fields: Any, place: str) -> Preference:
   if chosen == rejected:
     raise RowError("chosen equals rejected", f"both are {_short(chosen)}")
   response = None if fields.get("response") is None else read_text(fields, "response")
-  return Preference(prompt, chosen, rejected, response, _read_margin(fields), place)
+  return Preference(
+    prompt,
+    chosen,
+    rejected,
+    response,
+    _read_margin(fields),
+    _read_position(fields),
+    _read_writers(fields),
+    place,
+  )
 
 
 def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
@@ -158,6 +172,22 @@ def _read_margin(fields: Mapping) -> float | None:
   if not math.isfinite(value):
     raise RowError("wrong type", f"'margin' must be a finite number, not {value}")
   return value
+
+
+def _read_position(fields: Mapping) -> int | None:
+  position = fields.get("chosen_position")
+  if position is None:
+    return None
+  if isinstance(position, bool) or position not in (1, 2):
+    raise RowError("wrong type", f"'chosen_position' must be 1 or 2, not {_kind(position)}")
+  return int(position)
+
+
+def _read_writers(fields: Mapping) -> tuple[str, str] | None:
+  names = ("chosen_generator", "rejected_generator")
+  if any(fields.get(name) is None for name in names):
+    return None
+  return read_text(fields, names[0]), read_text(fields, names[1])
 
 
 def _kind(value: Any) -> str:

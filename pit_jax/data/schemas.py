@@ -1,8 +1,10 @@
 """What published preference data call things: every schema's rows become prompt and two responses.
 
 A schema is recognised by its fields. Comparisons of summaries (openai/summarize_from_feedback) have
-`info`, `summaries` and `choice`; conversations have message lists as `chosen` and `rejected`;
-dialogues (HH-RLHF) have texts of that name and no `prompt`. Everything else is left as it is.
+`info`, `summaries` and `choice`; judgements of two outputs (AlpacaEval, AlpacaFarm) `instruction`,
+`output_1`, `output_2` and `preference`; conversations have message lists as `chosen` and
+`rejected`; dialogues (HH-RLHF) have texts of that name and no `prompt`. Everything else is left as
+it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +13,7 @@ from typing import Any
 from pit_jax.data import dialogues, rows
 
 PARTS = {"SUBREDDIT": "subreddit", "TITLE": "title", "POST": "post", "ARTICLE": "article"}
+OUTPUTS = ("output_1", "output_2")
 MIDDLE, SURE = 5, 4  # of the annotators' scale, 1 to 9: no preference; steps to either end
 
 
@@ -77,8 +80,52 @@ def _margin(fields: Mapping, choice: int) -> float | None:
   return margin if 0 < margin <= SURE else None
 
 
+def split_outputs(fields: Mapping) -> dict:
+  """Returns a judgement between two outputs as a prompt with two responses.
+
+  `preference` is 1 or 2, the output that was liked better. A weighted one lies between and stands
+  for the nearer end. Where the outputs stood is kept, and who wrote them where it is said.
+
+  Raises:
+    rows.RowError: a text is missing, or neither output is preferred.
+  """
+  second = _prefers_second(fields["preference"])
+  names = OUTPUTS[::-1] if second else OUTPUTS
+  prompt = rows.read_text(fields, "instruction")
+  if fields.get("input"):
+    prompt = f"{prompt}\n\n{rows.read_text(fields, 'input')}"
+  chosen, rejected = (rows.read_text(fields, name) for name in names)
+  writers = (fields.get(name.replace("output", "generator")) for name in names)
+  return {
+    **fields,
+    "prompt": prompt,
+    "chosen": chosen,
+    "rejected": rejected,
+    "chosen_position": 2 if second else 1,
+    **dict(zip(("chosen_generator", "rejected_generator"), writers, strict=True)),
+  }
+
+
+def _prefers_second(preference: Any) -> bool:
+  """Returns whether a preference, 1 to 2, is for the second output."""
+  try:
+    value = float(preference)
+  except (TypeError, ValueError) as error:
+    detail = f"'preference' must be 1 or 2, not {preference!r}"
+    raise rows.RowError("wrong type", detail) from error
+  if not 1 <= value <= 2 or value == 1.5:
+    raise rows.RowError(
+      "no preference", f"'preference' must be 1 or 2, or nearer to one of them, not {preference!r}"
+    )
+  return value > 1.5
+
+
 def _has_comparison(fields: Mapping) -> bool:
   return {"info", "summaries", "choice"} <= fields.keys()
+
+
+def _has_outputs(fields: Mapping) -> bool:
+  return {"instruction", "preference", *OUTPUTS} <= fields.keys()
 
 
 def _has_messages(fields: Mapping) -> bool:
@@ -87,5 +134,6 @@ def _has_messages(fields: Mapping) -> bool:
 
 SCHEMAS: list[tuple[Callable[[Mapping], bool], Callable[[Mapping], dict]]] = [
   (_has_comparison, split_summaries),
+  (_has_outputs, split_outputs),
   (_has_messages, dialogues.split_messages),
 ]

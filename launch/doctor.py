@@ -1,0 +1,143 @@
+"""Examines preferences before they are trained on.
+
+  python launch/doctor.py --source=jsonl:preferences.jsonl [--html=doctor.html] [--json=doctor.json]
+  python launch/doctor.py --source=hh:hh_harmless.jsonl.gz --tokenizer=models/base
+
+Says what is lost to the length limits, which rows are copies or nearly, what leaks between the
+folds that training would make, which labels contradict each other or run in circles, how noisy they
+are, and what length and position decide. Rows that cannot be used are counted, and the others
+examined. Without --tokenizer one is learnt from the rows of the imitation fold, as training does;
+with the directory of a base model prompts are shown in its own chat template, where it has one.
+The defaults are those of configs/pit.py:small.
+"""
+
+import argparse
+import functools
+import json
+import logging
+import pathlib
+import sys
+import tempfile
+
+import rich.console
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
+
+from configs import common
+from pit_jax.data import chat, conversations, encode, preferences, template, text
+from pit_jax.doctor import examination, rendering
+
+WIDTH = 100  # characters per line, at most
+DEFAULTS = common.get_config("small").data
+
+
+def main(arguments: list[str] | None = None) -> None:
+  """Runs the command line; `arguments` are those of the process unless given."""
+  options = _options(arguments)
+  logging.getLogger("pit_jax").setLevel(logging.ERROR)  # what is skipped is the first finding
+  try:
+    found = examine(options)
+    if options.html:
+      pathlib.Path(options.html).write_text(rendering.page(found), encoding="utf-8")
+    if options.json:
+      record = json.dumps(rendering.record(found), indent=1, ensure_ascii=False)
+      pathlib.Path(options.json).write_text(record + "\n", encoding="utf-8")
+  except (ValueError, OSError) as error:
+    raise SystemExit(f"error: {error}") from error
+  console = rich.console.Console()
+  width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+  print(rendering.text(found, width, console.is_terminal), end="")
+  for path in (options.html, options.json):
+    if path:
+      print(f"written: {path}")
+
+
+def examine(options: argparse.Namespace) -> examination.Examination:
+  """Loads the rows, as training does, and examines them."""
+  form, words = _form(options)
+  loaded = preferences.load(
+    options.source,
+    on_bad_row="skip",
+    limit=options.rows,
+    seed=options.seed,
+    is_streamed=options.streaming,
+    check_prompt=words and functools.partial(form.check, words),
+  )
+  division = examination.Division(options.held_out, options.validation, options.judge)
+  said = f"those of {options.tokenizer}, {form.kind} template"
+  if words is None:
+    words, said = _learnt(loaded, division, options.vocabulary)
+  settings = encode.Settings(
+    words, form, options.max_prompt_length, options.max_response_length, DEFAULTS.over_long
+  )
+  return examination.examine(loaded, settings, said, division)
+
+
+def _form(options: argparse.Namespace) -> tuple[template.Form, text.Tokenizer | None]:
+  """Returns how models are asked, and the tokenizer unless it is to be learnt."""
+  plain = template.Template(DEFAULTS.policy_template, DEFAULTS.improver_template)
+  if not options.tokenizer:
+    return plain, None
+  words = text.load_tokenizer(options.tokenizer)
+  return chat.choose(options.chat, words, plain, DEFAULTS.improver_turn)
+
+
+def _learnt(
+  loaded: preferences.PreferenceSet, division: examination.Division, vocabulary: int
+) -> tuple[text.Tokenizer, str]:
+  """Learns a tokenizer from what training would: the imitation fold, or all rows without folds."""
+  try:
+    fold = preferences.folds(loaded.rows, division.held_out, division.validation, division.judge)
+    learnt_from, said = fold.sft, "the imitation fold"
+  except ValueError:  # too few rows for folds are a finding, not the end
+    learnt_from, said = loaded.rows, "all rows"
+  texts = (
+    part
+    for row in learnt_from
+    for part in (conversations.write(row.prompt), row.chosen, row.rejected)
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    words = text.train_tokenizer(texts, vocabulary, folder)
+  return words, f"a vocabulary of {words.vocab_size:,}, learnt from {said}"
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+  form = argparse.RawDescriptionHelpFormatter
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
+  add = functools.partial(parser.add_argument, metavar="")
+  add("--source", required=True, help="as data.source: jsonl:PATH, hh:PATH, hf:NAME, synthetic, …")
+  add("--rows", type=_positive, help="the most usable rows to take (all)")
+  add("--seed", type=int, default=0, help="which rows the synthetic source makes (0)")
+  parser.add_argument("--streaming", action="store_true", help="hf: fetch rows as they are read")
+  add("--tokenizer", help="a tokenizer's or a model's directory")
+  add("--chat", default="auto", help=f"with --tokenizer: {', '.join(chat.KINDS)} (auto)")
+  for name, kind, what in (
+    ("vocabulary", _positive, "tokens of a tokenizer that is learnt"),
+    ("max_prompt_length", _positive, "tokens of a prompt, its template included"),
+    ("max_response_length", _positive, "tokens of a response, its end included"),
+    ("held_out", _fraction, "fraction of prompts that is held out"),
+    ("validation", _fraction, "fraction of the imitation and reward folds to validate on"),
+    ("judge", _fraction, "fraction of the reward fold for a judge of its own"),
+  ):
+    add(f"--{name}", type=kind, default=DEFAULTS[name], help=f"{what} ({DEFAULTS[name]})")
+  add("--html", help="file for the page")
+  add("--json", help="file for the figures, and the places of all rows concerned")
+  return parser.parse_args(arguments)
+
+
+def _positive(said: str) -> int:
+  value = int(said)
+  if value < 1:
+    raise argparse.ArgumentTypeError(f"{said} is not allowed; use at least 1")
+  return value
+
+
+def _fraction(said: str) -> float:
+  value = float(said)
+  if not 0 <= value < 1:
+    raise argparse.ArgumentTypeError(f"{said} is not allowed; use at least 0 and below 1")
+  return value
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,1 @@
+"""What is wrong with preferences, said before they are trained on."""

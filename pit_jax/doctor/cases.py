@@ -1,0 +1,107 @@
+"""The rows under examination, with everything that texts are compared by as numbers."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from pit_jax.data import conversations, preferences, rows
+
+PARTS = tuple(field.name for field in dataclasses.fields(preferences.Folds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cases:
+  """Rows, and which of them have prompts and responses in common.
+
+  Attributes:
+    rows: what can be trained on.
+    skipped: how many rows cannot, by reason.
+    prompts: the different prompts as plain text, in the order in which they appear.
+    prompt: of each row the number of its prompt.
+    first: of each prompt the first row with it.
+    chosen: of each row the number of its chosen response; the same text has another number under
+      another prompt.
+    rejected: likewise of its rejected response.
+    part: of each prompt the index in PARTS of the fold that it is in; None without folds.
+    refusal: why there are no folds; "" where there are.
+  """
+
+  rows: tuple[rows.Preference, ...]
+  skipped: dict[str, int]
+  prompts: tuple[str, ...]
+  prompt: Int[np.ndarray, " rows"]
+  first: Int[np.ndarray, " prompts"]
+  chosen: Int[np.ndarray, " rows"]
+  rejected: Int[np.ndarray, " rows"]
+  part: Int[np.ndarray, " prompts"] | None
+  refusal: str
+
+  def places(self, *numbers: int | np.integer) -> tuple[str, ...]:
+    """Returns where some rows came from."""
+    return tuple(self.rows[number].place for number in numbers)
+
+
+def gather(
+  loaded: preferences.PreferenceSet,
+  held_out: float | int,
+  validation: float | int,
+  judge: float | int,
+) -> Cases:
+  """Numbers prompts and responses, and divides the rows as training would.
+
+  Args:
+    loaded: the usable rows.
+    held_out: as for `preferences.folds`, likewise the next two.
+    validation: of the imitation and reward folds.
+    judge: of the rest of the reward fold.
+  """
+  numbers: dict[str, int] = {}
+  responses: dict[tuple[int, str], int] = {}
+  prompt, chosen, rejected, first = [], [], [], []
+  for row, preference in enumerate(loaded.rows):
+    number = numbers.setdefault(conversations.write(preference.prompt), len(numbers))
+    if number == len(first):
+      first.append(row)
+    prompt.append(number)
+    chosen.append(responses.setdefault((number, preference.chosen), len(responses)))
+    rejected.append(responses.setdefault((number, preference.rejected), len(responses)))
+  part, refusal = None, ""
+  try:
+    folds = preferences.folds(loaded.rows, held_out, validation, judge)
+    part = _parts(numbers, folds)
+  except ValueError as error:  # too few rows for folds are a finding, not the end
+    refusal = str(error)
+  return Cases(
+    loaded.rows,
+    loaded.skipped,
+    tuple(numbers),
+    np.array(prompt),
+    np.array(first),
+    np.array(chosen),
+    np.array(rejected),
+    part,
+    refusal,
+  )
+
+
+def _parts(numbers: dict[str, int], folds: preferences.Folds) -> np.ndarray:
+  part = np.zeros(len(numbers), int)
+  for index, name in enumerate(PARTS):
+    for row in getattr(folds, name):
+      part[numbers[conversations.write(row.prompt)]] = index
+  return part
+
+
+def named(part: int | np.integer) -> str:
+  """Returns a fold's name in words."""
+  return PARTS[part].replace("_", " ")
+
+
+def rows_of(labels: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+  """Returns, for every label in order, the positions that have it, in order."""
+  labels = np.asarray(labels)
+  order = np.argsort(labels, kind="stable")
+  cuts = np.flatnonzero(np.diff(labels[order])) + 1
+  return np.split(order, cuts)

@@ -1,0 +1,95 @@
+"""Examines preferences: every finding, in the order in which they matter before training."""
+
+import dataclasses
+
+from pit_jax.data import encode, preferences
+from pit_jax.doctor import (
+  biases,
+  cases,
+  copies,
+  estimates,
+  findings,
+  labels,
+  lengths,
+  orders,
+  similar,
+  sizes,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+  """The fractions of prompts that parts get, as in a configuration's `data`."""
+
+  held_out: float = 0.1
+  validation: float = 0.1
+  judge: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+  """What was examined, how, and what was found.
+
+  Attributes:
+    source: as given.
+    rows: how many could be used.
+    tokenizer: where the tokens that lengths count come from, in words.
+    division: how the rows were divided.
+    findings: in order.
+    measured: lengths in tokens, for the figures.
+    by_ratio: how often the longer response is chosen, by how much longer it is; for the figures.
+    limits: max_prompt_length and max_response_length, in tokens.
+  """
+
+  source: str
+  rows: int
+  tokenizer: str
+  division: Division
+  findings: tuple[findings.Finding, ...]
+  measured: lengths.Lengths
+  by_ratio: dict[str, estimates.Estimate]
+  limits: tuple[int, int]
+
+
+def examine(
+  loaded: preferences.PreferenceSet,
+  settings: encode.Settings,
+  tokenizer: str,
+  division: Division,
+) -> Examination:
+  """Returns all findings on the rows of a source.
+
+  Args:
+    loaded: the usable rows, and what was skipped.
+    settings: tokenizer, template and length limits.
+    tokenizer: where the tokenizer comes from, in words.
+    division: how training would divide the rows.
+  """
+  examined = cases.gather(loaded, **dataclasses.asdict(division))
+  measured = lengths.measure(loaded.rows, settings)
+  alike = similar.groups(examined.prompts)
+  judged = orders.pairs(examined.chosen, examined.rejected)
+  circles = orders.cycles(judged, findings.EXAMPLES)
+  found = (
+    sizes.usable(examined),
+    sizes.truncation(examined, measured, settings),
+    copies.duplicates(examined),
+    copies.near_duplicates(examined, alike),
+    copies.leakage(examined, alike, copies.conversations_of(examined)),
+    labels.contradictions(examined, judged, circles),
+    labels.cycles(examined, judged, circles),
+    labels.noise(examined, judged),
+    biases.length(examined, measured),
+    biases.position(examined, judged),
+  )
+  limits = (settings.max_prompt_length, settings.max_response_length)
+  return Examination(
+    loaded.source,
+    len(loaded.rows),
+    tokenizer,
+    division,
+    found,
+    measured,
+    biases.by_ratio(examined, measured),
+    limits,
+  )

@@ -1,0 +1,142 @@
+"""Findings on labels that contradict each other, and on the noise that repeated ones reveal."""
+
+import numpy as np
+
+from pit_jax.doctor import cases, estimates, findings, orders
+
+
+def contradictions(
+  examined: cases.Cases, judged: orders.Pairs, found: orders.Cycles
+) -> findings.Finding:
+  """Finds pairs that were judged either way."""
+  either = np.flatnonzero(judged.is_contradictory)
+  concerned = np.flatnonzero(judged.is_contradictory[judged.of_row])
+  rows, least = len(examined.rows), orders.least_violations(judged, found)
+  figures = (
+    findings.Figure("pairs judged either way", len(either)),
+    findings.Figure("their rows", len(concerned)),
+    findings.Figure("best training accuracy any reward can have", 1 - least / rows, "share"),
+  )
+  if not len(either):
+    said, advice = "No pair is preferred one way in one row and the other way in another.", ""
+  else:
+    said = (
+      f"{findings.count(len(either), 'pair is/pairs are')} preferred one way in one row and the "
+      "other way in another."
+    )
+    advice = (
+      "Keep the majority's label, and neither row where there is none: opposite labels of one pair "
+      "cancel in the reward model and teach the improver to swap the two."
+    )
+  return findings.Finding(
+    "contradictions",
+    "Contradictory preferences",
+    findings.severity(len(concerned) / rows),
+    said,
+    advice,
+    figures,
+    tuple(_pair(examined, judged, pair) for pair in either[: findings.EXAMPLES]),
+    places=examined.places(*concerned),
+  )
+
+
+def _pair(examined: cases.Cases, judged: orders.Pairs, pair: int) -> findings.Example:
+  rows = np.flatnonzero(judged.of_row == pair)
+  first = examined.rows[rows[0]]
+  texts = [findings.shorten(text, 60) for text in (first.chosen, first.rejected)]
+  prompt = findings.shorten(examined.prompts[examined.prompt[rows[0]]], 90)
+  said = f"{prompt} – {texts[0]} | {texts[1]}"
+  return findings.Example(examined.places(*rows[: findings.EXAMPLES]), said)
+
+
+def cycles(examined: cases.Cases, judged: orders.Pairs, found: orders.Cycles) -> findings.Finding:
+  """Finds responses to a prompt that are preferred in a circle."""
+  concerned = np.flatnonzero(found.is_inside)
+  several = int((np.bincount(examined.prompt) > 1).sum())
+  figures = (
+    findings.Figure("circles, or knots of them", found.count),
+    findings.Figure("rows in them", len(concerned)),
+    findings.Figure("prompts with several rows", several),
+  )
+  if not several:
+    said = "Every prompt has one row, so that no preferences can run in a circle."
+  elif not found.count:
+    said = "No responses to a prompt are preferred in a circle."
+  else:
+    said = (
+      f"The responses to a prompt are preferred in a circle, a over b over c over a, in "
+      f"{findings.count(found.count, 'place')}, over {findings.count(len(concerned), 'row')}."
+    )
+  return findings.Finding(
+    "cycles",
+    "Cyclic preferences",
+    findings.severity(len(concerned) / len(examined.rows)),
+    said,
+    "A reward is one number per response and must break each circle somewhere: judge these again, "
+    "or leave the weakest preference of each out."
+    if found.count
+    else "",
+    figures,
+    tuple(_circle(examined, judged, circle) for circle in found.examples),
+    places=examined.places(*concerned),
+  )
+
+
+def _circle(
+  examined: cases.Cases, judged: orders.Pairs, circle: tuple[int, ...]
+) -> findings.Example:
+  steps = zip(circle, (*circle[1:], circle[0]), strict=True)
+  rows = [
+    np.flatnonzero((examined.chosen == winner) & (examined.rejected == loser))[0]
+    for winner, loser in steps
+  ]
+  texts = [findings.shorten(examined.rows[row].chosen, 50) for row in rows]
+  prompt = findings.shorten(examined.prompts[examined.prompt[rows[0]]], 90)
+  return findings.Example(examined.places(*rows), f"{prompt} – {' > '.join([*texts, texts[0]])}")
+
+
+def noise(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
+  """Estimates how often labels are flipped, and so how accurate a reward model can look."""
+  title = "Label noise"
+  repeated = judged.judgements > 1
+  if not repeated.any():
+    return findings.Finding(
+      "noise",
+      title,
+      "unknown",
+      "No pair was judged more than once; the file cannot tell how noisy its labels are.",
+      "Have some pairs judged again, by other people, without telling them: 200 are enough to know "
+      "a flip rate of 10% to within 4 points.",
+      (findings.Figure("pairs judged more than once", 0),),
+    )
+  flips = estimates.flip_rate(judged.for_first, judged.for_second)
+  ceiling = estimates.Estimate(1 - flips.value, 1 - flips.high, 1 - flips.low, flips.n)
+  split = int(judged.is_contradictory[repeated].sum())
+  figures = (
+    findings.Figure("pairs judged more than once", flips.n),
+    findings.Figure("of them judged either way", split),
+    findings.estimated("flip rate of a label", flips),
+    findings.estimated("accuracy ceiling on such labels", ceiling),
+  )
+  said = (
+    f"{findings.count(split, 'pair')} of {flips.n:,} judged more than once {_were(split)} judged "
+    f"either way: a label is flipped {findings.percent(flips.value)} of the time "
+    f"({findings.interval(flips)}), so that even a perfect reward model agrees with "
+    f"{findings.percent(ceiling.value)} of labels ({findings.interval(ceiling)})."
+  )
+  rows = np.flatnonzero(repeated[judged.of_row])
+  return findings.Finding(
+    "noise",
+    title,
+    findings.severity(flips.value),
+    said,
+    "Read held-out accuracy against this ceiling, not against 100%. It is one for independent "
+    "judgements of equally hard pairs: copied rows count as agreement, and pairs that differ in "
+    "how hard they are flip more on average, so that the true ceiling may be lower.",
+    figures,
+    places=examined.places(*rows),
+  )
+
+
+def _were(number: int) -> str:
+  return "was" if number == 1 else "were"

@@ -1,0 +1,65 @@
+"""How long prompts and responses are in tokens, and what is lost where they are cut."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from pit_jax.data import encode, rows
+
+PIECE = 2_048  # rows encoded at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+  """Tokens of every row without any limit.
+
+  Attributes:
+    prompt: of the policy's prompt, the form's own tokens included.
+    chosen: of the chosen response, end-of-sequence included.
+    rejected: of the rejected one.
+    shared: how many tokens the two responses have in common at their beginnings.
+  """
+
+  prompt: Int[np.ndarray, " rows"]
+  chosen: Int[np.ndarray, " rows"]
+  rejected: Int[np.ndarray, " rows"]
+  shared: Int[np.ndarray, " rows"]
+
+  def becomes_equal(self, limit: int) -> Bool[np.ndarray, " rows"]:
+    """Returns which pairs are the same once responses are cut to a limit, in tokens."""
+    return np.minimum(self.chosen, self.rejected).clip(max=limit) <= self.shared.clip(max=limit)
+
+
+def measure(preferences: Sequence[rows.Preference], settings: encode.Settings) -> Lengths:
+  """Encodes rows as training does, a piece at a time, and keeps their lengths alone.
+
+  Args:
+    preferences: the rows.
+    settings: tokenizer and template; its limits are not applied.
+  """
+  pieces = []
+  for start in range(0, len(preferences), PIECE):
+    piece = preferences[start : start + PIECE]
+    prompts = settings.template.encode_policy_prompts(
+      settings.tokenizer, [row.prompt for row in piece]
+    ).ids
+    chosen, rejected = (
+      settings.template.encode_responses(settings.tokenizer, texts).ids
+      for texts in ([row.chosen for row in piece], [row.rejected for row in piece])
+    )
+    shared = [_shared(one, other) for one, other in zip(chosen, rejected, strict=True)]
+    sizes = [list(map(len, column)) for column in (prompts, chosen, rejected)]
+    pieces.append(np.array([*sizes, shared]))
+  return Lengths(*np.concatenate(pieces, axis=1))
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+  """Returns how many tokens two texts have in common at their beginnings."""
+  if one[0] != other[0]:
+    return 0
+  for place, (left, right) in enumerate(zip(one, other, strict=False)):
+    if left != right:
+      return place
+  return min(len(one), len(other))

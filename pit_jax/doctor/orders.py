@@ -1,0 +1,129 @@
+"""Preferences as a graph of responses: which pairs are judged again, and which contradict.
+
+An edge runs from the chosen response to the rejected one. Responses of different prompts are
+different ones, so that one graph holds all prompts.
+"""
+
+import collections
+import dataclasses
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+from jaxtyping import Bool, Int
+
+Responses = Int[np.ndarray, " rows"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Every two responses that were judged against each other.
+
+  Attributes:
+    first: the response with the smaller number.
+    second: the other one.
+    for_first: judgements for the first.
+    for_second: judgements for the second.
+    of_row: the pair that each row judges.
+  """
+
+  first: Int[np.ndarray, " pairs"]
+  second: Int[np.ndarray, " pairs"]
+  for_first: Int[np.ndarray, " pairs"]
+  for_second: Int[np.ndarray, " pairs"]
+  of_row: Responses
+
+  @property
+  def is_contradictory(self) -> Bool[np.ndarray, " pairs"]:
+    """Which pairs were judged either way."""
+    return (self.for_first > 0) & (self.for_second > 0)
+
+  @property
+  def judgements(self) -> Int[np.ndarray, " pairs"]:
+    """How often each pair was judged."""
+    return self.for_first + self.for_second
+
+
+@dataclasses.dataclass(frozen=True)
+class Cycles:
+  """Where majorities run in a circle, a over b, b over c, c over a.
+
+  Attributes:
+    count: how many sets of responses are tied up in circles: strongly connected components of the
+      majorities' graph. None has a part in two.
+    is_inside: which rows judge two responses of one such set.
+    examples: the responses of a circle, each chosen over the next and the last over the first; of
+      every set a shortest one through one of its responses.
+  """
+
+  count: int
+  is_inside: Bool[np.ndarray, " rows"]
+  examples: tuple[tuple[int, ...], ...]
+
+
+def pairs(chosen: Responses, rejected: Responses) -> Pairs:
+  """Returns the pairs that were judged, whichever way.
+
+  Args:
+    chosen: of each row the number of the chosen response.
+    rejected: of each row the number of the rejected one.
+  """
+  low, high = np.minimum(chosen, rejected), np.maximum(chosen, rejected)
+  many = int(high.max(initial=0)) + 1
+  keys, of_row = np.unique(low * many + high, return_inverse=True)
+  is_first = chosen == low
+  for_first = np.bincount(of_row, weights=is_first, minlength=len(keys)).astype(int)
+  total = np.bincount(of_row, minlength=len(keys))
+  return Pairs(keys // many, keys % many, for_first, total - for_first, of_row)
+
+
+def cycles(judged: Pairs, examples: int) -> Cycles:
+  """Finds circles among the majorities; pairs with as many judgements either way are no part.
+
+  Args:
+    judged: the pairs.
+    examples: of how many sets a circle is looked for.
+  """
+  is_decided = judged.for_first != judged.for_second
+  is_forward = judged.for_first > judged.for_second
+  winner = np.where(is_forward, judged.first, judged.second)[is_decided]
+  loser = np.where(is_forward, judged.second, judged.first)[is_decided]
+  many = int(judged.second.max(initial=0)) + 1
+  graph = scipy.sparse.csr_array((np.ones(len(winner)), (winner, loser)), (many, many))
+  _, component = scipy.sparse.csgraph.connected_components(graph, connection="strong")
+  tied = np.flatnonzero(np.bincount(component) > 1)
+  same = component[judged.first] == component[judged.second]
+  found = tuple(_circle(graph, component, number) for number in tied[:examples])
+  return Cycles(len(tied), same[judged.of_row], found)
+
+
+def least_violations(judged: Pairs, found: Cycles) -> int:
+  """Returns how many judgements any scoring of the responses must go against, at least.
+
+  Of a pair judged either way the fewer judgements; of each set of circles one majority more. The
+  sets have no pair in common, and where a score goes against a majority, it loses by one or more
+  than by going with it.
+  """
+  return int(np.minimum(judged.for_first, judged.for_second).sum()) + found.count
+
+
+def _circle(graph: scipy.sparse.csr_array, component: np.ndarray, number: int) -> tuple[int, ...]:
+  """Returns a shortest circle through the first response of a strongly connected component."""
+  start = int(np.flatnonzero(component == number)[0])
+  came_from, waiting = {start: start}, collections.deque([start])
+  while True:  # ends: in such a component every response leads back to every other
+    here = waiting.popleft()
+    following = graph.indices[graph.indptr[here] : graph.indptr[here + 1]].tolist()
+    if start in following:
+      return _path(came_from, here, start)
+    for there in following:
+      if component[there] == number and there not in came_from:
+        came_from[there] = here
+        waiting.append(there)
+
+
+def _path(came_from: dict[int, int], end: int, start: int) -> tuple[int, ...]:
+  path = [end]
+  while path[-1] != start:
+    path.append(came_from[path[-1]])
+  return tuple(path[::-1])
