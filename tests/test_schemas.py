@@ -196,3 +196,40 @@ def test_a_conversation_is_folded_with_its_text_and_fingerprinted_apart():
   ]
   assert places[0] == places[1]
   assert preferences.fingerprint(spoken) != preferences.fingerprint(written)
+
+
+OUTPUTS = {"instruction": "why?", "output_1": "because", "output_2": "no", "preference": 2}
+
+
+def test_a_judgement_of_two_outputs_keeps_their_places_and_writers(tmp_path):
+  written = OUTPUTS | {"generator_1": "m", "generator_2": "n", "input": "", "preference": 1}
+  lines = [OUTPUTS, written, OUTPUTS | {"input": "asked of Kim", "preference": 1.03}]
+  loaded = preferences.load(f"jsonl:{rows_file(tmp_path / 'rows.jsonl', lines)}")
+  assert loaded.rows == (
+    preferences.Preference("why?", "no", "because", position=2),
+    preferences.Preference("why?", "because", "no", position=1, writers=("m", "n")),
+    preferences.Preference("why?\n\nasked of Kim", "because", "no", position=1),
+  )
+
+
+@pytest.mark.parametrize(
+  ("changes", "reason"),
+  [
+    ({"preference": 0}, "no preference"),
+    ({"preference": 1.5}, "no preference"),
+    ({"preference": float("nan")}, "no preference"),
+    ({"preference": None}, "wrong type"),
+    ({"output_1": "no"}, "chosen equals rejected"),
+    ({"output_2": ""}, "empty field"),
+    ({"instruction": None}, "missing field"),
+  ],
+)
+def test_bad_judgements_are_counted(tmp_path, changes, reason):
+  path = rows_file(tmp_path / "rows.jsonl", [OUTPUTS, OUTPUTS | changes])
+  assert preferences.load(f"jsonl:{path}", on_bad_row="skip").skipped == {reason: 1}
+
+
+def test_a_position_that_is_none_is_named(tmp_path):
+  row = {"prompt": "why?", "chosen": "because", "rejected": "no", "chosen_position": 3}
+  with pytest.raises(ValueError, match="'chosen_position' must be 1 or 2, not int 3"):
+    preferences.load(f"jsonl:{rows_file(tmp_path / 'rows.jsonl', [row])}")

@@ -1,6 +1,5 @@
 """Findings on rows that stand there twice, nearly twice, and on both sides of a fold."""
 
-import collections
 import hashlib
 
 import numpy as np
@@ -150,7 +149,6 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
     return findings.Finding("leakage", title, "unknown", said)
   near = {name: _seen(examined.part, alike.labels, name) for name in SEEN}
   same = {name: _seen(examined.part, talks, name) for name in SEEN}
-  answered = _answered(examined)
   table, shares, leaking = [], {}, []
   for name in SEEN:
     members = examined.part == cases.PARTS.index(name)
@@ -159,7 +157,7 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
     either = near[name] | same[name]
     shares[name] = float(either[members].mean())
     leaking += np.flatnonzero(either).tolist()
-    numbers = (members, near[name], same[name], either, answered[name])
+    numbers = (members, near[name], same[name], either, _answered(examined, name))
     counted = [f"{int(flags.sum()):,}" for flags in numbers]
     table.append((name.replace("_", " "), *counted, findings.percent(shares[name])))
   heads = ("part", "prompts", "near-copies", "conversations", "either", "answers", "share")
@@ -189,25 +187,21 @@ NOTE = (
 
 
 def _seen(part: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
-  """Returns which prompts are in a part and have one with their label in what trained it."""
+  """Returns which of some things are in a part and share their label with one that trained it."""
   trained = np.isin(part, [cases.PARTS.index(other) for other in SEEN[name]])
   has_trained = np.zeros(labels.max() + 1, bool)
   has_trained[labels[trained]] = True
   return (part == cases.PARTS.index(name)) & has_trained[labels]
 
 
-def _answered(examined: cases.Cases) -> dict[str, np.ndarray]:
-  """Returns, for each part, its prompts with a response that stands in what trained it."""
-  of_text = collections.defaultdict(set)
-  for number, row in zip(examined.prompt, examined.rows, strict=True):
-    for response in (row.chosen, row.rejected):
-      of_text[_digest(response)].add(int(number))
-  found = {name: np.zeros(len(examined.prompts), bool) for name in SEEN}
-  for prompts in (np.array(list(several)) for several in of_text.values() if len(several) > 1):
-    parts = examined.part[prompts]
-    for name, others in SEEN.items():
-      if np.isin(parts, [cases.PARTS.index(other) for other in others]).any():
-        found[name][prompts[parts == cases.PARTS.index(name)]] = True
+def _answered(examined: cases.Cases, name: str) -> np.ndarray:
+  """Returns which prompts of a part have a response that stands in what trained it."""
+  known: dict[bytes, int] = {}
+  responses = (text for row in examined.rows for text in (row.chosen, row.rejected))
+  texts = np.array([known.setdefault(_digest(text), len(known)) for text in responses])
+  prompts = np.repeat(examined.prompt, 2)
+  found = np.zeros(len(examined.prompts), bool)
+  found[prompts[_seen(examined.part[prompts], texts, name)]] = True
   return found
 
 

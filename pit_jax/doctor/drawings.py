@@ -15,7 +15,7 @@ CAPTIONS = {
   "lengths": "Rows that are no longer than so many tokens. Dashed: the limits.",
   "by_ratio": "How often the longer response is chosen, with 95% intervals.",
 }
-COLOURS = {"prompt": "#7d6391", "chosen": palette.COLOURS["pit"], "rejected": "#b3632d"}
+COLOURS = {"prompt": "#8f77a8", "chosen": palette.COLOURS["pit"], "rejected": "#b3632d"}
 # What has to change with the page's colours, as CSS variables of it.
 VARIABLES = {
   palette.INK: "var(--ink)",

@@ -93,7 +93,7 @@ def cycles(judged: Pairs, examples: int) -> Cycles:
   _, component = scipy.sparse.csgraph.connected_components(graph, connection="strong")
   tied = np.flatnonzero(np.bincount(component) > 1)
   same = component[judged.first] == component[judged.second]
-  found = tuple(_circle(graph, component, number) for number in tied[:examples])
+  found = tuple(_circle(graph, component, number) for number in tied[:examples].tolist())
   return Cycles(len(tied), same[judged.of_row], found)
 
 

@@ -72,6 +72,8 @@ def text(found: examination.Examination, width: int = 100, is_coloured: bool = F
     for table in (figures_table(one), *one.tables):
       if table.rows:
         console.print(rich.padding.Padding(_drawn(table), (0, 0, 0, 2)))
+      if table.note:
+        say(table.note, 2)
     for example in one.examples:
       say(f"{where(example)}: {example.text}", 2)
   console.print()

@@ -37,7 +37,7 @@ class Shingles:
   """
 
   hashes: UInt64[np.ndarray, " shingles"]
-  starts: Int[np.ndarray, " texts+1"]
+  starts: Int[np.ndarray, " starts"]
 
   def of(self, text: int | np.integer) -> np.ndarray:
     """Returns the set of one text."""
@@ -146,7 +146,7 @@ def _scramble(values: np.ndarray) -> np.ndarray:
   return (values ^ (values >> np.uint64(29))) * _FACTOR
 
 
-def _buckets(band: np.ndarray) -> tuple[np.ndarray, Bool[np.ndarray, " texts-1"]]:
+def _buckets(band: np.ndarray) -> tuple[np.ndarray, Bool[np.ndarray, " neighbours"]]:
   """Returns texts in an order that brings equal bands together, and which equal the next one."""
   key = np.zeros(len(band), np.uint64)
   for column in band.T:

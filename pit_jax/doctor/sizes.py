@@ -11,6 +11,8 @@ from pit_jax.evaluate import tabular
 QUANTILES = (0.5, 0.95, 0.99)
 WHOLE = 0.99  # of the texts that a suggested limit leaves whole
 
+LOST = "Cut are the texts longer than the limit, lost is the share of all their tokens."
+
 
 def usable(examined: cases.Cases) -> findings.Finding:
   """Finds how many rows training would leave out, and whether the rest can be divided."""
@@ -70,8 +72,8 @@ def truncation(
     findings.Figure("pairs that become equal, and are dropped", int(equal.sum())),
   ]
   rows = [_row(name, *column, cut[name]) for name, column in columns.items()]
-  heads = ("tokens of", "median", "95%", "99%", "longest", "limit", "cut", "tokens lost")
-  table = tabular.Table("lengths", "Lengths in tokens", heads, tuple(rows))
+  heads = ("", "median", "95%", "99%", "longest", "limit", "cut", "lost")
+  table = tabular.Table("lengths", "Lengths in tokens", heads, tuple(rows), LOST)
   return findings.Finding(
     "truncation",
     "Lengths and what is cut",
