@@ -174,7 +174,7 @@ def test_what_is_cut_is_what_training_cuts(tmp_path):
 def test_a_planted_length_bias_is_measured(tmp_path):
   rows = clean(600)
   for i, row in enumerate(rows):
-    row["chosen" if i % 5 else "rejected"] += " and more, at length, and more again and again"
+    row["chosen" if i % 5 else "rejected"] += " and more, and more again" * 10
   found, _ = examine(tmp_path, rows)
   assert value(found["length"], "the longer one is chosen") == pytest.approx(0.8, abs=0.02)
   accuracy = value(found["length"], "accuracy from the lengths alone (chance: 50%)")
@@ -267,7 +267,7 @@ def test_real_dialogues_leak_and_real_judgements_do_not(shared_data, tmp_path):
     loaded = preferences.load(source, on_bad_row="skip", limit=1500)
     found = examination.examine(loaded, settings, "bytes", examination.Division())
     severities[name] = {one.name: one.severity for one in found.findings}
-    assert rendering.headline(found) in rendering.text(found)
+    assert rendering.headline(found) in rendering.text(found, width=200)
   assert severities["dialogues"]["leakage"] == "problem"
   assert severities["judgements"]["leakage"] == "ok"
   assert severities["judgements"]["position"] == "unknown"

@@ -35,7 +35,7 @@ def contradictions(
     said,
     advice,
     figures,
-    tuple(_pair(examined, judged, pair) for pair in either[: findings.EXAMPLES]),
+    tuple(_pair(examined, judged, pair) for pair in either[: findings.EXAMPLES].tolist()),
     places=examined.places(*concerned),
   )
 
