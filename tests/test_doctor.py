@@ -260,11 +260,11 @@ def test_real_dialogues_leak_and_real_judgements_do_not(shared_data, tmp_path):
   words = text.train_tokenizer(["a b"], 258, tmp_path / "words")
   settings = encode.Settings(words, template.Template(), 256, 128)
   severities = {}
-  for name, source in (
-    ("dialogues", f"hh:{shared_data / 'hh_harmless.jsonl.gz'}"),
-    ("judgements", f"jsonl:{shared_data / 'alpacaeval_gpt4_preferences.jsonl.gz'}"),
+  for name, source, limit in (
+    ("dialogues", f"hh:{shared_data / 'hh_harmless.jsonl.gz'}", None),
+    ("judgements", f"jsonl:{shared_data / 'alpacaeval_gpt4_preferences.jsonl.gz'}", 500),
   ):
-    loaded = preferences.load(source, on_bad_row="skip", limit=1500)
+    loaded = preferences.load(source, on_bad_row="skip", limit=limit)
     found = examination.examine(loaded, settings, "bytes", examination.Division())
     severities[name] = {one.name: one.severity for one in found.findings}
     assert rendering.headline(found) in rendering.text(found, width=200)
