@@ -159,8 +159,8 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
     leaking += np.flatnonzero(either).tolist()
     numbers = (members, near[name], same[name], either, _answered(examined, name))
     counted = [f"{int(flags.sum()):,}" for flags in numbers]
-    table.append((name.replace("_", " "), *counted, findings.percent(shares[name])))
-  heads = ("part", "prompts", "near-copies", "conversations", "either", "answers", "share")
+    table.append((name.replace("_", " "), *counted))
+  heads = ("part", "prompts", "near-copies", "conversations", "either", "answers")
   return findings.Finding(
     "leakage",
     title,
