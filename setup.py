@@ -45,6 +45,7 @@ BASE = [
 ]
 
 SWEEP = ["optuna>=4.9,<6"]
+JUDGE = ["openai>=1.60"]
 EXTRAS = {
   "test": [
     "pytest>=8",
@@ -53,11 +54,12 @@ EXTRAS = {
     "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
     *SWEEP,
+    *JUDGE,
   ],
   "sweep": SWEEP,
   "parity": ["torch==2.13.0", "peft>=0.18,<1"],
   "wandb": ["wandb>=0.19"],
-  "judge": ["openai>=1.60"],
+  "judge": JUDGE,
 }
 
 setuptools.setup(

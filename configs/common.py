@@ -139,8 +139,35 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation = ml_collections.ConfigDict()
   evaluation.prompts = 768  # held-out prompts used, at most
   evaluation.reward_model = ""  # directory of a published reward model that judges too
+  evaluation.language_judge = _language_judge()
   evaluation.rounds = 5
   evaluation.margin = 0.0  # a round must beat the zero point by this much to be kept
   evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
   evaluation.temperature_prompts = 512  # of these prompts, at most, for the curve over temperatures
   return evaluation
+
+
+def _language_judge() -> ml_collections.ConfigDict:
+  judge = ml_collections.ConfigDict()
+  judge.model = ""  # as its endpoint names it, or a directory; "": no language model judges
+  # Of an OpenAI-compatible endpoint; "": OpenAI's own; "local": `model` is a model's directory, as
+  # transformers writes it, and is sampled here. The key is OPENAI_API_KEY of the environment.
+  judge.base_url = ""
+  judge.verdict = "json"  # with a reason; or "logprob", the probabilities of three letters
+  judge.prompts = 128  # held-out prompts on which it compares two systems, at most, in both orders
+  judge.tie = 0.5  # a difference up to this is a tie: the two orders have to agree
+  judge.temperature = 0.0
+  judge.max_tokens = 256  # of a reply
+  judge.max_prompt_tokens = 2_048  # of a model that is sampled here; a longer prompt fails
+  judge.cache = (
+    ""  # file of transcripts, which runs may share; "": WORKDIR/judge/transcripts.sqlite
+  )
+  # In all, over all commands with the same transcripts, further attempts included; 0: no limit.
+  judge.budget_requests = 0
+  judge.budget_tokens = 0
+  judge.requests_per_minute = 0.0  # 0: no limit
+  judge.retries = 5  # attempts after the first
+  judge.wait = 1.0  # seconds before the second attempt, at most, then doubled
+  judge.timeout = 60.0  # seconds
+  judge.concurrency = 8  # requests under way
+  return judge

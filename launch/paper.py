@@ -31,10 +31,16 @@ def main(_: list[str]) -> None:
     config = CONFIG.value.copy_and_resolve_references().unlock()
     config.seed, config.ablations = seed, True
     folder = workdir / f"seed_{seed}"
-    if not (folder / "report" / "results.json").exists():
+    path = folder / "report" / "results.json"
+    if not (path.exists() and is_judged(json.loads(path.read_text()))):
       pit.run(config.lock(), folder)
-    results[seed] = json.loads((folder / "report" / "results.json").read_text())
+    results[seed] = json.loads(path.read_text())
   report.publish(seeds.pool(results), workdir)
+
+
+def is_judged(results: dict) -> bool:
+  """Returns whether every pair has a verdict; else the seed's evaluation is made again."""
+  return not any(row["failed"] for row in results["comparisons"])
 
 
 if __name__ == "__main__":

@@ -157,6 +157,8 @@ def _card(name: str, results: Mapping[str, Any] | None) -> str:
   lines += [verdict.headline(results), "", "| system | against | judge | Δ | 95% interval | n |"]
   lines += ["|---|---|---|---|---|---|"]
   for row in verdict.presentable(results)["comparisons"]:
+    if not row["n"]:  # nothing could be judged
+      continue
     low, high = map(verdict.signed, row["ci95"])
     cells = [row["a"], row["b"], row["judge"], verdict.signed(row["delta"]), f"{low} to {high}"]
     lines.append(f"| {' | '.join(cells)} | {row['n']:,} |")

@@ -216,10 +216,10 @@ def test_the_gap_judge_does_not_care_who_comes_first():
   judge = judges.gap_model(Biased(), {})
   questions = [f"q{i}" for i in range(9)]
   a, b = ["x" * i for i in range(9)], ["x" * (i * i % 7) for i in range(9)]
-  forth, back = judge.difference(questions, a, b), judge.difference(questions, b, a)
+  forth, back = (judge.verdicts(questions, *pair).difference for pair in ((a, b), (b, a)))
   assert np.abs(forth).max() > 0.1
   np.testing.assert_array_equal(forth, -back)
-  np.testing.assert_array_equal(judge.difference(questions, a, a), 0)
+  np.testing.assert_array_equal(judge.verdicts(questions, a, a).difference, 0)
   one, other = judge.compare(questions, a, b), judge.compare(questions, b, a)
   assert (one.win, one.lose, one.tie) == (other.lose, other.win, other.tie)
 

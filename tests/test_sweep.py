@@ -34,8 +34,8 @@ time.sleep(float(given.get("--config.sleep", 0)))
 value = float(given["--config.rl.kl_coefficient"])
 if value > 1:
   sys.exit("no such luck")
-row = {"a": "pit", "b": "original", "judge": "gold", "temperature": 1.0, "delta": 10 * value,
-       "ci95": [0, 1]}
+row = {"a": "pit", "b": "original", "judge": "gold", "temperature": 1.0, "n": 20,
+       "delta": 10 * value, "ci95": [0, 1]}
 stages = {"sft": {"curve": {}}, "pit": {"curve": {"objective/kl": [[0, 0.5], [1, value]]}}}
 (folder / "report").mkdir()
 results = {"comparisons": [row], "stages": stages, "seconds": {"a": 2.0, "b": 3.0}}

@@ -10,7 +10,7 @@ import numpy as np
 
 from pit_jax import improve
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import judges, metrics, suite
+from pit_jax.evaluate import judges, language_judge, language_models, metrics, suite
 from pit_jax.stages import context as contexts
 from pit_jax.training import writers
 
@@ -32,30 +32,47 @@ ONLY_A_MODEL = (
   "This source has no gold score. {} is a reward model that no model here was trained with: a gain "
   "under it is no artefact of R_P or R_PIT, but it is a model's opinion, not people's."
 )
+ONLY_A_LANGUAGE_MODEL = (
+  "This source has no gold score. {} is the opinion of {}, asked in both orders: a gain under it "
+  "is no artefact of R_P or R_PIT, but it is a model's opinion, not people's. Scores are {}'s."
+)
 
 
-def _timed(of: Callable[..., dict]) -> Callable[..., dict]:
-  """Counts the time of an evaluation among the run's seconds, and those among its results."""
+def _evaluation(of: Callable[..., dict]) -> Callable[..., dict]:
+  """Counts an evaluation's time among the run's seconds, and writes verdicts with reasons apart."""
 
   @functools.wraps(of)
-  def timed(context, models):
+  def evaluate(context, models):
     with context.timed("evaluation"):
       results = of(context, models)
+    _write_verdicts(context, results["comparisons"])
     return results | {"seconds": context.read_json("seconds.json")}
 
-  return timed
+  return evaluate
 
 
-@_timed
+def _write_verdicts(context: contexts.Context, comparisons: Sequence[dict]) -> None:
+  """Writes WORKDIR/judge/verdicts.jsonl: what judges that give reasons said, pair by pair."""
+  lines = []
+  for row in comparisons:
+    names = {name: row[name] for name in ("a", "b", "judge", "temperature")}
+    lines += [json.dumps(names | pair, ensure_ascii=False) for pair in row.pop("verdicts", ())]
+  if lines:
+    text = "".join(f"{line}\n" for line in lines)
+    contexts.write_text(context.workdir / "judge" / "verdicts.jsonl", text)
+
+
+@_evaluation
 def of_policy(context: contexts.Context, policy: Any) -> dict:
   """Returns the results of the policy's chain (recipe rlhf)."""
   experiments = _suite(context, policy, gap_reward=None, improver=None)
   texts = _policy_texts(experiments, policy)
   pairs = [("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")]
-  return _results(context, experiments, texts, pairs, _facts(policy))
+  results = _results(context, experiments, texts, pairs, _facts(policy))
+  return results | {"judges": _judges(experiments)}
 
 
-@_timed
+@_evaluation
 def of_improver(context: contexts.Context, models: Any) -> dict:
   """Returns the results of a run of PIT."""
   policy, c = models.policy, context.config.evaluation
@@ -79,7 +96,7 @@ def of_improver(context: contexts.Context, models: Any) -> dict:
   results["comparisons"] += _best_against_best(few, curve, at)
   results["gap_order"] = metrics.gap_order(**gaps) | {"histogram": gaps}
   results["reward_models"]["R_PIT"]["sign_agreement"] = _sign_agreement(experiments, made)
-  results |= {"rounds": rounds, "temperature": curve}
+  results |= {"rounds": rounds, "temperature": curve, "judges": _judges(experiments)}
   results["samples"] = experiments.samples(made, _held_out(context))
   return results
 
@@ -87,6 +104,8 @@ def of_improver(context: contexts.Context, models: Any) -> dict:
 def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   inference = context.inference
   available = [judges.gold()] if context.config.data.source == "synthetic" else []
+  if asked := language_models.build(context):
+    available.append(asked)
   if context.judge:
     available.append(judges.reward_model(*context.judge.load(inference), PUBLISHED))
   if policy.judge:
@@ -105,6 +124,11 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   questions = [row.prompt for row in _held_out(context)]
   key = context.key("evaluation")
   return suite.Suite(models, questions, available, key, context.config.rl.temperature)
+
+
+def _judges(experiments: suite.Suite) -> dict[str, dict]:
+  """Returns what is to be said of the judges themselves, once all was judged."""
+  return {judge.name: facts for judge in experiments.judges if (facts := judge.facts())}
 
 
 def _facts(policy) -> dict[str, dict]:
@@ -141,9 +165,6 @@ def _results(
   data = {"chosen": [row.chosen for row in _held_out(context)]}
   data["rejected"] = [row.rejected for row in _held_out(context)]
   everything = {**data, **texts}
-  first = experiments.judges[0].name
-  only_a_model = ONLY_A_MODEL.format(first)
-  notes = {"gold": [], PUBLISHED: [only_a_model], INDEPENDENT: [only_a_model]}
   return {
     "recipe": context.config.recipe,
     "systems": {name: experiments.describe(words) for name, words in everything.items()},
@@ -152,8 +173,19 @@ def _results(
     "stages": _stages(context),
     "data": _data(context),
     "config": json.loads(context.config.to_json()),
-    "notes": notes.get(first, [NO_GOLD]),
+    "notes": _notes(context, experiments),
   }
+
+
+def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
+  """Says what the judges can and cannot show where there is no gold score."""
+  first, scorer = experiments.judges[0].name, experiments.scorer.name
+  if first == "gold":
+    return []
+  if first == language_judge.NAME:
+    model = context.config.evaluation.language_judge.model
+    return [ONLY_A_LANGUAGE_MODEL.format(first, model, scorer)]
+  return [ONLY_A_MODEL.format(first) if first in (PUBLISHED, INDEPENDENT) else NO_GOLD]
 
 
 def _best_against_best(experiments: suite.Suite, curve: list[dict], texts) -> list[dict]:
@@ -176,8 +208,8 @@ def _sign_agreement(experiments: suite.Suite, made: improve.Rounds) -> dict | No
   judge = experiments.judges[0]
   if judge.name != "gold":
     return None
-  difference = judge.difference(experiments.questions, made.texts[1], made.texts[0])
-  return metrics.sign_agreement(made.gaps[0], difference)
+  said = judge.verdicts(experiments.questions, made.texts[1], made.texts[0])
+  return metrics.sign_agreement(made.gaps[0], said.difference)
 
 
 def _stages(context: contexts.Context) -> dict:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,25 +18,63 @@ MODEL_TIE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
+class Verdicts:
+  """What a judge says of N pairs of answers.
+
+  Attributes:
+    difference: how much better each a is than its b, Float[N]; NaN where the pair failed.
+    reasons: why, one per pair; None from a judge that gives none.
+    failures: the pairs that could not be judged: place → one of few phrases that says why.
+  """
+
+  difference: np.ndarray
+  reasons: Sequence[str] | None = None
+  failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def is_judged(self) -> np.ndarray:
+    """Which pairs have a verdict, Bool[N]."""
+    return ~np.isin(np.arange(len(self.difference)), list(self.failures))
+
+
+@dataclasses.dataclass(frozen=True)
 class Judge:
   """Compares answers to the same questions.
 
   Attributes:
     name: as in results.json.
-    difference: (questions, answers a, answers b) → how much better each a is than its b, Float[N].
+    verdicts: (questions, answers a, answers b) → what it says of each pair.
     score: (questions, answers) → score of each answer; None where the judge only compares.
     tie: differences up to this are a tie.
+    prompts: the most prompts on which it is to compare two systems; None for all there are.
+    facts: returns what the report says of the judge itself, by name.
   """
 
   name: str
-  difference: Callable[[Prompts, Sequence[str], Sequence[str]], np.ndarray]
+  verdicts: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts]
   score: Callable[[Prompts, Sequence[str]], np.ndarray] | None
   tie: float
+  prompts: int | None = None
+  facts: Callable[[], dict[str, Any]] = dict
 
   def compare(self, questions: Prompts, a: Sequence[str], b: Sequence[str]) -> metrics.Comparison:
     """Returns how often a beats b, with a bootstrap interval."""
-    difference = self.difference(questions, a, b)
-    return metrics.compare(difference, np.zeros_like(difference), tie=self.tie)
+    return self.count(self.verdicts(questions, a, b))
+
+  def count(self, verdicts: Verdicts) -> metrics.Comparison:
+    """Returns how often a beats b; pairs that failed are counted apart and as nothing else."""
+    found = verdicts.difference[verdicts.is_judged]
+    failed = len(verdicts.failures)
+    return metrics.compare(found, np.zeros_like(found), tie=self.tie, failed=failed)
+
+  def outcomes(self, verdicts: Verdicts) -> list[str]:
+    """Returns "win", "tie" or "lose" of every a, or "failed"."""
+    names = np.select(
+      [~verdicts.is_judged, verdicts.difference > self.tie, verdicts.difference < -self.tie],
+      ["failed", "win", "lose"],
+      "tie",
+    )
+    return names.tolist()
 
 
 def gold() -> Judge:
@@ -59,10 +98,10 @@ def gap_model(ask: inference.Inference, params: Params) -> Judge:
 
   gaps = _remembering(functools.partial(ask.gaps, params))
 
-  def difference(questions, a, b):
-    return (gaps(questions, a, b) - gaps(questions, b, a)) / 2
+  def verdicts(questions, a, b):
+    return Verdicts((gaps(questions, a, b) - gaps(questions, b, a)) / 2)
 
-  return Judge("R_PIT", difference, None, MODEL_TIE)
+  return Judge("R_PIT", verdicts, None, MODEL_TIE)
 
 
 def _remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -80,7 +119,7 @@ def _remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 
 
 def _pointwise(name: str, score: Callable, tie: float) -> Judge:
-  def difference(questions, a, b):
-    return score(questions, a) - score(questions, b)
+  def verdicts(questions, a, b):
+    return Verdicts(score(questions, a) - score(questions, b))
 
-  return Judge(name, difference, score, tie)
+  return Judge(name, verdicts, score, tie)

@@ -22,7 +22,7 @@ GAPS = ("wl", "ww", "ll", "lw")  # r(x, y1, y2) with w the preferred and l the o
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """How often system a beats system b on the same prompts, in percent."""
+  """How often system a beats system b on the same prompts, in percent; NaN of no prompts."""
 
   n: int  # prompts
   win: float
@@ -30,6 +30,7 @@ class Comparison:
   tie: float
   delta: float  # win − lose
   ci95: tuple[float, float]  # of delta
+  failed: int = 0  # prompts that could not be judged; they are not among the n
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ def compare(
   scores_b: Values,
   *,
   tie: float | int = 1e-9,
+  failed: int = 0,
   resamples: int = 2000,
   seed: int = 0,
 ) -> Comparison:
@@ -61,17 +63,21 @@ def compare(
     scores_a: score of a's response, one per prompt, higher is better.
     scores_b: score of b's response to the same prompts in the same order.
     tie: scores no further apart than this count as equal; at least 0.
+    failed: further prompts that have no scores; where there are any, they may be all.
     resamples: bootstrap samples; at least 1.
     seed: seed of the resampling; the same seed gives the same interval.
 
   Raises:
     ValueError: if the lengths differ, there is no prompt, or a score is not finite.
   """
+  if failed and not len(scores_a) and not len(scores_b):
+    return _from_counts((0, 0, 0), failed, resamples, seed)
   scores_a, scores_b = _pair("scores_a", scores_a, "scores_b", scores_b)
   difference = scores_a - scores_b
   wins = int((difference > tie).sum())
   losses = int((difference < -tie).sum())
-  return _from_counts((wins, losses, difference.size - wins - losses), resamples, seed)
+  counts = (wins, losses, difference.size - wins - losses)
+  return _from_counts(counts, failed, resamples, seed)
 
 
 def pool(
@@ -85,7 +91,7 @@ def pool(
   other seeds (for that: `mean_interval` over the seeds' deltas).
 
   Args:
-    comparisons: results of `compare`, or their records as in results.json (n, win, lose).
+    comparisons: results of `compare`, or their records as in results.json (n, win, lose, failed).
     resamples: bootstrap samples; at least 1.
     seed: seed of the resampling.
 
@@ -94,8 +100,10 @@ def pool(
   """
   if not comparisons:
     raise ValueError("nothing to pool: got an empty list of comparisons; give at least one")
-  counts = np.sum([_counts(comparison) for comparison in comparisons], axis=0)
-  return _from_counts(tuple(int(count) for count in counts), resamples, seed)
+  records = [dict(row) if isinstance(row, Mapping) else vars(row) for row in comparisons]
+  counts = np.sum([_counts(record) for record in records], axis=0)
+  failed = sum(record.get("failed", 0) for record in records)
+  return _from_counts(tuple(int(count) for count in counts), failed, resamples, seed)
 
 
 def mean_interval(values: Values) -> Interval:
@@ -224,20 +232,26 @@ def _repeated(response: Sequence[Hashable], order: int) -> float:
   return 1 - len(grams) / total
 
 
-def _from_counts(counts: tuple[int, int, int], resamples: int, seed: int) -> Comparison:
+def _from_counts(
+  counts: tuple[int, int, int], failed: int, resamples: int, seed: int
+) -> Comparison:
+  n = sum(counts)
+  if not n:
+    unknown = float("nan")
+    return Comparison(0, unknown, unknown, unknown, unknown, (unknown, unknown), failed)
   # Drawing n prompts with replacement and counting outcomes is one multinomial draw, so no
   # resample ever touches the prompts themselves.
-  n = sum(counts)
   win, lose, tie = (100 * count / n for count in counts)
   draws = np.random.default_rng(seed).multinomial(n, np.array(counts) / n, size=resamples)
   deltas = 100 * (draws[:, 0] - draws[:, 1]) / n
   low, high = (float(bound) for bound in np.quantile(deltas, QUANTILES))
   delta = 100 * (counts[0] - counts[1]) / n
-  return Comparison(n=n, win=win, lose=lose, tie=tie, delta=delta, ci95=(low, high))
+  return Comparison(n, win, lose, tie, delta, (low, high), failed)
 
 
-def _counts(comparison: Comparison | Mapping) -> tuple[int, int, int]:
-  record = comparison if isinstance(comparison, Mapping) else dataclasses.asdict(comparison)
+def _counts(record: Mapping) -> tuple[int, int, int]:
+  if not record["n"]:
+    return 0, 0, 0
   exact = [record["n"] * record[outcome] / 100 for outcome in ("win", "lose")]
   wins, losses = (round(count) for count in exact)
   # A percentage kept to three decimals still names one count for up to 50,000 prompts.

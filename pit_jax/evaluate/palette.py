@@ -14,7 +14,14 @@ COLOURS = {
   "best_of_n": "#6b7f38",
 }
 OTHERS = ("#58707c", "#8a5a7d", "#7f7a3c", "#a3705c")
-MARKERS = {"gold": "o", "R_public": "P", "R_judge": "s", "R_P": "D", "R_PIT": "^"}  # by judge
+MARKERS = {  # by judge
+  "gold": "o",
+  "language_model": "X",
+  "R_public": "P",
+  "R_judge": "s",
+  "R_P": "D",
+  "R_PIT": "^",
+}
 GAPS = {  # what is compared, in the order of eq. 1, and its colour
   "wl": ("better, given the worse", "#0b7267"),
   "ww": ("better, given itself", "#7cb5aa"),

@@ -75,7 +75,8 @@ def _figure(height: float | int, **grid: object) -> tuple[matplotlib.figure.Figu
 
 def _forest(comparisons: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   """Δ with its interval: a line per pair of systems, a marker per judge."""
-  whole = [row for row in comparisons if row.get("seed") in (None, "all")] or comparisons
+  judged = [row for row in comparisons if row["n"]]
+  whole = [row for row in judged if row.get("seed") in (None, "all")] or judged
   if not whole:
     return None
   lines: dict[str, list[Mapping]] = {}

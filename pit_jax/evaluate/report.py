@@ -30,6 +30,7 @@ MAPPINGS = {
   "reward_models": (),
   "data": (),
   "controls": (),
+  "judges": (),
   "gate": ("passed", "reason"),
   "config": (),
 }

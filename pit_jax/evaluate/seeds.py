@@ -1,5 +1,6 @@
 """Several seeds' results as one: every comparison pooled over all prompts of all seeds."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -56,7 +57,9 @@ def _together(rows: Sequence[Mapping]) -> dict:
     raise ValueError(
       f"seeds compared other systems: {kept} and {different[0]}; pool runs of one configuration"
     )
-  return {**kept, "seed": "all", **vars(metrics.pool(rows))}
+  pooled = {**kept, "seed": "all", **vars(metrics.pool(rows))}
+  failures = sum((collections.Counter(row.get("failures")) for row in rows), collections.Counter())
+  return pooled | ({"failures": dict(failures)} if failures else {})
 
 
 def _reward_model(records: Sequence[Mapping]) -> dict:

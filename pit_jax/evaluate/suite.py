@@ -1,5 +1,6 @@
 """The experiments on held-out prompts: every system, the rounds, the temperatures."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -21,8 +22,7 @@ class Suite:
   Attributes:
     improver: the trained models.
     questions: held-out prompts.
-    judges: gold, R_public, R_judge (where there are such), R_P, R_PIT; the first scores curves
-      and samples.
+    judges: gold, language_model, R_public, R_judge (where there are such), R_P, R_PIT.
     key: source of all noise; each experiment folds in a name's number of its own.
     temperature: at which systems are compared unless an experiment varies it.
   """
@@ -32,6 +32,11 @@ class Suite:
   judges: Sequence[judges.Judge]
   key: jax.Array
   temperature: float
+
+  @property
+  def scorer(self) -> judges.Judge:
+    """The judge of curves, rounds and samples: the first that scores."""
+    return next(judge for judge in self.judges if judge.score)
 
   def answers(self, policy: Params, stream: int, temperature: float | None = None) -> list[str]:
     """Returns a policy's answers to all questions; each stream is another draw."""
@@ -49,21 +54,43 @@ class Suite:
   def compare(
     self, a: str, b: str, texts: Mapping[str, Sequence[str]], temperature: float | None = None
   ) -> list[dict]:
-    """Returns how system a fares against system b under every judge."""
+    """Returns how system a fares against system b under every judge.
+
+    Where pairs failed, a row's `failures` counts them by reason. The rows of a judge that gives
+    reasons have its `verdicts`, pair by pair.
+    """
     return [
       {
         "a": a,
         "b": b,
         "judge": judge.name,
         "temperature": self._at(temperature),
-        **dataclasses.asdict(judge.compare(self.questions, texts[a], texts[b])),
+        **self._compared(judge, texts[a], texts[b]),
       }
       for judge in self.judges
     ]
 
+  def _compared(self, judge: judges.Judge, a: Sequence[str], b: Sequence[str]) -> dict:
+    questions, a, b = (column[: judge.prompts] for column in (self.questions, a, b))
+    said = judge.verdicts(questions, a, b)
+    row = dataclasses.asdict(judge.count(said))
+    if said.failures:
+      row["failures"] = dict(collections.Counter(said.failures.values()))
+    if said.reasons is not None:
+      columns = {
+        "prompt": map(conversations.write, questions),
+        "answer_a": a,
+        "answer_b": b,
+        "outcome": judge.outcomes(said),
+        "reason": said.reasons,
+      }
+      pairs = zip(*columns.values(), strict=True)
+      row["verdicts"] = [dict(zip(columns, pair, strict=True)) for pair in pairs]
+    return row
+
   def score(self, texts: Sequence[str]) -> float:
-    """Returns the mean score of texts under the first judge."""
-    return float(self.judges[0].score(self.questions, texts).mean())
+    """Returns the mean score of texts under the first judge that scores."""
+    return float(self.scorer.score(self.questions, texts).mean())
 
   def describe(self, texts: Sequence[str]) -> dict:
     """Returns a system's mean score under every scoring judge, its length and repetition."""
@@ -96,7 +123,7 @@ class Suite:
       key=jax.random.fold_in(self.key, stream),
       temperature=self.temperature,
     )
-    judge, table = self.judges[0], []
+    judge, table = self.scorer, []
     for k in range(count + 1):
       free, stopping = made.texts[k], made.with_stop(k)
       ruled = dataclasses.asdict(judge.compare(self.questions, stopping, drafts))
@@ -141,12 +168,12 @@ class Suite:
         {"t": t, "system": system, "score": self.score(words), **self._scores(words)}
         for system, words in texts[t].items()
       ]
-      rows[-1] |= dataclasses.asdict(self.judges[0].compare(self.questions, pit, original))
+      rows[-1] |= dataclasses.asdict(self.scorer.compare(self.questions, pit, original))
     return rows, texts
 
   def samples(self, made: improve.Rounds, rows: Sequence) -> list[dict]:
     """Returns the first few prompts with every version of their answers."""
-    judge = self.judges[0]
+    judge = self.scorer
     count = min(ROUND_SAMPLES, len(self.questions))
     improved = made.with_stop(1)
     scores = {

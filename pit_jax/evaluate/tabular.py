@@ -1,5 +1,6 @@
 """The report's tables as rows of text, shared by the page and the terminal."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,8 +42,8 @@ def build(results: Mapping) -> dict[str, Table]:
     results: a checked results dict, without what a shut gate holds back.
   """
   makers = (
-    _comparisons, _controls, _seeds, _systems, _rounds, _temperature, _reward_models, _gap_order,
-    _stages, _data,
+    _comparisons, _controls, _seeds, _judges, _systems, _rounds, _temperature, _reward_models,
+    _gap_order, _stages, _data,
   )  # fmt: skip
   tables = (maker(results) for maker in makers)
   return {table.name: table for table in tables if table is not None and table.rows}
@@ -68,8 +69,10 @@ def duration(seconds: float | int | None) -> str:
   return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
-def _range(bounds: Sequence[float | int] | None) -> str:
-  return BLANK if not bounds else " … ".join(verdict.signed(bound) for bound in bounds)
+def _range(bounds: Sequence[float | int | None] | None) -> str:
+  return (
+    BLANK if not bounds or None in bounds else " … ".join(verdict.signed(bound) for bound in bounds)
+  )
 
 
 def _signed(value: float | int | None) -> str:
@@ -92,6 +95,9 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> Table:
   if len({row.get("temperature") for row in rows}) == 1 and rows[0].get("temperature") is not None:
     note = f"All at temperature {rows[0]['temperature']}. {note}"
     rows = [{**row, "temperature": None} for row in rows]
+  failures = sum((collections.Counter(row.get("failures")) for row in rows), collections.Counter())
+  if failures:
+    note += f" Failed are prompts without a verdict, which count as nothing: {_plain(failures)}."
   columns = {
     "system": lambda row: row["a"],
     "against": lambda row: row["b"],
@@ -104,6 +110,7 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> Table:
     "tie %": lambda row: fixed(row["tie"], 1),
     "lose %": lambda row: fixed(row["lose"], 1),
     "prompts": lambda row: f"{row['n']:,}",
+    "failed": lambda row: _plain(row.get("failed") or None),
   }
   return _select(name, title, rows, columns, note=note, words=5)
 
@@ -136,6 +143,18 @@ def _seeds(results: Mapping) -> Table:
   note = "Δ = win − lose, in percent of the prompts of that seed."
   table = _versus("seeds", "Each seed alone", rows, note)
   return dataclasses.replace(table, is_folded=True)
+
+
+def _judges(results: Mapping) -> Table:
+  judges = results.get("judges", {})
+  rows = [
+    {"judge": judge, "key": key.replace("_", " "), "value": _plain(value)}
+    for judge, facts in judges.items()
+    for key, value in facts.items()
+  ]
+  columns = {name: lambda row, name=name: row[name] for name in ("judge", "key", "value")}
+  note = "Requests and tokens are of all commands that asked this model with these transcripts."
+  return _select("judges", "Who was asked to judge", rows, columns, note=note, words=3)
 
 
 def _systems(results: Mapping) -> Table:

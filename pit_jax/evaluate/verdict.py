@@ -5,11 +5,13 @@ from typing import Any
 
 JUDGES = {  # in the order in which they are believed
   "gold": "the gold score, which training never saw",
+  "language_model": "language_model, which was asked to compare and trained nothing here",
   "R_public": "R_public, a published reward model",
   "R_judge": "R_judge, a reward model trained on pairs that trained nothing else",
   "R_P": "R_P, the reward model that also trained the policy",
   "R_PIT": "R_PIT, the gap reward model that also trained the improver",
 }
+COMPARES_ONLY = frozenset({"language_model", "R_PIT"})  # these give a single answer no score
 # Comparisons among these say something even where reinforcement learning spoilt the policy; any
 # other system is built on `original`, and an improver that beats a broken policy proves nothing.
 POLICIES = frozenset(
@@ -21,7 +23,8 @@ def gate(results: Mapping) -> dict[str, Any]:
   """Returns whether the policy is sound enough for its improvement to mean something.
 
   Original has to beat policy_sft, with the interval above 0, under R_P and, where there are
-  any, under the gold score and under the independent judges.
+  any, under the gold score and under the independent judges. Prompts that a judge could not
+  judge are no part of its interval; a judge that could judge none keeps the gate shut.
 
   Args:
     results: the results dict; its own `gate` is taken when it has one.
@@ -33,10 +36,11 @@ def gate(results: Mapping) -> dict[str, Any]:
     return dict(results["gate"])
   comparisons = results["comparisons"]
   named = {row["judge"] for row in comparisons}
-  judges = [judge for judge in ("R_P", "R_judge", "R_public", "gold") if judge in named]
+  judges = [judge for judge in reversed(JUDGES) if judge != "R_PIT" and judge in named]
   for judge in judges or ["R_P"]:
     row = find(comparisons, "original", "policy_sft", (judge,))
     if row is None:
+      # Among others: where nothing could be judged.
       reason = f"original was not compared with policy_sft under {judge}"
       return {"passed": False, "reason": reason}
     if row["ci95"][0] <= 0:
@@ -106,9 +110,10 @@ def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
 
 
 def score_judge(results: Mapping) -> str:
-  """Returns the judge whose mean score the systems carry: the most believed one of the run."""
+  """Returns the judge whose mean score the systems carry: the most believed one that scores."""
   named = {row["judge"] for row in results["comparisons"]}
-  return results.get("score_judge") or next((judge for judge in JUDGES if judge in named), "gold")
+  scoring = (judge for judge in JUDGES if judge in named - COMPARES_ONLY)
+  return results.get("score_judge") or next(scoring, "gold")
 
 
 def find(
@@ -116,9 +121,14 @@ def find(
 ) -> Mapping | None:
   """Returns the comparison of a with b by the most believed judge that made one, or None.
 
-  Rows at temperature 1 (or at no stated one) and over all seeds go before others.
+  Rows at temperature 1 (or at no stated one) and over all seeds go before others. A comparison in
+  which nothing could be judged is none.
   """
-  rows = [row for row in comparisons if (row["a"], row["b"]) == (a, b) and row["judge"] in judges]
+  rows = [
+    row
+    for row in comparisons
+    if (row["a"], row["b"]) == (a, b) and row["judge"] in judges and row["n"]
+  ]
 
   def preference(row: Mapping) -> tuple:
     plain = row.get("temperature") in (None, 1)
@@ -140,16 +150,21 @@ def signed(value: float | int) -> str:
 
 
 def _sentence(row: Mapping, method: str, what: str) -> str:
-  low, high = row["ci95"]
-  # Only gold says better or worse; the other judges trained the systems they are asked about.
-  independent = row["judge"] == "gold"
-  if low > 0:
-    change = f"improves {what}" if independent else f"raises the {row['judge']} score of {what}"
-  elif high < 0:
-    change = f"makes {what} worse" if independent else f"lowers the {row['judge']} score of {what}"
-  else:
-    change = f"makes no measurable difference to {what}"
+  change = _change(row["judge"], row["ci95"], what)
+  failed = f" ({row['failed']:,} more could not be judged)" if row.get("failed") else ""
   return (
     f"{method} {change}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {row['n']:,} "
-    f"held-out prompts under {JUDGES[row['judge']]}, {interval_text(row)}."
+    f"held-out prompts{failed} under {JUDGES[row['judge']]}, {interval_text(row)}."
   )
+
+
+def _change(judge: str, ci95: Sequence[float], what: str) -> str:
+  """Says what an interval shows; only gold says better or worse, the others are models."""
+  low, high = ci95
+  if low <= 0 <= high:
+    return f"makes no measurable difference to {what}"
+  if judge == "gold":
+    return f"improves {what}" if low > 0 else f"makes {what} worse"
+  if judge == "language_model":
+    return f"writes what a language model {'prefers to' if low > 0 else 'likes less than'} {what}"
+  return f"{'raises' if low > 0 else 'lowers'} the {judge} score of {what}"

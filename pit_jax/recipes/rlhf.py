@@ -10,7 +10,7 @@ import pathlib
 import ml_collections
 
 from pit_jax import export
-from pit_jax.evaluate import findings, report
+from pit_jax.evaluate import findings, language_models, report
 from pit_jax.stages import context as contexts
 from pit_jax.stages import reward, rl, sft
 from pit_jax.types import Params
@@ -60,6 +60,7 @@ def train_rl(
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains, exports, evaluates and reports."""
+  language_models.check(config.evaluation.language_judge)
   context = contexts.build(config, workdir)
   policy = train_policy(context)
   models = {"policy": policy.rl, "reward": policy.reward.params}

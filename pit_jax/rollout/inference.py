@@ -137,6 +137,15 @@ class Inference:
     prompts = encode.improver_prompts(questions, references, self._cutting)[:]
     return self.score(gap_reward, prompts, self.responses(answers))
 
+  def likelihoods(
+    self, policy: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
+  ) -> np.ndarray:
+    """Returns log p(y | x) of answers in words, without their end, in nats, Float[N]."""
+    prompts = encode.policy_prompts(questions, self._cutting)[:]
+    responses = self.responses(answers)
+    before_end = np.asarray(responses.mask)[:, 1:]
+    return np.where(before_end, self.logprobs(policy, prompts, responses)[:, :-1], 0).sum(axis=1)
+
   def words(self, responses: Responses) -> list[str]:
     """Returns the text of responses."""
     return encode.decode_responses(self.settings.tokenizer, responses)

@@ -21,6 +21,10 @@ from pit_jax.rollout import inference
 from pit_jax.stages import origin
 from pit_jax.types import Params
 
+# Nothing that is trained, sampled or cached under a key depends on these values: the same run may
+# be judged again by another language model, or with a larger budget.
+CHANGEABLE = "evaluation.language_judge."
+
 
 @dataclasses.dataclass(frozen=True)
 class Context:
@@ -34,6 +38,7 @@ class Context:
   inference: inference.Inference  # models, tokenizer, template and length limits
   base: origin.Base | None  # what the models start from; None: random weights
   judge: origin.Judge | None  # a published reward model that judges the results
+  language_judge: origin.Judge | None  # a language model in a directory that does
 
   @property
   def settings(self) -> encode.Settings:
@@ -153,7 +158,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
-  judge = origin.judge(config, settings)
+  judging = origin.judge(config, settings), origin.language_judge(config, settings)
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
   base = origin.load(base_directory, model, mesh) if base_directory else None
@@ -169,9 +174,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     mesh=mesh,
     by_length=c.length_buckets,
   )
-  if new:  # only now, so that a configuration that fails above does not claim the workdir
-    claim(config, workdir)
-  return Context(config, workdir, mesh, data, folds, asking, base, judge)
+  # Only now, so that a configuration that fails above does not claim the workdir.
+  claim(config, workdir)
+  return Context(config, workdir, mesh, data, folds, asking, base, *judging)
 
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
@@ -183,7 +188,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   """Returns whether no run has claimed the workdir.
 
   Raises:
-    ValueError: if a run with another configuration has.
+    ValueError: if a run with another configuration has; what is CHANGEABLE may differ.
   """
   path, current = workdir / "config.json", json.loads(config.to_json())
   if not path.exists():
@@ -192,6 +197,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   changed = [
     f"{name}: {_flat(saved).get(name)!r} there, {_flat(current).get(name)!r} now"
     for name in sorted(_flat(saved).keys() | _flat(current).keys())
+    if not name.startswith(CHANGEABLE)
     if _flat(saved).get(name) != _flat(current).get(name)
   ]
   if changed:

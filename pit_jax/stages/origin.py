@@ -1,6 +1,7 @@
-"""What a run takes from elsewhere: the base its models start from, published reward models."""
+"""What a run takes from elsewhere: the base its models start from, published models that judge."""
 
 import dataclasses
+import functools
 import importlib.resources
 import os
 import pathlib
@@ -14,6 +15,7 @@ from pit_jax.models import architecture, families, hf, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
+LOCAL = "local"  # the base_url of a language model that judges and lies in a directory
 EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
 
 
@@ -103,14 +105,16 @@ def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding
   return Base(params, hf.fingerprint(base))
 
 
-def reward(directory: str | os.PathLike, scalar: pure.PureModel, mesh: jax.sharding.Mesh) -> Params:
-  """Returns a published reward model's parameters, on the mesh.
+def published(
+  directory: str | os.PathLike, model: pure.PureModel, mesh: jax.sharding.Mesh
+) -> Params:
+  """Returns a published model's parameters, on the mesh.
 
   Raises:
     ValueError: if its weights cannot be read or do not fit.
   """
-  abstract = jax.eval_shape(scalar.init, jax.random.key(0))
-  return hf.load(directory, scalar, parallel.partition(abstract, scalar.axes, mesh))
+  abstract = jax.eval_shape(model.init, jax.random.key(0))
+  return hf.load(directory, model, parallel.partition(abstract, model.axes, mesh))
 
 
 def _check_reward(
@@ -171,7 +175,7 @@ def _classifier(named: str, key: str, dtype: str) -> architecture.ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-  """A published reward model, asked in its own tokens and its own template.
+  """A published model that judges, asked in its own tokens and its own template.
 
   Attributes:
     directory: where it lies.
@@ -182,6 +186,11 @@ class Judge:
   directory: pathlib.Path
   settings: encode.Settings
   config: architecture.ModelConfig
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """A sha256 (16 hex digits) of its files, which tells models apart."""
+    return hf.fingerprint(self.directory)
 
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
     """Returns how it is asked, and its parameters on the devices.
@@ -195,7 +204,8 @@ class Judge:
     scalar = pure.scalar_model(self.config)
     language = pure.language_model(self.config)
     asking = dataclasses.replace(like, language=language, scalar=scalar, settings=self.settings)
-    return asking, reward(self.directory, scalar, like.mesh)
+    model = scalar if families.is_classifier(self.directory) else language
+    return asking, published(self.directory, model, like.mesh)
 
 
 def judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | None:
@@ -212,6 +222,38 @@ def judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | No
   if not named:
     return None
   shape = _classifier(named, "evaluation.reward_model", config.model.dtype)
+  return _judge(config, run, named, shape)
+
+
+def language_judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | None:
+  """Returns the language model in a directory that is to judge, its weights unread; or None.
+
+  Args:
+    config: of the run.
+    run: the run's settings.
+
+  Raises:
+    ValueError: if the directory holds no language model or no tokenizer.
+  """
+  c = config.evaluation.language_judge
+  if not c.model or c.base_url != LOCAL:
+    return None
+  shape = dataclasses.replace(families.read(c.model), dtype=config.model.dtype)
+  if families.is_classifier(c.model):
+    raise ValueError(
+      f"evaluation.language_judge.model={c.model} holds a sequence classifier, which can say "
+      "nothing; give it as evaluation.reward_model, or a language model here"
+    )
+  run = dataclasses.replace(run, max_prompt_length=c.max_prompt_tokens)
+  return _judge(config, run, c.model, shape)
+
+
+def _judge(
+  config: ml_collections.ConfigDict,
+  run: encode.Settings,
+  named: str,
+  shape: architecture.ModelConfig,
+) -> Judge:
   c = config.data
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)

@@ -33,7 +33,7 @@ class RewardModel:
 def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
   """Trains R_P on (x, y_w, y_l) from the trunk of M_P^SFT; or calibrates `reward.model`."""
   published = context.config.reward.model
-  known = origin.reward(published, context.scalar, context.mesh) if published else None
+  known = origin.published(published, context.scalar, context.mesh) if published else None
   return _pointwise(context, "reward", context.folds.reward, policy_sft, known)
 
 

@@ -177,14 +177,15 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
 
   Returns:
     `delta` and its `ci95` (pit, or without an improver original, against its start) under `judge`,
-    the first of the run's judges; `kl`, nats per response of the last RL stage; `seconds` in all.
+    the first of the run's judges that could judge; `kl`, nats per response of the last RL stage;
+    `seconds` in all.
   """
   pairs = (("pit", "original"), ("original", "policy_sft"))
   rows = [
     row
     for pair in pairs
     for row in results["comparisons"]
-    if (row["a"], row["b"]) == pair and row["temperature"] != "best"
+    if (row["a"], row["b"]) == pair and row["temperature"] != "best" and row["n"]
   ]
   kl = [stage["curve"]["objective/kl"] for stage in results["stages"].values() if _is_rl(stage)]
   return {

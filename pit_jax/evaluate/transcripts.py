@@ -1,0 +1,163 @@
+"""What language models answered, on disk: no question is paid for twice.
+
+A file (SQLite) holds every answer under a hash of all that decides it, written as soon as it is
+there, and how many requests and tokens were spent. Several processes may share one file.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pit_jax import hosts
+
+FORMAT = 1  # of the keys
+BUSY = 60.0  # seconds to wait for another process that writes
+TABLES = (
+  "CREATE TABLE IF NOT EXISTS transcripts (key TEXT PRIMARY KEY, settings TEXT NOT NULL, "
+  "prompt TEXT NOT NULL, reply TEXT NOT NULL, time TEXT NOT NULL)",
+  "CREATE TABLE IF NOT EXISTS spending (model TEXT PRIMARY KEY, requests INTEGER NOT NULL, "
+  "tokens INTEGER NOT NULL)",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+  """What a language model answered, or why it did not.
+
+  Attributes:
+    text: the answer.
+    logprobs: of what the answer may begin with: token → log-probability in nats, the likeliest
+      tokens alone; None where nobody asked for them or none came.
+    is_cut: whether the answer was ended by the most tokens allowed.
+    failure: why there is no answer, one of few phrases; "" where there is one.
+    detail: the same with particulars.
+  """
+
+  text: str = ""
+  logprobs: Mapping[str, float] | None = None
+  is_cut: bool = False
+  failure: str = ""
+  detail: str = ""
+
+
+# Prompts → (place, reply) of each, in the order in which they come.
+Ask = Callable[[Sequence[str]], Iterator[tuple[int, Reply]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcripts:
+  """An open file of transcripts, which threads may share."""
+
+  connection: sqlite3.Connection
+  lock: threading.Lock
+
+  def read(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns the replies that are there, by key, as records."""
+    query = "SELECT key, reply FROM transcripts WHERE key = ?"
+    with self.lock:
+      found = [self.connection.execute(query, (key,)).fetchone() for key in keys]
+    return {row[0]: json.loads(row[1]) for row in found if row}
+
+  def write(self, key: str, settings: Mapping[str, Any], prompt: str, reply: Reply) -> None:
+    """Keeps a reply; one that is there already stays."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    columns = (key, json.dumps(settings), prompt, json.dumps(dataclasses.asdict(reply)), now)
+    with self.lock:
+      self.connection.execute("INSERT OR IGNORE INTO transcripts VALUES (?, ?, ?, ?, ?)", columns)
+
+  def spent(self, model: str) -> tuple[int, int]:
+    """Returns the requests and tokens that were spent on a model."""
+    query = "SELECT requests, tokens FROM spending WHERE model = ?"
+    with self.lock:
+      return self.connection.execute(query, (model,)).fetchone() or (0, 0)
+
+  def take(self, model: str, requests: int, tokens: int) -> bool:
+    """Counts one request more, unless that would be beyond a budget.
+
+    Args:
+      model: whose budget it is.
+      requests: the most requests in all; 0 for no limit.
+      tokens: no request is made once so many tokens were spent; 0 for no limit.
+
+    Returns:
+      Whether the request may be made.
+    """
+    with self.lock:
+      self.connection.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0)", (model,))
+      taken = self.connection.execute(
+        "UPDATE spending SET requests = requests + 1 WHERE model = ? "
+        "AND (? = 0 OR requests < ?) AND (? = 0 OR tokens < ?)",
+        (model, requests, requests, tokens, tokens),
+      )
+      return taken.rowcount == 1
+
+  def count(self, model: str, tokens: int) -> None:
+    """Adds tokens to those that were spent on a model."""
+    statement = "UPDATE spending SET tokens = tokens + ? WHERE model = ?"
+    with self.lock:
+      self.connection.execute(statement, (tokens, model))
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Transcripts]:
+  """Opens a file of transcripts, which is made if there is none, and closes it in the end.
+
+  Raises:
+    ValueError: the file is something else.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Every statement is a transaction of its own, so that a kill loses none that was made.
+  connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+  with contextlib.closing(connection):
+    try:
+      for table in TABLES:
+        connection.execute(table)
+    except sqlite3.DatabaseError as error:
+      raise ValueError(
+        f"{path} cannot be used for transcripts ({error}); remove it, or give another file as "
+        "evaluation.language_judge.cache"
+      ) from error
+    yield Transcripts(connection, threading.Lock())
+
+
+def remembering(
+  ask: Ask, path: str | os.PathLike, settings: Mapping[str, Any]
+) -> Callable[[Sequence[str]], list[Reply]]:
+  """Returns `ask` in order, which asks only what is not in a file of transcripts.
+
+  What failed is not kept: it is asked again the next time. Of several hosts the first has the file.
+
+  Args:
+    ask: asks a model; hosts call it together.
+    path: the file.
+    settings: all that decides a reply beside the prompt, as JSON can hold it.
+  """
+
+  def replies(prompts: Sequence[str]) -> list[Reply]:
+    keys = [_key(settings, prompt) for prompt in prompts]
+    with opened(path) if hosts.is_first() else contextlib.nullcontext() as file:
+      known = hosts.agree(file.read(keys) if file else {})
+      new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+      places = list(new)
+      for i, reply in ask(list(new.values())) if new else ():
+        known[places[i]] = dataclasses.asdict(reply)
+        if file and not reply.failure:
+          file.write(places[i], settings, new[places[i]], reply)
+    known = hosts.agree(known)
+    return [Reply(**known[key]) for key in keys]
+
+  return replies
+
+
+def _key(settings: Mapping[str, Any], prompt: str) -> str:
+  content = json.dumps([FORMAT, settings, prompt], sort_keys=True)
+  return hashlib.sha256(content.encode()).hexdigest()
