@@ -151,14 +151,13 @@ class Endpoint:
     self.address = str(self._client.base_url)
     self.name = f"{settings.model} at {self.address}"
 
-  def ask(self, prompts: Sequence[str]) -> Iterator[tuple[int, transcripts.Reply]]:
-    """Yields (place, reply) as replies come; of several hosts the first asks alone."""
-    if not hosts.is_first():
+  def ask(
+    self, prompts: Sequence[str], file: transcripts.Transcripts | None
+  ) -> Iterator[tuple[int, transcripts.Reply]]:
+    """Yields (place, reply) as replies come; of several hosts the one with the file asks alone."""
+    if file is None:
       return
-    with (
-      transcripts.opened(self._path) as file,
-      concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool,
-    ):
+    with concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool:
       asked = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
       try:
         for done in concurrent.futures.as_completed(asked):

@@ -145,13 +145,12 @@ def judge(
   def verdicts(questions, a, b):
     pairs = list(zip(questions, a, b, strict=True))
     places = [i for i, (_, one, other) in enumerate(pairs) if one.strip() != other.strip()]
-    forth = [write(*pairs[i], verdict) for i in places]
-    back = [write(pairs[i][0], pairs[i][2], pairs[i][1], verdict) for i in places]
-    opinions = [_opinion(reply, verdict) for reply in ask(forth + back)]
-    orders = zip(places, opinions[: len(places)], opinions[len(places) :], strict=True)
+    # Both orders of a pair come together, so that what ends the asking leaves whole pairs behind.
+    orders = [row for i in places for row in (pairs[i], (pairs[i][0], pairs[i][2], pairs[i][1]))]
+    opinions = [_opinion(reply, verdict) for reply in ask([write(*row, verdict) for row in orders])]
     difference, failures = np.zeros(len(pairs)), {}
     reasons = ["the answers are the same"] * len(pairs)
-    for i, first, second in orders:
+    for i, first, second in zip(places, opinions[::2], opinions[1::2], strict=True):
       difference[i] = (first.preference - second.preference) / 2
       reasons[i] = f"a first: {first} | b first: {second}"
       if first.failure or second.failure:

@@ -43,7 +43,9 @@ def local(
   else:
     reply = functools.partial(_weighed, asking, params)
 
-  def ask(prompts: Sequence[str]) -> Iterator[tuple[int, transcripts.Reply]]:
+  def ask(
+    prompts: Sequence[str], _: transcripts.Transcripts | None
+  ) -> Iterator[tuple[int, transcripts.Reply]]:
     limit = settings.max_prompt_length
     encoded = settings.template.encode_policy_prompts(settings.tokenizer, prompts, limit)
     said = f"the prompt is longer than max_prompt_tokens, {limit}"

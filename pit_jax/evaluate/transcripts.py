@@ -48,10 +48,6 @@ class Reply:
   detail: str = ""
 
 
-# Prompts → (place, reply) of each, in the order in which they come.
-Ask = Callable[[Sequence[str]], Iterator[tuple[int, Reply]]]
-
-
 @dataclasses.dataclass(frozen=True)
 class Transcripts:
   """An open file of transcripts, which threads may share."""
@@ -106,6 +102,10 @@ class Transcripts:
       self.connection.execute(statement, (tokens, model))
 
 
+# (prompts, the open file; None on hosts that have none) → (place, reply) of each, as they come.
+Ask = Callable[[Sequence[str], Transcripts | None], Iterator[tuple[int, Reply]]]
+
+
 @contextlib.contextmanager
 def opened(path: str | os.PathLike) -> Iterator[Transcripts]:
   """Opens a file of transcripts, which is made if there is none, and closes it in the end.
@@ -148,7 +148,7 @@ def remembering(
       known = hosts.agree(file.read(keys) if file else {})
       new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
       places = list(new)
-      for i, reply in ask(list(new.values())) if new else ():
+      for i, reply in ask(list(new.values()), file) if new else ():
         known[places[i]] = dataclasses.asdict(reply)
         if file and not reply.failure:
           file.write(places[i], settings, new[places[i]], reply)
