@@ -40,7 +40,7 @@ def main(_: list[str]) -> None:
 
 def is_judged(results: dict) -> bool:
   """Returns whether every pair has a verdict; else the seed's evaluation is made again."""
-  return not any(row["failed"] for row in results["comparisons"])
+  return not any(row.get("failed") for row in results["comparisons"])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 
-SLOW = 0.6  # seconds
+SLOW = 1.5  # seconds, longer than the tests' client waits
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -56,13 +56,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
       server.keys.append(self.headers["Authorization"])
       turn, count = server.tries[prompt], len(server.asked)
       server.tries[prompt] += 1
-    try:
-      server.on_request(count)
-      time.sleep(server.hold)
-      self.behave(behaviour(prompt, turn), body)
-    finally:
-      with server.lock:
-        server.now -= 1
+    server.on_request(count)
+    time.sleep(server.hold)
+    with server.lock:  # before the reply, after which the client may send the next one
+      server.now -= 1
+    self.behave(behaviour(prompt, turn), body)
 
   def behave(self, how, body):
     said = completion(body, self.server)

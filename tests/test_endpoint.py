@@ -1,6 +1,5 @@
 """A language model behind an endpoint: every pair ends judged or named as failed, and paid once."""
 
-import dataclasses
 import json
 import logging
 import pathlib
@@ -26,7 +25,7 @@ SETTINGS = {
   "budget_tokens": 0,
   "retries": 2,
   "wait": 0.01,
-  "timeout": 0.3,
+  "timeout": 1.0,
   "concurrency": 4,
 }
 
@@ -102,7 +101,7 @@ def test_every_pair_ends_judged_or_named_as_failed(server, tmp_path):
   assert (compared.win, compared.lose) == (100.0, 0.0)
   outcomes = judge.outcomes(said)
   assert [i for i, outcome in enumerate(outcomes) if outcome == "failed"] == list(wanted)
-  made = [sum(f"Question {i} " in prompt for prompt in server.asked) for i in range(len(questions))]
+  made = [sum(question in prompt for prompt in server.asked) for question in questions]
   assert made == [2 * requests for _, requests in MISBEHAVIOUR.values()]
   assert asked.spent()[0] == len(server.asked)
 
@@ -143,15 +142,15 @@ def test_a_killed_evaluation_goes_on(server, tmp_path):
   path, tests = str(tmp_path / "t.sqlite"), str(ROOT / "tests")
   script = KILLED.format(root=str(ROOT), tests=tests, url=server.url, path=path)
   begun = subprocess.Popen([sys.executable, "-c", script])
-  server.hold = 0.02
+  server.hold = 0.05
   server.on_request = lambda count: begun.kill() if count == 15 else None
   assert begun.wait(timeout=120) == -signal.SIGKILL
   server.on_request = lambda count: None
   before = len(server.asked)
   judge, _ = judge_at(server.url, path)
   assert judge.compare(*pairs(*["well"] * 20)).win == 100.0
-  # Of the 40 prompts, all but those under way at the kill were kept.
-  assert before + 25 <= len(server.asked) <= before + 25 + 6
+  # Of the 40 prompts, all but the last few before the kill were kept.
+  assert 25 <= len(server.asked) - before <= 25 + 8
 
 
 def test_a_budget_of_requests_ends_the_asking_and_a_larger_one_goes_on(server, tmp_path):
@@ -266,11 +265,8 @@ def test_probabilities_of_the_first_token_are_asked_for(server, tmp_path):
 def test_the_request_is_what_the_settings_say(server, tmp_path):
   judge_at(server.url, tmp_path / "t.sqlite", temperature=0.7)[0].verdicts(*pairs("well"))
   body = server.bodies[0]
-  assert {name: body[name] for name in body if name != "messages"} == {
-    "model": "some-model",
-    "temperature": 0.7,
-    "max_tokens": 64,
-  }
+  assert [message["role"] for message in body.pop("messages")] == ["user"]
+  assert body == {"model": "some-model", "temperature": 0.7, "max_tokens": 64}
 
 
 def test_what_is_no_file_of_transcripts_is_refused(tmp_path):
@@ -286,7 +282,7 @@ def test_replies_are_told_apart_by_all_that_decides_them(tmp_path):
 
   def ask(text, **settings):
     found = transcripts.remembering(replying(text), tmp_path / "t.sqlite", settings)
-    return [dataclasses.asdict(reply)["text"] for reply in found(["p", "q", "p"])]
+    return [reply.text for reply in found(["p", "q", "p"])]
 
   assert ask("one", model="m", temperature=0) == ["one"] * 3
   assert ask("two", temperature=0, model="m") == ["one"] * 3

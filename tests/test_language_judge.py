@@ -237,14 +237,11 @@ def test_a_run_is_judged_and_a_larger_budget_goes_on(server, tmp_path):
   pairs = [json.loads(line) for line in lines]
   assert len(pairs) == 6 * len(rows)
   for pair in pairs:
-    lengths = [len(pair[name].strip()) for name in ("answer_a", "answer_b")]  # what it goes by
-    assert pair["outcome"] == {1: "win", -1: "lose", 0: "tie"}[int(np.sign(np.subtract(*lengths)))]
-  assert (
-    json.loads((tmp_path / "config.json").read_text())["evaluation"]["language_judge"][
-      "budget_requests"
-    ]
-    == 0
-  )
+    asked = language_judge.write("q", pair["answer_a"], pair["answer_b"], "json")
+    first, second = judge_server.worths(asked)
+    assert pair["outcome"] == ("win" if first > second else "lose" if second > first else "tie")
+  written = json.loads((tmp_path / "config.json").read_text())
+  assert written["evaluation"]["language_judge"]["budget_requests"] == 0
   with pytest.raises(ValueError, match=r"evaluation\.prompts: 8 there, 7 now"):
     contexts.build(tiny_run.config("rlhf", evaluation__prompts=7), tmp_path)
 
