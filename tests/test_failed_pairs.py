@@ -8,7 +8,12 @@ import report_example
 
 from pit_jax.evaluate import judges, metrics, report, seeds, tabular, verdict
 
-NOTHING = metrics.compare([], [], failed=5)
+
+def counted(a, b, failed=0):
+  return metrics.compare(np.array(a, float), np.array(b, float), failed=failed)
+
+
+NOTHING = counted([], [], failed=5)
 
 
 def judge_of(difference, failures):
@@ -23,7 +28,7 @@ def compare(judge):
 
 def test_failed_pairs_are_no_part_of_the_percentages():
   found = compare(judge_of([1, np.nan, -1, 0.5, np.nan], {1: "timed out", 4: "timed out"}))
-  alone = metrics.compare([1, -1, 0], [0, 0, 0])
+  alone = counted([1, -1, 0], [0, 0, 0])
   assert (found.n, found.failed, alone.failed) == (3, 2, 0)
   assert (found.win, found.lose, found.tie) == (alone.win, alone.lose, alone.tie)
   assert found.ci95 == alone.ci95
@@ -39,11 +44,11 @@ def test_of_nothing_judged_nothing_is_known():
   assert (found.n, found.failed) == (0, 5)
   assert np.isnan([found.win, found.lose, found.tie, found.delta, *found.ci95]).all()
   with pytest.raises(ValueError, match="scores_a is empty"):
-    metrics.compare([], [])
+    counted([], [])
 
 
 def test_pooling_adds_what_failed():
-  some = metrics.compare([1.0, 2.0, 0.0], [0.0, 3.0, 0.0], failed=4)
+  some = counted([1.0, 2.0, 0.0], [0.0, 3.0, 0.0], failed=4)
   pooled = metrics.pool([some, NOTHING, json.loads(json.dumps(vars(some)))])
   assert (pooled.n, pooled.failed) == (6, 13)
   assert (pooled.win, pooled.lose) == (pytest.approx(100 / 3), pytest.approx(100 / 3))
@@ -64,7 +69,7 @@ def results_with(*rows):
   return report.check(results)
 
 
-GOOD = metrics.compare(np.ones(90), np.zeros(90), failed=10)
+GOOD = counted(np.ones(90), np.zeros(90), failed=10)
 
 
 def test_what_failed_is_shown_with_its_reasons(tmp_path):
@@ -96,7 +101,7 @@ def test_a_judge_that_judged_nothing_shuts_the_gate_and_claims_nothing():
 
 @pytest.mark.parametrize(("score", "passed"), [(1.0, True), (-1.0, False)])
 def test_the_gate_asks_the_language_model_too(score, passed):
-  row = metrics.compare(np.full(90, score), np.zeros(90), failed=10)
+  row = counted(np.full(90, score), np.zeros(90), failed=10)
   results = results_with(row_of(row, "original", "policy_sft"), row_of(GOOD))
   assert verdict.gate(results)["passed"] is passed
 
@@ -110,7 +115,7 @@ def test_the_gate_asks_the_language_model_too(score, passed):
   ],
 )
 def test_the_headline_says_whose_opinion_it_is_and_what_is_missing(score, words):
-  row = metrics.compare(np.full(90, score), np.zeros(90), failed=10)
+  row = counted(np.full(90, score), np.zeros(90), failed=10)
   results = {"recipe": "pit", "comparisons": [row_of(row)], "gate": {"passed": True, "reason": ""}}
   said = verdict.headline(results)
   assert words in said and "of 90 held-out prompts (10 more could not be judged)" in said
