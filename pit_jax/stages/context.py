@@ -202,6 +202,25 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   return False
 
 
+def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """Returns the configuration of the run in a workdir.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  path = workdir / "config.json"
+  if not path.is_file():
+    raise ValueError(f"{workdir} holds no run: there is no {path}; give the --workdir of one")
+  return _configuration(json.loads(path.read_text(encoding="utf-8"))).lock()
+
+
+def _configuration(content: Any) -> Any:
+  """Returns what JSON holds as configurations hold it: mappings by attribute, lists as tuples."""
+  if isinstance(content, dict):
+    return ml_collections.ConfigDict({k: _configuration(v) for k, v in content.items()})
+  return tuple(map(_configuration, content)) if isinstance(content, list) else content
+
+
 def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Writes down whose workdir this is: a run with this configuration, and no other."""
   content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
