@@ -85,7 +85,7 @@ def test_ratings_come_best_first_and_share_a_mean():
 def test_whoever_always_wins_has_a_rating():
   always = np.ones(30)
   rated = ratings.rate({("a", "b"): always, ("a", "c"): always, ("b", "c"): 0 * always})
-  assert [row.system for row in rated][0] == "a"
+  assert rated[0].system == "a"
   values = [value for row in rated for value in (row.bradley_terry, *row.bradley_terry_ci95)]
   assert np.isfinite(values).all()
 

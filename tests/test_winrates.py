@@ -127,8 +127,8 @@ def test_too_few_prompts_detect_nothing():
 
 def rows(*counts, judge="gold", n=100):
   return [
-    {"a": "a", "b": "b", "judge": judge, "n": n, "win": float(w), "lose": float(l)}
-    for w, l in counts
+    {"a": f"a {win}", "b": "b", "judge": judge, "n": n, "win": float(win), "lose": float(lose)}
+    for win, lose in counts
   ]
 
 
@@ -140,6 +140,12 @@ def test_comparisons_of_one_judge_are_corrected_together():
     [row["p_holm"] for row in made[:3]], significance.holm(np.array(p[:3]))
   )
   assert made[3]["p_holm"] == p[3]
+  turned = {**rows((40, 60))[0], "a": "b", "b": "a 60"}
+  again = significance.annotate([*rows((60, 40), (55, 45), (80, 20)), turned])
+  assert [row["p_holm"] for row in again] == [
+    *[row["p_holm"] for row in made[:3]],
+    made[0]["p_holm"],
+  ]
   assert made[0]["win_rate"] == 60.0
   assert made[0]["standard_error"] == pytest.approx(100 * scipy.stats.sem([1] * 60 + [0] * 40))
 

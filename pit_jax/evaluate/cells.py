@@ -20,6 +20,7 @@ class Table:
   note: str = ""
   words: int = 1  # leading columns that hold words; the others hold numbers
   is_folded: bool = False  # detail: opened on demand on the page, left out in the terminal
+  is_printed: bool = True  # in the terminal too, which has no room for very wide tables
 
 
 def fixed(value: float | int | None, digits: int = 2) -> str:
@@ -43,10 +44,12 @@ def duration(seconds: float | int | None) -> str:
 
 
 def interval(bounds: Sequence[float | int] | None) -> str:
+  """Returns the bounds of an interval of Δ, signed."""
   return BLANK if not bounds else " … ".join(verdict.signed(bound) for bound in bounds)
 
 
 def signed(value: float | int | None) -> str:
+  """Returns a Δ with its sign, or a dot where there is none."""
   return BLANK if value is None else verdict.signed(value)
 
 

@@ -7,7 +7,7 @@ from pit_jax.evaluate.statistics import ratings, significance
 
 SPENDERS = {  # results.json's name of a way to spend samples → the report's
   "pit": "pit, every round",
-  "pit_stop": "pit, with the stop rule",
+  "pit_stop": "pit, stop rule",
   "best_of_n": "best_of_n",
   "gap_tournament": "gap_tournament",
 }
@@ -126,7 +126,8 @@ def length(results: Mapping) -> cells.Table:
     "prompts whose two answers differ by at most 10% in length."
   )
   rows = results.get("length", {}).get("comparisons", ())
-  return cells.select("length", "Without the effect of length", rows, columns, note=note, words=3)
+  title = "Without the effect of length"
+  return cells.select("length", title, rows, columns, note=note, words=3, is_printed=False)
 
 
 def correlations(results: Mapping) -> cells.Table:
@@ -142,7 +143,9 @@ def correlations(results: Mapping) -> cells.Table:
     columns[f"{judge} 95%"] = lambda row, judge=judge: _bounds(row[judge]["ci95"])
   note = "Spearman's rank correlation of a judge's score and the answer's length, in each system."
   title = "Score and length"
-  return cells.select("correlations", title, list(rows.values()), columns, note=note)
+  return cells.select(
+    "correlations", title, list(rows.values()), columns, note=note, is_printed=False
+  )
 
 
 def discernment(results: Mapping) -> cells.Table:
@@ -170,18 +173,19 @@ def discernment(results: Mapping) -> cells.Table:
 
 def cost(results: Mapping) -> cells.Table:
   """What each way to spend samples costs and gives."""
-  rows = sorted(results.get("cost", ()), key=lambda row: (row["judge"], row["budget"]))
-  first = {row["judge"]: row for row in reversed(rows) if row["budget"] == 1}
-  rows = [*({**row, "system": "original"} for row in first.values()), *rows]
-  rows = [row for row in rows if row["budget"] > 1 or row["system"] == "original"]
-  judges = list(dict.fromkeys(row["judge"] for row in results.get("cost", ())))
-  rows.sort(key=lambda row: judges.index(row["judge"]))
+  judges: dict[str, str] = {}  # of each system the most believed one
+  for row in results.get("cost", ()):
+    judges.setdefault(row["system"], row["judge"])
+  rows = [row for row in results.get("cost", ()) if row["judge"] == judges[row["system"]]]
+  first = {row["judge"]: {**row, "system": "original"} for row in rows if row["budget"] == 1}
+  rows = [*first.values(), *(row for row in rows if row["budget"] > 1)]
+  rows.sort(key=lambda row: row["budget"])
   columns = {
     "spent on": lambda row: SPENDERS.get(row["system"], row["system"]),
     "judge": lambda row: row["judge"],
-    "samples": lambda row: cells.plain(row["samples"]),
+    "samples": lambda row: cells.fixed(row["samples"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
-    "reads": lambda row: cells.plain(row["reads"]),
+    "reads": lambda row: cells.fixed(row["reads"], 1),
     "score": lambda row: cells.fixed(row["score"]),
     "gain": lambda row: cells.fixed(row["gain"]),
     "Δ": lambda row: cells.signed(row.get("delta")),
@@ -194,7 +198,7 @@ def cost(results: Mapping) -> cells.Table:
     "choose or to stop. Gain is score per 100 tokens beyond the first sample's; Δ is against "
     "original. best_of_n takes the sample with the highest R_P, gap_tournament the one with the "
     "highest sum of R_PIT over the others; no judge judges its own choice. KL: the most that the "
-    "choice adds, log n − (n − 1)/n nats."
+    "choice adds, log n − (n − 1)/n nats. Other judges' figures are in results.json."
   )
   return cells.select("cost", "What quality costs", rows, columns, note=note, words=2)
 

@@ -112,7 +112,7 @@ def tables(results: Mapping, width: int = 100) -> str:
   console = rich.console.Console(file=io.StringIO(), width=width, color_system=None)
   console.print(verdict.headline(results), highlight=False)
   for table in tabular.build(verdict.presentable(results)).values():
-    if table.is_folded:
+    if table.is_folded or not table.is_printed:
       continue
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(table.columns):

@@ -89,6 +89,12 @@ class Subject:
     return pairs + [("pit", name) for name in ("improver_sft", *self.chain.ablations)]
 
   @property
+  def contrasts(self) -> list[tuple[str, str]]:
+    """Those of the pairs that are no other one turned around."""
+    later = {pair: place for place, pair in enumerate(self.pairs)}
+    return [pair for place, pair in enumerate(self.pairs) if later.get(pair[::-1], place) <= place]
+
+  @property
   def headline(self) -> tuple[str, str]:
     """The comparison that the run is about."""
     return ("pit", "original") if self.chain else ("original", "policy_sft")

@@ -119,7 +119,7 @@ class Suite:
     """Returns the same suite on the first `count` questions."""
     return dataclasses.replace(self, questions=self.questions[:count])
 
-  def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+  def _ids(self, texts: Sequence[str]) -> Sequence[Sequence]:
     return self.improver.inference.settings.tokenizer.encode_batch(texts)
 
   def _at(self, temperature: float | None) -> float:

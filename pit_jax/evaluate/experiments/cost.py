@@ -86,20 +86,20 @@ def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
     Rows for each scoring judge, as `_rows` makes them.
   """
   lengths = np.stack([suite.lengths(texts) for texts in made.texts])
-  index = np.arange(len(lengths))
+  index = np.arange(len(lengths))[:, None]
   ended = np.minimum(made.kept + 1, len(made.gaps))
   rows = []
-  for k in index:
+  for k in range(len(made.texts)):
     always, ruled = np.full(ended.shape, k), np.minimum(ended, k)
     for system, texts, last in (
       ("pit", made.texts[k], always),
       ("pit_stop", made.with_stop(k), ruled),
     ):
-      paid = np.where(index[:, None] <= last, lengths, 0).sum(axis=0)
+      paid = np.where(index <= last, lengths, 0).sum(axis=0)
       spent = Spent(float(paid.mean()), float(last.mean() + 1))
       if system == "pit_stop":
         spent = dataclasses.replace(spent, reads=spent.samples - 1)
-      rows += _rows(suite, system, int(k) + 1, texts, made.texts[0], spent)
+      rows += _rows(suite, system, k + 1, texts, made.texts[0], spent)
   return _with_gain(rows)
 
 

@@ -11,7 +11,7 @@ def run(run: subject.Subject) -> dict:
   """Returns the main comparisons without the effect of length, and what length does to scores."""
   return {
     "length": {
-      "comparisons": [row for a, b in run.pairs for row in compare(run.suite, a, b, run.texts)],
+      "comparisons": [row for a, b in run.contrasts for row in compare(run.suite, a, b, run.texts)],
       "correlations": correlate(run.suite, run.texts),
     }
   }

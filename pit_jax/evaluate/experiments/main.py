@@ -21,7 +21,7 @@ def run(run: subject.Subject) -> dict:
     "systems": {name: suite.describe(words) for name, words in texts.items()},
     "comparisons": [row for a, b in run.pairs for row in suite.compare(a, b, texts)],
     "reward_models": _facts(run),
-    "agreement": agreements(suite, texts, run.pairs, run.headline),
+    "agreement": agreements(suite, texts, run.contrasts, run.headline),
   }
   return results | ({"samples": samples(suite, run.made, run.rows)} if run.chain else {})
 

@@ -24,7 +24,8 @@ def wilson(successes: float | int, trials: int) -> tuple[float, float]:
   share, z2 = successes / trials, z**2
   centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
   half = np.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) * z / (1 + z2 / trials)
-  return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+  # At shares of 0 and 1 a bound is the share itself, but for rounding.
+  return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
 
 
 def describe(margins: Margins, labels: Labels) -> dict:

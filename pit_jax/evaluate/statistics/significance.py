@@ -121,13 +121,18 @@ def annotate(comparisons: Sequence[Mapping]) -> list[dict]:
     `detectable`, the smallest Δ that so many prompts find in 80% of experiments.
   """
   rows = [{**row, **_of_counts(row["n"], row["win"], row["lose"])} for row in comparisons]
-  families: dict[tuple, list[dict]] = {}
+  families: dict[tuple, dict[tuple, list[dict]]] = {}
   for row in rows:
-    families.setdefault((row["judge"], row.get("seed")), []).append(row)
+    # A pair that is also there turned around is one test.
+    test = (frozenset((row["a"], row["b"])), row.get("temperature"), row.get("experiment"))
+    family = families.setdefault((row["judge"], row.get("seed")), {})
+    family.setdefault(test, []).append(row)
   for family in families.values():
-    corrected = holm(np.array([row["p"] for row in family]))
-    for row, value in zip(family, corrected.tolist(), strict=True):
-      row["p_holm"] = value
+    tests = list(family.values())
+    corrected = holm(np.array([same[0]["p"] for same in tests]))
+    for same, value in zip(tests, corrected.tolist(), strict=True):
+      for row in same:
+        row["p_holm"] = value
   return rows
 
 
