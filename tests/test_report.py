@@ -215,7 +215,11 @@ def test_a_shut_gate_holds_back_what_it_must(tmp_path):
       assert " … ".join(verdict.signed(bound) for bound in row["ci95"]) not in text
   stored = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
   assert len(stored["comparisons"]) == len(results["comparisons"])
-  assert all("delta" not in row for row in verdict.presentable(results)["rounds"])
+  shown = verdict.presentable(results)
+  for section in ("rounds", "cost"):
+    assert all("delta" not in row and "ci95" not in row for row in shown[section])
+  pairs = {(row["a"], row["b"]) for row in shown["length"]["comparisons"]}
+  assert pairs == {("original", "policy_sft")} and "ratings" not in shown
 
 
 def test_texts_of_a_run_cannot_change_the_page(tmp_path):

@@ -187,7 +187,7 @@ def cost(results: Mapping) -> cells.Table:
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
     "reads": lambda row: cells.fixed(row["reads"], 1),
     "score": lambda row: cells.fixed(row["score"]),
-    "gain": lambda row: cells.fixed(row["gain"]),
+    "gain": lambda row: cells.fixed(row.get("gain")),
     "Δ": lambda row: cells.signed(row.get("delta")),
     "95% interval": lambda row: cells.interval(row.get("ci95")),
     "KL ≤": lambda row: cells.fixed(row.get("kl_bound")),

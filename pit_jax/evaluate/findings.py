@@ -14,14 +14,14 @@ from pit_jax.training import writers
 
 # What each recipe's results are made of, in this order.
 EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
-  "rlhf": {"main": main.run, "length": length.run},
+  "rlhf": {"main": main.measure, "length": length.measure},
   "pit": {
-    "main": main.run,
-    "rounds": rounds.run,
-    "temperature": temperature.run,
-    "gap": gap.run,
-    "length": length.run,
-    "cost": cost.run,
+    "main": main.measure,
+    "rounds": rounds.measure,
+    "temperature": temperature.measure,
+    "gap": gap.measure,
+    "length": length.measure,
+    "cost": cost.measure,
   },
 }
 CURVES = {

@@ -23,7 +23,7 @@ class Spent:
   reads: float = 0.0  # responses or pairs that a reward model read to choose
 
 
-def run(run: subject.Subject) -> dict:
+def measure(run: subject.Subject) -> dict:
   """Returns tokens and quality of every way to spend k + 1 samples, and the choosers' comparisons.
 
   n is all samples of a k-round run, n = k + 1: its draft, which is also the first candidate, and

@@ -12,7 +12,7 @@ ORDER, PREFERRED = "the data's pairs", "sample against a worse y_w"
 IMPROVED, BEYOND = "y_1 against y_0", "y_1 against y_0, both better than y_w"
 
 
-def run(run: subject.Subject) -> dict:
+def measure(run: subject.Subject) -> dict:
   """Returns the order of the gaps on held-out pairs, and accuracy by margin on several kinds."""
   facts = run.chain.gap_reward.facts
   gaps = {name: np.array(values) for name, values in facts["gaps"].items()}

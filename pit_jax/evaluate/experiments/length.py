@@ -7,7 +7,7 @@ from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import lengths
 
 
-def run(run: subject.Subject) -> dict:
+def measure(run: subject.Subject) -> dict:
   """Returns the main comparisons without the effect of length, and what length does to scores."""
   return {
     "length": {

@@ -14,7 +14,7 @@ from pit_jax.evaluate.statistics import agreement
 SAMPLES = 10
 
 
-def run(run: subject.Subject) -> dict:
+def measure(run: subject.Subject) -> dict:
   """Returns systems, comparisons, facts of the reward models, judges' agreement, and samples."""
   suite, texts = run.suite, run.texts
   results = {

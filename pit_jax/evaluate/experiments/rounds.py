@@ -10,7 +10,7 @@ from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import ratings
 
 
-def run(run: subject.Subject) -> dict:
+def measure(run: subject.Subject) -> dict:
   """Returns the rounds with and without the stop rule, and ratings over all pairs of rounds."""
   methods = {"pit": run.made.texts[1:]}
   return {

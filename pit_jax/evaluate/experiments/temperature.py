@@ -10,7 +10,7 @@ from pit_jax.types import Params
 Texts = Mapping[float, Mapping[str, Sequence[str]]]  # temperature → {"original", "pit"} → texts
 
 
-def run(run: subject.Subject) -> dict:
+def measure(run: subject.Subject) -> dict:
   """Returns the curve over temperatures and the comparison of best with best."""
   values = run.context.config.evaluation.temperatures
   sampled = {run.suite.temperature: {"original": run.original, "pit": run.made.texts[1]}}
