@@ -121,8 +121,7 @@ def test_what_rounds_cost():
   for k in range(4):
     free, ruled = rows["pit", k + 1], rows["pit_stop", k + 1]
     assert (free["samples"], free["tokens"]) == (k + 1, first + k * length_of_one)
-    made_by = [min(k, kept + 1) for kept in (2, 1, 0, 0)]  # the first never stops: all three
-    made_by[0] = k
+    made_by = [min(k, versions) for versions in (3, 2, 1, 1)]  # but the first row's, not all kept
     assert ruled["samples"] == 1 + np.mean(made_by)
     assert ruled["tokens"] == first + length_of_one * np.mean(made_by)
     assert (free["reads"], ruled["reads"]) == (0, ruled["samples"] - 1)
