@@ -44,7 +44,7 @@ LISTS = {
   "samples": ("prompt", "original"),
   "ratings": ("system", "judge", "elo", "bradley_terry"),
   "agreement": ("judges", "kappa"),
-  "cost": ("system", "budget", "judge", "tokens"),
+  "cost": ("system", "budget", "judge", "tokens", "samples", "reads", "score", "n"),
   "notes": (),
 }
 CAPTIONS = {
