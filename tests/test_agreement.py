@@ -70,10 +70,12 @@ def test_shapes_must_agree():
     agreement.compare(np.ones((1, 2)), np.ones((1, 3)))
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (37, 100), (1, 2)])
+@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (37, 100), (1, 2), (72, 72)])
 def test_wilson_is_scipys(successes, trials):
   expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, "wilson")
-  np.testing.assert_allclose(margins.wilson(successes, trials), expected, atol=1e-12)
+  low, high = margins.wilson(successes, trials)
+  np.testing.assert_allclose((low, high), expected, atol=1e-12)
+  assert low <= successes / trials <= high  # exactly: an error bar has no negative length
 
 
 def test_accuracy_by_margin_against_a_loop():
