@@ -40,23 +40,16 @@ def of_seed(generator, n):
       for t in (0.5, 1.0)
       for system in ("original", "pit")
     ],
-    "cost": [
-      {
-        **comparisons[0],
-        "system": "pit",
-        "budget": n,
-        "tokens": 20.0 * n,
-        "samples": float(n),
-        "reads": 0.0,
-        "judge": "gold",
-        "score": score * n,
-        "gain": score if n > 1 else None,
-      }
-      for n in (1, 2)
-    ],
+    "cost": [_spent(comparisons[0], n, score * n) for n in (1, 2)],
     "notes": ["a note"],
   }
   return results, differences
+
+
+def _spent(compared, n, score):
+  used = {"tokens": 20.0 * n, "samples": float(n), "reads": 0.0}
+  row = {"system": "pit", "budget": n, "judge": "gold", "score": score, **used}
+  return compared | row | {"gain": score / n if n > 1 else None}
 
 
 def _round(comparisons):
