@@ -38,6 +38,7 @@ BASE = [
   "absl-py>=2.1",
   "jaxtyping>=0.3.3",
   "numpy>=2",
+  "evalica>=0.4.2,<0.5",
   "rich>=14",
   "matplotlib>=3.9",
   "jinja2>=3.1",

@@ -3,6 +3,8 @@
 import numpy as np
 
 from pit_jax.evaluate import metrics
+from pit_jax.evaluate.statistics import agreement as agreements
+from pit_jax.evaluate.statistics import candidates, lengths, margins, ratings, significance
 
 GOLD = {
   "policy_sft": 5.6,
@@ -73,6 +75,81 @@ def curve(generator, start, end, steps):
   ]
 
 
+def rated(generator):
+  """Original and three rounds, each round a little better than the one before it."""
+  players = {name: generator.normal(7 + 0.4 * k, 2, 120).round()
+             for k, name in enumerate(("original", "pit 1", "pit 2", "pit 3"))}  # fmt: skip
+  names = list(players)
+  outcomes = {(a, b): np.sign(players[a] - players[b])
+              for i, a in enumerate(names) for b in names[i + 1:]}  # fmt: skip
+  rows = ratings.rate(outcomes, resamples=10)
+  return [{"judge": "gold", "games": 3 * 120, **vars(row)} for row in rows]
+
+
+def agreement(generator):
+  first = generator.integers(-1, 2, (4, 300))
+  second = np.where(generator.random((4, 300)) < 0.6, first, 1)
+  return [
+    {"judges": ["gold", "R_P"], "of": of, **vars(agreements.compare(first[part], second[part]))}
+    for of, part in (("pit over original", slice(1)), ("all comparisons", slice(4)))
+  ]
+
+
+def length(generator):
+  rows = []
+  for a, b in (("pit", "original"), ("original", "policy_sft")):
+    outcomes, tokens = generator.integers(-1, 2, 300), generator.integers(20, 30, (2, 300))
+    controlled = vars(lengths.controlled(outcomes, *tokens, resamples=50))
+    row = {
+      "a": a,
+      "b": b,
+      "judge": "gold",
+      "n": 300,
+      "tokens": float((tokens[0] - tokens[1]).mean()),
+    }
+    plain = metrics.compare(outcomes, 0 * outcomes, resamples=50)
+    row |= {"delta": plain.delta, "ci95": plain.ci95, "controlled": controlled}
+    matched = {"n": 90, "delta": plain.delta, "ci95": plain.ci95}
+    rows.append({**row, "matched": matched if a == "pit" else None})
+  correlations = [
+    {"system": system, "judge": judge, "correlation": 0.21, "ci95": (0.13, 0.29)}
+    for system in ("original", "pit")
+    for judge in ("gold", "R_P")
+  ]
+  return {"comparisons": rows, "correlations": correlations}
+
+
+def gap(generator):
+  pairs = {}
+  for name, slope in (("the data's pairs", 1.0), ("y_1 against y_0", 0.6)):
+    margin = generator.normal(1, 2, 400)
+    labels = generator.random(400) < 1 / (1 + np.exp(-slope * margin))
+    pairs[name] = {
+      **margins.describe(margin, labels), "groups": margins.by_size(margin, labels)
+    }  # fmt: skip
+  return {"judge": "gold", "pairs": pairs}
+
+
+def cost(generator):
+  rows = []
+  for system, best in (
+    ("pit", 1.2),
+    ("pit_stop", 1.5),
+    ("best_of_n", 0.6),
+    ("gap_tournament", 0.5),
+  ):
+    for n in range(1, 6):
+      used = 1 + (n - 1) * (0.8 if system == "pit_stop" else 1.0)
+      compared = comparison(generator, "pit" if n > 1 else "original", "original")
+      score = 7.1 + best * (1 - 0.5 ** (n - 1))
+      row = {"system": system, "budget": n, "judge": "gold", "score": score}
+      row |= {"tokens": 26 * used, "samples": used, "reads": float(n)}
+      row |= {key: compared[key] for key in ("n", "win", "lose", "tie", "delta", "ci95")}
+      row["gain"] = 100 * (score - 7.1) / (26 * used - 26) if n > 1 else None
+      rows.append(row | ({"kl_bound": candidates.kl_bound(n)} if "pit" not in system else {}))
+  return rows
+
+
 def stages(generator):
   made = {}
   for name, (kind, steps) in STAGES.items():
@@ -111,11 +188,18 @@ def example() -> dict:
   generator = np.random.default_rng(0)
   gaps = {name: generator.normal(mean, 1.1, 500)
           for name, mean in (("wl", 1.9), ("ww", 0.1), ("ll", -0.2), ("lw", -2.1))}  # fmt: skip
+  compared = significance.annotate(comparisons(generator))
   return {
     "recipe": "pit",
     "seconds": {name: 14.0 + 9 * index for index, name in enumerate(STAGES)} | {"evaluation": 71.5},
     "systems": {name: {"score": GOLD[name], "tokens": TOKENS[name]} for name in GOLD},
-    "comparisons": comparisons(generator),
+    "comparisons": compared,
+    "power": significance.power(compared[0]),
+    "agreement": agreement(generator),
+    "ratings": rated(generator),
+    "length": length(generator),
+    "gap": gap(generator),
+    "cost": cost(generator),
     "gap_order": metrics.gap_order(**gaps) | {"histogram": gaps},
     "rounds": rounds(generator),
     "temperature": [

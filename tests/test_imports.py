@@ -39,7 +39,7 @@ ARROWS = {
   # It counts rows as training will see them, and looks like the report.
   "doctor": {"data", "evaluate"},
   "convert": {"data", "models", "export", "evaluate", "parallel"},
-  # suite.py and findings.py run experiments on a trained run.
+  # subject.py and findings.py run experiments on a trained run.
   "evaluate": {"data", "hosts", "rollout", "improve", "stages", "training", "evaluate/metrics"},
   "recipes": {"data", "hosts", "models", "parallel", "rollout", "stages", "export", "evaluate"},
   "launch": {
@@ -68,7 +68,15 @@ HOST_FILES = {
 }  # in rooms that are pure otherwise
 IMPURE_MODULES = {"time", "datetime", "random", "os", "logging", "absl", "ml_collections"}
 # Host libraries that take a second or more to import; nothing needs them before they are used.
-SLOW_MODULES = {"tensorflow_datasets", "tensorflow", "torch", "wandb", "openai"}
+SLOW_MODULES = {
+  "tensorflow_datasets",
+  "tensorflow",
+  "torch",
+  "wandb",
+  "openai",
+  "evalica",
+  "pandas",
+}
 
 
 def python_files(*folders: str) -> list[pathlib.Path]:

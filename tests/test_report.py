@@ -55,7 +55,8 @@ def written(tmp_path_factory):
 
 def test_writes_the_page_the_figures_and_the_results(written):
   path, _ = written
-  figures = ("comparisons", "scores", "rounds", "temperature", "gaps", "reinforcement", "losses")
+  figures = ("comparisons", "scores", "rounds", "temperature", "cost", "gaps", "margins",
+             "reinforcement", "losses")  # fmt: skip
   files = {"report.html", "results.json", *(f"{name}.png" for name in figures)}
   assert {file.name for file in path.parent.iterdir()} == files
   for name in figures:
@@ -75,12 +76,13 @@ def test_page_and_terminal_show_every_cell_of_every_table(written):
   _, page = written
   terminal = re.sub(r"\s+", " ", report.tables(report_example.example(), width=160))
   made = tabular.build(report.check(report_example.example()))
-  names = "comparisons controls systems rounds temperature reward_models gap_order stages data"
+  names = "comparisons controls systems rounds temperature reward_models gap_order significance "
+  names += "power agreement ratings length correlations gap cost stages data"
   assert list(made) == names.split()
   for table in made.values():
     for cell in (cell for row in table.rows for cell in row):
-      assert re.sub(r"\b([MRy])_(PIT|P)\b", r"\1\2", cell).replace("'", "’") in page.text
-      assert cell in terminal
+      assert re.sub(r"\b([MRy])_(PIT|P|[wl0-9])\b", r"\1\2", cell).replace("'", "’") in page.text
+      assert (cell in terminal) or table.is_folded or not table.is_printed
 
 
 def test_tables_hold_the_figures_of_the_results():
@@ -121,6 +123,12 @@ OPTIONAL = {
   "rounds": "Round 0 is the original",
   "temperature": "Temperatures",
   "gap_order": "Order of the gaps",
+  "power": "prompts needed",
+  "agreement": "Cohen’s κ",
+  "ratings": "Bradley–Terry",
+  "length": "Without the effect of length",
+  "gap": "Is RPIT right?",
+  "cost": "What quality costs",
   "reward_models": "expected calibration error",
   "samples": "10 samples",
   "notes": "One seed",
@@ -207,7 +215,11 @@ def test_a_shut_gate_holds_back_what_it_must(tmp_path):
       assert " … ".join(verdict.signed(bound) for bound in row["ci95"]) not in text
   stored = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
   assert len(stored["comparisons"]) == len(results["comparisons"])
-  assert all("delta" not in row for row in verdict.presentable(results)["rounds"])
+  shown = verdict.presentable(results)
+  for section in ("rounds", "cost"):
+    assert all("delta" not in row and "ci95" not in row for row in shown[section])
+  pairs = {(row["a"], row["b"]) for row in shown["length"]["comparisons"]}
+  assert pairs == {("original", "policy_sft")} and "ratings" not in shown
 
 
 def test_texts_of_a_run_cannot_change_the_page(tmp_path):

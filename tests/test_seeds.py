@@ -8,6 +8,7 @@ import pytest
 import report_example
 
 from pit_jax.evaluate import metrics, report, seeds, tabular
+from pit_jax.evaluate.statistics import significance
 
 
 def of_seed(generator, n):
@@ -39,9 +40,16 @@ def of_seed(generator, n):
       for t in (0.5, 1.0)
       for system in ("original", "pit")
     ],
+    "cost": [_spent(comparisons[0], n, score * n) for n in (1, 2)],
     "notes": ["a note"],
   }
   return results, differences
+
+
+def _spent(compared, n, score):
+  used = {"tokens": 20.0 * n, "samples": float(n), "reads": 0.0}
+  row = {"system": "pit", "budget": n, "judge": "gold", "score": score, **used}
+  return compared | row | {"gain": score / n if n > 1 else None}
 
 
 def _round(comparisons):
@@ -93,8 +101,25 @@ def test_pooling_averages_what_is_no_count():
         assert row[name + suffix] == together[name]
   assert pooled["temperature"][1]["ci95"] == pooled["comparisons"][0]["ci95"]
   assert "ci95" not in pooled["temperature"][0]
+  together = {key: pooled["comparisons"][0][key] for key in ("n", "win", "delta", "ci95")}
+  for n, row in enumerate(pooled["cost"], start=1):
+    assert (row["system"], row["budget"], row["judge"]) == ("pit", n, "gold")
+    assert row["score"] == pytest.approx(score * n)
+    assert {key: row[key] for key in together} == together
+  assert "gain" not in pooled["cost"][0] and pooled["cost"][1]["gain"] == pytest.approx(score)
   assert pooled["seconds"] == {"seed 0": 3.5, "seed 1": 3.5}
   assert "a note" in pooled["notes"] and "seeds 0, 1" in pooled["notes"][0]
+
+
+def test_what_all_seeds_show_is_tested_over_all_their_prompts():
+  generator = np.random.default_rng(3)
+  pooled = seeds.pool({seed: of_seed(generator, 40)[0] for seed in (0, 1)})
+  whole = [row for row in pooled["comparisons"] if row["seed"] == "all"]
+  counted = [(round(row["win"] * 0.8), round(row["lose"] * 0.8)) for row in whole]
+  p = [significance.sign_test(*counts) for counts in counted]
+  assert [row["p"] for row in whole] == pytest.approx(p)
+  assert [row["p_holm"] for row in whole] == pytest.approx(significance.holm(np.array(p)))
+  assert pooled["power"] == significance.power(whole[0])
 
 
 def test_seeds_with_other_comparisons_are_not_pooled():

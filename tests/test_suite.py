@@ -4,70 +4,15 @@ import itertools
 import json
 import types as python_types
 
-import jax
 import numpy as np
 import pytest
 import tiny_run
+from scripted import Scripted, make_suite, version
 
-from pit_jax import improve
 from pit_jax.data import synthetic
-from pit_jax.evaluate import findings, judges, suite
-from pit_jax.rollout import inference
+from pit_jax.evaluate import judges, subject
+from pit_jax.evaluate.experiments import main, rounds, temperature
 from pit_jax.stages import context as contexts
-
-ZERO_POINT = 0.25  # what this gap model gives an answer that is no better
-
-
-class Scripted(inference.Inference):
-  """Answers by a script: question "5 6 4" says that version 0 is worth 5, version 1 is worth 6, ….
-
-  An answer is "version k"; the improver turns it into "version k+1". A noisy policy adds which
-  draw it was, so that draws can be told apart.
-  """
-
-  settings = python_types.SimpleNamespace(
-    tokenizer=python_types.SimpleNamespace(encode_batch=lambda texts: [t.split() for t in texts])
-  )
-
-  def __init__(self):
-    pass
-
-  def answer(self, policy, questions, key, temperature):
-    draw = int(jax.random.bits(key)) if policy.get("noisy") else ""
-    return [f"version {policy['version']} at {temperature} {draw}" for _ in questions]
-
-  def revise(self, improver, questions, drafts, key, temperature):
-    versions = [version(draft) + improver["step"] for draft in drafts]
-    return [f"version {k} at {temperature}" for k in versions]
-
-  def rate(self, reward, questions, answers):
-    return np.array([worth(*pair) for pair in zip(questions, answers)])
-
-  def gaps(self, gap_reward, questions, answers, references):
-    gain = self.rate({}, questions, answers) - self.rate({}, questions, references)
-    return gain + ZERO_POINT
-
-
-def version(text):
-  return int(text.split()[1])
-
-
-def worth(question, answer):
-  return float(question.split()[version(answer)])
-
-
-def make_suite(questions, margin=0.0):
-  ask = Scripted()
-  models = improve.Improver(
-    inference=ask,
-    policy={"version": 0},
-    improver={"step": 1},
-    gap_reward={},
-    zero_point=ZERO_POINT,
-    margin=margin,
-  )
-  judging = [judges.reward_model(ask, {}), judges.gap_model(ask, {})]
-  return suite.Suite(models, questions, judging, jax.random.key(0), 1.0)
 
 
 def test_each_stream_is_a_draw_of_its_own_and_always_the_same():
@@ -114,7 +59,8 @@ SCRIPTS = {
 def test_rounds_are_counted_with_and_without_the_stop_rule():
   questions = list(SCRIPTS)
   experiments = make_suite(questions)
-  table, made = experiments.rounds(experiments.answers({"version": 0}, 1), 3, 200)
+  made = experiments.rounds(experiments.answers({"version": 0}, 1), 3, 200)
+  table = rounds.table(experiments, made)
   free = np.array([[float(value) for value in question.split()] for question in questions])
   ruled = np.array(list(SCRIPTS.values()), float)
   stopped = [0, 2 / 4, 3 / 4, 3 / 4]  # rows 3 and 4 in the first round, row 2 in the second
@@ -135,7 +81,7 @@ def test_a_margin_stops_earlier():
   questions = ["5 5.5 7", "5 7 7.5"]
   drafts = ["version 0"] * 2
   kept = {
-    margin: make_suite(questions, margin).rounds(drafts, 2, 200)[1].kept.tolist()
+    margin: make_suite(questions, margin).rounds(drafts, 2, 200).kept.tolist()
     for margin in (0.0, 1.0, 2.0)
   }
   assert kept == {0.0: [2, 2], 1.0: [0, 1], 2.0: [0, 0]}
@@ -143,7 +89,7 @@ def test_a_margin_stops_earlier():
 
 def test_original_and_pit_are_compared_at_the_same_temperatures():
   experiments = make_suite(["1 2", "3 6"])
-  rows, texts = experiments.temperatures({"version": 0}, (0.2, 1.0), 300, {})
+  rows, texts = temperature.curve(experiments, {"version": 0}, (0.2, 1.0), 300, {})
   assert [(row["t"], row["system"]) for row in rows] == [
     (0.2, "original"),
     (0.2, "pit"),
@@ -160,7 +106,7 @@ def test_original_and_pit_are_compared_at_the_same_temperatures():
 def test_what_was_sampled_at_a_temperature_is_not_sampled_again():
   few = make_suite(["1 2", "3 6", "5 1"]).first(2)
   sampled = {1.0: {name: [f"version {k} mine"] * 3 for name, k in (("original", 0), ("pit", 1))}}
-  rows, texts = few.temperatures({"version": 0}, (0.2, 1.0), 300, sampled)
+  rows, texts = temperature.curve(few, {"version": 0}, (0.2, 1.0), 300, sampled)
   assert texts[1.0] == {"original": ["version 0 mine"] * 2, "pit": ["version 1 mine"] * 2}
   assert [row["score"] for row in rows] == [2.0, 4.0, 2.0, 4.0]
   assert {row["n"] for row in rows if "n" in row} == {2}
@@ -180,7 +126,7 @@ def test_best_is_compared_with_best():
     for t, systems in texts.items()
     for system, words in systems.items()
   ]
-  rows = findings._best_against_best(experiments, curve, texts)
+  rows = temperature.best_against_best(experiments, curve, texts)
   assert {row["judge"] for row in rows} == {"R_P", "R_PIT"}
   for row in rows:
     assert (row["a"], row["b"], row["temperature"]) == ("pit", "original", "best")
@@ -191,9 +137,9 @@ def test_best_is_compared_with_best():
 def test_samples_show_every_version_of_an_answer():
   questions = list(SCRIPTS)
   experiments = make_suite(questions)
-  _, made = experiments.rounds(["version 0"] * 4, 3, 200)
+  made = experiments.rounds(["version 0"] * 4, 3, 200)
   rows = [python_types.SimpleNamespace(chosen=f"w{i}", rejected=f"l{i}") for i in range(4)]
-  samples = experiments.samples(made, rows)
+  samples = main.samples(experiments, made, rows)
   assert [row["prompt"] for row in samples] == questions
   assert [row["chosen"] for row in samples] == ["w0", "w1", "w2", "w3"]
   for row, scores in zip(samples, SCRIPTS.values()):
@@ -277,7 +223,7 @@ def repeated(tmp_path_factory):
 
 def test_evaluation_asks_each_held_out_prompt_once_and_no_trained_one(repeated):
   folds = repeated.folds
-  asked = [row.prompt for row in findings._held_out(repeated)]
+  asked = [row.prompt for row in subject.held_out(repeated)]
   assert len(asked) == len(set(asked)) == repeated.config.evaluation.prompts
   assert len(folds.held_out) > len({row.prompt for row in folds.held_out})
   parts = {name: {row.prompt for row in part} for name, part in vars(folds).items()}
@@ -293,7 +239,7 @@ def test_a_run_reports_on_its_held_out_prompts_only(finished_run):
   results = json.loads(path.read_text())
   assert {row["prompt"] for row in results["samples"]} <= held_out
   evaluation = finished_run.context.config.evaluation
-  counts = {row["n"] for row in results["comparisons"] if row["temperature"] != "best"}
-  assert counts == {min(len(held_out), evaluation.prompts)}
-  counts = {row["n"] for row in results["comparisons"] if row["temperature"] == "best"}
-  assert counts == {min(len(held_out), evaluation.temperature_prompts)}
+  for row in results["comparisons"]:
+    few = row["experiment"] in ("temperature", "cost")
+    most = evaluation.temperature_prompts if few else evaluation.prompts
+    assert row["n"] == min(len(held_out), most)

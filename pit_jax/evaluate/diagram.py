@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import markupsafe
 
-from pit_jax.evaluate import palette, tabular
+from pit_jax.evaluate import cells, palette
 
 ABLATIONS = ("only", "longer")  # words in the names of stages that are no part of the pipeline
 IMPROVER = ("improver", "gap", "pit")  # words in the names of stages of the second chain
@@ -116,7 +116,7 @@ def _curriculum(index: int, stage: tuple[str, Mapping]) -> Box:
 
 def _effort(stage: Mapping) -> tuple[str, ...]:
   parts = [f"{stage['steps']:,} steps"] if stage.get("steps") else []
-  parts += [tabular.duration(stage["seconds"])] if stage.get("seconds") else []
+  parts += [cells.duration(stage["seconds"])] if stage.get("seconds") else []
   return (" · ".join(parts),) if parts else ()
 
 

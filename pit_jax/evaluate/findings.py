@@ -1,29 +1,34 @@
 """What a finished run found on held-out prompts, as the results of report.py."""
 
 import dataclasses
-import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from pit_jax import improve
-from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import judges, language_judge, language_models, metrics, suite
+from pit_jax.evaluate import language_judge, subject, suite, verdict
+from pit_jax.evaluate.experiments import cost, gap, length, main, rounds, temperature
+from pit_jax.evaluate.statistics import significance
 from pit_jax.stages import context as contexts
 from pit_jax.training import writers
 
+# What each recipe's results are made of, in this order.
+EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
+  "rlhf": {"main": main.measure, "length": length.measure},
+  "pit": {
+    "main": main.measure,
+    "rounds": rounds.measure,
+    "temperature": temperature.measure,
+    "gap": gap.measure,
+    "length": length.measure,
+    "cost": cost.measure,
+  },
+}
 CURVES = {
   "rl": ("objective/score", "objective/kl", "objective/kl_coef", "tokens/response_length"),
   "sft": ("loss",),
   "reward": ("loss", "accuracy"),
 }
-# Streams of noise: one number per experiment, so that adding one changes no other.
-ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
-ROUNDS, TEMPERATURES = 200, 300
-
-INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 NO_GOLD = (
   "This source has no gold score. The judges are R_P and R_PIT, which also trained the models: "
   "a gain under them shows that training did what it was asked, not that people would agree."
@@ -38,138 +43,102 @@ ONLY_A_LANGUAGE_MODEL = (
 )
 
 
-def _evaluation(of: Callable[..., dict]) -> Callable[..., dict]:
-  """Counts an evaluation's time among the run's seconds, and writes verdicts with reasons apart."""
-
-  @functools.wraps(of)
-  def evaluate(context, models):
-    with context.timed("evaluation"):
-      results = of(context, models)
-    _write_verdicts(context, results["comparisons"])
-    return results | {"seconds": context.read_json("seconds.json")}
-
-  return evaluate
+def of_policy(context: contexts.Context, policy: Any, only: str | None = None) -> dict:
+  """Returns the results of the policy's chain (recipe rlhf); see `of_improver`."""
+  return _results(context, lambda: subject.of_policy(context, policy), only)
 
 
-def _write_verdicts(context: contexts.Context, comparisons: Sequence[dict]) -> None:
-  """Writes WORKDIR/judge/verdicts.jsonl: what judges that give reasons said, pair by pair."""
-  lines = []
-  for row in comparisons:
-    names = {name: row[name] for name in ("a", "b", "judge", "temperature")}
-    lines += [json.dumps(names | pair, ensure_ascii=False) for pair in row.pop("verdicts", ())]
-  if lines:
-    text = "".join(f"{line}\n" for line in lines)
-    contexts.write_text(context.workdir / "judge" / "verdicts.jsonl", text)
+def of_improver(context: contexts.Context, models: Any, only: str | None = None) -> dict:
+  """Returns the results of a run of PIT.
+
+  Args:
+    context: the run's surroundings.
+    models: all that it trained.
+    only: repeats one experiment and keeps the other results of the run's report; None runs all.
+  """
+  return _results(context, lambda: subject.of_improver(context, models), only)
 
 
-@_evaluation
-def of_policy(context: contexts.Context, policy: Any) -> dict:
-  """Returns the results of the policy's chain (recipe rlhf)."""
-  experiments = _suite(context, policy, gap_reward=None, improver=None)
-  texts = _policy_texts(experiments, policy)
-  pairs = [("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")]
-  results = _results(context, experiments, texts, pairs, _facts(policy))
-  return results | {"judges": _judges(experiments)}
-
-
-@_evaluation
-def of_improver(context: contexts.Context, models: Any) -> dict:
-  """Returns the results of a run of PIT."""
-  policy, c = models.policy, context.config.evaluation
-  experiments = _suite(context, policy, models.gap_reward, models.improver)
-  texts = _policy_texts(experiments, policy)
-  original = texts["original"]
-  texts["improver_sft"] = experiments.improved(models.improver_sft, original, IMPROVER_SFT)
-  rounds, made = experiments.rounds(original, c.rounds, ROUNDS)
-  texts["pit"] = made.texts[1]
-  for index, (name, params) in enumerate(models.ablations.items()):
-    ask = experiments.answers if name == "rlhf_longer" else _of(experiments.improved, original)
-    texts[name] = ask(params, ABLATIONS + index)
-  pairs = [(name, "original") for name in texts if name != "original"]
-  pairs += [("original", "policy_sft"), ("original", "chosen")]
-  pairs += [("pit", name) for name in ("improver_sft", *models.ablations)]
-  facts = _facts(policy) | {"R_PIT": dict(models.gap_reward.facts)}
-  gaps = {name: np.array(values) for name, values in facts["R_PIT"].pop("gaps").items()}
-  results = _results(context, experiments, texts, pairs, facts)
-  few, sampled = experiments.first(c.temperature_prompts), {experiments.temperature: texts}
-  curve, at = few.temperatures(policy.rl, c.temperatures, TEMPERATURES, sampled)
-  results["comparisons"] += _best_against_best(few, curve, at)
-  results["gap_order"] = metrics.gap_order(**gaps) | {"histogram": gaps}
-  results["reward_models"]["R_PIT"]["sign_agreement"] = _sign_agreement(experiments, made)
-  results |= {"rounds": rounds, "temperature": curve, "judges": _judges(experiments)}
-  results["samples"] = experiments.samples(made, _held_out(context))
-  return results
-
-
-def _suite(context, policy, gap_reward, improver) -> suite.Suite:
-  inference = context.inference
-  available = [judges.gold()] if context.config.data.source == "synthetic" else []
-  if asked := language_models.build(context):
-    available.append(asked)
-  if context.judge:
-    available.append(judges.reward_model(*context.judge.load(inference), PUBLISHED))
-  if policy.judge:
-    available.append(judges.reward_model(inference, policy.judge.params, INDEPENDENT))
-  available.append(judges.reward_model(inference, policy.reward.params))
-  if gap_reward is not None:
-    available.append(judges.gap_model(inference, gap_reward.params))
-  models = improve.Improver(
-    inference=inference,
-    policy=policy.rl,
-    improver=improver,
-    gap_reward=gap_reward.params if gap_reward else None,
-    zero_point=gap_reward.facts["zero_point"] if gap_reward else 0.0,
-    margin=context.config.evaluation.margin,
-  )
-  questions = [row.prompt for row in _held_out(context)]
-  key = context.key("evaluation")
-  return suite.Suite(models, questions, available, key, context.config.rl.temperature)
-
-
-def _judges(experiments: suite.Suite) -> dict[str, dict]:
-  """Returns what is to be said of the judges themselves, once all was judged."""
-  return {judge.name: facts for judge in experiments.judges if (facts := judge.facts())}
-
-
-def _facts(policy) -> dict[str, dict]:
-  """Returns what is known of the reward models of the policy's chain."""
-  models = {"R_P": policy.reward, INDEPENDENT: policy.judge}
-  return {name: model.facts for name, model in models.items() if model}
-
-
-def _held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
-  """The held-out rows that are evaluated, each prompt once."""
-  unique = {row.prompt: row for row in context.folds.held_out}
-  return list(unique.values())[: context.config.evaluation.prompts]
-
-
-def _policy_texts(experiments: suite.Suite, policy) -> dict[str, list[str]]:
-  return {
-    "original": experiments.answers(policy.rl, ORIGINAL),
-    "policy_resampled": experiments.answers(policy.rl, RESAMPLED),
-    "policy_sft": experiments.answers(policy.sft, SFT),
-  }
-
-
-def _of(improved, drafts):
-  return lambda params, stream: improved(params, drafts, stream)
+def check(recipe: str, workdir: pathlib.Path, only: str) -> None:
+  """Raises a ValueError if an experiment of a run cannot be repeated."""
+  known = EXPERIMENTS.get(recipe, {})
+  if only not in known:
+    allowed = f"it has {', '.join(known)}" if known else "only pit and rlhf have any"
+    raise ValueError(f"recipe {recipe} has no experiment {only!r}; {allowed}")
+  if not (workdir / "report" / "results.json").exists():
+    raise ValueError(
+      f"{workdir} holds no finished run: there is no report/results.json; finish the run by "
+      f"repeating its `python launch/train.py --config=… --workdir={workdir}`"
+    )
 
 
 def _results(
-  context: contexts.Context,
-  experiments: suite.Suite,
-  texts: Mapping[str, list[str]],
-  pairs: Sequence[tuple[str, str]],
-  facts: Mapping[str, dict],
+  context: contexts.Context, make: Callable[[], subject.Subject], only: str | None
 ) -> dict:
-  data = {"chosen": [row.chosen for row in _held_out(context)]}
-  data["rejected"] = [row.rejected for row in _held_out(context)]
-  everything = {**data, **texts}
+  known = EXPERIMENTS[context.config.recipe]
+  if only is not None:
+    run, old = make(), context.read_json("report", "results.json")
+    parts = {only: known[only](run)}
+    _write_verdicts(context, parts)
+    return _finish(_joined(old, parts) | _asked(run.suite))
+  with context.timed("evaluation"):
+    run = make()
+    parts = {name: experiment(run) for name, experiment in known.items()}
+    results = _joined(_surroundings(context, run.suite), parts) | _asked(run.suite)
+  _write_verdicts(context, parts)
+  return _finish(results) | {"seconds": context.read_json("seconds.json")}
+
+
+def _asked(experiments: suite.Suite) -> dict:
+  """Returns what is to be said of the judges themselves, once all was judged."""
+  return {"judges": {judge.name: facts for judge in experiments.judges if (facts := judge.facts())}}
+
+
+def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> None:
+  """Writes WORKDIR/judge/verdicts.jsonl: what judges that give reasons said, pair by pair.
+
+  The lines of other experiments than these stay. The rows of comparisons lose their verdicts.
+  """
+  path, lines = context.workdir / "judge" / "verdicts.jsonl", []
+  if path.exists():
+    old = path.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in old if json.loads(line)["experiment"] not in parts]
+  for name, part in parts.items():
+    for row in part.get("comparisons", ()):
+      about = {"experiment": name, **{key: row[key] for key in ("a", "b", "judge", "temperature")}}
+      lines += [json.dumps(about | pair, ensure_ascii=False) for pair in row.pop("verdicts", ())]
+  if lines:
+    contexts.write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _joined(results: Mapping, parts: Mapping[str, Mapping]) -> dict:
+  """Returns results in which the parts of some experiments are new.
+
+  Sections belong to one experiment; rows of `comparisons`, which say whose they are, and entries
+  of `systems` to several.
+  """
+  joined = {"systems": {}, "comparisons": [], **results}
+  for name, part in parts.items():
+    rows = [row for row in joined["comparisons"] if row["experiment"] != name]
+    rows += [{**row, "experiment": name} for row in part.get("comparisons", ())]
+    systems = {**joined["systems"], **part.get("systems", {})}
+    joined |= {**part, "comparisons": rows, "systems": systems}
+  order = {name: place for place, name in enumerate(EXPERIMENTS["pit"])}
+  joined["comparisons"].sort(key=lambda row: order[row["experiment"]])
+  return joined
+
+
+def _finish(results: dict) -> dict:
+  """Adds what follows from all comparisons together."""
+  results["comparisons"] = significance.annotate(results["comparisons"])
+  results["power"] = significance.power(verdict.principal(results["comparisons"]))
+  return results
+
+
+def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
+  """Returns what is known of a run without asking its models."""
   return {
     "recipe": context.config.recipe,
-    "systems": {name: experiments.describe(words) for name, words in everything.items()},
-    "comparisons": [row for a, b in pairs for row in experiments.compare(a, b, everything)],
-    "reward_models": {name: dict(known) for name, known in facts.items()},
     "stages": _stages(context),
     "data": _data(context),
     "config": json.loads(context.config.to_json()),
@@ -185,31 +154,8 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   if first == language_judge.NAME:
     model = context.config.evaluation.language_judge.model
     return [ONLY_A_LANGUAGE_MODEL.format(first, model, scorer)]
-  return [ONLY_A_MODEL.format(first) if first in (PUBLISHED, INDEPENDENT) else NO_GOLD]
-
-
-def _best_against_best(experiments: suite.Suite, curve: list[dict], texts) -> list[dict]:
-  """Compares pit with original, each at the temperature that R_P likes best.
-
-  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for.
-  """
-  best = {
-    system: max((row for row in curve if row["system"] == system), key=lambda row: row["score_R_P"])
-    for system in ("pit", "original")
-  }
-  chosen = {name: texts[best[name]["t"]][name] for name in best}
-  rows = experiments.compare("pit", "original", chosen)
-  at = {f"temperature_{name}": best[name]["t"] for name in best}
-  return [row | {"temperature": "best"} | at for row in rows]
-
-
-def _sign_agreement(experiments: suite.Suite, made: improve.Rounds) -> dict | None:
-  """How often R_PIT has the sign of the gold difference on pairs (y_1, y_0)."""
-  judge = experiments.judges[0]
-  if judge.name != "gold":
-    return None
-  said = judge.verdicts(experiments.questions, made.texts[1], made.texts[0])
-  return metrics.sign_agreement(made.gaps[0], said.difference)
+  models = (subject.PUBLISHED, subject.INDEPENDENT)
+  return [ONLY_A_MODEL.format(first) if first in models else NO_GOLD]
 
 
 def _stages(context: contexts.Context) -> dict:

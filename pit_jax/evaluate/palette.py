@@ -11,7 +11,9 @@ COLOURS = {
   "pit_first_only": "#c99a3d",
   "pit_second_only": "#b3632d",
   "self_refine": "#a84a4f",
+  "pit_rounds": "#3f5f8a",
   "best_of_n": "#6b7f38",
+  "gap_tournament": "#8a5a7d",
 }
 OTHERS = ("#58707c", "#8a5a7d", "#7f7a3c", "#a3705c")
 MARKERS = {  # by judge

@@ -16,7 +16,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from pit_jax.evaluate import palette, verdict
+from pit_jax.evaluate import palette, panels, tradeoffs, verdict
 
 
 def draw(results: Mapping) -> dict[str, matplotlib.figure.Figure]:
@@ -35,7 +35,9 @@ def draw(results: Mapping) -> dict[str, matplotlib.figure.Figure]:
       "scores": _scores(results["systems"], verdict.score_judge(results)),
       "rounds": _rounds(results.get("rounds", ())),
       "temperature": _temperature(results.get("temperature", ())),
+      "cost": tradeoffs.cost(results.get("cost", ())),
       "gaps": _gaps(results.get("gap_order", {}).get("histogram", {})),
+      "margins": tradeoffs.margins(results.get("gap", {}).get("pairs", {})),
       "reinforcement": _reinforcement(stages),
       "losses": _losses(stages),
     }
@@ -68,11 +70,6 @@ def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
     figure.savefig(path, dpi=200, facecolor="white", metadata={"Software": None})
 
 
-def _figure(height: float | int, **grid: object) -> tuple[matplotlib.figure.Figure, np.ndarray]:
-  figure = matplotlib.figure.Figure(figsize=(palette.WIDTH, height), layout="constrained")
-  return figure, figure.subplots(squeeze=False, **grid)
-
-
 def _forest(comparisons: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   """Δ with its interval: a line per pair of systems, a marker per judge."""
   judged = [row for row in comparisons if row["n"]]
@@ -83,7 +80,7 @@ def _forest(comparisons: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   for row in sorted(whole, key=lambda row: row["b"] != "original"):
     lines.setdefault(_pair_label(row, whole), []).append(row)
   judges = list(dict.fromkeys(row["judge"] for row in whole))
-  figure, ((axes,),) = _figure(0.85 + 0.31 * len(lines))
+  figure, ((axes,),) = panels.make_figure(0.85 + 0.31 * len(lines))
   for height, rows in enumerate(lines.values()):
     rows.sort(key=lambda row: judges.index(row["judge"]))
     for index, row in enumerate(rows):
@@ -132,14 +129,14 @@ def _scores(systems: Mapping, judge: str) -> matplotlib.figure.Figure | None:
   scored = {name: row["score"] for name, row in systems.items() if row.get("score") is not None}
   if not scored:
     return None
-  figure, ((axes,),) = _figure(0.55 + 0.3 * len(scored))
+  figure, ((axes,),) = panels.make_figure(0.55 + 0.3 * len(scored))
   axes.barh(
     list(scored), list(scored.values()), color=[palette.colour(name) for name in scored], height=0.6
   )
   for height, value in enumerate(scored.values()):
     side = -1 if value < 0 else 1
     axes.annotate(
-      _number(value), (value, height), (5 * side, 0), textcoords="offset points", va="center",
+      panels.number(value), (value, height), (5 * side, 0), textcoords="offset points", va="center",
       ha="left" if side > 0 else "right", fontsize=9,
     )  # fmt: skip
   axes.invert_yaxis()
@@ -151,27 +148,11 @@ def _scores(systems: Mapping, judge: str) -> matplotlib.figure.Figure | None:
   return figure
 
 
-def _panels(rows: Sequence[Mapping], titles: Mapping[str, str], height: float | int):
-  """A figure with a panel for each key that some row has a number for."""
-  keys = [key for key in titles if any(row.get(key) is not None for row in rows)]
-  if not keys:
-    return None, ()
-  figure, (axes,) = _figure(height, ncols=len(keys))
-  for panel, key in zip(axes, keys, strict=True):
-    panel.set_title(titles[key])
-  return figure, tuple(zip(axes, keys, strict=True))
-
-
-def _shared_legend(figure: matplotlib.figure.Figure) -> None:
-  handles, labels = figure.axes[0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc="outside upper left", ncols=min(3, len(labels)))
-
-
 def _rounds(rounds: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   """Each round against round 0, with and without the stop rule."""
   titles = {"delta": "Δ against round 0, %", "score": "mean score"}
-  figure, panels = _panels(rounds, titles, height=2.9)
-  for axes, key in panels:
+  figure, drawn = panels.make_panels(rounds, titles, height=2.9)
+  for axes, key in drawn:
     for suffix, name, tint, dash in (
       ("", "every round", palette.COLOURS["pit_second_only"], (0, (4, 2))),
       ("_stop", "with the stop rule", palette.COLOURS["pit"], "-"),
@@ -182,28 +163,20 @@ def _rounds(rounds: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
         axes.plot(steps, values, "o", linestyle=dash, color=tint, markersize=4, label=name)
       if key == "delta":
         interval = f"ci95{suffix}"
-        _shade(axes, [row for row in points if row.get(interval)], "k", interval, tint)
+        panels.shade(axes, [row for row in points if row.get(interval)], "k", interval, tint)
     if key == "delta":
       axes.axhline(0, color=palette.INK, linewidth=0.9)
     axes.set_xlabel("round k")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
   if figure is not None:
-    _shared_legend(figure)
+    panels.shared_legend(figure)
   return figure
-
-
-def _shade(
-  axes: matplotlib.axes.Axes, rows: Sequence[Mapping], at: str, interval: str, tint: str
-) -> None:
-  if rows:
-    low, high = np.array([row[interval] for row in rows], dtype=float).T
-    axes.fill_between([row[at] for row in rows], low, high, color=tint, alpha=0.14, linewidth=0)
 
 
 def _temperature(rows: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   titles = {"score": "mean score", "delta": "Δ against original, %"}
-  figure, panels = _panels(rows, titles, height=2.9)
-  for axes, key in panels:
+  figure, drawn = panels.make_panels(rows, titles, height=2.9)
+  for axes, key in drawn:
     for system in dict.fromkeys(row["system"] for row in rows):
       points = [row for row in rows if row["system"] == system and row.get(key) is not None]
       points.sort(key=lambda row: row["t"])
@@ -212,12 +185,12 @@ def _temperature(rows: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
       if points:
         axes.plot(at, values, "o-", color=tint, markersize=4, label=system)
       if key == "delta":
-        _shade(axes, [row for row in points if row.get("ci95")], "t", "ci95", tint)
+        panels.shade(axes, [row for row in points if row.get("ci95")], "t", "ci95", tint)
     if key == "delta":
       axes.axhline(0, color=palette.INK, linewidth=0.9)
     axes.set_xlabel("temperature")
   if figure is not None:
-    _shared_legend(figure)
+    panels.shared_legend(figure)
   return figure
 
 
@@ -228,7 +201,7 @@ def _gaps(histogram: Mapping) -> matplotlib.figure.Figure | None:
   if not values:
     return None
   low, high = np.quantile(np.concatenate(list(values.values())), (0.002, 0.998))
-  figure, rows = _figure(0.5 + 0.78 * len(values), nrows=len(values), sharex=True)
+  figure, rows = panels.make_figure(0.5 + 0.78 * len(values), nrows=len(values), sharex=True)
   for (axes,), (name, array) in zip(rows, values.items(), strict=True):
     label, tint = palette.GAPS[name]
     axes.hist(
@@ -241,7 +214,7 @@ def _gaps(histogram: Mapping) -> matplotlib.figure.Figure | None:
     axes.axvline(array.mean(), color=tint, linewidth=2)
     axes.set_title(f"r({name[0]},{name[1]})  {label}", fontsize=9, pad=2)
     axes.set_title(
-      f"mean {_number(array.mean())}", loc="right", fontsize=9, color=palette.QUIET, pad=2
+      f"mean {panels.number(array.mean())}", loc="right", fontsize=9, color=palette.QUIET, pad=2
     )
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -255,15 +228,15 @@ def _reinforcement(stages: Mapping) -> matplotlib.figure.Figure | None:
   names = [name for name, stage in stages.items() if keys.keys() & stage.get("curve", {}).keys()]
   if not names:
     return None
-  figure, rows = _figure(0.3 + 1.45 * len(names), nrows=len(names), ncols=2)
-  for panels, name in zip(rows, names, strict=True):
-    for axes, (key, system) in zip(panels, keys.items(), strict=True):
+  figure, rows = panels.make_figure(0.3 + 1.45 * len(names), nrows=len(names), ncols=2)
+  for pair, name in zip(rows, names, strict=True):
+    for axes, (key, system) in zip(pair, keys.items(), strict=True):
       points = stages[name]["curve"].get(key, ())
       if len(points):
         axes.plot(*np.array(points, dtype=float).T, color=palette.COLOURS[system])
-    panels[0].set_title(f"{name}: reward")
-    panels[1].set_title("KL, nats")
-    panels[1].set_ylim(bottom=0)
+    pair[0].set_title(f"{name}: reward")
+    pair[1].set_title("KL, nats")
+    pair[1].set_ylim(bottom=0)
   for axes in rows[-1]:
     axes.set_xlabel("step")
   return figure
@@ -278,7 +251,7 @@ def _losses(stages: Mapping) -> matplotlib.figure.Figure | None:
   if not curves:
     return None
   count = (len(curves) + 1) // 2
-  figure, rows = _figure(0.3 + 1.45 * count, nrows=count, ncols=2)
+  figure, rows = panels.make_figure(0.3 + 1.45 * count, nrows=count, ncols=2)
   for axes in rows.flat[len(curves) :]:
     axes.set_visible(False)
   for axes, (name, points) in zip(rows.flat, curves.items(), strict=False):
@@ -286,7 +259,3 @@ def _losses(stages: Mapping) -> matplotlib.figure.Figure | None:
     axes.set_title(name)
     axes.set_xlabel("step")
   return figure
-
-
-def _number(value: float | int) -> str:
-  return f"{value:.2f}".replace("-", "−")

@@ -18,7 +18,7 @@ import rich.console
 import rich.table
 
 from pit_jax import hosts
-from pit_jax.evaluate import diagram, palette, plots, tabular, verdict
+from pit_jax.evaluate import cells, diagram, palette, plots, tabular, verdict
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
 REQUIRED = ("recipe", "seconds", "systems", "comparisons")
@@ -29,6 +29,9 @@ MAPPINGS = {
   "stages": (),
   "reward_models": (),
   "data": (),
+  "power": ("needed",),
+  "length": ("comparisons", "correlations"),
+  "gap": ("pairs",),
   "controls": (),
   "judges": (),
   "gate": ("passed", "reason"),
@@ -40,6 +43,9 @@ LISTS = {
   "rounds": ("k",),
   "temperature": ("t", "system"),
   "samples": ("prompt", "original"),
+  "ratings": ("system", "judge", "elo", "bradley_terry"),
+  "agreement": ("judges", "kappa"),
+  "cost": ("system", "budget", "judge", "tokens", "samples", "reads", "score", "n"),
   "notes": (),
 }
 CAPTIONS = {
@@ -47,7 +53,9 @@ CAPTIONS = {
   "scores": "Mean score of a response on held-out prompts.",
   "rounds": "Improving again and again, each round starting from the last round's response.",
   "temperature": "Quality over sampling temperature; a system should be compared at its best.",
+  "cost": "Quality over all tokens generated for an answer, drafts included.",
   "gaps": "Gap rewards of held-out pairs. Their means should move left from top to bottom.",
+  "margins": "How often R_PIT is right, by how sure it is; on the dotted line it would be honest.",
   "reinforcement": "What reinforcement learning saw: its reward, and the KL it paid.",
   "losses": "Losses of the supervised stages.",
 }
@@ -105,7 +113,7 @@ def tables(results: Mapping, width: int = 100) -> str:
   console = rich.console.Console(file=io.StringIO(), width=width, color_system=None)
   console.print(verdict.headline(results), highlight=False)
   for table in tabular.build(verdict.presentable(results)).values():
-    if table.is_folded:
+    if table.is_folded or not table.is_printed:
       continue
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(table.columns):
@@ -196,8 +204,8 @@ def _render(results: Mapping, shown: Mapping, drawn: Mapping[str, str]) -> str:
     lstrip_blocks=True,
     undefined=jinja2.ChainableUndefined,
   )
-  templates.filters |= {"letters": _letters, "signed": verdict.signed, "fixed": tabular.fixed}
-  templates.globals |= {"changes": changes, "colour": palette.colour, "duration": tabular.duration}
+  templates.filters |= {"letters": _letters, "signed": verdict.signed, "fixed": cells.fixed}
+  templates.globals |= {"changes": changes, "colour": palette.colour, "duration": cells.duration}
   return templates.get_template("report.html.jinja").render(
     results=results,
     headline=verdict.headline(results),

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pit_jax.evaluate import metrics
+from pit_jax.evaluate import metrics, verdict
+from pit_jax.evaluate.statistics import significance
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
 FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config")
+# Sections of rows whose scores are averaged: what tells one row from another.
+ROWS = {"rounds": ("k",), "temperature": ("t", "system"), "cost": ("system", "budget", "judge")}
 
 
 def pool(results: Mapping[int, Mapping]) -> dict:
@@ -25,7 +28,8 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   runs = list(results.values())
   pooled = {key: runs[0][key] for key in FROM_FIRST if key in runs[0]}
   comparisons = list(zip(*(run["comparisons"] for run in runs), strict=True))
-  pooled["comparisons"] = [_together(rows) for rows in comparisons]
+  pooled["comparisons"] = significance.annotate([_together(rows) for rows in comparisons])
+  pooled["power"] = significance.power(verdict.principal(pooled["comparisons"]))
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
   ]
@@ -39,12 +43,13 @@ def pool(results: Mapping[int, Mapping]) -> dict:
     name: _reward_model([run["reward_models"][name] for run in runs])
     for name in runs[0]["reward_models"]
   }
-  for section, keys in (("rounds", ("k",)), ("temperature", ("t", "system"))):
+  for section, keys in ROWS.items():
     rows = zip(*(run.get(section, []) for run in runs), strict=True)
     pooled[section] = [_mean_row(row, keys) for row in rows]
   pooled["notes"] = [
     f"Means over seeds {', '.join(map(str, results))}; comparisons count all prompts of all seeds, "
-    "and their intervals cover the choice of prompts, not of seeds.",
+    "and their intervals cover the choice of prompts, not of seeds. Ratings, lengths, the judges' "
+    "agreement and how right R_PIT is are in the report of each seed.",
     *runs[0].get("notes", []),
   ]
   return pooled
@@ -83,6 +88,7 @@ def _mean_row(rows: Sequence[Mapping], keys: Sequence[str]) -> dict:
   fields = [field.name for field in dataclasses.fields(metrics.Comparison)]
   for suffix in ("", "_stop"):
     if "win" + suffix in rows[0]:
-      together = metrics.pool([{name: row[name + suffix] for name in fields} for row in rows])
+      known = [name for name in fields if name + suffix in rows[0]]
+      together = metrics.pool([{name: row[name + suffix] for name in known} for row in rows])
       pooled |= {name + suffix: value for name, value in dataclasses.asdict(together).items()}
   return pooled

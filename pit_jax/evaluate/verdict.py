@@ -60,13 +60,23 @@ def presentable(results: Mapping) -> dict[str, Any]:
   shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
   fields = ("win", "lose", "tie", "delta", "ci95")
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
-  for section in ("rounds", "temperature"):
+  shown.pop("ratings", None)  # Δ in other words
+  if "length" in shown:
+    rows = [row for row in shown["length"]["comparisons"] if {row["a"], row["b"]} <= POLICIES]
+    shown["length"] = {**shown["length"], "comparisons": rows}
+  for section in ("rounds", "temperature", "cost"):
     if section in results:
       shown[section] = [
         {key: value for key, value in row.items() if key not in held_back}
         for row in results[section]
       ]
   return shown
+
+
+def principal(comparisons: Sequence[Mapping]) -> Mapping | None:
+  """Returns the comparison that the run is about, under the most believed judge."""
+  found = find(comparisons, "pit", "original")
+  return found or find(comparisons, "original", "policy_sft")
 
 
 def headline(results: Mapping) -> str:

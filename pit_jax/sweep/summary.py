@@ -13,7 +13,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from pit_jax.evaluate import palette, plots, tabular
+from pit_jax.evaluate import cells, palette, plots
 from pit_jax.sweep import space, trials
 
 STATES = {"COMPLETE": "done", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
@@ -68,7 +68,7 @@ def _table(found: Sequence[Mapping], keys: Sequence[str]) -> rich.table.Table:
     if "delta" in row:
       low, high = row["ci95"]
       facts = [f"{row['delta']:+.1f}", f"{low:+.1f} … {high:+.1f}", row["judge"]]
-      facts += [f"{row['kl']:.2f}", tabular.duration(row["seconds"])]
+      facts += [f"{row['kl']:.2f}", cells.duration(row["seconds"])]
     table.add_row(f"{row['slot']:03d}", row["state"], *values, *facts)
   return table
 

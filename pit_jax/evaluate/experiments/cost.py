@@ -1,0 +1,165 @@
+"""What quality costs: rounds of the improver against choosing among as many samples."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from pit_jax import improve
+from pit_jax.evaluate import subject
+from pit_jax.evaluate import suite as suites
+from pit_jax.evaluate.statistics import candidates
+
+# Who chooses, and so is no judge of the choice.
+SELECTORS = {"best_of_n": "R_P", "gap_tournament": "R_PIT"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+  """What an answer took, on average over the prompts."""
+
+  tokens: float  # generated
+  samples: float  # whose tokens these are
+  reads: float = 0.0  # responses or pairs that a reward model read to choose
+
+
+def measure(run: subject.Subject) -> dict:
+  """Returns tokens and quality of every way to spend k + 1 samples, and the choosers' comparisons.
+
+  n is all samples of a k-round run, n = k + 1: its draft, which is also the first candidate, and
+  one version per round.
+  """
+  few, count = run.few, len(run.few.questions)
+  made = improve.Rounds(
+    [texts[:count] for texts in run.made.texts], run.made.gaps[:, :count], run.made.kept[:count]
+  )
+  rounds = len(made.texts) - 1
+  drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
+  samples = [made.texts[0], *drawn]
+  chosen = choose(few, run.policy.reward.params, samples)
+  texts = {"original": made.texts[0], "pit": made.texts[1], "pit_rounds": made.with_stop(rounds)}
+  texts |= {name: versions[-1] for name, versions in chosen.items()}
+  return {
+    "systems": {
+      name: {**few.describe(texts[name]), "prompts": count} for name in ("pit_rounds", *SELECTORS)
+    },
+    "comparisons": _compare(few, texts),
+    "cost": [*of_rounds(few, made), *of_choices(few, samples, chosen)],
+  }
+
+
+def choose(suite: suites.Suite, reward, samples: Sequence[Sequence[str]]) -> dict[str, list]:
+  """Returns what each selector chooses among the first n samples, for every n.
+
+  Args:
+    suite: prompts, and R_PIT.
+    reward: R_P.
+    samples: N lists of one answer per prompt.
+
+  Returns:
+    For each of `SELECTORS` N lists of answers: those of n = 1, 2, …, N.
+  """
+  models, numbers = suite.improver, range(len(samples))
+  scores = np.stack([models.inference.rate(reward, suite.questions, texts) for texts in samples])
+  gaps = np.zeros((len(samples), *scores.shape))
+  for i in numbers:
+    for j in (j for j in numbers if j != i):
+      pair = (samples[i], samples[j])
+      gaps[i, j] = models.inference.gaps(models.gap_reward, suite.questions, *pair)
+  places = {
+    "best_of_n": [candidates.best(scores[: n + 1]) for n in numbers],
+    "gap_tournament": [candidates.tournament(gaps[: n + 1, : n + 1]) for n in numbers],
+  }
+  return {
+    name: [[samples[i][row] for row, i in enumerate(place)] for place in found]
+    for name, found in places.items()
+  }
+
+
+def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
+  """Returns cost and quality of rounds 0 … k of the improver, with and without the stop rule.
+
+  With the rule a prompt pays for the versions it keeps and for the one that made it stop, and
+  R_PIT reads every version.
+
+  Returns:
+    Rows for each scoring judge, as `_rows` makes them.
+  """
+  lengths = np.stack([suite.lengths(texts) for texts in made.texts])
+  index = np.arange(len(lengths))[:, None]
+  ended = np.minimum(made.kept + 1, len(made.gaps))
+  rows = []
+  for k in range(len(made.texts)):
+    always, ruled = np.full(ended.shape, k), np.minimum(ended, k)
+    for system, texts, last in (
+      ("pit", made.texts[k], always),
+      ("pit_stop", made.with_stop(k), ruled),
+    ):
+      paid = np.where(index <= last, lengths, 0).sum(axis=0)
+      spent = Spent(float(paid.mean()), float(last.mean() + 1))
+      if system == "pit_stop":
+        spent = dataclasses.replace(spent, reads=spent.samples - 1)
+      rows += _rows(suite, system, k + 1, texts, made.texts[0], spent)
+  return _with_gain(rows)
+
+
+def of_choices(
+  suite: suites.Suite, samples: Sequence[Sequence[str]], chosen: dict[str, list]
+) -> list[dict]:
+  """Returns cost and quality of choosing among the first n samples, for every n.
+
+  R_P reads every sample, a tournament reads every ordered pair, and one sample needs neither.
+
+  Returns:
+    Rows for each scoring judge but the selector, as `_rows` makes them, with `kl_bound`, the most
+    KL that the choice adds to the policy's.
+  """
+  paid = np.cumsum([suite.lengths(texts).mean() for texts in samples])
+  rows = []
+  for system, versions in chosen.items():
+    for n, texts in enumerate(versions, start=1):
+      reads = n if system == "best_of_n" else n * (n - 1)
+      spent = Spent(float(paid[n - 1]), float(n), float(reads if n > 1 else 0))
+      found = _rows(suite, system, n, texts, samples[0], spent)
+      rows += [{**row, "kl_bound": candidates.kl_bound(n)} for row in found]
+  return _with_gain(rows)
+
+
+def _rows(suite, system: str, budget: int, texts, original, spent: Spent) -> list[dict]:
+  """Returns a row per judge: score and comparison with the original, and what was spent.
+
+  A budget of n samples counts the first draft; the stop rule may leave some of it unspent.
+  Where the selector is the only judge that scores, one that compares has to do.
+  """
+  others = [judge for judge in suite.judges if judge.name != SELECTORS.get(system)]
+  rows = []
+  for judge in [judge for judge in others if judge.score] or others[:1]:
+    columns = (column[: judge.prompts] for column in (suite.questions, texts, original))
+    compared = dataclasses.asdict(judge.compare(*columns))
+    score = float(judge.score(suite.questions, texts).mean()) if judge.score else None
+    row = {"system": system, "budget": budget, "judge": judge.name, "score": score}
+    rows.append({**row, **vars(spent), **compared})
+  return rows
+
+
+def _with_gain(rows: list[dict]) -> list[dict]:
+  """Adds `gain`: what the score gains over one sample's, per 100 tokens beyond that sample."""
+  first = {(row["system"], row["judge"]): row for row in rows if row["budget"] == 1}
+  return [row | {"gain": _gain(row, first[row["system"], row["judge"]])} for row in rows]
+
+
+def _gain(row: dict, first: dict) -> float | None:
+  further = row["tokens"] - first["tokens"]
+  if row["score"] is None or not further:
+    return None
+  return 100 * (row["score"] - first["score"]) / further
+
+
+def _compare(suite: suites.Suite, texts) -> list[dict]:
+  """Compares what was chosen with one sample, one round, and as many samples spent on rounds."""
+  rows = []
+  for name, selector in SELECTORS.items():
+    rows += suite.compare(name, "original", texts, without=(selector,))
+    rows += suite.compare("pit", name, texts, without=(selector,))
+    rows += suite.compare("pit_rounds", name, texts, without=(selector,))
+  return rows

@@ -1,0 +1,109 @@
+"""Every system under every judge: scores, comparisons, and how far the judges agree."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pit_jax import improve
+from pit_jax.data import conversations
+from pit_jax.evaluate import metrics, subject
+from pit_jax.evaluate import suite as suites
+from pit_jax.evaluate.statistics import agreement
+
+SAMPLES = 10
+
+
+def measure(run: subject.Subject) -> dict:
+  """Returns systems, comparisons, facts of the reward models, judges' agreement, and samples."""
+  suite, texts = run.suite, run.texts
+  results = {
+    "systems": {name: suite.describe(words) for name, words in texts.items()},
+    "comparisons": [row for a, b in run.pairs for row in suite.compare(a, b, texts)],
+    "reward_models": _facts(run),
+    "agreement": agreements(suite, texts, run.contrasts, run.headline),
+  }
+  return results | ({"samples": samples(suite, run.made, run.rows)} if run.chain else {})
+
+
+def agreements(
+  suite: suites.Suite,
+  texts: Mapping[str, Sequence[str]],
+  pairs: Sequence[tuple[str, str]],
+  headline: tuple[str, str],
+) -> list[dict]:
+  """Returns how far every two judges agree, on one pair of systems and on all of them.
+
+  Args:
+    suite: judges and prompts.
+    texts: the answers of each system.
+    pairs: the systems that are compared.
+    headline: one of these pairs.
+  """
+  outcomes = {
+    judge.name: np.stack([suite.outcomes(judge, texts[a], texts[b]) for a, b in pairs])
+    for judge in suite.judges
+  }
+  place = pairs.index(headline)
+  parts = {" over ".join(headline): slice(place, place + 1), "all comparisons": slice(None)}
+  rows = []
+  for first, second in itertools.combinations(outcomes, 2):
+    # Prompts on which either judge has nothing to say of a comparison are no part of it.
+    for name, part in parts.items():
+      both = outcomes[first][part], outcomes[second][part]
+      is_judged = np.isfinite(np.concatenate(both)).all(axis=0)
+      if is_judged.any():
+        found = agreement.compare(*(said[:, is_judged] for said in both))
+        rows.append({"judges": [first, second], "of": name, **vars(found)})
+  return rows
+
+
+def samples(suite: suites.Suite, made: improve.Rounds, rows: Sequence) -> list[dict]:
+  """Returns the first few prompts with every version of their answers.
+
+  Args:
+    suite: prompts, and the judge that scores first draft and first improvement.
+    made: all rounds.
+    rows: the prompts' rows of data.
+  """
+  judge = suite.scorer
+  count = min(SAMPLES, len(suite.questions))
+  improved = made.with_stop(1)
+  scores = {
+    name: judge.score(suite.questions[:count], texts[:count])
+    for name, texts in (("original", made.texts[0]), ("improved", improved))
+  }
+  return [
+    {
+      "prompt": conversations.write(suite.questions[i]),
+      "chosen": rows[i].chosen,
+      "rejected": rows[i].rejected,
+      "original": made.texts[0][i],
+      "improved": improved[i],
+      "rounds": [
+        {"text": made.texts[k][i], "gap": float(made.gaps[k - 1][i])}
+        for k in range(1, len(made.texts))
+      ],
+      judge.name: {name: float(values[i]) for name, values in scores.items()},
+    }
+    for i in range(count)
+  ]
+
+
+def _facts(run: subject.Subject) -> dict[str, dict]:
+  """Returns what is known of the reward models."""
+  models = {"R_P": run.policy.reward, subject.INDEPENDENT: run.policy.judge}
+  facts = {name: dict(model.facts) for name, model in models.items() if model}
+  if run.chain:
+    known = {name: value for name, value in run.chain.gap_reward.facts.items() if name != "gaps"}
+    facts["R_PIT"] = known | {"sign_agreement": _sign_agreement(run.suite, run.made)}
+  return facts
+
+
+def _sign_agreement(suite: suites.Suite, made: improve.Rounds) -> dict | None:
+  """How often R_PIT has the sign of the gold difference on pairs (y_1, y_0)."""
+  judge = suite.judges[0]
+  if judge.name != "gold":
+    return None
+  said = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
+  return metrics.sign_agreement(made.gaps[0], said.difference)

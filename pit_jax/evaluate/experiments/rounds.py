@@ -1,0 +1,70 @@
+"""Improving again and again: every round against the first draft, and all of them rated."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+
+from pit_jax import improve
+from pit_jax.evaluate import subject
+from pit_jax.evaluate import suite as suites
+from pit_jax.evaluate.statistics import ratings
+
+
+def measure(run: subject.Subject) -> dict:
+  """Returns the rounds with and without the stop rule, and ratings over all pairs of rounds."""
+  methods = {"pit": run.made.texts[1:]}
+  return {
+    "rounds": table(run.suite, run.made),
+    "ratings": rate(run.suite, run.original, methods),
+  }
+
+
+def table(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
+  """Returns rounds 0 … k with and without the stop rule, against round 0."""
+  judge, drafts, rows = suite.scorer, made.texts[0], []
+  for k in range(len(made.texts)):
+    free, stopping = made.texts[k], made.with_stop(k)
+    ruled = dataclasses.asdict(judge.compare(suite.questions, stopping, drafts))
+    rows.append(
+      {
+        "k": k,
+        "score": suite.score(free),
+        **dataclasses.asdict(judge.compare(suite.questions, free, drafts)),
+        "score_stop": suite.score(stopping),
+        **{f"{name}_stop": value for name, value in ruled.items()},
+        "stopped": float(made.stopped(k).mean()),
+      }
+    )
+  return rows
+
+
+def rate(
+  suite: suites.Suite,
+  original: Sequence[str],
+  methods: Mapping[str, Sequence[Sequence[str]]],
+) -> list[dict]:
+  """Rates the original and every round of every method from all their pairs (table 3).
+
+  Only judges that score are asked: of K players there are K (K − 1) / 2 pairs per prompt.
+
+  Args:
+    suite: judges and prompts.
+    original: y_0.
+    methods: name → its rounds y_1, y_2, …, which become the players "name 1", "name 2", ….
+
+  Returns:
+    A row per judge and player, best first, with the number of its `games` in all.
+  """
+  players = {"original": original}
+  for name, rounds in methods.items():
+    players |= {f"{name} {k}": texts for k, texts in enumerate(rounds, start=1)}
+  rows = []
+  for judge in suite.scoring:
+    outcomes = {
+      (a, b): suite.outcomes(judge, players[a], players[b])
+      for a, b in itertools.combinations(players, 2)
+    }
+    rated = ratings.rate(outcomes)
+    games = (len(players) - 1) * len(suite.questions)
+    rows += [{"judge": judge.name, "games": games, **vars(rating)} for rating in rated]
+  return rows

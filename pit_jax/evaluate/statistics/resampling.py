@@ -1,0 +1,31 @@
+"""The bootstrap over prompts: whatever belongs to one prompt is drawn together."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+QUANTILES = (0.025, 0.975)
+Z = 1.959963984540054  # the upper one of the normal distribution
+
+
+def draws(prompts: int, resamples: int, seed: int) -> Int[np.ndarray, "S B"]:
+  """Returns how often each prompt is in each resample; a row sums to the number of prompts.
+
+  Args:
+    prompts: B, at least 1.
+    resamples: S, at least 1.
+    seed: the same seed gives the same draws.
+  """
+  generator = np.random.default_rng(seed)
+  return generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+
+
+def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float] | None:
+  """Returns the middle 95% of a figure's resamples; None where no resample has the figure.
+
+  Resamples in which the figure is undefined (NaN) are left out.
+  """
+  known = values[np.isfinite(values)]
+  if not known.size:
+    return None
+  low, high = (float(bound) for bound in np.quantile(known, QUANTILES))
+  return low, high

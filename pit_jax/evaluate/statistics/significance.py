@@ -1,0 +1,149 @@
+"""What a comparison can tell: sign tests, corrected for their number, and power.
+
+On a prompt a wins, b wins, or they tie. Shares and Δ are fractions of prompts in this file's
+formulas and percent in its arguments and results.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.special
+import scipy.stats
+from jaxtyping import Array, Real
+
+from pit_jax.evaluate.statistics import winrates
+
+LEVEL = 0.05  # of a two-sided test
+POWER = 0.8  # the chance to find a difference that is there
+DELTAS = (2, 5, 10, 20)  # percent
+
+
+def sign_test(wins: int, losses: int) -> float:
+  """Returns the two-sided p-value of "neither wins more often", exact; ties say nothing of it.
+
+  Args:
+    wins: prompts that a won.
+    losses: prompts that b won.
+  """
+  if wins + losses == 0:
+    return 1.0
+  return float(scipy.stats.binomtest(wins, wins + losses).pvalue)
+
+
+def holm(p_values: Real[Array | np.ndarray, " K"]) -> np.ndarray:
+  """Returns p-values corrected for their number, Float[K] (Holm 1979).
+
+  p̃_(i) = max_{j ≤ i} min(1, (K − j + 1) · p_(j)) over the sorted p-values. Rejecting where
+  p̃ ≤ α, the chance of even one false rejection is at most α, however the tests depend on
+  each other.
+
+  Args:
+    p_values: of all tests that are read together, in [0, 1].
+  """
+  given = np.asarray(p_values, np.float64)
+  order = np.argsort(given, kind="stable")
+  raised = np.minimum(1.0, given[order] * np.arange(given.size, 0, -1))
+  corrected = np.empty_like(given)
+  corrected[order] = np.maximum.accumulate(raised)
+  return corrected
+
+
+def prompts_needed(delta: float | int, decided: float | int) -> int:
+  """Returns how many prompts find a difference Δ in 80% of experiments, at the 5% level.
+
+  n = ((z_{1−α/2} √d + z_{power} √(d − Δ²)) / Δ)²        (Connor 1987, paired comparisons)
+
+  Args:
+    delta: Δ = win − lose, in percent, not 0.
+    decided: d = win + lose, in percent; at least |Δ|. Few ties mean many prompts.
+
+  Raises:
+    ValueError: if no comparison can have these figures.
+  """
+  difference, share = abs(delta) / 100, decided / 100
+  if not 0 < difference <= share <= 1:
+    raise ValueError(
+      f"Δ {delta} with {decided}% of prompts decided: use 0 < |Δ| ≤ decided ≤ 100, in percent"
+    )
+  z_level, z_power = scipy.special.ndtri([1 - LEVEL / 2, POWER])
+  spread = z_level * math.sqrt(share) + z_power * math.sqrt(share - difference**2)
+  return math.ceil((spread / difference) ** 2)
+
+
+def detectable(prompts: int, decided: float | int) -> float | None:
+  """Returns the smallest Δ, in percent, that this many prompts find in 80% of experiments.
+
+  Args:
+    prompts: n, at least 1.
+    decided: win + lose, in percent.
+
+  Returns:
+    The Δ for which `prompts_needed` is n, to a tenth; None where even a comparison that one side
+    wins whenever it is decided needs more prompts.
+  """
+  tenths = range(1, math.floor(10 * decided) + 1)
+  return next((t / 10 for t in tenths if prompts_needed(t / 10, decided) <= prompts), None)
+
+
+def power(comparison: Mapping) -> dict:
+  """Returns how many prompts a comparison with so many ties needs for a given Δ.
+
+  Args:
+    comparison: a row of results.json.
+
+  Returns:
+    Who was compared under which judge, `n`, `decided` in percent, the `detectable` Δ, and
+    `needed`: [{delta, prompts}] for some Δ that such a comparison can have.
+  """
+  decided = min(comparison["win"] + comparison["lose"], 100.0)
+  return {
+    **{key: comparison[key] for key in ("a", "b", "judge", "n")},
+    "decided": decided,
+    "detectable": detectable(comparison["n"], decided),
+    "needed": [
+      {"delta": delta, "prompts": prompts_needed(delta, decided)}
+      for delta in DELTAS
+      if delta <= decided
+    ],
+  }
+
+
+def annotate(comparisons: Sequence[Mapping]) -> list[dict]:
+  """Returns comparisons with what their counts say: win rate, standard error, p-values, power.
+
+  Args:
+    comparisons: rows of results.json. Those of one judge (and seed) are read together, so
+      `p_holm` is corrected for their number.
+
+  Returns:
+    The rows with `win_rate` and `standard_error` (None for a single prompt), `p`, `p_holm`, and
+    `detectable`, the smallest Δ that so many prompts find in 80% of experiments. A comparison in
+    which nothing was judged has None of each, and no `p_holm`.
+  """
+  rows = [{**row, **_of_counts(row["n"], row["win"], row["lose"])} for row in comparisons]
+  families: dict[tuple, dict[tuple, list[dict]]] = {}
+  for row in (row for row in rows if row["n"]):
+    # A pair that is also there turned around is one test.
+    test = (frozenset((row["a"], row["b"])), row.get("temperature"), row.get("experiment"))
+    family = families.setdefault((row["judge"], row.get("seed")), {})
+    family.setdefault(test, []).append(row)
+  for family in families.values():
+    tests = list(family.values())
+    corrected = holm(np.array([same[0]["p"] for same in tests]))
+    for same, value in zip(tests, corrected.tolist(), strict=True):
+      for row in same:
+        row["p_holm"] = value
+  return rows
+
+
+def _of_counts(n: int, win: float | int, lose: float | int) -> dict:
+  if not n:
+    return dict.fromkeys(("win_rate", "standard_error", "p", "detectable"))
+  rate = winrates.from_percentages(n, win, lose) if n > 1 else None
+  return {
+    "win_rate": rate and rate.win_rate,
+    "standard_error": rate and rate.standard_error,
+    "p": sign_test(round(n * win / 100), round(n * lose / 100)),
+    "detectable": detectable(n, min(win + lose, 100.0)),
+  }

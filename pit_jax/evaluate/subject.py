@@ -1,0 +1,147 @@
+"""A finished run as its experiments see it: models, judges, and what every system answered."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from pit_jax import improve
+from pit_jax.data import rows as data_rows
+from pit_jax.evaluate import judges, language_models, suite
+from pit_jax.stages import context as contexts
+
+INDEPENDENT, PUBLISHED = "R_judge", "R_public"
+
+# Streams of noise: one number per experiment, so that adding one changes no other.
+ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
+ROUNDS, TEMPERATURES, CANDIDATES = 200, 300, 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """A finished run, and what its systems answered to the held-out prompts.
+
+  Answers are sampled when an experiment first needs them, and once; the streams make them the same
+  in whatever order, and whichever, experiments run.
+
+  Attributes:
+    context: the run's surroundings.
+    suite: prompts, judges and noise.
+    policy: the models of the policy's chain.
+    chain: all models of a run of recipe pit; None where the policy's chain is all there is.
+  """
+
+  context: contexts.Context
+  suite: suite.Suite
+  policy: Any
+  chain: Any
+
+  @property
+  def few(self) -> suite.Suite:
+    """The suite on the first prompts, for what is costly."""
+    return self.suite.first(self.context.config.evaluation.temperature_prompts)
+
+  @property
+  def rows(self) -> Sequence[data_rows.Preference]:
+    """The held-out rows that are evaluated, each prompt once."""
+    return held_out(self.context)
+
+  @functools.cached_property
+  def original(self) -> list[str]:
+    """What the trained policy answered: the draft of every improver."""
+    return self.suite.answers(self.policy.rl, ORIGINAL)
+
+  @functools.cached_property
+  def made(self) -> improve.Rounds:
+    """All rounds of the improver on `original`."""
+    return self.suite.rounds(self.original, self.context.config.evaluation.rounds, ROUNDS)
+
+  @functools.cached_property
+  def systems(self) -> dict[str, list[str]]:
+    """The answers of every trained system, by name."""
+    texts = {
+      "original": self.original,
+      "policy_resampled": self.suite.answers(self.policy.rl, RESAMPLED),
+      "policy_sft": self.suite.answers(self.policy.sft, SFT),
+    }
+    if self.chain is None:
+      return texts
+    sft = self.chain.improver_sft
+    texts["improver_sft"] = self.suite.improved(sft, self.original, IMPROVER_SFT)
+    texts["pit"] = self.made.texts[1]
+    for index, (name, params) in enumerate(self.chain.ablations.items()):
+      texts[name] = self._ablation(name, params, ABLATIONS + index)
+    return texts
+
+  @functools.cached_property
+  def texts(self) -> dict[str, list[str]]:
+    """The data's responses and the answers of every trained system, by name."""
+    data = {name: [getattr(row, name) for row in self.rows] for name in ("chosen", "rejected")}
+    return {**data, **self.systems}
+
+  @property
+  def pairs(self) -> list[tuple[str, str]]:
+    """Which systems are compared with which."""
+    if self.chain is None:
+      return [("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")]
+    pairs = [(name, "original") for name in self.systems if name != "original"]
+    pairs += [("original", "policy_sft"), ("original", "chosen")]
+    return pairs + [("pit", name) for name in ("improver_sft", *self.chain.ablations)]
+
+  @property
+  def contrasts(self) -> list[tuple[str, str]]:
+    """Those of the pairs that are no other one turned around."""
+    later = {pair: place for place, pair in enumerate(self.pairs)}
+    return [pair for place, pair in enumerate(self.pairs) if later.get(pair[::-1], place) <= place]
+
+  @property
+  def headline(self) -> tuple[str, str]:
+    """The comparison that the run is about."""
+    return ("pit", "original") if self.chain else ("original", "policy_sft")
+
+  def _ablation(self, name: str, params, stream: int) -> list[str]:
+    if name == "rlhf_longer":
+      return self.suite.answers(params, stream)
+    return self.suite.improved(params, self.original, stream)
+
+
+def of_policy(context: contexts.Context, policy: Any) -> Subject:
+  """Returns a run of recipe rlhf."""
+  return Subject(context, _suite(context, policy, None, None), policy, None)
+
+
+def of_improver(context: contexts.Context, models: Any) -> Subject:
+  """Returns a run of recipe pit."""
+  found = _suite(context, models.policy, models.gap_reward, models.improver)
+  return Subject(context, found, models.policy, models)
+
+
+def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
+  """Returns the held-out rows that are evaluated, each prompt once."""
+  unique = {row.prompt: row for row in context.folds.held_out}
+  return list(unique.values())[: context.config.evaluation.prompts]
+
+
+def _suite(context, policy, gap_reward, improver) -> suite.Suite:
+  inference = context.inference
+  available = [judges.gold()] if context.config.data.source == "synthetic" else []
+  if asked := language_models.build(context):
+    available.append(asked)
+  if context.judge:
+    available.append(judges.reward_model(*context.judge.load(inference), PUBLISHED))
+  if policy.judge:
+    available.append(judges.reward_model(inference, policy.judge.params, INDEPENDENT))
+  available.append(judges.reward_model(inference, policy.reward.params))
+  if gap_reward is not None:
+    available.append(judges.gap_model(inference, gap_reward.params))
+  models = improve.Improver(
+    inference=inference,
+    policy=policy.rl,
+    improver=improver,
+    gap_reward=gap_reward.params if gap_reward else None,
+    zero_point=gap_reward.facts["zero_point"] if gap_reward else 0.0,
+    margin=context.config.evaluation.margin,
+  )
+  questions = [row.prompt for row in held_out(context)]
+  key = context.key("evaluation")
+  return suite.Suite(models, questions, available, key, context.config.rl.temperature)

@@ -1,0 +1,64 @@
+"""Figures of trade-offs: quality against tokens, accuracy against confidence."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+
+from pit_jax.evaluate import palette, panels
+
+SPENDERS = {  # in results.json → label, whose colour, dashes
+  "pit": ("pit, every round", "pit_second_only", (0, (4, 2))),
+  "pit_stop": ("pit, stop rule", "pit", "-"),
+  "best_of_n": ("best_of_n", "best_of_n", "-"),
+  "gap_tournament": ("gap_tournament", "gap_tournament", "-"),
+}
+TINTS = ("#2f4a73", "#7cb5aa", "#c99a3d", "#b3632d")  # of kinds of pairs
+
+
+def cost(rows: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
+  """Score and Δ over generated tokens, a line per way to spend samples, under the first judge."""
+  judges = list(dict.fromkeys(row["judge"] for row in rows))
+  shown = [row for row in rows if row["judge"] == judges[0]]
+  judge = judges[0] if judges else ""
+  titles = {"score": f"mean {judge} score", "delta": "Δ against original, %"}
+  figure, drawn = panels.make_panels(shown, titles, height=3.1)
+  for axes, key in drawn:
+    for system, (label, tint, dash) in SPENDERS.items():
+      points = [row for row in shown if row["system"] == system and row.get(key) is not None]
+      points.sort(key=lambda row: row["budget"])
+      colour = palette.colour(tint)
+      if points:
+        at, values = [row["tokens"] for row in points], [row[key] for row in points]
+        axes.plot(at, values, "o", linestyle=dash, color=colour, markersize=4, label=label)
+      if key == "delta":
+        panels.shade(axes, points, "tokens", "ci95", colour)
+    if key == "delta":
+      axes.axhline(0, color=palette.INK, linewidth=0.9)
+    axes.set_xlabel("tokens per prompt")
+  if figure is not None:
+    panels.shared_legend(figure, columns=2)
+  return figure
+
+
+def margins(pairs: Mapping[str, Mapping]) -> matplotlib.figure.Figure | None:
+  """How often R_PIT is right against how sure it is, in fifths of each kind of pairs."""
+  if not pairs:
+    return None
+  figure, ((axes,),) = panels.make_figure(3.6)
+  axes.plot([0.5, 1], [0.5, 1], color=palette.INK, linewidth=0.9, linestyle=(0, (1, 2)))
+  for (name, known), tint in zip(pairs.items(), TINTS, strict=False):
+    groups = known["groups"]
+    at, values = (np.array([g[key] for g in groups]) for key in ("confidence", "accuracy"))
+    low, high = np.array([group["ci95"] for group in groups]).T
+    axes.errorbar(
+      at, values, (values - low, high - values), fmt="o-", color=tint, markersize=4, linewidth=1.3,
+      elinewidth=0.8, label=f"{name}, n = {known['n']:,}",
+    )  # fmt: skip
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+  axes.set_xlabel("how sure R_PIT is, σ(margin)")
+  axes.set_ylabel("how often it is right")
+  panels.shared_legend(figure, columns=1)
+  return figure
