@@ -85,7 +85,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   )
   if new:
     contexts.claim(config, workdir)
-  return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None, None)
+  return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None, None, None)
 
 
 def records(context: contexts.Context) -> dict[str, tables.Table]:

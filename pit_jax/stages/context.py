@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -33,7 +33,8 @@ class Context:
   folds: preferences.Folds
   inference: inference.Inference  # models, tokenizer, template and length limits
   base: origin.Base | None  # what the models start from; None: random weights
-  judge: origin.Judge | None  # a published reward model that judges the results
+  reward: origin.Published | None  # a published reward model that is R_P
+  judge: origin.Published | None  # a published reward model that judges the results
 
   @property
   def settings(self) -> encode.Settings:
@@ -59,6 +60,7 @@ class Context:
       "data": self.data.fingerprint,
       "model": dataclasses.asdict(self.language.config),
       "base": self.base and self.base.fingerprint,
+      "reward": self.reward and self.reward.metadata,
       "seed": self.config.seed,
     }
 
@@ -137,13 +139,14 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   c = config.data
   base_directory = origin.directory(config)
   form, words = _form(config, base_directory)
+  reward, judge = origin.published(config)
   data = preferences.load(
     c.source,
     on_bad_row=c.on_bad_row,
     limit=c.rows,
     seed=config.seed,
     is_streamed=c.streaming,
-    check_prompt=words and functools.partial(form.check, words),
+    check_prompt=functools.partial(_check, form, words, [reward, judge]),
   )
   folds = preferences.folds(data.rows, c.held_out, c.validation, c.judge)
   settings = encode.Settings(
@@ -153,7 +156,6 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
-  judge = origin.judge(config, settings)
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
   base = origin.load(base_directory, model, mesh) if base_directory else None
@@ -171,7 +173,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   if new:  # only now, so that a configuration that fails above does not claim the workdir
     claim(config, workdir)
-  return Context(config, workdir, mesh, data, folds, asking, base, judge)
+  return Context(config, workdir, mesh, data, folds, asking, base, reward, judge)
 
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
@@ -245,6 +247,22 @@ def _form(
       'model that has one as model.base, or use data.chat="plain"'
     )
   return plain, None
+
+
+def _check(
+  form: template.Form,
+  words: text.Tokenizer | None,
+  others: Sequence[origin.Published | None],
+  prompt: conversations.Prompt,
+) -> None:
+  """Raises a `rows.RowError` for a prompt that the run's models or a published one cannot read.
+
+  A tokenizer that is still to be learnt goes with the plain form, which shows every prompt.
+  """
+  readers = [(form, words)] if words else []
+  readers += [(one.settings.template, one.settings.tokenizer) for one in others if one]
+  for shown, tokenizer in readers:
+    shown.check(tokenizer, prompt)
 
 
 def _learnt(config, folds, workdir, new) -> text.Tokenizer:

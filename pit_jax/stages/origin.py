@@ -1,8 +1,8 @@
 """What a run takes from elsewhere: the base its models start from, published reward models."""
 
 import dataclasses
+import functools
 import importlib.resources
-import os
 import pathlib
 
 import jax
@@ -15,6 +15,9 @@ from pit_jax.rollout import inference
 from pit_jax.types import Params
 
 EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
+# A published reward model may read this many times the run's lengths: its template may be longer,
+# and its tokens shorter.
+ROOM = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ def shape(
     vocabulary: tokens of the tokenizer.
 
   Raises:
-    ValueError: if adapters, base, tokenizer and a published reward model do not go together.
+    ValueError: if adapters, base and tokenizer do not go together.
   """
   found = described(config, vocabulary) if base is None else families.read(base)
   found = _adapted(config, found, base)
@@ -66,7 +69,6 @@ def shape(
       f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
       f"{vocabulary}; give a model directory whose files belong together"
     )
-  _check_reward(config, found, base)
   return found
 
 
@@ -103,74 +105,8 @@ def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding
   return Base(params, hf.fingerprint(base))
 
 
-def reward(directory: str | os.PathLike, scalar: pure.PureModel, mesh: jax.sharding.Mesh) -> Params:
-  """Returns a published reward model's parameters, on the mesh.
-
-  Raises:
-    ValueError: if its weights cannot be read or do not fit.
-  """
-  abstract = jax.eval_shape(scalar.init, jax.random.key(0))
-  return hf.load(directory, scalar, parallel.partition(abstract, scalar.axes, mesh))
-
-
-def _check_reward(
-  config: ml_collections.ConfigDict, model: architecture.ModelConfig, base: pathlib.Path | None
-) -> None:
-  """Refuses a published reward model that cannot be the run's R_P.
-
-  R_P reads the policy's tokens, the value model of the policy starts from it, and R_PIT from its
-  trunk: it is of the base's shape and has its tokenizer.
-
-  Args:
-    config: of the run.
-    model: the shape of the run's models.
-    base: the base model's directory, or None.
-
-  Raises:
-    ValueError: `reward.model` names a model that is another.
-  """
-  named = config.reward.model
-  if not named:
-    return
-  other = "evaluation.reward_model lets any judge the results"
-  found = _classifier(named, "reward.model", model.dtype)
-  if model.adapter is not None:
-    raise ValueError(
-      f"reward.model={named} has a trunk of its own, and adapters share that of the base; "
-      f"set model.lora.rank=0, or train R_P ({other})"
-    )
-  wrong = {
-    name: (value, getattr(model, name))
-    for name, value in vars(found).items()
-    if name not in ("tied", "remat") and value != getattr(model, name)
-  }
-  if wrong:
-    said = ", ".join(f"{name} {a!r} and not {b!r}" for name, (a, b) in wrong.items())
-    raise ValueError(
-      f"reward.model={named} is no model of the base's shape: it has {said}; {other}"
-    )
-  if (
-    base is None or text.load_tokenizer(named).fingerprint != text.load_tokenizer(base).fingerprint
-  ):
-    raise ValueError(
-      f"reward.model={named} has another tokenizer than the run; give the base whose tokenizer it "
-      f"has as model.base ({other})"
-    )
-
-
-def _classifier(named: str, key: str, dtype: str) -> architecture.ModelConfig:
-  """Returns the shape of the classifier that a configuration names under a key."""
-  shape = dataclasses.replace(families.read(named), dtype=dtype)
-  if not families.is_classifier(named):
-    raise ValueError(
-      f"{key}={named} holds no sequence classifier; give a directory whose "
-      "config.json names an architecture …ForSequenceClassification"
-    )
-  return shape
-
-
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class Published:
   """A published reward model, asked in its own tokens and its own template.
 
   Attributes:
@@ -183,6 +119,25 @@ class Judge:
   settings: encode.Settings
   config: architecture.ModelConfig
 
+  @functools.cached_property
+  def metadata(self) -> dict[str, str]:
+    """Everything that decides its scores: of the weights' files a fingerprint."""
+    return {
+      "model": hf.fingerprint(self.directory),
+      "tokenizer": self.settings.tokenizer.fingerprint,
+      "template": self.settings.template.hash,
+    }
+
+  def fits(self, model: architecture.ModelConfig, tokenizer: text.Tokenizer) -> bool:
+    """Returns whether a run's scalar models can start from its trunk.
+
+    Args:
+      model: the shape of the run's models; with adapters they start from the base.
+      tokenizer: of the run; the same tokens need the same ids.
+    """
+    own = dataclasses.replace(self.config, tied=model.tied, remat=model.remat)
+    return own == model and self.settings.tokenizer.vocabulary == tokenizer.vocabulary
+
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
     """Returns how it is asked, and its parameters on the devices.
 
@@ -193,30 +148,69 @@ class Judge:
       ValueError: its weights cannot be read or do not fit.
     """
     scalar = pure.scalar_model(self.config)
-    language = pure.language_model(self.config)
-    asking = dataclasses.replace(like, language=language, scalar=scalar, settings=self.settings)
-    return asking, reward(self.directory, scalar, like.mesh)
+    asking = dataclasses.replace(
+      like,
+      language=pure.language_model(self.config),
+      scalar=scalar,
+      settings=self.settings,
+      response_length=ROOM * like.response_length,
+    )
+    abstract = jax.eval_shape(scalar.init, jax.random.key(0))
+    sharding = parallel.partition(abstract, scalar.axes, like.mesh)
+    return asking, hf.load(self.directory, scalar, sharding)
 
 
-def judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | None:
-  """Returns the published reward model that a configuration names, its weights unread; or None.
-
-  Args:
-    config: of the run.
-    run: the run's settings, for the length limits.
+def published(config: ml_collections.ConfigDict) -> tuple[Published | None, Published | None]:
+  """Returns the published models that are R_P and that judge, where any are named, weights unread.
 
   Raises:
-    ValueError: if the directory holds no classifier with one label, or no tokenizer.
+    ValueError: if a directory holds no classifier with one label, of a supported family and with
+      its tokenizer; or if R_P was to be its own judge.
   """
-  named = config.evaluation.reward_model
-  if not named:
-    return None
-  shape = _classifier(named, "evaluation.reward_model", config.model.dtype)
+  named = {
+    "reward.model": config.reward.model,
+    "evaluation.reward_model": config.evaluation.reward_model,
+  }
+  found = [_published(config, key, name) if name else None for key, name in named.items()]
+  if all(found) and found[0].directory.samefile(found[1].directory):
+    raise ValueError(
+      f"reward.model and evaluation.reward_model are both {found[0].directory}, and what rewards "
+      "the policy is no independent judge; R_P judges without being named, so leave "
+      "evaluation.reward_model empty or name another model"
+    )
+  return found[0], found[1]
+
+
+def _published(config: ml_collections.ConfigDict, key: str, named: str) -> Published:
+  """Returns the published reward model that a configuration names under a key."""
+  shape = dataclasses.replace(families.read(named), dtype=config.model.dtype)
+  if not families.is_classifier(named):
+    raise ValueError(
+      f"{key}={named} holds no sequence classifier; give a directory whose "
+      "config.json names an architecture …ForSequenceClassification"
+    )
+  if (labels := families.labels(named)) != 1:
+    raise ValueError(
+      f"{key}={named} has {labels} labels, and a reward is one number; give a classifier with one"
+    )
   c = config.data
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
-  form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)
-  settings = dataclasses.replace(run, tokenizer=words, template=form)
-  return Judge(pathlib.Path(named), settings, shape)
+  try:
+    form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)
+  except ValueError as error:
+    raise ValueError(f"{key}={named} cannot be asked: {error}") from error
+  if words.vocab_size > shape.vocabulary:
+    raise ValueError(
+      f"{key}={named}: the model knows {shape.vocabulary} tokens and its tokenizer has "
+      f"{words.vocab_size}; give a model directory whose files belong together"
+    )
+  settings = encode.Settings(
+    tokenizer=words,
+    template=form,
+    max_prompt_length=ROOM * c.max_prompt_length,
+    max_response_length=ROOM * c.max_response_length,
+  )
+  return Published(pathlib.Path(named), settings, shape)
 
 
 def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:
