@@ -110,11 +110,10 @@ def run(
   fixed = {"base": start.base, "reference": reference}
 
   def rollout(state, index):
-    batch = parallel.put_batch(order[index], context.mesh)
-    rows = prompts.contents.index[order.rows_of(index)]
+    rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
     policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
     sampled = context.inference.sampler(policy, batch, noise, jnp.float32(job.temperature))
-    return batch, *sampled, reward_fn(rows, batch, sampled[0])
+    return batch, *sampled, reward_fn(prompts.contents.index[rows], batch, sampled[0])
 
   def advance(state, index):
     frozen = fixed | {"policy_weight": jnp.float32(index >= job.value_warmup)}
