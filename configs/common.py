@@ -28,7 +28,8 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.sft.packing = False  # several demonstrations per row; the batch size counts rows
   config.sft.packed_length = 0  # tokens of such a row; 0: a prompt and a response of most tokens
   config.reward = supervised(epochs=1.25, learning_rate=5e-4)
-  config.reward.model = ""  # directory of a published reward model to be R_P; "" trains one
+  # Directory of a published reward model, of any supported family, to be R_P; "" trains one.
+  config.reward.model = ""
   config.gap_reward = supervised(epochs=0.75, learning_rate=5e-4)
   config.gap_reward.batch_size = 16  # pairs; four scores of each
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.

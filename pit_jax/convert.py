@@ -78,7 +78,8 @@ def send_out(
   """Writes models of a finished run as directories that transformers and vLLM serve.
 
   Each gets the tokenizer, the run's template as its chat template, a generation config, and a
-  model card with the run's figures.
+  model card with the run's figures. A published R_P keeps its own tokenizer and template, and its
+  card says that it was not trained here.
 
   Args:
     workdir: folder of the run.
@@ -86,7 +87,8 @@ def send_out(
     names: of the models; see `MODELS`.
     dtype: of the tensors written, adapters' apart, which are float32.
     as_adapters: write what each model adds to the base they share, as PEFT reads it, and the base
-      into OUTPUT/base; else adapters are merged into whole models.
+      into OUTPUT/base; else adapters are merged into whole models. A published R_P has none and
+      is written whole either way.
 
   Returns:
     The directories.
@@ -101,23 +103,24 @@ def send_out(
   mesh = parallel.make_mesh((1, 1, 1))
   for name in names:
     found, directory = export.load_one(workdir, name, mesh=mesh), pathlib.Path(output) / name
-    ids = found.tokenizer.special_ids
-    if as_adapters:
+    tokenizer, form = found.asking.settings.tokenizer, found.asking.settings.template
+    ids = tokenizer.special_ids
+    if as_adapters and not found.is_published:
       base = _copy_base(workdir, pathlib.Path(output), found)
       peft.save(directory, found.model, found.params, base=str(base), **ids)
     else:
       hf.save(directory, found.model, found.params, dtype=dtype, **ids)
     shows_reference = name in ("improver", "gap_reward")
-    found.tokenizer.save(directory, found.template.chat(is_improver=shows_reference))
+    tokenizer.save(directory, form.chat(is_improver=shows_reference))
     if not pure.is_scalar(found.model):
       transformers.GenerationConfig(
         do_sample=True,
         temperature=1.0,
-        max_new_tokens=found.response_length,
-        eos_token_id=list(found.tokenizer.stop_ids),
-        pad_token_id=found.tokenizer.pad_id,
+        max_new_tokens=found.asking.response_length,
+        eos_token_id=list(tokenizer.stop_ids),
+        pad_token_id=tokenizer.pad_id,
       ).save_pretrained(directory)
-    (directory / "README.md").write_text(_card(name, results), encoding="utf-8")
+    (directory / "README.md").write_text(_card(name, results, found), encoding="utf-8")
     written.append(directory)
   return written
 
@@ -131,11 +134,11 @@ def _copy_base(workdir: pathlib.Path, output: pathlib.Path, found: export.Export
   base = output / bundle.BASE
   if not base.exists():
     shutil.copytree(workdir / export.FOLDER / bundle.BASE, base)
-    found.tokenizer.save(base)
+    found.asking.settings.tokenizer.save(base)
   return base
 
 
-def _card(name: str, results: Mapping[str, Any] | None) -> str:
+def _card(name: str, results: Mapping[str, Any] | None, found: export.Exported) -> str:
   """Returns a model card."""
   is_scalar = name in ("reward", "gap_reward")
   lines = [
@@ -147,7 +150,7 @@ def _card(name: str, results: Mapping[str, Any] | None) -> str:
     "",
     f"# {name}",
     "",
-    f"Trained with pit_jax (PIT, arXiv 2310.00898); {MODELS[name]}.",
+    f"{_made(found, results)} (PIT, arXiv 2310.00898); {MODELS[name]}.",
     "",
   ]
   if is_scalar:
@@ -163,3 +166,15 @@ def _card(name: str, results: Mapping[str, Any] | None) -> str:
     cells = [row["a"], row["b"], row["judge"], verdict.signed(row["delta"]), f"{low} to {high}"]
     lines.append(f"| {' | '.join(cells)} | {row['n']:,} |")
   return "\n".join([*lines, "", "Δ is wins minus losses in percent of held-out prompts.", ""])
+
+
+def _made(found: export.Exported, results: Mapping[str, Any] | None) -> str:
+  """Returns whose work a model is."""
+  if not found.is_published:
+    return "Trained with pit_jax"
+  name = results and pathlib.Path(results["config"]["reward"]["model"]).name
+  source = f"The published reward model {name}" if name else "A published reward model"
+  return (
+    f"{source}, not trained but scaled by pit_jax to mean 0 and deviation 1 on samples of a "
+    "fine-tuned policy"
+  )

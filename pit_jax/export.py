@@ -3,6 +3,7 @@
   policy/ improver/ reward/ gap_reward/   each model as transformers reads it; see models/hf.py
   base/                                   of models with adapters: these are as PEFT reads them, and
                                           the base they share lies here; see models/bundle.py
+                                          a published R_P is whole, beside its own tokenizer
   tokenizer/                              a Hugging Face tokenizer directory
   run.json                                template, length limits, zero point; see `save`
 
@@ -20,12 +21,12 @@ from typing import Any
 import jax
 
 from pit_jax import hosts, improve, parallel
-from pit_jax.data import chat, encode, template, text
+from pit_jax.data import chat, encode, text
 from pit_jax.models import bundle, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
-FORMAT = 3
+FORMAT = 4
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
 POLICY_CHAIN, IMPROVER_CHAIN = ("policy", "reward"), ("improver", "gap_reward")
@@ -45,6 +46,7 @@ class _Run:
   zero_point: float | int | None
   dtype: str
   stored: str
+  published: dict | None  # of a published R_P: the fields in which it differs from the above
 
 
 def save(
@@ -52,6 +54,7 @@ def save(
   asking: inference.Inference,
   models: dict[str, Params],
   zero_point: float | int | None,
+  published: inference.Inference | None = None,
 ) -> None:
   """Writes the models of a finished run, all or nothing, in the place of an earlier export.
 
@@ -60,6 +63,7 @@ def save(
     asking: how the models are asked: shapes, tokenizer, template, length limits.
     models: `policy` and `reward`; with an improver also `improver` and `gap_reward`.
     zero_point: mean R_PIT of identical pairs, in the exported gap reward's unit; None without one.
+    published: how R_P is asked where it is a published model; None: as the others.
 
   Raises:
     ValueError: a model is missing or unknown, or the zero point does not go with the models.
@@ -69,24 +73,21 @@ def save(
   if hosts.is_first():
     for leftover in (partial, old):
       shutil.rmtree(leftover, ignore_errors=True)
-  settings = asking.settings
-  kinds = {name: asking.language if name in LANGUAGE else asking.scalar for name in models}
-  pairs = {name: (kinds[name], params) for name, params in models.items()}
-  bundle.save(partial, pairs, settings.tokenizer.special_ids)
+  askings = dict.fromkeys(models, asking) | ({"reward": published} if published else {})
+  whole = {}
+  for name, params in models.items():
+    model = askings[name].language if name in LANGUAGE else askings[name].scalar
+    whole[name] = (model, params, askings[name].settings.tokenizer.special_ids)
+  bundle.save(partial, whole)
   if not hosts.is_first():
     return
-  settings.tokenizer.save(partial / "tokenizer")
   run = _Run(
     format=FORMAT,
-    template=settings.template.describe(),
-    template_hash=settings.template.hash,
-    tokenizer=_hash(partial / "tokenizer" / "tokenizer.json"),
-    max_prompt_length=settings.max_prompt_length,
-    max_response_length=settings.max_response_length,
-    response_length=asking.response_length,
+    **_described(asking, partial / "tokenizer"),
     zero_point=zero_point,
     dtype=asking.language.config.dtype,
     stored=asking.language.config.stored,
+    published=_described(published, partial / "reward") if published else None,
   )
   (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
   # A whole folder appears under its name; a kill between the two leaves none, and says so.
@@ -117,33 +118,17 @@ def load(
       f"{folder} holds no improver and no gap reward model, because its recipe trains none; "
       "give the --workdir of a run of configs/pit.py"
     )
-  tokenizer = _tokenizer(run, folder / "tokenizer")
-  reader = _reader(run, folder, mesh)
-  language, policy = _model("policy", reader, tokenizer)
-  same, improver = _model("improver", reader, tokenizer)
+  settings, reader = _settings(run, folder / "tokenizer"), _reader(run, folder, mesh)
+  language, policy = _model("policy", reader, settings.tokenizer)
+  same, improver = _model("improver", reader, settings.tokenizer)
   if same.config != language.config:
     raise ValueError(
       f"{folder}: policy/config.json and improver/config.json describe different models; "
       "both must come from one run"
     )
-  scalar, gap_reward = _model("gap_reward", reader, tokenizer)
-  settings = encode.Settings(
-    tokenizer=tokenizer,
-    template=chat.restore(run.template),
-    max_prompt_length=run.max_prompt_length,
-    max_response_length=run.max_response_length,
-  )
+  scalar, gap_reward = _model("gap_reward", reader, settings.tokenizer)
   asking = inference.Inference(language, scalar, settings, run.response_length, batch_size, mesh)
   return improve.Improver(asking, policy, improver, gap_reward, float(run.zero_point), margin)
-
-
-def load_reward(workdir: pathlib.Path, *, mesh: jax.sharding.Mesh) -> Params:
-  """Returns R_P of a run, placed on the devices; `Inference.rate` of `load` asks it.
-
-  Raises:
-    ValueError: as `load`; a run without an improver has a reward model all the same.
-  """
-  return load_one(workdir, "reward", mesh=mesh).params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,32 +138,48 @@ class Exported:
   Attributes:
     model: its shape.
     params: its parameters, placed on the devices.
-    tokenizer: of the run.
-    template: of the run.
-    response_length: the most tokens of a response in the run.
+    asking: how it is asked; R_P by `Inference.rate`.
+    is_published: whether the run took it, weights and tokenizer, from a directory.
   """
 
   model: pure.PureModel
   params: Params
-  tokenizer: text.Tokenizer
-  template: template.Form
-  response_length: int
+  asking: inference.Inference
+  is_published: bool
 
 
-def load_one(workdir: pathlib.Path, name: str, *, mesh: jax.sharding.Mesh) -> Exported:
-  """Returns one model of a run: policy, improver, reward or gap_reward.
+def load_one(
+  workdir: pathlib.Path, name: str, *, mesh: jax.sharding.Mesh, batch_size: int = 1
+) -> Exported:
+  """Returns one model of a run: policy, improver, reward or gap_reward; see `load`.
 
   Raises:
     ValueError: as `load`, or the run has no such model.
   """
-  run, folder = _read(workdir), workdir / FOLDER
+  run, folder = _read(workdir, name), workdir / FOLDER
   reader = _reader(run, folder, mesh)
   if name not in reader.names:
     raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(reader.names)}")
-  tokenizer = _tokenizer(run, folder / "tokenizer")
-  model, params = _model(name, reader, tokenizer)
-  form = chat.restore(run.template)
-  return Exported(model, params, tokenizer, form, run.response_length)
+  is_published = name == "reward" and run.published is not None
+  settings = _settings(run, folder / ("reward" if is_published else "tokenizer"))
+  model, params = _model(name, reader, settings.tokenizer)
+  kinds = (pure.language_model(model.config), pure.scalar_model(model.config))
+  asking = inference.Inference(*kinds, settings, run.response_length, batch_size, mesh)
+  return Exported(model, params, asking, is_published)
+
+
+def _described(asking: inference.Inference, directory: pathlib.Path) -> dict[str, Any]:
+  """Writes a tokenizer into a directory, and returns the fields of run.json that go with it."""
+  settings = asking.settings
+  settings.tokenizer.save(directory)
+  return {
+    "template": settings.template.describe(),
+    "template_hash": settings.template.hash,
+    "tokenizer": _hash(directory / "tokenizer.json"),
+    "max_prompt_length": settings.max_prompt_length,
+    "max_response_length": settings.max_response_length,
+    "response_length": asking.response_length,
+  }
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
@@ -198,8 +199,8 @@ def _hash(path: pathlib.Path) -> str:
   return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _read(workdir: pathlib.Path) -> _Run:
-  """Reads and checks run.json."""
+def _read(workdir: pathlib.Path, name: str = "policy") -> _Run:
+  """Reads and checks run.json, as it is for the model of a name."""
   path = workdir / FOLDER / RUN
   if not path.is_file():
     raise ValueError(
@@ -210,6 +211,8 @@ def _read(workdir: pathlib.Path) -> _Run:
   if content.get("format") != FORMAT:
     raise ValueError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
   run = _fields(path, content)
+  if name == "reward" and run.published is not None:
+    run = _fields(path, content | run.published)
   try:
     current = chat.restore(run.template).hash
   except (TypeError, AttributeError, ValueError) as error:
@@ -246,7 +249,8 @@ def _fields(path: pathlib.Path, content: dict[str, Any]) -> _Run:
   return _Run(**{field.name: content[field.name] for field in dataclasses.fields(_Run)})
 
 
-def _tokenizer(run: _Run, directory: pathlib.Path) -> text.Tokenizer:
+def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
+  """Returns how texts become tokens; the directory holds the tokenizer."""
   tokenizer = text.load_tokenizer(directory)
   found = _hash(directory / "tokenizer.json")
   if found != run.tokenizer:
@@ -254,7 +258,12 @@ def _tokenizer(run: _Run, directory: pathlib.Path) -> text.Tokenizer:
       f"{directory / 'tokenizer.json'} is not the tokenizer of this run (hash {found}, not "
       f"{run.tokenizer}); put back the file that was exported"
     )
-  return tokenizer
+  return encode.Settings(
+    tokenizer=tokenizer,
+    template=chat.restore(run.template),
+    max_prompt_length=run.max_prompt_length,
+    max_response_length=run.max_response_length,
+  )
 
 
 def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.Reader:
@@ -276,6 +285,6 @@ def _model(
   if model.config.vocabulary < tokenizer.vocab_size:
     raise ValueError(
       f"{path}: vocabulary {model.config.vocabulary} is smaller than the "
-      f"{tokenizer.vocab_size} tokens of {reader.folder / 'tokenizer'}"
+      f"{tokenizer.vocab_size} tokens of its tokenizer"
     )
   return model, reader.load(name)

@@ -1,6 +1,7 @@
 """Small tokenizers with the chat templates of well-known families, written down in short."""
 
 import pathlib
+from collections.abc import Sequence
 
 import transformers
 
@@ -43,14 +44,19 @@ FORMS = {  # name → template, marks of its turns, beginning of text, end of te
 
 
 def save(
-  directory: pathlib.Path, name: str, form: str | None = None, hidden: tuple[str, ...] = ()
+  directory: pathlib.Path,
+  name: str,
+  form: str | None = None,
+  hidden: tuple[str, ...] = (),
+  texts: Sequence[str] = WORDS,
+  vocabulary: int = 300,
 ) -> text.Tokenizer:
   """Writes a tokenizer with a chat template, its own or `form`, and opens it.
 
   Marks named in `hidden` are tokens that the file does not call special.
   """
   own, marks, begins, ends = FORMS[name]
-  text.train_tokenizer(WORDS, 300, directory)
+  text.train_tokenizer(texts, vocabulary, directory)
   learnt = transformers.PreTrainedTokenizerFast.from_pretrained(directory).backend_tokenizer
   if name == "llama3":
     splits = gguf_text.SPLITS["llama-bpe"]

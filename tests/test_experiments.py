@@ -135,7 +135,7 @@ def test_the_best_of_n_and_the_tournament_find_the_best_sample():
   questions = ["1 2 3", "3 2 1", "2 9 4"]
   suite = scripted.make_suite(questions)
   samples = [[f"version {k}"] * 3 for k in range(3)]
-  chosen = cost.choose(suite, {}, samples)
+  chosen = cost.choose(suite, samples)
   best = [["version 0"] * 3, ["version 1", "version 0", "version 1"]]
   best.append(["version 2", "version 0", "version 1"])
   assert chosen == {"best_of_n": best, "gap_tournament": best}
@@ -144,7 +144,7 @@ def test_the_best_of_n_and_the_tournament_find_the_best_sample():
 def test_what_choosing_costs_and_who_may_judge_it():
   suite = scripted.make_suite(["1 2 3", "3 2 1"])
   samples = [["version 0"] * 2, ["version 1 x"] * 2, ["version 2"] * 2]
-  rows = cost.of_choices(suite, samples, cost.choose(suite, {}, samples))
+  rows = cost.of_choices(suite, samples, cost.choose(suite, samples))
   # R_P chose best_of_n: only R_PIT is left, which compares and does not score.
   assert {(row["system"], row["judge"]) for row in rows} == {
     ("best_of_n", "R_PIT"), ("gap_tournament", "R_P"),

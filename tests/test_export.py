@@ -37,7 +37,7 @@ def change(path, **fields):
 def test_what_was_saved_is_loaded(run, asking):
   models, loaded = tiny_models.models_of(asking), load(run, margin=0.5)
   found = {name: getattr(loaded, name) for name in ("policy", "improver", "gap_reward")}
-  found["reward"] = export.load_reward(run, mesh=loaded.inference.mesh)
+  found["reward"] = export.load_one(run, "reward", mesh=loaded.inference.mesh).params
   for name, params in models.items():
     jax.tree.map(np.testing.assert_array_equal, found[name], params)
   assert (loaded.zero_point, loaded.margin) == (0.125, 0.5)
@@ -95,7 +95,7 @@ def test_a_run_of_the_policy_alone_has_a_reward_and_no_improver(asking, tmp_path
   models = tiny_models.models_of(asking)
   chain = {name: models[name] for name in ("policy", "reward")}
   export.save(tmp_path, asking, chain, zero_point=None)
-  reward = export.load_reward(tmp_path, mesh=asking.mesh)
+  reward = export.load_one(tmp_path, "reward", mesh=asking.mesh).params
   jax.tree.map(np.testing.assert_array_equal, reward, models["reward"])
   with pytest.raises(ValueError, match=r"no improver.*configs/pit\.py"):
     load(tmp_path)
@@ -155,7 +155,7 @@ DAMAGES = {
     alter("run.json", response_length="8"),
     r"run\.json .*response_length is '8', not of type int",
   ),
-  "newer": (alter("run.json", format=4), r"run\.json has format 4; this version reads 3"),
+  "newer": (alter("run.json", format=5), r"run\.json has format 5; this version reads 4"),
   "template": (alter("run.json", template=TEMPLATE), r"run\.json: .*trained with template"),
   "half a template": (
     alter("run.json", template={"kind": "plain", "policy": "{prompt}"}),

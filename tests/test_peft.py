@@ -119,11 +119,12 @@ def test_models_of_a_bundle_share_their_base(tmp_path):
   for _, params in (improver, scores):  # the same base below adapters of their own
     blocks = base["blocks"] | {"adapters": params["trunk"]["blocks"]["adapters"]}
     params["trunk"] = base | {"blocks": blocks}
-  bundle.save(tmp_path, {"policy": policy, "improver": improver, "reward": scores}, {})
+  models = {"policy": policy, "improver": improver, "reward": scores}
+  bundle.save(tmp_path, {name: (*pair, {}) for name, pair in models.items()})
   reader = bundle.Reader(tmp_path, "float32", "float32", places)
   assert reader.names == ["improver", "policy", "reward"]
   read = {name: reader.load(name) for name in reader.names}
-  for name, (_, params) in {"policy": policy, "improver": improver, "reward": scores}.items():
+  for name, (_, params) in models.items():
     found, wanted = pure.named(read[name]), pure.named(params)
     assert found.keys() == wanted.keys()
     for leaf, value in found.items():

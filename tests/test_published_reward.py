@@ -1,105 +1,273 @@
-"""A published reward model in the place of R_P."""
+"""A run whose R_P is a published reward model of another family, asked in words."""
 
+import dataclasses
+import json
 import shutil
 
 import jax
 import numpy as np
+import published
 import pytest
+import test_improve_file
 import test_stages
 import tiny
 import tiny_run
+import transformers
 
-from pit_jax.data import synthetic, text
-from pit_jax.models import architecture, hf, pure
+from pit_jax import convert, export
+from pit_jax.data import text
+from pit_jax.models import families, hf, pure
+from pit_jax.recipes import pit, rlhf
 from pit_jax.stages import context as contexts
-from pit_jax.stages import reward, rl
-
-SHAPE = {"width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "head_width": 8, "hidden": 16}
-
-
-def directory_of(place, make, words, **changes):
-  """Returns a model directory with random weights and the tokenizer."""
-  model = make(architecture.ModelConfig(vocabulary=words.vocab_size, **(SHAPE | changes)))
-  hf.save(place, model, tiny.parameters(model, seed=len(place.name)), **words.special_ids)
-  words.save(place)
-  return place
+from pit_jax.stages import origin, reward, rl, supervised
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-  """The base's directory, and that of a reward model of its shape."""
-  place = tmp_path_factory.mktemp("models")
-  rows = synthetic.preferences(50, seed=1)
-  texts = (row["prompt"] + row["chosen"] for row in rows)
-  words = text.train_tokenizer(texts, 300, place / "words")
-  base = directory_of(place / "base", pure.language_model, words)
-  return base, directory_of(place / "reward", pure.scalar_model, words)
+def foreign(tmp_path_factory):
+  return published.foreign(tmp_path_factory.mktemp("foreign"))
 
 
-def config(models, **changes):
-  base, published = models
-  return tiny_run.config(model__base=str(base), reward__model=str(published), **changes)
+@dataclasses.dataclass(frozen=True)
+class Watched:
+  """A finished run, what rewarded its policy, and where its stages started."""
+
+  context: contexts.Context
+  models: pit.Models
+  rewarded: list  # (rows, prompts, responses, scores) of every batch
+  starts: dict  # stage → parameters
 
 
-def test_it_is_the_reward_in_another_unit_and_nothing_is_trained(models, tmp_path, monkeypatch):
-  test_stages.forbid_steps(monkeypatch)
-  context = contexts.build(config(models), tmp_path)
-  found = reward.pointwise(context, context.initial_policy())
-  published = hf.load(models[1], context.scalar)
-  jax.tree.map(np.testing.assert_array_equal, found.params["trunk"], published["trunk"])
-  questions = [row.prompt for row in context.folds.held_out]
-  answers = [row.chosen for row in context.folds.held_out]
-  theirs = context.inference.rate(published, questions, answers)
-  ours = context.inference.rate(found.params, questions, answers)
-  expected = theirs * found.facts["gain"] + found.facts["bias"]
-  np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
-  assert found.facts["gain"] > 0 and 0 <= found.facts["accuracy"] <= 1
-  assert not (tmp_path / "checkpoints" / "reward").exists()
+@pytest.fixture(scope="module")
+def run(foreign, tmp_path_factory):
+  """A run of recipe pit whose R_P is the foreign one."""
+  workdir, kept, rewarded, starts = tmp_path_factory.mktemp("run"), [], [], {}
+  train, reward_of, supervise = pit.train, rl.published_reward, supervised.run
+
+  def watched_reward(*given):
+    score = reward_of(*given)
+
+    def watched(*batch):
+      rewarded.append((*batch, score(*batch)))
+      return rewarded[-1][-1]
+
+    return watched
+
+  def watched_run(context, name, model, objective, params, *rest, **settings):
+    starts[name] = params
+    return supervise(context, name, model, objective, params, *rest, **settings)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      pit, "train", lambda context: kept.append((context, train(context))) or kept[0][1]
+    )
+    patch.setattr(rl, "published_reward", watched_reward)
+    patch.setattr(supervised, "run", watched_run)
+    pit.run(
+      tiny_run.config(
+        reward__model=str(foreign),
+        evaluation__prompts=8,
+        evaluation__rounds=1,
+        evaluation__temperatures=(1.0,),
+      ),
+      workdir,
+    )
+  return Watched(*kept[0], rewarded, starts)
 
 
-def test_the_value_model_starts_from_it(models, tmp_path):
-  context = contexts.build(config(models), tmp_path)
-  found, policy = reward.pointwise(context, context.initial_policy()), context.initial_policy()
-  learner = rl.begin(context, {"policy": policy, "value": found.params}, context.config.rl)
-  jax.tree.map(np.testing.assert_array_equal, learner.train.params["value"], found.params)
-
-
-def other(models, tmp_path, **changes):
-  return directory_of(
-    tmp_path / "other", pure.scalar_model, text.load_tokenizer(models[0]), **changes
+def read_as_served(foreign, question, answer, limit):
+  """Returns the ids that the model's own tokenizer and template make of a question and answer."""
+  fast = transformers.PreTrainedTokenizerFast.from_pretrained(foreign)  # what the file says
+  asked = fast.apply_chat_template(
+    [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False
   )
+  ids = fast(answer, add_special_tokens=False)["input_ids"]
+  return asked + [*ids, fast.convert_tokens_to_ids("<|im_end|>")][:limit]
 
 
-def test_another_shape_is_refused(models, tmp_path):
-  wide = other(models, tmp_path, hidden=24)
-  with pytest.raises(ValueError, match=r"it has hidden 24 and not 16; evaluation\.reward_model"):
-    contexts.build(config((models[0], wide)), tmp_path / "run")
-  assert not (tmp_path / "run" / "config.json").exists()
+def rewarded_words(run):
+  """Returns the questions, the answers in words, and the rewards that RL saw of them."""
+  questions = [row.prompt for row in run.context.folds.rl]
+  texts, answers, scores = [], [], []
+  for rows, _, responses, given in run.rewarded:
+    texts += [questions[row] for row in rows]
+    answers += run.context.inference.words(responses)
+    scores += np.asarray(given).tolist()
+  return texts, answers, np.array(scores)
 
 
-def test_another_tokenizer_is_refused(models, tmp_path):
-  same_shape = other(models, tmp_path)
-  shutil.rmtree(same_shape.parent / "words", ignore_errors=True)
-  words = text.train_tokenizer(["quite other words"], 300, same_shape.parent / "words")
-  words.save(same_shape)
-  with pytest.raises(ValueError, match="has another tokenizer than the run"):
-    contexts.build(config((models[0], same_shape)), tmp_path / "run")
+def in_the_runs_unit(run, scores):
+  facts = run.models.policy.reward.facts
+  return scores * facts["gain"] + facts["bias"]
 
 
-@pytest.mark.parametrize(
-  "changes, said",
-  [
-    ({"model__lora__rank": 2}, "reward.model=.* has a trunk of its own"),
-    ({"model__base": "none"}, "is no model of the base's shape|has another tokenizer"),
-  ],
-)
-def test_runs_without_a_place_for_it_are_refused(models, tmp_path, changes, said):
-  made = config(models)
-  made.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
-  with pytest.raises(ValueError, match=said):
-    contexts.build(made, tmp_path / "run")
+@pytest.fixture(scope="module")
+def read(run, foreign):
+  """What the classifier has to read, Int[N T] padded on the right, and the mask."""
+  limit = 2 * run.context.inference.response_length
+  questions, answers, _ = rewarded_words(run)
+  ids = [read_as_served(foreign, *pair, limit) for pair in zip(questions, answers, strict=True)]
+  mask = tiny.right([len(row) for row in ids], max(map(len, ids)))
+  tokens = np.zeros(mask.shape, np.int32)
+  tokens[mask] = np.concatenate(ids)
+  return tokens, mask
 
 
-def test_a_language_model_is_refused(models, tmp_path):
-  with pytest.raises(ValueError, match=r"reward\.model=.*base holds no sequence classifier"):
-    contexts.build(config((models[0], models[0])), tmp_path / "run")
+def test_rl_saw_what_the_classifier_says_of_the_words(run, foreign, read):
+  model = pure.scalar_model(families.read(foreign))
+  tokens, mask = read
+  scores = jax.jit(model.apply)(hf.load(foreign, model), tokens, mask)
+  expected = np.asarray(scores)[np.arange(len(mask)), mask.sum(axis=1) - 1]
+  _, answers, found = rewarded_words(run)
+  assert len(set(answers)) > 10 and found.std() > 0.1
+  np.testing.assert_allclose(found, in_the_runs_unit(run, expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parity
+def test_rl_saw_what_transformers_says_of_the_words(run, foreign, read):
+  torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
+  model = transformers.AutoModelForSequenceClassification.from_pretrained(foreign).eval()
+  given = {"input_ids": read[0], "attention_mask": read[1]}
+  with torch.no_grad():
+    logits = model(**{name: torch.tensor(x, dtype=torch.long) for name, x in given.items()}).logits
+  expected = logits[:, 0].numpy() + model.config.score_bias
+  _, _, found = rewarded_words(run)
+  np.testing.assert_allclose(found, in_the_runs_unit(run, expected), rtol=1e-3, atol=1e-3)
+
+
+def test_the_rewards_belong_to_the_prompts_and_are_what_was_learnt_from(run):
+  for rows, prompts, _, _ in run.rewarded:
+    said = run.context.settings.tokenizer.decode_batch(
+      [ids[mask].tolist() for ids, mask in zip(*map(np.asarray, (prompts.tokens, prompts.mask)))]
+    )
+    for row, text_of in zip(rows, said, strict=True):
+      assert (
+        run.context.folds.rl[row].prompt[-20:] in text_of
+      )  # an over-long one lost its beginning
+  lines = (run.context.workdir / "metrics" / "rl_policy.jsonl").read_text().splitlines()
+  logged = [json.loads(line)["objective/score"] for line in lines]
+  means = [np.mean(scores) for *_, scores in run.rewarded]
+  np.testing.assert_allclose(logged, means[: tiny_run.STEPS], rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_calibrated_and_no_weight_of_its_trunk_is_trained(run, foreign):
+  context, found = run.context, run.models.policy.reward
+  there = hf.load(foreign, found.published.scalar)
+  jax.tree.map(np.testing.assert_array_equal, found.params["trunk"], there["trunk"])
+  assert not (context.workdir / "checkpoints" / "reward").exists()
+  questions = [row.prompt for row in context.folds.reward_validation]
+  key = jax.random.fold_in(context.key("reward"), 1)
+  answers = context.inference.answer(run.models.policy.sft, questions, key, 1.0)
+  scores = found.published.rate(found.params, questions, answers)
+  assert scores.mean() == pytest.approx(0, abs=1e-3)
+  assert scores.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_its_facts_are_of_its_own_reading(run):
+  found, rows = run.models.policy.reward, run.context.folds.reward_validation
+  questions = [row.prompt for row in rows]
+  chosen, rejected = (
+    found.published.rate(found.params, questions, [getattr(row, name) for row in rows])
+    for name in ("chosen", "rejected")
+  )
+  margins = (chosen - rejected) / found.facts["gain"]
+  assert found.facts["accuracy"] == pytest.approx((margins > 0).mean())
+  assert found.facts["margin"] == pytest.approx(margins.mean(), abs=1e-3)
+  assert found.facts["cut"] == 0  # or the references here would have to cut too
+
+
+def test_what_cannot_start_from_it_starts_from_the_fine_tuned_model(run):
+  context, models = run.context, run.models
+  assert not models.policy.reward.fits
+  first = reward.first_value(context, models.policy.reward, models.policy.sft)
+  starts = ((first, models.policy.sft), (run.starts["gap_reward"], models.improver_sft))
+  for start, sft in starts:
+    jax.tree.map(np.testing.assert_array_equal, start["trunk"], sft["trunk"])
+    assert start["head"].shape == (16,) and np.std(start["head"]) > 0.1
+
+
+def test_it_judges_in_its_own_tokens(run):
+  results = run.context.read_json("report", "results.json")
+  assert {row["judge"] for row in results["comparisons"]} == {"gold", "R_P", "R_PIT"}
+  found = run.models.policy.reward
+  held_out = {row.prompt: row for row in run.context.folds.held_out}
+  rows = list(held_out.values())[:8]
+  scores = found.published.rate(
+    found.params, [row.prompt for row in rows], [row.chosen for row in rows]
+  )
+  assert results["systems"]["chosen"]["score_R_P"] == pytest.approx(scores.mean(), abs=1e-4)
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+  workdir = shutil.copytree(run.context.workdir, tmp_path / "copy")
+  return dataclasses.replace(run.context, workdir=workdir)
+
+
+def test_rl_goes_on_bit_by_bit(run, copied):
+  shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy" / str(tiny_run.STEPS))
+  again = rlhf.train_policy(copied)
+  test_stages.assert_same(again.rl, run.models.policy.rl)
+  test_stages.assert_same(again.reward.params, run.models.policy.reward.params)
+  samples = [
+    place / "samples" / "rl_policy.jsonl" for place in (copied.workdir, run.context.workdir)
+  ]
+  assert samples[0].read_bytes() == samples[1].read_bytes()
+
+
+def test_another_one_is_refused(copied, foreign, tmp_path):
+  other = shutil.copytree(foreign, tmp_path / "other")
+  published.directory_of(
+    other, pure.scalar_model, text.load_tokenizer(foreign), seed=4, **published.FOREIGN
+  )
+  changed = dataclasses.replace(copied.reward, directory=other)
+  with pytest.raises(ValueError, match=r"reward was \{.* when it was saved and is \{"):
+    rlhf.train_policy(dataclasses.replace(copied, reward=changed))
+
+
+QUESTIONS, ANSWERS = ["who gets call 5?", "the letter ?"], ["Ann calls Mia.", "naïve café"]
+
+
+def test_it_is_exported_as_itself(run, foreign):
+  found = run.models.policy.reward
+  loaded = export.load_one(run.context.workdir, "reward", mesh=run.context.mesh, batch_size=2)
+  assert loaded.is_published and loaded.model.config == found.published.scalar.config
+  ours, theirs = found.published.settings, loaded.asking.settings
+  assert theirs.template == ours.template and theirs.max_prompt_length == ours.max_prompt_length
+  assert theirs.tokenizer.vocabulary == text.load_tokenizer(foreign).vocabulary
+  expected = found.published.rate(found.params, QUESTIONS, ANSWERS)
+  scores = loaded.asking.rate(loaded.params, QUESTIONS, ANSWERS)
+  np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_it_is_sent_out_as_itself(run, foreign, tmp_path):
+  (directory,) = convert.send_out(run.context.workdir, tmp_path, ["reward"])
+  card = (directory / "README.md").read_text()
+  assert f"reward model {foreign.name}, not trained but scaled" in card and "score_bias" in card
+  changes = {"reward__model": "", "evaluation__reward_model": str(directory)}
+  _, sent = origin.published(tiny_run.config(**changes))
+  assert sent.metadata["template"] == run.context.reward.metadata["template"]
+  asking, params = sent.load(run.context.inference)
+  found = run.models.policy.reward
+  expected = found.published.rate(found.params, QUESTIONS, ANSWERS)
+  np.testing.assert_allclose(asking.rate(params, QUESTIONS, ANSWERS), expected, atol=1e-5)
+
+
+def test_a_damaged_template_of_it_is_named(run, tmp_path):
+  shutil.copytree(run.context.workdir / "models", tmp_path / "models")
+  path = tmp_path / "models" / "run.json"
+  content = json.loads(path.read_text())
+  content["published"]["template_hash"] = "0" * 16
+  path.write_text(json.dumps(content))
+  with pytest.raises(ValueError, match="trained with template 0000"):
+    export.load_one(tmp_path, "reward", mesh=run.context.mesh)
+
+
+def test_the_run_improves_answers(run, tmp_path):
+  given, made = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+  given.write_text(json.dumps({"prompt": QUESTIONS[0], "response": ANSWERS[0]}) + "\n")
+  options = ["--mesh=1,1,1", "--batch_size=32", "--rounds=1", "--margin=-inf"]
+  test_improve_file.launch.main(
+    [f"--workdir={run.context.workdir}", f"--input={given}", f"--output={made}", *options]
+  )
+  row = json.loads(made.read_text())
+  assert "error" not in row and len(row["rounds"]) == 1

@@ -51,7 +51,12 @@ class Tokenizer:
     self.eos_id: int = fast.eos_token_id
     self.pad_id: int = fast.pad_token_id
     # Ids may have holes, and added tokens lie above the base vocabulary.
-    self.vocab_size: int = 1 + max(self._rust.get_vocab(with_added_tokens=True).values())
+    self.vocab_size: int = 1 + max(self.vocabulary.values())
+
+  @property
+  def vocabulary(self) -> dict[str, int]:
+    """The id of every token, added ones included."""
+    return self._rust.get_vocab(with_added_tokens=True)
 
   @property
   def special_ids(self) -> dict[str, int | None]:
@@ -228,6 +233,10 @@ def _fast(path: pathlib.Path) -> transformers.PreTrainedTokenizerFast:
     raise ValueError(f"{path} holds no readable tokenizer: {error}") from error
   if not fast.is_fast:
     raise ValueError(f"{path} has no tokenizer.json; save the fast form of the tokenizer")
+  # Of some families a directory without a tokenizer is opened all the same, as one that knows
+  # special tokens alone.
+  if not has_json and not fast.get_vocab().keys() - fast.get_added_vocab().keys():
+    raise ValueError(f"{path} holds no readable tokenizer: no file of it lists tokens")
   return fast
 
 

@@ -10,6 +10,7 @@ from pit_jax.evaluate import language_judge, subject, suite, verdict
 from pit_jax.evaluate.experiments import cost, gap, length, main, rounds, temperature
 from pit_jax.evaluate.statistics import significance
 from pit_jax.stages import context as contexts
+from pit_jax.stages import workdirs
 from pit_jax.training import writers
 
 # What each recipe's results are made of, in this order.
@@ -108,7 +109,7 @@ def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> 
       about = {"experiment": name, **{key: row[key] for key in ("a", "b", "judge", "temperature")}}
       lines += [json.dumps(about | pair, ensure_ascii=False) for pair in row.pop("verdicts", ())]
   if lines:
-    contexts.write_text(path, "".join(f"{line}\n" for line in lines))
+    workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _joined(results: Mapping, parts: Mapping[str, Mapping]) -> dict:

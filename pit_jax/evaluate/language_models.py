@@ -124,7 +124,7 @@ def _here(context: contexts.Context, path: pathlib.Path) -> tuple:
   c, published = context.config.evaluation.language_judge, context.language_judge
   limits = {"temperature": c.temperature, "max_tokens": c.max_tokens}
   ask = local(*published.load(context.inference), verdict=c.verdict, **limits)
-  settings = {"weights": published.fingerprint, "template": published.settings.template.hash}
+  settings = {"weights": published.metadata["model"], "template": published.settings.template.hash}
   return ask, settings | limits | {"logprobs": c.verdict == "logprob"}, dict
 
 

@@ -131,7 +131,7 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
     available.append(judges.reward_model(*context.judge.load(inference), PUBLISHED))
   if policy.judge:
     available.append(judges.reward_model(inference, policy.judge.params, INDEPENDENT))
-  available.append(judges.reward_model(inference, policy.reward.params))
+  available.append(judges.reward_model(policy.reward.published or inference, policy.reward.params))
   if gap_reward is not None:
     available.append(judges.gap_model(inference, gap_reward.params))
   models = improve.Improver(

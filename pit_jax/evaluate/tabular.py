@@ -170,12 +170,14 @@ def _reward_models(results: Mapping) -> cells.Table:
     "bias": lambda row: cells.fixed(row.get("bias")),
     "zero point": lambda row: cells.fixed(row.get("zero_point"), 3),
     "sign": lambda row: _agreement(row.get("sign_agreement")),
+    "cut": lambda row: cells.percent(row.get("cut")),
   }
   note = (
     "How often the model agrees with the labels and the gold score of held-out pairs, and its "
     "expected calibration error (ECE). Gain and bias bring the rewards of the SFT model's samples "
     "to mean 0 and variance 1; the zero point is the mean gap of identical pairs; sign is how "
-    "often the gap has the sign of gold's difference between improved responses and drafts."
+    "often the gap has the sign of gold's difference between improved responses and drafts; cut "
+    "is how many pairs a published model saw shortened to its length limits."
   )
   return cells.select("reward_models", "Reward models", rows, columns, note=note)
 

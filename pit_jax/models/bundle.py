@@ -1,4 +1,4 @@
-"""The models of one run in a folder: each whole, or as adapters beside the base they share."""
+"""The models of one run in a folder: whole, or as adapters beside the base they share."""
 
 import dataclasses
 import functools
@@ -13,18 +13,17 @@ BASE = "base"
 
 def save(
   folder: pathlib.Path,
-  models: Mapping[str, tuple[pure.PureModel, Params]],
-  special_ids: Mapping[str, int | None],
+  models: Mapping[str, tuple[pure.PureModel, Params, Mapping[str, int | None]]],
 ) -> None:
   """Writes every model into a directory of its own name, and with adapters the base into `base`.
 
   Args:
     folder: where the directories are made.
-    models: name → model and parameters; all have adapters of one base, or none has.
-    special_ids: fields for every config.json.
+    models: name → model, parameters, and special tokens for its config.json; those with adapters
+      share one base.
   """
   has_base = False
-  for name, (model, params) in models.items():
+  for name, (model, params, special_ids) in models.items():
     if model.config.adapter is None:
       hf.save(folder / name, model, params, **special_ids)
       continue
@@ -42,7 +41,7 @@ class Reader:
   Attributes:
     folder: where `save` wrote them.
     dtype: of matrix products.
-    stored: how frozen matrices are kept; see `architecture.ModelConfig`.
+    stored: how matrices of the base are kept; see `architecture.ModelConfig`.
     places: model → where each of its parameters lives.
   """
 
@@ -65,8 +64,9 @@ class Reader:
     """
     directory = self.folder / name
     adapter = peft.read(directory) if peft.is_adapter(directory) else None
+    stored = self.stored if adapter or name == BASE else "float32"
     config = dataclasses.replace(
-      families.read(directory), dtype=self.dtype, stored=self.stored, adapter=adapter
+      families.read(directory), dtype=self.dtype, stored=stored, adapter=adapter
     )
     is_scalar = families.is_classifier(directory)
     return (pure.scalar_model if is_scalar else pure.language_model)(config)

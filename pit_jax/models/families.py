@@ -261,3 +261,9 @@ def is_classifier(directory: str | os.PathLike) -> bool:
   """Returns whether DIRECTORY/config.json names a sequence classifier."""
   raw = json.loads((pathlib.Path(directory) / "config.json").read_text())
   return any(name.endswith("ForSequenceClassification") for name in raw.get("architectures") or ())
+
+
+def labels(directory: str | os.PathLike) -> int:
+  """Returns how many labels the classifier of a DIRECTORY/config.json tells apart."""
+  raw = json.loads((pathlib.Path(directory) / "config.json").read_text())
+  return FAMILIES[raw["model_type"]][0](**raw).num_labels

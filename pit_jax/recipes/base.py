@@ -21,7 +21,7 @@ from pit_jax.data import encode, preferences, rows, synthetic, tables, template,
 from pit_jax.models import hf, pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, origin, supervised
+from pit_jax.stages import objectives, origin, supervised, workdirs
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -44,7 +44,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   context.settings.tokenizer.save(directory)
   facts["sha256"] = hashlib.sha256((directory / hf.WEIGHTS).read_bytes()).hexdigest()
   facts["tokenizer"] = context.settings.tokenizer.fingerprint
-  contexts.write_text(directory / "record.json", json.dumps(facts, indent=2) + "\n")
+  workdirs.write_text(directory / "record.json", json.dumps(facts, indent=2) + "\n")
   print(json.dumps(facts, indent=2))
 
 
@@ -54,7 +54,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   Raises:
     ValueError: if the workdir belongs to a run with another configuration.
   """
-  new = hosts.agree(contexts.is_new(config, workdir))
+  new = hosts.agree(workdirs.is_new(config, workdir))
   letters = [
     rows.Preference(prompt=x, chosen=second, rejected=first)
     for x, first, second in synthetic.plain_text(config.data.rows, config.seed)
@@ -84,7 +84,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     mesh=parallel.make_mesh(tuple(config.mesh.shape)),
   )
   if new:
-    contexts.claim(config, workdir)
+    workdirs.claim(config, workdir)
   return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None, None, None)
 
 

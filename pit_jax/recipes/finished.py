@@ -5,6 +5,7 @@ import pathlib
 from pit_jax.evaluate import findings, report
 from pit_jax.recipes import pit, rlhf
 from pit_jax.stages import context as contexts
+from pit_jax.stages import workdirs
 
 RECIPES = {
   "pit": (pit.train, findings.of_improver),
@@ -22,7 +23,7 @@ def evaluate(workdir: pathlib.Path, experiment: str) -> None:
   Raises:
     ValueError: if the folder holds no finished run, or its recipe has no such experiment.
   """
-  config = contexts.saved(workdir)
+  config = workdirs.saved(workdir)
   findings.check(config.recipe, workdir, experiment)
   train, results = RECIPES[config.recipe]
   context = contexts.build(config, workdir)

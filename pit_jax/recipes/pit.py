@@ -13,7 +13,9 @@ Deviations from the paper, and what it leaves open:
   - Losses are means where the paper sums; eq. 2's five terms have weights, all 1 by default.
   - Rewards are scaled to mean 0 and deviation 1 on samples of the SFT model.
   - R_PIT starts from the trunk of R_P, which already tells good responses from bad ones, and
-    value models start from the reward model of their kind; the paper does not say.
+    value models start from the reward model of their kind; the paper does not say. R_P may be a
+    published model (`reward.model`); where its trunk does not fit, R_PIT starts from that of
+    M_PIT^SFT and the policy's value model from that of M_P^SFT, each with a fresh head.
   - The curriculum is a list of any length, the paper has two stages; it is one optimisation: Adam's
     moments pass on, and the learning rate rises and falls once over all stages.
   - The stop rule at inference is ours (`improve.improve`); the paper leaves it open.
@@ -49,7 +51,8 @@ def train(context: contexts.Context) -> Models:
   curriculum.check(stages)
   policy = rlhf.train_policy(context)
   improver_sft = sft.improver(context)
-  gap_reward = reward.gap(context, improver_sft, policy.reward.params)
+  start = policy.reward.params if policy.reward.fits else improver_sft
+  gap_reward = reward.gap(context, improver_sft, start)
   references = curriculum.policy_references(context, policy.rl)
 
   def improver(name: str, stages) -> Params:
@@ -88,5 +91,6 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     "gap_reward": models.gap_reward.params,
   }
   zero_point = models.gap_reward.facts["zero_point"]
-  export.save(workdir, context.inference, exported, zero_point=zero_point)
+  published = models.policy.reward.published
+  export.save(workdir, context.inference, exported, zero_point=zero_point, published=published)
   report.publish(findings.of_improver(context, models), workdir)

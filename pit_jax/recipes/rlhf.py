@@ -1,7 +1,9 @@
 """RLHF, the policy's chain alone (Ouyang et al. 2022): SFT, reward model, PPO.
 
 `pit` runs the same chain. Deviations from the paper: the reward model reads two responses per
-prompt instead of ranking many; no pretraining gradients are mixed into PPO.
+prompt instead of ranking many, or is a published one (`reward.model`), which reads words and is not
+trained; no pretraining gradients are mixed into PPO. The value model starts from R_P, or, where the
+trunk of a published R_P does not fit, from that of M_P^SFT with a fresh head.
 """
 
 import dataclasses
@@ -44,12 +46,13 @@ def train_rl(
 ) -> Params:
   """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
   job = context.config.rl
+  value = reward.first_value(context, reward_model, policy_sft)
   trained = rl.run(
     context,
     name,
     context.policy_prompts(),
-    rl.model_reward(context, reward_model.params),
-    start=rl.begin(context, {"policy": policy_sft, "value": reward_model.params}, job),
+    reward.signal(context, reward_model),
+    start=rl.begin(context, {"policy": policy_sft, "value": value}, job),
     reference=policy_sft,
     steps=steps,
     rate=rl.schedule(job, steps),
@@ -64,5 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   context = contexts.build(config, workdir)
   policy = train_policy(context)
   models = {"policy": policy.rl, "reward": policy.reward.params}
-  export.save(workdir, context.inference, models, zero_point=None)
+  export.save(
+    workdir, context.inference, models, zero_point=None, published=policy.reward.published
+  )
   report.publish(findings.of_policy(context, policy), workdir)

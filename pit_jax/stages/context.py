@@ -6,10 +6,9 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,12 +18,8 @@ from pit_jax import hosts, parallel
 from pit_jax.data import chat, conversations, encode, preferences, tables, template, text
 from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.stages import origin
+from pit_jax.stages import origin, workdirs
 from pit_jax.types import Params
-
-# Nothing that is trained, sampled or cached under a key depends on these values: the same run may
-# be judged again by another language model, or with a larger budget.
-CHANGEABLE = "evaluation.language_judge."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +33,9 @@ class Context:
   folds: preferences.Folds
   inference: inference.Inference  # models, tokenizer, template and length limits
   base: origin.Base | None  # what the models start from; None: random weights
-  judge: origin.Judge | None  # a published reward model that judges the results
-  language_judge: origin.Judge | None  # a language model in a directory that does
+  reward: origin.Published | None  # a published reward model that is R_P
+  judge: origin.Published | None  # a published reward model that judges the results
+  language_judge: origin.Published | None  # a language model in a directory that does
 
   @property
   def settings(self) -> encode.Settings:
@@ -65,6 +61,7 @@ class Context:
       "data": self.data.fingerprint,
       "model": dataclasses.asdict(self.language.config),
       "base": self.base and self.base.fingerprint,
+      "reward": self.reward and self.reward.metadata,
       "seed": self.config.seed,
     }
 
@@ -117,26 +114,13 @@ class Context:
 
   def write_json(self, content: Any, *path: str) -> None:
     """Writes a JSON file below workdir, whole or not at all."""
-    write_text(self.workdir.joinpath(*path), json.dumps(content, indent=1))
+    workdirs.write_text(self.workdir.joinpath(*path), json.dumps(content, indent=1))
 
 
 def _give_back() -> None:
   """Gives the system what compiling has freed: glibc keeps hundreds of megabytes otherwise."""
   with contextlib.suppress(OSError, AttributeError):  # another C library
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def write_text(path: pathlib.Path, content: str) -> None:
-  """Writes a file under a temporary name and renames it, so that a kill leaves no half file.
-
-  The first host writes; all return when it is there.
-  """
-  if hosts.is_first():
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)
-  hosts.wait(path.name)
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
@@ -146,17 +130,18 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     ValueError: if the workdir belongs to a run with another configuration, or the data, the base
       model or the mesh cannot be used.
   """
-  new = hosts.agree(is_new(config, workdir))
+  new = hosts.agree(workdirs.is_new(config, workdir))
   c = config.data
   base_directory = origin.directory(config)
   form, words = _form(config, base_directory)
+  others = (*origin.published(config), origin.language_judge(config))
   data = preferences.load(
     c.source,
     on_bad_row=c.on_bad_row,
     limit=c.rows,
     seed=config.seed,
     is_streamed=c.streaming,
-    check_prompt=words and functools.partial(form.check, words),
+    check_prompt=functools.partial(_check, form, words, others[:2]),
   )
   folds = preferences.folds(data.rows, c.held_out, c.validation, c.judge)
   settings = encode.Settings(
@@ -166,7 +151,6 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
-  judging = origin.judge(config, settings), origin.language_judge(config, settings)
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
   mesh = parallel.make_mesh(tuple(config.mesh.shape))
   base = origin.load(base_directory, model, mesh) if base_directory else None
@@ -183,73 +167,13 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     by_length=c.length_buckets,
   )
   # Only now, so that a configuration that fails above does not claim the workdir.
-  claim(config, workdir)
-  return Context(config, workdir, mesh, data, folds, asking, base, *judging)
+  workdirs.claim(config, workdir)
+  return Context(config, workdir, mesh, data, folds, asking, base, *others)
 
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
   """Returns where a run keeps its encoded data sets."""
   return pathlib.Path(config.data.cache or workdir / "tokens")
-
-
-def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
-  """Returns whether no run has claimed the workdir.
-
-  Raises:
-    ValueError: if a run with another configuration has; what is CHANGEABLE may differ.
-  """
-  path, current = workdir / "config.json", json.loads(config.to_json())
-  if not path.exists():
-    return True
-  saved = json.loads(path.read_text())
-  changed = [
-    f"{name}: {_flat(saved).get(name)!r} there, {_flat(current).get(name)!r} now"
-    for name in sorted(_flat(saved).keys() | _flat(current).keys())
-    if not name.startswith(CHANGEABLE)
-    if _flat(saved).get(name) != _flat(current).get(name)
-  ]
-  if changed:
-    raise ValueError(
-      f"{workdir} holds a run with another configuration ({'; '.join(changed)}); "
-      "use that configuration to continue it, or another --workdir"
-    )
-  return False
-
-
-def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-  """Returns the configuration of the run in a workdir.
-
-  Raises:
-    ValueError: if there is none.
-  """
-  path = workdir / "config.json"
-  if not path.is_file():
-    raise ValueError(f"{workdir} holds no run: there is no {path}; give the --workdir of one")
-  return _configuration(json.loads(path.read_text(encoding="utf-8"))).lock()
-
-
-def _configuration(content: Any) -> Any:
-  """Returns what JSON holds as configurations hold it: mappings by attribute, lists as tuples."""
-  if isinstance(content, dict):
-    return ml_collections.ConfigDict({k: _configuration(v) for k, v in content.items()})
-  return tuple(map(_configuration, content)) if isinstance(content, list) else content
-
-
-def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Writes down whose workdir this is: a run with this configuration, and no other."""
-  content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
-  write_text(workdir / "config.json", content)
-
-
-def _flat(tree: Any, name: str = "") -> dict[str, Any]:
-  """Returns {"rl.steps": 60, "curriculum[0].name": "data", …} of nested mappings and lists."""
-  if isinstance(tree, dict):
-    parts = {f"{name}.{key}": sub for key, sub in tree.items()}
-  elif isinstance(tree, list):
-    parts = {f"{name}[{i}]": sub for i, sub in enumerate(tree)}
-  else:
-    return {name.removeprefix("."): tree}
-  return {leaf: value for path, sub in parts.items() for leaf, value in _flat(sub, path).items()}
 
 
 def tokenizer(
@@ -278,6 +202,22 @@ def _form(
       'model that has one as model.base, or use data.chat="plain"'
     )
   return plain, None
+
+
+def _check(
+  form: template.Form,
+  words: text.Tokenizer | None,
+  others: Sequence[origin.Published | None],
+  prompt: conversations.Prompt,
+) -> None:
+  """Raises a `rows.RowError` for a prompt that the run's models or a published one cannot read.
+
+  A tokenizer that is still to be learnt goes with the plain form, which shows every prompt.
+  """
+  readers = [(form, words)] if words else []
+  readers += [(one.settings.template, one.settings.tokenizer) for one in others if one]
+  for shown, tokenizer in readers:
+    shown.check(tokenizer, prompt)
 
 
 def _learnt(config, folds, workdir, new) -> text.Tokenizer:

@@ -8,7 +8,7 @@ import ml_collections
 from pit_jax import hosts
 from pit_jax.data import conversations, encode, tables
 from pit_jax.stages import context as contexts
-from pit_jax.stages import rl
+from pit_jax.stages import rl, workdirs
 from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")
@@ -23,7 +23,7 @@ def policy_references(context: contexts.Context, policy: Params) -> list[str]:
     responses = context.inference.answer(policy, prompts, key, temperature)
     pairs = zip(map(conversations.write, prompts), responses, strict=True)
     rows = ({"prompt": x, "response": y} for x, y in pairs)
-    contexts.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    workdirs.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
   with path.open(encoding="utf-8") as file:
     return [json.loads(line)["response"] for line in file]
 

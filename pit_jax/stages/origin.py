@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import importlib.resources
-import os
 import pathlib
 
 import jax
@@ -17,6 +16,9 @@ from pit_jax.types import Params
 
 LOCAL = "local"  # the base_url of a language model that judges and lies in a directory
 EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
+# A published reward model may read this many times the run's lengths: its template may be longer,
+# and its tokens shorter.
+ROOM = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ def shape(
     vocabulary: tokens of the tokenizer.
 
   Raises:
-    ValueError: if adapters, base, tokenizer and a published reward model do not go together.
+    ValueError: if adapters, base and tokenizer do not go together.
   """
   found = described(config, vocabulary) if base is None else families.read(base)
   found = _adapted(config, found, base)
@@ -68,7 +70,6 @@ def shape(
       f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
       f"{vocabulary}; give a model directory whose files belong together"
     )
-  _check_reward(config, found, base)
   return found
 
 
@@ -105,77 +106,9 @@ def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding
   return Base(params, hf.fingerprint(base))
 
 
-def published(
-  directory: str | os.PathLike, model: pure.PureModel, mesh: jax.sharding.Mesh
-) -> Params:
-  """Returns a published model's parameters, on the mesh.
-
-  Raises:
-    ValueError: if its weights cannot be read or do not fit.
-  """
-  abstract = jax.eval_shape(model.init, jax.random.key(0))
-  return hf.load(directory, model, parallel.partition(abstract, model.axes, mesh))
-
-
-def _check_reward(
-  config: ml_collections.ConfigDict, model: architecture.ModelConfig, base: pathlib.Path | None
-) -> None:
-  """Refuses a published reward model that cannot be the run's R_P.
-
-  R_P reads the policy's tokens, the value model of the policy starts from it, and R_PIT from its
-  trunk: it is of the base's shape and has its tokenizer.
-
-  Args:
-    config: of the run.
-    model: the shape of the run's models.
-    base: the base model's directory, or None.
-
-  Raises:
-    ValueError: `reward.model` names a model that is another.
-  """
-  named = config.reward.model
-  if not named:
-    return
-  other = "evaluation.reward_model lets any judge the results"
-  found = _classifier(named, "reward.model", model.dtype)
-  if model.adapter is not None:
-    raise ValueError(
-      f"reward.model={named} has a trunk of its own, and adapters share that of the base; "
-      f"set model.lora.rank=0, or train R_P ({other})"
-    )
-  wrong = {
-    name: (value, getattr(model, name))
-    for name, value in vars(found).items()
-    if name not in ("tied", "remat") and value != getattr(model, name)
-  }
-  if wrong:
-    said = ", ".join(f"{name} {a!r} and not {b!r}" for name, (a, b) in wrong.items())
-    raise ValueError(
-      f"reward.model={named} is no model of the base's shape: it has {said}; {other}"
-    )
-  if (
-    base is None or text.load_tokenizer(named).fingerprint != text.load_tokenizer(base).fingerprint
-  ):
-    raise ValueError(
-      f"reward.model={named} has another tokenizer than the run; give the base whose tokenizer it "
-      f"has as model.base ({other})"
-    )
-
-
-def _classifier(named: str, key: str, dtype: str) -> architecture.ModelConfig:
-  """Returns the shape of the classifier that a configuration names under a key."""
-  shape = dataclasses.replace(families.read(named), dtype=dtype)
-  if not families.is_classifier(named):
-    raise ValueError(
-      f"{key}={named} holds no sequence classifier; give a directory whose "
-      "config.json names an architecture …ForSequenceClassification"
-    )
-  return shape
-
-
 @dataclasses.dataclass(frozen=True)
-class Judge:
-  """A published model that judges, asked in its own tokens and its own template.
+class Published:
+  """A published model, asked in its own tokens and its own template.
 
   Attributes:
     directory: where it lies.
@@ -188,9 +121,23 @@ class Judge:
   config: architecture.ModelConfig
 
   @functools.cached_property
-  def fingerprint(self) -> str:
-    """A sha256 (16 hex digits) of its files, which tells models apart."""
-    return hf.fingerprint(self.directory)
+  def metadata(self) -> dict[str, str]:
+    """Everything that decides what it says: of the weights' files a fingerprint."""
+    return {
+      "model": hf.fingerprint(self.directory),
+      "tokenizer": self.settings.tokenizer.fingerprint,
+      "template": self.settings.template.hash,
+    }
+
+  def fits(self, model: architecture.ModelConfig, tokenizer: text.Tokenizer) -> bool:
+    """Returns whether a run's scalar models can start from its trunk.
+
+    Args:
+      model: the shape of the run's models; with adapters they start from the base.
+      tokenizer: of the run; the same tokens need the same ids.
+    """
+    own = dataclasses.replace(self.config, tied=model.tied, remat=model.remat)
+    return own == model and self.settings.tokenizer.vocabulary == tokenizer.vocabulary
 
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
     """Returns how it is asked, and its parameters on the devices.
@@ -201,64 +148,92 @@ class Judge:
     Raises:
       ValueError: its weights cannot be read or do not fit.
     """
-    scalar = pure.scalar_model(self.config)
-    language = pure.language_model(self.config)
-    asking = dataclasses.replace(like, language=language, scalar=scalar, settings=self.settings)
+    language, scalar = pure.language_model(self.config), pure.scalar_model(self.config)
+    asking = dataclasses.replace(
+      like,
+      language=language,
+      scalar=scalar,
+      settings=self.settings,
+      response_length=ROOM * like.response_length,
+    )
     model = scalar if families.is_classifier(self.directory) else language
-    return asking, published(self.directory, model, like.mesh)
+    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    sharding = parallel.partition(abstract, model.axes, like.mesh)
+    return asking, hf.load(self.directory, model, sharding)
 
 
-def judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | None:
-  """Returns the published reward model that a configuration names, its weights unread; or None.
-
-  Args:
-    config: of the run.
-    run: the run's settings, for the length limits.
+def published(config: ml_collections.ConfigDict) -> tuple[Published | None, Published | None]:
+  """Returns the published models that are R_P and that judge, where any are named, weights unread.
 
   Raises:
-    ValueError: if the directory holds no classifier with one label, or no tokenizer.
+    ValueError: if a directory holds no classifier with one label, of a supported family and with
+      its tokenizer; or if R_P was to be its own judge.
   """
-  named = config.evaluation.reward_model
-  if not named:
-    return None
-  shape = _classifier(named, "evaluation.reward_model", config.model.dtype)
-  return _judge(config, run, named, shape)
+  named = {
+    "reward.model": config.reward.model,
+    "evaluation.reward_model": config.evaluation.reward_model,
+  }
+  found = [_published(config, key, name) if name else None for key, name in named.items()]
+  if all(found) and found[0].directory.samefile(found[1].directory):
+    raise ValueError(
+      f"reward.model and evaluation.reward_model are both {found[0].directory}, and what rewards "
+      "the policy is no independent judge; R_P judges without being named, so leave "
+      "evaluation.reward_model empty or name another model"
+    )
+  return found[0], found[1]
 
 
-def language_judge(config: ml_collections.ConfigDict, run: encode.Settings) -> Judge | None:
+def language_judge(config: ml_collections.ConfigDict) -> Published | None:
   """Returns the language model in a directory that is to judge, its weights unread; or None.
 
-  Args:
-    config: of the run.
-    run: the run's settings.
-
   Raises:
-    ValueError: if the directory holds no language model or no tokenizer.
+    ValueError: if the directory holds no language model with its tokenizer.
   """
   c = config.evaluation.language_judge
   if not c.model or c.base_url != LOCAL:
     return None
-  shape = dataclasses.replace(families.read(c.model), dtype=config.model.dtype)
+  key = "evaluation.language_judge.model"
   if families.is_classifier(c.model):
     raise ValueError(
-      f"evaluation.language_judge.model={c.model} holds a sequence classifier, which can say "
-      "nothing; give it as evaluation.reward_model, or a language model here"
+      f"{key}={c.model} holds a sequence classifier, which can say nothing; give it as "
+      "evaluation.reward_model, or a language model here"
     )
-  run = dataclasses.replace(run, max_prompt_length=c.max_prompt_tokens)
-  return _judge(config, run, c.model, shape)
+  return _described(config, key, c.model, (c.max_prompt_tokens, c.max_tokens))
 
 
-def _judge(
-  config: ml_collections.ConfigDict,
-  run: encode.Settings,
-  named: str,
-  shape: architecture.ModelConfig,
-) -> Judge:
+def _published(config: ml_collections.ConfigDict, key: str, named: str) -> Published:
+  """Returns the published reward model that a configuration names under a key."""
+  families.read(named)  # what cannot be read at all says so first
+  if not families.is_classifier(named):
+    raise ValueError(
+      f"{key}={named} holds no sequence classifier; give a directory whose "
+      "config.json names an architecture …ForSequenceClassification"
+    )
+  if (labels := families.labels(named)) != 1:
+    raise ValueError(
+      f"{key}={named} has {labels} labels, and a reward is one number; give a classifier with one"
+    )
   c = config.data
+  lengths = (ROOM * c.max_prompt_length, ROOM * c.max_response_length)
+  return _described(config, key, named, lengths)
+
+
+def _described(
+  config: ml_collections.ConfigDict, key: str, named: str, lengths: tuple[int, int]
+) -> Published:
+  """Returns a published model, which is shown prompts and responses of so many tokens at most."""
+  c, shape = config.data, dataclasses.replace(families.read(named), dtype=config.model.dtype)
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
-  form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)
-  settings = dataclasses.replace(run, tokenizer=words, template=form)
-  return Judge(pathlib.Path(named), settings, shape)
+  try:
+    form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)
+  except ValueError as error:
+    raise ValueError(f"{key}={named} cannot be asked: {error}") from error
+  if words.vocab_size > shape.vocabulary:
+    raise ValueError(
+      f"{key}={named}: the model knows {shape.vocabulary} tokens and its tokenizer has "
+      f"{words.vocab_size}; give a model directory whose files belong together"
+    )
+  return Published(pathlib.Path(named), encode.Settings(words, form, *lengths), shape)
 
 
 def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:

@@ -1,6 +1,10 @@
-"""Reward model and gap reward model, trained on fold 2 and calibrated on its validation part."""
+"""Reward model and gap reward model, trained on fold 2 and calibrated on its validation part.
+
+R_P may be a published model instead, of any supported family: it is calibrated and not trained.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -11,60 +15,116 @@ from pit_jax.data import encode, tables
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import metrics as statistics
 from pit_jax.models import pure
+from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, origin, supervised
+from pit_jax.stages import objectives, origin, rl, supervised
 from pit_jax.types import Params, Prompts
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
-  """A trained scalar model and what is known of it.
+  """A calibrated scalar model and what is known of it.
 
   Attributes:
     params: parameters with the calibration folded into the head.
     facts: accuracy and calibration on the validation part; for a gap model also the four mean
-      gaps and the zero point.
+      gaps and the zero point; for a published model also the share of pairs it saw shortened.
+    published: how a published model is asked, in tokens of its own; None: as the run's models are.
+    fits: whether other scalar models of the run can start from its trunk.
   """
 
   params: Params
   facts: dict
+  published: inference.Inference | None = None
+  fits: bool = True
 
 
 def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
   """Trains R_P on (x, y_w, y_l) from the trunk of M_P^SFT; or calibrates `reward.model`."""
-  published = context.config.reward.model
-  known = origin.published(published, context.scalar, context.mesh) if published else None
-  return _pointwise(context, "reward", context.folds.reward, policy_sft, known)
+  if context.reward is None:
+    return _trained(context, "reward", context.folds.reward, policy_sft)
+  return _published(context, context.reward, policy_sft)
 
 
 def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
   """Trains the independent judge: R_P on rows that train nothing else; None if there are none."""
   rows = context.folds.judge
-  return _pointwise(context, "reward_judge", rows, policy_sft) if rows else None
+  return _trained(context, "reward_judge", rows, policy_sft) if rows else None
 
 
-def _pointwise(
+def signal(context: contexts.Context, model: RewardModel) -> rl.RewardFn:
+  """Returns R_P as what the policy's RL maximises."""
+  if model.published is None:
+    return rl.model_reward(context, model.params)
+  return rl.published_reward(context, model.published, model.params)
+
+
+def first_value(context: contexts.Context, model: RewardModel, policy_sft: Params) -> Params:
+  """Returns the first value model of the policy: R_P, or where that does not fit M_P^SFT's trunk.
+
+  The head on that trunk is a fresh one.
+  """
+  if model.fits:
+    return model.params
+  return pure.complete(context.scalar, context.key("value head"), {"trunk": policy_sft["trunk"]})
+
+
+def _trained(
   context: contexts.Context,
   name: str,
   rows: Sequence[data_rows.Preference],
   policy_sft: Params,
-  params: Params | None = None,
 ) -> RewardModel:
-  """Calibrates a reward model on samples of M_P^SFT, after training it unless it is given."""
+  """Trains a reward model and calibrates it on samples of M_P^SFT."""
   train, validation = _encoded(context, encode.preferences, rows)
+  facts = functools.partial(_facts, context.inference, validation)
+  job = context.config.reward
+  params = _train(context, name, objectives.preference_pairs, policy_sft, train, job, facts)
+  sample = functools.partial(_sample, context, params, policy_sft, validation[:].prompts)
+  return _calibrated(context, name, params, facts, sample)
 
-  def pairs(params):
-    held = validation[:]
-    return [context.inference.score(params, held.prompts, y) for y in (held.chosen, held.rejected)]
+
+def _published(
+  context: contexts.Context, model: origin.Published, policy_sft: Params
+) -> RewardModel:
+  """Calibrates a published reward model, asked in words, on samples of M_P^SFT."""
+  asking, params = model.load(context.inference)
+  rows = context.folds.reward_validation
+  questions = [row.prompt for row in rows]
+
+  def sample(key, temperature):
+    answers = context.inference.answer(policy_sft, questions, key, temperature)
+    return asking.rate(params, questions, answers)
+
+  validation = encode.preferences(rows, asking.settings, context.tokens)
+  cut = {"cut": validation.contents.counts["cut"] / len(validation)}
 
   def facts(params):
-    chosen, rejected = pairs(params)
-    return _pair_facts(chosen - rejected)
+    return _facts(asking, validation, params) | cut
 
-  if params is None:
-    job = context.config.reward
-    params = _train(context, name, objectives.preference_pairs, policy_sft, train, job, facts)
-  return _calibrated(context, name, params, policy_sft, validation[:].prompts, facts)
+  found = _calibrated(context, "reward", params, facts, sample)
+  fits = model.fits(context.scalar.config, context.settings.tokenizer)
+  return dataclasses.replace(found, published=asking, fits=fits)
+
+
+def _facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
+  """Returns what a reward model's margins on the validation part say of it."""
+  held = validation[:]
+  chosen, rejected = (asking.score(params, held.prompts, y) for y in (held.chosen, held.rejected))
+  return _pair_facts(chosen - rejected)
+
+
+def _sample(
+  context: contexts.Context,
+  params: Params,
+  generator: Params,
+  prompts: Prompts,
+  key: jax.Array,
+  temperature: float,
+) -> np.ndarray:
+  """Returns a scalar model's scores of samples of a language model, one per prompt, Float[N]."""
+  responses = context.inference.respond(generator, prompts, key, temperature)
+  return context.inference.score(params, prompts, responses)
 
 
 def gap(context: contexts.Context, improver_sft: Params, start: Params) -> RewardModel:
@@ -111,7 +171,8 @@ def gap(context: contexts.Context, improver_sft: Params, start: Params) -> Rewar
     frozen={"term_weights": jnp.asarray(job.term_weights, jnp.float32)},
   )
   prompts = validation[:].given_rejected
-  return _calibrated(context, "gap_reward", params, improver_sft, prompts, facts)
+  sample = functools.partial(_sample, context, params, improver_sft, prompts)
+  return _calibrated(context, "gap_reward", params, facts, sample)
 
 
 def _encoded(
@@ -154,20 +215,25 @@ def _calibrated(
   context: contexts.Context,
   name: str,
   params: Params,
-  generator: Params,
-  prompts: Prompts,
-  facts: Callable,
+  facts: Callable[[Params], dict],
+  sample: Callable[[jax.Array, float], np.ndarray],
 ) -> RewardModel:
   """Scales a model to mean 0 and deviation 1 on samples of its SFT model (Ziegler et al. 2019).
 
   The affine map is folded into the head and recorded in calibration/<name>.json. Facts in nats
-  (accuracy, margin, ece) are of the model as trained; gaps and zero point are in the new unit.
+  (accuracy, margin, ece) are of the model as it was; gaps and zero point are in the new unit.
+
+  Args:
+    context: the run's surroundings.
+    name: of the model.
+    params: its parameters.
+    facts: parameters → what is known of the model.
+    sample: (key, temperature) → its scores of samples of the SFT model, Float[N].
   """
   known = context.read_json("calibration", f"{name}.json")
   if known is None:
     key = jax.random.fold_in(context.key(name), 1)
-    responses = context.inference.respond(generator, prompts, key, context.config.rl.temperature)
-    scores = context.inference.score(params, prompts, responses)
+    scores = sample(key, context.config.rl.temperature)
     gain = 1.0 / max(float(scores.std()), 1e-6)
     known = facts(params) | {"gain": gain, "bias": -float(scores.mean()) * gain}
     for entry in ("zero_point", "gaps"):

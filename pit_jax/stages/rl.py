@@ -7,18 +7,22 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from jaxtyping import Array, Float
 
 from pit_jax import hosts, layout, parallel
-from pit_jax.data import batches, tables
+from pit_jax.data import batches, encode, tables
 from pit_jax.models import pure
+from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
 from pit_jax.stages import ppo, supervised
 from pit_jax.training import loop
 from pit_jax.training import step as training_step
 from pit_jax.types import Params, Prompts, Responses
 
-RewardFn = Callable[[Prompts, Responses], jax.Array]  # → Float[B], higher is better
+# (rows, prompts, responses) → Float[B], higher is better; rows are the prompts' places, Int[B],
+# among the texts that the stage's prompts were encoded from.
+RewardFn = Callable[[np.ndarray, Prompts, Responses], jax.Array]
 SAMPLES_SHOWN = 4
 
 
@@ -42,7 +46,33 @@ class Learner:
 
 def model_reward(context: contexts.Context, params: Params) -> RewardFn:
   """Returns the reward of a scalar model; for a gap model the prompts show the reference."""
-  return functools.partial(context.inference.scorer, params)
+  scorer = context.inference.scorer
+  return lambda rows, prompts, responses: scorer(params, prompts, responses)
+
+
+def published_reward(
+  context: contexts.Context, asking: inference.Inference, params: Params
+) -> RewardFn:
+  """Returns the reward of a published model for the prompts of the RL fold.
+
+  What was sampled becomes words, which the model reads in its own tokens after x in its own
+  template, as `Inference.rate` asks it. A response cut at the length limit hence ends there like
+  any other; `missing_eos_penalty` is what the cut costs.
+
+  Args:
+    context: the run's surroundings.
+    asking: how the model is asked.
+    params: its parameters.
+  """
+  questions = [row.prompt for row in context.folds.rl]
+  asked = encode.policy_prompts(questions, asking.settings, context.tokens)
+
+  def score(rows, _, responses):
+    said = context.inference.words(hosts.fetch(responses))
+    read = (asked.padded(rows, asked.widths), asking.responses(said))
+    return asking.scorer(params, *parallel.put_batch(read, context.mesh))
+
+  return score
 
 
 def run(
@@ -65,7 +95,7 @@ def run(
     prompts: every prompt of the stage (types.Prompts); for the improver they show the reference
       response. Batches are random and of one width: by length they would differ in what they are
       about from step to step, and the longest of many random prompts is as long as any.
-    reward_fn: scores a batch of responses on the devices.
+    reward_fn: scores a batch of responses; see `RewardFn`.
     start: where to start, from `begin` or from an earlier stage with the same job; it is used up.
     reference: the language model whose distance is penalised.
     steps: PPO iterations.
@@ -80,10 +110,10 @@ def run(
   fixed = {"base": start.base, "reference": reference}
 
   def rollout(state, index):
-    batch = parallel.put_batch(order[index], context.mesh)
+    rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
     policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
     sampled = context.inference.sampler(policy, batch, noise, jnp.float32(job.temperature))
-    return batch, *sampled, reward_fn(batch, sampled[0])
+    return batch, *sampled, reward_fn(prompts.contents.index[rows], batch, sampled[0])
 
   def advance(state, index):
     frozen = fixed | {"policy_weight": jnp.float32(index >= job.value_warmup)}

@@ -36,7 +36,7 @@ def measure(run: subject.Subject) -> dict:
   rounds = len(made.texts) - 1
   drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
   samples = [made.texts[0], *drawn]
-  chosen = choose(few, run.policy.reward.params, samples)
+  chosen = choose(few, samples)
   texts = {"original": made.texts[0], "pit": made.texts[1], "pit_rounds": made.with_stop(rounds)}
   texts |= {name: versions[-1] for name, versions in chosen.items()}
   return {
@@ -48,19 +48,19 @@ def measure(run: subject.Subject) -> dict:
   }
 
 
-def choose(suite: suites.Suite, reward, samples: Sequence[Sequence[str]]) -> dict[str, list]:
+def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, list]:
   """Returns what each selector chooses among the first n samples, for every n.
 
   Args:
-    suite: prompts, and R_PIT.
-    reward: R_P.
+    suite: prompts, R_P among the judges, and R_PIT.
     samples: N lists of one answer per prompt.
 
   Returns:
     For each of `SELECTORS` N lists of answers: those of n = 1, 2, …, N.
   """
   models, numbers = suite.improver, range(len(samples))
-  scores = np.stack([models.inference.rate(reward, suite.questions, texts) for texts in samples])
+  reward = next(judge for judge in suite.judges if judge.name == SELECTORS["best_of_n"])
+  scores = np.stack([reward.score(suite.questions, texts) for texts in samples])
   gaps = np.zeros((len(samples), *scores.shape))
   for i in numbers:
     for j in (j for j in numbers if j != i):

@@ -1,0 +1,86 @@
+"""Whose workdir it is: the configuration of its run, and files that a kill leaves whole."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from pit_jax import hosts
+
+# Nothing that is trained, sampled or cached under a key depends on these values: the same run may
+# be judged again by another language model, or with a larger budget.
+CHANGEABLE = ("evaluation.language_judge.",)
+
+
+def write_text(path: pathlib.Path, content: str) -> None:
+  """Writes a file under a temporary name and renames it, so that a kill leaves no half file.
+
+  The first host writes; all return when it is there.
+  """
+  if hosts.is_first():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)
+  hosts.wait(path.name)
+
+
+def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
+  """Returns whether no run has claimed the workdir.
+
+  Raises:
+    ValueError: if a run with another configuration has; what is CHANGEABLE may differ.
+  """
+  path = workdir / "config.json"
+  if not path.exists():
+    return True
+  saved, current = (_flat(json.loads(text)) for text in (path.read_text(), config.to_json()))
+  changed = [
+    f"{name}: {saved.get(name)!r} there, {current.get(name)!r} now"
+    for name in sorted(saved.keys() | current.keys())
+    if saved.get(name) != current.get(name) and not name.startswith(CHANGEABLE)
+  ]
+  if changed:
+    raise ValueError(
+      f"{workdir} holds a run with another configuration ({'; '.join(changed)}); "
+      "use that configuration to continue it, or another --workdir"
+    )
+  return False
+
+
+def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """Returns the configuration of the run in a workdir.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  path = workdir / "config.json"
+  if not path.is_file():
+    raise ValueError(f"{workdir} holds no run: there is no {path}; give the --workdir of one")
+  return _configuration(json.loads(path.read_text(encoding="utf-8"))).lock()
+
+
+def _configuration(content: Any) -> Any:
+  """Returns what JSON holds as configurations hold it: mappings by attribute, lists as tuples."""
+  if isinstance(content, dict):
+    return ml_collections.ConfigDict({k: _configuration(v) for k, v in content.items()})
+  return tuple(map(_configuration, content)) if isinstance(content, list) else content
+
+
+def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Writes down whose workdir this is: a run with this configuration, and no other."""
+  content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+  write_text(workdir / "config.json", content)
+
+
+def _flat(tree: Any, name: str = "") -> dict[str, Any]:
+  """Returns {"rl.steps": 60, "curriculum[0].name": "data", …} of nested mappings and lists."""
+  if isinstance(tree, dict):
+    parts = {f"{name}.{key}": sub for key, sub in tree.items()}
+  elif isinstance(tree, list):
+    parts = {f"{name}[{i}]": sub for i, sub in enumerate(tree)}
+  else:
+    return {name.removeprefix("."): tree}
+  return {leaf: value for path, sub in parts.items() for leaf, value in _flat(sub, path).items()}
