@@ -51,6 +51,7 @@ ARROWS = {
     "parallel",
     "recipes",
     "sweep",
+    "training",
   },
 }
 HOST_FILES = {

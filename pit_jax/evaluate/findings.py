@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pit_jax import improve
+from pit_jax import hosts, improve
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import judges, metrics, suite
 from pit_jax.stages import context as contexts
-from pit_jax.training import writers
+from pit_jax.training import timing, writers
 
 CURVES = {
   "rl": ("objective/score", "objective/kl", "objective/kl_coef", "tokens/response_length"),
@@ -41,7 +41,8 @@ def _timed(of: Callable[..., dict]) -> Callable[..., dict]:
   def timed(context, models):
     with context.timed("evaluation"):
       results = of(context, models)
-    return results | {"seconds": context.read_json("seconds.json")}
+    kept = hosts.agree(timing.goodput(context.workdir))
+    return results | {"seconds": context.read_json("seconds.json"), "goodput": kept}
 
   return timed
 

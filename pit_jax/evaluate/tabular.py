@@ -243,7 +243,18 @@ def _stages(results: Mapping) -> Table:
     "steps": lambda row: fixed(row.get("steps"), 0),
     "time": lambda row: duration(row["seconds"]),
   }
-  return _select("stages", "Stages", rows, columns, words=2)
+  return _select("stages", "Stages", rows, columns, note=_goodput(results), words=2)
+
+
+def _goodput(results: Mapping) -> str:
+  found = results.get("goodput")
+  if not found:
+    return ""
+  lived, count = duration(found["seconds"]), found["sessions"]
+  return (
+    f"Processes worked on this run {count:,} {'time' if count == 1 else 'times'}, {lived} in all; "
+    f"{percent(found['share'])} of that went into training steps that were kept."
+  )
 
 
 def _data(results: Mapping) -> Table:

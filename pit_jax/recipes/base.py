@@ -83,8 +83,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     batch_size=config.inference_batch_size,
     mesh=parallel.make_mesh(tuple(config.mesh.shape)),
   )
-  if new:
-    contexts.claim(config, workdir)
+  contexts.begin(config, workdir, new)
   return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None, None)
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -19,7 +19,11 @@ from pit_jax.data import chat, conversations, encode, preferences, tables, templ
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import origin
+from pit_jax.training import flight, keeping, loop, operations, timing
 from pit_jax.types import Params
+
+# Parts of a configuration that change no number of a run; it continues under other ones.
+OPERATIONAL = ("checkpoints", "debug_nans", "profile", "recorder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,45 @@ class Context:
       "base": self.base and self.base.fingerprint,
       "seed": self.config.seed,
     }
+
+  def fit(
+    self,
+    name: str,
+    advance: loop.Advance,
+    state: Any,
+    inputs: Callable[[int], Any],
+    *,
+    every: tuple[int, int],
+    best: str = "",
+    score: str = "",
+    phases: timing.Phases | None = None,
+    **more: Any,
+  ) -> Any:
+    """Trains a stage of this run and returns its last state, or its best one.
+
+    Args:
+      name: the stage's name.
+      advance: as for `loop.fit`.
+      state: before the first step.
+      inputs: completed steps → what the next step is given, recorded if it goes wrong.
+      every: steps between two logged ones, and between two checkpoints.
+      best: which checkpoint is kept beside the newest, as for `keeping.Keeping`.
+      score: the metric by which it is the best.
+      phases: measures the parts of `advance`.
+      more: `steps`, `evaluate`, `evaluate_every` and `samples` of `loop.fit`.
+    """
+    c, profile = self.config.checkpoints, self.config.profile
+    surroundings = operations.Operations(
+      keeping=keeping.Keeping(c.keep, best, c.timeout, c.checksum_limit),
+      score=score,
+      recorder=flight.Recorder(**self.config.recorder, inputs=inputs),
+      phases=phases,
+      trace=timing.Trace(profile.first, profile.last if profile.stage == name else 0),
+    )
+    place = {"workdir": self.workdir, "metadata": self.metadata, "surroundings": surroundings}
+    place |= dict(zip(("log_every", "save_every"), every, strict=True))
+    with self.timed(name):
+      return loop.fit(name, advance, state, **place, **more)
 
   def seed(self, name: str) -> int:
     """Returns the seed of a stage: a fixed function of the run's seed and the stage's name."""
@@ -169,8 +212,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     mesh=mesh,
     by_length=c.length_buckets,
   )
-  if new:  # only now, so that a configuration that fails above does not claim the workdir
-    claim(config, workdir)
+  begin(config, workdir, new)  # only now: what fails above claims no workdir
   return Context(config, workdir, mesh, data, folds, asking, base, judge)
 
 
@@ -185,14 +227,14 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   Raises:
     ValueError: if a run with another configuration has.
   """
-  path, current = workdir / "config.json", json.loads(config.to_json())
+  path = workdir / "config.json"
   if not path.exists():
     return True
-  saved = json.loads(path.read_text())
+  saved, current = (_flat(json.loads(text)) for text in (path.read_text(), config.to_json()))
   changed = [
-    f"{name}: {_flat(saved).get(name)!r} there, {_flat(current).get(name)!r} now"
-    for name in sorted(_flat(saved).keys() | _flat(current).keys())
-    if _flat(saved).get(name) != _flat(current).get(name)
+    f"{name}: {saved.get(name)!r} there, {current.get(name)!r} now"
+    for name in sorted(saved.keys() | current.keys())
+    if saved.get(name) != current.get(name) and name.split(".")[0] not in OPERATIONAL
   ]
   if changed:
     raise ValueError(
@@ -202,10 +244,13 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   return False
 
 
-def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Writes down whose workdir this is: a run with this configuration, and no other."""
-  content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
-  write_text(workdir / "config.json", content)
+def begin(config: ml_collections.ConfigDict, workdir: pathlib.Path, is_new: bool) -> None:
+  """Writes down whose workdir this is, if it is new, and that a process begins to work on it."""
+  if is_new:
+    content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+    write_text(workdir / "config.json", content)
+  if flight.asked() is None:
+    timing.begin(workdir)
 
 
 def _flat(tree: Any, name: str = "") -> dict[str, Any]:
