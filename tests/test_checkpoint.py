@@ -13,7 +13,7 @@ import pytest
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pit_jax.training import checkpoint
+from pit_jax.training import checkpoint, keeping, record
 
 METADATA = {"model": "tiny", "template": "a1b2", "data": ["jsonl", 7]}
 
@@ -138,12 +138,35 @@ def test_a_reader_finds_nothing_and_makes_nothing_where_nothing_is(tmp_path):
 
 
 def test_only_the_newest_are_kept(tmp_path):
-  with checkpoint.Checkpoints(tmp_path, keep=2) as saved:
+  with checkpoint.Checkpoints(tmp_path, keeping.Keeping(newest=2)) as saved:
     for number in range(1, 5):
       saved.save(number, make_state(number), METADATA)
     saved.wait()
     kept = sorted(int(path.name) for path in tmp_path.iterdir())
   assert kept == [3, 4]
+
+
+@pytest.mark.parametrize(
+  "best, scores, expected",
+  [
+    ("lowest", [3.0, 1.0, 2.0, None, 4.0], 2),
+    ("highest", [3.0, 1.0, 2.0, None, 1.0], 1),
+    ("lowest", [float("nan"), 2.0, 3.0, 4.0, 5.0], 2),
+    ("highest", [None] * 5, None),
+  ],
+)
+def test_the_best_is_kept_beside_the_newest(tmp_path, best, scores, expected):
+  chosen = keeping.Keeping(newest=2, best=best)
+  for number, score in enumerate(scores, start=1):
+    with checkpoint.Checkpoints(
+      tmp_path, chosen
+    ) as saved:  # each time in a new process, as it were
+      saved.save(number, make_state(number), METADATA, score)
+  kept = {int(path.name) for path in tmp_path.iterdir()}
+  assert kept == {4, 5} | ({expected} if expected else set())
+  with checkpoint.Checkpoints(tmp_path, chosen) as saved:
+    assert saved.best() == expected
+    assert saved.resume(make_state(), METADATA).step == 5
 
 
 @pytest.mark.parametrize("damage", [remove, cut, flip, empty, break_record])
@@ -227,7 +250,7 @@ def test_another_run_is_refused_by_its_metadata_first(tmp_path):
 
 def test_metadata_compares_as_it_is_stored():
   saved = json.loads(json.dumps(METADATA))
-  checkpoint.check_metadata(saved, {**METADATA, "data": ("jsonl", 7)})
+  record.check_metadata(saved, {**METADATA, "data": ("jsonl", 7)})
   for changed, message in (
     ({**METADATA, "template": "ffff"}, '"a1b2" .* "ffff"'),
     ({**METADATA, "data": ["jsonl", 8]}, r'\["jsonl", 7\] .* \["jsonl", 8\]'),
@@ -235,12 +258,16 @@ def test_metadata_compares_as_it_is_stored():
     ({"model": "tiny", "template": "a1b2"}, r"\[.*7\] .* absent now"),
   ):
     with pytest.raises(ValueError, match=message):
-      checkpoint.check_metadata(saved, changed)
+      record.check_metadata(saved, changed)
 
 
 def test_misuse_is_explained(tmp_path):
-  with pytest.raises(ValueError, match="keep=0"):
-    checkpoint.Checkpoints(tmp_path, keep=0)
+  with pytest.raises(ValueError, match="newest=0"):
+    keeping.Keeping(newest=0)
+  with pytest.raises(
+    ValueError, match='best="max"; use "lowest", "highest"'.replace('"max"', "'max'")
+  ):
+    keeping.Keeping(best="max")
   save_steps(tmp_path)
   with (
     checkpoint.Checkpoints(tmp_path) as saved,

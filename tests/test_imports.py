@@ -56,6 +56,7 @@ ARROWS = {
     "parallel",
     "recipes",
     "sweep",
+    "training",
   },
 }
 HOST_FILES = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 
 import jax
 import numpy as np
@@ -11,10 +12,10 @@ import tiny_run
 from pit_jax import types
 from pit_jax.data import batches, encode, packing, preferences, tables
 from pit_jax.evaluate import metrics
-from pit_jax.recipes import pit
+from pit_jax.recipes import pit, rlhf
 from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, reward, sft, supervised
-from pit_jax.training import loop
+from pit_jax.stages import objectives, reward, sft, supervised, workdirs
+from pit_jax.training import flight, loop, writers
 
 
 def forbid_steps(monkeypatch):
@@ -210,6 +211,33 @@ def test_a_workdir_is_not_continued_under_another_configuration(copied, changed,
   quoted = repr(old).replace("\\", "\\\\").replace("{", "\\{").replace(".", "\\.")
   with pytest.raises(ValueError, match=named.format(quoted)):
     contexts.build(config, copied.workdir)
+
+
+def test_a_workdir_is_continued_under_other_operations(copied):
+  other = {"checkpoints__keep": 5, "debug_nans": True, "profile__stage": "rl_policy"}
+  assert not workdirs.is_new(tiny_run.config(ablations=True, **other), copied.workdir)
+
+
+def test_iterations_tell_where_their_seconds_went(finished_run):
+  rows = writers.read(finished_run.workdir / "metrics" / "rl_policy.jsonl")
+  for row in rows:
+    parts = [row[f"perf/time_{name}"] for name in ("generate", "score", "train")]
+    sampled = tiny_run.SMALL["rl.batch_size"] * row["tokens/response_length"]
+    assert min(parts) > 0
+    assert row["perf/tokens_per_second"] == pytest.approx(sampled / sum(parts))
+  assert rows[-1]["perf/time_checkpoint"] > 0
+
+
+def test_an_iteration_that_was_recorded_replays_to_the_same_numbers(copied, capsys):
+  shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy")
+  context = tiny_run.with_values(copied, copied.workdir, recorder__kl=1e-9)
+  rlhf.train_policy(context)
+  with np.load(copied.workdir / "flight" / f"rl_policy-{tiny_run.STEPS}" / "inputs.npz") as inputs:
+    assert set(inputs) >= {"prompts.tokens", "responses.mask", "scores", "key"}
+  replay = flight.Replay("rl_policy", tiny_run.STEPS)
+  with flight.replaying(replay), pytest.raises(flight.Replayed) as ended:
+    rlhf.train_policy(context)
+  assert ended.value.code == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("longest", [9, 26, 64])

@@ -6,12 +6,13 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pit_jax import hosts
 from pit_jax.evaluate import language_judge, subject, suite, verdict
 from pit_jax.evaluate.experiments import cost, gap, length, main, rounds, temperature
 from pit_jax.evaluate.statistics import significance
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
-from pit_jax.training import writers
+from pit_jax.training import timing, writers
 
 # What each recipe's results are made of, in this order.
 EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
@@ -87,7 +88,8 @@ def _results(
     parts = {name: experiment(run) for name, experiment in known.items()}
     results = _joined(_surroundings(context, run.suite), parts) | _asked(run.suite)
   _write_verdicts(context, parts)
-  return _finish(results) | {"seconds": context.read_json("seconds.json")}
+  kept = hosts.agree(timing.goodput(context.workdir))
+  return _finish(results) | {"seconds": context.read_json("seconds.json"), "goodput": kept}
 
 
 def _asked(experiments: suite.Suite) -> dict:

@@ -214,7 +214,18 @@ def _stages(results: Mapping) -> cells.Table:
     "steps": lambda row: cells.fixed(row.get("steps"), 0),
     "time": lambda row: cells.duration(row["seconds"]),
   }
-  return cells.select("stages", "Stages", rows, columns, words=2)
+  return cells.select("stages", "Stages", rows, columns, note=_goodput(results), words=2)
+
+
+def _goodput(results: Mapping) -> str:
+  found = results.get("goodput")
+  if not found:
+    return ""
+  lived, count = cells.duration(found["seconds"]), found["sessions"]
+  return (
+    f"Processes worked on this run {count:,} {'time' if count == 1 else 'times'}, {lived} in all; "
+    f"{cells.percent(found['share'])} of that went into training steps that were kept."
+  )
 
 
 def _data(results: Mapping) -> cells.Table:

@@ -83,9 +83,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     batch_size=config.inference_batch_size,
     mesh=parallel.make_mesh(tuple(config.mesh.shape)),
   )
-  if new:
-    workdirs.claim(config, workdir)
-  return contexts.Context(config, workdir, asking.mesh, data, folds, asking, None, None, None)
+  workdirs.begin(config, workdir)
+  nothing = (None,) * 4  # no base to start from, and no published models
+  return contexts.Context(config, workdir, asking.mesh, data, folds, asking, *nothing)
 
 
 def records(context: contexts.Context) -> dict[str, tables.Table]:

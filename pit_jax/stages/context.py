@@ -8,7 +8,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from pit_jax.data import chat, conversations, encode, preferences, tables, templ
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import origin, workdirs
+from pit_jax.training import flight, keeping, loop, operations, timing
 from pit_jax.types import Params
 
 
@@ -64,6 +65,45 @@ class Context:
       "reward": self.reward and self.reward.metadata,
       "seed": self.config.seed,
     }
+
+  def fit(
+    self,
+    name: str,
+    advance: loop.Advance,
+    state: Any,
+    inputs: Callable[[int], Any],
+    *,
+    every: tuple[int, int],
+    best: str = "",
+    score: str = "",
+    phases: timing.Phases | None = None,
+    **more: Any,
+  ) -> Any:
+    """Trains a stage of this run and returns its last state, or its best one.
+
+    Args:
+      name: the stage's name.
+      advance: as for `loop.fit`.
+      state: before the first step.
+      inputs: completed steps → what the next step is given, recorded if it goes wrong.
+      every: steps between two logged ones, and between two checkpoints.
+      best: which checkpoint is kept beside the newest, as for `keeping.Keeping`.
+      score: the metric by which it is the best.
+      phases: measures the parts of `advance`.
+      more: `steps`, `evaluate`, `evaluate_every` and `samples` of `loop.fit`.
+    """
+    c, profile = self.config.checkpoints, self.config.profile
+    surroundings = operations.Operations(
+      keeping=keeping.Keeping(c.keep, best, c.timeout, c.checksum_limit),
+      score=score,
+      recorder=flight.Recorder(**self.config.recorder, inputs=inputs),
+      phases=phases,
+      trace=timing.Trace(profile.first, profile.last if profile.stage == name else 0),
+    )
+    place = {"workdir": self.workdir, "metadata": self.metadata, "surroundings": surroundings}
+    place |= dict(zip(("log_every", "save_every"), every, strict=True))
+    with self.timed(name):
+      return loop.fit(name, advance, state, **place, **more)
 
   def seed(self, name: str) -> int:
     """Returns the seed of a stage: a fixed function of the run's seed and the stage's name."""
@@ -166,8 +206,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     mesh=mesh,
     by_length=c.length_buckets,
   )
-  # Only now, so that a configuration that fails above does not claim the workdir.
-  workdirs.claim(config, workdir)
+  workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
   return Context(config, workdir, mesh, data, folds, asking, base, *others)
 
 

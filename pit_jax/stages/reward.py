@@ -199,6 +199,7 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
     job,
     frozen=frozen,
     evaluate=evaluate,
+    score=("reward_model/order" if name == "gap_reward" else "reward_model/accuracy", "highest"),
   )
 
 

@@ -16,14 +16,15 @@ from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
 from pit_jax.stages import ppo, supervised
-from pit_jax.training import loop
 from pit_jax.training import step as training_step
+from pit_jax.training import timing
 from pit_jax.types import Params, Prompts, Responses
 
 # (rows, prompts, responses) → Float[B], higher is better; rows are the prompts' places, Int[B],
 # among the texts that the stage's prompts were encoded from.
 RewardFn = Callable[[np.ndarray, Prompts, Responses], jax.Array]
 SAMPLES_SHOWN = 4
+EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "scores", "key")  # given to an iteration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,30 +109,27 @@ def run(
   iterate, state = _iteration(context, start.train, job)
   order, key = batches.Batches(prompts, job.batch_size, context.seed(name)), context.key(name)
   fixed = {"base": start.base, "reference": reference}
+  phases, seen = timing.Phases(job.batch_size), {}
 
   def rollout(state, index):
     rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
     policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
-    sampled = context.inference.sampler(policy, batch, noise, jnp.float32(job.temperature))
-    return batch, *sampled, reward_fn(prompts.contents.index[rows], batch, sampled[0])
+    ask = (policy, batch, noise, jnp.float32(job.temperature))
+    sampled = phases.time("generate", context.inference.sampler, *ask)
+    judged = (prompts.contents.index[rows], batch, sampled[0])
+    return batch, *sampled, phases.time("score", reward_fn, *judged)
 
   def advance(state, index):
     frozen = fixed | {"policy_weight": jnp.float32(index >= job.value_warmup)}
-    noise = jax.random.fold_in(key, 2 * index + 1)
-    return iterate(state, frozen, *rollout(state, index), noise, jnp.float32(rate(index)))
+    noise, taken = jax.random.fold_in(key, 2 * index + 1), rollout(state, index)
+    seen[index] = dict(zip(EXPERIENCE, (*taken, noise), strict=True))
+    seen.pop(index - context.config.log_every_rl, None)  # reported on by now
+    learn = (state, frozen, *taken, noise, jnp.float32(rate(index)))
+    return phases.time("train", iterate, *learn)
 
-  with context.timed(name):
-    state = loop.fit(
-      name,
-      advance,
-      state,
-      steps=steps,
-      workdir=context.workdir,
-      metadata=context.metadata,
-      log_every=context.config.log_every_rl,
-      save_every=context.config.save_every_rl,
-      samples=lambda state, index: _rows(context, *rollout(state, index)),
-    )
+  every = (context.config.log_every_rl, context.config.save_every_rl)
+  more = {"samples": lambda state, index: _rows(context, *rollout(state, index)), "phases": phases}
+  state = context.fit(name, advance, state, seen.get, every=every, steps=steps, **more)
   return Learner(state.train, start.base)
 
 

@@ -34,4 +34,5 @@ def _run(context: contexts.Context, name: str, demonstrations, job) -> Params:
     train,
     job,
     evaluate=evaluate,
+    score=("validation/loss", "lowest"),
   )

@@ -12,7 +12,6 @@ from pit_jax import layout, parallel
 from pit_jax.data import batches, packing, tables
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
-from pit_jax.training import loop
 from pit_jax.training import step as training_step
 from pit_jax.types import Params
 
@@ -28,6 +27,7 @@ def run(
   *,
   frozen: Params | None = None,
   evaluate: Callable[[Params], Mapping[str, float]] | None = None,
+  score: tuple[str, str] | None = None,
 ) -> Params:
   """Trains a model on a data set for a number of epochs.
 
@@ -41,9 +41,14 @@ def run(
     job: the config's section for this stage; see `supervised` in configs/common.py.
     frozen: arrays the loss reads and nobody trains.
     evaluate: parameters → metrics, called now and then and after the last step.
+    score: which of these metrics says how good a step is, and whether the "lowest" or the
+      "highest" is best.
 
   Returns:
-    The trained parameters, on the mesh.
+    The trained parameters, on the mesh: of the last step, or as the job selects.
+
+  Raises:
+    ValueError: the job selects the best step, and the stage has no score; or selects otherwise.
   """
   order = _order(context, name, table, job)
   steps = job.steps or order.steps(job.epochs)
@@ -54,25 +59,33 @@ def run(
   state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
   frozen, key = {**(frozen or {}), "base": base}, context.key(name)
 
+  def given(index):
+    return {"batch": order[index], "key": jax.random.fold_in(key, index)}
+
   def advance(state, index):
-    batch = parallel.put_batch(order[index], context.mesh)
-    noise = jax.random.fold_in(key, index)
+    batch, noise = given(index).values()
+    batch = parallel.put_batch(batch, context.mesh)
     return step(state, frozen, batch, noise, jnp.float32(rate(index)))
 
-  with context.timed(name):
-    state = loop.fit(
-      name,
-      advance,
-      state,
-      steps=steps,
-      workdir=context.workdir,
-      metadata=context.metadata,
-      log_every=context.config.log_every,
-      save_every=context.config.save_every,
-      evaluate=(lambda state, _: evaluate(pure.join(state.params, base))) if evaluate else None,
-      evaluate_every=job.evaluate_every,
-    )
+  every = (context.config.log_every, context.config.save_every)
+  look = (lambda state, _: evaluate(pure.join(state.params, base))) if evaluate else None
+  more = {"evaluate": look, "evaluate_every": job.evaluate_every, **_selection(name, job, score)}
+  state = context.fit(name, advance, state, given, every=every, steps=steps, **more)
   return pure.join(state.params, base)
+
+
+def _selection(
+  name: str, job: ml_collections.ConfigDict, score: tuple[str, str] | None
+) -> dict[str, str]:
+  """Returns by which score a stage's best step is selected, if it is."""
+  if job.select == "last":
+    return {}
+  if job.select != "best" or score is None:
+    raise ValueError(
+      f'{name}: select={job.select!r}; use "last"'
+      + (' or "best"' if score else ", it has no score")
+    )
+  return dict(zip(("score", "best"), score, strict=True))
 
 
 def _order(

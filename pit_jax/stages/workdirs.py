@@ -8,10 +8,11 @@ from typing import Any
 import ml_collections
 
 from pit_jax import hosts
+from pit_jax.training import flight, timing
 
-# Nothing that is trained, sampled or cached under a key depends on these values: the same run may
-# be judged again by another language model, or with a larger budget.
-CHANGEABLE = ("evaluation.language_judge.",)
+# Parts of a configuration on which nothing depends that is trained, sampled or cached under a key:
+# a run continues under other ones, and is judged again by another language model.
+CHANGEABLE = ("checkpoints", "debug_nans", "profile", "recorder", "evaluation.language_judge")
 
 
 def write_text(path: pathlib.Path, content: str) -> None:
@@ -40,7 +41,8 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   changed = [
     f"{name}: {saved.get(name)!r} there, {current.get(name)!r} now"
     for name in sorted(saved.keys() | current.keys())
-    if saved.get(name) != current.get(name) and not name.startswith(CHANGEABLE)
+    if saved.get(name) != current.get(name)
+    if not any(f"{name}.".startswith(f"{part}.") for part in CHANGEABLE)
   ]
   if changed:
     raise ValueError(
@@ -69,10 +71,16 @@ def _configuration(content: Any) -> Any:
   return tuple(map(_configuration, content)) if isinstance(content, list) else content
 
 
-def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Writes down whose workdir this is: a run with this configuration, and no other."""
+def begin(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Writes down whose workdir this is, and that a process begins to work on it.
+
+  A step that is replayed changes nothing of its run.
+  """
+  if flight.asked() is not None:
+    return
   content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
   write_text(workdir / "config.json", content)
+  timing.begin(workdir)
 
 
 def _flat(tree: Any, name: str = "") -> dict[str, Any]:

@@ -7,22 +7,20 @@ on), the shape and type of every array, and its checksum.
 """
 
 import dataclasses
-import json
 import logging
 import os
-import zlib
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from pit_jax.training import keeping as keepings
+from pit_jax.training import record
+
 LOG = logging.getLogger(__name__)
-SAVE_TIMEOUT = 600  # seconds a background save may take before it counts as failed
-# Larger states are saved without checksums: computing them would hold up the training step.
-CHECKSUM_LIMIT = 1 << 30  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +36,14 @@ class DamagedError(ValueError):
   """A checkpoint was found and cannot be read back as it was written."""
 
 
+class SaveError(OSError):
+  """A checkpoint could not be written; the complete ones before it are as they were."""
+
+
+class HangingError(SaveError):
+  """A checkpoint was not written in time; its writer may never end, nor a process that waits."""
+
+
 class Checkpoints:
   """The checkpoints of one training stage, newest last.
 
@@ -46,24 +52,28 @@ class Checkpoints:
 
   Args:
     directory: where the steps are kept; created if absent, unless `read_only`.
-    keep: how many of the newest checkpoints stay on disk, at least 1. Two or more leave something
-      to fall back on when the newest is damaged.
+    keeping: which checkpoints stay on disk.
     read_only: leave the directory exactly as it is; for readers of a run that may be going on.
   """
 
-  def __init__(self, directory: str | os.PathLike, keep: int = 2, *, read_only: bool = False):
-    if keep < 1:
-      raise ValueError(f"keep={keep} would leave no checkpoint; use 1 or more")
+  def __init__(
+    self,
+    directory: str | os.PathLike,
+    keeping: keepings.Keeping = keepings.Keeping(),  # noqa: B008, it cannot be changed
+    *,
+    read_only: bool = False,
+  ):
     path = os.fspath(directory)
     self._directory = path if "://" in path else os.path.abspath(path)
-    self._read_only = read_only
+    self._read_only, self._keeping, self._is_hanging = read_only, keeping, False
     self._manager = ocp.CheckpointManager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
+        preservation_policy=keeping.policy,
+        best_fn=keeping.rank if keeping.best else None,
         create=not read_only,
         cleanup_tmp_directories=not read_only,  # what a killed save left behind
-        async_options=ocp.AsyncOptions(timeout_secs=SAVE_TIMEOUT),
+        async_options=ocp.AsyncOptions(timeout_secs=max(1, round(keeping.timeout))),
       ),
       item_names=("state", "record"),
     )
@@ -71,40 +81,63 @@ class Checkpoints:
   def __enter__(self) -> "Checkpoints":
     return self
 
-  def __exit__(self, *_: object) -> None:
-    self.close()
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    try:
+      self.close()
+    except SaveError:
+      if kind is None:  # else it is this error, or a consequence of the one under way
+        raise
 
-  def save(self, step: int, state: Any, metadata: Mapping[str, Any]) -> None:
+  def save(
+    self, step: int, state: Any, metadata: Mapping[str, Any], score: float | None = None
+  ) -> None:
     """Starts writing a state; an error of the previous save is raised here.
 
     Args:
       step: completed training steps, larger than that of every checkpoint present.
       state: pytree of jax arrays.
       metadata: JSON-serialisable description of what the state depends on (template hash, data
-        fingerprint, model), compared by `check_metadata` on restore.
+        fingerprint, model), compared by `record.check_metadata` on restore.
+      score: what the best checkpoint is chosen by; None leaves this one out of the choice.
 
     Raises:
       ValueError: the directory is read-only, or holds this step or a later one.
+      SaveError: this or the previous save failed, or the previous one takes too long.
     """
     if self._read_only:
       raise ValueError(f"{self._directory} was opened with read_only=True; open it without to save")
+    self.wait()  # for the save before, which Orbax would await without end
     latest = self.latest()
     if latest is not None and step <= latest:
       raise ValueError(
         f"{self._directory} already holds step {latest}, so step {step} cannot be saved; "
         "restore first, or use another directory"
       )
-    record = {"metadata": _as_json(metadata), "arrays": _describe(state)}
-    if sum(leaf.nbytes for leaf in jax.tree.leaves(state)) <= CHECKSUM_LIMIT:
-      record["checksums"] = _checksums(state)
+    beside = {"metadata": record.as_json(metadata), "arrays": record.describe(state)}
+    if sum(leaf.nbytes for leaf in jax.tree.leaves(state)) <= self._keeping.checksum_limit:
+      beside["checksums"] = record.checksums(state)
     # On CPU Orbax's host copy is a view, which a donating step cannot overwrite: JAX does not give
     # away a buffer that has one (tests/test_checkpoint.py holds it to that).
-    items = {"state": ocp.args.StandardSave(state), "record": ocp.args.JsonSave(record)}
-    self._manager.save(step, args=ocp.args.Composite(**items))
+    items = {"state": ocp.args.StandardSave(state), "record": ocp.args.JsonSave(beside)}
+    metrics = None if score is None else {"score": score}
+    try:
+      self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+    except Exception as error:
+      raise self._failed(error) from error
 
   def latest(self) -> int | None:
     """Returns the step of the newest complete checkpoint, or None when there is none."""
     return self._manager.latest_step()
+
+  def newest_folder(self) -> str | None:
+    """Returns where the newest checkpoint lies, once it is complete, or None when there is none."""
+    self.wait()
+    step = self.latest()
+    return None if step is None else os.path.join(self._directory, str(step))
+
+  def best(self) -> int | None:
+    """Returns the step with the best score, or None when none was saved with one."""
+    return self._manager.best_step() if self._keeping.best else None
 
   def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
     """Reads one checkpoint.
@@ -127,14 +160,14 @@ class Checkpoints:
     if step not in steps:
       found = f"steps {list(steps)}" if steps else "no checkpoint"
       raise FileNotFoundError(f"{self._directory} has {found}, not step {step}")
-    record = self._read(step, "record", ocp.args.JsonRestore())
-    metadata, arrays = record.get("metadata"), record.get("arrays")
+    beside = self._read(step, "record", ocp.args.JsonRestore())
+    metadata, arrays = beside.get("metadata"), beside.get("arrays")
     if not isinstance(metadata, dict) or not isinstance(arrays, dict):
       raise DamagedError(f"{self._directory}/{step}: the record is incomplete")
-    _check_arrays(arrays, _describe(like), f"{self._directory}/{step}")
-    state = self._read(step, "state", ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
-    checksums = record.get("checksums")
-    if checksums and _is_addressable(state) and checksums != _checksums(state):
+    record.check_arrays(arrays, record.describe(like), f"{self._directory}/{step}")
+    state = self._read(step, "state", ocp.args.StandardRestore(jax.tree.map(record.abstract, like)))
+    checksums = beside.get("checksums")
+    if checksums and record.is_addressable(state) and checksums != record.checksums(state):
       raise DamagedError(f"{self._directory}/{step}: the arrays differ from their checksums")
     return state, metadata
 
@@ -175,28 +208,67 @@ class Checkpoints:
     return None
 
   def wait(self) -> None:
-    """Blocks until every save is complete on disk and raises the error of one that failed."""
-    self._manager.wait_until_finished()
-    self._manager.check_for_errors()
+    """Blocks until every save is complete on disk and raises the error of one that failed.
+
+    Raises:
+      SaveError: a save failed, or is not complete within the time given.
+    """
+    self._in_time(self._manager.wait_until_finished)
+    self._in_time(self._manager.check_for_errors)
 
   def close(self) -> None:
     """Waits for the saves and frees the writer's threads."""
-    self._manager.close()
+    if not self._is_hanging:
+      self._in_time(self._manager.close)
+
+  def _in_time(self, work: Callable[[], None]) -> None:
+    """Does what may wait for the writer, in a thread: Orbax itself waits as long as it takes."""
+    errors: list[Exception] = []
+
+    def attempt():
+      try:
+        work()
+      except Exception as error:
+        errors.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(self._keeping.timeout)
+    if thread.is_alive():
+      self._is_hanging = True
+      raise HangingError(
+        f"{self._directory}: a checkpoint is not complete after {self._keeping.timeout:g} s; "
+        f"{self._last_good()} Look at the file system, then start the same command again"
+      )
+    if errors:
+      raise self._failed(errors[0]) from errors[0]
+
+  def _failed(self, error: Exception) -> SaveError:
+    return SaveError(
+      f"{self._directory}: a checkpoint could not be written ({_cause(error)}); "
+      f"{self._last_good()} See that there is room on the disk, then start the same command again"
+    )
+
+  def _last_good(self) -> str:
+    """Says what is on disk, which after a failed save Orbax does not know."""
+    complete = [
+      int(path.name) for path in self._manager.directory.iterdir() if path.name.isdecimal()
+    ]
+    return f"step {max(complete)} is the newest complete one." if complete else "there is none yet."
 
   def _read(self, step: int, item: str, how: Any) -> Any:
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
     except Exception as error:  # tensorstore raises bare Exception, OSError, KeyError, ValueError
-      cause = (str(error).splitlines() or [""])[0][:200]
       raise DamagedError(
-        f"{self._directory}/{step}: the {item} cannot be read ({type(error).__name__}: {cause})"
+        f"{self._directory}/{step}: the {item} cannot be read ({_cause(error)})"
       ) from error
 
   def _check_saved_metadata(self, step: int, metadata: Mapping[str, Any]) -> None:
     """Compares before reading arrays: a changed model is named as such, not by its shapes."""
     saved = self._read(step, "record", ocp.args.JsonRestore()).get("metadata")
     if isinstance(saved, dict):
-      check_metadata(saved, metadata, where=f"{self._directory}/{step}")
+      record.check_metadata(saved, metadata, where=f"{self._directory}/{step}")
 
   def _set_aside(self, damaged: Mapping[int, DamagedError]) -> None:
     if not damaged or self._read_only:
@@ -210,82 +282,10 @@ class Checkpoints:
     self._manager.reload()
 
 
-def check_metadata(
-  saved: Mapping[str, Any], current: Mapping[str, Any], *, where: str = "the checkpoint"
-) -> None:
-  """Refuses to continue a run whose data, template or model has changed.
-
-  Args:
-    saved: metadata read from a checkpoint.
-    current: metadata the run would save now.
-    where: the checkpoint's name, for the message.
-
-  Raises:
-    ValueError: an entry differs or exists on one side only; the message has both values.
-  """
-  saved, current = _as_json(saved), _as_json(current)
-  changed = [
-    f"{key} was {_show(saved, key)} when it was saved and is {_show(current, key)} now"
-    for key in sorted(saved.keys() | current.keys())
-    if key not in saved or key not in current or saved[key] != current[key]
-  ]
-  if changed:
-    raise ValueError(
-      f"{where} belongs to another run: {'; '.join(changed)}. "
-      "Restore the old setting, or start in a new workdir"
-    )
-
-
-def _show(metadata: Mapping[str, Any], key: str) -> str:
-  return json.dumps(metadata[key]) if key in metadata else "absent"
-
-
-def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns metadata as it will come back from disk: tuples as lists, keys as strings."""
-  return json.loads(json.dumps(dict(metadata)))
-
-
-def _describe(tree: Any) -> dict[str, str]:
-  """Returns, for every array of a tree, its type and shape as `float32[3,4]`."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {
-    jax.tree_util.keystr(path): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-    for path, leaf in leaves
-  }
-
-
-def _check_arrays(saved: Mapping[str, str], wanted: Mapping[str, str], where: str) -> None:
-  names = sorted(saved.keys() | wanted.keys())
-  different = [name for name in names if saved.get(name) != wanted.get(name)]
-  if different:
-    shown = "; ".join(
-      f"{name} is {saved.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
-      for name in different[:3]
-    )
-    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-    raise ValueError(f"{where} holds other arrays than the state: {shown}{more}")
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  sharding = getattr(leaf, "sharding", None)
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _is_addressable(state: Any) -> bool:
-  return all(leaf.is_fully_addressable for leaf in jax.tree.leaves(state))
-
-
-def _checksums(state: Any) -> list[int] | None:
-  """Returns a CRC-32 per array, in tree order, or None where other hosts hold parts of them."""
-  if not _is_addressable(state):
-    return None
-  return [zlib.crc32(_host_bytes(leaf)) for leaf in jax.tree.leaves(state)]
-
-
-def _host_bytes(leaf: jax.Array) -> bytes:
-  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-    leaf = jax.random.key_data(leaf)
-  return np.asarray(leaf).tobytes()
+def _cause(error: Exception) -> str:
+  """Returns an error in one line, of which the paths in the middle are left out if it is long."""
+  line = (str(error).splitlines() or [""])[0]
+  return f"{type(error).__name__}: {line if len(line) <= 250 else f'{line[:120]} … {line[-120:]}'}"
 
 
 def _free_name(path: Any) -> Any:

@@ -1,13 +1,18 @@
 """A machine that is about to be taken away says so by SIGTERM; a run then saves and stops."""
 
+import contextlib
+import contextvars
 import itertools
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 import jax
 from jax.experimental import multihost_utils
 
+CODE = 128 + signal.SIGTERM  # of a process that was stopped in good order
+_STOP: contextvars.ContextVar[int | None] = contextvars.ContextVar("stop", default=None)
 _COUNTER = itertools.count()  # of questions in this process; on all hosts the same
 
 
@@ -15,11 +20,30 @@ class Interrupted(SystemExit):
   """Ends the process as SIGTERM does, after everything was saved."""
 
   def __init__(self):
-    super().__init__(128 + signal.SIGTERM)
+    super().__init__(CODE)
+
+
+@contextlib.contextmanager
+def stopping(after: int | None) -> Iterator[None]:
+  """Within the block, a stage that begins is stopped after so many steps, as SIGTERM stops it."""
+  token = _STOP.set(after)
+  try:
+    yield
+  finally:
+    _STOP.reset(token)
 
 
 class Watch:
-  """Knows whether the run is to stop; between `with` and its end SIGTERM does not kill."""
+  """Knows whether the run is to stop; between `with` and its end SIGTERM does not kill.
+
+  A SIGTERM that came after the last question ends the run when the block does.
+
+  Args:
+    start: completed steps of the stage at its begin.
+  """
+
+  def __init__(self, start: int):
+    self._stop = _STOP.get() if start == 0 else None
 
   def __enter__(self) -> "Watch":
     self._is_asked, self._before = False, None
@@ -39,10 +63,14 @@ class Watch:
   ) -> None:
     if self._is_mine:
       signal.signal(signal.SIGTERM, self._before)
+      if self._is_asked and error is None:
+        raise Interrupted
 
-  def is_due(self) -> bool:
+  def is_due(self, step: int) -> bool:
     """Returns whether to stop now; asked once after every step, by all hosts."""
     number = next(_COUNTER)
+    if step == self._stop:
+      return True
     if jax.process_count() > 1:
       return multihost_utils.reached_preemption_sync_point(number)
     return self._is_asked

@@ -1,24 +1,16 @@
 """The loop around every training stage: step, log, evaluate, save, and continue after a kill."""
 
 import contextlib
-import logging
-import math
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
-from pit_jax import hosts
-from pit_jax.training import checkpoint, interruption, writers
-
-LOG = logging.getLogger(__name__)
+from pit_jax.training import checkpoint, flight, interruption, operations
+from pit_jax.training import keeping as keepings
+from pit_jax.training import log as logs
 
 State = Any  # pytree of jax arrays
 Advance = Callable[[State, int], tuple[State, Mapping[str, Any]]]
-Evaluate = Callable[[State, int], Mapping[str, Any]]
-Samples = Callable[[State, int], Iterable[Mapping[str, Any]]]
 
 
 def fit(
@@ -31,11 +23,10 @@ def fit(
   metadata: Mapping[str, Any],
   log_every: int,
   save_every: int,
-  evaluate: Evaluate | None = None,
+  evaluate: logs.Evaluate | None = None,
   evaluate_every: int = 0,
-  samples: Samples | None = None,
-  keep: int = 2,
-  extra_writers: Sequence[writers.Writer] = (),
+  samples: logs.Samples | None = None,
+  surroundings: operations.Operations = operations.Operations(),  # noqa: B008, it never changes
 ) -> State:
   """Trains one stage to its last step, continuing from its newest checkpoint when there is one.
 
@@ -59,46 +50,74 @@ def fit(
     evaluate: maps (state, completed steps) to metrics, logged beside those of the step.
     evaluate_every: steps between two evaluations; 0 evaluates after the last step alone.
     samples: maps (state, completed steps) to rows worth reading; called when evaluation is due.
-    keep: checkpoints kept on disk.
-    extra_writers: take the logged metrics too; closed at the end.
+    surroundings: checkpoints that stay, records of steps that went wrong, measurements.
 
   Returns:
-    The state after the last step.
+    The state after the last step; or after the best evaluated one, if that is kept.
 
   Raises:
     ValueError: an argument is out of range, or the checkpoint belongs to another run.
+    SaveError: a checkpoint could not be written, or not in time.
+    Replayed: within `flight.replaying`, once the step was taken again.
     Interrupted: SIGTERM came; the state was saved after the step that was under way.
   """
   _check_arguments(steps, log_every, save_every, evaluate_every)
   metadata, directory = {**metadata, "steps": steps}, os.path.join(workdir, "checkpoints", stage)
+  if replay := flight.asked():
+    return _again(replay, stage, advance, state, steps, workdir, metadata, surroundings.keeping)
   with contextlib.ExitStack() as stack:
-    saved = stack.enter_context(checkpoint.Checkpoints(directory, keep))
+    saved = stack.enter_context(checkpoint.Checkpoints(directory, surroundings.keeping))
     resumed = saved.resume(state, metadata)
     start, state = (resumed.step, resumed.state) if resumed else (0, state)
     if start == steps:
-      _say(f"{stage}: finished before, {steps} steps")
-      return state
-    watch = stack.enter_context(interruption.Watch())
-    log = stack.enter_context(_Log(stage, start, steps, workdir, extra_writers))
+      logs.say(f"{stage}: finished before, {steps} steps")
+      return _chosen(saved, state, steps)
+    watch = stack.enter_context(interruption.Watch(start))
+    log = stack.enter_context(logs.Log(stage, start, steps, workdir, saved, surroundings))
     for step in range(start + 1, steps + 1):
-      state, metrics = advance(state, step - 1)
-      log.watch(step, metrics)
+      is_logged = _is_due(step, log_every, steps)
       looks = (evaluate, samples) if _is_due(step, evaluate_every, steps) else (None, None)
-      log.observe(step, state, metrics, *looks, is_due=_is_due(step, log_every, steps))
-      is_over = watch.is_due()
-      if is_over or _is_due(step, save_every, steps):
-        log.save(saved, step, state, metadata)
-      log.advance(step)
+      log.begin(step, state, is_logged)
+      state, metrics = advance(state, step - 1)
+      score = log.end(step, state, metrics, *looks, is_due=is_logged)
+      if (is_over := watch.is_due(step)) or score is not None or _is_due(step, save_every, steps):
+        log.save(step, state, metadata, score)
       if is_over:
-        _stop(saved, f"{stage}: saved after step {step}")
-    saved.wait()
-    return state
+        log.stop(step)
+    log.finish()
+    return _chosen(saved, state, steps)
 
 
-def _stop(saved: checkpoint.Checkpoints, done: str) -> None:
-  saved.wait()
-  _say(f"{done} and stopped by SIGTERM; the same command continues")
-  raise interruption.Interrupted
+def _again(
+  replay: flight.Replay,
+  stage: str,
+  advance: Advance,
+  state: State,
+  steps: int,
+  workdir: str | os.PathLike,
+  metadata: Mapping[str, Any],
+  keeping: keepings.Keeping,
+) -> State:
+  """Takes a recorded step of this stage again and ends; another, finished stage is read back."""
+  is_it = stage == replay.stage
+  kept = os.path.join("checkpoints", "" if is_it else stage)
+  folder = os.path.join(replay.folder(workdir) if is_it else workdir, kept)
+  with checkpoint.Checkpoints(folder, keeping, read_only=True) as saved:
+    resumed = saved.resume(state, metadata)
+    start, state = (resumed.step, resumed.state) if resumed else (0, state)
+    if not is_it and start < steps:
+      raise ValueError(f"stage {stage} is not finished, so no step of {replay.stage} is recorded")
+    if not is_it:
+      return _chosen(saved, state, steps)
+  for step in range(start, replay.step):
+    state, metrics = advance(state, step)
+  raise flight.Replayed(int(replay.compare(workdir, logs.numbers(metrics)) > 0))
+
+
+def _chosen(saved: checkpoint.Checkpoints, state: State, steps: int) -> State:
+  """Returns the state of the best checkpoint if there is one, else the last."""
+  best = saved.best()
+  return state if best in (None, steps) else saved.restore(best, state)[0]
 
 
 def _check_arguments(steps: int, log_every: int, save_every: int, evaluate_every: int) -> None:
@@ -111,117 +130,3 @@ def _check_arguments(steps: int, log_every: int, save_every: int, evaluate_every
 
 def _is_due(step: int, every: int, steps: int) -> bool:
   return step == steps or (every > 0 and step % every == 0)
-
-
-class _Log:
-  """All writers of a stage, and the watch over steps that went wrong."""
-
-  def __init__(
-    self,
-    stage: str,
-    start: int,
-    steps: int,
-    workdir: str | os.PathLike,
-    extra_writers: Sequence[writers.Writer],
-  ):
-    self._stage = stage
-    self._watched: list[tuple[int, dict[str, Any]]] = []
-    self._seconds: dict[str, float] = {}
-    self._writers: list[writers.Writer] = []
-    self._samples = self._progress = None
-    if not hosts.is_first():
-      return
-    if start:
-      _say(f"{stage}: continues after step {start} of {steps}")
-    self._samples = writers.JsonLines(os.path.join(workdir, "samples", f"{stage}.jsonl"), start)
-    self._progress = writers.Progress(stage, start, steps)
-    self._writers = [
-      writers.JsonLines(os.path.join(workdir, "metrics", f"{stage}.jsonl"), start),
-      writers.TensorBoard(os.path.join(workdir, "tensorboard", stage), start),
-      self._progress,
-      *extra_writers,
-    ]
-
-  def __enter__(self) -> "_Log":
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self.report()
-    for writer in [*self._writers, *([self._samples] if self._samples else [])]:
-      writer.close()
-
-  def watch(self, step: int, metrics: Mapping[str, Any]) -> None:
-    """Remembers the scalars that tell a failed step, without waiting for the device."""
-    kept = {name: value for name, value in metrics.items() if _is_watched(name)}
-    if kept:
-      self._watched.append((step, kept))
-
-  def report(self) -> None:
-    """Says loudly which steps since the last report were skipped or had no finite loss."""
-    watched, self._watched = jax.device_get(self._watched), []
-    if self._progress is None:
-      return
-    for step, metrics in watched:
-      broken = {name: float(value) for name, value in metrics.items() if not _is_sound(name, value)}
-      if broken:
-        listed = ", ".join(f"{name} = {value:g}" for name, value in broken.items())
-        LOG.warning("%s: STEP %d WENT WRONG: %s", self._stage, step, listed)
-
-  def observe(
-    self,
-    step: int,
-    state: State,
-    metrics: Mapping[str, Any],
-    evaluate: Evaluate | None,
-    samples: Samples | None,
-    *,
-    is_due: bool,
-  ) -> None:
-    """Evaluates and samples where asked to, and logs what is due and what was evaluated."""
-    evaluation = evaluate(state, step) if evaluate else {}
-    if evaluation or is_due:
-      self.write(step, {**metrics, **evaluation})
-    if samples:
-      self.write_samples(step, samples(state, step))
-
-  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-    """Fetches the metrics of a step and hands them to every writer."""
-    self.report()
-    values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-    if self._progress is not None:
-      values["perf/steps_per_second"] = self._progress.rate(step)
-    values.update(self._seconds)
-    for writer in self._writers:
-      writer.write(step, values)
-
-  def write_samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends rows for people to read."""
-    if self._samples is not None:
-      self._samples.write_rows(step, rows)
-
-  def advance(self, step: int) -> None:
-    """Moves the progress bar."""
-    if self._progress is not None:
-      self._progress.advance(step)
-
-  def save(
-    self, saved: checkpoint.Checkpoints, step: int, state: State, metadata: Mapping[str, Any]
-  ) -> None:
-    """Saves once nothing is left to say about earlier steps, and logs the seconds it took."""
-    self.report()
-    began = time.monotonic()
-    saved.save(step, state, metadata)
-    self._seconds["perf/time_checkpoint"] = time.monotonic() - began
-
-
-def _say(text: str) -> None:
-  if hosts.is_first():
-    print(text, flush=True)
-
-
-def _is_watched(name: str) -> bool:
-  return name.rsplit("/", maxsplit=1)[-1] in ("loss", "skipped")
-
-
-def _is_sound(name: str, value: Any) -> bool:
-  return float(value) == 0 if name.endswith("skipped") else math.isfinite(float(value))

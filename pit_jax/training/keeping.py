@@ -1,0 +1,52 @@
+"""How many checkpoints of a stage stay on disk."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Keeping:
+  """Which checkpoints of a stage stay on disk, and how long one may take.
+
+  Attributes:
+    newest: how many of the newest stay, at least 1. Two or more leave something to fall back on
+      when the newest is damaged.
+    best: "lowest" or "highest" keeps one more, of all that were saved with a score that with the
+      best one; "" keeps none.
+    timeout: seconds a background save may take before it counts as failed.
+    checksum_limit: bytes of a state up to which it is saved with checksums: computing them holds up
+      the training step.
+  """
+
+  newest: int = 2
+  best: str = ""
+  timeout: float = 600.0
+  checksum_limit: int = 1 << 30
+
+  def __post_init__(self):
+    if self.newest < 1:
+      raise ValueError(f"newest={self.newest} would leave no checkpoint; use 1 or more")
+    if self.best not in ("", "lowest", "highest"):
+      raise ValueError(f'best={self.best!r}; use "lowest", "highest", or "" for none')
+
+  @property
+  def policy(self) -> Any:
+    """The same as Orbax is told it."""
+    newest = preservation_policy.LatestN(self.newest)
+    if not self.best:
+      return newest
+    best = preservation_policy.BestN(
+      get_metric_fn=self.rank, n=1, keep_checkpoints_without_metrics=False
+    )
+    return preservation_policy.AnyPreservationPolicy([newest, best])
+
+  def rank(self, metrics: Mapping[str, float]) -> float:
+    """Returns the larger a number the better the score; the smallest if there is none."""
+    score = metrics["score"]
+    if score is None or not math.isfinite(score):
+      return -math.inf
+    return score if self.best == "highest" else -score

@@ -1,0 +1,173 @@
+"""What a stage tells while it trains: metrics, samples, its progress, and steps that went wrong."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+
+from pit_jax import hosts
+from pit_jax.training import checkpoint, flight, interruption, operations, timing, writers
+
+LOG = logging.getLogger(__name__)
+
+State = Any  # pytree of jax arrays
+Evaluate = Callable[[State, int], Mapping[str, Any]]
+Samples = Callable[[State, int], Iterable[Mapping[str, Any]]]
+
+
+class Log:
+  """What surrounds the steps of one stage: it tells, measures, records and saves.
+
+  Args:
+    stage: the stage's name.
+    start: completed steps.
+    steps: in all.
+    workdir: the run's directory.
+    saved: the stage's checkpoints.
+    surroundings: what else is to be done.
+  """
+
+  def __init__(
+    self,
+    stage: str,
+    start: int,
+    steps: int,
+    workdir: str | os.PathLike,
+    saved: checkpoint.Checkpoints,
+    surroundings: operations.Operations,
+  ):
+    self._stage, self._workdir, self._saved = stage, workdir, saved
+    self._with, self._phases = surroundings, surroundings.phases or timing.Phases()
+    self._tracing = timing.Tracing(surroundings.trace, os.path.join(workdir, "profile", stage))
+    self._ledger, self._recorded = timing.Ledger(workdir, stage, start), 0
+    self._watched: list[tuple[int, Mapping[str, Any]]] = []
+    self._seconds: dict[str, float] = {}
+    self._writers: list[writers.Writer] = []
+    self._samples = self._progress = None
+    if not hosts.is_first():
+      return
+    if start:
+      say(f"{stage}: continues after step {start} of {steps}")
+    self._samples = writers.JsonLines(os.path.join(workdir, "samples", f"{stage}.jsonl"), start)
+    self._progress = writers.Progress(stage, start, steps)
+    self._writers = [
+      writers.JsonLines(os.path.join(workdir, "metrics", f"{stage}.jsonl"), start),
+      writers.TensorBoard(os.path.join(workdir, "tensorboard", stage), start),
+      self._progress,
+      *surroundings.extra_writers,
+    ]
+
+  def __enter__(self) -> "Log":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._tracing.stop()
+    self.report()
+    for writer in [*self._writers, *([self._samples] if self._samples else [])]:
+      writer.close()
+
+  def begin(self, step: int, state: State, is_due: bool) -> None:
+    """Begins a step; is it due to be logged, its parts are measured."""
+    self._phases.begin(is_due, state)
+    self._tracing.begin(step, state)
+
+  def end(
+    self,
+    step: int,
+    state: State,
+    metrics: Mapping[str, Any],
+    evaluate: Evaluate | None,
+    samples: Samples | None,
+    *,
+    is_due: bool,
+  ) -> float | None:
+    """Ends a step: evaluates and samples where asked to, and logs what is due.
+
+    Steps that are neither logged nor evaluated are not waited for.
+
+    Returns:
+      The score of an evaluated step, if the best one is to be kept.
+    """
+    self._tracing.end(step, (state, metrics))
+    self._ledger.step()
+    self._watched.append((step, metrics))
+    evaluation: dict[str, float] = {}
+    with self._ledger.aside(metrics if is_due or evaluate or samples else ()):
+      if evaluate:
+        evaluation = numbers(evaluate(state, step))
+      if evaluation or is_due:
+        self._write(step, {**metrics, **evaluation})
+      if samples:
+        self._write_samples(step, samples(state, step))
+    if self._progress is not None:
+      self._progress.advance(step)
+    return evaluation[self._with.score] if self._with.keeping.best and evaluation else None
+
+  def report(self) -> None:
+    """Says loudly which steps since the last report went wrong, and records the first few."""
+    watched, self._watched = self._watched, []
+    telling = [
+      {name: value for name, value in metrics.items() if self._with.recorder.watches(name)}
+      for _, metrics in watched
+    ]
+    for (step, metrics), told in zip(watched, jax.device_get(telling), strict=True):
+      broken = self._with.recorder.broken({name: float(value) for name, value in told.items()})
+      if broken:
+        self._tell(step, broken, metrics)
+
+  def _tell(self, step: int, broken: Mapping[str, float], metrics: Mapping[str, Any]) -> None:
+    listed, more = ", ".join(f"{name} = {value:g}" for name, value in broken.items()), ""
+    self._recorded += 1
+    if self._recorded <= flight.MOST:
+      place = (self._workdir, self._saved.newest_folder())
+      more = f"; {flight.write(self._with.recorder, self._stage, step, numbers(metrics), *place)}"
+    if hosts.is_first():
+      LOG.warning("%s: STEP %d WENT WRONG: %s%s", self._stage, step, listed, more)
+
+  def _write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Fetches the metrics of a step and hands them to every writer."""
+    self.report()
+    values = numbers(metrics)
+    if self._progress is not None:
+      values["perf/steps_per_second"] = self._progress.rate(step)
+    values |= self._seconds | self._phases.metrics(values)
+    for writer in self._writers:
+      writer.write(step, values)
+
+  def _write_samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends rows for people to read."""
+    if self._samples is not None:
+      self._samples.write_rows(step, rows)
+
+  def save(self, step: int, state: State, metadata: Mapping[str, Any], score: float | None) -> None:
+    """Saves once nothing is left to say about earlier steps, and logs the seconds it took."""
+    self.report()
+    with self._ledger.aside(state):
+      began = time.monotonic()
+      self._saved.save(step, state, metadata, score)
+      self._seconds["perf/time_checkpoint"] = time.monotonic() - began
+    self._ledger.save(step)
+
+  def finish(self) -> None:
+    """Returns when all saves are complete."""
+    self._saved.wait()
+
+  def stop(self, step: int) -> None:
+    """Ends the run, which was saved after this step."""
+    self.finish()
+    say(f"{self._stage}: saved after step {step} and stopped; the same command continues")
+    raise interruption.Interrupted
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+  """Fetches metrics from the devices."""
+  return {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+
+
+def say(text: str) -> None:
+  """Prints a line, on one host."""
+  if hosts.is_first():
+    print(text, flush=True)

@@ -1,0 +1,28 @@
+"""What a stage is surrounded with: checkpoints that stay, records of failures, measurements."""
+
+import dataclasses
+
+from pit_jax.training import flight, timing, writers
+from pit_jax.training import keeping as keepings
+
+
+@dataclasses.dataclass(frozen=True)
+class Operations:
+  """What surrounds the steps of a stage and changes none of their numbers.
+
+  Attributes:
+    keeping: which checkpoints stay on disk. With a best one, every evaluated step is saved, and
+      the state of the best one is returned.
+    score: the metric of `evaluate` that says which is best.
+    recorder: which steps went wrong, and what is recorded of them.
+    phases: measures the parts of `advance`, if that tells it of them.
+    trace: steps to trace.
+    extra_writers: take the logged metrics too; closed at the end.
+  """
+
+  keeping: keepings.Keeping = dataclasses.field(default_factory=keepings.Keeping)
+  score: str = ""
+  recorder: flight.Recorder = dataclasses.field(default_factory=flight.Recorder)
+  phases: timing.Phases | None = None
+  trace: timing.Trace = dataclasses.field(default_factory=timing.Trace)
+  extra_writers: tuple[writers.Writer, ...] = ()

@@ -1,0 +1,179 @@
+"""Where the seconds go: the parts of a step, traces for XProf, and steps that were kept."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from pit_jax import hosts
+
+SIGN_OF_LIFE = 10.0  # seconds between two that are written down, checkpoints apart
+
+
+class Phases:
+  """The seconds of the parts of logged steps; between those nothing waits for the device.
+
+  Args:
+    rows: responses per step, for the rate of tokens.
+  """
+
+  def __init__(self, rows: int = 0):
+    self._rows, self._is_on, self._seconds = rows, False, {}
+
+  def begin(self, is_on: bool, pending: Any) -> None:
+    """Begins a step; one that is measured first waits for what is under way."""
+    self._is_on, self._seconds = is_on, {}
+    if is_on:
+      jax.block_until_ready(pending)
+
+  def time(self, name: str, function: Callable, *arguments: Any) -> Any:
+    """Returns function(*arguments), whose seconds become perf/time_<name>."""
+    if not self._is_on:
+      return function(*arguments)
+    began = time.monotonic()
+    result = jax.block_until_ready(function(*arguments))
+    self._seconds[f"perf/time_{name}"] = time.monotonic() - began
+    return result
+
+  def metrics(self, measured: Mapping[str, float]) -> dict[str, float]:
+    """Returns the seconds, and the response tokens per second of the whole step."""
+    total, length = sum(self._seconds.values()), measured.get("tokens/response_length")
+    if not total or length is None:
+      return dict(self._seconds)
+    return self._seconds | {"perf/tokens_per_second": length * self._rows / total}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+  """Steps that JAX's profiler looks at, into WORKDIR/profile/<stage>, which XProf opens.
+
+  Attributes:
+    first: of these steps, from 1.
+    last: of these steps; 0 is none.
+  """
+
+  first: int = 1
+  last: int = 0
+
+  def __post_init__(self):
+    if self.last and not 1 <= self.first <= self.last:
+      raise ValueError(f"profile of steps {self.first} to {self.last}; use 1 ≤ first ≤ last")
+
+
+class Tracing:
+  """Traces the steps that it is told to; one that is under way when the run ends is written too.
+
+  Args:
+    trace: which steps.
+    directory: where the trace is written.
+  """
+
+  def __init__(self, trace: Trace, directory: str | os.PathLike):
+    self._trace, self._directory, self._is_on = trace, os.fspath(directory), False
+
+  def begin(self, step: int, pending: Any) -> None:
+    """Begins before a step, when what is under way is done."""
+    if not self._is_on and self._trace.first <= step <= self._trace.last:
+      jax.block_until_ready(pending)
+      jax.profiler.start_trace(self._directory)
+      self._is_on = True
+
+  def end(self, step: int, results: Any) -> None:
+    """Ends after the last step, when its results are there."""
+    if self._is_on and step == self._trace.last:
+      jax.block_until_ready(results)
+      self.stop()
+
+  def stop(self) -> None:
+    """Writes what was traced, if a trace is under way."""
+    if self._is_on:
+      self._is_on = False
+      jax.profiler.stop_trace()
+
+
+class Ledger:
+  """Writes into WORKDIR/goodput.jsonl how long processes lived and what of it was kept.
+
+  Kept are the seconds of steps that a checkpoint holds, less those of evaluating, logging and
+  saving, and less the first step of a process, in which programs are compiled.
+
+  Args:
+    workdir: the run's directory.
+    stage: the stage's name.
+    start: completed steps that the stage begins with; what came after them was not kept.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, stage: str, start: int):
+    self._path, self._stage = os.path.join(workdir, "goodput.jsonl"), stage
+    self._since: float | None = None
+    self._worked = 0.0
+    self._write({"from": start})
+
+  def step(self) -> None:
+    """Notes the end of a step's dispatch; the first one starts the clock."""
+    if self._since is None:
+      self._since = time.monotonic()
+    elif time.monotonic() - self._written > SIGN_OF_LIFE:
+      self._write({})
+
+  @contextlib.contextmanager
+  def aside(self, pending: Any) -> Iterator[None]:
+    """What is done within the block is no training; it begins when `pending` is computed."""
+    jax.block_until_ready(pending)
+    if self._since is not None:
+      self._worked += time.monotonic() - self._since
+    yield
+    if self._since is not None:
+      self._since = time.monotonic()
+
+  def save(self, step: int) -> None:
+    """Notes that the steps so far are being saved."""
+    self._write({"step": step, "kept": self._worked})
+    self._worked = 0.0
+
+  def _write(self, row: Mapping[str, Any]) -> None:
+    self._written = time.monotonic()
+    _append(self._path, {"at": time.time(), "stage": self._stage, **row})
+
+
+def begin(workdir: str | os.PathLike) -> None:
+  """Writes down that a process begins to work on a run."""
+  _append(os.path.join(workdir, "goodput.jsonl"), {"at": time.time(), "begins": True})
+
+
+def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
+  """Returns what the ledger of a run says, or None where there is none.
+
+  Returns:
+    `sessions`, processes that worked on the run; `seconds` that they lived, from their begin to
+    their last sign of life; `kept` seconds, and their `share`.
+  """
+  try:
+    with open(os.path.join(workdir, "goodput.jsonl"), encoding="utf-8") as file:
+      rows = [json.loads(line) for line in file if line.endswith("\n")]
+  except FileNotFoundError:
+    return None
+  sessions, seconds, kept = 0, 0.0, {}
+  for before, row in zip([None, *rows], rows, strict=False):
+    begins = before is None or "begins" in row
+    sessions += begins
+    seconds += 0.0 if begins else row["at"] - before["at"]
+    if "from" in row:  # a save after this step was not completed
+      kept = {at: s for at, s in kept.items() if at[0] != row["stage"] or at[1] <= row["from"]}
+    if "kept" in row:
+      kept[row["stage"], row["step"]] = row["kept"]
+  total = sum(kept.values())
+  share = total / seconds if seconds else 0.0
+  return {"sessions": sessions, "seconds": seconds, "kept": total, "share": share}
+
+
+def _append(path: str, row: Mapping[str, Any]) -> None:
+  if hosts.is_first():
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+      file.write(json.dumps(row) + "\n")

@@ -1,0 +1,145 @@
+"""Shows that a restart changes nothing: N steps of every stage against k, a restart, and N − k."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pit_jax.training import interruption
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+  """A saved step of a run.
+
+  Attributes:
+    stage: its stage.
+    step: completed steps.
+    digest: of its arrays and of all saved steps of the stage before it.
+    arrays: CRC-32 of every array of the state, parameters and optimiser's alike, by name.
+  """
+
+  stage: str
+  step: int
+  digest: str
+  arrays: Mapping[str, int]
+
+
+def chain(workdir: str | os.PathLike) -> list[Link]:
+  """Returns the checkpoints of a run, its stages in the order in which they ended.
+
+  Raises:
+    ValueError: a checkpoint has no checksums.
+  """
+  links, logs = [], (pathlib.Path(workdir) / "metrics").glob("*.jsonl")
+  for log in sorted(logs, key=lambda path: path.stat().st_mtime):
+    digest = ""
+    for folder in _steps(pathlib.Path(workdir) / "checkpoints" / log.stem):
+      record = json.loads((folder / "record" / "metadata").read_text(encoding="utf-8"))
+      if "checksums" not in record:
+        raise ValueError(f"{folder} has no checksums; raise checkpoints.checksum_limit")
+      arrays = dict(zip(record["arrays"], record["checksums"], strict=True))
+      digest = hashlib.sha256(f"{digest} {sorted(arrays.items())}".encode()).hexdigest()
+      links.append(Link(log.stem, int(folder.name), digest, arrays))
+  return links
+
+
+def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
+  steps = [path for path in folder.iterdir() if path.name.isdecimal()]
+  return sorted(steps, key=lambda path: int(path.name))
+
+
+def difference(whole: Sequence[Link], parts: Sequence[Link]) -> str | None:
+  """Returns what is first different between two runs, as a sentence, or None if nothing is."""
+  for one, other in zip(whole, parts, strict=False):
+    if (one.stage, one.step) != (other.stage, other.step):
+      return f"{one.stage} saved step {one.step}, after a restart {other.stage} {other.step}"
+    names = one.arrays.keys() | other.arrays.keys()
+    different = [name for name in sorted(names) if one.arrays.get(name) != other.arrays.get(name)]
+    if different:
+      more = f" and {len(different) - 1} more arrays" if len(different) > 1 else ""
+      return f"{one.stage}, step {one.step}: {different[0]}{more} differ after a restart"
+  if len(whole) != len(parts):
+    return f"{len(whole)} steps were saved, with restarts {len(parts)}"
+  return None
+
+
+def tell(whole: Sequence[Link], parts: Sequence[Link]) -> int:
+  """Prints both chains and what differs first; returns the exit code, 0 if nothing does."""
+  print(f"{'stage':<16} {'step':>5}  {'undisturbed':<16}  {'restarted':<16}")
+  for one, other in zip(whole, parts, strict=False):
+    print(f"{one.stage:<16} {one.step:>5}  {one.digest[:16]}  {other.digest[:16]}")
+  found = difference(whole, parts)
+  stages = len({link.stage for link in whole})
+  print(f"error: {found}" if found else f"{stages} stages: a restart changes no bit")
+  return int(found is not None)
+
+
+def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict[str, Any]:
+  """Returns what is changed of a run's configuration: few steps, all saved, little else.
+
+  Args:
+    config: of the run.
+    steps: of every stage.
+    folder: where what both runs need is kept.
+  """
+  changed = {f"{name}.steps": steps for name, job in config.items() if _has_steps(job)}
+  changed |= {f"curriculum[{i}].steps": steps for i in range(len(config.get("curriculum", ())))}
+  changed |= {"save_every": 1, "save_every_rl": 1, "checkpoints.keep": steps}
+  changed |= {"checkpoints.checksum_limit": 1 << 62}
+  if "rl" in config:
+    changed["rl.value_warmup"] = min(config["rl"]["value_warmup"], 1)
+  if "evaluation" in config:
+    changed |= {"evaluation.prompts": 8, "evaluation.rounds": 1, "evaluation.temperatures": (1.0,)}
+    changed["evaluation.temperature_prompts"] = 8
+  if not config["data"]["cache"]:
+    changed["data.cache"] = folder / "tokens"
+  return changed
+
+
+def _has_steps(job: Any) -> bool:
+  return isinstance(job, Mapping) and "steps" in job
+
+
+def run(config: Mapping[str, Any], workdir: pathlib.Path, steps: int, stop: int) -> int:
+  """Runs this process' command twice below WORKDIR/verify, once with restarts, and compares.
+
+  Args:
+    config: of the run.
+    workdir: the run's directory.
+    steps: N, of every stage.
+    stop: k, the steps after which every stage is stopped once.
+
+  Returns:
+    The exit code: 0 if no bit differs.
+
+  Raises:
+    ValueError: k is not between 1 and N − 1, or one of the runs fails.
+  """
+  if not 1 <= stop < steps:
+    raise ValueError(f"verify_steps={steps}, stopped after {stop}; stop after 1 to {steps - 1}")
+  folder = workdir / "verify"
+  shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir(parents=True)
+  command = [sys.executable, *sys.argv, "--noverify_resume"]
+  command += [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
+  for name, more in (("whole", []), ("parts", [f"--stop_after={stop}"])):
+    _finish([*command, f"--workdir={folder / name}", *more], folder / f"{name}.log")
+  return tell(chain(folder / "whole"), chain(folder / "parts"))
+
+
+def _finish(command: Sequence[str], log: pathlib.Path) -> None:
+  """Runs a command until it ends by itself; one that was stopped is started again."""
+  code = interruption.CODE
+  while code == interruption.CODE:
+    with log.open("a", encoding="utf-8") as file:
+      code = subprocess.run(command, stdout=file, stderr=file, check=False).returncode
+  if code:
+    last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
+    raise ValueError(f"{log} ends with exit code {code}: {''.join(last)}")
