@@ -1,4 +1,4 @@
-"""Where arrays live: one mesh, one table from logical axes to mesh axes."""
+"""The devices of a run as one mesh, and how parameters, train states and batches come onto it."""
 
 import math
 from typing import Any
@@ -7,22 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from pit_jax import layout
 from pit_jax.training import step as training_step
-
-AXES = ("data", "fsdp", "tensor")
-
-RULES = {  # logical axis → mesh axis; parameters and activations have different names
-  "layer": None,
-  "rank": None,
-  "norm": None,
-  "embed": "fsdp",
-  "mlp": "tensor",
-  "vocab": "tensor",
-  "heads": "tensor",
-  "kv_heads": "tensor",
-  "head_dim": None,
-  "batch": ("data", "fsdp"),
-}
 
 
 def make_mesh(shape: tuple[int, ...]) -> jax.sharding.Mesh:
@@ -33,8 +19,10 @@ def make_mesh(shape: tuple[int, ...]) -> jax.sharding.Mesh:
   """
   shape, count = tuple(shape), len(jax.devices())
   known = math.prod(size for size in shape if size != -1)
-  if len(shape) != len(AXES) or shape.count(-1) > 1 or any(s < 1 and s != -1 for s in shape):
-    raise ValueError(f"mesh.shape={shape}; give {AXES} as positive sizes, at most one of them -1")
+  if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or any(s < 1 and s != -1 for s in shape):
+    raise ValueError(
+      f"mesh.shape={shape}; give {layout.AXES} as positive sizes, at most one of them -1"
+    )
   if -1 in shape and count % known == 0:
     shape = tuple(count // known if size == -1 else size for size in shape)
   needed = math.prod(shape)
@@ -45,7 +33,10 @@ def make_mesh(shape: tuple[int, ...]) -> jax.sharding.Mesh:
     )
   # Auto: the compiler propagates shardings from arguments (jax.make_mesh defaults to Explicit).
   return jax.make_mesh(
-    shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=jax.devices()[:needed]
+    shape,
+    layout.AXES,
+    axis_types=(AxisType.Auto,) * len(layout.AXES),
+    devices=jax.devices()[:needed],
   )
 
 
@@ -57,23 +48,12 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 def partition(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:
   """Returns the sharding of every parameter.
 
-  A dimension that its mesh axis does not divide stays whole (two key/value heads over four
-  devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing.
-
   Args:
     abstract: the parameters, or their shapes.
     axes: the same tree with the logical axis names of each parameter.
     mesh: the devices.
   """
-
-  def place(leaf, names):
-    spec = [
-      RULES[name] if RULES[name] and size % mesh.shape[RULES[name]] == 0 else None
-      for name, size in zip(names, leaf.shape, strict=True)
-    ]
-    return NamedSharding(mesh, PartitionSpec(*spec))
-
-  return jax.tree.map(place, abstract, axes)
+  return jax.tree.map(lambda leaf, names: layout.sharding(mesh, leaf.shape, names), abstract, axes)
 
 
 def state_sharding(
@@ -119,7 +99,7 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
       f"batch of {rows} does not divide over {parts(mesh)} devices "
       f"(data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use a multiple of {parts(mesh)}"
     )
-  sharding = NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+  sharding = NamedSharding(mesh, PartitionSpec(layout.RULES["batch"]))
 
   def place(x):
     x = np.asarray(x)

@@ -12,7 +12,7 @@ import optax
 import pytest
 import tiny
 
-from pit_jax import parallel
+from pit_jax import layout, parallel
 from pit_jax.models import architecture, pure
 from pit_jax.rollout import decode, scoring
 from pit_jax.stages import objectives, ppo, supervised
@@ -86,7 +86,8 @@ def train(kind, shape, accumulation=1):
   network, objective, make_batch = SUPERVISED[kind]
   model, mesh = network(**SHAPE), parallel.make_mesh(shape)
   loss_fn = pure.on_trained(objective(model))
-  step = jax.jit(training_step.make_train_step(loss_fn, SGD, accumulation=accumulation))
+  step = training_step.make_train_step(loss_fn, SGD, accumulation=accumulation)
+  step = jax.jit(layout.on(mesh, step))
   trained, base = pure.split(model, tiny.parameters(model, seed=0))
   state = supervised.place(trained, pure.split(model, model.axes)[0], SGD, mesh)
   homes = parallel.partition(base, pure.split(model, model.axes)[1], mesh)
@@ -186,7 +187,8 @@ def reinforce(shape):
   networks, params = actors()
   mesh = parallel.make_mesh(shape)
   policy, value = networks["policy"], networks["value"]
-  iterate = jax.jit(ppo.make_iteration(policy, value, SGD, SETTINGS, tiny.EOS))
+  iterate = ppo.make_iteration(policy, value, SGD, SETTINGS, tiny.EOS)
+  iterate = jax.jit(layout.on(mesh, iterate))
   axes = {name: model.axes for name, model in networks.items()}
   state = ppo.State(
     train=supervised.place(params, axes, SGD, mesh),
@@ -237,7 +239,8 @@ def test_sampling_follows_the_same_law_on_every_mesh(shape):
   )  # fmt: skip
   asked, temperature = prompts(5), jnp.float32(0.8)
   batch = parallel.put_batch(asked, mesh)
-  drawn, logprobs = jax.jit(sample)(spread, batch, jax.random.key(4), temperature)
+  sample = jax.jit(layout.on(mesh, sample))
+  drawn, logprobs = sample(spread, batch, jax.random.key(4), temperature)
   drawn = jax.tree.map(jnp.asarray, jax.device_get(drawn))
   score = jax.jit(functools.partial(scoring.response_logprobs, model))
   expected, _ = score(params, jax.tree.map(jnp.array, asked), drawn, temperature)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from pit_jax import parallel
+from pit_jax import layout
 from pit_jax.models import heads, pure, transformer
 
 KINDS = [heads.LanguageModel, heads.ScalarModel]
@@ -49,7 +49,7 @@ def test_axes_name_every_dimension_of_every_parameter(kind, tied):
   assert shapes.keys() == axes.keys()
   for name, shape in shapes.items():
     assert tuple(SIZES[axis] for axis in axes[name]) == shape.shape, name
-    assert set(axes[name]) <= parallel.RULES.keys(), name
+    assert set(axes[name]) <= layout.RULES.keys(), name
 
 
 def test_axes_of_a_block_carry_the_layer_first():

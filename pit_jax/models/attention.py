@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from pit_jax import layout
 from pit_jax.models import architecture
 
 MASKED = -1e30  # finite, so that a row without a single visible key stays finite
@@ -29,11 +30,13 @@ def empty_cache(config: architecture.ModelConfig, batch: int, slots: int) -> Cac
     tuple(jnp.zeros((batch, config.kv_heads, *shape), config.dtype) for _ in range(config.layers))
     for shape in ((config.head_width, slots), (slots, config.head_width))
   )
-  return Cache(
-    keys=keys,
-    values=values,
-    visible=jnp.zeros((batch, slots), bool),
-  )
+  return spread(Cache(keys=keys, values=values, visible=jnp.zeros((batch, slots), bool)))
+
+
+def spread(cache: Cache) -> Cache:
+  """Returns the cache, each row with the others of its batch and each head with its queries."""
+  keys, values = layout.spread((cache.keys, cache.values), "batch", "kv_heads")
+  return Cache(keys=keys, values=values, visible=layout.spread(cache.visible, "batch"))
 
 
 def lengthen(cache: Cache, slots: int) -> Cache:
@@ -42,10 +45,12 @@ def lengthen(cache: Cache, slots: int) -> Cache:
   def pad(x, axis):
     return jnp.pad(x, [(0, slots if dim == axis else 0) for dim in range(x.ndim)])
 
-  return Cache(
-    keys=tuple(pad(x, 3) for x in cache.keys),
-    values=tuple(pad(x, 2) for x in cache.values),
-    visible=pad(cache.visible, 1),
+  return spread(
+    Cache(
+      keys=tuple(pad(x, 3) for x in cache.keys),
+      values=tuple(pad(x, 2) for x in cache.values),
+      visible=pad(cache.visible, 1),
+    )
   )
 
 

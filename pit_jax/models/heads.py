@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from pit_jax import layout
 from pit_jax.models import architecture, attention, transformer
 
 
@@ -69,6 +70,7 @@ class LanguageModel(nnx.Module):
       weight, equation = self.head[...], "BTD,DV->BTV"
     weight = weight.astype(hidden.dtype)
     logits = jnp.einsum(equation, hidden, weight, preferred_element_type=jnp.float32)
+    logits = layout.spread(logits, "batch", None, "vocab")
     return attention.capped(logits, self.trunk.config.logit_cap)
 
 

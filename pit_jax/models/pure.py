@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
+from pit_jax import layout
 from pit_jax.models import architecture, heads
 from pit_jax.types import Params
 
@@ -105,6 +107,31 @@ def on_trained(loss_fn: Callable) -> Callable:
     return loss_fn(join(trained, frozen["base"]), frozen, batch, rng)
 
   return loss
+
+
+def for_sampling(model: PureModel, params: Params) -> Params:
+  """Returns the parameters as every step of sampling reads them.
+
+  They are in the type of the products, and whole on every device but for the axes that `tensor`
+  cuts: what the mesh spreads over `fsdp` is gathered once, and not for every token.
+  """
+
+  def gather(leaf, names):
+    if leaf.dtype == jnp.float32 and "norm" not in names:  # norms multiply in float32
+      leaf = leaf.astype(model.config.dtype)
+    leaf = layout.spread(leaf, *names)  # cast where it lives, so that half as much travels
+    return layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
+
+  return jax.tree.map(gather, params, model.axes)
+
+
+def with_whole_head(model: PureModel, params: Params) -> Params:
+  """Returns the parameters with what `logits` reads gathered, for logits made in several parts."""
+  path = ("trunk", "embedding") if model.config.tied else ("head",)
+  name = ".".join(path)
+  leaf, axes = named(params)[name], named(model.axes)[name]
+  whole = layout.spread(leaf, *axes, rules=layout.SAMPLING_RULES)
+  return nested({**named(params), name: whole})
 
 
 def is_scalar(model: PureModel) -> bool:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from pit_jax import layout
 from pit_jax.models import architecture, attention, lora
 
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
@@ -110,7 +111,9 @@ class Block(nnx.Module):
     if c.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
     query, key = attention.rotate(query, sight), attention.rotate(key, sight)
-    return query, key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
+    query = layout.spread(query, "batch", None, "heads")
+    key, value = key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
+    return query, *layout.spread((key, value), "batch", "kv_heads")
 
   def mix(
     self,
@@ -127,11 +130,11 @@ class Block(nnx.Module):
     found = self._through("output", found.reshape(*found.shape[:2], -1))
     if c.output_bias:
       found = found + self.output_bias[...].astype(x.dtype)
-    x = x + (self.post_attention_norm(found) if c.post_norms else found)
+    x = layout.spread(x + (self.post_attention_norm(found) if c.post_norms else found), "batch")
     normed = self.mlp_norm(x)
-    gated = ACTIVATIONS[c.activation](self._through("gate", normed))
-    made = self._through("down", gated * self._through("up", normed))
-    return x + (self.post_mlp_norm(made) if c.post_norms else made)
+    gated = ACTIVATIONS[c.activation](self._through("gate", normed)) * self._through("up", normed)
+    made = self._through("down", layout.spread(gated, "batch", None, "mlp"))
+    return layout.spread(x + (self.post_mlp_norm(made) if c.post_norms else made), "batch")
 
 
 class Transformer(nnx.Module):
@@ -165,6 +168,7 @@ class Transformer(nnx.Module):
         continue it, each as if the others were not there. None is one text.
       last: when given, only the states of the last that many positions.
     """
+    tokens, mask = layout.spread((tokens, mask), "batch")
     visible = attention.causal(mask, segments)
     # A real token stands after all that it sees.
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
@@ -203,6 +207,7 @@ class Transformer(nnx.Module):
     Returns:
       Hidden states, and the cache with the tokens in it.
     """
+    tokens, mask = layout.spread((tokens, mask), "batch")
     seen = cache.visible.sum(axis=-1, keepdims=True)
     kept = jax.lax.dynamic_update_slice(cache.visible, mask, (0, slot))
     order = jnp.arange(kept.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
@@ -228,7 +233,7 @@ class Transformer(nnx.Module):
 
   def _embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     dtype = self.config.dtype
-    x = self.embedding[...][tokens].astype(dtype)
+    x = layout.spread(self.embedding[...][tokens].astype(dtype), "batch")
     if self.config.embedding_scale == 1.0:
       return x
     return x * jnp.asarray(self.config.embedding_scale, dtype)

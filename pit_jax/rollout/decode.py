@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, Shaped
 
+from pit_jax import layout
 from pit_jax.models import attention, pure
 from pit_jax.types import Params, Prompts, Responses
 
@@ -75,6 +76,7 @@ def sample(
   if batch % parts:
     raise ValueError(f"{batch} prompts do not divide over {parts} devices; give a multiple of it")
   append = functools.partial(_append, key, temperature, eos_id, pad_id)
+  params = pure.for_sampling(model, params)
 
   def advance(state):
     few, last = state.cache.visible.shape[0], state.step - 1
@@ -89,7 +91,7 @@ def sample(
   cache, logits = _prefill(model, params, prompts, length)
   state = append(_start(cache, limits.reshape(parts, -1), length, pad_id), logits)
   count = batch // parts
-  while shrinking and count * parts >= 2 * FEWEST_ROWS:
+  while shrinking and count > 1 and count * parts >= 2 * FEWEST_ROWS:
     count //= 2
     state = _leave(_run(advance, state, count), count)
   return _finish(_run(advance, state, 0))
@@ -137,15 +139,14 @@ def _start(
 ) -> DecodeState:
   """Returns the state before the first token."""
   shape = (*limits.shape, length)
-  return DecodeState(
-    step=jnp.int32(0),
-    cache=cache,
-    rows=jnp.broadcast_to(jnp.arange(limits.shape[1]), limits.shape),
-    tokens=jnp.full(shape, pad_id, jnp.int32),
-    mask=jnp.zeros(shape, bool),
-    logprobs=jnp.zeros(shape),
-    left=limits.astype(jnp.int32),
-  )
+  by_row = {
+    "rows": jnp.broadcast_to(jnp.arange(limits.shape[1]), limits.shape),
+    "tokens": jnp.full(shape, pad_id, jnp.int32),
+    "mask": jnp.zeros(shape, bool),
+    "logprobs": jnp.zeros(shape),
+    "left": limits.astype(jnp.int32),
+  }
+  return DecodeState(step=jnp.int32(0), cache=cache, **layout.spread(by_row, "batch"))
 
 
 def _run(advance: Callable, state: DecodeState, count: int) -> DecodeState:
@@ -161,7 +162,7 @@ def _leave(state: DecodeState, count: int) -> DecodeState:
     parts = x.reshape(order.shape[0], -1, *x.shape[1:])
     return _pick(parts, order[:, :count]).reshape(-1, *x.shape[1:])
 
-  return _reorder(state, order).replace(cache=jax.tree.map(keep, state.cache))
+  return _reorder(state, order).replace(cache=attention.spread(jax.tree.map(keep, state.cache)))
 
 
 def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:

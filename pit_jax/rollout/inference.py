@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pit_jax import hosts, parallel
+from pit_jax import hosts, layout, parallel
 from pit_jax.data import batches, conversations, encode, padding
 from pit_jax.models import pure
 from pit_jax.rollout import decode, scoring
@@ -17,18 +17,18 @@ from pit_jax.types import Params, Prompts, Responses
 
 
 @functools.cache
-def _sampler(model: pure.PureModel, **settings) -> Callable:
-  return jax.jit(functools.partial(decode.sample, model, **settings))
+def _sampler(model: pure.PureModel, mesh: jax.sharding.Mesh, **settings) -> Callable:
+  return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **settings)))
 
 
 @functools.cache
-def _scorer(model: pure.PureModel) -> Callable:
-  return jax.jit(lambda *arguments: scoring.sequence_scores(model, *arguments)[0])
+def _scorer(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  return jax.jit(layout.on(mesh, lambda *asked: scoring.sequence_scores(model, *asked)[0]))
 
 
 @functools.cache
-def _logprober(model: pure.PureModel) -> Callable:
-  return jax.jit(lambda *arguments: scoring.response_logprobs(model, *arguments)[0])
+def _logprober(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  return jax.jit(layout.on(mesh, lambda *asked: scoring.response_logprobs(model, *asked)[0]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Inference:
     tokenizer = self.settings.tokenizer
     return _sampler(
       self.language,
+      self.mesh,
       length=self.response_length,
       eos_id=tokenizer.stop_ids,
       pad_id=tokenizer.pad_id,
@@ -70,7 +71,7 @@ class Inference:
   @property
   def scorer(self) -> Callable:
     """The compiled score(params, prompts, responses); see `scoring.sequence_scores`."""
-    return _scorer(self.scalar)
+    return _scorer(self.scalar, self.mesh)
 
   def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
     """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
@@ -87,7 +88,7 @@ class Inference:
 
   def logprobs(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a language model's log-probability of every response token, Float[N R]."""
-    program, width = _logprober(self.language), responses.tokens.shape[1]
+    program, width = _logprober(self.language, self.mesh), responses.tokens.shape[1]
 
     def ask(batch, _):
       found = program(params, *batch)

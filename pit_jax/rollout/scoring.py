@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from pit_jax import layout
 from pit_jax.losses import tokens as token_losses
 from pit_jax.models import pure
 from pit_jax.types import Packed, Params, Prompts, Responses
 
-LOGITS = 2**23  # how many exist at a time, about; 32 MiB of them
+LOGITS = 2**23  # how many exist at a time on a device, about; 32 MiB of them
 
 
 def join(prompts: Prompts, responses: Responses) -> tuple[Array, Array]:
@@ -61,14 +62,16 @@ def _under(
   """
 
   def look(part):
-    hidden, tokens = part
+    hidden, tokens = layout.spread(part, "batch")
     logits = model.apply(params, hidden, method="logits") / temperature
     return token_losses.token_logprobs(logits, tokens), token_losses.entropy(logits)
 
   batch, length = tokens.shape
-  places = max(LOGITS // (batch * model.config.vocabulary), 1)
+  rows = -(-batch // layout.parts("batch"))  # of one device
+  places = max(LOGITS // (rows * model.config.vocabulary), 1)
   if places >= length:
     return look((hidden, tokens))
+  params = pure.with_whole_head(model, params)  # once, and not for every part
   count = -(-length // places)
   places = -(-length // count)
 

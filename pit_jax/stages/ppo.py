@@ -10,6 +10,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Key
 
+from pit_jax import layout
 from pit_jax.losses import ppo
 from pit_jax.losses import tokens as token_losses
 from pit_jax.models import pure
@@ -178,7 +179,7 @@ def _learn(step, train, frozen, batch, key, rate, settings):
   def update(carry, numbered):
     train, is_active = carry
     index, chosen = numbered
-    minibatch = jax.tree.map(lambda x: x[chosen], batch)
+    minibatch = layout.spread(jax.tree.map(lambda x: x[chosen], batch), "batch")
     rng = jax.random.fold_in(key, settings.epochs + index)
     train, metrics = step(train, frozen, minibatch, rng, rate, is_active)
     goes_on = is_active

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float
 
-from pit_jax import hosts, parallel
+from pit_jax import hosts, layout, parallel
 from pit_jax.data import batches, tables
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
@@ -133,7 +133,8 @@ def _iteration(
     **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
   )
   stop_ids = context.settings.tokenizer.stop_ids
-  iterate = _compiled(context.language, context.scalar, _optimizer_of(job), settings, stop_ids)
+  optimizer, mesh = _optimizer_of(job), context.mesh
+  iterate = _compiled(context.language, context.scalar, optimizer, settings, stop_ids, mesh)
   coefficient = jax.device_put(jnp.float32(job.kl_coefficient), parallel.replicated(context.mesh))
   return iterate, ppo.State(train=start, kl_coefficient=coefficient)
 
@@ -166,6 +167,7 @@ def _compiled(
   optimizer,
   settings: ppo.Settings,
   stop_ids: tuple[int, ...],
+  mesh: jax.sharding.Mesh,
 ):
   iterate = ppo.make_iteration(policy, value, optimizer, settings, stop_ids)
-  return jax.jit(iterate, donate_argnums=0)
+  return jax.jit(layout.on(mesh, iterate), donate_argnums=0)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from pit_jax import parallel
+from pit_jax import layout, parallel
 from pit_jax.data import batches, packing, tables
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
@@ -49,7 +49,7 @@ def run(
   steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
   optimizer = _optimizer(job.clip_norm, job.epsilon, job.weight_decay)
-  step = _compiled(model, objective, optimizer, job.accumulation)
+  step = _compiled(model, objective, optimizer, job.accumulation, context.mesh)
   trained, base = pure.split(model, params)
   state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
   frozen, key = {**(frozen or {}), "base": base}, context.key(name)
@@ -105,7 +105,13 @@ def _optimizer(clip_norm: float, epsilon: float, weight_decay: float):
 
 
 @functools.cache
-def _compiled(model: pure.PureModel, objective: Callable, optimizer, accumulation: int):
+def _compiled(
+  model: pure.PureModel,
+  objective: Callable,
+  optimizer,
+  accumulation: int,
+  mesh: jax.sharding.Mesh,
+):
   loss = pure.on_trained(objective(model))
   step = training_step.make_train_step(loss, optimizer, accumulation=accumulation)
-  return jax.jit(step, donate_argnums=0)
+  return jax.jit(layout.on(mesh, step), donate_argnums=0)

@@ -9,6 +9,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float, Key
 
+from pit_jax import layout
 from pit_jax.types import Metrics, Params
 
 
@@ -129,6 +130,7 @@ def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
     parts = jax.tree.map(
       lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
     )
+    parts = layout.spread(parts, None, "batch")
 
     def add(total, numbered):
       index, part = numbered

@@ -1,0 +1,110 @@
+"""Where arrays live: one table from logical axes to mesh axes, which programs follow.
+
+Networks know no mesh. They name the axes of what they compute, and a program made by `on` places
+it by the table; in all other programs a name does nothing. Without it a compiler that sees only
+where the arguments live may move activations to the weights instead of weights to the activations.
+"""
+
+import contextvars
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "tensor")
+
+RULES = {  # logical axis → mesh axis; parameters and activations have different names
+  "layer": None,
+  "rank": None,
+  "norm": None,
+  "embed": "fsdp",
+  "mlp": "tensor",
+  "vocab": "tensor",
+  "heads": "tensor",
+  "kv_heads": "tensor",
+  "head_dim": None,
+  "batch": ("data", "fsdp"),
+}
+# Sampling reads all weights for every token: they are gathered once, whole but for `tensor`.
+SAMPLING_RULES = RULES | {"embed": None}
+
+_MESH: contextvars.ContextVar[jax.sharding.Mesh | None] = contextvars.ContextVar(
+  "mesh", default=None
+)
+
+
+def sharding(
+  mesh: jax.sharding.Mesh,
+  shape: tuple[int, ...],
+  names: tuple[str | None, ...],
+  rules: dict[str, Any] = RULES,
+) -> NamedSharding:
+  """Returns where an array lives.
+
+  A dimension that its mesh axes do not divide stays whole (two key/value heads over four
+  devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing.
+
+  Args:
+    mesh: the devices.
+    shape: of the array.
+    names: the logical name of each of its axes; None stays whole.
+    rules: logical axis → mesh axis.
+  """
+  spec = [
+    rules[name] if name and size % _parts(mesh, rules[name]) == 0 else None
+    for name, size in zip(names, shape, strict=True)
+  ]
+  return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def on(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
+  """Returns the function with its activations placed on a mesh, to be compiled for it.
+
+  On one device it is the function itself.
+  """
+  if mesh.size == 1:
+    return function
+
+  @functools.wraps(function)
+  def placed(*arguments, **keywords):
+    token = _MESH.set(mesh)
+    try:
+      return function(*arguments, **keywords)
+    finally:
+      _MESH.reset(token)
+
+  return placed
+
+
+def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
+  """Returns the arrays of a tree, placed by the names of their first axes.
+
+  Args:
+    x: an array, or a tree of arrays that have these axes.
+    names: of the first axes; those after them stay whole.
+    rules: logical axis → mesh axis.
+  """
+  mesh = _MESH.get()
+  if mesh is None:
+    return x
+
+  def place(leaf):
+    rest = (None,) * (leaf.ndim - len(names))
+    home = sharding(mesh, leaf.shape, (*names, *rest), rules)
+    return jax.lax.with_sharding_constraint(leaf, home)
+
+  return jax.tree.map(place, x)
+
+
+def parts(name: str) -> int:
+  """Returns over how many devices an axis is cut."""
+  mesh = _MESH.get()
+  return 1 if mesh is None else _parts(mesh, RULES[name])
+
+
+def _parts(mesh: jax.sharding.Mesh, axes: str | tuple[str, ...] | None) -> int:
+  axes = (axes,) if isinstance(axes, str) else axes or ()
+  return math.prod(mesh.shape[axis] for axis in axes)
