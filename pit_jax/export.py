@@ -259,8 +259,7 @@ def _tokenizer(run: _Run, directory: pathlib.Path) -> text.Tokenizer:
 
 def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.Reader:
   def places(model):
-    abstract = jax.eval_shape(model.init, jax.random.key(0))
-    return parallel.partition(abstract, model.axes, mesh)
+    return parallel.homes(model, mesh)
 
   return bundle.Reader(folder, run.dtype, run.stored, places)
 

@@ -17,7 +17,7 @@ ARROWS = {
   "models": {"hosts", "layout"},
   "losses": set(),
   "evaluate/metrics": set(),
-  "parallel": {"layout", "training"},
+  "parallel": {"layout", "models", "training"},
   "training": {"hosts", "layout", "parallel"},
   # inference.py asks models in words: it encodes, places and decodes.
   "rollout": {"data", "hosts", "layout", "models", "losses", "parallel"},
@@ -35,6 +35,7 @@ ARROWS = {
   "improve": {"data", "models", "rollout"},
   "export": {"data", "hosts", "models", "rollout", "improve", "parallel"},
   "bench": {"data", "models", "training", "rollout", "stages"},
+  "plan": {"bench", "data", "layout", "models", "parallel", "rollout", "stages"},
   "sweep": {"evaluate"},
   "convert": {"data", "models", "export", "evaluate", "parallel"},
   # suite.py and findings.py run experiments on a trained run.
@@ -51,6 +52,7 @@ ARROWS = {
     "improve",
     "models",
     "parallel",
+    "plan",
     "recipes",
     "sweep",
   },
@@ -65,7 +67,7 @@ HOST_FILES = {
 }  # in rooms that are pure otherwise
 IMPURE_MODULES = {"time", "datetime", "random", "os", "logging", "absl", "ml_collections"}
 # Host libraries that take a second or more to import; nothing needs them before they are used.
-SLOW_MODULES = {"tensorflow_datasets", "tensorflow", "torch", "wandb", "openai"}
+SLOW_MODULES = {"tensorflow_datasets", "tensorflow", "torch", "wandb", "openai", "libtpu"}
 
 
 def python_files(*folders: str) -> list[pathlib.Path]:

@@ -66,15 +66,25 @@ def scalar_model(config: architecture.ModelConfig) -> PureModel:
   return pure(heads.ScalarModel, config)
 
 
-def complete(model: PureModel, key: jax.Array, known: Params) -> Params:
-  """Returns parameters of `model`: the known ones, and fresh ones under all other names."""
+def complete(
+  model: PureModel, key: jax.Array, known: Params, places: Params | None = None
+) -> Params:
+  """Returns parameters of `model`: the known ones, and fresh ones under all other names.
+
+  Args:
+    model: whose parameters.
+    key: source of the fresh ones.
+    known: parameters under their names.
+    places: where each parameter lives; None is the first device.
+  """
   missing = named(model.axes).keys() - named(known).keys()
 
   def fresh(key):
     leaves = named(model.init(key))
     return nested({name: leaf for name, leaf in leaves.items() if name in missing})
 
-  return join(jax.jit(fresh)(key), known)
+  homes = places and nested({name: named(places)[name] for name in missing})
+  return join(jax.jit(fresh, out_shardings=homes)(key), known)
 
 
 def split(model: PureModel, tree: Params) -> tuple[Params, Params]:

@@ -87,7 +87,7 @@ def _adapted(
     )
   if base is None:
     return found
-  own = {name: config.model[name] for name in ("dtype", "remat")}
+  own = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
   return dataclasses.replace(found, stored=stored, adapter=adapter, **own)
 
 
@@ -98,8 +98,7 @@ def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding
     ValueError: if its weights cannot be read or do not fit.
   """
   bare = pure.language_model(dataclasses.replace(model, adapter=None))
-  abstract = jax.eval_shape(bare.init, jax.random.key(0))
-  params = hf.load(base, bare, parallel.partition(abstract, bare.axes, mesh))
+  params = hf.load(base, bare, parallel.homes(bare, mesh))
   return Base(params, hf.fingerprint(base))
 
 
@@ -109,8 +108,7 @@ def reward(directory: str | os.PathLike, scalar: pure.PureModel, mesh: jax.shard
   Raises:
     ValueError: if its weights cannot be read or do not fit.
   """
-  abstract = jax.eval_shape(scalar.init, jax.random.key(0))
-  return hf.load(directory, scalar, parallel.partition(abstract, scalar.axes, mesh))
+  return hf.load(directory, scalar, parallel.homes(scalar, mesh))
 
 
 def _check_reward(
@@ -142,7 +140,7 @@ def _check_reward(
   wrong = {
     name: (value, getattr(model, name))
     for name, value in vars(found).items()
-    if name not in ("tied", "remat") and value != getattr(model, name)
+    if name not in ("tied", "remat", "unroll") and value != getattr(model, name)
   }
   if wrong:
     said = ", ".join(f"{name} {a!r} and not {b!r}" for name, (a, b) in wrong.items())
