@@ -75,10 +75,7 @@ def run(
   Returns:
     Policy and value model after the last iteration.
   """
-  iterate = program(
-    context.language, context.scalar, job, context.settings.tokenizer.stop_ids, context.mesh
-  )
-  state = _first(context, start.train, job)
+  iterate, state = _iteration(context, start.train, job)
   order, key = batches.Batches(prompts, job.batch_size, context.seed(name)), context.key(name)
   fixed = {"base": start.base, "reference": reference}
 
@@ -128,12 +125,14 @@ def schedule(job: ml_collections.ConfigDict, steps: int) -> Callable[[int], Floa
   return training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
 
 
-def _first(
-  context: contexts.Context, train: training_step.TrainState, job: ml_collections.ConfigDict
-) -> ppo.State:
-  """Returns the state that the first iteration is given."""
+def _iteration(
+  context: contexts.Context, start: training_step.TrainState, job: ml_collections.ConfigDict
+) -> tuple[Callable, ppo.State]:
+  """Returns the compiled iteration, and the state that the first one is given."""
+  stop_ids = context.settings.tokenizer.stop_ids
+  iterate = program(context.language, context.scalar, job, stop_ids, context.mesh)
   coefficient = jax.device_put(jnp.float32(job.kl_coefficient), parallel.replicated(context.mesh))
-  return ppo.State(train=train, kl_coefficient=coefficient)
+  return iterate, ppo.State(train=start, kl_coefficient=coefficient)
 
 
 def program(
