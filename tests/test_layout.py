@@ -112,7 +112,7 @@ def allowed(mesh) -> int:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_largest_arrays_of_a_device_are_parts(name, shape):
   mesh = parallel.make_mesh(shape)
-  largest = hlo.Module(PROGRAMS[name](mesh).as_text()).largest(5)
+  largest = hlo.read(PROGRAMS[name](mesh).as_text()).largest(5)
   listed = "\n".join(f"{size} {shown} {made}" for size, shown, made in largest)
   print(f"{name} {shape}: at most {allowed(mesh)}\n{listed}")
   assert largest[0][0] <= allowed(mesh), listed

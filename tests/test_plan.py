@@ -83,7 +83,7 @@ def test_collectives_count_as_often_as_their_loop_runs():
     return jax.lax.scan(layer, x, weights)[0]
 
   given = placed((8, 16), None, "tensor"), placed((3, 16, 16), None, "tensor", None)
-  traffic = hlo.Module(jax.jit(sums).lower(*given).compile().as_text()).traffic()
+  traffic = hlo.read(jax.jit(sums).lower(*given).compile().as_text()).traffic()
   assert sum(traffic.counts.values()) in (3, 6)  # a sum, or its two halves
   # An all-reduce of Float[8 16] among two, or its parts: at most 2 · ½ of it, at least ½.
   sent = sum(traffic.collectives.values())
@@ -95,7 +95,7 @@ def test_bytes_of_collectives_are_those_of_a_ring():
   sizes = {"all-gather": 0.75, "all-reduce": 1.5, "reduce-scatter": 3.0, "all-to-all": 0.75}
   for kind, share in sizes.items():
     text = f"ENTRY %main (y: f32[8,16]) -> f32[8,16] {{\n{line.replace('%s', kind)}\n}}"
-    assert hlo.Module(text).traffic().collectives == {kind: share * 8 * 16 * 4}
+    assert hlo.read(text).traffic().collectives == {kind: share * 8 * 16 * 4}
 
 
 def test_memory_read_and_written_is_that_of_the_slices():
@@ -105,7 +105,7 @@ def test_memory_read_and_written_is_that_of_the_slices():
     return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0]
 
   x, weights = jnp.zeros((4, 64)), jnp.zeros((10, 64, 64))
-  module = hlo.Module(jax.jit(layers).lower(x, weights).compile().as_text())
+  module = hlo.read(jax.jit(layers).lower(x, weights).compile().as_text())
   stack = weights.size * 4
   assert stack <= module.traffic().bytes < 5 * stack
 
@@ -114,7 +114,7 @@ def test_the_largest_array_is_found_under_its_name():
   def square(x):
     return (x[:, None] * x[None, :]).sum(axis=1)[:, None] @ x[None, :]
 
-  (size, shown, made), *_ = hlo.Module(
+  (size, shown, made), *_ = hlo.read(
     jax.jit(square).lower(jnp.zeros(300)).compile().as_text()
   ).largest(3)
   assert (size, shown) == (300 * 300 * 4, "f32[300,300]") and made

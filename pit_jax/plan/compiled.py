@@ -80,7 +80,7 @@ def compile(program: programs.Program) -> Compiled:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     return Compiled(program, by_hand, 0, _used(str(error)), flops, NOTHING, (), _said(str(error)))
-  sizes, module = made.memory_analysis(), hlo.Module(made.as_text())
+  sizes, module = made.memory_analysis(), hlo.read(made.as_text())
   total = (
     sizes.argument_size_in_bytes
     + sizes.output_size_in_bytes

@@ -10,10 +10,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-BYTES = {
-  "pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2,
-  "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8,
-}  # fmt: skip
+from pit_jax.plan import instructions
+
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 # Names for what is there already; the bytes of a call are those of what it calls.
 FREE = {
@@ -22,62 +20,7 @@ FREE = {
 }  # fmt: skip
 SLICES = ("dynamic-slice", "slice", "gather")
 
-_ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 _HEADER = re.compile(r"^(ENTRY )?%?([^\s(]+) .*\{$")
-_NAME = re.compile(r"%([\w.\-]+)")
-_CALLED = re.compile(
-  r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%([\w.\-]+)"
-)
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-  """An array, or several, as an instruction makes it.
-
-  Attributes:
-    arrays: (type, dimensions, whether it is in main memory) of each.
-  """
-
-  arrays: tuple[tuple[str, tuple[int, ...], bool], ...]
-
-  @classmethod
-  def parse(cls, text: str) -> "Shape":
-    """Returns the shape that a type is written as; on-chip memory is marked S(1) and so on."""
-    return cls(
-      tuple(
-        (kind, tuple(map(int, filter(None, sizes.split(",")))), "S(" not in (place or ""))
-        for kind, sizes, place in _ARRAY.findall(text)
-        if kind in BYTES
-      )
-    )
-
-  @property
-  def bytes(self) -> int:
-    """All of it."""
-    return sum(BYTES[kind] * math.prod(sizes) for kind, sizes, _ in self.arrays)
-
-  @property
-  def main(self) -> int:
-    """What of it is in main memory."""
-    return sum(BYTES[kind] * math.prod(sizes) for kind, sizes, is_main in self.arrays if is_main)
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-  """One line of a program."""
-
-  name: str
-  shape: Shape
-  opcode: str
-  operands: tuple[str, ...]
-  rest: str  # what stands after the operands
-
-  @property
-  def called(self) -> list[str]:
-    """The computations it calls."""
-    branches = _BRANCHES.search(self.rest)
-    return _CALLED.findall(self.rest) + (_NAME.findall(branches.group(1)) if branches else [])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,20 +38,17 @@ class Traffic:
   counts: Mapping[str, float]
 
 
+@dataclasses.dataclass(frozen=True)
 class Module:
-  """A compiled program, from its text."""
+  """A compiled program.
 
-  def __init__(self, text: str):
-    self.computations: dict[str, dict[str, Instruction]] = {}
-    self.entry, here = "", None
-    for line in text.splitlines():
-      header = None if line.startswith(" ") else _HEADER.match(line)
-      if header and not line.startswith("HloModule"):
-        here = self.computations.setdefault(header.group(2), {})
-        self.entry = header.group(2) if header.group(1) else self.entry
-      elif " = " in line and here is not None:
-        made = _instruction(line)
-        here[made.name] = made
+  Attributes:
+    computations: name → its instructions, by their names.
+    entry: where it begins.
+  """
+
+  computations: dict[str, dict[str, instructions.Instruction]]
+  entry: str
 
   def traffic(self, unknown: int = 1) -> Traffic:
     """Returns what a device moves.
@@ -141,13 +81,13 @@ class Module:
         for kind, sizes, is_main in one.shape.arrays:
           shown = f"{kind}[{','.join(map(str, sizes))}]"
           if is_main and (shown not in found or not found[shown][2]):
-            size = BYTES[kind] * math.prod(sizes)
+            size = instructions.BYTES[kind] * math.prod(sizes)
             found[shown] = (size, shown, made.group(1) if made else "")
     return sorted(found.values(), reverse=True)[:count]
 
   def _visits(
     self, name: str, times: float, left: list[int]
-  ) -> Iterator[tuple[dict[str, Instruction], float]]:
+  ) -> Iterator[tuple[dict[str, instructions.Instruction], float]]:
     """Yields every computation that is run, with how often; fusions belong to their callers."""
     computation = self.computations[name]
     yield computation, times
@@ -162,7 +102,7 @@ class Module:
         for called in one.called:
           yield from self._visits(called, times, left)
 
-  def _turns(self, loop: Instruction) -> int | None:
+  def _turns(self, loop: instructions.Instruction) -> int | None:
     """Returns how often a loop runs: counters go up from 0 by 1 to a constant; or None."""
     condition = self.computations[re.search(r"condition=%([\w.\-]+)", loop.rest).group(1)]
     texts = [one.rest for one in self._inside(condition)]
@@ -174,7 +114,9 @@ class Module:
     is_counter = any("direction=LT" in text for text in texts) and len(limits) == 1
     return limits[0] if is_counter and len(condition) < 8 else None
 
-  def _inside(self, computation: dict[str, Instruction]) -> Iterator[Instruction]:
+  def _inside(
+    self, computation: dict[str, instructions.Instruction]
+  ) -> Iterator[instructions.Instruction]:
     """Yields the instructions of a computation and of its fusions."""
     for one in computation.values():
       yield one
@@ -183,8 +125,8 @@ class Module:
           yield from self._inside(self.computations[called])
 
   def _collectives(
-    self, computation: dict[str, Instruction], is_scattered: bool = False
-  ) -> Iterator[tuple[str, Instruction]]:
+    self, computation: dict[str, instructions.Instruction], is_scattered: bool = False
+  ) -> Iterator[tuple[str, instructions.Instruction]]:
     """Yields (kind, instruction); of a fused all-reduce each device may keep its part alone."""
     for one in computation.values():
       kind = one.opcode.removesuffix("-start")
@@ -195,7 +137,9 @@ class Module:
           inside = self.computations[called]
           yield from self._collectives(inside, called.startswith("all-reduce-scatter"))
 
-  def _bytes(self, computation: dict[str, Instruction], one: Instruction) -> int:
+  def _bytes(
+    self, computation: dict[str, instructions.Instruction], one: instructions.Instruction
+  ) -> int:
     """Returns what an instruction reads from main memory and writes to it."""
     if one.opcode in FREE or one.opcode.endswith("-done"):
       return 0
@@ -208,7 +152,9 @@ class Module:
       return 2 * operands[1]
     return one.shape.main + sum(operands)
 
-  def _fusion_bytes(self, computation: dict[str, Instruction], one: Instruction) -> int:
+  def _fusion_bytes(
+    self, computation: dict[str, instructions.Instruction], one: instructions.Instruction
+  ) -> int:
     """Of an operand of which a fusion reads or writes a slice alone, that slice counts."""
     total = one.shape.main
     for place, name in enumerate(one.operands):
@@ -242,7 +188,22 @@ class Module:
     return min(read, size), written
 
 
-def _parameter(inside: dict[str, Instruction], place: int) -> str | None:
+def read(text: str) -> Module:
+  """Returns the program that a compiler wrote as text."""
+  computations: dict[str, dict[str, instructions.Instruction]] = {}
+  entry, here = "", None
+  for line in text.splitlines():
+    header = None if line.startswith(" ") else _HEADER.match(line)
+    if header and not line.startswith("HloModule"):
+      here = computations.setdefault(header.group(2), {})
+      entry = header.group(2) if header.group(1) else entry
+    elif " = " in line and here is not None:
+      made = instructions.read(line)
+      here[made.name] = made
+  return Module(computations, entry)
+
+
+def _parameter(inside: dict[str, instructions.Instruction], place: int) -> str | None:
   """Returns the name that a parameter has in a fused computation."""
   for one in inside.values():
     if one.opcode == "parameter" and one.rest.startswith(f"{place})"):
@@ -250,33 +211,12 @@ def _parameter(inside: dict[str, Instruction], place: int) -> str | None:
   return None
 
 
-def _instruction(line: str) -> Instruction:
-  left, _, right = line.strip().removeprefix("ROOT ").partition(" = ")
-  split = _end(right) if right.startswith("(") else right.index(" ")
-  kind, right = right[:split], right[split:].strip()
-  opcode, _, right = right.partition("(")
-  split = _end("(" + right) - 2
-  operands = tuple(_NAME.findall(right[:split]))
-  rest = right if opcode in ("parameter", "constant") else right[split:]
-  return Instruction(left.lstrip("%"), Shape.parse(kind), opcode, operands, rest)
-
-
-def _end(text: str) -> int:
-  """Returns the place after the bracket that closes the first one."""
-  depth = 0
-  for place, letter in enumerate(text):
-    depth += (letter == "(") - (letter == ")")
-    if not depth:
-      return place + 1
-  return len(text)
-
-
-def _sent(kind: str, one: Instruction) -> float:
+def _sent(kind: str, one: instructions.Instruction) -> float:
   """Returns the bytes that each device sends, on a ring (Thakur et al. 2005)."""
   group = _group(one.rest)
   size = one.shape.bytes
   if one.opcode.endswith("-start"):  # what comes in, and what goes out
-    size = max(BYTES[kind] * math.prod(sizes) for kind, sizes, _ in one.shape.arrays)
+    size = max(instructions.BYTES[kind] * math.prod(sizes) for kind, sizes, _ in one.shape.arrays)
   share = (group - 1) / group
   if one.opcode == "reduce-scatter":  # each keeps 1/group of what it had
     return float(size * (group - 1))

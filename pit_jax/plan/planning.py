@@ -106,13 +106,9 @@ def suggest(
     except ValueError:
       continue  # does not divide, or cannot fit
   for seconds, _, run in sorted(found):
-    prompt = run.improver_prompt
-    largest = (
-      programs.gap_order(run),
-      programs.iteration(run, prompt),
-      programs.sampling(run, prompt),
-    )
-    fits = all(_fits(run, program, peak) for program in largest)
+    everything = {stage.name: stage for stage in stages.stages(run, rows=1)}
+    training = everything.get("gap_reward", everything["reward"])
+    fits = _fits(training, peak) and _fits([*everything.values()][-1], peak)
     say(
       f"{_described(run.config)}: about {seconds:.1f} s a step, {'fits' if fits else 'too large'}"
     )
@@ -121,13 +117,11 @@ def suggest(
   raise ValueError("nothing fits; use more chips, smaller batches or adapters (model.lora.rank)")
 
 
-def _fits(run: abstract.Arrays, program: programs.Program, peak: devices.Peak) -> bool:
-  made = compiled.compile(program)
-  own = sum(abstract.device_bytes(tree) for tree in program.roles.values())
-  # While sampling, the optimiser's state, the value model and the frozen models stay.
-  kept = sum(memory.reinforcement(run)["sampling"].values()) - sum(program.made.values())
-  beside = kept - own if program.name == "sample" else 0
-  return made.error is None and made.total + max(beside, 0) <= peak.memory
+def _fits(stage: stages.Stage, peak: devices.Peak) -> bool:
+  made = (compiled.compile(make()) for make in reversed(stage.makers))
+  return all(
+    one.error is None and sum(tables.memory(stage, one).values()) <= peak.memory for one in made
+  )
 
 
 def _candidates(

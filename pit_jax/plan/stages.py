@@ -1,6 +1,7 @@
 """A recipe's stages as a planner sees them: their programs, how often, and what stays in memory."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,11 @@ def stages(run: abstract.Arrays, rows: int) -> list[Stage]:
   """
   if run.config.recipe not in RECIPES:
     raise ValueError(f"recipe {run.config.recipe!r} is not planned; use one of {RECIPES}")
-  find = _Programs(run)
+
+  @functools.cache  # makes each program once, since the compiler need not see it twice
+  def find(name, *arguments):
+    return functools.cache(lambda: getattr(programs, name)(run, *arguments))
+
   config, fold = run.config, _fold(run.config, rows)
   made = [
     Stage("sft_policy", _steps(config.sft, fold), (find("imitation", run.prompt),), _kept(run, 1)),
@@ -70,23 +75,8 @@ def stages(run: abstract.Arrays, rows: int) -> list[Stage]:
   ]
 
 
-class _Programs:
-  """Makes each program once, since the compiler need not see it twice."""
-
-  def __init__(self, run: abstract.Arrays):
-    self.run, self.made = run, {}
-
-  def __call__(self, name: str, *arguments: int) -> Callable[[], programs.Program]:
-    def make():
-      if (name, *arguments) not in self.made:
-        self.made[name, *arguments] = getattr(programs, name)(self.run, *arguments)
-      return self.made[name, *arguments]
-
-    return make
-
-
 def _reinforcement(
-  run: abstract.Arrays, find: _Programs, name: str, steps: int, prompt: int, earlier: int
+  run: abstract.Arrays, find: Callable, name: str, steps: int, prompt: int, earlier: int
 ) -> Stage:
   kinds = ("sampling", "scoring", "iteration")
   size = abstract.device_bytes
