@@ -42,7 +42,8 @@ class Peak:
 
 GIB = 2**30
 # Data sheets of the makers, and for a TPU's links Austin et al. 2025, "How to scale your model",
-# which measured them; the start of what JAX calls the device.
+# which measured them, and for the memory of v5e, v5p and v6e what their compiler lets programs have;
+# the start of what JAX calls the device.
 PEAKS = {
   "NVIDIA A100-SXM4-40GB": Peak(312e12, 1.555e12, 40 * GIB, 300e9),
   "NVIDIA A100-SXM4-80GB": Peak(312e12, 2.039e12, 80 * GIB, 300e9),
@@ -52,12 +53,12 @@ PEAKS = {
   "NVIDIA H100 PCIe": Peak(756e12, 2.0e12, 80 * GIB, 64e9),
   "NVIDIA H200": Peak(989.4e12, 4.8e12, 141 * GIB, 450e9),
   "TPU v4": Peak(275e12, 1.228e12, 32 * GIB, 90e9),
-  "TPU v5 lite": Peak(197e12, 0.819e12, 16 * GIB, 90e9),
-  "TPU v5e": Peak(197e12, 0.819e12, 16 * GIB, 90e9),
-  "TPU v5p": Peak(459e12, 2.765e12, 95 * GIB, 180e9),
-  "TPU v5": Peak(459e12, 2.765e12, 95 * GIB, 180e9),
-  "TPU v6 lite": Peak(918e12, 1.64e12, 32 * GIB, 180e9),
-  "TPU v6e": Peak(918e12, 1.64e12, 32 * GIB, 180e9),
+  "TPU v5 lite": Peak(197e12, 0.819e12, int(15.75 * GIB), 90e9),
+  "TPU v5e": Peak(197e12, 0.819e12, int(15.75 * GIB), 90e9),
+  "TPU v5p": Peak(459e12, 2.765e12, int(95.74 * GIB), 180e9),
+  "TPU v5": Peak(459e12, 2.765e12, int(95.74 * GIB), 180e9),
+  "TPU v6 lite": Peak(918e12, 1.64e12, int(31.25 * GIB), 180e9),
+  "TPU v6e": Peak(918e12, 1.64e12, int(31.25 * GIB), 180e9),
 }
 
 

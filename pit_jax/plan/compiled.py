@@ -104,11 +104,11 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 def _said(text: str) -> str:
   """Returns the line in which the compiler says what there is too little of."""
-  lines = [line.strip() for line in text.splitlines() if "Used " in line or "exceeded" in line]
+  lines = [line.strip() for line in text.splitlines() if "exceed" in line]
   return (lines or text.splitlines())[0][:200]
 
 
 def _used(text: str) -> int:
   """Returns the bytes that the compiler would have needed, 0 where it does not say."""
-  found = re.search(r"Used ([\d.]+)([KMG]) of", text)
+  found = re.search(r"\(([\d.]+)([KMG])\) exceeds", text)
   return int(float(found.group(1)) * _UNITS[found.group(2)]) if found else 0

@@ -75,7 +75,7 @@ def write(
 
 def _memory(rows: Sequence[Mapping], peak: devices.Peak) -> str:
   head = f" {'stage':14}{'program':9}" + "".join(f"{role:>12}" for role in ROLES)
-  lines = [head + f"{'total':>8}{'XLA':>8}{'by hand':>9}  fits {peak.memory / GIB:.0f} GiB"]
+  lines = [head + f"{'total':>8}{'XLA':>8}{'by hand':>9}  fits {peak.memory / GIB:.2f} GiB"]
   for name in dict.fromkeys(row["stage"] for row in rows):
     row = max((row for row in rows if row["stage"] == name), key=lambda row: row["total"])
     sizes = "".join(f"{row['memory'][role] / GIB:12.2f}" for role in ROLES)
