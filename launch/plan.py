@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to be asked about
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor one that two processes would share
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<recipe>.py:<size>")

@@ -41,9 +41,9 @@ class Peak:
 
 
 GIB = 2**30
-# Data sheets of the makers; a TPU's links as Austin et al. 2025, "How to scale your model", measured
-# them, and of v5e, v5p and v6e the memory that their compiler lets programs have. The names are the
-# start of what JAX calls the device.
+# Data sheets of the makers; a TPU's links are those that Austin et al. 2025 measured ("How to scale
+# your model"), and the memory of v5e, v5p and v6e is what their compiler lets programs have. The
+# names are the start of what JAX calls the device.
 PEAKS = {
   "NVIDIA A100-SXM4-40GB": Peak(312e12, 1.555e12, 40 * GIB, 300e9),
   "NVIDIA A100-SXM4-80GB": Peak(312e12, 2.039e12, 80 * GIB, 300e9),

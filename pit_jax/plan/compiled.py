@@ -63,7 +63,7 @@ def chips(topology: str) -> list[Any]:
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
   except Exception as error:  # whatever libtpu raises for a name
     raise ValueError(
-      f"topology {topology!r} is not known: {str(error).splitlines()[0]}; "
+      f"the TPU compiler has no topology {topology!r} ({str(error).splitlines()[0]}); "
       "give one such as v5e:16x16, v6e:8x8 or v5p:4x4x8"
     ) from error
 
