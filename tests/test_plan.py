@@ -125,7 +125,7 @@ def test_the_largest_array_is_found_under_its_name():
 
 def test_arguments_counted_by_hand_are_the_compilers():
   run = arrays()
-  for program in (programs.imitation(run, run.prompt), programs.iteration(run, run.prompt)):
+  for program in (programs.imitation(run, run.prompt), programs.scoring(run, run.prompt)):
     sizes = program.function.lower(*program.arguments).compile().memory_analysis()
     by_hand = abstract.device_bytes(program.arguments)
     assert by_hand == pytest.approx(sizes.argument_size_in_bytes, rel=0.01)
