@@ -62,6 +62,8 @@ EXTRAS = {
   "parity": ["torch==2.13.0", "peft>=0.18,<1"],
   "wandb": ["wandb>=0.19"],
   "judge": JUDGE,
+  # What jax[tpu] asks for with the jax that is installed; Linux alone.
+  "tpu-plan": ["jax[tpu]>=0.10.2,<0.13"],
 }
 
 setuptools.setup(

@@ -7,7 +7,23 @@ SIZES = {
   # The shape of the embedded base model, so that both starts are comparable.
   "tiny": {"width": 128, "layers": 4, "heads": 4, "kv_heads": 2, "head_width": 32, "hidden": 256},
   "small": {"width": 512, "layers": 8, "heads": 8, "kv_heads": 4, "head_width": 64, "hidden": 1536},
-}
+  # Those of Llama 3.2 1B, Llama 3.1 8B, Gemma 2 27B and Llama 3.1 70B, for accelerators.
+  "1b": {
+    "width": 2048, "layers": 16, "heads": 32, "kv_heads": 8, "head_width": 64, "hidden": 8192,
+  },
+  "8b": {
+    "width": 4096, "layers": 32, "heads": 32, "kv_heads": 8, "head_width": 128, "hidden": 14_336,
+  },
+  "27b": {
+    "width": 4608, "layers": 46, "heads": 32, "kv_heads": 16, "head_width": 128, "hidden": 36_864,
+  },
+  "70b": {
+    "width": 8192, "layers": 80, "heads": 64, "kv_heads": 8, "head_width": 128, "hidden": 28_672,
+  },
+}  # fmt: skip
+VOCABULARIES = {
+  "tiny": 2_048, "small": 8_192, "1b": 128_256, "8b": 128_256, "27b": 256_000, "70b": 128_256,
+}  # fmt: skip
 
 
 def get_config(size: str) -> ml_collections.ConfigDict:
@@ -33,7 +49,8 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.recorder.ratio = 0.01  # between 1 and the mean ratio of an iteration's first minibatch
   config.inference_batch_size = 256
   config.model = _model(size)
-  config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})  # data, fsdp, tensor; -1: the rest
+  config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})
+  # Above: data, fsdp, tensor; -1: the rest. ("auto",) chooses by the devices and the models.
   config.data = _data(size)
   config.sft = supervised(epochs=1.0, learning_rate=1e-3)
   config.sft.packing = False  # several demonstrations per row; the batch size counts rows
@@ -47,18 +64,37 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
   config.rl = _rl()
   config.evaluation = _evaluation()
+  if size not in ("tiny", "small"):
+    _enlarge(config, size)
   return config
+
+
+def _enlarge(config: ml_collections.ConfigDict, size: str) -> None:
+  """Sets what many accelerators want: bfloat16 products, large batches, a mesh by itself."""
+  config.mesh.shape = ("auto",)
+  config.model.base = "none"  # or a directory: the embedded base is tiny
+  config.model.dtype, config.model.unroll = "bfloat16", False
+  config.model.tied = size in ("1b", "27b")
+  config.model.rope_theta = 500_000.0
+  config.data.max_prompt_length, config.data.max_response_length = 1024, 512
+  config.sft.batch_size = config.reward.batch_size = 256
+  config.gap_reward.batch_size = 128
+  config.rl.batch_size = config.inference_batch_size = 512
+  config.sft.learning_rate, config.rl.learning_rate = 1e-5, 1e-6
+  config.reward.learning_rate = config.gap_reward.learning_rate = 5e-6
+  config.rl.steps = 200
 
 
 def _model(size: str) -> ml_collections.ConfigDict:
   model = ml_collections.ConfigDict(SIZES[size])
   # "embedded", "none", auto (embedded for the embedded task, else none), or a model's directory,
-  # as transformers writes it; then nothing below but dtype, remat and lora counts.
+  # as transformers writes it; then nothing below but dtype, remat, unroll and lora counts.
   model.base = "auto"
   model.tied = True
   model.rope_theta = 10_000.0
   model.dtype = "float32"
   model.remat = True  # training computes activations twice instead of keeping them
+  model.unroll = True  # sampling is compiled layer by layer: takes longer, and runs faster
   model.lora = _lora()
   return model
 
@@ -86,10 +122,10 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.validation = 0.1
   data.judge = 0.0  # of the reward fold, for a reward model that only judges; 0 is none
   data.tokenizer = ""  # a Hugging Face tokenizer directory; "": the base's, or one trained here
-  data.vocabulary = {"tiny": 2_048, "small": 8_192}[size]
-  data.max_prompt_length = {"tiny": 64, "small": 256}[size]
+  data.vocabulary = VOCABULARIES[size]
+  data.max_prompt_length = 64 if size == "tiny" else 256
   # Of tiny: the longest letter of the embedded task, with its end.
-  data.max_response_length = {"tiny": 32, "small": 128}[size]
+  data.max_response_length = 32 if size == "tiny" else 128
   data.streaming = False  # hf: sources: fetch rows as they are read, and none beyond `rows`
   # How prompts are shown: "plain", the two templates below; "model", the base model's own chat
   # template; "auto", that where it has one.

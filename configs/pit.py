@@ -19,6 +19,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     _stage("data", ("dataset.rejected", "dataset.chosen"), steps=14, kl_coefficient=0.3),
     _stage("policy", ("policy",), steps=14, kl_coefficient=0.15),
   )
+  if size not in ("tiny", "small"):
+    for stage in config.curriculum:
+      stage.steps, stage.learning_rate = 100, 1e-6
   config.ablations = False  # trains pit_first_only, pit_second_only and rlhf_longer too
   return config.lock()
 

@@ -18,7 +18,7 @@ def get_config(size: str = "small") -> ml_collections.ConfigDict:
   config = pit.get_config(size)
   config.data.source = "hf:openai/summarize_from_feedback/comparisons:train"
   config.data.streaming = True
-  config.data.rows = {"tiny": 2_000, "small": 20_000}[size]
-  config.data.max_prompt_length = {"tiny": 256, "small": 512}[size]  # most posts, whole
-  config.data.max_response_length = {"tiny": 48, "small": 64}[size]
+  config.data.rows = {"tiny": 2_000, "small": 20_000}.get(size)  # None: all of them
+  config.data.max_prompt_length = 256 if size == "tiny" else 512  # most posts, whole
+  config.data.max_response_length = 48 if size == "tiny" else 64
   return config

@@ -268,8 +268,7 @@ def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
 
 def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.Reader:
   def places(model):
-    abstract = jax.eval_shape(model.init, jax.random.key(0))
-    return parallel.partition(abstract, model.axes, mesh)
+    return parallel.homes(model, mesh)
 
   return bundle.Reader(folder, run.dtype, run.stored, places)
 

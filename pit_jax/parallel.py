@@ -1,6 +1,7 @@
 """The devices of a run as one mesh, and how parameters, train states and batches come onto it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,21 +9,40 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from pit_jax import layout
+from pit_jax.models import pure
 from pit_jax.training import step as training_step
 
+AUTO = ("auto",)
+# Per parameter: policy and value model with gradient and Adam's moments, reference and reward.
+RL_BYTES = 2 * 16 + 2 * 4
 
-def make_mesh(shape: tuple[int, ...]) -> jax.sharding.Mesh:
+
+def make_mesh(
+  shape: Sequence[int | str],
+  model: pure.PureModel | None = None,
+  devices: Sequence[Any] | None = None,
+  memory: int | None = None,
+) -> jax.sharding.Mesh:
   """Returns the mesh of the given (data, fsdp, tensor) sizes; one of them may be −1, "the rest".
+
+  Args:
+    shape: the sizes; or ("auto",), which `choose` makes of the devices and the model.
+    model: for "auto", the language model of the run.
+    devices: to be used; None is all there are.
+    memory: bytes of one device, for "auto"; None is what the devices say.
 
   Raises:
     ValueError: if the sizes need another number of devices than there are.
   """
-  shape, count = tuple(shape), len(jax.devices())
-  known = math.prod(size for size in shape if size != -1)
-  if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or any(s < 1 and s != -1 for s in shape):
+  devices = jax.devices() if devices is None else list(devices)
+  shape, count = tuple(shape), len(devices)
+  if shape == AUTO and model is not None:
+    shape = choose(count, model, memory or device_memory(devices[0]))
+  if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or any(not _is_size(s) for s in shape):
     raise ValueError(
-      f"mesh.shape={shape}; give {layout.AXES} as positive sizes, at most one of them -1"
+      f"mesh.shape={shape}; give {layout.AXES} as positive sizes, at most one of them -1, or {AUTO}"
     )
+  known = math.prod(size for size in shape if size != -1)
   if -1 in shape and count % known == 0:
     shape = tuple(count // known if size == -1 else size for size in shape)
   needed = math.prod(shape)
@@ -32,12 +52,47 @@ def make_mesh(shape: tuple[int, ...]) -> jax.sharding.Mesh:
       f"choose sizes whose product is at most {count}"
     )
   # Auto: the compiler propagates shardings from arguments (jax.make_mesh defaults to Explicit).
-  return jax.make_mesh(
-    shape,
-    layout.AXES,
-    axis_types=(AxisType.Auto,) * len(layout.AXES),
-    devices=jax.devices()[:needed],
-  )
+  kinds = (AxisType.Auto,) * len(layout.AXES)
+  return jax.make_mesh(shape, layout.AXES, axis_types=kinds, devices=devices[:needed])
+
+
+def _is_size(size: Any) -> bool:
+  return isinstance(size, int) and (size > 0 or size == -1)
+
+
+def choose(count: int, model: pure.PureModel, memory: int | None) -> tuple[int, int, int]:
+  """Returns the (data, fsdp, tensor) sizes that suit so many devices.
+
+  `tensor` is the smallest power of two with which the weights that sampling gathers take at most a
+  quarter of a device; it cuts no head. Rows alone are spread, over `data`, where a device can keep
+  all that RL keeps; else states are spread too, over `fsdp`.
+
+  Args:
+    count: devices.
+    model: the language model of the run.
+    memory: bytes of one device; None, where nobody knows, takes the models to be small.
+  """
+  abstract = jax.eval_shape(model.init, jax.random.key(0))
+  size = sum(leaf.size for leaf in jax.tree.leaves(abstract))
+  if memory is None:
+    return count, 1, 1
+  weights, tensor = size * jax.numpy.dtype(model.config.dtype).itemsize, 1
+  while weights / tensor > memory / 4 and not count % (2 * tensor) and _cuts(model, 2 * tensor):
+    tensor *= 2
+  is_small = size * RL_BYTES / tensor <= memory / 2
+  return (count // tensor, 1, tensor) if is_small else (1, count // tensor, tensor)
+
+
+def _cuts(model: pure.PureModel, tensor: int) -> bool:
+  """Returns whether `tensor` devices share all heads and hidden features of a layer evenly."""
+  c = model.config
+  return not any(count % tensor for count in (c.heads, c.kv_heads, c.hidden))
+
+
+def device_memory(device: Any) -> int | None:
+  """Returns the bytes that a device has for arrays, or None where it does not say."""
+  stats = device.memory_stats() if device.platform != "cpu" else None
+  return (stats or {}).get("bytes_limit")
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
@@ -54,6 +109,11 @@ def partition(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:
     mesh: the devices.
   """
   return jax.tree.map(lambda leaf, names: layout.sharding(mesh, leaf.shape, names), abstract, axes)
+
+
+def homes(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Any:
+  """Returns the sharding of every parameter of a model."""
+  return partition(jax.eval_shape(model.init, jax.random.key(0)), model.axes, mesh)
 
 
 def state_sharding(

@@ -136,7 +136,7 @@ def test_calls_alternate_and_medians_are_compared(monkeypatch):
     return timing.Case("x", 30, lambda: call, devices.Cost(flops=60.0, bytes=12.0))
 
   ours, theirs = case([1.0, 5.0, 3.0]), case([6.0, 2.0, 9.0])
-  (row,) = timing.measure([ours], {"x": theirs}, repeats=3, peak=devices.Peak(100.0, 8.0))
+  (row,) = timing.measure([ours], {"x": theirs}, repeats=3, peak=devices.Peak(100.0, 8.0, 1, 1.0))
   assert order == [1.0, 6.0] * 4
   assert row == {
     "name": "x",
@@ -223,7 +223,8 @@ def test_shares_are_of_the_devices_peaks():
   ],
 )
 def test_peaks_are_the_makers(kind, flops, bandwidth):
-  assert devices.peak(kind) == devices.Peak(flops, bandwidth)
+  found = devices.peak(kind)
+  assert (found.flops, found.bytes) == (flops, bandwidth)
 
 
 def test_other_devices_have_no_known_peak():

@@ -184,6 +184,31 @@ def test_a_row_ends_at_its_own_limit(temperature):
     np.testing.assert_array_equal(responses.tokens, whole.tokens)
 
 
+def test_a_part_of_one_row_keeps_it():
+  """Sixteen rows on sixteen devices: no device is left without a row, however few go on."""
+  script = [[1, 7, 7, 7, 7, 7]] * 15 + [[5, 5, 5, 5, 5, 1]]
+  calls = []
+  ask = sampler(scripted(script, calls), shrinking=True, parts=16)
+  responses, _ = ask({}, numbered(16), jax.random.key(0), jnp.float32(0))
+  jax.effects_barrier()
+  check_script(script, responses)
+  assert {rows for _, rows in calls} == {16}
+
+
+@pytest.mark.parametrize("windowed", [(), (True, False, True)], ids=["wide", "mixed"])
+def test_scanned_layers_say_what_unrolled_ones_do(windowed):
+  shape = {"layers": 3, "windowed": windowed, "window": 3 if windowed else 0}
+  model, other = (tiny.language(**shape, unroll=unroll) for unroll in (True, False))
+  params = jax.tree.map(jnp.array, tiny.parameters(model, seed=0))
+  asked = jax.tree.map(jnp.array, tiny.prompts(2, [*range(1, P + 1)] * 4, P))
+  ask = params, asked, jax.random.key(3), jnp.float32(1)
+  (one, logprobs), (two, others) = (
+    sampler(network, shrinking=True)(*ask) for network in (model, other)
+  )
+  jax.tree.map(np.testing.assert_array_equal, one, two)
+  np.testing.assert_allclose(logprobs, others, rtol=1e-4, atol=1e-6)
+
+
 def test_a_batch_that_does_not_divide_into_parts_is_refused():
   model, params = language()
   asked = jax.tree.map(lambda leaf: leaf[:3], prompts())

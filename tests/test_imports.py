@@ -17,7 +17,7 @@ ARROWS = {
   "models": {"hosts", "layout"},
   "losses": set(),
   "evaluate/metrics": set(),
-  "parallel": {"layout", "training"},
+  "parallel": {"layout", "models", "training"},
   "training": {"hosts", "layout", "parallel"},
   # inference.py asks models in words: it encodes, places and decodes.
   "rollout": {"data", "hosts", "layout", "models", "losses", "parallel"},
@@ -35,6 +35,7 @@ ARROWS = {
   "improve": {"data", "models", "rollout"},
   "export": {"data", "hosts", "models", "rollout", "improve", "parallel"},
   "bench": {"data", "models", "training", "rollout", "stages"},
+  "plan": {"bench", "data", "layout", "models", "parallel", "rollout", "stages"},
   "sweep": {"evaluate"},
   # It counts rows as training will see them, and looks like the report.
   "doctor": {"data", "evaluate"},
@@ -54,6 +55,7 @@ ARROWS = {
     "improve",
     "models",
     "parallel",
+    "plan",
     "recipes",
     "sweep",
     "training",
@@ -77,6 +79,7 @@ SLOW_MODULES = {
   "openai",
   "evalica",
   "pandas",
+  "libtpu",
 }
 
 

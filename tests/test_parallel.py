@@ -57,6 +57,41 @@ def test_sizes_that_do_not_fit_are_refused(shape, words):
     assert word in str(error.value)
 
 
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+  "count, memory, shape, expected",
+  [
+    # 8 billion parameters: 15 GiB in bfloat16, and RL keeps 40 bytes of each.
+    (256, 16 * GIB, {}, (1, 64, 4)),
+    (64, 32 * GIB, {}, (1, 32, 2)),
+    (64, 95 * GIB, {}, (1, 64, 1)),
+    (6, 16 * GIB, {}, (1, 3, 2)),  # six devices have no fours
+    (256, 16 * GIB, {"kv_heads": 2}, (1, 128, 2)),  # no head is cut
+    (256, None, {}, (256, 1, 1)),
+    (
+      8,
+      16 * GIB,
+      {"layers": 1, "vocabulary": 2_000, "hidden": 4096},
+      (8, 1, 1),
+    ),  # every device keeps it whole
+  ],
+)
+def test_a_mesh_is_chosen_by_the_devices_and_the_model(count, memory, shape, expected):
+  llama = {"vocabulary": 128_256, "width": 4096, "layers": 32, "heads": 32, "kv_heads": 8}
+  llama |= {"head_width": 128, "hidden": 14_336, "tied": False, "dtype": "bfloat16"}
+  model = tiny.language(**(llama | shape))
+  assert parallel.choose(count, model, memory) == expected
+
+
+def test_auto_takes_all_devices():
+  mesh = parallel.make_mesh(("auto",), tiny.language())
+  assert tuple(mesh.shape.values()) == (8, 1, 1)  # CPUs do not say what they have
+  with pytest.raises(ValueError, match="auto"):
+    parallel.make_mesh(("some",), tiny.language())
+
+
 # Parameters
 
 

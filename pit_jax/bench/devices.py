@@ -25,28 +25,40 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-  """What one device does at most: dense bfloat16 operations and bytes of memory, per second."""
+  """What one device does at most: dense bfloat16 operations and bytes of memory, per second.
+
+  Attributes:
+    flops: operations per second.
+    bytes: of its memory, per second.
+    memory: bytes it has.
+    link: bytes per second that it sends on a ring of devices: both ways of one axis of a torus.
+  """
 
   flops: float
   bytes: float
+  memory: int
+  link: float
 
 
-# Data sheets of the makers; the start of what JAX calls the device.
+GIB = 2**30
+# Data sheets of the makers; a TPU's links are those that Austin et al. 2025 measured ("How to scale
+# your model"), and the memory of v5e, v5p and v6e is what their compiler lets programs have. The
+# names are the start of what JAX calls the device.
 PEAKS = {
-  "NVIDIA A100-SXM4-40GB": Peak(312e12, 1.555e12),
-  "NVIDIA A100-SXM4-80GB": Peak(312e12, 2.039e12),
-  "NVIDIA A100-PCIE-40GB": Peak(312e12, 1.555e12),
-  "NVIDIA A100 80GB PCIe": Peak(312e12, 1.935e12),
-  "NVIDIA H100 80GB HBM3": Peak(989.4e12, 3.35e12),
-  "NVIDIA H100 PCIe": Peak(756e12, 2.0e12),
-  "NVIDIA H200": Peak(989.4e12, 4.8e12),
-  "TPU v4": Peak(275e12, 1.228e12),
-  "TPU v5 lite": Peak(197e12, 0.819e12),
-  "TPU v5e": Peak(197e12, 0.819e12),
-  "TPU v5p": Peak(459e12, 2.765e12),
-  "TPU v5": Peak(459e12, 2.765e12),
-  "TPU v6 lite": Peak(918e12, 1.64e12),
-  "TPU v6e": Peak(918e12, 1.64e12),
+  "NVIDIA A100-SXM4-40GB": Peak(312e12, 1.555e12, 40 * GIB, 300e9),
+  "NVIDIA A100-SXM4-80GB": Peak(312e12, 2.039e12, 80 * GIB, 300e9),
+  "NVIDIA A100-PCIE-40GB": Peak(312e12, 1.555e12, 40 * GIB, 32e9),
+  "NVIDIA A100 80GB PCIe": Peak(312e12, 1.935e12, 80 * GIB, 32e9),
+  "NVIDIA H100 80GB HBM3": Peak(989.4e12, 3.35e12, 80 * GIB, 450e9),
+  "NVIDIA H100 PCIe": Peak(756e12, 2.0e12, 80 * GIB, 64e9),
+  "NVIDIA H200": Peak(989.4e12, 4.8e12, 141 * GIB, 450e9),
+  "TPU v4": Peak(275e12, 1.228e12, 32 * GIB, 90e9),
+  "TPU v5 lite": Peak(197e12, 0.819e12, int(15.75 * GIB), 90e9),
+  "TPU v5e": Peak(197e12, 0.819e12, int(15.75 * GIB), 90e9),
+  "TPU v5p": Peak(459e12, 2.765e12, int(95.74 * GIB), 180e9),
+  "TPU v5": Peak(459e12, 2.765e12, int(95.74 * GIB), 180e9),
+  "TPU v6 lite": Peak(918e12, 1.64e12, int(31.25 * GIB), 180e9),
+  "TPU v6e": Peak(918e12, 1.64e12, int(31.25 * GIB), 180e9),
 }
 
 

@@ -134,6 +134,7 @@ class ModelConfig:
     dtype: of matrix products; norms and softmax are float32.
     remat: training keeps one activation per layer and computes the others again on the way back,
       which takes far less memory.
+    unroll: cached generation is compiled layer by layer; else it scans them.
     stored: how matrices are kept. Only frozen ones may be kept in less than float32: in bfloat16,
       or a layer's in int8 with a scale per output, and the embedding and the head in bfloat16.
     adapter: what is trained beside a scalar head; None trains everything.
@@ -165,6 +166,7 @@ class ModelConfig:
   longest: int = 2_048
   dtype: str = "float32"
   remat: bool = False
+  unroll: bool = True
   stored: str = "float32"
   adapter: Adapter | None = None
 

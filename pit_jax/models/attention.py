@@ -19,15 +19,16 @@ MASKED = -1e30  # finite, so that a row without a single visible key stays finit
 class Cache:
   """Keys and values of the tokens read so far, in `slots` fixed places."""
 
-  keys: tuple[jax.Array, ...]  # Float[B K H S] per layer, rotated
-  values: tuple[jax.Array, ...]  # Float[B K S H] per layer
+  keys: tuple[jax.Array, ...]  # Float[B K H S] per layer, rotated; or one Float[B L K H S]
+  values: tuple[jax.Array, ...]  # Float[B K S H] per layer; or one Float[B L K S H]
   visible: jax.Array  # Bool[B S], True where a slot holds a real token
 
 
 def empty_cache(config: architecture.ModelConfig, batch: int, slots: int) -> Cache:
   """Returns a cache of `slots` places per sequence with nothing in it."""
+  layers, count = ((), config.layers) if config.unroll else ((config.layers,), 1)
   keys, values = (
-    tuple(jnp.zeros((batch, config.kv_heads, *shape), config.dtype) for _ in range(config.layers))
+    tuple(jnp.zeros((batch, *layers, config.kv_heads, *shape), config.dtype) for _ in range(count))
     for shape in ((config.head_width, slots), (slots, config.head_width))
   )
   return spread(Cache(keys=keys, values=values, visible=jnp.zeros((batch, slots), bool)))
@@ -35,7 +36,9 @@ def empty_cache(config: architecture.ModelConfig, batch: int, slots: int) -> Cac
 
 def spread(cache: Cache) -> Cache:
   """Returns the cache, each row with the others of its batch and each head with its queries."""
-  keys, values = layout.spread((cache.keys, cache.values), "batch", "kv_heads")
+  is_stacked = cache.keys[0].ndim == 5
+  names = ("batch", None, "kv_heads") if is_stacked else ("batch", "kv_heads")
+  keys, values = layout.spread((cache.keys, cache.values), *names)
   return Cache(keys=keys, values=values, visible=layout.spread(cache.visible, "batch"))
 
 
@@ -43,13 +46,13 @@ def lengthen(cache: Cache, slots: int) -> Cache:
   """Returns the cache with so many empty places after the ones it has."""
 
   def pad(x, axis):
-    return jnp.pad(x, [(0, slots if dim == axis else 0) for dim in range(x.ndim)])
+    return jnp.pad(x, [(0, slots if dim == x.ndim + axis else 0) for dim in range(x.ndim)])
 
   return spread(
     Cache(
-      keys=tuple(pad(x, 3) for x in cache.keys),
-      values=tuple(pad(x, 2) for x in cache.values),
-      visible=pad(cache.visible, 1),
+      keys=tuple(pad(x, -1) for x in cache.keys),
+      values=tuple(pad(x, -2) for x in cache.values),
+      visible=pad(cache.visible, -1),
     )
   )
 

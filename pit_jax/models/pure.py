@@ -66,15 +66,25 @@ def scalar_model(config: architecture.ModelConfig) -> PureModel:
   return pure(heads.ScalarModel, config)
 
 
-def complete(model: PureModel, key: jax.Array, known: Params) -> Params:
-  """Returns parameters of `model`: the known ones, and fresh ones under all other names."""
+def complete(
+  model: PureModel, key: jax.Array, known: Params, places: Params | None = None
+) -> Params:
+  """Returns parameters of `model`: the known ones, and fresh ones under all other names.
+
+  Args:
+    model: whose parameters.
+    key: source of the fresh ones.
+    known: parameters under their names.
+    places: where each parameter lives; None is the first device.
+  """
   missing = named(model.axes).keys() - named(known).keys()
 
   def fresh(key):
     leaves = named(model.init(key))
     return nested({name: leaf for name, leaf in leaves.items() if name in missing})
 
-  return join(jax.jit(fresh)(key), known)
+  homes = places and nested({name: named(places)[name] for name in missing})
+  return join(jax.jit(fresh, out_shardings=homes)(key), known)
 
 
 def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
@@ -113,8 +123,8 @@ def for_sampling(model: PureModel, params: Params) -> Params:
   """Returns the parameters as every step of sampling reads them.
 
   They are in the type of the products, and whole on every device but for the axes that `tensor`
-  cuts: what the mesh spreads over `fsdp` is gathered once, and not for every token. So is every
-  layer taken out of its stack, into a tuple: a loop that slices the stack copies it in each step.
+  cuts: what the mesh spreads over `fsdp` is gathered once, and not for every token. Layers that are
+  unrolled are taken out of their stack, into tuples: a loop that slices it copies it in every step.
   """
 
   def gather(leaf, names):
@@ -122,7 +132,7 @@ def for_sampling(model: PureModel, params: Params) -> Params:
       leaf = leaf.astype(model.config.dtype)
     leaf = layout.spread(leaf, *names)  # cast where it lives, so that half as much travels
     leaf = layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
-    return tuple(leaf) if names[0] == "layer" else leaf
+    return tuple(leaf) if names[0] == "layer" and model.config.unroll else leaf
 
   return jax.tree.map(gather, params, model.axes)
 

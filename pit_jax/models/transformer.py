@@ -2,8 +2,9 @@
 
 One forward serves training, scoring and cached generation, for every family of models: what
 differs between them is a switch in `architecture.ModelConfig`. Layers are stacked along a leading
-axis. Training scans them, which keeps programs small; cached generation unrolls them, because a
-scan would copy every layer's keys, values and weights at every token.
+axis. Training scans them, which keeps programs small. Cached generation unrolls them, because a
+scan may copy every layer's keys, values and weights at every token; `unroll=False` scans them all
+the same, since of many layers unrolled programs take too long to compile.
 """
 
 import math
@@ -173,20 +174,15 @@ class Transformer(nnx.Module):
     # A real token stands after all that it sees.
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
     wide, near = attention.sights(self.config, visible, place, place)
-    windows = self.config.windows
-    is_mixed = any(windows) and not all(windows)
-
     again = nnx.remat if self.config.remat else lambda function: function
 
     @nnx.scan(in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry)
     @again
     def layer(x, block, is_near):
-      sight = near if all(windows) else wide
-      if is_mixed:
-        sight = jax.tree.map(lambda a, b: jnp.where(is_near, a, b), near, wide)
+      sight = self._sight(is_near, wide, near)
       return block.mix(x, *block.project(x, sight), sight.visible)
 
-    x = layer(self._embed(tokens), self.blocks, jnp.array(windows))
+    x = layer(self._embed(tokens), self.blocks, jnp.array(self.config.windows))
     return self.norm(x if last is None else x[:, -last:])
 
   def extend(
@@ -217,7 +213,13 @@ class Transformer(nnx.Module):
       seen + attention.positions(mask),
       attention.positions(kept),
     )
-    x, keys, values = self._embed(tokens), list(cache.keys), list(cache.values)
+    go = self._unrolled if self.config.unroll else self._scanned
+    x, keys, values = go(self._embed(tokens), cache.keys, cache.values, slot, wide, near)
+    return self.norm(x), attention.Cache(keys=keys, values=values, visible=kept)
+
+  def _unrolled(self, x, keys, values, slot, wide, near):
+    """Takes x through all layers, each with keys and values of its own."""
+    keys, values = list(keys), list(values)
     for index, is_near in enumerate(self.config.windows):
       block = self._layer(index)
       sight = near if is_near else wide
@@ -225,7 +227,34 @@ class Transformer(nnx.Module):
       keys[index] = jax.lax.dynamic_update_slice(keys[index], key, (0, 0, 0, slot))
       values[index] = jax.lax.dynamic_update_slice(values[index], value, (0, 0, slot, 0))
       x = block.mix(x, query, keys[index], values[index], sight.visible)
-    return self.norm(x), attention.Cache(keys=tuple(keys), values=tuple(values), visible=kept)
+    return x, tuple(keys), tuple(values)
+
+  def _scanned(self, x, keys, values, slot, wide, near):
+    """Takes x through all layers, whose keys and values are stacked and written in place."""
+
+    @nnx.scan(in_axes=(nnx.Carry, 0, 0, 0), out_axes=nnx.Carry)
+    def layer(carry, block, index, is_near):
+      x, keys, values = carry
+      sight = self._sight(is_near, wide, near)
+      query, key, value = block.project(x, sight)
+      keys = jax.lax.dynamic_update_slice(keys, key[:, None], (0, index, 0, 0, slot))
+      values = jax.lax.dynamic_update_slice(values, value[:, None], (0, index, 0, slot, 0))
+      x = block.mix(x, query, keys[:, index], values[:, index], sight.visible)
+      return x, keys, values
+
+    windows = jnp.array(self.config.windows)
+    numbers = jnp.arange(self.config.layers)
+    x, keys, values = layer((x, *keys, *values), self.blocks, numbers, windows)
+    return x, (keys,), (values,)
+
+  def _sight(
+    self, is_near: Bool[Array, ""], wide: attention.Sight, near: attention.Sight
+  ) -> attention.Sight:
+    """Returns what a layer sees, which may have a window."""
+    windows = self.config.windows
+    if all(windows) or not any(windows):
+      return near if all(windows) else wide
+    return jax.tree.map(lambda a, b: jnp.where(is_near, a, b), near, wide)
 
   def _layer(self, which: int) -> Block:
     """Returns one layer, of layers that are stacked or that stand apart."""

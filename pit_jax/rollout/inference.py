@@ -17,12 +17,14 @@ from pit_jax.types import Params, Prompts, Responses
 
 
 @functools.cache
-def _sampler(model: pure.PureModel, mesh: jax.sharding.Mesh, **settings) -> Callable:
+def sampling(model: pure.PureModel, mesh: jax.sharding.Mesh, **settings) -> Callable:
+  """Returns the compiled sample(params, prompts, key, temperature); see `decode.sample`."""
   return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **settings)))
 
 
 @functools.cache
-def _scorer(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+def scoring_of(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  """Returns the compiled score(params, prompts, responses); see `scoring.sequence_scores`."""
   return jax.jit(layout.on(mesh, lambda *asked: scoring.sequence_scores(model, *asked)[0]))
 
 
@@ -56,9 +58,9 @@ class Inference:
 
   @property
   def sampler(self) -> Callable:
-    """The compiled sample(params, prompts, key, temperature); see `decode.sample`."""
+    """The compiled sampling of this run's responses."""
     tokenizer = self.settings.tokenizer
-    return _sampler(
+    return sampling(
       self.language,
       self.mesh,
       length=self.response_length,
@@ -70,8 +72,8 @@ class Inference:
 
   @property
   def scorer(self) -> Callable:
-    """The compiled score(params, prompts, responses); see `scoring.sequence_scores`."""
-    return _scorer(self.scalar, self.mesh)
+    """The compiled scoring of responses."""
+    return scoring_of(self.scalar, self.mesh)
 
   def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
     """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""

@@ -16,9 +16,9 @@ import ml_collections
 
 from pit_jax import hosts, parallel
 from pit_jax.data import chat, conversations, encode, preferences, tables, template, text
-from pit_jax.models import pure
+from pit_jax.models import architecture, pure
 from pit_jax.rollout import inference
-from pit_jax.stages import origin, workdirs
+from pit_jax.stages import abstract, memory, origin, workdirs
 from pit_jax.training import flight, keeping, loop, operations, timing
 from pit_jax.types import Params
 
@@ -116,9 +116,9 @@ class Context:
 
   def initial_policy(self) -> Params:
     """Returns the language model every policy starts from."""
-    return pure.complete(
-      self.language, self.key("initial policy"), self.base.params if self.base else {}
-    )
+    places = parallel.homes(self.language, self.mesh)
+    known = self.base.params if self.base else {}
+    return pure.complete(self.language, self.key("initial policy"), known, places)
 
   @property
   def tokens(self) -> pathlib.Path:
@@ -167,8 +167,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   """Loads the data and prepares the models of a run; nothing is trained but a tokenizer.
 
   Raises:
-    ValueError: if the workdir belongs to a run with another configuration, or the data, the base
-      model or the mesh cannot be used.
+    ValueError: if the workdir belongs to a run with another configuration, the data, the base
+      model or the mesh cannot be used, or the models cannot fit the devices.
   """
   new = hosts.agree(workdirs.is_new(config, workdir))
   c = config.data
@@ -192,22 +192,31 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     over_long=c.over_long,
   )
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
-  mesh = parallel.make_mesh(tuple(config.mesh.shape))
-  base = origin.load(base_directory, model, mesh) if base_directory else None
+  run = _arrays(config, model)
+  base = origin.load(base_directory, model, run.mesh) if base_directory else None
   tokens = token_folder(config, workdir)
   seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward)]
   longest = max(table.widths[1] for table in seen)
   asking = inference.Inference(
-    language=pure.language_model(model),
-    scalar=pure.scalar_model(model),
+    language=run.language,
+    scalar=run.scalar,
     settings=settings,
     response_length=min(longest, c.max_response_length),  # a bucket may be longer than allowed
     batch_size=config.inference_batch_size,
-    mesh=mesh,
+    mesh=run.mesh,
     by_length=c.length_buckets,
   )
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
-  return Context(config, workdir, mesh, data, folds, asking, base, *others)
+  return Context(config, workdir, run.mesh, data, folds, asking, base, *others)
+
+
+def _arrays(config: ml_collections.ConfigDict, model: architecture.ModelConfig) -> abstract.Arrays:
+  """Returns the networks and the mesh of a run that fits it."""
+  language, scalar = pure.language_model(model), pure.scalar_model(model)
+  mesh = parallel.make_mesh(config.mesh.shape, language)
+  found = abstract.Arrays(config, mesh, language, scalar)
+  memory.check(found)
+  return found
 
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:

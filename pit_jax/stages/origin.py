@@ -90,7 +90,7 @@ def _adapted(
     )
   if base is None:
     return found
-  own = {name: config.model[name] for name in ("dtype", "remat")}
+  own = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
   return dataclasses.replace(found, stored=stored, adapter=adapter, **own)
 
 
@@ -101,8 +101,7 @@ def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding
     ValueError: if its weights cannot be read or do not fit.
   """
   bare = pure.language_model(dataclasses.replace(model, adapter=None))
-  abstract = jax.eval_shape(bare.init, jax.random.key(0))
-  params = hf.load(base, bare, parallel.partition(abstract, bare.axes, mesh))
+  params = hf.load(base, bare, parallel.homes(bare, mesh))
   return Base(params, hf.fingerprint(base))
 
 

@@ -15,7 +15,7 @@ from pit_jax.data import batches, encode, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
-from pit_jax.stages import ppo, supervised
+from pit_jax.stages import optimizers, ppo, supervised
 from pit_jax.training import step as training_step
 from pit_jax.training import timing
 from pit_jax.types import Params, Prompts, Responses
@@ -145,7 +145,7 @@ def begin(context: contexts.Context, start: Params, job: ml_collections.ConfigDi
   parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
-  return Learner(supervised.place(trained, axes, _optimizer_of(job), context.mesh), base)
+  return Learner(supervised.place(trained, axes, optimizers.reinforcement(job), context.mesh), base)
 
 
 def schedule(job: ml_collections.ConfigDict, steps: int) -> Callable[[int], Float[Array, ""]]:
@@ -155,20 +155,26 @@ def schedule(job: ml_collections.ConfigDict, steps: int) -> Callable[[int], Floa
 
 def _iteration(
   context: contexts.Context, start: training_step.TrainState, job: ml_collections.ConfigDict
-):
+) -> tuple[Callable, ppo.State]:
   """Returns the compiled iteration, and the state that the first one is given."""
-  settings = ppo.Settings(
-    **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
-  )
   stop_ids = context.settings.tokenizer.stop_ids
-  optimizer, mesh = _optimizer_of(job), context.mesh
-  iterate = _compiled(context.language, context.scalar, optimizer, settings, stop_ids, mesh)
+  iterate = program(context.language, context.scalar, job, stop_ids, context.mesh)
   coefficient = jax.device_put(jnp.float32(job.kl_coefficient), parallel.replicated(context.mesh))
   return iterate, ppo.State(train=start, kl_coefficient=coefficient)
 
 
-def _optimizer_of(job: ml_collections.ConfigDict):
-  return _optimizer(job.clip_norm, job.epsilon, job.value_scale)
+def program(
+  policy: pure.PureModel,
+  value: pure.PureModel,
+  job: ml_collections.ConfigDict,
+  stop_ids: tuple[int, ...],
+  mesh: jax.sharding.Mesh,
+) -> Callable:
+  """Returns the compiled iteration of a job; see `ppo.make_iteration`."""
+  settings = ppo.Settings(
+    **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
+  )
+  return _compiled(policy, value, optimizers.reinforcement(job), settings, stop_ids, mesh)
 
 
 def _rows(
@@ -181,11 +187,6 @@ def _rows(
   asked = context.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
   rows = zip(asked, context.inference.words(responses), scores.tolist(), strict=True)
   return [{"prompt": x, "response": y, "score": score} for x, y, score in rows]
-
-
-@functools.cache
-def _optimizer(clip_norm: float, epsilon: float, value_scale: float):
-  return ppo.optimizer(clip_norm=clip_norm, epsilon=epsilon, value_scale=value_scale)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from pit_jax import layout, parallel
 from pit_jax.data import batches, packing, tables
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
+from pit_jax.stages import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Params
 
@@ -53,8 +54,7 @@ def run(
   order = _order(context, name, table, job)
   steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
-  optimizer = _optimizer(job.clip_norm, job.epsilon, job.weight_decay)
-  step = _compiled(model, objective, optimizer, job.accumulation, context.mesh)
+  optimizer, step = optimizers.supervised(job), program(model, objective, job, context.mesh)
   trained, base = pure.split(model, params)
   state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
   frozen, key = {**(frozen or {}), "base": base}, context.key(name)
@@ -72,6 +72,16 @@ def run(
   more = {"evaluate": look, "evaluate_every": job.evaluate_every, **_selection(name, job, score)}
   state = context.fit(name, advance, state, given, every=every, steps=steps, **more)
   return pure.join(state.params, base)
+
+
+def program(
+  model: pure.PureModel,
+  objective: Callable[[pure.PureModel], Callable],
+  job: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+) -> Callable:
+  """Returns the compiled step(state, frozen, batch, key, rate) of a job."""
+  return _compiled(model, objective, optimizers.supervised(job), job.accumulation, mesh)
 
 
 def _selection(
@@ -110,11 +120,6 @@ def place(
 
   sharding = parallel.state_sharding(jax.eval_shape(init, params), axes, mesh)
   return jax.jit(init, out_shardings=sharding)(params)
-
-
-@functools.cache
-def _optimizer(clip_norm: float, epsilon: float, weight_decay: float):
-  return training_step.adam(clip_norm=clip_norm, epsilon=epsilon, weight_decay=weight_decay)
 
 
 @functools.cache

@@ -1,0 +1,88 @@
+"""The lines of a compiled program, as a compiler writes them."""
+
+import dataclasses
+import math
+import re
+
+BYTES = {
+  "pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2,
+  "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8,
+}  # fmt: skip
+
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
+_NAME = re.compile(r"%([\w.\-]+)")
+_CALLED = re.compile(
+  r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%([\w.\-]+)"
+)
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """An array, or several, as an instruction makes it.
+
+  Attributes:
+    arrays: (type, dimensions, whether it is in main memory) of each.
+  """
+
+  arrays: tuple[tuple[str, tuple[int, ...], bool], ...]
+
+  @classmethod
+  def parse(cls, text: str) -> "Shape":
+    """Returns the shape that a type is written as; on-chip memory is marked S(1) and so on."""
+    return cls(
+      tuple(
+        (kind, tuple(map(int, filter(None, sizes.split(",")))), "S(" not in (place or ""))
+        for kind, sizes, place in _ARRAY.findall(text)
+        if kind in BYTES
+      )
+    )
+
+  @property
+  def bytes(self) -> int:
+    """All of it."""
+    return sum(BYTES[kind] * math.prod(sizes) for kind, sizes, _ in self.arrays)
+
+  @property
+  def main(self) -> int:
+    """What of it is in main memory."""
+    return sum(BYTES[kind] * math.prod(sizes) for kind, sizes, is_main in self.arrays if is_main)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+  """One line of a program."""
+
+  name: str
+  shape: Shape
+  opcode: str
+  operands: tuple[str, ...]
+  rest: str  # what stands after the operands
+
+  @property
+  def called(self) -> list[str]:
+    """The computations it calls."""
+    branches = _BRANCHES.search(self.rest)
+    return _CALLED.findall(self.rest) + (_NAME.findall(branches.group(1)) if branches else [])
+
+
+def read(line: str) -> Instruction:
+  """Returns the instruction of a line."""
+  left, _, right = line.strip().removeprefix("ROOT ").partition(" = ")
+  split = _end(right) if right.startswith("(") else right.index(" ")
+  kind, right = right[:split], right[split:].strip()
+  opcode, _, right = right.partition("(")
+  split = _end("(" + right) - 2
+  operands = tuple(_NAME.findall(right[:split]))
+  rest = right if opcode in ("parameter", "constant") else right[split:]
+  return Instruction(left.lstrip("%"), Shape.parse(kind), opcode, operands, rest)
+
+
+def _end(text: str) -> int:
+  """Returns the place after the bracket that closes the first one."""
+  depth = 0
+  for place, letter in enumerate(text):
+    depth += (letter == "(") - (letter == ")")
+    if not depth:
+      return place + 1
+  return len(text)

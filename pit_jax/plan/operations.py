@@ -1,0 +1,43 @@
+"""How many operations a function takes, counted in what JAX makes of it."""
+
+import math
+from typing import Any
+
+import jax
+
+
+def count(jaxpr: Any, unknown: int = 1) -> float:
+  """Returns the operations of all matrix products, those computed again for the gradient included.
+
+  Everything else is little beside them. Of the branches of a condition the dearest counts.
+
+  Args:
+    jaxpr: of the function, over all devices.
+    unknown: how often a loop runs whose end depends on data. Of several in a row, each of which
+      goes on with fewer rows, the first one takes all the turns, which is the most there can be.
+  """
+  return _count(jaxpr, [unknown])
+
+
+def _count(jaxpr: Any, left: list[int]) -> float:
+  jaxpr, total = getattr(jaxpr, "jaxpr", jaxpr), 0.0
+  for equation in jaxpr.eqns:
+    name, given = equation.primitive.name, equation.params
+    if name == "dot_general":
+      total += _product(equation)
+    elif name == "while":
+      turns, left[0] = left[0], 0
+      total += turns * _count(given["body_jaxpr"], left)
+    elif name == "scan":
+      total += given["length"] * _count(given["jaxpr"], left)
+    elif name == "cond":
+      total += max(_count(branch, left) for branch in given["branches"])
+    else:
+      total += sum(_count(inner, left) for inner in jax.core.jaxprs_in_params(given))
+  return total
+
+
+def _product(equation: Any) -> float:
+  (contracted, _), _ = equation.params["dimension_numbers"]
+  first = equation.invars[0].aval.shape
+  return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(first[i] for i in contracted)

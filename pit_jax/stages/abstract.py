@@ -1,0 +1,145 @@
+"""A run's arrays without their content: shapes, types and places, as its programs take them."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from pit_jax import layout, parallel
+from pit_jax.data import padding
+from pit_jax.models import attention, pure
+from pit_jax.stages import optimizers
+from pit_jax.training import step as training_step
+from pit_jax.types import Prompts, Responses
+
+TEMPLATE_TOKENS = 16  # of an improver prompt beside x and the reference: its template, about
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+  """The models and the rows of a run.
+
+  Attributes:
+    config: of the run.
+    mesh: the devices, which need not exist.
+    language: the network of policy and improver.
+    scalar: the network of reward, gap reward and value models.
+  """
+
+  config: ml_collections.ConfigDict
+  mesh: jax.sharding.Mesh
+  language: pure.PureModel
+  scalar: pure.PureModel
+
+  @property
+  def prompt(self) -> int:
+    """Tokens of the longest policy prompt, padded."""
+    return padding.bucket(self.config.data.max_prompt_length)
+
+  @property
+  def improver_prompt(self) -> int:
+    """Tokens of the longest improver prompt, padded: x, a reference, the template."""
+    c = self.config.data
+    return padding.bucket(c.max_prompt_length + c.max_response_length + TEMPLATE_TOKENS)
+
+  @property
+  def longest_prompt(self) -> int:
+    """Tokens of the longest prompt that any model of the run is asked, padded."""
+    return self.improver_prompt if "curriculum" in self.config else self.prompt
+
+  @property
+  def response(self) -> int:
+    """Tokens of the longest response, padded."""
+    return padding.bucket(self.config.data.max_response_length)
+
+  def rows(self, kind: type[Prompts] | type[Responses], count: int, length: int) -> Any:
+    """Returns prompts or responses, spread as a batch is."""
+    tokens, mask = (
+      self.array((count, length), dtype, "batch", None) for dtype in (jnp.int32, jnp.bool_)
+    )
+    return kind(tokens=tokens, mask=mask)
+
+  def array(self, shape: tuple[int, ...], dtype: Any, *names: str | None) -> jax.ShapeDtypeStruct:
+    """Returns an array at its place."""
+    home = layout.sharding(self.mesh, shape, names)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=home)
+
+  @property
+  def key(self) -> jax.ShapeDtypeStruct:
+    """A random key."""
+    return self.array((), jax.eval_shape(lambda: jax.random.key(0)).dtype)
+
+  @property
+  def number(self) -> jax.ShapeDtypeStruct:
+    """A number, as rates and temperatures are."""
+    return self.array((), jnp.float32)
+
+  def params(self, model: pure.PureModel) -> Any:
+    """Returns the parameters of a model, as they are kept."""
+    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    return _placed(abstract, parallel.partition(abstract, model.axes, self.mesh))
+
+  def parts(self, model: pure.PureModel) -> tuple[Any, Any]:
+    """Returns what is trained of a model, and what is frozen."""
+    return pure.split(model, self.params(model))
+
+  def state(self, model: pure.PureModel, job: ml_collections.ConfigDict) -> Any:
+    """Returns the train state of imitation or reward modelling."""
+    axes = pure.split(model, model.axes)[0]
+    return self._state(self.parts(model)[0], axes, optimizers.supervised(job))
+
+  def actors(self) -> training_step.TrainState:
+    """Returns the train state of policy and value model."""
+    models = {"policy": self.language, "value": self.scalar}
+    axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
+    params = {kind: self.parts(model)[0] for kind, model in models.items()}
+    return self._state(params, axes, optimizers.reinforcement(self.config.rl))
+
+  def _state(self, params: Any, axes: Any, optimizer) -> training_step.TrainState:
+    init = functools.partial(training_step.init_state, optimizer=optimizer)
+    abstract = jax.eval_shape(init, params)
+    return _placed(abstract, parallel.state_sharding(abstract, axes, self.mesh))
+
+  def gathered(self) -> Any:
+    """Returns the policy's parameters as sampling reads them; see `pure.for_sampling`."""
+    model = self.language
+    abstract = jax.eval_shape(functools.partial(pure.for_sampling, model), self.params(model))
+
+    def place(leaf, names):
+      if isinstance(leaf, tuple):  # layers that stand apart
+        return tuple(place(one, names[1:]) for one in leaf)
+      home = layout.sharding(self.mesh, leaf.shape, names, layout.SAMPLING_RULES)
+      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
+
+    return jax.tree.map(place, abstract, model.axes, is_leaf=lambda node: isinstance(node, tuple))
+
+  def cache(self, count: int, slots: int) -> Any:
+    """Returns the keys and values of so many rows."""
+
+    def empty():
+      made = attention.empty_cache(self.language.config, count, slots)
+      return made.keys, made.values
+
+    heads = ("kv_heads",) if self.language.config.unroll else (None, "kv_heads")
+    return jax.tree.map(
+      lambda leaf: self.array(leaf.shape, leaf.dtype, "batch", *heads, None, None),
+      jax.eval_shape(empty),
+    )
+
+
+def device_bytes(tree: Any) -> int:
+  """Returns the bytes that one device holds of arrays with places."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
+
+
+def _placed(tree: Any, places: Any) -> Any:
+  return jax.tree.map(
+    lambda leaf, home: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home), tree, places
+  )

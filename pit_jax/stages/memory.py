@@ -1,0 +1,108 @@
+"""What a run keeps on each device at least, counted by hand before anything is compiled.
+
+The count has what no compiler can do without. What it can arrange in several ways, as the
+intermediate results of one layer, is not in it: `launch/plan.py` asks the compiler.
+"""
+
+import jax.numpy as jnp
+
+from pit_jax import parallel
+from pit_jax.stages import abstract
+
+GIB = 2**30
+SHOWN = 5  # arrays that an error names
+
+
+def check(run: abstract.Arrays, memory: int | None = None) -> None:
+  """Refuses a configuration that cannot fit.
+
+  Args:
+    run: the models and rows of the run.
+    memory: bytes of one device; None is what the devices say, and where they do not, nothing is
+      refused.
+
+  Raises:
+    ValueError: a stage keeps more than a device has; the error names the largest of it.
+  """
+  memory = memory or parallel.device_memory(run.mesh.devices.flat[0])
+  if memory is None:
+    return
+  for stage, kept in needs(run).items():
+    total = sum(kept.values())
+    if total <= memory:
+      continue
+    largest = sorted(kept.items(), key=lambda entry: -entry[1])[:SHOWN]
+    listed = ", ".join(f"{name} {size / GIB:.2f} GiB" for name, size in largest)
+    raise ValueError(
+      f"{stage} keeps at least {total / GIB:.2f} GiB on each device, which has "
+      f"{memory / GIB:.2f} GiB: {listed}; use more devices, a mesh.shape with more of fsdp or "
+      "tensor, smaller batches or more accumulation, or adapters (model.lora.rank); "
+      "launch/plan.py --suggest looks for what fits"
+    )
+
+
+def needs(run: abstract.Arrays) -> dict[str, dict[str, int]]:
+  """Returns stage → what is kept in it → bytes of one device."""
+  config, response = run.config, run.response
+  jobs = {
+    "imitation": (run.language, config.sft, run.longest_prompt + response, 1),
+    "reward modelling": (run.scalar, config.reward, run.prompt + 2 * response, 1),
+  }
+  if "curriculum" in config:
+    length = run.improver_prompt + 2 * response
+    jobs["gap reward modelling"] = (run.scalar, config.gap_reward, length, 2)
+  found = {}
+  for name, (model, job, length, copies) in jobs.items():
+    trained, base = run.parts(model)
+    found[name] = {
+      "parameters and optimiser state": abstract.device_bytes(run.state(model, job)),
+      "frozen parameters": abstract.device_bytes(base),
+      "gradient": abstract.device_bytes(trained),
+      "what enters each layer": entering(run, copies * job.batch_size // job.accumulation, length),
+    }
+  return found | reinforcement(run)
+
+
+def reinforcement(run: abstract.Arrays) -> dict[str, dict[str, int]]:
+  """Returns what is kept while responses are sampled, and while PPO learns from them."""
+  job, length = run.config.rl, run.longest_prompt + run.response
+  kept = {
+    "policy and value model with optimiser state": abstract.device_bytes(run.actors()),
+    **{name: abstract.device_bytes(tree) for name, tree in frozen(run).items()},
+  }
+  trained = [run.parts(model)[0] for model in (run.language, run.scalar)]
+  return {
+    "sampling": kept
+    | {
+      "weights gathered for sampling": abstract.device_bytes(run.gathered()),
+      "keys and values": abstract.device_bytes(run.cache(job.batch_size, length - 1)),
+    },
+    "PPO": kept
+    | {
+      "gradients": abstract.device_bytes(trained),
+      "what enters each layer": entering(run, job.batch_size // job.minibatches, length),
+    },
+  }
+
+
+def frozen(run: abstract.Arrays) -> dict:
+  """Returns the models that RL asks and does not train; with adapters they share one base."""
+  own = {"reference": run.language, "reward model": run.scalar}
+  parts = {name: run.parts(model)[0] for name, model in own.items()}
+  return parts | {"frozen base": run.parts(run.language)[1]}
+
+
+def entering(run: abstract.Arrays, rows: int, length: int) -> int:
+  """Returns the bytes of what enters each layer, which is kept for the gradient.
+
+  Without rematerialisation the gradient wants what is inside a layer too: at least the weights of
+  attention and the features of the MLP.
+  """
+  c = run.language.config
+  kind = jnp.dtype(c.dtype)
+  kept = [run.array((c.layers, rows, length, c.width), kind, None, "batch", None, None)]
+  if not c.remat:
+    scores, features = (c.heads, length, length), (3, length, c.hidden)
+    kept.append(run.array((c.layers, rows, *scores), kind, None, "batch", "heads", None, None))
+    kept.append(run.array((c.layers, rows, *features), kind, None, "batch", None, None, "mlp"))
+  return abstract.device_bytes(kept)
