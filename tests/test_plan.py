@@ -200,6 +200,7 @@ def test_a_small_run_is_compiled_for_real_chips(tmp_path):
   assert [row["program"] for row in rows] == ["step", "sample", "score", "iterate"]
   for row in rows:
     assert row["fits"] and row["seconds"] > 0 and 0 < row["mfu"] < 1
-    assert abs(row["by_hand"]) < 0.01, row["program"]
+    # Chips keep whole tiles of 128: much of so small arrays is padding, which no count has.
+    assert -0.3 < row["by_hand"] <= 0, row["program"]
     assert row["sent"], row["program"]
   assert "chip-hours" in done.stdout
