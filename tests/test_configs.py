@@ -120,7 +120,8 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
   results, page = report_of(finished_run.workdir)
   config, systems = finished_run.context.config, results["systems"]
   trained = {"original", "policy_sft", "policy_resampled", "improver_sft", "pit", *ABLATIONS}
-  assert trained | {"chosen", "rejected"} == set(systems)
+  spent = {"pit_rounds", "best_of_n", "gap_tournament"}  # ways to spend as many samples
+  assert trained | spent | {"chosen", "rejected"} == set(systems)
   assert judges_of(results) == {"gold", "R_P", "R_PIT"}
   wanted = {(name, "original") for name in trained - {"original"}}
   wanted |= {("pit", name) for name in ("improver_sft", *ABLATIONS)}

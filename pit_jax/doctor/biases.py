@@ -7,7 +7,7 @@ import numpy as np
 import scipy.special
 
 from pit_jax.doctor import cases, estimates, findings, lengths, orders
-from pit_jax.evaluate import tabular
+from pit_jax.evaluate import cells
 
 RATIOS = (1.0, 1.25, 1.5, 2.0, 4.0, math.inf)  # longer over shorter: bounds of the table's rows
 
@@ -84,14 +84,14 @@ def by_ratio(examined: cases.Cases, measured: lengths.Lengths) -> dict[str, esti
   return found
 
 
-def _ratio_table(by_range: dict[str, estimates.Estimate]) -> tabular.Table:
+def _ratio_table(by_range: dict[str, estimates.Estimate]) -> cells.Table:
   rows = tuple(
     (bounds, f"{found.n:,}", *map(findings.percent, _three(found)))
     for bounds, found in by_range.items()
   )
   heads = ("times as long", "pairs", "longer chosen", "from", "to")
   note = "With the ends of the 95% interval, which knows that rows of a prompt belong together."
-  return tabular.Table("by_ratio", "By how much longer", heads, rows, note)
+  return cells.Table("by_ratio", "By how much longer", heads, rows, note)
 
 
 def _numbered(labels: np.ndarray) -> np.ndarray:

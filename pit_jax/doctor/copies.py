@@ -8,7 +8,7 @@ import scipy.sparse.csgraph
 
 from pit_jax.data import conversations
 from pit_jax.doctor import cases, findings, similar
-from pit_jax.evaluate import tabular
+from pit_jax.evaluate import cells
 
 TRAINED = ("sft", "reward", "judge", "rl")
 SEEN = {  # a part that measures → the parts that what it measures was trained on
@@ -174,7 +174,7 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
       for name, share in shares.items()
     ),
     _leakage_examples(examined, alike.labels, talks, near, same),
-    (tabular.Table("leakage", "Prompts whose like was trained on", heads, tuple(table), NOTE),),
+    (cells.Table("leakage", "Prompts whose like was trained on", heads, tuple(table), NOTE),),
     places=examined.places(*examined.first[sorted(set(leaking))]),
   )
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from pit_jax.doctor import estimates
-from pit_jax.evaluate import tabular
+from pit_jax.evaluate import cells
 
 SEVERITIES = ("ok", "unknown", "note", "warning", "problem")  # from the least to the gravest
 MANY, MOST = 0.01, 0.10  # shares of the rows from which something is a warning, a problem
@@ -66,7 +66,7 @@ class Finding:
   advice: str = ""
   figures: tuple[Figure, ...] = ()
   examples: tuple[Example, ...] = ()
-  tables: tuple[tabular.Table, ...] = ()
+  tables: tuple[cells.Table, ...] = ()
   places: tuple[str, ...] = ()
 
 

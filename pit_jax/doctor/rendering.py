@@ -14,7 +14,7 @@ import rich.table
 import rich.text
 
 from pit_jax.doctor import drawings, examination, findings
-from pit_jax.evaluate import tabular
+from pit_jax.evaluate import cells
 
 SIGNS = {"ok": "✓", "unknown": "?", "note": "·", "warning": "!", "problem": "✗"}
 STYLES = {"warning": "yellow", "problem": "bold red", "ok": "green"}  # in the terminal
@@ -81,7 +81,7 @@ def text(found: examination.Examination, width: int = 100, is_coloured: bool = F
   return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
 
-def _drawn(table: tabular.Table) -> rich.table.Table:
+def _drawn(table: cells.Table) -> rich.table.Table:
   has_heads = any(table.columns)
   drawn = rich.table.Table(
     box=rich.box.SIMPLE_HEAD if has_heads else None,
@@ -97,23 +97,23 @@ def _drawn(table: tabular.Table) -> rich.table.Table:
   return drawn
 
 
-def figures_table(one: findings.Finding) -> tabular.Table:
+def figures_table(one: findings.Finding) -> cells.Table:
   """Returns a finding's figures, each in its unit, with its interval."""
   rows = tuple((figure.label, said(figure), _interval(figure)) for figure in one.figures)
   has_intervals = any(row[2] for row in rows)
   columns = 3 if has_intervals else 2
   cut = tuple(row[:columns] for row in rows)
-  return tabular.Table("figures", "", ("",) * columns, cut)
+  return cells.Table("figures", "", ("",) * columns, cut)
 
 
 def said(figure: findings.Figure) -> str:
   """Returns a figure's value as people write it."""
   if figure.value is None:
-    return tabular.BLANK
+    return cells.BLANK
   if figure.unit == "share":
     return findings.percent(figure.value)
   digits = {"tokens": 1, "nats": 3}.get(figure.unit, 0)
-  return tabular.fixed(figure.value, digits)
+  return cells.fixed(figure.value, digits)
 
 
 def where(example: findings.Example) -> str:

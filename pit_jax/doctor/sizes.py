@@ -6,7 +6,7 @@ import numpy as np
 
 from pit_jax.data import encode
 from pit_jax.doctor import cases, findings, lengths
-from pit_jax.evaluate import tabular
+from pit_jax.evaluate import cells
 
 QUANTILES = (0.5, 0.95, 0.99)
 WHOLE = 0.99  # of the texts that a suggested limit leaves whole
@@ -73,7 +73,7 @@ def truncation(
   ]
   rows = [_row(name, *column, cut[name]) for name, column in columns.items()]
   heads = ("", "median", "95%", "99%", "longest", "limit", "cut", "lost")
-  table = tabular.Table("lengths", "Lengths in tokens", heads, tuple(rows), LOST)
+  table = cells.Table("lengths", "Lengths in tokens", heads, tuple(rows), LOST)
   return findings.Finding(
     "truncation",
     "Lengths and what is cut",

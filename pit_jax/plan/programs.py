@@ -95,7 +95,7 @@ def _training(run, role, model, objective, job, batch, tokens: int, frozen=None)
     function=supervised.program(model, objective, job, run.mesh),
     arguments=(state, {"base": base, **(frozen or {})}, batch, run.key, run.number),
     roles={role: (state, base)},
-    flops=devices.training(_multiplied(run, model), tokens).flops,
+    flops=devices.training(model, run.params(model), tokens).flops,
   )
 
 
@@ -155,9 +155,8 @@ def iteration(run: abstract.Arrays, prompt: int) -> Program:
   asked = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))
   given = (run.array((rows, run.response), jnp.float32, "batch", None),)
   given += (run.array((rows,), jnp.float32, "batch"),)
-  # To judge: 2 each by policy, reference and value; to learn, 6 each by policy and value.
-  passes = 6.0 + 12.0 * job.epochs
-  tokens = rows * (prompt + run.response)
+  # Judged once by policy, reference and value model; policy and value learn in every epoch.
+  work = {"tokens": rows * (prompt + run.response), "models": 2 * job.epochs, "reads": 3}
   return Program(
     name="iterate",
     function=rl.program(run.language, run.scalar, job, STOP_IDS, run.mesh),
@@ -167,7 +166,7 @@ def iteration(run: abstract.Arrays, prompt: int) -> Program:
       "value": (_of(train, "value"), base["value"]),
       "reference": reference,
     },
-    flops=devices.training(_multiplied(run, run.language), tokens, passes).flops,
+    flops=devices.training(run.language, run.params(run.language), **work).flops,
   )
 
 
