@@ -39,8 +39,14 @@ def main(_: list[str]) -> None:
 
 
 def is_judged(results: dict) -> bool:
-  """Returns whether every pair has a verdict; else the seed's evaluation is made again."""
-  return not any(row.get("failed") for row in results["comparisons"])
+  """Returns whether every pair has a verdict, or one that asking again does not bring.
+
+  Else the seed's evaluation is made again.
+  """
+  from pit_jax.evaluate import language_judge
+
+  failures = (row.get("failures") or {} for row in results["comparisons"])
+  return all(language_judge.LASTING.issuperset(reasons) for reasons in failures)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pit_jax.models import bundle, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
-FORMAT = 4
+FORMAT = 5
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
 POLICY_CHAIN, IMPROVER_CHAIN = ("policy", "reward"), ("improver", "gap_reward")
@@ -45,6 +45,7 @@ class _Run:
   response_length: int
   zero_point: float | int | None
   dtype: str
+  unroll: bool
   stored: str
   published: dict | None  # of a published R_P: the fields in which it differs from the above
 
@@ -86,6 +87,7 @@ def save(
     **_described(asking, partial / "tokenizer"),
     zero_point=zero_point,
     dtype=asking.language.config.dtype,
+    unroll=asking.language.config.unroll,
     stored=asking.language.config.stored,
     published=_described(published, partial / "reward") if published else None,
   )
@@ -270,7 +272,7 @@ def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.
   def places(model):
     return parallel.homes(model, mesh)
 
-  return bundle.Reader(folder, run.dtype, run.stored, places)
+  return bundle.Reader(folder, run.dtype, run.unroll, run.stored, places)
 
 
 def _model(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from pit_jax import layout
+from pit_jax import hosts, layout
 from pit_jax.models import pure
 from pit_jax.training import step as training_step
 
@@ -36,8 +36,10 @@ def make_mesh(
   """
   devices = jax.devices() if devices is None else list(devices)
   shape, count = tuple(shape), len(devices)
-  if shape == AUTO and model is not None:
-    shape = choose(count, model, memory or device_memory(devices[0]))
+  if shape == AUTO:
+    if model is None:
+      raise ValueError(f"mesh.shape={AUTO} is chosen by the model, and there is none; give sizes")
+    shape = choose(count, model, memory or device_memory())
   if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or any(not _is_size(s) for s in shape):
     raise ValueError(
       f"mesh.shape={shape}; give {layout.AXES} as positive sizes, at most one of them -1, or {AUTO}"
@@ -89,10 +91,14 @@ def _cuts(model: pure.PureModel, tensor: int) -> bool:
   return not any(count % tensor for count in (c.heads, c.kv_heads, c.hidden))
 
 
-def device_memory(device: Any) -> int | None:
-  """Returns the bytes that a device has for arrays, or None where it does not say."""
+def device_memory() -> int | None:
+  """Returns the bytes that a device of the first host has for arrays, None where it does not say.
+
+  Only its own host may ask a device, and all hosts must go by the same answer.
+  """
+  device = jax.local_devices()[0]
   stats = device.memory_stats() if device.platform != "cpu" else None
-  return (stats or {}).get("bytes_limit")
+  return hosts.agree((stats or {}).get("bytes_limit"))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

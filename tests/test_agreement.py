@@ -44,6 +44,17 @@ def test_kappa_is_cohens_and_its_interval_resamples_prompts():
   np.testing.assert_allclose(found.ci95, np.quantile(slow, [0.025, 0.975]))
 
 
+def test_what_was_not_judged_is_no_part_of_kappa():
+  first, second = (said.astype(float) for said in outcomes(3, 40))
+  first[0, :7], second[2, 3:20], second[1] = np.nan, np.nan, np.nan
+  is_known = np.isfinite(first) & np.isfinite(second)
+  found = agreement.compare(first, second, resamples=20)
+  assert found.n == is_known.sum() == 33 + 23
+  assert found.kappa == pytest.approx(slow_kappa(first[is_known], second[is_known]))
+  with pytest.raises(ValueError, match="at least one that both judged"):
+    agreement.compare(first[1:2], second[1:2])
+
+
 def test_kappa_of_a_table_by_hand():
   first = np.repeat([1, 1, -1, -1], [45, 15, 25, 15])[None]
   second = np.repeat([1, -1, 1, -1], [45, 15, 25, 15])[None]

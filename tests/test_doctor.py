@@ -77,6 +77,15 @@ def test_planted_faults_are_counted(planted):
   assert value(found["noise"], "of them judged either way") == 1
 
 
+def test_noise_is_not_known_where_all_agreeing_copies_are_gone(tmp_path):
+  pair = {"prompt": "Which one?", "chosen": "This one.", "rejected": "That one."}
+  turned = {**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]}
+  others = [{**pair, "prompt": f"And {n}?"} for n in range(40)]
+  found = examine(tmp_path, [pair, turned, *others])[0]
+  assert found["noise"]["severity"] == "unknown"
+  assert "removed as copies" in found["noise"]["found"]
+
+
 def test_planted_faults_are_named_by_line(planted):
   found, path, _ = planted
   lines = {

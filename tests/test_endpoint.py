@@ -117,6 +117,25 @@ def test_a_rerun_asks_only_what_had_no_reply(server, tmp_path):
   assert len(server.asked) == count + 2
 
 
+def test_what_failed_is_asked_again_by_the_next_command_alone(tmp_path):
+  asked = []
+
+  def ask(prompts, file):
+    for i, prompt in enumerate(prompts):
+      asked.append(prompt)
+      yield i, transcripts.Reply(failure="" if prompt == "good" else "gone")
+
+  def command():
+    return transcripts.remembering(ask, tmp_path / "file", {})
+
+  first = command()
+  for _ in range(2):
+    assert [reply.failure for reply in first(["good", "bad"])] == ["", "gone"]
+  assert asked == ["good", "bad"]
+  command()(["good", "bad"])
+  assert asked == ["good", "bad", "bad"]
+
+
 def test_a_finished_evaluation_needs_no_endpoint(tmp_path):
   questions, a, b = pairs("well", "prose!", "500")
   with judge_server.serving() as server:

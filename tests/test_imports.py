@@ -17,7 +17,7 @@ ARROWS = {
   "models": {"hosts", "layout"},
   "losses": set(),
   "evaluate/metrics": set(),
-  "parallel": {"layout", "models", "training"},
+  "parallel": {"hosts", "layout", "models", "training"},
   "training": {"hosts", "layout", "parallel"},
   # inference.py asks models in words: it encodes, places and decodes.
   "rollout": {"data", "hosts", "layout", "models", "losses", "parallel"},

@@ -229,3 +229,15 @@ def test_replicated_arrays_are_whole_everywhere():
   whole = jax.device_put(jnp.arange(3), parallel.replicated(mesh))
   assert len(whole.addressable_shards) == 8
   assert all(shard.data.shape == (3,) for shard in whole.addressable_shards)
+
+
+def test_a_host_asks_its_own_devices_for_their_memory(monkeypatch):
+  class Device:
+    platform = "tpu"
+
+    def memory_stats(self):
+      return {"bytes_limit": 7}
+
+  monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+  monkeypatch.setattr(parallel.hosts, "agree", lambda value: ("agreed", value))
+  assert parallel.device_memory() == ("agreed", 7)

@@ -22,6 +22,7 @@ while true; do
   case "$state" in
     "")
       queued create --node-id="$TPU" --accelerator-type="$TYPE" --runtime-version="$RUNTIME" --spot
+      left="${ATTEMPTS:-3}"
       ;;
     ACTIVE)
       if "$here/vm.sh" "$@"; then

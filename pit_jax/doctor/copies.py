@@ -47,7 +47,10 @@ def duplicates(examined: cases.Cases) -> findings.Finding:
     "Duplicates",
     findings.severity(len(concerned) / rows),
     said,
-    "Keep one of each: a copy counts twice in every loss." if concerned else "",
+    "Keep one of each, unless they are judgements of different people, by which label noise is "
+    "estimated: a copy counts twice in every loss."
+    if concerned
+    else "",
     figures,
     tuple(
       findings.Example(

@@ -109,6 +109,17 @@ def noise(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
       "a flip rate of 10% to within 4 points.",
       (findings.Figure("pairs judged more than once", 0),),
     )
+  if judged.is_contradictory[repeated].all():
+    split = int(repeated.sum())
+    return findings.Finding(
+      "noise",
+      title,
+      "unknown",
+      f"Every pair that was judged again, {split:,} in all, was judged either way: rows that agree "
+      "have probably been removed as copies, and so nobody can know how often labels are flipped.",
+      "Examine the rows as they were before copies were removed.",
+      (findings.Figure("pairs judged more than once", split),),
+    )
   flips = estimates.flip_rate(judged.for_first, judged.for_second)
   ceiling = estimates.Estimate(1 - flips.value, 1 - flips.high, 1 - flips.low, flips.n)
   split = int(judged.is_contradictory[repeated].sum())

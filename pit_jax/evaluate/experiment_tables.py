@@ -164,7 +164,7 @@ def discernment(results: Mapping) -> cells.Table:
   }
   note = (
     "How often R_PIT, asked in both orders, says which of two answers is better: by the labels for "
-    f"the data's pairs, else by {known.get('judge')}, without its ties. The last two kinds have "
+    f"the data's pairs, else by {known.get('judge')}, without its ties. The last kind has "
     "answers better than the data's own. Margin is mean |r(a,b) − r(b,a)| in nats, and ECE "
     "how far σ(margin) is from how often it is right."
   )

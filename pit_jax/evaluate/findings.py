@@ -72,6 +72,12 @@ def check(recipe: str, workdir: pathlib.Path, only: str) -> None:
       f"{workdir} holds no finished run: there is no report/results.json; finish the run by "
       f"repeating its `python launch/train.py --config=… --workdir={workdir}`"
     )
+  rows = json.loads((workdir / "report" / "results.json").read_text())["comparisons"]
+  if any("experiment" not in row for row in rows):
+    raise ValueError(
+      f"{workdir}/report/results.json is of an older version: its comparisons do not say to which "
+      "experiment they belong; train again in another --workdir"
+    )
 
 
 def _results(

@@ -50,6 +50,10 @@ ENDINGS = {
 TAG = re.compile(r"<(/?)(request|answer_a|answer_b)>")
 PREFERENCES = {"A": 1.0, "B": -1.0, "TIE": 0.0, "C": 0.0}  # of the answer that is shown first
 LETTERS = ("A", "B", "C")
+# Failures of a reply that is kept, or that comes every time: asking again changes nothing.
+NO_VERDICT, CUT = "no verdict in the reply", "reply cut before its verdict"
+NO_LOGPROBS, TOO_LONG = "no log-probabilities in the reply", "prompt too long"
+LASTING = frozenset({NO_VERDICT, CUT, NO_LOGPROBS, TOO_LONG})
 SIDES = ("neither is better", "the first is better", "the second is better")  # by sign
 
 
@@ -100,17 +104,17 @@ def read_json(reply: transcripts.Reply) -> Opinion:
   if len(found) == 1:
     ((preference, reason),) = found.items()
     return Opinion(preference, reason.strip())
-  what = "reply cut before its verdict" if reply.is_cut and not found else "no verdict in the reply"
+  what = CUT if reply.is_cut and not found else NO_VERDICT
   return Opinion(math.nan, f"it says {reply.text[:200]!r}", what)
 
 
 def read_logprobs(reply: transcripts.Reply) -> Opinion:
   """Returns P(A) − P(B) among the letters, where a reply most likely begins with one of them."""
   if not reply.logprobs:
-    return Opinion(math.nan, "the endpoint gives none", "no log-probabilities in the reply")
+    return Opinion(math.nan, "the endpoint gives none", NO_LOGPROBS)
   likeliest = max(reply.logprobs, key=reply.logprobs.get)
   if _letter(likeliest) not in LETTERS:
-    return Opinion(math.nan, f"it begins with {likeliest!r}", "no verdict in the reply")
+    return Opinion(math.nan, f"it begins with {likeliest!r}", NO_VERDICT)
   chances = dict.fromkeys(LETTERS, 0.0)  # as multiples of the likeliest token's
   for token, logprob in reply.logprobs.items():
     if (letter := _letter(token)) in chances:

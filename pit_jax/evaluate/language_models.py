@@ -50,7 +50,7 @@ def local(
     encoded = settings.template.encode_policy_prompts(settings.tokenizer, prompts, limit)
     said = f"the prompt is longer than max_prompt_tokens, {limit}"
     for i in np.flatnonzero(encoded.is_cut).tolist():
-      yield i, transcripts.Reply(failure="prompt too long", detail=said)
+      yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=said)
     places = np.flatnonzero(~encoded.is_cut).tolist()
     # Batch by batch, so that what was answered is kept when the rest is interrupted.
     for start in range(0, len(places), asking.batch_size):

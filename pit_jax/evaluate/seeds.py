@@ -48,8 +48,8 @@ def pool(results: Mapping[int, Mapping]) -> dict:
     pooled[section] = [_mean_row(row, keys) for row in rows]
   pooled["notes"] = [
     f"Means over seeds {', '.join(map(str, results))}; comparisons count all prompts of all seeds, "
-    "and their intervals cover the choice of prompts, not of seeds. Ratings, lengths, the judges' "
-    "agreement and how right R_PIT is are in the report of each seed.",
+    "and their intervals and tests cover the choice of prompts, not of seeds. Ratings, lengths, "
+    "the judges' agreement and how right R_PIT is are in the report of each seed.",
     *runs[0].get("notes", []),
   ]
   return pooled
@@ -78,7 +78,10 @@ def _reward_model(records: Sequence[Mapping]) -> dict:
 
 
 def _mean(records: Sequence[Mapping]) -> dict:
-  numbers = [key for key, value in records[0].items() if isinstance(value, int | float)]
+  # Where a judge could judge nothing, figures are missing.
+  numbers = [
+    key for key in records[0] if all(isinstance(one.get(key), int | float) for one in records)
+  ]
   return {key: float(np.mean([record[key] for record in records])) for key in numbers}
 
 

@@ -134,7 +134,8 @@ def remembering(
 ) -> Callable[[Sequence[str]], list[Reply]]:
   """Returns `ask` in order, which asks only what is not in a file of transcripts.
 
-  What failed is not kept: it is asked again the next time. Of several hosts the first has the file.
+  What failed is asked again by the next command, and not by this one: all that it measures is
+  measured on the same replies. Of several hosts the first has the file.
 
   Args:
     ask: asks a model; hosts call it together.
@@ -142,10 +143,13 @@ def remembering(
     settings: all that decides a reply beside the prompt, as JSON can hold it.
   """
 
+  missed: dict[str, dict[str, Any]] = {}
+
   def replies(prompts: Sequence[str]) -> list[Reply]:
     keys = [_key(settings, prompt) for prompt in prompts]
     with opened(path) if hosts.is_first() else contextlib.nullcontext() as file:
       known = hosts.agree(file.read(keys) if file else {})
+      known |= {key: missed[key] for key in keys if key in missed}
       new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
       places = list(new)
       for i, reply in ask(list(new.values()), file) if new else ():
@@ -153,6 +157,7 @@ def remembering(
         if file and not reply.failure:
           file.write(places[i], settings, new[places[i]], reply)
     known = hosts.agree(known)
+    missed.update((key, reply) for key, reply in known.items() if reply["failure"])
     return [Reply(**known[key]) for key in keys]
 
   return replies

@@ -41,12 +41,14 @@ class Reader:
   Attributes:
     folder: where `save` wrote them.
     dtype: of matrix products.
+    unroll: whether cached generation is compiled layer by layer.
     stored: how matrices of the base are kept; see `architecture.ModelConfig`.
     places: model → where each of its parameters lives.
   """
 
   folder: pathlib.Path
   dtype: str
+  unroll: bool
   stored: str
   places: Callable[[pure.PureModel], Params]
 
@@ -65,9 +67,8 @@ class Reader:
     directory = self.folder / name
     adapter = peft.read(directory) if peft.is_adapter(directory) else None
     stored = self.stored if adapter or name == BASE else "float32"
-    config = dataclasses.replace(
-      families.read(directory), dtype=self.dtype, stored=stored, adapter=adapter
-    )
+    own = {"dtype": self.dtype, "unroll": self.unroll, "stored": stored, "adapter": adapter}
+    config = dataclasses.replace(families.read(directory), **own)
     is_scalar = families.is_classifier(directory)
     return (pure.scalar_model if is_scalar else pure.language_model)(config)
 

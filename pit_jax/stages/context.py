@@ -143,6 +143,8 @@ class Context:
     _give_back()
     began = time.monotonic()
     yield
+    if flight.asked() is not None:  # a replay is no part of the run
+      return
     seconds = self.read_json("seconds.json") or {}
     seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - began, 2)
     self.write_json(seconds, "seconds.json")
@@ -214,9 +216,24 @@ def _arrays(config: ml_collections.ConfigDict, model: architecture.ModelConfig) 
   """Returns the networks and the mesh of a run that fits it."""
   language, scalar = pure.language_model(model), pure.scalar_model(model)
   mesh = parallel.make_mesh(config.mesh.shape, language)
+  _check_batches(config, mesh)
   found = abstract.Arrays(config, mesh, language, scalar)
   memory.check(found)
   return found
+
+
+def _check_batches(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+  """Refuses batches that do not divide over the mesh before the first stage is trained."""
+  jobs = ("sft", "reward", "rl", *(("gap_reward",) if "curriculum" in config else ()))
+  sizes = {f"{job}.batch_size": config[job].batch_size for job in jobs}
+  sizes["inference_batch_size"] = config.inference_batch_size
+  count = parallel.parts(mesh)
+  wrong = ", ".join(f"{name}={size}" for name, size in sizes.items() if size % count)
+  if wrong:
+    raise ValueError(
+      f"{wrong}: rows are spread over {count} devices (data={mesh.shape['data']} × "
+      f"fsdp={mesh.shape['fsdp']}); use multiples of {count}"
+    )
 
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:

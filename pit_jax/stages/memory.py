@@ -24,7 +24,7 @@ def check(run: abstract.Arrays, memory: int | None = None) -> None:
   Raises:
     ValueError: a stage keeps more than a device has; the error names the largest of it.
   """
-  memory = memory or parallel.device_memory(run.mesh.devices.flat[0])
+  memory = memory or parallel.device_memory()
   if memory is None:
     return
   for stage, kept in needs(run).items():

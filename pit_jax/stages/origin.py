@@ -135,7 +135,8 @@ class Published:
       model: the shape of the run's models; with adapters they start from the base.
       tokenizer: of the run; the same tokens need the same ids.
     """
-    own = dataclasses.replace(self.config, tied=model.tied, remat=model.remat)
+    same = {name: getattr(model, name) for name in ("tied", "remat", "unroll")}  # no other trunk
+    own = dataclasses.replace(self.config, **same)
     return own == model and self.settings.tokenizer.vocabulary == tokenizer.vocabulary
 
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
@@ -156,9 +157,7 @@ class Published:
       response_length=ROOM * like.response_length,
     )
     model = scalar if families.is_classifier(self.directory) else language
-    abstract = jax.eval_shape(model.init, jax.random.key(0))
-    sharding = parallel.partition(abstract, model.axes, like.mesh)
-    return asking, hf.load(self.directory, model, sharding)
+    return asking, hf.load(self.directory, model, parallel.homes(model, like.mesh))
 
 
 def published(config: ml_collections.ConfigDict) -> tuple[Published | None, Published | None]:
@@ -221,7 +220,8 @@ def _described(
   config: ml_collections.ConfigDict, key: str, named: str, lengths: tuple[int, int]
 ) -> Published:
   """Returns a published model, which is shown prompts and responses of so many tokens at most."""
-  c, shape = config.data, dataclasses.replace(families.read(named), dtype=config.model.dtype)
+  own = {name: config.model[name] for name in ("dtype", "unroll")}
+  c, shape = config.data, dataclasses.replace(families.read(named), **own)
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   try:
     form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)

@@ -148,17 +148,17 @@ class Sweeping:
     values = {key: _suggest(trial, key, known) for key, known in self.sweep.space.items()}
     folder = self.workdir / "trials" / f"{trial.user_attrs[SLOT]:03d}"
     results = folder / "report" / "results.json"
-    if not results.exists():
-      try:
+    try:
+      if not results.exists():
         given = [*self.arguments, *flags(values), f"--workdir={folder}"]
         _train([str(self.train), *given], folder / "log.txt")
-      except RunFailed as error:
-        if stopping.is_set():
-          trial.study.enqueue_trial(values, user_attrs={SLOT: trial.user_attrs[SLOT]})
-        else:
-          trial.set_user_attr(ERROR, str(error))
-        raise
-    found = measure(json.loads(results.read_text()))
+      found = measure(json.loads(results.read_text()))
+    except RunFailed as error:
+      if stopping.is_set():
+        trial.study.enqueue_trial(values, user_attrs={SLOT: trial.user_attrs[SLOT]})
+      else:
+        trial.set_user_attr(ERROR, str(error))
+      raise
     for name, value in found.items():
       trial.set_user_attr(name, value)
     return found["delta"]
@@ -177,16 +177,24 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
 
   Returns:
     `delta` and its `ci95` (pit, or without an improver original, against its start) under `judge`,
-    the first of the run's judges that could judge; `kl`, nats per response of the last RL stage;
+    the first of the run's judges; `kl`, nats per response of the last RL stage;
     `seconds` in all.
+
+  Raises:
+    RunFailed: that judge could judge nothing.
   """
   pairs = (("pit", "original"), ("original", "policy_sft"))
   rows = [
     row
     for pair in pairs
     for row in results["comparisons"]
-    if (row["a"], row["b"]) == pair and row["temperature"] != "best" and row["n"]
+    if (row["a"], row["b"]) == pair and row["temperature"] != "best"
   ]
+  if not rows[0]["n"]:  # another judge's Δ would be no measure of the same thing
+    raise RunFailed(
+      f"{rows[0]['judge']} could judge nothing ({rows[0].get('failures')}); repeat the run's "
+      "launch/train.py, then the sweep"
+    )
   kl = [stage["curve"]["objective/kl"] for stage in results["stages"].values() if _is_rl(stage)]
   return {
     **{name: rows[0][name] for name in ("delta", "ci95", "judge")},

@@ -120,18 +120,30 @@ def write(
   why = cause(recorder.broken(metrics), inputs)
   folder = pathlib.Path(workdir) / FOLDER / f"{stage}-{step}"
   command = shlex.join(["python", *sys.argv, f"--replay={stage}:{step}"])
-  if hosts.is_first():
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    np.savez(folder / "inputs.npz", **inputs)
-    if checkpoint is not None:
-      kept = folder / "checkpoints" / os.path.basename(checkpoint)
-      shutil.copytree(checkpoint, kept, copy_function=_link)
-    record = {"stage": stage, "step": step, "cause": why, "command": command}
-    numbers = {name: repr(value) for name, value in metrics.items()}
-    text = json.dumps(record | {"metrics": numbers}, indent=1)
-    (folder / "record.json").write_text(text, encoding="utf-8")
+  record = {"stage": stage, "step": step, "cause": why, "command": command}
+  record["metrics"] = {name: repr(value) for name, value in metrics.items()}
+  try:
+    if hosts.is_first():
+      _keep(folder, record, inputs, checkpoint)
+  except OSError as error:  # a step that was skipped is no reason to end a run, nor is its record
+    return f"{why}. It could not be recorded in {folder}: {error}"
   return f"{why}. Recorded in {folder}; replay it with: {command}"
+
+
+def _keep(
+  folder: pathlib.Path,
+  record: Mapping[str, Any],
+  inputs: Mapping[str, np.ndarray],
+  checkpoint: str | None,
+) -> None:
+  """Writes the files of a record."""
+  shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir(parents=True)
+  np.savez(folder / "inputs.npz", **inputs)
+  if checkpoint is not None:
+    kept = folder / "checkpoints" / os.path.basename(checkpoint)
+    shutil.copytree(checkpoint, kept, copy_function=_link)
+  (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _plain(leaf: Any) -> np.ndarray:

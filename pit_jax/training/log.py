@@ -63,11 +63,15 @@ class Log:
   def __enter__(self) -> "Log":
     return self
 
-  def __exit__(self, *_: object) -> None:
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
     self._tracing.stop()
-    self.report()
-    for writer in [*self._writers, *([self._samples] if self._samples else [])]:
-      writer.close()
+    try:
+      # A host that fails alone must not ask the others for anything.
+      if kind is None or jax.process_count() == 1:
+        self.report()
+    finally:
+      for writer in [*self._writers, *([self._samples] if self._samples else [])]:
+        writer.close()
 
   def begin(self, step: int, state: State, is_due: bool) -> None:
     """Begins a step; is it due to be logged, its parts are measured."""
@@ -134,6 +138,7 @@ class Log:
     if self._progress is not None:
       values["perf/steps_per_second"] = self._progress.rate(step)
     values |= self._seconds | self._phases.metrics(values)
+    self._seconds = {}
     for writer in self._writers:
       writer.write(step, values)
 

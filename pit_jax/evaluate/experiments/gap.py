@@ -8,7 +8,7 @@ from pit_jax.evaluate import metrics, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import margins
 
-ORDER, PREFERRED = "the data's pairs", "sample against a worse y_w"
+ORDER, PREFERRED = "the data's pairs", "y_1 against y_w"
 IMPROVED, BEYOND = "y_1 against y_0", "y_1 against y_0, both better than y_w"
 
 
@@ -51,7 +51,7 @@ def accuracy(
   is_beyond = (zero > preferred + tie) & (one > preferred + tie)
   found = {
     IMPROVED: (improved, drafts, one - zero, np.abs(one - zero) > tie),
-    PREFERRED: (improved, chosen, one - preferred, one - preferred > tie),
+    PREFERRED: (improved, chosen, one - preferred, np.abs(one - preferred) > tie),
     BEYOND: (improved, drafts, one - zero, is_beyond & (np.abs(one - zero) > tie)),
   }
   return {

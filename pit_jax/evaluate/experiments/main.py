@@ -48,12 +48,10 @@ def agreements(
   parts = {" over ".join(headline): slice(place, place + 1), "all comparisons": slice(None)}
   rows = []
   for first, second in itertools.combinations(outcomes, 2):
-    # Prompts on which either judge has nothing to say of a comparison are no part of it.
     for name, part in parts.items():
       both = outcomes[first][part], outcomes[second][part]
-      is_judged = np.isfinite(np.concatenate(both)).all(axis=0)
-      if is_judged.any():
-        found = agreement.compare(*(said[:, is_judged] for said in both))
+      if np.isfinite(both[0] + both[1]).any():
+        found = agreement.compare(*both)
         rows.append({"judges": [first, second], "of": name, **vars(found)})
   return rows
 
