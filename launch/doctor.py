@@ -12,12 +12,14 @@ The defaults are those of configs/pit.py:small.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import logging
 import pathlib
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import rich.console
 
@@ -34,9 +36,9 @@ DEFAULTS = common.get_config("small").data
 def main(arguments: list[str] | None = None) -> None:
   """Runs the command line; `arguments` are those of the process unless given."""
   options = _options(arguments)
-  logging.getLogger("pit_jax").setLevel(logging.ERROR)  # what is skipped is the first finding
   try:
-    found = examine(options)
+    with _quietly():  # what is skipped is the first finding
+      found = examine(options)
     if options.html:
       pathlib.Path(options.html).write_text(rendering.page(found), encoding="utf-8")
     if options.json:
@@ -50,6 +52,18 @@ def main(arguments: list[str] | None = None) -> None:
   for path in (options.html, options.json):
     if path:
       print(f"written: {path}")
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+  """Leaves out warnings."""
+  log = logging.getLogger("pit_jax")
+  level = log.level
+  log.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    log.setLevel(level)
 
 
 def examine(options: argparse.Namespace) -> examination.Examination:

@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from configs import common
 from pit_jax.recipes import base, rlhf
+from pit_jax.stages import context as contexts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
@@ -213,3 +214,10 @@ def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_pat
   assert "no gold score" in note and "people" in note
   assert "no gold score" in page and "no gold score" in run.stdout.replace("\n", " ")
   assert "mean gold score" not in page
+
+
+def test_batches_that_do_not_divide_are_refused_before_anything_is_trained(tmp_path):
+  config = tiny_run.config(mesh__shape=(2, 4, 1), gap_reward__batch_size=12)
+  with pytest.raises(ValueError, match=r"^gap_reward.batch_size=12: .* over 8 devices"):
+    contexts.build(config, tmp_path / "run")
+  assert not (tmp_path / "run" / "config.json").exists()

@@ -117,25 +117,6 @@ def test_a_rerun_asks_only_what_had_no_reply(server, tmp_path):
   assert len(server.asked) == count + 2
 
 
-def test_what_failed_is_asked_again_by_the_next_command_alone(tmp_path):
-  asked = []
-
-  def ask(prompts, file):
-    for i, prompt in enumerate(prompts):
-      asked.append(prompt)
-      yield i, transcripts.Reply(failure="" if prompt == "good" else "gone")
-
-  def command():
-    return transcripts.remembering(ask, tmp_path / "file", {})
-
-  first = command()
-  for _ in range(2):
-    assert [reply.failure for reply in first(["good", "bad"])] == ["", "gone"]
-  assert asked == ["good", "bad"]
-  command()(["good", "bad"])
-  assert asked == ["good", "bad", "bad"]
-
-
 def test_a_finished_evaluation_needs_no_endpoint(tmp_path):
   questions, a, b = pairs("well", "prose!", "500")
   with judge_server.serving() as server:
@@ -286,27 +267,6 @@ def test_the_request_is_what_the_settings_say(server, tmp_path):
   body = server.bodies[0]
   assert [message["role"] for message in body.pop("messages")] == ["user"]
   assert body == {"model": "some-model", "temperature": 0.7, "max_tokens": 64}
-
-
-def test_what_is_no_file_of_transcripts_is_refused(tmp_path):
-  (tmp_path / "t.sqlite").write_bytes(b"something else entirely " * 50)
-  said = r"t\.sqlite cannot be used for transcripts .*remove it"
-  with pytest.raises(ValueError, match=said), transcripts.opened(tmp_path / "t.sqlite"):
-    pass
-
-
-def test_replies_are_told_apart_by_all_that_decides_them(tmp_path):
-  def replying(text):
-    return lambda prompts, _: ((i, transcripts.Reply(text=text)) for i, _ in enumerate(prompts))
-
-  def ask(text, **settings):
-    found = transcripts.remembering(replying(text), tmp_path / "t.sqlite", settings)
-    return [reply.text for reply in found(["p", "q", "p"])]
-
-  assert ask("one", model="m", temperature=0) == ["one"] * 3
-  assert ask("two", temperature=0, model="m") == ["one"] * 3
-  assert ask("two", model="m", temperature=1) == ["two"] * 3
-  assert ask("three", model="n", temperature=0) == ["three"] * 3
 
 
 def test_without_a_key_or_the_client_it_is_said_before_anything_is_asked(monkeypatch):

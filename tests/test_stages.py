@@ -292,10 +292,3 @@ def test_every_stage_has_noise_of_its_own(finished_run):
   seeds = {context.seed(name) for context in contexts_by_seed for name in names}
   assert len(seeds) == 2 * len(names)
   assert finished_run.context.seed("a") == finished_run.context.seed("a")
-
-
-def test_batches_that_do_not_divide_are_refused_before_anything_is_trained(tmp_path):
-  config = tiny_run.config(mesh__shape=(2, 4, 1), gap_reward__batch_size=12)
-  with pytest.raises(ValueError, match=r"^gap_reward.batch_size=12: .* over 8 devices"):
-    contexts.build(config, tmp_path / "run")
-  assert not (tmp_path / "run" / "config.json").exists()

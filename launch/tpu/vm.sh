@@ -5,8 +5,7 @@
 #     --config=configs/pit.py:small --workdir=/mnt/runs/pit
 #
 # The workdir lies on a file system that all hosts mount under one name (Filestore, for one). The
-# hosts find each other by themselves. The same line continues an interrupted run. PYTHON names another
-# interpreter of the image than python3; it has to be 3.11 or later.
+# hosts find each other by themselves. The same line continues an interrupted run.
 set -euo pipefail
 : "${TPU:?name of the slice}" "${ZONE:?zone of the slice}"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -20,7 +19,7 @@ trap 'rm -rf "$files"' EXIT
 tar -C "$root" --exclude=__pycache__ -czf "$files/pit_jax.tar.gz" \
   LICENSE README.md configs launch pit_jax pyproject.toml setup.py
 gcloud compute tpus tpu-vm scp "$files/pit_jax.tar.gz" "$TPU:" --zone="$ZONE" --worker=all
-on_all_hosts "mkdir -p pit_jax && tar -C pit_jax -xzf pit_jax.tar.gz &&
-  ${PYTHON:-python3} -m venv .venv && .venv/bin/pip install -q 'jax[tpu]' -e pit_jax"
+on_all_hosts 'mkdir -p pit_jax && tar -C pit_jax -xzf pit_jax.tar.gz &&
+  python3 -m venv .venv && .venv/bin/pip install -q "jax[tpu]" -e pit_jax'
 # Quoted, since a shell on each host reads it again.
 on_all_hosts "cd pit_jax && ../.venv/bin/python launch/train.py$(printf ' %q' "$@")"

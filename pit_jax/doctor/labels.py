@@ -4,6 +4,8 @@ import numpy as np
 
 from pit_jax.doctor import cases, estimates, findings, orders
 
+NOISE = "Label noise"  # the finding's title
+
 
 def contradictions(
   examined: cases.Cases, judged: orders.Pairs, found: orders.Cycles
@@ -95,31 +97,34 @@ def _circle(
   return findings.Example(examined.places(*rows), f"{prompt} – {' > '.join([*texts, texts[0]])}")
 
 
+def _unknown_noise(repeated: int) -> findings.Finding:
+  """Says why a file cannot tell how noisy its labels are.
+
+  Args:
+    repeated: pairs that were judged more than once, none of them always alike.
+  """
+  if repeated:
+    said = (
+      f"Every pair that was judged again, {repeated:,} in all, was judged either way: rows that "
+      "agree have probably been removed as copies, and so nobody can know how often labels are "
+      "flipped."
+    )
+    advice = "Examine the rows as they were before copies were removed."
+  else:
+    said = "No pair was judged more than once; the file cannot tell how noisy its labels are."
+    advice = (
+      "Have some pairs judged again, by other people, without telling them: 200 are enough to know "
+      "a flip rate of 10% to within 4 points."
+    )
+  figures = (findings.Figure("pairs judged more than once", repeated),)
+  return findings.Finding("noise", NOISE, "unknown", said, advice, figures)
+
+
 def noise(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
   """Estimates how often labels are flipped, and so how accurate a reward model can look."""
-  title = "Label noise"
   repeated = judged.judgements > 1
-  if not repeated.any():
-    return findings.Finding(
-      "noise",
-      title,
-      "unknown",
-      "No pair was judged more than once; the file cannot tell how noisy its labels are.",
-      "Have some pairs judged again, by other people, without telling them: 200 are enough to know "
-      "a flip rate of 10% to within 4 points.",
-      (findings.Figure("pairs judged more than once", 0),),
-    )
   if judged.is_contradictory[repeated].all():
-    split = int(repeated.sum())
-    return findings.Finding(
-      "noise",
-      title,
-      "unknown",
-      f"Every pair that was judged again, {split:,} in all, was judged either way: rows that agree "
-      "have probably been removed as copies, and so nobody can know how often labels are flipped.",
-      "Examine the rows as they were before copies were removed.",
-      (findings.Figure("pairs judged more than once", split),),
-    )
+    return _unknown_noise(int(repeated.sum()))
   flips = estimates.flip_rate(judged.for_first, judged.for_second)
   ceiling = estimates.Estimate(1 - flips.value, 1 - flips.high, 1 - flips.low, flips.n)
   split = int(judged.is_contradictory[repeated].sum())
@@ -138,7 +143,7 @@ def noise(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
   rows = np.flatnonzero(repeated[judged.of_row])
   return findings.Finding(
     "noise",
-    title,
+    NOISE,
     findings.severity(flips.value),
     said,
     "Read held-out accuracy against this ceiling, not against 100%. It is one for independent "
