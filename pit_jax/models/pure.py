@@ -34,6 +34,11 @@ class PureModel:
   axes: dict[str, Any]
   config: architecture.ModelConfig
 
+  @functools.cached_property
+  def size(self) -> int:
+    """How many parameters it has."""
+    return sum(x.size for x in jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0))))
+
 
 def pure(module: type[nnx.Module], config: architecture.ModelConfig) -> PureModel:
   """Returns the pure form of `module(config, rngs)`."""

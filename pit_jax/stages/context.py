@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import gc
 import hashlib
 import json
 import pathlib
@@ -21,6 +22,8 @@ from pit_jax.rollout import inference
 from pit_jax.stages import abstract, memory, origin, workdirs
 from pit_jax.training import flight, keeping, loop, operations, timing
 from pit_jax.types import Params
+
+SMALL = 50_000_000  # parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,10 +140,22 @@ class Context:
     counts = [table.contents.counts for table in found]
     return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
 
+  def release(self) -> None:
+    """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
+
+    For the beginning of imitation, reward modelling and RL; the stages of a curriculum share
+    theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
+    """
+    if self.language.size < SMALL:
+      return
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what is freed
+      ctypes.CDLL("libc.so.6").malloc_trim(0)
+
   @contextlib.contextmanager
   def timed(self, name: str) -> Iterator[None]:
     """Adds the seconds that the block took to those of `name` in seconds.json."""
-    _give_back()
     began = time.monotonic()
     yield
     if flight.asked() is not None:  # a replay is no part of the run
@@ -157,12 +172,6 @@ class Context:
   def write_json(self, content: Any, *path: str) -> None:
     """Writes a JSON file below workdir, whole or not at all."""
     workdirs.write_text(self.workdir.joinpath(*path), json.dumps(content, indent=1))
-
-
-def _give_back() -> None:
-  """Gives the system what compiling has freed: glibc keeps hundreds of megabytes otherwise."""
-  with contextlib.suppress(OSError, AttributeError):  # another C library
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:

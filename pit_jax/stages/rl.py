@@ -141,6 +141,7 @@ def begin(context: contexts.Context, start: Params, job: ml_collections.ConfigDi
     start: {"policy", "value"}, the language model and the value model to start from.
     job: the config's `rl` section.
   """
+  context.release()
   models = {"policy": context.language, "value": context.scalar}
   parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))

@@ -51,6 +51,7 @@ def run(
   Raises:
     ValueError: the job selects the best step, and the stage has no score; or selects otherwise.
   """
+  context.release()
   order = _order(context, name, table, job)
   steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
