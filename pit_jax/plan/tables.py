@@ -73,6 +73,14 @@ def write(
   return "\n".join(parts)
 
 
+def hours(rows: Sequence[Mapping], steps: Mapping[str, int]) -> dict[str, float]:
+  """Returns the hours of each stage."""
+  return {
+    name: count * sum(row["seconds"] for row in rows if row["stage"] == name) / 3600
+    for name, count in steps.items()
+  }
+
+
 def _memory(rows: Sequence[Mapping], peak: devices.Peak) -> str:
   head = f" {'stage':14}{'program':9}" + "".join(f"{role:>12}" for role in ROLES)
   lines = [head + f"{'total':>8}{'XLA':>8}{'by hand':>9}  fits {peak.memory / GIB:.2f} GiB"]
@@ -105,10 +113,10 @@ def _work(rows: Sequence[Mapping]) -> str:
 
 
 def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int) -> str:
-  lines, total = [f" {'stage':14}{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}"], 0.0
+  lines = [f" {'stage':14}{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}"]
+  taken = hours(rows, steps)
+  total = sum(taken.values())
   for name, count in steps.items():
     seconds = sum(row["seconds"] for row in rows if row["stage"] == name)
-    hours = count * seconds / 3600
-    total += hours
-    lines.append(f" {name:14}{count:7}{seconds:9.2f}{hours:8.2f}{hours * chips:12.0f}")
+    lines.append(f" {name:14}{count:7}{seconds:9.2f}{taken[name]:8.2f}{taken[name] * chips:12.0f}")
   return "\n".join([*lines, f" {'run':14}{'':16}{total:8.2f}{total * chips:12.0f}"])
