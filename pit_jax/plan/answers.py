@@ -28,7 +28,7 @@ class Answer:
   Attributes:
     arguments: bytes of them on each chip.
     total: bytes that the program takes on each chip while it runs, arguments included; of one that
-      does not fit, as far as the compiler says it.
+      does not fit those of its temporaries alone, which is all that the compiler says.
     text: the compiled program; "" of one that does not fit.
     error: the line in which the compiler says what there is too little of; None of one that fits.
   """
@@ -97,8 +97,5 @@ def _said(text: str) -> str:
 
 def _used(text: str) -> int:
   """Returns the bytes that the compiler would have needed, 0 where it does not say."""
-  found = re.search(r"Used ([\d.]+)([KMG])|\(([\d.]+)([KMG])\) exceeds", text)
-  if found is None:
-    return 0
-  number, unit = [group for group in found.groups() if group]
-  return int(float(number) * _UNITS[unit])
+  found = re.search(r"\(([\d.]+)([KMG])\) exceeds", text)
+  return int(float(found.group(1)) * _UNITS[found.group(2)]) if found else 0

@@ -24,7 +24,7 @@ class Compiled:
     traffic: what each chip moves.
     largest: its largest arrays, as (bytes, type and dimensions, what made it).
     error: what the compiler said if the program does not fit; then only `by_hand`, `flops` and
-      `total`, as far as it said it, are known.
+      `total` are known.
   """
 
   program: programs.Program
@@ -84,7 +84,8 @@ def compile(program: programs.Program, kept: pathlib.Path | None = None) -> Comp
   if answer.text:
     module = hlo.read(answer.text)
     traffic, largest = module.traffic(program.sampled), tuple(module.largest(5))
-  sizes = {"arguments": answer.arguments, "total": answer.total}
+  total = answer.total + (by_hand if answer.error else 0)
+  sizes = {"arguments": answer.arguments, "total": total}
   found = {"flops": flops, "traffic": traffic, "largest": largest, "error": answer.error}
   return Compiled(program, by_hand, **sizes, **found)
 
