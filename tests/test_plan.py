@@ -154,7 +154,10 @@ def test_the_largest_array_is_found_under_its_name():
 
 def test_arguments_counted_by_hand_are_the_compilers():
   run = arrays()
-  for program in (programs.imitation(run, run.prompt), programs.scoring(run, run.prompt)):
+  for program in (
+    programs.imitation(run, run.prompt),
+    programs.scoring(run, run.prompt, run.scalar),
+  ):
     sizes = program.function.lower(*program.arguments).compile().memory_analysis()
     by_hand = abstract.device_bytes(program.arguments)
     assert by_hand == pytest.approx(sizes.argument_size_in_bytes, rel=0.01)
@@ -169,7 +172,8 @@ def test_a_stage_keeps_what_its_programs_are_given():
   ]  # fmt: skip
   kept = found["pit_data"].kept
   params = abstract.device_bytes(run.params(run.language))
-  assert kept["reference"] == params and kept["earlier"] == 3 * params
+  assert kept["reference"] == params
+  assert kept["earlier"] == pytest.approx(3 * params, rel=0.01)  # one of them has another head
   assert kept["policy"] == pytest.approx(3 * params, rel=0.01)  # with Adam's two moments
   made = programs.sampling(run, run.improver_prompt)
   shown = compiled.Compiled(made, 0, 1, 100 * params, 1.0, compiled.NOTHING, ())

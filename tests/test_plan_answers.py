@@ -51,19 +51,14 @@ def test_a_program_that_cannot_be_compiled_leaves_nothing(tmp_path, monkeypatch)
   assert not [*tmp_path.iterdir()]
 
 
-def test_a_program_that_does_not_fit_says_what_it_wants(tmp_path):
-  class Large:
-    """Stands for a program that a chip has no room for, with a TPU compiler's own words."""
+def test_a_program_that_does_not_fit_says_what_it_wants(tmp_path, monkeypatch):
+  def fail(_):
+    raise jax.errors.JaxRuntimeError(
+      "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+      "temporaries (18.64G) exceeds available HBM (15.75G).\nMore lines"
+    )  # a TPU compiler's own words
 
-    def as_text(self):
-      return "large"
-
-    def compile(self):
-      raise jax.errors.JaxRuntimeError(
-        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
-        "temporaries (18.64G) exceeds available HBM (15.75G).\nMore lines"
-      )
-
-  answer = answers.ask(Large(), chips(), tmp_path)
+  monkeypatch.setattr(jax.stages.Lowered, "compile", fail)
+  answer = answers.ask(lowered(2.0), chips(), tmp_path)
   assert answer.total == int(18.64 * 2**30) and answer.error.endswith("(15.75G).")
-  assert answers.ask(Large(), chips(), tmp_path) == answer
+  assert answers.ask(lowered(2.0), chips(), tmp_path) == answer

@@ -48,17 +48,17 @@ def search(ordered, real, is_over=lambda: False):
 
 def test_the_best_comes_first_and_the_search_ends_where_nothing_promises_more():
   ordered = [candidate(hours) for hours in (1.0, 2.0, 3.0, 7.0)]
-  # Each takes at least twice its estimate, so 7 promises 14 at best; 3 promised 6, and fails.
+  # After 2 took 9, 3 may be faster; after it took 6, 7 may not.
   tried, heard = search(ordered, {1.0: None, 2.0: 9.0, 3.0: 6.0, 7.0: 1.0})
   assert tried == [(3.0, 6.0), (2.0, 9.0), (1.0, None)]
-  assert "none of the 1 others" in heard[-1]
+  assert "promises to be faster" in heard[-1]
 
 
 def test_the_search_ends_with_its_time():
   ordered = [candidate(hours) for hours in (1.0, 2.0, 3.0)]
   times = iter([False, True])
   tried, heard = search(ordered, dict.fromkeys((1.0, 2.0, 3.0)), lambda: next(times))
-  assert tried == [(1.0, None), (2.0, None)] and "1 others were not tried" in heard[-1]
+  assert tried == [(1.0, None), (2.0, None)] and "the time is over" in heard[-1]
   # One is always tried.
   assert search(ordered, {1.0: 5.0}, lambda: True)[0] == [(1.0, 5.0)]
 
@@ -72,6 +72,18 @@ def test_what_to_set_is_written_as_flags():
   )
   none = suggesting.Tried(candidate(1.0), None, 2**31, "pit_policy: iterate")
   assert "nothing that was tried fits" in suggesting.write([none], "title", PEAK)
+
+
+def test_what_no_micro_batch_makes_fit_is_tried_once():
+  ordered = [candidate(1.0, parts=1), candidate(2.0, parts=2), candidate(3.0, tensor=2)]
+  asked = []
+
+  def look(one):
+    asked.append(one.hours)
+    return suggesting.Tried(one, None, 1, "pit_policy: iterate", is_hopeless=one.hours == 1.0)
+
+  suggesting.search(ordered, look, lambda: False, lambda text: None)
+  assert asked == [1.0, 3.0]  # the second one has the mesh and the rematerialisation of the first
 
 
 # What is asked of the compiler
@@ -91,7 +103,7 @@ def test_what_does_not_fit_is_compiled_no_further():
   large = compiler(size=2 * PEAK.memory, asked=asked)
   found = suggesting.look(candidate(1.0), jax.devices(), PEAK, ROWS, large)
   assert found.hours is None and len(asked) == 1
-  assert found.program == "pit_policy: iterate" and found.bytes > PEAK.memory
+  assert found.program == "pit_policy: iterate" and found.bytes > PEAK.memory and found.is_hopeless
 
 
 def test_candidates_divide_batches_and_heads_and_come_in_order():

@@ -63,12 +63,14 @@ class Tried:
     hours: by the roofline of what was compiled; None where a program does not fit.
     bytes: of a chip, in the largest program that was compiled.
     program: its name.
+    is_hopeless: whether RL does not fit, on which micro-batches have no influence.
   """
 
   candidate: Candidate
   hours: float | None
   bytes: int
   program: str
+  is_hopeless: bool = False
 
 
 def candidates(
@@ -131,7 +133,7 @@ def search(
   """Returns what was tried, the best of what fits first, then what does not fit.
 
   The search ends when its time is over, or when no candidate that is left promises to be faster
-  than the best: each takes at least as many times its estimate as the luckiest one so far.
+  than the best: the estimate leaves out much of what a program does, so few take less than theirs.
 
   Args:
     ordered: the candidates, by their estimates.
@@ -141,14 +143,14 @@ def search(
   """
   tried: list[Tried] = []
   for candidate in ordered:
-    fitting = [one for one in tried if one.hours is not None]
-    best = min((one.hours for one in fitting), default=float("inf"))
-    ratio = min((one.hours / one.candidate.hours for one in fitting), default=1.0)
-    if candidate.hours * ratio >= best:
-      say(f"none of the {len(ordered) - len(tried)} others promises to be faster")
+    if any(one.is_hopeless and one.candidate.of_rl == candidate.of_rl for one in tried):
+      continue
+    best = min((one.hours for one in tried if one.hours is not None), default=float("inf"))
+    if candidate.hours >= best:
+      say("none of the others promises to be faster")
       break
     if tried and is_over():
-      say(f"the time is over, {len(ordered) - len(tried)} others were not tried")
+      say("the time is over, and others were not tried")
       break
     say(f"estimated {candidate.hours:.2f} h: {candidate.flags}")
     tried.append(look(candidate))
@@ -175,7 +177,8 @@ def look(
       (row,) = tables.stage_rows(stage, [compile(make())], peak, run.mesh.size)
       largest = max(largest, (row["total"], f"{stage.name}: {row['program']}"))
       if not row["fits"]:
-        return Tried(candidate, None, row["total"], f"{stage.name}: {row['program']}")
+        name = f"{stage.name}: {row['program']}"
+        return Tried(candidate, None, row["total"], name, len(stage.makers) > 1)
       hours += stage.steps * row["seconds"] / 3600
   return Tried(candidate, hours, *largest)
 

@@ -87,7 +87,7 @@ class Arrays:
 
   def params(self, model: pure.PureModel) -> Any:
     """Returns the parameters of a model, as they are kept."""
-    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    abstract = _shapes(model)
     return _placed(abstract, parallel.partition(abstract, model.axes, self.mesh))
 
   def parts(self, model: pure.PureModel) -> tuple[Any, Any]:
@@ -153,6 +153,11 @@ def device_bytes(tree: Any) -> int:
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(tree)
   )
+
+
+@functools.cache  # a search asks for the same model on many meshes
+def _shapes(model: pure.PureModel) -> Any:
+  return jax.eval_shape(model.init, jax.random.key(0))
 
 
 def _placed(tree: Any, places: Any) -> Any:
