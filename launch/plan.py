@@ -70,7 +70,7 @@ def _plan() -> bool:
   title = f"{_name()} on {TOPOLOGY.value}, {rows} preferences"
   if SUGGEST.value:
     ordered = suggesting.candidates(config, chips, peak, rows)
-    _say(f"{len(ordered)} candidates may fit; the compiler is asked for {MINUTES.value:g} minutes")
+    _say(f"{len(ordered)} candidates may fit; none is begun after {MINUTES.value:g} minutes")
     end = time.monotonic() + 60 * MINUTES.value
     tried = suggesting.search(
       ordered,

@@ -152,7 +152,7 @@ def search(
     if tried and is_over():
       say("the time is over, and others were not tried")
       break
-    say(f"estimated {candidate.hours:.2f} h: {candidate.flags}")
+    say(f"estimated {candidate.hours:.3g} h: {candidate.flags}")
     tried.append(look(candidate))
     say("  " + _said(tried[-1]))
   return sorted(tried, key=lambda one: float("inf") if one.hours is None else one.hours)
@@ -252,11 +252,11 @@ def _sum(run: abstract.Arrays, tokens: float) -> float:
 
 def write(tried: Sequence[Tried], title: str, peak: devices.Peak) -> str:
   """Returns what was tried as a table, and what to set."""
-  lines = [title, "", f" {'estimate':>9}{'hours':>8}{'GiB':>8} of {peak.memory / GIB:.2f}"]
+  lines = [title, "", f" {'estimate':>9}{'hours':>11}{'GiB':>8} of {peak.memory / GIB:.2f}"]
   for one in tried:
-    hours = "too large" if one.hours is None else f"{one.hours:.2f}"
+    hours = "too large" if one.hours is None else f"{one.hours:.3g}"
     lines.append(
-      f" {one.candidate.hours:9.2f}{hours:>10}{one.bytes / GIB:8.2f}  {one.program:22}"
+      f" {one.candidate.hours:9.3g}{hours:>11}{one.bytes / GIB:8.2f}  {one.program:22}"
       f" {one.candidate.flags}"
     )
   best = tried[0]
@@ -269,4 +269,4 @@ def write(tried: Sequence[Tried], title: str, peak: devices.Peak) -> str:
 
 def _said(one: Tried) -> str:
   size = f"{one.bytes / GIB:.2f} GiB in {one.program}"
-  return f"too large: {size}" if one.hours is None else f"{one.hours:.2f} h, {size}"
+  return f"too large: {size}" if one.hours is None else f"{one.hours:.3g} h, {size}"
