@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 import tiny_run
-from jax.experimental import pallas
 from jax.sharding import NamedSharding, PartitionSpec
 
 from pit_jax import parallel
@@ -51,34 +50,6 @@ def test_operations_are_those_of_the_products():
   assert operations.count(jax.make_jaxpr(jax.grad(loss))(weights)) == 15 * once
   again = jax.grad(lambda weights: jax.checkpoint(loss)(weights))
   assert operations.count(jax.make_jaxpr(again)(weights)) > 15 * once
-
-
-def test_operations_of_a_kernel_are_those_of_all_devices_and_blocks():
-  """A kernel is written for one block, and what is mapped over devices for one of them."""
-
-  def kernel(x, y, z):
-    z[...] = x[...] @ y[...]
-
-  def product(x, y):
-    blocks = [
-      pallas.BlockSpec((2, 6), lambda i: (i, 0)),
-      pallas.BlockSpec((6, 5), lambda i: (0, 0)),
-    ]
-    return pallas.pallas_call(
-      kernel,
-      grid=(x.shape[0] // 2,),
-      in_specs=blocks,
-      out_specs=pallas.BlockSpec((2, 5), lambda i: (i, 0)),
-      out_shape=jax.ShapeDtypeStruct((x.shape[0], 5), x.dtype),
-    )(x, y)
-
-  mesh = parallel.make_mesh((4, 1, 1))
-  rows, whole = PartitionSpec("data"), PartitionSpec()
-  spread = jax.shard_map(
-    product, mesh=mesh, in_specs=(rows, whole), out_specs=rows, check_vma=False
-  )
-  made = jax.make_jaxpr(spread)(jnp.zeros((16, 6)), jnp.zeros((6, 5)))
-  assert operations.count(made) == 2 * 16 * 6 * 5
 
 
 def test_a_loop_of_unknown_length_counts_as_told():

@@ -30,13 +30,6 @@ def _count(jaxpr: Any, left: list[int]) -> float:
       total += turns * _count(given["body_jaxpr"], left)
     elif name == "scan":
       total += given["length"] * _count(given["jaxpr"], left)
-    elif name == "pallas_call":  # of the blocks of a kernel all count, those that it skips too
-      total += math.prod(given["grid_mapping"].grid) * _count(given["jaxpr"], left)
-    elif name == "shard_map":  # what is written is what one of the devices does
-      # Versions of JAX name them differently.
-      axes = next(value for key, value in given.items() if key.endswith("manual_axes"))
-      count = math.prod(given["mesh"].shape[axis] for axis in axes)
-      total += count * _count(given["jaxpr"], left)
     elif name == "cond":
       total += max(_count(branch, left) for branch in given["branches"])
     else:
