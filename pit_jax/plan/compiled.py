@@ -1,13 +1,13 @@
 """Programs compiled for chips that are not there, and what the compiler says of them."""
 
 import dataclasses
-import re
+import pathlib
 from typing import Any
 
 import jax
 
 from pit_jax.bench import devices
-from pit_jax.plan import hlo, operations, programs
+from pit_jax.plan import answers, hlo, operations, programs
 from pit_jax.stages import abstract
 
 
@@ -24,7 +24,7 @@ class Compiled:
     traffic: what each chip moves.
     largest: its largest arrays, as (bytes, type and dimensions, what made it).
     error: what the compiler said if the program does not fit; then only `by_hand`, `flops` and
-      `total`, as far as it said it, are known.
+      `total` are known.
   """
 
   program: programs.Program
@@ -68,47 +68,26 @@ def chips(topology: str) -> list[Any]:
     ) from error
 
 
-def compile(program: programs.Program) -> Compiled:
-  """Returns what the compiler makes of a program."""
+def compile(program: programs.Program, kept: pathlib.Path | None = None) -> Compiled:
+  """Returns what the compiler makes of a program.
+
+  Args:
+    program: to be compiled.
+    kept: the folder of what the compiler said before; see `answers`.
+  """
   traced = program.function.trace(*program.arguments)
-  count = len(jax.tree.leaves(program.arguments)[0].sharding.device_set)
-  flops = operations.count(traced.jaxpr, program.sampled) / count
+  chips = jax.tree.leaves(program.arguments)[0].sharding.mesh.devices
+  flops = operations.count(traced.jaxpr, program.sampled) / chips.size
   by_hand = abstract.device_bytes(program.arguments)
-  try:
-    made = traced.lower().compile()
-  except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
-      raise
-    return Compiled(program, by_hand, 0, _used(str(error)), flops, NOTHING, (), _said(str(error)))
-  sizes, module = made.memory_analysis(), hlo.read(made.as_text())
-  total = (
-    sizes.argument_size_in_bytes
-    + sizes.output_size_in_bytes
-    - sizes.alias_size_in_bytes
-    + sizes.temp_size_in_bytes
-  )
-  return Compiled(
-    program,
-    by_hand,
-    sizes.argument_size_in_bytes,
-    total,
-    flops,
-    module.traffic(program.sampled),
-    tuple(module.largest(5)),
-  )
+  answer = answers.ask(traced.lower(), chips, kept)
+  traffic, largest = NOTHING, ()
+  if answer.text:
+    module = hlo.read(answer.text)
+    traffic, largest = module.traffic(program.sampled), tuple(module.largest(5))
+  total = answer.total + (by_hand if answer.error else 0)
+  sizes = {"arguments": answer.arguments, "total": total}
+  found = {"flops": flops, "traffic": traffic, "largest": largest, "error": answer.error}
+  return Compiled(program, by_hand, **sizes, **found)
 
 
 NOTHING = hlo.Traffic(0.0, {}, {})
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
-
-
-def _said(text: str) -> str:
-  """Returns the line in which the compiler says what there is too little of."""
-  lines = [line.strip() for line in text.splitlines() if "exceed" in line]
-  return (lines or text.splitlines())[0][:200]
-
-
-def _used(text: str) -> int:
-  """Returns the bytes that the compiler would have needed, 0 where it does not say."""
-  found = re.search(r"\(([\d.]+)([KMG])\) exceeds", text)
-  return int(float(found.group(1)) * _UNITS[found.group(2)]) if found else 0

@@ -11,7 +11,7 @@ from pit_jax import parallel
 from pit_jax.bench import devices
 from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.stages import abstract, objectives, origin, ppo, rl, supervised
+from pit_jax.stages import abstract, memory, objectives, origin, ppo, rl, supervised
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
 STOP_IDS, PAD_ID = (1,), 0  # any will do: they change no shape
@@ -52,7 +52,8 @@ def arrays(config: ml_collections.ConfigDict, chips: list, memory: int | None) -
   shape = origin.shape(config, origin.directory(config), config.data.vocabulary)
   language = pure.language_model(shape)
   mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory)
-  return abstract.Arrays(config, mesh, language, pure.scalar_model(shape))
+  reward, _ = origin.published(config)
+  return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward and reward.scalar)
 
 
 def imitation(run: abstract.Arrays, prompt: int) -> Program:
@@ -120,27 +121,32 @@ def sampling(run: abstract.Arrays, prompt: int) -> Program:
     roles={"policy": params},
     flops=2.0 * _multiplied(run, run.language) * job.batch_size * slots,
     made={
-      "policy": abstract.device_bytes(run.gathered()),
+      "policy": memory.gathered(run),
       "cache": abstract.device_bytes(cache),
     },
     sampled=run.response - 1,
   )
 
 
-def scoring(run: abstract.Arrays, prompt: int) -> Program:
-  """Returns the scoring of responses after prompts of so many tokens."""
-  job, params = run.config.rl, run.params(run.scalar)
-  asked = (
-    run.rows(Prompts, job.batch_size, prompt),
-    run.rows(Responses, job.batch_size, run.response),
+def scoring(run: abstract.Arrays, prompt: int, model: pure.PureModel) -> Program:
+  """Returns the scoring of responses after prompts of so many tokens by a scalar model.
+
+  A published one reads them in tokens of its own, of which they may have more.
+  """
+  job, params = run.config.rl, run.params(model)
+  room = origin.ROOM if model is run.published else 1
+  lengths = (room * prompt, room * run.response)
+  asked = tuple(
+    run.rows(kind, job.batch_size, length)
+    for kind, length in zip((Prompts, Responses), lengths, strict=True)
   )
-  tokens = job.batch_size * (prompt + run.response)
+  tokens = job.batch_size * sum(lengths)
   return Program(
     name="score",
-    function=inference.scoring_of(run.scalar, run.mesh),
+    function=inference.scoring_of(model, run.mesh),
     arguments=(params, *asked),
     roles={"reward": params},
-    flops=2.0 * _multiplied(run, run.scalar) * tokens,
+    flops=2.0 * _multiplied(run, model) * tokens,
   )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import ml_collections
 
+from pit_jax.models import pure
 from pit_jax.plan import programs
 from pit_jax.stages import abstract, memory
 
@@ -49,52 +50,66 @@ def stages(run: abstract.Arrays, rows: int) -> list[Stage]:
   def find(name, *arguments):
     return functools.cache(lambda: getattr(programs, name)(run, *arguments))
 
-  config, fold = run.config, _fold(run.config, rows)
-  made = [
-    Stage("sft_policy", _steps(config.sft, fold), (find("imitation", run.prompt),), _kept(run, 1)),
-    Stage("reward", _steps(config.reward, fold), (find("preference"),), _kept(run, 1)),
-    _reinforcement(run, find, "rl_policy", config.rl.steps, run.prompt, 0),
-  ]
+  config, fold, prompt = run.config, _fold(run.config, rows), run.improver_prompt
+  policy, earlier = run.parts(run.language)[0], memory.earlier(run)
+  initial = () if run.base() else policy  # random weights stay as long as they are the start
+
+  def imitating(name, prompt, *kept):
+    made = (find("imitation", prompt),)
+    return Stage(name, _steps(config.sft, fold), made, _kept(run, initial, *kept))
+
+  made = [imitating("sft_policy", run.prompt)]
+  if run.published is None:
+    learning = (find("preference"),)
+    made.append(Stage("reward", _steps(config.reward, fold), learning, _kept(run, policy)))
+  made.append(_reinforcement(run, find, "rl_policy", config.rl.steps, run.reward, {}))
   if config.recipe == "rlhf":
     return made
-  prompt = run.improver_prompt
-  made += [
-    Stage("sft_improver", _steps(config.sft, fold), (find("imitation", prompt),), _kept(run, 4)),
-    Stage("gap_reward", _steps(config.gap_reward, fold), (find("gap_order"),), _kept(run, 4)),
+  ordering, sampling = (find("gap_order"),), (find("sampling", run.prompt),)
+  asked = run.own(run.reward), policy, policy, run.own(run.scalar)  # the policy that samples aside
+  return [
+    *made,
+    imitating("sft_improver", prompt, earlier),
+    Stage("gap_reward", _steps(config.gap_reward, fold), ordering, _kept(run, earlier, policy)),
     # A reference for every prompt of the fold.
-    Stage(
-      "references",
-      -(-fold // config.rl.batch_size),
-      (find("sampling", run.prompt),),
-      _kept(run, 4),
+    Stage("references", -(-fold // config.rl.batch_size), sampling, _kept(run, *asked)),
+    *(
+      _reinforcement(run, find, f"pit_{stage.name}", stage.steps, run.scalar, earlier)
+      for stage in config.curriculum
     ),
-  ]
-  return made + [
-    _reinforcement(run, find, f"pit_{stage.name}", stage.steps, prompt, 3)
-    for stage in config.curriculum
   ]
 
 
 def _reinforcement(
-  run: abstract.Arrays, find: Callable, name: str, steps: int, prompt: int, earlier: int
+  run: abstract.Arrays,
+  find: Callable,
+  name: str,
+  steps: int,
+  reward: pure.PureModel,
+  earlier: dict,
 ) -> Stage:
-  kinds = ("sampling", "scoring", "iteration")
-  size = abstract.device_bytes
+  """Returns a stage of RL, of the improver where there are earlier models."""
+  prompt, size = run.improver_prompt if earlier else run.prompt, abstract.device_bytes
+  makers = (
+    find("sampling", prompt),
+    find("scoring", prompt, reward),
+    find("iteration", prompt),
+  )
   roles = programs.iteration(run, prompt).roles
-  frozen = {role: size(tree) for role, tree in memory.frozen(run).items()}
+  frozen = {role: size(tree) for role, tree in memory.frozen(run, reward).items()}
   kept = _kept(run, earlier) | {
     "policy": size(roles["policy"]),
     "value": size(roles["value"]),
     "reference": frozen["reference"],
     "reward": frozen["reward model"],
   }
-  return Stage(name, steps, tuple(find(kind, prompt) for kind in kinds), kept)
+  return Stage(name, steps, makers, kept)
 
 
-def _kept(run: abstract.Arrays, earlier: int) -> dict[str, int]:
-  """Returns the bytes of so many models that earlier stages trained."""
-  trained, _ = run.parts(run.language)
-  return {"earlier": earlier * abstract.device_bytes(trained)}
+def _kept(run: abstract.Arrays, *models: Any) -> dict[str, int]:
+  """Returns the bytes of models that stay, that of which all are made among them."""
+  base = abstract.device_bytes(run.base())
+  return {"earlier": abstract.device_bytes(models) + base}
 
 
 def _fold(config: ml_collections.ConfigDict, rows: int) -> int:

@@ -9,9 +9,11 @@ from pit_jax.stages import abstract
 GIB = 2**30
 ROLES = ("policy", "reference", "value", "reward", "earlier", "cache", "activations")
 MODEL = """\
-Memory is of the program that takes most, in GiB of each chip: its arguments and what else stays
-meanwhile, from shapes and places; `activations` is all that the compiler adds. XLA is its own
-figure for that program, `by hand` how far the arguments counted here are from those it has.
+Memory is of the program that takes most, in GiB of each chip. Before anything is compiled, shapes
+and places say what its arguments take, and what else stays meanwhile; `by hand` is how far the
+arguments so predicted are from those that XLA counts. All that XLA adds is `activations`: they are
+read from the compiled program and predicted by nothing else. `XLA` is its own figure for that
+program, arguments and all; `total` is that with what stays beside it.
 Time is a roofline: operations / peak, bytes / bandwidth, or bytes sent / bandwidth of a ring,
 whichever takes longest, as if the others were hidden behind it. Every response is as long as
 allowed. MFU counts the operations of the mathematics, without those that rematerialisation
@@ -69,8 +71,17 @@ def write(
     title: the first line.
     peak: of a chip.
   """
-  parts = [title, "", _memory(rows, peak), "", _work(rows), "", _run(rows, steps, chips), "", MODEL]
+  parts = [title, "", _memory(rows, peak), "", _work(rows), "", _run(rows, steps, chips, peak)]
+  parts += ["", MODEL]
   return "\n".join(parts)
+
+
+def hours(rows: Sequence[Mapping], steps: Mapping[str, int]) -> dict[str, float]:
+  """Returns the hours of each stage."""
+  return {
+    name: count * sum(row["seconds"] for row in rows if row["stage"] == name) / 3600
+    for name, count in steps.items()
+  }
 
 
 def _memory(rows: Sequence[Mapping], peak: devices.Peak) -> str:
@@ -104,11 +115,20 @@ def _work(rows: Sequence[Mapping]) -> str:
   return "\n".join(lines)
 
 
-def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int) -> str:
-  lines, total = [f" {'stage':14}{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}"], 0.0
+def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: devices.Peak) -> str:
+  lines = [
+    f" {'stage':14}{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}{'MFU':>6}{'memory':>8}"
+  ]
+  taken = hours(rows, steps)
+  total = sum(taken.values())
   for name, count in steps.items():
-    seconds = sum(row["seconds"] for row in rows if row["stage"] == name)
-    hours = count * seconds / 3600
-    total += hours
-    lines.append(f" {name:14}{count:7}{seconds:9.2f}{hours:8.2f}{hours * chips:12.0f}")
+    own = [row for row in rows if row["stage"] == name]
+    seconds = sum(row["seconds"] for row in own)
+    # Of the products there are in all, by what the chips could have done meanwhile.
+    mfu = sum(row["mfu"] * row["seconds"] for row in own) / max(seconds, 1e-12)
+    full = max(row["total"] for row in own) / peak.memory
+    lines.append(
+      f" {name:14}{count:7}{seconds:9.2f}{taken[name]:8.2f}{taken[name] * chips:12.0f}"
+      f"{mfu:6.0%}{full:8.0%}"
+    )
   return "\n".join([*lines, f" {'run':14}{'':16}{total:8.2f}{total * chips:12.0f}"])

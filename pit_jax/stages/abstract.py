@@ -12,7 +12,7 @@ import ml_collections
 from pit_jax import layout, parallel
 from pit_jax.data import padding
 from pit_jax.models import attention, pure
-from pit_jax.stages import optimizers
+from pit_jax.stages import optimizers, origin
 from pit_jax.training import step as training_step
 from pit_jax.types import Prompts, Responses
 
@@ -28,12 +28,19 @@ class Arrays:
     mesh: the devices, which need not exist.
     language: the network of policy and improver.
     scalar: the network of reward, gap reward and value models.
+    published: the network of a published reward model that is R_P; None: R_P is trained here.
   """
 
   config: ml_collections.ConfigDict
   mesh: jax.sharding.Mesh
   language: pure.PureModel
   scalar: pure.PureModel
+  published: pure.PureModel | None = None
+
+  @property
+  def reward(self) -> pure.PureModel:
+    """The network that is R_P."""
+    return self.published or self.scalar
 
   @property
   def prompt(self) -> int:
@@ -80,12 +87,21 @@ class Arrays:
 
   def params(self, model: pure.PureModel) -> Any:
     """Returns the parameters of a model, as they are kept."""
-    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    abstract = _shapes(model)
     return _placed(abstract, parallel.partition(abstract, model.axes, self.mesh))
 
   def parts(self, model: pure.PureModel) -> tuple[Any, Any]:
     """Returns what is trained of a model, and what is frozen."""
     return pure.split(model, self.params(model))
+
+  def own(self, model: pure.PureModel) -> Any:
+    """Returns the parameters that a model shares with no other; adapters share their base."""
+    return self.params(model) if model is self.published else self.parts(model)[0]
+
+  def base(self) -> Any:
+    """Returns what a run keeps of the model that it starts from, beside the models made of it."""
+    is_kept = origin.directory(self.config) and self.language.config.adapter is None
+    return self.params(self.language) if is_kept else {}
 
   def state(self, model: pure.PureModel, job: ml_collections.ConfigDict) -> Any:
     """Returns the train state of imitation or reward modelling."""
@@ -137,6 +153,11 @@ def device_bytes(tree: Any) -> int:
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(tree)
   )
+
+
+@functools.cache  # a search asks for the same model on many meshes
+def _shapes(model: pure.PureModel) -> Any:
+  return jax.eval_shape(model.init, jax.random.key(0))
 
 
 def _placed(tree: Any, places: Any) -> Any:

@@ -203,7 +203,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     over_long=c.over_long,
   )
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
-  run = _arrays(config, model)
+  run = _arrays(config, model, others[0])
   base = origin.load(base_directory, model, run.mesh) if base_directory else None
   tokens = token_folder(config, workdir)
   seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward)]
@@ -221,12 +221,16 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   return Context(config, workdir, run.mesh, data, folds, asking, base, *others)
 
 
-def _arrays(config: ml_collections.ConfigDict, model: architecture.ModelConfig) -> abstract.Arrays:
+def _arrays(
+  config: ml_collections.ConfigDict,
+  model: architecture.ModelConfig,
+  reward: origin.Published | None,
+) -> abstract.Arrays:
   """Returns the networks and the mesh of a run that fits it."""
   language, scalar = pure.language_model(model), pure.scalar_model(model)
   mesh = parallel.make_mesh(config.mesh.shape, language)
   _check_batches(config, mesh)
-  found = abstract.Arrays(config, mesh, language, scalar)
+  found = abstract.Arrays(config, mesh, language, scalar, reward and reward.scalar)
   memory.check(found)
   return found
 

@@ -4,9 +4,13 @@ The count has what no compiler can do without. What it can arrange in several wa
 intermediate results of one layer, is not in it: `launch/plan.py` asks the compiler.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from pit_jax import parallel
+from pit_jax.models import pure
 from pit_jax.stages import abstract
 
 GIB = 2**30
@@ -44,40 +48,54 @@ def check(run: abstract.Arrays, memory: int | None = None) -> None:
 def needs(run: abstract.Arrays) -> dict[str, dict[str, int]]:
   """Returns stage → what is kept in it → bytes of one device."""
   config, response = run.config, run.response
-  jobs = {
-    "imitation": (run.language, config.sft, run.longest_prompt + response, 1),
-    "reward modelling": (run.scalar, config.reward, run.prompt + 2 * response, 1),
-  }
+  jobs = {"imitation": (run.language, config.sft, run.longest_prompt + response, 1)}
+  if run.published is None:
+    jobs["reward modelling"] = (run.scalar, config.reward, run.prompt + 2 * response, 1)
   if "curriculum" in config:
     length = run.improver_prompt + 2 * response
     jobs["gap reward modelling"] = (run.scalar, config.gap_reward, length, 2)
   found = {}
   for name, (model, job, length, copies) in jobs.items():
     trained, base = run.parts(model)
+    rows = copies * job.batch_size // job.accumulation
     found[name] = {
       "parameters and optimiser state": abstract.device_bytes(run.state(model, job)),
       "frozen parameters": abstract.device_bytes(base),
       "gradient": abstract.device_bytes(trained),
-      "what enters each layer": entering(run, copies * job.batch_size // job.accumulation, length),
+      "what enters each layer": entering(run, rows, length),
     }
-  return found | reinforcement(run)
+  found |= reinforcement(run, "policy", run.prompt, frozen(run, run.reward))
+  if "curriculum" in config:
+    kept = frozen(run, run.scalar) | earlier(run)
+    found |= reinforcement(run, "improver", run.improver_prompt, kept)
+  base = abstract.device_bytes(run.base())
+  return {name: kept | {"base model": base} for name, kept in found.items()}
 
 
-def reinforcement(run: abstract.Arrays) -> dict[str, dict[str, int]]:
-  """Returns what is kept while responses are sampled, and while PPO learns from them."""
-  job, length = run.config.rl, run.longest_prompt + run.response
+def reinforcement(
+  run: abstract.Arrays, name: str, prompt: int, others: dict
+) -> dict[str, dict[str, int]]:
+  """Returns what is kept while responses are sampled, and while PPO learns from them.
+
+  Args:
+    run: the models and rows of the run.
+    name: what is trained.
+    prompt: tokens of its prompts.
+    others: the models that are there and not trained, by name.
+  """
+  job, length = run.config.rl, prompt + run.response
   kept = {
     "policy and value model with optimiser state": abstract.device_bytes(run.actors()),
-    **{name: abstract.device_bytes(tree) for name, tree in frozen(run).items()},
+    **{other: abstract.device_bytes(tree) for other, tree in others.items()},
   }
   trained = [run.parts(model)[0] for model in (run.language, run.scalar)]
   return {
-    "sampling": kept
+    f"sampling from the {name}": kept
     | {
-      "weights gathered for sampling": abstract.device_bytes(run.gathered()),
+      "weights gathered for sampling": gathered(run),
       "keys and values": abstract.device_bytes(run.cache(job.batch_size, length - 1)),
     },
-    "PPO": kept
+    f"PPO of the {name}": kept
     | {
       "gradients": abstract.device_bytes(trained),
       "what enters each layer": entering(run, job.batch_size // job.minibatches, length),
@@ -85,11 +103,39 @@ def reinforcement(run: abstract.Arrays) -> dict[str, dict[str, int]]:
   }
 
 
-def frozen(run: abstract.Arrays) -> dict:
+def frozen(run: abstract.Arrays, reward: pure.PureModel) -> dict:
   """Returns the models that RL asks and does not train; with adapters they share one base."""
-  own = {"reference": run.language, "reward model": run.scalar}
-  parts = {name: run.parts(model)[0] for name, model in own.items()}
-  return parts | {"frozen base": run.parts(run.language)[1]}
+  policy, base = run.parts(run.language)
+  return {"reference": policy, "reward model": run.own(reward), "frozen base": base}
+
+
+def earlier(run: abstract.Arrays) -> dict:
+  """Returns what stays of the policy's chain while the improver's is trained."""
+  policy, _ = run.parts(run.language)
+  return {
+    "imitating policy": policy,
+    "policy's reward model": run.own(run.reward),
+    "policy": policy,
+  }
+
+
+def gathered(run: abstract.Arrays) -> int:
+  """Returns the bytes of the policy's weights that exist once more while it samples.
+
+  Weights that lie as sampling reads them, in the type of its products, are not copied.
+  """
+  kept = pure.named(run.params(run.language))
+  read = pure.named(run.gathered())
+  copied = (leaf for name, leaf in read.items() if _is_copied(leaf, kept[name]))
+  return sum(map(abstract.device_bytes, copied))
+
+
+def _is_copied(read: Any, kept: jax.ShapeDtypeStruct) -> bool:
+  """Returns whether a weight that is read exists beside the one that is kept."""
+  if isinstance(read, tuple) or read.dtype != kept.dtype:  # layers that stand apart; another type
+    return True
+  shapes = (leaf.sharding.shard_shape(leaf.shape) for leaf in (read, kept))
+  return len(set(shapes)) > 1
 
 
 def entering(run: abstract.Arrays, rows: int, length: int) -> int:

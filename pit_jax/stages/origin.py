@@ -128,6 +128,11 @@ class Published:
       "template": self.settings.template.hash,
     }
 
+  @property
+  def scalar(self) -> pure.PureModel:
+    """The network of a model that gives one number."""
+    return pure.scalar_model(self.config)
+
   def fits(self, model: architecture.ModelConfig, tokenizer: text.Tokenizer) -> bool:
     """Returns whether a run's scalar models can start from its trunk.
 
@@ -148,7 +153,7 @@ class Published:
     Raises:
       ValueError: its weights cannot be read or do not fit.
     """
-    language, scalar = pure.language_model(self.config), pure.scalar_model(self.config)
+    language, scalar = pure.language_model(self.config), self.scalar
     asking = dataclasses.replace(
       like,
       language=language,

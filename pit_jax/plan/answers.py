@@ -1,0 +1,101 @@
+"""What the compiler says of programs, kept in a folder so that nothing is asked twice.
+
+An answer lies under what it depends on: the program itself, the chips, and the compiler. Whatever
+changes one of them, in the configuration or in this library, is a question of its own; so plans
+of many configurations can share a folder, and one that was interrupted goes on where it was.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import jax
+
+COMPILERS = ("jax", "jaxlib", "libtpu")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What the compiler says of one program.
+
+  Attributes:
+    arguments: bytes of them on each chip.
+    total: bytes that the program takes on each chip while it runs, arguments included; of one that
+      does not fit those of its temporaries alone, which is all that the compiler says.
+    text: the compiled program; "" of one that does not fit.
+    error: the line in which the compiler says what there is too little of; None of one that fits.
+  """
+
+  arguments: int
+  total: int
+  text: str
+  error: str | None = None
+
+
+def ask(lowered: jax.stages.Lowered, chips: Any, folder: pathlib.Path | None = None) -> Answer:
+  """Returns what the compiler says of a program, from the folder where it is known there.
+
+  Args:
+    lowered: the program.
+    chips: an array of the devices it is for, in the order of its mesh.
+    folder: where answers are kept; None keeps none.
+  """
+  if folder is None:
+    return _compiled(lowered)
+  file = folder / f"{_name(lowered, chips)}.json.gz"
+  if file.is_file():
+    return Answer(**json.loads(gzip.decompress(file.read_bytes())))
+  answer = _compiled(lowered)
+  folder.mkdir(parents=True, exist_ok=True)
+  unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+  unfinished.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(answer)).encode()))
+  unfinished.replace(file)  # whole or not at all
+  return answer
+
+
+def _name(lowered: jax.stages.Lowered, chips: Any) -> str:
+  """Returns the name of a question: a digest of all that its answer depends on."""
+  versions = [(name, _version(name)) for name in COMPILERS]
+  places = [(chip.device_kind, str(chip)) for chip in chips.flat]
+  flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+  asked = json.dumps([versions, places, flags]) + lowered.as_text()
+  return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
+
+
+def _version(name: str) -> str | None:
+  try:
+    return importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def _compiled(lowered: jax.stages.Lowered) -> Answer:
+  try:
+    made = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return Answer(0, _used(str(error)), "", _said(str(error)))
+  sizes = made.memory_analysis()
+  total = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
+  total += sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+  return Answer(sizes.argument_size_in_bytes, total, made.as_text())
+
+
+def _said(text: str) -> str:
+  """Returns the line in which the compiler says what there is too little of."""
+  lines = [line.strip() for line in text.splitlines() if "exceed" in line.lower()]
+  return (lines or text.splitlines())[0][:200]
+
+
+def _used(text: str) -> int:
+  """Returns the bytes that the compiler would have needed, 0 where it does not say."""
+  found = re.search(r"\(([\d.]+)([KMG])\) exceeds", text)
+  return int(float(found.group(1)) * _UNITS[found.group(2)]) if found else 0

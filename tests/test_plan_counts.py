@@ -1,0 +1,82 @@
+"""What a run keeps at least, beside what the compiler keeps and what files hold."""
+
+import math
+
+import jax
+import published
+import pytest
+import safetensors.numpy
+import tiny_run
+
+from pit_jax.plan import programs, stages
+from pit_jax.stages import abstract, memory, origin
+
+pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
+LARGER = {"model__layers": 4, "model__width": 64, "model__hidden": 256}
+
+
+def arrays(shape, **changes):
+  config = tiny_run.config(mesh__shape=shape, **changes)
+  return programs.arrays(config, jax.devices()[: math.prod(shape)], None)
+
+
+@pytest.mark.parametrize(
+  "shape, unroll, is_copied",
+  [((8, 1, 1), False, False), ((8, 1, 1), True, True), ((1, 8, 1), False, True)],
+)
+def test_weights_count_as_gathered_where_the_compiler_copies_them(shape, unroll, is_copied):
+  run = arrays(shape, model__unroll=unroll, **LARGER)
+  made = programs.sampling(run, run.improver_prompt)
+  sizes = made.function.lower(*made.arguments).compile().memory_analysis()
+  params = run.params(run.language)
+  layers = abstract.device_bytes(params["trunk"]["blocks"])
+  if is_copied:
+    assert layers <= memory.gathered(run) <= sizes.temp_size_in_bytes
+  else:
+    assert memory.gathered(run) == 0 and sizes.temp_size_in_bytes < layers
+  kept = memory.needs(run)["sampling from the improver"]
+  assert kept["weights gathered for sampling"] == memory.gathered(run)
+
+
+def test_a_published_reward_model_counts_as_large_as_it_is(tmp_path):
+  directory = published.foreign(tmp_path)
+  tensors = safetensors.numpy.load_file(directory / "model.safetensors")
+  size = sum(tensor.nbytes for tensor in tensors.values())
+  run, own = arrays((1, 1, 1), reward__model=str(directory)), arrays((1, 1, 1))
+  kept = memory.needs(run)
+  assert "reward modelling" in memory.needs(own) and "reward modelling" not in kept
+  # The file has no bias, which is one number of calibration.
+  assert kept["PPO of the policy"]["reward model"] == pytest.approx(size, abs=4)
+  # The improver has the gap reward model, which is the run's own, and R_P waits.
+  found, trained = kept["PPO of the improver"], abstract.device_bytes(own.params(own.scalar))
+  assert found["reward model"] == trained != size
+  assert found["policy's reward model"] == pytest.approx(size, abs=4)
+  with pytest.raises(ValueError, match="keeps at least"):
+    memory.check(run, 10_000)
+
+
+def test_a_published_reward_model_is_planned_as_it_is_asked(tmp_path):
+  run = arrays((1, 1, 1), reward__model=str(published.foreign(tmp_path)))
+  found = {stage.name: stage for stage in stages.stages(run, rows=1000)}
+  assert "reward" not in found and "gap_reward" in found
+  asked = found["rl_policy"].makers[1]().arguments
+  assert jax.tree.map(lambda x: x.shape, asked[0]) == jax.tree.map(
+    lambda x: x.shape, run.params(run.published)
+  )
+  assert [part.tokens.shape[1] for part in asked[1:]] == [
+    origin.ROOM * run.prompt,
+    origin.ROOM * run.response,
+  ]
+  gap = found["pit_data"].makers[1]().arguments
+  assert gap[1].tokens.shape[1] == run.improver_prompt
+
+
+def test_a_base_stays_beside_the_models_made_of_it():
+  without, based = arrays((1, 1, 1)), arrays((1, 1, 1), model__base="embedded")
+  size = abstract.device_bytes(based.params(based.language))
+  assert memory.needs(without)["imitation"]["base model"] == 0
+  assert all(kept["base model"] == size for kept in memory.needs(based).values())
+  kept = {stage.name: stage.kept["earlier"] for stage in stages.stages(based, rows=1000)}
+  # The first model is the base itself; later there are M_P^SFT, R_P and M_P^RL besides.
+  assert kept["sft_policy"] == size and kept["rl_policy"] == size
+  assert kept["pit_data"] == pytest.approx(4 * size, rel=0.01)
