@@ -141,6 +141,9 @@ def test_what_parts_of_a_row_see():
 
 # Models
 
+MIXED = {"window": 3, "windowed": (True, False), "attention_cap": 2.0, "attention_scale": 0.7}
+PACKED = np.array([[1, 1, 1, 1, 2, 2, 3, 3, 3], [1, 2, 2, 2, 2, 2, 2, 0, 0]] * 4)
+
 
 @functools.cache
 def own_gradients():
@@ -162,10 +165,6 @@ def gradients(model, segments, mesh=(1, 1, 1)):
   params = jax.device_put(params, parallel.partition(params, model.axes, devices))
   given = parallel.put_batch((tokens, mask, segments, weights.astype(np.float32)), devices)
   return jax.device_get(run(params, *given))
-
-
-MIXED = {"window": 3, "windowed": (True, False), "attention_cap": 2.0, "attention_scale": 0.7}
-PACKED = np.array([[1, 1, 1, 1, 2, 2, 3, 3, 3], [1, 2, 2, 2, 2, 2, 2, 0, 0]] * 4)
 
 
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2), (1, 2, 4)], ids=str)

@@ -170,8 +170,9 @@ class Transformer(nnx.Module):
         text.
       last: when given, only the states of the last that many positions.
     """
+    segment = attention.spelled(segments, tokens.shape)
     tokens, mask = layout.spread((tokens, mask), "batch")
-    visible = attention.causal(mask, attention.spelled(segments, tokens.shape))
+    visible = attention.causal(mask, segment)
     # A real token stands after all that it sees.
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
     visible = kernels.seen(self.config, mask, visible, segments)
