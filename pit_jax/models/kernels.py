@@ -8,6 +8,7 @@ import functools
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
+from pit_jax import layout
 from pit_jax.models import architecture, attention, splash
 
 CHOICES = ("auto", "xla", "splash", "cudnn")
@@ -100,7 +101,16 @@ def fused(
   scale: float,
   implementation: str,
 ) -> Float[Array, "B T N H"]:
-  """Returns what JAX's own attention makes of this, by cuDNN or by XLA."""
-  key, value = key.transpose(0, 3, 1, 2), value.swapaxes(1, 2)
-  call = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
-  return call(query, key, value, mask=visible[:, None], scale=scale)
+  """Returns what JAX's own attention makes of this, by cuDNN or by XLA, on every device.
+
+  JAX divides cuDNN's work by itself, but refuses queries that are spread and keys that are not.
+  """
+  ask = functools.partial(jax.nn.dot_product_attention, scale=scale, implementation=implementation)
+
+  def own(query, key, value, visible):
+    return ask(query, key.swapaxes(1, 2), value.swapaxes(1, 2), mask=visible[:, None])
+
+  heads = query.shape[2]
+  key, value = splash.per_device(key.swapaxes(2, 3), heads), splash.per_device(value, heads)
+  names = ("batch", None, "heads"), ("batch", "kv_heads"), ("batch", "kv_heads"), ("batch",)
+  return layout.each(own, names, query, key, value, visible)

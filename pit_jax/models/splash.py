@@ -72,7 +72,7 @@ def attend(
   block, room = blocks(time)
   # The kernel knows no scale.
   query = (query.astype(jnp.float32) * scale).astype(query.dtype).swapaxes(1, 2)
-  key, value = (_per_device(x, query.shape[1]) for x in (key.swapaxes(2, 3), value))
+  key, value = (per_device(x, query.shape[1]) for x in (key.swapaxes(2, 3), value))
   query, key, value = (_lengthen(x, 2, room) for x in (query, key, value))
   texts = _lengthen(seen.texts, 1, room)
 
@@ -113,8 +113,13 @@ def _ask(
   return jax.vmap(row)(query, key, value, texts)
 
 
-def _per_device(x: Float[Array, "B K T H"], heads: int) -> Float[Array, "B K2 T H"]:
-  """Repeats key heads that devices share, so that each has those that its queries ask."""
+def per_device(x: Float[Array, "B K T H"], heads: int) -> Float[Array, "B K2 T H"]:
+  """Returns keys or values, with the heads that devices share repeated for each of them.
+
+  Args:
+    x: keys or values.
+    heads: of the queries, which are spread over the devices where those divide them.
+  """
   kv_heads, parts = x.shape[1], layout.parts("heads")
   if heads % parts or kv_heads % parts == 0:  # no head is spread, or each goes with its queries
     return x
