@@ -88,13 +88,17 @@ def _enlarge(config: ml_collections.ConfigDict, size: str) -> None:
 def _model(size: str) -> ml_collections.ConfigDict:
   model = ml_collections.ConfigDict(SIZES[size])
   # "embedded", "none", auto (embedded for the embedded task, else none), or a model's directory,
-  # as transformers writes it; then nothing below but dtype, remat, unroll and lora counts.
+  # as transformers writes it; then of what is below only dtype, remat, unroll, attention and lora
+  # count.
   model.base = "auto"
   model.tied = True
   model.rope_theta = 10_000.0
   model.dtype = "float32"
   model.remat = True  # training computes activations twice instead of keeping them
   model.unroll = True  # sampling is compiled layer by layer: takes longer, and runs faster
+  # Over whole rows: "xla"; "splash", a kernel for TPUs; "cudnn", one for GPUs, in bfloat16; "auto",
+  # that of the devices where it applies. A CPU only imitates "splash", slowly.
+  model.attention = "auto"
   model.lora = _lora()
   return model
 

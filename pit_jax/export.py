@@ -272,7 +272,8 @@ def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.
   def places(model):
     return parallel.homes(model, mesh)
 
-  return bundle.Reader(folder, run.dtype, run.unroll, run.stored, places)
+  platform = mesh.devices.flat[0].platform
+  return bundle.Reader(folder, run.dtype, run.unroll, run.stored, platform, places)
 
 
 def _model(

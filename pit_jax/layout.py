@@ -8,7 +8,7 @@ where the arguments live may move activations to the weights instead of weights 
 import contextvars
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -97,6 +97,29 @@ def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
     return jax.lax.with_sharding_constraint(leaf, home)
 
   return jax.tree.map(place, x)
+
+
+def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: jax.Array) -> Any:
+  """Returns what every device makes of its own part of the arrays, put together again.
+
+  The compiler divides no kernel that is written by hand; so each device runs it on what it has.
+
+  Args:
+    function: of the arrays; what it returns lies as the first of them does.
+    names: of the first axes of each array; those after them stay whole.
+    arrays: that it is given.
+  """
+  mesh = _MESH.get()
+  if mesh is None:
+    return function(*arrays)
+  homes = [
+    sharding(mesh, x.shape, (*own, *(None,) * (x.ndim - len(own)))).spec
+    for x, own in zip(arrays, names, strict=True)
+  ]
+  mapped = jax.shard_map(
+    function, mesh=mesh, in_specs=tuple(homes), out_specs=homes[0], check_vma=False
+  )
+  return mapped(*arrays)
 
 
 def parts(name: str) -> int:

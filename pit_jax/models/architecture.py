@@ -9,6 +9,8 @@ SCALINGS = ("none", "linear", "llama3", "yarn")
 ACTIVATIONS = ("silu", "gelu_tanh")
 COUNTS = ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "hidden", "longest")
 DTYPES = ("float32", "bfloat16")
+# How attention over whole rows is computed; see `models/kernels.py`.
+ATTENTIONS = ("xla", "splash", "splash_interpreted", "cudnn")
 STORED = ("float32", "bfloat16", "int8")
 MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
 
@@ -135,6 +137,7 @@ class ModelConfig:
     remat: training keeps one activation per layer and computes the others again on the way back,
       which takes far less memory.
     unroll: cached generation is compiled layer by layer; else it scans them.
+    attention: what computes attention over whole rows; steps of sampling are XLA's.
     stored: how matrices are kept. Only frozen ones may be kept in less than float32: in bfloat16,
       or a layer's in int8 with a scale per output, and the embedding and the head in bfloat16.
     adapter: what is trained beside a scalar head; None trains everything.
@@ -167,6 +170,7 @@ class ModelConfig:
   dtype: str = "float32"
   remat: bool = False
   unroll: bool = True
+  attention: str = "xla"
   stored: str = "float32"
   adapter: Adapter | None = None
 
@@ -181,8 +185,8 @@ class ModelConfig:
       )
     if self.head_width % 2:
       raise ValueError(f"head_width={self.head_width} is odd; rotary positions need pairs")
-    named = (("dtype", DTYPES), ("activation", ACTIVATIONS), ("stored", STORED))
-    for name, allowed in named:
+    named = {"dtype": DTYPES, "activation": ACTIVATIONS, "stored": STORED, "attention": ATTENTIONS}
+    for name, allowed in named.items():
       if getattr(self, name) not in allowed:
         raise ValueError(f"{name}={getattr(self, name)!r} is not supported; use one of {allowed}")
     if self.windowed and (len(self.windowed) != self.layers or self.window < 1):

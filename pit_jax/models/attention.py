@@ -1,4 +1,4 @@
-"""The only attention: which keys a query sees, how positions turn, and the cache of what was read.
+"""Attention: which keys a query sees, how positions turn, and the cache of what was read.
 
 Positions count real tokens only, so left and right padding give the same numbers. Keys lie with
 time last and values with time before last, as the products that read them want them.
@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from pit_jax import layout
-from pit_jax.models import architecture
+from pit_jax.models import architecture, splash
 
 MASKED = -1e30  # finite, so that a row without a single visible key stays finite
 
@@ -57,11 +57,14 @@ def lengthen(cache: Cache, slots: int) -> Cache:
   )
 
 
+Segments = Int[Array, "B T"] | tuple[int, ...] | None  # see `transformer.Transformer`
+
+
 @struct.dataclass
 class Sight:
   """What the queries of a layer see, and where they stand."""
 
-  visible: jax.Array  # Bool[B T S], which keys each query sees
+  visible: jax.Array | splash.Rows  # Bool[B T S], which keys each query sees
   cosine: jax.Array  # Float[B T 1 H2], of the queries' own positions
   sine: jax.Array  # Float[B T 1 H2]
 
@@ -69,6 +72,15 @@ class Sight:
 def positions(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
   """Returns the index of each real token among the real tokens of its row; padding gets 0."""
   return jnp.maximum(jnp.cumsum(mask, axis=-1) - 1, 0)
+
+
+def spelled(segments: Segments, shape: tuple[int, int]) -> Int[Array, "B T"] | None:
+  """Returns the segment of every token of rows of this shape."""
+  if not isinstance(segments, tuple):
+    return segments
+  parts = jnp.arange(len(segments))
+  parts = jnp.repeat(parts, jnp.array(segments), total_repeat_length=sum(segments))
+  return jnp.broadcast_to(parts, shape)
 
 
 def causal(
@@ -96,7 +108,7 @@ def causal(
 
 def sights(
   config: architecture.ModelConfig,
-  visible: Bool[Array, "B T S"],
+  visible: Bool[Array, "B T S"] | splash.Rows,
   query: Int[Array, "B T"],
   key: Int[Array, "B S"],
 ) -> tuple[Sight, Sight]:
@@ -111,10 +123,12 @@ def sights(
   wide = Sight(visible, *rotation(query, config.head_width, config.rope))
   if not config.window:
     return wide, wide
-  near = query[:, :, None] - key[:, None, :] < config.window
   turn = (wide.cosine, wide.sine)
   if config.local_rope is not None:
     turn = rotation(query, config.head_width, config.local_rope)
+  if isinstance(visible, splash.Rows):
+    return wide, Sight(visible.replace(is_near=True), *turn)
+  near = query[:, :, None] - key[:, None, :] < config.window
   return wide, Sight(visible & near, *turn)
 
 

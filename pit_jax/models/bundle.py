@@ -5,7 +5,7 @@ import functools
 import pathlib
 from collections.abc import Callable, Mapping
 
-from pit_jax.models import families, hf, peft, pure
+from pit_jax.models import families, hf, kernels, peft, pure
 from pit_jax.types import Params
 
 BASE = "base"
@@ -43,6 +43,7 @@ class Reader:
     dtype: of matrix products.
     unroll: whether cached generation is compiled layer by layer.
     stored: how matrices of the base are kept; see `architecture.ModelConfig`.
+    platform: of the devices.
     places: model → where each of its parameters lives.
   """
 
@@ -50,6 +51,7 @@ class Reader:
   dtype: str
   unroll: bool
   stored: str
+  platform: str
   places: Callable[[pure.PureModel], Params]
 
   @property
@@ -69,6 +71,7 @@ class Reader:
     stored = self.stored if adapter or name == BASE else "float32"
     own = {"dtype": self.dtype, "unroll": self.unroll, "stored": stored, "adapter": adapter}
     config = dataclasses.replace(families.read(directory), **own)
+    config = dataclasses.replace(config, attention=kernels.choose("auto", self.platform, config))
     is_scalar = families.is_classifier(directory)
     return (pure.scalar_model if is_scalar else pure.language_model)(config)
 

@@ -78,7 +78,7 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
     made = published(**_published(config, published), **more)
   except hub_errors.StrictDataclassError as error:
     raise ValueError(f"{family} cannot be such a model: {error.__cause__ or error}") from error
-  unwritten = {name: getattr(config, name) for name in ("dtype", "remat", "unroll")}
+  unwritten = {name: getattr(config, name) for name in ("dtype", "remat", "unroll", "attention")}
   found = architecture.ModelConfig(**_shared(made) | switches(made), **unwritten)
   if found != config:
     wrong = [name for name, value in vars(config).items() if vars(found)[name] != value]

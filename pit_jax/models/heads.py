@@ -29,7 +29,7 @@ class LanguageModel(nnx.Module):
     tokens: Int[Array, "B T"],
     mask: Bool[Array, "B T"],
     last: int | None = None,
-    segments: Int[Array, "B T"] | None = None,
+    segments: attention.Segments = None,
   ) -> Float[Array, "B T2 V"]:
     """Returns float32 logits of the token after each position.
 
@@ -46,7 +46,7 @@ class LanguageModel(nnx.Module):
     tokens: Int[Array, "B T"],
     mask: Bool[Array, "B T"],
     last: int | None = None,
-    segments: Int[Array, "B T"] | None = None,
+    segments: attention.Segments = None,
   ) -> Float[Array, "B T2 D"]:
     """Returns what `logits` makes the logits of."""
     return self.trunk(tokens, mask, segments, last)
@@ -91,7 +91,7 @@ class ScalarModel(nnx.Module):
     tokens: Int[Array, "B T"],
     mask: Bool[Array, "B T"],
     last: int | None = None,
-    segments: Int[Array, "B T"] | None = None,
+    segments: attention.Segments = None,
   ) -> Float[Array, "B T2"]:
     """Returns the float32 score at each position, or at the last `last` positions.
 

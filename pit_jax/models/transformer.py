@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from pit_jax import layout
-from pit_jax.models import architecture, attention, lora
+from pit_jax.models import architecture, attention, kernels, lora, splash
 
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
 
@@ -122,12 +122,11 @@ class Block(nnx.Module):
     query: Float[Array, "B T N H"],
     key: Float[Array, "B K H S"],
     value: Float[Array, "B K S H"],
-    visible: Bool[Array, "B T S"],
+    visible: Bool[Array, "B T S"] | splash.Rows,
   ) -> Float[Array, "B T D"]:
     """Adds what the queries find among the visible keys, then the gated MLP."""
     c = self.config
-    scale = c.attention_scale or c.head_width**-0.5
-    found = attention.attend(query, key, value, visible, scale, c.attention_cap)
+    found = kernels.attend(c, query, key, value, visible)
     found = self._through("output", found.reshape(*found.shape[:2], -1))
     if c.output_bias:
       found = found + self.output_bias[...].astype(x.dtype)
@@ -157,7 +156,7 @@ class Transformer(nnx.Module):
     self,
     tokens: Int[Array, "B T"],
     mask: Bool[Array, "B T"],
-    segments: Int[Array, "B T"] | None = None,
+    segments: attention.Segments = None,
     last: int | None = None,
   ) -> Float[Array, "B T2 D"]:
     """Returns the normalised hidden states of whole sequences, padded on either side.
@@ -165,14 +164,18 @@ class Transformer(nnx.Module):
     Args:
       tokens: token ids.
       mask: which of them are real.
-      segments: 0 for what all tokens after it may see, j > 0 for the j-th of several texts that
-        continue it, each as if the others were not there. None is one text.
+      segments: of rows with several texts. Either the lengths of the parts that all rows have, of
+        what all tokens after it may see, and of each text that continues it as if the others were
+        not there; or j > 0 for each token of the j-th of texts that share nothing. None is one
+        text.
       last: when given, only the states of the last that many positions.
     """
+    segment = attention.spelled(segments, tokens.shape)
     tokens, mask = layout.spread((tokens, mask), "batch")
-    visible = attention.causal(mask, segments)
+    visible = attention.causal(mask, segment)
     # A real token stands after all that it sees.
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
+    visible = kernels.seen(self.config, mask, visible, segments)
     wide, near = attention.sights(self.config, visible, place, place)
     again = nnx.remat if self.config.remat else lambda function: function
 
@@ -207,11 +210,11 @@ class Transformer(nnx.Module):
     seen = cache.visible.sum(axis=-1, keepdims=True)
     kept = jax.lax.dynamic_update_slice(cache.visible, mask, (0, slot))
     order = jnp.arange(kept.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
+    visible = kept[:, None, :] & order[None]
+    if tokens.shape[1] == kept.shape[1]:  # whole rows, then, from the first slot on
+      visible = kernels.seen(self.config, mask, visible)
     wide, near = attention.sights(
-      self.config,
-      kept[:, None, :] & order[None],
-      seen + attention.positions(mask),
-      attention.positions(kept),
+      self.config, visible, seen + attention.positions(mask), attention.positions(kept)
     )
     go = self._unrolled if self.config.unroll else self._scanned
     x, keys, values = go(self._embed(tokens), cache.keys, cache.values, slot, wide, near)

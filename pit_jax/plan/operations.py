@@ -9,7 +9,8 @@ import jax
 def count(jaxpr: Any, unknown: int = 1) -> float:
   """Returns the operations of all matrix products, those computed again for the gradient included.
 
-  Everything else is little beside them. Of the branches of a condition the dearest counts.
+  Everything else is little beside them. Of the branches of a condition the dearest counts, and of
+  a kernel every block, those that it leaves out too.
 
   Args:
     jaxpr: of the function, over all devices.
@@ -30,6 +31,10 @@ def _count(jaxpr: Any, left: list[int]) -> float:
       total += turns * _count(given["body_jaxpr"], left)
     elif name == "scan":
       total += given["length"] * _count(given["jaxpr"], left)
+    elif name == "pallas_call":  # a block at a time
+      total += math.prod(given["grid_mapping"].grid) * _count(given["jaxpr"], left)
+    elif name == "shard_map":  # of one device
+      total += given["mesh"].size * _count(given["jaxpr"], left)
     elif name == "cond":
       total += max(_count(branch, left) for branch in given["branches"])
     else:

@@ -49,7 +49,8 @@ def arrays(config: ml_collections.ConfigDict, chips: list, memory: int | None) -
     chips: the devices.
     memory: bytes of one of them, for a mesh that is chosen by them.
   """
-  shape = origin.shape(config, origin.directory(config), config.data.vocabulary)
+  directory, platform = origin.directory(config), chips[0].platform
+  shape = origin.shape(config, directory, config.data.vocabulary, platform)
   language = pure.language_model(shape)
   mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory)
   reward, _ = origin.published(config)

@@ -17,7 +17,9 @@ program, arguments and all; `total` is that with what stays beside it.
 Time is a roofline: operations / peak, bytes / bandwidth, or bytes sent / bandwidth of a ring,
 whichever takes longest, as if the others were hidden behind it. Every response is as long as
 allowed. MFU counts the operations of the mathematics, without those that rematerialisation
-repeats. Evaluation and calibration are not in it."""
+repeats. Attention's kernel is counted as if it left out no block, of which causal order leaves
+about half, and its bytes as if it read every argument once. Evaluation and calibration are not in
+it."""
 
 
 def memory(stage: stages.Stage, made: compiled.Compiled) -> dict[str, int]:

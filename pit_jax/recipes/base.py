@@ -13,6 +13,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -74,7 +75,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     max_prompt_length=config.data.max_prompt_length,
     max_response_length=config.data.max_response_length,
   )
-  shape = origin.described(config, settings.tokenizer.vocab_size)
+  shape = origin.shape(config, None, settings.tokenizer.vocab_size, jax.devices()[0].platform)
   asking = inference.Inference(
     language=pure.language_model(shape),
     scalar=pure.scalar_model(shape),

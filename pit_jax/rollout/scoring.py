@@ -100,12 +100,8 @@ def sequence_scores(
   parts = [prompts, *responses]
   tokens = jnp.concatenate([part.tokens for part in parts], axis=1)
   mask = jnp.concatenate([part.mask for part in parts], axis=1)
-  lengths = [part.tokens.shape[1] for part in parts]
-  segments = jnp.repeat(
-    jnp.arange(len(parts)), jnp.array(lengths), total_repeat_length=sum(lengths)
-  )
-  segments = jnp.broadcast_to(segments, tokens.shape)
-  scores = model.apply(params, tokens, mask, last=sum(lengths[1:]) + 1, segments=segments)
+  lengths = tuple(part.tokens.shape[1] for part in parts)
+  scores = model.apply(params, tokens, mask, last=sum(lengths[1:]) + 1, segments=lengths)
   # Place 0 is the prompt's last token, and what a response's tokens are counted from.
   starts = itertools.accumulate(lengths[1:-1], initial=0)
   ends = ((start, part.mask.sum(axis=1)) for start, part in zip(starts, responses, strict=True))

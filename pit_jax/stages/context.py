@@ -202,7 +202,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
-  model = origin.shape(config, base_directory, settings.tokenizer.vocab_size)
+  platform = jax.devices()[0].platform
+  model = origin.shape(config, base_directory, settings.tokenizer.vocab_size, platform)
   run = _arrays(config, model, others[0])
   base = origin.load(base_directory, model, run.mesh) if base_directory else None
   tokens = token_folder(config, workdir)

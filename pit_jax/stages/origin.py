@@ -10,7 +10,7 @@ import ml_collections
 
 from pit_jax import parallel
 from pit_jax.data import chat, encode, template, text
-from pit_jax.models import architecture, families, hf, pure
+from pit_jax.models import architecture, families, hf, kernels, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
@@ -42,16 +42,24 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
   return {"embedded": EMBEDDED, "none": None}.get(named, pathlib.Path(named))
 
 
-def described(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
+def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
   """Returns the shape that `config.model` describes, for so many tokens."""
-  fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)}
+  fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {"attention"}
   chosen = {name: value for name, value in config.model.items() if name in fields}
   rope = architecture.Rope(theta=config.model.rope_theta)
   return architecture.ModelConfig(vocabulary=vocabulary, rope=rope, **chosen)
 
 
+def _on(
+  config: ml_collections.ConfigDict, platform: str, found: architecture.ModelConfig
+) -> architecture.ModelConfig:
+  """Returns a shape with the attention of the devices that it will be computed on."""
+  kernel = kernels.choose(config.model.attention, platform, found)
+  return dataclasses.replace(found, attention=kernel)
+
+
 def shape(
-  config: ml_collections.ConfigDict, base: pathlib.Path | None, vocabulary: int
+  config: ml_collections.ConfigDict, base: pathlib.Path | None, vocabulary: int, platform: str
 ) -> architecture.ModelConfig:
   """Returns the shape of a run's models, adapters included.
 
@@ -59,12 +67,13 @@ def shape(
     config: of the run.
     base: the base model's directory, or None.
     vocabulary: tokens of the tokenizer.
+    platform: of the devices that the models will be computed on: "cpu", "gpu" or "tpu".
 
   Raises:
-    ValueError: if adapters, base and tokenizer do not go together.
+    ValueError: if adapters, base and tokenizer do not go together, or attention and devices.
   """
-  found = described(config, vocabulary) if base is None else families.read(base)
-  found = _adapted(config, found, base)
+  found = _new(config, vocabulary) if base is None else families.read(base)
+  found = _on(config, platform, _adapted(config, found, base))
   if found.vocabulary < vocabulary:
     raise ValueError(
       f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
@@ -226,7 +235,8 @@ def _described(
 ) -> Published:
   """Returns a published model, which is shown prompts and responses of so many tokens at most."""
   own = {name: config.model[name] for name in ("dtype", "unroll")}
-  c, shape = config.data, dataclasses.replace(families.read(named), **own)
+  shape = dataclasses.replace(families.read(named), **own)
+  c, shape = config.data, _on(config, jax.devices()[0].platform, shape)
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   try:
     form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)
