@@ -21,7 +21,7 @@ os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor one that two pro
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<recipe>.py:<size>")
-TOPOLOGY = flags.DEFINE_string("topology", None, "the chips, such as v5e:16x16")
+TOPOLOGY = flags.DEFINE_string("topology", None, "the chips: v5e:16x16, or two slices, 2*v5e:16x16")
 ROWS = flags.DEFINE_integer("rows", 100_000, "preferences, where data.rows does not say", 1)
 STAGES = flags.DEFINE_list("stages", [], "which stages; none: all of them")
 SUGGEST = flags.DEFINE_bool("suggest", False, "look for a faster configuration that fits")

@@ -31,6 +31,8 @@ RULES = {  # logical axis → mesh axis; parameters and activations have differe
 # Sampling reads all weights for every token: they are gathered once, whole but for `tensor`.
 SAMPLING_RULES = RULES | {"embed": None}
 
+HOST = "pinned_host"  # the memory kind of arrays that wait beside their devices
+
 _MESH: contextvars.ContextVar[jax.sharding.Mesh | None] = contextvars.ContextVar(
   "mesh", default=None
 )
@@ -97,6 +99,24 @@ def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
     return jax.lax.with_sharding_constraint(leaf, home)
 
   return jax.tree.map(place, x)
+
+
+def to_hosts(tree: Any) -> Any:
+  """Returns arrays in the memory of their devices' hosts, each host with the parts of its own."""
+  return jax.device_put(tree, jax.memory.Space.Host)
+
+
+def to_devices(tree: Any) -> Any:
+  """Returns arrays in the memory of their devices; what is there already is not copied.
+
+  Within a program the copies live as long as they are read.
+  """
+
+  def bring(leaf):
+    space = jax.memory.Space.Device
+    return leaf if jax.typeof(leaf).memory_space == space else jax.device_put(leaf, space)
+
+  return jax.tree.map(bring, tree)
 
 
 def parts(name: str) -> int:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from pit_jax import parallel
 from pit_jax.bench import devices
 from pit_jax.plan import compiled, operations, programs, stages, tables
 from pit_jax.stages import abstract, memory
@@ -98,7 +99,7 @@ def suggest(
     ValueError: none fits.
   """
   peak, found = _peak(chips), []
-  for candidate in _candidates(config, len(chips)):
+  for candidate in _candidates(config, parallel.by_slice(chips, config.mesh.slices)):
     try:
       run = programs.arrays(candidate, list(chips), peak.memory)
       memory.check(run, peak.memory)
@@ -125,20 +126,21 @@ def _fits(stage: stages.Stage, peak: devices.Peak) -> bool:
 
 
 def _candidates(
-  config: ml_collections.ConfigDict, count: int
+  config: ml_collections.ConfigDict, slices: Sequence[Sequence[Any]]
 ) -> Iterator[ml_collections.ConfigDict]:
-  tensors = (2**power for power in range(count.bit_length()))
+  data, here = len(slices), len(slices[0])
+  tensors = (2**power for power in range(here.bit_length()))
   for tensor, parts, remat in itertools.product(tensors, ACCUMULATIONS, (False, True)):
-    if count % tensor:
+    if here % tensor:
       continue
     candidate = config.copy_and_resolve_references().unlock()
-    candidate.mesh.shape = (1, count // tensor, tensor)
+    candidate.mesh.shape = (data, here // tensor, tensor)
     candidate.model.remat = remat
     for job in JOBS:
       candidate[job].accumulation = parts
     rows = [candidate[job].batch_size for job in JOBS]
     rows = [size // parts for size in rows] + [candidate.rl.batch_size // candidate.rl.minibatches]
-    if all(size and size % (count // tensor) == 0 for size in rows):
+    if all(size and size % (data * here // tensor) == 0 for size in rows):
       yield candidate.lock()
 
 

@@ -51,7 +51,7 @@ def arrays(config: ml_collections.ConfigDict, chips: list, memory: int | None) -
   """
   shape = origin.shape(config, origin.directory(config), config.data.vocabulary)
   language = pure.language_model(shape)
-  mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory)
+  mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory, config.mesh.slices)
   return abstract.Arrays(config, mesh, language, pure.scalar_model(shape))
 
 
@@ -149,7 +149,7 @@ def iteration(run: abstract.Arrays, prompt: int) -> Program:
   job, rows = run.config.rl, run.config.rl.batch_size
   train = run.actors()
   base = {kind: run.parts(model)[1] for kind, model in _actors(run).items()}
-  reference = run.params(run.language)
+  reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)
   frozen = {"base": base, "reference": reference, "policy_weight": run.number}
   asked = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))

@@ -94,7 +94,7 @@ def _reinforcement(
 def _kept(run: abstract.Arrays, earlier: int) -> dict[str, int]:
   """Returns the bytes of so many models that earlier stages trained."""
   trained, _ = run.parts(run.language)
-  return {"earlier": earlier * abstract.device_bytes(trained)}
+  return {"earlier": earlier * abstract.device_bytes(run.waiting(trained))}
 
 
 def _fold(config: ml_collections.ConfigDict, rows: int) -> int:

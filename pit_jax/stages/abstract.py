@@ -83,6 +83,12 @@ class Arrays:
     abstract = jax.eval_shape(model.init, jax.random.key(0))
     return _placed(abstract, parallel.partition(abstract, model.axes, self.mesh))
 
+  def waiting(self, params: Any) -> Any:
+    """Returns the parameters of a model that is not trained now, where it waits to be asked."""
+    if not self.config.model.offload:
+      return params
+    return _placed(params, jax.tree.map(lambda x: x.sharding.with_memory_kind(layout.HOST), params))
+
   def parts(self, model: pure.PureModel) -> tuple[Any, Any]:
     """Returns what is trained of a model, and what is frozen."""
     return pure.split(model, self.params(model))
@@ -132,10 +138,11 @@ class Arrays:
 
 
 def device_bytes(tree: Any) -> int:
-  """Returns the bytes that one device holds of arrays with places."""
+  """Returns the bytes that one device holds of arrays with places; its host's memory is not its."""
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(tree)
+    if leaf.sharding.memory_kind != layout.HOST
   )
 
 

@@ -86,9 +86,12 @@ def reinforcement(run: abstract.Arrays) -> dict[str, dict[str, int]]:
 
 
 def frozen(run: abstract.Arrays) -> dict:
-  """Returns the models that RL asks and does not train; with adapters they share one base."""
+  """Returns the models that RL asks and does not train, where they wait.
+
+  With adapters they share one base.
+  """
   own = {"reference": run.language, "reward model": run.scalar}
-  parts = {name: run.parts(model)[0] for name, model in own.items()}
+  parts = {name: run.waiting(run.parts(model)[0]) for name, model in own.items()}
   return parts | {"frozen base": run.parts(run.language)[1]}
 
 
