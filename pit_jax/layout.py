@@ -31,7 +31,7 @@ RULES = {  # logical axis → mesh axis; parameters and activations have differe
 # Sampling reads all weights for every token: they are gathered once, whole but for `tensor`.
 SAMPLING_RULES = RULES | {"embed": None}
 
-HOST = "pinned_host"  # the memory kind of arrays that wait beside their devices
+DEVICE, HOST = "device", "pinned_host"  # memory kinds: where arrays are used, and where they wait
 
 _MESH: contextvars.ContextVar[jax.sharding.Mesh | None] = contextvars.ContextVar(
   "mesh", default=None
@@ -103,7 +103,7 @@ def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
 
 def to_hosts(tree: Any) -> Any:
   """Returns arrays in the memory of their devices' hosts, each host with the parts of its own."""
-  return jax.device_put(tree, jax.memory.Space.Host)
+  return jax.tree.map(lambda leaf: jax.device_put(leaf, leaf.sharding.with_memory_kind(HOST)), tree)
 
 
 def to_devices(tree: Any) -> Any:
@@ -114,7 +114,10 @@ def to_devices(tree: Any) -> Any:
 
   def bring(leaf):
     space = jax.memory.Space.Device
-    return leaf if jax.typeof(leaf).memory_space == space else jax.device_put(leaf, space)
+    if jax.typeof(leaf).memory_space == space:
+      return leaf
+    is_traced = isinstance(leaf, jax.core.Tracer)
+    return jax.device_put(leaf, space if is_traced else leaf.sharding.with_memory_kind(DEVICE))
 
   return jax.tree.map(bring, tree)
 

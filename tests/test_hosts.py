@@ -72,11 +72,14 @@ def rows(path):
 
 @pytest.mark.slow
 def test_two_hosts_do_what_one_does(tmp_path):
-  """R_P is a published model, asked in words, so that every host reads what all have sampled."""
+  """R_P is a published model, asked in words, so that every host reads what all have sampled.
+
+  On the two hosts it and the reference wait in the hosts' memory, which changes no bit either.
+  """
   one, two, model = tmp_path / "one", tmp_path / "two", published.foreign(tmp_path / "model")
   changes = {"reward__model": model, "data__judge": 0.5}
   run(one, 1, **changes)
-  said = run(two, 2, **changes)
+  said = run(two, 2, **changes, model__offload=True)
   assert said[0].count("steps/s") and not said[1].count("steps/s")  # the first one speaks
   stages = sorted(path.name for path in (one / "metrics").iterdir())
   assert stages == ["reward_judge.jsonl", "rl_policy.jsonl", "sft_policy.jsonl"]

@@ -105,23 +105,46 @@ def step(mesh):
   return jax.jit(layout.on(mesh, program)).lower(*given).compile().as_text()
 
 
+def numbers(text):
+  return [int(one) for one in text.split(",")]
+
+
+def places(sizes, order=None):
+  """Returns the places of all devices in an array of these sizes, its axes put in an order."""
+  sizes = numbers(sizes)
+  order = numbers(order) if order else range(len(sizes))
+  return np.arange(math.prod(sizes)).reshape(sizes).transpose(order)
+
+
 def groups(line):
   """Returns which devices, by their places in the mesh, a collective joins."""
   if found := re.search(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", line):
-    return [[int(one) for one in group.split(",")] for group in re.findall(r"[\d,]+", found[1])]
-  counts, sizes, _, order = re.search(
-    r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](T\(([\d,]+)\))?", line
-  ).groups()
-  counts, sizes = ([int(one) for one in text.split(",")] for text in (counts, sizes))
-  order = [int(one) for one in order.split(",")] if order else range(len(sizes))
-  places = np.arange(math.prod(sizes)).reshape(sizes).transpose(order)
-  return places.reshape(counts).tolist()
+    return [numbers(group) for group in re.findall(r"\d[\d,]*", found[1])]
+  order = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
+  if found := re.search(rf"replica_groups=\[([\d,]+)\]<={order}", line):
+    return places(*found.groups()[1:]).reshape(numbers(found[1])).tolist()
+  pattern = rf"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\({order}\))? \{{([^}}]*)\}}"
+  axes, listed, turned, joined = re.search(pattern, line).groups()
+  names, sizes = re.findall(r"'(\w+)'", axes), [int(size) for size in re.findall(r"=(\d+)", axes)]
+  found = places(listed or str(math.prod(sizes)), turned).reshape(sizes)
+  last = [names.index(name) for name in re.findall(r"'(\w+)'", joined)]
+  found = np.moveaxis(found, last, range(-len(last), 0))
+  return found.reshape(-1, math.prod(sizes[axis] for axis in last)).tolist()
 
 
 def test_groups_are_read_as_compilers_write_them():
-  assert groups("replica_groups={{0,2},{1,3}}, use") == [[0, 2], [1, 3]]
-  assert groups("replica_groups=[2,4]<=[8], use") == [[0, 1, 2, 3], [4, 5, 6, 7]]
-  assert groups("replica_groups=[4,2]<=[2,4]T(1,0), use") == [[0, 4], [1, 5], [2, 6], [3, 7]]
+  expected = {
+    "replica_groups={{0,2},{1,3}}, use": [[0, 2], [1, 3]],
+    "source_target_pairs={{0,0},{1,2},{2,1}}, meta": [[0, 0], [1, 2], [2, 1]],
+    "replica_groups=[2,4]<=[8], use": [[0, 1, 2, 3], [4, 5, 6, 7]],
+    "replica_groups=[4,2]<=[2,4]T(1,0), use": [[0, 4], [1, 5], [2, 6], [3, 7]],
+    "replica_groups=mesh['a'=2,'b'=2] {'b'}, use": [[0, 1], [2, 3]],
+    "replica_groups=mesh['a'=2,'b'=2] {'a'}, use": [[0, 2], [1, 3]],
+    "replica_groups=mesh['a'=2,'b'=4], device_ids=([2,4]) {'a','b'}, use": [list(range(8))],
+    "replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'b'}, u": [[0, 2], [1, 3]],
+  }
+  for text, found in expected.items():
+    assert groups(text) == found, text
 
 
 def test_only_sums_cross_the_network_between_slices():
