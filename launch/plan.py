@@ -4,7 +4,9 @@
 
 Every program of every stage is compiled for the real chip, on a machine without one; a few minutes
 each. `--suggest` looks for the mesh, the micro-batches and the rematerialisation with which the
-run is fastest of those that fit. `--stages` plans some alone. Extra `tpu-plan`, on Linux.
+run is fastest of those that fit. `--stages` plans some alone. Two slices are
+`--topology=2*v5e:16x16 --config.mesh.slices=2`; the links between them are counted as if they were
+as fast as those within. Extra `tpu-plan`, on Linux.
 """
 
 import json

@@ -26,8 +26,8 @@ def make_mesh(
 ) -> jax.sharding.Mesh:
   """Returns the mesh of the given (data, fsdp, tensor) sizes; one of them may be −1, "the rest".
 
-  Over several slices only `data` is laid: each slice is one block of it, so that what crosses the
-  network between slices is the sum of gradients, and no weight and no activation.
+  Over several slices only `data` is laid: each slice is one block of it. So sums of gradients and
+  of losses cross the network between slices, and the rows of PPO's minibatches; no weights do.
 
   Args:
     shape: the sizes; or ("auto",), which `choose` makes of the devices and the model.
@@ -68,12 +68,11 @@ def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
       f"mesh.slices={slices}, and the devices lie in {len(said)}; use {len(said)}, or -1 for as "
       "many as they say"
     )
-  size = len(devices) // count
   if None in said:
-    groups = [list(devices[first : first + size]) for first in range(0, len(devices), size or 1)]
+    groups = [list(group) for group in np.array_split(np.array(devices, object), count)]
   else:
     groups = [[one for one in devices if one.slice_index == index] for index in sorted(said)]
-  if len({len(group) for group in groups}) > 1 or len(groups) != count:
+  if len({len(group) for group in groups}) > 1:
     raise ValueError(
       f"mesh.slices={slices}: {len(devices)} devices make slices of "
       f"{[len(group) for group in groups]} devices; slices have to be equally large"

@@ -91,7 +91,7 @@ def test_two_hosts_do_what_one_does(tmp_path):
     assert expected and tiny_run.files(two / folder) == expected, folder
   found = [json.loads((place / "report" / "results.json").read_text()) for place in (one, two)]
   for results in found:
-    assert results.pop("seconds") and results.pop("goodput")
+    assert results.pop("seconds") and results.pop("goodput") and results.pop("config")
   assert found[0] == found[1]
 
 
