@@ -49,8 +49,9 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.recorder.ratio = 0.01  # between 1 and the mean ratio of an iteration's first minibatch
   config.inference_batch_size = 256
   config.model = _model(size)
-  config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1)})
+  config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1), "slices": 1})
   # Above: data, fsdp, tensor; -1: the rest. ("auto",) chooses by the devices and the models.
+  # `data` alone is laid over slices, which a slower network joins; -1: as many as the devices say.
   config.data = _data(size)
   config.sft = supervised(epochs=1.0, learning_rate=1e-3)
   config.sft.packing = False  # several demonstrations per row; the batch size counts rows
@@ -88,8 +89,8 @@ def _enlarge(config: ml_collections.ConfigDict, size: str) -> None:
 def _model(size: str) -> ml_collections.ConfigDict:
   model = ml_collections.ConfigDict(SIZES[size])
   # "embedded", "none", auto (embedded for the embedded task, else none), or a model's directory,
-  # as transformers writes it; then of what is below only dtype, remat, unroll, attention and lora
-  # count.
+  # as transformers writes it; then of what is below only dtype, remat, unroll, attention, offload
+  # and lora count.
   model.base = "auto"
   model.tied = True
   model.rope_theta = 10_000.0
@@ -99,6 +100,8 @@ def _model(size: str) -> ml_collections.ConfigDict:
   # Over whole rows: "xla"; "splash", a kernel for TPUs; "cudnn", one for GPUs, in bfloat16; "auto",
   # that of the devices where it applies. A CPU only imitates "splash", slowly.
   model.attention = "auto"
+  # Models that are not trained wait in the hosts' memory, and come to the devices when asked.
+  model.offload = False
   model.lora = _lora()
   return model
 

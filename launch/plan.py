@@ -7,7 +7,9 @@ each. What the compiler said is kept in `--output`: a plan that was interrupted 
 that changes little is soon made. The tables lie there too, beside their numbers as JSON. `--stages`
 plans some alone. `--suggest` looks, for about `--minutes`, for the mesh, the micro-batches and the
 rematerialisation with which the run is fastest of those that fit, and says how to set them. Extra
-`tpu-plan`, on Linux. It exits with 1 where something does not fit.
+`tpu-plan`, on Linux. It exits with 1 where something does not fit. Two slices are
+`--topology=2*v5e:16x16 --config.mesh.slices=2`; the links between them are counted as if they were
+as fast as those within.
 """
 
 import json
@@ -33,7 +35,7 @@ for name, value in QUIET.items():
   os.environ.setdefault(name, value)
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<recipe>.py:<size>")
-TOPOLOGY = flags.DEFINE_string("topology", None, "the chips, such as v5e:16x16")
+TOPOLOGY = flags.DEFINE_string("topology", None, "the chips: v5e:16x16, or two slices, 2*v5e:16x16")
 ROWS = flags.DEFINE_integer("rows", 100_000, "preferences, where data.rows does not say", 1)
 STAGES = flags.DEFINE_list("stages", [], "which stages; none: all of them")
 SUGGEST = flags.DEFINE_bool("suggest", False, "look for the fastest configuration that fits")

@@ -31,6 +31,8 @@ RULES = {  # logical axis → mesh axis; parameters and activations have differe
 # Sampling reads all weights for every token: they are gathered once, whole but for `tensor`.
 SAMPLING_RULES = RULES | {"embed": None}
 
+DEVICE, HOST = "device", "pinned_host"  # memory kinds: where arrays are used, and where they wait
+
 _MESH: contextvars.ContextVar[jax.sharding.Mesh | None] = contextvars.ContextVar(
   "mesh", default=None
 )
@@ -120,6 +122,27 @@ def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: j
     function, mesh=mesh, in_specs=tuple(homes), out_specs=homes[0], check_vma=False
   )
   return mapped(*arrays)
+
+
+def to_hosts(tree: Any) -> Any:
+  """Returns arrays in the memory of their devices' hosts, each host with the parts of its own."""
+  return jax.tree.map(lambda leaf: jax.device_put(leaf, leaf.sharding.with_memory_kind(HOST)), tree)
+
+
+def to_devices(tree: Any) -> Any:
+  """Returns arrays in the memory of their devices; what is there already is not copied.
+
+  Within a program the copies live as long as they are read.
+  """
+
+  def bring(leaf):
+    space = jax.memory.Space.Device
+    if jax.typeof(leaf).memory_space == space:
+      return leaf
+    is_traced = isinstance(leaf, jax.core.Tracer)
+    return jax.device_put(leaf, space if is_traced else leaf.sharding.with_memory_kind(DEVICE))
+
+  return jax.tree.map(bring, tree)
 
 
 def parts(name: str) -> int:

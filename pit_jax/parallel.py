@@ -22,24 +22,77 @@ def make_mesh(
   model: pure.PureModel | None = None,
   devices: Sequence[Any] | None = None,
   memory: int | None = None,
+  slices: int = 1,
 ) -> jax.sharding.Mesh:
   """Returns the mesh of the given (data, fsdp, tensor) sizes; one of them may be −1, "the rest".
+
+  Over several slices only `data` is laid: each slice is one block of it. So sums of gradients and
+  of losses cross the network between slices, and the rows of PPO's minibatches; no weights do.
 
   Args:
     shape: the sizes; or ("auto",), which `choose` makes of the devices and the model.
     model: for "auto", the language model of the run.
     devices: to be used; None is all there are.
     memory: bytes of one device, for "auto"; None is what the devices say.
+    slices: groups of devices with a fast network of their own; see `by_slice`.
 
   Raises:
-    ValueError: if the sizes need another number of devices than there are.
+    ValueError: if the sizes need another number of devices than there are, or do not go together
+      with the slices.
   """
-  devices = jax.devices() if devices is None else list(devices)
-  shape, count = tuple(shape), len(devices)
+  groups = by_slice(jax.devices() if devices is None else list(devices), slices)
+  shape = _sizes(tuple(shape), groups, model, memory)
+  data, here = shape[0] // len(groups), math.prod(shape) // len(groups)
+  blocks = [
+    jax.make_mesh((data, *shape[1:]), layout.AXES, devices=group[:here]).devices for group in groups
+  ]
+  # Auto: the compiler propagates shardings from arguments (jax.make_mesh defaults to Explicit).
+  kinds = (AxisType.Auto,) * len(layout.AXES)
+  return jax.sharding.Mesh(np.concatenate(blocks), layout.AXES, axis_types=kinds)
+
+
+def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
+  """Returns the devices of each slice.
+
+  Args:
+    devices: of all slices. Those that do not say in which they lie are dealt out in their order.
+    slices: how many there are; −1 is as many as the devices say.
+
+  Raises:
+    ValueError: if the devices say otherwise, or the slices are not equally large.
+  """
+  said = {getattr(device, "slice_index", None) for device in devices}
+  count = len(said) if slices == -1 else slices
+  if count < 1 or (None not in said and len(said) != count):
+    raise ValueError(
+      f"mesh.slices={slices}, and the devices lie in {len(said)}; use {len(said)}, or -1 for as "
+      "many as they say"
+    )
+  if None in said:
+    groups = [list(group) for group in np.array_split(np.array(devices, object), count)]
+  else:
+    groups = [[one for one in devices if one.slice_index == index] for index in sorted(said)]
+  if len({len(group) for group in groups}) > 1:
+    raise ValueError(
+      f"mesh.slices={slices}: {len(devices)} devices make slices of "
+      f"{[len(group) for group in groups]} devices; slices have to be equally large"
+    )
+  return groups
+
+
+def _sizes(
+  shape: tuple[int | str, ...],
+  groups: Sequence[Sequence[Any]],
+  model: pure.PureModel | None,
+  memory: int | None,
+) -> tuple[int, ...]:
+  """Returns the sizes of a mesh, each a number."""
+  slices, count = len(groups), len(groups) * len(groups[0])
   if shape == AUTO:
     if model is None:
       raise ValueError(f"mesh.shape={AUTO} is chosen by the model, and there is none; give sizes")
-    shape = choose(count, model, memory or device_memory())
+    data, *rest = choose(len(groups[0]), model, memory or device_memory())
+    shape = (slices * data, *rest)
   if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or any(not _is_size(s) for s in shape):
     raise ValueError(
       f"mesh.shape={shape}; give {layout.AXES} as positive sizes, at most one of them -1, or {AUTO}"
@@ -53,9 +106,12 @@ def make_mesh(
       f"mesh.shape={shape} (data × fsdp × tensor) does not fit {count} devices; "
       f"choose sizes whose product is at most {count}"
     )
-  # Auto: the compiler propagates shardings from arguments (jax.make_mesh defaults to Explicit).
-  kinds = (AxisType.Auto,) * len(layout.AXES)
-  return jax.make_mesh(shape, layout.AXES, axis_types=kinds, devices=devices[:needed])
+  if shape[0] % slices:
+    raise ValueError(
+      f"mesh.shape={shape}: data={shape[0]} does not divide over mesh.slices={slices}, and fsdp "
+      f"and tensor stay within a slice; choose a multiple of {slices} for data"
+    )
+  return shape
 
 
 def _is_size(size: Any) -> bool:
@@ -63,7 +119,7 @@ def _is_size(size: Any) -> bool:
 
 
 def choose(count: int, model: pure.PureModel, memory: int | None) -> tuple[int, int, int]:
-  """Returns the (data, fsdp, tensor) sizes that suit so many devices.
+  """Returns the (data, fsdp, tensor) sizes that suit so many devices of one slice.
 
   `tensor` is the smallest power of two with which the weights that sampling gathers take at most a
   quarter of a device; it cuts no head. Rows alone are spread, over `data`, where a device can keep
@@ -74,14 +130,12 @@ def choose(count: int, model: pure.PureModel, memory: int | None) -> tuple[int, 
     model: the language model of the run.
     memory: bytes of one device; None, where nobody knows, takes the models to be small.
   """
-  abstract = jax.eval_shape(model.init, jax.random.key(0))
-  size = sum(leaf.size for leaf in jax.tree.leaves(abstract))
   if memory is None:
     return count, 1, 1
-  weights, tensor = size * jax.numpy.dtype(model.config.dtype).itemsize, 1
+  weights, tensor = model.size * jax.numpy.dtype(model.config.dtype).itemsize, 1
   while weights / tensor > memory / 4 and not count % (2 * tensor) and _cuts(model, 2 * tensor):
     tensor *= 2
-  is_small = size * RL_BYTES / tensor <= memory / 2
+  is_small = model.size * RL_BYTES / tensor <= memory / 2
   return (count // tensor, 1, tensor) if is_small else (1, count // tensor, tensor)
 
 

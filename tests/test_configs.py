@@ -216,8 +216,21 @@ def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_pat
   assert "mean gold score" not in page
 
 
-def test_batches_that_do_not_divide_are_refused_before_anything_is_trained(tmp_path):
-  config = tiny_run.config(mesh__shape=(2, 4, 1), gap_reward__batch_size=12)
-  with pytest.raises(ValueError, match=r"^gap_reward.batch_size=12: .* over 8 devices"):
+@pytest.mark.parametrize(
+  "changes, named, unit",
+  [
+    ({"gap_reward.batch_size": 12}, "gap_reward.batch_size=12", 8),
+    ({"inference_batch_size": 12}, "inference_batch_size=12", 8),
+    ({"reward.accumulation": 2}, "reward.batch_size=8 with reward.accumulation=2", 16),
+    ({"rl.minibatches": 4}, "rl.batch_size=8 with rl.minibatches=4", 32),
+  ],
+)
+def test_rows_that_do_not_divide_are_refused_before_anything_is_trained(
+  changes, named, unit, tmp_path
+):
+  config = tiny_run.config(mesh__shape=(2, 4, 1), **({"rl.minibatches": 1} | changes))
+  with pytest.raises(ValueError) as error:
     contexts.build(config, tmp_path / "run")
+  assert str(error.value).startswith(f"{named} has to be a multiple of {unit}: ")
+  assert "over 8 devices (data=2 × fsdp=4)" in str(error.value)
   assert not (tmp_path / "run" / "config.json").exists()

@@ -21,10 +21,11 @@ from pit_jax.types import Demonstrations, GapPreferences, Preferences
 
 pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
 
-ONE, MESHES = (1, 1, 1), [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
+ONE, MESHES = (1, 1, 1), [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
 SGD = optax.identity()  # the step itself multiplies by the learning rate
 STEPS, B, P, R = 3, 16, 4, 5
-SHAPE = {"layers": 1, "vocabulary": 12}
+SHAPE = {"layers": 1, "heads": 16, "kv_heads": 8, "vocabulary": 16}  # eight divides all
+UNEVEN = SHAPE | {"kv_heads": 2, "vocabulary": 12}  # these stay whole where eight devices share
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,11 +81,14 @@ SUPERVISED = {
 }
 
 
+FREE = {kind: () if kind == "imitation" else ("bias",) for kind in SUPERVISED}  # cancels
+
+
 @functools.cache
-def train(kind, shape, accumulation=1):
+def train(kind, shape, accumulation=1, is_even=True):
   """Returns the parameters after a few steps on a mesh, on the devices, and the metrics."""
   network, objective, make_batch = SUPERVISED[kind]
-  model, mesh = network(**SHAPE), parallel.make_mesh(shape)
+  model, mesh = network(**(SHAPE if is_even else UNEVEN)), parallel.make_mesh(shape)
   loss_fn = pure.on_trained(objective(model))
   step = training_step.make_train_step(loss_fn, SGD, accumulation=accumulation)
   step = jax.jit(layout.on(mesh, step))
@@ -101,8 +105,8 @@ def train(kind, shape, accumulation=1):
   return state, path
 
 
-def start(kind):
-  model = SUPERVISED[kind][0](**SHAPE)
+def start(kind, is_even=True):
+  model = SUPERVISED[kind][0](**(SHAPE if is_even else UNEVEN))
   return pure.split(model, tiny.parameters(model, seed=0))[0]
 
 
@@ -124,9 +128,10 @@ def assert_same(actual, expected, before, free=(), tolerance=1e-5):
 def assert_sharded(params, shape):
   """A matrix is cut along width by fsdp and along heads or hidden by tensor, an adapter too."""
   _, fsdp, tensor = shape
-  expected = {"gate": (1, 16 // fsdp, 24 // tensor), "query": (1, 16 // fsdp, 4 // tensor, 4)}
+  expected = {"gate": (1, 16 // fsdp, 24 // tensor), "query": (1, 16 // fsdp, 16 // tensor, 4)}
+  expected["key"] = (1, 16 // fsdp, 8 // tensor, 4)
   if "adapters" in params["trunk"]["blocks"]:
-    expected = {"gate.a": (1, 16 // fsdp, 2), "query.b": (1, 2, 4 // tensor, 4)}
+    expected = {"gate.a": (1, 16 // fsdp, 2), "query.b": (1, 2, 16 // tensor, 4)}
     expected = {f"adapters.{name}": size for name, size in expected.items()}
   blocks = pure.named(params["trunk"]["blocks"])
   for name, size in expected.items():
@@ -141,18 +146,36 @@ def test_supervised_training_is_the_same_on_every_mesh(kind, shape):
   one, path = train(kind, ONE)
   many, paths = train(kind, shape)
   assert_sharded(many.params, shape)
-  free = () if kind == "imitation" else ("bias",)  # cancels in differences of scores
-  assert_same(many.params, one.params, start(kind), free)
+  assert_same(many.params, one.params, start(kind), FREE[kind])
   for a, b in zip(paths, path):
     assert a.keys() == b.keys()
     for name in a:
       np.testing.assert_allclose(a[name], b[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", SUPERVISED)
+def test_eight_micro_batches_on_one_device_are_one_batch_on_eight(kind):
+  one, path = train(kind, ONE, accumulation=8)
+  many, paths = train(kind, (8, 1, 1))
+  assert_same(many.params, one.params, start(kind), FREE[kind])
+  for a, b in zip(paths, path):
+    assert a["weight"] == b["weight"]
+    np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
+
+
 def test_accumulation_on_a_mesh_is_the_same():
   one, _ = train("imitation", ONE)
   many, _ = train("imitation", (2, 2, 2), accumulation=2)
   assert_same(many.params, one.params, start("imitation"))
+
+
+def test_what_devices_cannot_share_stays_whole_and_the_same():
+  one, _ = train("imitation", ONE, is_even=False)
+  many, _ = train("imitation", (1, 1, 8), is_even=False)
+  blocks = many.params["trunk"]["blocks"]
+  cut = {name: blocks[name].addressable_shards[0].data.shape for name in ("query", "key")}
+  assert cut == {"query": (1, 16, 2, 4), "key": (1, 16, 2, 4)}  # of 16 heads, and of 2
+  assert_same(many.params, one.params, start("imitation", is_even=False))
 
 
 # PPO
@@ -227,10 +250,13 @@ def test_ppo_is_the_same_on_every_mesh(shape):
 # Sampling
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
-def test_sampling_follows_the_same_law_on_every_mesh(shape):
+SAMPLED = [(shape, SHAPE) for shape in MESHES] + [((1, 1, 8), UNEVEN)]
+
+
+@pytest.mark.parametrize("shape, sizes", SAMPLED, ids=str)
+def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes):
   """Rounding may flip a draw, but what was drawn has the probability that one device gives it."""
-  model, mesh = tiny.language(**SHAPE), parallel.make_mesh(shape)
+  model, mesh = tiny.language(**sizes), parallel.make_mesh(shape)
   params = tiny.parameters(model, seed=3)
   spread = jax.device_put(params, parallel.partition(params, model.axes, mesh))
   sample = functools.partial(

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from pit_jax import hosts
+from pit_jax import hosts, layout
 from pit_jax.models import families, pure, weights
 from pit_jax.types import Params
 
@@ -131,7 +131,7 @@ def save(
     shard_bytes: most bytes per file.
     more: fields for config.json: token ids and the like.
   """
-  directory, leaves = pathlib.Path(directory), pure.named(params)
+  directory, leaves = pathlib.Path(directory), pure.named(layout.to_devices(params))
   describe(directory, model, leaves, dtype=dtype, **more)
   table, homes, width = weights.entries(model), {}, np.dtype(dtype).itemsize
   shards = list(_shards(table, width, shard_bytes))

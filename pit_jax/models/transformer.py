@@ -267,7 +267,9 @@ class Transformer(nnx.Module):
 
   def _embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     dtype = self.config.dtype
-    x = layout.spread(self.embedding[...][tokens].astype(dtype), "batch")
+    # A table that is cut along its width would have all rows looked up by every device.
+    table = layout.spread(self.embedding[...], "vocab", None)
+    x = layout.spread(table[tokens].astype(dtype), "batch")
     if self.config.embedding_scale == 1.0:
       return x
     return x * jnp.asarray(self.config.embedding_scale, dtype)

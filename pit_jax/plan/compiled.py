@@ -50,7 +50,7 @@ class Compiled:
 
 
 def chips(topology: str) -> list[Any]:
-  """Returns the abstract chips of a TPU topology such as v5e:16x16.
+  """Returns the abstract chips of a TPU topology such as v5e:16x16, or of two: 2*v5e:16x16.
 
   Raises:
     ImportError: libtpu is not installed; the extra `tpu-plan` brings it.
@@ -59,12 +59,14 @@ def chips(topology: str) -> list[Any]:
   import libtpu  # noqa: F401
   from jax.experimental import topologies
 
+  count, _, name = topology.rpartition("*")
   try:
-    return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    more = {"num_slices": int(count)} if count else {}
+    return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices)
   except Exception as error:  # whatever libtpu raises for a name
     raise ValueError(
       f"the TPU compiler has no topology {topology!r} ({str(error).splitlines()[0]}); "
-      "give one such as v5e:16x16, v6e:8x8 or v5p:4x4x8"
+      "give one such as v5e:16x16, v6e:8x8, v5p:4x4x8 or, for two slices, 2*v5e:16x16"
     ) from error
 
 

@@ -52,7 +52,7 @@ def arrays(config: ml_collections.ConfigDict, chips: list, memory: int | None) -
   directory, platform = origin.directory(config), chips[0].platform
   shape = origin.shape(config, directory, config.data.vocabulary, platform)
   language = pure.language_model(shape)
-  mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory)
+  mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory, config.mesh.slices)
   reward, _ = origin.published(config)
   return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward and reward.scalar)
 
@@ -156,7 +156,7 @@ def iteration(run: abstract.Arrays, prompt: int) -> Program:
   job, rows = run.config.rl, run.config.rl.batch_size
   train = run.actors()
   base = {kind: run.parts(model)[1] for kind, model in _actors(run).items()}
-  reference = run.params(run.language)
+  reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)
   frozen = {"base": base, "reference": reference, "policy_weight": run.number}
   asked = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))

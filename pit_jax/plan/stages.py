@@ -51,7 +51,7 @@ def stages(run: abstract.Arrays, rows: int) -> list[Stage]:
     return functools.cache(lambda: getattr(programs, name)(run, *arguments))
 
   config, fold, prompt = run.config, _fold(run.config, rows), run.improver_prompt
-  policy, earlier = run.parts(run.language)[0], memory.earlier(run)
+  policy, earlier = run.own(run.language), memory.earlier(run)
   initial = () if run.base() else policy  # random weights stay as long as they are the start
 
   def imitating(name, prompt, *kept):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from pit_jax import parallel
 from pit_jax.bench import devices
 from pit_jax.plan import planning, programs, stages, tables
 from pit_jax.stages import abstract, memory
@@ -88,7 +89,7 @@ def candidates(
     ValueError: the recipe cannot be planned, or no candidate can fit.
   """
   found, refused = [], None
-  for each in _variants(config, len(chips)):
+  for each in _variants(config, len(chips), len(parallel.by_slice(chips, config.mesh.slices))):
     run = programs.arrays(each, list(chips), peak.memory)
     try:
       memory.check(run, peak.memory)
@@ -101,13 +102,16 @@ def candidates(
   return sorted(found, key=lambda candidate: candidate.hours)
 
 
-def _variants(config: ml_collections.ConfigDict, count: int) -> Iterator[ml_collections.ConfigDict]:
+def _variants(
+  config: ml_collections.ConfigDict, count: int, slices: int
+) -> Iterator[ml_collections.ConfigDict]:
   """Yields every combination whose micro-batches divide over the devices."""
-  tensors = [2**power for power in range(count.bit_length()) if count % 2**power == 0]
+  here = count // slices
+  tensors = [2**power for power in range(here.bit_length()) if here % 2**power == 0]
   meshes = {
     shape
     for tensor in tensors
-    for shape in ((1, count // tensor, tensor), (count // tensor, 1, tensor))
+    for shape in ((slices, here // tensor, tensor), (count // tensor, 1, tensor))
   }
   for shape, parts, remat in itertools.product(sorted(meshes), ACCUMULATIONS, (False, True)):
     c = config.copy_and_resolve_references().unlock()

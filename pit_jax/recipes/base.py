@@ -82,7 +82,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     settings=settings,
     response_length=config.data.max_response_length,
     batch_size=config.inference_batch_size,
-    mesh=parallel.make_mesh(config.mesh.shape, pure.language_model(shape)),
+    mesh=parallel.make_mesh(
+      config.mesh.shape, pure.language_model(shape), slices=config.mesh.slices
+    ),
   )
   workdirs.begin(config, workdir)
   nothing = (None,) * 4  # no base to start from, and no published models

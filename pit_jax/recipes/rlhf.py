@@ -58,7 +58,7 @@ def train_rl(
     rate=rl.schedule(job, steps),
     job=job,
   )
-  return trained.policy
+  return context.waiting(trained.policy)
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

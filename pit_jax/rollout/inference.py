@@ -77,6 +77,7 @@ class Inference:
 
   def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
     """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
+    params = layout.to_devices(params)
 
     def ask(batch, index):
       noise = jax.random.fold_in(key, index)
@@ -86,11 +87,13 @@ class Inference:
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response, Float[N]."""
+    params = layout.to_devices(params)
     return self._over_rows(lambda batch, _: self.scorer(params, *batch), (prompts, responses))
 
   def logprobs(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a language model's log-probability of every response token, Float[N R]."""
     program, width = _logprober(self.language, self.mesh), responses.tokens.shape[1]
+    params = layout.to_devices(params)
 
     def ask(batch, _):
       found = program(params, *batch)

@@ -90,18 +90,24 @@ class Arrays:
     abstract = _shapes(model)
     return _placed(abstract, parallel.partition(abstract, model.axes, self.mesh))
 
+  def waiting(self, params: Any) -> Any:
+    """Returns the parameters of a model that is not trained now, where it waits to be asked."""
+    if not self.config.model.offload:
+      return params
+    return _placed(params, jax.tree.map(lambda x: x.sharding.with_memory_kind(layout.HOST), params))
+
   def parts(self, model: pure.PureModel) -> tuple[Any, Any]:
     """Returns what is trained of a model, and what is frozen."""
     return pure.split(model, self.params(model))
 
   def own(self, model: pure.PureModel) -> Any:
-    """Returns the parameters that a model shares with no other; adapters share their base."""
-    return self.params(model) if model is self.published else self.parts(model)[0]
+    """Returns what a model shares with no other, where it waits; adapters share their base."""
+    return self.waiting(self.params(model) if model is self.published else self.parts(model)[0])
 
   def base(self) -> Any:
     """Returns what a run keeps of the model that it starts from, beside the models made of it."""
     is_kept = origin.directory(self.config) and self.language.config.adapter is None
-    return self.params(self.language) if is_kept else {}
+    return self.waiting(self.params(self.language)) if is_kept else {}
 
   def state(self, model: pure.PureModel, job: ml_collections.ConfigDict) -> Any:
     """Returns the train state of imitation or reward modelling."""
@@ -148,10 +154,11 @@ class Arrays:
 
 
 def device_bytes(tree: Any) -> int:
-  """Returns the bytes that one device holds of arrays with places."""
+  """Returns the bytes that one device holds of arrays with places; its host's memory is not its."""
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(tree)
+    if leaf.sharding.memory_kind != layout.HOST
   )
 
 

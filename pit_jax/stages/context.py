@@ -15,11 +15,11 @@ from typing import Any
 import jax
 import ml_collections
 
-from pit_jax import hosts, parallel
+from pit_jax import hosts, layout, parallel
 from pit_jax.data import chat, conversations, encode, preferences, tables, template, text
 from pit_jax.models import architecture, pure
 from pit_jax.rollout import inference
-from pit_jax.stages import abstract, memory, origin, workdirs
+from pit_jax.stages import abstract, checks, memory, origin, workdirs
 from pit_jax.training import flight, keeping, loop, operations, timing
 from pit_jax.types import Params
 
@@ -123,6 +123,10 @@ class Context:
     known = self.base.params if self.base else {}
     return pure.complete(self.language, self.key("initial policy"), known, places)
 
+  def waiting(self, params: Params) -> Params:
+    """Returns the parameters of a model that is not trained now, where it waits to be asked."""
+    return layout.to_hosts(params) if self.config.model.offload else params
+
   @property
   def tokens(self) -> pathlib.Path:
     """Where encoded data sets are kept."""
@@ -205,7 +209,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   platform = jax.devices()[0].platform
   model = origin.shape(config, base_directory, settings.tokenizer.vocab_size, platform)
   run = _arrays(config, model, others[0])
-  base = origin.load(base_directory, model, run.mesh) if base_directory else None
+  waits = config.model.offload
+  base = origin.load(base_directory, model, run.mesh, waits) if base_directory else None
   tokens = token_folder(config, workdir)
   seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward)]
   longest = max(table.widths[1] for table in seen)
@@ -229,25 +234,12 @@ def _arrays(
 ) -> abstract.Arrays:
   """Returns the networks and the mesh of a run that fits it."""
   language, scalar = pure.language_model(model), pure.scalar_model(model)
-  mesh = parallel.make_mesh(config.mesh.shape, language)
-  _check_batches(config, mesh)
+  mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
+  checks.batches(config, mesh)
+  checks.offload(config)
   found = abstract.Arrays(config, mesh, language, scalar, reward and reward.scalar)
   memory.check(found)
   return found
-
-
-def _check_batches(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
-  """Refuses batches that do not divide over the mesh before the first stage is trained."""
-  jobs = ("sft", "reward", "rl", *(("gap_reward",) if "curriculum" in config else ()))
-  sizes = {f"{job}.batch_size": config[job].batch_size for job in jobs}
-  sizes["inference_batch_size"] = config.inference_batch_size
-  count = parallel.parts(mesh)
-  wrong = ", ".join(f"{name}={size}" for name, size in sizes.items() if size % count)
-  if wrong:
-    raise ValueError(
-      f"{wrong}: rows are spread over {count} devices (data={mesh.shape['data']} × "
-      f"fsdp={mesh.shape['fsdp']}); use multiples of {count}"
-    )
 
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:

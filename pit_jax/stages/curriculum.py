@@ -113,7 +113,7 @@ def run(
       job=here,
     )
     begun += stage.steps
-  return learner.policy
+  return context.waiting(learner.policy)
 
 
 def _later(rate: Callable, begun: int) -> Callable:

@@ -104,14 +104,17 @@ def reinforcement(
 
 
 def frozen(run: abstract.Arrays, reward: pure.PureModel) -> dict:
-  """Returns the models that RL asks and does not train; with adapters they share one base."""
-  policy, base = run.parts(run.language)
-  return {"reference": policy, "reward model": run.own(reward), "frozen base": base}
+  """Returns the models that RL asks and does not train, where they wait.
+
+  With adapters they share one base.
+  """
+  own = {"reference": run.own(run.language), "reward model": run.own(reward)}
+  return own | {"frozen base": run.parts(run.language)[1]}
 
 
 def earlier(run: abstract.Arrays) -> dict:
   """Returns what stays of the policy's chain while the improver's is trained."""
-  policy, _ = run.parts(run.language)
+  policy = run.own(run.language)
   return {
     "imitating policy": policy,
     "policy's reward model": run.own(run.reward),

@@ -8,7 +8,7 @@ import pathlib
 import jax
 import ml_collections
 
-from pit_jax import parallel
+from pit_jax import layout, parallel
 from pit_jax.data import chat, encode, template, text
 from pit_jax.models import architecture, families, hf, kernels, pure
 from pit_jax.rollout import inference
@@ -103,15 +103,17 @@ def _adapted(
   return dataclasses.replace(found, stored=stored, adapter=adapter, **own)
 
 
-def load(base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding.Mesh) -> Base:
-  """Returns the base of models with this shape, on the mesh.
+def load(
+  base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding.Mesh, waits: bool
+) -> Base:
+  """Returns the base of models with this shape, on the mesh, or waiting beside it.
 
   Raises:
     ValueError: if its weights cannot be read or do not fit.
   """
   bare = pure.language_model(dataclasses.replace(model, adapter=None))
   params = hf.load(base, bare, parallel.homes(bare, mesh))
-  return Base(params, hf.fingerprint(base))
+  return Base(layout.to_hosts(params) if waits else params, hf.fingerprint(base))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,7 +142,8 @@ def _make_assessment(policy, value, settings, eos_id):
     params = pure.join(state.train.params, frozen["base"])
     ask = (prompts, responses, settings.temperature)
     logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *ask)
-    reference_logprobs, _ = scoring.response_logprobs(policy, frozen["reference"], *ask)
+    reference = layout.to_devices(frozen["reference"])
+    reference_logprobs, _ = scoring.response_logprobs(policy, reference, *ask)
     has_eos = experiences.ends(responses, eos_id)
     batch = experiences.judge(
       prompts,

@@ -248,4 +248,4 @@ def _calibrated(
     "head": params["head"] * known["gain"],
     "bias": params["bias"] * known["gain"] + known["bias"],
   }
-  return RewardModel(params={**params, **head}, facts=known)
+  return RewardModel(params=context.waiting({**params, **head}), facts=known)

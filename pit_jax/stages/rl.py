@@ -48,7 +48,7 @@ class Learner:
 def model_reward(context: contexts.Context, params: Params) -> RewardFn:
   """Returns the reward of a scalar model; for a gap model the prompts show the reference."""
   scorer = context.inference.scorer
-  return lambda rows, prompts, responses: scorer(params, prompts, responses)
+  return lambda _, prompts, responses: scorer(layout.to_devices(params), prompts, responses)
 
 
 def published_reward(
@@ -71,7 +71,7 @@ def published_reward(
   def score(rows, _, responses):
     said = context.inference.words(hosts.fetch(responses))
     read = (asked.padded(rows, asked.widths), asking.responses(said))
-    return asking.scorer(params, *parallel.put_batch(read, context.mesh))
+    return asking.scorer(layout.to_devices(params), *parallel.put_batch(read, context.mesh))
 
   return score
 

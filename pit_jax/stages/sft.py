@@ -25,7 +25,7 @@ def _run(context: contexts.Context, name: str, demonstrations, job) -> Params:
     logprobs = context.inference.logprobs(params, held.prompts, held.responses)
     return {"validation/loss": -logprobs[held.responses.mask].mean()}
 
-  return supervised.run(
+  trained = supervised.run(
     context,
     name,
     context.language,
@@ -36,3 +36,4 @@ def _run(context: contexts.Context, name: str, demonstrations, job) -> Params:
     evaluate=evaluate,
     score=("validation/loss", "lowest"),
   )
+  return context.waiting(trained)

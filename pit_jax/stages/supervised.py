@@ -119,6 +119,7 @@ def place(
   def init(params):
     return training_step.init_state(jax.tree.map(jnp.copy, params), optimizer)
 
+  params = layout.to_devices(params)
   sharding = parallel.state_sharding(jax.eval_shape(init, params), axes, mesh)
   return jax.jit(init, out_shardings=sharding)(params)
 
