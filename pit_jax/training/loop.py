@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pit_jax.storage import places
 from pit_jax.training import checkpoint, flight, interruption, operations
 from pit_jax.training import keeping as keepings
 from pit_jax.training import log as logs
@@ -62,7 +63,8 @@ def fit(
     Interrupted: SIGTERM came; the state was saved after the step that was under way.
   """
   _check_arguments(steps, log_every, save_every, evaluate_every)
-  metadata, directory = {**metadata, "steps": steps}, os.path.join(workdir, "checkpoints", stage)
+  metadata = {**metadata, "steps": steps}
+  directory = places.address(os.path.join(workdir, "checkpoints", stage))
   if replay := flight.asked():
     return _again(replay, stage, advance, state, steps, workdir, metadata, surroundings.keeping)
   with contextlib.ExitStack() as stack:
@@ -102,7 +104,7 @@ def _again(
   is_it = stage == replay.stage
   kept = os.path.join("checkpoints", "" if is_it else stage)
   folder = os.path.join(replay.folder(workdir) if is_it else workdir, kept)
-  with checkpoint.Checkpoints(folder, keeping, read_only=True) as saved:
+  with checkpoint.Checkpoints(places.address(folder), keeping, read_only=True) as saved:
     resumed = saved.resume(state, metadata)
     start, state = (resumed.step, resumed.state) if resumed else (0, state)
     if not is_it and start < steps:
