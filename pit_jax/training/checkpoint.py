@@ -242,7 +242,8 @@ class Checkpoints:
       self._is_hanging = True
       raise HangingError(
         f"{self._directory}: a checkpoint is not complete after {self._keeping.timeout:g} s; "
-        f"{keepings.last_good(self._manager.directory)} Look at the file system, then start the same command again"
+        f"{keepings.last_good(self._manager.directory)} Look at the file system, then start the "
+        "same command again"
       )
     if errors:
       raise self._failed(errors[0]) from errors[0]

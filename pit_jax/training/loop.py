@@ -64,11 +64,10 @@ def fit(
   """
   _check_arguments(steps, log_every, save_every, evaluate_every)
   metadata = {**metadata, "steps": steps}
-  directory = places.address(os.path.join(workdir, "checkpoints", stage))
   if replay := flight.asked():
     return _again(replay, stage, advance, state, steps, workdir, metadata, surroundings.keeping)
   with contextlib.ExitStack() as stack:
-    saved = stack.enter_context(checkpoint.Checkpoints(directory, surroundings.keeping))
+    saved = stack.enter_context(_opened(workdir, stage, surroundings.keeping))
     resumed = saved.resume(state, metadata)
     start, state = (resumed.step, resumed.state) if resumed else (0, state)
     if start == steps:
@@ -88,6 +87,14 @@ def fit(
         log.stop(step)
     log.finish()
     return _chosen(saved, state, steps)
+
+
+def _opened(
+  workdir: str | os.PathLike, stage: str, keeping: keepings.Keeping
+) -> checkpoint.Checkpoints:
+  """Returns the checkpoints of a stage, which lie in the bucket where the run does."""
+  folder = os.path.join(workdir, "checkpoints", stage)
+  return checkpoint.Checkpoints(places.address(folder), keeping)
 
 
 def _again(
