@@ -17,6 +17,7 @@ import bucket_server
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import test_hosts
 
 from pit_jax import hosts
 from pit_jax.storage import buckets, mirrors, places
@@ -134,14 +135,14 @@ def test_a_save_without_its_last_object_does_not_count(server, machine):
 
 @needs_client
 def test_a_server_that_is_down_for_a_while_is_waited_for(server):
-  # Of the mirror, of Orbax' own files, of an array and of a deletion the first request fails.
+  # Of a file of the mirror, of Orbax' own files and of the arrays the first request fails.
   failing = {
     "runs/one/metrics/toy.jsonl": 503, "toy/2/record/metadata": 429,
     "toy/2/state/manifest.ocdbt": 503, "toy/2/commit_success.txt": 500,
   }  # fmt: skip
 
   def fails(method, path):
-    found = [name for name in failing if method == "POST" and name in path]
+    found = [name for name in failing if name in path and (method == "POST" or "metrics" in name)]
     return failing.pop(found[0]) if found else None
 
   server.fails = fails
@@ -230,6 +231,27 @@ def test_other_hosts_read_what_the_first_one_wrote(server, machine, monkeypatch)
     places.share(other / "later")
     assert (other / "later").read_text() == "by the first"
   assert server.objects["runs/one/written"].content == b"by the first"
+
+
+@pytest.mark.slow
+@needs_client
+def test_two_hosts_with_a_disk_each_write_one_run(server, machine, tmp_path):
+  port, started = test_hosts.free_port(), []
+  for host in ("0", "1"):
+    (tmp_path / host).mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / host), "JAX_NUM_CPU_DEVICES": "1"}
+    environment |= {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo", "XLA_FLAGS": ""}
+    environment |= {"COORDINATOR": f"localhost:{port}", "HOST": host, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, bucket_run.__file__, RUN]
+    started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+  for process in started:
+    said = process.communicate(timeout=900)[1]
+    assert process.returncode == 0, said[-3000:]
+  names = [list((tmp_path / host).rglob("drawn.json")) for host in ("0", "1")]
+  assert [len(found) for found in names] == [1, 1], "each host has its mirror"
+  with places.opened(RUN) as folder:  # one host and one device go on from what two wrote
+    ended = bucket_run.train(folder)
+  np.testing.assert_allclose(ended["w"], bucket_run.train(tmp_path / "alone")["w"], rtol=1e-6)
 
 
 @needs_client

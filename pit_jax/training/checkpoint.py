@@ -68,17 +68,18 @@ class Checkpoints:
     path = os.fspath(directory)
     self._directory = path if "://" in path else os.path.abspath(path)
     self._read_only, self._keeping, self._is_hanging = read_only, keeping, False
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=keeping.policy,
-        best_fn=keeping.rank if keeping.best else None,
-        create=not read_only,
-        cleanup_tmp_directories=not read_only,  # what a killed save left behind
-        async_options=ocp.AsyncOptions(timeout_secs=max(1, round(keeping.timeout))),
-      ),
-      item_names=("state", "record"),
-    )
+    with buckets.reaching(self._directory):
+      self._manager = ocp.CheckpointManager(
+        self._directory,
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=keeping.policy,
+          best_fn=keeping.rank if keeping.best else None,
+          create=not read_only,
+          cleanup_tmp_directories=not read_only,  # what a killed save left behind
+          async_options=ocp.AsyncOptions(timeout_secs=max(1, round(keeping.timeout))),
+        ),
+        item_names=("state", "record"),
+      )
 
   def __enter__(self) -> "Checkpoints":
     return self
