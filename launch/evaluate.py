@@ -7,22 +7,22 @@ length and cost; of rlhf main and length. Models are loaded and not trained. The
 the run, so unchanged code finds unchanged figures.
 """
 
-import pathlib
-
 from absl import app, flags, logging
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished run")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished run, or its gs:// address")
 EXPERIMENT = flags.DEFINE_string("experiment", None, "main, rounds, temperature, gap, length, cost")
 
 
 def main(_: list[str]) -> None:
   """Runs the experiment."""
   from pit_jax.recipes import finished
+  from pit_jax.storage import buckets, places
 
   logging.set_verbosity(logging.WARNING)
   try:
-    finished.evaluate(pathlib.Path(WORKDIR.value), EXPERIMENT.value)
-  except ValueError as error:
+    with places.opened(WORKDIR.value) as workdir:
+      finished.evaluate(workdir, EXPERIMENT.value)
+  except (ValueError, buckets.UnreachableError) as error:
     raise SystemExit(f"error: {error}") from error
 
 

@@ -32,6 +32,7 @@ import jax
 
 from pit_jax import export, improve, parallel
 from pit_jax.data import questions
+from pit_jax.storage import places
 
 BATCHES = 8  # per chunk: rows that the stop rule has ended leave room for others of their chunk
 
@@ -68,7 +69,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   form = argparse.RawDescriptionHelpFormatter
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
   add = parser.add_argument
-  add("--workdir", type=pathlib.Path, required=True, help="folder of a finished run of pit")
+  add("--workdir", required=True, help="a finished run of pit: folder, or gs:// address")
   add("--input", help="JSON lines, gzipped or not; - is the standard input")
   add("--output", help="where to write; an older file is replaced; - is the standard output")
   add("--rounds", type=_number(int, 1), default=3, help="versions to make at most (3)")
@@ -103,9 +104,9 @@ def _sizes(text: str) -> tuple[int, ...]:
 def load(options: argparse.Namespace, rows: int) -> improve.Improver:
   """Loads the models of the run, to be asked about this many rows at once, or a few more."""
   mesh = parallel.make_mesh(options.mesh)
-  devices = mesh.shape["data"] * mesh.shape["fsdp"]
-  batch_size = -(-rows // devices) * devices  # every device takes as many rows
-  return export.load(options.workdir, mesh=mesh, batch_size=batch_size, margin=options.margin)
+  size = -(-rows // (devices := parallel.parts(mesh))) * devices  # every device takes as many rows
+  with places.opened(options.workdir, only=(export.FOLDER,)) as folder:
+    return export.load(folder, mesh=mesh, batch_size=size, margin=options.margin)
 
 
 def improve_file(options: argparse.Namespace) -> None:
@@ -145,9 +146,8 @@ def _writing(target: pathlib.Path | None) -> Iterator[Any]:
     sys.stdout.buffer.flush()
     return
   temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-  opened = gzip.open if target.suffix == ".gz" else open
   try:
-    with opened(temporary, "wb") as sink:
+    with (gzip.open if target.suffix == ".gz" else open)(temporary, "wb") as sink:
       yield sink
     os.replace(temporary, target)
   finally:

@@ -24,9 +24,10 @@ def main(_: list[str]) -> None:
   """Runs every seed, then writes the pooled report."""
   from pit_jax.evaluate import report, seeds
   from pit_jax.recipes import pit
+  from pit_jax.storage import places
 
   logging.set_verbosity(logging.WARNING)
-  workdir, results = pathlib.Path(WORKDIR.value), {}
+  workdir, results = places.local("--workdir", WORKDIR.value), {}
   for seed in map(int, SEEDS.value):
     config = CONFIG.value.copy_and_resolve_references().unlock()
     config.seed, config.ablations = seed, True

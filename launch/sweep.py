@@ -24,13 +24,14 @@ def main(arguments: list[str] | None = None) -> None:
   try:
     import optuna
 
+    from pit_jax.storage import places
     from pit_jax.sweep import space, summary, trials
   except ImportError as error:
     raise SystemExit(f"error: {error}; pip install 'pit_jax[sweep]' brings it") from error
   optuna.logging.set_verbosity(optuna.logging.ERROR)  # the table names what failed
-  workdir = pathlib.Path(options.workdir).resolve()
-  workdir.mkdir(parents=True, exist_ok=True)
   try:
+    workdir = places.local("--workdir", options.workdir).resolve()
+    workdir.mkdir(parents=True, exist_ok=True)
     sweep = space.load(options.sweep, _config(options.config))
     given = [f"--config={options.config}", *overrides]
     storage = options.storage or f"sqlite:///{workdir / 'sweep.db'}"

@@ -1,8 +1,9 @@
 """Runs a recipe: `python launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo`.
 
-The same command continues an interrupted run. On several hosts it is started on each of them, with
-a workdir that all of them see; they find each other on TPU pods, on GKE, under Slurm and Open MPI,
-and elsewhere by --coordinator=ADDRESS:PORT --hosts=4 --host=0.
+The same command continues an interrupted run. The workdir is a folder, or gs://BUCKET/FOLDER (extra
+`gcs`), from which a machine that comes back empty goes on too. On several hosts the command is
+started on each of them, with a workdir that all of them see; they find each other on TPU pods, on
+GKE, under Slurm and Open MPI, and elsewhere by --coordinator=ADDRESS:PORT --hosts=4 --host=0.
 
 A step that went wrong is recorded in WORKDIR/flight; with --replay=STAGE:STEP the same command
 takes it once more, from the checkpoint recorded with it, and compares the numbers.
@@ -25,7 +26,7 @@ from ml_collections import config_flags
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<recipe>.py:<size>")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: made, or continued")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder or gs://BUCKET/FOLDER: made, or continued")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "address and port of the first host")
 HOSTS = flags.DEFINE_integer("hosts", None, "how many hosts there must be", lower_bound=1)
 HOST = flags.DEFINE_integer("host", None, "which of them this is, from 0", lower_bound=0)
@@ -38,18 +39,19 @@ STOP_AFTER = flags.DEFINE_integer("stop_after", None, "steps after which a new s
 
 def main(_: list[str]) -> None:
   """Runs the recipe that the configuration names."""
+  from pit_jax.storage import buckets, places
   from pit_jax.training import checkpoint, verify
 
   logging.set_verbosity(logging.WARNING)  # Orbax says a page per stage at INFO
   try:
     if VERIFY.value:
-      folder = pathlib.Path(WORKDIR.value)
+      folder = places.local("--verify_resume --workdir", WORKDIR.value)
       sys.exit(verify.run(CONFIG.value.to_dict(), folder, VERIFY_STEPS.value, VERIFY_STOP.value))
     _run()
   except checkpoint.HangingError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(1)  # a plain exit would wait for the writer that hangs
-  except (ValueError, checkpoint.SaveError) as error:
+  except (ValueError, checkpoint.SaveError, buckets.UnreachableError) as error:
     raise SystemExit(f"error: {error}") from error
 
 
@@ -57,14 +59,16 @@ def _run() -> None:
   """Runs the recipe, or what was asked for of it."""
   import jax
 
+  from pit_jax.storage import places
   from pit_jax.training import flight, interruption
 
   _join()
   jax.config.update("jax_debug_nans", CONFIG.value.debug_nans)
   recipe = importlib.import_module(f"pit_jax.recipes.{CONFIG.value.recipe}")
   replay = flight.replaying(flight.parse(REPLAY.value))
-  with replay, interruption.stopping(STOP_AFTER.value):
-    recipe.run(CONFIG.value, pathlib.Path(WORKDIR.value))
+  stopping = interruption.stopping(STOP_AFTER.value)
+  with replay, stopping, places.opened(WORKDIR.value) as workdir:
+    recipe.run(CONFIG.value, workdir)
 
 
 def _join() -> None:

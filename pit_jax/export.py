@@ -24,6 +24,7 @@ from pit_jax import hosts, improve, parallel
 from pit_jax.data import chat, encode, text
 from pit_jax.models import bundle, pure
 from pit_jax.rollout import inference
+from pit_jax.storage import places
 from pit_jax.types import Params
 
 FORMAT = 5
@@ -203,11 +204,11 @@ def _hash(path: pathlib.Path) -> str:
 
 def _read(workdir: pathlib.Path, name: str = "policy") -> _Run:
   """Reads and checks run.json, as it is for the model of a name."""
-  path = workdir / FOLDER / RUN
+  path, named = workdir / FOLDER / RUN, places.address(workdir)
   if not path.is_file():
     raise ValueError(
-      f"{workdir} holds no finished run: there is no {path}; finish the run by repeating its "
-      f"`python launch/train.py --config=… --workdir={workdir}`"
+      f"{named} holds no finished run: there is no {path}; finish the run by repeating its "
+      f"`python launch/train.py --config=… --workdir={named}`"
     )
   content = _object(path)
   if content.get("format") != FORMAT:

@@ -69,8 +69,8 @@ def test_scripts_are_sound(path):
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_a_missing_setting_is_named(path, tmp_path):
-  if path.name == "slurm.sh":
-    pytest.skip("Slurm sets what it needs")
+  if path.name in ("slurm.sh", "environment.sh"):
+    pytest.skip("needs none")
   done = subprocess.run(
     [path, *FLAGS], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
   )
@@ -81,8 +81,46 @@ def test_a_slice_runs_the_command_on_all_hosts(tmp_path):
   code, (copy, install, train) = run("vm.sh", tmp_path)
   assert code == 0
   assert copy[4] == "scp" and all("--worker=all" in call for call in (copy, install, train))
-  assert "-e pit_jax" in install[-1]
+  assert install[-1].endswith("pit_jax/launch/tpu/environment.sh .venv")
   assert trained(train) == COMMAND
+
+
+# A Python of some version, and what its pip and venv and uv make: such a Python.
+PYTHON = """#!/usr/bin/env bash
+echo "$(basename "$0") $*" >> "$PLACE/asked"
+here="${@: -1}"
+case "$*" in
+  -c*) [[ "$(basename "$0")" != python3 || "$SYSTEM" == fits ]] ;;
+  "-m pip install -q --upgrade"*) mkdir -p .venv.uv/bin && cp "$PLACE/python3" .venv.uv/bin/uv ;;
+  *venv*) mkdir -p "$here/bin" && cp "$PLACE/python3" "$here/bin/python" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+  "present, system, made",
+  [
+    (["python3", "python3.11"], "old", "python3.11 -m venv --clear .venv"),
+    (["python3", "python3.11", "python3.12"], "old", "python3.12 -m venv --clear .venv"),
+    (["python3"], "fits", "python3 -m venv --clear .venv"),
+    (["python3"], "old", "uv venv -q --clear --seed --python=3.12 .venv"),
+  ],
+)
+def test_a_host_gets_a_python_that_fits(tmp_path, present, system, made):
+  (tmp_path / "bin").mkdir()
+  for name in ("bash", "basename", "cp", "dirname", "mkdir"):
+    (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+  for name in present:
+    (tmp_path / "bin" / name).write_text(PYTHON)
+    (tmp_path / "bin" / name).chmod(0o755)
+  environment = {"PATH": str(tmp_path / "bin"), "PLACE": str(tmp_path / "bin"), "SYSTEM": system}
+  script = [FOLDER / "environment.sh", ".venv"]
+  subprocess.run(script, cwd=tmp_path, env=environment, check=True)
+  asked = [
+    line for line in (tmp_path / "bin" / "asked").read_text().splitlines() if " -c" not in line
+  ]
+  assert made in asked
+  assert asked[-1] == f"python -m pip install -q jax[tpu] -e {FOLDER.parent.parent}[gcs]"
 
 
 def verbs(calls):
@@ -131,11 +169,12 @@ def test_slurm_goes_on_in_a_new_job_after_it_was_stopped(tmp_path, ended, requeu
 
 def test_skypilot_gets_a_task_that_it_can_read():
   task = yaml.safe_load((FOLDER / "sky.yaml").read_text())
-  known = {"name", "workdir", "resources", "envs", "file_mounts", "setup", "run"}
+  known = {"name", "workdir", "resources", "envs", "setup", "run"}
   assert set(task) <= known and task["resources"]["use_spot"] is True
-  subprocess.run(["bash", "-n"], input=task["setup"] + task["run"], text=True, check=True)
+  subprocess.run(["bash", "-n"], input=f"{task['setup']}\n{task['run']}", text=True, check=True)
   words = shlex.split(task["run"])
   assert words == [
-    ".venv/bin/python", "launch/train.py", "--config=$CONFIG", "--workdir=/runs/$RUN",
+    ".venv/bin/python", "launch/train.py", "--config=$CONFIG", "--workdir=gs://$BUCKET/$RUN",
   ]  # fmt: skip
-  assert set(task["envs"]) == {"CONFIG", "RUN"} and "/runs" in task["file_mounts"]
+  assert set(task["envs"]) == {"CONFIG", "RUN", "BUCKET"}
+  assert shlex.split(task["setup"]) == ["launch/tpu/environment.sh", ".venv"]

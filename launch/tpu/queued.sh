@@ -2,8 +2,9 @@
 # Waits for a TPU slice of spot machines, trains on it, and asks for another when it is taken away.
 #
 #   TPU=my-slice ZONE=us-east5-b TYPE=v6e-16 RUNTIME=v2-alpha-tpuv6e \
-#     launch/tpu/queued.sh --config=configs/pit.py:small --workdir=/mnt/runs/pit
+#     launch/tpu/queued.sh --config=configs/pit.py:small --workdir=gs://my-bucket/pit
 #
+# The machines that come in their place are empty: all that the run goes on from lies in the bucket.
 # Ends when the run does, and gives the slice back. A run that fails ATTEMPTS times (3) on a slice
 # that stays is given up; the slice is left for a look at it.
 set -euo pipefail

@@ -5,7 +5,7 @@
 #     --config=configs/pit.py:small --workdir=/mnt/runs/pit
 #
 # Submitted from this project's folder, in an environment in which `python` has it installed; both
-# and the workdir lie where all nodes see them.
+# and the workdir lie where all nodes see them; the workdir may also be gs://my-bucket/pit.
 #SBATCH --job-name=pit_jax
 #SBATCH --ntasks-per-node=1
 #SBATCH --requeue

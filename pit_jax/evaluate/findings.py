@@ -12,6 +12,7 @@ from pit_jax.evaluate.experiments import cost, gap, length, main, rounds, temper
 from pit_jax.evaluate.statistics import significance
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
+from pit_jax.storage import places
 from pit_jax.training import timing, writers
 
 # What each recipe's results are made of, in this order.
@@ -67,15 +68,16 @@ def check(recipe: str, workdir: pathlib.Path, only: str) -> None:
   if only not in known:
     allowed = f"it has {', '.join(known)}" if known else "only pit and rlhf have any"
     raise ValueError(f"recipe {recipe} has no experiment {only!r}; {allowed}")
+  named = places.address(workdir)
   if not (workdir / "report" / "results.json").exists():
     raise ValueError(
-      f"{workdir} holds no finished run: there is no report/results.json; finish the run by "
-      f"repeating its `python launch/train.py --config=… --workdir={workdir}`"
+      f"{named} holds no finished run: there is no report/results.json; finish the run by "
+      f"repeating its `python launch/train.py --config=… --workdir={named}`"
     )
   rows = json.loads((workdir / "report" / "results.json").read_text())["comparisons"]
   if any("experiment" not in row for row in rows):
     raise ValueError(
-      f"{workdir}/report/results.json is of an older version: its comparisons do not say to which "
+      f"{named}/report/results.json is of an older version: its comparisons do not say to which "
       "experiment they belong; train again in another --workdir"
     )
 

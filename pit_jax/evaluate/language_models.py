@@ -92,7 +92,8 @@ def build(context: contexts.Context) -> judges.Judge | None:
   c = context.config.evaluation.language_judge
   if not c.model:
     return None
-  path = pathlib.Path(c.cache or context.workdir / "judge" / "transcripts.sqlite")
+  default = context.workdir / "judge" / "transcripts.sqlite"
+  path = places.local("evaluation.language_judge.cache", c.cache or default)
   ask, settings, spent = (_here if c.base_url == origin.LOCAL else _there)(context, path)
 
   def facts():

@@ -19,6 +19,7 @@ import rich.table
 
 from pit_jax import hosts
 from pit_jax.evaluate import cells, diagram, palette, plots, tabular, verdict
+from pit_jax.storage import places
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
 REQUIRED = ("recipe", "seconds", "systems", "comparisons")
@@ -96,7 +97,8 @@ def publish(results: Mapping, workdir: str | os.PathLike) -> None:
     return
   page = write(results, workdir)
   print(tables(results))
-  print(f"report: {page}")
+  places.push()
+  print(f"report: {places.address(page)}")
 
 
 def tables(results: Mapping, width: int = 100) -> str:

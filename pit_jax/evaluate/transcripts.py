@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pit_jax import hosts
+from pit_jax.storage import places
 
 FORMAT = 1  # of the keys
 BUSY = 60.0  # seconds to wait for another process that writes
@@ -151,11 +152,13 @@ def remembering(
       known = hosts.agree(file.read(keys) if file else {})
       known |= {key: missed[key] for key in keys if key in missed}
       new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
-      places = list(new)
+      absent = list(new)
       for i, reply in ask(list(new.values()), file) if new else ():
-        known[places[i]] = dataclasses.asdict(reply)
+        known[absent[i]] = dataclasses.asdict(reply)
         if file and not reply.failure:
-          file.write(places[i], settings, new[places[i]], reply)
+          file.write(absent[i], settings, new[absent[i]], reply)
+    if new:
+      places.push()  # what was paid for
     known = hosts.agree(known)
     missed.update((key, reply) for key, reply in known.items() if reply["failure"])
     return [Reply(**known[key]) for key in keys]

@@ -20,6 +20,7 @@ from pit_jax.data import chat, conversations, encode, preferences, tables, templ
 from pit_jax.models import architecture, pure
 from pit_jax.rollout import inference
 from pit_jax.stages import abstract, checks, memory, origin, workdirs
+from pit_jax.storage import places
 from pit_jax.training import flight, keeping, loop, operations, timing
 from pit_jax.types import Params
 
@@ -244,7 +245,7 @@ def _arrays(
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
   """Returns where a run keeps its encoded data sets."""
-  return pathlib.Path(config.data.cache or workdir / "tokens")
+  return places.local("data.cache", config.data.cache or workdir / "tokens")
 
 
 def tokenizer(
@@ -254,7 +255,7 @@ def tokenizer(
   if hosts.agree(new or not (directory / "tokenizer.json").exists()):
     if hosts.is_first():
       text.train_tokenizer(words, vocabulary, directory)
-    hosts.wait("tokenizer")
+    places.share(directory)
   return text.load_tokenizer(directory)
 
 

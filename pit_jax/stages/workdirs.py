@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 
 from pit_jax import hosts
+from pit_jax.storage import places
 from pit_jax.training import flight, timing
 
 # Parts of a configuration on which nothing depends that is trained, sampled or cached under a key:
@@ -18,14 +19,14 @@ CHANGEABLE = ("checkpoints", "debug_nans", "profile", "recorder", "evaluation.la
 def write_text(path: pathlib.Path, content: str) -> None:
   """Writes a file under a temporary name and renames it, so that a kill leaves no half file.
 
-  The first host writes; all return when it is there.
+  The first host writes; all return when it is there for each of them.
   """
   if hosts.is_first():
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + ".tmp")
     temporary.write_text(content, encoding="utf-8")
     os.replace(temporary, path)
-  hosts.wait(path.name)
+  places.share(path)
 
 
 def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
@@ -46,7 +47,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   ]
   if changed:
     raise ValueError(
-      f"{workdir} holds a run with another configuration ({'; '.join(changed)}); "
+      f"{places.address(workdir)} holds a run with another configuration ({'; '.join(changed)}); "
       "use that configuration to continue it, or another --workdir"
     )
   return False
@@ -60,7 +61,9 @@ def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """
   path = workdir / "config.json"
   if not path.is_file():
-    raise ValueError(f"{workdir} holds no run: there is no {path}; give the --workdir of one")
+    raise ValueError(
+      f"{places.address(workdir)} holds no run: there is no {path.name}; give the --workdir of one"
+    )
   return _configuration(json.loads(path.read_text(encoding="utf-8"))).lock()
 
 

@@ -2,8 +2,9 @@
 
 A checkpoint is one directory per step, written by Orbax under a temporary name and renamed when
 complete, so a process may die at any moment without leaving a half-written one under a step's
-name. Beside the arrays it keeps a JSON record: the caller's metadata (what the state was trained
-on), the shape and type of every array, and its checksum.
+name; in a bucket, where nothing is renamed, a last object marks a complete one. Beside the arrays
+it keeps a JSON record: the caller's metadata (what the state was trained on), the shape and type
+of every array, and its checksum.
 """
 
 import dataclasses
@@ -15,8 +16,9 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
+from pit_jax import hosts
+from pit_jax.storage import buckets, places
 from pit_jax.training import keeping as keepings
 from pit_jax.training import record
 
@@ -51,7 +53,7 @@ class Checkpoints:
   and writes in the background; `wait` and `close` block until the files are complete.
 
   Args:
-    directory: where the steps are kept; created if absent, unless `read_only`.
+    directory: where the steps are kept, a folder or gs://…; created if absent, unless `read_only`.
     keeping: which checkpoints stay on disk.
     read_only: leave the directory exactly as it is; for readers of a run that may be going on.
   """
@@ -66,17 +68,18 @@ class Checkpoints:
     path = os.fspath(directory)
     self._directory = path if "://" in path else os.path.abspath(path)
     self._read_only, self._keeping, self._is_hanging = read_only, keeping, False
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=keeping.policy,
-        best_fn=keeping.rank if keeping.best else None,
-        create=not read_only,
-        cleanup_tmp_directories=not read_only,  # what a killed save left behind
-        async_options=ocp.AsyncOptions(timeout_secs=max(1, round(keeping.timeout))),
-      ),
-      item_names=("state", "record"),
-    )
+    with buckets.reaching(self._directory):
+      self._manager = ocp.CheckpointManager(
+        self._directory,
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=keeping.policy,
+          best_fn=keeping.rank if keeping.best else None,
+          create=not read_only,
+          cleanup_tmp_directories=not read_only,  # what a killed save left behind
+          async_options=ocp.AsyncOptions(timeout_secs=max(1, round(keeping.timeout))),
+        ),
+        item_names=("state", "record"),
+      )
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -107,6 +110,7 @@ class Checkpoints:
     if self._read_only:
       raise ValueError(f"{self._directory} was opened with read_only=True; open it without to save")
     self.wait()  # for the save before, which Orbax would await without end
+    self._in_time(places.push)  # what the state was made from is there before it
     latest = self.latest()
     if latest is not None and step <= latest:
       raise ValueError(
@@ -154,6 +158,7 @@ class Checkpoints:
       FileNotFoundError: there is no such step.
       ValueError: the saved arrays differ from `like` in name, shape or type.
       DamagedError: files are missing, cut short or altered.
+      UnreachableError: the bucket does not answer.
     """
     self.wait()
     steps = self._manager.all_steps()
@@ -238,7 +243,8 @@ class Checkpoints:
       self._is_hanging = True
       raise HangingError(
         f"{self._directory}: a checkpoint is not complete after {self._keeping.timeout:g} s; "
-        f"{self._last_good()} Look at the file system, then start the same command again"
+        f"{keepings.last_good(self._manager.directory)} Look at the file system, then start the "
+        "same command again"
       )
     if errors:
       raise self._failed(errors[0]) from errors[0]
@@ -246,23 +252,19 @@ class Checkpoints:
   def _failed(self, error: Exception) -> SaveError:
     return SaveError(
       f"{self._directory}: a checkpoint could not be written ({_cause(error)}); "
-      f"{self._last_good()} See that there is room on the disk, then start the same command again"
+      f"{keepings.last_good(self._manager.directory)} {keepings.remedy(self._directory)}, then "
+      "start the same command again"
     )
 
-  def _last_good(self) -> str:
-    """Says what is on disk, which after a failed save Orbax does not know."""
-    complete = [
-      int(path.name) for path in self._manager.directory.iterdir() if path.name.isdecimal()
-    ]
-    return f"step {max(complete)} is the newest complete one." if complete else "there is none yet."
-
   def _read(self, step: int, item: str, how: Any) -> Any:
+    place = f"{self._directory}/{step}"
     try:
-      return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
+      with buckets.reaching(place):
+        return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
+    except buckets.UnreachableError:  # nothing is known of the files
+      raise
     except Exception as error:  # tensorstore raises bare Exception, OSError, KeyError, ValueError
-      raise DamagedError(
-        f"{self._directory}/{step}: the {item} cannot be read ({_cause(error)})"
-      ) from error
+      raise DamagedError(f"{place}: the {item} cannot be read ({_cause(error)})") from error
 
   def _check_saved_metadata(self, step: int, metadata: Mapping[str, Any]) -> None:
     """Compares before reading arrays: a changed model is named as such, not by its shapes."""
@@ -273,12 +275,11 @@ class Checkpoints:
   def _set_aside(self, damaged: Mapping[int, DamagedError]) -> None:
     if not damaged or self._read_only:
       return
-    if jax.process_index() == 0:
+    if hosts.is_first():
       for step in damaged:
         source = self._manager.directory / str(step)
         source.rename(_free_name(source.parent / f"{step}.damaged"))
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("damaged checkpoints set aside")
+    hosts.wait("damaged checkpoints set aside")
     self._manager.reload()
 
 

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from pit_jax import hosts
+from pit_jax.storage import buckets, places
 
 MOST = 3  # records of a stage and process; a run that is broken for good would fill the disk
 FOLDER = "flight"
@@ -127,7 +128,7 @@ def write(
       _keep(folder, record, inputs, checkpoint)
   except OSError as error:  # a step that was skipped is no reason to end a run, nor is its record
     return f"{why}. It could not be recorded in {folder}: {error}"
-  return f"{why}. Recorded in {folder}; replay it with: {command}"
+  return f"{why}. Recorded in {places.address(folder)}; replay it with: {command}"
 
 
 def _keep(
@@ -142,21 +143,13 @@ def _keep(
   np.savez(folder / "inputs.npz", **inputs)
   if checkpoint is not None:
     kept = folder / "checkpoints" / os.path.basename(checkpoint)
-    shutil.copytree(checkpoint, kept, copy_function=_link)
+    buckets.copy(checkpoint, places.address(kept))
   (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _plain(leaf: Any) -> np.ndarray:
   is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
   return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-
-def _link(source: str, target: str) -> None:
-  """Gives a file of a checkpoint, which is never changed, a second name; or copies it."""
-  try:
-    os.link(source, target)
-  except OSError:  # a file system without such names
-    shutil.copy2(source, target)
 
 
 # Replaying

@@ -2,10 +2,15 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from pit_jax.storage import buckets
+
+COMMITTED = "commit_success.txt"  # the last object of a checkpoint in a bucket, as Orbax names it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,3 +55,26 @@ class Keeping:
     if score is None or not math.isfinite(score):
       return -math.inf
     return score if self.best == "highest" else -score
+
+
+def last_good(directory: Any) -> str:
+  """Says which step is the newest complete one, which after a failed save Orbax does not know.
+
+  Args:
+    directory: of the steps, as Orbax knows it, a path with `iterdir`.
+  """
+  is_remote = os.fspath(directory).startswith(buckets.SCHEME)
+  try:
+    with buckets.reaching(os.fspath(directory)):
+      steps = [path for path in directory.iterdir() if path.name.isdecimal()]
+      complete = [path for path in steps if not is_remote or (path / COMMITTED).exists()]
+  except buckets.UnreachableError:
+    return "Which one is the newest complete one cannot be seen now."
+  newest = max((int(path.name) for path in complete), default=None)
+  return "there is none yet." if newest is None else f"step {newest} is the newest complete one."
+
+
+def remedy(directory: str) -> str:
+  """Returns what is to be looked at when a checkpoint could not be written into a folder."""
+  is_remote = directory.startswith(buckets.SCHEME)
+  return f"See that {'the bucket can be written to' if is_remote else 'there is room on the disk'}"

@@ -151,10 +151,10 @@ class Log:
     """Saves once nothing is left to say about earlier steps, and logs the seconds it took."""
     self.report()
     with self._ledger.aside(state):
+      self._ledger.save(step)  # first: what is written after a save is not kept with it
       began = time.monotonic()
       self._saved.save(step, state, metadata, score)
       self._seconds["perf/time_checkpoint"] = time.monotonic() - began
-    self._ledger.save(step)
 
   def finish(self) -> None:
     """Returns when all saves are complete."""

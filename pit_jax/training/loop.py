@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pit_jax.storage import places
 from pit_jax.training import checkpoint, flight, interruption, operations
 from pit_jax.training import keeping as keepings
 from pit_jax.training import log as logs
@@ -62,11 +63,11 @@ def fit(
     Interrupted: SIGTERM came; the state was saved after the step that was under way.
   """
   _check_arguments(steps, log_every, save_every, evaluate_every)
-  metadata, directory = {**metadata, "steps": steps}, os.path.join(workdir, "checkpoints", stage)
+  metadata = {**metadata, "steps": steps}
   if replay := flight.asked():
     return _again(replay, stage, advance, state, steps, workdir, metadata, surroundings.keeping)
   with contextlib.ExitStack() as stack:
-    saved = stack.enter_context(checkpoint.Checkpoints(directory, surroundings.keeping))
+    saved = stack.enter_context(_opened(workdir, stage, surroundings.keeping))
     resumed = saved.resume(state, metadata)
     start, state = (resumed.step, resumed.state) if resumed else (0, state)
     if start == steps:
@@ -88,6 +89,14 @@ def fit(
     return _chosen(saved, state, steps)
 
 
+def _opened(
+  workdir: str | os.PathLike, stage: str, keeping: keepings.Keeping
+) -> checkpoint.Checkpoints:
+  """Returns the checkpoints of a stage, which lie in the bucket where the run does."""
+  folder = os.path.join(workdir, "checkpoints", stage)
+  return checkpoint.Checkpoints(places.address(folder), keeping)
+
+
 def _again(
   replay: flight.Replay,
   stage: str,
@@ -102,7 +111,7 @@ def _again(
   is_it = stage == replay.stage
   kept = os.path.join("checkpoints", "" if is_it else stage)
   folder = os.path.join(replay.folder(workdir) if is_it else workdir, kept)
-  with checkpoint.Checkpoints(folder, keeping, read_only=True) as saved:
+  with checkpoint.Checkpoints(places.address(folder), keeping, read_only=True) as saved:
     resumed = saved.resume(state, metadata)
     start, state = (resumed.step, resumed.state) if resumed else (0, state)
     if not is_it and start < steps:

@@ -1,0 +1,1 @@
+"""Workdirs in object storage; see places.py."""

@@ -1,0 +1,127 @@
+"""A local folder in which a process works on a run that lies in a bucket."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from pit_jax.storage import buckets
+
+MARK = ".mirror.json"  # what was put or taken last, by name
+CHECKPOINTS, TOKENS, MODELS = "checkpoints", "tokens", "models"
+ONE_PIECE = 64 << 20  # bytes of a file that is read whole, as it may be written to meanwhile
+UNFINISHED = (".tmp", ".partial", ".old")  # of files and folders that are about to be renamed
+
+
+@dataclasses.dataclass(frozen=True)
+class Mirror:
+  """A local folder in which a process works on a run that lies in a bucket.
+
+  Attributes:
+    address: of the run, gs://bucket/run.
+    folder: the local one.
+  """
+
+  address: str
+  folder: pathlib.Path
+
+  def pull(self, below: str = "", skip: Sequence[str] = ()) -> None:
+    """Copies from the bucket what was changed there by others.
+
+    Args:
+      below: the file or folder that is wanted, "" for all.
+      skip: folders of the workdir that are not.
+    """
+    known, there = self._known(), self._there(below)
+    for name, about in there.items():
+      same = known.get(name, {}).get("generation") == about["generation"]
+      if _is_kept(name, skip) and not (same and (self.folder / name).exists()):
+        self._take(name, about)
+        known[name] = self._described(name, about["generation"])
+    inside = [name for name in known if name.startswith(below) and _is_kept(name, skip)]
+    for name in set(inside) - there.keys():
+      (self.folder / name).unlink(missing_ok=True)
+      del known[name]
+    self._remember(known)
+
+  def push(self) -> None:
+    """Copies into the bucket what was written here since the last time, the oldest first.
+
+    What is removed here stays there: whoever tidies up temporary folders may not undo a run.
+    """
+    known = self._known()
+    for name in self._names():
+      now = self._described(name, known.get(name, {}).get("generation"))
+      if now != known.get(name):
+        now["generation"] = self._put(name, now["size"])
+        known[name] = now
+    self._remember(known)
+
+  def _names(self) -> list[str]:
+    """Returns the files that belong into the bucket, in the order of their last writing."""
+    found = [path for path in self.folder.rglob("*") if path.is_file() and path.name != MARK]
+    found.sort(key=lambda path: path.stat().st_mtime_ns)
+    names = [path.relative_to(self.folder).as_posix() for path in found]
+    return [name for name in names if _is_kept(name, ())]
+
+  def _there(self, below: str) -> dict[str, dict[str, Any]]:
+    buckets.files().invalidate_cache()
+    root = self.address.removeprefix(buckets.SCHEME)
+    found = buckets.files().find(f"{root}/{below}".rstrip("/"), detail=True)
+    return {path.removeprefix(f"{root}/"): about for path, about in found.items()}
+
+  def _take(self, name: str, about: dict[str, Any]) -> None:
+    path = self.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    buckets.files().get_file(f"{self.address}/{name}", str(temporary))
+    written = about["mtime"].timestamp()  # the order of files tells the order of stages
+    os.utime(temporary, (written, written))
+    os.replace(temporary, path)
+
+  def _put(self, name: str, size: int) -> str:
+    """Copies a file of which so many bytes are wanted, and returns the object's generation."""
+    path, target = self.folder / name, f"{self.address}/{name}"
+    if size <= ONE_PIECE:
+      with path.open("rb") as file:
+        buckets.files().pipe_file(target, file.read(size))
+    else:
+      buckets.files().put_file(str(path), target)
+    return buckets.files().info(target)["generation"]
+
+  def _described(self, name: str, generation: str | None) -> dict[str, Any]:
+    found = (self.folder / name).stat()
+    return {"generation": generation, "size": found.st_size, "written": found.st_mtime_ns}
+
+  def _known(self) -> dict[str, dict[str, Any]]:
+    path = self.folder / MARK
+    return json.loads(path.read_text()) if path.exists() else {}
+
+  def _remember(self, known: dict[str, dict[str, Any]]) -> None:
+    temporary = self.folder / f"{MARK}.tmp"
+    temporary.write_text(json.dumps(known))
+    os.replace(temporary, self.folder / MARK)
+
+
+def _is_kept(name: str, skip: Sequence[str]) -> bool:
+  """Returns whether a file is one that mirror and bucket share."""
+  parts = pathlib.PurePosixPath(name).parts
+  is_whole = not any(part.endswith(UNFINISHED) for part in parts)
+  return is_whole and parts[0] not in (TOKENS, *skip) and CHECKPOINTS not in parts
+
+
+def place(address: str) -> pathlib.Path:
+  """Returns this host's mirror of an address, which is made if there is none."""
+  name = f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{jax.process_index()}"
+  found = pathlib.Path(tempfile.gettempdir()) / f"pit_jax-{os.getuid()}" / name
+  found.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+  if found.parent.stat().st_uid != os.getuid():
+    raise ValueError(f"{found.parent} belongs to somebody else; set TMPDIR to another folder")
+  found.mkdir(exist_ok=True)
+  return found
