@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pit_jax.evaluate import cells
+from pit_jax.evaluate import cells, label_tables
 from pit_jax.evaluate.statistics import ratings, significance
 
 SPENDERS = {  # results.json's name of a way to spend samples → the report's
@@ -155,7 +155,7 @@ def discernment(results: Mapping) -> cells.Table:
   columns = {
     "pairs": lambda row: row["pairs"],
     "right": lambda row: cells.percent(row["accuracy"]),
-    "95% interval": lambda row: _percents(row["ci95"]),
+    "95% interval": lambda row: label_tables.percents(row["ci95"]),
     "surest fifth": lambda row: cells.percent(row["groups"][-1]["accuracy"]),
     "least sure": lambda row: cells.percent(row["groups"][0]["accuracy"]),
     "margin": lambda row: cells.fixed(row["margin"]),
@@ -212,7 +212,3 @@ def _small(value: float | int) -> str:
 
 def _bounds(bounds, digits: int = 2) -> str:
   return cells.BLANK if not bounds else " … ".join(cells.fixed(bound, digits) for bound in bounds)
-
-
-def _percents(bounds) -> str:
-  return " … ".join(f"{100 * bound:.1f}" for bound in bounds)

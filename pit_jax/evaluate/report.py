@@ -32,6 +32,7 @@ MAPPINGS = {
   "power": ("needed",),
   "length": ("comparisons", "correlations"),
   "gap": ("pairs",),
+  "labels": ("accuracy", "reliability", "order"),
   "controls": (),
   "judges": (),
   "gate": ("passed", "reason"),

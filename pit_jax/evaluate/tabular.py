@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from pit_jax.evaluate import cells, experiment_tables, palette, verdict
+from pit_jax.evaluate import cells, experiment_tables, label_tables, palette, verdict
 
 DESCRIPTIONS = {
   "original": "the policy after RLHF",
@@ -30,7 +30,7 @@ def build(results: Mapping) -> dict[str, cells.Table]:
   """
   makers = (
     _comparisons, _controls, _seeds, _judges, _systems, _rounds, _temperature, _reward_models,
-    _gap_order, *experiment_tables.MAKERS, _stages, _data,
+    *label_tables.MAKERS, _gap_order, *experiment_tables.MAKERS, _stages, _data,
   )  # fmt: skip
   tables = (maker(results) for maker in makers)
   return {table.name: table for table in tables if table is not None and table.rows}

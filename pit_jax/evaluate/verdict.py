@@ -90,6 +90,8 @@ def headline(results: Mapping) -> str:
   base = find(comparisons, "original", "policy_sft")
   if base:
     return _sentence(base, "RLHF", "the fine-tuned policy's answers")
+  if "labels" in results:
+    return _label_sentence(results["labels"]["accuracy"])
   return f"A run of recipe {results['recipe']} without a comparison to report."
 
 
@@ -165,6 +167,19 @@ def _sentence(row: Mapping, method: str, what: str) -> str:
   return (
     f"{method} {change}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {row['n']:,} "
     f"held-out prompts{failed} under {JUDGES[row['judge']]}, {interval_text(row)}."
+  )
+
+
+def _label_sentence(rows: Sequence[Mapping]) -> str:
+  """Says how often the models meet the labels of the first kind of pairs, and length alone does."""
+  rows = [row for row in rows if row["pairs"] == rows[0]["pairs"]]
+  longer, *models = (f"{row['model']} {100 * row['accuracy']:.1f}%" for row in rows)
+  fair = (f"{100 * row['balanced']:.1f}%" for row in rows[1:] if row["balanced"] is not None)
+  balanced = " and ".join(fair)
+  alone = f"; where length is no help, {balanced} (chance: 50%)" if balanced else ""
+  return (
+    f"Of the labels of {rows[0]['n']:,} held-out pairs ({rows[0]['pairs']}) "
+    f"{' and '.join(models)} are met, by preferring {longer}{alone}."
   )
 
 

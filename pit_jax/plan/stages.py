@@ -10,7 +10,7 @@ import ml_collections
 from pit_jax.plan import programs
 from pit_jax.stages import abstract, memory
 
-RECIPES = ("pit", "rlhf")
+RECIPES = ("pit", "rlhf", "reward")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,11 @@ def stages(run: abstract.Arrays, rows: int) -> list[Stage]:
     return functools.cache(lambda: getattr(programs, name)(run, *arguments))
 
   config, fold = run.config, _fold(run.config, rows)
+  if config.recipe == "reward":
+    return [
+      Stage("reward", _steps(config.reward, fold), (find("preference"),), _kept(run, 0)),
+      Stage("gap_reward", _steps(config.gap_reward, fold), (find("gap_order"),), _kept(run, 1)),
+    ]
   made = [
     Stage("sft_policy", _steps(config.sft, fold), (find("imitation", run.prompt),), _kept(run, 1)),
     Stage("reward", _steps(config.reward, fold), (find("preference"),), _kept(run, 1)),
@@ -98,8 +103,9 @@ def _kept(run: abstract.Arrays, earlier: int) -> dict[str, int]:
 
 
 def _fold(config: ml_collections.ConfigDict, rows: int) -> int:
-  """Returns the rows of one of the three folds that are trained on."""
-  return max(int(rows * (1 - config.data.held_out) / 3 * (1 - config.data.validation)), 1)
+  """Returns the rows of one of the folds that are trained on."""
+  fold = rows * (1 - config.data.held_out) / len(config.data.training)
+  return max(int(fold * (1 - config.data.validation)), 1)
 
 
 def _steps(job: Any, rows: int) -> int:

@@ -3,13 +3,14 @@
 import pathlib
 
 from pit_jax.evaluate import findings, report
-from pit_jax.recipes import pit, rlhf
+from pit_jax.recipes import pit, reward, rlhf
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
 
 RECIPES = {
   "pit": (pit.train, findings.of_improver),
   "rlhf": (rlhf.train_policy, findings.of_policy),
+  "reward": (reward.train, findings.of_rewards),
 }
 
 

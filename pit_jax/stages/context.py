@@ -185,7 +185,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     is_streamed=c.streaming,
     check_prompt=functools.partial(_check, form, words, others[:2]),
   )
-  folds = preferences.folds(data.rows, c.held_out, c.validation, c.judge)
+  division = {"training": c.training, "held_out_writers": c.held_out_writers}
+  folds = preferences.folds(data.rows, c.held_out, c.validation, c.judge, **division)
   settings = encode.Settings(
     tokenizer=words or _learnt(config, folds, workdir, new),
     template=form,
@@ -197,7 +198,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   run = _arrays(config, model)
   base = origin.load(base_directory, model, run.mesh) if base_directory else None
   tokens = token_folder(config, workdir)
-  seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward)]
+  seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward) if part]
   longest = max(table.widths[1] for table in seen)
   asking = inference.Inference(
     language=run.language,
@@ -224,8 +225,7 @@ def _arrays(config: ml_collections.ConfigDict, model: architecture.ModelConfig) 
 
 def _check_batches(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
   """Refuses batches that do not divide over the mesh before the first stage is trained."""
-  jobs = ("sft", "reward", "rl", *(("gap_reward",) if "curriculum" in config else ()))
-  sizes = {f"{job}.batch_size": config[job].batch_size for job in jobs}
+  sizes = {f"{job}.batch_size": config[job].batch_size for job in abstract.jobs(config)}
   sizes["inference_batch_size"] = config.inference_batch_size
   count = parallel.parts(mesh)
   wrong = ", ".join(f"{name}={size}" for name, size in sizes.items() if size % count)
@@ -286,6 +286,7 @@ def _check(
 
 
 def _learnt(config, folds, workdir, new) -> text.Tokenizer:
-  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in folds.sft)
+  found = folds.sft or folds.reward  # of a run that imitates nothing
+  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in found)
   words = (part for row in rows for part in row)
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

@@ -44,15 +44,17 @@ def check(run: abstract.Arrays, memory: int | None = None) -> None:
 def needs(run: abstract.Arrays) -> dict[str, dict[str, int]]:
   """Returns stage → what is kept in it → bytes of one device."""
   config, response = run.config, run.response
-  jobs = {
-    "imitation": (run.language, config.sft, run.longest_prompt + response, 1),
-    "reward modelling": (run.scalar, config.reward, run.prompt + 2 * response, 1),
+  pair, given = run.prompt + 2 * response, run.improver_prompt + 2 * response
+  kinds = {
+    "sft": ("imitation", run.language, run.longest_prompt + response, 1),
+    "reward": ("reward modelling", run.scalar, pair, 1),
+    "gap_reward": ("gap reward modelling", run.scalar, given, 2),
   }
-  if "curriculum" in config:
-    length = run.improver_prompt + 2 * response
-    jobs["gap reward modelling"] = (run.scalar, config.gap_reward, length, 2)
-  found = {}
-  for name, (model, job, length, copies) in jobs.items():
+  found, jobs = {}, abstract.jobs(config)
+  for job, (name, model, length, copies) in kinds.items():
+    if job not in jobs:
+      continue
+    job = config[job]
     trained, base = run.parts(model)
     found[name] = {
       "parameters and optimiser state": abstract.device_bytes(run.state(model, job)),
@@ -60,7 +62,7 @@ def needs(run: abstract.Arrays) -> dict[str, dict[str, int]]:
       "gradient": abstract.device_bytes(trained),
       "what enters each layer": entering(run, copies * job.batch_size // job.accumulation, length),
     }
-  return found | reinforcement(run)
+  return found | (reinforcement(run) if "rl" in jobs else {})
 
 
 def reinforcement(run: abstract.Arrays) -> dict[str, dict[str, int]]:
