@@ -33,7 +33,7 @@ class PreferenceSet:
 
 @dataclasses.dataclass(frozen=True)
 class Folds:
-  """Preferences divided so that every prompt is in one part only.
+  """Preferences divided so that every prompt, and every conversation, is in one part only.
 
   Attributes:
     sft: for imitation.
@@ -135,8 +135,9 @@ def folds(
 ) -> Folds:
   """Divides preferences by a hash of their prompts.
 
-  A row's part depends on its prompt alone, so that all rows of a prompt are together, whatever
-  their order and whichever other rows there are. The training folds are equal in expectation.
+  A row's part depends on its prompt alone, of a conversation on the user's first message: all rows
+  of a prompt are together, and so are all turns of a conversation, whatever their order and
+  whichever other rows there are. The training folds are equal in expectation.
   Raising a fraction moves rows into the part it belongs to and none elsewhere.
 
   Where writers are held out too, nothing is trained on a response of theirs: a row with one counts
@@ -161,7 +162,7 @@ def folds(
   _check_names(preferences, training, held_out_writers)
   parts = {field.name: [] for field in dataclasses.fields(Folds)}
   for row in preferences:
-    name = _part(conversations.write(row.prompt), held_out, validation, judge, training)
+    name = _part(conversations.opening(row.prompt), held_out, validation, judge, training)
     is_set_aside = name != "held_out" and is_by(row, held_out_writers)
     parts["set_aside" if is_set_aside else name].append(row)
   wanted = [*training, *(["held_out"] if held_out else []), *(["judge"] if judge else [])]
@@ -196,22 +197,22 @@ def _check_names(
 
 
 def _part(
-  prompt: str,
+  opening: str,
   held_out: float | int,
   validation: float | int,
   judge: float | int,
   training: Sequence[str],
 ) -> str:
-  if _uniform(prompt, "held out") < held_out:
+  if _uniform(opening, "held out") < held_out:
     return "held_out"
-  fold = training[int(len(training) * _uniform(prompt, "fold"))]
-  is_validation = fold != "rl" and _uniform(prompt, "validation") < validation
+  fold = training[int(len(training) * _uniform(opening, "fold"))]
+  is_validation = fold != "rl" and _uniform(opening, "validation") < validation
   if is_validation:
     return fold + "_validation"
-  return "judge" if fold == "reward" and _uniform(prompt, "judge") < judge else fold
+  return "judge" if fold == "reward" and _uniform(opening, "judge") < judge else fold
 
 
-def _uniform(prompt: str, purpose: str) -> float:
-  """Returns a number in [0, 1) that depends on a prompt and a purpose alone."""
-  digest = hashlib.blake2b(prompt.encode(), digest_size=6, person=purpose.encode()).digest()
+def _uniform(opening: str, purpose: str) -> float:
+  """Returns a number in [0, 1) that depends on a text and a purpose alone."""
+  digest = hashlib.blake2b(opening.encode(), digest_size=6, person=purpose.encode()).digest()
   return int.from_bytes(digest) / 256 ** len(digest)

@@ -116,14 +116,16 @@ def length(results: Mapping) -> cells.Table:
     "Δ": lambda row: cells.signed(row["delta"]),
     "Δ controlled": of("controlled", "delta", cells.signed),
     "controlled 95%": of("controlled", "ci95", cells.interval),
+    "not controlled": lambda row: row["controlled"].get("reason") or cells.BLANK,
     "Δ matched": of("matched", "delta", cells.signed),
     "matched 95%": of("matched", "ci95", cells.interval),
     "prompts": of("matched", "n", cells.plain),
   }
   note = (
     "Longer by: mean difference in tokens. Controlled: Δ as a logistic regression on the length "
-    "difference predicts it for answers of equal length (after AlpacaEval 2). Matched: Δ on the "
-    "prompts whose two answers differ by at most 10% in length."
+    "difference predicts it for answers of equal length (after AlpacaEval 2); where one system "
+    "wins every prompt it cannot be estimated. Matched: Δ on the prompts whose two answers differ "
+    "by at most 10% in length."
   )
   rows = results.get("length", {}).get("comparisons", ())
   title = "Without the effect of length"

@@ -67,10 +67,10 @@ def of_rewards(context: contexts.Context, models: Any, only: str | None = None) 
   return _results(context, lambda: subject.of_rewards(context, models), only)
 
 
-def check(recipe: str, workdir: pathlib.Path, only: str) -> None:
-  """Raises a ValueError if an experiment of a run cannot be repeated."""
+def check(recipe: str, workdir: pathlib.Path, only: str | None) -> None:
+  """Raises a ValueError if an experiment of a run, or where it is None all, cannot be repeated."""
   known = EXPERIMENTS.get(recipe, {})
-  if only not in known:
+  if not known or only not in (None, *known):
     allowed = f"it has {', '.join(known)}" if known else f"only {', '.join(EXPERIMENTS)} have any"
     raise ValueError(f"recipe {recipe} has no experiment {only!r}; {allowed}")
   if not (workdir / "report" / "results.json").exists():

@@ -74,6 +74,8 @@ def _comparisons(results: Mapping) -> cells.Table:
     row for row in results["comparisons"] if not (_is_control(row) or _is_one_of_several(row))
   ]
   note = "Δ = win − lose, in percent of prompts. The interval comes from resampling prompts."
+  if any(row.get("chosen_by") == row["judge"] for row in rows):
+    note += " Best temperatures are those that R_P likes best: its own row flatters them."
   return _versus("comparisons", "Comparisons", rows, note)
 
 

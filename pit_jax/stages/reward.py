@@ -159,16 +159,7 @@ def gap(context: contexts.Context, improver_sft: Params | None, start: Params) -
   """
   train, validation = _encoded(context, encode.gap_preferences, context.folds.reward)
   job = context.config.gap_reward
-
-  def gaps(params):
-    held = validation[:]
-    pairs = {
-      "wl": (held.given_rejected, held.chosen),
-      "ww": (held.given_chosen, held.chosen),
-      "ll": (held.given_rejected, held.rejected),
-      "lw": (held.given_chosen, held.rejected),
-    }
-    return {name: context.inference.score(params, *pair) for name, pair in pairs.items()}
+  gaps = functools.partial(_gaps, context.inference, validation)
 
   def facts(params):
     four = gaps(params)
@@ -201,6 +192,20 @@ def gap(context: contexts.Context, improver_sft: Params | None, start: Params) -
     prompts = validation[:].given_rejected
     sample = functools.partial(_sample, context, params, improver_sft, prompts)
   return _calibrated(context, "gap_reward", params, facts, sample)
+
+
+def _gaps(
+  asking: inference.Inference, validation: tables.Table, params: Params
+) -> dict[str, np.ndarray]:
+  """Returns R_PIT's four gaps of the validation part's pairs, Float[N] each."""
+  held = validation[:]
+  pairs = {
+    "wl": (held.given_rejected, held.chosen),
+    "ww": (held.given_chosen, held.chosen),
+    "ll": (held.given_rejected, held.rejected),
+    "lw": (held.given_chosen, held.rejected),
+  }
+  return {name: asking.score(params, *pair) for name, pair in pairs.items()}
 
 
 def _encoded(
