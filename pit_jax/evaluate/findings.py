@@ -146,8 +146,8 @@ def _joined(results: Mapping, parts: Mapping[str, Mapping]) -> dict:
 def _finish(results: dict) -> dict:
   """Adds what follows from all comparisons together."""
   results["comparisons"] = significance.annotate(results["comparisons"])
-  results["power"] = significance.power(verdict.principal(results["comparisons"]))
-  return results
+  principal = verdict.principal(results["comparisons"])
+  return results | ({"power": significance.power(principal)} if principal else {})
 
 
 def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
