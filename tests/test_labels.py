@@ -144,7 +144,7 @@ def test_reward_models_run_alone_to_a_report(rewards_run):
   assert set(results["stages"]) == {"reward", "gap_reward"}
   assert results["comparisons"] == [] and results["systems"] == {}
   rows = results["labels"]["accuracy"]
-  kinds = ["prompts and writers new", "prompts new"]
+  kinds = ["new writers", "known writers"]
   models = ["the longer one", "R_P", "R_PIT"]
   assert [(row["pairs"], row["model"]) for row in rows] == [(k, m) for k in kinds for m in models]
   assert (

@@ -1,6 +1,6 @@
 """Tables of what reward models say of held-out labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pit_jax.evaluate import cells
 
@@ -15,20 +15,35 @@ def accuracy(results: Mapping) -> cells.Table:
     "above length": lambda row: _points(row["above_length_ci95"]),
     "balanced": lambda row: cells.percent(row["balanced"]),
     "balanced 95%": lambda row: percents(row["balanced_ci95"]),
-    "like length": lambda row: cells.percent(row["matched"]),
-    "like 95%": lambda row: percents(row["matched_ci95"]),
     "n": lambda row: f"{row['n']:,}",
-    "n like": lambda row: f"{row['matched_n']:,}",
   }
   note = (
-    "How often the labels are met, by what each model prefers. Above length: less the accuracy of "
-    "preferring the longer response, its 95% interval in points. Balanced: the mean of the "
-    "accuracies where the longer response was chosen and where the shorter one was; length alone "
-    "has 50% there. Like length: pairs whose responses differ by at most 10%. Intervals resample "
-    "prompts."
+    "How often the labels are met, by what each model prefers; all prompts are new. Above length: "
+    "less the accuracy of preferring the longer response, its 95% interval in points. Balanced: "
+    "the mean of the accuracies where the longer response was chosen and where the shorter one "
+    "was; length alone has 50% there. Intervals resample prompts."
   )
-  rows = results.get("labels", {}).get("accuracy", ())
-  return cells.select("labels", "Held-out labels", rows, columns, note=note, words=2)
+  return cells.select(
+    "labels", "Held-out labels", _accuracies(results), columns, note=note, words=2
+  )
+
+
+def alike(results: Mapping) -> cells.Table:
+  """The same on pairs of like length."""
+  columns = {
+    "pairs": lambda row: row["pairs"],
+    "preferred is": lambda row: row["model"],
+    "right": lambda row: cells.percent(row["matched"]),
+    "95%": lambda row: percents(row["matched_ci95"]),
+    "n": lambda row: f"{row['matched_n']:,}",
+  }
+  rows = [row for row in _accuracies(results) if row["matched_n"]]
+  note = "Pairs whose responses differ by at most 10% in length."
+  return cells.select("labels_alike", "Labels at like length", rows, columns, note=note, words=2)
+
+
+def _accuracies(results: Mapping) -> Sequence[Mapping]:
+  return results.get("labels", {}).get("accuracy", ())
 
 
 def reliability(results: Mapping) -> cells.Table:
@@ -71,7 +86,7 @@ def order(results: Mapping) -> cells.Table:
   return cells.select("order", "Order of eq. 1, pair by pair", rows, columns, note=note)
 
 
-MAKERS = (accuracy, order, reliability)
+MAKERS = (accuracy, alike, order, reliability)
 
 
 def percents(bounds) -> str:

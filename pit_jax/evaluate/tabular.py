@@ -176,10 +176,11 @@ def _reward_models(results: Mapping) -> cells.Table:
   }
   note = (
     "How often the model agrees with the labels and the gold score of held-out pairs, and its "
-    "expected calibration error (ECE). Gain and bias bring the rewards of the SFT model's samples "
-    "to mean 0 and variance 1; the zero point is the mean gap of identical pairs; sign is how "
-    "often the gap has the sign of gold's difference between improved responses and drafts; cut "
-    "is how many pairs a published model saw shortened to its length limits."
+    "expected calibration error (ECE). Gain and bias bring the rewards of the SFT model's samples, "
+    "or without one of the data's responses, to mean 0 and variance 1; the zero point is the mean "
+    "gap of identical pairs; sign is how often the gap has the sign of gold's difference between "
+    "improved responses and drafts; cut is how many pairs a published model saw shortened to its "
+    "length limits."
   )
   return cells.select("reward_models", "Reward models", rows, columns, note=note)
 

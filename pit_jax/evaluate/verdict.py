@@ -189,14 +189,16 @@ def _sentence(row: Mapping, method: str, what: str) -> str:
 
 def _label_sentence(rows: Sequence[Mapping]) -> str:
   """Says how often the models meet the labels of the first kind of pairs, and length alone does."""
-  rows = [row for row in rows if row["pairs"] == rows[0]["pairs"]]
-  longer, *models = (f"{row['model']} {100 * row['accuracy']:.1f}%" for row in rows)
-  fair = (f"{100 * row['balanced']:.1f}%" for row in rows[1:] if row["balanced"] is not None)
-  balanced = " and ".join(fair)
-  alone = f"; where length is no help, {balanced} (chance: 50%)" if balanced else ""
+  longer, *models = [row for row in rows if row["pairs"] == rows[0]["pairs"]]
+
+  def said(figure: str) -> str:
+    return " and ".join(f"{row['model']} on {100 * row[figure]:.1f}%" for row in models)
+
+  known = longer["balanced"] is not None
+  alone = f" Where length is no help, {said('balanced')} (chance: 50%)." if known else ""
   return (
-    f"Of the labels of {rows[0]['n']:,} held-out pairs ({rows[0]['pairs']}) "
-    f"{' and '.join(models)} are met, by preferring {longer}{alone}."
+    f"Of {longer['n']:,} held-out pairs ({longer['pairs']}) {said('accuracy')} say which was "
+    f"preferred, {longer['model']} on {100 * longer['accuracy']:.1f}%.{alone}"
   )
 
 

@@ -9,7 +9,7 @@ from pit_jax.data import preferences, rows
 from pit_jax.evaluate import judges, metrics, subject
 from pit_jax.evaluate.statistics import labelled, margins
 
-NEW, KNOWN, ALL = "prompts and writers new", "prompts new", "held-out pairs"
+NEW, KNOWN, ALL = "new writers", "known writers", "held out"  # of new prompts, all of them
 LONGER = "the longer one"
 
 
