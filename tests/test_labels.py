@@ -2,12 +2,12 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 import tiny_run
 
-from pit_jax import export
+from configs import reward_alpaca
+from pit_jax import export, parallel
 from pit_jax.data import preferences
 from pit_jax.evaluate.statistics import labelled, resampling
 from pit_jax.recipes import finished, reward
@@ -112,6 +112,31 @@ def test_a_rule_that_knows_lengths_alone_is_at_chance_where_they_do_not_help():
     labelled.describe(np.ones(0), np.ones(0), np.ones(0), np.arange(0))
 
 
+def test_no_rule_beside_length_gives_away_the_held_out_judgements(shared_data):
+  """What configs/reward_alpaca.py says of its division of GPT-4's judgements."""
+  config = reward_alpaca.get_config().data
+  source = f"jsonl:{shared_data / 'alpacaeval_gpt4_preferences.jsonl.gz'}"
+  loaded = preferences.load(source, on_bad_row="skip")
+  held = config.held_out_writers
+  division = {"training": config.training, "held_out_writers": held}
+  folds = preferences.folds(loaded.rows, config.held_out, config.validation, **division)
+  trained = {name for row in folds.reward for name in row.writers}
+  reference = "text_davinci_003"
+  assert not trained & set(held) and reference in trained
+  new = [row for row in folds.held_out if preferences.is_by(row, held)]
+  assert {name for row in new for name in row.writers} == {*held, reference}
+  chosen, rejected = (
+    np.array([len(getattr(row, name)) for row in new], float) for name in ("chosen", "rejected")
+  )
+  number = {prompt: i for i, prompt in enumerate(dict.fromkeys(row.prompt for row in new))}
+  columns = chosen, rejected, np.array([number[row.prompt] for row in new])
+  longer = labelled.describe(labelled.right(chosen - rejected), *columns)
+  assert longer["accuracy_ci95"][0] > 0.75 and longer["matched_ci95"][0] < 0.5
+  other = labelled.describe(np.array([float(row.writers[0] != reference) for row in new]), *columns)
+  assert other["above_length_ci95"][1] < 0, "who wrote it says less than length"
+  assert other["balanced_ci95"][0] < 0.5 < other["balanced_ci95"][1]
+
+
 @pytest.fixture(scope="module")
 def rewards_run(tmp_path_factory):
   """A run of recipe reward whose rows name their writers, one of whom is held out."""
@@ -162,7 +187,7 @@ def test_reward_models_run_alone_to_a_report(rewards_run):
 
 def test_what_is_reported_is_what_the_exported_models_say(rewards_run):
   """The order of eq. 1 and both accuracies, from the exported files and the rows alone."""
-  mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
+  mesh = parallel.make_mesh((1, 1, 1))
   results = results_of(rewards_run)
   config = results["config"]["data"]
   loaded = preferences.load(config["source"])
@@ -201,8 +226,6 @@ def test_the_experiment_repeats_and_there_is_nothing_to_improve_with(rewards_run
   assert after["labels"] == before["labels"] and after["gap_order"] == before["gap_order"]
   assert "Held-out labels" in capsys.readouterr().out
   with pytest.raises(ValueError, match="holds no improver, because its recipe trains none"):
-    export.load(
-      rewards_run, mesh=jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor")), batch_size=8
-    )
+    export.load(rewards_run, mesh=parallel.make_mesh((1, 1, 1)), batch_size=8)
   with pytest.raises(ValueError, match="recipe reward has no experiment 'main'; it has labels"):
     finished.evaluate(rewards_run, "main")
