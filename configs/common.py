@@ -127,6 +127,11 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.length_buckets = size != "tiny"
   data.held_out = 0.1
   data.validation = 0.1
+  # Into which folds the rest is divided, equally; recipes that train other models have fewer.
+  data.training = ("sft", "reward", "rl")
+  # Whose responses are not trained on, where rows name their writers: what is held out by its
+  # prompt is then told apart by writers that are new and writers that are not.
+  data.held_out_writers = ()
   data.judge = 0.0  # of the reward fold, for a reward model that only judges; 0 is none
   data.tokenizer = ""  # a Hugging Face tokenizer directory; "": the base's, or one trained here
   data.vocabulary = VOCABULARIES[size]

@@ -23,7 +23,7 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds, separated by commas"
 def main(_: list[str]) -> None:
   """Runs every seed, then writes the pooled report."""
   from pit_jax.evaluate import report, seeds
-  from pit_jax.recipes import pit
+  from pit_jax.recipes import finished, pit
   from pit_jax.storage import places
 
   logging.set_verbosity(logging.WARNING)
@@ -33,7 +33,8 @@ def main(_: list[str]) -> None:
     config.seed, config.ablations = seed, True
     folder = workdir / f"seed_{seed}"
     path = folder / "report" / "results.json"
-    if not (path.exists() and is_judged(json.loads(path.read_text()))):
+    old = json.loads(path.read_text()) if path.exists() else None
+    if not (old and finished.is_current(config, old) and is_judged(old)):
       pit.run(config.lock(), folder)
     results[seed] = json.loads(path.read_text())
   report.publish(seeds.pool(results), workdir)

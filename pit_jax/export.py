@@ -30,7 +30,9 @@ from pit_jax.types import Params
 FORMAT = 5
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
-POLICY_CHAIN, IMPROVER_CHAIN = ("policy", "reward"), ("improver", "gap_reward")
+# What recipes export: both chains, the policy's, or reward models alone.
+WHOLE = ("policy", "reward", "improver", "gap_reward")
+POLICY_CHAIN, REWARD_MODELS = ("policy", "reward"), ("reward", "gap_reward")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,8 @@ def save(
   Args:
     workdir: folder of the run.
     asking: how the models are asked: shapes, tokenizer, template, length limits.
-    models: `policy` and `reward`; with an improver also `improver` and `gap_reward`.
+    models: `policy` and `reward`; with an improver also `improver` and `gap_reward`; or `reward`
+      and `gap_reward` alone.
     zero_point: mean R_PIT of identical pairs, in the exported gap reward's unit; None without one.
     published: how R_P is asked where it is a published model; None: as the others.
 
@@ -116,9 +119,9 @@ def load(
       does not fit the others; the message names it.
   """
   run, folder = _read(workdir), workdir / FOLDER
-  if run.zero_point is None:
+  if run.zero_point is None or not (folder / "improver").is_dir():
     raise ValueError(
-      f"{folder} holds no improver and no gap reward model, because its recipe trains none; "
+      f"{folder} holds no improver, because its recipe trains none; "
       "give the --workdir of a run of configs/pit.py"
     )
   settings, reader = _settings(run, folder / "tokenizer"), _reader(run, folder, mesh)
@@ -186,12 +189,12 @@ def _described(asking: inference.Inference, directory: pathlib.Path) -> dict[str
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
-  known = (*POLICY_CHAIN, *IMPROVER_CHAIN)
-  wanted = POLICY_CHAIN if zero_point is None else known
-  if set(models) != set(wanted):
+  allowed = (POLICY_CHAIN,) if zero_point is None else (WHOLE, REWARD_MODELS)
+  if set(models) not in map(set, allowed):
     raise ValueError(
       f"models {sorted(models)} with zero point {zero_point} are no whole run; give "
-      f"{sorted(POLICY_CHAIN)} and no zero point, or {sorted(known)} and the zero point"
+      f"{sorted(POLICY_CHAIN)} and no zero point, or {sorted(WHOLE)} or {sorted(REWARD_MODELS)} "
+      "and the zero point"
     )
   if zero_point is not None and not math.isfinite(zero_point):
     raise ValueError(f"zero point {zero_point} cannot stop any improvement; it must be finite")

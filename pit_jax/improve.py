@@ -17,7 +17,7 @@ class Improver:
 
   Attributes:
     inference: how models are asked.
-    policy: M_P^RL, which writes the first answer where none is given.
+    policy: M_P^RL, which writes the first answer where none is given; None where nothing answers.
     improver: M_PIT^RL; None in a run that trains the policy alone, which answers only.
     gap_reward: R_PIT; None in such a run.
     zero_point: mean R_PIT of identical pairs: what "no better" scores.
@@ -26,7 +26,7 @@ class Improver:
   """
 
   inference: inference.Inference
-  policy: Params
+  policy: Params | None
   improver: Params | None
   gap_reward: Params | None
   zero_point: float | int

@@ -84,7 +84,7 @@ def test_shapes_must_agree():
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (37, 100), (1, 2), (72, 72)])
 def test_wilson_is_scipys(successes, trials):
   expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, "wilson")
-  low, high = margins.wilson(successes, trials)
+  low, high = margins.wilson(successes / trials, trials)
   np.testing.assert_allclose((low, high), expected, atol=1e-12)
   assert low <= successes / trials <= high  # exactly: an error bar has no negative length
 

@@ -191,32 +191,27 @@ def test_a_planted_length_bias_is_measured(tmp_path):
   assert found["length"]["severity"] == "problem"
 
 
-def judged(count, first_wins, writers=None, seed=0):
-  """Returns judgements in which the first wins with a probability."""
+def judged(count, first_wins, writers=("m", "n"), seed=0):
+  """Returns judgements in which the first wins with a probability; its place is recorded."""
   rng = np.random.default_rng(seed)
-  return [
-    {
-      "instruction": row["prompt"],
-      "output_1": row["chosen"],
-      "output_2": row["rejected"],
-      "preference": 1 if rng.random() < first_wins else 2,
-      **(writers or {}),
-    }
-    for row in clean(count)
-  ]
+  rows = []
+  for row in clean(count):
+    place = 1 if rng.random() < first_wins else 2
+    row["chosen_position"] = place
+    if writers:
+      names = writers[:: 3 - 2 * place]
+      row |= dict(zip(("chosen_generator", "rejected_generator"), names, strict=True))
+    rows.append(row)
+  return rows
 
 
 def test_position_bias_is_told_where_it_can_be(tmp_path):
-  found = examine(tmp_path, judged(500, 0.7))[0]["position"]
+  found = examine(tmp_path, judged(500, 0.7, None))[0]["position"]
   assert value(found, "the first one is chosen") == pytest.approx(0.7, abs=0.06)
   assert found["severity"] == "problem" and "drawn at random" in found["found"]
-  fixed = {"generator_1": "m", "generator_2": "n"}
-  found = examine(tmp_path, judged(500, 0.7, fixed))[0]["position"]
+  found = examine(tmp_path, judged(500, 0.7))[0]["position"]
   assert found["severity"] == "unknown" and "m always stood first" in found["found"]
-  turned = judged(250, 0.7, fixed)
-  turned += [
-    row | {"generator_1": "n", "generator_2": "m"} for row in judged(500, 0.7, fixed, 1)[250:]
-  ]
+  turned = judged(250, 0.7) + judged(500, 0.7, ("n", "m"), 1)[250:]
   found = examine(tmp_path, turned)[0]["position"]
   assert value(found, "the first one, of two equally good ones") == pytest.approx(0.7, abs=0.06)
 
@@ -224,15 +219,31 @@ def test_position_bias_is_told_where_it_can_be(tmp_path):
 def test_pairs_judged_in_both_orders_tell_position_from_quality(tmp_path):
   """The better one always wins, whichever order: no bias, though it stood first more often."""
   rows = judged(300, 1.0)
-  rows += [
-    row | {"output_1": row["output_2"], "output_2": row["output_1"], "preference": 2}
-    for row in rows[:100]
-  ]
+  rows += [row | {"chosen_position": 2} for row in rows[:100]]
   found = examine(tmp_path, rows)[0]
   assert value(found["position"], "the first one is chosen") == 0.75
   assert value(found["position"], "the first one, in pairs judged in both orders") == 0.5
   assert found["position"]["severity"] == "ok"
   assert value(found["noise"], "flip rate of a label") == 0
+
+
+def test_a_column_is_no_place(tmp_path):
+  """Annotators see outputs in an order of their own: output_1 did not stand first."""
+  rows = [
+    {
+      "instruction": row["prompt"],
+      "output_1": row["chosen"],
+      "output_2": row["rejected"],
+      "generator_1": "m",
+      "generator_2": "n",
+      "preference": 1 + (i % 3 == 0),
+    }
+    for i, row in enumerate(clean(300))
+  ]
+  found = examine(tmp_path, rows)[0]["position"]
+  assert found["severity"] == "unknown" and not found["figures"]
+  assert "does not say which response stood first" in found["found"]
+  assert "chosen_position" in found["advice"]
 
 
 def test_too_few_rows_for_folds_are_a_finding(tmp_path, capsys):

@@ -9,11 +9,14 @@ import shutil
 import numpy as np
 import pytest
 import scripted
+import tiny_run
 
-from pit_jax.evaluate import findings, judges, metrics
+from launch import evaluate
+from pit_jax.evaluate import findings, judges
 from pit_jax.evaluate.experiments import cost, gap, length, main, rounds
 from pit_jax.evaluate.statistics import agreement, lengths, ratings
 from pit_jax.recipes import finished
+from pit_jax.stages import workdirs
 
 
 def with_gold(suite, score):
@@ -83,8 +86,7 @@ def test_score_and_length_are_correlated_within_a_system():
   words = ["version 1", "version 1 x", "version 1 x x", "version 1 x x x"]
   (row,) = length.correlate(suite, {"a": words})
   assert (row["system"], row["judge"]) == ("a", "R_P")
-  expected = metrics.length_correlation(np.array([2.0, 3, 4, 9]), np.arange(4.0))
-  assert row["correlation"] == pytest.approx(expected)
+  assert row["correlation"] == pytest.approx(1)  # 2, 3, 4, 9: each longer one scores higher
 
 
 def test_the_gap_model_is_asked_where_answers_beat_the_data():
@@ -186,6 +188,39 @@ def test_a_repeated_experiment_finds_what_the_run_found(finished_run, tmp_path):
   assert results_of(workdir) == whole
 
 
+def test_a_finished_run_is_evaluated_anew_under_other_values(finished_run, tmp_path, capsys):
+  """Nothing is trained; no experiment of the old report stays beside those of the new one."""
+  workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
+  before, trained = results_of(workdir), tiny_run.files(workdir / "checkpoints")
+  changes = ["--config.evaluation.prompts=6", "--config.evaluation.rounds=1"]
+  config = workdirs.saved(workdir)
+  evaluate.change(config, ["evaluate", *changes])
+  with pytest.raises(ValueError, match="other values of `evaluation`; leave --experiment out"):
+    finished.evaluate(workdir, "length", config)
+  finished.evaluate(workdir, None, config)
+  after = results_of(workdir)
+  assert {row["n"] for row in after["comparisons"] if row["experiment"] == "main"} == {6}
+  assert [row["k"] for row in after["rounds"]] == [0, 1]
+  assert {row["experiment"] for row in after["comparisons"]} == {"main", "temperature", "cost"}
+  assert {row["n"] for row in after["length"]["comparisons"]} == {6}
+  assert after["gap_order"] == before["gap_order"], "of all validation pairs, as before"
+  assert after["config"]["evaluation"]["prompts"] == 6
+  assert tiny_run.files(workdir / "checkpoints") == trained
+  finished.evaluate(workdir, "length")
+  assert results_of(workdir)["length"] == after["length"]
+
+
+def test_only_values_of_the_evaluation_can_be_changed(finished_run):
+  config = workdirs.saved(finished_run.workdir)
+  with pytest.raises(AttributeError, match="promts"):
+    evaluate.change(config, ["evaluate", "--config.evaluation.promts=6"])
+  with pytest.raises(ValueError, match="more.txt: give values as --config"):
+    evaluate.change(config, ["evaluate", "more.txt"])
+  evaluate.change(config, ["evaluate", "--config.rl.steps=7"])
+  with pytest.raises(ValueError, match=r"rl\.steps: 3 there, 7 now"):
+    finished.evaluate(finished_run.workdir, None, config)
+
+
 def test_only_experiments_of_finished_runs_are_repeated(finished_run, tmp_path):
   with pytest.raises(ValueError, match="no experiment 'speed'; it has main, rounds, temperature"):
     finished.evaluate(finished_run.workdir, "speed")
@@ -194,5 +229,5 @@ def test_only_experiments_of_finished_runs_are_repeated(finished_run, tmp_path):
   shutil.copy(finished_run.workdir / "config.json", tmp_path)
   with pytest.raises(ValueError, match="holds no finished run"):
     finished.evaluate(tmp_path, "main")
-  with pytest.raises(ValueError, match="recipe base has no experiment 'main'; only pit and rlhf"):
+  with pytest.raises(ValueError, match="base has no experiment 'main'; only rlhf, pit, reward"):
     findings.check("base", tmp_path, "main")

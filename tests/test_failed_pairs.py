@@ -106,6 +106,30 @@ def test_the_gate_asks_the_language_model_too(score, passed):
   assert verdict.gate(results)["passed"] is passed
 
 
+def results_under(few, many):
+  """Returns results in which a language model judged few prompts, and R_P and gold all of them."""
+  rows = [row_of(counted(*few), "original", "policy_sft")]
+  rows += [row_of(counted(*many), "original", "policy_sft", judge=name) for name in ("gold", "R_P")]
+  return {"recipe": "pit", "comparisons": rows}
+
+
+UNCLEAR = ([1] * 14 + [0] * 10, [0] * 14 + [1] * 10)  # 14 wins, 10 losses
+
+
+def test_few_prompts_that_cannot_tell_leave_the_gate_to_all_prompts():
+  clear = ([1] * 140 + [0] * 60, [0] * 140 + [1] * 60)
+  found = verdict.gate(results_under(UNCLEAR, clear))
+  assert found["passed"]
+  assert (
+    "under R_P and gold; language_model cannot tell from 24 prompts: Δ = +16.7" in (found["reason"])
+  )
+  against = ([0] * 20 + [1] * 4, [1] * 20 + [0] * 4)
+  found = verdict.gate(results_under(against, clear))
+  assert not found["passed"] and "under language_model" in found["reason"]
+  found = verdict.gate(results_under(([1] * 24, [0] * 24), UNCLEAR))
+  assert not found["passed"] and "under R_P" in found["reason"], "as many prompts are not fewer"
+
+
 @pytest.mark.parametrize(
   ("score", "words"),
   [

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from pit_jax.data import preferences
+from pit_jax.data import conversations, preferences
 
 MANY = [preferences.Preference(f"question {i // 2}", f"a{i}", f"b{i}") for i in range(6000)]
 
@@ -89,3 +89,36 @@ def test_an_independent_judge_takes_its_rows_from_the_reward_fold_alone():
   assert set(asked["judge"]) | set(asked["reward"]) == set(without["reward"])
   assert not {row.prompt for row in asked["judge"]} & {row.prompt for row in asked["reward"]}
   assert 0.4 < len(asked["judge"]) / len(without["reward"]) < 0.6
+
+
+def talk(number, *more):
+  """A conversation about a question, ended by further turns of assistant and user."""
+  said = [f"question {number}", *more]
+  roles = ("user", "assistant")
+  return tuple(conversations.Turn(roles[i % 2], text) for i, text in enumerate(said))
+
+
+def test_all_turns_of_a_conversation_are_in_one_fold():
+  ends = ((), ("so", "why?"), ("no", "why?"), ("so", "why?", "because", "oh"))
+  talks = [talk(i, *end) for i in range(500) for end in ends]
+  system = conversations.Turn("system", "Be brief.")
+  # HH-RLHF has dialogues in which the assistant speaks twice; those stay texts.
+  written = [conversations.write(talk(i, "so"))[: -len("Assistant:")].strip() for i in range(500)]
+  plain = [f"question {i}" for i in range(500)]
+  prompts = [*talks, *((system, *one) for one in talks[::4]), *written, *plain]
+  folds = preferences.folds([preferences.Preference(x, "a", "b") for x in prompts], 0.1, 0.2)
+  of_question = collections.defaultdict(set)
+  for name, part in vars(folds).items():
+    for row in part:
+      question = row.prompt
+      if not isinstance(question, str):
+        (question, *_) = (turn.content for turn in question if turn.role == "user")
+      of_question[question.removeprefix("Human: ").split("\n")[0]].add(name)
+  assert len(of_question) == 500
+  assert {len(names) for names in of_question.values()} == {1}
+
+
+def test_a_text_is_its_own_opening():
+  texts = ("Human: alone", "Who? Human: x\n\nAssistant: y", "a\n\nAssistant: b", "")
+  assert [conversations.opening(text) for text in texts] == list(texts)
+  assert conversations.opening("Human: Who?\nMe.\n\nAssistant: y\n\nHuman: z") == "Who?\nMe."

@@ -242,8 +242,8 @@ def test_a_run_is_judged_and_a_larger_budget_goes_on(server, tmp_path):
     assert pair["outcome"] == ("win" if first > second else "lose" if second > first else "tie")
   written = json.loads((tmp_path / "config.json").read_text())
   assert written["evaluation"]["language_judge"]["budget_requests"] == 0
-  with pytest.raises(ValueError, match=r"evaluation\.prompts: 8 there, 7 now"):
-    contexts.build(tiny_run.config("rlhf", evaluation__prompts=7), tmp_path)
+  with pytest.raises(ValueError, match=r"rl\.steps: 3 there, 7 now"):
+    contexts.build(tiny_run.config("rlhf", rl__steps=7), tmp_path)
 
 
 def test_a_model_in_a_directory_judges_a_run(asking, tmp_path):

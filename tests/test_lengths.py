@@ -6,11 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import report_example
 import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from pit_jax.evaluate import metrics
+from pit_jax.evaluate import metrics, report, tabular
 from pit_jax.evaluate.statistics import lengths, resampling
 
 
@@ -80,11 +81,26 @@ def test_swapping_the_systems_turns_the_signs():
   assert (one.delta, one.coefficient) == pytest.approx((-other.delta, other.coefficient), abs=1e-6)
 
 
-@pytest.mark.parametrize("delta", [100, -100])
-def test_a_side_that_always_wins_wins_at_equal_length(delta):
+@pytest.mark.parametrize(("outcome", "winner"), [(1, "first"), (-1, "second")])
+def test_where_one_side_always_wins_nothing_is_estimated(outcome, winner):
   _, a, b = example(n=30)
-  found = lengths.controlled(np.full(30, np.sign(delta)), a, b)
-  assert (found.delta, found.ci95) == (delta, (delta, delta))
+  found = lengths.controlled(np.full(30, outcome), a, b)
+  assert (found.delta, found.ci95, found.coefficient, found.coefficient_ci95) == (None,) * 4
+  assert found.reason == f"the {winner} wins every prompt"
+  one_loss = np.r_[-outcome, np.full(29, outcome)]
+  assert lengths.controlled(one_loss, a, b).ci95 is not None
+  assert lengths.controlled(np.zeros(30), a, b).delta == 0, "ties alone are no one-sided comparison"
+
+
+def test_the_table_says_why_a_comparison_is_not_controlled():
+  results = report_example.example()
+  row = results["length"]["comparisons"][0]
+  a, b = np.arange(1, 21), np.arange(20, 0, -1)
+  row["controlled"] = vars(lengths.controlled(np.ones(20), a, b))
+  table = tabular.build(report.check(results))["length"]
+  shown = dict(zip(table.columns, table.rows[0], strict=True))
+  assert (shown["Δ controlled"], shown["controlled 95%"]) == ("·", "·")
+  assert shown["not controlled"] == "the first wins every prompt"
 
 
 def test_length_that_separates_wins_from_losses_has_a_finite_fit():

@@ -7,7 +7,6 @@ import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import strategies
 
 from pit_jax.evaluate import metrics
@@ -112,20 +111,6 @@ def test_compare_refuses_to_broadcast():
     metrics.compare(np.array([1.0, 2.0]), np.array([1.0]))
 
 
-@pytest.mark.parametrize("count", [2, 3, 40])
-def test_mean_interval_is_students(count):
-  values = np.random.default_rng(count).normal(3, 2, count)
-  interval = metrics.mean_interval(values)
-  expected = scipy.stats.t.interval(0.95, count - 1, values.mean(), scipy.stats.sem(values))
-  np.testing.assert_allclose((interval.low, interval.high), expected)
-  assert interval.mean == pytest.approx(values.mean())
-
-
-def test_mean_interval_needs_two():
-  with pytest.raises(ValueError, match="at least 2 values, got 1"):
-    metrics.mean_interval(np.array([1.0]))
-
-
 def slow_calibration_error(margins, labels, bins):
   groups = {}
   for margin, label in zip(margins, labels, strict=True):
@@ -204,17 +189,6 @@ def test_gap_order_on_means(means, holds):
 def test_gap_order_accuracy_is_per_pair():
   wl, lw = np.array([1.0, 1.0, 0.0, 2.0]), np.array([0.0, 2.0, 0.0, 1.0])
   assert metrics.gap_order(wl, lw, lw, lw)["accuracy"] == 0.5
-
-
-@hypothesis.given(strategies.lists(strategies.tuples(finite, finite), min_size=3, max_size=20))
-@hypothesis.settings(deadline=None, max_examples=30)
-def test_length_correlation_is_spearmans(pairs):
-  scores, tokens = np.array(pairs).round(1).T
-  result = metrics.length_correlation(scores, tokens)
-  if len(set(scores)) == 1 or len(set(tokens)) == 1:
-    assert result is None
-  else:
-    assert result == pytest.approx(scipy.stats.spearmanr(scores, tokens).statistic)
 
 
 def test_repetition_against_a_list_of_what_was_seen():

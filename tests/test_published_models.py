@@ -48,7 +48,8 @@ def test_one_of_the_bases_shape_and_tokenizer_is_the_first_value_model(
 ):
   test_stages.forbid_steps(monkeypatch)
   context = contexts.build(config(base, near), tmp_path)
-  found, policy = reward.pointwise(context, context.initial_policy()), context.initial_policy()
+  policy = context.initial_policy()
+  found = reward.pointwise(context, policy, policy)
   assert found.fits
   value = reward.first_value(context, found, policy)
   learner = rl.begin(context, {"policy": policy, "value": value}, context.config.rl)
@@ -74,7 +75,7 @@ def test_with_adapters_it_has_weights_of_its_own(base, near, tmp_path):
   lora = {"model__lora__rank": 2, "model__lora__base": "bfloat16"}
   context = contexts.build(config(base, near, **lora), tmp_path)
   policy = context.initial_policy()
-  found = reward.pointwise(context, policy)
+  found = reward.pointwise(context, policy, policy)
   assert not found.fits and str(found.params["trunk"]["embedding"].dtype) == "float32"
   value = reward.first_value(context, found, policy)
   assert value["trunk"]["embedding"] is context.base.params["trunk"]["embedding"]

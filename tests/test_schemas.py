@@ -201,14 +201,14 @@ def test_a_conversation_is_folded_with_its_text_and_fingerprinted_apart():
 OUTPUTS = {"instruction": "why?", "output_1": "because", "output_2": "no", "preference": 2}
 
 
-def test_a_judgement_of_two_outputs_keeps_their_places_and_writers(tmp_path):
+def test_a_judgement_of_two_outputs_keeps_their_writers_and_no_places(tmp_path):
   written = OUTPUTS | {"generator_1": "m", "generator_2": "n", "input": "", "preference": 1}
   lines = [OUTPUTS, written, OUTPUTS | {"input": "asked of Kim", "preference": 1.03}]
   loaded = preferences.load(f"jsonl:{rows_file(tmp_path / 'rows.jsonl', lines)}")
   assert loaded.rows == (
-    preferences.Preference("why?", "no", "because", position=2),
-    preferences.Preference("why?", "because", "no", position=1, writers=("m", "n")),
-    preferences.Preference("why?\n\nasked of Kim", "because", "no", position=1),
+    preferences.Preference("why?", "no", "because"),
+    preferences.Preference("why?", "because", "no", writers=("m", "n")),
+    preferences.Preference("why?\n\nasked of Kim", "because", "no"),
   )
 
 

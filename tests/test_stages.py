@@ -103,7 +103,8 @@ def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
     finished_run.context, tmp_path, log_every=1000, save_every=1000, **learning
   )
   context = dataclasses.replace(context, folds=separable(context))
-  pointwise = reward.pointwise(context, finished_run.models.policy.sft)
+  policy_sft = finished_run.models.policy.sft
+  pointwise = reward.pointwise(context, policy_sft, policy_sft)
   assert pointwise.facts["accuracy"] == 1.0
   assert pointwise.facts["margin"] > 1.0
   gap = reward.gap(
@@ -276,7 +277,7 @@ def test_a_stage_is_not_continued_with_another_template_or_other_data(finished_r
   wanted = f'{key} was "{copied.metadata[key]}" when it was saved and is "{value}" now'
   runs = (
     lambda: sft.policy(changed),
-    lambda: reward.pointwise(changed, finished_run.models.policy.sft),
+    lambda: reward.pointwise(changed, *[finished_run.models.policy.sft] * 2),
   )
   for run in runs:
     with pytest.raises(ValueError, match=wanted):

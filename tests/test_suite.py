@@ -1,5 +1,6 @@
 """The experiments, the judges and the pooling of seeds, on systems whose answers are known."""
 
+import dataclasses
 import itertools
 import json
 import types as python_types
@@ -10,7 +11,7 @@ import tiny_run
 from scripted import Scripted, make_suite, version
 
 from pit_jax.data import synthetic
-from pit_jax.evaluate import judges, subject
+from pit_jax.evaluate import judges, subject, tabular
 from pit_jax.evaluate.experiments import main, rounds, temperature
 from pit_jax.stages import context as contexts
 
@@ -112,6 +113,12 @@ def test_what_was_sampled_at_a_temperature_is_not_sampled_again():
   assert {row["n"] for row in rows if "n" in row} == {2}
 
 
+def table_of(rows):
+  """Returns the report's table of some comparisons."""
+  results = {"recipe": "pit", "seconds": {}, "systems": {}, "comparisons": rows}
+  return tabular.build(results)["comparisons"]
+
+
 def test_best_is_compared_with_best():
   # Versions 0 to 3 stand for (original, pit) at two temperatures, each best at another one.
   experiments = make_suite(["4 1 2 8", "4 1 2 8", "4 1 2 3"])
@@ -132,6 +139,14 @@ def test_best_is_compared_with_best():
     assert (row["a"], row["b"], row["temperature"]) == ("pit", "original", "best")
     assert (row["temperature_pit"], row["temperature_original"]) == (1.0, 0.2)
     assert (row["win"], row["lose"]) == (200 / 3, 100 / 3)  # 8 > 4, 8 > 4, 3 < 4
+    assert row["chosen_by"] == "R_P"
+  note = "its own row flatters them"
+  assert note in table_of(rows).note
+  third = dataclasses.replace(experiments.judges[0], name="R_judge")
+  judged = dataclasses.replace(experiments, judges=(third, *experiments.judges))
+  rows = temperature.best_against_best(judged, curve, texts)
+  assert {row["judge"] for row in rows} == {"R_judge", "R_PIT"}, "R_P is no judge of its choice"
+  assert note not in table_of(rows).note
 
 
 def test_samples_show_every_version_of_an_answer():
@@ -227,7 +242,7 @@ def test_evaluation_asks_each_held_out_prompt_once_and_no_trained_one(repeated):
   assert len(asked) == len(set(asked)) == repeated.config.evaluation.prompts
   assert len(folds.held_out) > len({row.prompt for row in folds.held_out})
   parts = {name: {row.prompt for row in part} for name, part in vars(folds).items()}
-  assert parts.pop("judge") == set()  # none was asked for
+  assert parts.pop("judge") == parts.pop("set_aside") == set()  # none was asked for
   for (name, one), (other_name, other) in itertools.combinations(parts.items(), 2):
     assert one and other and not one & other, (name, other_name)
   assert set(asked) <= parts["held_out"]

@@ -26,3 +26,15 @@ def write(prompt: Prompt) -> str:
 def turns(prompt: Prompt) -> tuple[Turn, ...]:
   """Returns a prompt as a conversation; a text is what the user says first."""
   return (Turn("user", prompt.strip()),) if isinstance(prompt, str) else prompt
+
+
+def opening(prompt: Prompt) -> str:
+  """Returns what all turns of a conversation share: the user's first message.
+
+  Of a text it is the text, unless that is a conversation as `write` writes it.
+  """
+  if not isinstance(prompt, str):
+    return next(content for role, content in prompt if role == "user")
+  first, reply = f"{LABELS['user']}: ", f"\n\n{LABELS['assistant']}:"
+  said, is_answered, _ = prompt.removeprefix(first).partition(reply)
+  return said if is_answered and prompt.startswith(first) else prompt

@@ -5,11 +5,12 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pit_jax.data import conversations, rows, sources
 
 Preference = rows.Preference
+TRAINING = ("sft", "reward", "rl")
 _LOG = logging.getLogger(__name__)
 
 
@@ -32,7 +33,7 @@ class PreferenceSet:
 
 @dataclasses.dataclass(frozen=True)
 class Folds:
-  """Preferences divided so that every prompt is in one part only.
+  """Preferences divided so that every prompt, and every conversation, is in one part only.
 
   Attributes:
     sft: for imitation.
@@ -42,6 +43,7 @@ class Folds:
     judge: for a reward model that only judges; no row where that is not asked for.
     rl: prompts for reinforcement learning.
     held_out: for the final comparison; never trained on, nor used to select anything.
+    set_aside: of prompts that are trained on, by writers that are held out; nobody uses them.
   """
 
   sft: tuple[Preference, ...]
@@ -51,6 +53,7 @@ class Folds:
   judge: tuple[Preference, ...]
   rl: tuple[Preference, ...]
   held_out: tuple[Preference, ...]
+  set_aside: tuple[Preference, ...] = ()
 
 
 def load(
@@ -126,32 +129,45 @@ def folds(
   held_out: float | int,
   validation: float | int,
   judge: float | int = 0.0,
+  *,
+  training: Sequence[str] = TRAINING,
+  held_out_writers: Collection[str] = (),
 ) -> Folds:
   """Divides preferences by a hash of their prompts.
 
-  A row's part depends on its prompt alone, so that all rows of a prompt are together, whatever
-  their order and whichever other rows there are. The three training folds are equal in
-  expectation. Raising a fraction moves rows into the part it belongs to and none elsewhere.
+  A row's part depends on its prompt alone, of a conversation on the user's first message: all rows
+  of a prompt are together, and so are all turns of a conversation, whatever their order and
+  whichever other rows there are. The training folds are equal in expectation.
+  Raising a fraction moves rows into the part it belongs to and none elsewhere.
+
+  Where writers are held out too, nothing is trained on a response of theirs: a row with one counts
+  where its prompt is held out, and is set aside elsewhere. Held-out rows are then of two kinds, see
+  `is_by`: prompts and writers both new, and prompts alone.
 
   Args:
     preferences: the rows to divide.
     held_out: the fraction of prompts to hold out, in [0, 1).
     validation: the fraction of the imitation and reward folds to validate on, in [0, 1).
     judge: the fraction of the rest of the reward fold that an independent judge has to itself.
+    training: the folds there are; some of TRAINING.
+    held_out_writers: whose responses are not trained on.
 
   Raises:
-    ValueError: a fraction is out of range, or a part that was asked for has no row.
+    ValueError: a fraction is out of range, a fold or a writer is not known, or a part that was
+      asked for has no row.
   """
   for name, fraction in (("held_out", held_out), ("validation", validation), ("judge", judge)):
     if not 0 <= fraction < 1:
       raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
+  _check_names(preferences, training, held_out_writers)
   parts = {field.name: [] for field in dataclasses.fields(Folds)}
   for row in preferences:
-    parts[_part(conversations.write(row.prompt), held_out, validation, judge)].append(row)
-  optional = {"held_out": held_out == 0, "judge": judge == 0} | dict.fromkeys(
-    ("sft_validation", "reward_validation"), validation == 0
-  )
-  empty = [name for name, part in parts.items() if not part and not optional.get(name)]
+    name = _part(conversations.opening(row.prompt), held_out, validation, judge, training)
+    is_set_aside = name != "held_out" and is_by(row, held_out_writers)
+    parts["set_aside" if is_set_aside else name].append(row)
+  wanted = [*training, *(["held_out"] if held_out else []), *(["judge"] if judge else [])]
+  wanted += [f"{name}_validation" for name in training if name != "rl" and validation]
+  empty = [name for name in parts if name in wanted and not parts[name]]
   if empty:
     prompts = len({row.prompt for row in preferences})
     raise ValueError(
@@ -162,17 +178,41 @@ def folds(
   return Folds(**{name: tuple(part) for name, part in parts.items()})
 
 
-def _part(prompt: str, held_out: float | int, validation: float | int, judge: float | int) -> str:
-  if _uniform(prompt, "held out") < held_out:
+def is_by(row: Preference, writers: Collection[str]) -> bool:
+  """Returns whether one of these writers wrote a response of the row."""
+  return not set(writers).isdisjoint(row.writers or ())
+
+
+def _check_names(
+  preferences: Sequence[Preference], training: Sequence[str], writers: Collection[str]
+) -> None:
+  if not training or not set(training) <= set(TRAINING):
+    raise ValueError(f"the training folds are {tuple(training)!r}; use at least one of {TRAINING}")
+  known = {writer for row in preferences for writer in row.writers or ()}
+  if unknown := sorted(set(writers) - known):
+    raise ValueError(
+      f"held_out_writers has {', '.join(unknown)}, who wrote no response of these rows; their "
+      f"writers are {', '.join(sorted(known)) or 'not said'}"
+    )
+
+
+def _part(
+  opening: str,
+  held_out: float | int,
+  validation: float | int,
+  judge: float | int,
+  training: Sequence[str],
+) -> str:
+  if _uniform(opening, "held out") < held_out:
     return "held_out"
-  fold = ("sft", "reward", "rl")[int(3 * _uniform(prompt, "fold"))]
-  is_validation = fold != "rl" and _uniform(prompt, "validation") < validation
+  fold = training[int(len(training) * _uniform(opening, "fold"))]
+  is_validation = fold != "rl" and _uniform(opening, "validation") < validation
   if is_validation:
     return fold + "_validation"
-  return "judge" if fold == "reward" and _uniform(prompt, "judge") < judge else fold
+  return "judge" if fold == "reward" and _uniform(opening, "judge") < judge else fold
 
 
-def _uniform(prompt: str, purpose: str) -> float:
-  """Returns a number in [0, 1) that depends on a prompt and a purpose alone."""
-  digest = hashlib.blake2b(prompt.encode(), digest_size=6, person=purpose.encode()).digest()
+def _uniform(opening: str, purpose: str) -> float:
+  """Returns a number in [0, 1) that depends on a text and a purpose alone."""
+  digest = hashlib.blake2b(opening.encode(), digest_size=6, person=purpose.encode()).digest()
   return int.from_bytes(digest) / 256 ** len(digest)

@@ -84,7 +84,8 @@ def split_outputs(fields: Mapping) -> dict:
   """Returns a judgement between two outputs as a prompt with two responses.
 
   `preference` is 1 or 2, the output that was liked better. A weighted one lies between and stands
-  for the nearer end. Where the outputs stood is kept, and who wrote them where it is said.
+  for the nearer end. Who wrote them is kept where it is said. Numbers of outputs are columns and no
+  places: annotators were shown them in an order of their own.
 
   Raises:
     rows.RowError: a text is missing, or neither output is preferred.
@@ -101,7 +102,6 @@ def split_outputs(fields: Mapping) -> dict:
     "prompt": prompt,
     "chosen": chosen,
     "rejected": rejected,
-    "chosen_position": 2 if second else 1,
     **dict(zip(("chosen_generator", "rejected_generator"), writers, strict=True)),
   }
 

@@ -114,7 +114,7 @@ def position(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
       "unknown",
       "The source does not say which response stood first when they were judged; whether that "
       "mattered cannot be known.",
-      "Record it, as output_1 and output_2 with preference, or as chosen_position (1 or 2).",
+      "Record it as chosen_position (1 or 2); output_1 and output_2 are names of columns.",
     )
   rows = np.flatnonzero(known)
   won = np.array([examined.rows[row].position == 1 for row in rows])

@@ -143,8 +143,8 @@ def _linked(many: int, links: list[tuple[int, int]]) -> np.ndarray:
 def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> findings.Finding:
   """Finds prompts in parts that measure whose like is in parts that train.
 
-  Folds are made from the exact text of a prompt, so a near-copy, or another turn of the same
-  conversation, may land anywhere.
+  Folds are made from the exact text of a prompt, or of the user's first message: a near-copy may
+  land anywhere, and so may a conversation that begins with something else than another's question.
   """
   title = "Leakage between folds"
   if examined.part is None:

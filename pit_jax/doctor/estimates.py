@@ -6,7 +6,8 @@ import numpy as np
 import scipy.special
 from jaxtyping import Bool, Float, Int, Real
 
-Z = 1.959964  # of the normal distribution, for 95%
+from pit_jax.evaluate.statistics import margins, resampling
+
 CHI_SQUARE = 3.841459  # of one degree of freedom, for 95%
 STEPS = 5_000  # of the grid on which the flip rate is sought
 CROSS = 5  # parts of the cross-validation
@@ -50,12 +51,7 @@ def share(values: Real[np.ndarray, " n"] | Bool[np.ndarray, " n"], groups: Group
     effective = min(mean * (1 - mean) / variance, n) if variance > 0 else n
   else:
     effective = len(np.unique(groups))
-  centre = (mean + Z**2 / (2 * effective)) / (1 + Z**2 / effective)
-  spread = mean * (1 - mean) / effective + Z**2 / (4 * effective**2)
-  half = Z / (1 + Z**2 / effective) * float(np.sqrt(spread))
-  low, high = max(centre - half, 0.0), min(centre + half, 1.0)
-  # Rounding must not put the value itself outside where it is 0 or 1.
-  return Estimate(mean, min(low, mean), max(high, mean), n)
+  return Estimate(mean, *margins.wilson(mean, effective), n)
 
 
 def flip_rate(for_first: Int[np.ndarray, " n"], for_second: Int[np.ndarray, " n"]) -> Estimate:
@@ -125,11 +121,11 @@ def predict(
     return None
   scaled = features / scale
   part = np.random.default_rng(seed).permutation(several)[groups] % CROSS
-  margins = np.zeros(len(scaled))
+  found = np.zeros(len(scaled))
   for held in range(CROSS):
-    margins[part == held] = scaled[part == held] @ fit(scaled[part != held])
-  right = (1 + np.sign(margins)) / 2
-  loss = float(np.logaddexp(0, -margins).mean())
+    found[part == held] = scaled[part == held] @ fit(scaled[part != held])
+  right = (1 + np.sign(found)) / 2
+  loss = float(np.logaddexp(0, -found).mean())
   return Prediction(share(right, groups), loss, fit(scaled) / scale)
 
 
@@ -191,4 +187,4 @@ def first_place(
   inverse = np.linalg.inv(curvature)
   error = float(np.sqrt((inverse @ (scores.T @ scores) @ inverse)[0, 0]))
   bias = float(weights[0])
-  return Estimate(bias, bias - Z * error, bias + Z * error, len(won))
+  return Estimate(bias, bias - resampling.Z * error, bias + resampling.Z * error, len(won))

@@ -87,6 +87,8 @@ def _cells(results: Mapping) -> dict[str, list[list[Box]]]:
     "rl": [_one("M_P reinforced", "for R_P, near its start", _stages(results, "rl", False))],
     "held_out": [Box(("original", "x → M_P → y_0"))],
   }
+  if results["recipe"] == "reward":  # nothing but reward models
+    return {"reward": [policy["reward"], improver["reward"]]}
   chains = [policy] if results["recipe"] == "rlhf" else [policy, improver]
   return {fold: [chain[fold] for chain in chains] for fold in policy}
 
@@ -181,6 +183,8 @@ def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
     for upper, lower in itertools.pairwise(boxes):
       middle = upper.x + upper.width // 2
       parts.append(_path(f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}"))
+  if len(placed) < 3:
+    return parts
   policy, *rest = placed[2]
   for item in (item for boxes in rest for item in boxes if item.box.takes_policy):
     parts.append(_samples(policy[0], item, wide))

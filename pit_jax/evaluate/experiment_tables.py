@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pit_jax.evaluate import cells
+from pit_jax.evaluate import cells, label_tables
 from pit_jax.evaluate.statistics import ratings, significance
 
 SPENDERS = {  # results.json's name of a way to spend samples → the report's
@@ -116,14 +116,16 @@ def length(results: Mapping) -> cells.Table:
     "Δ": lambda row: cells.signed(row["delta"]),
     "Δ controlled": of("controlled", "delta", cells.signed),
     "controlled 95%": of("controlled", "ci95", cells.interval),
+    "not controlled": lambda row: row["controlled"].get("reason") or cells.BLANK,
     "Δ matched": of("matched", "delta", cells.signed),
     "matched 95%": of("matched", "ci95", cells.interval),
     "prompts": of("matched", "n", cells.plain),
   }
   note = (
     "Longer by: mean difference in tokens. Controlled: Δ as a logistic regression on the length "
-    "difference predicts it for answers of equal length (after AlpacaEval 2). Matched: Δ on the "
-    "prompts whose two answers differ by at most 10% in length."
+    "difference predicts it for answers of equal length (after AlpacaEval 2); where one system "
+    "wins every prompt it cannot be estimated. Matched: Δ on the prompts whose two answers differ "
+    "by at most 10% in length."
   )
   rows = results.get("length", {}).get("comparisons", ())
   title = "Without the effect of length"
@@ -155,7 +157,7 @@ def discernment(results: Mapping) -> cells.Table:
   columns = {
     "pairs": lambda row: row["pairs"],
     "right": lambda row: cells.percent(row["accuracy"]),
-    "95% interval": lambda row: _percents(row["ci95"]),
+    "95% interval": lambda row: label_tables.percents(row["ci95"]),
     "surest fifth": lambda row: cells.percent(row["groups"][-1]["accuracy"]),
     "least sure": lambda row: cells.percent(row["groups"][0]["accuracy"]),
     "margin": lambda row: cells.fixed(row["margin"]),
@@ -212,7 +214,3 @@ def _small(value: float | int) -> str:
 
 def _bounds(bounds, digits: int = 2) -> str:
   return cells.BLANK if not bounds else " … ".join(cells.fixed(bound, digits) for bound in bounds)
-
-
-def _percents(bounds) -> str:
-  return " … ".join(f"{100 * bound:.1f}" for bound in bounds)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pit_jax import hosts
 from pit_jax.evaluate import language_judge, subject, suite, verdict
-from pit_jax.evaluate.experiments import cost, gap, length, main, rounds, temperature
+from pit_jax.evaluate.experiments import cost, gap, labels, length, main, rounds, temperature
 from pit_jax.evaluate.statistics import significance
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
@@ -26,6 +26,7 @@ EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
     "length": length.measure,
     "cost": cost.measure,
   },
+  "reward": {"labels": labels.measure},
 }
 CURVES = {
   "rl": ("objective/score", "objective/kl", "objective/kl_coef", "tokens/response_length"),
@@ -62,11 +63,16 @@ def of_improver(context: contexts.Context, models: Any, only: str | None = None)
   return _results(context, lambda: subject.of_improver(context, models), only)
 
 
-def check(recipe: str, workdir: pathlib.Path, only: str) -> None:
-  """Raises a ValueError if an experiment of a run cannot be repeated."""
+def of_rewards(context: contexts.Context, models: Any, only: str | None = None) -> dict:
+  """Returns the results of reward models alone (recipe reward); see `of_improver`."""
+  return _results(context, lambda: subject.of_rewards(context, models), only)
+
+
+def check(recipe: str, workdir: pathlib.Path, only: str | None) -> None:
+  """Raises a ValueError if an experiment of a run, or where it is None all, cannot be repeated."""
   known = EXPERIMENTS.get(recipe, {})
-  if only not in known:
-    allowed = f"it has {', '.join(known)}" if known else "only pit and rlhf have any"
+  if not known or only not in (None, *known):
+    allowed = f"it has {', '.join(known)}" if known else f"only {', '.join(EXPERIMENTS)} have any"
     raise ValueError(f"recipe {recipe} has no experiment {only!r}; {allowed}")
   named = places.address(workdir)
   if not (workdir / "report" / "results.json").exists():
@@ -142,8 +148,8 @@ def _joined(results: Mapping, parts: Mapping[str, Mapping]) -> dict:
 def _finish(results: dict) -> dict:
   """Adds what follows from all comparisons together."""
   results["comparisons"] = significance.annotate(results["comparisons"])
-  results["power"] = significance.power(verdict.principal(results["comparisons"]))
-  return results
+  principal = verdict.principal(results["comparisons"])
+  return results | ({"power": significance.power(principal)} if principal else {})
 
 
 def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
@@ -159,6 +165,8 @@ def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
 
 def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   """Says what the judges can and cannot show where there is no gold score."""
+  if not experiments.judges:
+    return []
   first, scorer = experiments.judges[0].name, experiments.scorer.name
   if first == "gold":
     return []

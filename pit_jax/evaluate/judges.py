@@ -84,19 +84,19 @@ def gold() -> Judge:
     pairs = zip(questions, answers, strict=True)
     return np.array([synthetic.gold(question, answer) for question, answer in pairs])
 
-  return _pointwise("gold", _remembering(score), tie=1e-9)
+  return _pointwise("gold", remembering(score), tie=1e-9)
 
 
 def reward_model(ask: inference.Inference, params: Params, name: str = "R_P") -> Judge:
   """Returns a reward model as a judge; R_P is not independent of models trained on it."""
 
-  return _pointwise(name, _remembering(functools.partial(ask.rate, params)), tie=MODEL_TIE)
+  return _pointwise(name, remembering(functools.partial(ask.rate, params)), tie=MODEL_TIE)
 
 
 def gap_model(ask: inference.Inference, params: Params) -> Judge:
   """Returns R_PIT as a judge, asked in both orders: (r(a, b) − r(b, a)) / 2."""
 
-  gaps = _remembering(functools.partial(ask.gaps, params))
+  gaps = remembering(functools.partial(ask.gaps, params))
 
   def verdicts(questions, a, b):
     return Verdicts((gaps(questions, a, b) - gaps(questions, b, a)) / 2)
@@ -104,7 +104,7 @@ def gap_model(ask: inference.Inference, params: Params) -> Judge:
   return Judge("R_PIT", verdicts, None, MODEL_TIE)
 
 
-def _remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+def remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
   """Returns `rate` over columns of text, which is asked about each row only once."""
   known: dict[tuple, float] = {}
 

@@ -10,7 +10,6 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import scipy.special
-import scipy.stats
 from jaxtyping import Array, Bool, Num, Real
 
 Values = Real[Array | np.ndarray, " B"]
@@ -31,16 +30,6 @@ class Comparison:
   delta: float  # win − lose
   ci95: tuple[float, float]  # of delta
   failed: int = 0  # prompts that could not be judged; they are not among the n
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-  """A mean with its 95% interval, in the unit of the values."""
-
-  mean: float
-  low: float
-  high: float
-  n: int
 
 
 def compare(
@@ -88,7 +77,7 @@ def pool(
   A comparison depends on its prompts only through the three counts, so those are added and the
   bootstrap runs over all prompts. With runs of several training seeds on the same prompts the
   interval tells how sure we are about *these* trained models; it does not cover models from
-  other seeds (for that: `mean_interval` over the seeds' deltas).
+  other seeds.
 
   Args:
     comparisons: results of `compare`, or their records as in results.json (n, win, lose, failed).
@@ -104,24 +93,6 @@ def pool(
   counts = np.sum([_counts(record) for record in records], axis=0)
   failed = sum(record.get("failed", 0) for record in records)
   return _from_counts(tuple(int(count) for count in counts), failed, resamples, seed)
-
-
-def mean_interval(values: Values) -> Interval:
-  """Returns the mean with Student's t interval, right for a few seeds and for many prompts.
-
-  Args:
-    values: independent values, at least two.
-
-  Raises:
-    ValueError: if fewer than two values are given or one is not finite.
-  """
-  values = _finite("values", values)
-  if values.size < 2:
-    raise ValueError(f"an interval needs at least 2 values, got {values.size}")
-  half = scipy.special.stdtrit(values.size - 1, QUANTILES[1])
-  half = float(half * values.std(ddof=1) / np.sqrt(values.size))
-  mean = float(values.mean())
-  return Interval(mean=mean, low=mean - half, high=mean + half, n=values.size)
 
 
 def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) -> float:
@@ -193,20 +164,6 @@ def gap_order(wl: Values, ww: Values, ll: Values, lw: Values) -> dict[str, float
   near = abs(means["ww"] - means["ll"]) < 0.25 * (means["wl"] - means["lw"])
   accuracy = float((values["wl"] > values["lw"]).mean())
   return {**means, "accuracy": accuracy, "holds": bool(ordered and near)}
-
-
-def length_correlation(scores: Values, tokens: Values) -> float | None:
-  """Returns Spearman's rank correlation of score and length; None where either is constant.
-
-  Args:
-    scores: one per response.
-    tokens: response length in tokens.
-  """
-  scores, tokens = _pair("scores", scores, "tokens", tokens)
-  ranks = np.stack([scipy.stats.rankdata(scores), scipy.stats.rankdata(tokens)])
-  ranks -= ranks.mean(axis=1, keepdims=True)
-  scale = float(np.sqrt((ranks**2).sum(axis=1).prod()))
-  return float((ranks[0] * ranks[1]).sum() / scale) if scale else None
 
 
 def repetition(responses: Sequence[Sequence[Hashable]], order: int = 3) -> float:

@@ -33,6 +33,7 @@ MAPPINGS = {
   "power": ("needed",),
   "length": ("comparisons", "correlations"),
   "gap": ("pairs",),
+  "labels": ("accuracy", "reliability", "order"),
   "controls": (),
   "judges": (),
   "gate": ("passed", "reason"),

@@ -116,6 +116,21 @@ def of_improver(context: contexts.Context, models: Any) -> Subject:
   return Subject(context, found, models.policy, models)
 
 
+def of_rewards(context: contexts.Context, models: Any) -> Subject:
+  """Returns a run of recipe reward, whose models answer nothing and which has no judges."""
+  asking = improve.Improver(
+    inference=context.inference,
+    policy=None,
+    improver=None,
+    gap_reward=models.gap_reward.params,
+    zero_point=models.gap_reward.facts["zero_point"],
+    margin=context.config.evaluation.margin,
+  )
+  questions = [row.prompt for row in held_out(context)]
+  found = suite.Suite(asking, questions, (), context.key("evaluation"), 0.0)
+  return Subject(context, found, models, models)
+
+
 def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
   """Returns the held-out rows that are evaluated, each prompt once."""
   unique = {row.prompt: row for row in context.folds.held_out}

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from pit_jax.evaluate import cells, experiment_tables, palette, verdict
+from pit_jax.evaluate import cells, experiment_tables, label_tables, palette, verdict
 
 DESCRIPTIONS = {
   "original": "the policy after RLHF",
@@ -30,7 +30,7 @@ def build(results: Mapping) -> dict[str, cells.Table]:
   """
   makers = (
     _comparisons, _controls, _seeds, _judges, _systems, _rounds, _temperature, _reward_models,
-    _gap_order, *experiment_tables.MAKERS, _stages, _data,
+    *label_tables.MAKERS, _gap_order, *experiment_tables.MAKERS, _stages, _data,
   )  # fmt: skip
   tables = (maker(results) for maker in makers)
   return {table.name: table for table in tables if table is not None and table.rows}
@@ -74,6 +74,8 @@ def _comparisons(results: Mapping) -> cells.Table:
     row for row in results["comparisons"] if not (_is_control(row) or _is_one_of_several(row))
   ]
   note = "Δ = win − lose, in percent of prompts. The interval comes from resampling prompts."
+  if any(row.get("chosen_by") == row["judge"] for row in rows):
+    note += " Best temperatures are those that R_P likes best: its own row flatters them."
   return _versus("comparisons", "Comparisons", rows, note)
 
 
@@ -174,10 +176,11 @@ def _reward_models(results: Mapping) -> cells.Table:
   }
   note = (
     "How often the model agrees with the labels and the gold score of held-out pairs, and its "
-    "expected calibration error (ECE). Gain and bias bring the rewards of the SFT model's samples "
-    "to mean 0 and variance 1; the zero point is the mean gap of identical pairs; sign is how "
-    "often the gap has the sign of gold's difference between improved responses and drafts; cut "
-    "is how many pairs a published model saw shortened to its length limits."
+    "expected calibration error (ECE). Gain and bias bring the rewards of the SFT model's samples, "
+    "or without one of the data's responses, to mean 0 and variance 1; the zero point is the mean "
+    "gap of identical pairs; sign is how often the gap has the sign of gold's difference between "
+    "improved responses and drafts; cut is how many pairs a published model saw shortened to its "
+    "length limits."
   )
   return cells.select("reward_models", "Reward models", rows, columns, note=note)
 

@@ -23,8 +23,11 @@ def gate(results: Mapping) -> dict[str, Any]:
   """Returns whether the policy is sound enough for its improvement to mean something.
 
   Original has to beat policy_sft, with the interval above 0, under R_P and, where there are
-  any, under the gold score and under the independent judges. Prompts that a judge could not
-  judge are no part of its interval; a judge that could judge none keeps the gate shut.
+  any, under the gold score and under the independent judges. A judge that was asked about fewer
+  prompts than others, as a language model is, decides only where its interval leaves 0 out: with
+  it on both sides so few prompts tell nothing, and the judges of all prompts decide. Prompts that a
+  judge could not judge are no part of its interval; a judge that could judge none keeps the gate
+  shut.
 
   Args:
     results: the results dict; its own `gate` is taken when it has one.
@@ -37,16 +40,30 @@ def gate(results: Mapping) -> dict[str, Any]:
   comparisons = results["comparisons"]
   named = {row["judge"] for row in comparisons}
   judges = [judge for judge in reversed(JUDGES) if judge != "R_PIT" and judge in named]
-  for judge in judges or ["R_P"]:
-    row = find(comparisons, "original", "policy_sft", (judge,))
+  rows = {
+    judge: find(comparisons, "original", "policy_sft", (judge,)) for judge in judges or ["R_P"]
+  }
+  most = max((_asked(row) for row in rows.values() if row), default=0)
+  agreed, unsure = [], []
+  for judge, row in rows.items():
     if row is None:
       # Among others: where nothing could be judged.
       reason = f"original was not compared with policy_sft under {judge}"
       return {"passed": False, "reason": reason}
-    if row["ci95"][0] <= 0:
+    if row["ci95"][0] > 0:
+      agreed.append(judge)
+    elif row["ci95"][1] >= 0 and _asked(row) < most:
+      unsure.append(f"{judge} cannot tell from {row['n']:,} prompts: {interval_text(row)}")
+    else:
       reason = f"original does not beat policy_sft under {judge}: {interval_text(row)}"
       return {"passed": False, "reason": reason}
-  return {"passed": True, "reason": f"original beats policy_sft under {' and '.join(judges)}"}
+  reason = f"original beats policy_sft under {' and '.join(agreed)}"
+  return {"passed": True, "reason": "; ".join([reason, *unsure])}
+
+
+def _asked(row: Mapping) -> int:
+  """Returns on how many prompts a comparison was to be made."""
+  return row["n"] + row.get("failed", 0)
 
 
 def presentable(results: Mapping) -> dict[str, Any]:
@@ -90,6 +107,8 @@ def headline(results: Mapping) -> str:
   base = find(comparisons, "original", "policy_sft")
   if base:
     return _sentence(base, "RLHF", "the fine-tuned policy's answers")
+  if "labels" in results:
+    return _label_sentence(results["labels"]["accuracy"])
   return f"A run of recipe {results['recipe']} without a comparison to report."
 
 
@@ -165,6 +184,21 @@ def _sentence(row: Mapping, method: str, what: str) -> str:
   return (
     f"{method} {change}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {row['n']:,} "
     f"held-out prompts{failed} under {JUDGES[row['judge']]}, {interval_text(row)}."
+  )
+
+
+def _label_sentence(rows: Sequence[Mapping]) -> str:
+  """Says how often the models meet the labels of the first kind of pairs, and length alone does."""
+  longer, *models = [row for row in rows if row["pairs"] == rows[0]["pairs"]]
+
+  def said(figure: str) -> str:
+    return " and ".join(f"{row['model']} on {100 * row[figure]:.1f}%" for row in models)
+
+  known = longer["balanced"] is not None
+  alone = f" Where length is no help, {said('balanced')} (chance: 50%)." if known else ""
+  return (
+    f"Of {longer['n']:,} held-out pairs ({longer['pairs']}) {said('accuracy')} say which was "
+    f"preferred, {longer['model']} on {100 * longer['accuracy']:.1f}%.{alone}"
   )
 
 

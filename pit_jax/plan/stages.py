@@ -11,7 +11,7 @@ from pit_jax.models import pure
 from pit_jax.plan import programs
 from pit_jax.stages import abstract, memory
 
-RECIPES = ("pit", "rlhf")
+RECIPES = ("pit", "rlhf", "reward")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +58,19 @@ def stages(run: abstract.Arrays, rows: int) -> list[Stage]:
     made = (find("imitation", prompt),)
     return Stage(name, _steps(config.sft, fold), made, _kept(run, initial, *kept))
 
+  preference, ordering = (find("preference"),), (find("gap_order"),)
+  if config.recipe == "reward":
+    return [
+      Stage("reward", _steps(config.reward, fold), preference, _kept(run, initial)),
+      Stage("gap_reward", _steps(config.gap_reward, fold), ordering, _kept(run, initial, policy)),
+    ]
   made = [imitating("sft_policy", run.prompt)]
   if run.published is None:
-    learning = (find("preference"),)
-    made.append(Stage("reward", _steps(config.reward, fold), learning, _kept(run, policy)))
+    made.append(Stage("reward", _steps(config.reward, fold), preference, _kept(run, policy)))
   made.append(_reinforcement(run, find, "rl_policy", config.rl.steps, run.reward, {}))
   if config.recipe == "rlhf":
     return made
-  ordering, sampling = (find("gap_order"),), (find("sampling", run.prompt),)
+  sampling = (find("sampling", run.prompt),)
   asked = run.own(run.reward), policy, policy, run.own(run.scalar)  # the policy that samples aside
   return [
     *made,
@@ -113,8 +118,9 @@ def _kept(run: abstract.Arrays, *models: Any) -> dict[str, int]:
 
 
 def _fold(config: ml_collections.ConfigDict, rows: int) -> int:
-  """Returns the rows of one of the three folds that are trained on."""
-  return max(int(rows * (1 - config.data.held_out) / 3 * (1 - config.data.validation)), 1)
+  """Returns the rows of one of the folds that are trained on."""
+  fold = rows * (1 - config.data.held_out) / len(config.data.training)
+  return max(int(fold * (1 - config.data.validation)), 1)
 
 
 def _steps(job: Any, rows: int) -> int:

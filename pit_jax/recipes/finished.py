@@ -1,30 +1,58 @@
 """Finished runs, evaluated again: models are loaded by the stages that trained them."""
 
+import json
 import pathlib
+from collections.abc import Mapping
+
+import ml_collections
 
 from pit_jax.evaluate import findings, report
-from pit_jax.recipes import pit, rlhf
+from pit_jax.recipes import pit, reward, rlhf
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
 
 RECIPES = {
   "pit": (pit.train, findings.of_improver),
   "rlhf": (rlhf.train_policy, findings.of_policy),
+  "reward": (reward.train, findings.of_rewards),
 }
 
 
-def evaluate(workdir: pathlib.Path, experiment: str) -> None:
-  """Repeats one experiment of a finished run and rewrites its report.
+def configuration(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """Returns the configuration of the run in a workdir; raises a ValueError if there is none."""
+  return workdirs.saved(workdir)
+
+
+def evaluate(
+  workdir: pathlib.Path, experiment: str | None, config: ml_collections.ConfigDict | None = None
+) -> None:
+  """Repeats one experiment of a finished run, or all of them, and rewrites its report.
 
   Args:
     workdir: folder of the run.
-    experiment: one of findings.EXPERIMENTS of its recipe.
+    experiment: one of findings.EXPERIMENTS of its recipe; None for all.
+    config: the run's, in which values of the section `evaluation` may be other ones; None: as it
+      is.
 
   Raises:
-    ValueError: if the folder holds no finished run, or its recipe has no such experiment.
+    ValueError: if the folder holds no finished run, its recipe has no such experiment, other values
+      than those of `evaluation` differ, or one experiment would be made under other values than
+      the report's others.
   """
-  config = workdirs.saved(workdir)
+  config = config or workdirs.saved(workdir)
   findings.check(config.recipe, workdir, experiment)
+  report_path = workdir / "report" / "results.json"
+  if experiment and not is_current(config, json.loads(report_path.read_text(encoding="utf-8"))):
+    raise ValueError(
+      f"{report_path} was made under other values of `evaluation`; leave --experiment out, so that "
+      "all experiments are made anew under the same ones"
+    )
   train, results = RECIPES[config.recipe]
   context = contexts.build(config, workdir)
   report.publish(results(context, train(context), only=experiment), workdir)
+
+
+def is_current(config: ml_collections.ConfigDict, results: Mapping) -> bool:
+  """Returns whether results were measured under a configuration's values of `evaluation`."""
+  known = results.get("config", {}).get("evaluation")
+  return known == json.loads(config.evaluation.to_json())

@@ -31,7 +31,7 @@ class Policy:
 def train_policy(context: contexts.Context) -> Policy:
   """Trains the three models of the policy's chain."""
   policy_sft = sft.policy(context)
-  reward_model = reward.pointwise(context, policy_sft)
+  reward_model = reward.pointwise(context, policy_sft, policy_sft)
   trained = train_rl(context, "rl_policy", policy_sft, reward_model, context.config.rl.steps)
   judge = reward.judge(context, policy_sft)
   return Policy(sft=policy_sft, reward=reward_model, rl=trained, judge=judge)

@@ -16,6 +16,12 @@ from pit_jax.stages import optimizers, origin
 from pit_jax.training import step as training_step
 from pit_jax.types import Prompts, Responses
 
+# The sections of a configuration that say how a recipe trains.
+JOBS = {
+  "pit": ("sft", "reward", "gap_reward", "rl"),
+  "rlhf": ("sft", "reward", "rl"),
+  "reward": ("reward", "gap_reward"),
+}
 TEMPLATE_TOKENS = 16  # of an improver prompt beside x and the reference: its template, about
 
 
@@ -56,7 +62,7 @@ class Arrays:
   @property
   def longest_prompt(self) -> int:
     """Tokens of the longest prompt that any model of the run is asked, padded."""
-    return self.improver_prompt if "curriculum" in self.config else self.prompt
+    return self.improver_prompt if "gap_reward" in jobs(self.config) else self.prompt
 
   @property
   def response(self) -> int:
@@ -151,6 +157,11 @@ class Arrays:
       lambda leaf: self.array(leaf.shape, leaf.dtype, "batch", *heads, None, None),
       jax.eval_shape(empty),
     )
+
+
+def jobs(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Returns the sections of a configuration that its recipe trains by."""
+  return JOBS[config.recipe]
 
 
 def device_bytes(tree: Any) -> int:

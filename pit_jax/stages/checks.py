@@ -4,6 +4,7 @@ import jax
 import ml_collections
 
 from pit_jax import layout, parallel
+from pit_jax.stages import abstract
 
 
 def batches(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
@@ -14,8 +15,7 @@ def batches(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
   Raises:
     ValueError: one does not; the error names the keys and what they have to be.
   """
-  jobs = ("sft", "reward", *(("gap_reward",) if "curriculum" in config else ()))
-  cuts = dict.fromkeys(jobs, "accumulation") | {"rl": "minibatches"}
+  cuts = {job: "minibatches" if job == "rl" else "accumulation" for job in abstract.jobs(config)}
   devices = parallel.parts(mesh)
   found = [("inference_batch_size", config.inference_batch_size, "", 1)]
   for job, cut in cuts.items():

@@ -199,7 +199,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     is_streamed=c.streaming,
     check_prompt=functools.partial(_check, form, words, others[:2]),
   )
-  folds = preferences.folds(data.rows, c.held_out, c.validation, c.judge)
+  division = {"training": c.training, "held_out_writers": c.held_out_writers}
+  folds = preferences.folds(data.rows, c.held_out, c.validation, c.judge, **division)
   settings = encode.Settings(
     tokenizer=words or _learnt(config, folds, workdir, new),
     template=form,
@@ -213,7 +214,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   waits = config.model.offload
   base = origin.load(base_directory, model, run.mesh, waits) if base_directory else None
   tokens = token_folder(config, workdir)
-  seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward)]
+  seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward) if part]
   longest = max(table.widths[1] for table in seen)
   asking = inference.Inference(
     language=run.language,
@@ -293,6 +294,7 @@ def _check(
 
 
 def _learnt(config, folds, workdir, new) -> text.Tokenizer:
-  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in folds.sft)
+  found = folds.sft or folds.reward  # of a run that imitates nothing
+  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in found)
   words = (part for row in rows for part in row)
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

@@ -48,14 +48,17 @@ def check(run: abstract.Arrays, memory: int | None = None) -> None:
 def needs(run: abstract.Arrays) -> dict[str, dict[str, int]]:
   """Returns stage → what is kept in it → bytes of one device."""
   config, response = run.config, run.response
-  jobs = {"imitation": (run.language, config.sft, run.longest_prompt + response, 1)}
-  if run.published is None:
-    jobs["reward modelling"] = (run.scalar, config.reward, run.prompt + 2 * response, 1)
-  if "curriculum" in config:
-    length = run.improver_prompt + 2 * response
-    jobs["gap reward modelling"] = (run.scalar, config.gap_reward, length, 2)
-  found = {}
-  for name, (model, job, length, copies) in jobs.items():
+  pair, given = run.prompt + 2 * response, run.improver_prompt + 2 * response
+  kinds = {
+    "sft": ("imitation", run.language, run.longest_prompt + response, 1),
+    "reward": ("reward modelling", run.scalar, pair, 1),
+    "gap_reward": ("gap reward modelling", run.scalar, given, 2),
+  }
+  found, jobs = {}, abstract.jobs(config)
+  for job, (name, model, length, copies) in kinds.items():
+    if job not in jobs:
+      continue
+    job = config[job]
     trained, base = run.parts(model)
     rows = copies * job.batch_size // job.accumulation
     found[name] = {
@@ -64,7 +67,8 @@ def needs(run: abstract.Arrays) -> dict[str, dict[str, int]]:
       "gradient": abstract.device_bytes(trained),
       "what enters each layer": entering(run, rows, length),
     }
-  found |= reinforcement(run, "policy", run.prompt, frozen(run, run.reward))
+  if "rl" in jobs:
+    found |= reinforcement(run, "policy", run.prompt, frozen(run, run.reward))
   if "curriculum" in config:
     kept = frozen(run, run.scalar) | earlier(run)
     found |= reinforcement(run, "improver", run.improver_prompt, kept)

@@ -39,17 +39,23 @@ class RewardModel:
   fits: bool = True
 
 
-def pointwise(context: contexts.Context, policy_sft: Params) -> RewardModel:
-  """Trains R_P on (x, y_w, y_l) from the trunk of M_P^SFT; or calibrates `reward.model`."""
+def pointwise(context: contexts.Context, policy_sft: Params | None, start: Params) -> RewardModel:
+  """Trains R_P on (x, y_w, y_l), or calibrates `reward.model`.
+
+  Args:
+    context: the run's surroundings.
+    policy_sft: M_P^SFT, whose samples set the scale; None: the validation part's responses do.
+    start: the model whose trunk to start from.
+  """
   if context.reward is None:
-    return _trained(context, "reward", context.folds.reward, policy_sft)
+    return _trained(context, "reward", context.folds.reward, policy_sft, start)
   return _published(context, context.reward, policy_sft)
 
 
 def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
   """Trains the independent judge: R_P on rows that train nothing else; None if there are none."""
   rows = context.folds.judge
-  return _trained(context, "reward_judge", rows, policy_sft) if rows else None
+  return _trained(context, "reward_judge", rows, policy_sft, policy_sft) if rows else None
 
 
 def signal(context: contexts.Context, model: RewardModel) -> rl.RewardFn:
@@ -73,21 +79,25 @@ def _trained(
   context: contexts.Context,
   name: str,
   rows: Sequence[data_rows.Preference],
-  policy_sft: Params,
+  policy_sft: Params | None,
+  start: Params,
 ) -> RewardModel:
-  """Trains a reward model and calibrates it on samples of M_P^SFT."""
+  """Trains a reward model and calibrates it on samples of M_P^SFT, or on the data's responses."""
   train, validation = _encoded(context, encode.preferences, rows)
   facts = functools.partial(_facts, context.inference, validation)
   job = context.config.reward
-  params = _train(context, name, objectives.preference_pairs, policy_sft, train, job, facts)
-  sample = functools.partial(_sample, context, params, policy_sft, validation[:].prompts)
+  params = _train(context, name, objectives.preference_pairs, start, train, job, facts)
+  if policy_sft is None:
+    sample = functools.partial(_responses, context.inference, params, validation)
+  else:
+    sample = functools.partial(_sample, context, params, policy_sft, validation[:].prompts)
   return _calibrated(context, name, params, facts, sample)
 
 
 def _published(
-  context: contexts.Context, model: origin.Published, policy_sft: Params
+  context: contexts.Context, model: origin.Published, policy_sft: Params | None
 ) -> RewardModel:
-  """Calibrates a published reward model, asked in words, on samples of M_P^SFT."""
+  """Calibrates a published reward model, asked in words, on samples of M_P^SFT or the data's."""
   asking, params = model.load(context.inference)
   rows = context.folds.reward_validation
   questions = [row.prompt for row in rows]
@@ -97,6 +107,8 @@ def _published(
     return asking.rate(params, questions, answers)
 
   validation = encode.preferences(rows, asking.settings, context.tokens)
+  if policy_sft is None:
+    sample = functools.partial(_responses, asking, params, validation)
   cut = {"cut": validation.contents.counts["cut"] / len(validation)}
 
   def facts(params):
@@ -114,6 +126,16 @@ def _facts(asking: inference.Inference, validation: tables.Table, params: Params
   return _pair_facts(chosen - rejected)
 
 
+def _responses(
+  asking: inference.Inference, params: Params, validation: tables.Table, *_
+) -> np.ndarray:
+  """Returns a scalar model's scores of the validation part's responses, Float[2 N]."""
+  held = validation[:]
+  return np.concatenate(
+    [asking.score(params, held.prompts, y) for y in (held.chosen, held.rejected)]
+  )
+
+
 def _sample(
   context: contexts.Context,
   params: Params,
@@ -127,26 +149,17 @@ def _sample(
   return context.inference.score(params, prompts, responses)
 
 
-def gap(context: contexts.Context, improver_sft: Params, start: Params) -> RewardModel:
+def gap(context: contexts.Context, improver_sft: Params | None, start: Params) -> RewardModel:
   """Trains R_PIT on the five orderings of (x, y_w, y_l).
 
   Args:
     context: the run's surroundings.
-    improver_sft: M_PIT^SFT, whose samples set the scale.
+    improver_sft: M_PIT^SFT, whose samples set the scale; None: the gaps of the validation part do.
     start: the model whose trunk to start from.
   """
   train, validation = _encoded(context, encode.gap_preferences, context.folds.reward)
   job = context.config.gap_reward
-
-  def gaps(params):
-    held = validation[:]
-    pairs = {
-      "wl": (held.given_rejected, held.chosen),
-      "ww": (held.given_chosen, held.chosen),
-      "ll": (held.given_rejected, held.rejected),
-      "lw": (held.given_chosen, held.rejected),
-    }
-    return {name: context.inference.score(params, *pair) for name, pair in pairs.items()}
+  gaps = functools.partial(_gaps, context.inference, validation)
 
   def facts(params):
     four = gaps(params)
@@ -170,9 +183,29 @@ def gap(context: contexts.Context, improver_sft: Params, start: Params) -> Rewar
     facts,
     frozen={"term_weights": jnp.asarray(job.term_weights, jnp.float32)},
   )
-  prompts = validation[:].given_rejected
-  sample = functools.partial(_sample, context, params, improver_sft, prompts)
+  if improver_sft is None:
+
+    def sample(*_):
+      return np.concatenate([*gaps(params).values()])
+
+  else:
+    prompts = validation[:].given_rejected
+    sample = functools.partial(_sample, context, params, improver_sft, prompts)
   return _calibrated(context, "gap_reward", params, facts, sample)
+
+
+def _gaps(
+  asking: inference.Inference, validation: tables.Table, params: Params
+) -> dict[str, np.ndarray]:
+  """Returns R_PIT's four gaps of the validation part's pairs, Float[N] each."""
+  held = validation[:]
+  pairs = {
+    "wl": (held.given_rejected, held.chosen),
+    "ww": (held.given_chosen, held.chosen),
+    "ll": (held.given_rejected, held.rejected),
+    "lw": (held.given_chosen, held.rejected),
+  }
+  return {name: asking.score(params, *pair) for name, pair in pairs.items()}
 
 
 def _encoded(
@@ -219,7 +252,7 @@ def _calibrated(
   facts: Callable[[Params], dict],
   sample: Callable[[jax.Array, float], np.ndarray],
 ) -> RewardModel:
-  """Scales a model to mean 0 and deviation 1 on samples of its SFT model (Ziegler et al. 2019).
+  """Scales a model to mean 0 and deviation 1 on given samples (Ziegler et al. 2019).
 
   The affine map is folded into the head and recorded in calibration/<name>.json. Facts in nats
   (accuracy, margin, ece) are of the model as it was; gaps and zero point are in the new unit.
@@ -229,7 +262,7 @@ def _calibrated(
     name: of the model.
     params: its parameters.
     facts: parameters → what is known of the model.
-    sample: (key, temperature) → its scores of samples of the SFT model, Float[N].
+    sample: (key, temperature) → its scores of the samples, Float[N].
   """
   known = context.read_json("calibration", f"{name}.json")
   if known is None:

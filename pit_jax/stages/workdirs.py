@@ -11,9 +11,9 @@ from pit_jax import hosts
 from pit_jax.storage import places
 from pit_jax.training import flight, timing
 
-# Parts of a configuration on which nothing depends that is trained, sampled or cached under a key:
-# a run continues under other ones, and is judged again by another language model.
-CHANGEABLE = ("checkpoints", "debug_nans", "profile", "recorder", "evaluation.language_judge")
+# Parts of a configuration on which nothing depends that is trained: a run continues under other
+# ones, and a finished run is evaluated anew.
+CHANGEABLE = ("checkpoints", "debug_nans", "profile", "recorder", "evaluation")
 
 
 def write_text(path: pathlib.Path, content: str) -> None:

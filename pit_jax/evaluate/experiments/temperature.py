@@ -7,6 +7,7 @@ from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.types import Params
 
+CHOOSER = "R_P"  # of the best temperatures
 Texts = Mapping[float, Mapping[str, Sequence[str]]]  # temperature → {"original", "pit"} → texts
 
 
@@ -55,13 +56,19 @@ def curve(
 def best_against_best(suite: suites.Suite, rows: list[dict], texts: Texts) -> list[dict]:
   """Compares pit with original, each at the temperature that R_P likes best.
 
-  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for.
+  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for. For
+  the same reason R_P is no judge of what it chose; where there is no other judge but R_PIT, its row
+  stays, and `chosen_by` marks it.
   """
   best = {
-    system: max((row for row in rows if row["system"] == system), key=lambda row: row["score_R_P"])
+    system: max(
+      (row for row in rows if row["system"] == system), key=lambda row: row[f"score_{CHOOSER}"]
+    )
     for system in ("pit", "original")
   }
   chosen = {name: texts[best[name]["t"]][name] for name in best}
-  compared = suite.compare("pit", "original", chosen)
-  at = {f"temperature_{name}": best[name]["t"] for name in best}
-  return [row | {"temperature": "best"} | at for row in compared]
+  is_alone = {judge.name for judge in suite.judges} <= {CHOOSER, "R_PIT"}
+  compared = suite.compare("pit", "original", chosen, without=() if is_alone else (CHOOSER,))
+  about = {f"temperature_{name}": best[name]["t"] for name in best}
+  about |= {"temperature": "best", "chosen_by": CHOOSER}
+  return [row | about for row in compared]

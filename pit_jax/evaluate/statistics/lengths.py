@@ -24,12 +24,16 @@ MATCHED = 0.1  # answers whose lengths differ by no more of the longer one are o
 
 @dataclasses.dataclass(frozen=True)
 class Controlled:
-  """A comparison as though both systems wrote answers of the same length."""
+  """A comparison as though both systems wrote answers of the same length.
 
-  delta: float  # 100 · (2 σ(θ) − 1), in percent
-  ci95: tuple[float, float]
-  coefficient: float  # γ, in nats: what a much longer answer adds to the log-odds of winning
-  coefficient_ci95: tuple[float, float]
+  Where that cannot be estimated, the figures are None and `reason` says why.
+  """
+
+  delta: float | None  # 100 · (2 σ(θ) − 1), in percent
+  ci95: tuple[float, float] | None
+  coefficient: float | None  # γ, in nats: what a much longer answer adds to the odds of winning
+  coefficient_ci95: tuple[float, float] | None
+  reason: str = ""
 
 
 def controlled(
@@ -45,7 +49,8 @@ def controlled(
   P(a is preferred) = σ(θ + γ tanh(d / s)),   d = tokens_a − tokens_b,   s its deviation
 
   After AlpacaEval 2 (Dubois et al. 2024): fit, set the length term to zero, read off σ(θ). Ties
-  are halves. With lengths that do not differ this is the plain Δ.
+  are halves. With lengths that do not differ this is the plain Δ. Where one system wins every
+  prompt, no pair shows what length does against quality, and there is no estimate.
 
   Deviations: no term for the difficulty of an instruction, which needs many systems' answers to
   it. γ has a prior of mean 0 and deviation 10, so wide that it matters only where length alone
@@ -63,6 +68,9 @@ def controlled(
   """
   preferred = (1 + np.sign(np.asarray(outcomes, np.float64))) / 2
   difference = _difference(preferred, tokens_a, tokens_b)
+  if preferred.min() == preferred.max() != 0.5:
+    winner = "the first" if preferred[0] else "the second"
+    return Controlled(None, None, None, None, f"{winner} wins every prompt")
   spread = difference.std()
   feature = np.tanh(difference / spread) if spread else np.zeros_like(difference)
   draws = resampling.draws(preferred.size, resamples, seed)

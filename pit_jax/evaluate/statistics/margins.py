@@ -13,17 +13,17 @@ Margins = Real[Array | np.ndarray, " B"]
 Labels = Num[Array | np.ndarray, " B"] | Bool[Array | np.ndarray, " B"]
 
 
-def wilson(successes: float | int, trials: int) -> tuple[float, float]:
+def wilson(share: float | int, trials: float | int) -> tuple[float, float]:
   """Returns the 95% interval of a share (Wilson 1927), sound for few trials and shares near 0 or 1.
 
   Args:
-    successes: of the trials; ties count one half.
-    trials: at least 1.
+    share: of the trials that succeeded, in [0, 1]; ties count one half.
+    trials: above 0; of trials that depend on each other, the effective number.
   """
-  z = resampling.Z
-  share, z2 = successes / trials, z**2
+  z2 = resampling.Z**2
   centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-  half = np.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) * z / (1 + z2 / trials)
+  spread = share * (1 - share) / trials + z2 / (4 * trials**2)
+  half = resampling.Z * np.sqrt(spread) / (1 + z2 / trials)
   # At shares of 0 and 1 a bound is the share itself, but for rounding.
   return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
 
@@ -44,7 +44,7 @@ def describe(margins: Margins, labels: Labels) -> dict:
   return {
     "n": margins.size,
     "accuracy": float(right.mean()),
-    "ci95": wilson(float(right.sum()), margins.size),
+    "ci95": wilson(float(right.mean()), margins.size),
     "margin": float(np.abs(margins).mean()),
     "ece": metrics.expected_calibration_error(margins, np.asarray(labels)),
   }
@@ -72,7 +72,7 @@ def by_size(margins: Margins, labels: Labels, groups: int = 5) -> list[dict]:
       "confidence": float(scipy.special.expit(size[part]).mean()),
       "n": part.size,
       "accuracy": float(right[part].mean()),
-      "ci95": wilson(float(right[part].sum()), part.size),
+      "ci95": wilson(float(right[part].mean()), part.size),
       "margin": float(size[part].mean()),
     }
     for part in parts

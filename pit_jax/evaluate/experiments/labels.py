@@ -1,0 +1,122 @@
+"""What reward models say of held-out labels, beside length: accuracy, order, calibration."""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pit_jax.data import preferences, rows
+from pit_jax.evaluate import judges, metrics, subject
+from pit_jax.evaluate.statistics import labelled, margins
+
+NEW, KNOWN, ALL = "new writers", "known writers", "held out"  # of new prompts, all of them
+LONGER = "the longer one"
+
+
+def measure(run: subject.Subject) -> dict:
+  """Returns the accuracy of every reward model and of length, reliability, and the order of eq. 1.
+
+  Pairs whose writers are held out too come apart from those whose prompts alone are. The order's
+  histogram is of the first kind.
+  """
+  pairs = _rows(run)
+  margin, four = _margins(run, pairs)
+  sizes = [run.suite.lengths([getattr(row, name) for row in pairs]) for name in _RESPONSES]
+  prompts = _numbered([row.prompt for row in pairs])
+  said = {LONGER: sizes[0] - sizes[1], **margin}
+  accuracy, reliability, order = [], [], []
+  for kind, part in _kinds(run, pairs).items():
+    about, rest = {"pairs": kind}, (sizes[0][part], sizes[1][part], prompts[part])
+    for name, values in said.items():
+      found = labelled.describe(labelled.right(values[part]), *rest)
+      accuracy.append({**about, "model": name, **found})
+    for name, values in margin.items():
+      labels = np.ones(part.sum(), bool)
+      groups = margins.by_size(values[part], labels)
+      ece = metrics.expected_calibration_error(values[part], labels)
+      reliability.append({**about, "model": name, "ece": ece, "groups": groups})
+    if four:
+      inside = {name: values[part] for name, values in four.items()}
+      order.append({**about, **_order(inside, prompts[part], run.chain.gap_reward.facts)})
+  results = {"labels": {"accuracy": accuracy, "reliability": reliability, "order": order}}
+  if four:
+    part = next(iter(_kinds(run, pairs).values()))
+    first = {name: values[part] for name, values in four.items()}
+    results["gap_order"] = metrics.gap_order(**first) | {"histogram": first}
+  return results | {"reward_models": _facts(run)}
+
+
+_RESPONSES = ("chosen", "rejected")
+
+
+def _rows(run: subject.Subject) -> Sequence[rows.Preference]:
+  """Returns the held-out rows of the prompts that are evaluated."""
+  prompts = set(run.suite.questions)
+  return [row for row in run.context.folds.held_out if row.prompt in prompts]
+
+
+def _kinds(run: subject.Subject, pairs: Sequence[rows.Preference]) -> dict[str, np.ndarray]:
+  """Returns which pairs are of which kind, kinds without a pair left out."""
+  writers = run.context.config.data.held_out_writers
+  if not writers:
+    return {ALL: np.ones(len(pairs), bool)}
+  is_new = np.array([preferences.is_by(row, writers) for row in pairs])
+  return {kind: part for kind, part in ((NEW, is_new), (KNOWN, ~is_new)) if part.any()}
+
+
+def _margins(run: subject.Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict]:
+  """Returns each model's margins in nats, as trained, and the four gaps in R_PIT's unit."""
+  questions = [row.prompt for row in pairs]
+  chosen, rejected = ([getattr(row, name) for row in pairs] for name in _RESPONSES)
+  reward = run.policy.reward
+  judge = judges.reward_model(reward.published or run.context.inference, reward.params)
+  difference = judge.verdicts(questions, chosen, rejected).difference
+  found = {"R_P": difference / reward.facts["gain"]}
+  if run.chain is None:
+    return found, {}
+  gap = run.chain.gap_reward
+  gaps = judges.remembering(functools.partial(run.context.inference.gaps, gap.params))
+  four = {
+    "wl": gaps(questions, chosen, rejected),
+    "ww": gaps(questions, chosen, chosen),
+    "ll": gaps(questions, rejected, rejected),
+    "lw": gaps(questions, rejected, chosen),
+  }
+  return found | {"R_PIT": (four["wl"] - four["lw"]) / gap.facts["gain"]}, four
+
+
+def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) -> dict:
+  """Returns how many pairs have the order of eq. 1, and where identical pairs lie.
+
+  The zero point is that of the validation part; its distances are in units of the mean gap between
+  the two orders of a pair, r(w,l) − r(l,w).
+  """
+  zero, middle = facts["zero_point"], (four["ww"], four["ll"])
+  ordered = (four["wl"] >= np.maximum(*middle)) & (np.minimum(*middle) >= four["lw"])
+  shares = {"ordered": ordered, "above": four["wl"] > zero, "below": four["lw"] < zero}
+  everywhere = [np.ones(len(prompts), bool)]
+  found = {"n": len(prompts)}
+  for name, holds in shares.items():
+    estimate = labelled.average(holds.astype(float), prompts, everywhere)
+    found |= dict(zip((name, f"{name}_ci95"), estimate, strict=True))
+  spread = float((four["wl"] - four["lw"]).mean())
+  identical = np.concatenate(middle)
+  return found | {
+    "shift": float(identical.mean() - zero) / spread,
+    "deviation": float(identical.std() / abs(spread)),
+  }
+
+
+def _facts(run: subject.Subject) -> dict[str, dict]:
+  """Returns what validation said of the models."""
+  found = {"R_P": run.policy.reward.facts}
+  if run.chain:
+    gap = run.chain.gap_reward.facts
+    found["R_PIT"] = {name: value for name, value in gap.items() if name != "gaps"}
+  return found
+
+
+def _numbered(prompts: Sequence) -> np.ndarray:
+  """Returns the number of each prompt, from 0."""
+  number = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
+  return np.array([number[prompt] for prompt in prompts])
