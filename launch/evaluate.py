@@ -2,9 +2,9 @@
 
   python launch/evaluate.py --workdir=runs/demo --experiment=length
 
-The experiments of recipe pit are main (every system under every judge), rounds, temperature, gap,
-length and cost; of rlhf main and length. Models are loaded and not trained. The noise is that of
-the run, so unchanged code finds unchanged figures.
+The experiments of recipe pit are main (every system under every judge), ablation, rounds,
+temperature, gap, length, cost and frontier; of rlhf main, length and frontier. Models are loaded
+and not trained. The noise is that of the run, so unchanged code finds unchanged figures.
 """
 
 import pathlib
@@ -12,7 +12,9 @@ import pathlib
 from absl import app, flags, logging
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished run")
-EXPERIMENT = flags.DEFINE_string("experiment", None, "main, rounds, temperature, gap, length, cost")
+EXPERIMENT = flags.DEFINE_string(
+  "experiment", None, "main, ablation, rounds, temperature, gap, length, cost, frontier"
+)
 
 
 def main(_: list[str]) -> None:

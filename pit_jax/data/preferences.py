@@ -162,6 +162,11 @@ def folds(
   return Folds(**{name: tuple(part) for name, part in parts.items()})
 
 
+def distinct(preferences: Sequence[Preference]) -> list[Preference]:
+  """Returns one row of each prompt, in the order in which the prompts first come."""
+  return list({row.prompt: row for row in preferences}.values())
+
+
 def _part(prompt: str, held_out: float | int, validation: float | int, judge: float | int) -> str:
   if _uniform(prompt, "held out") < held_out:
     return "held_out"

@@ -15,7 +15,7 @@ from pit_jax.data import batches, encode, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
-from pit_jax.stages import optimizers, ppo, supervised
+from pit_jax.stages import frontier, optimizers, ppo, supervised
 from pit_jax.training import step as training_step
 from pit_jax.training import timing
 from pit_jax.types import Params, Prompts, Responses
@@ -87,6 +87,7 @@ def run(
   steps: int,
   rate: Callable[[int], Float[Array, ""]],
   job: ml_collections.ConfigDict,
+  watch: frontier.Watch | None = None,
 ) -> Learner:
   """Maximises E[reward] − β KL(policy ‖ reference) with PPO.
 
@@ -102,6 +103,7 @@ def run(
     steps: PPO iterations.
     rate: learning rate of each iteration, counted from 0; see `schedule`.
     job: the config's `rl` section; see `configs/common.py`.
+    watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
 
   Returns:
     Policy and value model after the last iteration.
@@ -111,10 +113,13 @@ def run(
   fixed = {"base": start.base, "reference": reference}
   phases, seen = timing.Phases(job.batch_size), {}
 
+  def policy(state):
+    return Learner(state.train, start.base).policy
+
   def rollout(state, index):
     rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
-    policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
-    ask = (policy, batch, noise, jnp.float32(job.temperature))
+    noise = jax.random.fold_in(key, 2 * index)
+    ask = (policy(state), batch, noise, jnp.float32(job.temperature))
     sampled = phases.time("generate", context.inference.sampler, *ask)
     judged = (prompts.contents.index[rows], batch, sampled[0])
     return batch, *sampled, phases.time("score", reward_fn, *judged)
@@ -127,8 +132,14 @@ def run(
     learn = (state, frozen, *taken, noise, jnp.float32(rate(index)))
     return phases.time("train", iterate, *learn)
 
+  def shown(state, index):
+    return _rows(context, *rollout(state, index)) if index == steps else ()
+
   every = (context.config.log_every_rl, context.config.save_every_rl)
-  more = {"samples": lambda state, index: _rows(context, *rollout(state, index)), "phases": phases}
+  more = {"samples": shown, "phases": phases}
+  if watch is not None:
+    more["evaluate"] = lambda state, step: watch.keep(name, policy(state), step)
+    more["evaluate_every"] = watch.every
   state = context.fit(name, advance, state, seen.get, every=every, steps=steps, **more)
   return Learner(state.train, start.base)
 
