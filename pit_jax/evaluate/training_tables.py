@@ -39,8 +39,8 @@ def gap_rewards(results: Mapping) -> cells.Table:
     "Δ of the improver that each reward trained, against original. On labels: held-out pairs with "
     "r(w,l) > r(l,w); in order: those with all of r(w,l) ≥ r(w,w), r(l,l) ≥ r(l,w). Zero point and "
     "±: mean and deviation over identical pairs, in deviations over samples of the SFT model; a "
-    "difference gives all identical pairs the same. Sign right: how often r(y_1, y_0) is beyond the "
-    "zero point on the side of the judge's difference, for pit's y_1 and for its own improver's."
+    "difference gives all identical pairs the same. Sign right: how often r(y_1, y_0) is on the "
+    "side of the zero point that the judge's difference says, for pit's y_1 and its own improver's."
   )
   return cells.select("gap_rewards", "Which gap reward?", rows, columns, note=note, words=2)
 
