@@ -70,8 +70,8 @@ def test_a_judge_that_falls_while_the_proxy_rises_shows_a_knee():
   "changed",
   [
     {"judge": (0, 1, 2, 3)},  # it never fell
-    {"judge": (0, 1, 2, 0.5), "proxy": (0, 1, 3, 2)},  # the proxy fell too
-    {"judge": (0, 1, 2, 0.5), "kl": (0, 1, 9, 4)},  # it fell on the way back
+    {"judge": (0, 0.2, 2, 1), "proxy": (0, 1, 3, 2)},  # the proxy fell too
+    {"judge": (0, 0.2, 2, 1), "kl": (0, 1, 9, 4)},  # it fell on the way back
   ],
 )
 def test_what_is_no_over_optimisation_is_no_knee(changed):

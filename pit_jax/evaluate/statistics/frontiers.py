@@ -85,8 +85,8 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
   Returns:
     `since`: every such checkpoint's `index`, with the `judge` and `proxy` change to the last one
     and their `judge_ci95` and `proxy_ci95`; and the `knee`, None where there is none, with its
-    `index`, its `kl`, and as `ci95` the KL of the checkpoints that the judge may put highest, from
-    normal draws of all means.
+    `index`, its `kl`, and as `ci95` the KL of the candidates that the judge may put highest, from
+    normal draws of their means.
   """
   distance = np.array(kl["mean"])
   earlier = np.flatnonzero(distance[:-1] < distance[-1])
@@ -106,18 +106,18 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
   if not bent:
     return {"since": since, "knee": None}
   best = max(bent, key=lambda index: judge["mean"][index])
-  highest = distance[_highest(judge)]
+  highest = distance[_highest(judge, bent)]
   low, high = (float(bound) for bound in np.quantile(highest, (0.025, 0.975)))
   place = {"index": best, "kl": float(distance[best]), "ci95": (low, high)}
   return {"since": since, "knee": place}
 
 
-def _highest(judge: Mapping) -> np.ndarray:
-  """Returns which checkpoint is the highest in each of many draws of all means, Int[S]."""
-  generator = np.random.default_rng(0)
-  spread = np.array(judge["covariance"]) / judge["n"]
-  drawn = generator.multivariate_normal(judge["mean"], spread, RESAMPLES, check_valid="ignore")
-  return drawn.argmax(axis=1)
+def _highest(judge: Mapping, among: Sequence[int]) -> np.ndarray:
+  """Returns which of some checkpoints is highest in each of many draws of their means, Int[S]."""
+  generator, among = np.random.default_rng(0), np.array(among)
+  mean, spread = np.array(judge["mean"])[among], np.array(judge["covariance"]) / judge["n"]
+  drawn = generator.multivariate_normal(mean, spread[among][:, among], RESAMPLES)
+  return among[drawn.argmax(axis=1)]
 
 
 def _around(mean, variances, n: int, level: float) -> list[tuple[float, float]]:
