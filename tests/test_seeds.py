@@ -56,7 +56,8 @@ def _spent(compared, n, score):
 def _rewarded(compared, score, n):
   ruled = {f"{name}_stop": value for name, value in compared.items()}
   signs = {"sign_agreement": {"fraction": 0.25 if n < 50 else 1.0, "n": n}}
-  return {"system": "pit", "accuracy": score, **ruled, **signs}
+  facts = {"accuracy": score, "order": 0.5, "zero_point": -0.5, "spread": 0.4}
+  return {"system": "pit", **facts, **ruled, **signs}
 
 
 def _round(comparisons):

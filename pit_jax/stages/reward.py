@@ -146,28 +146,7 @@ def gap(
   train, validation = _encoded(context, encode.gap_preferences, context.folds.reward)
   job = context.config.gap_reward
 
-  def gaps(params):
-    held = validation[:]
-    pairs = {
-      "wl": (held.given_rejected, held.chosen),
-      "ww": (held.given_chosen, held.chosen),
-      "ll": (held.given_rejected, held.rejected),
-      "lw": (held.given_chosen, held.rejected),
-    }
-    return {name: context.inference.score(params, *pair) for name, pair in pairs.items()}
-
-  def facts(params):
-    four = gaps(params)
-    order = (four["wl"] >= four["ww"]) & (four["wl"] >= four["ll"])
-    order &= (four["ww"] >= four["lw"]) & (four["ll"] >= four["lw"])
-    identical = np.concatenate([four["ww"], four["ll"]])
-    return {
-      **_pair_facts(four["wl"] - four["lw"]),
-      "order": order.mean(),
-      "zero_point": identical.mean(),
-      "gaps": four,
-    }
-
+  facts = functools.partial(_gap_facts, context.inference, validation)
   params = _train(
     context,
     name,
@@ -181,6 +160,27 @@ def gap(
   prompts = validation[:].given_rejected
   sample = functools.partial(_sample, context, params, improver_sft, prompts)
   return _calibrated(context, name, params, facts, sample)
+
+
+def _gap_facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
+  """Returns what the four gaps of the validation part's pairs say of a gap model."""
+  held = validation[:]
+  pairs = {
+    "wl": (held.given_rejected, held.chosen),
+    "ww": (held.given_chosen, held.chosen),
+    "ll": (held.given_rejected, held.rejected),
+    "lw": (held.given_chosen, held.rejected),
+  }
+  four = {name: asking.score(params, *pair) for name, pair in pairs.items()}
+  order = (four["wl"] >= four["ww"]) & (four["wl"] >= four["ll"])
+  order &= (four["ww"] >= four["lw"]) & (four["ll"] >= four["lw"])
+  identical = np.concatenate([four["ww"], four["ll"]])
+  return {
+    **_pair_facts(four["wl"] - four["lw"]),
+    "order": order.mean(),
+    "zero_point": identical.mean(),
+    "gaps": four,
+  }
 
 
 def _encoded(

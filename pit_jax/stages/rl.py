@@ -113,13 +113,10 @@ def run(
   fixed = {"base": start.base, "reference": reference}
   phases, seen = timing.Phases(job.batch_size), {}
 
-  def policy(state):
-    return Learner(state.train, start.base).policy
-
   def rollout(state, index):
     rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
-    noise = jax.random.fold_in(key, 2 * index)
-    ask = (policy(state), batch, noise, jnp.float32(job.temperature))
+    policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
+    ask = (policy, batch, noise, jnp.float32(job.temperature))
     sampled = phases.time("generate", context.inference.sampler, *ask)
     judged = (prompts.contents.index[rows], batch, sampled[0])
     return batch, *sampled, phases.time("score", reward_fn, *judged)
@@ -132,14 +129,9 @@ def run(
     learn = (state, frozen, *taken, noise, jnp.float32(rate(index)))
     return phases.time("train", iterate, *learn)
 
-  def shown(state, index):
-    return _rows(context, *rollout(state, index)) if index == steps else ()
-
   every = (context.config.log_every_rl, context.config.save_every_rl)
-  more = {"samples": shown, "phases": phases}
-  if watch is not None:
-    more["evaluate"] = lambda state, step: watch.keep(name, policy(state), step)
-    more["evaluate_every"] = watch.every
+  more = {"phases": phases, **_looks(watch, name, start.base)}
+  more["samples"] = lambda state, i: _rows(context, *rollout(state, i)) if i == steps else ()
   state = context.fit(name, advance, state, seen.get, every=every, steps=steps, **more)
   return Learner(state.train, start.base)
 
@@ -186,6 +178,17 @@ def program(
     **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
   )
   return _compiled(policy, value, optimizers.reinforcement(job), settings, stop_ids, mesh)
+
+
+def _looks(watch: frontier.Watch | None, stage: str, base: Params) -> dict:
+  """Returns when and how samples of a stage are kept, as `loop.fit` is told it."""
+  if watch is None:
+    return {}
+
+  def keep(state, step):
+    return watch.keep(stage, Learner(state.train, base).policy, step)
+
+  return {"evaluate": keep, "evaluate_every": watch.every}
 
 
 def _rows(
