@@ -19,8 +19,6 @@ from pit_jax.recipes import rlhf
 from pit_jax.rollout import inference
 from pit_jax.stages import frontier
 
-ROOT = np.random.default_rng(0)
-
 
 def of(generator, means, n, noise=1.0):
   """Returns values of checkpoints on prompts that all of them find equally hard, Float[K n]."""
@@ -29,7 +27,10 @@ def of(generator, means, n, noise=1.0):
 
 
 def test_moments_of_parts_join_to_those_of_the_whole():
-  parts = [of(ROOT, means, n) for means, n in (((0, 1, 2), 7), ((5, 1, 0), 12), ((0, 0, 9), 2))]
+  generator = np.random.default_rng(0)
+  parts = [
+    of(generator, means, n) for means, n in (((0, 1, 2), 7), ((5, 1, 0), 12), ((0, 0, 9), 2))
+  ]
   whole = frontiers.join([frontiers.moments(part) for part in parts])
   values = np.concatenate(parts, axis=1)
   assert whole["n"] == 21
@@ -38,7 +39,7 @@ def test_moments_of_parts_join_to_those_of_the_whole():
 
 
 def test_intervals_are_those_of_students_tests():
-  values = of(ROOT, (0, 0.4, 0.1), 30)
+  values = of(np.random.default_rng(0), (0, 0.4, 0.1), 30)
   known = frontiers.moments(values)
   change, bounds = frontiers.changes(known, 0.02)
   for place in (0, 1):
@@ -57,12 +58,13 @@ def bend(generator, judge, proxy=(0, 1, 2, 3), kl=(0, 1, 4, 9), n=200):
 
 
 def test_a_judge_that_falls_while_the_proxy_rises_shows_a_knee():
-  found = bend(ROOT, judge=(0, 1, 2, 0.5))
+  generator = np.random.default_rng(0)
+  found = bend(generator, judge=(0, 1, 2, 0.5))
   assert found["knee"]["index"] == 2 and found["knee"]["kl"] == pytest.approx(4, abs=0.6)
   low, high = found["knee"]["ci95"]
   assert low == high == found["knee"]["kl"], "far above all others, it is the highest in every draw"
   # Two checkpoints that nobody can tell apart may each be the highest.
-  low, high = bend(ROOT, judge=(0, 2, 2, 0))["knee"]["ci95"]
+  low, high = bend(generator, judge=(0, 2, 2, 0))["knee"]["ci95"]
   assert (low, high) == (pytest.approx(1, abs=0.6), pytest.approx(4, abs=0.6))
 
 
@@ -75,7 +77,7 @@ def test_a_judge_that_falls_while_the_proxy_rises_shows_a_knee():
   ],
 )
 def test_what_is_no_over_optimisation_is_no_knee(changed):
-  found = bend(ROOT, **changed)
+  found = bend(np.random.default_rng(0), **changed)
   assert found["knee"] is None and found["since"]
 
 
@@ -87,7 +89,8 @@ def test_noise_is_seldom_called_a_knee():
 
 
 def test_a_checkpoint_of_no_less_kl_is_compared_with_nothing():
-  assert bend(ROOT, judge=(1, 0), proxy=(0, 1), kl=(9, 0)) == {"since": [], "knee": None}
+  found = bend(np.random.default_rng(0), judge=(1, 0), proxy=(0, 1), kl=(9, 0))
+  assert found == {"since": [], "knee": None}
 
 
 def logprobs(model, params, prompts, responses, temperature):
@@ -200,8 +203,9 @@ def test_the_frontier_is_what_the_models_say_of_the_samples(finished_run):
 
 
 def test_frontiers_of_several_runs_are_one_of_all_prompts():
+  generator = np.random.default_rng(0)
   parts = [
-    {name: of(ROOT, means, n) for name, means in
+    {name: of(generator, means, n) for name, means in
      {"kl": (0, 1, 4), "proxy": (0, 1, 2), "judge": (0, 2, 1)}.items()}
     for n in (50, 80)
   ]  # fmt: skip
