@@ -205,6 +205,10 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation.margin = 0.0  # a round must beat the zero point by this much to be kept
   evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
   evaluation.temperature_prompts = 512  # of these prompts, at most, for the curve over temperatures
+  # During RL samples are kept about so many times, on so many of these prompts, for the frontier of
+  # reward against KL; 0 keeps none. Nothing is learnt from them, and nothing selected by them.
+  evaluation.frontier = 5
+  evaluation.frontier_prompts = 512
   return evaluation
 
 

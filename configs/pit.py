@@ -22,7 +22,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if size not in ("tiny", "small"):
     for stage in config.curriculum:
       stage.steps, stage.learning_rate = 100, 1e-6
-  config.ablations = False  # trains pit_first_only, pit_second_only and rlhf_longer too
+  # Trains pit_first_only, pit_second_only and rlhf_longer too, and the improvers that something
+  # else than R_PIT rewards: pit_single_term, pit_rp_difference.
+  config.ablations = False
   return config.lock()
 
 

@@ -67,3 +67,4 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   config.evaluation.rounds = 2
   config.evaluation.temperatures = (1.0,)
   config.evaluation.temperature_prompts = 24
+  config.evaluation.frontier, config.evaluation.frontier_prompts = 2, 24

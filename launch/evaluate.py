@@ -3,10 +3,11 @@
   python launch/evaluate.py --workdir=runs/demo --experiment=length
   python launch/evaluate.py --workdir=runs/demo --config.evaluation.prompts=1024
 
-The experiments of recipe pit are main (every system under every judge), rounds, temperature, gap,
-length and cost; of rlhf main and length; of reward labels. Models are loaded and not trained. The
-noise is that of the run, so unchanged code finds unchanged figures. Values of the configuration's
-section `evaluation` may be changed; then all experiments are made anew.
+The experiments of recipe pit are main (every system under every judge), ablation, rounds,
+temperature, gap, length, cost and frontier; of rlhf main, length and frontier; of reward labels.
+Models are loaded and not trained. The noise is that of the run, so unchanged code finds unchanged
+figures. Values of the configuration's section `evaluation` may be changed; then all experiments are
+made anew.
 """
 
 import sys
@@ -16,7 +17,9 @@ from ml_collections import config_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished run, or its gs:// address")
 EXPERIMENT = flags.DEFINE_string(
-  "experiment", None, "main, rounds, temperature, gap, length, cost, labels; all unless given"
+  "experiment",
+  None,
+  "main, ablation, rounds, temperature, gap, length, cost, frontier, labels; all unless given",
 )
 
 

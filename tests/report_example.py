@@ -3,8 +3,10 @@
 import numpy as np
 
 from pit_jax.evaluate import metrics
+from pit_jax.evaluate.experiments import frontier as frontiers
 from pit_jax.evaluate.statistics import agreement as agreements
 from pit_jax.evaluate.statistics import candidates, lengths, margins, ratings, significance
+from pit_jax.evaluate.statistics import frontiers as bends
 
 GOLD = {
   "policy_sft": 5.6,
@@ -150,6 +152,31 @@ def cost(generator):
   return rows
 
 
+def ablation(generator):
+  rows = []
+  for system, order in (("pit", 0.8), ("pit_single_term", 0.5), ("pit_rp_difference", 0.86)):
+    compared = comparison(generator, "pit", "original")
+    row = {"system": system, "accuracy": 0.86, "order": order, "zero_point": -0.6, "spread": 0.4}
+    row |= {f"{name}_stop": compared[name] for name in ("n", "win", "lose", "tie", "delta", "ci95")}
+    row |= {"sign_agreement": {"fraction": 0.79, "n": 500}, "stopped": 0.7, "score_stop": 8.1}
+    rows.append(row | {"own_sign_agreement": {"fraction": 0.74, "n": 480}})
+  return rows
+
+
+def frontier(generator):
+  """A policy whose judge falls while its proxy rises, and an improver whose judge rises too."""
+  chains = []
+  for name, proxy, judge in (("policy", "R_P", (5, 6, 7, 6)), ("improver", "R_PIT", (6, 7, 8, 8))):
+    means = {"kl": (0, 1, 4, 9), "proxy": (0, 0.5, 0.9, 1.4), "judge": judge}
+    known = {
+      key: bends.moments(np.array(values)[:, None] + 0.5 * generator.normal(size=(4, 80)))
+      for key, values in means.items()
+    }
+    points = [{"stage": f"rl_{name}", "step": 10 * k} for k in range(4)]
+    chains.append(frontiers.describe(name, proxy, points, known))
+  return {"judge": "gold", "chains": chains}
+
+
 def stages(generator):
   made = {}
   for name, (kind, steps) in STAGES.items():
@@ -200,6 +227,8 @@ def example() -> dict:
     "length": length(generator),
     "gap": gap(generator),
     "cost": cost(generator),
+    "ablation": ablation(np.random.default_rng(1)),
+    "frontier": frontier(np.random.default_rng(2)),
     "gap_order": metrics.gap_order(**gaps) | {"histogram": gaps},
     "rounds": rounds(generator),
     "temperature": [

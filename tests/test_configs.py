@@ -114,7 +114,8 @@ def pairs_of(results):
   return {(row["a"], row["b"]) for row in results["comparisons"]}
 
 
-ABLATIONS = ("pit_first_only", "pit_second_only", "rlhf_longer")
+REWARDED = ("pit_single_term", "pit_rp_difference")  # the improvers that something else rewarded
+ABLATIONS = ("pit_first_only", "pit_second_only", "rlhf_longer", *REWARDED)
 
 
 def test_pit_runs_to_a_report_of_everything(finished_run):
@@ -134,6 +135,8 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
   temperatures = [(t, name) for t in config.evaluation.temperatures for name in ("original", "pit")]
   assert [(row["t"], row["system"]) for row in results["temperature"]] == temperatures
   assert {"wl", "ww", "ll", "lw", "accuracy"} <= set(results["gap_order"])
+  assert [row["system"] for row in results["ablation"]] == ["pit", *REWARDED]
+  assert [chain["chain"] for chain in results["frontier"]["chains"]] == ["policy", "improver"]
   assert set(results["seconds"]) == {*results["stages"], "evaluation"}
   assert results["data"]["cut"] > 0, "prompts of this run are cut, and it says so"
   assert results["notes"] == []
@@ -156,6 +159,7 @@ def test_the_policys_chain_runs_alone(policy_run):
   wanted = {("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")}
   assert pairs_of(results) == wanted
   assert set(results["stages"]) == {"sft_policy", "reward", "rl_policy"}
+  assert [chain["chain"] for chain in results["frontier"]["chains"]] == ["policy"]
   assert "RLHF" in page
 
 

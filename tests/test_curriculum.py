@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 
 from pit_jax.recipes import pit
-from pit_jax.stages import curriculum, rl
+from pit_jax.stages import curriculum, gap_rewards, reward, rl
 from pit_jax.training import step as training_step
 
 
@@ -101,7 +101,7 @@ def run_recorded(context, monkeypatch, count):
     "improver",
     plan,
     improver_sft={"first": 0},
-    gap_reward={"gap": 0},
+    gap_reward=gap_rewards.of_model(context, reward.RewardModel({"gap": 0}, {})),
     from_policy=[f"Draft {i}." for i in range(len(context.folds.rl))],
   )
   return calls, result
@@ -151,7 +151,7 @@ def test_a_curriculum_has_one_schedule_and_one_value_warm_up(finished_run, monke
     "improver",
     plan,
     improver_sft=models.improver_sft,
-    gap_reward=models.gap_reward.params,
+    gap_reward=models.gap_rewards["pit"],
     from_policy=references,
   )
   whole = [min((step + 1) / 3, (10 - step) / 7) for step in range(10)]
@@ -170,8 +170,15 @@ def test_ablations_get_all_the_steps_of_the_curriculum(finished_run):
     f"pit_first_only_{first}": total,
     f"pit_second_only_{last}": total,
     "rlhf_longer": max(total, config.rl.steps),
+    **{
+      f"{name}_{stage.name}": stage.steps
+      for name in ("pit_single_term", "pit_rp_difference")
+      for stage in config.curriculum
+    },
     "rl_policy": config.rl.steps,
   }
   assert total > config.curriculum[0].steps
   assert {name: tiny_run.last_step(finished_run.workdir, name) for name in steps} == steps
-  assert set(finished_run.models.ablations) == {"pit_first_only", "pit_second_only", "rlhf_longer"}
+  names = ["pit_first_only", "pit_second_only", "rlhf_longer"]
+  names += ["pit_single_term", "pit_rp_difference"]
+  assert list(finished_run.models.ablations) == names, "the order numbers their streams of noise"

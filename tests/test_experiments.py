@@ -178,12 +178,15 @@ def results_of(workdir):
 def test_a_repeated_experiment_finds_what_the_run_found(finished_run, tmp_path):
   workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
   whole = results_of(workdir)
-  assert {row["experiment"] for row in whole["comparisons"]} == {"main", "temperature", "cost"}
+  experiments = {row["experiment"] for row in whole["comparisons"]}
+  assert experiments == {"main", "ablation", "temperature", "cost"}
   path = workdir / "report" / "results.json"
   spoilt = {**whole, "cost": [], "length": {"comparisons": [], "correlations": []}}
-  spoilt["comparisons"] = [row for row in whole["comparisons"] if row["experiment"] != "cost"]
+  again = ("ablation", "cost", "length", "frontier")
+  spoilt |= {"ablation": [], "frontier": {"judge": None, "chains": []}}
+  spoilt["comparisons"] = [row for row in whole["comparisons"] if row["experiment"] not in again]
   path.write_text(json.dumps(spoilt))
-  for name in ("cost", "length"):
+  for name in again:
     finished.evaluate(workdir, name)
   assert results_of(workdir) == whole
 
@@ -222,7 +225,7 @@ def test_only_values_of_the_evaluation_can_be_changed(finished_run):
 
 
 def test_only_experiments_of_finished_runs_are_repeated(finished_run, tmp_path):
-  with pytest.raises(ValueError, match="no experiment 'speed'; it has main, rounds, temperature"):
+  with pytest.raises(ValueError, match="no experiment 'speed'; it has main, ablation, rounds"):
     finished.evaluate(finished_run.workdir, "speed")
   with pytest.raises(ValueError, match="holds no run: there is no"):
     finished.evaluate(tmp_path, "main")

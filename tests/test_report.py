@@ -55,8 +55,8 @@ def written(tmp_path_factory):
 
 def test_writes_the_page_the_figures_and_the_results(written):
   path, _ = written
-  figures = ("comparisons", "scores", "rounds", "temperature", "cost", "gaps", "margins",
-             "reinforcement", "losses")  # fmt: skip
+  figures = ("comparisons", "scores", "rounds", "temperature", "cost", "frontier", "gaps",
+             "margins", "reinforcement", "losses")  # fmt: skip
   files = {"report.html", "results.json", *(f"{name}.png" for name in figures)}
   assert {file.name for file in path.parent.iterdir()} == files
   for name in figures:
@@ -77,7 +77,8 @@ def test_page_and_terminal_show_every_cell_of_every_table(written):
   terminal = re.sub(r"\s+", " ", report.tables(report_example.example(), width=160))
   made = tabular.build(report.check(report_example.example()))
   names = "comparisons controls systems rounds temperature reward_models gap_order significance "
-  names += "power agreement ratings length correlations gap cost stages data"
+  names += "power agreement ratings length correlations gap cost gap_rewards stop_rules knee "
+  names += "frontier stages data"
   assert list(made) == names.split()
   for table in made.values():
     for cell in (cell for row in table.rows for cell in row):
@@ -129,6 +130,8 @@ OPTIONAL = {
   "length": "Without the effect of length",
   "gap": "Is RPIT right?",
   "cost": "What quality costs",
+  "ablation": "The stop rule by each",
+  "frontier": "Over-optimised?",
   "reward_models": "expected calibration error",
   "samples": "10 samples",
   "notes": "One seed",
@@ -216,6 +219,7 @@ def test_a_shut_gate_holds_back_what_it_must(tmp_path):
   stored = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
   assert len(stored["comparisons"]) == len(results["comparisons"])
   shown = verdict.presentable(results)
+  assert all("delta_stop" not in row for row in shown["ablation"])
   for section in ("rounds", "cost"):
     assert all("delta" not in row and "ci95" not in row for row in shown[section])
   pairs = {(row["a"], row["b"]) for row in shown["length"]["comparisons"]}

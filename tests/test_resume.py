@@ -82,5 +82,7 @@ def test_a_run_ended_by_signals_ends_like_one_left_alone(tmp_path):
   written = [tiny_run.files(workdir / "models") for workdir in (tortured, undisturbed)]
   assert written[0] == written[1]
   assert any(name.endswith("model.safetensors") for name in written[0])
+  kept = [tiny_run.files(workdir / "frontier") for workdir in (tortured, undisturbed)]
+  assert kept[0] == kept[1] and len(kept[0]) == 4, "two of each chain"
   for name in ("references/policy.jsonl", "calibration/reward.json", "calibration/gap_reward.json"):
     assert (tortured / name).read_bytes() == (undisturbed / name).read_bytes(), name

@@ -41,6 +41,7 @@ def of_seed(generator, n):
       for system in ("original", "pit")
     ],
     "cost": [_spent(comparisons[0], n, score * n) for n in (1, 2)],
+    "ablation": [_rewarded(comparisons[0], score, n)],
     "notes": ["a note"],
   }
   return results, differences
@@ -50,6 +51,13 @@ def _spent(compared, n, score):
   used = {"tokens": 20.0 * n, "samples": float(n), "reads": 0.0}
   row = {"system": "pit", "budget": n, "judge": "gold", "score": score, **used}
   return compared | row | {"gain": score / n if n > 1 else None}
+
+
+def _rewarded(compared, score, n):
+  ruled = {f"{name}_stop": value for name, value in compared.items()}
+  signs = {"sign_agreement": {"fraction": 0.25 if n < 50 else 1.0, "n": n}}
+  facts = {"accuracy": score, "order": 0.5, "zero_point": -0.5, "spread": 0.4}
+  return {"system": "pit", **facts, **ruled, **signs}
 
 
 def _round(comparisons):
@@ -75,6 +83,8 @@ def test_pooling_seeds_is_counting_all_their_prompts():
   signs = np.concatenate([differences["pit"] > 0 for _, differences in made.values()])
   agreement = pooled["reward_models"]["R_PIT"]["sign_agreement"]
   assert agreement == {"fraction": pytest.approx(signs.mean()), "n": 134}
+  share = (0.25 * 70 + 64) / 134
+  assert pooled["ablation"][0]["sign_agreement"] == {"fraction": pytest.approx(share), "n": 134}
   alone = [row for row in pooled["comparisons"] if row["seed"] != "all"]
   assert [{k: v for k, v in row.items() if k != "seed"} for row in alone] == [
     row for results, _ in made.values() for row in results["comparisons"]
@@ -107,6 +117,9 @@ def test_pooling_averages_what_is_no_count():
     assert row["score"] == pytest.approx(score * n)
     assert {key: row[key] for key in together} == together
   assert "gain" not in pooled["cost"][0] and pooled["cost"][1]["gain"] == pytest.approx(score)
+  (row,) = pooled["ablation"]
+  assert (row["system"], row["accuracy"]) == ("pit", pytest.approx(score))
+  assert {name: row[f"{name}_stop"] for name in together} == together
   assert pooled["seconds"] == {"seed 0": 3.5, "seed 1": 3.5}
   assert "a note" in pooled["notes"] and "seeds 0, 1" in pooled["notes"][0]
 

@@ -178,6 +178,11 @@ def folds(
   return Folds(**{name: tuple(part) for name, part in parts.items()})
 
 
+def distinct(preferences: Sequence[Preference]) -> list[Preference]:
+  """Returns one row of each prompt, in the order in which the prompts first come."""
+  return list({row.prompt: row for row in preferences}.values())
+
+
 def is_by(row: Preference, writers: Collection[str]) -> bool:
   """Returns whether one of these writers wrote a response of the row."""
   return not set(writers).isdisjoint(row.writers or ())

@@ -13,7 +13,8 @@ import markupsafe
 
 from pit_jax.evaluate import cells, palette
 
-ABLATIONS = ("only", "longer")  # words in the names of stages that are no part of the pipeline
+# Words in the names of stages that are no part of the pipeline.
+ABLATIONS = ("only", "longer", "single_term", "rp_difference")
 IMPROVER = ("improver", "gap", "pit")  # words in the names of stages of the second chain
 REFERENCES = {"dataset.rejected": "y_l", "dataset.chosen": "y_w", "policy": "samples of M_P"}
 LINE, PAD, GAP, HEADING = 17, 11, 14, 40  # px: line height, box padding, box distance, band title

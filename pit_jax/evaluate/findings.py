@@ -8,7 +8,17 @@ from typing import Any
 
 from pit_jax import hosts
 from pit_jax.evaluate import language_judge, subject, suite, verdict
-from pit_jax.evaluate.experiments import cost, gap, labels, length, main, rounds, temperature
+from pit_jax.evaluate.experiments import (
+  ablation,
+  cost,
+  frontier,
+  gap,
+  labels,
+  length,
+  main,
+  rounds,
+  temperature,
+)
 from pit_jax.evaluate.statistics import significance
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
@@ -17,16 +27,26 @@ from pit_jax.training import timing, writers
 
 # What each recipe's results are made of, in this order.
 EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
-  "rlhf": {"main": main.measure, "length": length.measure},
+  "rlhf": {"main": main.measure, "length": length.measure, "frontier": frontier.measure},
   "pit": {
     "main": main.measure,
+    "ablation": ablation.measure,
     "rounds": rounds.measure,
     "temperature": temperature.measure,
     "gap": gap.measure,
     "length": length.measure,
     "cost": cost.measure,
+    "frontier": frontier.measure,
   },
   "reward": {"labels": labels.measure},
+}
+# What some of them need of a run, as a flag of its training, and where it is in its configuration.
+NEEDS = {
+  "ablation": ("--config.ablations=True", lambda config: config["ablations"]),
+  "frontier": (
+    "--config.evaluation.frontier=5",
+    lambda config: config["evaluation"].get("frontier", 0) > 0,
+  ),
 }
 CURVES = {
   "rl": ("objective/score", "objective/kl", "objective/kl_coef", "tokens/response_length"),
@@ -80,8 +100,13 @@ def check(recipe: str, workdir: pathlib.Path, only: str | None) -> None:
       f"{named} holds no finished run: there is no report/results.json; finish the run by "
       f"repeating its `python launch/train.py --config=… --workdir={named}`"
     )
-  rows = json.loads((workdir / "report" / "results.json").read_text())["comparisons"]
-  if any("experiment" not in row for row in rows):
+  results = json.loads((workdir / "report" / "results.json").read_text())
+  flag, is_there = NEEDS.get(only, ("", None))
+  if is_there and not is_there(results["config"]):
+    raise ValueError(
+      f"{named} has nothing for experiment {only!r}; train with {flag} in another --workdir"
+    )
+  if any("experiment" not in row for row in results["comparisons"]):
     raise ValueError(
       f"{named}/report/results.json is of an older version: its comparisons do not say to which "
       "experiment they belong; train again in another --workdir"

@@ -15,6 +15,7 @@ from pit_jax.types import Params
 Prompts = Sequence[conversations.Prompt]
 # A gold score moves in whole checks, a model's in small steps: below this a reward is noise.
 MODEL_TIE = 1e-3
+TRAINERS = frozenset({"R_P", "R_PIT"})  # judges that also trained the models
 
 
 @dataclasses.dataclass(frozen=True)

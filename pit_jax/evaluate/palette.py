@@ -10,6 +10,8 @@ COLOURS = {
   "pit": "#0b7267",
   "pit_first_only": "#c99a3d",
   "pit_second_only": "#b3632d",
+  "pit_single_term": "#58707c",
+  "pit_rp_difference": "#7f7a3c",
   "self_refine": "#a84a4f",
   "pit_rounds": "#3f5f8a",
   "best_of_n": "#6b7f38",

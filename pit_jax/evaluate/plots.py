@@ -36,6 +36,7 @@ def draw(results: Mapping) -> dict[str, matplotlib.figure.Figure]:
       "rounds": _rounds(results.get("rounds", ())),
       "temperature": _temperature(results.get("temperature", ())),
       "cost": tradeoffs.cost(results.get("cost", ())),
+      "frontier": tradeoffs.frontier(results.get("frontier", {})),
       "gaps": _gaps(results.get("gap_order", {}).get("histogram", {})),
       "margins": tradeoffs.margins(results.get("gap", {}).get("pairs", {})),
       "reinforcement": _reinforcement(stages),

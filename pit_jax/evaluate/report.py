@@ -34,6 +34,7 @@ MAPPINGS = {
   "length": ("comparisons", "correlations"),
   "gap": ("pairs",),
   "labels": ("accuracy", "reliability", "order"),
+  "frontier": ("chains",),
   "controls": (),
   "judges": (),
   "gate": ("passed", "reason"),
@@ -42,6 +43,7 @@ MAPPINGS = {
 COMPARISON = ("a", "b", "judge", "n", "win", "lose", "tie", "delta", "ci95")
 LISTS = {
   "comparisons": COMPARISON,
+  "ablation": ("system", "accuracy", "order", "zero_point", "spread"),
   "rounds": ("k",),
   "temperature": ("t", "system"),
   "samples": ("prompt", "original"),
@@ -56,6 +58,7 @@ CAPTIONS = {
   "rounds": "Improving again and again, each round starting from the last round's response.",
   "temperature": "Quality over sampling temperature; a system should be compared at its best.",
   "cost": "Quality over all tokens generated for an answer, drafts included.",
+  "frontier": "The reward that training sees and a judge that it does not, over the KL they cost.",
   "gaps": "Gap rewards of held-out pairs. Their means should move left from top to bottom.",
   "margins": "How often R_PIT is right, by how sure it is; on the dotted line it would be honest.",
   "reinforcement": "What reinforcement learning saw: its reward, and the KL it paid.",

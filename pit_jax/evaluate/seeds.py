@@ -7,12 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pit_jax.evaluate import metrics, verdict
+from pit_jax.evaluate.experiments import frontier
 from pit_jax.evaluate.statistics import significance
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
 FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config")
 # Sections of rows whose scores are averaged: what tells one row from another.
-ROWS = {"rounds": ("k",), "temperature": ("t", "system"), "cost": ("system", "budget", "judge")}
+ROWS = {
+  "ablation": ("system",),
+  "rounds": ("k",),
+  "temperature": ("t", "system"),
+  "cost": ("system", "budget", "judge"),
+}
+SIGNS = ("sign_agreement", "own_sign_agreement")
 
 
 def pool(results: Mapping[int, Mapping]) -> dict:
@@ -40,12 +47,13 @@ def pool(results: Mapping[int, Mapping]) -> dict:
     name: _mean([run["systems"][name] for run in runs]) for name in runs[0]["systems"]
   }
   pooled["reward_models"] = {
-    name: _reward_model([run["reward_models"][name] for run in runs])
-    for name in runs[0]["reward_models"]
+    name: _facts([run["reward_models"][name] for run in runs]) for name in runs[0]["reward_models"]
   }
   for section, keys in ROWS.items():
     rows = zip(*(run.get(section, []) for run in runs), strict=True)
     pooled[section] = [_mean_row(row, keys) for row in rows]
+  if all("frontier" in run for run in runs):
+    pooled["frontier"] = frontier.pool([run["frontier"] for run in runs])
   pooled["notes"] = [
     f"Means over seeds {', '.join(map(str, results))}; comparisons count all prompts of all seeds, "
     "and their intervals and tests cover the choice of prompts, not of seeds. Ratings, lengths, "
@@ -67,13 +75,15 @@ def _together(rows: Sequence[Mapping]) -> dict:
   return pooled | ({"failures": dict(failures)} if failures else {})
 
 
-def _reward_model(records: Sequence[Mapping]) -> dict:
+def _facts(records: Sequence[Mapping]) -> dict:
   """Averages a reward model's facts; signs are counted over all pairs of all seeds."""
-  mean, signs = _mean(records), [record.get("sign_agreement") for record in records]
-  count = sum(sign["n"] for sign in signs) if all(signs) else 0
-  if count:
-    right = sum(sign["fraction"] * sign["n"] for sign in signs if sign["n"])
-    mean["sign_agreement"] = {"fraction": right / count, "n": count}
+  mean = _mean(records)
+  for name in SIGNS:
+    signs = [record.get(name) for record in records]
+    count = sum(sign["n"] for sign in signs) if all(signs) else 0
+    if count:
+      right = sum(sign["fraction"] * sign["n"] for sign in signs if sign["n"])
+      mean[name] = {"fraction": right / count, "n": count}
   return mean
 
 
@@ -86,8 +96,8 @@ def _mean(records: Sequence[Mapping]) -> dict:
 
 
 def _mean_row(rows: Sequence[Mapping], keys: Sequence[str]) -> dict:
-  """Averages a row of curves; its comparisons are counted over all prompts of all seeds."""
-  pooled = {**_mean(rows), **{key: rows[0][key] for key in keys}}
+  """Averages a row's figures; its comparisons are counted over all prompts of all seeds."""
+  pooled = {**_facts(rows), **{key: rows[0][key] for key in keys}}
   fields = [field.name for field in dataclasses.fields(metrics.Comparison)]
   for suffix in ("", "_stop"):
     if "win" + suffix in rows[0]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pit_jax import improve
+from pit_jax.data import preferences
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import judges, language_models, suite
 from pit_jax.stages import context as contexts
@@ -15,6 +16,7 @@ INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 # Streams of noise: one number per experiment, so that adding one changes no other.
 ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
 ROUNDS, TEMPERATURES, CANDIDATES = 200, 300, 400
+FRONTIER = 600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Subject:
 
   @functools.cached_property
   def systems(self) -> dict[str, list[str]]:
-    """The answers of every trained system, by name."""
+    """The answers of every trained system but the ablations, by name."""
     texts = {
       "original": self.original,
       "policy_resampled": self.suite.answers(self.policy.rl, RESAMPLED),
@@ -69,24 +71,36 @@ class Subject:
     sft = self.chain.improver_sft
     texts["improver_sft"] = self.suite.improved(sft, self.original, IMPROVER_SFT)
     texts["pit"] = self.made.texts[1]
-    for index, (name, params) in enumerate(self.chain.ablations.items()):
-      texts[name] = self._ablation(name, params, ABLATIONS + index)
     return texts
 
   @functools.cached_property
+  def ablated(self) -> dict[str, list[str]]:
+    """The answers of every ablation, by name; none where they were not trained."""
+    trained = self.chain.ablations if self.chain else {}
+    return {
+      name: self._ablation(name, params, ABLATIONS + index)
+      for index, (name, params) in enumerate(trained.items())
+    }
+
+  @functools.cached_property
   def texts(self) -> dict[str, list[str]]:
-    """The data's responses and the answers of every trained system, by name."""
+    """The data's responses and the answers of every system but the ablations, by name."""
     data = {name: [getattr(row, name) for row in self.rows] for name in ("chosen", "rejected")}
     return {**data, **self.systems}
 
   @property
   def pairs(self) -> list[tuple[str, str]]:
-    """Which systems are compared with which."""
+    """Which systems are compared with which; ablations apart."""
     if self.chain is None:
       return [("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")]
     pairs = [(name, "original") for name in self.systems if name != "original"]
     pairs += [("original", "policy_sft"), ("original", "chosen")]
-    return pairs + [("pit", name) for name in ("improver_sft", *self.chain.ablations)]
+    return [*pairs, ("pit", "improver_sft")]
+
+  @property
+  def ablation_pairs(self) -> list[tuple[str, str]]:
+    """Every ablation against original, and pit against every ablation."""
+    return [(name, "original") for name in self.ablated] + [("pit", name) for name in self.ablated]
 
   @property
   def contrasts(self) -> list[tuple[str, str]]:
@@ -133,8 +147,7 @@ def of_rewards(context: contexts.Context, models: Any) -> Subject:
 
 def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
   """Returns the held-out rows that are evaluated, each prompt once."""
-  unique = {row.prompt: row for row in context.folds.held_out}
-  return list(unique.values())[: context.config.evaluation.prompts]
+  return preferences.distinct(context.folds.held_out)[: context.config.evaluation.prompts]
 
 
 def _suite(context, policy, gap_reward, improver) -> suite.Suite:

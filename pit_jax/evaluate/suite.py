@@ -37,6 +37,11 @@ class Suite:
     return self.scoring[0]
 
   @property
+  def independent(self) -> judges.Judge | None:
+    """The first judge that scores and trained nothing here; None where there is none."""
+    return self.scorer if self.scorer.name not in judges.TRAINERS else None
+
+  @property
   def scoring(self) -> list[judges.Judge]:
     """The judges that score single answers; the others only compare."""
     return [judge for judge in self.judges if judge.score]

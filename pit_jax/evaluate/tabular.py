@@ -4,7 +4,14 @@ import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from pit_jax.evaluate import cells, experiment_tables, label_tables, palette, verdict
+from pit_jax.evaluate import (
+  cells,
+  experiment_tables,
+  label_tables,
+  palette,
+  training_tables,
+  verdict,
+)
 
 DESCRIPTIONS = {
   "original": "the policy after RLHF",
@@ -15,6 +22,8 @@ DESCRIPTIONS = {
   "pit": "the improver after the curriculum, on original",
   "pit_first_only": "all RL steps on dataset references",
   "pit_second_only": "all RL steps on references from the policy",
+  "pit_single_term": "the curriculum with R_PIT trained on r(w,l) > r(l,w) alone",
+  "pit_rp_difference": "the curriculum with R_P(x, y) − R_P(x, y_ref) as the reward",
   "self_refine": "the policy prompted to revise",
   "pit_rounds": "all rounds of pit, with the stop rule",
   "best_of_n": "of n samples of original the one with the highest R_P",
@@ -30,7 +39,8 @@ def build(results: Mapping) -> dict[str, cells.Table]:
   """
   makers = (
     _comparisons, _controls, _seeds, _judges, _systems, _rounds, _temperature, _reward_models,
-    *label_tables.MAKERS, _gap_order, *experiment_tables.MAKERS, _stages, _data,
+    *label_tables.MAKERS, _gap_order, *experiment_tables.MAKERS, *training_tables.MAKERS, _stages,
+    _data,
   )  # fmt: skip
   tables = (maker(results) for maker in makers)
   return {table.name: table for table in tables if table is not None and table.rows}

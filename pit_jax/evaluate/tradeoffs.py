@@ -1,7 +1,8 @@
-"""Figures of trade-offs: quality against tokens, accuracy against confidence."""
+"""Figures of trade-offs: quality against tokens or KL, accuracy against confidence."""
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.axes
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
@@ -40,6 +41,42 @@ def cost(rows: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   if figure is not None:
     panels.shared_legend(figure, columns=2)
   return figure
+
+
+def frontier(found: Mapping) -> matplotlib.figure.Figure | None:
+  """Proxy and judge over KL, a row of panels per chain; a knee is a dotted line."""
+  chains = found.get("chains", ())
+  if not chains:
+    return None
+  figure, rows = panels.make_figure(
+    0.4 + 2.1 * len(chains), nrows=len(chains), ncols=2 if found["judge"] else 1
+  )
+  for axes, chain in zip(rows, chains, strict=True):
+    tint = palette.colour("original" if chain["chain"] == "policy" else "pit")
+    names = {"proxy": chain["proxy"], "judge": found["judge"]}
+    for panel, (key, name) in zip(axes, names.items(), strict=False):
+      _over_kl(panel, chain, key, tint)
+      panel.set_title(f"{chain['chain']}: {name}")
+  for panel in rows[-1]:
+    panel.set_xlabel("KL, nats per response")
+  return figure
+
+
+def _over_kl(axes: matplotlib.axes.Axes, chain: Mapping, key: str, tint: str) -> None:
+  """Draws one quantity of a chain's checkpoints in their order, joined along training."""
+  points = chain["points"]
+  at, values = (np.array([point[name] for point in points]) for name in ("kl", key))
+  low, high = np.array([point[f"{key}_ci95"] for point in points]).T
+  axes.errorbar(
+    at.clip(min=0), values, (values - low, high - values), fmt="o-", color=tint, markersize=4,
+    linewidth=1.3, elinewidth=0.8,
+  )  # fmt: skip
+  if chain["knee"]:
+    axes.axvline(chain["knee"]["kl"], color=palette.INK, linewidth=0.9, linestyle=(0, (1, 2)))
+  # Gain is about linear in the root of the KL at first (Gao et al. 2022).
+  axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+  axes.set_xlim(left=0)
+  axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
 
 
 def margins(pairs: Mapping[str, Mapping]) -> matplotlib.figure.Figure | None:

@@ -19,10 +19,14 @@ Deviations from the paper, and what it leaves open:
   - The curriculum is a list of any length, the paper has two stages; it is one optimisation: Adam's
     moments pass on, and the learning rate rises and falls once over all stages.
   - The stop rule at inference is ours (`improve.improve`); the paper leaves it open.
+  - Ablations beyond table 2: R_PIT trained with the term wl > lw of eq. 2 alone, and no gap model
+    but R_P(x, y) − R_P(x, y_ref), each as the reward of the same curriculum.
 """
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Callable
 
 import ml_collections
 
@@ -30,19 +34,29 @@ from pit_jax import export
 from pit_jax.evaluate import findings, language_models, report
 from pit_jax.recipes import rlhf
 from pit_jax.stages import context as contexts
-from pit_jax.stages import curriculum, reward, sft
+from pit_jax.stages import curriculum, frontier, gap_rewards, reward, sft
 from pit_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-  """All that a run of PIT trains; `ablations` is empty unless they were asked for."""
+  """All that a run of PIT trains.
+
+  Attributes:
+    policy: the policy's chain.
+    improver_sft: M_PIT^SFT.
+    gap_reward: R_PIT.
+    improver: M_PIT^RL.
+    ablations: what else was trained, by system; empty unless it was asked for.
+    gap_rewards: what rewarded pit, and ablations of it that something else rewarded, by system.
+  """
 
   policy: rlhf.Policy
   improver_sft: Params
   gap_reward: reward.RewardModel
   improver: Params
   ablations: dict[str, Params]
+  gap_rewards: dict[str, gap_rewards.GapReward]
 
 
 def train(context: contexts.Context) -> Models:
@@ -55,28 +69,46 @@ def train(context: contexts.Context) -> Models:
   gap_reward = reward.gap(context, improver_sft, start)
   references = curriculum.policy_references(context, policy.rl)
 
-  def improver(name: str, stages) -> Params:
-    return curriculum.run(
-      context,
-      name,
-      stages,
-      improver_sft=improver_sft,
-      gap_reward=gap_reward.params,
-      from_policy=references,
-    )
-
-  trained = improver("pit", stages)
+  improver = functools.partial(
+    curriculum.run, context, improver_sft=improver_sft, from_policy=references
+  )
+  rewards = {"pit": gap_rewards.of_model(context, gap_reward)}
+  drafts = functools.partial(_drafts, context, policy.rl)
+  watch = frontier.watch(context, curriculum.steps(stages), improver_sft, drafts)
+  trained = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
   ablations = {}
   if context.config.ablations:
-    steps = sum(stage.steps for stage in stages)
-    ablations = {
-      "pit_first_only": improver("pit_first_only", [curriculum.alone(stages[0], steps)]),
-      "pit_second_only": improver("pit_second_only", [curriculum.alone(stages[-1], steps)]),
-      "rlhf_longer": rlhf.train_rl(
-        context, "rlhf_longer", policy.sft, policy.reward, max(steps, context.config.rl.steps)
-      ),
-    }
-  return Models(policy, improver_sft, gap_reward, trained, ablations)
+    rewards["pit_single_term"] = gap_rewards.single_term(context, improver_sft, start)
+    rewards["pit_rp_difference"] = gap_rewards.difference(context, policy.reward, improver_sft)
+    ablations = _ablations(context, policy, improver, rewards)
+  return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
+
+
+def _drafts(context: contexts.Context, policy: Params, questions, key) -> list[str]:
+  return context.inference.answer(policy, questions, key, context.config.rl.temperature)
+
+
+def _ablations(
+  context: contexts.Context,
+  policy: rlhf.Policy,
+  improver: Callable[..., Params],
+  rewards: dict[str, gap_rewards.GapReward],
+) -> dict[str, Params]:
+  """Trains what differs from pit in one thing, with as many RL steps (table 2).
+
+  The curriculum's stages alone; the policy's own RL instead; and other rewards of the improver.
+  """
+  stages, c = context.config.curriculum, context.config
+  steps = curriculum.steps(stages)
+  parts = {"pit_first_only": stages[0], "pit_second_only": stages[-1]}
+  trained = {
+    name: improver(name, [curriculum.alone(stage, steps)], gap_reward=rewards["pit"])
+    for name, stage in parts.items()
+  }
+  longer = (policy.sft, policy.reward, max(steps, c.rl.steps))
+  trained["rlhf_longer"] = rlhf.train_rl(context, "rlhf_longer", *longer)
+  others = [name for name in rewards if name != "pit"]
+  return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ import ml_collections
 from pit_jax import export
 from pit_jax.evaluate import findings, language_models, report
 from pit_jax.stages import context as contexts
-from pit_jax.stages import reward, rl, sft
+from pit_jax.stages import frontier, reward, rl, sft
 from pit_jax.types import Params
 
 
@@ -32,7 +32,9 @@ def train_policy(context: contexts.Context) -> Policy:
   """Trains the three models of the policy's chain."""
   policy_sft = sft.policy(context)
   reward_model = reward.pointwise(context, policy_sft, policy_sft)
-  trained = train_rl(context, "rl_policy", policy_sft, reward_model, context.config.rl.steps)
+  steps = context.config.rl.steps
+  watch = frontier.watch(context, steps, policy_sft)
+  trained = train_rl(context, "rl_policy", policy_sft, reward_model, steps, watch)
   judge = reward.judge(context, policy_sft)
   return Policy(sft=policy_sft, reward=reward_model, rl=trained, judge=judge)
 
@@ -43,6 +45,7 @@ def train_rl(
   policy_sft: Params,
   reward_model: reward.RewardModel,
   steps: int,
+  watch: frontier.Watch | None = None,
 ) -> Params:
   """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
   job = context.config.rl
@@ -57,6 +60,7 @@ def train_rl(
     steps=steps,
     rate=rl.schedule(job, steps),
     job=job,
+    watch=watch,
   )
   return context.waiting(trained.policy)
 

@@ -77,11 +77,17 @@ class Inference:
 
   def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
     """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
+    return self.sample(params, prompts, key, temperature)[0]
+
+  def sample(
+    self, params: Params, prompts: Prompts, key, temperature: float
+  ) -> tuple[Responses, np.ndarray]:
+    """Returns `respond`'s responses and the log-probability of each of their tokens, Float[N R]."""
     params = layout.to_devices(params)
 
     def ask(batch, index):
       noise = jax.random.fold_in(key, index)
-      return self.sampler(params, batch, noise, np.float32(temperature))[0]
+      return self.sampler(params, batch, noise, np.float32(temperature))
 
     return self._over_rows(ask, prompts)
 
@@ -90,13 +96,15 @@ class Inference:
     params = layout.to_devices(params)
     return self._over_rows(lambda batch, _: self.scorer(params, *batch), (prompts, responses))
 
-  def logprobs(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
+  def logprobs(
+    self, params: Params, prompts: Prompts, responses: Responses, temperature: float = 1.0
+  ) -> np.ndarray:
     """Returns a language model's log-probability of every response token, Float[N R]."""
     program, width = _logprober(self.language, self.mesh), responses.tokens.shape[1]
     params = layout.to_devices(params)
 
     def ask(batch, _):
-      found = program(params, *batch)
+      found = program(params, *batch, np.float32(temperature))
       return jnp.pad(found, ((0, 0), (0, width - found.shape[1])))
 
     return self._over_rows(ask, (prompts, responses))

@@ -8,7 +8,7 @@ import ml_collections
 from pit_jax import hosts
 from pit_jax.data import conversations, encode, tables
 from pit_jax.stages import context as contexts
-from pit_jax.stages import rl, workdirs
+from pit_jax.stages import frontier, gap_rewards, rl, workdirs
 from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")
@@ -51,10 +51,10 @@ def check(stages: Sequence[ml_collections.ConfigDict]) -> None:
       raise ValueError(f"curriculum stage {stage.name!r}, steps={stage.steps}: use 1 or more")
 
 
-def prompts(
+def texts(
   context: contexts.Context, sources: Sequence[str], from_policy: Sequence[str]
-) -> tables.Table:
-  """Returns the improver's prompts of a stage: every RL prompt with each source's reference."""
+) -> tuple[list[conversations.Prompt], list[str]]:
+  """Returns the questions and references of a stage: every RL prompt with each source's."""
   rows = context.folds.rl
   references = {
     "dataset.rejected": [row.rejected for row in rows],
@@ -62,7 +62,14 @@ def prompts(
     "policy": from_policy,
   }
   asked = [row.prompt for row in rows] * len(sources)
-  given = [reference for source in sources for reference in references[source]]
+  return asked, [reference for source in sources for reference in references[source]]
+
+
+def prompts(
+  context: contexts.Context, sources: Sequence[str], from_policy: Sequence[str]
+) -> tables.Table:
+  """Returns the improver's prompts of a stage, as it sees them."""
+  asked, given = texts(context, sources, from_policy)
   return encode.improver_prompts(asked, given, context.settings, context.tokens)
 
 
@@ -72,8 +79,9 @@ def run(
   stages: Sequence[ml_collections.ConfigDict],
   *,
   improver_sft: Params,
-  gap_reward: Params,
+  gap_reward: gap_rewards.GapReward,
   from_policy: Sequence[str],
+  watch: frontier.Watch | None = None,
 ) -> Params:
   """Trains M_PIT through the stages: one optimisation in which references and β change.
 
@@ -87,16 +95,17 @@ def run(
       `learning_rate` (the height of the schedule while it lasts); everything else is the config's
       `rl`.
     improver_sft: M_PIT^SFT, the start of the first stage and the KL reference of all.
-    gap_reward: R_PIT, the reward of all stages and the first value model.
+    gap_reward: R_PIT or what stands for it: the reward of all stages and the first value model.
     from_policy: the references sampled from M_P^RL.
+    watch: keeps samples along the stages.
 
   Returns:
     M_PIT^RL.
   """
   check(stages)
   job = context.config.rl
-  learner = rl.begin(context, {"policy": improver_sft, "value": gap_reward}, job)
-  total, begun = sum(stage.steps for stage in stages), 0
+  learner = rl.begin(context, {"policy": improver_sft, "value": gap_reward.value}, job)
+  total, begun = steps(stages), 0
   for stage in stages:
     here = job.copy_and_resolve_references()
     here.update({name: stage[name] for name in ("kl_coefficient", "learning_rate")})
@@ -105,15 +114,21 @@ def run(
       context,
       f"{name}_{stage.name}",
       prompts(context, stage.references, from_policy),
-      rl.model_reward(context, gap_reward),
+      gap_reward.signal(*texts(context, stage.references, from_policy)),
       start=learner,
       reference=improver_sft,
       steps=stage.steps,
       rate=_later(rl.schedule(here, total), begun),
       job=here,
+      watch=watch,
     )
     begun += stage.steps
   return context.waiting(learner.policy)
+
+
+def steps(stages: Sequence[ml_collections.ConfigDict]) -> int:
+  """Returns the RL iterations of a curriculum."""
+  return sum(stage.steps for stage in stages)
 
 
 def _later(rate: Callable, begun: int) -> Callable:

@@ -149,49 +149,58 @@ def _sample(
   return context.inference.score(params, prompts, responses)
 
 
-def gap(context: contexts.Context, improver_sft: Params | None, start: Params) -> RewardModel:
+def gap(
+  context: contexts.Context,
+  improver_sft: Params | None,
+  start: Params,
+  name: str = "gap_reward",
+  term_weights: Sequence[float] | None = None,
+) -> RewardModel:
   """Trains R_PIT on the five orderings of (x, y_w, y_l).
 
   Args:
     context: the run's surroundings.
     improver_sft: M_PIT^SFT, whose samples set the scale; None: the gaps of the validation part do.
     start: the model whose trunk to start from.
+    name: the stage's name.
+    term_weights: of the five terms of eq. 2; None: those of the configuration.
   """
   train, validation = _encoded(context, encode.gap_preferences, context.folds.reward)
   job = context.config.gap_reward
-  gaps = functools.partial(_gaps, context.inference, validation)
-
-  def facts(params):
-    four = gaps(params)
-    order = (four["wl"] >= four["ww"]) & (four["wl"] >= four["ll"])
-    order &= (four["ww"] >= four["lw"]) & (four["ll"] >= four["lw"])
-    identical = np.concatenate([four["ww"], four["ll"]])
-    return {
-      **_pair_facts(four["wl"] - four["lw"]),
-      "order": order.mean(),
-      "zero_point": identical.mean(),
-      "gaps": four,
-    }
-
+  facts = functools.partial(_gap_facts, context.inference, validation)
   params = _train(
     context,
-    "gap_reward",
+    name,
     objectives.gap_order,
     start,
     train,
     job,
     facts,
-    frozen={"term_weights": jnp.asarray(job.term_weights, jnp.float32)},
+    frozen={"term_weights": jnp.asarray(term_weights or job.term_weights, jnp.float32)},
   )
   if improver_sft is None:
 
     def sample(*_):
-      return np.concatenate([*gaps(params).values()])
+      return np.concatenate([*_gaps(context.inference, validation, params).values()])
 
   else:
     prompts = validation[:].given_rejected
     sample = functools.partial(_sample, context, params, improver_sft, prompts)
-  return _calibrated(context, "gap_reward", params, facts, sample)
+  return _calibrated(context, name, params, facts, sample)
+
+
+def _gap_facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
+  """Returns what the four gaps of the validation part's pairs say of a gap model."""
+  four = _gaps(asking, validation, params)
+  order = (four["wl"] >= four["ww"]) & (four["wl"] >= four["ll"])
+  order &= (four["ww"] >= four["lw"]) & (four["ll"] >= four["lw"])
+  identical = np.concatenate([four["ww"], four["ll"]])
+  return {
+    **_pair_facts(four["wl"] - four["lw"]),
+    "order": order.mean(),
+    "zero_point": identical.mean(),
+    "gaps": four,
+  }
 
 
 def _gaps(
@@ -232,7 +241,7 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
     job,
     frozen=frozen,
     evaluate=evaluate,
-    score=("reward_model/order" if name == "gap_reward" else "reward_model/accuracy", "highest"),
+    score=(f"reward_model/{'order' if frozen else 'accuracy'}", "highest"),
   )
 
 
@@ -252,16 +261,39 @@ def _calibrated(
   facts: Callable[[Params], dict],
   sample: Callable[[jax.Array, float], np.ndarray],
 ) -> RewardModel:
-  """Scales a model to mean 0 and deviation 1 on given samples (Ziegler et al. 2019).
-
-  The affine map is folded into the head and recorded in calibration/<name>.json. Facts in nats
-  (accuracy, margin, ece) are of the model as it was; gaps and zero point are in the new unit.
+  """Scales a model as `calibrate` does; the affine map is folded into the head.
 
   Args:
     context: the run's surroundings.
     name: of the model.
     params: its parameters.
     facts: parameters → what is known of the model.
+    sample: as for `calibrate`.
+  """
+  known = calibrate(context, name, lambda: facts(params), sample)
+  head = {
+    "head": params["head"] * known["gain"],
+    "bias": params["bias"] * known["gain"] + known["bias"],
+  }
+  return RewardModel(params=context.waiting({**params, **head}), facts=known)
+
+
+def calibrate(
+  context: contexts.Context,
+  name: str,
+  facts: Callable[[], dict],
+  sample: Callable[[jax.Array, float], np.ndarray],
+) -> dict:
+  """Returns gain and bias of mean 0, deviation 1 on given samples, and what is known of the model.
+
+  The scaling is that of Ziegler et al. 2019, recorded in calibration/<name>.json and read from
+  there. Facts in nats (accuracy, margin, ece) are of the model as it was; gaps and zero point are
+  in the new unit.
+
+  Args:
+    context: the run's surroundings.
+    name: of the model.
+    facts: returns what is known of the model as it is.
     sample: (key, temperature) → its scores of the samples, Float[N].
   """
   known = context.read_json("calibration", f"{name}.json")
@@ -269,7 +301,7 @@ def _calibrated(
     key = jax.random.fold_in(context.key(name), 1)
     scores = sample(key, context.config.rl.temperature)
     gain = 1.0 / max(float(scores.std()), 1e-6)
-    known = facts(params) | {"gain": gain, "bias": -float(scores.mean()) * gain}
+    known = facts() | {"gain": gain, "bias": -float(scores.mean()) * gain}
     for entry in ("zero_point", "gaps"):
       if entry in known:
         known[entry] = jax.tree.map(
@@ -277,8 +309,4 @@ def _calibrated(
         )
     known = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), known)
     context.write_json(known, "calibration", f"{name}.json")
-  head = {
-    "head": params["head"] * known["gain"],
-    "bias": params["bias"] * known["gain"] + known["bias"],
-  }
-  return RewardModel(params=context.waiting({**params, **head}), facts=known)
+  return known

@@ -15,7 +15,7 @@ from pit_jax.data import batches, encode, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
-from pit_jax.stages import optimizers, ppo, supervised
+from pit_jax.stages import frontier, optimizers, ppo, supervised
 from pit_jax.training import step as training_step
 from pit_jax.training import timing
 from pit_jax.types import Params, Prompts, Responses
@@ -87,6 +87,7 @@ def run(
   steps: int,
   rate: Callable[[int], Float[Array, ""]],
   job: ml_collections.ConfigDict,
+  watch: frontier.Watch | None = None,
 ) -> Learner:
   """Maximises E[reward] − β KL(policy ‖ reference) with PPO.
 
@@ -102,6 +103,7 @@ def run(
     steps: PPO iterations.
     rate: learning rate of each iteration, counted from 0; see `schedule`.
     job: the config's `rl` section; see `configs/common.py`.
+    watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
 
   Returns:
     Policy and value model after the last iteration.
@@ -128,7 +130,8 @@ def run(
     return phases.time("train", iterate, *learn)
 
   every = (context.config.log_every_rl, context.config.save_every_rl)
-  more = {"samples": lambda state, index: _rows(context, *rollout(state, index)), "phases": phases}
+  more = {"phases": phases, **_looks(watch, name, start.base)}
+  more["samples"] = lambda state, i: _rows(context, *rollout(state, i)) if i == steps else ()
   state = context.fit(name, advance, state, seen.get, every=every, steps=steps, **more)
   return Learner(state.train, start.base)
 
@@ -176,6 +179,17 @@ def program(
     **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
   )
   return _compiled(policy, value, optimizers.reinforcement(job), settings, stop_ids, mesh)
+
+
+def _looks(watch: frontier.Watch | None, stage: str, base: Params) -> dict:
+  """Returns when and how samples of a stage are kept, as `loop.fit` is told it."""
+  if watch is None:
+    return {}
+
+  def keep(state, step):
+    return watch.keep(stage, Learner(state.train, base).policy, step)
+
+  return {"evaluate": keep, "evaluate_every": watch.every}
 
 
 def _rows(

@@ -11,10 +11,11 @@ from pit_jax.evaluate.statistics import lengths
 
 def measure(run: subject.Subject) -> dict:
   """Returns the main comparisons without the effect of length, and what length does to scores."""
+  pairs, texts = [*run.contrasts, *run.ablation_pairs], {**run.texts, **run.ablated}
   return {
     "length": {
-      "comparisons": [row for a, b in run.contrasts for row in compare(run.suite, a, b, run.texts)],
-      "correlations": correlate(run.suite, run.texts),
+      "comparisons": [row for a, b in pairs for row in compare(run.suite, a, b, texts)],
+      "correlations": correlate(run.suite, texts),
     }
   }
 

@@ -1,0 +1,85 @@
+"""How far optimisation should go: proxy and judge against KL along training (Gao et al. 2022)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pit_jax.evaluate import subject
+from pit_jax.evaluate.statistics import frontiers
+from pit_jax.stages import frontier
+
+
+def measure(run: subject.Subject) -> dict:
+  """Returns the frontier of each chain that kept samples; nothing where none did.
+
+  The first point of a chain is its SFT model, at a KL of 0. The proxy is what RL maximised, the
+  judge the first one that scores and trained nothing; where there is none, only the proxy is seen.
+  """
+  c, judge = run.context.config, run.suite.independent
+  chains = {"policy": [("rl_policy", c.rl.steps)]}
+  if run.chain:
+    chains["improver"] = [(f"pit_{stage.name}", stage.steps) for stage in c.curriculum]
+  found = {name: frontier.read(run.context.workdir, stages) for name, stages in chains.items()}
+  rows = [_chain(run, name, kept) for name, kept in found.items() if kept]
+  return {"frontier": {"judge": judge and judge.name, "chains": rows}} if rows else {}
+
+
+def pool(parts: Sequence[Mapping]) -> dict:
+  """Returns the frontiers of several runs of one configuration as that of all their prompts."""
+  chains = []
+  for rows in zip(*(part["chains"] for part in parts), strict=True):
+    known = {
+      name: frontiers.join([row["moments"][name] for row in rows]) for name in rows[0]["moments"]
+    }
+    points = [{key: point[key] for key in ("stage", "step")} for point in rows[0]["points"]]
+    chains.append(describe(rows[0]["chain"], rows[0]["proxy"], points, known))
+  return {"judge": parts[0]["judge"], "chains": chains}
+
+
+def describe(chain: str, proxy: str, points: Sequence[Mapping], known: Mapping) -> dict:
+  """Returns a chain's points with means and intervals, its knee, and the moments they follow from.
+
+  Args:
+    chain: its name.
+    proxy: the name of the reward that it maximised.
+    points: stage and step of each checkpoint, in order.
+    known: the moments of "kl", "proxy" and, where there is one, "judge".
+  """
+  columns = {}
+  for name, found in known.items():
+    columns |= {name: found["mean"], f"{name}_ci95": frontiers.intervals(found)}
+  rows = [
+    {**point, **{name: values[index] for name, values in columns.items()}}
+    for index, point in enumerate(points)
+  ]
+  bend = frontiers.knee(**known) if "judge" in known else {"since": [], "knee": None}
+  return {"chain": chain, "proxy": proxy, "points": rows, **bend, "moments": dict(known)}
+
+
+def _chain(run: subject.Subject, name: str, kept: Sequence[frontier.Kept]) -> dict:
+  """Returns the frontier of one chain."""
+  few, judge = run.suite.first(len(kept[0].responses)), run.suite.independent
+  drafts = kept[0].drafts
+  if drafts is None:
+    first, start = few.answers(run.policy.sft, subject.FRONTIER), "policy_sft"
+  else:
+    first = few.improved(run.chain.improver_sft, drafts, subject.FRONTIER + 1)
+    start = "improver_sft"
+  texts = [first, *(point.responses for point in kept)]
+  values = {
+    "kl": [np.zeros(len(first)), *(point.kl for point in kept)],
+    "proxy": [_proxy(run, few.questions, answers, drafts) for answers in texts],
+  }
+  if judge:
+    values["judge"] = [judge.score(few.questions, answers) for answers in texts]
+  points = [{"stage": start, "step": 0}]
+  points += [{"stage": point.stage, "step": point.step} for point in kept]
+  known = {key: frontiers.moments(np.stack(rows)) for key, rows in values.items()}
+  return describe(name, "R_P" if drafts is None else "R_PIT", points, known)
+
+
+def _proxy(run: subject.Subject, questions, answers, drafts) -> np.ndarray:
+  """Returns R_P of a policy's answers, or R_PIT of an improver's over its drafts, Float[N]."""
+  if drafts is not None:
+    return run.chain.gap_rewards["pit"].gaps(questions, answers, drafts)
+  return next(judge for judge in run.suite.judges if judge.name == "R_P").score(questions, answers)

@@ -1,0 +1,144 @@
+"""Tables of what training made: other gap rewards and their stop rules, reward against KL."""
+
+from collections.abc import Callable, Mapping
+
+from pit_jax.evaluate import cells, verdict
+
+REWARDS = {  # system → what rewarded it
+  "pit": "R_PIT, the five terms of eq. 2",
+  "pit_single_term": "R_PIT, its term r(w,l) > r(l,w)",
+  "pit_rp_difference": "R_P(x, y) − R_P(x, y_ref)",
+}
+
+
+def gap_rewards(results: Mapping) -> cells.Table:
+  """What each gap reward knows, and how its improver fares."""
+  comparisons, rows = results["comparisons"], results.get("ablation", ())
+
+  def over_original(row: Mapping) -> Mapping:
+    return verdict.find(comparisons, row["system"], "original") or {}
+
+  def under_pit(row: Mapping) -> Mapping:
+    return verdict.find(comparisons, "pit", row["system"]) or {}
+
+  columns = {
+    "trained with it": lambda row: row["system"],
+    "gap reward": lambda row: REWARDS[row["system"]],
+    "Δ": lambda row: cells.signed(over_original(row).get("delta")),
+    "95% interval": lambda row: cells.interval(over_original(row).get("ci95")),
+    "pit over it": lambda row: cells.signed(under_pit(row).get("delta")),
+    "its 95%": lambda row: cells.interval(under_pit(row).get("ci95")),
+    "on labels": lambda row: cells.percent(row["accuracy"]),
+    "in order": lambda row: cells.percent(row["order"]),
+    "zero point": lambda row: cells.fixed(row["zero_point"]),
+    "± identical": lambda row: cells.fixed(row["spread"]),
+    "sign right": _signs("sign_agreement"),
+    "of its own": _signs("own_sign_agreement"),
+  }
+  note = (
+    "Δ of the improver that each reward trained, against original. On labels: held-out pairs with "
+    "r(w,l) > r(l,w); in order: those with all of r(w,l) ≥ r(w,w), r(l,l) ≥ r(l,w). Zero point and "
+    "±: mean and deviation over identical pairs, in deviations over samples of the SFT model; a "
+    "difference gives all identical pairs the same. Sign right: how often r(y_1, y_0) is on the "
+    "side of the zero point that the judge's difference says, for pit's y_1 and its own improver's."
+  )
+  return cells.select("gap_rewards", "Which gap reward?", rows, columns, note=note, words=2)
+
+
+def stop_rules(results: Mapping) -> cells.Table:
+  """What each gap reward's stop rule makes of the same rounds."""
+  rows = results.get("ablation", ())
+  columns = {
+    "rule by": lambda row: REWARDS[row["system"]],
+    "stopped": lambda row: cells.percent(row.get("stopped")),
+    "score*": lambda row: cells.fixed(row.get("score_stop")),
+    "Δ*": lambda row: cells.signed(row.get("delta_stop")),
+    "95% interval*": lambda row: cells.interval(row.get("ci95_stop")),
+  }
+  note = (
+    "* the last round of pit, the same versions for every rule, against original. Stopped: the "
+    "fraction of prompts that the rule has ended by then."
+  )
+  return cells.select("stop_rules", "The stop rule by each", rows, columns, note=note)
+
+
+def knee(results: Mapping) -> cells.Table:
+  """Whether more optimisation harmed."""
+  found = results.get("frontier", {})
+  judge = found.get("judge")
+  rows = [chain for chain in found.get("chains", ()) if chain["since"]]
+  columns = {
+    "chain": lambda row: row["chain"],
+    "from KL": lambda row: cells.fixed(row["points"][_best(row)["index"]]["kl"]),
+    "to KL": lambda row: cells.fixed(row["points"][-1]["kl"]),
+    "proxy": lambda row: row["proxy"],
+    "its change": lambda row: _change(_best(row), "proxy"),
+    "judge": lambda row: judge or cells.BLANK,
+    "the judge's": lambda row: _change(_best(row), "judge"),
+    "knee": _knee,
+  }
+  note = (
+    "From the checkpoint of less KL that the judge puts highest to the last one, in the unit of "
+    "each score. A knee is a checkpoint since which the judge fell and the proxy rose, with "
+    "intervals that hold at 95% for all checkpoints of the chain together; its own interval spans "
+    "the checkpoints that may be the highest. Where there is none, either more did no harm, or so "
+    "many prompts cannot tell."
+  )
+  return cells.select("knee", "Over-optimised?", rows, columns, note=note)
+
+
+def frontier(results: Mapping) -> cells.Table:
+  """Every checkpoint of every chain."""
+  found = results.get("frontier", {})
+  rows = [
+    {"chain": chain["chain"], "optimised": chain["proxy"], **point}
+    for chain in found.get("chains", ())
+    for point in chain["points"]
+  ]
+  judge = found.get("judge")
+  columns = {
+    "chain": lambda row: row["chain"],
+    "checkpoint of": lambda row: row["stage"],
+    "optimises": lambda row: row["optimised"],
+    "step": lambda row: str(row["step"]),
+    "KL": lambda row: cells.fixed(row["kl"]),
+    "KL 95%": lambda row: _bounds(row["kl_ci95"]),
+    "proxy": lambda row: cells.fixed(row["proxy"]),
+    "proxy 95%": lambda row: _bounds(row["proxy_ci95"]),
+    f"{judge}": lambda row: cells.fixed(row.get("judge")),
+    f"{judge} 95%": lambda row: _bounds(row.get("judge_ci95")),
+  }
+  note = (
+    "KL between the model and its SFT model in nats per response, on held-out prompts; the proxy "
+    "is the reward that training maximised. The improver's drafts are samples of the final policy."
+  )
+  return cells.select("frontier", "Checkpoints", rows, columns, note=note, words=3, is_folded=True)
+
+
+MAKERS = (gap_rewards, stop_rules, knee, frontier)
+
+
+def _signs(key: str) -> Callable[[Mapping], str]:
+  return lambda row: cells.percent((row.get(key) or {}).get("fraction"))
+
+
+def _best(chain: Mapping) -> Mapping:
+  """Returns the change since the checkpoint of less KL that the judge puts highest."""
+  points = chain["points"]
+  return max(chain["since"], key=lambda row: points[row["index"]]["judge"])
+
+
+def _change(row: Mapping, name: str) -> str:
+  change = f"{row[name]:+.2f} ({_bounds(row[f'{name}_ci95'])})"
+  return change.replace("-", "−")
+
+
+def _knee(chain: Mapping) -> str:
+  found = chain["knee"]
+  if not found:
+    return "none within this run"
+  return f"at KL {cells.fixed(found['kl'])} ({_bounds(found['ci95'])})"
+
+
+def _bounds(bounds) -> str:
+  return cells.BLANK if not bounds else " … ".join(cells.fixed(bound) for bound in bounds)

@@ -1,0 +1,121 @@
+"""Samples kept along a chain of RL stages, for the frontier of reward against KL.
+
+They are drawn on held-out prompts and written down with the KL they cost. Who judges them does so
+once training is over: no score is taken here, nothing is learnt or selected.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from pit_jax.data import conversations, encode, preferences
+from pit_jax.stages import context as contexts
+from pit_jax.stages import workdirs
+from pit_jax.types import Params, Prompts
+
+FOLDER = "frontier"
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+  """When and how a chain's samples are kept.
+
+  Attributes:
+    every: RL iterations of a stage between two times; its last one is among them too.
+    keep: (stage, policy or improver, iterations of the stage) → what there is to log.
+  """
+
+  every: int
+  keep: Callable[[str, Params, int], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+  """The samples of one checkpoint.
+
+  Attributes:
+    stage: its stage.
+    step: RL iterations of the whole chain.
+    drafts: what the improver was shown, one per prompt; None for the policy.
+    responses: what was sampled, in words.
+    kl: log π(y) − log π_SFT(y) of each, in nats, Float[N]; the mean estimates the KL per response.
+  """
+
+  stage: str
+  step: int
+  drafts: list[str] | None
+  responses: list[str]
+  kl: np.ndarray
+
+
+def watch(
+  context: contexts.Context,
+  steps: int,
+  reference: Params,
+  drafts: Callable[[Sequence[conversations.Prompt], jax.Array], list[str]] | None = None,
+) -> Watch | None:
+  """Returns how samples are kept along a chain of RL stages; None where none are asked for.
+
+  The noise is the stage's and the step's own, so that training is what it is without, and a
+  checkpoint met again after a restart leaves the same file.
+
+  Args:
+    context: the run's surroundings.
+    steps: RL iterations of the whole chain.
+    reference: the SFT model to which the KL is measured.
+    drafts: (questions, key) → what an improver is to improve; None for a policy.
+  """
+  c = context.config
+  if c.evaluation.frontier < 1:
+    return None
+  settings = dataclasses.replace(context.settings, over_long="cut")
+  count = min(c.evaluation.frontier_prompts, c.evaluation.prompts)
+  questions = [row.prompt for row in preferences.distinct(context.folds.held_out)[:count]]
+
+  @functools.cache  # drawn when they are first needed, which in a finished stage is never
+  def asked() -> tuple[Prompts, dict[str, list]]:
+    columns = {"prompt": [conversations.write(question) for question in questions]}
+    if drafts is None:
+      return encode.policy_prompts(questions, settings)[:], columns
+    columns["draft"] = drafts(questions, context.key("frontier drafts"))
+    return encode.improver_prompts(questions, columns["draft"], settings)[:], columns
+
+  def keep(stage: str, params: Params, step: int) -> dict[str, float]:
+    prompts, columns = asked()
+    key = jax.random.fold_in(context.key(f"{stage} frontier"), step)
+    ask, temperature = context.inference, c.rl.temperature
+    responses, logprobs = ask.sample(params, prompts, key, temperature)
+    kl = (logprobs - ask.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
+    columns = {**columns, "response": ask.words(responses), "kl": kl.tolist()}
+    rows = zip(*columns.values(), strict=True)
+    lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
+    path = context.workdir / FOLDER / f"{stage}-{step}.jsonl"
+    workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
+    return {"held_out/kl": float(kl.mean())}
+
+  return Watch(every=-(-steps // c.evaluation.frontier), keep=keep)
+
+
+def read(workdir: pathlib.Path, stages: Sequence[tuple[str, int]]) -> list[Kept]:
+  """Returns what was kept along a chain, in order.
+
+  Args:
+    workdir: of the run.
+    stages: name and RL iterations of each.
+  """
+  found, begun = [], 0
+  for stage, steps in stages:
+    names = (f"{stage}-{step}.jsonl" for step in range(1, steps + 1))
+    for step, path in enumerate((workdir / FOLDER / name for name in names), start=1):
+      if path.exists():
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        drafts = [row["draft"] for row in rows] if "draft" in rows[0] else None
+        responses, kl = [row["response"] for row in rows], np.array([row["kl"] for row in rows])
+        found.append(Kept(stage, begun + step, drafts, responses, kl))
+    begun += steps
+  return found

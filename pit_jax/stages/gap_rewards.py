@@ -1,0 +1,123 @@
+"""What can reward an improver: R_PIT; for ablations, one term of eq. 2 or a difference of R_P."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pit_jax import hosts, parallel
+from pit_jax.data import conversations, encode
+from pit_jax.losses import gap
+from pit_jax.stages import context as contexts
+from pit_jax.stages import reward, rl
+from pit_jax.types import Params
+
+SINGLE = "wl_lw"  # of the terms the one that compares the two responses of a pair with each other
+
+
+@dataclasses.dataclass(frozen=True)
+class GapReward:
+  """What tells how much better a response is than a reference.
+
+  It has mean 0 and deviation 1 on samples of M_PIT^SFT that improve y_l.
+
+  Attributes:
+    facts: accuracy, order and calibration on the validation part, as of a `reward.RewardModel`.
+    value: the value model to start from.
+    signal: (questions, references), the texts of a stage's prompts → what its RL maximises.
+    gaps: (questions, answers, references) in words → gap of each, Float[N].
+  """
+
+  facts: dict
+  value: Params
+  signal: Callable[[Sequence[conversations.Prompt], Sequence[str]], rl.RewardFn]
+  gaps: Callable[[Sequence[conversations.Prompt], Sequence[str], Sequence[str]], np.ndarray]
+
+
+def of_model(context: contexts.Context, model: reward.RewardModel) -> GapReward:
+  """Returns a gap reward model as the improver's reward."""
+  return GapReward(
+    facts=model.facts,
+    value=model.params,
+    signal=lambda questions, references: rl.model_reward(context, model.params),
+    gaps=functools.partial(context.inference.gaps, model.params),
+  )
+
+
+def single_term(context: contexts.Context, improver_sft: Params, start: Params) -> GapReward:
+  """Trains R_PIT with one term of eq. 2 alone, −log σ(r^{wl} − r^{lw}), in stages of its own.
+
+  Nothing then asks for an order of identical pairs. All else is as for `reward.gap`.
+  """
+  weights = [float(term == SINGLE) for term in gap.TERMS]
+  name = "gap_reward_single_term"
+  return of_model(context, reward.gap(context, improver_sft, start, name, weights))
+
+
+def difference(
+  context: contexts.Context, model: reward.RewardModel, improver_sft: Params
+) -> GapReward:
+  """Returns R_P(x, y) − R_P(x, y_ref), which no gap model is trained for.
+
+  The reference's score is the same for every response to a prompt: what is maximised is R_P with
+  the reference in view, and the value model may learn the rest. Identical pairs have one gap, so
+  the zero point is exact.
+
+  Args:
+    context: the run's surroundings.
+    model: R_P, trained or published. It is the first value model; where its trunk does not fit,
+      that of M_PIT^SFT is, with a fresh head.
+    improver_sft: M_PIT^SFT, whose samples set the scale.
+  """
+  asking = model.published or context.inference
+  rows = context.folds.reward_validation
+  questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
+
+  def plain(questions, answers, references):
+    better, worse = (asking.rate(model.params, questions, y) for y in (answers, references))
+    return better - worse
+
+  def known():
+    margins = plain(questions, [row.chosen for row in rows], rejected)
+    gaps = {"wl": margins, "ww": 0 * margins, "ll": 0 * margins, "lw": -margins}
+    facts = {name: model.facts[name] for name in ("accuracy", "margin", "ece")}
+    return {**facts, "order": (margins >= 0).mean(), "zero_point": 0.0, "gaps": gaps}
+
+  def sample(key, temperature):
+    answers = context.inference.revise(improver_sft, questions, rejected, key, temperature)
+    return plain(questions, answers, rejected)
+
+  facts = reward.calibrate(context, "rp_difference", known, sample)
+  gain, bias = facts["gain"], facts["bias"]
+  return GapReward(
+    facts=facts,
+    value=reward.first_value(context, model, improver_sft),
+    signal=functools.partial(_signal, context, model, gain, bias),
+    gaps=lambda *texts: gain * plain(*texts) + bias,
+  )
+
+
+def _signal(
+  context: contexts.Context,
+  model: reward.RewardModel,
+  gain: float,
+  bias: float,
+  questions: Sequence[conversations.Prompt],
+  references: Sequence[str],
+) -> rl.RewardFn:
+  """Returns the difference as what the RL of a stage with these texts maximises."""
+  asking = model.published or context.inference
+  settings = dataclasses.replace(asking.settings, over_long="cut")  # every row has its place
+  asked = encode.policy_prompts(questions, settings, context.tokens)
+
+  def score(rows, _, responses):
+    given = (asked.padded(rows, asked.widths), asking.responses([references[i] for i in rows]))
+    if model.published:
+      said = context.inference.words(hosts.fetch(responses))
+      responses = parallel.put_batch(asking.responses(said), context.mesh)
+    prompts, worse = parallel.put_batch(given, context.mesh)
+    scores = [asking.scorer(model.params, prompts, y) for y in (responses, worse)]
+    return gain * (scores[0] - scores[1]) + bias
+
+  return score
