@@ -2,15 +2,8 @@
 
 from collections.abc import Mapping
 
-from pit_jax.evaluate import cells
+from pit_jax.evaluate import cells, palette
 from pit_jax.evaluate.statistics import ratings, significance
-
-SPENDERS = {  # results.json's name of a way to spend samples → the report's
-  "pit": "pit, every round",
-  "pit_stop": "pit, stop rule",
-  "best_of_n": "best_of_n",
-  "gap_tournament": "gap_tournament",
-}
 
 
 def significant(results: Mapping) -> cells.Table | None:
@@ -181,7 +174,7 @@ def cost(results: Mapping) -> cells.Table:
   rows = [*first.values(), *(row for row in rows if row["budget"] > 1)]
   rows.sort(key=lambda row: row["budget"])
   columns = {
-    "spent on": lambda row: SPENDERS.get(row["system"], row["system"]),
+    "spent on": lambda row: _label(row["system"]),
     "judge": lambda row: row["judge"],
     "samples": lambda row: cells.fixed(row["samples"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
@@ -200,10 +193,16 @@ def cost(results: Mapping) -> cells.Table:
     "highest sum of R_PIT over the others; no judge judges its own choice. KL: the most that the "
     "choice adds, log n − (n − 1)/n nats. Other judges' figures are in results.json."
   )
+  if "self_refine" in judges:
+    note += " A round of self_refine is two samples: feedback, and the answer written after it."
   return cells.select("cost", "What quality costs", rows, columns, note=note, words=2)
 
 
 MAKERS = (significant, power, agreement, rated, length, correlations, discernment, cost)
+
+
+def _label(spender: str) -> str:
+  return palette.SPENDERS.get(spender, (spender,))[0]
 
 
 def _small(value: float | int) -> str:

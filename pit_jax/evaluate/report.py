@@ -33,6 +33,7 @@ MAPPINGS = {
   "length": ("comparisons", "correlations"),
   "gap": ("pairs",),
   "controls": (),
+  "absent": (),
   "judges": (),
   "gate": ("passed", "reason"),
   "config": (),
@@ -41,6 +42,7 @@ COMPARISON = ("a", "b", "judge", "n", "win", "lose", "tie", "delta", "ci95")
 LISTS = {
   "comparisons": COMPARISON,
   "rounds": ("k",),
+  "self_refine": ("k",),
   "temperature": ("t", "system"),
   "samples": ("prompt", "original"),
   "ratings": ("system", "judge", "elo", "bradley_terry"),

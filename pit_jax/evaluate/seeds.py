@@ -10,9 +10,14 @@ from pit_jax.evaluate import metrics, verdict
 from pit_jax.evaluate.statistics import significance
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
-FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config")
+FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config", "absent")
 # Sections of rows whose scores are averaged: what tells one row from another.
-ROWS = {"rounds": ("k",), "temperature": ("t", "system"), "cost": ("system", "budget", "judge")}
+ROWS = {
+  "rounds": ("k",),
+  "self_refine": ("k",),
+  "temperature": ("t", "system"),
+  "cost": ("system", "budget", "judge"),
+}
 
 
 def pool(results: Mapping[int, Mapping]) -> dict:

@@ -11,8 +11,16 @@ from pit_jax import hosts
 from pit_jax.training import flight, timing
 
 # Parts of a configuration on which nothing depends that is trained, sampled or cached under a key:
-# a run continues under other ones, and is judged again by another language model.
-CHANGEABLE = ("checkpoints", "debug_nans", "profile", "recorder", "evaluation.language_judge")
+# a run continues under other ones, is judged again by another language model, and refines its
+# answers in other words.
+CHANGEABLE = (
+  "checkpoints",
+  "debug_nans",
+  "profile",
+  "recorder",
+  "evaluation.language_judge",
+  "evaluation.self_refine",
+)
 
 
 def write_text(path: pathlib.Path, content: str) -> None:

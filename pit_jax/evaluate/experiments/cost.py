@@ -1,4 +1,4 @@
-"""What quality costs: rounds of the improver against choosing among as many samples."""
+"""What quality costs: rounds of the improver, choosing among as many samples, and Self-Refine."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pit_jax import improve
-from pit_jax.evaluate import subject
+from pit_jax.evaluate import self_refine, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import candidates
 
@@ -39,12 +39,19 @@ def measure(run: subject.Subject) -> dict:
   chosen = choose(few, samples)
   texts = {"original": made.texts[0], "pit": made.texts[1], "pit_rounds": made.with_stop(rounds)}
   texts |= {name: versions[-1] for name, versions in chosen.items()}
+  rows = [*of_rounds(few, made), *of_choices(few, samples, chosen)]
+  if run.refined:
+    refined = run.refined.first(count)
+    texts["self_refine_rounds"] = refined.texts[-1]
+    rows += of_refinements(few, refined)
   return {
     "systems": {
-      name: {**few.describe(texts[name]), "prompts": count} for name in ("pit_rounds", *SELECTORS)
+      name: {**few.describe(words), "prompts": count}
+      for name, words in texts.items()
+      if name not in ("original", "pit")
     },
     "comparisons": _compare(few, texts),
-    "cost": [*of_rounds(few, made), *of_choices(few, samples, chosen)],
+    "cost": rows,
   }
 
 
@@ -125,6 +132,29 @@ def of_choices(
   return _with_gain(rows)
 
 
+def of_refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[dict]:
+  """Returns cost and quality of rounds 0 … k of Self-Refine.
+
+  Feedback is a sample too, and what broke the form was paid for: k rounds have a budget of 2 k + 1.
+
+  Returns:
+    Rows for each scoring judge, as `_rows` makes them.
+  """
+  tokens, samples = suite.lengths(played.texts[0]), np.ones(len(played.texts[0]))
+  rows = _rows(suite, "self_refine", 1, played.texts[0], played.texts[0], _mean(tokens, samples))
+  for k, said in enumerate(zip(played.feedback, played.written, strict=True), start=1):
+    for column in said:
+      tokens = tokens + suite.lengths([text or "" for text in column])
+      samples = samples + [text is not None for text in column]
+    spent = _mean(tokens, samples)
+    rows += _rows(suite, "self_refine", 2 * k + 1, played.texts[k], played.texts[0], spent)
+  return _with_gain(rows)
+
+
+def _mean(tokens: np.ndarray, samples: np.ndarray) -> Spent:
+  return Spent(float(tokens.mean()), float(samples.mean()))
+
+
 def _rows(suite, system: str, budget: int, texts, original, spent: Spent) -> list[dict]:
   """Returns a row per judge: score and comparison with the original, and what was spent.
 
@@ -163,4 +193,7 @@ def _compare(suite: suites.Suite, texts) -> list[dict]:
     rows += suite.compare("pit", name, texts, without=(selector,))
     # The stop rule of all rounds is R_PIT's.
     rows += suite.compare("pit_rounds", name, texts, without=(selector, "R_PIT"))
+  if "self_refine_rounds" in texts:
+    rows += suite.compare("self_refine_rounds", "original", texts)
+    rows += suite.compare("pit_rounds", "self_refine_rounds", texts, without=("R_PIT",))
   return rows
