@@ -34,6 +34,7 @@ MAPPINGS = {
   "gap": ("pairs",),
   "controls": (),
   "absent": (),
+  "sampling": (),
   "judges": (),
   "gate": ("passed", "reason"),
   "config": (),

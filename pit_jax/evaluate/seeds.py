@@ -41,6 +41,7 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   pooled["seconds"] = {
     f"seed {seed}": sum(run["seconds"].values()) for seed, run in results.items()
   }
+  pooled["sampling"] = _mean([run.get("sampling", {}) for run in runs])
   pooled["systems"] = {
     name: _mean([run["systems"][name] for run in runs]) for name in runs[0]["systems"]
   }

@@ -9,7 +9,7 @@ import jax
 
 from pit_jax import improve
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import judges, language_models, self_refine, suite
+from pit_jax.evaluate import clock, judges, language_models, self_refine, suite
 from pit_jax.stages import context as contexts
 
 INDEPENDENT, PUBLISHED = "R_judge", "R_public"
@@ -31,12 +31,14 @@ class Subject:
     suite: prompts, judges and noise.
     policy: the models of the policy's chain.
     chain: all models of a run of recipe pit; None where the policy's chain is all there is.
+    seconds: how long systems took to sample, per prompt; see `clock.timed`.
   """
 
   context: contexts.Context
   suite: suite.Suite
   policy: Any
   chain: Any
+  seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
   @property
   def few(self) -> suite.Suite:
@@ -51,12 +53,15 @@ class Subject:
   @functools.cached_property
   def original(self) -> list[str]:
     """What the trained policy answered: the draft of every improver."""
-    return self.suite.answers(self.policy.rl, ORIGINAL)
+    with clock.timed(self.seconds, "original", len(self.suite.questions)):
+      return self.suite.answers(self.policy.rl, ORIGINAL)
 
   @functools.cached_property
   def made(self) -> improve.Rounds:
     """All rounds of the improver on `original`."""
-    return self.suite.rounds(self.original, self.context.config.evaluation.rounds, ROUNDS)
+    rounds, drafts = self.context.config.evaluation.rounds, self.original
+    with clock.timed(self.seconds, "pit", len(drafts)):
+      return self.suite.rounds(drafts, rounds, ROUNDS)
 
   @property
   def absent(self) -> dict[str, str]:
@@ -73,17 +78,18 @@ class Subject:
     """
     if self.chain is None or self.absent:
       return None
-    c = self.context.config.evaluation
-    return self_refine.play(
-      self.context.inference,
-      self.policy.rl,
-      self_refine.form_of(c.self_refine),
-      self.suite.questions,
-      self.original,
-      rounds=c.rounds,
-      key=jax.random.fold_in(self.suite.key, REFINEMENTS),
-      temperature=self.suite.temperature,
-    )
+    c, drafts = self.context.config.evaluation, self.original
+    with clock.timed(self.seconds, "self_refine", len(drafts)):
+      return self_refine.play(
+        self.context.inference,
+        self.policy.rl,
+        self_refine.form_of(c.self_refine),
+        self.suite.questions,
+        drafts,
+        rounds=c.rounds,
+        key=jax.random.fold_in(self.suite.key, REFINEMENTS),
+        temperature=self.suite.temperature,
+      )
 
   @functools.cached_property
   def systems(self) -> dict[str, list[str]]:

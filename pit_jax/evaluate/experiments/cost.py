@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pit_jax import improve
-from pit_jax.evaluate import self_refine, subject
+from pit_jax.evaluate import clock, judges, self_refine, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import candidates
 
@@ -34,7 +34,10 @@ def measure(run: subject.Subject) -> dict:
     [texts[:count] for texts in run.made.texts], run.made.gaps[:, :count], run.made.kept[:count]
   )
   rounds = len(made.texts) - 1
-  drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
+  with clock.timed(run.seconds, "best_of_n", count):
+    drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
+    for texts in drawn:
+      _selector(few).score(few.questions, texts)
   samples = [made.texts[0], *drawn]
   chosen = choose(few, samples)
   texts = {"original": made.texts[0], "pit": made.texts[1], "pit_rounds": made.with_stop(rounds)}
@@ -66,7 +69,7 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
     For each of `SELECTORS` N lists of answers: those of n = 1, 2, …, N.
   """
   models, numbers = suite.improver, range(len(samples))
-  reward = next(judge for judge in suite.judges if judge.name == SELECTORS["best_of_n"])
+  reward = _selector(suite)
   scores = np.stack([reward.score(suite.questions, texts) for texts in samples])
   gaps = np.zeros((len(samples), *scores.shape))
   for i in numbers:
@@ -81,6 +84,11 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
     name: [[samples[i][row] for row, i in enumerate(place)] for place in found]
     for name, found in places.items()
   }
+
+
+def _selector(suite: suites.Suite) -> judges.Judge:
+  """Returns R_P, which keeps every score that it was asked for."""
+  return next(judge for judge in suite.judges if judge.name == SELECTORS["best_of_n"])
 
 
 def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
