@@ -27,8 +27,8 @@ def context(shared_data, tmp_path_factory):
   if not source.exists():
     pytest.skip(f"{source} is absent")
   judge = {"model": str(model), "base_url": "local", "prompts": PROMPTS}
-  judge |= {"max_tokens": 32, "max_prompt_tokens": 384}
-  refine = {"max_feedback_tokens": 24, "max_prompt_tokens": 512}
+  judge |= {"max_tokens": 24, "max_prompt_tokens": 320}
+  refine = {"max_feedback_tokens": 20, "max_prompt_tokens": 400}
   config = tiny_run.config(
     "pit_hh",
     "smollm2_135m_smoke",
@@ -36,9 +36,9 @@ def context(shared_data, tmp_path_factory):
     model__unroll=False,
     model__lora__rank=0,
     data__source=f"hh:{source}",
-    data__rows=300,
+    data__rows=240,
     data__max_prompt_length=96,
-    data__max_response_length=24,
+    data__max_response_length=20,
     inference_batch_size=PROMPTS,
     evaluation__prompts=PROMPTS,
     evaluation__rounds=ROUNDS,
