@@ -84,6 +84,8 @@ def _enlarge(config: ml_collections.ConfigDict, size: str) -> None:
   config.sft.learning_rate, config.rl.learning_rate = 1e-5, 1e-6
   config.reward.learning_rate = config.gap_reward.learning_rate = 5e-6
   config.rl.steps = 200
+  config.evaluation.self_refine.max_feedback_tokens = 256
+  config.evaluation.self_refine.max_prompt_tokens = 8_192
 
 
 def _model(size: str) -> ml_collections.ConfigDict:
@@ -201,6 +203,7 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation.prompts = 768  # held-out prompts used, at most
   evaluation.reward_model = ""  # directory of a published reward model that judges too
   evaluation.language_judge = _language_judge()
+  evaluation.self_refine = _self_refine()
   evaluation.rounds = 5
   evaluation.margin = 0.0  # a round must beat the zero point by this much to be kept
   evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -210,6 +213,27 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation.frontier = 5
   evaluation.frontier_prompts = 512
   return evaluation
+
+
+def _self_refine() -> ml_collections.ConfigDict:
+  refine = ml_collections.ConfigDict()
+  # Whether the policy plays Self-Refine, for as many rounds as the improver's, where it is asked
+  # through a chat template; elsewhere the report says why not.
+  refine.play = True
+  refine.feedback_turn = (  # what the user says after a draft
+    "Look critically at your last reply. Is it right, complete, clear, honest and harmless, and "
+    "does it do what I asked for? Say in a few sentences what is weak in it and how to make it "
+    "better, and do not rewrite it yet. If there is nothing to make better, say only: No further "
+    "feedback needed."
+  )
+  refine.refine_turn = (  # what the user says after the feedback
+    "Now write the better reply to what I asked for, as this feedback says. Answer with the reply "
+    "alone."
+  )
+  refine.stop = "No further feedback needed"  # said in a feedback, it ends the row; "": never
+  refine.max_feedback_tokens = 128
+  refine.max_prompt_tokens = 2_048  # of a conversation; a longer one loses its oldest drafts
+  return refine
 
 
 def _language_judge() -> ml_collections.ConfigDict:

@@ -65,6 +65,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     stage.steps = 4
   config.evaluation.prompts = 24
   config.evaluation.rounds = 2
+  config.evaluation.self_refine.max_feedback_tokens = 48
   config.evaluation.temperatures = (1.0,)
   config.evaluation.temperature_prompts = 24
   config.evaluation.frontier, config.evaluation.frontier_prompts = 2, 24

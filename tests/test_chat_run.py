@@ -166,6 +166,19 @@ def test_a_chat_model_is_trained_to_its_report_and_improves_conversations(begun,
   results = json.loads((tmp_path / "report" / "results.json").read_text())
   sample = results["samples"][0]["prompt"]
   assert sample.startswith("Human: ") and sample.endswith(" ?\n\nAssistant:")
+  count = config.evaluation.rounds
+  assert "absent" not in results and [row["k"] for row in results["self_refine"]] == [1, 2]
+  assert {f"{name} {k}" for name in ("pit", "self_refine") for k in range(1, count + 1)} == {
+    row["system"] for row in results["ratings"]
+  } - {"original"}
+  pairs = {(row["a"], row["b"]) for row in results["comparisons"]}
+  assert {("self_refine", "original"), ("pit", "self_refine")} <= pairs
+  assert ("pit_rounds", "self_refine_rounds") in pairs
+  assert {"self_refine", "self_refine_rounds"} <= results["systems"].keys()
+  paid = {row["budget"]: row for row in results["cost"] if row["system"] == "self_refine"}
+  assert list(paid) == [1, 3, 5] and paid[1]["tokens"] < paid[3]["tokens"]
+  assert results["sampling"]["self_refine"] >= 0
+  assert len(results["samples"][0]["self_refine"]) == count
   written = (tmp_path / "references" / "policy.jsonl").read_text().splitlines()
   assert all(json.loads(line)["prompt"].endswith("Assistant:") for line in written)
   given, made = tmp_path / "in.jsonl", tmp_path / "out.jsonl"

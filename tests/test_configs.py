@@ -140,6 +140,10 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
   assert set(results["seconds"]) == {*results["stages"], "evaluation"}
   assert results["data"]["cut"] > 0, "prompts of this run are cut, and it says so"
   assert results["notes"] == []
+  assert "chat template" in results["absent"]["self_refine"] and "self_refine" not in results
+  assert "self_refine is not among them" in page
+  assert results["sampling"].keys() == {"original", "pit", "best_of_n"}
+  assert all(seconds >= 0 for seconds in results["sampling"].values())
   assert page.count("<svg") >= 5 and "http://" not in page.replace("http://www.w3.org", "")
   for name in ("config.json", "models/run.json", "tensorboard", "samples/rl_policy.jsonl"):
     assert (finished_run.workdir / name).exists(), name

@@ -51,7 +51,8 @@ def final_states(workdir: pathlib.Path) -> dict:
 
 def results(workdir: pathlib.Path) -> dict:
   found = json.loads((workdir / "report" / "results.json").read_text())
-  return {name: value for name, value in found.items() if name not in ("seconds", "goodput")}
+  timed = ("seconds", "goodput", "sampling")
+  return {name: value for name, value in found.items() if name not in timed}
 
 
 def logged(workdir: pathlib.Path) -> dict:

@@ -112,6 +112,37 @@ class Chat(template.Form):
       encoded.append(shown.join([*ids, draft, asked]))
     return template.Encoding(encoded, is_cut | drafts.is_cut)
 
+  def encode_dialogues(
+    self,
+    tokenizer: text.Tokenizer,
+    prompts: Sequence[conversations.Prompt],
+    further: Sequence[Sequence[conversations.Turn]],
+    max_prompt_length: int | None = None,
+  ) -> template.Encoding:
+    """Returns the ids of conversations that go on after x, up to where the assistant's turn begins.
+
+    Args:
+      tokenizer: turns text into ids.
+      prompts: x, one per row.
+      further: what was said after x, one per row, the assistant first and the user last; it is
+        never cut.
+      max_prompt_length: the most tokens of the policy prompt with this x; None for no limit.
+    """
+    fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
+    forms = [
+      _skeleton(tokenizer, self.form, (*roles, *(turn.role for turn in said)))
+      for (roles, _), said in zip(fitted, further, strict=True)
+    ]
+    texts = [
+      space + turn.content.strip()
+      for form, said in zip(forms, further, strict=True)
+      for space, turn in zip(form.spaces[-1 - len(said) : -1], said, strict=True)
+    ]
+    ids, encoded = iter(tokenizer.encode_batch(texts)), []
+    for form, (_, asked), said in zip(forms, fitted, further, strict=True):
+      encoded.append(form.join([*asked, *(next(ids) for _ in said)]))
+    return template.Encoding(encoded, is_cut)
+
   def _fit(
     self,
     tokenizer: text.Tokenizer,

@@ -126,6 +126,21 @@ def improver_prompts(
   return _table(types.Prompts, "improver_prompts", encode, (prompts, references), settings, folder)
 
 
+def dialogue_prompts(
+  prompts: Sequence[conversations.Prompt],
+  further: Sequence[Sequence[conversations.Turn]],
+  settings: Settings,
+) -> tables.Table:
+  """Encodes what a chat model is asked in conversations that go on after x (types.Prompts)."""
+
+  def encode(prompts, further):
+    limit = settings.max_prompt_length
+    form = settings.template
+    return [form.encode_dialogues(settings.tokenizer, prompts, further, limit)]
+
+  return _table(types.Prompts, "dialogue_prompts", encode, (prompts, further), settings, None)
+
+
 def decode_responses(tokenizer: text.Tokenizer, responses: types.Responses) -> list[str]:
   """Returns the texts of responses, without special tokens and outer white space."""
   tokens, mask = np.asarray(responses.tokens), np.asarray(responses.mask)

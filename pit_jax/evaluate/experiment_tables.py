@@ -1,16 +1,9 @@
 """Tables of single experiments: significance, agreement, ratings, length, the gap model, cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from pit_jax.evaluate import cells, label_tables
+from pit_jax.evaluate import cells, label_tables, palette
 from pit_jax.evaluate.statistics import ratings, significance
-
-SPENDERS = {  # results.json's name of a way to spend samples → the report's
-  "pit": "pit, every round",
-  "pit_stop": "pit, stop rule",
-  "best_of_n": "best_of_n",
-  "gap_tournament": "gap_tournament",
-}
 
 
 def significant(results: Mapping) -> cells.Table | None:
@@ -182,12 +175,14 @@ def cost(results: Mapping) -> cells.Table:
   first = {row["judge"]: {**row, "system": "original"} for row in rows if row["budget"] == 1}
   rows = [*first.values(), *(row for row in rows if row["budget"] > 1)]
   rows.sort(key=lambda row: row["budget"])
+  taken = _seconds(results, rows)
   columns = {
-    "spent on": lambda row: SPENDERS.get(row["system"], row["system"]),
+    "spent on": lambda row: _label(row["system"]),
     "judge": lambda row: row["judge"],
     "samples": lambda row: cells.fixed(row["samples"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
     "reads": lambda row: cells.fixed(row["reads"], 1),
+    "seconds": lambda row: cells.fixed(taken.get((row["system"], row["budget"])), 3),
     "score": lambda row: cells.fixed(row["score"]),
     "gain": lambda row: cells.fixed(row.get("gain")),
     "Δ": lambda row: cells.signed(row.get("delta")),
@@ -202,10 +197,30 @@ def cost(results: Mapping) -> cells.Table:
     "highest sum of R_PIT over the others; no judge judges its own choice. KL: the most that the "
     "choice adds, log n − (n − 1)/n nats. Other judges' figures are in results.json."
   )
+  if taken:
+    note += (
+      " Seconds are what the most samples of a kind took this machine, many prompts at once, with "
+      "their reads and without compiling."
+    )
+  if "self_refine" in judges:
+    note += " A round of self_refine is two samples: feedback, and the answer written after it."
   return cells.select("cost", "What quality costs", rows, columns, note=note, words=2)
 
 
 MAKERS = (significant, power, agreement, rated, length, correlations, discernment, cost)
+
+
+def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:
+  """Returns the seconds per prompt of one sample, and of the largest budget of who was timed."""
+  timed = results.get("sampling", {})
+  most = {row["system"]: row["budget"] for row in rows}  # they are in the order of budgets
+  first = timed.get("original")
+  found = {(name, most[name]): first + timed[name] for name in timed if name in most and first}
+  return found | ({("original", 1): first} if first else {})
+
+
+def _label(spender: str) -> str:
+  return palette.SPENDERS.get(spender, (spender,))[0]
 
 
 def _small(value: float | int) -> str:

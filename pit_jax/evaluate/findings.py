@@ -128,7 +128,8 @@ def _results(
     results = _joined(_surroundings(context, run.suite), parts) | _asked(run.suite)
   _write_verdicts(context, parts)
   kept = hosts.agree(timing.goodput(context.workdir))
-  return _finish(results) | {"seconds": context.read_json("seconds.json"), "goodput": kept}
+  timed = {"seconds": context.read_json("seconds.json"), "goodput": kept, "sampling": run.seconds}
+  return _finish(results) | timed
 
 
 def _asked(experiments: suite.Suite) -> dict:

@@ -16,6 +16,14 @@ COLOURS = {
   "pit_rounds": "#3f5f8a",
   "best_of_n": "#6b7f38",
   "gap_tournament": "#8a5a7d",
+  "self_refine_rounds": "#8c5d3e",
+}
+SPENDERS = {  # ways to spend samples, as results.json names them → label, whose colour, dashes
+  "pit": ("pit, every round", "pit_second_only", (0, (4, 2))),
+  "pit_stop": ("pit, stop rule", "pit", "-"),
+  "best_of_n": ("best_of_n", "best_of_n", "-"),
+  "gap_tournament": ("gap_tournament", "gap_tournament", "-"),
+  "self_refine": ("self_refine", "self_refine", "-"),
 }
 OTHERS = ("#58707c", "#8a5a7d", "#7f7a3c", "#a3705c")
 MARKERS = {  # by judge

@@ -11,11 +11,12 @@ from pit_jax.evaluate.experiments import frontier
 from pit_jax.evaluate.statistics import significance
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
-FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config")
+FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config", "absent")
 # Sections of rows whose scores are averaged: what tells one row from another.
 ROWS = {
   "ablation": ("system",),
   "rounds": ("k",),
+  "self_refine": ("k",),
   "temperature": ("t", "system"),
   "cost": ("system", "budget", "judge"),
 }
@@ -43,6 +44,7 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   pooled["seconds"] = {
     f"seed {seed}": sum(run["seconds"].values()) for seed, run in results.items()
   }
+  pooled["sampling"] = _mean([run.get("sampling", {}) for run in runs])
   pooled["systems"] = {
     name: _mean([run["systems"][name] for run in runs]) for name in runs[0]["systems"]
   }

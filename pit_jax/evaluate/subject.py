@@ -5,17 +5,19 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from pit_jax import improve
 from pit_jax.data import preferences
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import judges, language_models, suite
+from pit_jax.evaluate import clock, judges, language_models, self_refine, suite
 from pit_jax.stages import context as contexts
 
 INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 
 # Streams of noise: one number per experiment, so that adding one changes no other.
 ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
-ROUNDS, TEMPERATURES, CANDIDATES = 200, 300, 400
+ROUNDS, TEMPERATURES, CANDIDATES, REFINEMENTS = 200, 300, 400, 500
 FRONTIER = 600
 
 
@@ -31,12 +33,14 @@ class Subject:
     suite: prompts, judges and noise.
     policy: the models of the policy's chain.
     chain: all models of a run of recipe pit; None where the policy's chain is all there is.
+    seconds: how long systems took to sample, per prompt; see `clock.timed`.
   """
 
   context: contexts.Context
   suite: suite.Suite
   policy: Any
   chain: Any
+  seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
   @property
   def few(self) -> suite.Suite:
@@ -51,12 +55,43 @@ class Subject:
   @functools.cached_property
   def original(self) -> list[str]:
     """What the trained policy answered: the draft of every improver."""
-    return self.suite.answers(self.policy.rl, ORIGINAL)
+    with clock.timed(self.seconds, "original", len(self.suite.questions)):
+      return self.suite.answers(self.policy.rl, ORIGINAL)
 
   @functools.cached_property
   def made(self) -> improve.Rounds:
     """All rounds of the improver on `original`."""
-    return self.suite.rounds(self.original, self.context.config.evaluation.rounds, ROUNDS)
+    rounds, drafts = self.context.config.evaluation.rounds, self.original
+    with clock.timed(self.seconds, "pit", len(drafts)):
+      return self.suite.rounds(drafts, rounds, ROUNDS)
+
+  @property
+  def absent(self) -> dict[str, str]:
+    """The baselines of a run of recipe pit that nobody can play here, and why."""
+    c = self.context.config.evaluation.self_refine
+    reason = self_refine.absence(self.context.inference, c) if self.chain else ""
+    return {"self_refine": reason} if reason else {}
+
+  @functools.cached_property
+  def refined(self) -> self_refine.Refinements | None:
+    """Self-Refine's rounds on `original`, by the policy, as many as the improver's.
+
+    It is None in a run of recipe rlhf, and where it is `absent`.
+    """
+    if self.chain is None or self.absent:
+      return None
+    c, drafts = self.context.config.evaluation, self.original
+    with clock.timed(self.seconds, "self_refine", len(drafts)):
+      return self_refine.play(
+        self.context.inference,
+        self.policy.rl,
+        self_refine.form_of(c.self_refine),
+        self.suite.questions,
+        drafts,
+        rounds=c.rounds,
+        key=jax.random.fold_in(self.suite.key, REFINEMENTS),
+        temperature=self.suite.temperature,
+      )
 
   @functools.cached_property
   def systems(self) -> dict[str, list[str]]:
@@ -71,6 +106,8 @@ class Subject:
     sft = self.chain.improver_sft
     texts["improver_sft"] = self.suite.improved(sft, self.original, IMPROVER_SFT)
     texts["pit"] = self.made.texts[1]
+    if self.refined:
+      texts["self_refine"] = self.refined.texts[1]
     return texts
 
   @functools.cached_property
@@ -95,7 +132,8 @@ class Subject:
       return [("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")]
     pairs = [(name, "original") for name in self.systems if name != "original"]
     pairs += [("original", "policy_sft"), ("original", "chosen")]
-    return [*pairs, ("pit", "improver_sft")]
+    others = [name for name in ("self_refine",) if self.refined]
+    return [*pairs, *(("pit", name) for name in ("improver_sft", *others))]
 
   @property
   def ablation_pairs(self) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ DESCRIPTIONS = {
   "pit_rp_difference": "the curriculum with R_P(x, y) − R_P(x, y_ref) as the reward",
   "self_refine": "the policy prompted to revise",
   "pit_rounds": "all rounds of pit, with the stop rule",
+  "self_refine_rounds": "all rounds of self_refine",
   "best_of_n": "of n samples of original the one with the highest R_P",
   "gap_tournament": "of n samples the one that R_PIT likes best among all",
 }
@@ -38,9 +39,9 @@ def build(results: Mapping) -> dict[str, cells.Table]:
     results: a checked results dict, without what a shut gate holds back.
   """
   makers = (
-    _comparisons, _controls, _seeds, _judges, _systems, _rounds, _temperature, _reward_models,
-    *label_tables.MAKERS, _gap_order, *experiment_tables.MAKERS, *training_tables.MAKERS, _stages,
-    _data,
+    _comparisons, _controls, _seeds, _judges, _systems, _rounds, _refinements, _temperature,
+    _reward_models, *label_tables.MAKERS, _gap_order, *experiment_tables.MAKERS,
+    *training_tables.MAKERS, _stages, _data,
   )  # fmt: skip
   tables = (maker(results) for maker in makers)
   return {table.name: table for table in tables if table is not None and table.rows}
@@ -132,6 +133,8 @@ def _systems(results: Mapping) -> cells.Table:
     "Tokens are the mean length of a response; an improver's come on top of its draft's. A system "
     "with a number of prompts was measured on these alone."
   )
+  for name, reason in results.get("absent", {}).items():
+    note += f" {name} is not among them: {reason}."
   return cells.select("systems", "Systems", rows, columns, note=note, words=2)
 
 
@@ -152,6 +155,31 @@ def _rounds(results: Mapping) -> cells.Table:
     "response once the gap model sees no further gain; “stopped” is the fraction that has."
   )
   return cells.select("rounds", "Rounds", results.get("rounds", ()), columns, note=note)
+
+
+def _refinements(results: Mapping) -> cells.Table:
+  columns = {
+    "k": lambda row: str(row["k"]),
+    "score": lambda row: cells.fixed(row.get("score")),
+    "Δ": lambda row: cells.signed(row.get("delta")),
+    "95% interval": lambda row: cells.interval(row.get("ci95")),
+    "refined": lambda row: cells.percent(row.get("refined")),
+    "unchanged": lambda row: cells.percent(row.get("unchanged")),
+    "stopped": lambda row: cells.percent(row.get("stopped")),
+    "fell back": lambda row: cells.percent(row.get("fallback")),
+    "feedback tokens": lambda row: cells.fixed(row.get("feedback_tokens"), 1),
+    "answer tokens": lambda row: cells.fixed(row.get("answer_tokens"), 1),
+  }
+  rows = results.get("self_refine", ())
+  kinds = sum((collections.Counter(row.get("kinds")) for row in rows), collections.Counter())
+  note = (
+    "The policy is asked for feedback on its last answer, then for a better one, with all earlier "
+    "drafts and feedback before it; Δ is against original. Unchanged: the new answer is the draft. "
+    "Stopped: the feedback said that nothing is to be made better, in this round or before. Fell "
+    f"back to the draft, because of its form: {cells.plain(kinds)}. Tokens are those of the round, "
+    "per prompt."
+  )
+  return cells.select("self_refine", "Self-Refine", rows, columns, note=note)
 
 
 def _temperature(results: Mapping) -> cells.Table | None:

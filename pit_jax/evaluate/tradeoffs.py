@@ -9,12 +9,6 @@ import numpy as np
 
 from pit_jax.evaluate import palette, panels
 
-SPENDERS = {  # in results.json → label, whose colour, dashes
-  "pit": ("pit, every round", "pit_second_only", (0, (4, 2))),
-  "pit_stop": ("pit, stop rule", "pit", "-"),
-  "best_of_n": ("best_of_n", "best_of_n", "-"),
-  "gap_tournament": ("gap_tournament", "gap_tournament", "-"),
-}
 TINTS = ("#2f4a73", "#7cb5aa", "#c99a3d", "#b3632d")  # of kinds of pairs
 
 
@@ -26,7 +20,7 @@ def cost(rows: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
   titles = {"score": f"mean {judge} score", "delta": "Δ against original, %"}
   figure, drawn = panels.make_panels(shown, titles, height=3.1)
   for axes, key in drawn:
-    for system, (label, tint, dash) in SPENDERS.items():
+    for system, (label, tint, dash) in palette.SPENDERS.items():
       points = [row for row in shown if row["system"] == system and row.get(key) is not None]
       points.sort(key=lambda row: row["budget"])
       colour = palette.colour(tint)

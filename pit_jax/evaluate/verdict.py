@@ -81,7 +81,7 @@ def presentable(results: Mapping) -> dict[str, Any]:
   if "length" in shown:
     rows = [row for row in shown["length"]["comparisons"] if {row["a"], row["b"]} <= POLICIES]
     shown["length"] = {**shown["length"], "comparisons": rows}
-  for section in ("rounds", "temperature", "cost", "ablation"):
+  for section in ("rounds", "temperature", "cost", "ablation", "self_refine"):
     if section in results:
       shown[section] = [
         {key: value for key, value in row.items() if key not in held_back}

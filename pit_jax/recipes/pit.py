@@ -31,7 +31,7 @@ from collections.abc import Callable
 import ml_collections
 
 from pit_jax import export
-from pit_jax.evaluate import findings, language_models, report
+from pit_jax.evaluate import findings, language_models, report, self_refine
 from pit_jax.recipes import rlhf
 from pit_jax.stages import context as contexts
 from pit_jax.stages import curriculum, frontier, gap_rewards, reward, sft
@@ -114,6 +114,7 @@ def _ablations(
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains, exports, evaluates and reports."""
   language_models.check(config.evaluation.language_judge)
+  self_refine.form_of(config.evaluation.self_refine)
   context = contexts.build(config, workdir)
   models = train(context)
   exported = {

@@ -120,6 +120,26 @@ class Inference:
     prompts = encode.policy_prompts(questions, self._cutting)[:]
     return self.words(self.respond(policy, prompts, key, temperature))
 
+  def converse(
+    self,
+    policy: Params,
+    questions: Sequence[conversations.Prompt],
+    further: Sequence[Sequence[conversations.Turn]],
+    key,
+    temperature: float,
+  ) -> list[str]:
+    """Returns a chat model's replies in conversations that go on after x, in words."""
+    prompts = encode.dialogue_prompts(questions, further, self._cutting)[:]
+    return self.words(self.respond(policy, prompts, key, temperature))
+
+  def dialogue_lengths(
+    self,
+    questions: Sequence[conversations.Prompt],
+    further: Sequence[Sequence[conversations.Turn]],
+  ) -> np.ndarray:
+    """Returns how many tokens a chat model reads of each such conversation, Int[N]."""
+    return encode.dialogue_prompts(questions, further, self._cutting).contents.lengths[:, 0]
+
   def revise(
     self,
     improver: Params,

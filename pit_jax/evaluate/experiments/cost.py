@@ -1,4 +1,4 @@
-"""What quality costs: rounds of the improver against choosing among as many samples."""
+"""What quality costs: rounds of the improver, choosing among as many samples, and Self-Refine."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pit_jax import improve
-from pit_jax.evaluate import subject
+from pit_jax.evaluate import clock, judges, self_refine, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import candidates
 
@@ -34,17 +34,27 @@ def measure(run: subject.Subject) -> dict:
     [texts[:count] for texts in run.made.texts], run.made.gaps[:, :count], run.made.kept[:count]
   )
   rounds = len(made.texts) - 1
-  drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
+  with clock.timed(run.seconds, "best_of_n", count):
+    drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
+    for texts in drawn:
+      _selector(few).score(few.questions, texts)
   samples = [made.texts[0], *drawn]
   chosen = choose(few, samples)
   texts = {"original": made.texts[0], "pit": made.texts[1], "pit_rounds": made.with_stop(rounds)}
   texts |= {name: versions[-1] for name, versions in chosen.items()}
+  rows = [*of_rounds(few, made), *of_choices(few, samples, chosen)]
+  if run.refined:
+    refined = run.refined.first(count)
+    texts["self_refine_rounds"] = refined.texts[-1]
+    rows += of_refinements(few, refined)
   return {
     "systems": {
-      name: {**few.describe(texts[name]), "prompts": count} for name in ("pit_rounds", *SELECTORS)
+      name: {**few.describe(words), "prompts": count}
+      for name, words in texts.items()
+      if name not in ("original", "pit")
     },
     "comparisons": _compare(few, texts),
-    "cost": [*of_rounds(few, made), *of_choices(few, samples, chosen)],
+    "cost": rows,
   }
 
 
@@ -59,7 +69,7 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
     For each of `SELECTORS` N lists of answers: those of n = 1, 2, …, N.
   """
   models, numbers = suite.improver, range(len(samples))
-  reward = next(judge for judge in suite.judges if judge.name == SELECTORS["best_of_n"])
+  reward = _selector(suite)
   scores = np.stack([reward.score(suite.questions, texts) for texts in samples])
   gaps = np.zeros((len(samples), *scores.shape))
   for i in numbers:
@@ -74,6 +84,11 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
     name: [[samples[i][row] for row, i in enumerate(place)] for place in found]
     for name, found in places.items()
   }
+
+
+def _selector(suite: suites.Suite) -> judges.Judge:
+  """Returns R_P, which keeps every score that it was asked for."""
+  return next(judge for judge in suite.judges if judge.name == SELECTORS["best_of_n"])
 
 
 def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
@@ -125,6 +140,29 @@ def of_choices(
   return _with_gain(rows)
 
 
+def of_refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[dict]:
+  """Returns cost and quality of rounds 0 … k of Self-Refine.
+
+  Feedback is a sample too, and what broke the form was paid for: k rounds have a budget of 2 k + 1.
+
+  Returns:
+    Rows for each scoring judge, as `_rows` makes them.
+  """
+  tokens, samples = suite.lengths(played.texts[0]), np.ones(len(played.texts[0]))
+  rows = _rows(suite, "self_refine", 1, played.texts[0], played.texts[0], _mean(tokens, samples))
+  for k, said in enumerate(zip(played.feedback, played.written, strict=True), start=1):
+    for column in said:
+      tokens = tokens + suite.lengths([text or "" for text in column])
+      samples = samples + [text is not None for text in column]
+    spent = _mean(tokens, samples)
+    rows += _rows(suite, "self_refine", 2 * k + 1, played.texts[k], played.texts[0], spent)
+  return _with_gain(rows)
+
+
+def _mean(tokens: np.ndarray, samples: np.ndarray) -> Spent:
+  return Spent(float(tokens.mean()), float(samples.mean()))
+
+
 def _rows(suite, system: str, budget: int, texts, original, spent: Spent) -> list[dict]:
   """Returns a row per judge: score and comparison with the original, and what was spent.
 
@@ -163,4 +201,7 @@ def _compare(suite: suites.Suite, texts) -> list[dict]:
     rows += suite.compare("pit", name, texts, without=(selector,))
     # The stop rule of all rounds is R_PIT's.
     rows += suite.compare("pit_rounds", name, texts, without=(selector, "R_PIT"))
+  if "self_refine_rounds" in texts:
+    rows += suite.compare("self_refine_rounds", "original", texts)
+    rows += suite.compare("pit_rounds", "self_refine_rounds", texts, without=("R_PIT",))
   return rows

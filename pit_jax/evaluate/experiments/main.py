@@ -7,7 +7,7 @@ import numpy as np
 
 from pit_jax import improve
 from pit_jax.data import conversations
-from pit_jax.evaluate import metrics, subject
+from pit_jax.evaluate import metrics, self_refine, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import agreement
 
@@ -15,7 +15,10 @@ SAMPLES = 10
 
 
 def measure(run: subject.Subject) -> dict:
-  """Returns systems, comparisons, facts of the reward models, judges' agreement, and samples."""
+  """Returns systems, comparisons, facts of the reward models, judges' agreement, and samples.
+
+  Where a baseline is absent, it says why.
+  """
   suite, texts = run.suite, run.texts
   results = {
     "systems": {name: suite.describe(words) for name, words in texts.items()},
@@ -23,7 +26,11 @@ def measure(run: subject.Subject) -> dict:
     "reward_models": _facts(run),
     "agreement": agreements(suite, texts, run.contrasts, run.headline),
   }
-  return results | ({"samples": samples(suite, run.made, run.rows)} if run.chain else {})
+  if run.absent:
+    results["absent"] = run.absent
+  if run.chain:
+    results["samples"] = samples(suite, run.made, run.rows, run.refined)
+  return results
 
 
 def agreements(
@@ -56,13 +63,19 @@ def agreements(
   return rows
 
 
-def samples(suite: suites.Suite, made: improve.Rounds, rows: Sequence) -> list[dict]:
+def samples(
+  suite: suites.Suite,
+  made: improve.Rounds,
+  rows: Sequence,
+  refined: self_refine.Refinements | None = None,
+) -> list[dict]:
   """Returns the first few prompts with every version of their answers.
 
   Args:
     suite: prompts, and the judge that scores first draft and first improvement.
     made: all rounds.
     rows: the prompts' rows of data.
+    refined: Self-Refine's rounds, where it was played.
   """
   judge = suite.scorer
   count = min(SAMPLES, len(suite.questions))
@@ -83,9 +96,22 @@ def samples(suite: suites.Suite, made: improve.Rounds, rows: Sequence) -> list[d
         for k in range(1, len(made.texts))
       ],
       judge.name: {name: float(values[i]) for name, values in scores.items()},
+      **({"self_refine": _told(refined, i)} if refined else {}),
     }
     for i in range(count)
   ]
+
+
+def _told(refined: self_refine.Refinements, row: int) -> list[dict]:
+  """Returns what Self-Refine did to one answer, round by round."""
+  columns = {
+    "feedback": refined.feedback,
+    "written": refined.written,
+    "outcome": refined.outcomes,
+    "text": refined.texts[1:],
+  }
+  rounds = zip(*columns.values(), strict=True)
+  return [{name: told[row] for name, told in zip(columns, r, strict=True)} for r in rounds]
 
 
 def _facts(run: subject.Subject) -> dict[str, dict]:

@@ -1,22 +1,26 @@
 """Improving again and again: every round against the first draft, and all of them rated."""
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
 from pit_jax import improve
-from pit_jax.evaluate import subject
+from pit_jax.evaluate import self_refine, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import ratings
 
 
 def measure(run: subject.Subject) -> dict:
-  """Returns the rounds with and without the stop rule, and ratings over all pairs of rounds."""
-  methods = {"pit": run.made.texts[1:]}
-  return {
-    "rounds": table(run.suite, run.made),
-    "ratings": rate(run.suite, run.original, methods),
-  }
+  """Returns the rounds with and without the stop rule, and ratings over all pairs of rounds.
+
+  Where Self-Refine was played, its rounds are rated among the improver's, and have a table.
+  """
+  methods, found = {"pit": run.made.texts[1:]}, {"rounds": table(run.suite, run.made)}
+  if run.refined:
+    methods["self_refine"] = run.refined.texts[1:]
+    found["self_refine"] = refinements(run.suite, run.refined)
+  return {**found, "ratings": rate(run.suite, run.original, methods)}
 
 
 def table(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
@@ -33,6 +37,34 @@ def table(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
         "score_stop": suite.score(stopping),
         **{f"{name}_stop": value for name, value in ruled.items()},
         "stopped": float(made.stopped(k).mean()),
+      }
+    )
+  return rows
+
+
+def refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[dict]:
+  """Returns rounds 1 … k of Self-Refine against round 0, and what became of the drafts in each.
+
+  Returns:
+    Rows with shares of the prompts that were refined, stayed unchanged, had been stopped, or fell
+    back because the form failed, these by kind; and the tokens written in that round, per prompt.
+  """
+  judge, rows = suite.scorer, []
+  for k, outcomes in enumerate(played.outcomes, start=1):
+    counts, texts = collections.Counter(outcomes), played.texts[k]
+    failures = {name: counts[name] for name in self_refine.FAILURES if counts[name]}
+    kinds = (self_refine.REFINED, self_refine.UNCHANGED, self_refine.STOPPED)
+    said = [played.feedback[k - 1], played.written[k - 1]]
+    tokens = [float(suite.lengths([text or "" for text in column]).mean()) for column in said]
+    rows.append(
+      {
+        "k": k,
+        "score": suite.score(texts),
+        **dataclasses.asdict(judge.compare(suite.questions, texts, played.texts[0])),
+        **{kind: counts[kind] / len(outcomes) for kind in kinds},
+        "fallback": sum(failures.values()) / len(outcomes),
+        "kinds": failures,
+        **dict(zip(("feedback_tokens", "answer_tokens"), tokens, strict=True)),
       }
     )
   return rows

@@ -1,0 +1,45 @@
+"""How long it takes to sample a system's answers, apart from compiling the programs."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator
+
+import jax
+
+COMPILING = (
+  "/jax/core/compile/jaxpr_to_mlir_module_duration",
+  "/jax/core/compile/backend_compile_duration",
+)
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], name: str, prompts: int) -> Iterator[None]:
+  """Notes how many seconds the block takes per prompt, less those of compiling.
+
+  Tracing a program for the first time still counts; what is sampled has to be on the host when the
+  block ends.
+
+  Args:
+    seconds: where it is noted, under the name.
+    name: of a system.
+    prompts: how many the block is about.
+  """
+  compiling = _compiling()
+  before, began = sum(compiling), time.monotonic()
+  yield
+  lasted = time.monotonic() - began - (sum(compiling) - before)
+  seconds[name] = max(lasted, 0.0) / prompts
+
+
+@functools.cache
+def _compiling() -> list[float]:
+  """Returns the seconds of all compilations of this process from the first call on."""
+  found: list[float] = []
+
+  def note(event: str, seconds: float, **_: object) -> None:
+    if event in COMPILING:
+      found.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(note)
+  return found

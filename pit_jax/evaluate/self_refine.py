@@ -1,0 +1,285 @@
+"""Self-Refine (Madaan et al. 2023, arXiv 2303.17651): a model prompted to criticise and rewrite.
+
+A baseline without training, for chat models. Round k asks one and the same model twice:
+
+  f_k = M(x, y_{k−1}, feedback?)                               (eq. 2)
+  y_k = M(x, y_0, f_1, y_1, f_2, …, y_{k−1}, f_k, refine!)     (eq. 4)
+
+The words of both requests are ours, since neither paper prints any for dialogues. What breaks the
+form is counted by its kind, and the draft before stays the answer; such a round leaves no trace in
+the history. A conversation that is too long loses its oldest drafts, each with its feedback; x is
+what the policy sees of it, and stays.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+import numpy as np
+
+from pit_jax.data import chat, conversations
+from pit_jax.rollout import inference
+from pit_jax.types import Params
+
+# What becomes of a draft in a round: a new answer, the same one, or none because of the feedback.
+REFINED, UNCHANGED, STOPPED = "refined", "unchanged", "stopped"
+# Why there is no new answer: the form's failures.
+NO_FEEDBACK, COPIED_FEEDBACK = "no feedback", "feedback copies its prompt"
+NO_ANSWER, COPIED_ANSWER = "no answer", "answer copies its prompt"
+TOO_LONG = "prompt too long"
+FAILURES = (NO_FEEDBACK, COPIED_FEEDBACK, NO_ANSWER, COPIED_ANSWER, TOO_LONG)
+
+NO_TEMPLATE = (
+  "the policy is not asked through a chat template, and only a model that was taught to follow "
+  "requests can criticise its own answers"
+)
+SWITCHED_OFF = "evaluation.self_refine.play is False"
+
+Turns = tuple[conversations.Turn, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """How a model is asked to refine its own answers.
+
+  Attributes:
+    feedback_turn: what the user says after a draft.
+    refine_turn: what the user says after the feedback.
+    stop: feedback that says this ends the rounds of its draft; "" has all of them played.
+    max_feedback_tokens: the most tokens of a feedback.
+    max_prompt_tokens: the most tokens of a conversation.
+  """
+
+  feedback_turn: str
+  refine_turn: str
+  stop: str
+  max_feedback_tokens: int
+  max_prompt_tokens: int
+
+  def __post_init__(self):
+    for name in ("feedback_turn", "refine_turn"):
+      if not getattr(self, name).strip():
+        raise ValueError(f"evaluation.self_refine.{name} is empty; say what the model is to do")
+    if _plain(self.stop) not in _plain(self.feedback_turn):
+      raise ValueError(
+        f"evaluation.self_refine.stop is {self.stop!r}, of which feedback_turn says nothing; ask "
+        'for these words there, or use ""'
+      )
+    for name in ("max_feedback_tokens", "max_prompt_tokens"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"evaluation.self_refine.{name} is {getattr(self, name)}; use 1 or more")
+
+  def asks_feedback(self, draft: str) -> Turns:
+    """Returns what follows x when a draft's feedback is asked for."""
+    said = (("assistant", draft), ("user", self.feedback_turn))
+    return tuple(conversations.Turn(*turn) for turn in said)
+
+  def asks_answer(self, draft: str, feedback: str) -> Turns:
+    """Returns what follows, beginning with a draft, when it is to be refined."""
+    said = (("assistant", feedback), ("user", self.refine_turn))
+    return self.asks_feedback(draft) + tuple(conversations.Turn(*turn) for turn in said)
+
+
+@dataclasses.dataclass(frozen=True)
+class Refinements:
+  """Every version of N answers, and how it came about.
+
+  Attributes:
+    texts: texts[k][i] is answer i after k rounds; texts[0] are the first answers.
+    feedback: feedback[k − 1][i] is what the model said of it in round k; None where nobody asked.
+    written: written[k − 1][i] is what it then wrote, before it was checked; None likewise.
+    outcomes: outcomes[k − 1][i] is REFINED, UNCHANGED, STOPPED (from there on), or a failure.
+  """
+
+  texts: list[list[str]]
+  feedback: list[list[str | None]]
+  written: list[list[str | None]]
+  outcomes: list[list[str]]
+
+  def first(self, count: int) -> "Refinements":
+    """Returns the same of the first `count` answers."""
+    columns = (self.texts, self.feedback, self.written, self.outcomes)
+    return Refinements(*([row[:count] for row in column] for column in columns))
+
+
+def absence(asking: inference.Inference, c: ml_collections.ConfigDict) -> str:
+  """Returns why the section `evaluation.self_refine` lets nobody play; "" where somebody does."""
+  if asking.settings.template.kind != chat.Chat.kind:
+    return NO_TEMPLATE
+  return "" if c.play else SWITCHED_OFF
+
+
+def form_of(c: ml_collections.ConfigDict) -> Form:
+  """Returns what the section `evaluation.self_refine` of a configuration asks for.
+
+  Raises:
+    ValueError: nobody can be asked so.
+  """
+  return Form(**{field.name: c[field.name] for field in dataclasses.fields(Form)})
+
+
+def play(
+  asking: inference.Inference,
+  policy: Params,
+  form: Form,
+  questions: Sequence[conversations.Prompt],
+  answers: Sequence[str],
+  *,
+  rounds: int,
+  key: jax.Array,
+  temperature: float | int,
+) -> Refinements:
+  """Has a chat model refine answers again and again.
+
+  Args:
+    asking: how the model is asked.
+    policy: its parameters.
+    form: the words and the limits.
+    questions: x, one per row, at least one.
+    answers: y_0, one per row.
+    rounds: to play, at least 1.
+    key: source of the noise; round k uses fold_in(key, 2k − 1) and fold_in(key, 2k).
+    temperature: divides the logits; 0 takes the most likely tokens.
+
+  Returns:
+    Every version, what was said of it, and how each round ended.
+  """
+  texts, columns = [list(answers)], ([], [], [])
+  histories: list[Turns] = [()] * len(answers)
+  is_open = np.ones(len(answers), bool)
+  for k in range(1, rounds + 1):
+    rows = np.flatnonzero(is_open)
+    asked, drafts, before = ([c[i] for i in rows] for c in (questions, texts[-1], histories))
+    keys = [jax.random.fold_in(key, 2 * k - 1), jax.random.fold_in(key, 2 * k)]
+    made = _round(_Player(asking, policy, form, temperature), asked, drafts, before, keys)
+    for column, found, other in zip(columns, made, (None, None, STOPPED), strict=True):
+      whole = np.full(len(answers), other, object)
+      whole[rows] = found
+      column.append(whole.tolist())
+    feedback, written, outcomes = (column[-1] for column in columns)
+    texts.append(list(texts[-1]))
+    for i in np.flatnonzero([outcome == REFINED for outcome in outcomes]):
+      histories[i] += form.asks_answer(texts[-1][i], feedback[i])
+      texts[-1][i] = written[i]
+    is_open = np.array([outcome != STOPPED for outcome in outcomes], bool)
+  return Refinements(texts, *columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Player:
+  """A model that refines, and how it is asked."""
+
+  asking: inference.Inference
+  policy: Params
+  form: Form
+  temperature: float | int
+
+  def reply(
+    self, questions: Sequence, further: Sequence[Turns], key: jax.Array, length: int
+  ) -> list[str | None]:
+    """Returns replies of at most `length` tokens, None where the conversation is too long."""
+    asking = dataclasses.replace(self.asking, response_length=length)
+    fitted = fit(asking, questions, further, self.form.max_prompt_tokens)
+    rows = [i for i, said in enumerate(fitted) if said]
+    replies: list[str | None] = [None] * len(fitted)
+    if rows:
+      asked, said = ([column[i] for i in rows] for column in (questions, fitted))
+      found = asking.converse(self.policy, asked, said, key, float(self.temperature))
+      for i, reply in zip(rows, found, strict=True):
+        replies[i] = reply
+    return replies
+
+
+def fit(
+  asking: inference.Inference,
+  questions: Sequence[conversations.Prompt],
+  further: Sequence[Turns],
+  limit: int,
+) -> list[Turns]:
+  """Takes the oldest drafts, each with its feedback, from conversations that are too long.
+
+  Args:
+    asking: knows the tokenizer, the template, and what the policy sees of x.
+    questions: x, one per row.
+    further: what was said after x: drafts, four turns each, the last one perhaps of two.
+    limit: the most tokens of a conversation.
+
+  Returns:
+    What is left after each x; nothing where x and the last draft alone are too long.
+  """
+  kept, long = list(further), list(range(len(further)))
+  while long:
+    lengths = asking.dialogue_lengths([questions[i] for i in long], [kept[i] for i in long])
+    long = [i for i, length in zip(long, lengths.tolist(), strict=True) if length > limit]
+    for i in long:
+      kept[i] = kept[i][4:]
+    long = [i for i in long if kept[i]]
+  return kept
+
+
+def _round(
+  player: _Player,
+  questions: Sequence[conversations.Prompt],
+  drafts: Sequence[str],
+  histories: Sequence[Turns],
+  keys: Sequence[jax.Array],
+) -> tuple[list[str | None], list[str | None], list[str]]:
+  """Plays a round on some rows; returns feedback, what was written, and how the round ended."""
+  form = player.form
+  if not drafts:
+    return [], [], []
+  talks = [form.asks_feedback(draft) for draft in drafts]
+  feedback = player.reply(questions, talks, keys[0], form.max_feedback_tokens)
+  outcomes = [_of_feedback(form, *row) for row in zip(questions, drafts, feedback, strict=True)]
+  rows = [i for i, outcome in enumerate(outcomes) if not outcome]
+  talks = [histories[i] + form.asks_answer(drafts[i], feedback[i]) for i in rows]
+  length = player.asking.response_length
+  written: list[str | None] = [None] * len(drafts)
+  replies = player.reply([questions[i] for i in rows], talks, keys[1], length)
+  for i, reply in zip(rows, replies, strict=True):
+    written[i] = reply
+    outcomes[i] = _of_answer(form, questions[i], drafts[i], feedback[i], reply)
+  return feedback, written, outcomes
+
+
+def _of_feedback(
+  form: Form, question: conversations.Prompt, draft: str, feedback: str | None
+) -> str:
+  """Returns how a round ends with its feedback; "" where it goes on."""
+  if feedback is None:
+    return TOO_LONG
+  if not feedback.strip():
+    return NO_FEEDBACK
+  if _is_copy(form, feedback, (question, draft)):
+    return COPIED_FEEDBACK
+  return STOPPED if form.stop and _plain(form.stop) in _plain(feedback) else ""
+
+
+def _of_answer(
+  form: Form, question: conversations.Prompt, draft: str, feedback: str, answer: str | None
+) -> str:
+  """Returns how a round ends that had an answer written."""
+  if answer is None:
+    return TOO_LONG
+  if not answer.strip():
+    return NO_ANSWER
+  if _plain(answer) == _plain(draft):
+    return UNCHANGED
+  return COPIED_ANSWER if _is_copy(form, answer, (question, feedback)) else REFINED
+
+
+def _is_copy(form: Form, said: str, shown: Sequence[conversations.Prompt]) -> bool:
+  """Returns whether a reply is a text that was shown, or one of our requests is in it.
+
+  A request that is repeated up to the end of the reply, which may be cut there, is one too.
+  """
+  reply, texts = _plain(said), [_plain(conversations.turns(text)[-1].content) for text in shown]
+  requests = [_plain(turn) for turn in (form.feedback_turn, form.refine_turn)]
+  is_request = any(request in reply or request.startswith(reply) for request in requests)
+  return is_request or reply in texts
+
+
+def _plain(text: str) -> str:
+  """Returns a text without what does not tell it from a copy: case and white space."""
+  return " ".join(text.casefold().split())
