@@ -1,6 +1,7 @@
 """What a finished run found on held-out prompts, as the results of report.py."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 from pit_jax import hosts
 from pit_jax.evaluate import language_judge, subject, suite, verdict
-from pit_jax.evaluate.experiments import cost, gap, length, main, rounds, temperature
+from pit_jax.evaluate.experiments import cost, gap, ledger, length, main, rounds, temperature
 from pit_jax.evaluate.statistics import significance
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
@@ -24,6 +25,7 @@ EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
     "gap": gap.measure,
     "length": length.measure,
     "cost": cost.measure,
+    "ledger": ledger.measure,
   },
 }
 CURVES = {
@@ -87,13 +89,13 @@ def _results(
   if only is not None:
     run, old = make(), context.read_json("report", "results.json")
     parts = {only: known[only](run)}
-    _write_verdicts(context, parts)
+    _write_files(context, parts)
     return _finish(_joined(old, parts) | _asked(run.suite))
   with context.timed("evaluation"):
     run = make()
     parts = {name: experiment(run) for name, experiment in known.items()}
     results = _joined(_surroundings(context, run.suite), parts) | _asked(run.suite)
-  _write_verdicts(context, parts)
+  _write_files(context, parts)
   kept = hosts.agree(timing.goodput(context.workdir))
   return _finish(results) | {"seconds": context.read_json("seconds.json"), "goodput": kept}
 
@@ -101,6 +103,15 @@ def _results(
 def _asked(experiments: suite.Suite) -> dict:
   """Returns what is to be said of the judges themselves, once all was judged."""
   return {"judges": {judge.name: facts for judge in experiments.judges if (facts := judge.facts())}}
+
+
+def _write_files(context: contexts.Context, parts: Mapping[str, dict]) -> None:
+  """Writes what experiments found prompt by prompt, which results.json does not hold."""
+  _write_verdicts(context, parts)
+  for part in parts.values():
+    if lines := part.pop("lines", None):
+      written = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+      workdirs.write_text(context.workdir / "report" / "ledger.jsonl", written)
 
 
 def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> None:
@@ -184,7 +195,8 @@ def _stages(context: contexts.Context) -> dict:
 
 def _data(context: contexts.Context) -> dict:
   folds = dataclasses.asdict(context.folds)
-  settings = context.settings
+  settings, base = context.settings, context.base
+  content = json.dumps(json.loads(context.config.to_json()), sort_keys=True)
   return {
     "source": context.data.source,
     "rows": len(context.data.rows),
@@ -192,5 +204,8 @@ def _data(context: contexts.Context) -> dict:
     "skipped": context.data.skipped,
     "template_hash": settings.template.hash,
     "tokenizer": settings.tokenizer.fingerprint,
+    "rows_hash": context.data.fingerprint,
+    "base_hash": base.fingerprint if base else "none: random weights",
+    "configuration_hash": hashlib.sha256(content.encode()).hexdigest()[:16],
     **context.over_long(),
   }

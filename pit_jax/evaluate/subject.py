@@ -14,7 +14,7 @@ INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 
 # Streams of noise: one number per experiment, so that adding one changes no other.
 ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
-ROUNDS, TEMPERATURES, CANDIDATES = 200, 300, 400
+ROUNDS, TEMPERATURES, CANDIDATES, NEXT_ROUND = 200, 300, 400, 500
 
 
 @dataclasses.dataclass(frozen=True)

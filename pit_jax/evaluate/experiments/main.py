@@ -6,24 +6,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pit_jax import improve
-from pit_jax.data import conversations
 from pit_jax.evaluate import metrics, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import agreement
 
-SAMPLES = 10
-
 
 def measure(run: subject.Subject) -> dict:
-  """Returns systems, comparisons, facts of the reward models, judges' agreement, and samples."""
+  """Returns systems, comparisons, facts of the reward models, and the judges' agreement."""
   suite, texts = run.suite, run.texts
-  results = {
+  return {
     "systems": {name: suite.describe(words) for name, words in texts.items()},
     "comparisons": [row for a, b in run.pairs for row in suite.compare(a, b, texts)],
     "reward_models": _facts(run),
     "agreement": agreements(suite, texts, run.contrasts, run.headline),
   }
-  return results | ({"samples": samples(suite, run.made, run.rows)} if run.chain else {})
 
 
 def agreements(
@@ -54,38 +50,6 @@ def agreements(
         found = agreement.compare(*both)
         rows.append({"judges": [first, second], "of": name, **vars(found)})
   return rows
-
-
-def samples(suite: suites.Suite, made: improve.Rounds, rows: Sequence) -> list[dict]:
-  """Returns the first few prompts with every version of their answers.
-
-  Args:
-    suite: prompts, and the judge that scores first draft and first improvement.
-    made: all rounds.
-    rows: the prompts' rows of data.
-  """
-  judge = suite.scorer
-  count = min(SAMPLES, len(suite.questions))
-  improved = made.with_stop(1)
-  scores = {
-    name: judge.score(suite.questions[:count], texts[:count])
-    for name, texts in (("original", made.texts[0]), ("improved", improved))
-  }
-  return [
-    {
-      "prompt": conversations.write(suite.questions[i]),
-      "chosen": rows[i].chosen,
-      "rejected": rows[i].rejected,
-      "original": made.texts[0][i],
-      "improved": improved[i],
-      "rounds": [
-        {"text": made.texts[k][i], "gap": float(made.gaps[k - 1][i])}
-        for k in range(1, len(made.texts))
-      ],
-      judge.name: {name: float(values[i]) for name, values in scores.items()},
-    }
-    for i in range(count)
-  ]
 
 
 def _facts(run: subject.Subject) -> dict[str, dict]:
