@@ -138,8 +138,9 @@ def _judged(scores: np.ndarray, kept: int, tie: float) -> dict:
   worse_after = [int(k) + 1 for k in np.flatnonzero(steps < -tie)]
   finding = ENDS[outcome]
   if worse_after:
-    named = " and ".join(map(str, worse_after))
-    finding = f"worse after round{'s' * (len(worse_after) > 1)} {named}"
+    *others, last = map(str, worse_after)
+    named = f"rounds {', '.join(others)} and {last}" if others else f"round {last}"
+    finding = f"worse after {named}"
     finding += "" if outcome == "worse" else f", {ENDS[outcome]} in the end"
   return {"outcome": outcome, "change": change, "worse_after": worse_after, "finding": finding}
 
