@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import types
 
 import numpy as np
 import pytest
@@ -24,23 +23,26 @@ class Unsure(scripted.Scripted):
     return np.where(is_unsure, scripted.ZERO_POINT + 1, found)
 
 
-def make_run(**folds):
-  """A run of which only the prompts of its folds are known, each a script as in scripted.py."""
-  made = scripted.make_suite(["0 0"])
-  made = dataclasses.replace(made, improver=dataclasses.replace(made.improver, inference=Unsure()))
-  names = [field.name for field in dataclasses.fields(preferences.Folds)]
+def make(*names, minimum_margin=0.0, **folds):
+  """Makes the pairs of some folds; their prompts are scripts as in scripted.py."""
+  suite = scripted.make_suite(["0 0"])
+  models = dataclasses.replace(suite.improver, inference=Unsure())
   rows = {
-    name: [data_rows.Preference(prompt, "c", "r") for prompt in folds.get(name, ())]
-    for name in names
+    field.name: tuple(data_rows.Preference(x, "c", "r") for x in folds.get(field.name, ()))
+    for field in dataclasses.fields(preferences.Folds)
   }
-  config = types.SimpleNamespace(evaluation=types.SimpleNamespace(rounds=3))
-  context = types.SimpleNamespace(folds=preferences.Folds(**rows), config=config)
-  return types.SimpleNamespace(context=context, suite=made)
+  return next_round.make(
+    dataclasses.replace(suite, improver=models),
+    preferences.Folds(**rows),
+    names,
+    rounds=3,
+    minimum_margin=minimum_margin,
+  )
 
 
 def test_the_kept_version_is_preferred_to_the_draft():
-  run = make_run(rl=["5 6 7 8", "5 6 4 9", "5 4 9 9", "5 5.5 1 1", "9 9 9 9"], sft=["1 2 2 2"])
-  made = next_round.make(run, ("sft", "rl"), minimum_margin=0.75)
+  asked = ["5 6 7 8", "5 6 4 9", "5 4 9 9", "5 5.5 1 1", "9 9 9 9"]
+  made = make("sft", "rl", rl=asked, sft=["1 2 2 2"], minimum_margin=0.75)
   assert [(row["prompt"], row["fold"], row["rounds"], row["margin"]) for row in made.rows] == [
     ("1 2 2 2", "sft", 1, 1.0),
     ("5 6 7 8", "rl", 3, 3.0),
@@ -58,19 +60,19 @@ def test_the_kept_version_is_preferred_to_the_draft():
 def test_prompts_that_measure_give_no_pair():
   others = ("held_out", "sft_validation", "reward_validation", "judge", "reward")
   measuring = {name: ["1 2 3 4"] for name in others}
-  run = make_run(**measuring, sft=["2 3 3 3", "2 3 3 3"], rl=["3 4 4 4"])
-  made = next_round.make(run, next_round.DEFAULT, 0.0)
+  folds = {**measuring, "sft": ["2 3 3 3", "2 3 3 3"], "rl": ["3 4 4 4"]}
+  made = make(*next_round.DEFAULT, **folds)
   assert [row["prompt"] for row in made.rows] == ["2 3 3 3", "3 4 4 4"], "each prompt once"
-  assert [row["fold"] for row in next_round.make(run, ("reward",), 0.0).rows] == ["reward"]
-  for folds in (("held_out",), ("rl", "judge"), ()):
+  assert [row["fold"] for row in make("reward", **folds).rows] == ["reward"]
+  for names in (("held_out",), ("rl", "judge"), ()):
     with pytest.raises(ValueError, match="use some of sft, reward, rl"):
-      next_round.check(folds, 0.0)
+      next_round.check(names, 0.0)
   with pytest.raises(ValueError, match="a regression is no preference"):
     next_round.check(("rl",), -0.1)
 
 
 def test_without_a_pair_nothing_is_written(tmp_path):
-  made = next_round.make(make_run(rl=["5 4 4 4"]), ("rl",), 0.0)
+  made = make("rl", rl=["5 4 4 4"])
   with pytest.raises(ValueError, match="no pair was made \\(the draft was kept: 1\\)"):
     next_round.write(made, tmp_path / "next.jsonl")
   assert not list(tmp_path.iterdir())

@@ -96,7 +96,7 @@ def looked(tmp_path_factory):
 
 def look(port, scheme, directory):
   setting = {"dark": 0, "light": 1}[scheme]  # Chromium's own numbers
-  options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+  options = ["--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", "--no-first-run"]
   options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
   options += [f"--user-data-dir={directory / scheme}", "--virtual-time-budget=20000"]
   options += [f"--blink-settings=preferredColorScheme={setting}", "--dump-dom"]

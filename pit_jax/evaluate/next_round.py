@@ -22,9 +22,10 @@ from typing import Any
 import jax
 
 from pit_jax import hosts, improve
-from pit_jax.data import conversations
+from pit_jax.data import conversations, preferences
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import subject
+from pit_jax.evaluate import suite as suites
 from pit_jax.stages import workdirs
 
 FOLDS = ("sft", "reward", "rl")
@@ -59,7 +60,14 @@ def check(folds: Collection[str], minimum_margin: float | int) -> None:
     )
 
 
-def make(run: subject.Subject, folds: Collection[str], minimum_margin: float | int) -> Pairs:
+def make(
+  suite: suites.Suite,
+  folds: preferences.Folds,
+  names: Collection[str],
+  *,
+  rounds: int,
+  minimum_margin: float | int,
+) -> Pairs:
   """Returns one pair per prompt whose answer the stop rule improved.
 
   `chosen` is the last version that the stop rule keeps, `rejected` the first draft. Neighbouring
@@ -71,48 +79,51 @@ def make(run: subject.Subject, folds: Collection[str], minimum_margin: float | i
   in standard deviations of the gap reward over samples of M_PIT^SFT.
 
   Args:
-    run: a finished run of recipe pit.
-    folds: some of FOLDS.
+    suite: the models, the temperature and the noise of a finished run; its questions are not asked.
+    folds: the run's data.
+    names: of the folds whose prompts are asked, some of FOLDS.
+    rounds: versions to make of a draft, at most.
     minimum_margin: at least 0.
   """
   found, left_out = [], collections.Counter()
   for index, fold in enumerate(FOLDS):
-    if fold in folds:
-      questions = list(dict.fromkeys(row.prompt for row in getattr(run.context.folds, fold)))
-      key = jax.random.fold_in(run.suite.key, subject.NEXT_ROUND + index)
-      for row in _improved(run, questions, key, minimum_margin, left_out):
-        found.append({**row, "fold": fold})
+    if fold in names:
+      questions = list(dict.fromkeys(row.prompt for row in getattr(folds, fold)))
+      key = jax.random.fold_in(suite.key, subject.NEXT_ROUND + index)
+      drafts, made = _improve(suite, questions, rounds, key)
+      pairs = _pairs(suite, questions, drafts, made, minimum_margin, left_out)
+      found += [{**row, "fold": fold} for row in pairs]
   return Pairs(found, dict(left_out))
 
 
-def _improved(
-  run: subject.Subject,
+def _improve(
+  suite: suites.Suite, questions: Sequence[conversations.Prompt], rounds: int, key: jax.Array
+) -> tuple[list[str], improve.Rounds]:
+  """Returns the policy's drafts for some prompts, and the improver's versions of them."""
+  models, temperature = suite.improver, suite.temperature
+  noise = jax.random.fold_in(key, 0)
+  drafts = models.inference.answer(models.policy, questions, noise, temperature)
+  asked = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}
+  return drafts, improve.improve(models, questions, drafts, **asked)
+
+
+def _pairs(
+  suite: suites.Suite,
   questions: Sequence[conversations.Prompt],
-  key: jax.Array,
+  drafts: Sequence[str],
+  made: improve.Rounds,
   minimum_margin: float | int,
   left_out: collections.Counter,
 ) -> list[dict[str, Any]]:
-  """Answers and improves the prompts of a fold, and returns those pairs that R_PIT is sure of."""
-  models, temperature = run.suite.improver, run.suite.temperature
-  ask, rounds = models.inference, run.context.config.evaluation.rounds
-  drafts = ask.answer(models.policy, questions, jax.random.fold_in(key, 0), temperature)
-  made = improve.improve(
-    models,
-    questions,
-    drafts,
-    rounds=rounds,
-    key=key,
-    temperature=temperature,
-    until_stopped=True,
-  )
-  last = made.with_stop(rounds)
+  """Returns those pairs that R_PIT is sure of, and counts the prompts that give none."""
+  models, last = suite.improver, made.with_stop(len(made.gaps))
   better = [i for i, draft in enumerate(drafts) if last[i] != draft]
   left_out["the draft was kept"] += len(drafts) - len(better)
   if not better:
     return []
   asked, chosen, rejected = ([column[i] for i in better] for column in (questions, last, drafts))
-  forth = ask.gaps(models.gap_reward, asked, chosen, rejected)
-  back = ask.gaps(models.gap_reward, asked, rejected, chosen)
+  forth = models.inference.gaps(models.gap_reward, asked, chosen, rejected)
+  back = models.inference.gaps(models.gap_reward, asked, rejected, chosen)
   pairs = []
   for place, i in enumerate(better):
     margin = float(forth[place] - back[place]) / 2

@@ -57,5 +57,8 @@ def export_preferences(
   findings.check(config.recipe, workdir, "ledger")
   context = contexts.build(config, workdir)
   run = subject.of_improver(context, pit.train(context))
-  made = next_round.make(run, folds, minimum_margin)
+  rounds = config.evaluation.rounds
+  made = next_round.make(
+    run.suite, context.folds, folds, rounds=rounds, minimum_margin=minimum_margin
+  )
   next_round.write(made, output, context.data.rows if with_data else ())

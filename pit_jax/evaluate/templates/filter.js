@@ -2,7 +2,11 @@
 (() => {
   const form = document.querySelector(".filters");
   const samples = [...document.querySelectorAll(".sample")];
-  const texts = samples.map((sample) => sample.textContent.toLowerCase());
+  const texts = samples.map((sample) =>
+    [...sample.querySelectorAll(".prompt, .text")]
+      .map((part) => part.textContent.toLowerCase())
+      .join("\n"),
+  );
   const fields = ["outcome", "round", "words"];
 
   function show() {
