@@ -6,6 +6,7 @@ import json
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scripted
@@ -151,8 +152,8 @@ def slow_likelihood(run, params, k, i):
   before = np.asarray(prompt.tokens)[np.asarray(prompt.mask)].tolist()
   limit = ask.response_length
   after = settings.template.encode_responses(settings.tokenizer, [version], limit).ids[0]
-  tokens = np.array([[*before, *after]])
-  logits = ask.language.apply(params, tokens, np.ones_like(tokens, bool))[0]
+  tokens = jnp.array([[*before, *after]])
+  logits = ask.language.apply(params, tokens, jnp.ones_like(tokens, bool))[0]
   logits = np.asarray(jax.device_get(logits), np.float64)
   logprobs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
   return sum(logprobs[len(before) + t - 1, token] for t, token in enumerate(after))

@@ -94,8 +94,8 @@ def _results(
   with context.timed("evaluation"):
     run = make()
     parts = {name: experiment(run) for name, experiment in known.items()}
+    _write_files(context, parts)
     results = _joined(_surroundings(context, run.suite), parts) | _asked(run.suite)
-  _write_files(context, parts)
   kept = hosts.agree(timing.goodput(context.workdir))
   return _finish(results) | {"seconds": context.read_json("seconds.json"), "goodput": kept}
 
