@@ -1,13 +1,24 @@
-"""Repeats one experiment of a finished run, or all of them, and rewrites its report.
+"""Repeats an experiment of a finished run, or all of them, or makes the next round's pairs.
 
   python launch/evaluate.py --workdir=runs/demo --experiment=length
   python launch/evaluate.py --workdir=runs/demo --config.evaluation.prompts=1024
 
 The experiments of recipe pit are main (every system under every judge), ablation, rounds,
-temperature, gap, length, cost and frontier; of rlhf main, length and frontier; of reward labels.
-Models are loaded and not trained. The noise is that of the run, so unchanged code finds unchanged
-figures. Values of the configuration's section `evaluation` may be changed; then all experiments are
-made anew.
+temperature, gap, length, cost, frontier and ledger; of rlhf main, length and frontier; of reward
+labels. Models are loaded and not trained. The noise is that of the run, so unchanged code finds
+unchanged figures. Values of the configuration's section `evaluation` may be changed; then all
+experiments are made anew.
+
+  python launch/evaluate.py --workdir=runs/demo --export_preferences=next.jsonl --with_data
+  python launch/train.py --config=configs/pit.py:tiny --workdir=runs/next \\
+      --config.model.base=embedded --config.data.source=jsonl:next.jsonl --config.data.rows=100000
+
+answers and improves training prompts and writes {"prompt", "chosen", "rejected", "margin", …}: the
+version that the stop rule keeps over the first draft, where R_PIT prefers it in both orders by more
+than --minimum_margin. Held-out prompts, and those that validate or train an independent judge, give
+none; nor does the reward fold unless --export_folds names it, since R_PIT would learn its own
+verdicts. --with_data adds the run's own rows: with them the file has every fold, and the next run
+holds out the same prompts, as long as data.held_out is the same.
 """
 
 import sys
@@ -19,12 +30,20 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished run, or its
 EXPERIMENT = flags.DEFINE_string(
   "experiment",
   None,
-  "main, ablation, rounds, temperature, gap, length, cost, frontier, labels; all unless given",
+  "main, ablation, rounds, temperature, gap, length, cost, frontier, ledger, labels; all unless "
+  "given",
 )
+EXPORT = flags.DEFINE_string("export_preferences", None, "file for new pairs, as JSON lines")
+FOLDS = flags.DEFINE_list("export_folds", ["sft", "rl"], "whose prompts: sft, reward, rl")
+MARGIN = flags.DEFINE_float("minimum_margin", 0.0, "of R_PIT, in deviations; 0 or more")
+WITH_DATA = flags.DEFINE_bool("with_data", False, "whether the run's own rows follow the new ones")
 
 
 def main(arguments: list[str]) -> None:
-  """Runs the experiments; the arguments that are left over are values of the configuration."""
+  """Runs the experiments, or writes the pairs.
+
+  The arguments that are left over are values of the configuration.
+  """
   from pit_jax.recipes import finished
   from pit_jax.storage import buckets, places
 
@@ -33,7 +52,13 @@ def main(arguments: list[str]) -> None:
     with places.opened(WORKDIR.value) as workdir:
       config = finished.configuration(workdir)
       change(config, arguments)
-      finished.evaluate(workdir, EXPERIMENT.value, config)
+      if EXPORT.value:
+        output = places.local("--export_preferences", EXPORT.value)
+        finished.export_preferences(
+          workdir, output, config, FOLDS.value, MARGIN.value, WITH_DATA.value
+        )
+      else:
+        finished.evaluate(workdir, EXPERIMENT.value, config)
   except (ValueError, AttributeError, flags.Error, buckets.UnreachableError) as error:
     raise SystemExit(f"error: {error}") from error
 
@@ -62,4 +87,5 @@ def parse(arguments: list[str]) -> list[str]:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["workdir"])
+  flags.mark_flags_as_mutual_exclusive(["experiment", "export_preferences"])
   app.run(main, flags_parser=parse)

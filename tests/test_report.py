@@ -1,6 +1,8 @@
 """The report as files: what the page and the terminal show, and what is refused."""
 
+import base64
 import copy
+import hashlib
 import html.parser
 import json
 import math
@@ -16,7 +18,7 @@ from pit_jax.evaluate import report, tabular, verdict
 class Page(html.parser.HTMLParser):
   """Text, tags and addresses of a page; complains about tags that do not match."""
 
-  VOID = ("meta", "br", "hr", "img", "link")
+  VOID = ("meta", "br", "hr", "img", "link", "input")
 
   def __init__(self, text):
     super().__init__()
@@ -66,10 +68,20 @@ def test_writes_the_page_the_figures_and_the_results(written):
 def test_page_needs_no_other_file(written):
   path, page = written
   assert all(address.startswith("#") for address in page.addresses)
-  assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+  assert not {"link", "img", "iframe", "object"} & set(page.tags)
   style = path.read_text(encoding="utf-8")
   assert "@import" not in style
   assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", style))
+
+
+def test_page_allows_itself_its_own_script_and_nothing_else(written):
+  text = written[0].read_text(encoding="utf-8")
+  (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+  (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+  digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+  assert policy.split("; ") == [
+    "default-src 'none'", "style-src 'unsafe-inline'", f"script-src 'sha256-{digest}'",
+  ]  # fmt: skip
 
 
 def test_page_and_terminal_show_every_cell_of_every_table(written):
@@ -77,8 +89,8 @@ def test_page_and_terminal_show_every_cell_of_every_table(written):
   terminal = re.sub(r"\s+", " ", report.tables(report_example.example(), width=160))
   made = tabular.build(report.check(report_example.example()))
   names = "comparisons controls systems rounds temperature reward_models gap_order significance "
-  names += "power agreement ratings length correlations gap cost gap_rewards stop_rules knee "
-  names += "frontier stages data"
+  names += "power agreement ratings length correlations gap cost ledger gap_rewards stop_rules "
+  names += "knee frontier stages data"
   assert list(made) == names.split()
   for table in made.values():
     for cell in (cell for row in table.rows for cell in row):
@@ -133,7 +145,8 @@ OPTIONAL = {
   "ablation": "The stop rule by each",
   "frontier": "Over-optimised?",
   "reward_models": "expected calibration error",
-  "samples": "10 samples",
+  "ledger": "The ledger",
+  "samples": "10 prompts, round by round",
   "notes": "One seed",
   "config": "configuration values",
 }
@@ -223,16 +236,19 @@ def test_a_shut_gate_holds_back_what_it_must(tmp_path):
   for section in ("rounds", "cost"):
     assert all("delta" not in row and "ci95" not in row for row in shown[section])
   pairs = {(row["a"], row["b"]) for row in shown["length"]["comparisons"]}
-  assert pairs == {("original", "policy_sft")} and "ratings" not in shown
+  assert pairs == {("original", "policy_sft")} and not {"ratings", "ledger"} & shown.keys()
 
 
 def test_texts_of_a_run_cannot_change_the_page(tmp_path):
   results, attack = report_example.real_data(), "<script>alert(1)</script>"
-  results["samples"] = [{"prompt": attack, "original": attack, "improved": attack + " more"}]
+  sample = report_example.samples(1)[0]
+  for step in sample["rounds"]:
+    step["text"] = f"{attack} {step['k']}"
+  results["samples"] = [{**sample, "prompt": attack, "chosen": attack, "rejected": attack}]
   results["notes"], results["config"] = [attack], {"name": attack}
   page = read(results, tmp_path)
-  assert "script" not in page.tags
-  assert page.text.count(attack) == 5
+  assert page.tags.count("script") == 1, "the page's own"
+  assert page.text.count(attack) == 3 + 4 + 2
 
 
 def test_drawing_does_not_change_the_results(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import report_example
 from hypothesis import strategies
 
-from pit_jax.evaluate import diagram, palette, plots, report, verdict
+from pit_jax.evaluate import diagram, palette, plots, report, revisions, verdict
 
 
 def test_an_open_gate_holds_nothing_back():
@@ -69,22 +69,22 @@ words = strategies.lists(
 
 @hypothesis.given(words, words)
 @hypothesis.settings(deadline=None, max_examples=60)
-def test_changes_keep_the_text_and_mark_the_rest(before, after):
-  for text, marked, tag in zip(
-    (before, after), report.changes(before, after), ("del", "ins"), strict=True
-  ):
-    assert html.unescape(re.sub(f"</?{tag}>", "", marked)) == text
-  # White space alone is never marked, so it is left out of what both sides must share.
-  shared = [
-    "".join(re.sub(r"<(del|ins)>.*?</\1>", "", side, flags=re.DOTALL).split())
-    for side in report.changes(before, after)
-  ]
-  assert shared[0] == shared[1]
+def test_marks_hold_both_texts(before, after):
+  marked = revisions.mark(before, after)
+  for text, other, own in ((before, "ins", "del"), (after, "del", "ins")):
+    without = re.sub(f"<{other}>.*?</{other}>", "", marked, flags=re.DOTALL)
+    assert html.unescape(re.sub(f"</?{own}>", "", without)) == text
 
 
-def test_changes_by_hand():
-  marked = report.changes("ivy gets the call", "ned gets the fifth call")
-  assert marked == ("<del>ivy</del> gets the call", "<ins>ned</ins> gets the <ins>fifth </ins>call")
+def test_marks_by_hand():
+  for before, after, marked in (
+    ("ivy gets the call", "ned gets the fifth call",
+     "<del>ivy</del><ins>ned</ins> gets the <ins>fifth </ins>call"),
+    ("all the best", "have a day", "<del>all the best</del><ins>have a day</ins>"),
+    ("one <b>", "one <b>", "one &lt;b&gt;"),
+    ("", "new", "<ins>new</ins>"),
+  ):  # fmt: skip
+    assert revisions.mark(before, after) == marked
 
 
 def test_forest_draws_each_estimate_in_the_colour_of_its_system():
@@ -112,6 +112,33 @@ def test_a_figure_for_the_page_has_no_fixed_size_and_no_date():
   head = text[: text.index(">")]
   assert "viewBox" in head and " width=" not in head and "a &#34;quoted&#34; label" in head
   assert "DejaVu" not in text and "metadata" not in text
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_every_colour_of_the_page_is_one_of_its_scheme(is_dark):
+  results = report.check(report_example.example())
+  drawn = [plots.svg(figure, "") for figure in plots.draw(results).values()]
+  drawn += [diagram.draw(results, wide) for wide in (True, False)]
+  defined = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette.variables(is_dark)))
+  for drawing in drawn:
+    assert not re.findall(r"#[0-9a-f]{6}\b", drawing), "a colour that has no dark value"
+    assert set(re.findall(r"var\(--([\w-]+)\)", drawing)) - {"sans"} <= defined.keys()
+
+
+def luminance(colour):
+  parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+  red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_text_can_be_read_in_both_schemes(is_dark):
+  colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette.variables(is_dark)))
+  of_text = {"ink": 7, "quiet": 4.5, "accent": 4.5, "b3632d": 4.2}  # WCAG's contrast ratios
+  for ground, names in (("paper", of_text), ("gone", ["ink"]), ("new", ["ink"])):
+    for name in names:
+      darker, lighter = sorted(luminance(colours[place]) for place in (name, ground))
+      assert (lighter + 0.05) / (darker + 0.05) >= of_text[name], (name, ground)
 
 
 def boxes_of(drawing):

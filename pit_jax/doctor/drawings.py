@@ -15,14 +15,10 @@ CAPTIONS = {
   "lengths": "Rows that are no longer than so many tokens. Dashed: the limits.",
   "by_ratio": "How often the longer response is chosen, with 95% intervals.",
 }
-COLOURS = {"prompt": "#8f77a8", "chosen": palette.COLOURS["pit"], "rejected": "#b3632d"}
-# What has to change with the page's colours, as CSS variables of it.
-VARIABLES = {
-  palette.INK: "var(--ink)",
-  palette.QUIET: "var(--quiet)",
-  palette.HAIRLINE: "var(--hairline)",
-  palette.STYLE["axes.edgecolor"]: "var(--quiet)",
-  palette.COLOURS["pit"]: "var(--accent)",
+COLOURS = {
+  "prompt": palette.COLOURS["rlhf_longer"],
+  "chosen": palette.COLOURS["pit"],
+  "rejected": palette.COLOURS["pit_second_only"],
 }
 
 
@@ -32,10 +28,7 @@ def draw(found: examination.Examination) -> dict[str, str]:
     figures = {"lengths": _lengths(found)}
     if found.by_ratio:
       figures["by_ratio"] = _by_ratio(found.by_ratio)
-  drawn = {name: plots.svg(figure, CAPTIONS[name]) for name, figure in figures.items()}
-  for colour, variable in VARIABLES.items():
-    drawn = {name: text.replace(colour, variable) for name, text in drawn.items()}
-  return drawn
+  return {name: plots.svg(figure, CAPTIONS[name]) for name, figure in figures.items()}
 
 
 def _axes() -> tuple[matplotlib.figure.Figure, matplotlib.axes.Axes]:

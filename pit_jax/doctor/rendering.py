@@ -14,7 +14,7 @@ import rich.table
 import rich.text
 
 from pit_jax.doctor import drawings, examination, findings
-from pit_jax.evaluate import cells
+from pit_jax.evaluate import cells, palette
 
 SIGNS = {"ok": "✓", "unknown": "?", "note": "·", "warning": "!", "problem": "✗"}
 STYLES = {"warning": "yellow", "problem": "bold red", "ok": "green"}  # in the terminal
@@ -149,6 +149,7 @@ def page(found: examination.Examination) -> str:
     signs=SIGNS,
     where=where,
     scale=SCALE,
+    palette=palette,
   )
 
 

@@ -45,7 +45,7 @@ class Placed:
 
 
 def draw(results: Mapping, wide: bool) -> str:
-  """Draws the pipeline of this run as an <svg> element.
+  """Draws the pipeline of this run as an <svg> element in the page's colours.
 
   Args:
     results: a checked results dict; its stages name steps and references, its data the folds.
@@ -60,11 +60,12 @@ def draw(results: Mapping, wide: bool) -> str:
   parts += _arrows(placed, wide)
   parts += [_box(item) for fold in placed for chain in fold for item in chain]
   shape = "wide" if wide else "tall"
-  return (
+  drawing = (
     f'<svg class="pipeline {shape}" viewBox="0 0 {size[0]} {size[1]}" role="img" '
     f'aria-label="The pipeline: fine-tuning, reward models, reinforcement learning, answers">'
     f"{_HEAD.replace('arrow', f'arrow-{shape}')}{''.join(parts)}</svg>"
   ).replace("url(#arrow)", f"url(#arrow-{shape})")
+  return palette.themed(drawing)
 
 
 _HEAD = (
@@ -239,7 +240,7 @@ def _box(item: Placed) -> str:
     )
   return (
     f'<rect x="{item.x}" y="{item.y}" width="{item.width}" height="{item.box.height}" rx="5" '
-    f'fill="#fff" stroke="{item.tint}" stroke-opacity=".45"/>{"".join(lines)}'
+    f'fill="{palette.WHITE}" stroke="{item.tint}" stroke-opacity=".45"/>{"".join(lines)}'
   )
 
 

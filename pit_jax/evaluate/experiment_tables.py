@@ -1,4 +1,4 @@
-"""Tables of single experiments: significance, agreement, ratings, length, the gap model, cost."""
+"""Tables of single experiments: significance, agreement, ratings, length, gap, cost, rounds."""
 
 from collections.abc import Mapping, Sequence
 
@@ -207,7 +207,32 @@ def cost(results: Mapping) -> cells.Table:
   return cells.select("cost", "What quality costs", rows, columns, note=note, words=2)
 
 
-MAKERS = (significant, power, agreement, rated, length, correlations, discernment, cost)
+def ledger(results: Mapping) -> cells.Table | None:
+  """What each round did to the answers whose version of it the stop rule kept."""
+  known = results.get("ledger")
+  if not known:
+    return None
+  columns = {
+    "round": lambda row: f"{row['k']}",
+    "kept": lambda row: f"{row['kept']:,}",
+    "better": lambda row: f"{row['win']:,}",
+    "as good": lambda row: f"{row['tie']:,}",
+    "worse": lambda row: f"{row['lose']:,}",
+    "mean gap": lambda row: cells.fixed(row["gap"]),
+    "KL": lambda row: cells.fixed(row["kl"], 1),
+    "tokens": lambda row: cells.fixed(row["tokens"], 1),
+  }
+  note = (
+    f"Of {known['prompts']:,} prompts: those whose version of the round the stop rule kept, and "
+    f"what {known['judge']} says of it against the version before. KL of these versions to the "
+    "improver before RL, in nats. In the end "
+    f"{known['improved']:,} answers are better than their draft, {known['unchanged']:,} as good "
+    f"and {known['worse']:,} worse; {known['regressions']:,} were made worse by some round."
+  )
+  return cells.select("ledger", "The ledger", known["rounds"], columns, note=note, words=0)
+
+
+MAKERS = (significant, power, agreement, rated, length, correlations, discernment, cost, ledger)
 
 
 def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:

@@ -1,6 +1,7 @@
 """What a finished run found on held-out prompts, as the results of report.py."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from pit_jax.evaluate.experiments import (
   frontier,
   gap,
   labels,
+  ledger,
   length,
   main,
   rounds,
@@ -37,6 +39,7 @@ EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
     "length": length.measure,
     "cost": cost.measure,
     "frontier": frontier.measure,
+    "ledger": ledger.measure,
   },
   "reward": {"labels": labels.measure},
 }
@@ -120,13 +123,13 @@ def _results(
   if only is not None:
     run, old = make(), context.read_json("report", "results.json")
     parts = {only: known[only](run)}
-    _write_verdicts(context, parts)
+    _write_files(context, parts)
     return _finish(_joined(old, parts) | _asked(run.suite))
   with context.timed("evaluation"):
     run = make()
     parts = {name: experiment(run) for name, experiment in known.items()}
+    _write_files(context, parts)
     results = _joined(_surroundings(context, run.suite), parts) | _asked(run.suite)
-  _write_verdicts(context, parts)
   kept = hosts.agree(timing.goodput(context.workdir))
   timed = {"seconds": context.read_json("seconds.json"), "goodput": kept, "sampling": run.seconds}
   return _finish(results) | timed
@@ -135,6 +138,15 @@ def _results(
 def _asked(experiments: suite.Suite) -> dict:
   """Returns what is to be said of the judges themselves, once all was judged."""
   return {"judges": {judge.name: facts for judge in experiments.judges if (facts := judge.facts())}}
+
+
+def _write_files(context: contexts.Context, parts: Mapping[str, dict]) -> None:
+  """Writes what experiments found prompt by prompt, which results.json does not hold."""
+  _write_verdicts(context, parts)
+  for part in parts.values():
+    if lines := part.pop("lines", None):
+      written = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+      workdirs.write_text(context.workdir / "report" / "ledger.jsonl", written)
 
 
 def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> None:
@@ -220,7 +232,8 @@ def _stages(context: contexts.Context) -> dict:
 
 def _data(context: contexts.Context) -> dict:
   folds = dataclasses.asdict(context.folds)
-  settings = context.settings
+  settings, base = context.settings, context.base
+  content = json.dumps(json.loads(context.config.to_json()), sort_keys=True)
   return {
     "source": context.data.source,
     "rows": len(context.data.rows),
@@ -228,5 +241,8 @@ def _data(context: contexts.Context) -> dict:
     "skipped": context.data.skipped,
     "template_hash": settings.template.hash,
     "tokenizer": settings.tokenizer.fingerprint,
+    "rows_hash": context.data.fingerprint,
+    "base_hash": base.fingerprint if base else "none: random weights",
+    "configuration_hash": hashlib.sha256(content.encode()).hexdigest()[:16],
     **context.over_long(),
   }

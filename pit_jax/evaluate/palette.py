@@ -1,6 +1,12 @@
-"""Colours and type of the report: a system has the same colour in every figure and table."""
+"""Colours and type of the report: a system has the same colour in every figure and table.
 
-INK, QUIET, HAIRLINE = "#22262e", "#6d7178", "#e4e2dc"
+Figures are drawn in the colours of a light page. A page takes them as CSS variables, so that each
+has a second value where the reader asks for a dark scheme.
+"""
+
+import re
+
+INK, QUIET, HAIRLINE, EDGE, WHITE = "#22262e", "#6d7178", "#e4e2dc", "#b9b6ae", "#ffffff"
 COLOURS = {
   "original": "#2f4a73",
   "policy_sft": "#94a3ba",
@@ -40,6 +46,37 @@ GAPS = {  # what is compared, in the order of eq. 1, and its colour
   "ll": ("worse, given itself", "#c9a878"),
   "lw": ("worse, given the better", "#b3632d"),
 }
+# Variable of a page → its colour in the light and in the dark scheme. What is white in a figure has
+# the page's own colour.
+PAGE = {
+  "ink": (INK, "#e7e4dd"),
+  "quiet": (QUIET, "#a3a39d"),
+  "hairline": (HAIRLINE, "#33363d"),
+  "edge": (EDGE, "#565a62"),
+  "paper": ("#fcfbf9", "#16181c"),
+  "band": ("#f3f1ec", "#1f2228"),  # behind what belongs together
+  "accent": ("#0b7267", "#5fc2b4"),
+  "remark": ("#d5b46b", "#d5b46b"),
+  "gone": ("#f6e3d8", "#4a2d22"),  # behind words that a revision took out
+  "new": ("#d6ece6", "#123f39"),  # and behind those it put in
+}
+DARK = {  # a figure's colour → what it is in the dark scheme
+  "#2f4a73": "#9db7e0",
+  "#94a3ba": "#8391a8",
+  "#a09c94": "#b5b0a6",
+  "#7d6391": "#b598cc",
+  "#7cb5aa": "#4f8f85",
+  "#c99a3d": "#e0b25e",
+  "#b3632d": "#e08a52",
+  "#a84a4f": "#e58a8d",
+  "#3f5f8a": "#6f95cf",
+  "#6b7f38": "#a9bf6b",
+  "#8a5a7d": "#c78fb8",
+  "#58707c": "#8aa5b2",
+  "#7f7a3c": "#b9b36c",
+  "#a3705c": "#d39d87",
+  "#c9a878": "#d9bd90",
+}
 WIDTH = 5.4  # inches; a phone shows this at 390 px, where 1 pt of type is 1 px
 STYLE = {
   "font.family": "sans-serif",
@@ -49,7 +86,7 @@ STYLE = {
   "axes.titlelocation": "left",
   "axes.titlecolor": INK,
   "axes.labelcolor": QUIET,
-  "axes.edgecolor": "#b9b6ae",
+  "axes.edgecolor": EDGE,
   "axes.linewidth": 0.8,
   "axes.spines.top": False,
   "axes.spines.right": False,
@@ -73,3 +110,22 @@ STYLE = {
 def colour(system: str) -> str:
   """Returns the colour of a system; one this file does not know gets a fixed one of its own."""
   return COLOURS.get(system) or OTHERS[sum(system.encode()) % len(OTHERS)]
+
+
+def themed(drawing: str) -> str:
+  """Returns SVG or CSS with the colours of this file as variables of the page; see `variables`."""
+  return re.sub(r"#[0-9a-f]{6}\b", lambda found: _NAMES.get(found[0], found[0]), drawing)
+
+
+def variables(is_dark: bool = False) -> str:
+  """Returns the declarations of all variables, for the style of a page's root."""
+  page = {name: colours[is_dark] for name, colours in PAGE.items()}
+  figures = {light[1:]: DARK[light] if is_dark else light for light in DARK}
+  return " ".join(f"--{name}: {colour};" for name, colour in (page | figures).items())
+
+
+_NAMES = {
+  **{light: f"var(--{light[1:]})" for light in DARK},
+  **{light: f"var(--{name})" for name, (light, _) in PAGE.items()},
+  WHITE: "var(--paper)",
+}

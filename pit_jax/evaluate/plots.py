@@ -46,7 +46,7 @@ def draw(results: Mapping) -> dict[str, matplotlib.figure.Figure]:
 
 
 def svg(figure: matplotlib.figure.Figure, label: str) -> str:
-  """Returns the figure as an <svg> element that scales with the page and uses its typeface.
+  """Returns the figure as an <svg> element with the page's width, typeface and colours.
 
   Args:
     figure: what to draw.
@@ -62,13 +62,14 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
   body = body.replace("'DejaVu Sans', sans-serif", "var(--sans)").replace(
     "'DejaVu Sans'", "var(--sans)"
   )
-  return f'{head} role="img" aria-label="{markupsafe.escape(label)}">{body}'.strip()
+  drawn = f'{head} role="img" aria-label="{markupsafe.escape(label)}">{body}'.strip()
+  return palette.themed(drawn)
 
 
 def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
-  """Writes the figure as a PNG on white."""
+  """Writes the figure as a PNG on white, in light colours."""
   with matplotlib.rc_context(palette.STYLE):
-    figure.savefig(path, dpi=200, facecolor="white", metadata={"Software": None})
+    figure.savefig(path, dpi=200, facecolor=palette.WHITE, metadata={"Software": None})
 
 
 def _forest(comparisons: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
@@ -89,7 +90,7 @@ def _forest(comparisons: Sequence[Mapping]) -> matplotlib.figure.Figure | None:
       _estimate(axes, row, height + offset, hollow=row["judge"] != judges[0])
   others = sum(rows[0]["b"] == "original" for rows in lines.values())
   if 0 < others < len(lines):
-    axes.axhline(others - 0.5, color="#b9b6ae", linewidth=0.8)
+    axes.axhline(others - 0.5, color=palette.EDGE, linewidth=0.8)
   _forest_axes(axes, list(lines), judges)
   return figure
 
@@ -107,7 +108,7 @@ def _pair_label(row: Mapping, rows: Sequence[Mapping]) -> str:
 def _estimate(axes: matplotlib.axes.Axes, row: Mapping, height: float | int, hollow: bool) -> None:
   tint, marker = palette.colour(row["a"]), palette.MARKERS.get(row["judge"], "s")
   axes.plot(row["ci95"], [height, height], color=tint, linewidth=1.5, solid_capstyle="round")
-  face = "white" if hollow else tint
+  face = palette.WHITE if hollow else tint
   axes.plot(row["delta"], height, marker, color=tint, markersize=4.5, markerfacecolor=face)
 
 
@@ -120,7 +121,7 @@ def _forest_axes(axes: matplotlib.axes.Axes, labels: list[str], judges: list[str
   axes.set_ylim(len(labels) - 0.4, -0.6)
   axes.set_xlabel("Δ, % of prompts")
   for judge in judges:
-    face = palette.QUIET if judge == judges[0] else "white"
+    face = palette.QUIET if judge == judges[0] else palette.WHITE
     marker = palette.MARKERS.get(judge, "s")
     axes.plot([], [], marker, color=palette.QUIET, markerfacecolor=face, label=judge)
   axes.figure.legend(loc="outside upper left", ncols=len(judges), handletextpad=0.1)

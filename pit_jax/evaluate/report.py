@@ -1,6 +1,7 @@
 """Writes what a run found: results.json, one self-contained page, and the figures as PNGs."""
 
-import difflib
+import base64
+import hashlib
 import io
 import json
 import math
@@ -18,7 +19,7 @@ import rich.console
 import rich.table
 
 from pit_jax import hosts
-from pit_jax.evaluate import cells, diagram, palette, plots, tabular, verdict
+from pit_jax.evaluate import cells, diagram, palette, plots, revisions, tabular, verdict
 from pit_jax.storage import places
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
@@ -40,6 +41,7 @@ MAPPINGS = {
   "sampling": (),
   "judges": (),
   "gate": ("passed", "reason"),
+  "ledger": ("judge", "prompts", "regressions", "rounds"),
   "config": (),
 }
 COMPARISON = ("a", "b", "judge", "n", "win", "lose", "tie", "delta", "ci95")
@@ -49,7 +51,7 @@ LISTS = {
   "rounds": ("k",),
   "self_refine": ("k",),
   "temperature": ("t", "system"),
-  "samples": ("prompt", "original"),
+  "samples": ("prompt", "judge", "outcome", "worse_after", "finding", "kept", "stopped", "rounds"),
   "ratings": ("system", "judge", "elo", "bradley_terry"),
   "agreement": ("judges", "kappa"),
   "cost": ("system", "budget", "judge", "tokens", "samples", "reads", "score", "n"),
@@ -213,12 +215,14 @@ def _render(results: Mapping, shown: Mapping, drawn: Mapping[str, str]) -> str:
     lstrip_blocks=True,
     undefined=jinja2.ChainableUndefined,
   )
-  templates.filters |= {"letters": _letters, "signed": verdict.signed, "fixed": cells.fixed}
-  templates.globals |= {"changes": changes, "colour": palette.colour, "duration": cells.duration}
+  templates.filters |= {"letters": _letters, "fixed": cells.fixed, "themed": palette.themed}
+  templates.globals |= {"mark": revisions.mark, "colour": palette.colour, "palette": palette}
+  templates.globals |= {"duration": cells.duration}
+  script = templates.loader.get_source(templates, "filter.js")[0]
+  digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
   return templates.get_template("report.html.jinja").render(
     results=results,
     headline=verdict.headline(results),
-    score_judge=verdict.score_judge(results),
     key_figures=verdict.key_figures(shown),
     gate=verdict.gate(results) if verdict.concerns_improver(results) else None,
     tables=tabular.build(shown),
@@ -226,6 +230,10 @@ def _render(results: Mapping, shown: Mapping, drawn: Mapping[str, str]) -> str:
     captions=CAPTIONS,
     pipelines=[markupsafe.Markup(diagram.draw(results, wide)) for wide in (True, False)],
     config=list(_flatten(results.get("config", {}))),
+    ledger=shown.get("ledger"),
+    longest=max((len(sample["rounds"]) for sample in results.get("samples", ())), default=0),
+    script=markupsafe.Markup(script),
+    script_hash=f"sha256-{digest}",
   )
 
 
@@ -243,25 +251,3 @@ def _letters(text: str) -> markupsafe.Markup:
   return markupsafe.Markup(
     re.sub(r"\b([MRy])_(PIT|judge|public|[Pwl0-9])\b", r"\1<sub>\2</sub>", escaped)
   )
-
-
-def changes(before: str, after: str) -> tuple[markupsafe.Markup, markupsafe.Markup]:
-  """Marks the words that a revision took out (<del>) and put in (<ins>).
-
-  Args:
-    before: the draft.
-    after: the revision.
-
-  Returns:
-    Both texts, escaped, with the marks.
-  """
-  old, new = (re.findall(r"\s+|[^\s]+", text) for text in (before, after))
-  left, right = [], []
-  matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-  for kind, i, j, k, m in matcher.get_opcodes():
-    for side, words, tag in ((left, old[i:j], "del"), (right, new[k:m], "ins")):
-      text = markupsafe.escape("".join(words))
-      side.append(
-        text if kind == "equal" or not text.strip() else markupsafe.Markup(f"<{tag}>{text}</{tag}>")
-      )
-  return markupsafe.Markup("").join(left), markupsafe.Markup("").join(right)

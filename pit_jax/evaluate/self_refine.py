@@ -283,3 +283,15 @@ def _is_copy(form: Form, said: str, shown: Sequence[conversations.Prompt]) -> bo
 def _plain(text: str) -> str:
   """Returns a text without what does not tell it from a copy: case and white space."""
   return " ".join(text.casefold().split())
+
+
+def told(refined: Refinements, row: int) -> list[dict]:
+  """Returns what was done to one answer, round by round: feedback, refinement, outcome, text."""
+  columns = {
+    "feedback": refined.feedback,
+    "written": refined.written,
+    "outcome": refined.outcomes,
+    "text": refined.texts[1:],
+  }
+  rounds = zip(*columns.values(), strict=True)
+  return [{name: said[row] for name, said in zip(columns, r, strict=True)} for r in rounds]

@@ -18,7 +18,7 @@ INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 # Streams of noise: one number per experiment, so that adding one changes no other.
 ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
 ROUNDS, TEMPERATURES, CANDIDATES, REFINEMENTS = 200, 300, 400, 500
-FRONTIER = 600
+FRONTIER, NEXT_ROUND = 600, 700
 
 
 @dataclasses.dataclass(frozen=True)

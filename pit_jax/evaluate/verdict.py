@@ -77,7 +77,8 @@ def presentable(results: Mapping) -> dict[str, Any]:
   shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
   fields = ("win", "lose", "tie", "delta", "ci95")
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
-  shown.pop("ratings", None)  # Δ in other words
+  for name in ("ratings", "ledger"):  # Δ in other words
+    shown.pop(name, None)
   if "length" in shown:
     rows = [row for row in shown["length"]["comparisons"] if {row["a"], row["b"]} <= POLICIES]
     shown["length"] = {**shown["length"], "comparisons": rows}

@@ -1,12 +1,12 @@
-"""Finished runs, evaluated again: models are loaded by the stages that trained them."""
+"""Finished runs, asked again: models are loaded by the stages that trained them."""
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from pit_jax.evaluate import findings, report
+from pit_jax.evaluate import findings, next_round, report, subject
 from pit_jax.recipes import pit, reward, rlhf
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
@@ -56,3 +56,37 @@ def is_current(config: ml_collections.ConfigDict, results: Mapping) -> bool:
   """Returns whether results were measured under a configuration's values of `evaluation`."""
   known = results.get("config", {}).get("evaluation")
   return known == json.loads(config.evaluation.to_json())
+
+
+def export_preferences(
+  workdir: pathlib.Path,
+  output: pathlib.Path,
+  config: ml_collections.ConfigDict,
+  folds: Sequence[str] = next_round.DEFAULT,
+  minimum_margin: float = 0.0,
+  with_data: bool = False,
+) -> None:
+  """Writes the pairs that a finished run makes for the next round, and says what was left out.
+
+  Args:
+    workdir: folder of the run.
+    output: JSON lines; an older file is replaced.
+    config: the run's, in which values of the section `evaluation` may be other ones.
+    folds: whose prompts are answered and improved, some of next_round.FOLDS.
+    minimum_margin: of R_PIT between the two responses, in deviations of the gap reward, at least 0.
+    with_data: whether the run's own rows follow, so that the file alone can be trained on.
+
+  Raises:
+    ValueError: the folder holds no finished run of pit, or an argument is not allowed.
+  """
+  next_round.check(folds, minimum_margin)
+  if config.recipe != "pit":
+    raise ValueError(f"{workdir} is a run of recipe {config.recipe}; only pit improves answers")
+  findings.check(config.recipe, workdir, "ledger")
+  context = contexts.build(config, workdir)
+  run = subject.of_improver(context, pit.train(context))
+  rounds = config.evaluation.rounds
+  made = next_round.make(
+    run.suite, context.folds, folds, rounds=rounds, minimum_margin=minimum_margin
+  )
+  next_round.write(made, output, context.data.rows if with_data else ())

@@ -179,6 +179,20 @@ class Inference:
     before_end = np.asarray(responses.mask)[:, 1:]
     return np.where(before_end, self.logprobs(policy, prompts, responses)[:, :-1], 0).sum(axis=1)
 
+  def revision_likelihoods(
+    self,
+    improver: Params,
+    questions: Sequence[conversations.Prompt],
+    drafts: Sequence[str],
+    answers: Sequence[str],
+  ) -> np.ndarray:
+    """Returns log p(y | x, draft) of answers in words, with their end, in nats, Float[N].
+
+    An answer that fills the whole length has no end: sampling stopped there.
+    """
+    prompts = encode.improver_prompts(questions, drafts, self._cutting)[:]
+    return self.logprobs(improver, prompts, self.responses(answers)).sum(axis=1)
+
   def words(self, responses: Responses) -> list[str]:
     """Returns the text of responses."""
     return encode.decode_responses(self.settings.tokenizer, responses)

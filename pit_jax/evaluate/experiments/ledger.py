@@ -1,0 +1,209 @@
+"""The ledger of self-improvement: what each round did to the answer to every held-out prompt."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pit_jax import improve
+from pit_jax.data import conversations
+from pit_jax.evaluate import judges, self_refine, subject
+from pit_jax.evaluate import suite as suites
+from pit_jax.types import Params
+
+OUTCOMES = ("worse", "unchanged", "improved")
+SHOWN = 60  # entries on the page, at most
+CHARACTERS = 400_000  # of these entries together, at most
+ENDS = {  # what the kept answer is, where no kept round was worse than the one before it
+  "worse": "worse than the draft",
+  "unchanged": "as good as the draft",
+  "improved": "better than the draft",
+}
+
+
+def measure(run: subject.Subject) -> dict:
+  """Returns the ledger's `lines`, its figures, and the lines that the page shows."""
+  suite, made = run.suite, run.made
+  ratios = log_ratios(suite, made, run.chain.improver_sft)
+  lines = entries(suite, made, run.rows, ratios, run.refined)
+  return {"ledger": summary(lines), "samples": choose(lines), "lines": lines}
+
+
+def log_ratios(suite: suites.Suite, made: improve.Rounds, improver_sft: Params) -> np.ndarray:
+  """Returns what each version adds to KL(M_PIT^RL ‖ M_PIT^SFT), in nats, Float[rounds, N].
+
+  log M_PIT^RL(y_k | x, y_{k−1}) − log M_PIT^SFT(y_k | x, y_{k−1}), summed over the tokens of y_k:
+  the mean over samples estimates the KL per response; a single one may be negative.
+  """
+  ask, questions = suite.improver.inference, list(suite.questions) * len(made.gaps)
+  drafts, versions = (list(itertools.chain(*texts)) for texts in (made.texts[:-1], made.texts[1:]))
+  after, before = (
+    ask.revision_likelihoods(params, questions, drafts, versions)
+    for params in (suite.improver.improver, improver_sft)
+  )
+  return (after - before).reshape(made.gaps.shape)
+
+
+def entries(
+  suite: suites.Suite,
+  made: improve.Rounds,
+  rows: Sequence,
+  ratios: np.ndarray,
+  refined: self_refine.Refinements | None = None,
+) -> list[dict]:
+  """Returns a line per prompt: regressions first, the largest loss before all, then as they come.
+
+  The most believed judge that scores decides what a round did. A prompt is a regression where the
+  stop rule kept a round that this judge puts below the one before it, or an answer that it puts
+  below the draft.
+
+  Args:
+    suite: prompts and judges.
+    made: all rounds, those after the stop rule's end included.
+    rows: the prompts' rows of data.
+    ratios: as `log_ratios` returns them.
+    refined: Self-Refine's rounds on the same drafts, where it was played.
+
+  Returns:
+    Lines with the prompt, the data's two responses, the `judge` that decided, the `outcome` (one of
+    OUTCOMES) of the answer that is kept against the draft and its `change` in score, the rounds
+    `worse_after`, a `finding` in words, how many rounds were `kept`, at which one the rule
+    `stopped` (None: at none), and all `rounds`, of which number 0 is the draft; and `self_refine`,
+    what that did to the draft.
+  """
+  columns = _columns(suite, made, ratios)
+  scores, tie = np.stack(columns["scores"][suite.scorer.name]), suite.scorer.tie
+  lines = []
+  for i, question in enumerate(suite.questions):
+    steps = [_step(columns, made, k, i) for k in range(len(made.texts))]
+    about = {"prompt": conversations.write(question), "judge": suite.scorer.name}
+    about |= _judged(scores[:, i], int(made.kept[i]), tie)
+    about |= {"kept": int(made.kept[i]), "stopped": made.ended(i)}
+    about |= {"chosen": rows[i].chosen, "rejected": rows[i].rejected}
+    other = {"self_refine": self_refine.told(refined, i)} if refined else {}
+    lines.append({**about, "rounds": steps, **other})
+  return sorted(lines, key=lambda line: (0, line["change"]) if _is_regression(line) else (1, 0.0))
+
+
+def _is_regression(line: Mapping) -> bool:
+  return bool(line["worse_after"]) or line["outcome"] == "worse"
+
+
+def _columns(suite: suites.Suite, made: improve.Rounds, ratios: np.ndarray) -> dict[str, Any]:
+  """Returns what is known of all versions of all prompts, by name, then by judge and round."""
+  models, drafts = suite.improver, made.texts[0]
+  gaps = [
+    models.inference.gaps(models.gap_reward, suite.questions, texts, drafts) - models.zero_point
+    for texts in made.texts[2:]
+  ]
+  return {
+    "tokens": [suite.lengths(texts) for texts in made.texts],
+    "gap": made.gaps,
+    "gap_to_draft": [made.gaps[0], *gaps],
+    "kl": ratios,
+    "scores": {
+      judge.name: [judge.score(suite.questions, texts) for texts in made.texts]
+      for judge in suite.scoring
+    },
+    "verdicts": {
+      judge.name: _verdicts(suite, judge, made) for judge in suite.judges if judge.name != "R_PIT"
+    },
+  }
+
+
+def _verdicts(suite: suites.Suite, judge: judges.Judge, made: improve.Rounds) -> list[list[str]]:
+  """Returns how each round fares against the one before it, as far as the judge was asked.
+
+  One that scores was asked about all. One that only compares has compared the first round with the
+  draft, on its first prompts, and is asked nothing new.
+  """
+  pairs = list(itertools.pairwise(made.texts))[: None if judge.score else 1]
+  asked = [
+    [column[: judge.prompts] for column in (suite.questions, after, before)]
+    for before, after in pairs
+  ]
+  return [judge.outcomes(judge.verdicts(*columns)) for columns in asked]
+
+
+def _step(columns: Mapping, made: improve.Rounds, k: int, i: int) -> dict:
+  """Returns version k of answer i with all that is known of it."""
+  step = {"k": k, "text": made.texts[k][i], "tokens": int(columns["tokens"][k][i])}
+  step["scores"] = {name: float(found[k][i]) for name, found in columns["scores"].items()}
+  if not k:
+    return step
+  step |= {name: float(columns[name][k - 1][i]) for name in ("gap", "gap_to_draft", "kl")}
+  found = {name: said[k - 1] for name, said in columns["verdicts"].items() if len(said) >= k}
+  verdicts = {name: said[i] for name, said in found.items() if len(said) > i}
+  return step | {"is_kept": k <= int(made.kept[i]), "verdicts": verdicts}
+
+
+def _judged(scores: np.ndarray, kept: int, tie: float) -> dict:
+  """Returns what the scores of one answer's versions say of the rounds that were kept."""
+  change = float(scores[kept] - scores[0])
+  outcome = OUTCOMES[int(np.sign(change if abs(change) > tie else 0.0)) + 1]
+  steps = np.diff(scores[: kept + 1])
+  worse_after = [int(k) + 1 for k in np.flatnonzero(steps < -tie)]
+  finding = ENDS[outcome]
+  if worse_after:
+    *others, last = map(str, worse_after)
+    named = f"rounds {', '.join(others)} and {last}" if others else f"round {last}"
+    finding = f"worse after {named}"
+    finding += "" if outcome == "worse" else f", {ENDS[outcome]} in the end"
+  return {"outcome": outcome, "change": change, "worse_after": worse_after, "finding": finding}
+
+
+def summary(lines: Sequence[Mapping]) -> dict:
+  """Returns how many prompts each outcome has, and what each round did to those that kept it."""
+  rounds = []
+  for k in range(1, len(lines[0]["rounds"])):
+    kept = [line["rounds"][k] for line in lines if line["kept"] >= k]
+    judge = lines[0]["judge"]
+    said = [step["verdicts"][judge] for step in kept]
+    rounds.append(
+      {
+        "k": k,
+        "kept": len(kept),
+        **{name: said.count(name) for name in ("win", "tie", "lose")},
+        **{
+          name: float(np.mean([step[name] for step in kept])) if kept else None
+          for name in ("gap", "kl", "tokens")
+        },
+      }
+    )
+  outcomes = [line["outcome"] for line in lines]
+  return {
+    "judge": lines[0]["judge"],
+    "prompts": len(lines),
+    **{name: outcomes.count(name) for name in OUTCOMES},
+    "regressions": sum(map(_is_regression, lines)),
+    "rounds": rounds,
+  }
+
+
+def choose(lines: Sequence[Mapping]) -> list[Mapping]:
+  """Returns the lines that the page shows, in the ledger's order.
+
+  Regressions, unchanged and improved answers have equal shares as far as they go: of regressions
+  the largest losses, of the others the first ones, which nobody chose. No more than SHOWN, nor than
+  fit into CHARACTERS.
+  """
+  places, left = [], CHARACTERS
+  for place in itertools.islice(_in_turn(lines), SHOWN):
+    texts = (step["text"] for step in lines[place]["rounds"])
+    left -= sum(map(len, texts)) + len(lines[place]["prompt"])
+    if left < 0 and places:
+      break
+    places.append(place)
+  return [lines[place] for place in sorted(places)]
+
+
+def _in_turn(lines: Sequence[Mapping]) -> Iterator[int]:
+  """Yields the places of lines, one of each kind after the other."""
+  kinds = ["regression" if _is_regression(line) else line["outcome"] for line in lines]
+  of_each = (
+    [place for place, kind in enumerate(kinds) if kind == wanted]
+    for wanted in ("regression", "unchanged", "improved")
+  )
+  for places in itertools.zip_longest(*of_each):
+    yield from (place for place in places if place is not None)

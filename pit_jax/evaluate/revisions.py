@@ -1,0 +1,42 @@
+"""The words that a revision changed, marked as a page marks them."""
+
+import difflib
+import re
+
+import markupsafe
+
+
+def mark(before: str, after: str) -> markupsafe.Markup:
+  """Returns a revision with the words that it took out (<del>) and put in (<ins>).
+
+  Without what is in <del> it is the revision, without what is in <ins> the draft.
+
+  Args:
+    before: the draft.
+    after: the revision.
+
+  Returns:
+    The text, escaped, with the marks.
+  """
+  old, new = (re.findall(r"\s+|\S+", text) for text in (before, after))
+  parts: list[list] = []  # each [what both have | None, old, new]
+  codes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+  for place, (kind, i, j, k, m) in enumerate(codes):
+    gone, came = "".join(old[i:j]), "".join(new[k:m])
+    # White space between two changes is part of one change: marks of whole phrases read better.
+    is_between = 0 < place < len(codes) - 1 and not gone.strip()
+    if kind == "equal" and not is_between:
+      parts.append([True, gone, came])
+    elif parts and not parts[-1][0]:
+      parts[-1] = [False, parts[-1][1] + gone, parts[-1][2] + came]
+    else:
+      parts.append([False, gone, came])
+  return markupsafe.Markup("").join(_marked(*part) for part in parts)
+
+
+def _marked(is_shared: bool, gone: str, came: str) -> markupsafe.Markup:
+  if is_shared:
+    return markupsafe.escape(came)
+  sides = (("del", gone), ("ins", came))
+  tags = (markupsafe.Markup("<{0}>{1}</{0}>").format(tag, text) for tag, text in sides if text)
+  return markupsafe.Markup("").join(tags)
