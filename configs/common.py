@@ -64,6 +64,9 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
   config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
   config.rl = _rl()
+  # During RL samples are kept about so many times, on so many held-out prompts, for the frontier of
+  # reward against KL; 0 keeps none. Nothing is learnt from them, and nothing selected by them.
+  config.frontier = ml_collections.ConfigDict({"checkpoints": 5, "prompts": 512})
   config.evaluation = _evaluation()
   if size not in ("tiny", "small"):
     _enlarge(config, size)
@@ -208,10 +211,6 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation.margin = 0.0  # a round must beat the zero point by this much to be kept
   evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
   evaluation.temperature_prompts = 512  # of these prompts, at most, for the curve over temperatures
-  # During RL samples are kept about so many times, on so many of these prompts, for the frontier of
-  # reward against KL; 0 keeps none. Nothing is learnt from them, and nothing selected by them.
-  evaluation.frontier = 5
-  evaluation.frontier_prompts = 512
   return evaluation
 
 

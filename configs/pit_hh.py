@@ -68,4 +68,4 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   config.evaluation.self_refine.max_feedback_tokens = 48
   config.evaluation.temperatures = (1.0,)
   config.evaluation.temperature_prompts = 24
-  config.evaluation.frontier, config.evaluation.frontier_prompts = 2, 24
+  config.frontier.checkpoints, config.frontier.prompts = 2, 24

@@ -120,7 +120,7 @@ def recorded(monkeypatch):
 
 def test_the_kl_of_what_is_kept(finished_run, tmp_path, monkeypatch):
   context = tiny_run.with_values(
-    finished_run.context, tmp_path, rl__temperature=0.7, evaluation__frontier_prompts=6
+    finished_run.context, tmp_path, rl__temperature=0.7, frontier__prompts=6
   )
   policy, calls = finished_run.models.policy, recorded(monkeypatch)
   other = jax.tree.map(lambda x: 1.5 * x, policy.sft)
@@ -165,7 +165,7 @@ def trained(context):
 def test_nothing_is_learnt_from_what_is_kept(finished_run, copied):
   shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy")
   before = tiny_run.files(copied.workdir / "frontier")
-  rlhf.train_policy(tiny_run.with_values(copied, copied.workdir, evaluation__frontier=0))
+  rlhf.train_policy(tiny_run.with_values(copied, copied.workdir, frontier__checkpoints=0))
   assert trained(copied) == trained(finished_run.context)
   assert tiny_run.files(copied.workdir / "frontier") == before, "none were kept"
 
@@ -230,10 +230,10 @@ def test_frontiers_of_several_runs_are_one_of_all_prompts():
 def test_experiments_that_a_run_has_nothing_for_say_what_to_train(finished_run, tmp_path):
   results = json.loads((finished_run.workdir / "report" / "results.json").read_text())
   results["config"]["ablations"] = False
-  results["config"]["evaluation"]["frontier"] = 0
+  results["config"]["frontier"]["checkpoints"] = 0
   (tmp_path / "report").mkdir()
   (tmp_path / "report" / "results.json").write_text(json.dumps(results))
-  for name, flag in (("ablation", "ablations=True"), ("frontier", "evaluation.frontier=5")):
+  for name, flag in (("ablation", "ablations=True"), ("frontier", "frontier.checkpoints=5")):
     with pytest.raises(ValueError, match=f"nothing for experiment '{name}'; train with .*{flag}"):
       findings.check("pit", tmp_path, name)
   findings.check("pit", tmp_path, "main")

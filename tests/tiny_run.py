@@ -46,8 +46,8 @@ SMALL = {
   "evaluation.rounds": 2,
   "evaluation.temperatures": (0.5, 1.0),
   "evaluation.temperature_prompts": 8,
-  "evaluation.frontier": 2,
-  "evaluation.frontier_prompts": 12,
+  "frontier.checkpoints": 2,
+  "frontier.prompts": 12,
 }
 
 

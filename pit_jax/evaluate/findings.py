@@ -47,8 +47,8 @@ EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
 NEEDS = {
   "ablation": ("--config.ablations=True", lambda config: config["ablations"]),
   "frontier": (
-    "--config.evaluation.frontier=5",
-    lambda config: config["evaluation"].get("frontier", 0) > 0,
+    "--config.frontier.checkpoints=5",
+    lambda config: config["frontier"]["checkpoints"] > 0,
   ),
 }
 CURVES = {

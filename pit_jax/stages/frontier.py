@@ -70,12 +70,12 @@ def watch(
     reference: the SFT model to which the KL is measured.
     drafts: (questions, key) → what an improver is to improve; None for a policy.
   """
-  c = context.config
-  if c.evaluation.frontier < 1:
+  c, kept = context.config, context.config.frontier
+  if kept.checkpoints < 1:
     return None
   settings = dataclasses.replace(context.settings, over_long="cut")
-  count = min(c.evaluation.frontier_prompts, c.evaluation.prompts)
-  questions = [row.prompt for row in preferences.distinct(context.folds.held_out)[:count]]
+  rows = preferences.distinct(context.folds.held_out)[: kept.prompts]
+  questions = [row.prompt for row in rows]
 
   @functools.cache  # drawn when they are first needed, which in a finished stage is never
   def asked() -> tuple[Prompts, dict[str, list]]:
@@ -98,7 +98,7 @@ def watch(
     workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
     return {"held_out/kl": float(kl.mean())}
 
-  return Watch(every=-(-steps // c.evaluation.frontier), keep=keep)
+  return Watch(every=-(-steps // kept.checkpoints), keep=keep)
 
 
 def read(workdir: pathlib.Path, stages: Sequence[tuple[str, int]]) -> list[Kept]:
