@@ -32,21 +32,7 @@ def get_config(size: str) -> ml_collections.ConfigDict:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.debug_nans = False  # stops at the operation that makes the first NaN; slow
-  # A trace of these steps of a stage ("rl_policy", say) for XProf; the first step is 1.
-  config.profile = ml_collections.ConfigDict({"stage": "", "first": 2, "last": 4})
-  config.log_every = 10  # steps of imitation and reward modelling
-  config.log_every_rl = 1  # iterations
-  config.save_every = 50  # steps of imitation and reward modelling
-  config.save_every_rl = 10  # iterations
-  config.checkpoints = ml_collections.ConfigDict()
-  config.checkpoints.keep = 2  # the newest of each stage; the best one too where it is selected
-  config.checkpoints.timeout = 600.0  # seconds that writing one may take
-  config.checkpoints.checksum_limit = 1 << 30  # bytes of a state; larger ones have no checksums
-  # RL iterations that go beyond these are recorded in flight/, with a guess at why; 0 is never.
-  config.recorder = ml_collections.ConfigDict()
-  config.recorder.kl = 50.0  # nats per response between the policy and its SFT model
-  config.recorder.ratio = 0.01  # between 1 and the mean ratio of an iteration's first minibatch
+  _keep_records(config)
   config.inference_batch_size = 256
   config.model = _model(size)
   config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1), "slices": 1})
@@ -71,6 +57,25 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   if size not in ("tiny", "small"):
     _enlarge(config, size)
   return config
+
+
+def _keep_records(config: ml_collections.ConfigDict) -> None:
+  """Sets what is logged, saved, traced and recorded; nothing that is learnt depends on it."""
+  config.debug_nans = False  # stops at the operation that makes the first NaN; slow
+  # A trace of these steps of a stage ("rl_policy", say) for XProf; the first step is 1.
+  config.profile = ml_collections.ConfigDict({"stage": "", "first": 2, "last": 4})
+  config.log_every = 10  # steps of imitation and reward modelling
+  config.log_every_rl = 1  # iterations
+  config.save_every = 50  # steps of imitation and reward modelling
+  config.save_every_rl = 10  # iterations
+  config.checkpoints = ml_collections.ConfigDict()
+  config.checkpoints.keep = 2  # the newest of each stage; the best one too where it is selected
+  config.checkpoints.timeout = 600.0  # seconds that writing one may take
+  config.checkpoints.checksum_limit = 1 << 30  # bytes of a state; larger ones have no checksums
+  # RL iterations that go beyond these are recorded in flight/, with a guess at why; 0 is never.
+  config.recorder = ml_collections.ConfigDict()
+  config.recorder.kl = 50.0  # nats per response between the policy and its SFT model
+  config.recorder.ratio = 0.01  # between 1 and the mean ratio of an iteration's first minibatch
 
 
 def _enlarge(config: ml_collections.ConfigDict, size: str) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 
+import ledger_example
 import pytest
 import report_example
 
@@ -118,7 +119,7 @@ def test_a_phone_scrolls_tables_and_not_the_page(light):
 
 
 def test_samples_are_filtered(light):
-  samples = [[row["outcome"], row["prompt"]] for row in report_example.samples(10)]
+  samples = [[row["outcome"], row["prompt"]] for row in ledger_example.samples(10)]
   worse = [sample for sample in samples if sample[0] == "worse"]
   assert light["all"] == light["phone"] == samples and len(worse) == 4
   assert light["words"] == [samples[4]] and light["none"] == []

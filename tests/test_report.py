@@ -8,6 +8,7 @@ import json
 import math
 import re
 
+import ledger_example
 import numpy as np
 import pytest
 import report_example
@@ -241,7 +242,7 @@ def test_a_shut_gate_holds_back_what_it_must(tmp_path):
 
 def test_texts_of_a_run_cannot_change_the_page(tmp_path):
   results, attack = report_example.real_data(), "<script>alert(1)</script>"
-  sample = report_example.samples(1)[0]
+  sample = ledger_example.samples(1)[0]
   for step in sample["rounds"]:
     step["text"] = f"{attack} {step['k']}"
   results["samples"] = [{**sample, "prompt": attack, "chosen": attack, "rejected": attack}]

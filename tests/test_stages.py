@@ -293,16 +293,3 @@ def test_every_stage_has_noise_of_its_own(finished_run):
   seeds = {context.seed(name) for context in contexts_by_seed for name in names}
   assert len(seeds) == 2 * len(names)
   assert finished_run.context.seed("a") == finished_run.context.seed("a")
-
-
-def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(
-  finished_run, monkeypatch
-):
-  double = jax.jit(lambda x: 2 * x)
-  double(1)
-  finished_run.context.release()
-  assert double._cache_size() == 1
-  monkeypatch.setattr(contexts, "SMALL", 1)
-  monkeypatch.setattr(jax, "clear_caches", double.clear_cache)  # other tests keep their programs
-  finished_run.context.release()
-  assert double._cache_size() == 0

@@ -64,9 +64,8 @@ def stages(run: abstract.Arrays, rows: int) -> list[Stage]:
       Stage("reward", _steps(config.reward, fold), preference, _kept(run, initial)),
       Stage("gap_reward", _steps(config.gap_reward, fold), ordering, _kept(run, initial, policy)),
     ]
-  made = [imitating("sft_policy", run.prompt)]
-  if run.published is None:
-    made.append(Stage("reward", _steps(config.reward, fold), preference, _kept(run, policy)))
+  learning = Stage("reward", _steps(config.reward, fold), preference, _kept(run, policy))
+  made = [imitating("sft_policy", run.prompt), *([] if run.published else [learning])]
   made.append(_reinforcement(run, find, "rl_policy", config.rl.steps, run.reward, {}))
   if config.recipe == "rlhf":
     return made

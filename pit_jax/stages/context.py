@@ -17,7 +17,7 @@ import ml_collections
 
 from pit_jax import hosts, layout, parallel
 from pit_jax.data import chat, conversations, encode, preferences, tables, template, text
-from pit_jax.models import architecture, pure
+from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import abstract, checks, memory, origin, workdirs
 from pit_jax.storage import places
@@ -208,11 +208,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
-  platform = jax.devices()[0].platform
-  model = origin.shape(config, base_directory, settings.tokenizer.vocab_size, platform)
-  run = _arrays(config, model, others[0])
-  waits = config.model.offload
-  base = origin.load(base_directory, model, run.mesh, waits) if base_directory else None
+  run = _arrays(config, base_directory, settings.tokenizer.vocab_size, others[0])
+  shape, waits = run.language.config, config.model.offload
+  base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
   tokens = token_folder(config, workdir)
   seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward) if part]
   longest = max(table.widths[1] for table in seen)
@@ -231,10 +229,12 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
 
 def _arrays(
   config: ml_collections.ConfigDict,
-  model: architecture.ModelConfig,
+  base_directory: pathlib.Path | None,
+  vocabulary: int,
   reward: origin.Published | None,
 ) -> abstract.Arrays:
   """Returns the networks and the mesh of a run that fits it."""
+  model = origin.shape(config, base_directory, vocabulary, jax.devices()[0].platform)
   language, scalar = pure.language_model(model), pure.scalar_model(model)
   mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
   checks.batches(config, mesh)

@@ -9,8 +9,8 @@ import numpy as np
 from pit_jax import hosts, parallel
 from pit_jax.data import conversations, encode
 from pit_jax.losses import gap
+from pit_jax.stages import calibration, reward, rl
 from pit_jax.stages import context as contexts
-from pit_jax.stages import reward, rl
 from pit_jax.types import Params
 
 SINGLE = "wl_lw"  # of the terms the one that compares the two responses of a pair with each other
@@ -88,7 +88,7 @@ def difference(
     answers = context.inference.revise(improver_sft, questions, rejected, key, temperature)
     return plain(questions, answers, rejected)
 
-  facts = reward.calibrate(context, "rp_difference", known, sample)
+  facts = calibration.calibrate(context, "rp_difference", known, sample)
   gain, bias = facts["gain"], facts["bias"]
   return GapReward(
     facts=facts,

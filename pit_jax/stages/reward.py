@@ -16,8 +16,8 @@ from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import metrics as statistics
 from pit_jax.models import pure
 from pit_jax.rollout import inference
+from pit_jax.stages import calibration, objectives, origin, rl, supervised
 from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, origin, rl, supervised
 from pit_jax.types import Params, Prompts
 
 
@@ -261,52 +261,18 @@ def _calibrated(
   facts: Callable[[Params], dict],
   sample: Callable[[jax.Array, float], np.ndarray],
 ) -> RewardModel:
-  """Scales a model as `calibrate` does; the affine map is folded into the head.
+  """Scales a model as `calibration.calibrate` does; the affine map is folded into the head.
 
   Args:
     context: the run's surroundings.
     name: of the model.
     params: its parameters.
     facts: parameters → what is known of the model.
-    sample: as for `calibrate`.
+    sample: as for `calibration.calibrate`.
   """
-  known = calibrate(context, name, lambda: facts(params), sample)
+  known = calibration.calibrate(context, name, lambda: facts(params), sample)
   head = {
     "head": params["head"] * known["gain"],
     "bias": params["bias"] * known["gain"] + known["bias"],
   }
   return RewardModel(params=context.waiting({**params, **head}), facts=known)
-
-
-def calibrate(
-  context: contexts.Context,
-  name: str,
-  facts: Callable[[], dict],
-  sample: Callable[[jax.Array, float], np.ndarray],
-) -> dict:
-  """Returns gain and bias of mean 0, deviation 1 on given samples, and what is known of the model.
-
-  The scaling is that of Ziegler et al. 2019, recorded in calibration/<name>.json and read from
-  there. Facts in nats (accuracy, margin, ece) are of the model as it was; gaps and zero point are
-  in the new unit.
-
-  Args:
-    context: the run's surroundings.
-    name: of the model.
-    facts: returns what is known of the model as it is.
-    sample: (key, temperature) → its scores of the samples, Float[N].
-  """
-  known = context.read_json("calibration", f"{name}.json")
-  if known is None:
-    key = jax.random.fold_in(context.key(name), 1)
-    scores = sample(key, context.config.rl.temperature)
-    gain = 1.0 / max(float(scores.std()), 1e-6)
-    known = facts() | {"gain": gain, "bias": -float(scores.mean()) * gain}
-    for entry in ("zero_point", "gaps"):
-      if entry in known:
-        known[entry] = jax.tree.map(
-          lambda x: np.asarray(x * known["gain"] + known["bias"]).tolist(), known[entry]
-        )
-    known = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), known)
-    context.write_json(known, "calibration", f"{name}.json")
-  return known

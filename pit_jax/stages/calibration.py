@@ -1,0 +1,42 @@
+"""The scale of a reward: mean 0 and deviation 1 on given samples, once and for all of a run."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from pit_jax.stages import context as contexts
+
+
+def calibrate(
+  context: contexts.Context,
+  name: str,
+  facts: Callable[[], dict],
+  sample: Callable[[jax.Array, float], np.ndarray],
+) -> dict:
+  """Returns gain and bias of mean 0, deviation 1 on given samples, and what is known of the model.
+
+  The scaling is that of Ziegler et al. 2019, recorded in calibration/<name>.json and read from
+  there. Facts in nats (accuracy, margin, ece) are of the model as it was; gaps and zero point are
+  in the new unit.
+
+  Args:
+    context: the run's surroundings.
+    name: of the model.
+    facts: returns what is known of the model as it is.
+    sample: (key, temperature) → its scores of the samples, Float[N].
+  """
+  known = context.read_json("calibration", f"{name}.json")
+  if known is None:
+    key = jax.random.fold_in(context.key(name), 1)
+    scores = sample(key, context.config.rl.temperature)
+    gain = 1.0 / max(float(scores.std()), 1e-6)
+    known = facts() | {"gain": gain, "bias": -float(scores.mean()) * gain}
+    for entry in ("zero_point", "gaps"):
+      if entry in known:
+        known[entry] = jax.tree.map(
+          lambda x: np.asarray(x * known["gain"] + known["bias"]).tolist(), known[entry]
+        )
+    known = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), known)
+    context.write_json(known, "calibration", f"{name}.json")
+  return known
