@@ -275,8 +275,8 @@ def test_severities_have_an_order_and_limits():
   assert findings.percent(0.9995) == "99.95%" and findings.percent(0.5) == "50.0%"
 
 
-def test_real_dialogues_leak_and_real_judgements_do_not(shared_data, tmp_path):
-  """Turns of one conversation fall into different folds, which are made from whole prompts."""
+def test_neither_real_dialogues_nor_real_judgements_leak(shared_data, tmp_path):
+  """Many dialogues are turns of one conversation, which is in one fold as a whole."""
   words = text.train_tokenizer(["a b"], 258, tmp_path / "words")
   settings = encode.Settings(words, template.Template(), 256, 128)
   severities = {}
@@ -288,6 +288,6 @@ def test_real_dialogues_leak_and_real_judgements_do_not(shared_data, tmp_path):
     found = examination.examine(loaded, settings, "bytes", examination.Division())
     severities[name] = {one.name: one.severity for one in found.findings}
     assert rendering.headline(found) in rendering.text(found, width=200)
-  assert severities["dialogues"]["leakage"] == "problem"
+  assert severities["dialogues"]["leakage"] == "ok"
   assert severities["judgements"]["leakage"] == "ok"
   assert severities["judgements"]["position"] == "unknown"
