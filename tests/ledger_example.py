@@ -1,8 +1,6 @@
 """A ledger of self-improvement as a run of the embedded task leaves it."""
 
 QUESTIONS = ("who gets the fifth call", "what does the week cost", "which bus is the last one home")
-
-
 KINDS = (
   ("worse", (6.0, 7.0, 4.0, 1.0), "worse after round 2"),
   ("unchanged", (6.0, 6.0, 6.0, 6.0), "as good as the draft"),

@@ -191,6 +191,15 @@ def stages(generator):
   return made
 
 
+def temperatures():
+  return [
+    {"t": t, "system": system, "score": GOLD[system] + 0.8 * (1 - t) - (t - 0.5) ** 2}
+    | ({"delta": 30 + 8 * t} if system == "pit" else {})
+    for t in (0.2, 0.4, 0.6, 0.8, 1.0)
+    for system in ("original", "pit")
+  ]
+
+
 def example() -> dict:
   """What a full run of recipe pit on the embedded task hands to the report."""
   generator = np.random.default_rng(0)
@@ -212,12 +221,7 @@ def example() -> dict:
     "frontier": frontier(np.random.default_rng(2)),
     "gap_order": metrics.gap_order(**gaps) | {"histogram": gaps},
     "rounds": rounds(generator),
-    "temperature": [
-      {"t": t, "system": system, "score": GOLD[system] + 0.8 * (1 - t) - (t - 0.5) ** 2}
-      | ({"delta": 30 + 8 * t} if system == "pit" else {})
-      for t in (0.2, 0.4, 0.6, 0.8, 1.0)
-      for system in ("original", "pit")
-    ],
+    "temperature": temperatures(),
     "stages": stages(generator),
     "reward_models": {
       "R_P": {"accuracy": 0.842, "accuracy_gold": 0.917, "ece": 0.021, "gain": 0.61, "bias": -0.2},
