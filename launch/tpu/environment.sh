@@ -28,4 +28,4 @@ make_environment() {
 if ! fits "$venv/bin/python"; then
   make_environment
 fi
-"$venv/bin/python" -m pip install -q 'jax[tpu]' -e "$root[gcs]"
+"$venv/bin/python" -m pip install -q 'jax[tpu]' -e "${root}[gcs]"
