@@ -5,6 +5,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
@@ -98,8 +99,8 @@ def logprobs(model, params, prompts, responses, temperature):
   rows = np.zeros(responses.tokens.shape)
   for i, (tokens, mask) in enumerate(zip(responses.tokens, responses.mask)):
     prompt, response = prompts.tokens[i][prompts.mask[i]], tokens[mask]
-    ids = np.concatenate([prompt, response])[None]
-    logits = np.asarray(model.apply(params, ids, np.ones_like(ids, bool)))[0] / temperature
+    ids = jnp.concatenate([prompt, response])[None]
+    logits = np.asarray(model.apply(params, ids, jnp.ones_like(ids, bool)))[0] / temperature
     law = scipy.special.log_softmax(logits[len(prompt) - 1 : -1], axis=-1)
     rows[i, : len(response)] = law[np.arange(len(response)), response]
   return rows

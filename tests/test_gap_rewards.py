@@ -121,7 +121,7 @@ QUESTIONS = ["5 6 7 8", "5 6 4 9", "5 4 9 9", "5 5 6 7"]
 def scripted_reward(gaps, zero_point):
   four = {"wl": [2.0, 0.5, 1.0], "ww": [1.0, 0.0, 1.5], "ll": [0.5, 1.0, 1.0], "lw": [0, 0.2, -1.0]}
   facts = {"accuracy": 1.0, "order": 1 / 3, "ece": 0.1, "zero_point": zero_point, "gaps": four}
-  return gap_rewards.GapReward(facts, {}, None, gaps)
+  return gap_rewards.GapReward(facts, {}, lambda *texts: None, gaps)
 
 
 def gain(questions, answers, references):
@@ -162,7 +162,7 @@ def test_what_is_said_of_a_gap_reward():
   mine = ["version 1", "version 1 x", "version 1", "version 1"]
   row = ablation.describe(suite, scripted_reward(gain, 0.5), made, mine)
   assert row["spread"] == pytest.approx(np.std([1.0, 0.0, 1.5, 0.5, 1.0, 1.0]))
-  assert (row["wl"], row["holds"]) == (pytest.approx(3.5 / 3), False)
+  assert (row["wl"], row["holds"]) == (pytest.approx(3.5 / 3), True)
   # Gold says every "version 1 at 1.0" is better; gaps less the zero point are .5, .5, −1.5, −.5.
   assert row["sign_agreement"] == {"fraction": 0.5, "n": 4}
   assert row["own_sign_agreement"] == {"fraction": 1.0, "n": 1}, "the others tie"
