@@ -35,9 +35,7 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   _keep_records(config)
   config.inference_batch_size = 256
   config.model = _model(size)
-  config.mesh = ml_collections.ConfigDict({"shape": (-1, 1, 1), "slices": 1})
-  # Above: data, fsdp, tensor; -1: the rest. ("auto",) chooses by the devices and the models.
-  # `data` alone is laid over slices, which a slower network joins; -1: as many as the devices say.
+  config.mesh = _mesh()
   config.data = _data(size)
   config.sft = supervised(epochs=1.0, learning_rate=1e-3)
   config.sft.packing = False  # several demonstrations per row; the batch size counts rows
@@ -114,6 +112,16 @@ def _model(size: str) -> ml_collections.ConfigDict:
   model.offload = False
   model.lora = _lora()
   return model
+
+
+def _mesh() -> ml_collections.ConfigDict:
+  mesh = ml_collections.ConfigDict()
+  # data, fsdp, tensor; -1: the rest. ("auto",) chooses by the devices and the models.
+  mesh.shape = (-1, 1, 1)
+  # Groups of devices that a slower network joins, over which `data` alone is laid; -1: as many as
+  # the devices say.
+  mesh.slices = 1
+  return mesh
 
 
 def _lora() -> ml_collections.ConfigDict:
