@@ -96,7 +96,7 @@ def test_a_run_is_the_same_to_the_bit(finished_run, tmp_path):
 def test_a_base_waits_too_and_training_starts_from_it_on_the_devices():
   mesh = parallel.make_mesh((1, 1, 1))
   config = tiny_run.config(model__base="embedded")
-  shape = origin.shape(config, origin.EMBEDDED, 0)
+  shape = origin.shape(config, origin.EMBEDDED, 0, "cpu")
   usual, waiting = (origin.load(origin.EMBEDDED, shape, mesh, waits) for waits in (False, True))
   assert kinds(waiting.params) == {layout.HOST}
   model, optimizer = pure.language_model(shape), training_step.adam(clip_norm=1.0)
@@ -115,12 +115,15 @@ def arrays(**changes):
 
 
 def test_what_waits_takes_nothing_of_a_device():
-  usual, waiting = (memory.reinforcement(arrays(model__offload=on)) for on in (False, True))
-  frozen = ("reference", "reward model")
-  for stage, kept in waiting.items():
-    assert [kept[name] for name in frozen] == [0, 0]
-    assert all(usual[stage][name] > 0 for name in frozen)
-    assert all(size == usual[stage][name] for name, size in kept.items() if name not in frozen)
+  usual, waiting = (memory.needs(arrays(model__offload=on)) for on in (False, True))
+  asked = ("reference", "reward model")
+  waits = {*asked, "imitating policy", "policy's reward model", "policy"}
+  of_rl = {stage: kept for stage, kept in waiting.items() if "reference" in kept}
+  assert len(of_rl) == 4
+  for stage, kept in of_rl.items():
+    assert all(kept[name] == 0 for name in waits & {*kept})
+    assert all(usual[stage][name] > 0 for name in asked)
+    assert all(size == usual[stage][name] for name, size in kept.items() if name not in waits)
 
 
 def test_adapters_on_a_shared_base_are_refused():

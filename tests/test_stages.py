@@ -125,7 +125,7 @@ def test_rewards_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
   forbid_steps(monkeypatch)
   models = finished_run.models
   train, start = {
-    "reward": (reward.pointwise, models.policy.sft),
+    "reward": (lambda run, sft: reward.pointwise(run, sft, sft), models.policy.sft),
     "gap_reward": (
       lambda *given: reward.gap(*given, models.policy.reward.params),
       models.improver_sft,

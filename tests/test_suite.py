@@ -3,16 +3,15 @@
 import dataclasses
 import itertools
 import json
-import types as python_types
 
 import numpy as np
 import pytest
 import tiny_run
-from scripted import Scripted, make_suite, version
+from scripted import Scripted, make_suite
 
 from pit_jax.data import synthetic
 from pit_jax.evaluate import judges, subject, tabular
-from pit_jax.evaluate.experiments import main, rounds, temperature
+from pit_jax.evaluate.experiments import rounds, temperature
 from pit_jax.stages import context as contexts
 
 
@@ -147,22 +146,6 @@ def test_best_is_compared_with_best():
   rows = temperature.best_against_best(judged, curve, texts)
   assert {row["judge"] for row in rows} == {"R_judge", "R_PIT"}, "R_P is no judge of its choice"
   assert note not in table_of(rows).note
-
-
-def test_samples_show_every_version_of_an_answer():
-  questions = list(SCRIPTS)
-  experiments = make_suite(questions)
-  made = experiments.rounds(["version 0"] * 4, 3, 200)
-  rows = [python_types.SimpleNamespace(chosen=f"w{i}", rejected=f"l{i}") for i in range(4)]
-  samples = main.samples(experiments, made, rows)
-  assert [row["prompt"] for row in samples] == questions
-  assert [row["chosen"] for row in samples] == ["w0", "w1", "w2", "w3"]
-  for row, scores in zip(samples, SCRIPTS.values()):
-    versions = [version(entry["text"]) for entry in row["rounds"]]
-    assert (version(row["original"]), versions) == (0, [1, 2, 3])
-    values = [float(value) for value in row["prompt"].split()]
-    np.testing.assert_allclose([entry["gap"] for entry in row["rounds"]], np.diff(values))
-    assert row["R_P"] == {"original": scores[0], "improved": scores[1]}
 
 
 def test_the_gap_judge_does_not_care_who_comes_first():

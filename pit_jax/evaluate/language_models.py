@@ -16,6 +16,7 @@ from pit_jax.evaluate import endpoint, judges, language_judge, transcripts
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
 from pit_jax.stages import origin
+from pit_jax.storage import places
 from pit_jax.types import Params
 
 

@@ -74,16 +74,15 @@ def watch(
   if kept.checkpoints < 1:
     return None
   settings = dataclasses.replace(context.settings, over_long="cut")
-  rows = preferences.distinct(context.folds.held_out)[: kept.prompts]
-  questions = [row.prompt for row in rows]
+  asking = questions(context)
 
   @functools.cache  # drawn when they are first needed, which in a finished stage is never
   def asked() -> tuple[Prompts, dict[str, list]]:
-    columns = {"prompt": [conversations.write(question) for question in questions]}
+    columns = {"prompt": [conversations.write(question) for question in asking]}
     if drafts is None:
-      return encode.policy_prompts(questions, settings)[:], columns
-    columns["draft"] = drafts(questions, context.key("frontier drafts"))
-    return encode.improver_prompts(questions, columns["draft"], settings)[:], columns
+      return encode.policy_prompts(asking, settings)[:], columns
+    columns["draft"] = drafts(asking, context.key("frontier drafts"))
+    return encode.improver_prompts(asking, columns["draft"], settings)[:], columns
 
   def keep(stage: str, params: Params, step: int) -> dict[str, float]:
     prompts, columns = asked()
@@ -99,6 +98,12 @@ def watch(
     return {"held_out/kl": float(kl.mean())}
 
   return Watch(every=-(-steps // kept.checkpoints), keep=keep)
+
+
+def questions(context: contexts.Context) -> list[conversations.Prompt]:
+  """Returns the held-out prompts on which samples are kept."""
+  rows = preferences.distinct(context.folds.held_out)[: context.config.frontier.prompts]
+  return [row.prompt for row in rows]
 
 
 def read(workdir: pathlib.Path, stages: Sequence[tuple[str, int]]) -> list[Kept]:

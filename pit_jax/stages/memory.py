@@ -56,7 +56,7 @@ def needs(run: abstract.Arrays) -> dict[str, dict[str, int]]:
   }
   found, jobs = {}, abstract.jobs(config)
   for job, (name, model, length, copies) in kinds.items():
-    if job not in jobs:
+    if job not in jobs or (job == "reward" and run.published):
       continue
     job = config[job]
     trained, base = run.parts(model)

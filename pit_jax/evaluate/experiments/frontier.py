@@ -1,5 +1,6 @@
 """How far optimisation should go: proxy and judge against KL along training (Gao et al. 2022)."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -58,7 +59,8 @@ def describe(chain: str, proxy: str, points: Sequence[Mapping], known: Mapping) 
 
 def _chain(run: subject.Subject, name: str, kept: Sequence[frontier.Kept]) -> dict:
   """Returns the frontier of one chain."""
-  few, judge = run.suite.first(len(kept[0].responses)), run.suite.independent
+  few = dataclasses.replace(run.suite, questions=frontier.questions(run.context))
+  judge = run.suite.independent
   drafts = kept[0].drafts
   if drafts is None:
     first, start = few.answers(run.policy.sft, subject.FRONTIER), "policy_sft"
