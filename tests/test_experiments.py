@@ -204,7 +204,12 @@ def test_a_finished_run_is_evaluated_anew_under_other_values(finished_run, tmp_p
   after = results_of(workdir)
   assert {row["n"] for row in after["comparisons"] if row["experiment"] == "main"} == {6}
   assert [row["k"] for row in after["rounds"]] == [0, 1]
-  assert {row["experiment"] for row in after["comparisons"]} == {"main", "temperature", "cost"}
+  assert {row["experiment"] for row in after["comparisons"]} == {
+    "main",
+    "ablation",
+    "temperature",
+    "cost",
+  }
   assert {row["n"] for row in after["length"]["comparisons"]} == {6}
   assert after["gap_order"] == before["gap_order"], "of all validation pairs, as before"
   assert after["config"]["evaluation"]["prompts"] == 6
