@@ -17,8 +17,9 @@ answers and improves training prompts and writes {"prompt", "chosen", "rejected"
 version that the stop rule keeps over the first draft, where R_PIT prefers it in both orders by more
 than --minimum_margin. Held-out prompts, and those that validate or train an independent judge, give
 none; nor does the reward fold unless --export_folds names it, since R_PIT would learn its own
-verdicts. --with_data adds the run's own rows: with them the file has every fold, and the next run
-holds out the same prompts, as long as data.held_out is the same.
+verdicts, and with data.judge in the next run its judge would, too. --with_data adds the run's own
+rows: with them the file has every fold, and the next run holds out the same prompts, as long as
+data.held_out is the same.
 """
 
 import sys
@@ -51,15 +52,18 @@ def main(arguments: list[str]) -> None:
   try:
     with places.opened(WORKDIR.value) as workdir:
       config = finished.configuration(workdir)
-      change(config, arguments)
-      if EXPORT.value:
-        output = places.local("--export_preferences", EXPORT.value)
-        finished.export_preferences(
-          workdir, output, config, FOLDS.value, MARGIN.value, WITH_DATA.value
-        )
-      else:
+      try:
+        change(config, arguments)
+      except (AttributeError, flags.Error) as error:
+        raise ValueError(error) from error
+      if not EXPORT.value:
         finished.evaluate(workdir, EXPERIMENT.value, config)
-  except (ValueError, AttributeError, flags.Error, buckets.UnreachableError) as error:
+      elif arguments[1:]:
+        raise ValueError(f"{' '.join(arguments[1:])}: --export_preferences takes the run as it is")
+      else:
+        output = places.local("--export_preferences", EXPORT.value)
+        finished.export_preferences(workdir, output, FOLDS.value, MARGIN.value, WITH_DATA.value)
+  except (ValueError, buckets.UnreachableError) as error:
     raise SystemExit(f"error: {error}") from error
 
 

@@ -33,8 +33,8 @@ def main(_: list[str]) -> None:
     config.seed, config.ablations = seed, True
     folder = workdir / f"seed_{seed}"
     path = folder / "report" / "results.json"
-    old = json.loads(path.read_text()) if path.exists() else None
-    if not (old and finished.is_current(config, old) and is_judged(old)):
+    old = finished.results(config, folder)
+    if not (old and is_judged(old)):
       pit.run(config.lock(), folder)
     results[seed] = json.loads(path.read_text())
   report.publish(seeds.pool(results), workdir)

@@ -1,7 +1,12 @@
 """What all stages of a run share."""
 
-import jax
+import dataclasses
 
+import jax
+import pytest
+import tiny_run
+
+from pit_jax.models import pure
 from pit_jax.stages import context as contexts
 
 
@@ -16,3 +21,17 @@ def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(
   monkeypatch.setattr(jax, "clear_caches", double.clear_cache)  # other tests keep their programs
   finished_run.context.release()
   assert double._cache_size() == 0
+
+
+def test_a_fold_that_a_stage_needs_is_not_left_out(tmp_path):
+  config = tiny_run.config(data__training=("reward",))
+  with pytest.raises(ValueError, match=r"lacks rl, sft, on which recipe pit trains"):
+    contexts.build(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_metadata_does_not_tell_kernels_apart(finished_run, tmp_path):
+  other = dataclasses.replace(finished_run.context.language.config, attention="splash")
+  asking = dataclasses.replace(finished_run.context.inference, language=pure.language_model(other))
+  context = dataclasses.replace(finished_run.context, inference=asking)
+  assert context.metadata == finished_run.context.metadata

@@ -239,3 +239,13 @@ def test_only_experiments_of_finished_runs_are_repeated(finished_run, tmp_path):
     finished.evaluate(tmp_path, "main")
   with pytest.raises(ValueError, match="base has no experiment 'main'; only rlhf, pit, reward"):
     findings.check("base", tmp_path, "main")
+
+
+def test_results_are_current_under_the_values_that_decide_a_figure():
+  config = tiny_run.config(evaluation__margin=-np.inf).unlock()
+  written = {"config": {"evaluation": json.loads(config.evaluation.to_json()) | {"margin": None}}}
+  assert finished.is_current(config, written)
+  config.evaluation.language_judge.budget_tokens = 7
+  assert finished.is_current(config, written), "what it may cost decides nothing"
+  config.evaluation.language_judge.tie = 0.3
+  assert not finished.is_current(config, written)

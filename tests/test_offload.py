@@ -78,7 +78,7 @@ def rows(path):
 
 @pytest.mark.slow
 def test_a_run_is_the_same_to_the_bit(finished_run, tmp_path):
-  context = contexts.build(tiny_run.config(model__offload=True), tmp_path / "run")
+  context = contexts.build(tiny_run.config(model__offload=True, ablations=True), tmp_path / "run")
   models = pit.train(context)
   found = {}
   for name, one in (("waiting", models), ("usual", finished_run.models)):
@@ -86,8 +86,9 @@ def test_a_run_is_the_same_to_the_bit(finished_run, tmp_path):
     found[name] = (policy.sft, policy.reward.params, policy.rl, *others)
   assert kinds(found["waiting"]) == {layout.HOST}
   assert_equal(found["waiting"], found["usual"])
+  assert_equal(models.ablations, finished_run.models.ablations)
   stages = sorted(path.name for path in (tmp_path / "run" / "metrics").iterdir())
-  assert len(stages) == 7
+  assert "pit_rp_difference_policy.jsonl" in stages
   for stage in stages:
     expected = rows(finished_run.workdir / "metrics" / stage)
     assert rows(tmp_path / "run" / "metrics" / stage) == expected, stage

@@ -62,12 +62,12 @@ def test_another_shape_does_not_fit(base, near, tmp_path, changed):
   other = published.directory_of(tmp_path / "other", pure.scalar_model, words, **changed)
   model = pure.scalar_model(families.read(near)).config
   for directory, fits in ((near, True), (other, False)):
-    found, _ = origin.published(config(base, directory))
+    found, _ = origin.published(config(base, directory), "cpu")
     assert found.fits(model, words) is fits
 
 
 def test_another_tokenizer_does_not_fit(base, near, foreign):
-  found, _ = origin.published(config(base, near))
+  found, _ = origin.published(config(base, near), "cpu")
   assert not found.fits(found.config, text.load_tokenizer(foreign))
 
 

@@ -244,7 +244,7 @@ def test_it_is_sent_out_as_itself(run, foreign, tmp_path):
   card = (directory / "README.md").read_text()
   assert f"reward model {foreign.name}, not trained but scaled" in card and "score_bias" in card
   changes = {"reward__model": "", "evaluation__reward_model": str(directory)}
-  _, sent = origin.published(tiny_run.config(**changes))
+  _, sent = origin.published(tiny_run.config(**changes), "cpu")
   assert sent.metadata["template"] == run.context.reward.metadata["template"]
   asking, params = sent.load(run.context.inference)
   found = run.models.policy.reward

@@ -219,13 +219,13 @@ def ledger(results: Mapping) -> cells.Table | None:
     "as good": lambda row: f"{row['tie']:,}",
     "worse": lambda row: f"{row['lose']:,}",
     "mean gap": lambda row: cells.fixed(row["gap"]),
-    "KL": lambda row: cells.fixed(row["kl"], 1),
+    "log-ratio": lambda row: cells.fixed(row["kl"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
   }
   note = (
     f"Of {known['prompts']:,} prompts: those whose version of the round the stop rule kept, and "
-    f"what {known['judge']} says of it against the version before. KL of these versions to the "
-    "improver before RL, in nats. In the end "
+    f"what {known['judge']} says of it against the version before. Log-ratio of these versions to "
+    "the improver before RL, in nats, a mean. In the end "
     f"{known['improved']:,} answers are better than their draft, {known['unchanged']:,} as good "
     f"and {known['worse']:,} worse; {known['regressions']:,} were made worse by some round."
   )

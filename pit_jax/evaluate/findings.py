@@ -48,7 +48,7 @@ NEEDS = {
   "ablation": ("--config.ablations=True", lambda config: config["ablations"]),
   "frontier": (
     "--config.frontier.checkpoints=5",
-    lambda config: config["frontier"]["checkpoints"] > 0,
+    lambda config: config.get("frontier", {}).get("checkpoints", 0) > 0,
   ),
 }
 CURVES = {
@@ -162,7 +162,7 @@ def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> 
     for row in part.get("comparisons", ()):
       about = {"experiment": name, **{key: row[key] for key in ("a", "b", "judge", "temperature")}}
       lines += [json.dumps(about | pair, ensure_ascii=False) for pair in row.pop("verdicts", ())]
-  if lines:
+  if lines or path.exists():
     workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
 
 

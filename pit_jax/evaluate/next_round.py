@@ -7,8 +7,8 @@ Whose prompts they are decides what the next round's figures mean:
                                 and its references are drafts and improvements of this run
   reward                        only when named: R_P and R_PIT would learn R_PIT's own verdicts
 
-A prompt's fold depends on the prompt alone, so in the next round, with the same fractions, every
-prompt is where it was, and held-out prompts are still new to all models. R_PIT alone labels:
+A prompt's fold depends on how its conversation begins, so in the next round, with the same
+fractions, every prompt is where it was, and held-out prompts are still new to all models. R_PIT alone labels:
 whatever judges the next round, gold above all, must not have chosen what it is trained on.
 """
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import clock, judges, language_models, self_refine, suite
 from pit_jax.stages import context as contexts
 
+LOG = logging.getLogger(__name__)
 INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 
 # Streams of noise: one number per experiment, so that adding one changes no other.
@@ -184,8 +186,24 @@ def of_rewards(context: contexts.Context, models: Any) -> Subject:
 
 
 def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
-  """Returns the held-out rows that are evaluated, each prompt once."""
-  return preferences.distinct(context.folds.held_out)[: context.config.evaluation.prompts]
+  """Returns the held-out rows that are evaluated, each prompt once.
+
+  A published judge has to be able to show a prompt; others are left out, and logged.
+  """
+  rows = preferences.distinct(context.folds.held_out)
+  seen = [row for row in rows if context.judge is None or _shows(context.judge, row)]
+  if len(seen) < len(rows):
+    LOG.warning("the judge cannot show %d of %d prompts", len(rows) - len(seen), len(rows))
+  return seen[: context.config.evaluation.prompts]
+
+
+def _shows(judge: Any, row: data_rows.Preference) -> bool:
+  """Returns whether a published model's template takes the conversation."""
+  try:
+    judge.settings.template.check(judge.settings.tokenizer, row.prompt)
+  except data_rows.RowError:
+    return False
+  return True
 
 
 def _suite(context, policy, gap_reward, improver) -> suite.Suite:

@@ -53,7 +53,7 @@ def arrays(config: ml_collections.ConfigDict, chips: list, memory: int | None) -
   shape = origin.shape(config, directory, config.data.vocabulary, platform)
   language = pure.language_model(shape)
   mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory, config.mesh.slices)
-  reward, _ = origin.published(config)
+  reward, _ = origin.published(config, platform)
   return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward and reward.scalar)
 
 

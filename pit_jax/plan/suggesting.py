@@ -17,10 +17,9 @@ import ml_collections
 from pit_jax import parallel
 from pit_jax.bench import devices
 from pit_jax.plan import planning, programs, stages, tables
-from pit_jax.stages import abstract, memory
+from pit_jax.stages import abstract, memory, origin
 
 ACCUMULATIONS = (1, 2, 4, 8, 16)
-JOBS = ("sft", "reward", "gap_reward")
 GIB = 2**30
 
 
@@ -47,7 +46,7 @@ class Candidate:
   @property
   def jobs(self) -> tuple[str, ...]:
     """The stages of the recipe that take micro-batches."""
-    return JOBS if "curriculum" in self.config else JOBS[:2]
+    return _accumulating(self.config)
 
   @property
   def of_rl(self) -> tuple:
@@ -106,6 +105,8 @@ def _variants(
   config: ml_collections.ConfigDict, count: int, slices: int
 ) -> Iterator[ml_collections.ConfigDict]:
   """Yields every combination whose micro-batches divide over the devices."""
+  jobs, has_rl = _accumulating(config), "rl" in abstract.jobs(config)
+  shape_of = origin.shape(config, origin.directory(config), config.data.vocabulary, "tpu")
   here = count // slices
   tensors = [2**power for power in range(here.bit_length()) if here % 2**power == 0]
   meshes = {
@@ -115,15 +116,16 @@ def _variants(
   }
   for shape, parts, remat in itertools.product(sorted(meshes), ACCUMULATIONS, (False, True)):
     c = config.copy_and_resolve_references().unlock()
-    if any(size % shape[2] for size in (c.model.heads, c.model.kv_heads, c.model.hidden)):
+    if any(size % shape[2] for size in (shape_of.heads, shape_of.kv_heads, shape_of.hidden)):
       continue  # as `parallel.choose`: no head is cut
     c.mesh.shape, c.model.remat = shape, remat
-    for job in JOBS:
+    for job in jobs:
       c[job].accumulation = parts
-    sizes = [c[job].batch_size for job in JOBS]
+    sizes = [c[job].batch_size for job in jobs]
     if any(size % parts for size in sizes):
       continue
-    sizes = [*(size // parts for size in sizes), c.rl.batch_size // c.rl.minibatches]
+    sizes = [size // parts for size in sizes]
+    sizes += [c.rl.batch_size // c.rl.minibatches] if has_rl else []
     if not any(size % (count // shape[2]) for size in (*sizes, c.inference_batch_size)):
       yield c.lock()
 
@@ -188,10 +190,11 @@ def look(
 
 
 def _largest(run: abstract.Arrays, rows: int) -> list[stages.Stage]:
-  """Returns the last stage of reward modelling, if there is one, and the last one of RL."""
+  """Returns the last stage of reward modelling and the last one of RL, if there are such."""
   found = {stage.name: stage for stage in stages.stages(run, rows)}
   training = found.get("gap_reward", found.get("reward"))
-  return [*([training] if training else []), [*found.values()][-1]]
+  last = [*found.values()][-1]
+  return [stage for stage in (training, last) if stage][: 1 if training is last else 2]
 
 
 def estimate(run: abstract.Arrays, peak: devices.Peak, rows: int) -> float:
@@ -203,16 +206,23 @@ def estimate(run: abstract.Arrays, peak: devices.Peak, rows: int) -> float:
   activations over `tensor` twice, on the way there, back, and again where it is computed again.
   Sampling: every token reads all weights and the cache, and sums activations in each layer.
   """
-  *training, rl = _largest(run, rows)
   job, seconds = run.config.rl, 0.0
-  for stage in training:
+  for stage in _largest(run, rows):
+    if len(stage.makers) > 1:  # of RL: sampling, scoring, learning
+      sampling, _, iteration = (make() for make in stage.makers)
+      updates = 2 * job.epochs * job.minibatches  # of policy and value model
+      step = _sampling(run, sampling, peak) + _learning(run, iteration, updates, peak)
+      seconds += stage.steps * step
+      continue
     name = "gap_reward" if stage.name == "gap_reward" else "reward"
     parts = run.config[name].accumulation
     seconds += stage.steps * _learning(run, stage.makers[0](), parts, peak)
-  sampling, _, iteration = (make() for make in rl.makers)
-  updates = 2 * job.epochs * job.minibatches  # of policy and value model
-  step = _sampling(run, sampling, peak) + _learning(run, iteration, updates, peak)
-  return (seconds + rl.steps * step) / 3600
+  return seconds / 3600
+
+
+def _accumulating(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Returns the stages of the recipe that take micro-batches."""
+  return tuple(job for job in abstract.jobs(config) if job != "rl")
 
 
 def _learning(

@@ -22,7 +22,7 @@ from pit_jax.data import encode, preferences, rows, synthetic, tables, template,
 from pit_jax.models import hf, pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, origin, supervised, workdirs
+from pit_jax.stages import forms, objectives, origin, supervised, workdirs
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -140,4 +140,4 @@ def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
       config.data.improver_template.format(prompt=row.prompt, reference=row.chosen),
     )
   )
-  return contexts.tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
+  return forms.tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

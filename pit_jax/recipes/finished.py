@@ -1,12 +1,20 @@
 """Finished runs, asked again: models are loaded by the stages that trained them."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from pit_jax.evaluate import findings, next_round, report, subject
+from pit_jax.evaluate import (
+  findings,
+  language_models,
+  next_round,
+  report,
+  self_refine,
+  subject,
+)
 from pit_jax.recipes import pit, reward, rlhf
 from pit_jax.stages import context as contexts
 from pit_jax.stages import workdirs
@@ -16,6 +24,19 @@ RECIPES = {
   "rlhf": (rlhf.train_policy, findings.of_policy),
   "reward": (reward.train, findings.of_rewards),
 }
+# Of a language judge: how it is reached and what it may cost, on which no verdict depends.
+HOW_ASKED = frozenset(
+  [
+    "cache",
+    "budget_requests",
+    "budget_tokens",
+    "requests_per_minute",
+    "retries",
+    "wait",
+    "timeout",
+    "concurrency",
+  ]
+)
 
 
 def configuration(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -40,6 +61,8 @@ def evaluate(
       the report's others.
   """
   config = config or workdirs.saved(workdir)
+  language_models.check(config.evaluation.language_judge)
+  self_refine.form_of(config.evaluation.self_refine)
   findings.check(config.recipe, workdir, experiment)
   report_path = workdir / "report" / "results.json"
   if experiment and not is_current(config, json.loads(report_path.read_text(encoding="utf-8"))):
@@ -47,21 +70,42 @@ def evaluate(
       f"{report_path} was made under other values of `evaluation`; leave --experiment out, so that "
       "all experiments are made anew under the same ones"
     )
-  train, results = RECIPES[config.recipe]
+  train, measure = RECIPES[config.recipe]
   context = contexts.build(config, workdir)
-  report.publish(results(context, train(context), only=experiment), workdir)
+  report.publish(measure(context, train(context), only=experiment), workdir)
+
+
+def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | None:
+  """Returns the results of a finished run of a configuration; None where they are to be made.
+
+  Raises:
+    ValueError: the folder holds a run of another configuration.
+  """
+  workdirs.is_new(config, workdir)
+  path = workdir / "report" / "results.json"
+  if not path.exists():
+    return None
+  found = json.loads(path.read_text(encoding="utf-8"))
+  return found if is_current(config, found) else None
 
 
 def is_current(config: ml_collections.ConfigDict, results: Mapping) -> bool:
   """Returns whether results were measured under a configuration's values of `evaluation`."""
-  known = results.get("config", {}).get("evaluation")
-  return known == json.loads(config.evaluation.to_json())
+  known = results.get("config", {}).get("evaluation", {})
+  return _deciding(known) == _deciding(json.loads(config.evaluation.to_json()))
+
+
+def _deciding(values: Mapping) -> dict:
+  """Returns the values of `evaluation` on which a figure depends, as results.json has them."""
+  asked = {k: v for k, v in values.get("language_judge", {}).items() if k not in HOW_ASKED}
+  kept = {**values, "language_judge": asked}
+  is_written = {k: not isinstance(v, float) or math.isfinite(v) for k, v in kept.items()}
+  return {k: v if is_written[k] else None for k, v in kept.items()}
 
 
 def export_preferences(
   workdir: pathlib.Path,
   output: pathlib.Path,
-  config: ml_collections.ConfigDict,
   folds: Sequence[str] = next_round.DEFAULT,
   minimum_margin: float = 0.0,
   with_data: bool = False,
@@ -71,7 +115,6 @@ def export_preferences(
   Args:
     workdir: folder of the run.
     output: JSON lines; an older file is replaced.
-    config: the run's, in which values of the section `evaluation` may be other ones.
     folds: whose prompts are answered and improved, some of next_round.FOLDS.
     minimum_margin: of R_PIT between the two responses, in deviations of the gap reward, at least 0.
     with_data: whether the run's own rows follow, so that the file alone can be trained on.
@@ -80,6 +123,7 @@ def export_preferences(
     ValueError: the folder holds no finished run of pit, or an argument is not allowed.
   """
   next_round.check(folds, minimum_margin)
+  config = workdirs.saved(workdir)
   if config.recipe != "pit":
     raise ValueError(f"{workdir} is a run of recipe {config.recipe}; only pit improves answers")
   findings.check(config.recipe, workdir, "ledger")

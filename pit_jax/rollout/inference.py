@@ -185,13 +185,15 @@ class Inference:
     questions: Sequence[conversations.Prompt],
     drafts: Sequence[str],
     answers: Sequence[str],
+    temperature: float,
   ) -> np.ndarray:
     """Returns log p(y | x, draft) of answers in words, with their end, in nats, Float[N].
 
     An answer that fills the whole length has no end: sampling stopped there.
     """
     prompts = encode.improver_prompts(questions, drafts, self._cutting)[:]
-    return self.logprobs(improver, prompts, self.responses(answers)).sum(axis=1)
+    responses = self.responses(answers)
+    return self.logprobs(improver, prompts, responses, temperature).sum(axis=1)
 
   def words(self, responses: Responses) -> list[str]:
     """Returns the text of responses."""

@@ -34,6 +34,20 @@ def batches(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
     )
 
 
+def folds(config: ml_collections.ConfigDict) -> None:
+  """Refuses a division of the rows in which a stage of the recipe would have none.
+
+  Raises:
+    ValueError: data.training lacks a fold; the error names it.
+  """
+  wanted = {job.removeprefix("gap_") for job in abstract.jobs(config)}
+  if missing := sorted(wanted - {*config.data.training}):
+    raise ValueError(
+      f"data.training={tuple(config.data.training)} lacks {', '.join(missing)}, on which recipe "
+      f"{config.recipe} trains; give at least {tuple(sorted(wanted))}"
+    )
+
+
 def offload(config: ml_collections.ConfigDict) -> None:
   """Refuses to let models wait in the hosts' memory where they cannot, or where none would.
 

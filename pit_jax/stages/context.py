@@ -9,17 +9,17 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import ml_collections
 
 from pit_jax import hosts, layout, parallel
-from pit_jax.data import chat, conversations, encode, preferences, tables, template, text
+from pit_jax.data import encode, preferences, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.stages import abstract, checks, memory, origin, workdirs
+from pit_jax.stages import abstract, checks, forms, memory, origin, workdirs
 from pit_jax.storage import places
 from pit_jax.training import flight, keeping, loop, operations, timing
 from pit_jax.types import Params
@@ -60,11 +60,13 @@ class Context:
   @functools.cached_property
   def metadata(self) -> dict[str, Any]:
     """What a checkpoint depends on; one saved under another is refused."""
+    model = dataclasses.asdict(self.language.config)
+    del model["attention"]  # that of the devices: a checkpoint is for any of them
     return {
       "template": self.settings.template.hash,
       "tokenizer": self.settings.tokenizer.fingerprint,
       "data": self.data.fingerprint,
-      "model": dataclasses.asdict(self.language.config),
+      "model": model,
       "base": self.base and self.base.fingerprint,
       "reward": self.reward and self.reward.metadata,
       "seed": self.config.seed,
@@ -140,8 +142,9 @@ class Context:
 
   def over_long(self) -> dict[str, int]:
     """Returns how many preference rows were cut or dropped because they were too long."""
-    parts = [getattr(self.folds, field.name) for field in dataclasses.fields(self.folds)]
-    found = [encode.preferences(part, self.settings, self.tokens) for part in parts if part]
+    names = {field.name for field in dataclasses.fields(self.folds)} - {"set_aside"}
+    parts = [part for name in sorted(names) if (part := getattr(self.folds, name))]
+    found = [encode.preferences(part, self.settings, self.tokens) for part in parts]
     counts = [table.contents.counts for table in found]
     return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
 
@@ -187,22 +190,24 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
       model or the mesh cannot be used, or the models cannot fit the devices.
   """
   new = hosts.agree(workdirs.is_new(config, workdir))
+  checks.folds(config)
   c = config.data
   base_directory = origin.directory(config)
-  form, words = _form(config, base_directory)
-  others = (*origin.published(config), origin.language_judge(config))
+  form, words = forms.choose(config, base_directory)
+  platform = jax.devices()[0].platform
+  others = (*origin.published(config, platform), origin.language_judge(config, platform))
   data = preferences.load(
     c.source,
     on_bad_row=c.on_bad_row,
     limit=c.rows,
     seed=config.seed,
     is_streamed=c.streaming,
-    check_prompt=functools.partial(_check, form, words, others[:2]),
+    check_prompt=functools.partial(forms.check, form, words, others[:1]),
   )
   division = {"training": c.training, "held_out_writers": c.held_out_writers}
   folds = preferences.folds(data.rows, c.held_out, c.validation, c.judge, **division)
   settings = encode.Settings(
-    tokenizer=words or _learnt(config, folds, workdir, new),
+    tokenizer=words or forms.learnt(config, folds, workdir, new),
     template=form,
     max_prompt_length=c.max_prompt_length,
     max_response_length=c.max_response_length,
@@ -247,54 +252,3 @@ def _arrays(
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
   """Returns where a run keeps its encoded data sets."""
   return places.local("data.cache", config.data.cache or workdir / "tokens")
-
-
-def tokenizer(
-  words: Iterable[str], vocabulary: int, directory: pathlib.Path, new: bool
-) -> text.Tokenizer:
-  """Returns the tokenizer in a directory, learnt from the words when there is none or it is new."""
-  if hosts.agree(new or not (directory / "tokenizer.json").exists()):
-    if hosts.is_first():
-      text.train_tokenizer(words, vocabulary, directory)
-    places.share(directory)
-  return text.load_tokenizer(directory)
-
-
-def _form(
-  config: ml_collections.ConfigDict, base_directory: pathlib.Path | None
-) -> tuple[template.Form, text.Tokenizer | None]:
-  """Returns how the models are asked, and their tokenizer unless it is to be learnt here."""
-  c, directory = config.data, base_directory or config.data.tokenizer
-  plain = template.Template(policy=c.policy_template, improver=c.improver_template)
-  if directory:
-    kind = "plain" if c.chat == "auto" and base_directory is None else c.chat
-    return chat.choose(kind, text.load_tokenizer(directory), plain, c.improver_turn)
-  if c.chat == "model":
-    raise ValueError(
-      'data.chat is "model", but a tokenizer that is learnt here has no chat template; give a base '
-      'model that has one as model.base, or use data.chat="plain"'
-    )
-  return plain, None
-
-
-def _check(
-  form: template.Form,
-  words: text.Tokenizer | None,
-  others: Sequence[origin.Published | None],
-  prompt: conversations.Prompt,
-) -> None:
-  """Raises a `rows.RowError` for a prompt that the run's models or a published one cannot read.
-
-  A tokenizer that is still to be learnt goes with the plain form, which shows every prompt.
-  """
-  readers = [(form, words)] if words else []
-  readers += [(one.settings.template, one.settings.tokenizer) for one in others if one]
-  for shown, tokenizer in readers:
-    shown.check(tokenizer, prompt)
-
-
-def _learnt(config, folds, workdir, new) -> text.Tokenizer:
-  found = folds.sft or folds.reward  # of a run that imitates nothing
-  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in found)
-  words = (part for row in rows for part in row)
-  return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pit_jax import hosts, parallel
+from pit_jax import hosts, layout, parallel
 from pit_jax.data import conversations, encode
 from pit_jax.losses import gap
 from pit_jax.stages import calibration, reward, rl
@@ -117,7 +117,8 @@ def _signal(
       said = context.inference.words(hosts.fetch(responses))
       responses = parallel.put_batch(asking.responses(said), context.mesh)
     prompts, worse = parallel.put_batch(given, context.mesh)
-    scores = [asking.scorer(model.params, prompts, y) for y in (responses, worse)]
+    params = layout.to_devices(model.params)
+    scores = [asking.scorer(params, prompts, y) for y in (responses, worse)]
     return gain * (scores[0] - scores[1]) + bias
 
   return score

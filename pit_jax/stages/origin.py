@@ -176,8 +176,14 @@ class Published:
     return asking, hf.load(self.directory, model, parallel.homes(model, like.mesh))
 
 
-def published(config: ml_collections.ConfigDict) -> tuple[Published | None, Published | None]:
+def published(
+  config: ml_collections.ConfigDict, platform: str
+) -> tuple[Published | None, Published | None]:
   """Returns the published models that are R_P and that judge, where any are named, weights unread.
+
+  Args:
+    config: of the run.
+    platform: of the devices, which choose the attention.
 
   Raises:
     ValueError: if a directory holds no classifier with one label, of a supported family and with
@@ -187,7 +193,7 @@ def published(config: ml_collections.ConfigDict) -> tuple[Published | None, Publ
     "reward.model": config.reward.model,
     "evaluation.reward_model": config.evaluation.reward_model,
   }
-  found = [_published(config, key, name) if name else None for key, name in named.items()]
+  found = [_published(config, key, name, platform) if name else None for key, name in named.items()]
   if all(found) and found[0].directory.samefile(found[1].directory):
     raise ValueError(
       f"reward.model and evaluation.reward_model are both {found[0].directory}, and what rewards "
@@ -197,8 +203,12 @@ def published(config: ml_collections.ConfigDict) -> tuple[Published | None, Publ
   return found[0], found[1]
 
 
-def language_judge(config: ml_collections.ConfigDict) -> Published | None:
+def language_judge(config: ml_collections.ConfigDict, platform: str) -> Published | None:
   """Returns the language model in a directory that is to judge, its weights unread; or None.
+
+  Args:
+    config: of the run.
+    platform: of the devices, which choose the attention.
 
   Raises:
     ValueError: if the directory holds no language model with its tokenizer.
@@ -212,10 +222,10 @@ def language_judge(config: ml_collections.ConfigDict) -> Published | None:
       f"{key}={c.model} holds a sequence classifier, which can say nothing; give it as "
       "evaluation.reward_model, or a language model here"
     )
-  return _described(config, key, c.model, (c.max_prompt_tokens, c.max_tokens))
+  return _described(config, key, c.model, (c.max_prompt_tokens, c.max_tokens), platform)
 
 
-def _published(config: ml_collections.ConfigDict, key: str, named: str) -> Published:
+def _published(config: ml_collections.ConfigDict, key: str, named: str, platform: str) -> Published:
   """Returns the published reward model that a configuration names under a key."""
   families.read(named)  # what cannot be read at all says so first
   if not families.is_classifier(named):
@@ -229,16 +239,20 @@ def _published(config: ml_collections.ConfigDict, key: str, named: str) -> Publi
     )
   c = config.data
   lengths = (ROOM * c.max_prompt_length, ROOM * c.max_response_length)
-  return _described(config, key, named, lengths)
+  return _described(config, key, named, lengths, platform)
 
 
 def _described(
-  config: ml_collections.ConfigDict, key: str, named: str, lengths: tuple[int, int]
+  config: ml_collections.ConfigDict,
+  key: str,
+  named: str,
+  lengths: tuple[int, int],
+  platform: str,
 ) -> Published:
   """Returns a published model, which is shown prompts and responses of so many tokens at most."""
   own = {name: config.model[name] for name in ("dtype", "unroll")}
   shape = dataclasses.replace(families.read(named), **own)
-  c, shape = config.data, _on(config, jax.devices()[0].platform, shape)
+  c, shape = config.data, _on(config, platform, shape)
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   try:
     form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)

@@ -113,7 +113,8 @@ def share(path: pathlib.Path) -> None:
   """
   push()
   hosts.wait(path.name)
-  if _MIRROR is not None and not hosts.is_first():
+  is_mirrored = _MIRROR is not None and path.is_relative_to(_MIRROR.folder)
+  if is_mirrored and not hosts.is_first():
     with buckets.reaching(_MIRROR.address):
       _MIRROR.pull(path.relative_to(_MIRROR.folder).as_posix())
 

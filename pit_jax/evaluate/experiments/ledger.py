@@ -39,7 +39,7 @@ def log_ratios(suite: suites.Suite, made: improve.Rounds, improver_sft: Params) 
   ask, questions = suite.improver.inference, list(suite.questions) * len(made.gaps)
   drafts, versions = (list(itertools.chain(*texts)) for texts in (made.texts[:-1], made.texts[1:]))
   after, before = (
-    ask.revision_likelihoods(params, questions, drafts, versions)
+    ask.revision_likelihoods(params, questions, drafts, versions, suite.temperature)
     for params in (suite.improver.improver, improver_sft)
   )
   return (after - before).reshape(made.gaps.shape)
