@@ -8,8 +8,9 @@ Whose prompts they are decides what the next round's figures mean:
   reward                        only when named: R_P and R_PIT would learn R_PIT's own verdicts
 
 A prompt's fold depends on how its conversation begins, so in the next round, with the same
-fractions, every prompt is where it was, and held-out prompts are still new to all models. R_PIT alone labels:
-whatever judges the next round, gold above all, must not have chosen what it is trained on.
+fractions, every prompt is where it was, and held-out prompts are still new to all models. R_PIT
+alone labels: whatever judges the next round, gold above all, must not have chosen what it is
+trained on.
 """
 
 import collections

@@ -216,20 +216,24 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   run = _arrays(config, base_directory, settings.tokenizer.vocab_size, others[0])
   shape, waits = run.language.config, config.model.offload
   base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
-  tokens = token_folder(config, workdir)
-  seen = [encode.preferences(part, settings, tokens) for part in (folds.sft, folds.reward) if part]
-  longest = max(table.widths[1] for table in seen)
   asking = inference.Inference(
     language=run.language,
     scalar=run.scalar,
     settings=settings,
-    response_length=min(longest, c.max_response_length),  # a bucket may be longer than allowed
+    response_length=_longest(folds, settings, token_folder(config, workdir)),
     batch_size=config.inference_batch_size,
     mesh=run.mesh,
     by_length=c.length_buckets,
   )
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
   return Context(config, workdir, run.mesh, data, folds, asking, base, *others)
+
+
+def _longest(folds: preferences.Folds, settings: encode.Settings, tokens: pathlib.Path) -> int:
+  """Returns the most tokens that a response may have: those of the data, which are not too many."""
+  parts = [part for part in (folds.sft, folds.reward) if part]
+  widest = max(encode.preferences(part, settings, tokens).widths[1] for part in parts)
+  return min(widest, settings.max_response_length)  # a bucket may be longer than allowed
 
 
 def _arrays(
