@@ -169,6 +169,8 @@ def test_no_selector_judges_its_choice():
   chosen = {("R_P", "best_of_n"), ("R_PIT", "gap_tournament"), ("R_PIT", "pit_rounds")}
   assert not chosen & judged
   assert {("gold", "best_of_n"), ("R_PIT", "best_of_n"), ("R_P", "gap_tournament")} <= judged
+  further = [row["judge"] for row in rows if (row["a"], row["b"]) == ("pit_rounds", "pit")]
+  assert further == ["gold", "R_P"], "all rounds against the first one"
 
 
 def results_of(workdir):

@@ -167,10 +167,15 @@ def test_what_is_said_of_a_gap_reward():
   assert row["sign_agreement"] == {"fraction": 0.5, "n": 4}
   assert row["own_sign_agreement"] == {"fraction": 1.0, "n": 1}, "the others tie"
   # Of pit's rounds this rule keeps 3, 1, 0, 0, and gold likes whatever was rewritten.
+  kept = ablation.stop(suite, scripted_reward(gain, 0.5), made)
+  row = ablation.ruled(suite, ablation.judge_of(suite, "pit_rp_difference"), kept)
   assert (row["k"], row["stopped"], row["win_stop"], row["tie_stop"]) == (3, 0.75, 50, 50)
   alone = dataclasses.replace(suite, judges=suite.judges[1:])
   row = ablation.describe(alone, scripted_reward(gain, 0.5), made, mine)
   assert row["sign_agreement"] is None, "R_P trained what it would judge"
+  assert ablation.judge_of(alone, "pit_single_term").name == "R_P"
+  assert ablation.judge_of(alone, "pit_rp_difference") is None, "the rule is R_P's own"
+  assert ablation.ruled(alone, None, kept) == {"k": 3, "stopped": 0.75}
 
 
 def test_the_five_terms_facts_are_those_of_the_run(finished_run):

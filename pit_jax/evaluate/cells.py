@@ -50,6 +50,11 @@ def interval(bounds: Sequence[float | int | None] | None) -> str:
   return " … ".join(verdict.signed(bound) for bound in bounds)
 
 
+def bounds(found: Sequence[float | int] | None, digits: int = 2) -> str:
+  """Returns the bounds of any other interval, without signs; a dot where there is none."""
+  return BLANK if not found else " … ".join(fixed(bound, digits) for bound in found)
+
+
 def signed(value: float | int | None) -> str:
   """Returns a Δ with its sign, or a dot where there is none."""
   return BLANK if value is None else verdict.signed(value)

@@ -62,7 +62,7 @@ def agreement(results: Mapping) -> cells.Table:
     "judges": lambda row: " and ".join(row["judges"]),
     "of": lambda row: row["of"],
     "κ": lambda row: cells.fixed(row["kappa"]),
-    "95% interval": lambda row: _bounds(row["ci95"]),
+    "95% interval": lambda row: cells.bounds(row["ci95"]),
     "same %": lambda row: cells.fixed(row["agreement"], 1),
     "same, no ties %": lambda row: cells.fixed(row["decided"], 1),
   }
@@ -80,10 +80,10 @@ def rated(results: Mapping) -> cells.Table:
     "player": lambda row: row["system"],
     "judge": lambda row: row["judge"],
     "Elo": lambda row: cells.fixed(row["elo"], 0),
-    "Elo 95%": lambda row: _bounds(row["elo_ci95"], 0),
+    "Elo 95%": lambda row: cells.bounds(row["elo_ci95"], 0),
     "over orders ±": lambda row: cells.fixed(row["elo_spread"], 0),
     "Bradley–Terry": lambda row: cells.fixed(row["bradley_terry"], 0),
-    "Bradley–Terry 95%": lambda row: _bounds(row["bradley_terry_ci95"], 0),
+    "Bradley–Terry 95%": lambda row: cells.bounds(row["bradley_terry_ci95"], 0),
     "games": lambda row: f"{row['games']:,}",
   }
   note = (
@@ -135,7 +135,7 @@ def correlations(results: Mapping) -> cells.Table:
   columns = {"system": lambda row: row["system"]}
   for judge in judges:
     columns[judge] = lambda row, judge=judge: cells.fixed(row[judge]["correlation"])
-    columns[f"{judge} 95%"] = lambda row, judge=judge: _bounds(row[judge]["ci95"])
+    columns[f"{judge} 95%"] = lambda row, judge=judge: cells.bounds(row[judge]["ci95"])
   note = "Spearman's rank correlation of a judge's score and the answer's length, in each system."
   title = "Score and length"
   return cells.select(
@@ -222,10 +222,11 @@ def ledger(results: Mapping) -> cells.Table | None:
     "log-ratio": lambda row: cells.fixed(row["kl"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
   }
+  together = " of all seeds" if "shown" in known else ""
   note = (
-    f"Of {known['prompts']:,} prompts: those whose version of the round the stop rule kept, and "
-    f"what {known['judge']} says of it against the version before. Log-ratio of these versions to "
-    "the improver before RL, in nats, a mean. In the end "
+    f"Of {known['prompts']:,} prompts{together}: those whose version of the round the stop rule "
+    f"kept, and what {known['judge']} says of it against the version before. Log-ratio of these "
+    "versions to the improver before RL, in nats, a mean. In the end "
     f"{known['improved']:,} answers are better than their draft, {known['unchanged']:,} as good "
     f"and {known['worse']:,} worse; {known['regressions']:,} were made worse by some round."
   )
@@ -250,7 +251,3 @@ def _label(spender: str) -> str:
 
 def _small(value: float | int) -> str:
   return "< 0.001" if value < 0.001 else cells.fixed(value, 3)
-
-
-def _bounds(bounds, digits: int = 2) -> str:
-  return cells.BLANK if not bounds else " … ".join(cells.fixed(bound, digits) for bound in bounds)

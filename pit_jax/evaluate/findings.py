@@ -58,7 +58,8 @@ CURVES = {
 }
 NO_GOLD = (
   "This source has no gold score. The judges are R_P and R_PIT, which also trained the models: "
-  "a gain under them shows that training did what it was asked, not that people would agree."
+  "a gain under them shows that training did what it was asked, not that people would agree. R_P "
+  "also rewarded pit_rp_difference, where that was trained: its word on it is no evidence."
 )
 ONLY_A_MODEL = (
   "This source has no gold score. {} is a reward model that no model here was trained with: a gain "

@@ -19,7 +19,7 @@ import rich.console
 import rich.table
 
 from pit_jax import hosts
-from pit_jax.evaluate import cells, diagram, palette, plots, revisions, tabular, verdict
+from pit_jax.evaluate import cells, claims, diagram, palette, plots, revisions, tabular, verdict
 from pit_jax.storage import places
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
@@ -123,6 +123,8 @@ def tables(results: Mapping, width: int = 100) -> str:
   results = check(results)
   console = rich.console.Console(file=io.StringIO(), width=width, color_system=None)
   console.print(verdict.headline(results), highlight=False)
+  for line in filter(None, [*claims.sentences(results), claims.remark(results)]):
+    console.print(f"\n{line}", highlight=False)
   for table in tabular.build(verdict.presentable(results)).values():
     if table.is_folded or not table.is_printed:
       continue
@@ -224,6 +226,9 @@ def _render(results: Mapping, shown: Mapping, drawn: Mapping[str, str]) -> str:
     results=results,
     headline=verdict.headline(results),
     key_figures=verdict.key_figures(shown),
+    claims=claims.judged(results),
+    claims_said=claims.sentences(results),
+    claims_remark=claims.remark(results),
     gate=verdict.gate(results) if verdict.concerns_improver(results) else None,
     tables=tabular.build(shown),
     figures={name: markupsafe.Markup(text) for name, text in drawn.items()},
@@ -231,7 +236,8 @@ def _render(results: Mapping, shown: Mapping, drawn: Mapping[str, str]) -> str:
     pipelines=[markupsafe.Markup(diagram.draw(results, wide)) for wide in (True, False)],
     config=list(_flatten(results.get("config", {}))),
     ledger=shown.get("ledger"),
-    longest=max((len(sample["rounds"]) for sample in results.get("samples", ())), default=0),
+    samples=shown.get("samples"),
+    longest=max((len(sample["rounds"]) for sample in shown.get("samples", ())), default=0),
     script=markupsafe.Markup(script),
     script_hash=f"sha256-{digest}",
   )

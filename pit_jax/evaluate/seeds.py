@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -54,6 +54,8 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   for section, keys in ROWS.items():
     rows = zip(*(run.get(section, []) for run in runs), strict=True)
     pooled[section] = [_mean_row(row, keys) for row in rows]
+  if all("ledger" in run for run in runs):
+    pooled["ledger"] = _ledger({seed: run["ledger"] for seed, run in results.items()})
   if all("frontier" in run for run in runs):
     pooled["frontier"] = frontier.pool([run["frontier"] for run in runs])
   pooled["notes"] = [
@@ -73,8 +75,40 @@ def _together(rows: Sequence[Mapping]) -> dict:
       f"seeds compared other systems: {kept} and {different[0]}; pool runs of one configuration"
     )
   pooled = {**kept, "seed": "all", **vars(metrics.pool(rows))}
-  failures = sum((collections.Counter(row.get("failures")) for row in rows), collections.Counter())
-  return pooled | ({"failures": dict(failures)} if failures else {})
+  failures = _counted(row.get("failures") for row in rows)
+  return pooled | ({"failures": failures} if failures else {})
+
+
+def _counted(counts: Iterable[Mapping | None]) -> dict:
+  """Returns the sum of counts by kind."""
+  return dict(sum(map(collections.Counter, counts), collections.Counter()))
+
+
+def _ledger(ledgers: Mapping[int, Mapping]) -> dict:
+  """Returns the ledgers' counts over all prompts of all seeds, and whose samples are shown."""
+  parts = list(ledgers.values())
+  numbers = [
+    {key: value for key, value in part.items() if isinstance(value, int)} for part in parts
+  ]
+  rounds = [_ledger_round(rows) for rows in zip(*(part["rounds"] for part in parts), strict=True)]
+  seed, first = next(iter(ledgers)), numbers[0]
+  return {
+    "judge": parts[0]["judge"],
+    **{key: sum(row[key] for row in numbers) for key in first},
+    "rounds": rounds,
+    "shown": {"seed": seed, "prompts": first["prompts"], "regressions": first["regressions"]},
+  }
+
+
+def _ledger_round(rows: Sequence[Mapping]) -> dict:
+  """Adds what became of the prompts; means are over all prompts that kept the round."""
+  pooled = {"k": rows[0]["k"]}
+  pooled |= {key: sum(row[key] for row in rows) for key in ("kept", "win", "tie", "lose")}
+  kept = [row for row in rows if row["kept"]]
+  for key in ("gap", "kl", "tokens"):
+    total = sum(row["kept"] * row[key] for row in kept)
+    pooled[key] = total / pooled["kept"] if kept else None
+  return pooled
 
 
 def _facts(records: Sequence[Mapping]) -> dict:
@@ -100,6 +134,8 @@ def _mean(records: Sequence[Mapping]) -> dict:
 def _mean_row(rows: Sequence[Mapping], keys: Sequence[str]) -> dict:
   """Averages a row's figures; its comparisons are counted over all prompts of all seeds."""
   pooled = {**_facts(rows), **{key: rows[0][key] for key in keys}}
+  if "kinds" in rows[0]:
+    pooled["kinds"] = _counted(row["kinds"] for row in rows)
   fields = [field.name for field in dataclasses.fields(metrics.Comparison)]
   for suffix in ("", "_stop"):
     if "win" + suffix in rows[0]:

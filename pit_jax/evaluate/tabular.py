@@ -213,7 +213,8 @@ def _reward_models(results: Mapping) -> cells.Table:
     "cut": lambda row: cells.percent(row.get("cut")),
   }
   note = (
-    "How often the model agrees with the labels and the gold score of held-out pairs, and its "
+    "How often the model agrees with the labels and the gold score of the reward models' "
+    "validation pairs, and its "
     "expected calibration error (ECE). Gain and bias bring the rewards of the SFT model's samples, "
     "or without one of the data's responses, to mean 0 and variance 1; the zero point is the mean "
     "gap of identical pairs; sign is how often the gap has the sign of gold's difference between "

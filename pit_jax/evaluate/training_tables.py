@@ -1,6 +1,6 @@
 """Tables of what training made: other gap rewards and their stop rules, reward against KL."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from pit_jax.evaluate import cells, verdict
 
@@ -9,6 +9,9 @@ REWARDS = {  # system → what rewarded it
   "pit_single_term": "R_PIT, its term r(w,l) > r(l,w)",
   "pit_rp_difference": "R_P(x, y) − R_P(x, y_ref)",
 }
+# No judge judges what it rewarded. Each of pit and pit_rp_difference was rewarded by one of two.
+OWN = {"pit_rp_difference": ("R_P",)}
+OWN_AGAINST_PIT = {"pit_rp_difference": ("R_P", "R_PIT")}
 
 
 def gap_rewards(results: Mapping) -> cells.Table:
@@ -16,14 +19,17 @@ def gap_rewards(results: Mapping) -> cells.Table:
   comparisons, rows = results["comparisons"], results.get("ablation", ())
 
   def over_original(row: Mapping) -> Mapping:
-    return verdict.find(comparisons, row["system"], "original") or {}
+    judges = _judges_but(OWN.get(row["system"], ()))
+    return verdict.find(comparisons, row["system"], "original", judges) or {}
 
   def under_pit(row: Mapping) -> Mapping:
-    return verdict.find(comparisons, "pit", row["system"]) or {}
+    judges = _judges_but(OWN_AGAINST_PIT.get(row["system"], ()))
+    return verdict.find(comparisons, "pit", row["system"], judges) or {}
 
   columns = {
     "trained with it": lambda row: row["system"],
     "gap reward": lambda row: REWARDS[row["system"]],
+    "judge": lambda row: over_original(row).get("judge", cells.BLANK),
     "Δ": lambda row: cells.signed(over_original(row).get("delta")),
     "95% interval": lambda row: cells.interval(over_original(row).get("ci95")),
     "pit over it": lambda row: cells.signed(under_pit(row).get("delta")),
@@ -36,20 +42,27 @@ def gap_rewards(results: Mapping) -> cells.Table:
     "of its own": _signs("own_sign_agreement"),
   }
   note = (
-    "Δ of the improver that each reward trained, against original. On labels: held-out pairs with "
-    "r(w,l) > r(l,w); in order: those with all of r(w,l) ≥ r(w,w), r(l,l) ≥ r(l,w). Zero point and "
-    "±: mean and deviation over identical pairs, in deviations over samples of the SFT model; a "
-    "difference gives all identical pairs the same. Sign right: how often r(y_1, y_0) is on the "
-    "side of the zero point that the judge's difference says, for pit's y_1 and its own improver's."
+    "Δ of the improver that each reward trained, against original; no judge is asked about what it "
+    "rewarded. On labels: pairs of the reward models' validation part with r(w,l) > r(l,w); in "
+    "order: those with all of r(w,l) ≥ r(w,w), r(l,l) ≥ r(l,w). Zero point and ±: mean and "
+    "deviation over identical pairs, in deviations over samples of the SFT model; a difference "
+    "gives all identical pairs the same. Sign right: how often r(y_1, y_0) is on the side of the "
+    "zero point that the judge's difference says, for pit's y_1 and its own improver's."
   )
-  return cells.select("gap_rewards", "Which gap reward?", rows, columns, note=note, words=2)
+  return cells.select("gap_rewards", "Which gap reward?", rows, columns, note=note, words=3)
+
+
+def _judges_but(names: Collection[str]) -> list[str]:
+  return [judge for judge in verdict.JUDGES if judge not in names]
 
 
 def stop_rules(results: Mapping) -> cells.Table:
   """What each gap reward's stop rule makes of the same rounds."""
   rows = results.get("ablation", ())
+  judge = verdict.score_judge(results)
   columns = {
     "rule by": lambda row: REWARDS[row["system"]],
+    "judge": lambda row: cells.BLANK if row.get("delta_stop") is None else judge,
     "stopped": lambda row: cells.percent(row.get("stopped")),
     "score*": lambda row: cells.fixed(row.get("score_stop")),
     "Δ*": lambda row: cells.signed(row.get("delta_stop")),
@@ -57,9 +70,9 @@ def stop_rules(results: Mapping) -> cells.Table:
   }
   note = (
     "* the last round of pit, the same versions for every rule, against original. Stopped: the "
-    "fraction of prompts that the rule has ended by then."
+    "fraction of prompts that the rule has ended by then. A rule by R_P is not judged by R_P."
   )
-  return cells.select("stop_rules", "The stop rule by each", rows, columns, note=note)
+  return cells.select("stop_rules", "The stop rule by each", rows, columns, note=note, words=2)
 
 
 def knee(results: Mapping) -> cells.Table:
@@ -102,11 +115,11 @@ def frontier(results: Mapping) -> cells.Table:
     "optimises": lambda row: row["optimised"],
     "step": lambda row: str(row["step"]),
     "KL": lambda row: cells.fixed(row["kl"]),
-    "KL 95%": lambda row: _bounds(row["kl_ci95"]),
+    "KL 95%": lambda row: cells.bounds(row["kl_ci95"]),
     "proxy": lambda row: cells.fixed(row["proxy"]),
-    "proxy 95%": lambda row: _bounds(row["proxy_ci95"]),
+    "proxy 95%": lambda row: cells.bounds(row["proxy_ci95"]),
     f"{judge}": lambda row: cells.fixed(row.get("judge")),
-    f"{judge} 95%": lambda row: _bounds(row.get("judge_ci95")),
+    f"{judge} 95%": lambda row: cells.bounds(row.get("judge_ci95")),
   }
   note = (
     "KL between the model and its SFT model in nats per response, on held-out prompts; the proxy "
@@ -129,7 +142,7 @@ def _best(chain: Mapping) -> Mapping:
 
 
 def _change(row: Mapping, name: str) -> str:
-  change = f"{row[name]:+.2f} ({_bounds(row[f'{name}_ci95'])})"
+  change = f"{row[name]:+.2f} ({cells.bounds(row[f'{name}_ci95'])})"
   return change.replace("-", "−")
 
 
@@ -137,8 +150,4 @@ def _knee(chain: Mapping) -> str:
   found = chain["knee"]
   if not found:
     return "none within this run"
-  return f"at KL {cells.fixed(found['kl'])} ({_bounds(found['ci95'])})"
-
-
-def _bounds(bounds) -> str:
-  return cells.BLANK if not bounds else " … ".join(cells.fixed(bound) for bound in bounds)
+  return f"at KL {cells.fixed(found['kl'])} ({cells.bounds(found['ci95'])})"

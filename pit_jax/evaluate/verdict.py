@@ -69,7 +69,9 @@ def _asked(row: Mapping) -> int:
 def presentable(results: Mapping) -> dict[str, Any]:
   """Returns the results without the figures that a shut gate holds back.
 
-  Scores stay, every Δ that involves an improver goes. results.json keeps everything.
+  Scores stay; every Δ that involves an improver goes, and with it what says the same in other
+  words: ratings, verdicts on single answers, the change of the improver's checkpoints.
+  results.json keeps everything.
   """
   shown = dict(results)
   if gate(results)["passed"]:
@@ -77,11 +79,14 @@ def presentable(results: Mapping) -> dict[str, Any]:
   shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
   fields = ("win", "lose", "tie", "delta", "ci95")
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
-  for name in ("ratings", "ledger"):  # Δ in other words
+  for name in ("ratings", "ledger", "samples"):  # Δ in other words
     shown.pop(name, None)
   if "length" in shown:
     rows = [row for row in shown["length"]["comparisons"] if {row["a"], row["b"]} <= POLICIES]
     shown["length"] = {**shown["length"], "comparisons": rows}
+  if "frontier" in shown:
+    chains = [chain for chain in shown["frontier"]["chains"] if chain["chain"] != "improver"]
+    shown["frontier"] = {**shown["frontier"], "chains": chains}
   for section in ("rounds", "temperature", "cost", "ablation", "self_refine"):
     if section in results:
       shown[section] = [
@@ -192,14 +197,18 @@ def _label_sentence(rows: Sequence[Mapping]) -> str:
   """Says how often the models meet the labels of the first kind of pairs, and length alone does."""
   longer, *models = [row for row in rows if row["pairs"] == rows[0]["pairs"]]
 
+  def share(row: Mapping, figure: str) -> str:
+    low, high = (100 * bound for bound in row[f"{figure}_ci95"])
+    return f"{row['model']} on {100 * row[figure]:.1f}% (95% interval {low:.1f} to {high:.1f})"
+
   def said(figure: str) -> str:
-    return " and ".join(f"{row['model']} on {100 * row[figure]:.1f}%" for row in models)
+    return " and ".join(share(row, figure) for row in models)
 
   known = longer["balanced"] is not None
   alone = f" Where length is no help, {said('balanced')} (chance: 50%)." if known else ""
   return (
     f"Of {longer['n']:,} held-out pairs ({longer['pairs']}) {said('accuracy')} say which was "
-    f"preferred, {longer['model']} on {100 * longer['accuracy']:.1f}%.{alone}"
+    f"preferred, {share(longer, 'accuracy')}.{alone}"
   )
 
 

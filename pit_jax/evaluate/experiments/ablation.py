@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 
 from pit_jax import improve
-from pit_jax.evaluate import metrics, subject
+from pit_jax.evaluate import judges, metrics, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.stages import gap_rewards
+
+REWARDED_BY = {"pit_rp_difference": "R_P"}  # systems whose reward is a judge too
 
 
 def measure(run: subject.Subject) -> dict:
@@ -22,7 +24,11 @@ def measure(run: subject.Subject) -> dict:
     "systems": {name: run.suite.describe(words) for name, words in run.ablated.items()},
     "comparisons": [row for a, b in run.ablation_pairs for row in run.suite.compare(a, b, texts)],
     "ablation": [
-      {"system": name, **describe(run.suite, reward, run.made, texts[name])}
+      {
+        "system": name,
+        **describe(run.suite, reward, run.made, texts[name]),
+        **ruled(run.suite, judge_of(run.suite, name), stop(run.suite, reward, run.made)),
+      }
       for name, reward in run.chain.gap_rewards.items()
     ],
   }
@@ -34,7 +40,7 @@ def describe(
   made: improve.Rounds,
   improved: list[str],
 ) -> dict:
-  """Returns what a gap reward knows, and what its stop rule makes of pit's rounds.
+  """Returns what a gap reward knows.
 
   Args:
     suite: prompts and judges.
@@ -47,27 +53,46 @@ def describe(
     `ece`, the four means and whether these `hold` the order, and the `zero_point` and `spread`
     (mean and deviation over identical pairs, in deviations over samples of M_PIT^SFT). Of pairs
     (y_1, y_0): `sign_agreement` with the independent judge on pit's, `own_sign_agreement` on the
-    improver's own. And with the suffix _stop how the last round fares against the drafts under
-    the first judge that scores when this reward ends each answer's rounds, `k` of them at most.
+    improver's own.
   """
   facts, drafts = reward.facts, made.texts[0]
   gaps = {name: np.array(values) for name, values in facts["gaps"].items()}
   found = metrics.gap_order(**gaps)
-  ruled = stop(suite, reward, made)
-  k, judge = len(ruled.gaps), suite.scorer
-  stopping = ruled.with_stop(k)
-  compared = dataclasses.asdict(judge.compare(suite.questions, stopping, drafts))
   return {
     **{name: facts[name] for name in ("accuracy", "order", "ece", "zero_point")},
     **{name: found[name] for name in ("wl", "ww", "ll", "lw", "holds")},
     "spread": float(np.concatenate([gaps["ww"], gaps["ll"]]).std()),
     "sign_agreement": _signs(suite, reward, made.texts[1], drafts),
     "own_sign_agreement": _signs(suite, reward, improved, drafts),
-    "k": k,
-    "score_stop": suite.score(stopping),
-    "stopped": float(ruled.stopped(k).mean()),
-    **{f"{name}_stop": value for name, value in compared.items()},
   }
+
+
+def judge_of(suite: suites.Suite, system: str) -> judges.Judge | None:
+  """Returns the first judge that scores and is not the system's own reward; None without one."""
+  own = REWARDED_BY.get(system)
+  return next((judge for judge in suite.scoring if judge.name != own), None)
+
+
+def ruled(suite: suites.Suite, judge: judges.Judge | None, made: improve.Rounds) -> dict:
+  """Returns how the last round fares against the drafts when a stop rule ends each answer's.
+
+  Args:
+    suite: prompts.
+    judge: who says so; None where there is only the rule's own reward.
+    made: all rounds, kept as the rule says.
+
+  Returns:
+    How many rounds there are at most, `k`, the fraction of prompts that the rule has `stopped`
+    and, with the suffix _stop, the judge's mean score and comparison.
+  """
+  k = len(made.gaps)
+  found = {"k": k, "stopped": float(made.stopped(k).mean())}
+  if judge is None:
+    return found
+  texts = made.with_stop(k)
+  compared = dataclasses.asdict(judge.compare(suite.questions, texts, made.texts[0]))
+  score = float(judge.score(suite.questions, texts).mean())
+  return found | {"score_stop": score} | {f"{key}_stop": v for key, v in compared.items()}
 
 
 def stop(

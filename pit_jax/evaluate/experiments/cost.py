@@ -195,11 +195,11 @@ def _gain(row: dict, first: dict) -> float | None:
 
 def _compare(suite: suites.Suite, texts) -> list[dict]:
   """Compares what was chosen with one sample, one round, and as many samples spent on rounds."""
-  rows = []
+  # The stop rule of all rounds is R_PIT's.
+  rows = suite.compare("pit_rounds", "pit", texts, without=("R_PIT",))
   for name, selector in SELECTORS.items():
     rows += suite.compare(name, "original", texts, without=(selector,))
     rows += suite.compare("pit", name, texts, without=(selector,))
-    # The stop rule of all rounds is R_PIT's.
     rows += suite.compare("pit_rounds", name, texts, without=(selector, "R_PIT"))
   if "self_refine_rounds" in texts:
     rows += suite.compare("self_refine_rounds", "original", texts)

@@ -1,0 +1,202 @@
+"""What the report says of the claims, and what a judge may be asked about its own choices."""
+
+import copy
+import html
+import re
+
+import numpy as np
+import pytest
+import report_example
+
+from pit_jax.evaluate import claims, metrics, report, seeds, tabular, training_tables, verdict
+
+
+def row(a, b, delta, ci95, judge="gold", **more):
+  known = {"a": a, "b": b, "judge": judge, "temperature": 1.0, "n": 3072, "win": 50.0, "lose": 40.0}
+  return known | {"tie": 10.0, "delta": delta, "ci95": ci95, "seed": "all"} | more
+
+
+def results_of(*rows, passed=True, **more):
+  gate = {"passed": passed, "reason": "original does not beat policy_sft under gold."}
+  return {
+    "recipe": "pit",
+    "seconds": {},
+    "systems": {},
+    "comparisons": list(rows),
+    "gate": gate,
+  } | {**more}
+
+
+PAIR = ("pit", "pit_second_only")
+
+
+def test_a_sentence_says_claim_outcome_figure_judge_and_seeds():
+  alone = [
+    row(*PAIR, delta, (delta - 4.0, delta + 4.0), seed=seed, n=1024)
+    for seed, delta in enumerate((-5.9, 5.3, 1.5))
+  ]
+  under_others = [row(*PAIR, 9.0, (5.0, 13.0), "R_P"), row(*PAIR, 9.0, (5.0, 13.0), "R_PIT")]
+  whole = row(*PAIR, 0.29, (-2.34, 2.9))
+  assert claims.sentences(results_of(*alone, *under_others, whole)) == [
+    "The paper's claim that the curriculum beats its second stage alone is not borne out by this "
+    "run: pit over pit_second_only Δ = +0.3 (95% interval −2.3 to +2.9; gold, 3,072 prompts), and "
+    "the seeds disagree (−5.9, +5.3, +1.5)."
+  ]
+
+
+@pytest.mark.parametrize(
+  ("ci95", "of_seeds", "outcome"),
+  [
+    ((0.1, 9.0), [(-3.0, 5.0), (0.5, 9.0)], claims.HOLDS),
+    ((0.1, 9.0), [(-9.0, -0.1), (5.0, 9.0)], claims.NOT_SHOWN),
+    ((0.0, 9.0), [], claims.NOT_SHOWN),
+    ((-9.0, 0.0), [], claims.NOT_SHOWN),
+    ((-9.0, -0.1), [(-3.0, 5.0)], claims.OPPOSITE),
+  ],
+)
+def test_an_outcome_is_what_the_intervals_show(ci95, of_seeds, outcome):
+  alone = [row(*PAIR, sum(ci) / 2, ci, seed=k) for k, ci in enumerate(of_seeds)]
+  (claim,) = claims.judged(results_of(row(*PAIR, sum(ci95) / 2, ci95), *alone))
+  assert claim.outcome == outcome and claims.SAID[outcome] in claim.sentence
+
+
+def test_best_temperatures_are_a_claim_of_their_own_and_not_judged_by_who_chose_them():
+  plain, best = row("pit", "original", 30.0, (20.0, 40.0)), {"temperature": "best"}
+  chosen = row("pit", "original", 50.0, (40.0, 60.0), "R_P", chosen_by="R_P", **best)
+  assert claims.judged(results_of(plain)) == []
+  (claim,) = claims.judged(results_of(plain, chosen))
+  assert (claim.outcome, "only R_P compared" in claim.grounds) == (claims.NOT_TESTED, True)
+  judged = row("pit", "original", -5.0, (-9.0, -1.0), n=512, **best)
+  (claim,) = claims.judged(results_of(plain, chosen, judged))
+  assert claim.outcome == claims.OPPOSITE and "gold, 512 prompts" in claim.grounds
+
+
+def test_no_judge_decides_about_what_it_trained():
+  pair = ("pit", "pit_rp_difference")
+  own = [row(*pair, 5.0, (1.0, 9.0), judge) for judge in ("R_P", "R_PIT")]
+  (claim,) = claims.judged(results_of(*own))
+  assert claim.outcome == claims.NOT_TESTED and "only R_P and R_PIT compared" in claim.sentence
+  (claim,) = claims.judged(results_of(*own, row(*pair, -5.0, (-9.0, -1.0), "R_judge")))
+  assert claim.outcome == claims.OPPOSITE and "R_judge" in claim.sentence
+  (claim,) = claims.judged(results_of(row(*pair, 5.0, (1.0, 9.0), n=0)))
+  assert claim.grounds == "no prompt could be judged"
+
+
+def test_what_nobody_played_is_not_tested_and_says_why():
+  absent = {"self_refine": "no chat template"}
+  pair = row("pit_rounds", "pit", 2.0, (1.0, 3.0))
+  said = claims.judged(results_of(pair, absent=absent))
+  assert [claim.outcome for claim in said] == [claims.HOLDS, claims.NOT_TESTED]
+  assert said[1].sentence.endswith("was not tested: no chat template.")
+  played = row("pit_rounds", "self_refine_rounds", 2.0, (1.0, 3.0))
+  assert [claim.outcome for claim in claims.judged(results_of(played))] == [claims.HOLDS]
+  policy = row("original", "policy_sft", 2.0, (1.0, 3.0))
+  assert claims.sentences(results_of(policy, absent=absent)) == [], "it has no improver"
+
+
+def test_a_single_stage_that_is_more_than_marginal_contradicts_table_2():
+  marginal = row("pit_first_only", "original", 8.0, (claims.MARGINAL, 10.0))
+  assert claims.judged(results_of(marginal)) == []
+  clear = row("pit_second_only", "original", 69.2, (67.0, 71.4))
+  (claim,) = claims.judged(results_of(marginal, clear))
+  assert claim.outcome == claims.OPPOSITE and "pit_first_only" not in claim.sentence
+  assert "pit_second_only over original Δ = +69.2 (95% interval +67.0 to +71.4" in claim.sentence
+
+
+def test_a_shut_gate_leaves_one_sentence():
+  results = results_of(row(*PAIR, 5.0, (1.0, 9.0)), passed=False)
+  assert claims.judged(results) == []
+  assert claims.sentences(results) == [
+    "No claim about PIT can be judged in this run, because original does not beat policy_sft under "
+    "gold."
+  ]
+
+
+def test_page_and_terminal_say_every_claim(tmp_path):
+  results = report_example.example()
+  said = claims.judged(results)
+  assert len(said) == 4, "both stages, longer RLHF, and table 2"
+  page = report.write(results, tmp_path).read_text(encoding="utf-8")
+  page = html.unescape(re.sub(r"</?sub>", "", page)).replace("’", "'")
+  terminal = re.sub(r"\s+", " ", report.tables(results))
+  for claim in said:
+    assert f"<dt>{claim.outcome}</dt><dd>{claim.sentence}</dd>" in page
+    assert claim.sentence in terminal
+  assert claims.remark(results) in page and claims.remark(results) in terminal
+
+
+def test_a_shut_gate_shows_no_samples_and_no_frontier_of_the_improver(tmp_path):
+  results = report_example.closed_gate()
+  page = report.write(results, tmp_path).read_text(encoding="utf-8")
+  assert "No claim about PIT can be judged in this run" in page
+  assert "round by round" not in page and "regressions" not in page
+  assert results["samples"] and "samples" not in verdict.presentable(results)
+  made = tabular.build(verdict.presentable(report.check(results)))
+  for name in ("knee", "frontier"):
+    assert {cells[0] for cells in made[name].rows} == {"policy"}
+
+
+def test_the_table_of_gap_rewards_asks_no_judge_about_its_own():
+  generator, ablation = np.random.default_rng(0), report_example.example()["ablation"]
+  compared = {
+    (a, b, judge): report_example.comparison(generator, "pit", "original", judge) | {"a": a, "b": b}
+    for a, b in (("pit_rp_difference", "original"), ("pit", "pit_rp_difference"),
+                 ("pit", "original"))
+    for judge in ("R_P", "R_PIT", "R_judge")
+  }  # fmt: skip
+
+  def shown(*judges):
+    rows = [row for key, row in compared.items() if key[2] in judges]
+    table = training_tables.gap_rewards({"comparisons": rows, "ablation": ablation})
+    lines = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    return {line["trained with it"]: line for line in lines}
+
+  alone, three = shown("R_P", "R_PIT"), shown("R_P", "R_PIT", "R_judge")
+  assert [alone[name]["judge"] for name in ("pit", "pit_rp_difference")] == ["R_P", "R_PIT"]
+  assert "pit over it" not in alone["pit_rp_difference"], "both have a part in it"
+  assert three["pit_rp_difference"]["judge"] == "R_judge"
+  expected = verdict.signed(compared["pit", "pit_rp_difference", "R_judge"]["delta"])
+  assert three["pit_rp_difference"]["pit over it"] == expected
+
+
+def test_ledgers_of_seeds_are_counted_together(tmp_path):
+  one = report.check(report_example.example())
+  other = copy.deepcopy(one)
+  other["ledger"] |= {"prompts": 60, "regressions": 4}
+  other["ledger"]["rounds"][2] |= {"kept": 0, "gap": None, "kl": None, "tokens": None}
+  other["ledger"]["rounds"][0] |= {"kept": 60, "gap": 7.0, "win": 11}
+  pooled = seeds.pool({3: one, 4: other})
+  found, first = pooled["ledger"], one["ledger"]
+  assert (found["prompts"], found["regressions"]) == (700, 94)
+  assert found["shown"] == {"seed": 3, "prompts": 640, "regressions": 90}
+  rounds, known = found["rounds"], first["rounds"]
+  assert (rounds[0]["kept"], rounds[0]["win"]) == (700, known[0]["win"] + 11)
+  assert rounds[0]["gap"] == pytest.approx(np.average([known[0]["gap"], 7.0], weights=[640, 60]))
+  assert rounds[2]["gap"] == pytest.approx(known[2]["gap"])
+  page = report.write(pooled, tmp_path).read_text(encoding="utf-8")
+  assert "10 of 640 held-out prompts of seed 3: of 90 regressions" in page
+  assert "is in each seed's ledger.jsonl" in page and "Of 700 prompts of all seeds" in page
+
+
+def test_what_broke_the_form_of_self_refine_is_counted_over_seeds():
+  compared = vars(metrics.compare(np.ones(4), np.zeros(4)))
+  kinds = ({"no answer": 2}, {}, {"no answer": 1, "x": 4})
+  rows = [{"k": 1, **compared, "kinds": counts} for counts in kinds]
+  pooled = seeds._mean_row(rows, ("k",))
+  assert pooled["kinds"] == {"no answer": 3, "x": 4}
+  results = report_example.example() | {"self_refine": [pooled]}
+  assert "no answer 3, x 4." in tabular.build(report.check(results))["self_refine"].note
+
+
+def test_accuracy_on_labels_is_said_with_its_intervals():
+  def of(model, accuracy, balanced):
+    known = {"pairs": "held out", "model": model, "n": 2000, "accuracy": accuracy}
+    known |= {"accuracy_ci95": (accuracy - 0.02, accuracy + 0.02), "balanced": balanced}
+    return known | {"balanced_ci95": (balanced - 0.03, balanced + 0.03)}
+
+  rows = [of("the longer one", 0.55, 0.5), of("R_P", 0.703, 0.65)]
+  results = {"recipe": "reward", "comparisons": [], "labels": {"accuracy": rows}}
+  said = verdict.headline(results)
+  assert "R_P on 70.3% (95% interval 68.3 to 72.3) say" in said
+  assert "the longer one on 55.0% (95% interval 53.0 to 57.0)." in said
+  assert "R_P on 65.0% (95% interval 62.0 to 68.0) (chance: 50%)" in said
