@@ -91,7 +91,8 @@ def test_two_hosts_do_what_one_does(tmp_path):
     assert expected and tiny_run.files(two / folder) == expected, folder
   found = [json.loads((place / "report" / "results.json").read_text()) for place in (one, two)]
   for results in found:
-    assert results.pop("seconds") and results.pop("goodput") and results.pop("config")
+    timed, settings = ("seconds", "goodput", "sampling"), results["data"].pop("configuration_hash")
+    assert all(results.pop(name) for name in timed) and results.pop("config") and settings
   assert found[0] == found[1]
 
 
