@@ -58,7 +58,7 @@ def opened(context, policy):
   places = parallel.homes(context.scalar, context.mesh)
   rewards = pure.complete(context.scalar, jax.random.key(0), policy, places)
   scoring = reward.RewardModel(rewards, {"zero_point": 0.0})
-  chain = pit.Models(rlhf.Policy(policy, scoring, policy, None), policy, scoring, policy, {})
+  chain = pit.Models(rlhf.Policy(policy, scoring, policy, None), policy, scoring, policy, {}, {})
   return subject.of_improver(context, chain)
 
 
