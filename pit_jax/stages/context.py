@@ -158,8 +158,16 @@ class Context:
       return
     jax.clear_caches()
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what is freed
-      ctypes.CDLL("libc.so.6").malloc_trim(0)
+    self.trim()
+
+  def trim(self) -> None:
+    """Gives the system what the process has freed, of which each compilation leaves much.
+
+    Networks below SMALL parameters leave too little to be worth it.
+    """
+    if self.language.size >= SMALL:
+      with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what is freed
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
   @contextlib.contextmanager
   def timed(self, name: str) -> Iterator[None]:

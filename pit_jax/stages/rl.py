@@ -114,6 +114,7 @@ def run(
   phases, seen = timing.Phases(job.batch_size), {}
 
   def rollout(state, index):
+    context.trim()  # lengths that are new were compiled for
     rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
     policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
     ask = (policy, batch, noise, jnp.float32(job.temperature))
