@@ -45,6 +45,30 @@ def run(command, folder):
   return done.stdout
 
 
+def tree():
+  """Returns what README's tree says of every path, folders with their slash."""
+  block = README.partition("## The tree")[2].split("```")[1]
+  above, found = [], {}
+  for line in block.strip().splitlines():
+    indent, name, clause = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()
+    above = [*above[: len(indent) // 2], name]
+    found["".join(above)] = clause
+  return found
+
+
+def test_the_tree_has_a_clause_for_every_file_and_no_other():
+  told = tree()
+  files = {
+    path.relative_to(ROOT).as_posix()
+    for folder in ("configs", "launch", "pit_jax")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".sh", ".yaml") and path.name != "__init__.py"
+  }
+  assert {path for path in told if not path.endswith("/")} == files
+  assert all((ROOT / path).exists() for path in told)
+  assert [path for path in files if not told[path]] == []
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   """A folder with the project's commands, a downloaded model, and the two files of a user."""
