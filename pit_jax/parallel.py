@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from pit_jax import hosts, layout
@@ -43,12 +44,19 @@ def make_mesh(
   groups = by_slice(jax.devices() if devices is None else list(devices), slices)
   shape = _sizes(tuple(shape), groups, model, memory)
   data, here = shape[0] // len(groups), math.prod(shape) // len(groups)
-  blocks = [
-    jax.make_mesh((data, *shape[1:]), layout.AXES, devices=group[:here]).devices for group in groups
-  ]
+  blocks = [_block((data, *shape[1:]), group[:here]) for group in groups]
   # Auto: the compiler propagates shardings from arguments (jax.make_mesh defaults to Explicit).
   kinds = (AxisType.Auto,) * len(layout.AXES)
   return jax.sharding.Mesh(np.concatenate(blocks), layout.AXES, axis_types=kinds)
+
+
+def _block(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
+  """Returns the devices of a slice in an array of a shape, neighbours where a network is theirs.
+
+  A size that is no product of the sides of a TPU's torus takes a part of one: `tensor`=2 on 8 × 8
+  is a pair of neighbours, and `fsdp`=32 all the pairs.
+  """
+  return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
 
 
 def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:

@@ -29,6 +29,8 @@ class Chip:
   process_index: int = 0
   platform: str = "cpu"
   device_kind: str = "cpu"
+  coords: tuple[int, int, int] = (0, 0, 0)
+  core_on_chip: int = 0
 
 
 def chips(*sizes):
@@ -60,6 +62,22 @@ def test_devices_that_do_not_say_are_dealt_out_in_their_order():
   few = parallel.make_mesh((2, 2, 1), slices=2)  # two of each four
   assert [device.id for device in few.devices.flat] == [0, 1, 4, 5]
   assert tuple(parallel.make_mesh((-1, 1, 1), slices=-1).shape.values()) == (8, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["TPU v4", "TPU v5e", "TPU v6 lite"])
+@pytest.mark.parametrize("tensor", [2, 4, 8, 16])
+def test_what_crosses_tensor_stays_among_neighbours_of_a_torus(kind, tensor):
+  """Whether or not the size is that of a side: here 8, of 8 × 8."""
+  places = np.random.default_rng(1).permutation([(x, y, 0) for x in range(8) for y in range(8)])
+  torus = [
+    Chip(index, 0, platform="tpu", device_kind=kind, coords=tuple(map(int, place)))
+    for index, place in enumerate(places)
+  ]
+  mesh = parallel.make_mesh((1, -1, tensor), devices=torus)
+  assert sorted(chip.id for chip in mesh.devices.flat) == list(range(64))
+  for group in mesh.devices.reshape(-1, tensor):
+    sides = [len({chip.coords[axis] for chip in group}) for axis in range(3)]
+    assert sides[0] * sides[1] == tensor and sides[2] == 1, "they fill a rectangle"
 
 
 @pytest.mark.parametrize(
