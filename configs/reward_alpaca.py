@@ -41,7 +41,7 @@ def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
     config.model.base, config.model.lora.rank = "none", 0
     config.data.max_prompt_length, config.data.max_response_length = 48, 128
     config.data.validation = 0.02
-    config.reward.steps, config.gap_reward.steps, config.gap_reward.batch_size = 40, 16, 8
+    config.reward.steps, config.gap_reward.steps, config.gap_reward.batch_size = 40, 40, 8
     config.reward.learning_rate, config.gap_reward.learning_rate = 1e-3, 5e-4
     config.evaluation.prompts = 40
   if size.endswith("_small"):

@@ -137,6 +137,29 @@ def test_no_rule_beside_length_gives_away_the_held_out_judgements(shared_data):
   assert other["balanced_ci95"][0] < 0.5 < other["balanced_ci95"][1]
 
 
+@pytest.mark.slow  # trains from random weights on a thousand judgements
+def test_reward_models_of_some_writers_know_the_preferences_among_others(shared_data, tmp_path):
+  """GPT-4's judgements of seven systems are learnt; those of four others, on new prompts, asked."""
+  config = reward_alpaca.get_config("scratch").copy_and_resolve_references().unlock()
+  config.data.source = f"jsonl:{shared_data / 'alpacaeval_gpt4_preferences.jsonl.gz'}"
+  reward.run(config.lock(), tmp_path)
+  results = results_of(tmp_path)
+  said = {(row["pairs"], row["model"]): row for row in results["labels"]["accuracy"]}
+  for model in ("R_P", "R_PIT"):
+    new = said["new writers", model]
+    assert new["prompts"] == config.evaluation.prompts and new["n"] >= 150
+    assert new["accuracy_ci95"][0] > 0.5, (model, new)
+  four = results["gap_order"]
+  assert four["wl"] > max(four["ww"], four["ll"]) and min(four["ww"], four["ll"]) > four["lw"], four
+  reliability = next(row for row in results["labels"]["reliability"] if row["model"] == "R_P")
+  borne_out = [
+    low <= group["confidence"] <= high
+    for group in reliability["groups"]
+    for low, high in [group["ci95"]]
+  ]
+  assert reliability["pairs"] == "new writers" and sum(borne_out) >= 4, reliability
+
+
 @pytest.fixture(scope="module")
 def rewards_run(tmp_path_factory):
   """A run of recipe reward whose rows name their writers, one of whom is held out."""
