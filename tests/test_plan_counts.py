@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 import tiny_run
 
+from pit_jax.models import families
 from pit_jax.plan import programs, stages
 from pit_jax.stages import abstract, memory, origin
 
@@ -80,3 +81,10 @@ def test_a_base_stays_beside_the_models_made_of_it():
   # The first model is the base itself; later there are M_P^SFT, R_P and M_P^RL besides.
   assert kept["sft_policy"] == size and kept["rl_policy"] == size
   assert kept["pit_data"] == pytest.approx(4 * size, rel=0.01)
+
+
+def test_a_plan_takes_shape_and_vocabulary_from_the_base():
+  run = arrays((1, 1, 1), model__base="embedded", data__vocabulary=2_048)
+  base = families.read(origin.directory(run.config))
+  assert (run.language.config.vocabulary, run.language.config.layers) == (base.vocabulary, 4)
+  assert base.vocabulary < run.config.data.vocabulary

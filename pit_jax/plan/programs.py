@@ -50,7 +50,8 @@ def arrays(config: ml_collections.ConfigDict, chips: list, memory: int | None) -
     memory: bytes of one of them, for a mesh that is chosen by them.
   """
   directory, platform = origin.directory(config), chips[0].platform
-  shape = origin.shape(config, directory, config.data.vocabulary, platform)
+  vocabulary = config.data.vocabulary if directory is None else None
+  shape = origin.shape(config, directory, vocabulary, platform)
   language = pure.language_model(shape)
   mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory, config.mesh.slices)
   reward, _ = origin.published(config, platform)

@@ -59,14 +59,17 @@ def _on(
 
 
 def shape(
-  config: ml_collections.ConfigDict, base: pathlib.Path | None, vocabulary: int, platform: str
+  config: ml_collections.ConfigDict,
+  base: pathlib.Path | None,
+  vocabulary: int | None,
+  platform: str,
 ) -> architecture.ModelConfig:
   """Returns the shape of a run's models, adapters included.
 
   Args:
     config: of the run.
     base: the base model's directory, or None.
-    vocabulary: tokens of the tokenizer.
+    vocabulary: tokens of the tokenizer; None, where there is a base: as many as that knows.
     platform: of the devices that the models will be computed on: "cpu", "gpu" or "tpu".
 
   Raises:
@@ -74,7 +77,7 @@ def shape(
   """
   found = _new(config, vocabulary) if base is None else families.read(base)
   found = _on(config, platform, _adapted(config, found, base))
-  if found.vocabulary < vocabulary:
+  if vocabulary is not None and found.vocabulary < vocabulary:
     raise ValueError(
       f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
       f"{vocabulary}; give a model directory whose files belong together"
