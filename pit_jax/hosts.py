@@ -6,11 +6,28 @@ decides by looking at a file, the others are told (`agree`), so that none takes 
 
 import contextlib
 import json
+import os
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+# Options of the TPU's compiler. Weights that are spread over fsdp are gathered whole before a
+# product: by itself the compiler makes large products a loop over the parts of all devices, which
+# reads and writes the sum once for each. So a step of SFT of 8b on v6e:8x8 moves 0.7 instead of
+# 3.2 TB on each chip, as launch/plan.py counts it.
+TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+
+
+def prepare() -> None:
+  """Tells the TPU's compiler the options of this library, before any device is asked for.
+
+  What LIBTPU_INIT_ARGS says of them in the environment goes before.
+  """
+  given = os.environ.get("LIBTPU_INIT_ARGS", "")
+  added = [f"--{name}={value}" for name, value in TPU_OPTIONS.items() if name not in given]
+  os.environ["LIBTPU_INIT_ARGS"] = " ".join([given, *added]).strip()
 
 
 def start(expected: int | None = None, **known: Any) -> None:
@@ -26,6 +43,7 @@ def start(expected: int | None = None, **known: Any) -> None:
   Raises:
     ValueError: another number of hosts than expected came together.
   """
+  prepare()
   if any(value is not None for value in known.values()):
     jax.distributed.initialize(**known)
   else:

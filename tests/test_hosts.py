@@ -108,3 +108,14 @@ def test_alone_there_is_nothing_to_agree_on():
   assert hosts.agree({"a": [1, None]}) == {"a": [1, None]}
   assert hosts.is_first() and hosts.wait("here") is None
   np.testing.assert_array_equal(hosts.fetch({"x": np.arange(3)})["x"], np.arange(3))
+
+
+@pytest.mark.parametrize("given", ["", "--some=1", f"--{next(iter(hosts.TPU_OPTIONS))}=7"])
+def test_the_compilers_options_are_ours_unless_the_environment_has_others(monkeypatch, given):
+  monkeypatch.setenv("LIBTPU_INIT_ARGS", given)
+  hosts.prepare()
+  hosts.prepare()  # once more changes nothing
+  said = dict(option.split("=") for option in os.environ["LIBTPU_INIT_ARGS"].split())
+  assert said == {f"--{k}": v for k, v in hosts.TPU_OPTIONS.items()} | dict(
+    option.split("=") for option in given.split()
+  )

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from pit_jax import hosts
 from pit_jax.bench import devices
 from pit_jax.plan import answers, hlo, operations, programs
 from pit_jax.stages import abstract
@@ -56,6 +57,7 @@ def chips(topology: str) -> list[Any]:
     ImportError: libtpu is not installed; the extra `tpu-plan` brings it.
     ValueError: there is no such topology.
   """
+  hosts.prepare()  # plans are for programs as runs have them compiled
   import libtpu  # noqa: F401
   from jax.experimental import topologies
 
