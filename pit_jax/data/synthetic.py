@@ -9,7 +9,7 @@ network can do before its first words, so a letter written in one pass opens wit
 than a guess, even greedily; its working, one lookup per word, is easy. A second look at the letter
 can move what the working found up to the opening.
 
-Letters come from writers with human faults: some guess and then work it out, some guess and leave
+Letters come from writers with human faults: most guess and then work it out, some guess and leave
 it there, and manners vary. The gold score is a weighted sum of checks anyone can read off a
 letter. It labels the preferences, with noise, and judges results; training never sees it.
 """
@@ -98,7 +98,7 @@ class Writer:
   remarks: bool  # ends by saying whether the working came out as in the opening
 
 
-HASTY = Writer(works=0.6, knows=0.4, warm=0.5, calm=0.65, remarks=False)
+HASTY = Writer(works=0.9, knows=0.3, warm=0.5, calm=0.65, remarks=False)
 PLAIN = Writer(works=1.0, knows=0.5, warm=0.5, calm=0.65, remarks=True)
 
 
