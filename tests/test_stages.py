@@ -83,14 +83,17 @@ def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_pa
 
 
 def separable(context):
-  """Returns the folds with other responses: the same letter, begun kindly or rudely."""
+  """Returns the folds with other responses: the same letter, begun kindly or rudely.
+
+  All training rows are the reward fold: of its few alone a network learns the letters by heart.
+  """
 
   def rewrite(row):
     chosen, rejected = f"Have a nice day. {row.chosen}", f"I am too busy. {row.chosen}"
     return dataclasses.replace(row, chosen=chosen, rejected=rejected)
 
   parts = {name: tuple(map(rewrite, part)) for name, part in vars(context.folds).items()}
-  return preferences.Folds(**parts)
+  return preferences.Folds(**parts | {"reward": parts["sft"] + parts["reward"] + parts["rl"]})
 
 
 def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
