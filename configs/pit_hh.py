@@ -47,9 +47,8 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   config.log_every = 2
   config.save_every, config.save_every_rl = 10, 2
   config.inference_batch_size = 8
-  config.model.unroll = (
-    False  # with so few tokens, compiling layer by layer takes longer than it saves
-  )
+  # For so few tokens, compiling layer by layer takes longer than it saves, and more memory.
+  config.model.unroll = False
   config.data.rows = 300
   config.data.validation = 0.15
   config.data.max_prompt_length = 128
