@@ -1,5 +1,6 @@
 """Sweeps: what is tried, by whom, and that a killed worker costs no trial and doubles none."""
 
+import concurrent.futures
 import importlib.util
 import json
 import os
@@ -173,6 +174,25 @@ def test_two_workers_one_of_them_killed_complete_every_trial_once(train, tmp_pat
   assert [row["slot"] for row in found] == [5, 4, 3, 2, 1, 0] and found[0]["delta"] == 6.0
   assert {row["state"] for row in found} == {"done"}
   assert sorted(row["taken"] for row in found) == [1, 1, 1, 1, 1, 2]
+
+
+def test_no_trial_is_taken_twice(tmp_path):
+  """Eight workers that ask at the same moment, again and again."""
+  values = tuple(0.01 * (1 + i) for i in range(48))
+  run = sweeping(tmp_path, load(tmp_path, "grid", {"rl.kl_coefficient": values}))
+  run.open()
+  together = threading.Barrier(8)
+
+  def take(_):
+    study, taken = run.open(), []
+    for _ in range(6):
+      together.wait()
+      taken.append(study.ask().user_attrs[trials.SLOT])
+    return taken
+
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    taken = [slot for slots in pool.map(take, range(8)) for slot in slots]
+  assert sorted(taken) == list(range(48))
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(train, tmp_path, capsys):

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import optuna
+import sqlalchemy
 import sqlalchemy.exc
 
 from pit_jax.sweep import space
@@ -81,13 +82,16 @@ class Sweeping:
       try:
         with warnings.catch_warnings():
           warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-          return optuna.storages.RDBStorage(
+          storage = optuna.storages.RDBStorage(
             self.storage,
             engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in self.storage else None,
             heartbeat_interval=self.heartbeat,
             grace_period=3 * self.heartbeat,
             heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
           )
+        if storage.engine.dialect.name == "sqlite":
+          _one_at_a_time(storage.engine)
+        return storage
       except sqlalchemy.exc.DBAPIError as error:  # two workers make the tables at once
         attempts_left -= 1
         if not attempts_left:
@@ -205,6 +209,23 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
 
 def _is_rl(stage: dict[str, Any]) -> bool:
   return "objective/kl" in stage["curve"]
+
+
+def _one_at_a_time(engine: sqlalchemy.Engine) -> None:
+  """Lets SQLite begin a transaction when no other is under way, also one that reads first.
+
+  It knows no SELECT … FOR UPDATE: two workers would both read that a trial waits, and take it.
+  """
+
+  @sqlalchemy.event.listens_for(engine, "connect")
+  def connected(connection, _):
+    connection.isolation_level = None  # else the driver begins where it likes
+
+  @sqlalchemy.event.listens_for(engine, "begin")
+  def begun(connection):
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+  engine.dispose()  # connections made before
 
 
 def _suggest(trial: optuna.Trial, key: str, values: tuple | space.Range) -> Any:
