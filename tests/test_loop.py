@@ -132,6 +132,42 @@ def test_a_finished_stage_is_read_back_without_a_step(tmp_path, capsys):
   assert "finished before, 23 steps" in capsys.readouterr().out
 
 
+def test_a_run_that_continues_holds_one_state_and_no_more(tmp_path):
+  shape, held = (70_001,), []  # that of nothing else
+
+  def advance(state, step):
+    held.append(sum(leaf.shape == shape for leaf in jax.live_arrays()))
+    if step == 3 and len(held) == 4:
+      raise Interrupted
+    return jax.tree.map(lambda leaf: leaf + 1.0, state), {"loss": jnp.float32(1 / (step + 1))}
+
+  def fit(first):  # the caller holds the first state, as stages do
+    keeping_best = keeping.Keeping(best="lowest")
+    return loop.fit(
+      "toy",
+      advance,
+      first,
+      steps=5,
+      workdir=tmp_path,
+      metadata={},
+      log_every=9,
+      save_every=2,
+      evaluate=lambda _, step: {"score": float(abs(step - 4))},
+      evaluate_every=4,
+      surroundings=operations.Operations(keeping=keeping_best, score="score"),
+    )
+
+  first = {"w": jnp.zeros(shape)}
+  with pytest.raises(Interrupted):
+    fit(first)
+  held.clear()
+  first = {"w": jnp.zeros(shape)}
+  best = fit(first)
+  assert held[0] == 1
+  assert first["w"].is_deleted()
+  np.testing.assert_array_equal(best["w"], np.full(shape, 4.0, np.float32))
+
+
 def test_a_changed_run_is_refused_naming_both_values(tmp_path):
   run = Run(tmp_path)
   with pytest.raises(Interrupted):

@@ -5,8 +5,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+
 from pit_jax.storage import places
-from pit_jax.training import checkpoint, flight, interruption, operations
+from pit_jax.training import checkpoint, flight, interruption, operations, record
 from pit_jax.training import keeping as keepings
 from pit_jax.training import log as logs
 
@@ -40,8 +42,8 @@ def fit(
     stage: the stage's name, unique in the workdir.
     advance: maps (state, completed steps) to (next state, metrics as device scalars). It may
       donate the state.
-    state: the state before the first step; also gives the structure, shapes and shardings of the
-      restored one.
+    state: the state before the first step, which is used up; also gives the structure, shapes and
+      shardings of the restored one.
     steps: training steps in all, at least 1.
     workdir: the run's directory.
     metadata: JSON-serialisable description of what the stage depends on; a checkpoint saved under
@@ -68,8 +70,7 @@ def fit(
     return _again(replay, stage, advance, state, steps, workdir, metadata, surroundings.keeping)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(_opened(workdir, stage, surroundings.keeping))
-    resumed = saved.resume(state, metadata)
-    start, state = (resumed.step, resumed.state) if resumed else (0, state)
+    start, state = _resumed(saved, state, metadata)
     if start == steps:
       logs.say(f"{stage}: finished before, {steps} steps")
       return _chosen(saved, state, steps)
@@ -112,8 +113,7 @@ def _again(
   kept = os.path.join("checkpoints", "" if is_it else stage)
   folder = os.path.join(replay.folder(workdir) if is_it else workdir, kept)
   with checkpoint.Checkpoints(places.address(folder), keeping, read_only=True) as saved:
-    resumed = saved.resume(state, metadata)
-    start, state = (resumed.step, resumed.state) if resumed else (0, state)
+    start, state = _resumed(saved, state, metadata)
     if not is_it and start < steps:
       raise ValueError(f"stage {stage} is not finished, so no step of {replay.stage} is recorded")
     if not is_it:
@@ -123,10 +123,35 @@ def _again(
   raise flight.Replayed(int(replay.compare(workdir, logs.numbers(metrics)) > 0))
 
 
+def _resumed(
+  saved: checkpoint.Checkpoints, state: State, metadata: Mapping[str, Any]
+) -> tuple[int, State]:
+  """Returns completed steps and state of the newest checkpoint; without one, 0 and the given state.
+
+  The given state's arrays are freed first: whoever made it still holds it, and a device that has
+  room for one state need not have room for two.
+  """
+  if saved.latest() is None:
+    return 0, state
+  resumed = saved.resume(_freed(state), metadata)
+  return resumed.step, resumed.state
+
+
 def _chosen(saved: checkpoint.Checkpoints, state: State, steps: int) -> State:
   """Returns the state of the best checkpoint if there is one, else the last."""
   best = saved.best()
-  return state if best in (None, steps) else saved.restore(best, state)[0]
+  if best in (None, steps):
+    return state
+  saved.wait()  # the state may be what is being written
+  return saved.restore(best, _freed(state))[0]
+
+
+def _freed(state: State) -> State:
+  """Frees the arrays of a state, and returns their shapes, types and places."""
+  like = jax.tree.map(record.abstract, state)
+  for leaf in jax.tree.leaves(state):
+    leaf.delete()
+  return like
 
 
 def _check_arguments(steps: int, log_every: int, save_every: int, evaluate_every: int) -> None:
