@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from configs import common
 from pit_jax.recipes import base, rlhf
+from pit_jax.stages import checks
 from pit_jax.stages import context as contexts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -241,3 +242,55 @@ def test_rows_that_do_not_divide_are_refused_before_anything_is_trained(
   assert str(error.value).startswith(f"{named} has to be a multiple of {unit}: ")
   assert "over 8 devices (data=2 × fsdp=4)" in str(error.value)
   assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+  "changes, said",
+  [
+    ({"rl.steps": 0}, "rl.steps=0; use 1 or more"),
+    ({"rl.epochs": 0}, "rl.epochs=0; use 1 or more"),
+    ({"rl.minibatches": 0}, "rl.minibatches=0; use 1 or more"),
+    ({"rl.temperature": 0.0}, "rl.temperature=0.0; use more than 0"),
+    ({"rl.trace": 1.5}, "rl.trace=1.5; use from 0 to 1"),
+    ({"rl.learning_rate": float("nan")}, "rl.learning_rate=nan; use more than 0"),
+    ({"log_every_rl": 0}, "log_every_rl=0; use 1 or more"),
+    ({"reward.accumulation": 0}, "reward.accumulation=0; use 1 or more"),
+    ({"sft.steps": 0, "sft.epochs": 0.0}, "sft.epochs=0.0; use more than 0, or set sft.steps"),
+    ({"gap_reward.select": "first"}, 'gap_reward.select=\'first\'; use "last" or "best"'),
+    ({"data.held_out": 0.0}, "data.held_out=0.0; use more than 0 and less than 1"),
+    ({"data.validation": 0.0}, "data.validation=0.0; use more than 0 and less than 1"),
+    ({"evaluation.temperatures": ()}, "evaluation.temperatures=(); use some, each 0 or more"),
+    ({"profile.stage": "reward", "profile.first": 9}, "profile.first=9 and profile.last=4; use"),
+    ({"gap_reward.term_weights": (1.0,)}, "gap_reward.term_weights=(1.0,); use 5 numbers"),
+    ({"rl.value_warmup": 3}, "rl.steps=3 with rl.value_warmup=3: only the value model would"),
+    ({"rl.value_warmup": 6, "rl.steps": 7}, "the steps of the curriculum=6 with rl.value_warmup"),
+    ({"rl.kl_horizon": 1.6}, "rl.kl_horizon=1.6 with rl.batch_size=8: one batch could make"),
+    ({"rl.steps": 0, "data.held_out": 1.0}, "data.held_out=1.0; use more than 0 and less than 1"),
+  ],
+)
+def test_numbers_that_no_stage_can_use_are_named_before_anything_is_trained(
+  changes, said, tmp_path
+):
+  with pytest.raises(ValueError) as error:
+    contexts.build(tiny_run.config(**changes), tmp_path / "run")
+  assert said in str(error.value)
+  for key in changes:
+    assert key.rsplit(".", maxsplit=1)[-1] in str(error.value)
+  assert not (tmp_path / "run").exists()
+
+
+def test_packed_rows_have_room_for_the_improvers_demonstrations_too(tmp_path):
+  changed = {"sft__packing": True, "data__max_response_length": 24}
+  with pytest.raises(ValueError, match="packed_length=8, and a demonstration has") as error:
+    contexts.build(tiny_run.config(sft__packed_length=8, **changed), tmp_path / "run")
+  longest = int(str(error.value).split(" tokens")[0].rsplit(" ", maxsplit=1)[-1])
+  assert longest > 32 + 24, "the improver's have a reference beside prompt and response"
+  with pytest.raises(ValueError, match=f"use at least {longest}, or 0"):
+    contexts.build(tiny_run.config(sft__packed_length=longest - 1, **changed), tmp_path / "run")
+  assert not (tmp_path / "run" / "config.json").exists()
+  contexts.build(tiny_run.config(sft__packed_length=longest, **changed), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("name", "size"), [pair for pair in ALL if pair[0] != "base"])
+def test_no_shipped_value_is_refused(name, size):
+  checks.values(build(name, size))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from pit_jax.recipes import pit
+from pit_jax.stages import context as contexts
 from pit_jax.stages import curriculum, gap_rewards, reward, rl
 from pit_jax.training import step as training_step
 
@@ -67,12 +67,12 @@ def stages(*changes):
     ([], "at least one"),
   ],
 )
-def test_a_curriculum_that_cannot_run_is_refused_before_any_training(
-  finished_run, tmp_path, wrong, message
-):
-  context = tiny_run.with_values(finished_run.context, tmp_path, curriculum=tuple(stages(*wrong)))
+def test_a_curriculum_that_cannot_run_is_refused_before_any_training(tmp_path, wrong, message):
+  config = tiny_run.config()
+  config.curriculum = tuple(stages(*wrong))
   with pytest.raises(ValueError, match=message):
-    pit.train(context)
+    contexts.build(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
   assert not list(tmp_path.iterdir())
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-import jax
+from jax.extend import core
 
 
 def count(jaxpr: Any, unknown: int = 1) -> float:
@@ -38,7 +38,7 @@ def _count(jaxpr: Any, left: list[int]) -> float:
     elif name == "cond":
       total += max(_count(branch, left) for branch in given["branches"])
     else:
-      total += sum(_count(inner, left) for inner in jax.core.jaxprs_in_params(given))
+      total += sum(_count(inner, left) for inner in core.jaxprs_in_params(given))
   return total
 
 

@@ -11,7 +11,7 @@ from pit_jax import parallel
 from pit_jax.bench import devices
 from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.stages import abstract, memory, objectives, origin, ppo, rl, supervised
+from pit_jax.stages import abstract, checks, memory, objectives, origin, ppo, rl, supervised
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
 STOP_IDS, PAD_ID = (1,), 0  # any will do: they change no shape
@@ -48,7 +48,11 @@ def arrays(config: ml_collections.ConfigDict, chips: list, memory: int | None) -
     config: of the run.
     chips: the devices.
     memory: bytes of one of them, for a mesh that is chosen by them.
+
+  Raises:
+    ValueError: the run cannot be.
   """
+  checks.values(config)
   directory, platform = origin.directory(config), chips[0].platform
   vocabulary = config.data.vocabulary if directory is None else None
   shape = origin.shape(config, directory, vocabulary, platform)

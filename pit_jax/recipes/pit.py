@@ -62,7 +62,6 @@ class Models:
 def train(context: contexts.Context) -> Models:
   """Trains the four models and, when asked for, the ablations."""
   stages = context.config.curriculum
-  curriculum.check(stages)
   policy = rlhf.train_policy(context)
   improver_sft = sft.improver(context)
   start = policy.reward.params if policy.reward.fits else improver_sft

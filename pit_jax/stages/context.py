@@ -198,7 +198,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
       model or the mesh cannot be used, or the models cannot fit the devices.
   """
   new = hosts.agree(workdirs.is_new(config, workdir))
-  checks.folds(config)
+  checks.values(config)
   c = config.data
   base_directory = origin.directory(config)
   form, words = forms.choose(config, base_directory)
@@ -221,6 +221,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
+  checks.packing(config, folds.sft, settings, token_folder(config, workdir))
   run = _arrays(config, base_directory, settings.tokenizer.vocab_size, others[0])
   shape, waits = run.language.config, config.model.offload
   base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None

@@ -11,8 +11,6 @@ from pit_jax.stages import context as contexts
 from pit_jax.stages import frontier, gap_rewards, rl, workdirs
 from pit_jax.types import Params
 
-SOURCES = ("dataset.rejected", "dataset.chosen", "policy")
-
 
 def policy_references(context: contexts.Context, policy: Params) -> list[str]:
   """Samples a reference per RL prompt from M_P^RL into references/policy.jsonl, or reads them."""
@@ -26,29 +24,6 @@ def policy_references(context: contexts.Context, policy: Params) -> list[str]:
     workdirs.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
   with path.open(encoding="utf-8") as file:
     return [json.loads(line)["response"] for line in file]
-
-
-def check(stages: Sequence[ml_collections.ConfigDict]) -> None:
-  """Refuses a curriculum that cannot be run, before anything is trained.
-
-  Raises:
-    ValueError: if there is no stage, two have one name, or one has no steps or an unknown source.
-  """
-  names = [stage.name for stage in stages]
-  if not names or len(set(names)) < len(names):
-    raise ValueError(
-      f"curriculum with the stages {names}: give at least one, each a name of its own, "
-      "since checkpoints go by names"
-    )
-  for stage in stages:
-    unknown = [source for source in stage.references if source not in SOURCES]
-    if unknown or not stage.references:
-      raise ValueError(
-        f"curriculum stage {stage.name!r}, references={list(stage.references)}: "
-        f"{unknown or 'no source'} is not allowed; use {SOURCES}"
-      )
-    if stage.steps < 1:
-      raise ValueError(f"curriculum stage {stage.name!r}, steps={stage.steps}: use 1 or more")
 
 
 def texts(
@@ -102,7 +77,6 @@ def run(
   Returns:
     M_PIT^RL.
   """
-  check(stages)
   job = context.config.rl
   learner = rl.begin(context, {"policy": improver_sft, "value": gap_reward.value}, job)
   total, begun = steps(stages), 0
