@@ -62,6 +62,7 @@ def _keep_records(config: ml_collections.ConfigDict) -> None:
   config.debug_nans = False  # stops at the operation that makes the first NaN; slow
   # A trace of these steps of a stage ("rl_policy", say) for XProf; the first step is 1.
   config.profile = ml_collections.ConfigDict({"stage": "", "first": 2, "last": 4})
+  config.wandb = ml_collections.ConfigDict({"project": ""})  # at wandb.ai (extra `wandb`); "": none
   config.log_every = 10  # steps of imitation and reward modelling
   config.log_every_rl = 1  # iterations
   config.save_every = 50  # steps of imitation and reward modelling
@@ -73,6 +74,7 @@ def _keep_records(config: ml_collections.ConfigDict) -> None:
   # RL iterations that go beyond these are recorded in flight/, with a guess at why; 0 is never.
   config.recorder = ml_collections.ConfigDict()
   config.recorder.kl = 50.0  # nats per response between the policy and its SFT model
+  config.recorder.negative_kl = 1.0  # the same below 0, where more than chance has to be wrong
   config.recorder.ratio = 0.01  # between 1 and the mean ratio of an iteration's first minibatch
 
 

@@ -76,6 +76,11 @@ def _join() -> None:
   from pit_jax import hosts
 
   known = {}
+  if COORDINATOR.value is None and HOST.value is not None:
+    raise ValueError(
+      f"--host={HOST.value} without --coordinator: give --coordinator=ADDRESS:PORT and --hosts "
+      "too, or neither --coordinator nor --host where hosts find each other"
+    )
   if COORDINATOR.value is not None:
     known = {"coordinator_address": COORDINATOR.value, "num_processes": HOSTS.value}
     known["process_id"] = HOST.value

@@ -4,7 +4,6 @@ Every host runs the same command on a workdir that all of them see. What one of 
 decides by looking at a file, the others are told (`agree`), so that none takes another path.
 """
 
-import contextlib
 import json
 import os
 from typing import Any
@@ -41,14 +40,21 @@ def start(expected: int | None = None, **known: Any) -> None:
       `jax.distributed.initialize` takes them.
 
   Raises:
-    ValueError: another number of hosts than expected came together.
+    ValueError: another number of hosts than expected came together, or a cluster says too little
+      of itself.
   """
   prepare()
   if any(value is not None for value in known.values()):
     jax.distributed.initialize(**known)
   else:
-    with contextlib.suppress(ValueError):  # no cluster was found
+    try:
       jax.distributed.initialize()
+    except ValueError as error:
+      if "coordinator_address should be defined" not in str(error):  # else no cluster was found
+        raise ValueError(
+          f"a cluster was found, and not all that is wanted of it ({error}); give --coordinator, "
+          "--hosts and --host"
+        ) from error
   if expected is not None and jax.process_count() != expected:
     raise ValueError(
       f"{jax.process_count()} hosts came together, --hosts={expected} are wanted; start the same "

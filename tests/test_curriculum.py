@@ -101,7 +101,7 @@ def run_recorded(context, monkeypatch, count):
     "improver",
     plan,
     improver_sft={"first": 0},
-    gap_reward=gap_rewards.of_model(context, reward.RewardModel({"gap": 0}, {})),
+    gap_reward=gap_rewards.of_model(context, reward.RewardModel({"gap": 0}, {"zero_point": 0.0})),
     from_policy=[f"Draft {i}." for i in range(len(context.folds.rl))],
   )
   return calls, result

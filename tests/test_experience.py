@@ -100,10 +100,10 @@ def test_measures_equal_the_definitions():
     "objective/entropy": np.asarray(entropy)[mask].mean(),
     "objective/score": np.mean(scores),
     "objective/score_std": np.std(scores),
-    "objective/rlhf_reward": np.mean(scores) - BETA * kl,
     "val/eos_rate": 0.75,
     "tokens/prompt_length": (2 + 4 + 3 + 1) / 4,
     "tokens/response_length": (6 + 3 + 1 + 4) / 4,
+    "tokens/truncated": 0.25,
     "tokens/padding": 1 - 14 / 24,
     "reward/length_correlation": np.corrcoef(LENGTHS, scores)[0, 1],
   }

@@ -58,6 +58,19 @@ def record_of(workdir, step):
   return json.loads((workdir / "flight" / f"toy-{step}" / "record.json").read_text())
 
 
+@pytest.mark.parametrize("kl, words", [(60.0, "has left the model"), (-1.5, "is not the one that")])
+def test_a_kl_beyond_its_limits_is_named_with_its_likely_cause(kl, words):
+  recorder = flight.Recorder(kl=50.0, negative_kl=1.0)
+  broken = recorder.broken({"objective/kl": kl, "loss": 0.5})
+  assert broken == {"objective/kl": kl}
+  assert words in flight.cause(broken, {"scores": np.zeros(3, np.float32)})
+  for sound in (-0.9, 0.0, 49.0):
+    assert not recorder.broken({"objective/kl": sound})
+  for limits in ({"kl": 50.0}, {"negative_kl": 1.0}):
+    side = kl if "kl" in limits else -kl
+    assert bool(flight.Recorder(**limits).broken({"objective/kl": kl})) == (side > 0)
+
+
 def test_a_nan_is_recorded_with_its_inputs_and_blamed_on_them(tmp_path, caplog):
   run(tmp_path, poison=[6])
   record, inputs = record_of(tmp_path, 7), np.load(tmp_path / "flight" / "toy-7" / "inputs.npz")

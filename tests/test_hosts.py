@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import published
 import pytest
@@ -102,6 +103,26 @@ def test_a_missing_host_is_named(tmp_path):
   assert process.wait(timeout=120) == 1
   assert "1 hosts came together, --hosts=3 are wanted" in log.read_text()
   assert not (tmp_path / "run").exists()
+
+
+def test_a_host_without_the_others_address_is_refused(tmp_path):
+  log = tmp_path / "log"
+  assert start(command(tmp_path / "run", "--host=1"), 1, log).wait(timeout=120) == 1
+  assert "--host=1 without --coordinator" in log.read_text()
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("said", ["coordinator_address should be defined.", "Number of processes"])
+def test_only_where_no_cluster_is_found_a_host_is_alone(monkeypatch, said):
+  def initialize():
+    raise ValueError(said)
+
+  monkeypatch.setattr(jax.distributed, "initialize", initialize)
+  if said.startswith("coordinator_address"):
+    assert hosts.start() is None
+  else:
+    with pytest.raises(ValueError, match="Number of processes.*give --coordinator, --hosts and"):
+      hosts.start()
 
 
 def test_alone_there_is_nothing_to_agree_on():

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import struct
 import sys
 import types
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
 
 from pit_jax.training import keeping, log, loop, operations, writers
 
@@ -248,6 +250,25 @@ def test_a_row_that_was_cut_off_is_dropped_and_a_broken_one_is_not_hidden(tmp_pa
     writers.read(path)
 
 
+@pytest.mark.parametrize("start", [0, 4])
+def test_a_curve_begun_again_replaces_what_was_drawn(tmp_path, start):
+  board = writers.TensorBoard(tmp_path, start)
+  board.write(start + 1, {"loss": 1.0})
+  board.close()
+  (path,) = tmp_path.iterdir()
+  events = [event_pb2.Event.FromString(record) for record in records(path)]
+  assert [event.step for event in events if event.session_log.status] == [start + 1]
+
+
+def records(path):
+  """Yields the records of an event file: a length, its check, the content, its check."""
+  content = path.read_bytes()
+  while content:
+    (size,) = struct.unpack("<Q", content[:8])
+    yield content[12 : 12 + size]
+    content = content[12 + size + 4 :]
+
+
 def test_other_writers_get_the_logged_metrics(tmp_path, monkeypatch):
   calls = []
   run = types.SimpleNamespace(
@@ -259,10 +280,13 @@ def test_other_writers_get_the_logged_metrics(tmp_path, monkeypatch):
   toy = Run(
     tmp_path,
     surroundings=operations.Operations(
-      extra_writers=(writers.WeightsAndBiases("project", "toy-1"),)
+      extra_writers=lambda: [writers.WeightsAndBiases("project", "toy-1")]
     ),
   )
   toy()
   assert calls[0] == {"project": "project", "id": "toy-1", "resume": "allow"}
   assert calls[1:-1] == [(row["step"], row["loss"]) for row in toy.rows()]
   assert calls[-1] == "finished"
+  said = len(calls)
+  toy()
+  assert len(calls) == said, "a finished stage begins no run there"

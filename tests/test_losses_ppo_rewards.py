@@ -166,3 +166,10 @@ def test_kl_controller_on_a_table(kl, expected):
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
   traced = jax.jit(ppo.update_kl_coefficient)(jnp.float32(0.1), jnp.float32(kl), 6.0, 1000.0, 64.0)
   np.testing.assert_allclose(traced, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kl", [np.nan, np.inf, -np.inf])
+def test_a_kl_that_is_not_finite_moves_no_coefficient(kl):
+  assert ppo.update_kl_coefficient(0.1, kl, target=6.0, horizon=1000.0, episodes=64) == np.float32(
+    0.1
+  )

@@ -15,7 +15,7 @@ from pit_jax.evaluate import metrics
 from pit_jax.recipes import pit, rlhf
 from pit_jax.stages import context as contexts
 from pit_jax.stages import objectives, reward, sft, supervised, workdirs
-from pit_jax.training import flight, loop, writers
+from pit_jax.training import flight, loop
 
 
 def forbid_steps(monkeypatch):
@@ -219,17 +219,8 @@ def test_a_workdir_is_not_continued_under_another_configuration(copied, changed,
 
 def test_a_workdir_is_continued_under_other_operations(copied):
   other = {"checkpoints__keep": 5, "debug_nans": True, "profile__stage": "rl_policy"}
-  assert not workdirs.is_new(tiny_run.config(ablations=True, **other), copied.workdir)
-
-
-def test_iterations_tell_where_their_seconds_went(finished_run):
-  rows = writers.read(finished_run.workdir / "metrics" / "rl_policy.jsonl")
-  for row in rows:
-    parts = [row[f"perf/time_{name}"] for name in ("generate", "score", "train")]
-    sampled = tiny_run.SMALL["rl.batch_size"] * row["tokens/response_length"]
-    assert min(parts) > 0
-    assert row["perf/tokens_per_second"] == pytest.approx(sampled / sum(parts))
-  assert rows[-1]["perf/time_checkpoint"] > 0
+  other |= {"save_every": 7, "log_every_rl": 2, "data__cache": "tokens", "mesh__shape": (2, 1, 1)}
+  assert not workdirs.is_new(tiny_run.config(ablations=False, **other), copied.workdir)
 
 
 def test_an_iteration_that_was_recorded_replays_to_the_same_numbers(copied, capsys):

@@ -207,13 +207,15 @@ def update_kl_coefficient(
 
   Args:
     coefficient: β > 0 used for the batch.
-    kl: KL(π ‖ π_ref) measured on the batch, in nats per response.
+    kl: KL(π ‖ π_ref) measured on the batch, in nats per response; one that is not finite moves
+      nothing.
     target: wanted KL > 0, in nats per response.
     horizon: episodes over which an error of 1 would double β; larger is slower.
     episodes: responses in the batch, fewer than 5 × horizon so that β stays positive.
   """
   error = jnp.clip(kl / target - 1, -0.2, 0.2)
-  return jnp.asarray(coefficient * (1 + error * episodes / horizon), jnp.float32)
+  moved = coefficient * (1 + error * episodes / horizon)
+  return jnp.asarray(jnp.where(jnp.isfinite(kl), moved, coefficient), jnp.float32)
 
 
 def _masked_variance(values: Float[Array, "*b"], mask: Bool[Array, "*b"]) -> Float[Array, ""]:

@@ -23,7 +23,7 @@ RANGES = {
 }
 RECORDS = {
   "1 or more": "inference_batch_size log_every log_every_rl save_every save_every_rl",
-  "0 or more": "frontier.checkpoints recorder.kl recorder.ratio",
+  "0 or more": "frontier.checkpoints recorder.kl recorder.negative_kl recorder.ratio",
 }
 SUPERVISED = {
   "1 or more": "batch_size accumulation",

@@ -21,7 +21,7 @@ from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import abstract, checks, forms, memory, origin, workdirs
 from pit_jax.storage import places
-from pit_jax.training import flight, keeping, loop, operations, timing
+from pit_jax.training import flight, interruption, keeping, loop, operations, timing, writers
 from pit_jax.types import Params
 
 SMALL = 50_000_000  # parameters
@@ -105,11 +105,20 @@ class Context:
       recorder=flight.Recorder(**self.config.recorder, inputs=inputs),
       phases=phases,
       trace=timing.Trace(profile.first, profile.last if profile.stage == name else 0),
+      extra_writers=functools.partial(self._extra_writers, name),
     )
     place = {"workdir": self.workdir, "metadata": self.metadata, "surroundings": surroundings}
     place |= dict(zip(("log_every", "save_every"), every, strict=True))
     with self.timed(name):
       return loop.fit(name, advance, state, **place, **more)
+
+  def _extra_writers(self, name: str) -> tuple[writers.Writer, ...]:
+    """Returns the writers of a stage that only some configurations want."""
+    project, place = self.config.wandb.project, places.address(self.workdir)
+    if not project:
+      return ()
+    digest = hashlib.blake2b(str(place).encode(), digest_size=4).hexdigest()
+    return (writers.WeightsAndBiases(project, f"{self.workdir.name}-{digest}-{name}"),)
 
   def seed(self, name: str) -> int:
     """Returns the seed of a stage: a fixed function of the run's seed and the stage's name."""
@@ -171,9 +180,19 @@ class Context:
 
   @contextlib.contextmanager
   def timed(self, name: str) -> Iterator[None]:
-    """Adds the seconds that the block took to those of `name` in seconds.json."""
+    """Adds the seconds that the block took to those of `name` in seconds.json.
+
+    So it does where the block is interrupted: then all hosts stop at the same step.
+    """
     began = time.monotonic()
-    yield
+    try:
+      yield
+    except interruption.Interrupted:
+      self._add_seconds(name, began)
+      raise
+    self._add_seconds(name, began)
+
+  def _add_seconds(self, name: str, began: float) -> None:
     if flight.asked() is not None:  # a replay is no part of the run
       return
     seconds = self.read_json("seconds.json") or {}

@@ -1,15 +1,21 @@
 """The improver's RL as a list of stages, each with a source of references."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
 import ml_collections
+from jaxtyping import Array, Float
 
 from pit_jax import hosts
 from pit_jax.data import conversations, encode, tables
 from pit_jax.stages import context as contexts
 from pit_jax.stages import frontier, gap_rewards, rl, workdirs
 from pit_jax.types import Params
+
+Number = Float[Array, ""] | float
 
 
 def policy_references(context: contexts.Context, policy: Params) -> list[str]:
@@ -80,7 +86,7 @@ def run(
   job = context.config.rl
   learner = rl.begin(context, {"policy": improver_sft, "value": gap_reward.value}, job)
   total, begun = steps(stages), 0
-  for stage in stages:
+  for number, stage in enumerate(stages, start=1):
     here = job.copy_and_resolve_references()
     here.update({name: stage[name] for name in ("kl_coefficient", "learning_rate")})
     here.value_warmup = max(job.value_warmup - begun, 0)
@@ -95,9 +101,30 @@ def run(
       rate=_later(rl.schedule(here, total), begun),
       job=here,
       watch=watch,
+      told=functools.partial(_told, number, begun, total, gap_reward.facts["zero_point"]),
     )
     begun += stage.steps
   return context.waiting(learner.policy)
+
+
+def _told(
+  number: int, begun: int, total: int, zero_point: float, index: int, scores: jax.Array
+) -> dict[str, Any]:
+  """Returns where in the curriculum an iteration stands, and how often it beat the reference."""
+  gap, wins = _against(scores, zero_point)
+  return {
+    "curriculum/stage": number,
+    "curriculum/fraction": (begun + index + 1) / total,
+    "objective/gap_reward": gap,
+    "objective/win_vs_reference": wins,
+  }
+
+
+@jax.jit
+def _against(scores: Float[Array, " B"], zero_point: Number) -> tuple[Number, Number]:
+  """Returns the mean gap over that of identical texts, and the share of gaps above it."""
+  gaps = scores - zero_point
+  return gaps.mean(), (gaps > 0).mean()
 
 
 def steps(stages: Sequence[ml_collections.ConfigDict]) -> int:

@@ -40,7 +40,8 @@ def check(run: abstract.Arrays, memory: int | None = None) -> None:
     raise ValueError(
       f"{stage} keeps at least {total / GIB:.2f} GiB on each device, which has "
       f"{memory / GIB:.2f} GiB: {listed}; use more devices, a mesh.shape with more of fsdp or "
-      "tensor, smaller batches or more accumulation, or adapters (model.lora.rank); "
+      "tensor, smaller batches, more accumulation (in RL more minibatches, which are updates of "
+      "their own), or adapters (model.lora.rank); "
       "launch/plan.py --suggest looks for what fits"
     )
 

@@ -112,7 +112,7 @@ def make_iteration(
   the value, and moves β. Its metrics have the names of this library's RL logs.
   """
   loss = pure.on_trained(objective(policy, value, settings))
-  step = training_step.make_train_step(loss, optimizer)
+  step = training_step.make_train_step(loss, optimizer, kinds=("policy", "value"))
   assess = _make_assessment(policy, value, settings, eos_id)
 
   def iterate(
@@ -145,10 +145,11 @@ def _make_assessment(policy, value, settings, eos_id):
     reference = layout.to_devices(frozen["reference"])
     reference_logprobs, _ = scoring.response_logprobs(policy, reference, *ask)
     has_eos = experiences.ends(responses, eos_id)
+    given = ppo.penalise_missing_eos(scores, has_eos, settings.missing_eos_penalty)
     batch = experiences.judge(
       prompts,
       responses,
-      ppo.penalise_missing_eos(scores, has_eos, settings.missing_eos_penalty),
+      given,
       logprobs,
       reference_logprobs,
       scoring.token_values(value, params["value"], prompts, responses),
@@ -157,7 +158,9 @@ def _make_assessment(policy, value, settings, eos_id):
       trace=settings.trace,
       whiten_rewards=settings.whiten_rewards,
     )
-    return batch, experiences.measure(batch, scores, entropy, has_eos, state.kl_coefficient)
+    metrics = experiences.measure(batch, scores, entropy, has_eos, state.kl_coefficient)
+    maximised = given.mean() - state.kl_coefficient * metrics["objective/kl"]
+    return batch, metrics | {"objective/rlhf_reward": maximised}
 
   return assess
 
@@ -193,7 +196,6 @@ def _learn(step, train, frozen, batch, key, rate, settings):
   summary = {name: token_losses.masked_mean(metric, active) for name, metric in metrics.items()}
   return train, {
     **{name: summary[name] for name in summary if "/" in name and "ratio" not in name},
-    "policy/grad_norm": summary["grad_norm"],
     "policy/updates": active.sum(),
     "val/skipped": metrics["skipped"].sum(),
     "val/ratio_first": metrics["policy/ratio_mean"][0],

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,7 @@ def run(
   rate: Callable[[int], Float[Array, ""]],
   job: ml_collections.ConfigDict,
   watch: frontier.Watch | None = None,
+  told: Callable[[int, jax.Array], dict[str, Any]] = lambda index, scores: {},
 ) -> Learner:
   """Maximises E[reward] − β KL(policy ‖ reference) with PPO.
 
@@ -104,6 +106,7 @@ def run(
     rate: learning rate of each iteration, counted from 0; see `schedule`.
     job: the config's `rl` section; see `configs/common.py`.
     watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
+    told: (completed iterations, scores) → what else to log of an iteration.
 
   Returns:
     Policy and value model after the last iteration.
@@ -111,7 +114,7 @@ def run(
   iterate, state = _iteration(context, start.train, job)
   order, key = batches.Batches(prompts, job.batch_size, context.seed(name)), context.key(name)
   fixed = {"base": start.base, "reference": reference}
-  phases, seen = timing.Phases(job.batch_size), {}
+  phases, seen, c = timing.Phases(job.batch_size), {}, context.config
 
   def rollout(state, index):
     context.trim()  # lengths that are new were compiled for
@@ -119,22 +122,21 @@ def run(
     policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
     ask = (policy, batch, noise, jnp.float32(job.temperature))
     sampled = phases.time("generate", context.inference.sampler, *ask)
-    judged = (prompts.contents.index[rows], batch, sampled[0])
-    return batch, *sampled, phases.time("score", reward_fn, *judged)
+    places = prompts.contents.index[rows]
+    return batch, *sampled, phases.time("score", reward_fn, places, batch, sampled[0])
 
   def advance(state, index):
     frozen = fixed | {"policy_weight": jnp.float32(index >= job.value_warmup)}
     noise, taken = jax.random.fold_in(key, 2 * index + 1), rollout(state, index)
     seen[index] = dict(zip(EXPERIENCE, (*taken, noise), strict=True))
-    seen.pop(index - context.config.log_every_rl, None)  # reported on by now
-    learn = (state, frozen, *taken, noise, jnp.float32(rate(index)))
-    return phases.time("train", iterate, *learn)
+    seen.pop(index - c.log_every_rl, None)  # reported on by now
+    now = jnp.float32(rate(index))
+    state, metrics = phases.time("train", iterate, state, frozen, *taken, noise, now)
+    return state, metrics | _progress(index, now, job, prompts) | told(index, taken[-1])
 
-  every = (context.config.log_every_rl, context.config.save_every_rl)
-  more = {"phases": phases, **_looks(watch, name, start.base)}
+  more = {"phases": phases, **_looks(c, watch, name, start.base)}
   more["samples"] = lambda state, i: _rows(context, *rollout(state, i)) if i == steps else ()
-  state = context.fit(name, advance, state, seen.get, every=every, steps=steps, **more)
-  return Learner(state.train, start.base)
+  return Learner(context.fit(name, advance, state, seen.get, steps=steps, **more).train, start.base)
 
 
 def begin(context: contexts.Context, start: Params, job: ml_collections.ConfigDict) -> Learner:
@@ -182,15 +184,26 @@ def program(
   return _compiled(policy, value, optimizers.reinforcement(job), settings, stop_ids, mesh)
 
 
-def _looks(watch: frontier.Watch | None, stage: str, base: Params) -> dict:
-  """Returns when and how samples of a stage are kept, as `loop.fit` is told it."""
+def _progress(
+  index: int, rate: jax.Array, job: ml_collections.ConfigDict, prompts: tables.Table
+) -> dict[str, Any]:
+  """Returns how far a stage is after an iteration, and its learning rate."""
+  episode = (index + 1) * job.batch_size
+  return {"learning_rate": rate, "episode": episode, "epoch": episode / len(prompts)}
+
+
+def _looks(
+  config: ml_collections.ConfigDict, watch: frontier.Watch | None, stage: str, base: Params
+) -> dict:
+  """Returns when a stage logs and saves, and when and how samples of it are kept."""
+  every = {"every": (config.log_every_rl, config.save_every_rl)}
   if watch is None:
-    return {}
+    return every
 
   def keep(state, step):
     return watch.keep(stage, Learner(state.train, base).policy, step)
 
-  return {"evaluate": keep, "evaluate_every": watch.every}
+  return every | {"evaluate": keep, "evaluate_every": watch.every}
 
 
 def _rows(

@@ -65,8 +65,9 @@ def run(
 
   def advance(state, index):
     batch, noise = given(index).values()
-    batch = parallel.put_batch(batch, context.mesh)
-    return step(state, frozen, batch, noise, jnp.float32(rate(index)))
+    batch, now = parallel.put_batch(batch, context.mesh), jnp.float32(rate(index))
+    state, metrics = step(state, frozen, batch, noise, now)
+    return state, {**metrics, "learning_rate": now, "epoch": (index + 1) / order.steps(1)}
 
   every = (context.config.log_every, context.config.save_every)
   look = (lambda state, _: evaluate(pure.join(state.params, base))) if evaluate else None

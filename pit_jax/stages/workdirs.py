@@ -11,9 +11,25 @@ from pit_jax import hosts
 from pit_jax.storage import places
 from pit_jax.training import flight, timing
 
-# Parts of a configuration on which nothing depends that is trained: a run continues under other
-# ones, and a finished run is evaluated anew.
-CHANGEABLE = ("checkpoints", "debug_nans", "profile", "recorder", "evaluation")
+# Parts of a configuration on which nothing depends that is trained, but for the rounding of other
+# devices: a run continues under other ones, and a finished run is evaluated anew.
+CHANGEABLE = (
+  "ablations",  # which further models are trained
+  "checkpoints",
+  "data.cache",
+  "debug_nans",
+  "evaluation",
+  "log_every",
+  "log_every_rl",
+  "mesh",
+  "model.attention",
+  "model.offload",
+  "profile",
+  "recorder",
+  "save_every",
+  "save_every_rl",
+  "wandb",
+)
 
 
 def write_text(path: pathlib.Path, content: str) -> None:

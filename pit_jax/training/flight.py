@@ -34,17 +34,19 @@ class Recorder:
 
   Attributes:
     kl: nats per response between policy and reference above which a step is recorded; 0 is never.
+    negative_kl: nats below 0 from which on it is, since only chance can take it there; 0 is never.
     ratio: distance from 1 of the first minibatch's mean ratio above which it is; 0 is never.
     inputs: completed steps → what the next step was given, a pytree of arrays.
   """
 
   kl: float = 0.0
+  negative_kl: float = 0.0
   ratio: float = 0.0
   inputs: Callable[[int], Any] | None = None
 
   def watches(self, name: str) -> bool:
     """Returns whether a metric can tell that a step went wrong."""
-    limits = {"objective/kl": self.kl, "val/ratio_first": self.ratio}
+    limits = {"objective/kl": self.kl or self.negative_kl, "val/ratio_first": self.ratio}
     return name.rsplit("/", maxsplit=1)[-1] in ("loss", "skipped") or limits.get(name, 0.0) > 0
 
   def broken(self, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -59,7 +61,7 @@ class Recorder:
     if name.endswith("skipped"):
       return value == 0
     if name == "objective/kl":
-      return value <= self.kl
+      return -(self.negative_kl or math.inf) < value <= (self.kl or math.inf)
     if name == "val/ratio_first":
       return abs(value - 1.0) <= self.ratio
     return math.isfinite(value)
@@ -88,6 +90,11 @@ def cause(broken: Mapping[str, float], inputs: Mapping[str, np.ndarray]) -> str:
     return (
       "before its first update a policy must find the log-probabilities it has just computed, and "
       "it found others: temperature, masks or precision differ between the two passes"
+    )
+  if broken["objective/kl"] < 0:
+    return (
+      "a KL is negative by chance alone, so the law that was sampled is not the one that scores: "
+      "temperature, masks or positions under padding differ (see val/sampler_difference)"
     )
   return (
     "the policy has left the model it started from: the learning rate is too high or the KL "

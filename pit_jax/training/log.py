@@ -57,7 +57,7 @@ class Log:
       writers.JsonLines(os.path.join(workdir, "metrics", f"{stage}.jsonl"), start),
       writers.TensorBoard(os.path.join(workdir, "tensorboard", stage), start),
       self._progress,
-      *surroundings.extra_writers,
+      *surroundings.extra_writers(),
     ]
 
   def __enter__(self) -> "Log":

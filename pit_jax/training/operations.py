@@ -1,6 +1,7 @@
 """What a stage is surrounded with: checkpoints that stay, records of failures, measurements."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 
 from pit_jax.training import flight, timing, writers
 from pit_jax.training import keeping as keepings
@@ -17,7 +18,8 @@ class Operations:
     recorder: which steps went wrong, and what is recorded of them.
     phases: measures the parts of `advance`, if that tells it of them.
     trace: steps to trace.
-    extra_writers: take the logged metrics too; closed at the end.
+    extra_writers: makes more that take the logged metrics, for a stage that has steps left;
+      closed at its end.
   """
 
   keeping: keepings.Keeping = dataclasses.field(default_factory=keepings.Keeping)
@@ -25,4 +27,4 @@ class Operations:
   recorder: flight.Recorder = dataclasses.field(default_factory=flight.Recorder)
   phases: timing.Phases | None = None
   trace: timing.Trace = dataclasses.field(default_factory=timing.Trace)
-  extra_writers: tuple[writers.Writer, ...] = ()
+  extra_writers: Callable[[], Iterable[writers.Writer]] = tuple

@@ -70,6 +70,7 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   *,
   accumulation: int = 1,
+  kinds: tuple[str, ...] = (),
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Returns step(state, frozen, batch, rng, learning_rate, is_active=True) → (state, metrics).
 
@@ -83,6 +84,7 @@ def make_train_step(
     optimizer: turns gradients into ascent directions; the step subtracts learning_rate times them.
     accumulation: micro-batches a batch is cut into. Their gradients are averaged by weight, so
       the update equals that of the whole batch.
+    kinds: keys of the parameters whose gradients have norms of their own, as <kind>/grad_norm.
 
   Raises:
     ValueError: by the step, when it is traced, if a batch does not divide into micro-batches.
@@ -109,6 +111,7 @@ def make_train_step(
       (state.params, state.opt_state),
     )
     metrics = metrics | {"grad_norm": norm, "skipped": (~is_finite).astype(jnp.float32)}
+    metrics |= {f"{kind}/grad_norm": optax.tree.norm(gradients[kind]) for kind in kinds}
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
   return step

@@ -21,7 +21,6 @@ HEADLINE = (
   "margin",
   "order",
   "objective/score",
-  "objective/gap_reward",
   "objective/kl",
   "policy/loss",
   "value/loss",
@@ -109,9 +108,8 @@ class TensorBoard:
   def __init__(self, directory: str | os.PathLike, step: int = 0):
     import tensorboardX  # here because it takes a second to import
 
-    purge = step + 1 if step else None
     self._writer = tensorboardX.SummaryWriter(
-      os.fspath(directory), purge_step=purge, write_to_disk=True
+      os.fspath(directory), purge_step=step + 1, write_to_disk=True
     )
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -1,0 +1,73 @@
+"""What stages tell of themselves: metrics, seconds, the scale of rewards."""
+
+import numpy as np
+import pytest
+import tiny_run
+
+from pit_jax.stages import calibration
+from pit_jax.stages import context as contexts
+from pit_jax.training import interruption, writers
+from pit_jax.training import step as training_step
+
+
+def test_iterations_tell_where_their_seconds_went(finished_run):
+  rows = writers.read(finished_run.workdir / "metrics" / "rl_policy.jsonl")
+  for row in rows:
+    parts = [row[f"perf/time_{name}"] for name in ("generate", "score", "train")]
+    sampled = tiny_run.SMALL["rl.batch_size"] * row["tokens/response_length"]
+    assert min(parts) > 0
+    assert row["perf/tokens_per_second"] == pytest.approx(sampled / sum(parts))
+  assert rows[-1]["perf/time_checkpoint"] > 0
+
+
+def test_every_stage_logs_how_far_it_is_and_what_it_is_known_by(finished_run):
+  rows = {
+    stage: writers.read(finished_run.workdir / "metrics" / f"{stage}.jsonl")
+    for stage in ("sft_policy", "rl_policy", "pit_data", "pit_policy")
+  }
+  folds, batch = finished_run.context.folds, tiny_run.SMALL["rl.batch_size"]
+  steps = range(1, tiny_run.STEPS + 1)
+  for stage in ("rl_policy", "pit_data", "pit_policy"):
+    asked = len(folds.rl) * (2 if stage == "pit_data" else 1)  # two references for each prompt
+    assert [row["episode"] for row in rows[stage]] == [batch * step for step in steps]
+    assert [row["epoch"] for row in rows[stage]] == [batch * step / asked for step in steps]
+    for row in rows[stage]:
+      assert row["tokens/truncated"] == pytest.approx(1 - row["val/eos_rate"], abs=1e-6)
+      assert row["value/grad_norm"] > 0
+    warm_up = [row["policy/grad_norm"] for row in rows["rl_policy"]]
+    assert warm_up[0] == 0 and min(warm_up[1:]) > 0
+  fractions = [
+    row["curriculum/fraction"] for name in ("data", "policy") for row in rows[f"pit_{name}"]
+  ]
+  np.testing.assert_allclose(fractions, np.arange(1, 7) / 6)
+  assert [row["curriculum/stage"] for row in rows["pit_policy"]] == [2] * tiny_run.STEPS
+  zero = finished_run.models.gap_rewards["pit"].facts["zero_point"]
+  for row in rows["pit_policy"]:
+    gap = row["objective/score"] - zero
+    assert row["objective/gap_reward"] == pytest.approx(gap, abs=1e-5)
+    assert row["objective/win_vs_reference"] * batch == pytest.approx(
+      round(row["objective/win_vs_reference"] * batch), abs=1e-5
+    )
+  rates = [row["learning_rate"] for row in rows["sft_policy"]]
+  job = finished_run.context.config.sft
+  wanted = training_step.warmup_linear(job.learning_rate, tiny_run.STEPS, 0)
+  np.testing.assert_allclose(rates, [float(wanted(step)) for step in range(tiny_run.STEPS)])
+
+
+@pytest.mark.parametrize("scores", [[0.25] * 6, [4.0, 4.00001, 4.0], [1.0, np.nan], [2.0]])
+def test_scores_that_tell_nothing_apart_have_no_scale(copied, scores):
+  (copied.workdir / "calibration" / "reward.json").unlink()
+  with pytest.raises(ValueError, match=f"reward gives {len(scores)} samples"):
+    calibration.calibrate(copied, "reward", dict, lambda *_: np.float32(scores))
+  assert not (copied.workdir / "calibration" / "reward.json").exists()
+
+
+@pytest.mark.parametrize("ended", [interruption.Interrupted, ZeroDivisionError])
+def test_the_seconds_before_an_interruption_count(copied, monkeypatch, ended):
+  clock = iter([10.0, 17.5])
+  monkeypatch.setattr(contexts.time, "monotonic", lambda: next(clock))
+  before = copied.read_json("seconds.json")["reward"]
+  with pytest.raises(ended), copied.timed("reward"):
+    raise ended
+  gained = copied.read_json("seconds.json")["reward"] - before
+  assert gained == pytest.approx(7.5 if ended is interruption.Interrupted else 0.0, abs=0.01)
