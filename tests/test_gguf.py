@@ -227,7 +227,7 @@ def test_what_cannot_be_read_is_named(tmp_path, kind, said):
 # The tokenizer
 
 MERGES = ["h e", "l l", "he ll", "hell o", "1 2", "12 3"]
-
+UNMERGED = "yes"  # a token that no merge makes
 
 TERSE = (  # a turn as short as the prompts of tiny runs
   "{% for message in messages %}<|im_start|>{{ message['role'][0] }} {{ message['content'] }}"
@@ -238,7 +238,7 @@ TERSE = (  # a turn as short as the prompts of tiny runs
 def describe_words(writer, split="smollm"):
   letters = sorted(pre_tokenizers.ByteLevel.alphabet())
   learnt = [merge.replace(" ", "") for merge in MERGES]
-  words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, *learnt]
+  words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, *learnt, UNMERGED]
   writer.add_tokenizer_model("gpt2")
   writer.add_tokenizer_pre(split)
   writer.add_token_list(words)
@@ -272,6 +272,18 @@ def test_a_tokenizer_splits_as_its_file_says(tmp_path, split, numbers):
   assert tokenizer.decode(ids) == "hello123"
   special = tokenizer.encode("<|im_end|>")
   assert 2 not in special and tokenizer.decode(special) == "<|im_end|>"
+
+
+@pytest.mark.parametrize(
+  "split, pieces", [("llama-bpe", ["yes"]), ("smollm", list("yes")), ("qwen2", list("yes"))]
+)
+def test_llama_3_looks_a_piece_up_before_it_merges(tmp_path, split, pieces):
+  words = write_words(tmp_path / "x.gguf", split)
+  tokenizer = text.load_tokenizer(tmp_path / "x.gguf")
+  assert [words[i] for i in tokenizer.encode("yes")] == pieces
+  tokenizer.save(tmp_path / "saved")
+  again = text.load_tokenizer(tmp_path / "saved")
+  assert again.encode("yes hello") == tokenizer.encode("yes hello")
 
 
 def test_padding_is_another_special_token_and_the_vocabulary_stays(tmp_path):

@@ -30,6 +30,7 @@ SPLITS = {  # tokenizer.ggml.pre → what happens to a text before its merges
   "llama-bpe": [_splitting(LLAMA), _bytes(splits=False)],
   "qwen2": [_splitting(QWEN), _bytes(splits=False)],
 }
+WHOLE_FIRST = ("llama-bpe",)  # of SPLITS, those whose pieces are looked up before they are merged
 
 
 def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
@@ -56,7 +57,11 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   words, kinds = said["ggml.tokens"], said["ggml.token_type"]
   merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
   learnt = tokenizers.Tokenizer(
-    tokenizers.models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges)
+    tokenizers.models.BPE(
+      vocab={word: i for i, word in enumerate(words)},
+      merges=merges,
+      ignore_merges=split in WHOLE_FIRST,
+    )
   )
   if split == "qwen2":
     learnt.normalizer = tokenizers.normalizers.NFC()
