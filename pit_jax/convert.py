@@ -63,7 +63,7 @@ def bring_in(
       f"{model.config.vocabulary}; give the tokenizer it was trained with as --tokenizer"
     )
   hf.save(output, model, params, dtype=dtype, **words.special_ids)
-  words.save(output)
+  words.save(output, keeps_bos=True)
   return model
 
 
