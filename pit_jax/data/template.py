@@ -140,7 +140,9 @@ class Template(Form):
   """Plain text around x, and around x with a reference; a response follows after one space.
 
   A conversation is written out as in `conversations.write`, and an over-long x is cut at a word's
-  start.
+  start. The template's text and what fills it are encoded apart: the ids are those of the whole
+  text unless its tokenizer joins characters across a border, as Llama 3's and Qwen's do with a
+  question mark and the line break after it.
 
   Attributes:
     policy: text with the slot {prompt}.
