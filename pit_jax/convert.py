@@ -63,7 +63,7 @@ def bring_in(
       f"{model.config.vocabulary}; give the tokenizer it was trained with as --tokenizer"
     )
   hf.save(output, model, params, dtype=dtype, **words.special_ids)
-  words.save(output)
+  words.save(output, keeps_bos=True)
   return model
 
 
@@ -85,7 +85,7 @@ def send_out(
     workdir: folder of the run.
     output: folder of the directories, one per model.
     names: of the models; see `MODELS`.
-    dtype: of the tensors written, adapters' apart, which are float32.
+    dtype: of the tensors written, their base's included; adapters are float32.
     as_adapters: write what each model adds to the base they share, as PEFT reads it, and the base
       into OUTPUT/base; else adapters are merged into whole models. A published R_P has none and
       is written whole either way.
@@ -95,9 +95,9 @@ def send_out(
 
   Raises:
     ValueError: if the run is not finished, has no such model, or no adapters where they are asked
-      for.
+      for; or another base lies in OUTPUT/base, on which other adapters may stand.
   """
-  workdir, written = pathlib.Path(workdir), []
+  workdir, written, base = pathlib.Path(workdir), [], None
   path = workdir / "report" / "results.json"
   results = json.loads(path.read_text()) if path.is_file() else None
   mesh = parallel.make_mesh((1, 1, 1))
@@ -106,7 +106,7 @@ def send_out(
     tokenizer, form = found.asking.settings.tokenizer, found.asking.settings.template
     ids = tokenizer.special_ids
     if as_adapters and not found.is_published:
-      base = _copy_base(workdir, pathlib.Path(output), found)
+      base = base or _write_base(workdir, pathlib.Path(output).resolve(), found, dtype)
       peft.save(directory, found.model, found.params, base=str(base), **ids)
     else:
       hf.save(directory, found.model, found.params, dtype=dtype, **ids)
@@ -120,26 +120,53 @@ def send_out(
         eos_token_id=list(tokenizer.stop_ids),
         pad_token_id=tokenizer.pad_id,
       ).save_pretrained(directory)
-    (directory / "README.md").write_text(_card(name, results, found), encoding="utf-8")
+    card = _card(name, results, found, base if as_adapters else None)
+    (directory / "README.md").write_text(card, encoding="utf-8")
     written.append(directory)
   return written
 
 
-def _copy_base(workdir: pathlib.Path, output: pathlib.Path, found: export.Exported) -> pathlib.Path:
-  """Copies the base that a run's adapters share, unless it is there already."""
+def _write_base(
+  workdir: pathlib.Path, output: pathlib.Path, found: export.Exported, dtype: str
+) -> pathlib.Path:
+  """Writes the base that a run's adapters share, all or nothing; the same one may lie there."""
   if found.model.config.adapter is None:
     raise ValueError(
       f"{workdir}: its models have no adapters, every weight was trained; export them whole"
     )
-  base = output / bundle.BASE
+  source, base = workdir / export.FOLDER / bundle.BASE, output / bundle.BASE
+  partial, tokenizer = output / f"{bundle.BASE}.partial", found.asking.settings.tokenizer
+  shutil.rmtree(partial, ignore_errors=True)
+  model = pure.language_model(families.read(source))
+  hf.save(partial, model, hf.load(source, model), dtype=dtype, **tokenizer.special_ids)
+  tokenizer.save(partial)
   if not base.exists():
-    shutil.copytree(workdir / export.FOLDER / bundle.BASE, base)
-    found.asking.settings.tokenizer.save(base)
+    return partial.rename(base)
+  is_same = _fingerprint(base) == hf.fingerprint(partial)
+  shutil.rmtree(partial)
+  if not is_same:
+    raise ValueError(
+      f"{base} is not the base of {workdir} in {dtype}, and adapters beside it may need it; remove "
+      "it, or give another --output"
+    )
   return base
 
 
-def _card(name: str, results: Mapping[str, Any] | None, found: export.Exported) -> str:
-  """Returns a model card."""
+def _fingerprint(directory: pathlib.Path) -> str | None:
+  """Returns the fingerprint of a model's directory; None where no whole model lies there."""
+  try:
+    return hf.fingerprint(directory)
+  except (OSError, ValueError):
+    return None
+
+
+def _card(
+  name: str,
+  results: Mapping[str, Any] | None,
+  found: export.Exported,
+  base: pathlib.Path | None,
+) -> str:
+  """Returns a model card; of adapters where there is a base."""
   is_scalar = name in ("reward", "gap_reward")
   lines = [
     "---",
@@ -155,6 +182,8 @@ def _card(name: str, results: Mapping[str, Any] | None, found: export.Exported) 
   ]
   if is_scalar:
     lines += [f"The score is the model's logit plus `{families.SCORE_BIAS}` of config.json.", ""]
+  if base and not found.is_published:
+    lines += _loading(name, is_scalar)
   if results is None:
     return "\n".join([*lines, "The run has no report.", ""])
   lines += [verdict.headline(results), "", "| system | against | judge | Δ | 95% interval | n |"]
@@ -166,6 +195,23 @@ def _card(name: str, results: Mapping[str, Any] | None, found: export.Exported) 
     cells = [row["a"], row["b"], row["judge"], verdict.signed(row["delta"]), f"{low} to {high}"]
     lines.append(f"| {' | '.join(cells)} | {row['n']:,} |")
   return "\n".join([*lines, "", "Δ is wins minus losses in percent of held-out prompts.", ""])
+
+
+def _loading(name: str, is_scalar: bool) -> list[str]:
+  """Returns how PEFT opens adapters, which knows neither labels nor where a base was moved to."""
+  kind = "SequenceClassification" if is_scalar else "CausalLM"
+  more = ", num_labels=1" if is_scalar else ""
+  return [
+    "```python",
+    f"from peft import AutoPeftModelFor{kind}",
+    "",
+    f'model = AutoPeftModelFor{kind}.from_pretrained("{name}"{more})',
+    "```",
+    "",
+    f"The base lies beside it, at `base_model_name_or_path` of {peft.CONFIG}: change that when the "
+    "directories are moved.",
+    "",
+  ]
 
 
 def _made(found: export.Exported, results: Mapping[str, Any] | None) -> str:

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 import transformers
+from tokenizers import processors
 
 from pit_jax.data import gguf_text, text
 
@@ -50,10 +51,12 @@ def save(
   hidden: tuple[str, ...] = (),
   texts: Sequence[str] = WORDS,
   vocabulary: int = 300,
+  adds_bos: bool = False,
 ) -> text.Tokenizer:
   """Writes a tokenizer with a chat template, its own or `form`, and opens it.
 
-  Marks named in `hidden` are tokens that the file does not call special.
+  Marks named in `hidden` are tokens that the file does not call special. If adds_bos, the tokenizer
+  by itself begins a text as published ones of the family do.
   """
   own, marks, begins, ends = FORMS[name]
   text.train_tokenizer(texts, vocabulary, directory)
@@ -63,6 +66,10 @@ def save(
     learnt.pre_tokenizer = gguf_text.tokenizers.pre_tokenizers.Sequence(splits)
   learnt.add_special_tokens([mark for mark in marks if mark not in hidden])
   learnt.add_tokens(list(hidden))
+  if adds_bos:
+    known = [(begins, learnt.token_to_id(begins))]
+    begin = processors.TemplateProcessing(f"{begins} $A", f"{begins} $A $B", known)
+    learnt.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), begin])
   fast = transformers.PreTrainedTokenizerFast(
     tokenizer_object=learnt, bos_token=begins, eos_token=ends, pad_token="<pad>"
   )

@@ -1,4 +1,4 @@
-"""GGUF files: tensors come back dequantised and in our order, tokenizers split as they should."""
+"""GGUF files: tensors come back dequantised and in our order, what cannot be read is named."""
 
 import gguf as library
 import numpy as np
@@ -6,7 +6,6 @@ import pytest
 import tiny
 from tokenizers import pre_tokenizers
 
-from pit_jax.data import text
 from pit_jax.models import architecture, gguf, pure, weights
 
 SHAPE = {"width": 32, "head_width": 8, "hidden": 64, "vocabulary": 40, "longest": 512}
@@ -224,10 +223,10 @@ def test_what_cannot_be_read_is_named(tmp_path, kind, said):
   assert said in str(error.value) and str(path) in str(error.value)
 
 
-# The tokenizer
+# A tokenizer, as tests/test_gguf_text.py reads it
 
 MERGES = ["h e", "l l", "he ll", "hell o", "1 2", "12 3"]
-
+UNMERGED = "yes"  # a token that no merge makes
 
 TERSE = (  # a turn as short as the prompts of tiny runs
   "{% for message in messages %}<|im_start|>{{ message['role'][0] }} {{ message['content'] }}"
@@ -238,7 +237,7 @@ TERSE = (  # a turn as short as the prompts of tiny runs
 def describe_words(writer, split="smollm"):
   letters = sorted(pre_tokenizers.ByteLevel.alphabet())
   learnt = [merge.replace(" ", "") for merge in MERGES]
-  words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, *learnt]
+  words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, *learnt, UNMERGED]
   writer.add_tokenizer_model("gpt2")
   writer.add_tokenizer_pre(split)
   writer.add_token_list(words)
@@ -252,39 +251,11 @@ def describe_words(writer, split="smollm"):
   return words
 
 
-def write_words(path, split="smollm"):
+def write_words(path, split="smollm", more=lambda writer: None):
   writer = library.GGUFWriter(path, "llama")
   words = describe_words(writer, split)
+  more(writer)
   writer.write_header_to_file()
   writer.write_kv_data_to_file()
   writer.close()
   return words
-
-
-@pytest.mark.parametrize(
-  "split, numbers", [("smollm", ["1", "2", "3"]), ("gpt-2", ["123"]), ("llama-bpe", ["123"])]
-)
-def test_a_tokenizer_splits_as_its_file_says(tmp_path, split, numbers):
-  words = write_words(tmp_path / "x.gguf", split)
-  tokenizer = text.load_tokenizer(tmp_path / "x.gguf")
-  ids = tokenizer.encode("hello123")
-  assert [words[i] for i in ids] == ["hello", *numbers]
-  assert tokenizer.decode(ids) == "hello123"
-  special = tokenizer.encode("<|im_end|>")
-  assert 2 not in special and tokenizer.decode(special) == "<|im_end|>"
-
-
-def test_padding_is_another_special_token_and_the_vocabulary_stays(tmp_path):
-  words = write_words(tmp_path / "x.gguf")
-  tokenizer = text.load_tokenizer(tmp_path / "x.gguf")
-  assert (tokenizer.eos_id, tokenizer.vocab_size) == (2, len(words))
-  assert tokenizer.pad_id in (0, 1)
-  tokenizer.save(tmp_path / "saved")
-  again = text.load_tokenizer(tmp_path / "saved")
-  assert again.fingerprint == tokenizer.fingerprint
-
-
-def test_an_unknown_tokenizer_is_refused_by_name(tmp_path):
-  write_words(tmp_path / "x.gguf", split="kimi-k2")
-  with pytest.raises(ValueError, match=r"'gpt2' with 'kimi-k2' splits; read are .*smollm"):
-    text.load_tokenizer(tmp_path / "x.gguf")

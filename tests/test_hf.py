@@ -96,6 +96,18 @@ def test_a_tied_head_may_be_written_out(tmp_path):
   assert_equal(hf.load(tmp_path, model), params)
 
 
+def test_rotation_frequencies_may_be_written_out(tmp_path):
+  model = tiny.language()
+  params = tiny.parameters(model, seed=4)
+  hf.save(tmp_path, model, params)
+  tensors = safetensors.numpy.load_file(tmp_path / hf.WEIGHTS)
+  for layer in range(2):
+    name = f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"
+    tensors[name] = (1e4 ** -np.linspace(0, 1, 2, endpoint=False)).astype(np.float32)
+  safetensors.numpy.save_file(tensors, tmp_path / hf.WEIGHTS)
+  assert_equal(hf.load(tmp_path, model), params)
+
+
 def test_saving_again_replaces_the_model(tmp_path):
   model = tiny.scalar()
   for seed, limit in ((0, 1_000), (1, hf.SHARD_BYTES)):

@@ -133,6 +133,18 @@ def test_models_of_a_bundle_share_their_base(tmp_path):
   assert shared[0] is shared[1] is shared[2]
 
 
+def test_a_whole_model_takes_the_place_of_adapters(tmp_path):
+  write(tmp_path, tiny.language, SOME)
+  assert peft.is_adapter(tmp_path / "adapter")
+  whole = tiny.language()
+  params = tiny.parameters(whole, seed=5)
+  hf.save(tmp_path / "adapter", whole, params)
+  assert not peft.is_adapter(tmp_path / "adapter")
+  reader = bundle.Reader(tmp_path, "float32", True, "float32", "cpu", places)
+  assert reader.describe("adapter").config.adapter is None
+  jax.tree.map(np.testing.assert_array_equal, reader.load("adapter"), params)
+
+
 @pytest.mark.parametrize(
   ("change", "said"),
   [

@@ -151,6 +151,24 @@ def test_hugging_face_data_sets(tmp_path, hub_cache):
   assert loaded.rows[0].place == f"hf:{tmp_path / 'splits'}:dev, row 0"
 
 
+def test_a_split_that_is_not_saved_is_refused(tmp_path):
+  table = datasets.Dataset.from_list(GOOD[1:2])
+  table.save_to_disk(tmp_path / "disk")
+  with pytest.raises(ValueError, match="is one data set without splits; leave 'test' out"):
+    preferences.load(f"hf:{tmp_path / 'disk'}:test")
+  datasets.DatasetDict({"dev": table, "test": table}).save_to_disk(tmp_path / "splits")
+  with pytest.raises(ValueError, match="has no split 'train'; it has dev, test"):
+    preferences.load(f"hf:{tmp_path / 'splits'}")
+
+
+def test_hugging_face_reads_a_compressed_file(tmp_path, hub_cache):
+  row = {name: GOOD[0][name] for name in ("prompt", "chosen", "rejected")}
+  for name in ("rows.jsonl.gz", "rows.json.gz"):
+    (tmp_path / name).write_bytes(gzip.compress((json.dumps(row) + "\n").encode()))
+    (found,) = preferences.load(f"hf:{tmp_path / name}").rows
+    assert (found.prompt, found.chosen) == (EXPECTED[0].prompt, EXPECTED[0].chosen)
+
+
 class TinyRows(tfds.core.GeneratorBasedBuilder):
   """A data set in the format of tensorflow-datasets, written without TensorFlow."""
 

@@ -164,6 +164,11 @@ BAD_MESSAGES = {
   "tool": ({"chosen": [{"role": "tool", "content": "x"}, REPLY]}, "not a conversation", "'tool'"),
   "late system": ({"chosen": [*ASKED, SYSTEM, REPLY]}, "not a conversation", "at the beginning"),
   "no content": ({"chosen": [*ASKED, {"role": "assistant"}]}, "missing field", "chosen[3].content"),
+  "columns": (
+    {"prompt": {"role": ["user"], "content": ["hi", "ho"]}, "chosen": "a", "rejected": "b"},
+    "wrong type",
+    "role: 1, content: 2",
+  ),
   "ends with a reply": (
     {"prompt": ASKED[:2], "chosen": "a", "rejected": "b"},
     "not a conversation",

@@ -220,3 +220,27 @@ def test_a_name_of_hugging_face_in_the_catalogue(monkeypatch):
   assert preferences.load(f"tfds:{name}").rows == EXPECTED
   assert preferences.load(f"tfds:{name}:valid").rows == EXPECTED
   assert asked == [(name, "train"), (name, "valid")]
+
+
+@pytest.mark.parametrize("sure", ["high", "", [], {}, float("inf"), float("nan"), 10**400])
+def test_a_confidence_that_is_no_number_gives_no_margin(tmp_path, sure):
+  (row,) = preferences.load(
+    f"jsonl:{jsonl(tmp_path / 'rows.jsonl', [comparison(confidence=sure)])}"
+  ).rows
+  assert row.margin is None
+
+
+@pytest.mark.parametrize(
+  ("columns", "said"),
+  [
+    ({"text": ["a", "b"], "policy": ["p"]}, "text: 2, policy: 1"),
+    ({"text": "ab", "policy": ["p", "q"]}, "text: None, policy: 2"),
+  ],
+)
+def test_columns_that_are_no_records_are_counted(tmp_path, columns, said):
+  good = comparison()
+  path = jsonl(tmp_path / "rows.jsonl", [good, good | {"summaries": columns}])
+  with pytest.raises(ValueError, match=f"line 2: wrong type: columns .* not {said}"):
+    preferences.load(f"jsonl:{path}")
+  loaded = preferences.load(f"jsonl:{path}", on_bad_row="skip")
+  assert (len(loaded.rows), loaded.skipped) == (1, {"wrong type": 1})

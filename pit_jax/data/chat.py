@@ -172,7 +172,7 @@ def choose(
   Args:
     kind: "plain", "model" (the tokenizer's own chat template), or "auto": that where there is one.
     tokenizer: of the base model.
-    plain: the plain form.
+    plain: the plain form; its prompts begin as the tokenizer by itself begins a text.
     improver_turn: what the user says to the improver, after the reference.
 
   Raises:
@@ -181,7 +181,7 @@ def choose(
   if kind not in KINDS:
     raise ValueError(f"data.chat is {kind!r}; use one of {', '.join(KINDS)}")
   if kind == "plain" or (kind == "auto" and tokenizer.chat_template is None):
-    return plain, tokenizer
+    return dataclasses.replace(plain, bos=tokenizer.bos), tokenizer
   if tokenizer.chat_template is None:
     raise ValueError(
       'data.chat is "model", but the tokenizer has no chat template; use data.chat="plain", or a '

@@ -1,8 +1,11 @@
 """What a model is asked: a text, or a conversation whose last turn is the user's."""
 
+import re
 from typing import NamedTuple
 
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}  # role → in plain text
+_ROLES = {label: role for role, label in LABELS.items()}
+_TURN = re.compile(r"(\A{system}|(?:\A|\n\n)(?:{user}|{assistant})):".format(**LABELS))
 
 
 class Turn(NamedTuple):
@@ -28,13 +31,24 @@ def turns(prompt: Prompt) -> tuple[Turn, ...]:
   return (Turn("user", prompt.strip()),) if isinstance(prompt, str) else prompt
 
 
+def split(text: str) -> tuple[str, list[Turn]]:
+  """Returns what a text holds before its first turn, and its turns; it undoes `write`.
+
+  A turn begins with the label of user or assistant at the text's beginning or after an empty line;
+  the system's at the beginning only.
+  """
+  before, *pieces = map(str.strip, _TURN.split(text))
+  labelled = zip(pieces[::2], pieces[1::2], strict=True)
+  return before, [Turn(_ROLES[label], content) for label, content in labelled]
+
+
 def opening(prompt: Prompt) -> str:
   """Returns what all turns of a conversation share: the user's first message.
 
-  Of a text it is the text, unless that is a conversation as `write` writes it.
+  Of a text it is the text, unless that begins with a turn and has further ones.
   """
   if not isinstance(prompt, str):
     return next(content for role, content in prompt if role == "user")
-  first, reply = f"{LABELS['user']}: ", f"\n\n{LABELS['assistant']}:"
-  said, is_answered, _ = prompt.removeprefix(first).partition(reply)
-  return said if is_answered and prompt.startswith(first) else prompt
+  before, said = split(prompt)
+  asked = [content for role, content in said if role == "user" and content]
+  return asked[0] if asked and len(said) > 1 and not before else prompt

@@ -1,13 +1,10 @@
 """Turns two dialogues that differ in their last reply into a prompt with two responses."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from pit_jax.data import conversations, rows
 
-ROLES = {label: role for role, label in conversations.LABELS.items() if role != "system"}
-HUMAN, ASSISTANT = ROLES
-_TURN = re.compile(rf"(?:\A|\n\n)({HUMAN}|{ASSISTANT}):")
+HUMAN, ASSISTANT = conversations.LABELS["user"], conversations.LABELS["assistant"]
 
 
 def split_pair(fields: Mapping) -> dict:
@@ -68,19 +65,18 @@ def split_messages(fields: Mapping) -> dict:
 
 def _split(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
   """Returns the turns of one dialogue before its last, and the last one's text."""
-  pieces = _TURN.split(rows.read_text(fields, name))
-  texts = [piece.strip() for piece in pieces]
-  turns = list(zip(texts[1::2], texts[2::2], strict=True))
-  if texts[0] or len(turns) < 2 or turns[0][0] != HUMAN or turns[-1][0] != ASSISTANT:
-    found = ", ".join(role for role, _ in turns) or "none"
+  before, turns = conversations.split(rows.read_text(fields, name))
+  roles = [turn.role for turn in turns]
+  if before or len(turns) < 2 or roles[0] != "user" or roles[-1] != "assistant":
+    found = ", ".join(conversations.LABELS[role] for role in roles) or "none"
     raise rows.RowError(
       "not a dialogue",
       f"{name!r} must begin with '{HUMAN}:' and end with a turn of '{ASSISTANT}:', each turn after "
       f"an empty line; its turns are: {found}",
     )
-  if not turns[-1][1]:
+  if not turns[-1].content:
     raise rows.RowError("empty field", f"the last reply of {name!r} holds no text")
-  return [conversations.Turn(ROLES[label], text) for label, text in turns[:-1]], turns[-1][1]
+  return turns[:-1], turns[-1].content
 
 
 def _messages(turns: Sequence[conversations.Turn]) -> list[dict]:

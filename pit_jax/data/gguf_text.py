@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import gguf
 import tokenizers
@@ -30,6 +32,7 @@ SPLITS = {  # tokenizer.ggml.pre → what happens to a text before its merges
   "llama-bpe": [_splitting(LLAMA), _bytes(splits=False)],
   "qwen2": [_splitting(QWEN), _bytes(splits=False)],
 }
+WHOLE_FIRST = ("llama-bpe",)  # of SPLITS, those whose pieces are looked up before they are merged
 
 
 def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
@@ -53,10 +56,30 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
       f"{path}: the tokenizer is {kind!r} with {split!r} splits; read are 'gpt2' with "
       f"{', '.join(SPLITS)}. Give the model's own tokenizer directory instead"
     )
+  words, learnt = said["ggml.tokens"], _model(said, split)
+  names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+  specials = {
+    f"{ours}_token": words[said[f"ggml.{theirs}_token_id"]]
+    for theirs, ours in names.items()
+    if f"ggml.{theirs}_token_id" in said
+  }
+  fast = transformers.PreTrainedTokenizerFast(tokenizer_object=learnt, **specials)
+  if said.get("ggml.add_bos_token", split in WHOLE_FIRST):  # Llama 3's says it by its kind
+    fast.add_bos_token = True
+  fast.chat_template = said.get("chat_template")
+  return fast
+
+
+def _model(said: Mapping[str, Any], split: str) -> tokenizers.Tokenizer:
+  """Returns the tokenizer without the roles of its special tokens."""
   words, kinds = said["ggml.tokens"], said["ggml.token_type"]
   merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
   learnt = tokenizers.Tokenizer(
-    tokenizers.models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges)
+    tokenizers.models.BPE(
+      vocab={word: i for i, word in enumerate(words)},
+      merges=merges,
+      ignore_merges=split in WHOLE_FIRST,
+    )
   )
   if split == "qwen2":
     learnt.normalizer = tokenizers.normalizers.NFC()
@@ -65,12 +88,4 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   for word, kind in zip(words, kinds, strict=True):
     if kind in (CONTROL, USER_DEFINED):
       learnt.add_tokens([tokenizers.AddedToken(word, special=kind == CONTROL, normalized=False)])
-  names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
-  specials = {
-    f"{ours}_token": words[said[f"ggml.{theirs}_token_id"]]
-    for theirs, ours in names.items()
-    if f"ggml.{theirs}_token_id" in said
-  }
-  fast = transformers.PreTrainedTokenizerFast(tokenizer_object=learnt, **specials)
-  fast.chat_template = said.get("chat_template")
-  return fast
+  return learnt

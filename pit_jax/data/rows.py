@@ -102,10 +102,18 @@ def is_messages(value: Any) -> bool:
 
 
 def as_list(value: Any) -> list:
-  """Returns a list of records; tensorflow-datasets gives it as a record of columns."""
+  """Returns a list of records; tensorflow-datasets gives it as a record of columns.
+
+  Raises:
+    RowError: the columns are no lists, or not of one length.
+  """
   if not isinstance(value, Mapping):
     return list(value)
   names = list(value)
+  lengths = [len(column) if is_messages(column) else None for column in value.values()]
+  if None in lengths or len(set(lengths)) > 1:
+    sizes = ", ".join(f"{name}: {length}" for name, length in zip(names, lengths, strict=True))
+    raise RowError("wrong type", f"columns of records must be lists of one length, not {sizes}")
   return [dict(zip(names, row, strict=True)) for row in zip(*value.values(), strict=True)]
 
 
@@ -113,7 +121,8 @@ def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
   """Returns the messages of a field, each content without its outer white space.
 
   Raises:
-    RowError: a message is no object with a known role and a text, or a system's is not the first.
+    RowError: a message is no object with a known role and a text, a system's is not the first, or
+      columns of messages differ in length.
   """
   turns = []
   for i, message in enumerate(as_list(fields[name])):

@@ -42,8 +42,8 @@ def split_summaries(fields: Mapping) -> dict:
 
   The prompt names the parts of the post, or of the news article, and ends in "TL;DR:". The
   annotator's confidence runs from 1, the first summary for certain, to 9, the second; the margin is
-  its distance from the middle. Where it speaks for the other summary than `choice`, or is absent,
-  there is none.
+  its distance from the middle. Where it speaks for the other summary than `choice`, is no number,
+  or is absent, there is none.
 
   Raises:
     rows.RowError: a part is missing, or `choice` is neither 0 nor 1.
@@ -75,7 +75,10 @@ def _part(info: Mapping, name: str) -> str:
 def _margin(fields: Mapping, choice: int) -> float | None:
   extra = fields.get("extra")
   said = extra.get("confidence") if isinstance(extra, Mapping) else None
-  toward_second = float("nan") if said is None else float(said) - MIDDLE
+  try:
+    toward_second = float(said) - MIDDLE
+  except (TypeError, ValueError, OverflowError):
+    return None
   margin = toward_second if choice else -toward_second
   return margin if 0 < margin <= SURE else None
 

@@ -143,17 +143,35 @@ def _hf(argument: str, is_streamed: bool = False) -> Iterator[Row]:
   name, split = _split_name(argument)
   path, options = pathlib.Path(name), {"split": split, "streaming": is_streamed}
   if path.is_file():
-    kind = {".jsonl": "json"}.get(path.suffix, path.suffix.removeprefix("."))
+    suffix = pathlib.Path(path.name.removesuffix(".gz")).suffix
+    kind = {".jsonl": "json"}.get(suffix, suffix.removeprefix("."))
     table = datasets.load_dataset(kind, data_files=str(path), **options)
-  elif (path / "state.json").is_file():
-    table = datasets.load_from_disk(name)
-  elif (path / "dataset_dict.json").is_file():
-    table = datasets.load_from_disk(name)[split]
+  elif (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+    table = _saved(argument)
   elif path.is_dir():
     table = datasets.load_dataset(name, **options)
   else:
     table = _on_the_hub(name, options)
   return ((f"hf:{name}:{split}, row {i}", row) for i, row in enumerate(table))
+
+
+def _saved(argument: str) -> Any:
+  """Opens what `save_to_disk` wrote: one data set, or several under the names of splits.
+
+  Raises:
+    ValueError: a split is asked for and there are none, or it is not among those there are.
+  """
+  import datasets
+
+  name, split = _split_name(argument)
+  found = datasets.load_from_disk(name)
+  if isinstance(found, datasets.DatasetDict):
+    if split not in found:
+      raise ValueError(f"hf:{name} has no split {split!r}; it has {', '.join(found) or 'none'}")
+    return found[split]
+  if argument != name:
+    raise ValueError(f"hf:{name} is one data set without splits; leave {split!r} out")
+  return found
 
 
 def _on_the_hub(name: str, options: dict) -> Any:

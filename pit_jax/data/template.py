@@ -140,15 +140,19 @@ class Template(Form):
   """Plain text around x, and around x with a reference; a response follows after one space.
 
   A conversation is written out as in `conversations.write`, and an over-long x is cut at a word's
-  start.
+  start. The template's text and what fills it are encoded apart: the ids are those of the whole
+  text unless its tokenizer joins characters across a border, as Llama 3's and Qwen's do with a
+  question mark and the line break after it.
 
   Attributes:
     policy: text with the slot {prompt}.
     improver: text with the slots {prompt} and {reference}, the latter after a space.
+    bos: the special token before either; "" for a tokenizer that begins no text with one.
   """
 
   policy: str = "Question: {prompt}\nAnswer:"
   improver: str = "Question: {prompt}\nDraft: {reference}\nBetter:"
+  bos: str = ""
   kind: ClassVar[str] = "plain"
 
   def __post_init__(self):
@@ -158,8 +162,9 @@ class Template(Form):
   @property
   def hash(self) -> str:
     """A sha256 (16 hex digits) of everything that decides the text a model sees."""
-    content = json.dumps([self.policy, self.improver, "response: space, text, eos"])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    content = [self.policy, self.improver, "response: space, text, eos"]
+    content += [f"prompt: {self.bos}, text"] if self.bos else []
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
   def chat(self, *, is_improver: bool) -> str:
     """Returns the template as a chat template (Jinja) of Hugging Face.
@@ -169,7 +174,7 @@ class Template(Form):
     """
     slots, tail = _parse(self.improver if is_improver else self.policy)
     place = {"prompt": 0, "reference": 1}
-    parts = []
+    parts = [json.dumps(self.bos, ensure_ascii=False)] if self.bos else []
     for slot in slots:
       parts.append(json.dumps(slot.before + slot.space, ensure_ascii=False))
       parts.append(f"messages[{place[slot.name]}]['content'] | trim")
@@ -187,7 +192,7 @@ class Template(Form):
     """Returns the ids of policy prompts; see `Form`."""
     slots, _ = _parse(self.policy)
     questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
-    rows = _join(tokenizer, self.policy, {"prompt": questions.ids})
+    rows = self._join(tokenizer, self.policy, {"prompt": questions.ids})
     return Encoding(rows, questions.is_cut)
 
   def encode_improver_prompts(
@@ -197,7 +202,7 @@ class Template(Form):
     answers = self.encode_references(tokenizer, references, prompts, max_response_length)
     slots, _ = _parse(self.improver)
     questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
-    rows = _join(tokenizer, self.improver, {"prompt": questions.ids, "reference": answers.ids})
+    rows = self._join(tokenizer, self.improver, {"prompt": questions.ids, "reference": answers.ids})
     return Encoding(rows, questions.is_cut | answers.is_cut)
 
   def _encode_questions(
@@ -213,7 +218,8 @@ class Template(Form):
     if max_prompt_length is None:
       return Encoding(ids, np.zeros(len(ids), bool))
     slots, tail = _parse(self.policy)
-    own = sum(map(len, tokenizer.encode_batch([slots[0].before, tail])))
+    own = len(tokenizer.encode_form(self.bos))
+    own += sum(map(len, tokenizer.encode_batch([slots[0].before, tail])))
     limit = max_prompt_length - own
     if limit < 1:
       raise ValueError(
@@ -224,6 +230,18 @@ class Template(Form):
     rows = [tokenizer.suffix(texts[i], limit) if is_cut[i] else row for i, row in enumerate(ids)]
     return Encoding(rows, is_cut)
 
+  def _join(
+    self, tokenizer: text.Tokenizer, form: str, fillings: dict[str, list[list[int]]]
+  ) -> list[list[int]]:
+    """Puts encoded texts into the slots of an encoded template, after the first token."""
+    slots, tail = _parse(form)
+    *befores, end = tokenizer.encode_batch([slot.before for slot in slots] + [tail])
+    bos, rows = tokenizer.encode_form(self.bos), []
+    for filling in zip(*(fillings[slot.name] for slot in slots), strict=True):
+      parts = [part for pair in zip(befores, filling, strict=True) for part in pair]
+      rows.append(bos + [token for part in parts for token in part] + end)
+    return rows
+
 
 def _shorten(ids: list[list[int]], limit: int | None) -> Encoding:
   """Cuts the tail of rows longer than a limit."""
@@ -231,19 +249,6 @@ def _shorten(ids: list[list[int]], limit: int | None) -> Encoding:
     raise ValueError(f"max_response_length {limit} leaves no room for a response; use at least 1")
   is_cut = np.array([limit is not None and len(row) > limit for row in ids], bool)
   return Encoding([row[:limit] for row in ids], is_cut)
-
-
-def _join(
-  tokenizer: text.Tokenizer, form: str, fillings: dict[str, list[list[int]]]
-) -> list[list[int]]:
-  """Puts encoded texts into the slots of an encoded template."""
-  slots, tail = _parse(form)
-  *befores, end = tokenizer.encode_batch([slot.before for slot in slots] + [tail])
-  rows = []
-  for filling in zip(*(fillings[slot.name] for slot in slots), strict=True):
-    parts = [part for pair in zip(befores, filling, strict=True) for part in pair]
-    rows.append([token for part in parts for token in part] + end)
-  return rows
 
 
 def _parse(form: str) -> tuple[list[Slot], str]:

@@ -50,6 +50,8 @@ class Tokenizer:
     self._words = words.Memory(self._ask) if words.are_read_alone(self._rust) else None
     self.eos_id: int = fast.eos_token_id
     self.pad_id: int = fast.pad_token_id
+    # What the file would have written before every text; the plain form writes it before a prompt.
+    self.bos: str = _beginning(fast)
     # Ids may have holes, and added tokens lie above the base vocabulary.
     self.vocab_size: int = 1 + max(self.vocabulary.values())
 
@@ -159,21 +161,40 @@ class Tokenizer:
     begun = [i for i in whole if _starts_word(text, starts[i])]
     return encoding.ids[min(begun or (is_last and (whole or [first])) or [len(starts)]) :]
 
-  def save(self, directory: str | os.PathLike, chat_template: str | None = None) -> None:
+  def save(
+    self,
+    directory: str | os.PathLike,
+    chat_template: str | None = None,
+    *,
+    keeps_bos: bool = False,
+  ) -> None:
     """Writes the tokenizer as a Hugging Face tokenizer directory.
+
+    What was written adds nothing to a text: the form that a prompt is in writes every token of it,
+    the first one included, and a second would stand where training had none.
 
     Args:
       directory: made if needed.
       chat_template: written in the place of the tokenizer's own; None keeps that.
+      keeps_bos: write the tokenizer as it is instead, of a model that is yet to be given a form.
     """
-    fast = self._fast
+    fast = copy.deepcopy(self._fast)
+    if not keeps_bos and self._rust.num_special_tokens_to_add(is_pair=False):
+      bare = tokenizers.processors.TemplateProcessing(single="$A", pair="$A $B:1")
+      fast.backend_tokenizer.post_processor = bare
     if chat_template is not None:
-      fast = copy.deepcopy(fast)
       fast.chat_template = chat_template
     fast.save_pretrained(str(directory))
     if len(self.stop_ids) > 1:
       said = {"eos_token_id": list(self.stop_ids), "pad_token_id": self.pad_id}
       (pathlib.Path(directory) / GENERATION).write_text(json.dumps(said, indent=2) + "\n")
+
+
+def _beginning(fast: transformers.PreTrainedTokenizerFast) -> str:
+  """Returns the beginning-of-sequence token that a tokenizer writes before a text; "" for none."""
+  rust, token = fast.backend_tokenizer, fast.bos_token
+  added, bare = (rust.encode("a", add_special_tokens=adds).tokens for adds in (True, False))
+  return token if token and added[:1] == [token] != bare[:1] else ""
 
 
 def _starts_word(text: str, position: int) -> bool:

@@ -21,6 +21,7 @@ from pit_jax.models import families, pure, weights
 from pit_jax.types import Params
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"  # a directory with such a file is what PEFT puts on a base
 SHARD_BYTES = 4 * 2**30
 SAMPLE_BYTES = 2**20  # of the beginning and of the end of a file, for its fingerprint
 READABLE = ("F32", "BF16", "F16")
@@ -153,12 +154,13 @@ def save(
 def describe(
   directory: pathlib.Path, model: pure.PureModel, leaves: Params, *, dtype: str, **more: Any
 ) -> None:
-  """Begins a model's directory: makes it, removes old weights from it, writes config.json."""
+  """Begins a model's directory: makes it, removes an older model from it, writes config.json."""
   if not hosts.is_first():
     return
   directory.mkdir(parents=True, exist_ok=True)
-  for old in (*directory.glob("*.safetensors"), *directory.glob(INDEX)):
-    old.unlink()  # an index left here would speak for shards that are gone
+  # An index left here would speak for shards that are gone, as would an adapter's description.
+  for old in (*directory.glob("*.safetensors"), directory / INDEX, directory / ADAPTER):
+    old.unlink(missing_ok=True)
   is_scalar = pure.is_scalar(model)
   if is_scalar:
     more |= {families.SCORE_BIAS: float(leaves["bias"]), "num_labels": 1}

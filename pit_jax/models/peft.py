@@ -20,7 +20,7 @@ from pit_jax import hosts
 from pit_jax.models import architecture, hf, lora, pure, weights
 from pit_jax.types import Params
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = hf.ADAPTER, "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SCORE = f"{PREFIX}score.weight"
 TASKS = {False: "CAUSAL_LM", True: "SEQ_CLS"}

@@ -233,8 +233,10 @@ def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
   """Raises a ValueError that lists every missing, superfluous, misshapen or unreadable tensor."""
   wanted = {name: entry.their_shape for entry in table for name in entry.theirs}
   have, wrong = weights.shapes, list(weights.wrong)
-  # A tied head may be written out; it says nothing that the embedding does not.
-  harmless = {"lm_head.weight"} if tied else set()
+  # A tied head may be written out; it says nothing that the embedding does not. Nor do rotation
+  # frequencies, which older checkpoints hold of every layer: config.json gives them.
+  harmless = {name for name in have if name.endswith(".rotary_emb.inv_freq")}
+  harmless |= {"lm_head.weight"} if tied else set()
   wrong += [f"{name} is missing" for name in wanted if name not in have]
   wrong += [f"{name} is not part of the model" for name in have.keys() - wanted.keys() - harmless]
   wrong += [
