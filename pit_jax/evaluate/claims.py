@@ -163,7 +163,7 @@ def _figure(row: Mapping) -> str:
   low, high = (verdict.signed(bound) for bound in row["ci95"])
   return (
     f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])} (95% interval {low} to {high}; "
-    f"{row['judge']}, {row['n']:,} prompts)"
+    f"{row['judge']}, {verdict.prompts(row):,} prompts)"
   )
 
 

@@ -53,7 +53,7 @@ def gate(results: Mapping) -> dict[str, Any]:
     if row["ci95"][0] > 0:
       agreed.append(judge)
     elif row["ci95"][1] >= 0 and _asked(row) < most:
-      unsure.append(f"{judge} cannot tell from {row['n']:,} prompts: {interval_text(row)}")
+      unsure.append(f"{judge} cannot tell from {prompts(row):,} prompts: {interval_text(row)}")
     else:
       reason = f"original does not beat policy_sft under {judge}: {interval_text(row)}"
       return {"passed": False, "reason": reason}
@@ -77,7 +77,7 @@ def presentable(results: Mapping) -> dict[str, Any]:
   if gate(results)["passed"]:
     return shown
   shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
-  fields = ("win", "lose", "tie", "delta", "ci95")
+  fields = ("win", "lose", "tie", "delta", "ci95", "outcomes")
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
   for name in ("ratings", "ledger", "samples"):  # Δ in other words
     shown.pop(name, None)
@@ -179,6 +179,11 @@ def interval_text(row: Mapping) -> str:
   return f"Δ = {signed(row['delta'])} (95% interval {signed(low)} to {signed(high)})"
 
 
+def prompts(row: Mapping) -> int:
+  """Returns of how many different prompts a comparison is."""
+  return row["repeated"]["prompts"] if "repeated" in row else row["n"]
+
+
 def signed(value: float | int) -> str:
   """Returns a number with one decimal, a sign, and a true minus."""
   return f"{value:+.1f}".replace("-", "−") if round(value, 1) else "0.0"
@@ -187,9 +192,12 @@ def signed(value: float | int) -> str:
 def _sentence(row: Mapping, method: str, what: str) -> str:
   change = _change(row["judge"], row["ci95"], what)
   failed = f" ({row['failed']:,} more could not be judged)" if row.get("failed") else ""
+  asked = f"{prompts(row):,} held-out prompts"
+  if "repeated" in row:
+    asked = f"{row['n']:,} trials on {asked}, the same for all seeds"
   return (
-    f"{method} {change}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {row['n']:,} "
-    f"held-out prompts{failed} under {JUDGES[row['judge']]}, {interval_text(row)}."
+    f"{method} {change}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {asked}"
+    f"{failed} under {JUDGES[row['judge']]}, {interval_text(row)}."
   )
 
 
