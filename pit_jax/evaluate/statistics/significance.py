@@ -31,6 +31,18 @@ def sign_test(wins: int, losses: int) -> float:
   return float(scipy.stats.binomtest(wins, wins + losses).pvalue)
 
 
+def p_value(comparison: Mapping) -> float:
+  """Returns the p-value of a row's sign test; where seeds repeat prompts, of one trial per prompt.
+
+  Args:
+    comparison: a row of results.json in which something was judged.
+  """
+  if known := comparison.get("repeated"):
+    return sign_test(known["won"], known["lost"])
+  n = comparison["n"]
+  return sign_test(*(round(n * comparison[outcome] / 100) for outcome in ("win", "lose")))
+
+
 def holm(p_values: Real[Array | np.ndarray, " K"]) -> np.ndarray:
   """Returns p-values corrected for their number, Float[K] (Holm 1979).
 
@@ -149,13 +161,11 @@ def _of_counts(row: Mapping) -> dict:
   if not n:
     return dict.fromkeys(("win_rate", "standard_error", "p", "detectable"))
   rate = winrates.from_percentages(n, win, lose) if n > 1 else None
-  error, counts = rate and rate.standard_error, (round(n * win / 100), round(n * lose / 100))
-  if known := row.get("repeated"):
-    error, counts = known["standard_error"], (known["won"], known["lost"])
+  known = row.get("repeated")
   return {
     "win_rate": rate and rate.win_rate,
-    "standard_error": error,
-    "p": sign_test(*counts),
+    "standard_error": known["standard_error"] if known else rate and rate.standard_error,
+    "p": p_value(row),
     "detectable": detectable(_independent(row), min(win + lose, 100.0)),
   }
 
