@@ -5,8 +5,11 @@
 The model is a directory as `launch/convert.py import` writes it. With --peer (extra `parity`) the
 same work goes through transformers' `generate` and a plain torch AdamW loop on the same weights,
 alternating with ours in one run; what is printed are medians and their ratios. With --rank
-adapters are trained on one frozen base, as `model.lora.rank` does in a run. On a device whose
-peaks are known, `mfu` and `bandwidth` are shares of them. --profile writes an XProf trace. With
+adapters are trained on one frozen base, as `model.lora.rank` does in a run. --attention is what
+`model.attention` is in a run, and --dtype what products are computed in: unless it is given,
+float32 on CPUs, and elsewhere bfloat16, as in the large sizes of configs/. The peer has float32. On
+a device whose peaks are known, `mfu` and `bandwidth` are shares of them; its peak of operations is
+that of bfloat16, whatever the products are computed in. --profile writes an XProf trace. With
 --source a case is added, which tokenises those preferences into a set on disk.
 """
 
@@ -22,7 +25,9 @@ import rich.console
 import rich.table
 
 from pit_jax.bench import cases, devices, texts, timing
-from pit_jax.models import architecture, families, hf, pure
+from pit_jax.models import architecture, families, hf, kernels, pure
+
+DTYPES = ("auto", "float32", "bfloat16")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,6 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     "machine": f"{platform.machine()}, {platform.system()}",
     "jax": jax.__version__,
     "sizes": vars(sizes),
+    "dtype": language.config.dtype,
+    "attention": language.config.attention,
     "rank": options.rank,
     "remat": options.remat,
     "cases": rows,
@@ -65,7 +72,12 @@ def _models(
   options: argparse.Namespace,
 ) -> tuple[pure.PureModel, pure.PureModel, dict[str, Any]]:
   """Returns the language model, the scalar model of its trunk, and the first one's parameters."""
-  bare = dataclasses.replace(families.read(options.model), remat=options.remat)
+  platform, dtype = jax.devices()[0].platform, options.dtype
+  if dtype == "auto":
+    dtype = "float32" if platform == "cpu" else "bfloat16"
+  bare = dataclasses.replace(families.read(options.model), remat=options.remat, dtype=dtype)
+  kernel = kernels.choose(options.attention, platform, bare)
+  bare = dataclasses.replace(bare, attention=kernel)
   base = hf.load(options.model, pure.language_model(bare))
   adapter = architecture.Adapter(options.rank) if options.rank else None
   shape = dataclasses.replace(bare, adapter=adapter)
@@ -99,7 +111,10 @@ def _print(result: dict) -> None:
     )
   console = rich.console.Console()
   console.print(table)
-  console.print(f"{result['device']}; peak memory {result['peak_bytes'] / 2**30:.2f} GiB")
+  console.print(
+    f"{result['device']}; {result['dtype']}, attention {result['attention']}; "
+    f"peak memory {result['peak_bytes'] / 2**30:.2f} GiB"
+  )
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -116,6 +131,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--rank", type=int, default=0, help="of adapters to train; 0 trains all")
   parser.add_argument(
     "--remat", action="store_true", help="compute activations again instead of keeping them"
+  )
+  parser.add_argument(
+    "--dtype", choices=DTYPES, default="auto", help="of products; auto: by the devices"
+  )
+  parser.add_argument(
+    "--attention", choices=kernels.CHOICES, default="auto", help="as model.attention of a run"
   )
   parser.add_argument("--repeats", type=int, default=5, help="measured calls of each case")
   parser.add_argument("--source", help="preferences to tokenise, as data.source names them")
