@@ -33,12 +33,13 @@ DTYPES = ("auto", "float32", "bfloat16")
 def main(arguments: list[str] | None = None) -> None:
   """Runs the command line; `arguments` are those of the process unless given."""
   options = _options(arguments)
+  shape = (options.batches, options.prompt, options.response, options.rows, options.mixed)
+  sizes = cases.Sizes(*shape)
   try:
+    theirs = _peers(options, sizes)
     language, scalar, params = _models(options)
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
-  batches = tuple(int(size) for size in options.batches.split(","))
-  sizes = cases.Sizes(batches, options.prompt, options.response, options.rows, options.mixed)
   try:
     ours = cases.cases(language, scalar, params, sizes)
     if options.source:
@@ -47,9 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
   kind = jax.devices()[0].device_kind
-  rows = timing.measure(
-    ours, _peers(options, sizes), options.repeats, options.profile, devices.peak(kind)
-  )
+  rows = timing.measure(ours, theirs, options.repeats, options.profile, devices.peak(kind))
   result = {
     "model": options.model,
     "device": kind,
@@ -90,7 +89,13 @@ def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.
     return {}
   from pit_jax.bench import peers  # torch takes long to import, and may be absent
 
-  return peers.peers(options.model, sizes)
+  try:
+    return peers.peers(options.model, sizes)
+  except ImportError as error:
+    raise ValueError(
+      f"--peer measures transformers with torch, and {error.name} is not installed; install the "
+      "extra: pip install 'pit_jax[parity]'"
+    ) from error
 
 
 def _print(result: dict) -> None:
@@ -123,11 +128,15 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   )
   parser.add_argument("--model", required=True, help="a model directory")
   parser.add_argument("--cases", default="", help="words of the cases' names; none are all")
-  parser.add_argument("--batches", default="1,8,32", help="sequences generated at once")
-  parser.add_argument("--prompt", type=int, default=64, help="tokens of every prompt")
-  parser.add_argument("--response", type=int, default=64, help="tokens of every response")
-  parser.add_argument("--rows", type=int, default=8, help="sequences of a training step")
-  parser.add_argument("--mixed", type=int, default=64, help="sequences of very different lengths")
+  parser.add_argument(
+    "--batches", type=_counts, default=(1, 8, 32), help="sequences generated at once: 1,8,32"
+  )
+  parser.add_argument("--prompt", type=_count, default=64, help="tokens of every prompt")
+  parser.add_argument("--response", type=_count, default=64, help="tokens of every response")
+  parser.add_argument("--rows", type=_count, default=8, help="sequences of a training step")
+  parser.add_argument(
+    "--mixed", type=_count, default=64, help="sequences of very different lengths"
+  )
   parser.add_argument("--rank", type=int, default=0, help="of adapters to train; 0 trains all")
   parser.add_argument(
     "--remat", action="store_true", help="compute activations again instead of keeping them"
@@ -138,12 +147,24 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument(
     "--attention", choices=kernels.CHOICES, default="auto", help="as model.attention of a run"
   )
-  parser.add_argument("--repeats", type=int, default=5, help="measured calls of each case")
+  parser.add_argument("--repeats", type=_count, default=5, help="measured calls of each case")
   parser.add_argument("--source", help="preferences to tokenise, as data.source names them")
   parser.add_argument("--peer", action="store_true", help="also measure transformers and torch")
   parser.add_argument("--profile", help="folder for an XProf trace of the measured calls")
   parser.add_argument("--json", help="file for the figures")
   return parser.parse_args(arguments)
+
+
+def _count(said: str) -> int:
+  """Returns a number of things that there must be, or ends the command."""
+  if not said.isdecimal() or not int(said):
+    raise argparse.ArgumentTypeError(f"{said!r} is no whole number from 1 on")
+  return int(said)
+
+
+def _counts(said: str) -> tuple[int, ...]:
+  """Returns several such numbers, of which at least one must be given."""
+  return tuple(_count(part.strip()) for part in said.split(","))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import sys
 import types
 
 import jax
@@ -132,6 +133,22 @@ def test_adapters_are_trained_on_a_frozen_base(directory, tmp_path, monkeypatch)
   (trained,) = (pure.named(state) for state in states)
   own = {"value.head", "value.bias"}
   assert own < trained.keys() and all(".adapters." in name for name in trained.keys() - own)
+
+
+@pytest.mark.parametrize(
+  "asked", ["--batches=x", "--batches=", "--batches=1,0", "--repeats=0", "--rows=-1", "--mixed=1.5"]
+)
+def test_what_is_no_number_of_things_is_refused(directory, capsys, asked):
+  with pytest.raises(SystemExit):
+    run(f"--model={directory}", asked)
+  said = capsys.readouterr().err
+  assert f"argument {asked.split('=')[0]}: " in said and "is no whole number from 1 on" in said
+
+
+def test_a_peer_that_is_not_installed_is_named_with_its_extra(directory, monkeypatch):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  with pytest.raises(SystemExit, match=r"torch is not installed; .*pit_jax\[parity\]"):
+    run(f"--model={directory}", *ARGUMENTS, "--cases=batch 1", "--peer")
 
 
 def test_preferences_are_tokenised(directory, tmp_path):
