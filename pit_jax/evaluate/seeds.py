@@ -92,7 +92,8 @@ def _is_repeated(prompts: Sequence[Hashable]) -> bool:
 
 
 def _together(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
-  kept, *others = ({key: row[key] for key in ("a", "b", "judge", "temperature")} for row in rows)
+  keys = ("a", "b", "judge", "temperature", "chosen_by")
+  kept, *others = ({key: row[key] for key in keys if key in row} for row in rows)
   different = [other for other in others if other != kept]
   if different:
     raise ValueError(
