@@ -26,23 +26,13 @@ RECIPES = {
 }
 # Of a language judge: how it is reached and what it may cost, on which no verdict depends.
 HOW_ASKED = frozenset(
-  [
-    "cache",
-    "budget_requests",
-    "budget_tokens",
-    "requests_per_minute",
-    "retries",
-    "wait",
-    "timeout",
-    "concurrency",
-  ]
+  "cache budget_requests budget_tokens requests_per_minute retries wait timeout concurrency".split()
 )
-
 # What is to be done where a report was made under other values of `evaluation` than are asked for.
 ANEW = "leave --experiment out, so that all are made anew under the same ones, or give"
 REPORT_FIRST = (
-  "finish that evaluation with `launch/evaluate.py`, which makes all experiments anew, or repeat one "
-  "--experiment with"
+  "finish that evaluation with `launch/evaluate.py`, which makes all experiments anew, or repeat "
+  "one --experiment with"
 )
 
 
@@ -108,10 +98,8 @@ def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, rem
   found = json.loads(path.read_text(encoding="utf-8"))
   if is_current(config, found):
     return
-  known, current = (
-    _deciding(values)
-    for values in (found["config"]["evaluation"], json.loads(config.evaluation.to_json()))
-  )
+  known = _deciding(found["config"]["evaluation"])
+  current = _deciding(json.loads(config.evaluation.to_json()))
   changed = [name for name in sorted(known | current) if known.get(name) != current.get(name)]
   raise ValueError(
     f"{path} was made under other values of `evaluation`; {remedy} the report's own "
