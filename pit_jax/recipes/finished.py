@@ -25,9 +25,10 @@ RECIPES = {
   "reward": (reward.train, findings.of_rewards),
 }
 # Of a language judge: how it is reached and what it may cost, on which no verdict depends.
-HOW_ASKED = frozenset(
-  "cache budget_requests budget_tokens requests_per_minute retries wait timeout concurrency".split()
-)
+HOW_ASKED = frozenset((
+  "cache", "budget_requests", "budget_tokens", "requests_per_minute", "retries", "wait", "timeout",
+  "concurrency",
+))  # fmt: skip
 # What is to be done where a report was made under other values of `evaluation` than are asked for.
 ANEW = "leave --experiment out, so that all are made anew under the same ones, or give"
 REPORT_FIRST = (
@@ -95,11 +96,10 @@ def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, rem
   so one that did not end leaves a report of the old ones.
   """
   path = workdir / "report" / "results.json"
-  found = json.loads(path.read_text(encoding="utf-8"))
-  if is_current(config, found):
+  found = json.loads(path.read_text(encoding="utf-8"))["config"]["evaluation"]
+  known, current = _deciding(found), _deciding(json.loads(config.evaluation.to_json()))
+  if known == current:
     return
-  known = _deciding(found["config"]["evaluation"])
-  current = _deciding(json.loads(config.evaluation.to_json()))
   changed = [name for name in sorted(known | current) if known.get(name) != current.get(name)]
   raise ValueError(
     f"{path} was made under other values of `evaluation`; {remedy} the report's own "
