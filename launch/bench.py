@@ -5,8 +5,11 @@
 The model is a directory as `launch/convert.py import` writes it. With --peer (extra `parity`) the
 same work goes through transformers' `generate` and a plain torch AdamW loop on the same weights,
 alternating with ours in one run; what is printed are medians and their ratios. With --rank
-adapters are trained on one frozen base, as `model.lora.rank` does in a run. On a device whose
-peaks are known, `mfu` and `bandwidth` are shares of them. --profile writes an XProf trace. With
+adapters are trained on one frozen base, as `model.lora.rank` does in a run. --attention is what
+`model.attention` is in a run, and --dtype what products are computed in: unless it is given,
+float32 on CPUs, and elsewhere bfloat16, as in the large sizes of configs/. The peer has float32. On
+a device whose peaks are known, `mfu` and `bandwidth` are shares of them; its peak of operations is
+that of bfloat16, whatever the products are computed in. --profile writes an XProf trace. With
 --source a case is added, which tokenises those preferences into a set on disk.
 """
 
@@ -22,18 +25,21 @@ import rich.console
 import rich.table
 
 from pit_jax.bench import cases, devices, texts, timing
-from pit_jax.models import architecture, families, hf, pure
+from pit_jax.models import architecture, families, hf, kernels, pure
+
+DTYPES = ("auto", "float32", "bfloat16")
 
 
 def main(arguments: list[str] | None = None) -> None:
   """Runs the command line; `arguments` are those of the process unless given."""
   options = _options(arguments)
+  shape = (options.batches, options.prompt, options.response, options.rows, options.mixed)
+  sizes = cases.Sizes(*shape)
   try:
+    theirs = _peers(options, sizes)
     language, scalar, params = _models(options)
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
-  batches = tuple(int(size) for size in options.batches.split(","))
-  sizes = cases.Sizes(batches, options.prompt, options.response, options.rows, options.mixed)
   try:
     ours = cases.cases(language, scalar, params, sizes)
     if options.source:
@@ -42,15 +48,15 @@ def main(arguments: list[str] | None = None) -> None:
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
   kind = jax.devices()[0].device_kind
-  rows = timing.measure(
-    ours, _peers(options, sizes), options.repeats, options.profile, devices.peak(kind)
-  )
+  rows = timing.measure(ours, theirs, options.repeats, options.profile, devices.peak(kind))
   result = {
     "model": options.model,
     "device": kind,
     "machine": f"{platform.machine()}, {platform.system()}",
     "jax": jax.__version__,
     "sizes": vars(sizes),
+    "dtype": language.config.dtype,
+    "attention": language.config.attention,
     "rank": options.rank,
     "remat": options.remat,
     "cases": rows,
@@ -65,7 +71,12 @@ def _models(
   options: argparse.Namespace,
 ) -> tuple[pure.PureModel, pure.PureModel, dict[str, Any]]:
   """Returns the language model, the scalar model of its trunk, and the first one's parameters."""
-  bare = dataclasses.replace(families.read(options.model), remat=options.remat)
+  platform, dtype = jax.devices()[0].platform, options.dtype
+  if dtype == "auto":
+    dtype = "float32" if platform == "cpu" else "bfloat16"
+  bare = dataclasses.replace(families.read(options.model), remat=options.remat, dtype=dtype)
+  kernel = kernels.choose(options.attention, platform, bare)
+  bare = dataclasses.replace(bare, attention=kernel)
   base = hf.load(options.model, pure.language_model(bare))
   adapter = architecture.Adapter(options.rank) if options.rank else None
   shape = dataclasses.replace(bare, adapter=adapter)
@@ -78,7 +89,13 @@ def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.
     return {}
   from pit_jax.bench import peers  # torch takes long to import, and may be absent
 
-  return peers.peers(options.model, sizes)
+  try:
+    return peers.peers(options.model, sizes)
+  except ImportError as error:
+    raise ValueError(
+      f"--peer measures transformers with torch, and {error.name} is not installed; install the "
+      "extra: pip install 'pit_jax[parity]'"
+    ) from error
 
 
 def _print(result: dict) -> None:
@@ -99,7 +116,10 @@ def _print(result: dict) -> None:
     )
   console = rich.console.Console()
   console.print(table)
-  console.print(f"{result['device']}; peak memory {result['peak_bytes'] / 2**30:.2f} GiB")
+  console.print(
+    f"{result['device']}; {result['dtype']}, attention {result['attention']}; "
+    f"peak memory {result['peak_bytes'] / 2**30:.2f} GiB"
+  )
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -108,21 +128,43 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   )
   parser.add_argument("--model", required=True, help="a model directory")
   parser.add_argument("--cases", default="", help="words of the cases' names; none are all")
-  parser.add_argument("--batches", default="1,8,32", help="sequences generated at once")
-  parser.add_argument("--prompt", type=int, default=64, help="tokens of every prompt")
-  parser.add_argument("--response", type=int, default=64, help="tokens of every response")
-  parser.add_argument("--rows", type=int, default=8, help="sequences of a training step")
-  parser.add_argument("--mixed", type=int, default=64, help="sequences of very different lengths")
+  parser.add_argument(
+    "--batches", type=_counts, default=(1, 8, 32), help="sequences generated at once: 1,8,32"
+  )
+  parser.add_argument("--prompt", type=_count, default=64, help="tokens of every prompt")
+  parser.add_argument("--response", type=_count, default=64, help="tokens of every response")
+  parser.add_argument("--rows", type=_count, default=8, help="sequences of a training step")
+  parser.add_argument(
+    "--mixed", type=_count, default=64, help="sequences of very different lengths"
+  )
   parser.add_argument("--rank", type=int, default=0, help="of adapters to train; 0 trains all")
   parser.add_argument(
     "--remat", action="store_true", help="compute activations again instead of keeping them"
   )
-  parser.add_argument("--repeats", type=int, default=5, help="measured calls of each case")
+  parser.add_argument(
+    "--dtype", choices=DTYPES, default="auto", help="of products; auto: by the devices"
+  )
+  parser.add_argument(
+    "--attention", choices=kernels.CHOICES, default="auto", help="as model.attention of a run"
+  )
+  parser.add_argument("--repeats", type=_count, default=5, help="measured calls of each case")
   parser.add_argument("--source", help="preferences to tokenise, as data.source names them")
   parser.add_argument("--peer", action="store_true", help="also measure transformers and torch")
   parser.add_argument("--profile", help="folder for an XProf trace of the measured calls")
   parser.add_argument("--json", help="file for the figures")
   return parser.parse_args(arguments)
+
+
+def _count(said: str) -> int:
+  """Returns a number of things that there must be, or ends the command."""
+  if not said.isdecimal() or not int(said):
+    raise argparse.ArgumentTypeError(f"{said!r} is no whole number from 1 on")
+  return int(said)
+
+
+def _counts(said: str) -> tuple[int, ...]:
+  """Returns several such numbers, of which at least one must be given."""
+  return tuple(_count(part.strip()) for part in said.split(","))
 
 
 if __name__ == "__main__":

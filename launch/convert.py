@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
       )
       print(f"{options.output}: {model.config}")
     else:
-      names = options.models.split(",")
+      names = options.models.split(",") if options.models else None
       forms = {"dtype": options.dtype, "as_adapters": options.adapters}
       with places.opened(options.workdir, only=("models", "report")) as workdir:
         for directory in convert.send_out(workdir, options.output, names, **forms):
@@ -47,7 +47,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   send = commands.add_parser("export", help="models of a finished run become directories")
   send.add_argument("--workdir", required=True, help="folder of the run, or its gs:// address")
   send.add_argument(
-    "--models", default="policy,improver,reward,gap_reward", help="which, separated by commas"
+    "--models",
+    help="which of policy, improver, reward, gap_reward, separated by commas; else all there are",
   )
   send.add_argument(
     "--adapters", action="store_true", help="as PEFT adapters beside their base, not merged"

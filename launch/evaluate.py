@@ -45,6 +45,12 @@ def main(arguments: list[str]) -> None:
 
   The arguments that are left over are values of the configuration.
   """
+  given = [f"--{flag.name}" for flag in (FOLDS, MARGIN, WITH_DATA) if flag.present]
+  if given and not EXPORT.value:
+    raise SystemExit(
+      f"error: {', '.join(given)}: nothing is exported; name a file as --export_preferences=FILE, "
+      "or leave them out"
+    )
   from pit_jax.recipes import finished
   from pit_jax.storage import buckets, places
 

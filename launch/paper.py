@@ -7,6 +7,7 @@ WORKDIR/report/report.html. The same command continues an interrupted run.
 """
 
 import json
+import os
 import pathlib
 import sys
 
@@ -22,11 +23,26 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds, separated by commas"
 
 def main(_: list[str]) -> None:
   """Runs every seed, then writes the pooled report."""
+  from pit_jax.training import checkpoint
+
+  logging.set_verbosity(logging.WARNING)
+  try:
+    _run()
+  except checkpoint.HangingError as error:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(1)  # a plain exit would wait for the writer that hangs
+  except (ValueError, checkpoint.SaveError) as error:
+    raise SystemExit(f"error: {error}") from error
+
+
+def _run() -> None:
+  """Runs what is not finished of the seeds, and pools them."""
   from pit_jax.evaluate import report, seeds
   from pit_jax.recipes import finished, pit
   from pit_jax.storage import places
 
-  logging.set_verbosity(logging.WARNING)
+  if not SEEDS.value or not all(seed.strip().isdecimal() for seed in SEEDS.value):
+    raise ValueError(f"--seeds={','.join(SEEDS.value)}: give whole numbers, as in --seeds=0,1,2")
   workdir, results = places.local("--workdir", WORKDIR.value), {}
   for seed in map(int, SEEDS.value):
     config = CONFIG.value.copy_and_resolve_references().unlock()

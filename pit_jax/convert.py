@@ -70,7 +70,7 @@ def bring_in(
 def send_out(
   workdir: str | os.PathLike,
   output: str | os.PathLike,
-  names: Sequence[str],
+  names: Sequence[str] | None = None,
   *,
   dtype: str = "float32",
   as_adapters: bool = False,
@@ -84,7 +84,7 @@ def send_out(
   Args:
     workdir: folder of the run.
     output: folder of the directories, one per model.
-    names: of the models; see `MODELS`.
+    names: of the models; see `MODELS`. None are all that the run has.
     dtype: of the tensors written, their base's included; adapters are float32.
     as_adapters: write what each model adds to the base they share, as PEFT reads it, and the base
       into OUTPUT/base; else adapters are merged into whole models. A published R_P has none and
@@ -101,7 +101,8 @@ def send_out(
   path = workdir / "report" / "results.json"
   results = json.loads(path.read_text()) if path.is_file() else None
   mesh = parallel.make_mesh((1, 1, 1))
-  for name in names:
+  kept = [name for name in MODELS if (workdir / export.FOLDER / name).is_dir()]
+  for name in names or kept or MODELS:  # without any, the first one says that the run has none
     found, directory = export.load_one(workdir, name, mesh=mesh), pathlib.Path(output) / name
     tokenizer, form = found.asking.settings.tokenizer, found.asking.settings.template
     ids = tokenizer.special_ids

@@ -1,8 +1,11 @@
 """The benchmark measures what it says, and nothing it measures changes a model."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
+import sys
+import types
 
 import jax
 import numpy as np
@@ -36,21 +39,25 @@ def directory(tmp_path_factory):
   return directory
 
 
-def run(*arguments):
+def load():
   spec = importlib.util.spec_from_file_location("launch_bench", LAUNCH)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  module.main(list(arguments))
+  return module
+
+
+def run(*arguments):
+  load().main(list(arguments))
 
 
 @compiles
 def test_every_part_is_measured_and_models_are_as_they_were(
   directory, tmp_path, capsys, monkeypatch
 ):
-  load, loaded = hf.load, []
-  monkeypatch.setattr(hf, "load", lambda *asked: loaded.append(load(*asked)) or loaded[0])
+  read, loaded = hf.load, []
+  monkeypatch.setattr(hf, "load", lambda *asked: loaded.append(read(*asked)) or loaded[0])
   run(f"--model={directory}", *ARGUMENTS, f"--json={tmp_path / 'bench.json'}")
-  before = load(directory, pure.language_model(families.read(directory)))
+  before = read(directory, pure.language_model(families.read(directory)))
   jax.tree.map(np.testing.assert_array_equal, loaded[0], before)
   found = json.loads((tmp_path / "bench.json").read_text())
   assert [row["name"] for row in found["cases"]] == NAMES
@@ -72,6 +79,44 @@ def test_a_choice_of_cases_is_measured(directory, tmp_path):
     run(f"--model={directory}", *ARGUMENTS, "--cases=sft,dpo")
 
 
+@pytest.mark.parametrize(
+  ("asked", "platform", "wanted"),
+  [
+    ((), "cpu", ("float32", "xla")),
+    (("--dtype=bfloat16",), "cpu", ("bfloat16", "xla")),
+    (("--attention=splash",), "cpu", ("float32", "splash_interpreted")),
+    ((), "gpu", ("bfloat16", "cudnn")),
+    (("--dtype=float32",), "gpu", ("float32", "xla")),
+    (("--attention=xla",), "gpu", ("bfloat16", "xla")),
+    ((), "tpu", ("bfloat16", "splash")),
+  ],
+)
+def test_models_compute_as_those_of_a_run_on_such_devices(
+  directory, monkeypatch, asked, platform, wanted
+):
+  module = load()
+  devices = [types.SimpleNamespace(platform=platform)]
+  shape = dataclasses.replace(families.read(directory), head_width=8)  # which cuDNN takes
+  monkeypatch.setattr(module.families, "read", lambda _: shape)
+  monkeypatch.setattr(module.jax, "devices", lambda *_: devices)
+  monkeypatch.setattr(module.hf, "load", lambda *_: {})
+  monkeypatch.setattr(module.pure, "complete", lambda *_: {})
+  models = module._models(module._options([f"--model={directory}", *asked]))[:2]
+  assert [(one.config.dtype, one.config.attention) for one in models] == [wanted] * 2
+
+
+@pytest.mark.parametrize("asked", [(), ("--dtype=bfloat16", "--attention=splash")])
+def test_dtype_and_attention_are_said(directory, tmp_path, capsys, asked):
+  path = tmp_path / "bench.json"
+  run(f"--model={directory}", *ARGUMENTS, "--cases=batch 1", *asked, f"--json={path}")
+  found = json.loads(path.read_text())
+  wanted = ("bfloat16", "splash_interpreted") if asked else ("float32", "xla")
+  assert (found["dtype"], found["attention"]) == wanted
+  assert f"{wanted[0]}, attention {wanted[1]};" in " ".join(capsys.readouterr().out.split())
+  with pytest.raises(SystemExit, match="'cudnn' is a kernel for devices of the platform 'gpu'"):
+    run(f"--model={directory}", *ARGUMENTS, "--dtype=bfloat16", "--attention=cudnn")
+
+
 @compiles
 def test_adapters_are_trained_on_a_frozen_base(directory, tmp_path, monkeypatch):
   start, states = cases.training_step.init_state, []
@@ -88,6 +133,22 @@ def test_adapters_are_trained_on_a_frozen_base(directory, tmp_path, monkeypatch)
   (trained,) = (pure.named(state) for state in states)
   own = {"value.head", "value.bias"}
   assert own < trained.keys() and all(".adapters." in name for name in trained.keys() - own)
+
+
+@pytest.mark.parametrize(
+  "asked", ["--batches=x", "--batches=", "--batches=1,0", "--repeats=0", "--rows=-1", "--mixed=1.5"]
+)
+def test_what_is_no_number_of_things_is_refused(directory, capsys, asked):
+  with pytest.raises(SystemExit):
+    run(f"--model={directory}", asked)
+  said = capsys.readouterr().err
+  assert f"argument {asked.split('=')[0]}: " in said and "is no whole number from 1 on" in said
+
+
+def test_a_peer_that_is_not_installed_is_named_with_its_extra(directory, monkeypatch):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  with pytest.raises(SystemExit, match=r"torch is not installed; .*pit_jax\[parity\]"):
+    run(f"--model={directory}", *ARGUMENTS, "--cases=batch 1", "--peer")
 
 
 def test_preferences_are_tokenised(directory, tmp_path):

@@ -182,7 +182,7 @@ def test_what_broke_the_form_of_self_refine_is_counted_over_seeds():
   compared = vars(metrics.compare(np.ones(4), np.zeros(4)))
   kinds = ({"no answer": 2}, {}, {"no answer": 1, "x": 4})
   rows = [{"k": 1, **compared, "kinds": counts} for counts in kinds]
-  pooled = seeds._mean_row(rows, ("k",))
+  pooled = seeds._mean_row(rows, ("k",), prompts=range(3))
   assert pooled["kinds"] == {"no answer": 3, "x": 4}
   results = report_example.example() | {"self_refine": [pooled]}
   assert "no answer 3, x 4." in tabular.build(report.check(results))["self_refine"].note

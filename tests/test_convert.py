@@ -118,6 +118,16 @@ def test_a_run_without_a_report_is_sent_out_and_says_so(run, tmp_path):
   assert "no report" in (directory / "README.md").read_text()
 
 
+@pytest.mark.parametrize("names", [export.POLICY_CHAIN, export.REWARD_MODELS, export.WHOLE])
+def test_all_that_a_run_has_is_sent_out(command, tmp_path, names):
+  asking = tiny_models.inference_of(tmp_path / "tokenizer")
+  models = tiny_models.models_of(asking)
+  kept = {name: models[name] for name in names}
+  export.save(tmp_path, asking, kept, zero_point=None if names == export.POLICY_CHAIN else 0.0)
+  command(["export", f"--workdir={tmp_path}", f"--output={tmp_path / 'out'}"])
+  assert {path.name for path in (tmp_path / "out").iterdir()} == set(names)
+
+
 def test_what_cannot_be_converted_is_named(command, run, tmp_path):
   with pytest.raises(SystemExit, match=r"no model 'critic'; it has gap_reward, improver"):
     command(["export", f"--workdir={run}", f"--output={tmp_path}", "--models=critic"])

@@ -237,6 +237,23 @@ def test_an_endpoint_that_never_answers_is_given_up(server, tmp_path, monkeypatc
   assert any("5 prompts in a row" in reason for reason in said.reasons)
 
 
+@pytest.mark.parametrize("status", ["400", "403", "422"])
+def test_an_endpoint_that_refuses_every_request_is_given_up(server, tmp_path, monkeypatch, status):
+  monkeypatch.setattr(endpoint, "PATIENCE", 5)
+  judge, asked = judge_at(server.url, tmp_path / "t.sqlite")
+  said = judge.verdicts(*pairs(*[f"{status}!"] * 30))
+  assert set(said.failures.values()) == {f"refused ({status})", "endpoint given up"}
+  assert len(said.failures) == 30 and len(server.asked) < 5 + SETTINGS["concurrency"]
+  assert asked.spent()[0] == len(server.asked), "nobody pays for the rest"
+
+
+def test_a_reply_between_refusals_shows_that_the_endpoint_works(server, tmp_path, monkeypatch):
+  monkeypatch.setattr(endpoint, "PATIENCE", 3)  # a question is asked in both orders
+  judge, _ = judge_at(server.url, tmp_path / "t.sqlite", concurrency=1)
+  said = judge.verdicts(*pairs(*["well", "400!"] * 10))
+  assert said.failures == dict.fromkeys(range(1, 20, 2), "refused (400)")
+
+
 def test_the_key_is_sent_and_nowhere_written(server, tmp_path, caplog):
   caplog.set_level(logging.DEBUG)
   judge, asked = judge_at(server.url, tmp_path / "t.sqlite")

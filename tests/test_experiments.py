@@ -12,7 +12,7 @@ import scripted
 import tiny_run
 
 from launch import evaluate
-from pit_jax.evaluate import findings, judges
+from pit_jax.evaluate import findings, judges, report, seeds
 from pit_jax.evaluate.experiments import cost, gap, length, main, rounds
 from pit_jax.evaluate.statistics import agreement, lengths, ratings
 from pit_jax.recipes import finished
@@ -218,6 +218,23 @@ def test_a_finished_run_is_evaluated_anew_under_other_values(finished_run, tmp_p
   assert tiny_run.files(workdir / "checkpoints") == trained
   finished.evaluate(workdir, "length")
   assert results_of(workdir)["length"] == after["length"]
+
+
+def test_seeds_on_the_same_prompts_can_be_pooled_as_runs_write_them(finished_run, tmp_path):
+  """Every comparison of a report tells prompts apart, those of rounds and of the cost too."""
+  whole = results_of(finished_run.workdir)
+  pooled = seeds.pool({0: whole, 1: whole})
+  alone = [row for row in pooled["comparisons"] if row["seed"] == 0]
+  for row, one in zip(pooled["comparisons"], alone, strict=False):
+    assert row["repeated"]["prompts"] == one["n"] == row["n"] / 2 == len(one["outcomes"])
+    assert (row["delta"], row["p"]) == (pytest.approx(one["delta"]), pytest.approx(one["p"]))
+  sections = ("rounds", "temperature", "cost")
+  assert any("repeated_stop" in row for row in pooled["rounds"])
+  for row in (row for section in sections for row in pooled[section] if "n" in row):
+    assert row["repeated"]["prompts"] == row["n"] / 2
+  (chain, *_), (one, *_) = (found["frontier"]["chains"] for found in (pooled, whole))
+  assert chain["moments"]["kl"]["n"] == one["moments"]["kl"]["n"]
+  assert report.write(pooled, tmp_path).exists()
 
 
 def test_only_values_of_the_evaluation_can_be_changed(finished_run):

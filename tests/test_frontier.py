@@ -217,7 +217,7 @@ def test_frontiers_of_several_runs_are_one_of_all_prompts():
     chain = experiment.describe("policy", "R_P", points, known)
     return {"judge": "gold", "chains": [chain]}
 
-  pooled = experiment.pool([described(part) for part in parts])
+  pooled = experiment.pool([described(part) for part in parts], prompts=(0, 1))
   whole = described({
     name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]
   })  # fmt: skip
@@ -226,6 +226,27 @@ def test_frontiers_of_several_runs_are_one_of_all_prompts():
     assert one["knee"]["kl"] == pytest.approx(other["knee"]["kl"])
     for point, same in zip(one["points"], other["points"], strict=True):
       assert {key: pytest.approx(value) for key, value in point.items()} == same
+
+
+def test_prompts_that_all_runs_share_are_no_further_prompts():
+  generator = np.random.default_rng(1)
+  shared = generator.normal(0, 3, 60)
+  parts = [shared + generator.normal([[0], [1], [2]], 1, (3, 60)) for _ in range(3)]
+  described = [
+    {"judge": None, "chains": [experiment.describe("policy", "R_P", [{"stage": "rl", "step": k}
+     for k in range(3)], {"kl": frontiers.moments(part), "proxy": frontiers.moments(part)})]}
+    for part in parts
+  ]  # fmt: skip
+  pooled = experiment.pool(described, prompts=("a", "a", "a"))["chains"][0]["moments"]["kl"]
+  exact = frontiers.moments(np.mean(parts, axis=0))
+  assert pooled["n"] == 60
+  np.testing.assert_allclose(pooled["mean"], exact["mean"])
+  for contrast in generator.normal(size=(20, 3)):
+    kept, least = (contrast @ known["covariance"] @ contrast for known in (pooled, exact))
+    assert kept >= least
+  same = experiment.pool([described[0]] * 3, prompts=("a", "a", "a"))["chains"][0]
+  for point, other in zip(same["points"], described[0]["chains"][0]["points"], strict=True):
+    assert point["kl_ci95"] == pytest.approx(other["kl_ci95"])
 
 
 def test_experiments_that_a_run_has_nothing_for_say_what_to_train(finished_run, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import scripted
+import tiny_run
 
 from pit_jax.data import conversations, preferences
 from pit_jax.data import rows as data_rows
@@ -109,6 +110,23 @@ def test_the_next_round_holds_out_the_same_prompts(finished_run, tmp_path, capsy
     assert line["prompt"] in {row.prompt for row in getattr(old, line["fold"])}
     assert line["prompt"] in {row.prompt for row in getattr(folds, line["fold"])}
     assert line["margin"] > 0
+
+
+def test_pairs_are_not_made_under_values_of_an_evaluation_that_did_not_end(tmp_path):
+  config = tiny_run.config()
+  rows = [{"experiment": "main"}]
+  known = {"config": json.loads(config.to_json()), "comparisons": rows}
+  (tmp_path / "report").mkdir()
+  (tmp_path / "report" / "results.json").write_text(json.dumps(known))
+  config.evaluation.rounds, config.evaluation.prompts = 7, 5  # begun, and killed
+  config.evaluation.language_judge.retries = 9  # on which no figure depends
+  (tmp_path / "config.json").write_text(config.to_json())
+  with pytest.raises(
+    ValueError, match="other values.*finish that evaluation .*report's own prompts, rounds as"
+  ):
+    finished.export_preferences(tmp_path, tmp_path / "next.jsonl")
+  with pytest.raises(ValueError, match="leave --experiment out.* own prompts, rounds as"):
+    finished.evaluate(tmp_path, "length")
 
 
 @pytest.mark.slow

@@ -105,6 +105,13 @@ def test_gaps_are_drawn_in_the_order_of_equation_1():
   assert means == pytest.approx([order[name] for name in ("wl", "ww", "ll", "lw")])
 
 
+def test_gaps_are_drawn_in_the_unit_of_their_calibration():
+  order = {"histogram": {"wl": [1.0, 2.0], "lw": [-1.0, 0.0]}}
+  figure = plots.draw({"comparisons": [], "systems": {}, "gap_order": order})["gaps"]
+  said = [axes.get_xlabel() for axes in figure.axes]
+  assert "deviations" in said[-1] and "nats" not in "".join(said)
+
+
 def test_a_figure_for_the_page_has_no_fixed_size_and_no_date():
   figures = plots.draw(report.check(report_example.real_data()))
   text = plots.svg(figures["comparisons"], 'a "quoted" label')

@@ -143,6 +143,19 @@ def test_seeds_with_other_comparisons_are_not_pooled():
     seeds.pool(results)
 
 
+def test_who_chose_the_temperatures_is_said_of_all_seeds_too():
+  generator = np.random.default_rng(4)
+  results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
+  for run in results.values():
+    run["comparisons"][0] |= {"judge": "R_P", "temperature": "best", "chosen_by": "R_P"}
+  pooled = seeds.pool(results)
+  assert [row.get("chosen_by") for row in pooled["comparisons"][:2]] == ["R_P", None]
+  assert "its own row flatters them" in tabular.build(pooled)["comparisons"].note
+  results[1]["comparisons"][0]["chosen_by"] = "gold"
+  with pytest.raises(ValueError, match="seeds compared other systems"):
+    seeds.pool(results)
+
+
 def test_pooled_seeds_make_a_report(tmp_path):
   results = json.loads(json.dumps(report._plain(report_example.example())))
   pooled = seeds.pool({0: results, 1: results})

@@ -165,6 +165,30 @@ def test_what_breaks_the_form_falls_back_to_the_draft(ask):
   assert set(OUTCOMES.values()) == {*self_refine.FAILURES, REFINED, UNCHANGED, STOPPED} - {TOO_LONG}
 
 
+REQUEST = " ".join(f"word{i}" for i in range(24))  # a quarter of it are six words
+
+
+@pytest.mark.parametrize(
+  ("said", "is_copy"),
+  [
+    ("No", False),
+    ("word0", False),
+    ("word0 word1 word2 word3 word4", False),
+    ("word0 word1 word2 word3 word4 word", True),
+    ("Word0  word1 word2 word3 word4 word5 word6", True),
+    ("word0 word1 word2 word3 word4 word5 other", False),
+    ("Now write the b", False),
+    ("Now write the better reply", True),
+    (f"Yes: {REQUEST}", True),
+  ],
+)
+def test_a_short_answer_with_which_a_request_begins_is_no_copy(said, is_copy):
+  form = dataclasses.replace(
+    FORM, feedback_turn=REQUEST, refine_turn="Now write the better reply.", stop=""
+  )
+  assert self_refine._is_copy(form, said, ("why ?",)) == is_copy
+
+
 def test_a_round_that_failed_leaves_no_trace(ask, asking):
   replies = {1: "bill 1", 2: "", 3: "bill 3", 4: "letter 4", 5: "bill 5", 6: "letter 6"}
   made, log = ask(lambda _, call: replies[call], ["draft a"], rounds=3)

@@ -70,10 +70,10 @@ STATED = (
 def judged(results: Mapping) -> list[Claim]:
   """Returns the claims that a run has comparisons for, with what these say.
 
-  A claim holds where its Δ lies above 0 with the whole 95% interval, and no single seed's interval
-  lies below; the opposite is found where the interval lies below 0. In between nothing is shown:
-  that two systems are as good as each other is none of the outcomes. There is none where the gate
-  is shut.
+  A claim holds where its Δ lies above 0 with the whole 95% interval, a sign test agrees (p ≤ 0.05,
+  uncorrected), and no single seed's interval lies below; the opposite is found where interval and
+  test say so of the other side. In between nothing is shown: that two systems are as good as each
+  other is none of the outcomes. There is none where the gate is shut.
   """
   if _obstacle(results):
     return []
@@ -134,9 +134,10 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim]:
 
 
 def _unjudged(rows: Sequence[Mapping]) -> str:
-  asked = list(dict.fromkeys(row["judge"] for row in rows if row["n"]))
+  asked = list(dict.fromkeys(row["judge"] for row in rows if verdict.is_judged(row)))
   if not asked:
-    return "no prompt could be judged"
+    few = any(row["n"] for row in rows)
+    return "most prompts could not be judged" if few else "no prompt could be judged"
   return f"only {' and '.join(asked)} compared the two, which trained or chose one of them"
 
 
@@ -147,23 +148,22 @@ def _each_seed(rows: Sequence[Mapping], whole: Mapping) -> list[Mapping]:
     row
     for row in rows
     if row.get("seed") not in (None, "all")
-    and row["n"]
+    and verdict.is_judged(row)
     and all(row.get(key) == whole.get(key) for key in same)
   ]
 
 
 def _outcome(row: Mapping, alone: Sequence[Mapping]) -> str:
-  low, high = row["ci95"]
-  if high < 0:
+  found = verdict.direction(row)
+  if found < 0:
     return OPPOSITE
-  return HOLDS if low > 0 and all(seed["ci95"][1] >= 0 for seed in alone) else NOT_SHOWN
+  return HOLDS if found > 0 and all(seed["ci95"][1] >= 0 for seed in alone) else NOT_SHOWN
 
 
 def _figure(row: Mapping) -> str:
-  low, high = (verdict.signed(bound) for bound in row["ci95"])
   return (
-    f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])} (95% interval {low} to {high}; "
-    f"{row['judge']}, {row['n']:,} prompts)"
+    f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])} ({verdict.bounds_text(row)}; "
+    f"{row['judge']}, {verdict.prompts(row):,} prompts)"
   )
 
 
@@ -182,7 +182,7 @@ def _single_stages(comparisons: Sequence[Mapping]) -> Iterator[Claim]:
     verdict.find(comparisons, system, "original", judges)
     for system in ("pit_first_only", "pit_second_only")
   )
-  clear = [row for row in found if row and row["ci95"][0] > MARGINAL]
+  clear = [row for row in found if row and row["ci95"][0] > MARGINAL and verdict.direction(row)]
   if clear:
     statement = "paper's finding that a single stage is only marginally better than original"
     yield Claim(f"{statement} (table 2)", OPPOSITE, " and ".join(map(_figure, clear)))

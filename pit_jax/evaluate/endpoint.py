@@ -191,7 +191,7 @@ class Endpoint:
         if problem.is_final:
           return self._line.end(failed.failure, failed.detail)
         if not problem.may_pass:
-          return failed
+          break
         if attempt < s.retries:
           self._line.ended.wait(_pause(error, attempt, s.wait))
       else:

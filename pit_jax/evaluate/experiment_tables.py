@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pit_jax.evaluate import cells, label_tables, palette
+from pit_jax.evaluate import cells, label_tables, palette, verdict
 from pit_jax.evaluate.statistics import ratings, significance
 
 
@@ -51,7 +51,7 @@ def power(results: Mapping) -> cells.Table | None:
   note = (
     f"To find Δ in 80% of experiments at the 5% level, where {known['decided']:.0f}% of prompts "
     f"are no tie, as when {known['judge']} compares {known['a']} with {known['b']}. The "
-    f"{known['n']:,} prompts here find a Δ of {cells.fixed(known['detectable'], 1)}."
+    f"{verdict.prompts(known):,} prompts here find a Δ of {cells.fixed(known['detectable'], 1)}."
   )
   return cells.select("power", "Power", known["needed"], columns, note=note, words=0)
 
@@ -188,7 +188,7 @@ def cost(results: Mapping) -> cells.Table:
     "Δ": lambda row: cells.signed(row.get("delta")),
     "95% interval": lambda row: cells.interval(row.get("ci95")),
     "KL ≤": lambda row: cells.fixed(row.get("kl_bound")),
-    "prompts": lambda row: f"{row['n']:,}",
+    "prompts": lambda row: f"{verdict.prompts(row):,}",
   }
   note = (
     "Per prompt, all drafts included: samples and their tokens, and what a reward model read to "
@@ -222,9 +222,11 @@ def ledger(results: Mapping) -> cells.Table | None:
     "log-ratio": lambda row: cells.fixed(row["kl"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
   }
-  together = " of all seeds" if "shown" in known else ""
+  together = "prompts of all seeds" if "shown" in known else "prompts"
+  if known.get("is_repeated"):
+    together = "answers, of every seed to the same prompts"
   note = (
-    f"Of {known['prompts']:,} prompts{together}: those whose version of the round the stop rule "
+    f"Of {known['prompts']:,} {together}: those whose version of the round the stop rule "
     f"kept, and what {known['judge']} says of it against the version before. Log-ratio of these "
     "versions to the improver before RL, in nats, a mean. In the end "
     f"{known['improved']:,} answers are better than their draft, {known['unchanged']:,} as good "

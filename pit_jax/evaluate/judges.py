@@ -66,7 +66,9 @@ class Judge:
     """Returns how often a beats b; pairs that failed are counted apart and as nothing else."""
     found = verdicts.difference[verdicts.is_judged]
     failed = len(verdicts.failures)
-    return metrics.compare(found, np.zeros_like(found), tie=self.tie, failed=failed)
+    counted = metrics.compare(found, np.zeros_like(found), tie=self.tie, failed=failed)
+    letters = "".join(outcome[0] for outcome in self.outcomes(verdicts))
+    return dataclasses.replace(counted, outcomes=letters)
 
   def outcomes(self, verdicts: Verdicts) -> list[str]:
     """Returns "win", "tie" or "lose" of every a, or "failed"."""

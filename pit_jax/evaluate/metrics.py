@@ -30,6 +30,7 @@ class Comparison:
   delta: float  # win − lose
   ci95: tuple[float, float]  # of delta
   failed: int = 0  # prompts that could not be judged; they are not among the n
+  outcomes: str = ""  # per prompt, in order: (w)in, (l)ose, (t)ie or (f)ailed; "" where not kept
 
 
 def compare(
@@ -75,12 +76,12 @@ def pool(
   """Joins comparisons of the same two systems, as though all prompts had been one experiment.
 
   A comparison depends on its prompts only through the three counts, so those are added and the
-  bootstrap runs over all prompts. With runs of several training seeds on the same prompts the
-  interval tells how sure we are about *these* trained models; it does not cover models from
-  other seeds.
+  bootstrap runs over all prompts. The interval tells how sure we are about *these* trained
+  models; it does not cover models from other seeds.
 
   Args:
-    comparisons: results of `compare`, or their records as in results.json (n, win, lose, failed).
+    comparisons: results of `compare`, or their records as in results.json (n, win, lose, failed),
+      each with prompts of its own: of the same prompts the interval would be too narrow.
     resamples: bootstrap samples; at least 1.
     seed: seed of the resampling.
 

@@ -1,14 +1,19 @@
-"""Several seeds' results as one: every comparison pooled over all prompts of all seeds."""
+"""Several seeds' results as one: every comparison pooled over all prompts of all seeds.
+
+Each seed of the embedded task has prompts of its own. Rows that are read from elsewhere are divided
+by a hash of the prompt alone, so there all seeds hold out the same prompts, and a prompt with what
+became of it under every seed is one draw.
+"""
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from pit_jax.evaluate import metrics, verdict
 from pit_jax.evaluate.experiments import frontier
-from pit_jax.evaluate.statistics import significance
+from pit_jax.evaluate.statistics import repeated, significance
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
 FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config", "absent")
@@ -21,6 +26,15 @@ ROWS = {
   "cost": ("system", "budget", "judge"),
 }
 SIGNS = ("sign_agreement", "own_sign_agreement")
+OWN = (
+  "comparisons count all prompts of all seeds, of which each has its own, and their intervals and "
+  "tests cover the choice of prompts, not of seeds."
+)
+SAME = (
+  "comparisons count what became of the same prompts under all seeds. Intervals resample prompts "
+  "with all their outcomes, sign tests ask which side won a prompt more often; both cover the "
+  "choice of prompts, not of seeds. Intervals along RL are as wide as if all seeds agreed."
+)
 
 
 def pool(results: Mapping[int, Mapping]) -> dict:
@@ -32,11 +46,17 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   Returns:
     Results for `report.write`: comparisons over all prompts of all seeds (`seed` "all") and of
     each seed alone, rounds and temperatures likewise, and means over the seeds of all scores.
+
+  Raises:
+    ValueError: if the seeds compared other systems, or have the same prompts and do not tell what
+      became of each.
   """
   runs = list(results.values())
+  # One configuration holds out the same prompts of the same rows.
+  prompts = [run.get("data", {}).get("rows_hash", seed) for seed, run in results.items()]
   pooled = {key: runs[0][key] for key in FROM_FIRST if key in runs[0]}
   comparisons = list(zip(*(run["comparisons"] for run in runs), strict=True))
-  pooled["comparisons"] = significance.annotate([_together(rows) for rows in comparisons])
+  pooled["comparisons"] = significance.annotate([_together(rows, prompts) for rows in comparisons])
   pooled["power"] = significance.power(verdict.principal(pooled["comparisons"]))
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
@@ -53,30 +73,54 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   }
   for section, keys in ROWS.items():
     rows = zip(*(run.get(section, []) for run in runs), strict=True)
-    pooled[section] = [_mean_row(row, keys) for row in rows]
+    pooled[section] = [_mean_row(row, keys, prompts) for row in rows]
   if all("ledger" in run for run in runs):
     pooled["ledger"] = _ledger({seed: run["ledger"] for seed, run in results.items()})
+    pooled["ledger"]["is_repeated"] = _is_repeated(prompts)
   if all("frontier" in run for run in runs):
-    pooled["frontier"] = frontier.pool([run["frontier"] for run in runs])
+    pooled["frontier"] = frontier.pool([run["frontier"] for run in runs], prompts)
   pooled["notes"] = [
-    f"Means over seeds {', '.join(map(str, results))}; comparisons count all prompts of all seeds, "
-    "and their intervals and tests cover the choice of prompts, not of seeds. Ratings, lengths, "
-    "the judges' agreement and how right R_PIT is are in the report of each seed.",
+    f"Means over seeds {', '.join(map(str, results))}; {SAME if _is_repeated(prompts) else OWN} "
+    "Ratings, lengths, the judges' agreement and how right R_PIT is are in each seed's report.",
     *runs[0].get("notes", []),
   ]
   return pooled
 
 
-def _together(rows: Sequence[Mapping]) -> dict:
-  kept, *others = ({key: row[key] for key in ("a", "b", "judge", "temperature")} for row in rows)
+def _is_repeated(prompts: Sequence[Hashable]) -> bool:
+  return len(set(prompts)) < len(prompts)
+
+
+def _together(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
+  keys = ("a", "b", "judge", "temperature", "chosen_by")
+  kept, *others = ({key: row[key] for key in keys if key in row} for row in rows)
   different = [other for other in others if other != kept]
   if different:
     raise ValueError(
       f"seeds compared other systems: {kept} and {different[0]}; pool runs of one configuration"
     )
-  pooled = {**kept, "seed": "all", **vars(metrics.pool(rows))}
+  pooled = {**kept, "seed": "all", **_pooled(rows, prompts)}
   failures = _counted(row.get("failures") for row in rows)
   return pooled | ({"failures": failures} if failures else {})
+
+
+def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
+  """Returns a comparison over all seeds, and of repeated prompts what tests have to know."""
+  failed, groups = sum(row.get("failed", 0) for row in rows), {}
+  if not _is_repeated(prompts):
+    found, about = metrics.pool(rows), {}
+  elif any(row["n"] + row.get("failed", 0) > len(row.get("outcomes", "")) for row in rows):
+    raise ValueError(
+      "the seeds' results are of the same prompts and do not say what became of each: they are of "
+      "an older version; make them anew with `python launch/evaluate.py --workdir=…` of each seed"
+    )
+  else:
+    for name, row in zip(prompts, rows, strict=True):
+      groups.setdefault(name, []).append(row["outcomes"])
+    counts = np.concatenate([repeated.tally(columns) for columns in groups.values()])
+    found = repeated.compare(counts, failed=failed)
+    about = {"repeated": repeated.describe(counts)} if found.n else {}
+  return {key: value for key, value in vars(found).items() if key != "outcomes"} | about
 
 
 def _counted(counts: Iterable[Mapping | None]) -> dict:
@@ -131,7 +175,7 @@ def _mean(records: Sequence[Mapping]) -> dict:
   return {key: float(np.mean([record[key] for record in records])) for key in numbers}
 
 
-def _mean_row(rows: Sequence[Mapping], keys: Sequence[str]) -> dict:
+def _mean_row(rows: Sequence[Mapping], keys: Sequence[str], prompts: Sequence[Hashable]) -> dict:
   """Averages a row's figures; its comparisons are counted over all prompts of all seeds."""
   pooled = {**_facts(rows), **{key: rows[0][key] for key in keys}}
   if "kinds" in rows[0]:
@@ -140,6 +184,6 @@ def _mean_row(rows: Sequence[Mapping], keys: Sequence[str]) -> dict:
   for suffix in ("", "_stop"):
     if "win" + suffix in rows[0]:
       known = [name for name in fields if name + suffix in rows[0]]
-      together = metrics.pool([{name: row[name + suffix] for name in known} for row in rows])
-      pooled |= {name + suffix: value for name, value in dataclasses.asdict(together).items()}
+      parts = [{name: row[name + suffix] for name in known} for row in rows]
+      pooled |= {name + suffix: value for name, value in _pooled(parts, prompts).items()}
   return pooled

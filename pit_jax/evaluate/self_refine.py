@@ -272,11 +272,13 @@ def _of_answer(
 def _is_copy(form: Form, said: str, shown: Sequence[conversations.Prompt]) -> bool:
   """Returns whether a reply is a text that was shown, or one of our requests is in it.
 
-  A request that is repeated up to the end of the reply, which may be cut there, is one too.
+  A request that is repeated up to the end of the reply, which may be cut there, is one too, if the
+  reply has a quarter of its words and five: "No" is an answer, though "Now write …" begins with it.
   """
   reply, texts = _plain(said), [_plain(conversations.turns(text)[-1].content) for text in shown]
   requests = [_plain(turn) for turn in (form.feedback_turn, form.refine_turn)]
-  is_request = any(request in reply or request.startswith(reply) for request in requests)
+  long = [one for one in requests if len(reply.split()) >= max(5, len(one.split()) / 4)]
+  is_request = any(one in reply for one in requests) or any(one.startswith(reply) for one in long)
   return is_request or reply in texts
 
 

@@ -66,7 +66,7 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
     "win %": lambda row: cells.fixed(row["win"], 1),
     "tie %": lambda row: cells.fixed(row["tie"], 1),
     "lose %": lambda row: cells.fixed(row["lose"], 1),
-    "prompts": lambda row: f"{row['n']:,}",
+    "prompts": lambda row: f"{verdict.prompts(row):,}",
     "failed": lambda row: cells.plain(row.get("failed") or None),
   }
   return cells.select(name, title, rows, columns, note=note, words=5)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pit_jax.evaluate.statistics import significance
+
 JUDGES = {  # in the order in which they are believed
   "gold": "the gold score, which training never saw",
   "language_model": "language_model, which was asked to compare and trained nothing here",
@@ -22,12 +24,12 @@ POLICIES = frozenset(
 def gate(results: Mapping) -> dict[str, Any]:
   """Returns whether the policy is sound enough for its improvement to mean something.
 
-  Original has to beat policy_sft, with the interval above 0, under R_P and, where there are
-  any, under the gold score and under the independent judges. A judge that was asked about fewer
-  prompts than others, as a language model is, decides only where its interval leaves 0 out: with
-  it on both sides so few prompts tell nothing, and the judges of all prompts decide. Prompts that a
-  judge could not judge are no part of its interval; a judge that could judge none keeps the gate
-  shut.
+  Original has to beat policy_sft, as `direction` says, under R_P and, where there are any, under
+  the gold score and under the independent judges. A judge that was asked about fewer prompts than
+  others, as a language model is, decides only where it sees a direction: else so few prompts tell
+  nothing, and the judges of all prompts decide. Prompts that a judge could not judge are no part of
+  its interval; a judge that could not judge most of them keeps the gate shut, as one that could
+  judge none does.
 
   Args:
     results: the results dict; its own `gate` is taken when it has one.
@@ -47,13 +49,16 @@ def gate(results: Mapping) -> dict[str, Any]:
   agreed, unsure = [], []
   for judge, row in rows.items():
     if row is None:
-      # Among others: where nothing could be judged.
+      # Among others: where most prompts could not be judged.
       reason = f"original was not compared with policy_sft under {judge}"
+      failed = [other for other in comparisons if _is_gate(other, judge) and other.get("failed")]
+      if failed:
+        reason = f"{judge} could judge only {failed[0]['n']:,} of {_asked(failed[0]):,} prompts"
       return {"passed": False, "reason": reason}
-    if row["ci95"][0] > 0:
+    if direction(row) > 0:
       agreed.append(judge)
-    elif row["ci95"][1] >= 0 and _asked(row) < most:
-      unsure.append(f"{judge} cannot tell from {row['n']:,} prompts: {interval_text(row)}")
+    elif not direction(row) and _asked(row) < most:
+      unsure.append(f"{judge} cannot tell from {prompts(row):,} prompts: {interval_text(row)}")
     else:
       reason = f"original does not beat policy_sft under {judge}: {interval_text(row)}"
       return {"passed": False, "reason": reason}
@@ -61,9 +66,30 @@ def gate(results: Mapping) -> dict[str, Any]:
   return {"passed": True, "reason": "; ".join([reason, *unsure])}
 
 
+def _is_gate(row: Mapping, judge: str) -> bool:
+  return (row["a"], row["b"], row["judge"]) == ("original", "policy_sft", judge)
+
+
 def _asked(row: Mapping) -> int:
   """Returns on how many prompts a comparison was to be made."""
   return row["n"] + row.get("failed", 0)
+
+
+def is_judged(row: Mapping) -> bool:
+  """Returns whether a comparison says anything: prompts were judged, and as many as failed."""
+  return row["n"] > 0 and row["n"] >= row.get("failed", 0)
+
+
+def direction(row: Mapping) -> int:
+  """Returns 1 where a surely beats b, −1 where b surely beats a, else 0.
+
+  The 95% interval has to leave 0 out, and the sign test to have p ≤ 0.05: of a handful of prompts
+  that all have one outcome every resample is the same, and the interval has no width.
+  """
+  low, high = row["ci95"]
+  if low <= 0 <= high or significance.p_value(row) > significance.LEVEL:
+    return 0
+  return 1 if low > 0 else -1
 
 
 def presentable(results: Mapping) -> dict[str, Any]:
@@ -77,7 +103,7 @@ def presentable(results: Mapping) -> dict[str, Any]:
   if gate(results)["passed"]:
     return shown
   shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
-  fields = ("win", "lose", "tie", "delta", "ci95")
+  fields = ("win", "lose", "tie", "delta", "ci95", "outcomes")
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
   for name in ("ratings", "ledger", "samples"):  # Δ in other words
     shown.pop(name, None)
@@ -156,13 +182,13 @@ def find(
 ) -> Mapping | None:
   """Returns the comparison of a with b by the most believed judge that made one, or None.
 
-  Rows at temperature 1 (or at no stated one) and over all seeds go before others. A comparison in
-  which nothing could be judged is none.
+  Rows at temperature 1 (or at no stated one) and over all seeds go before others. A comparison of
+  which most prompts could not be judged is none.
   """
   rows = [
     row
     for row in comparisons
-    if (row["a"], row["b"]) == (a, b) and row["judge"] in judges and row["n"]
+    if (row["a"], row["b"]) == (a, b) and row["judge"] in judges and is_judged(row)
   ]
 
   def preference(row: Mapping) -> tuple:
@@ -175,8 +201,21 @@ def find(
 
 def interval_text(row: Mapping) -> str:
   """Returns a comparison's Δ with its interval, as `Δ = +3.1 (95% interval −0.4 to +6.6)`."""
+  return f"Δ = {signed(row['delta'])} ({bounds_text(row)})"
+
+
+def bounds_text(row: Mapping) -> str:
+  """Returns the interval of a comparison's Δ; its sign test too, where that does not agree."""
   low, high = row["ci95"]
-  return f"Δ = {signed(row['delta'])} (95% interval {signed(low)} to {signed(high)})"
+  text = f"95% interval {signed(low)} to {signed(high)}"
+  if low <= 0 <= high or direction(row):
+    return text
+  return f"{text}, but p = {significance.p_value(row):.2f} in a sign test"
+
+
+def prompts(row: Mapping) -> int:
+  """Returns of how many different prompts a comparison is."""
+  return row["repeated"]["prompts"] if "repeated" in row else row["n"]
 
 
 def signed(value: float | int) -> str:
@@ -185,11 +224,14 @@ def signed(value: float | int) -> str:
 
 
 def _sentence(row: Mapping, method: str, what: str) -> str:
-  change = _change(row["judge"], row["ci95"], what)
+  change = _change(row["judge"], direction(row), what)
   failed = f" ({row['failed']:,} more could not be judged)" if row.get("failed") else ""
+  asked = f"{prompts(row):,} held-out prompts"
+  if "repeated" in row:
+    asked = f"{row['n']:,} trials on {asked}, the same for all seeds"
   return (
-    f"{method} {change}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {row['n']:,} "
-    f"held-out prompts{failed} under {JUDGES[row['judge']]}, {interval_text(row)}."
+    f"{method} {change}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {asked}"
+    f"{failed} under {JUDGES[row['judge']]}, {interval_text(row)}."
   )
 
 
@@ -212,13 +254,12 @@ def _label_sentence(rows: Sequence[Mapping]) -> str:
   )
 
 
-def _change(judge: str, ci95: Sequence[float], what: str) -> str:
-  """Says what an interval shows; only gold says better or worse, the others are models."""
-  low, high = ci95
-  if low <= 0 <= high:
+def _change(judge: str, found: int, what: str) -> str:
+  """Says what a direction means; only gold says better or worse, the others are models."""
+  if not found:
     return f"makes no measurable difference to {what}"
   if judge == "gold":
-    return f"improves {what}" if low > 0 else f"makes {what} worse"
+    return f"improves {what}" if found > 0 else f"makes {what} worse"
   if judge == "language_model":
-    return f"writes what a language model {'prefers to' if low > 0 else 'likes less than'} {what}"
-  return f"{'raises' if low > 0 else 'lowers'} the {judge} score of {what}"
+    return f"writes what a language model {'prefers to' if found > 0 else 'likes less than'} {what}"
+  return f"{'raises' if found > 0 else 'lowers'} the {judge} score of {what}"

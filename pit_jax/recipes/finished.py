@@ -25,17 +25,15 @@ RECIPES = {
   "reward": (reward.train, findings.of_rewards),
 }
 # Of a language judge: how it is reached and what it may cost, on which no verdict depends.
-HOW_ASKED = frozenset(
-  [
-    "cache",
-    "budget_requests",
-    "budget_tokens",
-    "requests_per_minute",
-    "retries",
-    "wait",
-    "timeout",
-    "concurrency",
-  ]
+HOW_ASKED = frozenset((
+  "cache", "budget_requests", "budget_tokens", "requests_per_minute", "retries", "wait", "timeout",
+  "concurrency",
+))  # fmt: skip
+# What is to be done where a report was made under other values of `evaluation` than are asked for.
+ANEW = "leave --experiment out, so that all are made anew under the same ones, or give"
+REPORT_FIRST = (
+  "finish that evaluation with `launch/evaluate.py`, which makes all experiments anew, or repeat "
+  "one --experiment with"
 )
 
 
@@ -64,12 +62,8 @@ def evaluate(
   language_models.check(config.evaluation.language_judge)
   self_refine.form_of(config.evaluation.self_refine)
   findings.check(config.recipe, workdir, experiment)
-  report_path = workdir / "report" / "results.json"
-  if experiment and not is_current(config, json.loads(report_path.read_text(encoding="utf-8"))):
-    raise ValueError(
-      f"{report_path} was made under other values of `evaluation`; leave --experiment out, so that "
-      "all experiments are made anew under the same ones"
-    )
+  if experiment:
+    _check_current(config, workdir, ANEW)
   train, measure = RECIPES[config.recipe]
   context = contexts.build(config, workdir)
   report.publish(measure(context, train(context), only=experiment), workdir)
@@ -93,6 +87,24 @@ def is_current(config: ml_collections.ConfigDict, results: Mapping) -> bool:
   """Returns whether results were measured under a configuration's values of `evaluation`."""
   known = results.get("config", {}).get("evaluation", {})
   return _deciding(known) == _deciding(json.loads(config.evaluation.to_json()))
+
+
+def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, remedy: str) -> None:
+  """Raises a ValueError if a run's report was made under other values of `evaluation`.
+
+  An evaluation under new values claims the run's configuration when it begins, as training does,
+  so one that did not end leaves a report of the old ones.
+  """
+  path = workdir / "report" / "results.json"
+  found = json.loads(path.read_text(encoding="utf-8"))["config"]["evaluation"]
+  known, current = _deciding(found), _deciding(json.loads(config.evaluation.to_json()))
+  if known == current:
+    return
+  changed = [name for name in sorted(known | current) if known.get(name) != current.get(name)]
+  raise ValueError(
+    f"{path} was made under other values of `evaluation`; {remedy} the report's own "
+    f"{', '.join(changed)} as --config.evaluation.…"
+  )
 
 
 def _deciding(values: Mapping) -> dict:
@@ -120,13 +132,15 @@ def export_preferences(
     with_data: whether the run's own rows follow, so that the file alone can be trained on.
 
   Raises:
-    ValueError: the folder holds no finished run of pit, or an argument is not allowed.
+    ValueError: the folder holds no finished run of pit, its report was made under other values of
+      `evaluation`, or an argument is not allowed.
   """
   next_round.check(folds, minimum_margin)
   config = workdirs.saved(workdir)
   if config.recipe != "pit":
     raise ValueError(f"{workdir} is a run of recipe {config.recipe}; only pit improves answers")
   findings.check(config.recipe, workdir, "ledger")
+  _check_current(config, workdir, REPORT_FIRST)
   context = contexts.build(config, workdir)
   run = subject.of_improver(context, pit.train(context))
   rounds = config.evaluation.rounds

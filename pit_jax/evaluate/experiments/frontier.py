@@ -1,7 +1,7 @@
 """How far optimisation should go: proxy and judge against KL along training (Gao et al. 2022)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,16 +25,28 @@ def measure(run: subject.Subject) -> dict:
   return {"frontier": {"judge": judge and judge.name, "chains": rows}} if rows else {}
 
 
-def pool(parts: Sequence[Mapping]) -> dict:
-  """Returns the frontiers of several runs of one configuration as that of all their prompts."""
+def pool(parts: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
+  """Returns the frontiers of several runs of one configuration as that of all their prompts.
+
+  Args:
+    parts: what `measure` found in each run.
+    prompts: of each part, what tells its prompts from others.
+  """
   chains = []
   for rows in zip(*(part["chains"] for part in parts), strict=True):
     known = {
-      name: frontiers.join([row["moments"][name] for row in rows]) for name in rows[0]["moments"]
+      name: _joined([row["moments"][name] for row in rows], prompts) for name in rows[0]["moments"]
     }
     points = [{key: point[key] for key in ("stage", "step")} for point in rows[0]["points"]]
     chains.append(describe(rows[0]["chain"], rows[0]["proxy"], points, known))
   return {"judge": parts[0]["judge"], "chains": chains}
+
+
+def _joined(parts: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
+  groups: dict[Hashable, list[Mapping]] = {}
+  for part, name in zip(parts, prompts, strict=True):
+    groups.setdefault(name, []).append(part)
+  return frontiers.join([frontiers.average(same) for same in groups.values()])
 
 
 def describe(chain: str, proxy: str, points: Sequence[Mapping], known: Mapping) -> dict:

@@ -50,6 +50,23 @@ def join(parts: Sequence[Mapping]) -> dict:
   return {"n": int(counts.sum()), "mean": mean, "covariance": scatter / (counts.sum() - 1)}
 
 
+def average(parts: Sequence[Mapping]) -> dict:
+  """Returns moments of the mean over several parts on the same prompts.
+
+  Var(a · mean_i X_i) ≤ mean_i Var(a · X_i) for any contrast a of the checkpoints, whatever the
+  parts have in common, so the covariance is the mean of theirs: no interval is too narrow, and
+  those of parts that differ are wider than they had to be.
+
+  Args:
+    parts: moments of the same checkpoints on the same prompts.
+  """
+  return {
+    "n": parts[0]["n"],
+    "mean": np.mean([part["mean"] for part in parts], axis=0),
+    "covariance": np.mean([part["covariance"] for part in parts], axis=0),
+  }
+
+
 def intervals(known: Mapping, level: float = LEVEL) -> list[tuple[float, float]]:
   """Returns Student's t interval of each checkpoint's mean, at the level of each alone."""
   variances = np.diag(np.array(known["covariance"]))

@@ -31,6 +31,18 @@ def sign_test(wins: int, losses: int) -> float:
   return float(scipy.stats.binomtest(wins, wins + losses).pvalue)
 
 
+def p_value(comparison: Mapping) -> float:
+  """Returns the p-value of a row's sign test; where seeds repeat prompts, of one trial per prompt.
+
+  Args:
+    comparison: a row of results.json in which something was judged.
+  """
+  if known := comparison.get("repeated"):
+    return sign_test(known["won"], known["lost"])
+  n = comparison["n"]
+  return sign_test(*(round(n * comparison[outcome] / 100) for outcome in ("win", "lose")))
+
+
 def holm(p_values: Real[Array | np.ndarray, " K"]) -> np.ndarray:
   """Returns p-values corrected for their number, Float[K] (Holm 1979).
 
@@ -90,7 +102,8 @@ def power(comparison: Mapping) -> dict:
   """Returns how many prompts a comparison with so many ties needs for a given Δ.
 
   Args:
-    comparison: a row of results.json.
+    comparison: a row of results.json. Where several seeds judged the same prompts, prompts that all
+      of them judge are counted.
 
   Returns:
     Who was compared under which judge, `n`, `decided` in percent, the `detectable` Δ, and
@@ -100,9 +113,13 @@ def power(comparison: Mapping) -> dict:
   return {
     **{key: comparison[key] for key in ("a", "b", "judge", "n")},
     "decided": decided,
-    "detectable": detectable(comparison["n"], decided),
+    **({"repeated": comparison["repeated"]} if "repeated" in comparison else {}),
+    "detectable": detectable(_independent(comparison), decided),
     "needed": [
-      {"delta": delta, "prompts": prompts_needed(delta, decided)}
+      {
+        "delta": delta,
+        "prompts": math.ceil(prompts_needed(delta, decided) * _prompts_each(comparison)),
+      }
       for delta in DELTAS
       if delta <= decided
     ],
@@ -114,14 +131,16 @@ def annotate(comparisons: Sequence[Mapping]) -> list[dict]:
 
   Args:
     comparisons: rows of results.json. Those of one judge (and seed) are read together, so
-      `p_holm` is corrected for their number.
+      `p_holm` is corrected for their number. A row of several seeds on the same prompts says in
+      `repeated` what `repeated.describe` returns: a prompt is then one trial of the sign test,
+      which the side has that won it more often.
 
   Returns:
     The rows with `win_rate` and `standard_error` (None for a single prompt), `p`, `p_holm`, and
     `detectable`, the smallest Δ that so many prompts find in 80% of experiments. A comparison in
     which nothing was judged has None of each, and no `p_holm`.
   """
-  rows = [{**row, **_of_counts(row["n"], row["win"], row["lose"])} for row in comparisons]
+  rows = [{**row, **_of_counts(row)} for row in comparisons]
   families: dict[tuple, dict[tuple, list[dict]]] = {}
   for row in (row for row in rows if row["n"]):
     # A pair that is also there turned around is one test.
@@ -137,13 +156,27 @@ def annotate(comparisons: Sequence[Mapping]) -> list[dict]:
   return rows
 
 
-def _of_counts(n: int, win: float | int, lose: float | int) -> dict:
+def _of_counts(row: Mapping) -> dict:
+  n, win, lose = (row[key] for key in ("n", "win", "lose"))
   if not n:
     return dict.fromkeys(("win_rate", "standard_error", "p", "detectable"))
   rate = winrates.from_percentages(n, win, lose) if n > 1 else None
+  known = row.get("repeated")
   return {
     "win_rate": rate and rate.win_rate,
-    "standard_error": rate and rate.standard_error,
-    "p": sign_test(round(n * win / 100), round(n * lose / 100)),
-    "detectable": detectable(n, min(win + lose, 100.0)),
+    "standard_error": known["standard_error"] if known else rate and rate.standard_error,
+    "p": p_value(row),
+    "detectable": detectable(_independent(row), min(win + lose, 100.0)),
   }
+
+
+def _independent(row: Mapping) -> int:
+  """Returns how many independent outcomes tell as much as those of a row."""
+  known = row.get("repeated")
+  return max(1, int(row["n"] / known["inflation"])) if known else row["n"]
+
+
+def _prompts_each(row: Mapping) -> float:
+  """Returns how many prompts with all their outcomes tell as much as one independent outcome."""
+  known = row.get("repeated")
+  return known["inflation"] * known["prompts"] / row["n"] if known else 1.0
