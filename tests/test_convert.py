@@ -15,7 +15,7 @@ import tiny_run
 import transformers
 
 from pit_jax import convert, export
-from pit_jax.data import template, text
+from pit_jax.data import conversations, template, text
 from pit_jax.models import families, hf, pure
 from pit_jax.stages import context as contexts
 
@@ -109,6 +109,26 @@ def test_the_chat_template_writes_what_the_model_was_trained_on(command, run, tm
     "improver": form.improver.format(prompt="what is {{ it }} ?", reference='the "word"'),
   }
   assert words.apply_chat_template(talk, tokenize=False) == expected[name]
+
+
+@pytest.mark.parametrize("name", ["policy", "improver"])
+@pytest.mark.parametrize(
+  "roles", [("user",), ("system", "user"), ("user", "assistant", "user"), ("assistant", "user")]
+)
+def test_conversations_are_asked_in_the_words_they_were_trained_in(
+  command, run, tmp_path, name, roles
+):
+  command(["export", f"--workdir={run}", f"--output={tmp_path}", f"--models={name}"])
+  served = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
+  talk = tuple(conversations.Turn(role, f"what? {i}\n\nyes") for i, role in enumerate(roles))
+  messages, form = [turn._asdict() for turn in talk], template.Template()
+  words = text.load_tokenizer(tmp_path / name)
+  if name == "improver":
+    messages.append({"role": "assistant", "content": "a draft"})
+    (ids,) = form.encode_improver_prompts(words, [talk], ["a draft"]).ids
+  else:
+    (ids,) = form.encode_policy_prompts(words, [talk]).ids
+  assert served.apply_chat_template(messages, tokenize=False) == words.decode(ids)
 
 
 def test_a_run_without_a_report_is_sent_out_and_says_so(run, tmp_path):

@@ -139,10 +139,10 @@ class Slot(NamedTuple):
 class Template(Form):
   """Plain text around x, and around x with a reference; a response follows after one space.
 
-  A conversation is written out as in `conversations.write`, and an over-long x is cut at a word's
-  start. The template's text and what fills it are encoded apart: the ids are those of the whole
-  text unless its tokenizer joins characters across a border, as Llama 3's and Qwen's do with a
-  question mark and the line break after it.
+  A conversation is written as by `conversations.said`, and an over-long x is cut at a word's start.
+  The template's text and what fills it are encoded apart: the ids are those of the whole text
+  unless its tokenizer joins characters across a border, as Llama 3's and Qwen's do with a question
+  mark and the line break after it.
 
   Attributes:
     policy: text with the slot {prompt}.
@@ -169,17 +169,17 @@ class Template(Form):
   def chat(self, *, is_improver: bool) -> str:
     """Returns the template as a chat template (Jinja) of Hugging Face.
 
-    The policy's continues a question; the improver's a question and the answer to it that is to
-    be improved: the first two messages of a conversation.
+    The policy's continues what was said up to the user's last message; the improver's that and
+    the answer to it that is to be improved, the last message.
     """
     slots, tail = _parse(self.improver if is_improver else self.policy)
-    place = {"prompt": 0, "reference": 1}
+    place = {"prompt": "talk.said", "reference": "messages[-1]['content'] | trim"}
     parts = [json.dumps(self.bos, ensure_ascii=False)] if self.bos else []
     for slot in slots:
       parts.append(json.dumps(slot.before + slot.space, ensure_ascii=False))
-      parts.append(f"messages[{place[slot.name]}]['content'] | trim")
+      parts.append(place[slot.name])
     parts.append(json.dumps(tail, ensure_ascii=False))
-    return "".join("{{ " + part + " }}" for part in parts)
+    return conversations.SAID + "".join("{{ " + part + " }}" for part in parts)
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Does nothing: plain text can show every prompt."""
@@ -213,7 +213,7 @@ class Template(Form):
     max_prompt_length: int | None,
   ) -> Encoding:
     """Encodes x alone, cut to what the policy's template leaves of max_prompt_length."""
-    texts = [space + conversations.write(prompt).strip() for prompt in prompts]
+    texts = [space + conversations.said(prompt) for prompt in prompts]
     ids = tokenizer.encode_batch(texts)
     if max_prompt_length is None:
       return Encoding(ids, np.zeros(len(ids), bool))
