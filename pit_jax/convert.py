@@ -190,7 +190,7 @@ def _card(
   lines += [verdict.headline(results), "", "| system | against | judge | Δ | 95% interval | n |"]
   lines += ["|---|---|---|---|---|---|"]
   for row in verdict.presentable(results)["comparisons"]:
-    if not row["n"]:  # nothing could be judged
+    if not verdict.is_judged(row):
       continue
     low, high = map(verdict.signed, row["ci95"])
     cells = [row["a"], row["b"], row["judge"], verdict.signed(row["delta"]), f"{low} to {high}"]

@@ -23,6 +23,7 @@ import optuna
 import sqlalchemy
 import sqlalchemy.exc
 
+from pit_jax.evaluate import verdict
 from pit_jax.sweep import space
 
 TRAIN = pathlib.Path(__file__).resolve().parents[2] / "launch" / "train.py"
@@ -185,7 +186,7 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
     `seconds` in all.
 
   Raises:
-    RunFailed: that judge could judge nothing.
+    RunFailed: that judge could not judge most prompts.
   """
   pairs = (("pit", "original"), ("original", "policy_sft"))
   rows = [
@@ -194,10 +195,10 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
     for row in results["comparisons"]
     if (row["a"], row["b"]) == pair and row["temperature"] != "best"
   ]
-  if not rows[0]["n"]:  # another judge's Δ would be no measure of the same thing
+  if not verdict.is_judged(rows[0]):  # another judge's Δ would be no measure of the same thing
     raise RunFailed(
-      f"{rows[0]['judge']} could judge nothing ({rows[0].get('failures')}); repeat the run's "
-      "launch/train.py, then the sweep"
+      f"{rows[0]['judge']} could not judge most prompts ({rows[0].get('failures')}); repeat the "
+      "run's launch/train.py, then the sweep"
     )
   kl = [stage["curve"]["objective/kl"] for stage in results["stages"].values() if _is_rl(stage)]
   return {
