@@ -36,7 +36,7 @@ ARROWS = {
   },
   "improve": {"data", "models", "rollout"},
   "export": {"data", "hosts", "models", "rollout", "improve", "parallel", "storage"},
-  "bench": {"data", "models", "training", "rollout", "stages"},
+  "bench": {"data", "models", "parallel", "training", "rollout", "stages"},
   "plan": {"bench", "data", "hosts", "layout", "models", "parallel", "rollout", "stages"},
   "sweep": {"evaluate"},
   # It counts rows as training will see them, and looks like the report.

@@ -5,9 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import tiny
 import tiny_models
 
 from pit_jax import parallel, types
+from pit_jax.models import pure
+from pit_jax.rollout import inference
 
 QUESTIONS = [f"what is the {'first ' * n}word ?" for n in (0, 5, 1, 4, 0, 2, 3)]
 ANSWERS = [f"it is {'the last ' * (n % 3)}word ." for n in range(7)]
@@ -59,3 +62,49 @@ def test_logprobs_keep_their_width(asking):
     ways.append(asked.logprobs(params["policy"], given, responses))
   assert ways[0].shape == ways[1].shape == (7, 32)
   np.testing.assert_allclose(*ways, rtol=1e-4, atol=1e-5)
+
+
+# What sampling reads
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"unroll": False}, {"dtype": "bfloat16"}], ids=str)
+def test_sampling_reads_weights_laid_out_before_as_those_it_lays_out(changes, shape):
+  model, mesh = tiny.language(tied=False, **changes), parallel.make_mesh(shape)
+  params = jax.device_put(tiny.parameters(model, seed=0), parallel.homes(model, mesh))
+  ends = {"eos_id": tiny.EOS, "pad_id": tiny.PAD, "parts": parallel.parts(mesh)}
+  sample = inference.sampling(model, mesh, length=5, **ends)
+  asked = parallel.put_batch(tiny.prompts(1, [1, 2, 3, 4], 4), mesh)
+  given = asked, jax.random.key(0), np.float32(1)
+  read = inference.laid_out(model, mesh, params)
+  (one, logprobs), (two, others) = sample(params, *given), sample(read, *given)
+  jax.tree.map(np.testing.assert_array_equal, one, two)
+  np.testing.assert_allclose(logprobs, others, rtol=1e-5, atol=1e-6)
+  expected = pure.named(pure.gathered(model, params, mesh))
+  for name, leaf in pure.named(read).items():
+    for is_, wanted in zip(jax.tree.leaves(leaf), jax.tree.leaves(expected[name]), strict=True):
+      assert (is_.shape, is_.dtype) == (wanted.shape, wanted.dtype), name
+      assert is_.sharding.is_equivalent_to(wanted.sharding, is_.ndim), name
+
+
+def test_what_lies_as_it_is_read_is_not_copied():
+  mesh = parallel.make_mesh((1, 1, 1))
+  for unroll in (True, False):
+    model = tiny.language(unroll=unroll)
+    params = jax.device_put(tiny.parameters(model, seed=0), parallel.homes(model, mesh))
+    read = inference.laid_out(model, mesh, params)
+    copied = {
+      name for name, leaf in pure.named(read).items() if leaf is not pure.named(params)[name]
+    }
+    layers = {name for name in pure.named(params) if name.startswith("trunk.blocks.")}
+    assert copied == (layers if unroll else set())
+    again = inference.laid_out(model, mesh, read)
+    assert all(leaf is pure.named(read)[name] for name, leaf in pure.named(again).items())
+
+
+def test_weights_are_laid_out_once_for_all_batches(asking, monkeypatch):
+  lay, calls = inference.laid_out, []
+  monkeypatch.setattr(inference, "laid_out", lambda *asked: calls.append(1) or lay(*asked))
+  params = tiny_models.models_of(asking[0])
+  asking[0].answer(params["policy"], QUESTIONS, jax.random.key(0), 0.0)
+  assert len(QUESTIONS) > 2 * asking[0].batch_size and len(calls) == 1

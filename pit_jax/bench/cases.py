@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pit_jax import parallel
 from pit_jax.bench import devices, timing
 from pit_jax.models import pure
-from pit_jax.rollout import decode, scoring
+from pit_jax.rollout import inference, scoring
 from pit_jax.stages import objectives, ppo
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations, GapPreferences, Params, Preferences, Prompts, Responses
@@ -70,6 +71,7 @@ def cases(
     for rows in sizes.batches
   ]
   found.append(_decoding(language, params, "generate, mixed lengths", *sizes.ragged()))
+  found.append(_laying_out(language, params))
   scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   make = functools.partial(_records, language.config.vocabulary, sizes)
   length = sizes.prompt + sizes.response
@@ -105,24 +107,36 @@ def _decoding(
   lengths: Sequence[int],
   limits: Sequence[int],
 ) -> timing.Case:
-  """Generates so many tokens after prompts of so many, row by row."""
+  """Generates so many tokens after prompts of so many, row by row, from weights laid out before."""
   prompts = jax.tree.map(jnp.asarray, left_padded(model.config.vocabulary, lengths))
   sample = _sampler(model, max(limits), shrinking=min(limits) < max(limits))
   given = (prompts, jax.random.key(0), jnp.float32(0), jnp.asarray(limits))
 
-  def run():
-    return jax.block_until_ready(sample(params, *given))
+  def start():
+    read = inference.laid_out(model, _mesh(), params)
+    return lambda: jax.block_until_ready(sample(read, *given))
 
-  cost = devices.generation(model.config, params, lengths, limits)
-  return timing.Case(name, sum(limits), lambda: run, cost)
+  read = pure.gathered(model, params, _mesh())
+  cost = devices.generation(model.config, read, lengths, limits)
+  return timing.Case(name, sum(limits), start, cost)
+
+
+def _laying_out(model: pure.PureModel, params: Params) -> timing.Case:
+  """Lays the weights out for sampling, which is done once for all batches that it is asked for."""
+
+  def run():
+    return jax.block_until_ready(inference.laid_out(model, _mesh(), params))
+
+  return timing.Case("lay out weights", 1, lambda: run, unit="models")
+
+
+def _mesh() -> jax.sharding.Mesh:
+  return parallel.make_mesh((1, 1, 1), devices=jax.devices()[:1])
 
 
 def _sampler(model: pure.PureModel, length: int, shrinking: bool = False) -> Callable:
-  return jax.jit(
-    functools.partial(
-      decode.sample, model, length=length, eos_id=NO_TOKEN, pad_id=0, shrinking=shrinking
-    )
-  )
+  ends = {"eos_id": NO_TOKEN, "pad_id": 0}
+  return inference.sampling(model, _mesh(), length=length, shrinking=shrinking, **ends)
 
 
 def left_padded(vocabulary: int, lengths: Sequence[int]) -> Prompts:
@@ -180,7 +194,8 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
     def run():
       nonlocal state
       key, policy = jax.random.key(0), pure.join(state.train.params, base)["policy"]
-      responses, logprobs = sample(policy, prompts, key, jnp.float32(1))
+      read = inference.laid_out(language, _mesh(), policy)
+      responses, logprobs = sample(read, prompts, key, jnp.float32(1))
       given = (prompts, responses, logprobs, rate(scores, prompts, responses))
       state, metrics = iterate(state, frozen, *given, key, jnp.float32(1e-6))
       return jax.block_until_ready(metrics)

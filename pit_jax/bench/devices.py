@@ -6,6 +6,7 @@ not work. So a share of the peak is model FLOP utilisation (Chowdhery et al. 202
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,9 +83,15 @@ def multiplied(config: architecture.ModelConfig, params: Params) -> int:
 
   A table of embeddings is looked up and not multiplied, unless it is the head as well.
   """
-  total = sum(leaf.size for leaf in jax.tree.leaves(params))
+  return sum(leaf.size for leaf in _multiplied(config, params))
+
+
+def _multiplied(config: architecture.ModelConfig, params: Params) -> list[Any]:
+  """Returns the arrays of what every token is multiplied with."""
   is_head = config.tied and "head" not in params
-  return total - (0 if is_head else params["trunk"]["embedding"].size)
+  unread = () if is_head else ("trunk.embedding",)
+  known = pure.named(params).items()
+  return jax.tree.leaves([leaf for name, leaf in known if name not in unread])
 
 
 def training(
@@ -117,7 +124,7 @@ def generation(
 
   Args:
     config: of the model.
-    params: the model's; their own bytes are what is read.
+    params: the model's, as sampling reads them: their own bytes are what is read.
     prompts: tokens of each prompt.
     responses: tokens of each response.
   """
@@ -128,7 +135,7 @@ def generation(
   )
   # Step t of a row (the first follows from the prompt) sees its prompt and t tokens.
   seen = (responses - 1) * prompts + responses * (responses - 1) / 2
-  weights = count * jax.tree.leaves(params)[0].dtype.itemsize
+  weights = sum(leaf.size * leaf.dtype.itemsize for leaf in _multiplied(config, params))
   return Cost(
     flops=2.0 * count * float((prompts + responses - 1).sum()),
     bytes=float(responses.max()) * weights + cached * float(seen.sum()),

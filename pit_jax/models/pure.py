@@ -130,16 +130,61 @@ def for_sampling(model: PureModel, params: Params) -> Params:
   They are in the type of the products, and whole on every device but for the axes that `tensor`
   cuts: what the mesh spreads over `fsdp` is gathered once, and not for every token. Layers that are
   unrolled are taken out of their stack, into tuples: a loop that slices it copies it in every step.
+  Parameters that are so already, or a part of them, come back as they are.
   """
+  axes = named(model.axes)
 
   def gather(leaf, names):
+    if isinstance(leaf, tuple):  # layers that stand apart
+      return leaf
     if leaf.dtype == jnp.float32 and "norm" not in names:  # norms multiply in float32
       leaf = leaf.astype(model.config.dtype)
     leaf = layout.spread(leaf, *names)  # cast where it lives, so that half as much travels
     leaf = layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
     return tuple(leaf) if names[0] == "layer" and model.config.unroll else leaf
 
-  return jax.tree.map(gather, params, model.axes)
+  return nested({name: gather(leaf, axes[name]) for name, leaf in named(params).items()})
+
+
+def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Params:
+  """Returns what `for_sampling` makes of parameters on a mesh, without content: types and places.
+
+  Args:
+    model: whose parameters.
+    params: arrays with places, which need not exist.
+    mesh: the devices.
+  """
+  axes = named(model.axes)
+
+  def place(leaf, names):
+    if isinstance(leaf, tuple):
+      return tuple(place(one, names[1:]) for one in leaf)
+    home = layout.sharding(mesh, leaf.shape, names, layout.SAMPLING_RULES)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
+
+  read = named(_read(model).eval_shape(params))
+  return nested({name: place(leaf, axes[name]) for name, leaf in read.items()})
+
+
+def copied(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Params:
+  """Returns of `gathered` what exists beside the parameters; the rest of them is read as it is."""
+  kept, read = (named(tree) for tree in (params, gathered(model, params, mesh)))
+  return nested({name: leaf for name, leaf in read.items() if _is_other(leaf, kept[name])})
+
+
+@functools.cache  # traced once for all parameters of the same shapes
+def _read(model: PureModel) -> Callable:
+  return jax.jit(functools.partial(for_sampling, model))
+
+
+def _is_other(read: Any, kept: Any) -> bool:
+  """Returns whether a parameter is read as another array than it is kept as."""
+  if isinstance(kept, tuple) or isinstance(read, tuple):  # layers that stand apart
+    return not isinstance(kept, tuple)
+  if not hasattr(kept, "sharding"):  # NumPy's
+    return True
+  places = {leaf.sharding.shard_shape(leaf.shape) for leaf in (read, kept)}
+  return read.dtype != kept.dtype or len(places) > 1
 
 
 def with_whole_head(model: PureModel, params: Params) -> Params:

@@ -22,6 +22,22 @@ def sampling(model: pure.PureModel, mesh: jax.sharding.Mesh, **settings) -> Call
   return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **settings)))
 
 
+def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> Params:
+  """Returns a language model's parameters as sampling reads them; see `pure.for_sampling`.
+
+  Sampling is given them where several batches are sampled from: it would lay them out for each.
+  Those that lie so already are not copied.
+  """
+  kept, moved = pure.named(params), pure.named(pure.copied(model, params, mesh))
+  made = _laying_out(model, mesh)(pure.nested({name: kept[name] for name in moved}))
+  return pure.nested(kept | pure.named(made))
+
+
+@functools.cache
+def _laying_out(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  return jax.jit(layout.on(mesh, functools.partial(pure.for_sampling, model)))
+
+
 @functools.cache
 def scoring_of(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
   """Returns the compiled score(params, prompts, responses); see `scoring.sequence_scores`."""
@@ -70,10 +86,20 @@ class Inference:
       parts=parallel.parts(self.mesh),
     )
 
+  def laid_out(self, params: Params) -> Params:
+    """Returns the parameters of policy or improver as `sampler` reads them; see `laid_out`."""
+    return laid_out(self.language, self.mesh, params)
+
   @property
   def scorer(self) -> Callable:
     """The compiled scoring of responses."""
     return scoring_of(self.scalar, self.mesh)
+
+  def sample_batch(
+    self, params: Params, prompts: Prompts, key, temperature: jax.Array
+  ) -> tuple[Responses, jax.Array]:
+    """Returns a response to every prompt of one batch on the mesh, and its log-probabilities."""
+    return self.sampler(self.laid_out(params), prompts, key, temperature)
 
   def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
     """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
@@ -83,7 +109,7 @@ class Inference:
     self, params: Params, prompts: Prompts, key, temperature: float
   ) -> tuple[Responses, np.ndarray]:
     """Returns `respond`'s responses and the log-probability of each of their tokens, Float[N R]."""
-    params = layout.to_devices(params)
+    params = self.laid_out(layout.to_devices(params))
 
     def ask(batch, index):
       noise = jax.random.fold_in(key, index)

@@ -132,19 +132,6 @@ class Arrays:
     abstract = jax.eval_shape(init, params)
     return _placed(abstract, parallel.state_sharding(abstract, axes, self.mesh))
 
-  def gathered(self) -> Any:
-    """Returns the policy's parameters as sampling reads them; see `pure.for_sampling`."""
-    model = self.language
-    abstract = jax.eval_shape(functools.partial(pure.for_sampling, model), self.params(model))
-
-    def place(leaf, names):
-      if isinstance(leaf, tuple):  # layers that stand apart
-        return tuple(place(one, names[1:]) for one in leaf)
-      home = layout.sharding(self.mesh, leaf.shape, names, layout.SAMPLING_RULES)
-      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
-
-    return jax.tree.map(place, abstract, model.axes, is_leaf=lambda node: isinstance(node, tuple))
-
   def cache(self, count: int, slots: int) -> Any:
     """Returns the keys and values of so many rows."""
 

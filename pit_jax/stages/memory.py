@@ -4,9 +4,6 @@ The count has what no compiler can do without. What it can arrange in several wa
 intermediate results of one layer, is not in it: `launch/plan.py` asks the compiler.
 """
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 
 from pit_jax import parallel
@@ -132,18 +129,8 @@ def gathered(run: abstract.Arrays) -> int:
 
   Weights that lie as sampling reads them, in the type of its products, are not copied.
   """
-  kept = pure.named(run.params(run.language))
-  read = pure.named(run.gathered())
-  copied = (leaf for name, leaf in read.items() if _is_copied(leaf, kept[name]))
-  return sum(map(abstract.device_bytes, copied))
-
-
-def _is_copied(read: Any, kept: jax.ShapeDtypeStruct) -> bool:
-  """Returns whether a weight that is read exists beside the one that is kept."""
-  if isinstance(read, tuple) or read.dtype != kept.dtype:  # layers that stand apart; another type
-    return True
-  shapes = (leaf.sharding.shard_shape(leaf.shape) for leaf in (read, kept))
-  return len(set(shapes)) > 1
+  model = run.language
+  return abstract.device_bytes(pure.copied(model, run.params(model), run.mesh))
 
 
 def entering(run: abstract.Arrays, rows: int, length: int) -> int:

@@ -121,7 +121,7 @@ def run(
     rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
     policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
     ask = (policy, batch, noise, jnp.float32(job.temperature))
-    sampled = phases.time("generate", context.inference.sampler, *ask)
+    sampled = phases.time("generate", context.inference.sample_batch, *ask)
     places = prompts.contents.index[rows]
     return batch, *sampled, phases.time("score", reward_fn, places, batch, sampled[0])
 
