@@ -7,7 +7,7 @@ import optax
 import pytest
 import tiny
 
-from pit_jax.models import architecture, hf, lora, pure
+from pit_jax.models import architecture, hf, lora, products, pure
 from pit_jax.stages import objectives, supervised
 from pit_jax.types import Demonstrations
 
@@ -52,7 +52,7 @@ def test_adapters_begin_as_nothing():
   params = pure.complete(model, jax.random.key(0), base)
   np.testing.assert_array_equal(logits(model, params), logits(tiny.language(), base))
   adapters = params["trunk"]["blocks"]["adapters"]
-  assert set(adapters) == set(lora.INPUTS)
+  assert set(adapters) == set(products.INPUTS)
   for adapter in adapters.values():
     assert np.any(adapter["a"]) and not np.any(adapter["b"])
 
@@ -109,7 +109,7 @@ def test_the_gradient_of_an_adapter_is_that_of_the_merged_matrix():
   whole = jax.jit(jax.grad(lambda *given: plain(*given, None)[0]))(
     merged(params, ADAPTER), {}, batch
   )
-  for target, inputs in lora.INPUTS.items():
+  for target, inputs in products.INPUTS.items():
     weight = np.asarray(whole["trunk"]["blocks"][target])[0]
     weight = weight.reshape(int(np.prod(weight.shape[:inputs])), -1)
     a, b = (params["trunk"]["blocks"]["adapters"][target][part][0] for part in "ab")

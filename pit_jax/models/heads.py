@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from pit_jax import layout
-from pit_jax.models import architecture, attention, transformer
+from pit_jax.models import architecture, attention, products, transformer
 
 
 class LanguageModel(nnx.Module):
@@ -64,12 +64,13 @@ class LanguageModel(nnx.Module):
 
   def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
     """Returns the float32 logits of the token after each hidden state."""
-    if self.trunk.config.tied:
-      weight, equation = self.trunk.embedding[...], "BTD,VD->BTV"
+    is_tied = self.trunk.config.tied
+    weight = (self.trunk.embedding if is_tied else self.head)[...].astype(hidden.dtype)
+    if is_tied and hidden.shape[1] == 1:  # as in every step of sampling
+      logits = products.project_transposed(hidden[:, 0], weight, jnp.float32)[:, None]
     else:
-      weight, equation = self.head[...], "BTD,DV->BTV"
-    weight = weight.astype(hidden.dtype)
-    logits = jnp.einsum(equation, hidden, weight, preferred_element_type=jnp.float32)
+      equation = "BTD,VD->BTV" if is_tied else "BTD,DV->BTV"
+      logits = jnp.einsum(equation, hidden, weight, preferred_element_type=jnp.float32)
     logits = layout.spread(logits, "batch", None, "vocab")
     return attention.capped(logits, self.trunk.config.logit_cap)
 

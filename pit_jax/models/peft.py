@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from pit_jax import hosts
-from pit_jax.models import architecture, hf, lora, pure, weights
+from pit_jax.models import architecture, hf, products, pure, weights
 from pit_jax.types import Params
 
 CONFIG, WEIGHTS = hf.ADAPTER, "adapter_model.safetensors"
@@ -107,7 +107,7 @@ def read(directory: str | os.PathLike) -> architecture.Adapter:
     if raw.get(name) not in allowed
   ]
   targets = raw.get("target_modules")
-  known = {_module(name): name for name in lora.INPUTS}
+  known = {_module(name): name for name in products.INPUTS}
   if not isinstance(targets, list) or set(targets) - set(known):
     wrong.append(f"target_modules={targets!r}; name some of {', '.join(known)}")
   if wrong:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from pit_jax import layout
-from pit_jax.models import architecture, heads
+from pit_jax.models import architecture, heads, products
 from pit_jax.types import Params
 
 
@@ -130,20 +130,25 @@ def for_sampling(model: PureModel, params: Params) -> Params:
   They are in the type of the products, and whole on every device but for the axes that `tensor`
   cuts: what the mesh spreads over `fsdp` is gathered once, and not for every token. Layers that are
   unrolled are taken out of their stack, into tuples: a loop that slices it copies it in every step.
-  Parameters that are so already, or a part of them, come back as they are.
+  Their matrices have outputs first; see `products`. Parameters that are so already, or a part of
+  them, come back as they are.
   """
   axes = named(model.axes)
 
-  def gather(leaf, names):
+  def gather(name, leaf):
     if isinstance(leaf, tuple):  # layers that stand apart
       return leaf
+    names = axes[name]
     if leaf.dtype == jnp.float32 and "norm" not in names:  # norms multiply in float32
       leaf = leaf.astype(model.config.dtype)
     leaf = layout.spread(leaf, *names)  # cast where it lives, so that half as much travels
     leaf = layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
-    return tuple(leaf) if names[0] == "layer" and model.config.unroll else leaf
+    if names[0] != "layer" or not model.config.unroll:
+      return leaf
+    inputs = products.INPUTS.get(name.removeprefix("trunk.blocks."))
+    return tuple(products.transpose(one, inputs) if inputs else one for one in leaf)
 
-  return nested({name: gather(leaf, axes[name]) for name, leaf in named(params).items()})
+  return nested({name: gather(name, leaf) for name, leaf in named(params).items()})
 
 
 def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Params:
@@ -159,6 +164,9 @@ def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Param
   def place(leaf, names):
     if isinstance(leaf, tuple):
       return tuple(place(one, names[1:]) for one in leaf)
+    if isinstance(leaf, products.Transposed):
+      outputs = (*names[leaf.inputs :], *names[: leaf.inputs])
+      return leaf.replace(matrix=place(leaf.matrix, outputs))
     home = layout.sharding(mesh, leaf.shape, names, layout.SAMPLING_RULES)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
 

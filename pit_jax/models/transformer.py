@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from pit_jax import layout
-from pit_jax.models import architecture, attention, kernels, lora, splash
+from pit_jax.models import architecture, attention, kernels, lora, products, splash
 
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
 
@@ -74,7 +74,7 @@ class Block(nnx.Module):
     if c.adapter:
       self.adapters = lora.Adapters()
     for name, (shape, axes) in described.items():
-      inputs = lora.INPUTS[name]
+      inputs = products.INPUTS[name]
       # What is added to the residual stream is kept small, so that its variance stays near 1.
       spread = math.prod(shape[:inputs]) * (2 * c.layers if name in ("output", "down") else 1)
       weight = jax.random.normal(rngs.params(), shape) * spread**-0.5
@@ -90,7 +90,7 @@ class Block(nnx.Module):
   def _through(self, name: str, x: Float[Array, "B T In"]) -> Float[Array, "B T *out"]:
     """Returns x through one of the layer's matrices and its adapter."""
     c = self.config
-    made = lora.project(x, getattr(self, name)[...], lora.INPUTS[name])
+    made = products.project(x, getattr(self, name).get_value(), products.INPUTS[name])
     if c.stored == "int8":
       made = made * getattr(self, f"{name}_scale")[...].astype(x.dtype)
     if c.adapter and name in c.adapter.targets:
