@@ -7,10 +7,11 @@ same work goes through transformers' `generate` and a plain torch AdamW loop on 
 alternating with ours in one run; what is printed are medians and their ratios. With --rank
 adapters are trained on one frozen base, as `model.lora.rank` does in a run. --attention is what
 `model.attention` is in a run, and --dtype what products are computed in: unless it is given,
-float32 on CPUs, and elsewhere bfloat16, as in the large sizes of configs/. The peer has float32. On
-a device whose peaks are known, `mfu` and `bandwidth` are shares of them; its peak of operations is
-that of bfloat16, whatever the products are computed in. --profile writes an XProf trace. With
---source a case is added, which tokenises those preferences into a set on disk.
+float32 on CPUs, and elsewhere bfloat16, as in the large sizes of configs/. The peer has float32.
+Weights are laid out for generation before it, which is a case of its own. On a device whose peaks
+are known, `mfu` and `bandwidth` are shares of them; its peak of operations is that of bfloat16,
+whatever the products are computed in. --profile writes an XProf trace. With --source a case is
+added, which tokenises those preferences into a set on disk.
 """
 
 import argparse

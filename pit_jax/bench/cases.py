@@ -116,8 +116,8 @@ def _decoding(
     read = inference.laid_out(model, _mesh(), params)
     return lambda: jax.block_until_ready(sample(read, *given))
 
-  read = pure.gathered(model, params, _mesh())
-  cost = devices.generation(model.config, read, lengths, limits)
+  abstract = pure.gathered(model, params, _mesh())
+  cost = devices.generation(model.config, abstract, lengths, limits)
   return timing.Case(name, sum(limits), start, cost)
 
 
