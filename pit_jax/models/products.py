@@ -1,9 +1,9 @@
 """Products of activations with matrices, and the form in which sampling reads the matrices.
 
 A CPU's kernels bring the right operand of a product into an order of their own, every time. With
-the few rows of a step of sampling that takes longer than the product, if the weights stand there.
-So layers that stand apart for sampling have their matrices with outputs first, and on CPUs the
-weights are the left operand. On other platforms either order is as good.
+the few rows of a step of sampling that is much of the work, if the weights stand there. So layers
+that stand apart for sampling have their matrices with outputs first, and on CPUs the weights are
+the left operand. Other platforms choose an order themselves.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ INPUTS = {  # a layer's matrices → how many of their leading axes are inputs
   "up": 1,
   "down": 1,
 }
-FEW = 128  # rows; with more, what is done once per product is nothing beside it
+FEW = 128  # rows; with more, both orders take as long
 
 
 @struct.dataclass
