@@ -176,6 +176,22 @@ def test_every_token_is_generated():
     assert responses.mask.sum() == case.amount
 
 
+@compiles
+def test_calls_after_the_first_compile_nothing(caplog):
+  model = tiny.language(vocabulary=300)
+  params = jax.device_put(tiny.parameters(model, seed=1), jax.devices()[0])
+  sizes = cases.Sizes(batches=(2,), prompt=4, response=5, rows=2, mixed=3)
+  for case in cases.cases(model, pure.scalar_model(model.config), params, sizes):
+    call = case.start()
+    with jax.log_compiles():
+      call()
+      first, _ = caplog.text, caplog.clear()
+      call()
+    assert "XLA compilation" in first or case.name == "lay out weights"  # a start has done so
+    assert "XLA compilation" not in caplog.text, case.name
+    caplog.clear()
+
+
 def test_mixed_lengths_spread_evenly_on_a_logarithmic_scale():
   prompts, responses = cases.Sizes(prompt=64, response=64, mixed=64).ragged()
   for lengths, low in ((np.array(prompts), 8), (np.array(responses), 4)):

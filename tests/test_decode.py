@@ -99,16 +99,21 @@ def scripted(script, calls):
 
   The last token of a prompt is the number of its row in the script; the cache remembers it.
   """
-  script = jnp.array(script, jnp.int32)
+  script, config = jnp.array(script, jnp.int32), tiny.config(layers=1)
 
-  def apply(params, tokens, mask, cache, slot, method):
+  def apply(params, *given, method):
+    if method == "logits":
+      return 50.0 * jax.nn.one_hot(given[0][..., 0].astype(jnp.int32), tiny.VOCABULARY)
+    tokens, _, cache, slot = given
     jax.debug.callback(lambda slot: calls.append((int(slot), len(tokens))), slot)
     row = jnp.where(slot == 0, tokens[:, -1], cache.keys[0][:, 0, 0, 0].astype(jnp.int32))
     said = script[row, jnp.where(slot == 0, 0, slot - P + 1)]  # the prompt is read at slot 0
     keys = cache.keys[0].at[:, 0, 0, 0].set(row.astype(jnp.float32))
-    return 50.0 * jax.nn.one_hot(said, tiny.VOCABULARY), cache.replace(keys=(keys,))
+    made = jnp.full((len(tokens), 1, config.width), 1.0) * said[:, None, None]
+    made = apply(params, made, method="logits")[:, 0] if method == "extend" else made
+    return made, cache.replace(keys=(keys,))
 
-  return pure.PureModel(init=lambda key: {}, apply=apply, axes={}, config=tiny.config(layers=1))
+  return pure.PureModel(init=lambda key: {}, apply=apply, axes={}, config=config)
 
 
 def numbered(count):
@@ -154,7 +159,7 @@ def test_the_batch_halves_as_rows_end(parts):
   responses, _ = ask({}, numbered(32), jax.random.key(0), jnp.float32(0))
   jax.effects_barrier()
   check_script(script, responses)
-  rows, expected = 32, [(0, 32)]
+  rows, expected = 32, [(0, 8 * parts)] * (4 // parts)  # prompts are read by at least 8 in a part
   for step in range(1, LENGTH):
     going = (order.reshape(parts, -1) > step).sum(axis=1).max() * parts
     while going <= rows // 2 and rows >= 16:

@@ -9,7 +9,7 @@ import tiny
 from pit_jax import layout, parallel
 from pit_jax.models import pure
 from pit_jax.plan import hlo
-from pit_jax.rollout import decode
+from pit_jax.rollout import decode, prefill
 from pit_jax.stages import objectives, ppo, supervised
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations
@@ -86,11 +86,20 @@ def sample(mesh):
   return jax.jit(layout.on(mesh, draw)).lower(*given).compile()
 
 
+def sample_in_tiles(mesh):
+  """Compiled sampling, whose prompts are read two rows and four columns at a time."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(prefill, "TILE", 8)
+    patch.setattr(prefill, "FEWEST_ROWS", 2)
+    return sample(mesh)
+
+
 PROGRAMS = {
   "imitation": lambda mesh: imitate(mesh)[0],
   "accumulated imitation": lambda mesh: imitate(mesh, accumulation=2)[0],
   "ppo": lambda mesh: reinforce(mesh)[0],
   "sampling": sample,
+  "sampling, prompts in tiles": sample_in_tiles,
 }
 
 

@@ -14,7 +14,7 @@ import tiny
 
 from pit_jax import layout, parallel
 from pit_jax.models import architecture, pure
-from pit_jax.rollout import decode, scoring
+from pit_jax.rollout import decode, prefill, scoring
 from pit_jax.stages import objectives, ppo, supervised
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations, GapPreferences, Preferences
@@ -250,12 +250,15 @@ def test_ppo_is_the_same_on_every_mesh(shape):
 # Sampling
 
 
-SAMPLED = [(shape, SHAPE) for shape in MESHES] + [((1, 1, 8), UNEVEN)]
+SAMPLED = [(shape, SHAPE, prefill.TILE) for shape in MESHES] + [((1, 1, 8), UNEVEN, prefill.TILE)]
+SAMPLED += [((8, 1, 1), SHAPE, 2), ((2, 2, 2), SHAPE, 2)]
 
 
-@pytest.mark.parametrize("shape, sizes", SAMPLED, ids=str)
-def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes):
+@pytest.mark.parametrize("shape, sizes, tile", SAMPLED, ids=str)
+def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, monkeypatch):
   """Rounding may flip a draw, but what was drawn has the probability that one device gives it."""
+  monkeypatch.setattr(prefill, "TILE", tile)
+  monkeypatch.setattr(prefill, "FEWEST_ROWS", min(tile, 8) // 2)
   model, mesh = tiny.language(**sizes), parallel.make_mesh(shape)
   params = tiny.parameters(model, seed=3)
   spread = jax.device_put(params, parallel.partition(params, model.axes, mesh))

@@ -65,6 +65,24 @@ def test_a_loop_of_unknown_length_counts_as_told():
   assert operations.count(made, 10) == 10 * 2 * 7**3  # the first of them takes all the turns
 
 
+def test_a_loop_up_to_a_constant_counts_from_zero_wherever_it_begins():
+  """In both, and those of unknown length keep their turns."""
+
+  def loops(first, n, x):
+    def body(carry):
+      return carry[0] + 1, carry[1] @ carry[1]
+
+    start = jax.lax.while_loop(lambda c: c[0] < 4, body, (first, x))
+    return jax.lax.while_loop(lambda c: c[0] < n, body, start)
+
+  given, once = (2, 3, jnp.zeros((7, 7))), 2 * 7**3
+  assert operations.count(jax.make_jaxpr(loops)(*given), 10) == (4 + 10) * once
+  module = hlo.read(jax.jit(loops).lower(*given).compile().as_text())
+  least = module.traffic(0).bytes
+  turn = module.traffic(1).bytes - least
+  assert 4 * turn <= least < 5 * turn
+
+
 # Compiled programs
 
 

@@ -42,11 +42,13 @@ def spread(cache: Cache) -> Cache:
   return Cache(keys=keys, values=values, visible=layout.spread(cache.visible, "batch"))
 
 
-def lengthen(cache: Cache, slots: int) -> Cache:
-  """Returns the cache with so many empty places after the ones it has."""
+def resize(cache: Cache, before: int, after: int) -> Cache:
+  """Returns the cache with so many empty places more at its ends; below 0, so many fewer."""
 
   def pad(x, axis):
-    return jnp.pad(x, [(0, slots if dim == x.ndim + axis else 0) for dim in range(x.ndim)])
+    axis += x.ndim
+    sizes = [(before, after, 0) if dim == axis else (0, 0, 0) for dim in range(x.ndim)]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), sizes)
 
   return spread(
     Cache(

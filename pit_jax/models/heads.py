@@ -59,8 +59,19 @@ class LanguageModel(nnx.Module):
     slot: Int[Array, ""],
   ) -> tuple[Float[Array, "B V"], attention.Cache]:
     """Reads tokens into the cache and returns the logits after the last of them."""
+    hidden, cache = self.read(tokens, mask, cache, slot)
+    return self.logits(hidden)[:, 0], cache
+
+  def read(
+    self,
+    tokens: Int[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    cache: attention.Cache,
+    slot: Int[Array, ""],
+  ) -> tuple[Float[Array, "B 1 D"], attention.Cache]:
+    """Reads tokens into the cache and returns what `logits` makes those after the last of."""
     hidden, cache = self.trunk.extend(tokens, mask, cache, slot)
-    return self.logits(hidden[:, -1:])[:, 0], cache
+    return hidden[:, -1:], cache
 
   def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
     """Returns the float32 logits of the token after each hidden state."""

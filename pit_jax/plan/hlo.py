@@ -103,7 +103,7 @@ class Module:
           yield from self._visits(called, times, left)
 
   def _turns(self, loop: instructions.Instruction) -> int | None:
-    """Returns how often a loop runs: counters go up from 0 by 1 to a constant; or None."""
+    """Returns how often a loop runs at most: counters go up by 1 to a constant; or None."""
     condition = self.computations[re.search(r"condition=%([\w.\-]+)", loop.rest).group(1)]
     texts = [one.rest for one in self._inside(condition)]
     limits = [

@@ -15,7 +15,8 @@ def count(jaxpr: Any, unknown: int = 1) -> float:
   Args:
     jaxpr: of the function, over all devices.
     unknown: how often a loop runs whose end depends on data. Of several in a row, each of which
-      goes on with fewer rows, the first one takes all the turns, which is the most there can be.
+      goes on with fewer rows, the first one takes all the turns, which is the most there can be. A
+      counter that goes up to a constant counts from 0.
   """
   return _count(jaxpr, [unknown])
 
@@ -27,7 +28,9 @@ def _count(jaxpr: Any, left: list[int]) -> float:
     if name == "dot_general":
       total += _product(equation)
     elif name == "while":
-      turns, left[0] = left[0], 0
+      turns = _turns(given["cond_jaxpr"].jaxpr)
+      if turns is None:
+        turns, left[0] = left[0], 0
       total += turns * _count(given["body_jaxpr"], left)
     elif name == "scan":
       total += given["length"] * _count(given["jaxpr"], left)
@@ -40,6 +43,14 @@ def _count(jaxpr: Any, left: list[int]) -> float:
     else:
       total += sum(_count(inner, left) for inner in core.jaxprs_in_params(given))
   return total
+
+
+def _turns(condition: Any) -> int | None:
+  """Returns how often a loop runs at most, whose counter goes up by 1 to a constant; or None."""
+  if [equation.primitive.name for equation in condition.eqns] != ["lt"]:
+    return None
+  _, limit = condition.eqns[0].invars
+  return int(limit.val) if isinstance(limit, core.Literal) else None
 
 
 def _product(equation: Any) -> float:

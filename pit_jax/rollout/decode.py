@@ -3,6 +3,7 @@
 A row that has ended costs as much as one that goes on. Where lengths differ, `shrinking` leaves
 the ended rows behind whenever they are half of the batch: every size is a program of its own, so
 compiling takes longer, and sampling follows the tokens there are rather than the longest response.
+So do prompts then, which are read in tiles; see `prefill`.
 """
 
 import functools
@@ -11,10 +12,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Float, Int, Key
 
 from pit_jax import layout
 from pit_jax.models import attention, pure
+from pit_jax.rollout import prefill
 from pit_jax.types import Params, Prompts, Responses
 
 FEWEST_ROWS = 8  # no smaller batch is made: its step would take as long, reading the weights
@@ -65,7 +67,7 @@ def sample(
     length: R, the most tokens a response may have, its end of sequence included.
     eos_id: the token that ends a response, or several of which any does.
     pad_id: what fills a row after its end.
-    shrinking: whether ended rows are left behind.
+    shrinking: whether ended rows are left behind, and prompts of different lengths read in tiles.
     parts: G, over how many devices the rows are spread; B is a multiple of it. Rows change places
       within a part alone, so no cache moves from one device to another.
 
@@ -88,8 +90,10 @@ def sample(
     return append(state.replace(cache=cache), logits)
 
   limits = jnp.full(batch, length) if limits is None else limits
-  cache, logits = _prefill(model, params, prompts, length)
-  state = append(_start(cache, limits.reshape(parts, -1), length, pad_id), logits)
+  read = prefill.in_tiles if shrinking else prefill.whole
+  cache, logits, rows = read(model, params, prompts, length - 1, parts)  # the last is never read
+  limits = prefill.pick(limits.reshape(parts, -1), rows)
+  state = append(_start(cache, rows, limits, length, pad_id), logits)
   count = batch // parts
   while shrinking and count > 1 and count * parts >= 2 * FEWEST_ROWS:
     count //= 2
@@ -123,24 +127,17 @@ def _append(
   return state.replace(step=state.step + 1, left=kept, **written)
 
 
-def _prefill(
-  model: pure.PureModel, params: Params, prompts: Prompts, length: int
-) -> tuple[attention.Cache, Float[Array, "B V"]]:
-  """Returns the cache after reading the prompts, and the logits of the first token."""
-  cache = attention.empty_cache(model.config, *prompts.tokens.shape)
-  logits, cache = model.apply(
-    params, prompts.tokens, prompts.mask, cache, jnp.int32(0), method="extend"
-  )
-  return attention.lengthen(cache, length - 1), logits  # the last token is never read
-
-
 def _start(
-  cache: attention.Cache, limits: Int[Array, "G N"], length: int, pad_id: int
+  cache: attention.Cache,
+  rows: Int[Array, "G N"],
+  limits: Int[Array, "G N"],
+  length: int,
+  pad_id: int,
 ) -> DecodeState:
   """Returns the state before the first token."""
   shape = (*limits.shape, length)
   by_row = {
-    "rows": jnp.broadcast_to(jnp.arange(limits.shape[1]), limits.shape),
+    "rows": rows,
     "tokens": jnp.full(shape, pad_id, jnp.int32),
     "mask": jnp.zeros(shape, bool),
     "logprobs": jnp.zeros(shape),
@@ -160,7 +157,7 @@ def _leave(state: DecodeState, count: int) -> DecodeState:
 
   def keep(x):
     parts = x.reshape(order.shape[0], -1, *x.shape[1:])
-    return _pick(parts, order[:, :count]).reshape(-1, *x.shape[1:])
+    return prefill.pick(parts, order[:, :count]).reshape(-1, *x.shape[1:])
 
   return _reorder(state, order).replace(cache=attention.spread(jax.tree.map(keep, state.cache)))
 
@@ -177,13 +174,7 @@ def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:
 def _reorder(state: DecodeState, order: Int[Array, "G N"]) -> DecodeState:
   """Returns the state with the rows of every part in another order; the cache stays as it is."""
   names = ("rows", "tokens", "mask", "logprobs", "left")
-  return state.replace(**{name: _pick(getattr(state, name), order) for name in names})
-
-
-@jax.vmap
-def _pick(rows: Shaped[Array, "..."], places: Int[Array, " M"]) -> Shaped[Array, "..."]:
-  """Returns the rows at the given places, part by part."""
-  return rows[places]
+  return state.replace(**{name: prefill.pick(getattr(state, name), order) for name in names})
 
 
 def draw(

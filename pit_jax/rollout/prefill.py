@@ -1,0 +1,126 @@
+"""Reading the prompts before sampling: all at once, or only the tiles that hold tokens.
+
+Prompts of different lengths are mostly padding, and a forward over all of them multiplies it. Tiles
+are a few rows by a few columns. Rows of like length share tiles, and a tile whose columns none of
+its rows has begun is not read. Kernels of attention over whole rows serve tiles of all columns.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Shaped
+
+from pit_jax.models import attention, pure
+from pit_jax.types import Params, Prompts
+
+TILE = 512  # positions of a tile on one device, for each of which the weights are read once
+FEWEST_ROWS = 8  # of a tile, where a device has as many
+
+
+def whole(
+  model: pure.PureModel, params: Params, prompts: Prompts, room: int, parts: int = 1
+) -> tuple[attention.Cache, Float[Array, "B V"], Int[Array, "G N"]]:
+  """Reads every position of the prompts in one forward.
+
+  Args:
+    model: a language model.
+    params: its parameters.
+    prompts: left-padded prompts.
+    room: places after the prompts that the cache shall have.
+    parts: G, over how many devices the rows are spread.
+
+  Returns:
+    The cache with the prompts in it, the logits of the first token, and the place in its part of
+    the prompts that each row of them is of.
+  """
+  batch, length = prompts.tokens.shape
+  cache = attention.empty_cache(model.config, batch, length)
+  given = (prompts.tokens, prompts.mask, cache, jnp.int32(0))
+  logits, cache = model.apply(params, *given, method="extend")
+  rows = jnp.broadcast_to(jnp.arange(batch // parts), (parts, batch // parts))
+  return attention.resize(cache, 0, room), logits, rows
+
+
+def in_tiles(
+  model: pure.PureModel, params: Params, prompts: Prompts, room: int, parts: int
+) -> tuple[attention.Cache, Float[Array, "B V"], Int[Array, "G N"]]:
+  """Reads the tiles of the prompts that hold tokens, the longest prompts first; see `whole`.
+
+  Each device reads a tile of its own at a time, and all as many as any.
+  """
+  batch, length = prompts.tokens.shape
+  few, columns = tile(batch // parts, length)
+  groups, blocks = batch // parts // few, math.ceil(length / columns)
+  if groups == blocks == 1:
+    return whole(model, params, prompts, room, parts)
+  spare = blocks * columns - length  # columns before the first, so that tiles cover all
+  padded = jax.tree.map(lambda x: _by_part(jnp.pad(x, ((0, 0), (spare, 0))), parts), prompts)
+  rows = jnp.argsort(-padded.mask.sum(axis=2), axis=1, stable=True)  # longest first
+
+  def read(group, made):
+    mine = jax.lax.dynamic_slice_in_dim(rows, group * few, few, axis=1)
+    own = jax.tree.map(lambda x: pick(x, mine).reshape(parts * few, -1), padded)
+
+    def read_block(state):
+      number, cache, _ = state
+      start = number * columns
+      ids = (
+        jax.lax.dynamic_slice_in_dim(x, start, columns, axis=1) for x in (own.tokens, own.mask)
+      )
+      hidden, cache = model.apply(params, *ids, cache, start, method="read")
+      return number + 1, cache, hidden
+
+    # Padding is on the left: the first block that is read is where the longest prompt begins.
+    first = jnp.argmax(own.mask.any(axis=0)) // columns
+    state = (first, *_nothing(model, parts * few, blocks * columns))
+    _, *found = jax.lax.while_loop(lambda state: state[0] < blocks, read_block, state)
+    place = functools.partial(_place, group=group, parts=parts)
+    cache, hidden = jax.tree.map(place, made, tuple(found))
+    return attention.spread(cache), hidden
+
+  made = _nothing(model, batch, blocks * columns)
+  cache, hidden = jax.lax.fori_loop(0, groups, read, made)
+  logits = model.apply(params, hidden, method="logits")[:, 0]
+  return attention.resize(cache, -spare, room), logits, rows
+
+
+def tile(rows: int, columns: int) -> tuple[int, int]:
+  """Returns how many rows and columns a tile has.
+
+  Args:
+    rows: of the batch on one device; a multiple of the tile's.
+    columns: of the prompts.
+  """
+  fewest = min(rows, FEWEST_ROWS)
+  few = next(count for count in range(fewest, rows + 1) if rows % count == 0)
+  blocks = math.ceil(columns / max(TILE // few, 1))
+  return few, math.ceil(columns / blocks)  # blocks of like width
+
+
+@jax.vmap
+def pick(rows: Shaped[Array, "..."], places: Int[Array, " M"]) -> Shaped[Array, "..."]:
+  """Returns the rows at the given places, part by part."""
+  return rows[places]
+
+
+def _nothing(
+  model: pure.PureModel, rows: int, slots: int
+) -> tuple[attention.Cache, Float[Array, "B 1 D"]]:
+  """Returns the cache, and the state after the last token, of rows that were not read yet."""
+  c = model.config
+  return attention.empty_cache(c, rows, slots), jnp.zeros((rows, 1, c.width), c.dtype)
+
+
+def _by_part(x: Shaped[Array, "B ..."], parts: int) -> Shaped[Array, "G N ..."]:
+  return x.reshape(parts, -1, *x.shape[1:])
+
+
+def _place(
+  every: Shaped[Array, "B ..."], own: Shaped[Array, "B2 ..."], group: Int[Array, ""], parts: int
+) -> Shaped[Array, "B ..."]:
+  """Returns the rows of the batch with those of one group of each part in their places."""
+  own = _by_part(own, parts)
+  place = (0, group * own.shape[1], *(0,) * (own.ndim - 2))
+  return jax.lax.dynamic_update_slice(_by_part(every, parts), own, place).reshape(every.shape)
