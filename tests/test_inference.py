@@ -10,7 +10,7 @@ import tiny_models
 
 from pit_jax import parallel, types
 from pit_jax.models import pure
-from pit_jax.rollout import inference
+from pit_jax.rollout import decode, inference
 
 QUESTIONS = [f"what is the {'first ' * n}word ?" for n in (0, 5, 1, 4, 0, 2, 3)]
 ANSWERS = [f"it is {'the last ' * (n % 3)}word ." for n in range(7)]
@@ -72,7 +72,7 @@ def test_logprobs_keep_their_width(asking):
 def test_sampling_reads_weights_laid_out_before_as_those_it_lays_out(changes, shape):
   model, mesh = tiny.language(tied=False, **changes), parallel.make_mesh(shape)
   params = jax.device_put(tiny.parameters(model, seed=0), parallel.homes(model, mesh))
-  ends = {"eos_id": tiny.EOS, "pad_id": tiny.PAD, "parts": parallel.parts(mesh)}
+  ends = {"eos_id": tiny.EOS, "pad_id": tiny.PAD}
   sample = inference.sampling(model, mesh, length=5, **ends)
   asked = parallel.put_batch(tiny.prompts(1, [1, 2, 3, 4], 4), mesh)
   given = asked, jax.random.key(0), np.float32(1)
@@ -85,6 +85,15 @@ def test_sampling_reads_weights_laid_out_before_as_those_it_lays_out(changes, sh
     for is_, wanted in zip(jax.tree.leaves(leaf), jax.tree.leaves(expected[name]), strict=True):
       assert (is_.shape, is_.dtype) == (wanted.shape, wanted.dtype), name
       assert is_.sharding.is_equivalent_to(wanted.sharding, is_.ndim), name
+
+
+@pytest.mark.parametrize("is_ragged, size", [(False, None), (True, 256)])
+def test_ragged_prompts_are_read_in_tiles(is_ragged, size, monkeypatch):
+  """Of the platform's size, with as many parts as the mesh has."""
+  seen, mesh = [], parallel.make_mesh((2, 2, 2))
+  monkeypatch.setattr(decode, "sample", lambda model, params, **ways: seen.append(ways))
+  inference.sampling(tiny.language(), mesh, is_ragged=is_ragged, length=3)(1)
+  assert seen == [{"shrinking": is_ragged, "tile": size, "parts": 4, "length": 3}]
 
 
 def test_what_lies_as_it_is_read_is_not_copied():

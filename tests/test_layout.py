@@ -72,14 +72,14 @@ def reinforce(mesh):
   return jax.jit(layout.on(mesh, iterate)).lower(*given).compile(), state
 
 
-def sample(mesh):
+def sample(mesh, tile=None):
   """Compiled sampling."""
   model = language()
   params = jax.device_put(tiny.parameters(model, seed=0), parallel.homes(model, mesh))
 
   def draw(params, prompts, key):
     ends = {"eos_id": tiny.EOS, "pad_id": tiny.PAD}
-    ways = {"shrinking": True, "parts": parallel.parts(mesh)}
+    ways = {"shrinking": True, "tile": tile, "parts": parallel.parts(mesh)}
     return decode.sample(model, params, prompts, key, jnp.float32(1), length=R, **ends, **ways)
 
   given = (params, rows(mesh)[0], jax.random.key(0))
@@ -89,9 +89,9 @@ def sample(mesh):
 def sample_in_tiles(mesh):
   """Compiled sampling, whose prompts are read two rows and four columns at a time."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(prefill, "TILE", 8)
     patch.setattr(prefill, "FEWEST_ROWS", 2)
-    return sample(mesh)
+    patch.setattr(prefill, "FEWEST_BLOCKS", 3)
+    return sample(mesh, tile=8)
 
 
 PROGRAMS = {

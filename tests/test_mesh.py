@@ -250,21 +250,20 @@ def test_ppo_is_the_same_on_every_mesh(shape):
 # Sampling
 
 
-SAMPLED = [(shape, SHAPE, prefill.TILE) for shape in MESHES] + [((1, 1, 8), UNEVEN, prefill.TILE)]
-SAMPLED += [((8, 1, 1), SHAPE, 2), ((2, 2, 2), SHAPE, 2)]
+SAMPLED = [(shape, SHAPE, None) for shape in MESHES] + [((1, 1, 8), UNEVEN, None)]
+SAMPLED += [((8, 1, 1), SHAPE, 1), ((2, 2, 2), SHAPE, 1)]
 
 
 @pytest.mark.parametrize("shape, sizes, tile", SAMPLED, ids=str)
 def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, monkeypatch):
   """Rounding may flip a draw, but what was drawn has the probability that one device gives it."""
-  monkeypatch.setattr(prefill, "TILE", tile)
-  monkeypatch.setattr(prefill, "FEWEST_ROWS", min(tile, 8) // 2)
+  monkeypatch.setattr(prefill, "FEWEST_ROWS", 1)
   model, mesh = tiny.language(**sizes), parallel.make_mesh(shape)
   params = tiny.parameters(model, seed=3)
   spread = jax.device_put(params, parallel.partition(params, model.axes, mesh))
   sample = functools.partial(
     decode.sample, model, length=R, eos_id=tiny.EOS, pad_id=tiny.PAD, shrinking=True,
-    parts=parallel.parts(mesh),
+    tile=tile, parts=parallel.parts(mesh),
   )  # fmt: skip
   asked, temperature = prompts(5), jnp.float32(0.8)
   batch = parallel.put_batch(asked, mesh)

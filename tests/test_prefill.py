@@ -11,26 +11,30 @@ import tiny
 from pit_jax.models import pure
 from pit_jax.rollout import prefill
 
-ROWS, P, ROOM = 16, 7, 3
-LENGTHS = np.random.default_rng(0).permutation([1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 7, 7])
+ROWS, P, ROOM, SIZE = 32, 7, 3, 8
+LENGTHS = np.random.default_rng(0).permutation(
+  [1, 2, 2, 2, 3, 3, 4, 4] * 3 + [5, 5, 6, 6, 6, 7, 7, 7]
+)
 
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-  monkeypatch.setattr(prefill, "TILE", 8)
+  """Of four rows and two columns."""
   monkeypatch.setattr(prefill, "FEWEST_ROWS", 4)
+  monkeypatch.setattr(prefill, "FEWEST_BLOCKS", 3)
 
 
 def prompts(lengths=LENGTHS):
   return jax.tree.map(jnp.array, tiny.prompts(1, list(lengths), P))
 
 
-def both(model, params, asked, parts):
-  """What both ways of reading give."""
-  return [
-    jax.jit(functools.partial(read, model, room=ROOM, parts=parts))(params, asked)
-    for read in (prefill.whole, prefill.in_tiles)
-  ]
+def whole(model, params, asked, parts):
+  return jax.jit(functools.partial(prefill.whole, model, room=ROOM, parts=parts))(params, asked)
+
+
+def in_tiles(model, params, asked, parts, size=SIZE):
+  read = functools.partial(prefill.in_tiles, model, room=ROOM, parts=parts, size=size)
+  return jax.jit(read)(params, asked)
 
 
 SHAPES = {
@@ -44,10 +48,11 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_tiles_leave_what_reading_everything_leaves(shape, parts):
-  """Seven columns, in tiles of four rows and two columns; in four parts each has four rows."""
   model = tiny.language(**shape)
   params = jax.tree.map(jnp.array, tiny.parameters(model, seed=0))
-  (cache, logits, same), (other, others, rows) = both(model, params, prompts(), parts)
+  (cache, logits, same), (other, others, rows) = (
+    read(model, params, prompts(), parts) for read in (whole, in_tiles)
+  )
   np.testing.assert_array_equal(same, np.arange(ROWS).reshape(parts, -1) % (ROWS // parts))
   places = (rows + jnp.arange(parts)[:, None] * (ROWS // parts)).reshape(-1)
   assert sorted(places.tolist()) == list(range(ROWS))
@@ -84,7 +89,7 @@ def counted(calls):
 def test_a_tile_without_tokens_is_not_read():
   """Eight columns, one of which was added; four rows at a time, from where the longest begins."""
   calls = []
-  both(counted(calls), {}, prompts(), parts=1)[1][1].block_until_ready()
+  in_tiles(counted(calls), {}, prompts(), parts=1)[1].block_until_ready()
   jax.effects_barrier()
   lengths = sorted(LENGTHS.tolist(), reverse=True)
   groups = [lengths[start : start + 4] for start in range(0, ROWS, 4)]
@@ -95,35 +100,34 @@ def test_a_tile_without_tokens_is_not_read():
     if group[0] > end - 2
   ]
   assert sum(tokens for *_, tokens in expected) == LENGTHS.sum()
-  assert len(expected) == 4 + 3 + 2 + 1
-  read = [call for call in calls if call[2] == 2]  # the others read all of it, or a last token
-  assert sorted(read) == sorted(expected)
+  assert len(expected) == 4 + 3 + 3 * 2 + 3 * 1
+  assert sorted(calls) == sorted(expected)
 
 
 def test_every_part_reads_as_many_tiles_as_the_one_that_needs_most():
   """Two parts, one of short prompts: its rows wait while the other's are read."""
   calls = []
-  both(counted(calls), {}, prompts([1] * 8 + [7] * 8), parts=2)[1][1].block_until_ready()
+  in_tiles(counted(calls), {}, prompts([1] * 16 + [7] * 16), parts=2)[1].block_until_ready()
   jax.effects_barrier()
-  read = sorted(call for call in calls if call[2] == 2)
-  assert read == sorted(2 * [(0, 8, 2, 4), (2, 8, 2, 8), (4, 8, 2, 8), (6, 8, 2, 12)])
+  assert sorted(calls) == sorted(4 * [(0, 8, 2, 4), (2, 8, 2, 8), (4, 8, 2, 8), (6, 8, 2, 12)])
 
 
-def test_a_batch_that_is_one_tile_is_read_whole(monkeypatch):
-  monkeypatch.setattr(prefill, "TILE", ROWS * P)
-  monkeypatch.setattr(prefill, "FEWEST_ROWS", ROWS)
+@pytest.mark.parametrize("size", [ROWS * P, 100])
+def test_rows_that_share_all_tiles_are_read_whole(size):
   calls = []
-  _, (_, _, rows) = both(counted(calls), {}, prompts(), parts=1)
+  rows = in_tiles(counted(calls), {}, prompts(), parts=1, size=size)[2]
   jax.effects_barrier()
-  assert calls == 2 * [(0, ROWS, P, LENGTHS.sum())]
+  assert calls == [(0, ROWS, P, LENGTHS.sum())]
   np.testing.assert_array_equal(rows, np.arange(ROWS)[None])
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 6, 7, 8, 12, 13, 64])
 @pytest.mark.parametrize("columns", [1, 2, 7, 8, 100])
-def test_tiles_cover_the_batch(rows, columns):
-  few, wide = prefill.tile(rows, columns)
+@pytest.mark.parametrize("size", [1, 8, 256])
+def test_tiles_cover_the_batch(rows, columns, size):
+  few, wide = prefill.tile(rows, columns, size)
   assert rows % few == 0 and few >= min(rows, prefill.FEWEST_ROWS)
-  assert few * wide <= max(prefill.TILE, few)
+  assert few * wide <= max(size, few)
   blocks = -(-columns // wide)
   assert blocks * wide - columns < blocks  # less than a column more for each block
+  assert few == rows or blocks >= prefill.FEWEST_BLOCKS or columns < prefill.FEWEST_BLOCKS

@@ -109,7 +109,7 @@ def _decoding(
 ) -> timing.Case:
   """Generates so many tokens after prompts of so many, row by row, from weights laid out before."""
   prompts = jax.tree.map(jnp.asarray, left_padded(model.config.vocabulary, lengths))
-  sample = _sampler(model, max(limits), shrinking=min(limits) < max(limits))
+  sample = _sampler(model, max(limits), is_ragged=min(limits) < max(limits))
   given = (prompts, jax.random.key(0), jnp.float32(0), jnp.asarray(limits))
 
   def start():
@@ -134,9 +134,9 @@ def _mesh() -> jax.sharding.Mesh:
   return parallel.make_mesh((1, 1, 1), devices=jax.devices()[:1])
 
 
-def _sampler(model: pure.PureModel, length: int, shrinking: bool = False) -> Callable:
+def _sampler(model: pure.PureModel, length: int, is_ragged: bool = False) -> Callable:
   ends = {"eos_id": NO_TOKEN, "pad_id": 0}
-  return inference.sampling(model, _mesh(), length=length, shrinking=shrinking, **ends)
+  return inference.sampling(model, _mesh(), length=length, is_ragged=is_ragged, **ends)
 
 
 def left_padded(vocabulary: int, lengths: Sequence[int]) -> Prompts:

@@ -115,8 +115,7 @@ def sampling(run: abstract.Arrays, prompt: int) -> Program:
     length=run.response,
     eos_id=STOP_IDS,
     pad_id=PAD_ID,
-    shrinking=run.config.data.length_buckets,
-    parts=parallel.parts(run.mesh),
+    is_ragged=run.config.data.length_buckets,
   )
   slots = prompt + run.response - 1
   cache = run.cache(job.batch_size, slots)

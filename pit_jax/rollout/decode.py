@@ -3,7 +3,6 @@
 A row that has ended costs as much as one that goes on. Where lengths differ, `shrinking` leaves
 the ended rows behind whenever they are half of the batch: every size is a program of its own, so
 compiling takes longer, and sampling follows the tokens there are rather than the longest response.
-So do prompts then, which are read in tiles; see `prefill`.
 """
 
 import functools
@@ -50,6 +49,7 @@ def sample(
   eos_id: int | tuple[int, ...],
   pad_id: int,
   shrinking: bool = False,
+  tile: int | None = None,
   parts: int = 1,
 ) -> tuple[Responses, Float[Array, "B R"]]:
   """Samples a response to every prompt from softmax(logits / temperature).
@@ -67,7 +67,9 @@ def sample(
     length: R, the most tokens a response may have, its end of sequence included.
     eos_id: the token that ends a response, or several of which any does.
     pad_id: what fills a row after its end.
-    shrinking: whether ended rows are left behind, and prompts of different lengths read in tiles.
+    shrinking: whether ended rows are left behind.
+    tile: the most positions on each device that prompts are read by; see `prefill.in_tiles`. None
+      reads all at once.
     parts: G, over how many devices the rows are spread; B is a multiple of it. Rows change places
       within a part alone, so no cache moves from one device to another.
 
@@ -90,8 +92,8 @@ def sample(
     return append(state.replace(cache=cache), logits)
 
   limits = jnp.full(batch, length) if limits is None else limits
-  read = prefill.in_tiles if shrinking else prefill.whole
-  cache, logits, rows = read(model, params, prompts, length - 1, parts)  # the last is never read
+  given = (model, params, prompts, length - 1, parts)  # the last token is never read
+  cache, logits, rows = prefill.in_tiles(*given, tile) if tile else prefill.whole(*given)
   limits = prefill.pick(limits.reshape(parts, -1), rows)
   state = append(_start(cache, rows, limits, length, pad_id), logits)
   count = batch // parts

@@ -12,14 +12,26 @@ import numpy as np
 from pit_jax import hosts, layout, parallel
 from pit_jax.data import batches, conversations, encode, padding
 from pit_jax.models import pure
-from pit_jax.rollout import decode, scoring
+from pit_jax.rollout import decode, prefill, scoring
 from pit_jax.types import Params, Prompts, Responses
 
 
 @functools.cache
-def sampling(model: pure.PureModel, mesh: jax.sharding.Mesh, **settings) -> Callable:
-  """Returns the compiled sample(params, prompts, key, temperature); see `decode.sample`."""
-  return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **settings)))
+def sampling(
+  model: pure.PureModel, mesh: jax.sharding.Mesh, *, is_ragged: bool = False, **settings
+) -> Callable:
+  """Returns the compiled sample(params, prompts, key, temperature).
+
+  Args:
+    model: a language model.
+    mesh: the devices.
+    is_ragged: whether lengths differ so that ended rows are to be left behind, and prompts read in
+      tiles.
+    settings: see `decode.sample`.
+  """
+  tile = prefill.tile_size(mesh.devices.flat[0].platform) if is_ragged else None
+  ways = {"shrinking": is_ragged, "tile": tile, "parts": parallel.parts(mesh)}
+  return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **ways, **settings)))
 
 
 def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> Params:
@@ -61,7 +73,7 @@ class Inference:
     batch_size: rows per compiled call.
     mesh: the devices.
     by_length: whether lengths differ enough to compile more shapes than one: rows of like length
-      are asked together, with little padding, and sampling leaves ended rows behind.
+      are asked together, with little padding, and sampling takes lengths into account.
   """
 
   language: pure.PureModel
@@ -82,8 +94,7 @@ class Inference:
       length=self.response_length,
       eos_id=tokenizer.stop_ids,
       pad_id=tokenizer.pad_id,
-      shrinking=self.by_length,
-      parts=parallel.parts(self.mesh),
+      is_ragged=self.by_length,
     )
 
   def laid_out(self, params: Params) -> Params:

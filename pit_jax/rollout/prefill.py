@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int, Shaped
 from pit_jax.models import attention, pure
 from pit_jax.types import Params, Prompts
 
-TILE = 512  # positions of a tile on one device, for each of which the weights are read once
-FEWEST_ROWS = 8  # of a tile, where a device has as many
+FEWEST_ROWS = 8  # of a tile
+FEWEST_BLOCKS = 4  # of columns: with fewer, most tiles would hold a token
 
 
 def whole(
@@ -44,16 +44,25 @@ def whole(
 
 
 def in_tiles(
-  model: pure.PureModel, params: Params, prompts: Prompts, room: int, parts: int
+  model: pure.PureModel, params: Params, prompts: Prompts, room: int, parts: int, size: int
 ) -> tuple[attention.Cache, Float[Array, "B V"], Int[Array, "G N"]]:
   """Reads the tiles of the prompts that hold tokens, the longest prompts first; see `whole`.
 
-  Each device reads a tile of its own at a time, and all as many as any.
+  Each device reads a tile of its own at a time, and all as many as any. Where all rows of a device
+  share their tiles, everything is read at once.
+
+  Args:
+    model: a language model.
+    params: its parameters.
+    prompts: left-padded prompts.
+    room: places after the prompts that the cache shall have.
+    parts: G, over how many devices the rows are spread.
+    size: the most positions of a tile on each device; see `tile_size`.
   """
   batch, length = prompts.tokens.shape
-  few, columns = tile(batch // parts, length)
+  few, columns = tile(batch // parts, length, size)
   groups, blocks = batch // parts // few, math.ceil(length / columns)
-  if groups == blocks == 1:
+  if groups == 1:
     return whole(model, params, prompts, room, parts)
   spare = blocks * columns - length  # columns before the first, so that tiles cover all
   padded = jax.tree.map(lambda x: _by_part(jnp.pad(x, ((0, 0), (spare, 0))), parts), prompts)
@@ -86,16 +95,27 @@ def in_tiles(
   return attention.resize(cache, -spare, room), logits, rows
 
 
-def tile(rows: int, columns: int) -> tuple[int, int]:
+def tile_size(platform: str) -> int:
+  """Returns how many positions a tile has at most on each device of a platform.
+
+  The weights are read once for each tile, and the kernels of each layer started. On two CPU cores
+  SmolLM2-135M reads 256 positions at a time as fast as more. Accelerators multiply thousands in the
+  time that starting takes.
+  """
+  return 256 if platform == "cpu" else 4096
+
+
+def tile(rows: int, columns: int, size: int) -> tuple[int, int]:
   """Returns how many rows and columns a tile has.
 
   Args:
     rows: of the batch on one device; a multiple of the tile's.
     columns: of the prompts.
+    size: the most positions of a tile.
   """
-  fewest = min(rows, FEWEST_ROWS)
+  fewest = min(rows, max(FEWEST_ROWS, math.ceil(FEWEST_BLOCKS * size / columns)))
   few = next(count for count in range(fewest, rows + 1) if rows % count == 0)
-  blocks = math.ceil(columns / max(TILE // few, 1))
+  blocks = math.ceil(columns / max(size // few, 1))
   return few, math.ceil(columns / blocks)  # blocks of like width
 
 
