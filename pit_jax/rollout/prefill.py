@@ -2,7 +2,7 @@
 
 Prompts of different lengths are mostly padding, and a forward over all of them multiplies it. Tiles
 are a few rows by a few columns. Rows of like length share tiles, and a tile whose columns none of
-its rows has begun is not read. Kernels of attention over whole rows serve tiles of all columns.
+its rows has begun is not read. Their attention is XLA's own: the kernels are for whole rows.
 """
 
 import functools
@@ -99,8 +99,9 @@ def tile_size(platform: str) -> int:
   """Returns how many positions a tile has at most on each device of a platform.
 
   The weights are read once for each tile, and the kernels of each layer started. On two CPU cores
-  SmolLM2-135M reads 256 positions at a time as fast as more. Accelerators multiply thousands in the
-  time that starting takes.
+  SmolLM2-135M reads 256 positions at a time as fast as more. For accelerators it is arithmetic and
+  not measured: products of 4096 positions of that model take an H100 about 2 ms, as starting 600
+  kernels does, and larger models wait less.
   """
   return 256 if platform == "cpu" else 4096
 
