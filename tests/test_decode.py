@@ -171,10 +171,7 @@ def test_the_batch_halves_as_rows_end(parts):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_row_ends_at_its_own_limit(temperature):
-  """Leaving ended rows behind changes no law: what is drawn has the trainer's probability.
-
-  Nor does reading prompts eight rows and a column at a time, in another order.
-  """
+  """Leaving ended rows behind changes no law, nor does reading eight rows and a column at once."""
   model, params = language()
   asked = jax.tree.map(jnp.array, tiny.prompts(2, [*range(1, P + 1)] * 8, P))
   limits = np.random.default_rng(1).permutation([1, 2, 3, 5, LENGTH] * 8)
