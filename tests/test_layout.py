@@ -91,6 +91,7 @@ def sample_in_tiles(mesh):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(prefill, "FEWEST_ROWS", 2)
     patch.setattr(prefill, "FEWEST_BLOCKS", 3)
+    assert prefill.tile(B // parallel.parts(mesh), P, 8) == (2, 4)
     return sample(mesh, tile=8)
 
 

@@ -259,6 +259,7 @@ def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, monkeyp
   """Rounding may flip a draw, but what was drawn has the probability that one device gives it."""
   monkeypatch.setattr(prefill, "FEWEST_ROWS", 1)
   model, mesh = tiny.language(**sizes), parallel.make_mesh(shape)
+  assert tile is None or prefill.tile(B // parallel.parts(mesh), P, tile) == (1, 1)
   params = tiny.parameters(model, seed=3)
   spread = jax.device_put(params, parallel.partition(params, model.axes, mesh))
   sample = functools.partial(
