@@ -25,7 +25,8 @@ import jax
 import rich.console
 import rich.table
 
-from pit_jax.bench import cases, devices, texts, timing
+from pit_jax import costs
+from pit_jax.bench import cases, texts, timing
 from pit_jax.models import architecture, families, hf, kernels, pure
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
   except (OSError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
   kind = jax.devices()[0].device_kind
-  rows = timing.measure(ours, theirs, options.repeats, options.profile, devices.peak(kind))
+  rows = timing.measure(ours, theirs, options.repeats, options.profile, costs.peak(kind))
   result = {
     "model": options.model,
     "device": kind,

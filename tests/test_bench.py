@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tiny
 
-from pit_jax.bench import cases, devices, timing
+from pit_jax import costs
+from pit_jax.bench import cases, timing
 from pit_jax.data import text
 from pit_jax.models import families, hf, pure
 
@@ -212,10 +213,10 @@ def test_calls_alternate_and_medians_are_compared(monkeypatch):
       order.append(seconds[0])
       clock[0] += next(times)
 
-    return timing.Case("x", 30, lambda: call, devices.Cost(flops=60.0, bytes=12.0))
+    return timing.Case("x", 30, lambda: call, costs.Cost(flops=60.0, bytes=12.0))
 
   ours, theirs = case([1.0, 5.0, 3.0]), case([6.0, 2.0, 9.0])
-  (row,) = timing.measure([ours], {"x": theirs}, repeats=3, peak=devices.Peak(100.0, 8.0, 1, 1.0))
+  (row,) = timing.measure([ours], {"x": theirs}, repeats=3, peak=costs.Peak(100.0, 8.0, 1, 1.0))
   assert order == [1.0, 6.0] * 4
   assert row == {
     "name": "x",

@@ -18,11 +18,13 @@ ARROWS = {
   "models": {"hosts", "layout"},
   "losses": set(),
   "evaluate/metrics": set(),
+  "costs": {"models"},
   "parallel": {"hosts", "layout", "models", "training"},
   "training": {"hosts", "layout", "parallel", "storage"},
   # inference.py asks models in words: it encodes, places and decodes.
   "rollout": {"data", "hosts", "layout", "models", "losses", "parallel"},
   "stages": {
+    "costs",
     "data",
     "evaluate/metrics",
     "hosts",
@@ -36,8 +38,8 @@ ARROWS = {
   },
   "improve": {"data", "models", "rollout"},
   "export": {"data", "hosts", "models", "rollout", "improve", "parallel", "storage"},
-  "bench": {"data", "models", "parallel", "training", "rollout", "stages"},
-  "plan": {"bench", "data", "hosts", "layout", "models", "parallel", "rollout", "stages"},
+  "bench": {"costs", "data", "models", "parallel", "training", "rollout", "stages"},
+  "plan": {"costs", "data", "hosts", "layout", "models", "parallel", "rollout", "stages"},
   "sweep": {"evaluate"},
   # It counts rows as training will see them, and looks like the report.
   "doctor": {"data", "evaluate"},
@@ -57,6 +59,7 @@ ARROWS = {
   "launch": {
     "bench",
     "convert",
+    "costs",
     "data",
     "doctor",
     "evaluate",

@@ -13,8 +13,7 @@ import pytest
 import tiny_run
 from jax.sharding import NamedSharding, PartitionSpec
 
-from pit_jax import parallel
-from pit_jax.bench import devices
+from pit_jax import costs, parallel
 from pit_jax.models import pure
 from pit_jax.plan import compiled, hlo, operations, programs, stages, tables
 from pit_jax.stages import abstract, memory
@@ -196,7 +195,7 @@ def test_sampling_gathers_all_but_what_tensor_cuts():
 
 
 def test_the_roofline_is_the_longest_of_three():
-  peak = devices.Peak(flops=10.0, bytes=5.0, memory=1, link=2.0)
+  peak = costs.Peak(flops=10.0, bytes=5.0, memory=1, link=2.0)
   traffic = hlo.Traffic(bytes=20.0, collectives={"all-gather": 3.0, "all-reduce": 1.0}, counts={})
   nothing = programs.Program("nothing", print, (), {}, 1.0)
   made = compiled.Compiled(nothing, 0, 0, 0, 30.0, traffic, ())

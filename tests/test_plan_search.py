@@ -7,11 +7,11 @@ import jax
 import pytest
 import tiny_run
 
-from pit_jax.bench import devices
+from pit_jax import costs
 from pit_jax.plan import compiled, hlo, planning, suggesting
 
 pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
-PEAK = devices.Peak(flops=1e12, bytes=1e11, memory=2**30, link=1e10)
+PEAK = costs.Peak(flops=1e12, bytes=1e11, memory=2**30, link=1e10)
 ROWS = 1000
 
 
@@ -119,7 +119,7 @@ def test_candidates_divide_batches_and_heads_and_come_in_order():
   assert {
     (one.config.mesh.shape, one.config.sft.accumulation, one.config.model.remat) for one in found
   } == wanted
-  poor = devices.Peak(**{**PEAK.__dict__, "memory": 10_000})
+  poor = costs.Peak(**{**PEAK.__dict__, "memory": 10_000})
   with pytest.raises(ValueError, match="nothing can fit.*keeps at least"):
     suggesting.candidates(config, jax.devices(), poor, ROWS)
 
@@ -131,7 +131,7 @@ def test_an_estimate_grows_with_what_takes_longer():
     run = suggesting.programs.arrays(config, jax.devices(), None)
     return suggesting.estimate(run, peak, ROWS)
 
-  slow = {name: devices.Peak(**{**PEAK.__dict__, name: 1.0}) for name in ("flops", "link")}
+  slow = {name: costs.Peak(**{**PEAK.__dict__, name: 1.0}) for name in ("flops", "link")}
   few, many = (hours((1, 8, 1), slow["link"], gap_reward__accumulation=n) for n in (1, 4))
   assert many > few  # more micro-batches gather the weights more often
   # Computing twice is a third more of training, and sampling computes once.

@@ -17,7 +17,16 @@ def test_iterations_tell_where_their_seconds_went(finished_run):
     sampled = tiny_run.SMALL["rl.batch_size"] * row["tokens/response_length"]
     assert min(parts) > 0
     assert row["perf/tokens_per_second"] == pytest.approx(sampled / sum(parts))
+    assert "perf/mfu" not in row  # of a CPU no peak is known
   assert rows[-1]["perf/time_checkpoint"] > 0
+
+
+@pytest.mark.parametrize("stage", ["sft_policy", "sft_improver", "reward", "gap_reward"])
+def test_supervised_steps_tell_how_many_tokens_they_read_in_what_time(finished_run, stage):
+  for row in writers.read(finished_run.workdir / "metrics" / f"{stage}.jsonl"):
+    rate = row["tokens/read"] / row["perf/time_train"]
+    assert row["perf/tokens_per_second"] == pytest.approx(rate)
+    assert 0 < row["tokens/padding"] < 1
 
 
 def test_every_stage_logs_how_far_it_is_and_what_it_is_known_by(finished_run):

@@ -24,32 +24,31 @@ class Device:
 
 def test_only_a_logged_step_is_waited_for():
   waits = []
-  phases = timing.Phases(rows=8)
+  phases = timing.Phases(lambda measured, seconds: {"speed": measured["tokens"] / seconds})
   for is_logged in (False, True, False):
     phases.begin(is_logged, Device(waits, "before"))
     made = phases.time("generate", lambda: Device(waits, "generate"))
     phases.time("train", lambda given: given and Device(waits, "train"), made)
     waits.append(is_logged)
-    assert set(phases.metrics({})) == (
-      {"perf/time_generate", "perf/time_train"} if is_logged else set()
+    assert set(phases.metrics({"tokens": 1.0})) == (
+      {"perf/time_generate", "perf/time_train", "speed"} if is_logged else set()
     )
   assert waits == [False, "before", "generate", "train", True, False]
 
 
-def test_seconds_and_tokens_per_second_are_those_of_the_clock(monkeypatch):
+def test_seconds_and_speed_are_those_of_the_clock(monkeypatch):
   clock = iter([10.0, 12.0, 20.0, 21.0, 30.0, 35.0])
   # Nobody else's clock: what compiles an array reads one too.
   monkeypatch.setattr(timing, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
-  phases = timing.Phases(rows=16)
+  phases = timing.Phases(lambda measured, seconds: {"speed": measured["tokens"] / seconds})
   phases.begin(True, ())
   for name in ("generate", "score", "train"):
     phases.time(name, lambda: jnp.zeros(()))
-  measured = phases.metrics({"tokens/response_length": 4.0})
-  assert measured == {
+  assert phases.metrics({"tokens": 4.0}) == {
     "perf/time_generate": 2.0,
     "perf/time_score": 1.0,
     "perf/time_train": 5.0,
-    "perf/tokens_per_second": 16 * 4.0 / 8.0,
+    "speed": 4.0 / 8.0,
   }
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pit_jax import parallel
-from pit_jax.bench import devices, timing
+from pit_jax import costs, parallel
+from pit_jax.bench import timing
 from pit_jax.models import pure
 from pit_jax.rollout import inference, scoring
 from pit_jax.stages import objectives, ppo
@@ -117,7 +117,7 @@ def _decoding(
     return lambda: jax.block_until_ready(sample(read, *given))
 
   abstract = pure.gathered(model, params, _mesh())
-  cost = devices.generation(model.config, abstract, lengths, limits)
+  cost = costs.generation(model.config, abstract, lengths, limits)
   return timing.Case(name, sum(limits), start, cost)
 
 
@@ -166,7 +166,7 @@ def _training(
 
     return run
 
-  return timing.Case(name, tokens, start, devices.training(model, params, tokens))
+  return timing.Case(name, tokens, start, costs.training(model, params, tokens))
 
 
 def _placed(state):
@@ -208,5 +208,5 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
     return run
 
   tokens = sizes.rows * (sizes.prompt + sizes.response)
-  cost = devices.training(language, params, tokens, models=2, reads=READS)
+  cost = costs.training(language, params, tokens, models=2, reads=READS)
   return timing.Case("ppo iteration", tokens, start, cost)

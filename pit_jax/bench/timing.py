@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from pit_jax.bench import devices
+from pit_jax import costs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Case:
   name: str
   amount: int
   start: Callable[[], Callable[[], Any]]
-  cost: devices.Cost | None = None
+  cost: costs.Cost | None = None
   unit: str = "tokens"
 
 
@@ -51,7 +51,7 @@ def measure(
   theirs: dict[str, Case],
   repeats: int,
   trace: str | None = None,
-  peak: devices.Peak | None = None,
+  peak: costs.Peak | None = None,
 ) -> list[dict[str, Any]]:
   """Times every case, its peer in between, and returns a row for each.
 
@@ -85,7 +85,7 @@ def measure(
 
 
 def _row(
-  case: Case, peak: devices.Peak | None, ours: list[float], theirs: list[float] | None = None
+  case: Case, peak: costs.Peak | None, ours: list[float], theirs: list[float] | None = None
 ) -> dict[str, Any]:
   median = statistics.median(ours)
   row = {
@@ -94,7 +94,7 @@ def _row(
     "per_second": case.amount / median,
     "seconds": median,
     "spread": max(ours) / min(ours),
-    **devices.shares(case.cost, median, peak),
+    **costs.shares(case.cost, median, peak),
   }
   if theirs is not None:
     peer = statistics.median(theirs)

@@ -6,8 +6,7 @@ from typing import Any
 
 import jax
 
-from pit_jax import hosts
-from pit_jax.bench import devices
+from pit_jax import costs, hosts
 from pit_jax.plan import answers, hlo, operations, programs
 from pit_jax.stages import abstract
 
@@ -37,11 +36,11 @@ class Compiled:
   largest: tuple
   error: str | None = None
 
-  def seconds(self, peak: devices.Peak) -> float:
+  def seconds(self, peak: costs.Peak) -> float:
     """Returns the time of a roofline: the longest of computing, main memory, and links."""
     return max(self.times(peak).values())
 
-  def times(self, peak: devices.Peak) -> dict[str, float]:
+  def times(self, peak: costs.Peak) -> dict[str, float]:
     """Returns the seconds that each resource would be busy at its peak."""
     return {
       "compute": self.flops / peak.flops,

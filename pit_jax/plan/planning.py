@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from pit_jax.bench import devices
+from pit_jax import costs
 from pit_jax.plan import compiled, programs, stages, tables
 
 Compiler = Callable[[programs.Program], compiled.Compiled]
@@ -27,7 +27,7 @@ class Plan:
   rows: list[dict]
   steps: dict[str, int]
   mesh: dict[str, int]
-  peak: devices.Peak
+  peak: costs.Peak
 
   def write(self, title: str) -> str:
     """Returns the plan's tables under a title."""
@@ -52,7 +52,7 @@ class Plan:
 def plan(
   config: ml_collections.ConfigDict,
   chips: Sequence[Any],
-  peak: devices.Peak,
+  peak: costs.Peak,
   rows: int,
   wanted: Sequence[str],
   compile: Compiler,
@@ -87,13 +87,13 @@ def plan(
   return Plan(made, steps, dict(run.mesh.shape), peak)
 
 
-def peak_of(chips: Sequence[Any]) -> devices.Peak:
+def peak_of(chips: Sequence[Any]) -> costs.Peak:
   """Returns what one of the chips does at most.
 
   Raises:
     ValueError: nobody has written it down.
   """
-  peak = devices.peak(chips[0].device_kind)
+  peak = costs.peak(chips[0].device_kind)
   if peak is None:
-    raise ValueError(f"{chips[0].device_kind!r} is not in pit_jax/bench/devices.py; add it there")
+    raise ValueError(f"{chips[0].device_kind!r} is not in pit_jax/costs.py; add it there")
   return peak

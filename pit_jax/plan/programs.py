@@ -7,8 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import ml_collections
 
-from pit_jax import parallel
-from pit_jax.bench import devices
+from pit_jax import costs, parallel
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import abstract, checks, memory, objectives, origin, ppo, rl, supervised
@@ -26,7 +25,7 @@ class Program:
     function: a jitted function.
     arguments: its abstract arguments.
     roles: role → those of the arguments that are of it; the others are rows and numbers.
-    flops: operations of the mathematics, over all devices; see `bench/devices.py`.
+    flops: operations of the mathematics, over all devices; see `costs.py`.
     made: role → bytes of each device that the program itself makes for it: weights gathered for
       sampling, keys and values.
     sampled: tokens that are sampled one after the other.
@@ -102,7 +101,7 @@ def _training(run, role, model, objective, job, batch, tokens: int, frozen=None)
     function=supervised.program(model, objective, job, run.mesh),
     arguments=(state, {"base": base, **(frozen or {})}, batch, run.key, run.number),
     roles={role: (state, base)},
-    flops=devices.training(model, run.params(model), tokens).flops,
+    flops=costs.training(model, run.params(model), tokens).flops,
   )
 
 
@@ -177,7 +176,7 @@ def iteration(run: abstract.Arrays, prompt: int) -> Program:
       "value": (_of(train, "value"), base["value"]),
       "reference": reference,
     },
-    flops=devices.training(run.language, run.params(run.language), **work).flops,
+    flops=costs.training(run.language, run.params(run.language), **work).flops,
   )
 
 
@@ -192,4 +191,4 @@ def _of(state: Any, kind: str) -> Any:
 
 
 def _multiplied(run: abstract.Arrays, model: pure.PureModel) -> int:
-  return devices.multiplied(model.config, run.params(model))
+  return costs.multiplied(model.config, run.params(model))

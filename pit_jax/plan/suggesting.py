@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from pit_jax import parallel
-from pit_jax.bench import devices
+from pit_jax import costs, parallel
 from pit_jax.plan import planning, programs, stages, tables
 from pit_jax.stages import abstract, memory, origin
 
@@ -74,7 +73,7 @@ class Tried:
 
 
 def candidates(
-  config: ml_collections.ConfigDict, chips: Sequence[Any], peak: devices.Peak, rows: int
+  config: ml_collections.ConfigDict, chips: Sequence[Any], peak: costs.Peak, rows: int
 ) -> list[Candidate]:
   """Returns the candidates that may fit, those first that are estimated to be fastest.
 
@@ -167,7 +166,7 @@ def search(
 def look(
   candidate: Candidate,
   chips: Sequence[Any],
-  peak: devices.Peak,
+  peak: costs.Peak,
   rows: int,
   compile: planning.Compiler,
 ) -> Tried:
@@ -197,7 +196,7 @@ def _largest(run: abstract.Arrays, rows: int) -> list[stages.Stage]:
   return [stage for stage in (training, last) if stage][: 1 if training is last else 2]
 
 
-def estimate(run: abstract.Arrays, peak: devices.Peak, rows: int) -> float:
+def estimate(run: abstract.Arrays, peak: costs.Peak, rows: int) -> float:
   """Returns the hours of the stages that `look` compiles, in closed form.
 
   A program takes as long as the busiest of computing, main memory and links. Training: the
@@ -226,7 +225,7 @@ def _accumulating(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 
 def _learning(
-  run: abstract.Arrays, program: programs.Program, parts: int, peak: devices.Peak
+  run: abstract.Arrays, program: programs.Program, parts: int, peak: costs.Peak
 ) -> float:
   """Returns the estimated seconds of a training program of so many micro-batches."""
   c, sizes = run.language.config, run.mesh.shape
@@ -239,7 +238,7 @@ def _learning(
   return max(compute, 3 * parts * weights / peak.bytes, (gathered + summed) / peak.link)
 
 
-def _sampling(run: abstract.Arrays, program: programs.Program, peak: devices.Peak) -> float:
+def _sampling(run: abstract.Arrays, program: programs.Program, peak: costs.Peak) -> float:
   """Returns the estimated seconds of sampling."""
   compute = program.flops / run.mesh.size / peak.flops
   read = program.sampled * (_weights(run) + program.made["cache"])
@@ -264,7 +263,7 @@ def _sum(run: abstract.Arrays, tokens: float) -> float:
   return 2 * c.layers * tokens * c.width * jnp.dtype(c.dtype).itemsize * (tensor - 1) / tensor
 
 
-def write(tried: Sequence[Tried], title: str, peak: devices.Peak) -> str:
+def write(tried: Sequence[Tried], title: str, peak: costs.Peak) -> str:
   """Returns what was tried as a table, and what to set."""
   lines = [title, "", f" {'estimate':>9}{'hours':>11}{'GiB':>8} of {peak.memory / GIB:.2f}"]
   for one in tried:

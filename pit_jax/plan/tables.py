@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pit_jax.bench import devices
+from pit_jax import costs
 from pit_jax.plan import compiled, stages
 from pit_jax.stages import abstract
 
@@ -36,7 +36,7 @@ def memory(stage: stages.Stage, made: compiled.Compiled) -> dict[str, int]:
 
 
 def stage_rows(
-  stage: stages.Stage, made: Sequence[compiled.Compiled], peak: devices.Peak, count: int
+  stage: stages.Stage, made: Sequence[compiled.Compiled], peak: costs.Peak, count: int
 ) -> list[dict]:
   """Returns what there is to say of each program of a stage."""
   return [
@@ -62,7 +62,7 @@ def stage_rows(
 
 
 def write(
-  rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, title: str, peak: devices.Peak
+  rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, title: str, peak: costs.Peak
 ) -> str:
   """Returns the tables of a plan.
 
@@ -86,7 +86,7 @@ def hours(rows: Sequence[Mapping], steps: Mapping[str, int]) -> dict[str, float]
   }
 
 
-def _memory(rows: Sequence[Mapping], peak: devices.Peak) -> str:
+def _memory(rows: Sequence[Mapping], peak: costs.Peak) -> str:
   head = f" {'stage':14}{'program':9}" + "".join(f"{role:>12}" for role in ROLES)
   lines = [head + f"{'total':>8}{'XLA':>8}{'by hand':>9}  fits {peak.memory / GIB:.2f} GiB"]
   for name in dict.fromkeys(row["stage"] for row in rows):
@@ -117,7 +117,7 @@ def _work(rows: Sequence[Mapping]) -> str:
   return "\n".join(lines)
 
 
-def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: devices.Peak) -> str:
+def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: costs.Peak) -> str:
   lines = [
     f" {'stage':14}{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}{'MFU':>6}{'memory':>8}"
   ]

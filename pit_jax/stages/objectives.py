@@ -81,5 +81,22 @@ def four_gaps(
   return (*jnp.split(chosen, 2), *jnp.split(rejected, 2))
 
 
+def reading(batch: Demonstrations | Packed | Preferences | GapPreferences) -> dict[str, float]:
+  """Returns the tokens that the loss of a batch reads, and the share of padding among their places.
+
+  What several responses follow is read once, and a response after each prompt that it follows.
+  """
+  if isinstance(batch, Packed):
+    parts = [batch]
+  elif isinstance(batch, Demonstrations):
+    parts = [batch.prompts, batch.responses]
+  elif isinstance(batch, Preferences):
+    parts = [batch.prompts, batch.chosen, batch.rejected]
+  else:
+    parts = [batch.given_chosen, batch.given_rejected, *2 * [batch.chosen, batch.rejected]]
+  read = float(sum(part.mask.sum() for part in parts))
+  return {"tokens/read": read, "tokens/padding": 1 - read / sum(part.mask.size for part in parts)}
+
+
 def _stack(*records: Prompts | Responses) -> Prompts | Responses:
   return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *records)

@@ -16,7 +16,7 @@ from pit_jax.data import batches, encode, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
-from pit_jax.stages import frontier, optimizers, ppo, supervised
+from pit_jax.stages import frontier, optimizers, ppo, speed, supervised
 from pit_jax.training import step as training_step
 from pit_jax.training import timing
 from pit_jax.types import Params, Prompts, Responses
@@ -114,7 +114,7 @@ def run(
   iterate, state = _iteration(context, start.train, job)
   order, key = batches.Batches(prompts, job.batch_size, context.seed(name)), context.key(name)
   fixed = {"base": start.base, "reference": reference}
-  phases, seen, c = timing.Phases(job.batch_size), {}, context.config
+  phases, seen, c = _phases(context, start, job), {}, context.config
 
   def rollout(state, index):
     context.trim()  # lengths that are new were compiled for
@@ -148,7 +148,7 @@ def begin(context: contexts.Context, start: Params, job: ml_collections.ConfigDi
     job: the config's `rl` section.
   """
   context.release()
-  models = {"policy": context.language, "value": context.scalar}
+  models = _models(context)
   parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
@@ -182,6 +182,18 @@ def program(
     **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
   )
   return _compiled(policy, value, optimizers.reinforcement(job), settings, stop_ids, mesh)
+
+
+def _models(context: contexts.Context) -> dict[str, pure.PureModel]:
+  return {"policy": context.language, "value": context.scalar}
+
+
+def _phases(
+  context: contexts.Context, start: Learner, job: ml_collections.ConfigDict
+) -> timing.Phases:
+  """Returns what measures the parts of a job's iterations."""
+  params = pure.join(start.train.params, start.base)
+  return timing.Phases(speed.reinforcement(_models(context), params, job, context.mesh))
 
 
 def _progress(

@@ -12,8 +12,9 @@ from pit_jax import layout, parallel
 from pit_jax.data import batches, packing, tables
 from pit_jax.models import pure
 from pit_jax.stages import context as contexts
-from pit_jax.stages import optimizers
+from pit_jax.stages import objectives, optimizers, speed
 from pit_jax.training import step as training_step
+from pit_jax.training import timing
 from pit_jax.types import Params
 
 
@@ -59,19 +60,22 @@ def run(
   trained, base = pure.split(model, params)
   state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
   frozen, key = {**(frozen or {}), "base": base}, context.key(name)
+  phases = timing.Phases(speed.supervised(model, params, context.mesh))
 
   def given(index):
     return {"batch": order[index], "key": jax.random.fold_in(key, index)}
 
   def advance(state, index):
     batch, noise = given(index).values()
+    known = objectives.reading(batch) | {"epoch": (index + 1) / order.steps(1)}
     batch, now = parallel.put_batch(batch, context.mesh), jnp.float32(rate(index))
-    state, metrics = step(state, frozen, batch, noise, now)
-    return state, {**metrics, "learning_rate": now, "epoch": (index + 1) / order.steps(1)}
+    state, metrics = phases.time("train", step, state, frozen, batch, noise, now)
+    return state, {**metrics, "learning_rate": now, **known}
 
   every = (context.config.log_every, context.config.save_every)
   look = (lambda state, _: evaluate(pure.join(state.params, base))) if evaluate else None
-  more = {"evaluate": look, "evaluate_every": job.evaluate_every, **_selection(name, job, score)}
+  more = {"evaluate": look, "evaluate_every": job.evaluate_every, "phases": phases}
+  more |= _selection(name, job, score)
   state = context.fit(name, advance, state, given, every=every, steps=steps, **more)
   return pure.join(state.params, base)
 

@@ -14,16 +14,19 @@ from pit_jax import hosts
 
 SIGN_OF_LIFE = 10.0  # seconds between two that are written down, checkpoints apart
 
+# (what was measured in a step, its seconds) → what its speed is known by.
+Speed = Callable[[Mapping[str, float], float], Mapping[str, float]]
+
 
 class Phases:
   """The seconds of the parts of logged steps; between those nothing waits for the device.
 
   Args:
-    rows: responses per step, for the rate of tokens.
+    speed: what to tell beside the seconds.
   """
 
-  def __init__(self, rows: int = 0):
-    self._rows, self._is_on, self._seconds = rows, False, {}
+  def __init__(self, speed: Speed = lambda measured, seconds: {}):
+    self._speed, self._is_on, self._seconds = speed, False, {}
 
   def begin(self, is_on: bool, pending: Any) -> None:
     """Begins a step; one that is measured first waits for what is under way."""
@@ -41,11 +44,10 @@ class Phases:
     return result
 
   def metrics(self, measured: Mapping[str, float]) -> dict[str, float]:
-    """Returns the seconds, and the response tokens per second of the whole step."""
-    total, length = sum(self._seconds.values()), measured.get("tokens/response_length")
-    if not total or length is None:
-      return dict(self._seconds)
-    return self._seconds | {"perf/tokens_per_second": length * self._rows / total}
+    """Returns the seconds of a step that was measured, and its speed."""
+    if not self._seconds:
+      return {}
+    return {**self._seconds, **self._speed(measured, sum(self._seconds.values()))}
 
 
 @dataclasses.dataclass(frozen=True)
