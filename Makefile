@@ -4,6 +4,9 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 EXTRAS ?= test
 WORKERS ?= 2
 
+# What one process has compiled of Python, the next one finds, wherever the environment forbids it.
+unexport PYTHONDONTWRITEBYTECODE
+
 comma := ,
 VENV := .venv
 RUN := $(VENV)/bin/python
