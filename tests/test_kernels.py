@@ -1,12 +1,8 @@
 """Which program computes attention: what the devices and the model choose, cuDNN, and plans."""
 
 import functools
-import importlib.util
-import os
-import pathlib
-import subprocess
-import sys
 
+import chips
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +15,6 @@ from pit_jax.models import attention, kernels, splash
 from pit_jax.plan import operations
 from pit_jax.rollout import decode
 from pit_jax.stages import origin
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def drawn(rows, time, heads=4, kv_heads=2, width=8):
@@ -145,7 +139,6 @@ def test_operations_of_the_kernel_are_those_of_its_blocks():
 
 
 COMPILED = """
-import jax
 from configs import pit
 from pit_jax.plan import compiled, programs
 config = pit.get_config("tiny").unlock()
@@ -159,13 +152,6 @@ for program in (programs.imitation(run, run.prompt), programs.preference(run)):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-  importlib.util.find_spec("libtpu") is None, reason="no libtpu; the extra `tpu-plan` brings it"
-)
+@chips.NEEDED
 def test_train_steps_with_the_kernel_are_compiled_for_real_chips():
-  told = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "JAX_PLATFORMS": "cpu"}
-  done = subprocess.run(
-    [sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True, text=True,
-    env=os.environ | told,
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
+  chips.passes(COMPILED)

@@ -1,12 +1,12 @@
 """Plans: what is counted by hand, what is read from compiled programs, and real compilations."""
 
-import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import chips
 import jax
 import jax.numpy as jnp
 import pytest
@@ -206,12 +206,8 @@ def test_the_roofline_is_the_longest_of_three():
 # The real compiler
 
 
-def has_libtpu():
-  return importlib.util.find_spec("libtpu") is not None
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not has_libtpu(), reason="no libtpu; the extra `tpu-plan` brings it")
+@chips.NEEDED
 def test_a_small_run_is_compiled_for_real_chips(tmp_path):
   command = [sys.executable, "launch/plan.py", "--config=configs/pit.py:tiny"]
   command += ["--topology=v5e:2x2", "--stages=sft_policy,rl_policy", f"--output={tmp_path}"]

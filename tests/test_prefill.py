@@ -2,6 +2,7 @@
 
 import functools
 
+import chips
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,3 +132,32 @@ def test_tiles_cover_the_batch(rows, columns, size):
   blocks = -(-columns // wide)
   assert blocks * wide - columns < blocks  # less than a column more for each block
   assert few == rows or blocks >= prefill.FEWEST_BLOCKS or columns < prefill.FEWEST_BLOCKS
+
+
+COMPILED = """
+from configs import pit
+from pit_jax.plan import compiled, hlo, programs
+from pit_jax.rollout import prefill
+config = pit.get_config("tiny").unlock()
+config.model.base, config.model.layers, config.mesh.shape = "none", 2, (2, 2, 1)
+config.data.max_prompt_length, config.data.length_buckets = 512, True
+config.rl.batch_size = 256
+run = programs.arrays(config, compiled.chips("v5e:2x2"), None)
+rows = config.rl.batch_size // run.mesh.size
+few, columns = prefill.tile(rows, run.prompt, prefill.tile_size("tpu"))
+assert rows // few > 1 and run.prompt // columns > 1, (few, columns)
+program = programs.sampling(run, run.prompt)
+made = hlo.read(program.function.lower(*program.arguments).compile().as_text())
+told = [one for each in made.computations.values() for one in each.values()
+        if one.opcode.removesuffix("-start") in hlo.COLLECTIVES]
+assert told
+# Weights are gathered, and ends are agreed on; keys and values stay where they are.
+largest = max(told, key=lambda one: one.shape.bytes)
+assert 20 * largest.shape.bytes < program.made["cache"], largest
+"""
+
+
+@pytest.mark.slow
+@chips.NEEDED
+def test_tiles_are_compiled_for_real_chips():
+  chips.passes(COMPILED)
