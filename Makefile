@@ -4,7 +4,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 EXTRAS ?= test
 WORKERS ?= 2
 
-# What one process has compiled of Python, the next one finds, wherever the environment forbids it.
+# Python modules are compiled once, not by every process, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
 comma := ,
