@@ -1,5 +1,7 @@
 """What stages tell of themselves: metrics, seconds, the scale of rewards."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny_run
@@ -27,6 +29,15 @@ def test_supervised_steps_tell_how_many_tokens_they_read_in_what_time(finished_r
     rate = row["tokens/read"] / row["perf/time_train"]
     assert row["perf/tokens_per_second"] == pytest.approx(rate)
     assert 0 < row["tokens/padding"] < 1
+
+
+def test_the_report_has_the_speed_of_each_stages_median_step(finished_run):
+  stages = json.loads((finished_run.workdir / "report" / "results.json").read_text())["stages"]
+  for name, stage in stages.items():
+    rows = writers.read(finished_run.workdir / "metrics" / f"{name}.jsonl")
+    rates = [row["perf/tokens_per_second"] for row in rows]
+    assert len(rates) == stage["steps"] and "mfu" not in stage
+    assert stage["tokens_per_second"] == pytest.approx(np.median(rates))
 
 
 def test_every_stage_logs_how_far_it_is_and_what_it_is_known_by(finished_run):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,6 +57,7 @@ CURVES = {
   "sft": ("loss",),
   "reward": ("loss", "accuracy"),
 }
+MEDIANS = ("perf/tokens_per_second", "perf/mfu")  # of a stage, which its compilations do not move
 NO_GOLD = (
   "This source has no gold score. The judges are R_P and R_PIT, which also trained the models: "
   "a gain under them shows that training did what it was asked, not that people would agree. R_P "
@@ -227,7 +229,12 @@ def _stages(context: contexts.Context) -> dict:
       metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
       for metric in CURVES[kind]
     }
-    stages[name] = {"kind": kind, "steps": logged[-1]["step"], "curve": curves}
+    speeds = {
+      metric.removeprefix("perf/"): statistics.median(known)
+      for metric in MEDIANS
+      if (known := [row[metric] for row in logged if row.get(metric) is not None])
+    }
+    stages[name] = {"kind": kind, "steps": logged[-1]["step"], "curve": curves, **speeds}
   return stages
 
 

@@ -31,6 +31,12 @@ DESCRIPTIONS = {
   "gap_tournament": "of n samples the one that R_PIT likes best among all",
 }
 
+SPEEDS = {  # what is known of a stage → what is to be said of it
+  "tokens_per_second": "Tokens per second are those that a step reads or, in RL, samples, by the "
+  "median of the logged steps.",
+  "mfu": "MFU: the share of the devices' peak that the mathematics of such a step used.",
+}
+
 
 def build(results: Mapping) -> dict[str, cells.Table]:
   """Builds every table the results have figures for, by name, in the order of the page.
@@ -254,9 +260,14 @@ def _stages(results: Mapping) -> cells.Table:
     "stage": lambda row: row["name"],
     "kind": lambda row: row.get("kind", ""),
     "steps": lambda row: cells.fixed(row.get("steps"), 0),
+    "tokens/s": lambda row: cells.fixed(row.get("tokens_per_second"), 0),
+    "MFU": lambda row: cells.percent(row.get("mfu")),
     "time": lambda row: cells.duration(row["seconds"]),
   }
-  return cells.select("stages", "Stages", rows, columns, note=_goodput(results), words=2)
+  known = {key for row in rows for key in row}
+  said = [text for key, text in SPEEDS.items() if key in known]
+  note = " ".join([*said, _goodput(results)]).strip()
+  return cells.select("stages", "Stages", rows, columns, note=note, words=2)
 
 
 def _goodput(results: Mapping) -> str:
