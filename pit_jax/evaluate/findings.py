@@ -135,6 +135,7 @@ def _results(
     results = _joined(_surroundings(context, run.suite), parts) | _asked(run.suite)
   kept = hosts.agree(timing.goodput(context.workdir))
   timed = {"seconds": context.read_json("seconds.json"), "goodput": kept, "sampling": run.seconds}
+  timed["speeds"] = _speeds(context)
   return _finish(results) | timed
 
 
@@ -229,13 +230,21 @@ def _stages(context: contexts.Context) -> dict:
       metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
       for metric in CURVES[kind]
     }
-    speeds = {
+    stages[name] = {"kind": kind, "steps": logged[-1]["step"], "curve": curves}
+  return stages
+
+
+def _speeds(context: contexts.Context) -> dict[str, dict[str, float]]:
+  """Returns stage → how fast its median step was."""
+  speeds = {}
+  for path in (context.workdir / "metrics").glob("*.jsonl"):
+    logged = writers.read(path)
+    speeds[path.stem] = {
       metric.removeprefix("perf/"): statistics.median(known)
       for metric in MEDIANS
       if (known := [row[metric] for row in logged if row.get(metric) is not None])
     }
-    stages[name] = {"kind": kind, "steps": logged[-1]["step"], "curve": curves, **speeds}
-  return stages
+  return speeds
 
 
 def _data(context: contexts.Context) -> dict:

@@ -39,6 +39,7 @@ MAPPINGS = {
   "controls": (),
   "absent": (),
   "sampling": (),
+  "speeds": (),
   "judges": (),
   "gate": ("passed", "reason"),
   "ledger": ("judge", "prompts", "regressions", "rounds"),

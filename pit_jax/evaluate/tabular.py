@@ -252,9 +252,12 @@ def _gap_order(results: Mapping) -> cells.Table | None:
 
 
 def _stages(results: Mapping) -> cells.Table:
-  stages, seconds = results.get("stages", {}), results["seconds"]
-  names = list(dict.fromkeys([*stages, *seconds]))
-  rows = [{"name": name, "seconds": seconds.get(name), **stages.get(name, {})} for name in names]
+  seconds = results["seconds"]
+  stages, speeds = (results.get(section, {}) for section in ("stages", "speeds"))
+  rows = [
+    {"name": name, "seconds": seconds.get(name), **stages.get(name, {}), **speeds.get(name, {})}
+    for name in dict.fromkeys([*stages, *seconds])
+  ]
   rows.append({"name": "total", "seconds": sum(seconds.values())})
   columns = {
     "stage": lambda row: row["name"],
