@@ -261,7 +261,6 @@ def _stages(results: Mapping) -> cells.Table:
   rows.append({"name": "total", "seconds": sum(seconds.values())})
   columns = {
     "stage": lambda row: row["name"],
-    "kind": lambda row: row.get("kind", ""),
     "steps": lambda row: cells.fixed(row.get("steps"), 0),
     "tokens/s": lambda row: cells.fixed(row.get("tokens_per_second"), 0),
     "MFU": lambda row: cells.percent(row.get("mfu")),
@@ -270,7 +269,7 @@ def _stages(results: Mapping) -> cells.Table:
   known = {key for row in rows for key in row}
   said = [text for key, text in SPEEDS.items() if key in known]
   note = " ".join([*said, _goodput(results)]).strip()
-  return cells.select("stages", "Stages", rows, columns, note=note, words=2)
+  return cells.select("stages", "Stages", rows, columns, note=note)
 
 
 def _goodput(results: Mapping) -> str:
