@@ -221,10 +221,7 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
 
 def _stages(context: contexts.Context) -> dict:
   stages = {}
-  for path in sorted(
-    (context.workdir / "metrics").glob("*.jsonl"), key=lambda p: p.stat().st_mtime
-  ):
-    name, logged = path.stem, writers.read(path)
+  for name, logged in _logged(context).items():
     kind = "sft" if name.startswith("sft") else "reward" if "reward" in name else "rl"
     curves = {
       metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
@@ -237,14 +234,19 @@ def _stages(context: contexts.Context) -> dict:
 def _speeds(context: contexts.Context) -> dict[str, dict[str, float]]:
   """Returns stage → how fast its median step was."""
   speeds = {}
-  for path in (context.workdir / "metrics").glob("*.jsonl"):
-    logged = writers.read(path)
-    speeds[path.stem] = {
+  for name, logged in _logged(context).items():
+    speeds[name] = {
       metric.removeprefix("perf/"): statistics.median(known)
       for metric in MEDIANS
       if (known := [row[metric] for row in logged if row.get(metric) is not None])
     }
   return speeds
+
+
+def _logged(context: contexts.Context) -> dict[str, list[dict]]:
+  """Returns stage → its logged steps, in the order in which the stages ended."""
+  paths = (context.workdir / "metrics").glob("*.jsonl")
+  return {path.stem: writers.read(path) for path in sorted(paths, key=lambda p: p.stat().st_mtime)}
 
 
 def _data(context: contexts.Context) -> dict:
