@@ -79,6 +79,7 @@ ARROWS = {
 HOST_FILES = {
   "models/bundle.py",
   "models/families.py",
+  "models/fields.py",
   "models/gguf.py",
   "models/hf.py",
   "models/peft.py",

@@ -14,15 +14,8 @@ from typing import Any
 import transformers
 from huggingface_hub import errors as hub_errors
 
-from pit_jax.models import architecture, ropes
+from pit_jax.models import architecture, fields, ropes
 
-# What a family's file may say only in this way; the decoder has no switch for anything else.
-FIXED = {
-  "mlp_bias": (False,),
-  "pretraining_tp": (1,),
-  "use_bidirectional_attention": (None, False),
-  "attention_dropout": (0, 0.0),
-}
 SCORE_BIAS = "score_bias"  # ours: transformers' classifiers have no bias of their own
 GELU = ("gelu_pytorch_tanh",)
 LAYERS = {"full_attention": False, "sliding_attention": True}  # → has it a window?
@@ -37,29 +30,25 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
   """
   path = pathlib.Path(directory) / "config.json"
   try:
-    raw = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise ValueError(f"{path} cannot be read as JSON: {error}") from error
-  family = raw.get("model_type") if isinstance(raw, dict) else None
-  if family not in FAMILIES:
-    raise ValueError(
-      f"{path}: model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}"
-    )
-  published, switches = FAMILIES[family]
-  known = set(published().to_dict()) | LEGACY
-  # A switch that is off needs no support.
-  unknown = sorted(name for name in set(raw) - known if raw[name] not in (None, False))
-  if unknown:
-    raise ValueError(
-      f"{path}: {', '.join(unknown)} is no field of {family}; the decoder knows "
-      f"{', '.join(sorted(known))}"
-    )
-  try:
-    config = published(**raw)
-    _check(config)
+    config = _parse(path)
+    switches = FAMILIES[config.model_type][1]
     return architecture.ModelConfig(**_shared(config) | switches(config))
   except (KeyError, TypeError, ValueError, hub_errors.StrictDataclassError) as error:
     raise ValueError(f"{path}: {error.__cause__ or error}") from error
+
+
+def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
+  """Returns a file as transformers completes it, of what says nothing about the network bare."""
+  try:
+    raw = json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise ValueError(f"cannot be read as JSON: {error}") from error
+  family = raw.get("model_type") if isinstance(raw, dict) else None
+  if family not in FAMILIES:
+    raise ValueError(f"model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}")
+  published = FAMILIES[family][0]
+  known = set(published().to_dict()) | LEGACY | (GEMMA3 if family == "gemma3_text" else set())
+  return published(**fields.of_network(raw, known))
 
 
 def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrainedConfig:
@@ -99,32 +88,17 @@ def _family(config: architecture.ModelConfig) -> str:
   return "mistral" if config.window else "llama"
 
 
-# Fields of older files, which transformers translates, and fields without a meaning to a decoder.
+# Fields that transformers reads though its classes do not declare them, many of older files.
 LEGACY = {
   SCORE_BIAS,
-  "transformers.js_config",
-  "rope_theta",
-  "rope_scaling",
-  "rope_local_base_freq",
-  "sliding_window_pattern",
-  "torch_dtype",
+  "head_dim",
   "hidden_act",
-  "is_llama_config",
-  "cache_implementation",
-  "quantization_config",
+  "num_labels",
+  "partial_rotary_factor",
+  "rope_scaling",
+  "rope_theta",
 }
-
-
-def _check(config: transformers.PreTrainedConfig) -> None:
-  wrong = [
-    f"{name}={getattr(config, name)!r} (only {' or '.join(map(repr, allowed))})"
-    for name, allowed in FIXED.items()
-    if hasattr(config, name) and getattr(config, name) not in allowed
-  ]
-  if getattr(config, "quantization_config", None):
-    wrong.append("quantization_config (only unquantised weights, or GGUF files)")
-  if wrong:
-    raise ValueError(f"not supported: {'; '.join(wrong)}")
+GEMMA3 = {"rope_local_base_freq", "sliding_window_pattern"}
 
 
 def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
@@ -265,5 +239,4 @@ def is_classifier(directory: str | os.PathLike) -> bool:
 
 def labels(directory: str | os.PathLike) -> int:
   """Returns how many labels the classifier of a DIRECTORY/config.json tells apart."""
-  raw = json.loads((pathlib.Path(directory) / "config.json").read_text())
-  return FAMILIES[raw["model_type"]][0](**raw).num_labels
+  return _parse(pathlib.Path(directory) / "config.json").num_labels
