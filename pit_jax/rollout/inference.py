@@ -51,9 +51,24 @@ def _laying_out(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
 
 
 @functools.cache
-def scoring_of(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
-  """Returns the compiled score(params, prompts, responses); see `scoring.sequence_scores`."""
-  return jax.jit(layout.on(mesh, lambda *asked: scoring.sequence_scores(model, *asked)[0]))
+def scoring_of(
+  model: pure.PureModel, mesh: jax.sharding.Mesh, stop_ids: tuple[int, ...] = ()
+) -> Callable:
+  """Returns the compiled score(params, prompts, responses); see `scoring.sequence_scores`.
+
+  Args:
+    model: a scalar model.
+    mesh: the devices.
+    stop_ids: of sampled responses the tokens that may have ended them; the first one is read in
+      the place of each. None of them: responses are read as they are.
+  """
+
+  def score(params, prompts, responses):
+    if stop_ids:
+      responses = scoring.with_trained_end(responses, stop_ids)
+    return scoring.sequence_scores(model, params, prompts, responses)[0]
+
+  return jax.jit(layout.on(mesh, score))
 
 
 @functools.cache
@@ -103,8 +118,13 @@ class Inference:
 
   @property
   def scorer(self) -> Callable:
-    """The compiled scoring of responses."""
+    """The compiled scoring of responses that were encoded."""
     return scoring_of(self.scalar, self.mesh)
+
+  @property
+  def sample_scorer(self) -> Callable:
+    """The compiled scoring of responses that were sampled, whichever stop id ended each."""
+    return scoring_of(self.scalar, self.mesh, self.settings.tokenizer.stop_ids)
 
   def sample_batch(
     self, params: Params, prompts: Prompts, key, temperature: jax.Array
@@ -129,9 +149,16 @@ class Inference:
     return self._over_rows(ask, prompts)
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
-    """Returns a scalar model's score of every response, Float[N]."""
+    """Returns a scalar model's score of every response that was encoded, Float[N]."""
     params = layout.to_devices(params)
     return self._over_rows(lambda batch, _: self.scorer(params, *batch), (prompts, responses))
+
+  def score_samples(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
+    """Returns a scalar model's score of every response that was sampled, Float[N]."""
+    params = layout.to_devices(params)
+    return self._over_rows(
+      lambda batch, _: self.sample_scorer(params, *batch), (prompts, responses)
+    )
 
   def logprobs(
     self, params: Params, prompts: Prompts, responses: Responses, temperature: float = 1.0

@@ -1,6 +1,7 @@
 """What the models say of responses: log-probabilities, rewards, values."""
 
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -109,10 +110,32 @@ def sequence_scores(
   return tuple(jnp.take_along_axis(scores, places, axis=1).T)
 
 
+def with_trained_end(responses: Responses, stop_ids: Sequence[int]) -> Responses:
+  """Returns sampled responses as scalar models learnt to read them: with one and the same end.
+
+  Sampling stops at any of several tokens, and what a scalar model was trained on ended in one. A
+  score of another is a guess, of which a policy could make a habit by its last token alone.
+
+  A response cut at the length limit stays as it is, since no end was said: so do the cut ones that
+  scalar models are trained on, and `ppo.penalise_missing_eos` says what the cut costs.
+
+  Args:
+    responses: as they were sampled.
+    stop_ids: the tokens that end a response, the one of training first.
+  """
+  tokens, mask = responses.tokens, responses.mask
+  is_last = jnp.arange(mask.shape[1]) == mask.sum(axis=1, keepdims=True) - 1
+  has_ended = is_last & jnp.isin(tokens, jnp.asarray(stop_ids))
+  return Responses(tokens=jnp.where(has_ended, stop_ids[0], tokens), mask=mask)
+
+
 def token_values(
   model: pure.PureModel, params: Params, prompts: Prompts, responses: Responses
 ) -> Float[Array, "B R"]:
-  """Returns a scalar model's value of the state before each response token, 0 on padding."""
+  """Returns a scalar model's value of the state before each response token, 0 on padding.
+
+  The end is a state of no token, so which one ended a response changes no value.
+  """
   tokens, mask = join(prompts, responses)
   values = model.apply(params, tokens, mask, last=responses.tokens.shape[1] + 1)[:, :-1]
   return jnp.where(responses.mask, values, 0.0)

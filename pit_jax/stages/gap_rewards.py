@@ -108,6 +108,8 @@ def _signal(
 ) -> rl.RewardFn:
   """Returns the difference as what the RL of a stage with these texts maximises."""
   asking = model.published or context.inference
+  # Of what the policy's own tokens say the end may be another than R_P learnt.
+  scorer = asking.scorer if model.published else asking.sample_scorer
   settings = dataclasses.replace(asking.settings, over_long="cut")  # every row has its place
   asked = encode.policy_prompts(questions, settings, context.tokens)
 
@@ -118,7 +120,7 @@ def _signal(
       responses = parallel.put_batch(asking.responses(said), context.mesh)
     prompts, worse = parallel.put_batch(given, context.mesh)
     params = layout.to_devices(model.params)
-    scores = [asking.scorer(params, prompts, y) for y in (responses, worse)]
+    scores = [scorer(params, prompts, y) for y in (responses, worse)]
     return gain * (scores[0] - scores[1]) + bias
 
   return score

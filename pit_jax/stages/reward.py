@@ -146,7 +146,7 @@ def _sample(
 ) -> np.ndarray:
   """Returns a scalar model's scores of samples of a language model, one per prompt, Float[N]."""
   responses = context.inference.respond(generator, prompts, key, temperature)
-  return context.inference.score(params, prompts, responses)
+  return context.inference.score_samples(params, prompts, responses)
 
 
 def gap(

@@ -47,8 +47,11 @@ class Learner:
 
 
 def model_reward(context: contexts.Context, params: Params) -> RewardFn:
-  """Returns the reward of a scalar model; for a gap model the prompts show the reference."""
-  scorer = context.inference.scorer
+  """Returns the reward of a scalar model; for a gap model the prompts show the reference.
+
+  Whichever stop id ended a response, the model reads the end that it learnt.
+  """
+  scorer = context.inference.sample_scorer
   return lambda _, prompts, responses: scorer(layout.to_devices(params), prompts, responses)
 
 
