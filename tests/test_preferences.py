@@ -52,11 +52,10 @@ BAD_LINES = {
   "empty": ({"prompt": "p", "chosen": "a", "rejected": " \n"}, "empty field", "'rejected'"),
   "number": ({"prompt": 3, "chosen": "a", "rejected": "b"}, "wrong type", "int 3"),
   "list": ([1, 2], "wrong type", "list"),
-  "margin": (GOOD[1] | {"margin": "2"}, "wrong type", "'margin'"),
+  "margin": (GOOD[1] | {"margin": "two"}, "wrong type", "'margin'"),
   "true": (GOOD[1] | {"margin": True}, "wrong type", "'margin'"),
   "infinite": (GOOD[1] | {"margin": float("inf")}, "wrong type", "finite"),
   "huge": (GOOD[1] | {"margin": 10**400}, "wrong type", "finite"),
-  "empty response": (GOOD[1] | {"response": ""}, "empty field", "'response'"),
   "cut": ('{"prompt": "p", "chosen": "a"', "broken JSON", ""),
   "deep": ("[" * 100_000, "broken JSON", ""),
   "bytes": (b'{"prompt": "\xff", "chosen": "a", "rejected": "b"}', "invalid UTF-8", "0xff"),
@@ -77,6 +76,50 @@ def test_a_bad_line_is_named_or_counted(tmp_path, name, caplog):
   assert loaded.rows == EXPECTED
   assert loaded.skipped == {reason: 2}
   assert f"skipped 2 rows ({reason}), the first at {path}, line 2" in caplog.text
+
+
+EMPTY = (None, "", " \n")
+
+
+@pytest.mark.parametrize("empty", [*EMPTY, float("nan"), []])
+def test_an_optional_part_that_is_empty_is_absent(tmp_path, empty):
+  optional = ("response", "margin", "chosen_position", "chosen_generator", "score_chosen")
+  row = {"prompt": "how ?", "chosen": "so", "rejected": "no"}
+  path = _jsonl(tmp_path / "rows.jsonl", [row | dict.fromkeys(optional, empty)])
+  loaded = preferences.load(f"jsonl:{path}")
+  assert loaded.rows == (preferences.Preference("how ?", "so", "no"),)
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+def test_a_system_message_that_says_nothing_is_absent(tmp_path, empty):
+  system = {"role": "system", "content": empty}
+  asked = [system, {"role": "user", "content": "how ?"}]
+  rows_given = [
+    {"prompt": asked, "chosen": "so", "rejected": "no"},
+    {name: [*asked, {"role": "assistant", "content": name}] for name in ("chosen", "rejected")},
+  ]
+  loaded = preferences.load(f"jsonl:{_jsonl(tmp_path / 'rows.jsonl', rows_given)}")
+  assert [row.prompt for row in loaded.rows] == [(("user", "how ?"),)] * 2
+  for obliged in ("prompt", "chosen", "rejected"):
+    path = _jsonl(tmp_path / "bad.jsonl", [rows_given[0] | {obliged: empty}])
+    with pytest.raises(ValueError, match=f"(missing|empty) field: '{obliged}'"):
+      preferences.load(f"jsonl:{path}")
+
+
+@pytest.mark.parametrize("names", ["score_{}", "{}_score", "{}_rating", "rating_{}", "{}-rating"])
+def test_scores_pass_through_under_every_name(names):
+  row = {"prompt": "how ?", "chosen": "so", "rejected": "no"}
+  columns = [names.format(name) for name in ("chosen", "rejected")]
+  for values, scores in (((4, "1.5"), (4.0, 1.5)), ((4, "N/A"), None), ((None, 3), None)):
+    read = rows.check(row | dict(zip(columns, values, strict=True)), "here")
+    assert read.scores == scores
+
+
+@pytest.mark.parametrize("names", ["{}_generator", "{}_model", "{}-model"])
+def test_writers_pass_through_under_every_name(names):
+  row = {"prompt": "how ?", "chosen": "so", "rejected": "no"}
+  written = {names.format("chosen"): "m", names.format("rejected"): "n"}
+  assert rows.check(row | written, "here").writers == ("m", "n")
 
 
 def test_a_truncated_gzip_is_named_or_counted(tmp_path):

@@ -58,7 +58,7 @@ def split_messages(fields: Mapping) -> dict:
   _check_shared(heads["chosen"], heads["rejected"])
   if not heads["chosen"]:
     return {**fields, **replies}
-  if fields.get("prompt") is not None:
+  if not rows.is_empty(fields.get("prompt")):
     _check_prompt(rows.read_prompt(fields, "prompt"), heads["chosen"])
   return {**fields, **replies, "prompt": _messages(heads["chosen"])}
 

@@ -23,7 +23,7 @@ class Question:
     line: where it stands, counted from 1.
     fields: everything the row holds; empty where it is no JSON object.
     prompt: x, a text without outer white space or a conversation; "" in a row that cannot be used.
-    response: the answer to improve, without outer white space; None when absent or null.
+    response: the answer to improve, without outer white space; None when absent or empty.
     error: why the row cannot be used; None when it can.
   """
 
@@ -83,8 +83,7 @@ def check(fields: dict[str, Any], number: int, check_prompt: CheckPrompt | None 
     prompt = rows.read_prompt(fields, "prompt")
     if check_prompt is not None:
       check_prompt(prompt)
-    has_response = fields.get("response") is not None
-    response = rows.read_text(fields, "response") if has_response else None
+    response = rows.read_optional(fields, "response")
   except rows.RowError as error:
     return Question(number, fields, error=str(error))
   return Question(number, fields, prompt, response)

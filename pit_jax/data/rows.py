@@ -2,10 +2,26 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from pit_jax.data import conversations
+
+# What sources call the same two columns, of `chosen` and of `rejected`.
+WRITERS = (
+  ("chosen_generator", "rejected_generator"),
+  ("chosen_model", "rejected_model"),
+  ("chosen-model", "rejected-model"),
+)
+SCORES = (
+  ("score_chosen", "score_rejected"),
+  ("chosen_score", "rejected_score"),
+  ("chosen_rating", "rejected_rating"),
+  ("rating_chosen", "rating_rejected"),
+  ("chosen-rating", "rejected-rating"),
+  ("chosen_avg_rating", "rejected_avg_rating"),
+)
 
 
 class RowError(ValueError):
@@ -32,6 +48,7 @@ class Preference:
     margin: how much better `chosen` is than `rejected`, on the annotators' scale; None when absent.
     position: where `chosen` stood when the two were judged, 1 or 2; None when absent.
     writers: who wrote `chosen` and `rejected`; None when absent.
+    scores: what the annotators gave `chosen` and `rejected`, more being better; None when absent.
     place: where the row came from, for messages.
   """
 
@@ -42,6 +59,7 @@ class Preference:
   margin: float | None = None
   position: int | None = None
   writers: tuple[str, str] | None = None
+  scores: tuple[float, float] | None = None
   place: str = dataclasses.field(default="", compare=False)
 
 
@@ -50,8 +68,8 @@ def check(fields: Any, place: str) -> Preference:
 
   Args:
     fields: a mapping with `prompt` (a text, or a conversation as `read_prompt` reads it), `chosen`,
-      `rejected` and optionally `response`, `margin`, `chosen_position`, `chosen_generator` with
-      `rejected_generator`; further fields are ignored.
+      `rejected` and optionally `response`, `margin`, `chosen_position`, and columns of WRITERS and
+      SCORES; an optional field that is empty is absent, and further ones are ignored.
     place: where the row came from.
 
   Raises:
@@ -64,15 +82,15 @@ def check(fields: Any, place: str) -> Preference:
   chosen, rejected = read_text(fields, "chosen"), read_text(fields, "rejected")
   if chosen == rejected:
     raise RowError("chosen equals rejected", f"both are {_short(chosen)}")
-  response = None if fields.get("response") is None else read_text(fields, "response")
   return Preference(
     prompt,
     chosen,
     rejected,
-    response,
-    _read_margin(fields),
+    read_optional(fields, "response"),
+    read_number(fields, "margin"),
     _read_position(fields),
     _read_writers(fields),
+    _read_scores(fields),
     place,
   )
 
@@ -120,6 +138,8 @@ def as_list(value: Any) -> list:
 def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
   """Returns the messages of a field, each content without its outer white space.
 
+  A system's message that says nothing is left out.
+
   Raises:
     RowError: a message is no object with a known role and a text, a system's is not the first, or
       columns of messages differ in length.
@@ -130,7 +150,10 @@ def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
       detail = f"{name!r}[{i}] must be an object with role and content, not {_kind(message)}"
       raise RowError("wrong type", detail)
     inside = {f"{name}[{i}].{part}": message.get(part) for part in ("role", "content")}
-    role, content = (read_text(inside, part) for part in inside)
+    role = read_text(inside, f"{name}[{i}].role")
+    if i == 0 and role == "system" and is_empty(message.get("content")):
+      continue
+    content = read_text(inside, f"{name}[{i}].content")
     if role not in conversations.LABELS or (role == "system" and i > 0):
       raise RowError(
         "not a conversation",
@@ -168,35 +191,77 @@ def read_text(fields: Mapping, name: str) -> str:
   return value
 
 
-def _read_margin(fields: Mapping) -> float | None:
-  margin = fields.get("margin")
-  if margin is None:
+def read_optional(fields: Mapping, name: str) -> str | None:
+  """Returns a text field without its outer white space; None where it is absent or empty.
+
+  Raises:
+    RowError: the field is of the wrong type or not valid Unicode.
+  """
+  return None if is_empty(fields.get(name)) else read_text(fields, name)
+
+
+def is_empty(value: Any) -> bool:
+  """Returns whether a field holds nothing: null, white space, a number that is none, no element.
+
+  Tables write what is absent as NaN, tensorflow-datasets as an empty text.
+  """
+  if value is None or (isinstance(value, str | bytes) and not value.strip()):
+    return True
+  if isinstance(value, numbers.Real):
+    return value != value  # NaN alone; math.isnan has no answer for the largest integers
+  return is_messages(value) and not len(value)
+
+
+def read_number(fields: Mapping, name: str) -> float | None:
+  """Returns a field that is a finite number, or spells one; None where it is absent or empty.
+
+  Raises:
+    RowError: the field is something else.
+  """
+  value = fields.get(name)
+  if is_empty(value):
     return None
-  if isinstance(margin, bool) or not hasattr(margin, "__float__"):
-    raise RowError("wrong type", f"'margin' must be a number, not {_kind(margin)}")
+  if isinstance(value, bool) or not (hasattr(value, "__float__") or isinstance(value, str | bytes)):
+    raise RowError("wrong type", f"{name!r} must be a number, not {_kind(value)}")
   try:
-    value = float(margin)
+    number = float(value)
   except OverflowError:
-    value = math.inf
-  if not math.isfinite(value):
-    raise RowError("wrong type", f"'margin' must be a finite number, not {value}")
-  return value
+    number = math.inf
+  except (TypeError, ValueError) as error:
+    raise RowError("wrong type", f"{name!r} must be a number, not {_kind(value)}") from error
+  if not math.isfinite(number):
+    raise RowError("wrong type", f"{name!r} must be a finite number, not {number}")
+  return number
 
 
 def _read_position(fields: Mapping) -> int | None:
   position = fields.get("chosen_position")
-  if position is None:
+  if is_empty(position):
     return None
-  if isinstance(position, bool) or position not in (1, 2):
+  if isinstance(position, bool) or position not in (1, 2, "1", "2"):
     raise RowError("wrong type", f"'chosen_position' must be 1 or 2, not {_kind(position)}")
   return int(position)
 
 
 def _read_writers(fields: Mapping) -> tuple[str, str] | None:
-  names = ("chosen_generator", "rejected_generator")
-  if any(fields.get(name) is None for name in names):
-    return None
-  return read_text(fields, names[0]), read_text(fields, names[1])
+  """Returns the first two writers that are both named."""
+  for names in WRITERS:
+    writers = [read_optional(fields, name) for name in names]
+    if None not in writers:
+      return tuple(writers)
+  return None
+
+
+def _read_scores(fields: Mapping) -> tuple[float, float] | None:
+  """Returns the first two scores that are both numbers: what else stands there is no score."""
+  for names in SCORES:
+    try:
+      scores = [read_number(fields, name) for name in names]
+    except RowError:
+      continue
+    if None not in scores:
+      return tuple(scores)
+  return None
 
 
 def _kind(value: Any) -> str:

@@ -55,8 +55,12 @@ def split_summaries(fields: Mapping) -> dict:
   if len(summaries) != 2 or fields["choice"] not in (0, 1):
     detail = f"{len(summaries)} summaries and choice {fields['choice']!r}; use 2, and 0 or 1"
     raise rows.RowError("not a comparison", detail)
-  parts = [f"{label}: {_part(info, name)}" for label, name in PARTS.items() if info.get(name)]
-  if not (info.get("post") or info.get("article")):
+  parts = [
+    f"{label}: {_part(info, name)}"
+    for label, name in PARTS.items()
+    if not rows.is_empty(info.get(name))
+  ]
+  if rows.is_empty(info.get("post")) and rows.is_empty(info.get("article")):
     raise rows.RowError("missing field", "'info' holds neither a post nor an article")
   choice = int(fields["choice"])
   return {
@@ -96,8 +100,8 @@ def split_outputs(fields: Mapping) -> dict:
   second = _prefers_second(fields["preference"])
   names = OUTPUTS[::-1] if second else OUTPUTS
   prompt = rows.read_text(fields, "instruction")
-  if fields.get("input"):
-    prompt = f"{prompt}\n\n{rows.read_text(fields, 'input')}"
+  if context := rows.read_optional(fields, "input"):
+    prompt = f"{prompt}\n\n{context}"
   chosen, rejected = (rows.read_text(fields, name) for name in names)
   writers = (fields.get(name.replace("output", "generator")) for name in names)
   return {

@@ -156,6 +156,16 @@ def _fields(
   return {"prompt": messages, "chosen": chosen, "rejected": rejected, **known}
 
 
+def _as_read(row: data_rows.Preference) -> dict[str, Any]:
+  """Returns a row of the run's data with everything that was read of it."""
+  fields = _fields(row.prompt, row.chosen, row.rejected, row.margin, row.position, row.writers)
+  if row.response is not None:
+    fields["response"] = row.response
+  if row.scores is not None:
+    fields["score_chosen"], fields["score_rejected"] = row.scores
+  return fields
+
+
 def _unusable(row: dict[str, Any]) -> str | None:
   """Returns why a row would be refused as data, None if it would not."""
   try:
@@ -174,11 +184,7 @@ def write(made: Pairs, output: pathlib.Path, data: Sequence[data_rows.Preference
   reasons = "; ".join(f"{reason}: {count:,}" for reason, count in made.left_out.items() if count)
   if not made.rows:
     raise ValueError(f"no pair was made ({reasons}); nothing is written")
-  old = [
-    _fields(row.prompt, row.chosen, row.rejected, row.margin, row.position, row.writers)
-    | ({"response": row.response} if row.response is not None else {})
-    for row in data
-  ]
+  old = [_as_read(row) for row in data]
   lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in [*made.rows, *old])
   workdirs.write_text(output, "".join(lines))
   if hosts.is_first():
