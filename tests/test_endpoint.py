@@ -11,7 +11,7 @@ import judge_server
 import numpy as np
 import pytest
 
-from pit_jax.evaluate import endpoint, language_judge, transcripts
+from pit_jax.evaluate import endpoint, language_judge, patience, transcripts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEY = "sk-this-is-a-secret-of-the-tests"
@@ -45,10 +45,10 @@ def server():
 def judge_at(url, path, **changes):
   """Returns a judge with transcripts in a file, and its endpoint."""
   settings = endpoint.Settings(base_url=url, **SETTINGS | changes)
-  asked = endpoint.Endpoint(settings, path)
+  verdict = "logprob" if settings.is_weighed else "json"
+  asked = endpoint.Endpoint(settings, path, lambda reply: language_judge.failure(reply, verdict))
   decides = {"model": settings.model, "endpoint": url}
   replies = transcripts.remembering(asked.ask, path, decides)
-  verdict = "logprob" if settings.is_weighed else "json"
   return language_judge.judge(replies, verdict=verdict), asked
 
 
@@ -204,10 +204,10 @@ def test_an_endpoint_that_names_a_time_is_given_it(server, tmp_path):
 
 def test_pauses_double_up_to_the_longest():
   error = ValueError("without a time")
-  pauses = [[endpoint._pause(error, attempt, 1.0) for _ in range(50)] for attempt in range(8)]
+  pauses = [[patience.pause(error, attempt, 1.0) for _ in range(50)] for attempt in range(8)]
   for attempt, found in enumerate(pauses):
-    assert max(found) <= min(2**attempt, endpoint.LONGEST_WAIT)
-    assert min(found) >= min(2**attempt / 2, endpoint.LONGEST_WAIT)
+    assert max(found) <= min(2**attempt, patience.LONGEST_WAIT)
+    assert min(found) >= min(2**attempt / 2, patience.LONGEST_WAIT)
   assert len(set(pauses[2])) > 1, "requests that failed together come back apart"
 
 
@@ -228,7 +228,7 @@ def test_what_will_not_pass_ends_the_asking(server, tmp_path, how, failure):
 
 
 def test_an_endpoint_that_never_answers_is_given_up(server, tmp_path, monkeypatch):
-  monkeypatch.setattr(endpoint, "PATIENCE", 5)
+  monkeypatch.setattr(patience, "PATIENCE", 5)
   judge, _ = judge_at(server.url, tmp_path / "t.sqlite")
   said = judge.verdicts(*pairs(*["500!"] * 30))
   assert len(said.failures) == 30
@@ -239,7 +239,7 @@ def test_an_endpoint_that_never_answers_is_given_up(server, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("status", ["400", "403", "422"])
 def test_an_endpoint_that_refuses_every_request_is_given_up(server, tmp_path, monkeypatch, status):
-  monkeypatch.setattr(endpoint, "PATIENCE", 5)
+  monkeypatch.setattr(patience, "PATIENCE", 5)
   judge, asked = judge_at(server.url, tmp_path / "t.sqlite")
   said = judge.verdicts(*pairs(*[f"{status}!"] * 30))
   assert set(said.failures.values()) == {f"refused ({status})", "endpoint given up"}
@@ -248,7 +248,7 @@ def test_an_endpoint_that_refuses_every_request_is_given_up(server, tmp_path, mo
 
 
 def test_a_reply_between_refusals_shows_that_the_endpoint_works(server, tmp_path, monkeypatch):
-  monkeypatch.setattr(endpoint, "PATIENCE", 3)  # a question is asked in both orders
+  monkeypatch.setattr(patience, "PATIENCE", 3)  # a question is asked in both orders
   judge, _ = judge_at(server.url, tmp_path / "t.sqlite", concurrency=1)
   said = judge.verdicts(*pairs(*["well", "400!"] * 10))
   assert said.failures == dict.fromkeys(range(1, 20, 2), "refused (400)")
@@ -281,7 +281,7 @@ def test_probabilities_of_the_first_token_are_asked_for(server, tmp_path):
 
 def test_the_request_is_what_the_settings_say(server, tmp_path):
   judge_at(server.url, tmp_path / "t.sqlite", temperature=0.7)[0].verdicts(*pairs("well"))
-  body = server.bodies[0]
+  body = server.bodies[-1]
   assert [message["role"] for message in body.pop("messages")] == ["user"]
   assert body == {"model": "some-model", "temperature": 0.7, "max_tokens": 64}
 

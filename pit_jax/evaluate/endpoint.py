@@ -2,31 +2,29 @@
 
 Every prompt ends with a reply or with the reason why there is none. What may pass (no connection,
 time-outs, 408, 409, 429, 500 and above, replies that are no JSON of the wanted form) is tried
-again, after longer and longer waits. What will not pass ends the asking: a refused key, an unknown
-model, no money, a budget that is used up, too many prompts in a row without a reply.
+again, after longer and longer waits. A parameter that the endpoint refuses by name is left out, see
+completions.py. What will not pass ends the asking: a refused key, an unknown model, no money, a
+budget that is used up, first prompts that all fail alike, too many in a row without a reply.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import json
-import math
+import logging
 import os
 import pathlib
-import random
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from pit_jax import hosts
-from pit_jax.evaluate import transcripts
+from pit_jax.evaluate import completions, patience, transcripts
+
+LOG = logging.getLogger(__name__)
 
 KEY = "OPENAI_API_KEY"  # the environment variable with the key
 ADDRESS = "OPENAI_BASE_URL"  # and that with the endpoint, where none is configured
 OPENAI = "api.openai.com"
-LONGEST_WAIT = 60.0  # seconds between two attempts
-PATIENCE = 20  # prompts in a row without a reply, after all attempts, before the asking ends
+PROBE = "Write forty letters of the alphabet, drawn at random, and nothing else."
+PROBES = 3  # replies to it that are the same where the temperature is ignored
 PASSING = (408, 409, 429)  # and 500 and above: the same request may fare better later
 FINAL = {401: "key refused", 402: "not paid for", 404: "no such model or address"}
 BYTES_PER_TOKEN = 4  # where an endpoint does not say how many tokens it counted
@@ -67,44 +65,6 @@ class Settings:
   concurrency: int
 
 
-@dataclasses.dataclass
-class _Line:
-  """What the requests under way share."""
-
-  lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-  ended: threading.Event = dataclasses.field(default_factory=threading.Event)
-  ending: tuple[str, str] = ("", "")  # failure and detail of all that is not asked any more
-  next_start: float = 0.0  # of a request, on the monotonic clock
-  without_reply: int = 0  # prompts in a row
-
-  def end(self, failure: str, detail: str) -> transcripts.Reply:
-    """Ends the asking, once, and returns the reply of whatever was not asked."""
-    with self.lock:
-      if not self.ended.is_set():
-        self.ending = failure, detail
-        self.ended.set()
-      return transcripts.Reply(failure=self.ending[0], detail=self.ending[1])
-
-  def missed(self, reply: transcripts.Reply) -> transcripts.Reply:
-    """Counts a prompt that had no reply in all its attempts, and ends the asking after too many."""
-    with self.lock:
-      self.without_reply += 1
-      is_enough = self.without_reply >= PATIENCE
-    if is_enough:
-      many = f"{PATIENCE} prompts in a row had no reply, the last because of: {reply.detail}"
-      self.end("endpoint given up", many)
-    return reply
-
-  def wait_for_turn(self, per_minute: float | int) -> None:
-    """Returns when another request may begin."""
-    if not per_minute:
-      return
-    with self.lock:
-      start = max(self.next_start, time.monotonic())
-      self.next_start = start + 60 / per_minute
-    self.ended.wait(start - time.monotonic())
-
-
 class _Unusable(Exception):
   """A reply that came and is no chat completion."""
 
@@ -126,12 +86,19 @@ class Endpoint:
     name: of model and address, under which spending is counted.
   """
 
-  def __init__(self, settings: Settings, path: str | os.PathLike):
+  def __init__(
+    self,
+    settings: Settings,
+    path: str | os.PathLike,
+    failure: Callable[[transcripts.Reply], tuple[str, str]] = lambda reply: ("", ""),
+  ):
     """Connects to nothing yet.
 
     Args:
       settings: how it is asked.
       path: the file of transcripts, where spending is counted.
+      failure: says of a reply that came why it is of no use, in one of few phrases and in full;
+        ("", "") where it is of use.
 
     Raises:
       ValueError: the client is not installed, or there is no key.
@@ -147,8 +114,15 @@ class Endpoint:
       max_retries=0,  # attempts are ours: each is counted, and waits its turn
       timeout=settings.timeout,
     )
-    self._line = _Line()
+    self._line, self._failure = patience.Line(), failure
     self.address = str(self._client.base_url)
+    self._form = completions.form(
+      settings.temperature,
+      settings.max_tokens,
+      is_weighed=settings.is_weighed,
+      is_openai=OPENAI in self.address,
+    )
+    self._is_probed = not settings.temperature
     self.name = f"{settings.model} at {self.address}"
 
   def ask(
@@ -157,6 +131,9 @@ class Endpoint:
     """Yields (place, reply) as replies come; of several hosts the one with the file asks alone."""
     if file is None:
       return
+    if prompts and not self._is_probed:
+      self._is_probed = True
+      self._probe(file)
     with concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool:
       asked = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
       try:
@@ -174,31 +151,85 @@ class Endpoint:
     with transcripts.opened(self._path) as file:
       return hosts.agree(file.spent(self.name))
 
+  @property
+  def changes(self) -> tuple[str, ...]:
+    """What the endpoint changed of the requests that the settings ask for, a phrase each."""
+    return self._form.changes
+
   def _reply(self, file: transcripts.Transcripts, prompt: str) -> transcripts.Reply:
     """Asks one prompt until there is a reply, or none can be hoped for."""
-    s, failed = self._settings, transcripts.Reply()
-    for attempt in range(s.retries + 1):
+    s, form = self._settings, self._form
+    attempt = 0
+    while True:
       self._line.wait_for_turn(s.requests_per_minute)
       if self._line.ended.is_set():
         return self._line.end(*self._line.ending)
       if not file.take(self.name, s.budget_requests, s.budget_tokens):
         return self._line.end("budget used up", self._budget(file))
       try:
-        reply, tokens = self._request(prompt)
+        reply, tokens = self._request(prompt, form)
       except (self._openai.APIError, _Unusable) as error:
+        if changed := completions.adapted(form, error):
+          form = changed  # another request, and no further attempt at this one
+          continue
         problem = self._explain(error)
         failed = transcripts.Reply(failure=problem.failure, detail=problem.detail)
         if problem.is_final:
           return self._line.end(failed.failure, failed.detail)
-        if not problem.may_pass:
-          break
-        if attempt < s.retries:
-          self._line.ended.wait(_pause(error, attempt, s.wait))
+        if not problem.may_pass or attempt >= s.retries:
+          return self._line.missed(failed)
+        self._line.ended.wait(patience.pause(error, attempt, s.wait))
+        attempt += 1
       else:
         file.count(self.name, tokens)
-        self._line.without_reply = 0
-        return reply
-    return self._line.missed(failed)
+        self._remember(form)
+        return self._judged(reply)
+
+  def _judged(self, reply: transcripts.Reply) -> transcripts.Reply:
+    """Returns a reply that came, after a look at whether replies like this are of any use."""
+    line = self._line
+    line.without_reply = 0
+    failure, detail = self._failure(reply)
+    if failure == transcripts.NO_LOGPROBS and reply.text and line.first is not None:
+      refused = f", and was asked {', '.join(self.changes)}" if self.changes else ""
+      return line.end(
+        failure,
+        f"{self.name} sends no log-probabilities, as transformers' server does not{refused}; use "
+        "evaluation.language_judge.verdict='json'",
+      )
+    line.met(failure, detail)
+    return reply
+
+  def _remember(self, form: completions.Form) -> None:
+    """Makes all requests in a form that was replied to, and says once what that changes."""
+    with self._line.lock:
+      is_new = len(form.changes) > len(self._form.changes)
+      if is_new:
+        self._form = form
+    if is_new:
+      LOG.warning("%s refuses what was asked for; asked now %s", self.name, ", ".join(form.changes))
+
+  def _probe(self, file: transcripts.Transcripts) -> None:
+    """Says at once where the temperature is ignored: one request has the same reply each time."""
+    texts = set()
+    for _ in range(PROBES):
+      if not file.take(self.name, self._settings.budget_requests, self._settings.budget_tokens):
+        return
+      self._line.wait_for_turn(self._settings.requests_per_minute)
+      try:
+        reply, tokens = self._request(PROBE, self._form)
+      except (self._openai.APIError, _Unusable):
+        return  # the prompts that follow will say why
+      file.count(self.name, tokens)
+      texts.add(reply.text)
+    if len(texts) == 1:
+      change = f"temperature={self._settings.temperature} without effect"
+      self._form = dataclasses.replace(self._form, changes=(*self._form.changes, change))
+      LOG.warning(
+        "%s: one request had the same reply %d times at temperature %g: the endpoint seems to "
+        "ignore it, as transformers' server does of models that do not sample by themselves",
+        *(self.name, PROBES, self._settings.temperature),
+      )
 
   def _budget(self, file: transcripts.Transcripts) -> str:
     requests, tokens = file.spent(self.name)
@@ -208,32 +239,25 @@ class Endpoint:
       f"{s.budget_requests} and budget_tokens {s.budget_tokens}, 0 being no limit"
     )
 
-  def _request(self, prompt: str) -> tuple[transcripts.Reply, int]:
-    s = self._settings
-    # OpenAI's newer models know no other name for it, and most other servers no name but this.
-    limit = "max_completion_tokens" if OPENAI in self.address else "max_tokens"
-    weighing = {"logprobs": True, "top_logprobs": 20} if s.is_weighed else {}
+  def _request(self, prompt: str, form: completions.Form) -> tuple[transcripts.Reply, int]:
+    """Returns the reply to a request, and the tokens of both."""
     raw = self._client.chat.completions.with_raw_response.create(
-      model=s.model,
+      model=self._settings.model,
       messages=[{"role": "user", "content": prompt}],
-      temperature=s.temperature,
-      **{limit: s.max_tokens},
-      **weighing,
+      **form.parameters,
     )
     try:
-      said = json.loads(self._clean(raw.http_response.content.decode()))
-      reply = _read(said["choices"][0])
-      tokens = (said.get("usage") or {}).get("total_tokens")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-      raise _Unusable(f"{type(error).__name__}: {error}") from error
-    if not isinstance(tokens, int):
+      content = self._clean(raw.http_response.content.decode())
+      reply, tokens = completions.read(content)
+    except ValueError as error:
+      raise _Unusable(str(error)) from error
+    if tokens is None:
       tokens = len((prompt + reply.text).encode()) // BYTES_PER_TOKEN
     return reply, tokens
 
   def _explain(self, error: Exception) -> _Problem:
     """Returns what a failed attempt means."""
-    said = f"{error} {error.__cause__ or ''}"
-    detail = self._clean(" ".join(said.split()))[:DETAIL]
+    detail = self._clean(completions.words(error))[:DETAIL]
     if isinstance(error, _Unusable):
       return _Problem("garbled reply", detail)
     if isinstance(error, self._openai.APITimeoutError):
@@ -268,30 +292,3 @@ def check(base_url: str) -> None:
       f"the environment has no {KEY}, which OpenAI's endpoint wants; set it, or give the address "
       "of another endpoint as evaluation.language_judge.base_url"
     )
-
-
-def _read(choice: Mapping[str, Any]) -> transcripts.Reply:
-  """Returns the reply that a choice of a chat completion holds."""
-  text = choice["message"].get("content")
-  if not isinstance(text, str | None):
-    raise TypeError(f"the content is {type(text).__name__} and no text")
-  weighed = (choice.get("logprobs") or {}).get("content") or []
-  logprobs = None
-  if weighed:
-    logprobs = {top["token"]: float(top["logprob"]) for top in weighed[0]["top_logprobs"]}
-    if not all(map(math.isfinite, logprobs.values())):
-      raise ValueError("a log-probability is not finite")
-  is_cut = choice.get("finish_reason") == "length"
-  return transcripts.Reply(text=text or "", logprobs=logprobs, is_cut=is_cut)
-
-
-def _pause(error: Exception, attempt: int, first: float | int) -> float:
-  """Returns the seconds before the next attempt: what the endpoint asks for, or twice the last.
-
-  A random part keeps requests that failed together from coming back together.
-  """
-  wait = first * 2**attempt * random.uniform(0.5, 1.0)
-  headers = getattr(getattr(error, "response", None), "headers", {})
-  with contextlib.suppress(ValueError):  # a date
-    wait = max(wait, float(headers.get("retry-after", 0)))
-  return min(wait, LONGEST_WAIT)

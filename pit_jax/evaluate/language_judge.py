@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pit_jax.data import conversations
-from pit_jax.evaluate import judges, transcripts
+from pit_jax.evaluate import completions, judges, transcripts
 
 NAME = "language_model"
 PROMPT = """\
@@ -52,8 +52,8 @@ PREFERENCES = {"A": 1.0, "B": -1.0, "TIE": 0.0, "C": 0.0}  # of the answer that 
 LETTERS = ("A", "B", "C")
 # Failures of a reply that is kept, or that comes every time: asking again changes nothing.
 NO_VERDICT, CUT = "no verdict in the reply", "reply cut before its verdict"
-NO_LOGPROBS, TOO_LONG = "no log-probabilities in the reply", "prompt too long"
-LASTING = frozenset({NO_VERDICT, CUT, NO_LOGPROBS, TOO_LONG})
+TOO_LONG = "prompt too long"
+LASTING = frozenset({NO_VERDICT, CUT, transcripts.NO_LOGPROBS, TOO_LONG})
 SIDES = ("neither is better", "the first is better", "the second is better")  # by sign
 
 
@@ -91,11 +91,15 @@ def write(question: conversations.Prompt, a: str, b: str, verdict: str) -> str:
 
 
 def read_json(reply: transcripts.Reply) -> Opinion:
-  """Returns the opinion in the one JSON object with a verdict that a reply has to hold."""
+  """Returns the opinion in the one JSON object with a verdict that a reply has to hold.
+
+  What a model considers before it answers is no verdict.
+  """
   decoder, found = json.JSONDecoder(strict=False), {}
-  for start in (match.start() for match in re.finditer(r"\{", reply.text)):
+  answer = completions.answer(reply.text)
+  for start in (match.start() for match in re.finditer(r"\{", answer)):
     try:
-      said, _ = decoder.raw_decode(reply.text, start)
+      said, _ = decoder.raw_decode(answer, start)
     except (ValueError, RecursionError):
       continue
     verdict = said.get("verdict")
@@ -111,7 +115,7 @@ def read_json(reply: transcripts.Reply) -> Opinion:
 def read_logprobs(reply: transcripts.Reply) -> Opinion:
   """Returns P(A) − P(B) among the letters, where a reply most likely begins with one of them."""
   if not reply.logprobs:
-    return Opinion(math.nan, "the endpoint gives none", NO_LOGPROBS)
+    return Opinion(math.nan, "the endpoint gives none", transcripts.NO_LOGPROBS)
   likeliest = max(reply.logprobs, key=reply.logprobs.get)
   if _letter(likeliest) not in LETTERS:
     return Opinion(math.nan, f"it begins with {likeliest!r}", NO_VERDICT)
@@ -122,6 +126,25 @@ def read_logprobs(reply: transcripts.Reply) -> Opinion:
   shares = {letter: chance / sum(chances.values()) for letter, chance in chances.items()}
   said = ", ".join(f"{letter} {share:.0%}" for letter, share in shares.items())
   return Opinion(shares["A"] - shares["B"], said)
+
+
+def read(reply: transcripts.Reply, verdict: str) -> Opinion:
+  """Returns the opinion in a reply, or why there is none.
+
+  Args:
+    reply: to a prompt that `write` made.
+    verdict: one of ENDINGS.
+  """
+  readers = {"json": read_json, "logprob": read_logprobs}
+  if reply.failure:
+    return Opinion(math.nan, reply.detail, reply.failure)
+  return readers[verdict](reply)
+
+
+def failure(reply: transcripts.Reply, verdict: str) -> tuple[str, str]:
+  """Returns why a reply holds no opinion, in one of few phrases and in full; "" where it does."""
+  opinion = read(reply, verdict)
+  return opinion.failure, opinion.reason
 
 
 def judge(
@@ -151,7 +174,7 @@ def judge(
     places = [i for i, (_, one, other) in enumerate(pairs) if one.strip() != other.strip()]
     # Both orders of a pair come together, so that what ends the asking leaves whole pairs behind.
     orders = [row for i in places for row in (pairs[i], (pairs[i][0], pairs[i][2], pairs[i][1]))]
-    opinions = [_opinion(reply, verdict) for reply in ask([write(*row, verdict) for row in orders])]
+    opinions = [read(reply, verdict) for reply in ask([write(*row, verdict) for row in orders])]
     difference, failures = np.zeros(len(pairs)), {}
     reasons = ["the answers are the same"] * len(pairs)
     for i, first, second in zip(places, opinions[::2], opinions[1::2], strict=True):
@@ -166,8 +189,3 @@ def judge(
 
 def _letter(token: str) -> str:
   return token.strip(" \n\t\"'*▁").upper()
-
-
-def _opinion(reply: transcripts.Reply, verdict: str) -> Opinion:
-  read = {"json": read_json, "logprob": read_logprobs}[verdict]
-  return Opinion(math.nan, reply.detail, reply.failure) if reply.failure else read(reply)

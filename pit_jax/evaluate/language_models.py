@@ -12,6 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from pit_jax import hosts
 from pit_jax.evaluate import endpoint, judges, language_judge, transcripts
 from pit_jax.rollout import inference
 from pit_jax.stages import context as contexts
@@ -115,10 +116,17 @@ def _there(context: contexts.Context, path: pathlib.Path) -> tuple:
   known = {field.name for field in dataclasses.fields(endpoint.Settings)}
   given = {name: value for name, value in c.items() if name in known}
   is_weighed = c.verdict == "logprob"
-  asked = endpoint.Endpoint(endpoint.Settings(is_weighed=is_weighed, **given), path)
+  failure = functools.partial(language_judge.failure, verdict=c.verdict)
+  asked = endpoint.Endpoint(endpoint.Settings(is_weighed=is_weighed, **given), path, failure)
+
+  def spent():
+    requests, tokens = asked.spent()
+    changes = hosts.agree("; ".join(asked.changes))
+    return {"requests": requests, "tokens": tokens} | ({"changes": changes} if changes else {})
+
   settings = {"model": c.model, "endpoint": asked.address, "logprobs": is_weighed}
   settings |= {"temperature": c.temperature, "max_tokens": c.max_tokens}
-  return asked.ask, settings, lambda: dict(zip(("requests", "tokens"), asked.spent(), strict=True))
+  return asked.ask, settings, spent
 
 
 def _here(context: contexts.Context, path: pathlib.Path) -> tuple:

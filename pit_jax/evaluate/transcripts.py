@@ -20,6 +20,7 @@ from pit_jax import hosts
 from pit_jax.storage import places
 
 FORMAT = 1  # of the keys
+NO_LOGPROBS = "no log-probabilities in the reply"  # why a reply that should have some is of no use
 BUSY = 60.0  # seconds to wait for another process that writes
 TABLES = (
   "CREATE TABLE IF NOT EXISTS transcripts (key TEXT PRIMARY KEY, settings TEXT NOT NULL, "
