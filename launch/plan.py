@@ -59,8 +59,8 @@ def _plan() -> bool:
   from pit_jax.plan import compiled, planning, suggesting
 
   config, folder = CONFIG.value, pathlib.Path(OUTPUT.value)
-  chips = compiled.chips(TOPOLOGY.value)
-  peak, rows = planning.peak_of(chips), config.data.rows or ROWS.value
+  devices = compiled.devices(TOPOLOGY.value)
+  peak, rows = planning.peak_of(devices), config.data.rows or ROWS.value
 
   def compile(program):
     began = time.monotonic()
@@ -69,20 +69,21 @@ def _plan() -> bool:
     _say(f"  {program.name}: {made.error or f'{made.total / 2**30:.2f} GiB'}, {seconds:.0f} s")
     return made
 
-  title = f"{_name()} on {TOPOLOGY.value}, {rows} preferences"
+  size = planning.size_of(devices)
+  title = f"{_name()} on {TOPOLOGY.value} ({size}), {rows} preferences"
   if SUGGEST.value:
-    ordered = suggesting.candidates(config, chips, peak, rows)
+    ordered = suggesting.candidates(config, devices, peak, rows)
     _say(f"{len(ordered)} candidates may fit; none is begun after {MINUTES.value:g} minutes")
     end = time.monotonic() + 60 * MINUTES.value
     tried = suggesting.search(
       ordered,
-      lambda candidate: suggesting.look(candidate, chips, peak, rows, compile),
+      lambda candidate: suggesting.look(candidate, devices, peak, rows, compile),
       lambda: time.monotonic() > end,
       _say,
     )
     print(suggesting.write(tried, title, peak))
     return tried[0].hours is not None
-  plan = planning.plan(config, chips, peak, rows, STAGES.value, compile)
+  plan = planning.plan(config, devices, peak, rows, STAGES.value, compile)
   table, file = plan.write(title), folder / f"{_name()}_{TOPOLOGY.value}".replace(":", "_")
   print(table)
   file.with_suffix(".txt").write_text(table + "\n")

@@ -5,7 +5,7 @@ not work. So a share of the peak is model FLOP utilisation (Chowdhery et al. 202
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -43,8 +43,9 @@ class Peak:
 
 GIB = 2**30
 # Data sheets of the makers; a TPU's links are those that Austin et al. 2025 measured ("How to scale
-# your model"), and the memory of v5e, v5p and v6e is what their compiler lets programs have. The
-# names are the start of what JAX calls the device.
+# your model"), and the memory of v4 and later is what their compiler lets programs have. The names
+# are the start of what JAX calls the device. A device is a chip, but of TPU7x half of one, whose
+# other half has the same coordinates and shares its links.
 PEAKS = {
   "NVIDIA A100-SXM4-40GB": Peak(312e12, 1.555e12, 40 * GIB, 300e9),
   "NVIDIA A100-SXM4-80GB": Peak(312e12, 2.039e12, 80 * GIB, 300e9),
@@ -53,13 +54,14 @@ PEAKS = {
   "NVIDIA H100 80GB HBM3": Peak(989.4e12, 3.35e12, 80 * GIB, 450e9),
   "NVIDIA H100 PCIe": Peak(756e12, 2.0e12, 80 * GIB, 64e9),
   "NVIDIA H200": Peak(989.4e12, 4.8e12, 141 * GIB, 450e9),
-  "TPU v4": Peak(275e12, 1.228e12, 32 * GIB, 90e9),
+  "TPU v4": Peak(275e12, 1.228e12, int(30.75 * GIB), 90e9),
   "TPU v5 lite": Peak(197e12, 0.819e12, int(15.75 * GIB), 90e9),
   "TPU v5e": Peak(197e12, 0.819e12, int(15.75 * GIB), 90e9),
   "TPU v5p": Peak(459e12, 2.765e12, int(95.74 * GIB), 180e9),
   "TPU v5": Peak(459e12, 2.765e12, int(95.74 * GIB), 180e9),
   "TPU v6 lite": Peak(918e12, 1.64e12, int(31.25 * GIB), 180e9),
   "TPU v6e": Peak(918e12, 1.64e12, int(31.25 * GIB), 180e9),
+  "TPU7x": Peak(2307e12 / 2, 7.38e12 / 2, int(94.75 * GIB), 90e9),
 }
 
 
@@ -67,6 +69,15 @@ def peak(kind: str) -> Peak | None:
   """Returns the peaks of a kind of device, by its longest known beginning; None is not known."""
   known = [name for name in PEAKS if kind.startswith(name)]
   return PEAKS[max(known, key=len)] if known else None
+
+
+def count_chips(devices: Iterable[Any]) -> int:
+  """Returns on how many chips some devices are; those of one chip have the same coordinates."""
+  places = {
+    (getattr(device, "slice_index", None), tuple(getattr(device, "coords", (device.id,))))
+    for device in devices
+  }
+  return len(places)
 
 
 def shares(cost: Cost | None, seconds: float, peak: Peak | None) -> dict[str, float | None]:

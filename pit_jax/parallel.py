@@ -56,7 +56,13 @@ def _block(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
   A size that is no product of the sides of a TPU's torus takes a part of one: `tensor`=2 on 8 × 8
   is a pair of neighbours, and `fsdp`=32 all the pairs.
   """
-  return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+  try:
+    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+  except (AssertionError, NotImplementedError) as error:  # so JAX says that it knows no such torus
+    raise ValueError(
+      f"mesh.shape={shape} (data × fsdp × tensor) of a slice cannot be laid over its devices "
+      f"({error}); choose sizes whose product is all of them"
+    ) from error
 
 
 def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:

@@ -143,7 +143,7 @@ from configs import pit
 from pit_jax.plan import compiled, programs
 config = pit.get_config("tiny").unlock()
 config.model.base, config.model.layers, config.mesh.shape = "none", 2, (1, 2, 2)
-run = programs.arrays(config, compiled.chips("v5e:2x2"), None)
+run = programs.arrays(config, compiled.devices("v5e:2x2"), None)
 for program in (programs.imitation(run, run.prompt), programs.preference(run)):
   text = program.function.lower(*program.arguments).compile().as_text()
   for kernel in ("fwd", "dq", "dkv"):

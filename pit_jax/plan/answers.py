@@ -26,9 +26,9 @@ class Answer:
   """What the compiler says of one program.
 
   Attributes:
-    arguments: bytes of them on each chip.
-    total: bytes that the program takes on each chip while it runs, arguments included; of one that
-      does not fit those of its temporaries alone, which is all that the compiler says.
+    arguments: bytes of them on each device.
+    total: bytes that the program takes on each device while it runs, arguments included; of one
+      that does not fit those of its temporaries alone, which is all that the compiler says.
     text: the compiled program; "" of one that does not fit.
     error: the line in which the compiler says what there is too little of; None of one that fits.
   """
@@ -39,17 +39,17 @@ class Answer:
   error: str | None = None
 
 
-def ask(lowered: jax.stages.Lowered, chips: Any, folder: pathlib.Path | None = None) -> Answer:
+def ask(lowered: jax.stages.Lowered, devices: Any, folder: pathlib.Path | None = None) -> Answer:
   """Returns what the compiler says of a program, from the folder where it is known there.
 
   Args:
     lowered: the program.
-    chips: an array of the devices it is for, in the order of its mesh.
+    devices: an array of those it is for, in the order of its mesh.
     folder: where answers are kept; None keeps none.
   """
   if folder is None:
     return _compiled(lowered)
-  file = folder / f"{_name(lowered, chips)}.json.gz"
+  file = folder / f"{_name(lowered, devices)}.json.gz"
   if file.is_file():
     return Answer(**json.loads(gzip.decompress(file.read_bytes())))
   answer = _compiled(lowered)
@@ -60,10 +60,10 @@ def ask(lowered: jax.stages.Lowered, chips: Any, folder: pathlib.Path | None = N
   return answer
 
 
-def _name(lowered: jax.stages.Lowered, chips: Any) -> str:
+def _name(lowered: jax.stages.Lowered, devices: Any) -> str:
   """Returns the name of a question: a digest of all that its answer depends on."""
   versions = [(name, _version(name)) for name in COMPILERS]
-  places = [(chip.device_kind, str(chip)) for chip in chips.flat]
+  places = [(device.device_kind, str(device)) for device in devices.flat]
   flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
   asked = json.dumps([versions, places, flags]) + lowered.as_text()
   return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()

@@ -13,15 +13,15 @@ from pit_jax.stages import abstract
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-  """A program for one chip of many.
+  """A program for one device of many.
 
   Attributes:
     program: what was compiled.
-    by_hand: bytes of its arguments on each chip, from shapes and places.
+    by_hand: bytes of its arguments on each device, from shapes and places.
     arguments: the same, as the compiler has it.
-    total: bytes that it takes on each chip while it runs, arguments included.
-    flops: operations of each chip, those that rematerialisation repeats included.
-    traffic: what each chip moves.
+    total: bytes that it takes on each device while it runs, arguments included.
+    flops: operations of each device, those that rematerialisation repeats included.
+    traffic: what each device moves.
     largest: its largest arrays, as (bytes, type and dimensions, what made it).
     error: what the compiler said if the program does not fit; then only `by_hand`, `flops` and
       `total` are known.
@@ -49,8 +49,11 @@ class Compiled:
     }
 
 
-def chips(topology: str) -> list[Any]:
-  """Returns the abstract chips of a TPU topology such as v5e:16x16, or of two: 2*v5e:16x16.
+def devices(topology: str) -> list[Any]:
+  """Returns the abstract devices of a TPU topology such as v5e:16x16, or of two: 2*v5e:16x16.
+
+  They are those that a run on such chips has: of v4 one for both cores of a chip, which has to be
+  said to the compiler, and of tpu7x one for each; see `costs.count_chips`.
 
   Raises:
     ImportError: libtpu is not installed; the extra `tpu-plan` brings it.
@@ -62,12 +65,14 @@ def chips(topology: str) -> list[Any]:
 
   count, _, name = topology.rpartition("*")
   try:
-    more = {"num_slices": int(count)} if count else {}
-    return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices)
+    described = {"platform": "tpu", "topology_name": name}
+    described |= {"num_slices": int(count)} if count else {}
+    described |= {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
+    return list(topologies.get_topology_desc(**described).devices)
   except Exception as error:  # whatever libtpu raises for a name
     raise ValueError(
       f"the TPU compiler has no topology {topology!r} ({str(error).splitlines()[0]}); "
-      "give one such as v5e:16x16, v6e:8x8, v5p:4x4x8 or, for two slices, 2*v5e:16x16"
+      "give one such as v5e:16x16, v6e:8x8, v5p:4x4x8, tpu7x:2x2x1 or, for two slices, 2*v5e:16x16"
     ) from error
 
 
@@ -79,10 +84,10 @@ def compile(program: programs.Program, kept: pathlib.Path | None = None) -> Comp
     kept: the folder of what the compiler said before; see `answers`.
   """
   traced = program.function.trace(*program.arguments)
-  chips = jax.tree.leaves(program.arguments)[0].sharding.mesh.devices
-  flops = operations.count(traced.jaxpr, program.sampled) / chips.size
+  devices = jax.tree.leaves(program.arguments)[0].sharding.mesh.devices
+  flops = operations.count(traced.jaxpr, program.sampled) / devices.size
   by_hand = abstract.device_bytes(program.arguments)
-  answer = answers.ask(traced.lower(), chips, kept)
+  answer = answers.ask(traced.lower(), devices, kept)
   traffic, largest = NOTHING, ()
   if answer.text:
     module = hlo.read(answer.text)

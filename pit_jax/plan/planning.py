@@ -1,7 +1,6 @@
-"""Plans a run on given chips."""
+"""Plans a run on given devices."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,30 +19,32 @@ class Plan:
   Attributes:
     rows: of every program of every stage; see `tables.stage_rows`.
     steps: stage → how many it has.
-    mesh: the sizes of the mesh.
-    peak: of one chip.
+    mesh: the sizes of the mesh, in devices.
+    chips: how many chips these devices are.
+    peak: of one device.
   """
 
   rows: list[dict]
   steps: dict[str, int]
   mesh: dict[str, int]
+  chips: int
   peak: costs.Peak
 
   def write(self, title: str) -> str:
     """Returns the plan's tables under a title."""
     sizes = " × ".join(f"{axis}={size}" for axis, size in self.mesh.items())
-    count = math.prod(self.mesh.values())
-    return tables.write(self.rows, self.steps, count, f"{title}: {sizes}", self.peak)
+    return tables.write(self.rows, self.steps, self.chips, f"{title}: {sizes}", self.peak)
 
   def record(self) -> dict:
     """Returns the plan's numbers."""
     hours = tables.hours(self.rows, self.steps)
     return {
       "mesh": self.mesh,
+      "chips": self.chips,
       "peak": dataclasses.asdict(self.peak),
       "steps": self.steps,
       "hours": hours,
-      "chip_hours": sum(hours.values()) * math.prod(self.mesh.values()),
+      "chip_hours": sum(hours.values()) * self.chips,
       "fits": all(row["fits"] for row in self.rows),
       "programs": self.rows,
     }
@@ -51,7 +52,7 @@ class Plan:
 
 def plan(
   config: ml_collections.ConfigDict,
-  chips: Sequence[Any],
+  devices: Sequence[Any],
   peak: costs.Peak,
   rows: int,
   wanted: Sequence[str],
@@ -61,8 +62,8 @@ def plan(
 
   Args:
     config: of the run.
-    chips: abstract ones.
-    peak: of one chip; see `peak_of`.
+    devices: abstract ones.
+    peak: of one of them; see `peak_of`.
     rows: preferences of the data set.
     wanted: the stages to plan; none is all of them.
     compile: says what the compiler makes of a program.
@@ -70,7 +71,7 @@ def plan(
   Raises:
     ValueError: the run cannot be planned, or has no such stage.
   """
-  run = programs.arrays(config, list(chips), peak.memory)
+  run = programs.arrays(config, list(devices), peak.memory)
   found = stages.stages(run, rows)
   unknown = set(wanted) - {stage.name for stage in found}
   if unknown:
@@ -84,16 +85,24 @@ def plan(
         known[id(program)] = compile(program)
     ready = [known[id(make())] for make in stage.makers]
     made += tables.stage_rows(stage, ready, peak, run.mesh.size)
-  return Plan(made, steps, dict(run.mesh.shape), peak)
+  chips = costs.count_chips(run.mesh.devices.flat)
+  return Plan(made, steps, dict(run.mesh.shape), chips, peak)
 
 
-def peak_of(chips: Sequence[Any]) -> costs.Peak:
-  """Returns what one of the chips does at most.
+def size_of(devices: Sequence[Any]) -> str:
+  """Returns how many chips some devices are, in words."""
+  chips = costs.count_chips(devices)
+  words = f"{chips} chip" if chips == 1 else f"{chips} chips"
+  return words if chips == len(devices) else f"{words}, {len(devices)} devices"
+
+
+def peak_of(devices: Sequence[Any]) -> costs.Peak:
+  """Returns what one of the devices does at most.
 
   Raises:
     ValueError: nobody has written it down.
   """
-  peak = costs.peak(chips[0].device_kind)
+  peak = costs.peak(devices[0].device_kind)
   if peak is None:
-    raise ValueError(f"{chips[0].device_kind!r} is not in pit_jax/costs.py; add it there")
+    raise ValueError(f"{devices[0].device_kind!r} is not in pit_jax/costs.py; add it there")
   return peak

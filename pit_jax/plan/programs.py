@@ -40,23 +40,23 @@ class Program:
   sampled: int = 1
 
 
-def arrays(config: ml_collections.ConfigDict, chips: list, memory: int | None) -> abstract.Arrays:
+def arrays(config: ml_collections.ConfigDict, devices: list, memory: int | None) -> abstract.Arrays:
   """Returns the arrays of a run on devices that need not exist.
 
   Args:
     config: of the run.
-    chips: the devices.
+    devices: those of the mesh.
     memory: bytes of one of them, for a mesh that is chosen by them.
 
   Raises:
     ValueError: the run cannot be.
   """
   checks.values(config)
-  directory, platform = origin.directory(config), chips[0].platform
+  directory, platform = origin.directory(config), devices[0].platform
   vocabulary = config.data.vocabulary if directory is None else None
   shape = origin.shape(config, directory, vocabulary, platform)
   language = pure.language_model(shape)
-  mesh = parallel.make_mesh(config.mesh.shape, language, chips, memory, config.mesh.slices)
+  mesh = parallel.make_mesh(config.mesh.shape, language, devices, memory, config.mesh.slices)
   reward, _ = origin.published(config, platform)
   return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward and reward.scalar)
 

@@ -73,22 +73,22 @@ class Tried:
 
 
 def candidates(
-  config: ml_collections.ConfigDict, chips: Sequence[Any], peak: costs.Peak, rows: int
+  config: ml_collections.ConfigDict, devices: Sequence[Any], peak: costs.Peak, rows: int
 ) -> list[Candidate]:
   """Returns the candidates that may fit, those first that are estimated to be fastest.
 
   Args:
     config: of the run.
-    chips: abstract ones.
-    peak: of one chip.
+    devices: abstract ones.
+    peak: of one of them.
     rows: preferences of the data set.
 
   Raises:
     ValueError: the recipe cannot be planned, or no candidate can fit.
   """
   found, refused = [], None
-  for each in _variants(config, len(chips), len(parallel.by_slice(chips, config.mesh.slices))):
-    run = programs.arrays(each, list(chips), peak.memory)
+  for each in _variants(config, len(devices), len(parallel.by_slice(devices, config.mesh.slices))):
+    run = programs.arrays(each, list(devices), peak.memory)
     try:
       memory.check(run, peak.memory)
     except ValueError as error:
@@ -165,7 +165,7 @@ def search(
 
 def look(
   candidate: Candidate,
-  chips: Sequence[Any],
+  devices: Sequence[Any],
   peak: costs.Peak,
   rows: int,
   compile: planning.Compiler,
@@ -175,7 +175,7 @@ def look(
   They are the last one of reward modelling and the last one of RL. RL comes first, since most that
   does not fit is found there; what does not fit is compiled no further.
   """
-  run = programs.arrays(candidate.config, list(chips), peak.memory)
+  run = programs.arrays(candidate.config, list(devices), peak.memory)
   hours, largest = 0.0, (0, "")
   for stage in reversed(_largest(run, rows)):
     for make in reversed(stage.makers):

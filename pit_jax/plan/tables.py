@@ -9,7 +9,7 @@ from pit_jax.stages import abstract
 GIB = 2**30
 ROLES = ("policy", "reference", "value", "reward", "earlier", "cache", "activations")
 MODEL = """\
-Memory is of the program that takes most, in GiB of each chip. Before anything is compiled, shapes
+Memory is of the program that takes most, in GiB of each device. Before anything is compiled, shapes
 and places say what its arguments take, and what else stays meanwhile; `by hand` is how far the
 arguments so predicted are from those that XLA counts. All that XLA adds is `activations`: they are
 read from the compiled program and predicted by nothing else. `XLA` is its own figure for that
@@ -23,7 +23,7 @@ it."""
 
 
 def memory(stage: stages.Stage, made: compiled.Compiled) -> dict[str, int]:
-  """Returns role → bytes of each chip while one program of a stage runs."""
+  """Returns role → bytes of each device while one program of a stage runs."""
   size = abstract.device_bytes
   own = {role: size(tree) for role, tree in made.program.roles.items()}
   found = {
@@ -71,7 +71,7 @@ def write(
     steps: stage → how many it has.
     chips: how many there are.
     title: the first line.
-    peak: of a chip.
+    peak: of a device.
   """
   parts = [title, "", _memory(rows, peak), "", _work(rows), "", _run(rows, steps, chips, peak)]
   parts += ["", MODEL]
