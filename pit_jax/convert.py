@@ -181,8 +181,6 @@ def _card(
     f"{_made(found, results)} (PIT, arXiv 2310.00898); {MODELS[name]}.",
     "",
   ]
-  if is_scalar:
-    lines += [f"The score is the model's logit plus `{families.SCORE_BIAS}` of config.json.", ""]
   if base and not found.is_published:
     lines += _loading(name, is_scalar)
   if results is None:

@@ -225,8 +225,8 @@ def example() -> dict:
     "stages": stages(generator),
     "speeds": {name: {"tokens_per_second": 41250.2, "mfu": 0.382} for name in STAGES},
     "reward_models": {
-      "R_P": {"accuracy": 0.842, "accuracy_gold": 0.917, "ece": 0.021, "gain": 0.61, "bias": -0.2},
-      "R_PIT": {"accuracy": 0.861, "accuracy_gold": 0.934, "ece": 0.033, "gain": 0.48, "bias": 0.05,
+      "R_P": {"accuracy": 0.842, "accuracy_gold": 0.917, "ece": 0.021, "gain": 0.61, "shift": -0.2},
+      "R_PIT": {"accuracy": 0.861, "accuracy_gold": 0.934, "ece": 0.033, "gain": 0.48, "shift": 0.1,
                 "zero_point": -0.051, "sign_agreement": {"fraction": 0.812, "n": 533}},
     },
     "data": {"source": "synthetic", "rows": 24000, "cut": 0, "dropped": 12, "tokenizer": "5f1c9e",

@@ -102,7 +102,9 @@ def run_recorded(context, monkeypatch, count):
     "improver",
     plan,
     improver_sft={"first": 0},
-    gap_reward=gap_rewards.of_model(context, reward.RewardModel({"gap": 0}, {"zero_point": 0.0})),
+    gap_reward=gap_rewards.of_model(
+      context, reward.RewardModel({"bias": 0}, {"zero_point": 0.0, "shift": 0.0})
+    ),
     from_policy=[f"Draft {i}." for i in range(len(context.folds.rl))],
   )
   return calls, result
@@ -117,7 +119,7 @@ def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
   assert [call["steps"] for call in calls] == [i + 1 for i in range(count)]
   assert [call["job"].kl_coefficient for call in calls] == [0.1 * i for i in range(count)]
   assert all(call["reference"] == {"first": 0} for call in calls)
-  starts = [learner({"policy": {"first": 0}, "value": {"gap": 0}}, {"moments": 0})]
+  starts = [learner({"policy": {"first": 0}, "value": {"bias": 0}}, {"moments": 0})]
   starts += [
     learner({"policy": {"after": name}}, {"moments after": name})
     for name in (f"improver_s{i}" for i in range(count - 1))

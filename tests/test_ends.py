@@ -22,6 +22,7 @@ from pit_jax.types import Responses
 QUESTIONS = ["what is the first word ?", "what is the word ?", "not this word ?", "is it this ?"]
 REFERENCES = ["it is the last word .", "not this .", "the .", "it is ."]
 ANSWERS = ["it is the .", "", "the first word is the last word , not this", "it is"]
+SHIFT = 0.75  # what RL adds to every score
 WHOLE = np.array([True, True, False, True])  # the third does not end within the response length
 
 
@@ -69,13 +70,13 @@ def rewards_of(asking, kind):
   rows = np.arange(len(QUESTIONS))
   if kind == "policy":
     prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
-    signal = reward.signal(context, reward.RewardModel(params["reward"], {}))
+    signal = reward.signal(context, reward.RewardModel(params["reward"], {"shift": SHIFT}))
   else:
     prompts = encode.improver_prompts(QUESTIONS, REFERENCES, asking.settings)[:]
-    model = reward.RewardModel(params["gap_reward"], {"zero_point": 0.0})
+    model = reward.RewardModel(params["gap_reward"], {"zero_point": 0.0, "shift": SHIFT})
     signal = gap_rewards.of_model(context, model).signal(QUESTIONS, REFERENCES)
   if kind == "difference":
-    model = reward.RewardModel(params["reward"], {})
+    model = reward.RewardModel(params["reward"], {"shift": SHIFT})
     signal = gap_rewards._signal(context, model, 2.0, -1.0, QUESTIONS, REFERENCES)
   if kind == "calibration":
     return lambda y: asking.score_samples(params["gap_reward"], prompts, y)
@@ -92,7 +93,7 @@ def test_the_same_texts_have_the_same_rewards_to_the_bit(asking, sampled, kind):
   if kind in ("policy", "improver"):
     given = (QUESTIONS, ANSWERS) if kind == "policy" else (QUESTIONS, ANSWERS, REFERENCES)
     in_words = {"policy": asking.rate, "improver": asking.gaps}[kind](params[name], *given)
-    np.testing.assert_allclose(ways[0], in_words, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ways[0], in_words + SHIFT, rtol=1e-5, atol=1e-6)
     prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
     as_they_are = [asking.score(params[name], prompts, responses) for responses in sampled]
     assert np.abs(as_they_are[0] - as_they_are[1])[WHOLE].min() > 1e-3

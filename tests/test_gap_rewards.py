@@ -34,8 +34,8 @@ def test_the_difference_is_that_of_two_rewards(finished_run, difference):
     for i, text in zip(chosen, texts, strict=True)
   ]
   better, worse = np.array(one_by_one).reshape(2, -1)
-  expected = difference.facts["gain"] * (better - worse) + difference.facts["bias"]
-  np.testing.assert_allclose(found, expected, atol=1e-4)
+  expected = difference.facts["gain"] * (better - worse)
+  np.testing.assert_allclose(found - difference.facts["shift"], expected, atol=1e-4)
   in_words = ([questions[i] for i in chosen], answers, [references[i] for i in chosen])
   np.testing.assert_allclose(difference.gaps(*in_words), expected, atol=1e-4)
 
@@ -62,7 +62,7 @@ def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, differenc
     shown = [texts[i] for i in (0, 5, len(texts) - 1)]
     questions = [rows[i % len(rows)].prompt for i in (0, 5, len(texts) - 1)]
     expected = difference.gaps(questions, ["Hi."] * 3, shown)
-    np.testing.assert_allclose(rewards, expected, atol=1e-4)
+    np.testing.assert_allclose(rewards - difference.facts["shift"], expected, atol=1e-4)
 
 
 def _references(source, rows, drafts):
@@ -79,13 +79,14 @@ def test_the_difference_has_mean_0_and_deviation_1_on_samples(finished_run, copi
   rows = copied.folds.reward_validation
   questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
   scores = made.gaps(questions, copied.inference.words(responses), rejected)
-  assert scores.mean() == pytest.approx(0, abs=1e-3)
+  assert scores.mean() + made.facts["shift"] == pytest.approx(0, abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
   assert path.read_bytes() == known, "the same samples give the same file"
   again = gap_rewards.difference(copied, models.policy.reward, models.improver_sft)
   assert len(sampled) == 1 and again.facts == made.facts
   identical = made.gaps(questions, rejected, rejected)
-  np.testing.assert_allclose(identical, made.facts["zero_point"], atol=1e-4)
+  np.testing.assert_array_equal(identical, 0)
+  assert made.facts["zero_point"] == 0 and made.unchanged == made.facts["shift"]
 
 
 def test_one_term_is_trained_in_a_stage_of_its_own(finished_run, tmp_path, monkeypatch):
@@ -111,8 +112,10 @@ def test_one_term_is_trained_in_a_stage_of_its_own(finished_run, tmp_path, monke
 def test_the_first_value_model_is_that_of_the_rewards_kind(finished_run):
   models = finished_run.models
   rewards = models.gap_rewards
-  assert rewards["pit"].value is models.gap_reward.params
-  assert rewards["pit_rp_difference"].value is models.policy.reward.params
+  for name, model in (("pit", models.gap_reward), ("pit_rp_difference", models.policy.reward)):
+    value, params = rewards[name].value, model.params
+    assert value["trunk"] is params["trunk"] and value["head"] is params["head"]
+    assert value["bias"] == pytest.approx(model.facts["shift"])
 
 
 QUESTIONS = ["5 6 7 8", "5 6 4 9", "5 4 9 9", "5 5 6 7"]

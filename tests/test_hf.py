@@ -1,5 +1,6 @@
 """Model directories: what was written is read, to any sharding, and what does not fit is named."""
 
+import functools
 import json
 
 import jax
@@ -10,7 +11,7 @@ import safetensors.numpy
 import tiny
 
 from pit_jax import parallel
-from pit_jax.models import architecture, families, hf, pure
+from pit_jax.models import architecture, families, hf, peft, pure
 
 ALL = {
   "llama": {"tied": False, "rope": architecture.Rope(7.0, "llama3", 2.0, 32, 1.0, 4.0)},
@@ -213,9 +214,20 @@ def test_switches_that_no_family_has_together_are_not_written():
     families.write(config)
 
 
-def test_the_score_keeps_its_bias(tmp_path):
-  model = tiny.scalar()
+def test_a_score_with_a_bias_has_no_file(tmp_path):
+  model = tiny.scalar(adapter=architecture.Adapter(rank=1, alpha=1.0))
   params = tiny.parameters(model, seed=5) | {"bias": jnp.float32(0.25)}
-  hf.save(tmp_path, model, params)
-  assert json.loads((tmp_path / "config.json").read_text())["score_bias"] == 0.25
-  assert hf.load(tmp_path, model)["bias"] == 0.25
+  for save in (hf.save, functools.partial(peft.save, base="base")):
+    with pytest.raises(
+      ValueError, match=r"bias is 0\.25, and a classifier of transformers has none"
+    ):
+      save(tmp_path, model, params)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_an_earlier_version_that_has_a_bias_is_refused(tmp_path):
+  hf.save(tmp_path, tiny.scalar(), tiny.parameters(tiny.scalar(), seed=5))
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"score_bias": 0.25}))
+  with pytest.raises(ValueError, match="score_bias is no field of llama"):
+    families.read(tmp_path)

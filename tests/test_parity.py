@@ -158,11 +158,10 @@ def test_a_classifier_survives_the_round_trip(tmp_path):
   import transformers
 
   _, model, params = read("llama", scalar=True)
-  params = {**params, "bias": jnp.float32(0.75)}
   hf.save(tmp_path, model, params, pad_token_id=0)
   theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
   assert theirs.config.num_labels == 1
   tokens, mask = np.maximum(tiny.ids(5, 3, 6), 1), np.ones((3, 6), bool)
-  expected = expected_logits(theirs, tokens, mask)[:, 0] + theirs.config.score_bias
+  expected = expected_logits(theirs, tokens, mask)[:, 0]
   actual = jax.jit(model.apply)(hf.load(tmp_path, model), jnp.array(tokens), jnp.array(mask))
   np.testing.assert_allclose(actual[:, -1], expected, atol=2e-4)

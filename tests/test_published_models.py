@@ -53,7 +53,7 @@ def test_one_of_the_bases_shape_and_tokenizer_is_the_first_value_model(
   assert found.fits
   value = reward.first_value(context, found, policy)
   learner = rl.begin(context, {"policy": policy, "value": value}, context.config.rl)
-  jax.tree.map(np.testing.assert_array_equal, learner.train.params["value"], found.params)
+  jax.tree.map(np.testing.assert_array_equal, learner.train.params["value"], reward.centred(found))
 
 
 @pytest.mark.parametrize("changed", [{"width": 24}, {"qkv_bias": True}])

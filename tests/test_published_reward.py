@@ -97,7 +97,7 @@ def rewarded_words(run):
 
 def in_the_runs_unit(run, scores):
   facts = run.models.policy.reward.facts
-  return scores * facts["gain"] + facts["bias"]
+  return scores * facts["gain"] + facts["shift"]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_rl_saw_what_transformers_says_of_the_words(run, foreign, read):
   given = {"input_ids": read[0], "attention_mask": read[1]}
   with torch.no_grad():
     logits = model(**{name: torch.tensor(x, dtype=torch.long) for name, x in given.items()}).logits
-  expected = logits[:, 0].numpy() + model.config.score_bias
+  expected = logits[:, 0].numpy()
   _, _, found = rewarded_words(run)
   np.testing.assert_allclose(found, in_the_runs_unit(run, expected), rtol=1e-3, atol=1e-3)
 
@@ -242,7 +242,7 @@ def test_it_is_exported_as_itself(run, foreign):
 def test_it_is_sent_out_as_itself(run, foreign, tmp_path):
   (directory,) = convert.send_out(run.context.workdir, tmp_path, ["reward"])
   card = (directory / "README.md").read_text()
-  assert f"reward model {foreign.name}, not trained but scaled" in card and "score_bias" in card
+  assert f"reward model {foreign.name}, not trained but scaled" in card
   changes = {"reward__model": "", "evaluation__reward_model": str(directory)}
   _, sent = origin.published(tiny_run.config(**changes), "cpu")
   assert sent.metadata["template"] == run.context.reward.metadata["template"]

@@ -170,7 +170,7 @@ def test_heads_read_the_hidden_states(tied):
 
 def test_the_scalar_head_is_an_affine_map_of_the_hidden_states():
   trunk, scalar = tiny.model(transformer.Transformer), tiny.scalar()
-  params = tiny.parameters(scalar, seed=6)
+  params = tiny.parameters(scalar, seed=6) | {"bias": jnp.float32(0.25)}
   tokens, mask = jnp.array(tiny.ids(7, 3, 7)), jnp.array(tiny.right([7, 2, 4], 7))
   hidden = np.asarray(jax.jit(trunk.apply)(params["trunk"], tokens, mask))
   apply = jax.jit(scalar.apply, static_argnames="last")

@@ -120,7 +120,7 @@ def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["reward", "gap_reward"])
-def test_rewards_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
+def test_rewards_of_rl_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
   finished_run, copied, sampled, monkeypatch, name
 ):
   known = (copied.workdir / "calibration" / f"{name}.json").read_bytes()
@@ -136,9 +136,13 @@ def test_rewards_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
   }[name]
   trained = train(copied, start)
   ((prompts, responses),) = sampled
-  scores = copied.inference.score(trained.params, prompts, responses)
+  scores = copied.inference.score(reward.centred(trained), prompts, responses)
   assert scores.mean() == pytest.approx(0, abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
+  # What is exported and judges has no bias: its scores differ by one and the same number.
+  own = copied.inference.score(trained.params, prompts, responses)
+  assert trained.params["bias"] == 0 and abs(trained.facts["shift"]) > 1e-3
+  np.testing.assert_allclose(scores - own, trained.facts["shift"], atol=1e-4)
   # The same samples give the same file, and with the file there nothing is sampled.
   assert (copied.workdir / "calibration" / f"{name}.json").read_bytes() == known
   again = train(copied, start)

@@ -38,10 +38,15 @@ def scalar(**changes) -> pure.PureModel:
 
 
 def parameters(network: pure.PureModel, seed: int, scale: float = 0.3) -> Params:
-  """Returns parameters far from any initial ones, drawn on the host: compiling init takes long."""
+  """Returns parameters far from any initial ones, drawn on the host: compiling init takes long.
+
+  The bias of a scalar model's head is 0, as of every reward model.
+  """
   draw = np.random.default_rng(seed)
 
   def fill(path, leaf):
+    if path[-1].key == "bias":
+      return np.zeros(leaf.shape, np.float32)
     mean = 1.0 if path[-1].key == "scale" else 0.0  # of a norm
     return draw.normal(mean, scale, size=leaf.shape).astype(np.float32)
 

@@ -16,7 +16,6 @@ from huggingface_hub import errors as hub_errors
 
 from pit_jax.models import architecture, fields, ropes
 
-SCORE_BIAS = "score_bias"  # ours: transformers' classifiers have no bias of their own
 GELU = ("gelu_pytorch_tanh",)
 LAYERS = {"full_attention": False, "sliding_attention": True}  # → has it a window?
 
@@ -90,7 +89,6 @@ def _family(config: architecture.ModelConfig) -> str:
 
 # Fields that transformers reads though its classes do not declare them, many of older files.
 LEGACY = {
-  SCORE_BIAS,
   "head_dim",
   "hidden_act",
   "num_labels",

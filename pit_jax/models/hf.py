@@ -42,13 +42,7 @@ def load(
       another type; the message lists all of them.
   """
   directory = pathlib.Path(directory)
-  return weights.fill(model, Directory(directory), sharding, score_bias(directory))
-
-
-def score_bias(directory: pathlib.Path) -> float:
-  """Returns the bias of a classifier's head, which only config.json knows; 0 where it is absent."""
-  described = json.loads((directory / "config.json").read_text())
-  return float(described.get(families.SCORE_BIAS, 0.0))
+  return weights.fill(model, Directory(directory), sharding)
 
 
 def fingerprint(directory: str | os.PathLike) -> str:
@@ -124,13 +118,15 @@ def save(
   Args:
     directory: made if needed.
     model: a language model, written as a causal language model, or a scalar model, written as a
-      classifier with one label. A scalar head's bias goes into config.json as `score_bias`: what
-      transformers returns is the score without it.
+      classifier with one label, whose head has no bias: what transformers returns is the score.
     params: its parameters, on any devices; adapters are merged into their matrices. The first
       host writes; all of them take part.
     dtype: of the tensors: float32, bfloat16 or float16.
     shard_bytes: most bytes per file.
     more: fields for config.json: token ids and the like.
+
+  Raises:
+    ValueError: a scalar model's head has a bias, for which a classifier has no place.
   """
   directory, leaves = pathlib.Path(directory), pure.named(layout.to_devices(params))
   describe(directory, model, leaves, dtype=dtype, **more)
@@ -157,13 +153,18 @@ def describe(
   """Begins a model's directory: makes it, removes an older model from it, writes config.json."""
   if not hosts.is_first():
     return
+  is_scalar = pure.is_scalar(model)
+  if is_scalar and float(leaves["bias"]):
+    raise ValueError(
+      f"the head's bias is {float(leaves['bias']):g}, and a classifier of transformers has none: "
+      "move the zero of the score, so that it is 0"
+    )
   directory.mkdir(parents=True, exist_ok=True)
   # An index left here would speak for shards that are gone, as would an adapter's description.
   for old in (*directory.glob("*.safetensors"), directory / INDEX, directory / ADAPTER):
     old.unlink(missing_ok=True)
-  is_scalar = pure.is_scalar(model)
-  if is_scalar:
-    more |= {families.SCORE_BIAS: float(leaves["bias"]), "num_labels": 1}
+  if is_scalar:  # its one label is a number, which pipelines are to give as it is
+    more |= {"num_labels": 1, "problem_type": "regression"}
   # Adapters and how a base is kept are a matter of training, not of the model.
   shape = dataclasses.replace(model.config, adapter=None, stored="float32")
   config = families.write(shape, dtype=dtype, **more)

@@ -139,7 +139,7 @@ def load(
     parts.setdefault(ours, []).append(found[name].T.reshape(shapes[ours][1:]))
   leaves = {ours: np.stack(tensors) for ours, tensors in parts.items()}
   if pure.is_scalar(model):
-    leaves |= {"head": found[SCORE][0], "bias": np.float32(hf.score_bias(directory))}
+    leaves |= {"head": found[SCORE][0], "bias": np.float32(0)}
   return weights.put(leaves, sharding)
 
 

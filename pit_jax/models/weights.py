@@ -144,16 +144,13 @@ def entries(model: pure.PureModel) -> list[Entry]:
   return found
 
 
-def fill(
-  model: pure.PureModel, weights: Weights, sharding: Params | None = None, score_bias: float = 0.0
-) -> Params:
+def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None) -> Params:
   """Returns a model's parameters, as it keeps them, each read straight to its devices.
 
   Args:
     model: what to fill; without adapters.
     weights: where the tensors come from.
     sharding: where each parameter lives; None is the first device.
-    score_bias: of a scalar model's head, which has no tensor.
 
   Raises:
     ValueError: if any tensor is missing, superfluous, misshapen or unreadable; all are listed.
@@ -169,7 +166,7 @@ def fill(
 
       leaves[name] = jax.make_array_from_callback(shape, places[name], part)
   if pure.is_scalar(model):
-    leaves["bias"] = jax.device_put(np.float32(score_bias), places["bias"])
+    leaves["bias"] = jax.device_put(np.float32(0), places["bias"])  # classifiers have none
   return pure.nested(leaves)
 
 

@@ -1,4 +1,9 @@
-"""The scale of a reward: mean 0 and deviation 1 on given samples, once and for all of a run."""
+"""The unit of a reward, once and for all of a run: given samples have deviation 1.
+
+Where a score's zero lies is arbitrary: reward models learn differences. No bias hence makes part of
+a model, whose scores are those of a head without one, as transformers knows no other. RL is given
+them shifted, so that the samples have mean 0: γ < 1 and whitened rewards depend on it.
+"""
 
 from collections.abc import Callable
 
@@ -14,11 +19,12 @@ def calibrate(
   facts: Callable[[], dict],
   sample: Callable[[jax.Array, float], np.ndarray],
 ) -> dict:
-  """Returns gain and bias of mean 0, deviation 1 on given samples, and what is known of the model.
+  """Returns gain and shift of mean 0, deviation 1 on given samples, and what is known of the model.
 
-  The scaling is that of Ziegler et al. 2019, recorded in calibration/<name>.json and read from
-  there. Facts in nats (accuracy, margin, ece) are of the model as it was; gaps and zero point are
-  in the new unit.
+  Scores as RL is given them are gain · (score as it was) + shift (Ziegler et al. 2019, §2.1); the
+  model's own, in the new unit, are gain · (score as it was). Both numbers are recorded in
+  calibration/<name>.json and read from there. Facts in nats (accuracy, margin, ece) are of the
+  model as it was; gaps and zero point are the model's own, in the new unit.
 
   Args:
     context: the run's surroundings.
@@ -27,19 +33,23 @@ def calibrate(
     sample: (key, temperature) → its scores of the samples, Float[N].
 
   Raises:
-    ValueError: the scores do not differ, or are not finite, so that they have no scale.
+    ValueError: the scores do not differ, or are not finite, so that they have no scale; or the file
+      is of an earlier version, which counted from another zero.
   """
   known = context.read_json("calibration", f"{name}.json")
+  if known is not None and "shift" not in known:
+    raise ValueError(
+      f"{context.workdir / 'calibration' / name}.json is of an earlier version, whose scores count "
+      "from another zero; use another --workdir"
+    )
   if known is None:
     key = jax.random.fold_in(context.key(name), 1)
     scores = sample(key, context.config.rl.temperature)
     gain = 1.0 / _deviation(name, scores)
-    known = facts() | {"gain": gain, "bias": -float(scores.mean()) * gain}
+    known = facts() | {"gain": gain, "shift": -float(scores.mean()) * gain}
     for entry in ("zero_point", "gaps"):
       if entry in known:
-        known[entry] = jax.tree.map(
-          lambda x: np.asarray(x * known["gain"] + known["bias"]).tolist(), known[entry]
-        )
+        known[entry] = jax.tree.map(lambda x: np.asarray(x * gain).tolist(), known[entry])
     known = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), known)
     context.write_json(known, "calibration", f"{name}.json")
   return known

@@ -101,7 +101,7 @@ def run(
       rate=_later(rl.schedule(here, total), begun),
       job=here,
       watch=watch,
-      told=functools.partial(_told, number, begun, total, gap_reward.facts["zero_point"]),
+      told=functools.partial(_told, number, begun, total, gap_reward.unchanged),
     )
     begun += stage.steps
   return context.waiting(learner.policy)

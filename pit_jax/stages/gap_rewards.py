@@ -20,7 +20,7 @@ SINGLE = "wl_lw"  # of the terms the one that compares the two responses of a pa
 class GapReward:
   """What tells how much better a response is than a reference.
 
-  It has mean 0 and deviation 1 on samples of M_PIT^SFT that improve y_l.
+  It has deviation 1 on samples of M_PIT^SFT that improve y_l, and as RL is given it mean 0.
 
   Attributes:
     facts: accuracy, order and calibration on the validation part, as of a `reward.RewardModel`.
@@ -34,13 +34,19 @@ class GapReward:
   signal: Callable[[Sequence[conversations.Prompt], Sequence[str]], rl.RewardFn]
   gaps: Callable[[Sequence[conversations.Prompt], Sequence[str], Sequence[str]], np.ndarray]
 
+  @property
+  def unchanged(self) -> float:
+    """What RL is given for a text that is its own reference, on average."""
+    return self.facts["zero_point"] + self.facts["shift"]
+
 
 def of_model(context: contexts.Context, model: reward.RewardModel) -> GapReward:
   """Returns a gap reward model as the improver's reward."""
+  scores = rl.shifted(rl.model_reward(context, model.params), model.facts["shift"])
   return GapReward(
     facts=model.facts,
-    value=model.params,
-    signal=lambda questions, references: rl.model_reward(context, model.params),
+    value=reward.centred(model),
+    signal=lambda questions, references: scores,
     gaps=functools.partial(context.inference.gaps, model.params),
   )
 
@@ -89,12 +95,12 @@ def difference(
     return plain(questions, answers, rejected)
 
   facts = calibration.calibrate(context, "rp_difference", known, sample)
-  gain, bias = facts["gain"], facts["bias"]
+  gain = facts["gain"]
   return GapReward(
     facts=facts,
     value=reward.first_value(context, model, improver_sft),
-    signal=functools.partial(_signal, context, model, gain, bias),
-    gaps=lambda *texts: gain * plain(*texts) + bias,
+    signal=functools.partial(_signal, context, model, gain, facts["shift"]),
+    gaps=lambda *texts: gain * plain(*texts),
   )
 
 
@@ -102,7 +108,7 @@ def _signal(
   context: contexts.Context,
   model: reward.RewardModel,
   gain: float,
-  bias: float,
+  shift: float,
   questions: Sequence[conversations.Prompt],
   references: Sequence[str],
 ) -> rl.RewardFn:
@@ -121,6 +127,6 @@ def _signal(
     prompts, worse = parallel.put_batch(given, context.mesh)
     params = layout.to_devices(model.params)
     scores = [scorer(params, prompts, y) for y in (responses, worse)]
-    return gain * (scores[0] - scores[1]) + bias
+    return gain * (scores[0] - scores[1]) + shift
 
   return score

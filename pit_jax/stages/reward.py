@@ -26,7 +26,7 @@ class RewardModel:
   """A calibrated scalar model and what is known of it.
 
   Attributes:
-    params: parameters with the calibration folded into the head.
+    params: parameters with the gain of the calibration folded into the head, which has no bias.
     facts: accuracy and calibration on the validation part; for a gap model also the four mean
       gaps and the zero point; for a published model also the share of pairs it saw shortened.
     published: how a published model is asked, in tokens of its own; None: as the run's models are.
@@ -59,20 +59,27 @@ def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
 
 
 def signal(context: contexts.Context, model: RewardModel) -> rl.RewardFn:
-  """Returns R_P as what the policy's RL maximises."""
+  """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT."""
   if model.published is None:
-    return rl.model_reward(context, model.params)
-  return rl.published_reward(context, model.published, model.params)
+    scores = rl.model_reward(context, model.params)
+  else:
+    scores = rl.published_reward(context, model.published, model.params)
+  return rl.shifted(scores, model.facts["shift"])
 
 
 def first_value(context: contexts.Context, model: RewardModel, policy_sft: Params) -> Params:
   """Returns the first value model of the policy: R_P, or where that does not fit M_P^SFT's trunk.
 
-  The head on that trunk is a fresh one.
+  It counts from the zero of `signal`. The head on that trunk is a fresh one.
   """
   if model.fits:
-    return model.params
+    return centred(model)
   return pure.complete(context.scalar, context.key("value head"), {"trunk": policy_sft["trunk"]})
+
+
+def centred(model: RewardModel) -> Params:
+  """Returns the parameters of a model that gives scores as RL is given them."""
+  return {**model.params, "bias": np.float32(model.facts["shift"])}
 
 
 def _trained(
@@ -231,7 +238,7 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
     shown = ("accuracy", "margin", "ece", "order")
     return {f"reward_model/{key}": known[key] for key in shown if key in known}
 
-  return supervised.run(
+  params = supervised.run(
     context,
     name,
     context.scalar,
@@ -243,6 +250,8 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
     evaluate=evaluate,
     score=(f"reward_model/{'order' if frozen else 'accuracy'}", "highest"),
   )
+  # In differences the bias cancels; all that can have moved it is the rounding of its gradient.
+  return {**params, "bias": params["bias"] * 0}
 
 
 def _pair_facts(margins: np.ndarray) -> dict:
@@ -261,7 +270,7 @@ def _calibrated(
   facts: Callable[[Params], dict],
   sample: Callable[[jax.Array, float], np.ndarray],
 ) -> RewardModel:
-  """Scales a model as `calibration.calibrate` does; the affine map is folded into the head.
+  """Scales a model as `calibration.calibrate` does; the gain is folded into the head.
 
   Args:
     context: the run's surroundings.
@@ -271,8 +280,5 @@ def _calibrated(
     sample: as for `calibration.calibrate`.
   """
   known = calibration.calibrate(context, name, lambda: facts(params), sample)
-  head = {
-    "head": params["head"] * known["gain"],
-    "bias": params["bias"] * known["gain"] + known["bias"],
-  }
-  return RewardModel(params=context.waiting({**params, **head}), facts=known)
+  scaled = {**params, "head": params["head"] * known["gain"]}
+  return RewardModel(params=context.waiting(scaled), facts=known)

@@ -55,6 +55,11 @@ def model_reward(context: contexts.Context, params: Params) -> RewardFn:
   return lambda _, prompts, responses: scorer(layout.to_devices(params), prompts, responses)
 
 
+def shifted(score: RewardFn, shift: float) -> RewardFn:
+  """Returns a reward plus a constant, in its unit; see stages/calibration.py."""
+  return lambda *asked: score(*asked) + shift
+
+
 def published_reward(
   context: contexts.Context, asking: inference.Inference, params: Params
 ) -> RewardFn:
