@@ -111,8 +111,9 @@ def send_out(
       peft.save(directory, found.model, found.params, base=str(base), **ids)
     else:
       hf.save(directory, found.model, found.params, dtype=dtype, **ids)
-    shows_reference = name in ("improver", "gap_reward")
-    tokenizer.save(directory, form.chat(is_improver=shows_reference))
+    kind = {"shows_reference": name in ("improver", "gap_reward")}
+    kind["is_scored"] = pure.is_scalar(found.model)
+    tokenizer.save(directory, form.chat(tokenizer, **kind))
     if not pure.is_scalar(found.model):
       transformers.GenerationConfig(
         do_sample=True,

@@ -41,10 +41,15 @@ def run(request, tmp_path_factory):
 
 
 def rendered(fast, name):
-  """Returns what the exported chat template writes for a model, as text and as ids."""
+  """Returns what the exported chat template writes for a model, as text and as ids.
+
+  A reward model is shown an answer too.
+  """
   messages = [{"role": "user", "content": QUESTION}]
   if name in ("improver", "gap_reward"):
     messages.append({"role": "assistant", "content": DRAFT})
+  if name in ("reward", "gap_reward"):
+    messages.append({"role": "assistant", "content": ANSWER})
   said = fast.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
   options = {"add_generation_prompt": True, "return_dict": False}
   return said, fast.apply_chat_template(messages, **options)
@@ -73,8 +78,11 @@ def test_those_who_serve_an_export_ask_with_the_ids_of_training(run, name):
   fast = transformers.AutoTokenizer.from_pretrained(out / name)
   prompt, response = trained_on(asking, name)
   said, ids = rendered(fast, name)
-  assert ids == fast(said).input_ids == prompt
-  assert fast(answered(asking, said)).input_ids == prompt + response
+  if name in ("reward", "gap_reward"):
+    assert ids == fast(said).input_ids == prompt + response
+  else:
+    assert ids == fast(said).input_ids == prompt
+    assert fast(answered(asking, said)).input_ids == prompt + response
   bos = fast.convert_tokens_to_ids(BOS)
   assert (prompt[0], prompt.count(bos)) == (bos, 1)
 
@@ -86,12 +94,12 @@ def test_a_pipeline_gives_the_score(run, name):
   asking, models, out = run
   judge = transformers.pipeline("text-classification", str(out / name))
   said, _ = rendered(judge.tokenizer, name)
-  (found,) = judge(answered(asking, said), function_to_apply="none")
+  (found,) = judge(said, function_to_apply="none")
   if name == "reward":
     (score,) = asking.rate(models[name], [QUESTION], [ANSWER])
   else:
     (score,) = asking.gaps(models[name], [QUESTION], [ANSWER], [DRAFT])
-  np.testing.assert_allclose(found["score"], score - models[name]["bias"], atol=2e-4)
+  np.testing.assert_allclose(found["score"], score, atol=2e-4)
 
 
 def test_a_loaded_run_asks_as_it_was_trained(run):

@@ -60,9 +60,11 @@ def test_the_improver_is_asked_as_its_exported_template_asks(opened, name, talk)
   directory, form, tokenizer = opened(name)
   (ids,) = form.encode_improver_prompts(tokenizer, [talk], [" the rent \n"]).ids
   messages = [*chats.spell(talk), {"role": "assistant", "content": "the rent"}]
-  assert ids == theirs(directory, messages, form.chat(is_improver=True))
+  served = form.chat(tokenizer, shows_reference=True, is_scored=False)
+  assert ids == theirs(directory, messages, served)
   assert ids == theirs(directory, [*messages, {"role": "user", "content": ASK}])
-  assert form.chat(is_improver=False) == tokenizer.chat_template
+  served = form.chat(tokenizer, shows_reference=False, is_scored=False)
+  assert served == tokenizer.chat_template
 
 
 @pytest.mark.parametrize("name", chats.FORMS)

@@ -90,7 +90,6 @@ def test_a_run_is_sent_out_whole(command, run, tmp_path, capsys):
     assert (tmp_path / name / "generation_config.json").exists() == (not scores)
     card = (tmp_path / name / "README.md").read_text()
     assert convert.MODELS[name] in card and "| pit | original | gold |" in card
-    assert ("score_bias" in card) == scores
   said = transformers.GenerationConfig.from_pretrained(tmp_path / "policy")
   assert (said.max_new_tokens, said.do_sample) == (8, True)
 
@@ -102,7 +101,7 @@ def test_the_chat_template_writes_what_the_model_was_trained_on(command, run, tm
   talk = [
     {"role": "user", "content": " what is {{ it }} ?\n"},
     {"role": "assistant", "content": ' the "word" '},
-  ]
+  ][: 2 if name == "improver" else 1]
   form = template.Template()
   expected = {
     "policy": form.policy.format(prompt="what is {{ it }} ?"),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import jinja2
 import numpy as np
 
-from pit_jax.data import conversations, rows, template, text
+from pit_jax.data import conversations, rows, serving, template, text
 
 KINDS = ("auto", "plain", "model")
 # A template that tells the date would make prompts depend on the day; this is Llama's default.
@@ -70,14 +70,18 @@ class Chat(template.Form):
     content = json.dumps([self.kind, self.form, self.improver_turn, DATE])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
-  def chat(self, *, is_improver: bool) -> str:
-    """Returns the chat template; the improver's adds the user's turn after the assistant's."""
-    if not is_improver:
+  def chat(self, tokenizer: text.Tokenizer, *, shows_reference: bool, is_scored: bool) -> str:
+    """Returns the policy's own chat template, or what the others' make of it; see `Form`."""
+    if not (shows_reference or is_scored):
       return self.form
-    turn = json.dumps(self.improver_turn.strip(), ensure_ascii=False)
-    added = f"messages + [{{'role': 'user', 'content': {turn}}}]"
-    is_draft = "messages[-1]['role'] == 'assistant'"
-    return f"{{%- if {is_draft} %}}{{%- set messages = {added} %}}{{%- endif %}}{self.form}"
+    return serving.wrapped(
+      self.form,
+      self.lead(tokenizer),
+      tokenizer.eos,
+      improver_turn=self.improver_turn.strip() if shows_reference else None,
+      is_scored=is_scored,
+      before=DATE if "strftime_now" in self.form else "",
+    )
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Raises a `rows.RowError` for a conversation whose roles the template refuses."""

@@ -8,22 +8,6 @@ _ROLES = {label: role for role, label in LABELS.items()}
 _TURN = re.compile(r"(\A{system}|(?:\A|\n\n)(?:{user}|{assistant})):".format(**LABELS))
 
 
-# What `said` returns, as `talk.said` of a chat template; an answer at the end is no part of it.
-SAID = (
-  "{%- set talk = namespace(said='') -%}"
-  "{%- set asked = messages[:-1] if messages[-1]['role'] == 'assistant' else messages -%}"
-  "{%- if asked | length == 1 and asked[0]['role'] == 'user' -%}"
-  "{%- set talk.said = asked[0]['content'] | trim -%}"
-  "{%- else -%}"
-  "{%- for turn in asked -%}"
-  f"{{%- set label = {LABELS}[turn['role']] -%}}"
-  r"{%- set talk.said = talk.said + label + ': ' + (turn['content'] | trim) + '\n\n' -%}"
-  "{%- endfor -%}"
-  f"{{%- set talk.said = talk.said + '{LABELS['assistant']}:' -%}}"
-  "{%- endif -%}"
-)
-
-
 class Turn(NamedTuple):
   """One message of a conversation."""
 

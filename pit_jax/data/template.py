@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from pit_jax.data import conversations, text
+from pit_jax.data import conversations, serving, text
 
 
 class Encoding(NamedTuple):
@@ -44,8 +44,14 @@ class Form(abc.ABC):
     """A sha256 (16 hex digits) of everything that decides the text a model sees."""
 
   @abc.abstractmethod
-  def chat(self, *, is_improver: bool) -> str:
-    """Returns the form as a chat template (Jinja) of Hugging Face."""
+  def chat(self, tokenizer: text.Tokenizer, *, shows_reference: bool, is_scored: bool) -> str:
+    """Returns the form as a chat template (Jinja) of Hugging Face; see data/serving.py.
+
+    Args:
+      tokenizer: of the model.
+      shows_reference: whether the prompt shows an answer: of improver and R_PIT.
+      is_scored: whether an answer has to follow: of R_P and R_PIT.
+    """
 
   @abc.abstractmethod
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
@@ -166,20 +172,16 @@ class Template(Form):
     content += [f"prompt: {self.bos}, text"] if self.bos else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-  def chat(self, *, is_improver: bool) -> str:
-    """Returns the template as a chat template (Jinja) of Hugging Face.
-
-    The policy's continues what was said up to the user's last message; the improver's that and
-    the answer to it that is to be improved, the last message.
-    """
-    slots, tail = _parse(self.improver if is_improver else self.policy)
-    place = {"prompt": "talk.said", "reference": "messages[-1]['content'] | trim"}
-    parts = [json.dumps(self.bos, ensure_ascii=False)] if self.bos else []
+  def chat(self, tokenizer: text.Tokenizer, *, shows_reference: bool, is_scored: bool) -> str:
+    """Returns the template as a chat template; see `Form`."""
+    slots, tail = _parse(self.improver if shows_reference else self.policy)
+    places = {"prompt": serving.PROMPT, "reference": serving.REFERENCE}
+    parts = [serving.literal(self.bos)] if self.bos else []
     for slot in slots:
-      parts.append(json.dumps(slot.before + slot.space, ensure_ascii=False))
-      parts.append(place[slot.name])
-    parts.append(json.dumps(tail, ensure_ascii=False))
-    return conversations.SAID + "".join("{{ " + part + " }}" for part in parts)
+      parts += [serving.literal(slot.before + slot.space), places[slot.name]]
+    parts.append(serving.literal(tail))
+    kind = {"shows_reference": shows_reference, "is_scored": is_scored}
+    return serving.plain(parts, tokenizer.eos, **kind)
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Does nothing: plain text can show every prompt."""

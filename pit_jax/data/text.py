@@ -56,6 +56,11 @@ class Tokenizer:
     self.vocab_size: int = 1 + max(self.vocabulary.values())
 
   @property
+  def eos(self) -> str:
+    """The token that ends a response, as a template's text spells it."""
+    return self._fast.eos_token
+
+  @property
   def vocabulary(self) -> dict[str, int]:
     """The id of every token, added ones included."""
     return self._rust.get_vocab(with_added_tokens=True)
