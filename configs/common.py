@@ -147,6 +147,9 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.length_buckets = size != "tiny"
   data.held_out = 0.1
   data.validation = 0.1
+  # What one fold holds together: "prompt", all rows of a prompt and all turns of a conversation;
+  # "cluster", prompts that are nearly the same too.
+  data.fold_by = "prompt"
   # Into which folds the rest is divided, equally; recipes that train other models have fewer.
   data.training = ("sft", "reward", "rl")
   # Whose responses are not trained on, where rows name their writers: what is held out by its

@@ -27,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/
 
 from configs import common
 from pit_jax.data import chat, conversations, encode, preferences, template, text
-from pit_jax.doctor import examination, rendering
+from pit_jax.doctor import cases, examination, rendering
 
 WIDTH = 100  # characters per line, at most
 DEFAULTS = common.get_config("small").data
@@ -77,7 +77,9 @@ def examine(options: argparse.Namespace) -> examination.Examination:
     is_streamed=options.streaming,
     check_prompt=words and functools.partial(form.check, words),
   )
-  division = examination.Division(options.held_out, options.validation, options.judge)
+  division = cases.Division(
+    options.held_out, options.validation, options.judge, fold_by=options.fold_by
+  )
   said = f"those of {options.tokenizer}, {form.kind} template"
   if words is None:
     words, said = _learnt(loaded, division, options.vocabulary)
@@ -97,11 +99,11 @@ def _form(options: argparse.Namespace) -> tuple[template.Form, text.Tokenizer | 
 
 
 def _learnt(
-  loaded: preferences.PreferenceSet, division: examination.Division, vocabulary: int
+  loaded: preferences.PreferenceSet, division: cases.Division, vocabulary: int
 ) -> tuple[text.Tokenizer, str]:
   """Learns a tokenizer from what training would: the imitation fold, or all rows without folds."""
   try:
-    fold = preferences.folds(loaded.rows, division.held_out, division.validation, division.judge)
+    fold = division.folds(loaded.rows)
     learnt_from, said = fold.sft, "the imitation fold"
   except ValueError:  # too few rows for folds are a finding, not the end
     learnt_from, said = loaded.rows, "all rows"
@@ -134,6 +136,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     ("judge", _fraction, "fraction of the reward fold for a judge of its own"),
   ):
     add(f"--{name}", type=kind, default=DEFAULTS[name], help=f"{what} ({DEFAULTS[name]})")
+  add(
+    "--fold_by",
+    choices=preferences.FOLD_BY,
+    default=DEFAULTS.fold_by,
+    help=f"what one fold holds together: {', '.join(preferences.FOLD_BY)} ({DEFAULTS.fold_by})",
+  )
   add("--html", help="file for the page")
   add("--json", help="file for the figures, and the places of all rows concerned")
   return parser.parse_args(arguments)

@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from pit_jax.data import marks
+
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}  # role → in plain text
 _ROLES = {label: role for role, label in LABELS.items()}
 _TURN = re.compile(r"(\A{system}|(?:\A|\n\n)(?:{user}|{assistant})):".format(**LABELS))
@@ -51,10 +53,9 @@ def split(text: str) -> tuple[str, list[Turn]]:
 def opening(prompt: Prompt) -> str:
   """Returns what all turns of a conversation share: the user's first message.
 
-  Of a text it is the text, unless that begins with a turn and has further ones.
+  Of a text it is the user's first turn, in whichever style of `marks` it is written and whatever
+  precedes it, or all of the text where it marks no turn of the user. A message is read likewise.
   """
   if not isinstance(prompt, str):
-    return next(content for role, content in prompt if role == "user")
-  before, said = split(prompt)
-  asked = [content for role, content in said if role == "user" and content]
-  return asked[0] if asked and len(said) > 1 and not before else prompt
+    prompt = next(content for role, content in prompt if role == "user")
+  return marks.first_user_turn(prompt) or prompt

@@ -7,10 +7,11 @@ import json
 import logging
 from collections.abc import Callable, Collection, Sequence
 
-from pit_jax.data import conversations, rows, sources
+from pit_jax.data import clusters, conversations, rows, sources
 
 Preference = rows.Preference
 TRAINING = ("sft", "reward", "rl")
+FOLD_BY = ("prompt", "cluster")
 _LOG = logging.getLogger(__name__)
 
 
@@ -132,13 +133,18 @@ def folds(
   *,
   training: Sequence[str] = TRAINING,
   held_out_writers: Collection[str] = (),
+  fold_by: str = "prompt",
 ) -> Folds:
   """Divides preferences by a hash of their prompts.
 
-  A row's part depends on its prompt alone, of a conversation on the user's first message: all rows
-  of a prompt are together, and so are all turns of a conversation, whatever their order and
-  whichever other rows there are. The training folds are equal in expectation.
-  Raising a fraction moves rows into the part it belongs to and none elsewhere.
+  A row's part depends on its prompt alone, of a conversation on the user's first message
+  (`conversations.opening`): all rows of a prompt are together, and so are all turns of a
+  conversation, whatever their order and whichever other rows there are. The training folds are
+  equal in expectation. Raising a fraction moves rows into the part it belongs to and none
+  elsewhere.
+
+  By cluster, prompts that are nearly the same are together too (`clusters.openings`); a row's part
+  then depends on which other prompts there are, though not on their order.
 
   Where writers are held out too, nothing is trained on a response of theirs: a row with one counts
   where its prompt is held out, and is set aside elsewhere. Held-out rows are then of two kinds, see
@@ -151,31 +157,44 @@ def folds(
     judge: the fraction of the rest of the reward fold that an independent judge has to itself.
     training: the folds there are; some of TRAINING.
     held_out_writers: whose responses are not trained on.
+    fold_by: what stays together, "prompt" or "cluster".
 
   Raises:
-    ValueError: a fraction is out of range, a fold or a writer is not known, or a part that was
-      asked for has no row.
+    ValueError: a fraction is out of range, a fold, a writer or `fold_by` is not known, or a part
+      that was asked for has no row.
   """
   for name, fraction in (("held_out", held_out), ("validation", validation), ("judge", judge)):
     if not 0 <= fraction < 1:
       raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
   _check_names(preferences, training, held_out_writers)
+  openings = _openings(preferences, fold_by)
   parts = {field.name: [] for field in dataclasses.fields(Folds)}
   for row in preferences:
-    name = _part(conversations.opening(row.prompt), held_out, validation, judge, training)
+    name = _part(openings[row.prompt], held_out, validation, judge, training)
     is_set_aside = name != "held_out" and is_by(row, held_out_writers)
     parts["set_aside" if is_set_aside else name].append(row)
   wanted = [*training, *(["held_out"] if held_out else []), *(["judge"] if judge else [])]
   wanted += [f"{name}_validation" for name in training if name != "rl" and validation]
   empty = [name for name in parts if name in wanted and not parts[name]]
   if empty:
-    prompts = len({row.prompt for row in preferences})
+    groups = len(set(openings.values()))
+    together = f" in {groups} groups that stay together" if groups < len(openings) else ""
     raise ValueError(
-      f"{len(preferences)} rows with {prompts} different prompts leave {', '.join(empty)} empty "
-      f"(held_out {held_out}, validation {validation}, judge {judge}); use more rows or larger "
-      "fractions"
+      f"{len(preferences)} rows with {len(openings)} different prompts{together} leave "
+      f"{', '.join(empty)} empty (held_out {held_out}, validation {validation}, judge {judge}); "
+      "use more rows or larger fractions"
     )
   return Folds(**{name: tuple(part) for name, part in parts.items()})
+
+
+def _openings(preferences: Sequence[Preference], fold_by: str) -> dict[conversations.Prompt, str]:
+  """Returns for every prompt the text by whose hash it is divided."""
+  if fold_by not in FOLD_BY:
+    raise ValueError(f"fold_by is {fold_by!r}; use one of {', '.join(FOLD_BY)}")
+  prompts = list({row.prompt: None for row in preferences})
+  if fold_by == "cluster":
+    return dict(zip(prompts, clusters.openings(prompts), strict=True))
+  return {prompt: conversations.opening(prompt) for prompt in prompts}
 
 
 def distinct(preferences: Sequence[Preference]) -> list[Preference]:

@@ -12,6 +12,30 @@ PARTS = tuple(field.name for field in dataclasses.fields(preferences.Folds))
 
 
 @dataclasses.dataclass(frozen=True)
+class Division:
+  """How training divides rows; the values of a configuration's `data`, see `preferences.folds`."""
+
+  held_out: float | int = 0.1
+  validation: float | int = 0.1
+  judge: float | int = 0.0
+  training: tuple[str, ...] = preferences.TRAINING
+  held_out_writers: tuple[str, ...] = ()
+  fold_by: str = "prompt"
+
+  def folds(self, usable: Sequence[rows.Preference]) -> preferences.Folds:
+    """Returns the folds of some rows, or raises a ValueError as training does."""
+    return preferences.folds(
+      usable,
+      self.held_out,
+      self.validation,
+      self.judge,
+      training=self.training,
+      held_out_writers=self.held_out_writers,
+      fold_by=self.fold_by,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Cases:
   """Rows, and which of them have prompts and responses in common.
 
@@ -43,20 +67,8 @@ class Cases:
     return tuple(self.rows[number].place for number in numbers)
 
 
-def gather(
-  loaded: preferences.PreferenceSet,
-  held_out: float | int,
-  validation: float | int,
-  judge: float | int,
-) -> Cases:
-  """Numbers prompts and responses, and divides the rows as training would.
-
-  Args:
-    loaded: the usable rows.
-    held_out: as for `preferences.folds`, likewise the next two.
-    validation: of the imitation and reward folds.
-    judge: of the rest of the reward fold.
-  """
+def gather(loaded: preferences.PreferenceSet, division: Division) -> Cases:
+  """Numbers prompts and responses, and divides the rows as training would."""
   numbers: dict[str, int] = {}
   responses: dict[tuple[int, str], int] = {}
   prompt, chosen, rejected, first = [], [], [], []
@@ -69,8 +81,7 @@ def gather(
     rejected.append(responses.setdefault((number, preference.rejected), len(responses)))
   part, refusal = None, ""
   try:
-    folds = preferences.folds(loaded.rows, held_out, validation, judge)
-    part = _parts(numbers, folds)
+    part = _parts(numbers, division.folds(loaded.rows))
   except ValueError as error:  # too few rows for folds are a finding, not the end
     refusal = str(error)
   return Cases(

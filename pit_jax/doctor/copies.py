@@ -3,11 +3,9 @@
 import hashlib
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 
-from pit_jax.data import conversations
-from pit_jax.doctor import cases, findings, similar
+from pit_jax.data import clusters, marks, similar
+from pit_jax.doctor import cases, findings
 from pit_jax.evaluate import cells
 
 TRAINED = ("sft", "reward", "judge", "rl")
@@ -107,37 +105,26 @@ def _alike(examined: cases.Cases, one: int, other: int, similarity: float) -> fi
 def conversations_of(examined: cases.Cases) -> np.ndarray:
   """Numbers prompts so that those of one conversation have the same number.
 
-  Two prompts are of one conversation where one begins with the other, or where both begin with the
-  same question and the same reply to it.
+  Two prompts are of one conversation where one goes on with further turns of the other
+  (`clusters.continued`), or where both begin with the same question and the same reply to it.
 
   Returns:
     Int[prompts].
   """
-  known = {_digest(prompt): number for number, prompt in enumerate(examined.prompts)}
   begun: dict[bytes, int] = {}
-  links = []
+  links = clusters.continued(examined.prompts).tolist()
   for number, row in enumerate(examined.first):
-    turns = conversations.turns(examined.rows[row].prompt)
-    for end in range(1, len(turns)):
-      if turns[end].role != "assistant":
-        continue
-      earlier = known.get(_digest(conversations.write(turns[:end])))
-      links += [] if earlier is None else [(earlier, number)]
-    said = next((end for end, turn in enumerate(turns) if turn.role == "assistant"), None)
-    if said is not None:
-      start = _digest(repr(turns[: said + 1]))
+    prompt = examined.rows[row].prompt
+    said = marks.turns(prompt) if isinstance(prompt, str) else prompt
+    replied = next((end for end, turn in enumerate(said) if turn[0] == "assistant" and end), None)
+    if replied is not None and said[replied][1]:
+      start = _digest(repr([tuple(turn) for turn in said[: replied + 1]]))
       links.append((begun.setdefault(start, number), number))
-  return _linked(len(examined.prompts), links)
+  return similar.linked(len(examined.prompts), links)
 
 
 def _digest(text: str) -> bytes:
   return hashlib.blake2b(text.encode(), digest_size=12).digest()
-
-
-def _linked(many: int, links: list[tuple[int, int]]) -> np.ndarray:
-  one, other = np.array(links, int).reshape(-1, 2).T
-  graph = scipy.sparse.coo_array((np.ones(len(links)), (one, other)), (many, many))
-  return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
 def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> findings.Finding:

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from pit_jax.data import encode, preferences
+from pit_jax.data import encode, preferences, similar
 from pit_jax.doctor import (
+  beginnings,
   biases,
   cases,
   copies,
@@ -12,18 +13,8 @@ from pit_jax.doctor import (
   labels,
   lengths,
   orders,
-  similar,
   sizes,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Division:
-  """The fractions of prompts that parts get, as in a configuration's `data`."""
-
-  held_out: float = 0.1
-  validation: float = 0.1
-  judge: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Examination:
   source: str
   rows: int
   tokenizer: str
-  division: Division
+  division: cases.Division
   findings: tuple[findings.Finding, ...]
   measured: lengths.Lengths
   by_ratio: dict[str, estimates.Estimate]
@@ -55,7 +46,7 @@ def examine(
   loaded: preferences.PreferenceSet,
   settings: encode.Settings,
   tokenizer: str,
-  division: Division,
+  division: cases.Division,
 ) -> Examination:
   """Returns all findings on the rows of a source.
 
@@ -65,17 +56,19 @@ def examine(
     tokenizer: where the tokenizer comes from, in words.
     division: how training would divide the rows.
   """
-  examined = cases.gather(loaded, **dataclasses.asdict(division))
+  examined = cases.gather(loaded, division)
   measured = lengths.measure(loaded.rows, settings)
   alike = similar.groups(examined.prompts)
   judged = orders.pairs(examined.chosen, examined.rejected)
+  talks = copies.conversations_of(examined)
   circles = orders.cycles(judged, findings.EXAMPLES)
   found = (
     sizes.usable(examined),
     sizes.truncation(examined, measured, settings),
     copies.duplicates(examined),
     copies.near_duplicates(examined, alike),
-    copies.leakage(examined, alike, copies.conversations_of(examined)),
+    beginnings.shared(examined, talks),
+    copies.leakage(examined, alike, talks),
     labels.contradictions(examined, judged, circles),
     labels.cycles(examined, judged, circles),
     labels.noise(examined, judged),

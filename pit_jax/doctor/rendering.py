@@ -39,9 +39,10 @@ def headline(found: examination.Examination) -> str:
 
 def kicker(found: examination.Examination) -> str:
   """Returns where the rows come from and how they were measured."""
-  parts = dataclasses.asdict(found.division)
+  parts = {name: getattr(found.division, name) for name in ("held_out", "validation", "judge")}
   folds = ", ".join(f"{name} {part:g}" for name, part in parts.items() if part)
-  return f"{found.source} · tokens: {found.tokenizer} · {folds or 'nothing held out'}"
+  by = f" · folds by {found.division.fold_by}"
+  return f"{found.source} · tokens: {found.tokenizer} · {folds or 'nothing held out'}{by}"
 
 
 def text(found: examination.Examination, width: int = 100, is_coloured: bool = False) -> str:

@@ -72,13 +72,15 @@ def groups(texts: Sequence[str]) -> Groups:
   """Returns which texts are nearly the same, directly or through others.
 
   Texts are linked one similar pair after the other, and texts that are linked already are not
-  compared again: `pairs` are as many as link the groups, not all similar ones.
+  compared again: `pairs` are as many as link the groups, not all similar ones. The order of the
+  texts decides nothing.
   """
   count = len(texts)
   labels, pairs = np.arange(count), []
   if count < 2:
     return Groups(labels, ())
-  sets = shingles(texts)
+  in_order = np.array(sorted(range(count), key=texts.__getitem__))
+  sets = shingles([texts[number] for number in in_order])
   signatures = minhash(sets)
   for start in range(0, HASHES, BAND):
     order, same = _buckets(signatures[:, start : start + BAND])
@@ -86,15 +88,16 @@ def groups(texts: Sequence[str]) -> Groups:
       left = np.flatnonzero(_within(same, distance))
       one, other = order[left], order[left + distance]
       apart = labels[one] != labels[other]
-      found = [
+      alike = [
         (int(i), int(j), similarity)
         for i, j in zip(one[apart], other[apart], strict=True)
         if (similarity := sets.similarity(i, j)) >= SIMILAR
       ]
-      if found:
-        pairs += found
-        labels = _components(count, pairs)
-  return Groups(labels, tuple(pairs))
+      if alike:
+        pairs += alike
+        labels = linked(count, [pair[:2] for pair in pairs])
+  named = [(int(in_order[i]), int(in_order[j]), similarity) for i, j, similarity in pairs]
+  return Groups(labels[np.argsort(in_order)], tuple(named))
 
 
 def shingles(texts: Sequence[str]) -> Shingles:
@@ -161,7 +164,19 @@ def _within(same: np.ndarray, distance: int) -> np.ndarray:
   return np.all([same[i : i + count] for i in range(distance)], axis=0)
 
 
-def _components(count: int, pairs: Sequence[tuple[int, int, float]]) -> np.ndarray:
-  one, other = np.array([pair[:2] for pair in pairs]).T
-  graph = scipy.sparse.coo_array((np.ones(len(pairs)), (one, other)), (count, count))
+def linked(
+  count: int, links: Int[np.ndarray, "links 2"] | Sequence[tuple[int, int]]
+) -> Int[np.ndarray, " count"]:
+  """Numbers things so that those that are linked, directly or through others, share a number."""
+  one, other = np.array(links, int).reshape(-1, 2).T
+  graph = scipy.sparse.coo_array((np.ones(len(one)), (one, other)), (count, count))
   return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
+
+
+def joined(*labellings: Int[np.ndarray, " count"]) -> Int[np.ndarray, " count"]:
+  """Numbers things so that those that some labelling gives one label share a number."""
+  links = []
+  for labels in labellings:
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    links.append(np.stack([first[inverse], np.arange(len(labels))], axis=1))
+  return linked(len(labellings[0]), np.concatenate(links))

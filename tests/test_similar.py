@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from pit_jax.doctor import similar
+from pit_jax.data import similar
 
 WORDS = [f"w{i}" for i in range(400)]
 
