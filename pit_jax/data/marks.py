@@ -75,7 +75,7 @@ class Mark(NamedTuple):
 def find(text: str) -> Iterator[Mark]:
   """Yields the marks of turns in a text, in order; none where it names no user.
 
-  Without a user there is no dialogue, and looking for a name is fast where looking for marks is not.
+  Without a user there is no dialogue. Looking for a name is fast, looking for marks is slow.
   """
   lower = text.lower()
   if not any(name in lower for name in _ROLES["user"].split()):

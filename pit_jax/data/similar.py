@@ -95,7 +95,7 @@ def groups(texts: Sequence[str]) -> Groups:
       ]
       if alike:
         pairs += alike
-        labels = linked(count, [pair[:2] for pair in pairs])
+        labels = linked(count, np.array([pair[:2] for pair in pairs]))
   named = [(int(in_order[i]), int(in_order[j]), similarity) for i, j, similarity in pairs]
   return Groups(labels[np.argsort(in_order)], tuple(named))
 
@@ -164,12 +164,10 @@ def _within(same: np.ndarray, distance: int) -> np.ndarray:
   return np.all([same[i : i + count] for i in range(distance)], axis=0)
 
 
-def linked(
-  count: int, links: Int[np.ndarray, "links 2"] | Sequence[tuple[int, int]]
-) -> Int[np.ndarray, " count"]:
+def linked(count: int, links: Int[np.ndarray, "links 2"]) -> Int[np.ndarray, " count"]:
   """Numbers things so that those that are linked, directly or through others, share a number."""
-  one, other = np.array(links, int).reshape(-1, 2).T
-  graph = scipy.sparse.coo_array((np.ones(len(one)), (one, other)), (count, count))
+  one, other = links.T
+  graph = scipy.sparse.coo_array((np.ones(len(links)), (one, other)), (count, count))
   return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
 
 

@@ -120,7 +120,7 @@ def conversations_of(examined: cases.Cases) -> np.ndarray:
     if replied is not None and said[replied][1]:
       start = _digest(repr([tuple(turn) for turn in said[: replied + 1]]))
       links.append((begun.setdefault(start, number), number))
-  return similar.linked(len(examined.prompts), links)
+  return similar.linked(len(examined.prompts), np.array(links, int).reshape(-1, 2))
 
 
 def _digest(text: str) -> bytes:
