@@ -27,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/
 
 from configs import common
 from pit_jax.data import chat, conversations, encode, preferences, template, text
-from pit_jax.doctor import cases, examination, rendering
+from pit_jax.doctor import examination, rendering
 
 WIDTH = 100  # characters per line, at most
 DEFAULTS = common.get_config("small").data
@@ -77,7 +77,7 @@ def examine(options: argparse.Namespace) -> examination.Examination:
     is_streamed=options.streaming,
     check_prompt=words and functools.partial(form.check, words),
   )
-  division = cases.Division(
+  division = preferences.Division(
     options.held_out, options.validation, options.judge, fold_by=options.fold_by
   )
   said = f"those of {options.tokenizer}, {form.kind} template"
@@ -99,7 +99,7 @@ def _form(options: argparse.Namespace) -> tuple[template.Form, text.Tokenizer | 
 
 
 def _learnt(
-  loaded: preferences.PreferenceSet, division: cases.Division, vocabulary: int
+  loaded: preferences.PreferenceSet, division: preferences.Division, vocabulary: int
 ) -> tuple[text.Tokenizer, str]:
   """Learns a tokenizer from what training would: the imitation fold, or all rows without folds."""
   try:

@@ -9,7 +9,7 @@ import test_report
 
 from launch import doctor
 from pit_jax.data import encode, preferences, synthetic, template, text
-from pit_jax.doctor import cases, examination, findings, rendering
+from pit_jax.doctor import examination, findings, rendering
 
 SMALL = ["--vocabulary=300", "--held_out=0.2", "--validation=0.2"]
 
@@ -285,7 +285,7 @@ def test_neither_real_dialogues_nor_real_judgements_leak(shared_data, tmp_path):
     ("judgements", f"jsonl:{shared_data / 'alpacaeval_gpt4_preferences.jsonl.gz'}", 500),
   ):
     loaded = preferences.load(source, on_bad_row="skip", limit=limit)
-    found = examination.examine(loaded, settings, "bytes", cases.Division())
+    found = examination.examine(loaded, settings, "bytes", preferences.Division())
     severities[name] = {one.name: one.severity for one in found.findings}
     assert rendering.headline(found) in rendering.text(found, width=200)
   assert severities["dialogues"]["leakage"] == "ok"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from pit_jax.data import clusters, conversations, rows, sources
 
@@ -55,6 +56,35 @@ class Folds:
   rl: tuple[Preference, ...]
   held_out: tuple[Preference, ...]
   set_aside: tuple[Preference, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+  """How rows are divided, by the names that a configuration's `data` has; see `folds`."""
+
+  held_out: float | int = 0.1
+  validation: float | int = 0.1
+  judge: float | int = 0.0
+  training: tuple[str, ...] = TRAINING
+  held_out_writers: tuple[str, ...] = ()
+  fold_by: str = "prompt"
+
+  @classmethod
+  def of(cls, settings: Any) -> "Division":
+    """Returns the division that the attributes of a configuration's `data` ask for."""
+    return cls(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(cls)})
+
+  def folds(self, preferences: Sequence[Preference]) -> Folds:
+    """Returns the folds of some rows, or raises a ValueError as `folds` does."""
+    return folds(
+      preferences,
+      self.held_out,
+      self.validation,
+      self.judge,
+      training=self.training,
+      held_out_writers=self.held_out_writers,
+      fold_by=self.fold_by,
+    )
 
 
 def load(

@@ -12,30 +12,6 @@ PARTS = tuple(field.name for field in dataclasses.fields(preferences.Folds))
 
 
 @dataclasses.dataclass(frozen=True)
-class Division:
-  """How training divides rows; the values of a configuration's `data`, see `preferences.folds`."""
-
-  held_out: float | int = 0.1
-  validation: float | int = 0.1
-  judge: float | int = 0.0
-  training: tuple[str, ...] = preferences.TRAINING
-  held_out_writers: tuple[str, ...] = ()
-  fold_by: str = "prompt"
-
-  def folds(self, usable: Sequence[rows.Preference]) -> preferences.Folds:
-    """Returns the folds of some rows, or raises a ValueError as training does."""
-    return preferences.folds(
-      usable,
-      self.held_out,
-      self.validation,
-      self.judge,
-      training=self.training,
-      held_out_writers=self.held_out_writers,
-      fold_by=self.fold_by,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class Cases:
   """Rows, and which of them have prompts and responses in common.
 
@@ -67,7 +43,7 @@ class Cases:
     return tuple(self.rows[number].place for number in numbers)
 
 
-def gather(loaded: preferences.PreferenceSet, division: Division) -> Cases:
+def gather(loaded: preferences.PreferenceSet, division: preferences.Division) -> Cases:
   """Numbers prompts and responses, and divides the rows as training would."""
   numbers: dict[str, int] = {}
   responses: dict[tuple[int, str], int] = {}

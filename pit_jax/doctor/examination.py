@@ -35,7 +35,7 @@ class Examination:
   source: str
   rows: int
   tokenizer: str
-  division: cases.Division
+  division: preferences.Division
   findings: tuple[findings.Finding, ...]
   measured: lengths.Lengths
   by_ratio: dict[str, estimates.Estimate]
@@ -46,7 +46,7 @@ def examine(
   loaded: preferences.PreferenceSet,
   settings: encode.Settings,
   tokenizer: str,
-  division: cases.Division,
+  division: preferences.Division,
 ) -> Examination:
   """Returns all findings on the rows of a source.
 

@@ -231,15 +231,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     is_streamed=c.streaming,
     check_prompt=functools.partial(forms.check, form, words, others[:1]),
   )
-  folds = preferences.folds(
-    data.rows,
-    c.held_out,
-    c.validation,
-    c.judge,
-    training=c.training,
-    held_out_writers=c.held_out_writers,
-    fold_by=c.fold_by,
-  )
+  folds = preferences.Division.of(c).folds(data.rows)
   settings = encode.Settings(
     tokenizer=words or forms.learnt(config, folds, workdir, new),
     template=form,
