@@ -27,7 +27,7 @@ import rich.table
 
 from pit_jax import costs
 from pit_jax.bench import cases, texts, timing
-from pit_jax.models import architecture, families, hf, kernels, pure
+from pit_jax.models import architecture, hf, kernels, pure
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -76,7 +76,7 @@ def _models(
   platform, dtype = jax.devices()[0].platform, options.dtype
   if dtype == "auto":
     dtype = "float32" if platform == "cpu" else "bfloat16"
-  bare = dataclasses.replace(families.read(options.model), remat=options.remat, dtype=dtype)
+  bare = dataclasses.replace(hf.read(options.model), remat=options.remat, dtype=dtype)
   kernel = kernels.choose(options.attention, platform, bare)
   bare = dataclasses.replace(bare, attention=kernel)
   base = hf.load(options.model, pure.language_model(bare))

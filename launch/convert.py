@@ -2,10 +2,12 @@
 
   python launch/convert.py import --source=SmolLM2.Q4_1.gguf --output=models/smollm2
   python launch/convert.py import --source=DIRECTORY --output=models/llama --dtype=bfloat16
+  python launch/convert.py import --source=BASE --adapter=ADAPTERS --output=models/tuned
   python launch/convert.py export --workdir=runs/mine --output=out --models=policy,improver
 
 Import reads GGUF files and Hugging Face directories (safetensors only: no pickle is opened, no code
-is run) and writes a directory for `--config.model.base`. Export writes what transformers and vLLM
+is run), merges adapters of PEFT with them where some are given, and writes a directory for
+`--config.model.base`. Export writes what transformers and vLLM
 load.
 """
 
@@ -22,9 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
   options = _options(arguments)
   try:
     if options.command == "import":
-      model = convert.bring_in(
-        options.source, options.output, dtype=options.dtype, tokenizer=options.tokenizer
-      )
+      more = {"tokenizer": options.tokenizer, "adapter": options.adapter}
+      model = convert.bring_in(options.source, options.output, dtype=options.dtype, **more)
       print(f"{options.output}: {model.config}")
     else:
       names = options.models.split(",") if options.models else None
@@ -43,6 +44,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   commands = parser.add_subparsers(dest="command", required=True)
   bring = commands.add_parser("import", help="a GGUF file or a directory becomes a directory")
   bring.add_argument("--source", required=True, help="a .gguf file, or a directory")
+  bring.add_argument("--adapter", help="a directory of PEFT with adapters of the source, to merge")
   bring.add_argument("--tokenizer", help="a tokenizer directory; else the source's own")
   send = commands.add_parser("export", help="models of a finished run become directories")
   send.add_argument("--workdir", required=True, help="folder of the run, or its gs:// address")

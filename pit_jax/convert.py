@@ -4,6 +4,7 @@ A model directory is what transformers writes and reads: config.json, safetensor
 start from one (`config.model.base`) and keep their own models as such; see models/hf.py.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import transformers
 from pit_jax import export, parallel
 from pit_jax.data import text
 from pit_jax.evaluate import verdict
-from pit_jax.models import bundle, families, gguf, hf, peft, pure, weights
+from pit_jax.models import bundle, families, gguf, hf, merging, peft, pure, weights
 
 MODELS = {  # of a run → what each is
   "policy": "the policy after RLHF: answers a question",
@@ -32,6 +33,7 @@ def bring_in(
   *,
   dtype: str = "float32",
   tokenizer: str | os.PathLike | None = None,
+  adapter: str | os.PathLike | None = None,
 ) -> pure.PureModel:
   """Writes a model directory from a GGUF file or from another model directory.
 
@@ -39,32 +41,45 @@ def bring_in(
     source: a .gguf file, or a directory with config.json and safetensors.
     output: the directory to write.
     dtype: of the tensors written.
-    tokenizer: a tokenizer directory; None is the source's own.
+    tokenizer: a tokenizer directory; None is the adapters' own where they have one, else the
+      source's.
+    adapter: a directory of PEFT with adapters of the source, which are merged; None for none.
 
   Returns:
-    The model that was written: a language model, or a scalar model if the source is a classifier.
+    The model that was written: a language model, or a scalar model if the source or what the
+    adapters make of it is a classifier.
 
   Raises:
     ValueError: if anything in the source is not supported or does not fit; the message names it.
   """
   source, output = pathlib.Path(source), pathlib.Path(output)
-  words = text.load_tokenizer(tokenizer or source)
-  if source.suffix == ".gguf":
-    file = gguf.File(source)
-    model = pure.language_model(file.config)
-    params = weights.fill(model, file)
-  else:
-    kind = pure.scalar_model if families.is_classifier(source) else pure.language_model
-    model = kind(families.read(source))
-    params = hf.load(source, model)
-  if words.vocab_size > model.config.vocabulary:
+  is_file = source.suffix == ".gguf"
+  if not is_file:
+    hf.refuse_adapters(source)
+  words = text.load_tokenizer(tokenizer or _speaker(source, adapter))
+  opened = gguf.File(source) if is_file else hf.Directory(source)
+  shape = opened.config if is_file else hf.read(source)
+  is_scalar = not is_file and families.is_classifier(source)
+  if adapter is not None:
+    opened = merging.Merged(opened, adapter, is_tied=shape.tied)
+    shape = dataclasses.replace(shape, tied=shape.tied and weights.is_tied(opened))
+    is_scalar = opened.is_scalar
+  model = (pure.scalar_model if is_scalar else pure.language_model)(shape)
+  if words.vocab_size > shape.vocabulary:
     raise ValueError(
       f"{source}: the tokenizer has {words.vocab_size} tokens, the model knows "
-      f"{model.config.vocabulary}; give the tokenizer it was trained with as --tokenizer"
+      f"{shape.vocabulary}; give the tokenizer it was trained with as --tokenizer"
     )
+  params = weights.fill(model, opened)
   hf.save(output, model, params, dtype=dtype, **words.special_ids)
   words.save(output, keeps_bos=True)
   return model
+
+
+def _speaker(source: pathlib.Path, adapter: str | os.PathLike | None) -> pathlib.Path:
+  """Returns where the tokenizer lies: those who train adapters write theirs beside them."""
+  has_own = adapter is not None and (pathlib.Path(adapter) / "tokenizer.json").is_file()
+  return pathlib.Path(adapter) if has_own else source
 
 
 def send_out(

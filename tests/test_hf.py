@@ -231,3 +231,58 @@ def test_a_file_of_an_earlier_version_that_has_a_bias_is_refused(tmp_path):
   path.write_text(json.dumps(json.loads(path.read_text()) | {"score_bias": 0.25}))
   with pytest.raises(ValueError, match="score_bias is no field of llama"):
     families.read(tmp_path)
+
+
+def with_tensors(directory, **changes):
+  tensors = safetensors.numpy.load_file(directory / hf.WEIGHTS)
+  safetensors.numpy.save_file(tensors | changes, directory / hf.WEIGHTS)
+
+
+@pytest.mark.parity
+def test_a_head_of_its_own_stays_whatever_the_file_says_of_tying(tmp_path):
+  torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
+  import transformers
+
+  hf.save(tmp_path, tiny.language(), tiny.parameters(tiny.language(), seed=4))
+  head = np.random.default_rng(0).normal(size=(11, 16)).astype(np.float32)
+  with_tensors(tmp_path, **{"lm_head.weight": head})
+  theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+  tokens = tiny.ids(1, 2, 5)
+  with torch.no_grad():
+    expected = theirs(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
+  assert json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"] is True
+  model = tiny.language(tied=False)
+  assert hf.read(tmp_path) == model.config
+  found = jax.jit(model.apply)(hf.load(tmp_path, model), tokens, np.ones(tokens.shape, bool))
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_a_tied_embedding_may_be_written_as_the_head(tmp_path):
+  model = tiny.language()
+  params = tiny.parameters(model, seed=4)
+  hf.save(tmp_path, model, params)
+  tensors = safetensors.numpy.load_file(tmp_path / hf.WEIGHTS)
+  tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+  safetensors.numpy.save_file(tensors, tmp_path / hf.WEIGHTS)
+  assert hf.read(tmp_path) == model.config
+  assert_equal(hf.load(tmp_path, model), params)
+
+
+def test_without_weights_a_plan_reads_the_file_alone(tmp_path):
+  model = tiny.language()
+  hf.save(tmp_path, model, tiny.parameters(model, seed=4))
+  (tmp_path / hf.WEIGHTS).unlink()
+  assert hf.read(tmp_path) == model.config
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight"])
+def test_what_is_not_finite_is_refused_by_name(tmp_path, name, value):
+  model = tiny.language()
+  hf.save(tmp_path, model, tiny.parameters(model, seed=4), dtype="bfloat16")
+  tensor = safetensors.numpy.load_file(tmp_path / hf.WEIGHTS)[name]
+  tensor.flat[3] = value
+  with_tensors(tmp_path, **{name: tensor})
+  with pytest.raises(ValueError, match=f"{name} holds 1 of {tensor.size} values") as error:
+    hf.load(tmp_path, model)
+  assert str(tmp_path) in str(error.value)

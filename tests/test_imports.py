@@ -82,6 +82,7 @@ HOST_FILES = {
   "models/fields.py",
   "models/gguf.py",
   "models/hf.py",
+  "models/merging.py",
   "models/peft.py",
   "rollout/experience.py",
 }  # in rooms that are pure otherwise

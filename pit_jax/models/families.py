@@ -32,8 +32,10 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
     config = _parse(path)
     switches = FAMILIES[config.model_type][1]
     return architecture.ModelConfig(**_shared(config) | switches(config))
-  except (KeyError, TypeError, ValueError, hub_errors.StrictDataclassError) as error:
+  except hub_errors.StrictDataclassError as error:
     raise ValueError(f"{path}: {error.__cause__ or error}") from error
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{path}: {error}") from error
 
 
 def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
@@ -41,7 +43,7 @@ def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
   try:
     raw = json.loads(path.read_text())
   except (OSError, ValueError) as error:
-    raise ValueError(f"cannot be read as JSON: {error}") from error
+    raise ValueError(f"config.json cannot be read as JSON: {error}") from error
   family = raw.get("model_type") if isinstance(raw, dict) else None
   if family not in FAMILIES:
     raise ValueError(f"model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}")

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from pit_jax import hosts, layout
-from pit_jax.models import families, pure, weights
+from pit_jax.models import architecture, families, pure, weights
 from pit_jax.types import Params
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -25,6 +25,40 @@ ADAPTER = "adapter_config.json"  # a directory with such a file is what PEFT put
 SHARD_BYTES = 4 * 2**30
 SAMPLE_BYTES = 2**20  # of the beginning and of the end of a file, for its fingerprint
 READABLE = ("F32", "BF16", "F16")
+
+
+def read(directory: str | os.PathLike) -> architecture.ModelConfig:
+  """Returns the decoder that a directory holds: what config.json describes, in float32.
+
+  Where that ties the head to the embedding and the weights hold another head, both are kept, as
+  transformers does. A plan needs no weights: without any, config.json has its way.
+
+  Raises:
+    ValueError: as `families.read` and `Directory`, or the directory holds adapters alone.
+  """
+  directory = pathlib.Path(directory)
+  refuse_adapters(directory)
+  config = families.read(directory)
+  has_weights = (directory / INDEX).exists() or (directory / WEIGHTS).exists()
+  if config.tied and has_weights and not families.is_classifier(directory):
+    config = dataclasses.replace(config, tied=weights.is_tied(Directory(directory)))
+  return config
+
+
+def refuse_adapters(directory: str | os.PathLike) -> None:
+  """Raises a ValueError where a directory holds adapters and no whole model."""
+  path = pathlib.Path(directory) / ADAPTER
+  if not path.is_file():
+    return
+  try:
+    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+  except (ValueError, AttributeError):
+    base = None
+  named = f", {base!r}" if base else ""
+  raise ValueError(
+    f"{directory} holds adapters of PEFT ({ADAPTER}), no whole model; make one of them and their "
+    f"base{named}: python launch/convert.py import --source=BASE --adapter={directory} --output=NEW"
+  )
 
 
 def load(

@@ -132,7 +132,7 @@ def load(
   directory, parts = pathlib.Path(directory), {}
   trained = pure.split(model, jax.eval_shape(model.init, jax.random.key(0)))[0]
   shapes = {name: leaf.shape for name, leaf in pure.named(trained).items()}
-  found = _tensors(directory / WEIGHTS)
+  found = tensors(directory / WEIGHTS)
   _check(directory, model, found, shapes)
   for entry, _, name, part in _places(model):
     ours = entry.adapter(part)
@@ -160,13 +160,13 @@ def _shape(shape: tuple[int, ...], part: str) -> tuple[int, int]:
   return (rank, size) if part == "a" else (size, rank)
 
 
-def _tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+def tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     with safetensors.safe_open(path, "numpy") as opened:
       names = list(opened.keys())  # no mapping
       return {name: opened.get_tensor(name).astype(np.float32) for name in names}
   except (OSError, safetensors.SafetensorError) as error:
-    raise ValueError(f"{path} cannot be read: {error}") from error
+    raise ValueError(f"{path} cannot be read, and pickles never are: {error}") from error
 
 
 def _check(directory, model: pure.PureModel, found: dict, shapes: dict) -> None:

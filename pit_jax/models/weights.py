@@ -37,6 +37,7 @@ LAYER = {
   "up": ("mlp.up_proj.weight", 1),
   "down": ("mlp.down_proj.weight", 1),
 }
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 NORMS = {  # without and with norms after attention and MLP
   False: {"mlp_norm.scale": ("post_attention_layernorm.weight", 0)},
   True: {
@@ -135,10 +136,10 @@ def entries(model: pure.PureModel) -> list[Entry]:
       prefix = [f"model.layers.{layer}." for layer in range(model.config.layers)]
     elif name == "head":
       theirs, inputs, is_label = (
-        ("score.weight", 0, True) if pure.is_scalar(model) else ("lm_head.weight", 1, False)
+        ("score.weight", 0, True) if pure.is_scalar(model) else (HEAD, 1, False)
       )
     else:
-      theirs = {"embedding": "model.embed_tokens.weight", "norm.scale": "model.norm.weight"}[name]
+      theirs = {"embedding": EMBEDDING, "norm.scale": "model.norm.weight"}[name]
     names = tuple(part + theirs for part in prefix)
     found.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
   return found
@@ -153,9 +154,13 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
     sharding: where each parameter lives; None is the first device.
 
   Raises:
-    ValueError: if any tensor is missing, superfluous, misshapen or unreadable; all are listed.
+    ValueError: if any tensor is missing, superfluous, misshapen or unreadable, and all are listed;
+      or one holds what is no finite number.
   """
   table = entries(model)
+  if model.config.tied and EMBEDDING not in weights.shapes and HEAD in weights.shapes:
+    # One tensor for both may be written under either name.
+    table = [dataclasses.replace(e, theirs=(HEAD,)) if EMBEDDING in e.theirs else e for e in table]
   _check(weights, table, model.config.tied)
   places, leaves = _places(sharding), {}
   for entry in table:
@@ -168,6 +173,32 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
   if pure.is_scalar(model):
     leaves["bias"] = jax.device_put(np.float32(0), places["bias"])  # classifiers have none
   return pure.nested(leaves)
+
+
+def is_tied(weights: Weights) -> bool:
+  """Returns whether one tensor is both embedding and head.
+
+  A head of its own counts whatever config.json says of tying, as transformers has it: some wrote
+  models that were trained apart and left tie_word_embeddings as it was.
+  """
+  if HEAD not in weights.shapes or EMBEDDING not in weights.shapes:
+    return True
+  return np.array_equal(weights.read(HEAD), weights.read(EMBEDDING))
+
+
+def finite(weight: np.ndarray, tensor: str, source: str) -> np.ndarray:
+  """Returns a tensor as it is.
+
+  Raises:
+    ValueError: if any of it is infinite or no number; what it would be part of could say nothing.
+  """
+  count = weight.size - np.count_nonzero(np.isfinite(weight))
+  if count:
+    raise ValueError(
+      f"{source}: {tensor} holds {count} of {weight.size} values that are infinite or no number; "
+      "the file is damaged, or the training that wrote it diverged"
+    )
+  return weight
 
 
 def put(leaves: Mapping[str, Any], sharding: Params | None = None) -> Params:
@@ -230,10 +261,10 @@ def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
   """Raises a ValueError that lists every missing, superfluous, misshapen or unreadable tensor."""
   wanted = {name: entry.their_shape for entry in table for name in entry.theirs}
   have, wrong = weights.shapes, list(weights.wrong)
-  # A tied head may be written out; it says nothing that the embedding does not. Nor do rotation
-  # frequencies, which older checkpoints hold of every layer: config.json gives them.
+  # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
+  # hold of every layer, say nothing that config.json does not.
   harmless = {name for name in have if name.endswith(".rotary_emb.inv_freq")}
-  harmless |= {"lm_head.weight"} if tied else set()
+  harmless |= {HEAD} if tied else set()
   wrong += [f"{name} is missing" for name in wanted if name not in have]
   wrong += [f"{name} is not part of the model" for name in have.keys() - wanted.keys() - harmless]
   wrong += [
@@ -247,12 +278,16 @@ def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
 
 def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callable) -> np.ndarray:
   """Returns a part of a parameter; nothing outlives the call but the result."""
+
+  def read(name):
+    return take(entry.to_ours(finite(weights.read(name), name, weights.name)))
+
   if not entry.is_stacked:
-    return take(entry.to_ours(weights.read(entry.theirs[0])))[index]
+    return read(entry.theirs[0])[index]
   layers, inner = range(entry.shape[0])[index[0]], index[1:]
   result = None
   for place, number in enumerate(layers):
-    part = take(entry.to_ours(weights.read(entry.theirs[number])))[inner]
+    part = read(entry.theirs[number])[inner]
     if result is None:
       result = np.empty((len(layers), *part.shape), part.dtype)
     result[place] = part

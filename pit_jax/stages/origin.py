@@ -75,7 +75,7 @@ def shape(
   Raises:
     ValueError: if adapters, base and tokenizer do not go together, or attention and devices.
   """
-  found = _new(config, vocabulary) if base is None else families.read(base)
+  found = _new(config, vocabulary) if base is None else hf.read(base)
   found = _on(config, platform, _adapted(config, found, base))
   if vocabulary is not None and found.vocabulary < vocabulary:
     raise ValueError(
@@ -230,7 +230,7 @@ def language_judge(config: ml_collections.ConfigDict, platform: str) -> Publishe
 
 def _published(config: ml_collections.ConfigDict, key: str, named: str, platform: str) -> Published:
   """Returns the published reward model that a configuration names under a key."""
-  families.read(named)  # what cannot be read at all says so first
+  hf.read(named)  # what cannot be read at all says so first
   if not families.is_classifier(named):
     raise ValueError(
       f"{key}={named} holds no sequence classifier; give a directory whose "
@@ -254,7 +254,7 @@ def _described(
 ) -> Published:
   """Returns a published model, which is shown prompts and responses of so many tokens at most."""
   own = {name: config.model[name] for name in ("dtype", "unroll")}
-  shape = dataclasses.replace(families.read(named), **own)
+  shape = dataclasses.replace(hf.read(named), **own)
   c, shape = config.data, _on(config, platform, shape)
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   try:
