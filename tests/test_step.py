@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from pit_jax.losses import tokens as token_losses
+from pit_jax.models import architecture, pure
 from pit_jax.stages import objectives
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations
@@ -219,3 +220,58 @@ def test_the_rate_climbs_and_falls(step, expected):
 
 def test_without_warm_up_the_first_step_is_not_lost():
   assert training_step.warmup_linear(3.0, steps=4, warmup=0)(0) == 3.0
+
+
+# Weight decay
+
+EVERY = {"qkv_bias": True, "output_bias": True, "qk_norm": True, "post_norms": True}
+
+
+@pytest.mark.parametrize("adapter", [None, architecture.Adapter(1)])
+@pytest.mark.parametrize("kind", [tiny.language, tiny.scalar])
+def test_norms_and_biases_do_not_decay_and_all_else_does(kind, adapter):
+  model = kind(adapter=adapter, tied=False, **EVERY)
+  params = pure.split(model, jax.tree.map(jnp.asarray, tiny.parameters(model, seed=3)))[0]
+  optimizer = training_step.adam(clip_norm=1.0, weight_decay=0.1)
+  nothing = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = optimizer.update(nothing, optimizer.init(params), params)
+  named, spared = pure.named(params), set()
+  for name, update in pure.named(updates).items():
+    if not np.any(update):
+      spared.add(name.removeprefix("trunk.").removeprefix("blocks."))
+    else:
+      np.testing.assert_allclose(update, 0.1 * named[name], rtol=1e-6)
+  norms = ["attention", "query", "key", "post_attention", "post_mlp", "mlp"]
+  wanted = {f"{name}_norm.scale" for name in norms} | {"norm.scale"}
+  wanted |= {f"{name}_bias" for name in ("query", "key", "value", "output")}
+  is_scalar = kind is tiny.scalar
+  head = {"bias"} if is_scalar else set()
+  assert spared == (head if adapter else wanted | head)
+  assert not adapter or sum("adapters" in name for name in named) == 2 * 7
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("family", ["Qwen2", "Qwen3", "Llama", "Gemma2"])
+def test_as_many_numbers_decay_as_under_transformers_trainer(family):
+  transformers = pytest.importorskip("transformers")
+  shape = {
+    "vocab_size": tiny.VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "intermediate_size": 24,
+    "tie_word_embeddings": True, "num_labels": 1, "pad_token_id": 0,
+  }  # fmt: skip
+  config = getattr(transformers, f"{family}Config")(**shape)
+  theirs = getattr(transformers, f"{family}ForSequenceClassification")(config)
+  decayed = set(transformers.Trainer.get_decay_parameter_names(None, theirs))
+  sizes = {name: leaf.numel() for name, leaf in theirs.named_parameters()}
+  ours = {
+    "Qwen2": {"qkv_bias": True}, "Qwen3": {"qk_norm": True}, "Llama": {},
+    "Gemma2": {"post_norms": True, "norm_offset": 1.0},
+  }[family]  # fmt: skip
+  model = tiny.scalar(tied=True, **ours)
+  params = tiny.parameters(model, seed=0)
+  pairs = zip(*map(jax.tree.leaves, (params, training_step.is_decayed(params))), strict=True)
+  found = {True: 0, False: -1}  # theirs have no bias in the head
+  for leaf, is_decayed in pairs:
+    found[is_decayed] += leaf.size
+  assert found[True] == sum(size for name, size in sizes.items() if name in decayed)
+  assert found[False] == sum(size for name, size in sizes.items() if name not in decayed)

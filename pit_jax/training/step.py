@@ -30,14 +30,26 @@ def adam(
   Args:
     clip_norm: largest global norm of the gradient; larger ones are scaled down to it.
     epsilon: added to √v; frameworks differ, and RLHF is known to be sensitive to it.
-    weight_decay: decoupled decay per step, as a multiple of the learning rate.
+    weight_decay: decoupled decay per step, as a multiple of the learning rate, of `is_decayed`.
     scale: multiplies the update, for parameters that learn faster or slower than the others.
   """
   return optax.chain(
     optax.clip_by_global_norm(clip_norm),
     optax.scale_by_adam(b1=0.9, b2=0.999, eps=epsilon),
-    optax.add_decayed_weights(weight_decay),
+    optax.add_decayed_weights(weight_decay, mask=is_decayed),
     optax.scale(scale),
+  )
+
+
+def is_decayed(params: Params) -> Params:
+  """Returns of each parameter whether weight decay applies: to all but norms and biases.
+
+  Pulled to 0, these would change what a layer is given and make no weight smaller. They are told by
+  their names, as transformers' Trainer does: in stacked layers the scale of a norm has two axes,
+  and the head of a scalar model, a matrix with one output, has one. Adapters decay.
+  """
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: not str(path[-1].key).endswith(("scale", "bias")), params
   )
 
 
@@ -74,9 +86,10 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Returns step(state, frozen, batch, rng, learning_rate, is_active=True) → (state, metrics).
 
-  The learning rate is an argument, so that one compiled step serves every schedule. A step whose
-  gradient is not finite, or that is told not to be active, changes nothing but the step count;
-  the metric `skipped` is 1 where the gradient was not finite.
+  The learning rate is an argument, so that one compiled step serves every schedule: a number, or
+  one for each key of the parameters (any tree prefix of them). A step whose gradient is not finite,
+  or that is told not to be active, changes nothing but the step count; the metric `skipped` is 1
+  where the gradient was not finite.
 
   Args:
     loss_fn: (params, frozen, batch, rng) → (loss, metrics). The loss is a mean, and
@@ -96,14 +109,14 @@ def make_train_step(
     frozen: Params,
     batch,
     rng: Key[Array, ""],
-    learning_rate: Float[Array, ""] | float,
+    learning_rate: Any,
     is_active: Bool[Array, ""] | bool = True,
   ) -> tuple[TrainState, Metrics]:
     gradients, metrics = gradient(state.params, frozen, batch, rng)
     norm = optax.tree.norm(gradients)
     is_finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+    params = jax.tree.map(_descended, learning_rate, state.params, updates)
     taken = is_finite & is_active
     params, opt_state = jax.tree.map(
       lambda new, old: jnp.where(taken, new, old),
@@ -115,6 +128,10 @@ def make_train_step(
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
   return step
+
+
+def _descended(rate: Float[Array, ""] | float, params: Params, updates: Params) -> Params:
+  return jax.tree.map(lambda p, u: p - rate * u, params, updates)
 
 
 def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
