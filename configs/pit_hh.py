@@ -33,8 +33,8 @@ def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   config.rl.steps = 100
   config.rl.learning_rate = 5e-5
   config.rl.kl_coefficient = 0.1
-  for stage, coefficient in zip(config.curriculum, (0.1, 0.05), strict=True):
-    stage.steps, stage.learning_rate, stage.kl_coefficient = 50, 5e-5, coefficient
+  for stage in config.curriculum:
+    stage.steps, stage.learning_rate, stage.kl_coefficient = 50, 5e-5, 0.1
   config.evaluation.prompts = 512
   config.evaluation.temperature_prompts = 256
   if size.endswith("_smoke"):

@@ -103,6 +103,17 @@ def test_epochs_and_seeds_have_orders_of_their_own(by_length):
   assert tuple(range(40)) not in orders
 
 
+def test_the_batches_of_a_window_are_shuffled_by_the_seed():
+  """Their places among the window's lengths tell how: under one order all seeds would agree."""
+  lengths = np.arange(1, 41)
+  orders = set()
+  for seed in range(6):
+    shuffled = batches.Batches(_table(lengths), 10, seed, by_length=True)
+    longest = [lengths[shuffled.rows_of(step)].max() for step in range(4)]
+    orders.add(tuple(np.argsort(longest).tolist()))
+  assert len(orders) > 2
+
+
 @pytest.mark.parametrize("by_length", [False, True])
 def test_a_step_does_not_depend_on_the_steps_before_it(by_length):
   whole = _sequence(11, 2, 5, 12, by_length)

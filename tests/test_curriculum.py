@@ -3,13 +3,14 @@
 import itertools
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
 
 from pit_jax.stages import context as contexts
-from pit_jax.stages import curriculum, gap_rewards, reward, rl
+from pit_jax.stages import curriculum, gap_rewards, optimizers, reward, rl
 from pit_jax.training import step as training_step
 
 
@@ -77,25 +78,33 @@ def test_a_curriculum_that_cannot_run_is_refused_before_any_training(tmp_path, w
   assert not list(tmp_path.iterdir())
 
 
-def learner(params, moments):
-  return rl.Learner(training_step.TrainState(0, params, moments), base={})
+def learner(params, moments, kl_coefficient):
+  return rl.Learner(training_step.TrainState(0, params, moments), {}, kl_coefficient)
+
+
+KL_COEFFICIENTS = (0.5, 0.5, 0.25, 0.0, 0.25)
+HANDED_ON = (0.5, 1.0, 1.0, 0.0, 0.25)  # where every stage doubles what it was handed
 
 
 def run_recorded(context, monkeypatch, count):
-  """Runs a curriculum whose stages only note what they are given; returns that and the result."""
+  """Runs a curriculum whose stages only note what they are given; returns that and the result.
+
+  The controller doubles β in every stage.
+  """
   calls = []
 
   def record(context, name, prompts, reward_fn, **given):
     calls.append({"name": name, "prompts": prompts, **given})
-    return learner({"policy": {"after": name}}, {"moments after": name})
+    doubled = 2 * given["start"].kl_coefficient
+    return learner({"policy": {"after": name}}, {"moments after": name}, doubled)
 
-  def begin(context, start, job):
-    return learner(start, {"moments": 0})
+  def begin(context, start, job, kl_coefficient):
+    return learner(start, {"moments": 0}, kl_coefficient)
 
   monkeypatch.setattr(rl, "run", record)
   monkeypatch.setattr(rl, "begin", begin)
   plan = stages(
-    *({"name": f"s{i}", "steps": i + 1, "kl_coefficient": 0.1 * i} for i in range(count))
+    *({"name": f"s{i}", "steps": i + 1, "kl_coefficient": KL_COEFFICIENTS[i]} for i in range(count))
   )
   result = curriculum.run(
     context,
@@ -114,31 +123,36 @@ def run_recorded(context, monkeypatch, count):
 def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
   finished_run, monkeypatch, count
 ):
-  calls, result = run_recorded(finished_run.context, monkeypatch, count)
+  context = finished_run.context
+  calls, result = run_recorded(context, monkeypatch, count)
   assert [call["name"] for call in calls] == [f"improver_s{i}" for i in range(count)]
   assert [call["steps"] for call in calls] == [i + 1 for i in range(count)]
-  assert [call["job"].kl_coefficient for call in calls] == [0.1 * i for i in range(count)]
+  assert [call["begun"] for call in calls] == [sum(range(i + 1)) for i in range(count)]
+  assert {call["planned"] for call in calls} == {sum(range(count + 1))}
+  job = context.config.rl
+  assert {call["job"].value_warmup for call in calls} == {job.value_warmup}, "once, by `begun`"
+  assert [call["start"].kl_coefficient for call in calls] == list(HANDED_ON[:count])
   assert all(call["reference"] == {"first": 0} for call in calls)
-  starts = [learner({"policy": {"first": 0}, "value": {"bias": 0}}, {"moments": 0})]
+  starts = [learner({"policy": {"first": 0}, "value": {"bias": 0}}, {"moments": 0}, 0.5)]
   starts += [
-    learner({"policy": {"after": name}}, {"moments after": name})
-    for name in (f"improver_s{i}" for i in range(count - 1))
+    learner({"policy": {"after": name}}, {"moments after": name}, HANDED_ON[i])
+    for i, name in enumerate((f"improver_s{i}" for i in range(count - 1)), start=1)
   ]
   assert [call["start"] for call in calls] == starts
   assert result == {"after": f"improver_s{count - 1}"}
 
 
-def test_a_curriculum_has_one_schedule_and_one_value_warm_up(finished_run, monkeypatch):
-  rates, warmups = [], []
+def test_a_curriculum_has_one_schedule_of_each_rate(finished_run, monkeypatch):
+  rates = []
 
-  def record(context, name, prompts, reward_fn, *, start, steps, rate, job, **_):
-    rates.extend(float(rate(step)) for step in range(steps))
-    warmups.append(job.value_warmup)
+  def record(context, name, prompts, reward_fn, *, start, steps, job, begun, planned, **_):
+    schedule = optimizers.schedule(job, planned)
+    rates.extend(jax.device_get([schedule(begun + step) for step in range(steps)]))
     return start
 
   monkeypatch.setattr(rl, "run", record)
   context = tiny_run.with_values(
-    finished_run.context, finished_run.workdir, rl__value_warmup=5, rl__warmup=0.3
+    finished_run.context, finished_run.workdir, rl__value_warmup=5, rl__warmup=0.4
   )
   heights = (1e-3, 1e-3, 4e-3)
   plan = stages(
@@ -157,10 +171,11 @@ def test_a_curriculum_has_one_schedule_and_one_value_warm_up(finished_run, monke
     gap_reward=models.gap_rewards["pit"],
     from_policy=references,
   )
-  whole = [min((step + 1) / 3, (10 - step) / 7) for step in range(10)]
-  expected = [part * height for part, height in zip(whole, np.repeat(heights, (3, 4, 3)))]
-  np.testing.assert_allclose(rates, expected, rtol=1e-5)
-  assert warmups == [5, 2, 0]
+  height = np.repeat(heights, (3, 4, 3))
+  value = [min((step + 1) / 4, (10 - step) / 6) for step in range(10)]
+  policy = 5 * [0.0] + [min((step + 1) / 2, (5 - step) / 3) for step in range(5)]
+  for kind, whole in (("policy", policy), ("value", value)):
+    np.testing.assert_allclose([rate[kind] for rate in rates], whole * height, rtol=1e-5)
 
 
 def test_ablations_get_all_the_steps_of_the_curriculum(finished_run):
@@ -172,7 +187,7 @@ def test_ablations_get_all_the_steps_of_the_curriculum(finished_run):
     f"pit_{last}": config.curriculum[-1].steps,
     f"pit_first_only_{first}": total,
     f"pit_second_only_{last}": total,
-    "rlhf_longer": max(total, config.rl.steps),
+    "rlhf_longer": total,
     **{
       f"{name}_{stage.name}": stage.steps
       for name in ("pit_single_term", "pit_rp_difference")

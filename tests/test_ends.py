@@ -126,7 +126,8 @@ def test_an_iteration_takes_every_stop_id_for_the_end(asking, sampled):
   context = context_of(asking)
   prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
   reward_fn = rl.model_reward(context, params["reward"])
-  frozen = {"base": {}, "reference": params["policy"], "policy_weight": jnp.float32(1)}
+  frozen = {"base": {}, "reference": params["policy"]}
+  rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.1))
   found = []
   for responses in sampled:
     train = training_step.init_state(
@@ -135,7 +136,7 @@ def test_an_iteration_takes_every_stop_id_for_the_end(asking, sampled):
     state = ppo.State(train=train, kl_coefficient=jnp.float32(0.0))
     scores = reward_fn(np.arange(4), prompts, responses)
     given = (prompts, responses, jnp.zeros(responses.mask.shape), scores)
-    _, metrics = iterate(state, frozen, *given, jax.random.key(0), jnp.float32(0.1))
+    _, metrics = iterate(state, frozen, *given, jax.random.key(0), rates, jnp.float32(100))
     names = ("objective/score", "objective/score_std", "objective/rlhf_reward", "val/eos_rate")
     found.append((*(float(metrics[name]) for name in names), values(prompts, responses).tolist()))
   assert found[0] == found[1] == found[2]

@@ -51,7 +51,7 @@ def imitate(mesh, accumulation=1):
 SETTINGS = ppo.Settings(
   epochs=1, minibatches=2, clip=0.2, value_clip=0.5, value_coefficient=0.5,
   entropy_coefficient=0.0, loss_kl_coefficient=0.0, discount=1.0, trace=0.95, target_kl=0.1,
-  missing_eos_penalty=1.0, whiten_rewards=False, kl_target=1.0, kl_horizon=100.0, temperature=1.0,
+  missing_eos_penalty=1.0, whiten_rewards=False, kl_target=1.0, temperature=1.0,
 )  # fmt: skip
 
 
@@ -66,9 +66,10 @@ def reinforce(mesh):
   one = jax.device_put(jnp.float32(0.1), parallel.replicated(mesh))
   state = ppo.State(train=train, kl_coefficient=one)
   reference = jax.device_put(params["policy"], parallel.homes(models["policy"], mesh))
-  frozen = {"base": {}, "reference": reference, "policy_weight": jnp.float32(1)}
+  frozen = {"base": {}, "reference": reference}
   numbers = parallel.put_batch((np.zeros((B, R), np.float32), np.zeros(B, np.float32)), mesh)
-  given = (state, frozen, *rows(mesh), *numbers, jax.random.key(0), jnp.float32(0.1))
+  rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.1))
+  given = (state, frozen, *rows(mesh), *numbers, jax.random.key(0), rates, jnp.float32(100))
   return jax.jit(layout.on(mesh, iterate)).lower(*given).compile(), state
 
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import ragged
+import tiny
 from hypothesis import strategies
 
-from pit_jax.losses import ppo
+from pit_jax.losses import ppo, tokens
 
 POLICY = jax.jit(jax.value_and_grad(ppo.policy_loss, has_aux=True))
 VALUE = jax.jit(jax.value_and_grad(ppo.value_loss, has_aux=True))
@@ -178,3 +179,61 @@ def test_explained_variance_on_known_values(values, returns, expected):
   values, returns = jnp.array([values]), jnp.array([returns])
   _, metrics = ppo.value_loss(values, values, returns, jnp.ones((1, 3), bool), 0.2)
   np.testing.assert_allclose(metrics["explained_variance"], expected, atol=1e-6)
+
+
+# The KL in the loss
+
+
+LOGITS, OLD_LOGITS, REFERENCE_LOGITS = (
+  np.random.default_rng(seed).normal(size=5).astype(np.float32) for seed in (20, 21, 22)
+)
+
+
+def kl_gradient(logits, reference):
+  """∇ KL(softmax(logits) ‖ softmax(reference)) by the logits, in closed form: π (d − E_π[d])."""
+  policy = tiny.softmax(logits)
+  distance = np.log(policy) - np.log(tiny.softmax(reference))
+  return policy * (distance - (policy * distance).sum())
+
+
+def expected_gradient(loss, sampled):
+  """The gradient of E[loss(log π, log π_old, log π_ref)] of one token that π_old sampled."""
+
+  def of_token(logits, token):
+    now, old, reference = (
+      jax.nn.log_softmax(jnp.asarray(x))[token].reshape(1, 1)
+      for x in (logits, sampled, REFERENCE_LOGITS)
+    )
+    return loss(now, old, reference, jnp.ones((1, 1), bool))
+
+  gradients = [jax.grad(of_token)(LOGITS, token) for token in range(len(LOGITS))]
+  return tiny.softmax(sampled) @ np.array(gradients, np.float64)
+
+
+@pytest.mark.parametrize("sampled", [LOGITS, OLD_LOGITS], ids=["on policy", "off policy"])
+def test_the_kl_loss_has_the_gradient_of_the_kl(sampled):
+  wanted = kl_gradient(LOGITS, REFERENCE_LOGITS)
+  assert np.abs(wanted).max() > 0.1
+  found = expected_gradient(ppo.kl_loss, sampled)
+  np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_k3_as_a_loss_has_the_gradient_of_the_other_kl():
+  def k3(now, old, reference, mask):
+    return tokens.masked_mean(tokens.kl_estimates(now, reference)[2], mask)
+
+  found = expected_gradient(k3, LOGITS)
+  other = tiny.softmax(LOGITS) - tiny.softmax(REFERENCE_LOGITS)  # of KL(π_ref ‖ π)
+  np.testing.assert_allclose(found, other, atol=1e-6)
+  assert np.abs(found - kl_gradient(LOGITS, REFERENCE_LOGITS)).max() > 0.1
+
+
+def test_the_kl_loss_ignores_padding_and_is_a_mean_over_real_tokens():
+  mask = np.array([[1, 1, 1, 0], [1, 0, 0, 0]], bool)
+  now, old, reference = (ragged.normal(seed, 2, 4) for seed in (30, 31, 32))
+  terms = np.exp(now - old) * (now - reference) ** 2 / 2
+  rows = (ragged.poison(x, mask) for x in (now, old, reference))
+  loss, gradient = jax.value_and_grad(ppo.kl_loss)(*rows, jnp.array(mask))
+  np.testing.assert_allclose(loss, terms[mask].mean(), rtol=1e-5)
+  wanted = np.exp(now - old) * (now - reference) / mask.sum()  # the ratio is a weight
+  np.testing.assert_allclose(gradient, np.where(mask, wanted, 0), rtol=1e-5, atol=1e-7)

@@ -194,7 +194,6 @@ SETTINGS = ppo.Settings(
   missing_eos_penalty=1.0,
   whiten_rewards=True,
   kl_target=1.0,
-  kl_horizon=100.0,
   temperature=0.9,
 )
 
@@ -219,7 +218,7 @@ def reinforce(shape):
   )
   reference = tiny.parameters(policy, seed=2)
   shardings = parallel.partition(reference, policy.axes, mesh)
-  frozen = {"base": {}, "policy_weight": jnp.float32(1)}
+  frozen = {"base": {}}
   frozen["reference"] = jax.device_put(reference, shardings)
   path = []
   for index in range(STEPS):
@@ -228,7 +227,8 @@ def reinforce(shape):
     rows = (*rows, -np.abs(numbers[:, :R]), numbers[:, R])
     batch = parallel.put_batch(rows, mesh)
     key = jax.random.fold_in(jax.random.key(0), index)
-    state, metrics = iterate(state, frozen, *batch, key, jnp.float32(0.05))
+    rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.05))
+    state, metrics = iterate(state, frozen, *batch, key, rates, jnp.float32(100))
     path.append(jax.device_get(metrics))
   return state, path
 

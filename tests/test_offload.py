@@ -19,7 +19,7 @@ from pit_jax.training import step as training_step
 SETTINGS = ppo.Settings(
   epochs=1, minibatches=2, clip=0.2, value_clip=0.5, value_coefficient=0.5,
   entropy_coefficient=0.01, loss_kl_coefficient=0.02, discount=1.0, trace=0.95, target_kl=0.0,
-  missing_eos_penalty=1.0, whiten_rewards=False, kl_target=1.0, kl_horizon=100.0, temperature=1.0,
+  missing_eos_penalty=1.0, whiten_rewards=False, kl_target=1.0, temperature=1.0,
 )  # fmt: skip
 
 
@@ -55,11 +55,12 @@ def iterate(mesh, place):
   start = ppo.State(supervised.place(params, axes, optimizer, mesh), jnp.float32(0.1))
   reference = tiny.parameters(models["policy"], seed=2)
   reference = place(jax.device_put(reference, parallel.homes(models["policy"], mesh)))
-  frozen = {"base": {}, "reference": reference, "policy_weight": jnp.float32(1)}
+  frozen = {"base": {}, "reference": reference}
   numbers = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
   rows = (tiny.prompts(0, [3] * 8, 4), tiny.responses(1, [1, 2, 3, 4, 5] * 2, 5))
   rows = (rows[0], jax.tree.map(lambda x: x[:8], rows[1]), -np.abs(numbers[:, :5]), numbers[:, 5])
-  given = (*parallel.put_batch(rows, mesh), jax.random.key(0), jnp.float32(0.1))
+  rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.1))
+  given = (*parallel.put_batch(rows, mesh), jax.random.key(0), rates, jnp.float32(100))
   return jax.jit(layout.on(mesh, program))(start, frozen, *given)
 
 

@@ -20,6 +20,7 @@ from pit_jax.training import step as training_step
 from pit_jax.types import Prompts
 
 EOS, ACTIONS, BETA, ROWS = 0, 4, 0.5, 1024
+HORIZON = 4096.0  # episodes
 LENGTH = 2  # as far as a table by the token before can say everything
 SETTINGS = ppo.Settings(
   epochs=2,
@@ -35,7 +36,6 @@ SETTINGS = ppo.Settings(
   missing_eos_penalty=0.0,
   whiten_rewards=False,
   kl_target=0.0,
-  kl_horizon=10_000.0,
   temperature=1.0,
 )
 
@@ -143,26 +143,30 @@ def quick_compilation():
 
 
 @functools.cache
-def compiled(settings, length):
-  iterate = ppo.make_iteration(POLICY, VALUE, ADAM, settings, EOS)
+def compiled(settings, length, learning):
+  iterate = ppo.make_iteration(POLICY, VALUE, ADAM, settings, EOS, learning)
   sample = functools.partial(decode.sample, POLICY, length=length, eos_id=EOS, pad_id=EOS)
   asked = Prompts(tokens=jnp.ones((ROWS, 1), jnp.int32), mask=jnp.ones((ROWS, 1), bool))
 
   @jax.jit
-  def iteration(state, key, rate, policy_weight, reward_scale):
+  def iteration(state, key, rates, reward_scale):
     noise = jax.random.split(key)
     temperature = jnp.float32(settings.temperature)
     responses, logprobs = sample(state.train.params["policy"], asked, noise[0], temperature)
     scores = reward_scale * reward_table(length)[tuple(responses.tokens.T)]
-    frozen = {"base": {}, "reference": reference(length), "policy_weight": policy_weight}
-    return iterate(state, frozen, asked, responses, logprobs, scores, noise[1], rate)
+    frozen = {"base": {}, "reference": reference(length)}
+    rollout = (asked, responses, logprobs, scores)
+    return iterate(state, frozen, *rollout, noise[1], rates, jnp.float32(HORIZON))
 
   return iteration
 
 
-def once(settings, state, *, length=LENGTH, seed=0, rate=0.05, policy_weight=1.0, reward_scale=1.0):
-  numbers = map(jnp.float32, (rate, policy_weight, reward_scale))
-  return compiled(settings, length)(state, jax.random.key(seed), *numbers)
+def once(
+  settings, state, *, length=LENGTH, seed=0, rate=0.05, learning=ppo.KINDS, reward_scale=1.0
+):
+  rates = dict.fromkeys(ppo.KINDS, jnp.float32(rate))
+  program = compiled(settings, length, learning)
+  return program(state, jax.random.key(seed), rates, jnp.float32(reward_scale))
 
 
 def learn(settings, state, *, iterations=150, peak=0.1, **keywords):
@@ -203,7 +207,7 @@ def test_ppo_reaches_the_best_law(length, temperature):
 @pytest.mark.parametrize(
   "term, wanted",
   [
-    ("loss_kl_coefficient", law(reference(1)["table"], 1)),  # k3 leads to the reference
+    ("loss_kl_coefficient", law(reference(1)["table"], 1)),  # the KL leads to the reference
     ("entropy_coefficient", np.full(ACTIONS, 1 / ACTIONS)),  # the bonus to the uniform law
   ],
 )
@@ -225,7 +229,7 @@ def test_a_missing_end_costs_its_penalty():
 
 # What holds it back
 
-ADAPTIVE = dataclasses.replace(SETTINGS, kl_target=0.2, kl_horizon=4096.0)
+ADAPTIVE = dataclasses.replace(SETTINGS, kl_target=0.2)
 BOUNDED = dataclasses.replace(SETTINGS, epochs=4, target_kl=1e-3)
 
 
@@ -240,13 +244,42 @@ def changes(before, after):
 
 def test_value_warm_up_leaves_the_policy_and_beta_untouched():
   before = start(seed=6)
-  after, _ = once(ADAPTIVE, before, policy_weight=0.0)
+  after, metrics = once(ADAPTIVE, before, learning=("value",))
   assert changes(before, after)["policy"] == 0
   assert changes(before, after)["value"] > 1e-3
   assert after.kl_coefficient == before.kl_coefficient
-  after, _ = once(ADAPTIVE, before, policy_weight=1.0)
+  assert metrics["policy/updates"] == 0 and metrics["value/updates"] == 4
+  measured = {"policy/loss", "policy/approx_kl", "policy/grad_norm", "val/ratio_first"}
+  assert not measured & set(metrics), "nothing of it was computed"
+  after, metrics = once(ADAPTIVE, before)
   assert changes(before, after)["policy"] > 1e-3
   assert after.kl_coefficient != before.kl_coefficient
+  assert metrics["policy/updates"] == metrics["value/updates"] == 4 and measured <= set(metrics)
+
+
+def test_after_a_warm_up_the_policy_learns_as_if_there_had_been_none():
+  """Adam's first update is the rate times the sign of the gradient, however long it waited."""
+  state = start(seed=6)
+  for seed in range(10):
+    state, _ = once(BOUNDED, state, seed=seed, learning=("value",))
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.train.opt_state["policy"]))
+  assert counts(state) == {"policy": 0, "value": 80}, "a warm-up has no KL that could end it"
+  settings = dataclasses.replace(SETTINGS, epochs=1, minibatches=1)
+  after, _ = once(settings, state, rate=0.05)
+  moved = np.abs(after.train.params["policy"]["table"] - state.train.params["policy"]["table"])
+  asked = moved[0, 1]  # the row of the only prompt, of which every token was sampled
+  np.testing.assert_allclose(asked, 0.05, rtol=0.02)  # ε is a thousandth of such gradients
+  assert counts(after) == {"policy": 1, "value": 81}
+
+
+def counts(state):
+  """Returns how many updates Adam has seen of each kind."""
+  return {
+    kind: int(leaf)
+    for kind, own in state.train.opt_state.items()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(own)
+    if jax.tree_util.keystr(path).endswith("count")
+  }
 
 
 def test_a_target_kl_stops_the_updates_of_an_iteration():
@@ -255,12 +288,8 @@ def test_a_target_kl_stops_the_updates_of_an_iteration():
   # The first minibatch always learns; the one that sees too large a distance is the last.
   assert 2 <= metrics["policy/updates"] < 8
   assert after.train.step == 8
-  counts = [
-    int(leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(after.train.opt_state)
-    if jax.tree_util.keystr(path).endswith("count")
-  ]
-  assert counts == [metrics["policy/updates"]] * 2  # Adam of policy and of value saw no more
+  assert counts(after) == dict.fromkeys(ppo.KINDS, metrics["policy/updates"]), "Adam saw no more"
+  assert metrics["value/updates"] == metrics["policy/updates"]
   _, metrics = once(BOUNDED, before, rate=1e-5)
   assert metrics["policy/updates"] == 8
 
@@ -270,7 +299,7 @@ def test_beta_moves_towards_the_wanted_kl(seed, direction):
   before = start(seed=seed)
   after, metrics = once(ADAPTIVE, before)
   assert np.sign(metrics["objective/kl"] - 0.2) == direction
-  expected = BETA * (1 + direction * 0.2 * ROWS / 4096)
+  expected = BETA * (1 + direction * 0.2 * ROWS / HORIZON)
   np.testing.assert_allclose(after.kl_coefficient, expected, rtol=1e-5)
   assert metrics["objective/kl_coef"] == np.float32(BETA)  # the one that was used
   fixed, _ = once(SETTINGS, before)

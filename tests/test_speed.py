@@ -71,12 +71,16 @@ def test_an_iteration_counts_sampling_judging_and_the_passes_that_were_made(monk
   params = {kind: tiny.parameters(model, seed=0) for kind, model in models.items()}
   job = ml_collections.ConfigDict({"batch_size": 10, "minibatches": 2})
   # Two passes of two updates each were asked for, or more; the third update was the last.
-  measured = {"tokens/prompt_length": 7.0, "tokens/response_length": 5.0, "policy/updates": 3.0}
+  measured = {"tokens/prompt_length": 7.0, "tokens/response_length": 5.0}
+  measured |= {"policy/updates": 3.0, "value/updates": 3.0}
   told = speed.reinforcement(models, params, job, mesh(1))(measured, 4.0)
   policy, value = (costs.multiplied(models[kind].config, params[kind]) for kind in models)
   # Policy: sampled with, asked for probabilities, and as the reference; value: asked once.
   flops = 10 * (7 + 5) * (3 * 2 * policy + 2 * value + 1.5 * 6 * (policy + value))
   assert told == {"perf/tokens_per_second": 50 / 4, "perf/mfu": pytest.approx(flops / 4 / 1e9)}
+  told = speed.reinforcement(models, params, job, mesh(1))(measured | {"policy/updates": 0.0}, 4.0)
+  saved = 10 * (7 + 5) * 1.5 * 6 * policy  # while it waits for the value model
+  assert told["perf/mfu"] == pytest.approx((flops - saved) / 4 / 1e9)
 
 
 def test_devices_of_unknown_peak_have_no_utilisation():

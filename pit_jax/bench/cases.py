@@ -179,7 +179,7 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
   settings = ppo.Settings(
     epochs=1, minibatches=1, clip=0.2, value_clip=0.5, value_coefficient=0.1,
     entropy_coefficient=0.0, loss_kl_coefficient=0.0, discount=1.0, trace=0.95, target_kl=0.0,
-    missing_eos_penalty=0.0, whiten_rewards=False, kl_target=0.0, kl_horizon=1e4, temperature=1.0,
+    missing_eos_penalty=0.0, whiten_rewards=False, kl_target=0.0, temperature=1.0,
   )  # fmt: skip
   optimizer = ppo.optimizer(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
   iterate = jax.jit(
@@ -190,7 +190,7 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
   prompts = _records(language.config.vocabulary, sizes, Prompts, 0)
   parts = {"policy": pure.split(language, params), "value": pure.split(scalar, scores)}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
-  frozen = {"base": base, "reference": params, "policy_weight": jnp.float32(1)}
+  frozen = {"base": base, "reference": params}
 
   def start():
     train = training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer)
@@ -202,7 +202,8 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
       read = inference.laid_out(language, _mesh(), policy)
       responses, logprobs = sample(read, prompts, key, jnp.float32(1))
       given = (prompts, responses, logprobs, rate(scores, prompts, responses))
-      state, metrics = iterate(state, frozen, *given, key, jnp.float32(1e-6))
+      rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
+      state, metrics = iterate(state, frozen, *given, key, rates, jnp.float32(1e4))
       return jax.block_until_ready(metrics)
 
     return run

@@ -197,6 +197,44 @@ def value_loss(
   }
 
 
+def kl_loss(
+  logprobs: Float[Array, "B R"],
+  old_logprobs: Float[Array, "B R"],
+  reference_logprobs: Float[Array, "B R"],
+  mask: Bool[Array, "B R"],
+) -> Float[Array, ""]:
+  """Returns a loss whose gradient is that of KL(π ‖ π_ref), from tokens that π_old sampled.
+
+  loss = mean_t sg(ρ_t) · k2_t,  k2_t = ½ (log π(y_t) − log π_ref(y_t))²,  ρ_t = π(y_t) / π_old(y_t)
+  (Tang & Munos 2025, arXiv 2506.09477; sg stops the gradient)
+
+  Of one token, with d = log π − log π_ref:  ∇ KL(π ‖ π_ref) = ∇ Σ_y π d = Σ_y π d ∇log π, since
+  Σ_y π ∇log π = 0. That is E_π[d ∇log π] = E_π[∇ k2], and E_old[ρ ∇ k2] where π_old sampled; ρ is
+  the weight of a sample, and its own gradient would add ρ k2 ∇log π. The estimates k1 and k3 are
+  right as numbers and wrong as losses: E_π[∇ k1] = 0, and E_π[∇ k3] = Σ_y (π − π_ref) ∇log π, the
+  gradient of KL(π_ref ‖ π).
+
+  Each token's law is taken given the tokens before it: that an earlier token leads to later ones
+  which cost more is left to the penalty in the reward (`shaped_rewards`).
+
+  Args:
+    logprobs: log π of each token now, in nats.
+    old_logprobs: log π_old of the same tokens; constants.
+    reference_logprobs: log π_ref of the same tokens; constants.
+    mask: which response tokens are real.
+
+  Returns:
+    The scalar loss, at least 0. It is no estimate of the KL; `tokens.kl_estimates` has those.
+  """
+  logprobs, old_logprobs, reference_logprobs = (
+    jnp.where(mask, x.astype(jnp.float32), 0.0)
+    for x in (logprobs, old_logprobs, reference_logprobs)
+  )
+  ratio = jax.lax.stop_gradient(jnp.exp(logprobs - old_logprobs))
+  _, k2, _ = tokens.kl_estimates(logprobs, reference_logprobs)
+  return tokens.masked_mean(ratio * k2, mask)
+
+
 def update_kl_coefficient(
   coefficient: Number, kl: Number, target: Number, horizon: Number, episodes: Number
 ) -> Float[Array, ""]:

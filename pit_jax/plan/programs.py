@@ -161,16 +161,17 @@ def iteration(run: abstract.Arrays, prompt: int) -> Program:
   base = {kind: run.parts(model)[1] for kind, model in _actors(run).items()}
   reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)
-  frozen = {"base": base, "reference": reference, "policy_weight": run.number}
+  frozen = {"base": base, "reference": reference}
   asked = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))
   given = (run.array((rows, run.response), jnp.float32, "batch", None),)
   given += (run.array((rows,), jnp.float32, "batch"),)
+  rates = dict.fromkeys(ppo.KINDS, run.number)
   # Judged once by policy, reference and value model; policy and value learn in every epoch.
   work = {"tokens": rows * (prompt + run.response), "models": 2 * job.epochs, "reads": 3}
   return Program(
     name="iterate",
     function=rl.program(run.language, run.scalar, job, STOP_IDS, run.mesh),
-    arguments=(state, frozen, *asked, *given, run.key, run.number),
+    arguments=(state, frozen, *asked, *given, run.key, rates, run.number),
     roles={
       "policy": (_of(train, "policy"), base["policy"]),
       "value": (_of(train, "value"), base["value"]),
@@ -186,8 +187,7 @@ def _actors(run: abstract.Arrays) -> dict[str, pure.PureModel]:
 
 def _of(state: Any, kind: str) -> Any:
   """Returns what a train state of policy and value model keeps for one of them."""
-  inner = state.opt_state.inner_states
-  return state.params[kind], inner[kind]
+  return state.params[kind], state.opt_state[kind]
 
 
 def _multiplied(run: abstract.Arrays, model: pure.PureModel) -> int:

@@ -17,7 +17,7 @@ Deviations from the paper, and what it leaves open:
     published model (`reward.model`); where its trunk does not fit, R_PIT starts from that of
     M_PIT^SFT and the policy's value model from that of M_P^SFT, each with a fresh head.
   - The curriculum is a list of any length, the paper has two stages; it is one optimisation: Adam's
-    moments pass on, and the learning rate rises and falls once over all stages.
+    moments and β pass on, and the learning rates rise and fall once over all stages.
   - The stop rule at inference is ours (`improve.improve`); the paper leaves it open.
   - Ablations beyond table 2: R_PIT trained with the term wl > lw of eq. 2 alone, and no gap model
     but R_P(x, y) − R_P(x, y_ref), each as the reward of the same curriculum.
@@ -95,17 +95,17 @@ def _ablations(
 ) -> dict[str, Params]:
   """Trains what differs from pit in one thing, with as many RL steps (table 2).
 
-  The curriculum's stages alone; the policy's own RL instead; and other rewards of the improver.
+  The curriculum's stages alone; M_P^RL carried on instead, for as many steps as the improver had;
+  and other rewards of the improver.
   """
-  stages, c = context.config.curriculum, context.config
+  stages = context.config.curriculum
   steps = curriculum.steps(stages)
   parts = {"pit_first_only": stages[0], "pit_second_only": stages[-1]}
   trained = {
     name: improver(name, [curriculum.alone(stage, steps)], gap_reward=rewards["pit"])
     for name, stage in parts.items()
   }
-  longer = (policy.sft, policy.reward, max(steps, c.rl.steps))
-  trained["rlhf_longer"] = rlhf.train_rl(context, "rlhf_longer", *longer)
+  trained["rlhf_longer"] = rlhf.train_longer(context, policy, "rlhf_longer", steps)
   others = [name for name in rewards if name != "pit"]
   return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}
 

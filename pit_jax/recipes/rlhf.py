@@ -32,37 +32,54 @@ def train_policy(context: contexts.Context) -> Policy:
   """Trains the three models of the policy's chain."""
   policy_sft = sft.policy(context)
   reward_model = reward.pointwise(context, policy_sft, policy_sft)
-  steps = context.config.rl.steps
-  watch = frontier.watch(context, steps, policy_sft)
-  trained = train_rl(context, "rl_policy", policy_sft, reward_model, steps, watch)
+  watch = frontier.watch(context, context.config.rl.steps, policy_sft)
+  trained = context.waiting(_train_rl(context, policy_sft, reward_model, watch).policy)
   judge = reward.judge(context, policy_sft)
   return Policy(sft=policy_sft, reward=reward_model, rl=trained, judge=judge)
 
 
-def train_rl(
+def _train_rl(
   context: contexts.Context,
-  name: str,
   policy_sft: Params,
   reward_model: reward.RewardModel,
-  steps: int,
   watch: frontier.Watch | None = None,
-) -> Params:
+) -> rl.Learner:
   """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
   job = context.config.rl
   value = reward.first_value(context, reward_model, policy_sft)
-  trained = rl.run(
+  return rl.run(
     context,
-    name,
+    "rl_policy",
     context.policy_prompts(),
     reward.signal(context, reward_model),
     start=rl.begin(context, {"policy": policy_sft, "value": value}, job),
     reference=policy_sft,
-    steps=steps,
-    rate=rl.schedule(job, steps),
+    steps=job.steps,
     job=job,
     watch=watch,
   )
-  return context.waiting(trained.policy)
+
+
+def train_longer(context: contexts.Context, policy: Policy, name: str, steps: int) -> Params:
+  """Carries the RL of a trained policy on, and returns it after so many more iterations.
+
+  Policy, value model, Adam's moments and β are those at the end of M_P^RL, read back from its last
+  checkpoint; the value model needs no warm-up. Only the learning rate, which had fallen to 0, rises
+  and falls once more.
+  """
+  job = context.config.rl.copy_and_resolve_references()
+  job.value_warmup = 0
+  learner = rl.run(
+    context,
+    name,
+    context.policy_prompts(),
+    reward.signal(context, policy.reward),
+    start=_train_rl(context, policy.sft, policy.reward),
+    reference=policy.sft,
+    steps=steps,
+    job=job,
+  )
+  return context.waiting(learner.policy)
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

@@ -1,8 +1,9 @@
 """The improver's RL as a list of stages, each with a source of references."""
 
+import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -66,8 +67,8 @@ def run(
 ) -> Params:
   """Trains M_PIT through the stages: one optimisation in which references and β change.
 
-  Parameters, value model and Adam's moments pass from stage to stage, the value model is warmed up
-  once, and the learning rate rises and falls once over all stages.
+  Parameters, value model, Adam's moments and what the controller made of β pass from stage to
+  stage, the value model is warmed up once, and the learning rates rise and fall once over all.
 
   Args:
     context: the run's surroundings.
@@ -83,28 +84,44 @@ def run(
   Returns:
     M_PIT^RL.
   """
-  job = context.config.rl
-  learner = rl.begin(context, {"policy": improver_sft, "value": gap_reward.value}, job)
-  total, begun = steps(stages), 0
+  start = {"policy": improver_sft, "value": gap_reward.value}
+  learner = rl.begin(context, start, context.config.rl, stages[0].kl_coefficient)
+  total, begun, before = steps(stages), 0, stages[0]
   for number, stage in enumerate(stages, start=1):
-    here = job.copy_and_resolve_references()
-    here.update({name: stage[name] for name in ("kl_coefficient", "learning_rate")})
-    here.value_warmup = max(job.value_warmup - begun, 0)
+    job = context.config.rl.copy_and_resolve_references()
+    job.learning_rate = stage.learning_rate
+    coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
       prompts(context, stage.references, from_policy),
       gap_reward.signal(*texts(context, stage.references, from_policy)),
-      start=learner,
+      start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
       steps=stage.steps,
-      rate=_later(rl.schedule(here, total), begun),
-      job=here,
+      job=job,
+      begun=begun,
+      planned=total,
       watch=watch,
       told=functools.partial(_told, number, begun, total, gap_reward.unchanged),
     )
     begun += stage.steps
+    before = stage
   return context.waiting(learner.policy)
+
+
+def _handed_on(coefficient: float, before: float, after: float) -> float:
+  """Returns the β that a stage begins with, in units of score per nat.
+
+  Stages of one configured β hand it on as the controller left it, others in the proportion of
+  theirs. A β of 0 cannot have been moved.
+
+  Args:
+    coefficient: β at the end of the stage before.
+    before: the configured β of that stage.
+    after: that of this one.
+  """
+  return coefficient * (after / before) if before else after
 
 
 def _told(
@@ -130,11 +147,6 @@ def _against(scores: Float[Array, " B"], zero_point: Number) -> tuple[Number, Nu
 def steps(stages: Sequence[ml_collections.ConfigDict]) -> int:
   """Returns the RL iterations of a curriculum."""
   return sum(stage.steps for stage in stages)
-
-
-def _later(rate: Callable, begun: int) -> Callable:
-  """Returns the rest of a schedule of which `begun` steps have been taken."""
-  return lambda step: rate(begun + step)
 
 
 def alone(stage: ml_collections.ConfigDict, steps: int) -> ml_collections.ConfigDict:

@@ -1,9 +1,12 @@
-"""The optimisers of a run's jobs, each made once, so that programs are compiled once."""
+"""The optimisers of a run's jobs, each made once for all programs, and the schedules of RL."""
 
 import functools
+from collections.abc import Callable
 
+import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import Array, Float
 
 from pit_jax.stages import ppo
 from pit_jax.training import step as training_step
@@ -17,6 +20,35 @@ def supervised(job: ml_collections.ConfigDict) -> optax.GradientTransformation:
 def reinforcement(job: ml_collections.ConfigDict) -> optax.GradientTransformation:
   """Returns the optimiser of policy and value model."""
   return _reinforcement(job.clip_norm, job.epsilon, job.value_scale)
+
+
+def schedule(
+  job: ml_collections.ConfigDict, planned: int
+) -> Callable[[int], dict[str, Float[Array, ""]]]:
+  """Returns iteration → learning rates of policy and value model over so many iterations.
+
+  Each rises and falls over the iterations in which it learns; the policy's waits for the end of the
+  value warm-up. The optimiser multiplies the value model's by `job.value_scale`.
+  """
+
+  def over(steps):
+    return training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
+
+  policy, value = over(planned - job.value_warmup), over(planned)
+
+  def rates(index):
+    later = {"policy": policy(index - job.value_warmup), "value": value(index)}
+    return {kind: jnp.float32(rate) for kind, rate in later.items()}
+
+  return rates
+
+
+def horizon(job: ml_collections.ConfigDict, planned: int) -> float:
+  """Returns the horizon of the KL controller in episodes: a share of those that are planned.
+
+  It is one batch at least, in which β changes by a fifth at most.
+  """
+  return job.batch_size * max(job.kl_horizon * planned, 1.0)
 
 
 @functools.cache

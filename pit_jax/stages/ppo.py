@@ -1,7 +1,7 @@
 """One PPO iteration as a pure function: judge the responses, then several epochs of minibatches."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,6 +19,8 @@ from pit_jax.rollout import scoring
 from pit_jax.training import step as training_step
 from pit_jax.types import Metrics, Params, Prompts, Responses
 
+KINDS = ("policy", "value")  # of models that learn
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -30,14 +32,13 @@ class Settings:
   value_clip: float  # ε of the value's change
   value_coefficient: float  # weight of the value loss
   entropy_coefficient: float  # weight of the entropy bonus, per nat
-  loss_kl_coefficient: float  # weight of k3 in the loss, per nat and token; 0 leaves it out
+  loss_kl_coefficient: float  # weight of the KL in the loss, per nat and token; 0 leaves it out
   discount: float  # γ
   trace: float  # λ
   target_kl: float  # nats per token between old and new policy that end an iteration; 0 is never
   missing_eos_penalty: float  # taken off the score of a response cut at the length limit
   whiten_rewards: bool
   kl_target: float  # nats per response the adaptive controller steers to; 0 keeps β fixed
-  kl_horizon: float  # episodes
   temperature: float  # of rollouts, and so of every log-probability
 
 
@@ -49,8 +50,13 @@ class State:
   kl_coefficient: Any  # Float[], β
 
 
-def optimizer(*, clip_norm: float, epsilon: float, value_scale: float):
+def optimizer(
+  *, clip_norm: float, epsilon: float, value_scale: float
+) -> optax.GradientTransformation:
   """Returns Adam for policy and value apart, each with its own gradient clip.
+
+  Its state is {kind: Adam's of that kind}. Gradients may be of one kind alone; the other's moments
+  and count are then as if there had been no step.
 
   Args:
     clip_norm: largest gradient norm, for each of the two.
@@ -61,37 +67,58 @@ def optimizer(*, clip_norm: float, epsilon: float, value_scale: float):
     "policy": training_step.adam(clip_norm=clip_norm, epsilon=epsilon),
     "value": training_step.adam(clip_norm=clip_norm, epsilon=epsilon, scale=value_scale),
   }
-  return optax.partition(kinds, {kind: kind for kind in kinds})
+
+  # Each sees its own kind under its name, so that moments have the paths of their parameters.
+  def init(params):
+    return {kind: kinds[kind].init({kind: params[kind]}) for kind in params}
+
+  def update(gradients, state, params):
+    updates, states = {}, {}
+    for kind in gradients:
+      own = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
+      update, states[kind] = kinds[kind].update(*own)
+      updates |= update
+    return updates, state | states
+
+  return optax.GradientTransformation(init, update)
 
 
-def objective(policy: pure.PureModel, value: pure.PureModel, settings: Settings) -> Callable:
-  """Returns the loss of policy and value together; the batch is an `Experience`.
+def objective(
+  policy: pure.PureModel,
+  value: pure.PureModel,
+  settings: Settings,
+  learning: tuple[str, ...] = KINDS,
+) -> Callable:
+  """Returns the loss of what is learning of policy and value; the batch is an `Experience`."""
 
-  `frozen["policy_weight"]` is 0 while only the value learns (value warm-up), else 1.
-  """
-
-  def loss_fn(params, frozen, batch: experiences.Experience, rng):
+  def policy_part(params, batch):
     mask = batch.responses.mask
     logprobs, entropy = scoring.response_logprobs(
-      policy, params["policy"], batch.prompts, batch.responses, settings.temperature
+      policy, params, batch.prompts, batch.responses, settings.temperature
     )
-    values = scoring.token_values(value, params["value"], batch.prompts, batch.responses)
-    policy_loss, policy_metrics = ppo.policy_loss(
-      logprobs, batch.logprobs, batch.advantages, mask, settings.clip
-    )
-    value_loss, value_metrics = ppo.value_loss(
-      values, batch.values, batch.returns, mask, settings.value_clip
-    )
+    loss, metrics = ppo.policy_loss(logprobs, batch.logprobs, batch.advantages, mask, settings.clip)
     mean_entropy = token_losses.masked_mean(entropy, mask)
-    _, _, k3 = token_losses.kl_estimates(logprobs, batch.reference_logprobs)
-    kl = token_losses.masked_mean(k3, mask)
-    total = policy_loss - settings.entropy_coefficient * mean_entropy
+    kl = ppo.kl_loss(logprobs, batch.logprobs, batch.reference_logprobs, mask)
+    total = loss - settings.entropy_coefficient * mean_entropy
     total = total + settings.loss_kl_coefficient * kl
-    total = frozen["policy_weight"] * total + settings.value_coefficient * value_loss
-    metrics = {f"policy/{name}": metric for name, metric in policy_metrics.items()}
-    metrics |= {f"value/{name}": metric for name, metric in value_metrics.items()}
-    metrics |= {"policy/loss": policy_loss, "value/loss": value_loss}
-    metrics |= {"policy/entropy": mean_entropy, "weight": mask.sum().astype(jnp.float32)}
+    return total, metrics | {"entropy": mean_entropy}
+
+  def value_part(params, batch):
+    values = scoring.token_values(value, params, batch.prompts, batch.responses)
+    loss, metrics = ppo.value_loss(
+      values, batch.values, batch.returns, batch.responses.mask, settings.value_clip
+    )
+    return settings.value_coefficient * loss, metrics
+
+  parts = {"policy": policy_part, "value": value_part}
+
+  def loss_fn(params, frozen, batch: experiences.Experience, rng):
+    total = jnp.float32(0)
+    metrics = {"weight": batch.responses.mask.sum().astype(jnp.float32)}
+    for kind in learning:
+      loss, measured = parts[kind](params[kind], batch)
+      total = total + loss
+      metrics |= {f"{kind}/{name}": metric for name, metric in measured.items()}
     return total, metrics
 
   return loss_fn
@@ -103,16 +130,28 @@ def make_iteration(
   optimizer: optax.GradientTransformation,
   settings: Settings,
   eos_id: int | tuple[int, ...],
+  learning: tuple[str, ...] = KINDS,
 ) -> Callable[..., tuple[State, Metrics]]:
-  """Returns iterate(state, frozen, prompts, responses, sampled_logprobs, scores, key, rate).
+  """Returns iterate(state, frozen, *rollout, key, rates, horizon) → (state, metrics).
 
-  `frozen` holds the parameters of the "reference", the "policy_weight", and as "base" what is
-  frozen of "policy" and "value". The iteration
-  recomputes the log-probabilities with the graph it trains with, judges, updates the policy and
-  the value, and moves β. Its metrics have the names of this library's RL logs.
+  The rollout is prompts, responses, the sampler's log-probabilities, and scores; the rates are of
+  policy and value model; the horizon is that of the KL controller, in episodes. `frozen` holds the
+  parameters of the "reference", and as "base" what is frozen of "policy" and "value". The iteration
+  recomputes the log-probabilities with the graph it trains with, judges, updates what is learning,
+  and moves β. Its metrics have the names of this library's RL logs.
+
+  While the policy waits for the value model (value warm-up), nothing is computed to learn of it:
+  its parameters, its optimiser's moments and count, and β stay as they are.
+
+  Args:
+    policy: the language model.
+    value: the scalar model.
+    optimizer: of both; where only one learns, as `optimizer` makes it.
+    settings: what is compiled in.
+    eos_id: what ends a response.
+    learning: which of KINDS learn.
   """
-  loss = pure.on_trained(objective(policy, value, settings))
-  step = training_step.make_train_step(loss, optimizer, kinds=("policy", "value"))
+  step = _make_step(objective(policy, value, settings, learning), optimizer, learning)
   assess = _make_assessment(policy, value, settings, eos_id)
 
   def iterate(
@@ -123,16 +162,42 @@ def make_iteration(
     sampled_logprobs: Float[Array, "B R"],
     scores: Float[Array, " B"],
     key: Key[Array, ""],
-    rate: Float[Array, ""],
+    rates: Mapping[str, Float[Array, ""]],
+    horizon: Float[Array, ""],
   ) -> tuple[State, Metrics]:
     batch, metrics = assess(state, frozen, prompts, responses, scores)
     metrics["val/sampler_difference"] = jnp.abs(sampled_logprobs - batch.logprobs).max()
-    train, learnt = _learn(step, state.train, frozen, batch, key, rate, settings)
-    coefficient = _controlled(state.kl_coefficient, metrics["objective/kl"], scores, settings)
-    coefficient = jnp.where(frozen["policy_weight"] > 0, coefficient, state.kl_coefficient)
+    train, learnt = _learn(step, state.train, frozen, batch, key, rates, settings)
+    coefficient = state.kl_coefficient
+    if settings.kl_target and "policy" in learning:
+      kl, episodes = metrics["objective/kl"], scores.shape[0]
+      coefficient = ppo.update_kl_coefficient(
+        coefficient, kl, settings.kl_target, horizon, episodes
+      )
     return State(train=train, kl_coefficient=coefficient), metrics | learnt
 
   return iterate
+
+
+def _make_step(loss: Callable, optimizer: optax.GradientTransformation, learning: tuple[str, ...]):
+  """Returns a train step that leaves alone what is not learning."""
+  step = training_step.make_train_step(pure.on_trained(loss), optimizer, kinds=learning)
+  if learning == KINDS:
+    return step
+
+  def part(train, frozen, batch, rng, rates, is_active):
+    own = [{kind: tree[kind] for kind in learning} for tree in (train.params, train.opt_state)]
+    rates = {kind: rates[kind] for kind in learning}
+    learnt, metrics = step(
+      training_step.TrainState(train.step, *own), frozen, batch, rng, rates, is_active
+    )
+    return training_step.TrainState(
+      step=learnt.step,
+      params=train.params | learnt.params,
+      opt_state=train.opt_state | learnt.opt_state,
+    ), metrics
+
+  return part
 
 
 def _make_assessment(policy, value, settings, eos_id):
@@ -165,7 +230,7 @@ def _make_assessment(policy, value, settings, eos_id):
   return assess
 
 
-def _learn(step, train, frozen, batch, key, rate, settings):
+def _learn(step, train, frozen, batch, key, rates, settings):
   """Runs every minibatch of every epoch, each epoch in an order of its own."""
   rows = batch.responses.mask.shape[0]
   if rows % settings.minibatches:
@@ -185,29 +250,20 @@ def _learn(step, train, frozen, batch, key, rate, settings):
     index, chosen = numbered
     minibatch = layout.spread(jax.tree.map(lambda x: x[chosen], batch), "batch")
     rng = jax.random.fold_in(key, settings.epochs + index)
-    train, metrics = step(train, frozen, minibatch, rng, rate, is_active)
+    train, metrics = step(train, frozen, minibatch, rng, rates, is_active)
     goes_on = is_active
-    if settings.target_kl > 0:
+    if settings.target_kl > 0 and "policy/approx_kl" in metrics:
       goes_on &= metrics["policy/approx_kl"] <= settings.target_kl
     return (train, goes_on), (metrics, is_active)
 
   numbers = jnp.arange(order.shape[0])
   (train, _), (metrics, active) = jax.lax.scan(update, (train, jnp.bool_(True)), (numbers, order))
   summary = {name: token_losses.masked_mean(metric, active) for name, metric in metrics.items()}
-  return train, {
-    **{name: summary[name] for name in summary if "/" in name and "ratio" not in name},
-    "policy/updates": active.sum(),
-    "val/skipped": metrics["skipped"].sum(),
-    "val/ratio_first": metrics["policy/ratio_mean"][0],
-    "val/ratio_mean": summary["policy/ratio_mean"],
-    "val/ratio_var": summary["policy/ratio_var"],
-  }
-
-
-def _controlled(coefficient, kl, scores, settings):
-  if not settings.kl_target:
-    return coefficient
-  episodes = scores.shape[0]
-  return ppo.update_kl_coefficient(
-    coefficient, kl, settings.kl_target, settings.kl_horizon, episodes
-  )
+  told = {name: summary[name] for name in summary if "/" in name and "ratio" not in name}
+  for kind in KINDS:
+    told[f"{kind}/updates"] = active.sum() if f"{kind}/loss" in metrics else 0
+  told["val/skipped"] = metrics["skipped"].sum()
+  if "policy/ratio_mean" in metrics:
+    told["val/ratio_first"] = metrics["policy/ratio_mean"][0]
+    told |= {f"val/{name}": summary[f"policy/{name}"] for name in ("ratio_mean", "ratio_var")}
+  return train, told

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from pit_jax.types import Params, Prompts, Responses
 # among the texts that the stage's prompts were encoded from.
 RewardFn = Callable[[np.ndarray, Prompts, Responses], jax.Array]
 SAMPLES_SHOWN = 4
+WARM_UP = ("value",)  # of ppo.KINDS, what learns while the policy waits
 EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "scores", "key")  # given to an iteration
 
 
@@ -35,15 +36,17 @@ class Learner:
   Attributes:
     train: what changes; its parameters are {"policy", "value"}, what is trained of each.
     base: what is frozen of each.
+    kl_coefficient: β as the controller left it, in units of score per nat.
   """
 
   train: training_step.TrainState
   base: Params
+  kl_coefficient: float
 
   @property
   def policy(self) -> Params:
     """The policy's parameters, all of them."""
-    return pure.join(self.train.params, self.base)["policy"]
+    return _whole(self.train, self.base)
 
 
 def model_reward(context: contexts.Context, params: Params) -> RewardFn:
@@ -94,12 +97,16 @@ def run(
   start: Learner,
   reference: Params,
   steps: int,
-  rate: Callable[[int], Float[Array, ""]],
   job: ml_collections.ConfigDict,
+  begun: int = 0,
+  planned: int | None = None,
   watch: frontier.Watch | None = None,
   told: Callable[[int, jax.Array], dict[str, Any]] = lambda index, scores: {},
 ) -> Learner:
   """Maximises E[reward] − β KL(policy ‖ reference) with PPO.
+
+  An optimisation may be of several stages, which have one schedule, one value warm-up and one
+  horizon of the KL controller: those of all planned iterations together.
 
   Args:
     context: the run's surroundings.
@@ -110,72 +117,78 @@ def run(
     reward_fn: scores a batch of responses; see `RewardFn`.
     start: where to start, from `begin` or from an earlier stage with the same job; it is used up.
     reference: the language model whose distance is penalised.
-    steps: PPO iterations.
-    rate: learning rate of each iteration, counted from 0; see `schedule`.
+    steps: PPO iterations of this stage.
     job: the config's `rl` section; see `configs/common.py`.
+    begun: PPO iterations of the optimisation before this stage.
+    planned: of the whole optimisation; None: this stage is all there is.
     watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
     told: (completed iterations, scores) → what else to log of an iteration.
 
   Returns:
     Policy and value model after the last iteration.
   """
-  iterate, state = _iteration(context, start.train, job)
+  planned = planned or steps
   order, key = batches.Batches(prompts, job.batch_size, context.seed(name)), context.key(name)
-  fixed = {"base": start.base, "reference": reference}
   phases, seen, c = _phases(context, start, job), {}, context.config
+  frozen = {"base": start.base, "reference": reference}
+  rates = optimizers.schedule(job, planned)
+  iterate = {learning: _program(context, job, learning) for learning in (ppo.KINDS, WARM_UP)}
+  span = jnp.float32(optimizers.horizon(job, planned))
 
   def rollout(state, index):
     context.trim()  # lengths that are new were compiled for
     rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
-    policy, noise = Learner(state.train, start.base).policy, jax.random.fold_in(key, 2 * index)
+    policy, noise = _whole(state.train, start.base), jax.random.fold_in(key, 2 * index)
     ask = (policy, batch, noise, jnp.float32(job.temperature))
     sampled = phases.time("generate", context.inference.sample_batch, *ask)
     places = prompts.contents.index[rows]
     return batch, *sampled, phases.time("score", reward_fn, places, batch, sampled[0])
 
   def advance(state, index):
-    frozen = fixed | {"policy_weight": jnp.float32(index >= job.value_warmup)}
     noise, taken = jax.random.fold_in(key, 2 * index + 1), rollout(state, index)
     seen[index] = dict(zip(EXPERIENCE, (*taken, noise), strict=True))
     seen.pop(index - c.log_every_rl, None)  # reported on by now
-    now = jnp.float32(rate(index))
-    state, metrics = phases.time("train", iterate, state, frozen, *taken, noise, now)
+    now = rates(begun + index)
+    learn = iterate[WARM_UP if begun + index < job.value_warmup else ppo.KINDS]
+    state, metrics = phases.time("train", learn, state, frozen, *taken, noise, now, span)
     return state, metrics | _progress(index, now, job, prompts) | told(index, taken[-1])
 
   more = {"phases": phases, **_looks(c, watch, name, start.base)}
   more["samples"] = lambda state, i: _rows(context, *rollout(state, i)) if i == steps else ()
-  return Learner(context.fit(name, advance, state, seen.get, steps=steps, **more).train, start.base)
+  coefficient = jax.device_put(jnp.float32(start.kl_coefficient), parallel.replicated(context.mesh))
+  state = ppo.State(train=start.train, kl_coefficient=coefficient)
+  state = context.fit(name, advance, state, seen.get, steps=steps, **more)
+  return Learner(state.train, start.base, float(hosts.fetch(state.kl_coefficient)))
 
 
-def begin(context: contexts.Context, start: Params, job: ml_collections.ConfigDict) -> Learner:
+def begin(
+  context: contexts.Context,
+  start: Params,
+  job: ml_collections.ConfigDict,
+  kl_coefficient: float | None = None,
+) -> Learner:
   """Returns policy and value model before the first iteration, on the mesh.
 
   Args:
     context: the run's surroundings.
     start: {"policy", "value"}, the language model and the value model to start from.
     job: the config's `rl` section.
+    kl_coefficient: β of the first iteration; None: the job's.
   """
   context.release()
   models = _models(context)
   parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
-  return Learner(supervised.place(trained, axes, optimizers.reinforcement(job), context.mesh), base)
+  train = supervised.place(trained, axes, optimizers.reinforcement(job), context.mesh)
+  return Learner(train, base, job.kl_coefficient if kl_coefficient is None else kl_coefficient)
 
 
-def schedule(job: ml_collections.ConfigDict, steps: int) -> Callable[[int], Float[Array, ""]]:
-  """Returns the job's learning rate over so many iterations."""
-  return training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
-
-
-def _iteration(
-  context: contexts.Context, start: training_step.TrainState, job: ml_collections.ConfigDict
-) -> tuple[Callable, ppo.State]:
-  """Returns the compiled iteration, and the state that the first one is given."""
+def _program(
+  context: contexts.Context, job: ml_collections.ConfigDict, learning: tuple[str, ...]
+) -> Callable:
   stop_ids = context.settings.tokenizer.stop_ids
-  iterate = program(context.language, context.scalar, job, stop_ids, context.mesh)
-  coefficient = jax.device_put(jnp.float32(job.kl_coefficient), parallel.replicated(context.mesh))
-  return iterate, ppo.State(train=start, kl_coefficient=coefficient)
+  return program(context.language, context.scalar, job, stop_ids, context.mesh, learning)
 
 
 def program(
@@ -184,12 +197,19 @@ def program(
   job: ml_collections.ConfigDict,
   stop_ids: tuple[int, ...],
   mesh: jax.sharding.Mesh,
+  learning: tuple[str, ...] = ppo.KINDS,
 ) -> Callable:
   """Returns the compiled iteration of a job; see `ppo.make_iteration`."""
   settings = ppo.Settings(
     **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
   )
-  return _compiled(policy, value, optimizers.reinforcement(job), settings, stop_ids, mesh)
+  optimizer = optimizers.reinforcement(job)
+  return _compiled(policy, value, optimizer, settings, stop_ids, mesh, learning)
+
+
+def _whole(train: training_step.TrainState, base: Params) -> Params:
+  """Returns the policy's parameters, what is frozen of them included."""
+  return pure.join(train.params, base)["policy"]
 
 
 def _models(context: contexts.Context) -> dict[str, pure.PureModel]:
@@ -205,11 +225,16 @@ def _phases(
 
 
 def _progress(
-  index: int, rate: jax.Array, job: ml_collections.ConfigDict, prompts: tables.Table
+  index: int, rates: Mapping[str, jax.Array], job: ml_collections.ConfigDict, prompts: tables.Table
 ) -> dict[str, Any]:
-  """Returns how far a stage is after an iteration, and its learning rate."""
+  """Returns how far a stage is after an iteration, and what its learning rates were."""
   episode = (index + 1) * job.batch_size
-  return {"learning_rate": rate, "episode": episode, "epoch": episode / len(prompts)}
+  return {
+    "learning_rate": rates["policy"],
+    "value/learning_rate": job.value_scale * rates["value"],
+    "episode": episode,
+    "epoch": episode / len(prompts),
+  }
 
 
 def _looks(
@@ -221,7 +246,7 @@ def _looks(
     return every
 
   def keep(state, step):
-    return watch.keep(stage, Learner(state.train, base).policy, step)
+    return watch.keep(stage, _whole(state.train, base), step)
 
   return every | {"evaluate": keep, "evaluate_every": watch.every}
 
@@ -246,6 +271,7 @@ def _compiled(
   settings: ppo.Settings,
   stop_ids: tuple[int, ...],
   mesh: jax.sharding.Mesh,
+  learning: tuple[str, ...],
 ):
-  iterate = ppo.make_iteration(policy, value, optimizer, settings, stop_ids)
+  iterate = ppo.make_iteration(policy, value, optimizer, settings, stop_ids, learning)
   return jax.jit(layout.on(mesh, iterate), donate_argnums=0)
