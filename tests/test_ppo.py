@@ -89,6 +89,36 @@ def test_the_loss_of_the_policy_has_the_gradient_of_its_kl_to_the_reference():
   gradient, _ = jax.grad(loss, has_aux=True)({"policy": {"table": now}}, {}, batch, None)
   policy, other = tiny.softmax(now[0, 1]), tiny.softmax(reference[0, 1])
   distance = np.log(policy / other)
-  wanted = np.zeros(shape)
+  wanted = np.zeros(now.shape)
   wanted[0, 1] = policy * (distance - (policy * distance).sum())
   np.testing.assert_allclose(gradient["policy"]["table"], wanted, atol=1e-6)
+
+
+def test_value_warm_up_leaves_the_policy_and_beta_untouched():
+  before = bandit.start(seed=6)
+  after, metrics = bandit.once(bandit.ADAPTIVE, before, learning=("value",))
+  assert bandit.changes(before, after)["policy"] == 0
+  assert bandit.changes(before, after)["value"] > 1e-3
+  assert after.kl_coefficient == before.kl_coefficient
+  assert metrics["policy/updates"] == 0 and metrics["value/updates"] == 4
+  measured = {"policy/loss", "policy/approx_kl", "policy/grad_norm", "val/ratio_first"}
+  assert not measured & set(metrics), "nothing of it was computed"
+  after, metrics = bandit.once(bandit.ADAPTIVE, before)
+  assert bandit.changes(before, after)["policy"] > 1e-3
+  assert after.kl_coefficient != before.kl_coefficient
+  assert metrics["policy/updates"] == metrics["value/updates"] == 4 and measured <= set(metrics)
+
+
+def test_after_a_warm_up_the_policy_learns_as_if_there_had_been_none():
+  """Adam's first update is the rate times the sign of the gradient, however long it waited."""
+  state = bandit.start(seed=6)
+  for seed in range(10):
+    state, _ = bandit.once(bandit.BOUNDED, state, seed=seed, learning=("value",))
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.train.opt_state["policy"]))
+  assert bandit.counts(state) == {"policy": 0, "value": 80}, "a warm-up has no KL that could end it"
+  settings = dataclasses.replace(bandit.SETTINGS, epochs=1, minibatches=1)
+  after, _ = bandit.once(settings, state, rate=0.05)
+  moved = np.abs(after.train.params["policy"]["table"] - state.train.params["policy"]["table"])
+  asked = moved[0, 1]  # the row of the only prompt, of which every token was sampled
+  np.testing.assert_allclose(asked, 0.05, rtol=0.02)  # ε is a thousandth of such gradients
+  assert bandit.counts(after) == {"policy": 1, "value": 81}

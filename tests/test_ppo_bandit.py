@@ -242,36 +242,6 @@ def changes(before, after):
   }
 
 
-def test_value_warm_up_leaves_the_policy_and_beta_untouched():
-  before = start(seed=6)
-  after, metrics = once(ADAPTIVE, before, learning=("value",))
-  assert changes(before, after)["policy"] == 0
-  assert changes(before, after)["value"] > 1e-3
-  assert after.kl_coefficient == before.kl_coefficient
-  assert metrics["policy/updates"] == 0 and metrics["value/updates"] == 4
-  measured = {"policy/loss", "policy/approx_kl", "policy/grad_norm", "val/ratio_first"}
-  assert not measured & set(metrics), "nothing of it was computed"
-  after, metrics = once(ADAPTIVE, before)
-  assert changes(before, after)["policy"] > 1e-3
-  assert after.kl_coefficient != before.kl_coefficient
-  assert metrics["policy/updates"] == metrics["value/updates"] == 4 and measured <= set(metrics)
-
-
-def test_after_a_warm_up_the_policy_learns_as_if_there_had_been_none():
-  """Adam's first update is the rate times the sign of the gradient, however long it waited."""
-  state = start(seed=6)
-  for seed in range(10):
-    state, _ = once(BOUNDED, state, seed=seed, learning=("value",))
-  assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.train.opt_state["policy"]))
-  assert counts(state) == {"policy": 0, "value": 80}, "a warm-up has no KL that could end it"
-  settings = dataclasses.replace(SETTINGS, epochs=1, minibatches=1)
-  after, _ = once(settings, state, rate=0.05)
-  moved = np.abs(after.train.params["policy"]["table"] - state.train.params["policy"]["table"])
-  asked = moved[0, 1]  # the row of the only prompt, of which every token was sampled
-  np.testing.assert_allclose(asked, 0.05, rtol=0.02)  # ε is a thousandth of such gradients
-  assert counts(after) == {"policy": 1, "value": 81}
-
-
 def counts(state):
   """Returns how many updates Adam has seen of each kind."""
   return {

@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Array, Float
 
 from pit_jax import hosts, layout, parallel
 from pit_jax.data import batches, encode, tables
@@ -127,13 +126,10 @@ def run(
   Returns:
     Policy and value model after the last iteration.
   """
-  planned = planned or steps
   order, key = batches.Batches(prompts, job.batch_size, context.seed(name)), context.key(name)
   phases, seen, c = _phases(context, start, job), {}, context.config
   frozen = {"base": start.base, "reference": reference}
-  rates = optimizers.schedule(job, planned)
-  iterate = {learning: _program(context, job, learning) for learning in (ppo.KINDS, WARM_UP)}
-  span = jnp.float32(optimizers.horizon(job, planned))
+  learn = _learning(context, job, begun, planned or steps)
 
   def rollout(state, index):
     context.trim()  # lengths that are new were compiled for
@@ -148,16 +144,12 @@ def run(
     noise, taken = jax.random.fold_in(key, 2 * index + 1), rollout(state, index)
     seen[index] = dict(zip(EXPERIENCE, (*taken, noise), strict=True))
     seen.pop(index - c.log_every_rl, None)  # reported on by now
-    now = rates(begun + index)
-    learn = iterate[WARM_UP if begun + index < job.value_warmup else ppo.KINDS]
-    state, metrics = phases.time("train", learn, state, frozen, *taken, noise, now, span)
-    return state, metrics | _progress(index, now, job, prompts) | told(index, taken[-1])
+    state, metrics = phases.time("train", learn, index, state, frozen, *taken, noise)
+    return state, metrics | _progress(index, job, prompts) | told(index, taken[-1])
 
   more = {"phases": phases, **_looks(c, watch, name, start.base)}
   more["samples"] = lambda state, i: _rows(context, *rollout(state, i)) if i == steps else ()
-  coefficient = jax.device_put(jnp.float32(start.kl_coefficient), parallel.replicated(context.mesh))
-  state = ppo.State(train=start.train, kl_coefficient=coefficient)
-  state = context.fit(name, advance, state, seen.get, steps=steps, **more)
+  state = context.fit(name, advance, _state(context, start), seen.get, steps=steps, **more)
   return Learner(state.train, start.base, float(hosts.fetch(state.kl_coefficient)))
 
 
@@ -184,11 +176,41 @@ def begin(
   return Learner(train, base, job.kl_coefficient if kl_coefficient is None else kl_coefficient)
 
 
-def _program(
-  context: contexts.Context, job: ml_collections.ConfigDict, learning: tuple[str, ...]
+def _state(context: contexts.Context, start: Learner) -> ppo.State:
+  """Returns what the first iteration is given."""
+  coefficient = jnp.float32(start.kl_coefficient)
+  return ppo.State(start.train, jax.device_put(coefficient, parallel.replicated(context.mesh)))
+
+
+def _learning(
+  context: contexts.Context, job: ml_collections.ConfigDict, begun: int, planned: int
 ) -> Callable:
+  """Returns learn(index, state, frozen, *rollout, key) → (state, metrics) of a stage's iterations.
+
+  Args:
+    context: the run's surroundings.
+    job: the config's `rl` section.
+    begun: iterations of the optimisation before this stage.
+    planned: of the whole optimisation.
+  """
   stop_ids = context.settings.tokenizer.stop_ids
-  return program(context.language, context.scalar, job, stop_ids, context.mesh, learning)
+  networks = (context.language, context.scalar)
+  programs = {
+    learning: program(*networks, job, stop_ids, context.mesh, learning)
+    for learning in (WARM_UP, ppo.KINDS)
+  }
+  rates = optimizers.schedule(job, planned)
+  horizon = jnp.float32(optimizers.horizon(job, planned))
+
+  def learn(index, state, *given):
+    now = rates(begun + index)
+    learning = WARM_UP if begun + index < job.value_warmup else ppo.KINDS
+    state, metrics = programs[learning](state, *given, now, horizon)
+    logged = {"learning_rate": now["policy"]}
+    logged["value/learning_rate"] = job.value_scale * now["value"]
+    return state, metrics | logged
+
+  return learn
 
 
 def program(
@@ -225,16 +247,11 @@ def _phases(
 
 
 def _progress(
-  index: int, rates: Mapping[str, jax.Array], job: ml_collections.ConfigDict, prompts: tables.Table
-) -> dict[str, Any]:
-  """Returns how far a stage is after an iteration, and what its learning rates were."""
+  index: int, job: ml_collections.ConfigDict, prompts: tables.Table
+) -> dict[str, float | int]:
+  """Returns how far a stage is after an iteration."""
   episode = (index + 1) * job.batch_size
-  return {
-    "learning_rate": rates["policy"],
-    "value/learning_rate": job.value_scale * rates["value"],
-    "episode": episode,
-    "epoch": episode / len(prompts),
-  }
+  return {"episode": episode, "epoch": episode / len(prompts)}
 
 
 def _looks(
