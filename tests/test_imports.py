@@ -12,10 +12,11 @@ PACKAGE = ROOT / "pit_jax"
 ARROWS = {
   "types": set(),
   "hosts": set(),
+  "lfs": set(),
   "layout": set(),
   "storage": {"hosts"},
-  "data": set(),
-  "models": {"hosts", "layout"},
+  "data": {"lfs"},
+  "models": {"hosts", "layout", "lfs"},
   "losses": set(),
   "evaluate/metrics": set(),
   "costs": {"models"},

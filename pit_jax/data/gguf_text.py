@@ -9,6 +9,8 @@ import gguf
 import tokenizers
 import transformers
 
+from pit_jax import lfs
+
 LLAMA = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
   r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -41,6 +43,7 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   Raises:
     ValueError: if the file cannot be read or its tokenizer is of another kind.
   """
+  lfs.check(path)
   try:
     fields = gguf.GGUFReader(pathlib.Path(path)).fields
   except (OSError, ValueError, IndexError) as error:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import tokenizers
 import transformers
 
+from pit_jax import lfs
 from pit_jax.data import gguf_text, words
 
 PAD, EOS = "<pad>", "<eos>"
@@ -250,6 +251,7 @@ def _padded(
 def _fast(path: pathlib.Path) -> transformers.PreTrainedTokenizerFast:
   if not path.is_dir():
     raise ValueError(f"no tokenizer directory {path}; give one written by save_pretrained")
+  lfs.check(*path.glob("tokenizer*"))
   # tokenizer.json says everything; the class that AutoTokenizer would pick may rebuild parts of it.
   has_json = (path / "tokenizer.json").is_file()
   reader = transformers.PreTrainedTokenizerFast if has_json else transformers.AutoTokenizer

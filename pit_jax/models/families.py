@@ -14,6 +14,7 @@ from typing import Any
 import transformers
 from huggingface_hub import errors as hub_errors
 
+from pit_jax import lfs
 from pit_jax.models import architecture, fields, ropes
 
 GELU = ("gelu_pytorch_tanh",)
@@ -28,6 +29,7 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
       decoder has no switch for; the message lists what is supported.
   """
   path = pathlib.Path(directory) / "config.json"
+  lfs.check(path)
   try:
     config = _parse(path)
     switches = FAMILIES[config.model_type][1]

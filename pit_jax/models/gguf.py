@@ -12,6 +12,7 @@ from typing import Any
 import gguf
 import numpy as np
 
+from pit_jax import lfs
 from pit_jax.models import architecture
 
 FAMILIES = {  # general.architecture → the switches that its file does not spell out
@@ -56,6 +57,7 @@ class File:
       ValueError: if the file cannot be read, or is of an architecture without a row here.
     """
     self.name = str(path)
+    lfs.check(path)
     try:
       self._reader = gguf.GGUFReader(pathlib.Path(path))
     except (OSError, ValueError, IndexError) as error:

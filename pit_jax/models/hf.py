@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from pit_jax import hosts, layout
+from pit_jax import hosts, layout, lfs
 from pit_jax.models import architecture, families, pure, weights
 from pit_jax.types import Params
 
@@ -111,6 +111,7 @@ class Directory:
     self._homes: dict[str, pathlib.Path] = {}
     try:
       for file in _files(directory):
+        lfs.check(directory / file)
         with safetensors.safe_open(directory / file, "numpy") as opened:
           for tensor in opened.keys():  # noqa: SIM118, no mapping
             self._add(tensor, opened.get_slice(tensor), directory / file)
@@ -130,6 +131,7 @@ class Directory:
 
 def _files(directory: pathlib.Path) -> list[str]:
   if (directory / INDEX).exists():
+    lfs.check(directory / INDEX)
     return sorted(set(json.loads((directory / INDEX).read_text())["weight_map"].values()))
   if (directory / WEIGHTS).exists():
     return [WEIGHTS]

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from pit_jax import hosts
+from pit_jax import hosts, lfs
 from pit_jax.models import architecture, hf, products, pure, weights
 from pit_jax.types import Params
 
@@ -97,6 +97,7 @@ def read(directory: str | os.PathLike) -> architecture.Adapter:
     ValueError: adapter_config.json cannot be read, or asks for what there is no switch for.
   """
   path = pathlib.Path(directory) / CONFIG
+  lfs.check(path)
   try:
     raw = json.loads(path.read_text())
   except (OSError, ValueError) as error:
@@ -161,6 +162,7 @@ def _shape(shape: tuple[int, ...], part: str) -> tuple[int, int]:
 
 
 def tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  lfs.check(path)
   try:
     with safetensors.safe_open(path, "numpy") as opened:
       names = list(opened.keys())  # no mapping

@@ -1,0 +1,28 @@
+"""Git LFS pointers: the few lines of text that stand for a large file that was not fetched."""
+
+import os
+import pathlib
+
+BEGINNING = b"version https://git-lfs.github.com/spec/"
+
+
+def check(*paths: str | os.PathLike) -> None:
+  """Refuses files that are pointers; what does not exist, or is no file, is passed over.
+
+  Raises:
+    ValueError: a file holds no more than a pointer.
+  """
+  for path in map(pathlib.Path, paths):
+    if is_pointer(path):
+      raise ValueError(
+        f"{path} is a Git LFS pointer and not the file itself; fetch it with `git lfs pull`, or "
+        "download the repository with `hf download`"
+      )
+
+
+def is_pointer(path: pathlib.Path) -> bool:
+  """Returns whether a path is a file that begins as Git LFS pointers do."""
+  if not path.is_file():
+    return False
+  with path.open("rb") as file:
+    return file.read(len(BEGINNING)) == BEGINNING
