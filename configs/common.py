@@ -139,6 +139,7 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data = ml_collections.ConfigDict()
   data.source = "synthetic"
   data.rows = config_dict.placeholder(int)  # None: all rows of a file
+  data.schema = "auto"  # by the columns; or the name of one, see pit_jax/data/published.py
   data.on_bad_row = "skip"  # counted, logged and reported; "error" stops at the first
   data.over_long = "cut"  # or "drop"
   data.cache = ""  # the folder of tokenised sets, which runs may share; "": WORKDIR/tokens

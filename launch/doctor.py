@@ -75,6 +75,7 @@ def examine(options: argparse.Namespace) -> examination.Examination:
     limit=options.rows,
     seed=options.seed,
     is_streamed=options.streaming,
+    schema=options.schema,
     check_prompt=words and functools.partial(form.check, words),
   )
   division = preferences.Division(
@@ -122,6 +123,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
   add = functools.partial(parser.add_argument, metavar="")
   add("--source", required=True, help="as data.source: jsonl:PATH, hh:PATH, hf:NAME, synthetic, …")
+  add("--schema", default=DEFAULTS.schema, help="what the rows call things, as data.schema (auto)")
   add("--rows", type=_positive, help="the most usable rows to take (all)")
   add("--seed", type=int, default=0, help="which rows the synthetic source makes (0)")
   parser.add_argument("--streaming", action="store_true", help="hf: fetch rows as they are read")

@@ -4,7 +4,7 @@ import chats
 import pytest
 import transformers
 
-from pit_jax.data import chat, conversations, preferences, rows, template, text
+from pit_jax.data import chat, conversations, preferences, template, text
 
 ASK = "Write a better one."
 TALK = tuple(
@@ -172,7 +172,7 @@ def test_what_a_template_refuses_names_the_row(opened, tmp_path):
   _, form, tokenizer = opened("mistral")
   with pytest.raises(ValueError, match=r"row 1, 'be brief': .*refuses the roles system.*alternate"):
     form.encode_policy_prompts(tokenizer, [TALK, WITH_SYSTEM])
-  with pytest.raises(rows.RowError, match="refused by the chat template"):
+  with pytest.raises(values.RowError, match="refused by the chat template"):
     form.check(tokenizer, WITH_SYSTEM)
   form.check(tokenizer, TALK)
   path = tmp_path / "rows.jsonl"

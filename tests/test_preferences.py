@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import tensorflow_datasets as tfds
 
-from pit_jax.data import preferences, rows, synthetic
+from pit_jax.data import preferences, rows, synthetic, values
 
 GOOD = [
   {"prompt": " why ? ", "chosen": "because", "rejected": "so\n"},
@@ -110,8 +110,8 @@ def test_a_system_message_that_says_nothing_is_absent(tmp_path, empty):
 def test_scores_pass_through_under_every_name(names):
   row = {"prompt": "how ?", "chosen": "so", "rejected": "no"}
   columns = [names.format(name) for name in ("chosen", "rejected")]
-  for values, scores in (((4, "1.5"), (4.0, 1.5)), ((4, "N/A"), None), ((None, 3), None)):
-    read = rows.check(row | dict(zip(columns, values, strict=True)), "here")
+  for given, scores in (((4, "1.5"), (4.0, 1.5)), ((4, "N/A"), None), ((None, 3), None)):
+    read = rows.check(row | dict(zip(columns, given, strict=True)), "here")
     assert read.scores == scores
 
 
@@ -245,7 +245,7 @@ def test_tensorflow_data_sets_without_tensorflow(tmp_path, monkeypatch):
 
 
 def test_bytes_that_are_no_text_are_refused():
-  with pytest.raises(rows.RowError, match="invalid UTF-8"):
+  with pytest.raises(values.RowError, match="invalid UTF-8"):
     rows.check({"prompt": b"\xff", "chosen": b"a", "rejected": b"b"}, "here")
 
 
@@ -269,14 +269,19 @@ def test_unusable_sources_are_refused(tmp_path):
   empty = _jsonl(tmp_path / "empty.jsonl", [])
   all_bad = _jsonl(tmp_path / "bad.jsonl", ["{", "{"])
   for source, options, message in (
-    ("csv:rows.csv", {}, "is not known; use synthetic, jsonl:PATH"),
+    ("tsv:rows.tsv", {}, "is not known; use synthetic, jsonl:PATH, csv:PATH"),
+    ("csv:rows.csv", {}, "no file rows.csv"),
     ("jsonl", {}, "is not known"),
     ("synthetic:3", {}, "is not known"),
     ("synthetic", {}, "say how many rows"),
     (f"jsonl:{tmp_path}/absent.jsonl", {}, "no file .*absent.jsonl"),
     (f"parquet:{tmp_path}/absent.parquet", {}, "no file .*absent.parquet"),
     (f"jsonl:{empty}", {}, "no usable row: it is empty"),
-    (f"jsonl:{all_bad}", {"on_bad_row": "skip"}, r"no usable row: broken JSON \(2\)"),
+    (
+      f"jsonl:{all_bad}",
+      {"on_bad_row": "skip"},
+      r"row: broken JSON \(2\), the first at .*, line 1: ",
+    ),
     (f"jsonl:{empty}", {"on_bad_row": "ignore"}, "on_bad_row is 'ignore'"),
     (f"jsonl:{empty}", {"limit": 0}, "limit 0"),
   ):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import jinja2
 import numpy as np
 
-from pit_jax.data import conversations, rows, serving, template, text
+from pit_jax.data import conversations, serving, template, text, values
 
 KINDS = ("auto", "plain", "model")
 # A template that tells the date would make prompts depend on the day; this is Llama's default.
@@ -84,12 +84,12 @@ class Chat(template.Form):
     )
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
-    """Raises a `rows.RowError` for a conversation whose roles the template refuses."""
+    """Raises a `values.RowError` for a conversation whose roles the template refuses."""
     roles = tuple(turn.role for turn in conversations.turns(prompt))
     try:
       _skeleton(tokenizer, self.form, (*roles, "assistant", "user"))
     except ValueError as error:
-      raise rows.RowError("refused by the chat template", str(error)) from error
+      raise values.RowError("refused by the chat template", str(error)) from error
 
   def lead(self, tokenizer: text.Tokenizer) -> str:
     """Returns the white space that the template writes between a prompt and its reply."""

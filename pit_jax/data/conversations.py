@@ -6,6 +6,13 @@ from typing import NamedTuple
 from pit_jax.data import marks
 
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}  # role → in plain text
+ROLES = {  # what others call the roles → role
+  **dict(zip(LABELS, LABELS, strict=True)),
+  "human": "user",
+  "gpt": "assistant",
+  "model": "assistant",
+  "developer": "system",
+}
 _ROLES = {label: role for role, label in LABELS.items()}
 _TURN = re.compile(r"(\A{system}|(?:\A|\n\n)(?:{user}|{assistant})):".format(**LABELS))
 

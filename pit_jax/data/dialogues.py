@@ -1,9 +1,14 @@
 """Turns two dialogues that differ in their last reply into a prompt with two responses."""
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pit_jax.data import conversations, rows
+from pit_jax.data import conversations, rows, values
 
+OTHER_PROMPT = "'prompt' is not what the conversations beside it begin with; it is not read"
+WORD = re.compile(r"\S+\s*")
 HUMAN, ASSISTANT = conversations.LABELS["user"], conversations.LABELS["assistant"]
 
 
@@ -15,89 +20,176 @@ def split_pair(fields: Mapping) -> dict:
   that the assistant speaks twice, it is no conversation that anybody would have: it stays a text.
 
   Args:
-    fields: a row with the texts `chosen` and `rejected`; other fields are kept.
+    fields: a row with the texts `chosen` and `rejected`.
 
   Returns:
-    The fields with `prompt`, `chosen` and `rejected` as in any other source.
+    `prompt`, `chosen` and `rejected` as in any other source.
 
   Raises:
-    rows.RowError: a text is missing or no dialogue, or the turns before the last replies differ.
+    values.RowError: a text is missing or no dialogue, or the turns before the last replies differ.
   """
   chosen_turns, chosen = _split(fields, "chosen")
   rejected_turns, rejected = _split(fields, "rejected")
   _check_shared(chosen_turns, rejected_turns)
   is_asked = chosen_turns[-1].role == "user"
-  prompt = _messages(chosen_turns) if is_asked else conversations.write(tuple(chosen_turns))
-  return {**fields, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+  prompt = messages(chosen_turns) if is_asked else conversations.write(tuple(chosen_turns))
+  return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def split_messages(fields: Mapping) -> dict:
-  """Splits the message lists `chosen` and `rejected` into the shared ones and the last replies.
+def split(fields: Mapping) -> list[dict]:
+  """Returns a row with `chosen` and `rejected`, its prompt taken out of dialogues without one.
 
-  The lists may be whole conversations, or the reply alone where there is a `prompt`. Beside whole
-  conversations a `prompt` adds nothing, but it must be one of the user's turns, or all of them.
+  Where both are lists of texts, each of the chosen is preferred to each of the rejected.
+  """
+  given = {name: fields[name] for name in ("prompt", "chosen", "rejected") if name in fields}
+  responses = [fields.get(name) for name in ("chosen", "rejected")]
+  if all(map(_are_texts, responses)):
+    pairs = itertools.product(*responses)
+    return [{**given, "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
+  are_texts = all(isinstance(text, str | bytes) for text in responses)
+  if values.is_empty(fields.get("prompt")) and are_texts and any(map(_is_dialogue, responses)):
+    return [split_pair(fields)]
+  return [given]
 
-  Args:
-    fields: a row with the message lists `chosen` and `rejected`; other fields are kept.
 
-  Returns:
-    The fields with `prompt`, `chosen` and `rejected` as in any other source.
+def split_beginning(fields: Mapping) -> dict:
+  """Returns a row whose prompt is what its two texts begin with, up to a word's end.
 
   Raises:
-    rows.RowError: a list holds no reply, the turns before the last replies differ, or `prompt` is
-      not what they say.
+    values.RowError: a text is missing, or the two begin with no word in common.
   """
+  chosen, rejected = (values.read_text(fields, name) for name in ("chosen", "rejected"))
+  prompt = "".join(_shared(WORD.findall(chosen), WORD.findall(rejected)))
+  if not prompt:
+    detail = "'chosen' and 'rejected' begin with no word in common; give a column 'prompt'"
+    raise values.RowError("dialogues differ", detail)
+  size = len(prompt)
+  return {"prompt": prompt, "chosen": chosen[size:], "rejected": rejected[size:]}
+
+
+def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
+  """Returns a prompt; a dialogue in text that ends in "Assistant:" as the conversation it is.
+
+  Raises:
+    values.RowError: as `rows.read_prompt`.
+  """
+  prompt = rows.read_prompt(fields, name)
+  if not isinstance(prompt, str):
+    return prompt
+  before, turns = conversations.split(prompt)
+  roles = [turn.role for turn in turns]
+  is_asked = roles[:1] == ["user"] and roles[-2:] == ["user", "assistant"]
+  is_whole = is_asked and not before and not turns[-1].content
+  return tuple(turns[:-1]) if is_whole and all(turn.content for turn in turns[:-1]) else prompt
+
+
+def is_whole(value: Any) -> bool:
+  """Returns whether messages are a conversation and not a reply alone."""
+  return values.is_messages(value) and not isinstance(value, Mapping) and len(value) > 1
+
+
+def split_messages(fields: Mapping) -> tuple[dict, list[str]]:
+  """Splits the message lists `chosen` and `rejected` into the shared ones and the last replies.
+
+  The lists may be whole conversations, or the reply alone, as a list or a message, where there is a
+  `prompt`. Of whole conversations they say what was asked, whatever a `prompt` beside them says.
+
+  Args:
+    fields: a row; without message lists it stays as it is, and other fields are kept.
+
+  Returns:
+    The fields with `prompt`, `chosen` and `rejected` as in any other source, and what is to be
+    known of how they were read.
+
+  Raises:
+    values.RowError: a list holds no reply, or the turns before the last replies differ.
+  """
+  given = {name: _as_list(fields.get(name)) for name in ("chosen", "rejected")}
+  if not all(map(values.is_messages, given.values())):
+    return dict(fields), []
   heads, replies = {}, {}
-  for name in ("chosen", "rejected"):
-    turns = rows.read_turns(fields, name)
+  for name in given:
+    turns = rows.read_turns(given, name)
     if not turns or turns[-1].role != "assistant":
-      found = ", ".join(turn.role for turn in turns) or "none"
-      detail = f"{name!r} must end with a message of the assistant; its roles are: {found}"
-      raise rows.RowError("not a conversation", detail)
-    heads[name], replies[name] = list(turns[:-1]), turns[-1].content
+      roles = ", ".join(turn.role for turn in turns) or "none"
+      detail = f"{name!r} must end with a message of the assistant; its roles are: {roles}"
+      raise values.RowError("not a conversation", detail)
+    heads[name] = list(turns[:-1])
+    replies[name] = turns[-1].content
   _check_shared(heads["chosen"], heads["rejected"])
   if not heads["chosen"]:
-    return {**fields, **replies}
-  if not rows.is_empty(fields.get("prompt")):
-    _check_prompt(rows.read_prompt(fields, "prompt"), heads["chosen"])
-  return {**fields, **replies, "prompt": _messages(heads["chosen"])}
+    return {**fields, **replies}, []
+  prompt, notes = _asked(fields, heads["chosen"])
+  return {**fields, **replies, "prompt": messages(prompt)}, notes
+
+
+def _as_list(value: Any) -> Any:
+  """Returns one message as a list of it, and everything else as it is."""
+  if values.is_messages(value) or not isinstance(value, Mapping):
+    return value
+  is_message = any(value.keys() >= set(names) for names in values.MESSAGES)
+  return [value] if is_message else value
+
+
+def _asked(
+  fields: Mapping, turns: list[conversations.Turn]
+) -> tuple[Sequence[conversations.Turn], list[str]]:
+  """Returns what conversations say was asked, and a note if a `prompt` says something else.
+
+  The prompt may be one of the user's turns, or all turns, and may add the system's.
+  """
+  if values.is_empty(fields.get("prompt")):
+    return turns, []
+  try:
+    prompt = read_prompt(fields, "prompt")
+  except values.RowError:
+    return turns, [OTHER_PROMPT]
+  if isinstance(prompt, str):
+    return turns, [] if ("user", prompt) in turns else [OTHER_PROMPT]
+  if prompt[0].role == "system" and list(prompt[1:]) == turns:
+    return prompt, []
+  return turns, [] if list(prompt) == turns else [OTHER_PROMPT]
 
 
 def _split(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
   """Returns the turns of one dialogue before its last, and the last one's text."""
-  before, turns = conversations.split(rows.read_text(fields, name))
+  before, turns = conversations.split(values.read_text(fields, name))
   roles = [turn.role for turn in turns]
   if before or len(turns) < 2 or roles[0] != "user" or roles[-1] != "assistant":
     found = ", ".join(conversations.LABELS[role] for role in roles) or "none"
-    raise rows.RowError(
+    raise values.RowError(
       "not a dialogue",
       f"{name!r} must begin with '{HUMAN}:' and end with a turn of '{ASSISTANT}:', each turn after "
       f"an empty line; its turns are: {found}",
     )
   if not turns[-1].content:
-    raise rows.RowError("empty field", f"the last reply of {name!r} holds no text")
+    raise values.RowError("empty field", f"the last reply of {name!r} holds no text")
   return turns[:-1], turns[-1].content
 
 
-def _messages(turns: Sequence[conversations.Turn]) -> list[dict]:
+def _is_dialogue(text: str | bytes) -> bool:
+  decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+  before, turns = conversations.split(decoded)
+  return bool(turns) and not before and turns[0].role == "user"
+
+
+def _are_texts(value: Any) -> bool:
+  is_list = values.is_messages(value) and not isinstance(value, Mapping) and len(value)
+  return bool(is_list) and all(isinstance(text, str | bytes) for text in value)
+
+
+def messages(turns: Sequence[conversations.Turn]) -> list[dict]:
+  """Returns turns as messages {role, content}."""
   return [turn._asdict() for turn in turns]
 
 
 def _check_shared(chosen: list[conversations.Turn], rejected: list[conversations.Turn]) -> None:
   if chosen != rejected:
     shared = sum(1 for _ in _shared(chosen, rejected))
-    raise rows.RowError(
+    raise values.RowError(
       "dialogues differ",
       f"'chosen' has {len(chosen)} turns before its last reply and 'rejected' {len(rejected)}, but "
       f"only the first {shared} are the same; all must be",
-    )
-
-
-def _check_prompt(prompt: conversations.Prompt, turns: list[conversations.Turn]) -> None:
-  is_said = ("user", prompt) in turns if isinstance(prompt, str) else prompt == tuple(turns)
-  if not is_said:
-    raise rows.RowError(
-      "dialogues differ", "'prompt' is not what 'chosen' and 'rejected' begin with; leave it out"
     )
 
 

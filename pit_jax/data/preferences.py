@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from pit_jax.data import clusters, conversations, rows, sources
+from pit_jax.data import clusters, conversations, rows, schemas, sources, values
 
 Preference = rows.Preference
 TRAINING = ("sft", "reward", "rl")
@@ -25,12 +25,14 @@ class PreferenceSet:
     skipped: how many rows could not be used, by reason.
     source: where they came from, as given.
     fingerprint: a sha256 (16 hex digits) of the rows' content and order.
+    notes: what is to be known of how usable rows were read → of how many.
   """
 
   rows: tuple[Preference, ...]
   skipped: dict[str, int]
   source: str
   fingerprint: str
+  notes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,19 +96,21 @@ def load(
   limit: int | None = None,
   seed: int = 0,
   is_streamed: bool = False,
+  schema: str = schemas.AUTO,
   check_prompt: Callable[[conversations.Prompt], None] | None = None,
 ) -> PreferenceSet:
   """Loads and checks the preferences of a source.
 
   Args:
-    source: `synthetic`, `jsonl:PATH`, `parquet:PATH`, `hh:PATH` (files gzipped or not),
-      `hf:NAME[:split]` or `tfds:NAME[:split]` (NAME may be a local directory).
+    source: as for `sources.read`.
     on_bad_row: "error" stops at the first row that cannot be used; "skip" leaves such rows out,
-      counts them by reason and logs the counts.
+      counts them by reason and logs the counts. Rows in order that hold no preference, as ties, are
+      left out and counted either way.
     limit: the most usable rows to take, from the beginning; None for all.
     seed: which rows the synthetic source makes; no other source depends on it.
     is_streamed: whether `hf:` fetches rows as they are read, and so none beyond `limit`.
-    check_prompt: raises a `rows.RowError` for a prompt that the models cannot be shown.
+    schema: what the rows call things, as for `sources.read`.
+    check_prompt: raises a `values.RowError` for a prompt that the models cannot be shown.
 
   Raises:
     ValueError: the source is not known, a row cannot be used (naming file and line), or none can.
@@ -115,17 +119,21 @@ def load(
     raise ValueError(f'on_bad_row is {on_bad_row!r}; use "error" or "skip"')
   if limit is not None and limit < 1:
     raise ValueError(f"limit {limit} leaves no rows; use at least 1, or None for all rows")
-  usable, skipped, first = [], collections.Counter(), {}
-  for place, fields in sources.read(source, limit, seed, is_streamed):
+  usable = []
+  skipped, notes = collections.Counter(), collections.Counter()
+  first: dict[str, str] = {}
+  for place, fields, told in sources.read(source, limit, seed, is_streamed, schema):
     try:
-      if isinstance(fields, rows.RowError):
+      if isinstance(fields, values.RowError):
         raise fields
       row = rows.check(fields, place)
       if check_prompt is not None:
         check_prompt(row.prompt)
       usable.append(row)
-    except rows.RowError as error:
-      if on_bad_row == "error":
+      notes.update(told)
+      first |= {note: place for note in told if note not in first}
+    except values.RowError as error:
+      if on_bad_row == "error" and not isinstance(error, values.LeftOut):
         raise ValueError(
           f'{place}: {error}. Correct the row, or leave bad rows out with on_bad_row="skip"'
         ) from error
@@ -133,17 +141,21 @@ def load(
       first.setdefault(error.reason, f"{place}: {error}")
     if limit is not None and len(usable) == limit:
       break
-  _report(source, len(usable), skipped, first)
-  return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable))
+  _report(source, skipped, notes, first)
+  if not usable:
+    reasons = [f"{reason} ({bad}), the first at {first[reason]}" for reason, bad in skipped.items()]
+    raise ValueError(f"{source} holds no usable row: {'; '.join(reasons) or 'it is empty'}")
+  return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable), dict(notes))
 
 
-def _report(source: str, count: int, skipped: dict[str, int], first: dict[str, str]) -> None:
-  """Logs what was left out, and raises a ValueError when nothing is left."""
+def _report(
+  source: str, skipped: dict[str, int], notes: dict[str, int], first: dict[str, str]
+) -> None:
+  """Logs what was left out, and what is to be known of the rest."""
   for reason, bad in skipped.items():
     _LOG.warning("%s: skipped %d rows (%s), the first at %s", source, bad, reason, first[reason])
-  if count == 0:
-    reasons = "; ".join(f"{reason} ({bad})" for reason, bad in skipped.items()) or "it is empty"
-    raise ValueError(f"{source} holds no usable row: {reasons}")
+  for note, count in notes.items():
+    _LOG.warning("%s: %s (%d rows, the first at %s)", source, note, count, first[note])
 
 
 def fingerprint(preferences: Sequence[Preference]) -> str:

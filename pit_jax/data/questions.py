@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pit_jax.data import conversations, rows
+from pit_jax.data import conversations, rows, values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Question:
   error: str | None = None
 
 
-CheckPrompt = Callable[[conversations.Prompt], None]  # raises a rows.RowError
+CheckPrompt = Callable[[conversations.Prompt], None]  # raises a values.RowError
 
 
 def read(stream: io.BufferedReader, check_prompt: CheckPrompt | None = None) -> Iterator[Question]:
@@ -42,7 +42,7 @@ def read(stream: io.BufferedReader, check_prompt: CheckPrompt | None = None) -> 
 
   Args:
     stream: a file opened for reading bytes, or the standard input's buffer.
-    check_prompt: raises a `rows.RowError` for a prompt that the models cannot be shown.
+    check_prompt: raises a `values.RowError` for a prompt that the models cannot be shown.
   """
   number = 0
   is_gzip = stream.peek(2)[:2] == b"\x1f\x8b"
@@ -83,7 +83,7 @@ def check(fields: dict[str, Any], number: int, check_prompt: CheckPrompt | None 
     prompt = rows.read_prompt(fields, "prompt")
     if check_prompt is not None:
       check_prompt(prompt)
-    response = rows.read_optional(fields, "response")
-  except rows.RowError as error:
+    response = values.read_optional(fields, "response")
+  except values.RowError as error:
     return Question(number, fields, error=str(error))
   return Question(number, fields, prompt, response)

@@ -1,12 +1,10 @@
 """What one preference row must be: the checks every source passes through."""
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from pit_jax.data import conversations
+from pit_jax.data import conversations, values
 
 # What sources call the same two columns, of `chosen` and of `rejected`.
 WRITERS = (
@@ -22,18 +20,6 @@ SCORES = (
   ("chosen-rating", "rejected-rating"),
   ("chosen_avg_rating", "rejected_avg_rating"),
 )
-
-
-class RowError(ValueError):
-  """A row that cannot be used.
-
-  Attributes:
-    reason: one of few fixed phrases, under which such rows are counted.
-  """
-
-  def __init__(self, reason: str, detail: str):
-    super().__init__(f"{reason}: {detail}")
-    self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,21 +59,22 @@ def check(fields: Any, place: str) -> Preference:
     place: where the row came from.
 
   Raises:
-    RowError: a field is missing, empty, of the wrong type or not valid Unicode, or the two
+    values.RowError: a field is missing, empty, of the wrong type or not valid Unicode, or the two
       responses are the same text.
   """
   if not isinstance(fields, Mapping):
-    raise RowError("wrong type", f"a row must be an object with fields, not {_kind(fields)}")
+    detail = f"a row must be an object with fields, not {values.describe(fields)}"
+    raise values.RowError("wrong type", detail)
   prompt = read_prompt(fields, "prompt")
-  chosen, rejected = read_text(fields, "chosen"), read_text(fields, "rejected")
+  chosen, rejected = values.read_text(fields, "chosen"), values.read_text(fields, "rejected")
   if chosen == rejected:
-    raise RowError("chosen equals rejected", f"both are {_short(chosen)}")
+    raise values.RowError("chosen equals rejected", f"both are {values.shorten(chosen)}")
   return Preference(
     prompt,
     chosen,
     rejected,
-    read_optional(fields, "response"),
-    read_number(fields, "margin"),
+    values.read_optional(fields, "response"),
+    values.read_number(fields, "margin"),
     _read_position(fields),
     _read_writers(fields),
     _read_scores(fields),
@@ -96,157 +83,84 @@ def check(fields: Any, place: str) -> Preference:
 
 
 def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
-  """Returns a text field, or a field that is a list of messages {"role", "content"}.
+  """Returns a text field, or a field that is a list of messages, as `read_turns` reads them.
 
   Raises:
-    RowError: as `read_text` and `read_turns`, or the last message is not the user's.
+    values.RowError: as `read_text` and `read_turns`, or the last message is not the user's.
   """
-  if not is_messages(fields.get(name)):
-    return read_text(fields, name)
+  if not values.is_messages(fields.get(name)):
+    return values.read_text(fields, name)
   turns = read_turns(fields, name)
   if not turns or turns[-1].role != "user":
     found = ", ".join(turn.role for turn in turns) or "none"
-    raise RowError(
+    raise values.RowError(
       "not a conversation", f"{name!r} must end with a message of the user; its roles are: {found}"
     )
   return turns
 
 
-def is_messages(value: Any) -> bool:
-  """Returns whether a field is a list, of records or, from tensorflow-datasets, of columns."""
-  if isinstance(value, Mapping):
-    return {"role", "content"} <= value.keys() and all(map(is_messages, value.values()))
-  return not isinstance(value, str | bytes) and hasattr(value, "__len__")
-
-
-def as_list(value: Any) -> list:
-  """Returns a list of records; tensorflow-datasets gives it as a record of columns.
-
-  Raises:
-    RowError: the columns are no lists, or not of one length.
-  """
-  if not isinstance(value, Mapping):
-    return list(value)
-  names = list(value)
-  lengths = [len(column) if is_messages(column) else None for column in value.values()]
-  if None in lengths or len(set(lengths)) > 1:
-    sizes = ", ".join(f"{name}: {length}" for name, length in zip(names, lengths, strict=True))
-    raise RowError("wrong type", f"columns of records must be lists of one length, not {sizes}")
-  return [dict(zip(names, row, strict=True)) for row in zip(*value.values(), strict=True)]
-
-
 def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
   """Returns the messages of a field, each content without its outer white space.
 
-  A system's message that says nothing is left out.
+  A message is {"role", "content"} or {"from", "value"}; its content a text, or a list of parts
+  {"type": "text", "text"}, which are joined by line breaks. A system's message that says nothing is
+  left out.
 
   Raises:
-    RowError: a message is no object with a known role and a text, a system's is not the first, or
-      columns of messages differ in length.
+    values.RowError: a message is no object with a known role and a text, a system's is not the
+      first, or columns of messages differ in length.
   """
   turns = []
-  for i, message in enumerate(as_list(fields[name])):
+  for i, message in enumerate(values.as_list(fields[name])):
+    place = f"{name}[{i}]"
     if not isinstance(message, Mapping):
-      detail = f"{name!r}[{i}] must be an object with role and content, not {_kind(message)}"
-      raise RowError("wrong type", detail)
-    inside = {f"{name}[{i}].{part}": message.get(part) for part in ("role", "content")}
-    role = read_text(inside, f"{name}[{i}].role")
-    if i == 0 and role == "system" and is_empty(message.get("content")):
-      continue
-    content = read_text(inside, f"{name}[{i}].content")
-    if role not in conversations.LABELS or (role == "system" and i > 0):
-      raise RowError(
-        "not a conversation",
-        f"{name!r}[{i}] has the role {role!r}; known are user, assistant and, at the beginning, "
-        "system",
+      detail = (
+        f"{name!r}[{i}] must be an object with role and content, not {values.describe(message)}"
       )
-    turns.append(conversations.Turn(role, content))
+      raise values.RowError("wrong type", detail)
+    names = values.MESSAGES[1] if "from" in message else values.MESSAGES[0]
+    inside = {f"{place}.{field}": message.get(field) for field in names}
+    named, content = inside
+    role = conversations.ROLES.get(values.read_text(inside, named))
+    if role is None or (role == "system" and i > 0):
+      raise values.RowError(
+        "not a conversation",
+        f"{name!r}[{i}] has the role {inside[named]!r}; known are "
+        f"{', '.join(conversations.ROLES)}, and the system's is at the beginning only",
+      )
+    if role == "system" and values.is_empty(inside[content]):
+      continue
+    turns.append(conversations.Turn(role, _read_content(inside, content)))
   return tuple(turns)
 
 
-def read_text(fields: Mapping, name: str) -> str:
-  """Returns a text field without its outer white space.
-
-  Raises:
-    RowError: the field is missing, empty, of the wrong type or not valid Unicode.
-  """
-  if fields.get(name) is None:
-    present = ", ".join(map(str, fields)) or "none"
-    raise RowError("missing field", f"{name!r} is absent or null; the fields are: {present}")
-  value = fields[name]
-  if isinstance(value, bytes):  # tensorflow-datasets gives text as bytes
-    try:
-      value = value.decode("utf-8")
-    except UnicodeDecodeError as error:
-      raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
-  if not isinstance(value, str):
-    raise RowError("wrong type", f"{name!r} must be a text, not {_kind(value)}")
-  try:
-    value.encode("utf-8")  # JSON can spell half a surrogate pair, which no tokenizer accepts
-  except UnicodeEncodeError as error:
-    raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
-  value = value.strip()
-  if not value:
-    raise RowError("empty field", f"{name!r} holds no text")
-  return value
-
-
-def read_optional(fields: Mapping, name: str) -> str | None:
-  """Returns a text field without its outer white space; None where it is absent or empty.
-
-  Raises:
-    RowError: the field is of the wrong type or not valid Unicode.
-  """
-  return None if is_empty(fields.get(name)) else read_text(fields, name)
-
-
-def is_empty(value: Any) -> bool:
-  """Returns whether a field holds nothing: null, white space, a number that is none, no element.
-
-  Tables write what is absent as NaN, tensorflow-datasets as an empty text.
-  """
-  if value is None or (isinstance(value, str | bytes) and not value.strip()):
-    return True
-  if isinstance(value, numbers.Real):
-    return value != value  # NaN alone; math.isnan has no answer for the largest integers
-  return is_messages(value) and not len(value)
-
-
-def read_number(fields: Mapping, name: str) -> float | None:
-  """Returns a field that is a finite number, or spells one; None where it is absent or empty.
-
-  Raises:
-    RowError: the field is something else.
-  """
-  value = fields.get(name)
-  if is_empty(value):
-    return None
-  if isinstance(value, bool) or not (hasattr(value, "__float__") or isinstance(value, str | bytes)):
-    raise RowError("wrong type", f"{name!r} must be a number, not {_kind(value)}")
-  try:
-    number = float(value)
-  except OverflowError:
-    number = math.inf
-  except (TypeError, ValueError) as error:
-    raise RowError("wrong type", f"{name!r} must be a number, not {_kind(value)}") from error
-  if not math.isfinite(number):
-    raise RowError("wrong type", f"{name!r} must be a finite number, not {number}")
-  return number
+def _read_content(fields: Mapping, name: str) -> str:
+  """Returns a message's text, or the texts of its parts."""
+  if not values.is_messages(fields[name]) or isinstance(fields[name], Mapping):
+    return values.read_text(fields, name)
+  texts = []
+  for i, part in enumerate(fields[name]):
+    if not isinstance(part, Mapping) or part.get("type") != "text":
+      detail = f"'{name}[{i}]' must be of type text, not {values.describe(part)}"
+      raise values.RowError("wrong type", detail)
+    texts.append(values.read_optional({f"{name}[{i}].text": part.get("text")}, f"{name}[{i}].text"))
+  return values.read_text({name: "\n".join(filter(None, texts))}, name)
 
 
 def _read_position(fields: Mapping) -> int | None:
   position = fields.get("chosen_position")
-  if is_empty(position):
+  if values.is_empty(position):
     return None
   if isinstance(position, bool) or position not in (1, 2, "1", "2"):
-    raise RowError("wrong type", f"'chosen_position' must be 1 or 2, not {_kind(position)}")
+    detail = f"'chosen_position' must be 1 or 2, not {values.describe(position)}"
+    raise values.RowError("wrong type", detail)
   return int(position)
 
 
 def _read_writers(fields: Mapping) -> tuple[str, str] | None:
   """Returns the first two writers that are both named."""
   for names in WRITERS:
-    writers = [read_optional(fields, name) for name in names]
+    writers = [values.read_optional(fields, name) for name in names]
     if None not in writers:
       return tuple(writers)
   return None
@@ -256,18 +170,9 @@ def _read_scores(fields: Mapping) -> tuple[float, float] | None:
   """Returns the first two scores that are both numbers: what else stands there is no score."""
   for names in SCORES:
     try:
-      scores = [read_number(fields, name) for name in names]
-    except RowError:
+      scores = [values.read_number(fields, name) for name in names]
+    except values.RowError:
       continue
     if None not in scores:
       return tuple(scores)
   return None
-
-
-def _kind(value: Any) -> str:
-  return f"{type(value).__name__} {_short(value)}"
-
-
-def _short(value: Any) -> str:
-  shown = repr(value)
-  return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,146 +1,231 @@
-"""What published preference data call things: every schema's rows become prompt and two responses.
+"""Turns rows of any published schema into rows with `prompt`, `chosen` and `rejected`.
 
-A schema is recognised by its fields. Comparisons of summaries (openai/summarize_from_feedback) have
-`info`, `summaries` and `choice`; judgements of two outputs (AlpacaEval, AlpacaFarm) `instruction`,
-`output_1`, `output_2` and `preference`; conversations have message lists as `chosen` and
-`rejected`; dialogues (HH-RLHF) have texts of that name and no `prompt`. Everything else is left as
-it is.
+A schema is recognised by a row's columns, or named. What several schemas fit is refused, and never
+guessed.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import collections
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from pit_jax.data import dialogues, rows
+from pit_jax.data import conversations, dialogues, files, published, ratings, rows, values
 
-PARTS = {"SUBREDDIT": "subreddit", "TITLE": "title", "POST": "post", "ARTICLE": "article"}
-OUTPUTS = ("output_1", "output_2")
-MIDDLE, SURE = 5, 4  # of the annotators' scale, 1 to 9: no preference; steps to either end
+AUTO = "auto"
+SYSTEM = ("system", "system_prompt", "system_message")  # columns with what the system says first
+# Columns that belong to a prompt; where there is one beside them they are not read.
+PROMPT_COLUMNS = (
+  "input",
+  "context",
+  "history",
+  "conversation",
+  "conversations",
+  "question",
+  "instruction",
+  "query",
+  "passage",
+  "document",
+)
 
 
-def convert(fields: Any, has_dialogues: bool) -> Any:
-  """Returns a row's fields with `prompt`, `chosen` and `rejected`, by the schema that they fit.
+class Row(NamedTuple):
+  """A row in the one form, or why it has none.
+
+  Attributes:
+    place: where it is, in words fit for an error message.
+    fields: with `prompt`, `chosen` and `rejected`, yet to be checked; or a RowError.
+    notes: what a user should know of how it was read; of few kinds, to be counted.
+  """
+
+  place: str
+  fields: Any
+  notes: tuple[str, ...] = ()
+
+
+def convert(read_rows: Iterable[files.Row], schema: str = AUTO) -> Iterator[Row]:
+  """Yields rows in the one form; rated answers follow at the end, when all of a prompt are there.
 
   Args:
-    fields: of a row; what is no mapping is returned as it is.
-    has_dialogues: whether texts `chosen` and `rejected` without a prompt are whole dialogues.
+    read_rows: place and fields, or RowError, of every row.
+    schema: "auto", or the name of the one that all rows have.
 
   Raises:
-    rows.RowError: the fields fit a schema, but what they hold does not.
+    ValueError: there is no such schema.
+  """
+  if schema != AUTO and schema not in published.BY_NAME:
+    names = ", ".join([AUTO, *published.BY_NAME])
+    raise ValueError(f"data.schema is {schema!r}; use one of {names}")
+  return _converted(read_rows, schema)
+
+
+def _converted(read_rows: Iterable[files.Row], schema: str) -> Iterator[Row]:
+  answers: dict[str, list[ratings.Answer]] = collections.defaultdict(list)
+  prompts: dict[str, tuple[Any, published.Schema]] = {}
+  for place, fields in read_rows:
+    try:
+      if isinstance(fields, values.RowError):
+        raise fields
+      fitting = _choose(fields, schema)
+      if fitting.rates_one:
+        prompt, answer = fitting.convert(fields)
+        system = {name: fields[name] for name in SYSTEM if name in fields}
+        key = json.dumps([prompt, system], default=str)
+        prompts.setdefault(key, ({**system, "prompt": prompt}, fitting))
+        answers[key].append(answer._replace(place=place))
+      else:
+        for made in fitting.convert(fields):
+          yield _finish(place, fields, made, fitting, schema)
+    except values.RowError as error:
+      yield Row(place, error)
+  for key, (asked, fitting) in prompts.items():
+    for place, made in ratings.pairs(asked["prompt"], answers[key]):
+      yield _finish(place, asked, made, fitting, schema)
+
+
+def _choose(fields: Any, schema: str) -> published.Schema:
+  """Returns the schema of a row.
+
+  Raises:
+    values.RowError: the row has not the columns of the one that was named, or of none or several.
   """
   if not isinstance(fields, Mapping):
-    return fields
-  for fits, change in SCHEMAS:
-    if fits(fields):
-      return change(fields)
-  if has_dialogues and "prompt" not in fields:
-    return dialogues.split_pair(fields)
-  return fields
-
-
-def split_summaries(fields: Mapping) -> dict:
-  """Returns a comparison of two summaries as a prompt with two responses.
-
-  The prompt names the parts of the post, or of the news article, and ends in "TL;DR:". The
-  annotator's confidence runs from 1, the first summary for certain, to 9, the second; the margin is
-  its distance from the middle. Where it speaks for the other summary than `choice`, is no number,
-  or is absent, there is none.
-
-  Raises:
-    rows.RowError: a part is missing, or `choice` is neither 0 nor 1.
-  """
-  info = fields["info"]
-  summaries = rows.as_list(fields["summaries"]) if hasattr(fields["summaries"], "__len__") else []
-  if not isinstance(info, Mapping) or not all(isinstance(one, Mapping) for one in summaries):
-    raise rows.RowError("wrong type", "'info' and each of 'summaries' must be objects with fields")
-  if len(summaries) != 2 or fields["choice"] not in (0, 1):
-    detail = f"{len(summaries)} summaries and choice {fields['choice']!r}; use 2, and 0 or 1"
-    raise rows.RowError("not a comparison", detail)
-  parts = [
-    f"{label}: {_part(info, name)}"
-    for label, name in PARTS.items()
-    if not rows.is_empty(info.get(name))
+    detail = f"a row must be an object with fields, not {values.describe(fields)}"
+    raise values.RowError("wrong type", detail)
+  if schema != AUTO:
+    return _named(fields, published.BY_NAME[schema])
+  if _is_standard(fields):
+    return published.STANDARD
+  fitting = [
+    one
+    for one in published.SCHEMAS
+    if one.is_detected and one is not published.STANDARD and _fits(fields, one)
   ]
-  if rows.is_empty(info.get("post")) and rows.is_empty(info.get("article")):
-    raise rows.RowError("missing field", "'info' holds neither a post nor an article")
-  choice = int(fields["choice"])
-  return {
-    **fields,
-    "prompt": "\n\n".join([*parts, "TL;DR:"]),
-    "chosen": rows.read_text(summaries[choice], "text"),
-    "rejected": rows.read_text(summaries[1 - choice], "text"),
-    "margin": _margin(fields, choice),
+  if len(fitting) == 1:
+    return fitting[0]
+  if fitting:
+    names = " or ".join(one.name for one in fitting)
+    raise values.RowError(
+      "schema unclear", f"it may be {names}; name one as data.schema. The {_listed(fields)}"
+    )
+  if {"chosen", "rejected"} & fields.keys():
+    return published.STANDARD
+  raise values.RowError("unknown schema", f"{_likely(fields)}. The {_listed(fields)}")
+
+
+def _named(fields: Mapping, schema: published.Schema) -> published.Schema:
+  absent = [column for column in schema.columns if column not in fields]
+  if absent:
+    raise values.RowError(
+      "missing field", f"{schema.name} has {', '.join(absent)} too; the {_listed(fields)}"
+    )
+  return schema
+
+
+def _is_standard(fields: Mapping) -> bool:
+  """Returns whether a row has `chosen` and `rejected` and needs no other column for its prompt."""
+  if not fields.keys() >= set(published.PAIR):
+    return False
+  is_asked = not values.is_empty(fields.get("prompt"))
+  return is_asked or all(dialogues.is_whole(fields[name]) for name in published.PAIR)
+
+
+def _fits(fields: Mapping, schema: published.Schema) -> bool:
+  """Returns whether a row has a schema's columns; beside a bare pair the prompt must hold a text.
+
+  An instruction is asked before its input, which is a part of it.
+  """
+  if not fields.keys() >= set(schema.columns):
+    return False
+  if not set(published.PAIR) <= set(schema.columns):
+    return True
+  if schema.name == "input" and not values.is_empty(fields.get("instruction")):
+    return False
+  return not values.is_empty(fields[schema.columns[0]])
+
+
+def _likely(fields: Mapping) -> str:
+  """Says what a row of no known schema may be, and what to do."""
+  for columns, advice in published.UNREADABLE:
+    if fields.keys() >= set(columns):
+      return f"these look like {advice}"
+  shares = {
+    schema: len(fields.keys() & set(schema.columns)) / len(schema.columns)
+    for schema in published.SCHEMAS
   }
+  likeliest = max(shares, key=shares.get)
+  if shares[likeliest] > 0.5:
+    absent = ", ".join(column for column in likeliest.columns if column not in fields)
+    return f"it looks like {likeliest.name}, without {absent}"
+  return f"use prompt, chosen and rejected, or the columns of {', '.join(published.BY_NAME)}"
 
 
-def _part(info: Mapping, name: str) -> str:
-  return ("r/" if name == "subreddit" else "") + rows.read_text(info, name)
+def _listed(fields: Mapping) -> str:
+  return f"fields are: {', '.join(map(str, fields)) or 'none'}"
 
 
-def _margin(fields: Mapping, choice: int) -> float | None:
-  extra = fields.get("extra")
-  said = extra.get("confidence") if isinstance(extra, Mapping) else None
+def _finish(
+  place: str, fields: Mapping, made: published.Made, schema: published.Schema, named: str
+) -> Row:
+  """Returns a preference with what else its row holds, its messages and system taken apart."""
+  if isinstance(made, values.RowError):
+    return Row(place, made)
+  used = {*schema.columns, *schema.optional, *SYSTEM}
+  rest = {name: value for name, value in fields.items() if name not in used}
+  notes = [schema.remark] if schema.remark and named == AUTO else []
   try:
-    toward_second = float(said) - MIDDLE
-  except (TypeError, ValueError, OverflowError):
-    return None
-  margin = toward_second if choice else -toward_second
-  return margin if 0 < margin <= SURE else None
+    row, more = dialogues.split_messages({**rest, **made})
+    row = _with_system(_as_messages(row), fields)
+  except values.RowError as error:
+    return Row(place, error)
+  notes += more
+  notes += [
+    f"the column {name!r} beside the prompt is not read"
+    for name in PROMPT_COLUMNS
+    if name in rest and not _is_told(rest[name], row)
+  ]
+  return Row(place, row, tuple(notes))
 
 
-def split_outputs(fields: Mapping) -> dict:
-  """Returns a judgement between two outputs as a prompt with two responses.
+def _as_messages(row: dict[str, Any]) -> dict[str, Any]:
+  """Returns a row whose prompt, where it is a conversation that was read, is messages again."""
+  prompt = row.get("prompt")
+  return {**row, "prompt": dialogues.messages(prompt)} if isinstance(prompt, tuple) else row
 
-  `preference` is 1 or 2, the output that was liked better. A weighted one lies between and stands
-  for the nearer end. Who wrote them is kept where it is said. Numbers of outputs are columns and no
-  places: annotators were shown them in an order of their own.
+
+def _with_system(row: dict[str, Any], fields: Mapping) -> dict[str, Any]:
+  """Returns a row whose prompt begins with what its own column says is the system's.
 
   Raises:
-    rows.RowError: a text is missing, or neither output is preferred.
+    values.RowError: the prompt begins with another system's turn, or two columns differ.
   """
-  second = _prefers_second(fields["preference"])
-  names = OUTPUTS[::-1] if second else OUTPUTS
-  prompt = rows.read_text(fields, "instruction")
-  if context := rows.read_optional(fields, "input"):
-    prompt = f"{prompt}\n\n{context}"
-  chosen, rejected = (rows.read_text(fields, name) for name in names)
-  writers = (fields.get(name.replace("output", "generator")) for name in names)
-  return {
-    **fields,
-    "prompt": prompt,
-    "chosen": chosen,
-    "rejected": rejected,
-    **dict(zip(("chosen_generator", "rejected_generator"), writers, strict=True)),
-  }
+  given = [values.read_optional(fields, name) for name in SYSTEM]
+  systems = list(dict.fromkeys(text for text in given if text is not None))
+  if not systems:
+    return row
+  turns = list(conversations.turns(rows.read_prompt(row, "prompt")))
+  if turns[0].role == "system":
+    systems = list(dict.fromkeys([*systems, turns.pop(0).content]))
+  if len(systems) > 1:
+    shown = " and ".join(values.shorten(text) for text in systems)
+    raise values.RowError("two systems", f"the system says {shown}; leave one out")
+  system = conversations.Turn("system", systems[0])
+  return {**row, "prompt": dialogues.messages([system, *turns])}
 
 
-def _prefers_second(preference: Any) -> bool:
-  """Returns whether a preference, 1 to 2, is for the second output."""
-  try:
-    value = float(preference)
-  except (TypeError, ValueError) as error:
-    detail = f"'preference' must be 1 or 2, not {preference!r}"
-    raise rows.RowError("wrong type", detail) from error
-  if not 1 <= value <= 2 or value == 1.5:
-    raise rows.RowError(
-      "no preference", f"'preference' must be 1 or 2, or nearer to one of them, not {preference!r}"
-    )
-  return value > 1.5
+def _is_told(value: Any, row: Mapping) -> bool:
+  """Returns whether all texts of a value stand in the row as it is read."""
+  told = " ".join(_texts([row.get(name) for name in ("prompt", "chosen", "rejected")]))
+  return all(text in told for text in _texts(value))
 
 
-def _has_comparison(fields: Mapping) -> bool:
-  return {"info", "summaries", "choice"} <= fields.keys()
-
-
-def _has_outputs(fields: Mapping) -> bool:
-  return {"instruction", "preference", *OUTPUTS} <= fields.keys()
-
-
-def _has_messages(fields: Mapping) -> bool:
-  return all(rows.is_messages(fields.get(name)) for name in ("chosen", "rejected"))
-
-
-SCHEMAS: list[tuple[Callable[[Mapping], bool], Callable[[Mapping], dict]]] = [
-  (_has_comparison, split_summaries),
-  (_has_outputs, split_outputs),
-  (_has_messages, dialogues.split_messages),
-]
+def _texts(value: Any) -> Iterator[str]:
+  """Yields all texts inside a value that hold anything."""
+  if isinstance(value, str | bytes):
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if text.strip():
+      yield text.strip()
+  elif isinstance(value, Mapping):
+    yield from _texts(list(value.values()))
+  elif values.is_messages(value):
+    for one in value:
+      yield from _texts(one)

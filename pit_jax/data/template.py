@@ -55,7 +55,7 @@ class Form(abc.ABC):
 
   @abc.abstractmethod
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
-    """Raises a `rows.RowError` for a prompt that cannot be shown."""
+    """Raises a `values.RowError` for a prompt that cannot be shown."""
 
   @abc.abstractmethod
   def encode_policy_prompts(

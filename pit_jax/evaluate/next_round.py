@@ -23,7 +23,7 @@ from typing import Any
 import jax
 
 from pit_jax import hosts, improve
-from pit_jax.data import conversations, preferences
+from pit_jax.data import conversations, preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
@@ -170,7 +170,7 @@ def _unusable(row: dict[str, Any]) -> str | None:
   """Returns why a row would be refused as data, None if it would not."""
   try:
     data_rows.check(row, "a new pair")
-  except data_rows.RowError as error:
+  except values.RowError as error:
     return error.reason
   return None
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from pit_jax import improve
-from pit_jax.data import preferences
+from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import clock, judges, language_models, self_refine, suite
 from pit_jax.stages import context as contexts
@@ -201,7 +201,7 @@ def _shows(judge: Any, row: data_rows.Preference) -> bool:
   """Returns whether a published model's template takes the conversation."""
   try:
     judge.settings.template.check(judge.settings.tokenizer, row.prompt)
-  except data_rows.RowError:
+  except values.RowError:
     return False
   return True
 

@@ -174,7 +174,7 @@ class Inference:
     return self._over_rows(ask, (prompts, responses))
 
   def check_prompt(self, prompt: conversations.Prompt) -> None:
-    """Raises a `rows.RowError` for a prompt that the models cannot be shown."""
+    """Raises a `values.RowError` for a prompt that the models cannot be shown."""
     self.settings.template.check(self.settings.tokenizer, prompt)
 
   def answer(

@@ -229,6 +229,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     limit=c.rows,
     seed=config.seed,
     is_streamed=c.streaming,
+    schema=c.schema,
     check_prompt=functools.partial(forms.check, form, words, others[:1]),
   )
   folds = preferences.Division.of(c).folds(data.rows)

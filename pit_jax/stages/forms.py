@@ -49,7 +49,7 @@ def check(
   others: Sequence[origin.Published | None],
   prompt: conversations.Prompt,
 ) -> None:
-  """Raises a `rows.RowError` for a prompt that the run's models or a published one cannot read.
+  """Raises a `values.RowError` for a prompt that the run's models or a published one cannot read.
 
   A tokenizer that is still to be learnt goes with the plain form, which shows every prompt.
   """

@@ -1,0 +1,244 @@
+"""Two responses to a prompt and a verdict between them, under whatever names."""
+
+import json
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pit_jax.data import rows, values
+
+# Of a row: below 0 for the first response, above 0 for the second, 0 for a tie.
+Verdict = Callable[[Mapping], float | int]
+
+
+def compare(
+  fields: Mapping,
+  *,
+  responses: tuple[str, str],
+  verdict: Verdict,
+  prompt: str | None = "prompt",
+  context: str | None = None,
+  writers: tuple[str, str] | None = None,
+  scores: tuple[str, str] | None = None,
+  has_margin: bool = False,
+  is_in_order: bool = False,
+) -> list[dict[str, Any]]:
+  """Returns a judgement between two responses as a preference.
+
+  Args:
+    fields: of the row.
+    responses: the columns of the two, texts or messages.
+    verdict: reads which is better.
+    prompt: the column of the prompt; None where the responses are whole conversations.
+    context: the column of what belongs to the prompt and may be absent; it follows it.
+    writers: the columns of who wrote the two; they may be absent.
+    scores: the columns of their scores; they may be absent.
+    has_margin: whether the verdict's size is the margin.
+    is_in_order: whether the annotators were shown the two in this order.
+
+  Raises:
+    values.LeftOut: the verdict is a tie.
+    values.RowError: a column is missing or of the wrong type.
+  """
+  value = verdict(fields)
+  if value == 0:
+    raise values.LeftOut("no preference", "the verdict is a tie")
+  better = 1 if value > 0 else 0
+  made = {
+    "chosen": _read_response(fields, responses[better]),
+    "rejected": _read_response(fields, responses[1 - better]),
+  }
+  if prompt is not None:
+    made["prompt"] = read_prompt(fields, prompt, context)
+  if writers is not None:
+    made["chosen_generator"] = fields.get(writers[better])
+    made["rejected_generator"] = fields.get(writers[1 - better])
+  if scores is not None:
+    made["score_chosen"] = fields.get(scores[better])
+    made["score_rejected"] = fields.get(scores[1 - better])
+  if has_margin:
+    made["margin"] = abs(value)
+  if is_in_order:
+    made["chosen_position"] = better + 1
+  return [made]
+
+
+def rename(
+  fields: Mapping,
+  *,
+  prompt: str,
+  chosen: str = "chosen",
+  rejected: str = "rejected",
+  context: str | None = None,
+) -> list[dict[str, Any]]:
+  """Returns a preference whose parts have other names; `context` as for `compare`."""
+  return [
+    {
+      "prompt": read_prompt(fields, prompt, context),
+      "chosen": _read_response(fields, chosen),
+      "rejected": _read_response(fields, rejected),
+    }
+  ]
+
+
+def read_prompt(fields: Mapping, name: str, context: str | None = None) -> Any:
+  """Returns a text or messages, and after a text what belongs to it.
+
+  Raises:
+    values.RowError: it is missing or of the wrong type, or messages have a context.
+  """
+  prompt = rows.read_prompt(fields, name)
+  more = None if context is None else values.read_optional(fields, context)
+  if more is None:
+    return prompt
+  if not isinstance(prompt, str):
+    raise values.RowError("wrong type", f"{context!r} beside messages in {name!r}; leave it out")
+  return f"{prompt}\n\n{more}"
+
+
+def _read_response(fields: Mapping, name: str) -> Any:
+  value = fields.get(name)
+  is_message = isinstance(value, Mapping) or values.is_messages(value)
+  return value if is_message else values.read_text(fields, name)
+
+
+def by_sign(column: str, most: float | int) -> Verdict:
+  """Reads a number from -most, the first response, to most, the second."""
+
+  def read(fields: Mapping) -> float | int:
+    value = values.read_number(fields, column)
+    if value is None or abs(value) > most:
+      allowed = f"{column!r} must be a number from {-most:g} to {most:g}"
+      raise values.RowError("wrong type", f"{allowed}, not {values.describe(fields.get(column))}")
+    return value
+
+  return read
+
+
+def by_name(column: str, first: str, second: str, *ties: str) -> Verdict:
+  """Reads a text or a whole number that names the better response, or a tie."""
+  verdicts = {first: -1, second: 1, **dict.fromkeys(ties, 0)}
+
+  def read(fields: Mapping) -> float | int:
+    value = fields.get(column)
+    is_number = isinstance(value, numbers.Real) and not values.is_empty(value)
+    named = f"{value:g}" if is_number else values.read_text(fields, column)
+    if named not in verdicts:
+      allowed = ", ".join(verdicts)
+      detail = f"{column!r} must be one of {allowed}, not {values.describe(value)}"
+      raise values.RowError("wrong type", detail)
+    return verdicts[named]
+
+  return read
+
+
+def by_difference(first: str, second: str) -> Verdict:
+  """Compares the two responses' own scores."""
+
+  def read(fields: Mapping) -> float | int:
+    scores = [values.read_number(fields, column) for column in (first, second)]
+    if None in scores:
+      raise values.RowError("missing field", f"{first!r} and {second!r} must both be numbers")
+    return scores[1] - scores[0]
+
+  return read
+
+
+def by_weight(column: str) -> Verdict:
+  """Reads 1 or 2, the number of the better output, or a weight between; 0 and 1.5 are ties."""
+
+  def read(fields: Mapping) -> float | int:
+    value = values.read_number(fields, column)
+    if value is None or not (value == 0 or 1 <= value <= 2):
+      detail = f"{column!r} must be 1 or 2, or nearer to one of them"
+      raise values.RowError("wrong type", f"{detail}, not {values.describe(fields.get(column))}")
+    return 0.0 if value == 0 else value - 1.5
+
+  return read
+
+
+def by_flags(first: str, second: str) -> Verdict:
+  """Reads two columns of which one is 1 and the other 0; both 0 are a tie."""
+
+  def read(fields: Mapping) -> float | int:
+    flags = [values.read_number(fields, column) for column in (first, second)]
+    if flags not in ([0, 0], [0, 1], [1, 0]):
+      detail = f"{first!r} and {second!r} must be 0 and 1, or both 0, not {flags}"
+      raise values.RowError("wrong type", detail)
+    return flags[1] - flags[0]
+
+  return read
+
+
+def arena_texts(fields: Mapping) -> list[dict[str, Any]]:
+  """Returns a battle whose turns are JSON lists in text (lmsys/lmsys-arena-human-preference-55k).
+
+  Raises:
+    values.RowError: a list cannot be read, or the three are not of one length.
+  """
+  turns = {name: _json_texts(fields, name) for name in ("prompt", "response_a", "response_b")}
+  if len(set(map(len, turns.values()))) > 1:
+    lengths = ", ".join(f"{name}: {len(texts)}" for name, texts in turns.items())
+    raise values.RowError("not a conversation", f"lists of one length are needed, not {lengths}")
+  battle = dict(fields)
+  for name in ("response_a", "response_b"):
+    battle[name] = [
+      message
+      for asked, answer in zip(turns["prompt"], turns[name], strict=True)
+      for message in (_message("user", asked), _message("assistant", answer))
+    ]
+  return compare(
+    battle,
+    prompt=None,
+    responses=("response_a", "response_b"),
+    verdict=by_flags("winner_model_a", "winner_model_b"),
+    writers=("model_a", "model_b"),
+    is_in_order=True,
+  )
+
+
+def _json_texts(fields: Mapping, name: str) -> list:
+  """Returns a list in JSON, or of the text that is none."""
+  text = values.read_text(fields, name)
+  try:
+    listed = json.loads(text)
+  except (ValueError, RecursionError):
+    return [text]
+  return listed if isinstance(listed, list) else [text]
+
+
+def _message(role: str, content: Any) -> dict[str, Any]:
+  return {"role": role, "content": content}
+
+
+def openai(fields: Mapping) -> list[dict[str, Any]]:
+  """Returns a row of OpenAI's format for preference fine-tuning.
+
+  Raises:
+    values.RowError: `input` holds no messages.
+  """
+  asked = fields["input"]
+  if not isinstance(asked, Mapping) or "messages" not in asked:
+    raise values.RowError("missing field", "'input' must be an object with 'messages'")
+  flat = {**fields, "input.messages": asked["messages"]}
+  return rename(
+    flat, prompt="input.messages", chosen="preferred_output", rejected="non_preferred_output"
+  )
+
+
+def webgpt(fields: Mapping) -> list[dict[str, Any]]:
+  """Returns a row of openai/webgpt_comparisons, whose question is an object with `full_text`.
+
+  Raises:
+    values.RowError: a text or a score is missing.
+  """
+  question = fields["question"]
+  text = question.get("full_text") if isinstance(question, Mapping) else question
+  return compare(
+    {**fields, "question.full_text": text},
+    prompt="question.full_text",
+    responses=("answer_0", "answer_1"),
+    verdict=by_difference("score_0", "score_1"),
+    scores=("score_0", "score_1"),
+    has_margin=True,
+  )

@@ -1,0 +1,136 @@
+"""Answers that were rated one by one, or ranked: of one prompt every two are a preference.
+
+All pairs of answers with different ratings count, as in Ouyang et al. 2022, §3.5.
+"""
+
+import itertools
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pit_jax.data import dialogues, rows, values
+
+
+class Answer(NamedTuple):
+  """One answer to a prompt."""
+
+  content: Any  # a text, or messages
+  rating: float  # more is better
+  writer: str | None = None
+  place: str = ""  # where it came from, if not with its prompt
+
+
+def pairs(
+  prompt: Any, answers: Sequence[Answer]
+) -> Iterator[tuple[str, dict[str, Any] | values.RowError]]:
+  """Yields of every two answers the chosen one's place, and a preference or why there is none.
+
+  The margin is the difference of the ratings, which are the scores.
+
+  Args:
+    prompt: a text, or messages.
+    answers: to this prompt.
+  """
+  if len(answers) == 1:
+    detail = "the prompt has no other answer to compare it with"
+    yield answers[0].place, values.LeftOut("only answer", detail)
+  for one, other in itertools.combinations(answers, 2):
+    if one.rating == other.rating:
+      detail = f"two answers to one prompt are both rated {one.rating:g}"
+      yield one.place, values.LeftOut("equal ratings", detail)
+      continue
+    better, worse = (one, other) if one.rating > other.rating else (other, one)
+    preference = {
+      "prompt": prompt,
+      "chosen": better.content,
+      "rejected": worse.content,
+      "margin": better.rating - worse.rating,
+      "score_chosen": better.rating,
+      "score_rejected": worse.rating,
+      "chosen_generator": better.writer,
+      "rejected_generator": worse.writer,
+    }
+    yield better.place, preference
+
+
+def of_list(
+  fields: Mapping,
+  *,
+  prompt: str,
+  answers: str,
+  content: str,
+  rating: str,
+  writer: str = "model",
+  sign: int = 1,
+) -> Iterator[dict[str, Any] | values.RowError]:
+  """Yields the pairs of a row that lists the answers to its prompt; a bad one spoils itself only.
+
+  Args:
+    fields: of the row.
+    prompt: the column of the prompt, a text or a dialogue that ends in "Assistant:".
+    answers: the column of the list.
+    content: the answer's text, a field of each of the list.
+    rating: likewise its rating.
+    writer: likewise who wrote it; may be absent.
+    sign: 1 where more is better, -1 where less is, as of ranks.
+  """
+  asked = dialogues.read_prompt(fields, prompt)
+  listed = fields[answers]
+  if not hasattr(listed, "__len__") or isinstance(listed, str | bytes):
+    detail = f"{answers!r} must be a list, not {values.describe(listed)}"
+    raise values.RowError("wrong type", detail)
+  readable = []
+  for i, answer in enumerate(values.as_list(listed)):
+    place = f"{answers}[{i}]"
+    if not isinstance(answer, Mapping):
+      yield values.RowError("wrong type", f"{place!r} must be an object with fields")
+      continue
+    named = {f"{place}.{name}": answer.get(name) for name in (content, rating, writer)}
+    try:
+      readable.append(
+        Answer(
+          values.read_text(named, f"{place}.{content}"),
+          sign * _read_rating(named, f"{place}.{rating}"),
+          values.read_optional(named, f"{place}.{writer}"),
+        )
+      )
+    except values.RowError as error:
+      yield error
+  for _, made in pairs(asked, readable):
+    yield made
+
+
+def of_row(
+  fields: Mapping, *, content: str, rating: str, prompt: str = "prompt"
+) -> tuple[Any, Answer]:
+  """Returns the prompt and the answer of a row that rates one answer.
+
+  Args:
+    fields: of the row.
+    content: the column of the answer, a text or messages.
+    rating: the column of the rating, a number or a truth value.
+    prompt: the column of the prompt, a text or messages.
+
+  Raises:
+    values.RowError: one of the three is missing or of the wrong type.
+  """
+  asked = rows.read_prompt(fields, prompt)
+  answer = fields.get(content)
+  if not values.is_messages(answer):
+    answer = values.read_text(fields, content)
+  return asked, Answer(answer, _read_rating(fields, rating))
+
+
+def _read_rating(fields: Mapping, name: str) -> float:
+  """Returns a number; false and true, or their names, are 0 and 1."""
+  value = fields.get(name)
+  truth = {"false": 0.0, "true": 1.0}
+  # NumPy's truth values are no numbers of Python.
+  if isinstance(value, bool) or not isinstance(value, numbers.Number | str | bytes | None):
+    value = str(value)
+  if isinstance(value, str) and value.strip().lower() in truth:
+    return truth[value.strip().lower()]
+  number = values.read_number({**fields, name: value}, name)
+  if number is None:
+    raise values.RowError("missing field", f"{name!r} holds no rating")
+  return number

@@ -1,0 +1,134 @@
+"""Reads single values of a row: texts, numbers, lists; what is wrong with one is a `RowError`."""
+
+import datetime
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+MESSAGES = (("role", "content"), ("from", "value"))  # the fields of a message
+
+
+class RowError(ValueError):
+  """A row that cannot be used.
+
+  Attributes:
+    reason: one of few fixed phrases, under which such rows are counted.
+  """
+
+  def __init__(self, reason: str, detail: str):
+    super().__init__(f"{reason}: {detail}")
+    self.reason = reason
+
+
+class LeftOut(RowError):
+  """A row in order that says nothing to learn from, as a tie: counted, and no fault of the file."""
+
+
+def read_text(fields: Mapping, name: str) -> str:
+  """Returns a text field without its outer white space.
+
+  Raises:
+    RowError: the field is missing, empty, of the wrong type or not valid Unicode.
+  """
+  if fields.get(name) is None:
+    present = ", ".join(map(str, fields)) or "none"
+    raise RowError("missing field", f"{name!r} is absent or null; the fields are: {present}")
+  value = fields[name]
+  if isinstance(value, bytes):  # tensorflow-datasets gives text as bytes
+    try:
+      value = value.decode("utf-8")
+    except UnicodeDecodeError as error:
+      raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
+  if not isinstance(value, str):
+    detail = f"{name!r} must be a text, not {describe(value)}"
+    if isinstance(value, datetime.date):  # a datetime is one too
+      detail += "; the text was taken for a date, give its file as jsonl:PATH"
+    raise RowError("wrong type", detail)
+  try:
+    value.encode("utf-8")  # JSON can spell half a surrogate pair, which no tokenizer accepts
+  except UnicodeEncodeError as error:
+    raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
+  value = value.strip()
+  if not value:
+    raise RowError("empty field", f"{name!r} holds no text")
+  return value
+
+
+def read_optional(fields: Mapping, name: str) -> str | None:
+  """Returns a text field without its outer white space; None where it is absent or empty.
+
+  Raises:
+    RowError: the field is of the wrong type or not valid Unicode.
+  """
+  return None if is_empty(fields.get(name)) else read_text(fields, name)
+
+
+def is_empty(value: Any) -> bool:
+  """Returns whether a field holds nothing: null, white space, a number that is none, no element.
+
+  Tables write what is absent as NaN, tensorflow-datasets as an empty text.
+  """
+  if value is None or (isinstance(value, str | bytes) and not value.strip()):
+    return True
+  if isinstance(value, numbers.Real):
+    return value != value  # NaN alone; math.isnan has no answer for the largest integers
+  return is_messages(value) and not len(value)
+
+
+def read_number(fields: Mapping, name: str) -> float | None:
+  """Returns a field that is a finite number, or spells one; None where it is absent or empty.
+
+  Raises:
+    RowError: the field is something else.
+  """
+  value = fields.get(name)
+  if is_empty(value):
+    return None
+  if isinstance(value, bool) or not (hasattr(value, "__float__") or isinstance(value, str | bytes)):
+    raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}")
+  try:
+    number = float(value)
+  except OverflowError:
+    number = math.inf
+  except (TypeError, ValueError) as error:
+    raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}") from error
+  if not math.isfinite(number):
+    raise RowError("wrong type", f"{name!r} must be a finite number, not {number}")
+  return number
+
+
+def is_messages(value: Any) -> bool:
+  """Returns whether a field is a list, of records or, from tensorflow-datasets, of columns."""
+  if isinstance(value, Mapping):
+    return any(value.keys() >= set(names) for names in MESSAGES) and all(
+      map(is_messages, value.values())
+    )
+  return not isinstance(value, str | bytes) and hasattr(value, "__len__")
+
+
+def as_list(value: Any) -> list:
+  """Returns a list of records; tensorflow-datasets gives it as a record of columns.
+
+  Raises:
+    RowError: the columns are no lists, or not of one length.
+  """
+  if not isinstance(value, Mapping):
+    return list(value)
+  names = list(value)
+  lengths = [len(column) if is_messages(column) else None for column in value.values()]
+  if None in lengths or len(set(lengths)) > 1:
+    sizes = ", ".join(f"{name}: {length}" for name, length in zip(names, lengths, strict=True))
+    raise RowError("wrong type", f"columns of records must be lists of one length, not {sizes}")
+  return [dict(zip(names, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
+def describe(value: Any) -> str:
+  """Returns a value with its type, for messages."""
+  return f"{type(value).__name__} {shorten(value)}"
+
+
+def shorten(value: Any) -> str:
+  """Returns how a value is written, its end left out where it is long."""
+  shown = repr(value)
+  return shown if len(shown) <= 60 else shown[:57] + "..."
