@@ -4,7 +4,7 @@ import chats
 import pytest
 import transformers
 
-from pit_jax.data import chat, conversations, preferences, template, text
+from pit_jax.data import chat, conversations, preferences, template, text, values
 
 ASK = "Write a better one."
 TALK = tuple(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MESSAGES = (("role", "content"), ("from", "value"))  # the fields of a message
+LEFT_OUT = ("no preference", "equal ratings", "only answer")  # what is no fault of a file
 
 
 class RowError(ValueError):
@@ -22,7 +23,11 @@ class RowError(ValueError):
 
 
 class LeftOut(RowError):
-  """A row in order that says nothing to learn from, as a tie: counted, and no fault of the file."""
+  """A row in order that says nothing to learn from, as a tie: counted, and no fault of the file.
+
+  Attributes:
+    reason: one of LEFT_OUT.
+  """
 
 
 def read_text(fields: Mapping, name: str) -> str:

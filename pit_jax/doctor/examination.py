@@ -13,6 +13,7 @@ from pit_jax.doctor import (
   labels,
   lengths,
   orders,
+  reading,
   sizes,
 )
 
@@ -64,6 +65,7 @@ def examine(
   circles = orders.cycles(judged, findings.EXAMPLES)
   found = (
     sizes.usable(examined),
+    reading.notes(loaded),
     sizes.truncation(examined, measured, settings),
     copies.duplicates(examined),
     copies.near_duplicates(examined, alike),

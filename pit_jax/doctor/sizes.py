@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pit_jax.data import encode
+from pit_jax.data import encode, values
 from pit_jax.doctor import cases, findings, lengths
 from pit_jax.evaluate import cells
 
@@ -16,14 +16,19 @@ LOST = "Cut are the texts longer than the limit, lost is the share of all their 
 
 def usable(examined: cases.Cases) -> findings.Finding:
   """Finds how many rows training would leave out, and whether the rest can be divided."""
-  kept, skipped = len(examined.rows), sum(examined.skipped.values())
+  kept = len(examined.rows)
+  left_out = sum(examined.skipped.get(reason, 0) for reason in values.LEFT_OUT)
+  skipped = sum(examined.skipped.values()) - left_out
   figures = [
     findings.Figure("usable rows", kept),
     findings.Figure("different prompts", len(examined.prompts)),
   ]
   figures += [findings.Figure(f"skipped: {why}", many) for why, many in examined.skipped.items()]
   said = f"{findings.count(kept, 'row')} can be used"
-  said += f", {findings.count(skipped, 'row')} cannot." if skipped else ", all of them."
+  everything = "." if left_out else ", all of them."
+  said += f", {findings.count(skipped, 'row')} cannot." if skipped else everything
+  if left_out:
+    said += f" Left out without a preference, as ties: {left_out:,}."
   advice = "Training leaves the others out and counts them; "
   advice += "data.on_bad_row=error names the first one and stops." if skipped else ""
   if examined.refusal:
