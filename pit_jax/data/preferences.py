@@ -141,21 +141,29 @@ def load(
       first.setdefault(error.reason, f"{place}: {error}")
     if limit is not None and len(usable) == limit:
       break
-  _report(source, skipped, notes, first)
-  if not usable:
-    reasons = [f"{reason} ({bad}), the first at {first[reason]}" for reason, bad in skipped.items()]
-    raise ValueError(f"{source} holds no usable row: {'; '.join(reasons) or 'it is empty'}")
+  _report(source, len(usable), skipped, notes, first)
   return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable), dict(notes))
 
 
 def _report(
-  source: str, skipped: dict[str, int], notes: dict[str, int], first: dict[str, str]
+  source: str,
+  usable: int,
+  skipped: dict[str, int],
+  notes: dict[str, int],
+  first: dict[str, str],
 ) -> None:
-  """Logs what was left out, and what is to be known of the rest."""
+  """Logs what was left out, and what is to be known of the rest.
+
+  Raises:
+    ValueError: there is no rest.
+  """
   for reason, bad in skipped.items():
     _LOG.warning("%s: skipped %d rows (%s), the first at %s", source, bad, reason, first[reason])
   for note, count in notes.items():
     _LOG.warning("%s: %s (%d rows, the first at %s)", source, note, count, first[note])
+  if not usable:
+    reasons = [f"{reason} ({bad}), the first at {first[reason]}" for reason, bad in skipped.items()]
+    raise ValueError(f"{source} holds no usable row: {'; '.join(reasons) or 'it is empty'}")
 
 
 def fingerprint(preferences: Sequence[Preference]) -> str:

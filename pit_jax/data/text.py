@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import tokenizers
 import transformers
 
-from pit_jax import lfs
-from pit_jax.data import gguf_text, words
+from pit_jax.data import gguf_text, hf_text, words
 
 PAD, EOS = "<pad>", "<eos>"
 GENERATION = "generation_config.json"  # where a model's directory lists all tokens that end a text
@@ -220,7 +219,7 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
     ValueError: the directory holds no tokenizer, or one without an end-of-sequence token.
   """
   path = pathlib.Path(directory)
-  fast = gguf_text.read(path) if path.suffix == ".gguf" else _fast(path)
+  fast = gguf_text.read(path) if path.suffix == ".gguf" else hf_text.read(path)
   stop_ids = _stop_ids(path)
   return Tokenizer(_padded(fast, (fast.eos_token_id, *stop_ids)), stop_ids)
 
@@ -245,26 +244,6 @@ def _padded(
     spare = dict.fromkeys([*fast.all_special_tokens, *marked])
     spare = [token for token in spare if fast.convert_tokens_to_ids(token) not in stop_ids]
     fast.add_special_tokens({"pad_token": ([t for t in spare if "pad" in t] + spare + [PAD])[0]})
-  return fast
-
-
-def _fast(path: pathlib.Path) -> transformers.PreTrainedTokenizerFast:
-  if not path.is_dir():
-    raise ValueError(f"no tokenizer directory {path}; give one written by save_pretrained")
-  lfs.check(*path.glob("tokenizer*"))
-  # tokenizer.json says everything; the class that AutoTokenizer would pick may rebuild parts of it.
-  has_json = (path / "tokenizer.json").is_file()
-  reader = transformers.PreTrainedTokenizerFast if has_json else transformers.AutoTokenizer
-  try:
-    fast = reader.from_pretrained(str(path), local_files_only=True)
-  except (OSError, ValueError, KeyError) as error:
-    raise ValueError(f"{path} holds no readable tokenizer: {error}") from error
-  if not fast.is_fast:
-    raise ValueError(f"{path} has no tokenizer.json; save the fast form of the tokenizer")
-  # Of some families a directory without a tokenizer is opened all the same, as one that knows
-  # special tokens alone.
-  if not has_json and not fast.get_vocab().keys() - fast.get_added_vocab().keys():
-    raise ValueError(f"{path} holds no readable tokenizer: no file of it lists tokens")
   return fast
 
 

@@ -16,7 +16,7 @@ import jax
 import ml_collections
 
 from pit_jax import hosts, layout, parallel
-from pit_jax.data import encode, preferences, tables
+from pit_jax.data import conversations, encode, preferences, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import abstract, checks, forms, memory, origin, workdirs
@@ -223,15 +223,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   form, words = forms.choose(config, base_directory)
   platform = jax.devices()[0].platform
   others = (*origin.published(config, platform), origin.language_judge(config, platform))
-  data = preferences.load(
-    c.source,
-    on_bad_row=c.on_bad_row,
-    limit=c.rows,
-    seed=config.seed,
-    is_streamed=c.streaming,
-    schema=c.schema,
-    check_prompt=functools.partial(forms.check, form, words, others[:1]),
-  )
+  data = _rows(config, functools.partial(forms.check, form, words, others[:1]))
   folds = preferences.Division.of(c).folds(data.rows)
   settings = encode.Settings(
     tokenizer=words or forms.learnt(config, folds, workdir, new),
@@ -255,6 +247,21 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
   return Context(config, workdir, run.mesh, data, folds, asking, base, *others)
+
+
+def _rows(
+  config: ml_collections.ConfigDict, check: Callable[[conversations.Prompt], None]
+) -> preferences.PreferenceSet:
+  """Loads the preferences; `check` refuses prompts that the models cannot be shown."""
+  return preferences.load(
+    config.data.source,
+    on_bad_row=config.data.on_bad_row,
+    limit=config.data.rows,
+    seed=config.seed,
+    is_streamed=config.data.streaming,
+    schema=config.data.schema,
+    check_prompt=check,
+  )
 
 
 def _longest(folds: preferences.Folds, settings: encode.Settings, tokens: pathlib.Path) -> int:
