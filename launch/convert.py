@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
       print(f"{options.output}: {model.config}")
     else:
       names = options.models.split(",") if options.models else None
-      forms = {"dtype": options.dtype, "as_adapters": options.adapters}
+      forms = {"dtype": options.dtype, "as_adapters": options.adapters, "license": options.license}
       with places.opened(options.workdir, only=("models", "report")) as workdir:
         for directory in convert.send_out(workdir, options.output, names, **forms):
           print(directory)
@@ -54,6 +54,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   )
   send.add_argument(
     "--adapters", action="store_true", help="as PEFT adapters beside their base, not merged"
+  )
+  send.add_argument(
+    "--license", help="of what is written, as the Hub abbreviates it; else that of the base's card"
   )
   for command in (bring, send):
     command.add_argument("--output", required=True, help="the folder to write")

@@ -14,17 +14,11 @@ from typing import Any
 
 import transformers
 
-from pit_jax import export, parallel
+from pit_jax import cards, export, parallel
 from pit_jax.data import text
-from pit_jax.evaluate import verdict
 from pit_jax.models import bundle, families, gguf, hf, merging, peft, pure, weights
 
-MODELS = {  # of a run → what each is
-  "policy": "the policy after RLHF: answers a question",
-  "improver": "the improver: shown a question and an answer to it, writes a better one",
-  "reward": "the reward model R_P: scores an answer",
-  "gap_reward": "the gap reward model R_PIT: scores how much better an answer is than another",
-}
+ROOM = 256  # tokens that a card's example may have: more than any form makes of it
 
 
 def bring_in(
@@ -89,21 +83,24 @@ def send_out(
   *,
   dtype: str = "float32",
   as_adapters: bool = False,
+  license: str | None = None,
 ) -> list[pathlib.Path]:
   """Writes models of a finished run as directories that transformers and vLLM serve.
 
   Each gets the tokenizer, the run's template as its chat template, a generation config, and a
-  model card with the run's figures. A published R_P keeps its own tokenizer and template, and its
-  card says that it was not trained here.
+  model card with lines of Python that ask it, and the run's figures. A published R_P keeps its own
+  tokenizer and template, and its card says that it was not trained here.
 
   Args:
     workdir: folder of the run.
     output: folder of the directories, one per model.
-    names: of the models; see `MODELS`. None are all that the run has.
+    names: of the models; see `cards.KINDS`. None are all that the run has.
     dtype: of the tensors written, their base's included; adapters are float32.
     as_adapters: write what each model adds to the base they share, as PEFT reads it, and the base
       into OUTPUT/base; else adapters are merged into whole models. A published R_P has none and
       is written whole either way.
+    license: of what is written, as the Hub abbreviates it; None is that which the card of the
+      run's base names.
 
   Returns:
     The directories.
@@ -112,41 +109,72 @@ def send_out(
     ValueError: if the run is not finished, has no such model, or no adapters where they are asked
       for; or another base lies in OUTPUT/base, on which other adapters may stand.
   """
-  workdir, written, base = pathlib.Path(workdir), [], None
-  path = workdir / "report" / "results.json"
-  results = json.loads(path.read_text()) if path.is_file() else None
+  workdir, output, written = pathlib.Path(workdir), pathlib.Path(output), []
+  results = _read_json(workdir / "report" / "results.json")
+  config = results["config"] if results else _read_json(workdir / "config.json") or {}
   mesh = parallel.make_mesh((1, 1, 1))
-  kept = [name for name in MODELS if (workdir / export.FOLDER / name).is_dir()]
-  for name in names or kept or MODELS:  # without any, the first one says that the run has none
-    found, directory = export.load_one(workdir, name, mesh=mesh), pathlib.Path(output) / name
-    tokenizer, form = found.asking.settings.tokenizer, found.asking.settings.template
-    ids = tokenizer.special_ids
-    if as_adapters and not found.is_published:
-      base = base or _write_base(workdir, pathlib.Path(output).resolve(), found, dtype)
-      peft.save(directory, found.model, found.params, base=str(base), **ids)
-    else:
-      hf.save(directory, found.model, found.params, dtype=dtype, **ids)
-    kind = {"shows_reference": name in ("improver", "gap_reward")}
-    kind["is_scored"] = pure.is_scalar(found.model)
-    tokenizer.save(directory, form.chat(tokenizer, **kind))
-    if not pure.is_scalar(found.model):
-      transformers.GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        max_new_tokens=found.asking.response_length,
-        eos_token_id=list(tokenizer.stop_ids),
-        pad_token_id=tokenizer.pad_id,
-      ).save_pretrained(directory)
-    card = _card(name, results, found, base if as_adapters else None)
-    (directory / "README.md").write_text(card, encoding="utf-8")
+  kept = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
+  for name in names or kept or cards.KINDS:  # without any, the first one says the run has none
+    found, directory = export.load_one(workdir, name, mesh=mesh), output / name
+    has_adapters = as_adapters and not found.is_published
+    if has_adapters:
+      _write_base(workdir, output, found, dtype)
+    _write_model(directory, name, found, dtype, has_adapters)
+    card = cards.Card(
+      name=name,
+      made=_made(found, config),
+      license=license or cards.license_of(_source(found, config)),
+      base=_base(found, config),
+      datasets=[] if found.is_published else cards.datasets_of(config),
+      limits=(found.asking.settings.max_prompt_length, found.asking.settings.max_response_length),
+      score=_score(name, found),
+      has_adapters=has_adapters,
+      is_opened_alike=cards.is_opened_alike(directory),
+      results=results,
+    )
+    card.write(directory)
     written.append(directory)
   return written
 
 
+def _write_model(
+  directory: pathlib.Path, name: str, found: export.Exported, dtype: str, has_adapters: bool
+) -> None:
+  """Writes a model, or what it adds to its base, with its tokenizer and template."""
+  tokenizer, ids = found.asking.settings.tokenizer, found.asking.settings.tokenizer.special_ids
+  if has_adapters:
+    peft.save(directory, found.model, found.params, base=bundle.BASE, **ids)
+    # With one, transformers takes the directory for a whole model, whose weights it misses.
+    (directory / "config.json").unlink()
+  else:
+    hf.save(directory, found.model, found.params, dtype=dtype, **ids)
+  kind = {"shows_reference": name in ("improver", "gap_reward"), "is_scored": name in cards.SCORED}
+  tokenizer.save(directory, found.asking.settings.template.chat(tokenizer, **kind))
+  if name not in cards.SCORED:
+    _sampling(found).save_pretrained(directory)
+
+
+def _sampling(found: export.Exported) -> transformers.GenerationConfig:
+  """Returns how a policy or an improver is sampled from: its whole law, as in training."""
+  tokenizer = found.asking.settings.tokenizer
+  return transformers.GenerationConfig(
+    do_sample=True,
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+    max_new_tokens=found.asking.response_length,
+    eos_token_id=list(tokenizer.stop_ids),
+    pad_token_id=tokenizer.pad_id,
+  )
+
+
 def _write_base(
   workdir: pathlib.Path, output: pathlib.Path, found: export.Exported, dtype: str
-) -> pathlib.Path:
-  """Writes the base that a run's adapters share, all or nothing; the same one may lie there."""
+) -> None:
+  """Writes the base that a run's adapters share, all or nothing; the same one may lie there.
+
+  What makes a classifier of it reads the number of labels, and what samples from it how, here.
+  """
   if found.model.config.adapter is None:
     raise ValueError(
       f"{workdir}: its models have no adapters, every weight was trained; export them whole"
@@ -155,10 +183,14 @@ def _write_base(
   partial, tokenizer = output / f"{bundle.BASE}.partial", found.asking.settings.tokenizer
   shutil.rmtree(partial, ignore_errors=True)
   model = pure.language_model(families.read(source))
-  hf.save(partial, model, hf.load(source, model), dtype=dtype, **tokenizer.special_ids)
+  labels = {"num_labels": 1, "problem_type": "regression"}
+  more = {"dtype": dtype, **tokenizer.special_ids, **labels}
+  hf.save(partial, model, hf.load(source, model), **more)
   tokenizer.save(partial)
+  _sampling(found).save_pretrained(partial)
   if not base.exists():
-    return partial.rename(base)
+    partial.rename(base)
+    return
   is_same = _fingerprint(base) == hf.fingerprint(partial)
   shutil.rmtree(partial)
   if not is_same:
@@ -166,7 +198,6 @@ def _write_base(
       f"{base} is not the base of {workdir} in {dtype}, and adapters beside it may need it; remove "
       "it, or give another --output"
     )
-  return base
 
 
 def _fingerprint(directory: pathlib.Path) -> str | None:
@@ -177,65 +208,45 @@ def _fingerprint(directory: pathlib.Path) -> str | None:
     return None
 
 
-def _card(
-  name: str,
-  results: Mapping[str, Any] | None,
-  found: export.Exported,
-  base: pathlib.Path | None,
-) -> str:
-  """Returns a model card; of adapters where there is a base."""
-  is_scalar = name in ("reward", "gap_reward")
-  lines = [
-    "---",
-    "library_name: transformers",
-    f"pipeline_tag: {'text-classification' if is_scalar else 'text-generation'}",
-    "tags: [pit, self-improvement, preference-learning]",
-    "---",
-    "",
-    f"# {name}",
-    "",
-    f"{_made(found, results)} (PIT, arXiv 2310.00898); {MODELS[name]}.",
-    "",
-  ]
-  if base and not found.is_published:
-    lines += _loading(name, is_scalar)
-  if results is None:
-    return "\n".join([*lines, "The run has no report.", ""])
-  lines += [verdict.headline(results), "", "| system | against | judge | Δ | 95% interval | n |"]
-  lines += ["|---|---|---|---|---|---|"]
-  for row in verdict.presentable(results)["comparisons"]:
-    if not verdict.is_judged(row):
-      continue
-    low, high = map(verdict.signed, row["ci95"])
-    cells = [row["a"], row["b"], row["judge"], verdict.signed(row["delta"]), f"{low} to {high}"]
-    lines.append(f"| {' | '.join(cells)} | {row['n']:,} |")
-  return "\n".join([*lines, "", "Δ is wins minus losses in percent of held-out prompts.", ""])
+def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
+  """Returns what a file holds; None where there is no such file."""
+  return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _loading(name: str, is_scalar: bool) -> list[str]:
-  """Returns how PEFT opens adapters, which knows neither labels nor where a base was moved to."""
-  kind = "SequenceClassification" if is_scalar else "CausalLM"
-  more = ", num_labels=1" if is_scalar else ""
-  return [
-    "```python",
-    f"from peft import AutoPeftModelFor{kind}",
-    "",
-    f'model = AutoPeftModelFor{kind}.from_pretrained("{name}"{more})',
-    "```",
-    "",
-    f"The base lies beside it, at `base_model_name_or_path` of {peft.CONFIG}: change that when the "
-    "directories are moved.",
-    "",
-  ]
+def _score(name: str, found: export.Exported) -> float | None:
+  """Returns what the run says of the card's example; None of a model that gives no score."""
+  if name not in cards.SCORED:
+    return None
+  limits = {"max_prompt_length": ROOM, "max_response_length": ROOM}
+  settings = dataclasses.replace(found.asking.settings, **limits)
+  asking = dataclasses.replace(found.asking, settings=settings, response_length=ROOM)
+  texts = ([cards.QUESTION], [cards.ANSWER])
+  if name == "reward":
+    return float(asking.rate(found.params, *texts)[0])
+  return float(asking.gaps(found.params, *texts, [cards.REFERENCE])[0])
 
 
-def _made(found: export.Exported, results: Mapping[str, Any] | None) -> str:
+def _source(found: export.Exported, config: Mapping[str, Any]) -> str:
+  """Returns the directory that a model's weights come from, as the run's configuration names it."""
+  if found.is_published:
+    return config.get("reward", {}).get("model", "")
+  return config.get("model", {}).get("base", "")
+
+
+def _base(found: export.Exported, config: Mapping[str, Any]) -> str | None:
+  """Returns what a model was made from, as the Hub would call it."""
+  if not found.is_published:
+    return cards.base_of(config)
+  source = _source(found, config)
+  return cards.model_of(source) if source else None
+
+
+def _made(found: export.Exported, config: Mapping[str, Any]) -> str:
   """Returns whose work a model is."""
   if not found.is_published:
     return "Trained with pit_jax"
-  name = results and pathlib.Path(results["config"]["reward"]["model"]).name
+  name = pathlib.Path(_source(found, config)).name
   source = f"The published reward model {name}" if name else "A published reward model"
   return (
-    f"{source}, not trained but scaled by pit_jax to mean 0 and deviation 1 on samples of a "
-    "fine-tuned policy"
+    f"{source}, not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
   )

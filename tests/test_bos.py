@@ -9,7 +9,7 @@ import tiny
 import tiny_models
 import transformers
 
-from pit_jax import convert, export
+from pit_jax import cards, convert, export
 from pit_jax.data import chat, template, text
 from pit_jax.models import hf, pure
 
@@ -36,7 +36,7 @@ def run(request, tmp_path_factory):
   )
   models = tiny_models.models_of(asking)
   export.save(folder / "run", asking, models, zero_point=0.0)
-  convert.send_out(folder / "run", folder / "out", list(convert.MODELS))
+  convert.send_out(folder / "run", folder / "out", list(cards.KINDS))
   return asking, models, folder / "out"
 
 
@@ -72,7 +72,7 @@ def answered(asking, said):
   return said + lead + ANSWER + end
 
 
-@pytest.mark.parametrize("name", convert.MODELS)
+@pytest.mark.parametrize("name", cards.KINDS)
 def test_those_who_serve_an_export_ask_with_the_ids_of_training(run, name):
   asking, _, out = run
   fast = transformers.AutoTokenizer.from_pretrained(out / name)

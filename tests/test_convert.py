@@ -14,7 +14,7 @@ import tiny_models
 import tiny_run
 import transformers
 
-from pit_jax import convert, export
+from pit_jax import cards, convert, export
 from pit_jax.data import conversations, template, text
 from pit_jax.models import families, hf, pure
 from pit_jax.stages import context as contexts
@@ -79,8 +79,8 @@ def test_a_classifier_stays_a_classifier(command, tmp_path):
 
 def test_a_run_is_sent_out_whole(command, run, tmp_path, capsys):
   command(["export", f"--workdir={run}", f"--output={tmp_path}", "--dtype=bfloat16"])
-  assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in convert.MODELS]
-  for name in convert.MODELS:
+  assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in cards.KINDS]
+  for name in cards.KINDS:
     described = json.loads((tmp_path / name / "config.json").read_text())
     scores = name in ("reward", "gap_reward")
     kind = "LlamaForSequenceClassification" if scores else "LlamaForCausalLM"
@@ -89,7 +89,7 @@ def test_a_run_is_sent_out_whole(command, run, tmp_path, capsys):
     hf.load(tmp_path / name, model)
     assert (tmp_path / name / "generation_config.json").exists() == (not scores)
     card = (tmp_path / name / "README.md").read_text()
-    assert convert.MODELS[name] in card and "| pit | original | gold |" in card
+    assert cards.KINDS[name] in card and "| pit | original | gold |" in card
   said = transformers.GenerationConfig.from_pretrained(tmp_path / "policy")
   assert (said.max_new_tokens, said.do_sample) == (8, True)
 

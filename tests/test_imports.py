@@ -44,7 +44,8 @@ ARROWS = {
   "sweep": {"evaluate"},
   # It counts rows as training will see them, and looks like the report.
   "doctor": {"data", "evaluate"},
-  "convert": {"data", "models", "export", "evaluate", "parallel"},
+  "cards": {"evaluate"},
+  "convert": {"cards", "data", "models", "export", "parallel"},
   # subject.py and findings.py run experiments on a trained run.
   "evaluate": {
     "data",

@@ -31,7 +31,7 @@ def save(
       has_base = True
       bare = pure.language_model(dataclasses.replace(model.config, adapter=None))
       hf.save(folder / BASE, bare, pure.split(model, params)[1], **special_ids)
-    peft.save(folder / name, model, params, base=f"../{BASE}", **special_ids)
+    peft.save(folder / name, model, params, base=BASE, **special_ids)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ def save(
     directory: made if needed.
     model: a language model or a scalar model, with adapters.
     params: its parameters, on any devices; what is frozen of them is not read.
-    base: the base's name or directory, for PEFT.
+    base: the base's name or directory, for PEFT; what is relative it takes from where it runs.
     more: fields for config.json: token ids and the like.
   """
   directory, adapter = pathlib.Path(directory), model.config.adapter
