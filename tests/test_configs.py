@@ -116,14 +116,21 @@ def pairs_of(results):
 
 
 REWARDED = ("pit_single_term", "pit_rp_difference")  # the improvers that something else rewarded
-ABLATIONS = ("pit_first_only", "pit_second_only", "rlhf_longer", *REWARDED)
+ABLATIONS = (
+  "pit_first_only", "pit_second_only", "rlhf_longer", "rlhf_longer_best_of_2", *REWARDED
+)  # fmt: skip
 
 
 def test_pit_runs_to_a_report_of_everything(finished_run):
   results, page = report_of(finished_run.workdir)
   config, systems = finished_run.context.config, results["systems"]
   trained = {"original", "policy_sft", "policy_resampled", "improver_sft", "pit", *ABLATIONS}
-  spent = {"pit_rounds", "best_of_n", "gap_tournament"}  # ways to spend as many samples
+  spent = {
+    "pit_rounds",
+    "best_of_2",
+    "best_of_n",
+    "gap_tournament",
+  }  # ways to spend as many samples
   assert trained | spent | {"chosen", "rejected"} == set(systems)
   assert judges_of(results) == {"gold", "R_P", "R_PIT"}
   wanted = {(name, "original") for name in trained - {"original"}}

@@ -163,12 +163,17 @@ def test_what_choosing_costs_and_who_may_judge_it():
 
 def test_no_selector_judges_its_choice():
   suite = with_gold(scripted.make_suite(["1 2", "3 4"]), lambda q, text: 0)
-  texts = {name: ["version 0"] * 2 for name in ("original", "pit", "pit_rounds", *cost.SELECTORS)}
+  names = ("original", "pit", "pit_rounds", "best_of_2", *cost.SELECTORS)
+  texts = {name: ["version 0"] * 2 for name in names}
   rows = cost._compare(suite, texts)
   judged = {(row["judge"], name) for row in rows for name in (row["a"], row["b"])}
   chosen = {("R_P", "best_of_n"), ("R_PIT", "gap_tournament"), ("R_PIT", "pit_rounds")}
+  chosen |= {("R_P", "best_of_2")}
   assert not chosen & judged
   assert {("gold", "best_of_n"), ("R_PIT", "best_of_n"), ("R_P", "gap_tournament")} <= judged
+  pairs = {(row["a"], row["b"]) for row in rows}
+  assert {("pit", "best_of_2"), ("best_of_2", "original")} <= pairs, "as many samples as one round"
+  assert ("pit_rounds", "best_of_2") not in pairs
   further = [row["judge"] for row in rows if (row["a"], row["b"]) == ("pit_rounds", "pit")]
   assert further == ["gold", "R_P"], "all rounds against the first one"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_run
 
+from pit_jax.evaluate import subject
 from pit_jax.recipes import rlhf
 from pit_jax.rollout import inference
 from pit_jax.stages import optimizers, rl
@@ -107,3 +108,17 @@ def test_the_horizon_is_a_share_of_the_planned_episodes_and_one_batch_at_least(
 ):
   job = ml_collections.ConfigDict({"batch_size": 128, "kl_horizon": share})
   assert optimizers.horizon(job, planned) == pytest.approx(expected)
+
+
+def test_beside_the_longer_rlhf_stands_the_better_of_two_samples_of_it(finished_run):
+  """R_P chooses, so it is no judge; the first of the two is the sample of rlhf_longer itself."""
+  run = subject.of_improver(finished_run.context, finished_run.models)
+  first, chosen = run.ablated["rlhf_longer"], run.ablated["rlhf_longer_best_of_2"]
+  rate, params = run.context.inference.rate, finished_run.models.policy.reward.params
+  scores = [rate(params, run.suite.questions, texts) for texts in (first, chosen)]
+  differs = np.array([a != b for a, b in zip(first, chosen)])
+  assert 0 < differs.sum() < len(first)
+  assert (scores[1] > scores[0])[differs].all()
+  results = json.loads((run.context.workdir / "report" / "results.json").read_text())
+  rows = [row for row in results["comparisons"] if row["b"] == "rlhf_longer_best_of_2"]
+  assert {(row["a"], row["judge"]) for row in rows} == {("pit", "gold"), ("pit", "R_PIT")}

@@ -48,7 +48,15 @@ BOTH = ("R_P", "R_PIT")
 STATED = (
   _Stated("pit", "pit_first_only", "the curriculum beats its first stage alone"),
   _Stated("pit", "pit_second_only", "the curriculum beats its second stage alone"),
-  _Stated("pit", "rlhf_longer", "PIT beats as many more steps of RLHF", EXPECTED),
+  _Stated(
+    "pit", "rlhf_longer",
+    "PIT beats RLHF that was carried on for as many steps as the improver had", EXPECTED,
+  ),
+  _Stated(
+    "pit", "rlhf_longer_best_of_2",
+    "PIT beats the best of two samples of that policy, as many as one round takes", EXPECTED,
+    without=BOTH,  # R_P chose the sample
+  ),
   _Stated("pit", "pit_single_term", "the five terms of eq. 2 beat one of them", EXPECTED),
   _Stated(
     "pit", "pit_rp_difference", "R_PIT is a better reward than a difference of R_P", EXPECTED,
@@ -57,6 +65,10 @@ STATED = (
   _Stated(
     "pit", "original", "PIT improves answers also with each at its best temperature",
     is_at_best=True, without=BOTH,  # R_P chose the temperatures
+  ),
+  _Stated(
+    "pit", "best_of_2", "one round, two samples, beats the best of two samples", EXPECTED,
+    without=BOTH,
   ),
   _Stated("pit", "best_of_n", "one round, two samples, beats the best of n samples", EXPECTED),
   _Stated("pit_rounds", "best_of_n", "rounds beat best-of-n at equal samples", EXPECTED),

@@ -15,10 +15,11 @@ from pit_jax.evaluate import clock, judges, language_models, self_refine, suite
 from pit_jax.stages import context as contexts
 
 LOG = logging.getLogger(__name__)
+LONGER, LONGER_PAIR = "rlhf_longer", "rlhf_longer_best_of_2"
 INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 
 # Streams of noise: one number per experiment, so that adding one changes no other.
-ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS = 1, 2, 3, 4, 100
+ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS, SECOND_SAMPLE = 1, 2, 3, 4, 100, 150
 ROUNDS, TEMPERATURES, CANDIDATES, REFINEMENTS = 200, 300, 400, 500
 FRONTIER, NEXT_ROUND = 600, 700
 
@@ -114,12 +115,20 @@ class Subject:
 
   @functools.cached_property
   def ablated(self) -> dict[str, list[str]]:
-    """The answers of every ablation, by name; none where they were not trained."""
+    """The answers of every ablation, by name; none where they were not trained.
+
+    Beside the policy whose RL was carried on stands the better of two samples of it, of R_P's
+    choice: an answer of an improver takes two samples too, its draft and its own.
+    """
     trained = self.chain.ablations if self.chain else {}
-    return {
+    texts = {
       name: self._ablation(name, params, ABLATIONS + index)
       for index, (name, params) in enumerate(trained.items())
     }
+    if LONGER in texts:
+      second = self.suite.answers(trained[LONGER], SECOND_SAMPLE)
+      texts[LONGER_PAIR] = self.suite.best([texts[LONGER], second])
+    return texts
 
   @functools.cached_property
   def texts(self) -> dict[str, list[str]]:
@@ -154,7 +163,7 @@ class Subject:
     return ("pit", "original") if self.chain else ("original", "policy_sft")
 
   def _ablation(self, name: str, params, stream: int) -> list[str]:
-    if name == "rlhf_longer":
+    if name == LONGER:
       return self.suite.answers(params, stream)
     return self.suite.improved(params, self.original, stream)
 

@@ -10,7 +10,10 @@ import numpy as np
 from pit_jax import improve
 from pit_jax.data import conversations
 from pit_jax.evaluate import judges, metrics
+from pit_jax.evaluate.statistics import candidates
 from pit_jax.types import Params
+
+SELECTOR = "R_P"  # chooses the best of n, and so is no judge of the choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,20 @@ class Suite:
     key = jax.random.fold_in(self.key, stream)
     at = self._at(temperature)
     return self.improver.inference.revise(params, self.questions, drafts, key, at)
+
+  def best(self, samples: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the one that R_P scores highest of several answers to each question.
+
+    Args:
+      samples: N lists of one answer per question.
+    """
+    scores = np.stack([self.selector.score(self.questions, texts) for texts in samples])
+    return [samples[i][row] for row, i in enumerate(candidates.best(scores))]
+
+  @property
+  def selector(self) -> judges.Judge:
+    """R_P, which chooses among samples and keeps every score that it was asked for."""
+    return next(judge for judge in self.judges if judge.name == SELECTOR)
 
   def rounds(self, drafts: Sequence[str], count: int, stream: int) -> improve.Rounds:
     """Returns rounds 0 … count of the improver, drafts being round 0."""

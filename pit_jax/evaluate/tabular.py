@@ -17,7 +17,8 @@ DESCRIPTIONS = {
   "original": "the policy after RLHF",
   "policy_sft": "the policy after fine-tuning only",
   "policy_resampled": "a second sample of original",
-  "rlhf_longer": "original with the improver's RL steps added",
+  "rlhf_longer": "original, its RL carried on for the improver's RL steps",
+  "rlhf_longer_best_of_2": "of two samples of rlhf_longer the one with the higher R_P",
   "improver_sft": "the improver before RL, on original",
   "pit": "the improver after the curriculum, on original",
   "pit_first_only": "all RL steps on dataset references",
@@ -27,6 +28,7 @@ DESCRIPTIONS = {
   "self_refine": "the policy prompted to revise",
   "pit_rounds": "all rounds of pit, with the stop rule",
   "self_refine_rounds": "all rounds of self_refine",
+  "best_of_2": "of two samples of original the one with the higher R_P",
   "best_of_n": "of n samples of original the one with the highest R_P",
   "gap_tournament": "of n samples the one that R_PIT likes best among all",
 }

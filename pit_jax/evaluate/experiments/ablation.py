@@ -22,7 +22,7 @@ def measure(run: subject.Subject) -> dict:
   texts = {**run.texts, **run.ablated}
   return {
     "systems": {name: run.suite.describe(words) for name, words in run.ablated.items()},
-    "comparisons": [row for a, b in run.ablation_pairs for row in run.suite.compare(a, b, texts)],
+    "comparisons": [row for pair in run.ablation_pairs for row in _compared(run, pair, texts)],
     "ablation": [
       {
         "system": name,
@@ -32,6 +32,12 @@ def measure(run: subject.Subject) -> dict:
       for name, reward in run.chain.gap_rewards.items()
     ],
   }
+
+
+def _compared(run: subject.Subject, pair: tuple[str, str], texts) -> list[dict]:
+  """Returns a comparison under every judge that chose neither of the two."""
+  without = (suites.SELECTOR,) if subject.LONGER_PAIR in pair else ()
+  return run.suite.compare(*pair, texts, without=without)
 
 
 def describe(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from pit_jax import improve
-from pit_jax.evaluate import clock, judges, self_refine, subject
+from pit_jax.evaluate import clock, self_refine, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import candidates
 
 # Who chooses, and so is no judge of the choice.
-SELECTORS = {"best_of_n": "R_P", "gap_tournament": "R_PIT"}
+SELECTORS = {"best_of_n": suites.SELECTOR, "gap_tournament": "R_PIT"}
+PAIR = "best_of_2"  # best_of_n with as many samples as one round of the improver takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,12 @@ def measure(run: subject.Subject) -> dict:
   with clock.timed(run.seconds, "best_of_n", count):
     drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
     for texts in drawn:
-      _selector(few).score(few.questions, texts)
+      few.selector.score(few.questions, texts)
   samples = [made.texts[0], *drawn]
   chosen = choose(few, samples)
   texts = {"original": made.texts[0], "pit": made.texts[1], "pit_rounds": made.with_stop(rounds)}
   texts |= {name: versions[-1] for name, versions in chosen.items()}
+  texts[PAIR] = chosen["best_of_n"][1]
   rows = [*of_rounds(few, made), *of_choices(few, samples, chosen)]
   if run.refined:
     refined = run.refined.first(count)
@@ -69,8 +71,7 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
     For each of `SELECTORS` N lists of answers: those of n = 1, 2, …, N.
   """
   models, numbers = suite.improver, range(len(samples))
-  reward = _selector(suite)
-  scores = np.stack([reward.score(suite.questions, texts) for texts in samples])
+  scores = np.stack([suite.selector.score(suite.questions, texts) for texts in samples])
   gaps = np.zeros((len(samples), *scores.shape))
   for i in numbers:
     for j in (j for j in numbers if j != i):
@@ -84,11 +85,6 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
     name: [[samples[i][row] for row, i in enumerate(place)] for place in found]
     for name, found in places.items()
   }
-
-
-def _selector(suite: suites.Suite) -> judges.Judge:
-  """Returns R_P, which keeps every score that it was asked for."""
-  return next(judge for judge in suite.judges if judge.name == SELECTORS["best_of_n"])
 
 
 def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
@@ -197,10 +193,11 @@ def _compare(suite: suites.Suite, texts) -> list[dict]:
   """Compares what was chosen with one sample, one round, and as many samples spent on rounds."""
   # The stop rule of all rounds is R_PIT's.
   rows = suite.compare("pit_rounds", "pit", texts, without=("R_PIT",))
-  for name, selector in SELECTORS.items():
+  for name, selector in {**SELECTORS, PAIR: suites.SELECTOR}.items():
     rows += suite.compare(name, "original", texts, without=(selector,))
     rows += suite.compare("pit", name, texts, without=(selector,))
-    rows += suite.compare("pit_rounds", name, texts, without=(selector, "R_PIT"))
+    if name in SELECTORS:
+      rows += suite.compare("pit_rounds", name, texts, without=(selector, "R_PIT"))
   if "self_refine_rounds" in texts:
     rows += suite.compare("self_refine_rounds", "original", texts)
     rows += suite.compare("pit_rounds", "self_refine_rounds", texts, without=("R_PIT",))
