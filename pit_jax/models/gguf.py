@@ -41,6 +41,50 @@ LAYER = {  # within blk.N. → within model.layers.N.
   "ffn_up.weight": "mlp.up_proj.weight",
   "ffn_down.weight": "mlp.down_proj.weight",
 }
+# Within the architecture, keys that `File.config` makes the decoder of.
+READ = {
+  "attention.head_count",
+  "attention.head_count_kv",
+  "attention.key_length",
+  "attention.layer_norm_rms_epsilon",
+  "attention.sliding_window",
+  "attention.value_length",
+  "block_count",
+  "context_length",
+  "embedding_length",
+  "feed_forward_length",
+  "rope.dimension_count",
+  "rope.freq_base",
+  "rope.scale_linear",
+  "rope.scaling.factor",
+  "rope.scaling.type",
+  "vocab_size",
+}
+# Keys that say nothing about the network where it is read from tensors.
+MEANINGLESS = {
+  "decoder_start_token_id",
+  "rope.scaling.finetuned",
+  "rope.scaling.original_context_length",  # of YaRN, which is refused by its type
+  "tensor_data_layout",
+}
+# Keys of networks without a switch here, and the values with which they change nothing.
+OFF: dict[str, tuple[Any, ...]] = {
+  "attention.causal": (True,),
+  "attention.clamp_kqv": (0.0,),
+  "attention.max_alibi_bias": (0.0,),
+  "attention.scale": (0.0,),
+  "attn_logit_softcapping": (0.0,),
+  "embedding_scale": (0.0, 1.0),
+  "expert_count": (0,),
+  "expert_used_count": (0,),
+  "final_logit_softcapping": (0.0,),
+  "logit_scale": (0.0, 1.0),
+  "nextn_predict_layers": (0,),
+  "pooling_type": (0,),
+  "residual_scale": (0.0, 1.0),
+  "rope.scaling.attn_factor": (1.0,),
+  "use_parallel_residual": (False,),
+}
 DIVISORS = "rope_freqs.weight"  # of the frequencies; not a weight
 # Of all models with such scaling; a file holds no more than what comes of them.
 LLAMA3 = {"original_length": 8_192, "slow": 1.0, "fast": 4.0}
@@ -68,6 +112,7 @@ class File:
         f"{path}: architecture {self.family!r} is not supported in GGUF files; supported are "
         f"{', '.join(FAMILIES)}. Import the model's safetensors directory instead"
       )
+    self._check_kind()
     self._tensors = {_published(tensor.name): tensor for tensor in self._reader.tensors}
     self._divisors = self._tensors.pop(DIVISORS, None)
     self.shapes = {
@@ -91,29 +136,28 @@ class File:
     Raises:
       ValueError: if a field is missing, or says what the decoder has no switch for.
     """
-    wanted = {
-      "layers": "block_count",
-      "width": "embedding_length",
-      "hidden": "feed_forward_length",
-      "heads": "attention.head_count",
-      "longest": "context_length",
-    }
-    said = {ours: self.field(f"{self.family}.{theirs}") for ours, theirs in wanted.items()}
-    missing = [wanted[ours] for ours, value in said.items() if value is None]
-    if missing:
-      raise ValueError(f"{self.name}: {self.family}.{', '.join(missing)} is missing")
+    self._check_keys()
+    heads = self._count("attention.head_count")
+    width = self._count("embedding_length")
+    head_width = self._count("attention.key_length", width // heads)
     epsilon = self._of("attention.layer_norm_rms_epsilon", 1e-6)
-    return architecture.ModelConfig(
-      **said,
+    config = architecture.ModelConfig(
       vocabulary=self.shapes["model.embed_tokens.weight"][0],
-      kv_heads=self._of("attention.head_count_kv", said["heads"]),
-      head_width=self._of("attention.key_length", said["width"] // said["heads"]),
-      rope=self._rope(self._of("attention.key_length", said["width"] // said["heads"])),
+      width=width,
+      layers=self._count("block_count"),
+      heads=heads,
+      kv_heads=self._count("attention.head_count_kv", heads),
+      head_width=head_width,
+      hidden=self._count("feed_forward_length"),
+      longest=self._count("context_length"),
+      rope=self._rope(head_width),
       norm_epsilon=float(str(np.float32(epsilon))),  # the file holds single precision
       tied="lm_head.weight" not in self.shapes,
-      window=self._of("attention.sliding_window", 0),
+      window=self._of("attention.sliding_window", 0) if self.family == "llama" else 0,
       **FAMILIES[self.family],
     )
+    self._check_sizes(config)
+    return config
 
   def read(self, tensor: str) -> np.ndarray:
     """Returns a tensor, dequantised to float32."""
@@ -128,15 +172,19 @@ class File:
   def _rope(self, head_width: int) -> architecture.Rope:
     """Returns the rotary positions; the file holds what Llama 3 divides its frequencies by."""
     rope = architecture.Rope(theta=float(self._of("rope.freq_base", 10_000.0)))
-    kind = self._of("rope.scaling.type", "none")
-    if kind == "linear":
-      factor = float(self._of("rope.scaling.factor", 1.0))
-      return dataclasses.replace(rope, scaling="linear", factor=factor)
-    if kind != "none":
+    # llama.cpp takes a factor without a type for a linear one.
+    kind = self._of("rope.scaling.type", "linear")
+    factor = float(self._of("rope.scaling.factor", self._of("rope.scale_linear", 0.0)))
+    if kind not in ("none", "linear"):
       raise ValueError(
         f"{self.name}: rope scaling {kind!r} is not read from GGUF files, only linear and that of "
         "Llama 3; import the model's safetensors"
       )
+    is_stretched = kind == "linear" and factor not in (0.0, 1.0)
+    if is_stretched and self._divisors is not None:
+      raise ValueError(f"{self.name} has both {DIVISORS} and a linear rope scaling of {factor}")
+    if is_stretched:
+      return dataclasses.replace(rope, scaling="linear", factor=factor)
     if self._divisors is None:
       return rope
     divisors = np.asarray(self._divisors.data, np.float64)
@@ -151,6 +199,63 @@ class File:
 
   def _of(self, name: str, default: Any) -> Any:
     return self.field(f"{self.family}.{name}", default)
+
+  def _count(self, name: str, default: int | None = None) -> int:
+    """Returns a count that all layers have in common."""
+    value = self._of(name, default)
+    values = set(value) if isinstance(value, list) else {value}
+    if None in values:
+      raise ValueError(f"{self.name}: {self.family}.{name} is missing")
+    if len(values) > 1:
+      raise ValueError(
+        f"{self.name}: {self.family}.{name}={value} differs between layers; all are alike here"
+      )
+    return int(values.pop())
+
+  def _check_kind(self) -> None:
+    """Raises a ValueError for a file that holds something else than one whole language model."""
+    kind, parts = self.field("general.type", "model"), self.field("split.count", 0)
+    if kind != "model":
+      raise ValueError(f"{self.name}: general.type is {kind!r}, and only whole models are read")
+    if parts > 1:
+      raise ValueError(
+        f"{self.name} is one of split.count={parts} files; join them with llama-gguf-split --merge"
+      )
+
+  def _check_keys(self) -> None:
+    """Raises a ValueError for keys of the architecture that the decoder has no switch for."""
+    own = {
+      name.removeprefix(f"{self.family}."): field.contents()
+      for name, field in self._reader.fields.items()
+      if name.startswith(f"{self.family}.")
+    }
+    wrong = []
+    for name, value in own.items():
+      if name in READ | MEANINGLESS or value in OFF.get(name, ()):
+        continue
+      only = f" (only {' or '.join(map(repr, OFF[name]))})" if name in OFF else ""
+      wrong.append(f"{self.family}.{name}={value!r}{only}")
+    if wrong:
+      raise ValueError(
+        f"{self.name}: not supported in GGUF files: {'; '.join(sorted(wrong))}. Import the model's "
+        "safetensors directory instead"
+      )
+
+  def _check_sizes(self, config: architecture.ModelConfig) -> None:
+    """Raises a ValueError for sizes that are not the decoder's."""
+    wanted = {
+      "rope.dimension_count": config.head_width,  # all of a head is rotated
+      "attention.value_length": config.head_width,
+      "vocab_size": config.vocabulary,
+    }
+    if self.family != "llama":  # llama.cpp gives these no window; nothing beyond it is as good
+      wanted["attention.sliding_window"] = 0
+    for name, size in wanted.items():
+      value = self._of(name, size)
+      if value != size and not (size == 0 and value >= config.longest):
+        raise ValueError(
+          f"{self.name}: {self.family}.{name}={value} is not supported, only {size} in this model"
+        )
 
 
 def _published(name: str) -> str:
