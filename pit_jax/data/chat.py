@@ -5,32 +5,16 @@ import functools
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import jinja2
 import numpy as np
 
-from pit_jax.data import conversations, serving, template, text, values
+from pit_jax.data import conversations, serving, skeletons, template, text, values
 
 KINDS = ("auto", "plain", "model")
-# A template that tells the date would make prompts depend on the day; this is Llama's default.
-DATE = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro %}"
-_SLOT = re.compile("\ue000([0-9]+)\ue001")  # of private use: no template writes it
-
-
-class Skeleton(NamedTuple):
-  """A rendered template without the contents of its messages."""
-
-  befores: list[list[int]]  # ids in front of each content
-  spaces: list[str]  # " " or "" that belongs to each content, and to what follows the tail
-  tail: list[int]  # ids after the last content
-
-  def join(self, contents: Sequence[list[int]]) -> list[int]:
-    """Returns the ids of the template with contents."""
-    parts = [part for pair in zip(self.befores, contents, strict=True) for part in pair]
-    return [token for part in (*parts, self.tail) for token in part]
+Turns = tuple[conversations.Turn, ...]
+SAMPLED = 64  # of so many rows one is compared with the template's own rendering, whatever it holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +30,11 @@ class Chat(template.Form):
   contents after a line break and ends them with a special token, as ChatML's, Llama 3's, Qwen's and
   SmolLM2's do, the ids are those of `apply_chat_template`; a template that borders contents with
   ordinary characters may differ in the tokens at the border.
+
+  Contents are as the template writes them: one that leaves reasoning out of earlier answers is
+  learnt from as it is served. Rows in which a template might change anything, and a sample of the
+  others, are compared with its own rendering, and those that it writes in a way that cannot be
+  taken apart are refused; see data/skeletons.py.
 
   An over-long conversation loses its oldest turns; the system's and the last of the user stay. A
   last turn too long by itself loses its beginning, up to a word's start; a system's turn that
@@ -67,7 +56,7 @@ class Chat(template.Form):
   @property
   def hash(self) -> str:
     """A sha256 (16 hex digits) of everything that decides what a model sees."""
-    content = json.dumps([self.kind, self.form, self.improver_turn, DATE])
+    content = json.dumps([self.kind, self.form, self.improver_turn, skeletons.DATE, "as shown"])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
   def chat(self, tokenizer: text.Tokenizer, *, shows_reference: bool, is_scored: bool) -> str:
@@ -80,40 +69,46 @@ class Chat(template.Form):
       tokenizer.eos,
       improver_turn=self.improver_turn.strip() if shows_reference else None,
       is_scored=is_scored,
-      before=DATE if "strftime_now" in self.form else "",
+      before=skeletons.DATE if "strftime_now" in self.form else "",
     )
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
-    """Raises a `values.RowError` for a conversation whose roles the template refuses."""
-    roles = tuple(turn.role for turn in conversations.turns(prompt))
+    """Raises a `values.RowError` for a conversation that the template refuses or entangles."""
+    asked = conversations.turns(prompt)
     try:
-      _skeleton(tokenizer, self.form, (*roles, "assistant", "user"))
+      for turns in (asked, (*asked, *self._revision("…"))):
+        skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
+        if skeletons.may_change(tokenizer, self.form, turns):
+          skeletons.shown(tokenizer, self.form, turns)
     except ValueError as error:
-      raise values.RowError("refused by the chat template", str(error)) from error
+      raise values.RowError("refused by the chat template", f"prompt: {error}") from error
 
   def lead(self, tokenizer: text.Tokenizer) -> str:
     """Returns the white space that the template writes between a prompt and its reply."""
-    asked = _skeleton(tokenizer, self.form, ("user",))
-    said = _skeleton(tokenizer, self.form, ("user", "assistant"), is_asked=False)
+    asked = skeletons.make(tokenizer, self.form, ("user",))
+    said = skeletons.make(tokenizer, self.form, ("user", "assistant"), is_asked=False)
     return said.spaces[1] if said.befores[1] == asked.tail else asked.spaces[-1]
 
   def encode_policy_prompts(self, tokenizer, prompts, max_prompt_length=None) -> template.Encoding:
     """Returns the ids of policy prompts; see `Form`."""
-    fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
-    shown = [_skeleton(tokenizer, self.form, roles).join(ids) for roles, ids in fitted]
-    return template.Encoding(shown, is_cut)
+    return self.encode_dialogues(tokenizer, prompts, [()] * len(prompts), max_prompt_length)
 
   def encode_improver_prompts(
     self, tokenizer, prompts, references, max_prompt_length=None, max_response_length=None
   ) -> template.Encoding:
     """Returns the ids of improver prompts; see `Form`."""
-    drafts = self.encode_references(tokenizer, references, prompts, max_response_length)
-    fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
+    template.check_pairs(prompts, references)
+    further = [self._revision(reference) for reference in references]
+    asked, further = self._shown(tokenizer, prompts, further)
+    lead = self.lead(tokenizer)
+    ids = tokenizer.encode_batch([lead + draft.content for draft, _ in further])
+    drafts = template.shorten(ids, max_response_length)
+    fitted, is_cut = self._fit(tokenizer, asked, max_prompt_length)
     encoded = []
-    for (roles, ids), draft in zip(fitted, drafts.ids, strict=True):
-      shown = _skeleton(tokenizer, self.form, (*roles, "assistant", "user"))
-      (asked,) = tokenizer.encode_batch([shown.spaces[-2] + self.improver_turn.strip()])
-      encoded.append(shown.join([*ids, draft, asked]))
+    for (roles, ids), draft, (_, turn) in zip(fitted, drafts.ids, further, strict=True):
+      form = skeletons.make(tokenizer, self.form, (*roles, "assistant", "user"))
+      (request,) = tokenizer.encode_batch([form.spaces[-2] + turn.content])
+      encoded.append(form.join([*ids, draft, request]))
     return template.Encoding(encoded, is_cut | drafts.is_cut)
 
   def encode_dialogues(
@@ -132,35 +127,59 @@ class Chat(template.Form):
         never cut.
       max_prompt_length: the most tokens of the policy prompt with this x; None for no limit.
     """
-    fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
+    asked, further = self._shown(tokenizer, prompts, further)
+    fitted, is_cut = self._fit(tokenizer, asked, max_prompt_length)
     forms = [
-      _skeleton(tokenizer, self.form, (*roles, *(turn.role for turn in said)))
+      skeletons.make(tokenizer, self.form, (*roles, *(turn.role for turn in said)))
       for (roles, _), said in zip(fitted, further, strict=True)
     ]
     texts = [
-      space + turn.content.strip()
+      space + turn.content
       for form, said in zip(forms, further, strict=True)
       for space, turn in zip(form.spaces[-1 - len(said) : -1], said, strict=True)
     ]
     ids, encoded = iter(tokenizer.encode_batch(texts)), []
-    for form, (_, asked), said in zip(forms, fitted, further, strict=True):
-      encoded.append(form.join([*asked, *(next(ids) for _ in said)]))
+    for form, (_, before), said in zip(forms, fitted, further, strict=True):
+      encoded.append(form.join([*before, *(next(ids) for _ in said)]))
     return template.Encoding(encoded, is_cut)
 
-  def _fit(
+  def _revision(self, reference: str) -> tuple[conversations.Turn, ...]:
+    """Returns what the improver is shown after x."""
+    draft = conversations.Turn("assistant", reference.strip())
+    return draft, conversations.Turn("user", self.improver_turn.strip())
+
+  def _shown(
     self,
     tokenizer: text.Tokenizer,
     prompts: Sequence[conversations.Prompt],
-    limit: int | None,
+    further: Sequence[Sequence[conversations.Turn]],
+  ) -> tuple[list[Turns], list[Turns]]:
+    """Returns x and what was said after it, contents as the template writes them."""
+    asked, after = [], []
+    for i, (prompt, more) in enumerate(zip(prompts, further, strict=True)):
+      first = conversations.turns(prompt)
+      turns = (*first, *(turn._replace(content=turn.content.strip()) for turn in more))
+      try:
+        skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
+        if i % SAMPLED == 0 or skeletons.may_change(tokenizer, self.form, turns):
+          contents = skeletons.shown(tokenizer, self.form, turns)
+          turns = tuple(turn._replace(content=contents[k]) for k, turn in enumerate(turns))
+      except ValueError as error:
+        raise ValueError(f"row {i}, {first[0].content[:40]!r}: {error}") from error
+      asked.append(turns[: len(first)])
+      after.append(turns[len(first) :])
+    return asked, after
+
+  def _fit(
+    self, tokenizer: text.Tokenizer, asked: Sequence[Turns], limit: int | None
   ) -> tuple[list[tuple[tuple[str, ...], list[list[int]]]], np.ndarray]:
     """Returns roles and contents' ids of every prompt, cut to a limit, and which were cut."""
-    skeleton = functools.partial(_skeleton, tokenizer, self.form)
-    all_turns = [conversations.turns(prompt) for prompt in prompts]
-    forms = [_named(skeleton, turns, i) for i, turns in enumerate(all_turns)]
-    texts = map(_spaced, all_turns, forms)
+    skeleton = functools.partial(skeletons.make, tokenizer, self.form)
+    forms = [skeleton(tuple(turn.role for turn in turns)) for turns in asked]
+    texts = map(_spaced, asked, forms)
     ids = iter(tokenizer.encode_batch(list(itertools.chain.from_iterable(texts))))
-    fitted, is_cut = [], np.zeros(len(prompts), bool)
-    for i, (turns, form) in enumerate(zip(all_turns, forms, strict=True)):
+    fitted, is_cut = [], np.zeros(len(asked), bool)
+    for i, (turns, form) in enumerate(zip(asked, forms, strict=True)):
       contents = [next(ids) for _ in turns]
       is_cut[i] = limit is not None and len(form.join(contents)) > limit
       whole = tuple(turn.role for turn in turns), contents
@@ -217,53 +236,20 @@ def restore(described: dict[str, Any]) -> template.Form:
 
 def _ending(tokenizer: text.Tokenizer, form: str) -> tuple[int, dict]:
   """Returns the token that ends a turn, and all tokens that the template marks turns with."""
-  said = _skeleton(tokenizer, form, ("user", "assistant"), is_asked=False)
-  talk = _skeleton(tokenizer, form, ("user", "assistant", "user"))
+  said = skeletons.make(tokenizer, form, ("user", "assistant"), is_asked=False)
+  talk = skeletons.make(tokenizer, form, ("user", "assistant", "user"))
   after = tokenizer.added(said.tail[:1]) or tokenizer.added(talk.befores[2][:1])
   used = [token for part in (*talk.befores, talk.tail, said.tail) for token in part]
   return next(iter(after), tokenizer.eos_id), tokenizer.added(used)
 
 
-@functools.lru_cache(maxsize=1024)
-def _skeleton(
-  tokenizer: text.Tokenizer, form: str, roles: tuple[str, ...], is_asked: bool = True
-) -> Skeleton:
-  """Renders messages of these roles and takes their contents out again.
-
-  Raises:
-    ValueError: the template refuses the roles, or loses, changes or repeats a content.
-  """
-  messages = [{"role": role, "content": f"\ue000{i}\ue001"} for i, role in enumerate(roles)]
-  dated = DATE + form if "strftime_now" in form else form
-  try:
-    pieces = _SLOT.split(tokenizer.render(dated, messages, is_asked))
-  except jinja2.TemplateError as error:
-    raise ValueError(f"the chat template refuses the roles {', '.join(roles)}: {error}") from error
-  if pieces[1::2] != [str(i) for i in range(len(roles))]:
-    raise ValueError(
-      f"the chat template does not show each message of the roles {', '.join(roles)} once, as it "
-      "is and in order"
-    )
-  kept = [piece.removesuffix(" ") for piece in pieces[::2]]
-  spaces = [piece[len(part) :] for piece, part in zip(pieces[::2], kept, strict=True)]
-  *befores, tail = map(tokenizer.encode_form, kept)
-  return Skeleton(befores, spaces, tail)
-
-
-def _spaced(turns: Iterable[conversations.Turn], form: Skeleton) -> list[str]:
+def _spaced(turns: Iterable[conversations.Turn], form: skeletons.Skeleton) -> list[str]:
   return [space + turn.content for space, turn in zip(form.spaces, turns, strict=False)]
-
-
-def _named(skeleton: Callable, turns: tuple[conversations.Turn, ...], index: int) -> Skeleton:
-  try:
-    return skeleton(tuple(turn.role for turn in turns))
-  except ValueError as error:
-    raise ValueError(f"row {index}, {turns[0].content[:40]!r}: {error}") from error
 
 
 def _shorten(
   tokenizer: text.Tokenizer,
-  skeleton: Callable[[tuple[str, ...]], Skeleton],
+  skeleton: Callable[[tuple[str, ...]], skeletons.Skeleton],
   turns: tuple[conversations.Turn, ...],
   limit: int,
 ) -> tuple[tuple[str, ...], list[list[int]]]:

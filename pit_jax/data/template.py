@@ -116,21 +116,26 @@ class Form(abc.ABC):
       max_response_length: the most tokens of a row, the last one included; None for no limit.
     """
     ids = self._encode_answers(tokenizer, responses)
-    return _shorten([[*row, tokenizer.eos_id] for row in ids], max_response_length)
+    return shorten([[*row, tokenizer.eos_id] for row in ids], max_response_length)
 
   def encode_references(
     self, tokenizer: text.Tokenizer, references: Sequence[str], prompts: Sequence, limit: int | None
   ) -> Encoding:
     """Returns the ids that references had as responses, without their end; one per prompt."""
-    if len(prompts) != len(references):
-      raise ValueError(
-        f"{len(prompts)} prompts but {len(references)} references; give one reference per prompt"
-      )
-    return _shorten(self._encode_answers(tokenizer, references), limit)
+    check_pairs(prompts, references)
+    return shorten(self._encode_answers(tokenizer, references), limit)
 
   def _encode_answers(self, tokenizer: text.Tokenizer, answers: Sequence[str]) -> list[list[int]]:
     lead = self.lead(tokenizer)
     return tokenizer.encode_batch([lead + answer.strip() for answer in answers])
+
+
+def check_pairs(prompts: Sequence, references: Sequence) -> None:
+  """Raises a ValueError where there are more or fewer references than prompts."""
+  if len(prompts) != len(references):
+    raise ValueError(
+      f"{len(prompts)} prompts but {len(references)} references; give one reference per prompt"
+    )
 
 
 class Slot(NamedTuple):
@@ -245,8 +250,8 @@ class Template(Form):
     return rows
 
 
-def _shorten(ids: list[list[int]], limit: int | None) -> Encoding:
-  """Cuts the tail of rows longer than a limit."""
+def shorten(ids: list[list[int]], limit: int | None) -> Encoding:
+  """Cuts the tail of rows longer than a limit; None for no limit."""
   if limit is not None and limit < 1:
     raise ValueError(f"max_response_length {limit} leaves no room for a response; use at least 1")
   is_cut = np.array([limit is not None and len(row) > limit for row in ids], bool)
