@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 
-from pit_jax import export, improve, parallel
+from pit_jax import export, improve, lfs, parallel
 from pit_jax.data import questions
 from pit_jax.storage import places
 
@@ -123,6 +123,8 @@ def improve_file(options: argparse.Namespace) -> None:
 
 
 def _reading(name: str) -> contextlib.AbstractContextManager:
+  if name != "-":
+    lfs.check(name)
   return contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb")
 
 

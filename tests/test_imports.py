@@ -69,6 +69,7 @@ ARROWS = {
     "export",
     "hosts",
     "improve",
+    "lfs",
     "models",
     "parallel",
     "plan",

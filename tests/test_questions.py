@@ -46,6 +46,13 @@ def test_a_bad_row_says_why_and_the_next_is_read(line):
   assert good == questions.Question(2, {"prompt": "x"}, "x")
 
 
+def test_a_system_beside_the_prompt_is_the_systems_turn():
+  (row,) = read(b'{"prompt": "why?", "system": " be brief "}')
+  assert row.prompt == (("system", "be brief"), ("user", "why?"))
+  (row,) = read(b'{"prompt": "why?", "system": ""}')
+  assert row.prompt == "why?"
+
+
 def test_a_byte_order_mark_is_no_text():
   assert read(b'\xef\xbb\xbf{"prompt": "x"}')[0].prompt == "x"
 

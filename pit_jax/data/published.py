@@ -58,7 +58,7 @@ def _safe(column: str) -> Callable[[Mapping], list[dict]]:
 
 def _unless_tied(fields: Mapping) -> list[dict[str, Any]]:
   """Leaves out what argilla/distilabel-intel-orca-dpo-pairs found to be a tie."""
-  if fields.get("status") == "tie":
+  if values.read_optional(fields, "status") == "tie":
     raise values.LeftOut("no preference", "'status' is 'tie'")
   return comparisons.rename(fields, prompt="input")
 

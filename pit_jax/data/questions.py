@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pit_jax.data import conversations, rows, values
+from pit_jax.data import conversations, rows, schemas, values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +74,13 @@ def check(fields: dict[str, Any], number: int, check_prompt: CheckPrompt | None 
   """Returns the question that a row's fields hold, or what is wrong with them.
 
   Args:
-    fields: `prompt`, a text or a list of messages, and, unless the policy is to write the first
-      answer, `response`.
+    fields: `prompt`, a text or a list of messages, perhaps `system`, which is the system's turn
+      before it, and, unless the policy is to write the first answer, `response`.
     number: the row's line, counted from 1.
     check_prompt: as for `read`.
   """
   try:
-    prompt = rows.read_prompt(fields, "prompt")
+    prompt = rows.read_prompt(schemas.with_system(fields, fields), "prompt")
     if check_prompt is not None:
       check_prompt(prompt)
     response = values.read_optional(fields, "response")

@@ -136,14 +136,17 @@ def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
 
 def _read_content(fields: Mapping, name: str) -> str:
   """Returns a message's text, or the texts of its parts."""
-  if not values.is_messages(fields[name]) or isinstance(fields[name], Mapping):
+  value = fields[name]
+  are_columns = isinstance(value, Mapping) and value.keys() >= {"type", "text"}
+  if not (are_columns or values.is_messages(value)):
     return values.read_text(fields, name)
   texts = []
-  for i, part in enumerate(fields[name]):
-    if not isinstance(part, Mapping) or part.get("type") != "text":
-      detail = f"'{name}[{i}]' must be of type text, not {values.describe(part)}"
+  for i, part in enumerate(values.as_list(value)):
+    place = f"{name}[{i}]"
+    if not isinstance(part, Mapping) or values.read_optional(part, "type") != "text":
+      detail = f"{place!r} must be of type text, not {values.describe(part)}"
       raise values.RowError("wrong type", detail)
-    texts.append(values.read_optional({f"{name}[{i}].text": part.get("text")}, f"{name}[{i}].text"))
+    texts.append(values.read_optional({f"{place}.text": part.get("text")}, f"{place}.text"))
   return values.read_text({name: "\n".join(filter(None, texts))}, name)
 
 

@@ -174,7 +174,7 @@ def _finish(
   notes = [schema.remark] if schema.remark and named == AUTO else []
   try:
     row, more = dialogues.split_messages({**rest, **made})
-    row = _with_system(_as_messages(row), fields)
+    row = with_system(_as_messages(row), fields)
   except values.RowError as error:
     return Row(place, error)
   notes += more
@@ -192,8 +192,8 @@ def _as_messages(row: dict[str, Any]) -> dict[str, Any]:
   return {**row, "prompt": dialogues.messages(prompt)} if isinstance(prompt, tuple) else row
 
 
-def _with_system(row: dict[str, Any], fields: Mapping) -> dict[str, Any]:
-  """Returns a row whose prompt begins with what its own column says is the system's.
+def with_system(row: Mapping, fields: Mapping) -> Mapping:
+  """Returns a row whose prompt begins with the system's turn that a column of SYSTEM holds.
 
   Raises:
     values.RowError: the prompt begins with another system's turn, or two columns differ.

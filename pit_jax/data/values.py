@@ -77,7 +77,7 @@ def is_empty(value: Any) -> bool:
   if value is None or (isinstance(value, str | bytes) and not value.strip()):
     return True
   if isinstance(value, numbers.Real):
-    return value != value  # NaN alone; math.isnan has no answer for the largest integers
+    return bool(value != value)  # NaN alone; math.isnan has no answer for the largest integers
   return is_messages(value) and not len(value)
 
 
