@@ -27,7 +27,7 @@ from pit_jax.rollout import inference
 from pit_jax.storage import places
 from pit_jax.types import Params
 
-FORMAT = 5
+FORMAT = 6
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
 # What recipes export: both chains, the policy's, or reward models alone.
