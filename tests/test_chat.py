@@ -237,3 +237,38 @@ def test_prompts_do_not_depend_on_the_day(tmp_path):
   form, tokenizer = choose(chats.save(tmp_path, "chatml", dated))
   (ids,) = form.encode_policy_prompts(tokenizer, ["why"]).ids
   assert tokenizer.decode(ids).startswith("26 Jul 2024\nsystem\nBe of help.")
+
+
+def name_templates(directory, names, *, in_files):
+  """Gives a tokenizer's directory chat templates with names, as either generation of files does."""
+  if in_files:
+    (directory / "additional_chat_templates").mkdir()
+    for name in names:
+      (directory / "additional_chat_templates" / f"{name}.jinja").write_text(chats.CHATML)
+    return
+  path = directory / "tokenizer_config.json"
+  described = chat.json.loads(path.read_text())
+  described["chat_template"] = [{"name": name, "template": chats.CHATML} for name in names]
+  path.write_text(chat.json.dumps(described))
+
+
+@pytest.mark.parametrize("in_files", [True, False])
+def test_templates_without_a_default_are_named(tmp_path, in_files):
+  chats.save(tmp_path, "chatml")
+  (tmp_path / "chat_template.jinja").unlink()
+  name_templates(tmp_path, ["tool_use", "rag"], in_files=in_files)
+  tokenizer = text.load_tokenizer(tmp_path)
+  for kind in ("auto", "model"):
+    with pytest.raises(ValueError, match="the chat templates rag, tool_use, none of which is call"):
+      choose(tokenizer, kind)
+  assert choose(tokenizer, "plain")[0] == template.Template()
+
+
+@pytest.mark.parametrize("in_files", [True, False])
+def test_of_several_templates_the_default_is_used(tmp_path, in_files):
+  chats.save(tmp_path, "chatml")
+  if not in_files:
+    (tmp_path / "chat_template.jinja").unlink()
+  names = ["rag"] if in_files else ["default", "rag"]
+  name_templates(tmp_path, names, in_files=in_files)
+  assert choose(text.load_tokenizer(tmp_path), "auto")[0].form == chats.CHATML

@@ -65,3 +65,21 @@ def test_a_file_says_whether_texts_begin_with_a_token(tmp_path, split, said, bos
 
   test_gguf.write_words(tmp_path / "x.gguf", split, more)
   assert text.load_tokenizer(tmp_path / "x.gguf").bos == bos
+
+
+def test_ends_of_turns_and_messages_stop_a_response(tmp_path):
+  def more(writer):
+    writer.add_eot_token_id(0)
+
+  test_gguf.write_words(tmp_path / "x.gguf", more=more)
+  tokenizer = text.load_tokenizer(tmp_path / "x.gguf")
+  assert (tokenizer.eos_id, tokenizer.stop_ids) == (2, (2, 0))
+  assert tokenizer.pad_id not in tokenizer.stop_ids
+
+
+def test_of_several_templates_the_default_is_the_models(tmp_path):
+  def more(writer):
+    writer.add_string("tokenizer.chat_template.rag", "{{ documents }}")
+
+  test_gguf.write_words(tmp_path / "x.gguf", more=more)
+  assert text.load_tokenizer(tmp_path / "x.gguf").chat_template == test_gguf.TERSE

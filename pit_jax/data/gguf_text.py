@@ -43,16 +43,7 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   Raises:
     ValueError: if the file cannot be read or its tokenizer is of another kind.
   """
-  lfs.check(path)
-  try:
-    fields = gguf.GGUFReader(pathlib.Path(path)).fields
-  except (OSError, ValueError, IndexError) as error:
-    raise ValueError(f"{path} is no readable GGUF file: {error}") from error
-  said = {
-    name.removeprefix("tokenizer."): field.contents()
-    for name, field in fields.items()
-    if name.startswith("tokenizer.")
-  }
+  said = _said(path)
   kind, split = said.get("ggml.model"), said.get("ggml.pre", "default")
   if kind != "gpt2" or split not in SPLITS:
     raise ValueError(
@@ -69,8 +60,39 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   fast = transformers.PreTrainedTokenizerFast(tokenizer_object=learnt, **specials)
   if said.get("ggml.add_bos_token", split in WHOLE_FIRST):  # Llama 3's says it by its kind
     fast.add_bos_token = True
-  fast.chat_template = said.get("chat_template")
+  fast.chat_template = _templates(said)
   return fast
+
+
+def stop_ids(path: str | os.PathLike) -> list[int]:
+  """Returns the tokens that end a turn or a message in a GGUF file, beside its end of a text."""
+  said = _said(path)
+  names = [f"ggml.{kind}_token_id" for kind in ("eot", "eom")]
+  return [int(said[name]) for name in names if name in said]
+
+
+def _said(path: str | os.PathLike) -> dict[str, Any]:
+  """Returns what a GGUF file says of its tokenizer, by the names within `tokenizer.`."""
+  lfs.check(path)
+  try:
+    fields = gguf.GGUFReader(pathlib.Path(path)).fields
+  except (OSError, ValueError, IndexError) as error:
+    raise ValueError(f"{path} is no readable GGUF file: {error}") from error
+  return {
+    name.removeprefix("tokenizer."): field.contents()
+    for name, field in fields.items()
+    if name.startswith("tokenizer.")
+  }
+
+
+def _templates(said: Mapping[str, Any]) -> str | dict[str, str] | None:
+  """Returns the chat template, or all of several by their names, as transformers has them."""
+  prefix = "chat_template."
+  named = {name.removeprefix(prefix): said[name] for name in said if name.startswith(prefix)}
+  own = said.get("chat_template")
+  if not named:
+    return own
+  return named if own is None else {"default": own, **named}
 
 
 def _model(said: Mapping[str, Any], split: str) -> tokenizers.Tokenizer:

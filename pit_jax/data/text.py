@@ -93,9 +93,21 @@ class Tokenizer:
 
   @property
   def chat_template(self) -> str | None:
-    """The model's own chat template (Jinja); None for a model without one."""
-    found = self._fast.chat_template
-    return found.get("default") if isinstance(found, Mapping) else found
+    """The model's own chat template (Jinja), of several the default; None for a model without one.
+
+    Raises:
+      ValueError: there are several and none of them is the default; all are named.
+    """
+    own = self._fast.chat_template
+    if not own or isinstance(own, str):
+      return own or None
+    if "default" not in own:
+      raise ValueError(
+        f"the tokenizer has the chat templates {', '.join(sorted(own))}, none of which is called "
+        "'default'; write the one to use into its directory as chat_template.jinja, or set "
+        'data.chat="plain"'
+      )
+    return own["default"]
 
   def render(self, form: str, messages: Sequence[Mapping[str, str]], is_asked: bool) -> str:
     """Returns messages in a chat template; if is_asked, up to where the assistant's turn begins."""
@@ -225,7 +237,9 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
 
 
 def _stop_ids(path: pathlib.Path) -> list[int]:
-  """Returns the ends of a text that a model directory's generation config lists."""
+  """Returns the ends of a text that a directory's generation config lists, or a GGUF file."""
+  if path.suffix == ".gguf":
+    return gguf_text.stop_ids(path)
   if not (path / GENERATION).is_file():
     return []
   try:
