@@ -230,7 +230,10 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation.language_judge = _language_judge()
   evaluation.self_refine = _self_refine()
   evaluation.rounds = 5
-  evaluation.margin = 0.0  # a round must beat the zero point by this much to be kept
+  evaluation.margin = 0.0  # a round must gain more than this to be kept
+  # What a gain is: R_PIT asked in both orders; "draft_zero", less what it gives the draft over
+  # itself; or "zero_point", less one zero for all drafts, which takes half as many reads.
+  evaluation.stop_rule = "both_orders"
   evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
   evaluation.temperature_prompts = 512  # of these prompts, at most, for the curve over temperatures
   return evaluation

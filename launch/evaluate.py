@@ -3,11 +3,11 @@
   python launch/evaluate.py --workdir=runs/demo --experiment=length
   python launch/evaluate.py --workdir=runs/demo --config.evaluation.prompts=1024
 
-The experiments of recipe pit are main (every system under every judge), ablation, rounds,
-temperature, gap, length, cost, frontier and ledger; of rlhf main, length and frontier; of reward
-labels. Models are loaded and not trained. The noise is that of the run, so unchanged code finds
-unchanged figures. Values of the configuration's section `evaluation` may be changed; then all
-experiments are made anew.
+The experiments of recipe pit are main (every system under every judge), ablation, rounds, stop
+(what each stop rule keeps), temperature, gap, length, cost, frontier and ledger; of rlhf main,
+length and frontier; of reward labels. Models are loaded and not trained. The noise is that of the
+run, so unchanged code finds unchanged figures. Values of the configuration's section `evaluation`
+may be changed; then all experiments are made anew.
 
   python launch/evaluate.py --workdir=runs/demo --export_preferences=next.jsonl --with_data
   python launch/train.py --config=configs/pit.py:tiny --workdir=runs/next \\
@@ -31,8 +31,8 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished run, or its
 EXPERIMENT = flags.DEFINE_string(
   "experiment",
   None,
-  "main, ablation, rounds, temperature, gap, length, cost, frontier, ledger, labels; all unless "
-  "given",
+  "main, ablation, rounds, stop, temperature, gap, length, cost, frontier, ledger, labels; all "
+  "unless given",
 )
 EXPORT = flags.DEFINE_string("export_preferences", None, "file for new pairs, as JSON lines")
 FOLDS = flags.DEFINE_list("export_folds", ["sft", "rl"], "whose prompts: sft, reward, rl")

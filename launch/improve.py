@@ -6,8 +6,8 @@
 A row {prompt, response?}, the prompt a text or a list of messages {role, content}, comes back with
 
   improved  the answer that the stop rule keeps
-  rounds    [{text, gap}]: every version made, with its gap reward over the one before it, less the
-            zero point (what "no better" scores); the last one may be the first without a gain
+  rounds    [{text, gap}]: every version made, with what it gains over the one before it by the
+            stop rule; the last one may be the first without a gain
   stopped   the round at which the stop rule ended, null if it never did
 
 Where `response` is absent the policy writes it. A row that cannot be used comes back with `line`
@@ -76,6 +76,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
   add("--temperature", type=_number(float, 0), default=1.0, help="0: most likely tokens (1.0)")
   margin = "a version is kept when it gains more than this (0.0); -inf keeps every version"
   add("--margin", type=_number(float, -math.inf), default=0.0, help=margin)
+  rule = "R_PIT in both orders, less the draft's own zero, or less one zero for all (both_orders)"
+  add("--stop_rule", choices=improve.STOP_RULES, default=improve.STOP_RULES[0], help=rule)
   add("--seed", type=int, default=0, help="another seed, other samples (0)")
   add("--batch_size", type=_number(int, 1), default=64, help="rows per compiled call (64)")
   add("--mesh", type=_sizes, default=(-1, 1, 1), help="data,fsdp,tensor; -1: the rest (-1,1,1)")
@@ -106,7 +108,8 @@ def load(options: argparse.Namespace, rows: int) -> improve.Improver:
   mesh = parallel.make_mesh(options.mesh)
   size = -(-rows // (devices := parallel.parts(mesh))) * devices  # every device takes as many rows
   with places.opened(options.workdir, only=(export.FOLDER,)) as folder:
-    return export.load(folder, mesh=mesh, batch_size=size, margin=options.margin)
+    models = export.load(folder, mesh=mesh, batch_size=size)
+  return dataclasses.replace(models, margin=options.margin, stop_rule=options.stop_rule)
 
 
 def improve_file(options: argparse.Namespace) -> None:
@@ -199,15 +202,8 @@ def _improve(
   if not good:
     return []
   prompts, drafts = [question.prompt for question in good], _drafts(models, good, key, options)
-  made = improve.improve(
-    models,
-    prompts,
-    drafts,
-    rounds=options.rounds,
-    key=key,
-    temperature=options.temperature,
-    until_stopped=True,
-  )
+  asked = {"rounds": options.rounds, "temperature": options.temperature, "until_stopped": True}
+  made = improve.improve(models, prompts, drafts, key=key, **asked)
   summary.improved += int((made.kept > 0).sum())
   summary.stopped += int(made.stopped(options.rounds).sum())
   summary.cut += _count_cut(models, prompts, drafts)

@@ -103,16 +103,15 @@ def save(
   shutil.rmtree(old, ignore_errors=True)
 
 
-def load(
-  workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int, margin: float | int = 0.0
-) -> improve.Improver:
+def load(workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int) -> improve.Improver:
   """Returns the trained models of a run, placed on the devices and ready to improve.
+
+  When improvement stops is the improver's default, which `dataclasses.replace` changes.
 
   Args:
     workdir: folder of the run.
     mesh: the devices.
     batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
-    margin: what a version must gain beyond the zero point to be kept, in the gap reward's unit.
 
   Raises:
     ValueError: the run is not finished, has no improver, or a file is missing, cannot be read or
@@ -134,7 +133,7 @@ def load(
     )
   scalar, gap_reward = _model("gap_reward", reader, settings.tokenizer)
   asking = inference.Inference(language, scalar, settings, run.response_length, batch_size, mesh)
-  return improve.Improver(asking, policy, improver, gap_reward, float(run.zero_point), margin)
+  return improve.Improver(asking, policy, improver, gap_reward, float(run.zero_point))
 
 
 @dataclasses.dataclass(frozen=True)

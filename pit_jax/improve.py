@@ -1,14 +1,17 @@
 """Improves answers: y_0 → y_1 → … with the gap reward model deciding when to stop."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from pit_jax.data import conversations
-from pit_jax.rollout import inference
+from pit_jax.rollout import gains, inference
 from pit_jax.types import Params
+
+STOP_RULES = gains.RULES  # of which the first is the default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +23,11 @@ class Improver:
     policy: M_P^RL, which writes the first answer where none is given; None where nothing answers.
     improver: M_PIT^RL; None in a run that trains the policy alone, which answers only.
     gap_reward: R_PIT; None in such a run.
-    zero_point: mean R_PIT of identical pairs: what "no better" scores.
-    margin: a new version is kept when R_PIT(x, y_k, y_{k−1}) > zero_point + margin; −inf keeps
+    zero_point: mean R_PIT of identical pairs, by which the stop rule "zero_point" goes.
+    margin: a new version is kept when it gains more than this over the one before it; −inf keeps
       every version.
+    stop_rule: what a gain is, one of STOP_RULES.
+    read: how R_PIT is asked in words, where who asks remembers what it said; None: by `inference`.
   """
 
   inference: inference.Inference
@@ -31,6 +36,27 @@ class Improver:
   gap_reward: Params | None
   zero_point: float | int
   margin: float | int = 0.0
+  stop_rule: str = STOP_RULES[0]
+  read: gains.Gaps | None = None
+
+  def gaps(
+    self,
+    questions: Sequence[conversations.Prompt],
+    answers: Sequence[str],
+    references: Sequence[str],
+  ) -> np.ndarray:
+    """Returns R_PIT(x, answer, reference) of texts in words, Float[N]."""
+    read = self.read or functools.partial(self.inference.gaps, self.gap_reward)
+    return read(questions, answers, references)
+
+  def gains(
+    self,
+    questions: Sequence[conversations.Prompt],
+    versions: Sequence[str],
+    drafts: Sequence[str],
+  ) -> np.ndarray:
+    """Returns what each version gains over its draft by the stop rule, Float[N]; see `gains.of`."""
+    return gains.of(self.gaps, self.stop_rule, self.zero_point, questions, versions, drafts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +65,8 @@ class Rounds:
 
   Attributes:
     texts: texts[k][i] is answer i after k rounds; texts[0] are the first answers.
-    gaps: Float[rounds, N], R_PIT of each version against the one before it, less the zero point;
-      NaN where no version was made because the stop rule had ended the row.
+    gaps: Float[rounds, N], what each version gains over the one before it by the stop rule; NaN
+      where no version was made because the rule had ended the row.
     kept: Int[N], rounds kept by the stop rule: all before the first without enough gain.
   """
 
@@ -55,6 +81,21 @@ class Rounds:
   def stopped(self, k: int) -> np.ndarray:
     """Returns which rows the stop rule has ended by round k, Bool[N]."""
     return self.kept < k
+
+  def first(self, count: int) -> "Rounds":
+    """Returns the same of the first `count` answers."""
+    texts = [versions[:count] for versions in self.texts]
+    return Rounds(texts=texts, gaps=self.gaps[:, :count], kept=self.kept[:count])
+
+  def ruled(self, gaps: np.ndarray, margin: float | int) -> "Rounds":
+    """Returns the same versions as a stop rule keeps them that finds other gains.
+
+    Args:
+      gaps: Float[rounds, N], what each version gains by that rule.
+      margin: of which a gain has to be more.
+    """
+    is_open = np.logical_and.accumulate(gaps > margin, axis=0)
+    return dataclasses.replace(self, gaps=gaps, kept=is_open.sum(axis=0))
 
   def ended(self, row: int) -> int | None:
     """Returns the round at which the stop rule ended a row; None if it never did.
@@ -77,8 +118,9 @@ def improve(
 ) -> Rounds:
   """Runs the improver `rounds` times on its own output.
 
-  Stop rule (the paper leaves it open): the first version y_k with
-  R_PIT(x, y_k, y_{k−1}) − zero point ≤ margin is dropped, and y_{k−1} is the answer.
+  Stop rule (the paper leaves it open): the first version y_k with a gain of at most the margin is
+  dropped, and y_{k−1} is the answer. The gain is (R_PIT(x, y_k, y_{k−1}) − R_PIT(x, y_{k−1}, y_k))
+  / 2 unless the improver names another rule; see `gains`.
 
   Args:
     improver: the models.
@@ -136,7 +178,7 @@ def revise(
     temperature: divides the logits, at least 0; 0 takes the most likely tokens.
 
   Returns:
-    The new versions, and the gap reward of each over its draft, less the zero point, Float[N].
+    The new versions, and what each gains over its draft by the stop rule, Float[N].
 
   Raises:
     ValueError: the temperature is negative, or there is no improver.
@@ -145,7 +187,6 @@ def revise(
     raise ValueError("the run trained no improver and no gap reward model; use a run of recipe pit")
   if not temperature >= 0:
     raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
-  ask = improver.inference
-  versions = ask.revise(improver.improver, questions, drafts, key, float(temperature))
-  gaps = ask.gaps(improver.gap_reward, questions, versions, drafts)
-  return versions, gaps - improver.zero_point
+  asked = (improver.improver, questions, drafts, key, float(temperature))
+  versions = improver.inference.revise(*asked)
+  return versions, improver.gains(questions, versions, drafts)

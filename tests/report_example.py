@@ -163,6 +163,20 @@ def ablation(generator):
   return rows
 
 
+def stop():
+  """Two rounds, of which the rules keep other shares."""
+  rows = []
+  for rule, worse, better, identical in (
+    ("both_orders", 3, 95, 0), ("draft_zero", 5, 93, 0), ("zero_point", 28, 97, 38),
+  ):  # fmt: skip
+    counts = {"better": 100, "better_kept": better, "equal": 40, "equal_kept": 17}
+    counts |= {"worse": 110, "worse_kept": worse, "identical": 50, "identical_kept": identical}
+    rows += [
+      {"rule": rule, "margin": margin, "k": k, **counts} for k in (1, 2) for margin in (0.0, 0.5)
+    ]
+  return {"judge": "gold", "rows": rows}
+
+
 def frontier(generator):
   """A policy whose judge falls while its proxy rises, and an improver whose judge rises too."""
   chains = []
@@ -218,6 +232,7 @@ def example() -> dict:
     "gap": gap(generator),
     "cost": cost(generator),
     "ablation": ablation(np.random.default_rng(1)),
+    "stop": stop(),
     "frontier": frontier(np.random.default_rng(2)),
     "gap_order": metrics.gap_order(**gaps) | {"histogram": gaps},
     "rounds": rounds(generator),

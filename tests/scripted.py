@@ -1,5 +1,6 @@
 """Models whose answers are known, so that experiments can be checked by hand."""
 
+import functools
 import types as python_types
 
 import jax
@@ -50,7 +51,7 @@ def worth(question, answer):
   return float(question.split()[version(answer)])
 
 
-def make_suite(questions, margin=0.0):
+def make_suite(questions, margin=0.0, **more):
   ask = Scripted()
   models = improve.Improver(
     inference=ask,
@@ -59,6 +60,7 @@ def make_suite(questions, margin=0.0):
     gap_reward={},
     zero_point=ZERO_POINT,
     margin=margin,
+    **more,
   )
-  judging = [judges.reward_model(ask, {}), judges.gap_model(ask, {})]
+  judging = [judges.reward_model(ask, {}), judges.gap_model(functools.partial(ask.gaps, {}))]
   return suite.Suite(models, questions, judging, jax.random.key(0), 1.0)

@@ -35,12 +35,12 @@ def change(path, **fields):
 
 
 def test_what_was_saved_is_loaded(run, asking):
-  models, loaded = tiny_models.models_of(asking), load(run, margin=0.5)
+  models, loaded = tiny_models.models_of(asking), load(run)
   found = {name: getattr(loaded, name) for name in ("policy", "improver", "gap_reward")}
   found["reward"] = export.load_one(run, "reward", mesh=loaded.inference.mesh).params
   for name, params in models.items():
     jax.tree.map(np.testing.assert_array_equal, found[name], params)
-  assert (loaded.zero_point, loaded.margin) == (0.125, 0.5)
+  assert (loaded.zero_point, loaded.margin) == (0.125, 0.0)
   ours, theirs = asking.settings, loaded.inference.settings
   assert theirs.template == ours.template
   words = "the first word <eos>"

@@ -134,7 +134,7 @@ def gain(questions, answers, references):
 
 
 def test_another_stop_rule_ends_the_same_rounds_elsewhere():
-  suite = scripted.make_suite(QUESTIONS)
+  suite = scripted.make_suite(QUESTIONS, stop_rule="zero_point")
   made = suite.rounds(["version 0"] * 4, 3, 200)
   assert made.kept.tolist() == [3, 1, 0, 0]
   same = ablation.stop(suite, scripted_reward(lambda *x: gain(*x) + 0.25, 0.25), made)
@@ -153,10 +153,13 @@ def test_another_stop_rule_ends_the_same_rounds_elsewhere():
     assert ruled.kept.tolist() == kept
     assert ruled.texts == made.texts
   assert strict.kept.tolist() != lax.kept.tolist()
+  both = dataclasses.replace(suite, improver=scripted.make_suite(QUESTIONS).improver)
+  biased = ablation.stop(both, scripted_reward(lambda *x: gain(*x) + 9.0, 0.25), made)
+  assert biased.kept.tolist() == [3, 1, 0, 0], "in both orders no zero is needed"
 
 
 def test_what_is_said_of_a_gap_reward():
-  suite = scripted.make_suite(QUESTIONS)
+  suite = scripted.make_suite(QUESTIONS, stop_rule="zero_point")
   gold = judges._pointwise(
     "gold", lambda questions, texts: np.array([len(text) for text in texts], float), 1e-9
   )

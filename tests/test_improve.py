@@ -22,10 +22,11 @@ def asking(tmp_path_factory):
 def scripted(asking, monkeypatch):
   """Returns a function of a table of raw gaps, table[k - 1][i], that returns an improver.
 
-  Its version k of an answer ends in k strokes. The rows asked for in each round are in `calls`.
+  Its version k of an answer ends in k strokes. The rows asked for in each round are in `calls`. The
+  stop rule has one zero point, so that a gain is a raw gap less that; see test_gains.py of others.
   """
 
-  def script(table, **settings):
+  def script(table, stop_rule="zero_point", **settings):
     calls = []
 
     def revise(self, params, questions, drafts, key, temperature):
@@ -39,7 +40,7 @@ def scripted(asking, monkeypatch):
 
     monkeypatch.setattr(inference.Inference, "revise", revise)
     monkeypatch.setattr(inference.Inference, "gaps", gaps)
-    return improve.Improver(asking, {}, {}, {}, **settings), calls
+    return improve.Improver(asking, {}, {}, {}, stop_rule=stop_rule, **settings), calls
 
   return script
 
@@ -145,8 +146,11 @@ def test_models_see_the_version_before(asking):
   made = improve.improve(improver, questions, texts[0], rounds=2, key=KEY, temperature=0)
   for k in range(2):
     texts.append(asking.revise(models["improver"], questions, texts[k], KEY, 0.0))
-    gaps = asking.gaps(models["gap_reward"], questions, texts[k + 1], texts[k])
-    np.testing.assert_allclose(made.gaps[k], gaps - 0.25, atol=1e-6)
+    pair = texts[k + 1], texts[k]
+    forth, back = (
+      asking.gaps(models["gap_reward"], questions, *order) for order in (pair, pair[::-1])
+    )
+    np.testing.assert_allclose(made.gaps[k], (forth - back) / 2, atol=1e-6)
   assert made.texts == texts
 
 

@@ -24,6 +24,7 @@ GOOD = [
   {"prompt": "the last word ?"},
   {"id": 9, "response": None, "prompt": " this \n"},
 ]
+WRONG = "--rounds=0 --temperature=-1 --margin=nan --batch_size=0 --stop_rule=x --input=x"
 BAD = [b"{broken", b'["prompt"]', b'{"id": 1}', b'{"prompt": 3, "line": 0, "id": 2}', b"caf\xe9"]
 
 
@@ -45,9 +46,9 @@ def models(workdir):
 def start(workdir, models, monkeypatch):
   """Returns a function that runs the command line."""
 
-  def load(workdir, *, mesh, batch_size, margin):
+  def load(workdir, *, mesh, batch_size):
     assert mesh.size == 1 and batch_size in (1, 2)
-    return improve.Improver(**(vars(models) | {"margin": margin}))
+    return models
 
   def run(*arguments):
     settings = ["--mesh=1,1,1", "--batch_size=2", "--temperature=0", *arguments]
@@ -93,8 +94,9 @@ def test_rows_come_back_with_what_the_models_say(start, models, tmp_path, capsys
         models.policy, [prompt], launch.jax.random.key(0), 0.0
       )
     for version in row["rounds"]:
-      gap = models.inference.gaps(models.gap_reward, [prompt], [version["text"]], [texts[-1]])
-      assert version["gap"] == pytest.approx(gap.item() - 0.25, abs=1e-4)
+      orders = [version["text"], texts[-1]], [texts[-1], version["text"]]
+      forth, back = models.inference.gaps(models.gap_reward, [prompt] * 2, *orders)
+      assert version["gap"] == pytest.approx((forth - back) / 2, abs=1e-4)
       texts.append(version["text"])
     gains = [version["gap"] > 0 for version in row["rounds"]]
     assert all(gains[:-1]) and row["stopped"] == (None if gains[-1] else len(gains))
@@ -125,12 +127,12 @@ def test_bad_rows_say_why_and_the_others_go_on(start, script, tmp_path, capsys):
     (["--rounds=4"], "the word''", [0.5, 0.25, -0.5], 3),
     (["--rounds=2"], "the word''", [0.5, 0.25], None),
     (["--margin=0.25"], "the word'", [0.5, 0.25], 2),
-    (["--margin=0.5"], "the word", [0.5], 1),
+    (["--rounds=1", "--stop_rule=draft_zero"], "the word'", [0.25], None),  # 0.75 − 0.5
     (["--rounds=4", "--margin=-inf"], "the word''''", [0.5, 0.25, -0.5, 1.0], None),
   ],
 )
 def test_the_stop_rule(start, script, tmp_path, arguments, improved, gaps, stopped):
-  script(0.75, 0.5, -0.25, 1.25)  # less the zero point 0.25: 0.5, 0.25, −0.5, 1
+  script(0.75, 0.5, -0.25, 1.25, own=0.5)  # in both orders: 0.5, 0.25, −0.5, 1
   (row,) = improve_lines(start, tmp_path, GOOD[:1], *arguments)
   assert row["improved"] == improved and row["stopped"] == stopped
   assert [version["gap"] for version in row["rounds"]] == gaps
@@ -255,9 +257,7 @@ def test_a_failure_leaves_the_older_output(start, tmp_path, monkeypatch):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
-@pytest.mark.parametrize(
-  "argument", ["--rounds=0", "--temperature=-1", "--margin=nan", "--batch_size=0", "--input=x"]
-)
+@pytest.mark.parametrize("argument", WRONG.split())
 def test_senseless_arguments_are_refused(start, argument, capsys):
   with pytest.raises(SystemExit):
     start(argument)

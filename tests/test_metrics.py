@@ -153,18 +153,12 @@ def test_calibration_error_is_small_for_an_honest_model_and_known_for_a_bold_one
 
 
 def test_sign_agreement_by_hand():
-  #                 agree  disagree  agree  tied in gold  at the zero point
-  gaps = np.array([1.5, 1.5, -1.0, 2.0, 0.5])
+  #                 agree  disagree  agree  tied in gold  no gain
+  gains = np.array([1.0, 1.0, -1.5, 1.5, 0.0])
   gold = np.array([2.0, -1.0, -0.1, 0.0, 4.0])
-  result = metrics.sign_agreement(gaps, gold, zero_point=0.5)
+  result = metrics.sign_agreement(gains, gold)
   assert result == {"fraction": (1 + 0 + 1 + 0.5) / 4, "n": 4}
-  assert metrics.sign_agreement(gaps, np.zeros(5)) == {"fraction": None, "n": 0}
-
-
-def test_sign_agreement_uses_the_zero_point():
-  gaps, gold = np.array([0.2, 0.4]), np.array([-1.0, 1.0])
-  assert metrics.sign_agreement(gaps, gold)["fraction"] == 0.5
-  assert metrics.sign_agreement(gaps, gold, zero_point=0.3)["fraction"] == 1.0
+  assert metrics.sign_agreement(gains, np.zeros(5)) == {"fraction": None, "n": 0}
 
 
 @pytest.mark.parametrize(

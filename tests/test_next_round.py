@@ -15,19 +15,22 @@ from pit_jax.evaluate import next_round
 from pit_jax.recipes import finished
 
 
-class Unsure(scripted.Scripted):
-  """Calls any change to a question that begins with 9 a gain, in either order."""
+class Circular(scripted.Scripted):
+  """Of a question that begins with 9 each version beats the one before, and the draft the last."""
 
   def gaps(self, gap_reward, questions, answers, references):
     found = super().gaps(gap_reward, questions, answers, references)
-    is_unsure = np.array([question.startswith("9") for question in questions])
-    return np.where(is_unsure, scripted.ZERO_POINT + 1, found)
+    is_circular = np.array([question.startswith("9") for question in questions])
+    pairs = zip(answers, references, strict=True)
+    steps = np.array([scripted.version(a) - scripted.version(b) for a, b in pairs])
+    circle = np.where(np.abs(steps) == 1, steps, -np.sign(steps))
+    return np.where(is_circular, scripted.ZERO_POINT + circle, found)
 
 
 def make(*names, minimum_margin=0.0, **folds):
   """Makes the pairs of some folds; their prompts are scripts as in scripted.py."""
   suite = scripted.make_suite(["0 0"])
-  models = dataclasses.replace(suite.improver, inference=Unsure())
+  models = dataclasses.replace(suite.improver, inference=Circular())
   rows = {
     field.name: tuple(data_rows.Preference(x, "c", "r") for x in folds.get(field.name, ()))
     for field in dataclasses.fields(preferences.Folds)

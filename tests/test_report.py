@@ -91,7 +91,7 @@ def test_page_and_terminal_show_every_cell_of_every_table(written):
   made = tabular.build(report.check(report_example.example()))
   names = "comparisons controls systems rounds temperature reward_models gap_order significance "
   names += "power agreement ratings length correlations gap cost ledger gap_rewards stop_rules "
-  names += "knee frontier stages data"
+  names += "stop stop_rounds knee frontier stages data"
   assert list(made) == names.split()
   for table in made.values():
     for cell in (cell for row in table.rows for cell in row):

@@ -62,7 +62,8 @@ def test_every_stage_logs_how_far_it_is_and_what_it_is_known_by(finished_run):
   ]
   np.testing.assert_allclose(fractions, np.arange(1, 7) / 6)
   assert [row["curriculum/stage"] for row in rows["pit_policy"]] == [2] * tiny_run.STEPS
-  zero = finished_run.models.gap_rewards["pit"].facts["zero_point"]
+  facts = finished_run.models.gap_rewards["pit"].facts
+  zero = facts["zero_point"] + facts["shift"]
   for row in rows["pit_policy"]:
     gap = row["objective/score"] - zero
     assert row["objective/gap_reward"] == pytest.approx(gap, abs=1e-5)

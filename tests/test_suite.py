@@ -1,6 +1,7 @@
 """The experiments, the judges and the pooling of seeds, on systems whose answers are known."""
 
 import dataclasses
+import functools
 import itertools
 import json
 
@@ -157,7 +158,7 @@ def test_the_gap_judge_does_not_care_who_comes_first():
         [3.0 + np.sin(len(a) * 7.0 - len(b)) for a, b in zip(answers, references, strict=True)]
       )
 
-  judge = judges.gap_model(Biased(), {})
+  judge = judges.gap_model(functools.partial(Biased().gaps, {}))
   questions = [f"q{i}" for i in range(9)]
   a, b = ["x" * i for i in range(9)], ["x" * (i * i % 7) for i in range(9)]
   forth, back = (judge.verdicts(questions, *pair).difference for pair in ((a, b), (b, a)))

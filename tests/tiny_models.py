@@ -37,15 +37,23 @@ def models_of(asking: inference.Inference) -> dict[str, Params]:
   return {names[i]: tiny.parameters(kinds[i], seed=i) for i in range(4)}
 
 
-def script(monkeypatch, *gaps: float) -> None:
-  """Puts in the models' place: version k of an answer ends in k strokes, with gap gaps[k − 1]."""
+def script(monkeypatch, *gaps: float, own=0.25) -> None:
+  """Puts in the models' place: version k of an answer ends in k strokes, with gap gaps[k − 1].
+
+  The version before it has a gap over it as far on the other side of 0.25, and any text the gap
+  `own` over itself.
+  """
 
   def revise(self, params, questions, drafts, key, temperature):
     return [draft + "'" for draft in drafts]
 
+  def gap(answer, reference):
+    a, b = (text.count("'") for text in (answer, reference))
+    assert abs(a - b) <= 1 and answer.strip("'") == reference.strip("'")
+    return own if a == b else gaps[b] if a > b else 0.5 - gaps[a]
+
   def rate(self, params, questions, answers, references):
-    assert list(answers) == [reference + "'" for reference in references]
-    return np.array([gaps[answer.count("'") - 1] for answer in answers], np.float32)
+    return np.array([gap(*pair) for pair in zip(answers, references, strict=True)], np.float32)
 
   monkeypatch.setattr(inference.Inference, "revise", revise)
   monkeypatch.setattr(inference.Inference, "gaps", rate)

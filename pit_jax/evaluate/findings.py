@@ -20,6 +20,7 @@ from pit_jax.evaluate.experiments import (
   length,
   main,
   rounds,
+  stop,
   temperature,
 )
 from pit_jax.evaluate.statistics import significance
@@ -35,6 +36,7 @@ EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
     "main": main.measure,
     "ablation": ablation.measure,
     "rounds": rounds.measure,
+    "stop": stop.measure,
     "temperature": temperature.measure,
     "gap": gap.measure,
     "length": length.measure,

@@ -9,7 +9,7 @@ import numpy as np
 
 from pit_jax.data import conversations, synthetic
 from pit_jax.evaluate import metrics
-from pit_jax.rollout import inference
+from pit_jax.rollout import gains, inference
 from pit_jax.types import Params
 
 Prompts = Sequence[conversations.Prompt]
@@ -96,13 +96,11 @@ def reward_model(ask: inference.Inference, params: Params, name: str = "R_P") ->
   return _pointwise(name, remembering(functools.partial(ask.rate, params)), tie=MODEL_TIE)
 
 
-def gap_model(ask: inference.Inference, params: Params) -> Judge:
-  """Returns R_PIT as a judge, asked in both orders: (r(a, b) − r(b, a)) / 2."""
-
-  gaps = remembering(functools.partial(ask.gaps, params))
+def gap_model(gaps: gains.Gaps) -> Judge:
+  """Returns R_PIT as a judge, asked in both orders; see `gains.of`."""
 
   def verdicts(questions, a, b):
-    return Verdicts((gaps(questions, a, b) - gaps(questions, b, a)) / 2)
+    return Verdicts(gains.of(gaps, "both_orders", 0.0, questions, a, b))
 
   return Judge("R_PIT", verdicts, None, MODEL_TIE)
 

@@ -122,22 +122,21 @@ def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) 
 
 
 def sign_agreement(
-  gaps: Values, gold_differences: Values, *, zero_point: float | int = 0.0, tie: float | int = 1e-9
+  gains: Values, gold_differences: Values, *, tie: float | int = 1e-9
 ) -> dict[str, float | int | None]:
   """Counts how often a gap reward points the way the gold score moved.
 
   Args:
-    gaps: r(x, y1, y2), one per pair.
+    gains: what y1 gains over y2 by the gap reward, 0 where it is no better; see `gains.of`.
     gold_differences: gold(y1) − gold(y2) of the same pairs.
-    zero_point: the gap that means "no better"; the mean gap of identical pairs.
     tie: pairs whose gold differs by no more than this say nothing and are left out.
 
   Returns:
-    `fraction` in [0, 1] (a gap exactly at the zero point counts one half; None where every pair
-    is tied) and `n`, the pairs counted.
+    `fraction` in [0, 1] (a gain of exactly 0 counts one half; None where every pair is tied) and
+    `n`, the pairs counted.
   """
-  gaps, gold = _pair("gaps", gaps, "gold_differences", gold_differences)
-  signs = np.sign(gaps - zero_point) * np.sign(gold)
+  gains, gold = _pair("gains", gains, "gold_differences", gold_differences)
+  signs = np.sign(gains) * np.sign(gold)
   signs = signs[np.abs(gold) > tie]
   return {"fraction": float((1 + signs).mean() / 2) if signs.size else None, "n": signs.size}
 

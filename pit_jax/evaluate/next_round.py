@@ -73,7 +73,7 @@ def make(
 
   `chosen` is the last version that the stop rule keeps, `rejected` the first draft. Neighbouring
   versions may each be better than the last and the whole chain lead nowhere, so R_PIT is asked
-  about these two once more: both orders have to agree, and
+  about these two once more, in both orders whatever the stop rule:
 
     margin = (R_PIT(x, chosen, rejected) − R_PIT(x, rejected, chosen)) / 2 > minimum margin
 
@@ -117,19 +117,19 @@ def _pairs(
   left_out: collections.Counter,
 ) -> list[dict[str, Any]]:
   """Returns those pairs that R_PIT is sure of, and counts the prompts that give none."""
-  models, last = suite.improver, made.with_stop(len(made.gaps))
+  models = dataclasses.replace(suite.improver, stop_rule="both_orders")
+  last = made.with_stop(len(made.gaps))
   better = [i for i, draft in enumerate(drafts) if last[i] != draft]
   left_out["the draft was kept"] += len(drafts) - len(better)
   if not better:
     return []
   asked, chosen, rejected = ([column[i] for i in better] for column in (questions, last, drafts))
-  forth = models.inference.gaps(models.gap_reward, asked, chosen, rejected)
-  back = models.inference.gaps(models.gap_reward, asked, rejected, chosen)
+  margins = models.gains(asked, chosen, rejected).tolist()
   pairs = []
   for place, i in enumerate(better):
-    margin = float(forth[place] - back[place]) / 2
+    margin = margins[place]
     row = _fields(asked[place], chosen[place], rejected[place], margin)
-    if not back[place] < models.zero_point < forth[place]:
+    if not margin > 0:
       left_out["no better than the draft in both orders"] += 1
     elif not margin > minimum_margin:
       left_out["less than the minimum margin"] += 1

@@ -43,6 +43,7 @@ MAPPINGS = {
   "judges": (),
   "gate": ("passed", "reason"),
   "ledger": ("judge", "prompts", "regressions", "rounds"),
+  "stop": ("judge", "rows"),
   "config": (),
 }
 COMPARISON = ("a", "b", "judge", "n", "win", "lose", "tie", "delta", "ci95")

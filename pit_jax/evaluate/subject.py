@@ -188,6 +188,7 @@ def of_rewards(context: contexts.Context, models: Any) -> Subject:
     gap_reward=models.gap_reward.params,
     zero_point=models.gap_reward.facts["zero_point"],
     margin=context.config.evaluation.margin,
+    stop_rule=context.config.evaluation.stop_rule,
   )
   questions = [row.prompt for row in held_out(context)]
   found = suite.Suite(asking, questions, (), context.key("evaluation"), 0.0)
@@ -225,8 +226,10 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   if policy.judge:
     available.append(judges.reward_model(inference, policy.judge.params, INDEPENDENT))
   available.append(judges.reward_model(policy.reward.published or inference, policy.reward.params))
+  read = None
   if gap_reward is not None:
-    available.append(judges.gap_model(inference, gap_reward.params))
+    read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))
+    available.append(judges.gap_model(read))
   models = improve.Improver(
     inference=inference,
     policy=policy.rl,
@@ -234,6 +237,8 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
     gap_reward=gap_reward.params if gap_reward else None,
     zero_point=gap_reward.facts["zero_point"] if gap_reward else 0.0,
     margin=context.config.evaluation.margin,
+    stop_rule=context.config.evaluation.stop_rule,
+    read=read,
   )
   questions = [row.prompt for row in held_out(context)]
   key = context.key("evaluation")

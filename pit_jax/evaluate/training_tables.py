@@ -1,13 +1,20 @@
-"""Tables of what training made: other gap rewards and their stop rules, reward against KL."""
+"""Tables of gap rewards and of stop rules, and of reward against KL."""
 
-from collections.abc import Callable, Collection, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pit_jax.evaluate import cells, verdict
+from pit_jax.evaluate.experiments import stop
 
 REWARDS = {  # system → what rewarded it
   "pit": "R_PIT, the five terms of eq. 2",
   "pit_single_term": "R_PIT, its term r(w,l) > r(l,w)",
   "pit_rp_difference": "R_P(x, y) − R_P(x, y_ref)",
+}
+RULES = {  # stop rule → what the gain is that it asks for
+  "both_orders": "(R(x,y,y′) − R(x,y′,y)) / 2",
+  "draft_zero": "R(x,y,y′) − R(x,y′,y′)",
+  "zero_point": "R(x,y,y′) − zero point",
 }
 # No judge judges what it rewarded. Each of pit and pit_rp_difference was rewarded by one of two.
 OWN = {"pit_rp_difference": ("R_P",)}
@@ -75,6 +82,48 @@ def stop_rules(results: Mapping) -> cells.Table:
   return cells.select("stop_rules", "The stop rule by each", rows, columns, note=note, words=2)
 
 
+def kept(results: Mapping) -> cells.Table | None:
+  """What each stop rule keeps of all versions."""
+  known = results.get("stop")
+  if not known:
+    return None
+  note = (
+    "Of all versions of all rounds, those after the rule's end too, the share whose gain over the "
+    f"version before, y′, is more than the margin, by what {known['judge']} says of the two; "
+    "identical are those that repeat it word for word. A rule should keep the better ones alone. "
+    "Margins are in deviations of R_PIT over samples of the SFT model."
+  )
+  rows = stop.over_rounds(known["rows"])
+  return _kept("stop", "What stop rules keep", rows, note)
+
+
+def kept_by_round(results: Mapping) -> cells.Table | None:
+  """The same round by round, without a margin."""
+  known = results.get("stop")
+  if not known:
+    return None
+  rows = [row for row in known["rows"] if row["margin"] == 0]
+  table = _kept("stop_rounds", "What stop rules keep, by round", rows, "At a margin of 0.")
+  return dataclasses.replace(table, is_folded=True)
+
+
+def _kept(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.Table:
+  def share(kind: str) -> Callable[[Mapping], str]:
+    def cell(row: Mapping) -> str:
+      n = row[kind]
+      return f"{cells.percent(row[f'{kind}_kept'] / n)} of {n:,}" if n else cells.BLANK
+
+    return cell
+
+  columns = {
+    "gain": lambda row: RULES[row["rule"]],
+    "round": lambda row: cells.plain(row["k"]),
+    "margin": lambda row: cells.fixed(row["margin"]),
+    **{kind: share(kind) for kind in stop.KINDS},
+  }
+  return cells.select(name, title, rows, columns, note=note)
+
+
 def knee(results: Mapping) -> cells.Table:
   """Whether more optimisation harmed."""
   found = results.get("frontier", {})
@@ -128,7 +177,7 @@ def frontier(results: Mapping) -> cells.Table:
   return cells.select("frontier", "Checkpoints", rows, columns, note=note, words=3, is_folded=True)
 
 
-MAKERS = (gap_rewards, stop_rules, knee, frontier)
+MAKERS = (gap_rewards, stop_rules, kept, kept_by_round, knee, frontier)
 
 
 def _signs(key: str) -> Callable[[Mapping], str]:

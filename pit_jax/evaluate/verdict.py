@@ -105,7 +105,7 @@ def presentable(results: Mapping) -> dict[str, Any]:
   shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
   fields = ("win", "lose", "tie", "delta", "ci95", "outcomes")
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
-  for name in ("ratings", "ledger", "samples"):  # Δ in other words
+  for name in ("ratings", "ledger", "samples", "stop"):  # Δ in other words
     shown.pop(name, None)
   if "length" in shown:
     rows = [row for row in shown["length"]["comparisons"] if {row["a"], row["b"]} <= POLICIES]

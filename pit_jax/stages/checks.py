@@ -10,6 +10,7 @@ import ml_collections
 from pit_jax import layout, parallel
 from pit_jax.data import encode, preferences
 from pit_jax.losses import gap
+from pit_jax.rollout import gains
 from pit_jax.stages import abstract
 
 # What numbers may be; one that is not a number is never within. Values that are not listed are
@@ -64,6 +65,9 @@ def values(config: ml_collections.ConfigDict) -> None:
   temperatures = config.evaluation.temperatures
   if not temperatures or not all(t >= 0 for t in temperatures):
     wrong.append(f"evaluation.temperatures={tuple(temperatures)}; use some, each 0 or more")
+  stop_rule = config.evaluation.get("stop_rule")  # None in a run of an earlier version
+  if stop_rule not in gains.RULES:
+    wrong.append(f"evaluation.stop_rule={stop_rule!r}; use one of {', '.join(gains.RULES)}")
   if config.profile.stage and not 1 <= config.profile.first <= config.profile.last:
     wrong.append(
       f"profile.stage={config.profile.stage!r} with profile.first={config.profile.first} and "

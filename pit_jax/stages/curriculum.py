@@ -1,22 +1,17 @@
 """The improver's RL as a list of stages, each with a source of references."""
 
 import dataclasses
-import functools
 import json
 from collections.abc import Sequence
-from typing import Any
 
-import jax
 import ml_collections
-from jaxtyping import Array, Float
 
 from pit_jax import hosts
 from pit_jax.data import conversations, encode, tables
+from pit_jax.rollout import gains
 from pit_jax.stages import context as contexts
 from pit_jax.stages import frontier, gap_rewards, rl, workdirs
 from pit_jax.types import Params
-
-Number = Float[Array, ""] | float
 
 
 def policy_references(context: contexts.Context, policy: Params) -> list[str]:
@@ -91,11 +86,12 @@ def run(
     job = context.config.rl.copy_and_resolve_references()
     job.learning_rate = stage.learning_rate
     coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
+    asked = texts(context, stage.references, from_policy)
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
       prompts(context, stage.references, from_policy),
-      gap_reward.signal(*texts(context, stage.references, from_policy)),
+      gap_reward.signal(*asked),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
       steps=stage.steps,
@@ -103,7 +99,7 @@ def run(
       begun=begun,
       planned=total,
       watch=watch,
-      told=functools.partial(_told, number, begun, total, gap_reward.unchanged),
+      extra_metrics=_extra_metrics(context, gap_reward, asked, number, begun, total),
     )
     begun += stage.steps
     before = stage
@@ -124,24 +120,45 @@ def _handed_on(coefficient: float, before: float, after: float) -> float:
   return coefficient * (after / before) if before else after
 
 
-def _told(
-  number: int, begun: int, total: int, zero_point: float, index: int, scores: jax.Array
-) -> dict[str, Any]:
-  """Returns where in the curriculum an iteration stands, and how often it beat the reference."""
-  gap, wins = _against(scores, zero_point)
-  return {
-    "curriculum/stage": number,
-    "curriculum/fraction": (begun + index + 1) / total,
-    "objective/gap_reward": gap,
-    "objective/win_vs_reference": wins,
-  }
+def _extra_metrics(
+  context: contexts.Context,
+  gap_reward: gap_rewards.GapReward,
+  asked: tuple[list[conversations.Prompt], list[str]],
+  number: int,
+  begun: int,
+  total: int,
+) -> rl.ExtraMetrics:
+  """Returns what tells where in the curriculum an iteration stands, and what it gains.
 
+  `objective/gap_reward` is the mean reward over that of identical texts. How often a response beats
+  its reference, `objective/win_vs_reference`, the gap reward says in both orders, as the stop rule
+  asks it: of iterations that are logged, and of as many responses as one call of it has room for.
 
-@jax.jit
-def _against(scores: Float[Array, " B"], zero_point: Number) -> tuple[Number, Number]:
-  """Returns the mean gap over that of identical texts, and the share of gaps above it."""
-  gaps = scores - zero_point
-  return gaps.mean(), (gaps > 0).mean()
+  Args:
+    context: the run's surroundings.
+    gap_reward: the reward of the stage.
+    asked: the stage's questions and references, in words.
+    number: of the stage, from 1.
+    begun: RL iterations of the stages before it.
+    total: RL iterations of all stages.
+  """
+  every, zero_point = context.config.log_every_rl, gap_reward.facts["zero_point"]
+  most = max(1, context.config.inference_batch_size // 2)
+
+  def metrics(index, rows, responses, scores):
+    told = {
+      "curriculum/stage": number,
+      "curriculum/fraction": (begun + index + 1) / total,
+      "objective/gap_reward": scores.mean() - gap_reward.unchanged,
+    }
+    if (index + 1) % every:
+      return told
+    questions, references = ([column[row] for row in rows[:most]] for column in asked)
+    versions = context.inference.words(hosts.fetch(responses))[:most]
+    gained = gains.of(gap_reward.gaps, "both_orders", zero_point, questions, versions, references)
+    return told | {"objective/win_vs_reference": float((gained > 0).mean())}
+
+  return metrics
 
 
 def steps(stages: Sequence[ml_collections.ConfigDict]) -> int:

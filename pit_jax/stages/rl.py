@@ -23,6 +23,8 @@ from pit_jax.types import Params, Prompts, Responses
 # (rows, prompts, responses) → Float[B], higher is better; rows are the prompts' places, Int[B],
 # among the texts that the stage's prompts were encoded from.
 RewardFn = Callable[[np.ndarray, Prompts, Responses], jax.Array]
+# (completed iterations, rows, responses, scores) → what else to log of an iteration.
+ExtraMetrics = Callable[[int, np.ndarray, Responses, jax.Array], dict[str, Any]]
 SAMPLES_SHOWN = 4
 WARM_UP = ("value",)  # of ppo.KINDS, what learns while the policy waits
 EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "scores", "key")  # given to an iteration
@@ -100,7 +102,7 @@ def run(
   begun: int = 0,
   planned: int | None = None,
   watch: frontier.Watch | None = None,
-  told: Callable[[int, jax.Array], dict[str, Any]] = lambda index, scores: {},
+  extra_metrics: ExtraMetrics = lambda *_: {},
 ) -> Learner:
   """Maximises E[reward] − β KL(policy ‖ reference) with PPO.
 
@@ -121,7 +123,7 @@ def run(
     begun: PPO iterations of the optimisation before this stage.
     planned: of the whole optimisation; None: this stage is all there is.
     watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
-    told: (completed iterations, scores) → what else to log of an iteration.
+    extra_metrics: see `ExtraMetrics`; rows are as `RewardFn` gets them.
 
   Returns:
     Policy and value model after the last iteration.
@@ -145,7 +147,8 @@ def run(
     seen[index] = dict(zip(EXPERIENCE, (*taken, noise), strict=True))
     seen.pop(index - c.log_every_rl, None)  # reported on by now
     state, metrics = phases.time("train", learn, index, state, frozen, *taken, noise)
-    return state, metrics | _progress(index, job, prompts) | told(index, taken[-1])
+    told = extra_metrics(index, prompts.contents.index[order.rows_of(index)], taken[1], taken[-1])
+    return state, metrics | _progress(index, job, prompts) | told
 
   more = {"phases": phases, **_looks(c, watch, name, start.base)}
   more["samples"] = lambda state, i: _rows(context, *rollout(state, i)) if i == steps else ()

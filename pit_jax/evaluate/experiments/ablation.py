@@ -7,6 +7,7 @@ import numpy as np
 from pit_jax import improve
 from pit_jax.evaluate import judges, metrics, subject
 from pit_jax.evaluate import suite as suites
+from pit_jax.rollout import gains
 from pit_jax.stages import gap_rewards
 
 REWARDED_BY = {"pit_rp_difference": "R_P"}  # systems whose reward is a judge too
@@ -106,10 +107,16 @@ def stop(
 ) -> improve.Rounds:
   """Returns the same versions of all answers as another gap reward would keep them."""
   pairs = zip(made.texts[1:], made.texts[:-1], strict=True)
-  gaps = np.stack([reward.gaps(suite.questions, *pair) for pair in pairs])
-  gaps = gaps - reward.facts["zero_point"]
-  is_open = np.logical_and.accumulate(gaps > suite.improver.margin, axis=0)
-  return improve.Rounds(texts=made.texts, gaps=gaps, kept=is_open.sum(axis=0))
+  gained = np.stack([_gains(suite, reward, *pair) for pair in pairs])
+  return made.ruled(gained, suite.improver.margin)
+
+
+def _gains(
+  suite: suites.Suite, reward: gap_rewards.GapReward, versions: list[str], drafts: list[str]
+) -> np.ndarray:
+  """Returns what versions gain by a gap reward under the run's stop rule, Float[N]."""
+  rule, zero_point = suite.improver.stop_rule, reward.facts["zero_point"]
+  return gains.of(reward.gaps, rule, zero_point, suite.questions, versions, drafts)
 
 
 def _signs(suite, reward, improved: list[str], drafts: list[str]) -> dict | None:
@@ -117,6 +124,5 @@ def _signs(suite, reward, improved: list[str], drafts: list[str]) -> dict | None
   if judge is None:
     return None
   said = judge.verdicts(suite.questions, improved, drafts).difference
-  gaps = reward.gaps(suite.questions, improved, drafts)
-  point = reward.facts["zero_point"]
-  return metrics.sign_agreement(gaps, said, zero_point=point, tie=judge.tie)
+  gained = _gains(suite, reward, improved, drafts)
+  return metrics.sign_agreement(gained, said, tie=judge.tie)

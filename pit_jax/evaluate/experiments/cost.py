@@ -9,6 +9,7 @@ from pit_jax import improve
 from pit_jax.evaluate import clock, self_refine, subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.statistics import candidates
+from pit_jax.rollout import gains
 
 # Who chooses, and so is no judge of the choice.
 SELECTORS = {"best_of_n": suites.SELECTOR, "gap_tournament": "R_PIT"}
@@ -31,9 +32,7 @@ def measure(run: subject.Subject) -> dict:
   one version per round.
   """
   few, count = run.few, len(run.few.questions)
-  made = improve.Rounds(
-    [texts[:count] for texts in run.made.texts], run.made.gaps[:, :count], run.made.kept[:count]
-  )
+  made = run.made.first(count)
   rounds = len(made.texts) - 1
   with clock.timed(run.seconds, "best_of_n", count):
     drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
@@ -76,7 +75,7 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
   for i in numbers:
     for j in (j for j in numbers if j != i):
       pair = (samples[i], samples[j])
-      gaps[i, j] = models.inference.gaps(models.gap_reward, suite.questions, *pair)
+      gaps[i, j] = models.gaps(suite.questions, *pair)
   places = {
     "best_of_n": [candidates.best(scores[: n + 1]) for n in numbers],
     "gap_tournament": [candidates.tournament(gaps[: n + 1, : n + 1]) for n in numbers],
@@ -91,7 +90,7 @@ def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
   """Returns cost and quality of rounds 0 … k of the improver, with and without the stop rule.
 
   With the rule a prompt pays for the versions it keeps and for the one that made it stop, and
-  R_PIT reads every version.
+  R_PIT reads every version as often as the rule asks it.
 
   Returns:
     Rows for each scoring judge, as `_rows` makes them.
@@ -99,6 +98,8 @@ def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
   lengths = np.stack([suite.lengths(texts) for texts in made.texts])
   index = np.arange(len(lengths))[:, None]
   ended = np.minimum(made.kept + 1, len(made.gaps))
+  pairs = zip(made.texts[1:], made.texts[:-1], strict=True)
+  asked = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
   rows = []
   for k in range(len(made.texts)):
     always, ruled = np.full(ended.shape, k), np.minimum(ended, k)
@@ -109,7 +110,8 @@ def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
       paid = np.where(index <= last, lengths, 0).sum(axis=0)
       spent = Spent(float(paid.mean()), float(last.mean() + 1))
       if system == "pit_stop":
-        spent = dataclasses.replace(spent, reads=spent.samples - 1)
+        reads = np.where(index[1:] <= last, asked, 0).sum(axis=0)
+        spent = dataclasses.replace(spent, reads=float(reads.mean()))
       rows += _rows(suite, system, k + 1, texts, made.texts[0], spent)
   return _with_gain(rows)
 

@@ -68,8 +68,7 @@ def _margins(suite: suites.Suite, first, second, rows: np.ndarray) -> np.ndarray
   ]
   questions, a, b = columns
   models = suite.improver
-  forth = models.inference.gaps(models.gap_reward, questions, a, b)
-  return forth - models.inference.gaps(models.gap_reward, questions, b, a)
+  return models.gaps(questions, a, b) - models.gaps(questions, b, a)
 
 
 def _both(margin: np.ndarray, labels: np.ndarray) -> Mapping:

@@ -92,11 +92,8 @@ def _is_regression(line: Mapping) -> bool:
 
 def _columns(suite: suites.Suite, made: improve.Rounds, ratios: np.ndarray) -> dict[str, Any]:
   """Returns what is known of all versions of all prompts, by name, then by judge and round."""
-  models, drafts = suite.improver, made.texts[0]
-  gaps = [
-    models.inference.gaps(models.gap_reward, suite.questions, texts, drafts) - models.zero_point
-    for texts in made.texts[2:]
-  ]
+  drafts = made.texts[0]
+  gaps = [suite.improver.gains(suite.questions, texts, drafts) for texts in made.texts[2:]]
   return {
     "tokens": [suite.lengths(texts) for texts in made.texts],
     "gap": made.gaps,

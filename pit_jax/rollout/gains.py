@@ -1,0 +1,85 @@
+"""What a version gains over its draft, as a gap reward says, and when that is worth keeping.
+
+R(x, y, y') is asked for the reward gap of y over y'. What it gives an answer that is no better,
+its zero, depends on the answer: R(x, y, y) of good drafts lies above that of poor ones. Rules of
+where the zero is, each with the gain of a version y over its draft y':
+
+  both_orders   (R(x, y, y') − R(x, y', y)) / 2     the zero cancels: exchanged texts have the
+                                                    opposite gain, and equal ones none
+  draft_zero    R(x, y, y') − R(x, y', y')          the draft's own zero
+  zero_point    R(x, y, y') − mean of R(x, y, y)    one zero for all drafts; half as many reads
+
+All are in the unit of R, so that one margin means the same under each where R is antisymmetric.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pit_jax.data import conversations
+
+RULES = ("both_orders", "draft_zero", "zero_point")
+
+Prompts = Sequence[conversations.Prompt]
+# (questions, answers, references) in words → R(x, answer, reference) of each, Float[N].
+Gaps = Callable[[Prompts, Sequence[str], Sequence[str]], np.ndarray]
+
+
+def check(rule: str) -> None:
+  """Raises a ValueError unless it is one of RULES."""
+  if rule not in RULES:
+    raise ValueError(f"stop_rule={rule!r}; use one of {', '.join(RULES)}")
+
+
+def of(
+  gaps: Gaps,
+  rule: str,
+  zero_point: float | int,
+  questions: Prompts,
+  versions: Sequence[str],
+  drafts: Sequence[str],
+) -> np.ndarray:
+  """Returns what each version gains over its draft, in the unit of the gap reward, Float[N].
+
+  Both reads of a row go into one call, which fills the batches of the rows that are still open.
+  Of equal texts nothing is asked where a rule subtracts what it would ask again.
+
+  Args:
+    gaps: how the gap reward is asked.
+    rule: one of RULES.
+    zero_point: mean of R(x, y, y), by which "zero_point" alone goes.
+    questions: x, one per row.
+    versions: y.
+    drafts: y'.
+
+  Raises:
+    ValueError: the rule is none.
+  """
+  check(rule)
+  if rule == "zero_point":
+    return gaps(questions, versions, drafts) - zero_point
+  gained = np.zeros(len(drafts), np.float32)
+  changed = _changed(versions, drafts)
+  if changed.size:
+    asked, new, old = ([column[i] for i in changed] for column in (questions, versions, drafts))
+    against = (old, new) if rule == "both_orders" else (old, old)
+    reads = gaps([*asked, *asked], [*new, *against[0]], [*old, *against[1]])
+    difference = reads[: len(asked)] - reads[len(asked) :]
+    gained[changed] = difference / 2 if rule == "both_orders" else difference
+  return gained
+
+
+def reads(rule: str, versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:
+  """Returns how often the gap reward reads to know what each version gains, Int[N]."""
+  check(rule)
+  if rule == "zero_point":
+    return np.ones(len(drafts), int)
+  counts = np.zeros(len(drafts), int)
+  counts[_changed(versions, drafts)] = 2
+  return counts
+
+
+def _changed(versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:
+  """Returns the places of the versions that are not their draft."""
+  pairs = zip(versions, drafts, strict=True)
+  return np.flatnonzero([version != draft for version, draft in pairs])
