@@ -7,8 +7,10 @@ import re
 import numpy as np
 import pytest
 import report_example
+import scipy.stats
 
 from pit_jax.evaluate import claims, metrics, report, seeds, tabular, training_tables, verdict
+from pit_jax.evaluate.statistics import significance
 
 
 def row(a, b, delta, ci95, judge="gold", **more):
@@ -47,17 +49,98 @@ def test_a_sentence_says_claim_outcome_figure_judge_and_seeds():
 @pytest.mark.parametrize(
   ("ci95", "of_seeds", "outcome"),
   [
-    ((0.1, 9.0), [(-3.0, 5.0), (0.5, 9.0)], claims.HOLDS),
-    ((0.1, 9.0), [(-9.0, -0.1), (5.0, 9.0)], claims.NOT_SHOWN),
+    ((0.1, 9.0), [], claims.HERE),  # one seed tells of its own models
     ((0.0, 9.0), [], claims.NOT_SHOWN),
     ((-9.0, 0.0), [], claims.NOT_SHOWN),
-    ((-9.0, -0.1), [(-3.0, 5.0)], claims.OPPOSITE),
+    ((-9.0, -0.1), [], claims.OPPOSITE_HERE),
+    # t intervals of three seeds: 4.303 s / √3 to both sides of the mean.
+    ((0.1, 9.0), [4.0, 4.5, 5.0], claims.HOLDS),  # 3.3 to 5.7
+    ((0.1, 9.0), [3.1, 4.1, 1.4], claims.HERE),  # −0.5 to 6.3
+    ((-9.0, -0.1), [-3.1, -4.1, -1.4], claims.OPPOSITE_HERE),
+    ((-9.0, -0.1), [-4.0, -4.5, -5.0], claims.OPPOSITE),
+    ((-2.0, 9.0), [3.4, 3.5, 3.6], claims.NOT_SHOWN),  # 3.3 to 3.7, but the prompts do not say so
+    ((0.1, 9.0), [-4.6, 9.0, 9.1], claims.NOT_SHOWN),  # a seed whose own interval lies below
+    ((-9.0, -0.1), [4.6, -9.0, -9.1], claims.NOT_SHOWN),  # or above
   ],
 )
-def test_an_outcome_is_what_the_intervals_show(ci95, of_seeds, outcome):
-  alone = [row(*PAIR, sum(ci) / 2, ci, seed=k) for k, ci in enumerate(of_seeds)]
-  (claim,) = claims.judged(results_of(row(*PAIR, sum(ci95) / 2, ci95), *alone))
+def test_an_outcome_is_what_prompts_and_seeds_show(ci95, of_seeds, outcome):
+  alone = [row(*PAIR, d, (d - 4.5, d + 4.5), seed=k) for k, d in enumerate(of_seeds)]
+  known = {"over_seeds": significance.over_seeds(np.array(of_seeds))} if of_seeds else {}
+  (claim,) = claims.judged(results_of(row(*PAIR, sum(ci95) / 2, ci95, **known), *alone))
   assert claim.outcome == outcome and claims.SAID[outcome] in claim.sentence
+
+
+def test_the_seeds_of_the_paper_run_do_not_show_what_its_prompts_do():
+  """Δ of three seeds, and their t intervals by a table of t: 4.3027 for 2 degrees."""
+  for deltas, low, high in (((3.1, 4.1, 1.4), -0.5, 6.3), ((9.6, 25.5, 6.2), -11.8, 39.4)):
+    found = significance.over_seeds(np.array(deltas))
+    assert found["ci95"] == (pytest.approx(low, abs=0.06), pytest.approx(high, abs=0.06))
+    mean = np.mean(deltas)
+    pair = {"over_seeds": found}
+    (claim,) = claims.judged(results_of(row(*PAIR, mean, (mean - 2.4, mean + 2.4), **pair)))
+    assert claim.outcome == claims.HERE
+    bounds = " to ".join(verdict.signed(bound) for bound in found["ci95"])
+    assert f"over prompts, {bounds} over 3 seeds; gold" in claim.sentence
+
+
+def test_claims_are_corrected_for_their_number():
+  # 520 wins to 455 losses: p = 0.040 in a sign test, 0.080 for two of them.
+  close = {"n": 1000, "win": 52.0, "lose": 45.5, "tie": 2.5}
+  first = row("pit", "pit_first_only", 6.5, (0.4, 12.6), **close)
+  second = row(*PAIR, 6.5, (0.4, 12.6), **close)
+  p = scipy.stats.binomtest(520, 975).pvalue
+  assert 0.025 < p < 0.05
+  (claim,) = claims.judged(results_of(first))
+  assert claim.outcome == claims.HERE and "corrected" not in claim.grounds
+  for claim in claims.judged(results_of(first, second)):
+    assert claim.outcome == claims.NOT_SHOWN
+    assert claim.grounds.endswith(f"gold, 1,000 prompts; p = {2 * p:.2f} once corrected)")
+  clear = [row("pit", other, 20.0, (15.0, 25.0)) for other in ("pit_second_only", "best_of_n")]
+  outcomes = [claim.outcome for claim in claims.judged(results_of(first, *clear))]
+  assert outcomes == [claims.HERE] * 3, "Holm: the largest p of three counts once"
+  # Where the comparison was corrected among more of its judge, that counts.
+  among_all = claims.judged(results_of(first | {"p_holm": 0.2}))
+  assert among_all[0].outcome == claims.NOT_SHOWN and "p = 0.20 once" in among_all[0].grounds
+
+
+def test_seeds_are_corrected_for_the_number_of_claims_too():
+  found = significance.over_seeds(np.array([3.7, 4.5, 5.3]))
+  assert 0.05 / 7 < found["p"] < 0.05  # t = 9.7
+  pairs = [("pit", "pit_first_only"), PAIR, ("pit", "rlhf_longer"), ("pit", "best_of_n")]
+  pairs += [("pit_rounds", other) for other in ("pit", "best_of_n", "self_refine_rounds")]
+  rows = [row(*pair, 4.5, (2.0, 7.0), over_seeds=found) for pair in pairs]
+  (alone,) = claims.judged(results_of(rows[0]))
+  together = claims.judged(results_of(*rows))
+  assert alone.outcome == claims.HOLDS
+  assert [claim.outcome for claim in together] == [claims.HERE] * 7
+
+
+def null_run(generator, prompts, between):
+  """Returns results of one seed whose systems are equally good but for the seed's own luck."""
+  rows, pairs = [], [(stated.a, stated.b) for stated in claims.STATED if not stated.is_at_best]
+  for a, b in [("pit", "original"), *pairs]:
+    lean = generator.normal(0, between) / 2
+    signs = generator.choice([1, -1, 0], p=[0.4 + lean, 0.4 - lean, 0.2], size=prompts)
+    known = vars(metrics.compare(signs, 0 * signs, resamples=200))
+    rows.append({"a": a, "b": b, "judge": "gold", "temperature": 1.0, **known})
+  return {"recipe": "pit", "seconds": {}, "systems": {}, "reward_models": {}, "comparisons": rows}
+
+
+def test_where_nothing_is_true_the_word_is_rare():
+  """Sampling alone, and seeds that differ: prompts then tell of these models only."""
+  generator, words = np.random.default_rng(0), {0.0: [], 0.1: []}
+  for between in (0.0, 0.1):
+    for _ in range(40):
+      runs = {seed: null_run(generator, 200, between) for seed in range(3)}
+      pooled = seeds.pool(runs) | {"gate": {"passed": True, "reason": ""}}
+      words[between].append({claim.outcome for claim in claims.judged(pooled)})
+  likely = scipy.stats.binom.ppf(0.95, 40, significance.LEVEL)  # where 5% of the runs say it
+  for between, said in words.items():
+    surely = sum(bool(outcomes & {claims.HOLDS, claims.OPPOSITE}) for outcomes in said)
+    assert surely <= likely, between
+  here = {claims.HERE, claims.OPPOSITE_HERE}
+  by_luck = [sum(bool(outcomes & here) for outcomes in words[between]) for between in words]
+  assert by_luck[0] <= likely < 20 < by_luck[1], "of these models it is true, by their luck"
 
 
 def test_best_temperatures_are_a_claim_of_their_own_and_not_judged_by_who_chose_them():
@@ -68,7 +151,7 @@ def test_best_temperatures_are_a_claim_of_their_own_and_not_judged_by_who_chose_
   assert (claim.outcome, "only R_P compared" in claim.grounds) == (claims.NOT_TESTED, True)
   judged = row("pit", "original", -5.0, (-9.0, -1.0), n=512, **best)
   (claim,) = claims.judged(results_of(plain, chosen, judged))
-  assert claim.outcome == claims.OPPOSITE and "gold, 512 prompts" in claim.grounds
+  assert claim.outcome == claims.OPPOSITE_HERE and "gold, 512 prompts" in claim.grounds
 
 
 def test_no_judge_decides_about_what_it_trained():
@@ -77,7 +160,7 @@ def test_no_judge_decides_about_what_it_trained():
   (claim,) = claims.judged(results_of(*own))
   assert claim.outcome == claims.NOT_TESTED and "only R_P and R_PIT compared" in claim.sentence
   (claim,) = claims.judged(results_of(*own, row(*pair, -5.0, (-9.0, -1.0), "R_judge")))
-  assert claim.outcome == claims.OPPOSITE and "R_judge" in claim.sentence
+  assert claim.outcome == claims.OPPOSITE_HERE and "R_judge" in claim.sentence
   (claim,) = claims.judged(results_of(row(*pair, 5.0, (1.0, 9.0), n=0)))
   assert claim.grounds == "no prompt could be judged"
 
@@ -86,10 +169,10 @@ def test_what_nobody_played_is_not_tested_and_says_why():
   absent = {"self_refine": "no chat template"}
   pair = row("pit_rounds", "pit", 2.0, (1.0, 3.0))
   said = claims.judged(results_of(pair, absent=absent))
-  assert [claim.outcome for claim in said] == [claims.HOLDS, claims.NOT_TESTED]
+  assert [claim.outcome for claim in said] == [claims.HERE, claims.NOT_TESTED]
   assert said[1].sentence.endswith("was not tested: no chat template.")
   played = row("pit_rounds", "self_refine_rounds", 2.0, (1.0, 3.0))
-  assert [claim.outcome for claim in claims.judged(results_of(played))] == [claims.HOLDS]
+  assert [claim.outcome for claim in claims.judged(results_of(played))] == [claims.HERE]
   policy = row("original", "policy_sft", 2.0, (1.0, 3.0))
   assert claims.sentences(results_of(policy, absent=absent)) == [], "it has no improver"
 
@@ -99,8 +182,14 @@ def test_a_single_stage_that_is_more_than_marginal_contradicts_table_2():
   assert claims.judged(results_of(marginal)) == []
   clear = row("pit_second_only", "original", 69.2, (67.0, 71.4))
   (claim,) = claims.judged(results_of(marginal, clear))
-  assert claim.outcome == claims.OPPOSITE and "pit_first_only" not in claim.sentence
+  assert claim.outcome == claims.OPPOSITE_HERE and "pit_first_only" not in claim.sentence
   assert "pit_second_only over original Δ = +69.2 (95% interval +67.0 to +71.4" in claim.sentence
+  # Seeds have to be beyond 7.2 too, and not beyond 0 alone.
+  further = {claims.OPPOSITE_HERE: (8.0, 9.0, 10.0), claims.OPPOSITE: (68.0, 69.0, 70.0)}
+  for outcome, deltas in further.items():
+    over = significance.over_seeds(np.array(deltas))
+    (claim,) = claims.judged(results_of(clear | {"over_seeds": over}))
+    assert claim.outcome == outcome and over["p"] < 0.01
 
 
 def test_a_shut_gate_leaves_one_sentence():

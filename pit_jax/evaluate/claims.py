@@ -3,16 +3,25 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+import scipy.stats
+
 from pit_jax.evaluate import verdict
+from pit_jax.evaluate.statistics import resampling, significance
 
 PAPER, EXPECTED = "paper's claim", "expectation"  # the second kind the paper rests on, untested
-HOLDS, OPPOSITE, NOT_SHOWN, NOT_TESTED = "holds", "the opposite", "not shown", "not tested"
+HOLDS, HERE = "holds", "for these models"
+OPPOSITE, OPPOSITE_HERE = "the opposite", "the opposite for these models"
+NOT_SHOWN, NOT_TESTED = "not shown", "not tested"
 SAID = {
-  HOLDS: "holds in this run",
-  OPPOSITE: "is contradicted by this run",
+  HOLDS: "holds over the seeds of this run",
+  HERE: "holds for these models",
+  OPPOSITE: "is contradicted over the seeds of this run",
+  OPPOSITE_HERE: "is contradicted for these models",
   NOT_SHOWN: "is not borne out by this run",
   NOT_TESTED: "was not tested",
 }
+WORDS = {1: (HOLDS, HERE), -1: (OPPOSITE, OPPOSITE_HERE)}  # by direction: over seeds, or here alone
 # The smallest Δ of table 1: what all of PIT is worth where it is worth least. A single stage that
 # is surely worth more is more than marginal.
 MARGINAL = 7.2
@@ -42,6 +51,39 @@ class _Stated:
   kind: str = PAPER
   is_at_best: bool = False  # each system at its best temperature
   without: tuple[str, ...] = ("R_PIT",)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Test:
+  """A comparison that is to say whether a surely beats b by more than some Δ, or b beats a."""
+
+  statement: str
+  row: Mapping
+  alone: Sequence[Mapping] = ()  # the same of each seed
+  beyond: float = 0.0  # that Δ, in percent
+
+  @property
+  def p(self) -> float:
+    """The p-value over prompts."""
+    if not self.beyond:
+      return significance.p_value(self.row)
+    low, high = self.row["ci95"]
+    # A sign test knows of 0 alone. The interval has the width of ± 1.96 standard errors.
+    distance, error = abs(self.row["delta"] - self.beyond), (high - low) / (2 * resampling.Z)
+    return float(2 * scipy.stats.norm.sf(distance / error)) if error else float(not distance)
+
+  @property
+  def p_over_seeds(self) -> float:
+    """The p-value over seeds; 1 where there is one seed only, which tells of no other."""
+    found = self.row.get("over_seeds")
+    return significance.p_over_seeds(found, self.beyond) if found else 1.0
+
+  def direction(self, bounds: Sequence[float], p: float) -> int:
+    """Returns 1 or −1 for the side on which an interval lies where p agrees, else 0."""
+    low, high = bounds
+    if low <= self.beyond <= high or p > significance.LEVEL:
+      return 0
+    return 1 if low > self.beyond else -1
 
 
 BOTH = ("R_P", "R_PIT")
@@ -82,15 +124,49 @@ STATED = (
 def judged(results: Mapping) -> list[Claim]:
   """Returns the claims that a run has comparisons for, with what these say.
 
-  A claim holds where its Δ lies above 0 with the whole 95% interval, a sign test agrees (p ≤ 0.05,
-  uncorrected), and no single seed's interval lies below; the opposite is found where interval and
-  test say so of the other side. In between nothing is shown: that two systems are as good as each
-  other is none of the outcomes. There is none where the gate is shut.
+  A claim holds for these models where its Δ lies above 0 with the whole 95% interval over prompts,
+  a sign test agrees, and no single seed's interval lies below. It holds, without more words, where
+  moreover the seeds agree: their t interval lies above 0, and its test agrees. The opposite is
+  found where all that is so of the other side. In between nothing is shown: that two systems are as
+  good as each other is none of the outcomes.
+
+  Both tests are corrected for all claims that are read together (Holm), that over prompts also for
+  all comparisons of its judge (`p_holm`, where the comparison has one), so that the chance of a
+  single word too many is at most 5%. There is none where the gate is shut.
   """
   if _obstacle(results):
     return []
-  claims = [claim for stated in STATED for claim in _judged(results, stated)]
-  return [*claims, *_single_stages(results["comparisons"])]
+  found = [one for stated in STATED for one in _judged(results, stated)]
+  marginal = _single_stages(results["comparisons"])
+  tests = [one for one in found if isinstance(one, _Test)]
+  decided = iter(_decided([*tests, *marginal]))
+  claims = [_claim(one, *next(decided)) if isinstance(one, _Test) else one for one in found]
+  return [*claims, *_contradicted(marginal, list(decided))]
+
+
+def _decided(tests: Sequence[_Test]) -> list[tuple[str, float]]:
+  """Returns the outcome of each test, and its p-value over prompts, corrected for all of them."""
+  over_prompts = significance.holm(np.array([test.p for test in tests]))
+  over_seeds = significance.holm(np.array([test.p_over_seeds for test in tests]))
+  decided = []
+  for test, p, p_over_seeds in zip(tests, over_prompts, over_seeds, strict=True):
+    p = max(float(p), test.row.get("p_holm") or 0.0)
+    decided.append((_outcome(test, p, float(p_over_seeds)), p))
+  return decided
+
+
+def _outcome(test: _Test, p: float, p_over_seeds: float) -> str:
+  here = test.direction(test.row["ci95"], p)
+  sides = [test.direction(row["ci95"], 0.0) for row in test.alone]
+  if not here or -here in sides:
+    return NOT_SHOWN
+  seeds = test.row.get("over_seeds")
+  agree = seeds is not None and test.direction(seeds["ci95"], p_over_seeds) == here
+  return WORDS[here][0 if agree else 1]
+
+
+def _claim(test: _Test, outcome: str, p: float) -> Claim:
+  return Claim(test.statement, outcome, _figure(test.row, p) + _disagreement(test.alone))
 
 
 def sentences(results: Mapping) -> list[str]:
@@ -104,10 +180,18 @@ def remark(results: Mapping) -> str:
   """Returns what is to be known of all outcomes together; "" where there are none."""
   if not judged(results):
     return ""
-  text = (
-    "An expectation is what the method rests on and the paper does not test. Intervals cover the "
-    "choice of prompts and not of seeds: another training run may differ by more."
-  )
+  text = "An expectation is what the method rests on and the paper does not test. "
+  if any("over_seeds" in row for row in results["comparisons"]):
+    text += (
+      "“Holds” and “the opposite” take the prompts of all seeds and a t-test over the seeds; “for "
+      "these models” is what the prompts say where the seeds do not suffice. "
+    )
+  else:
+    text += (
+      "One seed tells of these models alone: intervals cover the choice of prompts, and another "
+      "training run may differ by more. "
+    )
+  text += "All tests are corrected for the number of claims (Holm)."
   if verdict.score_judge(results) == "R_P":
     text += " Where R_P is the judge, it also trained the policy."
   return text
@@ -121,8 +205,8 @@ def _obstacle(results: Mapping) -> str:
   return "" if gate["passed"] else gate["reason"].rstrip(".")
 
 
-def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim]:
-  """Yields the claim, unless the run compared no such systems."""
+def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
+  """Yields what is to test the claim, or why nothing can, unless the run has no such systems."""
   statement = f"{stated.kind} that {stated.statement}"
   rows = [
     row
@@ -141,8 +225,7 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim]:
   if row is None:
     yield Claim(statement, NOT_TESTED, _unjudged(rows))
     return
-  alone = _each_seed(rows, row)
-  yield Claim(statement, _outcome(row, alone), _figure(row) + _disagreement(alone))
+  yield _Test(statement, row, _each_seed(rows, row))
 
 
 def _unjudged(rows: Sequence[Mapping]) -> str:
@@ -165,18 +248,14 @@ def _each_seed(rows: Sequence[Mapping], whole: Mapping) -> list[Mapping]:
   ]
 
 
-def _outcome(row: Mapping, alone: Sequence[Mapping]) -> str:
-  found = verdict.direction(row)
-  if found < 0:
-    return OPPOSITE
-  return HOLDS if found > 0 and all(seed["ci95"][1] >= 0 for seed in alone) else NOT_SHOWN
-
-
-def _figure(row: Mapping) -> str:
-  return (
+def _figure(row: Mapping, p: float) -> str:
+  """Returns the Δ that decided, with its intervals, and the corrected p where that is too large."""
+  text = (
     f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])} ({verdict.bounds_text(row)}; "
-    f"{row['judge']}, {verdict.prompts(row):,} prompts)"
+    f"{row['judge']}, {verdict.prompts(row):,} prompts"
   )
+  is_corrected_away = verdict.direction(row) and p > significance.LEVEL
+  return text + (f"; p = {p:.2f} once corrected)" if is_corrected_away else ")")
 
 
 def _disagreement(alone: Sequence[Mapping]) -> str:
@@ -187,14 +266,22 @@ def _disagreement(alone: Sequence[Mapping]) -> str:
   return f", and the seeds disagree ({', '.join(map(verdict.signed, deltas))})"
 
 
-def _single_stages(comparisons: Sequence[Mapping]) -> Iterator[Claim]:
-  """Yields what table 2 says of single stages, where a run surely finds more in one of them."""
+def _single_stages(comparisons: Sequence[Mapping]) -> list[_Test]:
+  """Returns what tests whether single stages are more than marginally better (table 2)."""
   judges = [judge for judge in verdict.JUDGES if judge != "R_PIT"]
   found = (
     verdict.find(comparisons, system, "original", judges)
     for system in ("pit_first_only", "pit_second_only")
   )
-  clear = [row for row in found if row and row["ci95"][0] > MARGINAL and verdict.direction(row)]
-  if clear:
+  return [_Test("", row, beyond=MARGINAL) for row in found if row]
+
+
+def _contradicted(tests: Sequence[_Test], decided: Sequence[tuple[str, float]]) -> Iterator[Claim]:
+  """Yields what table 2 says of single stages, where a run surely finds more in one of them."""
+  figures = {HOLDS: [], HERE: []}
+  for test, (outcome, p) in zip(tests, decided, strict=True):
+    figures.setdefault(outcome, []).append(_figure(test.row, p))
+  if found := [*figures[HOLDS], *figures[HERE]]:
     statement = "paper's finding that a single stage is only marginally better than original"
-    yield Claim(f"{statement} (table 2)", OPPOSITE, " and ".join(map(_figure, clear)))
+    outcome = OPPOSITE if figures[HOLDS] else OPPOSITE_HERE
+    yield Claim(f"{statement} (table 2)", outcome, " and ".join(found))

@@ -27,13 +27,14 @@ ROWS = {
 }
 SIGNS = ("sign_agreement", "own_sign_agreement")
 OWN = (
-  "comparisons count all prompts of all seeds, of which each has its own, and their intervals and "
-  "tests cover the choice of prompts, not of seeds."
+  "comparisons count all prompts of all seeds, of which each has its own. Their 95% intervals and "
+  "sign tests cover the choice of prompts; what other seeds may give is the interval over seeds."
 )
 SAME = (
-  "comparisons count what became of the same prompts under all seeds. Intervals resample prompts "
-  "with all their outcomes, sign tests ask which side won a prompt more often; both cover the "
-  "choice of prompts, not of seeds. Intervals along RL are as wide as if all seeds agreed."
+  "comparisons count what became of the same prompts under all seeds. Their 95% intervals resample "
+  "prompts with all their outcomes, sign tests ask which side won a prompt more often; both cover "
+  "the choice of prompts, and what other seeds may give is the interval over seeds. Intervals "
+  "along RL are as wide as if all seeds agreed."
 )
 
 
@@ -102,8 +103,22 @@ def _together(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
       f"seeds compared other systems: {kept} and {different[0]}; pool runs of one configuration"
     )
   pooled = {**kept, "seed": "all", **_pooled(rows, prompts)}
+  pooled |= _over_seeds(rows, pooled)
   failures = _counted(row.get("failures") for row in rows)
   return pooled | ({"failures": failures} if failures else {})
+
+
+def _over_seeds(rows: Sequence[Mapping], pooled: Mapping) -> dict:
+  """Returns the interval over seeds of a comparison that at least two of them judged.
+
+  There is none of a single prompt, which tells nothing of others.
+  """
+  deltas = np.array([row["delta"] for row in rows if row["n"]])
+  shared = pooled["repeated"]["standard_error"] if "repeated" in pooled else 0.0
+  if deltas.size < 2 or shared is None:
+    return {}
+  # A win rate is (100 + Δ) / 2.
+  return {"over_seeds": significance.over_seeds(deltas, 2 * shared)}
 
 
 def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:

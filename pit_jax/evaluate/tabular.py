@@ -71,6 +71,7 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
     "judge": lambda row: row["judge"],
     "Δ": lambda row: cells.signed(row["delta"]),
     "95% interval": lambda row: cells.interval(row["ci95"]),
+    "over seeds": lambda row: cells.interval(row.get("over_seeds", {}).get("ci95")),
     "win %": lambda row: cells.fixed(row["win"], 1),
     "tie %": lambda row: cells.fixed(row["tie"], 1),
     "lose %": lambda row: cells.fixed(row["lose"], 1),
@@ -93,6 +94,8 @@ def _comparisons(results: Mapping) -> cells.Table:
     row for row in results["comparisons"] if not (_is_control(row) or _is_one_of_several(row))
   ]
   note = "Δ = win − lose, in percent of prompts. The interval comes from resampling prompts."
+  if any("over_seeds" in row for row in rows):
+    note += " That over seeds is a 95% t interval of the seeds' own Δ."
   if any(row.get("chosen_by") == row["judge"] for row in rows):
     note += " Best temperatures are those that R_P likes best: its own row flatters them."
   return _versus("comparisons", "Comparisons", rows, note)

@@ -204,10 +204,21 @@ def interval_text(row: Mapping) -> str:
   return f"Δ = {signed(row['delta'])} ({bounds_text(row)})"
 
 
+def differs_over_seeds(row: Mapping) -> bool:
+  """Returns whether the seeds of a comparison agree that there is a difference, beyond chance.
+
+  One seed, or prompts of one, cannot tell.
+  """
+  return "over_seeds" in row and row["over_seeds"]["p"] <= significance.LEVEL
+
+
 def bounds_text(row: Mapping) -> str:
-  """Returns the interval of a comparison's Δ; its sign test too, where that does not agree."""
+  """Returns the intervals of a comparison's Δ; its sign test too, where that does not agree."""
   low, high = row["ci95"]
   text = f"95% interval {signed(low)} to {signed(high)}"
+  if "over_seeds" in row:
+    bounds = " to ".join(signed(bound) for bound in row["over_seeds"]["ci95"])
+    text += f" over prompts, {bounds} over {row['over_seeds']['seeds']} seeds"
   if low <= 0 <= high or direction(row):
     return text
   return f"{text}, but p = {significance.p_value(row):.2f} in a sign test"
@@ -225,6 +236,8 @@ def signed(value: float | int) -> str:
 
 def _sentence(row: Mapping, method: str, what: str) -> str:
   change = _change(row["judge"], direction(row), what)
+  if direction(row) and "over_seeds" in row and not differs_over_seeds(row):
+    change += ", with these models"
   failed = f" ({row['failed']:,} more could not be judged)" if row.get("failed") else ""
   asked = f"{prompts(row):,} held-out prompts"
   if "repeated" in row:

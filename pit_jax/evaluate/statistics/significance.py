@@ -61,6 +61,49 @@ def holm(p_values: Real[Array | np.ndarray, " K"]) -> np.ndarray:
   return corrected
 
 
+def over_seeds(
+  deltas: Real[Array | np.ndarray, " S"], shared_error: float | int = 0.0
+) -> dict[str, float | int | tuple[float, float]]:
+  """Returns where the Δ of further training runs is likely to lie on average: a t interval.
+
+  Δ̄ ± t √(s² / S + e²)        t of S − 1 degrees of freedom, s² over S − 1
+
+  Seeds that each judge prompts of their own differ by the prompts too, so that s knows of both.
+  What is common to seeds that judge the same prompts is in no s, and is added as e.
+
+  Args:
+    deltas: Δ of every seed, in percent; at least 2.
+    shared_error: e, the standard error of Δ̄ over the choice of prompts that seeds share, in percent
+      points.
+
+  Returns:
+    The number of `seeds`, their mean `delta`, its `standard_error` in percent points, `ci95`, and
+    `p` of "the mean over all seeds is 0", two-sided.
+  """
+  values = np.asarray(deltas, np.float64)
+  if values.size < 2:
+    raise ValueError(f"an interval over seeds needs at least 2 of them, got {values.size}")
+  mean, degrees = float(values.mean()), values.size - 1
+  error = float(np.hypot(scipy.stats.sem(values), shared_error))
+  half = float(scipy.stats.t.ppf(1 - LEVEL / 2, degrees)) * error
+  found = {"seeds": values.size, "delta": mean, "standard_error": error}
+  return found | {"ci95": (mean - half, mean + half), "p": p_over_seeds(found)}
+
+
+def p_over_seeds(found: Mapping, delta: float | int = 0.0) -> float:
+  """Returns the two-sided p-value of "the mean over all seeds is this Δ".
+
+  Args:
+    found: what `over_seeds` returned, of which `seeds`, `delta` and `standard_error` count. Where
+      the seeds do not differ at all, they leave the decision to the prompts.
+    delta: in percent.
+  """
+  distance = abs(found["delta"] - delta)
+  if not found["standard_error"]:
+    return 0.0 if distance else 1.0
+  return float(2 * scipy.stats.t.sf(distance / found["standard_error"], found["seeds"] - 1))
+
+
 def prompts_needed(delta: float | int, decided: float | int) -> int:
   """Returns how many prompts find a difference Δ in 80% of experiments, at the 5% level.
 
