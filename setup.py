@@ -40,6 +40,7 @@ BASE = [
   "absl-py>=2.1",
   "jaxtyping>=0.3.3",
   "numpy>=2",
+  "scipy>=1.13",
   "evalica>=0.4.2,<0.5",
   "rich>=14",
   "matplotlib>=3.9",
