@@ -126,9 +126,7 @@ def improve_file(options: argparse.Namespace) -> None:
 
 
 def _reading(name: str) -> contextlib.AbstractContextManager:
-  if name != "-":
-    lfs.check(name)
-  return contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb")
+  return contextlib.nullcontext(sys.stdin.buffer) if name == "-" else lfs.opened(name)
 
 
 def _target(source: str, name: str) -> pathlib.Path:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import BinaryIO
 
 BEGINNING = b"version https://git-lfs.github.com/spec/"
 
@@ -18,6 +19,17 @@ def check(*paths: str | os.PathLike) -> None:
         f"{path} is a Git LFS pointer and not the file itself; fetch it with `git lfs pull`, or "
         "download the repository with `hf download`"
       )
+
+
+def opened(path: str | os.PathLike) -> BinaryIO:
+  """Opens a file for reading bytes.
+
+  Raises:
+    OSError: there is no such file.
+    ValueError: it holds no more than a pointer.
+  """
+  check(path)
+  return open(path, "rb")
 
 
 def is_pointer(path: pathlib.Path) -> bool:

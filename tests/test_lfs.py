@@ -5,6 +5,7 @@ import json
 import pytest
 import tiny
 
+from pit_jax import lfs
 from pit_jax.data import preferences, text
 from pit_jax.models import architecture, gguf, hf, peft
 
@@ -21,6 +22,7 @@ OPENED = {  # file → what opens it
   "tokenizer.json": lambda path: text.load_tokenizer(path.parent),
   "tokenizer.model": lambda path: text.load_tokenizer(path.parent),
   "words.gguf": text.load_tokenizer,
+  "questions.jsonl": lfs.opened,  # as launch/improve.py does
   "model.gguf": gguf.File,
   "model.safetensors": lambda path: hf.load(path.parent, tiny.language()),
   "adapter_config.json": lambda path: peft.read(path.parent),
