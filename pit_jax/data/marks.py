@@ -81,9 +81,19 @@ def find(text: str) -> Iterator[Mark]:
   if not any(name in lower for name in _ROLES["user"].split()):
     return
   for match in _MARK.finditer(text):
-    style, _, _ = match.lastgroup.partition("_")
-    name = match[match.lastindex + 1]  # the only group inside the alternative that matched
-    yield Mark(_ROLE_OF[name.lower()], style, match.start(), match.end())
+    yield _mark(match)
+
+
+def _mark(match: re.Match) -> Mark:
+  style, _, _ = match.lastgroup.partition("_")
+  name = match[match.lastindex + 1]  # the only group inside the alternative that matched
+  return Mark(_ROLE_OF[name.lower()], style, match.start(), match.end())
+
+
+def first(text: str) -> Mark | None:
+  """Returns the mark that a text begins with; None where it begins otherwise."""
+  match = _MARK.match(text)
+  return match and _mark(match)
 
 
 def turns(text: str) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from pit_jax.doctor import (
   orders,
   reading,
   sizes,
+  suspicions,
 )
 
 
@@ -71,6 +72,8 @@ def examine(
     copies.near_duplicates(examined, alike),
     beginnings.shared(examined, talks),
     copies.leakage(examined, alike, talks),
+    suspicions.disguised(examined, settings.tokenizer),
+    labels.scored(examined),
     labels.contradictions(examined, judged, circles),
     labels.cycles(examined, judged, circles),
     labels.noise(examined, judged),

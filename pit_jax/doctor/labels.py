@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pit_jax.data import scores
 from pit_jax.doctor import cases, estimates, findings, orders
 
 NOISE = "Label noise"  # the finding's title
@@ -49,6 +50,57 @@ def _pair(examined: cases.Cases, judged: orders.Pairs, pair: int) -> findings.Ex
   prompt = findings.shorten(examined.prompts[examined.prompt[rows[0]]], 90)
   said = f"{prompt} – {texts[0]} | {texts[1]}"
   return findings.Example(examined.places(*rows[: findings.EXAMPLES]), said)
+
+
+def scored(examined: cases.Cases) -> findings.Finding:
+  """Finds labels that contradict the scores, or the margin, which stand in the same row."""
+  title = "Labels against their own scores"
+  known = [row.scores is not None or row.margin is not None for row in examined.rows]
+  if not any(known):
+    said = "No row has scores of its two responses, nor a margin, to hold its label against."
+    return findings.Finding("scored", title, "unknown", said)
+  disagreements = [scores.disagreement(row) for row in examined.rows]
+  rows = {
+    kind: np.flatnonzero([one == kind for one in disagreements])
+    for kind in (scores.REVERSED, scores.TIED)
+  }
+  concerned = np.sort(np.concatenate([*rows.values()]))
+  turned, tied = map(len, rows.values())
+  said = (
+    f"{findings.count(turned, 'label prefers/labels prefer')} the response with the lower score, "
+    f"and {findings.count(tied, 'label is/labels are')} of responses scored alike, of "
+    f"{findings.count(sum(known), 'row')} with scores or a margin."
+  )
+  if not len(concerned):
+    said = f"All {sum(known):,} rows with scores or a margin are labelled as these say."
+  return findings.Finding(
+    "scored",
+    title,
+    findings.severity(len(concerned) / sum(known)),
+    said,
+    "Find out which of the two is right; data.against_scores=drop leaves these rows out."
+    if len(concerned)
+    else "",
+    (
+      findings.Figure("rows with scores or a margin", sum(known)),
+      findings.Figure("labels against their scores", turned),
+      findings.Figure("labels of ties", tied),
+    ),
+    tuple(
+      _scores(examined, row) for kind in rows.values() for row in kind[: findings.EXAMPLES // 2]
+    ),
+    places=examined.places(*concerned),
+  )
+
+
+def _scores(examined: cases.Cases, row: int | np.integer) -> findings.Example:
+  pair = examined.rows[row]
+  figures = [] if pair.margin is None else [f"margin {pair.margin:g}"]
+  figures += [] if pair.scores is None else ["scores {:g} and {:g}".format(*pair.scores)]
+  prompt = findings.shorten(examined.prompts[examined.prompt[row]], 90)
+  texts = [findings.shorten(text, 60) for text in (pair.chosen, pair.rejected)]
+  said = f"{', '.join(figures)}: {prompt} – {texts[0]} | {texts[1]}"
+  return findings.Example(examined.places(row), said)
 
 
 def cycles(examined: cases.Cases, judged: orders.Pairs, found: orders.Cycles) -> findings.Finding:

@@ -1,0 +1,96 @@
+"""Texts that are conversations: what can be read as one without doubt becomes messages.
+
+Tables without lists hold conversations as JSON, and copies of HH-RLHF have its dialogues beside a
+prompt of their own. What is not certain stays the text that it is; `suspects` finds it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pit_jax.data import conversations
+
+MESSAGE = ({"role", "content"}, {"from", "value"})  # what messages are called, at least
+RESPONSES = ("chosen", "rejected")
+
+
+def read(fields: Mapping) -> dict[str, Any]:
+  """Returns a row's fields, in which texts that are conversations for certain are messages.
+
+  These are columns with message lists in JSON (both responses or neither), a prompt that is a whole
+  dialogue as HH-RLHF writes it, and both responses where they are such dialogues, go on from the
+  same turns, and a prompt beside them is one of these turns, or all of them.
+
+  Args:
+    fields: of a row; texts may be bytes.
+  """
+  texts = {name: _text(value) for name, value in fields.items()}
+  listed = {name: messages(text) for name, text in texts.items() if text is not None}
+  if not all(listed.get(name) for name in RESPONSES):
+    listed |= dict.fromkeys(RESPONSES)
+  row = {**fields, **{name: value for name, value in listed.items() if value}}
+
+  dialogues = [dialogue(texts.get(name)) for name in RESPONSES]
+  if all(dialogues) and _go_on(dialogues, texts.get("prompt")):
+    del row["prompt"]  # they begin with it
+    return row | {name: _messages(said) for name, said in zip(RESPONSES, dialogues, strict=True)}
+  asked = dialogue(texts.get("prompt"))
+  if asked and asked[-1].role == "user":
+    row["prompt"] = _messages(asked)
+  return row
+
+
+def messages(text: str) -> list[dict[str, Any]] | None:
+  """Returns the messages that a text holds in JSON, one or a list; None where it holds none."""
+  if text[:1] not in ("[", "{"):
+    return None
+  try:
+    value = json.loads(text)
+  except (ValueError, RecursionError):
+    return None
+  value = [value] if isinstance(value, dict) else value
+  is_read = value and all(_is_message(message) for message in value)
+  return value if is_read else None
+
+
+def _is_message(value: Any) -> bool:
+  return isinstance(value, dict) and any(names <= value.keys() for names in MESSAGE)
+
+
+def dialogue(text: str | None) -> list[conversations.Turn]:
+  """Returns the turns of a text that is a dialogue as HH-RLHF writes it, from the user's on.
+
+  User and assistant take turns and each says something, but for the assistant at the end, whose
+  reply is asked for; else there are none. A system's turn may come first.
+  """
+  before, turns = conversations.split(text) if text else ("", [])
+  if turns and turns[-1] == ("assistant", ""):
+    turns.pop()
+  spoken = [turn.role for turn in turns if turn.role != "system"]
+  in_turn = ["user", "assistant"] * len(spoken)
+  is_dialogue = spoken == in_turn[: len(spoken)] and all(turn.content for turn in turns)
+  return turns if spoken and is_dialogue and not before else []
+
+
+def _go_on(dialogues: list[list[conversations.Turn]], prompt: str | None) -> bool:
+  """Returns whether two dialogues differ in their last reply alone and go on from a prompt."""
+  first, second = (turns[:-1] for turns in dialogues)
+  if first != second or any(turns[-1].role != "assistant" for turns in dialogues):
+    return False
+  if not prompt:
+    return False  # a whole dialogue without a prompt is a schema of its own
+  return dialogue(prompt) == first or ("user", prompt) in first
+
+
+def _messages(turns: list[conversations.Turn]) -> list[dict[str, str]]:
+  return [turn._asdict() for turn in turns]
+
+
+def _text(value: Any) -> str | None:
+  """Returns a text without its outer white space; None for what is none."""
+  if isinstance(value, bytes):
+    try:
+      value = value.decode("utf-8")
+    except UnicodeDecodeError:
+      return None  # a row that is refused says so
+  return value.strip() if isinstance(value, str) else None
