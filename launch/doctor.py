@@ -8,11 +8,14 @@ folds that training would make, which labels contradict each other or run in cir
 are, and what length and position decide. Rows that cannot be used are counted, and the others
 examined. Without --tokenizer one is learnt from the rows of the imitation fold, as training does;
 with the directory of a base model prompts are shown in its own chat template, where it has one.
-The defaults are those of configs/pit.py:small.
+The defaults are those of configs/pit.py:small, or of the run that --config describes, as for
+launch/train.py (--config=configs/pit.py:tiny, --config.KEY=VALUE); then it says too how many steps
+each stage takes.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -21,7 +24,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+import ml_collections
 import rich.console
+from absl import flags
+from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
 
@@ -30,13 +36,12 @@ from pit_jax.data import chat, conversations, encode, preferences, template, tex
 from pit_jax.doctor import examination, rendering
 
 WIDTH = 100  # characters per line, at most
-DEFAULTS = common.get_config("small").data
 
 
 def main(arguments: list[str] | None = None) -> None:
   """Runs the command line; `arguments` are those of the process unless given."""
-  options = _options(arguments)
   try:
+    options = _options(arguments)
     with _quietly():  # what is skipped is the first finding
       found = examine(options)
     if options.html:
@@ -68,6 +73,7 @@ def _quietly() -> Iterator[None]:
 
 def examine(options: argparse.Namespace) -> examination.Examination:
   """Loads the rows, as training does, and examines them."""
+  data = options.config.data
   form, words = _form(options)
   loaded = preferences.load(
     options.source,
@@ -78,25 +84,39 @@ def examine(options: argparse.Namespace) -> examination.Examination:
     schema=options.schema,
     check_prompt=words and functools.partial(form.check, words),
   )
-  division = preferences.Division(
-    options.held_out, options.validation, options.judge, fold_by=options.fold_by
+  division = dataclasses.replace(
+    preferences.Division.of(data),
+    held_out=options.held_out,
+    validation=options.validation,
+    judge=options.judge,
+    fold_by=options.fold_by,
   )
   said = f"those of {options.tokenizer}, {form.kind} template"
   if words is None:
     words, said = _learnt(loaded, division, options.vocabulary)
   settings = encode.Settings(
-    words, form, options.max_prompt_length, options.max_response_length, DEFAULTS.over_long
+    words, form, options.max_prompt_length, options.max_response_length, data.over_long
   )
-  return examination.examine(loaded, settings, said, division)
+  return examination.examine(loaded, settings, said, division, _planned(options))
+
+
+def _planned(options: argparse.Namespace) -> examination.Planned | None:
+  """Returns which stages a configuration makes of folds; None where none was named."""
+  if not options.is_configured:
+    return None
+  from pit_jax.recipes import schedule  # with all of JAX, which takes seconds
+
+  return functools.partial(schedule.stages, options.config)
 
 
 def _form(options: argparse.Namespace) -> tuple[template.Form, text.Tokenizer | None]:
   """Returns how models are asked, and the tokenizer unless it is to be learnt."""
-  plain = template.Template(DEFAULTS.policy_template, DEFAULTS.improver_template)
+  data = options.config.data
+  plain = template.Template(data.policy_template, data.improver_template)
   if not options.tokenizer:
     return plain, None
   words = text.load_tokenizer(options.tokenizer)
-  return chat.choose(options.chat, words, plain, DEFAULTS.improver_turn)
+  return chat.choose(options.chat, words, plain, data.improver_turn)
 
 
 def _learnt(
@@ -118,17 +138,57 @@ def _learnt(
   return words, f"a vocabulary of {words.vocab_size:,}, learnt from {said}"
 
 
+def _configured(words: list[str]) -> ml_collections.ConfigDict | None:
+  """Returns the configuration that --config and --config.KEY=VALUE name; None without any.
+
+  Raises:
+    ValueError: there is no such configuration, or key.
+  """
+  if not words:
+    return None
+  values = flags.FlagValues()
+  named = config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+  try:
+    values(["doctor", *words])
+  except (flags.Error, AttributeError, OSError) as error:
+    raise ValueError(f"--config: {error}") from error
+  return named.value
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
+  arguments = sys.argv[1:] if arguments is None else arguments
+  chosen = [word for word in arguments if word.startswith("--config")]
+  configured = _configured(chosen)
+  config = (configured or common.get_config("small")).copy_and_resolve_references()
+  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first.add_argument("--source", default=config.data.source)
+  with config.unlocked():  # which base a run starts from may depend on it
+    config.data.source = first.parse_known_args(arguments)[0].source
+  parser = _parser(config, configured is not None)
+  options = parser.parse_args([word for word in arguments if word not in chosen])
+  options.config, options.is_configured = config, configured is not None
+  return options
+
+
+def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> argparse.ArgumentParser:
+  """Returns the parser of the command's own flags, whose defaults are a configuration's values."""
+  data, tokenizer, chat_kind, rows = config.data, None, "auto", None
+  if is_configured:
+    from pit_jax.recipes import schedule  # with all of JAX, which takes seconds
+
+    tokenizer, rows = schedule.tokenizer(config) or None, data.rows
+    chat_kind = "plain" if data.chat == "auto" and not schedule.has_base(config) else data.chat
   form = argparse.RawDescriptionHelpFormatter
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
   add = functools.partial(parser.add_argument, metavar="")
-  add("--source", required=True, help="as data.source: jsonl:PATH, hh:PATH, hf:NAME, synthetic, …")
-  add("--schema", default=DEFAULTS.schema, help="what the rows call things, as data.schema (auto)")
-  add("--rows", type=_positive, help="the most usable rows to take (all)")
-  add("--seed", type=int, default=0, help="which rows the synthetic source makes (0)")
+  source = {"default": data.source} if is_configured else {"required": True}
+  add("--source", help="as data.source: jsonl:PATH, hh:PATH, hf:NAME, synthetic, …", **source)
+  add("--schema", default=data.schema, help=f"what the rows call things ({data.schema})")
+  add("--rows", type=_positive, default=rows, help="the most usable rows to take (all)")
+  add("--seed", type=int, default=config.seed, help="which rows the synthetic source makes (0)")
   parser.add_argument("--streaming", action="store_true", help="hf: fetch rows as they are read")
-  add("--tokenizer", help="a tokenizer's or a model's directory")
-  add("--chat", default="auto", help=f"with --tokenizer: {', '.join(chat.KINDS)} (auto)")
+  add("--tokenizer", default=tokenizer, help="a tokenizer's or a model's directory")
+  add("--chat", default=chat_kind, help=f"with --tokenizer: {', '.join(chat.KINDS)} ({chat_kind})")
   for name, kind, what in (
     ("vocabulary", _positive, "tokens of a tokenizer that is learnt"),
     ("max_prompt_length", _positive, "tokens of a prompt, its template included"),
@@ -137,16 +197,16 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     ("validation", _fraction, "fraction of the imitation and reward folds to validate on"),
     ("judge", _fraction, "fraction of the reward fold for a judge of its own"),
   ):
-    add(f"--{name}", type=kind, default=DEFAULTS[name], help=f"{what} ({DEFAULTS[name]})")
+    add(f"--{name}", type=kind, default=data[name], help=f"{what} ({data[name]})")
   add(
     "--fold_by",
     choices=preferences.FOLD_BY,
-    default=DEFAULTS.fold_by,
-    help=f"what one fold holds together: {', '.join(preferences.FOLD_BY)} ({DEFAULTS.fold_by})",
+    default=data.fold_by,
+    help=f"what one fold holds together: {', '.join(preferences.FOLD_BY)} ({data.fold_by})",
   )
   add("--html", help="file for the page")
   add("--json", help="file for the figures, and the places of all rows concerned")
-  return parser.parse_args(arguments)
+  return parser
 
 
 def _positive(said: str) -> int:

@@ -50,6 +50,11 @@ def _hash(*content: int) -> int:
   return int.from_bytes(digest)
 
 
+def count_steps(rows: int, batch_size: int, epochs: float | int) -> int:
+  """Returns the fewest steps that show every row at least `epochs` times."""
+  return math.ceil(fractions.Fraction(str(epochs)) * rows / batch_size)
+
+
 class Batches:
   """Shuffled batches without end; `batches[step]` is a function of the seed and the step alone.
 
@@ -107,7 +112,7 @@ class Batches:
 
   def steps(self, epochs: float | int) -> int:
     """Returns the fewest steps that show every row at least `epochs` times."""
-    return math.ceil(fractions.Fraction(str(epochs)) * self.rows / self.batch_size)
+    return count_steps(self.rows, self.batch_size, epochs)
 
   def _places(self, start: int, stop: int) -> np.ndarray:
     places = range(start * self.batch_size, stop * self.batch_size)

@@ -1,6 +1,10 @@
 """Examines preferences: every finding, in the order in which they matter before training."""
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from pit_jax.data import encode, preferences, similar
 from pit_jax.doctor import (
@@ -17,6 +21,8 @@ from pit_jax.doctor import (
   sizes,
   suspicions,
 )
+
+Planned = Callable[[Mapping[str, int]], Sequence[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,7 @@ def examine(
   settings: encode.Settings,
   tokenizer: str,
   division: preferences.Division,
+  planned: Planned | None = None,
 ) -> Examination:
   """Returns all findings on the rows of a source.
 
@@ -57,6 +64,7 @@ def examine(
     settings: tokenizer, template and length limits.
     tokenizer: where the tokenizer comes from, in words.
     division: how training would divide the rows.
+    planned: rows of each fold → the stages that a configuration makes of them; see `sizes.steps`.
   """
   examined = cases.gather(loaded, division)
   measured = lengths.measure(loaded.rows, settings)
@@ -80,6 +88,10 @@ def examine(
     biases.length(examined, measured),
     biases.position(examined, judged),
   )
+  if planned is not None and examined.part is not None:
+    of_row = np.bincount(examined.part[examined.prompt], minlength=len(cases.PARTS))
+    counts = dict(zip(cases.PARTS, of_row.tolist(), strict=True))
+    found = (found[0], sizes.steps(planned(counts)), *found[1:])
   limits = (settings.max_prompt_length, settings.max_response_length)
   return Examination(
     loaded.source,

@@ -1,6 +1,7 @@
 """Findings on what can be used at all, and on what the length limits cut away."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from pit_jax.doctor import cases, findings, lengths
 from pit_jax.evaluate import cells
 
 QUANTILES = (0.5, 0.95, 0.99)
+FEW_STEPS = 50  # of an optimiser, that hardly move what starts at random
 WHOLE = 0.99  # of the texts that a suggested limit leaves whole
 
 LOST = "Cut are the texts longer than the limit, lost is the share of all their tokens."
@@ -47,6 +49,33 @@ def usable(examined: cases.Cases) -> findings.Finding:
     said,
     advice if skipped else "",
     (*figures, *_folds(examined)),
+  )
+
+
+def steps(planned: Sequence[Any]) -> findings.Finding:
+  """Finds stages of a configuration whose fold makes few optimiser steps.
+
+  Args:
+    planned: the stages, each with a `name`, the `kind` "supervised" or another one, `steps` and
+      `batch_size`.
+  """
+  few = [stage for stage in planned if stage.kind == "supervised" and stage.steps < FEW_STEPS]
+  table = tuple((stage.name, f"{stage.steps:,}", f"{stage.batch_size:,}") for stage in planned)
+  listed = ", ".join(
+    f"{stage.name} takes {findings.count(stage.steps, 'step')}" for stage in few or planned
+  )
+  least = min((stage.steps for stage in few), default=FEW_STEPS)
+  return findings.Finding(
+    "steps",
+    "Optimiser steps",
+    "problem" if least < FEW_STEPS / 5 else "warning" if few else "ok",
+    f"With this configuration {listed}.",
+    f"Adam has hardly begun after fewer than {FEW_STEPS} steps: give more rows, a smaller "
+    "batch_size, or more epochs (STAGE.epochs, or STAGE.steps)."
+    if few
+    else "",
+    tuple(findings.Figure(f"steps: {stage.name}", stage.steps) for stage in planned),
+    tables=(cells.Table("steps", "Stages", ("stage", "steps", "rows of a step"), table),),
   )
 
 

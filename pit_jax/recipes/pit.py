@@ -33,7 +33,7 @@ import ml_collections
 
 from pit_jax import export
 from pit_jax.evaluate import findings, language_models, report, self_refine
-from pit_jax.recipes import rlhf
+from pit_jax.recipes import rlhf, schedule
 from pit_jax.stages import context as contexts
 from pit_jax.stages import curriculum, frontier, gap_rewards, reward, sft
 from pit_jax.types import Params
@@ -115,7 +115,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains, exports, evaluates and reports."""
   language_models.check(config.evaluation.language_judge)
   self_refine.form_of(config.evaluation.self_refine)
-  context = contexts.build(config, workdir)
+  context = schedule.announced(contexts.build(config, workdir))
   models = train(context)
   exported = {
     "policy": models.policy.rl,

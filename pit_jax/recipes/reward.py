@@ -15,6 +15,7 @@ import ml_collections
 
 from pit_jax import export
 from pit_jax.evaluate import findings, report
+from pit_jax.recipes import schedule
 from pit_jax.stages import context as contexts
 from pit_jax.stages import reward
 
@@ -37,7 +38,7 @@ def train(context: contexts.Context) -> Models:
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains, exports, measures and reports."""
-  context = contexts.build(config, workdir)
+  context = schedule.announced(contexts.build(config, workdir))
   models = train(context)
   export.save(
     workdir,

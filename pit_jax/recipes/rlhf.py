@@ -13,6 +13,7 @@ import ml_collections
 
 from pit_jax import export
 from pit_jax.evaluate import findings, language_models, report
+from pit_jax.recipes import schedule
 from pit_jax.stages import context as contexts
 from pit_jax.stages import frontier, reward, rl, sft
 from pit_jax.types import Params
@@ -85,7 +86,7 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains, exports, evaluates and reports."""
   language_models.check(config.evaluation.language_judge)
-  context = contexts.build(config, workdir)
+  context = schedule.announced(contexts.build(config, workdir))
   policy = train_policy(context)
   models = {"policy": policy.rl, "reward": policy.reward.params}
   export.save(

@@ -9,7 +9,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.stages import abstract, checks, forms, memory, origin, workdirs
 from pit_jax.storage import places
-from pit_jax.training import flight, interruption, keeping, loop, operations, timing, writers
+from pit_jax.training import flight, interruption, keeping, log, loop, operations, timing, writers
 from pit_jax.types import Params
 
 SMALL = 50_000_000  # parameters
@@ -41,6 +41,7 @@ class Context:
   reward: origin.Published | None  # a published reward model that is R_P
   judge: origin.Published | None  # a published reward model that judges the results
   language_judge: origin.Published | None  # a language model in a directory that does
+  outlook: timing.Outlook | None = None  # what is left to be trained, for the progress shown
 
   @property
   def settings(self) -> encode.Settings:
@@ -56,6 +57,14 @@ class Context:
   def scalar(self) -> pure.PureModel:
     """The network of reward, gap reward and value models."""
     return self.inference.scalar
+
+  def announced(
+    self, lines: Iterable[str], work: Mapping[str, tuple[str, int, float]]
+  ) -> "Context":
+    """Prints what the run will do, and returns it with an outlook; see `timing.Outlook`."""
+    for line in lines:
+      log.say(line)
+    return dataclasses.replace(self, outlook=timing.Outlook(work))
 
   @functools.cached_property
   def metadata(self) -> dict[str, Any]:
@@ -106,6 +115,7 @@ class Context:
       phases=phases,
       trace=timing.Trace(profile.first, profile.last if profile.stage == name else 0),
       extra_writers=functools.partial(self._extra_writers, name),
+      outlook=self.outlook,
     )
     place = {"workdir": self.workdir, "metadata": self.metadata, "surroundings": surroundings}
     place |= dict(zip(("log_every", "save_every"), every, strict=True))

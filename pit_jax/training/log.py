@@ -52,7 +52,7 @@ class Log:
     if start:
       say(f"{stage}: continues after step {start} of {steps}")
     self._samples = writers.JsonLines(os.path.join(workdir, "samples", f"{stage}.jsonl"), start)
-    self._progress = writers.Progress(stage, start, steps)
+    self._progress = writers.Progress(stage, start, steps, surroundings.outlook)
     self._writers = [
       writers.JsonLines(os.path.join(workdir, "metrics", f"{stage}.jsonl"), start),
       writers.TensorBoard(os.path.join(workdir, "tensorboard", stage), start),
@@ -135,8 +135,8 @@ class Log:
     """Fetches the metrics of a step and hands them to every writer."""
     self.report()
     values = numbers(metrics)
-    if self._progress is not None:
-      values["perf/steps_per_second"] = self._progress.rate(step)
+    if self._progress is not None and (rate := self._progress.rate(step)) is not None:
+      values["perf/steps_per_second"] = rate
     values |= self._seconds | self._phases.metrics(values)
     self._seconds = {}
     for writer in self._writers:

@@ -20,6 +20,7 @@ class Operations:
     trace: steps to trace.
     extra_writers: makes more that take the logged metrics, for a stage that has steps left;
       closed at its end.
+    outlook: what the run has to do after the stage; None where that is not known.
   """
 
   keeping: keepings.Keeping = dataclasses.field(default_factory=keepings.Keeping)
@@ -28,3 +29,4 @@ class Operations:
   phases: timing.Phases | None = None
   trace: timing.Trace = dataclasses.field(default_factory=timing.Trace)
   extra_writers: Callable[[], Iterable[writers.Writer]] = tuple
+  outlook: timing.Outlook | None = None

@@ -98,6 +98,37 @@ class Tracing:
       jax.profiler.stop_trace()
 
 
+class Outlook:
+  """How long the stages to come will take, by the speed of those that this process has seen.
+
+  A stage of a kind that was not seen yet is taken to do its work as fast as the current one.
+
+  Args:
+    work: stage → (kind, steps, work of a step in any unit), in the order of the run.
+  """
+
+  def __init__(self, work: Mapping[str, tuple[str, int, float]]):
+    self._work = dict(work)
+    self._seconds: dict[str, float] = {}  # kind → of a unit of work
+
+  def left(self, stage: str, seconds: float) -> float | None:
+    """Returns the seconds of all stages after one, compiling left out.
+
+    Args:
+      stage: the one that is under way; None is returned for one that was not announced.
+      seconds: that a step of it takes.
+    """
+    if stage not in self._work:
+      return None
+    kind, _, each = self._work[stage]
+    self._seconds[kind] = seconds / each
+    names = list(self._work)
+    later = [self._work[name] for name in names[names.index(stage) + 1 :]]
+    return sum(
+      steps * work * self._seconds.get(other, self._seconds[kind]) for other, steps, work in later
+    )
+
+
 class Ledger:
   """Writes into WORKDIR/goodput.jsonl how long processes lived and what of it was kept.
 

@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import rich.console
 import rich.progress
 
+from pit_jax.training import timing
+
 # What the terminal shows of a step, as far as it was measured; the files have everything.
 HEADLINE = (
   "loss",
@@ -149,39 +151,64 @@ class WeightsAndBiases:
 class Progress:
   """What a person sees: a bar with rate and time left, or a line per log when not on a terminal.
 
+  Rate and time left are those of the steps after the first, in which programs are compiled.
+
   Args:
     stage: the name in front.
-    step: completed steps at the start; the rate counts from here.
+    step: completed steps at the start; the rate counts from the one after.
     steps: steps in all.
+    outlook: what else the run has to do; None where that is not known.
     console: where to write; by default the standard output.
   """
 
   def __init__(
-    self, stage: str, step: int, steps: int, console: rich.console.Console | None = None
+    self,
+    stage: str,
+    step: int,
+    steps: int,
+    outlook: timing.Outlook | None = None,
+    console: rich.console.Console | None = None,
   ):
-    self._stage, self._start, self._steps = stage, step, steps
+    self._stage, self._first, self._steps = stage, step + 1, steps
+    self._outlook = outlook or timing.Outlook({})
     self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
-    self._began = time.monotonic()
+    self._began: float | None = None
     self._bar = rich.progress.Progress(
       rich.progress.TextColumn("{task.description:<24}", style="bold"),
       rich.progress.BarColumn(bar_width=24),
       rich.progress.MofNCompleteColumn(),
-      rich.progress.TextColumn("{task.fields[rate]}"),
-      rich.progress.TimeRemainingColumn(),
+      rich.progress.TextColumn("{task.fields[pace]}"),
       rich.progress.TextColumn("{task.fields[metrics]}", style="dim"),
       console=self._console,
       disable=not self._console.is_terminal,
     )
-    self._task = self._bar.add_task(stage, total=steps, completed=step, rate="", metrics="")
+    self._task = self._bar.add_task(stage, total=steps, completed=step, pace="", metrics="")
     self._bar.start()
 
-  def rate(self, step: int) -> float:
-    """Returns steps per second since the start, evaluation and saving included."""
-    return (step - self._start) / max(time.monotonic() - self._began, 1e-9)
+  def rate(self, step: int) -> float | None:
+    """Returns steps per second since the first one, evaluation and saving included.
+
+    None until a second one is done.
+    """
+    if self._began is None or step <= self._first:
+      return None
+    return (step - self._first) / max(time.monotonic() - self._began, 1e-9)
 
   def advance(self, step: int) -> None:
-    """Moves the bar."""
-    self._bar.update(self._task, completed=step, rate=f"{self.rate(step):.1f} steps/s")
+    """Moves the bar; the first step starts the clock."""
+    if self._began is None:
+      self._began = time.monotonic()
+    self._bar.update(self._task, completed=step, pace=self._pace(step))
+
+  def _pace(self, step: int) -> str:
+    """Returns the rate and what is left of the stage and of the run, in words."""
+    rate = self.rate(step)
+    if rate is None:
+      return "compiled, no rate yet"
+    of_stage = (self._steps - step) / rate
+    text = f"{rate:.2f} steps/s  {duration(of_stage)} left"
+    of_run = self._outlook.left(self._stage, 1 / rate)
+    return text if of_run is None else f"{text}, about {duration(of_stage + of_run)} of training"
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Shows the headline metrics of a step."""
@@ -189,16 +216,19 @@ class Progress:
     if self._console.is_terminal:
       self._bar.update(self._task, metrics=shown)
       return
-    left = (self._steps - step) / max(self.rate(step), 1e-9)
-    self._console.print(
-      f"{self._stage} {step}/{self._steps}  {shown}  {self.rate(step):.2f} steps/s  "
-      f"{left:.0f} s left",
-      markup=False,
-    )
+    line = f"{self._stage} {step}/{self._steps}  {shown}  {self._pace(step)}"
+    self._console.print(line, markup=False)
 
   def close(self) -> None:
     """Leaves the finished bar on the screen."""
     self._bar.stop()
+
+
+def duration(seconds: float) -> str:
+  """Returns a time in the largest unit of which it has several: "42 s", "7 min", "3.4 h"."""
+  if seconds < 120:
+    return f"{seconds:.0f} s"
+  return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def headline(metrics: Mapping[str, float]) -> str:
