@@ -141,6 +141,8 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.rows = config_dict.placeholder(int)  # None: all rows of a file
   data.schema = "auto"  # by the columns; or the name of one, see pit_jax/data/published.py
   data.on_bad_row = "skip"  # counted, logged and reported; "error" stops at the first
+  # "drop" leaves out rows that their own scores, or a margin of 0 or less, contradict.
+  data.against_scores = "keep"
   data.over_long = "cut"  # or "drop"
   data.cache = ""  # the folder of tokenised sets, which runs may share; "": WORKDIR/tokens
   # Whether batches hold rows of like length, and sampling leaves ended rows behind. The letters

@@ -82,6 +82,7 @@ def examine(options: argparse.Namespace) -> examination.Examination:
     seed=options.seed,
     is_streamed=options.streaming,
     schema=options.schema,
+    against_scores=data.against_scores,
     check_prompt=words and functools.partial(form.check, words),
   )
   division = dataclasses.replace(

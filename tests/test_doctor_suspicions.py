@@ -1,9 +1,13 @@
 """The doctor on texts that are not what they seem, and on labels against their own scores."""
 
+import json
+
 import chats
+import pytest
 import test_doctor
 
-from pit_jax.data import rows, scores, suspects
+from pit_jax.data import preferences, rows, suspects, text, values
+from pit_jax.stages import loading
 
 FINE = (
   "A human: is a word; user: another",
@@ -44,7 +48,7 @@ PLANTED = {
 
 
 def test_planted_texts_are_found_by_line(tmp_path):
-  fine = [pair(prompt=f"{n}", chosen=text) for n, text in enumerate(FINE)]
+  fine = [pair(prompt=f"{n}", chosen=said) for n, said in enumerate(FINE)]
   planted = [row for kind in PLANTED.values() for row in kind]
   found, path = test_doctor.examine(tmp_path, [*test_doctor.clean(200), *fine, *planted])
   disguised = found["disguised"]
@@ -69,14 +73,14 @@ def test_marks_of_the_tokenizers_own_template_are_found(tmp_path):
 SCORED = (
   # (row's own columns, what the two scores and the margin say of the label)
   ({"score_chosen": 2, "score_rejected": 1}, None),
-  ({"score_chosen": 1, "score_rejected": 1}, scores.TIED),
-  ({"score_chosen": 1, "score_rejected": 1.5}, scores.REVERSED),
-  ({"chosen_rating": "3", "rejected_rating": "4"}, scores.REVERSED),
+  ({"score_chosen": 1, "score_rejected": 1}, values.TIED),
+  ({"score_chosen": 1, "score_rejected": 1.5}, values.REVERSED),
+  ({"chosen_rating": "3", "rejected_rating": "4"}, values.REVERSED),
   ({"margin": 0.5}, None),
-  ({"margin": 0}, scores.TIED),
-  ({"margin": -0.5}, scores.REVERSED),
-  ({"margin": 1, "score_chosen": 1, "score_rejected": 2}, scores.REVERSED),
-  ({"margin": -1, "score_chosen": 2, "score_rejected": 2}, scores.REVERSED),
+  ({"margin": 0}, values.TIED),
+  ({"margin": -0.5}, values.REVERSED),
+  ({"margin": 1, "score_chosen": 1, "score_rejected": 2}, values.REVERSED),
+  ({"margin": -1, "score_chosen": 2, "score_rejected": 2}, values.REVERSED),
 )
 
 
@@ -93,6 +97,30 @@ def test_labels_against_their_scores_are_counted_by_line(tmp_path):
   assert scored["severity"] == "problem" and "data.against_scores=drop" in scored["advice"]
   lines = [n + 1 for n in range(180) if SCORED[n % len(SCORED)][1]]
   assert scored["places"] == [f"{path}, line {line}" for line in lines]
+
+
+def test_rows_against_their_scores_are_left_out_when_asked_for(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  rows_with = [row | {"prompt": str(n)} for n, row in enumerate(scored_rows())]
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows_with))
+  assert len(preferences.load(f"jsonl:{path}").rows) == 180
+  loaded = preferences.load(f"jsonl:{path}", against_scores="drop")
+  assert loaded.skipped == {values.TIED: 40, values.REVERSED: 100}
+  assert [row.prompt for row in loaded.rows] == [
+    str(n) for n in range(180) if SCORED[n % len(SCORED)][1] is None
+  ]
+  with pytest.raises(ValueError, match='against_scores is \'flip\'; use "keep" or "drop"'):
+    preferences.load(f"jsonl:{path}", against_scores="flip")
+
+
+def test_training_warns_of_texts_that_are_not_what_they_seem(tmp_path, caplog):
+  words = text.train_tokenizer(["a b"], 258, tmp_path / "words")
+  fine, listed = rows.Preference("Why?", "So.", "No.", place="line 1"), PLANTED[suspects.LISTED]
+  suspicious = rows.check(listed[0], "line 2")
+  data = preferences.PreferenceSet((fine, suspicious, suspicious), {}, "jsonl:x", "")
+  loading.warn(data, words)
+  (said,) = (record.getMessage() for record in caplog.records)
+  assert said.startswith("jsonl:x: a message list as text (2 rows, the first at line 2);")
 
 
 def test_rows_without_scores_say_nothing_of_their_labels(tmp_path):

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from pit_jax.data import clusters, conversations, rows, schemas, sources, values
+from pit_jax.data import clusters, conversations, rows, schemas, scores, sources, values
 
 Preference = rows.Preference
 TRAINING = ("sft", "reward", "rl")
@@ -97,6 +97,7 @@ def load(
   seed: int = 0,
   is_streamed: bool = False,
   schema: str = schemas.AUTO,
+  against_scores: str = "keep",
   check_prompt: Callable[[conversations.Prompt], None] | None = None,
 ) -> PreferenceSet:
   """Loads and checks the preferences of a source.
@@ -110,6 +111,8 @@ def load(
     seed: which rows the synthetic source makes; no other source depends on it.
     is_streamed: whether `hf:` fetches rows as they are read, and so none beyond `limit`.
     schema: what the rows call things, as for `sources.read`.
+    against_scores: "drop" leaves out and counts rows whose own scores contradict their label; see
+      `scores.disagreement`.
     check_prompt: raises a `values.RowError` for a prompt that the models cannot be shown.
 
   Raises:
@@ -117,6 +120,8 @@ def load(
   """
   if on_bad_row not in ("error", "skip"):
     raise ValueError(f'on_bad_row is {on_bad_row!r}; use "error" or "skip"')
+  if against_scores not in scores.AGAINST:
+    raise ValueError(f'against_scores is {against_scores!r}; use "keep" or "drop"')
   if limit is not None and limit < 1:
     raise ValueError(f"limit {limit} leaves no rows; use at least 1, or None for all rows")
   usable = []
@@ -129,6 +134,8 @@ def load(
       row = rows.check(fields, place)
       if check_prompt is not None:
         check_prompt(row.prompt)
+      if against_scores == "drop":
+        scores.check(row)
       usable.append(row)
       notes.update(told)
       first |= {note: place for note in told if note not in first}

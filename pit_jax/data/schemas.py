@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pit_jax.data import conversations, dialogues, files, published, ratings, rows, values
+from pit_jax.data import conversations, dialogues, files, published, ratings, readings, rows, values
 
 AUTO = "auto"
 SYSTEM = ("system", "system_prompt", "system_message")  # columns with what the system says first
@@ -65,6 +65,7 @@ def _converted(read_rows: Iterable[files.Row], schema: str) -> Iterator[Row]:
     try:
       if isinstance(fields, values.RowError):
         raise fields
+      fields = readings.read(fields) if isinstance(fields, Mapping) else fields
       fitting = _choose(fields, schema)
       if fitting.rates_one:
         prompt, answer = fitting.convert(fields)

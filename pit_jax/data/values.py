@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 MESSAGES = (("role", "content"), ("from", "value"))  # the fields of a message
-LEFT_OUT = ("no preference", "equal ratings", "only answer")  # what is no fault of a file
+# Labels that their rows' own scores contradict.
+TIED, REVERSED = "label without a difference", "label against its own scores"
+# What is no fault of a file.
+LEFT_OUT = ("no preference", "equal ratings", "only answer", TIED, REVERSED)
 
 
 class RowError(ValueError):

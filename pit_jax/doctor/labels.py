@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pit_jax.data import scores
+from pit_jax.data import scores, values
 from pit_jax.doctor import cases, estimates, findings, orders
 
 NOISE = "Label noise"  # the finding's title
@@ -62,7 +62,7 @@ def scored(examined: cases.Cases) -> findings.Finding:
   disagreements = [scores.disagreement(row) for row in examined.rows]
   rows = {
     kind: np.flatnonzero([one == kind for one in disagreements])
-    for kind in (scores.REVERSED, scores.TIED)
+    for kind in (values.REVERSED, values.TIED)
   }
   concerned = np.sort(np.concatenate([*rows.values()]))
   turned, tied = map(len, rows.values())

@@ -16,10 +16,10 @@ import jax
 import ml_collections
 
 from pit_jax import hosts, layout, parallel
-from pit_jax.data import conversations, encode, preferences, tables
+from pit_jax.data import encode, preferences, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.stages import abstract, checks, forms, memory, origin, workdirs
+from pit_jax.stages import abstract, checks, forms, loading, memory, origin, workdirs
 from pit_jax.storage import places
 from pit_jax.training import flight, interruption, keeping, log, loop, operations, timing, writers
 from pit_jax.types import Params
@@ -233,7 +233,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   form, words = forms.choose(config, base_directory)
   platform = jax.devices()[0].platform
   others = (*origin.published(config, platform), origin.language_judge(config, platform))
-  data = _rows(config, functools.partial(forms.check, form, words, others[:1]))
+  data = loading.load(config, functools.partial(forms.check, form, words, others[:1]))
   folds = preferences.Division.of(c).folds(data.rows)
   settings = encode.Settings(
     tokenizer=words or forms.learnt(config, folds, workdir, new),
@@ -242,6 +242,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
+  loading.warn(data, settings.tokenizer)
   checks.packing(config, folds.sft, settings, token_folder(config, workdir))
   run = _arrays(config, base_directory, settings.tokenizer.vocab_size, others[0])
   shape, waits = run.language.config, config.model.offload
@@ -257,21 +258,6 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   )
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
   return Context(config, workdir, run.mesh, data, folds, asking, base, *others)
-
-
-def _rows(
-  config: ml_collections.ConfigDict, check: Callable[[conversations.Prompt], None]
-) -> preferences.PreferenceSet:
-  """Loads the preferences; `check` refuses prompts that the models cannot be shown."""
-  return preferences.load(
-    config.data.source,
-    on_bad_row=config.data.on_bad_row,
-    limit=config.data.rows,
-    seed=config.seed,
-    is_streamed=config.data.streaming,
-    schema=config.data.schema,
-    check_prompt=check,
-  )
 
 
 def _longest(folds: preferences.Folds, settings: encode.Settings, tokens: pathlib.Path) -> int:
