@@ -148,12 +148,13 @@ def _configured(words: list[str]) -> ml_collections.ConfigDict | None:
   if not words:
     return None
   values = flags.FlagValues()
-  named = config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+  command = ["doctor", *words]
+  named = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=command)
   try:
-    values(["doctor", *words])
-  except (flags.Error, AttributeError, OSError) as error:
-    raise ValueError(f"--config: {error}") from error
-  return named.value
+    values(command)
+    return named.value
+  except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
+    raise ValueError(f"--config: {' '.join(str(error).split())}") from error
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -78,15 +78,7 @@ class Division:
 
   def folds(self, preferences: Sequence[Preference]) -> Folds:
     """Returns the folds of some rows, or raises a ValueError as `folds` does."""
-    return folds(
-      preferences,
-      self.held_out,
-      self.validation,
-      self.judge,
-      training=self.training,
-      held_out_writers=self.held_out_writers,
-      fold_by=self.fold_by,
-    )
+    return folds(preferences, **dataclasses.asdict(self))
 
 
 def load(
@@ -118,12 +110,7 @@ def load(
   Raises:
     ValueError: the source is not known, a row cannot be used (naming file and line), or none can.
   """
-  if on_bad_row not in ("error", "skip"):
-    raise ValueError(f'on_bad_row is {on_bad_row!r}; use "error" or "skip"')
-  if against_scores not in scores.AGAINST:
-    raise ValueError(f'against_scores is {against_scores!r}; use "keep" or "drop"')
-  if limit is not None and limit < 1:
-    raise ValueError(f"limit {limit} leaves no rows; use at least 1, or None for all rows")
+  _check_arguments(on_bad_row, against_scores, limit)
   usable = []
   skipped, notes = collections.Counter(), collections.Counter()
   first: dict[str, str] = {}
@@ -150,6 +137,15 @@ def load(
       break
   _report(source, len(usable), skipped, notes, first)
   return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable), dict(notes))
+
+
+def _check_arguments(on_bad_row: str, against_scores: str, limit: int | None) -> None:
+  if on_bad_row not in ("error", "skip"):
+    raise ValueError(f'on_bad_row is {on_bad_row!r}; use "error" or "skip"')
+  if against_scores not in scores.AGAINST:
+    raise ValueError(f'against_scores is {against_scores!r}; use "keep" or "drop"')
+  if limit is not None and limit < 1:
+    raise ValueError(f"limit {limit} leaves no rows; use at least 1, or None for all rows")
 
 
 def _report(

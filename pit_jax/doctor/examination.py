@@ -74,6 +74,7 @@ def examine(
   circles = orders.cycles(judged, findings.EXAMPLES)
   found = (
     sizes.usable(examined),
+    *_steps(examined, planned),
     reading.notes(loaded),
     sizes.truncation(examined, measured, settings),
     copies.duplicates(examined),
@@ -88,11 +89,6 @@ def examine(
     biases.length(examined, measured),
     biases.position(examined, judged),
   )
-  if planned is not None and examined.part is not None:
-    of_row = np.bincount(examined.part[examined.prompt], minlength=len(cases.PARTS))
-    counts = dict(zip(cases.PARTS, of_row.tolist(), strict=True))
-    found = (found[0], sizes.steps(planned(counts)), *found[1:])
-  limits = (settings.max_prompt_length, settings.max_response_length)
   return Examination(
     loaded.source,
     len(loaded.rows),
@@ -101,5 +97,14 @@ def examine(
     found,
     measured,
     biases.by_ratio(examined, measured),
-    limits,
+    (settings.max_prompt_length, settings.max_response_length),
   )
+
+
+def _steps(examined: cases.Cases, planned: Planned | None) -> list[findings.Finding]:
+  """Returns the finding on optimiser steps, where a configuration and folds are known."""
+  if planned is None or examined.part is None:
+    return []
+  of_row = np.bincount(examined.part[examined.prompt], minlength=len(cases.PARTS))
+  counts = dict(zip(cases.PARTS, of_row.tolist(), strict=True))
+  return [sizes.steps(planned(counts))]
