@@ -152,7 +152,7 @@ def _configured(words: list[str]) -> ml_collections.ConfigDict | None:
   named = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=command)
   try:
     values(command)
-    return named.value
+    return named.value.copy_and_resolve_references()  # a file that cannot be read fails here
   except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
     raise ValueError(f"--config: {' '.join(str(error).split())}") from error
 
