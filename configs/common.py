@@ -43,7 +43,11 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.reward = supervised(epochs=1.25, learning_rate=5e-4)
   # Directory of a published reward model, of any supported family, to be R_P; "" trains one.
   config.reward.model = ""
+  # Nats by which a row's `margin` of 1 puts the chosen response ahead in the losses of R_P and
+  # R_PIT; rows without one have a margin of 0. 0 leaves all margins out.
+  config.reward.margin_scale = 0.0
   config.gap_reward = supervised(epochs=0.75, learning_rate=5e-4)
+  config.gap_reward.margin_scale = 0.0  # as for R_P
   config.gap_reward.batch_size = 16  # pairs; four scores of each
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
   config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)

@@ -5,7 +5,8 @@ python launch/train.py --config=configs/pit_summarize.py:small --workdir=runs/su
 
 Source: https://huggingface.co/datasets/openai/summarize_from_feedback, config `comparisons`: posts
 of Reddit, two summaries of each, and which one is better. The annotators' confidence becomes the
-row's margin. OpenAI's own files hold the same rows: --config.data.source=jsonl:batch3.json
+row's margin, which the losses use with --config.reward.margin_scale and the same of gap_reward.
+OpenAI's own files hold the same rows: --config.data.source=jsonl:batch3.json
 """
 
 import ml_collections

@@ -62,6 +62,7 @@ class Preferences:
   prompts: Prompts
   chosen: Responses
   rejected: Responses
+  margins: Array | None = None  # Float[B], by how much the chosen one is to be ahead, in nats
 
 
 @struct.dataclass
@@ -75,3 +76,4 @@ class GapPreferences:
   given_rejected: Prompts  # x with the rejected response as the reference
   chosen: Responses
   rejected: Responses
+  margins: Array | None = None  # Float[B], by how much the chosen one is to be ahead, in nats

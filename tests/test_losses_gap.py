@@ -122,3 +122,18 @@ def test_far_apart_rewards_have_finite_loss_and_gradient():
   loss, gradient = jax.value_and_grad(fast_loss)(gaps, UNIT)
   np.testing.assert_allclose(loss, 1e4 + 1e4 + 2e4 + 1e4 + 1e4)
   np.testing.assert_allclose(gradient, [[-3.0], [0.0], [0.0], [3.0]], atol=1e-6)
+
+
+def test_margins_are_taken_off_each_term_as_often_as_it_spans_the_pair():
+  """Where r^ab = q_a − q_b, each term's gap is q_w − q_l once, and wl − lw is it twice."""
+  draw = np.random.default_rng(6)
+  quality, margins = draw.normal(size=(2, 5)), np.array([0.0, 0.5, 1.0, 2.0, 0.25])
+  ahead = quality[0] - quality[1]
+  weights = np.array([1.0, 0.5, 2.0, 0.0, 3.0])
+  wl, lw, same = (jnp.array(x, jnp.float32) for x in (ahead, -ahead, 0 * ahead))
+  loss, _ = gap.gap_loss(
+    wl, same, same, lw, jnp.array(weights, jnp.float32), jnp.array(margins, jnp.float32)
+  )
+  once, twice = (np.log1p(np.exp(-times * (ahead - margins))) for times in (1, 2))
+  wanted = (weights[[0, 1, 3, 4]].sum() * once + weights[2] * twice).mean()
+  np.testing.assert_allclose(loss, wanted, rtol=1e-5)

@@ -51,3 +51,26 @@ def test_a_hopeless_pair_has_a_finite_loss_and_gradient():
 def test_a_column_of_rewards_is_refused_instead_of_broadcast():
   with pytest.raises(jaxtyping.TypeCheckError, match="chosen"):
     preference.bradley_terry_loss(jnp.zeros((4, 1)), jnp.zeros((4,)))
+
+
+@pytest.mark.parity
+def test_margins_are_what_trl_subtracts():
+  """TRL's RewardTrainer: −logsigmoid(rewards_chosen − rewards_rejected − margin).mean()."""
+  torch = pytest.importorskip("torch")
+  chosen, rejected, margins = np.random.default_rng(5).normal(size=(3, 7)).astype(np.float32)
+  margins[:2] = 0.0  # rows without one
+  theirs = [torch.tensor(x, requires_grad=True) for x in (chosen, rejected)]
+  wanted = -torch.nn.functional.logsigmoid(theirs[0] - theirs[1] - torch.tensor(margins)).mean()
+  wanted.backward()
+
+  def ours(chosen, rejected):
+    return preference.bradley_terry_loss(chosen, rejected, jnp.array(margins))
+
+  (loss, metrics), gradient = jax.value_and_grad(ours, argnums=(0, 1), has_aux=True)(
+    jnp.array(chosen), jnp.array(rejected)
+  )
+  np.testing.assert_allclose(loss, wanted.item(), rtol=1e-6)
+  for one, other in zip(gradient, theirs, strict=True):
+    np.testing.assert_allclose(one, other.grad.numpy(), atol=1e-7)
+  np.testing.assert_allclose(metrics["margin"], (chosen - rejected).mean(), atol=1e-6)
+  assert metrics["accuracy"] == pytest.approx((chosen > rejected).mean())

@@ -49,12 +49,15 @@ class Table:
     read: row numbers → the rows' bytes.
     contents: lengths, origin and counts of the rows.
     pad_id: what to pad with.
+    margins: of pairs, by how much the chosen one is to be ahead, in nats, Float[rows]; None: of
+      none.
   """
 
   make: type
   read: Callable[[Sequence[int]], list[bytes]]
   contents: Contents
   pad_id: int
+  margins: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.contents.lengths)
@@ -100,7 +103,10 @@ class Table:
       fill = padding.fill_prompts if column < prompts else padding.fill_responses
       width = widths[column >= prompts]
       columns.append(fill(tokens[owner == column], lengths[:, column], width, self.pad_id))
-    return columns[0] if self.make is types.Prompts else self.make(*columns)
+    if self.make is types.Prompts:
+      return columns[0]
+    made = self.make(*columns)
+    return made if self.margins is None else made.replace(margins=self.margins[rows])
 
   def tokens(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the ids of some rows, end to end, and their columns' lengths, Int[n columns]."""

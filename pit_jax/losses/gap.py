@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from pit_jax.types import Metrics
 
 TERMS = ("wl_ww", "wl_ll", "wl_lw", "ww_lw", "ll_lw")  # term a_b asks for r^a > r^b
+DISTANCES = (1.0, 1.0, 2.0, 1.0, 1.0)  # of the two in quality, in that between y_w and y_l
 
 
 def gap_loss(
@@ -15,6 +16,7 @@ def gap_loss(
   ll: Float[Array, " B"],
   lw: Float[Array, " B"],
   weights: Float[Array, "5"],
+  margins: Float[Array, " B"] | float = 0.0,
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns the loss that orders the gap rewards of each pair: r^wl ≥ r^ww ≈ r^ll ≥ r^lw.
 
@@ -26,6 +28,9 @@ def gap_loss(
   No term stands between ww and ll, and only differences count: "no improvement" is wherever the
   rewards of identical pairs lie, which need not be 0.
 
+  Deviation: where people said by how much y_w is better, their margin m is taken off what stands in
+  each σ, as in `preference.bradley_terry_loss`; off wl − lw, which is that distance twice, 2 m.
+
   Deviation: the paper sums the five terms with weight 1; here each has a weight c, in the order
   of TERMS, and a weight of 0 switches its term off. The mean over the batch replaces the sum.
 
@@ -35,6 +40,7 @@ def gap_loss(
     ll: of the other response over itself.
     lw: of the other response over the preferred one.
     weights: c_0 … c_4, at least 0, one per name in TERMS.
+    margins: m, by how much the preferred response is to be ahead, in nats.
 
   Returns:
     The scalar loss in nats per pair, and metrics over the batch: `loss`; `accuracy`, how often
@@ -42,8 +48,9 @@ def gap_loss(
     `gap_wl`, `gap_ww`, `gap_ll`, `gap_lw`.
   """
   wl, ww, ll, lw = (gap.astype(jnp.float32) for gap in (wl, ww, ll, lw))
-  margins = jnp.stack([wl - ww, wl - ll, wl - lw, ww - lw, ll - lw])
-  loss = -(weights[:, None] * jax.nn.log_sigmoid(margins)).sum(axis=0).mean()
+  gaps = jnp.stack([wl - ww, wl - ll, wl - lw, ww - lw, ll - lw])
+  gaps = gaps - jnp.array(DISTANCES)[:, None] * margins
+  loss = -(weights[:, None] * jax.nn.log_sigmoid(gaps)).sum(axis=0).mean()
   is_ordered = (wl >= ww) & (wl >= ll) & (ww >= lw) & (ll >= lw)
   return loss, {
     "loss": loss,

@@ -58,6 +58,8 @@ def values(config: ml_collections.ConfigDict) -> None:
     wrong += _outside(config[job], REINFORCEMENT if job == "rl" else SUPERVISED, f"{job}.")
     if job != "rl" and not (config[job].steps or config[job].epochs > 0):
       wrong.append(f"{job}.epochs={config[job].epochs}; use more than 0, or set {job}.steps")
+    if "margin_scale" in config[job]:
+      wrong += _outside(config[job], {"0 or more": "margin_scale"}, f"{job}.")
     if job != "rl" and config[job].select not in ("last", "best"):
       wrong.append(f'{job}.select={config[job].select!r}; use "last" or "best"')
   if "curriculum" in config:

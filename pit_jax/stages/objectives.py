@@ -41,7 +41,7 @@ def preference_pairs(model: pure.PureModel) -> Callable:
 
   def loss_fn(params, frozen, batch: Preferences, rng):
     chosen, rejected = pair_scores(model, params, batch)
-    loss, metrics = preference.bradley_terry_loss(chosen, rejected)
+    loss, metrics = preference.bradley_terry_loss(chosen, rejected, _margins(batch))
     return loss, metrics | {"weight": jnp.float32(chosen.shape[0])}
 
   return loss_fn
@@ -55,7 +55,7 @@ def gap_order(model: pure.PureModel) -> Callable:
 
   def loss_fn(params, frozen, batch: GapPreferences, rng):
     gaps = four_gaps(model, params, batch)
-    loss, metrics = gap.gap_loss(*gaps, frozen["term_weights"])
+    loss, metrics = gap.gap_loss(*gaps, frozen["term_weights"], _margins(batch))
     return loss, metrics | {"weight": jnp.float32(gaps[0].shape[0])}
 
   return loss_fn
@@ -96,6 +96,11 @@ def reading(batch: Demonstrations | Packed | Preferences | GapPreferences) -> di
     parts = [batch.given_chosen, batch.given_rejected, *2 * [batch.chosen, batch.rejected]]
   read = float(sum(part.mask.sum() for part in parts))
   return {"tokens/read": read, "tokens/padding": 1 - read / sum(part.mask.size for part in parts)}
+
+
+def _margins(batch: Preferences | GapPreferences) -> Float[Array, " B"] | float:
+  """Returns the margins of pairs, which are 0 where the loss knows of none."""
+  return 0.0 if batch.margins is None else batch.margins
 
 
 def _stack(*records: Prompts | Responses) -> Prompts | Responses:

@@ -90,9 +90,9 @@ def _trained(
   start: Params,
 ) -> RewardModel:
   """Trains a reward model and calibrates it on samples of M_P^SFT, or on the data's responses."""
-  train, validation = _encoded(context, encode.preferences, rows)
-  facts = functools.partial(_facts, context.inference, validation)
   job = context.config.reward
+  train, validation = _encoded(context, encode.preferences, rows, job.margin_scale)
+  facts = functools.partial(_facts, context.inference, validation)
   params = _train(context, name, objectives.preference_pairs, start, train, job, facts)
   if policy_sft is None:
     sample = functools.partial(_responses, context.inference, params, validation)
@@ -172,8 +172,9 @@ def gap(
     name: the stage's name.
     term_weights: of the five terms of eq. 2; None: those of the configuration.
   """
-  train, validation = _encoded(context, encode.gap_preferences, context.folds.reward)
   job = context.config.gap_reward
+  rows = context.folds.reward
+  train, validation = _encoded(context, encode.gap_preferences, rows, job.margin_scale)
   facts = functools.partial(_gap_facts, context.inference, validation)
   params = _train(
     context,
@@ -225,11 +226,25 @@ def _gaps(
 
 
 def _encoded(
-  context: contexts.Context, encode_pairs: Callable, rows: Sequence[data_rows.Preference]
+  context: contexts.Context,
+  encode_pairs: Callable,
+  rows: Sequence[data_rows.Preference],
+  margin_scale: float,
 ) -> tuple[tables.Table, tables.Table]:
-  """Returns the pairs to train on and those to validate on."""
+  """Returns the pairs to train on, with their margins where these count, and those to validate on.
+
+  Raises:
+    ValueError: margins are to count, and no row has one.
+  """
   folds = (rows, context.folds.reward_validation)
-  return tuple(encode_pairs(fold, context.settings, context.tokens) for fold in folds)
+  train, validation = (encode_pairs(fold, context.settings, context.tokens) for fold in folds)
+  if not margin_scale:
+    return train, validation
+  if all(row.margin is None for row in rows):
+    known = f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one"
+    raise ValueError(f"{known}; use margin_scale=0, or data with a column `margin`")
+  margins = np.array([row.margin or 0.0 for row in rows], np.float32)[train.contents.index]
+  return dataclasses.replace(train, margins=np.float32(margin_scale) * margins), validation
 
 
 def _train(context, name, objective, start, table, job, facts: Callable, frozen=None) -> Params:

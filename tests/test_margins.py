@@ -1,0 +1,75 @@
+"""A row's margin, from the row to the batch that a reward model learns from."""
+
+import dataclasses
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+import tiny_models
+
+from pit_jax.data import batches, encode, rows
+from pit_jax.losses import gap, preference
+from pit_jax.stages import context as contexts
+from pit_jax.stages import objectives, reward
+
+SCALE = 0.5
+GIVEN = (None, 3.0, 1.0, None, 2.0, 0.5)
+PAIRS = [
+  rows.Preference("what is the first word ?", "first " * (i + 1), "last " * (i + 1), margin=margin)
+  for i, margin in enumerate(GIVEN)
+]
+# Equal once they are cut, so that later rows move up.
+PAIRS.insert(1, rows.Preference("what ?", "first " * 40, "first " * 41, margin=9.0))
+
+
+def context_of(asking):
+  """Returns as much of a run's context as encoding needs."""
+  given = {"settings": asking.settings, "tokens": None, "folds": mock.Mock()}
+  given["folds"].reward_validation = PAIRS
+  return mock.Mock(spec=contexts.Context, **given)
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory):
+  return tiny_models.inference_of(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.mark.parametrize("kind", [encode.preferences, encode.gap_preferences])
+def test_every_pair_keeps_its_margin_in_every_order(asking, kind):
+  train, validation = reward._encoded(context_of(asking), kind, PAIRS, SCALE)
+  assert len(train) == len(GIVEN) and validation.margins is None
+  shuffled = batches.Batches(train, 4, seed=3)
+  seen = {}
+  for step in range(6):
+    batch = shuffled[step]
+    lengths = batch.chosen.mask.sum(axis=1).tolist()
+    seen.update(zip(lengths, batch.margins.tolist(), strict=True))
+  assert [seen[length] for length in sorted(seen)] == [SCALE * (m or 0.0) for m in GIVEN]
+  assert reward._encoded(context_of(asking), kind, PAIRS, 0.0)[0][:].margins is None
+
+
+def test_the_objectives_give_their_losses_the_margins(asking):
+  params = jax.tree.map(jnp.asarray, tiny.parameters(asking.scalar, seed=1))
+  context = context_of(asking)
+  pairs = reward._encoded(context, encode.preferences, PAIRS, SCALE)[0][:]
+  pairs = jax.tree.map(jnp.asarray, pairs)
+  found, _ = objectives.preference_pairs(asking.scalar)(params, {}, pairs, None)
+  scores = objectives.pair_scores(asking.scalar, params, pairs)
+  margins = jnp.array([SCALE * (m or 0.0) for m in GIVEN])
+  np.testing.assert_allclose(found, preference.bradley_terry_loss(*scores, margins)[0], rtol=1e-6)
+  assert abs(found - preference.bradley_terry_loss(*scores)[0]) > 0.1
+  pairs = reward._encoded(context, encode.gap_preferences, PAIRS, SCALE)[0][:]
+  pairs = jax.tree.map(jnp.asarray, pairs)
+  weights = {"term_weights": jnp.ones(5)}
+  found, _ = objectives.gap_order(asking.scalar)(params, weights, pairs, None)
+  gaps = objectives.four_gaps(asking.scalar, params, pairs)
+  np.testing.assert_allclose(found, gap.gap_loss(*gaps, jnp.ones(5), margins)[0], rtol=1e-6)
+
+
+def test_margins_that_are_to_count_have_to_be_there(asking):
+  without = [dataclasses.replace(row, margin=None) for row in PAIRS]
+  with pytest.raises(ValueError, match=r"margin_scale=0\.5 and none of 7 rows"):
+    reward._encoded(context_of(asking), encode.preferences, without, SCALE)
