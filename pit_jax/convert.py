@@ -18,6 +18,7 @@ from pit_jax import cards, export, parallel
 from pit_jax.data import text
 from pit_jax.models import bundle, families, gguf, hf, merging, peft, pure, weights
 
+SHOWN = ("improver", "gap_reward")  # models that a reference is shown to
 ROOM = 256  # tokens that a card's example may have: more than any form makes of it
 
 
@@ -148,8 +149,11 @@ def _write_model(
     (directory / "config.json").unlink()
   else:
     hf.save(directory, found.model, found.params, dtype=dtype, **ids)
-  kind = {"shows_reference": name in ("improver", "gap_reward"), "is_scored": name in cards.SCORED}
-  tokenizer.save(directory, found.asking.settings.template.chat(tokenizer, **kind))
+  form, shown = found.asking.settings.template, {"shows_reference": name in SHOWN}
+  is_scored = name in cards.SCORED
+  # Those who score read a whole text; those who serve get the tokenizer that other tools know.
+  borders = form.borders(**shown) if is_scored else ()
+  tokenizer.save(directory, form.chat(tokenizer, **shown, is_scored=is_scored), borders=borders)
   if name not in cards.SCORED:
     _sampling(found).save_pretrained(directory)
 

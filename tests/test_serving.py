@@ -1,11 +1,14 @@
 """Chat templates of exported models: they write the ids of training, answers and ends included."""
 
+import functools
+
 import chats
 import jinja2
 import pytest
+import tokenizers
 import transformers
 
-from pit_jax.data import chat, conversations, template
+from pit_jax.data import chat, conversations, gguf_text, template, text
 
 ASK = 'Write a {{ better }} "one".\n'
 TALKS = {
@@ -57,12 +60,15 @@ def opened(request, tmp_path_factory):
   kind = "plain" if request.param == "plain" else "model"
   form, words = chat.choose(kind, words, template.Template(), ASK)
 
-  def served(**kind):
-    place = folder / "-".join(f"{name}-{value}" for name, value in kind.items())
-    words.save(place, form.chat(words, **kind))
-    return transformers.AutoTokenizer.from_pretrained(place)
+  return request.param, form, words, functools.partial(save, folder, form, words)
 
-  return request.param, form, words, served
+
+def save(folder, form, words, **kind):
+  """Returns the tokenizer of an exported model."""
+  place = folder / "-".join(f"{name}-{value}" for name, value in kind.items())
+  borders = form.borders(shows_reference=kind["shows_reference"]) if kind["is_scored"] else ()
+  words.save(place, form.chat(words, **kind), borders=borders)
+  return transformers.AutoTokenizer.from_pretrained(place)
 
 
 def rendered(fast, talk, *answers, **options):
@@ -138,3 +144,26 @@ def test_messages_that_end_in_another_way_are_refused(opened):
   ):
     with pytest.raises(jinja2.TemplateError, match=said):
       rendered(fast, user, *answers)
+
+
+def test_no_token_joins_an_answer_and_the_plain_forms_own_text(tmp_path):
+  """Tokenizers that split as Llama 3's have a token for a mark and the line break after it."""
+  learnt = tokenizers.Tokenizer(tokenizers.models.BPE())
+  splits = gguf_text.SPLITS["llama-bpe"]
+  learnt.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(splits)
+  learnt.decoder = tokenizers.decoders.ByteLevel()
+  alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+  options = {"initial_alphabet": alphabet, "special_tokens": ["<pad>", "<eos>"]}
+  trainer = tokenizers.trainers.BpeTrainer(vocab_size=280, show_progress=False, **options)
+  learnt.train_from_iterator(["why?\nso.\nno!\n"] * 9, trainer)
+  fast = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=learnt, eos_token="<eos>", pad_token="<pad>"
+  )
+  fast.save_pretrained(tmp_path / "base")
+  words, form = text.load_tokenizer(tmp_path / "base"), template.Template()
+  assert len(words.encode("?\n")) == 1
+  talk = (("user", "why?"),)
+  for references in ((), ("so.",)):
+    served = save(tmp_path, form, words, shows_reference=bool(references), is_scored=True)
+    asked, said = trained_on(form, words, talk, *references, "no!")
+    assert rendered(served, talk, *references, "no!") == asked + said

@@ -53,6 +53,14 @@ class Form(abc.ABC):
       is_scored: whether an answer has to follow: of R_P and R_PIT.
     """
 
+  def borders(self, *, shows_reference: bool) -> list[str]:
+    """Returns the form's own text that follows a content at once, with ordinary characters.
+
+    Contents are encoded apart from it. Of a text as a whole some tokenizers, Llama 3's and Qwen's
+    among them, join a content's last character and a line break.
+    """
+    return []
+
   @abc.abstractmethod
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Raises a `values.RowError` for a prompt that cannot be shown."""
@@ -187,6 +195,12 @@ class Template(Form):
     parts.append(serving.literal(tail))
     kind = {"shows_reference": shows_reference, "is_scored": is_scored}
     return serving.plain(parts, tokenizer.eos, **kind)
+
+  def borders(self, *, shows_reference: bool) -> list[str]:
+    """Returns the text after each slot that begins with a line break; see `Form`."""
+    slots, tail = _parse(self.improver if shows_reference else self.policy)
+    pieces = [*(slot.before for slot in slots[1:]), tail]
+    return [piece for piece in pieces if piece.startswith("\n")]
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Does nothing: plain text can show every prompt."""

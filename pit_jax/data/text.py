@@ -184,6 +184,7 @@ class Tokenizer:
     chat_template: str | None = None,
     *,
     keeps_bos: bool = False,
+    borders: Sequence[str] = (),
   ) -> None:
     """Writes the tokenizer as a Hugging Face tokenizer directory.
 
@@ -194,11 +195,17 @@ class Tokenizer:
       directory: made if needed.
       chat_template: written in the place of the tokenizer's own; None keeps that.
       keeps_bos: write the tokenizer as it is instead, of a model that is yet to be given a form.
+      borders: pieces of a form's text that no token reaches across; see `template.Form.borders`.
     """
     fast = copy.deepcopy(self._fast)
     if not keeps_bos and self._rust.num_special_tokens_to_add(is_pair=False):
       bare = tokenizers.processors.TemplateProcessing(single="$A", pair="$A $B:1")
       fast.backend_tokenizer.post_processor = bare
+    if borders:
+      splits = [tokenizers.pre_tokenizers.Split(piece, "isolated") for piece in borders]
+      known = fast.backend_tokenizer.pre_tokenizer
+      steps = [*splits, known] if known is not None else splits
+      fast.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)
     if chat_template is not None:
       fast.chat_template = chat_template
     fast.save_pretrained(str(directory))
