@@ -1,7 +1,9 @@
 """The tokenizer inside a Hugging Face directory."""
 
 import pathlib
+from collections.abc import Sequence
 
+import tokenizers
 import transformers
 
 from pit_jax import lfs
@@ -30,3 +32,12 @@ def read(path: pathlib.Path) -> transformers.PreTrainedTokenizerFast:
   if not has_json and not fast.get_vocab().keys() - fast.get_added_vocab().keys():
     raise ValueError(f"{path} holds no readable tokenizer: no file of it lists tokens")
   return fast
+
+
+def isolate(fast: transformers.PreTrainedTokenizerFast, pieces: Sequence[str]) -> None:
+  """Keeps tokens of a tokenizer from reaching across the borders of some pieces of text."""
+  if pieces:
+    splits = [tokenizers.pre_tokenizers.Split(piece, "isolated") for piece in pieces]
+    known = fast.backend_tokenizer.pre_tokenizer
+    steps = [*splits, known] if known is not None else splits
+    fast.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)

@@ -48,17 +48,12 @@ class Form(abc.ABC):
     """Returns the form as a chat template (Jinja) of Hugging Face; see data/serving.py.
 
     Args:
-      tokenizer: of the model.
       shows_reference: whether the prompt shows an answer: of improver and R_PIT.
       is_scored: whether an answer has to follow: of R_P and R_PIT.
     """
 
   def borders(self, *, shows_reference: bool) -> list[str]:
-    """Returns the form's own text that follows a content at once, with ordinary characters.
-
-    Contents are encoded apart from it. Of a text as a whole some tokenizers, Llama 3's and Qwen's
-    among them, join a content's last character and a line break.
-    """
+    """Returns text of the form whose line break tokenizers may join with the content before it."""
     return []
 
   @abc.abstractmethod
@@ -197,10 +192,9 @@ class Template(Form):
     return serving.plain(parts, tokenizer.eos, **kind)
 
   def borders(self, *, shows_reference: bool) -> list[str]:
-    """Returns the text after each slot that begins with a line break; see `Form`."""
-    slots, tail = _parse(self.improver if shows_reference else self.policy)
-    pieces = [*(slot.before for slot in slots[1:]), tail]
-    return [piece for piece in pieces if piece.startswith("\n")]
+    """Returns the text after each slot where it begins with a line break; see `Form`."""
+    (_, *slots), tail = _parse(self.improver if shows_reference else self.policy)
+    return [text for text in (*(slot.before for slot in slots), tail) if text.startswith("\n")]
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Does nothing: plain text can show every prompt."""

@@ -201,11 +201,7 @@ class Tokenizer:
     if not keeps_bos and self._rust.num_special_tokens_to_add(is_pair=False):
       bare = tokenizers.processors.TemplateProcessing(single="$A", pair="$A $B:1")
       fast.backend_tokenizer.post_processor = bare
-    if borders:
-      splits = [tokenizers.pre_tokenizers.Split(piece, "isolated") for piece in borders]
-      known = fast.backend_tokenizer.pre_tokenizer
-      steps = [*splits, known] if known is not None else splits
-      fast.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)
+    hf_text.isolate(fast, borders)
     if chat_template is not None:
       fast.chat_template = chat_template
     fast.save_pretrained(str(directory))
