@@ -19,36 +19,33 @@ import dataclasses
 import json
 import pathlib
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import rich.console
 import rich.table
 
-from pit_jax import costs
+from pit_jax import commands, costs
 from pit_jax.bench import cases, texts, timing
-from pit_jax.models import architecture, hf, kernels, pure
+from pit_jax.models import architecture, directories, hf, kernels, pure
 
 DTYPES = ("auto", "float32", "bfloat16")
 
 
-def main(arguments: list[str] | None = None) -> None:
-  """Runs the command line; `arguments` are those of the process unless given."""
+@commands.command
+def main(arguments: Sequence[str]) -> None:
+  """Measures this machine."""
   options = _options(arguments)
   shape = (options.batches, options.prompt, options.response, options.rows, options.mixed)
   sizes = cases.Sizes(*shape)
-  try:
-    theirs = _peers(options, sizes)
-    language, scalar, params = _models(options)
-  except (OSError, ValueError) as error:
-    raise SystemExit(f"error: {error}") from error
-  try:
-    ours = cases.cases(language, scalar, params, sizes)
-    if options.source:
-      ours.append(texts.case(options.model, options.source))
-    ours = timing.choose(ours, options.cases.split(","))
-  except (OSError, ValueError) as error:
-    raise SystemExit(f"error: {error}") from error
+  directories.check("--model", options.model)
+  theirs = _peers(options, sizes)
+  language, scalar, params = _models(options)
+  ours = cases.cases(language, scalar, params, sizes)
+  if options.source:
+    ours.append(texts.case(options.model, options.source))
+  ours = timing.choose(ours, options.cases.split(","))
   kind = jax.devices()[0].device_kind
   rows = timing.measure(ours, theirs, options.repeats, options.profile, costs.peak(kind))
   result = {
@@ -66,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
   }
   _print(result)
   if options.json:
-    pathlib.Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+    pathlib.Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def _models(
@@ -124,49 +121,31 @@ def _print(result: dict) -> None:
   )
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+  parser = commands.Parser(__doc__)
+  add, count = parser.add_argument, commands.at_least(1)
+  add("--model", required=True, help="a model directory")
+  add("--cases", default="", help="words of the cases' names; none are all")
+  add(
+    "--batches",
+    type=commands.counts,
+    default=(1, 8, 32),
+    help="sequences generated at once: 1,8,32",
   )
-  parser.add_argument("--model", required=True, help="a model directory")
-  parser.add_argument("--cases", default="", help="words of the cases' names; none are all")
-  parser.add_argument(
-    "--batches", type=_counts, default=(1, 8, 32), help="sequences generated at once: 1,8,32"
-  )
-  parser.add_argument("--prompt", type=_count, default=64, help="tokens of every prompt")
-  parser.add_argument("--response", type=_count, default=64, help="tokens of every response")
-  parser.add_argument("--rows", type=_count, default=8, help="sequences of a training step")
-  parser.add_argument(
-    "--mixed", type=_count, default=64, help="sequences of very different lengths"
-  )
-  parser.add_argument("--rank", type=int, default=0, help="of adapters to train; 0 trains all")
-  parser.add_argument(
-    "--remat", action="store_true", help="compute activations again instead of keeping them"
-  )
-  parser.add_argument(
-    "--dtype", choices=DTYPES, default="auto", help="of products; auto: by the devices"
-  )
-  parser.add_argument(
-    "--attention", choices=kernels.CHOICES, default="auto", help="as model.attention of a run"
-  )
-  parser.add_argument("--repeats", type=_count, default=5, help="measured calls of each case")
-  parser.add_argument("--source", help="preferences to tokenise, as data.source names them")
-  parser.add_argument("--peer", action="store_true", help="also measure transformers and torch")
-  parser.add_argument("--profile", help="folder for an XProf trace of the measured calls")
-  parser.add_argument("--json", help="file for the figures")
+  add("--prompt", type=count, default=64, help="tokens of every prompt")
+  add("--response", type=count, default=64, help="tokens of every response")
+  add("--rows", type=count, default=8, help="sequences of a training step")
+  add("--mixed", type=count, default=64, help="sequences of very different lengths")
+  add("--rank", type=int, default=0, help="of adapters to train; 0 trains all")
+  add("--remat", action="store_true", help="compute activations again instead of keeping them")
+  add("--dtype", choices=DTYPES, default="auto", help="of products; auto: by the devices")
+  add("--attention", choices=kernels.CHOICES, default="auto", help="as model.attention of a run")
+  add("--repeats", type=count, default=5, help="measured calls of each case")
+  add("--source", help="preferences to tokenise, as data.source names them")
+  add("--peer", action="store_true", help="also measure transformers and torch")
+  add("--profile", help="folder for an XProf trace of the measured calls")
+  add("--json", help="file for the figures")
   return parser.parse_args(arguments)
-
-
-def _count(said: str) -> int:
-  """Returns a number of things that there must be, or ends the command."""
-  if not said.isdecimal() or not int(said):
-    raise argparse.ArgumentTypeError(f"{said!r} is no whole number from 1 on")
-  return int(said)
-
-
-def _counts(said: str) -> tuple[int, ...]:
-  """Returns several such numbers, of which at least one must be given."""
-  return tuple(_count(part.strip()) for part in said.split(","))
 
 
 if __name__ == "__main__":

@@ -12,41 +12,38 @@ load.
 """
 
 import argparse
+from collections.abc import Sequence
 
-from pit_jax import convert
+from pit_jax import commands, convert
 from pit_jax.storage import places
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def main(arguments: list[str] | None = None) -> None:
-  """Runs the command line; `arguments` are those of the process unless given."""
+@commands.command
+def main(arguments: Sequence[str]) -> None:
+  """Brings a model in, or sends models out."""
   options = _options(arguments)
-  try:
-    if options.command == "import":
-      more = {"tokenizer": options.tokenizer, "adapter": options.adapter}
-      model = convert.bring_in(options.source, options.output, dtype=options.dtype, **more)
-      print(f"{options.output}: {model.config}")
-    else:
-      names = options.models.split(",") if options.models else None
-      forms = {"dtype": options.dtype, "as_adapters": options.adapters, "license": options.license}
-      with places.opened(options.workdir, only=("models", "report")) as workdir:
-        for directory in convert.send_out(workdir, options.output, names, **forms):
-          print(directory)
-  except (OSError, ValueError) as error:
-    raise SystemExit(f"error: {error}") from error
+  if options.command == "import":
+    more = {"tokenizer": options.tokenizer, "adapter": options.adapter}
+    model = convert.bring_in(options.source, options.output, dtype=options.dtype, **more)
+    print(f"{options.output}: {model.config}")
+  else:
+    names = options.models.split(",") if options.models else None
+    forms = {"dtype": options.dtype, "as_adapters": options.adapters, "license": options.license}
+    with places.opened(options.workdir, only=("models", "report")) as workdir:
+      for directory in convert.send_out(workdir, options.output, names, **forms):
+        print(directory)
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  commands = parser.add_subparsers(dest="command", required=True)
-  bring = commands.add_parser("import", help="a GGUF file or a directory becomes a directory")
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+  parser = commands.Parser(__doc__)
+  kinds = parser.add_subparsers(dest="command", required=True)
+  bring = kinds.add_parser("import", help="a GGUF file or a directory becomes a directory")
   bring.add_argument("--source", required=True, help="a .gguf file, or a directory")
   bring.add_argument("--adapter", help="a directory of PEFT with adapters of the source, to merge")
   bring.add_argument("--tokenizer", help="a tokenizer directory; else the source's own")
-  send = commands.add_parser("export", help="models of a finished run become directories")
+  send = kinds.add_parser("export", help="models of a finished run become directories")
   send.add_argument("--workdir", required=True, help="folder of the run, or its gs:// address")
   send.add_argument(
     "--models",

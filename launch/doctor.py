@@ -22,35 +22,32 @@ import logging
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 import rich.console
-from absl import flags
-from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
 
 from configs import common
+from pit_jax import commands, configurations
 from pit_jax.data import chat, conversations, encode, preferences, template, text
 from pit_jax.doctor import examination, rendering
 
 WIDTH = 100  # characters per line, at most
 
 
-def main(arguments: list[str] | None = None) -> None:
-  """Runs the command line; `arguments` are those of the process unless given."""
-  try:
-    options = _options(arguments)
-    with _quietly():  # what is skipped is the first finding
-      found = examine(options)
-    if options.html:
-      pathlib.Path(options.html).write_text(rendering.page(found), encoding="utf-8")
-    if options.json:
-      record = json.dumps(rendering.record(found), indent=1, ensure_ascii=False)
-      pathlib.Path(options.json).write_text(record + "\n", encoding="utf-8")
-  except (ValueError, OSError) as error:
-    raise SystemExit(f"error: {error}") from error
+@commands.command
+def main(arguments: Sequence[str]) -> None:
+  """Examines what is named, and tells what was found."""
+  options = _options(arguments)
+  with _quietly():  # what is skipped is the first finding
+    found = examine(options)
+  if options.html:
+    pathlib.Path(options.html).write_text(rendering.page(found), encoding="utf-8")
+  if options.json:
+    record = json.dumps(rendering.record(found), indent=1, ensure_ascii=False)
+    pathlib.Path(options.json).write_text(record + "\n", encoding="utf-8")
   console = rich.console.Console()
   width = min(console.width, WIDTH) if console.is_terminal else WIDTH
   print(rendering.text(found, width, console.is_terminal), end="")
@@ -139,40 +136,28 @@ def _learnt(
   return words, f"a vocabulary of {words.vocab_size:,}, learnt from {said}"
 
 
-def _configured(words: list[str]) -> ml_collections.ConfigDict | None:
-  """Returns the configuration that --config and --config.KEY=VALUE name; None without any.
-
-  Raises:
-    ValueError: there is no such configuration, or key.
-  """
-  if not words:
-    return None
-  values = flags.FlagValues()
-  command = ["doctor", *words]
-  named = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=command)
-  try:
-    values(command)
-    return named.value.copy_and_resolve_references()  # a file that cannot be read fails here
-  except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
-    raise ValueError(f"--config: {' '.join(str(error).split())}") from error
-
-
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-  arguments = sys.argv[1:] if arguments is None else arguments
-  chosen = [word for word in arguments if word.startswith("--config")]
-  configured = _configured(chosen)
-  config = (configured or common.get_config("small")).copy_and_resolve_references()
-  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  first.add_argument("--source", default=config.data.source)
-  with config.unlocked():  # which base a run starts from may depend on it
-    config.data.source = first.parse_known_args(arguments)[0].source
-  parser = _parser(config, configured is not None)
-  options = parser.parse_args([word for word in arguments if word not in chosen])
-  options.config, options.is_configured = config, configured is not None
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+  """Returns the options; where a configuration is named, its values are their defaults."""
+  first = commands.Parser(add_help=False)
+  first.add_argument("--config")
+  first.add_argument("--source")
+  named, others = first.parse_known_args(arguments)
+  values = [word for word in others if word.startswith(configurations.PREFIX)]
+  if values and named.config is None:
+    raise ValueError(f"{values[0]}: name the configuration too, as --config=configs/pit.py:small")
+  config = configurations.load(named.config) if named.config else common.get_config("small")
+  config = config.copy_and_resolve_references()
+  configurations.change(config, values)
+  if named.source is not None:
+    with config.unlocked():  # which base a run starts from may depend on it
+      config.data.source = named.source
+  parser = _parser(config, named.config is not None)
+  options = parser.parse_args([word for word in arguments if word not in values])
+  options.config, options.is_configured = config, named.config is not None
   return options
 
 
-def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> argparse.ArgumentParser:
+def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> commands.Parser:
   """Returns the parser of the command's own flags, whose defaults are a configuration's values."""
   data, tokenizer, chat_kind, rows = config.data, None, "auto", None
   if is_configured:
@@ -180,24 +165,24 @@ def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> argparse.
 
     tokenizer, rows = schedule.tokenizer(config) or None, data.rows
     chat_kind = "plain" if data.chat == "auto" and not schedule.has_base(config) else data.chat
-  form = argparse.RawDescriptionHelpFormatter
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
-  add = functools.partial(parser.add_argument, metavar="")
+  parser = commands.Parser(__doc__)
+  add = parser.add_argument
   source = {"default": data.source} if is_configured else {"required": True}
   add("--source", help="as data.source: jsonl:PATH, hh:PATH, hf:NAME, synthetic, …", **source)
+  add("--config", help="configs/<recipe>.py:<size>, whose values are the defaults of what follows")
   add("--schema", default=data.schema, help=f"what the rows call things ({data.schema})")
-  add("--rows", type=_positive, default=rows, help="the most usable rows to take (all)")
+  add("--rows", type=commands.at_least(1), default=rows, help="the most usable rows to take (all)")
   add("--seed", type=int, default=config.seed, help="which rows the synthetic source makes (0)")
   parser.add_argument("--streaming", action="store_true", help="hf: fetch rows as they are read")
   add("--tokenizer", default=tokenizer, help="a tokenizer's or a model's directory")
   add("--chat", default=chat_kind, help=f"with --tokenizer: {', '.join(chat.KINDS)} ({chat_kind})")
   for name, kind, what in (
-    ("vocabulary", _positive, "tokens of a tokenizer that is learnt"),
-    ("max_prompt_length", _positive, "tokens of a prompt, its template included"),
-    ("max_response_length", _positive, "tokens of a response, its end included"),
-    ("held_out", _fraction, "fraction of prompts that is held out"),
-    ("validation", _fraction, "fraction of the imitation and reward folds to validate on"),
-    ("judge", _fraction, "fraction of the reward fold for a judge of its own"),
+    ("vocabulary", commands.at_least(1), "tokens of a tokenizer that is learnt"),
+    ("max_prompt_length", commands.at_least(1), "tokens of a prompt, its template included"),
+    ("max_response_length", commands.at_least(1), "tokens of a response, its end included"),
+    ("held_out", commands.fraction, "fraction of prompts that is held out"),
+    ("validation", commands.fraction, "fraction of the imitation and reward folds to validate on"),
+    ("judge", commands.fraction, "fraction of the reward fold for a judge of its own"),
   ):
     add(f"--{name}", type=kind, default=data[name], help=f"{what} ({data[name]})")
   add(
@@ -209,20 +194,6 @@ def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> argparse.
   add("--html", help="file for the page")
   add("--json", help="file for the figures, and the places of all rows concerned")
   return parser
-
-
-def _positive(said: str) -> int:
-  value = int(said)
-  if value < 1:
-    raise argparse.ArgumentTypeError(f"{said} is not allowed; use at least 1")
-  return value
-
-
-def _fraction(said: str) -> float:
-  value = float(said)
-  if not 0 <= value < 1:
-    raise argparse.ArgumentTypeError(f"{said} is not allowed; use at least 0 and below 1")
-  return value
 
 
 if __name__ == "__main__":

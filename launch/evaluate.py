@@ -22,80 +22,64 @@ rows: with them the file has every fold, and the next run holds out the same pro
 data.held_out is the same.
 """
 
-import sys
+import argparse
+from collections.abc import Sequence
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from pit_jax import commands, configurations
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished run, or its gs:// address")
-EXPERIMENT = flags.DEFINE_string(
-  "experiment",
-  None,
-  "main, ablation, rounds, stop, temperature, gap, length, cost, frontier, ledger, labels; all "
-  "unless given",
-)
-EXPORT = flags.DEFINE_string("export_preferences", None, "file for new pairs, as JSON lines")
-FOLDS = flags.DEFINE_list("export_folds", ["sft", "rl"], "whose prompts: sft, reward, rl")
-MARGIN = flags.DEFINE_float("minimum_margin", 0.0, "of R_PIT, in deviations; 0 or more")
-WITH_DATA = flags.DEFINE_bool("with_data", False, "whether the run's own rows follow the new ones")
+EXPORTING = {"export_folds": ["sft", "rl"], "minimum_margin": 0.0, "with_data": False}
 
 
-def main(arguments: list[str]) -> None:
-  """Runs the experiments, or writes the pairs.
+@commands.command
+def main(arguments: Sequence[str]) -> None:
+  """Runs the experiments, or writes the pairs."""
+  options, values = _options(arguments)
+  commands.quiet()
 
-  The arguments that are left over are values of the configuration.
-  """
-  given = [f"--{flag.name}" for flag in (FOLDS, MARGIN, WITH_DATA) if flag.present]
-  if given and not EXPORT.value:
-    raise SystemExit(
-      f"error: {', '.join(given)}: nothing is exported; name a file as --export_preferences=FILE, "
-      "or leave them out"
-    )
   from pit_jax.recipes import finished
-  from pit_jax.storage import buckets, places
+  from pit_jax.storage import owners, places
 
-  logging.set_verbosity(logging.WARNING)
-  try:
-    with places.opened(WORKDIR.value) as workdir:
-      config = finished.configuration(workdir)
-      try:
-        change(config, arguments)
-      except (AttributeError, flags.Error) as error:
-        raise ValueError(error) from error
-      if not EXPORT.value:
-        finished.evaluate(workdir, EXPERIMENT.value, config)
-      elif arguments[1:]:
-        raise ValueError(f"{' '.join(arguments[1:])}: --export_preferences takes the run as it is")
-      else:
-        output = places.local("--export_preferences", EXPORT.value)
-        finished.export_preferences(workdir, output, FOLDS.value, MARGIN.value, WITH_DATA.value)
-  except (ValueError, buckets.UnreachableError) as error:
-    raise SystemExit(f"error: {error}") from error
+  with places.opened(options.workdir) as workdir:
+    config = finished.configuration(workdir)
+    configurations.change(config, values)
+    if options.export_preferences is None:
+      with owners.held(workdir):
+        finished.evaluate(workdir, options.experiment, config)
+      return
+    if values:
+      raise ValueError(f"{' '.join(values)}: --export_preferences takes the run as it is")
+    output = places.local("--export_preferences", options.export_preferences)
+    more = (options.export_folds, options.minimum_margin, options.with_data)
+    finished.export_preferences(workdir, output, *more)
 
 
-def change(config, arguments: list[str]) -> None:
-  """Sets values of a configuration, given as --config.evaluation.prompts=1024.
-
-  Raises:
-    flags.Error, AttributeError, ValueError: an argument is nothing that can be set.
-  """
-  values = flags.FlagValues()
-  sys.argv, given = list(arguments), sys.argv  # where config_flags looks for overrides
-  try:
-    config_flags.DEFINE_config_dict("config", config, flag_values=values)
-    _, *unknown = values(arguments)
-  finally:
-    sys.argv = given
-  if unknown:
-    raise ValueError(f"{' '.join(unknown)}: give values as --config.evaluation.prompts=1024")
-
-
-def parse(arguments: list[str]) -> list[str]:
-  """Parses this command's own flags and leaves the configuration's values."""
-  return flags.FLAGS(arguments, known_only=True)
+def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the options, and the values of the configuration among the arguments."""
+  parser = commands.Parser(__doc__)
+  one = parser.add_mutually_exclusive_group()
+  add = parser.add_argument
+  add("--workdir", required=True, help="folder of a finished run, or its gs:// address")
+  one.add_argument(
+    "--experiment",
+    help="main, ablation, rounds, stop, temperature, gap, length, cost, frontier, ledger, labels; "
+    "all unless given",
+  )
+  one.add_argument("--export_preferences", metavar="FILE", help="file for new pairs, as JSON lines")
+  add("--export_folds", type=commands.words, help="whose prompts: sft, reward, rl (sft,rl)")
+  add("--minimum_margin", type=float, help="of R_PIT, in deviations; 0 or more (0.0)")
+  add("--with_data", action="store_true", default=None, help="the run's own rows follow the new")
+  options, values = parser.parse_known_args(arguments)
+  given = [f"--{name}" for name in EXPORTING if getattr(options, name) is not None]
+  if given and options.export_preferences is None:
+    raise ValueError(
+      f"{', '.join(given)}: nothing is exported; name a file as --export_preferences=FILE, or "
+      "leave them out"
+    )
+  for name, default in EXPORTING.items():
+    if getattr(options, name) is None:
+      setattr(options, name, default)
+  return options, values
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir"])
-  flags.mark_flags_as_mutual_exclusive(["experiment", "export_preferences"])
-  app.run(main, flags_parser=parse)
+  main()

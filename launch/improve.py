@@ -25,15 +25,17 @@ import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 
-from pit_jax import export, improve, lfs, parallel
+from pit_jax import commands, export, improve, lfs, parallel
 from pit_jax.data import questions
 from pit_jax.storage import places
 
+RESULT = ("improved", "rounds", "stopped")  # fields that an output row has beside its own
+FAILURE = ("line", "error")  # or those that one has which could not be used
 BATCHES = 8  # per chunk: rows that the stop rule has ended leave room for others of their chunk
 
 
@@ -53,54 +55,40 @@ class Summary:
     return f"{line}{cut}, {self.errors} errors"
 
 
-def main(arguments: list[str] | None = None) -> None:
-  """Runs the command line; `arguments` are those of the process unless given."""
+@commands.command
+def main(arguments: Sequence[str]) -> None:
+  """Improves a file, or what is typed in."""
   options = _options(arguments)
-  try:
-    if options.input is None:
-      converse(load(options, rows=1), options)
-    else:
-      improve_file(options)
-  except (ValueError, OSError) as error:
-    raise SystemExit(f"error: {error}") from error
+  if options.input is None:
+    converse(load(options, rows=1), options)
+  else:
+    improve_file(options)
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-  form = argparse.RawDescriptionHelpFormatter
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+  parser = commands.Parser(__doc__)
   add = parser.add_argument
   add("--workdir", required=True, help="a finished run of pit: folder, or gs:// address")
   add("--input", help="JSON lines, gzipped or not; - is the standard input")
   add("--output", help="where to write; an older file is replaced; - is the standard output")
-  add("--rounds", type=_number(int, 1), default=3, help="versions to make at most (3)")
-  add("--temperature", type=_number(float, 0), default=1.0, help="0: most likely tokens (1.0)")
+  add("--rounds", type=commands.at_least(1), default=3, help="versions to make at most (3)")
+  add("--temperature", type=commands.at_least(0.0), default=1.0, help="0: most likely tokens (1.0)")
   margin = "a version is kept when it gains more than this (0.0); -inf keeps every version"
-  add("--margin", type=_number(float, -math.inf), default=0.0, help=margin)
+  add("--margin", type=commands.at_least(-math.inf), default=0.0, help=margin)
   rule = "R_PIT in both orders, less the draft's own zero, or less one zero for all (both_orders)"
   add("--stop_rule", choices=improve.STOP_RULES, default=improve.STOP_RULES[0], help=rule)
   add("--seed", type=int, default=0, help="another seed, other samples (0)")
-  add("--batch_size", type=_number(int, 1), default=64, help="rows per compiled call (64)")
-  add("--mesh", type=_sizes, default=(-1, 1, 1), help="data,fsdp,tensor; -1: the rest (-1,1,1)")
+  add("--batch_size", type=commands.at_least(1), default=64, help="rows per compiled call (64)")
+  add(
+    "--mesh",
+    type=commands.sizes,
+    default=(-1, 1, 1),
+    help="data,fsdp,tensor; -1: the rest (-1,1,1)",
+  )
   options = parser.parse_args(arguments)
   if (options.input is None) != (options.output is None):
     parser.error("--input and --output go together; give both, or neither to type prompts in")
   return options
-
-
-def _number(kind: type, lowest: float) -> Callable[[str], Any]:
-  """Returns a reader of numbers from `lowest` on."""
-
-  def number(text: str) -> Any:
-    value = kind(text)
-    if not value >= lowest:
-      raise argparse.ArgumentTypeError(f"{text} is not allowed; use {lowest} or more")
-    return value
-
-  return number
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-  return tuple(map(int, text.split(",")))
 
 
 def load(options: argparse.Namespace, rows: int) -> improve.Improver:
@@ -183,7 +171,7 @@ def improve_rows(
     for question in chunk:
       summary.rows += 1
       summary.errors += question.error is not None
-      bad = {**question.fields, "line": question.line, "error": question.error}
+      bad = {**_own(question.fields), "line": question.line, "error": question.error}
       yield next(made) if question.error is None else bad
     if sys.stderr.isatty():
       print(f"\r{summary.rows} rows", end="\r", file=sys.stderr, flush=True)
@@ -239,7 +227,13 @@ def _row(question: questions.Question, made: improve.Rounds, i: int) -> dict[str
   ]
   answer = {} if question.response is not None else {"response": made.texts[0][i]}
   result = {"improved": made.texts[kept][i], "rounds": rounds, "stopped": ended}
-  return {**question.fields, **answer, **result}
+  return {**_own(question.fields), **answer, **result}
+
+
+def _own(fields: dict[str, Any]) -> dict[str, Any]:
+  """Returns a row's fields without those that an earlier output put into it; it may be an input."""
+  mine = RESULT + (FAILURE if "error" in fields else ())
+  return {name: value for name, value in fields.items() if name not in mine}
 
 
 def converse(models: improve.Improver, options: argparse.Namespace) -> None:

@@ -6,54 +6,45 @@ Every seed has data, models and evaluation of its own, in WORKDIR/seed_<n>; the 
 WORKDIR/report/report.html. The same command continues an interrupted run.
 """
 
+import argparse
 import json
-import os
 import pathlib
 import sys
-
-from absl import app, flags, logging
-from ml_collections import config_flags
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/pit.py:tiny", "configs/pit.py:<size>")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the runs: made, or continued")
-SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds, separated by commas")
+from pit_jax import commands, configurations
 
 
-def main(_: list[str]) -> None:
-  """Runs every seed, then writes the pooled report."""
-  from pit_jax.training import checkpoint
-
-  logging.set_verbosity(logging.WARNING)
-  try:
-    _run()
-  except checkpoint.HangingError as error:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    os._exit(1)  # a plain exit would wait for the writer that hangs
-  except (ValueError, checkpoint.SaveError) as error:
-    raise SystemExit(f"error: {error}") from error
-
-
-def _run() -> None:
+@commands.command
+def main(arguments: Sequence[str]) -> None:
   """Runs what is not finished of the seeds, and pools them."""
+  options, values = _options(arguments)
+  config = configurations.load(options.config)
+  configurations.change(config, values)
+  if configurations.recipe(config) != "pit":
+    raise ValueError(f"--config={options.config} is of recipe {config.recipe}; give one of pit")
+  commands.quiet()
+
   from pit_jax.evaluate import report, seeds
   from pit_jax.recipes import finished, pit
-  from pit_jax.storage import places
+  from pit_jax.storage import owners, places
 
-  if not SEEDS.value or not all(seed.strip().isdecimal() for seed in SEEDS.value):
-    raise ValueError(f"--seeds={','.join(SEEDS.value)}: give whole numbers, as in --seeds=0,1,2")
-  workdir, results = places.local("--workdir", WORKDIR.value), {}
-  for seed in map(int, SEEDS.value):
-    config = CONFIG.value.copy_and_resolve_references().unlock()
-    config.seed, config.ablations = seed, True
-    folder = workdir / f"seed_{seed}"
-    path = folder / "report" / "results.json"
-    old = finished.results(config, folder)
-    if not (old and is_judged(old)):
-      pit.run(config.lock(), folder)
-    results[seed] = json.loads(path.read_text())
-  report.publish(seeds.pool(results), workdir)
+  workdir, results = places.local("--workdir", options.workdir), {}
+  owners.check_place(workdir)
+  with owners.held(workdir):
+    for seed in options.seeds:
+      one = config.copy_and_resolve_references().unlock()
+      one.seed, one.ablations = seed, True
+      folder = workdir / f"seed_{seed}"
+      path = folder / "report" / "results.json"
+      old = finished.results(one, folder)
+      if not (old and is_judged(old)):
+        with owners.held(folder):
+          pit.run(one.lock(), folder)
+      results[seed] = json.loads(path.read_text(encoding="utf-8"))
+    report.publish(seeds.pool(results), workdir)
 
 
 def is_judged(results: dict) -> bool:
@@ -67,6 +58,22 @@ def is_judged(results: dict) -> bool:
   return all(language_judge.LASTING.issuperset(reasons) for reasons in failures)
 
 
+def _seeds(text: str) -> tuple[int, ...]:
+  if not all(seed.strip().isdecimal() for seed in text.split(",")):
+    raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, as in --seeds=0,1,2")
+  return tuple(map(int, text.split(",")))
+
+
+def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the options, and the values of the configuration among the arguments."""
+  parser = commands.Parser(__doc__)
+  add = parser.add_argument
+  add("--config", default="configs/pit.py:tiny", help="configs/pit.py:<size> (tiny)")
+  add("--workdir", required=True, help="folder of the runs: made, or continued")
+  seeds = "seeds, separated by commas (0,1,2)"
+  add("--seeds", type=_seeds, default=(0, 1, 2), help=seeds)
+  return parser.parse_known_args(arguments)
+
+
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir"])
-  app.run(main)
+  main()

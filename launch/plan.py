@@ -12,17 +12,19 @@ rematerialisation with which the run is fastest of those that fit, and says how 
 as fast as those within.
 """
 
+import argparse
 import json
 import os
 import pathlib
 import sys
 import time
-
-from absl import app, flags
-from ml_collections import config_flags
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
-QUIET = {
+
+from pit_jax import commands, configurations
+
+QUIET = {  # environment in which the compiler keeps quiet
   "JAX_PLATFORMS": "cpu",
   "TPU_SKIP_MDS_QUERY": "1",  # there is no TPU to be asked about
   "TPU_ACCELERATOR_TYPE": "v5litepod-1",  # else it complains that there is none; any name will do
@@ -31,36 +33,30 @@ QUIET = {
   "TPU_MIN_LOG_LEVEL": "3",
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nor one that two processes would share
 }
-for name, value in QUIET.items():
-  os.environ.setdefault(name, value)
-
-CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<recipe>.py:<size>")
-TOPOLOGY = flags.DEFINE_string("topology", None, "the chips: v5e:16x16, or two slices, 2*v5e:16x16")
-ROWS = flags.DEFINE_integer("rows", 100_000, "preferences, where data.rows does not say", 1)
-STAGES = flags.DEFINE_list("stages", [], "which stages; none: all of them")
-SUGGEST = flags.DEFINE_bool("suggest", False, "look for the fastest configuration that fits")
-MINUTES = flags.DEFINE_float("minutes", 60.0, "after which --suggest tries no further one", 0.0)
-OUTPUT = flags.DEFINE_string("output", "runs/plans", "folder of the tables and the programs")
 
 
-def main(_: list[str]) -> None:
+@commands.command
+def main(arguments: Sequence[str]) -> None:
   """Plans the run that the configuration describes."""
+  options, values = _options(arguments)
+  for name, value in QUIET.items():  # before JAX is imported
+    os.environ.setdefault(name, value)
+  config = configurations.load(options.config)
+  configurations.change(config, values)
   try:
-    fits = _plan()
+    fits = _plan(config, options)
   except ImportError as error:
-    raise SystemExit(f"error: {error}; pip install 'pit_jax[tpu-plan]' brings it") from error
-  except ValueError as error:
-    raise SystemExit(f"error: {error}") from error
-  raise SystemExit(0 if fits else 1)
+    raise ValueError(f"{error}; pip install 'pit_jax[tpu-plan]' brings it") from error
+  sys.exit(0 if fits else 1)
 
 
-def _plan() -> bool:
+def _plan(config, options: argparse.Namespace) -> bool:
   """Prints and writes what was asked for, and returns whether it fits."""
   from pit_jax.plan import compiled, planning, suggesting
 
-  config, folder = CONFIG.value, pathlib.Path(OUTPUT.value)
-  devices = compiled.devices(TOPOLOGY.value)
-  peak, rows = planning.peak_of(devices), config.data.rows or ROWS.value
+  folder = pathlib.Path(options.output)
+  devices = compiled.devices(options.topology)
+  peak, rows = planning.peak_of(devices), config.data.rows or options.rows
 
   def compile(program):
     began = time.monotonic()
@@ -70,11 +66,12 @@ def _plan() -> bool:
     return made
 
   size = planning.size_of(devices)
-  title = f"{_name()} on {TOPOLOGY.value} ({size}), {rows} preferences"
-  if SUGGEST.value:
+  name = pathlib.Path(options.config).name.replace(".py", "")
+  title = f"{name} on {options.topology} ({size}), {rows} preferences"
+  if options.suggest:
     ordered = suggesting.candidates(config, devices, peak, rows)
-    _say(f"{len(ordered)} candidates may fit; none is begun after {MINUTES.value:g} minutes")
-    end = time.monotonic() + 60 * MINUTES.value
+    _say(f"{len(ordered)} candidates may fit; none is begun after {options.minutes:g} minutes")
+    end = time.monotonic() + 60 * options.minutes
     tried = suggesting.search(
       ordered,
       lambda candidate: suggesting.look(candidate, devices, peak, rows, compile),
@@ -83,25 +80,33 @@ def _plan() -> bool:
     )
     print(suggesting.write(tried, title, peak))
     return tried[0].hours is not None
-  plan = planning.plan(config, devices, peak, rows, STAGES.value, compile)
-  table, file = plan.write(title), folder / f"{_name()}_{TOPOLOGY.value}".replace(":", "_")
+  plan = planning.plan(config, devices, peak, rows, options.stages, compile)
+  table, file = plan.write(title), folder / f"{name}_{options.topology}".replace(":", "_")
   print(table)
-  file.with_suffix(".txt").write_text(table + "\n")
-  file.with_suffix(".json").write_text(json.dumps(plan.record(), indent=1) + "\n")
+  file.with_suffix(".txt").write_text(table + "\n", encoding="utf-8")
+  file.with_suffix(".json").write_text(json.dumps(plan.record(), indent=1) + "\n", encoding="utf-8")
   return all(row["fits"] for row in plan.rows)
-
-
-def _name() -> str:
-  """Returns "pit:8b" of --config=configs/pit.py:8b."""
-  return pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(
-    ".py", ""
-  )
 
 
 def _say(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 
+def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the options, and the values of the configuration among the arguments."""
+  parser = commands.Parser(__doc__)
+  add = parser.add_argument
+  add("--config", required=True, help="configs/<recipe>.py:<size>")
+  add("--topology", required=True, help="the chips: v5e:16x16, or two slices, 2*v5e:16x16")
+  rows = "preferences, where data.rows does not say (100000)"
+  add("--rows", type=commands.at_least(1), default=100_000, help=rows)
+  add("--stages", type=commands.words, default=[], help="which stages; all of them unless given")
+  add("--suggest", action="store_true", help="look for the fastest configuration that fits")
+  minutes = "after which --suggest tries no further one (60)"
+  add("--minutes", type=commands.at_least(0.0), default=60.0, help=minutes)
+  add("--output", default="runs/plans", help="folder of the tables and the programs (runs/plans)")
+  return parser.parse_known_args(arguments)
+
+
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "topology"])
-  app.run(main)
+  main()

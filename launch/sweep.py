@@ -10,63 +10,52 @@ it. Extra `sweep`.
 """
 
 import argparse
-import importlib
 import pathlib
 import sys
+from collections.abc import Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # configs/, from any folder
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
+
+from pit_jax import commands, configurations
 
 
-def main(arguments: list[str] | None = None) -> None:
-  """Runs the command line; `arguments` are those of the process unless given."""
-  options, overrides = _options(arguments)
+@commands.command
+def main(arguments: Sequence[str]) -> None:
+  """Tries what the sweep's file describes, and compares the runs."""
+  options, values = _options(arguments)
+  config = configurations.load(options.config)
+  configurations.change(config, values)
   try:
     import optuna
 
-    from pit_jax.storage import places
+    from pit_jax.storage import owners, places
     from pit_jax.sweep import space, summary, trials
   except ImportError as error:
-    raise SystemExit(f"error: {error}; pip install 'pit_jax[sweep]' brings it") from error
+    raise ValueError(f"{error}; pip install 'pit_jax[sweep]' brings it") from error
   optuna.logging.set_verbosity(optuna.logging.ERROR)  # the table names what failed
-  try:
-    workdir = places.local("--workdir", options.workdir).resolve()
-    workdir.mkdir(parents=True, exist_ok=True)
-    sweep = space.load(options.sweep, _config(options.config))
-    given = [f"--config={options.config}", *overrides]
-    storage = options.storage or f"sqlite:///{workdir / 'sweep.db'}"
-    sweeping = trials.Sweeping(sweep, given, workdir, storage, options.heartbeat)
-    sweeping.open()
-    sweeping.work(options.workers)
-    summary.write(sweeping.open(), sweep, workdir)
-  except ValueError as error:
-    raise SystemExit(f"error: {error}") from error
+  workdir = places.local("--workdir", options.workdir).resolve()
+  owners.check_place(workdir)
+  sweep = space.load(options.sweep, config)
+  workdir.mkdir(parents=True, exist_ok=True)
+  given = [f"--config={options.config}", *values]
+  storage = options.storage or f"sqlite:///{workdir / 'sweep.db'}"
+  sweeping = trials.Sweeping(sweep, given, workdir, storage, options.heartbeat)
+  sweeping.open()
+  sweeping.work(options.workers)
+  summary.write(sweeping.open(), sweep, workdir)
 
 
-def _config(named: str):
-  """Returns the configuration that `configs/<recipe>.py:<size>` names."""
-  file, _, size = named.partition(":")
-  module = importlib.import_module(f"configs.{pathlib.Path(file).stem}")
-  return module.get_config(size) if size else module.get_config()
-
-
-def _options(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-  )
-  parser.add_argument("--config", required=True, help="configs/<recipe>.py:<size>")
-  parser.add_argument(
-    "--sweep", required=True, help="file with get_sweep(): sampler, trials, space"
-  )
-  parser.add_argument("--workdir", required=True, help="folder of the sweep: made, or continued")
-  parser.add_argument("--workers", type=int, default=1, help="trials at a time on this machine")
-  parser.add_argument("--storage", help="URL of the database that workers share")
-  parser.add_argument("--heartbeat", type=int, default=10, help="seconds between signs of life")
-  options, overrides = parser.parse_known_args(arguments)
-  unknown = [word for word in overrides if not word.startswith("--config.")]
-  if unknown:
-    parser.error(f"{unknown}: only --config.KEY=VALUE is passed on to the runs")
-  return options, overrides
+def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the options, and the values of the configuration, which every run is given."""
+  parser = commands.Parser(__doc__)
+  add, at_least = parser.add_argument, commands.at_least
+  add("--config", required=True, help="configs/<recipe>.py:<size>")
+  add("--sweep", required=True, help="file with get_sweep(): sampler, trials, space")
+  add("--workdir", required=True, help="folder of the sweep: made, or continued")
+  add("--workers", type=at_least(1), default=1, help="trials at a time on this machine (1)")
+  add("--storage", help="URL of the database that workers share")
+  add("--heartbeat", type=at_least(1), default=10, help="seconds between signs of life (10)")
+  return parser.parse_known_args(arguments)
 
 
 if __name__ == "__main__":

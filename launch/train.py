@@ -15,78 +15,88 @@ Any value of the configuration can be set:
 `--config.rl.steps=100 --config.data.source=hh:preferences.jsonl.gz`.
 """
 
+import argparse
+import contextlib
 import importlib
-import os
 import pathlib
 import sys
-
-from absl import app, flags, logging
-from ml_collections import config_flags
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<recipe>.py:<size>")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder or gs://BUCKET/FOLDER: made, or continued")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "address and port of the first host")
-HOSTS = flags.DEFINE_integer("hosts", None, "how many hosts there must be", lower_bound=1)
-HOST = flags.DEFINE_integer("host", None, "which of them this is, from 0", lower_bound=0)
-REPLAY = flags.DEFINE_string("replay", None, "STAGE:STEP, a step recorded in WORKDIR/flight")
-VERIFY = flags.DEFINE_bool("verify_resume", False, "compare few steps with and without restarts")
-VERIFY_STEPS = flags.DEFINE_integer("verify_steps", 4, "steps of every stage that are compared")
-VERIFY_STOP = flags.DEFINE_integer("verify_stop", 2, "steps after which every stage is restarted")
-STOP_AFTER = flags.DEFINE_integer("stop_after", None, "steps after which a new stage is stopped")
+from pit_jax import commands, configurations
 
 
-def main(_: list[str]) -> None:
-  """Runs the recipe that the configuration names."""
-  from pit_jax.storage import buckets, places
-  from pit_jax.training import checkpoint, verify
+@commands.command
+def main(arguments: Sequence[str]) -> None:
+  """Runs the recipe that the configuration names, or what was asked for of it."""
+  options, values = _options(arguments)
+  config = configurations.load(options.config)
+  configurations.change(config, values)
+  commands.quiet()
+  if options.verify_resume:
+    from pit_jax.storage import places
+    from pit_jax.training import verify
 
-  logging.set_verbosity(logging.WARNING)  # Orbax says a page per stage at INFO
-  try:
-    if VERIFY.value:
-      folder = places.local("--verify_resume --workdir", WORKDIR.value)
-      sys.exit(verify.run(CONFIG.value.to_dict(), folder, VERIFY_STEPS.value, VERIFY_STOP.value))
-    _run()
-  except checkpoint.HangingError as error:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    os._exit(1)  # a plain exit would wait for the writer that hangs
-  except (ValueError, checkpoint.SaveError, buckets.UnreachableError) as error:
-    raise SystemExit(f"error: {error}") from error
+    folder = places.local("--verify_resume --workdir", options.workdir)
+    steps, stop = options.verify_steps, options.verify_stop
+    sys.exit(verify.run(config.to_dict(), folder, steps, stop))
+  _run(config, options)
 
 
-def _run() -> None:
-  """Runs the recipe, or what was asked for of it."""
+def _run(config, options: argparse.Namespace) -> None:
+  """Runs the recipe."""
   import jax
 
-  from pit_jax.storage import places
+  from pit_jax.storage import owners, places
   from pit_jax.training import flight, interruption
 
-  _join()
-  jax.config.update("jax_debug_nans", CONFIG.value.debug_nans)
-  recipe = importlib.import_module(f"pit_jax.recipes.{CONFIG.value.recipe}")
-  replay = flight.replaying(flight.parse(REPLAY.value))
-  stopping = interruption.stopping(STOP_AFTER.value)
-  with replay, stopping, places.opened(WORKDIR.value) as workdir:
-    recipe.run(CONFIG.value, workdir)
+  owners.check_place(options.workdir)
+  recipe = importlib.import_module(f"pit_jax.recipes.{configurations.recipe(config)}")
+  _join(options)
+  jax.config.update("jax_debug_nans", config.debug_nans)
+  replay = flight.replaying(flight.parse(options.replay))
+  stopping = interruption.stopping(options.stop_after)
+  with replay, stopping, places.opened(options.workdir) as workdir:
+    # A step that is replayed changes nothing of its run.
+    owning = contextlib.nullcontext() if options.replay else owners.held(workdir)
+    with owning:
+      recipe.run(config, workdir)
 
 
-def _join() -> None:
+def _join(options: argparse.Namespace) -> None:
   """Joins the other hosts of the run."""
   from pit_jax import hosts
 
   known = {}
-  if COORDINATOR.value is None and HOST.value is not None:
+  if options.coordinator is None and options.host is not None:
     raise ValueError(
-      f"--host={HOST.value} without --coordinator: give --coordinator=ADDRESS:PORT and --hosts "
+      f"--host={options.host} without --coordinator: give --coordinator=ADDRESS:PORT and --hosts "
       "too, or neither --coordinator nor --host where hosts find each other"
     )
-  if COORDINATOR.value is not None:
-    known = {"coordinator_address": COORDINATOR.value, "num_processes": HOSTS.value}
-    known["process_id"] = HOST.value
-  hosts.start(HOSTS.value, **known)
+  if options.coordinator is not None:
+    known = {"coordinator_address": options.coordinator, "num_processes": options.hosts}
+    known["process_id"] = options.host
+  hosts.start(options.hosts, **known)
+
+
+def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the options, and the values of the configuration among the arguments."""
+  parser = commands.Parser(__doc__)
+  add, at_least = parser.add_argument, commands.at_least
+  add("--config", required=True, help="configs/<recipe>.py:<size>")
+  add("--workdir", required=True, help="folder or gs://BUCKET/FOLDER: made, or continued")
+  add("--coordinator", help="address and port of the first host")
+  add("--hosts", type=at_least(1), help="how many hosts there must be")
+  add("--host", type=at_least(0), help="which of them this is, from 0")
+  add("--replay", help="STAGE:STEP, a step recorded in WORKDIR/flight")
+  add("--verify_resume", action="store_true", help="compare few steps with and without restarts")
+  add("--verify_steps", type=int, default=4, help="steps of every stage that are compared (4)")
+  stop = "steps after which every stage is restarted (2)"
+  add("--verify_stop", type=int, default=2, help=stop)
+  add("--stop_after", type=at_least(1), help="steps after which a new stage is stopped")
+  return parser.parse_known_args(arguments)
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main)
+  main()

@@ -95,7 +95,7 @@ def save(
     stored=asking.language.config.stored,
     published=_described(published, partial / "reward") if published else None,
   )
-  (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
+  (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n", encoding="utf-8")
   # A whole folder appears under its name; a kill between the two leaves none, and says so.
   if folder.exists():
     folder.rename(old)

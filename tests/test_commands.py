@@ -18,8 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
       "error: --minimum_margin, --with_data: nothing is exported; name a file as "
       "--export_preferences=FILE",
     ),
-    (("paper", "--seeds=0,x"), "error: --seeds=0,x: give whole numbers"),
-    (("paper", "--seeds="), "error: --seeds=: give whole numbers"),
+    (("paper", "--seeds=0,x"), "error: argument --seeds: '0,x': give whole numbers"),
+    (("paper", "--seeds="), "error: argument --seeds: '': give whole numbers"),
   ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path, command, said):

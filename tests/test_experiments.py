@@ -11,7 +11,7 @@ import pytest
 import scripted
 import tiny_run
 
-from launch import evaluate
+from pit_jax import configurations
 from pit_jax.evaluate import findings, judges, report, seeds
 from pit_jax.evaluate.experiments import cost, gap, length, main, rounds
 from pit_jax.evaluate.statistics import agreement, lengths, ratings
@@ -204,7 +204,7 @@ def test_a_finished_run_is_evaluated_anew_under_other_values(finished_run, tmp_p
   before, trained = results_of(workdir), tiny_run.files(workdir / "checkpoints")
   changes = ["--config.evaluation.prompts=6", "--config.evaluation.rounds=1"]
   config = workdirs.saved(workdir)
-  evaluate.change(config, ["evaluate", *changes])
+  configurations.change(config, changes)
   with pytest.raises(ValueError, match="other values of `evaluation`; leave --experiment out"):
     finished.evaluate(workdir, "length", config)
   finished.evaluate(workdir, None, config)
@@ -244,11 +244,11 @@ def test_seeds_on_the_same_prompts_can_be_pooled_as_runs_write_them(finished_run
 
 def test_only_values_of_the_evaluation_can_be_changed(finished_run):
   config = workdirs.saved(finished_run.workdir)
-  with pytest.raises(AttributeError, match="promts"):
-    evaluate.change(config, ["evaluate", "--config.evaluation.promts=6"])
+  with pytest.raises(ValueError, match=r"near it are evaluation\.prompts"):
+    configurations.change(config, ["--config.evaluation.promts=6"])
   with pytest.raises(ValueError, match="more.txt: give values as --config"):
-    evaluate.change(config, ["evaluate", "more.txt"])
-  evaluate.change(config, ["evaluate", "--config.rl.steps=7"])
+    configurations.change(config, ["more.txt"])
+  configurations.change(config, ["--config.rl.steps=7"])
   with pytest.raises(ValueError, match=r"rl\.steps: 3 there, 7 now"):
     finished.evaluate(finished_run.workdir, None, config)
 

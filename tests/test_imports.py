@@ -11,6 +11,8 @@ PACKAGE = ROOT / "pit_jax"
 # Who may import whom, beside its own room and `types`, which everyone knows.
 ARROWS = {
   "types": set(),
+  "commands": set(),
+  "configurations": set(),
   "hosts": set(),
   "lfs": set(),
   "layout": set(),
@@ -41,7 +43,7 @@ ARROWS = {
   "export": {"data", "hosts", "models", "rollout", "improve", "parallel", "storage"},
   "bench": {"costs", "data", "models", "parallel", "training", "rollout", "stages"},
   "plan": {"costs", "data", "hosts", "layout", "models", "parallel", "rollout", "stages"},
-  "sweep": {"evaluate"},
+  "sweep": {"configurations", "evaluate", "stages"},
   # It counts rows as training will see them, and looks like the report.
   "doctor": {"data", "evaluate"},
   "cards": {"evaluate"},
@@ -60,6 +62,8 @@ ARROWS = {
   "recipes": {"data", "hosts", "models", "parallel", "rollout", "stages", "export", "evaluate"},
   "launch": {
     "bench",
+    "commands",
+    "configurations",
     "convert",
     "costs",
     "data",
@@ -81,6 +85,7 @@ ARROWS = {
 }
 HOST_FILES = {
   "models/bundle.py",
+  "models/directories.py",
   "models/families.py",
   "models/fields.py",
   "models/gguf.py",

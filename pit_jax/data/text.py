@@ -207,7 +207,9 @@ class Tokenizer:
     fast.save_pretrained(str(directory))
     if len(self.stop_ids) > 1:
       said = {"eos_token_id": list(self.stop_ids), "pad_token_id": self.pad_id}
-      (pathlib.Path(directory) / GENERATION).write_text(json.dumps(said, indent=2) + "\n")
+      (pathlib.Path(directory) / GENERATION).write_text(
+        json.dumps(said, indent=2) + "\n", encoding="utf-8"
+      )
 
 
 def _beginning(fast: transformers.PreTrainedTokenizerFast) -> str:

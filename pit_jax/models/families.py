@@ -43,7 +43,7 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
 def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
   """Returns a file as transformers completes it, of what says nothing about the network bare."""
   try:
-    raw = json.loads(path.read_text())
+    raw = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
     raise ValueError(f"config.json cannot be read as JSON: {error}") from error
   family = raw.get("model_type") if isinstance(raw, dict) else None
@@ -235,7 +235,7 @@ def class_name(config: transformers.PreTrainedConfig, *, is_scalar: bool) -> str
 
 def is_classifier(directory: str | os.PathLike) -> bool:
   """Returns whether DIRECTORY/config.json names a sequence classifier."""
-  raw = json.loads((pathlib.Path(directory) / "config.json").read_text())
+  raw = json.loads((pathlib.Path(directory) / "config.json").read_text(encoding="utf-8"))
   return any(name.endswith("ForSequenceClassification") for name in raw.get("architectures") or ())
 
 

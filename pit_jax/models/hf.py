@@ -132,7 +132,9 @@ class Directory:
 def _files(directory: pathlib.Path) -> list[str]:
   if (directory / INDEX).exists():
     lfs.check(directory / INDEX)
-    return sorted(set(json.loads((directory / INDEX).read_text())["weight_map"].values()))
+    return sorted(
+      set(json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    )
   if (directory / WEIGHTS).exists():
     return [WEIGHTS]
   raise ValueError(
@@ -180,7 +182,7 @@ def save(
   if len(shards) > 1 and hosts.is_first():
     size = sum(math.prod(entry.shape) for entry in table) * width
     index = {"metadata": {"total_size": size}, "weight_map": homes}
-    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def describe(

@@ -82,7 +82,7 @@ def save(
     "modules_to_save": ["score"] if pure.is_scalar(model) else None,
     "inference_mode": True,
   }
-  (directory / CONFIG).write_text(json.dumps(described, indent=2) + "\n")
+  (directory / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def is_adapter(directory: str | os.PathLike) -> bool:
@@ -99,7 +99,7 @@ def read(directory: str | os.PathLike) -> architecture.Adapter:
   path = pathlib.Path(directory) / CONFIG
   lfs.check(path)
   try:
-    raw = json.loads(path.read_text())
+    raw = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
     raise ValueError(f"{path} cannot be read as JSON: {error}") from error
   wrong = [

@@ -105,7 +105,9 @@ def _variants(
 ) -> Iterator[ml_collections.ConfigDict]:
   """Yields every combination whose micro-batches divide over the devices."""
   jobs, has_rl = _accumulating(config), "rl" in abstract.jobs(config)
-  shape_of = origin.shape(config, origin.directory(config), config.data.vocabulary, "tpu")
+  base = origin.directory(config)
+  vocabulary = config.data.vocabulary if base is None else None
+  shape_of = origin.shape(config, base, vocabulary, "tpu")
   here = count // slices
   tensors = [2**power for power in range(here.bit_length()) if here % 2**power == 0]
   meshes = {

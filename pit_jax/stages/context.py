@@ -212,7 +212,7 @@ class Context:
   def read_json(self, *path: str) -> Any:
     """Returns the content of a JSON file below workdir, or None where there is none."""
     file = self.workdir.joinpath(*path)
-    return hosts.agree(json.loads(file.read_text()) if file.exists() else None)
+    return hosts.agree(json.loads(file.read_text(encoding="utf-8")) if file.exists() else None)
 
   def write_json(self, content: Any, *path: str) -> None:
     """Writes a JSON file below workdir, whole or not at all."""

@@ -35,10 +35,10 @@ def choose(
   if directory:
     kind = "plain" if c.chat == "auto" and base_directory is None else c.chat
     return chat.choose(kind, text.load_tokenizer(directory), plain, c.improver_turn)
-  if c.chat == "model":
+  if c.chat not in ("auto", "plain"):
     raise ValueError(
-      'data.chat is "model", but a tokenizer that is learnt here has no chat template; give a base '
-      'model that has one as model.base, or use data.chat="plain"'
+      f'data.chat is "{c.chat}", but a tokenizer that is learnt here has no chat template and no '
+      'tokens for one; give a base model that has them as model.base, or use data.chat="plain"'
     )
   return plain, None
 

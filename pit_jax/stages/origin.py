@@ -10,7 +10,7 @@ import ml_collections
 
 from pit_jax import layout, parallel
 from pit_jax.data import chat, encode, template, text
-from pit_jax.models import architecture, families, hf, kernels, pure
+from pit_jax.models import architecture, directories, families, hf, kernels, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
@@ -35,10 +35,16 @@ class Base:
 
 
 def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
-  """Returns the model directory to start from; None is a model that knows nothing."""
+  """Returns the model directory to start from; None is a model that knows nothing.
+
+  Raises:
+    ValueError: there is no such directory.
+  """
   named = config.model.base
   if named == "auto":
     named = "embedded" if config.data.source == "synthetic" else "none"
+  if named not in ("embedded", "none"):
+    directories.check("model.base", named)
   return {"embedded": EMBEDDED, "none": None}.get(named, pathlib.Path(named))
 
 
@@ -230,6 +236,7 @@ def language_judge(config: ml_collections.ConfigDict, platform: str) -> Publishe
 
 def _published(config: ml_collections.ConfigDict, key: str, named: str, platform: str) -> Published:
   """Returns the published reward model that a configuration names under a key."""
+  directories.check(key, named)
   hf.read(named)  # what cannot be read at all says so first
   if not families.is_classifier(named):
     raise ValueError(

@@ -30,6 +30,7 @@ CHANGEABLE = (
   "save_every_rl",
   "wandb",
 )
+SHOWN = 5  # values in which configurations differ
 
 
 def write_text(path: pathlib.Path, content: str) -> None:
@@ -54,7 +55,9 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   path = workdir / "config.json"
   if not path.exists():
     return True
-  saved, current = (_flat(json.loads(text)) for text in (path.read_text(), config.to_json()))
+  saved, current = (
+    _flat(json.loads(text)) for text in (path.read_text(encoding="utf-8"), config.to_json())
+  )
   changed = [
     f"{name}: {saved.get(name)!r} there, {current.get(name)!r} now"
     for name in sorted(saved.keys() | current.keys())
@@ -62,8 +65,10 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
     if not any(f"{name}.".startswith(f"{part}.") for part in CHANGEABLE)
   ]
   if changed:
+    more = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
+    shown = "; ".join([*changed[:SHOWN], *more])
     raise ValueError(
-      f"{places.address(workdir)} holds a run with another configuration ({'; '.join(changed)}); "
+      f"{places.address(workdir)} holds a run with another configuration ({shown}); "
       "use that configuration to continue it, or another --workdir"
     )
   return False

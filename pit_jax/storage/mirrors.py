@@ -14,6 +14,7 @@ import jax
 from pit_jax.storage import buckets
 
 MARK = ".mirror.json"  # what was put or taken last, by name
+NOTE = ".owner.json"  # who writes into a workdir; owners.py puts it into the bucket itself
 CHECKPOINTS, TOKENS, MODELS = "checkpoints", "tokens", "models"
 ONE_PIECE = 64 << 20  # bytes of a file that is read whole, as it may be written to meanwhile
 UNFINISHED = (".tmp", ".partial", ".old")  # of files and folders that are about to be renamed
@@ -101,11 +102,11 @@ class Mirror:
 
   def _known(self) -> dict[str, dict[str, Any]]:
     path = self.folder / MARK
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
   def _remember(self, known: dict[str, dict[str, Any]]) -> None:
     temporary = self.folder / f"{MARK}.tmp"
-    temporary.write_text(json.dumps(known))
+    temporary.write_text(json.dumps(known), encoding="utf-8")
     os.replace(temporary, self.folder / MARK)
 
 
@@ -113,7 +114,7 @@ def _is_kept(name: str, skip: Sequence[str]) -> bool:
   """Returns whether a file is one that mirror and bucket share."""
   parts = pathlib.PurePosixPath(name).parts
   is_whole = not any(part.endswith(UNFINISHED) for part in parts)
-  return is_whole and parts[0] not in (TOKENS, *skip) and CHECKPOINTS not in parts
+  return is_whole and parts[0] not in (TOKENS, NOTE, *skip) and CHECKPOINTS not in parts
 
 
 def place(address: str) -> pathlib.Path:

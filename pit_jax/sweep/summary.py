@@ -44,7 +44,7 @@ def rows(study: optuna.Study) -> list[dict[str, Any]]:
 def write(study: optuna.Study, sweep: space.Sweep, workdir: pathlib.Path) -> None:
   """Writes sweep.json, frontier.png and parallel.png, and prints the table."""
   found = rows(study)
-  (workdir / "sweep.json").write_text(json.dumps(found, indent=1) + "\n")
+  (workdir / "sweep.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
   done = [row for row in found if row["state"] == "done"]
   with matplotlib.rc_context(palette.STYLE):
     figures = {"frontier": _frontier(done), "parallel": _parallel(done, list(sweep.space))}

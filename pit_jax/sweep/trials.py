@@ -157,7 +157,7 @@ class Sweeping:
       if not results.exists():
         given = [*self.arguments, *flags(values), f"--workdir={folder}"]
         _train([str(self.train), *given], folder / "log.txt")
-      found = measure(json.loads(results.read_text()))
+      found = measure(json.loads(results.read_text(encoding="utf-8")))
     except RunFailed as error:
       if stopping.is_set():
         trial.study.enqueue_trial(values, user_attrs={SLOT: trial.user_attrs[SLOT]})
@@ -253,7 +253,7 @@ def _train(command: Sequence[str], log: pathlib.Path) -> None:
   finally:
     ours.close()  # the child reads the end of the pipe, and stops
   if child.exitcode:
-    said = log.read_text(errors="replace").splitlines()[-LINES:]
+    said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
     raise RunFailed(f"exit status {child.exitcode}; {log} ends with\n" + "\n".join(said))
 
 

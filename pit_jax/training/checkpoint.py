@@ -45,6 +45,8 @@ class SaveError(OSError):
 class HangingError(SaveError):
   """A checkpoint was not written in time; its writer may never end, nor a process that waits."""
 
+  is_hanging = True  # a command that meets it ends without waiting
+
 
 class Checkpoints:
   """The checkpoints of one training stage, newest last.

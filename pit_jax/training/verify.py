@@ -127,7 +127,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, steps: int, stop: int)
   folder = workdir / "verify"
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
-  command = [sys.executable, *sys.argv, "--noverify_resume"]
+  command = [sys.executable, *(word for word in sys.argv if word != "--verify_resume")]
   command += [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
   for name, more in (("whole", []), ("parts", [f"--stop_after={stop}"])):
     _finish([*command, f"--workdir={folder / name}", *more], folder / f"{name}.log")

@@ -1,0 +1,153 @@
+"""Configurations as commands name them: a file with a size, and values set over its own."""
+
+import ast
+import difflib
+import importlib.util
+import inspect
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+from ml_collections.config_flags import config_path
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]  # of the repository, where configs/ lies
+PREFIX = "--config."
+NO_RECIPES = ("__init__", "finished")  # other files of recipes/
+NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what config_path raises
+
+
+def load(named: str) -> ml_collections.ConfigDict:
+  """Returns the configuration that FILE.py or FILE.py:SIZE names.
+
+  Args:
+    named: the file, from the working folder or from the repository, and the argument of its
+      `get_config`.
+
+  Raises:
+    ValueError: there is no such file, no configuration in it, or none of this size.
+  """
+  file, _, size = named.partition(":")
+  path = next((path for path in (pathlib.Path(file), ROOT / file) if path.is_file()), None)
+  if path is None:
+    raise ValueError(f"--config={named}: there is no file {file}; {_known()}")
+  try:
+    get_config = _module(path).get_config
+  except (AttributeError, ImportError, SyntaxError, UnicodeDecodeError) as error:
+    line = str(error).splitlines()[0]
+    raise ValueError(
+      f"--config={named}: {file} has no get_config() ({line}); {_known()}"
+    ) from error
+  given = (size,) if size else ()
+  try:
+    inspect.signature(get_config).bind(*given)
+  except TypeError as error:
+    todo = "has one size alone; leave the size out" if size else "wants a size, as in FILE.py:tiny"
+    raise ValueError(f"--config={named}: {file} {todo}") from error
+  try:
+    config = get_config(*given)
+  except ValueError as error:
+    raise ValueError(f"--config={named}: {error}") from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(f"--config={named}: its get_config() returns no ConfigDict")
+  return config
+
+
+def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
+  """Sets values of a configuration.
+
+  Args:
+    config: in which they are set.
+    values: arguments of the command line such as --config.evaluation.prompts=1024.
+
+  Raises:
+    ValueError: an argument is nothing that can be set.
+  """
+  arguments = [""]
+  for argument in values:
+    key, _, text = argument.removeprefix(PREFIX).partition("=")
+    if argument.startswith(PREFIX):
+      check_key(key, config)
+    elif argument.startswith("-"):
+      raise ValueError(f"{argument}: no such option; --help explains those there are")
+    if argument.startswith(PREFIX) and _is_ours(config_path.get_value(key, config), text):
+      config_path.set_value(key, config, _literal(argument, text))
+    else:
+      arguments.append(argument)
+  parser = flags.FlagValues()
+  config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=arguments)
+  try:
+    _, *unknown = parser(arguments)
+  except flags.Error as error:
+    raise ValueError(" ".join(str(error).split()).removeprefix("flag ")) from error
+  if unknown:
+    raise ValueError(f"{' '.join(unknown)}: give values as --config.evaluation.prompts=1024")
+
+
+def argument(key: str, value: Any) -> str:
+  """Returns the argument that sets a value, as `change` reads it."""
+  return f"{PREFIX}{key}={value}"
+
+
+def _is_ours(current: Any, text: str) -> bool:
+  """Returns whether config_flags has no words for a value: None, and lists."""
+  return isinstance(current, list) or (text == "None" and not isinstance(current, str))
+
+
+def _literal(argument: str, text: str) -> Any:
+  try:
+    value = ast.literal_eval(text)
+  except (SyntaxError, ValueError) as error:
+    raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]") from error
+  if not isinstance(value, list | None):
+    raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]")
+  return value
+
+
+def recipe(config: ml_collections.ConfigDict) -> str:
+  """Returns the recipe that a configuration names.
+
+  Raises:
+    ValueError: there is none of this name.
+  """
+  folder = pathlib.Path(__file__).parent / "recipes"
+  names = sorted(path.stem for path in folder.glob("*.py") if path.stem not in NO_RECIPES)
+  if config.get("recipe") not in names:
+    raise ValueError(f"recipe {config.get('recipe')!r} is not known; use one of {', '.join(names)}")
+  return config.recipe
+
+
+def check_key(key: str, config: ml_collections.ConfigDict) -> None:
+  """Raises a ValueError for what is no key of a configuration, such as rl.stepz."""
+  try:
+    config_path.get_value(key, config)
+  except NO_SUCH_KEY:
+    known = [path for path, _ in leaves(config)]
+    near = difflib.get_close_matches(key, known, n=3)
+    said = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
+    raise ValueError(f"{key!r} is no key of the configuration; {said}") from None
+
+
+def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
+  """Returns (key, value) of everything that a configuration holds, nested ones by their path."""
+  if isinstance(tree, ml_collections.ConfigDict):
+    return [leaf for key in tree for leaf in leaves(tree.get_ref(key).get(), f"{path}.{key}")]
+  return [(path.removeprefix("."), tree)]
+
+
+def _module(path: pathlib.Path) -> Any:
+  spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
+  if spec is None:
+    raise ImportError("it is no Python file")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _known() -> str:
+  """Returns which configurations there are, in words."""
+  files = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
+  names = ", ".join(f"configs/{name}" for name in files if name not in ("__init__.py", "common.py"))
+  return f"use one of {names}, with a size such as :tiny after it"

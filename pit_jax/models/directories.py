@@ -1,0 +1,41 @@
+"""What is wrong with a name that should be a model's directory, and what to do about it."""
+
+import os
+import pathlib
+import re
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/NAME
+
+
+def check(key: str, named: str | os.PathLike) -> None:
+  """Raises a ValueError that says what to do where a key names no directory of a model.
+
+  Args:
+    key: of the configuration, or an option of a command.
+    named: what it is set to.
+  """
+  name = os.fspath(named)
+  place = pathlib.Path(name)
+  if (place / "config.json").is_file() or _is_adapter(place):  # which has a message of its own
+    return
+  target = f"models/{place.stem.lower()}"
+  if place.suffix.lower() == ".gguf":
+    todo = (
+      f"is a GGUF file: python launch/convert.py import --source={name} --output={target}, then "
+      f"{key}={target}"
+    )
+  elif HUB_NAME.fullmatch(name) and not place.exists():
+    target = f"models/{place.name.lower()}"
+    todo = (
+      "is no directory here, and nothing is downloaded by itself; a model of the Hugging Face hub "
+      f"comes by: hf download {name} --local-dir {target}, then {key}={target}"
+    )
+  elif place.is_dir():
+    todo = "holds no config.json; give a model's directory, as launch/convert.py import writes it"
+  else:
+    todo = "is no directory; give one of a model, as launch/convert.py import writes it"
+  raise ValueError(f"{key}={name} {todo}")
+
+
+def _is_adapter(place: pathlib.Path) -> bool:
+  return (place / "adapter_config.json").is_file()

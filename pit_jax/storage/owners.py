@@ -1,0 +1,272 @@
+"""One process at a time writes into a workdir: a second one is refused while the first lives.
+
+Whoever writes leaves a note in the workdir, or in its bucket, that says who it is: host, process,
+since when, and a number that goes up every few seconds while it lives. A kill leaves the note, and
+it does no harm: on the same host the process is looked for, and a note of another host whose number
+stands still is taken over. So nothing depends on locks, which neither buckets nor every shared file
+system have, nor on clocks that agree. Of several hosts of one run the first has the note.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import pathlib
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from pit_jax import hosts
+from pit_jax.storage import buckets, mirrors, places
+
+LOG = logging.getLogger(__name__)
+
+BEAT = 10.0  # seconds between two signs of life
+GRACE = 45.0  # without one, after which the owner is gone
+SETTLE = 1.0  # before a note that was taken over, or lies in a bucket, is read back
+OWN = (  # what a folder may hold that is to become a workdir, beside hidden files and logs
+  "checkpoints", "flight", "judge", "metrics", "models", "references", "report", "rows", "samples",
+  "seed_", "sweep.db", "tensorboard", "tokenizer", "tokens", "trials", "verify",
+)  # fmt: skip
+LOGS = (".err", ".log", ".out", ".txt")
+SHOWN = 4  # names of other files in an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+  """Who writes into a workdir.
+
+  Attributes:
+    owner: a name that no other process has.
+    host: its machine.
+    pid: its number there.
+    namespace: in which this number means it; containers have their own.
+    started: when the process began, in the host's own count; tells it from a later one of its pid.
+    since: when it took the workdir, in UTC.
+    beat: goes up while it lives.
+  """
+
+  owner: str
+  host: str
+  pid: int
+  namespace: str
+  started: str
+  since: str
+  beat: int = 0
+
+  def __str__(self) -> str:
+    return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+def check_place(workdir: str | os.PathLike) -> None:
+  """Raises a ValueError where a run would begin among files that are not its own.
+
+  Args:
+    workdir: a folder, which need not be there; or an address, of which nothing is asked.
+  """
+  folder = pathlib.Path(workdir)
+  if "://" in os.fspath(workdir) or not folder.is_dir() or (folder / "config.json").exists():
+    return
+  names = sorted(path.name for path in folder.iterdir())
+  others = [name for name in names if not name.startswith((".", *OWN)) and not name.endswith(LOGS)]
+  if others:
+    shown = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
+    raise ValueError(
+      f"--workdir={workdir} holds other files ({shown}), and a run writes many; give a folder of "
+      "its own, such as --workdir=runs/mine"
+    )
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+  """Within the block this run alone writes into a workdir; all of its hosts enter together.
+
+  Args:
+    folder: as `places.opened` gives it.
+
+  Raises:
+    ValueError: another process does, and lives.
+  """
+  note, was_there = _own(), folder.exists()
+  refusal = ""
+  if hosts.is_first():
+    try:
+      _take(folder, note)
+    except ValueError as error:
+      refusal = str(error)
+  if refusal := hosts.agree(refusal):
+    raise ValueError(refusal)
+  if not hosts.is_first():
+    yield
+    return
+  ended = threading.Event()
+  living = threading.Thread(target=_live, args=(folder, note, ended), daemon=True)
+  living.start()
+  try:
+    yield
+  finally:
+    ended.set()
+    living.join()
+    _drop(folder, note)
+    if not was_there:  # and nothing was written: what fails early leaves no folder behind
+      with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _own() -> Note:
+  now = datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="seconds")
+  identity = (str(uuid.uuid4()), socket.gethostname(), os.getpid())
+  return Note(*identity, _namespace(), _started(os.getpid()), now.replace("+00:00", " UTC"))
+
+
+def _take(folder: pathlib.Path, note: Note) -> None:
+  """Leaves a note where there is none, or where its owner is gone.
+
+  Raises:
+    ValueError: the owner lives.
+  """
+  other = _read(folder)
+  if other is not None and _lives(folder, other):
+    raise ValueError(
+      f"{places.address(folder)} is being written to by {other}; wait for its end or stop it, or "
+      "give another --workdir"
+    )
+  is_first = _write(folder, note, is_new=other is None)
+  if other is not None or places.mirror() is not None:
+    time.sleep(SETTLE)  # others may have taken it in the same moment
+  taken = _read(folder)
+  if not is_first or taken is None or taken.owner != note.owner:
+    raise ValueError(
+      f"{places.address(folder)} was taken by {taken} in the same moment; give another --workdir"
+    )
+
+
+def _lives(folder: pathlib.Path, other: Note) -> bool:
+  """Returns whether the owner of a note is alive, for which it may have to be watched a while."""
+  if (other.host, other.namespace) == (socket.gethostname(), _namespace()):
+    return _started(other.pid) == other.started and _is_running(other.pid)
+  LOG.warning("waiting up to %d seconds to see whether %s is alive", GRACE, other)
+  deadline = time.monotonic() + GRACE
+  while time.monotonic() < deadline:
+    time.sleep(min(BEAT / 4, GRACE / 4))
+    now = _read(folder)
+    if now is None:
+      return False
+    if now != other:
+      return True
+  return False
+
+
+def _live(folder: pathlib.Path, note: Note, ended: threading.Event) -> None:
+  """Gives signs of life until the end; a process that lost its workdir meanwhile ends at once."""
+  while not ended.wait(BEAT):
+    note = dataclasses.replace(note, beat=note.beat + 1)
+    try:
+      other = _read(folder)
+      if other is None or other.owner == note.owner:
+        _write(folder, note)
+        continue
+    except OSError as error:  # the next sign may come through
+      LOG.warning("no sign of life in %s: %s", places.address(folder), error)
+      continue
+    print(
+      f"error: {places.address(folder)} was taken over by {other}, while this process gave no sign "
+      "of life; it ends, and has written nothing since",
+      file=sys.stderr,
+      flush=True,
+    )
+    os._exit(1)
+
+
+def _drop(folder: pathlib.Path, note: Note) -> None:
+  with contextlib.suppress(OSError):
+    other = _read(folder)
+    if other is None or other.owner != note.owner:
+      return
+    if here := places.mirror():
+      buckets.files().rm_file(f"{here.address}/{mirrors.NOTE}")
+    else:
+      (folder / mirrors.NOTE).unlink()
+
+
+def _read(folder: pathlib.Path) -> Note | None:
+  """Returns the note of a workdir; None where there is none that is whole."""
+  try:
+    if here := places.mirror():
+      with buckets.reaching(here.address):
+        buckets.files().invalidate_cache()
+        content = buckets.files().cat_file(f"{here.address}/{mirrors.NOTE}")
+    else:
+      content = (folder / mirrors.NOTE).read_bytes()
+    return Note(**json.loads(content))
+  except (FileNotFoundError, ValueError, TypeError):
+    return None
+
+
+def _write(folder: pathlib.Path, note: Note, is_new: bool = False) -> bool:
+  """Writes a note; returns False where a new one came too late."""
+  content = json.dumps(dataclasses.asdict(note)).encode()
+  if here := places.mirror():
+    with buckets.reaching(here.address):
+      buckets.files().pipe_file(f"{here.address}/{mirrors.NOTE}", content)
+    return True
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / mirrors.NOTE
+  temporary = path.with_name(f"{path.name}.{note.owner}.tmp")
+  temporary.write_bytes(content)
+  try:
+    if is_new:
+      return _linked(temporary, path)
+    os.replace(temporary, path)
+    return True
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _linked(temporary: pathlib.Path, path: pathlib.Path) -> bool:
+  """Gives a file its name if nobody has it; a name is given once, on shared file systems too."""
+  try:
+    os.link(temporary, path)
+  except FileExistsError:
+    return False
+  except OSError:  # a file system without links
+    os.replace(temporary, path)
+  return True
+
+
+def _is_running(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:  # somebody else's
+    return True
+  return True
+
+
+def _started(pid: int) -> str:
+  """Returns when a process began, as its host counts; "" where it is gone or nobody says."""
+  try:
+    fields: Any = (
+      pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    )
+  except OSError:
+    return ""
+  return "" if fields[0] == "Z" else fields[19]
+
+
+def _namespace() -> str:
+  try:
+    return f"{os.readlink('/proc/self/ns/pid')} {_boot()}"
+  except OSError:
+    return ""
+
+
+def _boot() -> str:
+  return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()

@@ -1,0 +1,150 @@
+"""Wrong commands end in one line on the standard error that says what is allowed, and no traceback.
+
+All of them run in this process, as their entries are functions of the arguments.
+"""
+
+import importlib
+import json
+import pathlib
+import shutil
+
+import pytest
+import tiny_run
+
+from pit_jax import hosts
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TINY = "--config=configs/pit.py:tiny"
+OUT = "--workdir={tmp}/run"
+BASE = str(ROOT / "pit_jax" / "assets" / "base")
+# The command → what its one line has to say: what is wrong, and what is allowed or to be done.
+WRONG = {
+  # train: options
+  "train": "required: --config, --workdir",
+  f"train {TINY}": "required: --workdir",
+  f"train {TINY} {OUT} --wokdir=x": "--wokdir=x: no such option; --help explains those there are",
+  f"train {TINY} {OUT} more": "more: give values as --config.",
+  f"train {TINY} {OUT} --hosts=0": "'0' is not allowed; use a whole number, 1 or more",
+  f"train {TINY} {OUT} --host=0": "--host=0 without --coordinator: give --coordinator=ADDRESS:PORT",
+  f"train {TINY} {OUT} --replay=sft": "STAGE:STEP",
+  f"train {TINY} {OUT} --verify_resume --verify_stop=9": "stop after 1 to 3",
+  # train: configurations
+  f"train --config=configs/none.py:tiny {OUT}": "there is no file configs/none.py; use one of "
+  "configs/base.py",
+  f"train --config=configs/pit.py:huge {OUT}": "size 'huge' is not known; use one of",
+  f"train --config=README.md {OUT}": "README.md has no get_config",
+  f"train --config=configs {OUT}": "there is no file configs; use one of",
+  f"train --config=configs/common.py {OUT}": "configs/common.py wants a size",
+  f"train {TINY} {OUT} --config.rl.stepz=3": "'rl.stepz' is no key of the configuration; near it "
+  "are rl.steps",
+  f"train {TINY} {OUT} --config.nothing.at.all=3": "its sections are",
+  f"train {TINY} {OUT} --config.curriculum[9].steps=3": "'curriculum[9].steps' is no key",
+  f"train {TINY} {OUT} --config.rl.steps=many": "invalid literal for int() with base 10: 'many'",
+  f"train {TINY} {OUT} --config.sft.packing=maybe": "Non-boolean argument",
+  f"train {TINY} {OUT} --config.rl=3": "config.rl=3",
+  f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of base, pit",
+  f"train {TINY} {OUT} --config.data.rows=300 --config.mesh.shape=2,2": "mesh.shape=(2, 2)",
+  f"train {TINY} {OUT} --config.data.rows=300 --config.mesh.shape=64,1,1": "does not fit",
+  f"train {TINY} {OUT} --config.data.held_out=1.5": "held_out",
+  # train: data, models, places
+  f"train {TINY} {OUT} --config.data.source=jsonl:absent.jsonl": "absent.jsonl",
+  f"train {TINY} {OUT} --config.data.source=csvv:x.csv": "csvv",
+  f"train {TINY} {OUT} --config.data.source=jsonl:{{tmp}}/empty.jsonl": "empty.jsonl",
+  f"train {TINY} {OUT} --config.model.base=absent": "model.base=absent is no directory",
+  f"train {TINY} {OUT} --config.model.base=OWNER/NAME-7B": "hf download OWNER/NAME-7B --local-dir "
+  "models/name-7b, then model.base=models/name-7b",
+  f"train {TINY} {OUT} --config.model.base=some.Q4_K_M.gguf": "is a GGUF file: python "
+  "launch/convert.py import --source=some.Q4_K_M.gguf",
+  f"train {TINY} {OUT} --config.model.base={{tmp}}": "holds no config.json",
+  f"train {TINY} {OUT} --config.reward.model=OWNER/REWARD": "reward.model=OWNER/REWARD",
+  f"train {TINY} {OUT} --config.model.base=none --config.data.chat=chatml": "data.chat is "
+  '"chatml", but a tokenizer that is learnt here has no chat template',
+  f"train {TINY} {OUT} --config.model.base=none --config.data.chat=model": "has no chat template",
+  f"train {TINY} --workdir=. ": "--workdir=. holds other files",
+  f"train {TINY} --workdir={{tmp}}/empty.jsonl/run": "Not a directory",
+  f"train {TINY} --workdir=/proc/none/run": "/proc/none",
+  f"train {TINY} --workdir=s3://bucket/run": "give a local folder, or gs://BUCKET/FOLDER",
+  f"train {TINY} --workdir={{tmp}}/other": "holds a run with another configuration",
+  # improve
+  "improve": "required: --workdir",
+  "improve --workdir={tmp}/none --input={tmp}/empty.jsonl --output={tmp}/out.jsonl": "{tmp}/none",
+  "improve --workdir={tmp} --input={tmp}/none.jsonl --output={tmp}/o": "none.jsonl: No such file",
+  "improve --workdir={tmp} --input={tmp}/empty.jsonl": "--input and --output go together",
+  "improve --workdir={tmp} --input=- --output={tmp}/none/out": "there is no folder",
+  "improve --workdir={tmp} --rounds=0": "'0' is not allowed; use a whole number, 1 or more",
+  "improve --workdir={tmp} --mesh=2,x": "'x' is not allowed",
+  # evaluate
+  "evaluate": "required: --workdir",
+  "evaluate --workdir={tmp}/none": "holds no run: there is no config.json",
+  "evaluate --workdir={tmp}/other --experiment=speed": "speed",
+  "evaluate --workdir={tmp}/other --with_data": "--with_data: nothing is exported",
+  "evaluate --workdir={tmp}/other --config.evaluation.promts=3": "near it are evaluation.prompts",
+  "evaluate --workdir={tmp}/other --experiment=length --export_preferences=x": "not allowed with",
+  # convert
+  "convert": "required: command",
+  "convert improt --source=x --output=y": "choose from",
+  "convert import --source={tmp}/none --output={tmp}/out": "{tmp}/none",
+  "convert import --source={tmp}/none.gguf --output={tmp}/out": "none.gguf",
+  f"convert import --source={BASE} --output={{tmp}}/o --dtype=int8": "choose from",
+  "convert export --workdir={tmp}/none --output={tmp}/out": "{tmp}/none",
+  # doctor
+  "doctor": "required: --source",
+  "doctor --source=jsonl:absent.jsonl": "absent.jsonl",
+  "doctor --source=absent": "absent",
+  "doctor --source=synthetic --rows=0": "'0' is not allowed; use a whole number, 1 or more",
+  "doctor --source=synthetic --held_out=1": "'1' is not allowed; use at least 0 and below 1",
+  "doctor --source=synthetic --rows=200 --html=/dev/full": "No space left on device; make room",
+  "doctor --source=synthetic --rows=200 --json={tmp}/none/d.json": "No such file or directory",
+  # plan, sweep, bench, paper
+  "plan --config=configs/pit.py:tiny": "required: --topology",
+  "plan --config=configs/pit.py:tiny --topology=v9:1x1": "",
+  "plan --config=configs/none.py --topology=v5e:2x2": "there is no file configs/none.py",
+  f"sweep {TINY} --workdir={{tmp}}/s": "required: --sweep",
+  f"sweep {TINY} --workdir={{tmp}}/s --sweep=none.py": "none.py holds no sweep",
+  f"sweep {TINY} --workdir={{tmp}}/s --sweep=configs/sweeps/kl.py --workers=0": "a whole number",
+  f"sweep {TINY} --workdir={{tmp}}/s --sweep=configs/sweeps/kl.py --x=1": "no such option",
+  "sweep --config=configs/pit.py:huge --workdir={tmp}/s --sweep=configs/sweeps/kl.py": "size",
+  "bench --model=OWNER/NAME": "hf download OWNER/NAME",
+  f"bench --model={BASE} --cases=cooking": "cooking",
+  f"bench --model={BASE} --batches=1,none": "'none' is not allowed",
+  f"bench --model={BASE} --dtype=int8": "choose from",
+  "paper --workdir={tmp}/p --seeds=0,x": "give whole numbers, as in --seeds=0,1,2",
+  "paper --workdir={tmp}/p --config=configs/rlhf.py:tiny": "give one of pit",
+  "paper": "required: --workdir",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  """A folder with an empty file, and one that a run of another configuration has claimed."""
+  folder = tmp_path_factory.mktemp("wrong")
+  (folder / "empty.jsonl").touch()
+  (folder / "other").mkdir()
+  content = json.loads(tiny_run.config(data__rows=33).to_json())
+  (folder / "other" / "config.json").write_text(json.dumps(content))
+  return folder
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_a_wrong_command_ends_in_one_line(command, place, monkeypatch, capfd):
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(hosts, "start", lambda *_, **__: None)  # before any device is asked for
+  name, *arguments = command.replace("{tmp}", str(place)).split()
+  module = importlib.import_module(f"launch.{name}")
+  with pytest.raises(SystemExit) as ended:
+    module.main(arguments)
+  line = str(ended.value.code)
+  assert line.startswith("error: ") and WRONG[command].replace("{tmp}", str(place)) in line
+  assert "\n" not in line.strip() and len(line) < 700, line
+  assert "Traceback" not in capfd.readouterr().err
+  made = {path.name for path in place.iterdir()} - {"empty.jsonl", "other"}
+  for folder in made:
+    shutil.rmtree(place / folder, ignore_errors=True)
+  assert not made, "nothing is left behind"
+
+
+def test_the_list_is_long():
+  assert len(WRONG) >= 56
+  assert {command.split()[0] for command in WRONG} == {
+    path.stem for path in (ROOT / "launch").glob("*.py")
+  }
