@@ -190,6 +190,18 @@ def test_a_model_without_a_clue_judges_nothing_and_says_so(asking):
   assert language_judge.read_json(found[0]).failure == "no verdict in the reply"
 
 
+def test_no_two_batches_have_the_same_noise(asking):
+  made, params = asking
+  ask = language_models.local(made, params, verdict="json", temperature=1.0, max_tokens=8)
+  texts = lambda prompts: [reply.text for _, reply in sorted(ask(prompts, None))]  # noqa: E731
+  same = texts(["what is it ?"] * 12)  # six batches of two
+  assert len({*same[::2]}) > 3 < len({*same[1::2]}), "the same rows of all batches"
+  prompts = [f"what is it {i} ?" for i in range(6)]
+  whole = texts(prompts)
+  assert texts(prompts[2:]) == whole[2:], "as after an interruption"
+  assert texts(prompts) == whole
+
+
 @pytest.fixture
 def server(monkeypatch):
   monkeypatch.setenv(endpoint.KEY, "sk-secret")

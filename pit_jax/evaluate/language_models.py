@@ -1,5 +1,6 @@
 """The language model that a configuration names as a judge: behind an endpoint, or sampled here."""
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -31,6 +32,9 @@ def local(
 ) -> transcripts.Ask:
   """Returns how a language model is asked that is sampled here.
 
+  The noise of a batch follows from what it asks, so that no two batches share theirs, and what an
+  interruption left is answered as it would have been.
+
   Args:
     asking: how it is asked; prompts over its limit fail, they are not cut.
     params: of the model.
@@ -54,23 +58,37 @@ def local(
     for i in np.flatnonzero(encoded.is_cut).tolist():
       yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=said)
     places = np.flatnonzero(~encoded.is_cut).tolist()
+    repeats: collections.Counter[tuple[str, ...]] = collections.Counter()
     # Batch by batch, so that what was answered is kept when the rest is interrupted.
     for start in range(0, len(places), asking.batch_size):
       some = places[start : start + asking.batch_size]
-      yield from zip(some, reply([prompts[i] for i in some]), strict=True)
+      batch = tuple(prompts[i] for i in some)
+      yield from zip(some, reply(_noise(batch, repeats[batch]), batch), strict=True)
+      repeats[batch] += 1
 
   return ask
 
 
+def _noise(prompts: Sequence[str], repeat: int) -> jax.Array:
+  """Returns the key of the samples that answer a batch, asked so often before by one call."""
+  digest = hashlib.sha256(json.dumps(prompts).encode()).digest()
+  key = jax.random.fold_in(jax.random.key(0), np.uint32(int.from_bytes(digest[:4])))
+  return jax.random.fold_in(key, repeat)
+
+
 def _written(
-  asking: inference.Inference, params: Params, temperature: float, prompts: Sequence[str]
+  asking: inference.Inference,
+  params: Params,
+  temperature: float,
+  key: jax.Array,
+  prompts: Sequence[str],
 ) -> list[transcripts.Reply]:
-  texts = asking.answer(params, prompts, jax.random.key(0), temperature)
+  texts = asking.answer(params, prompts, key, temperature)
   return [transcripts.Reply(text=text) for text in texts]
 
 
 def _weighed(
-  asking: inference.Inference, params: Params, prompts: Sequence[str]
+  asking: inference.Inference, params: Params, _: jax.Array, prompts: Sequence[str]
 ) -> list[transcripts.Reply]:
   letters = language_judge.LETTERS
   columns = [asking.likelihoods(params, prompts, [letter] * len(prompts)) for letter in letters]
