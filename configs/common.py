@@ -239,7 +239,9 @@ def _evaluation() -> ml_collections.ConfigDict:
   # itself; or "zero_point", less one zero for all drafts, which takes half as many reads.
   evaluation.stop_rule = "both_orders"
   evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
-  evaluation.temperature_prompts = 512  # of these prompts, at most, for the curve over temperatures
+  # Of these prompts, at most, for the curve over temperatures; and as many that validate the reward
+  # models to choose the best ones by.
+  evaluation.temperature_prompts = 512
   return evaluation
 
 

@@ -119,34 +119,60 @@ def table_of(rows):
   return tabular.build(results)["comparisons"]
 
 
+VERSION_AT = {0.2: {"original": 0, "pit": 2}, 1.0: {"original": 1, "pit": 3}}
+
+
+class AtTemperature(Scripted):
+  """Answers with another version at each temperature."""
+
+  def answer(self, policy, questions, key, temperature):
+    return [f"version {VERSION_AT[temperature]['original']}"] * len(questions)
+
+  def revise(self, improver, questions, drafts, key, temperature):
+    return [f"version {VERSION_AT[temperature]['pit']}"] * len(questions)
+
+
+def test_best_temperatures_are_those_that_r_p_likes_best_of_each_system():
+  suite = make_suite(["4 1 2 8", "4 1 2 3"])
+  suite = dataclasses.replace(
+    suite,
+    improver=dataclasses.replace(suite.improver, inference=AtTemperature()),
+    judges=[dataclasses.replace(suite.judges[0], name="gold", score=None), *suite.judges],
+  )
+  assert temperature.choose(suite, {}, (0.2, 1.0), 800) == {"original": 0.2, "pit": 1.0}
+
+
 def test_best_is_compared_with_best():
-  # Versions 0 to 3 stand for (original, pit) at two temperatures, each best at another one.
-  experiments = make_suite(["4 1 2 8", "4 1 2 8", "4 1 2 3"])
-  version_at = {0.2: {"original": 0, "pit": 2}, 1.0: {"original": 1, "pit": 3}}
+  # R_P would like original best at 1 here, but was not asked on these prompts.
+  experiments = make_suite(["4 5 2 8", "4 5 2 8", "4 5 2 3"])
   texts = {
     t: {system: [f"version {k}"] * 3 for system, k in systems.items()}
-    for t, systems in version_at.items()
+    for t, systems in VERSION_AT.items()
   }
-  curve = [
-    # Another judge's score, which prefers the other temperature, has no say.
-    {"t": t, "system": system, "score": -t, "score_R_P": experiments.score(words)}
-    for t, systems in texts.items()
-    for system, words in systems.items()
-  ]
-  rows = temperature.best_against_best(experiments, curve, texts)
+  best = {"original": 0.2, "pit": 1.0}
+  rows = temperature.best_against_best(experiments, best, texts)
   assert {row["judge"] for row in rows} == {"R_P", "R_PIT"}
   for row in rows:
     assert (row["a"], row["b"], row["temperature"]) == ("pit", "original", "best")
     assert (row["temperature_pit"], row["temperature_original"]) == (1.0, 0.2)
     assert (row["win"], row["lose"]) == (200 / 3, 100 / 3)  # 8 > 4, 8 > 4, 3 < 4
-    assert row["chosen_by"] == "R_P"
+    assert (row["chosen_by"], row["chosen_on"]) == ("R_P", "reward_validation")
   note = "its own row flatters them"
   assert note in table_of(rows).note
   third = dataclasses.replace(experiments.judges[0], name="R_judge")
   judged = dataclasses.replace(experiments, judges=(third, *experiments.judges))
-  rows = temperature.best_against_best(judged, curve, texts)
+  rows = temperature.best_against_best(judged, best, texts)
   assert {row["judge"] for row in rows} == {"R_judge", "R_PIT"}, "R_P is no judge of its choice"
   assert note not in table_of(rows).note
+
+
+def test_temperatures_are_chosen_on_prompts_that_are_neither_compared_nor_trained_on(finished_run):
+  context, models = finished_run.context, finished_run.models
+  asked = set(subject.of_improver(context, models).validating.questions)
+  folds = {name: {row.prompt for row in part} for name, part in vars(context.folds).items()}
+  assert asked <= folds.pop("reward_validation")
+  assert len(asked) == context.config.evaluation.temperature_prompts
+  assert not asked & set.union(*folds.values())
 
 
 def test_the_gap_judge_does_not_care_who_comes_first():

@@ -95,7 +95,7 @@ def _is_repeated(prompts: Sequence[Hashable]) -> bool:
 
 
 def _together(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
-  keys = ("a", "b", "judge", "temperature", "chosen_by")
+  keys = ("a", "b", "judge", "temperature", "chosen_by", "chosen_on")
   kept, *others = ({key: row[key] for key in keys if key in row} for row in rows)
   different = [other for other in others if other != kept]
   if different:

@@ -21,7 +21,7 @@ INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 # Streams of noise: one number per experiment, so that adding one changes no other.
 ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS, SECOND_SAMPLE = 1, 2, 3, 4, 100, 150
 ROUNDS, TEMPERATURES, CANDIDATES, REFINEMENTS = 200, 300, 400, 500
-FRONTIER, NEXT_ROUND = 600, 700
+FRONTIER, NEXT_ROUND, CHOICES = 600, 700, 800
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,13 @@ class Subject:
   def few(self) -> suite.Suite:
     """The suite on the first prompts, for what is costly."""
     return self.suite.first(self.context.config.evaluation.temperature_prompts)
+
+  @property
+  def validating(self) -> suite.Suite:
+    """The suite on as few prompts of the reward models' validation part, to choose by."""
+    rows = preferences.distinct(self.context.folds.reward_validation)
+    most = self.context.config.evaluation.temperature_prompts
+    return dataclasses.replace(self.suite, questions=[row.prompt for row in rows[:most]])
 
   @property
   def rows(self) -> Sequence[data_rows.Preference]:

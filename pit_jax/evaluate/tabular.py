@@ -97,7 +97,10 @@ def _comparisons(results: Mapping) -> cells.Table:
   if any("over_seeds" in row for row in rows):
     note += " That over seeds is a 95% t interval of the seeds' own Δ."
   if any(row.get("chosen_by") == row["judge"] for row in rows):
-    note += " Best temperatures are those that R_P likes best: its own row flatters them."
+    note += (
+      " Best temperatures are those that R_P likes best, on prompts that are not compared here: "
+      "its own row flatters them."
+    )
   return _versus("comparisons", "Comparisons", rows, note)
 
 

@@ -1,13 +1,19 @@
-"""Original and improver over sampling temperatures, and each at its best one."""
+"""Original and improver over sampling temperatures, and each at its best one.
+
+The best ones are chosen on prompts that no figure is about, those that validate the reward models:
+the highest of several scores on the same prompts would flatter who was tried at most temperatures.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.types import Params
 
-CHOOSER = "R_P"  # of the best temperatures
+CHOSEN_ON = "reward_validation"  # the fold on which R_P chooses the best temperatures
 Texts = Mapping[float, Mapping[str, Sequence[str]]]  # temperature → {"original", "pit"} → texts
 
 
@@ -16,7 +22,8 @@ def measure(run: subject.Subject) -> dict:
   values = run.context.config.evaluation.temperatures
   sampled = {run.suite.temperature: {"original": run.original, "pit": run.made.texts[1]}}
   rows, texts = curve(run.few, run.policy.rl, values, subject.TEMPERATURES, sampled)
-  return {"temperature": rows, "comparisons": best_against_best(run.few, rows, texts)}
+  best = choose(run.validating, run.policy.rl, values, subject.CHOICES)
+  return {"temperature": rows, "comparisons": best_against_best(run.few, best, texts)}
 
 
 def curve(
@@ -53,22 +60,44 @@ def curve(
   return rows, texts
 
 
-def best_against_best(suite: suites.Suite, rows: list[dict], texts: Texts) -> list[dict]:
-  """Compares pit with original, each at the temperature that R_P likes best.
+def choose(
+  suite: suites.Suite, policy: Params, values: Sequence[float], stream: int
+) -> dict[str, float]:
+  """Returns the temperature at which R_P likes a system's answers best, of original and pit.
 
-  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for. For
-  the same reason R_P is no judge of what it chose; where there is no other judge but R_PIT, its row
-  stays, and `chosen_by` marks it.
+  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for.
+
+  Args:
+    suite: prompts that are compared nowhere, R_P among the judges, and the improver.
+    policy: who writes the originals.
+    values: temperatures; of equal scores the first is taken.
+    stream: of the noise; each temperature takes two.
   """
-  best = {
-    system: max(
-      (row for row in rows if row["system"] == system), key=lambda row: row[f"score_{CHOOSER}"]
-    )
-    for system in ("pit", "original")
-  }
-  chosen = {name: texts[best[name]["t"]][name] for name in best}
-  is_alone = {judge.name for judge in suite.judges} <= {CHOOSER, "R_PIT"}
-  compared = suite.compare("pit", "original", chosen, without=() if is_alone else (CHOOSER,))
-  about = {f"temperature_{name}": best[name]["t"] for name in best}
-  about |= {"temperature": "best", "chosen_by": CHOOSER}
+  scores: dict[str, list[float]] = {"original": [], "pit": []}
+  for index, t in enumerate(values):
+    original = suite.answers(policy, stream + 2 * index, t)
+    pit = suite.improved(suite.improver.improver, original, stream + 2 * index + 1, t)
+    for system, texts in (("original", original), ("pit", pit)):
+      scores[system].append(float(suite.selector.score(suite.questions, texts).mean()))
+  return {system: values[int(np.argmax(means))] for system, means in scores.items()}
+
+
+def best_against_best(suite: suites.Suite, best: Mapping[str, float], texts: Texts) -> list[dict]:
+  """Compares pit with original, each at the temperature that was chosen for it.
+
+  R_P is no judge of what it chose; where there is no other judge but R_PIT, its row stays, and
+  `chosen_by` marks it.
+
+  Args:
+    suite: prompts, none of which had a part in the choice, and judges.
+    best: system → its temperature.
+    texts: of both systems at all temperatures.
+  """
+  chosen = {name: texts[t][name] for name, t in best.items()}
+  is_alone = {judge.name for judge in suite.judges} <= {suites.SELECTOR, "R_PIT"}
+  compared = suite.compare(
+    "pit", "original", chosen, without=() if is_alone else (suites.SELECTOR,)
+  )
+  about = {f"temperature_{name}": t for name, t in best.items()}
+  about |= {"temperature": "best", "chosen_by": suites.SELECTOR, "chosen_on": CHOSEN_ON}
   return [row | about for row in compared]
