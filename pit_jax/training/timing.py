@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -124,7 +125,7 @@ class Outlook:
     self._seconds[kind] = seconds / each
     names = list(self._work)
     later = [self._work[name] for name in names[names.index(stage) + 1 :]]
-    return sum(
+    return math.fsum(
       steps * work * self._seconds.get(other, self._seconds[kind]) for other, steps, work in later
     )
 
