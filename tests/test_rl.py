@@ -79,10 +79,14 @@ def test_a_restart_around_the_end_of_the_value_warm_up_changes_no_bit(copied, co
   assert arrays(context.workdir, "rl_policy", tiny_run.STEPS) == whole
 
 
-def test_the_policys_rl_is_carried_on_with_all_that_it_had(copied, noted, finished_run):
+def test_the_policys_rl_is_carried_on_with_all_that_it_had(copied, noted):
   """rlhf_longer begins with every array that the last checkpoint of M_P^RL holds."""
   steps = 2
-  rlhf.train_longer(copied, finished_run.models.policy, "longer", steps)
+  shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy")
+  context = tiny_run.with_values(copied, copied.workdir, rl__kl_target=5.0)
+  policy = rlhf.train_policy(context)
+  noted["states"].clear()
+  rlhf.train_longer(context, policy, "longer", steps)
   first = noted["states"][0]
   saved = arrays(copied.workdir, "rl_policy", tiny_run.STEPS)
   assert dict(zip(record.describe(first), record.checksums(jax.device_put(first)))) == saved
