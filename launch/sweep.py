@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     raise ValueError(f"{error}; pip install 'pit_jax[sweep]' brings it") from error
   optuna.logging.set_verbosity(optuna.logging.ERROR)  # the table names what failed
   workdir = places.local("--workdir", options.workdir).resolve()
-  owners.check_place(workdir)
+  owners.check_place(workdir, beside=[pathlib.Path(options.sweep).name])
   sweep = space.load(options.sweep, config)
   workdir.mkdir(parents=True, exist_ok=True)
   given = [f"--config={options.config}", *values]

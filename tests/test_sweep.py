@@ -170,7 +170,7 @@ def test_two_workers_one_of_them_killed_complete_every_trial_once(train, tmp_pat
   broken = [taken for taken in happened.values() if len(taken) > 2]
   assert broken == [[["began", first.pid], ["began", second.pid], ["ended", second.pid]]]
   study = sweeping(tmp_path, load(tmp_path, "grid", values), "--config.sleep=2").open()
-  found = summary.rows(study)
+  found = summary.rows(study, load(tmp_path, "grid", values))
   assert [row["slot"] for row in found] == [5, 4, 3, 2, 1, 0] and found[0]["delta"] == 6.0
   assert {row["state"] for row in found} == {"done"}
   assert sorted(row["taken"] for row in found) == [1, 1, 1, 1, 1, 2]
@@ -221,17 +221,17 @@ def test_an_interrupted_trial_is_given_back(train, tmp_path, monkeypatch):
     patch.setattr(trials, "_train", interrupted)
     stopping = threading.Event()
     run._take_all(stopping)
-  states = [row["state"] for row in summary.rows(run.open())]
+  states = [row["state"] for row in summary.rows(run.open(), run.sweep)]
   assert states == ["waiting", "waiting"]
   run.work(1)
-  assert [row["state"] for row in summary.rows(run.open())] == ["done", "done"]
+  assert [row["state"] for row in summary.rows(run.open(), run.sweep)] == ["done", "done"]
 
 
 def test_values_are_searched_where_the_sweep_says(train, tmp_path):
   values = {"rl.kl_coefficient": {"low": 0.1, "high": 0.9}}
   run = sweeping(tmp_path, load(tmp_path, "tpe", values, 4))
   run.work(1)
-  found = summary.rows(run.open())
+  found = summary.rows(run.open(), run.sweep)
   tried = {row["values"]["rl.kl_coefficient"] for row in found}
   assert len(tried) == 4 and all(0.1 <= value <= 0.9 for value in tried)
 

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pit_jax import hosts
@@ -64,16 +64,17 @@ class Note:
     return f"process {self.pid} on {self.host}, since {self.since}"
 
 
-def check_place(workdir: str | os.PathLike) -> None:
+def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
   """Raises a ValueError where a run would begin among files that are not its own.
 
   Args:
     workdir: a folder, which need not be there; or an address, of which nothing is asked.
+    beside: names of files that may lie there as well.
   """
   folder = pathlib.Path(workdir)
   if "://" in os.fspath(workdir) or not folder.is_dir() or (folder / "config.json").exists():
     return
-  names = sorted(path.name for path in folder.iterdir())
+  names = sorted({path.name for path in folder.iterdir()}.difference(beside))
   others = [name for name in names if not name.startswith((".", *OWN)) and not name.endswith(LOGS)]
   if others:
     shown = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")

@@ -1,7 +1,6 @@
 """What a sweep tries: keys of a configuration, the values of each, and how they are chosen."""
 
 import dataclasses
-import difflib
 import importlib.util
 import itertools
 import os
@@ -13,8 +12,15 @@ import ml_collections
 import numpy as np
 from ml_collections.config_flags import config_path
 
+from pit_jax import configurations
+from pit_jax.stages import checks
+
 SAMPLERS = ("grid", "random", "tpe")
 SEED = 0  # of random choices
+RECIPES = ("pit", "rlhf")  # of whose results `trials.measure` makes something to compare
+COMBINED = 500  # trials, at most, whose values are tried together on the configuration
+
+Stored = bool | int | float | str | None  # what a storage of optuna keeps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +62,13 @@ class Sweep:
   trials: int
   space: dict[str, tuple | Range]
 
+  def value(self, key: str, stored: Stored) -> Any:
+    """Returns the value of a key that a storage holds; see `as_stored`."""
+    values = self.space[key]
+    if isinstance(values, Range):
+      return stored
+    return next(value for value in values if as_stored(value) == stored)
+
   def slots(self) -> list[dict[str, Any]]:
     """Returns the values of every trial, as far as they are known before the first one ends."""
     if self.sampler == "grid":
@@ -68,6 +81,11 @@ class Sweep:
       {key: _drawn(values, source) for key, values in self.space.items()}
       for _ in range(self.trials)
     ]
+
+
+def as_stored(value: Any) -> Stored:
+  """Returns a value as a storage keeps it: tuples and lists as text, all others as they are."""
+  return value if isinstance(value, Stored) else repr(value)
 
 
 def load(path: str | os.PathLike, config: ml_collections.ConfigDict) -> Sweep:
@@ -105,39 +123,77 @@ def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Swe
   space = {key: _values(key, values) for key, values in found["space"].items()}
   if not space:
     raise ValueError("its space is empty; name at least one key of the configuration")
-  for key in space:
-    _check_key(key, config)
   ranges = [key for key, values in space.items() if isinstance(values, Range)]
   if sampler == "grid" and ranges:
     raise ValueError(f"{ranges} are ranges, and a grid needs values; list them, or use random")
   if sampler != "grid" and trials < 1:
     raise ValueError(f"trials={trials} of sampler {sampler!r}; use 1 or more")
-  return Sweep(sampler, trials, space)
+  sweep = Sweep(sampler, trials, space)
+  _try(sweep, config)
+  return sweep
+
+
+def _try(sweep: Sweep, config: ml_collections.ConfigDict) -> None:
+  """Raises a ValueError for what no run could be given, before the first one begins."""
+  for key, values in sweep.space.items():
+    configurations.check_key(key, config)
+    for value in (values.low, values.high) if isinstance(values, Range) else values:
+      _set(config, {key: value})
+  for slot in [{}, *sweep.slots()[:COMBINED]]:
+    _check_run(_set(config, slot), slot)
+
+
+def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """Returns the configuration with some values, set as a run is given them.
+
+  Raises:
+    ValueError: one cannot be set, or would be read as another one.
+  """
+  changed = config.copy_and_resolve_references()
+  for key, value in values.items():
+    try:
+      configurations.change(changed, [configurations.argument(key, value)])
+    except (TypeError, ValueError) as error:
+      raise ValueError(f"{key}={value!r} cannot be set: {error}") from error
+    read = config_path.get_value(key, changed)
+    if _plain(read) != _plain(value):
+      kind = type(config_path.get_value(key, config)).__name__
+      raise ValueError(f"{key}={value!r} would be read as {read!r}; give values of type {kind}")
+  return changed
+
+
+def _check_run(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
+  """Raises a ValueError where no run could have these values together."""
+  if config.get("recipe") not in RECIPES:
+    raise ValueError(
+      f"recipe {config.get('recipe')!r} has no comparison that runs could be ranked by; use one of "
+      f"{', '.join(RECIPES)}"
+    )
+  if not values:  # what the first run has is checked with it
+    return
+  try:
+    checks.values(config)
+  except ValueError as error:
+    together = ", ".join(f"{key}={value!r}" for key, value in values.items())
+    raise ValueError(f"no run could have {together}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+  """Returns a value in which lists are tuples, so that both compare."""
+  return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _values(key: str, values: Any) -> tuple | Range:
   if isinstance(values, Mapping):
     return Range(**values)
+  if isinstance(values, np.ndarray):
+    values = values.tolist()
   if isinstance(values, str) or not isinstance(values, Sequence) or not values:
     raise ValueError(f"{key}: {values!r}; give a tuple of values, or a dict with low and high")
-  return tuple(values)
-
-
-def _check_key(key: str, config: ml_collections.ConfigDict) -> None:
-  try:
-    config_path.get_value(key, config)
-  except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-    known = [path for path, _ in _leaves(config)]
-    near = difflib.get_close_matches(key, known, n=3)
-    raise ValueError(
-      f"{key!r} is no key of the configuration; near it are {near or known}"
-    ) from None
-
-
-def _leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
-  if isinstance(tree, ml_collections.ConfigDict):
-    return [leaf for key in tree for leaf in _leaves(tree.get_ref(key).get(), f"{path}.{key}")]
-  return [(path.removeprefix("."), tree)]
+  values = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
+  if len(set(map(as_stored, values))) < len(values):
+    raise ValueError(f"{key}: {values!r} has a value twice; give each once")
+  return values
 
 
 def _drawn(values: tuple | Range, source: np.random.Generator) -> Any:

@@ -19,7 +19,7 @@ from pit_jax.sweep import space, trials
 STATES = {"COMPLETE": "done", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
-def rows(study: optuna.Study) -> list[dict[str, Any]]:
+def rows(study: optuna.Study, sweep: space.Sweep) -> list[dict[str, Any]]:
   """Returns a row per slot, the best first: its last trial, how often it was taken, and values."""
   last: dict[int, optuna.trial.FrozenTrial] = {}
   taken: dict[int, int] = {}
@@ -33,7 +33,7 @@ def rows(study: optuna.Study) -> list[dict[str, Any]]:
       "slot": slot,
       "state": STATES[trial.state.name],
       "taken": taken[slot],
-      "values": trial.params or trial.system_attrs.get("fixed_params", {}),
+      "values": _values(trial, sweep),
       **{name: value for name, value in trial.user_attrs.items() if name != trials.SLOT},
     }
     for slot, trial in last.items()
@@ -41,16 +41,22 @@ def rows(study: optuna.Study) -> list[dict[str, Any]]:
   return sorted(found, key=lambda row: (-row.get("delta", -np.inf), row["slot"]))
 
 
+def _values(trial: optuna.trial.FrozenTrial, sweep: space.Sweep) -> dict[str, Any]:
+  """Returns the values of a trial, those that are known of one that waits."""
+  known = trial.params or trial.system_attrs.get("fixed_params", {})
+  return {key: sweep.value(key, stored) for key, stored in known.items()}
+
+
 def write(study: optuna.Study, sweep: space.Sweep, workdir: pathlib.Path) -> None:
   """Writes sweep.json, frontier.png and parallel.png, and prints the table."""
-  found = rows(study)
+  found = rows(study, sweep)
   (workdir / "sweep.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
   done = [row for row in found if row["state"] == "done"]
   with matplotlib.rc_context(palette.STYLE):
     figures = {"frontier": _frontier(done), "parallel": _parallel(done, list(sweep.space))}
   for name, figure in figures.items():
     plots.save(figure, workdir / f"{name}.png")
-  console = rich.console.Console()
+  console = rich.console.Console(markup=False)  # values and logs may hold brackets
   console.print(_table(found, list(sweep.space)))
   for row in found:
     if trials.ERROR in row:
@@ -77,6 +83,13 @@ def _said(value: Any) -> str:
   return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _order(value: space.Stored) -> tuple:
+  """Returns by what values are put in order: None, numbers, texts."""
+  if value is None:
+    return 0, 0, ""
+  return (2, 0, value) if isinstance(value, str) else (1, value, "")
+
+
 def _frontier(done: Sequence[Mapping]) -> matplotlib.figure.Figure:
   """Δ of every trial against the KL it paid."""
   figure = matplotlib.figure.Figure(figsize=(palette.WIDTH, 3.2), layout="constrained")
@@ -98,10 +111,14 @@ def _parallel(done: Sequence[Mapping], keys: Sequence[str]) -> matplotlib.figure
   axes = figure.subplots()
   columns = [*([row["values"][key] for row in done] for key in keys), [r["delta"] for r in done]]
   for place, column in enumerate(columns):
-    known = sorted(set(column), key=lambda value: (isinstance(value, str), value))
+    column = [space.as_stored(value) for value in column]
+    known = sorted(set(column), key=_order)
     for value in known if len(known) <= 6 else (known[0], known[-1]):
       axes.annotate(
-        f" {_said(value)}", (place, known.index(value) / max(len(known) - 1, 1)), fontsize=7
+        f" {_said(value)}",
+        (place, known.index(value) / max(len(known) - 1, 1)),
+        fontsize=7,
+        parse_math=False,
       )
     axes.axvline(place, color=palette.HAIRLINE)
     columns[place] = [known.index(value) / max(len(known) - 1, 1) for value in column]

@@ -23,6 +23,7 @@ import optuna
 import sqlalchemy
 import sqlalchemy.exc
 
+from pit_jax import configurations
 from pit_jax.evaluate import verdict
 from pit_jax.sweep import space
 
@@ -73,7 +74,7 @@ class Sweeping:
     study.set_user_attr(WHAT, self._description)
     slots = self.sweep.slots()
     for number, values in enumerate(slots):
-      study.enqueue_trial(values, user_attrs={SLOT: number})
+      study.enqueue_trial(_stored(values), user_attrs={SLOT: number})
     study.set_user_attr(SLOTS, len(slots))
     return study
 
@@ -150,7 +151,10 @@ class Sweeping:
   def _run(self, trial: optuna.Trial, stopping: threading.Event) -> float:
     if SLOT not in trial.user_attrs:  # another worker was faster, and there was none left
       raise optuna.TrialPruned
-    values = {key: _suggest(trial, key, known) for key, known in self.sweep.space.items()}
+    values = {
+      key: self.sweep.value(key, _suggest(trial, key, known))
+      for key, known in self.sweep.space.items()
+    }
     folder = self.workdir / "trials" / f"{trial.user_attrs[SLOT]:03d}"
     results = folder / "report" / "results.json"
     try:
@@ -160,7 +164,7 @@ class Sweeping:
       found = measure(json.loads(results.read_text(encoding="utf-8")))
     except RunFailed as error:
       if stopping.is_set():
-        trial.study.enqueue_trial(values, user_attrs={SLOT: trial.user_attrs[SLOT]})
+        trial.study.enqueue_trial(_stored(values), user_attrs={SLOT: trial.user_attrs[SLOT]})
       else:
         trial.set_user_attr(ERROR, str(error))
       raise
@@ -171,7 +175,11 @@ class Sweeping:
 
 def flags(values: dict[str, Any]) -> list[str]:
   """Returns values of a configuration as arguments of launch/train.py."""
-  return [f"--config.{key}={value}" for key, value in values.items()]
+  return [configurations.argument(key, value) for key, value in values.items()]
+
+
+def _stored(values: dict[str, Any]) -> dict[str, space.Stored]:
+  return {key: space.as_stored(value) for key, value in values.items()}
 
 
 def measure(results: dict[str, Any]) -> dict[str, Any]:
@@ -229,9 +237,9 @@ def _one_at_a_time(engine: sqlalchemy.Engine) -> None:
   engine.dispose()  # connections made before
 
 
-def _suggest(trial: optuna.Trial, key: str, values: tuple | space.Range) -> Any:
+def _suggest(trial: optuna.Trial, key: str, values: tuple | space.Range) -> space.Stored:
   if isinstance(values, tuple):
-    return trial.suggest_categorical(key, values)
+    return trial.suggest_categorical(key, [space.as_stored(value) for value in values])
   suggest = trial.suggest_int if values.is_whole else trial.suggest_float
   return suggest(key, values.low, values.high, log=values.log)
 
