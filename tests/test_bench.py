@@ -100,7 +100,7 @@ def test_models_compute_as_those_of_a_run_on_such_devices(
   module = load()
   devices = [types.SimpleNamespace(platform=platform)]
   shape = dataclasses.replace(families.read(directory), head_width=8)  # which cuDNN takes
-  monkeypatch.setattr(module.families, "read", lambda _: shape)
+  monkeypatch.setattr(module.hf, "read", lambda _: shape)
   monkeypatch.setattr(module.jax, "devices", lambda *_: devices)
   monkeypatch.setattr(module.hf, "load", lambda *_: {})
   monkeypatch.setattr(module.pure, "complete", lambda *_: {})
@@ -141,11 +141,10 @@ def test_adapters_are_trained_on_a_frozen_base(directory, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
   "asked", ["--batches=x", "--batches=", "--batches=1,0", "--repeats=0", "--rows=-1", "--mixed=1.5"]
 )
-def test_what_is_no_number_of_things_is_refused(directory, capsys, asked):
-  with pytest.raises(SystemExit):
+def test_what_is_no_number_of_things_is_refused(directory, asked):
+  flag, _, _ = asked.partition("=")
+  with pytest.raises(SystemExit, match=f"argument {flag}: .* is not allowed; use a whole number"):
     run(f"--model={directory}", asked)
-  said = capsys.readouterr().err
-  assert f"argument {asked.split('=')[0]}: " in said and "is no whole number from 1 on" in said
 
 
 def test_a_peer_that_is_not_installed_is_named_with_its_extra(directory, monkeypatch):
@@ -258,5 +257,5 @@ def test_the_peer_generates_the_same_tokens(directory):
 
 
 def test_a_missing_model_is_named(tmp_path):
-  with pytest.raises(SystemExit, match=r"config\.json"):
+  with pytest.raises(SystemExit, match=r"absent is no directory; give one of a model"):
     run(f"--model={tmp_path / 'absent'}")

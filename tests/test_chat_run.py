@@ -143,7 +143,8 @@ def test_a_conversation_to_improve_is_read_and_comes_back(begun):
   good, *bad = questions.read(stream, check)
   assert good.prompt == (("system", "be brief"), ("user", "why, mia ?"))
   assert good.fields == rows[0]
-  reasons = ["not a conversation: 'prompt' must end with a message of the user", "missing field"]
+  reasons = ["not a conversation: 'prompt' must end with a message of the user"]
+  reasons += ["not a conversation: 'prompt'[2] has the role 'tool'"]
   reasons += ["empty field: 'prompt[0].content'", "not a conversation"]
   for question, reason in zip(bad, reasons, strict=True):
     assert question.error.startswith(reason)
