@@ -1,19 +1,20 @@
 # Every target makes .venv and installs into it by itself; it installs again when setup.py changes.
 
+comma := ,
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
-EXTRAS ?= test
+# Some faults only torch's side of a comparison can see.
+EXTRAS ?= $(if $(filter mutants,$(MAKECMDGOALS)),test$(comma)parity,test)
 WORKERS ?= 2
 
 # Python modules are compiled once, not by every process, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-comma := ,
 VENV := .venv
 RUN := $(VENV)/bin/python
 BASE := $(VENV)/.installed
 WITH_EXTRAS := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: demo test paper base clean
+.PHONY: demo test mutants paper base clean
 
 demo: $(BASE)
 	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
@@ -29,6 +30,10 @@ test: $(WITH_EXTRAS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# Whether the tests see faults that are put in on purpose; an hour or so.
+mutants: $(WITH_EXTRAS)
+	$(RUN) tests/mutants.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
