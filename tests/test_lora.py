@@ -118,7 +118,9 @@ def test_the_gradient_of_an_adapter_is_that_of_the_merged_matrix():
     scale = ADAPTER.alpha / ADAPTER.rank
     for part, expected in (("a", weight @ b.T * scale), ("b", a.T @ weight * scale)):
       ours = np.asarray(actual[part][0]).reshape(expected.shape)
-      np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-6, err_msg=f"{target} {part}")
+      # An entry is a sum of products as large as the largest entry, each rounded.
+    room = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=room, err_msg=f"{target} {part}")
 
 
 def test_a_state_holds_nothing_of_the_base():
