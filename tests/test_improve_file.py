@@ -235,7 +235,7 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(start, tmp_path, mon
   for output, message in (("absent/out", "no folder"), (".", "not a regular file")):
     with pytest.raises(SystemExit, match=message):
       start(f"--input={path}", f"--output={tmp_path / output}")
-  with pytest.raises(SystemExit, match=r"No such file.*none\.jsonl"):
+  with pytest.raises(SystemExit, match=r"none\.jsonl: No such file"):
     start(f"--input={tmp_path / 'none.jsonl'}", f"--output={tmp_path / 'out.jsonl'}")
 
 
@@ -258,10 +258,9 @@ def test_a_failure_leaves_the_older_output(start, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("argument", WRONG.split())
-def test_senseless_arguments_are_refused(start, argument, capsys):
-  with pytest.raises(SystemExit):
+def test_senseless_arguments_are_refused(start, argument):
+  with pytest.raises(SystemExit, match=f"error: .*{argument.split('=')[0]}"):
     start(argument)
-  assert argument.split("=")[0] in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_finished_is_named(tmp_path):

@@ -33,7 +33,7 @@ def check(key: str, named: str | os.PathLike) -> None:
   elif place.is_dir():
     todo = "holds no config.json; give a model's directory, as launch/convert.py import writes it"
   else:
-    todo = "is no directory; give one of a model, as launch/convert.py import writes it"
+    todo = "is no directory; give one with a config.json, as launch/convert.py import writes it"
   raise ValueError(f"{key}={name} {todo}")
 
 
