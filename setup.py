@@ -50,6 +50,7 @@ BASE = [
 
 SWEEP = ["optuna>=4.9,<6"]
 JUDGE = ["openai>=1.60"]
+TORCH = ["torch==2.13.0"]
 GCS = ["gcsfs>=2026.2", "google-cloud-storage>=3"]
 EXTRAS = {
   "test": [
@@ -64,7 +65,8 @@ EXTRAS = {
     *GCS,
   ],
   "sweep": SWEEP,
-  "parity": ["torch==2.13.0", "peft>=0.18,<1"],
+  "torch": TORCH,
+  "parity": [*TORCH, "peft>=0.18,<1"],
   "wandb": ["wandb>=0.19"],
   "judge": JUDGE,
   "gcs": GCS,

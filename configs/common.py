@@ -41,8 +41,10 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.sft.packing = False  # several demonstrations per row; the batch size counts rows
   config.sft.packed_length = 0  # tokens of such a row; 0: a prompt and a response of most tokens
   config.reward = supervised(epochs=1.25, learning_rate=5e-4)
-  # Directory of a published reward model, of any supported family, to be R_P; "" trains one.
+  # Directory of a published reward model, of any family, to be R_P; "" trains one.
   config.reward.model = ""
+  config.reward.reader = "auto"  # "chat": it reads its chat template; "pair": question and answer
+  config.reward.backend = "auto"  # "jax" computes our families; "torch" all (extra `torch`)
   # Nats by which a row's `margin` of 1 puts the chosen response ahead in the losses of R_P and
   # R_PIT; rows without one have a margin of 0. 0 leaves all margins out.
   config.reward.margin_scale = 0.0
@@ -231,6 +233,8 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation = ml_collections.ConfigDict()
   evaluation.prompts = 768  # held-out prompts used, at most
   evaluation.reward_model = ""  # directory of a published reward model that judges too
+  evaluation.reward_reader = "auto"  # as reward.reader
+  evaluation.reward_backend = "auto"  # as reward.backend
   evaluation.language_judge = _language_judge()
   evaluation.self_refine = _self_refine()
   evaluation.rounds = 5

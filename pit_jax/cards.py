@@ -27,6 +27,39 @@ _CACHED = re.compile(r"models--(.+?)--(.+)")  # of the Hub's cache, the folder o
 
 
 @dataclasses.dataclass(frozen=True)
+class Published:
+  """How a published reward model is asked, which keeps its own tokenizer and template.
+
+  Attributes:
+    is_pair: whether it reads question and answer as a text pair; else its chat template.
+    gain: what its logit is multiplied by; 1 where that is in its head.
+  """
+
+  is_pair: bool
+  gain: float
+
+  def code(self, way: str) -> list[str]:
+    """Returns the lines that ask it, its tokenizer opened in a way."""
+    kind = "AutoModelForSequenceClassification"
+    opening = [
+      "import transformers",
+      "",
+      f'words = transformers.{way}.from_pretrained("reward")',
+      f'model = transformers.{kind}.from_pretrained("reward").eval()',
+    ]
+    if self.is_pair:
+      asked = [f'read = words("{QUESTION}", "{ANSWER}", return_tensors="pt")']
+    else:
+      said = f'{{"role": "user", "content": "{QUESTION}"}}'
+      said += f', {{"role": "assistant", "content": "{ANSWER}"}}'
+      asked = [f"messages = [{said}]"]
+      asked.append('read = words.apply_chat_template(messages, return_tensors="pt")')
+    given = "**read" if self.is_pair else 'read["input_ids"]'
+    scaled = "" if self.gain == 1 else f" * {self.gain!r}"
+    return [*opening, *asked, f"print(model({given}).logits.item(){scaled})"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Card:
   """What a card says of a model.
 
@@ -41,6 +74,7 @@ class Card:
     has_adapters: whether its directory holds adapters, beside their base.
     is_opened_alike: whether AutoTokenizer opens its tokenizer as the run did.
     results: of the run; None where it has no report.
+    published: how it is asked where it was published by others.
   """
 
   name: str
@@ -53,6 +87,7 @@ class Card:
   has_adapters: bool
   is_opened_alike: bool
   results: Mapping[str, Any] | None
+  published: Published | None = None
 
   def write(self, directory: pathlib.Path) -> None:
     """Writes the card into the model's directory."""
@@ -84,6 +119,10 @@ class Card:
 
   def _code(self) -> list[str]:
     """Returns the lines that ask the model."""
+    if self.published:
+      way = "AutoTokenizer" if self.is_opened_alike else "PreTrainedTokenizerFast"
+      *lines, last = self.published.code(way)
+      return [*lines, f"{last}  # {self.score:.6f}"]
     task = "text-classification" if self.name in SCORED else "text-generation"
     options = ', function_to_apply="none"' if self.name in SCORED else ""
     said = [("user", QUESTION)]
@@ -118,6 +157,8 @@ class Card:
       "reference and the answer. The template writes the end of the answer, where the score is "
       "read, and nothing after it.",
     }
+    if self.published:
+      said["reward"] = "It reads question and answer as transformers gives them to it."
     prompt, answer = self.limits
     cut = f"The run cut prompts to {prompt:,} tokens and answers to {answer:,}."
     return f"{said[self.name]} {cut}"

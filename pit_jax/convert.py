@@ -15,8 +15,9 @@ from typing import Any
 import transformers
 
 from pit_jax import cards, export, parallel
-from pit_jax.data import text
+from pit_jax.data import hf_text, text
 from pit_jax.models import bundle, families, gguf, hf, merging, peft, pure, weights
+from pit_jax.rollout import classifier_files, classifiers
 
 SHOWN = ("improver", "gap_reward")  # models that a reference is shown to
 ROOM = 256  # tokens that a card's example may have: more than any form makes of it
@@ -51,7 +52,8 @@ def bring_in(
   is_file = source.suffix == ".gguf"
   if not is_file:
     hf.refuse_adapters(source)
-  words = text.load_tokenizer(tokenizer or _speaker(source, adapter))
+  speaker = pathlib.Path(tokenizer or _speaker(source, adapter))
+  words = text.load_tokenizer(speaker)
   opened = gguf.File(source) if is_file else hf.Directory(source)
   shape = opened.config if is_file else hf.read(source)
   is_scalar = not is_file and families.is_classifier(source)
@@ -66,8 +68,13 @@ def bring_in(
       f"{shape.vocabulary}; give the tokenizer it was trained with as --tokenizer"
     )
   params = weights.fill(model, opened)
-  hf.save(output, model, params, dtype=dtype, **words.special_ids)
-  words.save(output, keeps_bos=True)
+  if is_scalar:  # it is read at the last token that is not its own file's padding
+    special_ids = {"pad_token_id": classifiers.pad_id(classifiers.described(source))}
+    hf.save(output, model, params, dtype=dtype, **special_ids)
+    hf_text.read(speaker).save_pretrained(output)
+  else:
+    hf.save(output, model, params, dtype=dtype, **words.special_ids)
+    words.save(output, keeps_bos=True)
   return model
 
 
@@ -116,25 +123,28 @@ def send_out(
   mesh = parallel.make_mesh((1, 1, 1))
   kept = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
   for name in names or kept or cards.KINDS:  # without any, the first one says the run has none
-    found, directory = export.load_one(workdir, name, mesh=mesh), output / name
-    has_adapters = as_adapters and not found.is_published
-    if has_adapters:
+    written.append(directory := output / name)
+    if name == "reward" and (published := export.load_published(workdir, mesh=mesh)):
+      source = config.get("reward", {}).get("model", "")
+      _send_published(directory, published, dtype, source, license, results)
+      continue
+    found = export.load_one(workdir, name, mesh=mesh)
+    if as_adapters:
       _write_base(workdir, output, found, dtype)
-    _write_model(directory, name, found, dtype, has_adapters)
+    _write_model(directory, name, found, dtype, as_adapters)
     card = cards.Card(
       name=name,
-      made=_made(found, config),
-      license=license or cards.license_of(_source(found, config)),
-      base=_base(found, config),
-      datasets=[] if found.is_published else cards.datasets_of(config),
+      made="Trained with pit_jax",
+      license=license or cards.license_of(config.get("model", {}).get("base", "")),
+      base=cards.base_of(config),
+      datasets=cards.datasets_of(config),
       limits=(found.asking.settings.max_prompt_length, found.asking.settings.max_response_length),
       score=_score(name, found),
-      has_adapters=has_adapters,
+      has_adapters=as_adapters,
       is_opened_alike=cards.is_opened_alike(directory),
       results=results,
     )
     card.write(directory)
-    written.append(directory)
   return written
 
 
@@ -230,27 +240,32 @@ def _score(name: str, found: export.Exported) -> float | None:
   return float(asking.gaps(found.params, *texts, [cards.REFERENCE])[0])
 
 
-def _source(found: export.Exported, config: Mapping[str, Any]) -> str:
-  """Returns the directory that a model's weights come from, as the run's configuration names it."""
-  if found.is_published:
-    return config.get("reward", {}).get("model", "")
-  return config.get("model", {}).get("base", "")
-
-
-def _base(found: export.Exported, config: Mapping[str, Any]) -> str | None:
-  """Returns what a model was made from, as the Hub would call it."""
-  if not found.is_published:
-    return cards.base_of(config)
-  source = _source(found, config)
-  return cards.model_of(source) if source else None
-
-
-def _made(found: export.Exported, config: Mapping[str, Any]) -> str:
-  """Returns whose work a model is."""
-  if not found.is_published:
-    return "Trained with pit_jax"
-  name = pathlib.Path(_source(found, config)).name
-  source = f"The published reward model {name}" if name else "A published reward model"
-  return (
-    f"{source}, not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
-  )
+def _send_published(
+  directory: pathlib.Path,
+  classifier: classifiers.Classifier,
+  dtype: str,
+  source: str,
+  license: str | None,
+  results: Mapping[str, Any] | None,
+) -> None:
+  """Writes a published R_P as itself, with a card; the configuration calls it `source`."""
+  inherited = cards.license_of(source)  # read first: the card takes the place of its own
+  gain = classifier_files.save(directory, classifier, dtype=dtype)["gain"]
+  name = pathlib.Path(source).name
+  made = f"The published reward model {name}" if name else "A published reward model"
+  made += ", not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
+  reader = classifier.reader
+  cards.Card(
+    name="reward",
+    made=made,
+    license=license or inherited,
+    base=cards.model_of(source) if source else None,
+    datasets=[],
+    limits=(reader.max_length - reader.max_answer_length, reader.max_answer_length),
+    score=float(classifier.rate([cards.QUESTION], [cards.ANSWER])[0]),
+    has_adapters=False,
+    # What PyTorch computes was opened as AutoTokenizer does.
+    is_opened_alike=classifier.params is None or cards.is_opened_alike(directory),
+    results=results,
+    published=cards.Published(is_pair=reader.form is None, gain=gain or 1.0),
+  ).write(directory)

@@ -3,7 +3,7 @@
   policy/ improver/ reward/ gap_reward/   each model as transformers reads it; see models/hf.py
   base/                                   of models with adapters: these are as PEFT reads them, and
                                           the base they share lies here; see models/bundle.py
-                                          a published R_P is whole, beside its own tokenizer
+                                          a published R_P is whole, with its own tokenizer
   tokenizer/                              a Hugging Face tokenizer directory
   run.json                                template, length limits, zero point; see `save`
 
@@ -23,7 +23,7 @@ import jax
 from pit_jax import hosts, improve, parallel
 from pit_jax.data import chat, encode, text
 from pit_jax.models import bundle, pure
-from pit_jax.rollout import inference
+from pit_jax.rollout import classifier_files, classifiers, inference
 from pit_jax.storage import places
 from pit_jax.types import Params
 
@@ -50,7 +50,7 @@ class _Run:
   dtype: str
   unroll: bool
   stored: str
-  published: dict | None  # of a published R_P: the fields in which it differs from the above
+  published: dict | None  # of a published R_P what `classifier_files.save` said
 
 
 def save(
@@ -58,7 +58,7 @@ def save(
   asking: inference.Inference,
   models: dict[str, Params],
   zero_point: float | int | None,
-  published: inference.Inference | None = None,
+  published: classifiers.Classifier | None = None,
 ) -> None:
   """Writes the models of a finished run, all or nothing, in the place of an earlier export.
 
@@ -66,9 +66,9 @@ def save(
     workdir: folder of the run.
     asking: how the models are asked: shapes, tokenizer, template, length limits.
     models: `policy` and `reward`; with an improver also `improver` and `gap_reward`; or `reward`
-      and `gap_reward` alone.
+      and `gap_reward` alone. A published `reward` is not looked at.
     zero_point: mean R_PIT of identical pairs, in the exported gap reward's unit; None without one.
-    published: how R_P is asked where it is a published model; None: as the others.
+    published: R_P where it is a published model, in the run's unit.
 
   Raises:
     ValueError: a model is missing or unknown, or the zero point does not go with the models.
@@ -78,22 +78,27 @@ def save(
   if hosts.is_first():
     for leftover in (partial, old):
       shutil.rmtree(leftover, ignore_errors=True)
-  askings = dict.fromkeys(models, asking) | ({"reward": published} if published else {})
-  whole = {}
-  for name, params in models.items():
-    model = askings[name].language if name in LANGUAGE else askings[name].scalar
-    whole[name] = (model, params, askings[name].settings.tokenizer.special_ids)
-  bundle.save(partial, whole)
+  special_ids, own = asking.settings.tokenizer.special_ids, {}
+  for name in models if published is None else models.keys() - {"reward"}:
+    model = asking.language if name in LANGUAGE else asking.scalar
+    own[name] = (model, models[name], special_ids)
+  bundle.save(partial, own)
+  described = classifier_files.save(partial / "reward", published) if published else None
   if not hosts.is_first():
     return
+  settings = asking.settings
+  settings.tokenizer.save(partial / "tokenizer")
   run = _Run(
     format=FORMAT,
-    **_described(asking, partial / "tokenizer"),
+    template=settings.template.describe(),
+    template_hash=settings.template.hash,
+    tokenizer=_hash(partial / "tokenizer" / "tokenizer.json"),
+    max_prompt_length=settings.max_prompt_length,
+    max_response_length=settings.max_response_length,
+    response_length=asking.response_length,
     zero_point=zero_point,
-    dtype=asking.language.config.dtype,
-    unroll=asking.language.config.unroll,
-    stored=asking.language.config.stored,
-    published=_described(published, partial / "reward") if published else None,
+    **{name: getattr(asking.language.config, name) for name in ("dtype", "unroll", "stored")},
+    published=described,
   )
   (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n", encoding="utf-8")
   # A whole folder appears under its name; a kill between the two leaves none, and says so.
@@ -144,13 +149,11 @@ class Exported:
     model: its shape.
     params: its parameters, placed on the devices.
     asking: how it is asked; R_P by `Inference.rate`.
-    is_published: whether the run took it, weights and tokenizer, from a directory.
   """
 
   model: pure.PureModel
   params: Params
   asking: inference.Inference
-  is_published: bool
 
 
 def load_one(
@@ -159,32 +162,32 @@ def load_one(
   """Returns one model of a run: policy, improver, reward or gap_reward; see `load`.
 
   Raises:
-    ValueError: as `load`, or the run has no such model.
+    ValueError: as `load`, or the run has no such model, or its R_P is a published model.
   """
-  run, folder = _read(workdir, name), workdir / FOLDER
+  run, folder = _read(workdir), workdir / FOLDER
   reader = _reader(run, folder, mesh)
   if name not in reader.names:
     raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(reader.names)}")
-  is_published = name == "reward" and run.published is not None
-  settings = _settings(run, folder / ("reward" if is_published else "tokenizer"))
+  if name == "reward" and run.published is not None:
+    raise ValueError(f"{folder}: the reward model is a published one; use `load_published`")
+  settings = _settings(run, folder / "tokenizer")
   model, params = _model(name, reader, settings.tokenizer)
   kinds = (pure.language_model(model.config), pure.scalar_model(model.config))
   asking = inference.Inference(*kinds, settings, run.response_length, batch_size, mesh)
-  return Exported(model, params, asking, is_published)
+  return Exported(model, params, asking)
 
 
-def _described(asking: inference.Inference, directory: pathlib.Path) -> dict[str, Any]:
-  """Writes a tokenizer into a directory, and returns the fields of run.json that go with it."""
-  settings = asking.settings
-  settings.tokenizer.save(directory)
-  return {
-    "template": settings.template.describe(),
-    "template_hash": settings.template.hash,
-    "tokenizer": _hash(directory / "tokenizer.json"),
-    "max_prompt_length": settings.max_prompt_length,
-    "max_response_length": settings.max_response_length,
-    "response_length": asking.response_length,
-  }
+def load_published(
+  workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
+) -> classifiers.Classifier | None:
+  """Returns the published R_P of a run, in the run's unit; None where R_P was trained."""
+  run, folder = _read(workdir), workdir / FOLDER
+  if run.published is None:
+    return None
+  given, shape = (folder / "reward", run.published), None
+  if run.published["gain"] is None:  # it is one of our families
+    shape = _reader(run, folder, mesh).describe("reward").config
+  return classifier_files.load(*given, shape, mesh=mesh, batch_size=batch_size)
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
@@ -204,8 +207,8 @@ def _hash(path: pathlib.Path) -> str:
   return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _read(workdir: pathlib.Path, name: str = "policy") -> _Run:
-  """Reads and checks run.json, as it is for the model of a name."""
+def _read(workdir: pathlib.Path) -> _Run:
+  """Reads and checks run.json."""
   path, named = workdir / FOLDER / RUN, places.address(workdir)
   if not path.is_file():
     raise ValueError(
@@ -216,8 +219,6 @@ def _read(workdir: pathlib.Path, name: str = "policy") -> _Run:
   if content.get("format") != FORMAT:
     raise ValueError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
   run = _fields(path, content)
-  if name == "reward" and run.published is not None:
-    run = _fields(path, content | run.published)
   try:
     current = chat.restore(run.template).hash
   except (TypeError, AttributeError, ValueError) as error:

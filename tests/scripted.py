@@ -62,5 +62,6 @@ def make_suite(questions, margin=0.0, **more):
     margin=margin,
     **more,
   )
-  judging = [judges.reward_model(ask, {}), judges.gap_model(functools.partial(ask.gaps, {}))]
+  rate, gaps = functools.partial(ask.rate, {}), functools.partial(ask.gaps, {})
+  judging = [judges.reward_model(rate), judges.gap_model(gaps)]
   return suite.Suite(models, questions, judging, jax.random.key(0), 1.0)

@@ -47,7 +47,7 @@ ARROWS = {
   # It counts rows as training will see them, and looks like the report.
   "doctor": {"data", "evaluate"},
   "cards": {"evaluate"},
-  "convert": {"cards", "data", "models", "export", "parallel"},
+  "convert": {"cards", "data", "models", "export", "parallel", "rollout"},
   # subject.py and findings.py run experiments on a trained run.
   "evaluate": {
     "data",
@@ -92,6 +92,7 @@ HOST_FILES = {
   "models/hf.py",
   "models/merging.py",
   "models/peft.py",
+  "rollout/classifier_files.py",
   "rollout/experience.py",
 }  # in rooms that are pure otherwise
 IMPURE_MODULES = {"time", "datetime", "random", "os", "logging", "absl", "ml_collections"}

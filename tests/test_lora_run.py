@@ -132,12 +132,13 @@ def test_an_independent_judge_learnt_from_pairs_of_its_own(run):
 
 def test_a_published_judge_reads_its_own_tokens(run, published):
   context, _ = run
-  asking, params = context.judge.load(context.inference)
+  judge = context.judge.load(context.mesh, batch_size=2)
   words = text.load_tokenizer(published)
-  (found,) = asking.rate(params, ["who gets it"], ["the call"])
-  ids = [*words.encode("Question: who gets it\nAnswer:"), *words.encode(" the call"), words.eos_id]
-  assert ids != context.settings.tokenizer.encode("Question: who gets it\nAnswer: the call")
-  scores = jax.jit(asking.scalar.apply)(params, np.array([ids]), np.ones((1, len(ids)), bool))
+  (found,) = judge.rate(["who gets it"], ["the call"])
+  ids = [*words.encode("who gets it"), *words.encode("the call")]  # it has no template: a pair
+  assert ids != context.settings.tokenizer.encode("who gets itthe call")
+  apply = jax.jit(judge.model.apply)
+  scores = apply(judge.params, np.array([ids]), np.ones((1, len(ids)), bool))
   np.testing.assert_allclose(found, scores[0, -1], rtol=1e-4)
 
 

@@ -62,12 +62,10 @@ def test_a_published_reward_model_is_planned_as_it_is_asked(tmp_path):
   assert "reward" not in found and "gap_reward" in found
   asked = found["rl_policy"].makers[1]().arguments
   assert jax.tree.map(lambda x: x.shape, asked[0]) == jax.tree.map(
-    lambda x: x.shape, run.params(run.published)
+    lambda x: x.shape, run.params(run.published.scalar)
   )
-  assert [part.tokens.shape[1] for part in asked[1:]] == [
-    origin.ROOM * run.prompt,
-    origin.ROOM * run.response,
-  ]
+  rows, longest = run.config.rl.batch_size, 2 * (32 + 32)
+  assert [part.shape for part in asked[1:]] == [(rows, longest), (rows, longest), (rows,)]
   gap = found["pit_data"].makers[1]().arguments
   assert gap[1].tokens.shape[1] == run.improver_prompt
 

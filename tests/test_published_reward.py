@@ -19,7 +19,7 @@ from pit_jax.data import text
 from pit_jax.models import families, hf, pure
 from pit_jax.recipes import pit, rlhf
 from pit_jax.stages import context as contexts
-from pit_jax.stages import origin, reward, rl, supervised
+from pit_jax.stages import published_models, reward, rl, supervised
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +74,11 @@ def run(foreign, tmp_path_factory):
   return Watched(*kept[0], rewarded, starts)
 
 
-def read_as_served(foreign, question, answer, limit):
+def read_as_served(foreign, question, answer):
   """Returns the ids that the model's own tokenizer and template make of a question and answer."""
   fast = transformers.PreTrainedTokenizerFast.from_pretrained(foreign)  # what the file says
-  asked = fast.apply_chat_template(
-    [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False
-  )
-  ids = fast(answer, add_special_tokens=False)["input_ids"]
-  return asked + [*ids, fast.convert_tokens_to_ids("<|im_end|>")][:limit]
+  said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+  return fast.apply_chat_template(said, return_dict=False)
 
 
 def rewarded_words(run):
@@ -103,9 +100,8 @@ def in_the_runs_unit(run, scores):
 @pytest.fixture(scope="module")
 def read(run, foreign):
   """What the classifier has to read, Int[N T] padded on the right, and the mask."""
-  limit = 2 * run.context.inference.response_length
   questions, answers, _ = rewarded_words(run)
-  ids = [read_as_served(foreign, *pair, limit) for pair in zip(questions, answers, strict=True)]
+  ids = [read_as_served(foreign, *pair) for pair in zip(questions, answers, strict=True)]
   mask = tiny.right([len(row) for row in ids], max(map(len, ids)))
   tokens = np.zeros(mask.shape, np.int32)
   tokens[mask] = np.concatenate(ids)
@@ -145,20 +141,21 @@ def test_the_rewards_belong_to_the_prompts_and_are_what_was_learnt_from(run):
       )  # an over-long one lost its beginning
   lines = (run.context.workdir / "metrics" / "rl_policy.jsonl").read_text().splitlines()
   logged = [json.loads(line)["objective/score"] for line in lines]
-  means = [np.mean(scores) for *_, scores in run.rewarded]
+  shift = run.models.policy.reward.facts["shift"]
+  means = [np.mean(scores) + shift for *_, scores in run.rewarded]
   np.testing.assert_allclose(logged, means[: tiny_run.STEPS], rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_calibrated_and_no_weight_of_its_trunk_is_trained(run, foreign):
   context, found = run.context, run.models.policy.reward
-  there = hf.load(foreign, found.published.scalar)
+  there = hf.load(foreign, found.published.model)
   jax.tree.map(np.testing.assert_array_equal, found.params["trunk"], there["trunk"])
   assert not (context.workdir / "checkpoints" / "reward").exists()
   questions = [row.prompt for row in context.folds.reward_validation]
   key = jax.random.fold_in(context.key("reward"), 1)
   answers = context.inference.answer(run.models.policy.sft, questions, key, 1.0)
-  scores = found.published.rate(found.params, questions, answers)
-  assert scores.mean() == pytest.approx(0, abs=1e-3)
+  scores = reward.rating(run.context, found)(questions, answers)
+  assert scores.mean() == pytest.approx(-found.facts["shift"], abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
 
 
@@ -166,7 +163,7 @@ def test_its_facts_are_of_its_own_reading(run):
   found, rows = run.models.policy.reward, run.context.folds.reward_validation
   questions = [row.prompt for row in rows]
   chosen, rejected = (
-    found.published.rate(found.params, questions, [getattr(row, name) for row in rows])
+    reward.rating(run.context, found)(questions, [getattr(row, name) for row in rows])
     for name in ("chosen", "rejected")
   )
   margins = (chosen - rejected) / found.facts["gain"]
@@ -191,8 +188,8 @@ def test_it_judges_in_its_own_tokens(run):
   found = run.models.policy.reward
   held_out = {row.prompt: row for row in run.context.folds.held_out}
   rows = list(held_out.values())[:8]
-  scores = found.published.rate(
-    found.params, [row.prompt for row in rows], [row.chosen for row in rows]
+  scores = reward.rating(run.context, found)(
+    [row.prompt for row in rows], [row.chosen for row in rows]
   )
   assert results["systems"]["chosen"]["score_R_P"] == pytest.approx(scores.mean(), abs=1e-4)
 
@@ -229,13 +226,13 @@ QUESTIONS, ANSWERS = ["who gets call 5?", "the letter ?"], ["Ann calls Mia.", "n
 
 def test_it_is_exported_as_itself(run, foreign):
   found = run.models.policy.reward
-  loaded = export.load_one(run.context.workdir, "reward", mesh=run.context.mesh, batch_size=2)
-  assert loaded.is_published and loaded.model.config == found.published.scalar.config
-  ours, theirs = found.published.settings, loaded.asking.settings
-  assert theirs.template == ours.template and theirs.max_prompt_length == ours.max_prompt_length
-  assert theirs.tokenizer.vocabulary == text.load_tokenizer(foreign).vocabulary
-  expected = found.published.rate(found.params, QUESTIONS, ANSWERS)
-  scores = loaded.asking.rate(loaded.params, QUESTIONS, ANSWERS)
+  loaded = export.load_published(run.context.workdir, mesh=run.context.mesh, batch_size=2)
+  assert loaded.model == found.published.model
+  ours, theirs = found.published.reader, loaded.reader
+  assert theirs.describe() == ours.describe() and theirs.form == ours.form
+  assert theirs.vocabulary == text.load_tokenizer(foreign).vocabulary
+  expected = reward.rating(run.context, found)(QUESTIONS, ANSWERS)
+  scores = loaded.rate(QUESTIONS, ANSWERS)
   np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -244,22 +241,22 @@ def test_it_is_sent_out_as_itself(run, foreign, tmp_path):
   card = (directory / "README.md").read_text()
   assert f"reward model {foreign.name}, not trained but scaled" in card
   changes = {"reward__model": "", "evaluation__reward_model": str(directory)}
-  _, sent = origin.published(tiny_run.config(**changes), "cpu")
+  _, sent = published_models.find(tiny_run.config(**changes), "cpu")
   assert sent.metadata["template"] == run.context.reward.metadata["template"]
-  asking, params = sent.load(run.context.inference)
-  found = run.models.policy.reward
-  expected = found.published.rate(found.params, QUESTIONS, ANSWERS)
-  np.testing.assert_allclose(asking.rate(params, QUESTIONS, ANSWERS), expected, atol=1e-5)
+  scores = sent.load(run.context.mesh, batch_size=4).rate(QUESTIONS, ANSWERS)
+  np.testing.assert_allclose(
+    scores, reward.rating(run.context, run.models.policy.reward)(QUESTIONS, ANSWERS), atol=1e-5
+  )
 
 
 def test_a_damaged_template_of_it_is_named(run, tmp_path):
   shutil.copytree(run.context.workdir / "models", tmp_path / "models")
   path = tmp_path / "models" / "run.json"
   content = json.loads(path.read_text())
-  content["published"]["template_hash"] = "0" * 16
+  content["published"]["hash"] = "0" * 16
   path.write_text(json.dumps(content))
-  with pytest.raises(ValueError, match="trained with template 0000"):
-    export.load_one(tmp_path, "reward", mesh=run.context.mesh)
+  with pytest.raises(ValueError, match="hash 0000.* of what the classifier reads is now"):
+    export.load_published(tmp_path, mesh=run.context.mesh)
 
 
 def test_the_run_improves_answers(run, tmp_path):

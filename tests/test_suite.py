@@ -202,7 +202,7 @@ def test_a_reward_model_judges_small_differences_a_tie_and_gold_does_not():
     def rate(self, reward, questions, answers):
       return np.array([scores[answer] for answer in answers])
 
-  judge = judges.reward_model(Close(), {})
+  judge = judges.reward_model(functools.partial(Close().rate, {}))
   compared = judge.compare(["q"] * 3, ["a", "b", "c"], ["a", "a", "a"])
   assert (compared.win, compared.lose, compared.tie) == pytest.approx((100 / 3, 0, 200 / 3))
   assert judges.gold().tie < min(synthetic.WEIGHTS.values())
@@ -216,7 +216,7 @@ def test_a_model_is_asked_about_each_row_once():
       self.asked += zip(questions, answers)
       return np.array([float(answer) for answer in answers])
 
-  judge = judges.reward_model(Counting(), {})
+  judge = judges.reward_model(functools.partial(Counting().rate, {}))
   assert judge.score(["q", "q", "p"], ["1", "1", "2"]).tolist() == [1.0, 1.0, 2.0]
   assert judge.score(["p", "q"], ["2", "3"]).tolist() == [2.0, 3.0]
   assert judge.score(["p"], ["2"]).tolist() == [2.0]

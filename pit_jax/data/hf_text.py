@@ -9,8 +9,13 @@ import transformers
 from pit_jax import lfs
 
 
-def read(path: pathlib.Path) -> transformers.PreTrainedTokenizerFast:
+def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrainedTokenizerFast:
   """Returns the tokenizer of a directory, in its fast form.
+
+  Args:
+    path: the directory.
+    by_class: open it as transformers does, by the class that goes with the model, which may
+      rebuild parts of tokenizer.json; else that file says everything.
 
   Raises:
     ValueError: there is no directory, or no tokenizer in it that can be read.
@@ -18,9 +23,9 @@ def read(path: pathlib.Path) -> transformers.PreTrainedTokenizerFast:
   if not path.is_dir():
     raise ValueError(f"no tokenizer directory {path}; give one written by save_pretrained")
   lfs.check(*path.glob("tokenizer*"))
-  # tokenizer.json says everything; the class that AutoTokenizer would pick may rebuild parts of it.
   has_json = (path / "tokenizer.json").is_file()
-  reader = transformers.PreTrainedTokenizerFast if has_json else transformers.AutoTokenizer
+  is_bare = has_json and not by_class
+  reader = transformers.PreTrainedTokenizerFast if is_bare else transformers.AutoTokenizer
   try:
     fast = reader.from_pretrained(str(path), local_files_only=True)
   except (OSError, ValueError, KeyError) as error:
@@ -41,3 +46,21 @@ def isolate(fast: transformers.PreTrainedTokenizerFast, pieces: Sequence[str]) -
     known = fast.backend_tokenizer.pre_tokenizer
     steps = [*splits, known] if known is not None else splits
     fast.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)
+
+
+def chat_template(fast: transformers.PreTrainedTokenizerFast) -> str | None:
+  """Returns a tokenizer's chat template (Jinja), of several the default; None without one.
+
+  Raises:
+    ValueError: there are several and none of them is the default; all are named.
+  """
+  own = fast.chat_template
+  if not own or isinstance(own, str):
+    return own or None
+  if "default" not in own:
+    raise ValueError(
+      f"the tokenizer has the chat templates {', '.join(sorted(own))}, none of which is called "
+      "'default'; write the one to use into its directory as chat_template.jinja, or set "
+      'data.chat="plain"'
+    )
+  return own["default"]

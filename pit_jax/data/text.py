@@ -93,21 +93,8 @@ class Tokenizer:
 
   @property
   def chat_template(self) -> str | None:
-    """The model's own chat template (Jinja), of several the default; None for a model without one.
-
-    Raises:
-      ValueError: there are several and none of them is the default; all are named.
-    """
-    own = self._fast.chat_template
-    if not own or isinstance(own, str):
-      return own or None
-    if "default" not in own:
-      raise ValueError(
-        f"the tokenizer has the chat templates {', '.join(sorted(own))}, none of which is called "
-        "'default'; write the one to use into its directory as chat_template.jinja, or set "
-        'data.chat="plain"'
-      )
-    return own["default"]
+    """The model's own chat template (Jinja); see `hf_text.chat_template`."""
+    return hf_text.chat_template(self._fast)
 
   def render(self, form: str, messages: Sequence[Mapping[str, str]], is_asked: bool) -> str:
     """Returns messages in a chat template; if is_asked, up to where the assistant's turn begins."""

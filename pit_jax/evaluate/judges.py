@@ -1,7 +1,6 @@
 """Who says which of two answers is better: the gold score, the reward model, the gap model."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +8,7 @@ import numpy as np
 
 from pit_jax.data import conversations, synthetic
 from pit_jax.evaluate import metrics
-from pit_jax.rollout import gains, inference
-from pit_jax.types import Params
+from pit_jax.rollout import gains
 
 Prompts = Sequence[conversations.Prompt]
 # A gold score moves in whole checks, a model's in small steps: below this a reward is noise.
@@ -90,10 +88,14 @@ def gold() -> Judge:
   return _pointwise("gold", remembering(score), tie=1e-9)
 
 
-def reward_model(ask: inference.Inference, params: Params, name: str = "R_P") -> Judge:
-  """Returns a reward model as a judge; R_P is not independent of models trained on it."""
+def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str = "R_P") -> Judge:
+  """Returns a reward model as a judge; R_P is not independent of models trained on it.
 
-  return _pointwise(name, remembering(functools.partial(ask.rate, params)), tie=MODEL_TIE)
+  Args:
+    rate: (questions, answers) → score of each answer, Float[N].
+    name: as in results.json.
+  """
+  return _pointwise(name, remembering(rate), tie=MODEL_TIE)
 
 
 def gap_model(gaps: gains.Gaps) -> Judge:

@@ -13,6 +13,7 @@ from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import clock, judges, language_models, self_refine, suite
 from pit_jax.stages import context as contexts
+from pit_jax.stages import reward
 
 LOG = logging.getLogger(__name__)
 LONGER, LONGER_PAIR = "rlhf_longer", "rlhf_longer_best_of_2"
@@ -217,7 +218,7 @@ def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
 def _shows(judge: Any, row: data_rows.Preference) -> bool:
   """Returns whether a published model's template takes the conversation."""
   try:
-    judge.settings.template.check(judge.settings.tokenizer, row.prompt)
+    judge.reader.check(row.prompt)
   except values.RowError:
     return False
   return True
@@ -229,10 +230,11 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   if asked := language_models.build(context):
     available.append(asked)
   if context.judge:
-    available.append(judges.reward_model(*context.judge.load(inference), PUBLISHED))
+    judge = context.judge.load(inference.mesh, inference.batch_size)
+    available.append(judges.reward_model(judge.rate, PUBLISHED))
   if policy.judge:
-    available.append(judges.reward_model(inference, policy.judge.params, INDEPENDENT))
-  available.append(judges.reward_model(policy.reward.published or inference, policy.reward.params))
+    available.append(judges.reward_model(reward.rating(context, policy.judge), INDEPENDENT))
+  available.append(judges.reward_model(reward.rating(context, policy.reward)))
   read = None
   if gap_reward is not None:
     read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))

@@ -237,8 +237,3 @@ def is_classifier(directory: str | os.PathLike) -> bool:
   """Returns whether DIRECTORY/config.json names a sequence classifier."""
   raw = json.loads((pathlib.Path(directory) / "config.json").read_text(encoding="utf-8"))
   return any(name.endswith("ForSequenceClassification") for name in raw.get("architectures") or ())
-
-
-def labels(directory: str | os.PathLike) -> int:
-  """Returns how many labels the classifier of a DIRECTORY/config.json tells apart."""
-  return _parse(pathlib.Path(directory) / "config.json").num_labels

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -79,14 +79,18 @@ def load(
   return weights.fill(model, Directory(directory), sharding)
 
 
-def fingerprint(directory: str | os.PathLike) -> str:
+def fingerprint(directory: str | os.PathLike, names: Iterable[str] | None = None) -> str:
   """Returns a sha256 (16 hex digits) that tells models apart without reading all of them.
 
   It covers config.json, and of each file of weights its size, its beginning and its end.
+
+  Args:
+    directory: of the model.
+    names: of its files of weights; None: those that `load` reads.
   """
   directory = pathlib.Path(directory)
   digest = hashlib.sha256((directory / "config.json").read_bytes())
-  for name in _files(directory):
+  for name in names or _files(directory):
     size = (directory / name).stat().st_size
     digest.update(f"{name} {size}".encode())
     with (directory / name).open("rb") as file:

@@ -8,9 +8,20 @@ import jax.numpy as jnp
 import ml_collections
 
 from pit_jax import costs, parallel
+from pit_jax.data import padding
 from pit_jax.models import pure
-from pit_jax.rollout import inference
-from pit_jax.stages import abstract, checks, memory, objectives, origin, ppo, rl, supervised
+from pit_jax.rollout import classifiers, inference
+from pit_jax.stages import (
+  abstract,
+  checks,
+  memory,
+  objectives,
+  origin,
+  ppo,
+  published_models,
+  rl,
+  supervised,
+)
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
 STOP_IDS, PAD_ID = (1,), 0  # any will do: they change no shape
@@ -57,8 +68,8 @@ def arrays(config: ml_collections.ConfigDict, devices: list, memory: int | None)
   shape = origin.shape(config, directory, vocabulary, platform)
   language = pure.language_model(shape)
   mesh = parallel.make_mesh(config.mesh.shape, language, devices, memory, config.mesh.slices)
-  reward, _ = origin.published(config, platform)
-  return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward and reward.scalar)
+  reward, _ = published_models.find(config, platform)
+  return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward)
 
 
 def imitation(run: abstract.Arrays, prompt: int) -> Program:
@@ -135,19 +146,22 @@ def sampling(run: abstract.Arrays, prompt: int) -> Program:
 def scoring(run: abstract.Arrays, prompt: int, model: pure.PureModel) -> Program:
   """Returns the scoring of responses after prompts of so many tokens by a scalar model.
 
-  A published one reads them in tokens of its own, of which they may have more.
+  A published one reads whole conversations in tokens of its own, at most as many as it may.
   """
   job, params = run.config.rl, run.params(model)
-  room = origin.ROOM if model is run.published else 1
-  lengths = (room * prompt, room * run.response)
-  asked = tuple(
-    run.rows(kind, job.batch_size, length)
-    for kind, length in zip((Prompts, Responses), lengths, strict=True)
-  )
-  tokens = job.batch_size * sum(lengths)
+  if run.published and model == run.published.scalar:
+    length = padding.bucket(run.published.reader.max_length)
+    read = run.rows(Responses, job.batch_size, length)
+    asked = (read.tokens, read.mask, run.array((job.batch_size,), jnp.int32, "batch"))
+    function = classifiers.scoring_of(model, run.mesh)
+  else:
+    length, function = prompt + run.response, inference.scoring_of(model, run.mesh)
+    kinds = ((Prompts, prompt), (Responses, run.response))
+    asked = tuple(run.rows(kind, job.batch_size, width) for kind, width in kinds)
+  tokens = job.batch_size * length
   return Program(
     name="score",
-    function=inference.scoring_of(model, run.mesh),
+    function=function,
     arguments=(params, *asked),
     roles={"reward": params},
     flops=2.0 * _multiplied(run, model) * tokens,

@@ -89,16 +89,14 @@ def _reinforcement(
   find: Callable,
   name: str,
   steps: int,
-  reward: pure.PureModel,
+  reward: pure.PureModel | None,
   earlier: dict,
 ) -> Stage:
   """Returns a stage of RL, of the improver where there are earlier models."""
   prompt, size = run.improver_prompt if earlier else run.prompt, abstract.device_bytes
-  makers = (
-    find("sampling", prompt),
-    find("scoring", prompt, reward),
-    find("iteration", prompt),
-  )
+  makers = (find("sampling", prompt), find("iteration", prompt))
+  if reward:  # else no device scores
+    makers = (makers[0], find("scoring", prompt, reward), makers[1])
   roles = programs.iteration(run, prompt).roles
   frozen = {role: size(tree) for role, tree in memory.frozen(run, reward).items()}
   kept = _kept(run, earlier) | {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from pit_jax import layout
 from pit_jax.losses import tokens as token_losses
@@ -127,6 +127,26 @@ def with_trained_end(responses: Responses, stop_ids: Sequence[int]) -> Responses
   is_last = jnp.arange(mask.shape[1]) == mask.sum(axis=1, keepdims=True) - 1
   has_ended = is_last & jnp.isin(tokens, jnp.asarray(stop_ids))
   return Responses(tokens=jnp.where(has_ended, stop_ids[0], tokens), mask=mask)
+
+
+def scores_at(
+  model: pure.PureModel,
+  params: Params,
+  tokens: Int[Array, "B T"],
+  mask: Bool[Array, "B T"],
+  places: Int[Array, " B"],
+) -> Float[Array, " B"]:
+  """Returns a scalar model's score of whole conversations, each at a place of its own.
+
+  Args:
+    model: a scalar model.
+    params: its parameters.
+    tokens: the conversations.
+    mask: which tokens are real.
+    places: where each score is read, from 0 to T − 1.
+  """
+  scores = model.apply(params, tokens, mask)
+  return jnp.take_along_axis(scores, places[:, None], axis=1)[:, 0]
 
 
 def token_values(

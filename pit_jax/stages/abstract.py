@@ -12,7 +12,7 @@ import ml_collections
 from pit_jax import layout, parallel
 from pit_jax.data import padding
 from pit_jax.models import attention, pure
-from pit_jax.stages import optimizers, origin
+from pit_jax.stages import optimizers, origin, published_models
 from pit_jax.training import step as training_step
 from pit_jax.types import Prompts, Responses
 
@@ -34,19 +34,19 @@ class Arrays:
     mesh: the devices, which need not exist.
     language: the network of policy and improver.
     scalar: the network of reward, gap reward and value models.
-    published: the network of a published reward model that is R_P; None: R_P is trained here.
+    published: a published reward model that is R_P; None: R_P is trained here.
   """
 
   config: ml_collections.ConfigDict
   mesh: jax.sharding.Mesh
   language: pure.PureModel
   scalar: pure.PureModel
-  published: pure.PureModel | None = None
+  published: published_models.Published | None = None
 
   @property
-  def reward(self) -> pure.PureModel:
-    """The network that is R_P."""
-    return self.published or self.scalar
+  def reward(self) -> pure.PureModel | None:
+    """The network that is R_P; None of one that transformers computes in PyTorch."""
+    return self.published.scalar if self.published else self.scalar
 
   @property
   def prompt(self) -> int:
@@ -106,9 +106,12 @@ class Arrays:
     """Returns what is trained of a model, and what is frozen."""
     return pure.split(model, self.params(model))
 
-  def own(self, model: pure.PureModel) -> Any:
+  def own(self, model: pure.PureModel | None) -> Any:
     """Returns what a model shares with no other, where it waits; adapters share their base."""
-    return self.waiting(self.params(model) if model is self.published else self.parts(model)[0])
+    if model is None:
+      return {}
+    is_whole = self.published is not None and model == self.published.scalar
+    return self.waiting(self.params(model) if is_whole else self.parts(model)[0])
 
   def base(self) -> Any:
     """Returns what a run keeps of the model that it starts from, beside the models made of it."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from pit_jax.evaluate import metrics as statistics
 from pit_jax.stages import context as contexts
 
 
@@ -66,3 +67,12 @@ def _deviation(name: str, scores: np.ndarray) -> float:
       "rp_difference it says that the improver copies every draft: ablations=False leaves it out"
     )
   return deviation
+
+
+def pair_facts(margins: np.ndarray) -> dict:
+  """Returns what a reward model's margins, chosen minus rejected in nats, say of it."""
+  return {
+    "accuracy": float((margins > 0).mean()),
+    "margin": float(margins.mean()),
+    "ece": statistics.expected_calibration_error(margins, np.ones(len(margins), bool)),
+  }

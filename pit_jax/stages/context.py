@@ -19,7 +19,16 @@ from pit_jax import hosts, layout, parallel
 from pit_jax.data import encode, preferences, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.stages import abstract, checks, forms, loading, memory, origin, workdirs
+from pit_jax.stages import (
+  abstract,
+  checks,
+  forms,
+  loading,
+  memory,
+  origin,
+  published_models,
+  workdirs,
+)
 from pit_jax.storage import places
 from pit_jax.training import flight, interruption, keeping, log, loop, operations, timing, writers
 from pit_jax.types import Params
@@ -38,8 +47,8 @@ class Context:
   folds: preferences.Folds
   inference: inference.Inference  # models, tokenizer, template and length limits
   base: origin.Base | None  # what the models start from; None: random weights
-  reward: origin.Published | None  # a published reward model that is R_P
-  judge: origin.Published | None  # a published reward model that judges the results
+  reward: published_models.Published | None  # a published reward model that is R_P
+  judge: published_models.Published | None  # a published reward model that judges the results
   language_judge: origin.Published | None  # a language model in a directory that does
   outlook: timing.Outlook | None = None  # what is left to be trained, for the progress shown
 
@@ -232,8 +241,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
   base_directory = origin.directory(config)
   form, words = forms.choose(config, base_directory)
   platform = jax.devices()[0].platform
-  others = (*origin.published(config, platform), origin.language_judge(config, platform))
-  data = loading.load(config, functools.partial(forms.check, form, words, others[:1]))
+  others = (*published_models.find(config, platform), origin.language_judge(config, platform))
+  data = loading.load(config, functools.partial(forms.check, form, words, others[0]))
   folds = preferences.Division.of(c).folds(data.rows)
   settings = encode.Settings(
     tokenizer=words or forms.learnt(config, folds, workdir, new),
@@ -271,7 +280,7 @@ def _arrays(
   config: ml_collections.ConfigDict,
   base_directory: pathlib.Path | None,
   vocabulary: int,
-  reward: origin.Published | None,
+  reward: published_models.Published | None,
 ) -> abstract.Arrays:
   """Returns the networks and the mesh of a run that fits it."""
   model = origin.shape(config, base_directory, vocabulary, jax.devices()[0].platform)
@@ -279,7 +288,7 @@ def _arrays(
   mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
   checks.batches(config, mesh)
   checks.offload(config)
-  found = abstract.Arrays(config, mesh, language, scalar, reward and reward.scalar)
+  found = abstract.Arrays(config, mesh, language, scalar, reward)
   memory.check(found)
   return found
 

@@ -1,13 +1,13 @@
 """How the models of a run are asked, and in which tokens."""
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import ml_collections
 
 from pit_jax import hosts
 from pit_jax.data import chat, conversations, preferences, template, text
-from pit_jax.stages import origin
+from pit_jax.stages import published_models
 from pit_jax.storage import places
 
 
@@ -46,17 +46,17 @@ def choose(
 def check(
   form: template.Form,
   words: text.Tokenizer | None,
-  others: Sequence[origin.Published | None],
+  reward: published_models.Published | None,
   prompt: conversations.Prompt,
 ) -> None:
   """Raises a `values.RowError` for a prompt that the run's models or a published one cannot read.
 
   A tokenizer that is still to be learnt goes with the plain form, which shows every prompt.
   """
-  readers = [(form, words)] if words else []
-  readers += [(one.settings.template, one.settings.tokenizer) for one in others if one]
-  for shown, tokenizer in readers:
-    shown.check(tokenizer, prompt)
+  if words:
+    form.check(words, prompt)
+  if reward:
+    reward.reader.check(prompt)
 
 
 def learnt(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pit_jax import hosts, layout, parallel
+from pit_jax import layout, parallel
 from pit_jax.data import conversations, encode
 from pit_jax.losses import gap
 from pit_jax.stages import calibration, reward, rl
@@ -76,13 +76,11 @@ def difference(
       that of M_PIT^SFT is, with a fresh head.
     improver_sft: M_PIT^SFT, whose samples set the scale.
   """
-  asking = model.published or context.inference
-  rows = context.folds.reward_validation
+  rate, rows = reward.rating(context, model), context.folds.reward_validation
   questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
 
   def plain(questions, answers, references):
-    better, worse = (asking.rate(model.params, questions, y) for y in (answers, references))
-    return better - worse
+    return rate(questions, answers) - rate(questions, references)
 
   def known():
     margins = plain(questions, [row.chosen for row in rows], rejected)
@@ -113,20 +111,38 @@ def _signal(
   references: Sequence[str],
 ) -> rl.RewardFn:
   """Returns the difference as what the RL of a stage with these texts maximises."""
-  asking = model.published or context.inference
-  # Of what the policy's own tokens say the end may be another than R_P learnt.
-  scorer = asking.scorer if model.published else asking.sample_scorer
+  if model.published:
+    return _published_signal(context, model, gain, shift, questions, references)
+  asking = context.inference
   settings = dataclasses.replace(asking.settings, over_long="cut")  # every row has its place
   asked = encode.policy_prompts(questions, settings, context.tokens)
 
   def score(rows, _, responses):
     given = (asked.padded(rows, asked.widths), asking.responses([references[i] for i in rows]))
-    if model.published:
-      said = context.inference.words(hosts.fetch(responses))
-      responses = parallel.put_batch(asking.responses(said), context.mesh)
     prompts, worse = parallel.put_batch(given, context.mesh)
     params = layout.to_devices(model.params)
-    scores = [scorer(params, prompts, y) for y in (responses, worse)]
+    # What was sampled may have another end than R_P learnt.
+    scores = [asking.sample_scorer(params, prompts, y) for y in (responses, worse)]
     return gain * (scores[0] - scores[1]) + shift
+
+  return score
+
+
+def _published_signal(
+  context: contexts.Context,
+  model: reward.RewardModel,
+  gain: float,
+  shift: float,
+  questions: Sequence[conversations.Prompt],
+  references: Sequence[str],
+) -> rl.RewardFn:
+  """Returns `_signal` of a published R_P, which reads words."""
+  better = rl.published_reward(context, model.published, questions)
+
+  def score(rows, prompts, responses):
+    asked = [questions[row] for row in rows]
+    worse = model.published.batched(len(rows)).rate(asked, [references[row] for row in rows])
+    difference = better(rows, prompts, responses) - parallel.put_batch(worse, context.mesh)
+    return gain * difference + shift
 
   return score

@@ -105,7 +105,7 @@ def reinforcement(
   }
 
 
-def frozen(run: abstract.Arrays, reward: pure.PureModel) -> dict:
+def frozen(run: abstract.Arrays, reward: pure.PureModel | None) -> dict:
   """Returns the models that RL asks and does not train, where they wait.
 
   With adapters they share one base.

@@ -1,4 +1,4 @@
-"""What a run takes from elsewhere: the base its models start from, published models that judge."""
+"""What a run takes from elsewhere: the base its models start from, a language model that judges."""
 
 import dataclasses
 import functools
@@ -16,9 +16,6 @@ from pit_jax.types import Params
 
 LOCAL = "local"  # the base_url of a language model that judges and lies in a directory
 EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
-# A published reward model may read this many times the run's lengths: its template may be longer,
-# and its tokens shorter.
-ROOM = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +53,16 @@ def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.Mod
   return architecture.ModelConfig(vocabulary=vocabulary, rope=rope, **chosen)
 
 
-def _on(
+def placed(
   config: ml_collections.ConfigDict, platform: str, found: architecture.ModelConfig
 ) -> architecture.ModelConfig:
-  """Returns a shape with the attention of the devices that it will be computed on."""
+  """Returns a shape with the attention of the devices that it will be computed on.
+
+  Args:
+    config: of the run.
+    platform: of the devices: "cpu", "gpu" or "tpu".
+    found: the shape.
+  """
   kernel = kernels.choose(config.model.attention, platform, found)
   return dataclasses.replace(found, attention=kernel)
 
@@ -82,7 +85,7 @@ def shape(
     ValueError: if adapters, base and tokenizer do not go together, or attention and devices.
   """
   found = _new(config, vocabulary) if base is None else hf.read(base)
-  found = _on(config, platform, _adapted(config, found, base))
+  found = placed(config, platform, _adapted(config, found, base))
   if vocabulary is not None and found.vocabulary < vocabulary:
     raise ValueError(
       f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
@@ -127,7 +130,7 @@ def load(
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A published model, asked in its own tokens and its own template.
+  """A published language model, asked in its own tokens and its own template.
 
   Attributes:
     directory: where it lies.
@@ -148,22 +151,6 @@ class Published:
       "template": self.settings.template.hash,
     }
 
-  @property
-  def scalar(self) -> pure.PureModel:
-    """The network of a model that gives one number."""
-    return pure.scalar_model(self.config)
-
-  def fits(self, model: architecture.ModelConfig, tokenizer: text.Tokenizer) -> bool:
-    """Returns whether a run's scalar models can start from its trunk.
-
-    Args:
-      model: the shape of the run's models; with adapters they start from the base.
-      tokenizer: of the run; the same tokens need the same ids.
-    """
-    same = {name: getattr(model, name) for name in ("tied", "remat", "unroll")}  # no other trunk
-    own = dataclasses.replace(self.config, **same)
-    return own == model and self.settings.tokenizer.vocabulary == tokenizer.vocabulary
-
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
     """Returns how it is asked, and its parameters on the devices.
 
@@ -173,43 +160,10 @@ class Published:
     Raises:
       ValueError: its weights cannot be read or do not fit.
     """
-    language, scalar = pure.language_model(self.config), self.scalar
-    asking = dataclasses.replace(
-      like,
-      language=language,
-      scalar=scalar,
-      settings=self.settings,
-      response_length=ROOM * like.response_length,
-    )
-    model = scalar if families.is_classifier(self.directory) else language
-    return asking, hf.load(self.directory, model, parallel.homes(model, like.mesh))
-
-
-def published(
-  config: ml_collections.ConfigDict, platform: str
-) -> tuple[Published | None, Published | None]:
-  """Returns the published models that are R_P and that judge, where any are named, weights unread.
-
-  Args:
-    config: of the run.
-    platform: of the devices, which choose the attention.
-
-  Raises:
-    ValueError: if a directory holds no classifier with one label, of a supported family and with
-      its tokenizer; or if R_P was to be its own judge.
-  """
-  named = {
-    "reward.model": config.reward.model,
-    "evaluation.reward_model": config.evaluation.reward_model,
-  }
-  found = [_published(config, key, name, platform) if name else None for key, name in named.items()]
-  if all(found) and found[0].directory.samefile(found[1].directory):
-    raise ValueError(
-      f"reward.model and evaluation.reward_model are both {found[0].directory}, and what rewards "
-      "the policy is no independent judge; R_P judges without being named, so leave "
-      "evaluation.reward_model empty or name another model"
-    )
-  return found[0], found[1]
+    language = pure.language_model(self.config)
+    scalar = pure.scalar_model(self.config)
+    asking = dataclasses.replace(like, language=language, scalar=scalar, settings=self.settings)
+    return asking, hf.load(self.directory, language, parallel.homes(language, like.mesh))
 
 
 def language_judge(config: ml_collections.ConfigDict, platform: str) -> Published | None:
@@ -226,54 +180,27 @@ def language_judge(config: ml_collections.ConfigDict, platform: str) -> Publishe
   if not c.model or c.base_url != LOCAL:
     return None
   key = "evaluation.language_judge.model"
+  directories.check(key, c.model)
   if families.is_classifier(c.model):
     raise ValueError(
       f"{key}={c.model} holds a sequence classifier, which can say nothing; give it as "
       "evaluation.reward_model, or a language model here"
     )
-  return _described(config, key, c.model, (c.max_prompt_tokens, c.max_tokens), platform)
-
-
-def _published(config: ml_collections.ConfigDict, key: str, named: str, platform: str) -> Published:
-  """Returns the published reward model that a configuration names under a key."""
-  directories.check(key, named)
-  hf.read(named)  # what cannot be read at all says so first
-  if not families.is_classifier(named):
-    raise ValueError(
-      f"{key}={named} holds no sequence classifier; give a directory whose "
-      "config.json names an architecture …ForSequenceClassification"
-    )
-  if (labels := families.labels(named)) != 1:
-    raise ValueError(
-      f"{key}={named} has {labels} labels, and a reward is one number; give a classifier with one"
-    )
-  c = config.data
-  lengths = (ROOM * c.max_prompt_length, ROOM * c.max_response_length)
-  return _described(config, key, named, lengths, platform)
-
-
-def _described(
-  config: ml_collections.ConfigDict,
-  key: str,
-  named: str,
-  lengths: tuple[int, int],
-  platform: str,
-) -> Published:
-  """Returns a published model, which is shown prompts and responses of so many tokens at most."""
   own = {name: config.model[name] for name in ("dtype", "unroll")}
-  shape = dataclasses.replace(hf.read(named), **own)
-  c, shape = config.data, _on(config, platform, shape)
-  plain = template.Template(policy=c.policy_template, improver=c.improver_template)
+  shape = placed(config, platform, dataclasses.replace(hf.read(c.model), **own))
+  plain = template.Template(config.data.policy_template, config.data.improver_template)
   try:
-    form, words = chat.choose("auto", text.load_tokenizer(named), plain, c.improver_turn)
+    words = text.load_tokenizer(c.model)
+    form, words = chat.choose("auto", words, plain, config.data.improver_turn)
   except ValueError as error:
-    raise ValueError(f"{key}={named} cannot be asked: {error}") from error
+    raise ValueError(f"{key}={c.model} cannot be asked: {error}") from error
   if words.vocab_size > shape.vocabulary:
     raise ValueError(
-      f"{key}={named}: the model knows {shape.vocabulary} tokens and its tokenizer has "
+      f"{key}={c.model}: the model knows {shape.vocabulary} tokens and its tokenizer has "
       f"{words.vocab_size}; give a model directory whose files belong together"
     )
-  return Published(pathlib.Path(named), encode.Settings(words, form, *lengths), shape)
+  settings = encode.Settings(words, form, c.max_prompt_tokens, c.max_tokens)
+  return Published(pathlib.Path(c.model), settings, shape)
 
 
 def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:

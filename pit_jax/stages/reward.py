@@ -1,6 +1,6 @@
 """Reward model and gap reward model, trained on fold 2 and calibrated on its validation part.
 
-R_P may be a published model instead, of any supported family: it is calibrated and not trained.
+R_P may be a published model instead, of any family: it is calibrated and not trained.
 """
 
 import dataclasses
@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pit_jax.data import encode, tables
+from pit_jax.data import conversations, encode, tables
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import metrics as statistics
 from pit_jax.models import pure
-from pit_jax.rollout import inference
-from pit_jax.stages import calibration, objectives, origin, rl, supervised
+from pit_jax.rollout import classifiers, inference
+from pit_jax.stages import calibration, classifier_units, objectives, rl, supervised
 from pit_jax.stages import context as contexts
 from pit_jax.types import Params, Prompts
 
@@ -26,16 +25,17 @@ class RewardModel:
   """A calibrated scalar model and what is known of it.
 
   Attributes:
-    params: parameters with the gain of the calibration folded into the head, which has no bias.
+    params: parameters with the gain of the calibration folded into the head, which has no bias;
+      None of a published model that transformers computes in PyTorch.
     facts: accuracy and calibration on the validation part; for a gap model also the four mean
       gaps and the zero point; for a published model also the share of pairs it saw shortened.
-    published: how a published model is asked, in tokens of its own; None: as the run's models are.
+    published: a published model, which reads tokens of its own; None: it reads the run's.
     fits: whether other scalar models of the run can start from its trunk.
   """
 
-  params: Params
+  params: Params | None
   facts: dict
-  published: inference.Inference | None = None
+  published: classifiers.Classifier | None = None
   fits: bool = True
 
 
@@ -49,7 +49,9 @@ def pointwise(context: contexts.Context, policy_sft: Params | None, start: Param
   """
   if context.reward is None:
     return _trained(context, "reward", context.folds.reward, policy_sft, start)
-  return _published(context, context.reward, policy_sft)
+  found, facts = classifier_units.calibrated(context, context.reward, policy_sft)
+  fits = context.reward.fits(context.scalar.config, context.settings.tokenizer)
+  return RewardModel(found.params, facts, found, fits)
 
 
 def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
@@ -58,12 +60,22 @@ def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
   return _trained(context, "reward_judge", rows, policy_sft, policy_sft) if rows else None
 
 
+def rating(
+  context: contexts.Context, model: RewardModel
+) -> Callable[[Sequence[conversations.Prompt], Sequence[str]], np.ndarray]:
+  """Returns R_P in words: (questions, answers) → score of each answer, Float[N]."""
+  if model.published is None:
+    return functools.partial(context.inference.rate, model.params)
+  return model.published.rate
+
+
 def signal(context: contexts.Context, model: RewardModel) -> rl.RewardFn:
   """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT."""
   if model.published is None:
     scores = rl.model_reward(context, model.params)
   else:
-    scores = rl.published_reward(context, model.published, model.params)
+    questions = [row.prompt for row in context.folds.rl]
+    scores = rl.published_reward(context, model.published, questions)
   return rl.shifted(scores, model.facts["shift"])
 
 
@@ -101,36 +113,11 @@ def _trained(
   return _calibrated(context, name, params, facts, sample)
 
 
-def _published(
-  context: contexts.Context, model: origin.Published, policy_sft: Params | None
-) -> RewardModel:
-  """Calibrates a published reward model, asked in words, on samples of M_P^SFT or the data's."""
-  asking, params = model.load(context.inference)
-  rows = context.folds.reward_validation
-  questions = [row.prompt for row in rows]
-
-  def sample(key, temperature):
-    answers = context.inference.answer(policy_sft, questions, key, temperature)
-    return asking.rate(params, questions, answers)
-
-  validation = encode.preferences(rows, asking.settings, context.tokens)
-  if policy_sft is None:
-    sample = functools.partial(_responses, asking, params, validation)
-  cut = {"cut": validation.contents.counts["cut"] / len(validation)}
-
-  def facts(params):
-    return _facts(asking, validation, params) | cut
-
-  found = _calibrated(context, "reward", params, facts, sample)
-  fits = model.fits(context.scalar.config, context.settings.tokenizer)
-  return dataclasses.replace(found, published=asking, fits=fits)
-
-
 def _facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
   """Returns what a reward model's margins on the validation part say of it."""
   held = validation[:]
   chosen, rejected = (asking.score(params, held.prompts, y) for y in (held.chosen, held.rejected))
-  return _pair_facts(chosen - rejected)
+  return calibration.pair_facts(chosen - rejected)
 
 
 def _responses(
@@ -204,7 +191,7 @@ def _gap_facts(asking: inference.Inference, validation: tables.Table, params: Pa
   order &= (four["ww"] >= four["lw"]) & (four["ll"] >= four["lw"])
   identical = np.concatenate([four["ww"], four["ll"]])
   return {
-    **_pair_facts(four["wl"] - four["lw"]),
+    **calibration.pair_facts(four["wl"] - four["lw"]),
     "order": order.mean(),
     "zero_point": identical.mean(),
     "gaps": four,
@@ -267,15 +254,6 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
   )
   # In differences the bias cancels; all that can have moved it is the rounding of its gradient.
   return {**params, "bias": params["bias"] * 0}
-
-
-def _pair_facts(margins: np.ndarray) -> dict:
-  """What a reward model's margins, chosen minus rejected in nats, say of it."""
-  return {
-    "accuracy": float((margins > 0).mean()),
-    "margin": float(margins.mean()),
-    "ece": statistics.expected_calibration_error(margins, np.ones(len(margins), bool)),
-  }
 
 
 def _calibrated(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,9 +11,9 @@ import ml_collections
 import numpy as np
 
 from pit_jax import hosts, layout, parallel
-from pit_jax.data import batches, encode, tables
+from pit_jax.data import batches, conversations, tables
 from pit_jax.models import pure
-from pit_jax.rollout import inference
+from pit_jax.rollout import classifiers
 from pit_jax.stages import context as contexts
 from pit_jax.stages import frontier, optimizers, ppo, speed, supervised
 from pit_jax.training import step as training_step
@@ -65,26 +65,27 @@ def shifted(score: RewardFn, shift: float) -> RewardFn:
 
 
 def published_reward(
-  context: contexts.Context, asking: inference.Inference, params: Params
+  context: contexts.Context,
+  classifier: classifiers.Classifier,
+  questions: Sequence[conversations.Prompt],
 ) -> RewardFn:
-  """Returns the reward of a published model for the prompts of the RL fold.
+  """Returns the reward of a published model.
 
-  What was sampled becomes words, which the model reads in its own tokens after x in its own
-  template, as `Inference.rate` asks it. A response cut at the length limit hence ends there like
-  any other; `missing_eos_penalty` is what the cut costs.
+  What was sampled becomes words, which the model reads after x in tokens and a form of its own. A
+  response cut at the length limit hence ends there like any other; `missing_eos_penalty` is what
+  the cut costs.
 
   Args:
     context: the run's surroundings.
-    asking: how the model is asked.
-    params: its parameters.
+    classifier: the model.
+    questions: the texts of the stage's prompts.
   """
-  questions = [row.prompt for row in context.folds.rl]
-  asked = encode.policy_prompts(questions, asking.settings, context.tokens)
 
   def score(rows, _, responses):
-    said = context.inference.words(hosts.fetch(responses))
-    read = (asked.padded(rows, asked.widths), asking.responses(said))
-    return asking.scorer(layout.to_devices(params), *parallel.put_batch(read, context.mesh))
+    answers = context.inference.words(hosts.fetch(responses))
+    asked = [questions[row] for row in rows]
+    scores = classifier.batched(len(rows)).rate(asked, answers)
+    return parallel.put_batch(scores, context.mesh)
 
   return score
 

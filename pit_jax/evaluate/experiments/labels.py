@@ -8,6 +8,7 @@ import numpy as np
 from pit_jax.data import preferences, rows
 from pit_jax.evaluate import judges, metrics, subject
 from pit_jax.evaluate.statistics import labelled, margins
+from pit_jax.stages import reward
 
 NEW, KNOWN, ALL = "new writers", "known writers", "held out"  # of new prompts, all of them
 LONGER = "the longer one"
@@ -68,10 +69,10 @@ def _margins(run: subject.Subject, pairs: Sequence[rows.Preference]) -> tuple[di
   """Returns each model's margins in nats, as trained, and the four gaps in R_PIT's unit."""
   questions = [row.prompt for row in pairs]
   chosen, rejected = ([getattr(row, name) for row in pairs] for name in _RESPONSES)
-  reward = run.policy.reward
-  judge = judges.reward_model(reward.published or run.context.inference, reward.params)
+  model = run.policy.reward
+  judge = judges.reward_model(reward.rating(run.context, model))
   difference = judge.verdicts(questions, chosen, rejected).difference
-  found = {"R_P": difference / reward.facts["gain"]}
+  found = {"R_P": difference / model.facts["gain"]}
   if run.chain is None:
     return found, {}
   gap = run.chain.gap_reward

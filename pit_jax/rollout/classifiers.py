@@ -1,0 +1,243 @@
+"""Published classifiers at work: whole conversations in words → one score each.
+
+Those of our families are computed in JAX, on the mesh of the run. All others are computed by
+transformers in PyTorch, in the same process and on the host's processors: their weights are there
+once, and no device or program of JAX knows of them.
+"""
+
+import abc
+import dataclasses
+import functools
+import inspect
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import transformers
+
+from pit_jax import hosts, layout, parallel
+from pit_jax.data import classifier_text, conversations, padding
+from pit_jax.models import architecture, hf, pure
+from pit_jax.rollout import scoring
+from pit_jax.types import Params
+
+TORCH_ROWS = 32  # of a batch in PyTorch
+
+
+class Classifier(abc.ABC):
+  """What every published classifier can do, whoever computes it."""
+
+  reader: classifier_text.Reader
+  params: Params | None  # None in PyTorch
+
+  @abc.abstractmethod
+  def rate(self, questions: Sequence[conversations.Prompt], answers: Sequence[str]) -> np.ndarray:
+    """Returns the score of each answer, Float[N]."""
+
+  @abc.abstractmethod
+  def scaled(self, gain: float) -> "Classifier":
+    """Returns it in another unit: its scores times a gain."""
+
+  def batched(self, rows: int) -> "Classifier":
+    """Returns it as it is asked about batches of so many rows again and again."""
+    del rows
+    return self
+
+
+@functools.cache
+def scoring_of(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  """Returns the compiled score(params, tokens, mask, places); see `scoring.scores_at`."""
+  return jax.jit(layout.on(mesh, functools.partial(scoring.scores_at, model)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compiled(Classifier):
+  """A classifier of one of our families.
+
+  As in transformers, a score is read at the rightmost token that is not the file's padding, or at
+  the last one of a file that names none.
+
+  Attributes:
+    reader: turns conversations into tokens.
+    model: its network.
+    params: its parameters, on the devices or waiting beside them.
+    pad_id: what its config.json calls padding; None where it does not say.
+    batch_size: rows per compiled call.
+    mesh: the devices.
+  """
+
+  reader: classifier_text.Reader
+  model: pure.PureModel
+  params: Params
+  pad_id: int | None
+  batch_size: int
+  mesh: jax.sharding.Mesh
+
+  def rate(self, questions: Sequence[conversations.Prompt], answers: Sequence[str]) -> np.ndarray:
+    """Returns the score of each answer, Float[N].
+
+    Conversations of like length are scored together, padded to a quarter of the most tokens.
+    """
+    ids = self.reader.read(questions, answers).ids
+    order, last = _by_length(ids), len(ids) - 1
+    widest = padding.bucket(self.reader.max_length)
+    params, scores = layout.to_devices(self.params), np.zeros(len(ids), np.float32)
+    for start in range(0, len(ids), self.batch_size):
+      # The last batch is filled up with copies of its last row.
+      rows = [order[min(start + row, last)] for row in range(self.batch_size)]
+      width = padding.level(max(len(ids[row]) for row in rows), widest)
+      read = padding.pad_responses([ids[row] for row in rows], width, pad_id=0)
+      places = np.array([_place(ids[row], self.pad_id) for row in rows], np.int32)
+      batch = parallel.put_batch((read.tokens, read.mask, places), self.mesh)
+      scores[rows] = hosts.fetch(scoring_of(self.model, self.mesh)(params, *batch))
+    return scores
+
+  def batched(self, rows: int) -> "Compiled":
+    """Returns it with a program for so many rows."""
+    return dataclasses.replace(self, batch_size=rows)
+
+  def scaled(self, gain: float) -> "Compiled":
+    """Returns it in another unit, which is folded into its head."""
+    params = {**self.params, "head": self.params["head"] * gain}
+    return dataclasses.replace(self, params=params)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Torch(Classifier):
+  """A classifier that transformers computes in PyTorch.
+
+  Attributes:
+    reader: turns conversations into tokens.
+    directory: where it lies.
+    network: the classifier, in float32; None on all hosts but the first, which tells them.
+    gain: of its logits.
+  """
+
+  reader: classifier_text.Reader
+  directory: pathlib.Path
+  network: Any
+  gain: float = 1.0
+  params: None = None  # of JAX
+
+  def rate(self, questions: Sequence[conversations.Prompt], answers: Sequence[str]) -> np.ndarray:
+    """Returns the score of each answer, Float[N]."""
+    logits = self._logits(questions, answers) if hosts.is_first() else None
+    return np.array(hosts.agree(logits), np.float32) * np.float32(self.gain)
+
+  def scaled(self, gain: float) -> "Torch":
+    """Returns it in another unit."""
+    return dataclasses.replace(self, gain=self.gain * gain)
+
+  def _logits(self, questions: Sequence, answers: Sequence[str]) -> list[float]:
+    import torch
+
+    read = self.reader.read(questions, answers)
+    order, logits = _by_length(read.ids), [0.0] * len(read.ids)
+    # Without a padding token transformers takes rows one by one.
+    size = 1 if pad_id(self.network.config) is None else TORCH_ROWS
+    for start in range(0, len(order), size):
+      rows = order[start : start + size]
+      given = self._padded([read.ids[row] for row in rows], [read.types[row] for row in rows])
+      with torch.inference_mode():
+        found = self.network(**{name: torch.tensor(x) for name, x in given.items()}).logits
+      for row, logit in zip(rows, found[:, 0].tolist(), strict=True):
+        logits[row] = logit
+    return logits
+
+  def _padded(self, ids: list[list[int]], types: list[list[int]]) -> dict[str, list[list[int]]]:
+    """Returns what the network is given of some rows, padded on the side of its tokenizer."""
+    fast, width = self.reader.fast, max(map(len, ids))
+
+    def fill(rows, value):
+      gaps = [[value] * (width - len(row)) for row in rows]
+      if fast.padding_side == "left":
+        return [gap + row for gap, row in zip(gaps, rows, strict=True)]
+      return [row + gap for gap, row in zip(gaps, rows, strict=True)]
+
+    given = {
+      # The network finds the last token by its own padding, not by the tokenizer's.
+      "input_ids": fill(ids, pad_id(self.network.config) or 0),
+      "attention_mask": fill([[1] * len(row) for row in ids], 0),
+    }
+    names = set(fast.model_input_names) & set(inspect.signature(self.network.forward).parameters)
+    if "token_type_ids" in names:
+      given["token_type_ids"] = fill(types, fast.pad_token_type_id)
+    return given
+
+
+def compiled(
+  directory: pathlib.Path,
+  reader: classifier_text.Reader,
+  shape: architecture.ModelConfig,
+  published: transformers.PreTrainedConfig,
+  *,
+  mesh: jax.sharding.Mesh,
+  batch_size: int,
+) -> Compiled:
+  """Reads a classifier with one label of one of our families.
+
+  Args:
+    directory: where it lies.
+    reader: turns conversations into tokens.
+    shape: of its network.
+    published: its config.json.
+    mesh: the devices.
+    batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
+
+  Raises:
+    ValueError: its weights cannot be read or do not fit.
+  """
+  model = pure.scalar_model(shape)
+  params = hf.load(directory, model, parallel.homes(model, mesh))
+  return Compiled(reader, model, params, pad_id(published), batch_size, mesh)
+
+
+def in_torch(directory: pathlib.Path, reader: classifier_text.Reader) -> Torch:
+  """Reads a classifier with one label of any family that transformers knows.
+
+  No code of the directory is run, and of a pickle nothing but tensors is read.
+
+  Raises:
+    ValueError: its weights cannot be read, or are not all that the classifier needs.
+  """
+  if not hosts.is_first():
+    return Torch(reader, directory, None)
+  import torch
+
+  kind = transformers.AutoModelForSequenceClassification
+  settings = {"local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
+  try:
+    network, loading = kind.from_pretrained(str(directory), output_loading_info=True, **settings)
+  except (OSError, ValueError, KeyError, RuntimeError) as error:
+    raise ValueError(f"{directory} holds no readable weights: {error}") from error
+  if absent := sorted(loading["missing_keys"]):
+    raise ValueError(
+      f"{directory}: the weights lack {', '.join(absent)}, which would be random; give a directory "
+      "that holds a whole classifier"
+    )
+  return Torch(reader, directory, network.eval())
+
+
+def described(directory: str | pathlib.Path) -> transformers.PreTrainedConfig:
+  """Returns the config.json of a directory as transformers reads it; none of its code is run."""
+  options = {"local_files_only": True, "trust_remote_code": False}
+  return transformers.AutoConfig.from_pretrained(str(directory), **options)
+
+
+def pad_id(published: transformers.PreTrainedConfig) -> int | None:
+  """Returns what a config.json calls padding; None where it does not say."""
+  return published.get_text_config().pad_token_id
+
+
+def _by_length(ids: Sequence[Sequence[int]]) -> list[int]:
+  """Returns the rows in an order in which neighbours are of like length."""
+  return sorted(range(len(ids)), key=lambda row: len(ids[row]))
+
+
+def _place(ids: Sequence[int], pad_id: int | None) -> int:
+  """Returns where transformers reads a classifier's score; 0 where all is padding."""
+  if pad_id is None:
+    return len(ids) - 1
+  return max((place for place, token in enumerate(ids) if token != pad_id), default=0)

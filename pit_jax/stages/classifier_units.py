@@ -1,0 +1,47 @@
+"""A published reward model in the unit of a run: calibrated, and not trained."""
+
+import dataclasses
+
+import numpy as np
+
+from pit_jax.rollout import classifiers
+from pit_jax.stages import calibration, published_models
+from pit_jax.stages import context as contexts
+from pit_jax.types import Params
+
+
+def calibrated(
+  context: contexts.Context, model: published_models.Published, policy_sft: Params | None
+) -> tuple[classifiers.Classifier, dict]:
+  """Returns a published reward model in the run's unit, and what is known of it.
+
+  Args:
+    context: the run's surroundings.
+    model: the model, its weights unread.
+    policy_sft: M_P^SFT, whose samples set the scale; None: the validation part's responses do.
+
+  Returns:
+    The classifier, and facts as of a `reward.RewardModel`; `cut` is the share of the validation
+    part's pairs that it read shortened.
+  """
+  rows, batch_size = context.folds.reward_validation, context.config.inference_batch_size
+  classifier = model.load(context.mesh, batch_size)
+  questions = [row.prompt for row in rows]
+  pair = [[row.chosen for row in rows], [row.rejected for row in rows]]
+
+  def sample(key, temperature):
+    if policy_sft is None:
+      return np.concatenate([classifier.rate(questions, answers) for answers in pair])
+    answers = context.inference.answer(policy_sft, questions, key, temperature)
+    return classifier.rate(questions, answers)
+
+  def facts():
+    chosen, rejected = (classifier.rate(questions, answers) for answers in pair)
+    cut = [classifier.reader.read(questions, answers).is_cut for answers in pair]
+    return calibration.pair_facts(chosen - rejected) | {"cut": np.any(cut, axis=0).mean()}
+
+  known = calibration.calibrate(context, "reward", facts, sample)
+  scaled = classifier.scaled(known["gain"])
+  if scaled.params is not None:
+    scaled = dataclasses.replace(scaled, params=context.waiting(scaled.params))
+  return scaled, known
