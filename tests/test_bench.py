@@ -257,5 +257,5 @@ def test_the_peer_generates_the_same_tokens(directory):
 
 
 def test_a_missing_model_is_named(tmp_path):
-  with pytest.raises(SystemExit, match=r"absent is no directory; give one of a model"):
+  with pytest.raises(SystemExit, match=r"absent is no directory; give one with a config"):
     run(f"--model={tmp_path / 'absent'}")

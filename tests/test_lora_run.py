@@ -12,6 +12,7 @@ import tiny_run
 
 from pit_jax import convert, export
 from pit_jax.data import synthetic, text
+from pit_jax.evaluate import subject
 from pit_jax.models import architecture, hf, pure
 from pit_jax.recipes import pit
 from pit_jax.stages import context as contexts
@@ -142,6 +143,23 @@ def test_a_published_judge_reads_its_own_tokens(run, published):
   np.testing.assert_allclose(found, scores[0, -1], rtol=1e-4)
 
 
+def test_a_published_judge_has_the_unit_in_which_ties_are_told(run):
+  """A published score of any scale: a tie is a thousandth of its deviation over samples."""
+  context, models = run
+  asking = context.inference
+  questions = [row.prompt for row in context.folds.reward_validation]
+  raw = context.judge.load(context.mesh, batch_size=8).rate
+  found = subject.of_improver(context, models).suite
+  (judge,) = (one for one in found.judges if one.name == subject.PUBLISHED)
+  key = jax.random.fold_in(context.key("reward_public"), 1)
+  samples = asking.answer(models.policy.sft, questions, key, context.config.rl.temperature)
+  scores = judge.score(questions, samples)
+  np.testing.assert_allclose(scores.std(), 1.0, rtol=1e-4)
+  np.testing.assert_allclose(
+    scores * raw(questions, samples).std(), raw(questions, samples), rtol=1e-4
+  )
+
+
 def test_the_same_command_finds_everything_finished(run, monkeypatch):
   context, models = run
   test_stages.forbid_steps(monkeypatch)
@@ -159,7 +177,7 @@ def test_the_same_command_finds_everything_finished(run, monkeypatch):
       "without adapters nothing is frozen",
     ),
     ({"evaluation__reward_model": str(origin.EMBEDDED)}, "holds no sequence classifier"),
-    ({"evaluation__reward_model": "nowhere"}, "nowhere/config.json cannot be read"),
+    ({"evaluation__reward_model": "nowhere"}, "evaluation.reward_model=nowhere is no directory"),
   ],
 )
 def test_settings_that_do_not_go_together_are_refused(tmp_path, changes, said):

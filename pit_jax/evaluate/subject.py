@@ -12,8 +12,8 @@ from pit_jax import improve
 from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import clock, judges, language_models, self_refine, suite
+from pit_jax.stages import classifier_units, reward
 from pit_jax.stages import context as contexts
-from pit_jax.stages import reward
 
 LOG = logging.getLogger(__name__)
 LONGER, LONGER_PAIR = "rlhf_longer", "rlhf_longer_best_of_2"
@@ -230,7 +230,8 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   if asked := language_models.build(context):
     available.append(asked)
   if context.judge:
-    judge = context.judge.load(inference.mesh, inference.batch_size)
+    # Published scores come in any scale: what is a tie is told in the unit of R_P.
+    judge, _ = classifier_units.calibrated(context, "reward_public", context.judge, policy.sft)
     available.append(judges.reward_model(judge.rate, PUBLISHED))
   if policy.judge:
     available.append(judges.reward_model(reward.rating(context, policy.judge), INDEPENDENT))

@@ -11,12 +11,16 @@ from pit_jax.types import Params
 
 
 def calibrated(
-  context: contexts.Context, model: published_models.Published, policy_sft: Params | None
+  context: contexts.Context,
+  name: str,
+  model: published_models.Published,
+  policy_sft: Params | None,
 ) -> tuple[classifiers.Classifier, dict]:
   """Returns a published reward model in the run's unit, and what is known of it.
 
   Args:
     context: the run's surroundings.
+    name: under which the calibration is recorded.
     model: the model, its weights unread.
     policy_sft: M_P^SFT, whose samples set the scale; None: the validation part's responses do.
 
@@ -40,7 +44,7 @@ def calibrated(
     cut = [classifier.reader.read(questions, answers).is_cut for answers in pair]
     return calibration.pair_facts(chosen - rejected) | {"cut": np.any(cut, axis=0).mean()}
 
-  known = calibration.calibrate(context, "reward", facts, sample)
+  known = calibration.calibrate(context, name, facts, sample)
   scaled = classifier.scaled(known["gain"])
   if scaled.params is not None:
     scaled = dataclasses.replace(scaled, params=context.waiting(scaled.params))

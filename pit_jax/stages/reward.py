@@ -49,7 +49,7 @@ def pointwise(context: contexts.Context, policy_sft: Params | None, start: Param
   """
   if context.reward is None:
     return _trained(context, "reward", context.folds.reward, policy_sft, start)
-  found, facts = classifier_units.calibrated(context, context.reward, policy_sft)
+  found, facts = classifier_units.calibrated(context, "reward", context.reward, policy_sft)
   fits = context.reward.fits(context.scalar.config, context.settings.tokenizer)
   return RewardModel(found.params, facts, found, fits)
 

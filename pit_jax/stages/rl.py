@@ -136,11 +136,10 @@ def run(
 
   def rollout(state, index):
     context.trim()  # lengths that are new were compiled for
-    rows, batch = order.rows_of(index), parallel.put_batch(order[index], context.mesh)
+    places, batch = _places(prompts, order, index), parallel.put_batch(order[index], context.mesh)
     policy, noise = _whole(state.train, start.base), jax.random.fold_in(key, 2 * index)
     ask = (policy, batch, noise, jnp.float32(job.temperature))
     sampled = phases.time("generate", context.inference.sample_batch, *ask)
-    places = prompts.contents.index[rows]
     return batch, *sampled, phases.time("score", reward_fn, places, batch, sampled[0])
 
   def advance(state, index):
@@ -148,13 +147,18 @@ def run(
     seen[index] = dict(zip(EXPERIENCE, (*taken, noise), strict=True))
     seen.pop(index - c.log_every_rl, None)  # reported on by now
     state, metrics = phases.time("train", learn, index, state, frozen, *taken, noise)
-    told = extra_metrics(index, prompts.contents.index[order.rows_of(index)], taken[1], taken[-1])
+    told = extra_metrics(index, _places(prompts, order, index), taken[1], taken[-1])
     return state, metrics | _progress(index, job, prompts) | told
 
   more = {"phases": phases, **_looks(c, watch, name, start.base)}
   more["samples"] = lambda state, i: _rows(context, *rollout(state, i)) if i == steps else ()
   state = context.fit(name, advance, _state(context, start), seen.get, steps=steps, **more)
   return Learner(state.train, start.base, float(hosts.fetch(state.kl_coefficient)))
+
+
+def _places(prompts: tables.Table, order: batches.Batches, index: int) -> np.ndarray:
+  """Returns the places of an iteration's rows among the texts that were encoded, Int[B]."""
+  return prompts.contents.index[order.rows_of(index)]
 
 
 def begin(
@@ -197,19 +201,16 @@ def _learning(
     begun: iterations of the optimisation before this stage.
     planned: of the whole optimisation.
   """
-  stop_ids = context.settings.tokenizer.stop_ids
-  networks = (context.language, context.scalar)
-  programs = {
-    learning: program(*networks, job, stop_ids, context.mesh, learning)
-    for learning in (WARM_UP, ppo.KINDS)
-  }
+  networks, stop_ids = (context.language, context.scalar), context.settings.tokenizer.stop_ids
+  given = (*networks, job, stop_ids, context.mesh)
+  programs = {learning: program(*given, learning) for learning in (WARM_UP, ppo.KINDS)}
   rates = optimizers.schedule(job, planned)
   horizon = jnp.float32(optimizers.horizon(job, planned))
 
-  def learn(index, state, *given):
+  def learn(index, state, *asked):
     now = rates(begun + index)
     learning = WARM_UP if begun + index < job.value_warmup else ppo.KINDS
-    state, metrics = programs[learning](state, *given, now, horizon)
+    state, metrics = programs[learning](state, *asked, now, horizon)
     logged = {"learning_rate": now["policy"]}
     logged["value/learning_rate"] = job.value_scale * now["value"]
     return state, metrics | logged
