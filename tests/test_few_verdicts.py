@@ -45,7 +45,7 @@ def test_one_prompt_is_no_improvement_whatever_its_interval():
   (claim,) = claims.judged(results_of(row(0, 3, "pit", "rlhf_longer"), **OPEN))
   assert claim.outcome == claims.NOT_SHOWN and "p = 0.25 in a sign test" in claim.sentence
   (claim,) = claims.judged(results_of(row(0, 6, "pit", "rlhf_longer"), **OPEN))
-  assert claim.outcome == claims.OPPOSITE
+  assert claim.outcome == claims.OPPOSITE_HERE  # one seed tells of no other
 
 
 def test_a_judge_most_of_whose_prompts_failed_does_not_speak():
@@ -55,7 +55,7 @@ def test_a_judge_most_of_whose_prompts_failed_does_not_speak():
   assert [label for label, *_ in verdict.key_figures(results_of(*main))] == ["Δ under R_P"]
   pair = ("pit", "rlhf_longer")
   (claim,) = claims.judged(results_of(row(10, 0, *pair, **ended), row(300, 400, *pair), **OPEN))
-  assert claim.outcome == claims.OPPOSITE and "gold, 700 prompts" in claim.sentence
+  assert claim.outcome == claims.OPPOSITE_HERE and "gold, 700 prompts" in claim.sentence
   (claim,) = claims.judged(results_of(row(10, 0, *pair, **ended), **OPEN))
   assert (claim.outcome, claim.grounds) == (claims.NOT_TESTED, "most prompts could not be judged")
   gate = verdict.gate(results_of(row(10, 0, **GATE, **ended), row(500, 100, judge="R_P", **GATE)))

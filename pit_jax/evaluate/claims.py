@@ -65,12 +65,14 @@ class _Test:
   @property
   def p(self) -> float:
     """The p-value over prompts."""
-    if not self.beyond:
-      return significance.p_value(self.row)
+    signs = significance.p_value(self.row)
     low, high = self.row["ci95"]
-    # A sign test knows of 0 alone. The interval has the width of ± 1.96 standard errors.
+    # A few prompts of one outcome have an interval without width: the sign test speaks alone.
+    if not self.beyond or low == high:
+      return signs
+    # It knows of 0 alone, which more than some Δ is, too. The interval is ± 1.96 standard errors.
     distance, error = abs(self.row["delta"] - self.beyond), (high - low) / (2 * resampling.Z)
-    return float(2 * scipy.stats.norm.sf(distance / error)) if error else float(not distance)
+    return max(signs, float(2 * scipy.stats.norm.sf(distance / error)))
 
   @property
   def p_over_seeds(self) -> float:
