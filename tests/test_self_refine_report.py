@@ -88,7 +88,8 @@ def test_seconds_stand_beside_the_most_samples():
 
 
 def test_all_rounds_of_both_methods_are_compared():
-  texts = {name: ["version 0"] * 4 for name in ("original", "pit", "pit_rounds", *cost.SELECTORS)}
+  systems = ("original", "pit", "pit_rounds", cost.PAIR, *cost.SELECTORS)
+  texts = {name: ["version 0"] * 4 for name in systems}
   suite = scripted.make_suite(QUESTIONS)
   rows = cost._compare(suite, texts | {"self_refine_rounds": PLAYED.texts[-1]})
   found = [
