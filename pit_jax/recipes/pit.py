@@ -8,8 +8,9 @@ Four models, three equal folds of preference triples (x, y_l, y_w):
                                             then eq. 5 on references sampled from M_P^RL
 
 Deviations from the paper, and what it leaves open:
-  - RL is PPO with a per-token KL penalty against the SFT model and an adaptive coefficient that
-    steers to `rl.kl_target` nats per response; the paper names neither algorithm nor coefficient.
+  - RL is PPO with a per-token KL penalty against the SFT model. β is a constant, as in eqs. 3 to 5,
+    unless `rl.kl_target` names the nats per response that a controller is to steer to; the paper
+    names neither algorithm nor coefficient.
   - Losses are means where the paper sums; eq. 2's five terms have weights, all 1 by default.
   - Rewards are scaled to mean 0 and deviation 1 on samples of the SFT model.
   - R_PIT starts from the trunk of R_P, which already tells good responses from bad ones, and
