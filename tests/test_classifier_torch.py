@@ -76,9 +76,9 @@ def pairs(tmp_path_factory):
 
 
 def loaded(place, **changes):
-  lengths = {"data__max_prompt_length": 60, "data__max_response_length": 60}
+  lengths = {"data__max_prompt_length": 60, "data__max_response_length": 60} | changes
   _, found = published_models.find(
-    tiny_run.config(evaluation__reward_model=str(place), **lengths, **changes), "cpu"
+    tiny_run.config(evaluation__reward_model=str(place), **lengths), "cpu"
   )
   return found.load(parallel.make_mesh((1, 1, 1), devices=jax.devices()[:1]), batch_size=2)
 
@@ -160,6 +160,30 @@ def test_what_is_too_long_loses_the_beginning_of_the_question_and_the_answers_en
   asked, said = judge.reader.fast.batch_decode(read.ids)
   assert asked.startswith("[CLS]first") and "last[SEP]the rent[SEP]" in asked
   assert said.startswith("[CLS]q[SEP]one one") and said.endswith("one [SEP]")
+
+
+@pytest.mark.parametrize(
+  ("kind", "longest"),
+  [
+    (transformers.RobertaConfig, 62),  # of 64 positions the first two are not a token's
+    (transformers.BertConfig, 64),
+    (transformers.XLNetConfig, 120),  # its positions have no end: ROOM for the run's lengths
+  ],
+)
+def test_no_more_tokens_are_read_than_there_are_positions(kind, longest, tmp_path):
+  """Many tokenizers do not say how long a text may be."""
+  fast = transformers.AutoTokenizer.from_pretrained(deberta(tmp_path))
+  fast.model_max_length = int(1e30)
+  fast.save_pretrained(tmp_path)
+  small = SMALL
+  if kind is transformers.XLNetConfig:
+    small = {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24, "num_labels": 1}
+  network_of(tmp_path, kind(vocab_size=len(fast), pad_token_id=1, **small))
+  judge = loaded(tmp_path, data__max_prompt_length=30, data__max_response_length=30)
+  questions, answers = ["why ? " * 80, "q"], ["the rent " * 80, "the rent"]
+  read = judge.reader.read(questions, answers)
+  assert longest - 4 < max(map(len, read.ids)) <= longest and read.is_cut.tolist() == [True, False]
+  assert np.isfinite(judge.rate(questions, answers)).all()
 
 
 def test_weights_that_are_not_all_there_are_refused(pairs, tmp_path):

@@ -18,6 +18,11 @@ BACKENDS = ("auto", "jax", "torch")
 # A published reward model may read this many times the run's lengths: its template may be longer,
 # and its tokens shorter.
 ROOM = 2
+# Families whose first token has not position 0 but the one after that of padding.
+_SHIFTED = (
+  *("camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta"),
+  *("roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,5 +221,8 @@ def _longest(
   published: transformers.PreTrainedConfig, fast: transformers.PreTrainedTokenizerFast
 ) -> int:
   """Returns the most tokens that a classifier can read."""
-  positions = getattr(published.get_text_config(), "max_position_embeddings", None)
-  return min(int(fast.model_max_length), positions or int(fast.model_max_length))
+  own, longest = published.get_text_config(), int(fast.model_max_length)
+  positions = getattr(own, "max_position_embeddings", None) or 0
+  if own.model_type in _SHIFTED:
+    positions -= own.pad_token_id + 1
+  return min(longest, positions) if positions > 0 else longest  # XLNet says -1: any number
