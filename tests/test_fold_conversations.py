@@ -80,6 +80,7 @@ FORMS = {
     "<|assistant|>{}<|endoftext|>",
     "<|assistant|>",
   ),
+  "HelpSteer": ("", "{}", "\n<extra_id_1>Assistant\n{}\n<extra_id_1>User\n", ""),
   "a dialogue in an instruction": (
     "### Instruction:\n",
     "User: {}\n",

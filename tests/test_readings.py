@@ -14,6 +14,7 @@ TALK = [
 ENDS = {"chosen": "Thus.", "rejected": "Not at all."}
 PROMPT = tuple(conversations.Turn(**turn) for turn in TALK)
 HEAD = "\n\nHuman: Why?\n\nAssistant: So.\n\nHuman: And how?\n\nAssistant:"
+STEERED = "Why?\n<extra_id_1>Assistant\nSo.\n<extra_id_1>User\nAnd how?"
 
 
 def load(tmp_path, row, **more):
@@ -40,6 +41,11 @@ READ = {
   },
   "a dialogue as the prompt": {**ENDS, "prompt": HEAD},
   "a dialogue that asks for no reply": {**ENDS, "prompt": HEAD.removesuffix("\n\nAssistant:")},
+  "a prompt of HelpSteer": {**ENDS, "prompt": STEERED},
+  "a prompt of NeMo": {
+    **ENDS,
+    "prompt": f"<extra_id_0>System\n\n<extra_id_1>User\n{STEERED}\n<extra_id_1>Assistant\n",
+  },
   **{
     f"dialogues beside {what}": {
       "prompt": prompt,
@@ -80,6 +86,9 @@ def test_a_systems_turn_and_one_question_are_read(tmp_path):
     {"prompt": "Human: Why?\n\nHuman: And how?\n\nAssistant:"},
     {"prompt": "Human: Why?\n\nAssistant: So.\n\nAssistant:"},
     {"prompt": "User: Why?\nAssistant:"},
+    {"prompt": STEERED.removesuffix("\n<extra_id_1>User\nAnd how?")},
+    {"prompt": "Why?\n<extra_id_1>User\nAnd how?"},
+    {"prompt": "What is <extra_id_1> for?"},
     {"prompt": "Another?", "chosen": f"{HEAD} Thus.", "rejected": f"{HEAD} No."},
     {"prompt": "Why?", "chosen": f"{HEAD} Thus.", "rejected": "No."},
     {"chosen": json.dumps(whole("Thus.")), "prompt": "Why?"},  # and rejected is a bare reply

@@ -101,7 +101,8 @@ def turns(text: str) -> list[tuple[str, str]]:
 
   A dialogue keeps the style in which it begins, as long as its user speaks in it: labels in a
   system's turn of special tokens are an example of a dialogue, not a part of this one. What
-  precedes the first mark is no turn, and a content may be empty.
+  precedes the first mark is no turn, unless a special token lets the assistant answer it, as in
+  HelpSteer's prompts, whose first turn has no mark. A content may be empty.
   """
   marks = list(find(text))
   styles = [mark.style for mark in marks if mark.role == "user"]
@@ -111,7 +112,10 @@ def turns(text: str) -> list[tuple[str, str]]:
   marks = [mark for mark in marks if mark.style == style]
   ends = [*(mark.start for mark in marks[1:]), len(text)]
   contents = (text[mark.end : end] for mark, end in zip(marks, ends, strict=True))
-  return [(mark.role, _content(text)) for mark, text in zip(marks, contents, strict=True)]
+  found = [(mark.role, _content(text)) for mark, text in zip(marks, contents, strict=True)]
+  is_answered = style == "token" and found[0][0] == "assistant"
+  before = text[: marks[0].start].strip() if is_answered else ""
+  return [("user", before), *found] if before else found
 
 
 def _content(text: str) -> str:

@@ -5,6 +5,7 @@ prompt of their own. What is not certain stays the text that it is; `suspects` f
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,14 +13,16 @@ from pit_jax.data import conversations
 
 MESSAGE = ({"role", "content"}, {"from", "value"})  # what messages are called, at least
 RESPONSES = ("chosen", "rejected")
+# How HelpSteer marks the turns of a prompt; the user's first turn has no mark.
+_STEERED = re.compile(r"(?:\A|\n)<extra_id_[01]>(System|User|Assistant)(?:\n|\Z)")
 
 
 def read(fields: Mapping) -> dict[str, Any]:
   """Returns a row's fields, in which texts that are conversations for certain are messages.
 
   These are columns with message lists in JSON (both responses or neither), a prompt that is a whole
-  dialogue as HH-RLHF writes it, and both responses where they are such dialogues, go on from the
-  same turns, and a prompt beside them is one of these turns, or all of them.
+  dialogue as HH-RLHF or HelpSteer writes it, and both responses where they are dialogues of
+  HH-RLHF, go on from the same turns, and a prompt beside them is one of these turns, or all.
 
   Args:
     fields: of a row; texts may be bytes.
@@ -34,7 +37,7 @@ def read(fields: Mapping) -> dict[str, Any]:
   if all(dialogues) and _go_on(dialogues, texts.get("prompt")):
     del row["prompt"]  # they begin with it
     return row | {name: _messages(said) for name, said in zip(RESPONSES, dialogues, strict=True)}
-  asked = dialogue(texts.get("prompt"))
+  asked = dialogue(texts.get("prompt")) or steered(texts.get("prompt"))
   if asked and asked[-1].role == "user":
     row["prompt"] = _messages(asked)
   return row
@@ -64,12 +67,31 @@ def dialogue(text: str | None) -> list[conversations.Turn]:
   reply is asked for; else there are none. A system's turn may come first.
   """
   before, turns = conversations.split(text) if text else ("", [])
+  return [] if before else _in_turn(turns)
+
+
+def steered(text: str | None) -> list[conversations.Turn]:
+  """Returns the turns of a text that is a dialogue as HelpSteer writes it; else there are none.
+
+  As in `dialogue` the two take turns; a system that says nothing, as NeMo writes it, is left out.
+  """
+  first, *pieces = map(str.strip, _STEERED.split(text or ""))
+  if not pieces:
+    return []
+  marked = zip(map(str.lower, pieces[::2]), pieces[1::2], strict=True)
+  turns = [conversations.Turn("user", first)] if first else []
+  turns += [conversations.Turn(*turn) for turn in marked if turn != ("system", "")]
+  return [] if any(turn.role == "system" for turn in turns[1:]) else _in_turn(turns)
+
+
+def _in_turn(turns: list[conversations.Turn]) -> list[conversations.Turn]:
+  """Returns turns, without an assistant's last one that is empty; none that are no dialogue."""
   if turns and turns[-1] == ("assistant", ""):
-    turns.pop()
+    turns = turns[:-1]
   spoken = [turn.role for turn in turns if turn.role != "system"]
   in_turn = ["user", "assistant"] * len(spoken)
   is_dialogue = spoken == in_turn[: len(spoken)] and all(turn.content for turn in turns)
-  return turns if spoken and is_dialogue and not before else []
+  return turns if spoken and is_dialogue else []
 
 
 def _go_on(dialogues: list[list[conversations.Turn]], prompt: str | None) -> bool:
