@@ -40,6 +40,8 @@ VICUNA = (  # a reply follows a space that the prompt ends in
   "{% else %}{{ m['content'] + '\\n' }}{% endif %}{% endfor %}"
   "{% if add_generation_prompt %}{{ ' ASSISTANT: ' }}{% endif %}"
 )
+# Begins no reply, though earlier ones follow a name and a space.
+UNASKED = VICUNA.replace("{% if add_generation_prompt %}{{ ' ASSISTANT: ' }}{% endif %}", "")
 FORMS = {
   "plain": ("llama3", None),
   "chatml": ("chatml", None),
@@ -48,6 +50,7 @@ FORMS = {
   "qwen3": ("chatml", QWEN3),
   "shifted": ("chatml", SHIFTED),
   "vicuna": ("chatml", VICUNA),
+  "unasked": ("chatml", UNASKED),
 }
 
 
@@ -116,6 +119,17 @@ def test_the_improver_is_shown_the_draft_and_may_be_shown_its_answer(opened, tal
   asked, said = trained_on(form, words, TALKS[talk], " the rent ", "to mia")
   assert rendered(fast, TALKS[talk], " the rent ", add_generation_prompt=True) == asked
   assert rendered(fast, TALKS[talk], " the rent ", "to mia") == asked + said
+
+
+@pytest.mark.parametrize("talk", ["one turn", "more turns"])
+def test_the_policy_is_asked_as_it_was_trained(opened, talk):
+  """A reply that begins with a space follows a prompt that does not end in one."""
+  *_, form, words, served = opened
+  fast = served(shows_reference=False, is_scored=False)
+  asked, said = trained_on(form, words, TALKS[talk], "to mia")
+  talk = [(role, content.strip()) for role, content in TALKS[talk]]  # as rows are
+  assert rendered(fast, talk, add_generation_prompt=True) == asked
+  assert words.eos_id == said[-1]
 
 
 def test_the_policy_of_a_plain_form_may_be_shown_its_answer(opened):

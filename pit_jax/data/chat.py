@@ -60,8 +60,12 @@ class Chat(template.Form):
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
   def chat(self, tokenizer: text.Tokenizer, *, shows_reference: bool, is_scored: bool) -> str:
-    """Returns the policy's own chat template, or what the others' make of it; see `Form`."""
-    if not (shows_reference or is_scored):
+    """Returns the policy's own chat template, or what the others' make of it; see `Form`.
+
+    The policy's is wrapped too where its prompt ends in a space, with which a response begins here.
+    """
+    asked = skeletons.make(tokenizer, self.form, ("user",))
+    if not (shows_reference or is_scored or asked.spaces[-1]):
       return self.form
     return serving.wrapped(
       self.form,
@@ -100,13 +104,17 @@ class Chat(template.Form):
     template.check_pairs(prompts, references)
     further = [self._revision(reference) for reference in references]
     asked, further = self._shown(tokenizer, prompts, further)
-    lead = self.lead(tokenizer)
-    ids = tokenizer.encode_batch([lead + draft.content for draft, _ in further])
-    drafts = template.shorten(ids, max_response_length)
     fitted, is_cut = self._fit(tokenizer, asked, max_prompt_length)
+    forms = [
+      skeletons.make(tokenizer, self.form, (*roles, "assistant", "user")) for roles, _ in fitted
+    ]
+    # The template's own space before a draft, which may not be that before a response.
+    texts = [
+      form.spaces[-3] + draft.content for form, (draft, _) in zip(forms, further, strict=True)
+    ]
+    drafts = template.shorten(tokenizer.encode_batch(texts), max_response_length)
     encoded = []
-    for (roles, ids), draft, (_, turn) in zip(fitted, drafts.ids, further, strict=True):
-      form = skeletons.make(tokenizer, self.form, (*roles, "assistant", "user"))
+    for form, (_, ids), draft, (_, turn) in zip(forms, fitted, drafts.ids, further, strict=True):
       (request,) = tokenizer.encode_batch([form.spaces[-2] + turn.content])
       encoded.append(form.join([*ids, draft, request]))
     return template.Encoding(encoded, is_cut | drafts.is_cut)
