@@ -232,6 +232,14 @@ def test_bad_judgements_are_counted(tmp_path, changes, reason):
   assert preferences.load(f"jsonl:{path}", on_bad_row="skip").skipped == {reason: 1}
 
 
+def test_rows_of_a_schema_that_is_only_read_by_name_say_its_name(tmp_path):
+  row = {"prompt": "why?", "response_0": "a", "response_1": "b", "safer_response_id": 1}
+  source = f"jsonl:{rows_file(tmp_path / 'rows.jsonl', [row])}"
+  with pytest.raises(ValueError, match="name it as data.schema=pku_safer"):
+    preferences.load(source)
+  assert preferences.load(source, schema="pku_safer").rows[0].chosen == "b"
+
+
 def test_a_position_that_is_none_is_named(tmp_path):
   row = {"prompt": "why?", "chosen": "because", "rejected": "no", "chosen_position": 3}
   with pytest.raises(ValueError, match="'chosen_position' must be 1 or 2, not int 3"):

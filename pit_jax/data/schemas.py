@@ -154,6 +154,8 @@ def _likely(fields: Mapping) -> str:
     for schema in published.SCHEMAS
   }
   likeliest = max(shares, key=shares.get)
+  if shares[likeliest] == 1:  # one that is read where it is named alone
+    return f"these are rows of {likeliest.name}; name it as data.schema={likeliest.name}"
   if shares[likeliest] > 0.5:
     absent = ", ".join(column for column in likeliest.columns if column not in fields)
     return f"it looks like {likeliest.name}, without {absent}"
