@@ -52,6 +52,8 @@ def bring_in(
   is_file = source.suffix == ".gguf"
   if not is_file:
     hf.refuse_adapters(source)
+  if output.is_dir() and source.is_dir() and output.samefile(source):
+    raise ValueError(f"{output} is the source itself, which would be overwritten; give another")
   speaker = pathlib.Path(tokenizer or _speaker(source, adapter))
   words = text.load_tokenizer(speaker)
   opened = gguf.File(source) if is_file else hf.Directory(source)

@@ -56,6 +56,8 @@ WRONG = {
   f"train {TINY} {OUT} --config.model.base=some.Q4_K_M.gguf": "is a GGUF file: python "
   "launch/convert.py import --source=some.Q4_K_M.gguf",
   f"train {TINY} {OUT} --config.model.base={{tmp}}": "holds no config.json",
+  f"train {TINY} {OUT} --config.model.base={{tmp}}/bare": "{tmp}/bare holds no readable tokenizer",
+  f"train {TINY} {OUT} --config.evaluation.temperatures=hot,cold": "use some, each 0 or more",
   f"train {TINY} {OUT} --config.reward.model=OWNER/REWARD": "reward.model=OWNER/REWARD",
   f"train {TINY} {OUT} --config.model.base=none --config.data.chat=chatml": "data.chat is "
   '"chatml", but a tokenizer that is learnt here has no chat template',
@@ -86,6 +88,7 @@ WRONG = {
   "convert import --source={tmp}/none --output={tmp}/out": "{tmp}/none",
   "convert import --source={tmp}/none.gguf --output={tmp}/out": "none.gguf",
   f"convert import --source={BASE} --output={{tmp}}/o --dtype=int8": "choose from",
+  f"convert import --source={BASE} --output={BASE}": "is the source itself",
   "convert export --workdir={tmp}/none --output={tmp}/out": "{tmp}/none",
   # doctor
   "doctor": "required: --source",
@@ -116,9 +119,11 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-  """A folder with an empty file, and one that a run of another configuration has claimed."""
+  """A folder with an empty file, a model without a tokenizer, and another configuration's run."""
   folder = tmp_path_factory.mktemp("wrong")
   (folder / "empty.jsonl").touch()
+  (folder / "bare").mkdir()  # a model without its tokenizer
+  shutil.copyfile(pathlib.Path(BASE) / "config.json", folder / "bare" / "config.json")
   (folder / "other").mkdir()
   content = json.loads(tiny_run.config(data__rows=33).to_json())
   (folder / "other" / "config.json").write_text(json.dumps(content))
@@ -137,7 +142,7 @@ def test_a_wrong_command_ends_in_one_line(command, place, monkeypatch, capfd):
   assert line.startswith("error: ") and WRONG[command].replace("{tmp}", str(place)) in line
   assert "\n" not in line.strip() and len(line) < 700, line
   assert "Traceback" not in capfd.readouterr().err
-  made = {path.name for path in place.iterdir()} - {"empty.jsonl", "other"}
+  made = {path.name for path in place.iterdir()} - {"bare", "empty.jsonl", "other"}
   for folder in made:
     shutil.rmtree(place / folder, ignore_errors=True)
   assert not made, "nothing is left behind"

@@ -29,7 +29,8 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
   try:
     fast = reader.from_pretrained(str(path), local_files_only=True)
   except (OSError, ValueError, KeyError) as error:
-    raise ValueError(f"{path} holds no readable tokenizer: {error}") from error
+    told = " ".join(str(error).split())  # transformers lists what it tried
+    raise ValueError(f"{path} holds no readable tokenizer: {told}") from error
   if not fast.is_fast:
     raise ValueError(f"{path} has no tokenizer.json; save the fast form of the tokenizer")
   # Of some families a directory without a tokenizer is opened all the same, as one that knows

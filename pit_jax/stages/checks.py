@@ -65,7 +65,8 @@ def values(config: ml_collections.ConfigDict) -> None:
   if "curriculum" in config:
     wrong += _curriculum(config.curriculum)
   temperatures = config.evaluation.temperatures
-  if not temperatures or not all(t >= 0 for t in temperatures):
+  are_numbers = all(isinstance(t, int | float) and t >= 0 for t in temperatures)
+  if not temperatures or not are_numbers:
     wrong.append(f"evaluation.temperatures={tuple(temperatures)}; use some, each 0 or more")
   stop_rule = config.evaluation.get("stop_rule")  # None in a run of an earlier version
   if stop_rule not in gains.RULES:
