@@ -174,3 +174,13 @@ def test_each_seed_alone_is_folded_away():
   assert len(tables["seeds"].rows) == 2 * len(pooled["comparisons"]) // 3
   assert tables["seeds"].is_folded and not tables["comparisons"].is_folded
   assert "Each seed alone" not in report.tables(pooled)
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_no_name_is_cut_off_in_a_terminal(width):
+  one = report.check(report_example.example())
+  pooled = seeds.pool({0: one, 1: one, 2: one})
+  said = report.tables(pooled, width=width)
+  assert "over seeds" in said
+  for row in pooled["comparisons"]:
+    assert all(f" {row[name]} " in said for name in ("a", "b", "judge"))

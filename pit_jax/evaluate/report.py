@@ -16,6 +16,7 @@ import markupsafe
 import numpy as np
 import rich.box
 import rich.console
+import rich.measure
 import rich.table
 
 from pit_jax import hosts
@@ -130,19 +131,32 @@ def tables(results: Mapping, width: int = 100) -> str:
   for table in tabular.build(verdict.presentable(results)).values():
     if table.is_folded or not table.is_printed:
       continue
-    drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, column in enumerate(table.columns):
-      side = "left" if index < table.words else "right"
-      drawn.add_column(column, justify=side, no_wrap=index >= table.words)
-    for row in table.rows:
-      drawn.add_row(*row)
     console.print(f"\n{table.title}", highlight=False)
-    console.print(drawn, highlight=False, end="")
+    console.print(_grid(table, console), highlight=False, end="", crop=False, no_wrap=True)
     if table.note:
       console.print(table.note, highlight=False)
   for note in results.get("notes", ()):
     console.print(f"\nNote: {note}", highlight=False)
   return console.file.getvalue()
+
+
+def _grid(table: cells.Table, console: rich.console.Console) -> rich.table.Table:
+  """Returns a table for a terminal, wider than that where its words and numbers have no room."""
+  drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+  for index, column in enumerate(table.columns):
+    is_words = index < table.words
+    parts = [part for row in (table.columns, *table.rows) for part in row[index].split()]
+    drawn.add_column(
+      column,
+      justify="left" if is_words else "right",
+      no_wrap=not is_words,
+      min_width=max(map(len, parts), default=1),  # a name that is cut off is none
+    )
+  for row in table.rows:
+    drawn.add_row(*row)
+  needed = rich.measure.Measurement.get(console, console.options.update(width=1_000), drawn).minimum
+  drawn.width = needed if needed > console.width else None
+  return drawn
 
 
 def check(results: Mapping) -> dict[str, Any]:
