@@ -3,8 +3,9 @@
   python tests/mutants.py                     (`make mutants`)
   python tests/mutants.py --only=losses       those whose file or tests have this in their name
 
-The faults are in mutants.toml. One is killed when a test fails; it survives when all pass. Tests
-that fail without any fault, or that cannot be collected, are an error: they would kill everything.
+The faults are in mutants.toml. One is killed when a test fails or does not end; it survives where
+all pass. Tests that fail without any fault, or that cannot be collected, are an error: they would
+kill everything.
 """
 
 import argparse
@@ -21,6 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PLACES = ROOT / "tests" / "mutants.toml"
 COPIED = ("pit_jax", "configs", "launch", "tests", "pyproject.toml", "setup.py", "README.md")
 PASSED, FAILED = 0, 1  # of pytest's exit codes; any other is no verdict
+LIMIT = 600  # seconds for a file of tests: a fault may make a loop endless
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +64,17 @@ def read(path: pathlib.Path = PLACES) -> list[Mutant]:
 
 
 def run(tests: str, folder: pathlib.Path) -> int:
-  """Runs a file of tests against the copy in a folder, and returns pytest's exit code."""
+  """Runs a file of tests against the copy in a folder, and returns pytest's exit code.
+
+  Tests that do not end in time have failed.
+  """
   command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
   environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-  done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+  settings = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+  try:
+    done = subprocess.run(command, **settings, timeout=LIMIT, check=False)
+  except subprocess.TimeoutExpired:
+    return FAILED
   if done.returncode not in (PASSED, FAILED):
     raise SystemExit(f"{tests} could not be run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
   return done.returncode

@@ -114,6 +114,15 @@ def test_the_batches_of_a_window_are_shuffled_by_the_seed():
   assert len(orders) > 2
 
 
+def test_every_window_of_an_epoch_is_shuffled_in_its_own_way():
+  """A hash of the seed alone would put the batches of all windows in one order."""
+  lengths = np.arange(1, 321)
+  shuffled = batches.Batches(_table(lengths), 10, 3, by_length=True)
+  mean = np.array([lengths[shuffled.rows_of(step)].mean() for step in range(32)])
+  orders = {tuple(np.argsort(window).tolist()) for window in mean.reshape(8, 4)}
+  assert len(orders) > 2
+
+
 @pytest.mark.parametrize("by_length", [False, True])
 def test_a_step_does_not_depend_on_the_steps_before_it(by_length):
   whole = _sequence(11, 2, 5, 12, by_length)

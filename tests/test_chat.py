@@ -121,6 +121,16 @@ def test_a_response_ends_as_a_turn_does(tmp_path):
   assert tokenizer.decode([*plain.encode("a b"), over]) == "a b"
 
 
+def test_a_response_ends_with_the_first_of_the_marks_after_a_turn(tmp_path):
+  """Some templates end a talk that an assistant closes with the end of the text besides."""
+  ended = chats.LLAMA3 + "{% if messages[-1]['role'] == 'assistant' %}<|end_of_text|>{% endif %}"
+  plain = chats.save(tmp_path, "llama3", ended)
+  form, tokenizer = choose(plain)
+  end, over = plain.encode_form("<|eot_id|><|end_of_text|>")
+  assert (tokenizer.eos_id, tokenizer.stop_ids) == (end, (end, over))
+  assert form.encode_responses(tokenizer, ["a"]).ids[0][-1] == end
+
+
 def test_padding_is_no_stop_id(tmp_path):
   chats.save(tmp_path, "llama3")
   ids = text.load_tokenizer(tmp_path).encode_form("<|eot_id|><pad><|end_of_text|>")

@@ -40,3 +40,14 @@ def test_what_no_test_sees_survives_and_what_one_sees_is_killed(tmp_path):
   assert mutants.is_killed(seen, tmp_path)
   assert not mutants.is_killed(unseen, tmp_path)
   assert (tmp_path / "library.py").read_text() == "ONE = 1\nTWO = 2\n"
+
+
+def test_a_fault_that_makes_a_loop_endless_is_killed(tmp_path, monkeypatch):
+  monkeypatch.setattr(mutants, "LIMIT", 5)
+  (tmp_path / "library.py").write_text("STEP = 1\n")
+  (tmp_path / "test_library.py").write_text(
+    "import library\n\n\ndef test_it_ends():\n  left = 3\n  while left > 0:\n"
+    "    left -= library.STEP\n"
+  )
+  endless = mutants.Mutant("library.py", "STEP = 1", "STEP = 0", ("test_library.py",))
+  assert mutants.is_killed(endless, tmp_path)

@@ -111,6 +111,18 @@ def test_as_many_prompts_as_needed_find_the_difference_in_80_percent(delta, deci
   assert (z > scipy.stats.norm.ppf(0.975)).mean() == pytest.approx(0.8, abs=0.025)
 
 
+@pytest.mark.parametrize(
+  ("delta", "decided", "needed"),
+  [
+    (20, 60, 116),  # ((1.959964 √0.6 + 0.841621 √0.56) / 0.2)² = 115.35
+    (50, 50, 14),  # ((1.959964 √0.5 + 0.841621 √0.25) / 0.5)² = 13.06
+    (-5, 100, 3138),  # ((1.959964 + 0.841621 √0.9975) / 0.05)² = 3137.19
+  ],
+)
+def test_the_prompts_needed_are_those_of_the_formula(delta, decided, needed):
+  assert significance.prompts_needed(delta, decided) == needed
+
+
 @pytest.mark.parametrize("n", [20, 128, 768, 100_000])
 def test_the_detectable_difference_is_the_smallest(n):
   delta = significance.detectable(n, 60)
