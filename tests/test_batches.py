@@ -156,6 +156,15 @@ def test_by_length_a_window_holds_the_rows_it_would_in_any_order_sorted():
       assert all(one.max() <= other.min() for one, other in itertools.pairwise(alone))
 
 
+def test_neighbours_on_both_sides_of_a_level_have_responses_of_like_length():
+  """Up the first level of prompts, down the second, up the third."""
+  prompts = np.array([8, 8, 8, 16, 16, 16, 24, 24, 24])
+  responses = np.array([5, 1, 9, 1, 9, 5, 9, 5, 1])
+  order = batches.order_by_length(prompts, responses, 32)
+  assert prompts[order].tolist() == [8, 8, 8, 16, 16, 16, 24, 24, 24]
+  assert responses[order].tolist() == [1, 5, 9, 9, 5, 1, 1, 5, 9]
+
+
 def test_by_length_a_batch_is_padded_to_the_quarters_that_hold_it():
   table = _pairs(300)
   shuffled = batches.Batches(table, 5, 0, by_length=True)
