@@ -164,6 +164,16 @@ def test_a_base_kept_in_less_computes_what_its_matrices_say(tmp_path, stored):
   assert 0 < error < 0.1 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("network", [tiny.language, tiny.scalar])
+def test_a_whole_model_is_saved_with_its_adapters_merged(tmp_path, network):
+  """W + A·B·alpha/rank of every matrix: the plain model then says what the adapted one says."""
+  model = network(adapter=ADAPTER)
+  params = tiny.parameters(model, seed=8)
+  hf.save(tmp_path, model, params)
+  same = hf.load(tmp_path, network())
+  np.testing.assert_allclose(logits(network(), same), logits(model, params), rtol=1e-4, atol=1e-5)
+
+
 def test_settings_that_make_no_sense_are_refused():
   with pytest.raises(ValueError, match="rank=0"):
     architecture.Adapter(rank=0)
