@@ -141,6 +141,18 @@ UNCLEAR = {
     {"messages": talk("why?", "so")},
     "unknown schema: these look like demonstrations",
   ),
+  "a rated reply": (
+    {"messages": None, "label": True},
+    "wrong type: 'messages' must be a list of messages, not NoneType None",
+  ),
+  "a rated question": (
+    {"messages": talk("why?"), "label": True},
+    "not a conversation: 'messages' must end with a message of the assistant; its roles are: user",
+  ),
+  "a rated beginning": (
+    {"messages": talk("", "so")[1:], "label": True},
+    "not a conversation: 'messages' must hold a message of the user before the last",
+  ),
   "anything": ({"text": "a"}, "unknown schema: use prompt, chosen and rejected, or the columns of"),
   "no prompt": ({"chosen": "a", "rejected": "b"}, "missing field: 'prompt' is absent"),
   "several turns": (
