@@ -4,7 +4,7 @@ import json
 import logging
 
 import pytest
-from shapes import battle, kaggle, safe, talk, ultrafeedback
+from shapes import battle, kaggle, safe, sharegpt, talk, ultrafeedback
 from test_doctor import clean, examine
 
 from pit_jax.data import conversations, preferences
@@ -102,6 +102,22 @@ def test_conversations_are_used_whatever_a_prompt_beside_them_says(tmp_path, pro
 )
 def test_a_prompt_that_says_what_conversations_say_needs_no_word(tmp_path, prompt):
   assert load(tmp_path, WHOLE | {"prompt": prompt}).notes == {}
+
+
+@pytest.mark.parametrize("role", [*conversations.ROLES, "tool"])
+def test_messages_beside_a_prompt_that_say_the_same_need_no_word(tmp_path, role):
+  """Roles are no texts, whatever they are called; and what a message alone says is named."""
+  said = (
+    [sharegpt(role, "why?")],
+    [{"role": role, "content": "why?"}],
+    {"from": [role], "value": ["why?"]},
+  )
+  for told in said:
+    assert load(tmp_path, PLAIN | {"conversations": told}).notes == {}
+  more = [sharegpt(role, "why?"), sharegpt(role, "told before")]
+  assert load(tmp_path, PLAIN | {"conversations": more}).notes == {
+    UNREAD.format("conversations"): 1
+  }
 
 
 def test_a_system_in_the_prompt_beside_conversations_is_kept(tmp_path):
