@@ -5,7 +5,6 @@ start from one (`config.model.base`) and keep their own models as such; see mode
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -225,8 +224,12 @@ def _fingerprint(directory: pathlib.Path) -> str | None:
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
-  """Returns what a file holds; None where there is no such file."""
-  return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+  """Returns the object that a file holds; None where there is no such file.
+
+  Raises:
+    ValueError: it holds something else.
+  """
+  return export.read_object(path) if path.is_file() else None
 
 
 def _score(name: str, found: export.Exported) -> float | None:

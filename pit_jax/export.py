@@ -215,7 +215,7 @@ def _read(workdir: pathlib.Path) -> _Run:
       f"{named} holds no finished run: there is no {path}; finish the run by repeating its "
       f"`python launch/train.py --config=… --workdir={named}`"
     )
-  content = _object(path)
+  content = read_object(path)
   if content.get("format") != FORMAT:
     raise ValueError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
   run = _fields(path, content)
@@ -231,7 +231,8 @@ def _read(workdir: pathlib.Path) -> _Run:
   return run
 
 
-def _object(path: pathlib.Path) -> dict[str, Any]:
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the JSON object that a file holds; raises a ValueError where it holds none."""
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:

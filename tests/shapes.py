@@ -51,6 +51,13 @@ def kaggle(a=1, b=0, prompt='["why?"]', first='["yes"]', second='["no"]'):
   return {"id": 3, "model_a": "m", "model_b": "n"} | texts | flags
 
 
+def rated(make, prompt, label="label"):
+  """Returns a shape of answers that are good or not, of which one has no other to its prompt."""
+  answers = (("why?", "no", False), ("who?", "I", True), ("why?", "yes", True))
+  lines = [make(text, answer) | {label: is_good} for text, answer, is_good in answers]
+  return lines, [row(prompt, margin=1.0, scores=(1.0, 0.0))], {"only answer": 1}
+
+
 def nectar(*ranks):
   texts = ("yes", "no", "oh")
   listed = [{"answer": text, "model": text[:1], "rank": rank} for text, rank in zip(texts, ranks)]
@@ -69,12 +76,8 @@ def ultrafeedback(*scores):
 def webgpt(first, second):
   question = {"dataset": "eli5", "id": "1", "full_text": "why?"}
   texts = {"answer_0": "yes", "answer_1": "no", "tokens_0": {"prefix": [1]}}
-  return {
-    "question": question,
-    "score_0": first,
-    "score_1": second,
-    "quotes_0": {"title": []},
-  } | texts
+  scores = {"score_0": first, "score_1": second, "quotes_0": {"title": []}}
+  return {"question": question} | scores | texts
 
 
 ORCA = {"system": "be brief", "question": "why?", **PAIR}
@@ -126,13 +129,8 @@ SHAPES = {
   ),
   "HelpSteer3, preference": (
     [
-      {
-        "domain": "general",
-        "language": "en",
-        "context": talk("hi", "ho", "why?"),
-        "response1": "no",
-      }
-      | {"response2": "yes", "overall_preference": strength, "individual_preference": []}
+      {"domain": "general", "language": "en", "context": talk("hi", "ho", "why?")}
+      | {"response1": "no", "response2": "yes", "overall_preference": strength}
       for strength in (3, 0)
     ],
     [row(asked("hi", "ho", "why?"), margin=3.0)],
@@ -156,13 +154,23 @@ SHAPES = {
     ],
     {"equal ratings": 1},
   ),
-  "KTO": (
-    [
-      {"prompt": talk(text), "completion": [said("assistant", answer)], "label": label}
-      for text, answer, label in (("why?", "no", False), ("who?", "I", True), ("why?", "yes", True))
-    ],
-    [row(asked("why?"), margin=1.0, scores=(1.0, 0.0))],
-    {"only answer": 1},
+  "KTO": rated(
+    lambda text, answer: {"prompt": talk(text), "completion": [said("assistant", answer)]},
+    asked("why?"),
+  ),
+  "LLaMA-Factory, KTO": rated(
+    lambda text, answer: {"messages": [said("system", "be brief"), *talk(text, answer)]},
+    asked("why?", system="be brief"),
+  ),
+  "LLaMA-Factory, KTO of ShareGPT": rated(
+    lambda *texts: {"conversations": [*map(sharegpt, ("human", "gpt"), texts)]},
+    asked("why?"),
+    label="kto_tag",
+  ),
+  "LLaMA-Factory, KTO of Alpaca": rated(
+    lambda text, answer: {"instruction": text, "input": "of Kim", "output": answer},
+    "why?\n\nof Kim",
+    label="kto_tag",
   ),
   "Chatbot Arena": (
     [battle("model_a"), battle("tie"), battle("tie (bothbad)"), battle("model_b", ("no", "yes"))],

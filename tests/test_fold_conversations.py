@@ -81,6 +81,12 @@ FORMS = {
     "<|assistant|>",
   ),
   "HelpSteer": ("", "{}", "\n<extra_id_1>Assistant\n{}\n<extra_id_1>User\n", ""),
+  "headings of Windows": (
+    "",
+    "### Instruction\r\n{}\r\n\r\n",
+    "### Response\r\n{}\r\n\r\n",
+    "### Response\r\n",
+  ),
   "a dialogue in an instruction": (
     "### Instruction:\n",
     "User: {}\n",

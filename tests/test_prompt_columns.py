@@ -4,7 +4,7 @@ import json
 import logging
 
 import pytest
-from shapes import battle, kaggle, safe, talk, ultrafeedback
+from shapes import battle, kaggle, safe, sharegpt, talk, ultrafeedback
 from test_doctor import clean, examine
 
 from pit_jax.data import conversations, preferences
@@ -104,6 +104,22 @@ def test_a_prompt_that_says_what_conversations_say_needs_no_word(tmp_path, promp
   assert load(tmp_path, WHOLE | {"prompt": prompt}).notes == {}
 
 
+@pytest.mark.parametrize("role", [*conversations.ROLES, "tool"])
+def test_messages_beside_a_prompt_that_say_the_same_need_no_word(tmp_path, role):
+  """Roles are no texts, whatever they are called; and what a message alone says is named."""
+  said = (
+    [sharegpt(role, "why?")],
+    [{"role": role, "content": "why?"}],
+    {"from": [role], "value": ["why?"]},
+  )
+  for told in said:
+    assert load(tmp_path, PLAIN | {"conversations": told}).notes == {}
+  more = [sharegpt(role, "why?"), sharegpt(role, "told before")]
+  assert load(tmp_path, PLAIN | {"conversations": more}).notes == {
+    UNREAD.format("conversations"): 1
+  }
+
+
 def test_a_system_in_the_prompt_beside_conversations_is_kept(tmp_path):
   loaded = load(tmp_path, WHOLE | {"prompt": [SYSTEM._asdict(), *talk("hi", "ho", "why?")]})
   assert loaded.rows[0].prompt[0] == SYSTEM and not loaded.notes
@@ -140,6 +156,18 @@ UNCLEAR = {
   "demonstrations": (
     {"messages": talk("why?", "so")},
     "unknown schema: these look like demonstrations",
+  ),
+  "a rated reply": (
+    {"messages": None, "label": True},
+    "wrong type: 'messages' must be a list of messages, not NoneType None",
+  ),
+  "a rated question": (
+    {"messages": talk("why?"), "label": True},
+    "not a conversation: 'messages' must end with a message of the assistant; its roles are: user",
+  ),
+  "a rated beginning": (
+    {"messages": talk("", "so")[1:], "label": True},
+    "not a conversation: 'messages' must hold a message of the user before the last",
   ),
   "anything": ({"text": "a"}, "unknown schema: use prompt, chosen and rejected, or the columns of"),
   "no prompt": ({"chosen": "a", "rejected": "b"}, "missing field: 'prompt' is absent"),

@@ -1,5 +1,6 @@
 """Texts that are conversations for certain are read as such; what is uncertain stays a text."""
 
+import csv
 import json
 
 import pytest
@@ -65,6 +66,22 @@ def test_conversations_in_texts_are_those_of_message_lists(tmp_path, row):
   loaded = load(tmp_path, row)
   assert loaded.prompt == PROMPT
   assert {"chosen": loaded.chosen, "rejected": loaded.rejected} == ENDS
+
+
+@pytest.mark.parametrize("row", READ.values(), ids=READ)
+def test_line_ends_of_windows_change_no_conversation(tmp_path, row):
+  """A table that Windows wrote has them inside its quoted cells."""
+  texts = {
+    name: (value if isinstance(value, str) else json.dumps(value)).replace("\n", "\r\n")
+    for name, value in row.items()
+  }
+  path = tmp_path / "rows.csv"
+  with path.open("w", newline="") as file:
+    table = csv.DictWriter(file, list(texts))
+    table.writeheader()
+    table.writerow(texts)
+  (loaded,) = preferences.load(f"csv:{path}").rows
+  assert (loaded.prompt, loaded.chosen, loaded.rejected) == (PROMPT, *ENDS.values())
 
 
 def test_a_systems_turn_and_one_question_are_read(tmp_path):

@@ -39,6 +39,17 @@ def test_the_shared_turns_of_a_dialogue_are_the_prompt(tmp_path):
     assert conversations.write(loaded.rows[0].prompt) == written
 
 
+def test_line_ends_of_windows_divide_dialogues_too(tmp_path):
+  pair = {"chosen": DIALOGUE + " because\n\n1. it is", "rejected": DIALOGUE + " no"}
+  windows = {name: text.replace("\n", "\r\n") for name, text in pair.items()}
+  path = rows_file(tmp_path / "rows.jsonl", [windows])
+  expected = preferences.Preference(
+    _talk("hi  there", "hello", "why?"), "because\n\n1. it is", "no"
+  )
+  for kind in ("jsonl", "hh"):
+    assert preferences.load(f"{kind}:{path}").rows == (expected,)
+
+
 BAD_DIALOGUES = {
   "other turn": (DIALOGUE.replace("why", "who") + " b", "dialogues differ", "the first 2 are"),
   "more turns": (DIALOGUE + " b\n\nHuman: d\n\nAssistant: e", "dialogues differ", "first 3 are"),

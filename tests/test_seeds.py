@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import report_example
 
-from pit_jax.evaluate import metrics, report, seeds, tabular
+from pit_jax.evaluate import claims, metrics, report, seeds, tabular
 from pit_jax.evaluate.statistics import significance
 
 
@@ -133,6 +133,44 @@ def test_what_all_seeds_show_is_tested_over_all_their_prompts():
   assert [row["p"] for row in whole] == pytest.approx(p)
   assert [row["p_holm"] for row in whole] == pytest.approx(significance.holm(np.array(p)))
   assert pooled["power"] == significance.power(whole[0])
+
+
+def luck_of(counts):
+  """Returns the results of seeds of so many wins, losses and ties, each of prompts of its own."""
+  pairs = [{"a": "pit", "b": other} for other in ("original", "rlhf_longer")]
+  results = {}
+  for seed, (wins, losses, ties) in enumerate(counts):
+    signs = np.repeat([1.0, -1.0, 0.0], [wins, losses, ties])
+    known = {"judge": "gold", "temperature": 1.0} | vars(metrics.compare(signs, 0 * signs))
+    empty = {"recipe": "pit", "seconds": {}, "systems": {}, "reward_models": {}}
+    results[seed] = empty | {"comparisons": [pair | known for pair in pairs]}
+  return results
+
+
+def test_seeds_that_agree_by_chance_are_no_surer_than_their_prompts():
+  """Two seeds with Δ = 60% exactly: over prompts √((0.8 − 0.6²) / 19) each, and t of 1 degree."""
+  results = luck_of([(14, 2, 4)] * 2)
+  found = seeds.pool(results)["comparisons"][0]["over_seeds"]
+  error = 100 * np.sqrt(0.44 / 19) / np.sqrt(2)
+  assert (found["delta"], found["standard_error"]) == (pytest.approx(60), pytest.approx(error))
+  assert found["p"] == pytest.approx(1 - 2 / np.pi * np.arctan(60 / error))
+  half = error * np.tan(0.475 * np.pi)
+  assert found["ci95"] == (pytest.approx(60 - half), pytest.approx(60 + half))
+  pooled = seeds.pool(results) | {"gate": {"passed": True, "reason": ""}}
+  assert [claim.outcome for claim in claims.judged(pooled)] == [claims.HERE]
+
+
+def test_seeds_that_differ_by_more_than_their_prompts_decide_themselves():
+  results = luck_of([(60, 20, 20), (20, 60, 20), (40, 40, 20)])
+  found = seeds.pool(results)["comparisons"][0]["over_seeds"]
+  assert found["standard_error"] == pytest.approx(40 / np.sqrt(3))
+  unequal = [results[0]["comparisons"][0], luck_of([(6, 2, 0)])[0]["comparisons"][0]]
+  variances = (0.8 - 0.4**2) / 99, (1 - 0.5**2) / 7
+  assert significance.own_error(unequal) == pytest.approx(50 * np.sqrt(sum(variances)))
+  (one,) = luck_of([(1, 0, 0)]).values()
+  assert significance.own_error([unequal[0], one["comparisons"][0]]) == pytest.approx(
+    50 * np.sqrt(variances[0])
+  )
 
 
 def test_seeds_with_other_comparisons_are_not_pooled():

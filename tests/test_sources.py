@@ -43,6 +43,43 @@ def test_a_csv_file_is_read_under_its_own_name(tmp_path):
   assert preferences.load(f"csv:{tmp_path / 'rows.tsv'}").rows[0].prompt == "a, b"
 
 
+DIVIDED = 'prompt{0}chosen{0}rejected\r\n"why?"{0}yes{0}no\r\n'
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_line_of_names_tells_what_divides_columns(tmp_path, name, delimiter):
+  path = tmp_path / name
+  path.write_bytes(b"\xef\xbb\xbf" + DIVIDED.format(delimiter).encode())
+  loaded = preferences.load(f"csv:{path}")
+  assert loaded.rows == (EXPECTED,) and loaded.rows[0].place.endswith("line 2")
+
+
+def test_what_may_divide_columns_is_not_guessed(tmp_path):
+  path = tmp_path / "rows.csv"
+  path.write_text("prompt;chosen\trejected\nwhy?;yes\tno\n")
+  with pytest.raises(
+    ValueError, match="rows.csv: the line of names has tabs and semicolons, but n"
+  ):
+    preferences.load(f"csv:{path}")
+  path.write_text("prompt,chosen,rejected;safer\nwhy?,yes;,no\n")
+  with pytest.raises(
+    ValueError, match="The fields are: prompt, chosen, rejected;safer|'rejected' is"
+  ):
+    preferences.load(f"csv:{path}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_utf_16_is_named(tmp_path, kind, encoding):
+  text = {"csv": DIVIDED.format(","), "jsonl": json.dumps(ROW)}[kind].encode(encoding)
+  for data in (text, gzip.compress(text)):
+    (tmp_path / "rows").write_bytes(data)
+    with pytest.raises(ValueError) as caught:
+      preferences.load(f"{kind}:{tmp_path / 'rows'}")
+    assert str(caught.value).startswith(f"{tmp_path / 'rows'} is UTF-16; save it as UTF-8, with ")
+
+
 @pytest.mark.parametrize(
   ("line", "message"),
   [

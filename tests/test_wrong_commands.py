@@ -4,7 +4,6 @@ All of them run in this process, as their entries are functions of the arguments
 """
 
 import importlib
-import json
 import pathlib
 import shutil
 
@@ -57,6 +56,8 @@ WRONG = {
   "launch/convert.py import --source=some.Q4_K_M.gguf",
   f"train {TINY} {OUT} --config.model.base={{tmp}}": "holds no config.json",
   f"train {TINY} {OUT} --config.model.base={{tmp}}/bare": "{tmp}/bare holds no readable tokenizer",
+  f"train {TINY} {OUT} --config.model.base={{tmp}}/listed": "config.json must hold a JSON object",
+  f"train {TINY} --workdir={{tmp}}/void": "void/config.json is of no run: it must hold a JSON obj",
   f"train {TINY} {OUT} --config.evaluation.temperatures=hot,cold": "use some, each 0 or more",
   f"train {TINY} {OUT} --config.reward.model=OWNER/REWARD": "reward.model=OWNER/REWARD",
   f"train {TINY} {OUT} --config.model.base=none --config.data.chat=chatml": "data.chat is "
@@ -78,6 +79,8 @@ WRONG = {
   # evaluate
   "evaluate": "required: --workdir",
   "evaluate --workdir={tmp}/none": "holds no run: there is no config.json",
+  "evaluate --workdir={tmp}/void": "void/config.json is of no run: it must hold a JSON object",
+  "evaluate --workdir={tmp}/half": "results.json is of no run: it must hold a JSON object",
   "evaluate --workdir={tmp}/other --experiment=speed": "speed",
   "evaluate --workdir={tmp}/other --with_data": "--with_data: nothing is exported",
   "evaluate --workdir={tmp}/other --config.evaluation.promts=3": "near it are evaluation.prompts",
@@ -86,6 +89,8 @@ WRONG = {
   "convert": "required: command",
   "convert improt --source=x --output=y": "choose from",
   "convert import --source={tmp}/none --output={tmp}/out": "{tmp}/none",
+  "convert import --source={tmp}/listed --output={tmp}/out": "config.json must hold a JSON object",
+  "convert export --workdir={tmp}/void --output={tmp}/out": "config.json must hold a JSON object",
   "convert import --source={tmp}/none.gguf --output={tmp}/out": "none.gguf",
   f"convert import --source={BASE} --output={{tmp}}/o --dtype=int8": "choose from",
   f"convert import --source={BASE} --output={BASE}": "is the source itself",
@@ -117,16 +122,24 @@ WRONG = {
 }
 
 
+PLACED = {"bare", "empty.jsonl", "half", "listed", "other", "void"}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-  """A folder with an empty file, a model without a tokenizer, and another configuration's run."""
+  """A folder of PLACED: an empty file, models and runs of which much is missing or wrong."""
   folder = tmp_path_factory.mktemp("wrong")
   (folder / "empty.jsonl").touch()
   (folder / "bare").mkdir()  # a model without its tokenizer
   shutil.copyfile(pathlib.Path(BASE) / "config.json", folder / "bare" / "config.json")
-  (folder / "other").mkdir()
-  content = json.loads(tiny_run.config(data__rows=33).to_json())
-  (folder / "other" / "config.json").write_text(json.dumps(content))
+  content = tiny_run.config(data__rows=33).to_json()
+  # A run, one with results that are none, and what has a list for a configuration.
+  for name, written in (("other", content), ("half", content), ("void", "[]"), ("listed", "[]")):
+    (folder / name).mkdir()
+    (folder / name / "config.json").write_text(written)
+  (folder / "half" / "report").mkdir()
+  (folder / "half" / "report" / "results.json").write_text("[]")
+  shutil.copyfile(pathlib.Path(BASE) / "tokenizer.json", folder / "listed" / "tokenizer.json")
   return folder
 
 
@@ -142,7 +155,7 @@ def test_a_wrong_command_ends_in_one_line(command, place, monkeypatch, capfd):
   assert line.startswith("error: ") and WRONG[command].replace("{tmp}", str(place)) in line
   assert "\n" not in line.strip() and len(line) < 700, line
   assert "Traceback" not in capfd.readouterr().err
-  made = {path.name for path in place.iterdir()} - {"bare", "empty.jsonl", "other"}
+  made = {path.name for path in place.iterdir()} - PLACED
   for folder in made:
     shutil.rmtree(place / folder, ignore_errors=True)
   assert not made, "nothing is left behind"

@@ -50,9 +50,9 @@ def split(text: str) -> tuple[str, list[Turn]]:
   """Returns what a text holds before its first turn, and its turns; it undoes `write`.
 
   A turn begins with the label of user or assistant at the text's beginning or after an empty line;
-  the system's at the beginning only.
+  the system's at the beginning only. Line ends of Windows are read as "\\n".
   """
-  before, *pieces = map(str.strip, _TURN.split(text))
+  before, *pieces = map(str.strip, _TURN.split(text.replace("\r\n", "\n")))
   labelled = zip(pieces[::2], pieces[1::2], strict=True)
   return before, [Turn(_ROLES[label], content) for label, content in labelled]
 

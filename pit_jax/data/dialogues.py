@@ -109,18 +109,26 @@ def split_messages(fields: Mapping) -> tuple[dict, list[str]]:
     return dict(fields), []
   heads, replies = {}, {}
   for name in given:
-    turns = rows.read_turns(given, name)
-    if not turns or turns[-1].role != "assistant":
-      roles = ", ".join(turn.role for turn in turns) or "none"
-      detail = f"{name!r} must end with a message of the assistant; its roles are: {roles}"
-      raise values.RowError("not a conversation", detail)
-    heads[name] = list(turns[:-1])
-    replies[name] = turns[-1].content
+    heads[name], replies[name] = split_reply(given, name)
   _check_shared(heads["chosen"], heads["rejected"])
   if not heads["chosen"]:
     return {**fields, **replies}, []
   prompt, notes = _asked(fields, heads["chosen"])
   return {**fields, **replies, "prompt": messages(prompt)}, notes
+
+
+def split_reply(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
+  """Splits a message list into the turns before its last, and what the assistant says in that.
+
+  Raises:
+    values.RowError: as `rows.read_turns`, or the last message is not the assistant's.
+  """
+  turns = rows.read_turns(fields, name)
+  if not turns or turns[-1].role != "assistant":
+    roles = ", ".join(turn.role for turn in turns) or "none"
+    detail = f"{name!r} must end with a message of the assistant; its roles are: {roles}"
+    raise values.RowError("not a conversation", detail)
+  return list(turns[:-1]), turns[-1].content
 
 
 def _as_list(value: Any) -> Any:

@@ -4,9 +4,11 @@ Every reader yields `(place, row)`: where the row is, in words fit for an error 
 its fields or the `RowError` that says why it has none.
 """
 
+import contextlib
 import csv
 import gzip
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -22,6 +24,8 @@ Row = tuple[str, Any]  # place; fields or RowError
 
 GZIP = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
 def read_jsonl(path: str) -> Iterator[Row]:
@@ -56,18 +60,20 @@ def read_hh(path: str) -> Iterator[Row]:
 def read_csv(path: str) -> Iterator[Row]:
   """Reads a table with a line of names, its columns divided by commas, in *.tsv by tabs.
 
+  Where the line of names has none of them, the semicolons or tabs that it has divide the columns.
   Texts in quotes may have several lines. Invalid text spoils its own row only.
 
   Raises:
-    ValueError: a name is there twice.
+    ValueError: a name is there twice, what divides the columns is unclear, or the text is UTF-16.
   """
-  delimiter = "\t" if path.removesuffix(".gz").endswith(".tsv") else ","
   csv.field_size_limit(sys.maxsize)  # the module's own limit is 128 KiB
   place = f"{path}, line 1"
   try:
     with _open(path) as file:
       text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-      table = csv.reader(text, delimiter=delimiter, strict=True)
+      head = text.readline()
+      lines = itertools.chain([head], text)
+      table = csv.reader(lines, delimiter=_delimiter(head, path), strict=True)
       names = [name.strip() for name in next(table, [])]
       if len(set(names)) < len(names):
         raise ValueError(f"{path}: a column's name is there twice; they are {', '.join(names)}")
@@ -80,6 +86,25 @@ def read_csv(path: str) -> Iterator[Row]:
     yield place, values.RowError("broken CSV", str(error))
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     yield place, values.RowError("truncated gzip", f"the compressed data end here ({error})")
+
+
+def _delimiter(head: str, path: str) -> str:
+  """Returns what divides the columns of a table, by its line of names.
+
+  Raises:
+    ValueError: it holds several of what may divide columns, and not what its name announces.
+  """
+  usual = "\t" if path.removesuffix(".gz").endswith(".tsv") else ","
+  if usual in head:
+    return usual
+  found = [delimiter for delimiter in DELIMITERS if delimiter in head]
+  if len(found) > 1:
+    named = " and ".join(DELIMITERS[delimiter] for delimiter in found)
+    raise ValueError(
+      f"{path}: the line of names has {named}, but no {DELIMITERS[usual]}; divide its columns by "
+      f"{DELIMITERS[usual]}"
+    )
+  return found[0] if found else usual
 
 
 def _named(names: list[str], cells: list[str]) -> dict[str, str] | values.RowError:
@@ -115,11 +140,21 @@ def _table_rows(piece: Any) -> Iterator[Any]:
       yield values.RowError("invalid UTF-8", str(error))
 
 
-def _open(path: str) -> io.BufferedReader | gzip.GzipFile:
-  """Opens a file for reading bytes, decompressed when it begins as gzip files do."""
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
+  """Opens a file for reading bytes, decompressed when it begins as gzip files do.
+
+  Raises:
+    ValueError: there is no such file, or its text is UTF-16.
+  """
   with _existing(path).open("rb") as file:
     is_gzip = file.read(len(GZIP)) == GZIP
-  return gzip.open(path, "rb") if is_gzip else open(path, "rb")
+  with gzip.open(path, "rb") if is_gzip else open(path, "rb") as file:
+    first = file.peek(2)[:2]
+    # Without a mark the first character tells: tables and JSON begin with one of ASCII.
+    if first in UTF_16_MARKS or b"\0" in first:
+      raise ValueError(f"{path} is UTF-16; save it as UTF-8, with `iconv -f UTF-16 -t UTF-8`")
+    yield file
 
 
 def _existing(path: str) -> pathlib.Path:

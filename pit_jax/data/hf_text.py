@@ -8,6 +8,14 @@ import transformers
 
 from pit_jax import lfs
 
+OBJECTS = (
+  "config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+)
+
 
 def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrainedTokenizerFast:
   """Returns the tokenizer of a directory, in its fast form.
@@ -23,6 +31,7 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
   if not path.is_dir():
     raise ValueError(f"no tokenizer directory {path}; give one written by save_pretrained")
   lfs.check(*path.glob("tokenizer*"))
+  _check_objects(path)
   has_json = (path / "tokenizer.json").is_file()
   is_bare = has_json and not by_class
   reader = transformers.PreTrainedTokenizerFast if is_bare else transformers.AutoTokenizer
@@ -38,6 +47,17 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
   if not has_json and not fast.get_vocab().keys() - fast.get_added_vocab().keys():
     raise ValueError(f"{path} holds no readable tokenizer: no file of it lists tokens")
   return fast
+
+
+def _check_objects(path: pathlib.Path) -> None:
+  """Raises a ValueError where a file of a tokenizer holds no JSON object: transformers trips."""
+  for name in OBJECTS:
+    if not (path / name).is_file():
+      continue
+    with (path / name).open(encoding="utf-8", errors="replace") as file:
+      begins = file.read(1024).lstrip()[:1]
+    if begins != "{":
+      raise ValueError(f"{path} holds no readable tokenizer: {name} must hold a JSON object")
 
 
 def isolate(fast: transformers.PreTrainedTokenizerFast, pieces: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ _STYLES = {
     rf"GPT4 Correct {_SPEAKER}:",
     r"(?<!\w)((?-i:USER|HUMAN|ASSISTANT|SYSTEM)):",
   ),
-  "heading": (rf"#{{2,6}}[ \t]*{_HEADING}[ \t]*(?:[:：]|(?=\n|\Z))",),
+  "heading": (rf"#{{2,6}}[ \t]*{_HEADING}[ \t]*(?:[:：]|(?=\r?\n|\Z))",),
   "token": (
     rf"<\|im_start\|>\s*{_NAME}\b",
     rf"<\|(?:start_header_id|start_of_role|role_start|start)\|>\s*{_NAME}\b"

@@ -48,6 +48,10 @@ def _rename(prompt: str, **settings) -> Callable[[Mapping], list[dict]]:
   return functools.partial(comparisons.rename, prompt=prompt, **settings)
 
 
+def _rated_talk(messages: str, rating: str) -> Callable[[Mapping], tuple[Any, ratings.Answer]]:
+  return functools.partial(ratings.of_talk, messages=messages, rating=rating)
+
+
 def _safe(column: str) -> Callable[[Mapping], list[dict]]:
   return _compare(
     responses=("response_0", "response_1"),
@@ -155,6 +159,23 @@ SCHEMAS = (
     "kto",
     ("prompt", "completion", "label"),
     functools.partial(ratings.of_row, content="completion", rating="label"),
+    rates_one=True,
+  ),
+  # LLaMA-Factory's KTO rows: messages, ShareGPT's and Alpaca's
+  Schema("kto_messages", ("messages", "label"), _rated_talk("messages", "label"), rates_one=True),
+  Schema(
+    "kto_sharegpt",
+    ("conversations", "kto_tag"),
+    _rated_talk("conversations", "kto_tag"),
+    rates_one=True,
+  ),
+  Schema(
+    "kto_alpaca",
+    ("instruction", "output", "kto_tag"),
+    functools.partial(
+      ratings.of_row, prompt="instruction", context="input", content="output", rating="kto_tag"
+    ),
+    ("input",),
     rates_one=True,
   ),
   # lmsys/chatbot_arena_conversations, lmsys/mt_bench_human_judgments, arena-human-preference-100k

@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pit_jax.data import dialogues, rows, values
+from pit_jax.data import comparisons, dialogues, values
 
 
 class Answer(NamedTuple):
@@ -101,7 +101,7 @@ def of_list(
 
 
 def of_row(
-  fields: Mapping, *, content: str, rating: str, prompt: str = "prompt"
+  fields: Mapping, *, content: str, rating: str, prompt: str = "prompt", context: str | None = None
 ) -> tuple[Any, Answer]:
   """Returns the prompt and the answer of a row that rates one answer.
 
@@ -110,15 +110,38 @@ def of_row(
     content: the column of the answer, a text or messages.
     rating: the column of the rating, a number or a truth value.
     prompt: the column of the prompt, a text or messages.
+    context: the column of what belongs to the prompt and may be absent; it follows it.
 
   Raises:
-    values.RowError: one of the three is missing or of the wrong type.
+    values.RowError: one of them is missing or of the wrong type.
   """
-  asked = rows.read_prompt(fields, prompt)
+  asked = comparisons.read_prompt(fields, prompt, context)
   answer = fields.get(content)
   if not values.is_messages(answer):
     answer = values.read_text(fields, content)
   return asked, Answer(answer, _read_rating(fields, rating))
+
+
+def of_talk(fields: Mapping, *, messages: str, rating: str) -> tuple[Any, Answer]:
+  """Returns the prompt and the answer of a row that rates the last reply of a conversation.
+
+  Args:
+    fields: of the row.
+    messages: the column of the conversation.
+    rating: the column of the rating, a number or a truth value.
+
+  Raises:
+    values.RowError: one of the two is missing or of the wrong type, or the last messages are not
+      the user's and the assistant's.
+  """
+  if not values.is_messages(fields[messages]):
+    detail = f"{messages!r} must be a list of messages, not {values.describe(fields[messages])}"
+    raise values.RowError("wrong type", detail)
+  asked, reply = dialogues.split_reply(fields, messages)
+  if not asked or asked[-1].role != "user":
+    detail = f"{messages!r} must hold a message of the user before the last, the assistant's"
+    raise values.RowError("not a conversation", detail)
+  return tuple(asked), Answer(reply, _read_rating(fields, rating))
 
 
 def _read_rating(fields: Mapping, name: str) -> float:

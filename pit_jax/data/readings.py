@@ -109,10 +109,10 @@ def _messages(turns: list[conversations.Turn]) -> list[dict[str, str]]:
 
 
 def _text(value: Any) -> str | None:
-  """Returns a text without its outer white space; None for what is none."""
+  """Returns a text with "\\n" as line ends and without outer white space; None for what is none."""
   if isinstance(value, bytes):
     try:
       value = value.decode("utf-8")
     except UnicodeDecodeError:
       return None  # a row that is refused says so
-  return value.strip() if isinstance(value, str) else None
+  return value.replace("\r\n", "\n").strip() if isinstance(value, str) else None

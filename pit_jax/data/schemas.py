@@ -222,13 +222,14 @@ def _is_told(value: Any, row: Mapping) -> bool:
 
 
 def _texts(value: Any) -> Iterator[str]:
-  """Yields all texts inside a value that hold anything."""
+  """Yields all texts inside a value that hold anything; of a message, what is said alone."""
   if isinstance(value, str | bytes):
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if text.strip():
       yield text.strip()
   elif isinstance(value, Mapping):
-    yield from _texts(list(value.values()))
+    names = next((names for names in values.MESSAGES if value.keys() >= set(names)), None)
+    yield from _texts(value[names[1]] if names else list(value.values()))
   elif values.is_messages(value):
     for one in value:
       yield from _texts(one)

@@ -235,9 +235,13 @@ def _stop_ids(path: pathlib.Path) -> list[int]:
   if not (path / GENERATION).is_file():
     return []
   try:
-    found = json.loads((path / GENERATION).read_text(encoding="utf-8")).get("eos_token_id")
-  except (ValueError, AttributeError) as error:
+    content = json.loads((path / GENERATION).read_text(encoding="utf-8"))
+  except ValueError as error:
     raise ValueError(f"{path / GENERATION} cannot be read: {error}") from error
+  if not isinstance(content, dict):
+    kind = type(content).__name__
+    raise ValueError(f"{path / GENERATION} must hold a JSON object, not {kind}")
+  found = content.get("eos_token_id")
   return [found] if isinstance(found, int) else list(found or [])
 
 

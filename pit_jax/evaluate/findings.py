@@ -108,7 +108,7 @@ def check(recipe: str, workdir: pathlib.Path, only: str | None) -> None:
       f"{named} holds no finished run: there is no report/results.json; finish the run by "
       f"repeating its `python launch/train.py --config=… --workdir={named}`"
     )
-  results = json.loads((workdir / "report" / "results.json").read_text(encoding="utf-8"))
+  results = workdirs.read_object(workdir / "report" / "results.json")
   flag, is_there = NEEDS.get(only, ("", None))
   if is_there and not is_there(results["config"]):
     raise ValueError(

@@ -113,12 +113,14 @@ def _over_seeds(rows: Sequence[Mapping], pooled: Mapping) -> dict:
 
   There is none of a single prompt, which tells nothing of others.
   """
-  deltas = np.array([row["delta"] for row in rows if row["n"]])
+  known = [row for row in rows if row["n"]]
   shared = pooled["repeated"]["standard_error"] if "repeated" in pooled else 0.0
-  if deltas.size < 2 or shared is None:
+  if len(known) < 2 or shared is None:
     return {}
+  deltas = np.array([row["delta"] for row in known])
+  own = 0.0 if "repeated" in pooled else significance.own_error(known)
   # A win rate is (100 + Δ) / 2.
-  return {"over_seeds": significance.over_seeds(deltas, 2 * shared)}
+  return {"over_seeds": significance.over_seeds(deltas, 2 * shared, own)}
 
 
 def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:

@@ -1,8 +1,10 @@
 """What is wrong with a name that should be a model's directory, and what to do about it."""
 
+import json
 import os
 import pathlib
 import re
+from typing import Any
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/NAME
 
@@ -35,6 +37,21 @@ def check(key: str, named: str | os.PathLike) -> None:
   else:
     todo = "is no directory; give one with a config.json, as launch/convert.py import writes it"
   raise ValueError(f"{key}={name} {todo}")
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the JSON object that a file of a model's directory has to hold.
+
+  Raises:
+    ValueError: it is no JSON, or something else in JSON.
+  """
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise ValueError(f"{path.name} cannot be read as JSON: {error}") from error
+  if not isinstance(content, dict):
+    raise ValueError(f"{path.name} must hold a JSON object, not {type(content).__name__}")
+  return content
 
 
 def _is_adapter(place: pathlib.Path) -> bool:

@@ -4,7 +4,6 @@ A family is a row of switches, not a model of its own. transformers reads and co
 (old spellings, defaults); what it holds beyond the switches is refused by name.
 """
 
-import json
 import math
 import os
 import pathlib
@@ -15,7 +14,7 @@ import transformers
 from huggingface_hub import errors as hub_errors
 
 from pit_jax import lfs
-from pit_jax.models import architecture, fields, ropes
+from pit_jax.models import architecture, directories, fields, ropes
 
 GELU = ("gelu_pytorch_tanh",)
 LAYERS = {"full_attention": False, "sliding_attention": True}  # → has it a window?
@@ -42,11 +41,8 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
 
 def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
   """Returns a file as transformers completes it, of what says nothing about the network bare."""
-  try:
-    raw = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise ValueError(f"config.json cannot be read as JSON: {error}") from error
-  family = raw.get("model_type") if isinstance(raw, dict) else None
+  raw = directories.read_object(path)
+  family = raw.get("model_type")
   if family not in FAMILIES:
     raise ValueError(f"model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}")
   published = FAMILIES[family][0]
@@ -234,6 +230,13 @@ def class_name(config: transformers.PreTrainedConfig, *, is_scalar: bool) -> str
 
 
 def is_classifier(directory: str | os.PathLike) -> bool:
-  """Returns whether DIRECTORY/config.json names a sequence classifier."""
-  raw = json.loads((pathlib.Path(directory) / "config.json").read_text(encoding="utf-8"))
+  """Returns whether DIRECTORY/config.json names a sequence classifier.
+
+  Raises:
+    ValueError: the file holds no JSON object.
+  """
+  try:
+    raw = directories.read_object(pathlib.Path(directory) / "config.json")
+  except ValueError as error:
+    raise ValueError(f"{directory}: {error}") from error
   return any(name.endswith("ForSequenceClassification") for name in raw.get("architectures") or ())

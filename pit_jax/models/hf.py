@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from pit_jax import hosts, layout, lfs
-from pit_jax.models import architecture, families, pure, weights
+from pit_jax.models import architecture, directories, families, pure, weights
 from pit_jax.types import Params
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -136,9 +136,10 @@ class Directory:
 def _files(directory: pathlib.Path) -> list[str]:
   if (directory / INDEX).exists():
     lfs.check(directory / INDEX)
-    return sorted(
-      set(json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-    )
+    listed = directories.read_object(directory / INDEX).get("weight_map")
+    if not isinstance(listed, dict):
+      raise ValueError(f"{INDEX} has no weight_map, which says what lies in which file")
+    return sorted(set(listed.values()))
   if (directory / WEIGHTS).exists():
     return [WEIGHTS]
   raise ValueError(

@@ -8,7 +8,6 @@ modules they adapt and with whatever ranks: what is merged is one model like any
 """
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pit_jax.models import peft, weights
+from pit_jax.models import directories, peft, weights
 
 SCORE = "score.weight"
 MODULE = re.compile(
@@ -228,9 +227,9 @@ class Merged:
 def _described(path: pathlib.Path) -> dict[str, Any]:
   """Returns an adapter_config.json that can be merged."""
   try:
-    raw = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    raw = directories.read_object(path)
+  except ValueError as error:
+    raise ValueError(f"{path.parent}: {error}") from error
   wrong = [
     f"{name}={raw.get(name)!r} (only {' or '.join(map(repr, allowed))})"
     for name, allowed in FIXED.items()

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from pit_jax import hosts, lfs
-from pit_jax.models import architecture, hf, products, pure, weights
+from pit_jax.models import architecture, directories, hf, products, pure, weights
 from pit_jax.types import Params
 
 CONFIG, WEIGHTS = hf.ADAPTER, "adapter_model.safetensors"
@@ -99,9 +99,9 @@ def read(directory: str | os.PathLike) -> architecture.Adapter:
   path = pathlib.Path(directory) / CONFIG
   lfs.check(path)
   try:
-    raw = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    raw = directories.read_object(path)
+  except ValueError as error:
+    raise ValueError(f"{path.parent}: {error}") from error
   wrong = [
     f"{name}={raw[name]!r} is not supported, only {' or '.join(map(repr, allowed))}"
     for name, allowed in FIXED.items()

@@ -79,7 +79,7 @@ def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | 
   path = workdir / "report" / "results.json"
   if not path.exists():
     return None
-  found = json.loads(path.read_text(encoding="utf-8"))
+  found = workdirs.read_object(path)
   return found if is_current(config, found) else None
 
 
@@ -96,7 +96,7 @@ def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, rem
   so one that did not end leaves a report of the old ones.
   """
   path = workdir / "report" / "results.json"
-  found = json.loads(path.read_text(encoding="utf-8"))["config"]["evaluation"]
+  found = workdirs.read_object(path)["config"]["evaluation"]
   known, current = _deciding(found), _deciding(json.loads(config.evaluation.to_json()))
   if known == current:
     return

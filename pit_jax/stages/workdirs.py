@@ -55,9 +55,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   path = workdir / "config.json"
   if not path.exists():
     return True
-  saved, current = (
-    _flat(json.loads(text)) for text in (path.read_text(encoding="utf-8"), config.to_json())
-  )
+  saved, current = _flat(read_object(path)), _flat(json.loads(config.to_json()))
   changed = [
     f"{name}: {saved.get(name)!r} there, {current.get(name)!r} now"
     for name in sorted(saved.keys() | current.keys())
@@ -85,7 +83,22 @@ def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     raise ValueError(
       f"{places.address(workdir)} holds no run: there is no {path.name}; give the --workdir of one"
     )
-  return _configuration(json.loads(path.read_text(encoding="utf-8"))).lock()
+  return _configuration(read_object(path)).lock()
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the JSON object that a file of a run holds.
+
+  Raises:
+    ValueError: it holds something else, which no run wrote.
+  """
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except ValueError as error:
+    raise ValueError(f"{places.address(path)} cannot be read as JSON: {error}") from error
+  if not isinstance(content, dict) or not content:
+    raise ValueError(f"{places.address(path)} is of no run: it must hold a JSON object with fields")
+  return content
 
 
 def _configuration(content: Any) -> Any:

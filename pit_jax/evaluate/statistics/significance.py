@@ -62,19 +62,24 @@ def holm(p_values: Real[Array | np.ndarray, " K"]) -> np.ndarray:
 
 
 def over_seeds(
-  deltas: Real[Array | np.ndarray, " S"], shared_error: float | int = 0.0
+  deltas: Real[Array | np.ndarray, " S"],
+  shared_error: float | int = 0.0,
+  own_error: float | int = 0.0,
 ) -> dict[str, float | int | tuple[float, float]]:
   """Returns where the Δ of further training runs is likely to lie on average: a t interval.
 
-  Δ̄ ± t √(s² / S + e²)        t of S − 1 degrees of freedom, s² over S − 1
+  Δ̄ ± t √(max(s² / S, o²) + e²)        t of S − 1 degrees of freedom, s² over S − 1
 
   Seeds that each judge prompts of their own differ by the prompts too, so that s knows of both.
-  What is common to seeds that judge the same prompts is in no s, and is added as e.
+  Of few seeds s may be small by chance, and even 0: it counts for no less than what the choice of
+  prompts alone makes of it, o. What is common to seeds that judge the same prompts is in no s, and
+  is added as e.
 
   Args:
     deltas: Δ of every seed, in percent; at least 2.
     shared_error: e, the standard error of Δ̄ over the choice of prompts that seeds share, in percent
       points.
+    own_error: o, that over the choice of each seed's own prompts, as `own_error` returns it.
 
   Returns:
     The number of `seeds`, their mean `delta`, its `standard_error` in percent points, `ci95`, and
@@ -84,10 +89,27 @@ def over_seeds(
   if values.size < 2:
     raise ValueError(f"an interval over seeds needs at least 2 of them, got {values.size}")
   mean, degrees = float(values.mean()), values.size - 1
-  error = float(np.hypot(scipy.stats.sem(values), shared_error))
+  error = float(np.hypot(max(scipy.stats.sem(values), own_error), shared_error))
   half = float(scipy.stats.t.ppf(1 - LEVEL / 2, degrees)) * error
   found = {"seeds": values.size, "delta": mean, "standard_error": error}
   return found | {"ci95": (mean - half, mean + half), "p": p_over_seeds(found)}
+
+
+def own_error(comparisons: Sequence[Mapping]) -> float:
+  """Returns the standard error of the seeds' mean Δ over the choice of prompts, in percent points.
+
+  √(Σ_s v_s / n_s) / S, where v is the variance of win − lose, over n − 1; of equal seeds it is the
+  standard error of one seed's Δ, over √S. A seed of a single prompt adds nothing.
+
+  Args:
+    comparisons: of every seed, each of prompts of its own, with `n`, `win` and `lose`.
+  """
+  errors = [  # a win rate is (100 + Δ) / 2
+    2 * winrates.from_percentages(row["n"], row["win"], row["lose"]).standard_error
+    for row in comparisons
+    if row["n"] > 1
+  ]
+  return math.hypot(*errors) / len(comparisons)
 
 
 def p_over_seeds(found: Mapping, delta: float | int = 0.0) -> float:
@@ -95,7 +117,7 @@ def p_over_seeds(found: Mapping, delta: float | int = 0.0) -> float:
 
   Args:
     found: what `over_seeds` returned, of which `seeds`, `delta` and `standard_error` count. Where
-      the seeds do not differ at all, they leave the decision to the prompts.
+      neither the seeds nor any of their prompts differ, the prompts' own test decides.
     delta: in percent.
   """
   distance = abs(found["delta"] - delta)
