@@ -86,8 +86,8 @@ setuptools.setup(
   packages=setuptools.find_packages(include=["pit_jax", "pit_jax.*"]),
   package_data={
     "pit_jax": ["assets/**/*"],
-    "pit_jax.doctor": ["templates/*"],
-    "pit_jax.evaluate": ["*.html", "*.jinja", "templates/*"],
+    "pit_jax.tools.doctor": ["templates/*"],
+    "pit_jax.report": ["templates/*"],
   },
   install_requires=BASE,
   extras_require=EXTRAS,

@@ -27,8 +27,9 @@ import rich.console
 import rich.table
 
 from pit_jax import commands, costs
-from pit_jax.bench import cases, texts, timing
-from pit_jax.models import architecture, directories, hf, kernels, pure
+from pit_jax.exchange import directories, hf
+from pit_jax.models import architecture, kernels, pure
+from pit_jax.tools.bench import cases, texts, timing
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -86,7 +87,7 @@ def _models(
 def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.Case]:
   if not options.peer:
     return {}
-  from pit_jax.bench import peers  # torch takes long to import, and may be absent
+  from pit_jax.tools.bench import peers
 
   try:
     return peers.peers(options.model, sizes)

@@ -14,7 +14,8 @@ load.
 import argparse
 from collections.abc import Sequence
 
-from pit_jax import commands, convert
+from pit_jax import commands
+from pit_jax.exchange import convert
 from pit_jax.storage import places
 
 DTYPES = ("float32", "bfloat16", "float16")

@@ -32,7 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/
 from configs import common
 from pit_jax import commands, configurations
 from pit_jax.data import chat, conversations, encode, preferences, template, text
-from pit_jax.doctor import examination, rendering
+from pit_jax.tools.doctor import examination, rendering
 
 WIDTH = 100  # characters per line, at most
 

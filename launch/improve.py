@@ -30,8 +30,10 @@ from typing import Any
 
 import jax
 
-from pit_jax import commands, export, improve, lfs, parallel
+from pit_jax import commands, lfs, parallel
 from pit_jax.data import questions
+from pit_jax.exchange import export
+from pit_jax.improve import improvement
 from pit_jax.storage import places
 
 RESULT = ("improved", "rounds", "stopped")  # fields that an output row has beside its own
@@ -76,7 +78,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   margin = "a version is kept when it gains more than this (0.0); -inf keeps every version"
   add("--margin", type=commands.at_least(-math.inf), default=0.0, help=margin)
   rule = "R_PIT in both orders, less the draft's own zero, or less one zero for all (both_orders)"
-  add("--stop_rule", choices=improve.STOP_RULES, default=improve.STOP_RULES[0], help=rule)
+  add("--stop_rule", choices=improvement.STOP_RULES, default=improvement.STOP_RULES[0], help=rule)
   add("--seed", type=int, default=0, help="another seed, other samples (0)")
   add("--batch_size", type=commands.at_least(1), default=64, help="rows per compiled call (64)")
   add(
@@ -91,7 +93,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   return options
 
 
-def load(options: argparse.Namespace, rows: int) -> improve.Improver:
+def load(options: argparse.Namespace, rows: int) -> improvement.Improver:
   """Loads the models of the run, to be asked about this many rows at once, or a few more."""
   mesh = parallel.make_mesh(options.mesh)
   size = -(-rows // (devices := parallel.parts(mesh))) * devices  # every device takes as many rows
@@ -154,7 +156,7 @@ def _encode(row: dict[str, Any]) -> bytes:
 
 
 def improve_rows(
-  models: improve.Improver,
+  models: improvement.Improver,
   asked: Iterable[questions.Question],
   options: argparse.Namespace,
   summary: Summary,
@@ -178,7 +180,7 @@ def improve_rows(
 
 
 def _improve(
-  models: improve.Improver,
+  models: improvement.Improver,
   good: list[questions.Question],
   key: jax.Array,
   options: argparse.Namespace,
@@ -189,7 +191,7 @@ def _improve(
     return []
   prompts, drafts = [question.prompt for question in good], _drafts(models, good, key, options)
   asked = {"rounds": options.rounds, "temperature": options.temperature, "until_stopped": True}
-  made = improve.improve(models, prompts, drafts, key=key, **asked)
+  made = improvement.improve(models, prompts, drafts, key=key, **asked)
   summary.improved += int((made.kept > 0).sum())
   summary.stopped += int(made.stopped(options.rounds).sum())
   summary.cut += _count_cut(models, prompts, drafts)
@@ -197,7 +199,7 @@ def _improve(
 
 
 def _drafts(
-  models: improve.Improver,
+  models: improvement.Improver,
   good: list[questions.Question],
   key: jax.Array,
   options: argparse.Namespace,
@@ -211,14 +213,14 @@ def _drafts(
   return [next(written) if one.response is None else one.response for one in good]
 
 
-def _count_cut(models: improve.Improver, prompts: list, drafts: list[str]) -> int:
+def _count_cut(models: improvement.Improver, prompts: list, drafts: list[str]) -> int:
   settings = models.inference.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
   encode = settings.template.encode_improver_prompts
   return int(encode(settings.tokenizer, prompts, drafts, *limits).is_cut.sum())
 
 
-def _row(question: questions.Question, made: improve.Rounds, i: int) -> dict[str, Any]:
+def _row(question: questions.Question, made: improvement.Rounds, i: int) -> dict[str, Any]:
   """Returns a row's fields with the answer, y_0 where the policy wrote it, and the rounds."""
   kept, ended = int(made.kept[i]), made.ended(i)
   rounds = [
@@ -236,7 +238,7 @@ def _own(fields: dict[str, Any]) -> dict[str, Any]:
   return {name: value for name, value in fields.items() if name not in mine}
 
 
-def converse(models: improve.Improver, options: argparse.Namespace) -> None:
+def converse(models: improvement.Improver, options: argparse.Namespace) -> None:
   """Improves what is typed in until an empty line or the end of the input."""
   print("A prompt, then a draft to improve; without a draft the policy writes it. Enter ends.")
   root = jax.random.key(options.seed)
@@ -262,7 +264,7 @@ def _ask(words: str) -> str:
 
 
 def _show(
-  models: improve.Improver,
+  models: improvement.Improver,
   question: questions.Question,
   key: jax.Array,
   options: argparse.Namespace,
@@ -271,7 +273,7 @@ def _show(
   (answer,) = _drafts(models, [question], key, options)
   print(f"  0           {answer}")
   for k in range(1, options.rounds + 1):
-    (version,), (gap,) = improve.revise(
+    (version,), (gap,) = improvement.revise(
       models,
       [question.prompt],
       [answer],

@@ -27,8 +27,9 @@ def main(arguments: Sequence[str]) -> None:
     raise ValueError(f"--config={options.config} is of recipe {config.recipe}; give one of pit")
   commands.quiet()
 
-  from pit_jax.evaluate import report, seeds
+  from pit_jax.evaluate import seeds
   from pit_jax.recipes import finished, pit
+  from pit_jax.report import pages
   from pit_jax.storage import owners, places
 
   workdir, results = places.local("--workdir", options.workdir), {}
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         with owners.held(folder):
           pit.run(one.lock(), folder)
       results[seed] = json.loads(path.read_text(encoding="utf-8"))
-    report.publish(seeds.pool(results), workdir)
+    pages.publish(seeds.pool(results), workdir)
 
 
 def is_judged(results: dict) -> bool:
@@ -52,7 +53,7 @@ def is_judged(results: dict) -> bool:
 
   Else the seed's evaluation is made again.
   """
-  from pit_jax.evaluate import language_judge
+  from pit_jax.feedback import language_judge
 
   failures = (row.get("failures") or {} for row in results["comparisons"])
   return all(language_judge.LASTING.issuperset(reasons) for reasons in failures)

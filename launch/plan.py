@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _plan(config, options: argparse.Namespace) -> bool:
   """Prints and writes what was asked for, and returns whether it fits."""
-  from pit_jax.plan import compiled, planning, suggesting
+  from pit_jax.tools.plan import compiled, planning, suggesting
 
   folder = pathlib.Path(options.output)
   devices = compiled.devices(options.topology)

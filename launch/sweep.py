@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     import optuna
 
     from pit_jax.storage import owners, places
-    from pit_jax.sweep import space, summary, trials
+    from pit_jax.tools.sweep import space, summary, trials
   except ImportError as error:
     raise ValueError(f"{error}; pip install 'pit_jax[sweep]' brings it") from error
   optuna.logging.set_verbosity(optuna.logging.ERROR)  # the table names what failed

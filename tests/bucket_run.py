@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pit_jax import hosts
-from pit_jax.stages import workdirs
+from pit_jax.run import workdirs
 from pit_jax.storage import places
 from pit_jax.training import keeping, loop, operations
 

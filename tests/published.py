@@ -5,8 +5,9 @@ import json
 import chats
 import tiny
 
-from pit_jax.data import synthetic
-from pit_jax.models import architecture, hf, pure
+from pit_jax.exchange import hf
+from pit_jax.models import architecture, pure
+from pit_jax.tasks import synthetic
 
 SHAPE = {"width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "head_width": 8, "hidden": 16}
 FOREIGN = {"width": 12, "layers": 2, "heads": 3, "head_width": 4, "hidden": 8, "qkv_bias": True}

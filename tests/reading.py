@@ -3,7 +3,7 @@
 import random
 import re
 
-from pit_jax.data import synthetic
+from pit_jax.tasks import synthetic
 
 
 def solve(prompt: str) -> list[str]:

@@ -3,11 +3,10 @@
 import ledger_example
 import numpy as np
 
-from pit_jax.evaluate import metrics
 from pit_jax.evaluate.experiments import frontier as frontiers
-from pit_jax.evaluate.statistics import agreement as agreements
-from pit_jax.evaluate.statistics import candidates, lengths, margins, ratings, significance
-from pit_jax.evaluate.statistics import frontiers as bends
+from pit_jax.statistics import agreement as agreements
+from pit_jax.statistics import candidates, lengths, margins, metrics, ratings, significance
+from pit_jax.statistics import frontiers as bends
 
 GOLD = {
   "policy_sft": 5.6,

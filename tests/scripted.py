@@ -6,8 +6,9 @@ import types as python_types
 import jax
 import numpy as np
 
-from pit_jax import improve
-from pit_jax.evaluate import judges, suite
+from pit_jax.evaluate import suite
+from pit_jax.feedback import judges
+from pit_jax.improve import improvement
 from pit_jax.rollout import inference
 
 ZERO_POINT = 0.25  # what this gap model gives an answer that is no better
@@ -53,7 +54,7 @@ def worth(question, answer):
 
 def make_suite(questions, margin=0.0, **more):
   ask = Scripted()
-  models = improve.Improver(
+  models = improvement.Improver(
     inference=ask,
     policy={"version": 0},
     improver={"step": 1},

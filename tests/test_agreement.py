@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pit_jax.evaluate import metrics
-from pit_jax.evaluate.statistics import agreement, candidates, margins, resampling
+from pit_jax.statistics import agreement, candidates, margins, metrics, resampling
 
 
 def slow_kappa(first, second):

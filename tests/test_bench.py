@@ -13,9 +13,10 @@ import pytest
 import tiny
 
 from pit_jax import costs
-from pit_jax.bench import cases, timing
 from pit_jax.data import text
-from pit_jax.models import families, hf, pure
+from pit_jax.exchange import families, hf
+from pit_jax.models import pure
+from pit_jax.tools.bench import cases, timing
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "bench.py"
 NAMES = [
@@ -243,7 +244,7 @@ def test_the_peer_does_the_same_work(directory, tmp_path):
 @pytest.mark.parity
 def test_the_peer_generates_the_same_tokens(directory):
   pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
-  from pit_jax.bench import peers
+  from pit_jax.tools.bench import peers
 
   sizes = cases.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=4)
   model = pure.language_model(families.read(directory))

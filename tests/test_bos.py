@@ -9,9 +9,9 @@ import tiny
 import tiny_models
 import transformers
 
-from pit_jax import cards, convert, export
 from pit_jax.data import chat, template, text
-from pit_jax.models import hf, pure
+from pit_jax.exchange import cards, convert, export, hf
+from pit_jax.models import pure
 
 ASK = "Write a better one."
 QUESTION = "the letter, please?"

@@ -14,8 +14,8 @@ import tiny_models
 import transformers
 import yaml
 
-from pit_jax import cards, convert, export
 from pit_jax.data import chat, conversations, template
+from pit_jax.exchange import cards, convert, export
 from pit_jax.models import architecture, pure
 
 ADAPTER = architecture.Adapter(rank=2, alpha=3.0)

@@ -15,11 +15,11 @@ import tiny_models
 import tiny_run
 import transformers
 
-from pit_jax import convert, export, parallel
+from pit_jax import parallel
 from pit_jax.data import conversations, encode, questions, text
-from pit_jax.models import hf
+from pit_jax.exchange import convert, export, hf
 from pit_jax.recipes import pit
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ASKED = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why, mia ?"}]

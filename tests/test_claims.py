@@ -9,8 +9,9 @@ import pytest
 import report_example
 import scipy.stats
 
-from pit_jax.evaluate import claims, metrics, report, seeds, tabular, training_tables, verdict
-from pit_jax.evaluate.statistics import significance
+from pit_jax.evaluate import seeds
+from pit_jax.report import claims, pages, tabular, training_tables, verdict
+from pit_jax.statistics import metrics, significance
 
 
 def row(a, b, delta, ci95, judge="gold", **more):
@@ -205,9 +206,9 @@ def test_page_and_terminal_say_every_claim(tmp_path):
   results = report_example.example()
   said = claims.judged(results)
   assert len(said) == 4, "both stages, longer RLHF, and table 2"
-  page = report.write(results, tmp_path).read_text(encoding="utf-8")
+  page = pages.write(results, tmp_path).read_text(encoding="utf-8")
   page = html.unescape(re.sub(r"</?sub>", "", page)).replace("’", "'")
-  terminal = re.sub(r"\s+", " ", report.tables(results))
+  terminal = re.sub(r"\s+", " ", pages.tables(results))
   for claim in said:
     assert f"<dt>{claim.outcome}</dt><dd>{claim.sentence}</dd>" in page
     assert claim.sentence in terminal
@@ -216,11 +217,11 @@ def test_page_and_terminal_say_every_claim(tmp_path):
 
 def test_a_shut_gate_shows_no_samples_and_no_frontier_of_the_improver(tmp_path):
   results = report_example.closed_gate()
-  page = report.write(results, tmp_path).read_text(encoding="utf-8")
+  page = pages.write(results, tmp_path).read_text(encoding="utf-8")
   assert "No claim about PIT can be judged in this run" in page
   assert "round by round" not in page and "regressions" not in page
   assert results["samples"] and "samples" not in verdict.presentable(results)
-  made = tabular.build(verdict.presentable(report.check(results)))
+  made = tabular.build(verdict.presentable(pages.check(results)))
   for name in ("knee", "frontier"):
     assert {cells[0] for cells in made[name].rows} == {"policy"}
 
@@ -249,7 +250,7 @@ def test_the_table_of_gap_rewards_asks_no_judge_about_its_own():
 
 
 def test_ledgers_of_seeds_are_counted_together(tmp_path):
-  one = report.check(report_example.example())
+  one = pages.check(report_example.example())
   other = copy.deepcopy(one)
   other["ledger"] |= {"prompts": 60, "regressions": 4}
   other["ledger"]["rounds"][2] |= {"kept": 0, "gap": None, "kl": None, "tokens": None}
@@ -262,7 +263,7 @@ def test_ledgers_of_seeds_are_counted_together(tmp_path):
   assert (rounds[0]["kept"], rounds[0]["win"]) == (700, known[0]["win"] + 11)
   assert rounds[0]["gap"] == pytest.approx(np.average([known[0]["gap"], 7.0], weights=[640, 60]))
   assert rounds[2]["gap"] == pytest.approx(known[2]["gap"])
-  page = report.write(pooled, tmp_path).read_text(encoding="utf-8")
+  page = pages.write(pooled, tmp_path).read_text(encoding="utf-8")
   assert "10 of 640 held-out prompts of seed 3: of 90 regressions" in page
   assert "is in each seed's ledger.jsonl" in page and "Of 700 prompts of all seeds" in page
 
@@ -274,7 +275,7 @@ def test_what_broke_the_form_of_self_refine_is_counted_over_seeds():
   pooled = seeds._mean_row(rows, ("k",), prompts=range(3))
   assert pooled["kinds"] == {"no answer": 3, "x": 4}
   results = report_example.example() | {"self_refine": [pooled]}
-  assert "no answer 3, x 4." in tabular.build(report.check(results))["self_refine"].note
+  assert "no answer 3, x 4." in tabular.build(pages.check(results))["self_refine"].note
 
 
 def test_accuracy_on_labels_is_said_with_its_intervals():

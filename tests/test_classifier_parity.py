@@ -10,9 +10,10 @@ import pytest
 import tiny_run
 import transformers
 
-from pit_jax import convert, parallel
+from pit_jax import parallel
 from pit_jax.data import chat, conversations, template, text
-from pit_jax.stages import published_models
+from pit_jax.exchange import convert
+from pit_jax.run import published_models
 
 torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
 pytestmark = pytest.mark.parity

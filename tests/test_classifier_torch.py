@@ -15,11 +15,13 @@ import tiny_run
 import transformers
 from tokenizers import processors
 
-from pit_jax import convert, export, parallel
+from pit_jax import parallel
 from pit_jax.data import conversations, text
+from pit_jax.exchange import convert, export
 from pit_jax.recipes import rlhf
-from pit_jax.stages import context as contexts
-from pit_jax.stages import published_models, reward
+from pit_jax.run import context as contexts
+from pit_jax.run import published_models
+from pit_jax.stages import reward
 
 torch = pytest.importorskip("torch", reason="torch is absent; install the extra `torch`")
 pytestmark = pytest.mark.parity

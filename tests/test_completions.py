@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import test_endpoint_dialects as dialects
 
-from pit_jax.evaluate import completions, language_judge, patience, transcripts
+from pit_jax.feedback import completions, language_judge, patience, transcripts
 
 GOOD = {"reason": "It is.", "verdict": "A"}
 THOUGHT = 'Is it {"verdict": "B"}? The second one, or rather the first.'

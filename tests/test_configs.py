@@ -14,8 +14,8 @@ from ml_collections import config_flags
 
 from configs import common
 from pit_jax.recipes import base, rlhf
-from pit_jax.stages import checks
-from pit_jax.stages import context as contexts
+from pit_jax.run import checks
+from pit_jax.run import context as contexts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(

@@ -7,7 +7,7 @@ import pytest
 import tiny_run
 
 from pit_jax.models import pure
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
 
 
 def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(

@@ -14,10 +14,10 @@ import tiny_models
 import tiny_run
 import transformers
 
-from pit_jax import cards, convert, export
 from pit_jax.data import conversations, template, text
-from pit_jax.models import families, hf, pure
-from pit_jax.stages import context as contexts
+from pit_jax.exchange import cards, convert, export, families, hf
+from pit_jax.models import pure
+from pit_jax.run import context as contexts
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "convert.py"
 

@@ -7,8 +7,8 @@ import pytest
 import tiny
 import tiny_models
 
-from pit_jax import convert, export
-from pit_jax.models import architecture, families, hf, pure
+from pit_jax.exchange import convert, export, families, hf
+from pit_jax.models import architecture, pure
 
 ADAPTER = architecture.Adapter(rank=2, alpha=3.0)
 

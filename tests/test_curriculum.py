@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tiny_run
 
-from pit_jax.stages import context as contexts
-from pit_jax.stages import curriculum, gap_rewards, optimizers, reward, rl
+from pit_jax.run import context as contexts
+from pit_jax.stages import curriculum, gap_rewards, reward, rl
+from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 
 

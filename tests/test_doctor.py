@@ -8,8 +8,9 @@ import pytest
 import test_report
 
 from launch import doctor
-from pit_jax.data import encode, preferences, synthetic, template, text
-from pit_jax.doctor import examination, findings, rendering
+from pit_jax.data import encode, preferences, template, text
+from pit_jax.tasks import synthetic
+from pit_jax.tools.doctor import examination, findings, rendering
 
 SMALL = ["--vocabulary=300", "--held_out=0.2", "--validation=0.2"]
 

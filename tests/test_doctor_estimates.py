@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from pit_jax.doctor import estimates
+from pit_jax.tools.doctor import estimates
 
 
 def apart(values):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pit_jax.doctor import orders
+from pit_jax.tools.doctor import orders
 
 
 def graph(*edges):

@@ -7,7 +7,7 @@ import pytest
 import test_doctor
 
 from pit_jax.data import preferences, rows, suspects, text, values
-from pit_jax.stages import loading
+from pit_jax.run import loading
 
 FINE = (
   "A human: is a word; user: another",

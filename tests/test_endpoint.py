@@ -11,7 +11,7 @@ import judge_server
 import numpy as np
 import pytest
 
-from pit_jax.evaluate import endpoint, language_judge, patience, transcripts
+from pit_jax.feedback import endpoint, language_judge, patience, transcripts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEY = "sk-this-is-a-secret-of-the-tests"

@@ -9,7 +9,7 @@ import judge_server
 import pytest
 import test_endpoint
 
-from pit_jax.evaluate import completions
+from pit_jax.feedback import completions
 
 
 @pytest.fixture(autouse=True)

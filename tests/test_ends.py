@@ -14,7 +14,7 @@ import tiny_models
 
 from pit_jax.data import encode, text
 from pit_jax.rollout import scoring
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
 from pit_jax.stages import gap_rewards, ppo, reward, rl
 from pit_jax.training import step as training_step
 from pit_jax.types import Responses

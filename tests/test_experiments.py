@@ -12,11 +12,13 @@ import scripted
 import tiny_run
 
 from pit_jax import configurations
-from pit_jax.evaluate import findings, judges, report, seeds
+from pit_jax.evaluate import findings, seeds
 from pit_jax.evaluate.experiments import cost, gap, length, main, rounds
-from pit_jax.evaluate.statistics import agreement, lengths, ratings
+from pit_jax.feedback import judges
 from pit_jax.recipes import finished
-from pit_jax.stages import workdirs
+from pit_jax.report import pages
+from pit_jax.run import workdirs
+from pit_jax.statistics import agreement, lengths, ratings
 
 
 def with_gold(suite, score):
@@ -239,7 +241,7 @@ def test_seeds_on_the_same_prompts_can_be_pooled_as_runs_write_them(finished_run
     assert row["repeated"]["prompts"] == row["n"] / 2
   (chain, *_), (one, *_) = (found["frontier"]["chains"] for found in (pooled, whole))
   assert chain["moments"]["kl"]["n"] == one["moments"]["kl"]["n"]
-  assert report.write(pooled, tmp_path).exists()
+  assert pages.write(pooled, tmp_path).exists()
 
 
 def test_only_values_of_the_evaluation_can_be_changed(finished_run):

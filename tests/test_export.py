@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tiny_models
 
-from pit_jax import export, parallel
+from pit_jax import parallel
 from pit_jax.data import text
+from pit_jax.exchange import export
 
 QUESTIONS, ANSWERS = ["what is it ?", "the last word ?", "this"], ["the word", "is it", "not this"]
 

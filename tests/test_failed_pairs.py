@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import report_example
 
-from pit_jax.evaluate import judges, metrics, report, seeds, tabular, verdict
+from pit_jax.evaluate import seeds
+from pit_jax.feedback import judges
+from pit_jax.report import pages, tabular, verdict
+from pit_jax.statistics import metrics
 
 
 def counted(a, b, failed=0):
@@ -66,7 +69,7 @@ def results_with(*rows):
   results = report_example.example()
   del results["gate"]
   results["comparisons"] += rows
-  return report.check(results)
+  return pages.check(results)
 
 
 GOOD = counted(np.ones(90), np.zeros(90), failed=10)
@@ -85,7 +88,7 @@ def test_what_failed_is_shown_with_its_reasons(tmp_path):
   assert failed[-2:] == ["10", "5"] and set(failed[:-2]) == {"·"}
   assert (shown[-1]["prompts"], shown[-1]["Δ"], shown[-1]["95% interval"]) == ("0", "·", "·")
   assert "count as nothing: timed out 13, budget used up 2." in table.note
-  page = report.write(results, tmp_path).read_text()
+  page = pages.write(results, tmp_path).read_text()
   assert "timed out 13" in page and "None" not in page
   assert "failed" not in tabular.build(report_example.example())["comparisons"].columns
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pit_jax.evaluate import claims, metrics, verdict
+from pit_jax.report import claims, verdict
+from pit_jax.statistics import metrics
 
 
 def row(wins, losses, a="pit", b="original", judge="gold", failed=0, **more):

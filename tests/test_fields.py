@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from pit_jax.models import families, fields, hf
+from pit_jax.exchange import families, fields, hf
 
 FAMILIES = {"llama": {}, "qwen2": {"qkv_bias": True}, "qwen3": {"qk_norm": True}}
 LEFTOVERS = {  # of transformers 4, of those who trained it, and of sampling

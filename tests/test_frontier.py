@@ -15,10 +15,10 @@ import tiny_run
 from pit_jax.data import encode
 from pit_jax.evaluate import findings
 from pit_jax.evaluate.experiments import frontier as experiment
-from pit_jax.evaluate.statistics import frontiers
 from pit_jax.recipes import rlhf
 from pit_jax.rollout import inference
 from pit_jax.stages import frontier
+from pit_jax.statistics import frontiers
 
 
 def of(generator, means, n, noise=1.0):

@@ -9,11 +9,11 @@ import pytest
 import scripted
 import tiny_run
 
-from pit_jax import improve
 from pit_jax.evaluate.experiments import cost
-from pit_jax.rollout import gains
-from pit_jax.stages import checks, curriculum, gap_rewards
-from pit_jax.stages import context as contexts
+from pit_jax.improve import gains, improvement
+from pit_jax.run import checks
+from pit_jax.run import context as contexts
+from pit_jax.stages import curriculum, gap_rewards
 
 # R(x, y, y') by answer and reference. The draft "good" has a high zero of its own, "poor" a low
 # one: by one zero point, 0, a good draft's copy is a gain, and a bad version of it too.
@@ -95,8 +95,8 @@ def test_the_rule_decides_what_is_kept(rule, kept):
     def gaps(self, gap_reward, questions, answers, references):
       return table_of()(questions, answers, references)
 
-  models = improve.Improver(Known(), {}, {}, {}, zero_point=0.0, stop_rule=rule)
-  made = improve.improve(models, "qqqqq", DRAFTS, rounds=1, key=KEY, temperature=1.0)
+  models = improvement.Improver(Known(), {}, {}, {}, zero_point=0.0, stop_rule=rule)
+  made = improvement.improve(models, "qqqqq", DRAFTS, rounds=1, key=KEY, temperature=1.0)
   assert made.kept.tolist() == kept
   assert made.gaps.tolist() == [GAINS[rule]]
 

@@ -9,9 +9,10 @@ import scripted
 import tiny_run
 
 from pit_jax.data import encode
-from pit_jax.evaluate import judges, metrics
 from pit_jax.evaluate.experiments import ablation
+from pit_jax.feedback import judges
 from pit_jax.stages import curriculum, gap_rewards, reward, supervised
+from pit_jax.statistics import metrics
 
 
 @pytest.fixture(scope="module")

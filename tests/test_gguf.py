@@ -6,7 +6,8 @@ import pytest
 import tiny
 from tokenizers import pre_tokenizers
 
-from pit_jax.models import architecture, gguf, pure, weights
+from pit_jax.exchange import gguf, weights
+from pit_jax.models import architecture, pure
 
 SHAPE = {"width": 32, "head_width": 8, "hidden": 64, "vocabulary": 40, "longest": 512}
 QUANTS = library.GGMLQuantizationType

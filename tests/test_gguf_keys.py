@@ -6,7 +6,8 @@ import test_gguf
 import tiny
 from gguf import GGUFWriter, RopeScalingType
 
-from pit_jax.models import architecture, gguf, pure, weights
+from pit_jax.exchange import gguf, weights
+from pit_jax.models import architecture, pure
 
 
 def config_of(tmp_path, more, family="llama", **switches):

@@ -11,7 +11,8 @@ import safetensors.numpy
 import tiny
 
 from pit_jax import parallel
-from pit_jax.models import architecture, families, hf, peft, pure
+from pit_jax.exchange import families, hf, peft
+from pit_jax.models import architecture, pure
 
 ALL = {
   "llama": {"tied": False, "rope": architecture.Rope(7.0, "llama3", 2.0, 32, 1.0, 4.0)},

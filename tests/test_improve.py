@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from pit_jax import improve
+from pit_jax.improve import improvement
 from pit_jax.rollout import inference
 
 QUESTIONS = [f"question {i}" for i in range(6)]
@@ -40,14 +40,14 @@ def scripted(asking, monkeypatch):
 
     monkeypatch.setattr(inference.Inference, "revise", revise)
     monkeypatch.setattr(inference.Inference, "gaps", gaps)
-    return improve.Improver(asking, {}, {}, {}, stop_rule=stop_rule, **settings), calls
+    return improvement.Improver(asking, {}, {}, {}, stop_rule=stop_rule, **settings), calls
 
   return script
 
 
 def run(improver, rounds=4, **settings):
   rows = {"questions": QUESTIONS, "answers": ANSWERS}
-  return improve.improve(improver, **rows, rounds=rounds, key=KEY, temperature=1.0, **settings)
+  return improvement.improve(improver, **rows, rounds=rounds, key=KEY, temperature=1.0, **settings)
 
 
 def walk(column, threshold):
@@ -128,11 +128,11 @@ def test_senseless_settings_are_refused(scripted, changes, message):
   improver, _ = scripted([[1.0] * 6], zero_point=0.0)
   settings = {"rounds": 1, "key": KEY, "temperature": 1.0} | changes
   with pytest.raises(ValueError, match=message):
-    improve.improve(improver, QUESTIONS, ANSWERS, **settings)
+    improvement.improve(improver, QUESTIONS, ANSWERS, **settings)
 
 
 def test_a_run_without_an_improver_says_so(asking):
-  improver = improve.Improver(asking, {}, None, None, zero_point=0.0)
+  improver = improvement.Improver(asking, {}, None, None, zero_point=0.0)
   with pytest.raises(ValueError, match="no improver"):
     run(improver)
 
@@ -141,9 +141,9 @@ def test_models_see_the_version_before(asking):
   """Greedy rounds, and their gaps, are what the models say one step at a time."""
   models = tiny_models.models_of(asking)
   trained = [models[name] for name in ("policy", "improver", "gap_reward")]
-  improver = improve.Improver(asking, *trained, zero_point=0.25)
+  improver = improvement.Improver(asking, *trained, zero_point=0.25)
   questions, texts = QUESTIONS[:3], [ANSWERS[:3]]
-  made = improve.improve(improver, questions, texts[0], rounds=2, key=KEY, temperature=0)
+  made = improvement.improve(improver, questions, texts[0], rounds=2, key=KEY, temperature=0)
   for k in range(2):
     texts.append(asking.revise(models["improver"], questions, texts[k], KEY, 0.0))
     pair = texts[k + 1], texts[k]
@@ -170,11 +170,11 @@ def test_every_round_has_noise_of_its_own(scripted, monkeypatch):
 def test_the_key_decides_the_noise(asking):
   models = tiny_models.models_of(asking)
   trained = [models[name] for name in ("policy", "improver", "gap_reward")]
-  improver = improve.Improver(asking, *trained, zero_point=0.0)
+  improver = improvement.Improver(asking, *trained, zero_point=0.0)
   drafts = ["the word"] * 4
 
   def sample(key):
-    made = improve.improve(improver, ["what ?"] * 4, drafts, rounds=2, key=key, temperature=1.0)
+    made = improvement.improve(improver, ["what ?"] * 4, drafts, rounds=2, key=key, temperature=1.0)
     return made.texts[1:]
 
   assert sample(KEY) == sample(KEY) != sample(jax.random.key(4))

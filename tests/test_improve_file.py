@@ -11,8 +11,10 @@ import sys
 import pytest
 import tiny_models
 
-from pit_jax import export, improve, parallel
+from pit_jax import parallel
 from pit_jax.data import questions
+from pit_jax.exchange import export
+from pit_jax.improve import improvement
 
 PATH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "improve.py"
 SPEC = importlib.util.spec_from_file_location("launch_improve", PATH)
@@ -249,8 +251,8 @@ def test_a_failure_leaves_the_older_output(start, tmp_path, monkeypatch):
       raise RuntimeError("out of memory")
     return original(*arguments, **settings)
 
-  original = improve.improve
-  monkeypatch.setattr(improve, "improve", fail_at_the_second_chunk)
+  original = improvement.improve
+  monkeypatch.setattr(improvement, "improve", fail_at_the_second_chunk)
   with pytest.raises(RuntimeError, match="out of memory"):
     improve_lines(start, tmp_path, GOOD * 10, "--rounds=1")
   assert read_lines(older) == ["older"]

@@ -12,9 +12,9 @@ import tiny_run
 
 from pit_jax import layout, parallel
 from pit_jax.models import attention, kernels, splash
-from pit_jax.plan import operations
 from pit_jax.rollout import decode
-from pit_jax.stages import origin
+from pit_jax.run import origin
+from pit_jax.tools.plan import operations
 
 
 def drawn(rows, time, heads=4, kv_heads=2, width=8):
@@ -140,7 +140,7 @@ def test_operations_of_the_kernel_are_those_of_its_blocks():
 
 COMPILED = """
 from configs import pit
-from pit_jax.plan import compiled, programs
+from pit_jax.tools.plan import compiled, programs
 config = pit.get_config("tiny").unlock()
 config.model.base, config.model.layers, config.mesh.shape = "none", 2, (1, 2, 2)
 run = programs.arrays(config, compiled.devices("v5e:2x2"), None)

@@ -7,10 +7,11 @@ import pytest
 import tiny_run
 
 from configs import reward_alpaca
-from pit_jax import export, parallel
+from pit_jax import parallel
 from pit_jax.data import preferences
-from pit_jax.evaluate.statistics import labelled, resampling
+from pit_jax.exchange import export
 from pit_jax.recipes import finished, reward
+from pit_jax.statistics import labelled, resampling
 
 WRITERS = ("a", "b", "c", "d")
 

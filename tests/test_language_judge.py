@@ -12,17 +12,12 @@ import tiny_models
 import tiny_run
 
 from pit_jax.data import conversations
-from pit_jax.evaluate import (
-  endpoint,
-  findings,
-  language_judge,
-  language_models,
-  report,
-  transcripts,
-)
-from pit_jax.models import hf
+from pit_jax.evaluate import findings
+from pit_jax.exchange import hf
+from pit_jax.feedback import endpoint, language_judge, language_models, transcripts
 from pit_jax.recipes import rlhf
-from pit_jax.stages import context as contexts
+from pit_jax.report import pages
+from pit_jax.run import context as contexts
 from pit_jax.stages import reward
 
 
@@ -234,9 +229,9 @@ def test_a_run_is_judged_and_a_larger_budget_goes_on(server, tmp_path):
   assert sum(row["failed"] for row in rows) > 0 and len(server.asked) == 15
   assert rows[-1]["failures"] == {"budget used up": 6} and np.isnan(rows[-1]["delta"])
   assert results["judges"]["language_model"]["requests"] == 15
-  said = report.tables(results, width=200)
+  said = pages.tables(results, width=200)
   assert "count as nothing: budget used up" in " ".join(said.split())
-  assert report.write(results, tmp_path).exists()
+  assert pages.write(results, tmp_path).exists()
   untouched = [row for row in results["comparisons"] if row["judge"] != "language_model"]
   assert all((row["n"], row["failed"]) == (8, 0) for row in untouched)
 

@@ -8,9 +8,10 @@ import tiny
 
 from pit_jax import layout, parallel
 from pit_jax.models import pure
-from pit_jax.plan import hlo
 from pit_jax.rollout import decode, prefill
 from pit_jax.stages import objectives, ppo, supervised
+from pit_jax.tools.plan import hlo
+from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations
 
@@ -58,7 +59,7 @@ SETTINGS = ppo.Settings(
 def reinforce(mesh):
   """A compiled iteration of PPO, and the state it takes."""
   models = {"policy": language(), "value": scalar()}
-  optimizer = ppo.optimizer(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
+  optimizer = optimizers.policy_and_value(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
   iterate = ppo.make_iteration(*models.values(), optimizer, SETTINGS, tiny.EOS)
   params = {name: tiny.parameters(model, seed=1) for name, model in models.items()}
   axes = {name: model.axes for name, model in models.items()}

@@ -12,8 +12,9 @@ import pytest
 import scripted
 
 from pit_jax.data import encode
-from pit_jax.evaluate import judges, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import ledger
+from pit_jax.feedback import judges
 
 # Question → gold's score of versions 0 … 3. R_PIT and R_P follow the question itself.
 GOLD = {

@@ -7,7 +7,8 @@ import tiny
 
 from pit_jax import lfs
 from pit_jax.data import preferences, text
-from pit_jax.models import architecture, gguf, hf, peft
+from pit_jax.exchange import gguf, hf, peft
+from pit_jax.models import architecture
 
 POINTER = f"""version https://git-lfs.github.com/spec/v1
 oid sha256:{"0" * 64}

@@ -7,7 +7,8 @@ import optax
 import pytest
 import tiny
 
-from pit_jax.models import architecture, hf, lora, products, pure
+from pit_jax.exchange import hf
+from pit_jax.models import architecture, lora, products, pure
 from pit_jax.stages import objectives, supervised
 from pit_jax.types import Demonstrations
 

@@ -10,13 +10,14 @@ import test_stages
 import tiny
 import tiny_run
 
-from pit_jax import convert, export
-from pit_jax.data import synthetic, text
+from pit_jax.data import text
 from pit_jax.evaluate import subject
-from pit_jax.models import architecture, hf, pure
+from pit_jax.exchange import convert, export, hf
+from pit_jax.models import architecture, pure
 from pit_jax.recipes import pit
-from pit_jax.stages import context as contexts
-from pit_jax.stages import origin
+from pit_jax.run import context as contexts
+from pit_jax.run import origin
+from pit_jax.tasks import synthetic
 
 pytestmark = pytest.mark.slow
 STORED, PAIR = "bfloat16", ("pit", "original")

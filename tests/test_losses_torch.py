@@ -15,7 +15,8 @@ import pytest
 import smollm2
 import tiny
 
-from pit_jax.models import families, hf, pure
+from pit_jax.exchange import families, hf
+from pit_jax.models import pure
 from pit_jax.rollout import scoring
 from pit_jax.stages import objectives
 from pit_jax.types import Demonstrations, Preferences, Prompts, Responses

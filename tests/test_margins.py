@@ -12,7 +12,7 @@ import tiny_models
 
 from pit_jax.data import batches, encode, rows
 from pit_jax.losses import gap, preference
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
 from pit_jax.stages import objectives, reward
 
 SCALE = 0.5

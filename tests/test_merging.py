@@ -10,9 +10,9 @@ import pytest
 import safetensors.numpy
 import tiny
 
-from pit_jax import convert
 from pit_jax.data import text
-from pit_jax.models import families, hf, merging, peft, pure
+from pit_jax.exchange import convert, families, hf, merging, peft
+from pit_jax.models import pure
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "convert.py"
 TOKENS = tiny.ids(7, 3, 6)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from pit_jax.evaluate import metrics
+from pit_jax.statistics import metrics
 
 finite = strategies.floats(-5, 5, allow_nan=False)
 

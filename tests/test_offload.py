@@ -12,8 +12,10 @@ import tiny_run
 from pit_jax import layout, parallel
 from pit_jax.models import pure
 from pit_jax.recipes import pit
-from pit_jax.stages import abstract, checks, memory, origin, ppo, supervised
-from pit_jax.stages import context as contexts
+from pit_jax.run import abstract, checks, memory, origin
+from pit_jax.run import context as contexts
+from pit_jax.stages import ppo, supervised
+from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 
 SETTINGS = ppo.Settings(
@@ -48,7 +50,7 @@ def test_arrays_go_and_come_back_to_their_places(shape):
 def iterate(mesh, place):
   """Returns state and metrics after an iteration of PPO whose reference lies where `place` says."""
   models = {"policy": tiny.language(layers=1), "value": tiny.scalar(layers=1)}
-  optimizer = ppo.optimizer(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
+  optimizer = optimizers.policy_and_value(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
   program = ppo.make_iteration(*models.values(), optimizer, SETTINGS, tiny.EOS)
   params = {name: tiny.parameters(model, seed=1) for name, model in models.items()}
   axes = {name: model.axes for name, model in models.items()}

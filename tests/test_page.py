@@ -12,7 +12,7 @@ import ledger_example
 import pytest
 import report_example
 
-from pit_jax.evaluate import palette, report
+from pit_jax.report import pages, palette
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -84,7 +84,7 @@ class Served(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory):
   """What the browser found in the light and in the dark scheme, and what it asked for."""
-  directory = report.write(report_example.example(), tmp_path_factory.mktemp("run")).parent
+  directory = pages.write(report_example.example(), tmp_path_factory.mktemp("run")).parent
   (directory / "look.html").write_text(LOOK)
   handler = functools.partial(Served, directory=directory)
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -9,7 +9,7 @@ import tiny
 from jax.sharding import PartitionSpec
 
 from pit_jax import parallel
-from pit_jax.stages import ppo
+from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 
 pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
@@ -167,7 +167,7 @@ def test_moments_of_policy_and_value_do_not_trade_places():
   policy, value = tiny.language(hidden=23, width=12), tiny.scalar()
   axes = {"policy": policy.axes, "value": value.axes}
   params = {"policy": shapes(policy), "value": shapes(value)}
-  optimizer = ppo.optimizer(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
+  optimizer = optimizers.policy_and_value(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
   abstract, mesh = state_shapes(params, optimizer), parallel.make_mesh((2, 2, 2))
   found = moments(parallel.state_sharding(abstract, axes, mesh))
   gates = {path: spec for path, spec in found.items() if path.endswith("['gate']")}

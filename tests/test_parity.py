@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tiny
 
-from pit_jax.models import architecture, attention, families, hf, pure
+from pit_jax.exchange import families, hf
+from pit_jax.models import architecture, attention, pure
 
 torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
 pytestmark = pytest.mark.parity

@@ -9,7 +9,8 @@ import safetensors.numpy
 import tiny
 
 from pit_jax import parallel
-from pit_jax.models import architecture, bundle, hf, peft, pure
+from pit_jax.exchange import bundle, hf, peft
+from pit_jax.models import architecture, pure
 
 ADAPTER = architecture.Adapter(rank=3, alpha=5.0)
 SOME = architecture.Adapter(rank=2, alpha=2.0, targets=("query", "output", "down"))

@@ -15,8 +15,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from pit_jax import costs, parallel
 from pit_jax.models import pure
-from pit_jax.plan import compiled, hlo, operations, programs, stages, tables
-from pit_jax.stages import abstract, memory
+from pit_jax.run import abstract, memory
+from pit_jax.tools.plan import compiled, hlo, operations, programs, stages, tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GIB = 2**30

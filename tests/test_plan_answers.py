@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pit_jax.plan import answers
+from pit_jax.tools.plan import answers
 
 
 def lowered(scale):

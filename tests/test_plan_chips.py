@@ -7,7 +7,7 @@ import chips
 import pytest
 
 from pit_jax import costs, parallel
-from pit_jax.plan import planning
+from pit_jax.tools.plan import planning
 
 PEAK = costs.Peak(flops=1e12, bytes=1e11, memory=2**30, link=1e10)
 
@@ -85,7 +85,7 @@ def test_half_a_chip_does_half_of_what_the_data_sheet_says():
 
 DESCRIBED = """
 from pit_jax import costs
-from pit_jax.plan import compiled, planning
+from pit_jax.tools.plan import compiled, planning
 wanted = {"v4:2x2x1": (4, 4), "tpu7x:2x2x1": (4, 8), "v5p:2x2x1": (4, 4), "v5e:2x2": (4, 4)}
 for name, (chips, devices) in wanted.items():
   found = compiled.devices(name)

@@ -8,9 +8,9 @@ import pytest
 import safetensors.numpy
 import tiny_run
 
-from pit_jax.models import families
-from pit_jax.plan import programs, stages
-from pit_jax.stages import abstract, memory, origin
+from pit_jax.exchange import families
+from pit_jax.run import abstract, memory, origin
+from pit_jax.tools.plan import programs, stages
 
 pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
 LARGER = {"model__layers": 4, "model__width": 64, "model__hidden": 256}

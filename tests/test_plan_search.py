@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 
 from pit_jax import costs
-from pit_jax.plan import compiled, hlo, planning, suggesting
+from pit_jax.tools.plan import compiled, hlo, planning, suggesting
 
 pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
 PEAK = costs.Peak(flops=1e12, bytes=1e11, memory=2**30, link=1e10)

@@ -11,13 +11,14 @@ import tiny
 
 from pit_jax.rollout import experience
 from pit_jax.stages import ppo
+from pit_jax.training import optimizers
 from pit_jax.types import Prompts, Responses
 
 
 def first_update(gradients, **changes):
   """Returns the update that Adam makes of the first gradients; ε is large, so size matters."""
   constants = {"clip_norm": 2.0, "epsilon": 10.0, "value_scale": 1.0} | changes
-  optimizer = ppo.optimizer(**constants)
+  optimizer = optimizers.policy_and_value(**constants)
   params = jax.tree.map(jnp.zeros_like, gradients)
   return optimizer.update(gradients, optimizer.init(params), params)[0]
 

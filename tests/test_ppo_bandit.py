@@ -16,6 +16,7 @@ import tiny
 from pit_jax.models import pure
 from pit_jax.rollout import decode
 from pit_jax.stages import ppo
+from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Prompts
 
@@ -68,7 +69,7 @@ def table_model():
 
 
 POLICY, VALUE = table_model(), table_model()
-ADAM = ppo.optimizer(clip_norm=10.0, epsilon=1e-5, value_scale=3.0)
+ADAM = optimizers.policy_and_value(clip_norm=10.0, epsilon=1e-5, value_scale=3.0)
 
 
 def normal(seed, *shape):

@@ -11,7 +11,8 @@ import pyarrow.parquet
 import pytest
 import tensorflow_datasets as tfds
 
-from pit_jax.data import preferences, rows, synthetic, values
+from pit_jax.data import preferences, rows, values
+from pit_jax.tasks import synthetic
 
 GOOD = [
   {"prompt": " why ? ", "chosen": "because", "rejected": "so\n"},

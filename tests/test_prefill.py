@@ -136,7 +136,7 @@ def test_tiles_cover_the_batch(rows, columns, size):
 
 COMPILED = """
 from configs import pit
-from pit_jax.plan import compiled, hlo, programs
+from pit_jax.tools.plan import compiled, hlo, programs
 from pit_jax.rollout import prefill
 config = pit.get_config("tiny").unlock()
 config.model.base, config.model.layers, config.mesh.shape = "none", 2, (2, 2, 1)

@@ -11,11 +11,12 @@ import pytest
 import test_stages
 import tiny_run
 
-from pit_jax import convert, export
 from pit_jax.data import text
-from pit_jax.models import families, pure
-from pit_jax.stages import context as contexts
-from pit_jax.stages import published_models, reward, rl
+from pit_jax.exchange import convert, export, families
+from pit_jax.models import pure
+from pit_jax.run import context as contexts
+from pit_jax.run import published_models
+from pit_jax.stages import reward, rl
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,13 @@ import tiny
 import tiny_run
 import transformers
 
-from pit_jax import convert, export
 from pit_jax.data import text
-from pit_jax.models import families, hf, pure
+from pit_jax.exchange import convert, export, families, hf
+from pit_jax.models import pure
 from pit_jax.recipes import pit, rlhf
-from pit_jax.stages import context as contexts
-from pit_jax.stages import published_models, reward, rl, supervised
+from pit_jax.run import context as contexts
+from pit_jax.run import published_models
+from pit_jax.stages import reward, rl, supervised
 
 
 @pytest.fixture(scope="module")

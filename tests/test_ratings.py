@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 import scipy.special
 
-from pit_jax.evaluate.statistics import ratings
+from pit_jax.statistics import ratings
 
 LOGIT = ratings.SCALE / np.log(10)  # points per nat
 

@@ -13,8 +13,9 @@ import test_gguf
 import tiny
 import tiny_run
 
-from pit_jax.data import synthetic, text
-from pit_jax.models import hf
+from pit_jax.data import text
+from pit_jax.exchange import hf
+from pit_jax.tasks import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

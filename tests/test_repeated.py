@@ -8,8 +8,10 @@ import pytest
 import scipy.stats
 import test_seeds
 
-from pit_jax.evaluate import judges, metrics, seeds, tabular, verdict
-from pit_jax.evaluate.statistics import repeated, significance
+from pit_jax.evaluate import seeds
+from pit_jax.feedback import judges
+from pit_jax.report import tabular, verdict
+from pit_jax.statistics import metrics, repeated, significance
 
 LETTERS = np.array(["l", "t", "w"])
 

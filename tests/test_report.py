@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import report_example
 
-from pit_jax.evaluate import report, tabular, verdict
+from pit_jax.report import pages, tabular, verdict
 
 
 class Page(html.parser.HTMLParser):
@@ -46,13 +46,13 @@ class Page(html.parser.HTMLParser):
 
 
 def read(results, directory) -> Page:
-  return Page(report.write(results, directory).read_text(encoding="utf-8"))
+  return Page(pages.write(results, directory).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
   directory = tmp_path_factory.mktemp("run")
-  path = report.write(report_example.example(), directory)
+  path = pages.write(report_example.example(), directory)
   return path, Page(path.read_text(encoding="utf-8"))
 
 
@@ -87,8 +87,8 @@ def test_page_allows_itself_its_own_script_and_nothing_else(written):
 
 def test_page_and_terminal_show_every_cell_of_every_table(written):
   _, page = written
-  terminal = re.sub(r"\s+", " ", report.tables(report_example.example(), width=160))
-  made = tabular.build(report.check(report_example.example()))
+  terminal = re.sub(r"\s+", " ", pages.tables(report_example.example(), width=160))
+  made = tabular.build(pages.check(report_example.example()))
   names = "comparisons controls systems rounds temperature reward_models gap_order significance "
   names += "power agreement ratings length correlations gap cost ledger gap_rewards stop_rules "
   names += "stop stop_rounds knee frontier stages data"
@@ -100,7 +100,7 @@ def test_page_and_terminal_show_every_cell_of_every_table(written):
 
 
 def test_tables_hold_the_figures_of_the_results():
-  results = report.check(report_example.example())
+  results = pages.check(report_example.example())
   made = tabular.build(results)
   row = results["comparisons"][0]
   cells = dict(zip(made["comparisons"].columns, made["comparisons"].rows[0], strict=True))
@@ -117,7 +117,7 @@ def test_tables_hold_the_figures_of_the_results():
 def test_results_come_back_as_plain_json(tmp_path):
   results = report_example.real_data()
   results["extra"] = {"array": np.arange(3), "number": np.float32(0.5), "nothing": math.nan}
-  path = report.write(results, tmp_path)
+  path = pages.write(results, tmp_path)
   stored = json.loads((path.parent / "results.json").read_text(encoding="utf-8"))
   assert stored["extra"] == {"array": [0, 1, 2], "number": 0.5, "nothing": None}
   assert stored["comparisons"][0]["ci95"] == list(results["comparisons"][0]["ci95"])
@@ -126,12 +126,8 @@ def test_results_come_back_as_plain_json(tmp_path):
 
 def test_writing_twice_gives_the_same_bytes(tmp_path):
   results = report_example.real_data()
-  first = {
-    file.name: file.read_bytes() for file in report.write(results, tmp_path).parent.iterdir()
-  }
-  again = {
-    file.name: file.read_bytes() for file in report.write(results, tmp_path).parent.iterdir()
-  }
+  first = {file.name: file.read_bytes() for file in pages.write(results, tmp_path).parent.iterdir()}
+  again = {file.name: file.read_bytes() for file in pages.write(results, tmp_path).parent.iterdir()}
   assert first == again
 
 
@@ -188,7 +184,7 @@ def test_a_missing_section_is_named(section, tmp_path):
   results = report_example.real_data()
   del results[section]
   with pytest.raises(ValueError, match=f"results lack {section}; required are recipe"):
-    report.write(results, tmp_path)
+    pages.write(results, tmp_path)
   assert not list(tmp_path.iterdir())
 
 
@@ -215,7 +211,7 @@ def test_a_wrong_section_is_named(path, value, message):
   else:
     place[last] = value
   with pytest.raises(ValueError, match=message):
-    report.check(results)
+    pages.check(results)
 
 
 def improver_rows(results):
@@ -226,7 +222,7 @@ def test_a_shut_gate_holds_back_what_it_must(tmp_path):
   results = report_example.closed_gate()
   page = read(results, tmp_path)
   assert improver_rows(results) and not improver_rows(verdict.presentable(results))
-  terminal = report.tables(results, width=160)
+  terminal = pages.tables(results, width=160)
   for text in (page.text.replace("RP", "R_P"), re.sub(r"\s+", " ", terminal)):
     assert "supports no claim about PIT, because original does not beat policy_sft" in text
     for row in improver_rows(results):
@@ -256,6 +252,6 @@ def test_texts_of_a_run_cannot_change_the_page(tmp_path):
 
 def test_drawing_does_not_change_the_results(tmp_path):
   results = report_example.example()
-  before = copy.deepcopy(report.check(results))
-  report.write(results, tmp_path)
-  assert report.check(results) == before
+  before = copy.deepcopy(pages.check(results))
+  pages.write(results, tmp_path)
+  assert pages.check(results) == before

@@ -8,11 +8,11 @@ import pytest
 import report_example
 from hypothesis import strategies
 
-from pit_jax.evaluate import diagram, palette, plots, report, revisions, verdict
+from pit_jax.report import diagram, pages, palette, plots, revisions, verdict
 
 
 def test_an_open_gate_holds_nothing_back():
-  results = report.check(report_example.example())
+  results = pages.check(report_example.example())
   assert verdict.presentable(results) == results
 
 
@@ -88,7 +88,7 @@ def test_marks_by_hand():
 
 
 def test_forest_draws_each_estimate_in_the_colour_of_its_system():
-  rows = report.check(report_example.example())["comparisons"]
+  rows = pages.check(report_example.example())["comparisons"]
   (axes,) = plots.draw({"comparisons": rows, "systems": {}})["comparisons"].axes
   drawn = {(line.get_color(), *line.get_xdata()) for line in axes.lines}
   for row in rows:
@@ -99,7 +99,7 @@ def test_forest_draws_each_estimate_in_the_colour_of_its_system():
 
 
 def test_gaps_are_drawn_in_the_order_of_equation_1():
-  order = report.check(report_example.example())["gap_order"]
+  order = pages.check(report_example.example())["gap_order"]
   figure = plots.draw({"comparisons": [], "systems": {}, "gap_order": order})["gaps"]
   means = [axes.lines[0].get_xdata()[0] for axes in figure.axes]
   assert means == pytest.approx([order[name] for name in ("wl", "ww", "ll", "lw")])
@@ -113,7 +113,7 @@ def test_gaps_are_drawn_in_the_unit_of_their_calibration():
 
 
 def test_a_figure_for_the_page_has_no_fixed_size_and_no_date():
-  figures = plots.draw(report.check(report_example.real_data()))
+  figures = plots.draw(pages.check(report_example.real_data()))
   text = plots.svg(figures["comparisons"], 'a "quoted" label')
   assert text.startswith("<svg") and text.endswith("</svg>")
   head = text[: text.index(">")]
@@ -123,7 +123,7 @@ def test_a_figure_for_the_page_has_no_fixed_size_and_no_date():
 
 @pytest.mark.parametrize("is_dark", [False, True])
 def test_every_colour_of_the_page_is_one_of_its_scheme(is_dark):
-  results = report.check(report_example.example())
+  results = pages.check(report_example.example())
   drawn = [plots.svg(figure, "") for figure in plots.draw(results).values()]
   drawn += [diagram.draw(results, wide) for wide in (True, False)]
   defined = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette.variables(is_dark)))
@@ -155,7 +155,7 @@ def boxes_of(drawing):
 
 @pytest.mark.parametrize("wide", [True, False])
 def test_pipeline_shows_four_models_three_folds_and_the_curriculum(wide):
-  drawing = diagram.draw(report.check(report_example.example()), wide)
+  drawing = diagram.draw(pages.check(report_example.example()), wide)
   text = re.sub(r"<[^>]*>|\u200b", "", drawing)
   for words in ("MP fine-tuned", "RP reward", "MPIT fine-tuned", "RPIT gap reward", "Fold 3"):
     assert words in text
@@ -173,7 +173,7 @@ def test_pipeline_shows_four_models_three_folds_and_the_curriculum(wide):
 
 
 def test_pipeline_takes_any_number_of_curriculum_stages():
-  results = report.check(report_example.example())
+  results = pages.check(report_example.example())
   for index in range(3):
     stage = {"kind": "rl", "steps": 10 + index, "references": ["policy"]}
     results["stages"][f"rl_improver_more_{index}"] = stage

@@ -12,8 +12,8 @@ import tiny_run
 from pit_jax.evaluate import subject
 from pit_jax.recipes import rlhf
 from pit_jax.rollout import inference
-from pit_jax.stages import optimizers, rl
-from pit_jax.training import record
+from pit_jax.stages import rl
+from pit_jax.training import optimizers, record
 
 
 def bits(key) -> tuple:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import report_example
 
-from pit_jax.evaluate import claims, metrics, report, seeds, tabular
-from pit_jax.evaluate.statistics import significance
+from pit_jax.evaluate import seeds
+from pit_jax.report import claims, pages, tabular
+from pit_jax.statistics import metrics, significance
 
 
 def of_seed(generator, n):
@@ -195,9 +196,9 @@ def test_who_chose_the_temperatures_is_said_of_all_seeds_too():
 
 
 def test_pooled_seeds_make_a_report(tmp_path):
-  results = json.loads(json.dumps(report._plain(report_example.example())))
+  results = json.loads(json.dumps(pages._plain(report_example.example())))
   pooled = seeds.pool({0: results, 1: results})
-  page = report.write(pooled, tmp_path)
+  page = pages.write(pooled, tmp_path)
   assert page.exists()
   one, all_of_them = results["comparisons"][0], pooled["comparisons"][0]
   assert all_of_them["n"] == 2 * one["n"]
@@ -211,14 +212,14 @@ def test_each_seed_alone_is_folded_away():
   assert set(tables["comparisons"].rows) & set(tables["seeds"].rows) == set()
   assert len(tables["seeds"].rows) == 2 * len(pooled["comparisons"]) // 3
   assert tables["seeds"].is_folded and not tables["comparisons"].is_folded
-  assert "Each seed alone" not in report.tables(pooled)
+  assert "Each seed alone" not in pages.tables(pooled)
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])
 def test_no_name_is_cut_off_in_a_terminal(width):
-  one = report.check(report_example.example())
+  one = pages.check(report_example.example())
   pooled = seeds.pool({0: one, 1: one, 2: one})
-  said = report.tables(pooled, width=width)
+  said = pages.tables(pooled, width=width)
   assert "over seeds" in said
   for row in pooled["comparisons"]:
     assert all(f" {row[name]} " in said for name in ("a", "b", "judge"))

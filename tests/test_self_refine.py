@@ -12,8 +12,8 @@ import tiny_run
 import transformers
 
 from pit_jax.data import chat, conversations, encode, padding, template
-from pit_jax.evaluate import report, self_refine
-from pit_jax.evaluate.self_refine import (
+from pit_jax.improve import self_refine
+from pit_jax.improve.self_refine import (
   COPIED_ANSWER,
   COPIED_FEEDBACK,
   NO_ANSWER,
@@ -23,6 +23,7 @@ from pit_jax.evaluate.self_refine import (
   TOO_LONG,
   UNCHANGED,
 )
+from pit_jax.report import pages
 from pit_jax.rollout import inference
 
 FORM = self_refine.Form("What is weak? Or: It is fine.", "Now better.", "It is fine", 30, 400)
@@ -240,7 +241,7 @@ def test_the_report_says_why_nobody_plays(asking, tmp_path):
   c.play = False
   assert self_refine.absence(asking, c) == "evaluation.self_refine.play is False"
   results = report_example.example() | {"absent": {"self_refine": reason}}
-  assert f"self_refine is not among them: {reason}." in " ".join(report.tables(results).split())
+  assert f"self_refine is not among them: {reason}." in " ".join(pages.tables(results).split())
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 import report_example
 import scripted
 
-from pit_jax.evaluate import clock, report, self_refine, tabular, verdict
+from pit_jax.evaluate import clock
 from pit_jax.evaluate.experiments import cost, rounds
-from pit_jax.evaluate.self_refine import (
+from pit_jax.improve import self_refine
+from pit_jax.improve.self_refine import (
   NO_ANSWER,
   NO_FEEDBACK,
   REFINED,
@@ -17,6 +18,7 @@ from pit_jax.evaluate.self_refine import (
   TOO_LONG,
   UNCHANGED,
 )
+from pit_jax.report import pages, tabular, verdict
 
 PLAYED = self_refine.Refinements(
   texts=[
@@ -79,7 +81,7 @@ def test_seconds_are_those_of_sampling_without_compiling():
 
 def test_seconds_stand_beside_the_most_samples():
   results = report_example.example() | {"sampling": {"original": 0.25, "pit": 1.0, "none": 3.0}}
-  table = tabular.build(report.check(results))["cost"]
+  table = tabular.build(pages.check(results))["cost"]
   rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
   shown = {(row["spent on"], row["samples"]): row["seconds"] for row in rows}
   known = {key: value for key, value in shown.items() if value != "·"}
@@ -112,13 +114,13 @@ def test_the_report_shows_them_and_a_shut_gate_holds_them_back(tmp_path):
   results["samples"][0]["self_refine"] = [
     {"feedback": "too <short>", "written": "longer", "outcome": REFINED, "text": "longer"}
   ]
-  made = tabular.build(report.check(results))
+  made = tabular.build(pages.check(results))
   table = made["self_refine"]
   shown = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
   assert [row["fell back"] for row in shown] == ["25.0%", "50.0%"] and shown[0]["Δ"] == "+50.0"
   assert "no feedback 1, no answer 1, prompt too long 1." in table.note
   assert "two samples" in made["cost"].note
-  page = report.write(results, tmp_path).read_text()
+  page = pages.write(results, tmp_path).read_text()
   assert "Self-Refine" in page and "too &lt;short&gt;" in page
   shut = verdict.presentable(report_example.closed_gate() | played)
   assert all("delta" not in row and "ci95" not in row for row in shut["self_refine"])

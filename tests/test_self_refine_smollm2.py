@@ -7,12 +7,14 @@ import smollm2
 import tiny_run
 
 from pit_jax import parallel
-from pit_jax.evaluate import language_judge, self_refine, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import cost, rounds
+from pit_jax.feedback import language_judge
+from pit_jax.improve import self_refine
 from pit_jax.models import pure
 from pit_jax.recipes import pit, rlhf
 from pit_jax.rollout import inference
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
 from pit_jax.stages import reward
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ import smollm2
 
 from pit_jax import types
 from pit_jax.data import chat, template, text
-from pit_jax.models import families, hf, pure
+from pit_jax.exchange import families, hf
+from pit_jax.models import pure
 from pit_jax.rollout import decode
 
 torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tiny_run
 
+from pit_jax.run import context as contexts
 from pit_jax.stages import calibration
-from pit_jax.stages import context as contexts
 from pit_jax.training import interruption, writers
 from pit_jax.training import step as training_step
 

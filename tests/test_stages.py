@@ -11,10 +11,11 @@ import tiny_run
 
 from pit_jax import types
 from pit_jax.data import batches, encode, packing, preferences, tables
-from pit_jax.evaluate import metrics
 from pit_jax.recipes import pit, rlhf
-from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, reward, sft, supervised, workdirs
+from pit_jax.run import context as contexts
+from pit_jax.run import workdirs
+from pit_jax.stages import objectives, reward, sft, supervised
+from pit_jax.statistics import metrics
 from pit_jax.training import flight, loop
 
 

@@ -6,9 +6,12 @@ import numpy as np
 import report_example
 import scripted
 
-from pit_jax import improve
-from pit_jax.evaluate import judges, report, seeds, tabular, verdict
+from pit_jax.evaluate import seeds
 from pit_jax.evaluate.experiments import stop
+from pit_jax.feedback import judges
+from pit_jax.improve import improvement
+from pit_jax.report import pages, tabular, verdict
+from pit_jax.statistics import stopping
 
 # Question → gold of the draft and of its version; the zero of the draft; whether it is repeated.
 ROWS = {
@@ -43,14 +46,14 @@ def compared(margin=0.0):
   suite = dataclasses.replace(suite, improver=models, judges=[gold, *suite.judges])
   texts = [["draft"] * 6, ["draft" if ROWS[q][3] else "version" for q in questions]]
   unknown = np.zeros((1, 6))
-  return stop.compare(suite, improve.Rounds(texts, unknown, unknown[0].astype(int)))
+  return stop.compare(suite, improvement.Rounds(texts, unknown, unknown[0].astype(int)))
 
 
 def row_of(found, rule, margin, k=1):
   (row,) = [
     row for row in found["rows"] if (row["rule"], row["margin"], row["k"]) == (rule, margin, k)
   ]
-  return {name: (row[name], row[f"{name}_kept"]) for name in stop.KINDS}
+  return {name: (row[name], row[f"{name}_kept"]) for name in stopping.KINDS}
 
 
 def test_what_rules_keep_of_each_kind():
@@ -68,7 +71,7 @@ def test_what_rules_keep_of_each_kind():
     ("zero_point", 1.0): (1, 0, 0, 0),
   }
   for (rule, margin), numbers in kept.items():
-    expected = dict(zip(stop.KINDS, zip(counts.values(), numbers, strict=True), strict=True))
+    expected = dict(zip(stopping.KINDS, zip(counts.values(), numbers, strict=True), strict=True))
     assert row_of(found, rule, margin) == expected, (rule, margin)
 
 
@@ -78,10 +81,10 @@ def test_the_runs_own_margin_is_among_them_where_it_is_a_number():
 
 
 def test_counts_of_seeds_and_rounds_add_up():
-  one = report.check(report_example.example())
+  one = pages.check(report_example.example())
   pooled = seeds.pool({0: one, 1: one, 2: one})
   assert row_of(pooled["stop"], "zero_point", 0.5, k=2)["worse"] == (330, 84)
-  both = stop.over_rounds(one["stop"]["rows"])
+  both = stopping.over_rounds(one["stop"]["rows"])
   assert len(both) == 6
   assert row_of({"rows": both}, "zero_point", 0.5, k=None)["identical"] == (100, 76)
   table = tabular.build(one)["stop"]

@@ -10,10 +10,12 @@ import pytest
 import tiny_run
 from scripted import Scripted, make_suite
 
-from pit_jax.data import synthetic
-from pit_jax.evaluate import judges, subject, tabular
+from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import rounds, temperature
-from pit_jax.stages import context as contexts
+from pit_jax.feedback import judges
+from pit_jax.report import tabular
+from pit_jax.run import context as contexts
+from pit_jax.tasks import synthetic
 
 
 def test_each_stream_is_a_draw_of_its_own_and_always_the_same():

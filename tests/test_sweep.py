@@ -15,7 +15,7 @@ import tiny_run
 
 optuna = pytest.importorskip("optuna", reason="optuna is absent; install the extra `sweep`")
 
-from pit_jax.sweep import space, summary, trials  # noqa: E402
+from pit_jax.tools.sweep import space, summary, trials  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILE = """

@@ -10,7 +10,7 @@ import tiny_run
 pytest.importorskip("optuna", reason="optuna is absent; install the extra `sweep`")
 
 from pit_jax import configurations
-from pit_jax.sweep import space, summary, trials
+from pit_jax.tools.sweep import space, summary, trials
 
 # Takes the place of launch/train.py: reads the values as it does, and has them as its result.
 TRAIN = """

@@ -11,7 +11,8 @@ import pytest
 import reading
 from hypothesis import strategies
 
-from pit_jax.data import preferences, synthetic
+from pit_jax.data import preferences
+from pit_jax.tasks import synthetic
 
 SEEDS = strategies.integers(0, 10**6)
 QUICK = hypothesis.settings(deadline=None, max_examples=80)

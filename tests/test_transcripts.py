@@ -2,7 +2,7 @@
 
 import pytest
 
-from pit_jax.evaluate import transcripts
+from pit_jax.feedback import transcripts
 
 
 def test_what_failed_is_asked_again_by_the_next_command_alone(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pit_jax.evaluate.statistics import significance, winrates
+from pit_jax.statistics import significance, winrates
 
 # Of AlpacaEval's leaderboard (annotator alpaca_eval_gpt4): counts, then the two figures.
 PUBLISHED = {

@@ -8,9 +8,9 @@ from unittest import mock
 
 import ml_collections
 
-from pit_jax.data import synthetic
 from pit_jax.recipes import pit
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
+from pit_jax.tasks import synthetic
 
 STEPS = 3
 SMALL = {

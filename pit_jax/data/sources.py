@@ -51,7 +51,7 @@ def read(
 def _synthetic(limit: int | None, seed: int) -> Iterator[files.Row]:
   if limit is None:
     raise ValueError("the synthetic source has no size of its own; say how many rows (limit)")
-  from pit_jax.data import synthetic
+  from pit_jax.tasks import synthetic
 
   made = synthetic.preferences(limit, seed)
   return ((f"synthetic, row {i}", fields) for i, fields in enumerate(made))

@@ -1,1 +1,1 @@
-"""From scores to verdicts: comparisons with intervals, and the report that shows them."""
+"""Experiments on the held-out prompts of a finished run, and the pooling of several seeds."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pit_jax import hosts
-from pit_jax.evaluate import language_judge, subject, suite, verdict
+from pit_jax.evaluate import subject, suite
 from pit_jax.evaluate.experiments import (
   ablation,
   cost,
@@ -23,9 +23,11 @@ from pit_jax.evaluate.experiments import (
   stop,
   temperature,
 )
-from pit_jax.evaluate.statistics import significance
-from pit_jax.stages import context as contexts
-from pit_jax.stages import workdirs
+from pit_jax.feedback import language_judge
+from pit_jax.report import verdict
+from pit_jax.run import context as contexts
+from pit_jax.run import workdirs
+from pit_jax.statistics import significance
 from pit_jax.storage import places
 from pit_jax.training import timing, writers
 

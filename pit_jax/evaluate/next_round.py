@@ -22,12 +22,13 @@ from typing import Any
 
 import jax
 
-from pit_jax import hosts, improve
+from pit_jax import hosts
 from pit_jax.data import conversations, preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
-from pit_jax.stages import workdirs
+from pit_jax.improve import improvement
+from pit_jax.run import workdirs
 
 FOLDS = ("sft", "reward", "rl")
 DEFAULT = ("sft", "rl")
@@ -99,20 +100,20 @@ def make(
 
 def _improve(
   suite: suites.Suite, questions: Sequence[conversations.Prompt], rounds: int, key: jax.Array
-) -> tuple[list[str], improve.Rounds]:
+) -> tuple[list[str], improvement.Rounds]:
   """Returns the policy's drafts for some prompts, and the improver's versions of them."""
   models, temperature = suite.improver, suite.temperature
   noise = jax.random.fold_in(key, 0)
   drafts = models.inference.answer(models.policy, questions, noise, temperature)
   asked = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}
-  return drafts, improve.improve(models, questions, drafts, **asked)
+  return drafts, improvement.improve(models, questions, drafts, **asked)
 
 
 def _pairs(
   suite: suites.Suite,
   questions: Sequence[conversations.Prompt],
   drafts: Sequence[str],
-  made: improve.Rounds,
+  made: improvement.Rounds,
   minimum_margin: float | int,
   left_out: collections.Counter,
 ) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pit_jax.evaluate import metrics, verdict
-from pit_jax.evaluate.experiments import frontier, stop
-from pit_jax.evaluate.statistics import repeated, significance
+from pit_jax.evaluate.experiments import frontier
+from pit_jax.report import verdict
+from pit_jax.statistics import metrics, repeated, significance, stopping
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
 FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config", "absent")
@@ -79,7 +79,7 @@ def pool(results: Mapping[int, Mapping]) -> dict:
     pooled["ledger"] = _ledger({seed: run["ledger"] for seed, run in results.items()})
     pooled["ledger"]["is_repeated"] = _is_repeated(prompts)
   if all("stop" in run for run in runs):
-    pooled["stop"] = stop.pool([run["stop"] for run in runs])
+    pooled["stop"] = stopping.pool([run["stop"] for run in runs])
   if all("frontier" in run for run in runs):
     pooled["frontier"] = frontier.pool([run["frontier"] for run in runs], prompts)
   pooled["notes"] = [

@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 
-from pit_jax import improve
 from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import clock, judges, language_models, self_refine, suite
+from pit_jax.evaluate import clock, suite
+from pit_jax.feedback import judges, language_models
+from pit_jax.improve import improvement, self_refine
+from pit_jax.run import context as contexts
 from pit_jax.stages import classifier_units, reward
-from pit_jax.stages import context as contexts
 
 LOG = logging.getLogger(__name__)
 LONGER, LONGER_PAIR = "rlhf_longer", "rlhf_longer_best_of_2"
@@ -70,7 +71,7 @@ class Subject:
       return self.suite.answers(self.policy.rl, ORIGINAL)
 
   @functools.cached_property
-  def made(self) -> improve.Rounds:
+  def made(self) -> improvement.Rounds:
     """All rounds of the improver on `original`."""
     rounds, drafts = self.context.config.evaluation.rounds, self.original
     with clock.timed(self.seconds, "pit", len(drafts)):
@@ -189,7 +190,7 @@ def of_improver(context: contexts.Context, models: Any) -> Subject:
 
 def of_rewards(context: contexts.Context, models: Any) -> Subject:
   """Returns a run of recipe reward, whose models answer nothing and which has no judges."""
-  asking = improve.Improver(
+  asking = improvement.Improver(
     inference=context.inference,
     policy=None,
     improver=None,
@@ -240,7 +241,7 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   if gap_reward is not None:
     read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))
     available.append(judges.gap_model(read))
-  models = improve.Improver(
+  models = improvement.Improver(
     inference=inference,
     policy=policy.rl,
     improver=improver,

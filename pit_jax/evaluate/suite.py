@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 import jax
 import numpy as np
 
-from pit_jax import improve
 from pit_jax.data import conversations
-from pit_jax.evaluate import judges, metrics
-from pit_jax.evaluate.statistics import candidates
+from pit_jax.feedback import judges
+from pit_jax.improve import improvement
+from pit_jax.statistics import candidates, metrics
 from pit_jax.types import Params
 
 SELECTOR = "R_P"  # chooses the best of n, and so is no judge of the choice
@@ -28,7 +28,7 @@ class Suite:
     temperature: at which systems are compared unless an experiment varies it.
   """
 
-  improver: improve.Improver
+  improver: improvement.Improver
   questions: Sequence[conversations.Prompt]
   judges: Sequence[judges.Judge]
   key: jax.Array
@@ -76,9 +76,9 @@ class Suite:
     """R_P, which chooses among samples and keeps every score that it was asked for."""
     return next(judge for judge in self.judges if judge.name == SELECTOR)
 
-  def rounds(self, drafts: Sequence[str], count: int, stream: int) -> improve.Rounds:
+  def rounds(self, drafts: Sequence[str], count: int, stream: int) -> improvement.Rounds:
     """Returns rounds 0 … count of the improver, drafts being round 0."""
-    return improve.improve(
+    return improvement.improve(
       self.improver,
       self.questions,
       drafts,

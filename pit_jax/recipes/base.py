@@ -18,11 +18,14 @@ import ml_collections
 import numpy as np
 
 from pit_jax import hosts, parallel
-from pit_jax.data import encode, preferences, rows, synthetic, tables, template, text
-from pit_jax.models import hf, pure
+from pit_jax.data import encode, preferences, rows, tables, template, text
+from pit_jax.exchange import hf
+from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.stages import context as contexts
-from pit_jax.stages import forms, objectives, origin, supervised, workdirs
+from pit_jax.run import context as contexts
+from pit_jax.run import forms, origin, workdirs
+from pit_jax.stages import objectives, supervised
+from pit_jax.tasks import synthetic
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

@@ -7,17 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from pit_jax.evaluate import (
-  findings,
-  language_models,
-  next_round,
-  report,
-  self_refine,
-  subject,
-)
+from pit_jax.evaluate import findings, next_round, subject
+from pit_jax.feedback import language_models
+from pit_jax.improve import self_refine
 from pit_jax.recipes import pit, reward, rlhf
-from pit_jax.stages import context as contexts
-from pit_jax.stages import workdirs
+from pit_jax.report import pages
+from pit_jax.run import context as contexts
+from pit_jax.run import workdirs
 
 RECIPES = {
   "pit": (pit.train, findings.of_improver),
@@ -66,7 +62,7 @@ def evaluate(
     _check_current(config, workdir, ANEW)
   train, measure = RECIPES[config.recipe]
   context = contexts.build(config, workdir)
-  report.publish(measure(context, train(context), only=experiment), workdir)
+  pages.publish(measure(context, train(context), only=experiment), workdir)
 
 
 def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | None:

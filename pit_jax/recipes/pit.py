@@ -31,10 +31,13 @@ from collections.abc import Callable
 
 import ml_collections
 
-from pit_jax import export
-from pit_jax.evaluate import findings, language_models, report, self_refine
+from pit_jax.evaluate import findings
+from pit_jax.exchange import export
+from pit_jax.feedback import language_models
+from pit_jax.improve import self_refine
 from pit_jax.recipes import rlhf, schedule
-from pit_jax.stages import context as contexts
+from pit_jax.report import pages
+from pit_jax.run import context as contexts
 from pit_jax.stages import curriculum, frontier, gap_rewards, reward, sft
 from pit_jax.types import Params
 
@@ -126,4 +129,4 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   zero_point = models.gap_reward.facts["zero_point"]
   published = models.policy.reward.published
   export.save(workdir, context.inference, exported, zero_point=zero_point, published=published)
-  report.publish(findings.of_improver(context, models), workdir)
+  pages.publish(findings.of_improver(context, models), workdir)

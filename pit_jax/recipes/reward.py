@@ -13,10 +13,11 @@ import pathlib
 
 import ml_collections
 
-from pit_jax import export
-from pit_jax.evaluate import findings, report
+from pit_jax.evaluate import findings
+from pit_jax.exchange import export
 from pit_jax.recipes import schedule
-from pit_jax.stages import context as contexts
+from pit_jax.report import pages
+from pit_jax.run import context as contexts
 from pit_jax.stages import reward
 
 
@@ -47,4 +48,4 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     zero_point=models.gap_reward.facts["zero_point"],
     published=models.reward.published,
   )
-  report.publish(findings.of_rewards(context, models), workdir)
+  pages.publish(findings.of_rewards(context, models), workdir)

@@ -11,10 +11,12 @@ import pathlib
 
 import ml_collections
 
-from pit_jax import export
-from pit_jax.evaluate import findings, language_models, report
+from pit_jax.evaluate import findings
+from pit_jax.exchange import export
+from pit_jax.feedback import language_models
 from pit_jax.recipes import schedule
-from pit_jax.stages import context as contexts
+from pit_jax.report import pages
+from pit_jax.run import context as contexts
 from pit_jax.stages import frontier, reward, rl, sft
 from pit_jax.types import Params
 
@@ -92,4 +94,4 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   export.save(
     workdir, context.inference, models, zero_point=None, published=policy.reward.published
   )
-  report.publish(findings.of_policy(context, policy), workdir)
+  pages.publish(findings.of_policy(context, policy), workdir)

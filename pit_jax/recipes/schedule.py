@@ -7,8 +7,8 @@ import jax
 import ml_collections
 
 from pit_jax.data import batches
-from pit_jax.stages import context as contexts
-from pit_jax.stages import origin
+from pit_jax.run import context as contexts
+from pit_jax.run import origin
 
 PARTS = ("sft", "sft_validation", "reward", "reward_validation", "judge", "rl", "held_out")
 

@@ -19,7 +19,7 @@ import transformers
 
 from pit_jax import hosts, layout, parallel
 from pit_jax.data import classifier_text, conversations, padding
-from pit_jax.models import architecture, hf, pure
+from pit_jax.models import pure
 from pit_jax.rollout import scoring
 from pit_jax.types import Params
 
@@ -165,65 +165,6 @@ class Torch(Classifier):
     if "token_type_ids" in names:
       given["token_type_ids"] = fill(types, fast.pad_token_type_id)
     return given
-
-
-def compiled(
-  directory: pathlib.Path,
-  reader: classifier_text.Reader,
-  shape: architecture.ModelConfig,
-  published: transformers.PreTrainedConfig,
-  *,
-  mesh: jax.sharding.Mesh,
-  batch_size: int,
-) -> Compiled:
-  """Reads a classifier with one label of one of our families.
-
-  Args:
-    directory: where it lies.
-    reader: turns conversations into tokens.
-    shape: of its network.
-    published: its config.json.
-    mesh: the devices.
-    batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
-
-  Raises:
-    ValueError: its weights cannot be read or do not fit.
-  """
-  model = pure.scalar_model(shape)
-  params = hf.load(directory, model, parallel.homes(model, mesh))
-  return Compiled(reader, model, params, pad_id(published), batch_size, mesh)
-
-
-def in_torch(directory: pathlib.Path, reader: classifier_text.Reader) -> Torch:
-  """Reads a classifier with one label of any family that transformers knows.
-
-  No code of the directory is run, and of a pickle nothing but tensors is read.
-
-  Raises:
-    ValueError: its weights cannot be read, or are not all that the classifier needs.
-  """
-  if not hosts.is_first():
-    return Torch(reader, directory, None)
-  import torch
-
-  kind = transformers.AutoModelForSequenceClassification
-  settings = {"local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
-  try:
-    network, loading = kind.from_pretrained(str(directory), output_loading_info=True, **settings)
-  except (OSError, ValueError, KeyError, RuntimeError) as error:
-    raise ValueError(f"{directory} holds no readable weights: {error}") from error
-  if absent := sorted(loading["missing_keys"]):
-    raise ValueError(
-      f"{directory}: the weights lack {', '.join(absent)}, which would be random; give a directory "
-      "that holds a whole classifier"
-    )
-  return Torch(reader, directory, network.eval())
-
-
-def described(directory: str | pathlib.Path) -> transformers.PreTrainedConfig:
-  """Returns the config.json of a directory as transformers reads it; none of its code is run."""
-  options = {"local_files_only": True, "trust_remote_code": False}
-  return transformers.AutoConfig.from_pretrained(str(directory), **options)
 
 
 def pad_id(published: transformers.PreTrainedConfig) -> int | None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from pit_jax.evaluate import metrics as statistics
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
+from pit_jax.statistics import metrics as statistics
 
 
 def calibrate(

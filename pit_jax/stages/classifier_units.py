@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 
 from pit_jax.rollout import classifiers
-from pit_jax.stages import calibration, published_models
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
+from pit_jax.run import published_models
+from pit_jax.stages import calibration
 from pit_jax.types import Params
 
 

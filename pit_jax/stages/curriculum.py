@@ -8,9 +8,10 @@ import ml_collections
 
 from pit_jax import hosts
 from pit_jax.data import conversations, encode, tables
-from pit_jax.rollout import gains
-from pit_jax.stages import context as contexts
-from pit_jax.stages import frontier, gap_rewards, rl, workdirs
+from pit_jax.improve import gains
+from pit_jax.run import context as contexts
+from pit_jax.run import workdirs
+from pit_jax.stages import frontier, gap_rewards, rl
 from pit_jax.types import Params
 
 

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from pit_jax.data import conversations, encode, preferences
-from pit_jax.stages import context as contexts
-from pit_jax.stages import workdirs
+from pit_jax.run import context as contexts
+from pit_jax.run import workdirs
 from pit_jax.types import Params, Prompts
 
 FOLDER = "frontier"

@@ -9,8 +9,8 @@ import numpy as np
 from pit_jax import layout, parallel
 from pit_jax.data import conversations, encode
 from pit_jax.losses import gap
+from pit_jax.run import context as contexts
 from pit_jax.stages import calibration, reward, rl
-from pit_jax.stages import context as contexts
 from pit_jax.types import Params
 
 SINGLE = "wl_lw"  # of the terms the one that compares the two responses of a pair with each other

@@ -50,39 +50,6 @@ class State:
   kl_coefficient: Any  # Float[], β
 
 
-def optimizer(
-  *, clip_norm: float, epsilon: float, value_scale: float
-) -> optax.GradientTransformation:
-  """Returns Adam for policy and value apart, each with its own gradient clip.
-
-  Its state is {kind: Adam's of that kind}. Gradients may be of one kind alone; the other's moments
-  and count are then as if there had been no step.
-
-  Args:
-    clip_norm: largest gradient norm, for each of the two.
-    epsilon: Adam's ε.
-    value_scale: learning rate of the value model as a multiple of the policy's.
-  """
-  kinds = {
-    "policy": training_step.adam(clip_norm=clip_norm, epsilon=epsilon),
-    "value": training_step.adam(clip_norm=clip_norm, epsilon=epsilon, scale=value_scale),
-  }
-
-  # Each sees its own kind under its name, so that moments have the paths of their parameters.
-  def init(params):
-    return {kind: kinds[kind].init({kind: params[kind]}) for kind in params}
-
-  def update(gradients, state, params):
-    updates, states = {}, {}
-    for kind in gradients:
-      own = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
-      update, states[kind] = kinds[kind].update(*own)
-      updates |= update
-    return updates, state | states
-
-  return optax.GradientTransformation(init, update)
-
-
 def objective(
   policy: pure.PureModel,
   value: pure.PureModel,

@@ -15,8 +15,8 @@ from pit_jax.data import conversations, encode, tables
 from pit_jax.data import rows as data_rows
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers, inference
+from pit_jax.run import context as contexts
 from pit_jax.stages import calibration, classifier_units, objectives, rl, supervised
-from pit_jax.stages import context as contexts
 from pit_jax.types import Params, Prompts
 
 

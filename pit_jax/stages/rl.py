@@ -14,10 +14,10 @@ from pit_jax import hosts, layout, parallel
 from pit_jax.data import batches, conversations, tables
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers
-from pit_jax.stages import context as contexts
-from pit_jax.stages import frontier, optimizers, ppo, speed, supervised
+from pit_jax.run import context as contexts
+from pit_jax.stages import frontier, ppo, speed, supervised
+from pit_jax.training import optimizers, timing
 from pit_jax.training import step as training_step
-from pit_jax.training import timing
 from pit_jax.types import Params, Prompts, Responses
 
 # (rows, prompts, responses) → Float[B], higher is better; rows are the prompts' places, Int[B],

@@ -1,7 +1,7 @@
 """Supervised fine-tuning of policy and improver on the chosen responses of fold 1."""
 
 from pit_jax.data import encode
-from pit_jax.stages import context as contexts
+from pit_jax.run import context as contexts
 from pit_jax.stages import objectives, supervised
 from pit_jax.types import Params
 

@@ -11,10 +11,10 @@ import ml_collections
 from pit_jax import layout, parallel
 from pit_jax.data import batches, packing, tables
 from pit_jax.models import pure
-from pit_jax.stages import context as contexts
-from pit_jax.stages import objectives, optimizers, speed
+from pit_jax.run import context as contexts
+from pit_jax.stages import objectives, speed
+from pit_jax.training import optimizers, timing
 from pit_jax.training import step as training_step
-from pit_jax.training import timing
 from pit_jax.types import Params
 
 

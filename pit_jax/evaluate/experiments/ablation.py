@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from pit_jax import improve
-from pit_jax.evaluate import judges, metrics, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
-from pit_jax.rollout import gains
+from pit_jax.feedback import judges
+from pit_jax.improve import gains, improvement
 from pit_jax.stages import gap_rewards
+from pit_jax.statistics import metrics
 
 REWARDED_BY = {"pit_rp_difference": "R_P"}  # systems whose reward is a judge too
 
@@ -44,7 +45,7 @@ def _compared(run: subject.Subject, pair: tuple[str, str], texts) -> list[dict]:
 def describe(
   suite: suites.Suite,
   reward: gap_rewards.GapReward,
-  made: improve.Rounds,
+  made: improvement.Rounds,
   improved: list[str],
 ) -> dict:
   """Returns what a gap reward knows.
@@ -80,7 +81,7 @@ def judge_of(suite: suites.Suite, system: str) -> judges.Judge | None:
   return next((judge for judge in suite.scoring if judge.name != own), None)
 
 
-def ruled(suite: suites.Suite, judge: judges.Judge | None, made: improve.Rounds) -> dict:
+def ruled(suite: suites.Suite, judge: judges.Judge | None, made: improvement.Rounds) -> dict:
   """Returns how the last round fares against the drafts when a stop rule ends each answer's.
 
   Args:
@@ -103,8 +104,8 @@ def ruled(suite: suites.Suite, judge: judges.Judge | None, made: improve.Rounds)
 
 
 def stop(
-  suite: suites.Suite, reward: gap_rewards.GapReward, made: improve.Rounds
-) -> improve.Rounds:
+  suite: suites.Suite, reward: gap_rewards.GapReward, made: improvement.Rounds
+) -> improvement.Rounds:
   """Returns the same versions of all answers as another gap reward would keep them."""
   pairs = zip(made.texts[1:], made.texts[:-1], strict=True)
   gained = np.stack([_gains(suite, reward, *pair) for pair in pairs])

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pit_jax import improve
-from pit_jax.evaluate import clock, self_refine, subject
+from pit_jax.evaluate import clock, subject
 from pit_jax.evaluate import suite as suites
-from pit_jax.evaluate.statistics import candidates
-from pit_jax.rollout import gains
+from pit_jax.improve import gains, improvement, self_refine
+from pit_jax.statistics import candidates
 
 # Who chooses, and so is no judge of the choice.
 SELECTORS = {"best_of_n": suites.SELECTOR, "gap_tournament": "R_PIT"}
@@ -86,7 +85,7 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
   }
 
 
-def of_rounds(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
+def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   """Returns cost and quality of rounds 0 … k of the improver, with and without the stop rule.
 
   With the rule a prompt pays for the versions it keeps and for the one that made it stop, and

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from pit_jax.evaluate import subject
-from pit_jax.evaluate.statistics import frontiers
 from pit_jax.stages import frontier
+from pit_jax.statistics import frontiers
 
 
 def measure(run: subject.Subject) -> dict:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pit_jax.evaluate import metrics, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
-from pit_jax.evaluate.statistics import margins
+from pit_jax.statistics import margins, metrics
 
 ORDER, PREFERRED = "the data's pairs", "y_1 against y_w"
 IMPROVED, BEYOND = "y_1 against y_0", "y_1 against y_0, both better than y_w"

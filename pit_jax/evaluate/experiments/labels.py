@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pit_jax.data import preferences, rows
-from pit_jax.evaluate import judges, metrics, subject
-from pit_jax.evaluate.statistics import labelled, margins
+from pit_jax.evaluate import subject
+from pit_jax.feedback import judges
 from pit_jax.stages import reward
+from pit_jax.statistics import labelled, margins, metrics
 
 NEW, KNOWN, ALL = "new writers", "known writers", "held out"  # of new prompts, all of them
 LONGER = "the longer one"

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pit_jax import improve
 from pit_jax.data import conversations
-from pit_jax.evaluate import judges, self_refine, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
+from pit_jax.feedback import judges
+from pit_jax.improve import improvement, self_refine
 from pit_jax.types import Params
 
 OUTCOMES = ("worse", "unchanged", "improved")
@@ -30,7 +31,7 @@ def measure(run: subject.Subject) -> dict:
   return {"ledger": summary(lines), "samples": choose(lines), "lines": lines}
 
 
-def log_ratios(suite: suites.Suite, made: improve.Rounds, improver_sft: Params) -> np.ndarray:
+def log_ratios(suite: suites.Suite, made: improvement.Rounds, improver_sft: Params) -> np.ndarray:
   """Returns what each version adds to KL(M_PIT^RL ‖ M_PIT^SFT), in nats, Float[rounds, N].
 
   log M_PIT^RL(y_k | x, y_{k−1}) − log M_PIT^SFT(y_k | x, y_{k−1}), summed over the tokens of y_k:
@@ -47,7 +48,7 @@ def log_ratios(suite: suites.Suite, made: improve.Rounds, improver_sft: Params) 
 
 def entries(
   suite: suites.Suite,
-  made: improve.Rounds,
+  made: improvement.Rounds,
   rows: Sequence,
   ratios: np.ndarray,
   refined: self_refine.Refinements | None = None,
@@ -90,7 +91,7 @@ def _is_regression(line: Mapping) -> bool:
   return bool(line["worse_after"]) or line["outcome"] == "worse"
 
 
-def _columns(suite: suites.Suite, made: improve.Rounds, ratios: np.ndarray) -> dict[str, Any]:
+def _columns(suite: suites.Suite, made: improvement.Rounds, ratios: np.ndarray) -> dict[str, Any]:
   """Returns what is known of all versions of all prompts, by name, then by judge and round."""
   drafts = made.texts[0]
   gaps = [suite.improver.gains(suite.questions, texts, drafts) for texts in made.texts[2:]]
@@ -109,7 +110,9 @@ def _columns(suite: suites.Suite, made: improve.Rounds, ratios: np.ndarray) -> d
   }
 
 
-def _verdicts(suite: suites.Suite, judge: judges.Judge, made: improve.Rounds) -> list[list[str]]:
+def _verdicts(
+  suite: suites.Suite, judge: judges.Judge, made: improvement.Rounds
+) -> list[list[str]]:
   """Returns how each round fares against the one before it, as far as the judge was asked.
 
   One that scores was asked about all. One that only compares has compared the first round with the
@@ -123,7 +126,7 @@ def _verdicts(suite: suites.Suite, judge: judges.Judge, made: improve.Rounds) ->
   return [judge.outcomes(judge.verdicts(*columns)) for columns in asked]
 
 
-def _step(columns: Mapping, made: improve.Rounds, k: int, i: int) -> dict:
+def _step(columns: Mapping, made: improvement.Rounds, k: int, i: int) -> dict:
   """Returns version k of answer i with all that is known of it."""
   step = {"k": k, "text": made.texts[k][i], "tokens": int(columns["tokens"][k][i])}
   step["scores"] = {name: float(found[k][i]) for name, found in columns["scores"].items()}

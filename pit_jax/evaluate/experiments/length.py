@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pit_jax.evaluate import metrics, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
-from pit_jax.evaluate.statistics import lengths
+from pit_jax.statistics import lengths, metrics
 
 
 def measure(run: subject.Subject) -> dict:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pit_jax import improve
-from pit_jax.evaluate import metrics, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
-from pit_jax.evaluate.statistics import agreement
+from pit_jax.improve import improvement
+from pit_jax.statistics import agreement, metrics
 
 
 def measure(run: subject.Subject) -> dict:
@@ -66,7 +66,7 @@ def _facts(run: subject.Subject) -> dict[str, dict]:
   return facts
 
 
-def _sign_agreement(suite: suites.Suite, made: improve.Rounds) -> dict | None:
+def _sign_agreement(suite: suites.Suite, made: improvement.Rounds) -> dict | None:
   """How often R_PIT has the sign of the gold difference on pairs (y_1, y_0)."""
   judge = suite.judges[0]
   if judge.name != "gold":

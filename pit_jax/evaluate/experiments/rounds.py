@@ -5,10 +5,10 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from pit_jax import improve
-from pit_jax.evaluate import self_refine, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
-from pit_jax.evaluate.statistics import ratings
+from pit_jax.improve import improvement, self_refine
+from pit_jax.statistics import ratings
 
 
 def measure(run: subject.Subject) -> dict:
@@ -23,7 +23,7 @@ def measure(run: subject.Subject) -> dict:
   return {**found, "ratings": rate(run.suite, run.original, methods)}
 
 
-def table(suite: suites.Suite, made: improve.Rounds) -> list[dict]:
+def table(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   """Returns rounds 0 … k with and without the stop rule, against round 0."""
   judge, drafts, rows = suite.scorer, made.texts[0], []
   for k in range(len(made.texts)):

@@ -1,16 +1,16 @@
 """What each stop rule keeps of the same versions, by what a judge says of them."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from pit_jax import improve
-from pit_jax.evaluate import judges, subject
+from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
+from pit_jax.feedback import judges
+from pit_jax.improve import improvement
+from pit_jax.statistics import stopping
 
-KINDS = ("better", "equal", "worse", "identical")  # than the version before; the last word for word
 MARGINS = (0.0, 0.25, 0.5, 1.0)  # deviations of the gap reward over samples of M_PIT^SFT
 
 
@@ -20,7 +20,7 @@ def measure(run: subject.Subject) -> dict:
   return {"stop": compare(few, run.made.first(len(few.questions)))}
 
 
-def compare(suite: suites.Suite, made: improve.Rounds) -> dict:
+def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
   """Returns, round by round, how many versions each rule keeps at equal margins.
 
   All rules see the same pairs (y_k, y_{k−1}), whatever any of them would have ended before.
@@ -31,8 +31,8 @@ def compare(suite: suites.Suite, made: improve.Rounds) -> dict:
     made: all rounds.
 
   Returns:
-    The `judge`, and `rows` by `rule`, `margin` and round `k`: of each of KINDS the number of
-    versions, and as <kind>_kept how many gain more than the margin.
+    The `judge`, and `rows` by `rule`, `margin` and round `k`: of each of
+    stopping.KINDS the number of versions, and as <kind>_kept how many gain more than the margin.
   """
   judge, models = suite.independent or suite.scorer, suite.improver
   remembered = dataclasses.replace(models, read=judges.remembering(models.gaps))
@@ -40,11 +40,11 @@ def compare(suite: suites.Suite, made: improve.Rounds) -> dict:
   rows = []
   for k, (drafts, versions) in enumerate(zip(made.texts, made.texts[1:], strict=False), start=1):
     kinds = kinds_of(judge, suite, versions, drafts)
-    for rule in improve.STOP_RULES:
+    for rule in improvement.STOP_RULES:
       asking = dataclasses.replace(remembered, stop_rule=rule)
       gained = asking.gains(suite.questions, versions, drafts)
       rows += [
-        {"rule": rule, "margin": margin, "k": k, **count(kinds, gained > margin)}
+        {"rule": rule, "margin": margin, "k": k, **stopping.count(kinds, gained > margin)}
         for margin in margins
       ]
   return {"judge": judge.name, "rows": rows}
@@ -53,36 +53,8 @@ def compare(suite: suites.Suite, made: improve.Rounds) -> dict:
 def kinds_of(
   judge: judges.Judge, suite: suites.Suite, versions: Sequence[str], drafts: Sequence[str]
 ) -> np.ndarray:
-  """Returns which of KINDS each version is."""
+  """Returns which of stopping.KINDS each version is."""
   names = {"win": "better", "tie": "equal", "lose": "worse"}
   outcomes = judge.outcomes(judge.verdicts(suite.questions, versions, drafts))
   rows = zip(outcomes, versions, drafts, strict=True)
   return np.array(["identical" if y == draft else names[said] for said, y, draft in rows])
-
-
-def count(kinds: np.ndarray, is_kept: np.ndarray) -> dict[str, int]:
-  """Returns of each kind how many versions there are, and how many are kept."""
-  counts = {}
-  for kind in KINDS:
-    counts |= {kind: int((kinds == kind).sum()), f"{kind}_kept": int(is_kept[kinds == kind].sum())}
-  return counts
-
-
-def pool(parts: Sequence[Mapping]) -> dict:
-  """Returns the counts of several seeds together; each has the same rules, margins and rounds."""
-  rows = zip(*(part["rows"] for part in parts), strict=True)
-  return {"judge": parts[0]["judge"], "rows": [functools.reduce(_added, row) for row in rows]}
-
-
-def over_rounds(rows: Sequence[Mapping]) -> list[dict]:
-  """Returns the counts of all rounds together, a row for every rule and margin."""
-  joined: dict[tuple, Mapping] = {}
-  for row in rows:
-    name = row["rule"], row["margin"]
-    joined[name] = _added(joined[name], row) if name in joined else row
-  return [{**row, "k": None} for row in joined.values()]
-
-
-def _added(one: Mapping, other: Mapping) -> dict:
-  names = [name for kind in KINDS for name in (kind, f"{kind}_kept")]
-  return {**one, **{name: one[name] + other[name] for name in names}}

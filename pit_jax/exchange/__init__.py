@@ -1,0 +1,1 @@
+"""Models as files: Hugging Face, PEFT and GGUF in, finished runs out."""

@@ -1,0 +1,96 @@
+"""The models of one run in a folder: whole, or as adapters beside the base they share."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+
+from pit_jax.exchange import families, hf, peft
+from pit_jax.models import kernels, pure
+from pit_jax.types import Params
+
+BASE = "base"
+
+
+def save(
+  folder: pathlib.Path,
+  models: Mapping[str, tuple[pure.PureModel, Params, Mapping[str, int | None]]],
+) -> None:
+  """Writes every model into a directory of its own name, and with adapters the base into `base`.
+
+  Args:
+    folder: where the directories are made.
+    models: name → model, parameters, and special tokens for its config.json; those with adapters
+      share one base.
+  """
+  has_base = False
+  for name, (model, params, special_ids) in models.items():
+    if model.config.adapter is None:
+      hf.save(folder / name, model, params, **special_ids)
+      continue
+    if not pure.is_scalar(model) and not has_base:
+      has_base = True
+      bare = pure.language_model(dataclasses.replace(model.config, adapter=None))
+      hf.save(folder / BASE, bare, pure.split(model, params)[1], **special_ids)
+    peft.save(folder / name, model, params, base=BASE, **special_ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+  """Reads the models of a folder, the base that they may share once for all.
+
+  Attributes:
+    folder: where `save` wrote them.
+    dtype: of matrix products.
+    unroll: whether cached generation is compiled layer by layer.
+    stored: how matrices of the base are kept; see `architecture.ModelConfig`.
+    platform: of the devices.
+    places: model → where each of its parameters lives.
+  """
+
+  folder: pathlib.Path
+  dtype: str
+  unroll: bool
+  stored: str
+  platform: str
+  places: Callable[[pure.PureModel], Params]
+
+  @property
+  def names(self) -> list[str]:
+    """The models there are."""
+    found = (path.parent.name for path in self.folder.glob("*/config.json"))
+    return sorted(name for name in found if name != BASE)
+
+  def describe(self, name: str) -> pure.PureModel:
+    """Returns what a directory holds, without reading its weights.
+
+    Raises:
+      ValueError: if config.json or adapter_config.json is missing or not supported.
+    """
+    directory = self.folder / name
+    adapter = peft.read(directory) if peft.is_adapter(directory) else None
+    stored = self.stored if adapter or name == BASE else "float32"
+    own = {"dtype": self.dtype, "unroll": self.unroll, "stored": stored, "adapter": adapter}
+    config = dataclasses.replace(families.read(directory), **own)
+    config = dataclasses.replace(config, attention=kernels.choose("auto", self.platform, config))
+    is_scalar = families.is_classifier(directory)
+    return (pure.scalar_model if is_scalar else pure.language_model)(config)
+
+  def load(self, name: str) -> Params:
+    """Returns the parameters of a model, on the devices.
+
+    Raises:
+      ValueError: if they cannot be read or do not fit the model.
+    """
+    model, directory = self.describe(name), self.folder / name
+    if model.config.adapter is None:
+      return hf.load(directory, model, self.places(model))
+    trained, frozen = pure.split(model, self.places(model))
+    base = pure.named(self._base)
+    shared = pure.nested({leaf: base[leaf] for leaf in pure.named(frozen)})
+    return pure.join(peft.load(directory, model, trained), shared)
+
+  @functools.cached_property
+  def _base(self) -> Params:
+    model = self.describe(BASE)
+    return hf.load(self.folder / BASE, model, self.places(model))

@@ -1,0 +1,288 @@
+"""Models in and out: what others wrote becomes a model directory, a run's models go to others.
+
+A model directory is what transformers writes and reads: config.json, safetensors, tokenizer. Runs
+start from one (`config.model.base`) and keep their own models as such; see exchange/hf.py.
+"""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import transformers
+
+from pit_jax import parallel
+from pit_jax.data import hf_text, text
+from pit_jax.exchange import (
+  bundle,
+  cards,
+  classifier_files,
+  export,
+  families,
+  gguf,
+  hf,
+  merging,
+  peft,
+  weights,
+)
+from pit_jax.models import pure
+from pit_jax.rollout import classifiers
+
+SHOWN = ("improver", "gap_reward")  # models that a reference is shown to
+ROOM = 256  # tokens that a card's example may have: more than any form makes of it
+
+
+def bring_in(
+  source: str | os.PathLike,
+  output: str | os.PathLike,
+  *,
+  dtype: str = "float32",
+  tokenizer: str | os.PathLike | None = None,
+  adapter: str | os.PathLike | None = None,
+) -> pure.PureModel:
+  """Writes a model directory from a GGUF file or from another model directory.
+
+  Args:
+    source: a .gguf file, or a directory with config.json and safetensors.
+    output: the directory to write.
+    dtype: of the tensors written.
+    tokenizer: a tokenizer directory; None is the adapters' own where they have one, else the
+      source's.
+    adapter: a directory of PEFT with adapters of the source, which are merged; None for none.
+
+  Returns:
+    The model that was written: a language model, or a scalar model if the source or what the
+    adapters make of it is a classifier.
+
+  Raises:
+    ValueError: if anything in the source is not supported or does not fit; the message names it.
+  """
+  source, output = pathlib.Path(source), pathlib.Path(output)
+  is_file = source.suffix == ".gguf"
+  if not is_file:
+    hf.refuse_adapters(source)
+  if output.is_dir() and source.is_dir() and output.samefile(source):
+    raise ValueError(f"{output} is the source itself, which would be overwritten; give another")
+  speaker = pathlib.Path(tokenizer or _speaker(source, adapter))
+  words = text.load_tokenizer(speaker)
+  opened = gguf.File(source) if is_file else hf.Directory(source)
+  shape = opened.config if is_file else hf.read(source)
+  is_scalar = not is_file and families.is_classifier(source)
+  if adapter is not None:
+    opened = merging.Merged(opened, adapter, is_tied=shape.tied)
+    shape = dataclasses.replace(shape, tied=shape.tied and weights.is_tied(opened))
+    is_scalar = opened.is_scalar
+  model = (pure.scalar_model if is_scalar else pure.language_model)(shape)
+  if words.vocab_size > shape.vocabulary:
+    raise ValueError(
+      f"{source}: the tokenizer has {words.vocab_size} tokens, the model knows "
+      f"{shape.vocabulary}; give the tokenizer it was trained with as --tokenizer"
+    )
+  params = weights.fill(model, opened)
+  if is_scalar:  # it is read at the last token that is not its own file's padding
+    special_ids = {"pad_token_id": classifiers.pad_id(classifier_files.described(source))}
+    hf.save(output, model, params, dtype=dtype, **special_ids)
+    hf_text.read(speaker).save_pretrained(output)
+  else:
+    hf.save(output, model, params, dtype=dtype, **words.special_ids)
+    words.save(output, keeps_bos=True)
+  return model
+
+
+def _speaker(source: pathlib.Path, adapter: str | os.PathLike | None) -> pathlib.Path:
+  """Returns where the tokenizer lies: those who train adapters write theirs beside them."""
+  has_own = adapter is not None and (pathlib.Path(adapter) / "tokenizer.json").is_file()
+  return pathlib.Path(adapter) if has_own else source
+
+
+def send_out(
+  workdir: str | os.PathLike,
+  output: str | os.PathLike,
+  names: Sequence[str] | None = None,
+  *,
+  dtype: str = "float32",
+  as_adapters: bool = False,
+  license: str | None = None,
+) -> list[pathlib.Path]:
+  """Writes models of a finished run as directories that transformers and vLLM serve.
+
+  Each gets the tokenizer, the run's template as its chat template, a generation config, and a
+  model card with lines of Python that ask it, and the run's figures. A published R_P keeps its own
+  tokenizer and template, and its card says that it was not trained here.
+
+  Args:
+    workdir: folder of the run.
+    output: folder of the directories, one per model.
+    names: of the models; see `cards.KINDS`. None are all that the run has.
+    dtype: of the tensors written, their base's included; adapters are float32.
+    as_adapters: write what each model adds to the base they share, as PEFT reads it, and the base
+      into OUTPUT/base; else adapters are merged into whole models. A published R_P has none and
+      is written whole either way.
+    license: of what is written, as the Hub abbreviates it; None is that which the card of the
+      run's base names.
+
+  Returns:
+    The directories.
+
+  Raises:
+    ValueError: if the run is not finished, has no such model, or no adapters where they are asked
+      for; or another base lies in OUTPUT/base, on which other adapters may stand.
+  """
+  workdir, output, written = pathlib.Path(workdir), pathlib.Path(output), []
+  results = _read_json(workdir / "report" / "results.json")
+  config = results["config"] if results else _read_json(workdir / "config.json") or {}
+  mesh = parallel.make_mesh((1, 1, 1))
+  kept = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
+  for name in names or kept or cards.KINDS:  # without any, the first one says the run has none
+    written.append(directory := output / name)
+    if name == "reward" and (published := export.load_published(workdir, mesh=mesh)):
+      source = config.get("reward", {}).get("model", "")
+      _send_published(directory, published, dtype, source, license, results)
+      continue
+    found = export.load_one(workdir, name, mesh=mesh)
+    if as_adapters:
+      _write_base(workdir, output, found, dtype)
+    _write_model(directory, name, found, dtype, as_adapters)
+    card = cards.Card(
+      name=name,
+      made="Trained with pit_jax",
+      license=license or cards.license_of(config.get("model", {}).get("base", "")),
+      base=cards.base_of(config),
+      datasets=cards.datasets_of(config),
+      limits=(found.asking.settings.max_prompt_length, found.asking.settings.max_response_length),
+      score=_score(name, found),
+      has_adapters=as_adapters,
+      is_opened_alike=cards.is_opened_alike(directory),
+      results=results,
+    )
+    card.write(directory)
+  return written
+
+
+def _write_model(
+  directory: pathlib.Path, name: str, found: export.Exported, dtype: str, has_adapters: bool
+) -> None:
+  """Writes a model, or what it adds to its base, with its tokenizer and template."""
+  tokenizer, ids = found.asking.settings.tokenizer, found.asking.settings.tokenizer.special_ids
+  if has_adapters:
+    peft.save(directory, found.model, found.params, base=bundle.BASE, **ids)
+    # With one, transformers takes the directory for a whole model, whose weights it misses.
+    (directory / "config.json").unlink()
+  else:
+    hf.save(directory, found.model, found.params, dtype=dtype, **ids)
+  form, shown = found.asking.settings.template, {"shows_reference": name in SHOWN}
+  is_scored = name in cards.SCORED
+  # Those who score read a whole text; those who serve get the tokenizer that other tools know.
+  borders = form.borders(**shown) if is_scored else ()
+  tokenizer.save(directory, form.chat(tokenizer, **shown, is_scored=is_scored), borders=borders)
+  if name not in cards.SCORED:
+    _sampling(found).save_pretrained(directory)
+
+
+def _sampling(found: export.Exported) -> transformers.GenerationConfig:
+  """Returns how a policy or an improver is sampled from: its whole law, as in training."""
+  tokenizer = found.asking.settings.tokenizer
+  return transformers.GenerationConfig(
+    do_sample=True,
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+    max_new_tokens=found.asking.response_length,
+    eos_token_id=list(tokenizer.stop_ids),
+    pad_token_id=tokenizer.pad_id,
+  )
+
+
+def _write_base(
+  workdir: pathlib.Path, output: pathlib.Path, found: export.Exported, dtype: str
+) -> None:
+  """Writes the base that a run's adapters share, all or nothing; the same one may lie there.
+
+  What makes a classifier of it reads the number of labels, and what samples from it how, here.
+  """
+  if found.model.config.adapter is None:
+    raise ValueError(
+      f"{workdir}: its models have no adapters, every weight was trained; export them whole"
+    )
+  source, base = workdir / export.FOLDER / bundle.BASE, output / bundle.BASE
+  partial, tokenizer = output / f"{bundle.BASE}.partial", found.asking.settings.tokenizer
+  shutil.rmtree(partial, ignore_errors=True)
+  model = pure.language_model(families.read(source))
+  labels = {"num_labels": 1, "problem_type": "regression"}
+  more = {"dtype": dtype, **tokenizer.special_ids, **labels}
+  hf.save(partial, model, hf.load(source, model), **more)
+  tokenizer.save(partial)
+  _sampling(found).save_pretrained(partial)
+  if not base.exists():
+    partial.rename(base)
+    return
+  is_same = _fingerprint(base) == hf.fingerprint(partial)
+  shutil.rmtree(partial)
+  if not is_same:
+    raise ValueError(
+      f"{base} is not the base of {workdir} in {dtype}, and adapters beside it may need it; remove "
+      "it, or give another --output"
+    )
+
+
+def _fingerprint(directory: pathlib.Path) -> str | None:
+  """Returns the fingerprint of a model's directory; None where no whole model lies there."""
+  try:
+    return hf.fingerprint(directory)
+  except (OSError, ValueError):
+    return None
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
+  """Returns the object that a file holds; None where there is no such file.
+
+  Raises:
+    ValueError: it holds something else.
+  """
+  return export.read_object(path) if path.is_file() else None
+
+
+def _score(name: str, found: export.Exported) -> float | None:
+  """Returns what the run says of the card's example; None of a model that gives no score."""
+  if name not in cards.SCORED:
+    return None
+  limits = {"max_prompt_length": ROOM, "max_response_length": ROOM}
+  settings = dataclasses.replace(found.asking.settings, **limits)
+  asking = dataclasses.replace(found.asking, settings=settings, response_length=ROOM)
+  texts = ([cards.QUESTION], [cards.ANSWER])
+  if name == "reward":
+    return float(asking.rate(found.params, *texts)[0])
+  return float(asking.gaps(found.params, *texts, [cards.REFERENCE])[0])
+
+
+def _send_published(
+  directory: pathlib.Path,
+  classifier: classifiers.Classifier,
+  dtype: str,
+  source: str,
+  license: str | None,
+  results: Mapping[str, Any] | None,
+) -> None:
+  """Writes a published R_P as itself, with a card; the configuration calls it `source`."""
+  inherited = cards.license_of(source)  # read first: the card takes the place of its own
+  gain = classifier_files.save(directory, classifier, dtype=dtype)["gain"]
+  name = pathlib.Path(source).name
+  made = f"The published reward model {name}" if name else "A published reward model"
+  made += ", not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
+  reader = classifier.reader
+  cards.Card(
+    name="reward",
+    made=made,
+    license=license or inherited,
+    base=cards.model_of(source) if source else None,
+    datasets=[],
+    limits=(reader.max_length - reader.max_answer_length, reader.max_answer_length),
+    score=float(classifier.rate([cards.QUESTION], [cards.ANSWER])[0]),
+    has_adapters=False,
+    # What PyTorch computes was opened as AutoTokenizer does.
+    is_opened_alike=classifier.params is None or cards.is_opened_alike(directory),
+    results=results,
+    published=cards.Published(is_pair=reader.form is None, gain=gain or 1.0),
+  ).write(directory)

@@ -1,0 +1,301 @@
+"""A finished run as files: WORKDIR/models holds all that answering and improving needs.
+
+  policy/ improver/ reward/ gap_reward/   each model as transformers reads it; see exchange/hf.py
+  base/                                   of models with adapters: these are as PEFT reads them, and
+                                          the base they share lies here; see exchange/bundle.py
+                                          a published R_P is whole, with its own tokenizer
+  tokenizer/                              a Hugging Face tokenizer directory
+  run.json                                template, length limits, zero point; see `save`
+
+Reading needs neither the data nor the checkpoints, and works on any number of devices.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+
+from pit_jax import hosts, parallel
+from pit_jax.data import chat, encode, text
+from pit_jax.exchange import bundle, classifier_files
+from pit_jax.improve import improvement
+from pit_jax.models import pure
+from pit_jax.rollout import classifiers, inference
+from pit_jax.storage import places
+from pit_jax.types import Params
+
+FORMAT = 6
+FOLDER, RUN = "models", "run.json"
+LANGUAGE = ("policy", "improver")  # the other models give a score
+# What recipes export: both chains, the policy's, or reward models alone.
+WHOLE = ("policy", "reward", "improver", "gap_reward")
+POLICY_CHAIN, REWARD_MODELS = ("policy", "reward"), ("reward", "gap_reward")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What run.json holds, by the same names; `save` says what each is."""
+
+  format: int
+  template: dict
+  template_hash: str
+  tokenizer: str
+  max_prompt_length: int
+  max_response_length: int
+  response_length: int
+  zero_point: float | int | None
+  dtype: str
+  unroll: bool
+  stored: str
+  published: dict | None  # of a published R_P what `classifier_files.save` said
+
+
+def save(
+  workdir: pathlib.Path,
+  asking: inference.Inference,
+  models: dict[str, Params],
+  zero_point: float | int | None,
+  published: classifiers.Classifier | None = None,
+) -> None:
+  """Writes the models of a finished run, all or nothing, in the place of an earlier export.
+
+  Args:
+    workdir: folder of the run.
+    asking: how the models are asked: shapes, tokenizer, template, length limits.
+    models: `policy` and `reward`; with an improver also `improver` and `gap_reward`; or `reward`
+      and `gap_reward` alone. A published `reward` is not looked at.
+    zero_point: mean R_PIT of identical pairs, in the exported gap reward's unit; None without one.
+    published: R_P where it is a published model, in the run's unit.
+
+  Raises:
+    ValueError: a model is missing or unknown, or the zero point does not go with the models.
+  """
+  _check_models(models, zero_point)
+  folder, partial, old = (workdir / f"{FOLDER}{suffix}" for suffix in ("", ".partial", ".old"))
+  if hosts.is_first():
+    for leftover in (partial, old):
+      shutil.rmtree(leftover, ignore_errors=True)
+  special_ids, own = asking.settings.tokenizer.special_ids, {}
+  for name in models if published is None else models.keys() - {"reward"}:
+    model = asking.language if name in LANGUAGE else asking.scalar
+    own[name] = (model, models[name], special_ids)
+  bundle.save(partial, own)
+  described = classifier_files.save(partial / "reward", published) if published else None
+  if not hosts.is_first():
+    return
+  settings = asking.settings
+  settings.tokenizer.save(partial / "tokenizer")
+  run = _Run(
+    format=FORMAT,
+    template=settings.template.describe(),
+    template_hash=settings.template.hash,
+    tokenizer=_hash(partial / "tokenizer" / "tokenizer.json"),
+    max_prompt_length=settings.max_prompt_length,
+    max_response_length=settings.max_response_length,
+    response_length=asking.response_length,
+    zero_point=zero_point,
+    **{name: getattr(asking.language.config, name) for name in ("dtype", "unroll", "stored")},
+    published=described,
+  )
+  (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n", encoding="utf-8")
+  # A whole folder appears under its name; a kill between the two leaves none, and says so.
+  if folder.exists():
+    folder.rename(old)
+  partial.rename(folder)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def load(
+  workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int
+) -> improvement.Improver:
+  """Returns the trained models of a run, placed on the devices and ready to improve.
+
+  When improvement stops is the improver's default, which `dataclasses.replace` changes.
+
+  Args:
+    workdir: folder of the run.
+    mesh: the devices.
+    batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
+
+  Raises:
+    ValueError: the run is not finished, has no improver, or a file is missing, cannot be read or
+      does not fit the others; the message names it.
+  """
+  run, folder = _read(workdir), workdir / FOLDER
+  if run.zero_point is None or not (folder / "improver").is_dir():
+    raise ValueError(
+      f"{folder} holds no improver, because its recipe trains none; "
+      "give the --workdir of a run of configs/pit.py"
+    )
+  settings, reader = _settings(run, folder / "tokenizer"), _reader(run, folder, mesh)
+  language, policy = _model("policy", reader, settings.tokenizer)
+  same, improver = _model("improver", reader, settings.tokenizer)
+  if same.config != language.config:
+    raise ValueError(
+      f"{folder}: policy/config.json and improver/config.json describe different models; "
+      "both must come from one run"
+    )
+  scalar, gap_reward = _model("gap_reward", reader, settings.tokenizer)
+  asking = inference.Inference(language, scalar, settings, run.response_length, batch_size, mesh)
+  return improvement.Improver(asking, policy, improver, gap_reward, float(run.zero_point))
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+  """One model of a run, by itself.
+
+  Attributes:
+    model: its shape.
+    params: its parameters, placed on the devices.
+    asking: how it is asked; R_P by `Inference.rate`.
+  """
+
+  model: pure.PureModel
+  params: Params
+  asking: inference.Inference
+
+
+def load_one(
+  workdir: pathlib.Path, name: str, *, mesh: jax.sharding.Mesh, batch_size: int = 1
+) -> Exported:
+  """Returns one model of a run: policy, improver, reward or gap_reward; see `load`.
+
+  Raises:
+    ValueError: as `load`, or the run has no such model, or its R_P is a published model.
+  """
+  run, folder = _read(workdir), workdir / FOLDER
+  reader = _reader(run, folder, mesh)
+  if name not in reader.names:
+    raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(reader.names)}")
+  if name == "reward" and run.published is not None:
+    raise ValueError(f"{folder}: the reward model is a published one; use `load_published`")
+  settings = _settings(run, folder / "tokenizer")
+  model, params = _model(name, reader, settings.tokenizer)
+  kinds = (pure.language_model(model.config), pure.scalar_model(model.config))
+  asking = inference.Inference(*kinds, settings, run.response_length, batch_size, mesh)
+  return Exported(model, params, asking)
+
+
+def load_published(
+  workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
+) -> classifiers.Classifier | None:
+  """Returns the published R_P of a run, in the run's unit; None where R_P was trained."""
+  run, folder = _read(workdir), workdir / FOLDER
+  if run.published is None:
+    return None
+  given, shape = (folder / "reward", run.published), None
+  if run.published["gain"] is None:  # it is one of our families
+    shape = _reader(run, folder, mesh).describe("reward").config
+  return classifier_files.load(*given, shape, mesh=mesh, batch_size=batch_size)
+
+
+def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
+  allowed = (POLICY_CHAIN,) if zero_point is None else (WHOLE, REWARD_MODELS)
+  if set(models) not in map(set, allowed):
+    raise ValueError(
+      f"models {sorted(models)} with zero point {zero_point} are no whole run; give "
+      f"{sorted(POLICY_CHAIN)} and no zero point, or {sorted(WHOLE)} or {sorted(REWARD_MODELS)} "
+      "and the zero point"
+    )
+  if zero_point is not None and not math.isfinite(zero_point):
+    raise ValueError(f"zero point {zero_point} cannot stop any improvement; it must be finite")
+
+
+def _hash(path: pathlib.Path) -> str:
+  """Hashes the file and not what a library reads in it, which may change with its version."""
+  return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _read(workdir: pathlib.Path) -> _Run:
+  """Reads and checks run.json."""
+  path, named = workdir / FOLDER / RUN, places.address(workdir)
+  if not path.is_file():
+    raise ValueError(
+      f"{named} holds no finished run: there is no {path}; finish the run by repeating its "
+      f"`python launch/train.py --config=… --workdir={named}`"
+    )
+  content = read_object(path)
+  if content.get("format") != FORMAT:
+    raise ValueError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
+  run = _fields(path, content)
+  try:
+    current = chat.restore(run.template).hash
+  except (TypeError, AttributeError, ValueError) as error:
+    raise ValueError(f"{path}: the template cannot be used: {error}") from error
+  if current != run.template_hash:
+    raise ValueError(
+      f"{path}: the models were trained with template {run.template_hash}, its text now makes "
+      f"{current}; restore the text, or use the version of the library that wrote it"
+    )
+  return run
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the JSON object that a file holds; raises a ValueError where it holds none."""
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise ValueError(f"{path} cannot be read: {error}") from error
+  if not isinstance(content, dict):
+    raise ValueError(f"{path} must hold a JSON object, not {type(content).__name__}")
+  return content
+
+
+def _fields(path: pathlib.Path, content: dict[str, Any]) -> _Run:
+  """Checks that every field of run.json is there and of its type."""
+  wrong = []
+  for field in dataclasses.fields(_Run):
+    if field.name not in content:
+      wrong.append(f"{field.name} is missing")
+    elif not isinstance(content[field.name], field.type):
+      kind = getattr(field.type, "__name__", field.type)
+      wrong.append(f"{field.name} is {content[field.name]!r}, not of type {kind}")
+  if wrong:
+    raise ValueError(f"{path} is damaged: {'; '.join(wrong)}")
+  return _Run(**{field.name: content[field.name] for field in dataclasses.fields(_Run)})
+
+
+def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
+  """Returns how texts become tokens; the directory holds the tokenizer."""
+  tokenizer = text.load_tokenizer(directory)
+  found = _hash(directory / "tokenizer.json")
+  if found != run.tokenizer:
+    raise ValueError(
+      f"{directory / 'tokenizer.json'} is not the tokenizer of this run (hash {found}, not "
+      f"{run.tokenizer}); put back the file that was exported"
+    )
+  return encode.Settings(
+    tokenizer=tokenizer,
+    template=chat.restore(run.template),
+    max_prompt_length=run.max_prompt_length,
+    max_response_length=run.max_response_length,
+  )
+
+
+def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.Reader:
+  def places(model):
+    return parallel.homes(model, mesh)
+
+  platform = mesh.devices.flat[0].platform
+  return bundle.Reader(folder, run.dtype, run.unroll, run.stored, platform, places)
+
+
+def _model(
+  name: str, reader: bundle.Reader, tokenizer: text.Tokenizer
+) -> tuple[pure.PureModel, Params]:
+  """Reads one model, checks it, and places its parameters once for all calls."""
+  model, path = reader.describe(name), reader.folder / name / "config.json"
+  if pure.is_scalar(model) == (name in LANGUAGE):
+    kind = "language model" if name in LANGUAGE else "classifier"
+    raise ValueError(f"{path} is of another kind of model; {name} is a {kind}")
+  if model.config.vocabulary < tokenizer.vocab_size:
+    raise ValueError(
+      f"{path}: vocabulary {model.config.vocabulary} is smaller than the "
+      f"{tokenizer.vocab_size} tokens of its tokenizer"
+    )
+  return model, reader.load(name)

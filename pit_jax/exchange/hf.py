@@ -1,0 +1,232 @@
+"""Model directories as the rest of the world writes them: config.json and safetensors.
+
+Writing goes shard by shard. No pickle is opened and no code of a directory is run.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from pit_jax import hosts, layout, lfs
+from pit_jax.exchange import directories, families, weights
+from pit_jax.models import architecture, pure
+from pit_jax.types import Params
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"  # a directory with such a file is what PEFT puts on a base
+SHARD_BYTES = 4 * 2**30
+SAMPLE_BYTES = 2**20  # of the beginning and of the end of a file, for its fingerprint
+READABLE = ("F32", "BF16", "F16")
+
+
+def read(directory: str | os.PathLike) -> architecture.ModelConfig:
+  """Returns the decoder that a directory holds: what config.json describes, in float32.
+
+  Where that ties the head to the embedding and the weights hold another head, both are kept, as
+  transformers does. A plan needs no weights: without any, config.json has its way.
+
+  Raises:
+    ValueError: as `families.read` and `Directory`, or the directory holds adapters alone.
+  """
+  directory = pathlib.Path(directory)
+  refuse_adapters(directory)
+  config = families.read(directory)
+  has_weights = (directory / INDEX).exists() or (directory / WEIGHTS).exists()
+  if config.tied and has_weights and not families.is_classifier(directory):
+    config = dataclasses.replace(config, tied=weights.is_tied(Directory(directory)))
+  return config
+
+
+def refuse_adapters(directory: str | os.PathLike) -> None:
+  """Raises a ValueError where a directory holds adapters and no whole model."""
+  path = pathlib.Path(directory) / ADAPTER
+  if not path.is_file():
+    return
+  try:
+    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+  except (ValueError, AttributeError):
+    base = None
+  named = f", {base!r}" if base else ""
+  raise ValueError(
+    f"{directory} holds adapters of PEFT ({ADAPTER}), no whole model; make one of them and their "
+    f"base{named}: python launch/convert.py import --source=BASE --adapter={directory} --output=NEW"
+  )
+
+
+def load(
+  directory: str | os.PathLike, model: pure.PureModel, sharding: Params | None = None
+) -> Params:
+  """Reads a model's parameters, each straight to its devices.
+
+  Args:
+    directory: with model.safetensors, or an index and its shards; of float32, bfloat16, float16.
+    model: what to fill; a scalar model reads a classifier with one label.
+    sharding: where each parameter lives; None is the first device.
+
+  Raises:
+    ValueError: if there are no safetensors, or any tensor is missing, superfluous, misshapen or of
+      another type; the message lists all of them.
+  """
+  directory = pathlib.Path(directory)
+  return weights.fill(model, Directory(directory), sharding)
+
+
+def fingerprint(directory: str | os.PathLike, names: Iterable[str] | None = None) -> str:
+  """Returns a sha256 (16 hex digits) that tells models apart without reading all of them.
+
+  It covers config.json, and of each file of weights its size, its beginning and its end.
+
+  Args:
+    directory: of the model.
+    names: of its files of weights; None: those that `load` reads.
+  """
+  directory = pathlib.Path(directory)
+  digest = hashlib.sha256((directory / "config.json").read_bytes())
+  for name in names or _files(directory):
+    size = (directory / name).stat().st_size
+    digest.update(f"{name} {size}".encode())
+    with (directory / name).open("rb") as file:
+      digest.update(file.read(SAMPLE_BYTES))
+      file.seek(max(0, size - SAMPLE_BYTES))
+      digest.update(file.read())
+  return digest.hexdigest()[:16]
+
+
+class Directory:
+  """The tensors of a directory; see `weights.Weights`."""
+
+  def __init__(self, directory: pathlib.Path):
+    """Reads what there is, but no tensor.
+
+    Raises:
+      ValueError: if there are no safetensors, or a file cannot be read.
+    """
+    self.name = str(directory)
+    self.shapes: dict[str, tuple[int, ...]] = {}
+    self.wrong: list[str] = []
+    self._homes: dict[str, pathlib.Path] = {}
+    try:
+      for file in _files(directory):
+        lfs.check(directory / file)
+        with safetensors.safe_open(directory / file, "numpy") as opened:
+          for tensor in opened.keys():  # noqa: SIM118, no mapping
+            self._add(tensor, opened.get_slice(tensor), directory / file)
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+      raise ValueError(f"{directory} holds no readable weights: {error}") from error
+
+  def _add(self, tensor: str, found, file: pathlib.Path) -> None:
+    self.shapes[tensor], self._homes[tensor] = tuple(found.get_shape()), file
+    if found.get_dtype() not in READABLE:
+      self.wrong.append(f"{tensor} is of type {found.get_dtype()}; {', '.join(READABLE)} are read")
+
+  def read(self, tensor: str) -> np.ndarray:
+    """Returns a tensor; the file is mapped no longer than that, so that its pages do not stay."""
+    with safetensors.safe_open(self._homes[tensor], "numpy") as opened:
+      return opened.get_tensor(tensor)
+
+
+def _files(directory: pathlib.Path) -> list[str]:
+  if (directory / INDEX).exists():
+    lfs.check(directory / INDEX)
+    listed = directories.read_object(directory / INDEX).get("weight_map")
+    if not isinstance(listed, dict):
+      raise ValueError(f"{INDEX} has no weight_map, which says what lies in which file")
+    return sorted(set(listed.values()))
+  if (directory / WEIGHTS).exists():
+    return [WEIGHTS]
+  raise ValueError(
+    f"neither {WEIGHTS} nor {INDEX} is there; other formats, pickles above all, are not read"
+  )
+
+
+def save(
+  directory: str | os.PathLike,
+  model: pure.PureModel,
+  params: Params,
+  *,
+  dtype: str = "float32",
+  shard_bytes: int = SHARD_BYTES,
+  **more: Any,
+) -> None:
+  """Writes a model as transformers and vLLM read it; see `load`.
+
+  Args:
+    directory: made if needed.
+    model: a language model, written as a causal language model, or a scalar model, written as a
+      classifier with one label, whose head has no bias: what transformers returns is the score.
+    params: its parameters, on any devices; adapters are merged into their matrices. The first
+      host writes; all of them take part.
+    dtype: of the tensors: float32, bfloat16 or float16.
+    shard_bytes: most bytes per file.
+    more: fields for config.json: token ids and the like.
+
+  Raises:
+    ValueError: a scalar model's head has a bias, for which a classifier has no place.
+  """
+  directory, leaves = pathlib.Path(directory), pure.named(layout.to_devices(params))
+  describe(directory, model, leaves, dtype=dtype, **more)
+  table, homes, width = weights.entries(model), {}, np.dtype(dtype).itemsize
+  shards = list(_shards(table, width, shard_bytes))
+  for number, shard in enumerate(shards, start=1):
+    file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+    tensors = {
+      name: weights.tensor(entry, layer, leaves, model.config.adapter).astype(dtype)
+      for entry, layer, name in shard
+    }
+    homes |= dict.fromkeys(tensors, file)
+    if hosts.is_first():
+      safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
+  if len(shards) > 1 and hosts.is_first():
+    size = sum(math.prod(entry.shape) for entry in table) * width
+    index = {"metadata": {"total_size": size}, "weight_map": homes}
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def describe(
+  directory: pathlib.Path, model: pure.PureModel, leaves: Params, *, dtype: str, **more: Any
+) -> None:
+  """Begins a model's directory: makes it, removes an older model from it, writes config.json."""
+  if not hosts.is_first():
+    return
+  is_scalar = pure.is_scalar(model)
+  if is_scalar and float(leaves["bias"]):
+    raise ValueError(
+      f"the head's bias is {float(leaves['bias']):g}, and a classifier of transformers has none: "
+      "move the zero of the score, so that it is 0"
+    )
+  directory.mkdir(parents=True, exist_ok=True)
+  # An index left here would speak for shards that are gone, as would an adapter's description.
+  for old in (*directory.glob("*.safetensors"), directory / INDEX, directory / ADAPTER):
+    old.unlink(missing_ok=True)
+  if is_scalar:  # its one label is a number, which pipelines are to give as it is
+    more |= {"num_labels": 1, "problem_type": "regression"}
+  # Adapters and how a base is kept are a matter of training, not of the model.
+  shape = dataclasses.replace(model.config, adapter=None, stored="float32")
+  config = families.write(shape, dtype=dtype, **more)
+  config.architectures = [families.class_name(config, is_scalar=is_scalar)]
+  config.save_pretrained(directory)
+
+
+def _shards(
+  table: list[weights.Entry], width: int, limit: int
+) -> Iterator[list[tuple[weights.Entry, int, str]]]:
+  """Yields lists of (entry, layer, tensor name), each of at most `limit` bytes, or one tensor."""
+  shard, size = [], 0
+  for entry in table:
+    for layer, name in enumerate(entry.theirs):
+      more = math.prod(entry.inner) * width
+      if shard and size + more > limit:
+        yield shard
+        shard, size = [], 0
+      shard.append((entry, layer, name))
+      size += more
+  yield shard

@@ -1,0 +1,194 @@
+"""Adapters as PEFT writes and reads them: adapter_config.json and adapter_model.safetensors.
+
+A scalar model's head goes with its adapters. Beside them lies the config.json of the model they
+make of the base, so that the directory says what it is.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from pit_jax import hosts, lfs
+from pit_jax.exchange import directories, hf, weights
+from pit_jax.models import architecture, products, pure
+from pit_jax.types import Params
+
+CONFIG, WEIGHTS = hf.ADAPTER, "adapter_model.safetensors"
+PREFIX = "base_model.model."
+SCORE = f"{PREFIX}score.weight"
+TASKS = {False: "CAUSAL_LM", True: "SEQ_CLS"}
+# What an adapter may say only in this way; ours know nothing else.
+FIXED = {
+  "peft_type": ("LORA",),
+  "bias": ("none",),
+  "use_rslora": (None, False),
+  "use_dora": (None, False),
+  "fan_in_fan_out": (None, False),
+  "rank_pattern": (None, {}),
+  "alpha_pattern": (None, {}),
+  "layers_to_transform": (None,),
+  "lora_bias": (None, False),
+  "target_parameters": (None, []),
+  "trainable_token_indices": (None,),
+  "modules_to_save": (None, [], ["score"], ["classifier", "score"]),
+}
+
+
+def save(
+  directory: str | os.PathLike,
+  model: pure.PureModel,
+  params: Params,
+  *,
+  base: str,
+  **more: Any,
+) -> None:
+  """Writes what a model with adapters adds to its base; see `load`.
+
+  Args:
+    directory: made if needed.
+    model: a language model or a scalar model, with adapters.
+    params: its parameters, on any devices; what is frozen of them is not read.
+    base: the base's name or directory, for PEFT; what is relative it takes from where it runs.
+    more: fields for config.json: token ids and the like.
+  """
+  directory, adapter = pathlib.Path(directory), model.config.adapter
+  leaves = pure.named(pure.split(model, params)[0])
+  hf.describe(directory, model, leaves, dtype="float32", **more)
+  tensors = {}
+  for entry, layer, name, part in _places(model):
+    leaf = np.asarray(hosts.fetch(leaves[entry.adapter(part)][layer]), np.float32)
+    tensors[name] = np.ascontiguousarray(leaf.reshape(_shape(leaf.shape, part)[::-1]).T)
+  if pure.is_scalar(model):
+    tensors[SCORE] = np.asarray(hosts.fetch(leaves["head"]), np.float32)[None]
+  if not hosts.is_first():
+    return
+  safetensors.numpy.save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+  described = {
+    "peft_type": "LORA",
+    "task_type": TASKS[pure.is_scalar(model)],
+    "base_model_name_or_path": base,
+    "r": adapter.rank,
+    "lora_alpha": adapter.alpha,
+    "lora_dropout": 0.0,
+    "bias": "none",
+    "target_modules": sorted(map(_module, adapter.targets)),
+    "modules_to_save": ["score"] if pure.is_scalar(model) else None,
+    "inference_mode": True,
+  }
+  (directory / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def is_adapter(directory: str | os.PathLike) -> bool:
+  """Returns whether a directory holds adapters rather than a whole model."""
+  return (pathlib.Path(directory) / CONFIG).is_file()
+
+
+def read(directory: str | os.PathLike) -> architecture.Adapter:
+  """Returns what a directory's adapters are.
+
+  Raises:
+    ValueError: adapter_config.json cannot be read, or asks for what there is no switch for.
+  """
+  path = pathlib.Path(directory) / CONFIG
+  lfs.check(path)
+  try:
+    raw = directories.read_object(path)
+  except ValueError as error:
+    raise ValueError(f"{path.parent}: {error}") from error
+  wrong = [
+    f"{name}={raw[name]!r} is not supported, only {' or '.join(map(repr, allowed))}"
+    for name, allowed in FIXED.items()
+    if raw.get(name) not in allowed
+  ]
+  targets = raw.get("target_modules")
+  known = {_module(name): name for name in products.INPUTS}
+  if not isinstance(targets, list) or set(targets) - set(known):
+    wrong.append(f"target_modules={targets!r}; name some of {', '.join(known)}")
+  if wrong:
+    raise ValueError(f"{path}: {'; '.join(wrong)}")
+  ordered = tuple(name for module, name in known.items() if module in targets)
+  return architecture.Adapter(raw["r"], float(raw["lora_alpha"]), ordered)
+
+
+def load(
+  directory: str | os.PathLike, model: pure.PureModel, sharding: Params | None = None
+) -> Params:
+  """Returns what a directory adds to a model's base, each array straight to its devices.
+
+  Args:
+    directory: with adapter_config.json and adapter_model.safetensors.
+    model: with the adapters that `read` finds.
+    sharding: where each of these parameters lives; None is the first device.
+
+  Raises:
+    ValueError: if any tensor is missing, superfluous or misshapen; all are listed.
+  """
+  directory, parts = pathlib.Path(directory), {}
+  trained = pure.split(model, jax.eval_shape(model.init, jax.random.key(0)))[0]
+  shapes = {name: leaf.shape for name, leaf in pure.named(trained).items()}
+  found = tensors(directory / WEIGHTS)
+  _check(directory, model, found, shapes)
+  for entry, _, name, part in _places(model):
+    ours = entry.adapter(part)
+    parts.setdefault(ours, []).append(found[name].T.reshape(shapes[ours][1:]))
+  leaves = {ours: np.stack(tensors) for ours, tensors in parts.items()}
+  if pure.is_scalar(model):
+    leaves |= {"head": found[SCORE][0], "bias": np.float32(0)}
+  return weights.put(leaves, sharding)
+
+
+def _places(model: pure.PureModel) -> Iterator[tuple[weights.Entry, int, str, str]]:
+  """Yields entry, layer, tensor's name and "a" or "b" of every tensor of the adapters."""
+  for entry in weights.entries(model):
+    if entry.is_stacked and entry.ours.rpartition(".")[2] in model.config.adapter.targets:
+      for layer, theirs in enumerate(entry.theirs):
+        for part in "ab":
+          suffix = f".lora_{part.upper()}.weight"
+          yield entry, layer, PREFIX + theirs.removesuffix(".weight") + suffix, part
+
+
+def _shape(shape: tuple[int, ...], part: str) -> tuple[int, int]:
+  """Returns the shape of a tensor: theirs are [out, in], ours split heads and head width."""
+  rank = shape[-1] if part == "a" else shape[0]
+  size = math.prod(shape) // rank
+  return (rank, size) if part == "a" else (size, rank)
+
+
+def tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  lfs.check(path)
+  try:
+    with safetensors.safe_open(path, "numpy") as opened:
+      names = list(opened.keys())  # no mapping
+      return {name: opened.get_tensor(name).astype(np.float32) for name in names}
+  except (OSError, safetensors.SafetensorError) as error:
+    raise ValueError(f"{path} cannot be read, and pickles never are: {error}") from error
+
+
+def _check(directory, model: pure.PureModel, found: dict, shapes: dict) -> None:
+  """Raises a ValueError that lists every missing, superfluous or misshapen tensor."""
+  places = list(_places(model))
+  wanted = {name: _shape(shapes[entry.adapter(part)][1:], part) for entry, _, name, part in places}
+  if pure.is_scalar(model):
+    wanted[SCORE] = (1, *shapes["head"])
+  wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
+  wrong += [f"{name} is not part of the adapters" for name in found.keys() - wanted.keys()]
+  wrong += [
+    f"{name} has shape {found[name].shape}, not {shape}"
+    for name, shape in wanted.items()
+    if name in found and found[name].shape != shape
+  ]
+  if wrong:
+    raise ValueError(f"{directory} does not fit the model: {'; '.join(sorted(wrong))}")
+
+
+def _module(name: str) -> str:
+  """Returns what PEFT calls one of a layer's matrices: q_proj."""
+  return weights.LAYER[name][0].split(".")[-2]

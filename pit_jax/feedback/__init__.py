@@ -1,0 +1,1 @@
+"""Who says which response is better: the gold score, reward models, language models."""

@@ -1,0 +1,193 @@
+"""Chat completions: what a request says to an endpoint, and what its reply says.
+
+Endpoints that call themselves OpenAI-compatible differ. Some refuse a parameter that others need
+(OpenAI's newer models know `max_tokens` under another name and no temperature), some send contents
+as parts, some reason before they answer. A request begins with what most of them take, and goes on
+in the form that the endpoint's refusals leave (`adapted`).
+"""
+
+import dataclasses
+import email.utils
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pit_jax.feedback import transcripts
+
+LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
+TOP_LOGPROBS = (20, 5)  # tokens beside the first one: as many as OpenAI gives, and as vLLM does
+REFUSING = (400, 403, 422)  # statuses with which endpoints refuse a parameter
+# Marks around what a model thinks before it answers, where its server leaves it in the content.
+REASONING = (
+  ("<think>", "</think>"),
+  ("<thinking>", "</thinking>"),
+  ("<reasoning>", "</reasoning>"),
+  ("[THINK]", "[/THINK]"),
+  ("◁think▷", "◁/think▷"),
+  ("<|channel|>analysis", "<|channel|>final<|message|>"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """How requests are made.
+
+  Attributes:
+    parameters: of every request, beside model and messages.
+    changes: what the endpoint's refusals changed of them, a phrase each.
+  """
+
+  parameters: Mapping[str, Any]
+  changes: tuple[str, ...] = ()
+
+
+def form(temperature: float | int, max_tokens: int, *, is_weighed: bool, is_openai: bool) -> Form:
+  """Returns the form in which an endpoint is asked first.
+
+  Args:
+    temperature: divides the logits.
+    max_tokens: the most tokens of a reply.
+    is_weighed: whether log-probabilities are asked for.
+    is_openai: whether it is OpenAI's own endpoint, which prefers the newer name of the limit.
+  """
+  weighing = {"logprobs": True, "top_logprobs": TOP_LOGPROBS[0]} if is_weighed else {}
+  limit = LIMIT_NAMES[1 if is_openai else 0]
+  return Form({"temperature": temperature, limit: max_tokens, **weighing})
+
+
+def adapted(refused: Form, error: Exception) -> Form | None:
+  """Returns the form without the parameter that a refusal names; None where it names none of it.
+
+  The limit of tokens takes its other name, once, and is never left out: replies would cost what
+  they like. Of `top_logprobs` fewer are asked for first.
+
+  Args:
+    refused: the form of the request.
+    error: of the client openai, which has the status and, where the endpoint says so in a field of
+      its own, which parameter it is.
+  """
+  if getattr(error, "status_code", None) not in REFUSING:
+    return None
+  parameters = dict(refused.parameters)
+  named = [name for name in parameters if name == getattr(error, "param", None)]
+  named += [name for name in parameters if re.search(rf"\b{name}\b", words(error))]
+  for name in named:
+    if name in LIMIT_NAMES:
+      (other,) = set(LIMIT_NAMES) - {name}
+      change = f"{name} as {other}"
+      if f"{other} as {name}" in refused.changes:
+        continue
+      parameters[other] = parameters.pop(name)
+    elif name == "top_logprobs" and parameters[name] > TOP_LOGPROBS[-1]:
+      parameters[name] = TOP_LOGPROBS[-1]
+      change = f"top_logprobs={TOP_LOGPROBS[-1]}"
+    else:
+      parameters.pop(name)
+      change = f"without {name}"
+      if name == "logprobs":
+        parameters.pop("top_logprobs", None)
+    return Form(parameters, (*refused.changes, change))
+  return None
+
+
+def words(error: Exception) -> str:
+  """Returns what an endpoint says of a request that failed, on one line.
+
+  The client openai tells `error.message` of a body; servers made with FastAPI, transformers' among
+  them, say `detail`, and proxies send a page: of such a body all is told.
+  """
+  body, told = getattr(error, "body", None), str(error)
+  if isinstance(body, str):
+    told = f"{told} {body}"
+  elif body and not (isinstance(body, dict) and body.get("message")):
+    told = f"{told} {json.dumps(body, ensure_ascii=False)}"
+  return " ".join(f"{told} {error.__cause__ or ''}".split())
+
+
+def read(content: str) -> tuple[transcripts.Reply, int | None]:
+  """Returns the reply in the JSON of a chat completion, and how many tokens it counts, if it does.
+
+  Raises:
+    ValueError: it is no chat completion, or an error that came as one.
+  """
+  try:
+    completion = json.loads(content)
+    if error := completion.get("error"):  # some gateways send it with status 200
+      raise ValueError(error.get("message") or error if isinstance(error, dict) else error)
+    choice = completion["choices"][0]
+    text = _text(choice["message"].get("content"))
+    weighed = (choice.get("logprobs") or {}).get("content") or []
+    reply = transcripts.Reply(
+      text=text,
+      logprobs=_logprobs(weighed),
+      is_cut=choice.get("finish_reason") == "length",
+    )
+    tokens = (completion.get("usage") or {}).get("total_tokens")
+  except (LookupError, TypeError, AttributeError) as error:
+    raise ValueError(f"{type(error).__name__}: {error}") from error
+  return reply, tokens if isinstance(tokens, int) else None
+
+
+def answer(text: str) -> str:
+  """Returns what a model says after its reasoning, "" where it came to no end of it."""
+  shown = text.strip()
+  for opening, closing in REASONING:
+    if shown.startswith("{"):  # an answer in JSON may speak of such marks
+      break
+    before, mark, thought = shown.partition(opening)
+    if mark and (closing in thought or not before):
+      shown = (before + thought.partition(closing)[2]).strip()
+    elif closing in shown and not mark:  # the prompt's template wrote the opening one
+      shown = shown.partition(closing)[2].strip()
+  return shown
+
+
+def asked_wait(headers: Mapping[str, str]) -> float:
+  """Returns the seconds that an endpoint asks to wait for, 0.0 where it names none.
+
+  `retry-after-ms` has milliseconds, `retry-after` seconds or a date.
+  """
+  for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+    try:
+      seconds = float(headers.get(name, "")) * unit
+    except ValueError:
+      continue
+    if math.isfinite(seconds):
+      return max(seconds, 0.0)
+  try:
+    date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+  except ValueError:
+    return 0.0
+  return max(date.timestamp() - time.time(), 0.0)
+
+
+def _text(content: Any) -> str:
+  """Returns the text of a content, which may be parts; those of reasoning are no part of it."""
+  if content is None or isinstance(content, str):
+    return content or ""
+  if not isinstance(content, list):
+    raise TypeError(f"the content is {type(content).__name__} and no text")
+  parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+  texts = [part["text"] for part in parts if part.get("type") in ("text", "output_text")]
+  if not all(isinstance(text, str) for text in texts):
+    raise TypeError("a part of the content holds no text")
+  return "".join(texts)
+
+
+def _logprobs(weighed: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+  """Returns the log-probabilities of what an answer may begin with, after reasoning and blanks."""
+  tokens = [entry["token"] for entry in weighed]
+  said = "".join(tokens)
+  start = said.rfind(begun) if (begun := answer(said)) else 0
+  place, length = 0, 0
+  while place < len(tokens) - 1 and length + len(tokens[place]) <= start:
+    length += len(tokens[place])
+    place += 1
+  tops = weighed[place]["top_logprobs"] if weighed else []
+  logprobs = {top["token"]: float(top["logprob"]) for top in tops}
+  if not all(map(math.isfinite, logprobs.values())):
+    raise ValueError("a log-probability is not finite")
+  return logprobs or None

@@ -1,0 +1,294 @@
+"""Asks a language model behind an OpenAI-compatible endpoint, and bears with one that misbehaves.
+
+Every prompt ends with a reply or with the reason why there is none. What may pass (no connection,
+time-outs, 408, 409, 429, 500 and above, replies that are no JSON of the wanted form) is tried
+again, after longer and longer waits. A parameter that the endpoint refuses by name is left out, see
+completions.py. What will not pass ends the asking: a refused key, an unknown model, no money, a
+budget that is used up, first prompts that all fail alike, too many in a row without a reply.
+"""
+
+import concurrent.futures
+import dataclasses
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from pit_jax import hosts
+from pit_jax.feedback import completions, patience, transcripts
+
+LOG = logging.getLogger(__name__)
+
+KEY = "OPENAI_API_KEY"  # the environment variable with the key
+ADDRESS = "OPENAI_BASE_URL"  # and that with the endpoint, where none is configured
+OPENAI = "api.openai.com"
+PROBE = "Write forty letters of the alphabet, drawn at random, and nothing else."
+PROBES = 3  # replies to it that are the same where the temperature is ignored
+PASSING = (408, 409, 429)  # and 500 and above: the same request may fare better later
+FINAL = {401: "key refused", 402: "not paid for", 404: "no such model or address"}
+BYTES_PER_TOKEN = 4  # where an endpoint does not say how many tokens it counted
+DETAIL = 300  # letters of an endpoint's own words that are kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How an endpoint is asked.
+
+  Attributes:
+    model: as the endpoint names it.
+    base_url: of the endpoint; "" is the client's own choice, the environment's or OpenAI's.
+    is_weighed: whether the log-probabilities of the first token are asked for.
+    temperature: divides the logits; 0 takes the most likely tokens.
+    max_tokens: the most tokens of a reply.
+    requests_per_minute: begun in any minute, evenly; 0 for no limit.
+    budget_requests: the most requests in all, attempts included; 0 for no limit.
+    budget_tokens: prompts and replies; no request is made beyond, but those under way end. 0 for
+      no limit.
+    retries: attempts after the first.
+    wait: seconds before the second attempt, at most; doubled before each further one.
+    timeout: seconds without a sign of the endpoint.
+    concurrency: requests under way at any time, at most.
+  """
+
+  model: str
+  base_url: str
+  is_weighed: bool
+  temperature: float | int
+  max_tokens: int
+  requests_per_minute: float | int
+  budget_requests: int
+  budget_tokens: int
+  retries: int
+  wait: float | int
+  timeout: float | int
+  concurrency: int
+
+
+class _Unusable(Exception):
+  """A reply that came and is no chat completion."""
+
+
+class _Problem(NamedTuple):
+  """What a failed attempt means."""
+
+  failure: str  # one of few phrases
+  detail: str  # in the endpoint's own words
+  may_pass: bool = True  # whether the same request may fare better later
+  is_final: bool = False  # whether all other requests will fail too
+
+
+class Endpoint:
+  """A model behind an endpoint; `ask` it.
+
+  Attributes:
+    address: of the endpoint.
+    name: of model and address, under which spending is counted.
+  """
+
+  def __init__(
+    self,
+    settings: Settings,
+    path: str | os.PathLike,
+    failure: Callable[[transcripts.Reply], tuple[str, str]] = lambda reply: ("", ""),
+  ):
+    """Connects to nothing yet.
+
+    Args:
+      settings: how it is asked.
+      path: the file of transcripts, where spending is counted.
+      failure: says of a reply that came why it is of no use, in one of few phrases and in full;
+        ("", "") where it is of use.
+
+    Raises:
+      ValueError: the client is not installed, or there is no key.
+    """
+    check(settings.base_url)
+    import openai
+
+    self._openai, self._settings, self._path = openai, settings, pathlib.Path(path)
+    self._key = os.environ.get(KEY, "").strip()
+    self._client = openai.OpenAI(
+      api_key=self._key or "none",  # many a server wants none
+      base_url=settings.base_url or None,
+      max_retries=0,  # attempts are ours: each is counted, and waits its turn
+      timeout=settings.timeout,
+    )
+    self._line, self._failure = patience.Line(), failure
+    self.address = str(self._client.base_url)
+    self._form = completions.form(
+      settings.temperature,
+      settings.max_tokens,
+      is_weighed=settings.is_weighed,
+      is_openai=OPENAI in self.address,
+    )
+    self._is_probed = not settings.temperature
+    self.name = f"{settings.model} at {self.address}"
+
+  def ask(
+    self, prompts: Sequence[str], file: transcripts.Transcripts | None
+  ) -> Iterator[tuple[int, transcripts.Reply]]:
+    """Yields (place, reply) as replies come; of several hosts the one with the file asks alone."""
+    if file is None:
+      return
+    if prompts and not self._is_probed:
+      self._is_probed = True
+      self._probe(file)
+    with concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool:
+      asked = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
+      try:
+        for done in concurrent.futures.as_completed(asked):
+          yield asked[done], done.result()
+      except BaseException:  # nobody wants the rest
+        self._line.end("interrupted", "the asking was interrupted")
+        pool.shutdown(cancel_futures=True)
+        raise
+
+  def spent(self) -> tuple[int, int]:
+    """Returns the requests and tokens that were spent on this model, over all commands."""
+    if not hosts.is_first():
+      return hosts.agree(None)
+    with transcripts.opened(self._path) as file:
+      return hosts.agree(file.spent(self.name))
+
+  @property
+  def changes(self) -> tuple[str, ...]:
+    """What the endpoint changed of the requests that the settings ask for, a phrase each."""
+    return self._form.changes
+
+  def _reply(self, file: transcripts.Transcripts, prompt: str) -> transcripts.Reply:
+    """Asks one prompt until there is a reply, or none can be hoped for."""
+    s, form = self._settings, self._form
+    attempt = 0
+    while True:
+      self._line.wait_for_turn(s.requests_per_minute)
+      if self._line.ended.is_set():
+        return self._line.end(*self._line.ending)
+      if not file.take(self.name, s.budget_requests, s.budget_tokens):
+        return self._line.end("budget used up", self._budget(file))
+      try:
+        reply, tokens = self._request(prompt, form)
+      except (self._openai.APIError, _Unusable) as error:
+        if changed := completions.adapted(form, error):
+          form = changed  # another request, and no further attempt at this one
+          continue
+        problem = self._explain(error)
+        failed = transcripts.Reply(failure=problem.failure, detail=problem.detail)
+        if problem.is_final:
+          return self._line.end(failed.failure, failed.detail)
+        if not problem.may_pass or attempt >= s.retries:
+          return self._line.missed(failed)
+        self._line.ended.wait(patience.pause(error, attempt, s.wait))
+        attempt += 1
+      else:
+        file.count(self.name, tokens)
+        self._remember(form)
+        return self._judged(reply)
+
+  def _judged(self, reply: transcripts.Reply) -> transcripts.Reply:
+    """Returns a reply that came, after a look at whether replies like this are of any use."""
+    line = self._line
+    line.without_reply = 0
+    failure, detail = self._failure(reply)
+    if failure == transcripts.NO_LOGPROBS and reply.text and line.first is not None:
+      refused = f", and was asked {', '.join(self.changes)}" if self.changes else ""
+      return line.end(
+        failure,
+        f"{self.name} sends no log-probabilities, as transformers' server does not{refused}; use "
+        "evaluation.language_judge.verdict='json'",
+      )
+    line.met(failure, detail)
+    return reply
+
+  def _remember(self, form: completions.Form) -> None:
+    """Makes all requests in a form that was replied to, and says once what that changes."""
+    with self._line.lock:
+      is_new = len(form.changes) > len(self._form.changes)
+      if is_new:
+        self._form = form
+    if is_new:
+      LOG.warning("%s refuses what was asked for; asked now %s", self.name, ", ".join(form.changes))
+
+  def _probe(self, file: transcripts.Transcripts) -> None:
+    """Says at once where the temperature is ignored: one request has the same reply each time."""
+    texts = set()
+    for _ in range(PROBES):
+      if not file.take(self.name, self._settings.budget_requests, self._settings.budget_tokens):
+        return
+      self._line.wait_for_turn(self._settings.requests_per_minute)
+      try:
+        reply, tokens = self._request(PROBE, self._form)
+      except (self._openai.APIError, _Unusable):
+        return  # the prompts that follow will say why
+      file.count(self.name, tokens)
+      texts.add(reply.text)
+    if len(texts) == 1:
+      change = f"temperature={self._settings.temperature} without effect"
+      self._form = dataclasses.replace(self._form, changes=(*self._form.changes, change))
+      LOG.warning(
+        "%s: one request had the same reply %d times at temperature %g: the endpoint seems to "
+        "ignore it, as transformers' server does of models that do not sample by themselves",
+        *(self.name, PROBES, self._settings.temperature),
+      )
+
+  def _budget(self, file: transcripts.Transcripts) -> str:
+    requests, tokens = file.spent(self.name)
+    s = self._settings
+    return (
+      f"{requests} requests and {tokens} tokens were spent; budget_requests is "
+      f"{s.budget_requests} and budget_tokens {s.budget_tokens}, 0 being no limit"
+    )
+
+  def _request(self, prompt: str, form: completions.Form) -> tuple[transcripts.Reply, int]:
+    """Returns the reply to a request, and the tokens of both."""
+    raw = self._client.chat.completions.with_raw_response.create(
+      model=self._settings.model,
+      messages=[{"role": "user", "content": prompt}],
+      **form.parameters,
+    )
+    try:
+      content = self._clean(raw.http_response.content.decode())
+      reply, tokens = completions.read(content)
+    except ValueError as error:
+      raise _Unusable(str(error)) from error
+    if tokens is None:
+      tokens = len((prompt + reply.text).encode()) // BYTES_PER_TOKEN
+    return reply, tokens
+
+  def _explain(self, error: Exception) -> _Problem:
+    """Returns what a failed attempt means."""
+    detail = self._clean(completions.words(error))[:DETAIL]
+    if isinstance(error, _Unusable):
+      return _Problem("garbled reply", detail)
+    if isinstance(error, self._openai.APITimeoutError):
+      return _Problem("timed out", detail)
+    if not isinstance(error, self._openai.APIStatusError):
+      return _Problem("no connection", detail)
+    status = error.status_code
+    if status in FINAL:
+      return _Problem(f"{FINAL[status]} ({status})", detail, may_pass=False, is_final=True)
+    if status == 429:
+      no_money = error.code == "insufficient_quota"
+      return _Problem("too many requests (429)", detail, is_final=no_money)
+    kind = "server error" if status >= 500 else "refused"
+    return _Problem(f"{kind} ({status})", detail, may_pass=status in PASSING or status >= 500)
+
+  def _clean(self, text: str) -> str:
+    """Takes the key out of what an endpoint said: nothing that is kept may have it."""
+    return text.replace(self._key, "…") if self._key else text
+
+
+def check(base_url: str) -> None:
+  """Raises a ValueError where an endpoint cannot be asked from here."""
+  try:
+    import openai  # noqa: F401
+  except ImportError as error:
+    raise ValueError(
+      "a language model behind an endpoint is asked through the package openai, which is not "
+      "installed; install the extra: pip install 'pit_jax[judge]'"
+    ) from error
+  if not (base_url or os.environ.get(ADDRESS) or os.environ.get(KEY)):
+    raise ValueError(
+      f"the environment has no {KEY}, which OpenAI's endpoint wants; set it, or give the address "
+      "of another endpoint as evaluation.language_judge.base_url"
+    )

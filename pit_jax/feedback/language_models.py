@@ -1,0 +1,194 @@
+"""The language model that a configuration names as a judge: behind an endpoint, or sampled here."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import urllib.parse
+from collections.abc import Iterator, Sequence
+
+import jax
+import ml_collections
+import numpy as np
+
+from pit_jax import hosts
+from pit_jax.feedback import endpoint, judges, language_judge, transcripts
+from pit_jax.rollout import inference
+from pit_jax.run import context as contexts
+from pit_jax.run import origin
+from pit_jax.storage import places
+from pit_jax.types import Params
+
+
+def local(
+  asking: inference.Inference,
+  params: Params,
+  *,
+  verdict: str,
+  temperature: float | int,
+  max_tokens: int,
+) -> transcripts.Ask:
+  """Returns how a language model is asked that is sampled here.
+
+  The noise of a batch follows from what it asks, so that no two batches share theirs, and what an
+  interruption left is answered as it would have been.
+
+  Args:
+    asking: how it is asked; prompts over its limit fail, they are not cut.
+    params: of the model.
+    verdict: "json" lets it write; of "logprob" the probabilities of the letters are computed.
+    temperature: divides the logits; 0 takes the most likely tokens.
+    max_tokens: the most tokens of a reply.
+  """
+  asking = dataclasses.replace(asking, response_length=max_tokens, by_length=True)
+  settings = asking.settings
+  if verdict == "json":
+    reply = functools.partial(_written, asking, params, float(temperature))
+  else:
+    reply = functools.partial(_weighed, asking, params)
+
+  def ask(
+    prompts: Sequence[str], _: transcripts.Transcripts | None
+  ) -> Iterator[tuple[int, transcripts.Reply]]:
+    limit = settings.max_prompt_length
+    encoded = settings.template.encode_policy_prompts(settings.tokenizer, prompts, limit)
+    said = f"the prompt is longer than max_prompt_tokens, {limit}"
+    for i in np.flatnonzero(encoded.is_cut).tolist():
+      yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=said)
+    places = np.flatnonzero(~encoded.is_cut).tolist()
+    repeats: collections.Counter[tuple[str, ...]] = collections.Counter()
+    # Batch by batch, so that what was answered is kept when the rest is interrupted.
+    for start in range(0, len(places), asking.batch_size):
+      some = places[start : start + asking.batch_size]
+      batch = tuple(prompts[i] for i in some)
+      yield from zip(some, reply(_noise(batch, repeats[batch]), batch), strict=True)
+      repeats[batch] += 1
+
+  return ask
+
+
+def _noise(prompts: Sequence[str], repeat: int) -> jax.Array:
+  """Returns the key of the samples that answer a batch, asked so often before by one call."""
+  digest = hashlib.sha256(json.dumps(prompts).encode()).digest()
+  key = jax.random.fold_in(jax.random.key(0), np.uint32(int.from_bytes(digest[:4])))
+  return jax.random.fold_in(key, repeat)
+
+
+def _written(
+  asking: inference.Inference,
+  params: Params,
+  temperature: float,
+  key: jax.Array,
+  prompts: Sequence[str],
+) -> list[transcripts.Reply]:
+  texts = asking.answer(params, prompts, key, temperature)
+  return [transcripts.Reply(text=text) for text in texts]
+
+
+def _weighed(
+  asking: inference.Inference, params: Params, _: jax.Array, prompts: Sequence[str]
+) -> list[transcripts.Reply]:
+  letters = language_judge.LETTERS
+  columns = [asking.likelihoods(params, prompts, [letter] * len(prompts)) for letter in letters]
+  rows = np.stack(columns, axis=1).tolist()
+  return [transcripts.Reply(logprobs=dict(zip(letters, row, strict=True))) for row in rows]
+
+
+def check(c: ml_collections.ConfigDict) -> None:
+  """Raises a ValueError for a section `evaluation.language_judge` that no judge can be made of."""
+  if not c.model:
+    return
+  _check_values(c)
+  if c.base_url == origin.LOCAL:
+    return
+  _check_address(c.base_url)
+  endpoint.check(c.base_url)
+
+
+def build(context: contexts.Context) -> judges.Judge | None:
+  """Returns the language model that a run's configuration names as a judge, or None."""
+  c = context.config.evaluation.language_judge
+  if not c.model:
+    return None
+  default = context.workdir / "judge" / "transcripts.sqlite"
+  path = places.local("evaluation.language_judge.cache", c.cache or default)
+  ask, settings, spent = (_here if c.base_url == origin.LOCAL else _there)(context, path)
+
+  def facts():
+    return {"model": c.model, "verdict": c.verdict, "prompt": _hash(), **settings, **spent()}
+
+  return language_judge.judge(
+    transcripts.remembering(ask, path, settings),
+    verdict=c.verdict,
+    tie=c.tie,
+    prompts=c.prompts,
+    facts=facts,
+  )
+
+
+def _there(context: contexts.Context, path: pathlib.Path) -> tuple:
+  """Returns how a model behind an endpoint is asked, what decides its replies, and its cost."""
+  c = context.config.evaluation.language_judge
+  known = {field.name for field in dataclasses.fields(endpoint.Settings)}
+  given = {name: value for name, value in c.items() if name in known}
+  is_weighed = c.verdict == "logprob"
+  failure = functools.partial(language_judge.failure, verdict=c.verdict)
+  asked = endpoint.Endpoint(endpoint.Settings(is_weighed=is_weighed, **given), path, failure)
+
+  def spent():
+    requests, tokens = asked.spent()
+    changes = hosts.agree("; ".join(asked.changes))
+    return {"requests": requests, "tokens": tokens} | ({"changes": changes} if changes else {})
+
+  settings = {"model": c.model, "endpoint": asked.address, "logprobs": is_weighed}
+  settings |= {"temperature": c.temperature, "max_tokens": c.max_tokens}
+  return asked.ask, settings, spent
+
+
+def _here(context: contexts.Context, path: pathlib.Path) -> tuple:
+  """Returns how a model in a directory is asked, and what decides its replies; it costs nothing."""
+  c, published = context.config.evaluation.language_judge, context.language_judge
+  limits = {"temperature": c.temperature, "max_tokens": c.max_tokens}
+  ask = local(*published.load(context.inference), verdict=c.verdict, **limits)
+  settings = {"weights": published.metadata["model"], "template": published.settings.template.hash}
+  return ask, settings | limits | {"logprobs": c.verdict == "logprob"}, dict
+
+
+def _check_values(c: ml_collections.ConfigDict) -> None:
+  if c.verdict not in language_judge.ENDINGS:
+    allowed = ", ".join(language_judge.ENDINGS)
+    raise ValueError(f"evaluation.language_judge.verdict is {c.verdict!r}; use one of {allowed}")
+  if not 0 <= c.tie < 1:
+    raise ValueError(
+      f"evaluation.language_judge.tie is {c.tie}, and no difference is beyond 1; use a value from "
+      "0 to below 1"
+    )
+  least = {"prompts": 1, "max_tokens": 1, "max_prompt_tokens": 1, "concurrency": 1, "retries": 0}
+  least |= dict.fromkeys(("budget_requests", "budget_tokens", "requests_per_minute"), 0)
+  for name, bound in (least | {"temperature": 0, "wait": 0, "timeout": 0.001}).items():
+    if not c[name] >= bound:
+      raise ValueError(f"evaluation.language_judge.{name} is {c[name]}; use {bound} or more")
+
+
+def _check_address(base_url: str) -> None:
+  if not base_url:
+    return
+  parts = urllib.parse.urlsplit(base_url)
+  if parts.scheme not in ("http", "https") or not parts.hostname:
+    raise ValueError(
+      f"evaluation.language_judge.base_url is {base_url!r}; use an address such as "
+      f"http://localhost:8000/v1, {origin.LOCAL!r} for a model's directory, or nothing for OpenAI's"
+    )
+  if parts.username or parts.password or parts.query:
+    raise ValueError(
+      "evaluation.language_judge.base_url holds a name, a password or a query, and configurations "
+      f"are written down; give the bare address, and the key as {endpoint.KEY} in the environment"
+    )
+
+
+def _hash() -> str:
+  """Returns a sha256 (16 hex digits) of the prompts' form."""
+  content = json.dumps([language_judge.PROMPT, language_judge.ENDINGS])
+  return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Self-improvement at inference: rounds with a stop rule, and Self-Refine."""

@@ -1,0 +1,193 @@
+"""Improves answers: y_0 → y_1 → … with the gap reward model deciding when to stop."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from pit_jax.data import conversations
+from pit_jax.improve import gains
+from pit_jax.rollout import inference
+from pit_jax.types import Params
+
+STOP_RULES = gains.RULES  # of which the first is the default
+
+
+@dataclasses.dataclass(frozen=True)
+class Improver:
+  """The trained models of a run, ready to answer and to improve.
+
+  Attributes:
+    inference: how models are asked.
+    policy: M_P^RL, which writes the first answer where none is given; None where nothing answers.
+    improver: M_PIT^RL; None in a run that trains the policy alone, which answers only.
+    gap_reward: R_PIT; None in such a run.
+    zero_point: mean R_PIT of identical pairs, by which the stop rule "zero_point" goes.
+    margin: a new version is kept when it gains more than this over the one before it; −inf keeps
+      every version.
+    stop_rule: what a gain is, one of STOP_RULES.
+    read: how R_PIT is asked in words, where who asks remembers what it said; None: by `inference`.
+  """
+
+  inference: inference.Inference
+  policy: Params | None
+  improver: Params | None
+  gap_reward: Params | None
+  zero_point: float | int
+  margin: float | int = 0.0
+  stop_rule: str = STOP_RULES[0]
+  read: gains.Gaps | None = None
+
+  def gaps(
+    self,
+    questions: Sequence[conversations.Prompt],
+    answers: Sequence[str],
+    references: Sequence[str],
+  ) -> np.ndarray:
+    """Returns R_PIT(x, answer, reference) of texts in words, Float[N]."""
+    read = self.read or functools.partial(self.inference.gaps, self.gap_reward)
+    return read(questions, answers, references)
+
+  def gains(
+    self,
+    questions: Sequence[conversations.Prompt],
+    versions: Sequence[str],
+    drafts: Sequence[str],
+  ) -> np.ndarray:
+    """Returns what each version gains over its draft by the stop rule, Float[N]; see `gains.of`."""
+    return gains.of(self.gaps, self.stop_rule, self.zero_point, questions, versions, drafts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounds:
+  """Every version of N answers.
+
+  Attributes:
+    texts: texts[k][i] is answer i after k rounds; texts[0] are the first answers.
+    gaps: Float[rounds, N], what each version gains over the one before it by the stop rule; NaN
+      where no version was made because the rule had ended the row.
+    kept: Int[N], rounds kept by the stop rule: all before the first without enough gain.
+  """
+
+  texts: list[list[str]]
+  gaps: np.ndarray
+  kept: np.ndarray
+
+  def with_stop(self, k: int) -> list[str]:
+    """Returns the answers after k rounds when the stop rule ends each row's improvement."""
+    return [self.texts[min(k, kept)][row] for row, kept in enumerate(self.kept.tolist())]
+
+  def stopped(self, k: int) -> np.ndarray:
+    """Returns which rows the stop rule has ended by round k, Bool[N]."""
+    return self.kept < k
+
+  def first(self, count: int) -> "Rounds":
+    """Returns the same of the first `count` answers."""
+    texts = [versions[:count] for versions in self.texts]
+    return Rounds(texts=texts, gaps=self.gaps[:, :count], kept=self.kept[:count])
+
+  def ruled(self, gaps: np.ndarray, margin: float | int) -> "Rounds":
+    """Returns the same versions as a stop rule keeps them that finds other gains.
+
+    Args:
+      gaps: Float[rounds, N], what each version gains by that rule.
+      margin: of which a gain has to be more.
+    """
+    is_open = np.logical_and.accumulate(gaps > margin, axis=0)
+    return dataclasses.replace(self, gaps=gaps, kept=is_open.sum(axis=0))
+
+  def ended(self, row: int) -> int | None:
+    """Returns the round at which the stop rule ended a row; None if it never did.
+
+    That round's version is the first without enough gain; the one before it is the answer.
+    """
+    kept = int(self.kept[row])
+    return kept + 1 if kept < len(self.gaps) else None
+
+
+def improve(
+  improver: Improver,
+  questions: Sequence[conversations.Prompt],
+  answers: Sequence[str],
+  *,
+  rounds: int,
+  key: jax.Array,
+  temperature: float | int,
+  until_stopped: bool = False,
+) -> Rounds:
+  """Runs the improver `rounds` times on its own output.
+
+  Stop rule (the paper leaves it open): the first version y_k with a gain of at most the margin is
+  dropped, and y_{k−1} is the answer. The gain is (R_PIT(x, y_k, y_{k−1}) − R_PIT(x, y_{k−1}, y_k))
+  / 2 unless the improver names another rule; see `gains`.
+
+  Args:
+    improver: the models.
+    questions: x, one per row, at least one.
+    answers: y_0, one per row.
+    rounds: versions to make, at least 1.
+    key: source of the noise; round k uses fold_in(key, k).
+    temperature: divides the logits; 0 takes the most likely tokens.
+    until_stopped: make no more versions of a row that the stop rule has ended, and no more rounds
+      when it has ended all. False makes every version, so that both ways can be compared.
+
+  Returns:
+    Every version with its gap, and how many the stop rule keeps.
+
+  Raises:
+    ValueError: the rounds or the temperature make no sense, or there is no improver.
+  """
+  if rounds < 1:
+    raise ValueError(f"rounds={rounds} improves nothing; use 1 or more")
+  texts, gaps = [list(answers)], []
+  is_open, kept = np.ones(len(answers), bool), np.zeros(len(answers), int)
+  for k in range(1, rounds + 1):
+    rows = np.flatnonzero(is_open) if until_stopped else np.arange(len(answers))
+    if until_stopped and len(rows) == 0:
+      break
+    asked, drafts = ([column[i] for i in rows] for column in (questions, texts[-1]))
+    noise = jax.random.fold_in(key, k)
+    versions, gained = revise(improver, asked, drafts, key=noise, temperature=temperature)
+    text, gap = list(texts[-1]), np.full(len(answers), np.nan, np.float32)
+    for i, version in zip(rows, versions, strict=True):
+      text[i] = version
+    gap[rows] = gained
+    texts.append(text)
+    gaps.append(gap)
+    is_open &= gap > improver.margin
+    kept += is_open
+  return Rounds(texts=texts, gaps=np.stack(gaps), kept=kept)
+
+
+def revise(
+  improver: Improver,
+  questions: Sequence[conversations.Prompt],
+  drafts: Sequence[str],
+  *,
+  key: jax.Array,
+  temperature: float | int,
+) -> tuple[list[str], np.ndarray]:
+  """Makes one more version of every draft.
+
+  Args:
+    improver: the models.
+    questions: x, one per row, at least one.
+    drafts: what to improve, one per row.
+    key: source of the noise.
+    temperature: divides the logits, at least 0; 0 takes the most likely tokens.
+
+  Returns:
+    The new versions, and what each gains over its draft by the stop rule, Float[N].
+
+  Raises:
+    ValueError: the temperature is negative, or there is no improver.
+  """
+  if improver.improver is None or improver.gap_reward is None:
+    raise ValueError("the run trained no improver and no gap reward model; use a run of recipe pit")
+  if not temperature >= 0:
+    raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
+  asked = (improver.improver, questions, drafts, key, float(temperature))
+  versions = improver.inference.revise(*asked)
+  return versions, improver.gains(questions, versions, drafts)

@@ -1,0 +1,87 @@
+"""A table of the report, and how its cells say numbers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pit_jax.report import verdict
+
+BLANK = "·"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A titled table of text cells."""
+
+  name: str  # a short identifier
+  title: str
+  columns: tuple[str, ...]
+  rows: tuple[tuple[str, ...], ...]
+  note: str = ""
+  words: int = 1  # leading columns that hold words; the others hold numbers
+  is_folded: bool = False  # detail: opened on demand on the page, left out in the terminal
+  is_printed: bool = True  # in the terminal too, which has no room for very wide tables
+
+
+def fixed(value: float | int | None, digits: int = 2) -> str:
+  """Returns a number with a true minus, or a dot where there is none."""
+  return BLANK if value is None else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def percent(fraction: float | int | None) -> str:
+  """Returns a fraction of 1 in percent."""
+  return BLANK if fraction is None else f"{100 * fraction:.1f}%"
+
+
+def duration(seconds: float | int | None) -> str:
+  """Returns seconds as people say them."""
+  if seconds is None:
+    return BLANK
+  if seconds < 100:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+  minutes, rest = divmod(round(seconds), 60)
+  return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def interval(bounds: Sequence[float | int | None] | None) -> str:
+  """Returns the bounds of an interval of Δ, signed; a dot where nothing was judged."""
+  if not bounds or None in bounds:
+    return BLANK
+  return " … ".join(verdict.signed(bound) for bound in bounds)
+
+
+def bounds(found: Sequence[float | int] | None, digits: int = 2) -> str:
+  """Returns the bounds of any other interval, without signs; a dot where there is none."""
+  return BLANK if not found else " … ".join(fixed(bound, digits) for bound in found)
+
+
+def signed(value: float | int | None) -> str:
+  """Returns a Δ with its sign, or a dot where there is none."""
+  return BLANK if value is None else verdict.signed(value)
+
+
+def select(
+  name: str, title: str, rows: Sequence[Mapping], columns: Mapping[str, Callable], **more
+) -> Table:
+  """Renders the columns in which at least one row says something."""
+  cells = {column: [render(row) for row in rows] for column, render in columns.items()}
+  kept = {column: values for column, values in cells.items() if set(values) - {BLANK, ""}}
+  words = sum(column in kept for column in list(columns)[: more.pop("words", 1)])
+  return Table(
+    name, title, tuple(kept), tuple(zip(*kept.values(), strict=True)), words=words, **more
+  )
+
+
+def plain(value: Any) -> str:
+  """Renders whatever a run recorded: numbers briefly, mappings as a list of their entries."""
+  if value is None:
+    return BLANK
+  if isinstance(value, Mapping):
+    return (
+      ", ".join(f"{key.replace('_', ' ')} {plain(item)}" for key, item in value.items()) or "none"
+    )
+  if isinstance(value, bool):
+    return "yes" if value else "no"
+  if isinstance(value, int):
+    return f"{value:,}".replace("-", "−")
+  return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)

@@ -1,0 +1,105 @@
+"""Tables of what reward models say of held-out labels."""
+
+from collections.abc import Mapping, Sequence
+
+from pit_jax.report import cells
+
+
+def accuracy(results: Mapping) -> cells.Table:
+  """How often each reward model meets the labels, beside length."""
+  columns = {
+    "pairs": lambda row: row["pairs"],
+    "preferred is": lambda row: row["model"],
+    "right": lambda row: cells.percent(row["accuracy"]),
+    "95%": lambda row: percents(row["accuracy_ci95"]),
+    "above length": lambda row: _points(row["above_length_ci95"]),
+    "balanced": lambda row: cells.percent(row["balanced"]),
+    "balanced 95%": lambda row: percents(row["balanced_ci95"]),
+    "n": lambda row: f"{row['n']:,}",
+  }
+  note = (
+    "How often the labels are met, by what each model prefers; all prompts are new. Above length: "
+    "less the accuracy of preferring the longer response, its 95% interval in points. Balanced: "
+    "the mean of the accuracies where the longer response was chosen and where the shorter one "
+    "was; length alone has 50% there. Intervals resample prompts."
+  )
+  return cells.select(
+    "labels", "Held-out labels", _accuracies(results), columns, note=note, words=2
+  )
+
+
+def alike(results: Mapping) -> cells.Table:
+  """The same on pairs of like length."""
+  columns = {
+    "pairs": lambda row: row["pairs"],
+    "preferred is": lambda row: row["model"],
+    "right": lambda row: cells.percent(row["matched"]),
+    "95%": lambda row: percents(row["matched_ci95"]),
+    "n": lambda row: f"{row['matched_n']:,}",
+  }
+  rows = [row for row in _accuracies(results) if row["matched_n"]]
+  note = "Pairs whose responses differ by at most 10% in length."
+  return cells.select("labels_alike", "Labels at like length", rows, columns, note=note, words=2)
+
+
+def _accuracies(results: Mapping) -> Sequence[Mapping]:
+  return results.get("labels", {}).get("accuracy", ())
+
+
+def reliability(results: Mapping) -> cells.Table:
+  """Predicted probabilities against frequencies."""
+  found = results.get("labels", {}).get("reliability", ())
+  groups = range(max((len(row["groups"]) for row in found), default=0))
+  columns = {
+    "pairs": lambda row: row["pairs"],
+    "model": lambda row: row["model"],
+    "ECE": lambda row: cells.fixed(row["ece"], 3),
+  }
+  for place in groups:
+    columns[f"fifth {place + 1}"] = lambda row, place=place: _said(row["groups"], place)
+  note = (
+    "Fifths of the pairs by |margin|, least sure first: the probability σ(|margin|) that a model "
+    "gives its preference on average, and how often that is right. ECE is the mean distance of the "
+    "two over ten bins."
+  )
+  return cells.select("reliability", "Reliability", found, columns, note=note, words=2)
+
+
+def order(results: Mapping) -> cells.Table:
+  """How many pairs have the order of eq. 1."""
+  columns = {
+    "pairs": lambda row: row["pairs"],
+    "eq. 1 holds": lambda row: cells.percent(row["ordered"]),
+    "95%": lambda row: percents(row["ordered_ci95"]),
+    "r(w,l) above zero": lambda row: cells.percent(row["above"]),
+    "r(l,w) below zero": lambda row: cells.percent(row["below"]),
+    "identical: shift": lambda row: cells.fixed(row["shift"]),
+    "deviation": lambda row: cells.fixed(row["deviation"]),
+    "n": lambda row: f"{row['n']:,}",
+  }
+  note = (
+    "R_PIT, pair by pair. Zero is the mean over identical pairs of the validation part; shift and "
+    "deviation say where the identical pairs of these rows lie around it, in units of the mean "
+    "r(w,l) − r(l,w)."
+  )
+  rows = results.get("labels", {}).get("order", ())
+  return cells.select("order", "Order of eq. 1, pair by pair", rows, columns, note=note)
+
+
+MAKERS = (accuracy, alike, order, reliability)
+
+
+def percents(bounds) -> str:
+  """Returns the bounds of an interval of a share in percent."""
+  return cells.BLANK if not bounds else " … ".join(f"{100 * bound:.1f}" for bound in bounds)
+
+
+def _points(bounds) -> str:
+  return cells.BLANK if not bounds else cells.interval([100 * bound for bound in bounds])
+
+
+def _said(groups, place: int) -> str:
+  if place >= len(groups):
+    return cells.BLANK
+  group = groups[place]
+  return f"{100 * group['confidence']:.0f} → {100 * group['accuracy']:.0f}"

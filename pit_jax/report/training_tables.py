@@ -1,0 +1,202 @@
+"""Tables of gap rewards and of stop rules, and of reward against KL."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from pit_jax.report import cells, verdict
+from pit_jax.statistics import stopping
+
+REWARDS = {  # system → what rewarded it
+  "pit": "R_PIT, the five terms of eq. 2",
+  "pit_single_term": "R_PIT, its term r(w,l) > r(l,w)",
+  "pit_rp_difference": "R_P(x, y) − R_P(x, y_ref)",
+}
+RULES = {  # stop rule → what the gain is that it asks for
+  "both_orders": "(R(x,y,y′) − R(x,y′,y)) / 2",
+  "draft_zero": "R(x,y,y′) − R(x,y′,y′)",
+  "zero_point": "R(x,y,y′) − zero point",
+}
+# No judge judges what it rewarded. Each of pit and pit_rp_difference was rewarded by one of two.
+OWN = {"pit_rp_difference": ("R_P",)}
+OWN_AGAINST_PIT = {"pit_rp_difference": ("R_P", "R_PIT")}
+
+
+def gap_rewards(results: Mapping) -> cells.Table:
+  """What each gap reward knows, and how its improver fares."""
+  comparisons, rows = results["comparisons"], results.get("ablation", ())
+
+  def over_original(row: Mapping) -> Mapping:
+    judges = _judges_but(OWN.get(row["system"], ()))
+    return verdict.find(comparisons, row["system"], "original", judges) or {}
+
+  def under_pit(row: Mapping) -> Mapping:
+    judges = _judges_but(OWN_AGAINST_PIT.get(row["system"], ()))
+    return verdict.find(comparisons, "pit", row["system"], judges) or {}
+
+  columns = {
+    "trained with it": lambda row: row["system"],
+    "gap reward": lambda row: REWARDS[row["system"]],
+    "judge": lambda row: over_original(row).get("judge", cells.BLANK),
+    "Δ": lambda row: cells.signed(over_original(row).get("delta")),
+    "95% interval": lambda row: cells.interval(over_original(row).get("ci95")),
+    "pit over it": lambda row: cells.signed(under_pit(row).get("delta")),
+    "its 95%": lambda row: cells.interval(under_pit(row).get("ci95")),
+    "on labels": lambda row: cells.percent(row["accuracy"]),
+    "in order": lambda row: cells.percent(row["order"]),
+    "zero point": lambda row: cells.fixed(row["zero_point"]),
+    "± identical": lambda row: cells.fixed(row["spread"]),
+    "sign right": _signs("sign_agreement"),
+    "of its own": _signs("own_sign_agreement"),
+  }
+  note = (
+    "Δ of the improver that each reward trained, against original; no judge is asked about what it "
+    "rewarded. On labels: pairs of the reward models' validation part with r(w,l) > r(l,w); in "
+    "order: those with all of r(w,l) ≥ r(w,w), r(l,l) ≥ r(l,w). Zero point and ±: mean and "
+    "deviation over identical pairs, in deviations over samples of the SFT model; a difference "
+    "gives all identical pairs the same. Sign right: how often r(y_1, y_0) is on the side of the "
+    "zero point that the judge's difference says, for pit's y_1 and its own improver's."
+  )
+  return cells.select("gap_rewards", "Which gap reward?", rows, columns, note=note, words=3)
+
+
+def _judges_but(names: Collection[str]) -> list[str]:
+  return [judge for judge in verdict.JUDGES if judge not in names]
+
+
+def stop_rules(results: Mapping) -> cells.Table:
+  """What each gap reward's stop rule makes of the same rounds."""
+  rows = results.get("ablation", ())
+  judge = verdict.score_judge(results)
+  columns = {
+    "rule by": lambda row: REWARDS[row["system"]],
+    "judge": lambda row: cells.BLANK if row.get("delta_stop") is None else judge,
+    "stopped": lambda row: cells.percent(row.get("stopped")),
+    "score*": lambda row: cells.fixed(row.get("score_stop")),
+    "Δ*": lambda row: cells.signed(row.get("delta_stop")),
+    "95% interval*": lambda row: cells.interval(row.get("ci95_stop")),
+  }
+  note = (
+    "* the last round of pit, the same versions for every rule, against original. Stopped: the "
+    "fraction of prompts that the rule has ended by then. A rule by R_P is not judged by R_P."
+  )
+  return cells.select("stop_rules", "The stop rule by each", rows, columns, note=note, words=2)
+
+
+def kept(results: Mapping) -> cells.Table | None:
+  """What each stop rule keeps of all versions."""
+  known = results.get("stop")
+  if not known:
+    return None
+  note = (
+    "Of all versions of all rounds, those after the rule's end too, the share whose gain over the "
+    f"version before, y′, is more than the margin, by what {known['judge']} says of the two; "
+    "identical are those that repeat it word for word. A rule should keep the better ones alone. "
+    "Margins are in deviations of R_PIT over samples of the SFT model."
+  )
+  rows = stopping.over_rounds(known["rows"])
+  return _kept("stop", "What stop rules keep", rows, note)
+
+
+def kept_by_round(results: Mapping) -> cells.Table | None:
+  """The same round by round, without a margin."""
+  known = results.get("stop")
+  if not known:
+    return None
+  rows = [row for row in known["rows"] if row["margin"] == 0]
+  table = _kept("stop_rounds", "What stop rules keep, by round", rows, "At a margin of 0.")
+  return dataclasses.replace(table, is_folded=True)
+
+
+def _kept(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.Table:
+  def share(kind: str) -> Callable[[Mapping], str]:
+    def cell(row: Mapping) -> str:
+      n = row[kind]
+      return f"{cells.percent(row[f'{kind}_kept'] / n)} of {n:,}" if n else cells.BLANK
+
+    return cell
+
+  columns = {
+    "gain": lambda row: RULES[row["rule"]],
+    "round": lambda row: cells.plain(row["k"]),
+    "margin": lambda row: cells.fixed(row["margin"]),
+    **{kind: share(kind) for kind in stopping.KINDS},
+  }
+  return cells.select(name, title, rows, columns, note=note)
+
+
+def knee(results: Mapping) -> cells.Table:
+  """Whether more optimisation harmed."""
+  found = results.get("frontier", {})
+  judge = found.get("judge")
+  rows = [chain for chain in found.get("chains", ()) if chain["since"]]
+  columns = {
+    "chain": lambda row: row["chain"],
+    "from KL": lambda row: cells.fixed(row["points"][_best(row)["index"]]["kl"]),
+    "to KL": lambda row: cells.fixed(row["points"][-1]["kl"]),
+    "proxy": lambda row: row["proxy"],
+    "its change": lambda row: _change(_best(row), "proxy"),
+    "judge": lambda row: judge or cells.BLANK,
+    "the judge's": lambda row: _change(_best(row), "judge"),
+    "knee": _knee,
+  }
+  note = (
+    "From the checkpoint of less KL that the judge puts highest to the last one, in the unit of "
+    "each score. A knee is a checkpoint since which the judge fell and the proxy rose, with "
+    "intervals that hold at 95% for all checkpoints of the chain together; its own interval spans "
+    "the checkpoints that may be the highest. Where there is none, either more did no harm, or so "
+    "many prompts cannot tell."
+  )
+  return cells.select("knee", "Over-optimised?", rows, columns, note=note)
+
+
+def frontier(results: Mapping) -> cells.Table:
+  """Every checkpoint of every chain."""
+  found = results.get("frontier", {})
+  rows = [
+    {"chain": chain["chain"], "optimised": chain["proxy"], **point}
+    for chain in found.get("chains", ())
+    for point in chain["points"]
+  ]
+  judge = found.get("judge")
+  columns = {
+    "chain": lambda row: row["chain"],
+    "checkpoint of": lambda row: row["stage"],
+    "optimises": lambda row: row["optimised"],
+    "step": lambda row: str(row["step"]),
+    "KL": lambda row: cells.fixed(row["kl"]),
+    "KL 95%": lambda row: cells.bounds(row["kl_ci95"]),
+    "proxy": lambda row: cells.fixed(row["proxy"]),
+    "proxy 95%": lambda row: cells.bounds(row["proxy_ci95"]),
+    f"{judge}": lambda row: cells.fixed(row.get("judge")),
+    f"{judge} 95%": lambda row: cells.bounds(row.get("judge_ci95")),
+  }
+  note = (
+    "KL between the model and its SFT model in nats per response, on held-out prompts; the proxy "
+    "is the reward that training maximised. The improver's drafts are samples of the final policy."
+  )
+  return cells.select("frontier", "Checkpoints", rows, columns, note=note, words=3, is_folded=True)
+
+
+MAKERS = (gap_rewards, stop_rules, kept, kept_by_round, knee, frontier)
+
+
+def _signs(key: str) -> Callable[[Mapping], str]:
+  return lambda row: cells.percent((row.get(key) or {}).get("fraction"))
+
+
+def _best(chain: Mapping) -> Mapping:
+  """Returns the change since the checkpoint of less KL that the judge puts highest."""
+  points = chain["points"]
+  return max(chain["since"], key=lambda row: points[row["index"]]["judge"])
+
+
+def _change(row: Mapping, name: str) -> str:
+  change = f"{row[name]:+.2f} ({cells.bounds(row[f'{name}_ci95'])})"
+  return change.replace("-", "−")
+
+
+def _knee(chain: Mapping) -> str:
+  found = chain["knee"]
+  if not found:
+    return "none within this run"
+  return f"at KL {cells.fixed(found['kl'])} ({cells.bounds(found['ci95'])})"

@@ -1,0 +1,175 @@
+"""A run's arrays without their content: shapes, types and places, as its programs take them."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from pit_jax import layout, parallel
+from pit_jax.data import padding
+from pit_jax.models import attention, pure
+from pit_jax.run import origin, published_models
+from pit_jax.training import optimizers
+from pit_jax.training import step as training_step
+from pit_jax.types import Prompts, Responses
+
+# The sections of a configuration that say how a recipe trains.
+JOBS = {
+  "pit": ("sft", "reward", "gap_reward", "rl"),
+  "rlhf": ("sft", "reward", "rl"),
+  "reward": ("reward", "gap_reward"),
+}
+TEMPLATE_TOKENS = 16  # of an improver prompt beside x and the reference: its template, about
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+  """The models and the rows of a run.
+
+  Attributes:
+    config: of the run.
+    mesh: the devices, which need not exist.
+    language: the network of policy and improver.
+    scalar: the network of reward, gap reward and value models.
+    published: a published reward model that is R_P; None: R_P is trained here.
+  """
+
+  config: ml_collections.ConfigDict
+  mesh: jax.sharding.Mesh
+  language: pure.PureModel
+  scalar: pure.PureModel
+  published: published_models.Published | None = None
+
+  @property
+  def reward(self) -> pure.PureModel | None:
+    """The network that is R_P; None of one that transformers computes in PyTorch."""
+    return self.published.scalar if self.published else self.scalar
+
+  @property
+  def prompt(self) -> int:
+    """Tokens of the longest policy prompt, padded."""
+    return padding.bucket(self.config.data.max_prompt_length)
+
+  @property
+  def improver_prompt(self) -> int:
+    """Tokens of the longest improver prompt, padded: x, a reference, the template."""
+    c = self.config.data
+    return padding.bucket(c.max_prompt_length + c.max_response_length + TEMPLATE_TOKENS)
+
+  @property
+  def longest_prompt(self) -> int:
+    """Tokens of the longest prompt that any model of the run is asked, padded."""
+    return self.improver_prompt if "gap_reward" in jobs(self.config) else self.prompt
+
+  @property
+  def response(self) -> int:
+    """Tokens of the longest response, padded."""
+    return padding.bucket(self.config.data.max_response_length)
+
+  def rows(self, kind: type[Prompts] | type[Responses], count: int, length: int) -> Any:
+    """Returns prompts or responses, spread as a batch is."""
+    tokens, mask = (
+      self.array((count, length), dtype, "batch", None) for dtype in (jnp.int32, jnp.bool_)
+    )
+    return kind(tokens=tokens, mask=mask)
+
+  def array(self, shape: tuple[int, ...], dtype: Any, *names: str | None) -> jax.ShapeDtypeStruct:
+    """Returns an array at its place."""
+    home = layout.sharding(self.mesh, shape, names)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=home)
+
+  @property
+  def key(self) -> jax.ShapeDtypeStruct:
+    """A random key."""
+    return self.array((), jax.eval_shape(lambda: jax.random.key(0)).dtype)
+
+  @property
+  def number(self) -> jax.ShapeDtypeStruct:
+    """A number, as rates and temperatures are."""
+    return self.array((), jnp.float32)
+
+  def params(self, model: pure.PureModel) -> Any:
+    """Returns the parameters of a model, as they are kept."""
+    abstract = _shapes(model)
+    return _placed(abstract, parallel.partition(abstract, model.axes, self.mesh))
+
+  def waiting(self, params: Any) -> Any:
+    """Returns the parameters of a model that is not trained now, where it waits to be asked."""
+    if not self.config.model.offload:
+      return params
+    return _placed(params, jax.tree.map(lambda x: x.sharding.with_memory_kind(layout.HOST), params))
+
+  def parts(self, model: pure.PureModel) -> tuple[Any, Any]:
+    """Returns what is trained of a model, and what is frozen."""
+    return pure.split(model, self.params(model))
+
+  def own(self, model: pure.PureModel | None) -> Any:
+    """Returns what a model shares with no other, where it waits; adapters share their base."""
+    if model is None:
+      return {}
+    is_whole = self.published is not None and model == self.published.scalar
+    return self.waiting(self.params(model) if is_whole else self.parts(model)[0])
+
+  def base(self) -> Any:
+    """Returns what a run keeps of the model that it starts from, beside the models made of it."""
+    is_kept = origin.directory(self.config) and self.language.config.adapter is None
+    return self.waiting(self.params(self.language)) if is_kept else {}
+
+  def state(self, model: pure.PureModel, job: ml_collections.ConfigDict) -> Any:
+    """Returns the train state of imitation or reward modelling."""
+    axes = pure.split(model, model.axes)[0]
+    return self._state(self.parts(model)[0], axes, optimizers.supervised(job))
+
+  def actors(self) -> training_step.TrainState:
+    """Returns the train state of policy and value model."""
+    models = {"policy": self.language, "value": self.scalar}
+    axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
+    params = {kind: self.parts(model)[0] for kind, model in models.items()}
+    return self._state(params, axes, optimizers.reinforcement(self.config.rl))
+
+  def _state(self, params: Any, axes: Any, optimizer) -> training_step.TrainState:
+    init = functools.partial(training_step.init_state, optimizer=optimizer)
+    abstract = jax.eval_shape(init, params)
+    return _placed(abstract, parallel.state_sharding(abstract, axes, self.mesh))
+
+  def cache(self, count: int, slots: int) -> Any:
+    """Returns the keys and values of so many rows."""
+
+    def empty():
+      made = attention.empty_cache(self.language.config, count, slots)
+      return made.keys, made.values
+
+    heads = ("kv_heads",) if self.language.config.unroll else (None, "kv_heads")
+    return jax.tree.map(
+      lambda leaf: self.array(leaf.shape, leaf.dtype, "batch", *heads, None, None),
+      jax.eval_shape(empty),
+    )
+
+
+def jobs(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Returns the sections of a configuration that its recipe trains by."""
+  return JOBS[config.recipe]
+
+
+def device_bytes(tree: Any) -> int:
+  """Returns the bytes that one device holds of arrays with places; its host's memory is not its."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+    if leaf.sharding.memory_kind != layout.HOST
+  )
+
+
+@functools.cache  # a search asks for the same model on many meshes
+def _shapes(model: pure.PureModel) -> Any:
+  return jax.eval_shape(model.init, jax.random.key(0))
+
+
+def _placed(tree: Any, places: Any) -> Any:
+  return jax.tree.map(
+    lambda leaf, home: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home), tree, places
+  )

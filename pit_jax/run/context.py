@@ -1,0 +1,289 @@
+"""What every stage of a run shares: data, tokenizer, models, mesh, and where things are written."""
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import gc
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+
+from pit_jax import hosts, layout, parallel
+from pit_jax.data import encode, preferences, tables
+from pit_jax.models import pure
+from pit_jax.rollout import inference
+from pit_jax.run import abstract, checks, forms, loading, memory, origin, published_models, workdirs
+from pit_jax.storage import places
+from pit_jax.training import flight, interruption, keeping, log, loop, operations, timing, writers
+from pit_jax.types import Params
+
+SMALL = 50_000_000  # parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """A run's surroundings; stages read them and write only below `workdir`."""
+
+  config: ml_collections.ConfigDict
+  workdir: pathlib.Path
+  mesh: jax.sharding.Mesh
+  data: preferences.PreferenceSet
+  folds: preferences.Folds
+  inference: inference.Inference  # models, tokenizer, template and length limits
+  base: origin.Base | None  # what the models start from; None: random weights
+  reward: published_models.Published | None  # a published reward model that is R_P
+  judge: published_models.Published | None  # a published reward model that judges the results
+  language_judge: origin.Published | None  # a language model in a directory that does
+  outlook: timing.Outlook | None = None  # what is left to be trained, for the progress shown
+
+  @property
+  def settings(self) -> encode.Settings:
+    """Tokenizer, template and length limits."""
+    return self.inference.settings
+
+  @property
+  def language(self) -> pure.PureModel:
+    """The network of policy and improver."""
+    return self.inference.language
+
+  @property
+  def scalar(self) -> pure.PureModel:
+    """The network of reward, gap reward and value models."""
+    return self.inference.scalar
+
+  def announced(
+    self, lines: Iterable[str], work: Mapping[str, tuple[str, int, float]]
+  ) -> "Context":
+    """Prints what the run will do, and returns it with an outlook; see `timing.Outlook`."""
+    for line in lines:
+      log.say(line)
+    return dataclasses.replace(self, outlook=timing.Outlook(work))
+
+  @functools.cached_property
+  def metadata(self) -> dict[str, Any]:
+    """What a checkpoint depends on; one saved under another is refused."""
+    model = dataclasses.asdict(self.language.config)
+    del model["attention"]  # that of the devices: a checkpoint is for any of them
+    return {
+      "template": self.settings.template.hash,
+      "tokenizer": self.settings.tokenizer.fingerprint,
+      "data": self.data.fingerprint,
+      "model": model,
+      "base": self.base and self.base.fingerprint,
+      "reward": self.reward and self.reward.metadata,
+      "seed": self.config.seed,
+    }
+
+  def fit(
+    self,
+    name: str,
+    advance: loop.Advance,
+    state: Any,
+    inputs: Callable[[int], Any],
+    *,
+    every: tuple[int, int],
+    best: str = "",
+    score: str = "",
+    phases: timing.Phases | None = None,
+    **more: Any,
+  ) -> Any:
+    """Trains a stage of this run and returns its last state, or its best one.
+
+    Args:
+      name: the stage's name.
+      advance: as for `loop.fit`.
+      state: before the first step.
+      inputs: completed steps → what the next step is given, recorded if it goes wrong.
+      every: steps between two logged ones, and between two checkpoints.
+      best: which checkpoint is kept beside the newest, as for `keeping.Keeping`.
+      score: the metric by which it is the best.
+      phases: measures the parts of `advance`.
+      more: `steps`, `evaluate`, `evaluate_every` and `samples` of `loop.fit`.
+    """
+    c, profile = self.config.checkpoints, self.config.profile
+    surroundings = operations.Operations(
+      keeping=keeping.Keeping(c.keep, best, c.timeout, c.checksum_limit),
+      score=score,
+      recorder=flight.Recorder(**self.config.recorder, inputs=inputs),
+      phases=phases,
+      trace=timing.Trace(profile.first, profile.last if profile.stage == name else 0),
+      extra_writers=functools.partial(self._extra_writers, name),
+      outlook=self.outlook,
+    )
+    place = {"workdir": self.workdir, "metadata": self.metadata, "surroundings": surroundings}
+    place |= dict(zip(("log_every", "save_every"), every, strict=True))
+    with self.timed(name):
+      return loop.fit(name, advance, state, **place, **more)
+
+  def _extra_writers(self, name: str) -> tuple[writers.Writer, ...]:
+    """Returns the writers of a stage that only some configurations want."""
+    project, place = self.config.wandb.project, places.address(self.workdir)
+    if not project:
+      return ()
+    digest = hashlib.blake2b(str(place).encode(), digest_size=4).hexdigest()
+    return (writers.WeightsAndBiases(project, f"{self.workdir.name}-{digest}-{name}"),)
+
+  def seed(self, name: str) -> int:
+    """Returns the seed of a stage: a fixed function of the run's seed and the stage's name."""
+    digest = hashlib.blake2b(f"{self.config.seed} {name}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+  def key(self, name: str) -> jax.Array:
+    """Returns the random key of a stage."""
+    return jax.random.key(self.seed(name))
+
+  def initial_policy(self) -> Params:
+    """Returns the language model every policy starts from."""
+    places = parallel.homes(self.language, self.mesh)
+    known = self.base.params if self.base else {}
+    return pure.complete(self.language, self.key("initial policy"), known, places)
+
+  def waiting(self, params: Params) -> Params:
+    """Returns the parameters of a model that is not trained now, where it waits to be asked."""
+    return layout.to_hosts(params) if self.config.model.offload else params
+
+  @property
+  def tokens(self) -> pathlib.Path:
+    """Where encoded data sets are kept."""
+    return token_folder(self.config, self.workdir)
+
+  def policy_prompts(self) -> tables.Table:
+    """Returns the prompts of the RL fold as the policy sees them."""
+    prompts = [row.prompt for row in self.folds.rl]
+    return encode.policy_prompts(prompts, self.settings, self.tokens)
+
+  def over_long(self) -> dict[str, int]:
+    """Returns how many preference rows were cut or dropped because they were too long."""
+    names = {field.name for field in dataclasses.fields(self.folds)} - {"set_aside"}
+    parts = [part for name in sorted(names) if (part := getattr(self.folds, name))]
+    found = [encode.preferences(part, self.settings, self.tokens) for part in parts]
+    counts = [table.contents.counts for table in found]
+    return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
+
+  def release(self) -> None:
+    """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
+
+    For the beginning of imitation, reward modelling and RL; the stages of a curriculum share
+    theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
+    """
+    if self.language.size < SMALL:
+      return
+    jax.clear_caches()
+    gc.collect()
+    self.trim()
+
+  def trim(self) -> None:
+    """Gives the system what the process has freed, of which each compilation leaves much.
+
+    Networks below SMALL parameters leave too little to be worth it.
+    """
+    if self.language.size >= SMALL:
+      with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what is freed
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+  @contextlib.contextmanager
+  def timed(self, name: str) -> Iterator[None]:
+    """Adds the seconds that the block took to those of `name` in seconds.json.
+
+    So it does where the block is interrupted: then all hosts stop at the same step.
+    """
+    began = time.monotonic()
+    try:
+      yield
+    except interruption.Interrupted:
+      self._add_seconds(name, began)
+      raise
+    self._add_seconds(name, began)
+
+  def _add_seconds(self, name: str, began: float) -> None:
+    if flight.asked() is not None:  # a replay is no part of the run
+      return
+    seconds = self.read_json("seconds.json") or {}
+    seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - began, 2)
+    self.write_json(seconds, "seconds.json")
+
+  def read_json(self, *path: str) -> Any:
+    """Returns the content of a JSON file below workdir, or None where there is none."""
+    file = self.workdir.joinpath(*path)
+    return hosts.agree(json.loads(file.read_text(encoding="utf-8")) if file.exists() else None)
+
+  def write_json(self, content: Any, *path: str) -> None:
+    """Writes a JSON file below workdir, whole or not at all."""
+    workdirs.write_text(self.workdir.joinpath(*path), json.dumps(content, indent=1))
+
+
+def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
+  """Loads the data and prepares the models of a run; nothing is trained but a tokenizer.
+
+  Raises:
+    ValueError: if the workdir belongs to a run with another configuration, the data, the base
+      model or the mesh cannot be used, or the models cannot fit the devices.
+  """
+  new = hosts.agree(workdirs.is_new(config, workdir))
+  checks.values(config)
+  c = config.data
+  base_directory = origin.directory(config)
+  form, words = forms.choose(config, base_directory)
+  platform = jax.devices()[0].platform
+  others = (*published_models.find(config, platform), origin.language_judge(config, platform))
+  data = loading.load(config, functools.partial(forms.check, form, words, others[0]))
+  folds = preferences.Division.of(c).folds(data.rows)
+  settings = encode.Settings(
+    tokenizer=words or forms.learnt(config, folds, workdir, new),
+    template=form,
+    max_prompt_length=c.max_prompt_length,
+    max_response_length=c.max_response_length,
+    over_long=c.over_long,
+  )
+  loading.warn(data, settings.tokenizer)
+  checks.packing(config, folds.sft, settings, token_folder(config, workdir))
+  run = _arrays(config, base_directory, settings.tokenizer.vocab_size, others[0])
+  shape, waits = run.language.config, config.model.offload
+  base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
+  asking = inference.Inference(
+    language=run.language,
+    scalar=run.scalar,
+    settings=settings,
+    response_length=_longest(folds, settings, token_folder(config, workdir)),
+    batch_size=config.inference_batch_size,
+    mesh=run.mesh,
+    by_length=c.length_buckets,
+  )
+  workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
+  return Context(config, workdir, run.mesh, data, folds, asking, base, *others)
+
+
+def _longest(folds: preferences.Folds, settings: encode.Settings, tokens: pathlib.Path) -> int:
+  """Returns the most tokens that a response may have: those of the data, which are not too many."""
+  parts = [part for part in (folds.sft, folds.reward) if part]
+  widest = max(encode.preferences(part, settings, tokens).widths[1] for part in parts)
+  return min(widest, settings.max_response_length)  # a bucket may be longer than allowed
+
+
+def _arrays(
+  config: ml_collections.ConfigDict,
+  base_directory: pathlib.Path | None,
+  vocabulary: int,
+  reward: published_models.Published | None,
+) -> abstract.Arrays:
+  """Returns the networks and the mesh of a run that fits it."""
+  model = origin.shape(config, base_directory, vocabulary, jax.devices()[0].platform)
+  language, scalar = pure.language_model(model), pure.scalar_model(model)
+  mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
+  checks.batches(config, mesh)
+  checks.offload(config)
+  found = abstract.Arrays(config, mesh, language, scalar, reward)
+  memory.check(found)
+  return found
+
+
+def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+  """Returns where a run keeps its encoded data sets."""
+  return places.local("data.cache", config.data.cache or workdir / "tokens")

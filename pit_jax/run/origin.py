@@ -1,0 +1,211 @@
+"""What a run takes from elsewhere: the base its models start from, a language model that judges."""
+
+import dataclasses
+import functools
+import importlib.resources
+import pathlib
+
+import jax
+import ml_collections
+
+from pit_jax import layout, parallel
+from pit_jax.data import chat, encode, template, text
+from pit_jax.exchange import directories, families, hf
+from pit_jax.models import architecture, kernels, pure
+from pit_jax.rollout import inference
+from pit_jax.types import Params
+
+LOCAL = "local"  # the base_url of a language model that judges and lies in a directory
+EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """A pretrained language model.
+
+  Attributes:
+    params: its parameters, on the mesh; without adapters.
+    fingerprint: of the files they were read from.
+  """
+
+  params: Params
+  fingerprint: str
+
+
+def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
+  """Returns the model directory to start from; None is a model that knows nothing.
+
+  Raises:
+    ValueError: there is no such directory.
+  """
+  named = config.model.base
+  if named == "auto":
+    named = "embedded" if config.data.source == "synthetic" else "none"
+  if named not in ("embedded", "none"):
+    directories.check("model.base", named)
+  return {"embedded": EMBEDDED, "none": None}.get(named, pathlib.Path(named))
+
+
+def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
+  """Returns the shape that `config.model` describes, for so many tokens."""
+  fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {"attention"}
+  chosen = {name: value for name, value in config.model.items() if name in fields}
+  rope = architecture.Rope(theta=config.model.rope_theta)
+  return architecture.ModelConfig(vocabulary=vocabulary, rope=rope, **chosen)
+
+
+def placed(
+  config: ml_collections.ConfigDict, platform: str, found: architecture.ModelConfig
+) -> architecture.ModelConfig:
+  """Returns a shape with the attention of the devices that it will be computed on.
+
+  Args:
+    config: of the run.
+    platform: of the devices: "cpu", "gpu" or "tpu".
+    found: the shape.
+  """
+  kernel = kernels.choose(config.model.attention, platform, found)
+  return dataclasses.replace(found, attention=kernel)
+
+
+def shape(
+  config: ml_collections.ConfigDict,
+  base: pathlib.Path | None,
+  vocabulary: int | None,
+  platform: str,
+) -> architecture.ModelConfig:
+  """Returns the shape of a run's models, adapters included.
+
+  Args:
+    config: of the run.
+    base: the base model's directory, or None.
+    vocabulary: tokens of the tokenizer; None, where there is a base: as many as that knows.
+    platform: of the devices that the models will be computed on: "cpu", "gpu" or "tpu".
+
+  Raises:
+    ValueError: if adapters, base and tokenizer do not go together, or attention and devices.
+  """
+  found = _new(config, vocabulary) if base is None else hf.read(base)
+  found = placed(config, platform, _adapted(config, found, base))
+  if vocabulary is not None and found.vocabulary < vocabulary:
+    raise ValueError(
+      f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
+      f"{vocabulary}; give a model directory whose files belong together"
+    )
+  return found
+
+
+def _adapted(
+  config: ml_collections.ConfigDict, found: architecture.ModelConfig, base: pathlib.Path | None
+) -> architecture.ModelConfig:
+  """Returns a shape with the run's adapters, and its ways to compute and to keep a base."""
+  adapter, stored = _adapter(config), config.model.lora.base
+  if adapter is not None and base is None:
+    raise ValueError(
+      f"model.lora.rank={adapter.rank} adapts a base, and there is none; "
+      "give a model directory as model.base, or rank 0 to train everything"
+    )
+  if adapter is None and stored != "float32" and base is not None:
+    raise ValueError(
+      f"model.lora.base={stored!r} keeps a frozen base so, and without adapters nothing is frozen; "
+      'use "float32", or set model.lora.rank'
+    )
+  if base is None:
+    return found
+  own = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
+  return dataclasses.replace(found, stored=stored, adapter=adapter, **own)
+
+
+def load(
+  base: pathlib.Path, model: architecture.ModelConfig, mesh: jax.sharding.Mesh, waits: bool
+) -> Base:
+  """Returns the base of models with this shape, on the mesh, or waiting beside it.
+
+  Raises:
+    ValueError: if its weights cannot be read or do not fit.
+  """
+  bare = pure.language_model(dataclasses.replace(model, adapter=None))
+  params = hf.load(base, bare, parallel.homes(bare, mesh))
+  return Base(layout.to_hosts(params) if waits else params, hf.fingerprint(base))
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """A published language model, asked in its own tokens and its own template.
+
+  Attributes:
+    directory: where it lies.
+    settings: its tokenizer, template and length limits.
+    config: its shape.
+  """
+
+  directory: pathlib.Path
+  settings: encode.Settings
+  config: architecture.ModelConfig
+
+  @functools.cached_property
+  def metadata(self) -> dict[str, str]:
+    """Everything that decides what it says: of the weights' files a fingerprint."""
+    return {
+      "model": hf.fingerprint(self.directory),
+      "tokenizer": self.settings.tokenizer.fingerprint,
+      "template": self.settings.template.hash,
+    }
+
+  def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
+    """Returns how it is asked, and its parameters on the devices.
+
+    Args:
+      like: how the run's models are asked: batch size, response length and mesh.
+
+    Raises:
+      ValueError: its weights cannot be read or do not fit.
+    """
+    language = pure.language_model(self.config)
+    scalar = pure.scalar_model(self.config)
+    asking = dataclasses.replace(like, language=language, scalar=scalar, settings=self.settings)
+    return asking, hf.load(self.directory, language, parallel.homes(language, like.mesh))
+
+
+def language_judge(config: ml_collections.ConfigDict, platform: str) -> Published | None:
+  """Returns the language model in a directory that is to judge, its weights unread; or None.
+
+  Args:
+    config: of the run.
+    platform: of the devices, which choose the attention.
+
+  Raises:
+    ValueError: if the directory holds no language model with its tokenizer.
+  """
+  c = config.evaluation.language_judge
+  if not c.model or c.base_url != LOCAL:
+    return None
+  key = "evaluation.language_judge.model"
+  directories.check(key, c.model)
+  if families.is_classifier(c.model):
+    raise ValueError(
+      f"{key}={c.model} holds a sequence classifier, which can say nothing; give it as "
+      "evaluation.reward_model, or a language model here"
+    )
+  own = {name: config.model[name] for name in ("dtype", "unroll")}
+  shape = placed(config, platform, dataclasses.replace(hf.read(c.model), **own))
+  plain = template.Template(config.data.policy_template, config.data.improver_template)
+  try:
+    words = text.load_tokenizer(c.model)
+    form, words = chat.choose("auto", words, plain, config.data.improver_turn)
+  except ValueError as error:
+    raise ValueError(f"{key}={c.model} cannot be asked: {error}") from error
+  if words.vocab_size > shape.vocabulary:
+    raise ValueError(
+      f"{key}={c.model}: the model knows {shape.vocabulary} tokens and its tokenizer has "
+      f"{words.vocab_size}; give a model directory whose files belong together"
+    )
+  settings = encode.Settings(words, form, c.max_prompt_tokens, c.max_tokens)
+  return Published(pathlib.Path(c.model), settings, shape)
+
+
+def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:
+  lora = config.model.lora
+  if not lora.rank:
+    return None
+  return architecture.Adapter(lora.rank, lora.alpha, tuple(lora.targets))

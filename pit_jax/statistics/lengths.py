@@ -1,0 +1,164 @@
+"""Comparisons with the effect of length taken out.
+
+Judges may like long answers for their length. Two figures say what is left without it: the win
+rate that a regression predicts for answers of equal length, and the win rate on the prompts whose
+answers happen to be of like length.
+"""
+
+import dataclasses
+
+import numpy as np
+import scipy.special
+import scipy.stats
+from jaxtyping import Array, Bool, Float, Num, Real
+
+from pit_jax.statistics import resampling
+
+Outcomes = Num[Array | np.ndarray, " B"]  # 1 where a wins, 0 a tie, −1 where b wins
+Lengths = Real[Array | np.ndarray, " B"]  # tokens
+
+DEVIATION = 10.0  # of the prior on γ
+ITERATIONS = 50  # of Newton's method, which needs about seven
+MATCHED = 0.1  # answers whose lengths differ by no more of the longer one are of like length
+
+
+@dataclasses.dataclass(frozen=True)
+class Controlled:
+  """A comparison as though both systems wrote answers of the same length.
+
+  Where that cannot be estimated, the figures are None and `reason` says why.
+  """
+
+  delta: float | None  # 100 · (2 σ(θ) − 1), in percent
+  ci95: tuple[float, float] | None
+  coefficient: float | None  # γ, in nats: what a much longer answer adds to the odds of winning
+  coefficient_ci95: tuple[float, float] | None
+  reason: str = ""
+
+
+def controlled(
+  outcomes: Outcomes,
+  tokens_a: Lengths,
+  tokens_b: Lengths,
+  *,
+  resamples: int = 500,
+  seed: int = 0,
+) -> Controlled:
+  """Returns Δ with the effect of the length difference taken out by a logistic regression.
+
+  P(a is preferred) = σ(θ + γ tanh(d / s)),   d = tokens_a − tokens_b,   s its deviation
+
+  After AlpacaEval 2 (Dubois et al. 2024): fit, set the length term to zero, read off σ(θ). Ties
+  are halves. With lengths that do not differ this is the plain Δ. Where one system wins every
+  prompt, no pair shows what length does against quality, and there is no estimate.
+
+  Deviations: no term for the difficulty of an instruction, which needs many systems' answers to
+  it. γ has a prior of mean 0 and deviation 10, so wide that it matters only where length alone
+  separates wins from losses and the fit would otherwise have no end.
+
+  Args:
+    outcomes: of each prompt.
+    tokens_a: length of a's answer.
+    tokens_b: length of b's answer to the same prompt.
+    resamples: bootstrap samples over prompts; at least 1.
+    seed: of the resampling.
+
+  Raises:
+    ValueError: if there is no prompt or the numbers of prompts differ.
+  """
+  preferred = (1 + np.sign(np.asarray(outcomes, np.float64))) / 2
+  difference = _difference(preferred, tokens_a, tokens_b)
+  if preferred.min() == preferred.max() != 0.5:
+    winner = "the first" if preferred[0] else "the second"
+    return Controlled(None, None, None, None, f"{winner} wins every prompt")
+  spread = difference.std()
+  feature = np.tanh(difference / spread) if spread else np.zeros_like(difference)
+  draws = resampling.draws(preferred.size, resamples, seed)
+  weights = np.concatenate([np.ones((1, preferred.size)), draws])
+  theta, gamma = _fit(weights, preferred, feature)
+  deltas = 100 * (2 * scipy.special.expit(theta) - 1)
+  return Controlled(
+    delta=float(deltas[0]),
+    ci95=resampling.interval(deltas[1:]),
+    coefficient=float(gamma[0]),
+    coefficient_ci95=resampling.interval(gamma[1:]),
+  )
+
+
+def is_matched(tokens_a: Lengths, tokens_b: Lengths) -> Bool[np.ndarray, " B"]:
+  """Returns on which prompts both answers are of like length: within 10% of the longer one."""
+  a, b = np.asarray(tokens_a, np.float64), np.asarray(tokens_b, np.float64)
+  return np.abs(a - b) <= MATCHED * np.maximum(a, b)
+
+
+def correlation(
+  scores: Real[Array | np.ndarray, " B"],
+  tokens: Lengths,
+  *,
+  resamples: int = 500,
+  seed: int = 0,
+) -> tuple[float, tuple[float, float]] | None:
+  """Returns Spearman's rank correlation of score and length with its bootstrap interval.
+
+  Args:
+    scores: one per response.
+    tokens: their lengths.
+    resamples: bootstrap samples; at least 1.
+    seed: of the resampling.
+
+  Returns:
+    The correlation in [−1, 1] and the interval; None where either is constant.
+  """
+  columns = np.stack([np.asarray(scores, np.float64), np.asarray(tokens, np.float64)])
+  index = np.arange(columns.shape[1])
+  draws = resampling.draws(index.size, resamples, seed)
+  drawn = np.stack([index, *(np.repeat(index, row) for row in draws)])
+  ranks = scipy.stats.rankdata(columns[:, drawn], axis=-1)
+  ranks -= ranks.mean(axis=-1, keepdims=True)
+  scale = np.sqrt((ranks**2).sum(axis=-1).prod(axis=0))
+  with np.errstate(invalid="ignore"):
+    found = ranks.prod(axis=0).sum(axis=-1) / scale
+  if not np.isfinite(found[0]):
+    return None
+  return float(found[0]), resampling.interval(found[1:])
+
+
+def _difference(preferred: np.ndarray, tokens_a: Lengths, tokens_b: Lengths) -> np.ndarray:
+  a, b = np.asarray(tokens_a, np.float64), np.asarray(tokens_b, np.float64)
+  if not preferred.size or not preferred.size == a.size == b.size:
+    raise ValueError(
+      f"{preferred.size} outcomes with {a.size} and {b.size} lengths; give one of each per prompt, "
+      "at least one prompt"
+    )
+  return a - b
+
+
+def _fit(
+  weights: Float[np.ndarray, "S B"],
+  preferred: Float[np.ndarray, " B"],
+  feature: Float[np.ndarray, " B"],
+) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
+  """Fits θ and γ for every row of weights by Newton's method.
+
+  A resample in which one side wins every prompt has θ = ±∞ at its best; its rate is 0 or 1.
+  """
+  share = weights @ preferred / weights.sum(axis=1)
+  theta, gamma = np.zeros(len(weights)), np.zeros(len(weights))
+  is_open = (share > 0) & (share < 1)
+  theta[~is_open] = np.where(share[~is_open] > 0, np.inf, -np.inf)
+  inner, x = weights[is_open], feature
+  t, g = scipy.special.logit(share[is_open]), gamma[is_open]
+  for _ in range(ITERATIONS):
+    rate = scipy.special.expit(t[:, None] + g[:, None] * x)
+    residual, curvature = inner * (preferred - rate), inner * rate * (1 - rate)
+    slope = np.stack([residual.sum(axis=1), residual @ x - g / DEVIATION**2])
+    tt, tg = curvature.sum(axis=1), curvature @ x
+    gg = curvature @ x**2 + 1 / DEVIATION**2
+    determinant = tt * gg - tg**2
+    step = np.stack([gg * slope[0] - tg * slope[1], tt * slope[1] - tg * slope[0]]) / determinant
+    step = step.clip(-2.0, 2.0)  # far from the optimum a full step may overshoot
+    t, g = t + step[0], g + step[1]
+    if np.abs(step).max(initial=0.0) < 1e-9:
+      break
+  theta[is_open], gamma[is_open] = t, g
+  return theta, gamma

@@ -1,0 +1,88 @@
+"""How right a reward model is, by how sure it is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.special
+from jaxtyping import Array, Bool, Num, Real
+
+from pit_jax.statistics import metrics, resampling
+
+Margins = Real[Array | np.ndarray, " B"]
+Labels = Num[Array | np.ndarray, " B"] | Bool[Array | np.ndarray, " B"]
+
+
+def wilson(share: float | int, trials: float | int) -> tuple[float, float]:
+  """Returns the 95% interval of a share (Wilson 1927), sound for few trials and shares near 0 or 1.
+
+  Args:
+    share: of the trials that succeeded, in [0, 1]; ties count one half.
+    trials: above 0; of trials that depend on each other, the effective number.
+  """
+  z2 = resampling.Z**2
+  centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+  spread = share * (1 - share) / trials + z2 / (4 * trials**2)
+  half = resampling.Z * np.sqrt(spread) / (1 + z2 / trials)
+  # At shares of 0 and 1 a bound is the share itself, but for rounding.
+  return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
+
+
+def describe(margins: Margins, labels: Labels) -> dict:
+  """Returns how often margins have the sign of the labels, and how honest their size is.
+
+  Args:
+    margins: reward of the first response less that of the second, in nats.
+    labels: 1 where the first is the better one, else 0.
+
+  Returns:
+    `n`, `accuracy` in [0, 1] (a margin of 0 is half right) with `ci95`, the mean |`margin`| in
+    nats, and `ece`, see `metrics.expected_calibration_error`.
+  """
+  margins = np.asarray(margins, np.float64)
+  right = _right(margins, labels)
+  return {
+    "n": margins.size,
+    "accuracy": float(right.mean()),
+    "ci95": wilson(float(right.mean()), margins.size),
+    "margin": float(np.abs(margins).mean()),
+    "ece": metrics.expected_calibration_error(margins, np.asarray(labels)),
+  }
+
+
+def by_size(margins: Margins, labels: Labels, groups: int = 5) -> list[dict]:
+  """Returns the accuracy in groups of like |margin|, smallest first.
+
+  Args:
+    margins: as for `describe`.
+    labels: as for `describe`.
+    groups: of as equal a number of pairs as there can be; none is empty.
+
+  Returns:
+    Of each group `low` and `high`, its least and its largest |margin| in nats, `confidence`, the
+    mean of σ(|margin|), and what `describe` says but `ece`.
+  """
+  margins = np.asarray(margins, np.float64)
+  size, right = np.abs(margins), _right(margins, labels)
+  parts: Sequence[np.ndarray] = np.array_split(np.argsort(size, kind="stable"), groups)
+  return [
+    {
+      "low": float(size[part].min()),
+      "high": float(size[part].max()),
+      "confidence": float(scipy.special.expit(size[part]).mean()),
+      "n": part.size,
+      "accuracy": float(right[part].mean()),
+      "ci95": wilson(float(right[part].mean()), part.size),
+      "margin": float(size[part].mean()),
+    }
+    for part in parts
+    if part.size
+  ]
+
+
+def _right(margins: np.ndarray, labels: Labels) -> np.ndarray:
+  labels = np.asarray(labels)
+  if not margins.size or margins.size != labels.size:
+    raise ValueError(
+      f"{margins.size} margins with {labels.size} labels; give one of each per pair, at least one"
+    )
+  return np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))

@@ -1,0 +1,156 @@
+"""Ratings of many systems from all their pairs: Elo over many orders, and Bradley–Terry."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Int, Num
+
+from pit_jax.statistics import resampling
+
+MEAN, SCALE = 1000.0, 400.0  # of both ratings: 400 points are odds of ten to one
+STEP = 4.0  # Elo's K, points a game can move
+TIES = 1.0  # added between every two systems, so that one that never loses has a rating
+WON, LOST, TIED = 1, 2, 0  # as evalica counts
+
+Outcomes = Mapping[tuple[str, str], Num[Array | np.ndarray, " B"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rating:
+  """A system's place among others."""
+
+  system: str
+  elo: float  # mean over the orders
+  elo_ci95: tuple[float, float]
+  elo_spread: float  # standard deviation of Elo over the orders
+  bradley_terry: float
+  bradley_terry_ci95: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Games:
+  """Every pair of systems on every prompt."""
+
+  systems: Sequence[str]
+  first: Int[np.ndarray, " G"]  # of each pair, its index in `systems`
+  second: Int[np.ndarray, " G"]
+  results: Int[np.ndarray, "G B"]  # WON, LOST or TIED, as the first has it
+
+
+def rate(
+  outcomes: Outcomes,
+  *,
+  orders: int = 20,
+  resamples: int = 100,
+  seed: int = 0,
+) -> list[Rating]:
+  """Rates systems by Elo and by Bradley–Terry strengths, best first.
+
+  Both are in Elo's unit: a system rated r_a beats one rated r_b with odds 10^((r_a − r_b) / 400).
+  Elo depends on the order of the games, so it is averaged over orders (Wang et al. 2023, table 3).
+  Bradley–Terry is the maximum of the likelihood, with one tie added to each pair of systems; its
+  mean over the systems is 1000, as Elo's is. Ties are half a win for each.
+
+  The intervals resample prompts, each with all its games; Elo's is that of a mean over as many
+  orders, estimate ± 1.96 deviations over the resamples, Bradley–Terry's the middle 95% of them.
+
+  Args:
+    outcomes: {(a, b): 1 where a won on a prompt, 0 a tie, −1 where b won}, once for each pair.
+    orders: shuffles of the games that Elo is averaged over; at least 2.
+    resamples: bootstrap samples over prompts; at least 2.
+    seed: of orders and resampling.
+
+  Raises:
+    ValueError: if there is no pair or the pairs have different numbers of prompts.
+  """
+  games = _games(outcomes)
+  prompts = games.results.shape[1]
+  generator = np.random.default_rng(seed)
+  everyone = np.arange(prompts)
+  elos = np.stack([_elo(games, everyone, generator) for _ in range(orders)])
+  drawn_elos, drawn_strengths = [], []
+  for draw in resampling.draws(prompts, resamples, seed):
+    index = np.repeat(everyone, draw)
+    drawn_elos.append(np.mean([_elo(games, index, generator) for _ in range(orders)], axis=0))
+    drawn_strengths.append(_bradley_terry(games, draw))
+  half = resampling.Z * np.std(drawn_elos, axis=0, ddof=1)
+  strengths = _bradley_terry(games, np.ones(prompts, int))
+  columns = np.stack(drawn_strengths, axis=1)
+  elo = elos.mean(axis=0)
+  rated = [
+    Rating(
+      system=system,
+      elo=float(elo[i]),
+      elo_ci95=(float(elo[i] - half[i]), float(elo[i] + half[i])),
+      elo_spread=float(elos[:, i].std(ddof=1)),
+      bradley_terry=float(strengths[i]),
+      bradley_terry_ci95=resampling.interval(columns[i]),
+    )
+    for i, system in enumerate(games.systems)
+  ]
+  return sorted(rated, key=lambda rating: -rating.bradley_terry)
+
+
+def _games(outcomes: Outcomes) -> _Games:
+  systems = list(dict.fromkeys(name for pair in outcomes for name in pair))
+  lengths = {np.size(found) for found in outcomes.values()}
+  if len(lengths) != 1 or lengths == {0}:
+    raise ValueError(
+      f"{len(outcomes)} pairs with {sorted(lengths)} prompts; give at least one pair, and every "
+      "pair's outcomes on the same prompts"
+    )
+  signs = np.sign(np.stack([np.asarray(found, np.float64) for found in outcomes.values()]))
+  return _Games(
+    systems=systems,
+    first=np.array([systems.index(a) for a, _ in outcomes]),
+    second=np.array([systems.index(b) for _, b in outcomes]),
+    results=np.select([signs > 0, signs < 0], [WON, LOST], TIED),
+  )
+
+
+def _elo(games: _Games, prompts: Int[np.ndarray, " M"], generator: np.random.Generator):
+  """Returns Elo after the games on some prompts (repeats count) in a random order, Float[K]."""
+  evalica, index = _library(games)
+  played = games.results[:, prompts]
+  order = generator.permutation(played.size)
+  pair = order // played.shape[1]
+  result = evalica.elo(
+    games.first[pair],
+    games.second[pair],
+    played.ravel()[order].tolist(),
+    index=index,
+    initial=MEAN,
+    scale=SCALE,
+    k=STEP,
+  )
+  return result.scores.reindex(index).to_numpy()
+
+
+def _bradley_terry(games: _Games, draw: Int[np.ndarray, " B"]):
+  """Returns strengths in Elo's unit where prompt b counts draw[b] times, Float[K]."""
+  evalica, index = _library(games)
+  kinds = (WON, LOST, TIED)
+  counts = np.stack([(games.results == kind) @ draw for kind in kinds], axis=1).astype(float)
+  counts[:, kinds.index(TIED)] += TIES
+  result = evalica.bradley_terry(
+    np.repeat(games.first, len(kinds)),
+    np.repeat(games.second, len(kinds)),
+    list(kinds) * len(counts),
+    index=index,
+    weights=counts.ravel().tolist(),
+    tolerance=1e-10,
+    limit=10_000,
+  )
+  strengths = result.scores.reindex(index).to_numpy()
+  logs = np.log10(strengths)
+  return MEAN + SCALE * (logs - logs.mean())
+
+
+def _library(games: _Games) -> tuple[Any, Any]:
+  """Returns evalica and its index of the systems; it brings pandas, which nothing else needs."""
+  import evalica
+  import pandas
+
+  return evalica, pandas.Index(range(len(games.systems)))

@@ -1,0 +1,88 @@
+"""Comparisons that several seeds made on the same prompts.
+
+What becomes of a prompt under one seed is no independent witness of what becomes of it under
+another: easy prompts are easy for all. So the prompt is what is drawn, with all its outcomes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Array, Int
+
+from pit_jax.statistics import metrics, resampling
+
+OUTCOMES = "wlt"  # the columns of a tally, by the letters of `metrics.Comparison.outcomes`
+
+Tally = Int[Array | np.ndarray, "B 3"]
+
+
+def tally(columns: Sequence[str]) -> np.ndarray:
+  """Returns how often each prompt was won, lost and tied over all seeds, Int[B 3].
+
+  Args:
+    columns: the outcomes of each seed, of the same prompts in the same order.
+
+  Raises:
+    ValueError: if the seeds judged different numbers of prompts.
+  """
+  if len({len(column) for column in columns}) > 1:
+    given = ", ".join(str(len(column)) for column in columns)
+    raise ValueError(f"seeds judged {given} of the same prompts; give each the same ones")
+  letters = np.array([list(column) for column in columns])
+  return np.stack([(letters == letter).sum(axis=0) for letter in OUTCOMES], axis=1)
+
+
+def compare(
+  counts: Tally, *, failed: int = 0, resamples: int = 2000, seed: int = 0
+) -> metrics.Comparison:
+  """Returns the comparison over all outcomes, with a bootstrap interval over prompts.
+
+  Args:
+    counts: a tally; prompts without any verdict count as nothing.
+    failed: pairs without a verdict.
+    resamples: bootstrap samples, at least 1.
+    seed: of the resampling.
+  """
+  known = _judged(counts)
+  if not known.size:
+    unknown = float("nan")
+    return metrics.Comparison(0, *[unknown] * 4, (unknown, unknown), failed)
+  drawn = resampling.draws(len(known), resamples, seed) @ known
+  bounds = resampling.interval(100 * (drawn[:, 0] - drawn[:, 1]) / drawn.sum(axis=1))
+  n = int(known.sum())
+  win, lose, tie = (100 * int(count) / n for count in known.sum(axis=0))
+  delta = 100 * int(known[:, 0].sum() - known[:, 1].sum()) / n
+  return metrics.Comparison(n, win, lose, tie, delta, bounds, failed)
+
+
+def describe(counts: Tally) -> Mapping[str, float | int | None]:
+  """Returns what tests need to know of a tally in which something was judged.
+
+  Prompt b has n_b outcomes, of which Δ_b = wins − losses; e_b = Δ_b − Δ n_b sum to 0, and the
+  variance of Δ is Σ_b e_b² / n² (a ratio of sums, linearised), which for independent outcomes were
+  (win + lose − Δ²) / n.
+
+  Returns:
+    `prompts`, B; on how many wins were more (`won`) or fewer (`lost`) than losses;
+    `standard_error` of the win rate, in percent points, with B − 1 for B (None of one prompt); and
+    the `inflation`, by how much the variance exceeds that of independent outcomes. Where no two
+    outcomes differ it is not known, and taken as that of prompts whose outcomes always agree.
+  """
+  known = _judged(counts)
+  sizes, summed = known.sum(axis=1), known[:, 0] - known[:, 1]
+  count, n = len(known), int(sizes.sum())
+  delta, decided = summed.sum() / n, known[:, :2].sum() / n
+  scatter, variance = ((summed - delta * sizes) ** 2).sum(), decided - delta**2
+  error = 50 * np.sqrt(count / (count - 1) * scatter) / n if count > 1 else None
+  return {
+    "prompts": count,
+    "won": int((summed > 0).sum()),
+    "lost": int((summed < 0).sum()),
+    "standard_error": error if error is None else float(error),
+    "inflation": float(scatter / (n * variance)) if scatter > 0 else n / count,
+  }
+
+
+def _judged(counts: Tally) -> np.ndarray:
+  counts = np.asarray(counts)
+  return counts[counts.sum(axis=1) > 0]

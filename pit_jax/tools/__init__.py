@@ -1,0 +1,1 @@
+"""What no recipe needs: examining data, planning devices, sweeping values, measuring speed."""

@@ -1,0 +1,214 @@
+"""What is measured of our own: generation, and one step of every kind of training."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pit_jax import costs, parallel
+from pit_jax.models import pure
+from pit_jax.rollout import inference, scoring
+from pit_jax.stages import objectives, ppo
+from pit_jax.tools.bench import timing
+from pit_jax.training import optimizers
+from pit_jax.training import step as training_step
+from pit_jax.types import Demonstrations, GapPreferences, Params, Preferences, Prompts, Responses
+
+NO_TOKEN = -1  # an end of sequence that no model can say: every row takes all its steps
+ADAM = {"clip_norm": 1.0, "epsilon": 1e-8}
+READS = 5  # of every token in a PPO iteration: to sample; by reward, policy, reference, value model
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """How much each case does.
+
+  Attributes:
+    batches: sequences generated at once, one case each.
+    prompt: tokens of every prompt.
+    response: tokens of every response, and new tokens generated.
+    rows: sequences (or pairs) of a training step.
+    mixed: sequences of very different lengths, generated at once.
+  """
+
+  batches: Sequence[int] = (1, 8, 32)
+  prompt: int = 64
+  response: int = 64
+  rows: int = 8
+  mixed: int = 64
+
+  def ragged(self) -> tuple[list[int], list[int]]:
+    """Returns how many tokens each prompt and each response of the mixed case has.
+
+    Logarithms of the lengths are spread evenly: prompts from an eighth to four times `prompt`,
+    responses from a sixteenth to four times `response`, paired at random.
+    """
+    draw = np.random.default_rng(0)
+    return tuple(
+      np.rint(np.geomspace(max(size // part, 1), 4 * size, self.mixed)).astype(int)[order].tolist()
+      for size, part in ((self.prompt, 8), (self.response, 16))
+      for order in [draw.permutation(self.mixed)]
+    )
+
+
+def cases(
+  language: pure.PureModel, scalar: pure.PureModel, params: Params, sizes: Sizes
+) -> list[timing.Case]:
+  """Returns what is measured of our own.
+
+  Args:
+    language: the language model, with adapters or without.
+    scalar: the scalar model of the same trunk.
+    params: the language model's parameters; what is frozen of them, all models share.
+    sizes: how much each case does.
+  """
+  found = [
+    _decoding(
+      language, params, f"generate, batch {rows}", [sizes.prompt] * rows, [sizes.response] * rows
+    )
+    for rows in sizes.batches
+  ]
+  found.append(_decoding(language, params, "generate, mixed lengths", *sizes.ragged()))
+  found.append(_laying_out(language, params))
+  scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
+  make = functools.partial(_records, language.config.vocabulary, sizes)
+  length = sizes.prompt + sizes.response
+  imitation = Demonstrations(prompts=make(Prompts, 0), responses=make(Responses, 1))
+  found.append(
+    _training(
+      "sft", language, objectives.imitation(language), params, imitation, {}, sizes.rows * length
+    )
+  )
+  pair = Preferences(make(Prompts, 0), make(Responses, 1), make(Responses, 2))
+  tokens = sizes.rows * (length + sizes.response)
+  found.append(
+    _training("reward", scalar, objectives.preference_pairs(scalar), scores, pair, {}, tokens)
+  )
+  shown = GapPreferences(make(Prompts, 0), make(Prompts, 3), make(Responses, 1), make(Responses, 2))
+  frozen = {"term_weights": jnp.ones(5)}
+  found.append(
+    _training("gap reward", scalar, objectives.gap_order(scalar), scores, shown, frozen, 2 * tokens)
+  )
+  return [*found, _ppo(language, scalar, params, scores, sizes)]
+
+
+def _records(vocabulary: int, sizes: Sizes, kind: type, seed: int) -> Prompts | Responses:
+  length = sizes.prompt if kind is Prompts else sizes.response
+  tokens = np.random.default_rng(seed).integers(0, vocabulary, (sizes.rows, length))
+  return kind(tokens=jnp.asarray(tokens, jnp.int32), mask=jnp.ones(tokens.shape, bool))
+
+
+def _decoding(
+  model: pure.PureModel,
+  params: Params,
+  name: str,
+  lengths: Sequence[int],
+  limits: Sequence[int],
+) -> timing.Case:
+  """Generates so many tokens after prompts of so many, row by row, from weights laid out before."""
+  prompts = jax.tree.map(jnp.asarray, left_padded(model.config.vocabulary, lengths))
+  sample = _sampler(model, max(limits), is_ragged=min(limits) < max(limits))
+  given = (prompts, jax.random.key(0), jnp.float32(0), jnp.asarray(limits))
+
+  def start():
+    read = inference.laid_out(model, _mesh(), params)
+    return lambda: jax.block_until_ready(sample(read, *given))
+
+  abstract = pure.gathered(model, params, _mesh())
+  cost = costs.generation(model.config, abstract, lengths, limits)
+  return timing.Case(name, sum(limits), start, cost)
+
+
+def _laying_out(model: pure.PureModel, params: Params) -> timing.Case:
+  """Lays the weights out for sampling, which is done once for all batches that it is asked for."""
+
+  def run():
+    return jax.block_until_ready(inference.laid_out(model, _mesh(), params))
+
+  return timing.Case("lay out weights", 1, lambda: run, unit="models")
+
+
+def _mesh() -> jax.sharding.Mesh:
+  return parallel.make_mesh((1, 1, 1), devices=jax.devices()[:1])
+
+
+def _sampler(model: pure.PureModel, length: int, is_ragged: bool = False) -> Callable:
+  ends = {"eos_id": NO_TOKEN, "pad_id": 0}
+  return inference.sampling(model, _mesh(), length=length, is_ragged=is_ragged, **ends)
+
+
+def left_padded(vocabulary: int, lengths: Sequence[int]) -> Prompts:
+  """Returns random prompts of the given lengths, Int[B P] and Bool[B P]."""
+  width = max(lengths)
+  tokens = np.random.default_rng(0).integers(0, vocabulary, (len(lengths), width))
+  mask = np.arange(width) >= width - np.asarray(lengths)[:, None]
+  return Prompts(tokens=tokens.astype(np.int32), mask=mask)
+
+
+def _training(
+  name: str, model: pure.PureModel, loss_fn: Callable, params: Params, batch, frozen, tokens: int
+) -> timing.Case:
+  optimizer = training_step.adam(**ADAM)
+  loss = pure.on_trained(loss_fn)
+  step = jax.jit(training_step.make_train_step(loss, optimizer), donate_argnums=0)
+  trained, base = pure.split(model, params)
+  fixed = {"base": base} | frozen
+
+  def start():
+    state = _placed(training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer))
+
+    def run():
+      nonlocal state
+      state, metrics = step(state, fixed, batch, jax.random.key(0), jnp.float32(1e-6))
+      return jax.block_until_ready(metrics)
+
+    return run
+
+  return timing.Case(name, tokens, start, costs.training(model, params, tokens))
+
+
+def _placed(state):
+  """Returns a state that lies as steps return it, or the second one compiles them again."""
+  return jax.device_put(state, parallel.replicated(_mesh()))
+
+
+def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timing.Case:
+  """One iteration: sample, score, judge, and one pass of updates over all rows."""
+  settings = ppo.Settings(
+    epochs=1, minibatches=1, clip=0.2, value_clip=0.5, value_coefficient=0.1,
+    entropy_coefficient=0.0, loss_kl_coefficient=0.0, discount=1.0, trace=0.95, target_kl=0.0,
+    missing_eos_penalty=0.0, whiten_rewards=False, kl_target=0.0, temperature=1.0,
+  )  # fmt: skip
+  optimizer = optimizers.policy_and_value(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
+  iterate = jax.jit(
+    ppo.make_iteration(language, scalar, optimizer, settings, NO_TOKEN), donate_argnums=0
+  )
+  sample = _sampler(language, sizes.response)
+  rate = jax.jit(lambda *asked: scoring.sequence_scores(scalar, *asked)[0])
+  prompts = _records(language.config.vocabulary, sizes, Prompts, 0)
+  parts = {"policy": pure.split(language, params), "value": pure.split(scalar, scores)}
+  trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
+  frozen = {"base": base, "reference": params}
+
+  def start():
+    train = training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer)
+    state = _placed(ppo.State(train=train, kl_coefficient=jnp.float32(0.1)))
+
+    def run():
+      nonlocal state
+      key, policy = jax.random.key(0), pure.join(state.train.params, base)["policy"]
+      read = inference.laid_out(language, _mesh(), policy)
+      responses, logprobs = sample(read, prompts, key, jnp.float32(1))
+      given = (prompts, responses, logprobs, rate(scores, prompts, responses))
+      rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
+      state, metrics = iterate(state, frozen, *given, key, rates, jnp.float32(1e4))
+      return jax.block_until_ready(metrics)
+
+    return run
+
+  tokens = sizes.rows * (sizes.prompt + sizes.response)
+  cost = costs.training(language, params, tokens, models=2, reads=READS)
+  return timing.Case("ppo iteration", tokens, start, cost)

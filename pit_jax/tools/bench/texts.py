@@ -1,0 +1,31 @@
+"""What is measured of data: preferences in words become a set of tokens on disk."""
+
+import pathlib
+import tempfile
+
+from pit_jax.data import encode, preferences, template, text
+from pit_jax.tools.bench import timing
+
+PROMPT, RESPONSE = 256, 128  # at most so many tokens of each; more are cut
+
+
+def case(directory: str, source: str) -> timing.Case:
+  """Returns the case.
+
+  Args:
+    directory: holds the tokenizer, which every call opens anew: it learns words as they come.
+    source: of the preferences, which are read before; rows that cannot be used are left out.
+
+  Raises:
+    ValueError: the source cannot be used.
+  """
+  rows = preferences.load(source, on_bad_row="skip").rows
+
+  def run():
+    settings = encode.Settings(
+      text.load_tokenizer(directory), template.Template(), PROMPT, RESPONSE
+    )
+    with tempfile.TemporaryDirectory() as folder:
+      return encode.preferences(rows, settings, pathlib.Path(folder)).contents
+
+  return timing.Case("tokenise", len(rows), lambda: run, unit="pairs")

@@ -1,0 +1,110 @@
+"""Examines preferences: every finding, in the order in which they matter before training."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pit_jax.data import encode, preferences, similar
+from pit_jax.tools.doctor import (
+  beginnings,
+  biases,
+  cases,
+  copies,
+  estimates,
+  findings,
+  labels,
+  lengths,
+  orders,
+  reading,
+  sizes,
+  suspicions,
+)
+
+Planned = Callable[[Mapping[str, int]], Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+  """What was examined, how, and what was found.
+
+  Attributes:
+    source: as given.
+    rows: how many could be used.
+    tokenizer: where the tokens that lengths count come from, in words.
+    division: how the rows were divided.
+    findings: in order.
+    measured: lengths in tokens, for the figures.
+    by_ratio: how often the longer response is chosen, by how much longer it is; for the figures.
+    limits: max_prompt_length and max_response_length, in tokens.
+  """
+
+  source: str
+  rows: int
+  tokenizer: str
+  division: preferences.Division
+  findings: tuple[findings.Finding, ...]
+  measured: lengths.Lengths
+  by_ratio: dict[str, estimates.Estimate]
+  limits: tuple[int, int]
+
+
+def examine(
+  loaded: preferences.PreferenceSet,
+  settings: encode.Settings,
+  tokenizer: str,
+  division: preferences.Division,
+  planned: Planned | None = None,
+) -> Examination:
+  """Returns all findings on the rows of a source.
+
+  Args:
+    loaded: the usable rows, and what was skipped.
+    settings: tokenizer, template and length limits.
+    tokenizer: where the tokenizer comes from, in words.
+    division: how training would divide the rows.
+    planned: rows of each fold → the stages that a configuration makes of them; see `sizes.steps`.
+  """
+  examined = cases.gather(loaded, division)
+  measured = lengths.measure(loaded.rows, settings)
+  alike = similar.groups(examined.prompts)
+  judged = orders.pairs(examined.chosen, examined.rejected)
+  talks = copies.conversations_of(examined)
+  circles = orders.cycles(judged, findings.EXAMPLES)
+  found = (
+    sizes.usable(examined),
+    *_steps(examined, planned),
+    reading.notes(loaded),
+    sizes.truncation(examined, measured, settings),
+    copies.duplicates(examined),
+    copies.near_duplicates(examined, alike),
+    beginnings.shared(examined, talks),
+    copies.leakage(examined, alike, talks),
+    suspicions.disguised(examined, settings.tokenizer),
+    labels.scored(examined),
+    labels.contradictions(examined, judged, circles),
+    labels.cycles(examined, judged, circles),
+    labels.noise(examined, judged),
+    biases.length(examined, measured),
+    biases.position(examined, judged),
+  )
+  return Examination(
+    loaded.source,
+    len(loaded.rows),
+    tokenizer,
+    division,
+    found,
+    measured,
+    biases.by_ratio(examined, measured),
+    (settings.max_prompt_length, settings.max_response_length),
+  )
+
+
+def _steps(examined: cases.Cases, planned: Planned | None) -> list[findings.Finding]:
+  """Returns the finding on optimiser steps, where a configuration and folds are known."""
+  if planned is None or examined.part is None:
+    return []
+  of_row = np.bincount(examined.part[examined.prompt], minlength=len(cases.PARTS))
+  counts = dict(zip(cases.PARTS, of_row.tolist(), strict=True))
+  return [sizes.steps(planned(counts))]

@@ -1,0 +1,110 @@
+"""What an examination finds: a sentence, what to do about it, figures, and where to look."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from pit_jax.report import cells
+from pit_jax.tools.doctor import estimates
+
+SEVERITIES = ("ok", "unknown", "note", "warning", "problem")  # from the least to the gravest
+MANY, MOST = 0.01, 0.10  # shares of the rows from which something is a warning, a problem
+EXAMPLES = 5  # shown of each finding
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A number that was counted or estimated.
+
+  Attributes:
+    label: what it is.
+    value: None where the data cannot tell.
+    unit: "count", "share" (in [0, 1]), "nats" or "tokens".
+    low: lower end of the 95% interval; None for what was counted.
+    high: its upper end.
+  """
+
+  label: str
+  value: float | int | None
+  unit: str = "count"
+  low: float | None = None
+  high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """Rows that show a finding.
+
+  Attributes:
+    places: file and line, or row, of each.
+    text: what stands there, shortened.
+  """
+
+  places: tuple[str, ...]
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """One thing that was looked for, found or not.
+
+  Attributes:
+    name: a short identifier.
+    title: a heading.
+    severity: one of SEVERITIES.
+    found: what is the case, in a sentence.
+    advice: what to do; "" where there is nothing to be done.
+    figures: the numbers behind it.
+    examples: a few of the rows concerned.
+    tables: more numbers.
+    places: every row concerned, for programs to read.
+  """
+
+  name: str
+  title: str
+  severity: str
+  found: str
+  advice: str = ""
+  figures: tuple[Figure, ...] = ()
+  examples: tuple[Example, ...] = ()
+  tables: tuple[cells.Table, ...] = ()
+  places: tuple[str, ...] = ()
+
+
+def severity(share: float | int) -> str:
+  """Returns how grave it is that this share of the rows, in [0, 1], is concerned."""
+  if share <= 0:
+    return "ok"
+  return "note" if share < MANY else "warning" if share < MOST else "problem"
+
+
+def gravest(severities: Sequence[str]) -> str:
+  """Returns the gravest of some severities."""
+  return max(severities, key=SEVERITIES.index, default="ok")
+
+
+def shorten(text: str, length: int = 160) -> str:
+  """Returns a text on one line, its middle left out where it is longer than `length`."""
+  line = " ".join(text.split())
+  half = length // 2
+  return line if len(line) <= length else f"{line[:half].rstrip()} … {line[-half:].lstrip()}"
+
+
+def count(number: float | int, noun: str) -> str:
+  """Returns "1 row", "2,000 rows"; the plural is regular unless the noun gives both ("is/are")."""
+  one, _, several = noun.partition("/")
+  return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def percent(share: float | int) -> str:
+  """Returns a share in percent, with more digits where it is nearly none or nearly all."""
+  return f"{100 * share:.2f}%" if 0 < min(share, 1 - share) < MANY else f"{100 * share:.1f}%"
+
+
+def estimated(label: str, found: estimates.Estimate) -> Figure:
+  """Returns an estimated share as a figure."""
+  return Figure(label, found.value, "share", found.low, found.high)
+
+
+def interval(found: estimates.Estimate) -> str:
+  """Returns the 95% interval of a share in words."""
+  return f"95% interval {percent(found.low)} to {percent(found.high)}"

@@ -1,0 +1,174 @@
+"""Findings on what can be used at all, and on what the length limits cut away."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pit_jax.data import encode, values
+from pit_jax.report import cells
+from pit_jax.tools.doctor import cases, findings, lengths
+
+QUANTILES = (0.5, 0.95, 0.99)
+FEW_STEPS = 50  # of an optimiser, that hardly move what starts at random
+WHOLE = 0.99  # of the texts that a suggested limit leaves whole
+
+LOST = "Cut are the texts longer than the limit, lost is the share of all their tokens."
+
+
+def usable(examined: cases.Cases) -> findings.Finding:
+  """Finds how many rows training would leave out, and whether the rest can be divided."""
+  kept = len(examined.rows)
+  left_out = sum(examined.skipped.get(reason, 0) for reason in values.LEFT_OUT)
+  skipped = sum(examined.skipped.values()) - left_out
+  figures = [
+    findings.Figure("usable rows", kept),
+    findings.Figure("different prompts", len(examined.prompts)),
+  ]
+  figures += [findings.Figure(f"skipped: {why}", many) for why, many in examined.skipped.items()]
+  said = f"{findings.count(kept, 'row')} can be used"
+  everything = "." if left_out else ", all of them."
+  said += f", {findings.count(skipped, 'row')} cannot." if skipped else everything
+  if left_out:
+    said += f" Left out without a preference, as ties: {left_out:,}."
+  advice = "Training leaves the others out and counts them; "
+  advice += "data.on_bad_row=error names the first one and stops." if skipped else ""
+  if examined.refusal:
+    return findings.Finding(
+      "rows",
+      "Usable rows",
+      "problem",
+      f"{said} Training would refuse them: {examined.refusal}.",
+      "Give it more rows, or other fractions.",
+      tuple(figures),
+    )
+  return findings.Finding(
+    "rows",
+    "Usable rows",
+    findings.severity(skipped / (kept + skipped)),
+    said,
+    advice if skipped else "",
+    (*figures, *_folds(examined)),
+  )
+
+
+def steps(planned: Sequence[Any]) -> findings.Finding:
+  """Finds stages of a configuration whose fold makes few optimiser steps.
+
+  Args:
+    planned: the stages, each with a `name`, the `kind` "supervised" or another one, `steps` and
+      `batch_size`.
+  """
+  few = [stage for stage in planned if stage.kind == "supervised" and stage.steps < FEW_STEPS]
+  table = tuple((stage.name, f"{stage.steps:,}", f"{stage.batch_size:,}") for stage in planned)
+  listed = ", ".join(
+    f"{stage.name} takes {findings.count(stage.steps, 'step')}" for stage in few or planned
+  )
+  least = min((stage.steps for stage in few), default=FEW_STEPS)
+  return findings.Finding(
+    "steps",
+    "Optimiser steps",
+    "problem" if least < FEW_STEPS / 5 else "warning" if few else "ok",
+    f"With this configuration {listed}.",
+    f"Adam has hardly begun after fewer than {FEW_STEPS} steps: give more rows, a smaller "
+    "batch_size, or more epochs (STAGE.epochs, or STAGE.steps)."
+    if few
+    else "",
+    tuple(findings.Figure(f"steps: {stage.name}", stage.steps) for stage in planned),
+    tables=(cells.Table("steps", "Stages", ("stage", "steps", "rows of a step"), table),),
+  )
+
+
+def _folds(examined: cases.Cases) -> list[findings.Figure]:
+  of_row = examined.part[examined.prompt]
+  many = np.bincount(of_row, minlength=len(cases.PARTS)).tolist()
+  return [
+    findings.Figure(f"fold: {cases.named(part)}", rows) for part, rows in enumerate(many) if rows
+  ]
+
+
+def truncation(
+  examined: cases.Cases, measured: lengths.Lengths, settings: encode.Settings
+) -> findings.Finding:
+  """Finds what is cut off under the template, and which limits would leave nearly all whole."""
+  columns = {
+    "prompt": (measured.prompt, settings.max_prompt_length),
+    "chosen": (measured.chosen, settings.max_response_length),
+    "rejected": (measured.rejected, settings.max_response_length),
+  }
+  cut = {name: tokens > limit for name, (tokens, limit) in columns.items()}
+  is_cut = cut["prompt"] | cut["chosen"] | cut["rejected"]
+  equal = measured.becomes_equal(settings.max_response_length)
+  figures = [
+    findings.Figure("pairs with something cut", float(is_cut.mean()), "share"),
+    findings.Figure("prompts that lose their beginning", int(cut["prompt"].sum())),
+    findings.Figure("chosen responses without their end", int(cut["chosen"].sum())),
+    findings.Figure("pairs that become equal, and are dropped", int(equal.sum())),
+  ]
+  rows = [_row(name, *column, cut[name]) for name, column in columns.items()]
+  heads = ("", "median", "95%", "99%", "longest", "limit", "cut", "lost")
+  table = cells.Table("lengths", "Lengths in tokens", heads, tuple(rows), LOST)
+  return findings.Finding(
+    "truncation",
+    "Lengths and what is cut",
+    findings.severity(float(is_cut.mean())),
+    _said(is_cut, cut, settings),
+    _advice(measured, is_cut),
+    tuple(figures),
+    _examples(examined, measured, is_cut),
+    (table,),
+  )
+
+
+def _row(name: str, tokens: np.ndarray, limit: int, is_cut: np.ndarray) -> tuple[str, ...]:
+  lost = (tokens - limit).clip(min=0).sum() / tokens.sum()
+  numbers = [*np.quantile(tokens, QUANTILES, method="inverted_cdf"), tokens.max(), limit]
+  shares = [findings.percent(float(share)) for share in (is_cut.mean(), lost)]
+  return (name, *(f"{int(number):,}" for number in numbers), *shares)
+
+
+def _said(is_cut: np.ndarray, cut: dict[str, np.ndarray], settings: encode.Settings) -> str:
+  limits = f"{settings.max_prompt_length} and {settings.max_response_length} tokens"
+  if not is_cut.any():
+    return f"Every prompt and every response fits into {limits}."
+  shares = ", ".join(
+    f"{findings.percent(float(cut[name].mean()))} of the {noun}"
+    for name, noun in (
+      ("prompt", "prompts"),
+      ("chosen", "chosen responses"),
+      ("rejected", "rejected ones"),
+    )
+  )
+  return f"{limits} for prompts and responses cut {shares}."
+
+
+def _advice(measured: lengths.Lengths, is_cut: np.ndarray) -> str:
+  if not is_cut.any():
+    return ""
+  responses = np.concatenate([measured.chosen, measured.rejected])
+  prompt, response = (
+    int(np.quantile(tokens, WHOLE, method="inverted_cdf"))
+    for tokens in (measured.prompt, responses)
+  )
+  return (
+    "A response that is cut teaches no end, and a prompt loses its oldest part. "
+    f"data.max_prompt_length={prompt} and data.max_response_length={response} keep "
+    f"{WHOLE:.0%} of each whole; data.over_long=drop leaves the others out instead."
+  )
+
+
+def _examples(
+  examined: cases.Cases, measured: lengths.Lengths, is_cut: np.ndarray
+) -> tuple[findings.Example, ...]:
+  """Shows the longest of the pairs that are cut."""
+  total = np.where(is_cut, measured.prompt + measured.chosen + measured.rejected, 0)
+  longest: Sequence[int] = np.argsort(-total, kind="stable")[: findings.EXAMPLES]
+  return tuple(
+    findings.Example(
+      examined.places(row),
+      f"{measured.prompt[row]:,} + {measured.chosen[row]:,} and {measured.rejected[row]:,} tokens: "
+      + findings.shorten(examined.prompts[examined.prompt[row]]),
+    )
+    for row in longest
+    if is_cut[row]
+  )

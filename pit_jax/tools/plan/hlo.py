@@ -1,0 +1,235 @@
+"""Reads compiled programs: the bytes they move, what devices tell each other, the largest arrays.
+
+A compiler's own cost analysis counts the body of a loop once, however often it runs; here a body
+counts as often as its condition says, or, where that depends on data, as often as it is told.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+from pit_jax.tools.plan import instructions
+
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+# Names for what is there already; the bytes of a call are those of what it calls.
+FREE = {
+  "parameter", "tuple", "get-tuple-element", "bitcast", "constant", "while", "conditional", "call",
+  "after-all", "partition-id", "opt-barrier", "iota",
+}  # fmt: skip
+SLICES = ("dynamic-slice", "slice", "gather")
+
+_HEADER = re.compile(r"^(ENTRY )?%?([^\s(]+) .*\{$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+  """What one device moves while a program runs once.
+
+  Attributes:
+    bytes: read from and written to main memory.
+    collectives: kind → bytes that the device sends to others.
+    counts: kind → how many of them there are.
+  """
+
+  bytes: float
+  collectives: Mapping[str, float]
+  counts: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+  """A compiled program.
+
+  Attributes:
+    computations: name → its instructions, by their names.
+    entry: where it begins.
+  """
+
+  computations: dict[str, dict[str, instructions.Instruction]]
+  entry: str
+
+  def traffic(self, unknown: int = 1) -> Traffic:
+    """Returns what a device moves.
+
+    Args:
+      unknown: how often a loop runs whose end depends on data. Of several in a row, each of which
+        goes on with fewer rows, the first one takes all the turns, which is the most there can be.
+    """
+    total, sent, counts, left = 0.0, {}, {}, [unknown]
+    for computation, times in self._visits(self.entry, 1.0, left):
+      seen = set()
+      for one in computation.values():
+        total += times * self._bytes(computation, one)
+      for kind, one in self._collectives(computation):
+        channel = re.search(r"channel_id=\d+", one.rest)
+        # A pipelined collective is written several times, under one number.
+        if channel and channel.group() in seen:
+          continue
+        seen.add(channel.group() if channel else None)
+        sent[kind] = sent.get(kind, 0.0) + times * _sent(kind, one)
+        counts[kind] = counts.get(kind, 0.0) + times
+    return Traffic(total, sent, counts)
+
+  def largest(self, count: int) -> list[tuple[int, str, str]]:
+    """Returns (bytes, type and dimensions, what made it) of the largest arrays of a device."""
+    found: dict[str, tuple[int, str, str]] = {}
+    for computation, _ in self._visits(self.entry, 1.0, [1]):
+      for one in computation.values():
+        made = re.search(r'op_name="([^"]*)"', one.rest)
+        for kind, sizes, is_main in one.shape.arrays:
+          shown = f"{kind}[{','.join(map(str, sizes))}]"
+          if is_main and (shown not in found or not found[shown][2]):
+            size = instructions.BYTES[kind] * math.prod(sizes)
+            found[shown] = (size, shown, made.group(1) if made else "")
+    return sorted(found.values(), reverse=True)[:count]
+
+  def _visits(
+    self, name: str, times: float, left: list[int]
+  ) -> Iterator[tuple[dict[str, instructions.Instruction], float]]:
+    """Yields every computation that is run, with how often; fusions belong to their callers."""
+    computation = self.computations[name]
+    yield computation, times
+    for one in computation.values():
+      if one.opcode == "while":
+        body = re.search(r"body=%([\w.\-]+)", one.rest).group(1)
+        turns = self._turns(one)
+        if turns is None:
+          turns, left[0] = left[0], 0
+        yield from self._visits(body, times * turns, left)
+      elif one.opcode in ("call", "conditional", "async-start"):
+        for called in one.called:
+          yield from self._visits(called, times, left)
+
+  def _turns(self, loop: instructions.Instruction) -> int | None:
+    """Returns how often a loop runs at most: counters go up by 1 to a constant; or None."""
+    condition = self.computations[re.search(r"condition=%([\w.\-]+)", loop.rest).group(1)]
+    texts = [one.rest for one in self._inside(condition)]
+    limits = [
+      int(found.group(1))
+      for one in self._inside(condition)
+      if one.opcode == "constant" and (found := re.match(r"(\d+)\)", one.rest))
+    ]
+    is_counter = any("direction=LT" in text for text in texts) and len(limits) == 1
+    return limits[0] if is_counter and len(condition) < 8 else None
+
+  def _inside(
+    self, computation: dict[str, instructions.Instruction]
+  ) -> Iterator[instructions.Instruction]:
+    """Yields the instructions of a computation and of its fusions."""
+    for one in computation.values():
+      yield one
+      if one.opcode == "fusion":
+        for called in one.called:
+          yield from self._inside(self.computations[called])
+
+  def _collectives(
+    self, computation: dict[str, instructions.Instruction], is_scattered: bool = False
+  ) -> Iterator[tuple[str, instructions.Instruction]]:
+    """Yields (kind, instruction); of a fused all-reduce each device may keep its part alone."""
+    for one in computation.values():
+      kind = one.opcode.removesuffix("-start")
+      if kind in COLLECTIVES:
+        yield "reduce-scatter" if is_scattered and kind == "all-reduce" else kind, one
+      if one.opcode == "fusion":
+        for called in one.called:
+          inside = self.computations[called]
+          yield from self._collectives(inside, called.startswith("all-reduce-scatter"))
+
+  def _bytes(
+    self, computation: dict[str, instructions.Instruction], one: instructions.Instruction
+  ) -> int:
+    """Returns what an instruction reads from main memory and writes to it."""
+    if one.opcode in FREE or one.opcode.endswith("-done"):
+      return 0
+    if one.opcode == "fusion":
+      return self._fusion_bytes(computation, one)
+    operands = [computation[name].shape.main for name in one.operands if name in computation]
+    if one.opcode in SLICES:
+      return 2 * one.shape.main
+    if one.opcode == "dynamic-update-slice":
+      return 2 * operands[1]
+    return one.shape.main + sum(operands)
+
+  def _fusion_bytes(
+    self, computation: dict[str, instructions.Instruction], one: instructions.Instruction
+  ) -> int:
+    """Of an operand of which a fusion reads or writes a slice alone, that slice counts."""
+    total = one.shape.main
+    for place, name in enumerate(one.operands):
+      size = computation[name].shape.main if name in computation else 0
+      read, written = self._touched(one.called[0], place, size)
+      total += read
+      if written is not None:  # in place
+        total += written - size
+    return max(total, 0)
+
+  def _touched(self, called: str, place: int, size: int) -> tuple[int, int | None]:
+    """Returns what a fusion reads of an operand, and what it writes of it where it does so."""
+    inside = self.computations[called]
+    read, written, names = 0, None, {_parameter(inside, place)}
+    for user in inside.values():
+      if not names & set(user.operands):
+        continue
+      if user.opcode == "bitcast":
+        names.add(user.name)
+      elif user.opcode in SLICES and user.operands[0] in names:
+        read += user.shape.bytes
+      elif user.opcode == "dynamic-update-slice" and user.operands[0] in names:
+        written = (written or 0) + inside[user.operands[1]].shape.bytes
+      elif user.opcode == "fusion":
+        for index, name in enumerate(user.operands):
+          if name in names:
+            more, again = self._touched(user.called[0], index, size)
+            read, written = read + more, written if again is None else again
+      else:
+        read = size
+    return min(read, size), written
+
+
+def read(text: str) -> Module:
+  """Returns the program that a compiler wrote as text."""
+  computations: dict[str, dict[str, instructions.Instruction]] = {}
+  entry, here = "", None
+  for line in text.splitlines():
+    header = None if line.startswith(" ") else _HEADER.match(line)
+    if header and not line.startswith("HloModule"):
+      here = computations.setdefault(header.group(2), {})
+      entry = header.group(2) if header.group(1) else entry
+    elif " = " in line and here is not None:
+      made = instructions.read(line)
+      here[made.name] = made
+  return Module(computations, entry)
+
+
+def _parameter(inside: dict[str, instructions.Instruction], place: int) -> str | None:
+  """Returns the name that a parameter has in a fused computation."""
+  for one in inside.values():
+    if one.opcode == "parameter" and one.rest.startswith(f"{place})"):
+      return one.name
+  return None
+
+
+def _sent(kind: str, one: instructions.Instruction) -> float:
+  """Returns the bytes that each device sends, on a ring (Thakur et al. 2005)."""
+  group = _group(one.rest)
+  size = one.shape.bytes
+  if one.opcode.endswith("-start"):  # what comes in, and what goes out
+    size = max(instructions.BYTES[kind] * math.prod(sizes) for kind, sizes, _ in one.shape.arrays)
+  share = (group - 1) / group
+  if one.opcode == "reduce-scatter":  # each keeps 1/group of what it had
+    return float(size * (group - 1))
+  return size * {"all-reduce": 2 * share, "collective-permute": 1.0}.get(kind, share)
+
+
+@functools.cache
+def _group(text: str) -> int:
+  """Returns how many devices take part in a collective."""
+  if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", text):
+    return int(found.group(2))
+  if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", found.group(1)))
+    return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found.group(2)))
+  found = re.search(r"replica_groups=\{\{([\d,]*)\}", text)
+  return len(found.group(1).split(",")) if found and found.group(1) else 2

@@ -1,0 +1,108 @@
+"""Plans a run on given devices."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_collections
+
+from pit_jax import costs
+from pit_jax.tools.plan import compiled, programs, stages, tables
+
+Compiler = Callable[[programs.Program], compiled.Compiled]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What a run takes.
+
+  Attributes:
+    rows: of every program of every stage; see `tables.stage_rows`.
+    steps: stage → how many it has.
+    mesh: the sizes of the mesh, in devices.
+    chips: how many chips these devices are.
+    peak: of one device.
+  """
+
+  rows: list[dict]
+  steps: dict[str, int]
+  mesh: dict[str, int]
+  chips: int
+  peak: costs.Peak
+
+  def write(self, title: str) -> str:
+    """Returns the plan's tables under a title."""
+    sizes = " × ".join(f"{axis}={size}" for axis, size in self.mesh.items())
+    return tables.write(self.rows, self.steps, self.chips, f"{title}: {sizes}", self.peak)
+
+  def record(self) -> dict:
+    """Returns the plan's numbers."""
+    hours = tables.hours(self.rows, self.steps)
+    return {
+      "mesh": self.mesh,
+      "chips": self.chips,
+      "peak": dataclasses.asdict(self.peak),
+      "steps": self.steps,
+      "hours": hours,
+      "chip_hours": sum(hours.values()) * self.chips,
+      "fits": all(row["fits"] for row in self.rows),
+      "programs": self.rows,
+    }
+
+
+def plan(
+  config: ml_collections.ConfigDict,
+  devices: Sequence[Any],
+  peak: costs.Peak,
+  rows: int,
+  wanted: Sequence[str],
+  compile: Compiler,
+) -> Plan:
+  """Compiles every program of every stage, and returns what the run takes.
+
+  Args:
+    config: of the run.
+    devices: abstract ones.
+    peak: of one of them; see `peak_of`.
+    rows: preferences of the data set.
+    wanted: the stages to plan; none is all of them.
+    compile: says what the compiler makes of a program.
+
+  Raises:
+    ValueError: the run cannot be planned, or has no such stage.
+  """
+  run = programs.arrays(config, list(devices), peak.memory)
+  found = stages.stages(run, rows)
+  unknown = set(wanted) - {stage.name for stage in found}
+  if unknown:
+    raise ValueError(f"no stages {sorted(unknown)}; use {[stage.name for stage in found]}")
+  known, made, steps = {}, [], {}
+  for stage in (stage for stage in found if not wanted or stage.name in wanted):
+    steps[stage.name] = stage.steps
+    for make in stage.makers:
+      program = make()
+      if id(program) not in known:
+        known[id(program)] = compile(program)
+    ready = [known[id(make())] for make in stage.makers]
+    made += tables.stage_rows(stage, ready, peak, run.mesh.size)
+  chips = costs.count_chips(run.mesh.devices.flat)
+  return Plan(made, steps, dict(run.mesh.shape), chips, peak)
+
+
+def size_of(devices: Sequence[Any]) -> str:
+  """Returns how many chips some devices are, in words."""
+  chips = costs.count_chips(devices)
+  words = f"{chips} chip" if chips == 1 else f"{chips} chips"
+  return words if chips == len(devices) else f"{words}, {len(devices)} devices"
+
+
+def peak_of(devices: Sequence[Any]) -> costs.Peak:
+  """Returns what one of the devices does at most.
+
+  Raises:
+    ValueError: nobody has written it down.
+  """
+  peak = costs.peak(devices[0].device_kind)
+  if peak is None:
+    raise ValueError(f"{devices[0].device_kind!r} is not in pit_jax/costs.py; add it there")
+  return peak

@@ -1,0 +1,287 @@
+"""Looks for the mesh, the micro-batches and the rematerialisation with which a run is fastest.
+
+What is learnt depends on none of them. Candidates are put in order by an estimate in closed form,
+and the compiler is asked about one after the other. The best one fits, and takes the least time by
+the roofline of what was compiled.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from pit_jax import costs, parallel
+from pit_jax.run import abstract, memory, origin
+from pit_jax.tools.plan import planning, programs, stages, tables
+
+ACCUMULATIONS = (1, 2, 4, 8, 16)
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """A configuration that may fit.
+
+  Attributes:
+    config: all of it.
+    hours: estimated, of the stages that `look` compiles.
+  """
+
+  config: ml_collections.ConfigDict
+  hours: float
+
+  @property
+  def flags(self) -> str:
+    """How a command sets what is searched for."""
+    values = {"mesh.shape": ",".join(map(str, self.config.mesh.shape))}
+    values |= {"model.remat": self.config.model.remat}
+    values |= {f"{job}.accumulation": self.config[job].accumulation for job in self.jobs}
+    return " ".join(f"--config.{name}={value}" for name, value in values.items())
+
+  @property
+  def jobs(self) -> tuple[str, ...]:
+    """The stages of the recipe that take micro-batches."""
+    return _accumulating(self.config)
+
+  @property
+  def of_rl(self) -> tuple:
+    """What the programs of RL depend on: they have no micro-batches."""
+    return tuple(self.config.mesh.shape), self.config.model.remat
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+  """A candidate that the compiler was asked about.
+
+  Attributes:
+    candidate: which.
+    hours: by the roofline of what was compiled; None where a program does not fit.
+    bytes: of a chip, in the largest program that was compiled.
+    program: its name.
+    is_hopeless: whether RL does not fit, on which micro-batches have no influence.
+  """
+
+  candidate: Candidate
+  hours: float | None
+  bytes: int
+  program: str
+  is_hopeless: bool = False
+
+
+def candidates(
+  config: ml_collections.ConfigDict, devices: Sequence[Any], peak: costs.Peak, rows: int
+) -> list[Candidate]:
+  """Returns the candidates that may fit, those first that are estimated to be fastest.
+
+  Args:
+    config: of the run.
+    devices: abstract ones.
+    peak: of one of them.
+    rows: preferences of the data set.
+
+  Raises:
+    ValueError: the recipe cannot be planned, or no candidate can fit.
+  """
+  found, refused = [], None
+  for each in _variants(config, len(devices), len(parallel.by_slice(devices, config.mesh.slices))):
+    run = programs.arrays(each, list(devices), peak.memory)
+    try:
+      memory.check(run, peak.memory)
+    except ValueError as error:
+      refused = error
+      continue
+    found.append(Candidate(each, estimate(run, peak, rows)))
+  if not found:
+    raise ValueError(f"nothing can fit; the last that was counted: {refused or 'no mesh divides'}")
+  return sorted(found, key=lambda candidate: candidate.hours)
+
+
+def _variants(
+  config: ml_collections.ConfigDict, count: int, slices: int
+) -> Iterator[ml_collections.ConfigDict]:
+  """Yields every combination whose micro-batches divide over the devices."""
+  jobs, has_rl = _accumulating(config), "rl" in abstract.jobs(config)
+  base = origin.directory(config)
+  vocabulary = config.data.vocabulary if base is None else None
+  shape_of = origin.shape(config, base, vocabulary, "tpu")
+  here = count // slices
+  tensors = [2**power for power in range(here.bit_length()) if here % 2**power == 0]
+  meshes = {
+    shape
+    for tensor in tensors
+    for shape in ((slices, here // tensor, tensor), (count // tensor, 1, tensor))
+  }
+  for shape, parts, remat in itertools.product(sorted(meshes), ACCUMULATIONS, (False, True)):
+    c = config.copy_and_resolve_references().unlock()
+    if any(size % shape[2] for size in (shape_of.heads, shape_of.kv_heads, shape_of.hidden)):
+      continue  # as `parallel.choose`: no head is cut
+    c.mesh.shape, c.model.remat = shape, remat
+    for job in jobs:
+      c[job].accumulation = parts
+    sizes = [c[job].batch_size for job in jobs]
+    if any(size % parts for size in sizes):
+      continue
+    sizes = [size // parts for size in sizes]
+    sizes += [c.rl.batch_size // c.rl.minibatches] if has_rl else []
+    if not any(size % (count // shape[2]) for size in (*sizes, c.inference_batch_size)):
+      yield c.lock()
+
+
+def search(
+  ordered: Sequence[Candidate],
+  look: Callable[[Candidate], Tried],
+  is_over: Callable[[], bool],
+  say: Callable[[str], None],
+) -> list[Tried]:
+  """Returns what was tried, the best of what fits first, then what does not fit.
+
+  The search ends when its time is over, or when no candidate that is left promises to be faster
+  than the best: the estimate leaves out much of what a program does, so few take less than theirs.
+
+  Args:
+    ordered: the candidates, by their estimates.
+    look: asks the compiler about one.
+    is_over: whether the time is over, asked before every candidate but the first.
+    say: told of every candidate.
+  """
+  tried: list[Tried] = []
+  for candidate in ordered:
+    if any(one.is_hopeless and one.candidate.of_rl == candidate.of_rl for one in tried):
+      continue
+    best = min((one.hours for one in tried if one.hours is not None), default=float("inf"))
+    if candidate.hours >= best:
+      say("none of the others promises to be faster")
+      break
+    if tried and is_over():
+      say("the time is over, and others were not tried")
+      break
+    say(f"estimated {candidate.hours:.3g} h: {candidate.flags}")
+    tried.append(look(candidate))
+    say("  " + _said(tried[-1]))
+  return sorted(tried, key=lambda one: float("inf") if one.hours is None else one.hours)
+
+
+def look(
+  candidate: Candidate,
+  devices: Sequence[Any],
+  peak: costs.Peak,
+  rows: int,
+  compile: planning.Compiler,
+) -> Tried:
+  """Returns what the compiler makes of the largest stages of a candidate.
+
+  They are the last one of reward modelling and the last one of RL. RL comes first, since most that
+  does not fit is found there; what does not fit is compiled no further.
+  """
+  run = programs.arrays(candidate.config, list(devices), peak.memory)
+  hours, largest = 0.0, (0, "")
+  for stage in reversed(_largest(run, rows)):
+    for make in reversed(stage.makers):
+      (row,) = tables.stage_rows(stage, [compile(make())], peak, run.mesh.size)
+      largest = max(largest, (row["total"], f"{stage.name}: {row['program']}"))
+      if not row["fits"]:
+        name = f"{stage.name}: {row['program']}"
+        return Tried(candidate, None, row["total"], name, len(stage.makers) > 1)
+      hours += stage.steps * row["seconds"] / 3600
+  return Tried(candidate, hours, *largest)
+
+
+def _largest(run: abstract.Arrays, rows: int) -> list[stages.Stage]:
+  """Returns the last stage of reward modelling and the last one of RL, if there are such."""
+  found = {stage.name: stage for stage in stages.stages(run, rows)}
+  training = found.get("gap_reward", found.get("reward"))
+  last = [*found.values()][-1]
+  return [stage for stage in (training, last) if stage][: 1 if training is last else 2]
+
+
+def estimate(run: abstract.Arrays, peak: costs.Peak, rows: int) -> float:
+  """Returns the hours of the stages that `look` compiles, in closed form.
+
+  A program takes as long as the busiest of computing, main memory and links. Training: the
+  operations of the mathematics, a third more where they are repeated; each micro-batch gathers the
+  weights for the way there and for the way back and scatters their gradient, and each layer sums
+  activations over `tensor` twice, on the way there, back, and again where it is computed again.
+  Sampling: every token reads all weights and the cache, and sums activations in each layer.
+  """
+  job, seconds = run.config.rl, 0.0
+  for stage in _largest(run, rows):
+    if len(stage.makers) > 1:  # of RL: sampling, scoring, learning
+      sampling, _, iteration = (make() for make in stage.makers)
+      updates = 2 * job.epochs * job.minibatches  # of policy and value model
+      step = _sampling(run, sampling, peak) + _learning(run, iteration, updates, peak)
+      seconds += stage.steps * step
+      continue
+    name = "gap_reward" if stage.name == "gap_reward" else "reward"
+    parts = run.config[name].accumulation
+    seconds += stage.steps * _learning(run, stage.makers[0](), parts, peak)
+  return seconds / 3600
+
+
+def _accumulating(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Returns the stages of the recipe that take micro-batches."""
+  return tuple(job for job in abstract.jobs(config) if job != "rl")
+
+
+def _learning(
+  run: abstract.Arrays, program: programs.Program, parts: int, peak: costs.Peak
+) -> float:
+  """Returns the estimated seconds of a training program of so many micro-batches."""
+  c, sizes = run.language.config, run.mesh.shape
+  weights = _weights(run)
+  compute = program.flops * (4 / 3 if c.remat else 1) / run.mesh.size / peak.flops
+  tokens = program.flops / (6 * _count(run)) * sizes["tensor"] / run.mesh.size
+  gathered = 3 * parts * weights * (sizes["fsdp"] - 1) / sizes["fsdp"]
+  gathered += 2 * 2 * parts * weights * (sizes["data"] - 1) / sizes["data"]  # gradients, float32
+  summed = 2 * (3 if c.remat else 2) * _sum(run, tokens)
+  return max(compute, 3 * parts * weights / peak.bytes, (gathered + summed) / peak.link)
+
+
+def _sampling(run: abstract.Arrays, program: programs.Program, peak: costs.Peak) -> float:
+  """Returns the estimated seconds of sampling."""
+  compute = program.flops / run.mesh.size / peak.flops
+  read = program.sampled * (_weights(run) + program.made["cache"])
+  rows = run.config.rl.batch_size * run.mesh.shape["tensor"] / run.mesh.size
+  summed = program.sampled * 2 * _sum(run, rows)
+  return max(compute, read / peak.bytes, summed / peak.link)
+
+
+def _count(run: abstract.Arrays) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(run.params(run.scalar)))
+
+
+def _weights(run: abstract.Arrays) -> float:
+  """Returns the bytes of a model on each chip once they are gathered."""
+  width = jnp.dtype(run.language.config.dtype).itemsize
+  return _count(run) * width / run.mesh.shape["tensor"]
+
+
+def _sum(run: abstract.Arrays, tokens: float) -> float:
+  """Returns the bytes that a chip sends to sum what each layer makes of so many tokens once."""
+  c, tensor = run.language.config, run.mesh.shape["tensor"]
+  return 2 * c.layers * tokens * c.width * jnp.dtype(c.dtype).itemsize * (tensor - 1) / tensor
+
+
+def write(tried: Sequence[Tried], title: str, peak: costs.Peak) -> str:
+  """Returns what was tried as a table, and what to set."""
+  lines = [title, "", f" {'estimate':>9}{'hours':>11}{'GiB':>8} of {peak.memory / GIB:.2f}"]
+  for one in tried:
+    hours = "too large" if one.hours is None else f"{one.hours:.3g}"
+    lines.append(
+      f" {one.candidate.hours:9.3g}{hours:>11}{one.bytes / GIB:8.2f}  {one.program:22}"
+      f" {one.candidate.flags}"
+    )
+  best = tried[0]
+  if best.hours is None:
+    chosen = "nothing that was tried fits; use more chips, smaller batches, or model.lora.rank"
+  else:
+    chosen = "best: " + best.candidate.flags
+  return "\n".join([*lines, "", chosen])
+
+
+def _said(one: Tried) -> str:
+  size = f"{one.bytes / GIB:.2f} GiB in {one.program}"
+  return f"too large: {size}" if one.hours is None else f"{one.hours:.3g} h, {size}"

@@ -1,0 +1,136 @@
+"""The plan of a run in words and numbers."""
+
+from collections.abc import Mapping, Sequence
+
+from pit_jax import costs
+from pit_jax.run import abstract
+from pit_jax.tools.plan import compiled, stages
+
+GIB = 2**30
+ROLES = ("policy", "reference", "value", "reward", "earlier", "cache", "activations")
+MODEL = """\
+Memory is of the program that takes most, in GiB of each device. Before anything is compiled, shapes
+and places say what its arguments take, and what else stays meanwhile; `by hand` is how far the
+arguments so predicted are from those that XLA counts. All that XLA adds is `activations`: they are
+read from the compiled program and predicted by nothing else. `XLA` is its own figure for that
+program, arguments and all; `total` is that with what stays beside it.
+Time is a roofline: operations / peak, bytes / bandwidth, or bytes sent / bandwidth of a ring,
+whichever takes longest, as if the others were hidden behind it. Every response is as long as
+allowed. MFU counts the operations of the mathematics, without those that rematerialisation
+repeats. Attention's kernel is counted as if it left out no block, of which causal order leaves
+about half, and its bytes as if it read every argument once. Evaluation and calibration are not in
+it."""
+
+
+def memory(stage: stages.Stage, made: compiled.Compiled) -> dict[str, int]:
+  """Returns role → bytes of each device while one program of a stage runs."""
+  size = abstract.device_bytes
+  own = {role: size(tree) for role, tree in made.program.roles.items()}
+  found = {
+    role: max(stage.kept.get(role, 0), own.get(role, 0)) + made.program.made.get(role, 0)
+    for role in ROLES
+  }
+  known = sum(own.values()) + sum(made.program.made.values())
+  found["activations"] = max(made.total - known, 0)
+  return found
+
+
+def stage_rows(
+  stage: stages.Stage, made: Sequence[compiled.Compiled], peak: costs.Peak, count: int
+) -> list[dict]:
+  """Returns what there is to say of each program of a stage."""
+  return [
+    {
+      "stage": stage.name,
+      "program": one.program.name,
+      "memory": memory(stage, one),
+      "total": sum(memory(stage, one).values()),
+      "fits": one.error is None and sum(memory(stage, one).values()) <= peak.memory,
+      "xla": one.total,
+      "error": one.error,
+      "by_hand": one.by_hand / one.arguments - 1 if one.arguments else None,
+      "flops": one.flops,
+      "bytes": one.traffic.bytes,
+      "sent": dict(one.traffic.collectives),
+      "bound": max(one.times(peak), key=one.times(peak).get),
+      "seconds": one.seconds(peak),
+      "mfu": one.program.flops / count / peak.flops / max(one.seconds(peak), 1e-12),
+      "largest": one.largest,
+    }
+    for one in made
+  ]
+
+
+def write(
+  rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, title: str, peak: costs.Peak
+) -> str:
+  """Returns the tables of a plan.
+
+  Args:
+    rows: of all programs of all stages.
+    steps: stage → how many it has.
+    chips: how many there are.
+    title: the first line.
+    peak: of a device.
+  """
+  parts = [title, "", _memory(rows, peak), "", _work(rows), "", _run(rows, steps, chips, peak)]
+  parts += ["", MODEL]
+  return "\n".join(parts)
+
+
+def hours(rows: Sequence[Mapping], steps: Mapping[str, int]) -> dict[str, float]:
+  """Returns the hours of each stage."""
+  return {
+    name: count * sum(row["seconds"] for row in rows if row["stage"] == name) / 3600
+    for name, count in steps.items()
+  }
+
+
+def _memory(rows: Sequence[Mapping], peak: costs.Peak) -> str:
+  head = f" {'stage':14}{'program':9}" + "".join(f"{role:>12}" for role in ROLES)
+  lines = [head + f"{'total':>8}{'XLA':>8}{'by hand':>9}  fits {peak.memory / GIB:.2f} GiB"]
+  for name in dict.fromkeys(row["stage"] for row in rows):
+    row = max((row for row in rows if row["stage"] == name), key=lambda row: row["total"])
+    sizes = "".join(f"{row['memory'][role] / GIB:12.2f}" for role in ROLES)
+    hand = "" if row["by_hand"] is None else f"{row['by_hand']:+.1%}"
+    fits = "yes" if all(row["fits"] for row in rows if row["stage"] == name) else "NO"
+    lines.append(
+      f" {name:14}{row['program']:9}{sizes}{row['total'] / GIB:8.2f}{row['xla'] / GIB:8.2f}"
+      f"{hand:>9}  {fits}"
+    )
+    lines += [f"   {row['program']}: {row['error']}" for row in rows if row["error"]]
+  return "\n".join(lines)
+
+
+def _work(rows: Sequence[Mapping]) -> str:
+  kinds = {"all-gather": "gather", "all-reduce": "reduce", "reduce-scatter": "scatter"}
+  head = f" {'stage':14}{'program':9}{'TFLOP':>9}{'GB':>9}"
+  lines = [
+    head + "".join(f"{f'{k} GB':>12}" for k in kinds.values()) + "    seconds  bound      MFU"
+  ]
+  for row in rows:
+    sent = "".join(f"{row['sent'].get(kind, 0) / 1e9:12.2f}" for kind in kinds)
+    lines.append(
+      f" {row['stage']:14}{row['program']:9}{row['flops'] / 1e12:9.1f}{row['bytes'] / 1e9:9.0f}"
+      f"{sent}{row['seconds']:11.2f}  {row['bound']:8}{row['mfu']:6.0%}"
+    )
+  return "\n".join(lines)
+
+
+def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: costs.Peak) -> str:
+  lines = [
+    f" {'stage':14}{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}{'MFU':>6}{'memory':>8}"
+  ]
+  taken = hours(rows, steps)
+  total = sum(taken.values())
+  for name, count in steps.items():
+    own = [row for row in rows if row["stage"] == name]
+    seconds = sum(row["seconds"] for row in own)
+    # Of the products there are in all, by what the chips could have done meanwhile.
+    mfu = sum(row["mfu"] * row["seconds"] for row in own) / max(seconds, 1e-12)
+    full = max(row["total"] for row in own) / peak.memory
+    lines.append(
+      f" {name:14}{count:7}{seconds:9.2f}{taken[name]:8.2f}{taken[name] * chips:12.0f}"
+      f"{mfu:6.0%}{full:8.0%}"
+    )
+  return "\n".join([*lines, f" {'run':14}{'':16}{total:8.2f}{total * chips:12.0f}"])

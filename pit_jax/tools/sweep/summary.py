@@ -1,0 +1,135 @@
+"""What a sweep found: a table, figures, and one JSON file."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import matplotlib.figure
+import numpy as np
+import optuna
+import rich.box
+import rich.console
+import rich.table
+
+from pit_jax.report import cells, palette, plots
+from pit_jax.tools.sweep import space, trials
+
+STATES = {"COMPLETE": "done", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
+
+def rows(study: optuna.Study, sweep: space.Sweep) -> list[dict[str, Any]]:
+  """Returns a row per slot, the best first: its last trial, how often it was taken, and values."""
+  last: dict[int, optuna.trial.FrozenTrial] = {}
+  taken: dict[int, int] = {}
+  for trial in study.get_trials(deepcopy=False):
+    slot = trial.user_attrs.get(trials.SLOT)
+    if slot is not None:
+      last[slot] = trial
+      taken[slot] = taken.get(slot, 0) + 1
+  found = [
+    {
+      "slot": slot,
+      "state": STATES[trial.state.name],
+      "taken": taken[slot],
+      "values": _values(trial, sweep),
+      **{name: value for name, value in trial.user_attrs.items() if name != trials.SLOT},
+    }
+    for slot, trial in last.items()
+  ]
+  return sorted(found, key=lambda row: (-row.get("delta", -np.inf), row["slot"]))
+
+
+def _values(trial: optuna.trial.FrozenTrial, sweep: space.Sweep) -> dict[str, Any]:
+  """Returns the values of a trial, those that are known of one that waits."""
+  known = trial.params or trial.system_attrs.get("fixed_params", {})
+  return {key: sweep.value(key, stored) for key, stored in known.items()}
+
+
+def write(study: optuna.Study, sweep: space.Sweep, workdir: pathlib.Path) -> None:
+  """Writes sweep.json, frontier.png and parallel.png, and prints the table."""
+  found = rows(study, sweep)
+  (workdir / "sweep.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+  done = [row for row in found if row["state"] == "done"]
+  with matplotlib.rc_context(palette.STYLE):
+    figures = {"frontier": _frontier(done), "parallel": _parallel(done, list(sweep.space))}
+  for name, figure in figures.items():
+    plots.save(figure, workdir / f"{name}.png")
+  console = rich.console.Console(markup=False)  # values and logs may hold brackets
+  console.print(_table(found, list(sweep.space)))
+  for row in found:
+    if trials.ERROR in row:
+      console.print(f"\ntrial {row['slot']:03d} failed: {row[trials.ERROR]}", highlight=False)
+  console.print(f"{workdir / 'sweep.json'}, frontier.png, parallel.png", highlight=False)
+
+
+def _table(found: Sequence[Mapping], keys: Sequence[str]) -> rich.table.Table:
+  table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+  for name in ("trial", "state", *keys, "Δ", "95% interval", "judge", "KL", "time"):
+    table.add_column(name, justify="left" if name in ("trial", "state", "judge") else "right")
+  for row in found:
+    values = [_said(row["values"].get(key, "·")) for key in keys]
+    facts = ["·"] * 5
+    if "delta" in row:
+      low, high = row["ci95"]
+      facts = [f"{row['delta']:+.1f}", f"{low:+.1f} … {high:+.1f}", row["judge"]]
+      facts += [f"{row['kl']:.2f}", cells.duration(row["seconds"])]
+    table.add_row(f"{row['slot']:03d}", row["state"], *values, *facts)
+  return table
+
+
+def _said(value: Any) -> str:
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _order(value: space.Stored) -> tuple:
+  """Returns by what values are put in order: None, numbers, texts."""
+  if value is None:
+    return 0, 0, ""
+  return (2, 0, value) if isinstance(value, str) else (1, value, "")
+
+
+def _frontier(done: Sequence[Mapping]) -> matplotlib.figure.Figure:
+  """Δ of every trial against the KL it paid."""
+  figure = matplotlib.figure.Figure(figsize=(palette.WIDTH, 3.2), layout="constrained")
+  axes = figure.subplots()
+  for row in done:
+    low, high = row["ci95"]
+    axes.plot([row["kl"]] * 2, [low, high], color=palette.COLOURS["improver_sft"], linewidth=1)
+    axes.plot(row["kl"], row["delta"], "o", color=palette.COLOURS["pit"], markersize=4)
+    axes.annotate(f" {row['slot']}", (row["kl"], row["delta"]), fontsize=7, color=palette.QUIET)
+  axes.axhline(0, color=palette.INK, linewidth=0.8)
+  axes.set_xlabel("KL of the last stage, nats per response")
+  axes.set_title("Δ with 95% interval, by trial")
+  return figure
+
+
+def _parallel(done: Sequence[Mapping], keys: Sequence[str]) -> matplotlib.figure.Figure:
+  """A line per trial through its values and its Δ; the better, the darker."""
+  figure = matplotlib.figure.Figure(figsize=(palette.WIDTH, 3.2), layout="constrained")
+  axes = figure.subplots()
+  columns = [*([row["values"][key] for row in done] for key in keys), [r["delta"] for r in done]]
+  for place, column in enumerate(columns):
+    column = [space.as_stored(value) for value in column]
+    known = sorted(set(column), key=_order)
+    for value in known if len(known) <= 6 else (known[0], known[-1]):
+      axes.annotate(
+        f" {_said(value)}",
+        (place, known.index(value) / max(len(known) - 1, 1)),
+        fontsize=7,
+        parse_math=False,
+      )
+    axes.axvline(place, color=palette.HAIRLINE)
+    columns[place] = [known.index(value) / max(len(known) - 1, 1) for value in column]
+  best = columns[-1]
+  for index in np.argsort(best):
+    heights = [column[index] for column in columns]
+    shade = 0.15 + 0.85 * best[index]
+    axes.plot(range(len(columns)), heights, color=palette.COLOURS["pit"], alpha=shade)
+  axes.set_xticks(range(len(columns)), [*keys, "Δ"])
+  axes.set_yticks([])
+  axes.set_xlim(-0.1, len(columns) - 0.7)
+  axes.grid(visible=False)
+  axes.set_title("Values by rank, from the least to the greatest")
+  return figure

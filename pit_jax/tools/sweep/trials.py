@@ -1,0 +1,282 @@
+"""The trials of a sweep: slots in a storage that any number of workers take from.
+
+Every trial has a slot from the beginning, and a folder by the slot's number. Taking one is atomic
+in the storage, so none is run twice. A worker that was killed stops its heartbeat: its trial is
+given back, and whoever takes it continues the run in the same folder from its last checkpoint.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import runpy
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+import sqlalchemy
+import sqlalchemy.exc
+
+from pit_jax import configurations
+from pit_jax.report import verdict
+from pit_jax.tools.sweep import space
+
+TRAIN = pathlib.Path(__file__).resolve().parents[2] / "launch" / "train.py"
+SLOT, ERROR, SLOTS, WHAT = "slot", "error", "slots", "what"  # names of attributes in the storage
+POLL = 1.0  # seconds between looks at trials that others run
+ATTEMPTS = 5  # to open a storage
+WAIT = 60.0  # seconds for whoever made the study to fill it
+LINES = 15  # of a failed run's log that are kept
+
+
+class RunFailed(Exception):
+  """A run that ended with an error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweeping:
+  """A sweep in its storage.
+
+  Attributes:
+    sweep: what is tried.
+    arguments: of launch/train.py, without the workdir and what is swept.
+    workdir: holds a folder per trial; workers on several machines share it.
+    storage: URL of a database, as SQLAlchemy names it; workers share it.
+    heartbeat: seconds between signs of life; after three without one a trial is given back.
+    train: the command that a trial runs.
+  """
+
+  sweep: space.Sweep
+  arguments: Sequence[str]
+  workdir: pathlib.Path
+  storage: str
+  heartbeat: int = 10
+  train: pathlib.Path = TRAIN
+
+  def open(self) -> optuna.Study:
+    """Returns the study, made and filled with slots by the first who asks.
+
+    Raises:
+      ValueError: if the storage holds another sweep, or one that was never filled.
+    """
+    sampler = optuna.samplers.TPESampler(constant_liar=True)
+    given = {"study_name": "sweep", "storage": self._connected(), "sampler": sampler}
+    try:
+      study = optuna.create_study(direction="maximize", **given)
+    except optuna.exceptions.DuplicatedStudyError:
+      return self._filled(optuna.load_study(**given))
+    study.set_user_attr(WHAT, self._description)
+    slots = self.sweep.slots()
+    for number, values in enumerate(slots):
+      study.enqueue_trial(_stored(values), user_attrs={SLOT: number})
+    study.set_user_attr(SLOTS, len(slots))
+    return study
+
+  def _connected(self) -> optuna.storages.RDBStorage:
+    attempts_left = ATTEMPTS
+    while True:
+      try:
+        with warnings.catch_warnings():
+          warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+          storage = optuna.storages.RDBStorage(
+            self.storage,
+            engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in self.storage else None,
+            heartbeat_interval=self.heartbeat,
+            grace_period=3 * self.heartbeat,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+          )
+        if storage.engine.dialect.name == "sqlite":
+          _one_at_a_time(storage.engine)
+        return storage
+      except sqlalchemy.exc.DBAPIError as error:  # two workers make the tables at once
+        attempts_left -= 1
+        if not attempts_left:
+          raise ValueError(f"{self.storage} cannot be opened: {error}") from error
+        time.sleep(POLL)
+
+  @property
+  def _description(self) -> str:
+    return json.dumps([dataclasses.asdict(self.sweep), list(self.arguments)], sort_keys=True)
+
+  def _filled(self, study: optuna.Study) -> optuna.Study:
+    deadline = time.monotonic() + WAIT
+    while SLOTS not in study.user_attrs:
+      if time.monotonic() > deadline:
+        raise ValueError(
+          f"{self.storage}: the sweep was interrupted before its first trial; remove the storage, "
+          "or give another one as --storage"
+        )
+      time.sleep(POLL)
+    if study.user_attrs[WHAT] != self._description:
+      raise ValueError(
+        f"{self.storage} holds another sweep, {study.user_attrs[WHAT]}, and this one is "
+        f"{self._description}; continue that one, or give another --workdir or --storage"
+      )
+    return study
+
+  def work(self, workers: int) -> None:
+    """Runs trials, so many at a time, until all of the sweep have ended anywhere.
+
+    When it is interrupted from the keyboard, trials under way are given back.
+    """
+    stopping = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+      try:
+        for future in [pool.submit(self._take_all, stopping) for _ in range(workers)]:
+          future.result()
+      except KeyboardInterrupt:
+        stopping.set()
+        raise
+
+  def _take_all(self, stopping: threading.Event) -> None:
+    study = self.open()
+    while not stopping.is_set():
+      with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+      states = {trial.state for trial in study.get_trials(deepcopy=False)}
+      if optuna.trial.TrialState.WAITING in states:
+        study.optimize(lambda trial: self._run(trial, stopping), n_trials=1, catch=(RunFailed,))
+      elif optuna.trial.TrialState.RUNNING in states:
+        time.sleep(POLL)
+      else:
+        return
+
+  def _run(self, trial: optuna.Trial, stopping: threading.Event) -> float:
+    if SLOT not in trial.user_attrs:  # another worker was faster, and there was none left
+      raise optuna.TrialPruned
+    values = {
+      key: self.sweep.value(key, _suggest(trial, key, known))
+      for key, known in self.sweep.space.items()
+    }
+    folder = self.workdir / "trials" / f"{trial.user_attrs[SLOT]:03d}"
+    results = folder / "report" / "results.json"
+    try:
+      if not results.exists():
+        given = [*self.arguments, *flags(values), f"--workdir={folder}"]
+        _train([str(self.train), *given], folder / "log.txt")
+      found = measure(json.loads(results.read_text(encoding="utf-8")))
+    except RunFailed as error:
+      if stopping.is_set():
+        trial.study.enqueue_trial(_stored(values), user_attrs={SLOT: trial.user_attrs[SLOT]})
+      else:
+        trial.set_user_attr(ERROR, str(error))
+      raise
+    for name, value in found.items():
+      trial.set_user_attr(name, value)
+    return found["delta"]
+
+
+def flags(values: dict[str, Any]) -> list[str]:
+  """Returns values of a configuration as arguments of launch/train.py."""
+  return [configurations.argument(key, value) for key, value in values.items()]
+
+
+def _stored(values: dict[str, Any]) -> dict[str, space.Stored]:
+  return {key: space.as_stored(value) for key, value in values.items()}
+
+
+def measure(results: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a sweep compares of a run.
+
+  Args:
+    results: results.json of recipe pit or rlhf.
+
+  Returns:
+    `delta` and its `ci95` (pit, or without an improver original, against its start) under `judge`,
+    the first of the run's judges; `kl`, nats per response of the last RL stage;
+    `seconds` in all.
+
+  Raises:
+    RunFailed: that judge could not judge most prompts.
+  """
+  pairs = (("pit", "original"), ("original", "policy_sft"))
+  rows = [
+    row
+    for pair in pairs
+    for row in results["comparisons"]
+    if (row["a"], row["b"]) == pair and row["temperature"] != "best"
+  ]
+  if not verdict.is_judged(rows[0]):  # another judge's Δ would be no measure of the same thing
+    raise RunFailed(
+      f"{rows[0]['judge']} could not judge most prompts ({rows[0].get('failures')}); repeat the "
+      "run's launch/train.py, then the sweep"
+    )
+  kl = [stage["curve"]["objective/kl"] for stage in results["stages"].values() if _is_rl(stage)]
+  return {
+    **{name: rows[0][name] for name in ("delta", "ci95", "judge")},
+    "kl": kl[-1][-1][1],
+    "seconds": sum(results["seconds"].values()),
+  }
+
+
+def _is_rl(stage: dict[str, Any]) -> bool:
+  return "objective/kl" in stage["curve"]
+
+
+def _one_at_a_time(engine: sqlalchemy.Engine) -> None:
+  """Lets SQLite begin a transaction when no other is under way, also one that reads first.
+
+  It knows no SELECT … FOR UPDATE: two workers would both read that a trial waits, and take it.
+  """
+
+  @sqlalchemy.event.listens_for(engine, "connect")
+  def connected(connection, _):
+    connection.isolation_level = None  # else the driver begins where it likes
+
+  @sqlalchemy.event.listens_for(engine, "begin")
+  def begun(connection):
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+  engine.dispose()  # connections made before
+
+
+def _suggest(trial: optuna.Trial, key: str, values: tuple | space.Range) -> space.Stored:
+  if isinstance(values, tuple):
+    return trial.suggest_categorical(key, [space.as_stored(value) for value in values])
+  suggest = trial.suggest_int if values.is_whole else trial.suggest_float
+  return suggest(key, values.low, values.high, log=values.log)
+
+
+def _train(command: Sequence[str], log: pathlib.Path) -> None:
+  """Runs a Python file with arguments in a process of its own, which dies with this one.
+
+  Raises:
+    RunFailed: with the end of what it said.
+  """
+  log.parent.mkdir(parents=True, exist_ok=True)
+  processes = multiprocessing.get_context("spawn")
+  theirs, ours = processes.Pipe(duplex=False)
+  child = processes.Process(target=_child, args=(theirs, list(command), str(log)))
+  child.start()
+  theirs.close()
+  try:
+    child.join()
+  finally:
+    ours.close()  # the child reads the end of the pipe, and stops
+  if child.exitcode:
+    said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
+    raise RunFailed(f"exit status {child.exitcode}; {log} ends with\n" + "\n".join(said))
+
+
+def _child(parent, command: list[str], log: str) -> None:
+  threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+  with open(log, "ab", buffering=0) as file:
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+  sys.argv = command
+  runpy.run_path(command[0], run_name="__main__")
+
+
+def _end_with(parent) -> None:
+  """Ends this process when the other end of the pipe is gone, killed or not."""
+  try:
+    parent.recv()
+  except EOFError:
+    os._exit(1)

@@ -1,0 +1,89 @@
+"""The optimisers of a run's jobs, each made once for all programs, and the schedules of RL."""
+
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import ml_collections
+import optax
+from jaxtyping import Array, Float
+
+from pit_jax.training import step as training_step
+
+
+def supervised(job: ml_collections.ConfigDict) -> optax.GradientTransformation:
+  """Returns the optimiser of imitation or reward modelling."""
+  return _supervised(job.clip_norm, job.epsilon, job.weight_decay)
+
+
+def reinforcement(job: ml_collections.ConfigDict) -> optax.GradientTransformation:
+  """Returns the optimiser of policy and value model."""
+  return policy_and_value(clip_norm=job.clip_norm, epsilon=job.epsilon, value_scale=job.value_scale)
+
+
+def schedule(
+  job: ml_collections.ConfigDict, planned: int
+) -> Callable[[int], dict[str, Float[Array, ""]]]:
+  """Returns iteration → learning rates of policy and value model over so many iterations.
+
+  Each rises and falls over the iterations in which it learns; the policy's waits for the end of the
+  value warm-up. The optimiser multiplies the value model's by `job.value_scale`.
+  """
+
+  def over(steps):
+    return training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
+
+  policy, value = over(planned - job.value_warmup), over(planned)
+
+  def rates(index):
+    later = {"policy": policy(index - job.value_warmup), "value": value(index)}
+    return {kind: jnp.float32(rate) for kind, rate in later.items()}
+
+  return rates
+
+
+def horizon(job: ml_collections.ConfigDict, planned: int) -> float:
+  """Returns the horizon of the KL controller in episodes: a share of those that are planned.
+
+  It is one batch at least, in which β changes by a fifth at most.
+  """
+  return job.batch_size * max(job.kl_horizon * planned, 1.0)
+
+
+@functools.cache
+def _supervised(clip_norm: float, epsilon: float, weight_decay: float):
+  return training_step.adam(clip_norm=clip_norm, epsilon=epsilon, weight_decay=weight_decay)
+
+
+@functools.cache
+def policy_and_value(
+  *, clip_norm: float, epsilon: float, value_scale: float
+) -> optax.GradientTransformation:
+  """Returns Adam for policy and value apart, each with its own gradient clip.
+
+  Its state is {kind: Adam's of that kind}. Gradients may be of one kind alone; the other's moments
+  and count are then as if there had been no step.
+
+  Args:
+    clip_norm: largest gradient norm, for each of the two.
+    epsilon: Adam's ε.
+    value_scale: learning rate of the value model as a multiple of the policy's.
+  """
+  kinds = {
+    "policy": training_step.adam(clip_norm=clip_norm, epsilon=epsilon),
+    "value": training_step.adam(clip_norm=clip_norm, epsilon=epsilon, scale=value_scale),
+  }
+
+  # Each sees its own kind under its name, so that moments have the paths of their parameters.
+  def init(params):
+    return {kind: kinds[kind].init({kind: params[kind]}) for kind in params}
+
+  def update(gradients, state, params):
+    updates, states = {}, {}
+    for kind in gradients:
+      own = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
+      update, states[kind] = kinds[kind].update(*own)
+      updates |= update
+    return updates, state | states
+
+  return optax.GradientTransformation(init, update)
