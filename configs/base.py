@@ -27,6 +27,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 
 
 def _job(steps: int, learning_rate: float) -> ml_collections.ConfigDict:
-  job = common.supervised(epochs=0.0, learning_rate=learning_rate)
+  job = common.supervised("sft", "sft", epochs=0.0, learning_rate=learning_rate)
   job.steps = steps
+  job.packing, job.packed_length = False, 0
   return job

@@ -37,28 +37,12 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   config.model = _model(size)
   config.mesh = _mesh()
   config.data = _data(size)
-  config.sft = supervised(epochs=1.0, learning_rate=1e-3)
-  config.sft.packing = False  # several demonstrations per row; the batch size counts rows
-  config.sft.packed_length = 0  # tokens of such a row; 0: a prompt and a response of most tokens
-  config.reward = supervised(epochs=1.25, learning_rate=5e-4)
-  # Directory of a published reward model, of any family, to be R_P; "" trains one.
-  config.reward.model = ""
-  config.reward.reader = "auto"  # "chat": it reads its chat template; "pair": question and answer
-  config.reward.backend = "auto"  # "jax" computes our families; "torch" all (extra `torch`)
-  # Nats by which a row's `margin` of 1 puts the chosen response ahead in the losses of R_P and
-  # R_PIT; rows without one have a margin of 0. 0 leaves all margins out.
-  config.reward.margin_scale = 0.0
-  config.gap_reward = supervised(epochs=0.75, learning_rate=5e-4)
-  config.gap_reward.margin_scale = 0.0  # as for R_P
-  config.gap_reward.batch_size = 16  # pairs; four scores of each
-  # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
-  config.gap_reward.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
-  config.rl = _rl()
+  config.temperature = 1.0  # of all samples but those of the curve over temperatures
   # During RL samples are kept about so many times, on so many held-out prompts, for the frontier of
   # reward against KL; 0 keeps none. Nothing is learnt from them, and nothing selected by them.
   config.frontier = ml_collections.ConfigDict({"checkpoints": 5, "prompts": 512})
   config.evaluation = _evaluation()
-  if size not in ("tiny", "small"):
+  if is_large(size):
     _enlarge(config, size)
   return config
 
@@ -92,12 +76,7 @@ def _enlarge(config: ml_collections.ConfigDict, size: str) -> None:
   config.model.tied = size in ("1b", "27b")
   config.model.rope_theta = 500_000.0
   config.data.max_prompt_length, config.data.max_response_length = 1024, 512
-  config.sft.batch_size = config.reward.batch_size = 256
-  config.gap_reward.batch_size = 128
-  config.rl.batch_size = config.inference_batch_size = 512
-  config.sft.learning_rate, config.rl.learning_rate = 1e-5, 1e-6
-  config.reward.learning_rate = config.gap_reward.learning_rate = 5e-6
-  config.rl.steps = 200
+  config.inference_batch_size = 512
   config.evaluation.self_refine.max_feedback_tokens = 256
   config.evaluation.self_refine.max_prompt_tokens = 8_192
 
@@ -181,8 +160,54 @@ def _data(size: str) -> ml_collections.ConfigDict:
   return data
 
 
-def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict:
+def sft(size: str) -> ml_collections.ConfigDict:
+  """Returns the section of a job of supervised fine-tuning."""
+  job = supervised("sft", "sft", epochs=1.0, learning_rate=1e-3)
+  job.packing = False  # several demonstrations per row; the batch size counts rows
+  job.packed_length = 0  # tokens of such a row; 0: a prompt and a response of most tokens
+  if is_large(size):
+    job.batch_size, job.learning_rate = 256, 1e-5
+  return job
+
+
+def reward(size: str) -> ml_collections.ConfigDict:
+  """Returns the section of R_P."""
+  job = supervised("preference", "reward", epochs=1.25, learning_rate=5e-4)
+  # Directory of a published reward model, of any family, to be R_P; "" trains one.
+  job.model = ""
+  job.reader = "auto"  # "chat": it reads its chat template; "pair": question and answer
+  job.backend = "auto"  # "jax" computes our families; "torch" all (extra `torch`)
+  # Nats by which a row's `margin` of 1 puts the chosen response ahead in the losses of R_P and
+  # R_PIT; rows without one have a margin of 0. 0 leaves all margins out.
+  job.margin_scale = 0.0
+  if is_large(size):
+    job.batch_size, job.learning_rate = 256, 5e-6
+  return job
+
+
+def gap_reward(size: str) -> ml_collections.ConfigDict:
+  """Returns the section of R_PIT."""
+  job = supervised("gap", "reward", epochs=0.75, learning_rate=5e-4)
+  job.margin_scale = 0.0  # as for R_P
+  job.batch_size = 16  # pairs; four scores of each
+  # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
+  job.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
+  if is_large(size):
+    job.batch_size, job.learning_rate = 128, 5e-6
+  return job
+
+
+def is_large(size: str) -> bool:
+  """Returns whether a size is for accelerators."""
+  return size not in ("tiny", "small")
+
+
+def supervised(
+  kind: str, fold: str, epochs: float, learning_rate: float
+) -> ml_collections.ConfigDict:
+  """Returns a section of supervised training: its kind of job, whose rows, for how long."""
   job = ml_collections.ConfigDict()
+  job.kind, job.fold = kind, fold
   job.epochs = epochs
   job.steps = 0  # 0: as many as the epochs take
   job.batch_size = 32
@@ -197,8 +222,10 @@ def supervised(epochs: float, learning_rate: float) -> ml_collections.ConfigDict
   return job
 
 
-def _rl() -> ml_collections.ConfigDict:
+def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDict:
+  """Returns the section of RL by PPO; its temperature is that of the configuration."""
   rl = ml_collections.ConfigDict()
+  rl.kind, rl.fold = "rl", "rl"
   rl.steps = 26  # PPO iterations of the policy
   rl.batch_size = 128
   rl.epochs = 1
@@ -227,7 +254,9 @@ def _rl() -> ml_collections.ConfigDict:
   # So β can move sevenfold in a run, however short it is: (1 + 0.2 / (0.1 N))^N for N iterations.
   rl.kl_horizon = 0.1
   rl.value_warmup = 3  # iterations in which only the value learns; the policy's schedule waits
-  rl.temperature = 1.0
+  rl.temperature = config.get_ref("temperature")
+  if is_large(size):
+    rl.steps, rl.batch_size, rl.learning_rate = 200, 512, 1e-6
   return rl
 
 

@@ -12,6 +12,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `pit`."""
   config = common.get_config(size)
   config.recipe = "pit"
+  config.sft = common.sft(size)
+  config.reward = common.reward(size)
+  config.gap_reward = common.gap_reward(size)
+  config.rl = common.rl(config, size)
   if size == "tiny":
     config.data.rows = 12_000
     config.gap_reward.epochs = 1.5  # half of it leaves r(w,w) and r(l,l) further apart
@@ -20,7 +24,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     _stage("data", ("dataset.rejected", "dataset.chosen"), steps=14, kl_coefficient=0.15),
     _stage("policy", ("policy",), steps=14, kl_coefficient=0.15),
   )
-  if size not in ("tiny", "small"):
+  if common.is_large(size):
     for stage in config.curriculum:
       stage.steps, stage.learning_rate = 100, 1e-6
   # Trains pit_first_only, pit_second_only and rlhf_longer too, and the improvers that something

@@ -13,6 +13,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `reward`."""
   config = common.get_config(size)
   config.recipe = "reward"
+  config.reward = common.reward(size)
+  config.gap_reward = common.gap_reward(size)
   config.data.training = ("reward",)
   if size == "tiny":
     config.data.rows = 4_000  # as many as a fold of the other recipes has, about

@@ -12,6 +12,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `rlhf`."""
   config = common.get_config(size)
   config.recipe = "rlhf"
+  config.sft = common.sft(size)
+  config.reward = common.reward(size)
+  config.rl = common.rl(config, size)
   if size == "tiny":
     config.data.rows = 12_000
   return config.lock()

@@ -102,9 +102,9 @@ def _planned(options: argparse.Namespace) -> examination.Planned | None:
   """Returns which stages a configuration makes of folds; None where none was named."""
   if not options.is_configured:
     return None
-  from pit_jax.recipes import schedule  # with all of JAX, which takes seconds
+  from pit_jax.recipes import recipe, schedule  # with all of JAX, which takes seconds
 
-  return functools.partial(schedule.stages, options.config)
+  return functools.partial(schedule.stages, options.config, recipe.of(options.config))
 
 
 def _form(options: argparse.Namespace) -> tuple[template.Form, text.Tokenizer | None]:

@@ -1,4 +1,4 @@
-"""Runs PIT with all ablations over several seeds and pools them in one report.
+"""Runs a configuration, with all ablations that it has, over several seeds, pooled in one report.
 
   python launch/paper.py --workdir=runs/paper          (`make paper`)
 
@@ -23,27 +23,32 @@ def main(arguments: Sequence[str]) -> None:
   options, values = _options(arguments)
   config = configurations.load(options.config)
   configurations.change(config, values)
-  if configurations.recipe(config) != "pit":
-    raise ValueError(f"--config={options.config} is of recipe {config.recipe}; give one of pit")
   commands.quiet()
 
   from pit_jax.evaluate import seeds
-  from pit_jax.recipes import finished, pit
+  from pit_jax.recipes import finished, running
+  from pit_jax.recipes import recipe as recipes
   from pit_jax.report import pages
   from pit_jax.storage import owners, places
 
+  if "main" not in recipes.of(config).experiments:
+    raise ValueError(
+      f"--config={options.config}: recipe {config.recipe} compares no systems that could be pooled"
+    )
   workdir, results = places.local("--workdir", options.workdir), {}
   owners.check_place(workdir)
   with owners.held(workdir):
     for seed in options.seeds:
       one = config.copy_and_resolve_references().unlock()
-      one.seed, one.ablations = seed, True
+      one.seed = seed
+      if "ablations" in one:
+        one.ablations = True
       folder = workdir / f"seed_{seed}"
       path = folder / "report" / "results.json"
       old = finished.results(one, folder)
       if not (old and is_judged(old)):
         with owners.held(folder):
-          pit.run(one.lock(), folder)
+          running.run(one.lock(), folder)
       results[seed] = json.loads(path.read_text(encoding="utf-8"))
     pages.publish(seeds.pool(results), workdir)
 

@@ -52,9 +52,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def _plan(config, options: argparse.Namespace) -> bool:
   """Prints and writes what was asked for, and returns whether it fits."""
+  from pit_jax.recipes import recipe as recipes
   from pit_jax.tools.plan import compiled, planning, suggesting
 
-  folder = pathlib.Path(options.output)
+  recipe, folder = recipes.of(config), pathlib.Path(options.output)
   devices = compiled.devices(options.topology)
   peak, rows = planning.peak_of(devices), config.data.rows or options.rows
 
@@ -69,7 +70,7 @@ def _plan(config, options: argparse.Namespace) -> bool:
   name = pathlib.Path(options.config).name.replace(".py", "")
   title = f"{name} on {options.topology} ({size}), {rows} preferences"
   if options.suggest:
-    ordered = suggesting.candidates(config, devices, peak, rows)
+    ordered = suggesting.candidates(config, recipe, devices, peak, rows)
     _say(f"{len(ordered)} candidates may fit; none is begun after {options.minutes:g} minutes")
     end = time.monotonic() + 60 * options.minutes
     tried = suggesting.search(
@@ -80,7 +81,7 @@ def _plan(config, options: argparse.Namespace) -> bool:
     )
     print(suggesting.write(tried, title, peak))
     return tried[0].hours is not None
-  plan = planning.plan(config, devices, peak, rows, options.stages, compile)
+  plan = planning.plan(config, recipe, devices, peak, rows, options.stages, compile)
   table, file = plan.write(title), folder / f"{name}_{options.topology}".replace(":", "_")
   print(table)
   file.with_suffix(".txt").write_text(table + "\n", encoding="utf-8")

@@ -17,7 +17,6 @@ Any value of the configuration can be set:
 
 import argparse
 import contextlib
-import importlib
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -48,11 +47,13 @@ def _run(config, options: argparse.Namespace) -> None:
   """Runs the recipe."""
   import jax
 
+  from pit_jax.recipes import recipe as recipes
+  from pit_jax.recipes import running
   from pit_jax.storage import owners, places
   from pit_jax.training import flight, interruption
 
   owners.check_place(options.workdir)
-  recipe = importlib.import_module(f"pit_jax.recipes.{configurations.recipe(config)}")
+  recipes.of(config)
   _join(options)
   jax.config.update("jax_debug_nans", config.debug_nans)
   replay = flight.replaying(flight.parse(options.replay))
@@ -61,7 +62,7 @@ def _run(config, options: argparse.Namespace) -> None:
     # A step that is replayed changes nothing of its run.
     owning = contextlib.nullcontext() if options.replay else owners.held(workdir)
     with owning:
-      recipe.run(config, workdir)
+      running.run(config, workdir)
 
 
 def _join(options: argparse.Namespace) -> None:

@@ -15,7 +15,6 @@ from ml_collections.config_flags import config_path
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]  # of the repository, where configs/ lies
 PREFIX = "--config."
-NO_RECIPES = ("__init__", "finished")  # other files of recipes/
 NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what config_path raises
 
 
@@ -104,19 +103,6 @@ def _literal(argument: str, text: str) -> Any:
   if not isinstance(value, list | None):
     raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]")
   return value
-
-
-def recipe(config: ml_collections.ConfigDict) -> str:
-  """Returns the recipe that a configuration names.
-
-  Raises:
-    ValueError: there is none of this name.
-  """
-  folder = pathlib.Path(__file__).parent / "recipes"
-  names = sorted(path.stem for path in folder.glob("*.py") if path.stem not in NO_RECIPES)
-  if config.get("recipe") not in names:
-    raise ValueError(f"recipe {config.get('recipe')!r} is not known; use one of {', '.join(names)}")
-  return config.recipe
 
 
 def check_key(key: str, config: ml_collections.ConfigDict) -> None:

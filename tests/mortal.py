@@ -71,7 +71,7 @@ def run(workdir: pathlib.Path, moments: Sequence[Moment], devices: int) -> int:
     How many processes it took.
   """
   context = multiprocessing.get_context("forkserver")
-  context.set_forkserver_preload(["pit_jax.recipes.pit"])
+  context.set_forkserver_preload(["pit_jax.recipes.running", "pit_jax.recipes.pit"])
   came, log = workdir.with_suffix(".came"), workdir.with_suffix(".log")
   came.write_text("")
   count, is_over = 0, False
@@ -102,7 +102,7 @@ def _live(workdir: pathlib.Path, moments: list[Moment], devices: int, is_last: b
 
   os.environ.pop("XLA_FLAGS", None)
   jax.config.update("jax_num_cpu_devices", devices)
-  from pit_jax.recipes import pit
+  from pit_jax.recipes import running
   from pit_jax.training import interruption
 
   changes = {f"{stage}__steps": STEPS for stage in ("sft", "reward", "gap_reward", "rl")}
@@ -115,7 +115,7 @@ def _live(workdir: pathlib.Path, moments: list[Moment], devices: int, is_last: b
     is_over = False
     while not is_over and (signals.left or is_last):
       with contextlib.suppress(interruption.Interrupted):
-        pit.run(config, workdir)
+        running.run(config, workdir)
         is_over = True
 
 

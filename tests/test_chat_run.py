@@ -18,8 +18,7 @@ import transformers
 from pit_jax import parallel
 from pit_jax.data import conversations, encode, questions, text
 from pit_jax.exchange import convert, export, hf
-from pit_jax.recipes import pit
-from pit_jax.run import context as contexts
+from pit_jax.recipes import running
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ASKED = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why, mia ?"}]
@@ -51,7 +50,7 @@ def begun(tmp_path_factory):
   (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
   changes = {"model__base": str(folder / "base"), "data__source": f"jsonl:{folder / 'rows.jsonl'}"}
   config = tiny_run.config(data__rows=80, data__max_prompt_length=64, **changes)
-  return contexts.build(config, folder / "run")
+  return tiny_run.build(config, folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_auto_takes_the_models_own_template(begun):
 
 
 def test_the_embedded_task_stays_plain(tmp_path):
-  context = contexts.build(tiny_run.config(model__base="auto"), tmp_path)
+  context = tiny_run.build(tiny_run.config(model__base="auto"), tmp_path)
   assert context.config.data.chat == "auto" and context.settings.template.kind == "plain"
   assert context.settings.tokenizer.chat_template is None
 
@@ -88,7 +87,7 @@ def test_the_embedded_task_stays_plain(tmp_path):
 )
 def test_a_template_that_is_not_there_is_named(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
-    contexts.build(tiny_run.config(**changes), tmp_path)
+    tiny_run.build(tiny_run.config(**changes), tmp_path)
   assert not (tmp_path / "config.json").exists()
 
 
@@ -153,7 +152,7 @@ def test_a_conversation_to_improve_is_read_and_comes_back(begun):
 def test_a_conversation_that_the_template_refuses_is_one_bad_row(tmp_path):
   save_base(tmp_path, "mistral")
   config = tiny_run.config(model__base=str(tmp_path))
-  asking = contexts.build(config, tmp_path / "run").inference
+  asking = tiny_run.build(config, tmp_path / "run").inference
   line = json.dumps({"prompt": ASKED}).encode() + b'\n{"prompt": "why ?"}'
   refused, good = questions.read(io.BufferedReader(io.BytesIO(line)), asking.check_prompt)
   assert refused.error.startswith("refused by the chat template: ") and good.error is None
@@ -162,7 +161,7 @@ def test_a_conversation_that_the_template_refuses_is_one_bad_row(tmp_path):
 @pytest.mark.slow
 def test_a_chat_model_is_trained_to_its_report_and_improves_conversations(begun, tmp_path):
   config = tiny_run.with_values(begun, tmp_path, data__held_out=0.3).config
-  pit.run(config, tmp_path)
+  running.run(config, tmp_path)
   results = json.loads((tmp_path / "report" / "results.json").read_text())
   sample = results["samples"][0]["prompt"]
   assert sample.startswith("Human: ") and sample.endswith(" ?\n\nAssistant:")

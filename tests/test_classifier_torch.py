@@ -18,8 +18,7 @@ from tokenizers import processors
 from pit_jax import parallel
 from pit_jax.data import conversations, text
 from pit_jax.exchange import convert, export
-from pit_jax.recipes import rlhf
-from pit_jax.run import context as contexts
+from pit_jax.recipes import rlhf, running
 from pit_jax.run import published_models
 from pit_jax.stages import reward
 
@@ -227,7 +226,7 @@ def run(pairs, tmp_path_factory):
       rlhf, "train_policy", lambda context: kept.append((context, train(context))) or kept[0][1]
     )
     config = tiny_run.config("rlhf", reward__model=str(pairs), evaluation__prompts=8)
-    rlhf.run(config, workdir)
+    running.run(config, workdir)
   return kept[0]
 
 
@@ -266,5 +265,5 @@ def test_it_is_exported_and_sent_out_as_it_came(run, pairs, tmp_path):
 
 def test_the_same_command_finds_everything_finished(run):
   context, policy = run
-  again = rlhf.train_policy(contexts.build(context.config, context.workdir))
+  again = rlhf.train_policy(tiny_run.build(context.config, context.workdir))
   jax.tree.map(np.testing.assert_array_equal, again.rl, policy.rl)

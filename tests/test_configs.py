@@ -13,9 +13,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import common
-from pit_jax.recipes import base, rlhf
+from pit_jax.recipes import recipe, running
 from pit_jax.run import checks
-from pit_jax.run import context as contexts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
@@ -158,7 +157,7 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
 @pytest.fixture(scope="module")
 def policy_run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("rlhf")
-  rlhf.run(tiny_run.config("rlhf"), workdir)
+  running.run(tiny_run.config("rlhf"), workdir)
   return workdir
 
 
@@ -194,12 +193,12 @@ def test_the_base_is_built_and_held_to_its_mark(tmp_path, capsys):
     }
   )
   with pytest.raises(ValueError, match="workings are right, 50% are required"):
-    base.run(config, tmp_path / "strict")
+    running.run(config, tmp_path / "strict")
   assert not (tmp_path / "strict" / "base").exists()
   config.required = 0.0
   with pytest.raises(ValueError, match=r"required: 0\.5 there, 0\.0 now"):
-    base.run(config, tmp_path / "strict")
-  base.run(config, tmp_path / "lenient")
+    running.run(config, tmp_path / "strict")
+  running.run(config, tmp_path / "lenient")
   written = tmp_path / "lenient" / "base"
   assert {path.name for path in written.iterdir()} >= {"config.json", "model.safetensors"}
   assert json.loads((written / "record.json").read_text())["working"] < 0.5
@@ -243,7 +242,7 @@ def test_rows_that_do_not_divide_are_refused_before_anything_is_trained(
 ):
   config = tiny_run.config(mesh__shape=(2, 4, 1), **({"rl.minibatches": 1} | changes))
   with pytest.raises(ValueError) as error:
-    contexts.build(config, tmp_path / "run")
+    tiny_run.build(config, tmp_path / "run")
   assert str(error.value).startswith(f"{named} has to be a multiple of {unit}: ")
   assert "over 8 devices (data=2 × fsdp=4)" in str(error.value)
   assert not (tmp_path / "run" / "config.json").exists()
@@ -276,7 +275,7 @@ def test_numbers_that_no_stage_can_use_are_named_before_anything_is_trained(
   changes, said, tmp_path
 ):
   with pytest.raises(ValueError) as error:
-    contexts.build(tiny_run.config(**changes), tmp_path / "run")
+    tiny_run.build(tiny_run.config(**changes), tmp_path / "run")
   assert said in str(error.value)
   for key in changes:
     assert key.rsplit(".", maxsplit=1)[-1] in str(error.value)
@@ -286,15 +285,16 @@ def test_numbers_that_no_stage_can_use_are_named_before_anything_is_trained(
 def test_packed_rows_have_room_for_the_improvers_demonstrations_too(tmp_path):
   changed = {"sft__packing": True, "data__max_response_length": 24}
   with pytest.raises(ValueError, match="packed_length=8, and a demonstration has") as error:
-    contexts.build(tiny_run.config(sft__packed_length=8, **changed), tmp_path / "run")
+    tiny_run.build(tiny_run.config(sft__packed_length=8, **changed), tmp_path / "run")
   longest = int(str(error.value).split(" tokens")[0].rsplit(" ", maxsplit=1)[-1])
   assert longest > 32 + 24, "the improver's have a reference beside prompt and response"
   with pytest.raises(ValueError, match=f"use at least {longest}, or 0"):
-    contexts.build(tiny_run.config(sft__packed_length=longest - 1, **changed), tmp_path / "run")
+    tiny_run.build(tiny_run.config(sft__packed_length=longest - 1, **changed), tmp_path / "run")
   assert not (tmp_path / "run" / "config.json").exists()
-  contexts.build(tiny_run.config(sft__packed_length=longest, **changed), tmp_path / "run")
+  tiny_run.build(tiny_run.config(sft__packed_length=longest, **changed), tmp_path / "run")
 
 
 @pytest.mark.parametrize(("name", "size"), [pair for pair in ALL if pair[0] != "base"])
 def test_no_shipped_value_is_refused(name, size):
-  checks.values(build(name, size))
+  config = build(name, size)
+  checks.values(config, recipe.of(config))

@@ -17,7 +17,6 @@ import transformers
 from pit_jax.data import conversations, template, text
 from pit_jax.exchange import cards, convert, export, families, hf
 from pit_jax.models import pure
-from pit_jax.run import context as contexts
 
 LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "convert.py"
 
@@ -162,7 +161,7 @@ def test_a_run_starts_from_a_directory(tmp_path):
   hf.save(tmp_path / "base", model, params)
   words = text.train_tokenizer(["Who gets call 5?"], 270, tmp_path / "base")
   config = tiny_run.config(model__base=str(tmp_path / "base"))
-  context = contexts.build(config, tmp_path / "run")
+  context = tiny_run.build(config, tmp_path / "run")
   assert context.language.config == dataclasses.replace(model.config, remat=True)
   assert context.settings.tokenizer.fingerprint == words.fingerprint
   assert_equal(context.initial_policy(), params)
@@ -173,4 +172,4 @@ def test_a_run_refuses_a_directory_whose_files_do_not_belong_together(tmp_path):
   hf.save(tmp_path, model, tiny.parameters(model, seed=3))
   text.train_tokenizer(["Who gets call 5?"], 270, tmp_path)
   with pytest.raises(ValueError, match=r"knows 200 tokens and its tokenizer has \d+"):
-    contexts.build(tiny_run.config(model__base=str(tmp_path)), tmp_path / "run")
+    tiny_run.build(tiny_run.config(model__base=str(tmp_path)), tmp_path / "run")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tiny_run
 
-from pit_jax.run import context as contexts
 from pit_jax.stages import curriculum, gap_rewards, reward, rl
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
@@ -73,7 +72,7 @@ def test_a_curriculum_that_cannot_run_is_refused_before_any_training(tmp_path, w
   config = tiny_run.config()
   config.curriculum = tuple(stages(*wrong))
   with pytest.raises(ValueError, match=message):
-    contexts.build(config, tmp_path / "run")
+    tiny_run.build(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
   assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ from pit_jax import configurations
 from pit_jax.evaluate import findings, seeds
 from pit_jax.evaluate.experiments import cost, gap, length, main, rounds
 from pit_jax.feedback import judges
-from pit_jax.recipes import finished
+from pit_jax.recipes import base, finished
 from pit_jax.report import pages
 from pit_jax.run import workdirs
 from pit_jax.statistics import agreement, lengths, ratings
@@ -264,7 +264,7 @@ def test_only_experiments_of_finished_runs_are_repeated(finished_run, tmp_path):
   with pytest.raises(ValueError, match="holds no finished run"):
     finished.evaluate(tmp_path, "main")
   with pytest.raises(ValueError, match="base has no experiment 'main'; only rlhf, pit, reward"):
-    findings.check("base", tmp_path, "main")
+    findings.check(base.RECIPE, tmp_path, "main")
 
 
 def test_results_are_current_under_the_values_that_decide_a_figure():

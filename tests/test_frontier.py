@@ -15,7 +15,7 @@ import tiny_run
 from pit_jax.data import encode
 from pit_jax.evaluate import findings
 from pit_jax.evaluate.experiments import frontier as experiment
-from pit_jax.recipes import rlhf
+from pit_jax.recipes import pit, rlhf
 from pit_jax.rollout import inference
 from pit_jax.stages import frontier
 from pit_jax.statistics import frontiers
@@ -257,5 +257,5 @@ def test_experiments_that_a_run_has_nothing_for_say_what_to_train(finished_run, 
   (tmp_path / "report" / "results.json").write_text(json.dumps(results))
   for name, flag in (("ablation", "ablations=True"), ("frontier", "frontier.checkpoints=5")):
     with pytest.raises(ValueError, match=f"nothing for experiment '{name}'; train with .*{flag}"):
-      findings.check("pit", tmp_path, name)
-  findings.check("pit", tmp_path, "main")
+      findings.check(pit.RECIPE, tmp_path, name)
+  findings.check(pit.RECIPE, tmp_path, "main")

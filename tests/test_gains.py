@@ -11,6 +11,7 @@ import tiny_run
 
 from pit_jax.evaluate.experiments import cost
 from pit_jax.improve import gains, improvement
+from pit_jax.recipes import pit
 from pit_jax.run import checks
 from pit_jax.run import context as contexts
 from pit_jax.stages import curriculum, gap_rewards
@@ -105,7 +106,7 @@ def test_a_rule_that_is_none_is_refused():
   with pytest.raises(ValueError, match="stop_rule='both'; use one of both_orders, draft_zero"):
     gains.of(table_of(), "both", 0.0, "qqqqq", VERSIONS, DRAFTS)
   with pytest.raises(ValueError, match="evaluation.stop_rule='both'; use one of both_orders"):
-    checks.values(tiny_run.config(evaluation__stop_rule="both"))
+    checks.values(tiny_run.config(evaluation__stop_rule="both"), pit.RECIPE)
 
 
 # The first answer is read over two versions, the second, a copy, over one.

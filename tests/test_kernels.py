@@ -140,11 +140,13 @@ def test_operations_of_the_kernel_are_those_of_its_blocks():
 
 COMPILED = """
 from configs import pit
-from pit_jax.tools.plan import compiled, programs
+from pit_jax.recipes import recipe
+from pit_jax.stages import programs
+from pit_jax.tools.plan import compiled, planning
 config = pit.get_config("tiny").unlock()
 config.model.base, config.model.layers, config.mesh.shape = "none", 2, (1, 2, 2)
-run = programs.arrays(config, compiled.devices("v5e:2x2"), None)
-for program in (programs.imitation(run, run.prompt), programs.preference(run)):
+run = planning.arrays(config, recipe.of(config), compiled.devices("v5e:2x2"), None)
+for program in (programs.imitation(run, "sft", run.prompt), programs.preference(run, "reward")):
   text = program.function.lower(*program.arguments).compile().as_text()
   for kernel in ("fwd", "dq", "dkv"):
     assert f"splash_mha_{kernel}" in text, kernel

@@ -10,7 +10,7 @@ from configs import reward_alpaca
 from pit_jax import parallel
 from pit_jax.data import preferences
 from pit_jax.exchange import export
-from pit_jax.recipes import finished, reward
+from pit_jax.recipes import finished, running
 from pit_jax.statistics import labelled, resampling
 
 WRITERS = ("a", "b", "c", "d")
@@ -143,7 +143,7 @@ def test_reward_models_of_some_writers_know_the_preferences_among_others(shared_
   """GPT-4's judgements of seven systems are learnt; those of four others, on new prompts, asked."""
   config = reward_alpaca.get_config("scratch").copy_and_resolve_references().unlock()
   config.data.source = f"jsonl:{shared_data / 'alpacaeval_gpt4_preferences.jsonl.gz'}"
-  reward.run(config.lock(), tmp_path)
+  running.run(config.lock(), tmp_path)
   results = results_of(tmp_path)
   said = {(row["pairs"], row["model"]): row for row in results["labels"]["accuracy"]}
   for model in ("R_P", "R_PIT"):
@@ -180,7 +180,7 @@ def rewards_run(tmp_path_factory):
   source = folder / "rows.jsonl"
   source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
   changes = {"data__source": f"jsonl:{source}", "data__held_out_writers": ("b", "d")}
-  reward.run(tiny_run.config("reward", data__rows=None, **changes), folder / "run")
+  running.run(tiny_run.config("reward", data__rows=None, **changes), folder / "run")
   return folder / "run"
 
 

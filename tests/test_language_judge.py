@@ -17,7 +17,6 @@ from pit_jax.exchange import hf
 from pit_jax.feedback import endpoint, language_judge, language_models, transcripts
 from pit_jax.recipes import rlhf
 from pit_jax.report import pages
-from pit_jax.run import context as contexts
 from pit_jax.stages import reward
 
 
@@ -211,10 +210,10 @@ def configured(**changes):
 
 def evaluated(config, workdir):
   """Evaluates models that nobody trained; returns what is reported of them."""
-  context = contexts.build(config, workdir)
+  context = tiny_run.build(config, workdir)
   language = [tiny.parameters(context.language, seed=seed) for seed in range(2)]
   rewards = reward.RewardModel(tiny.parameters(context.scalar, seed=2), {})
-  return findings.of_policy(context, rlhf.Policy(language[0], rewards, language[1], None))
+  return findings.of_run(context, rlhf.RECIPE, rlhf.Policy(language[0], rewards, language[1], None))
 
 
 def rows_of(results):
@@ -250,7 +249,7 @@ def test_a_run_is_judged_and_a_larger_budget_goes_on(server, tmp_path):
   written = json.loads((tmp_path / "config.json").read_text())
   assert written["evaluation"]["language_judge"]["budget_requests"] == 0
   with pytest.raises(ValueError, match=r"rl\.steps: 3 there, 7 now"):
-    contexts.build(tiny_run.config("rlhf", rl__steps=7), tmp_path)
+    tiny_run.build(tiny_run.config("rlhf", rl__steps=7), tmp_path)
 
 
 def test_a_model_in_a_directory_judges_a_run(asking, tmp_path):
@@ -259,7 +258,7 @@ def test_a_model_in_a_directory_judges_a_run(asking, tmp_path):
   made.settings.tokenizer.save(tmp_path / "model")
   settings = {"model": str(tmp_path / "model"), "base_url": "local", "verdict": "logprob"}
   config = configured(max_tokens=4, prompts=2, **settings)
-  context = contexts.build(config, tmp_path / "run")
+  context = tiny_run.build(config, tmp_path / "run")
   judge = language_models.build(context)
   questions, answers = ["what is it ?"] * 2, (["the first", "it"], ["the last", "not"])
   assert judge.compare(questions, *answers).n == 2
@@ -289,4 +288,4 @@ def test_a_classifier_is_no_language_model(asking, tmp_path):
   made, _ = asking
   hf.save(tmp_path, made.scalar, tiny.parameters(made.scalar, seed=1))
   with pytest.raises(ValueError, match="which can say nothing; give it as evaluation.reward_model"):
-    contexts.build(configured(model=str(tmp_path), base_url="local"), tmp_path / "run")
+    tiny_run.build(configured(model=str(tmp_path), base_url="local"), tmp_path / "run")

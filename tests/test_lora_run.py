@@ -14,8 +14,7 @@ from pit_jax.data import text
 from pit_jax.evaluate import subject
 from pit_jax.exchange import convert, export, hf
 from pit_jax.models import architecture, pure
-from pit_jax.recipes import pit
-from pit_jax.run import context as contexts
+from pit_jax.recipes import pit, running
 from pit_jax.run import origin
 from pit_jax.tasks import synthetic
 
@@ -63,7 +62,7 @@ def run(base, published, tmp_path_factory):
     patch.setattr(
       pit, "train", lambda context: kept.append((context, train(context))) or kept[0][1]
     )
-    pit.run(config, workdir)
+    running.run(config, workdir)
   return kept[0]
 
 
@@ -164,7 +163,7 @@ def test_a_published_judge_has_the_unit_in_which_ties_are_told(run):
 def test_the_same_command_finds_everything_finished(run, monkeypatch):
   context, models = run
   test_stages.forbid_steps(monkeypatch)
-  again = pit.train(contexts.build(context.config, context.workdir))
+  again = pit.train(tiny_run.build(context.config, context.workdir))
   for one, other in ((again.improver, models.improver), (again.policy.rl, models.policy.rl)):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
@@ -183,5 +182,5 @@ def test_the_same_command_finds_everything_finished(run, monkeypatch):
 )
 def test_settings_that_do_not_go_together_are_refused(tmp_path, changes, said):
   with pytest.raises(ValueError, match=said):
-    contexts.build(tiny_run.config(**changes), tmp_path / "run")
+    tiny_run.build(tiny_run.config(**changes), tmp_path / "run")
   assert not (tmp_path / "run" / "config.json").exists()

@@ -13,7 +13,6 @@ from pit_jax import layout, parallel
 from pit_jax.models import pure
 from pit_jax.recipes import pit
 from pit_jax.run import abstract, checks, memory, origin
-from pit_jax.run import context as contexts
 from pit_jax.stages import ppo, supervised
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
@@ -81,7 +80,7 @@ def rows(path):
 
 @pytest.mark.slow
 def test_a_run_is_the_same_to_the_bit(finished_run, tmp_path):
-  context = contexts.build(tiny_run.config(model__offload=True, ablations=True), tmp_path / "run")
+  context = tiny_run.build(tiny_run.config(model__offload=True, ablations=True), tmp_path / "run")
   models = pit.train(context)
   found = {}
   for name, one in (("waiting", models), ("usual", finished_run.models)):
@@ -119,7 +118,7 @@ def arrays(**changes):
 
 
 def test_what_waits_takes_nothing_of_a_device():
-  usual, waiting = (memory.needs(arrays(model__offload=on)) for on in (False, True))
+  usual, waiting = (memory.needs(arrays(model__offload=on), pit.RECIPE) for on in (False, True))
   asked = ("reference", "reward model")
   waits = {*asked, "imitating policy", "policy's reward model", "policy"}
   of_rl = {stage: kept for stage, kept in waiting.items() if "reference" in kept}

@@ -15,8 +15,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from pit_jax import costs, parallel
 from pit_jax.models import pure
+from pit_jax.recipes import pit, recipe
 from pit_jax.run import abstract, memory
-from pit_jax.tools.plan import compiled, hlo, operations, programs, stages, tables
+from pit_jax.stages import programs
+from pit_jax.tools.plan import compiled, hlo, operations, planning, stages, tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GIB = 2**30
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices a
 
 def arrays():
   config = tiny_run.config(mesh__shape=(2, 2, 2))
-  return programs.arrays(config, jax.devices(), None)
+  return planning.arrays(config, recipe.of(config), jax.devices(), None)
 
 
 # Operations
@@ -144,8 +146,8 @@ def test_the_largest_array_is_found_under_its_name():
 def test_arguments_counted_by_hand_are_the_compilers():
   run = arrays()
   for program in (
-    programs.imitation(run, run.prompt),
-    programs.scoring(run, run.prompt, run.scalar),
+    programs.imitation(run, "sft", run.prompt),
+    programs.scoring(run, "rl", run.prompt, run.scalar),
   ):
     sizes = program.function.lower(*program.arguments).compile().memory_analysis()
     by_hand = abstract.device_bytes(program.arguments)
@@ -154,7 +156,7 @@ def test_arguments_counted_by_hand_are_the_compilers():
 
 def test_a_stage_keeps_what_its_programs_are_given():
   run = arrays()
-  found = {stage.name: stage for stage in stages.stages(run, rows=1000)}
+  found = {stage.name: stage for stage in stages.stages(run, pit.RECIPE, rows=1000)}
   assert [*found] == [
     "sft_policy", "reward", "rl_policy",
     "sft_improver", "gap_reward", "references", "pit_data", "pit_policy",
@@ -164,7 +166,7 @@ def test_a_stage_keeps_what_its_programs_are_given():
   assert kept["reference"] == params
   assert kept["earlier"] == pytest.approx(3 * params, rel=0.01)  # one of them has another head
   assert kept["policy"] == pytest.approx(3 * params, rel=0.01)  # with Adam's two moments
-  made = programs.sampling(run, run.improver_prompt)
+  made = programs.sampling(run, "rl", run.improver_prompt)
   shown = compiled.Compiled(made, 0, 1, 100 * params, 1.0, compiled.NOTHING, ())
   roles = tables.memory(found["pit_data"], shown)
   assert roles["policy"] == kept["policy"] + made.made["policy"]
@@ -174,10 +176,10 @@ def test_a_stage_keeps_what_its_programs_are_given():
 
 def test_a_run_that_cannot_fit_is_refused_with_its_largest_arrays():
   run = arrays()
-  memory.check(run, GIB)
-  memory.check(run)  # CPUs do not say what they have
+  memory.check(run, pit.RECIPE, GIB)
+  memory.check(run, pit.RECIPE)  # CPUs do not say what they have
   with pytest.raises(ValueError) as error:
-    memory.check(run, 10_000)
+    memory.check(run, pit.RECIPE, 10_000)
   for words in ("keeps at least", "parameters and optimiser state", "mesh.shape", "--suggest"):
     assert words in str(error.value)
 

@@ -9,8 +9,10 @@ import safetensors.numpy
 import tiny_run
 
 from pit_jax.exchange import families
+from pit_jax.recipes import pit, recipe
 from pit_jax.run import abstract, memory, origin
-from pit_jax.tools.plan import programs, stages
+from pit_jax.stages import programs
+from pit_jax.tools.plan import planning, stages
 
 pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
 LARGER = {"model__layers": 4, "model__width": 64, "model__hidden": 256}
@@ -18,7 +20,7 @@ LARGER = {"model__layers": 4, "model__width": 64, "model__hidden": 256}
 
 def arrays(shape, **changes):
   config = tiny_run.config(mesh__shape=shape, **changes)
-  return programs.arrays(config, jax.devices()[: math.prod(shape)], None)
+  return planning.arrays(config, recipe.of(config), jax.devices()[: math.prod(shape)], None)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,7 @@ def arrays(shape, **changes):
 )
 def test_weights_count_as_gathered_where_the_compiler_copies_them(shape, unroll, is_copied):
   run = arrays(shape, model__unroll=unroll, **LARGER)
-  made = programs.sampling(run, run.improver_prompt)
+  made = programs.sampling(run, "rl", run.improver_prompt)
   sizes = made.function.lower(*made.arguments).compile().memory_analysis()
   params = run.params(run.language)
   layers = abstract.device_bytes(params["trunk"]["blocks"])
@@ -35,7 +37,7 @@ def test_weights_count_as_gathered_where_the_compiler_copies_them(shape, unroll,
     assert layers <= memory.gathered(run) <= sizes.temp_size_in_bytes
   else:
     assert memory.gathered(run) == 0 and sizes.temp_size_in_bytes < layers
-  kept = memory.needs(run)["sampling from the improver"]
+  kept = memory.needs(run, pit.RECIPE)["sampling of pit_policy"]
   assert kept["weights gathered for sampling"] == memory.gathered(run)
 
 
@@ -44,21 +46,21 @@ def test_a_published_reward_model_counts_as_large_as_it_is(tmp_path):
   tensors = safetensors.numpy.load_file(directory / "model.safetensors")
   size = sum(tensor.nbytes for tensor in tensors.values())
   run, own = arrays((1, 1, 1), reward__model=str(directory)), arrays((1, 1, 1))
-  kept = memory.needs(run)
-  assert "reward modelling" in memory.needs(own) and "reward modelling" not in kept
+  kept = memory.needs(run, pit.RECIPE)
+  assert "reward" in memory.needs(own, pit.RECIPE) and "reward" not in kept
   # The file has no bias, which is one number of calibration.
-  assert kept["PPO of the policy"]["reward model"] == pytest.approx(size, abs=4)
+  assert kept["PPO of rl_policy"]["reward model"] == pytest.approx(size, abs=4)
   # The improver has the gap reward model, which is the run's own, and R_P waits.
-  found, trained = kept["PPO of the improver"], abstract.device_bytes(own.params(own.scalar))
+  found, trained = kept["PPO of pit_policy"], abstract.device_bytes(own.params(own.scalar))
   assert found["reward model"] == trained != size
   assert found["policy's reward model"] == pytest.approx(size, abs=4)
   with pytest.raises(ValueError, match="keeps at least"):
-    memory.check(run, 10_000)
+    memory.check(run, pit.RECIPE, 10_000)
 
 
 def test_a_published_reward_model_is_planned_as_it_is_asked(tmp_path):
   run = arrays((1, 1, 1), reward__model=str(published.foreign(tmp_path)))
-  found = {stage.name: stage for stage in stages.stages(run, rows=1000)}
+  found = {stage.name: stage for stage in stages.stages(run, pit.RECIPE, rows=1000)}
   assert "reward" not in found and "gap_reward" in found
   asked = found["rl_policy"].makers[1]().arguments
   assert jax.tree.map(lambda x: x.shape, asked[0]) == jax.tree.map(
@@ -73,9 +75,10 @@ def test_a_published_reward_model_is_planned_as_it_is_asked(tmp_path):
 def test_a_base_stays_beside_the_models_made_of_it():
   without, based = arrays((1, 1, 1)), arrays((1, 1, 1), model__base="embedded")
   size = abstract.device_bytes(based.params(based.language))
-  assert memory.needs(without)["imitation"]["base model"] == 0
-  assert all(kept["base model"] == size for kept in memory.needs(based).values())
-  kept = {stage.name: stage.kept["earlier"] for stage in stages.stages(based, rows=1000)}
+  assert memory.needs(without, pit.RECIPE)["sft_policy"]["base model"] == 0
+  assert all(kept["base model"] == size for kept in memory.needs(based, pit.RECIPE).values())
+  planned = stages.stages(based, pit.RECIPE, rows=1000)
+  kept = {stage.name: stage.kept["earlier"] for stage in planned}
   # The first model is the base itself; later there are M_P^SFT, R_P and M_P^RL besides.
   assert kept["sft_policy"] == size and kept["rl_policy"] == size
   assert kept["pit_data"] == pytest.approx(4 * size, rel=0.01)

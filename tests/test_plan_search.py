@@ -8,6 +8,7 @@ import pytest
 import tiny_run
 
 from pit_jax import costs
+from pit_jax.recipes import pit
 from pit_jax.tools.plan import compiled, hlo, planning, suggesting
 
 pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices are wanted")
@@ -17,7 +18,7 @@ ROWS = 1000
 
 def candidate(hours, tensor=1, parts=1):
   config = tiny_run.config(mesh__shape=(1, 8 // tensor, tensor), gap_reward__accumulation=parts)
-  return suggesting.Candidate(config, hours)
+  return suggesting.Candidate(config, pit.RECIPE, hours)
 
 
 def compiler(seconds=2.0, size=1000, asked=None):
@@ -108,7 +109,7 @@ def test_what_does_not_fit_is_compiled_no_further():
 
 def test_candidates_divide_batches_and_heads_and_come_in_order():
   config = tiny_run.config(gap_reward__batch_size=16, rl__batch_size=32)
-  found = suggesting.candidates(config, jax.devices(), PEAK, ROWS)
+  found = suggesting.candidates(config, pit.RECIPE, jax.devices(), PEAK, ROWS)
   hours = [one.hours for one in found]
   assert hours == sorted(hours) and hours[0] > 0
   flags = {one.flags for one in found}
@@ -121,15 +122,15 @@ def test_candidates_divide_batches_and_heads_and_come_in_order():
   } == wanted
   poor = costs.Peak(**{**PEAK.__dict__, "memory": 10_000})
   with pytest.raises(ValueError, match="nothing can fit.*keeps at least"):
-    suggesting.candidates(config, jax.devices(), poor, ROWS)
+    suggesting.candidates(config, pit.RECIPE, jax.devices(), poor, ROWS)
 
 
 def test_an_estimate_grows_with_what_takes_longer():
   def hours(shape, peak=PEAK, **changes):
     changes = {"model__kv_heads": 2, "gap_reward__batch_size": 32, **changes}
     config = tiny_run.config(mesh__shape=shape, **changes)
-    run = suggesting.programs.arrays(config, jax.devices(), None)
-    return suggesting.estimate(run, peak, ROWS)
+    run = planning.arrays(config, pit.RECIPE, jax.devices(), None)
+    return suggesting.estimate(run, pit.RECIPE, peak, ROWS)
 
   slow = {name: costs.Peak(**{**PEAK.__dict__, name: 1.0}) for name in ("flops", "link")}
   few, many = (hours((1, 8, 1), slow["link"], gap_reward__accumulation=n) for n in (1, 4))
@@ -144,7 +145,7 @@ def test_an_estimate_grows_with_what_takes_longer():
 
 def test_a_plan_compiles_every_program_once_and_adds_up():
   asked, config = [], tiny_run.config(mesh__shape=(1, 8, 1))
-  plan = planning.plan(config, jax.devices(), PEAK, ROWS, (), compiler(asked=asked))
+  plan = planning.plan(config, pit.RECIPE, jax.devices(), PEAK, ROWS, (), compiler(asked=asked))
   # Of ten: imitation, and RL's three, for two lengths of prompts; two reward models.
   assert len(asked) == 10 == len({id(program) for program in asked})
   record = json.loads(json.dumps(plan.record()))
@@ -153,7 +154,7 @@ def test_a_plan_compiles_every_program_once_and_adds_up():
     assert record["hours"][stage] == pytest.approx(plan.steps[stage] * count * 2.0 / 3600)
   assert record["chip_hours"] == pytest.approx(8 * sum(record["hours"].values()))
   assert record["fits"] and len(record["programs"]) == len(plan.rows)
-  some = planning.plan(config, jax.devices(), PEAK, ROWS, ["references"], compiler())
+  some = planning.plan(config, pit.RECIPE, jax.devices(), PEAK, ROWS, ["references"], compiler())
   assert [*some.steps] == ["references"]
   with pytest.raises(ValueError, match="no stages"):
-    planning.plan(config, jax.devices(), PEAK, ROWS, ["another"], compiler())
+    planning.plan(config, pit.RECIPE, jax.devices(), PEAK, ROWS, ["another"], compiler())

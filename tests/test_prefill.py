@@ -142,11 +142,11 @@ config = pit.get_config("tiny").unlock()
 config.model.base, config.model.layers, config.mesh.shape = "none", 2, (2, 2, 1)
 config.data.max_prompt_length, config.data.length_buckets = 512, True
 config.rl.batch_size = 256
-run = programs.arrays(config, compiled.devices("v5e:2x2"), None)
+run = planning.arrays(config, recipe.of(config), compiled.devices("v5e:2x2"), None)
 rows = config.rl.batch_size // run.mesh.size
 few, columns = prefill.tile(rows, run.prompt, prefill.tile_size("tpu"))
 assert rows // few > 1 and run.prompt // columns > 1, (few, columns)
-program = programs.sampling(run, run.prompt)
+program = programs.sampling(run, "rl", run.prompt)
 made = hlo.read(program.function.lower(*program.arguments).compile().as_text())
 told = [one for each in made.computations.values() for one in each.values()
         if one.opcode.removesuffix("-start") in hlo.COLLECTIVES]

@@ -14,7 +14,6 @@ import tiny_run
 from pit_jax.data import text
 from pit_jax.exchange import convert, export, families
 from pit_jax.models import pure
-from pit_jax.run import context as contexts
 from pit_jax.run import published_models
 from pit_jax.stages import reward, rl
 
@@ -48,7 +47,7 @@ def test_one_of_the_bases_shape_and_tokenizer_is_the_first_value_model(
   base, near, tmp_path, monkeypatch
 ):
   test_stages.forbid_steps(monkeypatch)
-  context = contexts.build(config(base, near), tmp_path)
+  context = tiny_run.build(config(base, near), tmp_path)
   policy = context.initial_policy()
   found = reward.pointwise(context, policy, policy)
   assert found.fits
@@ -74,7 +73,7 @@ def test_another_tokenizer_does_not_fit(base, near, foreign):
 
 def test_with_adapters_it_has_weights_of_its_own(base, near, tmp_path):
   lora = {"model__lora__rank": 2, "model__lora__base": "bfloat16"}
-  context = contexts.build(config(base, near, **lora), tmp_path)
+  context = tiny_run.build(config(base, near, **lora), tmp_path)
   policy = context.initial_policy()
   found = reward.pointwise(context, policy, policy)
   assert not found.fits and str(found.params["trunk"]["embedding"].dtype) == "float32"
@@ -102,7 +101,7 @@ def test_prompts_that_its_template_refuses_are_rows_that_cannot_be_used(base, tm
   source = tmp_path / "rows.jsonl"
   source.write_text("".join(json.dumps(row) + "\n" for row in rows))
   made = config(base, strict, data__source=f"jsonl:{source}", data__rows=80)
-  context = contexts.build(made, tmp_path / "run")
+  context = tiny_run.build(made, tmp_path / "run")
   assert len(context.data.rows) == 79
   assert list(context.data.skipped) == ["refused by the chat template"]
 
@@ -143,11 +142,11 @@ def test_what_cannot_be_a_reward_model_is_named(foreign, tmp_path, name):
   damage, said = DAMAGES[name]
   damage(place)
   with pytest.raises(ValueError, match=said):
-    contexts.build(tiny_run.config(reward__model=str(place)), tmp_path / "run")
+    tiny_run.build(tiny_run.config(reward__model=str(place)), tmp_path / "run")
   assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_it_is_not_its_own_independent_judge(foreign, tmp_path):
   both = {"reward__model": str(foreign), "evaluation__reward_model": f"{foreign}/"}
   with pytest.raises(ValueError, match="no independent judge"):
-    contexts.build(tiny_run.config(**both), tmp_path / "run")
+    tiny_run.build(tiny_run.config(**both), tmp_path / "run")

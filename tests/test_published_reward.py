@@ -17,7 +17,7 @@ import transformers
 from pit_jax.data import text
 from pit_jax.exchange import convert, export, families, hf
 from pit_jax.models import pure
-from pit_jax.recipes import pit, rlhf
+from pit_jax.recipes import pit, rlhf, running
 from pit_jax.run import context as contexts
 from pit_jax.run import published_models
 from pit_jax.stages import reward, rl, supervised
@@ -63,7 +63,7 @@ def run(foreign, tmp_path_factory):
     )
     patch.setattr(rl, "published_reward", watched_reward)
     patch.setattr(supervised, "run", watched_run)
-    pit.run(
+    running.run(
       tiny_run.config(
         reward__model=str(foreign),
         evaluation__prompts=8,

@@ -8,14 +8,17 @@ import rich.console
 
 from configs import pit, reward, rlhf
 from launch import doctor
-from pit_jax.recipes import schedule
+from pit_jax.recipes import recipe, schedule
 from pit_jax.training import timing, writers
 
 FOLDS = {"sft": 117, "reward": 107, "judge": 0, "rl": 103}  # of 400 rows, about
 
 
 def test_the_stages_of_recipes_and_their_steps_are_those_worked_out_by_hand():
-  steps = {stage.name: stage.steps for stage in schedule.stages(pit.get_config("tiny"), FOLDS)}
+  steps = {
+    stage.name: stage.steps
+    for stage in schedule.stages(pit.get_config("tiny"), recipe.named("pit"), FOLDS)
+  }
   assert steps == {
     "sft_policy": 4,  # 117 rows in batches of 32
     "reward": 5,  # 1.25 · 107 / 32 = 4.2
@@ -26,20 +29,20 @@ def test_the_stages_of_recipes_and_their_steps_are_those_worked_out_by_hand():
     "pit_policy": 14,
   }
   config = rlhf.get_config("tiny").unlock()
-  config.sft.steps, config.reward.model = 7, "a/directory"
-  with_judge = schedule.stages(config, FOLDS | {"judge": 40})
+  config.sft.steps, config.reward.model, config.data.judge = 7, "a/directory", 0.2
+  with_judge = schedule.stages(config, recipe.named("rlhf"), FOLDS | {"judge": 40})
   assert [(stage.name, stage.fold, stage.steps) for stage in with_judge] == [
     ("sft_policy", "sft", 7),
     ("rl_policy", "rl", 26),
     ("reward_judge", "judge", 2),
   ]
-  alone = schedule.stages(reward.get_config("tiny"), {"reward": 320})
+  alone = schedule.stages(reward.get_config("tiny"), recipe.named("reward"), {"reward": 320})
   assert [(stage.name, stage.steps) for stage in alone] == [("reward", 13), ("gap_reward", 15)]
 
 
 def test_the_lines_name_folds_stages_and_how_often_rows_are_seen():
   config = pit.get_config("tiny")
-  lines = [*schedule.lines(config, FOLDS, schedule.stages(config, FOLDS))]
+  lines = [*schedule.lines(FOLDS, schedule.stages(config, recipe.named("pit"), FOLDS))]
   assert lines[0] == "rows: sft 117, reward 107, rl 103"
   assert lines[1] == "stage sft_policy: 4 steps of 32 rows, 1.09 times the 117 of sft"
   assert lines[3] == "stage rl_policy: 26 iterations of 128 rows, 32.3 times the 103 of rl"
@@ -48,8 +51,8 @@ def test_the_lines_name_folds_stages_and_how_often_rows_are_seen():
 
 def test_a_finished_run_took_the_steps_that_were_announced(finished_run):
   context = finished_run.context
-  rows = {name: len(getattr(context.folds, name)) for name in schedule.PARTS}
-  for stage in schedule.stages(context.config, rows):
+  rows = {name: len(part) for name, part in vars(context.folds).items()}
+  for stage in schedule.stages(context.config, context.recipe, rows):
     path = context.workdir / "metrics" / f"{stage.name}.jsonl"
     assert writers.read(path)[-1]["step"] == stage.steps, stage.name
 

@@ -14,7 +14,6 @@ from pit_jax.improve import self_refine
 from pit_jax.models import pure
 from pit_jax.recipes import pit, rlhf
 from pit_jax.rollout import inference
-from pit_jax.run import context as contexts
 from pit_jax.stages import reward
 
 pytestmark = pytest.mark.slow
@@ -47,7 +46,7 @@ def context(shared_data, tmp_path_factory):
     **{f"evaluation__language_judge__{name}": value for name, value in judge.items()},
     **{f"evaluation__self_refine__{name}": value for name, value in refine.items()},
   )
-  return contexts.build(config, tmp_path_factory.mktemp("refine") / "run")
+  return tiny_run.build(config, tmp_path_factory.mktemp("refine") / "run")
 
 
 @pytest.fixture(scope="module")

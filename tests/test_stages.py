@@ -12,7 +12,6 @@ import tiny_run
 from pit_jax import types
 from pit_jax.data import batches, encode, packing, preferences, tables
 from pit_jax.recipes import pit, rlhf
-from pit_jax.run import context as contexts
 from pit_jax.run import workdirs
 from pit_jax.stages import objectives, reward, sft, supervised
 from pit_jax.statistics import metrics
@@ -219,7 +218,7 @@ def test_a_workdir_is_not_continued_under_another_configuration(copied, changed,
     old = copied.config[section][name]
   quoted = repr(old).replace("\\", "\\\\").replace("{", "\\{").replace(".", "\\.")
   with pytest.raises(ValueError, match=named.format(quoted)):
-    contexts.build(config, copied.workdir)
+    tiny_run.build(config, copied.workdir)
 
 
 def test_a_workdir_is_continued_under_other_operations(copied):
@@ -244,7 +243,7 @@ def test_an_iteration_that_was_recorded_replays_to_the_same_numbers(copied, caps
 
 @pytest.mark.parametrize("longest", [9, 26, 64])
 def test_no_response_is_longer_than_the_configuration_allows(tmp_path, longest):
-  context = contexts.build(tiny_run.config(data__max_response_length=longest), tmp_path)
+  context = tiny_run.build(tiny_run.config(data__max_response_length=longest), tmp_path)
   assert context.inference.response_length <= longest
 
 
@@ -254,8 +253,8 @@ def test_a_configuration_that_fails_does_not_claim_the_workdir(tmp_path):
     {"data__vocabulary": 300, "data__max_prompt_length": 3},  # fails after learning a tokenizer
   ):
     with pytest.raises(ValueError):
-      contexts.build(tiny_run.config(**wrong), tmp_path / "one")
-  built = [contexts.build(tiny_run.config(), tmp_path / name) for name in ("one", "other")]
+      tiny_run.build(tiny_run.config(**wrong), tmp_path / "one")
+  built = [tiny_run.build(tiny_run.config(), tmp_path / name) for name in ("one", "other")]
   assert_same(built[0].metadata, built[1].metadata)
 
 

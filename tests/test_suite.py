@@ -14,7 +14,6 @@ from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import rounds, temperature
 from pit_jax.feedback import judges
 from pit_jax.report import tabular
-from pit_jax.run import context as contexts
 from pit_jax.tasks import synthetic
 
 
@@ -245,7 +244,7 @@ def repeated(tmp_path_factory):
   made += [row | {"chosen": "Another."} for row in made[::3]]
   (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
   config = tiny_run.config(data__source=f"jsonl:{folder / 'rows.jsonl'}", data__rows=None)
-  return contexts.build(config, folder / "run")
+  return tiny_run.build(config, folder / "run")
 
 
 def test_evaluation_asks_each_held_out_prompt_once_and_no_trained_one(repeated):

@@ -8,7 +8,7 @@ from unittest import mock
 
 import ml_collections
 
-from pit_jax.recipes import pit
+from pit_jax.recipes import pit, recipe, running
 from pit_jax.run import context as contexts
 from pit_jax.tasks import synthetic
 
@@ -55,10 +55,16 @@ def config(recipe: str = "pit", size: str = "tiny", **changes) -> ml_collections
   """Returns a configuration cut down to seconds; changes as `data__rows=30` for data.rows."""
   made = importlib.import_module(f"configs.{recipe}").get_config(size)
   changed = {name.replace("__", "."): value for name, value in changes.items()}
-  made.update_from_flattened_dict(SMALL | changed)
+  small = {name: value for name, value in SMALL.items() if name.split(".")[0] in made}
+  made.update_from_flattened_dict(small | changed)
   for stage in made.get("curriculum", ()):
     stage.steps = STEPS
   return made
+
+
+def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.Context:
+  """Returns the context of a run of whatever recipe."""
+  return contexts.build(config, workdir, recipe.of(config))
 
 
 def flags(**changes) -> list[str]:
@@ -82,15 +88,15 @@ class Run:
 
 def finish(workdir: pathlib.Path) -> Run:
   """Runs recipe pit to its report; training that asks for a gold score fails."""
-  train, kept = pit.train, []
+  kept = []
 
   def guarded(context):
     with mock.patch.object(synthetic, "checks", _forbidden):
-      kept.append(Run(context, train(context)))
+      kept.append(Run(context, pit.train(context)))
     return kept[0].models
 
-  with mock.patch.object(pit, "train", guarded):
-    pit.run(config(ablations=True), workdir)
+  with mock.patch.object(pit, "RECIPE", dataclasses.replace(pit.RECIPE, train=guarded)):
+    running.run(config(ablations=True), workdir)
   return kept[0]
 
 

@@ -5,62 +5,19 @@ import hashlib
 import json
 import pathlib
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pit_jax import hosts
 from pit_jax.evaluate import subject, suite
-from pit_jax.evaluate.experiments import (
-  ablation,
-  cost,
-  frontier,
-  gap,
-  labels,
-  ledger,
-  length,
-  main,
-  rounds,
-  stop,
-  temperature,
-)
 from pit_jax.feedback import language_judge
 from pit_jax.report import verdict
 from pit_jax.run import context as contexts
-from pit_jax.run import workdirs
+from pit_jax.run import kinds, workdirs
 from pit_jax.statistics import significance
 from pit_jax.storage import places
 from pit_jax.training import timing, writers
 
-# What each recipe's results are made of, in this order.
-EXPERIMENTS: dict[str, dict[str, Callable[[subject.Subject], dict]]] = {
-  "rlhf": {"main": main.measure, "length": length.measure, "frontier": frontier.measure},
-  "pit": {
-    "main": main.measure,
-    "ablation": ablation.measure,
-    "rounds": rounds.measure,
-    "stop": stop.measure,
-    "temperature": temperature.measure,
-    "gap": gap.measure,
-    "length": length.measure,
-    "cost": cost.measure,
-    "frontier": frontier.measure,
-    "ledger": ledger.measure,
-  },
-  "reward": {"labels": labels.measure},
-}
-# What some of them need of a run, as a flag of its training, and where it is in its configuration.
-NEEDS = {
-  "ablation": ("--config.ablations=True", lambda config: config["ablations"]),
-  "frontier": (
-    "--config.frontier.checkpoints=5",
-    lambda config: config.get("frontier", {}).get("checkpoints", 0) > 0,
-  ),
-}
-CURVES = {
-  "rl": ("objective/score", "objective/kl", "objective/kl_coef", "tokens/response_length"),
-  "sft": ("loss",),
-  "reward": ("loss", "accuracy"),
-}
 MEDIANS = ("perf/tokens_per_second", "perf/mfu")  # of a stage, which its compilations do not move
 NO_GOLD = (
   "This source has no gold score. The judges are R_P and R_PIT, which also trained the models: "
@@ -77,33 +34,38 @@ ONLY_A_LANGUAGE_MODEL = (
 )
 
 
-def of_policy(context: contexts.Context, policy: Any, only: str | None = None) -> dict:
-  """Returns the results of the policy's chain (recipe rlhf); see `of_improver`."""
-  return _results(context, lambda: subject.of_policy(context, policy), only)
-
-
-def of_improver(context: contexts.Context, models: Any, only: str | None = None) -> dict:
-  """Returns the results of a run of PIT.
+def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | None = None) -> dict:
+  """Returns the results of a finished run.
 
   Args:
     context: the run's surroundings.
-    models: all that it trained.
+    recipe: its recipe.
+    trained: all that it trained.
     only: repeats one experiment and keeps the other results of the run's report; None runs all.
   """
-  return _results(context, lambda: subject.of_improver(context, models), only)
+  known = recipe.experiments
+  if only is not None:
+    run, old = recipe.subject(context, trained), context.read_json("report", "results.json")
+    parts = {only: known[only](run)}
+    _write_files(context, parts)
+    return _finish(_joined(old, parts, known) | _asked(run.suite))
+  with context.timed("evaluation"):
+    run = recipe.subject(context, trained)
+    parts = {name: experiment(run) for name, experiment in known.items()}
+    _write_files(context, parts)
+    results = _joined(_surroundings(context, run.suite), parts, known) | _asked(run.suite)
+  kept = hosts.agree(timing.goodput(context.workdir))
+  timed = {"seconds": context.read_json("seconds.json"), "goodput": kept, "sampling": run.seconds}
+  timed["speeds"] = _speeds(context)
+  return _finish(results) | timed
 
 
-def of_rewards(context: contexts.Context, models: Any, only: str | None = None) -> dict:
-  """Returns the results of reward models alone (recipe reward); see `of_improver`."""
-  return _results(context, lambda: subject.of_rewards(context, models), only)
-
-
-def check(recipe: str, workdir: pathlib.Path, only: str | None) -> None:
+def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
   """Raises a ValueError if an experiment of a run, or where it is None all, cannot be repeated."""
-  known = EXPERIMENTS.get(recipe, {})
+  known = recipe.experiments
   if not known or only not in (None, *known):
-    allowed = f"it has {', '.join(known)}" if known else f"only {', '.join(EXPERIMENTS)} have any"
-    raise ValueError(f"recipe {recipe} has no experiment {only!r}; {allowed}")
+    allowed = f"it has {', '.join(known)}" if known else "it has none"
+    raise ValueError(f"recipe {recipe.name} has no experiment {only!r}; {allowed}")
   named = places.address(workdir)
   if not (workdir / "report" / "results.json").exists():
     raise ValueError(
@@ -111,7 +73,7 @@ def check(recipe: str, workdir: pathlib.Path, only: str | None) -> None:
       f"repeating its `python launch/train.py --config=… --workdir={named}`"
     )
   results = workdirs.read_object(workdir / "report" / "results.json")
-  flag, is_there = NEEDS.get(only, ("", None))
+  flag, is_there = recipe.needs.get(only, ("", None))
   if is_there and not is_there(results["config"]):
     raise ValueError(
       f"{named} has nothing for experiment {only!r}; train with {flag} in another --workdir"
@@ -121,26 +83,6 @@ def check(recipe: str, workdir: pathlib.Path, only: str | None) -> None:
       f"{named}/report/results.json is of an older version: its comparisons do not say to which "
       "experiment they belong; train again in another --workdir"
     )
-
-
-def _results(
-  context: contexts.Context, make: Callable[[], subject.Subject], only: str | None
-) -> dict:
-  known = EXPERIMENTS[context.config.recipe]
-  if only is not None:
-    run, old = make(), context.read_json("report", "results.json")
-    parts = {only: known[only](run)}
-    _write_files(context, parts)
-    return _finish(_joined(old, parts) | _asked(run.suite))
-  with context.timed("evaluation"):
-    run = make()
-    parts = {name: experiment(run) for name, experiment in known.items()}
-    _write_files(context, parts)
-    results = _joined(_surroundings(context, run.suite), parts) | _asked(run.suite)
-  kept = hosts.agree(timing.goodput(context.workdir))
-  timed = {"seconds": context.read_json("seconds.json"), "goodput": kept, "sampling": run.seconds}
-  timed["speeds"] = _speeds(context)
-  return _finish(results) | timed
 
 
 def _asked(experiments: suite.Suite) -> dict:
@@ -174,11 +116,11 @@ def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> 
     workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def _joined(results: Mapping, parts: Mapping[str, Mapping]) -> dict:
+def _joined(results: Mapping, parts: Mapping[str, Mapping], order: Collection[str]) -> dict:
   """Returns results in which the parts of some experiments are new.
 
   Sections belong to one experiment; rows of `comparisons`, which say whose they are, and entries
-  of `systems` to several.
+  of `systems` to several. Rows stand in the order of their experiments.
   """
   joined = {"systems": {}, "comparisons": [], **results}
   for name, part in parts.items():
@@ -186,8 +128,8 @@ def _joined(results: Mapping, parts: Mapping[str, Mapping]) -> dict:
     rows += [{**row, "experiment": name} for row in part.get("comparisons", ())]
     systems = {**joined["systems"], **part.get("systems", {})}
     joined |= {**part, "comparisons": rows, "systems": systems}
-  order = {name: place for place, name in enumerate(EXPERIMENTS["pit"])}
-  joined["comparisons"].sort(key=lambda row: order[row["experiment"]])
+  places = {name: place for place, name in enumerate(order)}
+  joined["comparisons"].sort(key=lambda row: places[row["experiment"]])
   return joined
 
 
@@ -202,6 +144,7 @@ def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
   """Returns what is known of a run without asking its models."""
   return {
     "recipe": context.config.recipe,
+    **({"headline": list(context.recipe.headline)} if context.recipe.headline else {}),
     "stages": _stages(context),
     "data": _data(context),
     "config": json.loads(context.config.to_json()),
@@ -225,13 +168,20 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
 
 def _stages(context: contexts.Context) -> dict:
   stages = {}
+  planned = {stage.name: stage for stage in context.recipe.stages(context.config)}
   for name, logged in _logged(context).items():
-    kind = "sft" if name.startswith("sft") else "reward" if "reward" in name else "rl"
+    if name not in planned:  # of other ablations that were once asked for
+      continue
+    kind = kinds.kind_of(context.recipe, context.config, planned[name])
     curves = {
       metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
-      for metric in CURVES[kind]
+      for metric in kind.curves
     }
-    stages[name] = {"kind": kind, "steps": logged[-1]["step"], "curve": curves}
+    stages[name] = {
+      "kind": context.config[planned[name].section].kind,
+      "steps": logged[-1]["step"],
+      "curve": curves,
+    }
   return stages
 
 

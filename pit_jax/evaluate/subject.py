@@ -253,4 +253,4 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
   )
   questions = [row.prompt for row in held_out(context)]
   key = context.key("evaluation")
-  return suite.Suite(models, questions, available, key, context.config.rl.temperature)
+  return suite.Suite(models, questions, available, key, context.config.temperature)

@@ -21,21 +21,19 @@ from pit_jax import hosts, parallel
 from pit_jax.data import encode, preferences, rows, tables, template, text
 from pit_jax.exchange import hf
 from pit_jax.models import pure
+from pit_jax.recipes import recipe
 from pit_jax.rollout import inference
 from pit_jax.run import context as contexts
-from pit_jax.run import forms, origin, workdirs
-from pit_jax.stages import objectives, supervised
+from pit_jax.run import forms, kinds, origin, workdirs
+from pit_jax.stages import jobs, objectives, supervised
 from pit_jax.tasks import synthetic
+from pit_jax.types import Params
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains the base model, checks that it can do its workings, and writes workdir/base."""
   context = build(config, workdir)
-  params = context.initial_policy()
-  for name, table in records(context).items():
-    params = supervised.run(
-      context, name, context.language, objectives.imitation, params, table, config[name]
-    )
+  params = train(context)
   facts = measure(context, params)
   for name in ("working", "remark"):
     if facts[name] < config.required:
@@ -50,6 +48,15 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   facts["tokenizer"] = context.settings.tokenizer.fingerprint
   workdirs.write_text(directory / "record.json", json.dumps(facts, indent=2) + "\n")
   print(json.dumps(facts, indent=2))
+
+
+def train(context: contexts.Context) -> Params:
+  """Trains on single letters, then on documents."""
+  params, language = context.initial_policy(), context.language
+  for name, table in records(context).items():
+    job = context.config[name]
+    params = supervised.run(context, name, language, objectives.imitation, params, table, job)
+  return params
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.Context:
@@ -91,7 +98,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   )
   workdirs.begin(config, workdir)
   nothing = (None,) * 4  # no base to start from, and no published models
-  return contexts.Context(config, workdir, asking.mesh, data, folds, asking, *nothing)
+  return contexts.Context(config, workdir, RECIPE, asking.mesh, data, folds, asking, *nothing)
 
 
 def records(context: contexts.Context) -> dict[str, tables.Table]:
@@ -144,3 +151,12 @@ def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
     )
   )
   return forms.tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
+
+
+def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
+  """Returns the stages: single letters, then documents."""
+  del config
+  return [kinds.Stage(name, name) for name in ("letters", "documents")]
+
+
+RECIPE = recipe.Recipe(name="base", kinds={"sft": jobs.SFT}, stages=stages, train=train, run=run)

@@ -9,17 +9,12 @@ import ml_collections
 
 from pit_jax.evaluate import findings, next_round, subject
 from pit_jax.feedback import language_models
-from pit_jax.improve import self_refine
-from pit_jax.recipes import pit, reward, rlhf
+from pit_jax.recipes import pit
+from pit_jax.recipes import recipe as recipes
 from pit_jax.report import pages
 from pit_jax.run import context as contexts
 from pit_jax.run import workdirs
 
-RECIPES = {
-  "pit": (pit.train, findings.of_improver),
-  "rlhf": (rlhf.train_policy, findings.of_policy),
-  "reward": (reward.train, findings.of_rewards),
-}
 # Of a language judge: how it is reached and what it may cost, on which no verdict depends.
 HOW_ASKED = frozenset((
   "cache", "budget_requests", "budget_tokens", "requests_per_minute", "retries", "wait", "timeout",
@@ -45,7 +40,7 @@ def evaluate(
 
   Args:
     workdir: folder of the run.
-    experiment: one of findings.EXPERIMENTS of its recipe; None for all.
+    experiment: one of its recipe's; None for all.
     config: the run's, in which values of the section `evaluation` may be other ones; None: as it
       is.
 
@@ -56,13 +51,12 @@ def evaluate(
   """
   config = config or workdirs.saved(workdir)
   language_models.check(config.evaluation.language_judge)
-  self_refine.form_of(config.evaluation.self_refine)
-  findings.check(config.recipe, workdir, experiment)
+  recipe = recipes.of(config)
+  findings.check(recipe, workdir, experiment)
   if experiment:
     _check_current(config, workdir, ANEW)
-  train, measure = RECIPES[config.recipe]
-  context = contexts.build(config, workdir)
-  pages.publish(measure(context, train(context), only=experiment), workdir)
+  context = contexts.build(config, workdir, recipe)
+  pages.publish(findings.of_run(context, recipe, recipe.train(context), experiment), workdir)
 
 
 def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | None:
@@ -135,9 +129,9 @@ def export_preferences(
   config = workdirs.saved(workdir)
   if config.recipe != "pit":
     raise ValueError(f"{workdir} is a run of recipe {config.recipe}; only pit improves answers")
-  findings.check(config.recipe, workdir, "ledger")
+  findings.check(pit.RECIPE, workdir, "ledger")
   _check_current(config, workdir, REPORT_FIRST)
-  context = contexts.build(config, workdir)
+  context = contexts.build(config, workdir, pit.RECIPE)
   run = subject.of_improver(context, pit.train(context))
   rounds = config.evaluation.rounds
   made = next_round.make(

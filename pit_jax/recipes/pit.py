@@ -26,20 +26,34 @@ Deviations from the paper, and what it leaves open:
 
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import ml_collections
 
-from pit_jax.evaluate import findings
-from pit_jax.exchange import export
-from pit_jax.feedback import language_models
+from pit_jax.evaluate import subject
+from pit_jax.evaluate.experiments import (
+  ablation,
+  cost,
+  ledger,
+  length,
+  main,
+  rounds,
+  stop,
+  temperature,
+)
+from pit_jax.evaluate.experiments import frontier as frontiers
+from pit_jax.evaluate.experiments import gap as gap_experiment
 from pit_jax.improve import self_refine
-from pit_jax.recipes import rlhf, schedule
-from pit_jax.report import pages
+from pit_jax.recipes import recipe, rlhf
 from pit_jax.run import context as contexts
-from pit_jax.stages import curriculum, frontier, gap_rewards, reward, sft
+from pit_jax.run import kinds
+from pit_jax.stages import curriculum, frontier, gap_rewards, jobs, reward, sft
 from pit_jax.types import Params
+
+GAP_KEPT = (*rlhf.EARLIER, "language")  # M_PIT^SFT too
+# R_P, M_P^SFT, M_PIT^SFT and R_PIT, beside the policy that samples.
+SAMPLING_KEPT = ("reward", "language", "language", "scalar")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,19 +128,77 @@ def _ablations(
   return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}
 
 
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Trains, exports, evaluates and reports."""
-  language_models.check(config.evaluation.language_judge)
-  self_refine.form_of(config.evaluation.self_refine)
-  context = schedule.announced(contexts.build(config, workdir))
-  models = train(context)
-  exported = {
-    "policy": models.policy.rl,
-    "improver": models.improver,
-    "reward": models.policy.reward.params,
-    "gap_reward": models.gap_reward.params,
-  }
+def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
+  """Returns the stages of both chains and, where they are asked for, of the ablations."""
+  gap = kinds.Stage("gap_reward", "gap_reward", prompts=kinds.IMPROVER, kept=GAP_KEPT)
+  found = [
+    *rlhf.stages(config),
+    kinds.Stage("sft_improver", "sft", prompts=kinds.IMPROVER, kept=("initial", *rlhf.EARLIER)),
+    gap,
+    kinds.Stage("references", "rl", kind="sampling", kept=SAMPLING_KEPT),
+    *_curriculum("pit", config.curriculum),
+  ]
+  if not config.ablations:
+    return found
+  steps = curriculum.steps(config.curriculum)
+  alone = {"pit_first_only": config.curriculum[0], "pit_second_only": config.curriculum[-1]}
+  found.append(dataclasses.replace(gap, name=f"gap_reward_{gap_rewards.SINGLE_TERM}"))
+  for name, stage in alone.items():
+    found += _curriculum(name, [curriculum.alone(stage, steps)])
+  found.append(kinds.Stage("rlhf_longer", "rl", steps=steps))
+  difference = _curriculum("pit_rp_difference", config.curriculum, reward="reward")
+  return [*found, *_curriculum("pit_single_term", config.curriculum), *difference]
+
+
+def _curriculum(name: str, stages: Sequence, reward: str = "scalar") -> list[kinds.Stage]:
+  more = {"prompts": kinds.IMPROVER, "reward": reward, "kept": rlhf.EARLIER}
+  return [kinds.Stage(f"{name}_{each.name}", "rl", steps=each.steps, **more) for each in stages]
+
+
+def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields what is wrong with the curriculum, and with what Self-Refine is told."""
+  yield from curriculum.problems(config.curriculum)
+  if (steps := curriculum.steps(config.curriculum)) <= config.rl.value_warmup:
+    yield jobs.too_short(
+      f"the steps of the curriculum={steps}", f"rl.value_warmup={config.rl.value_warmup}"
+    )
+  try:
+    self_refine.form_of(config.evaluation.self_refine)
+  except ValueError as error:
+    yield str(error)
+
+
+def exported(models: Models) -> dict[str, Any]:
+  """Returns what is exported of both chains; see `export.save`."""
+  own = {"improver": models.improver, "gap_reward": models.gap_reward.params}
+  policy = rlhf.exported(models.policy)
   zero_point = models.gap_reward.facts["zero_point"]
-  published = models.policy.reward.published
-  export.save(workdir, context.inference, exported, zero_point=zero_point, published=published)
-  pages.publish(findings.of_improver(context, models), workdir)
+  return policy | {"models": policy["models"] | own, "zero_point": zero_point}
+
+
+RECIPE = recipe.Recipe(
+  name="pit",
+  kinds=jobs.BY_NAME,
+  stages=stages,
+  train=train,
+  exported=exported,
+  subject=subject.of_improver,
+  headline=("pit", "original"),
+  experiments={
+    "main": main.measure,
+    "ablation": ablation.measure,
+    "rounds": rounds.measure,
+    "stop": stop.measure,
+    "temperature": temperature.measure,
+    "gap": gap_experiment.measure,
+    "length": length.measure,
+    "cost": cost.measure,
+    "frontier": frontiers.measure,
+    "ledger": ledger.measure,
+  },
+  needs={
+    "ablation": ("--config.ablations=True", lambda config: config["ablations"]),
+    "frontier": frontiers.NEED,
+  },
+  problems=problems,
+)

@@ -9,16 +9,16 @@ starts from the base model, which was not fine-tuned on demonstrations; and both
 """
 
 import dataclasses
-import pathlib
+from typing import Any
 
 import ml_collections
 
-from pit_jax.evaluate import findings
-from pit_jax.exchange import export
-from pit_jax.recipes import schedule
-from pit_jax.report import pages
+from pit_jax.evaluate import subject
+from pit_jax.evaluate.experiments import labels
+from pit_jax.recipes import recipe
 from pit_jax.run import context as contexts
-from pit_jax.stages import reward
+from pit_jax.run import kinds
+from pit_jax.stages import jobs, reward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +37,26 @@ def train(context: contexts.Context) -> Models:
   return Models(pointwise, reward.gap(context, None, start))
 
 
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Trains, exports, measures and reports."""
-  context = schedule.announced(contexts.build(config, workdir))
-  models = train(context)
-  export.save(
-    workdir,
-    context.inference,
-    {"reward": models.reward.params, "gap_reward": models.gap_reward.params},
-    zero_point=models.gap_reward.facts["zero_point"],
-    published=models.reward.published,
-  )
-  pages.publish(findings.of_rewards(context, models), workdir)
+def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
+  """Returns the stages of both reward models."""
+  first = [] if config.reward.model else [kinds.Stage("reward", "reward", kept=("initial",))]
+  kept = ("initial", "reward")
+  return [*first, kinds.Stage("gap_reward", "gap_reward", prompts=kinds.IMPROVER, kept=kept)]
+
+
+def exported(models: Models) -> dict[str, Any]:
+  """Returns what is exported of both reward models; see `export.save`."""
+  params = {"reward": models.reward.params, "gap_reward": models.gap_reward.params}
+  zero_point = models.gap_reward.facts["zero_point"]
+  return {"models": params, "zero_point": zero_point, "published": models.reward.published}
+
+
+RECIPE = recipe.Recipe(
+  name="reward",
+  kinds={name: jobs.BY_NAME[name] for name in ("preference", "gap")},
+  stages=stages,
+  train=train,
+  exported=exported,
+  subject=subject.of_rewards,
+  experiments={"labels": labels.measure},
+)

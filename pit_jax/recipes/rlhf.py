@@ -7,18 +7,20 @@ trunk of a published R_P does not fit, from that of M_P^SFT with a fresh head.
 """
 
 import dataclasses
-import pathlib
+from typing import Any
 
 import ml_collections
 
-from pit_jax.evaluate import findings
-from pit_jax.exchange import export
-from pit_jax.feedback import language_models
-from pit_jax.recipes import schedule
-from pit_jax.report import pages
+from pit_jax.evaluate import subject
+from pit_jax.evaluate.experiments import frontier as frontiers
+from pit_jax.evaluate.experiments import length, main
+from pit_jax.recipes import recipe
 from pit_jax.run import context as contexts
-from pit_jax.stages import frontier, reward, rl, sft
+from pit_jax.run import kinds
+from pit_jax.stages import frontier, jobs, reward, rl, sft
 from pit_jax.types import Params
+
+EARLIER = ("language", "reward", "language")  # M_P^SFT, R_P and M_P^RL, which later stages keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +87,31 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
   return context.waiting(learner.policy)
 
 
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Trains, exports, evaluates and reports."""
-  language_models.check(config.evaluation.language_judge)
-  context = schedule.announced(contexts.build(config, workdir))
-  policy = train_policy(context)
+def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
+  """Returns the stages of the policy's chain."""
+  found = [kinds.Stage("sft_policy", "sft", kept=("initial",))]
+  if not config.reward.model:
+    found.append(kinds.Stage("reward", "reward", kept=("language",)))
+  found.append(kinds.Stage("rl_policy", "rl"))
+  if config.data.judge:
+    found.append(kinds.Stage("reward_judge", "reward", fold="judge", kept=EARLIER))
+  return found
+
+
+def exported(policy: Policy) -> dict[str, Any]:
+  """Returns what is exported of the policy's chain; see `export.save`."""
   models = {"policy": policy.rl, "reward": policy.reward.params}
-  export.save(
-    workdir, context.inference, models, zero_point=None, published=policy.reward.published
-  )
-  pages.publish(findings.of_policy(context, policy), workdir)
+  return {"models": models, "zero_point": None, "published": policy.reward.published}
+
+
+RECIPE = recipe.Recipe(
+  name="rlhf",
+  kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "rl")},
+  stages=stages,
+  train=train_policy,
+  exported=exported,
+  subject=subject.of_policy,
+  headline=("original", "policy_sft"),
+  experiments={"main": main.measure, "length": length.measure, "frontier": frontiers.measure},
+  needs={"frontier": frontiers.NEED},
+)

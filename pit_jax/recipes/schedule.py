@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping
 import jax
 import ml_collections
 
-from pit_jax.data import batches
 from pit_jax.run import context as contexts
-from pit_jax.run import origin
-
-PARTS = ("sft", "sft_validation", "reward", "reward_validation", "judge", "rl", "held_out")
+from pit_jax.run import kinds, origin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +16,12 @@ class Stage:
 
   Attributes:
     name: as checkpoints, metrics and progress have it.
-    kind: "supervised" or "rl".
+    kind: of its section.
     fold: whose rows it sees.
     steps: of the optimiser, or iterations of PPO.
     batch_size: rows of a step.
-    models: networks' passes over a row in a step, for comparing stages of different kinds.
+    passes: networks that a row passes in a step, for comparing stages of different kinds.
+    unit: what a step is called.
   """
 
   name: str
@@ -31,46 +29,37 @@ class Stage:
   fold: str
   steps: int
   batch_size: int
-  models: float
+  passes: float
+  unit: str
 
 
-def stages(config: ml_collections.ConfigDict, rows: Mapping[str, int]) -> list[Stage]:
-  """Returns the stages of a run in order, without ablations.
+def stages(
+  config: ml_collections.ConfigDict, recipe: kinds.Method, rows: Mapping[str, int]
+) -> list[Stage]:
+  """Returns the stages of a run that learn, in order.
 
   Args:
     config: of the run.
+    recipe: of the run.
     rows: how many each fold has; some may be left out once their lengths are known.
   """
-  recipe = config.recipe
-  has_reward, has_judge = not config.reward.model, rows.get("judge", 0) > 0
-  found = []
-  if recipe in ("pit", "rlhf"):
-    found.append(_supervised(config, "sft_policy", "sft", "sft", rows, 1))
-  if has_reward:
-    found.append(_supervised(config, "reward", "reward", "reward", rows, 2))
-  if recipe in ("pit", "rlhf"):
-    found.append(_reinforced(config, "rl_policy", config.rl.steps))
-  if recipe in ("pit", "rlhf") and has_judge:
-    found.append(_supervised(config, "reward_judge", "reward", "judge", rows, 2))
-  if recipe == "pit":
-    found.append(_supervised(config, "sft_improver", "sft", "sft", rows, 1))
-  if recipe in ("pit", "reward"):
-    found.append(_supervised(config, "gap_reward", "gap_reward", "reward", rows, 4))
-  if recipe == "pit":
-    found += [_reinforced(config, f"pit_{stage.name}", stage.steps) for stage in config.curriculum]
-  return found
+  return [
+    _stage(config, recipe, stage, rows)
+    for stage in recipe.stages(config)
+    if kinds.kind_of(recipe, config, stage).learns
+  ]
 
 
-def _supervised(config, name: str, section: str, fold: str, rows, models: int) -> Stage:
-  job = config[section]
-  steps = job.steps or batches.count_steps(rows[fold], job.batch_size, job.epochs)
-  return Stage(name, "supervised", fold, steps, job.batch_size, 3.0 * models)  # there and back
-
-
-def _reinforced(config, name: str, steps: int) -> Stage:
-  """Of a row: sampled, read by policy, reference, value and reward, learnt by two in each epoch."""
-  models = 5.0 + 2 * 3 * config.rl.epochs
-  return Stage(name, "rl", "rl", steps, config.rl.batch_size, models)
+def _stage(
+  config: ml_collections.ConfigDict,
+  recipe: kinds.Method,
+  stage: kinds.Stage,
+  rows: Mapping[str, int],
+) -> Stage:
+  job, kind = config[stage.section], kinds.kind_of(recipe, config, stage)
+  fold = kinds.fold_of(config, stage)
+  steps = kinds.steps_of(config, stage, rows.get(fold, 0))
+  return Stage(stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
 
 
 def announced(context: contexts.Context) -> contexts.Context:
@@ -78,11 +67,11 @@ def announced(context: contexts.Context) -> contexts.Context:
 
   One host prints; nothing that is trained depends on it.
   """
-  rows = {name: len(getattr(context.folds, name)) for name in PARTS}
-  planned = stages(context.config, rows)
-  said = [*lines(context.config, rows, planned), *_models(context)]
+  rows = {name: len(part) for name, part in vars(context.folds).items()}
+  planned = stages(context.config, context.recipe, rows)
+  said = [*lines(rows, planned), *_models(context)]
   work = {
-    stage.name: (stage.kind, stage.steps, stage.models * stage.batch_size) for stage in planned
+    stage.name: (stage.kind, stage.steps, stage.passes * stage.batch_size) for stage in planned
   }
   return context.announced(said, work)
 
@@ -97,22 +86,17 @@ def has_base(config: ml_collections.ConfigDict) -> bool:
   return origin.directory(config) is not None
 
 
-def lines(
-  config: ml_collections.ConfigDict, rows: Mapping[str, int], planned: list[Stage]
-) -> Iterator[str]:
+def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
   """Yields what a run will do with its rows, a line of text each."""
   yield "rows: " + ", ".join(
     f"{name.replace('_', ' ')} {many:,}" for name, many in rows.items() if many
   )
   for stage in planned:
     epochs = stage.steps * stage.batch_size / max(rows[stage.fold], 1)
-    unit = "iterations" if stage.kind == "rl" else "steps"
     yield (
-      f"stage {stage.name}: {stage.steps:,} {unit} of {stage.batch_size:,} rows, "
+      f"stage {stage.name}: {stage.steps:,} {stage.unit} of {stage.batch_size:,} rows, "
       f"{epochs:.3g} times the {rows[stage.fold]:,} of {stage.fold}"
     )
-  if config.get("ablations") and config.recipe == "pit":
-    yield "then the ablations, each with as many iterations as the curriculum"
 
 
 def _models(context: contexts.Context) -> Iterator[str]:

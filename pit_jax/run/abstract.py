@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,17 +13,11 @@ import ml_collections
 from pit_jax import layout, parallel
 from pit_jax.data import padding
 from pit_jax.models import attention, pure
-from pit_jax.run import origin, published_models
+from pit_jax.run import kinds, origin, published_models
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Prompts, Responses
 
-# The sections of a configuration that say how a recipe trains.
-JOBS = {
-  "pit": ("sft", "reward", "gap_reward", "rl"),
-  "rlhf": ("sft", "reward", "rl"),
-  "reward": ("reward", "gap_reward"),
-}
 TEMPLATE_TOKENS = 16  # of an improver prompt beside x and the reference: its template, about
 
 
@@ -60,10 +55,13 @@ class Arrays:
     c = self.config.data
     return padding.bucket(c.max_prompt_length + c.max_response_length + TEMPLATE_TOKENS)
 
-  @property
-  def longest_prompt(self) -> int:
-    """Tokens of the longest prompt that any model of the run is asked, padded."""
-    return self.improver_prompt if "gap_reward" in jobs(self.config) else self.prompt
+  def prompt_of(self, prompts: str) -> int:
+    """Returns the tokens of the longest prompt of a stage, POLICY's or IMPROVER's, padded."""
+    return self.improver_prompt if prompts == kinds.IMPROVER else self.prompt
+
+  def network(self, name: str) -> pure.PureModel | None:
+    """Returns a network by its name: language, scalar, or reward for that of R_P."""
+    return {"language": self.language, "scalar": self.scalar, "reward": self.reward}[name]
 
   @property
   def response(self) -> int:
@@ -114,6 +112,15 @@ class Arrays:
     is_whole = self.published is not None and model == self.published.scalar
     return self.waiting(self.params(model) if is_whole else self.parts(model)[0])
 
+  def kept(self, names: Sequence[str]) -> list[Any]:
+    """Returns the models of a stage that wait meanwhile; "initial" is that which all are made of.
+
+    The first model is the base itself, which `base` counts, or one of random weights.
+    """
+    own = {name: self.own(self.network(name)) for name in {*names} - {"initial"}}
+    own["initial"] = {} if self.base() else self.own(self.language)
+    return [own[name] for name in names]
+
   def base(self) -> Any:
     """Returns what a run keeps of the model that it starts from, beside the models made of it."""
     is_kept = origin.directory(self.config) and self.language.config.adapter is None
@@ -124,12 +131,12 @@ class Arrays:
     axes = pure.split(model, model.axes)[0]
     return self._state(self.parts(model)[0], axes, optimizers.supervised(job))
 
-  def actors(self) -> training_step.TrainState:
-    """Returns the train state of policy and value model."""
+  def actors(self, job: ml_collections.ConfigDict) -> training_step.TrainState:
+    """Returns the train state of policy and value model of a job of RL."""
     models = {"policy": self.language, "value": self.scalar}
     axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
     params = {kind: self.parts(model)[0] for kind, model in models.items()}
-    return self._state(params, axes, optimizers.reinforcement(self.config.rl))
+    return self._state(params, axes, optimizers.reinforcement(job))
 
   def _state(self, params: Any, axes: Any, optimizer) -> training_step.TrainState:
     init = functools.partial(training_step.init_state, optimizer=optimizer)
@@ -148,11 +155,6 @@ class Arrays:
       lambda leaf: self.array(leaf.shape, leaf.dtype, "batch", *heads, None, None),
       jax.eval_shape(empty),
     )
-
-
-def jobs(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-  """Returns the sections of a configuration that its recipe trains by."""
-  return JOBS[config.recipe]
 
 
 def device_bytes(tree: Any) -> int:

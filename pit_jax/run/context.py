@@ -19,7 +19,17 @@ from pit_jax import hosts, layout, parallel
 from pit_jax.data import encode, preferences, tables
 from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.run import abstract, checks, forms, loading, memory, origin, published_models, workdirs
+from pit_jax.run import (
+  abstract,
+  checks,
+  forms,
+  kinds,
+  loading,
+  memory,
+  origin,
+  published_models,
+  workdirs,
+)
 from pit_jax.storage import places
 from pit_jax.training import flight, interruption, keeping, log, loop, operations, timing, writers
 from pit_jax.types import Params
@@ -33,6 +43,7 @@ class Context:
 
   config: ml_collections.ConfigDict
   workdir: pathlib.Path
+  recipe: kinds.Method
   mesh: jax.sharding.Mesh
   data: preferences.PreferenceSet
   folds: preferences.Folds
@@ -219,7 +230,9 @@ class Context:
     workdirs.write_text(self.workdir.joinpath(*path), json.dumps(content, indent=1))
 
 
-def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
+def build(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, recipe: kinds.Method
+) -> Context:
   """Loads the data and prepares the models of a run; nothing is trained but a tokenizer.
 
   Raises:
@@ -227,7 +240,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
       model or the mesh cannot be used, or the models cannot fit the devices.
   """
   new = hosts.agree(workdirs.is_new(config, workdir))
-  checks.values(config)
+  checks.values(config, recipe)
   c = config.data
   base_directory = origin.directory(config)
   form, words = forms.choose(config, base_directory)
@@ -243,32 +256,41 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     over_long=c.over_long,
   )
   loading.warn(data, settings.tokenizer)
-  checks.packing(config, folds.sft, settings, token_folder(config, workdir))
-  run = _arrays(config, base_directory, settings.tokenizer.vocab_size, others[0])
+  checks.packing(config, recipe, vars(folds), settings, token_folder(config, workdir))
+  run = _arrays(config, recipe, base_directory, settings.tokenizer.vocab_size, others[0])
   shape, waits = run.language.config, config.model.offload
   base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
   asking = inference.Inference(
     language=run.language,
     scalar=run.scalar,
     settings=settings,
-    response_length=_longest(folds, settings, token_folder(config, workdir)),
+    response_length=_longest(config, recipe, folds, settings, token_folder(config, workdir)),
     batch_size=config.inference_batch_size,
     mesh=run.mesh,
     by_length=c.length_buckets,
   )
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
-  return Context(config, workdir, run.mesh, data, folds, asking, base, *others)
+  return Context(config, workdir, recipe, run.mesh, data, folds, asking, base, *others)
 
 
-def _longest(folds: preferences.Folds, settings: encode.Settings, tokens: pathlib.Path) -> int:
+def _longest(
+  config: ml_collections.ConfigDict,
+  recipe: kinds.Method,
+  folds: preferences.Folds,
+  settings: encode.Settings,
+  tokens: pathlib.Path,
+) -> int:
   """Returns the most tokens that a response may have: those of the data, which are not too many."""
-  parts = [part for part in (folds.sft, folds.reward) if part]
+  jobs = [config[name] for name in kinds.sections(config)]
+  names = {job.fold for job in jobs if recipe.kinds[job.kind].reads_responses}
+  parts = [part for name in sorted(names) if (part := getattr(folds, name))]
   widest = max(encode.preferences(part, settings, tokens).widths[1] for part in parts)
   return min(widest, settings.max_response_length)  # a bucket may be longer than allowed
 
 
 def _arrays(
   config: ml_collections.ConfigDict,
+  recipe: kinds.Method,
   base_directory: pathlib.Path | None,
   vocabulary: int,
   reward: published_models.Published | None,
@@ -277,10 +299,10 @@ def _arrays(
   model = origin.shape(config, base_directory, vocabulary, jax.devices()[0].platform)
   language, scalar = pure.language_model(model), pure.scalar_model(model)
   mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
-  checks.batches(config, mesh)
+  checks.batches(config, recipe, mesh)
   checks.offload(config)
   found = abstract.Arrays(config, mesh, language, scalar, reward)
-  memory.check(found)
+  memory.check(found, recipe)
   return found
 
 

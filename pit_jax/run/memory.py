@@ -4,21 +4,24 @@ The count has what no compiler can do without. What it can arrange in several wa
 intermediate results of one layer, is not in it: `launch/plan.py` asks the compiler.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from pit_jax import parallel
 from pit_jax.models import pure
-from pit_jax.run import abstract
+from pit_jax.run import abstract, kinds
 
 GIB = 2**30
 SHOWN = 5  # arrays that an error names
 
 
-def check(run: abstract.Arrays, memory: int | None = None) -> None:
+def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None) -> None:
   """Refuses a configuration that cannot fit.
 
   Args:
     run: the models and rows of the run.
+    method: its recipe.
     memory: bytes of one device; None is what the devices say, and where they do not, nothing is
       refused.
 
@@ -28,7 +31,7 @@ def check(run: abstract.Arrays, memory: int | None = None) -> None:
   memory = memory or parallel.device_memory()
   if memory is None:
     return
-  for stage, kept in needs(run).items():
+  for stage, kept in needs(run, method).items():
     total = sum(kept.values())
     if total <= memory:
       continue
@@ -43,85 +46,24 @@ def check(run: abstract.Arrays, memory: int | None = None) -> None:
     )
 
 
-def needs(run: abstract.Arrays) -> dict[str, dict[str, int]]:
-  """Returns stage → what is kept in it → bytes of one device."""
-  config, response = run.config, run.response
-  pair, given = run.prompt + 2 * response, run.improver_prompt + 2 * response
-  kinds = {
-    "sft": ("imitation", run.language, run.longest_prompt + response, 1),
-    "reward": ("reward modelling", run.scalar, pair, 1),
-    "gap_reward": ("gap reward modelling", run.scalar, given, 2),
-  }
-  found, jobs = {}, abstract.jobs(config)
-  for job, (name, model, length, copies) in kinds.items():
-    if job not in jobs or (job == "reward" and run.published):
-      continue
-    job = config[job]
-    trained, base = run.parts(model)
-    rows = copies * job.batch_size // job.accumulation
-    found[name] = {
-      "parameters and optimiser state": abstract.device_bytes(run.state(model, job)),
-      "frozen parameters": abstract.device_bytes(base),
-      "gradient": abstract.device_bytes(trained),
-      "what enters each layer": entering(run, rows, length),
-    }
-  if "rl" in jobs:
-    found |= reinforcement(run, "policy", run.prompt, frozen(run, run.reward))
-  if "curriculum" in config:
-    kept = frozen(run, run.scalar) | earlier(run)
-    found |= reinforcement(run, "improver", run.improver_prompt, kept)
-  base = abstract.device_bytes(run.base())
-  return {name: kept | {"base model": base} for name, kept in found.items()}
+def needs(run: abstract.Arrays, method: kinds.Method) -> dict[str, dict[str, int]]:
+  """Returns phase of a stage → what is kept in it → bytes of one device."""
+  found, base = {}, abstract.device_bytes(run.base())
+  for stage in method.stages(run.config):
+    waiting = abstract.device_bytes(run.kept(stage.kept))
+    kind = kinds.kind_of(method, run.config, stage)
+    for phase, kept in kind.needs(run, stage).items():
+      found[phase] = kept | {"models of other stages": waiting, "base model": base}
+  return found
 
 
-def reinforcement(
-  run: abstract.Arrays, name: str, prompt: int, others: dict
-) -> dict[str, dict[str, int]]:
-  """Returns what is kept while responses are sampled, and while PPO learns from them.
-
-  Args:
-    run: the models and rows of the run.
-    name: what is trained.
-    prompt: tokens of its prompts.
-    others: the models that are there and not trained, by name.
-  """
-  job, length = run.config.rl, prompt + run.response
-  kept = {
-    "policy and value model with optimiser state": abstract.device_bytes(run.actors()),
-    **{other: abstract.device_bytes(tree) for other, tree in others.items()},
-  }
-  trained = [run.parts(model)[0] for model in (run.language, run.scalar)]
-  return {
-    f"sampling from the {name}": kept
-    | {
-      "weights gathered for sampling": gathered(run),
-      "keys and values": abstract.device_bytes(run.cache(job.batch_size, length - 1)),
-    },
-    f"PPO of the {name}": kept
-    | {
-      "gradients": abstract.device_bytes(trained),
-      "what enters each layer": entering(run, job.batch_size // job.minibatches, length),
-    },
-  }
-
-
-def frozen(run: abstract.Arrays, reward: pure.PureModel | None) -> dict:
+def frozen(run: abstract.Arrays, reward: pure.PureModel | None) -> dict[str, Any]:
   """Returns the models that RL asks and does not train, where they wait.
 
   With adapters they share one base.
   """
   own = {"reference": run.own(run.language), "reward model": run.own(reward)}
   return own | {"frozen base": run.parts(run.language)[1]}
-
-
-def earlier(run: abstract.Arrays) -> dict:
-  """Returns what stays of the policy's chain while the improver's is trained."""
-  policy = run.own(run.language)
-  return {
-    "imitating policy": policy,
-    "policy's reward model": run.own(run.reward),
-    "policy": policy,
-  }
 
 
 def gathered(run: abstract.Arrays) -> int:

@@ -45,7 +45,7 @@ def calibrate(
     )
   if known is None:
     key = jax.random.fold_in(context.key(name), 1)
-    scores = sample(key, context.config.rl.temperature)
+    scores = sample(key, context.config.temperature)
     gain = 1.0 / _deviation(name, scores)
     known = facts() | {"gain": gain, "shift": -float(scores.mean()) * gain}
     for entry in ("zero_point", "gaps"):

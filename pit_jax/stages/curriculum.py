@@ -2,17 +2,38 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 
 from pit_jax import hosts
 from pit_jax.data import conversations, encode, tables
 from pit_jax.improve import gains
+from pit_jax.run import checks, workdirs
 from pit_jax.run import context as contexts
-from pit_jax.run import workdirs
 from pit_jax.stages import frontier, gap_rewards, rl
 from pit_jax.types import Params
+
+SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of references
+ALLOWED = {"1 or more": "steps", "0 or more": "kl_coefficient", "more than 0": "learning_rate"}
+
+
+def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
+  """Yields what is wrong with the stages of a curriculum."""
+  names = [stage.name for stage in stages]
+  if not names or len(set(names)) < len(names):
+    yield (
+      f"curriculum with the stages {names}: give at least one, each a name of its own, since "
+      "checkpoints go by names"
+    )
+  for index, stage in enumerate(stages):
+    yield from checks.outside(stage, ALLOWED, f"curriculum[{index}].")
+    unknown = [source for source in stage.references if source not in SOURCES]
+    if unknown or not stage.references:
+      yield (
+        f"curriculum[{index}].references={tuple(stage.references)}: {unknown or 'no source'} is "
+        f"not allowed; use some of {SOURCES}"
+      )
 
 
 def policy_references(context: contexts.Context, policy: Params) -> list[str]:

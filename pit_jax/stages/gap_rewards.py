@@ -13,6 +13,7 @@ from pit_jax.run import context as contexts
 from pit_jax.stages import calibration, reward, rl
 from pit_jax.types import Params
 
+SINGLE_TERM = "single_term"  # of the stage that trains it, after gap_reward_
 SINGLE = "wl_lw"  # of the terms the one that compares the two responses of a pair with each other
 
 
@@ -57,7 +58,7 @@ def single_term(context: contexts.Context, improver_sft: Params, start: Params) 
   Nothing then asks for an order of identical pairs. All else is as for `reward.gap`.
   """
   weights = [float(term == SINGLE) for term in gap.TERMS]
-  name = "gap_reward_single_term"
+  name = f"gap_reward_{SINGLE_TERM}"
   return of_model(context, reward.gap(context, improver_sft, start, name, weights))
 
 

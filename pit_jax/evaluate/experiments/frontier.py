@@ -9,6 +9,12 @@ from pit_jax.evaluate import subject
 from pit_jax.stages import frontier
 from pit_jax.statistics import frontiers
 
+# The flag of a training that it needs, and whether a configuration, as plain values, has it.
+NEED = (
+  "--config.frontier.checkpoints=5",
+  lambda config: config.get("frontier", {}).get("checkpoints", 0) > 0,
+)
+
 
 def measure(run: subject.Subject) -> dict:
   """Returns the frontier of each chain that kept samples; nothing where none did.

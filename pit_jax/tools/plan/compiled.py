@@ -8,7 +8,8 @@ import jax
 
 from pit_jax import costs, hosts
 from pit_jax.run import abstract
-from pit_jax.tools.plan import answers, hlo, operations, programs
+from pit_jax.stages import programs
+from pit_jax.tools.plan import answers, hlo, operations
 
 
 @dataclasses.dataclass(frozen=True)

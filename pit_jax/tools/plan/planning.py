@@ -6,8 +6,11 @@ from typing import Any
 
 import ml_collections
 
-from pit_jax import costs
-from pit_jax.tools.plan import compiled, programs, stages, tables
+from pit_jax import costs, parallel
+from pit_jax.models import pure
+from pit_jax.run import abstract, checks, kinds, origin, published_models
+from pit_jax.stages import programs
+from pit_jax.tools.plan import compiled, stages, tables
 
 Compiler = Callable[[programs.Program], compiled.Compiled]
 
@@ -52,6 +55,7 @@ class Plan:
 
 def plan(
   config: ml_collections.ConfigDict,
+  recipe: kinds.Method,
   devices: Sequence[Any],
   peak: costs.Peak,
   rows: int,
@@ -62,6 +66,7 @@ def plan(
 
   Args:
     config: of the run.
+    recipe: of the run.
     devices: abstract ones.
     peak: of one of them; see `peak_of`.
     rows: preferences of the data set.
@@ -71,8 +76,8 @@ def plan(
   Raises:
     ValueError: the run cannot be planned, or has no such stage.
   """
-  run = programs.arrays(config, list(devices), peak.memory)
-  found = stages.stages(run, rows)
+  run = arrays(config, recipe, list(devices), peak.memory)
+  found = stages.stages(run, recipe, rows)
   unknown = set(wanted) - {stage.name for stage in found}
   if unknown:
     raise ValueError(f"no stages {sorted(unknown)}; use {[stage.name for stage in found]}")
@@ -87,6 +92,30 @@ def plan(
     made += tables.stage_rows(stage, ready, peak, run.mesh.size)
   chips = costs.count_chips(run.mesh.devices.flat)
   return Plan(made, steps, dict(run.mesh.shape), chips, peak)
+
+
+def arrays(
+  config: ml_collections.ConfigDict, recipe: kinds.Method, devices: list, memory: int | None
+) -> abstract.Arrays:
+  """Returns the arrays of a run on devices that need not exist.
+
+  Args:
+    config: of the run.
+    recipe: its recipe.
+    devices: those of the mesh.
+    memory: bytes of one of them, for a mesh that is chosen by them.
+
+  Raises:
+    ValueError: the run cannot be.
+  """
+  checks.values(config, recipe)
+  directory, platform = origin.directory(config), devices[0].platform
+  vocabulary = config.data.vocabulary if directory is None else None
+  shape = origin.shape(config, directory, vocabulary, platform)
+  language = pure.language_model(shape)
+  mesh = parallel.make_mesh(config.mesh.shape, language, devices, memory, config.mesh.slices)
+  reward, _ = published_models.find(config, platform)
+  return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward)
 
 
 def size_of(devices: Sequence[Any]) -> str:

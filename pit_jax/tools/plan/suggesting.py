@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from pit_jax import costs, parallel
-from pit_jax.run import abstract, memory, origin
-from pit_jax.tools.plan import planning, programs, stages, tables
+from pit_jax.run import abstract, kinds, memory, origin
+from pit_jax.stages import programs
+from pit_jax.tools.plan import planning, stages, tables
 
 ACCUMULATIONS = (1, 2, 4, 8, 16)
 GIB = 2**30
@@ -28,10 +29,12 @@ class Candidate:
 
   Attributes:
     config: all of it.
+    recipe: of the run.
     hours: estimated, of the stages that `look` compiles.
   """
 
   config: ml_collections.ConfigDict
+  recipe: kinds.Method
   hours: float
 
   @property
@@ -45,7 +48,7 @@ class Candidate:
   @property
   def jobs(self) -> tuple[str, ...]:
     """The stages of the recipe that take micro-batches."""
-    return _accumulating(self.config)
+    return _accumulating(self.config, self.recipe)
 
   @property
   def of_rl(self) -> tuple:
@@ -73,12 +76,17 @@ class Tried:
 
 
 def candidates(
-  config: ml_collections.ConfigDict, devices: Sequence[Any], peak: costs.Peak, rows: int
+  config: ml_collections.ConfigDict,
+  recipe: kinds.Method,
+  devices: Sequence[Any],
+  peak: costs.Peak,
+  rows: int,
 ) -> list[Candidate]:
   """Returns the candidates that may fit, those first that are estimated to be fastest.
 
   Args:
     config: of the run.
+    recipe: of the run.
     devices: abstract ones.
     peak: of one of them.
     rows: preferences of the data set.
@@ -87,24 +95,26 @@ def candidates(
     ValueError: the recipe cannot be planned, or no candidate can fit.
   """
   found, refused = [], None
-  for each in _variants(config, len(devices), len(parallel.by_slice(devices, config.mesh.slices))):
-    run = programs.arrays(each, list(devices), peak.memory)
+  slices = len(parallel.by_slice(devices, config.mesh.slices))
+  for each in _variants(config, recipe, len(devices), slices):
+    run = planning.arrays(each, recipe, list(devices), peak.memory)
     try:
-      memory.check(run, peak.memory)
+      memory.check(run, recipe, peak.memory)
     except ValueError as error:
       refused = error
       continue
-    found.append(Candidate(each, estimate(run, peak, rows)))
+    found.append(Candidate(each, recipe, estimate(run, recipe, peak, rows)))
   if not found:
     raise ValueError(f"nothing can fit; the last that was counted: {refused or 'no mesh divides'}")
   return sorted(found, key=lambda candidate: candidate.hours)
 
 
 def _variants(
-  config: ml_collections.ConfigDict, count: int, slices: int
+  config: ml_collections.ConfigDict, recipe: kinds.Method, count: int, slices: int
 ) -> Iterator[ml_collections.ConfigDict]:
   """Yields every combination whose micro-batches divide over the devices."""
-  jobs, has_rl = _accumulating(config), "rl" in abstract.jobs(config)
+  jobs = _accumulating(config, recipe)
+  others = [name for name in kinds.sections(config) if name not in jobs]
   base = origin.directory(config)
   vocabulary = config.data.vocabulary if base is None else None
   shape_of = origin.shape(config, base, vocabulary, "tpu")
@@ -126,7 +136,7 @@ def _variants(
     if any(size % parts for size in sizes):
       continue
     sizes = [size // parts for size in sizes]
-    sizes += [c.rl.batch_size // c.rl.minibatches] if has_rl else []
+    sizes += [c[name].batch_size // c[name].minibatches for name in others]
     if not any(size % (count // shape[2]) for size in (*sizes, c.inference_batch_size)):
       yield c.lock()
 
@@ -177,9 +187,9 @@ def look(
   They are the last one of reward modelling and the last one of RL. RL comes first, since most that
   does not fit is found there; what does not fit is compiled no further.
   """
-  run = programs.arrays(candidate.config, list(devices), peak.memory)
+  run = planning.arrays(candidate.config, candidate.recipe, list(devices), peak.memory)
   hours, largest = 0.0, (0, "")
-  for stage in reversed(_largest(run, rows)):
+  for stage in reversed(_largest(run, candidate.recipe, rows)):
     for make in reversed(stage.makers):
       (row,) = tables.stage_rows(stage, [compile(make())], peak, run.mesh.size)
       largest = max(largest, (row["total"], f"{stage.name}: {row['program']}"))
@@ -190,15 +200,20 @@ def look(
   return Tried(candidate, hours, *largest)
 
 
-def _largest(run: abstract.Arrays, rows: int) -> list[stages.Stage]:
-  """Returns the last stage of reward modelling and the last one of RL, if there are such."""
-  found = {stage.name: stage for stage in stages.stages(run, rows)}
-  training = found.get("gap_reward", found.get("reward"))
-  last = [*found.values()][-1]
-  return [stage for stage in (training, last) if stage][: 1 if training is last else 2]
+def _largest(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[stages.Stage]:
+  """Returns the supervised stage whose rows take most and the last of RL, if there are such."""
+  found, largest = stages.stages(run, recipe, rows), {}
+  jobs = _accumulating(run.config, recipe)
+  for stage in found:
+    kind = kinds.kind_of(recipe, run.config, stage.planned)
+    passes = kind.passes(run.config[stage.planned.section])
+    name = "supervised" if stage.planned.section in jobs else "rl" if kind.learns else "sampling"
+    if passes >= largest.get(name, (0.0, None))[0]:
+      largest[name] = (passes, stage)
+  return [largest[name][1] for name in ("supervised", "rl") if name in largest]
 
 
-def estimate(run: abstract.Arrays, peak: costs.Peak, rows: int) -> float:
+def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows: int) -> float:
   """Returns the hours of the stages that `look` compiles, in closed form.
 
   A program takes as long as the busiest of computing, main memory and links. Training: the
@@ -207,23 +222,20 @@ def estimate(run: abstract.Arrays, peak: costs.Peak, rows: int) -> float:
   activations over `tensor` twice, on the way there, back, and again where it is computed again.
   Sampling: every token reads all weights and the cache, and sums activations in each layer.
   """
-  job, seconds = run.config.rl, 0.0
-  for stage in _largest(run, rows):
-    if len(stage.makers) > 1:  # of RL: sampling, scoring, learning
-      sampling, _, iteration = (make() for make in stage.makers)
-      updates = 2 * job.epochs * job.minibatches  # of policy and value model
-      step = _sampling(run, sampling, peak) + _learning(run, iteration, updates, peak)
-      seconds += stage.steps * step
-      continue
-    name = "gap_reward" if stage.name == "gap_reward" else "reward"
-    parts = run.config[name].accumulation
-    seconds += stage.steps * _learning(run, stage.makers[0](), parts, peak)
+  seconds = 0.0
+  for stage in _largest(run, recipe, rows):
+    job, made = run.config[stage.planned.section], [make() for make in stage.makers]
+    step = sum(_sampling(run, one, job, peak) for one in made if one.sampled > 1)
+    # Of policy and value model; or of each micro-batch.
+    updates = 2 * job.epochs * job.minibatches if len(made) > 1 else job.accumulation
+    seconds += stage.steps * (step + _learning(run, made[-1], updates, peak))
   return seconds / 3600
 
 
-def _accumulating(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-  """Returns the stages of the recipe that take micro-batches."""
-  return tuple(job for job in abstract.jobs(config) if job != "rl")
+def _accumulating(config: ml_collections.ConfigDict, recipe: kinds.Method) -> tuple[str, ...]:
+  """Returns the sections of the recipe that take micro-batches."""
+  names = kinds.sections(config)
+  return tuple(name for name in names if recipe.kinds[config[name].kind].cut == "accumulation")
 
 
 def _learning(
@@ -240,11 +252,16 @@ def _learning(
   return max(compute, 3 * parts * weights / peak.bytes, (gathered + summed) / peak.link)
 
 
-def _sampling(run: abstract.Arrays, program: programs.Program, peak: costs.Peak) -> float:
+def _sampling(
+  run: abstract.Arrays,
+  program: programs.Program,
+  job: ml_collections.ConfigDict,
+  peak: costs.Peak,
+) -> float:
   """Returns the estimated seconds of sampling."""
   compute = program.flops / run.mesh.size / peak.flops
   read = program.sampled * (_weights(run) + program.made["cache"])
-  rows = run.config.rl.batch_size * run.mesh.shape["tensor"] / run.mesh.size
+  rows = job.batch_size * run.mesh.shape["tensor"] / run.mesh.size
   summed = program.sampled * 2 * _sum(run, rows)
   return max(compute, read / peak.bytes, summed / peak.link)
 

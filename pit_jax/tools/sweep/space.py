@@ -13,11 +13,11 @@ import numpy as np
 from ml_collections.config_flags import config_path
 
 from pit_jax import configurations
+from pit_jax.recipes import recipe as recipes
 from pit_jax.run import checks
 
 SAMPLERS = ("grid", "random", "tpe")
 SEED = 0  # of random choices
-RECIPES = ("pit", "rlhf")  # of whose results `trials.measure` makes something to compare
 COMBINED = 500  # trials, at most, whose values are tried together on the configuration
 
 Stored = bool | int | float | str | None  # what a storage of optuna keeps
@@ -164,15 +164,17 @@ def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_col
 
 def _check_run(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
   """Raises a ValueError where no run could have these values together."""
-  if config.get("recipe") not in RECIPES:
+  recipe = recipes.of(config)
+  if recipe.headline is None:
+    able = [name for name in recipes.names() if recipes.named(name).headline]
     raise ValueError(
-      f"recipe {config.get('recipe')!r} has no comparison that runs could be ranked by; use one of "
-      f"{', '.join(RECIPES)}"
+      f"recipe {recipe.name!r} has no comparison that runs could be ranked by; use one of "
+      f"{', '.join(able)}"
     )
   if not values:  # what the first run has is checked with it
     return
   try:
-    checks.values(config)
+    checks.values(config, recipe)
   except ValueError as error:
     together = ", ".join(f"{key}={value!r}" for key, value in values.items())
     raise ValueError(f"no run could have {together}: {error}") from error

@@ -186,22 +186,20 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
   """Returns what a sweep compares of a run.
 
   Args:
-    results: results.json of recipe pit or rlhf.
+    results: results.json of a recipe that compares systems.
 
   Returns:
-    `delta` and its `ci95` (pit, or without an improver original, against its start) under `judge`,
-    the first of the run's judges; `kl`, nats per response of the last RL stage;
+    `delta` and its `ci95` of the comparison that the run is about, under `judge`, the first of the
+    run's judges; `kl`, nats per response of the last RL stage;
     `seconds` in all.
 
   Raises:
     RunFailed: that judge could not judge most prompts.
   """
-  pairs = (("pit", "original"), ("original", "policy_sft"))
   rows = [
     row
-    for pair in pairs
     for row in results["comparisons"]
-    if (row["a"], row["b"]) == pair and row["temperature"] != "best"
+    if [row["a"], row["b"]] == results["headline"] and row["temperature"] != "best"
   ]
   if not verdict.is_judged(rows[0]):  # another judge's Δ would be no measure of the same thing
     raise RunFailed(

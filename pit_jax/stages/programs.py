@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import ml_collections
 
-from pit_jax import costs, parallel
+from pit_jax import costs
 from pit_jax.data import padding
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers, inference
-from pit_jax.run import abstract, checks, memory, origin, published_models
+from pit_jax.run import abstract, memory
 from pit_jax.stages import objectives, ppo, rl, supervised
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
@@ -42,50 +42,32 @@ class Program:
   sampled: int = 1
 
 
-def arrays(config: ml_collections.ConfigDict, devices: list, memory: int | None) -> abstract.Arrays:
-  """Returns the arrays of a run on devices that need not exist.
-
-  Args:
-    config: of the run.
-    devices: those of the mesh.
-    memory: bytes of one of them, for a mesh that is chosen by them.
-
-  Raises:
-    ValueError: the run cannot be.
-  """
-  checks.values(config)
-  directory, platform = origin.directory(config), devices[0].platform
-  vocabulary = config.data.vocabulary if directory is None else None
-  shape = origin.shape(config, directory, vocabulary, platform)
-  language = pure.language_model(shape)
-  mesh = parallel.make_mesh(config.mesh.shape, language, devices, memory, config.mesh.slices)
-  reward, _ = published_models.find(config, platform)
-  return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward)
-
-
-def imitation(run: abstract.Arrays, prompt: int) -> Program:
+def imitation(run: abstract.Arrays, section: str, prompt: int) -> Program:
   """Returns a step of supervised fine-tuning, on prompts of so many tokens."""
-  job, tokens = run.config.sft, run.config.sft.batch_size * (prompt + run.response)
+  job = run.config[section]
   if job.packing:
-    raise ValueError("sft.packing=True is not planned; plan with False, whose rows are longer")
+    raise ValueError(
+      f"{section}.packing=True is not planned; plan with False, whose rows are longer"
+    )
   batch = Demonstrations(
     run.rows(Prompts, job.batch_size, prompt), run.rows(Responses, job.batch_size, run.response)
   )
-  return _training(run, "policy", run.language, objectives.imitation, job, batch, tokens)
+  tokens = job.batch_size * (prompt + run.response)
+  return training(run, "policy", run.language, objectives.imitation, job, batch, tokens)
 
 
-def preference(run: abstract.Arrays) -> Program:
+def preference(run: abstract.Arrays, section: str) -> Program:
   """Returns a step of reward modelling."""
-  job = run.config.reward
+  job = run.config[section]
   responses = run.rows(Responses, job.batch_size, run.response)
   batch = Preferences(run.rows(Prompts, job.batch_size, run.prompt), responses, responses)
   tokens = job.batch_size * (run.prompt + 2 * run.response)
-  return _training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
+  return training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
 
 
-def gap_order(run: abstract.Arrays) -> Program:
+def gap_order(run: abstract.Arrays, section: str) -> Program:
   """Returns a step of gap reward modelling."""
-  job, prompt = run.config.gap_reward, run.improver_prompt
+  job, prompt = run.config[section], run.improver_prompt
   prompts, responses = (
     run.rows(kind, job.batch_size, length)
     for kind, length in ((Prompts, prompt), (Responses, run.response))
@@ -93,10 +75,31 @@ def gap_order(run: abstract.Arrays) -> Program:
   batch = GapPreferences(prompts, prompts, responses, responses)
   tokens = 2 * job.batch_size * (prompt + 2 * run.response)
   weights = {"term_weights": run.array((5,), jnp.float32, None)}
-  return _training(run, "reward", run.scalar, objectives.gap_order, job, batch, tokens, weights)
+  return training(run, "reward", run.scalar, objectives.gap_order, job, batch, tokens, weights)
 
 
-def _training(run, role, model, objective, job, batch, tokens: int, frozen=None) -> Program:
+def training(
+  run: abstract.Arrays,
+  role: str,
+  model: pure.PureModel,
+  objective: Callable,
+  job: ml_collections.ConfigDict,
+  batch: Any,
+  tokens: int,
+  frozen: dict[str, Any] | None = None,
+) -> Program:
+  """Returns a step of a supervised job.
+
+  Args:
+    run: the arrays of a run.
+    role: of the model that learns.
+    model: its network.
+    objective: model → loss function.
+    job: the section of the configuration.
+    batch: abstract rows.
+    tokens: that the model reads of them.
+    frozen: what the loss reads beside, and nobody trains.
+  """
   state, base = run.state(model, job), run.parts(model)[1]
   return Program(
     name="step",
@@ -107,9 +110,9 @@ def _training(run, role, model, objective, job, batch, tokens: int, frozen=None)
   )
 
 
-def sampling(run: abstract.Arrays, prompt: int) -> Program:
+def sampling(run: abstract.Arrays, section: str, prompt: int) -> Program:
   """Returns sampling after prompts of so many tokens."""
-  job, params = run.config.rl, run.params(run.language)
+  job, params = run.config[section], run.params(run.language)
   function = inference.sampling(
     run.language,
     run.mesh,
@@ -134,12 +137,12 @@ def sampling(run: abstract.Arrays, prompt: int) -> Program:
   )
 
 
-def scoring(run: abstract.Arrays, prompt: int, model: pure.PureModel) -> Program:
+def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureModel) -> Program:
   """Returns the scoring of responses after prompts of so many tokens by a scalar model.
 
   A published one reads whole conversations in tokens of its own, at most as many as it may.
   """
-  job, params = run.config.rl, run.params(model)
+  job, params = run.config[section], run.params(model)
   if run.published and model == run.published.scalar:
     length = padding.bucket(run.published.reader.max_length)
     read = run.rows(Responses, job.batch_size, length)
@@ -159,10 +162,11 @@ def scoring(run: abstract.Arrays, prompt: int, model: pure.PureModel) -> Program
   )
 
 
-def iteration(run: abstract.Arrays, prompt: int) -> Program:
+def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
   """Returns an iteration of PPO on responses after prompts of so many tokens."""
-  job, rows = run.config.rl, run.config.rl.batch_size
-  train = run.actors()
+  job = run.config[section]
+  rows = job.batch_size
+  train = run.actors(job)
   base = {kind: run.parts(model)[1] for kind, model in _actors(run).items()}
   reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)

@@ -1,0 +1,94 @@
+"""What a recipe declares of itself, which commands, checks, plans, experiments and exports read."""
+
+import dataclasses
+import importlib
+import importlib.util
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from pit_jax.run import kinds
+
+ROOM = pathlib.Path(__file__).parent
+PARTS = ("recipe", "schedule", "finished", "running")  # files of this room that are no recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """A method.
+
+  Attributes:
+    name: what a configuration's `recipe` calls it.
+    kinds: kind of job → what sections of it are; see `kinds.Kind`.
+    stages: configuration → the stages of a run, in order.
+    train: context → what it trained, or reads back from the checkpoints of a finished run.
+    exported: what was trained → arguments of `export.save`: models, zero_point, published.
+    subject: (context, what was trained) → the finished run as its experiments see it.
+    experiments: name → what measures its part of the results, in the order of the report.
+    headline: the two systems whose comparison a run is about; None: it compares none.
+    needs: experiment → (the flag of a training that it needs, whether a configuration has it).
+    problems: configuration → what is wrong with it beside its sections.
+    run: (configuration, workdir) → None; for a recipe whose run is not to train, export and report.
+  """
+
+  name: str
+  kinds: Mapping[str, kinds.Kind]
+  stages: Callable[[ml_collections.ConfigDict], Sequence[kinds.Stage]]
+  train: Callable[[Any], Any]
+  exported: Callable[[Any], dict[str, Any]] = lambda trained: {}
+  subject: Callable[[Any, Any], Any] | None = None
+  experiments: Mapping[str, Callable[[Any], dict]] = dataclasses.field(default_factory=dict)
+  headline: tuple[str, str] | None = None
+  needs: Mapping[str, tuple[str, Callable[[Mapping], bool]]] = dataclasses.field(
+    default_factory=dict
+  )
+  problems: Callable[[ml_collections.ConfigDict], Iterator[str]] = lambda config: iter(())
+  run: Callable[[ml_collections.ConfigDict, pathlib.Path], None] | None = None
+
+
+def of(config: ml_collections.ConfigDict) -> Recipe:
+  """Returns the recipe that a configuration names.
+
+  It is a file of this room by its name, or any other Python file by its path; either holds a
+  RECIPE.
+
+  Raises:
+    ValueError: there is none of this name, or it declares nothing.
+  """
+  return named(config.get("recipe"))
+
+
+def named(name: str | None) -> Recipe:
+  """Returns a recipe by its name; see `of`."""
+  if isinstance(name, str) and name.endswith(".py"):
+    module = _module(pathlib.Path(name))
+  elif name in names():
+    module = importlib.import_module(f"pit_jax.recipes.{name}")
+  else:
+    raise ValueError(
+      f"recipe {name!r} is not known; use one of {', '.join(names())}, or the path of a Python "
+      "file that holds a RECIPE"
+    )
+  found = getattr(module, "RECIPE", None)
+  if not isinstance(found, Recipe):
+    raise ValueError(f"recipe {name!r}: the file has no RECIPE, a record of recipes/recipe.py")
+  return found
+
+
+def names() -> list[str]:
+  """Returns the names of the recipes that the library has."""
+  files = [path.stem for path in ROOM.glob("*.py") if not path.stem.startswith("_")]
+  folders = [path.parent.name for path in ROOM.glob("*/__init__.py")]
+  return sorted({*files, *folders} - {*PARTS})
+
+
+def _module(path: pathlib.Path) -> Any:
+  """Returns the module in a file that no package holds."""
+  if not path.is_file():
+    raise ValueError(f"recipe {str(path)!r}: there is no such file")
+  spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module

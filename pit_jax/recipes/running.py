@@ -1,0 +1,31 @@
+"""A run of any recipe: it is checked, announced, trained, exported, measured and reported."""
+
+import pathlib
+
+import ml_collections
+
+from pit_jax.evaluate import findings
+from pit_jax.exchange import export
+from pit_jax.feedback import language_models
+from pit_jax.recipes import recipe as recipes
+from pit_jax.recipes import schedule
+from pit_jax.report import pages
+from pit_jax.run import context as contexts
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Trains, exports, evaluates and reports; what is finished of it is read back.
+
+  Raises:
+    ValueError: the configuration, its data or its models cannot be used, or the workdir belongs to
+      another run.
+  """
+  recipe = recipes.of(config)
+  if recipe.run is not None:
+    recipe.run(config, workdir)
+    return
+  language_models.check(config.evaluation.language_judge)
+  context = schedule.announced(contexts.build(config, workdir, recipe))
+  trained = recipe.train(context)
+  export.save(workdir, context.inference, **recipe.exported(trained))
+  pages.publish(findings.of_run(context, recipe, trained), workdir)

@@ -1,0 +1,116 @@
+"""Kinds of training jobs and the stages of a recipe, by which checks, memory and plans go."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import ml_collections
+
+from pit_jax.data import batches
+
+POLICY, IMPROVER = "policy", "improver"  # prompts: x alone, or x with a reference response
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A stage of training as a recipe plans it.
+
+  Attributes:
+    name: as checkpoints, metrics and progress have it.
+    section: of the configuration, which says its kind, its fold and how it trains.
+    steps: how many it takes; None: as many as its section says.
+    fold: whose rows it sees; "": that of its section.
+    prompts: POLICY or IMPROVER.
+    reward: of RL, the network that gives the reward, as `abstract.Arrays.network` names it.
+    kept: networks of the models that stay on the devices meanwhile and have no part in it.
+    kind: "": that of its section.
+  """
+
+  name: str
+  section: str
+  steps: int | None = None
+  fold: str = ""
+  prompts: str = POLICY
+  reward: str = "reward"
+  kept: tuple[str, ...] = ()
+  kind: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """What all jobs of one kind have in common.
+
+  Attributes:
+    allowed: what numbers may be, in words of `checks.RANGES` → their keys, separated by blanks.
+    cut: the key that says into how many parts a batch is cut.
+    passes: section → how many networks a row passes in a step (there 1, there and back 3); progress
+      compares stages of different kinds by it.
+    needs: (arrays, stage) → phase → what is kept meanwhile → bytes of one device. No phase: the
+      compiler alone knows.
+    programs: (arrays, stage) → makers of the programs that a step runs, in order, with arguments.
+    resident: (arrays, stage) → role → bytes of one device that stay while any of them runs.
+    problems: (name, section) → what is wrong with a section beside its numbers.
+    curves: metrics that a report draws over the steps.
+    unit: what a step is called.
+    reads_responses: whether it learns from the data's responses; else it reads prompts alone.
+    learns: whether it trains; else it has no optimiser and no progress.
+  """
+
+  allowed: Mapping[str, str]
+  cut: str
+  passes: Callable[[Any], float]
+  needs: Callable[[Any, Stage], dict[str, dict[str, int]]]
+  programs: Callable[[Any, Stage], Sequence[tuple]]
+  resident: Callable[[Any, Stage], dict[str, int]] = lambda *_: {}
+  problems: Callable[[str, Any], Iterator[str]] = lambda *_: iter(())
+  curves: tuple[str, ...] = ("loss",)
+  unit: str = "steps"
+  reads_responses: bool = True
+  learns: bool = True
+
+
+@runtime_checkable
+class Method(Protocol):
+  """What a run has to know of its recipe."""
+
+  name: str
+  kinds: Mapping[str, Kind]
+
+  def stages(self, config: ml_collections.ConfigDict) -> Sequence[Stage]:
+    """Returns the stages of a run, in order."""
+
+  def problems(self, config: ml_collections.ConfigDict) -> Iterator[str]:
+    """Yields what is wrong with a configuration beside its sections."""
+
+
+def sections(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the names of the sections by which a run trains."""
+  parts = {name: config.get_ref(name).get() for name in config}
+  return [name for name, part in parts.items() if hasattr(part, "keys") and "kind" in part]
+
+
+def kind_of(method: Method, config: ml_collections.ConfigDict, stage: Stage) -> Kind:
+  """Returns the kind of a stage."""
+  return method.kinds[stage.kind or config[stage.section].kind]
+
+
+def fold_of(config: ml_collections.ConfigDict, stage: Stage) -> str:
+  """Returns the fold whose rows a stage sees."""
+  return stage.fold or config[stage.section].fold
+
+
+def steps_of(config: ml_collections.ConfigDict, stage: Stage, rows: int) -> int:
+  """Returns how many steps a stage takes.
+
+  Args:
+    config: of the run.
+    stage: one of its stages.
+    rows: of its fold.
+  """
+  job = config[stage.section]
+  if stage.steps is not None:
+    return stage.steps
+  if stage.kind:  # every row once
+    return math.ceil(rows / job.batch_size)
+  return job.steps or batches.count_steps(rows, job.batch_size, job.epochs)

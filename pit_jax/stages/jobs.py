@@ -1,0 +1,192 @@
+"""The kinds of jobs of this room: fine-tuning, reward models, reinforcement learning, sampling."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pit_jax.losses import gap
+from pit_jax.models import pure
+from pit_jax.run import abstract, kinds, memory
+from pit_jax.stages import programs
+
+SUPERVISED = {
+  "1 or more": "batch_size accumulation",
+  "0 or more": "steps evaluate_every weight_decay",
+  "more than 0": "learning_rate clip_norm epsilon",
+  "from 0 to 1": "warmup",
+}
+WITH_MARGINS = SUPERVISED | {"0 or more": SUPERVISED["0 or more"] + " margin_scale"}
+REINFORCEMENT = {
+  "1 or more": "steps batch_size epochs minibatches",
+  "0 or more": "value_scale value_coefficient loss_kl_coefficient target_kl missing_eos_penalty "
+  "kl_coefficient kl_target value_warmup",
+  "more than 0": "learning_rate clip_norm epsilon clip value_clip kl_horizon temperature",
+  "from 0 to 1": "warmup discount trace",
+}
+BACK = 3.0  # passes of a row through a network there and back
+
+
+def supervised_needs(
+  run: abstract.Arrays, stage: kinds.Stage, model: pure.PureModel, length: int, copies: int
+) -> dict[str, dict[str, int]]:
+  """Returns what a stage of supervised training keeps.
+
+  Args:
+    run: the models and rows of a run.
+    stage: the stage.
+    model: the network that learns.
+    length: tokens of a row, padded.
+    copies: how many such rows one of the data set makes.
+  """
+  job = run.config[stage.section]
+  trained, base = run.parts(model)
+  rows = copies * job.batch_size // job.accumulation
+  return {
+    stage.name: {
+      "parameters and optimiser state": abstract.device_bytes(run.state(model, job)),
+      "frozen parameters": abstract.device_bytes(base),
+      "gradient": abstract.device_bytes(trained),
+      "what enters each layer": memory.entering(run, rows, length),
+    }
+  }
+
+
+def supervised_problems(name: str, job: Any) -> Iterator[str]:
+  """Yields what is wrong with a section of supervised training beside its numbers."""
+  if not (job.steps or job.epochs > 0):
+    yield f"{name}.epochs={job.epochs}; use more than 0, or set {name}.steps"
+  if job.select not in ("last", "best"):
+    yield f'{name}.select={job.select!r}; use "last" or "best"'
+
+
+def _sft_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
+  length = run.prompt_of(stage.prompts) + run.response
+  return supervised_needs(run, stage, run.language, length, 1)
+
+
+def _preference_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
+  return supervised_needs(run, stage, run.scalar, run.prompt + 2 * run.response, 1)
+
+
+def _gap_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
+  return supervised_needs(run, stage, run.scalar, run.improver_prompt + 2 * run.response, 2)
+
+
+def _gap_problems(name: str, job: Any) -> Iterator[str]:
+  yield from supervised_problems(name, job)
+  weights = job.term_weights
+  if len(weights) != len(gap.TERMS) or not all(w >= 0 for w in weights) or not sum(weights) > 0:
+    yield (
+      f"{name}.term_weights={tuple(weights)}; use {len(gap.TERMS)} numbers of 0 or more, not "
+      f"all 0, for {', '.join(gap.TERMS)}"
+    )
+
+
+def _rl_problems(name: str, job: Any) -> Iterator[str]:
+  if job.steps <= job.value_warmup:
+    yield too_short(f"{name}.steps={job.steps}", f"{name}.value_warmup={job.value_warmup}")
+
+
+def too_short(steps: str, warmup: str) -> str:
+  """Returns what is wrong with RL that ends before its policy learns."""
+  return (
+    f"{steps} with {warmup}: only the value model would learn; use more steps than value_warmup"
+  )
+
+
+def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
+  """Returns what is kept while responses are sampled, and while PPO learns from them."""
+  job = run.config[stage.section]
+  length = run.prompt_of(stage.prompts) + run.response
+  others = memory.frozen(run, run.network(stage.reward))
+  kept = {
+    "policy and value model with optimiser state": abstract.device_bytes(run.actors(job)),
+    **{other: abstract.device_bytes(tree) for other, tree in others.items()},
+  }
+  trained = [run.parts(model)[0] for model in (run.language, run.scalar)]
+  return {
+    f"sampling of {stage.name}": kept
+    | {
+      "weights gathered for sampling": memory.gathered(run),
+      "keys and values": abstract.device_bytes(run.cache(job.batch_size, length - 1)),
+    },
+    f"PPO of {stage.name}": kept
+    | {
+      "gradients": abstract.device_bytes(trained),
+      "what enters each layer": memory.entering(run, job.batch_size // job.minibatches, length),
+    },
+  }
+
+
+def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
+  section, prompt = stage.section, run.prompt_of(stage.prompts)
+  reward = run.network(stage.reward)
+  made = [(programs.sampling, section, prompt)]
+  if reward is not None:  # else no device scores
+    made.append((programs.scoring, section, prompt, reward))
+  return [*made, (programs.iteration, section, prompt)]
+
+
+def _rl_resident(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, int]:
+  """Returns what stays of the models of RL while any of its programs runs."""
+  roles = programs.iteration(run, stage.section, run.prompt_of(stage.prompts)).roles
+  frozen = memory.frozen(run, run.network(stage.reward))
+  kept = {"policy": roles["policy"], "value": roles["value"]}
+  kept |= {"reference": frozen["reference"], "reward": frozen["reward model"]}
+  return {role: abstract.device_bytes(tree) for role, tree in kept.items()}
+
+
+SFT = kinds.Kind(
+  allowed=SUPERVISED,
+  cut="accumulation",
+  passes=lambda job: BACK,
+  needs=_sft_needs,
+  programs=lambda run, stage: [
+    (programs.imitation, stage.section, run.prompt_of(stage.prompts)),
+  ],
+  problems=supervised_problems,
+)
+PREFERENCE = kinds.Kind(
+  allowed=WITH_MARGINS,
+  cut="accumulation",
+  passes=lambda job: 2 * BACK,
+  needs=_preference_needs,
+  programs=lambda run, stage: [(programs.preference, stage.section)],
+  problems=supervised_problems,
+  curves=("loss", "accuracy"),
+)
+GAP = kinds.Kind(
+  allowed=WITH_MARGINS,
+  cut="accumulation",
+  passes=lambda job: 4 * BACK,
+  needs=_gap_needs,
+  programs=lambda run, stage: [(programs.gap_order, stage.section)],
+  problems=_gap_problems,
+  curves=("loss", "accuracy"),
+)
+RL = kinds.Kind(
+  allowed=REINFORCEMENT,
+  cut="minibatches",
+  # Sampled, read by policy, reference, value and reward model, learnt by two in each epoch.
+  passes=lambda job: 5.0 + 2 * BACK * job.epochs,
+  needs=_rl_needs,
+  programs=_rl_programs,
+  resident=_rl_resident,
+  problems=_rl_problems,
+  curves=("objective/score", "objective/kl", "objective/kl_coef", "tokens/response_length"),
+  unit="iterations",
+  reads_responses=False,
+)
+SAMPLING = kinds.Kind(  # a response for every row
+  allowed={},
+  cut="minibatches",
+  passes=lambda job: 1.0,
+  needs=lambda run, stage: {},
+  programs=lambda run, stage: [
+    (programs.sampling, stage.section, run.prompt_of(stage.prompts)),
+  ],
+  curves=(),
+  unit="batches",
+  reads_responses=False,
+  learns=False,
+)
+BY_NAME = {"sft": SFT, "preference": PREFERENCE, "gap": GAP, "rl": RL, "sampling": SAMPLING}
