@@ -120,10 +120,10 @@ def _form(options: argparse.Namespace) -> tuple[template.Form, text.Tokenizer | 
 def _learnt(
   loaded: preferences.PreferenceSet, division: preferences.Division, vocabulary: int
 ) -> tuple[text.Tokenizer, str]:
-  """Learns a tokenizer from what training would: the imitation fold, or all rows without folds."""
+  """Learns a tokenizer from what training would: the first fold, or all rows without folds."""
   try:
-    fold = division.folds(loaded.rows)
-    learnt_from, said = fold.sft, "the imitation fold"
+    fold = division.divide(loaded.rows)
+    learnt_from, said = next(part for part in fold.values() if part), "the first fold"
   except ValueError:  # too few rows for folds are a finding, not the end
     learnt_from, said = loaded.rows, "all rows"
   texts = (

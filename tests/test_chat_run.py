@@ -65,7 +65,7 @@ def test_auto_takes_the_models_own_template(begun):
   assert settings.template.kind == "model"
   (end,) = settings.tokenizer.encode_form("<|eot_id|>")
   assert (settings.tokenizer.eos_id, len(settings.tokenizer.stop_ids)) == (end, 2)
-  record = encode.policy_demonstrations(begun.folds.sft, settings)[:]
+  record = encode.policy_demonstrations(begun.folds["sft"], settings)[:]
   ended = [row[mask][-1] for row, mask in zip(record.responses.tokens, record.responses.mask)]
   assert set(ended) == {end}
   assert begun.over_long() == {"cut": 0, "dropped": 0}

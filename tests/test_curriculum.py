@@ -16,7 +16,7 @@ from pit_jax.training import step as training_step
 def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sampled):
   path = copied.workdir / "references" / "policy.jsonl"
   written = [json.loads(line) for line in path.read_text().splitlines()]
-  assert [row["prompt"] for row in written] == [row.prompt for row in copied.folds.rl]
+  assert [row["prompt"] for row in written] == [row.prompt for row in copied.folds["rl"]]
   policy = finished_run.models.policy.rl
   assert curriculum.policy_references(copied, policy) == [row["response"] for row in written]
   assert not sampled, "the file was there"
@@ -35,7 +35,7 @@ def encoded_prompts(context, pairs):
 
 
 def test_a_curriculum_stage_mixes_its_references(finished_run):
-  context, rl_rows = finished_run.context, finished_run.context.folds.rl
+  context, rl_rows = finished_run.context, finished_run.context.folds["rl"]
   drafts = [f"Draft {i}." for i in range(len(rl_rows))]
   by_source = {
     "dataset.rejected": [(row.prompt, row.rejected) for row in rl_rows],
@@ -113,7 +113,7 @@ def run_recorded(context, monkeypatch, count):
     gap_reward=gap_rewards.of_model(
       context, reward.RewardModel({"bias": 0}, {"zero_point": 0.0, "shift": 0.0})
     ),
-    from_policy=[f"Draft {i}." for i in range(len(context.folds.rl))],
+    from_policy=[f"Draft {i}." for i in range(len(context.folds["rl"]))],
   )
   return calls, result
 
@@ -161,7 +161,7 @@ def test_a_curriculum_has_one_schedule_of_each_rate(finished_run, monkeypatch):
     )
   )
   models = finished_run.models
-  references = [row.rejected for row in context.folds.rl]
+  references = [row.rejected for row in context.folds["rl"]]
   curriculum.run(
     context,
     "improver",

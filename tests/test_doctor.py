@@ -129,9 +129,9 @@ def test_what_rows_say_is_text_on_the_page_and_in_the_terminal(tmp_path, capsys)
 
 def test_near_copies_and_conversations_leak_into_what_is_held_out(tmp_path):
   rows = clean(400)
-  folds = preferences.folds([preferences.Preference(**row) for row in rows], 0.2, 0.2)
-  held = [row.prompt for row in folds.held_out]
-  trained = {row.prompt for part in (folds.sft, folds.reward, folds.rl) for row in part}
+  folds = preferences.divide([preferences.Preference(**row) for row in rows], 0.2, 0.2)
+  held = [row.prompt for row in folds["held_out"]]
+  trained = {row.prompt for part in (folds["sft"], folds["reward"], folds["rl"]) for row in part}
   # Upper case makes another text, and so another hash: some of these will be trained on.
   copies = [prompt.upper() for prompt in held]
   talks = [
@@ -145,7 +145,7 @@ def test_near_copies_and_conversations_leak_into_what_is_held_out(tmp_path):
   ]
   found, path = examine(tmp_path, rows)
   loaded = preferences.load(f"jsonl:{path}")
-  parts = vars(preferences.folds(loaded.rows, 0.2, 0.2))
+  parts = preferences.divide(loaded.rows, 0.2, 0.2)
   of_prompt = {row.prompt: name for name, part in parts.items() for row in part}
   trains = {prompt for prompt, name in of_prompt.items() if name in ("sft", "reward", "rl")}
 
@@ -169,7 +169,7 @@ def test_what_is_cut_is_what_training_cuts(tmp_path):
   rows = synthetic.preferences(200, seed=3)
   found, path = examine(tmp_path, rows, "--max_prompt_length=60", "--max_response_length=20")
   loaded = preferences.load(f"jsonl:{path}")
-  fold = preferences.folds(loaded.rows, 0.2, 0.2).sft
+  fold = preferences.divide(loaded.rows, 0.2, 0.2)["sft"]
   texts = [part for row in fold for part in (row.prompt, row.chosen, row.rejected)]
   words = text.train_tokenizer(texts, 300, tmp_path / "words")
   settings = encode.Settings(words, template.Template(), 60, 20)

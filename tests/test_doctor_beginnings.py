@@ -36,7 +36,7 @@ def test_conversations_between_names_nobody_knows_are_reported_by_line(tmp_path)
   loaded = preferences.load(f"jsonl:{path}")
   of_prompt = {
     row.prompt: name
-    for name, part in vars(preferences.folds(loaded.rows, 0.2, 0.2)).items()
+    for name, part in preferences.divide(loaded.rows, 0.2, 0.2).items()
     for row in part
   }
   split = [n for n in range(80) if len({of_prompt[row["prompt"]] for row in rows[3 * n :][:3]}) > 1]

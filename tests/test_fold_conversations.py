@@ -122,7 +122,7 @@ def folds_of(prompts_of_talks, **division):
   pairs = {prompt: number for number, prompts in enumerate(prompts_of_talks) for prompt in prompts}
   many = [preferences.Preference(prompt, "a", "b") for prompt in pairs]
   names = collections.defaultdict(set)
-  for name, part in vars(preferences.folds(many, 0.2, 0.2, **division)).items():
+  for name, part in preferences.divide(many, 0.2, 0.2, **division).items():
     for row in part:
       names[pairs[row.prompt]].add(name)
   assert len(names) == len(prompts_of_talks)
@@ -159,7 +159,7 @@ def test_real_dialogues_with_a_preamble_are_in_the_folds_of_the_bare_ones(shared
     ]
     for before in ("", "A human asks an assistant.\n\n")
   )
-  held = [vars(preferences.folds(many, 0.1, 0.1)) for many in (loaded.rows, bare, with_preamble)]
+  held = [preferences.divide(many, 0.1, 0.1) for many in (loaded.rows, bare, with_preamble)]
   sizes = [{name: len(part) for name, part in parts.items()} for parts in held]
   assert sizes[0] == sizes[1] == sizes[2]
 

@@ -12,7 +12,7 @@ MANY = [preferences.Preference(f"question {i // 2}", f"a{i}", f"b{i}") for i in 
 
 
 def test_every_row_is_in_one_fold_and_so_is_every_prompt():
-  parts = vars(preferences.folds(MANY, held_out=0.1, validation=0.2))
+  parts = preferences.divide(MANY, held_out=0.1, validation=0.2)
   assert collections.Counter(row for part in parts.values() for row in part) == (
     collections.Counter(MANY)
   )
@@ -24,9 +24,9 @@ def test_every_row_is_in_one_fold_and_so_is_every_prompt():
 
 
 def test_folds_have_the_sizes_asked_for():
-  folds = preferences.folds(MANY, held_out=0.1, validation=0.2)
+  folds = preferences.divide(MANY, held_out=0.1, validation=0.2)
   third = 0.9 / 3 * len(MANY)
-  sizes = {name: len(part) for name, part in vars(folds).items()}
+  sizes = {name: len(part) for name, part in folds.items()}
   expected = {
     "sft": 0.8 * third,
     "sft_validation": 0.2 * third,
@@ -41,50 +41,50 @@ def test_folds_have_the_sizes_asked_for():
 
 
 def test_a_fold_depends_on_the_prompt_alone():
-  whole = preferences.folds(MANY, held_out=0.1, validation=0.2)
-  reverse = preferences.folds(MANY[::-1], held_out=0.1, validation=0.2)
-  few = preferences.folds(MANY[:1000], held_out=0.1, validation=0.2)
-  for name, part in vars(whole).items():
-    assert vars(reverse)[name] == part[::-1]
-    assert set(vars(few)[name]) == set(part) & set(MANY[:1000])
+  whole = preferences.divide(MANY, held_out=0.1, validation=0.2)
+  reverse = preferences.divide(MANY[::-1], held_out=0.1, validation=0.2)
+  few = preferences.divide(MANY[:1000], held_out=0.1, validation=0.2)
+  for name, part in whole.items():
+    assert reverse[name] == part[::-1]
+    assert set(few[name]) == set(part) & set(MANY[:1000])
 
 
 def test_folds_never_change_between_versions():
   """Another hash would train on what an older run held out."""
   found = {}
-  folds = preferences.folds(MANY, held_out=0.1, validation=0.2)
-  for name, part in vars(folds).items():
+  folds = preferences.divide(MANY, held_out=0.1, validation=0.2)
+  for name, part in folds.items():
     found |= {row.prompt: name for row in part}
   pinned = ["sft", "reward_validation", "held_out", "reward", "sft", "rl"]
   assert [found[f"question {i}"] for i in range(6)] == pinned
 
 
 def test_larger_fractions_take_rows_and_move_no_others():
-  small = preferences.folds(MANY, held_out=0.1, validation=0.1)
-  large = preferences.folds(MANY, held_out=0.3, validation=0.2)
-  assert set(small.held_out) < set(large.held_out)
+  small = preferences.divide(MANY, held_out=0.1, validation=0.1)
+  large = preferences.divide(MANY, held_out=0.3, validation=0.2)
+  assert set(small["held_out"]) < set(large["held_out"])
   for fold in ("sft", "reward"):
-    before = {*vars(small)[fold], *vars(small)[fold + "_validation"]}
-    after = {*vars(large)[fold], *vars(large)[fold + "_validation"]}
-    assert after == before - set(large.held_out)
-    kept = set(vars(small)[fold + "_validation"]) - set(large.held_out)
-    assert kept < set(vars(large)[fold + "_validation"])
+    before = {*small[fold], *small[fold + "_validation"]}
+    after = {*large[fold], *large[fold + "_validation"]}
+    assert after == before - set(large["held_out"])
+    kept = set(small[fold + "_validation"]) - set(large["held_out"])
+    assert kept < set(large[fold + "_validation"])
 
 
 def test_folds_that_cannot_be_are_refused():
   with pytest.raises(ValueError, match="held_out is 1"):
-    preferences.folds(MANY, held_out=1, validation=0.1)
+    preferences.divide(MANY, held_out=1, validation=0.1)
   with pytest.raises(ValueError, match=r"validation is -0\.1"):
-    preferences.folds(MANY, held_out=0.1, validation=-0.1)
+    preferences.divide(MANY, held_out=0.1, validation=-0.1)
   with pytest.raises(ValueError, match=r"4 rows with 2 different prompts leave .* empty"):
-    preferences.folds(MANY[:4], held_out=0.1, validation=0.1)
-  without = preferences.folds(MANY, held_out=0, validation=0)
-  assert without.held_out == without.sft_validation == without.reward_validation == ()
+    preferences.divide(MANY[:4], held_out=0.1, validation=0.1)
+  without = preferences.divide(MANY, held_out=0, validation=0)
+  assert without["held_out"] == without["sft_validation"] == without["reward_validation"] == ()
 
 
 def test_an_independent_judge_takes_its_rows_from_the_reward_fold_alone():
-  without = vars(preferences.folds(MANY, held_out=0.1, validation=0.2))
-  asked = vars(preferences.folds(MANY, held_out=0.1, validation=0.2, judge=0.5))
+  without = preferences.divide(MANY, held_out=0.1, validation=0.2)
+  asked = preferences.divide(MANY, held_out=0.1, validation=0.2, judge=0.5)
   assert without["judge"] == ()
   for name in without.keys() - {"reward", "judge"}:
     assert asked[name] == without[name]
@@ -108,9 +108,9 @@ def test_all_turns_of_a_conversation_are_in_one_fold():
   written = [conversations.write(talk(i, "so"))[: -len("Assistant:")].strip() for i in range(500)]
   plain = [f"question {i}" for i in range(500)]
   prompts = [*talks, *((system, *one) for one in talks[::4]), *written, *plain]
-  folds = preferences.folds([preferences.Preference(x, "a", "b") for x in prompts], 0.1, 0.2)
+  folds = preferences.divide([preferences.Preference(x, "a", "b") for x in prompts], 0.1, 0.2)
   of_question = collections.defaultdict(set)
-  for name, part in vars(folds).items():
+  for name, part in folds.items():
     for row in part:
       question = row.prompt
       if not isinstance(question, str):

@@ -146,7 +146,7 @@ def test_samples_are_kept_on_held_out_prompts_along_both_chains(finished_run):
   # 3 iterations in 2 parts; 6 of the curriculum in 2 parts, each of which ends a stage.
   names = ["pit_data-3", "pit_policy-3", "rl_policy-2", "rl_policy-3"]
   assert files == [f"{name}.jsonl" for name in names]
-  asked = list(dict.fromkeys(row.prompt for row in folds.held_out))[:12]
+  asked = list(dict.fromkeys(row.prompt for row in folds["held_out"]))[:12]
   for name in files:
     lines = (finished_run.workdir / "frontier" / name).read_text().splitlines()
     assert [json.loads(line)["prompt"] for line in lines] == asked
@@ -191,7 +191,7 @@ def test_the_frontier_is_what_the_models_say_of_the_samples(finished_run):
     first, *points = found[name]["points"]
     assert (first["step"], first["kl"], first["kl_ci95"]) == (0, 0.0, [0.0, 0.0])
     for point, kept in zip(points, frontier.read(context.workdir, stages), strict=True):
-      questions = list(dict.fromkeys(row.prompt for row in context.folds.held_out))[:12]
+      questions = list(dict.fromkeys(row.prompt for row in context.folds["held_out"]))[:12]
       if kept.drafts is None:
         proxy = context.inference.rate(models.policy.reward.params, questions, kept.responses)
       else:

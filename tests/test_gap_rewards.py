@@ -22,7 +22,7 @@ def difference(finished_run):
 
 def test_the_difference_is_that_of_two_rewards(finished_run, difference):
   context, model = finished_run.context, finished_run.models.policy.reward
-  rows = context.folds.rl[:6]
+  rows = context.folds["rl"][:6]
   questions = [row.prompt for row in rows] * 2
   references = [row.rejected for row in rows] + [row.chosen for row in rows]
   chosen = np.array([7, 0, 11, 3, 3, 6, 10, 1])
@@ -43,7 +43,7 @@ def test_the_difference_is_that_of_two_rewards(finished_run, difference):
 
 def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, difference, monkeypatch):
   context, seen = finished_run.context, []
-  drafts = [f"Draft {i}." for i in range(len(context.folds.rl))]
+  drafts = [f"Draft {i}." for i in range(len(context.folds["rl"]))]
 
   def record(context, name, prompts, reward_fn, *, start, **_):
     rows = np.array([0, 5, len(prompts) - 1])
@@ -57,7 +57,7 @@ def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, differenc
   sft = finished_run.models.improver_sft
   given = {"improver_sft": sft, "gap_reward": difference, "from_policy": drafts}
   curriculum.run(context, "other", stages, **given)
-  rows = context.folds.rl
+  rows = context.folds["rl"]
   for stage, rewards in zip(stages, seen, strict=True):
     texts = [draft for source in stage.references for draft in _references(source, rows, drafts)]
     shown = [texts[i] for i in (0, 5, len(texts) - 1)]
@@ -77,7 +77,7 @@ def test_the_difference_has_mean_0_and_deviation_1_on_samples(finished_run, copi
   models = finished_run.models
   made = gap_rewards.difference(copied, models.policy.reward, models.improver_sft)
   ((_, responses),) = sampled
-  rows = copied.folds.reward_validation
+  rows = copied.folds["reward_validation"]
   questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
   scores = made.gaps(questions, copied.inference.words(responses), rejected)
   assert scores.mean() + made.facts["shift"] == pytest.approx(0, abs=1e-3)
@@ -190,7 +190,7 @@ def test_the_five_terms_facts_are_those_of_the_run(finished_run):
   gaps = {name: np.array(values) for name, values in made.facts["gaps"].items()}
   found = metrics.gap_order(**gaps)
   assert found["accuracy"] == pytest.approx(made.facts["accuracy"])
-  held = finished_run.context.folds.reward_validation
+  held = finished_run.context.folds["reward_validation"]
   index = encode.gap_preferences(held, finished_run.context.settings).contents.index
   rows = [held[i] for i in index]
   texts = [[getattr(row, name) for row in rows] for name in ("prompt", "chosen", "rejected")]

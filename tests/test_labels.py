@@ -27,29 +27,31 @@ def judged(count=400):
 
 def test_held_out_writers_train_nothing_and_known_ones_are_held_out_by_prompt():
   rows, held = judged(), ("b", "d")
-  plain = preferences.folds(rows, 0.3, 0.1, training=("reward",))
-  folds = preferences.folds(rows, 0.3, 0.1, training=("reward",), held_out_writers=held)
-  assert folds.held_out == plain.held_out, "which prompts are held out does not depend on writers"
-  trained = [*folds.reward, *folds.reward_validation]
+  plain = preferences.divide(rows, 0.3, 0.1, folds={"reward": 1.0})
+  folds = preferences.divide(rows, 0.3, 0.1, folds={"reward": 1.0}, held_out_writers=held)
+  assert folds["held_out"] == plain["held_out"], (
+    "which prompts are held out does not depend on writers"
+  )
+  trained = [*folds["reward"], *folds["reward_validation"]]
   assert {row.writers[0] for row in trained} == {"a", "c"}
-  assert {row.writers[0] for row in folds.set_aside} == set(held)
-  assert {row.writers[0] for row in folds.held_out} == set(WRITERS)
-  used = {row.prompt for row in (*trained, *folds.set_aside)}
-  assert not used & {row.prompt for row in folds.held_out}
-  assert len(trained) + len(folds.set_aside) + len(folds.held_out) == len(rows)
-  assert folds.sft == folds.rl == folds.sft_validation == ()
+  assert {row.writers[0] for row in folds["set_aside"]} == set(held)
+  assert {row.writers[0] for row in folds["held_out"]} == set(WRITERS)
+  used = {row.prompt for row in (*trained, *folds["set_aside"])}
+  assert not used & {row.prompt for row in folds["held_out"]}
+  assert len(trained) + len(folds["set_aside"]) + len(folds["held_out"]) == len(rows)
+  assert folds.keys() == {"reward", "reward_validation", "judge", "held_out", "set_aside"}
 
 
 def test_folds_and_writers_that_are_not_there_are_named():
   with pytest.raises(ValueError, match="has e, who wrote no response .* a, b, c, d, reference"):
-    preferences.folds(judged(), 0.3, 0.1, held_out_writers=("a", "e"))
+    preferences.divide(judged(), 0.3, 0.1, held_out_writers=("a", "e"))
   nobody = [preferences.Preference("x", "a", "b")]
   with pytest.raises(ValueError, match="their writers are not said"):
-    preferences.folds(nobody, 0.3, 0.1, held_out_writers=("a",))
-  with pytest.raises(ValueError, match=r"training folds are \('reward', 'dpo'\); use at least one"):
-    preferences.folds(judged(), 0.3, 0.1, training=("reward", "dpo"))
+    preferences.divide(nobody, 0.3, 0.1, held_out_writers=("a",))
+  with pytest.raises(ValueError, match=r"'dpo': 0.0.; give at least one, each with a size above 0"):
+    preferences.divide(judged(), 0.3, 0.1, folds={"reward": 1.0, "dpo": 0.0})
   with pytest.raises(ValueError, match="leave reward, reward_validation empty"):
-    preferences.folds(judged(), 0.3, 0.1, training=("reward",), held_out_writers=("reference",))
+    preferences.divide(judged(), 0.3, 0.1, folds={"reward": 1.0}, held_out_writers=("reference",))
 
 
 def pairs(count=120, seed=0):
@@ -119,12 +121,12 @@ def test_no_rule_beside_length_gives_away_the_held_out_judgements(shared_data):
   source = f"jsonl:{shared_data / 'alpacaeval_gpt4_preferences.jsonl.gz'}"
   loaded = preferences.load(source, on_bad_row="skip")
   held = config.held_out_writers
-  division = {"training": config.training, "held_out_writers": held}
-  folds = preferences.folds(loaded.rows, config.held_out, config.validation, **division)
-  trained = {name for row in folds.reward for name in row.writers}
+  division = {"folds": dict(config.folds), "held_out_writers": held}
+  folds = preferences.divide(loaded.rows, config.held_out, config.validation, **division)
+  trained = {name for row in folds["reward"] for name in row.writers}
   reference = "text_davinci_003"
   assert not trained & set(held) and reference in trained
-  new = [row for row in folds.held_out if preferences.is_by(row, held)]
+  new = [row for row in folds["held_out"] if preferences.is_by(row, held)]
   assert {name for row in new for name in row.writers} == {*held, reference}
   chosen, rejected = (
     np.array([len(getattr(row, name)) for row in new], float) for name in ("chosen", "rejected")
@@ -215,16 +217,18 @@ def test_what_is_reported_is_what_the_exported_models_say(rewards_run):
   results = results_of(rewards_run)
   config = results["config"]["data"]
   loaded = preferences.load(config["source"])
-  folds = preferences.folds(
+  folds = preferences.divide(
     loaded.rows,
     config["held_out"],
     config["validation"],
-    training=("reward",),
+    folds={"reward": 1.0},
     held_out_writers=("b", "d"),
   )
-  prompts = list(dict.fromkeys(row.prompt for row in folds.held_out))
+  prompts = list(dict.fromkeys(row.prompt for row in folds["held_out"]))
   prompts = prompts[: results["config"]["evaluation"]["prompts"]]
-  rows = [row for row in folds.held_out if row.prompt in prompts and {"b", "d"} & set(row.writers)]
+  rows = [
+    row for row in folds["held_out"] if row.prompt in prompts and {"b", "d"} & set(row.writers)
+  ]
   x, better, worse = (
     [getattr(row, name) for row in rows] for name in ("prompt", "chosen", "rejected")
   )

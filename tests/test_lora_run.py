@@ -98,8 +98,8 @@ def test_the_export_says_what_the_run_said(run):
   loaded = export.load(context.workdir, mesh=context.mesh, batch_size=4)
   assert loaded.policy["trunk"]["embedding"] is loaded.gap_reward["trunk"]["embedding"]
   assert str(loaded.policy["trunk"]["embedding"].dtype) == STORED
-  questions = [row.prompt for row in context.folds.held_out[:4]]
-  drafts = [row.rejected for row in context.folds.held_out[:4]]
+  questions = [row.prompt for row in context.folds["held_out"][:4]]
+  drafts = [row.rejected for row in context.folds["held_out"][:4]]
   asked = (questions, drafts, drafts[::-1])
   found = loaded.inference.gaps(loaded.gap_reward, *asked)
   expected = context.inference.gaps(models.gap_reward.params, *asked)
@@ -125,7 +125,7 @@ def test_an_independent_judge_learnt_from_pairs_of_its_own(run):
   context, models = run
   assert not np.array_equal(models.policy.judge.params["head"], models.policy.reward.params["head"])
   results = context.read_json("report", "results.json")
-  assert results["data"]["folds"]["judge"] == len(context.folds.judge) > 0
+  assert results["data"]["folds"]["judge"] == len(context.folds["judge"]) > 0
   judged = [row["judge"] for row in results["comparisons"] if (row["a"], row["b"]) == PAIR]
   assert judged[:5] == ["gold", "R_public", "R_judge", "R_P", "R_PIT"]
   assert 0 <= results["reward_models"]["R_judge"]["accuracy"] <= 1
@@ -147,7 +147,7 @@ def test_a_published_judge_has_the_unit_in_which_ties_are_told(run):
   """A published score of any scale: a tie is a thousandth of its deviation over samples."""
   context, models = run
   asking = context.inference
-  questions = [row.prompt for row in context.folds.reward_validation]
+  questions = [row.prompt for row in context.folds["reward_validation"]]
   raw = context.judge.load(context.mesh, batch_size=8).rate
   found = subject.of_improver(context, models).suite
   (judge,) = (one for one in found.judges if one.name == subject.PUBLISHED)

@@ -32,12 +32,12 @@ def make(*names, minimum_margin=0.0, **folds):
   suite = scripted.make_suite(["0 0"])
   models = dataclasses.replace(suite.improver, inference=Circular())
   rows = {
-    field.name: tuple(data_rows.Preference(x, "c", "r") for x in folds.get(field.name, ()))
-    for field in dataclasses.fields(preferences.Folds)
+    name: tuple(data_rows.Preference(x, "c", "r") for x in folds.get(name, ()))
+    for name in preferences.part_names(preferences.THREE, ("rl",))
   }
   return next_round.make(
     dataclasses.replace(suite, improver=models),
-    preferences.Folds(**rows),
+    rows,
     names,
     rounds=3,
     minimum_margin=minimum_margin,
@@ -106,12 +106,12 @@ def test_the_next_round_holds_out_the_same_prompts(finished_run, tmp_path, capsy
   config, old = finished_run.context.config.data, finished_run.context.folds
   loaded = preferences.load(f"jsonl:{output}")
   assert len(loaded.rows) == len(lines) and not loaded.skipped
-  folds = preferences.folds(loaded.rows, config.held_out, config.validation, config.judge)
+  folds = preferences.divide(loaded.rows, config.held_out, config.validation, config.judge)
   for part in ("held_out", "sft_validation", "reward_validation"):
-    assert getattr(folds, part) == getattr(old, part), "what measures has no new row"
+    assert folds[part] == old[part], "what measures has no new row"
   for line in new:
-    assert line["prompt"] in {row.prompt for row in getattr(old, line["fold"])}
-    assert line["prompt"] in {row.prompt for row in getattr(folds, line["fold"])}
+    assert line["prompt"] in {row.prompt for row in old[line["fold"]]}
+    assert line["prompt"] in {row.prompt for row in folds[line["fold"]]}
     assert line["margin"] > 0
 
 

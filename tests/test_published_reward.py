@@ -84,7 +84,7 @@ def read_as_served(foreign, question, answer):
 
 def rewarded_words(run):
   """Returns the questions, the answers in words, and the rewards that RL saw of them."""
-  questions = [row.prompt for row in run.context.folds.rl]
+  questions = [row.prompt for row in run.context.folds["rl"]]
   texts, answers, scores = [], [], []
   for rows, _, responses, given in run.rewarded:
     texts += [questions[row] for row in rows]
@@ -138,7 +138,7 @@ def test_the_rewards_belong_to_the_prompts_and_are_what_was_learnt_from(run):
     )
     for row, text_of in zip(rows, said, strict=True):
       assert (
-        run.context.folds.rl[row].prompt[-20:] in text_of
+        run.context.folds["rl"][row].prompt[-20:] in text_of
       )  # an over-long one lost its beginning
   lines = (run.context.workdir / "metrics" / "rl_policy.jsonl").read_text().splitlines()
   logged = [json.loads(line)["objective/score"] for line in lines]
@@ -152,7 +152,7 @@ def test_it_is_calibrated_and_no_weight_of_its_trunk_is_trained(run, foreign):
   there = hf.load(foreign, found.published.model)
   jax.tree.map(np.testing.assert_array_equal, found.params["trunk"], there["trunk"])
   assert not (context.workdir / "checkpoints" / "reward").exists()
-  questions = [row.prompt for row in context.folds.reward_validation]
+  questions = [row.prompt for row in context.folds["reward_validation"]]
   key = jax.random.fold_in(context.key("reward"), 1)
   answers = context.inference.answer(run.models.policy.sft, questions, key, 1.0)
   scores = reward.rating(run.context, found)(questions, answers)
@@ -161,7 +161,7 @@ def test_it_is_calibrated_and_no_weight_of_its_trunk_is_trained(run, foreign):
 
 
 def test_its_facts_are_of_its_own_reading(run):
-  found, rows = run.models.policy.reward, run.context.folds.reward_validation
+  found, rows = run.models.policy.reward, run.context.folds["reward_validation"]
   questions = [row.prompt for row in rows]
   chosen, rejected = (
     reward.rating(run.context, found)(questions, [getattr(row, name) for row in rows])
@@ -187,7 +187,7 @@ def test_it_judges_in_its_own_tokens(run):
   results = run.context.read_json("report", "results.json")
   assert {row["judge"] for row in results["comparisons"]} == {"gold", "R_P", "R_PIT"}
   found = run.models.policy.reward
-  held_out = {row.prompt: row for row in run.context.folds.held_out}
+  held_out = {row.prompt: row for row in run.context.folds["held_out"]}
   rows = list(held_out.values())[:8]
   scores = reward.rating(run.context, found)(
     [row.prompt for row in rows], [row.chosen for row in rows]

@@ -206,7 +206,7 @@ def test_a_conversation_is_folded_with_its_text_and_fingerprinted_apart():
   places = [
     {name: [rows.index(row) for row in part] for name, part in vars(parts).items()}
     for rows in (spoken, written)
-    for parts in [preferences.folds(rows, 0.1, 0.1)]
+    for parts in [preferences.divide(rows, 0.1, 0.1)]
   ]
   assert places[0] == places[1]
   assert preferences.fingerprint(spoken) != preferences.fingerprint(written)

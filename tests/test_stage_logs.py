@@ -49,7 +49,7 @@ def test_every_stage_logs_how_far_it_is_and_what_it_is_known_by(finished_run):
   folds, batch = finished_run.context.folds, tiny_run.SMALL["rl.batch_size"]
   steps = range(1, tiny_run.STEPS + 1)
   for stage in ("rl_policy", "pit_data", "pit_policy"):
-    asked = len(folds.rl) * (2 if stage == "pit_data" else 1)  # two references for each prompt
+    asked = len(folds["rl"]) * (2 if stage == "pit_data" else 1)  # two references for each prompt
     assert [row["episode"] for row in rows[stage]] == [batch * step for step in steps]
     assert [row["epoch"] for row in rows[stage]] == [batch * step / asked for step in steps]
     for row in rows[stage]:

@@ -49,7 +49,7 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   )
   tokenizer = context.settings.tokenizer
   # Padded like the run's own rows, whose programs are compiled already.
-  like = encode.policy_demonstrations(context.folds.sft, context.settings).widths
+  like = encode.policy_demonstrations(context.folds["sft"], context.settings).widths
   prompts = [list(ids) for ids in itertools.product((40, 50, 60), repeat=4)]
   answers = [[ids[-1] + 1, tokenizer.eos_id] for ids in prompts]
   seen = np.random.default_rng(0).random(len(prompts)) < 0.7
@@ -72,7 +72,7 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
 def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_path):
   changes = {"sft__packing": True, "sft__packed_length": 192, "sft__steps": 0}
   context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
-  table = encode.policy_demonstrations(context.folds.sft, context.settings)
+  table = encode.policy_demonstrations(context.folds["sft"], context.settings)
   packed = packing.Batches(table, context.config.sft.batch_size, context.seed("sft_policy"), 192)
   sft.policy(context)
   assert tiny_run.last_step(tmp_path, "sft_policy") == packed.steps(1)
@@ -92,8 +92,8 @@ def separable(context):
     chosen, rejected = f"Have a nice day. {row.chosen}", f"I am too busy. {row.chosen}"
     return dataclasses.replace(row, chosen=chosen, rejected=rejected)
 
-  parts = {name: tuple(map(rewrite, part)) for name, part in vars(context.folds).items()}
-  return preferences.Folds(**parts | {"reward": parts["sft"] + parts["reward"] + parts["rl"]})
+  parts = {name: tuple(map(rewrite, part)) for name, part in context.folds.items()}
+  return parts | {"reward": parts["sft"] + parts["reward"] + parts["rl"]}
 
 
 def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
@@ -153,13 +153,13 @@ def test_rewards_of_rl_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
 
 def test_calibration_is_measured_on_prompts_that_no_model_was_trained_on(finished_run):
   folds = finished_run.context.folds
-  seen = {row.prompt for part in (folds.sft, folds.reward, folds.rl) for row in part}
-  assert not seen & {row.prompt for row in folds.reward_validation}
+  seen = {row.prompt for part in (folds["sft"], folds["reward"], folds["rl"]) for row in part}
+  assert not seen & {row.prompt for row in folds["reward_validation"]}
 
 
 def test_the_zero_point_is_the_mean_gap_of_identical_pairs(finished_run):
   context, gap_reward = finished_run.context, finished_run.models.gap_reward
-  held = context.folds.reward_validation
+  held = context.folds["reward_validation"]
   found = encode.gap_preferences(held, context.settings)
   index = found.contents.index  # less pairs that cutting makes equal
   held = [held[i] for i in index]

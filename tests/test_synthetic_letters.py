@@ -136,16 +136,22 @@ def test_no_prompt_is_asked_twice(rows):
 
 def test_no_held_out_prompt_is_trained_on_under_any_seed():
   folds = [
-    preferences.folds(preferences.load("synthetic", limit=600, seed=seed).rows, 0.2, 0.1)
+    preferences.divide(preferences.load("synthetic", limit=600, seed=seed).rows, 0.2, 0.1)
     for seed in (0, 1, 2)
   ]
   trained = {
     row.prompt
     for each in folds
-    for part in (each.sft, each.sft_validation, each.reward, each.reward_validation, each.rl)
+    for part in (
+      each["sft"],
+      each["sft_validation"],
+      each["reward"],
+      each["reward_validation"],
+      each["rl"],
+    )
     for row in part
   }
-  held_out = {row.prompt for each in folds for row in each.held_out}
+  held_out = {row.prompt for each in folds for row in each["held_out"]}
   assert held_out and not held_out & trained
 
 

@@ -1,17 +1,27 @@
 """Loads preferences from any source, checked, and divides them among the stages of training."""
 
+import bisect
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pit_jax.data import clusters, conversations, rows, schemas, scores, sources, values
 
 Preference = rows.Preference
-TRAINING = ("sft", "reward", "rl")
+# Parts of a division by name: each fold; <fold>_validation of a fold whose responses are read, to
+# watch, measure and calibrate; "judge", a part of the reward fold for a reward model that only
+# judges; "held_out" for the final comparison, never trained on, nor used to select anything; and
+# "set_aside", prompts that are trained on, by writers that are held out, which nobody uses.
+Folds = dict[str, tuple[rows.Preference, ...]]
+THREE = {"sft": 1.0, "reward": 1.0, "rl": 1.0}  # folds: to imitate, to compare, to reinforce
+HELD_OUT, SET_ASIDE, VALIDATION = "held_out", "set_aside", "_validation"
+JUDGED, JUDGE = "reward", "judge"  # the fold of which an independent judge has a part
 FOLD_BY = ("prompt", "cluster")
 _LOG = logging.getLogger(__name__)
 
@@ -36,49 +46,27 @@ class PreferenceSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class Folds:
-  """Preferences divided so that every prompt, and every conversation, is in one part only.
-
-  Attributes:
-    sft: for imitation.
-    sft_validation: to watch imitation.
-    reward: for the reward models.
-    reward_validation: to measure and calibrate the reward models.
-    judge: for a reward model that only judges; no row where that is not asked for.
-    rl: prompts for reinforcement learning.
-    held_out: for the final comparison; never trained on, nor used to select anything.
-    set_aside: of prompts that are trained on, by writers that are held out; nobody uses them.
-  """
-
-  sft: tuple[Preference, ...]
-  sft_validation: tuple[Preference, ...]
-  reward: tuple[Preference, ...]
-  reward_validation: tuple[Preference, ...]
-  judge: tuple[Preference, ...]
-  rl: tuple[Preference, ...]
-  held_out: tuple[Preference, ...]
-  set_aside: tuple[Preference, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class Division:
-  """How rows are divided, by the names that a configuration's `data` has; see `folds`."""
+  """How rows are divided, by the names that a configuration's `data` has; see `divide`."""
 
+  folds: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(THREE))
   held_out: float | int = 0.1
   validation: float | int = 0.1
   judge: float | int = 0.0
-  training: tuple[str, ...] = TRAINING
+  prompts_only: tuple[str, ...] = ("rl",)
   held_out_writers: tuple[str, ...] = ()
   fold_by: str = "prompt"
 
   @classmethod
   def of(cls, settings: Any) -> "Division":
     """Returns the division that the attributes of a configuration's `data` ask for."""
-    return cls(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(cls)})
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(cls)}
+    return cls(**values | {"folds": dict(values["folds"])})
 
-  def folds(self, preferences: Sequence[Preference]) -> Folds:
-    """Returns the folds of some rows, or raises a ValueError as `folds` does."""
-    return folds(preferences, **dataclasses.asdict(self))
+  def divide(self, preferences: Sequence[Preference]) -> Folds:
+    """Returns the parts of some rows, or raises a ValueError as `divide` does."""
+    values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    return divide(preferences, **values)
 
 
 def load(
@@ -178,13 +166,14 @@ def fingerprint(preferences: Sequence[Preference]) -> str:
   return digest.hexdigest()[:16]
 
 
-def folds(
+def divide(
   preferences: Sequence[Preference],
   held_out: float | int,
   validation: float | int,
   judge: float | int = 0.0,
   *,
-  training: Sequence[str] = TRAINING,
+  folds: Mapping[str, float] = THREE,
+  prompts_only: Collection[str] = ("rl",),
   held_out_writers: Collection[str] = (),
   fold_by: str = "prompt",
 ) -> Folds:
@@ -192,9 +181,8 @@ def folds(
 
   A row's part depends on its prompt alone, of a conversation on the user's first message
   (`conversations.opening`): all rows of a prompt are together, and so are all turns of a
-  conversation, whatever their order and whichever other rows there are. The training folds are
-  equal in expectation. Raising a fraction moves rows into the part it belongs to and none
-  elsewhere.
+  conversation, whatever their order and whichever other rows there are. Folds have their sizes in
+  expectation. Raising a fraction moves rows into the part it belongs to and none elsewhere.
 
   By cluster, prompts that are nearly the same are together too (`clusters.openings`); a row's part
   then depends on which other prompts there are, though not on their order.
@@ -206,30 +194,32 @@ def folds(
   Args:
     preferences: the rows to divide.
     held_out: the fraction of prompts to hold out, in [0, 1).
-    validation: the fraction of the imitation and reward folds to validate on, in [0, 1).
+    validation: the fraction of each fold whose responses are read to validate on, in [0, 1).
     judge: the fraction of the rest of the reward fold that an independent judge has to itself.
-    training: the folds there are; some of TRAINING.
+    folds: the folds there are, and how large each is beside the others.
+    prompts_only: those of them of which nothing but the prompts is read.
     held_out_writers: whose responses are not trained on.
     fold_by: what stays together, "prompt" or "cluster".
 
   Raises:
-    ValueError: a fraction is out of range, a fold, a writer or `fold_by` is not known, or a part
+    ValueError: a fraction or a size is out of range, a writer or `fold_by` is not known, or a part
       that was asked for has no row.
   """
   for name, fraction in (("held_out", held_out), ("validation", validation), ("judge", judge)):
     if not 0 <= fraction < 1:
       raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
-  _check_names(preferences, training, held_out_writers)
+  _check_sizes(folds, judge)
+  _check_writers(preferences, held_out_writers)
   openings = _openings(preferences, fold_by)
-  parts = {field.name: [] for field in dataclasses.fields(Folds)}
+  parts = {name: [] for name in part_names(folds, prompts_only)}
   for row in preferences:
-    name = _part(openings[row.prompt], held_out, validation, judge, training)
-    is_set_aside = name != "held_out" and is_by(row, held_out_writers)
-    parts["set_aside" if is_set_aside else name].append(row)
-  wanted = [*training, *(["held_out"] if held_out else []), *(["judge"] if judge else [])]
-  wanted += [f"{name}_validation" for name in training if name != "rl" and validation]
-  empty = [name for name in parts if name in wanted and not parts[name]]
-  if empty:
+    name = _part(openings[row.prompt], held_out, validation, judge, folds, prompts_only)
+    is_set_aside = name != HELD_OUT and is_by(row, held_out_writers)
+    parts[SET_ASIDE if is_set_aside else name].append(row)
+
+  optional = {HELD_OUT: held_out, JUDGE: judge, SET_ASIDE: 0}
+  wanted = [name for name in parts if optional.get(name, validation or name in folds)]
+  if empty := [name for name in wanted if not parts[name]]:
     groups = len(set(openings.values()))
     together = f" in {groups} groups that stay together" if groups < len(openings) else ""
     raise ValueError(
@@ -237,7 +227,16 @@ def folds(
       f"{', '.join(empty)} empty (held_out {held_out}, validation {validation}, judge {judge}); "
       "use more rows or larger fractions"
     )
-  return Folds(**{name: tuple(part) for name, part in parts.items()})
+  return {name: tuple(part) for name, part in parts.items()}
+
+
+def part_names(folds: Mapping[str, float], prompts_only: Collection[str]) -> list[str]:
+  """Returns the names of all parts that folds make; see `Folds`."""
+  names = []
+  for fold in folds:
+    names += [fold] if fold in prompts_only else [fold, f"{fold}{VALIDATION}"]
+    names += [JUDGE] if fold == JUDGED else []
+  return [*names, HELD_OUT, SET_ASIDE]
 
 
 def _openings(preferences: Sequence[Preference], fold_by: str) -> dict[conversations.Prompt, str]:
@@ -260,11 +259,16 @@ def is_by(row: Preference, writers: Collection[str]) -> bool:
   return not set(writers).isdisjoint(row.writers or ())
 
 
-def _check_names(
-  preferences: Sequence[Preference], training: Sequence[str], writers: Collection[str]
-) -> None:
-  if not training or not set(training) <= set(TRAINING):
-    raise ValueError(f"the training folds are {tuple(training)!r}; use at least one of {TRAINING}")
+def _check_sizes(folds: Mapping[str, float], judge: float | int) -> None:
+  if not folds or not all(0 < size < math.inf for size in folds.values()):
+    raise ValueError(f"folds are {dict(folds)}; give at least one, each with a size above 0")
+  if judge and JUDGED not in folds:
+    raise ValueError(
+      f"judge is {judge}, of a fold {JUDGED!r} which is not among {', '.join(folds)}; use 0"
+    )
+
+
+def _check_writers(preferences: Sequence[Preference], writers: Collection[str]) -> None:
   known = {writer for row in preferences for writer in row.writers or ()}
   if unknown := sorted(set(writers) - known):
     raise ValueError(
@@ -278,15 +282,17 @@ def _part(
   held_out: float | int,
   validation: float | int,
   judge: float | int,
-  training: Sequence[str],
+  folds: Mapping[str, float],
+  prompts_only: Collection[str],
 ) -> str:
   if _uniform(opening, "held out") < held_out:
-    return "held_out"
-  fold = training[int(len(training) * _uniform(opening, "fold"))]
-  is_validation = fold != "rl" and _uniform(opening, "validation") < validation
-  if is_validation:
-    return fold + "_validation"
-  return "judge" if fold == "reward" and _uniform(opening, "judge") < judge else fold
+    return HELD_OUT
+  ends = list(itertools.accumulate(folds.values()))
+  place = bisect.bisect_right(ends, ends[-1] * _uniform(opening, "fold"))
+  fold = list(folds)[min(place, len(folds) - 1)]
+  if fold not in prompts_only and _uniform(opening, "validation") < validation:
+    return f"{fold}{VALIDATION}"
+  return JUDGE if fold == JUDGED and _uniform(opening, "judge") < judge else fold
 
 
 def _uniform(opening: str, purpose: str) -> float:

@@ -1,6 +1,5 @@
 """What a finished run found on held-out prompts, as the results of report.py."""
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -204,13 +203,12 @@ def _logged(context: contexts.Context) -> dict[str, list[dict]]:
 
 
 def _data(context: contexts.Context) -> dict:
-  folds = dataclasses.asdict(context.folds)
   settings, base = context.settings, context.base
   content = json.dumps(json.loads(context.config.to_json()), sort_keys=True)
   return {
     "source": context.data.source,
     "rows": len(context.data.rows),
-    "folds": {name: len(part) for name, part in folds.items() if part},
+    "folds": {name: len(part) for name, part in context.folds.items() if part},
     "skipped": context.data.skipped,
     "template_hash": settings.template.hash,
     "tokenizer": settings.tokenizer.fingerprint,

@@ -90,7 +90,7 @@ def make(
   found, left_out = [], collections.Counter()
   for index, fold in enumerate(FOLDS):
     if fold in names:
-      questions = list(dict.fromkeys(row.prompt for row in getattr(folds, fold)))
+      questions = list(dict.fromkeys(row.prompt for row in folds[fold]))
       key = jax.random.fold_in(suite.key, subject.NEXT_ROUND + index)
       drafts, made = _improve(suite, questions, rounds, key)
       pairs = _pairs(suite, questions, drafts, made, minimum_margin, left_out)

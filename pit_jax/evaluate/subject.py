@@ -55,7 +55,7 @@ class Subject:
   @property
   def validating(self) -> suite.Suite:
     """The suite on as few prompts of the reward models' validation part, to choose by."""
-    rows = preferences.distinct(self.context.folds.reward_validation)
+    rows = preferences.distinct(self.context.folds["reward_validation"])
     most = self.context.config.evaluation.temperature_prompts
     return dataclasses.replace(self.suite, questions=[row.prompt for row in rows[:most]])
 
@@ -209,7 +209,7 @@ def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
 
   A published judge has to be able to show a prompt; others are left out, and logged.
   """
-  rows = preferences.distinct(context.folds.held_out)
+  rows = preferences.distinct(context.folds["held_out"])
   seen = [row for row in rows if context.judge is None or _shows(context.judge, row)]
   if len(seen) < len(rows):
     LOG.warning("the judge cannot show %d of %d prompts", len(rows) - len(seen), len(rows))

@@ -71,11 +71,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     for x, first, second in synthetic.plain_text(config.data.rows, config.seed)
     if first != second
   ]
-  parts = dict.fromkeys(
-    ("sft_validation", "reward", "reward_validation", "judge", "rl", "held_out"), ()
-  )
-  folds = preferences.Folds(sft=tuple(letters), **parts)
-  data = preferences.PreferenceSet(folds.sft, {}, "plain text", preferences.fingerprint(letters))
+  folds = {"sft": tuple(letters)}
+  data = preferences.PreferenceSet(folds["sft"], {}, "plain text", preferences.fingerprint(letters))
   form = template.Template(
     policy=config.data.policy_template, improver=config.data.improver_template
   )
@@ -103,7 +100,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
 
 def records(context: contexts.Context) -> dict[str, tables.Table]:
   """Returns the text of each stage: single letters, then documents of one letter or of two."""
-  letters, settings = context.folds.sft, context.settings
+  letters, settings = context.folds["sft"], context.settings
   texts = {"letters": letters, "documents": _documents(letters, settings.template)}
   return {
     name: encode.policy_demonstrations(rows, settings, context.tokens)
@@ -144,7 +141,7 @@ def measure(context: contexts.Context, params) -> dict:
 def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
   words = (
     part
-    for row in folds.sft[:5_000]
+    for row in folds["sft"][:5_000]
     for part in (
       config.data.policy_template.format(prompt=row.prompt),
       config.data.improver_template.format(prompt=row.prompt, reference=row.chosen),

@@ -67,7 +67,7 @@ def announced(context: contexts.Context) -> contexts.Context:
 
   One host prints; nothing that is trained depends on it.
   """
-  rows = {name: len(part) for name, part in vars(context.folds).items()}
+  rows = {name: len(part) for name, part in context.folds.items()}
   planned = stages(context.config, context.recipe, rows)
   said = [*lines(rows, planned), *_models(context)]
   work = {

@@ -88,9 +88,9 @@ def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields what is wrong with the division of the rows."""
   yield from outside(config.data, FOLDS, "data.")
   wanted = {config[name].fold for name in kinds.sections(config)}
-  if missing := sorted(wanted - {*config.data.training}):
+  if missing := sorted(wanted - {*config.data.folds}):
     yield (
-      f"data.training={tuple(config.data.training)} lacks {', '.join(missing)}, on which recipe "
+      f"data.folds={dict(config.data.folds)} lacks {', '.join(missing)}, on which recipe "
       f"{config.recipe} trains; give at least {tuple(sorted(wanted))}"
     )
 

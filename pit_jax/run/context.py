@@ -167,13 +167,13 @@ class Context:
 
   def policy_prompts(self) -> tables.Table:
     """Returns the prompts of the RL fold as the policy sees them."""
-    prompts = [row.prompt for row in self.folds.rl]
+    prompts = [row.prompt for row in self.folds["rl"]]
     return encode.policy_prompts(prompts, self.settings, self.tokens)
 
   def over_long(self) -> dict[str, int]:
     """Returns how many preference rows were cut or dropped because they were too long."""
-    names = {field.name for field in dataclasses.fields(self.folds)} - {"set_aside"}
-    parts = [part for name in sorted(names) if (part := getattr(self.folds, name))]
+    names = sorted(self.folds.keys() - {preferences.SET_ASIDE})
+    parts = [part for name in names if (part := self.folds[name])]
     found = [encode.preferences(part, self.settings, self.tokens) for part in parts]
     counts = [table.contents.counts for table in found]
     return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
@@ -247,7 +247,7 @@ def build(
   platform = jax.devices()[0].platform
   others = (*published_models.find(config, platform), origin.language_judge(config, platform))
   data = loading.load(config, functools.partial(forms.check, form, words, others[0]))
-  folds = preferences.Division.of(c).folds(data.rows)
+  folds = preferences.Division.of(c).divide(data.rows)
   settings = encode.Settings(
     tokenizer=words or forms.learnt(config, folds, workdir, new),
     template=form,
@@ -256,7 +256,7 @@ def build(
     over_long=c.over_long,
   )
   loading.warn(data, settings.tokenizer)
-  checks.packing(config, recipe, vars(folds), settings, token_folder(config, workdir))
+  checks.packing(config, recipe, folds, settings, token_folder(config, workdir))
   run = _arrays(config, recipe, base_directory, settings.tokenizer.vocab_size, others[0])
   shape, waits = run.language.config, config.model.offload
   base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
@@ -283,7 +283,7 @@ def _longest(
   """Returns the most tokens that a response may have: those of the data, which are not too many."""
   jobs = [config[name] for name in kinds.sections(config)]
   names = {job.fold for job in jobs if recipe.kinds[job.kind].reads_responses}
-  parts = [part for name in sorted(names) if (part := getattr(folds, name))]
+  parts = [part for name in sorted(names) if (part := folds[name])]
   widest = max(encode.preferences(part, settings, tokens).widths[1] for part in parts)
   return min(widest, settings.max_response_length)  # a bucket may be longer than allowed
 

@@ -70,7 +70,7 @@ def learnt(
     workdir: where the tokenizer is kept.
     new: whether no run has claimed the workdir; else what it holds is read.
   """
-  found = folds.sft or folds.reward  # of a run that imitates nothing
+  found = next(part for part in folds.values() if part)
   rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in found)
   words = (part for row in rows for part in row)
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

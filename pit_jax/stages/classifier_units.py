@@ -29,7 +29,7 @@ def calibrated(
     The classifier, and facts as of a `reward.RewardModel`; `cut` is the share of the validation
     part's pairs that it read shortened.
   """
-  rows, batch_size = context.folds.reward_validation, context.config.inference_batch_size
+  rows, batch_size = context.folds["reward_validation"], context.config.inference_batch_size
   classifier = model.load(context.mesh, batch_size)
   questions = [row.prompt for row in rows]
   pair = [[row.chosen for row in rows], [row.rejected for row in rows]]

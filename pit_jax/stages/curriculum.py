@@ -39,7 +39,7 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
 def policy_references(context: contexts.Context, policy: Params) -> list[str]:
   """Samples a reference per RL prompt from M_P^RL into references/policy.jsonl, or reads them."""
   path = context.workdir / "references" / "policy.jsonl"
-  prompts = [row.prompt for row in context.folds.rl]
+  prompts = [row.prompt for row in context.folds["rl"]]
   if not hosts.agree(path.exists()):
     key, temperature = context.key("policy references"), context.config.rl.temperature
     responses = context.inference.answer(policy, prompts, key, temperature)
@@ -54,7 +54,7 @@ def texts(
   context: contexts.Context, sources: Sequence[str], from_policy: Sequence[str]
 ) -> tuple[list[conversations.Prompt], list[str]]:
   """Returns the questions and references of a stage: every RL prompt with each source's."""
-  rows = context.folds.rl
+  rows = context.folds["rl"]
   references = {
     "dataset.rejected": [row.rejected for row in rows],
     "dataset.chosen": [row.chosen for row in rows],

@@ -102,7 +102,7 @@ def watch(
 
 def questions(context: contexts.Context) -> list[conversations.Prompt]:
   """Returns the held-out prompts on which samples are kept."""
-  rows = preferences.distinct(context.folds.held_out)[: context.config.frontier.prompts]
+  rows = preferences.distinct(context.folds["held_out"])[: context.config.frontier.prompts]
   return [row.prompt for row in rows]
 
 

@@ -77,7 +77,7 @@ def difference(
       that of M_PIT^SFT is, with a fresh head.
     improver_sft: M_PIT^SFT, whose samples set the scale.
   """
-  rate, rows = reward.rating(context, model), context.folds.reward_validation
+  rate, rows = reward.rating(context, model), context.folds["reward_validation"]
   questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
 
   def plain(questions, answers, references):

@@ -48,7 +48,7 @@ def pointwise(context: contexts.Context, policy_sft: Params | None, start: Param
     start: the model whose trunk to start from.
   """
   if context.reward is None:
-    return _trained(context, "reward", context.folds.reward, policy_sft, start)
+    return _trained(context, "reward", context.folds["reward"], policy_sft, start)
   found, facts = classifier_units.calibrated(context, "reward", context.reward, policy_sft)
   fits = context.reward.fits(context.scalar.config, context.settings.tokenizer)
   return RewardModel(found.params, facts, found, fits)
@@ -56,7 +56,7 @@ def pointwise(context: contexts.Context, policy_sft: Params | None, start: Param
 
 def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
   """Trains the independent judge: R_P on rows that train nothing else; None if there are none."""
-  rows = context.folds.judge
+  rows = context.folds["judge"]
   return _trained(context, "reward_judge", rows, policy_sft, policy_sft) if rows else None
 
 
@@ -74,7 +74,7 @@ def signal(context: contexts.Context, model: RewardModel) -> rl.RewardFn:
   if model.published is None:
     scores = rl.model_reward(context, model.params)
   else:
-    questions = [row.prompt for row in context.folds.rl]
+    questions = [row.prompt for row in context.folds["rl"]]
     scores = rl.published_reward(context, model.published, questions)
   return rl.shifted(scores, model.facts["shift"])
 
@@ -160,7 +160,7 @@ def gap(
     term_weights: of the five terms of eq. 2; None: those of the configuration.
   """
   job = context.config.gap_reward
-  rows = context.folds.reward
+  rows = context.folds["reward"]
   train, validation = _encoded(context, encode.gap_preferences, rows, job.margin_scale)
   facts = functools.partial(_gap_facts, context.inference, validation)
   params = _train(
@@ -223,7 +223,7 @@ def _encoded(
   Raises:
     ValueError: margins are to count, and no row has one.
   """
-  folds = (rows, context.folds.reward_validation)
+  folds = (rows, context.folds["reward_validation"])
   train, validation = (encode_pairs(fold, context.settings, context.tokens) for fold in folds)
   if not margin_scale:
     return train, validation

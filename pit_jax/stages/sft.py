@@ -17,8 +17,8 @@ def improver(context: contexts.Context) -> Params:
 
 
 def _run(context: contexts.Context, name: str, demonstrations, job) -> Params:
-  train = demonstrations(context.folds.sft, context.settings, context.tokens)
-  validation = demonstrations(context.folds.sft_validation, context.settings, context.tokens)
+  train = demonstrations(context.folds["sft"], context.settings, context.tokens)
+  validation = demonstrations(context.folds["sft_validation"], context.settings, context.tokens)
 
   def evaluate(params):
     held = validation[:]

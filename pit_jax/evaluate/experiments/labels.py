@@ -54,7 +54,7 @@ _RESPONSES = ("chosen", "rejected")
 def _rows(run: subject.Subject) -> Sequence[rows.Preference]:
   """Returns the held-out rows of the prompts that are evaluated."""
   prompts = set(run.suite.questions)
-  return [row for row in run.context.folds.held_out if row.prompt in prompts]
+  return [row for row in run.context.folds["held_out"] if row.prompt in prompts]
 
 
 def _kinds(run: subject.Subject, pairs: Sequence[rows.Preference]) -> dict[str, np.ndarray]:

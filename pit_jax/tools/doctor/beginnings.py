@@ -98,6 +98,6 @@ def _example(examined: cases.Cases, group: np.ndarray) -> findings.Example:
   shown = group[:2]
   texts = [findings.shorten(examined.prompts[prompt], 90) for prompt in shown]
   if examined.part is not None:
-    names = [cases.named(examined.part[prompt]) for prompt in shown]
+    names = [examined.named(examined.part[prompt]) for prompt in shown]
     texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
   return findings.Example(examined.places(*examined.first[shown]), " | ".join(texts))

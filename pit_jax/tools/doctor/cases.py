@@ -8,8 +8,6 @@ from jaxtyping import Int
 
 from pit_jax.data import conversations, preferences, rows
 
-PARTS = tuple(field.name for field in dataclasses.fields(preferences.Folds))
-
 
 @dataclasses.dataclass(frozen=True)
 class Cases:
@@ -24,7 +22,8 @@ class Cases:
     chosen: of each row the number of its chosen response; the same text has another number under
       another prompt.
     rejected: likewise of its rejected response.
-    part: of each prompt the index in PARTS of the fold that it is in; None without folds.
+    names: of the parts that training would make; none without folds.
+    part: of each prompt the place of its part in `names`; None without folds.
     refusal: why there are no folds; "" where there are.
   """
 
@@ -35,8 +34,13 @@ class Cases:
   first: Int[np.ndarray, " prompts"]
   chosen: Int[np.ndarray, " rows"]
   rejected: Int[np.ndarray, " rows"]
+  names: tuple[str, ...]
   part: Int[np.ndarray, " prompts"] | None
   refusal: str
+
+  def named(self, part: int | np.integer) -> str:
+    """Returns the name of a part in words."""
+    return self.names[part].replace("_", " ")
 
   def places(self, *numbers: int | np.integer) -> tuple[str, ...]:
     """Returns where some rows came from."""
@@ -55,9 +59,10 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
     prompt.append(number)
     chosen.append(responses.setdefault((number, preference.chosen), len(responses)))
     rejected.append(responses.setdefault((number, preference.rejected), len(responses)))
-  part, refusal = None, ""
+  names, part, refusal = (), None, ""
   try:
-    part = _parts(numbers, division.folds(loaded.rows))
+    folds = division.divide(loaded.rows)
+    names, part = tuple(folds), _parts(numbers, folds)
   except ValueError as error:  # too few rows for folds are a finding, not the end
     refusal = str(error)
   return Cases(
@@ -68,6 +73,7 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
     np.array(first),
     np.array(chosen),
     np.array(rejected),
+    names,
     part,
     refusal,
   )
@@ -75,15 +81,10 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
 
 def _parts(numbers: dict[str, int], folds: preferences.Folds) -> np.ndarray:
   part = np.zeros(len(numbers), int)
-  for index, name in enumerate(PARTS):
-    for row in getattr(folds, name):
+  for index, rows_of_part in enumerate(folds.values()):
+    for row in rows_of_part:
       part[numbers[conversations.write(row.prompt)]] = index
   return part
-
-
-def named(part: int | np.integer) -> str:
-  """Returns a fold's name in words."""
-  return PARTS[part].replace("_", " ")
 
 
 def rows_of(labels: Sequence[int] | np.ndarray) -> list[np.ndarray]:

@@ -1,20 +1,14 @@
 """Findings on rows that stand there twice, nearly twice, and on both sides of a fold."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from pit_jax.data import clusters, marks, similar
+from pit_jax.data import clusters, marks, preferences, similar
 from pit_jax.report import cells
 from pit_jax.tools.doctor import cases, findings
 
-TRAINED = ("sft", "reward", "judge", "rl")
-SEEN = {  # a part that measures → the parts that what it measures was trained on
-  "held_out": TRAINED,
-  "sft_validation": ("sft",),
-  "reward_validation": ("reward",),
-  "judge": ("reward", "rl"),
-}
 NEAR = 10  # characters by which responses that differ in their signs alone differ in length
 
 
@@ -137,11 +131,12 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
   if examined.part is None:
     said = "There are no folds to leak between: training would refuse these rows."
     return findings.Finding("leakage", title, "unknown", said)
-  near = {name: _seen(examined.part, alike.labels, name) for name in SEEN}
-  same = {name: _seen(examined.part, talks, name) for name in SEEN}
+  measuring = trained_by(examined.names)
+  near = {name: _seen(examined, examined.part, alike.labels, name) for name in measuring}
+  same = {name: _seen(examined, examined.part, talks, name) for name in measuring}
   table, shares, leaking = [], {}, []
-  for name in SEEN:
-    members = examined.part == cases.PARTS.index(name)
+  for name in measuring:
+    members = examined.part == examined.names.index(name)
     if not members.any():
       continue
     either = near[name] | same[name]
@@ -176,12 +171,37 @@ NOTE = (
 )
 
 
-def _seen(part: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
+def trained_by(names: Sequence[str]) -> dict[str, list[str]]:
+  """Returns each part that measures → the parts that what it measures was trained on.
+
+  A reward model that only judges must not know what the one that rewards was trained on, nor the
+  prompts of reinforcement learning.
+
+  Args:
+    names: of the parts of a division; see `preferences.Folds`.
+  """
+  twins = {name: f"{name}{preferences.VALIDATION}" for name in names}
+  unseen = {preferences.HELD_OUT, preferences.SET_ASIDE, *twins.values()}
+  trained = [name for name in names if name not in unseen]
+  seen = {preferences.HELD_OUT: trained}
+  seen |= {twins[name]: [name] for name in trained if twins[name] in names}
+  if preferences.JUDGE in names:
+    prompts_only = {name for name in trained if twins[name] not in names} - {preferences.JUDGE}
+    rewarding = {preferences.JUDGED, *prompts_only}
+    seen[preferences.JUDGE] = [name for name in trained if name in rewarding]
+  return seen
+
+
+def _is_in(examined: cases.Cases, part: np.ndarray, names: Sequence[str]) -> np.ndarray:
+  return np.isin(part, [examined.names.index(name) for name in names])
+
+
+def _seen(examined: cases.Cases, part: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
   """Returns which of some things are in a part and share their label with one that trained it."""
-  trained = np.isin(part, [cases.PARTS.index(other) for other in SEEN[name]])
+  trained = _is_in(examined, part, trained_by(examined.names)[name])
   has_trained = np.zeros(labels.max() + 1, bool)
   has_trained[labels[trained]] = True
-  return (part == cases.PARTS.index(name)) & has_trained[labels]
+  return _is_in(examined, part, [name]) & has_trained[labels]
 
 
 def _answered(examined: cases.Cases, name: str) -> np.ndarray:
@@ -191,7 +211,7 @@ def _answered(examined: cases.Cases, name: str) -> np.ndarray:
   texts = np.array([known.setdefault(_digest(text), len(known)) for text in responses])
   prompts = np.repeat(examined.prompt, 2)
   found = np.zeros(len(examined.prompts), bool)
-  found[prompts[_seen(examined.part[prompts], texts, name)]] = True
+  found[prompts[_seen(examined, examined.part[prompts], texts, name)]] = True
   return found
 
 
@@ -209,13 +229,13 @@ def _leakage_said(shares: dict[str, float]) -> str:
 def _leakage_examples(examined, alike, talks, near, same) -> tuple[findings.Example, ...]:
   """Shows prompts that leak, each beside one that trains, the held-out ones first."""
   shown = []
-  for name in SEEN:
-    trains = np.isin(examined.part, [cases.PARTS.index(other) for other in SEEN[name]])
+  for name, others in trained_by(examined.names).items():
+    trains = _is_in(examined, examined.part, others)
     for labels, flags in ((alike, near[name]), (talks, same[name])):
       for prompt in np.flatnonzero(flags)[: findings.EXAMPLES]:
         other = np.flatnonzero(trains & (labels == labels[prompt]))[0]
         texts = [findings.shorten(examined.prompts[number], 90) for number in (prompt, other)]
-        parts = [cases.named(examined.part[number]) for number in (prompt, other)]
+        parts = [examined.named(examined.part[number]) for number in (prompt, other)]
         said = f"{parts[0]}: {texts[0]} | {parts[1]}: {texts[1]}"
         shown.append(findings.Example(examined.places(*examined.first[[prompt, other]]), said))
   return tuple(shown[: findings.EXAMPLES])

@@ -105,6 +105,6 @@ def _steps(examined: cases.Cases, planned: Planned | None) -> list[findings.Find
   """Returns the finding on optimiser steps, where a configuration and folds are known."""
   if planned is None or examined.part is None:
     return []
-  of_row = np.bincount(examined.part[examined.prompt], minlength=len(cases.PARTS))
-  counts = dict(zip(cases.PARTS, of_row.tolist(), strict=True))
+  of_row = np.bincount(examined.part[examined.prompt], minlength=len(examined.names))
+  counts = dict(zip(examined.names, of_row.tolist(), strict=True))
   return [sizes.steps(planned(counts))]

@@ -81,9 +81,9 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
 
 def _folds(examined: cases.Cases) -> list[findings.Figure]:
   of_row = examined.part[examined.prompt]
-  many = np.bincount(of_row, minlength=len(cases.PARTS)).tolist()
+  many = np.bincount(of_row, minlength=len(examined.names)).tolist()
   return [
-    findings.Figure(f"fold: {cases.named(part)}", rows) for part, rows in enumerate(many) if rows
+    findings.Figure(f"fold: {examined.named(part)}", rows) for part, rows in enumerate(many) if rows
   ]
 
 

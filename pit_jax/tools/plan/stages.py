@@ -48,18 +48,21 @@ def stages(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[Stage]
   def maker(make, *arguments):
     return functools.cache(lambda: make(run, *arguments))
 
-  found, fold = [], _fold(run.config, rows)
+  found = []
   base = abstract.device_bytes(run.base())
   for stage in recipe.stages(run.config):
     kind = kinds.kind_of(recipe, run.config, stage)
     makers = tuple(maker(*made) for made in kind.programs(run, stage))
     kept = {"earlier": abstract.device_bytes(run.kept(stage.kept)) + base}
+    fold = _fold(run.config, rows, kinds.fold_of(run.config, stage))
     steps = max(kinds.steps_of(run.config, stage, fold), 1)
     found.append(Stage(stage, steps, makers, kept | kind.resident(run, stage)))
   return found
 
 
-def _fold(config: ml_collections.ConfigDict, rows: int) -> int:
-  """Returns the rows of one of the folds that are trained on."""
-  fold = rows * (1 - config.data.held_out) / len(config.data.training)
-  return max(int(fold * (1 - config.data.validation)), 1)
+def _fold(config: ml_collections.ConfigDict, rows: int, name: str) -> int:
+  """Returns the rows of a fold that are trained on."""
+  sizes = dict(config.data.folds)
+  fold = rows * (1 - config.data.held_out) * sizes[name] / sum(sizes.values())
+  is_validated = name not in config.data.prompts_only
+  return max(int(fold * (1 - is_validated * config.data.validation)), 1)
