@@ -219,12 +219,8 @@ def test_without_pytorch_one_sentence_names_the_command(pairs):
 @pytest.fixture(scope="module")
 def run(pairs, tmp_path_factory):
   """A finished run of recipe rlhf whose R_P is computed in PyTorch, and its models."""
-  workdir, kept = tmp_path_factory.mktemp("run"), []
-  train = rlhf.train_policy
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(
-      rlhf, "train_policy", lambda context: kept.append((context, train(context))) or kept[0][1]
-    )
+  workdir = tmp_path_factory.mktemp("run")
+  with tiny_run.watched(rlhf) as kept:
     config = tiny_run.config("rlhf", reward__model=str(pairs), evaluation__prompts=8)
     running.run(config, workdir)
   return kept[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny_run
 
+from pit_jax.data import encode
 from pit_jax.stages import curriculum, gap_rewards, reward, rl
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
@@ -17,11 +18,12 @@ def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sa
   path = copied.workdir / "references" / "policy.jsonl"
   written = [json.loads(line) for line in path.read_text().splitlines()]
   assert [row["prompt"] for row in written] == [row.prompt for row in copied.folds["rl"]]
-  policy = finished_run.models.policy.rl
-  assert curriculum.policy_references(copied, policy) == [row["response"] for row in written]
+  policy, asked = finished_run.models.policy.rl, copied.fold("rl")
+  responses = [row["response"] for row in written]
+  assert curriculum.policy_references(copied, asked, policy) == responses
   assert not sampled, "the file was there"
   path.unlink()
-  assert curriculum.policy_references(copied, policy) == [row["response"] for row in written]
+  assert curriculum.policy_references(copied, asked, policy) == responses
   assert len(sampled) == 1
 
 
@@ -44,7 +46,8 @@ def test_a_curriculum_stage_mixes_its_references(finished_run):
   }
   for count in (1, 2, 3):
     for sources in itertools.combinations(by_source, count):
-      record = curriculum.prompts(context, sources, drafts)[:]
+      texts = curriculum.texts(context.fold("rl"), sources, drafts)
+      record = encode.improver_prompts(*texts, context.settings)[:]
       made = [row[mask].tolist() for row, mask in zip(record.tokens, record.mask)]
       wanted = [pair for source in sources for pair in by_source[source]]
       assert sorted(made) == sorted(encoded_prompts(context, wanted)), sources
@@ -108,7 +111,9 @@ def run_recorded(context, monkeypatch, count):
   result = curriculum.run(
     context,
     "improver",
+    context.fold("rl"),
     plan,
+    job=context.config.rl,
     improver_sft={"first": 0},
     gap_reward=gap_rewards.of_model(
       context, reward.RewardModel({"bias": 0}, {"zero_point": 0.0, "shift": 0.0})
@@ -165,7 +170,9 @@ def test_a_curriculum_has_one_schedule_of_each_rate(finished_run, monkeypatch):
   curriculum.run(
     context,
     "improver",
+    context.fold("rl"),
     plan,
+    job=context.config.rl,
     improver_sft=models.improver_sft,
     gap_reward=models.gap_rewards["pit"],
     from_policy=references,

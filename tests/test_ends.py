@@ -70,7 +70,8 @@ def rewards_of(asking, kind):
   rows = np.arange(len(QUESTIONS))
   if kind == "policy":
     prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
-    signal = reward.signal(context, reward.RewardModel(params["reward"], {"shift": SHIFT}))
+    model = reward.RewardModel(params["reward"], {"shift": SHIFT})
+    signal = reward.signal(context, model, QUESTIONS)
   else:
     prompts = encode.improver_prompts(QUESTIONS, REFERENCES, asking.settings)[:]
     model = reward.RewardModel(params["gap_reward"], {"zero_point": 0.0, "shift": SHIFT})

@@ -11,7 +11,7 @@ import tiny_run
 from pit_jax.data import encode
 from pit_jax.evaluate.experiments import ablation
 from pit_jax.feedback import judges
-from pit_jax.stages import curriculum, gap_rewards, reward, supervised
+from pit_jax.stages import curriculum, gap_rewards, supervised
 from pit_jax.statistics import metrics
 
 
@@ -56,7 +56,8 @@ def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, differenc
   stages = tiny_run.config().curriculum
   sft = finished_run.models.improver_sft
   given = {"improver_sft": sft, "gap_reward": difference, "from_policy": drafts}
-  curriculum.run(context, "other", stages, **given)
+  fold, job = context.fold("rl"), context.config.rl
+  curriculum.run(context, "other", fold, stages, job=job, **given)
   rows = context.folds["rl"]
   for stage, rewards in zip(stages, seen, strict=True):
     texts = [draft for source in stage.references for draft in _references(source, rows, drafts)]
@@ -74,16 +75,15 @@ def test_the_difference_has_mean_0_and_deviation_1_on_samples(finished_run, copi
   path = copied.workdir / "calibration" / "rp_difference.json"
   known = path.read_bytes()
   path.unlink()
-  models = finished_run.models
-  made = gap_rewards.difference(copied, models.policy.reward, models.improver_sft)
+  models, rows = finished_run.models, copied.folds["reward_validation"]
+  made = gap_rewards.difference(copied, rows, models.policy.reward, models.improver_sft)
   ((_, responses),) = sampled
-  rows = copied.folds["reward_validation"]
   questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
   scores = made.gaps(questions, copied.inference.words(responses), rejected)
   assert scores.mean() + made.facts["shift"] == pytest.approx(0, abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
   assert path.read_bytes() == known, "the same samples give the same file"
-  again = gap_rewards.difference(copied, models.policy.reward, models.improver_sft)
+  again = gap_rewards.difference(copied, rows, models.policy.reward, models.improver_sft)
   assert len(sampled) == 1 and again.facts == made.facts
   identical = made.gaps(questions, rejected, rejected)
   np.testing.assert_array_equal(identical, 0)
@@ -100,8 +100,9 @@ def test_one_term_is_trained_in_a_stage_of_its_own(finished_run, tmp_path, monke
   monkeypatch.setattr(supervised, "run", record)
   start = models.policy.reward.params
   fresh = dataclasses.replace(context, workdir=tmp_path)
-  gap_rewards.single_term(fresh, models.improver_sft, start)
-  reward.gap(fresh, models.improver_sft, start)
+  asked = {"start": start, "sampler": models.improver_sft, "job": fresh.config.gap_reward}
+  gap_rewards.single_term(fresh, fresh.fold("reward"), **asked)
+  tiny_run.compare(fresh, start, models.improver_sft)
   (single, trunk, weights), (five, other, plain) = given
   assert (single, weights) == ("gap_reward_single_term", [0, 0, 1, 0, 0])
   assert (five, plain) == ("gap_reward", [1] * 5)

@@ -56,12 +56,8 @@ def run(base, published, tmp_path_factory):
     evaluation__reward_model=str(published),
     evaluation__rounds=1,
   )
-  workdir, kept = tmp_path_factory.mktemp("adapters") / "run", []
-  train = pit.train
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(
-      pit, "train", lambda context: kept.append((context, train(context))) or kept[0][1]
-    )
+  workdir = tmp_path_factory.mktemp("adapters") / "run"
+  with tiny_run.watched(pit) as kept:
     running.run(config, workdir)
   return kept[0]
 
@@ -163,7 +159,7 @@ def test_a_published_judge_has_the_unit_in_which_ties_are_told(run):
 def test_the_same_command_finds_everything_finished(run, monkeypatch):
   context, models = run
   test_stages.forbid_steps(monkeypatch)
-  again = pit.train(tiny_run.build(context.config, context.workdir))
+  again = pit.RECIPE.train(tiny_run.build(context.config, context.workdir))
   for one, other in ((again.improver, models.improver), (again.policy.rl, models.policy.rl)):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import tiny_models
 
-from pit_jax.data import batches, encode, rows
+from pit_jax.data import batches, encode, preferences, rows
 from pit_jax.losses import gap, preference
 from pit_jax.run import context as contexts
 from pit_jax.stages import objectives, reward
@@ -23,13 +23,12 @@ PAIRS = [
 ]
 # Equal once they are cut, so that later rows move up.
 PAIRS.insert(1, rows.Preference("what ?", "first " * 40, "first " * 41, margin=9.0))
+FOLD = preferences.Fold(tuple(PAIRS), tuple(PAIRS))
 
 
 def context_of(asking):
   """Returns as much of a run's context as encoding needs."""
-  given = {"settings": asking.settings, "tokens": None, "folds": mock.Mock()}
-  given["folds"].reward_validation = PAIRS
-  return mock.Mock(spec=contexts.Context, **given)
+  return mock.Mock(spec=contexts.Context, settings=asking.settings, tokens=None)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def asking(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", [encode.preferences, encode.gap_preferences])
 def test_every_pair_keeps_its_margin_in_every_order(asking, kind):
-  train, validation = reward._encoded(context_of(asking), kind, PAIRS, SCALE)
+  train, validation = reward._encoded(context_of(asking), kind, FOLD, SCALE)
   assert len(train) == len(GIVEN) and validation.margins is None
   shuffled = batches.Batches(train, 4, seed=3)
   seen = {}
@@ -48,20 +47,20 @@ def test_every_pair_keeps_its_margin_in_every_order(asking, kind):
     lengths = batch.chosen.mask.sum(axis=1).tolist()
     seen.update(zip(lengths, batch.margins.tolist(), strict=True))
   assert [seen[length] for length in sorted(seen)] == [SCALE * (m or 0.0) for m in GIVEN]
-  assert reward._encoded(context_of(asking), kind, PAIRS, 0.0)[0][:].margins is None
+  assert reward._encoded(context_of(asking), kind, FOLD, 0.0)[0][:].margins is None
 
 
 def test_the_objectives_give_their_losses_the_margins(asking):
   params = jax.tree.map(jnp.asarray, tiny.parameters(asking.scalar, seed=1))
   context = context_of(asking)
-  pairs = reward._encoded(context, encode.preferences, PAIRS, SCALE)[0][:]
+  pairs = reward._encoded(context, encode.preferences, FOLD, SCALE)[0][:]
   pairs = jax.tree.map(jnp.asarray, pairs)
   found, _ = objectives.preference_pairs(asking.scalar)(params, {}, pairs, None)
   scores = objectives.pair_scores(asking.scalar, params, pairs)
   margins = jnp.array([SCALE * (m or 0.0) for m in GIVEN])
   np.testing.assert_allclose(found, preference.bradley_terry_loss(*scores, margins)[0], rtol=1e-6)
   assert abs(found - preference.bradley_terry_loss(*scores)[0]) > 0.1
-  pairs = reward._encoded(context, encode.gap_preferences, PAIRS, SCALE)[0][:]
+  pairs = reward._encoded(context, encode.gap_preferences, FOLD, SCALE)[0][:]
   pairs = jax.tree.map(jnp.asarray, pairs)
   weights = {"term_weights": jnp.ones(5)}
   found, _ = objectives.gap_order(asking.scalar)(params, weights, pairs, None)
@@ -70,6 +69,7 @@ def test_the_objectives_give_their_losses_the_margins(asking):
 
 
 def test_margins_that_are_to_count_have_to_be_there(asking):
-  without = [dataclasses.replace(row, margin=None) for row in PAIRS]
+  rows_without = tuple(dataclasses.replace(row, margin=None) for row in PAIRS)
+  without = preferences.Fold(rows_without, rows_without)
   with pytest.raises(ValueError, match=r"margin_scale=0\.5 and none of 7 rows"):
     reward._encoded(context_of(asking), encode.preferences, without, SCALE)

@@ -81,7 +81,7 @@ def rows(path):
 @pytest.mark.slow
 def test_a_run_is_the_same_to_the_bit(finished_run, tmp_path):
   context = tiny_run.build(tiny_run.config(model__offload=True, ablations=True), tmp_path / "run")
-  models = pit.train(context)
+  models = pit.RECIPE.train(context)
   found = {}
   for name, one in (("waiting", models), ("usual", finished_run.models)):
     policy, others = one.policy, (one.improver_sft, one.gap_reward.params, one.improver)

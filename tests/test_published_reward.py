@@ -18,6 +18,7 @@ from pit_jax.data import text
 from pit_jax.exchange import convert, export, families, hf
 from pit_jax.models import pure
 from pit_jax.recipes import pit, rlhf, running
+from pit_jax.recipes.pit import training
 from pit_jax.run import context as contexts
 from pit_jax.run import published_models
 from pit_jax.stages import reward, rl, supervised
@@ -33,7 +34,7 @@ class Watched:
   """A finished run, what rewarded its policy, and where its stages started."""
 
   context: contexts.Context
-  models: pit.Models
+  models: training.Models
   rewarded: list  # (rows, prompts, responses, scores) of every batch
   starts: dict  # stage → parameters
 
@@ -41,8 +42,8 @@ class Watched:
 @pytest.fixture(scope="module")
 def run(foreign, tmp_path_factory):
   """A run of recipe pit whose R_P is the foreign one."""
-  workdir, kept, rewarded, starts = tmp_path_factory.mktemp("run"), [], [], {}
-  train, reward_of, supervise = pit.train, rl.published_reward, supervised.run
+  workdir, rewarded, starts = tmp_path_factory.mktemp("run"), [], {}
+  reward_of, supervise = rl.published_reward, supervised.run
 
   def watched_reward(*given):
     score = reward_of(*given)
@@ -57,10 +58,7 @@ def run(foreign, tmp_path_factory):
     starts[name] = params
     return supervise(context, name, model, objective, params, *rest, **settings)
 
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(
-      pit, "train", lambda context: kept.append((context, train(context))) or kept[0][1]
-    )
+  with pytest.MonkeyPatch.context() as patch, tiny_run.watched(pit) as kept:
     patch.setattr(rl, "published_reward", watched_reward)
     patch.setattr(supervised, "run", watched_run)
     running.run(

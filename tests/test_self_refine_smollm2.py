@@ -12,7 +12,8 @@ from pit_jax.evaluate.experiments import cost, rounds
 from pit_jax.feedback import language_judge
 from pit_jax.improve import self_refine
 from pit_jax.models import pure
-from pit_jax.recipes import pit, rlhf
+from pit_jax.recipes import rlhf
+from pit_jax.recipes.pit import training
 from pit_jax.rollout import inference
 from pit_jax.stages import reward
 
@@ -59,7 +60,9 @@ def opened(context, policy):
   places = parallel.homes(context.scalar, context.mesh)
   rewards = pure.complete(context.scalar, jax.random.key(0), policy, places)
   scoring = reward.RewardModel(rewards, {"zero_point": 0.0})
-  chain = pit.Models(rlhf.Policy(policy, scoring, policy, None), policy, scoring, policy, {}, {})
+  chain = training.Models(
+    rlhf.Policy(policy, scoring, policy, None), policy, scoring, policy, {}, {}
+  )
   return subject.of_improver(context, chain)
 
 

@@ -13,7 +13,7 @@ from pit_jax import types
 from pit_jax.data import batches, encode, packing, preferences, tables
 from pit_jax.recipes import pit, rlhf
 from pit_jax.run import workdirs
-from pit_jax.stages import objectives, reward, sft, supervised
+from pit_jax.stages import objectives, reward, supervised
 from pit_jax.statistics import metrics
 from pit_jax.training import flight, loop
 
@@ -74,12 +74,12 @@ def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_pa
   context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
   table = encode.policy_demonstrations(context.folds["sft"], context.settings)
   packed = packing.Batches(table, context.config.sft.batch_size, context.seed("sft_policy"), 192)
-  sft.policy(context)
+  tiny_run.imitate(context)
   assert tiny_run.last_step(tmp_path, "sft_policy") == packed.steps(1)
   assert packed.steps(1) < batches.Batches(table, context.config.sft.batch_size, 0).steps(1)
   short = tiny_run.with_values(context, tmp_path / "short", sft__packed_length=20)
   with pytest.raises(ValueError, match="and a packed row 20; use a packed_length of at least"):
-    sft.policy(short)
+    tiny_run.imitate(short)
 
 
 def separable(context):
@@ -107,11 +107,11 @@ def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
   )
   context = dataclasses.replace(context, folds=separable(context))
   policy_sft = finished_run.models.policy.sft
-  pointwise = reward.pointwise(context, policy_sft, policy_sft)
+  pointwise = rlhf.train_reward(context, start=policy_sft, sampler=policy_sft)
   assert pointwise.facts["accuracy"] == 1.0
   assert pointwise.facts["margin"] > 1.0
-  gap = reward.gap(
-    context, finished_run.models.improver_sft, finished_run.models.policy.reward.params
+  gap = tiny_run.compare(
+    context, finished_run.models.policy.reward.params, finished_run.models.improver_sft
   )
   assert gap.facts["accuracy"] > 0.9
   gaps = {name: np.array(values) for name, values in gap.facts["gaps"].items()}
@@ -128,9 +128,12 @@ def test_rewards_of_rl_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
   forbid_steps(monkeypatch)
   models = finished_run.models
   train, start = {
-    "reward": (lambda run, sft: reward.pointwise(run, sft, sft), models.policy.sft),
+    "reward": (
+      lambda run, sft: rlhf.train_reward(run, start=sft, sampler=sft),
+      models.policy.sft,
+    ),
     "gap_reward": (
-      lambda *given: reward.gap(*given, models.policy.reward.params),
+      lambda run, sft: tiny_run.compare(run, models.policy.reward.params, sft),
       models.improver_sft,
     ),
   }[name]
@@ -181,7 +184,7 @@ def test_finished_stages_are_read_back_without_a_step_or_a_sample(
 ):
   forbid_steps(monkeypatch)
   before = tiny_run.files(copied.workdir)
-  models = pit.train(copied)
+  models = pit.RECIPE.train(copied)
   assert not sampled
   for name in ("improver_sft", "improver", "ablations"):
     assert_same(getattr(models, name), getattr(finished_run.models, name))
@@ -275,9 +278,10 @@ def with_other_data(context):
 def test_a_stage_is_not_continued_with_another_template_or_other_data(finished_run, copied, change):
   changed, key, value = change(copied)
   wanted = f'{key} was "{copied.metadata[key]}" when it was saved and is "{value}" now'
+  sft = finished_run.models.policy.sft
   runs = (
-    lambda: sft.policy(changed),
-    lambda: reward.pointwise(changed, *[finished_run.models.policy.sft] * 2),
+    lambda: tiny_run.imitate(changed),
+    lambda: rlhf.train_reward(changed, start=sft, sampler=sft),
   )
   for run in runs:
     with pytest.raises(ValueError, match=wanted):

@@ -1,16 +1,21 @@
 """The smallest run that has every part: three steps per stage on a hundred rows."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import pathlib
+import types
 from unittest import mock
 
 import ml_collections
 
 from pit_jax.recipes import pit, recipe, running
+from pit_jax.recipes.pit import training
 from pit_jax.run import context as contexts
+from pit_jax.stages import reward, sft
 from pit_jax.tasks import synthetic
+from pit_jax.types import Params
 
 STEPS = 3
 SMALL = {
@@ -67,6 +72,31 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   return contexts.build(config, workdir, recipe.of(config))
 
 
+@contextlib.contextmanager
+def watched(module: types.ModuleType):
+  """Yields a list to which every run of a recipe adds its context and what it trained."""
+  kept, train = [], module.RECIPE.train
+
+  def keep(context):
+    kept.append((context, train(context)))
+    return kept[-1][1]
+
+  with mock.patch.object(module, "RECIPE", dataclasses.replace(module.RECIPE, train=keep)):
+    yield kept
+
+
+def imitate(context: contexts.Context) -> Params:
+  """Returns M_P^SFT, trained or read back."""
+  job, start = context.config.sft, context.initial_policy()
+  return sft.run(context, "sft_policy", context.fold("sft"), start=start, job=job)
+
+
+def compare(context: contexts.Context, start: Params, sampler: Params) -> reward.RewardModel:
+  """Returns R_PIT, trained or read back."""
+  given = {"start": start, "sampler": sampler, "job": context.config.gap_reward}
+  return reward.gap(context, "gap_reward", context.fold("reward"), **given)
+
+
 def flags(**changes) -> list[str]:
   """Returns the same changes as arguments of launch/train.py for recipe pit."""
   changed = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
@@ -79,7 +109,7 @@ class Run:
   """A finished run of recipe pit, ablations included."""
 
   context: contexts.Context
-  models: pit.Models
+  models: training.Models
 
   @property
   def workdir(self) -> pathlib.Path:
@@ -92,7 +122,7 @@ def finish(workdir: pathlib.Path) -> Run:
 
   def guarded(context):
     with mock.patch.object(synthetic, "checks", _forbidden):
-      kept.append(Run(context, pit.train(context)))
+      kept.append(Run(context, pit.RECIPE.train(context)))
     return kept[0].models
 
   with mock.patch.object(pit, "RECIPE", dataclasses.replace(pit.RECIPE, train=guarded)):

@@ -19,6 +19,26 @@ Preference = rows.Preference
 # judges; "held_out" for the final comparison, never trained on, nor used to select anything; and
 # "set_aside", prompts that are trained on, by writers that are held out, which nobody uses.
 Folds = dict[str, tuple[rows.Preference, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+  """The rows that a stage works on.
+
+  Attributes:
+    rows: to train on.
+    validation: to watch, measure and calibrate what is trained.
+  """
+
+  rows: tuple[rows.Preference, ...]
+  validation: tuple[rows.Preference, ...] = ()
+
+  @property
+  def prompts(self) -> list[conversations.Prompt]:
+    """The prompts of the rows, as often as they occur."""
+    return [row.prompt for row in self.rows]
+
+
 THREE = {"sft": 1.0, "reward": 1.0, "rl": 1.0}  # folds: to imitate, to compare, to reinforce
 HELD_OUT, SET_ASIDE, VALIDATION = "held_out", "set_aside", "_validation"
 JUDGED, JUDGE = "reward", "judge"  # the fold of which an independent judge has a part

@@ -232,7 +232,9 @@ def _suite(context, policy, gap_reward, improver) -> suite.Suite:
     available.append(asked)
   if context.judge:
     # Published scores come in any scale: what is a tie is told in the unit of R_P.
-    judge, _ = classifier_units.calibrated(context, "reward_public", context.judge, policy.sft)
+    judge, _ = classifier_units.calibrated(
+      context, "reward_public", context.folds["reward_validation"], context.judge, policy.sft
+    )
     available.append(judges.reward_model(judge.rate, PUBLISHED))
   if policy.judge:
     available.append(judges.reward_model(reward.rating(context, policy.judge), INDEPENDENT))

@@ -132,7 +132,7 @@ def export_preferences(
   findings.check(pit.RECIPE, workdir, "ledger")
   _check_current(config, workdir, REPORT_FIRST)
   context = contexts.build(config, workdir, pit.RECIPE)
-  run = subject.of_improver(context, pit.train(context))
+  run = subject.of_improver(context, pit.RECIPE.train(context))
   rounds = config.evaluation.rounds
   made = next_round.make(
     run.suite, context.folds, folds, rounds=rounds, minimum_margin=minimum_margin

@@ -15,7 +15,7 @@ import ml_collections
 
 from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import labels
-from pit_jax.recipes import recipe
+from pit_jax.recipes import recipe, rlhf
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 from pit_jax.stages import jobs, reward
@@ -31,10 +31,12 @@ class Models:
 
 def train(context: contexts.Context) -> Models:
   """Trains both models."""
-  base = context.initial_policy()
-  pointwise = reward.pointwise(context, None, base)
+  base, job = context.initial_policy(), context.config.gap_reward
+  pointwise = rlhf.train_reward(context, start=base, sampler=None)
   start = pointwise.params if pointwise.fits else base
-  return Models(pointwise, reward.gap(context, None, start))
+  fold = context.fold(job.fold)
+  gap = reward.gap(context, "gap_reward", fold, start=start, job=job, sampler=None)
+  return Models(pointwise, gap)
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:

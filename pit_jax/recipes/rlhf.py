@@ -11,6 +11,7 @@ from typing import Any
 
 import ml_collections
 
+from pit_jax.data import preferences
 from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import frontier as frontiers
 from pit_jax.evaluate.experiments import length, main
@@ -35,12 +36,37 @@ class Policy:
 
 def train_policy(context: contexts.Context) -> Policy:
   """Trains the three models of the policy's chain."""
-  policy_sft = sft.policy(context)
-  reward_model = reward.pointwise(context, policy_sft, policy_sft)
+  c = context.config
+  policy_sft = sft.run(
+    context, "sft_policy", context.fold(c.sft.fold), start=context.initial_policy(), job=c.sft
+  )
+  reward_model = train_reward(context, start=policy_sft, sampler=policy_sft)
   watch = frontier.watch(context, context.config.rl.steps, policy_sft)
   trained = context.waiting(_train_rl(context, policy_sft, reward_model, watch).policy)
-  judge = reward.judge(context, policy_sft)
-  return Policy(sft=policy_sft, reward=reward_model, rl=trained, judge=judge)
+  return Policy(
+    sft=policy_sft, reward=reward_model, rl=trained, judge=_train_judge(context, policy_sft)
+  )
+
+
+def train_reward(
+  context: contexts.Context, *, start: Params, sampler: Params | None
+) -> reward.RewardModel:
+  """Trains R_P, or calibrates the published model that is R_P; see `reward.run`."""
+  job, name = context.config.reward, "reward"
+  fold = context.fold(job.fold)
+  if context.reward is not None:
+    return reward.published(context, name, fold, context.reward, sampler)
+  return reward.run(context, name, fold, start=start, job=job, sampler=sampler)
+
+
+def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.RewardModel | None:
+  """Trains the independent judge, R_P on rows that train nothing else; None if there are none."""
+  job, rows = context.config.reward, context.folds[preferences.JUDGE]
+  if not rows:
+    return None
+  fold = dataclasses.replace(context.fold(job.fold), rows=rows)
+  start = {"start": policy_sft, "sampler": policy_sft}
+  return reward.run(context, "reward_judge", fold, job=job, **start)
 
 
 def _train_rl(
@@ -51,12 +77,13 @@ def _train_rl(
 ) -> rl.Learner:
   """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
   job = context.config.rl
+  fold = context.fold(job.fold)
   value = reward.first_value(context, reward_model, policy_sft)
   return rl.run(
     context,
     "rl_policy",
-    context.policy_prompts(),
-    reward.signal(context, reward_model),
+    context.prompts(fold),
+    reward.signal(context, reward_model, fold.prompts),
     start=rl.begin(context, {"policy": policy_sft, "value": value}, job),
     reference=policy_sft,
     steps=job.steps,
@@ -74,11 +101,12 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
   """
   job = context.config.rl.copy_and_resolve_references()
   job.value_warmup = 0
+  fold = context.fold(job.fold)
   learner = rl.run(
     context,
     name,
-    context.policy_prompts(),
-    reward.signal(context, policy.reward),
+    context.prompts(fold),
+    reward.signal(context, policy.reward, fold.prompts),
     start=_train_rl(context, policy.sft, policy.reward),
     reference=policy.sft,
     steps=steps,

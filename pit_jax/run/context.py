@@ -165,10 +165,14 @@ class Context:
     """Where encoded data sets are kept."""
     return token_folder(self.config, self.workdir)
 
-  def policy_prompts(self) -> tables.Table:
-    """Returns the prompts of the RL fold as the policy sees them."""
-    prompts = [row.prompt for row in self.folds["rl"]]
-    return encode.policy_prompts(prompts, self.settings, self.tokens)
+  def fold(self, name: str) -> preferences.Fold:
+    """Returns the rows of a fold, with the part of it that validates."""
+    validation = self.folds.get(f"{name}{preferences.VALIDATION}", ())
+    return preferences.Fold(self.folds[name], validation)
+
+  def prompts(self, fold: preferences.Fold) -> tables.Table:
+    """Returns the prompts of a fold as the policy sees them."""
+    return encode.policy_prompts(fold.prompts, self.settings, self.tokens)
 
   def over_long(self) -> dict[str, int]:
     """Returns how many preference rows were cut or dropped because they were too long."""

@@ -1,9 +1,11 @@
 """A published reward model in the unit of a run: calibrated, and not trained."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
+from pit_jax.data import rows as data_rows
 from pit_jax.rollout import classifiers
 from pit_jax.run import context as contexts
 from pit_jax.run import published_models
@@ -14,30 +16,31 @@ from pit_jax.types import Params
 def calibrated(
   context: contexts.Context,
   name: str,
+  rows: Sequence[data_rows.Preference],
   model: published_models.Published,
-  policy_sft: Params | None,
+  sampler: Params | None,
 ) -> tuple[classifiers.Classifier, dict]:
   """Returns a published reward model in the run's unit, and what is known of it.
 
   Args:
     context: the run's surroundings.
     name: under which the calibration is recorded.
+    rows: pairs on which it is measured and calibrated.
     model: the model, its weights unread.
-    policy_sft: M_P^SFT, whose samples set the scale; None: the validation part's responses do.
+    sampler: M_P^SFT, whose samples set the scale; None: the responses of the rows do.
 
   Returns:
-    The classifier, and facts as of a `reward.RewardModel`; `cut` is the share of the validation
-    part's pairs that it read shortened.
+    The classifier, and facts as of a `reward.RewardModel`; `cut` is the share of the pairs
+    that it read shortened.
   """
-  rows, batch_size = context.folds["reward_validation"], context.config.inference_batch_size
-  classifier = model.load(context.mesh, batch_size)
+  classifier = model.load(context.mesh, context.config.inference_batch_size)
   questions = [row.prompt for row in rows]
   pair = [[row.chosen for row in rows], [row.rejected for row in rows]]
 
   def sample(key, temperature):
-    if policy_sft is None:
+    if sampler is None:
       return np.concatenate([classifier.rate(questions, answers) for answers in pair])
-    answers = context.inference.answer(policy_sft, questions, key, temperature)
+    answers = context.inference.answer(sampler, questions, key, temperature)
     return classifier.rate(questions, answers)
 
   def facts():

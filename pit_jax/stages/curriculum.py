@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import ml_collections
 
 from pit_jax import hosts
-from pit_jax.data import conversations, encode, tables
+from pit_jax.data import conversations, encode, preferences
 from pit_jax.improve import gains
 from pit_jax.run import checks, workdirs
 from pit_jax.run import context as contexts
@@ -36,12 +36,14 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
       )
 
 
-def policy_references(context: contexts.Context, policy: Params) -> list[str]:
-  """Samples a reference per RL prompt from M_P^RL into references/policy.jsonl, or reads them."""
+def policy_references(
+  context: contexts.Context, fold: preferences.Fold, policy: Params
+) -> list[str]:
+  """Samples a reference per prompt from M_P^RL into references/policy.jsonl, or reads them."""
   path = context.workdir / "references" / "policy.jsonl"
-  prompts = [row.prompt for row in context.folds["rl"]]
+  prompts = fold.prompts
   if not hosts.agree(path.exists()):
-    key, temperature = context.key("policy references"), context.config.rl.temperature
+    key, temperature = context.key("policy references"), context.config.temperature
     responses = context.inference.answer(policy, prompts, key, temperature)
     pairs = zip(map(conversations.write, prompts), responses, strict=True)
     rows = ({"prompt": x, "response": y} for x, y in pairs)
@@ -51,10 +53,10 @@ def policy_references(context: contexts.Context, policy: Params) -> list[str]:
 
 
 def texts(
-  context: contexts.Context, sources: Sequence[str], from_policy: Sequence[str]
+  fold: preferences.Fold, sources: Sequence[str], from_policy: Sequence[str]
 ) -> tuple[list[conversations.Prompt], list[str]]:
-  """Returns the questions and references of a stage: every RL prompt with each source's."""
-  rows = context.folds["rl"]
+  """Returns the questions and references of a stage: every prompt with each source's."""
+  rows = fold.rows
   references = {
     "dataset.rejected": [row.rejected for row in rows],
     "dataset.chosen": [row.chosen for row in rows],
@@ -64,19 +66,13 @@ def texts(
   return asked, [reference for source in sources for reference in references[source]]
 
 
-def prompts(
-  context: contexts.Context, sources: Sequence[str], from_policy: Sequence[str]
-) -> tables.Table:
-  """Returns the improver's prompts of a stage, as it sees them."""
-  asked, given = texts(context, sources, from_policy)
-  return encode.improver_prompts(asked, given, context.settings, context.tokens)
-
-
 def run(
   context: contexts.Context,
   name: str,
+  fold: preferences.Fold,
   stages: Sequence[ml_collections.ConfigDict],
   *,
+  job: ml_collections.ConfigDict,
   improver_sft: Params,
   gap_reward: gap_rewards.GapReward,
   from_policy: Sequence[str],
@@ -90,9 +86,10 @@ def run(
   Args:
     context: the run's surroundings.
     name: prefix of the stages' names.
+    fold: the prompts.
     stages: each with `name`, `references` (sources), `steps`, `kl_coefficient` and
-      `learning_rate` (the height of the schedule while it lasts); everything else is the config's
-      `rl`.
+      `learning_rate` (the height of the schedule while it lasts).
+    job: the section of RL, which says everything else.
     improver_sft: M_PIT^SFT, the start of the first stage and the KL reference of all.
     gap_reward: R_PIT or what stands for it: the reward of all stages and the first value model.
     from_policy: the references sampled from M_P^RL.
@@ -102,22 +99,22 @@ def run(
     M_PIT^RL.
   """
   start = {"policy": improver_sft, "value": gap_reward.value}
-  learner = rl.begin(context, start, context.config.rl, stages[0].kl_coefficient)
+  learner = rl.begin(context, start, job, stages[0].kl_coefficient)
   total, begun, before = steps(stages), 0, stages[0]
   for number, stage in enumerate(stages, start=1):
-    job = context.config.rl.copy_and_resolve_references()
-    job.learning_rate = stage.learning_rate
+    own = job.copy_and_resolve_references()
+    own.learning_rate = stage.learning_rate
     coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
-    asked = texts(context, stage.references, from_policy)
+    asked = texts(fold, stage.references, from_policy)
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
-      prompts(context, stage.references, from_policy),
+      encode.improver_prompts(*asked, context.settings, context.tokens),
       gap_reward.signal(*asked),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
       steps=stage.steps,
-      job=job,
+      job=own,
       begun=begun,
       planned=total,
       watch=watch,

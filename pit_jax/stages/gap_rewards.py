@@ -4,10 +4,12 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
+import ml_collections
 import numpy as np
 
 from pit_jax import layout, parallel
-from pit_jax.data import conversations, encode
+from pit_jax.data import conversations, encode, preferences
+from pit_jax.data import rows as data_rows
 from pit_jax.losses import gap
 from pit_jax.run import context as contexts
 from pit_jax.stages import calibration, reward, rl
@@ -52,18 +54,30 @@ def of_model(context: contexts.Context, model: reward.RewardModel) -> GapReward:
   )
 
 
-def single_term(context: contexts.Context, improver_sft: Params, start: Params) -> GapReward:
+def single_term(
+  context: contexts.Context,
+  fold: preferences.Fold,
+  *,
+  start: Params,
+  job: ml_collections.ConfigDict,
+  sampler: Params,
+) -> GapReward:
   """Trains R_PIT with one term of eq. 2 alone, −log σ(r^{wl} − r^{lw}), in stages of its own.
 
   Nothing then asks for an order of identical pairs. All else is as for `reward.gap`.
   """
-  weights = [float(term == SINGLE) for term in gap.TERMS]
+  alone = job.copy_and_resolve_references()
+  alone.term_weights = tuple(float(term == SINGLE) for term in gap.TERMS)
   name = f"gap_reward_{SINGLE_TERM}"
-  return of_model(context, reward.gap(context, improver_sft, start, name, weights))
+  model = reward.gap(context, name, fold, start=start, job=alone, sampler=sampler)
+  return of_model(context, model)
 
 
 def difference(
-  context: contexts.Context, model: reward.RewardModel, improver_sft: Params
+  context: contexts.Context,
+  rows: Sequence[data_rows.Preference],
+  model: reward.RewardModel,
+  improver_sft: Params,
 ) -> GapReward:
   """Returns R_P(x, y) − R_P(x, y_ref), which no gap model is trained for.
 
@@ -73,11 +87,12 @@ def difference(
 
   Args:
     context: the run's surroundings.
+    rows: pairs on which it is measured and calibrated.
     model: R_P, trained or published. It is the first value model; where its trunk does not fit,
       that of M_PIT^SFT is, with a fresh head.
     improver_sft: M_PIT^SFT, whose samples set the scale.
   """
-  rate, rows = reward.rating(context, model), context.folds["reward_validation"]
+  rate = reward.rating(context, model)
   questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
 
   def plain(questions, answers, references):

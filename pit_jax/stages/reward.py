@@ -1,4 +1,4 @@
-"""Reward model and gap reward model, trained on fold 2 and calibrated on its validation part.
+"""Reward model and gap reward model, trained on pairs and calibrated on a part that validates.
 
 R_P may be a published model instead, of any family: it is calibrated and not trained.
 """
@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
-from pit_jax.data import conversations, encode, tables
-from pit_jax.data import rows as data_rows
+from pit_jax.data import conversations, encode, preferences, tables
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers, inference
 from pit_jax.run import context as contexts
+from pit_jax.run import published_models
 from pit_jax.stages import calibration, classifier_units, objectives, rl, supervised
 from pit_jax.types import Params, Prompts
 
@@ -39,25 +40,47 @@ class RewardModel:
   fits: bool = True
 
 
-def pointwise(context: contexts.Context, policy_sft: Params | None, start: Params) -> RewardModel:
-  """Trains R_P on (x, y_w, y_l), or calibrates `reward.model`.
+def run(
+  context: contexts.Context,
+  name: str,
+  fold: preferences.Fold,
+  *,
+  start: Params,
+  job: ml_collections.ConfigDict,
+  sampler: Params | None,
+) -> RewardModel:
+  """Trains R_P on (x, y_w, y_l), and calibrates it on the validation part.
 
   Args:
     context: the run's surroundings.
-    policy_sft: M_P^SFT, whose samples set the scale; None: the validation part's responses do.
+    name: the stage's name.
+    fold: the pairs to train on, and those to validate on.
     start: the model whose trunk to start from.
+    job: the section of the configuration.
+    sampler: the language model whose samples set the scale, M_P^SFT; None: the validation part's
+      responses do.
   """
-  if context.reward is None:
-    return _trained(context, "reward", context.folds["reward"], policy_sft, start)
-  found, facts = classifier_units.calibrated(context, "reward", context.reward, policy_sft)
-  fits = context.reward.fits(context.scalar.config, context.settings.tokenizer)
+  train, validation = _encoded(context, encode.preferences, fold, job.margin_scale)
+  facts = functools.partial(_facts, context.inference, validation)
+  params = _train(context, name, objectives.preference_pairs, start, train, job, facts)
+  if sampler is None:
+    sample = functools.partial(_responses, context.inference, params, validation)
+  else:
+    sample = functools.partial(_sample, context, params, sampler, validation[:].prompts)
+  return _calibrated(context, name, params, facts, sample)
+
+
+def published(
+  context: contexts.Context,
+  name: str,
+  fold: preferences.Fold,
+  model: published_models.Published,
+  sampler: Params | None,
+) -> RewardModel:
+  """Returns a published model that is R_P: calibrated as `run` does, and not trained."""
+  found, facts = classifier_units.calibrated(context, name, fold.validation, model, sampler)
+  fits = model.fits(context.scalar.config, context.settings.tokenizer)
   return RewardModel(found.params, facts, found, fits)
-
-
-def judge(context: contexts.Context, policy_sft: Params) -> RewardModel | None:
-  """Trains the independent judge: R_P on rows that train nothing else; None if there are none."""
-  rows = context.folds["judge"]
-  return _trained(context, "reward_judge", rows, policy_sft, policy_sft) if rows else None
 
 
 def rating(
@@ -69,12 +92,19 @@ def rating(
   return model.published.rate
 
 
-def signal(context: contexts.Context, model: RewardModel) -> rl.RewardFn:
-  """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT."""
+def signal(
+  context: contexts.Context, model: RewardModel, questions: Sequence[conversations.Prompt]
+) -> rl.RewardFn:
+  """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT.
+
+  Args:
+    context: the run's surroundings.
+    model: R_P.
+    questions: the texts of the prompts of RL.
+  """
   if model.published is None:
     scores = rl.model_reward(context, model.params)
   else:
-    questions = [row.prompt for row in context.folds["rl"]]
     scores = rl.published_reward(context, model.published, questions)
   return rl.shifted(scores, model.facts["shift"])
 
@@ -92,25 +122,6 @@ def first_value(context: contexts.Context, model: RewardModel, policy_sft: Param
 def centred(model: RewardModel) -> Params:
   """Returns the parameters of a model that gives scores as RL is given them."""
   return {**model.params, "bias": np.float32(model.facts["shift"])}
-
-
-def _trained(
-  context: contexts.Context,
-  name: str,
-  rows: Sequence[data_rows.Preference],
-  policy_sft: Params | None,
-  start: Params,
-) -> RewardModel:
-  """Trains a reward model and calibrates it on samples of M_P^SFT, or on the data's responses."""
-  job = context.config.reward
-  train, validation = _encoded(context, encode.preferences, rows, job.margin_scale)
-  facts = functools.partial(_facts, context.inference, validation)
-  params = _train(context, name, objectives.preference_pairs, start, train, job, facts)
-  if policy_sft is None:
-    sample = functools.partial(_responses, context.inference, params, validation)
-  else:
-    sample = functools.partial(_sample, context, params, policy_sft, validation[:].prompts)
-  return _calibrated(context, name, params, facts, sample)
 
 
 def _facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
@@ -145,23 +156,25 @@ def _sample(
 
 def gap(
   context: contexts.Context,
-  improver_sft: Params | None,
+  name: str,
+  fold: preferences.Fold,
+  *,
   start: Params,
-  name: str = "gap_reward",
-  term_weights: Sequence[float] | None = None,
+  job: ml_collections.ConfigDict,
+  sampler: Params | None,
 ) -> RewardModel:
-  """Trains R_PIT on the five orderings of (x, y_w, y_l).
+  """Trains R_PIT on the five orderings of (x, y_w, y_l), and calibrates it.
 
   Args:
     context: the run's surroundings.
-    improver_sft: M_PIT^SFT, whose samples set the scale; None: the gaps of the validation part do.
-    start: the model whose trunk to start from.
     name: the stage's name.
-    term_weights: of the five terms of eq. 2; None: those of the configuration.
+    fold: the pairs to train on, and those to validate on.
+    start: the model whose trunk to start from.
+    job: the section of the configuration.
+    sampler: the language model whose samples set the scale, M_PIT^SFT; None: the gaps of the
+      validation part do.
   """
-  job = context.config.gap_reward
-  rows = context.folds["reward"]
-  train, validation = _encoded(context, encode.gap_preferences, rows, job.margin_scale)
+  train, validation = _encoded(context, encode.gap_preferences, fold, job.margin_scale)
   facts = functools.partial(_gap_facts, context.inference, validation)
   params = _train(
     context,
@@ -171,16 +184,16 @@ def gap(
     train,
     job,
     facts,
-    frozen={"term_weights": jnp.asarray(term_weights or job.term_weights, jnp.float32)},
+    frozen={"term_weights": jnp.asarray(job.term_weights, jnp.float32)},
   )
-  if improver_sft is None:
+  if sampler is None:
 
     def sample(*_):
       return np.concatenate([*_gaps(context.inference, validation, params).values()])
 
   else:
     prompts = validation[:].given_rejected
-    sample = functools.partial(_sample, context, params, improver_sft, prompts)
+    sample = functools.partial(_sample, context, params, sampler, prompts)
   return _calibrated(context, name, params, facts, sample)
 
 
@@ -215,7 +228,7 @@ def _gaps(
 def _encoded(
   context: contexts.Context,
   encode_pairs: Callable,
-  rows: Sequence[data_rows.Preference],
+  fold: preferences.Fold,
   margin_scale: float,
 ) -> tuple[tables.Table, tables.Table]:
   """Returns the pairs to train on, with their margins where these count, and those to validate on.
@@ -223,8 +236,8 @@ def _encoded(
   Raises:
     ValueError: margins are to count, and no row has one.
   """
-  folds = (rows, context.folds["reward_validation"])
-  train, validation = (encode_pairs(fold, context.settings, context.tokens) for fold in folds)
+  rows, parts = fold.rows, (fold.rows, fold.validation)
+  train, validation = (encode_pairs(part, context.settings, context.tokens) for part in parts)
   if not margin_scale:
     return train, validation
   if all(row.margin is None for row in rows):

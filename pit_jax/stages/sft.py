@@ -1,24 +1,36 @@
-"""Supervised fine-tuning of policy and improver on the chosen responses of fold 1."""
+"""Supervised fine-tuning of policy or improver on chosen responses."""
 
-from pit_jax.data import encode
+import ml_collections
+
+from pit_jax.data import preferences
+from pit_jax.run import checks, kinds
 from pit_jax.run import context as contexts
 from pit_jax.stages import objectives, supervised
 from pit_jax.types import Params
 
 
-def policy(context: contexts.Context) -> Params:
-  """Returns M_P^SFT, trained on x → y_w."""
-  return _run(context, "sft_policy", encode.policy_demonstrations, context.config.sft)
+def run(
+  context: contexts.Context,
+  name: str,
+  fold: preferences.Fold,
+  *,
+  start: Params,
+  job: ml_collections.ConfigDict,
+  prompts: str = kinds.POLICY,
+) -> Params:
+  """Returns a language model trained on x → y_w, or as an improver on (x, y_l) → y_w.
 
-
-def improver(context: contexts.Context) -> Params:
-  """Returns M_PIT^SFT, trained on (x, y_l) → y_w."""
-  return _run(context, "sft_improver", encode.improver_demonstrations, context.config.sft)
-
-
-def _run(context: contexts.Context, name: str, demonstrations, job) -> Params:
-  train = demonstrations(context.folds["sft"], context.settings, context.tokens)
-  validation = demonstrations(context.folds["sft_validation"], context.settings, context.tokens)
+  Args:
+    context: the run's surroundings.
+    name: the stage's name.
+    fold: the rows; its validation part tells the loss on rows that are not trained on.
+    start: the model to start from.
+    job: the section of the configuration.
+    prompts: POLICY or IMPROVER.
+  """
+  parts = (fold.rows, fold.validation)
+  encode_rows = checks.DEMONSTRATIONS[prompts]
+  train, validation = (encode_rows(part, context.settings, context.tokens) for part in parts)
 
   def evaluate(params):
     held = validation[:]
@@ -30,7 +42,7 @@ def _run(context: contexts.Context, name: str, demonstrations, job) -> Params:
     name,
     context.language,
     objectives.imitation,
-    context.initial_policy(),
+    start,
     train,
     job,
     evaluate=evaluate,

@@ -25,8 +25,7 @@ Deviations from the paper, and what it leaves open:
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -46,86 +45,13 @@ from pit_jax.evaluate.experiments import frontier as frontiers
 from pit_jax.evaluate.experiments import gap as gap_experiment
 from pit_jax.improve import self_refine
 from pit_jax.recipes import recipe, rlhf
-from pit_jax.run import context as contexts
+from pit_jax.recipes.pit import training
 from pit_jax.run import kinds
-from pit_jax.stages import curriculum, frontier, gap_rewards, jobs, reward, sft
-from pit_jax.types import Params
+from pit_jax.stages import curriculum, gap_rewards, jobs
 
 GAP_KEPT = (*rlhf.EARLIER, "language")  # M_PIT^SFT too
 # R_P, M_P^SFT, M_PIT^SFT and R_PIT, beside the policy that samples.
 SAMPLING_KEPT = ("reward", "language", "language", "scalar")
-
-
-@dataclasses.dataclass(frozen=True)
-class Models:
-  """All that a run of PIT trains.
-
-  Attributes:
-    policy: the policy's chain.
-    improver_sft: M_PIT^SFT.
-    gap_reward: R_PIT.
-    improver: M_PIT^RL.
-    ablations: what else was trained, by system; empty unless it was asked for.
-    gap_rewards: what rewarded pit, and ablations of it that something else rewarded, by system.
-  """
-
-  policy: rlhf.Policy
-  improver_sft: Params
-  gap_reward: reward.RewardModel
-  improver: Params
-  ablations: dict[str, Params]
-  gap_rewards: dict[str, gap_rewards.GapReward]
-
-
-def train(context: contexts.Context) -> Models:
-  """Trains the four models and, when asked for, the ablations."""
-  stages = context.config.curriculum
-  policy = rlhf.train_policy(context)
-  improver_sft = sft.improver(context)
-  start = policy.reward.params if policy.reward.fits else improver_sft
-  gap_reward = reward.gap(context, improver_sft, start)
-  references = curriculum.policy_references(context, policy.rl)
-
-  improver = functools.partial(
-    curriculum.run, context, improver_sft=improver_sft, from_policy=references
-  )
-  rewards = {"pit": gap_rewards.of_model(context, gap_reward)}
-  drafts = functools.partial(_drafts, context, policy.rl)
-  watch = frontier.watch(context, curriculum.steps(stages), improver_sft, drafts)
-  trained = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
-  ablations = {}
-  if context.config.ablations:
-    rewards["pit_single_term"] = gap_rewards.single_term(context, improver_sft, start)
-    rewards["pit_rp_difference"] = gap_rewards.difference(context, policy.reward, improver_sft)
-    ablations = _ablations(context, policy, improver, rewards)
-  return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
-
-
-def _drafts(context: contexts.Context, policy: Params, questions, key) -> list[str]:
-  return context.inference.answer(policy, questions, key, context.config.rl.temperature)
-
-
-def _ablations(
-  context: contexts.Context,
-  policy: rlhf.Policy,
-  improver: Callable[..., Params],
-  rewards: dict[str, gap_rewards.GapReward],
-) -> dict[str, Params]:
-  """Trains what differs from pit in one thing, with as many RL steps (table 2).
-
-  The curriculum's stages alone; M_P^RL carried on instead, for as many steps as the improver had;
-  and other rewards of the improver.
-  """
-  stages = context.config.curriculum
-  steps = curriculum.steps(stages)
-  parts = {"pit_first_only": stages[0], "pit_second_only": stages[-1]}
-  trained = {
-    name: improver(name, [curriculum.alone(stage, steps)], gap_reward=rewards["pit"])
-    for name, stage in parts.items()
-  }
-  trained["rlhf_longer"] = rlhf.train_longer(context, policy, "rlhf_longer", steps)
-  others = [name for name in rewards if name != "pit"]
-  return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
@@ -168,7 +94,7 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     yield str(error)
 
 
-def exported(models: Models) -> dict[str, Any]:
+def exported(models: training.Models) -> dict[str, Any]:
   """Returns what is exported of both chains; see `export.save`."""
   own = {"improver": models.improver, "gap_reward": models.gap_reward.params}
   policy = rlhf.exported(models.policy)
@@ -180,7 +106,7 @@ RECIPE = recipe.Recipe(
   name="pit",
   kinds=jobs.BY_NAME,
   stages=stages,
-  train=train,
+  train=training.train,
   exported=exported,
   subject=subject.of_improver,
   headline=("pit", "original"),

@@ -1,0 +1,95 @@
+"""Training of PIT: the policy's chain, the improver's chain, and the ablations."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from pit_jax.recipes import rlhf
+from pit_jax.run import context as contexts
+from pit_jax.run import kinds
+from pit_jax.stages import curriculum, frontier, gap_rewards, reward, sft
+from pit_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+  """All that a run of PIT trains.
+
+  Attributes:
+    policy: the policy's chain.
+    improver_sft: M_PIT^SFT.
+    gap_reward: R_PIT.
+    improver: M_PIT^RL.
+    ablations: what else was trained, by system; empty unless it was asked for.
+    gap_rewards: what rewarded pit, and ablations of it that something else rewarded, by system.
+  """
+
+  policy: rlhf.Policy
+  improver_sft: Params
+  gap_reward: reward.RewardModel
+  improver: Params
+  ablations: dict[str, Params]
+  gap_rewards: dict[str, gap_rewards.GapReward]
+
+
+def train(context: contexts.Context) -> Models:
+  """Trains the four models and, when asked for, the ablations."""
+  c, stages = context.config, context.config.curriculum
+  policy = rlhf.train_policy(context)
+  improver_sft = sft.run(
+    context,
+    "sft_improver",
+    context.fold(c.sft.fold),
+    start=context.initial_policy(),
+    job=c.sft,
+    prompts=kinds.IMPROVER,
+  )
+  start = policy.reward.params if policy.reward.fits else improver_sft
+  pairs, asked = context.fold(c.gap_reward.fold), context.fold(c.rl.fold)
+  gap = {"start": start, "job": c.gap_reward, "sampler": improver_sft}
+  gap_reward = reward.gap(context, "gap_reward", pairs, **gap)
+  references = curriculum.policy_references(context, asked, policy.rl)
+
+  def improver(name, stages, **more):
+    given = {"job": c.rl, "improver_sft": improver_sft, "from_policy": references}
+    return curriculum.run(context, name, asked, stages, **given, **more)
+
+  rewards = {"pit": gap_rewards.of_model(context, gap_reward)}
+  drafts = functools.partial(_drafts, context, policy.rl)
+  watch = frontier.watch(context, curriculum.steps(stages), improver_sft, drafts)
+  trained = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
+  ablations = {}
+  if context.config.ablations:
+    rewards["pit_single_term"] = gap_rewards.single_term(context, pairs, **gap)
+    rewards["pit_rp_difference"] = gap_rewards.difference(
+      context, pairs.validation, policy.reward, improver_sft
+    )
+    ablations = _ablations(context, policy, improver, rewards)
+  return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
+
+
+def _drafts(context: contexts.Context, policy: Params, questions, key) -> list[str]:
+  return context.inference.answer(policy, questions, key, context.config.temperature)
+
+
+def _ablations(
+  context: contexts.Context,
+  policy: rlhf.Policy,
+  improver: Callable[..., Params],
+  rewards: dict[str, gap_rewards.GapReward],
+) -> dict[str, Params]:
+  """Trains what differs from pit in one thing, with as many RL steps (table 2).
+
+  The curriculum's stages alone; M_P^RL carried on instead, for as many steps as the improver had;
+  and other rewards of the improver.
+  """
+  stages = context.config.curriculum
+  steps = curriculum.steps(stages)
+  parts = {"pit_first_only": stages[0], "pit_second_only": stages[-1]}
+  trained = {
+    name: improver(name, [curriculum.alone(stage, steps)], gap_reward=rewards["pit"])
+    for name, stage in parts.items()
+  }
+  trained["rlhf_longer"] = rlhf.train_longer(context, policy, "rlhf_longer", steps)
+  others = [name for name in rewards if name != "pit"]
+  return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}
