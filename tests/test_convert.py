@@ -136,12 +136,14 @@ def test_a_run_without_a_report_is_sent_out_and_says_so(run, tmp_path):
   assert "no report" in (directory / "README.md").read_text()
 
 
-@pytest.mark.parametrize("names", [export.POLICY_CHAIN, export.REWARD_MODELS, export.WHOLE])
+@pytest.mark.parametrize(
+  "names", [("policy",), ("policy", "reward"), ("reward", "gap_reward"), export.NAMES]
+)
 def test_all_that_a_run_has_is_sent_out(command, tmp_path, names):
   asking = tiny_models.inference_of(tmp_path / "tokenizer")
   models = tiny_models.models_of(asking)
   kept = {name: models[name] for name in names}
-  export.save(tmp_path, asking, kept, zero_point=None if names == export.POLICY_CHAIN else 0.0)
+  export.save(tmp_path, asking, kept, zero_point=0.0 if "gap_reward" in names else None)
   command(["export", f"--workdir={tmp_path}", f"--output={tmp_path / 'out'}"])
   assert {path.name for path in (tmp_path / "out").iterdir()} == set(names)
 

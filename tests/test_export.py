@@ -105,7 +105,7 @@ def test_a_run_of_the_policy_alone_has_a_reward_and_no_improver(asking, tmp_path
 @pytest.mark.parametrize(
   "names, zero_point",
   [
-    (["policy"], None),
+    ([], None),
     (["policy", "reward"], 0.0),
     (["policy", "reward", "improver"], 0.0),
     (["policy", "reward", "improver", "gap_reward"], None),

@@ -32,9 +32,9 @@ from pit_jax.types import Params
 FORMAT = 6
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
-# What recipes export: both chains, the policy's, or reward models alone.
-WHOLE = ("policy", "reward", "improver", "gap_reward")
-POLICY_CHAIN, REWARD_MODELS = ("policy", "reward"), ("reward", "gap_reward")
+NAMES = ("policy", "reward", "improver", "gap_reward")
+# What a model cannot be used without: an improver stops where R_PIT says so.
+WANTS = {"improver": ("policy", "gap_reward")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +67,8 @@ def save(
   Args:
     workdir: folder of the run.
     asking: how the models are asked: shapes, tokenizer, template, length limits.
-    models: `policy` and `reward`; with an improver also `improver` and `gap_reward`; or `reward`
-      and `gap_reward` alone. A published `reward` is not looked at.
+    models: some of NAMES; with `improver` also `policy` and `gap_reward`. A published `reward` is
+      not looked at.
     zero_point: mean R_PIT of identical pairs, in the exported gap reward's unit; None without one.
     published: R_P where it is a published model, in the run's unit.
 
@@ -195,12 +195,13 @@ def load_published(
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
-  allowed = (POLICY_CHAIN,) if zero_point is None else (WHOLE, REWARD_MODELS)
-  if set(models) not in map(set, allowed):
+  unknown = sorted(models.keys() - {*NAMES})
+  absent = {name for one in models for name in WANTS.get(one, ())} - models.keys()
+  if unknown or absent or not models or ("gap_reward" in models) != (zero_point is not None):
     raise ValueError(
-      f"models {sorted(models)} with zero point {zero_point} are no whole run; give "
-      f"{sorted(POLICY_CHAIN)} and no zero point, or {sorted(WHOLE)} or {sorted(REWARD_MODELS)} "
-      "and the zero point"
+      f"models {sorted(models)} with zero point {zero_point} are no whole run; give some of "
+      f"{', '.join(NAMES)}, with an improver its policy and gap_reward too, and a zero point where "
+      "there is a gap_reward and nowhere else"
     )
   if zero_point is not None and not math.isfinite(zero_point):
     raise ValueError(f"zero point {zero_point} cannot stop any improvement; it must be finite")

@@ -1,0 +1,115 @@
+"""What recipes declare of themselves, and that a new one is a file of its own."""
+
+import re
+
+import ml_collections
+import pytest
+import tiny_run
+
+from pit_jax.recipes import recipe as recipes
+from pit_jax.run import kinds
+from pit_jax.training import writers
+
+TOY = '''
+"""Fine-tuning alone, from a file that no package holds."""
+
+from configs import common
+from pit_jax.recipes import recipe
+from pit_jax.run import kinds
+from pit_jax.stages import jobs, sft
+
+
+def get_config(size="tiny"):
+  config = common.get_config(size)
+  config.recipe = __file__
+  config.lessons = common.sft(size)
+  config.lessons.fold = "taught"
+  config.data.folds = {"taught": 3.0, "spare": 1.0}
+  return config.lock()
+
+
+def train(context):
+  job = context.config.lessons
+  return sft.run(
+    context, "taught_policy", context.fold(job.fold), start=context.initial_policy(), job=job
+  )
+
+
+RECIPE = recipe.Recipe(
+  name="toy",
+  kinds={"sft": jobs.SFT},
+  stages=lambda config: [kinds.Stage("taught_policy", "lessons")],
+  train=train,
+  exported=lambda params: {"models": {"policy": params}, "zero_point": None},
+)
+'''
+
+
+@pytest.fixture
+def toy(tmp_path):
+  path = tmp_path / "toy.py"
+  path.write_text(TOY)
+  return path
+
+
+def config_of(recipe, **values):
+  return ml_collections.ConfigDict({"recipe": recipe, **values})
+
+
+def test_every_recipe_declares_itself_under_its_name():
+  assert recipes.names() == ["base", "pit", "reward", "rlhf"]
+  for name in recipes.names():
+    assert recipes.named(name).name == name
+
+
+@pytest.mark.parametrize("name", ["pit", "rlhf", "reward", "base"])
+def test_stages_are_of_sections_and_kinds_that_there_are(name):
+  recipe = recipes.named(name)
+  config = tiny_run.config(name).unlock()
+  for values in ({}, {"ablations": True}, {"data.judge": 0.4}):
+    if all(key.split(".")[0] in config for key in values):
+      config.update_from_flattened_dict(values)
+    stages = recipe.stages(config)
+    assert len({stage.name for stage in stages}) == len(stages)
+    for stage in stages:
+      assert stage.section in kinds.sections(config)
+      assert kinds.kind_of(recipe, config, stage) in recipe.kinds.values()
+      assert kinds.fold_of(config, stage) in {*config.data.folds, "judge"}
+
+
+def test_a_finished_run_logged_the_stages_that_its_recipe_declares(finished_run):
+  context = finished_run.context
+  stages = context.recipe.stages(context.config)
+  learning = [
+    stage for stage in stages if kinds.kind_of(context.recipe, context.config, stage).learns
+  ]
+  paths = (context.workdir / "metrics").glob("*.jsonl")
+  logged = {path.stem: writers.read(path)[-1]["step"] for path in paths}
+  assert logged == {stage.name: tiny_run.STEPS * _parts(stage, context) for stage in learning}
+
+
+def _parts(stage, context):
+  """Returns how many stages' iterations a stage of tiny_run has: ablations have them all."""
+  return len(context.config.curriculum) if stage.steps == 2 * tiny_run.STEPS else 1
+
+
+@pytest.mark.parametrize("name", [None, "ppo", 3, "finished", "recipe"])
+def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
+  with pytest.raises(ValueError, match=re.escape("use one of base, pit, reward, rlhf")):
+    recipes.of(config_of(name))
+
+
+def test_a_path_without_a_recipe_is_named(tmp_path):
+  with pytest.raises(ValueError, match="there is no such file"):
+    recipes.of(config_of(str(tmp_path / "none.py")))
+  empty = tmp_path / "empty.py"
+  empty.write_text("")
+  with pytest.raises(ValueError, match="has no RECIPE, a record of recipes/recipe.py"):
+    recipes.of(config_of(str(empty)))
+
+
+def test_an_unknown_kind_lists_what_the_recipe_has(tmp_path):
+  config = tiny_run.config("rlhf").unlock()
+  config.sft.kind = "gap"
+  with pytest.raises(ValueError, match=r"sft\.kind='gap'; recipe rlhf has sft, preference, rl"):
+    tiny_run.build(config, tmp_path / "run")
