@@ -13,9 +13,10 @@ import tiny_run
 
 from pit_jax import configurations
 from pit_jax.evaluate import findings, seeds
-from pit_jax.evaluate.experiments import cost, gap, length, main, rounds
+from pit_jax.evaluate.experiments import length, main
 from pit_jax.feedback import judges
 from pit_jax.recipes import base, finished
+from pit_jax.recipes.pit import cost, gap, rounds
 from pit_jax.report import pages
 from pit_jax.run import workdirs
 from pit_jax.statistics import agreement, lengths, ratings

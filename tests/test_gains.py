@@ -9,9 +9,9 @@ import pytest
 import scripted
 import tiny_run
 
-from pit_jax.evaluate.experiments import cost
 from pit_jax.improve import gains, improvement
 from pit_jax.recipes import pit
+from pit_jax.recipes.pit import cost
 from pit_jax.run import checks
 from pit_jax.run import context as contexts
 from pit_jax.stages import curriculum, gap_rewards

@@ -12,9 +12,8 @@ import pytest
 import scripted
 
 from pit_jax.data import encode
-from pit_jax.evaluate import subject
-from pit_jax.evaluate.experiments import ledger
 from pit_jax.feedback import judges
+from pit_jax.recipes.pit import ledger, subject
 
 # Question → gold's score of versions 0 … 3. R_PIT and R_P follow the question itself.
 GOLD = {
@@ -134,7 +133,7 @@ def test_long_answers_leave_room_for_fewer(monkeypatch):
 
 @pytest.mark.slow
 def test_kl_is_the_log_ratio_of_every_token(finished_run):
-  run = subject.of_improver(finished_run.context, finished_run.models)
+  run = subject.of_run(finished_run.context, finished_run.models)
   found = ledger.log_ratios(run.suite, run.made, run.chain.improver_sft)
   assert found.shape == run.made.gaps.shape
   for k, i in ((0, 0), (1, 3), (1, 7)):
@@ -165,7 +164,7 @@ def test_a_run_leaves_a_ledger_of_all_its_prompts(finished_run):
   report = finished_run.workdir / "report"
   lines = [json.loads(line) for line in (report / "ledger.jsonl").read_text().splitlines()]
   results = json.loads((report / "results.json").read_text())
-  asked = subject.held_out(finished_run.context)
+  asked = subjects.held_out(finished_run.context)
   assert sorted(line["prompt"] for line in lines) == sorted(row.prompt for row in asked)
   assert results["ledger"]["prompts"] == len(lines) and "lines" not in results
   regressions = [bool(line["worse_after"]) or line["outcome"] == "worse" for line in lines]

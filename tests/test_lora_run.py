@@ -11,10 +11,11 @@ import tiny
 import tiny_run
 
 from pit_jax.data import text
-from pit_jax.evaluate import subject
+from pit_jax.evaluate import subject as subjects
 from pit_jax.exchange import convert, export, hf
 from pit_jax.models import architecture, pure
 from pit_jax.recipes import pit, running
+from pit_jax.recipes.pit import subject
 from pit_jax.run import origin
 from pit_jax.tasks import synthetic
 
@@ -145,8 +146,8 @@ def test_a_published_judge_has_the_unit_in_which_ties_are_told(run):
   asking = context.inference
   questions = [row.prompt for row in context.folds["reward_validation"]]
   raw = context.judge.load(context.mesh, batch_size=8).rate
-  found = subject.of_improver(context, models).suite
-  (judge,) = (one for one in found.judges if one.name == subject.PUBLISHED)
+  found = subject.of_run(context, models).suite
+  (judge,) = (one for one in found.judges if one.name == subjects.PUBLISHED)
   key = jax.random.fold_in(context.key("reward_public"), 1)
   samples = asking.answer(models.policy.sft, questions, key, context.config.rl.temperature)
   scores = judge.score(questions, samples)

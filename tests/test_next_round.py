@@ -11,8 +11,8 @@ import tiny_run
 
 from pit_jax.data import conversations, preferences
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import next_round
 from pit_jax.recipes import finished
+from pit_jax.recipes.pit import next_round
 
 
 class Circular(scripted.Scripted):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny_run
 
-from pit_jax.evaluate import subject
 from pit_jax.recipes import rlhf
+from pit_jax.recipes.pit import subject
 from pit_jax.rollout import inference
 from pit_jax.stages import rl
 from pit_jax.training import optimizers, record
@@ -116,7 +116,7 @@ def test_the_horizon_is_a_share_of_the_planned_episodes_and_one_batch_at_least(
 
 def test_beside_the_longer_rlhf_stands_the_better_of_two_samples_of_it(finished_run):
   """R_P chooses, so it is no judge; the first of the two is the sample of rlhf_longer itself."""
-  run = subject.of_improver(finished_run.context, finished_run.models)
+  run = subject.of_run(finished_run.context, finished_run.models)
   first, chosen = run.ablated["rlhf_longer"], run.ablated["rlhf_longer_best_of_2"]
   rate, params = run.context.inference.rate, finished_run.models.policy.reward.params
   scores = [rate(params, run.suite.questions, texts) for texts in (first, chosen)]

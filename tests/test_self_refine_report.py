@@ -8,7 +8,6 @@ import report_example
 import scripted
 
 from pit_jax.evaluate import clock
-from pit_jax.evaluate.experiments import cost, rounds
 from pit_jax.improve import self_refine
 from pit_jax.improve.self_refine import (
   NO_ANSWER,
@@ -18,6 +17,7 @@ from pit_jax.improve.self_refine import (
   TOO_LONG,
   UNCHANGED,
 )
+from pit_jax.recipes.pit import cost, rounds
 from pit_jax.report import pages, tabular, verdict
 
 PLAYED = self_refine.Refinements(

@@ -7,13 +7,11 @@ import smollm2
 import tiny_run
 
 from pit_jax import parallel
-from pit_jax.evaluate import subject
-from pit_jax.evaluate.experiments import cost, rounds
 from pit_jax.feedback import language_judge
 from pit_jax.improve import self_refine
 from pit_jax.models import pure
 from pit_jax.recipes import rlhf
-from pit_jax.recipes.pit import training
+from pit_jax.recipes.pit import cost, rounds, subject, training
 from pit_jax.rollout import inference
 from pit_jax.stages import reward
 
@@ -63,7 +61,7 @@ def opened(context, policy):
   chain = training.Models(
     rlhf.Policy(policy, scoring, policy, None), policy, scoring, policy, {}, {}
   )
-  return subject.of_improver(context, chain)
+  return subject.of_run(context, chain)
 
 
 def test_smollm2_refines_its_answers_to_twenty_real_prompts(run):

@@ -7,9 +7,9 @@ import report_example
 import scripted
 
 from pit_jax.evaluate import seeds
-from pit_jax.evaluate.experiments import stop
 from pit_jax.feedback import judges
 from pit_jax.improve import improvement
+from pit_jax.recipes.pit import stop
 from pit_jax.report import pages, tabular, verdict
 from pit_jax.statistics import stopping
 

@@ -10,9 +10,8 @@ import pytest
 import tiny_run
 from scripted import Scripted, make_suite
 
-from pit_jax.evaluate import subject
-from pit_jax.evaluate.experiments import rounds, temperature
 from pit_jax.feedback import judges
+from pit_jax.recipes.pit import rounds, subject, temperature
 from pit_jax.report import tabular
 from pit_jax.tasks import synthetic
 
@@ -169,7 +168,7 @@ def test_best_is_compared_with_best():
 
 def test_temperatures_are_chosen_on_prompts_that_are_neither_compared_nor_trained_on(finished_run):
   context, models = finished_run.context, finished_run.models
-  asked = set(subject.of_improver(context, models).validating.questions)
+  asked = set(subject.of_run(context, models).validating.questions)
   folds = {name: {row.prompt for row in part} for name, part in context.folds.items()}
   assert asked <= folds.pop("reward_validation")
   assert len(asked) == context.config.evaluation.temperature_prompts
@@ -249,7 +248,7 @@ def repeated(tmp_path_factory):
 
 def test_evaluation_asks_each_held_out_prompt_once_and_no_trained_one(repeated):
   folds = repeated.folds
-  asked = [row.prompt for row in subject.held_out(repeated)]
+  asked = [row.prompt for row in subjects.held_out(repeated)]
   assert len(asked) == len(set(asked)) == repeated.config.evaluation.prompts
   assert len(folds["held_out"]) > len({row.prompt for row in folds["held_out"]})
   parts = {name: {row.prompt for row in part} for name, part in folds.items()}

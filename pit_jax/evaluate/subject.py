@@ -1,51 +1,101 @@
-"""A finished run as its experiments see it: models, judges, and what every system answered."""
+"""A finished run as experiments see it: prompts, judges, and what every system answered."""
 
+import abc
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
+import numpy as np
 
 from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import clock, suite
+from pit_jax.evaluate import suite
 from pit_jax.feedback import judges, language_models
-from pit_jax.improve import improvement, self_refine
+from pit_jax.improve import improvement
 from pit_jax.run import context as contexts
 from pit_jax.stages import classifier_units, reward
+from pit_jax.types import Params
 
 LOG = logging.getLogger(__name__)
-LONGER, LONGER_PAIR = "rlhf_longer", "rlhf_longer_best_of_2"
 INDEPENDENT, PUBLISHED = "R_judge", "R_public"
 
-# Streams of noise: one number per experiment, so that adding one changes no other.
-ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS, SECOND_SAMPLE = 1, 2, 3, 4, 100, 150
-ROUNDS, TEMPERATURES, CANDIDATES, REFINEMENTS = 200, 300, 400, 500
-FRONTIER, NEXT_ROUND, CHOICES = 600, 700, 800
+# Streams of noise: one number per draw, so that another experiment changes none. Recipes have
+# streams of their own, from 100 on.
+TRAINED, RESAMPLED, OTHERS, FRONTIER = 1, 2, 3, 600
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class Chain:
+  """Stages of RL along which samples were kept; see `stages.frontier`.
+
+  Attributes:
+    stages: name and iterations of each, in order.
+    start: what the report calls the model that they began with.
+    first: (suite, drafts) → what that model answers; drafts are None of a policy.
+    proxy: what the report calls the reward that they maximised.
+    score: (questions, answers, drafts) → that reward of each answer, Float[N].
+  """
+
+  stages: Sequence[tuple[str, int]]
+  start: str
+  first: Callable[[suite.Suite, Sequence[str] | None], list[str]]
+  proxy: str
+  score: Callable[..., np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject(abc.ABC):
   """A finished run, and what its systems answered to the held-out prompts.
 
   Answers are sampled when an experiment first needs them, and once; the streams make them the same
-  in whatever order, and whichever, experiments run.
+  in whatever order, and whichever, experiments run. What a recipe's systems are says its own class.
 
   Attributes:
     context: the run's surroundings.
     suite: prompts, judges and noise.
-    policy: the models of the policy's chain.
-    chain: all models of a run of recipe pit; None where the policy's chain is all there is.
     seconds: how long systems took to sample, per prompt; see `clock.timed`.
   """
 
   context: contexts.Context
   suite: suite.Suite
-  policy: Any
-  chain: Any
-  seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+  seconds: dict[str, float] = dataclasses.field(default_factory=dict, kw_only=True)
+
+  @property
+  @abc.abstractmethod
+  def systems(self) -> Mapping[str, Sequence[str]]:
+    """The answers of every trained system but the ablations, by name."""
+
+  @property
+  @abc.abstractmethod
+  def pairs(self) -> list[tuple[str, str]]:
+    """Which systems are compared with which; ablations apart."""
+
+  @property
+  def ablated(self) -> Mapping[str, Sequence[str]]:
+    """The answers of every ablation, by name; none where they were not trained."""
+    return {}
+
+  @property
+  def ablation_pairs(self) -> list[tuple[str, str]]:
+    """Which ablations are compared with which systems."""
+    return []
+
+  @property
+  def absent(self) -> dict[str, str]:
+    """The baselines that nobody can play here, and why."""
+    return {}
+
+  @property
+  def reward_models(self) -> dict[str, dict]:
+    """What is known of each reward model."""
+    return {}
+
+  @property
+  def chains(self) -> dict[str, Chain]:
+    """The chains along which samples were kept."""
+    return {}
 
   @property
   def few(self) -> suite.Suite:
@@ -65,100 +115,10 @@ class Subject:
     return held_out(self.context)
 
   @functools.cached_property
-  def original(self) -> list[str]:
-    """What the trained policy answered: the draft of every improver."""
-    with clock.timed(self.seconds, "original", len(self.suite.questions)):
-      return self.suite.answers(self.policy.rl, ORIGINAL)
-
-  @functools.cached_property
-  def made(self) -> improvement.Rounds:
-    """All rounds of the improver on `original`."""
-    rounds, drafts = self.context.config.evaluation.rounds, self.original
-    with clock.timed(self.seconds, "pit", len(drafts)):
-      return self.suite.rounds(drafts, rounds, ROUNDS)
-
-  @property
-  def absent(self) -> dict[str, str]:
-    """The baselines of a run of recipe pit that nobody can play here, and why."""
-    c = self.context.config.evaluation.self_refine
-    reason = self_refine.absence(self.context.inference, c) if self.chain else ""
-    return {"self_refine": reason} if reason else {}
-
-  @functools.cached_property
-  def refined(self) -> self_refine.Refinements | None:
-    """Self-Refine's rounds on `original`, by the policy, as many as the improver's.
-
-    It is None in a run of recipe rlhf, and where it is `absent`.
-    """
-    if self.chain is None or self.absent:
-      return None
-    c, drafts = self.context.config.evaluation, self.original
-    with clock.timed(self.seconds, "self_refine", len(drafts)):
-      return self_refine.play(
-        self.context.inference,
-        self.policy.rl,
-        self_refine.form_of(c.self_refine),
-        self.suite.questions,
-        drafts,
-        rounds=c.rounds,
-        key=jax.random.fold_in(self.suite.key, REFINEMENTS),
-        temperature=self.suite.temperature,
-      )
-
-  @functools.cached_property
-  def systems(self) -> dict[str, list[str]]:
-    """The answers of every trained system but the ablations, by name."""
-    texts = {
-      "original": self.original,
-      "policy_resampled": self.suite.answers(self.policy.rl, RESAMPLED),
-      "policy_sft": self.suite.answers(self.policy.sft, SFT),
-    }
-    if self.chain is None:
-      return texts
-    sft = self.chain.improver_sft
-    texts["improver_sft"] = self.suite.improved(sft, self.original, IMPROVER_SFT)
-    texts["pit"] = self.made.texts[1]
-    if self.refined:
-      texts["self_refine"] = self.refined.texts[1]
-    return texts
-
-  @functools.cached_property
-  def ablated(self) -> dict[str, list[str]]:
-    """The answers of every ablation, by name; none where they were not trained.
-
-    Beside the policy whose RL was carried on stands the better of two samples of it, of R_P's
-    choice: an answer of an improver takes two samples too, its draft and its own.
-    """
-    trained = self.chain.ablations if self.chain else {}
-    texts = {
-      name: self._ablation(name, params, ABLATIONS + index)
-      for index, (name, params) in enumerate(trained.items())
-    }
-    if LONGER in texts:
-      second = self.suite.answers(trained[LONGER], SECOND_SAMPLE)
-      texts[LONGER_PAIR] = self.suite.best([texts[LONGER], second])
-    return texts
-
-  @functools.cached_property
-  def texts(self) -> dict[str, list[str]]:
+  def texts(self) -> dict[str, Sequence[str]]:
     """The data's responses and the answers of every system but the ablations, by name."""
     data = {name: [getattr(row, name) for row in self.rows] for name in ("chosen", "rejected")}
     return {**data, **self.systems}
-
-  @property
-  def pairs(self) -> list[tuple[str, str]]:
-    """Which systems are compared with which; ablations apart."""
-    if self.chain is None:
-      return [("original", "policy_sft"), ("original", "chosen"), ("policy_resampled", "original")]
-    pairs = [(name, "original") for name in self.systems if name != "original"]
-    pairs += [("original", "policy_sft"), ("original", "chosen")]
-    others = [name for name in ("self_refine",) if self.refined]
-    return [*pairs, *(("pit", name) for name in ("improver_sft", *others))]
-
-  @property
-  def ablation_pairs(self) -> list[tuple[str, str]]:
-    """Every ablation against original, and pit against every ablation."""
-    return [(name, "original") for name in self.ablated] + [("pit", name) for name in self.ablated]
 
   @property
   def contrasts(self) -> list[tuple[str, str]]:
@@ -169,39 +129,51 @@ class Subject:
   @property
   def headline(self) -> tuple[str, str]:
     """The comparison that the run is about."""
-    return ("pit", "original") if self.chain else ("original", "policy_sft")
-
-  def _ablation(self, name: str, params, stream: int) -> list[str]:
-    if name == LONGER:
-      return self.suite.answers(params, stream)
-    return self.suite.improved(params, self.original, stream)
+    return self.context.recipe.headline
 
 
-def of_policy(context: contexts.Context, policy: Any) -> Subject:
-  """Returns a run of recipe rlhf."""
-  return Subject(context, _suite(context, policy, None, None), policy, None)
+@dataclasses.dataclass(frozen=True)
+class Policies(Subject):
+  """A run whose systems are language models that answer by themselves.
 
+  Attributes:
+    models: system → its parameters, that which the run is about first.
+    compared: pairs of systems; `chosen` and `rejected` are the data's responses.
+    control: what a second draw of the first system is called, which has to be as good as it.
+    facts: what is known of each reward model.
+    kept: the chains along which samples were kept.
+  """
 
-def of_improver(context: contexts.Context, models: Any) -> Subject:
-  """Returns a run of recipe pit."""
-  found = _suite(context, models.policy, models.gap_reward, models.improver)
-  return Subject(context, found, models.policy, models)
+  models: Mapping[str, Params]
+  compared: Sequence[tuple[str, str]]
+  control: str
+  facts: Mapping[str, dict] = dataclasses.field(default_factory=dict)
+  kept: Mapping[str, Chain] = dataclasses.field(default_factory=dict)
 
+  @functools.cached_property
+  def systems(self) -> Mapping[str, Sequence[str]]:
+    """The answers of every model, and a second draw of the first one's."""
+    (first, trained), *others = self.models.items()
+    texts = {first: self.suite.answers(trained, TRAINED)}
+    texts[self.control] = self.suite.answers(trained, RESAMPLED)
+    for stream, (name, params) in enumerate(others, start=OTHERS):
+      texts[name] = self.suite.answers(params, stream)
+    return texts
 
-def of_rewards(context: contexts.Context, models: Any) -> Subject:
-  """Returns a run of recipe reward, whose models answer nothing and which has no judges."""
-  asking = improvement.Improver(
-    inference=context.inference,
-    policy=None,
-    improver=None,
-    gap_reward=models.gap_reward.params,
-    zero_point=models.gap_reward.facts["zero_point"],
-    margin=context.config.evaluation.margin,
-    stop_rule=context.config.evaluation.stop_rule,
-  )
-  questions = [row.prompt for row in held_out(context)]
-  found = suite.Suite(asking, questions, (), context.key("evaluation"), 0.0)
-  return Subject(context, found, models, models)
+  @property
+  def pairs(self) -> list[tuple[str, str]]:
+    """Which systems are compared with which."""
+    return [*self.compared, (self.control, next(iter(self.models)))]
+
+  @property
+  def reward_models(self) -> dict[str, dict]:
+    """What is known of each reward model."""
+    return dict(self.facts)
+
+  @property
+  def chains(self) -> dict[str, Chain]:
+    """The chains along which samples were kept."""
+    return dict(self.kept)
 
 
 def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
@@ -225,32 +197,73 @@ def _shows(judge: Any, row: data_rows.Preference) -> bool:
   return True
 
 
-def _suite(context, policy, gap_reward, improver) -> suite.Suite:
-  inference = context.inference
-  available = [judges.gold()] if context.config.data.source == "synthetic" else []
+def facts_of(models: Mapping[str, reward.RewardModel | None]) -> dict[str, dict]:
+  """Returns what is known of reward models that there are, their gaps apart."""
+  return {
+    name: {key: value for key, value in model.facts.items() if key != "gaps"}
+    for name, model in models.items()
+    if model
+  }
+
+
+def suite_of(
+  context: contexts.Context,
+  *,
+  policy: Params,
+  policy_sft: Params,
+  reward_model: reward.RewardModel | None = None,
+  judge: reward.RewardModel | None = None,
+  gap_reward: reward.RewardModel | None = None,
+  improver: Params | None = None,
+) -> suite.Suite:
+  """Returns what the experiments on a run share.
+
+  Args:
+    context: the run's surroundings.
+    policy: the language model that the run trained.
+    policy_sft: the one whose samples set the unit of a published judge.
+    reward_model: R_P, if the run has one.
+    judge: a reward model that trained nothing.
+    gap_reward: R_PIT.
+    improver: what R_PIT stops.
+
+  Raises:
+    ValueError: nobody can judge the run's answers.
+  """
+  inference, available = context.inference, []
+  if context.config.data.source == "synthetic":
+    available.append(judges.gold())
   if asked := language_models.build(context):
     available.append(asked)
   if context.judge:
     # Published scores come in any scale: what is a tie is told in the unit of R_P.
-    judge, _ = classifier_units.calibrated(
-      context, "reward_public", context.folds["reward_validation"], context.judge, policy.sft
+    rows = context.folds["reward_validation"]
+    found, _ = classifier_units.calibrated(
+      context, "reward_public", rows, context.judge, policy_sft
     )
-    available.append(judges.reward_model(judge.rate, PUBLISHED))
-  if policy.judge:
-    available.append(judges.reward_model(reward.rating(context, policy.judge), INDEPENDENT))
-  available.append(judges.reward_model(reward.rating(context, policy.reward)))
+    available.append(judges.reward_model(found.rate, PUBLISHED))
+  if judge:
+    available.append(judges.reward_model(reward.rating(context, judge), INDEPENDENT))
+  if reward_model:
+    available.append(judges.reward_model(reward.rating(context, reward_model)))
   read = None
-  if gap_reward is not None:
+  if gap_reward:
     read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))
     available.append(judges.gap_model(read))
+  if not any(one.score for one in available):
+    raise ValueError(
+      f"recipe {context.recipe.name} trains no reward model, and nobody else scores the answers to "
+      f"{context.data.source}; name a judge as evaluation.reward_model=DIRECTORY"
+    )
+  evaluation = context.config.evaluation
   models = improvement.Improver(
     inference=inference,
-    policy=policy.rl,
+    policy=policy,
     improver=improver,
     gap_reward=gap_reward.params if gap_reward else None,
     zero_point=gap_reward.facts["zero_point"] if gap_reward else 0.0,
-    margin=context.config.evaluation.margin,
-    stop_rule=context.config.evaluation.stop_rule,
+    margin=evaluation.margin,
+    stop_rule=evaluation.stop_rule,
     read=read,
   )
   questions = [row.prompt for row in held_out(context)]

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from pit_jax.evaluate import findings, next_round, subject
+from pit_jax.evaluate import findings, subject
 from pit_jax.feedback import language_models
 from pit_jax.recipes import pit
 from pit_jax.recipes import recipe as recipes
+from pit_jax.recipes.pit import next_round
 from pit_jax.report import pages
 from pit_jax.run import context as contexts
 from pit_jax.run import workdirs
@@ -132,7 +133,7 @@ def export_preferences(
   findings.check(pit.RECIPE, workdir, "ledger")
   _check_current(config, workdir, REPORT_FIRST)
   context = contexts.build(config, workdir, pit.RECIPE)
-  run = subject.of_improver(context, pit.RECIPE.train(context))
+  run = subject.of_run(context, pit.RECIPE.train(context))
   rounds = config.evaluation.rounds
   made = next_round.make(
     run.suite, context.folds, folds, rounds=rounds, minimum_margin=minimum_margin

@@ -13,6 +13,7 @@ import ml_collections
 
 from pit_jax.data import preferences
 from pit_jax.evaluate import subject
+from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.experiments import frontier as frontiers
 from pit_jax.evaluate.experiments import length, main
 from pit_jax.recipes import recipe
@@ -132,13 +133,52 @@ def exported(policy: Policy) -> dict[str, Any]:
   return {"models": models, "zero_point": None, "published": policy.reward.published}
 
 
+def facts_of(policy: Policy) -> dict[str, dict]:
+  """Returns what is known of the reward models of the policy's chain."""
+  return subject.facts_of({"R_P": policy.reward, subject.INDEPENDENT: policy.judge})
+
+
+def chains_of(
+  context: contexts.Context, suite: suites.Suite, policy: Policy
+) -> dict[str, subject.Chain]:
+  """Returns the policy's RL as a chain along which samples were kept."""
+
+  def score(questions, answers, _):
+    return suite.selector.score(questions, answers)
+
+  chain = subject.Chain(
+    stages=[("rl_policy", context.config.rl.steps)],
+    start="policy_sft",
+    first=lambda few, _: few.answers(policy.sft, subject.FRONTIER),
+    proxy="R_P",
+    score=score,
+  )
+  return {"policy": chain}
+
+
+def of_run(context: contexts.Context, policy: Policy) -> subject.Policies:
+  """Returns a finished run as its experiments see it."""
+  models = {"policy": policy.rl, "policy_sft": policy.sft}
+  judges = {"reward_model": policy.reward, "judge": policy.judge}
+  suite = subject.suite_of(context, **models, **judges)
+  return subject.Policies(
+    context,
+    suite,
+    models={"original": policy.rl, "policy_sft": policy.sft},
+    compared=[("original", "policy_sft"), ("original", "chosen")],
+    control="policy_resampled",
+    facts=facts_of(policy),
+    kept=chains_of(context, suite, policy),
+  )
+
+
 RECIPE = recipe.Recipe(
   name="rlhf",
   kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "rl")},
   stages=stages,
   train=train_policy,
   exported=exported,
-  subject=subject.of_policy,
+  subject=of_run,
   headline=("original", "policy_sft"),
   experiments={"main": main.measure, "length": length.measure, "frontier": frontiers.measure},
   needs={"frontier": frontiers.NEED},

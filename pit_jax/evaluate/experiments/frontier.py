@@ -22,12 +22,11 @@ def measure(run: subject.Subject) -> dict:
   The first point of a chain is its SFT model, at a KL of 0. The proxy is what RL maximised, the
   judge the first one that scores and trained nothing; where there is none, only the proxy is seen.
   """
-  c, judge = run.context.config, run.suite.independent
-  chains = {"policy": [("rl_policy", c.rl.steps)]}
-  if run.chain:
-    chains["improver"] = [(f"pit_{stage.name}", stage.steps) for stage in c.curriculum]
-  found = {name: frontier.read(run.context.workdir, stages) for name, stages in chains.items()}
-  rows = [_chain(run, name, kept) for name, kept in found.items() if kept]
+  judge, workdir = run.suite.independent, run.context.workdir
+  found = {
+    name: (chain, frontier.read(workdir, chain.stages)) for name, chain in run.chains.items()
+  }
+  rows = [_chain(run, name, chain, kept) for name, (chain, kept) in found.items() if kept]
   return {"frontier": {"judge": judge and judge.name, "chains": rows}} if rows else {}
 
 
@@ -75,31 +74,21 @@ def describe(chain: str, proxy: str, points: Sequence[Mapping], known: Mapping) 
   return {"chain": chain, "proxy": proxy, "points": rows, **bend, "moments": dict(known)}
 
 
-def _chain(run: subject.Subject, name: str, kept: Sequence[frontier.Kept]) -> dict:
+def _chain(
+  run: subject.Subject, name: str, chain: subject.Chain, kept: Sequence[frontier.Kept]
+) -> dict:
   """Returns the frontier of one chain."""
   few = dataclasses.replace(run.suite, questions=frontier.questions(run.context))
-  judge = run.suite.independent
-  drafts = kept[0].drafts
-  if drafts is None:
-    first, start = few.answers(run.policy.sft, subject.FRONTIER), "policy_sft"
-  else:
-    first = few.improved(run.chain.improver_sft, drafts, subject.FRONTIER + 1)
-    start = "improver_sft"
+  judge, drafts = run.suite.independent, kept[0].drafts
+  first = chain.first(few, drafts)
   texts = [first, *(point.responses for point in kept)]
   values = {
     "kl": [np.zeros(len(first)), *(point.kl for point in kept)],
-    "proxy": [_proxy(run, few.questions, answers, drafts) for answers in texts],
+    "proxy": [chain.score(few.questions, answers, drafts) for answers in texts],
   }
   if judge:
     values["judge"] = [judge.score(few.questions, answers) for answers in texts]
-  points = [{"stage": start, "step": 0}]
+  points = [{"stage": chain.start, "step": 0}]
   points += [{"stage": point.stage, "step": point.step} for point in kept]
   known = {key: frontiers.moments(np.stack(rows)) for key, rows in values.items()}
-  return describe(name, "R_P" if drafts is None else "R_PIT", points, known)
-
-
-def _proxy(run: subject.Subject, questions, answers, drafts) -> np.ndarray:
-  """Returns R_P of a policy's answers, or R_PIT of an improver's over its drafts, Float[N]."""
-  if drafts is not None:
-    return run.chain.gap_rewards["pit"].gaps(questions, answers, drafts)
-  return next(judge for judge in run.suite.judges if judge.name == "R_P").score(questions, answers)
+  return describe(name, chain.proxy, points, known)

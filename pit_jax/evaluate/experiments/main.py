@@ -7,8 +7,7 @@ import numpy as np
 
 from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
-from pit_jax.improve import improvement
-from pit_jax.statistics import agreement, metrics
+from pit_jax.statistics import agreement
 
 
 def measure(run: subject.Subject) -> dict:
@@ -20,7 +19,7 @@ def measure(run: subject.Subject) -> dict:
   return {
     "systems": {name: suite.describe(words) for name, words in texts.items()},
     "comparisons": [row for a, b in run.pairs for row in suite.compare(a, b, texts)],
-    "reward_models": _facts(run),
+    "reward_models": run.reward_models,
     "agreement": agreements(suite, texts, run.contrasts, run.headline),
     **({"absent": run.absent} if run.absent else {}),
   }
@@ -54,22 +53,3 @@ def agreements(
         found = agreement.compare(*both)
         rows.append({"judges": [first, second], "of": name, **vars(found)})
   return rows
-
-
-def _facts(run: subject.Subject) -> dict[str, dict]:
-  """Returns what is known of the reward models."""
-  models = {"R_P": run.policy.reward, subject.INDEPENDENT: run.policy.judge}
-  facts = {name: dict(model.facts) for name, model in models.items() if model}
-  if run.chain:
-    known = {name: value for name, value in run.chain.gap_reward.facts.items() if name != "gaps"}
-    facts["R_PIT"] = known | {"sign_agreement": _sign_agreement(run.suite, run.made)}
-  return facts
-
-
-def _sign_agreement(suite: suites.Suite, made: improvement.Rounds) -> dict | None:
-  """How often R_PIT has the sign of the gold difference on pairs (y_1, y_0)."""
-  judge = suite.judges[0]
-  if judge.name != "gold":
-    return None
-  said = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
-  return metrics.sign_agreement(made.gaps[0], said.difference)

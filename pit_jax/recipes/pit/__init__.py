@@ -30,22 +30,12 @@ from typing import Any
 
 import ml_collections
 
-from pit_jax.evaluate import subject
-from pit_jax.evaluate.experiments import (
-  ablation,
-  cost,
-  ledger,
-  length,
-  main,
-  rounds,
-  stop,
-  temperature,
-)
 from pit_jax.evaluate.experiments import frontier as frontiers
-from pit_jax.evaluate.experiments import gap as gap_experiment
+from pit_jax.evaluate.experiments import length, main
 from pit_jax.improve import self_refine
 from pit_jax.recipes import recipe, rlhf
-from pit_jax.recipes.pit import training
+from pit_jax.recipes.pit import ablation, cost, ledger, rounds, stop, subject, temperature, training
+from pit_jax.recipes.pit import gap as gap_experiment
 from pit_jax.run import kinds
 from pit_jax.stages import curriculum, gap_rewards, jobs
 
@@ -108,7 +98,7 @@ RECIPE = recipe.Recipe(
   stages=stages,
   train=training.train,
   exported=exported,
-  subject=subject.of_improver,
+  subject=subject.of_run,
   headline=("pit", "original"),
   experiments={
     "main": main.measure,

@@ -25,9 +25,9 @@ import jax
 from pit_jax import hosts
 from pit_jax.data import conversations, preferences, values
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.improve import improvement
+from pit_jax.recipes.pit import subject
 from pit_jax.run import workdirs
 
 FOLDS = ("sft", "reward", "rl")

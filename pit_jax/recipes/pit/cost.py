@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pit_jax.evaluate import clock, subject
+from pit_jax.evaluate import clock
 from pit_jax.evaluate import suite as suites
 from pit_jax.improve import gains, improvement, self_refine
+from pit_jax.recipes.pit import subject
 from pit_jax.statistics import candidates
 
 # Who chooses, and so is no judge of the choice.

@@ -5,9 +5,9 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.improve import improvement, self_refine
+from pit_jax.recipes.pit import subject
 from pit_jax.statistics import ratings
 
 

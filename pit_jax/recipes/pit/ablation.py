@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
 from pit_jax.improve import gains, improvement
+from pit_jax.recipes.pit import subject
 from pit_jax.stages import gap_rewards
 from pit_jax.statistics import metrics
 

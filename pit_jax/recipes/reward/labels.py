@@ -1,5 +1,6 @@
 """What reward models say of held-out labels, beside length: accuracy, order, calibration."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -7,15 +8,69 @@ import numpy as np
 
 from pit_jax.data import preferences, rows
 from pit_jax.evaluate import subject
+from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
+from pit_jax.improve import improvement
+from pit_jax.run import context as contexts
 from pit_jax.stages import reward
 from pit_jax.statistics import labelled, margins, metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+  """R_P and R_PIT."""
+
+  reward: reward.RewardModel
+  gap_reward: reward.RewardModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject(subject.Subject):
+  """A finished run of reward models, which answer nothing and have no judges.
+
+  Attributes:
+    models: R_P and R_PIT.
+  """
+
+  models: Models
+
+  @property
+  def systems(self) -> Mapping[str, Sequence[str]]:
+    """None: nothing answers."""
+    return {}
+
+  @property
+  def pairs(self) -> list[tuple[str, str]]:
+    """None: nothing is compared."""
+    return []
+
+  @property
+  def reward_models(self) -> dict[str, dict]:
+    """What validation said of the models."""
+    return subject.facts_of({"R_P": self.models.reward, "R_PIT": self.models.gap_reward})
+
+
+def of_run(context: contexts.Context, models: Models) -> Subject:
+  """Returns a finished run."""
+  asking = improvement.Improver(
+    inference=context.inference,
+    policy=None,
+    improver=None,
+    gap_reward=models.gap_reward.params,
+    zero_point=models.gap_reward.facts["zero_point"],
+    margin=context.config.evaluation.margin,
+    stop_rule=context.config.evaluation.stop_rule,
+  )
+  questions = [row.prompt for row in subject.held_out(context)]
+  found = suites.Suite(asking, questions, (), context.key("evaluation"), 0.0)
+  return Subject(context, found, models)
+
 
 NEW, KNOWN, ALL = "new writers", "known writers", "held out"  # of new prompts, all of them
 LONGER = "the longer one"
 
 
-def measure(run: subject.Subject) -> dict:
+def measure(run: Subject) -> dict:
   """Returns the accuracy of every reward model and of length, reliability, and the order of eq. 1.
 
   Pairs whose writers are held out too come apart from those whose prompts alone are. The order's
@@ -39,25 +94,25 @@ def measure(run: subject.Subject) -> dict:
       reliability.append({**about, "model": name, "ece": ece, "groups": groups})
     if four:
       inside = {name: values[part] for name, values in four.items()}
-      order.append({**about, **_order(inside, prompts[part], run.chain.gap_reward.facts)})
+      order.append({**about, **_order(inside, prompts[part], run.models.gap_reward.facts)})
   results = {"labels": {"accuracy": accuracy, "reliability": reliability, "order": order}}
   if four:
     part = next(iter(_kinds(run, pairs).values()))
     first = {name: values[part] for name, values in four.items()}
     results["gap_order"] = metrics.gap_order(**first) | {"histogram": first}
-  return results | {"reward_models": _facts(run)}
+  return results | {"reward_models": run.reward_models}
 
 
 _RESPONSES = ("chosen", "rejected")
 
 
-def _rows(run: subject.Subject) -> Sequence[rows.Preference]:
+def _rows(run: Subject) -> Sequence[rows.Preference]:
   """Returns the held-out rows of the prompts that are evaluated."""
   prompts = set(run.suite.questions)
   return [row for row in run.context.folds["held_out"] if row.prompt in prompts]
 
 
-def _kinds(run: subject.Subject, pairs: Sequence[rows.Preference]) -> dict[str, np.ndarray]:
+def _kinds(run: Subject, pairs: Sequence[rows.Preference]) -> dict[str, np.ndarray]:
   """Returns which pairs are of which kind, kinds without a pair left out."""
   writers = run.context.config.data.held_out_writers
   if not writers:
@@ -66,17 +121,15 @@ def _kinds(run: subject.Subject, pairs: Sequence[rows.Preference]) -> dict[str, 
   return {kind: part for kind, part in ((NEW, is_new), (KNOWN, ~is_new)) if part.any()}
 
 
-def _margins(run: subject.Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict]:
+def _margins(run: Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict]:
   """Returns each model's margins in nats, as trained, and the four gaps in R_PIT's unit."""
   questions = [row.prompt for row in pairs]
   chosen, rejected = ([getattr(row, name) for row in pairs] for name in _RESPONSES)
-  model = run.policy.reward
+  model = run.models.reward
   judge = judges.reward_model(reward.rating(run.context, model))
   difference = judge.verdicts(questions, chosen, rejected).difference
   found = {"R_P": difference / model.facts["gain"]}
-  if run.chain is None:
-    return found, {}
-  gap = run.chain.gap_reward
+  gap = run.models.gap_reward
   gaps = judges.remembering(functools.partial(run.context.inference.gaps, gap.params))
   four = {
     "wl": gaps(questions, chosen, rejected),
@@ -107,15 +160,6 @@ def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) 
     "shift": float(identical.mean() - zero) / spread,
     "deviation": float(identical.std() / abs(spread)),
   }
-
-
-def _facts(run: subject.Subject) -> dict[str, dict]:
-  """Returns what validation said of the models."""
-  found = {"R_P": run.policy.reward.facts}
-  if run.chain:
-    gap = run.chain.gap_reward.facts
-    found["R_PIT"] = {name: value for name, value in gap.items() if name != "gaps"}
-  return found
 
 
 def _numbered(prompts: Sequence) -> np.ndarray:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
+from pit_jax.recipes.pit import subject
 from pit_jax.types import Params
 
 CHOSEN_ON = "reward_validation"  # the fold on which R_P chooses the best temperatures

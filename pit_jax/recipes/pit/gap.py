@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
+from pit_jax.recipes.pit import subject
 from pit_jax.statistics import margins, metrics
 
 ORDER, PREFERRED = "the data's pairs", "y_1 against y_w"

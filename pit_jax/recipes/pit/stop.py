@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
 from pit_jax.improve import improvement
+from pit_jax.recipes.pit import subject
 from pit_jax.statistics import stopping
 
 MARGINS = (0.0, 0.25, 0.5, 1.0)  # deviations of the gap reward over samples of M_PIT^SFT

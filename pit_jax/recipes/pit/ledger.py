@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pit_jax.data import conversations
-from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
 from pit_jax.improve import improvement, self_refine
+from pit_jax.recipes.pit import subject
 from pit_jax.types import Params
 
 OUTCOMES = ("worse", "unchanged", "improved")

@@ -8,35 +8,25 @@ starts from the base model, which was not fine-tuned on demonstrations; and both
 0 and deviation 1 on the responses of the validation part, since there are no samples.
 """
 
-import dataclasses
 from typing import Any
 
 import ml_collections
 
-from pit_jax.evaluate import subject
-from pit_jax.evaluate.experiments import labels
 from pit_jax.recipes import recipe, rlhf
+from pit_jax.recipes.reward import labels
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 from pit_jax.stages import jobs, reward
 
 
-@dataclasses.dataclass(frozen=True)
-class Models:
-  """R_P and R_PIT."""
-
-  reward: reward.RewardModel
-  gap_reward: reward.RewardModel
-
-
-def train(context: contexts.Context) -> Models:
+def train(context: contexts.Context) -> labels.Models:
   """Trains both models."""
   base, job = context.initial_policy(), context.config.gap_reward
   pointwise = rlhf.train_reward(context, start=base, sampler=None)
   start = pointwise.params if pointwise.fits else base
   fold = context.fold(job.fold)
   gap = reward.gap(context, "gap_reward", fold, start=start, job=job, sampler=None)
-  return Models(pointwise, gap)
+  return labels.Models(pointwise, gap)
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
@@ -46,7 +36,7 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   return [*first, kinds.Stage("gap_reward", "gap_reward", prompts=kinds.IMPROVER, kept=kept)]
 
 
-def exported(models: Models) -> dict[str, Any]:
+def exported(models: labels.Models) -> dict[str, Any]:
   """Returns what is exported of both reward models; see `export.save`."""
   params = {"reward": models.reward.params, "gap_reward": models.gap_reward.params}
   zero_point = models.gap_reward.facts["zero_point"]
@@ -59,6 +49,6 @@ RECIPE = recipe.Recipe(
   stages=stages,
   train=train,
   exported=exported,
-  subject=subject.of_rewards,
+  subject=labels.of_run,
   experiments={"labels": labels.measure},
 )

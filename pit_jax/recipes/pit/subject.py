@@ -1,0 +1,177 @@
+"""A finished run of PIT as its experiments see it: its models, and what every system answered."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from pit_jax.evaluate import clock, subject
+from pit_jax.evaluate import suite as suites
+from pit_jax.improve import improvement, self_refine
+from pit_jax.recipes import rlhf
+from pit_jax.recipes.pit import training
+from pit_jax.run import context as contexts
+from pit_jax.statistics import metrics
+from pit_jax.types import Params
+
+LONGER, LONGER_PAIR = "rlhf_longer", "rlhf_longer_best_of_2"
+
+# Streams of noise beside those of evaluate/subject.py.
+ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS, SECOND_SAMPLE = 1, 2, 3, 4, 100, 150
+ROUNDS, TEMPERATURES, CANDIDATES, REFINEMENTS = 200, 300, 400, 500
+NEXT_ROUND, CHOICES = 700, 800
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject(subject.Subject):
+  """A finished run of PIT.
+
+  Attributes:
+    chain: all its models.
+  """
+
+  chain: training.Models
+
+  @property
+  def policy(self) -> rlhf.Policy:
+    """The models of the policy's chain."""
+    return self.chain.policy
+
+  @functools.cached_property
+  def original(self) -> list[str]:
+    """What the trained policy answered: the draft of every improver."""
+    with clock.timed(self.seconds, "original", len(self.suite.questions)):
+      return self.suite.answers(self.policy.rl, ORIGINAL)
+
+  @functools.cached_property
+  def made(self) -> improvement.Rounds:
+    """All rounds of the improver on `original`."""
+    rounds, drafts = self.context.config.evaluation.rounds, self.original
+    with clock.timed(self.seconds, "pit", len(drafts)):
+      return self.suite.rounds(drafts, rounds, ROUNDS)
+
+  @property
+  def absent(self) -> dict[str, str]:
+    """The baselines that nobody can play here, and why."""
+    c = self.context.config.evaluation.self_refine
+    reason = self_refine.absence(self.context.inference, c)
+    return {"self_refine": reason} if reason else {}
+
+  @functools.cached_property
+  def refined(self) -> self_refine.Refinements | None:
+    """Self-Refine's rounds on `original`, by the policy, as many as the improver's.
+
+    It is None where it is `absent`.
+    """
+    if self.absent:
+      return None
+    c, drafts = self.context.config.evaluation, self.original
+    with clock.timed(self.seconds, "self_refine", len(drafts)):
+      return self_refine.play(
+        self.context.inference,
+        self.policy.rl,
+        self_refine.form_of(c.self_refine),
+        self.suite.questions,
+        drafts,
+        rounds=c.rounds,
+        key=jax.random.fold_in(self.suite.key, REFINEMENTS),
+        temperature=self.suite.temperature,
+      )
+
+  @functools.cached_property
+  def systems(self) -> Mapping[str, Sequence[str]]:
+    """The answers of every trained system but the ablations, by name."""
+    texts = {
+      "original": self.original,
+      "policy_resampled": self.suite.answers(self.policy.rl, RESAMPLED),
+      "policy_sft": self.suite.answers(self.policy.sft, SFT),
+      "improver_sft": self.suite.improved(self.chain.improver_sft, self.original, IMPROVER_SFT),
+      "pit": self.made.texts[1],
+    }
+    if self.refined:
+      texts["self_refine"] = self.refined.texts[1]
+    return texts
+
+  @functools.cached_property
+  def ablated(self) -> Mapping[str, Sequence[str]]:
+    """The answers of every ablation, by name; none where they were not trained.
+
+    Beside the policy whose RL was carried on stands the better of two samples of it, of R_P's
+    choice: an answer of an improver takes two samples too, its draft and its own.
+    """
+    trained = self.chain.ablations
+    texts = {
+      name: self._ablation(name, params, ABLATIONS + index)
+      for index, (name, params) in enumerate(trained.items())
+    }
+    if LONGER in texts:
+      second = self.suite.answers(trained[LONGER], SECOND_SAMPLE)
+      texts[LONGER_PAIR] = self.suite.best([texts[LONGER], second])
+    return texts
+
+  def _ablation(self, name: str, params: Params, stream: int) -> list[str]:
+    if name == LONGER:
+      return self.suite.answers(params, stream)
+    return self.suite.improved(params, self.original, stream)
+
+  @property
+  def pairs(self) -> list[tuple[str, str]]:
+    """Which systems are compared with which; ablations apart."""
+    pairs = [(name, "original") for name in self.systems if name != "original"]
+    pairs += [("original", "policy_sft"), ("original", "chosen")]
+    others = [name for name in ("self_refine",) if self.refined]
+    return [*pairs, *(("pit", name) for name in ("improver_sft", *others))]
+
+  @property
+  def ablation_pairs(self) -> list[tuple[str, str]]:
+    """Every ablation against original, and pit against every ablation."""
+    return [(name, "original") for name in self.ablated] + [("pit", name) for name in self.ablated]
+
+  @property
+  def reward_models(self) -> dict[str, dict]:
+    """What is known of each reward model."""
+    facts = rlhf.facts_of(self.policy) | subject.facts_of({"R_PIT": self.chain.gap_reward})
+    facts["R_PIT"]["sign_agreement"] = _sign_agreement(self.suite, self.made)
+    return facts
+
+  @property
+  def chains(self) -> dict[str, subject.Chain]:
+    """The chains along which samples were kept: the policy's, and the improver's."""
+    c = self.context.config
+
+    def first(suite, drafts):
+      return suite.improved(self.chain.improver_sft, drafts, subject.FRONTIER + 1)
+
+    improver = subject.Chain(
+      stages=[(f"pit_{stage.name}", stage.steps) for stage in c.curriculum],
+      start="improver_sft",
+      first=first,
+      proxy="R_PIT",
+      score=self.chain.gap_rewards["pit"].gaps,
+    )
+    return rlhf.chains_of(self.context, self.suite, self.policy) | {"improver": improver}
+
+
+def _sign_agreement(suite: suites.Suite, made: improvement.Rounds) -> dict | None:
+  """How often R_PIT has the sign of the gold difference on pairs (y_1, y_0)."""
+  judge = suite.judges[0]
+  if judge.name != "gold":
+    return None
+  said = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
+  return metrics.sign_agreement(np.asarray(made.gaps[0]), said.difference)
+
+
+def of_run(context: contexts.Context, models: training.Models) -> Subject:
+  """Returns a finished run."""
+  found = subject.suite_of(
+    context,
+    policy=models.policy.rl,
+    policy_sft=models.policy.sft,
+    reward_model=models.policy.reward,
+    judge=models.policy.judge,
+    gap_reward=models.gap_reward,
+    improver=models.improver,
+  )
+  return Subject(context, found, models)
