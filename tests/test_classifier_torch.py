@@ -19,6 +19,7 @@ from pit_jax import parallel
 from pit_jax.data import conversations, text
 from pit_jax.exchange import convert, export
 from pit_jax.recipes import rlhf, running
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import published_models
 from pit_jax.stages import reward
 
@@ -261,5 +262,5 @@ def test_it_is_exported_and_sent_out_as_it_came(run, pairs, tmp_path):
 
 def test_the_same_command_finds_everything_finished(run):
   context, policy = run
-  again = rlhf.train_policy(tiny_run.build(context.config, context.workdir))
+  again = policy_chain.train_policy(tiny_run.build(context.config, context.workdir))
   jax.tree.map(np.testing.assert_array_equal, again.rl, policy.rl)

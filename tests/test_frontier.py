@@ -15,7 +15,8 @@ import tiny_run
 from pit_jax.data import encode
 from pit_jax.evaluate import findings
 from pit_jax.evaluate.experiments import frontier as experiment
-from pit_jax.recipes import pit, rlhf
+from pit_jax.recipes import pit
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.rollout import inference
 from pit_jax.stages import frontier
 from pit_jax.statistics import frontiers
@@ -166,7 +167,7 @@ def trained(context):
 def test_nothing_is_learnt_from_what_is_kept(finished_run, copied):
   shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy")
   before = tiny_run.files(copied.workdir / "frontier")
-  rlhf.train_policy(tiny_run.with_values(copied, copied.workdir, frontier__checkpoints=0))
+  policy_chain.train_policy(tiny_run.with_values(copied, copied.workdir, frontier__checkpoints=0))
   assert trained(copied) == trained(finished_run.context)
   assert tiny_run.files(copied.workdir / "frontier") == before, "none were kept"
 
@@ -176,7 +177,7 @@ def test_a_restart_keeps_the_same_samples(finished_run, copied):
   before = tiny_run.files(folder)
   shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy" / str(tiny_run.STEPS))
   (folder / "rl_policy-3.jsonl").unlink()
-  rlhf.train_policy(copied)  # from step 2
+  policy_chain.train_policy(copied)  # from step 2
   assert tiny_run.files(folder) == before
   assert trained(copied) == trained(finished_run.context)
 

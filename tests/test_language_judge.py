@@ -16,6 +16,7 @@ from pit_jax.evaluate import findings
 from pit_jax.exchange import hf
 from pit_jax.feedback import endpoint, language_judge, language_models, transcripts
 from pit_jax.recipes import rlhf
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.report import pages
 from pit_jax.stages import reward
 
@@ -213,7 +214,9 @@ def evaluated(config, workdir):
   context = tiny_run.build(config, workdir)
   language = [tiny.parameters(context.language, seed=seed) for seed in range(2)]
   rewards = reward.RewardModel(tiny.parameters(context.scalar, seed=2), {})
-  return findings.of_run(context, rlhf.RECIPE, rlhf.Policy(language[0], rewards, language[1], None))
+  return findings.of_run(
+    context, rlhf.RECIPE, policy_chain.Policy(language[0], rewards, language[1], None)
+  )
 
 
 def rows_of(results):

@@ -12,6 +12,7 @@ import pytest
 import scripted
 
 from pit_jax.data import encode
+from pit_jax.evaluate import subject as subjects
 from pit_jax.feedback import judges
 from pit_jax.recipes.pit import ledger, subject
 

@@ -14,7 +14,7 @@ import tiny_run
 from pit_jax.data import text
 from pit_jax.exchange import convert, export, families
 from pit_jax.models import pure
-from pit_jax.recipes import rlhf
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import published_models
 from pit_jax.stages import reward, rl
 
@@ -50,7 +50,7 @@ def test_one_of_the_bases_shape_and_tokenizer_is_the_first_value_model(
   test_stages.forbid_steps(monkeypatch)
   context = tiny_run.build(config(base, near), tmp_path)
   policy = context.initial_policy()
-  found = rlhf.train_reward(context, start=policy, sampler=policy)
+  found = policy_chain.train_reward(context, start=policy, sampler=policy)
   assert found.fits
   value = reward.first_value(context, found, policy)
   learner = rl.begin(context, {"policy": policy, "value": value}, context.config.rl)
@@ -76,7 +76,7 @@ def test_with_adapters_it_has_weights_of_its_own(base, near, tmp_path):
   lora = {"model__lora__rank": 2, "model__lora__base": "bfloat16"}
   context = tiny_run.build(config(base, near, **lora), tmp_path)
   policy = context.initial_policy()
-  found = rlhf.train_reward(context, start=policy, sampler=policy)
+  found = policy_chain.train_reward(context, start=policy, sampler=policy)
   assert not found.fits and str(found.params["trunk"]["embedding"].dtype) == "float32"
   value = reward.first_value(context, found, policy)
   assert value["trunk"]["embedding"] is context.base.params["trunk"]["embedding"]

@@ -17,8 +17,9 @@ import transformers
 from pit_jax.data import text
 from pit_jax.exchange import convert, export, families, hf
 from pit_jax.models import pure
-from pit_jax.recipes import pit, rlhf, running
+from pit_jax.recipes import pit, running
 from pit_jax.recipes.pit import training
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import published_models
 from pit_jax.stages import reward, rl, supervised
@@ -201,7 +202,7 @@ def copied(run, tmp_path):
 
 def test_rl_goes_on_bit_by_bit(run, copied):
   shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy" / str(tiny_run.STEPS))
-  again = rlhf.train_policy(copied)
+  again = policy_chain.train_policy(copied)
   test_stages.assert_same(again.rl, run.models.policy.rl)
   test_stages.assert_same(again.reward.params, run.models.policy.reward.params)
   samples = [
@@ -217,7 +218,7 @@ def test_another_one_is_refused(copied, foreign, tmp_path):
   )
   changed = dataclasses.replace(copied.reward, directory=other)
   with pytest.raises(ValueError, match=r"reward was \{.* when it was saved and is \{"):
-    rlhf.train_policy(dataclasses.replace(copied, reward=changed))
+    policy_chain.train_policy(dataclasses.replace(copied, reward=changed))
 
 
 QUESTIONS, ANSWERS = ["who gets call 5?", "the letter ?"], ["Ann calls Mia.", "naïve café"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny_run
 
-from pit_jax.recipes import rlhf
 from pit_jax.recipes.pit import subject
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.rollout import inference
 from pit_jax.stages import rl
 from pit_jax.training import optimizers, record
@@ -55,7 +55,7 @@ def noted(monkeypatch):
 
 def test_every_sampling_and_every_iteration_has_a_key_of_its_own(copied, noted):
   shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy")
-  rlhf.train_policy(tiny_run.with_values(copied, copied.workdir, frontier__checkpoints=0))
+  policy_chain.train_policy(tiny_run.with_values(copied, copied.workdir, frontier__checkpoints=0))
   assert len(noted["learn"]) == tiny_run.STEPS
   keys = [*noted["sample"][: tiny_run.STEPS], *noted["learn"]]
   assert len(set(keys)) == 2 * tiny_run.STEPS
@@ -66,7 +66,7 @@ def test_a_restart_around_the_end_of_the_value_warm_up_changes_no_bit(copied, co
   shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy")
   changed = {"rl__value_warmup": 2, "save_every_rl": 1, "checkpoints__keep": 9}
   context = tiny_run.with_values(copied, copied.workdir, **changed)
-  rlhf.train_policy(context)
+  policy_chain.train_policy(context)
   whole = arrays(context.workdir, "rl_policy", tiny_run.STEPS)
   before = arrays(context.workdir, "rl_policy", 1)
   waiting = arrays(context.workdir, "rl_policy", 2)
@@ -75,7 +75,7 @@ def test_a_restart_around_the_end_of_the_value_warm_up_changes_no_bit(copied, co
   assert {name for name in whole if whole[name] != waiting[name] and "policy" in name}
   for step in range(completed + 1, tiny_run.STEPS + 1):
     shutil.rmtree(context.workdir / "checkpoints" / "rl_policy" / str(step))
-  rlhf.train_policy(context)
+  policy_chain.train_policy(context)
   assert arrays(context.workdir, "rl_policy", tiny_run.STEPS) == whole
 
 
@@ -84,9 +84,9 @@ def test_the_policys_rl_is_carried_on_with_all_that_it_had(copied, noted):
   steps = 2
   shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy")
   context = tiny_run.with_values(copied, copied.workdir, rl__kl_target=5.0)
-  policy = rlhf.train_policy(context)
+  policy = policy_chain.train_policy(context)
   noted["states"].clear()
-  rlhf.train_longer(context, policy, "longer", steps)
+  policy_chain.train_longer(context, policy, "longer", steps)
   first = noted["states"][0]
   saved = arrays(copied.workdir, "rl_policy", tiny_run.STEPS)
   assert dict(zip(record.describe(first), record.checksums(jax.device_put(first)))) == saved

@@ -10,8 +10,8 @@ from pit_jax import parallel
 from pit_jax.feedback import language_judge
 from pit_jax.improve import self_refine
 from pit_jax.models import pure
-from pit_jax.recipes import rlhf
 from pit_jax.recipes.pit import cost, rounds, subject, training
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.rollout import inference
 from pit_jax.stages import reward
 
@@ -59,7 +59,7 @@ def opened(context, policy):
   rewards = pure.complete(context.scalar, jax.random.key(0), policy, places)
   scoring = reward.RewardModel(rewards, {"zero_point": 0.0})
   chain = training.Models(
-    rlhf.Policy(policy, scoring, policy, None), policy, scoring, policy, {}, {}
+    policy_chain.Policy(policy, scoring, policy, None), policy, scoring, policy, {}, {}
   )
   return subject.of_run(context, chain)
 

@@ -11,7 +11,8 @@ import tiny_run
 
 from pit_jax import types
 from pit_jax.data import batches, encode, packing, preferences, tables
-from pit_jax.recipes import pit, rlhf
+from pit_jax.recipes import pit
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import workdirs
 from pit_jax.stages import objectives, reward, supervised
 from pit_jax.statistics import metrics
@@ -107,7 +108,7 @@ def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
   )
   context = dataclasses.replace(context, folds=separable(context))
   policy_sft = finished_run.models.policy.sft
-  pointwise = rlhf.train_reward(context, start=policy_sft, sampler=policy_sft)
+  pointwise = policy_chain.train_reward(context, start=policy_sft, sampler=policy_sft)
   assert pointwise.facts["accuracy"] == 1.0
   assert pointwise.facts["margin"] > 1.0
   gap = tiny_run.compare(
@@ -129,7 +130,7 @@ def test_rewards_of_rl_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
   models = finished_run.models
   train, start = {
     "reward": (
-      lambda run, sft: rlhf.train_reward(run, start=sft, sampler=sft),
+      lambda run, sft: policy_chain.train_reward(run, start=sft, sampler=sft),
       models.policy.sft,
     ),
     "gap_reward": (
@@ -235,12 +236,12 @@ def test_an_iteration_that_was_recorded_replays_to_the_same_numbers(copied, caps
   # The KL of so short a run is noise about 0: whatever its sign, it is beyond one of the limits.
   limits = {"recorder__kl": 1e-9, "recorder__negative_kl": 1e-9}
   context = tiny_run.with_values(copied, copied.workdir, **limits)
-  rlhf.train_policy(context)
+  policy_chain.train_policy(context)
   with np.load(copied.workdir / "flight" / f"rl_policy-{tiny_run.STEPS}" / "inputs.npz") as inputs:
     assert set(inputs) >= {"prompts.tokens", "responses.mask", "scores", "key"}
   replay = flight.Replay("rl_policy", tiny_run.STEPS)
   with flight.replaying(replay), pytest.raises(flight.Replayed) as ended:
-    rlhf.train_policy(context)
+    policy_chain.train_policy(context)
   assert ended.value.code == 0, capsys.readouterr().out
 
 
@@ -281,7 +282,7 @@ def test_a_stage_is_not_continued_with_another_template_or_other_data(finished_r
   sft = finished_run.models.policy.sft
   runs = (
     lambda: tiny_run.imitate(changed),
-    lambda: rlhf.train_reward(changed, start=sft, sampler=sft),
+    lambda: policy_chain.train_reward(changed, start=sft, sampler=sft),
   )
   for run in runs:
     with pytest.raises(ValueError, match=wanted):

@@ -10,6 +10,7 @@ import pytest
 import tiny_run
 from scripted import Scripted, make_suite
 
+from pit_jax.evaluate import subject as subjects
 from pit_jax.feedback import judges
 from pit_jax.recipes.pit import rounds, subject, temperature
 from pit_jax.report import tabular

@@ -12,6 +12,7 @@ from pit_jax.evaluate import suite as suites
 from pit_jax.improve import improvement, self_refine
 from pit_jax.recipes import rlhf
 from pit_jax.recipes.pit import training
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.statistics import metrics
 from pit_jax.types import Params
@@ -35,7 +36,7 @@ class Subject(subject.Subject):
   chain: training.Models
 
   @property
-  def policy(self) -> rlhf.Policy:
+  def policy(self) -> policy_chain.Policy:
     """The models of the policy's chain."""
     return self.chain.policy
 

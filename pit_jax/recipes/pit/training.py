@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from pit_jax.recipes import rlhf
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 from pit_jax.stages import curriculum, frontier, gap_rewards, reward, sft
@@ -24,7 +24,7 @@ class Models:
     gap_rewards: what rewarded pit, and ablations of it that something else rewarded, by system.
   """
 
-  policy: rlhf.Policy
+  policy: policy_chain.Policy
   improver_sft: Params
   gap_reward: reward.RewardModel
   improver: Params
@@ -35,7 +35,7 @@ class Models:
 def train(context: contexts.Context) -> Models:
   """Trains the four models and, when asked for, the ablations."""
   c, stages = context.config, context.config.curriculum
-  policy = rlhf.train_policy(context)
+  policy = policy_chain.train_policy(context)
   improver_sft = sft.run(
     context,
     "sft_improver",
@@ -74,7 +74,7 @@ def _drafts(context: contexts.Context, policy: Params, questions, key) -> list[s
 
 def _ablations(
   context: contexts.Context,
-  policy: rlhf.Policy,
+  policy: policy_chain.Policy,
   improver: Callable[..., Params],
   rewards: dict[str, gap_rewards.GapReward],
 ) -> dict[str, Params]:
@@ -90,6 +90,6 @@ def _ablations(
     name: improver(name, [curriculum.alone(stage, steps)], gap_reward=rewards["pit"])
     for name, stage in parts.items()
   }
-  trained["rlhf_longer"] = rlhf.train_longer(context, policy, "rlhf_longer", steps)
+  trained["rlhf_longer"] = policy_chain.train_longer(context, policy, "rlhf_longer", steps)
   others = [name for name in rewards if name != "pit"]
   return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}

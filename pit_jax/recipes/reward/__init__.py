@@ -12,8 +12,9 @@ from typing import Any
 
 import ml_collections
 
-from pit_jax.recipes import recipe, rlhf
+from pit_jax.recipes import recipe
 from pit_jax.recipes.reward import labels
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 from pit_jax.stages import jobs, reward
@@ -22,7 +23,7 @@ from pit_jax.stages import jobs, reward
 def train(context: contexts.Context) -> labels.Models:
   """Trains both models."""
   base, job = context.initial_policy(), context.config.gap_reward
-  pointwise = rlhf.train_reward(context, start=base, sampler=None)
+  pointwise = policy_chain.train_reward(context, start=base, sampler=None)
   start = pointwise.params if pointwise.fits else base
   fold = context.fold(job.fold)
   gap = reward.gap(context, "gap_reward", fold, start=start, job=job, sampler=None)

@@ -1,28 +1,11 @@
-"""RLHF, the policy's chain alone (Ouyang et al. 2022): SFT, reward model, PPO.
-
-`pit` runs the same chain. Deviations from the paper: the reward model reads two responses per
-prompt instead of ranking many, or is a published one (`reward.model`), which reads words and is not
-trained; no pretraining gradients are mixed into PPO. The value model starts from R_P, or, where the
-trunk of a published R_P does not fit, from that of M_P^SFT with a fresh head.
-"""
+"""Training of the policy's chain: SFT, reward model, PPO; and of a judge."""
 
 import dataclasses
-from typing import Any
-
-import ml_collections
 
 from pit_jax.data import preferences
-from pit_jax.evaluate import subject
-from pit_jax.evaluate import suite as suites
-from pit_jax.evaluate.experiments import frontier as frontiers
-from pit_jax.evaluate.experiments import length, main
-from pit_jax.recipes import recipe
 from pit_jax.run import context as contexts
-from pit_jax.run import kinds
-from pit_jax.stages import frontier, jobs, reward, rl, sft
+from pit_jax.stages import frontier, reward, rl, sft
 from pit_jax.types import Params
-
-EARLIER = ("language", "reward", "language")  # M_P^SFT, R_P and M_P^RL, which later stages keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,72 +97,3 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
     job=job,
   )
   return context.waiting(learner.policy)
-
-
-def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
-  """Returns the stages of the policy's chain."""
-  found = [kinds.Stage("sft_policy", "sft", kept=("initial",))]
-  if not config.reward.model:
-    found.append(kinds.Stage("reward", "reward", kept=("language",)))
-  found.append(kinds.Stage("rl_policy", "rl"))
-  if config.data.judge:
-    found.append(kinds.Stage("reward_judge", "reward", fold="judge", kept=EARLIER))
-  return found
-
-
-def exported(policy: Policy) -> dict[str, Any]:
-  """Returns what is exported of the policy's chain; see `export.save`."""
-  models = {"policy": policy.rl, "reward": policy.reward.params}
-  return {"models": models, "zero_point": None, "published": policy.reward.published}
-
-
-def facts_of(policy: Policy) -> dict[str, dict]:
-  """Returns what is known of the reward models of the policy's chain."""
-  return subject.facts_of({"R_P": policy.reward, subject.INDEPENDENT: policy.judge})
-
-
-def chains_of(
-  context: contexts.Context, suite: suites.Suite, policy: Policy
-) -> dict[str, subject.Chain]:
-  """Returns the policy's RL as a chain along which samples were kept."""
-
-  def score(questions, answers, _):
-    return suite.selector.score(questions, answers)
-
-  chain = subject.Chain(
-    stages=[("rl_policy", context.config.rl.steps)],
-    start="policy_sft",
-    first=lambda few, _: few.answers(policy.sft, subject.FRONTIER),
-    proxy="R_P",
-    score=score,
-  )
-  return {"policy": chain}
-
-
-def of_run(context: contexts.Context, policy: Policy) -> subject.Policies:
-  """Returns a finished run as its experiments see it."""
-  models = {"policy": policy.rl, "policy_sft": policy.sft}
-  judges = {"reward_model": policy.reward, "judge": policy.judge}
-  suite = subject.suite_of(context, **models, **judges)
-  return subject.Policies(
-    context,
-    suite,
-    models={"original": policy.rl, "policy_sft": policy.sft},
-    compared=[("original", "policy_sft"), ("original", "chosen")],
-    control="policy_resampled",
-    facts=facts_of(policy),
-    kept=chains_of(context, suite, policy),
-  )
-
-
-RECIPE = recipe.Recipe(
-  name="rlhf",
-  kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "rl")},
-  stages=stages,
-  train=train_policy,
-  exported=exported,
-  subject=of_run,
-  headline=("original", "policy_sft"),
-  experiments={"main": main.measure, "length": length.measure, "frontier": frontiers.measure},
-  needs={"frontier": frontiers.NEED},
-)
