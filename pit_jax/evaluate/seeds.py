@@ -16,7 +16,7 @@ from pit_jax.report import verdict
 from pit_jax.statistics import metrics, repeated, significance, stopping
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
-FROM_FIRST = ("recipe", "data", "samples", "stages", "gap_order", "config", "absent")
+FROM_FIRST = ("recipe", "headline", "data", "samples", "stages", "gap_order", "config", "absent")
 # Sections of rows whose scores are averaged: what tells one row from another.
 ROWS = {
   "ablation": ("system",),

@@ -16,6 +16,7 @@ from pit_jax.report import cells, palette
 # Words in the names of stages that are no part of the pipeline.
 ABLATIONS = ("only", "longer", "single_term", "rp_difference")
 IMPROVER = ("improver", "gap", "pit")  # words in the names of stages of the second chain
+KINDS = {"sft": ("sft",), "reward": ("preference", "gap"), "rl": ("rl",)}  # of jobs, by fold
 REFERENCES = {"dataset.rejected": "y_l", "dataset.chosen": "y_w", "policy": "samples of M_P"}
 LINE, PAD, GAP, HEADING = 17, 11, 14, 40  # px: line height, box padding, box distance, band title
 
@@ -100,7 +101,7 @@ def _stages(results: Mapping, kind: str, second: bool) -> list[tuple[str, Mappin
   return [
     (name, {"seconds": seconds.get(name), **stage})
     for name, stage in results.get("stages", {}).items()
-    if kind in stage["kind"]
+    if stage["kind"] in KINDS[kind]
     and second == any(word in name for word in IMPROVER)
     and not any(word in name for word in ABLATIONS)
   ]
