@@ -1,12 +1,19 @@
 """What recipes declare of themselves, and that a new one is a file of its own."""
 
+import json
 import re
 
 import ml_collections
 import pytest
+import test_stages
 import tiny_run
 
+from pit_jax import configurations, parallel
+from pit_jax.exchange import export
+from pit_jax.models import pure
+from pit_jax.recipes import finished, running
 from pit_jax.recipes import recipe as recipes
+from pit_jax.report import verdict
 from pit_jax.run import kinds
 from pit_jax.training import writers
 
@@ -14,6 +21,8 @@ TOY = '''
 """Fine-tuning alone, from a file that no package holds."""
 
 from configs import common
+from pit_jax.evaluate import subject
+from pit_jax.evaluate.experiments import length, main
 from pit_jax.recipes import recipe
 from pit_jax.run import kinds
 from pit_jax.stages import jobs, sft
@@ -35,8 +44,22 @@ def train(context):
   )
 
 
+def of_run(context, params):
+  start = context.initial_policy()
+  return subject.Policies(
+    context,
+    subject.suite_of(context, policy=params, policy_sft=params),
+    models={"taught": params, "untaught": start},
+    compared=[("taught", "untaught"), ("taught", "chosen")],
+    control="taught_again",
+  )
+
+
 RECIPE = recipe.Recipe(
   name="toy",
+  subject=of_run,
+  headline=("taught", "untaught"),
+  experiments={"main": main.measure, "length": length.measure},
   kinds={"sft": jobs.SFT},
   stages=lambda config: [kinds.Stage("taught_policy", "lessons")],
   train=train,
@@ -113,3 +136,28 @@ def test_an_unknown_kind_lists_what_the_recipe_has(tmp_path):
   config.sft.kind = "gap"
   with pytest.raises(ValueError, match=r"sft\.kind='gap'; recipe rlhf has sft, preference, rl"):
     tiny_run.build(config, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_recipe_in_a_file_of_its_own_trains_resumes_exports_and_reports(
+  toy, tmp_path, monkeypatch
+):
+  config = configurations.load(str(toy)).unlock()
+  small = {name: value for name, value in tiny_run.SMALL.items() if name.split(".")[0] in config}
+  config.update_from_flattened_dict(small | {"lessons.steps": 3, "lessons.batch_size": 8})
+  workdir = tmp_path / "run"
+  running.run(config.lock(), workdir)
+
+  results = json.loads((workdir / "report" / "results.json").read_text())
+  assert results["headline"] == ["taught", "untaught"] and "taught_again" in results["systems"]
+  assert verdict.headline(results).startswith("taught ")
+  assert results["stages"]["taught_policy"]["curve"]["loss"]
+  assert "M_PIT" not in (workdir / "report" / "report.html").read_text()
+  mesh = parallel.make_mesh((1, 1, 1), None)
+  exported = export.load_one(workdir, "policy", mesh=mesh)
+  assert not pure.is_scalar(exported.model)
+
+  test_stages.forbid_steps(monkeypatch)
+  finished.evaluate(workdir, "main")
+  again = json.loads((workdir / "report" / "results.json").read_text())
+  assert again["comparisons"] == results["comparisons"]

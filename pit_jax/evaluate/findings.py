@@ -135,7 +135,7 @@ def _joined(results: Mapping, parts: Mapping[str, Mapping], order: Collection[st
 def _finish(results: dict) -> dict:
   """Adds what follows from all comparisons together."""
   results["comparisons"] = significance.annotate(results["comparisons"])
-  principal = verdict.principal(results["comparisons"])
+  principal = verdict.principal(results)
   return results | ({"power": significance.power(principal)} if principal else {})
 
 

@@ -58,7 +58,7 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   pooled = {key: runs[0][key] for key in FROM_FIRST if key in runs[0]}
   comparisons = list(zip(*(run["comparisons"] for run in runs), strict=True))
   pooled["comparisons"] = significance.annotate([_together(rows, prompts) for rows in comparisons])
-  pooled["power"] = significance.power(verdict.principal(pooled["comparisons"]))
+  pooled["power"] = significance.power(verdict.principal(pooled))
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
   ]

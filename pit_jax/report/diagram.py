@@ -18,6 +18,7 @@ ABLATIONS = ("only", "longer", "single_term", "rp_difference")
 IMPROVER = ("improver", "gap", "pit")  # words in the names of stages of the second chain
 KINDS = {"sft": ("sft",), "reward": ("preference", "gap"), "rl": ("rl",)}  # of jobs, by fold
 REFERENCES = {"dataset.rejected": "y_l", "dataset.chosen": "y_w", "policy": "samples of M_P"}
+DRAWN = ("pit", "rlhf", "reward")  # recipes
 LINE, PAD, GAP, HEADING = 17, 11, 14, 40  # px: line height, box padding, box distance, band title
 
 
@@ -51,7 +52,12 @@ def draw(results: Mapping, wide: bool) -> str:
   Args:
     results: a checked results dict; its stages name steps and references, its data the folds.
     wide: folds side by side (960 px) instead of below each other (380 px).
+
+  Returns:
+    The element; "" of a recipe whose pipeline nobody has drawn.
   """
+  if results["recipe"] not in DRAWN:
+    return ""
   cells = _cells(results)
   columns = list(cells.values())
   titles = [_title(results, fold) for fold in cells]

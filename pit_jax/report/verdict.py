@@ -13,6 +13,11 @@ JUDGES = {  # in the order in which they are believed
   "R_P": "R_P, the reward model that also trained the policy",
   "R_PIT": "R_PIT, the gap reward model that also trained the improver",
 }
+# The pairs that a run may be about → what is said to do something, and to what.
+HEADLINES = {
+  ("pit", "original"): ("One round of PIT", "the RLHF policy's answers"),
+  ("original", "policy_sft"): ("RLHF", "the fine-tuned policy's answers"),
+}
 COMPARES_ONLY = frozenset({"language_model", "R_PIT"})  # these give a single answer no score
 # Comparisons among these say something even where reinforcement learning spoilt the policy; any
 # other system is built on `original`, and an improver that beats a broken policy proves nothing.
@@ -40,6 +45,8 @@ def gate(results: Mapping) -> dict[str, Any]:
   if "gate" in results:
     return dict(results["gate"])
   comparisons = results["comparisons"]
+  if comparisons and not any("original" in (row["a"], row["b"]) for row in comparisons):
+    return {"passed": True, "reason": "nothing is built on a policy after RL"}
   named = {row["judge"] for row in comparisons}
   judges = [judge for judge in reversed(JUDGES) if judge != "R_PIT" and judge in named]
   rows = {
@@ -122,23 +129,22 @@ def presentable(results: Mapping) -> dict[str, Any]:
   return shown
 
 
-def principal(comparisons: Sequence[Mapping]) -> Mapping | None:
+def principal(results: Mapping) -> Mapping | None:
   """Returns the comparison that the run is about, under the most believed judge."""
-  found = find(comparisons, "pit", "original")
-  return found or find(comparisons, "original", "policy_sft")
+  pairs = [results["headline"]] if "headline" in results else HEADLINES
+  found = (find(results["comparisons"], *pair) for pair in pairs)
+  return next(filter(None, found), None)
 
 
 def headline(results: Mapping) -> str:
   """Returns the one sentence that says what the run found, built from its figures."""
-  comparisons = results["comparisons"]
-  claim = find(comparisons, "pit", "original")
-  if claim and not (checked := gate(results))["passed"]:
+  row = principal(results)
+  is_gated = row is not None and not {row["a"], row["b"]} <= POLICIES
+  if is_gated and not (checked := gate(results))["passed"]:
     return f"This run supports no claim about PIT, because {checked['reason'].rstrip('.')}."
-  if claim:
-    return _sentence(claim, "One round of PIT", "the RLHF policy's answers")
-  base = find(comparisons, "original", "policy_sft")
-  if base:
-    return _sentence(base, "RLHF", "the fine-tuned policy's answers")
+  if row:
+    words = HEADLINES.get((row["a"], row["b"]))
+    return _sentence(row, *(words or (row["a"], f"the answers of {row['b']}")))
   if "labels" in results:
     return _label_sentence(results["labels"]["accuracy"])
   return f"A run of recipe {results['recipe']} without a comparison to report."
