@@ -153,7 +153,7 @@ def test_a_recipe_in_a_file_of_its_own_trains_resumes_exports_and_reports(
   assert verdict.headline(results).startswith("taught ")
   assert results["stages"]["taught_policy"]["curve"]["loss"]
   assert "M_PIT" not in (workdir / "report" / "report.html").read_text()
-  mesh = parallel.make_mesh((1, 1, 1), None)
+  mesh = parallel.make_mesh((1, 1, 1))
   exported = export.load_one(workdir, "policy", mesh=mesh)
   assert not pure.is_scalar(exported.model)
 
