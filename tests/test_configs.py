@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from configs import common
 from pit_jax.recipes import recipe, running
-from pit_jax.run import checks
+from pit_jax.run import checks, kinds
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
@@ -54,7 +54,7 @@ def test_there_are_configs():
 @pytest.mark.parametrize(("name", "size"), ALL)
 def test_every_config_names_a_recipe_and_can_be_written_down(name, size):
   config = build(name, size)
-  assert callable(importlib.import_module(f"pit_jax.recipes.{config.recipe}").run)
+  assert recipe.of(config).name == config.recipe
   assert name == config.recipe or name.startswith(f"{config.recipe}_")
   written = json.loads(config.to_json())
   assert written == json.loads(build(name, size).to_json())
@@ -68,10 +68,11 @@ def test_a_mistyped_override_is_named(monkeypatch, name, size):
   assert config.is_locked
   with pytest.raises(AttributeError, match="sede"):
     config.sede = 1
+  section = kinds.sections(config)[0]
   with pytest.raises(AttributeError, match="lerning_rate"):
-    config.rl.lerning_rate = 1.0
+    config[section].lerning_rate = 1.0
   with pytest.raises(AttributeError, match="lerning_rate"):
-    parse(monkeypatch, name, size, "--config.rl.lerning_rate=1.0")
+    parse(monkeypatch, name, size, f"--config.{section}.lerning_rate=1.0")
   if "curriculum" in config:
     with pytest.raises(AttributeError, match="stepz"):
       parse(monkeypatch, name, size, "--config.curriculum[0].stepz=1")

@@ -33,8 +33,7 @@ def free_port():
 def command(workdir, *more, **changes):
   sizes = {"mesh__shape": SHAPE, "evaluation__prompts": 8, "inference_batch_size": 16}
   sizes |= {"rl__batch_size": 16, "rl__minibatches": 2}
-  flags = tiny_run.flags(**sizes, **changes)
-  kept = [flag for flag in flags if "curriculum" not in flag]
+  kept = tiny_run.flags("rlhf", **sizes, **changes)
   launch = [sys.executable, "launch/train.py", "--config=configs/rlhf.py:tiny"]
   return [*launch, f"--workdir={workdir}", *kept, *more]
 

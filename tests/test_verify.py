@@ -88,7 +88,7 @@ def test_the_changes_reach_every_stage(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_verifies_a_recipe(tmp_path):
-  flags = [flag for flag in tiny_run.flags() if "curriculum" not in flag]
+  flags = tiny_run.flags("rlhf")
   command = [sys.executable, "launch/train.py", "--config=configs/rlhf.py:tiny", *flags]
   command += [f"--workdir={tmp_path}", "--verify_resume", "--verify_steps=2", "--verify_stop=1"]
   environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import re
 import types
 from unittest import mock
 
@@ -97,11 +98,13 @@ def compare(context: contexts.Context, start: Params, sampler: Params) -> reward
   return reward.gap(context, "gap_reward", context.fold("reward"), **given)
 
 
-def flags(**changes) -> list[str]:
-  """Returns the same changes as arguments of launch/train.py for recipe pit."""
+def flags(recipe: str = "pit", **changes) -> list[str]:
+  """Returns the same changes as arguments of launch/train.py."""
+  made = importlib.import_module(f"configs.{recipe}").get_config()
   changed = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-  changed |= {f"curriculum[{i}].steps": STEPS for i in range(2)}
-  return [f"--config.{name}={value}" for name, value in changed.items()]
+  changed |= {f"curriculum[{i}].steps": STEPS for i in range(len(made.get("curriculum", ())))}
+  kept = {name: value for name, value in changed.items() if re.split(r"[.\[]", name)[0] in made}
+  return [f"--config.{name}={value}" for name, value in kept.items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +121,11 @@ class Run:
 
 def finish(workdir: pathlib.Path) -> Run:
   """Runs recipe pit to its report; training that asks for a gold score fails."""
-  kept = []
+  kept, train = [], pit.RECIPE.train
 
   def guarded(context):
     with mock.patch.object(synthetic, "checks", _forbidden):
-      kept.append(Run(context, pit.RECIPE.train(context)))
+      kept.append(Run(context, train(context)))
     return kept[0].models
 
   with mock.patch.object(pit, "RECIPE", dataclasses.replace(pit.RECIPE, train=guarded)):
