@@ -40,6 +40,7 @@ row = {"a": "pit", "b": "original", "judge": "gold", "temperature": 1.0, "n": 20
 stages = {"sft": {"curve": {}}, "pit": {"curve": {"objective/kl": [[0, 0.5], [1, value]]}}}
 (folder / "report").mkdir()
 results = {"comparisons": [row], "stages": stages, "seconds": {"a": 2.0, "b": 3.0}}
+results["headline"] = ["pit", "original"]
 note("ended")
 (folder / "report" / "results.json").write_text(json.dumps(results))
 """

@@ -60,7 +60,7 @@ def of(config: ml_collections.ConfigDict) -> Recipe:
   return named(config.get("recipe"))
 
 
-def named(name: str | None) -> Recipe:
+def named(name: Any) -> Recipe:
   """Returns a recipe by its name; see `of`."""
   if isinstance(name, str) and name.endswith(".py"):
     module = _module(pathlib.Path(name))

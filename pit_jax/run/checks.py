@@ -150,8 +150,8 @@ def packing(
     longest = DEMONSTRATIONS[stage.prompts](own, settings, tokens).longest_row
     if longest > job.packed_length:
       raise ValueError(
-        f"{stage.section}.packed_length={job.packed_length}, and a demonstration of {stage.name} "
-        f"has {longest} tokens; use at least {longest}, or 0"
+        f"{stage.section}.packed_length={job.packed_length}, and a demonstration has {longest} "
+        f"tokens in stage {stage.name}; use at least {longest}, or 0"
       )
 
 
