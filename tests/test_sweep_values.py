@@ -27,6 +27,7 @@ row = {"a": "pit", "b": "original", "judge": "gold", "temperature": 1.0, "n": 20
        "delta": float(len(str(given))), "ci95": [0, 1]}
 stages = {"pit": {"curve": {"objective/kl": [[0, 0.5]]}}}
 results = {"comparisons": [row], "stages": stages, "seconds": {"a": 2.0}}
+results["headline"] = [row["a"], row["b"]]
 (folder / "report" / "results.json").write_text(json.dumps(results))
 """
 # Key → values of every kind; the texts are such that a shell, a table or a figure could misread.
