@@ -20,7 +20,7 @@ def test_a_fault_has_one_place_changes_the_program_and_names_its_tests(fault):
 
 def test_there_are_faults_in_every_room_that_decides_what_is_learnt():
   assert len(FAULTS) >= 60
-  rooms = {"losses", "rollout", "stages", "data", "evaluate", "models", "training"}
+  rooms = {"losses", "rollout", "stages", "data", "statistics", "models", "training"}
   assert rooms <= {fault.file.split("/")[1] for fault in FAULTS}
 
 
