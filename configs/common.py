@@ -138,9 +138,10 @@ def _data(size: str) -> ml_collections.ConfigDict:
   # What one fold holds together: "prompt", all rows of a prompt and all turns of a conversation;
   # "cluster", prompts that are nearly the same too.
   data.fold_by = "prompt"
-  # Into which folds the rest is divided, and how large each is beside the others. Of those in
-  # prompts_only nothing but prompts is read, so that no part of them validates.
-  data.folds = ml_collections.ConfigDict({"sft": 1.0, "reward": 1.0, "rl": 1.0})
+  # Into which folds the rest is divided, and how large each is beside the others; () is equally. Of
+  # those in prompts_only nothing but prompts is read, so that no part of them validates.
+  data.folds = ("sft", "reward", "rl")
+  data.fold_sizes = ()
   data.prompts_only = ("rl",)
   # Whose responses are not trained on, where rows name their writers: what is held out by its
   # prompt is then told apart by writers that are new and writers that are not.

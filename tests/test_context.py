@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import ml_collections
 import pytest
 import tiny_run
 
@@ -25,8 +24,7 @@ def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(
 
 
 def test_a_fold_that_a_stage_needs_is_not_left_out(tmp_path):
-  config = tiny_run.config().unlock()
-  config.data.folds = ml_collections.ConfigDict({"reward": 1.0})
+  config = tiny_run.config(data__folds=("reward",))
   with pytest.raises(ValueError, match=r"lacks rl, sft, on which recipe pit trains"):
     tiny_run.build(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()

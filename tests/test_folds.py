@@ -1,6 +1,7 @@
 """How preferences are divided among the stages of training."""
 
 import collections
+import types
 
 import hypothesis
 import pytest
@@ -159,3 +160,18 @@ def test_a_conversation_written_out_opens_as_it_does(talk):
   assert conversations.split(written) == ("", [*talk, ("assistant", "")])
   (first, *_) = (turn.content for turn in talk if turn.role == "user")
   assert conversations.opening(first) == conversations.opening(talk)
+
+
+def test_folds_have_the_sizes_that_are_asked_for_in_the_order_of_their_names():
+  settings = types.SimpleNamespace(folds=("b", "a"), fold_sizes=(1.0, 3.0))
+  sizes = preferences.sizes_of(settings)
+  assert list(sizes.items()) == [("b", 1.0), ("a", 3.0)]
+  assert preferences.sizes_of(types.SimpleNamespace(folds=("x",), fold_sizes=())) == {"x": 1.0}
+  parts = preferences.divide(MANY, 0.1, 0.2, folds=sizes, prompts_only=("b",))
+  assert list(parts) == ["b", "a", "a_validation", "held_out", "set_aside"]
+  shares = {name: len(part) / len(MANY) for name, part in parts.items()}
+  expected = {"b": 0.225, "a": 0.54, "a_validation": 0.135, "held_out": 0.1, "set_aside": 0}
+  assert shares == pytest.approx(expected, abs=0.02)
+  for folds, sizes in ((("a", "a"), ()), (("a", "b"), (1.0,))):
+    with pytest.raises(ValueError, match="give each fold once, and a size for each"):
+      preferences.sizes_of(types.SimpleNamespace(folds=folds, fold_sizes=sizes))

@@ -121,7 +121,7 @@ def test_no_rule_beside_length_gives_away_the_held_out_judgements(shared_data):
   source = f"jsonl:{shared_data / 'alpacaeval_gpt4_preferences.jsonl.gz'}"
   loaded = preferences.load(source, on_bad_row="skip")
   held = config.held_out_writers
-  division = {"folds": dict(config.folds), "held_out_writers": held}
+  division = {"folds": preferences.sizes_of(config), "held_out_writers": held}
   folds = preferences.divide(loaded.rows, config.held_out, config.validation, **division)
   trained = {name for row in folds["reward"] for name in row.writers}
   reference = "text_davinci_003"

@@ -33,7 +33,7 @@ def get_config(size="tiny"):
   config.recipe = __file__
   config.lessons = common.sft(size)
   config.lessons.fold = "taught"
-  config.data.folds = {"taught": 3.0, "spare": 1.0}
+  config.data.folds, config.data.fold_sizes = ("taught", "spare"), (3.0, 1.0)
   return config.lock()
 
 

@@ -81,12 +81,28 @@ class Division:
   def of(cls, settings: Any) -> "Division":
     """Returns the division that the attributes of a configuration's `data` ask for."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(cls)}
-    return cls(**values | {"folds": dict(values["folds"])})
+    return cls(**values | {"folds": sizes_of(settings)})
 
   def divide(self, preferences: Sequence[Preference]) -> Folds:
     """Returns the parts of some rows, or raises a ValueError as `divide` does."""
     values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
     return divide(preferences, **values)
+
+
+def sizes_of(settings: Any) -> dict[str, float]:
+  """Returns the folds that a configuration's `data` names, and how large each is beside the others.
+
+  Raises:
+    ValueError: there are other sizes than folds, or a fold twice.
+  """
+  names, sizes = tuple(settings.folds), tuple(settings.fold_sizes)
+  sizes = sizes or (1.0,) * len(names)
+  if len(sizes) != len(names) or len({*names}) != len(names):
+    raise ValueError(
+      f"data.folds={names} with data.fold_sizes={sizes}: give each fold once, and a size for each, "
+      "or no sizes"
+    )
+  return dict(zip(names, sizes, strict=True))
 
 
 def load(

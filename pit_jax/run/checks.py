@@ -90,7 +90,7 @@ def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
   wanted = {config[name].fold for name in kinds.sections(config)}
   if missing := sorted(wanted - {*config.data.folds}):
     yield (
-      f"data.folds={dict(config.data.folds)} lacks {', '.join(missing)}, on which recipe "
+      f"data.folds={tuple(config.data.folds)} lacks {', '.join(missing)}, on which recipe "
       f"{config.recipe} trains; give at least {tuple(sorted(wanted))}"
     )
 

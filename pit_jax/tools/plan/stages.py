@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import ml_collections
 
+from pit_jax.data import preferences
 from pit_jax.run import abstract, kinds
 from pit_jax.stages import programs
 
@@ -62,7 +63,7 @@ def stages(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[Stage]
 
 def _fold(config: ml_collections.ConfigDict, rows: int, name: str) -> int:
   """Returns the rows of a fold that are trained on."""
-  sizes = dict(config.data.folds)
+  sizes = preferences.sizes_of(config.data)
   fold = rows * (1 - config.data.held_out) * sizes[name] / sum(sizes.values())
   is_validated = name not in config.data.prompts_only
   return max(int(fold * (1 - is_validated * config.data.validation)), 1)
