@@ -264,7 +264,7 @@ def test_only_experiments_of_finished_runs_are_repeated(finished_run, tmp_path):
   shutil.copy(finished_run.workdir / "config.json", tmp_path)
   with pytest.raises(ValueError, match="holds no finished run"):
     finished.evaluate(tmp_path, "main")
-  with pytest.raises(ValueError, match="base has no experiment 'main'; only rlhf, pit, reward"):
+  with pytest.raises(ValueError, match="base has no experiment 'main'; it has none"):
     findings.check(base.RECIPE, tmp_path, "main")
 
 

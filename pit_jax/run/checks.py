@@ -143,15 +143,18 @@ def packing(
   Raises:
     ValueError: a section's packed_length is too short; the error says how long it has to be.
   """
+  longest: dict[str, tuple[int, str]] = {}
   for stage in method.stages(config):
     job, own = config[stage.section], rows[kinds.fold_of(config, stage)]
-    if not own or not job.get("packing") or not job.packed_length:
-      continue
-    longest = DEMONSTRATIONS[stage.prompts](own, settings, tokens).longest_row
-    if longest > job.packed_length:
+    if own and job.get("packing") and job.packed_length:
+      table = DEMONSTRATIONS[stage.prompts](own, settings, tokens)
+      found = (table.longest_row, stage.name)
+      longest[stage.section] = max(longest.get(stage.section, (0, "")), found)
+  for section, (length, name) in longest.items():
+    if length > config[section].packed_length:
       raise ValueError(
-        f"{stage.section}.packed_length={job.packed_length}, and a demonstration has {longest} "
-        f"tokens in stage {stage.name}; use at least {longest}, or 0"
+        f"{section}.packed_length={config[section].packed_length}, and a demonstration has {length} "
+        f"tokens in stage {name}; use at least {length}, or 0"
       )
 
 
