@@ -151,10 +151,10 @@ def packing(
       found = (table.longest_row, stage.name)
       longest[stage.section] = max(longest.get(stage.section, (0, "")), found)
   for section, (length, name) in longest.items():
-    if length > config[section].packed_length:
+    if length > (limit := config[section].packed_length):
       raise ValueError(
-        f"{section}.packed_length={config[section].packed_length}, and a demonstration has {length} "
-        f"tokens in stage {name}; use at least {length}, or 0"
+        f"{section}.packed_length={limit}, and a demonstration has {length} tokens "
+        f"in stage {name}; use at least {length}, or 0"
       )
 
 
