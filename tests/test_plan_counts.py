@@ -53,7 +53,8 @@ def test_a_published_reward_model_counts_as_large_as_it_is(tmp_path):
   # The improver has the gap reward model, which is the run's own, and R_P waits.
   found, trained = kept["PPO of pit_policy"], abstract.device_bytes(own.params(own.scalar))
   assert found["reward model"] == trained != size
-  assert found["policy's reward model"] == pytest.approx(size, abs=4)
+  policies = 2 * abstract.device_bytes(own.params(own.language))  # M_P^SFT and M_P^RL wait too
+  assert found["models of other stages"] == pytest.approx(policies + size, abs=4)
   with pytest.raises(ValueError, match="keeps at least"):
     memory.check(run, pit.RECIPE, 10_000)
 
