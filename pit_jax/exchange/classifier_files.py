@@ -72,7 +72,7 @@ def load(
       )
   if shape is None:
     return in_torch(directory, reader).scaled(described["gain"])
-  published = described(directory)
+  published = published_config(directory)
   return compiled(directory, reader, shape, published, mesh=mesh, batch_size=batch_size)
 
 
@@ -131,7 +131,7 @@ def in_torch(directory: pathlib.Path, reader: classifier_text.Reader) -> classif
   return classifiers.Torch(reader, directory, network.eval())
 
 
-def described(directory: str | pathlib.Path) -> transformers.PreTrainedConfig:
+def published_config(directory: str | pathlib.Path) -> transformers.PreTrainedConfig:
   """Returns the config.json of a directory as transformers reads it; none of its code is run."""
   options = {"local_files_only": True, "trust_remote_code": False}
   return transformers.AutoConfig.from_pretrained(str(directory), **options)

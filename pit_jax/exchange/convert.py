@@ -82,7 +82,7 @@ def bring_in(
     )
   params = weights.fill(model, opened)
   if is_scalar:  # it is read at the last token that is not its own file's padding
-    special_ids = {"pad_token_id": classifiers.pad_id(classifier_files.described(source))}
+    special_ids = {"pad_token_id": classifiers.pad_id(classifier_files.published_config(source))}
     hf.save(output, model, params, dtype=dtype, **special_ids)
     hf_text.read(speaker).save_pretrained(output)
   else:

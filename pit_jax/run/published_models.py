@@ -173,7 +173,7 @@ def _config(key: str, directory: pathlib.Path) -> transformers.PreTrainedConfig:
   directories.check(key, directory)
   hf.refuse_adapters(directory)
   try:
-    published = classifier_files.described(directory)
+    published = classifier_files.published_config(directory)
     is_classifier = families.is_classifier(directory)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"{key}={directory}: config.json cannot be read: {error}") from error
