@@ -202,7 +202,7 @@ WITHOUT = """
 import sys
 sys.path[:0] = ["tests"]
 import tiny_run
-from pit_jax.stages import published_models
+from pit_jax.run import published_models
 published_models.find(tiny_run.config(reward__model=sys.argv[1]), "cpu")
 """
 

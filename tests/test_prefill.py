@@ -136,7 +136,9 @@ def test_tiles_cover_the_batch(rows, columns, size):
 
 COMPILED = """
 from configs import pit
-from pit_jax.tools.plan import compiled, hlo, programs
+from pit_jax.recipes import recipe
+from pit_jax.stages import programs
+from pit_jax.tools.plan import compiled, hlo, planning
 from pit_jax.rollout import prefill
 config = pit.get_config("tiny").unlock()
 config.model.base, config.model.layers, config.mesh.shape = "none", 2, (2, 2, 1)

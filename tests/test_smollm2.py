@@ -104,7 +104,8 @@ def test_its_chat_template_gives_the_ids_of_transformers(loaded):
 MEASURE = """
 import json, pathlib, resource, sys
 import jax, numpy as np
-from pit_jax.models import families, hf, pure
+from pit_jax.exchange import families, hf
+from pit_jax.models import pure
 
 def peak():
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
