@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from launch import convert
-from pit_jax import export
-from pit_jax.models import hf, merging, peft
+from pit_jax.exchange import export, hf, merging, peft
 
 BASE = pathlib.Path(export.__file__).parent / "assets" / "base"
 FILES = (
