@@ -8,7 +8,7 @@ import pytest
 from launch import convert
 from pit_jax.exchange import export, hf, merging, peft
 
-BASE = pathlib.Path(export.__file__).parent / "assets" / "base"
+BASE = pathlib.Path(export.__file__).parents[1] / "assets" / "base"
 FILES = (
   "config.json",
   "model.safetensors.index.json",

@@ -27,7 +27,7 @@ from pit_jax import configurations
 from pit_jax.report import verdict
 from pit_jax.tools.sweep import space
 
-TRAIN = pathlib.Path(__file__).resolve().parents[2] / "launch" / "train.py"
+TRAIN = pathlib.Path(__file__).resolve().parents[3] / "launch" / "train.py"
 SLOT, ERROR, SLOTS, WHAT = "slot", "error", "slots", "what"  # names of attributes in the storage
 POLL = 1.0  # seconds between looks at trials that others run
 ATTEMPTS = 5  # to open a storage
