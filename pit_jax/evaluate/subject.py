@@ -11,7 +11,7 @@ import numpy as np
 
 from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
-from pit_jax.evaluate import suite
+from pit_jax.evaluate import clock, suite
 from pit_jax.feedback import judges, language_models
 from pit_jax.improve import improvement
 from pit_jax.run import context as contexts
@@ -154,7 +154,8 @@ class Policies(Subject):
   def systems(self) -> Mapping[str, Sequence[str]]:
     """The answers of every model, and a second draw of the first one's."""
     (first, trained), *others = self.models.items()
-    texts = {first: self.suite.answers(trained, TRAINED)}
+    with clock.timed(self.seconds, first, len(self.suite.questions)):
+      texts = {first: self.suite.answers(trained, TRAINED)}
     texts[self.control] = self.suite.answers(trained, RESAMPLED)
     for stream, (name, params) in enumerate(others, start=OTHERS):
       texts[name] = self.suite.answers(params, stream)
