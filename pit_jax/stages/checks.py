@@ -1,5 +1,6 @@
 """What is refused of a configuration on its devices before the first stage is trained."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -41,6 +42,10 @@ REINFORCEMENT = {
 }
 CURRICULUM = {"1 or more": "steps", "0 or more": "kl_coefficient", "more than 0": "learning_rate"}
 EVALUATION = {"1 or more": "prompts rounds temperature_prompts"}
+MODEL = {
+  "1 or more": "width layers heads kv_heads head_width hidden",
+  "more than 0": "rope_theta",
+}
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of a curriculum's references
 FOLDS = {"more than 0 and less than 1": "held_out validation"}
 
@@ -54,6 +59,7 @@ def values(config: ml_collections.ConfigDict) -> None:
   jobs = abstract.jobs(config)
   wrong = [*_outside(config, RECORDS), *_folds(config)]
   wrong += _outside(config.evaluation, EVALUATION, "evaluation.")
+  wrong += _outside(config.model, MODEL, "model.")
   for job in jobs:
     wrong += _outside(config[job], REINFORCEMENT if job == "rl" else SUPERVISED, f"{job}.")
     if job != "rl" and not (config[job].steps or config[job].epochs > 0):
@@ -172,6 +178,20 @@ def batches(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
       f"{devices} devices (data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use such sizes, "
       "fewer parts, or a mesh.shape with more of tensor"
     )
+
+
+def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -> None:
+  """Refuses limits that leave no room for a text, before any encoded set is written.
+
+  Args:
+    rows: its imitation fold.
+    settings: how they are encoded.
+
+  Raises:
+    ValueError: they leave none; the error says how long they have to be.
+  """
+  if rows:
+    encode.policy_demonstrations(rows[:1], dataclasses.replace(settings, over_long="cut"))
 
 
 def packing(

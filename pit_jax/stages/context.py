@@ -252,6 +252,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
     over_long=c.over_long,
   )
   loading.warn(data, settings.tokenizer)
+  checks.lengths(folds.sft, settings)
   checks.packing(config, folds.sft, settings, token_folder(config, workdir))
   run = _arrays(config, base_directory, settings.tokenizer.vocab_size, others[0])
   shape, waits = run.language.config, config.model.offload
