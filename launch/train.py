@@ -17,6 +17,7 @@ Any value of the configuration can be set:
 
 import argparse
 import contextlib
+import logging
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,13 @@ def main(arguments: Sequence[str]) -> None:
   config = configurations.load(options.config)
   configurations.change(config, values)
   commands.quiet()
+  if unused := configurations.without_effect(config, values):
+    logging.getLogger(__name__).warning(
+      "%s: without effect, as the models have the shape of their base, model.base=%s; use "
+      "model.base=none to train models of another",
+      ", ".join(unused),
+      config.model.base,
+    )
   if options.verify_resume:
     from pit_jax.storage import places
     from pit_jax.training import verify

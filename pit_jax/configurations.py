@@ -15,6 +15,10 @@ from ml_collections.config_flags import config_path
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]  # of the repository, where configs/ lies
 PREFIX = "--config."
+SHAPE = tuple(  # of models that start from nothing
+  f"model.{name}"
+  for name in ["width", "layers", "heads", "kv_heads", "head_width", "hidden", "tied", "rope_theta"]
+)
 NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what config_path raises
 
 
@@ -83,6 +87,20 @@ def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
     raise ValueError(" ".join(str(error).split()).removeprefix("flag ")) from error
   if unknown:
     raise ValueError(f"{' '.join(unknown)}: give values as --config.evaluation.prompts=1024")
+
+
+def without_effect(config: ml_collections.ConfigDict, values: Sequence[str]) -> list[str]:
+  """Returns the keys of the models' shape that are set, and that a base model decides itself.
+
+  Args:
+    config: in which they are set.
+    values: arguments of the command line, as `change` takes them.
+  """
+  base = config.model.base
+  if base == "none" or (base == "auto" and config.data.source != "synthetic"):
+    return []
+  keys = [value.removeprefix(PREFIX).partition("=")[0] for value in values]
+  return [key for key in dict.fromkeys(keys) if key in SHAPE]
 
 
 def argument(key: str, value: Any) -> str:

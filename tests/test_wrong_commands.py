@@ -15,6 +15,8 @@ from pit_jax import hosts
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = "--config=configs/pit.py:tiny"
 OUT = "--workdir={tmp}/run"
+ROWS = "--config.data.rows=300"
+BARE = f"{ROWS} --config.model.base=none"
 BASE = str(ROOT / "pit_jax" / "assets" / "base")
 # The command → what its one line has to say: what is wrong, and what is allowed or to be done.
 WRONG = {
@@ -45,7 +47,19 @@ WRONG = {
   f"train {TINY} {OUT} --config.data.rows=300 --config.mesh.shape=2,2": "mesh.shape=(2, 2)",
   f"train {TINY} {OUT} --config.data.rows=300 --config.mesh.shape=64,1,1": "does not fit",
   f"train {TINY} {OUT} --config.data.held_out=1.5": "held_out",
+  f"train {TINY} {OUT} {BARE} --config.model.heads=0": "model.heads=0; use 1 or more",
+  f"train {TINY} {OUT} {BARE} --config.model.layers=0": "model.layers=0; use 1 or more",
+  f"train {TINY} {OUT} {BARE} --config.model.rope_theta=0": "model.rope_theta=0.0; use more than 0",
+  f"train {TINY} {OUT} {ROWS} --config.mesh.shape=0,0,0": "as positive sizes, at most one of them",
+  f"train {TINY} {OUT} {ROWS} --config.mesh.shape=auto,1": "one of them -1, or ('auto',)",
+  f"train {TINY} {OUT} {ROWS} --config.rl.batch_size=7": "has to be a multiple of",
+  f"train {TINY} {OUT} {ROWS} --config.data.max_response_length=0": "use at least 1",
+  f"train {TINY} {OUT} {ROWS} --config.data.max_prompt_length=1": "use at least 6",
+  f"train {TINY} {OUT} --config.reward.reader=zz": "reward.reader='zz'; use one of auto, chat, pai",
+  f"train {TINY} {OUT} --config.evaluation.reward_reader=zz": "evaluation.reward_reader='zz'; use",
+  f"train {TINY} {OUT} --config.evaluation.reward_backend=zz": "use one of auto, jax, torch",
   # train: data, models, places
+  f"train {TINY} {OUT} --config.data.source=": "data source '' is not known; use synthetic, jsonl:",
   f"train {TINY} {OUT} --config.data.source=jsonl:absent.jsonl": "absent.jsonl",
   f"train {TINY} {OUT} --config.data.source=csvv:x.csv": "csvv",
   f"train {TINY} {OUT} --config.data.source=jsonl:{{tmp}}/empty.jsonl": "empty.jsonl",

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from pit_jax.evaluate import findings, subject
+from pit_jax.evaluate import findings
 from pit_jax.feedback import language_models
 from pit_jax.recipes import pit
 from pit_jax.recipes import recipe as recipes
-from pit_jax.recipes.pit import next_round
+from pit_jax.recipes.pit import next_round, subject
 from pit_jax.report import pages
 from pit_jax.run import context as contexts
 from pit_jax.run import workdirs

@@ -1,5 +1,6 @@
 """What is refused of a configuration on its devices before the first stage is trained."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,10 @@ RECORDS = {
   "1 or more": "inference_batch_size log_every log_every_rl save_every save_every_rl",
   "0 or more": "frontier.checkpoints recorder.kl recorder.negative_kl recorder.ratio",
 }
+MODEL = {
+  "1 or more": "width layers heads kv_heads head_width hidden",
+  "more than 0": "rope_theta",
+}
 EVALUATION = {"1 or more": "prompts rounds temperature_prompts"}
 DEMONSTRATIONS = {
   kinds.POLICY: encode.policy_demonstrations,
@@ -40,6 +45,7 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
     ValueError: some are; the error names each key, its value and what is allowed.
   """
   wrong = [*outside(config, RECORDS), *_folds(config), *_evaluation(config.evaluation)]
+  wrong += outside(config.model, MODEL, "model.")
   for name in kinds.sections(config):
     wrong += _section(name, config[name], method)
   if config.profile.stage and not 1 <= config.profile.first <= config.profile.last:
@@ -122,6 +128,20 @@ def batches(
       f"{devices} devices (data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use such sizes, "
       "fewer parts, or a mesh.shape with more of tensor"
     )
+
+
+def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -> None:
+  """Refuses limits that leave no room for a text, before any encoded set is written.
+
+  Args:
+    rows: of the first fold.
+    settings: how they are encoded.
+
+  Raises:
+    ValueError: they leave none; the error says how long they have to be.
+  """
+  if rows:
+    encode.policy_demonstrations(rows[:1], dataclasses.replace(settings, over_long="cut"))
 
 
 def packing(

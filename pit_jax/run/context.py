@@ -260,6 +260,7 @@ def build(
     over_long=c.over_long,
   )
   loading.warn(data, settings.tokenizer)
+  checks.lengths(next(part for part in folds.values() if part), settings)
   checks.packing(config, recipe, folds, settings, token_folder(config, workdir))
   run = _arrays(config, recipe, base_directory, settings.tokenizer.vocab_size, others[0])
   shape, waits = run.language.config, config.model.offload

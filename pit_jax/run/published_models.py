@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import ml_collections
@@ -107,12 +108,15 @@ def find(
       cannot be computed here; or if R_P was to be its own judge.
   """
   c = config.evaluation
+  named = {
+    "reward.{}": (config.reward.model, config.reward.reader, config.reward.backend),
+    "evaluation.reward_{}": (c.reward_model, c.reward_reader, c.reward_backend),
+  }
+  for key, (_, reader, backend) in named.items():  # also where they wait for a model
+    _check_choice(key.format("reader"), reader, classifier_text.KINDS)
+    _check_choice(key.format("backend"), backend, BACKENDS)
   reward, judge = (
-    _described(config, key, *said, platform) if said[0] else None
-    for key, said in {
-      "reward.{}": (config.reward.model, config.reward.reader, config.reward.backend),
-      "evaluation.reward_{}": (c.reward_model, c.reward_reader, c.reward_backend),
-    }.items()
+    _described(config, key, *said, platform) if said[0] else None for key, said in named.items()
   )
   if reward and judge and reward.directory.samefile(judge.directory):
     raise ValueError(
@@ -121,6 +125,11 @@ def find(
       "evaluation.reward_model empty or name another model"
     )
   return reward, judge
+
+
+def _check_choice(key: str, chosen: str, allowed: Sequence[str]) -> None:
+  if chosen not in allowed:
+    raise ValueError(f"{key}={chosen!r}; use one of {', '.join(allowed)}")
 
 
 def _described(
@@ -194,8 +203,6 @@ def _is_compiled(
   keys: str, directory: pathlib.Path, published: transformers.PreTrainedConfig, backend: str
 ) -> bool:
   """Returns whether a classifier is computed in JAX, and not by transformers in PyTorch."""
-  if backend not in BACKENDS:
-    raise ValueError(f"{keys.format('backend')}={backend!r}; use one of {', '.join(BACKENDS)}")
   is_ours = published.model_type in families.FAMILIES
   if backend == "jax" or (backend == "auto" and is_ours):
     hf.read(directory)  # what cannot be read says so, and what is supported
