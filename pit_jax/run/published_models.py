@@ -107,11 +107,10 @@ def find(
     ValueError: if a directory holds no classifier with one label and its tokenizer, or one that
       cannot be computed here; or if R_P was to be its own judge.
   """
-  c = config.evaluation
-  named = {
-    "reward.{}": (config.reward.model, config.reward.reader, config.reward.backend),
-    "evaluation.reward_{}": (c.reward_model, c.reward_reader, c.reward_backend),
-  }
+  c, named = config.evaluation, {"reward.{}": ("", "auto", "auto")}  # of a recipe without R_P
+  if "reward" in config:
+    named["reward.{}"] = (config.reward.model, config.reward.reader, config.reward.backend)
+  named["evaluation.reward_{}"] = (c.reward_model, c.reward_reader, c.reward_backend)
   for key, (_, reader, backend) in named.items():  # also where they wait for a model
     _check_choice(key.format("reader"), reader, classifier_text.KINDS)
     _check_choice(key.format("backend"), backend, BACKENDS)
