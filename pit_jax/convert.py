@@ -15,7 +15,7 @@ import transformers
 
 from pit_jax import cards, export, parallel
 from pit_jax.data import hf_text, text
-from pit_jax.models import bundle, families, gguf, hf, merging, peft, pure, weights
+from pit_jax.models import bundle, directories, families, gguf, hf, merging, peft, pure, weights
 from pit_jax.rollout import classifier_files, classifiers
 
 SHOWN = ("improver", "gap_reward")  # models that a reference is shown to
@@ -50,7 +50,7 @@ def bring_in(
   source, output = pathlib.Path(source), pathlib.Path(output)
   is_file = source.suffix == ".gguf"
   if not is_file:
-    hf.refuse_adapters(source)
+    directories.refuse_adapters(source)
   if output.is_dir() and source.is_dir() and output.samefile(source):
     raise ValueError(f"{output} is the source itself, which would be overwritten; give another")
   speaker = pathlib.Path(tokenizer or _speaker(source, adapter))

@@ -7,7 +7,7 @@ import pytest
 
 from launch import convert
 from pit_jax import export
-from pit_jax.models import hf, merging, peft
+from pit_jax.models import directories, hf, merging, peft
 
 BASE = pathlib.Path(export.__file__).parent / "assets" / "base"
 FILES = (
@@ -41,7 +41,7 @@ def test_adapters_and_indices_are_named_too(tmp_path):
   with pytest.raises(ValueError, match=said):
     merging._described(tmp_path / "adapter_config.json")
   with pytest.raises(ValueError, match="holds adapters of PEFT"):
-    hf.refuse_adapters(tmp_path)
+    directories.refuse_adapters(tmp_path)
   for content in ("{}", '{"weight_map": []}'):
     (tmp_path / hf.INDEX).write_text(content)
     with pytest.raises(ValueError, match="has no weight_map"):
