@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from launch import convert
-from pit_jax.exchange import export, hf, merging, peft
+from pit_jax.exchange import directories, export, hf, merging, peft
 
 BASE = pathlib.Path(export.__file__).parents[1] / "assets" / "base"
 FILES = (
@@ -40,7 +40,7 @@ def test_adapters_and_indices_are_named_too(tmp_path):
   with pytest.raises(ValueError, match=said):
     merging._described(tmp_path / "adapter_config.json")
   with pytest.raises(ValueError, match="holds adapters of PEFT"):
-    hf.refuse_adapters(tmp_path)
+    directories.refuse_adapters(tmp_path)
   for content in ("{}", '{"weight_map": []}'):
     (tmp_path / hf.INDEX).write_text(content)
     with pytest.raises(ValueError, match="has no weight_map"):

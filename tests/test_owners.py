@@ -186,7 +186,18 @@ def test_a_run_does_not_begin_among_other_files(tmp_path, monkeypatch):
   owners.check_place(".")  # a run that is there already
 
 
+@pytest.mark.parametrize(
+  "name",
+  ["requirements.txt", "models.py", "reports", "rows.jsonl", "samples.csv", "tokenizer.json",
+   "judge_prompts.md", "metrics_old", "seed_list", "seeds"],
+)  # fmt: skip
+def test_files_that_are_called_nearly_as_a_runs_are_others(tmp_path, name):
+  (tmp_path / name).touch()
+  with pytest.raises(ValueError, match=f"holds other files .{name}."):
+    owners.check_place(tmp_path)
+
+
 def test_what_a_killed_start_leaves_is_no_other_file(tmp_path):
-  for name in ("tokenizer", "tokens", ".owner.json", "slurm-12.out", "seed_0"):
+  for name in ("tokenizer", "tokens", ".owner.json", "slurm-12.out", "seed_0", "sweep.db-wal"):
     (tmp_path / name).mkdir()
   owners.check_place(tmp_path)

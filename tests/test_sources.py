@@ -205,6 +205,19 @@ def test_errors_of_a_hub_are_one_line(monkeypatch, name):
     doctor.main(["--source=hf:a/b"])
 
 
+def test_a_hub_is_said_to_be_asked_before_it_is(monkeypatch, caplog):
+  """Where it is out of reach, the library tries for minutes and says nothing."""
+  said = []
+
+  def load(*_, **__):
+    said.extend(record.getMessage() for record in caplog.records)
+    return [ROW]
+
+  monkeypatch.setattr(datasets, "load_dataset", load)
+  preferences.load("hf:a/b", is_streamed=True)
+  assert [line for line in said if "asking the hub for a/b" in line]
+
+
 def test_a_connection_that_breaks_while_rows_are_fetched_is_one_line(monkeypatch):
   def rows():
     yield ROW

@@ -134,9 +134,21 @@ WRONG = {
   "paper --workdir={tmp}/p --config=configs/rlhf.py:tiny": "give one of pit",
   "paper": "required: --workdir",
 }
+LANGUAGE_JUDGE = "evaluation.language_judge"
+WRONG |= {
+  f"{command}{{tmp}}/adapter": "{tmp}/adapter holds adapters of PEFT (adapter_config.json)"
+  for command in (
+    f"train {TINY} {OUT} --config.model.base=",
+    f"train {TINY} {OUT} --config.reward.model=",
+    f"train {TINY} {OUT} --config.evaluation.reward_model=",
+    f"train {TINY} {OUT} --config.{LANGUAGE_JUDGE}.base_url=local --config.{LANGUAGE_JUDGE}.model=",
+    "bench --model=",
+    "convert import --output={tmp}/o --source=",
+  )
+}  # fmt: skip
 
 
-PLACED = {"bare", "empty.jsonl", "half", "listed", "other", "void"}
+PLACED = {"adapter", "bare", "empty.jsonl", "half", "listed", "other", "void"}
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +159,9 @@ def place(tmp_path_factory):
   (folder / "bare").mkdir()  # a model without its tokenizer
   shutil.copyfile(pathlib.Path(BASE) / "config.json", folder / "bare" / "config.json")
   content = tiny_run.config(data__rows=33).to_json()
+  (folder / "adapter").mkdir()  # which may do without a tokenizer
+  (folder / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+  (folder / "adapter" / "adapter_model.safetensors").touch()
   # A run, one with results that are none, and what has a list for a configuration.
   for name, written in (("other", content), ("half", content), ("void", "[]"), ("listed", "[]")):
     (folder / name).mkdir()

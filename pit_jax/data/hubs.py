@@ -25,6 +25,7 @@ FILE_KINDS = {
   ".arrow": "arrow",
 }  # suffix → which of the library's readers reads such files
 LONGEST = 400  # characters of an error that are shown
+LOG = logging.getLogger(__name__)
 
 
 def read_hugging_face(argument: str, is_streamed: bool = False) -> Iterator[files.Row]:
@@ -134,6 +135,7 @@ def _on_the_hub(name: str, options: dict) -> Any:
   owner, *parts = name.split("/")
   repository = "/".join([owner, *parts[:1]])
   config = "/".join(parts[1:]) or None
+  LOG.warning("asking the hub for %s; where it is out of reach, that takes minutes to show", name)
   try:
     return datasets.load_dataset(repository, config, **options)
   except RuntimeError as error:

@@ -21,7 +21,8 @@ _TOKEN = re.compile(
   r"|end|eot_id|eom_id|start_header_id|end_header_id|begin_of_text|end_of_text|endoftext"
   r"|end_of_turn|START_OF_TURN_TOKEN|END_OF_TURN_TOKEN|start_of_role|end_of_role|start|message"
   r"|channel|Human|Assistant|User|begin▁of▁sentence|end▁of▁sentence)[|｜]>"
-  r"|<extra_id_[01]>(?:System|User|Assistant)\b|</?start_of_turn>|<end_of_turn>|<\|turn>|<turn\|>|<bos>|<BOS_TOKEN>|\[/?INST\]|<</?SYS>>"
+  r"|<extra_id_[01]>(?:System|User|Assistant)\b|</?start_of_turn>|<end_of_turn>"
+  r"|<\|turn>|<turn\|>|<bos>|<BOS_TOKEN>|\[/?INST\]|<</?SYS>>"
   r"|</s>(?:\s*<s>|\s*\Z)"
 )
 

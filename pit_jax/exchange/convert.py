@@ -19,6 +19,7 @@ from pit_jax.exchange import (
   bundle,
   cards,
   classifier_files,
+  directories,
   export,
   families,
   gguf,
@@ -62,7 +63,7 @@ def bring_in(
   source, output = pathlib.Path(source), pathlib.Path(output)
   is_file = source.suffix == ".gguf"
   if not is_file:
-    hf.refuse_adapters(source)
+    directories.refuse_adapters(source)
   if output.is_dir() and source.is_dir() and output.samefile(source):
     raise ValueError(f"{output} is the source itself, which would be overwritten; give another")
   speaker = pathlib.Path(tokenizer or _speaker(source, adapter))

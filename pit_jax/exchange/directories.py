@@ -6,11 +6,12 @@ import pathlib
 import re
 from typing import Any
 
+ADAPTER = "adapter_config.json"  # a directory with such a file is what PEFT puts on a base
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/NAME
 
 
 def check(key: str, named: str | os.PathLike) -> None:
-  """Raises a ValueError that says what to do where a key names no directory of a model.
+  """Raises a ValueError that says what to do where a key names no directory of a whole model.
 
   Args:
     key: of the configuration, or an option of a command.
@@ -18,7 +19,8 @@ def check(key: str, named: str | os.PathLike) -> None:
   """
   name = os.fspath(named)
   place = pathlib.Path(name)
-  if (place / "config.json").is_file() or _is_adapter(place):  # which has a message of its own
+  refuse_adapters(place)
+  if (place / "config.json").is_file():
     return
   target = f"models/{place.stem.lower()}"
   if place.suffix.lower() == ".gguf":
@@ -39,6 +41,22 @@ def check(key: str, named: str | os.PathLike) -> None:
   raise ValueError(f"{key}={name} {todo}")
 
 
+def refuse_adapters(directory: str | os.PathLike) -> None:
+  """Raises a ValueError where a directory holds adapters and no whole model."""
+  path = pathlib.Path(directory) / ADAPTER
+  if not path.is_file():
+    return
+  try:
+    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+  except (ValueError, AttributeError):
+    base = None
+  named = f", {base!r}" if base else ""
+  raise ValueError(
+    f"{directory} holds adapters of PEFT ({ADAPTER}), no whole model; make one of them and their "
+    f"base{named}: python launch/convert.py import --source=BASE --adapter={directory} --output=NEW"
+  )
+
+
 def read_object(path: pathlib.Path) -> dict[str, Any]:
   """Returns the JSON object that a file of a model's directory has to hold.
 
@@ -52,7 +70,3 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(content, dict):
     raise ValueError(f"{path.name} must hold a JSON object, not {type(content).__name__}")
   return content
-
-
-def _is_adapter(place: pathlib.Path) -> bool:
-  return (place / "adapter_config.json").is_file()

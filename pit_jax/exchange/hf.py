@@ -22,7 +22,6 @@ from pit_jax.models import architecture, pure
 from pit_jax.types import Params
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-ADAPTER = "adapter_config.json"  # a directory with such a file is what PEFT puts on a base
 SHARD_BYTES = 4 * 2**30
 SAMPLE_BYTES = 2**20  # of the beginning and of the end of a file, for its fingerprint
 READABLE = ("F32", "BF16", "F16")
@@ -38,28 +37,12 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
     ValueError: as `families.read` and `Directory`, or the directory holds adapters alone.
   """
   directory = pathlib.Path(directory)
-  refuse_adapters(directory)
+  directories.refuse_adapters(directory)
   config = families.read(directory)
   has_weights = (directory / INDEX).exists() or (directory / WEIGHTS).exists()
   if config.tied and has_weights and not families.is_classifier(directory):
     config = dataclasses.replace(config, tied=weights.is_tied(Directory(directory)))
   return config
-
-
-def refuse_adapters(directory: str | os.PathLike) -> None:
-  """Raises a ValueError where a directory holds adapters and no whole model."""
-  path = pathlib.Path(directory) / ADAPTER
-  if not path.is_file():
-    return
-  try:
-    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-  except (ValueError, AttributeError):
-    base = None
-  named = f", {base!r}" if base else ""
-  raise ValueError(
-    f"{directory} holds adapters of PEFT ({ADAPTER}), no whole model; make one of them and their "
-    f"base{named}: python launch/convert.py import --source=BASE --adapter={directory} --output=NEW"
-  )
 
 
 def load(
@@ -205,7 +188,7 @@ def describe(
     )
   directory.mkdir(parents=True, exist_ok=True)
   # An index left here would speak for shards that are gone, as would an adapter's description.
-  for old in (*directory.glob("*.safetensors"), directory / INDEX, directory / ADAPTER):
+  for old in (*directory.glob("*.safetensors"), directory / INDEX, directory / directories.ADAPTER):
     old.unlink(missing_ok=True)
   if is_scalar:  # its one label is a number, which pipelines are to give as it is
     more |= {"num_labels": 1, "problem_type": "regression"}

@@ -21,7 +21,7 @@ from pit_jax.exchange import directories, hf, weights
 from pit_jax.models import architecture, products, pure
 from pit_jax.types import Params
 
-CONFIG, WEIGHTS = hf.ADAPTER, "adapter_model.safetensors"
+CONFIG, WEIGHTS = directories.ADAPTER, "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SCORE = f"{PREFIX}score.weight"
 TASKS = {False: "CAUSAL_LM", True: "SEQ_CLS"}

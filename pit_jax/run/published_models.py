@@ -21,10 +21,10 @@ BACKENDS = ("auto", "jax", "torch")
 # and its tokens shorter.
 ROOM = 2
 # Families whose first token has not position 0 but the one after that of padding.
-_SHIFTED = (
-  *("camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta"),
-  *("roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
-)
+_SHIFTED = frozenset((
+  "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta",
+  "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+))  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,6 @@ def _described(
 def _config(key: str, directory: pathlib.Path) -> transformers.PreTrainedConfig:
   """Returns the config.json of a classifier with one label."""
   directories.check(key, directory)
-  hf.refuse_adapters(directory)
   try:
     published = classifier_files.published_config(directory)
     is_classifier = families.is_classifier(directory)
@@ -228,7 +227,8 @@ def _longest(
   published: transformers.PreTrainedConfig, fast: transformers.PreTrainedTokenizerFast
 ) -> int:
   """Returns the most tokens that a classifier can read."""
-  own, longest = published.get_text_config(), int(fast.model_max_length)
+  own = published.get_text_config()
+  longest = int(fast.model_max_length)
   positions = getattr(own, "max_position_embeddings", None) or 0
   if own.model_type in _SHIFTED:
     positions -= own.pad_token_id + 1

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import socket
 import sys
 import threading
@@ -30,11 +31,13 @@ LOG = logging.getLogger(__name__)
 BEAT = 10.0  # seconds between two signs of life
 GRACE = 45.0  # without one, after which the owner is gone
 SETTLE = 1.0  # before a note that was taken over, or lies in a bucket, is read back
-OWN = (  # what a folder may hold that is to become a workdir, beside hidden files and logs
-  "checkpoints", "flight", "judge", "metrics", "models", "references", "report", "rows", "samples",
-  "seed_", "sweep.db", "tensorboard", "tokenizer", "tokens", "trials", "verify",
-)  # fmt: skip
-LOGS = (".err", ".log", ".out", ".txt")
+# What a folder may hold that is to become a workdir, beside hidden files and logs: names as they
+# are, since a user's own models.py or rows.jsonl begins like a run's folders.
+OWN = re.compile(
+  r"checkpoints|flight|judge|metrics|models|references|report|rows|samples|seed_\d+|sweep\.db.*"
+  r"|tensorboard|tokenizer|tokens|trials|verify"
+)
+LOGS = (".err", ".log", ".out")
 SHOWN = 4  # names of other files in an error
 
 
@@ -75,7 +78,11 @@ def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
   if "://" in os.fspath(workdir) or not folder.is_dir() or (folder / "config.json").exists():
     return
   names = sorted({path.name for path in folder.iterdir()}.difference(beside))
-  others = [name for name in names if not name.startswith((".", *OWN)) and not name.endswith(LOGS)]
+  others = [
+    name
+    for name in names
+    if not name.startswith(".") and not name.endswith(LOGS) and not OWN.fullmatch(name)
+  ]
   if others:
     shown = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
     raise ValueError(
