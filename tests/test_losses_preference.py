@@ -53,6 +53,43 @@ def test_a_column_of_rewards_is_refused_instead_of_broadcast():
     preference.bradley_terry_loss(jnp.zeros((4, 1)), jnp.zeros((4,)))
 
 
+def test_a_pair_of_weight_3_counts_like_three_pairs():
+  draw = np.random.default_rng(2)
+  chosen, rejected, margins = draw.normal(size=(3, 5)).astype(np.float32)
+  weights = np.array([3.0, 0.0, 1.0, 2.0, 1.0], np.float32)
+  repeats = weights.astype(int)
+  loss, metrics = preference.bradley_terry_loss(
+    *map(jnp.array, (chosen, rejected, margins, weights))
+  )
+  repeated = (jnp.array(np.repeat(x, repeats)) for x in (chosen, rejected, margins))
+  wanted, expected = preference.bradley_terry_loss(*repeated)
+  np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+  for name, value in expected.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+
+
+def test_weights_of_1_change_nothing_to_the_bit():
+  chosen, rejected = jnp.array(np.random.default_rng(3).normal(size=(2, 7)), jnp.float32)
+
+  def plain(chosen):
+    return -jax.nn.log_sigmoid(chosen - rejected).mean()
+
+  def weighted(chosen):
+    return preference.bradley_terry_loss(chosen, rejected, weights=jnp.ones(7))[0]
+
+  wanted, found = (jax.value_and_grad(loss)(chosen) for loss in (plain, weighted))
+  np.testing.assert_array_equal(found[0], wanted[0])
+  np.testing.assert_array_equal(found[1], wanted[1])
+
+
+def test_a_batch_in_which_no_pair_counts_has_loss_and_gradient_0():
+  loss, gradient = jax.value_and_grad(
+    lambda chosen: preference.bradley_terry_loss(chosen, jnp.zeros(2), weights=jnp.zeros(2))[0]
+  )(jnp.array([1.0, -1.0]))
+  assert loss == 0
+  np.testing.assert_array_equal(gradient, [0.0, 0.0])
+
+
 @pytest.mark.parity
 def test_margins_are_what_trl_subtracts():
   """TRL's RewardTrainer: −logsigmoid(rewards_chosen − rewards_rejected − margin).mean()."""

@@ -41,8 +41,9 @@ def preference_pairs(model: pure.PureModel) -> Callable:
 
   def loss_fn(params, frozen, batch: Preferences, rng):
     chosen, rejected = pair_scores(model, params, batch)
-    loss, metrics = preference.bradley_terry_loss(chosen, rejected, _margins(batch))
-    return loss, metrics | {"weight": jnp.float32(chosen.shape[0])}
+    margins, weights = _numbers(batch)
+    loss, metrics = preference.bradley_terry_loss(chosen, rejected, margins, weights)
+    return loss, metrics | {"weight": weights.sum()}
 
   return loss_fn
 
@@ -55,8 +56,9 @@ def gap_order(model: pure.PureModel) -> Callable:
 
   def loss_fn(params, frozen, batch: GapPreferences, rng):
     gaps = four_gaps(model, params, batch)
-    loss, metrics = gap.gap_loss(*gaps, frozen["term_weights"], _margins(batch))
-    return loss, metrics | {"weight": jnp.float32(gaps[0].shape[0])}
+    margins, weights = _numbers(batch)
+    loss, metrics = gap.gap_loss(*gaps, frozen["term_weights"], margins, weights)
+    return loss, metrics | {"weight": weights.sum()}
 
   return loss_fn
 
@@ -98,9 +100,12 @@ def reading(batch: Demonstrations | Packed | Preferences | GapPreferences) -> di
   return {"tokens/read": read, "tokens/padding": 1 - read / sum(part.mask.size for part in parts)}
 
 
-def _margins(batch: Preferences | GapPreferences) -> Float[Array, " B"] | float:
-  """Returns the margins of pairs, which are 0 where the loss knows of none."""
-  return 0.0 if batch.margins is None else batch.margins
+def _numbers(
+  batch: Preferences | GapPreferences,
+) -> tuple[Float[Array, " B"] | float, Float[Array, " B"]]:
+  """Returns margins and weights of pairs, which are 0 and 1 where the batch has none."""
+  rows = batch.chosen.mask.shape[0]
+  return batch.columns.get("margin", 0.0), batch.columns.get("weight", jnp.ones(rows))
 
 
 def _stack(*records: Prompts | Responses) -> Prompts | Responses:
