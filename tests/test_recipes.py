@@ -58,6 +58,7 @@ def of_run(context, params):
 RECIPE = recipe.Recipe(
   name="toy",
   subject=of_run,
+  problems=subject.unjudged,
   headline=("taught", "untaught"),
   experiments={"main": main.measure, "length": length.measure},
   kinds={"sft": jobs.SFT},
@@ -136,6 +137,16 @@ def test_an_unknown_kind_lists_what_the_recipe_has(tmp_path):
   config.sft.kind = "gap"
   with pytest.raises(ValueError, match=r"sft\.kind='gap'; recipe rlhf has sft, preference, rl"):
     tiny_run.build(config, tmp_path / "run")
+
+
+def test_answers_that_nobody_can_score_are_refused_before_training(toy, tmp_path):
+  config = configurations.load(str(toy)).unlock()
+  config.data.source = "jsonl:pairs.jsonl"
+  config.evaluation.language_judge.model = "any"  # which compares, and scores nothing
+  with pytest.raises(ValueError, match="trains no reward model, and nobody else scores the ans"):
+    tiny_run.build(config, tmp_path / "run")
+  config.evaluation.reward_model = "some"
+  assert not list(recipes.of(config).problems(config))
 
 
 @pytest.mark.slow
