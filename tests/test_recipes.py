@@ -81,12 +81,12 @@ def config_of(recipe, **values):
 
 
 def test_every_recipe_declares_itself_under_its_name():
-  assert recipes.names() == ["base", "pit", "reward", "rlhf"]
+  assert recipes.names() == ["base", "dpo", "pit", "reward", "rlhf"]
   for name in recipes.names():
     assert recipes.named(name).name == name
 
 
-@pytest.mark.parametrize("name", ["pit", "rlhf", "reward", "base"])
+@pytest.mark.parametrize("name", ["base", "dpo", "pit", "reward", "rlhf"])
 def test_stages_are_of_sections_and_kinds_that_there_are(name):
   recipe = recipes.named(name)
   config = tiny_run.config(name).unlock()
@@ -119,7 +119,7 @@ def _parts(stage, context):
 
 @pytest.mark.parametrize("name", [None, "ppo", 3, "finished", "recipe"])
 def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
-  with pytest.raises(ValueError, match=re.escape("use one of base, pit, reward, rlhf")):
+  with pytest.raises(ValueError, match=re.escape("use one of base, dpo, pit, reward, rlhf")):
     recipes.of(config_of(name))
 
 
