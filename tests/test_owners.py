@@ -198,6 +198,14 @@ def test_files_that_are_called_nearly_as_a_runs_are_others(tmp_path, name):
 
 
 def test_what_a_killed_start_leaves_is_no_other_file(tmp_path):
-  for name in ("tokenizer", "tokens", ".owner.json", "slurm-12.out", "seed_0", "sweep.db-wal"):
+  for name in (
+    "tokenizer",
+    "tokens",
+    ".owner.json",
+    "slurm-12.out",
+    "seed_0",
+    "sweep.db-wal",
+    "log.txt",
+  ):
     (tmp_path / name).mkdir()
   owners.check_place(tmp_path)

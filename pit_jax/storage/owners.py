@@ -34,8 +34,8 @@ SETTLE = 1.0  # before a note that was taken over, or lies in a bucket, is read 
 # What a folder may hold that is to become a workdir, beside hidden files and logs: names as they
 # are, since a user's own models.py or rows.jsonl begins like a run's folders.
 OWN = re.compile(
-  r"checkpoints|flight|judge|metrics|models|references|report|rows|samples|seed_\d+|sweep\.db.*"
-  r"|tensorboard|tokenizer|tokens|trials|verify"
+  r"checkpoints|flight|judge|log\.txt|metrics|models|references|report|rows|samples|seed_\d+"
+  r"|sweep\.db.*|tensorboard|tokenizer|tokens|trials|verify"
 )
 LOGS = (".err", ".log", ".out")
 SHOWN = 4  # names of other files in an error
