@@ -48,7 +48,7 @@ def of_run(context, params):
   start = context.initial_policy()
   return subject.Policies(
     context,
-    subject.suite_of(context, policy=params, policy_sft=params),
+    subject.suite_of(context, policy=params, sampler=params),
     models={"taught": params, "untaught": start},
     compared=[("taught", "untaught"), ("taught", "chosen")],
     control="taught_again",

@@ -61,7 +61,8 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
   pooled = {key: runs[0][key] for key in FROM_FIRST if key in runs[0]}
   comparisons = list(zip(*(run["comparisons"] for run in runs), strict=True))
   pooled["comparisons"] = significance.annotate([_together(rows, prompts) for rows in comparisons])
-  pooled["power"] = significance.power(verdict.principal(pooled))
+  if principal := verdict.principal(pooled):
+    pooled["power"] = significance.power(principal)
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
   ]
