@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from pit_jax.evaluate import findings
+from pit_jax.exchange import export
 from pit_jax.feedback import language_models
 from pit_jax.recipes import pit
 from pit_jax.recipes import recipe as recipes
@@ -68,9 +69,11 @@ def presentation_of(workdir: pathlib.Path) -> presentation.Presentation:
   Raises:
     ValueError: its recipe is not known, or exports nothing.
   """
-  if not (workdir / "config.json").is_file():  # an export that somebody took from its workdir
+  paths = (workdir / "report" / "results.json", workdir / "config.json")
+  known = next((export.read_object(path) for path in paths if path.is_file()), {})
+  if "recipe" not in known:  # an export that somebody took from its workdir
     return presentation.ANY
-  recipe = recipes.of(workdirs.saved(workdir))
+  recipe = recipes.named(known["recipe"])
   if recipe.exported is None:
     exporting = [name for name in recipes.names() if recipes.named(name).exported is not None]
     raise ValueError(

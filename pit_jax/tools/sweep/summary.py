@@ -74,7 +74,7 @@ def _table(found: Sequence[Mapping], keys: Sequence[str]) -> rich.table.Table:
     if "delta" in row:
       low, high = row["ci95"]
       facts = [f"{row['delta']:+.1f}", f"{low:+.1f} … {high:+.1f}", row["judge"]]
-      facts += [f"{row['kl']:.2f}", cells.duration(row["seconds"])]
+      facts += [cells.fixed(row["kl"]), cells.duration(row["seconds"])]
     table.add_row(f"{row['slot']:03d}", row["state"], *values, *facts)
   return table
 
@@ -94,7 +94,7 @@ def _frontier(done: Sequence[Mapping]) -> matplotlib.figure.Figure:
   """Δ of every trial against the KL it paid."""
   figure = matplotlib.figure.Figure(figsize=(palette.WIDTH, 3.2), layout="constrained")
   axes = figure.subplots()
-  for row in done:
+  for row in (row for row in done if row["kl"] is not None):
     low, high = row["ci95"]
     axes.plot([row["kl"]] * 2, [low, high], color=palette.MINT, linewidth=1)
     axes.plot(row["kl"], row["delta"], "o", color=palette.TEAL, markersize=4)
