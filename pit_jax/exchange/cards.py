@@ -12,7 +12,7 @@ import yaml
 
 from pit_jax.report import presentation, verdict
 
-KINDS = {  # model of a run → what it is, where its method has no words for it
+KINDS = {  # model of a run → what it is
   "policy": "the policy: answers a question",
   "improver": "the improver: shown a question and an answer to it, writes a better one",
   "reward": "the reward model: scores an answer",
@@ -95,8 +95,7 @@ class Card:
     """Writes the card into the model's directory."""
     is_scored = self.name in SCORED
     by = f" ({self.method.title})" if self.method.title else ""
-    what = (KINDS | self.method.models)[self.name]
-    lines = [f"# {self.name}", "", f"{self.made}{by}; {what}.", ""]
+    lines = [f"# {self.name}", "", f"{self.made}{by}; {KINDS[self.name]}.", ""]
     lines += ["In the folder that holds this directory:", "", "```python", *self._code(), "```", ""]
     lines += _wrapped(self._messages())
     lines += _wrapped(self._unit()) if is_scored else []

@@ -197,3 +197,6 @@ def _knee(chain: Mapping) -> str:
 
 def _small(value: float | int) -> str:
   return "< 0.001" if value < 0.001 else cells.fixed(value, 3)
+
+
+CERTAINTY = (power, agreement, length, correlations)

@@ -84,8 +84,10 @@ def _forest(results: Mapping, method: presentation.Presentation) -> matplotlib.f
     rows.sort(key=lambda row: judges.index(row["judge"]))
     for index, row in enumerate(rows):
       offset = 0.21 * (index - (len(rows) - 1) / 2)
-      look = (method.colour(row["a"]), markers[row["judge"]], row["judge"] != judges[0])
-      _estimate(axes, row, height + offset, *look)
+      look = {"color": method.colour(row["a"]), "marker": markers[row["judge"]]}
+      if row["judge"] != judges[0]:
+        look["markerfacecolor"] = palette.WHITE
+      _estimate(axes, row, height + offset, look)
   others = sum(rows[0]["b"] == baseline for rows in lines.values())
   if 0 < others < len(lines):
     axes.axhline(others - 0.5, color=palette.EDGE, linewidth=0.8)
@@ -103,17 +105,10 @@ def _pair_label(row: Mapping, rows: Sequence[Mapping]) -> str:
   return label if seed in (None, "all") else f"{label}, seed {seed}"
 
 
-def _estimate(
-  axes: matplotlib.axes.Axes,
-  row: Mapping,
-  height: float | int,
-  tint: str,
-  marker: str,
-  is_hollow: bool,
-) -> None:
-  axes.plot(row["ci95"], [height, height], color=tint, linewidth=1.5, solid_capstyle="round")
-  face = palette.WHITE if is_hollow else tint
-  axes.plot(row["delta"], height, marker, color=tint, markersize=4.5, markerfacecolor=face)
+def _estimate(axes: matplotlib.axes.Axes, row: Mapping, height: float | int, look: Mapping) -> None:
+  colour = look["color"]
+  axes.plot(row["ci95"], [height, height], color=colour, linewidth=1.5, solid_capstyle="round")
+  axes.plot(row["delta"], height, linestyle="none", markersize=4.5, **look)
 
 
 def _forest_axes(axes: matplotlib.axes.Axes, labels: list[str], markers: Mapping[str, str]) -> None:

@@ -86,7 +86,6 @@ class Presentation:
     sections: of the page, in order; None: those that any method has.
     legend: what stands above samples, of the numbers beside their versions.
     others: key of a sample → whose rounds on the same draft these are.
-    models: exported model → what it is.
     tags: of the models' cards.
   """
 
@@ -104,7 +103,6 @@ class Presentation:
   sections: Sequence[Section] | None = None
   legend: str = ""
   others: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  models: Mapping[str, str] = dataclasses.field(default_factory=dict)
   tags: Sequence[str] = ("preference-learning",)
 
   def colour(self, system: str) -> str:

@@ -231,12 +231,7 @@ OPTIMISED = presentation.Section(
 )
 CERTAINTY = presentation.Section(
   "How sure the figures are",
-  (
-    experiment_tables.power,
-    experiment_tables.agreement,
-    experiment_tables.length,
-    experiment_tables.correlations,
-  ),
+  experiment_tables.CERTAINTY,
 )
 MODELS = presentation.Section("What the reward models know", (reward_models,), beside=True)
 TRAINING = presentation.Section(

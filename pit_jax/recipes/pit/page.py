@@ -33,26 +33,12 @@ SECTIONS = (
   tabular.COMPARED,
   presentation.Section(
     "More rounds, other temperatures",
-    (
-      round_tables.rounds,
-      round_tables.ledger,
-      round_tables.refinements,
-      round_tables.temperature,
-      round_tables.rated,
-    ),
+    round_tables.ROUNDS,
     (figures.ROUNDS, figures.TEMPERATURE),
   ),
   presentation.Section("What it costs", (round_tables.cost,), (figures.COST,)),
   tabular.OPTIMISED,
-  presentation.Section(
-    "Which gap reward, which stop rule?",
-    (
-      reward_tables.gap_rewards,
-      reward_tables.stop_rules,
-      reward_tables.kept,
-      reward_tables.kept_by_round,
-    ),
-  ),
+  presentation.Section("Which gap reward, which stop rule?", reward_tables.MAKERS),
   tabular.CERTAINTY,
   presentation.Section(
     tabular.MODELS.title,
@@ -85,10 +71,5 @@ PAGE = presentation.Presentation(
   sections=SECTIONS,
   legend=LEGEND,
   others={"self_refine": "Self-Refine"},
-  models=page.MODELS
-  | {
-    "improver": "the improver: shown a question and an answer to it, writes a better one",
-    "gap_reward": "the gap reward model R_PIT: scores how much better an answer is than another",
-  },
   tags=("pit", "self-improvement", "preference-learning"),
 )

@@ -122,3 +122,6 @@ def _kept(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.Ta
 
 def _signs(key: str) -> Callable[[Mapping], str]:
   return lambda row: cells.percent((row.get(key) or {}).get("fraction"))
+
+
+MAKERS = (gap_rewards, stop_rules, kept, kept_by_round)

@@ -196,3 +196,6 @@ def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:
 
 def _label(spender: str) -> str:
   return figures.SPENDERS.get(spender, (spender,))[0]
+
+
+ROUNDS = (rounds, ledger, refinements, temperature, rated)

@@ -44,21 +44,10 @@ PAGE = presentation.Presentation(
   sections=(
     presentation.Section(
       tabular.MODELS.title,
-      (
-        tables.accuracy,
-        tables.alike,
-        tables.order,
-        tables.reliability,
-        *tabular.MODELS.tables,
-        tables.gap_order,
-      ),
+      (*tables.LABELS, *tabular.MODELS.tables, tables.gap_order),
       (figures.ORDER,),
       beside=True,
     ),
     tabular.TRAINING,
   ),
-  models={
-    "reward": "the reward model R_P: scores an answer",
-    "gap_reward": "the gap reward model R_PIT: scores how much better an answer is than another",
-  },
 )

@@ -112,3 +112,6 @@ def _said(groups, place: int) -> str:
     return cells.BLANK
   group = groups[place]
   return f"{100 * group['confidence']:.0f} → {100 * group['accuracy']:.0f}"
+
+
+LABELS = (accuracy, alike, order, reliability)

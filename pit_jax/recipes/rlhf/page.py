@@ -12,10 +12,6 @@ SYSTEMS = {
 FOLDS = {"sft": "Fold 1", "reward": "Fold 2", "rl": "Fold 3", "held_out": "Held out"}
 JUDGES = {"R_P": "R_P, the reward model that also trained the policy"}
 HEADLINES = {("original", "policy_sft"): ("RLHF", "the fine-tuned policy's answers")}
-MODELS = {
-  "policy": "the policy after RLHF: answers a question",
-  "reward": "the reward model R_P: scores an answer",
-}
 
 
 def boxes(results: Mapping) -> dict[str, list[diagram.Box]]:
@@ -48,5 +44,4 @@ PAGE = presentation.Presentation(
   judges=JUDGES,
   headlines=HEADLINES,
   diagram=lambda results: columns(results, [boxes(results)]),
-  models=MODELS,
 )
