@@ -265,6 +265,9 @@ def written_by(method):
   return cards.Card(**fields, is_opened_alike=False, method=method)
 
 
+TAGS = ("pit", "self-improvement")
+
+
 def test_a_card_names_the_method_where_it_was_published(tmp_path):
   for method, tags, said in (
     (
