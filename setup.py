@@ -66,7 +66,7 @@ EXTRAS = {
   ],
   "sweep": SWEEP,
   "torch": TORCH,
-  "parity": [*TORCH, "peft>=0.18,<1"],
+  "parity": [*TORCH, "peft>=0.18,<1", "trl>=1.16,<2"],
   "wandb": ["wandb>=0.19"],
   "judge": JUDGE,
   "gcs": GCS,

@@ -19,6 +19,10 @@ from flax import struct
 Array = Any  # of a record: a JAX array on the devices, a NumPy array on the host
 Params = dict[str, Any]  # nested dict of arrays; the only form parameters have outside models/
 Metrics = dict[str, jax.Array]  # metric name → scalar
+# Name → Float[B], a number per pair: `margin`, by how much the chosen response is to be ahead, in
+# nats; `weight`, how much the pair counts, at least 0; `reference_chosen` and `reference_rejected`,
+# the log-probability of each response under a reference model, in nats.
+Columns = dict[str, Array]
 
 
 @struct.dataclass
@@ -62,7 +66,7 @@ class Preferences:
   prompts: Prompts
   chosen: Responses
   rejected: Responses
-  margins: Array | None = None  # Float[B], by how much the chosen one is to be ahead, in nats
+  columns: Columns = struct.field(default_factory=dict)
 
 
 @struct.dataclass
@@ -76,4 +80,4 @@ class GapPreferences:
   given_rejected: Prompts  # x with the rejected response as the reference
   chosen: Responses
   rejected: Responses
-  margins: Array | None = None  # Float[B], by how much the chosen one is to be ahead, in nats
+  columns: Columns = struct.field(default_factory=dict)

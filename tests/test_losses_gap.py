@@ -137,3 +137,13 @@ def test_margins_are_taken_off_each_term_as_often_as_it_spans_the_pair():
   once, twice = (np.log1p(np.exp(-times * (ahead - margins))) for times in (1, 2))
   wanted = (weights[[0, 1, 3, 4]].sum() * once + weights[2] * twice).mean()
   np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+
+
+def test_a_pair_of_weight_2_counts_like_two_pairs():
+  gaps = np.random.default_rng(8).normal(size=(4, 3)).astype(np.float32)
+  pair_weights = jnp.array([2.0, 1.0, 0.0])
+  loss, metrics = gap.gap_loss(*jnp.array(gaps), UNIT, pair_weights=pair_weights)
+  wanted, expected = gap.gap_loss(*jnp.array(gaps[:, [0, 0, 1]]), UNIT)
+  np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+  for name, value in expected.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-5, atol=1e-6)

@@ -6,6 +6,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 import tiny_models
@@ -14,6 +15,7 @@ from pit_jax.data import batches, encode, preferences, rows
 from pit_jax.losses import gap, preference
 from pit_jax.run import context as contexts
 from pit_jax.stages import objectives, reward
+from pit_jax.training import step as training_step
 
 SCALE = 0.5
 GIVEN = (None, 3.0, 1.0, None, 2.0, 0.5)
@@ -39,15 +41,15 @@ def asking(tmp_path_factory):
 @pytest.mark.parametrize("kind", [encode.preferences, encode.gap_preferences])
 def test_every_pair_keeps_its_margin_in_every_order(asking, kind):
   train, validation = reward._encoded(context_of(asking), kind, FOLD, SCALE)
-  assert len(train) == len(GIVEN) and validation.margins is None
+  assert len(train) == len(GIVEN) and not validation.columns
   shuffled = batches.Batches(train, 4, seed=3)
   seen = {}
   for step in range(6):
     batch = shuffled[step]
     lengths = batch.chosen.mask.sum(axis=1).tolist()
-    seen.update(zip(lengths, batch.margins.tolist(), strict=True))
+    seen.update(zip(lengths, batch.columns["margin"].tolist(), strict=True))
   assert [seen[length] for length in sorted(seen)] == [SCALE * (m or 0.0) for m in GIVEN]
-  assert reward._encoded(context_of(asking), kind, FOLD, 0.0)[0][:].margins is None
+  assert reward._encoded(context_of(asking), kind, FOLD, 0.0)[0][:].columns == {}
 
 
 def test_the_objectives_give_their_losses_the_margins(asking):
@@ -73,3 +75,34 @@ def test_margins_that_are_to_count_have_to_be_there(asking):
   without = preferences.Fold(rows_without, rows_without)
   with pytest.raises(ValueError, match=r"margin_scale=0\.5 and none of 7 rows"):
     reward._encoded(context_of(asking), encode.preferences, without, SCALE)
+
+
+def test_a_column_has_a_number_for_every_row(asking):
+  train, _ = reward._encoded(context_of(asking), encode.preferences, FOLD, 0.0)
+  with pytest.raises(ValueError, match="column 'weight' has 1 numbers for"):
+    train.with_columns(weight=np.ones(1))
+
+
+def test_parts_of_a_batch_are_averaged_by_the_weights_of_their_pairs(asking):
+  """Pairs that weigh nothing in one part leave its gradient out of the step."""
+  params = jax.tree.map(jnp.asarray, tiny.parameters(asking.scalar, seed=1))
+  train, _ = reward._encoded(context_of(asking), encode.preferences, FOLD, 0.0)
+  weights = np.arange(len(train)) % 2 * (1.0 + np.arange(len(train)))
+  pairs = jax.tree.map(jnp.asarray, train.with_columns(weight=weights)[:])
+  rows = len(train) // 2 * 2
+  pairs = jax.tree.map(lambda x: x[:rows], pairs)
+  found = []
+  for accumulation in (1, 2):
+    optimizer = optax.sgd(1.0)
+    step = training_step.make_train_step(
+      objectives.preference_pairs(asking.scalar), optimizer, accumulation=accumulation
+    )
+    state = training_step.init_state(params, optimizer)
+    found.append(step(state, {}, pairs, jax.random.key(0), jnp.float32(0.1)))
+  (whole, expected), (parts, metrics) = found
+  np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
+  jax.tree.map(
+    lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6),
+    parts.params,
+    whole.params,
+  )

@@ -1,11 +1,12 @@
 """No method's name stands outside recipes/ and configs/: what is about one, its recipe says.
 
 Searched are the names that the recipes themselves declare: their own, and those of their stages
-and systems. What a user types and the README shows lies in configs/, launch/ and README.md, which
-may name a recipe; the library in pit_jax/ may not. Free are the name of the project; HH-RLHF, which
-is a dataset; and single words that are names by chance, such as "reward": of these only a string
-that is the whole name of a stage or a system counts, and not where the same word names a section of
-a configuration, a kind of job, an exported model, a network or the data's own responses.
+and systems. What a user types and the README shows lies in configs/, launch/, docs/ and README.md,
+which may name a recipe; the library in pit_jax/ may not. Free are the name of the project; HH-RLHF,
+which is a dataset; a recipe that is called as its kind of job is; and single words that are names
+by chance, such as "reward": of these only a string that is the whole name of a stage or a system
+counts, and not where the same word names a section of a configuration, a kind of job, an exported
+model, or the data's own responses.
 """
 
 import ast
@@ -36,7 +37,7 @@ def declared() -> tuple[set[str], set[str]]:
     parts |= {stage.name for stage in recipe.stages(config)} | {*recipe.page.systems}
     parts |= {*(recipe.headline or ())}
     common |= {*kinds.sections(config), *config.evaluation, *recipe.kinds}
-  return names - ORDINARY, parts - common - FOLDERS
+  return names - ORDINARY - common, parts - common - FOLDERS
 
 
 RECIPES, PARTS = declared()

@@ -19,6 +19,7 @@ from pit_jax.tasks import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TREE = (ROOT / "docs" / "tree.md").read_text(encoding="utf-8")
 
 
 def commands():
@@ -47,8 +48,8 @@ def run(command, folder):
 
 
 def tree():
-  """Returns what README's tree says of every path, folders with their slash."""
-  block = README.partition("## The tree")[2].split("```")[1]
+  """Returns what docs/tree.md says of every path, folders with their slash."""
+  block = TREE.split("```")[1]
   above, found = [], {}
   for line in block.strip().splitlines():
     indent, name, clause = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()

@@ -63,6 +63,7 @@ def of_run(context, params):
 RECIPE = recipe.Recipe(
   name="toy",
   subject=of_run,
+  problems=subject.unjudged,
   headline=("taught", "untaught"),
   experiments={"main": main.measure, "length": length.measure},
   kinds={"sft": jobs.SFT},
@@ -85,12 +86,12 @@ def config_of(recipe, **values):
 
 
 def test_every_recipe_declares_itself_under_its_name():
-  assert recipes.names() == ["base", "pit", "reward", "rlhf"]
+  assert recipes.names() == ["base", "dpo", "pit", "reward", "rlhf"]
   for name in recipes.names():
     assert recipes.named(name).name == name
 
 
-@pytest.mark.parametrize("name", ["pit", "rlhf", "reward", "base"])
+@pytest.mark.parametrize("name", ["base", "dpo", "pit", "reward", "rlhf"])
 def test_stages_are_of_sections_and_kinds_that_there_are(name):
   recipe = recipes.named(name)
   config = tiny_run.config(name).unlock()
@@ -123,7 +124,7 @@ def _parts(stage, context):
 
 @pytest.mark.parametrize("name", [None, "ppo", 3, "finished", "recipe"])
 def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
-  with pytest.raises(ValueError, match=re.escape("use one of base, pit, reward, rlhf")):
+  with pytest.raises(ValueError, match=re.escape("use one of base, dpo, pit, reward, rlhf")):
     recipes.of(config_of(name))
 
 
@@ -163,6 +164,16 @@ def small(path):
   values = {name: value for name, value in tiny_run.SMALL.items() if name.split(".")[0] in config}
   config.update_from_flattened_dict(values | {"lessons.steps": 3, "lessons.batch_size": 8})
   return config.lock()
+
+
+def test_answers_that_nobody_can_score_are_refused_before_training(toy, tmp_path):
+  config = configurations.load(str(toy)).unlock()
+  config.data.source = "jsonl:pairs.jsonl"
+  config.evaluation.language_judge.model = "any"  # which compares, and scores nothing
+  with pytest.raises(ValueError, match="trains no reward model, and nobody else scores the ans"):
+    tiny_run.build(config, tmp_path / "run")
+  config.evaluation.reward_model = "some"
+  assert not list(recipes.of(config).problems(config))
 
 
 @pytest.mark.slow

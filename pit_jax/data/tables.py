@@ -5,7 +5,7 @@ A row is the ids of its columns, one after the other: prompts first, then respon
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,15 +49,14 @@ class Table:
     read: row numbers → the rows' bytes.
     contents: lengths, origin and counts of the rows.
     pad_id: what to pad with.
-    margins: of pairs, by how much the chosen one is to be ahead, in nats, Float[rows]; None: of
-      none.
+    columns: of pairs, the numbers that stand beside them, Float[rows] each; see `types.Columns`.
   """
 
   make: type
   read: Callable[[Sequence[int]], list[bytes]]
   contents: Contents
   pad_id: int
-  margins: np.ndarray | None = None
+  columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.contents.lengths)
@@ -106,7 +105,21 @@ class Table:
     if self.make is types.Prompts:
       return columns[0]
     made = self.make(*columns)
-    return made if self.margins is None else made.replace(margins=self.margins[rows])
+    if not self.columns:
+      return made
+    return made.replace(columns={name: column[rows] for name, column in self.columns.items()})
+
+  def with_columns(self, **columns: np.ndarray) -> "Table":
+    """Returns the table with more columns of numbers, Float[rows] each.
+
+    Raises:
+      ValueError: a column is not as long as the table.
+    """
+    for name, column in columns.items():
+      if len(column) != len(self):
+        raise ValueError(f"column {name!r} has {len(column)} numbers for {len(self)} rows")
+    made = {name: np.asarray(column, np.float32) for name, column in columns.items()}
+    return dataclasses.replace(self, columns={**self.columns, **made})
 
   def tokens(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the ids of some rows, end to end, and their columns' lengths, Int[n columns]."""

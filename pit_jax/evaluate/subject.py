@@ -4,9 +4,10 @@ import abc
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from pit_jax.data import preferences, values
@@ -109,8 +110,8 @@ class Subject(abc.ABC):
 
   @property
   def validating(self) -> suite.Suite:
-    """The suite on as few prompts of the reward models' validation part, to choose by."""
-    rows = preferences.distinct(self.context.folds["reward_validation"])
+    """The suite on as few prompts of `validation_rows`, to choose by."""
+    rows = preferences.distinct(validation_rows(self.context))
     most = self.context.config.evaluation.temperature_prompts
     return dataclasses.replace(self.suite, questions=[row.prompt for row in rows[:most]])
 
@@ -199,6 +200,13 @@ def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
   return seen[: context.config.evaluation.prompts]
 
 
+def validation_rows(context: contexts.Context) -> Sequence[data_rows.Preference]:
+  """Returns the validation part of the last fold that has one: rows that trained no model."""
+  c = context.config.data
+  name = [fold for fold in c.folds if fold not in c.prompts_only][-1]
+  return context.folds[f"{name}{preferences.VALIDATION}"]
+
+
 def _shows(judge: Any, row: data_rows.Preference) -> bool:
   """Returns whether a published model's template takes the conversation."""
   try:
@@ -215,6 +223,18 @@ def facts_of(models: Mapping[str, reward.RewardModel | None]) -> dict[str, dict]
     for name, model in models.items()
     if model
   }
+
+
+def unjudged(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields why nobody can score the answers of a run that trains no reward model, if nobody can.
+
+  It is for the `problems` of such a recipe. A language model compares answers and scores none.
+  """
+  if config.data.source != "synthetic" and not config.evaluation.reward_model:
+    yield (
+      f"recipe {config.recipe} trains no reward model, and nobody else scores the answers to "
+      f"{config.data.source}; name a judge as evaluation.reward_model=DIRECTORY"
+    )
 
 
 def suite_of(
@@ -237,9 +257,6 @@ def suite_of(
     judge: a reward model that trained nothing.
     gap_reward: that which trained an improver.
     improver: what the gap reward stops.
-
-  Raises:
-    ValueError: nobody can judge the run's answers.
   """
   inference, available = context.inference, []
   if context.config.data.source == "synthetic":
@@ -248,7 +265,7 @@ def suite_of(
     available.append(asked)
   if context.judge:
     # Published scores come in any scale: what is a tie is told in the unit of the run's own.
-    rows = context.folds["reward_validation"]
+    rows = validation_rows(context)
     found, _ = classifier_units.calibrated(context, "reward_public", rows, context.judge, sampler)
     available.append(judges.reward_model(found.rate, PUBLISHED))
   if judge:
@@ -259,11 +276,6 @@ def suite_of(
   if gap_reward:
     read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))
     available.append(judges.gap_model(read))
-  if not any(one.score for one in available):
-    raise ValueError(
-      f"recipe {context.recipe.name} trains no reward model, and nobody else scores the answers to "
-      f"{context.data.source}; name a judge as evaluation.reward_model=DIRECTORY"
-    )
   evaluation = context.config.evaluation
   models = improvement.Improver(
     inference=inference,

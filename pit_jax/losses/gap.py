@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pit_jax.losses import preference
 from pit_jax.types import Metrics
 
 TERMS = ("wl_ww", "wl_ll", "wl_lw", "ww_lw", "ll_lw")  # term a_b asks for r^a > r^b
@@ -17,6 +18,7 @@ def gap_loss(
   lw: Float[Array, " B"],
   weights: Float[Array, "5"],
   margins: Float[Array, " B"] | float = 0.0,
+  pair_weights: Float[Array, " B"] | float = 1.0,
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns the loss that orders the gap rewards of each pair: r^wl ≥ r^ww ≈ r^ll ≥ r^lw.
 
@@ -32,7 +34,8 @@ def gap_loss(
   each σ, as in `preference.bradley_terry_loss`; off wl − lw, which is that distance twice, 2 m.
 
   Deviation: the paper sums the five terms with weight 1; here each has a weight c, in the order
-  of TERMS, and a weight of 0 switches its term off. The mean over the batch replaces the sum.
+  of TERMS, and a weight of 0 switches its term off. The mean over the batch replaces the sum, and
+  counts every pair by a weight of its own.
 
   Args:
     wl: gap reward of the preferred response over the other one, in nats (a log-odds scale).
@@ -41,6 +44,7 @@ def gap_loss(
     lw: of the other response over the preferred one.
     weights: c_0 … c_4, at least 0, one per name in TERMS.
     margins: m, by how much the preferred response is to be ahead, in nats.
+    pair_weights: how much each pair counts, at least 0.
 
   Returns:
     The scalar loss in nats per pair, and metrics over the batch: `loss`; `accuracy`, how often
@@ -50,14 +54,16 @@ def gap_loss(
   wl, ww, ll, lw = (gap.astype(jnp.float32) for gap in (wl, ww, ll, lw))
   gaps = jnp.stack([wl - ww, wl - ll, wl - lw, ww - lw, ll - lw])
   gaps = gaps - jnp.array(DISTANCES)[:, None] * margins
-  loss = -(weights[:, None] * jax.nn.log_sigmoid(gaps)).sum(axis=0).mean()
+  losses = -(weights[:, None] * jax.nn.log_sigmoid(gaps)).sum(axis=0)
   is_ordered = (wl >= ww) & (wl >= ll) & (ww >= lw) & (ll >= lw)
-  return loss, {
-    "loss": loss,
-    "accuracy": (wl > lw).mean(),
-    "order": is_ordered.mean(),
-    "gap_wl": wl.mean(),
-    "gap_ww": ww.mean(),
-    "gap_ll": ll.mean(),
-    "gap_lw": lw.mean(),
+  means = {
+    "loss": losses,
+    "accuracy": wl > lw,
+    "order": is_ordered,
+    "gap_wl": wl,
+    "gap_ww": ww,
+    "gap_ll": ll,
+    "gap_lw": lw,
   }
+  metrics = {name: preference.weighted_mean(values, pair_weights) for name, values in means.items()}
+  return metrics["loss"], metrics

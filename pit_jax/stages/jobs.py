@@ -1,6 +1,6 @@
 """The kinds of jobs of this room: fine-tuning, reward models, reinforcement learning, sampling."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pit_jax.losses import gap
@@ -154,6 +154,36 @@ PREFERENCE = kinds.Kind(
   problems=supervised_problems,
   curves=("loss", "accuracy"),
 )
+
+
+def preference_optimisation(losses: Mapping[str, Callable]) -> kinds.Kind:
+  """Returns the kind of DPO's jobs, whose sections name one of some losses; see stages/dpo.py."""
+
+  def problems(name, job):
+    yield from supervised_problems(name, job)
+    if job.loss not in losses:
+      yield f"{name}.loss={job.loss!r}; use one of {', '.join(losses)}"
+    if not 0 <= job.label_smoothing < 0.5:
+      yield f"{name}.label_smoothing={job.label_smoothing}; use 0 or more and less than 0.5"
+
+  def needs(run, stage):
+    return supervised_needs(run, stage, run.language, run.prompt + run.response, 2)
+
+  return kinds.Kind(
+    allowed=SUPERVISED
+    | {
+      "0 or more": SUPERVISED["0 or more"] + " sft_coefficient",
+      "more than 0": SUPERVISED["more than 0"] + " beta",
+    },
+    cut="accumulation",
+    passes=lambda job: 2 * BACK,
+    needs=needs,
+    programs=lambda run, stage: [(programs.policy_pairs, stage.section, losses)],
+    problems=problems,
+    curves=("loss", "accuracy", "margin", "chosen_logprob", "rejected_logprob"),
+  )
+
+
 GAP = kinds.Kind(
   allowed=WITH_MARGINS,
   cut="accumulation",

@@ -1,5 +1,6 @@
 """Networks and losses put together: loss_fn(params, frozen, batch, rng) for each kind of model."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -41,8 +42,9 @@ def preference_pairs(model: pure.PureModel) -> Callable:
 
   def loss_fn(params, frozen, batch: Preferences, rng):
     chosen, rejected = pair_scores(model, params, batch)
-    loss, metrics = preference.bradley_terry_loss(chosen, rejected, _margins(batch))
-    return loss, metrics | {"weight": jnp.float32(chosen.shape[0])}
+    margins, weights = _numbers(batch)
+    loss, metrics = preference.bradley_terry_loss(chosen, rejected, margins, weights)
+    return loss, metrics | {"weight": weights.sum()}
 
   return loss_fn
 
@@ -55,10 +57,71 @@ def gap_order(model: pure.PureModel) -> Callable:
 
   def loss_fn(params, frozen, batch: GapPreferences, rng):
     gaps = four_gaps(model, params, batch)
-    loss, metrics = gap.gap_loss(*gaps, frozen["term_weights"], _margins(batch))
-    return loss, metrics | {"weight": jnp.float32(gaps[0].shape[0])}
+    margins, weights = _numbers(batch)
+    loss, metrics = gap.gap_loss(*gaps, frozen["term_weights"], margins, weights)
+    return loss, metrics | {"weight": weights.sum()}
 
   return loss_fn
+
+
+@functools.cache
+def policy_pairs(
+  pair_loss: Callable, beta: float, label_smoothing: float, sft_coefficient: float
+) -> Callable[[pure.PureModel], Callable]:
+  """Returns the objective of preference optimisation: model → loss; the batch is a `Preferences`.
+
+  Its columns `reference_chosen` and `reference_rejected` are the reference model's log-probability
+  of each response. The same arguments give the same objective, which is hence compiled once.
+
+  loss = `preference.dpo_loss` + α · mean_i −log π(y_w | x) / |y_w|   (the second term: Pang et al.
+  2024, arXiv 2404.19733, eq. 1; it holds up the probability of what was chosen, which DPO lowers)
+
+  Args:
+    pair_loss: as for `preference.dpo_loss`, and so are the next two.
+    beta: β.
+    label_smoothing: ε.
+    sft_coefficient: α, at least 0.
+  """
+
+  def objective(model):
+    def loss_fn(params, frozen, batch: Preferences, rng):
+      chosen, rejected = pair_logprobs(model, params, batch)
+      _, weights = _numbers(batch)
+      loss, metrics = preference.dpo_loss(
+        chosen - batch.columns["reference_chosen"],
+        rejected - batch.columns["reference_rejected"],
+        pair_loss=pair_loss,
+        beta=beta,
+        label_smoothing=label_smoothing,
+        weights=weights,
+      )
+      tokens = jnp.maximum(batch.chosen.mask.sum(axis=1), 1)
+      sft_loss = preference.weighted_mean(-chosen / tokens, weights)
+      metrics |= {
+        "chosen_logprob": preference.weighted_mean(chosen, weights),
+        "rejected_logprob": preference.weighted_mean(rejected, weights),
+        "sft_loss": sft_loss,
+        "weight": weights.sum(),
+      }
+      return loss + sft_coefficient * sft_loss, metrics
+
+    return loss_fn
+
+  return objective
+
+
+def pair_logprobs(
+  model: pure.PureModel, params: Params, batch: Preferences
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+  """Returns the log-probability of each chosen and each rejected response, in nats.
+
+  They are of one padded length, as a table pads them, and pass in one forward.
+  """
+  prompts = _stack(batch.prompts, batch.prompts)
+  logprobs, _ = scoring.response_logprobs(
+    model, params, prompts, _stack(batch.chosen, batch.rejected)
+  )
+  return tuple(jnp.split(logprobs.sum(axis=1), 2))
 
 
 def pair_scores(
@@ -98,9 +161,12 @@ def reading(batch: Demonstrations | Packed | Preferences | GapPreferences) -> di
   return {"tokens/read": read, "tokens/padding": 1 - read / sum(part.mask.size for part in parts)}
 
 
-def _margins(batch: Preferences | GapPreferences) -> Float[Array, " B"] | float:
-  """Returns the margins of pairs, which are 0 where the loss knows of none."""
-  return 0.0 if batch.margins is None else batch.margins
+def _numbers(
+  batch: Preferences | GapPreferences,
+) -> tuple[Float[Array, " B"] | float, Float[Array, " B"]]:
+  """Returns margins and weights of pairs, which are 0 and 1 where the batch has none."""
+  rows = batch.chosen.mask.shape[0]
+  return batch.columns.get("margin", 0.0), batch.columns.get("weight", jnp.ones(rows))
 
 
 def _stack(*records: Prompts | Responses) -> Prompts | Responses:

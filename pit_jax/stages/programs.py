@@ -1,7 +1,7 @@
 """Every program of a run, with the abstract arguments that it is compiled for."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from pit_jax.data import padding
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers, inference
 from pit_jax.run import abstract, memory
-from pit_jax.stages import objectives, ppo, rl, supervised
+from pit_jax.stages import dpo, objectives, ppo, rl, supervised
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
 STOP_IDS, PAD_ID = (1,), 0  # any will do: they change no shape
@@ -63,6 +63,19 @@ def preference(run: abstract.Arrays, section: str) -> Program:
   batch = Preferences(run.rows(Prompts, job.batch_size, run.prompt), responses, responses)
   tokens = job.batch_size * (run.prompt + 2 * run.response)
   return training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
+
+
+def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callable]) -> Program:
+  """Returns a step of preference optimisation; losses are those that the section may name."""
+  job = run.config[section]
+  responses = run.rows(Responses, job.batch_size, run.response)
+  number = run.array((job.batch_size,), jnp.float32, "batch")
+  columns = {"reference_chosen": number, "reference_rejected": number}
+  prompts = run.rows(Prompts, job.batch_size, run.prompt)
+  batch = Preferences(prompts, responses, responses, columns)
+  tokens = 2 * job.batch_size * (run.prompt + run.response)
+  objective = dpo.objective_of(job, losses)
+  return training(run, "policy", run.language, objective, job, batch, tokens)
 
 
 def gap_order(run: abstract.Arrays, section: str) -> Program:

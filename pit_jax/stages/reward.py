@@ -244,7 +244,7 @@ def _encoded(
     known = f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one"
     raise ValueError(f"{known}; use margin_scale=0, or data with a column `margin`")
   margins = np.array([row.margin or 0.0 for row in rows], np.float32)[train.contents.index]
-  return dataclasses.replace(train, margins=np.float32(margin_scale) * margins), validation
+  return train.with_columns(margin=np.float32(margin_scale) * margins), validation
 
 
 def _train(context, name, objective, start, table, job, facts: Callable, frozen=None) -> Params:

@@ -1,0 +1,35 @@
+"""DPO (arXiv 2305.18290) and its kin: a policy from pairs alone, without a reward model or RL.
+
+python launch/train.py --config=configs/dpo.py:tiny --workdir=runs/dpo
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
+  """Returns the configuration of recipe `dpo`."""
+  config = common.get_config(size)
+  config.recipe = "dpo"
+  config.sft = common.sft(size)
+  config.dpo = section(size)
+  config.data.folds, config.data.prompts_only = ("sft", "preference"), ()
+  if size == "tiny":
+    config.data.rows = 12_000
+  return config.lock()
+
+
+def section(size: str) -> ml_collections.ConfigDict:
+  """Returns the section of preference optimisation."""
+  job = common.supervised("dpo", "preference", epochs=1.0, learning_rate=1e-4)
+  job.batch_size = 16  # pairs
+  job.loss = "sigmoid"  # DPO; or "ipo"
+  job.beta = 0.1  # weight of the KL to the reference: smaller goes further
+  # How often labels are taken to be wrong; above 0 it is conservative DPO.
+  job.label_smoothing = 0.0
+  # Weight of the chosen responses' negative log-likelihood per token, which keeps them likely.
+  job.sft_coefficient = 0.05
+  if common.is_large(size):
+    job.batch_size, job.learning_rate = 128, 5e-7
+  return job

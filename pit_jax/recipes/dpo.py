@@ -1,0 +1,54 @@
+"""Direct preference optimisation (Rafailov et al. 2023): SFT, then DPO or a kin of it on pairs.
+
+The reference of the second stage is the model of the first. Deviation: a term of imitation
+(`dpo.sft_coefficient`) is on by default, since DPO alone lowers the probability of what was chosen.
+"""
+
+from pit_jax.evaluate import subject
+from pit_jax.evaluate.experiments import length, main
+from pit_jax.losses import preference
+from pit_jax.recipes import recipe
+from pit_jax.run import context as contexts
+from pit_jax.run import kinds
+from pit_jax.stages import dpo, jobs, sft
+from pit_jax.types import Params
+
+STAGES = (
+  kinds.Stage("sft_policy", "sft", kept=("initial",)),
+  kinds.Stage("dpo_policy", "dpo", kept=("language",)),
+)
+
+
+def train(context: contexts.Context) -> dict[str, Params]:
+  """Returns the policy of each stage: `sft`, and `dpo` that started from it."""
+  c = context.config
+  start = context.initial_policy()
+  policy_sft = sft.run(context, "sft_policy", context.fold(c.sft.fold), start=start, job=c.sft)
+  pairs = context.fold(c.dpo.fold)
+  models = {"start": policy_sft, "reference": policy_sft}
+  return {"sft": policy_sft, "dpo": dpo.run(context, "dpo_policy", pairs, job=c.dpo, **models)}
+
+
+def of_run(context: contexts.Context, policies: dict[str, Params]) -> subject.Policies:
+  """Returns a finished run as its experiments see it."""
+  policy, policy_sft = policies["dpo"], policies["sft"]
+  return subject.Policies(
+    context,
+    subject.suite_of(context, policy=policy, sampler=policy_sft),
+    models={"dpo": policy, "policy_sft": policy_sft},
+    compared=[("dpo", "policy_sft"), ("dpo", "chosen"), ("policy_sft", "chosen")],
+    control="dpo_resampled",
+  )
+
+
+RECIPE = recipe.Recipe(
+  name="dpo",
+  kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
+  stages=lambda config: STAGES,
+  train=train,
+  exported=lambda policies: {"models": {"policy": policies["dpo"]}, "zero_point": None},
+  subject=of_run,
+  problems=subject.unjudged,
+  headline=("dpo", "policy_sft"),
+  experiments={"main": main.measure, "length": length.measure},
+)
