@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from pit_jax import commands
 from pit_jax.exchange import convert
+from pit_jax.recipes import finished
 from pit_jax.storage import places
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     names = options.models.split(",") if options.models else None
     forms = {"dtype": options.dtype, "as_adapters": options.adapters, "license": options.license}
     with places.opened(options.workdir, only=("models", "report")) as workdir:
-      for directory in convert.send_out(workdir, options.output, names, **forms):
+      method = finished.presentation_of(workdir)
+      for directory in convert.send_out(workdir, options.output, names, **forms, method=method):
         print(directory)
 
 

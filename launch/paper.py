@@ -31,7 +31,8 @@ def main(arguments: Sequence[str]) -> None:
   from pit_jax.report import pages
   from pit_jax.storage import owners, places
 
-  if "main" not in recipes.of(config).experiments:
+  recipe = recipes.of(config)
+  if "main" not in recipe.experiments:
     raise ValueError(
       f"--config={options.config}: recipe {config.recipe} compares no systems that could be pooled"
     )
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         with owners.held(folder):
           running.run(one.lock(), folder)
       results[seed] = json.loads(path.read_text(encoding="utf-8"))
-    pages.publish(seeds.pool(results), workdir)
+    pages.publish(seeds.pool(results, recipe.pooled), workdir, recipe.page)
 
 
 def is_judged(results: dict) -> bool:

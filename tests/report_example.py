@@ -4,10 +4,12 @@ import ledger_example
 import numpy as np
 
 from pit_jax.evaluate.experiments import frontier as frontiers
+from pit_jax.recipes import pit
 from pit_jax.statistics import agreement as agreements
 from pit_jax.statistics import candidates, lengths, margins, metrics, ratings, significance
 from pit_jax.statistics import frontiers as bends
 
+METHOD, POOLED = pit.RECIPE.page, pit.RECIPE.pooled
 GOLD = {
   "policy_sft": 5.6,
   "original": 7.1,
@@ -25,9 +27,9 @@ STAGES = {
   "reward": ("reward", 250),
   "gap_reward": ("gap_reward", 400),
   "rl_policy": ("rl", 120),
-  "rl_improver_dataset": ("rl", 120),
-  "rl_improver_policy": ("rl", 120),
-  "rl_pit_first_only": ("rl", 240),
+  "pit_data": ("rl", 120),
+  "pit_policy": ("rl", 120),
+  "pit_first_only_data": ("rl", 240),
 }
 
 
@@ -199,9 +201,14 @@ def stages(generator):
       made[name]["curve"]["objective/kl"] = curve(generator, 0, 4.4, steps)
     else:
       made[name]["curve"]["train/loss"] = curve(generator, 2.2, 0.7, steps)
-  made["rl_improver_dataset"]["references"] = ["dataset.rejected", "dataset.chosen"]
-  made["rl_improver_policy"]["references"] = ["policy"]
   return made
+
+
+def curriculum():
+  return [
+    {"name": "data", "references": ["dataset.rejected", "dataset.chosen"]},
+    {"name": "policy", "references": ["policy"]},
+  ]
 
 
 def temperatures():
@@ -221,6 +228,8 @@ def example() -> dict:
   compared = significance.annotate(comparisons(generator))
   return {
     "recipe": "pit",
+    "headline": ["pit", "original"],
+    "controls": ["policy_resampled"],
     "seconds": {name: 14.0 + 9 * index for index, name in enumerate(STAGES)} | {"evaluation": 71.5},
     "systems": {name: {"score": GOLD[name], "tokens": TOKENS[name]} for name in GOLD},
     "comparisons": compared,
@@ -249,7 +258,8 @@ def example() -> dict:
     "ledger": ledger_example.ledger(generator),
     "samples": ledger_example.samples(10),
     "gate": {"passed": True, "reason": "original beats policy_sft under R_P and gold"},
-    "config": {"seed": 0, "data": {"on_bad_row": "error"}, "ppo": {"clip": 0.2}},
+    "config": {"seed": 0, "curriculum": curriculum(), "data": {"on_bad_row": "error"},
+               "ppo": {"clip": 0.2}},
     "notes": ["One seed: the intervals are over prompts, not over training runs."],
   }  # fmt: skip
 
@@ -262,6 +272,7 @@ def real_data() -> dict:
   rows += [comparison(generator, "original", "policy_sft", "R_P")]
   return {
     "recipe": "pit",
+    "headline": ["pit", "original"],
     "seconds": full["seconds"],
     "systems": {name: {"score": None, "tokens": TOKENS[name]} for name in ("original", "pit")},
     "comparisons": rows,

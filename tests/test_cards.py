@@ -17,6 +17,8 @@ import yaml
 from pit_jax.data import chat, conversations, template
 from pit_jax.exchange import cards, convert, export
 from pit_jax.models import architecture, pure
+from pit_jax.recipes import pit
+from pit_jax.report import presentation
 
 ADAPTER = architecture.Adapter(rank=2, alpha=3.0)
 TALK = tuple(
@@ -248,11 +250,33 @@ def test_a_tokenizer_that_transformers_would_replace_is_opened_by_its_file(tmp_p
   assert alike
   (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
   assert not cards.is_opened_alike(tmp_path)
-  fields = {"name": "reward", "made": "Made", "license": None, "base": None, "datasets": []}
-  fields |= {"limits": (8, 8), "score": 0.5, "has_adapters": False, "results": None}
-  cards.Card(**fields, is_opened_alike=False).write(tmp_path)
+  written_by(presentation.ANY).write(tmp_path)
   code = card(tmp_path)[1].replace('"reward"', repr(str(tmp_path)))
   opened = {}
   exec("\n".join(code.splitlines()[:3]), opened)
   ours = words.encode("the letter 12.5")
   assert opened["words"]("the letter 12.5", add_special_tokens=False).input_ids == ours
+
+
+def written_by(method):
+  """Returns the card of a reward model that nothing else is known of."""
+  fields = {"name": "reward", "made": "Made", "license": None, "base": None, "datasets": []}
+  fields |= {"limits": (8, 8), "score": 0.5, "has_adapters": False, "results": None}
+  return cards.Card(**fields, is_opened_alike=False, method=method)
+
+
+TAGS = ("pit", "self-improvement")
+
+
+def test_a_card_names_the_method_where_it_was_published(tmp_path):
+  for method, tags, said in (
+    (
+      pit.RECIPE.page,
+      ["pit", "self-improvement", "preference-learning"],
+      "(PIT, arXiv 2310.00898)",
+    ),
+    (presentation.ANY, ["preference-learning"], "Made; the reward model: scores an answer."),
+  ):
+    written_by(method).write(tmp_path)
+    data, _, text = card(tmp_path)
+    assert data["tags"] == tags and said in text

@@ -10,8 +10,12 @@ import report_example
 import scipy.stats
 
 from pit_jax.evaluate import seeds
-from pit_jax.report import claims, pages, tabular, training_tables, verdict
+from pit_jax.recipes import reward
+from pit_jax.recipes.pit import claims, reward_tables
+from pit_jax.report import pages, tabular, verdict
 from pit_jax.statistics import metrics, significance
+
+METHOD, POOLED = report_example.METHOD, report_example.POOLED
 
 
 def row(a, b, delta, ci95, judge="gold", **more):
@@ -40,7 +44,7 @@ def test_a_sentence_says_claim_outcome_figure_judge_and_seeds():
   ]
   under_others = [row(*PAIR, 9.0, (5.0, 13.0), "R_P"), row(*PAIR, 9.0, (5.0, 13.0), "R_PIT")]
   whole = row(*PAIR, 0.29, (-2.34, 2.9))
-  assert claims.sentences(results_of(*alone, *under_others, whole)) == [
+  assert [one.sentence for one in claims.judged(results_of(*alone, *under_others, whole))] == [
     "The paper's claim that the curriculum beats its second stage alone is not borne out by this "
     "run: pit over pit_second_only Δ = +0.3 (95% interval −2.3 to +2.9; gold, 3,072 prompts), and "
     "the seeds disagree (−5.9, +5.3, +1.5)."
@@ -124,7 +128,7 @@ def null_run(generator, prompts, between):
     signs = generator.choice([1, -1, 0], p=[0.4 + lean, 0.4 - lean, 0.2], size=prompts)
     known = vars(metrics.compare(signs, 0 * signs, resamples=200))
     rows.append({"a": a, "b": b, "judge": "gold", "temperature": 1.0, **known})
-  return {"recipe": "pit", "seconds": {}, "systems": {}, "reward_models": {}, "comparisons": rows}
+  return {"seconds": {}, "systems": {}, "reward_models": {}, "comparisons": rows}
 
 
 def test_where_nothing_is_true_the_word_is_rare():
@@ -133,7 +137,7 @@ def test_where_nothing_is_true_the_word_is_rare():
   for between in (0.0, 0.1):
     for _ in range(40):
       runs = {seed: null_run(generator, 200, between) for seed in range(3)}
-      pooled = seeds.pool(runs) | {"gate": {"passed": True, "reason": ""}}
+      pooled = seeds.pool(runs, POOLED) | {"gate": {"passed": True, "reason": ""}}
       words[between].append({claim.outcome for claim in claims.judged(pooled)})
   likely = scipy.stats.binom.ppf(0.95, 40, significance.LEVEL)  # where 5% of the runs say it
   for between, said in words.items():
@@ -175,7 +179,7 @@ def test_what_nobody_played_is_not_tested_and_says_why():
   played = row("pit_rounds", "self_refine_rounds", 2.0, (1.0, 3.0))
   assert [claim.outcome for claim in claims.judged(results_of(played))] == [claims.HERE]
   policy = row("original", "policy_sft", 2.0, (1.0, 3.0))
-  assert claims.sentences(results_of(policy, absent=absent)) == [], "it has no improver"
+  assert claims.said(results_of(policy, absent=absent)) == ([], ""), "it has no improver"
 
 
 def test_a_single_stage_that_is_more_than_marginal_contradicts_table_2():
@@ -195,33 +199,33 @@ def test_a_single_stage_that_is_more_than_marginal_contradicts_table_2():
 
 def test_a_shut_gate_leaves_one_sentence():
   results = results_of(row(*PAIR, 5.0, (1.0, 9.0)), passed=False)
-  assert claims.judged(results) == []
-  assert claims.sentences(results) == [
+  assert claims.said(results) == (
+    [],
     "No claim about PIT can be judged in this run, because original does not beat policy_sft under "
-    "gold."
-  ]
+    "gold.",
+  )
 
 
 def test_page_and_terminal_say_every_claim(tmp_path):
   results = report_example.example()
-  said = claims.judged(results)
+  said, remark = claims.said(results)
   assert len(said) == 4, "both stages, longer RLHF, and table 2"
-  page = pages.write(results, tmp_path).read_text(encoding="utf-8")
+  page = pages.write(results, tmp_path, METHOD).read_text(encoding="utf-8")
   page = html.unescape(re.sub(r"</?sub>", "", page)).replace("’", "'")
-  terminal = re.sub(r"\s+", " ", pages.tables(results))
+  terminal = re.sub(r"\s+", " ", pages.tables(results, METHOD))
   for claim in said:
     assert f"<dt>{claim.outcome}</dt><dd>{claim.sentence}</dd>" in page
     assert claim.sentence in terminal
-  assert claims.remark(results) in page and claims.remark(results) in terminal
+  assert remark and remark in page and remark in terminal
 
 
 def test_a_shut_gate_shows_no_samples_and_no_frontier_of_the_improver(tmp_path):
   results = report_example.closed_gate()
-  page = pages.write(results, tmp_path).read_text(encoding="utf-8")
+  page = pages.write(results, tmp_path, METHOD).read_text(encoding="utf-8")
   assert "No claim about PIT can be judged in this run" in page
   assert "round by round" not in page and "regressions" not in page
-  assert results["samples"] and "samples" not in verdict.presentable(results)
-  made = tabular.build(verdict.presentable(pages.check(results)))
+  assert results["samples"] and "samples" not in verdict.presentable(results, METHOD)
+  made = tabular.build(verdict.presentable(pages.check(results), METHOD), METHOD)
   for name in ("knee", "frontier"):
     assert {cells[0] for cells in made[name].rows} == {"policy"}
 
@@ -237,7 +241,7 @@ def test_the_table_of_gap_rewards_asks_no_judge_about_its_own():
 
   def shown(*judges):
     rows = [row for key, row in compared.items() if key[2] in judges]
-    table = training_tables.gap_rewards({"comparisons": rows, "ablation": ablation})
+    table = reward_tables.gap_rewards({"comparisons": rows, "ablation": ablation})
     lines = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     return {line["trained with it"]: line for line in lines}
 
@@ -255,7 +259,7 @@ def test_ledgers_of_seeds_are_counted_together(tmp_path):
   other["ledger"] |= {"prompts": 60, "regressions": 4}
   other["ledger"]["rounds"][2] |= {"kept": 0, "gap": None, "kl": None, "tokens": None}
   other["ledger"]["rounds"][0] |= {"kept": 60, "gap": 7.0, "win": 11}
-  pooled = seeds.pool({3: one, 4: other})
+  pooled = seeds.pool({3: one, 4: other}, POOLED)
   found, first = pooled["ledger"], one["ledger"]
   assert (found["prompts"], found["regressions"]) == (700, 94)
   assert found["shown"] == {"seed": 3, "prompts": 640, "regressions": 90}
@@ -263,7 +267,7 @@ def test_ledgers_of_seeds_are_counted_together(tmp_path):
   assert (rounds[0]["kept"], rounds[0]["win"]) == (700, known[0]["win"] + 11)
   assert rounds[0]["gap"] == pytest.approx(np.average([known[0]["gap"], 7.0], weights=[640, 60]))
   assert rounds[2]["gap"] == pytest.approx(known[2]["gap"])
-  page = pages.write(pooled, tmp_path).read_text(encoding="utf-8")
+  page = pages.write(pooled, tmp_path, METHOD).read_text(encoding="utf-8")
   assert "10 of 640 held-out prompts of seed 3: of 90 regressions" in page
   assert "is in each seed's ledger.jsonl" in page and "Of 700 prompts of all seeds" in page
 
@@ -275,7 +279,7 @@ def test_what_broke_the_form_of_self_refine_is_counted_over_seeds():
   pooled = seeds._mean_row(rows, ("k",), prompts=range(3))
   assert pooled["kinds"] == {"no answer": 3, "x": 4}
   results = report_example.example() | {"self_refine": [pooled]}
-  assert "no answer 3, x 4." in tabular.build(pages.check(results))["self_refine"].note
+  assert "no answer 3, x 4." in tabular.build(pages.check(results), METHOD)["self_refine"].note
 
 
 def test_accuracy_on_labels_is_said_with_its_intervals():
@@ -286,7 +290,7 @@ def test_accuracy_on_labels_is_said_with_its_intervals():
 
   rows = [of("the longer one", 0.55, 0.5), of("R_P", 0.703, 0.65)]
   results = {"recipe": "reward", "comparisons": [], "labels": {"accuracy": rows}}
-  said = verdict.headline(results)
+  said = verdict.headline(results, reward.RECIPE.page)
   assert "R_P on 70.3% (95% interval 68.3 to 72.3) say" in said
   assert "the longer one on 55.0% (95% interval 53.0 to 57.0)." in said
   assert "R_P on 65.0% (95% interval 62.0 to 68.0) (chance: 50%)" in said

@@ -9,7 +9,8 @@ import pytest
 import tiny_run
 
 from pit_jax.data import encode
-from pit_jax.stages import curriculum, gap_rewards, reward, rl
+from pit_jax.recipes.pit import curriculum, gap_rewards
+from pit_jax.stages import reward, rl
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 

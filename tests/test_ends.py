@@ -13,9 +13,10 @@ import tiny
 import tiny_models
 
 from pit_jax.data import encode, text
+from pit_jax.recipes.pit import gap_rewards
 from pit_jax.rollout import scoring
 from pit_jax.run import context as contexts
-from pit_jax.stages import gap_rewards, ppo, reward, rl
+from pit_jax.stages import ppo, reward, rl
 from pit_jax.training import step as training_step
 from pit_jax.types import Responses
 

@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import report_example
 import scripted
 import tiny_run
 
@@ -20,6 +21,8 @@ from pit_jax.recipes.pit import cost, gap, rounds
 from pit_jax.report import pages
 from pit_jax.run import workdirs
 from pit_jax.statistics import agreement, lengths, ratings
+
+METHOD, POOLED = report_example.METHOD, report_example.POOLED
 
 
 def with_gold(suite, score):
@@ -231,7 +234,7 @@ def test_a_finished_run_is_evaluated_anew_under_other_values(finished_run, tmp_p
 def test_seeds_on_the_same_prompts_can_be_pooled_as_runs_write_them(finished_run, tmp_path):
   """Every comparison of a report tells prompts apart, those of rounds and of the cost too."""
   whole = results_of(finished_run.workdir)
-  pooled = seeds.pool({0: whole, 1: whole})
+  pooled = seeds.pool({0: whole, 1: whole}, POOLED)
   alone = [row for row in pooled["comparisons"] if row["seed"] == 0]
   for row, one in zip(pooled["comparisons"], alone, strict=False):
     assert row["repeated"]["prompts"] == one["n"] == row["n"] / 2 == len(one["outcomes"])
@@ -242,7 +245,7 @@ def test_seeds_on_the_same_prompts_can_be_pooled_as_runs_write_them(finished_run
     assert row["repeated"]["prompts"] == row["n"] / 2
   (chain, *_), (one, *_) = (found["frontier"]["chains"] for found in (pooled, whole))
   assert chain["moments"]["kl"]["n"] == one["moments"]["kl"]["n"]
-  assert pages.write(pooled, tmp_path).exists()
+  assert pages.write(pooled, tmp_path, METHOD).exists()
 
 
 def test_only_values_of_the_evaluation_can_be_changed(finished_run):

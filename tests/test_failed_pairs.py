@@ -8,8 +8,11 @@ import report_example
 
 from pit_jax.evaluate import seeds
 from pit_jax.feedback import judges
+from pit_jax.recipes.pit import gate
 from pit_jax.report import pages, tabular, verdict
 from pit_jax.statistics import metrics
+
+METHOD, POOLED = report_example.METHOD, report_example.POOLED
 
 
 def counted(a, b, failed=0):
@@ -82,21 +85,21 @@ def test_what_failed_is_shown_with_its_reasons(tmp_path):
     row_of(NOTHING, failures=failures),
   )
   results["gate"] = {"passed": True, "reason": ""}
-  table = tabular.build(results)["comparisons"]
+  table = tabular.build(results, METHOD)["comparisons"]
   shown = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
   failed = [row["failed"] for row in shown]
   assert failed[-2:] == ["10", "5"] and set(failed[:-2]) == {"·"}
   assert (shown[-1]["prompts"], shown[-1]["Δ"], shown[-1]["95% interval"]) == ("0", "·", "·")
   assert "count as nothing: timed out 13, budget used up 2." in table.note
-  page = pages.write(results, tmp_path).read_text()
+  page = pages.write(results, tmp_path, METHOD).read_text()
   assert "timed out 13" in page and "None" not in page
-  assert "failed" not in tabular.build(report_example.example())["comparisons"].columns
+  assert "failed" not in tabular.build(report_example.example(), METHOD)["comparisons"].columns
 
 
 def test_a_judge_that_judged_nothing_shuts_the_gate_and_claims_nothing():
   results = results_with(row_of(NOTHING, "original", "policy_sft"), row_of(NOTHING))
-  gate = verdict.gate(results)
-  assert not gate["passed"] and "language_model" in gate["reason"]
+  shut = gate.gate(results)
+  assert not shut["passed"] and "language_model" in shut["reason"]
   found = verdict.find(results["comparisons"], "pit", "original", ("language_model", "R_P"))
   assert found["judge"] == "R_P"
   assert all("language_model" not in label for label, _, _ in verdict.key_figures(results))
@@ -106,7 +109,7 @@ def test_a_judge_that_judged_nothing_shuts_the_gate_and_claims_nothing():
 def test_the_gate_asks_the_language_model_too(score, passed):
   row = counted(np.full(90, score), np.zeros(90), failed=10)
   results = results_with(row_of(row, "original", "policy_sft"), row_of(GOOD))
-  assert verdict.gate(results)["passed"] is passed
+  assert gate.gate(results)["passed"] is passed
 
 
 def results_under(few, many):
@@ -121,15 +124,15 @@ UNCLEAR = ([1] * 14 + [0] * 10, [0] * 14 + [1] * 10)  # 14 wins, 10 losses
 
 def test_few_prompts_that_cannot_tell_leave_the_gate_to_all_prompts():
   clear = ([1] * 140 + [0] * 60, [0] * 140 + [1] * 60)
-  found = verdict.gate(results_under(UNCLEAR, clear))
+  found = gate.gate(results_under(UNCLEAR, clear))
   assert found["passed"]
   assert (
     "under R_P and gold; language_model cannot tell from 24 prompts: Δ = +16.7" in (found["reason"])
   )
   against = ([0] * 20 + [1] * 4, [1] * 20 + [0] * 4)
-  found = verdict.gate(results_under(against, clear))
+  found = gate.gate(results_under(against, clear))
   assert not found["passed"] and "under language_model" in found["reason"]
-  found = verdict.gate(results_under(([1] * 24, [0] * 24), UNCLEAR))
+  found = gate.gate(results_under(([1] * 24, [0] * 24), UNCLEAR))
   assert not found["passed"] and "under R_P" in found["reason"], "as many prompts are not fewer"
 
 
@@ -143,14 +146,17 @@ def test_few_prompts_that_cannot_tell_leave_the_gate_to_all_prompts():
 )
 def test_the_headline_says_whose_opinion_it_is_and_what_is_missing(score, words):
   row = counted(np.full(90, score), np.zeros(90), failed=10)
-  results = {"recipe": "pit", "comparisons": [row_of(row)], "gate": {"passed": True, "reason": ""}}
-  said = verdict.headline(results)
+  results = {"headline": ["pit", "original"], "comparisons": [row_of(row)]}
+  results |= {"gate": {"passed": True, "reason": ""}}
+  said = verdict.headline(results, METHOD)
   assert words in said and "of 90 held-out prompts (10 more could not be judged)" in said
 
 
 def test_a_judge_without_scores_scores_no_system():
   rows = [row_of(GOOD), row_of(GOOD) | {"judge": "R_PIT"}, row_of(GOOD) | {"judge": "R_P"}]
-  assert verdict.score_judge({"comparisons": rows}) == "R_P"
+  systems = {"pit": {"score": 1.0, "score_R_P": 1.0}}
+  assert verdict.score_judge({"comparisons": rows, "systems": systems}) == "R_P"
+  assert verdict.score_judge({"comparisons": rows[:1]}) == "gold", "nobody scored"
 
 
 def test_seeds_add_their_failures():
@@ -160,7 +166,7 @@ def test_seeds_add_their_failures():
     seed: results_with(row_of(comparison, failures=failures))
     for seed, (comparison, failures) in enumerate(zip(comparisons, kinds, strict=True))
   }
-  pooled = seeds.pool(runs)
+  pooled = seeds.pool(runs, POOLED)
   (row,) = [
     r for r in pooled["comparisons"] if (r["judge"], r["seed"]) == ("language_model", "all")
   ]

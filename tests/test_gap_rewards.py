@@ -10,8 +10,8 @@ import tiny_run
 
 from pit_jax.data import encode
 from pit_jax.feedback import judges
-from pit_jax.recipes.pit import ablation
-from pit_jax.stages import curriculum, gap_rewards, supervised
+from pit_jax.recipes.pit import ablation, curriculum, gap_rewards
+from pit_jax.stages import supervised
 from pit_jax.statistics import metrics
 
 

@@ -7,6 +7,7 @@ import jax
 import judge_server
 import numpy as np
 import pytest
+import report_example
 import tiny
 import tiny_models
 import tiny_run
@@ -19,6 +20,8 @@ from pit_jax.recipes import rlhf
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.report import pages
 from pit_jax.stages import reward
+
+METHOD = report_example.METHOD
 
 
 def replying(think, asked=None):
@@ -231,9 +234,9 @@ def test_a_run_is_judged_and_a_larger_budget_goes_on(server, tmp_path):
   assert sum(row["failed"] for row in rows) > 0 and len(server.asked) == 15
   assert rows[-1]["failures"] == {"budget used up": 6} and np.isnan(rows[-1]["delta"])
   assert results["judges"]["language_model"]["requests"] == 15
-  said = pages.tables(results, width=200)
+  said = pages.tables(results, METHOD, width=200)
   assert "count as nothing: budget used up" in " ".join(said.split())
-  assert pages.write(results, tmp_path).exists()
+  assert pages.write(results, tmp_path, METHOD).exists()
   untouched = [row for row in results["comparisons"] if row["judge"] != "language_model"]
   assert all((row["n"], row["failed"]) == (8, 0) for row in untouched)
 

@@ -14,6 +14,8 @@ import scipy.stats
 from pit_jax.report import pages, tabular
 from pit_jax.statistics import lengths, metrics, resampling
 
+METHOD = report_example.METHOD
+
 
 def example(n=200, seed=0, theta=0.3, gamma=1.5, ties=0.1):
   """Outcomes with ties whose log-odds grow with the length difference."""
@@ -97,7 +99,7 @@ def test_the_table_says_why_a_comparison_is_not_controlled():
   row = results["length"]["comparisons"][0]
   a, b = np.arange(1, 21), np.arange(20, 0, -1)
   row["controlled"] = vars(lengths.controlled(np.ones(20), a, b))
-  table = tabular.build(pages.check(results))["length"]
+  table = tabular.build(pages.check(results), METHOD)["length"]
   shown = dict(zip(table.columns, table.rows[0], strict=True))
   assert (shown["Δ controlled"], shown["controlled 95%"]) == ("·", "·")
   assert shown["not controlled"] == "the first wins every prompt"

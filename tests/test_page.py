@@ -14,6 +14,8 @@ import report_example
 
 from pit_jax.report import pages, palette
 
+METHOD = report_example.METHOD
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = [
@@ -84,7 +86,7 @@ class Served(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory):
   """What the browser found in the light and in the dark scheme, and what it asked for."""
-  directory = pages.write(report_example.example(), tmp_path_factory.mktemp("run")).parent
+  directory = pages.write(report_example.example(), tmp_path_factory.mktemp("run"), METHOD).parent
   (directory / "look.html").write_text(LOOK)
   handler = functools.partial(Served, directory=directory)
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -3,18 +3,23 @@
 import json
 import re
 
+import jax
 import ml_collections
 import pytest
 import test_stages
 import tiny_run
 
+from launch import convert, evaluate
 from pit_jax import configurations, parallel
 from pit_jax.exchange import export
 from pit_jax.models import pure
-from pit_jax.recipes import finished, running
 from pit_jax.recipes import recipe as recipes
-from pit_jax.report import verdict
-from pit_jax.run import kinds
+from pit_jax.recipes import running
+from pit_jax.report import presentation, verdict
+from pit_jax.run import kinds, memory
+from pit_jax.stages import programs
+from pit_jax.tools.plan import planning
+from pit_jax.tools.plan import stages as plans
 from pit_jax.training import writers
 
 TOY = '''
@@ -48,7 +53,7 @@ def of_run(context, params):
   start = context.initial_policy()
   return subject.Policies(
     context,
-    subject.suite_of(context, policy=params, policy_sft=params),
+    subject.suite_of(context, policy=params, sampler=params),
     models={"taught": params, "untaught": start},
     compared=[("taught", "untaught"), ("taught", "chosen")],
     control="taught_again",
@@ -139,6 +144,28 @@ def test_an_unknown_kind_lists_what_the_recipe_has(tmp_path):
     tiny_run.build(config, tmp_path / "run")
 
 
+def test_a_stage_without_its_section_is_a_sentence_before_anything_is_trained(toy, tmp_path):
+  config = small(toy)
+  old = '"lessons")]'
+  for new, said in (
+    ('"lesson")]', "stage taught_policy of recipe toy trains by the section 'lesson'; the config"),
+    ("config.lesson.section)]", "recipe toy wants a section that is not there"),
+    ('"lessons", kind="teaching")]', "is of kind 'teaching'; the recipe has sft"),
+  ):
+    toy.write_text(TOY.replace(old, new))
+    with pytest.raises(ValueError, match=re.escape(said)):
+      running.run(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def small(path):
+  """Returns the configuration of the toy recipe, cut down to seconds."""
+  config = configurations.load(str(path)).unlock()
+  values = {name: value for name, value in tiny_run.SMALL.items() if name.split(".")[0] in config}
+  config.update_from_flattened_dict(values | {"lessons.steps": 3, "lessons.batch_size": 8})
+  return config.lock()
+
+
 def test_answers_that_nobody_can_score_are_refused_before_training(toy, tmp_path):
   config = configurations.load(str(toy)).unlock()
   config.data.source = "jsonl:pairs.jsonl"
@@ -153,22 +180,49 @@ def test_answers_that_nobody_can_score_are_refused_before_training(toy, tmp_path
 def test_a_recipe_in_a_file_of_its_own_trains_resumes_exports_and_reports(
   toy, tmp_path, monkeypatch
 ):
-  config = configurations.load(str(toy)).unlock()
-  small = {name: value for name, value in tiny_run.SMALL.items() if name.split(".")[0] in config}
-  config.update_from_flattened_dict(small | {"lessons.steps": 3, "lessons.batch_size": 8})
-  workdir = tmp_path / "run"
-  running.run(config.lock(), workdir)
+  config, workdir = small(toy), tmp_path / "run"
+  running.run(config, workdir)
 
   results = json.loads((workdir / "report" / "results.json").read_text())
   assert results["headline"] == ["taught", "untaught"] and "taught_again" in results["systems"]
-  assert verdict.headline(results).startswith("taught ")
+  assert results["controls"] == ["taught_again"]
   assert results["stages"]["taught_policy"]["curve"]["loss"]
-  assert "M_PIT" not in (workdir / "report" / "report.html").read_text()
+  check_page((workdir / "report" / "report.html").read_text(), results)
   mesh = parallel.make_mesh((1, 1, 1))
   exported = export.load_one(workdir, "policy", mesh=mesh)
   assert not pure.is_scalar(exported.model)
 
   test_stages.forbid_steps(monkeypatch)
-  finished.evaluate(workdir, "main")
+  evaluate.main([f"--workdir={workdir}", "--experiment=main"])
   again = json.loads((workdir / "report" / "results.json").read_text())
   assert again["comparisons"] == results["comparisons"]
+
+  # No TPU is there to plan for; what a plan is made of is planned for these devices.
+  run = planning.arrays(config, recipes.of(config), jax.devices()[:1], None)
+  (planned,) = plans.stages(run, recipes.of(config), rows=150)
+  assert (planned.name, planned.steps) == ("taught_policy", 3)
+  assert [make().name for make in planned.makers] == [programs.imitation(run, "lessons", 32).name]
+  assert memory.needs(run, recipes.of(config)).keys() == {"taught_policy"}
+
+  convert.main(["export", f"--workdir={workdir}", f"--output={tmp_path / 'out'}"])
+  card = (tmp_path / "out" / "policy" / "README.md").read_text()
+  assert "the policy: answers a question" in card and verdict.headline(results, ANY) in card
+  assert not METHODS.search(card)
+
+
+METHODS = re.compile(r"\b(PIT|RLHF|pit|rlhf|R_P|R_PIT|M_P|M_PIT)\b")
+ANY = presentation.ANY
+
+
+def check_page(page, results):
+  """Asserts that a page says of the toy what is so, and nothing of other methods."""
+  plain = re.sub(r"<tspan[^>]*>|</tspan>|</?sub>|\u200b", "", page)
+  drawing = re.search(r'<svg class="pipeline wide".*?</svg>', plain, re.DOTALL)[0]
+  texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
+  assert texts[:2] == ["taught", f"{results['data']['folds']['taught']:,} rows"]
+  assert "taught_policy" in texts and "sft" in texts and any("3 steps" in text for text in texts)
+  assert "compared with untaught" in texts and len(re.findall(r'rx="5"', drawing)) == 2
+  assert f"<h1>{verdict.headline(results, ANY)}</h1>" in plain
+  assert "Losses of the supervised stages." in plain and ">taught_policy<" in page
+  visible = re.sub(r"<style>.*?</style>|<script>.*?</script>|pit_jax", "", plain, flags=re.DOTALL)
+  assert not METHODS.search(visible), METHODS.search(visible)

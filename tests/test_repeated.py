@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import report_example
 import scipy.stats
 import test_seeds
 
@@ -12,6 +13,8 @@ from pit_jax.evaluate import seeds
 from pit_jax.feedback import judges
 from pit_jax.report import tabular, verdict
 from pit_jax.statistics import metrics, repeated, significance
+
+METHOD, POOLED = report_example.METHOD, report_example.POOLED
 
 LETTERS = np.array(["l", "t", "w"])
 
@@ -32,7 +35,7 @@ def of_seed(signs, rows_hash="r"):
   row = {"a": "pit", "b": "original", "judge": "gold", "temperature": 1.0}
   row |= dataclasses.asdict(dataclasses.replace(compared, outcomes=letters(signs)))
   results = test_seeds.of_seed(np.random.default_rng(0), 20)[0]
-  kept = {key: results[key] for key in ("recipe", "seconds", "systems", "reward_models")}
+  kept = {key: results[key] for key in ("headline", "seconds", "systems", "reward_models")}
   rounds = [{"k": 1, **row, **{f"{name}_stop": value for name, value in row.items()}}]
   known = {"comparisons": [row], "rounds": rounds, "data": {"rows_hash": rows_hash}}
   return copy.deepcopy(kept | known)
@@ -47,7 +50,7 @@ def test_a_judge_says_what_became_of_every_prompt():
 def test_the_same_seed_three_times_tells_no_more_than_once():
   signs = judged(np.random.default_rng(0), 90, 1.0)[0]
   one = seeds.pool({0: of_seed(signs)})["comparisons"][0]
-  pooled = seeds.pool({seed: of_seed(signs) for seed in range(3)})
+  pooled = seeds.pool({seed: of_seed(signs) for seed in range(3)}, POOLED)
   three = pooled["comparisons"][0]
   assert (three["n"], three["repeated"]["prompts"]) == (270, 90)
   assert three["repeated"]["inflation"] == pytest.approx(3)
@@ -113,13 +116,13 @@ def test_the_pooled_report_says_whose_prompts_they_were():
   assert "each has its own" in own["notes"][0] and "the same" not in own["notes"][0]
   same["gate"] = own["gate"] = {"passed": True, "reason": ""}
   assert "of 120 trials on 40 held-out prompts, the same for all seeds under" in verdict.headline(
-    same
+    same, METHOD
   )
-  assert "of 120 held-out prompts under" in verdict.headline(own)
+  assert "of 120 held-out prompts under" in verdict.headline(own, METHOD)
   for results, prompts in ((same, "40"), (own, "120")):
-    table = tabular.build(results)["comparisons"]
+    table = tabular.build(results, METHOD)["comparisons"]
     assert [row[table.columns.index("prompts")] for row in table.rows] == [prompts]
-    assert f"The {prompts} prompts here" in tabular.build(results)["power"].note
+    assert f"The {prompts} prompts here" in tabular.build(results, METHOD)["power"].note
 
 
 def test_results_that_do_not_tell_prompts_apart_are_refused():

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 import report_example
 
+from pit_jax.recipes import rlhf
+from pit_jax.recipes.pit import gate
 from pit_jax.report import pages, tabular, verdict
+
+METHOD = report_example.METHOD
 
 
 class Page(html.parser.HTMLParser):
@@ -45,14 +49,14 @@ class Page(html.parser.HTMLParser):
       self.text += data
 
 
-def read(results, directory) -> Page:
-  return Page(pages.write(results, directory).read_text(encoding="utf-8"))
+def read(results, directory, method=METHOD) -> Page:
+  return Page(pages.write(results, directory, method).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
   directory = tmp_path_factory.mktemp("run")
-  path = pages.write(report_example.example(), directory)
+  path = pages.write(report_example.example(), directory, METHOD)
   return path, Page(path.read_text(encoding="utf-8"))
 
 
@@ -87,21 +91,22 @@ def test_page_allows_itself_its_own_script_and_nothing_else(written):
 
 def test_page_and_terminal_show_every_cell_of_every_table(written):
   _, page = written
-  terminal = re.sub(r"\s+", " ", pages.tables(report_example.example(), width=160))
-  made = tabular.build(pages.check(report_example.example()))
-  names = "comparisons controls systems rounds temperature reward_models gap_order significance "
-  names += "power agreement ratings length correlations gap cost ledger gap_rewards stop_rules "
-  names += "stop stop_rounds knee frontier stages data"
+  terminal = re.sub(r"\s+", " ", pages.tables(report_example.example(), METHOD, width=160))
+  made = tabular.build(pages.check(report_example.example()), METHOD)
+  names = "comparisons significance controls systems rounds ledger temperature ratings cost knee "
+  names += "frontier gap_rewards stop_rules stop stop_rounds power agreement length correlations "
+  names += "reward_models gap_order gap stages data"
   assert list(made) == names.split()
   for table in made.values():
     for cell in (cell for row in table.rows for cell in row):
-      assert re.sub(r"\b([MRy])_(PIT|P|[wl0-9])\b", r"\1\2", cell).replace("'", "’") in page.text
+      lowered = re.sub(r"\b([MRy])_(PIT|P|ref|[wl0-9])\b", r"\1\2", cell)
+      assert lowered.replace("'", "’") in page.text
       assert (cell in terminal) or table.is_folded or not table.is_printed
 
 
 def test_tables_hold_the_figures_of_the_results():
   results = pages.check(report_example.example())
-  made = tabular.build(results)
+  made = tabular.build(results, METHOD)
   row = results["comparisons"][0]
   cells = dict(zip(made["comparisons"].columns, made["comparisons"].rows[0], strict=True))
   assert (cells["system"], cells["against"], cells["judge"]) == ("pit", "original", "gold")
@@ -117,7 +122,7 @@ def test_tables_hold_the_figures_of_the_results():
 def test_results_come_back_as_plain_json(tmp_path):
   results = report_example.real_data()
   results["extra"] = {"array": np.arange(3), "number": np.float32(0.5), "nothing": math.nan}
-  path = pages.write(results, tmp_path)
+  path = pages.write(results, tmp_path, METHOD)
   stored = json.loads((path.parent / "results.json").read_text(encoding="utf-8"))
   assert stored["extra"] == {"array": [0, 1, 2], "number": 0.5, "nothing": None}
   assert stored["comparisons"][0]["ci95"] == list(results["comparisons"][0]["ci95"])
@@ -126,8 +131,12 @@ def test_results_come_back_as_plain_json(tmp_path):
 
 def test_writing_twice_gives_the_same_bytes(tmp_path):
   results = report_example.real_data()
-  first = {file.name: file.read_bytes() for file in pages.write(results, tmp_path).parent.iterdir()}
-  again = {file.name: file.read_bytes() for file in pages.write(results, tmp_path).parent.iterdir()}
+  first = {
+    file.name: file.read_bytes() for file in pages.write(results, tmp_path, METHOD).parent.iterdir()
+  }
+  again = {
+    file.name: file.read_bytes() for file in pages.write(results, tmp_path, METHOD).parent.iterdir()
+  }
   assert first == again
 
 
@@ -171,10 +180,11 @@ def test_a_run_without_gold_shows_what_it_has(tmp_path):
 
 def test_reinforcement_learning_alone_has_no_improver(tmp_path):
   results = {"recipe": "rlhf", "seconds": {"sft_policy": 3.0}, "systems": {"original": {}}}
+  results["headline"] = ["original", "policy_sft"]
   results["comparisons"] = [
     report_example.comparison(np.random.default_rng(0), "original", "policy_sft")
   ]
-  page = read(results, tmp_path)
+  page = read(results, tmp_path, rlhf.RECIPE.page)
   assert "RLHF improves the fine-tuned policy’s answers" in page.text
   assert "PIT" not in page.text
 
@@ -184,7 +194,7 @@ def test_a_missing_section_is_named(section, tmp_path):
   results = report_example.real_data()
   del results[section]
   with pytest.raises(ValueError, match=f"results lack {section}; required are recipe"):
-    pages.write(results, tmp_path)
+    pages.write(results, tmp_path, METHOD)
   assert not list(tmp_path.iterdir())
 
 
@@ -215,14 +225,14 @@ def test_a_wrong_section_is_named(path, value, message):
 
 
 def improver_rows(results):
-  return [row for row in results["comparisons"] if not {row["a"], row["b"]} <= verdict.POLICIES]
+  return [row for row in results["comparisons"] if not {row["a"], row["b"]} <= gate.POLICIES]
 
 
 def test_a_shut_gate_holds_back_what_it_must(tmp_path):
   results = report_example.closed_gate()
   page = read(results, tmp_path)
-  assert improver_rows(results) and not improver_rows(verdict.presentable(results))
-  terminal = pages.tables(results, width=160)
+  assert improver_rows(results) and not improver_rows(verdict.presentable(results, METHOD))
+  terminal = pages.tables(results, METHOD, width=160)
   for text in (page.text.replace("RP", "R_P"), re.sub(r"\s+", " ", terminal)):
     assert "supports no claim about PIT, because original does not beat policy_sft" in text
     for row in improver_rows(results):
@@ -230,7 +240,7 @@ def test_a_shut_gate_holds_back_what_it_must(tmp_path):
       assert " … ".join(verdict.signed(bound) for bound in row["ci95"]) not in text
   stored = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
   assert len(stored["comparisons"]) == len(results["comparisons"])
-  shown = verdict.presentable(results)
+  shown = verdict.presentable(results, METHOD)
   assert all("delta_stop" not in row for row in shown["ablation"])
   for section in ("rounds", "cost"):
     assert all("delta" not in row and "ci95" not in row for row in shown[section])
@@ -253,5 +263,5 @@ def test_texts_of_a_run_cannot_change_the_page(tmp_path):
 def test_drawing_does_not_change_the_results(tmp_path):
   results = report_example.example()
   before = copy.deepcopy(pages.check(results))
-  pages.write(results, tmp_path)
+  pages.write(results, tmp_path, METHOD)
   assert pages.check(results) == before

@@ -8,12 +8,27 @@ import pytest
 import report_example
 from hypothesis import strategies
 
-from pit_jax.report import diagram, pages, palette, plots, revisions, verdict
+from pit_jax.recipes import rlhf
+from pit_jax.recipes.pit import gate
+from pit_jax.recipes.reward import figures
+from pit_jax.report import diagram, pages, palette, plots, revisions, tabular, verdict
+
+METHOD = report_example.METHOD
+
+
+def draw(results):
+  """Returns all figures of a page."""
+  shown = [figure for section in tabular.sections(METHOD) for figure in section.figures]
+  return plots.draw(shown, results, METHOD)
+
+
+def pipeline(results, wide, method=METHOD):
+  return diagram.draw(method.diagram(results), wide)
 
 
 def test_an_open_gate_holds_nothing_back():
   results = pages.check(report_example.example())
-  assert verdict.presentable(results) == results
+  assert verdict.presentable(results, METHOD) == results
 
 
 @pytest.mark.parametrize(
@@ -31,7 +46,7 @@ def test_gate_wants_every_judge(judge, change, passed):
   for row in results["comparisons"]:
     if (row["a"], row["judge"]) == ("original", judge):
       row.update(change)
-  found = verdict.gate(results)
+  found = gate.gate(results)
   assert found["passed"] is passed
   assert passed or judge in found["reason"]
 
@@ -49,8 +64,9 @@ def test_gate_wants_every_judge(judge, change, passed):
 def test_headline_says_no_more_than_the_interval(judge, ci95, words):
   row = {"a": "pit", "b": "original", "judge": judge, "n": 1200, "win": 40.0, "lose": 35.0}
   row |= {"tie": 25.0, "delta": 5.0, "ci95": ci95}
-  results = {"recipe": "pit", "comparisons": [row], "gate": {"passed": True, "reason": ""}}
-  sentence = verdict.headline(results)
+  results = {"headline": ["pit", "original"], "comparisons": [row]}
+  results["gate"] = {"passed": True, "reason": ""}
+  sentence = verdict.headline(results, METHOD)
   assert words in sentence and "of 1,200 held-out prompts" in sentence
   assert f"{verdict.signed(ci95[0])} to {verdict.signed(ci95[1])}" in sentence
 
@@ -89,32 +105,32 @@ def test_marks_by_hand():
 
 def test_forest_draws_each_estimate_in_the_colour_of_its_system():
   rows = pages.check(report_example.example())["comparisons"]
-  (axes,) = plots.draw({"comparisons": rows, "systems": {}})["comparisons"].axes
+  (axes,) = draw({"comparisons": rows, "systems": {}})["comparisons"].axes
   drawn = {(line.get_color(), *line.get_xdata()) for line in axes.lines}
   for row in rows:
-    assert (palette.colour(row["a"]), row["delta"]) in drawn
-    assert (palette.colour(row["a"]), *row["ci95"]) in drawn
+    assert (METHOD.colour(row["a"]), row["delta"]) in drawn
+    assert (METHOD.colour(row["a"]), *row["ci95"]) in drawn
   labels = [label.get_text() for label in axes.get_yticklabels()]
   assert labels[0] == "pit over original" and "pit over original, T 0.4" in labels
 
 
 def test_gaps_are_drawn_in_the_order_of_equation_1():
   order = pages.check(report_example.example())["gap_order"]
-  figure = plots.draw({"comparisons": [], "systems": {}, "gap_order": order})["gaps"]
+  figure = figures.ORDER.draw({"gap_order": order}, METHOD)
   means = [axes.lines[0].get_xdata()[0] for axes in figure.axes]
   assert means == pytest.approx([order[name] for name in ("wl", "ww", "ll", "lw")])
 
 
 def test_gaps_are_drawn_in_the_unit_of_their_calibration():
   order = {"histogram": {"wl": [1.0, 2.0], "lw": [-1.0, 0.0]}}
-  figure = plots.draw({"comparisons": [], "systems": {}, "gap_order": order})["gaps"]
+  figure = figures.ORDER.draw({"gap_order": order}, METHOD)
   said = [axes.get_xlabel() for axes in figure.axes]
   assert "deviations" in said[-1] and "nats" not in "".join(said)
 
 
 def test_a_figure_for_the_page_has_no_fixed_size_and_no_date():
-  figures = plots.draw(pages.check(report_example.real_data()))
-  text = plots.svg(figures["comparisons"], 'a "quoted" label')
+  drawn = draw(pages.check(report_example.real_data()))
+  text = plots.svg(drawn["comparisons"], 'a "quoted" label')
   assert text.startswith("<svg") and text.endswith("</svg>")
   head = text[: text.index(">")]
   assert "viewBox" in head and " width=" not in head and "a &#34;quoted&#34; label" in head
@@ -124,8 +140,8 @@ def test_a_figure_for_the_page_has_no_fixed_size_and_no_date():
 @pytest.mark.parametrize("is_dark", [False, True])
 def test_every_colour_of_the_page_is_one_of_its_scheme(is_dark):
   results = pages.check(report_example.example())
-  drawn = [plots.svg(figure, "") for figure in plots.draw(results).values()]
-  drawn += [diagram.draw(results, wide) for wide in (True, False)]
+  drawn = [plots.svg(figure, "") for figure in draw(results).values()]
+  drawn += [pipeline(results, wide) for wide in (True, False)]
   defined = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette.variables(is_dark)))
   for drawing in drawn:
     assert not re.findall(r"#[0-9a-f]{6}\b", drawing), "a colour that has no dark value"
@@ -155,7 +171,7 @@ def boxes_of(drawing):
 
 @pytest.mark.parametrize("wide", [True, False])
 def test_pipeline_shows_four_models_three_folds_and_the_curriculum(wide):
-  drawing = diagram.draw(pages.check(report_example.example()), wide)
+  drawing = pipeline(pages.check(report_example.example()), wide)
   text = re.sub(r"<[^>]*>|\u200b", "", drawing)
   for words in ("MP fine-tuned", "RP reward", "MPIT fine-tuned", "RPIT gap reward", "Fold 3"):
     assert words in text
@@ -175,8 +191,7 @@ def test_pipeline_shows_four_models_three_folds_and_the_curriculum(wide):
 def test_pipeline_takes_any_number_of_curriculum_stages():
   results = pages.check(report_example.example())
   for index in range(3):
-    stage = {"kind": "rl", "steps": 10 + index, "references": ["policy"]}
-    results["stages"][f"rl_improver_more_{index}"] = stage
-  assert len(boxes_of(diagram.draw(results, wide=True))) == 12
-  results["recipe"] = "rlhf"
-  assert len(boxes_of(diagram.draw(results, wide=True))) == 4
+    stage = {"name": f"more_{index}", "references": ["policy"]}
+    results["config"]["curriculum"].append(stage)
+  assert len(boxes_of(pipeline(results, wide=True))) == 12
+  assert len(boxes_of(pipeline(results, wide=True, method=rlhf.RECIPE.page))) == 4

@@ -8,8 +8,11 @@ import pytest
 import report_example
 
 from pit_jax.evaluate import seeds
-from pit_jax.report import claims, pages, tabular
+from pit_jax.recipes.pit import claims
+from pit_jax.report import pages, tabular
 from pit_jax.statistics import metrics, significance
+
+METHOD, POOLED = report_example.METHOD, report_example.POOLED
 
 
 def of_seed(generator, n):
@@ -28,6 +31,7 @@ def of_seed(generator, n):
   score = float(generator.normal())
   results = {
     "recipe": "pit",
+    "headline": ["pit", "original"],
     "seconds": {"sft": 1.5, "reward": 2.0},
     "systems": {"pit": {"score": score, "tokens": 20.0}},
     "comparisons": comparisons,
@@ -69,7 +73,7 @@ def _round(comparisons):
 def test_pooling_seeds_is_counting_all_their_prompts():
   generator = np.random.default_rng(0)
   made = {seed: of_seed(generator, n) for seed, n in ((0, 40), (1, 64), (5, 30))}
-  pooled = seeds.pool({seed: results for seed, (results, _) in made.items()})
+  pooled = seeds.pool({seed: results for seed, (results, _) in made.items()}, POOLED)
   for index, name in enumerate(("pit", "policy_sft")):
     together = np.concatenate([differences[name] for _, differences in made.values()])
     row = pooled["comparisons"][index]
@@ -96,7 +100,7 @@ def test_pooling_seeds_is_counting_all_their_prompts():
 def test_pooling_averages_what_is_no_count():
   generator = np.random.default_rng(1)
   results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
-  pooled = seeds.pool(results)
+  pooled = seeds.pool(results, POOLED)
   score = np.mean([run["systems"]["pit"]["score"] for run in results.values()])
   assert pooled["systems"] == {"pit": {"score": pytest.approx(score), "tokens": 20.0}}
   assert pooled["reward_models"]["R_P"]["accuracy"] == pytest.approx(score / 2)
@@ -127,7 +131,7 @@ def test_pooling_averages_what_is_no_count():
 
 def test_what_all_seeds_show_is_tested_over_all_their_prompts():
   generator = np.random.default_rng(3)
-  pooled = seeds.pool({seed: of_seed(generator, 40)[0] for seed in (0, 1)})
+  pooled = seeds.pool({seed: of_seed(generator, 40)[0] for seed in (0, 1)}, POOLED)
   whole = [row for row in pooled["comparisons"] if row["seed"] == "all"]
   counted = [(round(row["win"] * 0.8), round(row["lose"] * 0.8)) for row in whole]
   p = [significance.sign_test(*counts) for counts in counted]
@@ -143,7 +147,7 @@ def luck_of(counts):
   for seed, (wins, losses, ties) in enumerate(counts):
     signs = np.repeat([1.0, -1.0, 0.0], [wins, losses, ties])
     known = {"judge": "gold", "temperature": 1.0} | vars(metrics.compare(signs, 0 * signs))
-    empty = {"recipe": "pit", "seconds": {}, "systems": {}, "reward_models": {}}
+    empty = {"headline": ["pit", "original"], "seconds": {}, "systems": {}, "reward_models": {}}
     results[seed] = empty | {"comparisons": [pair | known for pair in pairs]}
   return results
 
@@ -151,19 +155,19 @@ def luck_of(counts):
 def test_seeds_that_agree_by_chance_are_no_surer_than_their_prompts():
   """Two seeds with Δ = 60% exactly: over prompts √((0.8 − 0.6²) / 19) each, and t of 1 degree."""
   results = luck_of([(14, 2, 4)] * 2)
-  found = seeds.pool(results)["comparisons"][0]["over_seeds"]
+  found = seeds.pool(results, POOLED)["comparisons"][0]["over_seeds"]
   error = 100 * np.sqrt(0.44 / 19) / np.sqrt(2)
   assert (found["delta"], found["standard_error"]) == (pytest.approx(60), pytest.approx(error))
   assert found["p"] == pytest.approx(1 - 2 / np.pi * np.arctan(60 / error))
   half = error * np.tan(0.475 * np.pi)
   assert found["ci95"] == (pytest.approx(60 - half), pytest.approx(60 + half))
-  pooled = seeds.pool(results) | {"gate": {"passed": True, "reason": ""}}
+  pooled = seeds.pool(results, POOLED) | {"gate": {"passed": True, "reason": ""}}
   assert [claim.outcome for claim in claims.judged(pooled)] == [claims.HERE]
 
 
 def test_seeds_that_differ_by_more_than_their_prompts_decide_themselves():
   results = luck_of([(60, 20, 20), (20, 60, 20), (40, 40, 20)])
-  found = seeds.pool(results)["comparisons"][0]["over_seeds"]
+  found = seeds.pool(results, POOLED)["comparisons"][0]["over_seeds"]
   assert found["standard_error"] == pytest.approx(40 / np.sqrt(3))
   unequal = [results[0]["comparisons"][0], luck_of([(6, 2, 0)])[0]["comparisons"][0]]
   variances = (0.8 - 0.4**2) / 99, (1 - 0.5**2) / 7
@@ -179,7 +183,7 @@ def test_seeds_with_other_comparisons_are_not_pooled():
   results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
   results[1]["comparisons"].reverse()
   with pytest.raises(ValueError, match="policy_sft"):
-    seeds.pool(results)
+    seeds.pool(results, POOLED)
 
 
 def test_who_chose_the_temperatures_is_said_of_all_seeds_too():
@@ -187,18 +191,18 @@ def test_who_chose_the_temperatures_is_said_of_all_seeds_too():
   results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
   for run in results.values():
     run["comparisons"][0] |= {"judge": "R_P", "temperature": "best", "chosen_by": "R_P"}
-  pooled = seeds.pool(results)
+  pooled = seeds.pool(results, POOLED)
   assert [row.get("chosen_by") for row in pooled["comparisons"][:2]] == ["R_P", None]
-  assert "its own row flatters them" in tabular.build(pooled)["comparisons"].note
+  assert "its own row flatters them" in tabular.build(pooled, METHOD)["comparisons"].note
   results[1]["comparisons"][0]["chosen_by"] = "gold"
   with pytest.raises(ValueError, match="seeds compared other systems"):
-    seeds.pool(results)
+    seeds.pool(results, POOLED)
 
 
 def test_pooled_seeds_make_a_report(tmp_path):
   results = json.loads(json.dumps(pages._plain(report_example.example())))
-  pooled = seeds.pool({0: results, 1: results})
-  page = pages.write(pooled, tmp_path)
+  pooled = seeds.pool({0: results, 1: results}, POOLED)
+  page = pages.write(pooled, tmp_path, METHOD)
   assert page.exists()
   one, all_of_them = results["comparisons"][0], pooled["comparisons"][0]
   assert all_of_them["n"] == 2 * one["n"]
@@ -207,19 +211,19 @@ def test_pooled_seeds_make_a_report(tmp_path):
 
 def test_each_seed_alone_is_folded_away():
   generator = np.random.default_rng(5)
-  pooled = seeds.pool({seed: of_seed(generator, 20)[0] for seed in (0, 1)})
-  tables = tabular.build(pooled)
+  pooled = seeds.pool({seed: of_seed(generator, 20)[0] for seed in (0, 1)}, POOLED)
+  tables = tabular.build(pooled, METHOD)
   assert set(tables["comparisons"].rows) & set(tables["seeds"].rows) == set()
   assert len(tables["seeds"].rows) == 2 * len(pooled["comparisons"]) // 3
   assert tables["seeds"].is_folded and not tables["comparisons"].is_folded
-  assert "Each seed alone" not in pages.tables(pooled)
+  assert "Each seed alone" not in pages.tables(pooled, METHOD)
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])
 def test_no_name_is_cut_off_in_a_terminal(width):
   one = pages.check(report_example.example())
-  pooled = seeds.pool({0: one, 1: one, 2: one})
-  said = pages.tables(pooled, width=width)
+  pooled = seeds.pool({0: one, 1: one, 2: one}, POOLED)
+  said = pages.tables(pooled, METHOD, width=width)
   assert "over seeds" in said
   for row in pooled["comparisons"]:
     assert all(f" {row[name]} " in said for name in ("a", "b", "judge"))

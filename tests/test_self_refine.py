@@ -26,6 +26,8 @@ from pit_jax.improve.self_refine import (
 from pit_jax.report import pages
 from pit_jax.rollout import inference
 
+METHOD = report_example.METHOD
+
 FORM = self_refine.Form("What is weak? Or: It is fine.", "Now better.", "It is fine", 30, 400)
 TALK = (
   conversations.Turn("user", "the rent ?"),
@@ -241,7 +243,9 @@ def test_the_report_says_why_nobody_plays(asking, tmp_path):
   c.play = False
   assert self_refine.absence(asking, c) == "evaluation.self_refine.play is False"
   results = report_example.example() | {"absent": {"self_refine": reason}}
-  assert f"self_refine is not among them: {reason}." in " ".join(pages.tables(results).split())
+  assert f"self_refine is not among them: {reason}." in " ".join(
+    pages.tables(results, METHOD).split()
+  )
 
 
 @pytest.mark.parametrize(

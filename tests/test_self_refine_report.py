@@ -20,6 +20,8 @@ from pit_jax.improve.self_refine import (
 from pit_jax.recipes.pit import cost, rounds
 from pit_jax.report import pages, tabular, verdict
 
+METHOD = report_example.METHOD
+
 PLAYED = self_refine.Refinements(
   texts=[
     ["version 0"] * 4,
@@ -81,12 +83,12 @@ def test_seconds_are_those_of_sampling_without_compiling():
 
 def test_seconds_stand_beside_the_most_samples():
   results = report_example.example() | {"sampling": {"original": 0.25, "pit": 1.0, "none": 3.0}}
-  table = tabular.build(pages.check(results))["cost"]
+  table = tabular.build(pages.check(results), METHOD)["cost"]
   rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
   shown = {(row["spent on"], row["samples"]): row["seconds"] for row in rows}
   known = {key: value for key, value in shown.items() if value != "·"}
   assert known == {("original", "1.0"): "0.250", ("pit, every round", "5.0"): "1.250"}
-  assert "seconds" not in tabular.build(report_example.example())["cost"].columns
+  assert "seconds" not in tabular.build(report_example.example(), METHOD)["cost"].columns
 
 
 def test_all_rounds_of_both_methods_are_compared():
@@ -114,13 +116,13 @@ def test_the_report_shows_them_and_a_shut_gate_holds_them_back(tmp_path):
   results["samples"][0]["self_refine"] = [
     {"feedback": "too <short>", "written": "longer", "outcome": REFINED, "text": "longer"}
   ]
-  made = tabular.build(pages.check(results))
+  made = tabular.build(pages.check(results), METHOD)
   table = made["self_refine"]
   shown = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
   assert [row["fell back"] for row in shown] == ["25.0%", "50.0%"] and shown[0]["Δ"] == "+50.0"
   assert "no feedback 1, no answer 1, prompt too long 1." in table.note
   assert "two samples" in made["cost"].note
-  page = pages.write(results, tmp_path).read_text()
+  page = pages.write(results, tmp_path, METHOD).read_text()
   assert "Self-Refine" in page and "too &lt;short&gt;" in page
-  shut = verdict.presentable(report_example.closed_gate() | played)
+  shut = verdict.presentable(report_example.closed_gate() | played, METHOD)
   assert all("delta" not in row and "ci95" not in row for row in shut["self_refine"])

@@ -13,6 +13,8 @@ from pit_jax.recipes.pit import stop
 from pit_jax.report import pages, tabular, verdict
 from pit_jax.statistics import stopping
 
+METHOD, POOLED = report_example.METHOD, report_example.POOLED
+
 # Question → gold of the draft and of its version; the zero of the draft; whether it is repeated.
 ROWS = {
   "better, poor draft": (5, 7, -1.0, False),
@@ -82,15 +84,15 @@ def test_the_runs_own_margin_is_among_them_where_it_is_a_number():
 
 def test_counts_of_seeds_and_rounds_add_up():
   one = pages.check(report_example.example())
-  pooled = seeds.pool({0: one, 1: one, 2: one})
+  pooled = seeds.pool({0: one, 1: one, 2: one}, POOLED)
   assert row_of(pooled["stop"], "zero_point", 0.5, k=2)["worse"] == (330, 84)
   both = stopping.over_rounds(one["stop"]["rows"])
   assert len(both) == 6
   assert row_of({"rows": both}, "zero_point", 0.5, k=None)["identical"] == (100, 76)
-  table = tabular.build(one)["stop"]
+  table = tabular.build(one, METHOD)["stop"]
   line = dict(zip(table.columns, table.rows[4], strict=True))
   assert (line["gain"], line["worse"]) == ("R(x,y,y′) − zero point", "25.5% of 220")
 
 
 def test_a_shut_gate_holds_them_back():
-  assert "stop" not in verdict.presentable(report_example.closed_gate())
+  assert "stop" not in verdict.presentable(report_example.closed_gate(), METHOD)

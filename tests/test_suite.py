@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import report_example
 import tiny_run
 from scripted import Scripted, make_suite
 
@@ -15,6 +16,8 @@ from pit_jax.feedback import judges
 from pit_jax.recipes.pit import rounds, subject, temperature
 from pit_jax.report import tabular
 from pit_jax.tasks import synthetic
+
+METHOD = report_example.METHOD
 
 
 def test_each_stream_is_a_draw_of_its_own_and_always_the_same():
@@ -117,7 +120,7 @@ def test_what_was_sampled_at_a_temperature_is_not_sampled_again():
 def table_of(rows):
   """Returns the report's table of some comparisons."""
   results = {"recipe": "pit", "seconds": {}, "systems": {}, "comparisons": rows}
-  return tabular.build(results)["comparisons"]
+  return tabular.build(results, METHOD)["comparisons"]
 
 
 VERSION_AT = {0.2: {"original": 0, "pit": 2}, 1.0: {"original": 1, "pit": 3}}

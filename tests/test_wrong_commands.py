@@ -44,6 +44,9 @@ WRONG = {
   f"train {TINY} {OUT} --config.sft.packing=maybe": "Non-boolean argument",
   f"train {TINY} {OUT} --config.rl=3": "config.rl=3",
   f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of base, pit",
+  f"train --config=configs/rlhf.py {OUT} --config.recipe=pit": "recipe pit wants a section that is "
+  "not there",
+  f"train {TINY} {OUT} --config.sft.kind=zz": "sft.kind='zz'; recipe pit has sft, preference, gap",
   f"train {TINY} {OUT} --config.data.rows=300 --config.mesh.shape=2,2": "mesh.shape=(2, 2)",
   f"train {TINY} {OUT} --config.data.rows=300 --config.mesh.shape=64,1,1": "does not fit",
   f"train {TINY} {OUT} --config.data.held_out=1.5": "held_out",
@@ -95,7 +98,8 @@ WRONG = {
   "evaluate --workdir={tmp}/none": "holds no run: there is no config.json",
   "evaluate --workdir={tmp}/void": "void/config.json is of no run: it must hold a JSON object",
   "evaluate --workdir={tmp}/half": "results.json is of no run: it must hold a JSON object",
-  "evaluate --workdir={tmp}/other --experiment=speed": "speed",
+  "evaluate --workdir={tmp}/other --experiment=speed": "recipe pit has no experiment 'speed'; it "
+  "has main, ablation,",
   "evaluate --workdir={tmp}/other --with_data": "--with_data: nothing is exported",
   "evaluate --workdir={tmp}/other --config.evaluation.promts=3": "near it are evaluation.prompts",
   "evaluate --workdir={tmp}/other --experiment=length --export_preferences=x": "not allowed with",
@@ -110,6 +114,8 @@ WRONG = {
   f"convert import --source={BASE} --output={BASE}": "is the source itself",
   "convert export --workdir={tmp}/none --output={tmp}/out": "{tmp}/none",
   # doctor
+  "convert export --workdir={tmp}/letters --output={tmp}/out": "is a run of recipe base, which "
+  "exports no models; pit, reward, rlhf do",
   "doctor": "required: --source",
   "doctor --source=jsonl:absent.jsonl": "absent.jsonl",
   "doctor --source=absent": "absent",
@@ -120,6 +126,8 @@ WRONG = {
   # plan, sweep, bench, paper
   "plan --config=configs/pit.py:tiny": "required: --topology",
   "plan --config=configs/pit.py:tiny --topology=v9:1x1": "",
+  "plan --config=configs/pit.py:tiny --topology=v5e:2x2 --config.recipe=zz": "recipe 'zz' is not "
+  "known; use one of base, pit,",
   "plan --config=configs/none.py --topology=v5e:2x2": "there is no file configs/none.py",
   f"sweep {TINY} --workdir={{tmp}}/s": "required: --sweep",
   f"sweep {TINY} --workdir={{tmp}}/s --sweep=none.py": "none.py holds no sweep",
@@ -131,7 +139,7 @@ WRONG = {
   f"bench --model={BASE} --batches=1,none": "'none' is not allowed",
   f"bench --model={BASE} --dtype=int8": "choose from",
   "paper --workdir={tmp}/p --seeds=0,x": "give whole numbers, as in --seeds=0,1,2",
-  "paper --workdir={tmp}/p --config=configs/rlhf.py:tiny": "give one of pit",
+  "paper --workdir={tmp}/p --config=configs/reward.py": "compares no systems that could be pooled",
   "paper": "required: --workdir",
 }
 LANGUAGE_JUDGE = "evaluation.language_judge"
@@ -148,7 +156,7 @@ WRONG |= {
 }  # fmt: skip
 
 
-PLACED = {"adapter", "bare", "empty.jsonl", "half", "listed", "other", "void"}
+PLACED = {"adapter", "bare", "empty.jsonl", "half", "letters", "listed", "other", "void"}
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +171,14 @@ def place(tmp_path_factory):
   (folder / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
   (folder / "adapter" / "adapter_model.safetensors").touch()
   # A run, one with results that are none, and what has a list for a configuration.
-  for name, written in (("other", content), ("half", content), ("void", "[]"), ("listed", "[]")):
+  letters = '{"recipe": "base"}'
+  for name, written in (
+    ("letters", letters),
+    ("other", content),
+    ("half", content),
+    ("void", "[]"),
+    ("listed", "[]"),
+  ):
     (folder / name).mkdir()
     (folder / name / "config.json").write_text(written)
   (folder / "half" / "report").mkdir()

@@ -4,8 +4,8 @@ What a template is given are messages; the last of them decide what it writes:
 
   policy    …, user                          the prompt
   improver  …, user, assistant               the prompt, which shows the answer to improve
-  R_P       …, user, assistant               the prompt, the answer and its end
-  R_PIT     …, user, assistant, assistant    the prompt with the reference, the answer and its end
+  reward    …, user, assistant               the prompt, the answer and its end
+  gap       …, user, assistant, assistant    the prompt with the reference, the answer and its end
 
 Policy and improver write an answer and its end too where one more message of the assistant follows.
 What a scalar model reads ends there: it learnt its score at the end of the answer and nowhere else.
@@ -62,8 +62,8 @@ def plain(parts: Sequence[str], end: str, *, shows_reference: bool, is_scored: b
   Args:
     parts: Jinja expressions of the prompt's parts, in order; see `literal`, PROMPT and REFERENCE.
     end: the token that ends an answer.
-    shows_reference: whether the prompt shows an answer: of improver and R_PIT.
-    is_scored: whether an answer has to follow: of R_P and R_PIT.
+    shows_reference: whether the prompt shows an answer: of improver and gap reward.
+    is_scored: whether an answer has to follow: of reward models.
   """
   shown = "".join("{{ " + part + " }}" for part in parts)
   answer = _answer("' '", end)
@@ -73,7 +73,7 @@ def plain(parts: Sequence[str], end: str, *, shows_reference: bool, is_scored: b
 def wrapped(
   form: str, lead: str, end: str, *, improver_turn: str | None, is_scored: bool, before: str = ""
 ) -> str:
-  """Returns a chat model's own template, asked as policy, improver, R_P or R_PIT were in training.
+  """Returns a chat model's own template, asked as the run asked its models in training.
 
   The own template writes the prompt up to where the assistant's turn begins. The answer follows as
   training joins them, and not as the template would write it into a history.

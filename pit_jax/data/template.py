@@ -48,8 +48,8 @@ class Form(abc.ABC):
     """Returns the form as a chat template (Jinja) of Hugging Face; see data/serving.py.
 
     Args:
-      shows_reference: whether the prompt shows an answer: of improver and R_PIT.
-      is_scored: whether an answer has to follow: of R_P and R_PIT.
+      shows_reference: whether the prompt shows an answer: of improver and gap reward.
+      is_scored: whether an answer has to follow: of reward models.
     """
 
   def borders(self, *, shows_reference: bool) -> list[str]:

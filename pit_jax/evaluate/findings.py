@@ -1,4 +1,4 @@
-"""What a finished run found on held-out prompts, as the results of report.py."""
+"""What a finished run found on held-out prompts, as the results of a report."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from pit_jax import hosts
 from pit_jax.evaluate import subject, suite
-from pit_jax.feedback import language_judge
+from pit_jax.feedback import judges, language_judge
 from pit_jax.report import verdict
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, workdirs
@@ -19,17 +19,17 @@ from pit_jax.training import timing, writers
 
 MEDIANS = ("perf/tokens_per_second", "perf/mfu")  # of a stage, which its compilations do not move
 NO_GOLD = (
-  "This source has no gold score. The judges are R_P and R_PIT, which also trained the models: "
-  "a gain under them shows that training did what it was asked, not that people would agree. R_P "
-  "also rewarded pit_rp_difference, where that was trained: its word on it is no evidence."
+  "This source has no gold score. The judges are {trainers}, which also trained the models: "
+  "a gain under them shows that training did what it was asked, not that people would agree."
 )
 ONLY_A_MODEL = (
-  "This source has no gold score. {} is a reward model that no model here was trained with: a gain "
-  "under it is no artefact of R_P or R_PIT, but it is a model's opinion, not people's."
+  "This source has no gold score. {judge} is a reward model that no model here was trained with: a "
+  "gain under it is no artefact of {others}, but it is a model's opinion, not people's."
 )
 ONLY_A_LANGUAGE_MODEL = (
-  "This source has no gold score. {} is the opinion of {}, asked in both orders: a gain under it "
-  "is no artefact of R_P or R_PIT, but it is a model's opinion, not people's. Scores are {}'s."
+  "This source has no gold score. {judge} is the opinion of {model}, asked in both orders: a gain "
+  "under it is no artefact of {others}, but it is a model's opinion, not people's. Scores are "
+  "{scorer}'s."
 )
 
 
@@ -158,11 +158,16 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   first, scorer = experiments.judges[0].name, experiments.scorer.name
   if first == "gold":
     return []
+  trainers = [judge.name for judge in experiments.judges if judge.name in judges.TRAINERS]
+  others = " or ".join(trainers) or "training"
   if first == language_judge.NAME:
     model = context.config.evaluation.language_judge.model
-    return [ONLY_A_LANGUAGE_MODEL.format(first, model, scorer)]
-  models = (subject.PUBLISHED, subject.INDEPENDENT)
-  return [ONLY_A_MODEL.format(first) if first in models else NO_GOLD]
+    about = {"judge": first, "model": model, "others": others, "scorer": scorer}
+    return [ONLY_A_LANGUAGE_MODEL.format(**about)]
+  if first in (subject.PUBLISHED, subject.INDEPENDENT):
+    return [ONLY_A_MODEL.format(judge=first, others=others)]
+  said = NO_GOLD.format(trainers=" and ".join(trainers))
+  return [f"{said} {context.recipe.caveat}".strip()]
 
 
 def _stages(context: contexts.Context) -> dict:
@@ -177,7 +182,8 @@ def _stages(context: contexts.Context) -> dict:
       for metric in kind.curves
     }
     stages[name] = {
-      "kind": context.config[planned[name].section].kind,
+      "kind": planned[name].kind or context.config[planned[name].section].kind,
+      "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
       "curve": curves,
     }

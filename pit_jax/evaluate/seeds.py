@@ -7,24 +7,26 @@ became of it under every seed is one draw.
 
 import collections
 import dataclasses
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from pit_jax.evaluate.experiments import frontier
 from pit_jax.report import verdict
-from pit_jax.statistics import metrics, repeated, significance, stopping
+from pit_jax.statistics import metrics, repeated, significance
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
-FROM_FIRST = ("recipe", "headline", "data", "samples", "stages", "gap_order", "config", "absent")
-# Sections of rows whose scores are averaged: what tells one row from another.
-ROWS = {
-  "ablation": ("system",),
-  "rounds": ("k",),
-  "self_refine": ("k",),
-  "temperature": ("t", "system"),
-  "cost": ("system", "budget", "judge"),
-}
+FROM_FIRST = (
+  "recipe",
+  "headline",
+  "controls",
+  "data",
+  "samples",
+  "stages",
+  "gap_order",
+  "config",
+  "absent",
+)
 SIGNS = ("sign_agreement", "own_sign_agreement")
 OWN = (
   "comparisons count all prompts of all seeds, of which each has its own. Their 95% intervals and "
@@ -38,11 +40,12 @@ SAME = (
 )
 
 
-def pool(results: Mapping[int, Mapping]) -> dict:
+def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = None) -> dict:
   """Returns the results of several runs of one configuration as those of one experiment.
 
   Args:
     results: seed → what `findings` returned for it; all with the same comparisons.
+    own: section that only some recipes have → how it is pooled; see `Recipe.pooled`.
 
   Returns:
     Results for `report.write`: comparisons over all prompts of all seeds (`seed` "all") and of
@@ -58,7 +61,8 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   pooled = {key: runs[0][key] for key in FROM_FIRST if key in runs[0]}
   comparisons = list(zip(*(run["comparisons"] for run in runs), strict=True))
   pooled["comparisons"] = significance.annotate([_together(rows, prompts) for rows in comparisons])
-  pooled["power"] = significance.power(verdict.principal(pooled))
+  if principal := verdict.principal(pooled):
+    pooled["power"] = significance.power(principal)
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
   ]
@@ -72,25 +76,22 @@ def pool(results: Mapping[int, Mapping]) -> dict:
   pooled["reward_models"] = {
     name: _facts([run["reward_models"][name] for run in runs]) for name in runs[0]["reward_models"]
   }
-  for section, keys in ROWS.items():
-    rows = zip(*(run.get(section, []) for run in runs), strict=True)
-    pooled[section] = [_mean_row(row, keys, prompts) for row in rows]
-  if all("ledger" in run for run in runs):
-    pooled["ledger"] = _ledger({seed: run["ledger"] for seed, run in results.items()})
-    pooled["ledger"]["is_repeated"] = _is_repeated(prompts)
-  if all("stop" in run for run in runs):
-    pooled["stop"] = stopping.pool([run["stop"] for run in runs])
+  for section, together in (own or {}).items():
+    if all(section in run for run in runs):
+      parts = {seed: run[section] for seed, run in results.items()}
+      pooled[section] = together(parts, prompts)
   if all("frontier" in run for run in runs):
     pooled["frontier"] = frontier.pool([run["frontier"] for run in runs], prompts)
   pooled["notes"] = [
-    f"Means over seeds {', '.join(map(str, results))}; {SAME if _is_repeated(prompts) else OWN} "
-    "Ratings, lengths, the judges' agreement and how right R_PIT is are in each seed's report.",
+    f"Means over seeds {', '.join(map(str, results))}; {SAME if is_repeated(prompts) else OWN} "
+    "Ratings, lengths, the judges' agreement and what gap rewards know are in each seed's report.",
     *runs[0].get("notes", []),
   ]
   return pooled
 
 
-def _is_repeated(prompts: Sequence[Hashable]) -> bool:
+def is_repeated(prompts: Sequence[Hashable]) -> bool:
+  """Returns whether several seeds have the same prompts."""
   return len(set(prompts)) < len(prompts)
 
 
@@ -126,7 +127,7 @@ def _over_seeds(rows: Sequence[Mapping], pooled: Mapping) -> dict:
 def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   """Returns a comparison over all seeds, and of repeated prompts what tests have to know."""
   failed, groups = sum(row.get("failed", 0) for row in rows), {}
-  if not _is_repeated(prompts):
+  if not is_repeated(prompts):
     found, about = metrics.pool(rows), {}
   elif any(row["n"] + row.get("failed", 0) > len(row.get("outcomes", "")) for row in rows):
     raise ValueError(
@@ -147,33 +148,6 @@ def _counted(counts: Iterable[Mapping | None]) -> dict:
   return dict(sum(map(collections.Counter, counts), collections.Counter()))
 
 
-def _ledger(ledgers: Mapping[int, Mapping]) -> dict:
-  """Returns the ledgers' counts over all prompts of all seeds, and whose samples are shown."""
-  parts = list(ledgers.values())
-  numbers = [
-    {key: value for key, value in part.items() if isinstance(value, int)} for part in parts
-  ]
-  rounds = [_ledger_round(rows) for rows in zip(*(part["rounds"] for part in parts), strict=True)]
-  seed, first = next(iter(ledgers)), numbers[0]
-  return {
-    "judge": parts[0]["judge"],
-    **{key: sum(row[key] for row in numbers) for key in first},
-    "rounds": rounds,
-    "shown": {"seed": seed, "prompts": first["prompts"], "regressions": first["regressions"]},
-  }
-
-
-def _ledger_round(rows: Sequence[Mapping]) -> dict:
-  """Adds what became of the prompts; means are over all prompts that kept the round."""
-  pooled = {"k": rows[0]["k"]}
-  pooled |= {key: sum(row[key] for row in rows) for key in ("kept", "win", "tie", "lose")}
-  kept = [row for row in rows if row["kept"]]
-  for key in ("gap", "kl", "tokens"):
-    total = sum(row["kept"] * row[key] for row in kept)
-    pooled[key] = total / pooled["kept"] if kept else None
-  return pooled
-
-
 def _facts(records: Sequence[Mapping]) -> dict:
   """Averages a reward model's facts; signs are counted over all pairs of all seeds."""
   mean = _mean(records)
@@ -192,6 +166,20 @@ def _mean(records: Sequence[Mapping]) -> dict:
     key for key in records[0] if all(isinstance(one.get(key), int | float) for one in records)
   ]
   return {key: float(np.mean([record[key] for record in records])) for key in numbers}
+
+
+def rows(*keys: str) -> Callable:
+  """Returns what pools a section of rows: scores are averaged, comparisons counted together.
+
+  Args:
+    keys: what tells one row of a run from another.
+  """
+
+  def together(parts: Mapping[int, Sequence[Mapping]], prompts: Sequence[Hashable]) -> list[dict]:
+    alike = zip(*parts.values(), strict=True)
+    return [_mean_row(same, keys, prompts) for same in alike]
+
+  return together
 
 
 def _mean_row(rows: Sequence[Mapping], keys: Sequence[str], prompts: Sequence[Hashable]) -> dict:

@@ -84,6 +84,11 @@ class Subject(abc.ABC):
     return []
 
   @property
+  def controls(self) -> list[str]:
+    """The systems that are a second draw of another one, which have to be as good as it."""
+    return []
+
+  @property
   def absent(self) -> dict[str, str]:
     """The baselines that nobody can play here, and why."""
     return {}
@@ -168,6 +173,11 @@ class Policies(Subject):
     return [*self.compared, (self.control, next(iter(self.models)))]
 
   @property
+  def controls(self) -> list[str]:
+    """The second draw of the first system."""
+    return [self.control]
+
+  @property
   def reward_models(self) -> dict[str, dict]:
     """What is known of each reward model."""
     return dict(self.facts)
@@ -231,7 +241,7 @@ def suite_of(
   context: contexts.Context,
   *,
   policy: Params,
-  policy_sft: Params,
+  sampler: Params,
   reward_model: reward.RewardModel | None = None,
   judge: reward.RewardModel | None = None,
   gap_reward: reward.RewardModel | None = None,
@@ -242,11 +252,11 @@ def suite_of(
   Args:
     context: the run's surroundings.
     policy: the language model that the run trained.
-    policy_sft: the one whose samples set the unit of a published judge.
-    reward_model: R_P, if the run has one.
+    sampler: the one whose samples set the unit of a published judge.
+    reward_model: that which trained the policy, if the run has one.
     judge: a reward model that trained nothing.
-    gap_reward: R_PIT.
-    improver: what R_PIT stops.
+    gap_reward: that which trained an improver.
+    improver: what the gap reward stops.
   """
   inference, available = context.inference, []
   if context.config.data.source == "synthetic":
@@ -254,11 +264,9 @@ def suite_of(
   if asked := language_models.build(context):
     available.append(asked)
   if context.judge:
-    # Published scores come in any scale: what is a tie is told in the unit of R_P.
+    # Published scores come in any scale: what is a tie is told in the unit of the run's own.
     rows = validation_rows(context)
-    found, _ = classifier_units.calibrated(
-      context, "reward_public", rows, context.judge, policy_sft
-    )
+    found, _ = classifier_units.calibrated(context, "reward_public", rows, context.judge, sampler)
     available.append(judges.reward_model(found.rate, PUBLISHED))
   if judge:
     available.append(judges.reward_model(reward.rating(context, judge), INDEPENDENT))

@@ -13,7 +13,7 @@ from pit_jax.improve import improvement
 from pit_jax.statistics import candidates, metrics
 from pit_jax.types import Params
 
-SELECTOR = "R_P"  # chooses the best of n, and so is no judge of the choice
+SELECTOR = judges.REWARD  # chooses the best of n, and so is no judge of the choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Suite:
   Attributes:
     improver: the trained models.
     questions: held-out prompts.
-    judges: gold, language_model, R_public, R_judge (where there are such), R_P, R_PIT.
+    judges: the most believed first, those that trained the models last.
     key: source of all noise; each experiment folds in a name's number of its own.
     temperature: at which systems are compared unless an experiment varies it.
   """
@@ -63,7 +63,7 @@ class Suite:
     return self.improver.inference.revise(params, self.questions, drafts, key, at)
 
   def best(self, samples: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the one that R_P scores highest of several answers to each question.
+    """Returns the one that the selector scores highest of several answers to each question.
 
     Args:
       samples: N lists of one answer per question.
@@ -73,7 +73,7 @@ class Suite:
 
   @property
   def selector(self) -> judges.Judge:
-    """R_P, which chooses among samples and keeps every score that it was asked for."""
+    """The reward model, which chooses among samples and keeps every score it was asked for."""
     return next(judge for judge in self.judges if judge.name == SELECTOR)
 
   def rounds(self, drafts: Sequence[str], count: int, stream: int) -> improvement.Rounds:

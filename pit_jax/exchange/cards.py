@@ -10,18 +10,18 @@ import huggingface_hub
 import transformers
 import yaml
 
-from pit_jax.report import verdict
+from pit_jax.report import presentation, verdict
 
 KINDS = {  # model of a run → what it is
-  "policy": "the policy after RLHF: answers a question",
+  "policy": "the policy: answers a question",
   "improver": "the improver: shown a question and an answer to it, writes a better one",
-  "reward": "the reward model R_P: scores an answer",
-  "gap_reward": "the gap reward model R_PIT: scores how much better an answer is than another",
+  "reward": "the reward model: scores an answer",
+  "gap_reward": "the gap reward model: scores how much better an answer is than another",
 }
-SCORED = ("reward", "gap_reward")
+UNITS = {"reward": "R_P", "gap_reward": "R_PIT"}  # model that scores → its name in the results
+SCORED = tuple(UNITS)
 # What the cards' examples ask; short, so that every run's limits have room for it.
 QUESTION, REFERENCE, ANSWER = "1 + 1 = ?", "3", "2"
-TAGS = ["pit", "self-improvement", "preference-learning"]
 UNKNOWN = "other"  # what the Hub calls a licence that it does not know
 _CACHED = re.compile(r"models--(.+?)--(.+)")  # of the Hub's cache, the folder of OWNER/NAME
 
@@ -74,6 +74,7 @@ class Card:
     has_adapters: whether its directory holds adapters, beside their base.
     is_opened_alike: whether AutoTokenizer opens its tokenizer as the run did.
     results: of the run; None where it has no report.
+    method: what is said of the run's method.
     published: how it is asked where it was published by others.
   """
 
@@ -87,19 +88,21 @@ class Card:
   has_adapters: bool
   is_opened_alike: bool
   results: Mapping[str, Any] | None
+  method: presentation.Presentation
   published: Published | None = None
 
   def write(self, directory: pathlib.Path) -> None:
     """Writes the card into the model's directory."""
     is_scored = self.name in SCORED
-    lines = [f"# {self.name}", "", f"{self.made} (PIT, arXiv 2310.00898); {KINDS[self.name]}.", ""]
+    by = f" ({self.method.title})" if self.method.title else ""
+    lines = [f"# {self.name}", "", f"{self.made}{by}; {KINDS[self.name]}.", ""]
     lines += ["In the folder that holds this directory:", "", "```python", *self._code(), "```", ""]
     lines += _wrapped(self._messages())
     lines += _wrapped(self._unit()) if is_scored else []
     lines += _wrapped(_adapters(self.name)) if self.has_adapters else []
     lines += [] if self.is_opened_alike else _wrapped(_tokenizer(self.name))
     lines += [] if self.license else _wrapped(_licence())
-    lines += _figures(self.results) if self.results else ["The run has no report.", ""]
+    lines += _figures(self.results, self.method) if self.results else ["The run has no report.", ""]
     text = f"---\n{self._data()}\n---\n\n" + "\n".join(lines)
     (directory / "README.md").write_text(text, encoding="utf-8")
 
@@ -113,7 +116,7 @@ class Card:
       datasets=self.datasets,
       library_name="peft" if self.has_adapters else "transformers",
       pipeline_tag="text-classification" if self.name in SCORED else "text-generation",
-      tags=TAGS,
+      tags=list(self.method.tags),
     )
     return data.to_yaml()
 
@@ -167,7 +170,7 @@ class Card:
     """Returns what a score means."""
     said = "The printed number, in float32 that of the comment, is the run's score without a bias."
     known = (self.results or {}).get("reward_models", {})
-    known = known.get("R_P" if self.name == "reward" else "R_PIT", {})
+    known = known.get(UNITS[self.name], {})
     if "shift" in known:
       said += (
         " Its unit is one standard deviation of the scores of samples of the fine-tuned model, "
@@ -273,11 +276,11 @@ def _licence() -> str:
   )
 
 
-def _figures(results: Mapping[str, Any]) -> list[str]:
+def _figures(results: Mapping[str, Any], method: presentation.Presentation) -> list[str]:
   """Returns what the run's judges said."""
-  lines = [verdict.headline(results), "", "| system | against | judge | Δ | 95% interval | n |"]
-  lines += ["|---|---|---|---|---|---|"]
-  for row in verdict.presentable(results)["comparisons"]:
+  lines = [verdict.headline(results, method), ""]
+  lines += ["| system | against | judge | Δ | 95% interval | n |", "|---|---|---|---|---|---|"]
+  for row in verdict.presentable(results, method)["comparisons"]:
     if not verdict.is_judged(row):
       continue
     low, high = map(verdict.signed, row["ci95"])

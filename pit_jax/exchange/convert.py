@@ -29,6 +29,7 @@ from pit_jax.exchange import (
   weights,
 )
 from pit_jax.models import pure
+from pit_jax.report import presentation
 from pit_jax.rollout import classifiers
 
 SHOWN = ("improver", "gap_reward")  # models that a reference is shown to
@@ -106,12 +107,13 @@ def send_out(
   dtype: str = "float32",
   as_adapters: bool = False,
   license: str | None = None,
+  method: presentation.Presentation = presentation.ANY,
 ) -> list[pathlib.Path]:
   """Writes models of a finished run as directories that transformers and vLLM serve.
 
   Each gets the tokenizer, the run's template as its chat template, a generation config, and a
-  model card with lines of Python that ask it, and the run's figures. A published R_P keeps its own
-  tokenizer and template, and its card says that it was not trained here.
+  model card with lines of Python that ask it, and the run's figures. A published reward model
+  keeps its own tokenizer and template, and its card says that it was not trained here.
 
   Args:
     workdir: folder of the run.
@@ -119,10 +121,11 @@ def send_out(
     names: of the models; see `cards.KINDS`. None are all that the run has.
     dtype: of the tensors written, their base's included; adapters are float32.
     as_adapters: write what each model adds to the base they share, as PEFT reads it, and the base
-      into OUTPUT/base; else adapters are merged into whole models. A published R_P has none and
-      is written whole either way.
+      into OUTPUT/base; else adapters are merged into whole models. A published reward model
+      has none and is written whole either way.
     license: of what is written, as the Hub abbreviates it; None is that which the card of the
       run's base names.
+    method: what cards say of the run's method.
 
   Returns:
     The directories.
@@ -140,7 +143,7 @@ def send_out(
     written.append(directory := output / name)
     if name == "reward" and (published := export.load_published(workdir, mesh=mesh)):
       source = config.get("reward", {}).get("model", "")
-      _send_published(directory, published, dtype, source, license, results)
+      _send_published(directory, published, dtype, source, license, results, method)
       continue
     found = export.load_one(workdir, name, mesh=mesh)
     if as_adapters:
@@ -157,6 +160,7 @@ def send_out(
       has_adapters=as_adapters,
       is_opened_alike=cards.is_opened_alike(directory),
       results=results,
+      method=method,
     )
     card.write(directory)
   return written
@@ -265,8 +269,9 @@ def _send_published(
   source: str,
   license: str | None,
   results: Mapping[str, Any] | None,
+  method: presentation.Presentation,
 ) -> None:
-  """Writes a published R_P as itself, with a card; the configuration calls it `source`."""
+  """Writes a published reward model as itself, with a card; the configuration calls it `source`."""
   inherited = cards.license_of(source)  # read first: the card takes the place of its own
   gain = classifier_files.save(directory, classifier, dtype=dtype)["gain"]
   name = pathlib.Path(source).name
@@ -285,5 +290,6 @@ def _send_published(
     # What PyTorch computes was opened as AutoTokenizer does.
     is_opened_alike=classifier.params is None or cards.is_opened_alike(directory),
     results=results,
+    method=method,
     published=cards.Published(is_pair=reader.form is None, gain=gain or 1.0),
   ).write(directory)

@@ -3,7 +3,7 @@
   policy/ improver/ reward/ gap_reward/   each model as transformers reads it; see exchange/hf.py
   base/                                   of models with adapters: these are as PEFT reads them, and
                                           the base they share lies here; see exchange/bundle.py
-                                          a published R_P is whole, with its own tokenizer
+                                          a published reward model is whole, with its own tokenizer
   tokenizer/                              a Hugging Face tokenizer directory
   run.json                                template, length limits, zero point; see `save`
 
@@ -33,7 +33,7 @@ FORMAT = 6
 FOLDER, RUN = "models", "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
 NAMES = ("policy", "reward", "improver", "gap_reward")
-# What a model cannot be used without: an improver stops where R_PIT says so.
+# What a model cannot be used without: an improver stops where its gap reward says so.
 WANTS = {"improver": ("policy", "gap_reward")}
 
 
@@ -52,14 +52,14 @@ class _Run:
   dtype: str
   unroll: bool
   stored: str
-  published: dict | None  # of a published R_P what `classifier_files.save` said
+  published: dict | None  # of a published reward model what `classifier_files.save` said
 
 
 def save(
   workdir: pathlib.Path,
   asking: inference.Inference,
   models: dict[str, Params],
-  zero_point: float | int | None,
+  zero_point: float | int | None = None,
   published: classifiers.Classifier | None = None,
 ) -> None:
   """Writes the models of a finished run, all or nothing, in the place of an earlier export.
@@ -69,8 +69,8 @@ def save(
     asking: how the models are asked: shapes, tokenizer, template, length limits.
     models: some of NAMES; with `improver` also `policy` and `gap_reward`. A published `reward` is
       not looked at.
-    zero_point: mean R_PIT of identical pairs, in the exported gap reward's unit; None without one.
-    published: R_P where it is a published model, in the run's unit.
+    zero_point: mean gap of identical pairs, in the exported gap reward's unit; None without one.
+    published: the reward model where it is a published one, in the run's unit.
 
   Raises:
     ValueError: a model is missing or unknown, or the zero point does not go with the models.
@@ -130,7 +130,7 @@ def load(
   if run.zero_point is None or not (folder / "improver").is_dir():
     raise ValueError(
       f"{folder} holds no improver, because its recipe trains none; "
-      "give the --workdir of a run of configs/pit.py"
+      "give the --workdir of a run whose recipe does"
     )
   settings, reader = _settings(run, folder / "tokenizer"), _reader(run, folder, mesh)
   language, policy = _model("policy", reader, settings.tokenizer)
@@ -152,7 +152,7 @@ class Exported:
   Attributes:
     model: its shape.
     params: its parameters, placed on the devices.
-    asking: how it is asked; R_P by `Inference.rate`.
+    asking: how it is asked; a reward model by `Inference.rate`.
   """
 
   model: pure.PureModel
@@ -166,7 +166,7 @@ def load_one(
   """Returns one model of a run: policy, improver, reward or gap_reward; see `load`.
 
   Raises:
-    ValueError: as `load`, or the run has no such model, or its R_P is a published model.
+    ValueError: as `load`, or the run has no such model, or its reward model is a published one.
   """
   run, folder = _read(workdir), workdir / FOLDER
   reader = _reader(run, folder, mesh)
@@ -184,7 +184,7 @@ def load_one(
 def load_published(
   workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
 ) -> classifiers.Classifier | None:
-  """Returns the published R_P of a run, in the run's unit; None where R_P was trained."""
+  """Returns the published reward model of a run, in its unit; None where one was trained."""
   run, folder = _read(workdir), workdir / FOLDER
   if run.published is None:
     return None

@@ -14,7 +14,8 @@ from pit_jax.tasks import synthetic
 Prompts = Sequence[conversations.Prompt]
 # A gold score moves in whole checks, a model's in small steps: below this a reward is noise.
 MODEL_TIE = 1e-3
-TRAINERS = frozenset({"R_P", "R_PIT"})  # judges that also trained the models
+REWARD, GAP = "R_P", "R_PIT"  # what results.json calls the reward models of a run
+TRAINERS = frozenset({REWARD, GAP})  # judges that also trained the models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +90,8 @@ def gold() -> Judge:
   return _pointwise("gold", remembering(score), tie=1e-9)
 
 
-def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str = "R_P") -> Judge:
-  """Returns a reward model as a judge; R_P is not independent of models trained on it.
+def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str = REWARD) -> Judge:
+  """Returns a reward model as a judge; it is not independent of models trained on it.
 
   Args:
     rate: (questions, answers) → score of each answer, Float[N].
@@ -100,12 +101,12 @@ def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str
 
 
 def gap_model(gaps: gains.Gaps) -> Judge:
-  """Returns R_PIT as a judge, asked in both orders; see `gains.of`."""
+  """Returns a gap reward model as a judge, asked in both orders; see `gains.of`."""
 
   def verdicts(questions, a, b):
     return Verdicts(gains.of(gaps, "both_orders", 0.0, questions, a, b))
 
-  return Judge("R_PIT", verdicts, None, MODEL_TIE)
+  return Judge(GAP, verdicts, None, MODEL_TIE)
 
 
 def remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

@@ -185,7 +185,9 @@ def revise(
     ValueError: the temperature is negative, or there is no improver.
   """
   if improver.improver is None or improver.gap_reward is None:
-    raise ValueError("the run trained no improver and no gap reward model; use a run of recipe pit")
+    raise ValueError(
+      "the run trained no improver and no gap reward model; use a run whose recipe trains them"
+    )
   if not temperature >= 0:
     raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
   asked = (improver.improver, questions, drafts, key, float(temperature))

@@ -34,7 +34,7 @@ def of_run(context: contexts.Context, policies: dict[str, Params]) -> subject.Po
   policy, policy_sft = policies["dpo"], policies["sft"]
   return subject.Policies(
     context,
-    subject.suite_of(context, policy=policy, policy_sft=policy_sft),
+    subject.suite_of(context, policy=policy, sampler=policy_sft),
     models={"dpo": policy, "policy_sft": policy_sft},
     compared=[("dpo", "policy_sft"), ("dpo", "chosen"), ("policy_sft", "chosen")],
     control="dpo_resampled",

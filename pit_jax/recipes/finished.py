@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from pit_jax.evaluate import findings
+from pit_jax.exchange import export
 from pit_jax.feedback import language_models
 from pit_jax.recipes import pit
 from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes.pit import next_round, subject
-from pit_jax.report import pages
+from pit_jax.report import pages, presentation
 from pit_jax.run import context as contexts
 from pit_jax.run import workdirs
+from pit_jax.storage import places
 
 # Of a language judge: how it is reached and what it may cost, on which no verdict depends.
 HOW_ASKED = frozenset((
@@ -57,7 +59,28 @@ def evaluate(
   if experiment:
     _check_current(config, workdir, ANEW)
   context = contexts.build(config, workdir, recipe)
-  pages.publish(findings.of_run(context, recipe, recipe.train(context), experiment), workdir)
+  results = findings.of_run(context, recipe, recipe.train(context), experiment)
+  pages.publish(results, workdir, recipe.page)
+
+
+def presentation_of(workdir: pathlib.Path) -> presentation.Presentation:
+  """Returns what cards of exported models say of the method of a run.
+
+  Raises:
+    ValueError: its recipe is not known, or exports nothing.
+  """
+  paths = (workdir / "report" / "results.json", workdir / "config.json")
+  known = next((export.read_object(path) for path in paths if path.is_file()), {})
+  if "recipe" not in known:  # an export that somebody took from its workdir
+    return presentation.ANY
+  recipe = recipes.named(known["recipe"])
+  if recipe.exported is None:
+    exporting = [name for name in recipes.names() if recipes.named(name).exported is not None]
+    raise ValueError(
+      f"{places.address(workdir)} is a run of recipe {recipe.name}, which exports no models; "
+      f"{', '.join(exporting)} do"
+    )
+  return recipe.page
 
 
 def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import ml_collections
 
+from pit_jax.report import presentation
 from pit_jax.run import kinds
 
 ROOM = pathlib.Path(__file__).parent
@@ -24,10 +25,15 @@ class Recipe:
     kinds: kind of job → what sections of it are; see `kinds.Kind`.
     stages: configuration → the stages of a run, in order.
     train: context → what it trained, or reads back from the checkpoints of a finished run.
-    exported: what was trained → arguments of `export.save`: models, zero_point, published.
+    exported: what was trained → arguments of `export.save`: models, zero_point, published; None:
+      nothing is exported.
     subject: (context, what was trained) → the finished run as its experiments see it.
     experiments: name → what measures its part of the results, in the order of the report.
     headline: the two systems whose comparison a run is about; None: it compares none.
+    page: what its reports say beside figures.
+    pooled: section of the results → (seed → what it found, what tells the seeds' prompts
+      apart) → that of all together.
+    caveat: what is to be added where none but the reward models it trains can judge a run.
     needs: experiment → (the flag of a training that it needs, whether a configuration has it).
     problems: configuration → what is wrong with it beside its sections.
     run: (configuration, workdir) → None; for a recipe whose run is not to train, export and report.
@@ -37,10 +43,13 @@ class Recipe:
   kinds: Mapping[str, kinds.Kind]
   stages: Callable[[ml_collections.ConfigDict], Sequence[kinds.Stage]]
   train: Callable[[Any], Any]
-  exported: Callable[[Any], dict[str, Any]] = lambda trained: {}
+  exported: Callable[[Any], dict[str, Any]] | None = None
   subject: Callable[[Any, Any], Any] | None = None
   experiments: Mapping[str, Callable[[Any], dict]] = dataclasses.field(default_factory=dict)
   headline: tuple[str, str] | None = None
+  page: presentation.Presentation = presentation.ANY
+  pooled: Mapping[str, Callable[[Mapping, Sequence], Any]] = dataclasses.field(default_factory=dict)
+  caveat: str = ""
   needs: Mapping[str, tuple[str, Callable[[Mapping], bool]]] = dataclasses.field(
     default_factory=dict
   )

@@ -27,5 +27,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   language_models.check(config.evaluation.language_judge)
   context = schedule.announced(contexts.build(config, workdir, recipe))
   trained = recipe.train(context)
-  export.save(workdir, context.inference, **recipe.exported(trained))
-  pages.publish(findings.of_run(context, recipe, trained), workdir)
+  if recipe.exported is not None:
+    export.save(workdir, context.inference, **recipe.exported(trained))
+  if recipe.subject is not None:
+    pages.publish(findings.of_run(context, recipe, trained), workdir, recipe.page)

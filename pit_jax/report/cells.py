@@ -55,6 +55,11 @@ def bounds(found: Sequence[float | int] | None, digits: int = 2) -> str:
   return BLANK if not found else " … ".join(fixed(bound, digits) for bound in found)
 
 
+def percents(found: Sequence[float | int] | None) -> str:
+  """Returns the bounds of an interval of a share in percent."""
+  return BLANK if not found else " … ".join(f"{100 * bound:.1f}" for bound in found)
+
+
 def signed(value: float | int | None) -> str:
   """Returns a Δ with its sign, or a dot where there is none."""
   return BLANK if value is None else verdict.signed(value)

@@ -1,7 +1,7 @@
-"""The pipeline as an inline SVG: four models, three folds, and the curriculum of this run.
+"""The pipeline of a run as an inline SVG.
 
-The drawing is a grid of folds × chains. A wide page lays the folds side by side, a narrow one
-puts them below each other; both come from the same cells.
+The drawing is a grid of columns × chains: what is done with a fold of the rows, for each line of
+models. A wide page lays the columns side by side, a narrow one puts them below each other.
 """
 
 import dataclasses
@@ -13,26 +13,40 @@ import markupsafe
 
 from pit_jax.report import cells, palette
 
-# Words in the names of stages that are no part of the pipeline.
-ABLATIONS = ("only", "longer", "single_term", "rp_difference")
-IMPROVER = ("improver", "gap", "pit")  # words in the names of stages of the second chain
-KINDS = {"sft": ("sft",), "reward": ("preference", "gap"), "rl": ("rl",)}  # of jobs, by fold
-REFERENCES = {"dataset.rejected": "y_l", "dataset.chosen": "y_w", "policy": "samples of M_P"}
-DRAWN = ("pit", "rlhf", "reward")  # recipes
 LINE, PAD, GAP, HEADING = 17, 11, 14, 40  # px: line height, box padding, box distance, band title
 
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-  """One model, at one place of the pipeline."""
+  """One model, at one place of the pipeline.
 
-  lines: tuple[str, ...]  # a title, then what it learns and how long
-  takes_policy: bool = False  # reads samples of the finished policy
+  Attributes:
+    lines: a title, then what it learns and how long.
+    takes_samples: whether it reads samples of what the first chain has in this column.
+  """
+
+  lines: tuple[str, ...]
+  takes_samples: bool = False
 
   @property
   def height(self) -> int:
     """Height in px."""
     return 2 * PAD + LINE * len(self.lines) - 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """What is done with one fold of the rows.
+
+  Attributes:
+    title: its heading.
+    chains: the boxes of each line of models, in order; every column has as many chains.
+    note: what stands beside the heading.
+  """
+
+  title: str
+  chains: Sequence[Sequence[Box]]
+  note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,95 +60,67 @@ class Placed:
   tint: str
 
 
-def draw(results: Mapping, wide: bool) -> str:
-  """Draws the pipeline of this run as an <svg> element in the page's colours.
+def draw(columns: Sequence[Column], wide: bool) -> str:
+  """Draws a pipeline as an <svg> element in the page's colours.
 
   Args:
-    results: a checked results dict; its stages name steps and references, its data the folds.
-    wide: folds side by side (960 px) instead of below each other (380 px).
+    columns: of the drawing.
+    wide: side by side (245 px each) instead of below each other (380 px wide).
 
   Returns:
-    The element; "" of a recipe whose pipeline nobody has drawn.
+    The element; "" where there is nothing to draw.
   """
-  if results["recipe"] not in DRAWN:
+  if not columns:
     return ""
-  cells = _cells(results)
-  columns = list(cells.values())
-  titles = [_title(results, fold) for fold in cells]
-  layout = _wide if wide else _tall
-  placed, bands, size = layout(columns)
-  parts = [_band(x, y, w, h, title) for (x, y, w, h), title in zip(bands, titles, strict=True)]
+  placed, bands, size = (_wide if wide else _tall)([column.chains for column in columns])
+  parts = [_band(*band, column) for band, column in zip(bands, columns, strict=True)]
   parts += _arrows(placed, wide)
-  parts += [_box(item) for fold in placed for chain in fold for item in chain]
+  parts += [_box(item) for column in placed for chain in column for item in chain]
   shape = "wide" if wide else "tall"
+  titles = ", ".join(box.lines[0] for column in columns for chain in column.chains for box in chain)
   drawing = (
     f'<svg class="pipeline {shape}" viewBox="0 0 {size[0]} {size[1]}" role="img" '
-    f'aria-label="The pipeline: fine-tuning, reward models, reinforcement learning, answers">'
+    f'aria-label="The pipeline: {markupsafe.escape(titles)}">'
     f"{_HEAD.replace('arrow', f'arrow-{shape}')}{''.join(parts)}</svg>"
   ).replace("url(#arrow)", f"url(#arrow-{shape})")
   return palette.themed(drawing)
+
+
+def of_stages(results: Mapping) -> list[Column]:
+  """Returns the pipeline of a run as its stages tell it, and which systems it ends in.
+
+  Stages that follow each other on one fold share a column.
+  """
+  columns, stages = [], results.get("stages", {})
+  for fold, names in itertools.groupby(stages, lambda name: stages[name].get("fold", "")):
+    boxes = [Box((name, stages[name]["kind"], *effort(results, name))) for name in names]
+    columns.append(Column(fold, [boxes], rows(results, fold)))
+  if "headline" in results:
+    answering, other = results["headline"]
+    boxes = [Box((answering, f"compared with {other}"))]
+    columns.append(Column("Held out", [boxes], rows(results, "held_out")))
+  return columns
+
+
+def effort(results: Mapping, name: str) -> tuple[str, ...]:
+  """Returns the steps and the time of a stage as a line of its box, if any is known."""
+  steps = results.get("stages", {}).get(name, {}).get("steps")
+  seconds = results["seconds"].get(name)
+  parts = [f"{steps:,} steps"] if steps else []
+  parts += [cells.duration(seconds)] if seconds else []
+  return (" · ".join(parts),) if parts else ()
+
+
+def rows(results: Mapping, fold: str) -> str:
+  """Returns how many rows a fold has, in words; "" where it is not known."""
+  known = results.get("data", {}).get("folds", {}).get(fold)
+  return "" if known is None else f"{known:,} rows"
 
 
 _HEAD = (
   '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
   'orient="auto-start-reverse"><path d="M0 .8 7 4 0 7.2z" fill="#6d7178"/></marker></defs>'
 )
-
-
-def _cells(results: Mapping) -> dict[str, list[list[Box]]]:
-  """Boxes by fold, of the policy's chain and, where there is one, the improver's."""
-  curriculum = _stages(results, "rl", True) or [("", {})]
-  improver = {
-    "sft": [_one("M_PIT fine-tuned", "x, y_l → y_w", _stages(results, "sft", True))],
-    "reward": [_one("R_PIT gap reward", "quality of y_1 − y_2", _stages(results, "reward", True))],
-    "rl": [_curriculum(index, stage) for index, stage in enumerate(curriculum)],
-    "held_out": [Box(("pit", "x, y_0 → M_PIT → y_1", "until R_PIT sees no gain"))],
-  }
-  policy = {
-    "sft": [_one("M_P fine-tuned", "x → y_w", _stages(results, "sft", False))],
-    "reward": [_one("R_P reward", "y_w above y_l", _stages(results, "reward", False))],
-    "rl": [_one("M_P reinforced", "for R_P, near its start", _stages(results, "rl", False))],
-    "held_out": [Box(("original", "x → M_P → y_0"))],
-  }
-  if results["recipe"] == "reward":  # nothing but reward models
-    return {"reward": [policy["reward"], improver["reward"]]}
-  chains = [policy] if results["recipe"] == "rlhf" else [policy, improver]
-  return {fold: [chain[fold] for chain in chains] for fold in policy}
-
-
-def _stages(results: Mapping, kind: str, second: bool) -> list[tuple[str, Mapping]]:
-  seconds = results["seconds"]
-  return [
-    (name, {"seconds": seconds.get(name), **stage})
-    for name, stage in results.get("stages", {}).items()
-    if stage["kind"] in KINDS[kind]
-    and second == any(word in name for word in IMPROVER)
-    and not any(word in name for word in ABLATIONS)
-  ]
-
-
-def _one(title: str, task: str, stages: Sequence[tuple[str, Mapping]]) -> Box:
-  return Box((title, task, *_effort(stages[0][1] if stages else {})))
-
-
-def _curriculum(index: int, stage: tuple[str, Mapping]) -> Box:
-  references = stage[1].get("references", ())
-  references = [references] if isinstance(references, str) else list(references)
-  named = " and ".join(REFERENCES.get(reference, reference) for reference in references)
-  task = f"improves {named}" if named else "for R_PIT, near its start"
-  return Box((f"M_PIT stage {index}", task, *_effort(stage[1])), "policy" in references)
-
-
-def _effort(stage: Mapping) -> tuple[str, ...]:
-  parts = [f"{stage['steps']:,} steps"] if stage.get("steps") else []
-  parts += [cells.duration(stage["seconds"])] if stage.get("seconds") else []
-  return (" · ".join(parts),) if parts else ()
-
-
-def _title(results: Mapping, fold: str) -> tuple[str, str]:
-  names = {"sft": "Fold 1", "reward": "Fold 2", "rl": "Fold 3", "held_out": "Held out"}
-  rows = results.get("data", {}).get("folds", {}).get(fold)
-  return names[fold], "" if rows is None else f"{rows:,} rows"
 
 
 def _wide(columns):
@@ -175,7 +161,7 @@ def _stack(boxes: Sequence[Box]) -> int:
 
 
 def _pile(boxes: Sequence[Box], x: int, y: int, width: int, chain: int) -> list[Placed]:
-  tint = palette.COLOURS["pit" if chain else "original"]
+  tint = palette.TEAL if chain else palette.BLUE
   placed = []
   for box in boxes:
     placed.append(Placed(box, x, y, width, tint))
@@ -192,11 +178,9 @@ def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
     for upper, lower in itertools.pairwise(boxes):
       middle = upper.x + upper.width // 2
       parts.append(_path(f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}"))
-  if len(placed) < 3:
-    return parts
-  policy, *rest = placed[2]
-  for item in (item for boxes in rest for item in boxes if item.box.takes_policy):
-    parts.append(_samples(policy[0], item, wide))
+  for (sampler, *_), *others in placed:
+    for item in (item for boxes in others for item in boxes if item.box.takes_samples):
+      parts.append(_samples(sampler, item, wide))
   return parts
 
 
@@ -211,13 +195,13 @@ def _link(start: Placed, end: Placed, wide: bool) -> str:
   return _path(f"M{side} {start.y + start.box.height - 14}h22V{end.y + 30}H{end.x - 1}")
 
 
-def _samples(policy: Placed, stage: Placed, wide: bool) -> str:
-  """The dashed arrow along which the finished policy's samples become references."""
+def _samples(sampler: Placed, stage: Placed, wide: bool) -> str:
+  """The dashed arrow along which the first chain's samples reach a stage of another."""
   if wide:
-    side = policy.x + policy.width
-    return _path(f"M{side} {policy.y + 44}h7V{stage.y + 18}H{side + 1}", dashed=True)
-  foot, height = policy.y + policy.box.height, stage.y + stage.box.height // 2
-  return _path(f"M{policy.x + policy.width - 24} {foot}V{height}H{stage.x - 1}", dashed=True)
+    side = sampler.x + sampler.width
+    return _path(f"M{side} {sampler.y + 44}h7V{stage.y + 18}H{side + 1}", dashed=True)
+  foot, height = sampler.y + sampler.box.height, stage.y + stage.box.height // 2
+  return _path(f"M{sampler.x + sampler.width - 24} {foot}V{height}H{stage.x - 1}", dashed=True)
 
 
 def _path(shape: str, dashed: bool = False) -> str:
@@ -228,12 +212,12 @@ def _path(shape: str, dashed: bool = False) -> str:
   )
 
 
-def _band(x: int, y: int, width: int, height: int, title: tuple[str, str]) -> str:
+def _band(x: int, y: int, width: int, height: int, column: Column) -> str:
   return (
     f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="#f3f1ec"/>'
     f'<text x="{x + 12}" y="{y + 25}" font-size="13" font-weight="600" fill="{palette.INK}">'
-    f'{title[0]}</text><text x="{x + width - 12}" y="{y + 25}" font-size="12" '
-    f'text-anchor="end" fill="{palette.QUIET}">{title[1]}</text>'
+    f'{markupsafe.escape(column.title)}</text><text x="{x + width - 12}" y="{y + 25}" '
+    f'font-size="12" text-anchor="end" fill="{palette.QUIET}">{column.note}</text>'
   )
 
 
@@ -252,6 +236,6 @@ def _box(item: Placed) -> str:
 
 
 def _letters(text: str) -> str:
-  """Sets M_PIT and its like with a lowered index, in a way every browser knows."""
+  """Sets M_P and its like with a lowered index, in a way every browser knows."""
   lowered = r'\1<tspan dy="3" font-size="9.5">\2</tspan><tspan dy="-3">​</tspan>'
-  return re.sub(r"\b([MRy])_(PIT|[Pwl0-9])\b", lowered, str(markupsafe.escape(text)))
+  return re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", lowered, str(markupsafe.escape(text)))

@@ -1,9 +1,9 @@
-"""Tables of single experiments: significance, agreement, ratings, length, gap, cost, rounds."""
+"""Tables of experiments that any method may have: significance, agreement, length, frontiers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from pit_jax.report import cells, label_tables, palette, verdict
-from pit_jax.statistics import ratings, significance
+from pit_jax.report import cells, verdict
+from pit_jax.statistics import significance
 
 
 def significant(results: Mapping) -> cells.Table | None:
@@ -74,27 +74,6 @@ def agreement(results: Mapping) -> cells.Table:
   return cells.select("agreement", "Do the judges agree?", rows, columns, note=note, words=2)
 
 
-def rated(results: Mapping) -> cells.Table:
-  """Original and every round among each other."""
-  columns = {
-    "player": lambda row: row["system"],
-    "judge": lambda row: row["judge"],
-    "Elo": lambda row: cells.fixed(row["elo"], 0),
-    "Elo 95%": lambda row: cells.bounds(row["elo_ci95"], 0),
-    "over orders ±": lambda row: cells.fixed(row["elo_spread"], 0),
-    "Bradley–Terry": lambda row: cells.fixed(row["bradley_terry"], 0),
-    "Bradley–Terry 95%": lambda row: cells.bounds(row["bradley_terry_ci95"], 0),
-    "games": lambda row: f"{row['games']:,}",
-  }
-  note = (
-    f"All pairs of original and rounds on every prompt, best first; {ratings.SCALE:.0f} points are "
-    "odds of ten to one, and the mean is 1,000. Elo depends on the order of the games: it is a "
-    "mean over 20 orders, whose deviation is beside it. “pit 2” is the second round."
-  )
-  rows = results.get("ratings", ())
-  return cells.select("ratings", "Ratings of the rounds", rows, columns, note=note, words=2)
-
-
 def length(results: Mapping) -> cells.Table:
   """Comparisons without the effect of length."""
 
@@ -143,113 +122,81 @@ def correlations(results: Mapping) -> cells.Table:
   )
 
 
-def discernment(results: Mapping) -> cells.Table:
-  """Where R_PIT is right, and how sure of it."""
-  known = results.get("gap", {})
-  rows = [{"pairs": name, **row} for name, row in known.get("pairs", {}).items()]
+def knee(results: Mapping) -> cells.Table:
+  """Whether more optimisation harmed."""
+  found = results.get("frontier", {})
+  judge = found.get("judge")
+  rows = [chain for chain in found.get("chains", ()) if chain["since"]]
   columns = {
-    "pairs": lambda row: row["pairs"],
-    "right": lambda row: cells.percent(row["accuracy"]),
-    "95% interval": lambda row: label_tables.percents(row["ci95"]),
-    "surest fifth": lambda row: cells.percent(row["groups"][-1]["accuracy"]),
-    "least sure": lambda row: cells.percent(row["groups"][0]["accuracy"]),
-    "margin": lambda row: cells.fixed(row["margin"]),
-    "ECE": lambda row: cells.fixed(row["ece"], 3),
-    "n": lambda row: f"{row['n']:,}",
+    "chain": lambda row: row["chain"],
+    "from KL": lambda row: cells.fixed(row["points"][_best(row)["index"]]["kl"]),
+    "to KL": lambda row: cells.fixed(row["points"][-1]["kl"]),
+    "proxy": lambda row: row["proxy"],
+    "its change": lambda row: _change(_best(row), "proxy"),
+    "judge": lambda row: judge or cells.BLANK,
+    "the judge's": lambda row: _change(_best(row), "judge"),
+    "knee": _knee,
   }
   note = (
-    "How often R_PIT, asked in both orders, says which of two answers is better: by the labels for "
-    f"the data's pairs, else by {known.get('judge')}, without its ties. The last kind has "
-    "answers better than the data's own. Margin is mean |r(a,b) − r(b,a)| in nats, and ECE "
-    "how far σ(margin) is from how often it is right."
+    "From the checkpoint of less KL that the judge puts highest to the last one, in the unit of "
+    "each score. A knee is a checkpoint since which the judge fell and the proxy rose, with "
+    "intervals that hold at 95% for all checkpoints of the chain together; its own interval spans "
+    "the checkpoints that may be the highest. Where there is none, either more did no harm, or so "
+    "many prompts cannot tell."
   )
-  return cells.select("gap", "Is R_PIT right?", rows, columns, note=note)
+  return cells.select("knee", "Over-optimised?", rows, columns, note=note)
 
 
-def cost(results: Mapping) -> cells.Table:
-  """What each way to spend samples costs and gives."""
-  judges: dict[str, str] = {}  # of each system the most believed one
-  for row in results.get("cost", ()):
-    judges.setdefault(row["system"], row["judge"])
-  rows = [row for row in results.get("cost", ()) if row["judge"] == judges[row["system"]]]
-  first = {row["judge"]: {**row, "system": "original"} for row in rows if row["budget"] == 1}
-  rows = [*first.values(), *(row for row in rows if row["budget"] > 1)]
-  rows.sort(key=lambda row: row["budget"])
-  taken = _seconds(results, rows)
+def frontier(results: Mapping) -> cells.Table:
+  """Every checkpoint of every chain."""
+  found = results.get("frontier", {})
+  rows = [
+    {"chain": chain["chain"], "optimised": chain["proxy"], **point}
+    for chain in found.get("chains", ())
+    for point in chain["points"]
+  ]
+  judge = found.get("judge")
   columns = {
-    "spent on": lambda row: _label(row["system"]),
-    "judge": lambda row: row["judge"],
-    "samples": lambda row: cells.fixed(row["samples"], 1),
-    "tokens": lambda row: cells.fixed(row["tokens"], 1),
-    "reads": lambda row: cells.fixed(row["reads"], 1),
-    "seconds": lambda row: cells.fixed(taken.get((row["system"], row["budget"])), 3),
-    "score": lambda row: cells.fixed(row["score"]),
-    "gain": lambda row: cells.fixed(row.get("gain")),
-    "Δ": lambda row: cells.signed(row.get("delta")),
-    "95% interval": lambda row: cells.interval(row.get("ci95")),
-    "KL ≤": lambda row: cells.fixed(row.get("kl_bound")),
-    "prompts": lambda row: f"{verdict.prompts(row):,}",
+    "chain": lambda row: row["chain"],
+    "checkpoint of": lambda row: row["stage"],
+    "optimises": lambda row: row["optimised"],
+    "step": lambda row: str(row["step"]),
+    "KL": lambda row: cells.fixed(row["kl"]),
+    "KL 95%": lambda row: cells.bounds(row["kl_ci95"]),
+    "proxy": lambda row: cells.fixed(row["proxy"]),
+    "proxy 95%": lambda row: cells.bounds(row["proxy_ci95"]),
+    f"{judge}": lambda row: cells.fixed(row.get("judge")),
+    f"{judge} 95%": lambda row: cells.bounds(row.get("judge_ci95")),
   }
   note = (
-    "Per prompt, all drafts included: samples and their tokens, and what a reward model read to "
-    "choose or to stop. Gain is score per 100 tokens beyond the first sample's; Δ is against "
-    "original. best_of_n takes the sample with the highest R_P, gap_tournament the one with the "
-    "highest sum of R_PIT over the others; no judge judges its own choice. KL: the most that the "
-    "choice adds, log n − (n − 1)/n nats. Other judges' figures are in results.json."
+    "KL between the model and its SFT model in nats per response, on held-out prompts; the proxy "
+    "is the reward that training maximised."
   )
-  if taken:
-    note += (
-      " Seconds are what the most samples of a kind took this machine, many prompts at once, with "
-      "their reads and without compiling."
-    )
-  if "self_refine" in judges:
-    note += " A round of self_refine is two samples: feedback, and the answer written after it."
-  return cells.select("cost", "What quality costs", rows, columns, note=note, words=2)
+  if any(row["chain"] == "improver" for row in rows):
+    note += " The improver's drafts are samples of the final policy."
+  return cells.select("frontier", "Checkpoints", rows, columns, note=note, words=3, is_folded=True)
 
 
-def ledger(results: Mapping) -> cells.Table | None:
-  """What each round did to the answers whose version of it the stop rule kept."""
-  known = results.get("ledger")
-  if not known:
-    return None
-  columns = {
-    "round": lambda row: f"{row['k']}",
-    "kept": lambda row: f"{row['kept']:,}",
-    "better": lambda row: f"{row['win']:,}",
-    "as good": lambda row: f"{row['tie']:,}",
-    "worse": lambda row: f"{row['lose']:,}",
-    "mean gap": lambda row: cells.fixed(row["gap"]),
-    "log-ratio": lambda row: cells.fixed(row["kl"], 1),
-    "tokens": lambda row: cells.fixed(row["tokens"], 1),
-  }
-  together = "prompts of all seeds" if "shown" in known else "prompts"
-  if known.get("is_repeated"):
-    together = "answers, of every seed to the same prompts"
-  note = (
-    f"Of {known['prompts']:,} {together}: those whose version of the round the stop rule "
-    f"kept, and what {known['judge']} says of it against the version before. Log-ratio of these "
-    "versions to the improver before RL, in nats, a mean. In the end "
-    f"{known['improved']:,} answers are better than their draft, {known['unchanged']:,} as good "
-    f"and {known['worse']:,} worse; {known['regressions']:,} were made worse by some round."
-  )
-  return cells.select("ledger", "The ledger", known["rounds"], columns, note=note, words=0)
+def _best(chain: Mapping) -> Mapping:
+  """Returns the change since the checkpoint of less KL that the judge puts highest."""
+  points = chain["points"]
+  return max(chain["since"], key=lambda row: points[row["index"]]["judge"])
 
 
-MAKERS = (significant, power, agreement, rated, length, correlations, discernment, cost, ledger)
+def _change(row: Mapping, name: str) -> str:
+  change = f"{row[name]:+.2f} ({cells.bounds(row[f'{name}_ci95'])})"
+  return change.replace("-", "−")
 
 
-def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:
-  """Returns the seconds per prompt of one sample, and of the largest budget of who was timed."""
-  timed = results.get("sampling", {})
-  most = {row["system"]: row["budget"] for row in rows}  # they are in the order of budgets
-  first = timed.get("original")
-  found = {(name, most[name]): first + timed[name] for name in timed if name in most and first}
-  return found | ({("original", 1): first} if first else {})
-
-
-def _label(spender: str) -> str:
-  return palette.SPENDERS.get(spender, (spender,))[0]
+def _knee(chain: Mapping) -> str:
+  found = chain["knee"]
+  if not found:
+    return "none within this run"
+  return f"at KL {cells.fixed(found['kl'])} ({cells.bounds(found['ci95'])})"
 
 
 def _small(value: float | int) -> str:
   return "< 0.001" if value < 0.001 else cells.fixed(value, 3)
+
+
+CERTAINTY = (power, agreement, length, correlations)

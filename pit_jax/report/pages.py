@@ -20,7 +20,7 @@ import rich.measure
 import rich.table
 
 from pit_jax import hosts
-from pit_jax.report import cells, claims, diagram, palette, plots, revisions, tabular, verdict
+from pit_jax.report import cells, diagram, palette, plots, presentation, revisions, tabular, verdict
 from pit_jax.storage import places
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
@@ -37,7 +37,6 @@ MAPPINGS = {
   "gap": ("pairs",),
   "labels": ("accuracy", "reliability", "order"),
   "frontier": ("chains",),
-  "controls": (),
   "absent": (),
   "sampling": (),
   "speeds": (),
@@ -52,7 +51,6 @@ LISTS = {
   "comparisons": COMPARISON,
   "ablation": ("system", "accuracy", "order", "zero_point", "spread"),
   "rounds": ("k",),
-  "self_refine": ("k",),
   "temperature": ("t", "system"),
   "samples": ("prompt", "judge", "outcome", "worse_after", "finding", "kept", "stopped", "rounds"),
   "ratings": ("system", "judge", "elo", "bradley_terry"),
@@ -60,21 +58,11 @@ LISTS = {
   "cost": ("system", "budget", "judge", "tokens", "samples", "reads", "score", "n"),
   "notes": (),
 }
-CAPTIONS = {
-  "comparisons": "Wins minus losses, with 95% intervals.",
-  "scores": "Mean score of a response on held-out prompts.",
-  "rounds": "Improving again and again, each round starting from the last round's response.",
-  "temperature": "Quality over sampling temperature; a system should be compared at its best.",
-  "cost": "Quality over all tokens generated for an answer, drafts included.",
-  "frontier": "The reward that training sees and a judge that it does not, over the KL they cost.",
-  "gaps": "Gap rewards of held-out pairs. Their means should move left from top to bottom.",
-  "margins": "How often R_PIT is right, by how sure it is; on the dotted line it would be honest.",
-  "reinforcement": "What reinforcement learning saw: its reward, and the KL it paid.",
-  "losses": "Losses of the supervised stages.",
-}
 
 
-def write(results: Mapping, workdir: str | os.PathLike) -> pathlib.Path:
+def write(
+  results: Mapping, workdir: str | os.PathLike, method: presentation.Presentation = presentation.ANY
+) -> pathlib.Path:
   """Writes WORKDIR/report/{results.json, report.html, *.png}.
 
   Args:
@@ -82,6 +70,7 @@ def write(results: Mapping, workdir: str | os.PathLike) -> pathlib.Path:
       `comparisons` are required, every other section is shown when present. Arrays and numbers
       of NumPy are fine; what is not finite is written as null.
     workdir: the run's directory.
+    method: what is said of the run's method.
 
   Returns:
     The path of report.html, a page that needs no other file and no network.
@@ -93,31 +82,38 @@ def write(results: Mapping, workdir: str | os.PathLike) -> pathlib.Path:
   directory = pathlib.Path(workdir) / "report"
   directory.mkdir(parents=True, exist_ok=True)
   _replace(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-  shown = verdict.presentable(results)
-  figures = plots.draw(shown)
-  for name, figure in figures.items():
+  shown = verdict.presentable(results, method)
+  figures = [figure for section in tabular.sections(method) for figure in section.figures]
+  drawn = plots.draw(figures, shown, method)
+  for name, figure in drawn.items():
     plots.save(figure, directory / f"{name}.png")
-  drawn = {name: plots.svg(figure, CAPTIONS[name]) for name, figure in figures.items()}
+  captions = {figure.name: figure.caption for figure in figures}
+  elements = {name: plots.svg(figure, captions[name]) for name, figure in drawn.items()}
   page = directory / "report.html"
-  _replace(page, _render(results, shown, drawn))
+  _replace(page, _render(results, shown, method, elements))
   return page
 
 
-def publish(results: Mapping, workdir: str | os.PathLike) -> None:
+def publish(
+  results: Mapping, workdir: str | os.PathLike, method: presentation.Presentation
+) -> None:
   """Writes the report and prints its tables and where it is; of several hosts the first does."""
   if not hosts.is_first():
     return
-  page = write(results, workdir)
-  print(tables(results))
+  page = write(results, workdir, method)
+  print(tables(results, method))
   places.push()
   print(f"report: {places.address(page)}")
 
 
-def tables(results: Mapping, width: int = 100) -> str:
+def tables(
+  results: Mapping, method: presentation.Presentation = presentation.ANY, width: int = 100
+) -> str:
   """Returns the headline and the page's tables as text for a terminal.
 
   Args:
     results: as for `write`.
+    method: as for `write`.
     width: characters per line.
 
   Raises:
@@ -125,10 +121,11 @@ def tables(results: Mapping, width: int = 100) -> str:
   """
   results = check(results)
   console = rich.console.Console(file=io.StringIO(), width=width, color_system=None)
-  console.print(verdict.headline(results), highlight=False)
-  for line in filter(None, [*claims.sentences(results), claims.remark(results)]):
+  console.print(verdict.headline(results, method), highlight=False)
+  claims, remark = method.claims(results)
+  for line in filter(None, [*(claim.sentence for claim in claims), remark]):
     console.print(f"\n{line}", highlight=False)
-  for table in tabular.build(verdict.presentable(results)).values():
+  for table in tabular.build(verdict.presentable(results, method), method).values():
     if table.is_folded or not table.is_printed:
       continue
     console.print(f"\n{table.title}", highlight=False)
@@ -177,8 +174,6 @@ def check(results: Mapping) -> dict[str, Any]:
       _check_kind(section, results[section], list, "a list")
       for index, row in enumerate(results[section]):
         _check_keys(f"{section}[{index}]", row, keys)
-  for name, row in results.get("controls", {}).items():
-    _check_keys(f"controls.{name}", row, COMPARISON)
   for name, stage in results.get("stages", {}).items():
     _check_keys(f"stages.{name}", stage, ("kind",))
   return results
@@ -225,7 +220,12 @@ def _replace(path: pathlib.Path, text: str) -> None:
   unfinished.replace(path)
 
 
-def _render(results: Mapping, shown: Mapping, drawn: Mapping[str, str]) -> str:
+def _render(
+  results: Mapping,
+  shown: Mapping,
+  method: presentation.Presentation,
+  drawn: Mapping[str, str],
+) -> str:
   templates = jinja2.Environment(
     loader=jinja2.PackageLoader("pit_jax.report"),
     autoescape=True,
@@ -234,22 +234,26 @@ def _render(results: Mapping, shown: Mapping, drawn: Mapping[str, str]) -> str:
     undefined=jinja2.ChainableUndefined,
   )
   templates.filters |= {"letters": _letters, "fixed": cells.fixed, "themed": palette.themed}
-  templates.globals |= {"mark": revisions.mark, "colour": palette.colour, "palette": palette}
+  templates.globals |= {"mark": revisions.mark, "colour": method.colour, "palette": palette}
   templates.globals |= {"duration": cells.duration}
   script = templates.loader.get_source(templates, "filter.js")[0]
+  claims, remark = method.claims(results)
+  columns = (method.diagram or diagram.of_stages)(results)
   digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
   return templates.get_template("report.html.jinja").render(
     results=results,
-    headline=verdict.headline(results),
+    method=method,
+    headline=verdict.headline(results, method),
     key_figures=verdict.key_figures(shown),
-    claims=claims.judged(results),
-    claims_said=claims.sentences(results),
-    claims_remark=claims.remark(results),
-    gate=verdict.gate(results) if verdict.concerns_improver(results) else None,
-    tables=tabular.build(shown),
+    claims=claims,
+    claims_remark=remark,
+    gate=verdict.gate(results, method),
+    sections=[
+      (section, tabular.of_section(section, shown, method)) for section in tabular.sections(method)
+    ],
+    data=tabular.data(shown),
     figures={name: markupsafe.Markup(text) for name, text in drawn.items()},
-    captions=CAPTIONS,
-    pipelines=[markupsafe.Markup(diagram.draw(results, wide)) for wide in (True, False)],
+    pipelines=[markupsafe.Markup(diagram.draw(columns, wide)) for wide in (True, False)],
     config=list(_flatten(results.get("config", {}))),
     ledger=shown.get("ledger"),
     samples=shown.get("samples"),
@@ -268,8 +272,6 @@ def _flatten(config: Mapping, prefix: str = ""):
 
 
 def _letters(text: str) -> markupsafe.Markup:
-  """Sets R_PIT, M_P, y_w and their like with a lowered index."""
+  """Sets R_P, M_P, y_w and their like with a lowered index."""
   escaped = str(markupsafe.escape(text)).replace("&#39;", "’")
-  return markupsafe.Markup(
-    re.sub(r"\b([MRy])_(PIT|judge|public|[Pwl0-9])\b", r"\1<sub>\2</sub>", escaped)
-  )
+  return markupsafe.Markup(re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", r"\1<sub>\2</sub>", escaped))

@@ -4,50 +4,15 @@ Figures are drawn in the colours of a light page. A page takes them as CSS varia
 has a second value where the reader asks for a dark scheme.
 """
 
+import itertools
 import re
+from collections.abc import Sequence
 
 INK, QUIET, HAIRLINE, EDGE, WHITE = "#22262e", "#6d7178", "#e4e2dc", "#b9b6ae", "#ffffff"
-COLOURS = {
-  "original": "#2f4a73",
-  "policy_sft": "#94a3ba",
-  "policy_resampled": "#a09c94",
-  "rlhf_longer": "#7d6391",
-  "rlhf_longer_best_of_2": "#58707c",
-  "improver_sft": "#7cb5aa",
-  "pit": "#0b7267",
-  "pit_first_only": "#c99a3d",
-  "pit_second_only": "#b3632d",
-  "pit_single_term": "#58707c",
-  "pit_rp_difference": "#7f7a3c",
-  "self_refine": "#a84a4f",
-  "pit_rounds": "#3f5f8a",
-  "best_of_2": "#7f7a3c",
-  "best_of_n": "#6b7f38",
-  "gap_tournament": "#8a5a7d",
-  "self_refine_rounds": "#8c5d3e",
-}
-SPENDERS = {  # ways to spend samples, as results.json names them → label, whose colour, dashes
-  "pit": ("pit, every round", "pit_second_only", (0, (4, 2))),
-  "pit_stop": ("pit, stop rule", "pit", "-"),
-  "best_of_n": ("best_of_n", "best_of_n", "-"),
-  "gap_tournament": ("gap_tournament", "gap_tournament", "-"),
-  "self_refine": ("self_refine", "self_refine", "-"),
-}
+BLUE, TEAL, RUST, MINT, PURPLE = "#2f4a73", "#0b7267", "#b3632d", "#7cb5aa", "#7d6391"
 OTHERS = ("#58707c", "#8a5a7d", "#7f7a3c", "#a3705c")
-MARKERS = {  # by judge
-  "gold": "o",
-  "language_model": "X",
-  "R_public": "P",
-  "R_judge": "s",
-  "R_P": "D",
-  "R_PIT": "^",
-}
-GAPS = {  # what is compared, in the order of eq. 1, and its colour
-  "wl": ("better, given the worse", "#0b7267"),
-  "ww": ("better, given itself", "#7cb5aa"),
-  "ll": ("worse, given itself", "#c9a878"),
-  "lw": ("worse, given the better", "#b3632d"),
-}
+MARKERS = {"gold": "o", "language_model": "X", "R_public": "P", "R_judge": "s"}  # by judge
+OTHER_MARKERS = ("D", "^", "v", "p")  # of the judges that a method brings, in their order
 # Variable of a page → its colour in the light and in the dark scheme. What is white in a figure has
 # the page's own colour.
 PAGE = {
@@ -109,9 +74,15 @@ STYLE = {
 }
 
 
-def colour(system: str) -> str:
-  """Returns the colour of a system; one this file does not know gets a fixed one of its own."""
-  return COLOURS.get(system) or OTHERS[sum(system.encode()) % len(OTHERS)]
+def other(system: str) -> str:
+  """Returns the colour of a system for which nobody chose one."""
+  return OTHERS[sum(system.encode()) % len(OTHERS)]
+
+
+def markers(judges: Sequence[str]) -> dict[str, str]:
+  """Returns the marker of each judge of a figure."""
+  others = itertools.cycle(OTHER_MARKERS)
+  return {judge: MARKERS.get(judge) or next(others) for judge in judges}
 
 
 def themed(drawing: str) -> str:

@@ -2,29 +2,9 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from pit_jax.report import cells, experiment_tables, label_tables, palette, training_tables, verdict
-
-DESCRIPTIONS = {
-  "original": "the policy after RLHF",
-  "policy_sft": "the policy after fine-tuning only",
-  "policy_resampled": "a second sample of original",
-  "rlhf_longer": "original, its RL carried on for the improver's RL steps",
-  "rlhf_longer_best_of_2": "of two samples of rlhf_longer the one with the higher R_P",
-  "improver_sft": "the improver before RL, on original",
-  "pit": "the improver after the curriculum, on original",
-  "pit_first_only": "all RL steps on dataset references",
-  "pit_second_only": "all RL steps on references from the policy",
-  "pit_single_term": "the curriculum with R_PIT trained on r(w,l) > r(l,w) alone",
-  "pit_rp_difference": "the curriculum with R_P(x, y) − R_P(x, y_ref) as the reward",
-  "self_refine": "the policy prompted to revise",
-  "pit_rounds": "all rounds of pit, with the stop rule",
-  "self_refine_rounds": "all rounds of self_refine",
-  "best_of_2": "of two samples of original the one with the higher R_P",
-  "best_of_n": "of n samples of original the one with the highest R_P",
-  "gap_tournament": "of n samples the one that R_PIT likes best among all",
-}
+from pit_jax.report import cells, experiment_tables, plots, presentation, verdict
 
 SPEEDS = {  # what is known of a stage → what is to be said of it
   "tokens_per_second": "Tokens per second are those that a step reads or, in RL, samples, by the "
@@ -33,19 +13,30 @@ SPEEDS = {  # what is known of a stage → what is to be said of it
 }
 
 
-def build(results: Mapping) -> dict[str, cells.Table]:
+def build(results: Mapping, method: presentation.Presentation) -> dict[str, cells.Table]:
   """Builds every table the results have figures for, by name, in the order of the page.
 
   Args:
     results: a checked results dict, without what a shut gate holds back.
+    method: of the run.
   """
-  makers = (
-    _comparisons, _controls, _seeds, _judges, _systems, _rounds, _refinements, _temperature,
-    _reward_models, *label_tables.MAKERS, _gap_order, *experiment_tables.MAKERS,
-    *training_tables.MAKERS, _stages, _data,
-  )  # fmt: skip
-  tables = (maker(results) for maker in makers)
-  return {table.name: table for table in tables if table is not None and table.rows}
+  made = [table for section in sections(method) for table in of_section(section, results, method)]
+  return {table.name: table for table in [*made, data(results)] if table.rows}
+
+
+def sections(method: presentation.Presentation) -> Sequence[presentation.Section]:
+  """Returns the sections of a method's page."""
+  return SHARED if method.sections is None else method.sections
+
+
+def of_section(
+  section: presentation.Section, results: Mapping, method: presentation.Presentation
+) -> list[cells.Table]:
+  """Returns the tables of a section that the results have figures for."""
+  about = {name: {"about": system.about} for name, system in method.systems.items()}
+  systems = {name: about.get(name, {}) | row for name, row in results["systems"].items()}
+  tables = [maker({**results, "systems": systems}) for maker in section.tables]
+  return [table for table in tables if table is not None and table.rows]
 
 
 def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.Table:
@@ -74,48 +65,56 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
   return cells.select(name, title, rows, columns, note=note, words=5)
 
 
-def _is_control(row: Mapping) -> bool:
-  return "policy_resampled" in (row["a"], row["b"])
+def _is_control(results: Mapping, row: Mapping) -> bool:
+  return not {row["a"], row["b"]}.isdisjoint(results.get("controls", ()))
 
 
 def _is_one_of_several(row: Mapping) -> bool:
   return row.get("seed") not in (None, "all")
 
 
-def _comparisons(results: Mapping) -> cells.Table:
+def comparisons(results: Mapping) -> cells.Table:
+  """Systems against each other, but for controls."""
   rows = [
-    row for row in results["comparisons"] if not (_is_control(row) or _is_one_of_several(row))
+    row
+    for row in results["comparisons"]
+    if not (_is_control(results, row) or _is_one_of_several(row))
   ]
   note = "Δ = win − lose, in percent of prompts. The interval comes from resampling prompts."
   if any("over_seeds" in row for row in rows):
     note += " That over seeds is a 95% t interval of the seeds' own Δ."
-  if any(row.get("chosen_by") == row["judge"] for row in rows):
+  if chosen := next((row for row in rows if row.get("chosen_by") == row["judge"]), None):
     note += (
-      " Best temperatures are those that R_P likes best, on prompts that are not compared here: "
-      "its own row flatters them."
+      f" Best temperatures are those that {chosen['judge']} likes best, on prompts that are not "
+      "compared here: its own row flatters them."
     )
   return _versus("comparisons", "Comparisons", rows, note)
 
 
-def _controls(results: Mapping) -> cells.Table:
-  rows = [row for row in results["comparisons"] if _is_control(row) and not _is_one_of_several(row)]
-  rows += [row for row in results.get("controls", {}).values() if row not in rows]
+def controls(results: Mapping) -> cells.Table:
+  """Comparisons in which only chance speaks."""
+  rows = [
+    row
+    for row in results["comparisons"]
+    if _is_control(results, row) and not _is_one_of_several(row)
+  ]
   note = "What a control measures is chance and procedure alone: its Δ should be about 0."
   return _versus("controls", "Controls", rows, note)
 
 
-def _seeds(results: Mapping) -> cells.Table:
+def seeds(results: Mapping) -> cells.Table:
+  """The comparisons of each of several seeds."""
   rows = [row for row in results["comparisons"] if _is_one_of_several(row)]
   note = "Δ = win − lose, in percent of the prompts of that seed."
   table = _versus("seeds", "Each seed alone", rows, note)
   return dataclasses.replace(table, is_folded=True)
 
 
-def _judges(results: Mapping) -> cells.Table:
-  judges = results.get("judges", {})
+def judges(results: Mapping) -> cells.Table:
+  """What is known of the judges themselves."""
   rows = [
     {"judge": judge, "key": key.replace("_", " "), "value": cells.plain(value)}
-    for judge, facts in judges.items()
+    for judge, facts in results.get("judges", {}).items()
     for key, value in facts.items()
   ]
   columns = {name: lambda row, name=name: row[name] for name in ("judge", "key", "value")}
@@ -123,11 +122,12 @@ def _judges(results: Mapping) -> cells.Table:
   return cells.select("judges", "Who was asked to judge", rows, columns, note=note, words=3)
 
 
-def _systems(results: Mapping) -> cells.Table:
+def systems(results: Mapping) -> cells.Table:
+  """Every system with its scores and length."""
   rows = [{"name": name, **row} for name, row in results["systems"].items()]
   columns = {
     "system": lambda row: row["name"],
-    "what it is": lambda row: row.get("about", DESCRIPTIONS.get(row["name"], "")),
+    "what it is": lambda row: row.get("about", ""),
     f"{verdict.score_judge(results)} score": lambda row: cells.fixed(row.get("score")),
     "tokens": lambda row: cells.fixed(row.get("tokens"), 1),
   }
@@ -145,68 +145,8 @@ def _systems(results: Mapping) -> cells.Table:
   return cells.select("systems", "Systems", rows, columns, note=note, words=2)
 
 
-def _rounds(results: Mapping) -> cells.Table:
-  columns = {
-    "k": lambda row: str(row["k"]),
-    "score": lambda row: cells.fixed(row.get("score")),
-    "Δ": lambda row: cells.signed(row.get("delta")),
-    "95% interval": lambda row: cells.interval(row.get("ci95")),
-    "stopped": lambda row: cells.percent(row.get("stopped")),
-    "score*": lambda row: cells.fixed(row.get("score_stop")),
-    "Δ*": lambda row: cells.signed(row.get("delta_stop")),
-    "95% interval*": lambda row: cells.interval(row.get("ci95_stop")),
-    "tokens": lambda row: cells.fixed(row.get("tokens"), 1),
-  }
-  note = (
-    "Round 0 is the original, and Δ is against it. * with the stop rule: a prompt keeps its "
-    "response once the gap model sees no further gain; “stopped” is the fraction that has."
-  )
-  return cells.select("rounds", "Rounds", results.get("rounds", ()), columns, note=note)
-
-
-def _refinements(results: Mapping) -> cells.Table:
-  columns = {
-    "k": lambda row: str(row["k"]),
-    "score": lambda row: cells.fixed(row.get("score")),
-    "Δ": lambda row: cells.signed(row.get("delta")),
-    "95% interval": lambda row: cells.interval(row.get("ci95")),
-    "refined": lambda row: cells.percent(row.get("refined")),
-    "unchanged": lambda row: cells.percent(row.get("unchanged")),
-    "stopped": lambda row: cells.percent(row.get("stopped")),
-    "fell back": lambda row: cells.percent(row.get("fallback")),
-    "feedback tokens": lambda row: cells.fixed(row.get("feedback_tokens"), 1),
-    "answer tokens": lambda row: cells.fixed(row.get("answer_tokens"), 1),
-  }
-  rows = results.get("self_refine", ())
-  kinds = sum((collections.Counter(row.get("kinds")) for row in rows), collections.Counter())
-  note = (
-    "The policy is asked for feedback on its last answer, then for a better one, with all earlier "
-    "drafts and feedback before it; Δ is against original. Unchanged: the new answer is the draft. "
-    "Stopped: the feedback said that nothing is to be made better, in this round or before. Fell "
-    f"back to the draft, because of its form: {cells.plain(kinds)}. Tokens are those of the round, "
-    "per prompt."
-  )
-  return cells.select("self_refine", "Self-Refine", rows, columns, note=note)
-
-
-def _temperature(results: Mapping) -> cells.Table | None:
-  points = {(row["t"], row["system"]): row for row in results.get("temperature", ())}
-  if not points:
-    return None
-  systems = list(dict.fromkeys(system for _, system in points))
-  rows = [{"t": t} for t in sorted({t for t, _ in points})]
-  columns: dict[str, Callable] = {"temperature": lambda row: cells.plain(row["t"])}
-  for key, label, render in (("score", "", cells.fixed), ("delta", "Δ ", cells.signed)):
-    for system in systems:
-      columns[label + system] = lambda row, system=system, key=key, render=render: render(
-        points.get((row["t"], system), {}).get(key)
-      )
-  return cells.select(
-    "temperature", "Temperatures", rows, columns, note="Mean score, and Δ where given."
-  )
-
-
-def _reward_models(results: Mapping) -> cells.Table:
+def reward_models(results: Mapping) -> cells.Table:
+  """What is known of each reward model."""
   rows = [{"name": name, **row} for name, row in results.get("reward_models", {}).items()]
   columns = {
     "model": lambda row: row["name"],
@@ -237,27 +177,13 @@ def _agreement(value: Mapping | float | int | None) -> str:
   return f"{cells.percent(value['fraction'])} of {value['n']:,}"
 
 
-def _gap_order(results: Mapping) -> cells.Table | None:
-  order = results.get("gap_order")
-  if not order:
-    return None
-  holds = order.get("holds")
-  columns = {
-    f"r({name[0]},{name[1]})": lambda row, name=name: cells.fixed(row[name])
-    for name in palette.GAPS
-  }
-  columns["r(w,l) > r(l,w)"] = lambda row: cells.percent(row["accuracy"])
-  columns["order holds"] = lambda row: cells.BLANK if holds is None else ("yes" if holds else "no")
-  note = "Wanted: r(w,l) ≥ r(w,w) ≈ r(l,l) ≥ r(l,w), on the means; ≈ is a quarter of the range."
-  return cells.select("gap_order", "Order of the gaps", [order], columns, note=note, words=0)
-
-
-def _stages(results: Mapping) -> cells.Table:
+def stages(results: Mapping) -> cells.Table:
+  """Every stage with its steps, speed and time."""
   seconds = results["seconds"]
-  stages, speeds = (results.get(section, {}) for section in ("stages", "speeds"))
+  trained, speeds = (results.get(section, {}) for section in ("stages", "speeds"))
   rows = [
-    {"name": name, "seconds": seconds.get(name), **stages.get(name, {}), **speeds.get(name, {})}
-    for name in dict.fromkeys([*stages, *seconds])
+    {"name": name, "seconds": seconds.get(name), **trained.get(name, {}), **speeds.get(name, {})}
+    for name in dict.fromkeys([*trained, *seconds])
   ]
   rows.append({"name": "total", "seconds": sum(seconds.values())})
   columns = {
@@ -284,8 +210,31 @@ def _goodput(results: Mapping) -> str:
   )
 
 
-def _data(results: Mapping) -> cells.Table:
-  data = results.get("data", {})
-  rows = [{"key": key.replace("_", " "), "value": cells.plain(data[key])} for key in data]
+def data(results: Mapping) -> cells.Table:
+  """What the run was trained on."""
+  known = results.get("data", {})
+  rows = [{"key": key.replace("_", " "), "value": cells.plain(known[key])} for key in known]
   columns = {"entry": lambda row: row["key"], "value": lambda row: row["value"]}
   return cells.select("data", "Data", rows, columns, words=2)
+
+
+COMPARED = presentation.Section(
+  "How the systems compare",
+  (comparisons, experiment_tables.significant, seeds, controls, judges, systems),
+  (plots.COMPARISONS, plots.SCORES),
+)
+OPTIMISED = presentation.Section(
+  "Reward against KL",
+  (experiment_tables.knee, experiment_tables.frontier),
+  (plots.FRONTIER,),
+  beside=True,
+)
+CERTAINTY = presentation.Section(
+  "How sure the figures are",
+  experiment_tables.CERTAINTY,
+)
+MODELS = presentation.Section("What the reward models know", (reward_models,), beside=True)
+TRAINING = presentation.Section(
+  "Training", (stages,), (plots.REINFORCEMENT, plots.LOSSES), beside=True
+)
+SHARED = (COMPARED, OPTIMISED, CERTAINTY, MODELS, TRAINING)

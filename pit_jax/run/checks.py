@@ -53,7 +53,8 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
       f"profile.stage={config.profile.stage!r} with profile.first={config.profile.first} and "
       f"profile.last={config.profile.last}; use steps from 1 on, the last not before the first"
     )
-  if wrong := wrong or [*method.problems(config)]:  # those of the recipe want sections in order
+  # Stages want sections in order, and what the recipe says wants stages.
+  if wrong := wrong or [*_stages(config, method)] or [*method.problems(config)]:
     raise ValueError("; ".join(wrong))
 
 
@@ -65,6 +66,24 @@ def _section(name: str, section: Any, method: kinds.Method) -> Iterator[str]:
     return
   yield from outside(section, kind.allowed, f"{name}.")
   yield from kind.problems(name, section)
+
+
+def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator[str]:
+  """Yields what is wrong with the stages of the recipe in this configuration."""
+  sections = kinds.sections(config)
+  there = f"the configuration has {', '.join(sections)}"
+  try:
+    stages = method.stages(config)
+  except (AttributeError, KeyError) as error:
+    said = str(error).splitlines()[0].strip("\"'")
+    yield f"recipe {method.name} wants a section that is not there ({said}); {there}"
+    return
+  for stage in stages:
+    named = f"stage {stage.name} of recipe {method.name}"
+    if stage.section not in sections:
+      yield f"{named} trains by the section {stage.section!r}; {there}"
+    elif stage.kind and stage.kind not in method.kinds:
+      yield f"{named} is of kind {stage.kind!r}; the recipe has {', '.join(method.kinds)}"
 
 
 def _evaluation(evaluation: Any) -> Iterator[str]:

@@ -210,7 +210,7 @@ def parse(text: str | None) -> Replay | None:
     return None
   stage, _, step = text.rpartition(":")
   if not stage or not step.isdecimal():
-    raise ValueError(f"replay={text!r}; give STAGE:STEP, rl_policy:37 for one")
+    raise ValueError(f"replay={text!r}; give STAGE:STEP, such as reward:37")
   return Replay(stage, int(step))
 
 

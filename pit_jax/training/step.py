@@ -29,7 +29,7 @@ def adam(
 
   Args:
     clip_norm: largest global norm of the gradient; larger ones are scaled down to it.
-    epsilon: added to √v; frameworks differ, and RLHF is known to be sensitive to it.
+    epsilon: added to √v; frameworks differ, and RL is known to be sensitive to it.
     weight_decay: decoupled decay per step, as a multiple of the learning rate, of `is_decayed`.
     scale: multiplies the update, for parameters that learn faster or slower than the others.
   """

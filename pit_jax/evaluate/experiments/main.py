@@ -22,6 +22,7 @@ def measure(run: subject.Subject) -> dict:
     "reward_models": run.reward_models,
     "agreement": agreements(suite, texts, run.contrasts, run.headline),
     **({"absent": run.absent} if run.absent else {}),
+    "controls": run.controls,
   }
 
 

@@ -30,14 +30,28 @@ from typing import Any
 
 import ml_collections
 
+from pit_jax.evaluate import seeds
 from pit_jax.evaluate.experiments import frontier as frontiers
 from pit_jax.evaluate.experiments import length, main
 from pit_jax.improve import self_refine
 from pit_jax.recipes import recipe, rlhf
-from pit_jax.recipes.pit import ablation, cost, ledger, rounds, stop, subject, temperature, training
+from pit_jax.recipes.pit import (
+  ablation,
+  cost,
+  curriculum,
+  gap_rewards,
+  ledger,
+  page,
+  rounds,
+  stop,
+  subject,
+  temperature,
+  training,
+)
 from pit_jax.recipes.pit import gap as gap_experiment
 from pit_jax.run import kinds
-from pit_jax.stages import curriculum, gap_rewards, jobs
+from pit_jax.stages import jobs
+from pit_jax.statistics import stopping
 
 GAP_KEPT = (*rlhf.EARLIER, "language")  # M_PIT^SFT too
 # R_P, M_P^SFT, M_PIT^SFT and R_PIT, beside the policy that samples.
@@ -100,6 +114,18 @@ RECIPE = recipe.Recipe(
   exported=exported,
   subject=subject.of_run,
   headline=("pit", "original"),
+  page=page.PAGE,
+  pooled={
+    "ablation": seeds.rows("system"),
+    "rounds": seeds.rows("k"),
+    "self_refine": seeds.rows("k"),
+    "temperature": seeds.rows("t", "system"),
+    "cost": seeds.rows("system", "budget", "judge"),
+    "ledger": ledger.pool,
+    "stop": lambda parts, _: stopping.pool([*parts.values()]),
+  },
+  caveat="R_P also rewarded pit_rp_difference, where that was trained: its word on it is no "
+  "evidence.",
   experiments={
     "main": main.measure,
     "ablation": ablation.measure,

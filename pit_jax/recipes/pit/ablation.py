@@ -7,8 +7,7 @@ import numpy as np
 from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
 from pit_jax.improve import gains, improvement
-from pit_jax.recipes.pit import subject
-from pit_jax.stages import gap_rewards
+from pit_jax.recipes.pit import gap_rewards, subject
 from pit_jax.statistics import metrics
 
 REWARDED_BY = {"pit_rp_difference": "R_P"}  # systems whose reward is a judge too

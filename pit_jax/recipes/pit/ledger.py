@@ -1,12 +1,13 @@
 """The ledger of self-improvement: what each round did to the answer to every held-out prompt."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pit_jax.data import conversations
+from pit_jax.evaluate import seeds
 from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
 from pit_jax.improve import improvement, self_refine
@@ -207,3 +208,31 @@ def _in_turn(lines: Sequence[Mapping]) -> Iterator[int]:
   )
   for places in itertools.zip_longest(*of_each):
     yield from (place for place in places if place is not None)
+
+
+def pool(ledgers: Mapping[int, Mapping], prompts: Sequence[Hashable]) -> dict:
+  """Returns the ledgers' counts over all prompts of all seeds, and whose samples are shown."""
+  parts = list(ledgers.values())
+  numbers = [
+    {key: value for key, value in part.items() if isinstance(value, int)} for part in parts
+  ]
+  rounds = [_pooled_round(rows) for rows in zip(*(part["rounds"] for part in parts), strict=True)]
+  seed, first = next(iter(ledgers)), numbers[0]
+  return {
+    "judge": parts[0]["judge"],
+    **{key: sum(row[key] for row in numbers) for key in first},
+    "rounds": rounds,
+    "shown": {"seed": seed, "prompts": first["prompts"], "regressions": first["regressions"]},
+    "is_repeated": seeds.is_repeated(prompts),
+  }
+
+
+def _pooled_round(rows: Sequence[Mapping]) -> dict:
+  """Adds what became of the prompts; means are over all prompts that kept the round."""
+  pooled = {"k": rows[0]["k"]}
+  pooled |= {key: sum(row[key] for row in rows) for key in ("kept", "win", "tie", "lose")}
+  kept = [row for row in rows if row["kept"]]
+  for key in ("gap", "kl", "tokens"):
+    total = sum(row["kept"] * row[key] for row in kept)
+    pooled[key] = total / pooled["kept"] if kept else None
+  return pooled

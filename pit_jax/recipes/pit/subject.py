@@ -54,6 +54,11 @@ class Subject(subject.Subject):
       return self.suite.rounds(drafts, rounds, ROUNDS)
 
   @property
+  def controls(self) -> list[str]:
+    """The second draw of original."""
+    return ["policy_resampled"]
+
+  @property
   def absent(self) -> dict[str, str]:
     """The baselines that nobody can play here, and why."""
     c = self.context.config.evaluation.self_refine
@@ -169,7 +174,7 @@ def of_run(context: contexts.Context, models: training.Models) -> Subject:
   found = subject.suite_of(
     context,
     policy=models.policy.rl,
-    policy_sft=models.policy.sft,
+    sampler=models.policy.sft,
     reward_model=models.policy.reward,
     judge=models.policy.judge,
     gap_reward=models.gap_reward,

@@ -4,10 +4,11 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+from pit_jax.recipes.pit import curriculum, gap_rewards
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import curriculum, frontier, gap_rewards, reward, sft
+from pit_jax.stages import frontier, reward, sft
 from pit_jax.types import Params
 
 

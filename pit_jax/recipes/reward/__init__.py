@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 
 from pit_jax.recipes import recipe
-from pit_jax.recipes.reward import labels
+from pit_jax.recipes.reward import labels, page
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
@@ -51,5 +51,6 @@ RECIPE = recipe.Recipe(
   train=train,
   exported=exported,
   subject=labels.of_run,
+  page=page.PAGE,
   experiments={"labels": labels.measure},
 )

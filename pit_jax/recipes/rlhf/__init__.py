@@ -15,7 +15,7 @@ from pit_jax.evaluate import suite as suites
 from pit_jax.evaluate.experiments import frontier as frontiers
 from pit_jax.evaluate.experiments import length, main
 from pit_jax.recipes import recipe
-from pit_jax.recipes.rlhf import policy_chain
+from pit_jax.recipes.rlhf import page, policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 from pit_jax.stages import jobs
@@ -65,7 +65,7 @@ def chains_of(
 
 def of_run(context: contexts.Context, policy: policy_chain.Policy) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  models = {"policy": policy.rl, "policy_sft": policy.sft}
+  models = {"policy": policy.rl, "sampler": policy.sft}
   judges = {"reward_model": policy.reward, "judge": policy.judge}
   suite = subject.suite_of(context, **models, **judges)
   return subject.Policies(
@@ -87,6 +87,7 @@ RECIPE = recipe.Recipe(
   exported=exported,
   subject=of_run,
   headline=("original", "policy_sft"),
+  page=page.PAGE,
   experiments={"main": main.measure, "length": length.measure, "frontier": frontiers.measure},
   needs={"frontier": frontiers.NEED},
 )

@@ -16,9 +16,9 @@ CAPTIONS = {
   "by_ratio": "How often the longer response is chosen, with 95% intervals.",
 }
 COLOURS = {
-  "prompt": palette.COLOURS["rlhf_longer"],
-  "chosen": palette.COLOURS["pit"],
-  "rejected": palette.COLOURS["pit_second_only"],
+  "prompt": palette.PURPLE,
+  "chosen": palette.TEAL,
+  "rejected": palette.RUST,
 }
 
 
@@ -56,8 +56,8 @@ def _lengths(found: examination.Examination) -> matplotlib.figure.Figure:
 def _by_ratio(by_ratio: Mapping[str, estimates.Estimate]) -> matplotlib.figure.Figure:
   figure, axes = _axes()
   for place, share in enumerate(by_ratio.values()):
-    axes.plot([place] * 2, [share.low, share.high], color=palette.COLOURS["pit"])
-    axes.plot(place, share.value, "o", color=palette.COLOURS["pit"], markersize=5)
+    axes.plot([place] * 2, [share.low, share.high], color=palette.TEAL)
+    axes.plot(place, share.value, "o", color=palette.TEAL, markersize=5)
   axes.axhline(0.5, color=palette.INK, linewidth=0.8)
   axes.set_xticks(range(len(by_ratio)), list(by_ratio))
   axes.set_xlim(-0.5, len(by_ratio) - 0.5)

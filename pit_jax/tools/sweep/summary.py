@@ -74,7 +74,7 @@ def _table(found: Sequence[Mapping], keys: Sequence[str]) -> rich.table.Table:
     if "delta" in row:
       low, high = row["ci95"]
       facts = [f"{row['delta']:+.1f}", f"{low:+.1f} … {high:+.1f}", row["judge"]]
-      facts += [f"{row['kl']:.2f}", cells.duration(row["seconds"])]
+      facts += [cells.fixed(row["kl"]), cells.duration(row["seconds"])]
     table.add_row(f"{row['slot']:03d}", row["state"], *values, *facts)
   return table
 
@@ -94,10 +94,10 @@ def _frontier(done: Sequence[Mapping]) -> matplotlib.figure.Figure:
   """Δ of every trial against the KL it paid."""
   figure = matplotlib.figure.Figure(figsize=(palette.WIDTH, 3.2), layout="constrained")
   axes = figure.subplots()
-  for row in done:
+  for row in (row for row in done if row["kl"] is not None):
     low, high = row["ci95"]
-    axes.plot([row["kl"]] * 2, [low, high], color=palette.COLOURS["improver_sft"], linewidth=1)
-    axes.plot(row["kl"], row["delta"], "o", color=palette.COLOURS["pit"], markersize=4)
+    axes.plot([row["kl"]] * 2, [low, high], color=palette.MINT, linewidth=1)
+    axes.plot(row["kl"], row["delta"], "o", color=palette.TEAL, markersize=4)
     axes.annotate(f" {row['slot']}", (row["kl"], row["delta"]), fontsize=7, color=palette.QUIET)
   axes.axhline(0, color=palette.INK, linewidth=0.8)
   axes.set_xlabel("KL of the last stage, nats per response")
@@ -126,7 +126,7 @@ def _parallel(done: Sequence[Mapping], keys: Sequence[str]) -> matplotlib.figure
   for index in np.argsort(best):
     heights = [column[index] for column in columns]
     shade = 0.15 + 0.85 * best[index]
-    axes.plot(range(len(columns)), heights, color=palette.COLOURS["pit"], alpha=shade)
+    axes.plot(range(len(columns)), heights, color=palette.TEAL, alpha=shade)
   axes.set_xticks(range(len(columns)), [*keys, "Δ"])
   axes.set_yticks([])
   axes.set_xlim(-0.1, len(columns) - 0.7)

@@ -190,7 +190,7 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
 
   Returns:
     `delta` and its `ci95` of the comparison that the run is about, under `judge`, the first of the
-    run's judges; `kl`, nats per response of the last RL stage;
+    run's judges; `kl`, nats per response of the last RL stage, None without one;
     `seconds` in all.
 
   Raises:
@@ -206,16 +206,13 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
       f"{rows[0]['judge']} could not judge most prompts ({rows[0].get('failures')}); repeat the "
       "run's launch/train.py, then the sweep"
     )
-  kl = [stage["curve"]["objective/kl"] for stage in results["stages"].values() if _is_rl(stage)]
+  curves = (stage["curve"].get("objective/kl") for stage in results["stages"].values())
+  paid = [curve[-1][1] for curve in curves if curve]
   return {
     **{name: rows[0][name] for name in ("delta", "ci95", "judge")},
-    "kl": kl[-1][-1][1],
+    "kl": paid[-1] if paid else None,
     "seconds": sum(results["seconds"].values()),
   }
-
-
-def _is_rl(stage: dict[str, Any]) -> bool:
-  return "objective/kl" in stage["curve"]
 
 
 def _one_at_a_time(engine: sqlalchemy.Engine) -> None:

@@ -9,9 +9,10 @@ import ml_collections
 from pit_jax import hosts
 from pit_jax.data import conversations, encode, preferences
 from pit_jax.improve import gains
+from pit_jax.recipes.pit import gap_rewards
 from pit_jax.run import checks, workdirs
 from pit_jax.run import context as contexts
-from pit_jax.stages import frontier, gap_rewards, rl
+from pit_jax.stages import frontier, rl
 from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of references

@@ -1,7 +1,7 @@
-"""Tables of gap rewards and of stop rules, and of reward against KL."""
+"""Tables of gap rewards and of stop rules."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pit_jax.report import cells, verdict
 from pit_jax.statistics import stopping
@@ -26,12 +26,12 @@ def gap_rewards(results: Mapping) -> cells.Table:
   comparisons, rows = results["comparisons"], results.get("ablation", ())
 
   def over_original(row: Mapping) -> Mapping:
-    judges = _judges_but(OWN.get(row["system"], ()))
-    return verdict.find(comparisons, row["system"], "original", judges) or {}
+    own = OWN.get(row["system"], ())
+    return verdict.find(comparisons, row["system"], "original", without=own) or {}
 
   def under_pit(row: Mapping) -> Mapping:
-    judges = _judges_but(OWN_AGAINST_PIT.get(row["system"], ()))
-    return verdict.find(comparisons, "pit", row["system"], judges) or {}
+    own = OWN_AGAINST_PIT.get(row["system"], ())
+    return verdict.find(comparisons, "pit", row["system"], without=own) or {}
 
   columns = {
     "trained with it": lambda row: row["system"],
@@ -57,10 +57,6 @@ def gap_rewards(results: Mapping) -> cells.Table:
     "zero point that the judge's difference says, for pit's y_1 and its own improver's."
   )
   return cells.select("gap_rewards", "Which gap reward?", rows, columns, note=note, words=3)
-
-
-def _judges_but(names: Collection[str]) -> list[str]:
-  return [judge for judge in verdict.JUDGES if judge not in names]
 
 
 def stop_rules(results: Mapping) -> cells.Table:
@@ -124,79 +120,8 @@ def _kept(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.Ta
   return cells.select(name, title, rows, columns, note=note)
 
 
-def knee(results: Mapping) -> cells.Table:
-  """Whether more optimisation harmed."""
-  found = results.get("frontier", {})
-  judge = found.get("judge")
-  rows = [chain for chain in found.get("chains", ()) if chain["since"]]
-  columns = {
-    "chain": lambda row: row["chain"],
-    "from KL": lambda row: cells.fixed(row["points"][_best(row)["index"]]["kl"]),
-    "to KL": lambda row: cells.fixed(row["points"][-1]["kl"]),
-    "proxy": lambda row: row["proxy"],
-    "its change": lambda row: _change(_best(row), "proxy"),
-    "judge": lambda row: judge or cells.BLANK,
-    "the judge's": lambda row: _change(_best(row), "judge"),
-    "knee": _knee,
-  }
-  note = (
-    "From the checkpoint of less KL that the judge puts highest to the last one, in the unit of "
-    "each score. A knee is a checkpoint since which the judge fell and the proxy rose, with "
-    "intervals that hold at 95% for all checkpoints of the chain together; its own interval spans "
-    "the checkpoints that may be the highest. Where there is none, either more did no harm, or so "
-    "many prompts cannot tell."
-  )
-  return cells.select("knee", "Over-optimised?", rows, columns, note=note)
-
-
-def frontier(results: Mapping) -> cells.Table:
-  """Every checkpoint of every chain."""
-  found = results.get("frontier", {})
-  rows = [
-    {"chain": chain["chain"], "optimised": chain["proxy"], **point}
-    for chain in found.get("chains", ())
-    for point in chain["points"]
-  ]
-  judge = found.get("judge")
-  columns = {
-    "chain": lambda row: row["chain"],
-    "checkpoint of": lambda row: row["stage"],
-    "optimises": lambda row: row["optimised"],
-    "step": lambda row: str(row["step"]),
-    "KL": lambda row: cells.fixed(row["kl"]),
-    "KL 95%": lambda row: cells.bounds(row["kl_ci95"]),
-    "proxy": lambda row: cells.fixed(row["proxy"]),
-    "proxy 95%": lambda row: cells.bounds(row["proxy_ci95"]),
-    f"{judge}": lambda row: cells.fixed(row.get("judge")),
-    f"{judge} 95%": lambda row: cells.bounds(row.get("judge_ci95")),
-  }
-  note = (
-    "KL between the model and its SFT model in nats per response, on held-out prompts; the proxy "
-    "is the reward that training maximised. The improver's drafts are samples of the final policy."
-  )
-  return cells.select("frontier", "Checkpoints", rows, columns, note=note, words=3, is_folded=True)
-
-
-MAKERS = (gap_rewards, stop_rules, kept, kept_by_round, knee, frontier)
-
-
 def _signs(key: str) -> Callable[[Mapping], str]:
   return lambda row: cells.percent((row.get(key) or {}).get("fraction"))
 
 
-def _best(chain: Mapping) -> Mapping:
-  """Returns the change since the checkpoint of less KL that the judge puts highest."""
-  points = chain["points"]
-  return max(chain["since"], key=lambda row: points[row["index"]]["judge"])
-
-
-def _change(row: Mapping, name: str) -> str:
-  change = f"{row[name]:+.2f} ({cells.bounds(row[f'{name}_ci95'])})"
-  return change.replace("-", "−")
-
-
-def _knee(chain: Mapping) -> str:
-  found = chain["knee"]
-  if not found:
-    return "none within this run"
-  return f"at KL {cells.fixed(found['kl'])} ({cells.bounds(found['ci95'])})"
+MAKERS = (gap_rewards, stop_rules, kept, kept_by_round)

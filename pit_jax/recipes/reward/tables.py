@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from pit_jax.recipes.reward import figures
 from pit_jax.report import cells
 
 
@@ -11,10 +12,10 @@ def accuracy(results: Mapping) -> cells.Table:
     "pairs": lambda row: row["pairs"],
     "preferred is": lambda row: row["model"],
     "right": lambda row: cells.percent(row["accuracy"]),
-    "95%": lambda row: percents(row["accuracy_ci95"]),
+    "95%": lambda row: cells.percents(row["accuracy_ci95"]),
     "above length": lambda row: _points(row["above_length_ci95"]),
     "balanced": lambda row: cells.percent(row["balanced"]),
-    "balanced 95%": lambda row: percents(row["balanced_ci95"]),
+    "balanced 95%": lambda row: cells.percents(row["balanced_ci95"]),
     "n": lambda row: f"{row['n']:,}",
   }
   note = (
@@ -34,7 +35,7 @@ def alike(results: Mapping) -> cells.Table:
     "pairs": lambda row: row["pairs"],
     "preferred is": lambda row: row["model"],
     "right": lambda row: cells.percent(row["matched"]),
-    "95%": lambda row: percents(row["matched_ci95"]),
+    "95%": lambda row: cells.percents(row["matched_ci95"]),
     "n": lambda row: f"{row['matched_n']:,}",
   }
   rows = [row for row in _accuracies(results) if row["matched_n"]]
@@ -70,7 +71,7 @@ def order(results: Mapping) -> cells.Table:
   columns = {
     "pairs": lambda row: row["pairs"],
     "eq. 1 holds": lambda row: cells.percent(row["ordered"]),
-    "95%": lambda row: percents(row["ordered_ci95"]),
+    "95%": lambda row: cells.percents(row["ordered_ci95"]),
     "r(w,l) above zero": lambda row: cells.percent(row["above"]),
     "r(l,w) below zero": lambda row: cells.percent(row["below"]),
     "identical: shift": lambda row: cells.fixed(row["shift"]),
@@ -86,12 +87,20 @@ def order(results: Mapping) -> cells.Table:
   return cells.select("order", "Order of eq. 1, pair by pair", rows, columns, note=note)
 
 
-MAKERS = (accuracy, alike, order, reliability)
-
-
-def percents(bounds) -> str:
-  """Returns the bounds of an interval of a share in percent."""
-  return cells.BLANK if not bounds else " … ".join(f"{100 * bound:.1f}" for bound in bounds)
+def gap_order(results: Mapping) -> cells.Table | None:
+  """The means of the four gaps of a pair."""
+  order = results.get("gap_order")
+  if not order:
+    return None
+  holds = order.get("holds")
+  columns = {
+    f"r({name[0]},{name[1]})": lambda row, name=name: cells.fixed(row[name])
+    for name in figures.GAPS
+  }
+  columns["r(w,l) > r(l,w)"] = lambda row: cells.percent(row["accuracy"])
+  columns["order holds"] = lambda row: cells.BLANK if holds is None else ("yes" if holds else "no")
+  note = "Wanted: r(w,l) ≥ r(w,w) ≈ r(l,l) ≥ r(l,w), on the means; ≈ is a quarter of the range."
+  return cells.select("gap_order", "Order of the gaps", [order], columns, note=note, words=0)
 
 
 def _points(bounds) -> str:
@@ -103,3 +112,6 @@ def _said(groups, place: int) -> str:
     return cells.BLANK
   group = groups[place]
   return f"{100 * group['confidence']:.0f} → {100 * group['accuracy']:.0f}"
+
+
+LABELS = (accuracy, alike, order, reliability)

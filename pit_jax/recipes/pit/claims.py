@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import scipy.stats
 
+from pit_jax.recipes.pit import gate
 from pit_jax.report import verdict
 from pit_jax.statistics import resampling, significance
 
@@ -171,17 +172,16 @@ def _claim(test: _Test, outcome: str, p: float) -> Claim:
   return Claim(test.statement, outcome, _figure(test.row, p) + _disagreement(test.alone))
 
 
-def sentences(results: Mapping) -> list[str]:
-  """Returns what the run says of each claim, or why it can say nothing; [] without an improver."""
+def said(results: Mapping) -> tuple[list[Claim], str]:
+  """Returns what the run says of each claim and what is to be known of all, or why of none."""
   if obstacle := _obstacle(results):
-    return [f"No claim about PIT can be judged in this run, because {obstacle}."]
-  return [claim.sentence for claim in judged(results)]
+    return [], f"No claim about PIT can be judged in this run, because {obstacle}."
+  found = judged(results)
+  return found, _remark(results) if found else ""
 
 
-def remark(results: Mapping) -> str:
-  """Returns what is to be known of all outcomes together; "" where there are none."""
-  if not judged(results):
-    return ""
+def _remark(results: Mapping) -> str:
+  """Returns what is to be known of all outcomes together."""
   text = "An expectation is what the method rests on and the paper does not test. "
   if any("over_seeds" in row for row in results["comparisons"]):
     text += (
@@ -201,10 +201,8 @@ def remark(results: Mapping) -> str:
 
 def _obstacle(results: Mapping) -> str:
   """Returns why no improver of the run can be judged; "" where one can, or there is none."""
-  if not verdict.concerns_improver(results):
-    return ""
-  gate = verdict.gate(results)
-  return "" if gate["passed"] else gate["reason"].rstrip(".")
+  checked = gate.check(results)
+  return "" if checked is None or checked["passed"] else checked["reason"].rstrip(".")
 
 
 def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
@@ -216,14 +214,13 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
     if (row["a"], row["b"]) == (stated.a, stated.b)
     and (row.get("temperature") == "best") == stated.is_at_best
   ]
-  if not rows and verdict.concerns_improver(results):
+  if not rows and gate.concerns_improver(results):
     system = stated.b.removesuffix("_rounds")
     if reason := results.get("absent", {}).get(system):
       yield Claim(statement, NOT_TESTED, reason)
   if not rows:
     return
-  judges = [judge for judge in verdict.JUDGES if judge not in stated.without]
-  row = verdict.find(rows, stated.a, stated.b, judges)
+  row = verdict.find(rows, stated.a, stated.b, without=stated.without)
   if row is None:
     yield Claim(statement, NOT_TESTED, _unjudged(rows))
     return
@@ -270,9 +267,8 @@ def _disagreement(alone: Sequence[Mapping]) -> str:
 
 def _single_stages(comparisons: Sequence[Mapping]) -> list[_Test]:
   """Returns what tests whether single stages are more than marginally better (table 2)."""
-  judges = [judge for judge in verdict.JUDGES if judge != "R_PIT"]
   found = (
-    verdict.find(comparisons, system, "original", judges)
+    verdict.find(comparisons, system, "original", without=("R_PIT",))
     for system in ("pit_first_only", "pit_second_only")
   )
   return [_Test("", row, beyond=MARGINAL) for row in found if row]

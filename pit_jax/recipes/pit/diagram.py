@@ -1,0 +1,32 @@
+"""PIT's pipeline: four models, three folds, and the curriculum of the run."""
+
+from collections.abc import Mapping
+
+from pit_jax.recipes.rlhf import page
+from pit_jax.report import diagram
+
+REFERENCES = {"dataset.rejected": "y_l", "dataset.chosen": "y_w", "policy": "samples of M_P"}
+
+
+def columns(results: Mapping) -> list[diagram.Column]:
+  """Returns the columns of the policy's chain and the improver's."""
+
+  def box(stage: str, *lines: str) -> list[diagram.Box]:
+    return [diagram.Box((*lines, *diagram.effort(results, stage)))]
+
+  stages = results.get("config", {}).get("curriculum", ())
+  improver = {
+    "sft": box("sft_improver", "M_PIT fine-tuned", "x, y_l → y_w"),
+    "reward": box("gap_reward", "R_PIT gap reward", "quality of y_1 − y_2"),
+    "rl": [_stage(results, index, stage) for index, stage in enumerate(stages)]
+    or box("", "M_PIT reinforced", "for R_PIT, near its start"),
+    "held_out": [diagram.Box(("pit", "x, y_0 → M_PIT → y_1", "until R_PIT sees no gain"))],
+  }
+  return page.columns(results, [page.boxes(results), improver])
+
+
+def _stage(results: Mapping, index: int, stage: Mapping) -> diagram.Box:
+  named = " and ".join(REFERENCES[reference] for reference in stage["references"])
+  effort = diagram.effort(results, f"pit_{stage['name']}")
+  lines = (f"M_PIT stage {index}", f"improves {named}", *effort)
+  return diagram.Box(lines, takes_samples="policy" in stage["references"])

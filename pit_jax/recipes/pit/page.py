@@ -1,0 +1,75 @@
+"""What the report says of PIT: systems, sections, words, gate and claims."""
+
+from pit_jax.recipes.pit import claims, diagram, figures, gate, reward_tables, round_tables
+from pit_jax.recipes.reward import figures as reward_figures
+from pit_jax.recipes.reward import tables
+from pit_jax.recipes.rlhf import page
+from pit_jax.report import palette, presentation, tabular
+
+system = presentation.System
+SYSTEMS = {
+  "rlhf_longer": system("original, its RL carried on for the improver's RL steps", palette.PURPLE),
+  "rlhf_longer_best_of_2": system(
+    "of two samples of rlhf_longer the one with the higher R_P", "#58707c"
+  ),
+  "improver_sft": system("the improver before RL, on original", palette.MINT),
+  "pit": system("the improver after the curriculum, on original", palette.TEAL),
+  "pit_first_only": system("all RL steps on dataset references", "#c99a3d"),
+  "pit_second_only": system("all RL steps on references from the policy", palette.RUST),
+  "pit_single_term": system(
+    "the curriculum with R_PIT trained on r(w,l) > r(l,w) alone", "#58707c"
+  ),
+  "pit_rp_difference": system(
+    "the curriculum with R_P(x, y) − R_P(x, y_ref) as the reward", "#7f7a3c"
+  ),
+  "self_refine": system("the policy prompted to revise", "#a84a4f"),
+  "pit_rounds": system("all rounds of pit, with the stop rule", "#3f5f8a"),
+  "self_refine_rounds": system("all rounds of self_refine", "#8c5d3e"),
+  "best_of_2": system("of two samples of original the one with the higher R_P", "#7f7a3c"),
+  "best_of_n": system("of n samples of original the one with the highest R_P", "#6b7f38"),
+  "gap_tournament": system("of n samples the one that R_PIT likes best among all", "#8a5a7d"),
+}
+SECTIONS = (
+  tabular.COMPARED,
+  presentation.Section(
+    "More rounds, other temperatures",
+    round_tables.ROUNDS,
+    (figures.ROUNDS, figures.TEMPERATURE),
+  ),
+  presentation.Section("What it costs", (round_tables.cost,), (figures.COST,)),
+  tabular.OPTIMISED,
+  presentation.Section("Which gap reward, which stop rule?", reward_tables.MAKERS),
+  tabular.CERTAINTY,
+  presentation.Section(
+    tabular.MODELS.title,
+    (*tabular.MODELS.tables, tables.gap_order, round_tables.discernment),
+    (reward_figures.ORDER, figures.MARGINS),
+    beside=True,
+  ),
+  tabular.TRAINING,
+)
+LEGEND = (
+  "Gap is R_PIT over the version before, less what no gain scores. KL is the version's log-ratio "
+  "to M_PIT before reinforcement, in nats; its mean over samples estimates the divergence."
+)
+PAGE = presentation.Presentation(
+  title="PIT, arXiv 2310.00898",
+  systems=page.SYSTEMS | SYSTEMS,
+  baseline="original",
+  judges=page.JUDGES | {"R_PIT": "R_PIT, the gap reward model that also trained the improver"},
+  headlines=page.HEADLINES
+  | {("pit", "original"): ("One round of PIT", "the RLHF policy's answers")},
+  gate=presentation.Gate(
+    check=gate.check,
+    hold_back=gate.hold_back,
+    refusal="This run supports no claim about PIT, because {}.",
+    remark="Every Δ of an improver is left out of this page, and so are its answers: beating a "
+    "policy that its own training did not better proves nothing. results.json has all figures.",
+  ),
+  claims=claims.said,
+  diagram=diagram.columns,
+  sections=SECTIONS,
+  legend=LEGEND,
+  others={"self_refine": "Self-Refine"},
+  tags=("pit", "self-improvement", "preference-learning"),
+)

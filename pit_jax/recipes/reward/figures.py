@@ -1,0 +1,51 @@
+"""The figure of a gap reward's order."""
+
+from collections.abc import Mapping
+
+import matplotlib.figure
+import numpy as np
+
+from pit_jax.report import palette, panels, presentation
+
+GAPS = {  # what is compared, in the order of eq. 1, and its colour
+  "wl": ("better, given the worse", "#0b7267"),
+  "ww": ("better, given itself", "#7cb5aa"),
+  "ll": ("worse, given itself", "#c9a878"),
+  "lw": ("worse, given the better", "#b3632d"),
+}
+
+
+def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
+  """The four gaps, one above the other in eq. 1's order: the means should step to the left."""
+  histogram = results.get("gap_order", {}).get("histogram", {})
+  values = {name: np.asarray(histogram.get(name, ()), dtype=float) for name in GAPS}
+  values = {name: array for name, array in values.items() if array.size}
+  if not values:
+    return None
+  low, high = np.quantile(np.concatenate(list(values.values())), (0.002, 0.998))
+  figure, rows = panels.make_figure(0.5 + 0.78 * len(values), nrows=len(values), sharex=True)
+  for (axes,), (name, array) in zip(rows, values.items(), strict=True):
+    label, tint = GAPS[name]
+    axes.hist(
+      array.clip(low, high),
+      np.linspace(low, high + 1e-6, 41),
+      histtype="stepfilled",
+      color=tint,
+      alpha=0.5,
+    )
+    axes.axvline(array.mean(), color=tint, linewidth=2)
+    axes.set_title(f"r({name[0]},{name[1]})  {label}", fontsize=9, pad=2)
+    axes.set_title(
+      f"mean {panels.number(array.mean())}", loc="right", fontsize=9, color=palette.QUIET, pad=2
+    )
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+  rows[-1, 0].set_xlabel("gap reward, in deviations over samples of the SFT model")
+  return figure
+
+
+ORDER = presentation.Figure(
+  "gaps",
+  "Gap rewards of held-out pairs. Their means should move left from top to bottom.",
+  _gaps,
+)

@@ -1,0 +1,47 @@
+"""What the report says of RLHF: systems, pipeline, and its words."""
+
+from collections.abc import Mapping, Sequence
+
+from pit_jax.report import diagram, palette, presentation
+
+SYSTEMS = {
+  "original": presentation.System("the policy after RLHF", palette.BLUE),
+  "policy_sft": presentation.System("the policy after fine-tuning only", "#94a3ba"),
+  "policy_resampled": presentation.System("a second sample of original", "#a09c94"),
+}
+FOLDS = {"sft": "Fold 1", "reward": "Fold 2", "rl": "Fold 3", "held_out": "Held out"}
+JUDGES = {"R_P": "R_P, the reward model that also trained the policy"}
+HEADLINES = {("original", "policy_sft"): ("RLHF", "the fine-tuned policy's answers")}
+
+
+def boxes(results: Mapping) -> dict[str, list[diagram.Box]]:
+  """Returns the boxes of the policy's chain, by fold."""
+
+  def box(stage: str, *lines: str) -> list[diagram.Box]:
+    return [diagram.Box((*lines, *diagram.effort(results, stage)))]
+
+  return {
+    "sft": box("sft_policy", "M_P fine-tuned", "x → y_w"),
+    "reward": box("reward", "R_P reward", "y_w above y_l"),
+    "rl": box("rl_policy", "M_P reinforced", "for R_P, near its start"),
+    "held_out": [diagram.Box(("original", "x → M_P → y_0"))],
+  }
+
+
+def columns(
+  results: Mapping, chains: Sequence[Mapping[str, list[diagram.Box]]]
+) -> list[diagram.Column]:
+  """Returns the columns of chains that learn on the same folds."""
+  return [
+    diagram.Column(FOLDS[fold], [chain[fold] for chain in chains], diagram.rows(results, fold))
+    for fold in chains[0]
+  ]
+
+
+PAGE = presentation.Presentation(
+  systems=SYSTEMS,
+  baseline="original",
+  judges=JUDGES,
+  headlines=HEADLINES,
+  diagram=lambda results: columns(results, [boxes(results)]),
+)
