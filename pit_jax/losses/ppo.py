@@ -1,4 +1,4 @@
-"""Proximal policy optimisation on responses: rewards, advantages, clipped losses, KL control.
+"""Proximal policy optimisation on responses: shaped rewards, clipped losses, KL control.
 
 Every array over [B R] is about response tokens, right-padded. What stands on padding is never
 read, and what is returned there is 0.
@@ -57,42 +57,6 @@ def penalise_missing_eos(
     penalty: at least 0, in units of score.
   """
   return jnp.where(has_eos, scores, scores - penalty)
-
-
-def gae(
-  rewards: Float[Array, "B R"],
-  values: Float[Array, "B R"],
-  mask: Bool[Array, "B R"],
-  discount: Number,
-  trace: Number,
-) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
-  """Returns generalised advantage estimates and the returns that the value model should predict.
-
-  δ_t = r_t + γ V_{t+1} − V_t,  A_t = δ_t + γλ A_{t+1},  R_t = A_t + V_t
-  with V and A equal to 0 after the last real token        (Schulman et al. 2016, eq. 16)
-
-  Args:
-    rewards: reward of each token.
-    values: V_t, the expected return of the state before token t.
-    mask: which response tokens are real.
-    discount: γ in [0, 1].
-    trace: λ in [0, 1]; 0 trusts the values, 1 the sampled rewards.
-
-  Returns:
-    (advantages, returns) in float32, 0 on padding, advantages not whitened.
-  """
-  rewards, values = (jnp.where(mask, x, 0.0).astype(jnp.float32) for x in (rewards, values))
-  # Padding needs no case of its own: rewards and values of 0 there make the advantages 0 too.
-  next_values = jnp.pad(values[:, 1:], ((0, 0), (0, 1)))
-  errors = rewards + discount * next_values - values
-
-  def backward(next_advantages, errors):
-    advantages = errors + discount * trace * next_advantages
-    return advantages, advantages
-
-  start = jnp.zeros_like(errors[:, 0])
-  _, advantages = jax.lax.scan(backward, start, errors.T, reverse=True)
-  return advantages.T, advantages.T + values
 
 
 def whiten(
@@ -173,7 +137,7 @@ def value_loss(
   Args:
     values: V_t now.
     old_values: V_t when the responses were sampled; constants.
-    returns: R_t from `gae`; constants.
+    returns: R_t from `advantages.gae`; constants.
     mask: which response tokens are real.
     clip: ε > 0, in units of value.
 

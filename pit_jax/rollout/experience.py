@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from pit_jax.losses import ppo
+from pit_jax.losses import advantages, ppo
 from pit_jax.losses import tokens as token_losses
 from pit_jax.types import Metrics, Prompts, Responses
 
@@ -54,14 +54,14 @@ def judge(
   rewards = ppo.shaped_rewards(scores, logprobs, reference_logprobs, mask, kl_coefficient)
   if whiten_rewards:
     rewards = ppo.whiten(rewards, mask, shift_mean=False)
-  advantages, returns = ppo.gae(rewards, values, mask, discount, trace)
+  estimates, returns = advantages.gae(rewards, values, mask, discount, trace)
   return Experience(
     prompts=prompts,
     responses=responses,
     logprobs=logprobs,
     reference_logprobs=reference_logprobs,
     values=values,
-    advantages=ppo.whiten(advantages, mask, shift_mean=True),
+    advantages=ppo.whiten(estimates, mask, shift_mean=True),
     returns=returns,
   )
 
