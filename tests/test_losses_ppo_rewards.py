@@ -9,6 +9,7 @@ import ragged
 from hypothesis import strategies
 
 from pit_jax.losses import ppo
+from pit_jax.rollout import rewards as rollout_rewards
 
 SHAPED = jax.jit(ppo.shaped_rewards)
 WHITEN = jax.jit(ppo.whiten, static_argnums=2)
@@ -20,7 +21,8 @@ WHITEN = jax.jit(ppo.whiten, static_argnums=2)
 def test_score_lands_on_the_last_real_token():
   mask = jnp.array([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
   nothing = jnp.zeros((4, 4))
-  rewards = ppo.shaped_rewards(jnp.array([0.73, -0.5, 2.0, 9.0]), nothing, nothing, mask, 0.1)
+  scores = rollout_rewards.at_end(jnp.array([0.73, -0.5, 2.0, 9.0]), mask)
+  rewards = ppo.shaped_rewards(scores, nothing, nothing, mask, 0.1)
   expected = [[0, 0, 0.73, 0], [-0.5, 0, 0, 0], [0, 0, 0, 2.0], [0, 0, 0, 0]]
   np.testing.assert_allclose(rewards, np.array(expected, np.float32))
 
@@ -40,7 +42,7 @@ def test_shaped_rewards_equal_the_loop(lengths, coefficient):
     if lengths[b]:
       expected[b, lengths[b] - 1] += scores[b]
   actual = SHAPED(
-    jnp.array(scores),
+    rollout_rewards.at_end(jnp.array(scores), jnp.array(mask)),
     ragged.poison(logprobs, mask),
     ragged.poison(reference, mask),
     jnp.array(mask),
@@ -50,9 +52,14 @@ def test_shaped_rewards_equal_the_loop(lengths, coefficient):
 
 
 def test_missing_eos_costs_the_penalty():
-  scores, has_eos = jnp.array([1.0, 1.0, -2.0]), jnp.array([True, False, False])
-  np.testing.assert_allclose(ppo.penalise_missing_eos(scores, has_eos, 1.5), [1.0, -0.5, -3.5])
-  np.testing.assert_allclose(ppo.penalise_missing_eos(scores, has_eos, 0.0), scores)
+  rewards, has_eos = (
+    jnp.array([[9.0, 1.0], [1.0, 0.0], [5.0, -2.0]]),
+    jnp.array([True, False, False]),
+  )
+  mask = jnp.array([[1, 1], [1, 0], [1, 1]], bool)
+  expected = [[9.0, 1.0], [-0.5, 0.0], [5.0, -3.5]]
+  np.testing.assert_allclose(ppo.penalise_missing_eos(rewards, mask, has_eos, 1.5), expected)
+  np.testing.assert_allclose(ppo.penalise_missing_eos(rewards, mask, has_eos, 0.0), rewards)
 
 
 # Whitening

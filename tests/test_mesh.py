@@ -15,6 +15,7 @@ import tiny
 from pit_jax import layout, parallel
 from pit_jax.models import architecture, pure
 from pit_jax.rollout import decode, prefill, scoring
+from pit_jax.rollout import rewards as rollout_rewards
 from pit_jax.stages import objectives, ppo, supervised
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations, GapPreferences, Preferences
@@ -226,7 +227,8 @@ def reinforce(shape):
   for index in range(STEPS):
     rows = (prompts(10 * index), responses(10 * index + 1))
     numbers = np.random.default_rng(index).normal(size=(B, R + 1)).astype(np.float32)
-    rows = (*rows, -np.abs(numbers[:, :R]), numbers[:, R])
+    rewards = rollout_rewards.at_end(jnp.array(numbers[:, R]), jnp.array(rows[1].mask))
+    rows = (*rows, -np.abs(numbers[:, :R]), rewards)
     batch = parallel.put_batch(rows, mesh)
     key = jax.random.fold_in(jax.random.key(0), index)
     rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.05))

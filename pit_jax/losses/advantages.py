@@ -103,6 +103,10 @@ def grpo(
   return _to_tokens(centred / (jnp.sqrt(variance) + EPSILON), mask)
 
 
+GROUPED = {"rloo": rloo, "grpo": grpo}
+ESTIMATORS = ("gae", *GROUPED)
+
+
 def _centred(
   rewards: Float[Array, "B R"], mask: Bool[Array, "B R"], samples: int
 ) -> Float[Array, "G K"]:

@@ -18,7 +18,7 @@ from pit_jax.recipes import recipe
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import jobs
+from pit_jax.stages import jobs, rewards
 
 EARLIER = ("language", "reward", "language")  # M_P^SFT, R_P and M_P^RL, which later stages keep
 
@@ -89,4 +89,5 @@ RECIPE = recipe.Recipe(
   headline=("original", "policy_sft"),
   experiments={"main": main.measure, "length": length.measure, "frontier": frontiers.measure},
   needs={"frontier": frontiers.NEED},
+  problems=lambda config: rewards.problems("rl", config.rl, ("reward",)),
 )
