@@ -226,11 +226,23 @@ def supervised(
 
 
 def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDict:
-  """Returns the section of RL by PPO; its temperature is that of the configuration."""
+  """Returns the section of RL; its temperature is that of the configuration."""
   rl = ml_collections.ConfigDict()
   rl.kind, rl.fold = "rl", "rl"
-  rl.steps = 26  # PPO iterations of the policy
-  rl.batch_size = 128
+  rl.steps = 26  # iterations of the policy
+  rl.batch_size = 128  # responses of an iteration; a multiple of samples
+  rl.samples = 1  # responses to each prompt, which is read once for all of them
+  # Of advantages: "gae", by a value model (PPO); "rloo" or "grpo", against the other samples of the
+  # prompt, of which there have to be 2 or more. These want no value model: what is said of one
+  # below, of discount and of trace, does not count for them.
+  rl.estimator = "gae"
+  # What is maximised, as pairs of a name and a weight (names of functions have dots, which keys of
+  # a configuration must not): the recipe's own rewards, "reward" of a policy and "gap" of an
+  # improver, and Python functions of (prompts, responses, references or None), all in words, which
+  # return a number per response, or per response a list of one for each of its tokens. As in
+  # (("gap", 1.0), ("my_package.my_module:brevity", 0.1)). (): the stage's own one, which it
+  # keeps, and alone, where other stages' own ones are named and its is not.
+  rl.rewards = ()
   rl.epochs = 1
   rl.minibatches = 4
   rl.learning_rate = 3e-4
@@ -242,7 +254,8 @@ def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDic
   rl.value_clip = 0.5
   rl.value_coefficient = 0.1
   rl.entropy_coefficient = 0.0
-  # Of the KL in the loss, by k2; the penalty of k1 in the reward is kl_coefficient.
+  # Of the KL in the loss, by k2; the penalty of k1 in the reward, per token, is kl_coefficient.
+  # With "grpo" there is none in the reward, whatever kl_coefficient says.
   rl.loss_kl_coefficient = 0.0
   rl.discount = 1.0
   rl.trace = 0.95

@@ -40,7 +40,7 @@ def train(workdir, die_after=None, metadata=None, **more):
   def advance(state, index):
     if index == die_after:
       os.kill(os.getpid(), signal.SIGKILL)
-    return step(state, jax.random.fold_in(jax.random.key(3), index))
+    return *step(state, jax.random.fold_in(jax.random.key(3), index)), {}
 
   references = workdir / "references" / "drawn.json"
   if not hosts.agree(references.exists()):

@@ -236,6 +236,7 @@ def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_pat
     ({"inference_batch_size": 12}, "inference_batch_size=12", 8),
     ({"reward.accumulation": 2}, "reward.batch_size=8 with reward.accumulation=2", 16),
     ({"rl.minibatches": 4}, "rl.batch_size=8 with rl.minibatches=4", 32),
+    ({"rl.samples": 2}, "rl.batch_size=8 with rl.samples=2", 16),
   ],
 )
 def test_rows_that_do_not_divide_are_refused_before_anything_is_trained(
@@ -268,6 +269,13 @@ def test_rows_that_do_not_divide_are_refused_before_anything_is_trained(
     ({"profile.stage": "reward", "profile.first": 9}, "profile.first=9 and profile.last=4; use"),
     ({"gap_reward.term_weights": (1.0,)}, "gap_reward.term_weights=(1.0,); use 5 numbers"),
     ({"rl.value_warmup": 3}, "rl.steps=3 with rl.value_warmup=3: only the value model would"),
+    ({"rl.estimator": "ppo"}, "rl.estimator='ppo'; use one of gae, rloo, grpo"),
+    ({"rl.estimator": "rloo"}, "rl.estimator='rloo' with rl.samples=1: a response is compared"),
+    (
+      {"rl.estimator": "grpo", "rl.samples": 2, "rl.kl_target": 3.0},
+      "rl.kl_target=3.0 with estimator 'grpo', whose KL is in the loss",
+    ),
+    ({"rl.rewards": (("gold", 1.0),)}, "rl.rewards names 'gold'; use some of reward, gap, or"),
     ({"rl.value_warmup": 6, "rl.steps": 7}, "the steps of the curriculum=6 with rl.value_warmup"),
     ({"rl.steps": 0, "data.held_out": 1.0}, "data.held_out=1.0; use more than 0 and less than 1"),
   ],
@@ -279,7 +287,7 @@ def test_numbers_that_no_stage_can_use_are_named_before_anything_is_trained(
     tiny_run.build(tiny_run.config(**changes), tmp_path / "run")
   assert said in str(error.value)
   for key in changes:
-    assert key.rsplit(".", maxsplit=1)[-1] in str(error.value)
+    assert key.rsplit(".", maxsplit=1)[-1] in str(error.value) or key == "rl.samples"
   assert not (tmp_path / "run").exists()
 
 

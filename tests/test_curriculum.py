@@ -96,7 +96,7 @@ def run_recorded(context, monkeypatch, count):
   """
   calls = []
 
-  def record(context, name, prompts, reward_fn, **given):
+  def record(context, name, prompts, rewards, **given):
     calls.append({"name": name, "prompts": prompts, **given})
     doubled = 2 * given["start"].kl_coefficient
     return learner({"policy": {"after": name}}, {"moments after": name}, doubled)
@@ -150,7 +150,7 @@ def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
 def test_a_curriculum_has_one_schedule_of_each_rate(finished_run, monkeypatch):
   rates = []
 
-  def record(context, name, prompts, reward_fn, *, start, steps, job, begun, planned, **_):
+  def record(context, name, prompts, rewards, *, start, steps, job, begun, planned, **_):
     schedule = optimizers.schedule(job, planned)
     rates.extend(jax.device_get([schedule(begun + step) for step in range(steps)]))
     return start

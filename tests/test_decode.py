@@ -184,6 +184,30 @@ def test_a_row_ends_at_its_own_limit(temperature):
     np.testing.assert_array_equal(responses.tokens, whole.tokens)
 
 
+@pytest.mark.parametrize("ways", [{}, {"shrinking": True, "tile": 8}, {"parts": 2}], ids=str)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_responses_to_one_prompt_are_those_to_the_prompt_repeated(temperature, ways):
+  """With the same noise: reading a prompt once for all of them changes no law."""
+  model, params = language()
+  few = jax.tree.map(jnp.array, tiny.prompts(2, [*range(1, P + 1)] * 4 + [2, 5, 1, 1], P))
+  many = jax.tree.map(lambda x: jnp.repeat(x, 4, axis=0), few)
+  given = (jax.random.key(5), jnp.float32(temperature))
+  one, logprobs = sampler(model, samples=4, **ways)(params, few, *given)
+  two, others = sampler(model, **ways)(params, many, *given)
+  jax.tree.map(np.testing.assert_array_equal, one, two)
+  np.testing.assert_allclose(logprobs, others, rtol=1e-4, atol=1e-6)
+  assert (len({*map(tuple, one.tokens[:4].tolist())}) > 1) == (temperature > 0)
+
+
+def test_a_prompt_is_read_once_for_all_its_responses():
+  script, calls = [[5, 6, 1, 7, 7, 7], [5, 5, 5, 1, 7, 7]], []
+  ask = sampler(scripted(script, calls), samples=3)
+  responses, _ = ask({}, numbered(2), jax.random.key(0), jnp.float32(0))
+  jax.effects_barrier()
+  assert sorted(calls) == [(0, 2), (P, 6), (P + 1, 6), (P + 2, 6)]
+  check_script([row for row in script for _ in range(3)], responses)
+
+
 def test_a_part_of_one_row_keeps_it():
   """Sixteen rows on sixteen devices: no device is left without a row, however few go on."""
   script = [[1, 7, 7, 7, 7, 7]] * 15 + [[5, 5, 5, 5, 5, 1]]

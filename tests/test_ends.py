@@ -14,6 +14,7 @@ import tiny_models
 
 from pit_jax.data import encode, text
 from pit_jax.recipes.pit import gap_rewards
+from pit_jax.rollout import rewards as rollout_rewards
 from pit_jax.rollout import scoring
 from pit_jax.run import context as contexts
 from pit_jax.stages import ppo, reward, rl
@@ -137,7 +138,8 @@ def test_an_iteration_takes_every_stop_id_for_the_end(asking, sampled):
     )
     state = ppo.State(train=train, kl_coefficient=jnp.float32(0.0))
     scores = reward_fn(np.arange(4), prompts, responses)
-    given = (prompts, responses, jnp.zeros(responses.mask.shape), scores)
+    rewards = rollout_rewards.at_end(scores, jnp.asarray(responses.mask))
+    given = (prompts, responses, jnp.zeros(responses.mask.shape), rewards)
     _, metrics = iterate(state, frozen, *given, jax.random.key(0), rates, jnp.float32(100))
     names = ("objective/score", "objective/score_std", "objective/rlhf_reward", "val/eos_rate")
     found.append((*(float(metrics[name]) for name in names), values(prompts, responses).tolist()))

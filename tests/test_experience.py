@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from pit_jax.rollout import experience
+from pit_jax.rollout import rewards as rollout_rewards
 from pit_jax.types import Responses
 
 LENGTHS, R, EOS = [6, 3, 1, 4], 6, tiny.EOS
@@ -20,7 +21,8 @@ def normal(seed, *shape):
 def inputs():
   prompts, responses = tiny.prompts(0, [2, 4, 3, 1], 4), tiny.responses(1, LENGTHS, R)
   mask = responses.mask
-  arrays = normal(2, 4), *(normal(seed, 4, R) * mask for seed in (3, 4, 5))
+  rewards = rollout_rewards.at_end(jnp.array(normal(2, 4)), jnp.array(mask))
+  arrays = rewards, *(normal(seed, 4, R) * mask for seed in (3, 4, 5))
   return jax.tree.map(jnp.array, (prompts, responses, *arrays))
 
 
@@ -40,11 +42,11 @@ def spread(rows):
 
 def slow_rewards(whiten_rewards):
   """Returns each row's real rewards: the penalty per token, the score on the last."""
-  _, _, scores, logprobs, reference, _ = (np.asarray(x, np.float64) for x in (0, 0, *inputs()[2:]))
+  _, _, rewards, logprobs, reference, _ = (np.asarray(x, np.float64) for x in (0, 0, *inputs()[2:]))
   rows = []
   for b, n in enumerate(LENGTHS):
     row = -BETA * (logprobs[b, :n] - reference[b, :n])
-    row[-1] += scores[b]
+    row += rewards[b, :n]
     rows.append(row)
   if whiten_rewards:
     mean, deviation = np.concatenate(rows).mean(), spread(rows)
@@ -86,7 +88,8 @@ def test_experience_keeps_what_it_was_given():
 
 
 def test_measures_equal_the_definitions():
-  prompts, responses, scores, logprobs, reference, _ = inputs()
+  prompts, responses, rewards, logprobs, reference, _ = inputs()
+  scores = rewards.sum(axis=1)
   entropy, has_eos = jnp.array(normal(6, 4, R) ** 2), jnp.array([True, True, False, True])
   metrics = experience.measure(judged(False), scores, entropy, has_eos, jnp.float32(BETA))
   mask = np.asarray(responses.mask)

@@ -32,15 +32,12 @@ def step(state, rows, key):
 def run(workdir, poison=(), steps=12, save_every=4, taken=None, **limits):
   """Trains a toy whose batch and key follow from the step."""
 
-  def given(index):
-    return {"rows": batch(index, poison), "key": jax.random.fold_in(KEY, index)}
-
   def advance(state, index):
     if taken is not None:
       taken.append(index)
-    return step(state, *given(index).values())
+    given = {"rows": batch(index, poison), "key": jax.random.fold_in(KEY, index)}
+    return *step(state, *given.values()), given
 
-  recorder = flight.Recorder(inputs=given, **limits)
   return loop.fit(
     "toy",
     advance,
@@ -50,7 +47,7 @@ def run(workdir, poison=(), steps=12, save_every=4, taken=None, **limits):
     metadata={},
     log_every=3,
     save_every=save_every,
-    surroundings=operations.Operations(recorder=recorder),
+    surroundings=operations.Operations(recorder=flight.Recorder(**limits)),
   )
 
 

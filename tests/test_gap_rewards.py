@@ -45,10 +45,12 @@ def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, differenc
   context, seen = finished_run.context, []
   drafts = [f"Draft {i}." for i in range(len(context.folds["rl"]))]
 
-  def record(context, name, prompts, reward_fn, *, start, **_):
+  def record(context, name, prompts, rewards, *, start, **_):
     rows = np.array([0, 5, len(prompts) - 1])
     responses = context.inference.responses(["Hi."] * 3)
     given = (prompts.contents.index[rows], prompts[rows], responses)
+    ((weight, reward_fn),) = rewards.values()
+    assert weight == 1.0
     seen.append(np.asarray(reward_fn(*given)))
     return start
 

@@ -23,7 +23,7 @@ CHILD = textwrap.dedent("""
   def advance(state, step):
     if step == {kill_at}:
       os.kill(os.getpid(), signal.{kill})
-    return test_loop.toy_step(state, step)
+    return *test_loop.toy_step(state, step), {{}}
 
   state = loop.fit("toy", advance, test_loop.make_state(), steps=23, log_every=4, save_every=5,
                    workdir={workdir!r}, metadata=test_loop.METADATA)

@@ -68,7 +68,7 @@ def reinforce(mesh):
   state = ppo.State(train=train, kl_coefficient=one)
   reference = jax.device_put(params["policy"], parallel.homes(models["policy"], mesh))
   frozen = {"base": {}, "reference": reference}
-  numbers = parallel.put_batch((np.zeros((B, R), np.float32), np.zeros(B, np.float32)), mesh)
+  numbers = parallel.put_batch((np.zeros((B, R), np.float32),) * 2, mesh)
   rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.1))
   given = (state, frozen, *rows(mesh), *numbers, jax.random.key(0), rates, jnp.float32(100))
   return jax.jit(layout.on(mesh, iterate)).lower(*given).compile(), state

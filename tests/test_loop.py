@@ -44,7 +44,7 @@ class Run:
     if step == self.raise_at:
       raise Interrupted
     self.taken.append(step)
-    return toy_step(state, step)
+    return *toy_step(state, step), {}
 
   def __call__(self, raise_at=None, **changed):
     self.raise_at = raise_at
@@ -141,7 +141,7 @@ def test_a_run_that_continues_holds_one_state_and_no_more(tmp_path):
     held.append(sum(leaf.shape == shape for leaf in jax.live_arrays()))
     if step == 3 and len(held) == 4:
       raise Interrupted
-    return jax.tree.map(lambda leaf: leaf + 1.0, state), {"loss": jnp.float32(1 / (step + 1))}
+    return jax.tree.map(lambda leaf: leaf + 1.0, state), {"loss": jnp.float32(1 / (step + 1))}, {}
 
   def fit(first):  # the caller holds the first state, as stages do
     keeping_best = keeping.Keeping(best="lowest")
@@ -208,7 +208,7 @@ def test_counts_below_one_are_refused(tmp_path, name):
 def test_broken_steps_are_named_even_between_logged_ones(tmp_path, caplog):
   def advance(state, step):
     loss = jnp.where(step == 2, jnp.nan, 1.0)
-    return state, {"policy/loss": loss, "skipped": jnp.float32(step == 4)}
+    return state, {"policy/loss": loss, "skipped": jnp.float32(step == 4)}, {}
 
   settings = {"steps": 10, "log_every": 10, "save_every": 10, "metadata": {}}
   loop.fit("toy", advance, make_state(), workdir=tmp_path, **settings)
@@ -221,7 +221,7 @@ def test_broken_steps_are_named_even_between_logged_ones(tmp_path, caplog):
 
 def test_metrics_that_are_not_finite_are_still_json(tmp_path):
   def advance(state, step):
-    return state, {"loss": jnp.float32(jnp.nan), "ratio": jnp.float32(jnp.inf)}
+    return state, {"loss": jnp.float32(jnp.nan), "ratio": jnp.float32(jnp.inf)}, {}
 
   settings = {"steps": 1, "log_every": 1, "save_every": 1, "metadata": {}}
   loop.fit("toy", advance, make_state(), workdir=tmp_path, **settings)

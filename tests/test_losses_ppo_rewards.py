@@ -1,4 +1,4 @@
-"""PPO's rewards, advantages and KL control against loops over real tokens only."""
+"""PPO's rewards, whitening and KL control against loops over real tokens only."""
 
 import hypothesis
 import jax
@@ -9,8 +9,9 @@ import ragged
 from hypothesis import strategies
 
 from pit_jax.losses import ppo
+from pit_jax.rollout import rewards as rollout_rewards
 
-SHAPED, GAE = jax.jit(ppo.shaped_rewards), jax.jit(ppo.gae)
+SHAPED = jax.jit(ppo.shaped_rewards)
 WHITEN = jax.jit(ppo.whiten, static_argnums=2)
 
 
@@ -20,7 +21,8 @@ WHITEN = jax.jit(ppo.whiten, static_argnums=2)
 def test_score_lands_on_the_last_real_token():
   mask = jnp.array([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
   nothing = jnp.zeros((4, 4))
-  rewards = ppo.shaped_rewards(jnp.array([0.73, -0.5, 2.0, 9.0]), nothing, nothing, mask, 0.1)
+  scores = rollout_rewards.at_end(jnp.array([0.73, -0.5, 2.0, 9.0]), mask)
+  rewards = ppo.shaped_rewards(scores, nothing, nothing, mask, 0.1)
   expected = [[0, 0, 0.73, 0], [-0.5, 0, 0, 0], [0, 0, 0, 2.0], [0, 0, 0, 0]]
   np.testing.assert_allclose(rewards, np.array(expected, np.float32))
 
@@ -40,7 +42,7 @@ def test_shaped_rewards_equal_the_loop(lengths, coefficient):
     if lengths[b]:
       expected[b, lengths[b] - 1] += scores[b]
   actual = SHAPED(
-    jnp.array(scores),
+    rollout_rewards.at_end(jnp.array(scores), jnp.array(mask)),
     ragged.poison(logprobs, mask),
     ragged.poison(reference, mask),
     jnp.array(mask),
@@ -50,68 +52,14 @@ def test_shaped_rewards_equal_the_loop(lengths, coefficient):
 
 
 def test_missing_eos_costs_the_penalty():
-  scores, has_eos = jnp.array([1.0, 1.0, -2.0]), jnp.array([True, False, False])
-  np.testing.assert_allclose(ppo.penalise_missing_eos(scores, has_eos, 1.5), [1.0, -0.5, -3.5])
-  np.testing.assert_allclose(ppo.penalise_missing_eos(scores, has_eos, 0.0), scores)
-
-
-# Advantages
-
-
-def slow_gae(rewards, values, discount, trace):
-  """One row of real tokens, backwards, in double precision."""
-  advantages = np.zeros(len(rewards))
-  next_value = next_advantage = 0.0
-  for t in reversed(range(len(rewards))):
-    error = float(rewards[t]) + discount * next_value - float(values[t])
-    advantages[t] = error + discount * trace * next_advantage
-    next_value, next_advantage = float(values[t]), advantages[t]
-  return advantages, advantages + np.asarray(values, np.float64)
-
-
-@ragged.QUICK
-@hypothesis.given(
-  lengths=ragged.ROW_LENGTHS,
-  factors=strategies.sampled_from([(1.0, 0.95), (0.9, 0.5), (1.0, 0.0), (0.99, 1.0), (0.0, 0.5)]),
-)
-def test_gae_equals_the_loop_under_right_padding(lengths, factors):
-  rewards, values, mask = (
-    ragged.normal(3, ragged.ROWS, ragged.LENGTH),
-    ragged.normal(4, ragged.ROWS, ragged.LENGTH),
-    ragged.mask_of(lengths),
+  rewards, has_eos = (
+    jnp.array([[9.0, 1.0], [1.0, 0.0], [5.0, -2.0]]),
+    jnp.array([True, False, False]),
   )
-  expected_advantages, expected_returns = np.zeros((2, ragged.ROWS, ragged.LENGTH))
-  for b, n in enumerate(lengths):
-    expected_advantages[b, :n], expected_returns[b, :n] = slow_gae(
-      rewards[b, :n], values[b, :n], *factors
-    )
-  advantages, returns = GAE(
-    ragged.poison(rewards, mask), ragged.poison(values, mask), jnp.array(mask), *factors
-  )
-  np.testing.assert_allclose(advantages, expected_advantages, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(returns, expected_returns, rtol=1e-4, atol=1e-5)
-
-
-def test_gae_padded_equals_sliced():
-  rewards, values, mask = (
-    ragged.normal(5, 2, ragged.LENGTH),
-    ragged.normal(6, 2, ragged.LENGTH),
-    ragged.mask_of([4, 4]),
-  )
-  padded = ppo.gae(jnp.array(rewards), jnp.array(values), jnp.array(mask), 0.9, 0.8)
-  sliced = ppo.gae(
-    jnp.array(rewards[:, :4]), jnp.array(values[:, :4]), jnp.ones((2, 4), bool), 0.9, 0.8
-  )
-  for long, short in zip(padded, sliced):
-    np.testing.assert_array_equal(long[:, :4], short)
-    np.testing.assert_array_equal(long[:, 4:], np.zeros((2, 2)))
-
-
-def test_full_trace_returns_are_the_rewards_to_go():
-  rewards, mask = jnp.array([[1.0, 2.0, 4.0, 8.0]]), jnp.array([[True, True, True, False]])
-  advantages, returns = ppo.gae(rewards, jnp.array([[5.0, 6.0, 7.0, 8.0]]), mask, 1.0, 1.0)
-  np.testing.assert_allclose(returns, [[7.0, 6.0, 4.0, 0.0]])
-  np.testing.assert_allclose(advantages, [[2.0, 0.0, -3.0, 0.0]])
+  mask = jnp.array([[1, 1], [1, 0], [1, 1]], bool)
+  expected = [[9.0, 1.0], [-0.5, 0.0], [5.0, -3.5]]
+  np.testing.assert_allclose(ppo.penalise_missing_eos(rewards, mask, has_eos, 1.5), expected)
+  np.testing.assert_allclose(ppo.penalise_missing_eos(rewards, mask, has_eos, 0.0), rewards)
 
 
 # Whitening

@@ -3,6 +3,7 @@
 With plain gradient descent: Adam would turn rounding into steps as large as the learning rate.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -15,7 +16,9 @@ import tiny
 from pit_jax import layout, parallel
 from pit_jax.models import architecture, pure
 from pit_jax.rollout import decode, prefill, scoring
+from pit_jax.rollout import rewards as rollout_rewards
 from pit_jax.stages import objectives, ppo, supervised
+from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations, GapPreferences, Preferences
 
@@ -207,11 +210,13 @@ def actors():
 
 
 @functools.cache
-def reinforce(shape):
+def reinforce(shape, estimator="gae"):
   networks, params = actors()
+  params = {kind: params[kind] for kind in optimizers.kinds(estimator)}
+  settings = dataclasses.replace(SETTINGS, estimator=estimator, samples=4)
   mesh = parallel.make_mesh(shape)
   policy, value = networks["policy"], networks["value"]
-  iterate = ppo.make_iteration(policy, value, SGD, SETTINGS, tiny.EOS)
+  iterate = ppo.make_iteration(policy, value, SGD, settings, tiny.EOS)
   iterate = jax.jit(layout.on(mesh, iterate))
   axes = {name: model.axes for name, model in networks.items()}
   state = ppo.State(
@@ -226,7 +231,8 @@ def reinforce(shape):
   for index in range(STEPS):
     rows = (prompts(10 * index), responses(10 * index + 1))
     numbers = np.random.default_rng(index).normal(size=(B, R + 1)).astype(np.float32)
-    rows = (*rows, -np.abs(numbers[:, :R]), numbers[:, R])
+    rewards = rollout_rewards.at_end(jnp.array(numbers[:, R]), jnp.array(rows[1].mask))
+    rows = (*rows, -np.abs(numbers[:, :R]), rewards)
     batch = parallel.put_batch(rows, mesh)
     key = jax.random.fold_in(jax.random.key(0), index)
     rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.05))
@@ -235,10 +241,16 @@ def reinforce(shape):
   return state, path
 
 
-@pytest.mark.parametrize("shape", MESHES, ids=str)
-def test_ppo_is_the_same_on_every_mesh(shape):
-  (one, path), (many, paths) = reinforce(ONE), reinforce(shape)
-  for name, before in actors()[1].items():
+@pytest.mark.parametrize(
+  "shape, estimator",
+  [(shape, "gae") for shape in MESHES] + [((8, 1, 1), "rloo"), ((2, 2, 2), "grpo")],
+  ids=str,
+)
+def test_reinforcement_is_the_same_on_every_mesh(shape, estimator):
+  (one, path), (many, paths) = reinforce(ONE, estimator), reinforce(shape, estimator)
+  assert tuple(one.train.params) == optimizers.kinds(estimator)
+  for name in one.train.params:
+    before = actors()[1][name]
     assert_sharded(many.train.params[name], shape)
     assert_same(many.train.params[name], one.train.params[name], before)
   np.testing.assert_allclose(many.kl_coefficient, one.kl_coefficient, rtol=1e-5)
@@ -252,12 +264,12 @@ def test_ppo_is_the_same_on_every_mesh(shape):
 # Sampling
 
 
-SAMPLED = [(shape, SHAPE, None) for shape in MESHES] + [((1, 1, 8), UNEVEN, None)]
-SAMPLED += [((8, 1, 1), SHAPE, 1), ((2, 2, 2), SHAPE, 1)]
+SAMPLED = [(shape, SHAPE, None, 1) for shape in MESHES] + [((1, 1, 8), UNEVEN, None, 1)]
+SAMPLED += [((8, 1, 1), SHAPE, 1, 1), ((2, 2, 2), SHAPE, 1, 3)]
 
 
-@pytest.mark.parametrize("shape, sizes, tile", SAMPLED, ids=str)
-def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, monkeypatch):
+@pytest.mark.parametrize("shape, sizes, tile, samples", SAMPLED, ids=str)
+def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, samples, monkeypatch):
   """Rounding may flip a draw, but what was drawn has the probability that one device gives it."""
   monkeypatch.setattr(prefill, "FEWEST_ROWS", 1)
   model, mesh = tiny.language(**sizes), parallel.make_mesh(shape)
@@ -266,7 +278,7 @@ def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, monkeyp
   spread = jax.device_put(params, parallel.partition(params, model.axes, mesh))
   sample = functools.partial(
     decode.sample, model, length=R, eos_id=tiny.EOS, pad_id=tiny.PAD, shrinking=True,
-    tile=tile, parts=parallel.parts(mesh),
+    tile=tile, parts=parallel.parts(mesh), samples=samples,
   )  # fmt: skip
   asked, temperature = prompts(5), jnp.float32(0.8)
   batch = parallel.put_batch(asked, mesh)
@@ -274,5 +286,6 @@ def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, monkeyp
   drawn, logprobs = sample(spread, batch, jax.random.key(4), temperature)
   drawn = jax.tree.map(jnp.asarray, jax.device_get(drawn))
   score = jax.jit(functools.partial(scoring.response_logprobs, model))
-  expected, _ = score(params, jax.tree.map(jnp.array, asked), drawn, temperature)
+  repeated = jax.tree.map(lambda x: jnp.repeat(jnp.array(x), samples, axis=0), asked)
+  expected, _ = score(params, repeated, drawn, temperature)
   np.testing.assert_allclose(logprobs, expected, rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ import tiny_run
 from pit_jax import layout, parallel
 from pit_jax.models import pure
 from pit_jax.recipes import pit
+from pit_jax.rollout import rewards as rollout_rewards
 from pit_jax.run import abstract, checks, memory, origin
 from pit_jax.stages import ppo, supervised
 from pit_jax.training import optimizers
@@ -59,7 +60,9 @@ def iterate(mesh, place):
   frozen = {"base": {}, "reference": reference}
   numbers = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
   rows = (tiny.prompts(0, [3] * 8, 4), tiny.responses(1, [1, 2, 3, 4, 5] * 2, 5))
-  rows = (rows[0], jax.tree.map(lambda x: x[:8], rows[1]), -np.abs(numbers[:, :5]), numbers[:, 5])
+  responses = jax.tree.map(lambda x: x[:8], rows[1])
+  rewards = rollout_rewards.at_end(jnp.array(numbers[:, 5]), jnp.array(responses.mask))
+  rows = (rows[0], responses, -np.abs(numbers[:, :5]), rewards)
   rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.1))
   given = (*parallel.put_batch(rows, mesh), jax.random.key(0), rates, jnp.float32(100))
   return jax.jit(layout.on(mesh, program))(start, frozen, *given)

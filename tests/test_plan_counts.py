@@ -73,6 +73,32 @@ def test_a_published_reward_model_is_planned_as_it_is_asked(tmp_path):
   assert gap[1].tokens.shape[1] == run.improver_prompt
 
 
+def test_without_a_value_model_nothing_of_it_is_kept_planned_or_computed():
+  plain = arrays((2, 1, 1), **LARGER)
+  run = arrays((2, 1, 1), rl__estimator="rloo", rl__samples=2, rl__value_warmup=9, **LARGER)
+  size = abstract.device_bytes(run.parts(run.language)[0])
+  kept, before = (memory.needs(one, pit.RECIPE)["PPO of pit_policy"] for one in (run, plain))
+  assert kept["gradients"] == size < before["gradients"]
+  assert kept["policy with optimiser state"] == pytest.approx(3 * size, abs=64)
+  two = before["policy and value model with optimiser state"]
+  assert two - kept["policy with optimiser state"] == pytest.approx(
+    3 * abstract.device_bytes(run.parts(run.scalar)[0]), abs=64
+  )
+  found = {stage.name: stage for stage in stages.stages(run, pit.RECIPE, rows=1000)}
+  assert "value" not in found["rl_policy"].kept
+  sample, _, iterate = (make() for make in found["rl_policy"].makers)
+  rows = run.config.rl.batch_size
+  assert sample.arguments[1].tokens.shape[0] == rows // 2
+  (once,) = found["references"].makers
+  assert once().arguments[1].tokens.shape[0] == rows, "a reference for every prompt"
+  assert {*iterate.roles} == {"policy", "reference"}
+  # Of six passes of a model and three reads, one model's and one read are not there.
+  whole = programs.iteration(plain, "rl", plain.prompt)
+  assert iterate.flops < 0.6 * whole.flops
+  for program in (sample, iterate):
+    program.function.lower(*program.arguments).compile()
+
+
 def test_a_base_stays_beside_the_models_made_of_it():
   without, based = arrays((1, 1, 1)), arrays((1, 1, 1), model__base="embedded")
   size = abstract.device_bytes(based.params(based.language))

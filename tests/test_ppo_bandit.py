@@ -15,6 +15,7 @@ import tiny
 
 from pit_jax.models import pure
 from pit_jax.rollout import decode
+from pit_jax.rollout import rewards as rollout_rewards
 from pit_jax.stages import ppo
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
@@ -156,7 +157,8 @@ def compiled(settings, length, learning):
     responses, logprobs = sample(state.train.params["policy"], asked, noise[0], temperature)
     scores = reward_scale * reward_table(length)[tuple(responses.tokens.T)]
     frozen = {"base": {}, "reference": reference(length)}
-    rollout = (asked, responses, logprobs, scores)
+    rewards = rollout_rewards.at_end(scores, responses.mask)
+    rollout = (asked, responses, logprobs, rewards)
     return iterate(state, frozen, *rollout, noise[1], rates, jnp.float32(HORIZON))
 
   return iteration

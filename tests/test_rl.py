@@ -33,9 +33,9 @@ def noted(monkeypatch):
   calls = {"sample": [], "learn": [], "states": []}
   sample_batch, program = inference.Inference.sample_batch, rl.program
 
-  def sampling(self, params, batch, key, temperature):
+  def sampling(self, params, batch, key, *rest):
     calls["sample"].append(bits(key))
-    return sample_batch(self, params, batch, key, temperature)
+    return sample_batch(self, params, batch, key, *rest)
 
   def noting(*arguments):
     iterate = program(*arguments)

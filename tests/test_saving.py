@@ -36,7 +36,7 @@ def train(workdir, advance):
 
 
 def take(state, step):
-  return {"w": state["w"] * 0.9 + step}, {"loss": state["w"][0]}
+  return {"w": state["w"] * 0.9 + step}, {"loss": state["w"][0]}, {}
 
 
 def test_a_full_disk_stops_the_run_and_the_last_good_checkpoint_loads(tmp_path):

@@ -69,7 +69,7 @@ def test_an_iteration_counts_sampling_judging_and_the_passes_that_were_made(monk
   monkeypatch.setitem(costs.PEAKS, "cpu", PEAK)
   models = {"policy": tiny.language(), "value": tiny.scalar()}
   params = {kind: tiny.parameters(model, seed=0) for kind, model in models.items()}
-  job = ml_collections.ConfigDict({"batch_size": 10, "minibatches": 2})
+  job = ml_collections.ConfigDict({"batch_size": 10, "minibatches": 2, "samples": 1})
   # Two passes of two updates each were asked for, or more; the third update was the last.
   measured = {"tokens/prompt_length": 7.0, "tokens/response_length": 5.0}
   measured |= {"policy/updates": 3.0, "value/updates": 3.0}

@@ -238,7 +238,7 @@ def test_an_iteration_that_was_recorded_replays_to_the_same_numbers(copied, caps
   context = tiny_run.with_values(copied, copied.workdir, **limits)
   policy_chain.train_policy(context)
   with np.load(copied.workdir / "flight" / f"rl_policy-{tiny_run.STEPS}" / "inputs.npz") as inputs:
-    assert set(inputs) >= {"prompts.tokens", "responses.mask", "scores", "key"}
+    assert set(inputs) >= {"prompts.tokens", "responses.mask", "rewards", "key"}
   replay = flight.Replay("rl_policy", tiny_run.STEPS)
   with flight.replaying(replay), pytest.raises(flight.Replayed) as ended:
     policy_chain.train_policy(context)

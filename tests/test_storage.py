@@ -256,11 +256,12 @@ def test_two_hosts_with_a_disk_each_write_one_run(server, machine, tmp_path):
 
 @needs_client
 def test_a_step_that_went_wrong_keeps_its_checkpoint_within_the_bucket(server, machine):
-  recorder = flight.Recorder(inputs=lambda step: {"x": jnp.arange(3.0)})
   with places.opened(RUN) as folder:
     bucket_run.train(folder)
     last = f"gs://bucket/{TOY}/6"
-    said = flight.write(recorder, "toy", 7, {"loss": float("nan")}, folder, last)
+    said = flight.write(
+      flight.Recorder(), "toy", 7, {"loss": float("nan")}, {"x": jnp.arange(3.0)}, folder, last
+    )
   assert f"Recorded in {RUN}/flight/toy-7" in said
   machine()
   with places.opened(RUN) as folder:

@@ -57,7 +57,7 @@ def train(workdir, steps=12, stop=None, **more):
     if index == stop:
       raise KeyboardInterrupt
     time.sleep(0.02)
-    return {"w": state["w"] + 1}, {"loss": state["w"] * 0.5}
+    return {"w": state["w"] + 1}, {"loss": state["w"] * 0.5}, {}
 
   return loop.fit(
     "toy", advance, {"w": jnp.zeros(())}, steps=steps, workdir=workdir, metadata={}, log_every=2,

@@ -22,7 +22,7 @@ def train(workdir, stages=("a", "b"), stop=None, drift=0.0):
 
   def advance(state, step):
     is_off = started.count(stage) > 1 and step == 3
-    return {"w": state["w"] * 0.5 + 1, "m": {"v": state["m"]["v"] + step + is_off * drift}}, {}
+    return {"w": state["w"] * 0.5 + 1, "m": {"v": state["m"]["v"] + step + is_off * drift}}, {}, {}
 
   is_over = False
   while not is_over:

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation on responses: rewards, advantages, clipped losses, KL control.
+"""Proximal policy optimisation on responses: shaped rewards, clipped losses, KL control.
 
 Every array over [B R] is about response tokens, right-padded. What stands on padding is never
 read, and what is returned there is 0.
@@ -15,84 +15,52 @@ Number = Float[Array, ""] | float | int
 
 
 def shaped_rewards(
-  scores: Float[Array, " B"],
+  rewards: Float[Array, "B R"],
   logprobs: Float[Array, "B R"],
   reference_logprobs: Float[Array, "B R"],
   mask: Bool[Array, "B R"],
   kl_coefficient: Number,
 ) -> Float[Array, "B R"]:
-  """Returns each token's reward: its KL penalty, and the score at the last real token.
+  """Returns each token's reward less its KL penalty.
 
-  r_t = −β (log π(y_t) − log π_ref(y_t)) + [t is last] · score        (Ziegler et al. 2019, eq. 2)
+  r_t − β (log π(y_t) − log π_ref(y_t))        (Ziegler et al. 2019, eq. 2; there all r_t but the
+  last are 0, see `rollout.rewards.at_end`)
 
   Args:
-    scores: reward of each response as a whole. A response without tokens has nowhere to put it.
+    rewards: r_t of each token.
     logprobs: log-probability of each token under the policy that sampled it, in nats.
     reference_logprobs: of the same tokens under the frozen reference, in nats.
     mask: which response tokens are real.
     kl_coefficient: β ≥ 0, in units of score per nat.
 
   Returns:
-    Rewards in float32, 0 on padding. Their sum over a row is score − β Σ k1.
+    Rewards in float32, 0 on padding. Their sum over a row is Σ r − β Σ k1.
   """
   k1, _, _ = tokens.kl_estimates(logprobs, reference_logprobs)
-  is_last = jnp.arange(mask.shape[1]) == mask.sum(axis=1, keepdims=True) - 1
-  rewards = -kl_coefficient * k1 + jnp.where(is_last, scores[:, None], 0.0)
-  return jnp.where(mask, rewards, 0.0)
+  return jnp.where(mask, -kl_coefficient * k1 + rewards, 0.0)
 
 
 def penalise_missing_eos(
-  scores: Float[Array, " B"], has_eos: Bool[Array, " B"], penalty: Number
-) -> Float[Array, " B"]:
-  """Returns the scores, less a penalty where a response was cut before it ended.
+  rewards: Float[Array, "B R"],
+  mask: Bool[Array, "B R"],
+  has_eos: Bool[Array, " B"],
+  penalty: Number,
+) -> Float[Array, "B R"]:
+  """Returns the rewards, less a penalty at the last token of a response cut before it ended.
 
-  score − penalty · [no end of sequence]        (Huang et al. 2024, arXiv 2403.17031, "EOS trick")
+  r_last − penalty · [no end of sequence]        (Huang et al. 2024, arXiv 2403.17031, "EOS trick")
 
   Deviation: there the score of such a response is replaced by −1; subtracting keeps the order
   among cut responses, so that they still teach.
 
   Args:
-    scores: reward of each response.
-    has_eos: whether the response holds a token that ends it.
-    penalty: at least 0, in units of score.
-  """
-  return jnp.where(has_eos, scores, scores - penalty)
-
-
-def gae(
-  rewards: Float[Array, "B R"],
-  values: Float[Array, "B R"],
-  mask: Bool[Array, "B R"],
-  discount: Number,
-  trace: Number,
-) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
-  """Returns generalised advantage estimates and the returns that the value model should predict.
-
-  δ_t = r_t + γ V_{t+1} − V_t,  A_t = δ_t + γλ A_{t+1},  R_t = A_t + V_t
-  with V and A equal to 0 after the last real token        (Schulman et al. 2016, eq. 16)
-
-  Args:
     rewards: reward of each token.
-    values: V_t, the expected return of the state before token t.
     mask: which response tokens are real.
-    discount: γ in [0, 1].
-    trace: λ in [0, 1]; 0 trusts the values, 1 the sampled rewards.
-
-  Returns:
-    (advantages, returns) in float32, 0 on padding, advantages not whitened.
+    has_eos: whether the response holds a token that ends it.
+    penalty: at least 0, in units of reward.
   """
-  rewards, values = (jnp.where(mask, x, 0.0).astype(jnp.float32) for x in (rewards, values))
-  # Padding needs no case of its own: rewards and values of 0 there make the advantages 0 too.
-  next_values = jnp.pad(values[:, 1:], ((0, 0), (0, 1)))
-  errors = rewards + discount * next_values - values
-
-  def backward(next_advantages, errors):
-    advantages = errors + discount * trace * next_advantages
-    return advantages, advantages
-
-  start = jnp.zeros_like(errors[:, 0])
-  _, advantages = jax.lax.scan(backward, start, errors.T, reverse=True)
-  return advantages.T, advantages.T + values
+  is_cut = tokens.is_last(mask) & ~has_eos[:, None]
+  return jnp.where(is_cut, rewards - penalty, rewards)
 
 
 def whiten(
@@ -173,7 +141,7 @@ def value_loss(
   Args:
     values: V_t now.
     old_values: V_t when the responses were sampled; constants.
-    returns: R_t from `gae`; constants.
+    returns: R_t from `advantages.gae`; constants.
     mask: which response tokens are real.
     clip: ε > 0, in units of value.
 

@@ -44,6 +44,11 @@ def entropy(logits: Float[Array, "*b T V"]) -> Float[Array, "*b T"]:
   return -(jnp.exp(logprobs) * logprobs).sum(axis=-1)
 
 
+def is_last(mask: Bool[Array, "B R"]) -> Bool[Array, "B R"]:
+  """Returns which token of each row is its last real one; none of a row without tokens."""
+  return jnp.arange(mask.shape[1]) == mask.sum(axis=1, keepdims=True) - 1
+
+
 def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"]) -> Float[Array, ""]:
   """Returns the mean over the positions where the mask is True.
 

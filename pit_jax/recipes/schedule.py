@@ -22,6 +22,7 @@ class Stage:
     batch_size: rows of a step.
     passes: networks that a row passes in a step, for comparing stages of different kinds.
     unit: what a step is called.
+    samples: rows of a step for each of the fold's.
   """
 
   name: str
@@ -31,6 +32,7 @@ class Stage:
   batch_size: int
   passes: float
   unit: str
+  samples: int
 
 
 def stages(
@@ -59,7 +61,8 @@ def _stage(
   job, kind = config[stage.section], kinds.kind_of(recipe, config, stage)
   fold = kinds.fold_of(config, stage)
   steps = kinds.steps_of(config, stage, rows.get(fold, 0))
-  return Stage(stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
+  given = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
+  return Stage(*given, job.get("samples", 1))
 
 
 def announced(context: contexts.Context) -> contexts.Context:
@@ -92,7 +95,7 @@ def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
     f"{name.replace('_', ' ')} {many:,}" for name, many in rows.items() if many
   )
   for stage in planned:
-    epochs = stage.steps * stage.batch_size / max(rows[stage.fold], 1)
+    epochs = stage.steps * stage.batch_size / stage.samples / max(rows[stage.fold], 1)
     yield (
       f"stage {stage.name}: {stage.steps:,} {stage.unit} of {stage.batch_size:,} rows, "
       f"{epochs:.3g} times the {rows[stage.fold]:,} of {stage.fold}"

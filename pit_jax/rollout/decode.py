@@ -51,8 +51,9 @@ def sample(
   shrinking: bool = False,
   tile: int | None = None,
   parts: int = 1,
+  samples: int = 1,
 ) -> tuple[Responses, Float[Array, "B R"]]:
-  """Samples a response to every prompt from softmax(logits / temperature).
+  """Samples responses to every prompt from softmax(logits / temperature).
 
   Nothing is cut from the law (no top-k, no top-p), so the returned log-probabilities are those of
   the law that was sampled, and a trainer at the same temperature computes the same numbers.
@@ -60,7 +61,7 @@ def sample(
   Args:
     model: a language model.
     params: its parameters.
-    prompts: left-padded prompts.
+    prompts: left-padded prompts; of several responses to one, it is read once.
     key: source of the noise; the same key gives the same responses.
     temperature: divides the logits; 0 takes the most likely token.
     limits: the most tokens of each response, from 1 to `length`; None is `length` for all.
@@ -72,13 +73,14 @@ def sample(
       reads all at once.
     parts: G, over how many devices the rows are spread; B is a multiple of it. Rows change places
       within a part alone, so no cache moves from one device to another.
+    samples: responses to each prompt; they follow one another, and B counts them.
 
   Returns:
     The responses, and the log-probability of each of their tokens in nats, 0 on padding.
   """
-  batch, prompt_length = prompts.tokens.shape
-  if batch % parts:
-    raise ValueError(f"{batch} prompts do not divide over {parts} devices; give a multiple of it")
+  asked, prompt_length = prompts.tokens.shape
+  if asked % parts:
+    raise ValueError(f"{asked} prompts do not divide over {parts} devices; give a multiple of it")
   append = functools.partial(_append, key, temperature, eos_id, pad_id)
   params = pure.for_sampling(model, params)
 
@@ -91,9 +93,12 @@ def sample(
     logits, cache = model.apply(params, *ids, state.cache, prompt_length + last, method="extend")
     return append(state.replace(cache=cache), logits)
 
+  batch = asked * samples
   limits = jnp.full(batch, length) if limits is None else limits
   given = (model, params, prompts, length - 1, parts)  # the last token is never read
   cache, logits, rows = prefill.in_tiles(*given, tile) if tile else prefill.whole(*given)
+  if samples > 1:
+    cache, logits, rows = prefill.repeated(cache, logits, rows, samples)
   limits = prefill.pick(limits.reshape(parts, -1), rows)
   state = append(_start(cache, rows, limits, length, pad_id), logits)
   count = batch // parts

@@ -1,11 +1,11 @@
-"""What PPO learns from: responses with their rewards, values and advantages."""
+"""What RL learns from: responses with their advantages and, with a value model, its values."""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from pit_jax.losses import ppo
+from pit_jax.losses import advantages, ppo
 from pit_jax.losses import tokens as token_losses
 from pit_jax.types import Metrics, Prompts, Responses
 
@@ -18,50 +18,60 @@ class Experience:
   responses: Responses
   logprobs: jax.Array  # Float[B R], under the policy that sampled, by the training graph
   reference_logprobs: jax.Array  # Float[B R], under the frozen SFT model
-  values: jax.Array  # Float[B R], of the state before each token
-  advantages: jax.Array  # Float[B R], whitened over the whole batch
-  returns: jax.Array  # Float[B R], what the values should have been
+  values: jax.Array | None  # Float[B R], of the state before each token; None: no value model
+  advantages: jax.Array  # Float[B R]; of gae whitened over the whole batch
+  returns: jax.Array | None  # Float[B R], what the values should have been
 
 
 def judge(
   prompts: Prompts,
   responses: Responses,
-  scores: Float[Array, " B"],
+  rewards: Float[Array, "B R"],
   logprobs: Float[Array, "B R"],
   reference_logprobs: Float[Array, "B R"],
-  values: Float[Array, "B R"],
+  values: Float[Array, "B R"] | None,
   *,
-  kl_coefficient: Float[Array, ""],
+  estimator: str = "gae",
+  samples: int = 1,
+  kl_coefficient: Float[Array, ""] | float,
   discount: float,
   trace: float,
   whiten_rewards: bool,
 ) -> Experience:
-  """Turns scored responses into experience: KL-shaped rewards, then GAE, then whitening.
+  """Turns rewarded responses into experience: KL-shaped rewards, then advantages.
+
+  Those of gae are whitened; those of rloo and grpo are as their papers have them.
 
   Args:
     prompts: what was asked.
     responses: what was sampled.
-    scores: reward of each response as a whole, penalties included.
+    rewards: reward of each token, penalties included.
     logprobs: of the response tokens under the sampling policy, in nats.
     reference_logprobs: of the same tokens under the frozen reference, in nats.
-    values: of the state before each token.
+    values: of the state before each token; None for estimators that want none.
+    estimator: one of `advantages.ESTIMATORS`.
+    samples: responses to each prompt, which follow one another.
     kl_coefficient: β, reward lost per nat of k1.
     discount: γ of the returns, in [0, 1].
     trace: λ of GAE, in [0, 1].
     whiten_rewards: whether the shaped rewards are scaled to unit variance, mean kept.
   """
   mask = responses.mask
-  rewards = ppo.shaped_rewards(scores, logprobs, reference_logprobs, mask, kl_coefficient)
+  rewards = ppo.shaped_rewards(rewards, logprobs, reference_logprobs, mask, kl_coefficient)
   if whiten_rewards:
     rewards = ppo.whiten(rewards, mask, shift_mean=False)
-  advantages, returns = ppo.gae(rewards, values, mask, discount, trace)
+  if estimator == "gae":
+    estimates, returns = advantages.gae(rewards, values, mask, discount, trace)
+    estimates = ppo.whiten(estimates, mask, shift_mean=True)
+  else:
+    estimates, returns = advantages.GROUPED[estimator](rewards, mask, samples), None
   return Experience(
     prompts=prompts,
     responses=responses,
     logprobs=logprobs,
     reference_logprobs=reference_logprobs,
     values=values,
-    advantages=ppo.whiten(advantages, mask, shift_mean=True),
+    advantages=estimates,
     returns=returns,
   )
 
@@ -71,7 +81,7 @@ def measure(
   scores: Float[Array, " B"],
   entropy: Float[Array, "B R"],
   has_eos: Bool[Array, " B"],
-  kl_coefficient: Float[Array, ""],
+  kl_coefficient: Float[Array, ""] | float,
 ) -> Metrics:
   """Returns what there is to know about a batch of experience before learning from it.
 
@@ -89,7 +99,7 @@ def measure(
   return {
     "objective/kl": kl,
     "objective/kl_k3": kl_k3,
-    "objective/kl_coef": kl_coefficient,
+    "objective/kl_coef": jnp.asarray(kl_coefficient),
     "objective/entropy": token_losses.masked_mean(entropy, mask),
     "objective/score": scores.mean(),
     "objective/score_std": scores.std(),

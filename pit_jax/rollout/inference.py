@@ -99,9 +99,8 @@ class Inference:
   mesh: jax.sharding.Mesh
   by_length: bool = False
 
-  @property
-  def sampler(self) -> Callable:
-    """The compiled sampling of this run's responses."""
+  def sampler(self, samples: int = 1) -> Callable:
+    """Returns the compiled sampling of so many of this run's responses to each prompt."""
     tokenizer = self.settings.tokenizer
     return sampling(
       self.language,
@@ -110,6 +109,7 @@ class Inference:
       eos_id=tokenizer.stop_ids,
       pad_id=tokenizer.pad_id,
       is_ragged=self.by_length,
+      samples=samples,
     )
 
   def laid_out(self, params: Params) -> Params:
@@ -127,10 +127,10 @@ class Inference:
     return scoring_of(self.scalar, self.mesh, self.settings.tokenizer.stop_ids)
 
   def sample_batch(
-    self, params: Params, prompts: Prompts, key, temperature: jax.Array
+    self, params: Params, prompts: Prompts, key, temperature: jax.Array, samples: int = 1
   ) -> tuple[Responses, jax.Array]:
-    """Returns a response to every prompt of one batch on the mesh, and its log-probabilities."""
-    return self.sampler(self.laid_out(params), prompts, key, temperature)
+    """Returns responses to every prompt of one batch on the mesh, and their log-probabilities."""
+    return self.sampler(samples)(self.laid_out(params), prompts, key, temperature)
 
   def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
     """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
@@ -144,7 +144,7 @@ class Inference:
 
     def ask(batch, index):
       noise = jax.random.fold_in(key, index)
-      return self.sampler(params, batch, noise, np.float32(temperature))
+      return self.sampler()(params, batch, noise, np.float32(temperature))
 
     return self._over_rows(ask, prompts)
 

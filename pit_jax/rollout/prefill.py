@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from pit_jax import layout
 from pit_jax.models import attention, pure
 from pit_jax.types import Params, Prompts
 
@@ -93,6 +94,22 @@ def in_tiles(
   cache, hidden = jax.lax.fori_loop(0, groups, read, made)
   logits = model.apply(params, hidden, method="logits")[:, 0]
   return attention.resize(cache, -spare, room), logits, rows
+
+
+def repeated(
+  cache: attention.Cache, logits: Float[Array, "B V"], rows: Int[Array, "G N"], samples: int
+) -> tuple[attention.Cache, Float[Array, "B2 V"], Int[Array, "G N2"]]:
+  """Returns what was read of each prompt, once for each of the responses that follow it.
+
+  Args:
+    cache: as `whole` returns it.
+    logits: of the first token.
+    rows: the place in its part of the prompt that each row is of.
+    samples: responses to each prompt, whose places follow one another.
+  """
+  cache, logits = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), (cache, logits))
+  places = rows[:, :, None] * samples + jnp.arange(samples)
+  return attention.spread(cache), layout.spread(logits, "batch"), places.reshape(len(rows), -1)
 
 
 def tile_size(platform: str) -> int:

@@ -124,8 +124,7 @@ def with_trained_end(responses: Responses, stop_ids: Sequence[int]) -> Responses
     stop_ids: the tokens that end a response, the one of training first.
   """
   tokens, mask = responses.tokens, responses.mask
-  is_last = jnp.arange(mask.shape[1]) == mask.sum(axis=1, keepdims=True) - 1
-  has_ended = is_last & jnp.isin(tokens, jnp.asarray(stop_ids))
+  has_ended = token_losses.is_last(jnp.asarray(mask)) & jnp.isin(tokens, jnp.asarray(stop_ids))
   return Responses(tokens=jnp.where(has_ended, stop_ids[0], tokens), mask=mask)
 
 

@@ -132,8 +132,9 @@ class Arrays:
     return self._state(self.parts(model)[0], axes, optimizers.supervised(job))
 
   def actors(self, job: ml_collections.ConfigDict) -> training_step.TrainState:
-    """Returns the train state of policy and value model of a job of RL."""
-    models = {"policy": self.language, "value": self.scalar}
+    """Returns the train state of a job of RL: of policy and, where there is one, value model."""
+    own = {"policy": self.language, "value": self.scalar}
+    models = {kind: own[kind] for kind in optimizers.kinds(job.estimator)}
     axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
     params = {kind: self.parts(model)[0] for kind, model in models.items()}
     return self._state(params, axes, optimizers.reinforcement(job))

@@ -136,6 +136,8 @@ def batches(
     cut, size = method.kinds[config[name].kind].cut, config[name].batch_size
     count = config[name][cut]
     found.append((f"{name}.batch_size", size, f" with {name}.{cut}={count}", count))
+    if (samples := config[name].get("samples", 1)) > 1:  # each prompt's responses on one device
+      found.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
   wrong = [
     f"{name}={size}{parts if count > 1 else ''} has to be a multiple of {devices * count}"
     for name, size, parts, count in found

@@ -9,7 +9,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -97,13 +97,15 @@ class Context:
     name: str,
     advance: loop.Advance,
     state: Any,
-    inputs: Callable[[int], Any],
     *,
+    steps: int,
     every: tuple[int, int],
+    evaluate: log.Evaluate | None = None,
+    evaluate_every: int = 0,
+    samples: log.Samples | None = None,
     best: str = "",
     score: str = "",
     phases: timing.Phases | None = None,
-    **more: Any,
   ) -> Any:
     """Trains a stage of this run and returns its last state, or its best one.
 
@@ -111,27 +113,41 @@ class Context:
       name: the stage's name.
       advance: as for `loop.fit`.
       state: before the first step.
-      inputs: completed steps → what the next step is given, recorded if it goes wrong.
+      steps: of training in all.
       every: steps between two logged ones, and between two checkpoints.
+      evaluate: as for `loop.fit`, as is what follows.
+      evaluate_every: steps between two evaluations; 0: after the last step.
+      samples: rows worth reading.
       best: which checkpoint is kept beside the newest, as for `keeping.Keeping`.
       score: the metric by which it is the best.
       phases: measures the parts of `advance`.
-      more: `steps`, `evaluate`, `evaluate_every` and `samples` of `loop.fit`.
     """
     c, profile = self.config.checkpoints, self.config.profile
     surroundings = operations.Operations(
       keeping=keeping.Keeping(c.keep, best, c.timeout, c.checksum_limit),
       score=score,
-      recorder=flight.Recorder(**self.config.recorder, inputs=inputs),
+      recorder=flight.Recorder(**self.config.recorder),
       phases=phases,
       trace=timing.Trace(profile.first, profile.last if profile.stage == name else 0),
       extra_writers=functools.partial(self._extra_writers, name),
       outlook=self.outlook,
     )
-    place = {"workdir": self.workdir, "metadata": self.metadata, "surroundings": surroundings}
-    place |= dict(zip(("log_every", "save_every"), every, strict=True))
+    log_every, save_every = every
     with self.timed(name):
-      return loop.fit(name, advance, state, **place, **more)
+      return loop.fit(
+        name,
+        advance,
+        state,
+        steps=steps,
+        workdir=self.workdir,
+        metadata=self.metadata,
+        log_every=log_every,
+        save_every=save_every,
+        evaluate=evaluate,
+        evaluate_every=evaluate_every,
+        samples=samples,
+        surroundings=surroundings,
+      )
 
   def _extra_writers(self, name: str) -> tuple[writers.Writer, ...]:
     """Returns the writers of a stage that only some configurations want."""

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pit_jax.losses import gap
+from pit_jax.losses import advantages, gap
 from pit_jax.models import pure
 from pit_jax.run import abstract, kinds, memory
 from pit_jax.stages import programs
+from pit_jax.training import optimizers
 
 SUPERVISED = {
   "1 or more": "batch_size accumulation",
@@ -16,7 +17,7 @@ SUPERVISED = {
 }
 WITH_MARGINS = SUPERVISED | {"0 or more": SUPERVISED["0 or more"] + " margin_scale"}
 REINFORCEMENT = {
-  "1 or more": "steps batch_size epochs minibatches",
+  "1 or more": "steps batch_size epochs minibatches samples",
   "0 or more": "value_scale value_coefficient loss_kl_coefficient target_kl missing_eos_penalty "
   "kl_coefficient kl_target value_warmup",
   "more than 0": "learning_rate clip_norm epsilon clip value_clip kl_horizon temperature",
@@ -82,8 +83,20 @@ def _gap_problems(name: str, job: Any) -> Iterator[str]:
 
 
 def _rl_problems(name: str, job: Any) -> Iterator[str]:
-  if job.steps <= job.value_warmup:
-    yield too_short(f"{name}.steps={job.steps}", f"{name}.value_warmup={job.value_warmup}")
+  if job.steps <= (warmup := optimizers.value_warmup(job)):
+    yield too_short(f"{name}.steps={job.steps}", f"{name}.value_warmup={warmup}")
+  if job.estimator not in advantages.ESTIMATORS:
+    yield f"{name}.estimator={job.estimator!r}; use one of {', '.join(advantages.ESTIMATORS)}"
+  elif job.estimator != "gae" and job.samples < 2:
+    yield (
+      f"{name}.estimator={job.estimator!r} with {name}.samples={job.samples}: a response is "
+      "compared with others to the same prompt; use 2 or more samples, or estimator 'gae'"
+    )
+  if job.estimator == "grpo" and job.kl_target:
+    yield (
+      f"{name}.kl_target={job.kl_target} with estimator 'grpo', whose KL is in the loss: there is "
+      f"no β to move; use 0, and {name}.loss_kl_coefficient"
+    )
 
 
 def too_short(steps: str, warmup: str) -> str:
@@ -93,16 +106,24 @@ def too_short(steps: str, warmup: str) -> str:
   )
 
 
+def _rl_passes(job: Any) -> float:
+  """Sampled, read by policy, reference, value and reward model, learnt by those that learn."""
+  learners = len(optimizers.kinds(job.estimator))
+  return 3.0 + learners + learners * BACK * job.epochs
+
+
 def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
-  """Returns what is kept while responses are sampled, and while PPO learns from them."""
+  """Returns what is kept while responses are sampled, and while RL learns from them."""
   job = run.config[stage.section]
   length = run.prompt_of(stage.prompts) + run.response
   others = memory.frozen(run, run.network(stage.reward))
+  learners = optimizers.kinds(job.estimator)
+  actors = "policy and value model" if "value" in learners else "policy"
   kept = {
-    "policy and value model with optimiser state": abstract.device_bytes(run.actors(job)),
+    f"{actors} with optimiser state": abstract.device_bytes(run.actors(job)),
     **{other: abstract.device_bytes(tree) for other, tree in others.items()},
   }
-  trained = [run.parts(model)[0] for model in (run.language, run.scalar)]
+  trained = [run.parts(model)[0] for model in (run.language, run.scalar)[: len(learners)]]
   return {
     f"sampling of {stage.name}": kept
     | {
@@ -120,7 +141,7 @@ def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, i
 def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
   section, prompt = stage.section, run.prompt_of(stage.prompts)
   reward = run.network(stage.reward)
-  made = [(programs.sampling, section, prompt)]
+  made = [(programs.sampling, section, prompt, run.config[section].samples)]
   if reward is not None:  # else no device scores
     made.append((programs.scoring, section, prompt, reward))
   return [*made, (programs.iteration, section, prompt)]
@@ -130,8 +151,7 @@ def _rl_resident(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, int]:
   """Returns what stays of the models of RL while any of its programs runs."""
   roles = programs.iteration(run, stage.section, run.prompt_of(stage.prompts)).roles
   frozen = memory.frozen(run, run.network(stage.reward))
-  kept = {"policy": roles["policy"], "value": roles["value"]}
-  kept |= {"reference": frozen["reference"], "reward": frozen["reward model"]}
+  kept = roles | {"reference": frozen["reference"], "reward": frozen["reward model"]}
   return {role: abstract.device_bytes(tree) for role, tree in kept.items()}
 
 
@@ -196,8 +216,7 @@ GAP = kinds.Kind(
 RL = kinds.Kind(
   allowed=REINFORCEMENT,
   cut="minibatches",
-  # Sampled, read by policy, reference, value and reward model, learnt by two in each epoch.
-  passes=lambda job: 5.0 + 2 * BACK * job.epochs,
+  passes=_rl_passes,
   needs=_rl_needs,
   programs=_rl_programs,
   resident=_rl_resident,

@@ -16,10 +16,11 @@ from pit_jax.losses import tokens as token_losses
 from pit_jax.models import pure
 from pit_jax.rollout import experience as experiences
 from pit_jax.rollout import scoring
+from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Metrics, Params, Prompts, Responses
 
-KINDS = ("policy", "value")  # of models that learn
+KINDS = optimizers.kinds("gae")  # of models that learn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Settings:
   whiten_rewards: bool
   kl_target: float  # nats per response the adaptive controller steers to; 0 keeps β fixed
   temperature: float  # of rollouts, and so of every log-probability
+  estimator: str = "gae"  # of advantages; see losses/advantages.py
+  samples: int = 1  # responses to each prompt, which follow one another
+
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """The models that learn once any warm-up is over."""
+    return optimizers.kinds(self.estimator)
 
 
 @struct.dataclass
@@ -97,15 +105,22 @@ def make_iteration(
   optimizer: optax.GradientTransformation,
   settings: Settings,
   eos_id: int | tuple[int, ...],
-  learning: tuple[str, ...] = KINDS,
+  learning: tuple[str, ...] | None = None,
 ) -> Callable[..., tuple[State, Metrics]]:
   """Returns iterate(state, frozen, *rollout, key, rates, horizon) → (state, metrics).
 
-  The rollout is prompts, responses, the sampler's log-probabilities, and scores; the rates are of
+  The rollout is prompts, responses, the sampler's log-probabilities, and rewards; the rates are of
   policy and value model; the horizon is that of the KL controller, in episodes. `frozen` holds the
   parameters of the "reference", and as "base" what is frozen of "policy" and "value". The iteration
   recomputes the log-probabilities with the graph it trains with, judges, updates what is learning,
   and moves β. Its metrics have the names of this library's RL logs.
+
+  With rloo or grpo there is no value model, neither in the state nor in what is computed. The KL of
+  gae and rloo is in the reward, times β; that of grpo in the loss alone, times
+  `loss_kl_coefficient` (Shao et al. 2024, eq. 3). Deviations from that paper: its gradient is that
+  of the KL to the reference, by k2 (`losses.ppo.kl_loss`), where k3 would be that of the other
+  direction; and the loss is a mean over all tokens of a minibatch, where a mean of each response's
+  mean makes the tokens of long ones count less (Liu et al. 2025, arXiv 2503.20783).
 
   While the policy waits for the value model (value warm-up), nothing is computed to learn of it:
   its parameters, its optimiser's moments and count, and β stay as they are.
@@ -116,8 +131,9 @@ def make_iteration(
     optimizer: of both; where only one learns, as `optimizer` makes it.
     settings: what is compiled in.
     eos_id: what ends a response.
-    learning: which of KINDS learn.
+    learning: which of KINDS learn; None: all that the estimator has.
   """
+  learning = learning or settings.kinds
   step = _make_step(objective(policy, value, settings, learning), optimizer, learning)
   assess = _make_assessment(policy, value, settings, eos_id)
 
@@ -127,17 +143,17 @@ def make_iteration(
     prompts: Prompts,
     responses: Responses,
     sampled_logprobs: Float[Array, "B R"],
-    scores: Float[Array, " B"],
+    rewards: Float[Array, "B R"],
     key: Key[Array, ""],
     rates: Mapping[str, Float[Array, ""]],
     horizon: Float[Array, ""],
   ) -> tuple[State, Metrics]:
-    batch, metrics = assess(state, frozen, prompts, responses, scores)
+    batch, metrics = assess(state, frozen, prompts, responses, rewards)
     metrics["val/sampler_difference"] = jnp.abs(sampled_logprobs - batch.logprobs).max()
     train, learnt = _learn(step, state.train, frozen, batch, key, rates, settings)
     coefficient = state.kl_coefficient
     if settings.kl_target and "policy" in learning:
-      kl, episodes = metrics["objective/kl"], scores.shape[0]
+      kl, episodes = metrics["objective/kl"], rewards.shape[0]
       coefficient = ppo.update_kl_coefficient(
         coefficient, kl, settings.kl_target, horizon, episodes
       )
@@ -168,30 +184,38 @@ def _make_step(loss: Callable, optimizer: optax.GradientTransformation, learning
 
 
 def _make_assessment(policy, value, settings, eos_id):
-  """Returns assess(state, frozen, prompts, responses, scores) → (experience, metrics)."""
+  """Returns assess(state, frozen, prompts, responses, rewards) → (experience, metrics)."""
 
-  def assess(state, frozen, prompts, responses, scores):
+  def assess(state, frozen, prompts, responses, rewards):
     params = pure.join(state.train.params, frozen["base"])
     ask = (prompts, responses, settings.temperature)
     logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *ask)
     reference = layout.to_devices(frozen["reference"])
     reference_logprobs, _ = scoring.response_logprobs(policy, reference, *ask)
     has_eos = experiences.ends(responses, eos_id)
-    given = ppo.penalise_missing_eos(scores, has_eos, settings.missing_eos_penalty)
+    mask, penalty = responses.mask, settings.missing_eos_penalty
+    given = ppo.penalise_missing_eos(rewards, mask, has_eos, penalty)
+    values = None
+    if "value" in settings.kinds:
+      values = scoring.token_values(value, params["value"], prompts, responses)
+    beta = 0.0 if settings.estimator == "grpo" else state.kl_coefficient
     batch = experiences.judge(
       prompts,
       responses,
       given,
       logprobs,
       reference_logprobs,
-      scoring.token_values(value, params["value"], prompts, responses),
-      kl_coefficient=state.kl_coefficient,
+      values,
+      estimator=settings.estimator,
+      samples=settings.samples,
+      kl_coefficient=beta,
       discount=settings.discount,
       trace=settings.trace,
       whiten_rewards=settings.whiten_rewards,
     )
-    metrics = experiences.measure(batch, scores, entropy, has_eos, state.kl_coefficient)
-    maximised = given.mean() - state.kl_coefficient * metrics["objective/kl"]
+    scores = rewards.sum(axis=1)
+    metrics = experiences.measure(batch, scores, entropy, has_eos, beta)
+    maximised = given.sum(axis=1).mean() - beta * metrics["objective/kl"]
     return batch, metrics | {"objective/rlhf_reward": maximised}
 
   return assess
@@ -227,7 +251,7 @@ def _learn(step, train, frozen, batch, key, rates, settings):
   (train, _), (metrics, active) = jax.lax.scan(update, (train, jnp.bool_(True)), (numbers, order))
   summary = {name: token_losses.masked_mean(metric, active) for name, metric in metrics.items()}
   told = {name: summary[name] for name in summary if "/" in name and "ratio" not in name}
-  for kind in KINDS:
+  for kind in settings.kinds:
     told[f"{kind}/updates"] = active.sum() if f"{kind}/loss" in metrics else 0
   told["val/skipped"] = metrics["skipped"].sum()
   if "policy/ratio_mean" in metrics:

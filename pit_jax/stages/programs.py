@@ -13,6 +13,7 @@ from pit_jax.models import pure
 from pit_jax.rollout import classifiers, inference
 from pit_jax.run import abstract, memory
 from pit_jax.stages import dpo, objectives, ppo, rl, supervised
+from pit_jax.training import optimizers
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
 STOP_IDS, PAD_ID = (1,), 0  # any will do: they change no shape
@@ -123,8 +124,8 @@ def training(
   )
 
 
-def sampling(run: abstract.Arrays, section: str, prompt: int) -> Program:
-  """Returns sampling after prompts of so many tokens."""
+def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) -> Program:
+  """Returns sampling of so many responses after each of the prompts of so many tokens."""
   job, params = run.config[section], run.params(run.language)
   function = inference.sampling(
     run.language,
@@ -133,15 +134,19 @@ def sampling(run: abstract.Arrays, section: str, prompt: int) -> Program:
     eos_id=STOP_IDS,
     pad_id=PAD_ID,
     is_ragged=run.config.data.length_buckets,
+    samples=samples,
   )
+  asked = job.batch_size // samples
   slots = prompt + run.response - 1
   cache = run.cache(job.batch_size, slots)
   return Program(
     name="sample",
     function=function,
-    arguments=(params, run.rows(Prompts, job.batch_size, prompt), run.key, run.number),
+    arguments=(params, run.rows(Prompts, asked, prompt), run.key, run.number),
     roles={"policy": params},
-    flops=2.0 * _multiplied(run, run.language) * job.batch_size * slots,
+    flops=2.0
+    * _multiplied(run, run.language)
+    * (asked * prompt + job.batch_size * (run.response - 1)),
     made={
       "policy": memory.gathered(run),
       "cache": abstract.device_bytes(cache),
@@ -176,29 +181,26 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
 
 
 def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
-  """Returns an iteration of PPO on responses after prompts of so many tokens."""
+  """Returns an iteration of RL on responses after prompts of so many tokens."""
   job = run.config[section]
   rows = job.batch_size
   train = run.actors(job)
-  base = {kind: run.parts(model)[1] for kind, model in _actors(run).items()}
+  learners = optimizers.kinds(job.estimator)
+  base = {kind: run.parts(_actors(run)[kind])[1] for kind in learners}
   reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)
   frozen = {"base": base, "reference": reference}
   asked = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))
-  given = (run.array((rows, run.response), jnp.float32, "batch", None),)
-  given += (run.array((rows,), jnp.float32, "batch"),)
+  given = (run.array((rows, run.response), jnp.float32, "batch", None),) * 2
   rates = dict.fromkeys(ppo.KINDS, run.number)
   # Judged once by policy, reference and value model; policy and value learn in every epoch.
-  work = {"tokens": rows * (prompt + run.response), "models": 2 * job.epochs, "reads": 3}
+  models, reads = len(learners) * job.epochs, 1 + len(learners)
+  work = {"tokens": rows * (prompt + run.response), "models": models, "reads": reads}
   return Program(
     name="iterate",
     function=rl.program(run.language, run.scalar, job, STOP_IDS, run.mesh),
     arguments=(state, frozen, *asked, *given, run.key, rates, run.number),
-    roles={
-      "policy": (_of(train, "policy"), base["policy"]),
-      "value": (_of(train, "value"), base["value"]),
-      "reference": reference,
-    },
+    roles={kind: (_of(train, kind), base[kind]) for kind in learners} | {"reference": reference},
     flops=costs.training(run.language, run.params(run.language), **work).flops,
   )
 

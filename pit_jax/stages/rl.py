@@ -1,8 +1,8 @@
-"""Reinforcement learning of policy or improver: sample, score, learn, in a host-side loop."""
+"""Reinforcement learning of policy or improver: sample, reward, learn, in a host-side loop."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,20 +14,25 @@ from pit_jax import hosts, layout, parallel
 from pit_jax.data import batches, conversations, tables
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers
+from pit_jax.rollout import rewards as token_rewards
 from pit_jax.run import context as contexts
 from pit_jax.stages import frontier, ppo, speed, supervised
 from pit_jax.training import optimizers, timing
 from pit_jax.training import step as training_step
 from pit_jax.types import Params, Prompts, Responses
 
-# (rows, prompts, responses) → Float[B], higher is better; rows are the prompts' places, Int[B],
-# among the texts that the stage's prompts were encoded from.
+# (rows, prompts, responses) → Float[B R], a reward per token, or Float[B], which stands at the last
+# one; higher is better. Rows are the prompts' places, Int[B], among the texts that the stage's
+# prompts were encoded from.
 RewardFn = Callable[[np.ndarray, Prompts, Responses], jax.Array]
-# (completed iterations, rows, responses, scores) → what else to log of an iteration.
-ExtraMetrics = Callable[[int, np.ndarray, Responses, jax.Array], dict[str, Any]]
+# Name → weight and reward. What is maximised is the weighted sum.
+Rewards = Mapping[str, tuple[float, RewardFn]]
+# (completed iterations, rows, responses, name → each response's reward) → what else to log of an
+# iteration.
+ExtraMetrics = Callable[[int, np.ndarray, Responses, dict[str, jax.Array]], dict[str, Any]]
 SAMPLES_SHOWN = 4
 WARM_UP = ("value",)  # of ppo.KINDS, what learns while the policy waits
-EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "scores", "key")  # given to an iteration
+EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "rewards", "key")  # given to an iteration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Learner:
   """Policy and value model on their way.
 
   Attributes:
-    train: what changes; its parameters are {"policy", "value"}, what is trained of each.
+    train: what changes; its parameters are {"policy", "value"}, what is trained of each, or the
+      policy alone.
     base: what is frozen of each.
     kl_coefficient: β as the controller left it, in units of score per nat.
   """
@@ -94,7 +100,7 @@ def run(
   context: contexts.Context,
   name: str,
   prompts: tables.Table,
-  reward_fn: RewardFn,
+  rewards: Rewards,
   *,
   start: Learner,
   reference: Params,
@@ -105,7 +111,9 @@ def run(
   watch: frontier.Watch | None = None,
   extra_metrics: ExtraMetrics = lambda *_: {},
 ) -> Learner:
-  """Maximises E[reward] − β KL(policy ‖ reference) with PPO.
+  """Maximises E[reward] − β KL(policy ‖ reference) by policy gradients.
+
+  Whether that is PPO with a value model or one of the estimators without says `job.estimator`.
 
   An optimisation may be of several stages, which have one schedule, one value warm-up and one
   horizon of the KL controller: those of all planned iterations together.
@@ -116,7 +124,7 @@ def run(
     prompts: every prompt of the stage (types.Prompts); for the improver they show the reference
       response. Batches are random and of one width: by length they would differ in what they are
       about from step to step, and the longest of many random prompts is as long as any.
-    reward_fn: scores a batch of responses; see `RewardFn`.
+    rewards: what rewards a batch of responses; see `Rewards`.
     start: where to start, from `begin` or from an earlier stage with the same job; it is used up.
     reference: the language model whose distance is penalised.
     steps: PPO iterations of this stage.
@@ -129,36 +137,60 @@ def run(
   Returns:
     Policy and value model after the last iteration.
   """
-  order, key = batches.Batches(prompts, job.batch_size, context.seed(name)), context.key(name)
-  phases, seen, c = _phases(context, start, job), {}, context.config
+  order = batches.Batches(prompts, job.batch_size // job.samples, context.seed(name))
+  key = context.key(name)
+  phases, c = _phases(context, start, job), context.config
   frozen = {"base": start.base, "reference": reference}
   learn = _learning(context, job, begun, planned or steps)
 
   def rollout(state, index):
     context.trim()  # lengths that are new were compiled for
-    places, batch = _places(prompts, order, index), parallel.put_batch(order[index], context.mesh)
+    asked = order[index]
+    few, batch = parallel.put_batch((asked, _repeated(asked, job.samples)), context.mesh)
     policy, noise = _whole(state.train, start.base), jax.random.fold_in(key, 2 * index)
-    ask = (policy, batch, noise, jnp.float32(job.temperature))
-    sampled = phases.time("generate", context.inference.sample_batch, *ask)
-    return batch, *sampled, phases.time("score", reward_fn, places, batch, sampled[0])
+    ask = (policy, few, noise, jnp.float32(job.temperature), job.samples)
+    responses, logprobs = phases.time("generate", context.inference.sample_batch, *ask)
+    places = _repeated(prompts.contents.index[order.rows_of(index)], job.samples)
+    found, scores = phases.time("score", _rewarded, rewards, places, batch, responses)
+    return places, scores, (batch, responses, logprobs, found)
 
   def advance(state, index):
-    noise, taken = jax.random.fold_in(key, 2 * index + 1), rollout(state, index)
-    seen[index] = dict(zip(EXPERIENCE, (*taken, noise), strict=True))
-    seen.pop(index - c.log_every_rl, None)  # reported on by now
+    noise = jax.random.fold_in(key, 2 * index + 1)
+    places, scores, taken = rollout(state, index)
     state, metrics = phases.time("train", learn, index, state, frozen, *taken, noise)
-    told = extra_metrics(index, _places(prompts, order, index), taken[1], taken[-1])
-    return state, metrics | _progress(index, job, prompts) | told
+    metrics |= {f"objective/rewards/{reward}": scores[reward].mean() for reward in scores}
+    metrics |= _progress(index, job, prompts) | extra_metrics(index, places, taken[1], scores)
+    return state, metrics, dict(zip(EXPERIENCE, (*taken, noise), strict=True))
 
-  more = {"phases": phases, **_looks(c, watch, name, start.base)}
-  more["samples"] = lambda state, i: _rows(context, *rollout(state, i)) if i == steps else ()
-  state = context.fit(name, advance, _state(context, start), seen.get, steps=steps, **more)
+  def keep(state, step):
+    return watch.keep(name, _whole(state.train, start.base), step)
+
+  state = context.fit(
+    name,
+    advance,
+    _state(context, start),
+    steps=steps,
+    every=(c.log_every_rl, c.save_every_rl),
+    evaluate=keep if watch else None,
+    evaluate_every=watch.every if watch else 0,
+    samples=lambda state, step: _rows(context, *rollout(state, step)[2]) if step == steps else (),
+    phases=phases,
+  )
   return Learner(state.train, start.base, float(hosts.fetch(state.kl_coefficient)))
 
 
-def _places(prompts: tables.Table, order: batches.Batches, index: int) -> np.ndarray:
-  """Returns the places of an iteration's rows among the texts that were encoded, Int[B]."""
-  return prompts.contents.index[order.rows_of(index)]
+def _repeated(asked: Any, samples: int) -> Any:
+  """Returns rows on the host, each as often as it has responses."""
+  return jax.tree.map(lambda x: np.repeat(x, samples, axis=0), asked)
+
+
+def _rewarded(
+  rewards: Rewards, places: np.ndarray, prompts: Prompts, responses: Responses
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Returns the weighted sum per token, and each reward per response; see `rewards.weighted`."""
+  given = {name: score(places, prompts, responses) for name, (_, score) in rewards.items()}
+  weights = {name: weight for name, (weight, _) in rewards.items()}
+  return token_rewards.weighted(given, weights, responses.mask)
 
 
 def begin(
@@ -171,12 +203,13 @@ def begin(
 
   Args:
     context: the run's surroundings.
-    start: {"policy", "value"}, the language model and the value model to start from.
+    start: {"policy", "value"}, the language model and the value model to start from; that of an
+      estimator which wants none is not read.
     job: the config's `rl` section.
     kl_coefficient: β of the first iteration; None: the job's.
   """
   context.release()
-  models = _models(context)
+  models = _models(context, job)
   parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
@@ -203,16 +236,18 @@ def _learning(
   """
   networks, stop_ids = (context.language, context.scalar), context.settings.tokenizer.stop_ids
   given = (*networks, job, stop_ids, context.mesh)
-  programs = {learning: program(*given, learning) for learning in (WARM_UP, ppo.KINDS)}
+  kinds, warmup = optimizers.kinds(job.estimator), optimizers.value_warmup(job)
+  programs = {learning: program(*given, learning) for learning in (WARM_UP, kinds)}
   rates = optimizers.schedule(job, planned)
   horizon = jnp.float32(optimizers.horizon(job, planned))
 
   def learn(index, state, *asked):
     now = rates(begun + index)
-    learning = WARM_UP if begun + index < job.value_warmup else ppo.KINDS
+    learning = WARM_UP if begun + index < warmup else kinds
     state, metrics = programs[learning](state, *asked, now, horizon)
     logged = {"learning_rate": now["policy"]}
-    logged["value/learning_rate"] = job.value_scale * now["value"]
+    if "value" in kinds:
+      logged["value/learning_rate"] = job.value_scale * now["value"]
     return state, metrics | logged
 
   return learn
@@ -224,7 +259,7 @@ def program(
   job: ml_collections.ConfigDict,
   stop_ids: tuple[int, ...],
   mesh: jax.sharding.Mesh,
-  learning: tuple[str, ...] = ppo.KINDS,
+  learning: tuple[str, ...] | None = None,
 ) -> Callable:
   """Returns the compiled iteration of a job; see `ppo.make_iteration`."""
   settings = ppo.Settings(
@@ -239,8 +274,9 @@ def _whole(train: training_step.TrainState, base: Params) -> Params:
   return pure.join(train.params, base)["policy"]
 
 
-def _models(context: contexts.Context) -> dict[str, pure.PureModel]:
-  return {"policy": context.language, "value": context.scalar}
+def _models(context: contexts.Context, job: ml_collections.ConfigDict) -> dict[str, pure.PureModel]:
+  own = {"policy": context.language, "value": context.scalar}
+  return {kind: own[kind] for kind in optimizers.kinds(job.estimator)}
 
 
 def _phases(
@@ -248,40 +284,27 @@ def _phases(
 ) -> timing.Phases:
   """Returns what measures the parts of a job's iterations."""
   params = pure.join(start.train.params, start.base)
-  return timing.Phases(speed.reinforcement(_models(context), params, job, context.mesh))
+  return timing.Phases(speed.reinforcement(_models(context, job), params, job, context.mesh))
 
 
 def _progress(
   index: int, job: ml_collections.ConfigDict, prompts: tables.Table
 ) -> dict[str, float | int]:
   """Returns how far a stage is after an iteration."""
-  episode = (index + 1) * job.batch_size
-  return {"episode": episode, "epoch": episode / len(prompts)}
-
-
-def _looks(
-  config: ml_collections.ConfigDict, watch: frontier.Watch | None, stage: str, base: Params
-) -> dict:
-  """Returns when a stage logs and saves, and when and how samples of it are kept."""
-  every = {"every": (config.log_every_rl, config.save_every_rl)}
-  if watch is None:
-    return every
-
-  def keep(state, step):
-    return watch.keep(stage, _whole(state.train, base), step)
-
-  return every | {"evaluate": keep, "evaluate_every": watch.every}
+  episode = (index + 1) * job.batch_size  # a response
+  return {"episode": episode, "epoch": episode / job.samples / len(prompts)}
 
 
 def _rows(
-  context: contexts.Context, prompts: Prompts, responses: Responses, _, scores
+  context: contexts.Context, prompts: Prompts, responses: Responses, _, rewards: jax.Array
 ) -> list[dict]:
   """Returns a few responses in words, for people to read."""
-  prompts, responses, scores = jax.tree.map(
-    lambda x: x[:SAMPLES_SHOWN], hosts.fetch((prompts, responses, scores))
+  prompts, responses, rewards = jax.tree.map(
+    lambda x: x[:SAMPLES_SHOWN], hosts.fetch((prompts, responses, rewards))
   )
   asked = context.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
-  rows = zip(asked, context.inference.words(responses), scores.tolist(), strict=True)
+  scores = rewards.sum(axis=1).tolist()
+  rows = zip(asked, context.inference.words(responses), scores, strict=True)
   return [{"prompt": x, "response": y, "score": score} for x, y, score in rows]
 
 
@@ -293,7 +316,7 @@ def _compiled(
   settings: ppo.Settings,
   stop_ids: tuple[int, ...],
   mesh: jax.sharding.Mesh,
-  learning: tuple[str, ...],
+  learning: tuple[str, ...] | None,
 ):
   iterate = ppo.make_iteration(policy, value, optimizer, settings, stop_ids, learning)
   return jax.jit(layout.on(mesh, iterate), donate_argnums=0)

@@ -40,28 +40,30 @@ def reinforcement(
 ) -> timing.Speed:
   """Returns the speed of an iteration of PPO: of response tokens, over all its parts.
 
-  Every token is read to sample, by policy, reference and value model before the first update, and
-  is learnt from by the value model, and by the policy once that learns too, in each pass that
-  `target_kl` leaves. What gives the reward may be of any size, or no model at all, and is left out:
-  so much more is done.
+  Every token is read to sample, a prompt once for all its responses; by policy, reference and value
+  model before the first update; and is learnt from by the value model, and by the policy once that
+  learns too, in each pass that `target_kl` leaves. What gives the reward may be of any size, or no
+  model at all, and is left out: so much more is done.
 
   Args:
-    models: {"policy", "value"}.
-    params: the same, all parameters of both.
+    models: {"policy", "value"}, or the policy alone where there is no value model.
+    params: the same, all parameters of each.
     job: the config's `rl` section.
     mesh: the devices that share the work.
   """
-  reads, learns = 0.0, {}
-  for kind, times in (("policy", 3), ("value", 1)):
-    reads += times * 2.0 * costs.multiplied(models[kind].config, params[kind])
+  reads, learns = {}, {}
+  for kind in models:
+    reads[kind] = 2.0 * costs.multiplied(models[kind].config, params[kind])
     learns[kind] = costs.training(models[kind], params[kind], tokens=1).flops
 
   def speed(measured: Mapping[str, float], seconds: float) -> dict[str, float]:
     response = job.batch_size * measured["tokens/response_length"]
-    tokens = response + job.batch_size * measured["tokens/prompt_length"]
+    prompt = job.batch_size * measured["tokens/prompt_length"]
+    sampling = (response + prompt / job.samples) * reads["policy"]
+    judging = reads["policy"] + sum(reads.values())  # the policy's network is the reference's too
     passes = {kind: measured[f"{kind}/updates"] / job.minibatches for kind in learns}
     learning = sum(passes[kind] * learns[kind] for kind in learns)
-    share = _share(tokens * (reads + learning), seconds, mesh)
+    share = _share(sampling + (response + prompt) * (judging + learning), seconds, mesh)
     return {"perf/tokens_per_second": response / seconds, **share}
 
   return speed

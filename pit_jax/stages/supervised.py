@@ -62,21 +62,27 @@ def run(
   frozen, key = {**(frozen or {}), "base": base}, context.key(name)
   phases = timing.Phases(speed.supervised(model, params, context.mesh))
 
-  def given(index):
-    return {"batch": order[index], "key": jax.random.fold_in(key, index)}
-
   def advance(state, index):
-    batch, noise = given(index).values()
-    known = objectives.reading(batch) | {"epoch": (index + 1) / order.steps(1)}
-    batch, now = parallel.put_batch(batch, context.mesh), jnp.float32(rate(index))
-    state, metrics = phases.time("train", step, state, frozen, batch, noise, now)
-    return state, {**metrics, "learning_rate": now, **known}
+    given = {"batch": order[index], "key": jax.random.fold_in(key, index)}
+    batch = parallel.put_batch(given["batch"], context.mesh)
+    now = jnp.float32(rate(index))
+    state, metrics = phases.time("train", step, state, frozen, batch, given["key"], now)
+    known = objectives.reading(given["batch"]) | {"epoch": (index + 1) / order.steps(1)}
+    return state, {**metrics, "learning_rate": now, **known}, given
 
-  every = (context.config.log_every, context.config.save_every)
-  look = (lambda state, _: evaluate(pure.join(state.params, base))) if evaluate else None
-  more = {"evaluate": look, "evaluate_every": job.evaluate_every, "phases": phases}
-  more |= _selection(name, job, score)
-  state = context.fit(name, advance, state, given, every=every, steps=steps, **more)
+  best, metric = _selection(name, job, score)
+  state = context.fit(
+    name,
+    advance,
+    state,
+    steps=steps,
+    every=(context.config.log_every, context.config.save_every),
+    evaluate=(lambda state, _: evaluate(pure.join(state.params, base))) if evaluate else None,
+    evaluate_every=job.evaluate_every,
+    best=best,
+    score=metric,
+    phases=phases,
+  )
   return pure.join(state.params, base)
 
 
@@ -92,16 +98,17 @@ def program(
 
 def _selection(
   name: str, job: ml_collections.ConfigDict, score: tuple[str, str] | None
-) -> dict[str, str]:
-  """Returns by which score a stage's best step is selected, if it is."""
+) -> tuple[str, str]:
+  """Returns which checkpoint of a stage is the best, and by which metric; "" where none is."""
   if job.select == "last":
-    return {}
+    return "", ""
   if job.select != "best" or score is None:
     raise ValueError(
       f'{name}: select={job.select!r}; use "last"'
       + (' or "best"' if score else ", it has no score")
     )
-  return dict(zip(("score", "best"), score, strict=True))
+  metric, best = score
+  return best, metric
 
 
 def _order(

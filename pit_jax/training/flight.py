@@ -15,7 +15,7 @@ import pathlib
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -30,19 +30,17 @@ FOLDER = "flight"
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-  """What makes a step of a stage worth a record, and what the record is made of.
+  """What makes a step of a stage worth a record.
 
   Attributes:
     kl: nats per response between policy and reference above which a step is recorded; 0 is never.
     negative_kl: nats below 0 from which on it is, since only chance can take it there; 0 is never.
     ratio: distance from 1 of the first minibatch's mean ratio above which it is; 0 is never.
-    inputs: completed steps → what the next step was given, a pytree of arrays.
   """
 
   kl: float = 0.0
   negative_kl: float = 0.0
   ratio: float = 0.0
-  inputs: Callable[[int], Any] | None = None
 
   def watches(self, name: str) -> bool:
     """Returns whether a metric can tell that a step went wrong."""
@@ -107,6 +105,7 @@ def write(
   stage: str,
   step: int,
   metrics: Mapping[str, float],
+  given: Any,
   workdir: str | os.PathLike,
   checkpoint: str | None,
 ) -> str:
@@ -117,10 +116,10 @@ def write(
     stage: its name.
     step: completed steps after the one that went wrong.
     metrics: all its metrics.
+    given: what the step was given, a pytree of arrays.
     workdir: of the run.
     checkpoint: the folder of the newest checkpoint before the step; None is the stage's start.
   """
-  given = recorder.inputs(step - 1) if recorder.inputs else {}
   inputs = {
     jax.tree_util.keystr(path, simple=True, separator="."): _plain(leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(hosts.fetch(given))

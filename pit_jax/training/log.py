@@ -43,7 +43,7 @@ class Log:
     self._with, self._phases = surroundings, surroundings.phases or timing.Phases()
     self._tracing = timing.Tracing(surroundings.trace, os.path.join(workdir, "profile", stage))
     self._ledger, self._recorded = timing.Ledger(workdir, stage, start), 0
-    self._watched: list[tuple[int, Mapping[str, Any]]] = []
+    self._watched: list[tuple[int, Mapping[str, Any], Any]] = []
     self._seconds: dict[str, float] = {}
     self._writers: list[writers.Writer] = []
     self._samples = self._progress = None
@@ -83,6 +83,7 @@ class Log:
     step: int,
     state: State,
     metrics: Mapping[str, Any],
+    given: Any,
     evaluate: Evaluate | None,
     samples: Samples | None,
     *,
@@ -97,7 +98,7 @@ class Log:
     """
     self._tracing.end(step, (state, metrics))
     self._ledger.step()
-    self._watched.append((step, metrics))
+    self._watched.append((step, metrics, given))
     evaluation: dict[str, float] = {}
     with self._ledger.aside(metrics if is_due or evaluate or samples else ()):
       if evaluate:
@@ -115,19 +116,22 @@ class Log:
     watched, self._watched = self._watched, []
     telling = [
       {name: value for name, value in metrics.items() if self._with.recorder.watches(name)}
-      for _, metrics in watched
+      for _, metrics, _ in watched
     ]
-    for (step, metrics), told in zip(watched, jax.device_get(telling), strict=True):
+    for (step, metrics, given), told in zip(watched, jax.device_get(telling), strict=True):
       broken = self._with.recorder.broken({name: float(value) for name, value in told.items()})
       if broken:
-        self._tell(step, broken, metrics)
+        self._tell(step, broken, metrics, given)
 
-  def _tell(self, step: int, broken: Mapping[str, float], metrics: Mapping[str, Any]) -> None:
+  def _tell(
+    self, step: int, broken: Mapping[str, float], metrics: Mapping[str, Any], given: Any
+  ) -> None:
     listed, more = ", ".join(f"{name} = {value:g}" for name, value in broken.items()), ""
     self._recorded += 1
     if self._recorded <= flight.MOST:
+      told = (self._stage, step, numbers(metrics), given)
       place = (self._workdir, self._saved.newest_folder())
-      more = f"; {flight.write(self._with.recorder, self._stage, step, numbers(metrics), *place)}"
+      more = f"; {flight.write(self._with.recorder, *told, *place)}"
     if hosts.is_first():
       LOG.warning("%s: STEP %d WENT WRONG: %s%s", self._stage, step, listed, more)
 

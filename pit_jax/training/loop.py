@@ -13,7 +13,8 @@ from pit_jax.training import keeping as keepings
 from pit_jax.training import log as logs
 
 State = Any  # pytree of jax arrays
-Advance = Callable[[State, int], tuple[State, Mapping[str, Any]]]
+# (state, completed steps) → (next state, metrics as device scalars, what the step was given)
+Advance = Callable[[State, int], tuple[State, Mapping[str, Any], Any]]
 
 
 def fit(
@@ -40,8 +41,8 @@ def fit(
 
   Args:
     stage: the stage's name, unique in the workdir.
-    advance: maps (state, completed steps) to (next state, metrics as device scalars). It may
-      donate the state.
+    advance: maps (state, completed steps) to (next state, metrics as device scalars, what the
+      step was given: a pytree of arrays, recorded if it goes wrong). It may donate the state.
     state: the state before the first step, which is used up; also gives the structure, shapes and
       shardings of the restored one.
     steps: training steps in all, at least 1.
@@ -80,8 +81,8 @@ def fit(
       is_logged = _is_due(step, log_every, steps)
       looks = (evaluate, samples) if _is_due(step, evaluate_every, steps) else (None, None)
       log.begin(step, state, is_logged)
-      state, metrics = advance(state, step - 1)
-      score = log.end(step, state, metrics, *looks, is_due=is_logged)
+      state, metrics, given = advance(state, step - 1)
+      score = log.end(step, state, metrics, given, *looks, is_due=is_logged)
       if (is_over := watch.is_due(step)) or score is not None or _is_due(step, save_every, steps):
         log.save(step, state, metadata, score)
       if is_over:
@@ -119,7 +120,7 @@ def _again(
     if not is_it:
       return _chosen(saved, state, steps)
   for step in range(start, replay.step):
-    state, metrics = advance(state, step)
+    state, metrics, _ = advance(state, step)
   raise flight.Replayed(int(replay.compare(workdir, logs.numbers(metrics)) > 0))
 
 

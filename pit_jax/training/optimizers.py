@@ -16,8 +16,18 @@ def supervised(job: ml_collections.ConfigDict) -> optax.GradientTransformation:
   return _supervised(job.clip_norm, job.epsilon, job.weight_decay)
 
 
+def kinds(estimator: str) -> tuple[str, ...]:
+  """Returns the models that RL trains with an estimator of advantages: gae wants a value model."""
+  return ("policy", "value") if estimator == "gae" else ("policy",)
+
+
+def value_warmup(job: ml_collections.ConfigDict) -> int:
+  """Returns the iterations in which only the value model learns; none where there is none."""
+  return job.value_warmup if "value" in kinds(job.estimator) else 0
+
+
 def reinforcement(job: ml_collections.ConfigDict) -> optax.GradientTransformation:
-  """Returns the optimiser of policy and value model."""
+  """Returns the optimiser of policy and value model; of the policy alone where that is alone."""
   return policy_and_value(clip_norm=job.clip_norm, epsilon=job.epsilon, value_scale=job.value_scale)
 
 
@@ -33,10 +43,11 @@ def schedule(
   def over(steps):
     return training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
 
-  policy, value = over(planned - job.value_warmup), over(planned)
+  warmup = value_warmup(job)
+  policy, value = over(planned - warmup), over(planned)
 
   def rates(index):
-    later = {"policy": policy(index - job.value_warmup), "value": value(index)}
+    later = {"policy": policy(index - warmup), "value": value(index)}
     return {kind: jnp.float32(rate) for kind, rate in later.items()}
 
   return rates
@@ -69,20 +80,20 @@ def policy_and_value(
     epsilon: Adam's ε.
     value_scale: learning rate of the value model as a multiple of the policy's.
   """
-  kinds = {
+  optimizers = {
     "policy": training_step.adam(clip_norm=clip_norm, epsilon=epsilon),
     "value": training_step.adam(clip_norm=clip_norm, epsilon=epsilon, scale=value_scale),
   }
 
   # Each sees its own kind under its name, so that moments have the paths of their parameters.
   def init(params):
-    return {kind: kinds[kind].init({kind: params[kind]}) for kind in params}
+    return {kind: optimizers[kind].init({kind: params[kind]}) for kind in params}
 
   def update(gradients, state, params):
     updates, states = {}, {}
     for kind in gradients:
       own = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
-      update, states[kind] = kinds[kind].update(*own)
+      update, states[kind] = optimizers[kind].update(*own)
       updates |= update
     return updates, state | states
 

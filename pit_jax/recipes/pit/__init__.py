@@ -50,8 +50,9 @@ from pit_jax.recipes.pit import (
 )
 from pit_jax.recipes.pit import gap as gap_experiment
 from pit_jax.run import kinds
-from pit_jax.stages import jobs
+from pit_jax.stages import jobs, rewards
 from pit_jax.statistics import stopping
+from pit_jax.training import optimizers
 
 GAP_KEPT = (*rlhf.EARLIER, "language")  # M_PIT^SFT too
 # R_P, M_P^SFT, M_PIT^SFT and R_PIT, beside the policy that samples.
@@ -88,10 +89,10 @@ def _curriculum(name: str, stages: Sequence, reward: str = "scalar") -> list[kin
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields what is wrong with the curriculum, and with what Self-Refine is told."""
   yield from curriculum.problems(config.curriculum)
-  if (steps := curriculum.steps(config.curriculum)) <= config.rl.value_warmup:
-    yield jobs.too_short(
-      f"the steps of the curriculum={steps}", f"rl.value_warmup={config.rl.value_warmup}"
-    )
+  warmup = optimizers.value_warmup(config.rl)
+  if (steps := curriculum.steps(config.curriculum)) <= warmup:
+    yield jobs.too_short(f"the steps of the curriculum={steps}", f"rl.value_warmup={warmup}")
+  yield from rewards.problems("rl", config.rl, ("reward", "gap"))
   try:
     self_refine.form_of(config.evaluation.self_refine)
   except ValueError as error:

@@ -12,7 +12,7 @@ from pit_jax.improve import gains
 from pit_jax.recipes.pit import gap_rewards
 from pit_jax.run import checks, workdirs
 from pit_jax.run import context as contexts
-from pit_jax.stages import frontier, rl
+from pit_jax.stages import frontier, rewards, rl
 from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of references
@@ -111,7 +111,7 @@ def run(
       context,
       f"{name}_{stage.name}",
       encode.improver_prompts(*asked, context.settings, context.tokens),
-      gap_reward.signal(*asked),
+      rewards.chosen(context, own, {"gap": gap_reward.signal(*asked)}, *asked),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
       steps=stage.steps,
@@ -169,8 +169,9 @@ def _extra_metrics(
     told = {
       "curriculum/stage": number,
       "curriculum/fraction": (begun + index + 1) / total,
-      "objective/gap_reward": scores.mean() - gap_reward.unchanged,
     }
+    if "gap" in scores:
+      told["objective/gap_reward"] = scores["gap"].mean() - gap_reward.unchanged
     if (index + 1) % every:
       return told
     questions, references = ([column[row] for row in rows[:most]] for column in asked)

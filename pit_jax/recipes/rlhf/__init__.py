@@ -18,7 +18,7 @@ from pit_jax.recipes import recipe
 from pit_jax.recipes.rlhf import page, policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import jobs
+from pit_jax.stages import jobs, rewards
 
 EARLIER = ("language", "reward", "language")  # M_P^SFT, R_P and M_P^RL, which later stages keep
 
@@ -90,4 +90,5 @@ RECIPE = recipe.Recipe(
   page=page.PAGE,
   experiments={"main": main.measure, "length": length.measure, "frontier": frontiers.measure},
   needs={"frontier": frontiers.NEED},
+  problems=lambda config: rewards.problems("rl", config.rl, ("reward",)),
 )

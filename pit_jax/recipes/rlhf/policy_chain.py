@@ -4,7 +4,7 @@ import dataclasses
 
 from pit_jax.data import preferences
 from pit_jax.run import context as contexts
-from pit_jax.stages import frontier, reward, rl, sft
+from pit_jax.stages import frontier, reward, rewards, rl, sft
 from pit_jax.types import Params
 
 
@@ -53,6 +53,13 @@ def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.Reward
   return reward.run(context, "reward_judge", fold, job=job, **start)
 
 
+def _rewards(
+  context: contexts.Context, model: reward.RewardModel, fold: preferences.Fold
+) -> rl.Rewards:
+  own = {"reward": reward.signal(context, model, fold.prompts)}
+  return rewards.chosen(context, context.config.rl, own, fold.prompts)
+
+
 def _train_rl(
   context: contexts.Context,
   policy_sft: Params,
@@ -67,7 +74,7 @@ def _train_rl(
     context,
     "rl_policy",
     context.prompts(fold),
-    reward.signal(context, reward_model, fold.prompts),
+    _rewards(context, reward_model, fold),
     start=rl.begin(context, {"policy": policy_sft, "value": value}, job),
     reference=policy_sft,
     steps=job.steps,
@@ -90,7 +97,7 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
     context,
     name,
     context.prompts(fold),
-    reward.signal(context, policy.reward, fold.prompts),
+    _rewards(context, policy.reward, fold),
     start=_train_rl(context, policy.sft, policy.reward),
     reference=policy.sft,
     steps=steps,

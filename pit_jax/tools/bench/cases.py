@@ -11,6 +11,7 @@ import numpy as np
 from pit_jax import costs, parallel
 from pit_jax.models import pure
 from pit_jax.rollout import inference, scoring
+from pit_jax.rollout import rewards as token_rewards
 from pit_jax.stages import objectives, ppo
 from pit_jax.tools.bench import timing
 from pit_jax.training import optimizers
@@ -202,7 +203,8 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
       key, policy = jax.random.key(0), pure.join(state.train.params, base)["policy"]
       read = inference.laid_out(language, _mesh(), policy)
       responses, logprobs = sample(read, prompts, key, jnp.float32(1))
-      given = (prompts, responses, logprobs, rate(scores, prompts, responses))
+      rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)
+      given = (prompts, responses, logprobs, rewards)
       rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
       state, metrics = iterate(state, frozen, *given, key, rates, jnp.float32(1e4))
       return jax.block_until_ready(metrics)

@@ -18,6 +18,7 @@ from pit_jax import costs, parallel
 from pit_jax.run import abstract, kinds, memory, origin
 from pit_jax.stages import programs
 from pit_jax.tools.plan import planning, stages, tables
+from pit_jax.training import optimizers
 
 ACCUMULATIONS = (1, 2, 4, 8, 16)
 GIB = 2**30
@@ -226,8 +227,10 @@ def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows:
   for stage in _largest(run, recipe, rows):
     job, made = run.config[stage.planned.section], [make() for make in stage.makers]
     step = sum(_sampling(run, one, job, peak) for one in made if one.sampled > 1)
-    # Of policy and value model; or of each micro-batch.
-    updates = 2 * job.epochs * job.minibatches if len(made) > 1 else job.accumulation
+    if len(made) > 1:  # RL, which updates each model that learns in every minibatch
+      updates = len(optimizers.kinds(job.estimator)) * job.epochs * job.minibatches
+    else:
+      updates = job.accumulation
     seconds += stage.steps * (step + _learning(run, made[-1], updates, peak))
   return seconds / 3600
 

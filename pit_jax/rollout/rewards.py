@@ -1,0 +1,45 @@
+"""Rewards of responses as a number per token, Float[B R], and weighted sums of several."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from pit_jax.losses import tokens
+
+
+def at_end(scores: Float[Array, " B"], mask: Bool[Array, "B R"]) -> Float[Array, "B R"]:
+  """Returns rewards that give each response's score at its last real token, and 0 elsewhere.
+
+  Args:
+    scores: reward of each response as a whole. One without tokens has nowhere to put it.
+    mask: which response tokens are real.
+  """
+  return jnp.where(tokens.is_last(mask), scores[:, None], 0.0)
+
+
+@jax.jit
+def weighted(
+  given: Mapping[str, Float[Array, " B"] | Float[Array, "B R"]],
+  weights: Mapping[str, Float[Array, ""] | float],
+  mask: Bool[Array, "B R"],
+) -> tuple[Float[Array, "B R"], dict[str, Float[Array, " B"]]]:
+  """Returns the weighted sum of named rewards per token, and each of them per response.
+
+  r_t = Σ_n w_n r_n,t; a reward of one number per response stands at its last real token
+
+  Args:
+    given: name → reward of each response, or of each of its tokens.
+    weights: name → w_n.
+    mask: which response tokens are real; what was given off it counts for nothing.
+
+  Returns:
+    The rewards, 0 on padding; and name → Σ_t r_n,t of each response, not weighted.
+  """
+  by_token = {
+    name: at_end(reward, mask) if reward.ndim == 1 else jnp.where(mask, reward, 0.0)
+    for name, reward in given.items()
+  }
+  total = sum(weights[name] * reward for name, reward in by_token.items())
+  return total, {name: reward.sum(axis=1) for name, reward in by_token.items()}

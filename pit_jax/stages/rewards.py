@@ -1,0 +1,159 @@
+"""Named rewards of RL: a recipe's own, and Python functions named in the configuration."""
+
+import importlib
+import math
+import numbers
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from pit_jax import hosts, parallel
+from pit_jax.data import conversations
+from pit_jax.run import context as contexts
+from pit_jax.stages import rl
+from pit_jax.types import Array, Prompts, Responses
+
+# (prompts, responses, references) in words → a number per response, or for each a list of numbers,
+# one per token of it, its end included. References are what an improver is shown; None for a
+# policy. Every host asks for the whole batch, so the same texts must have the same rewards.
+Function = Callable[[list[str], list[str], list[str] | None], Sequence[Any]]
+
+
+def chosen(
+  context: contexts.Context,
+  job: ml_collections.ConfigDict,
+  own: Mapping[str, rl.RewardFn],
+  questions: Sequence[conversations.Prompt],
+  references: Sequence[str] | None = None,
+) -> rl.Rewards:
+  """Returns the rewards of a stage: its own with weight 1, or those that `job.rewards` names.
+
+  Stages of one section may have rewards of other names. What the section says of a recipe's
+  rewards is said to the stages that have one of them; the others keep their own.
+
+  Args:
+    context: the run's surroundings.
+    job: the section of RL.
+    own: name → what the recipe rewards this stage with.
+    questions: the texts of the stage's prompts.
+    references: what an improver is to improve, one for each.
+
+  Raises:
+    ValueError: a function cannot be imported.
+  """
+  weights = dict(job.rewards)
+  functions = [name for name in weights if ":" in name]
+  named = [name for name in weights if name in own]
+  if not weights or (not named and len(functions) < len(weights)):
+    return {name: (1.0, score) for name, score in own.items()}
+  scores = {name: own[name] for name in named}
+  for name in functions:
+    scores[name] = _in_words(context, name, _function(name), questions, references)
+  return {name: (float(weights[name]), score) for name, score in scores.items()}
+
+
+def problems(section: str, job: ml_collections.ConfigDict, own: Sequence[str]) -> Iterator[str]:
+  """Yields what is wrong with the rewards of a section, imports included.
+
+  Args:
+    section: its name.
+    job: the section.
+    own: names of the rewards that the recipe has.
+  """
+  for pair in job.rewards:
+    if not _is_pair(pair):
+      yield (
+        f"{section}.rewards has {pair!r}; give pairs of a name and a weight, as in "
+        f'(("{own[0]}", 1.0), ("my_package.my_module:brevity", 0.1))'
+      )
+      return
+  names = [name for name, _ in job.rewards]
+  if len({*names}) < len(names):
+    yield f"{section}.rewards names {names}; name each once"
+  for name in names:
+    if ":" not in name and name not in own:
+      yield (
+        f"{section}.rewards names {name!r}; use some of {', '.join(own)}, or a Python function as "
+        "my_package.my_module:function"
+      )
+    elif ":" in name:
+      try:
+        _function(name)
+      except ValueError as error:
+        yield f"{section}.rewards: {error}"
+
+
+def _is_pair(pair: Any) -> bool:
+  if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+    return False
+  name, weight = pair
+  return isinstance(name, str) and isinstance(weight, numbers.Real) and math.isfinite(weight)
+
+
+def _function(name: str) -> Function:
+  """Returns the function that MODULE:FUNCTION names."""
+  module, _, attribute = name.partition(":")
+  try:
+    found = getattr(importlib.import_module(module), attribute)
+  except Exception as error:  # whatever a module of somebody else raises while it is imported
+    raise ValueError(
+      f"{name} cannot be imported ({type(error).__name__}: {error}); see that Python finds the "
+      "module from here (PYTHONPATH), and that it has this function"
+    ) from error
+  if not callable(found):
+    raise ValueError(f"{name} is no function but {type(found).__name__}")
+  return found
+
+
+def _in_words(
+  context: contexts.Context,
+  name: str,
+  function: Function,
+  questions: Sequence[conversations.Prompt],
+  references: Sequence[str] | None,
+) -> rl.RewardFn:
+  """Returns a Python function of texts as a reward of what was sampled."""
+
+  def score(rows: np.ndarray, _: Prompts, responses: Responses) -> Array:
+    sampled = hosts.fetch(responses)
+    asked = [conversations.write(questions[row]) for row in rows]
+    shown = references and [references[row] for row in rows]
+    given = function(asked, context.inference.words(sampled), shown)
+    return parallel.put_batch(_checked(name, given, np.asarray(sampled.mask)), context.mesh)
+
+  return score
+
+
+def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
+  """Returns what a function gave, Float[B] or Float[B R].
+
+  Raises:
+    ValueError: it is not one number per response or per token, or some are not finite.
+  """
+  given, lengths = list(given), mask.sum(axis=1).tolist()
+  if len(given) != len(lengths):
+    raise ValueError(
+      f"{name} gave {len(given)} rewards for {len(lengths)} responses; return one for each"
+    )
+  try:
+    by_response = [np.asarray(reward, np.float32) for reward in given]
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{name} gave a reward that is no number: {error}") from error
+  if not all(np.isfinite(reward).all() for reward in by_response):
+    row = next(i for i, reward in enumerate(by_response) if not np.isfinite(reward).all())
+    raise ValueError(f"{name} gave the reward {given[row]}: not finite")
+  if all(reward.ndim == 0 for reward in by_response):
+    return np.stack(by_response)
+  shapes = [(length,) for length in lengths]
+  wrong = [i for i, reward in enumerate(by_response) if reward.shape != shapes[i]]
+  if wrong:
+    raise ValueError(
+      f"{name} gave {by_response[wrong[0]].size} rewards for a response of {lengths[wrong[0]]} "
+      "tokens; return a number for every response, or for every response a list with one for each "
+      "of its tokens"
+    )
+  rewards = np.zeros(mask.shape, np.float32)
+  rewards[mask] = np.concatenate(by_response)
+  return rewards

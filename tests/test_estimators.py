@@ -1,0 +1,135 @@
+"""RL without a value model: it learns, a restart changes nothing, no part of a value is left."""
+
+import dataclasses
+import json
+import shutil
+import sys
+import types
+
+import numpy as np
+import pytest
+import test_ppo_bandit as bandit
+import test_rl
+import tiny_run
+
+from pit_jax.recipes.rlhf import policy_chain
+from pit_jax.stages import ppo
+from pit_jax.training import step as training_step
+
+SAMPLES, STEPS, BATCH = 4, 8, 32
+BRIEF = "lent_estimators:brief"
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+  """A run of recipe rlhf that has got everything but its RL."""
+  workdir = tmp_path_factory.mktemp("start") / "run"
+  config = tiny_run.config("rlhf", frontier__checkpoints=0)
+  context = tiny_run.build(config, workdir)
+  sft = tiny_run.imitate(context)
+  policy_chain.train_reward(context, start=sft, sampler=sft)
+  return context
+
+
+@pytest.fixture
+def brief(monkeypatch):
+  """Lends a module whose function likes short responses; returns what it was asked."""
+  asked = []
+
+  def function(prompts, responses, references):
+    asked.append((prompts, references))
+    return [-len(response) / 10 for response in responses]
+
+  module = types.ModuleType(BRIEF.split(":")[0])
+  module.brief = function
+  monkeypatch.setitem(sys.modules, module.__name__, module)
+  return asked
+
+
+def trained(start, workdir, estimator, **changes):
+  """Trains the policy of a copy of the run, and returns what it logged."""
+  shutil.copytree(start.workdir, workdir, dirs_exist_ok=True)
+  given = {
+    "rl__estimator": estimator,
+    "rl__samples": SAMPLES,
+    "rl__batch_size": BATCH,
+    "rl__steps": STEPS,
+    "rl__learning_rate": 0.03,
+    "rl__missing_eos_penalty": 0.0,
+    "rl__target_kl": 0.0,
+    "rl__value_warmup": 99,  # of no meaning
+    "rl__rewards": ((BRIEF, 1.0),),
+    "save_every_rl": 3,
+    "checkpoints__keep": 9,
+  }
+  context = tiny_run.with_values(start, workdir, **given | changes)
+  policy_chain.train_policy(context)
+  return [json.loads(line) for line in (workdir / "metrics" / "rl_policy.jsonl").open()]
+
+
+TERMS = {
+  "rloo": {"rl__kl_coefficient": 0.001},
+  "grpo": {"rl__kl_coefficient": 9.0, "rl__loss_kl_coefficient": 0.001},
+}
+
+
+@pytest.mark.parametrize("estimator", TERMS)
+def test_the_policy_learns_without_a_value_model_and_a_restart_changes_no_bit(
+  start, brief, tmp_path, estimator
+):
+  rows = trained(start, tmp_path, estimator, **TERMS[estimator])
+  scores = [row["objective/score"] for row in rows]
+  assert np.mean(scores[-2:]) > np.mean(scores[:2]) + 1.0, "ten letters shorter"
+  for step, row in enumerate(rows, start=1):
+    assert row[f"objective/rewards/{BRIEF}"] == pytest.approx(row["objective/score"], rel=1e-5)
+    assert not [name for name in row if name.startswith("value/")]
+    assert row["policy/updates"] == 4, "none was spent on warming up"
+    assert row["episode"] == step * BATCH
+    assert row["epoch"] * len(start.folds["rl"]) == pytest.approx(step * BATCH / SAMPLES)
+    used = TERMS[estimator]["rl__kl_coefficient"] if estimator == "rloo" else 0.0
+    assert row["objective/kl_coef"] == pytest.approx(used), "the KL of grpo is in the loss alone"
+  for prompts, references in brief:
+    assert len(prompts) == BATCH and references is None
+    assert all(len({*prompts[i : i + SAMPLES]}) == 1 for i in range(0, BATCH, SAMPLES))
+  whole = test_rl.arrays(tmp_path, "rl_policy", STEPS)
+  assert {name for name in whole if "['policy']" in name}
+  assert not {name for name in whole if "['value']['" in name}, "but for matrices of attention"
+  shutil.rmtree(tmp_path / "checkpoints" / "rl_policy" / str(STEPS))
+  shutil.rmtree(tmp_path / "checkpoints" / "rl_policy" / "6")
+  trained(start, tmp_path, estimator, **TERMS[estimator])
+  assert test_rl.arrays(tmp_path, "rl_policy", STEPS) == whole
+
+
+def test_own_rewards_and_functions_are_summed(start, brief, tmp_path):
+  rewards = (("reward", 0.5), (BRIEF, 0.25))
+  changes = {"rl__rewards": rewards, "rl__steps": 2, "rl__samples": 1, "rl__value_warmup": 1}
+  for row in trained(start, tmp_path, "gae", **changes):
+    parts = [row[f"objective/rewards/{name}"] for name in ("reward", BRIEF)]
+    assert row["objective/score"] == pytest.approx(0.5 * parts[0] + 0.25 * parts[1], rel=1e-4)
+
+
+# Where it goes
+
+
+@pytest.mark.parametrize("estimator", ["rloo", "grpo"])
+def test_a_bandit_is_solved_without_a_value_model(estimator):
+  """RLOO reaches the best law under its KL penalty; GRPO's is in its loss, and holds it back."""
+  settings = dataclasses.replace(bandit.SETTINGS, estimator=estimator, samples=8)
+  state = bandit.start(1)
+  policy = {"policy": state.train.params["policy"]}
+  train = training_step.init_state(policy, bandit.ADAM)
+  assert {*train.params} == {*train.opt_state} == {"policy"}
+  state = ppo.State(train=train, kl_coefficient=state.kl_coefficient)
+  state, history = bandit.learn(settings, state, length=1, learning=("policy",))
+  last = bandit.policy_law(state, 1)
+  if estimator == "rloo":
+    assert bandit.total_variation(last, bandit.best_law(1, bandit.BETA)) < 0.01
+    return
+  best = int(np.argmax(bandit.reward_table(1)))
+  assert last.argmax() == bandit.everything(1).index((best,)) and last.max() > 0.9
+  held = dataclasses.replace(settings, loss_kl_coefficient=1.0)
+  start = ppo.State(train=train, kl_coefficient=state.kl_coefficient)
+  start, _ = bandit.learn(held, start, length=1, learning=("policy",))
+  kept = bandit.policy_law(start, 1)
+  first = bandit.law(bandit.reference(1)["table"], 1)
+  assert bandit.total_variation(kept, first) < bandit.total_variation(last, first)

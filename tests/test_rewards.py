@@ -1,0 +1,186 @@
+"""Rewards per token, their names and weights, and Python functions that reward texts."""
+
+import sys
+import types
+from unittest import mock
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+import ragged
+import tiny_models
+from hypothesis import strategies
+
+from pit_jax.data import conversations, encode
+from pit_jax.losses import ppo
+from pit_jax.rollout import rewards as token_rewards
+from pit_jax.run import context as contexts
+from pit_jax.stages import rewards, rl
+
+QUESTIONS = ["why ?", (conversations.Turn("user", "what is the word ?"),), "who ?"]
+ANSWERS, REFERENCES = ["it is .", "the last .", ""], ["a", "b", "c"]
+
+
+# Per token
+
+
+@ragged.QUICK
+@hypothesis.given(lengths=ragged.ROW_LENGTHS, beta=strategies.sampled_from([0.0, 0.05, 2.0]))
+def test_a_reward_all_at_the_last_token_is_a_score_to_the_bit(lengths, beta):
+  """A score was put there after the penalty of each token was taken, and so it was added."""
+  mask, scores = jnp.array(ragged.mask_of(lengths)), jnp.array(ragged.normal(0, ragged.ROWS))
+  logprobs, reference = (jnp.array(ragged.normal(i, ragged.ROWS, ragged.LENGTH)) for i in (1, 2))
+  is_last = jnp.arange(ragged.LENGTH) == mask.sum(axis=1, keepdims=True) - 1
+
+  @jax.jit
+  def scored(scores):
+    return jnp.where(
+      mask, -beta * (logprobs - reference) + jnp.where(is_last, scores[:, None], 0.0), 0.0
+    )
+
+  @jax.jit
+  def rewarded(rewards):
+    return ppo.shaped_rewards(rewards, logprobs, reference, mask, beta)
+
+  by_token = np.zeros(mask.shape, np.float32)
+  for row, length in enumerate(lengths):
+    by_token[row, length - 1 : length] = scores[row]
+  total, _ = token_rewards.weighted({"own": scores}, {"own": 1.0}, mask)
+  np.testing.assert_array_equal(total, by_token)
+  assert np.asarray(scored(scores)).tobytes() == np.asarray(rewarded(total)).tobytes()
+
+
+@ragged.QUICK
+@hypothesis.given(lengths=ragged.ROW_LENGTHS)
+def test_the_weighted_sum_is_that_of_the_loop(lengths):
+  mask = ragged.mask_of(lengths)
+  scores, spans = ragged.normal(3, ragged.ROWS), ragged.normal(4, ragged.ROWS, ragged.LENGTH)
+  expected, each = np.zeros(mask.shape), {"end": np.zeros(ragged.ROWS), "spans": []}
+  for row, length in enumerate(lengths):
+    expected[row, :length] = -0.5 * spans[row, :length]
+    each["spans"].append(spans[row, :length].sum())
+    if length:
+      expected[row, length - 1] += 2.0 * scores[row]
+      each["end"][row] = scores[row]
+  given = {"end": jnp.array(scores), "spans": ragged.poison(spans, mask)}
+  total, found = token_rewards.weighted(given, {"end": 2.0, "spans": -0.5}, jnp.array(mask))
+  np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-6)
+  for name, scored in found.items():
+    np.testing.assert_allclose(scored, each[name], rtol=1e-5, atol=1e-6)
+
+
+# By name
+
+
+@pytest.fixture
+def module(monkeypatch):
+  made = types.ModuleType("lent_rewards")
+  monkeypatch.setitem(sys.modules, "lent_rewards", made)
+  return made
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory):
+  return tiny_models.inference_of(tmp_path_factory.mktemp("tokenizer"))
+
+
+def section(*pairs):
+  return ml_collections.ConfigDict({"rewards": pairs})
+
+
+def chosen(asking, job, own=("gap",), references=REFERENCES):
+  context = mock.Mock(spec=contexts.Context, inference=asking, mesh=asking.mesh)
+  own = {name: lambda *_, name=name: name for name in own}
+  return rewards.chosen(context, job, own, QUESTIONS, references)
+
+
+@pytest.mark.parametrize(
+  "pairs, expected",
+  [
+    ((), {"gap": 1.0}),
+    ((("gap", 0.5),), {"gap": 0.5}),
+    ((("reward", 2.0),), {"gap": 1.0}),  # said of another stage
+    ((("reward", 2.0), ("lent_rewards:f", 3.0)), {"gap": 1.0}),
+    ((("reward", 2.0), ("gap", 0), ("lent_rewards:f", 3.0)), {"gap": 0.0, "lent_rewards:f": 3.0}),
+    ((("lent_rewards:f", 3.0),), {"lent_rewards:f": 3.0}),
+  ],
+)
+def test_a_stage_takes_what_is_said_of_it(asking, module, pairs, expected):
+  module.f = len
+  found = chosen(asking, section(*pairs))
+  assert {name: weight for name, (weight, _) in found.items()} == expected
+  if "gap" in found:
+    assert found["gap"][1](0, 0, 0) == "gap"
+
+
+def score(asking, function, module, references=REFERENCES):
+  """Returns what a function gives the answers to questions 2, 1 and 1, and what it was asked."""
+  asked = []
+  module.f = lambda *texts: asked.append(texts) or function(*texts)
+  named = chosen(asking, section(("lent_rewards:f", 1.0)), references=references)
+  responses = jax.tree.map(jnp.asarray, asking.responses(ANSWERS))
+  prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
+  total, _ = rl._rewarded(named, np.array([2, 1, 1]), prompts, responses)
+  return np.asarray(total), np.asarray(responses.mask), asked[0]
+
+
+def test_a_function_is_asked_in_words(asking, module):
+  total, mask, asked = score(asking, lambda x, y, z: [float(len(text)) for text in y], module)
+  shown = "Human: what is the word ?\n\nAssistant:"
+  assert asked == (["who ?", shown, shown], ANSWERS, ["c", "b", "b"])
+  expected = np.zeros(mask.shape)
+  expected[range(3), mask.sum(axis=1) - 1] = [len(text) for text in ANSWERS]
+  np.testing.assert_array_equal(total, expected)
+  assert score(asking, lambda x, y, z: [0, 1, 2], module, None)[2][2] is None
+
+
+def test_a_function_may_reward_every_token(asking, module):
+  counts = np.asarray(asking.responses(ANSWERS).mask).sum(axis=1)
+  assert len({*counts}) > 1
+  total, mask, _ = score(asking, lambda *_: [range(1, n + 1) for n in counts], module)
+  np.testing.assert_array_equal(total, np.cumsum(mask, axis=1) * mask)
+
+
+@pytest.mark.parametrize(
+  "given, said",
+  [
+    ([1.0, 2.0], "lent_rewards:f gave 2 rewards for 3 responses"),
+    ([1.0, float("nan"), 2.0], "lent_rewards:f gave the reward nan: not finite"),
+    ([1.0, None, 2.0], "lent_rewards:f gave"),
+    ([1.0, "good", 2.0], "lent_rewards:f gave a reward that is no number"),
+    ([[1.0], [2.0], [3.0]], "lent_rewards:f gave 1 rewards for a response of "),
+  ],
+)
+def test_what_no_reward_is_made_of_is_refused(asking, module, given, said):
+  with pytest.raises(ValueError, match=said):
+    score(asking, lambda *_: given, module)
+
+
+@pytest.mark.parametrize(
+  "pairs, said",
+  [
+    ((("reward", 1.0), ("gold", 1.0)), "names 'gold'; use some of reward, gap, or a Python"),
+    ((("reward", 1.0), ("reward", 0.5)), r"names \['reward', 'reward'\]; name each once"),
+    (("reward",), "has 'reward'; give pairs of a name and a weight"),
+    ((("reward", float("inf")),), "give pairs of a name and a weight"),
+    ((("absent_module:f", 1.0),), "absent_module:f cannot be imported .*No module named"),
+    ((("lent_rewards:g", 1.0),), "lent_rewards:g cannot be imported .*no attribute 'g'"),
+    ((("lent_rewards:f", 1.0),), "lent_rewards:f is no function but int"),
+  ],
+)
+def test_wrong_names_are_said_before_training(module, pairs, said):
+  module.f = 3
+  (problem,) = rewards.problems("rl", section(*pairs), ("reward", "gap"))
+  with pytest.raises(ValueError, match=said):
+    raise ValueError(problem)
+  assert problem.startswith("rl.rewards")
+
+
+def test_right_names_are_no_problem(module):
+  module.f = len
+  right = section(("reward", 1), ("lent_rewards:f", -0.5))
+  assert not [*rewards.problems("rl", right, ("reward",))]
+  assert not [*rewards.problems("rl", section(), ("reward",))]
