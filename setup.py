@@ -42,6 +42,7 @@ BASE = [
   "jaxtyping>=0.3.3",
   "numpy>=2",
   "scipy>=1.13",
+  "datasketch>=2,<3",
   "evalica>=0.4.2,<0.5",
   "pandas>=2.2",
   "rich>=14",
