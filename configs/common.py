@@ -49,7 +49,6 @@ def get_config(size: str) -> ml_collections.ConfigDict:
 
 def _keep_records(config: ml_collections.ConfigDict) -> None:
   """Sets what is logged, saved, traced and recorded; nothing that is learnt depends on it."""
-  config.debug_nans = False  # stops at the operation that makes the first NaN; slow
   # A trace of these steps of a stage ("rl_policy", say) for XProf; the first step is 1.
   config.profile = ml_collections.ConfigDict({"stage": "", "first": 2, "last": 4})
   config.wandb = ml_collections.ConfigDict({"project": ""})  # at wandb.ai (extra `wandb`); "": none

@@ -53,8 +53,6 @@ def main(arguments: Sequence[str]) -> None:
 
 def _run(config, options: argparse.Namespace) -> None:
   """Runs the recipe."""
-  import jax
-
   from pit_jax.recipes import recipe as recipes
   from pit_jax.recipes import running
   from pit_jax.storage import owners, places
@@ -63,7 +61,6 @@ def _run(config, options: argparse.Namespace) -> None:
   owners.check_place(options.workdir)
   recipes.of(config)
   _join(options)
-  jax.config.update("jax_debug_nans", config.debug_nans)
   replay = flight.replaying(flight.parse(options.replay))
   stopping = interruption.stopping(options.stop_after)
   with replay, stopping, places.opened(options.workdir) as workdir:

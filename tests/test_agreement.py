@@ -54,6 +54,22 @@ def test_what_was_not_judged_is_no_part_of_kappa():
     agreement.compare(first[1:2], second[1:2])
 
 
+def test_resamples_in_which_nothing_was_judged_have_no_kappa():
+  first, second = outcomes(2, 6)
+  first = np.where(np.arange(6) < 2, first.astype(float), np.nan)
+  first[:, 0], first[:, 1] = (1, -1), (0, 1)
+  draws = resampling.draws(6, 50, 0)
+  assert (draws[:, :2].sum(axis=1) == 0).any()
+  slow = []
+  for draw in draws:
+    columns = np.repeat([0, 1], draw[:2])
+    if len(columns):
+      with np.errstate(invalid="ignore", divide="ignore"):
+        slow.append(slow_kappa(first[:, columns].ravel(), second[:, columns].ravel()))
+  found = agreement.compare(first, second, resamples=50)
+  np.testing.assert_allclose(found.ci95, np.nanquantile(slow, [0.025, 0.975]))
+
+
 def test_kappa_of_a_table_by_hand():
   first = np.repeat([1, 1, -1, -1], [45, 15, 25, 15])[None]
   second = np.repeat([1, -1, 1, -1], [45, 15, 25, 15])[None]

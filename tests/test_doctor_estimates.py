@@ -91,15 +91,14 @@ def test_without_repeats_there_is_no_flip_rate():
 
 
 def test_the_fit_is_the_penalised_maximum():
-  rng = np.random.default_rng(4)
-  design = rng.normal(size=(300, 3)) + 0.3
-  ridge = np.array([0.1, 1.0, 0.0])
+  design = np.random.default_rng(4).normal(size=(300, 3)) + 0.3
 
   def loss(weights):
-    return np.logaddexp(0, -design @ weights).sum() + 0.5 * (ridge * weights**2).sum()
+    ridge = 0.5 * estimates.RIDGE * (weights**2).sum()
+    return np.logaddexp(0, -design @ weights).sum() + ridge
 
   best = scipy.optimize.minimize(loss, np.zeros(3), tol=1e-10)
-  assert estimates.fit(design, ridge) == pytest.approx(best.x, abs=1e-5)
+  assert estimates.fit(design) == pytest.approx(best.x, abs=1e-5)
 
 
 def test_what_is_fitted_stays_finite_where_every_pair_is_right():

@@ -226,7 +226,7 @@ def test_a_workdir_is_not_continued_under_another_configuration(copied, changed,
 
 
 def test_a_workdir_is_continued_under_other_operations(copied):
-  other = {"checkpoints__keep": 5, "debug_nans": True, "profile__stage": "rl_policy"}
+  other = {"checkpoints__keep": 5, "profile__stage": "rl_policy"}
   other |= {"save_every": 7, "log_every_rl": 2, "data__cache": "tokens", "mesh__shape": (2, 1, 1)}
   assert not workdirs.is_new(tiny_run.config(ablations=False, **other), copied.workdir)
 

@@ -85,7 +85,7 @@ class Batches:
     check(len(table), batch_size)
     self.rows, self.batch_size = len(table), batch_size
     self._table, self._seed, self._by_length = table, seed, by_length
-    self._stream = shuffled(self.rows, seed)
+    self._rows_of = shuffled(self.rows, seed).batch(batch_size)
     self._widths = table.widths
     self._window = functools.lru_cache(maxsize=1)(self._sorted_window)
 
@@ -107,16 +107,12 @@ class Batches:
       raise ValueError(f"step {step} is before the first; steps count from 0")
     start, stop = self._bounds(step)
     if not self._by_length or start is None:
-      return self._places(step, step + 1)
+      return self._rows_of[step]
     return self._window(start, stop)[step - start]
 
   def steps(self, epochs: float | int) -> int:
     """Returns the fewest steps that show every row at least `epochs` times."""
     return count_steps(self.rows, self.batch_size, epochs)
-
-  def _places(self, start: int, stop: int) -> np.ndarray:
-    places = range(start * self.batch_size, stop * self.batch_size)
-    return np.array([self._stream[place] for place in places])
 
   def _bounds(self, step: int) -> tuple[int | None, int | None]:
     """Returns the first step of a step's window and the one after its last; None across epochs."""
@@ -130,7 +126,7 @@ class Batches:
 
   def _sorted_window(self, start: int, stop: int) -> np.ndarray:
     """Returns the rows of every step of a window, Int[steps, batch size]."""
-    rows = self._places(start, stop)
+    rows = np.concatenate([self._rows_of[step] for step in range(start, stop)])
     order = order_by_length(*self._table.longest_each(rows), self._widths[0])
     found = rows[order].reshape(stop - start, self.batch_size)
     return found[np.random.default_rng(_hash(self._seed, start)).permutation(stop - start)]

@@ -7,47 +7,22 @@ are fixed numbers, so that the same texts give the same groups everywhere.
 
 import dataclasses
 import functools
-import hashlib
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 
+import datasketch
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
-from jaxtyping import Bool, Int, UInt64
+from jaxtyping import Int, UInt32
 
 SHINGLE = 3  # words
 SIMILAR = 0.8  # Jaccard similarity
 HASHES, BAND = 64, 4  # a pair at SIMILAR goes unseen with probability (1 − 0.8⁴)¹⁶ = 0.02%
 NEIGHBOURS = 4  # each text is compared with so many others of a bucket, at most
-PIECE = 2_048  # texts at a time
-KEPT = np.uint64(53)  # bits of a hash; the others number the texts of a piece
-WORDS = 200_000  # whose hashes are kept
+COMPARED = 4_096  # texts whose shingles are kept for the next comparison
 _WORD = re.compile(r"\w+")
-_FACTOR, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
-
-
-@dataclasses.dataclass(frozen=True)
-class Shingles:
-  """The sets of several texts, as sorted hashes end to end.
-
-  Attributes:
-    hashes: of text i they are hashes[starts[i] : starts[i + 1]].
-    starts: one more than there are texts.
-  """
-
-  hashes: UInt64[np.ndarray, " shingles"]
-  starts: Int[np.ndarray, " starts"]
-
-  def of(self, text: int | np.integer) -> np.ndarray:
-    """Returns the set of one text."""
-    return self.hashes[self.starts[text] : self.starts[text + 1]]
-
-  def similarity(self, one: int | np.integer, other: int | np.integer) -> float:
-    """Returns the Jaccard similarity of two texts, |A ∩ B| / |A ∪ B|, in [0, 1]."""
-    first, second = self.of(one), self.of(other)
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    return shared / (len(first) + len(second) - shared)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,88 +55,56 @@ def groups(texts: Sequence[str]) -> Groups:
   if count < 2:
     return Groups(labels, ())
   in_order = np.array(sorted(range(count), key=texts.__getitem__))
-  sets = shingles([texts[number] for number in in_order])
-  signatures = minhash(sets)
-  for start in range(0, HASHES, BAND):
-    order, same = _buckets(signatures[:, start : start + BAND])
-    for distance in range(1, NEIGHBOURS + 1):
-      left = np.flatnonzero(_within(same, distance))
-      one, other = order[left], order[left + distance]
-      apart = labels[one] != labels[other]
-      alike = [
-        (int(i), int(j), similarity)
-        for i, j in zip(one[apart], other[apart], strict=True)
-        if (similarity := sets.similarity(i, j)) >= SIMILAR
-      ]
-      if alike:
-        pairs += alike
-        labels = linked(count, np.array([pair[:2] for pair in pairs]))
-  named = [(int(in_order[i]), int(in_order[j]), similarity) for i, j, similarity in pairs]
+  shingles_of = functools.lru_cache(COMPARED)(lambda place: shingles(texts[in_order[place]]))
+
+  for one, other in _candidates(minhash([texts[number] for number in in_order])):
+    apart = labels[one] != labels[other]
+    alike = [
+      (i, j, found)
+      for i, j in zip(one[apart].tolist(), other[apart].tolist(), strict=True)
+      if (found := similarity(shingles_of(i), shingles_of(j))) >= SIMILAR
+    ]
+    if alike:
+      pairs += alike
+      labels = linked(count, np.array([pair[:2] for pair in pairs]))
+
+  named = [(int(in_order[i]), int(in_order[j]), found) for i, j, found in pairs]
   return Groups(labels[np.argsort(in_order)], tuple(named))
 
 
-def shingles(texts: Sequence[str]) -> Shingles:
-  """Returns the sets of SHINGLE words in a row; past its end a text has words that are nothing."""
-  word_hash = functools.lru_cache(maxsize=WORDS)(_word_hash)
-  hashes, lengths = [], []
-  for start in range(0, len(texts), PIECE):
-    said = [words(text) for text in texts[start : start + PIECE]]
-    padded = [word_hash(word) for row in said for word in (*row, *[""] * (SHINGLE - 1))]
-    flat = np.array(padded, np.uint64)
-    owner = np.repeat(np.arange(len(said)), [len(row) + SHINGLE - 1 for row in said])
-    rolled = np.zeros(len(flat) - SHINGLE + 1, np.uint64)
-    for offset in range(SHINGLE):
-      rolled = _scramble(rolled + flat[offset : len(rolled) + offset])
-    inside = owner[: len(rolled)] == owner[SHINGLE - 1 :]
-    rolled, owner = rolled[inside], owner[: len(rolled)][inside]
-    # One sort for text and hash: the text's number takes the place of the hash's lowest bits.
-    key = np.unique((owner.astype(np.uint64) << KEPT) | (rolled >> (np.uint64(64) - KEPT)))
-    hashes.append(key & ((np.uint64(1) << KEPT) - np.uint64(1)))
-    lengths.append(np.bincount((key >> KEPT).astype(int), minlength=len(said)))
-  starts = np.concatenate([[0], np.concatenate(lengths).cumsum()])
-  return Shingles(np.concatenate(hashes), starts)
+def shingles(text: str) -> frozenset[str]:
+  """Returns the SHINGLE words in a row of a text; past its end it has words that are nothing."""
+  padded = [*words(text), *[""] * (SHINGLE - 1)]
+  return frozenset(map(" ".join, zip(*(padded[i:] for i in range(SHINGLE)), strict=False)))
 
 
-def minhash(sets: Shingles) -> UInt64[np.ndarray, "texts hashes"]:
-  """Returns the least value of each of HASHES hash functions over each set.
+def similarity(one: frozenset[str], other: frozenset[str]) -> float:
+  """Returns the Jaccard similarity of two sets, |A ∩ B| / |A ∪ B|, in [0, 1]."""
+  shared = len(one & other)
+  return shared / (len(one) + len(other) - shared)
+
+
+def minhash(texts: Sequence[str]) -> UInt32[np.ndarray, "texts hashes"]:
+  """Returns the least value of each of HASHES hash functions over the shingles of each text.
 
   Two sets have the same least value with a probability that is their Jaccard similarity.
   """
-  count = len(sets.starts) - 1
-  signatures = np.empty((count, HASHES), np.uint64)
-  keys = np.random.default_rng(0).integers(0, 2**63, HASHES, np.uint64)
-  for start in range(0, count, PIECE):
-    end = min(start + PIECE, count)
-    piece = sets.hashes[sets.starts[start] : sets.starts[end]]
-    cuts = sets.starts[start:end] - sets.starts[start]
-    for number, key in enumerate(keys):
-      signatures[start:end, number] = np.minimum.reduceat(_scramble(piece ^ key), cuts)
-  return signatures
+  sets = ([shingle.encode() for shingle in shingles(text)] for text in texts)
+  made = datasketch.MinHash.generator(
+    sets, num_perm=HASHES, seed=0, hashfunc=zlib.crc32, scheme="affine32"
+  )
+  return np.stack([text.hashvalues for text in made])
 
 
-def _word_hash(word: str) -> int:
-  return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest()) if word else 0
-
-
-def _scramble(values: np.ndarray) -> np.ndarray:
-  """Mixes 64 bits so that each depends on all (two rounds of multiply and shift)."""
-  values = (values ^ (values >> np.uint64(32))) * _MIX
-  return (values ^ (values >> np.uint64(29))) * _FACTOR
-
-
-def _buckets(band: np.ndarray) -> tuple[np.ndarray, Bool[np.ndarray, " neighbours"]]:
-  """Returns texts in an order that brings equal bands together, and which equal the next one."""
-  key = np.zeros(len(band), np.uint64)
-  for column in band.T:
-    key = _scramble(key ^ column)
-  order = np.argsort(key, kind="stable")
-  return order, key[order][1:] == key[order][:-1]
-
-
-def _within(same: np.ndarray, distance: int) -> np.ndarray:
-  """Returns which texts are in one bucket with that so many places on."""
-  count = max(len(same) - distance + 1, 0)
-  return np.all([same[i : i + count] for i in range(distance)], axis=0)
+def _candidates(signatures: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields pairs of places whose texts fall into one bucket of a band, a few of each bucket."""
+  for start in range(0, HASHES, BAND):
+    band = signatures[:, start : start + BAND]
+    bucket = np.unique(band, axis=0, return_inverse=True)[1].ravel()
+    order = np.argsort(bucket, kind="stable")
+    for distance in range(1, NEIGHBOURS + 1):
+      left = np.flatnonzero(bucket[order][distance:] == bucket[order][:-distance])
+      yield order[left], order[left + distance]
 
 
 def linked(count: int, links: Int[np.ndarray, "links 2"]) -> Int[np.ndarray, " count"]:

@@ -17,7 +17,6 @@ CHANGEABLE = (
   "ablations",  # which further models are trained
   "checkpoints",
   "data.cache",
-  "debug_nans",
   "evaluation",
   "log_every",
   "log_every_rl",

@@ -12,13 +12,12 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Array, Bool, Float, Num, Real
 
-from pit_jax.statistics import resampling
+from pit_jax.statistics import logistic, resampling
 
 Outcomes = Num[Array | np.ndarray, " B"]  # 1 where a wins, 0 a tie, −1 where b wins
 Lengths = Real[Array | np.ndarray, " B"]  # tokens
 
 DEVIATION = 10.0  # of the prior on γ
-ITERATIONS = 50  # of Newton's method, which needs about seven
 MATCHED = 0.1  # answers whose lengths differ by no more of the longer one are of like length
 
 
@@ -138,27 +137,15 @@ def _fit(
   preferred: Float[np.ndarray, " B"],
   feature: Float[np.ndarray, " B"],
 ) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
-  """Fits θ and γ for every row of weights by Newton's method.
+  """Fits θ and γ for every row of weights.
 
   A resample in which one side wins every prompt has θ = ±∞ at its best; its rate is 0 or 1.
   """
   share = weights @ preferred / weights.sum(axis=1)
-  theta, gamma = np.zeros(len(weights)), np.zeros(len(weights))
   is_open = (share > 0) & (share < 1)
-  theta[~is_open] = np.where(share[~is_open] > 0, np.inf, -np.inf)
-  inner, x = weights[is_open], feature
-  t, g = scipy.special.logit(share[is_open]), gamma[is_open]
-  for _ in range(ITERATIONS):
-    rate = scipy.special.expit(t[:, None] + g[:, None] * x)
-    residual, curvature = inner * (preferred - rate), inner * rate * (1 - rate)
-    slope = np.stack([residual.sum(axis=1), residual @ x - g / DEVIATION**2])
-    tt, tg = curvature.sum(axis=1), curvature @ x
-    gg = curvature @ x**2 + 1 / DEVIATION**2
-    determinant = tt * gg - tg**2
-    step = np.stack([gg * slope[0] - tg * slope[1], tt * slope[1] - tg * slope[0]]) / determinant
-    step = step.clip(-2.0, 2.0)  # far from the optimum a full step may overshoot
-    t, g = t + step[0], g + step[1]
-    if np.abs(step).max(initial=0.0) < 1e-9:
-      break
-  theta[is_open], gamma[is_open] = t, g
+  theta = np.where(share > 0, np.inf, -np.inf)
+  gamma = np.zeros(len(weights))
+  design = np.stack([np.ones_like(feature), feature], axis=1)
+  precisions = np.array([0.0, 1 / DEVIATION**2])
+  theta[is_open], gamma[is_open] = logistic.fit(design, preferred, weights[is_open], precisions).T
   return theta, gamma

@@ -6,13 +6,12 @@ import numpy as np
 import scipy.special
 from jaxtyping import Bool, Float, Int, Real
 
-from pit_jax.statistics import margins, resampling
+from pit_jax.statistics import logistic, margins, resampling
 
 CHI_SQUARE = 3.841459  # of one degree of freedom, for 95%
 STEPS = 5_000  # of the grid on which the flip rate is sought
 CROSS = 5  # parts of the cross-validation
 RIDGE = 0.01  # of the coefficients in units of their features; a separable fit stays finite
-NEWTON = 100  # steps at most; a handful is usual
 
 Groups = Int[np.ndarray, " n"]  # of each value the number of the prompt it belongs to
 
@@ -129,27 +128,10 @@ def predict(
   return Prediction(share(right, groups), loss, fit(scaled) / scale)
 
 
-def fit(
-  design: Float[np.ndarray, "n features"], ridge: Float[np.ndarray, " features"] | None = None
-) -> Float[np.ndarray, " features"]:
-  """Minimises Σ_i −log σ(w · x_i) + ½ Σ_f ridge_f w_f² by Newton's method.
-
-  Args:
-    design: x, one row per pair, for the response that was chosen.
-    ridge: RIDGE for all features unless given.
-  """
-  ridge = np.full(design.shape[1], RIDGE) if ridge is None else ridge
-  weights = np.zeros(design.shape[1])
-  for _ in range(NEWTON):
-    wrong = scipy.special.expit(-design @ weights)
-    gradient = ridge * weights - design.T @ wrong
-    curvature = (design * (wrong * (1 - wrong))[:, None]).T @ design + np.diag(ridge)
-    step = np.linalg.solve(curvature, gradient)
-    step *= min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))  # far from the minimum it overshoots
-    weights = weights - step
-    if np.abs(step).max() < 1e-10:
-      break
-  return weights
+def fit(design: Float[np.ndarray, "n features"]) -> Float[np.ndarray, " features"]:
+  """Minimises Σ_i −log σ(w · x_i) + ½ RIDGE |w|², with x for the response that was chosen."""
+  ones = np.ones(len(design))
+  return logistic.fit(design, ones, ones[None], np.full(design.shape[1], RIDGE))[0]
 
 
 def first_place(
@@ -169,19 +151,16 @@ def first_place(
     b in nats; None where strengths and b cannot be told apart, as where one writer always stood
     first.
   """
-  rows = np.arange(len(won))
-  strengths = np.zeros((len(won), int(writers.max()) + 1))
-  np.add.at(strengths, (rows, writers[:, 0]), 1.0)
-  np.add.at(strengths, (rows, writers[:, 1]), -1.0)
+  of_writer = np.eye(int(writers.max()) + 1)
+  strengths = of_writer[writers[:, 0]] - of_writer[writers[:, 1]]
   design = np.concatenate([np.ones((len(won), 1)), strengths], axis=1)
   distinct = np.unique(design, axis=0)
   if np.linalg.matrix_rank(distinct) == np.linalg.matrix_rank(distinct[:, 1:]):
     return None
   design *= np.where(won, 1.0, -1.0)[:, None]
-  ridge = np.full(design.shape[1], RIDGE)
-  weights = fit(design, ridge)
+  weights = fit(design)
   wrong = scipy.special.expit(-design @ weights)
-  curvature = (design * (wrong * (1 - wrong))[:, None]).T @ design + np.diag(ridge)
+  curvature = (design * (wrong * (1 - wrong))[:, None]).T @ design + RIDGE * np.eye(len(weights))
   scores = np.zeros((int(groups.max()) + 1, design.shape[1]))
   np.add.at(scores, groups, design * wrong[:, None])
   inverse = np.linalg.inv(curvature)

@@ -4,7 +4,6 @@ An edge runs from the chosen response to the rejected one. Responses of differen
 different ones, so that one graph holds all prompts.
 """
 
-import collections
 import dataclasses
 
 import numpy as np
@@ -93,8 +92,9 @@ def cycles(judged: Pairs, examples: int) -> Cycles:
   _, component = scipy.sparse.csgraph.connected_components(graph, connection="strong")
   tied = np.flatnonzero(np.bincount(component) > 1)
   same = component[judged.first] == component[judged.second]
-  found = tuple(_circle(graph, component, number) for number in tied[:examples].tolist())
-  return Cycles(len(tied), same[judged.of_row], found)
+  first_of = [int(np.argmax(component == number)) for number in tied[:examples]]
+  circles = tuple(_circle(graph, start) for start in first_of)
+  return Cycles(len(tied), same[judged.of_row], circles)
 
 
 def least_violations(judged: Pairs, found: Cycles) -> int:
@@ -107,23 +107,10 @@ def least_violations(judged: Pairs, found: Cycles) -> int:
   return int(np.minimum(judged.for_first, judged.for_second).sum()) + found.count
 
 
-def _circle(graph: scipy.sparse.csr_array, component: np.ndarray, number: int) -> tuple[int, ...]:
-  """Returns a shortest circle through the first response of a strongly connected component."""
-  start = int(np.flatnonzero(component == number)[0])
-  came_from, waiting = {start: start}, collections.deque([start])
-  while True:  # ends: in such a component every response leads back to every other
-    here = waiting.popleft()
-    following = graph.indices[graph.indptr[here] : graph.indptr[here + 1]].tolist()
-    if start in following:
-      return _path(came_from, here, start)
-    for there in following:
-      if component[there] == number and there not in came_from:
-        came_from[there] = here
-        waiting.append(there)
-
-
-def _path(came_from: dict[int, int], end: int, start: int) -> tuple[int, ...]:
-  path = [end]
+def _circle(graph: scipy.sparse.csr_array, start: int) -> tuple[int, ...]:
+  """Returns a shortest circle through a response from which one leads back to it."""
+  nearest_first, before = scipy.sparse.csgraph.breadth_first_order(graph, start)
+  path = [next(node for node in nearest_first.tolist() if graph[node, start])]
   while path[-1] != start:
-    path.append(came_from[path[-1]])
+    path.append(int(before[path[-1]]))
   return tuple(path[::-1])
