@@ -53,7 +53,8 @@ def local(
     prompts: Sequence[str], _: transcripts.Transcripts | None
   ) -> Iterator[tuple[int, transcripts.Reply]]:
     limit = settings.max_prompt_length
-    encoded = settings.template.encode_policy_prompts(settings.tokenizer, prompts, limit)
+    asked = settings.formats["policy"].conversations(prompts)
+    encoded = settings.template.encode(settings.tokenizer, asked, limit)
     said = f"the prompt is longer than max_prompt_tokens, {limit}"
     for i in np.flatnonzero(encoded.is_cut).tolist():
       yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=said)
