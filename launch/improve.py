@@ -216,8 +216,8 @@ def _drafts(
 def _count_cut(models: improvement.Improver, prompts: list, drafts: list[str]) -> int:
   settings = models.inference.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
-  encode = settings.template.encode_improver_prompts
-  return int(encode(settings.tokenizer, prompts, drafts, *limits).is_cut.sum())
+  asked = settings.formats["improver"].conversations(prompts, drafts)
+  return int(settings.template.encode(settings.tokenizer, asked, *limits).is_cut.sum())
 
 
 def _row(question: questions.Question, made: improvement.Rounds, i: int) -> dict[str, Any]:

@@ -59,9 +59,9 @@ def trained_on(asking, name):
   """Returns the ids of a prompt, and of a response to it, in training."""
   form, words = asking.settings.template, asking.settings.tokenizer
   if name in ("improver", "gap_reward"):
-    (ids,) = form.encode_improver_prompts(words, [QUESTION], [DRAFT]).ids
+    (ids,) = form.encode(words, form.formats["improver"].conversations([QUESTION], [DRAFT])).ids
   else:
-    (ids,) = form.encode_policy_prompts(words, [QUESTION]).ids
+    (ids,) = form.encode(words, form.formats["policy"].conversations([QUESTION])).ids
   return ids, form.encode_responses(words, [ANSWER]).ids[0]
 
 
@@ -113,20 +113,23 @@ def test_the_first_token_counts_and_is_never_cut(tmp_path):
   words = chats.save(tmp_path, "llama3", adds_bos=True)
   form, _ = chat.choose("plain", words, template.Template(), ASK)
   (bos,) = words.encode_form(BOS)
-  (bare,) = template.Template().encode_policy_prompts(words, ["the bill " * 9]).ids
-  (whole,) = form.encode_policy_prompts(words, ["the bill " * 9], len(bare) + 1).ids
+  asked = form.formats["policy"].conversations(["the bill " * 9])
+  (bare,) = template.Template().encode(words, asked).ids
+  (whole,) = form.encode(words, asked, len(bare) + 1).ids
   assert whole == [bos, *bare]
-  cut = form.encode_policy_prompts(words, ["the bill " * 9], len(bare))
+  cut = form.encode(words, asked, len(bare))
   assert cut.is_cut.all() and cut.ids[0][0] == bos and len(cut.ids[0]) <= len(bare)
   own = len(words.encode("Question:") + words.encode("\nAnswer:")) + 1
   with pytest.raises(ValueError, match=f"use at least {own + 1}"):
-    form.encode_policy_prompts(words, ["the"], own)
+    form.encode(words, form.formats["policy"].conversations(["the"]), own)
 
 
 def test_a_text_that_spells_the_first_token_out_has_none_of_it(tmp_path):
   words = chats.save(tmp_path, "llama3", adds_bos=True)
   form, _ = chat.choose("plain", words, template.Template(), ASK)
-  (ids,) = form.encode_improver_prompts(words, [f"a {BOS} b"], [f"{BOS}"]).ids
+  (ids,) = form.encode(
+    words, form.formats["improver"].conversations([f"a {BOS} b"], [f"{BOS}"])
+  ).ids
   assert ids.count(words.encode_form(BOS)[0]) == 1
 
 

@@ -18,11 +18,15 @@ ROWS = [
   for i in range(50)
 ]
 KINDS = [
-  encode.policy_demonstrations,
-  encode.improver_demonstrations,
+  lambda rows, settings, *folder: demonstrations("policy", rows, settings, *folder),
+  lambda rows, settings, *folder: demonstrations("improver", rows, settings, *folder),
   encode.preferences,
   encode.gap_preferences,
 ]
+
+
+def demonstrations(name, rows, settings, *folder):
+  return encode.demonstrations(rows, settings.formats[name], settings, *folder)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +85,10 @@ def test_pieces_are_those_of_one_batch(settings, tmp_path, monkeypatch):
 def test_a_set_is_tokenised_once(settings, tmp_path, encoded):
   prompts = [row.prompt for row in ROWS]
   for ask in (
-    lambda: encode.policy_prompts(prompts, settings, tmp_path),
-    lambda: encode.improver_prompts(prompts, prompts, settings, tmp_path),
+    lambda: encode.prompts(settings.formats["policy"].conversations(prompts), settings, tmp_path),
+    lambda: encode.prompts(
+      settings.formats["improver"].conversations(prompts, prompts), settings, tmp_path
+    ),
     *(lambda kind=kind: kind(ROWS, settings, tmp_path) for kind in KINDS),
   ):
     first = ask()

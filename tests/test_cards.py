@@ -186,11 +186,9 @@ def test_the_cards_code_asks_with_the_ids_of_training(sent, monkeypatch, name, f
   torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
   pytest.importorskip("peft", reason="peft is absent; install the extra `parity`")
   settings, seen = sent.asking.settings, []
-  asked = (settings.tokenizer, [cards.QUESTION])
-  if name == "policy":
-    (expected,) = settings.template.encode_policy_prompts(*asked).ids
-  else:
-    (expected,) = settings.template.encode_improver_prompts(*asked, [cards.REFERENCE]).ids
+  columns = [[cards.QUESTION], [cards.REFERENCE]][: 1 + (name == "improver")]
+  asked = settings.formats[name].conversations(*columns)
+  (expected,) = settings.template.encode(settings.tokenizer, asked).ids
 
   def generate(self, input_ids, **_):
     seen.append((input_ids.tolist(), self.generation_config))

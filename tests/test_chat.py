@@ -49,16 +49,20 @@ def theirs(directory, messages, form=None):
 def test_ids_are_those_of_transformers(opened, name, talk):
   directory, form, tokenizer = opened(name)
   for prompt in (talk, talk[-1:]):
-    (ids,) = form.encode_policy_prompts(tokenizer, [prompt]).ids
+    (ids,) = form.encode(tokenizer, form.formats["policy"].conversations([prompt])).ids
     assert ids == theirs(directory, chats.spell(prompt))
-  texts = form.encode_policy_prompts(tokenizer, [talk[-1].content + "\n", talk[-1:]])
+  texts = form.encode(
+    tokenizer, form.formats["policy"].conversations([talk[-1].content + "\n", talk[-1:]])
+  )
   assert texts.ids[0] == texts.ids[1]
 
 
 @pytest.mark.parametrize(("name", "talk"), FORMS)
 def test_the_improver_is_asked_as_its_exported_template_asks(opened, name, talk):
   directory, form, tokenizer = opened(name)
-  (ids,) = form.encode_improver_prompts(tokenizer, [talk], [" the rent \n"]).ids
+  (ids,) = form.encode(
+    tokenizer, form.formats["improver"].conversations([talk], [" the rent \n"])
+  ).ids
   messages = [*chats.spell(talk), {"role": "assistant", "content": "the rent"}]
   served = form.chat(tokenizer, shows_reference=True, is_scored=False)
   assert ids == theirs(directory, messages, served)
@@ -72,7 +76,9 @@ def test_a_reference_has_the_ids_of_the_response_it_was(opened, name):
   _, form, tokenizer = opened(name)
   for limit in (None, 3):
     (whole,) = form.encode_responses(tokenizer, ["the rent 東京"], limit).ids
-    (shown,) = form.encode_improver_prompts(tokenizer, [TALK], ["the rent 東京"], None, limit).ids
+    (shown,) = form.encode(
+      tokenizer, form.formats["improver"].conversations([TALK], ["the rent 東京"]), None, limit
+    ).ids
     reference = whole if limit else whole[:-1]
     places = [i for i in range(len(shown)) if shown[i : i + len(reference)] == reference]
     assert len(places) == 1
@@ -83,7 +89,7 @@ def test_a_reference_has_the_ids_of_the_response_it_was(opened, name):
 def test_a_prompt_and_its_response_are_the_conversation(opened, name):
   """What follows a policy prompt is what the template writes for the assistant's turn."""
   directory, form, tokenizer = opened(name)
-  (asked,) = form.encode_policy_prompts(tokenizer, [TALK]).ids
+  (asked,) = form.encode(tokenizer, form.formats["policy"].conversations([TALK])).ids
   (said,) = form.encode_responses(tokenizer, ["the rent"]).ids
   fast = transformers.AutoTokenizer.from_pretrained(directory)
   messages = [*chats.spell(TALK), {"role": "assistant", "content": "the rent"}]
@@ -99,7 +105,7 @@ def test_no_content_begins_or_ends_a_turn(tmp_path, hidden):
   marks = tokenizer.encode_form("<|im_start|><|im_end|>")
   assert len(marks) == 2 and tokenizer.eos_id == marks[1]
   talk = (conversations.Turn("user", evil), conversations.Turn("assistant", evil), *TALK[2:])
-  (ids,) = form.encode_improver_prompts(tokenizer, [talk], [evil]).ids
+  (ids,) = form.encode(tokenizer, form.formats["improver"].conversations([talk], [evil])).ids
   assert [ids.count(mark) for mark in marks] == [7, 6]  # system, five messages, the reply begun
   assert tokenizer.pad_id not in ids
   (said,) = form.encode_responses(tokenizer, [evil]).ids
@@ -148,14 +154,17 @@ def test_padding_is_no_stop_id(tmp_path):
 def cut(opened, prompt, limit):
   """Returns what is left of a conversation, as text."""
   _, form, tokenizer = opened("chatml")
-  encoded = form.encode_policy_prompts(tokenizer, [prompt], limit)
+  encoded = form.encode(tokenizer, form.formats["policy"].conversations([prompt]), limit)
   assert len(encoded.ids[0]) <= limit
   return tokenizer.decode(encoded.ids[0]), encoded.is_cut.item()
 
 
 def test_an_over_long_conversation_loses_its_oldest_turns(opened):
   _, form, tokenizer = opened("chatml")
-  lengths = lambda talk: len(form.encode_policy_prompts(tokenizer, [talk]).ids[0])  # noqa: E731
+
+  def lengths(talk):
+    return len(form.encode(tokenizer, form.formats["policy"].conversations([talk])).ids[0])
+
   whole, last = lengths(WITH_SYSTEM), (WITH_SYSTEM[0], WITH_SYSTEM[-1])
   spelled = "system\nbe brief\nuser\nis 12.5 the bill\nassistant\n"
   assert cut(opened, WITH_SYSTEM, whole)[1] is False
@@ -173,15 +182,17 @@ def test_an_over_long_conversation_loses_its_oldest_turns(opened):
   own = limit - len(tokenizer.encode("is 12.5 the bill"))
   with pytest.raises(ValueError, match=f"use at least {own + 1}"):
     cut(opened, wordy, own)
-  improver = form.encode_improver_prompts(tokenizer, [WITH_SYSTEM], ["rent"], whole - 1)
-  expected = form.encode_improver_prompts(tokenizer, [last], ["rent"])
+  improver = form.encode(
+    tokenizer, form.formats["improver"].conversations([WITH_SYSTEM], ["rent"]), whole - 1
+  )
+  expected = form.encode(tokenizer, form.formats["improver"].conversations([last], ["rent"]))
   assert improver.ids == expected.ids and improver.is_cut.all()
 
 
 def test_what_a_template_refuses_names_the_row(opened, tmp_path):
   _, form, tokenizer = opened("mistral")
   with pytest.raises(ValueError, match=r"row 1, 'be brief': .*refuses the roles system.*alternate"):
-    form.encode_policy_prompts(tokenizer, [TALK, WITH_SYSTEM])
+    form.encode(tokenizer, form.formats["policy"].conversations([TALK, WITH_SYSTEM]))
   with pytest.raises(values.RowError, match="refused by the chat template"):
     form.check(tokenizer, WITH_SYSTEM)
   form.check(tokenizer, TALK)
@@ -245,7 +256,7 @@ def test_forms_are_told_apart_and_restored():
 def test_prompts_do_not_depend_on_the_day(tmp_path):
   dated = "{{ strftime_now('%d %b %Y') }}\n" + chats.CHATML
   form, tokenizer = choose(chats.save(tmp_path, "chatml", dated))
-  (ids,) = form.encode_policy_prompts(tokenizer, ["why"]).ids
+  (ids,) = form.encode(tokenizer, form.formats["policy"].conversations(["why"])).ids
   assert tokenizer.decode(ids).startswith("26 Jul 2024\nsystem\nBe of help.")
 
 

@@ -65,7 +65,7 @@ def test_auto_takes_the_models_own_template(begun):
   assert settings.template.kind == "model"
   (end,) = settings.tokenizer.encode_form("<|eot_id|>")
   assert (settings.tokenizer.eos_id, len(settings.tokenizer.stop_ids)) == (end, 2)
-  record = encode.policy_demonstrations(begun.folds["sft"], settings)[:]
+  record = encode.demonstrations(begun.folds["sft"], settings.formats["policy"], settings)[:]
   ended = [row[mask][-1] for row, mask in zip(record.responses.tokens, record.responses.mask)]
   assert set(ended) == {end}
   assert begun.over_long() == {"cut": 0, "dropped": 0}
@@ -110,10 +110,12 @@ def test_what_is_served_is_asked_as_it_was_trained(begun, exported, tmp_path, na
   prompt, draft = tuple(conversations.Turn(**turn) for turn in ASKED), "to mia"
   options = {"add_generation_prompt": True, "return_dict": False}
   if name == "policy":
-    (expected,) = form.encode_policy_prompts(tokenizer, [prompt]).ids
+    (expected,) = form.encode(tokenizer, form.formats["policy"].conversations([prompt])).ids
     assert fast.apply_chat_template(ASKED, **options) == expected
   else:
-    (expected,) = form.encode_improver_prompts(tokenizer, [prompt], [draft]).ids
+    (expected,) = form.encode(
+      tokenizer, form.formats["improver"].conversations([prompt], [draft])
+    ).ids
     asked = [*ASKED, {"role": "assistant", "content": draft}]
     assert fast.apply_chat_template(asked, **options) == expected
   said = transformers.GenerationConfig.from_pretrained(directory)
@@ -127,7 +129,9 @@ def test_sampling_ends_at_any_stop_id(begun):
   every = [i for i in range(begun.language.config.vocabulary) if i != tokenizer.pad_id]
   settings = dataclasses.replace(begun.settings, tokenizer=text.Tokenizer(tokenizer._fast, every))
   asking = dataclasses.replace(begun.inference, settings=settings)
-  prompts = encode.policy_prompts(["why ?", "the rent ?"] * 8, settings)[:]
+  prompts = encode.prompts(
+    settings.formats["policy"].conversations(["why ?", "the rent ?"] * 8), settings
+  )[:]
   params = tiny_models.models_of(asking)["policy"]
   responses = asking.respond(params, prompts, jax.random.key(0), 1.0)
   for tokens, mask in zip(responses.tokens, responses.mask, strict=True):

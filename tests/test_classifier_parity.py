@@ -155,4 +155,4 @@ def test_a_language_judge_is_asked_with_the_ids_of_its_template(family, tmp_path
   asked = "Which answer is better ?\n\nA: the rent\n\nB: Mia , please"
   messages = [{"role": USER, "content": asked}]
   right = fast.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-  assert form.encode_policy_prompts(words, [asked]).ids == [right]
+  assert form.encode(words, form.formats["policy"].conversations([asked])).ids == [right]

@@ -123,9 +123,9 @@ def test_conversations_are_asked_in_the_words_they_were_trained_in(
   words = text.load_tokenizer(tmp_path / name)
   if name == "improver":
     messages.append({"role": "assistant", "content": "a draft"})
-    (ids,) = form.encode_improver_prompts(words, [talk], ["a draft"]).ids
+    (ids,) = form.encode(words, form.formats["improver"].conversations([talk], ["a draft"])).ids
   else:
-    (ids,) = form.encode_policy_prompts(words, [talk]).ids
+    (ids,) = form.encode(words, form.formats["policy"].conversations([talk])).ids
   assert served.apply_chat_template(messages, tokenize=False) == words.decode(ids)
 
 

@@ -32,7 +32,9 @@ def encoded_prompts(context, pairs):
   settings = context.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
   return [
-    settings.template.encode_improver_prompts(settings.tokenizer, [x], [y], *limits).ids[0]
+    settings.template.encode(
+      settings.tokenizer, settings.template.formats["improver"].conversations([x], [y]), *limits
+    ).ids[0]
     for x, y in pairs
   ]
 
@@ -48,7 +50,9 @@ def test_a_curriculum_stage_mixes_its_references(finished_run):
   for count in (1, 2, 3):
     for sources in itertools.combinations(by_source, count):
       texts = curriculum.texts(context.fold("rl"), sources, drafts)
-      record = encode.improver_prompts(*texts, context.settings)[:]
+      record = encode.prompts(
+        context.settings.formats["improver"].conversations(*texts), context.settings
+      )[:]
       made = [row[mask].tolist() for row, mask in zip(record.tokens, record.mask)]
       wanted = [pair for source in sources for pair in by_source[source]]
       assert sorted(made) == sorted(encoded_prompts(context, wanted)), sources

@@ -38,6 +38,10 @@ def _spelled(tokenizer, column):
   return [tokenizer.decode(row) + end for row, end in zip(ids, ends)]
 
 
+def demonstrations(name):
+  return lambda rows, settings: encode.demonstrations(rows, settings.formats[name], settings)
+
+
 def _opened(table):
   return table[:], table.contents
 
@@ -57,8 +61,8 @@ def test_every_model_reads_the_row_in_its_own_way(tokenizer):
   chosen = [f" {row.chosen}|" for row in PAIRS]
   rejected = [f" {row.rejected}|" for row in PAIRS]
   expected = {
-    encode.policy_demonstrations: {"prompts": asked, "responses": chosen},
-    encode.improver_demonstrations: {"prompts": given["rejected"], "responses": chosen},
+    demonstrations("policy"): {"prompts": asked, "responses": chosen},
+    demonstrations("improver"): {"prompts": given["rejected"], "responses": chosen},
     encode.preferences: {"prompts": asked, "chosen": chosen, "rejected": rejected},
     encode.gap_preferences: {
       "given_chosen": given["chosen"],
@@ -77,16 +81,22 @@ def test_every_model_reads_the_row_in_its_own_way(tokenizer):
 
 def test_plain_prompts(tokenizer):
   settings = _settings(tokenizer)
-  asked = encode.policy_prompts([row.prompt for row in PAIRS], settings)[:]
+  asked = encode.prompts(
+    settings.formats["policy"].conversations([row.prompt for row in PAIRS]), settings
+  )[:]
   assert isinstance(asked, types.Prompts)
   assert _spelled(tokenizer, asked)[3] == "Question: d é\nAnswer:"
-  given = encode.improver_prompts(["p", "q"], [" r\n", "s"], settings)
+  given = encode.prompts(
+    settings.formats["improver"].conversations(["p", "q"], [" r\n", "s"]), settings
+  )
   expected = ["Question: p\nDraft: r\nBetter:", "Question: q\nDraft: s\nBetter:"]
   assert _spelled(tokenizer, given[:]) == expected
-  demonstrations = encode.improver_demonstrations(PAIRS, settings)[:].prompts
+  learnt = demonstrations("improver")(PAIRS, settings)[:].prompts
   rejected = [row.rejected for row in PAIRS]
-  again = encode.improver_prompts([row.prompt for row in PAIRS], rejected, settings)[:]
-  jax.tree.map(np.testing.assert_array_equal, again, demonstrations)
+  again = encode.prompts(
+    settings.formats["improver"].conversations([row.prompt for row in PAIRS], rejected), settings
+  )[:]
+  jax.tree.map(np.testing.assert_array_equal, again, learnt)
 
 
 def test_a_record_is_padded_to_the_bucket_of_its_longest_row(tokenizer):
@@ -108,10 +118,10 @@ def test_over_long_rows_are_cut_and_counted(tokenizer):
   assert index.tolist() == [0, 1, 3]
   asked = ["Question: a b\nAnswer:", "Question: than that\nAnswer:", "Question: d é\nAnswer:"]
   assert _spelled(tokenizer, record.prompts) == asked
-  record, (_, _, counts) = _opened(encode.policy_demonstrations(PAIRS, settings))
+  record, (_, _, counts) = _opened(demonstrations("policy")(PAIRS, settings))
   assert counts == {"kept": 4, "cut": 2, "dropped": 0}
   assert _spelled(tokenizer, record.responses) == [" yes it is|", " yes|", " a much long", " x|"]
-  record, (_, _, counts) = _opened(encode.improver_demonstrations(PAIRS, settings))
+  record, (_, _, counts) = _opened(demonstrations("improver")(PAIRS, settings))
   assert _spelled(tokenizer, record.prompts)[1:3] == [
     "Question: than that\nDraft: so\nBetter:",
     "Question: c\nDraft: a much long\nBetter:",
@@ -125,7 +135,9 @@ def test_over_long_rows_are_dropped_and_counted(tokenizer):
   assert counts == {"kept": 2, "cut": 0, "dropped": 2}
   assert index.tolist() == [0, 3]
   assert _spelled(tokenizer, record.rejected) == [" no|", " y|"]
-  asked = encode.policy_prompts([row.prompt for row in PAIRS], settings)
+  asked = encode.prompts(
+    settings.formats["policy"].conversations([row.prompt for row in PAIRS]), settings
+  )
   assert asked.contents.index.tolist() == [0, 2, 3]
   with pytest.raises(ValueError, match="of 2 rows none is left: 2 are longer"):
     encode.preferences(PAIRS[1:3], settings)
@@ -134,7 +146,7 @@ def test_over_long_rows_are_dropped_and_counted(tokenizer):
 def test_the_improver_never_exceeds_its_limit(tokenizer):
   """Its limit: the policy's prompt, a response, and its own template's tokens."""
   long = [rows.Preference("word " * 50, f"{i} " * 60, "no " * 60) for i in range(3)]
-  record = encode.improver_demonstrations(long, _settings(tokenizer, 50, 20))[:]
+  record = demonstrations("improver")(long, _settings(tokenizer, 50, 20))[:]
   template_tokens = len("Question:\nDraft:\nBetter:")
   assert record.prompts.mask.sum(axis=1).max() <= 50 + 20 + template_tokens
   assert record.responses.mask.sum(axis=1).max() == 20

@@ -71,11 +71,15 @@ def rewards_of(asking, kind):
   context = context_of(asking)
   rows = np.arange(len(QUESTIONS))
   if kind == "policy":
-    prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
+    prompts = encode.prompts(
+      asking.settings.formats["policy"].conversations(QUESTIONS), asking.settings
+    )[:]
     model = reward.RewardModel(params["reward"], {"shift": SHIFT})
     signal = reward.signal(context, model, QUESTIONS)
   else:
-    prompts = encode.improver_prompts(QUESTIONS, REFERENCES, asking.settings)[:]
+    prompts = encode.prompts(
+      asking.settings.formats["improver"].conversations(QUESTIONS, REFERENCES), asking.settings
+    )[:]
     model = reward.RewardModel(params["gap_reward"], {"zero_point": 0.0, "shift": SHIFT})
     signal = gap_rewards.of_model(context, model).signal(QUESTIONS, REFERENCES)
   if kind == "difference":
@@ -97,7 +101,9 @@ def test_the_same_texts_have_the_same_rewards_to_the_bit(asking, sampled, kind):
     given = (QUESTIONS, ANSWERS) if kind == "policy" else (QUESTIONS, ANSWERS, REFERENCES)
     in_words = {"policy": asking.rate, "improver": asking.gaps}[kind](params[name], *given)
     np.testing.assert_allclose(ways[0], in_words + SHIFT, rtol=1e-5, atol=1e-6)
-    prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
+    prompts = encode.prompts(
+      asking.settings.formats["policy"].conversations(QUESTIONS), asking.settings
+    )[:]
     as_they_are = [asking.score(params[name], prompts, responses) for responses in sampled]
     assert np.abs(as_they_are[0] - as_they_are[1])[WHOLE].min() > 1e-3
     np.testing.assert_array_equal(as_they_are[0][~WHOLE], as_they_are[1][~WHOLE])
@@ -106,7 +112,9 @@ def test_the_same_texts_have_the_same_rewards_to_the_bit(asking, sampled, kind):
 def test_calibration_is_on_texts_that_end_as_in_training(asking, sampled, monkeypatch):
   params = tiny_models.models_of(asking)
   context = context_of(asking)
-  prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
+  prompts = encode.prompts(
+    asking.settings.formats["policy"].conversations(QUESTIONS), asking.settings
+  )[:]
   found = []
   for responses in sampled:
     monkeypatch.setattr(type(asking), "respond", lambda *_, responses=responses: responses)
@@ -127,7 +135,9 @@ def test_an_iteration_takes_every_stop_id_for_the_end(asking, sampled):
   iterate = jax.jit(ppo.make_iteration(*models, settings, stop_ids))
   values = jax.jit(functools.partial(scoring.token_values, asking.scalar, params["reward"]))
   context = context_of(asking)
-  prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
+  prompts = encode.prompts(
+    asking.settings.formats["policy"].conversations(QUESTIONS), asking.settings
+  )[:]
   reward_fn = rl.model_reward(context, params["reward"])
   frozen = {"base": {}, "reference": params["policy"]}
   rates = dict.fromkeys(ppo.KINDS, jnp.float32(0.1))

@@ -149,7 +149,9 @@ def slow_likelihood(run, params, k, i):
   ask = run.suite.improver.inference
   settings, question = ask.settings, run.suite.questions[i]
   draft, version = run.made.texts[k][i], run.made.texts[k + 1][i]
-  prompt = encode.improver_prompts([question], [draft], settings)[:]
+  prompt = encode.prompts(
+    settings.formats["improver"].conversations([question], [draft]), settings
+  )[:]
   before = np.asarray(prompt.tokens)[np.asarray(prompt.mask)].tolist()
   limit = ask.response_length
   after = settings.template.encode_responses(settings.tokenizer, [version], limit).ids[0]

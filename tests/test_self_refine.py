@@ -77,6 +77,16 @@ def written_out(asking, question, *further):
   return asking.settings.tokenizer.render(asking.settings.template.form, messages, True)
 
 
+def talk(*said):
+  """Returns what follows x: drafts and feedback in turn, each with the request after it."""
+  requests = ("What is weak? Or: It is fine.", "Now better.")
+  return [
+    conversations.Turn(role, content)
+    for i, text in enumerate(said)
+    for role, content in (("assistant", text), ("user", requests[i % 2]))
+  ]
+
+
 def numbered(_, call):
   """Says in which call something was said: feedback in the odd ones, answers in the even ones."""
   return f"bill {call}" if call % 2 else f"letter {call}"
@@ -115,11 +125,12 @@ def test_what_is_read_are_the_ids_of_transformers(asking, tmp_path):
   settings = asking.settings
   settings.tokenizer.save(tmp_path)
   theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-  further = FORM.asks_answer("to mia , please", "rent 4") + FORM.asks_feedback("naïve café")
-  found = encode.dialogue_prompts(["the bill ?", TALK], [further, further], settings)[:]
+  said = ("to mia , please", "rent 4", "naïve café")
+  asked = [FORM.conversation(question, said) for question in ("the bill ?", TALK)]
+  found = encode.prompts(asked, settings)[:]
   options = {"add_generation_prompt": True, "return_dict": False}
   for row, question in enumerate(["the bill ?", TALK]):
-    messages = chats.spell([*conversations.turns(question), *further])
+    messages = chats.spell([*conversations.turns(question), *talk(*said)])
     expected = theirs.apply_chat_template(messages, **options)
     assert found.tokens[row][found.mask[row]].tolist() == expected
 
@@ -127,14 +138,13 @@ def test_what_is_read_are_the_ids_of_transformers(asking, tmp_path):
 def test_x_is_what_the_policy_sees_of_it(asking):
   settings = dataclasses.replace(asking.settings, max_prompt_length=44)
   long = (conversations.Turn("user", "rent 4 " * 30), *TALK[1:])
-  seen = encode.policy_prompts([long], settings)[:]
-  further = FORM.asks_feedback("4")
-  read = encode.dialogue_prompts([long], [further], settings)[:]
+  seen = encode.prompts(settings.formats["policy"].conversations([long]), settings)[:]
+  read = encode.prompts([FORM.conversation(long, ("4",))], settings)[:]
   ids, all_ids = (row.tokens[0][row.mask[0]].tolist() for row in (seen, read))
   short = written_out(asking, TALK[2:])
   assert settings.tokenizer._fast.decode(ids) == short
   whole = settings.tokenizer._fast.decode(all_ids)
-  assert whole == written_out(asking, TALK[2:], *further)
+  assert whole == written_out(asking, TALK[2:], *talk("4"))
 
 
 OUTCOMES = {  # feedback, answer → what becomes of the draft
@@ -197,7 +207,7 @@ def test_a_round_that_failed_leaves_no_trace(ask, asking):
   made, log = ask(lambda _, call: replies[call], ["draft a"], rounds=3)
   assert made.outcomes == [[NO_ANSWER], [REFINED], [REFINED]]
   assert [text for (text,) in made.texts] == ["draft a", "draft a", "letter 4", "letter 6"]
-  said = FORM.asks_answer("draft a", "bill 3") + FORM.asks_answer("letter 4", "bill 5")
+  said = talk("draft a", "bill 3", "letter 4", "bill 5")
   assert log[-1][0] == [written_out(asking, "why ?", *said)]
 
 
@@ -224,7 +234,7 @@ def test_what_is_too_long_loses_its_oldest_drafts(ask, asking):
   made, log = ask(numbered, ["draft a"], rounds=3, form=form)
   assert made.outcomes == [[REFINED]] * 3
   assert [row[0] for row in log[:5]] == [row[0] for row in whole[:5]]
-  said = FORM.asks_answer("letter 2", "bill 3") + FORM.asks_answer("letter 4", "bill 5")
+  said = talk("letter 2", "bill 3", "letter 4", "bill 5")
   assert log[5][0] == [written_out(asking, "why ?", *said)], "draft a is gone, x is not"
   form = dataclasses.replace(FORM, max_prompt_tokens=sizes[1] - 1)
   made, log = ask(numbered, ["draft a"], form=form)

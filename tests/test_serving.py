@@ -89,9 +89,9 @@ def trained_on(form, words, talk, *answers):
   prompt = tuple(conversations.Turn(role, content.strip()) for role, content in talk)
   *references, answer = answers
   if references:
-    (asked,) = form.encode_improver_prompts(words, [prompt], references).ids
+    (asked,) = form.encode(words, form.formats["improver"].conversations([prompt], references)).ids
   else:
-    (asked,) = form.encode_policy_prompts(words, [prompt]).ids
+    (asked,) = form.encode(words, form.formats["policy"].conversations([prompt])).ids
   return asked, form.encode_responses(words, [answer]).ids[0]
 
 

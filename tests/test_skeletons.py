@@ -7,7 +7,16 @@ import pytest
 import test_chat
 import transformers
 
-from pit_jax.data import chat, conversations, encode, preferences, rows, skeletons, values
+from pit_jax.data import (
+  chat,
+  conversations,
+  encode,
+  preferences,
+  prompt_formats,
+  rows,
+  skeletons,
+  values,
+)
 
 # As Qwen 3's: what earlier answers thought is left out, unless no user has asked since.
 QWEN3 = (
@@ -74,14 +83,15 @@ def test_contents_are_as_the_template_writes_them(tmp_path, name):
   form, tokenizer = opened(tmp_path, (FORMS | ORDINARY)[name])
   for prompt in (TALK, TALK[-1:]):
     messages = chats.spell(prompt)
-    (ids,) = form.encode_policy_prompts(tokenizer, [prompt]).ids
+    (ids,) = form.encode(tokenizer, form.formats["policy"].conversations([prompt])).ids
     assert said(tokenizer, ids) == theirs(tmp_path, messages)
-    (ids,) = form.encode_improver_prompts(tokenizer, [prompt], [DRAFT]).ids
+    (ids,) = form.encode(tokenizer, form.formats["improver"].conversations([prompt], [DRAFT])).ids
     messages += [{"role": "assistant", "content": DRAFT}]
     messages += [{"role": "user", "content": test_chat.ASK}]
     assert said(tokenizer, ids) == theirs(tmp_path, messages)
-    turns = [conversations.Turn(**message) for message in messages[len(prompt) :]]
-    (again,) = form.encode_dialogues(tokenizer, [prompt], [turns]).ids
+    turns = tuple(conversations.Turn(**message) for message in messages[len(prompt) :])
+    spoken = prompt_formats.Format("spoken", turns=turns)
+    (again,) = form.encode(tokenizer, spoken.conversations([prompt])).ids
     assert said(tokenizer, again) == theirs(tmp_path, messages)
 
 
@@ -90,7 +100,7 @@ def test_every_row_that_a_template_might_change_is_compared(tmp_path, name):
   """Whatever its place in the set, and though all the others are as they are."""
   form, tokenizer = opened(tmp_path, FORMS[name])
   rare = [(conversations.Turn("user", "a b"),)] * 70 + [TALK] + [(conversations.Turn("user", "c"),)]
-  (*_, ids, _) = form.encode_policy_prompts(tokenizer, rare).ids
+  (*_, ids, _) = form.encode(tokenizer, form.formats["policy"].conversations(rare)).ids
   assert said(tokenizer, ids) == theirs(tmp_path, chats.spell(TALK))
 
 
@@ -98,7 +108,7 @@ def test_every_row_that_a_template_might_change_is_compared(tmp_path, name):
 def test_few_rows_are_rendered_where_a_template_changes_nothing(tmp_path, monkeypatch, name):
   form, tokenizer = opened(tmp_path, ORDINARY[name])
   prompts = [f"rent {i}" for i in range(5 * chat.SAMPLED)]
-  form.encode_policy_prompts(tokenizer, prompts[:2])
+  form.encode(tokenizer, form.formats["policy"].conversations(prompts[:2]))
   rendered = []
   render = type(tokenizer).render
 
@@ -107,7 +117,7 @@ def test_few_rows_are_rendered_where_a_template_changes_nothing(tmp_path, monkey
     return render(*arguments)
 
   monkeypatch.setattr(type(tokenizer), "render", counted)
-  form.encode_policy_prompts(tokenizer, prompts)
+  form.encode(tokenizer, form.formats["policy"].conversations(prompts))
   assert len(rendered) == 5
 
 
@@ -115,7 +125,7 @@ def test_a_sample_is_compared_whatever_it_holds(tmp_path, monkeypatch):
   """A change that neither a probe nor a spelled string shows is found where it is common."""
   form, tokenizer = opened(tmp_path, FORMS["cut"])
   monkeypatch.setattr(skeletons, "may_change", lambda *_: False)
-  (first, *_) = form.encode_policy_prompts(tokenizer, [TALK]).ids
+  (first, *_) = form.encode(tokenizer, form.formats["policy"].conversations([TALK])).ids
   assert said(tokenizer, first) == theirs(tmp_path, chats.spell(TALK))
 
 
@@ -129,7 +139,7 @@ ENTANGLED = (  # a user's answer to a tool moves the place from which reasoning 
 def test_what_cannot_be_taken_apart_is_refused_with_its_row(tmp_path):
   form, tokenizer = opened(tmp_path, QWEN3)
   with pytest.raises(ValueError, match=r"row 1, 'why': .*the user says in turn 3, '<tool_resp"):
-    form.encode_policy_prompts(tokenizer, [TALK, ENTANGLED])
+    form.encode(tokenizer, form.formats["policy"].conversations([TALK, ENTANGLED]))
   with pytest.raises(values.RowError, match="refused by the chat template"):
     form.check(tokenizer, ENTANGLED)
   form.check(tokenizer, TALK)
@@ -147,14 +157,14 @@ def test_a_template_that_refuses_a_content_names_the_row(tmp_path):
   strict = CHANGED.replace("CONTENT", refusal)
   form, tokenizer = opened(tmp_path, strict)
   with pytest.raises(ValueError, match="row 1, 'be rude': .*refuses the contents: no words"):
-    form.encode_policy_prompts(tokenizer, ["be kind", "be rude"])
+    form.encode(tokenizer, form.formats["policy"].conversations(["be kind", "be rude"]))
 
 
 def test_the_sets_of_a_run_hold_the_rendering(tmp_path):
   form, tokenizer = opened(tmp_path, QWEN3)
   settings = encode.Settings(tokenizer, form, 600, 100)
   row = rows.Preference(prompt=TALK, chosen="so it is", rejected=DRAFT)
-  prompts = encode.improver_demonstrations([row], settings)[:].prompts
+  prompts = encode.demonstrations([row], settings.formats["improver"], settings)[:].prompts
   messages = [*chats.spell(TALK), {"role": "assistant", "content": DRAFT}]
   messages += [{"role": "user", "content": test_chat.ASK}]
   expected = theirs(tmp_path, messages)

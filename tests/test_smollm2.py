@@ -91,9 +91,9 @@ def test_its_chat_template_gives_the_ids_of_transformers(loaded):
   )
   assert tokenizer.stop_ids == tuple(tokenizer.encode_form("<|im_end|>"))
   asked, words = talk(directory)
-  ids = form.encode_policy_prompts(tokenizer, PROMPTS).ids
+  ids = form.encode(tokenizer, form.formats["policy"].conversations(PROMPTS)).ids
   assert ids == words(asked, add_special_tokens=False).input_ids
-  given = form.encode_improver_prompts(tokenizer, PROMPTS, PROMPTS[::-1]).ids
+  given = form.encode(tokenizer, form.formats["improver"].conversations(PROMPTS, PROMPTS[::-1])).ids
   for prompt, draft, row in zip(PROMPTS, PROMPTS[::-1], given, strict=True):
     said = zip(("user", "assistant", "user"), (prompt, draft, "Again."), strict=True)
     messages = [{"role": role, "content": content} for role, content in said]

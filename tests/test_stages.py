@@ -50,7 +50,9 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   )
   tokenizer = context.settings.tokenizer
   # Padded like the run's own rows, whose programs are compiled already.
-  like = encode.policy_demonstrations(context.folds["sft"], context.settings).widths
+  like = encode.demonstrations(
+    context.folds["sft"], context.settings.formats["policy"], context.settings
+  ).widths
   prompts = [list(ids) for ids in itertools.product((40, 50, 60), repeat=4)]
   answers = [[ids[-1] + 1, tokenizer.eos_id] for ids in prompts]
   seen = np.random.default_rng(0).random(len(prompts)) < 0.7
@@ -73,7 +75,9 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
 def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_path):
   changes = {"sft__packing": True, "sft__packed_length": 192, "sft__steps": 0}
   context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
-  table = encode.policy_demonstrations(context.folds["sft"], context.settings)
+  table = encode.demonstrations(
+    context.folds["sft"], context.settings.formats["policy"], context.settings
+  )
   packed = packing.Batches(table, context.config.sft.batch_size, context.seed("sft_policy"), 192)
   tiny_run.imitate(context)
   assert tiny_run.last_step(tmp_path, "sft_policy") == packed.steps(1)

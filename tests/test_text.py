@@ -29,11 +29,13 @@ def bytewise(tmp_path_factory):
 
 
 def policy_ids(form, tokenizer, prompt, *limit):
-  return form.encode_policy_prompts(tokenizer, [prompt], *limit).ids[0]
+  return form.encode(tokenizer, form.formats["policy"].conversations([prompt]), *limit).ids[0]
 
 
 def improver_ids(form, tokenizer, prompt, reference, *limits):
-  return form.encode_improver_prompts(tokenizer, [prompt], [reference], *limits).ids[0]
+  return form.encode(
+    tokenizer, form.formats["improver"].conversations([prompt], [reference]), *limits
+  ).ids[0]
 
 
 def response_ids(form, tokenizer, response, *limit):
@@ -179,7 +181,7 @@ def test_a_prompt_too_long_loses_its_oldest_part(bytewise, prompt, reference, li
   shown = template.Template()
   room = limit - len("Question:") - len("\nAnswer:")
   whole = " " + prompt.strip()
-  policy = shown.encode_policy_prompts(bytewise, [prompt], limit)
+  policy = shown.encode(bytewise, shown.formats["policy"].conversations([prompt]), limit)
   improver = improver_ids(shown, bytewise, prompt, reference, limit)
   is_cut = len(whole.encode()) > room
   left = bytewise.decode(bytewise.suffix(whole, room)) if is_cut else whole
@@ -241,4 +243,4 @@ def test_limits_without_room_are_refused(bytewise):
   with pytest.raises(ValueError, match="max_response_length 0"):
     response_ids(shown, bytewise, "so", 0)
   with pytest.raises(ValueError, match="2 prompts but 1 references"):
-    shown.encode_improver_prompts(bytewise, ["a", "b"], ["c"])
+    shown.encode(bytewise, shown.formats["improver"].conversations(["a", "b"], ["c"]))

@@ -5,12 +5,12 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from pit_jax.data import conversations, serving, skeletons, template, text, values
+from pit_jax.data import conversations, prompt_formats, serving, skeletons, template, text, values
 
 KINDS = ("auto", "plain", "model")
 Turns = tuple[conversations.Turn, ...]
@@ -53,6 +53,16 @@ class Chat(template.Form):
     if not self.improver_turn.strip():
       raise ValueError("data.improver_turn is empty; say what the improver is to do")
 
+  @functools.cached_property
+  def formats(self) -> dict[str, prompt_formats.Format]:
+    """The policy's, which shows x alone, and the improver's; see `Form`."""
+    request = conversations.Turn("user", self.improver_turn)
+    revision = (prompt_formats.Text("assistant", "reference"), request)
+    return {
+      "policy": prompt_formats.Format("policy"),
+      "improver": prompt_formats.Format("improver", ("reference",), turns=revision),
+    }
+
   @property
   def hash(self) -> str:
     """A sha256 (16 hex digits) of everything that decides what a model sees."""
@@ -78,9 +88,9 @@ class Chat(template.Form):
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Raises a `values.RowError` for a conversation that the template refuses or entangles."""
-    asked = conversations.turns(prompt)
     try:
-      for turns in (asked, (*asked, *self._revision("…"))):
+      for shown in self.formats.values():
+        turns = prompt_formats.Conversation(prompt, shown, ["…"] * len(shown.texts)).turns
         skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
         if skeletons.may_change(tokenizer, self.form, turns):
           skeletons.shown(tokenizer, self.form, turns)
@@ -93,80 +103,39 @@ class Chat(template.Form):
     said = skeletons.make(tokenizer, self.form, ("user", "assistant"), is_asked=False)
     return said.spaces[1] if said.befores[1] == asked.tail else asked.spaces[-1]
 
-  def encode_policy_prompts(self, tokenizer, prompts, max_prompt_length=None) -> template.Encoding:
-    """Returns the ids of policy prompts; see `Form`."""
-    return self.encode_dialogues(tokenizer, prompts, [()] * len(prompts), max_prompt_length)
-
-  def encode_improver_prompts(
-    self, tokenizer, prompts, references, max_prompt_length=None, max_response_length=None
+  def encode(
+    self, tokenizer, asked, max_prompt_length=None, max_response_length=None
   ) -> template.Encoding:
-    """Returns the ids of improver prompts; see `Form`."""
-    template.check_pairs(prompts, references)
-    further = [self._revision(reference) for reference in references]
-    asked, further = self._shown(tokenizer, prompts, further)
-    fitted, is_cut = self._fit(tokenizer, asked, max_prompt_length)
-    forms = [
-      skeletons.make(tokenizer, self.form, (*roles, "assistant", "user")) for roles, _ in fitted
-    ]
-    # The template's own space before a draft, which may not be that before a response.
-    texts = [
-      form.spaces[-3] + draft.content for form, (draft, _) in zip(forms, further, strict=True)
-    ]
-    drafts = template.shorten(tokenizer.encode_batch(texts), max_response_length)
-    encoded = []
-    for form, (_, ids), draft, (_, turn) in zip(forms, fitted, drafts.ids, further, strict=True):
-      (request,) = tokenizer.encode_batch([form.spaces[-2] + turn.content])
-      encoded.append(form.join([*ids, draft, request]))
-    return template.Encoding(encoded, is_cut | drafts.is_cut)
-
-  def encode_dialogues(
-    self,
-    tokenizer: text.Tokenizer,
-    prompts: Sequence[conversations.Prompt],
-    further: Sequence[Sequence[conversations.Turn]],
-    max_prompt_length: int | None = None,
-  ) -> template.Encoding:
-    """Returns the ids of conversations that go on after x, up to where the assistant's turn begins.
-
-    Args:
-      tokenizer: turns text into ids.
-      prompts: x, one per row.
-      further: what was said after x, one per row, the assistant first and the user last; it is
-        never cut.
-      max_prompt_length: the most tokens of the policy prompt with this x; None for no limit.
-    """
-    asked, further = self._shown(tokenizer, prompts, further)
-    fitted, is_cut = self._fit(tokenizer, asked, max_prompt_length)
-    forms = [
+    """Returns the ids of conversations; see `Form`."""
+    prompts, further = self._shown(tokenizer, asked)
+    fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
+    skeletons_of = [
       skeletons.make(tokenizer, self.form, (*roles, *(turn.role for turn in said)))
       for (roles, _), said in zip(fitted, further, strict=True)
     ]
-    texts = [
+    contents = [
       space + turn.content
-      for form, said in zip(forms, further, strict=True)
+      for form, said in zip(skeletons_of, further, strict=True)
+      # The template's own space before each turn, which may not be that before a response.
       for space, turn in zip(form.spaces[-1 - len(said) : -1], said, strict=True)
     ]
-    ids, encoded = iter(tokenizer.encode_batch(texts)), []
-    for form, (_, before), said in zip(forms, fitted, further, strict=True):
-      encoded.append(form.join([*before, *(next(ids) for _ in said)]))
+    is_text = [isinstance(turn, prompt_formats.Text) for one in asked for turn in one.format.turns]
+    ids = _encode_further(tokenizer, contents, is_text, max_response_length)
+    encoded = []
+    for i, (form, (_, before), said) in enumerate(zip(skeletons_of, fitted, further, strict=True)):
+      after = [next(ids) for _ in said]
+      is_cut[i] |= any(is_short for _, is_short in after)
+      encoded.append(form.join([*before, *(row for row, _ in after)]))
     return template.Encoding(encoded, is_cut)
 
-  def _revision(self, reference: str) -> tuple[conversations.Turn, ...]:
-    """Returns what the improver is shown after x."""
-    draft = conversations.Turn("assistant", reference.strip())
-    return draft, conversations.Turn("user", self.improver_turn.strip())
-
   def _shown(
-    self,
-    tokenizer: text.Tokenizer,
-    prompts: Sequence[conversations.Prompt],
-    further: Sequence[Sequence[conversations.Turn]],
+    self, tokenizer: text.Tokenizer, asked: Sequence[prompt_formats.Conversation]
   ) -> tuple[list[Turns], list[Turns]]:
     """Returns x and what was said after it, contents as the template writes them."""
-    asked, after = [], []
-    for i, (prompt, more) in enumerate(zip(prompts, further, strict=True)):
-      first = conversations.turns(prompt)
-      turns = (*first, *(turn._replace(content=turn.content.strip()) for turn in more))
+    before, after = [], []
+    for i, one in enumerate(asked):
+      first = conversations.turns(one.prompt)
+      turns = (*first, *one.further)
       try:
         skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
         if i % SAMPLED == 0 or skeletons.may_change(tokenizer, self.form, turns):
@@ -174,9 +143,9 @@ class Chat(template.Form):
           turns = tuple(turn._replace(content=contents[k]) for k, turn in enumerate(turns))
       except ValueError as error:
         raise ValueError(f"row {i}, {first[0].content[:40]!r}: {error}") from error
-      asked.append(turns[: len(first)])
+      before.append(turns[: len(first)])
       after.append(turns[len(first) :])
-    return asked, after
+    return before, after
 
   def _fit(
     self, tokenizer: text.Tokenizer, asked: Sequence[Turns], limit: int | None
@@ -249,6 +218,17 @@ def _ending(tokenizer: text.Tokenizer, form: str) -> tuple[int, dict]:
   after = tokenizer.added(said.tail[:1]) or tokenizer.added(talk.befores[2][:1])
   used = [token for part in (*talk.befores, talk.tail, said.tail) for token in part]
   return next(iter(after), tokenizer.eos_id), tokenizer.added(used)
+
+
+def _encode_further(
+  tokenizer: text.Tokenizer, contents: Sequence[str], is_text: Sequence[bool], limit: int | None
+) -> Iterator[tuple[list[int], bool]]:
+  """Yields the ids of each content and whether it was cut, as texts of a row alone may be."""
+  rows = tokenizer.encode_batch(contents)
+  texts = template.shorten(list(itertools.compress(rows, is_text)), limit)
+  shortened = zip(texts.ids, texts.is_cut.tolist(), strict=True)
+  for row, may_be_cut in zip(rows, is_text, strict=True):
+    yield next(shortened) if may_be_cut else (row, False)
 
 
 def _spaced(turns: Iterable[conversations.Turn], form: skeletons.Skeleton) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from pit_jax import types
-from pit_jax.data import cache, conversations, rows, tables, template, text
+from pit_jax.data import cache, prompt_formats, rows, tables, template, text
 
 Folder = str | os.PathLike | None  # the cache of encoded sets; None keeps a set in memory
 PIECE = 2_048  # rows encoded at once
@@ -25,8 +25,8 @@ class Settings:
     template: shows a model a prompt, with or without a reference.
     max_prompt_length: the most tokens of a policy prompt, its template included; the improver sees
       the same x.
-    max_response_length: the most tokens of a response, end-of-sequence included, and of a
-      reference.
+    max_response_length: the most tokens of a response, end-of-sequence included, and of a text
+      that a prompt shows beside x; None for no limit.
     over_long: "cut" shortens what is longer, as `template.Form` says; "drop" leaves the row
       out.
   """
@@ -34,40 +34,44 @@ class Settings:
   tokenizer: text.Tokenizer
   template: template.Form
   max_prompt_length: int
-  max_response_length: int
+  max_response_length: int | None
   over_long: str = "cut"
 
   def __post_init__(self):
     if self.over_long not in ("cut", "drop"):
       raise ValueError(f'over_long is {self.over_long!r}; use "cut" or "drop"')
 
+  @property
+  def formats(self) -> dict[str, prompt_formats.Format]:
+    """The prompt formats that the configuration words, by name; see `template.Form`."""
+    return self.template.formats
 
-def policy_demonstrations(
-  preferences: Sequence[rows.Preference], settings: Settings, folder: Folder = None
+
+def demonstrations(
+  preferences: Sequence[rows.Preference],
+  shown: prompt_formats.Format,
+  settings: Settings,
+  folder: Folder = None,
 ) -> tables.Table:
-  """Encodes x → chosen, for supervised fine-tuning of the policy (types.Demonstrations).
+  """Encodes x → chosen for supervised fine-tuning (types.Demonstrations).
 
   As everything here, the table holds its rows itself, or, where a folder is named, leaves them in
   the cache of encoded sets there and takes them from it when they are there already.
+
+  Args:
+    preferences: the rows.
+    shown: the prompts' format; what it shows beside x is the rejected response.
+    settings: how text becomes tokens.
+    folder: the cache.
   """
+  prompts, chosen, rejected = _texts(preferences)
+  asked = shown.conversations(prompts, *[rejected] * len(shown.texts))
 
-  def encode(prompts, chosen):
-    return [_policy(prompts, settings), _responses(chosen, settings)]
+  def encode(asked, chosen):
+    return [_asked(asked, settings), _responses(chosen, settings)]
 
-  texts = _texts(preferences)[:2]
-  return _table(types.Demonstrations, "policy_demonstrations", encode, texts, settings, folder)
-
-
-def improver_demonstrations(
-  preferences: Sequence[rows.Preference], settings: Settings, folder: Folder = None
-) -> tables.Table:
-  """Encodes x, rejected → chosen, for fine-tuning of the improver (types.Demonstrations)."""
-
-  def encode(prompts, chosen, rejected):
-    return [_improver(prompts, rejected, settings), _responses(chosen, settings)]
-
-  texts = _texts(preferences)
-  return _table(types.Demonstrations, "improver_demonstrations", encode, texts, settings, folder)
+  kind = f"{shown.name}_demonstrations"
+  return _table(types.Demonstrations, kind, encode, (asked, chosen), settings, folder)
 
 
 def preferences(
@@ -79,7 +83,8 @@ def preferences(
   """
 
   def encode(prompts, chosen, rejected):
-    return [_policy(prompts, settings), *_pair(chosen, rejected, settings)]
+    asked = settings.formats["policy"].conversations(prompts)
+    return [_asked(asked, settings), *_pair(chosen, rejected, settings)]
 
   texts = _texts(preferences)
   return _table(types.Preferences, "preferences", encode, texts, settings, folder)
@@ -94,51 +99,24 @@ def gap_preferences(
   """
 
   def encode(prompts, chosen, rejected):
-    given = [_improver(prompts, reference, settings) for reference in (chosen, rejected)]
-    return [*given, *_pair(chosen, rejected, settings)]
+    shown = settings.formats["improver"]
+    given = [shown.conversations(prompts, references) for references in (chosen, rejected)]
+    return [*(_asked(asked, settings) for asked in given), *_pair(chosen, rejected, settings)]
 
   texts = _texts(preferences)
   return _table(types.GapPreferences, "gap_preferences", encode, texts, settings, folder)
 
 
-def policy_prompts(
-  prompts: Sequence[conversations.Prompt], settings: Settings, folder: Folder = None
+def prompts(
+  asked: Sequence[prompt_formats.Conversation], settings: Settings, folder: Folder = None
 ) -> tables.Table:
-  """Encodes what the policy is asked (types.Prompts)."""
+  """Encodes what a model is asked (types.Prompts), one conversation per row."""
+  names = "_".join(dict.fromkeys(one.format.name for one in asked))
 
-  def encode(prompts):
-    return [_policy(prompts, settings)]
+  def encode(asked):
+    return [_asked(asked, settings)]
 
-  return _table(types.Prompts, "policy_prompts", encode, (prompts,), settings, folder)
-
-
-def improver_prompts(
-  prompts: Sequence[conversations.Prompt],
-  references: Sequence[str],
-  settings: Settings,
-  folder: Folder = None,
-) -> tables.Table:
-  """Encodes what the improver is asked (types.Prompts), one reference per prompt."""
-
-  def encode(prompts, references):
-    return [_improver(prompts, references, settings)]
-
-  return _table(types.Prompts, "improver_prompts", encode, (prompts, references), settings, folder)
-
-
-def dialogue_prompts(
-  prompts: Sequence[conversations.Prompt],
-  further: Sequence[Sequence[conversations.Turn]],
-  settings: Settings,
-) -> tables.Table:
-  """Encodes what a chat model is asked in conversations that go on after x (types.Prompts)."""
-
-  def encode(prompts, further):
-    limit = settings.max_prompt_length
-    form = settings.template
-    return [form.encode_dialogues(settings.tokenizer, prompts, further, limit)]
-
-  return _table(types.Prompts, "dialogue_prompts", encode, (prompts, further), settings, None)
+  return _table(types.Prompts, f"{names}_prompts", encode, (asked,), settings, folder)
 
 
 def decode_responses(tokenizer: text.Tokenizer, responses: types.Responses) -> list[str]:
@@ -154,19 +132,9 @@ def _texts(preferences: Sequence[rows.Preference]) -> tuple[list, list[str], lis
   return prompts, [row.chosen for row in preferences], [row.rejected for row in preferences]
 
 
-def _policy(prompts: Sequence[conversations.Prompt], settings: Settings) -> template.Encoding:
-  return settings.template.encode_policy_prompts(
-    settings.tokenizer, prompts, settings.max_prompt_length
-  )
-
-
-def _improver(
-  prompts: Sequence[conversations.Prompt], references: Sequence[str], settings: Settings
-) -> template.Encoding:
-  lengths = (settings.max_prompt_length, settings.max_response_length)
-  return settings.template.encode_improver_prompts(
-    settings.tokenizer, prompts, references, *lengths
-  )
+def _asked(asked: Sequence[prompt_formats.Conversation], settings: Settings) -> template.Encoding:
+  limits = (settings.max_prompt_length, settings.max_response_length)
+  return settings.template.encode(settings.tokenizer, asked, *limits)
 
 
 def _responses(responses: Sequence[str], settings: Settings) -> template.Encoding:

@@ -8,15 +8,15 @@ and cutting an over-long x cannot touch anything else.
 
 import abc
 import dataclasses
+import functools
 import hashlib
 import json
-import string
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from pit_jax.data import conversations, serving, text
+from pit_jax.data import conversations, prompt_formats, serving, text
 
 
 class Encoding(NamedTuple):
@@ -37,6 +37,11 @@ class Form(abc.ABC):
   """
 
   kind: ClassVar[str]  # as run.json names it
+
+  @property
+  @abc.abstractmethod
+  def formats(self) -> dict[str, prompt_formats.Format]:
+    """The formats that a configuration words, by name: "policy" and "improver"."""
 
   @property
   @abc.abstractmethod
@@ -61,40 +66,24 @@ class Form(abc.ABC):
     """Raises a `values.RowError` for a prompt that cannot be shown."""
 
   @abc.abstractmethod
-  def encode_policy_prompts(
+  def encode(
     self,
     tokenizer: text.Tokenizer,
-    prompts: Sequence[conversations.Prompt],
-    max_prompt_length: int | None = None,
-  ) -> Encoding:
-    """Returns the ids of policy prompts.
-
-    Args:
-      tokenizer: turns text into ids.
-      prompts: x, one per row.
-      max_prompt_length: the most tokens of a row, the form's own included; None for no limit.
-    """
-
-  @abc.abstractmethod
-  def encode_improver_prompts(
-    self,
-    tokenizer: text.Tokenizer,
-    prompts: Sequence[conversations.Prompt],
-    references: Sequence[str],
+    asked: Sequence[prompt_formats.Conversation],
     max_prompt_length: int | None = None,
     max_response_length: int | None = None,
   ) -> Encoding:
-    """Returns the ids of improver prompts.
+    """Returns the ids of conversations, up to where the answer begins.
 
     Args:
       tokenizer: turns text into ids.
-      prompts: x, one per row.
-      references: the answer to improve, one per row.
-      max_prompt_length: the most tokens of the policy prompt with this x; None for no limit.
-      max_response_length: the most tokens of a reference; None for no limit.
+      asked: one conversation per row.
+      max_prompt_length: the most tokens of the policy prompt with the same x, the form's own
+        included; None for no limit.
+      max_response_length: the most tokens of every text beside it; None for no limit.
 
     Raises:
-      ValueError: there are more or fewer references than prompts.
+      ValueError: a limit leaves no room, or a format has no words for this form.
     """
 
   @abc.abstractmethod
@@ -121,32 +110,9 @@ class Form(abc.ABC):
     ids = self._encode_answers(tokenizer, responses)
     return shorten([[*row, tokenizer.eos_id] for row in ids], max_response_length)
 
-  def encode_references(
-    self, tokenizer: text.Tokenizer, references: Sequence[str], prompts: Sequence, limit: int | None
-  ) -> Encoding:
-    """Returns the ids that references had as responses, without their end; one per prompt."""
-    check_pairs(prompts, references)
-    return shorten(self._encode_answers(tokenizer, references), limit)
-
   def _encode_answers(self, tokenizer: text.Tokenizer, answers: Sequence[str]) -> list[list[int]]:
     lead = self.lead(tokenizer)
     return tokenizer.encode_batch([lead + answer.strip() for answer in answers])
-
-
-def check_pairs(prompts: Sequence, references: Sequence) -> None:
-  """Raises a ValueError where there are more or fewer references than prompts."""
-  if len(prompts) != len(references):
-    raise ValueError(
-      f"{len(prompts)} prompts but {len(references)} references; give one reference per prompt"
-    )
-
-
-class Slot(NamedTuple):
-  """A place in a template that a text fills."""
-
-  before: str  # template text in front of it, without the space that belongs to the slot
-  name: str
-  space: str  # " " or "", encoded with the text that fills the slot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +136,16 @@ class Template(Form):
   kind: ClassVar[str] = "plain"
 
   def __post_init__(self):
-    for name, wanted in (("policy", ["prompt"]), ("improver", ["prompt", "reference"])):
-      _check(name, getattr(self, name), wanted)
+    _ = self.formats  # refuses templates that cannot do their work
+
+  @functools.cached_property
+  def formats(self) -> dict[str, prompt_formats.Format]:
+    """The two formats; see `Form`."""
+    policy = prompt_formats.Format("policy", plain=self.policy)
+    return {
+      "policy": policy,
+      "improver": prompt_formats.Format("improver", ("reference",), plain=self.improver),
+    }
 
   @property
   def hash(self) -> str:
@@ -182,7 +156,7 @@ class Template(Form):
 
   def chat(self, tokenizer: text.Tokenizer, *, shows_reference: bool, is_scored: bool) -> str:
     """Returns the template as a chat template; see `Form`."""
-    slots, tail = _parse(self.improver if shows_reference else self.policy)
+    slots, tail = self.formats["improver" if shows_reference else "policy"].slots
     places = {"prompt": serving.PROMPT, "reference": serving.REFERENCE}
     parts = [serving.literal(self.bos)] if self.bos else []
     for slot in slots:
@@ -193,7 +167,7 @@ class Template(Form):
 
   def borders(self, *, shows_reference: bool) -> list[str]:
     """Returns the text after each slot where it begins with a line break; see `Form`."""
-    (_, *slots), tail = _parse(self.improver if shows_reference else self.policy)
+    (_, *slots), tail = self.formats["improver" if shows_reference else "policy"].slots
     return [text for text in (*(slot.before for slot in slots), tail) if text.startswith("\n")]
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
@@ -203,38 +177,42 @@ class Template(Form):
     """Returns the space before every response."""
     return " "
 
-  def encode_policy_prompts(self, tokenizer, prompts, max_prompt_length=None) -> Encoding:
-    """Returns the ids of policy prompts; see `Form`."""
-    slots, _ = _parse(self.policy)
-    questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
-    rows = self._join(tokenizer, self.policy, {"prompt": questions.ids})
-    return Encoding(rows, questions.is_cut)
-
-  def encode_improver_prompts(
-    self, tokenizer, prompts, references, max_prompt_length=None, max_response_length=None
-  ) -> Encoding:
-    """Returns the ids of improver prompts; see `Form`."""
-    answers = self.encode_references(tokenizer, references, prompts, max_response_length)
-    slots, _ = _parse(self.improver)
-    questions = self._encode_questions(tokenizer, prompts, slots[0].space, max_prompt_length)
-    rows = self._join(tokenizer, self.improver, {"prompt": questions.ids, "reference": answers.ids})
-    return Encoding(rows, questions.is_cut | answers.is_cut)
+  def encode(self, tokenizer, asked, max_prompt_length=None, max_response_length=None) -> Encoding:
+    """Returns the ids of conversations; see `Form`."""
+    if silent := sorted({one.format.name for one in asked if not one.format.plain}):
+      raise ValueError(
+        f"the format {silent[0]} has no plain text; give it one, or use a chat template"
+      )
+    texts = [text for one in asked for text in one.texts]
+    texts = shorten(self._encode_answers(tokenizer, texts), max_response_length)
+    ids, cuts = iter(texts.ids), iter(texts.is_cut)
+    questions = self._encode_questions(tokenizer, asked, max_prompt_length)
+    rows, is_cut = [], questions.is_cut
+    own = {shown: self._own(tokenizer, shown) for shown in {one.format for one in asked}}
+    for i, (one, question) in enumerate(zip(asked, questions.ids, strict=True)):
+      *befores, end = own[one.format]
+      row = befores[0] + question
+      for before in befores[1:]:
+        row += before + next(ids)
+        is_cut[i] |= next(cuts)
+      rows.append(row + end)
+    return Encoding(rows, is_cut)
 
   def _encode_questions(
     self,
     tokenizer: text.Tokenizer,
-    prompts: Sequence[conversations.Prompt],
-    space: str,
+    asked: Sequence[prompt_formats.Conversation],
     max_prompt_length: int | None,
   ) -> Encoding:
     """Encodes x alone, cut to what the policy's template leaves of max_prompt_length."""
-    texts = [space + conversations.said(prompt) for prompt in prompts]
+    spaces = [one.format.slots[0][0].space for one in asked]
+    texts = [
+      space + conversations.said(one.prompt) for space, one in zip(spaces, asked, strict=True)
+    ]
     ids = tokenizer.encode_batch(texts)
     if max_prompt_length is None:
       return Encoding(ids, np.zeros(len(ids), bool))
-    slots, tail = _parse(self.policy)
-    own = len(tokenizer.encode_form(self.bos))
-    own += sum(map(len, tokenizer.encode_batch([slots[0].before, tail])))
+    own = sum(map(len, self._own(tokenizer, self.formats["policy"])))
     limit = max_prompt_length - own
     if limit < 1:
       raise ValueError(
@@ -245,17 +223,11 @@ class Template(Form):
     rows = [tokenizer.suffix(texts[i], limit) if is_cut[i] else row for i, row in enumerate(ids)]
     return Encoding(rows, is_cut)
 
-  def _join(
-    self, tokenizer: text.Tokenizer, form: str, fillings: dict[str, list[list[int]]]
-  ) -> list[list[int]]:
-    """Puts encoded texts into the slots of an encoded template, after the first token."""
-    slots, tail = _parse(form)
-    *befores, end = tokenizer.encode_batch([slot.before for slot in slots] + [tail])
-    bos, rows = tokenizer.encode_form(self.bos), []
-    for filling in zip(*(fillings[slot.name] for slot in slots), strict=True):
-      parts = [part for pair in zip(befores, filling, strict=True) for part in pair]
-      rows.append(bos + [token for part in parts for token in part] + end)
-    return rows
+  def _own(self, tokenizer: text.Tokenizer, shown: prompt_formats.Format) -> list[list[int]]:
+    """Returns the ids of a format's own text before each slot and after the last one."""
+    slots, tail = shown.slots
+    first, *others = tokenizer.encode_batch([slot.before for slot in slots] + [tail])
+    return [tokenizer.encode_form(self.bos) + first, *others]
 
 
 def shorten(ids: list[list[int]], limit: int | None) -> Encoding:
@@ -264,37 +236,3 @@ def shorten(ids: list[list[int]], limit: int | None) -> Encoding:
     raise ValueError(f"max_response_length {limit} leaves no room for a response; use at least 1")
   is_cut = np.array([limit is not None and len(row) > limit for row in ids], bool)
   return Encoding([row[:limit] for row in ids], is_cut)
-
-
-def _parse(form: str) -> tuple[list[Slot], str]:
-  """Splits a template into its slots and the text after the last one.
-
-  A space in front of a slot is encoded with the slot's text, as tokenizers expect of a word.
-  """
-  slots, before = [], ""
-  for literal, name, _, _ in string.Formatter().parse(form):
-    before += literal
-    if name is not None:
-      space = " " if before.endswith(" ") else ""
-      slots.append(Slot(before.removesuffix(" "), name, space))
-      before = ""
-  return slots, before
-
-
-def _check(name: str, form: str, wanted: list[str]) -> None:
-  """Raises a ValueError when a template cannot do its work."""
-  slots, tail = _parse(form)
-  if [slot.name for slot in slots] != wanted:
-    raise ValueError(
-      f"the {name} template {form!r} has the slots {[slot.name for slot in slots]}; "
-      f"it needs exactly {wanted}, in this order"
-    )
-  if "reference" in wanted and slots[-1].space != " ":
-    raise ValueError(
-      f"the {name} template {form!r} needs a space before {{reference}}: a reference is read as "
-      "the response it was, and that begins with a space"
-    )
-  if tail.endswith(" "):
-    raise ValueError(
-      f"the {name} template {form!r} ends in a space, but a response begins with one"
-    )

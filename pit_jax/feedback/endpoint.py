@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from pit_jax import hosts
+from pit_jax.data import conversations
 from pit_jax.feedback import completions, patience, transcripts
 
 LOG = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class Endpoint:
     self.name = f"{settings.model} at {self.address}"
 
   def ask(
-    self, prompts: Sequence[str], file: transcripts.Transcripts | None
+    self, prompts: Sequence[conversations.Prompt], file: transcripts.Transcripts | None
   ) -> Iterator[tuple[int, transcripts.Reply]]:
     """Yields (place, reply) as replies come; of several hosts the one with the file asks alone."""
     if file is None:
@@ -156,7 +157,9 @@ class Endpoint:
     """What the endpoint changed of the requests that the settings ask for, a phrase each."""
     return self._form.changes
 
-  def _reply(self, file: transcripts.Transcripts, prompt: str) -> transcripts.Reply:
+  def _reply(
+    self, file: transcripts.Transcripts, prompt: conversations.Prompt
+  ) -> transcripts.Reply:
     """Asks one prompt until there is a reply, or none can be hoped for."""
     s, form = self._settings, self._form
     attempt = 0
@@ -239,11 +242,14 @@ class Endpoint:
       f"{s.budget_requests} and budget_tokens {s.budget_tokens}, 0 being no limit"
     )
 
-  def _request(self, prompt: str, form: completions.Form) -> tuple[transcripts.Reply, int]:
+  def _request(
+    self, prompt: conversations.Prompt, form: completions.Form
+  ) -> tuple[transcripts.Reply, int]:
     """Returns the reply to a request, and the tokens of both."""
+    turns = [("user", prompt)] if isinstance(prompt, str) else prompt
     raw = self._client.chat.completions.with_raw_response.create(
       model=self._settings.model,
-      messages=[{"role": "user", "content": prompt}],
+      messages=[{"role": role, "content": content} for role, content in turns],
       **form.parameters,
     )
     try:
@@ -252,7 +258,7 @@ class Endpoint:
     except ValueError as error:
       raise _Unusable(str(error)) from error
     if tokens is None:
-      tokens = len((prompt + reply.text).encode()) // BYTES_PER_TOKEN
+      tokens = len((conversations.write(prompt) + reply.text).encode()) // BYTES_PER_TOKEN
     return reply, tokens
 
   def _explain(self, error: Exception) -> _Problem:

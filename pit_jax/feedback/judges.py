@@ -1,6 +1,14 @@
-"""Who says which of two answers is better: the gold score, the reward model, the gap model."""
+"""Raters: who says which of two answers is better, or how good one is.
+
+The gold score, reward models, gap models and Python functions are here, language models in
+language_judge.py. A rater that evaluates a run is called its judge, and one that makes labels a
+labeller (labels.py); each is a `Judge`, and configurations name them by named.py.
+"""
 
 import dataclasses
+import functools
+import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +22,8 @@ from pit_jax.tasks import synthetic
 Prompts = Sequence[conversations.Prompt]
 # A gold score moves in whole checks, a model's in small steps: below this a reward is noise.
 MODEL_TIE = 1e-3
+EXACT_TIE = 1e-9  # of scores that move in whole steps
+NO_NUMBER = "no number of the function"
 REWARD, GAP = "R_P", "R_PIT"  # what results.json calls the reward models of a run
 TRAINERS = frozenset({REWARD, GAP})  # judges that also trained the models
 
@@ -26,11 +36,14 @@ class Verdicts:
     difference: how much better each a is than its b, Float[N]; NaN where the pair failed.
     reasons: why, one per pair; None from a judge that gives none.
     failures: the pairs that could not be judged: place → one of few phrases that says why.
+    orders: of a judge that was shown both orders, the same with a first and with b first, whose
+      mean the difference is, Float[N 2]; None of others.
   """
 
   difference: np.ndarray
   reasons: Sequence[str] | None = None
   failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
+  orders: np.ndarray | None = None
 
   @property
   def is_judged(self) -> np.ndarray:
@@ -49,6 +62,8 @@ class Judge:
     tie: differences up to this are a tie.
     prompts: the most prompts on which it is to compare two systems; None for all there are.
     facts: returns what the report says of the judge itself, by name.
+    in_order: (questions, shown first, shown second) → how much better the first is, as the judge
+      says in this one order; None where the order makes no difference.
   """
 
   name: str
@@ -57,6 +72,7 @@ class Judge:
   tie: float
   prompts: int | None = None
   facts: Callable[[], dict[str, Any]] = dict
+  in_order: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts] | None = None
 
   def compare(self, questions: Prompts, a: Sequence[str], b: Sequence[str]) -> metrics.Comparison:
     """Returns how often a beats b, with a bootstrap interval."""
@@ -87,7 +103,7 @@ def gold() -> Judge:
     pairs = zip(questions, answers, strict=True)
     return np.array([synthetic.gold(question, answer) for question, answer in pairs])
 
-  return _pointwise("gold", remembering(score), tie=1e-9)
+  return _pointwise("gold", remembering(score), tie=EXACT_TIE)
 
 
 def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str = REWARD) -> Judge:
@@ -101,12 +117,114 @@ def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str
 
 
 def gap_model(gaps: gains.Gaps) -> Judge:
-  """Returns a gap reward model as a judge, asked in both orders; see `gains.of`."""
+  """Returns a gap reward model as a judge, asked in both orders; see `gains.of`.
+
+  In one order alone it is asked for the gain over what it gives the second answer over itself.
+  """
+
+  def gained(rule, questions, a, b):
+    return Verdicts(gains.of(gaps, rule, 0.0, questions, a, b))
+
+  both, one = (functools.partial(gained, rule) for rule in ("both_orders", "draft_zero"))
+  return Judge(GAP, both, None, MODEL_TIE, in_order=one)
+
+
+def function(place: str, name: str = "", tie: float = EXACT_TIE) -> Judge:
+  """Returns a Python function as a rater.
+
+  Args:
+    place: "package.module:function". One of (questions, answers) scores answers, more being better;
+      one of (questions, a, b) says how much better each a is than its b, and is asked in both
+      orders. Either returns N numbers; what is not finite is counted as a failure.
+    name: of the rater; "" is the place.
+    tie: differences up to this are a tie.
+
+  Raises:
+    ValueError: there is no such function, or it takes something else.
+  """
+  called = _imported(place)
+  taken = len(inspect.signature(called).parameters)
+  if taken not in (2, 3):
+    raise ValueError(
+      f"{place} takes {taken} arguments; give a function of (questions, answers) or of "
+      "(questions, a, b)"
+    )
+
+  def asked(*columns):
+    numbers = np.asarray(called(*columns) if columns[0] else (), float)
+    if numbers.shape != (len(columns[0]),):
+      raise ValueError(
+        f"{place} returned an array of shape {numbers.shape} for {len(columns[0])} rows; return "
+        "one number per row"
+      )
+    return numbers
+
+  def in_order(questions, a, b):
+    return _counted(asked(questions, a, b))
 
   def verdicts(questions, a, b):
-    return Verdicts(gains.of(gaps, "both_orders", 0.0, questions, a, b))
+    return _counted(asked(questions, a) - asked(questions, b))
 
-  return Judge(GAP, verdicts, None, MODEL_TIE)
+  if taken == 2:
+    return Judge(name or place, verdicts, asked, tie)
+  both = functools.partial(in_both_orders, in_order)
+  return Judge(name or place, both, None, tie, in_order=in_order)
+
+
+def _counted(difference: np.ndarray) -> Verdicts:
+  """Returns verdicts in which what is not finite failed."""
+  failed = np.flatnonzero(~np.isfinite(difference)).tolist()
+  found = np.where(np.isfinite(difference), difference, np.nan)
+  return Verdicts(found, failures=dict.fromkeys(failed, NO_NUMBER))
+
+
+def _imported(place: str) -> Callable:
+  module, _, name = place.partition(":")
+  try:
+    called = getattr(importlib.import_module(module), name)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise ValueError(
+      f"{place!r} names no function ({error}); give package.module:function, importable from here"
+    ) from error
+  if not callable(called):
+    raise ValueError(f"{place} is {type(called).__name__} and no function")
+  return called
+
+
+def in_both_orders(
+  in_order: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts],
+  questions: Prompts,
+  a: Sequence[str],
+  b: Sequence[str],
+) -> Verdicts:
+  """Returns verdicts whose difference no preference for a place can move.
+
+  difference = (preference with a first − preference with b first) / 2
+
+  Equal answers are a tie, and nobody is asked. A pair fails where either order does.
+
+  Args:
+    in_order: (questions, shown first, shown second) → how much better each first one is.
+    questions: what both answer.
+    a: one answer per question.
+    b: the other one.
+  """
+  pairs = list(zip(questions, a, b, strict=True))
+  places = [i for i, (_, one, other) in enumerate(pairs) if one.strip() != other.strip()]
+  # Both orders of a pair come together, so that what ends the asking leaves whole pairs behind.
+  shown = [row for i in places for row in (pairs[i], (pairs[i][0], pairs[i][2], pairs[i][1]))]
+  orders, failures = np.zeros((len(pairs), 2)), {}
+  reasons = ["the answers are the same"] * len(pairs)
+  said = in_order(*([row[column] for row in shown] for column in range(3)))
+  for row, i in enumerate(places):
+    first, second = 2 * row, 2 * row + 1
+    orders[i] = said.difference[first], -said.difference[second]
+    if said.reasons is not None:
+      reasons[i] = f"a first: {said.reasons[first]} | b first: {said.reasons[second]}"
+    if failure := said.failures.get(first) or said.failures.get(second):
+      failures[i] = failure
+  told = None if said.reasons is None else reasons
+  return Verdicts(orders.mean(axis=1), told, failures, orders)
 
 
 def remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

@@ -6,6 +6,7 @@ the mean of both orders is beyond `tie`: with 0.5, where the model says so in bo
 """
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -151,40 +152,33 @@ def judge(
   ask: Callable[[Sequence[str]], list[transcripts.Reply]],
   *,
   verdict: str,
+  name: str = NAME,
   tie: float | int = 0.5,
   prompts: int | None = None,
   facts: Callable[[], dict[str, Any]] = dict,
 ) -> judges.Judge:
   """Returns a language model as a judge.
 
-  difference = (preference with a first − preference with b first) / 2
-
-  Equal answers are a tie, and nobody is asked. A pair fails where either order has no verdict.
+  It is asked in both orders; see `judges.in_both_orders`.
 
   Args:
     ask: prompts → replies, in their order.
     verdict: "json", a verdict with a reason, or "logprob", the probabilities of three letters.
+    name: as in results.json.
     tie: differences up to this are a tie, from 0 to below 1.
     prompts: the most prompts on which it compares two systems.
     facts: returns what the report says of the model.
   """
 
-  def verdicts(questions, a, b):
-    pairs = list(zip(questions, a, b, strict=True))
-    places = [i for i, (_, one, other) in enumerate(pairs) if one.strip() != other.strip()]
-    # Both orders of a pair come together, so that what ends the asking leaves whole pairs behind.
-    orders = [row for i in places for row in (pairs[i], (pairs[i][0], pairs[i][2], pairs[i][1]))]
-    opinions = [read(reply, verdict) for reply in ask([write(*row, verdict) for row in orders])]
-    difference, failures = np.zeros(len(pairs)), {}
-    reasons = ["the answers are the same"] * len(pairs)
-    for i, first, second in zip(places, opinions[::2], opinions[1::2], strict=True):
-      difference[i] = (first.preference - second.preference) / 2
-      reasons[i] = f"a first: {first} | b first: {second}"
-      if first.failure or second.failure:
-        failures[i] = first.failure or second.failure
-    return judges.Verdicts(difference, reasons, failures)
+  def in_order(questions, a, b):
+    shown = [write(*row, verdict) for row in zip(questions, a, b, strict=True)]
+    opinions = [read(reply, verdict) for reply in ask(shown)]
+    failures = {i: opinion.failure for i, opinion in enumerate(opinions) if opinion.failure}
+    preferences = np.array([opinion.preference for opinion in opinions])
+    return judges.Verdicts(preferences, list(map(str, opinions)), failures)
 
-  return judges.Judge(NAME, verdicts, None, tie, prompts, facts)
+  both = functools.partial(judges.in_both_orders, in_order)
+  return judges.Judge(name, both, None, tie, prompts, facts, in_order)
 
 
 def _letter(token: str) -> str:

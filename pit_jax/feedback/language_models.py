@@ -21,6 +21,8 @@ from pit_jax.run import origin
 from pit_jax.storage import places
 from pit_jax.types import Params
 
+KEY = "evaluation.language_judge"  # of the section whose values others' defaults are
+
 
 def local(
   asking: inference.Inference,
@@ -53,7 +55,8 @@ def local(
     prompts: Sequence[str], _: transcripts.Transcripts | None
   ) -> Iterator[tuple[int, transcripts.Reply]]:
     limit = settings.max_prompt_length
-    encoded = settings.template.encode_policy_prompts(settings.tokenizer, prompts, limit)
+    asked = settings.formats["policy"].conversations(prompts)
+    encoded = settings.template.encode(settings.tokenizer, asked, limit)
     said = f"the prompt is longer than max_prompt_tokens, {limit}"
     for i in np.flatnonzero(encoded.is_cut).tolist():
       yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=said)
@@ -96,14 +99,14 @@ def _weighed(
   return [transcripts.Reply(logprobs=dict(zip(letters, row, strict=True))) for row in rows]
 
 
-def check(c: ml_collections.ConfigDict) -> None:
-  """Raises a ValueError for a section `evaluation.language_judge` that no judge can be made of."""
+def check(c: ml_collections.ConfigDict, key: str = KEY) -> None:
+  """Raises a ValueError for a section, named by its key, that no rater can be made of."""
   if not c.model:
     return
-  _check_values(c)
+  _check_values(c, key)
   if c.base_url == origin.LOCAL:
     return
-  _check_address(c.base_url)
+  _check_address(c.base_url, key)
   endpoint.check(c.base_url)
 
 
@@ -112,9 +115,27 @@ def build(context: contexts.Context) -> judges.Judge | None:
   c = context.config.evaluation.language_judge
   if not c.model:
     return None
-  default = context.workdir / "judge" / "transcripts.sqlite"
-  path = places.local("evaluation.language_judge.cache", c.cache or default)
-  ask, settings, spent = (_here if c.base_url == origin.LOCAL else _there)(context, path)
+  return rater(language_judge.NAME, c, context.inference, context.language_judge, context.workdir)
+
+
+def rater(
+  name: str,
+  c: ml_collections.ConfigDict,
+  like: inference.Inference,
+  published: origin.Published | None,
+  workdir: pathlib.Path,
+) -> judges.Judge:
+  """Returns the language model of a section such as `evaluation.language_judge` as a rater.
+
+  Args:
+    name: of the rater.
+    c: the section.
+    like: how the run's models are asked: batch size and mesh.
+    published: the model in a directory; None of one behind an endpoint.
+    workdir: of the run, for the transcripts where the section names no file.
+  """
+  path = transcripts_of(c, workdir)
+  ask, settings, spent = _here(c, like, published) if published else _there(c, path)
 
   def facts():
     return {"model": c.model, "verdict": c.verdict, "prompt": _hash(), **settings, **spent()}
@@ -122,20 +143,31 @@ def build(context: contexts.Context) -> judges.Judge | None:
   return language_judge.judge(
     transcripts.remembering(ask, path, settings),
     verdict=c.verdict,
+    name=name,
     tie=c.tie,
     prompts=c.prompts,
     facts=facts,
   )
 
 
-def _there(context: contexts.Context, path: pathlib.Path) -> tuple:
-  """Returns how a model behind an endpoint is asked, what decides its replies, and its cost."""
-  c = context.config.evaluation.language_judge
+def transcripts_of(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+  """Returns the file of transcripts of a section."""
+  default = workdir / "judge" / "transcripts.sqlite"
+  return places.local(f"{KEY}.cache", c.cache or default)
+
+
+def endpoint_settings(c: ml_collections.ConfigDict, *, is_weighed: bool) -> endpoint.Settings:
+  """Returns how a section asks its endpoint."""
   known = {field.name for field in dataclasses.fields(endpoint.Settings)}
   given = {name: value for name, value in c.items() if name in known}
+  return endpoint.Settings(is_weighed=is_weighed, **given)
+
+
+def _there(c: ml_collections.ConfigDict, path: pathlib.Path) -> tuple:
+  """Returns how a model behind an endpoint is asked, what decides its replies, and its cost."""
   is_weighed = c.verdict == "logprob"
   failure = functools.partial(language_judge.failure, verdict=c.verdict)
-  asked = endpoint.Endpoint(endpoint.Settings(is_weighed=is_weighed, **given), path, failure)
+  asked = endpoint.Endpoint(endpoint_settings(c, is_weighed=is_weighed), path, failure)
 
   def spent():
     requests, tokens = asked.spent()
@@ -147,43 +179,43 @@ def _there(context: contexts.Context, path: pathlib.Path) -> tuple:
   return asked.ask, settings, spent
 
 
-def _here(context: contexts.Context, path: pathlib.Path) -> tuple:
+def _here(
+  c: ml_collections.ConfigDict, like: inference.Inference, published: origin.Published
+) -> tuple:
   """Returns how a model in a directory is asked, and what decides its replies; it costs nothing."""
-  c, published = context.config.evaluation.language_judge, context.language_judge
   limits = {"temperature": c.temperature, "max_tokens": c.max_tokens}
-  ask = local(*published.load(context.inference), verdict=c.verdict, **limits)
+  ask = local(*published.load(like), verdict=c.verdict, **limits)
   settings = {"weights": published.metadata["model"], "template": published.settings.template.hash}
   return ask, settings | limits | {"logprobs": c.verdict == "logprob"}, dict
 
 
-def _check_values(c: ml_collections.ConfigDict) -> None:
+def _check_values(c: ml_collections.ConfigDict, key: str) -> None:
   if c.verdict not in language_judge.ENDINGS:
     allowed = ", ".join(language_judge.ENDINGS)
-    raise ValueError(f"evaluation.language_judge.verdict is {c.verdict!r}; use one of {allowed}")
+    raise ValueError(f"{key}.verdict is {c.verdict!r}; use one of {allowed}")
   if not 0 <= c.tie < 1:
     raise ValueError(
-      f"evaluation.language_judge.tie is {c.tie}, and no difference is beyond 1; use a value from "
-      "0 to below 1"
+      f"{key}.tie is {c.tie}, and no difference is beyond 1; use a value from 0 to below 1"
     )
   least = {"prompts": 1, "max_tokens": 1, "max_prompt_tokens": 1, "concurrency": 1, "retries": 0}
   least |= dict.fromkeys(("budget_requests", "budget_tokens", "requests_per_minute"), 0)
   for name, bound in (least | {"temperature": 0, "wait": 0, "timeout": 0.001}).items():
     if not c[name] >= bound:
-      raise ValueError(f"evaluation.language_judge.{name} is {c[name]}; use {bound} or more")
+      raise ValueError(f"{key}.{name} is {c[name]}; use {bound} or more")
 
 
-def _check_address(base_url: str) -> None:
+def _check_address(base_url: str, key: str) -> None:
   if not base_url:
     return
   parts = urllib.parse.urlsplit(base_url)
   if parts.scheme not in ("http", "https") or not parts.hostname:
     raise ValueError(
-      f"evaluation.language_judge.base_url is {base_url!r}; use an address such as "
+      f"{key}.base_url is {base_url!r}; use an address such as "
       f"http://localhost:8000/v1, {origin.LOCAL!r} for a model's directory, or nothing for OpenAI's"
     )
   if parts.username or parts.password or parts.query:
     raise ValueError(
-      "evaluation.language_judge.base_url holds a name, a password or a query, and configurations "
+      f"{key}.base_url holds a name, a password or a query, and configurations "
       f"are written down; give the bare address, and the key as {endpoint.KEY} in the environment"
     )
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pit_jax import hosts
+from pit_jax.data import conversations
 from pit_jax.storage import places
 
 FORMAT = 1  # of the keys
@@ -64,10 +65,13 @@ class Transcripts:
       found = [self.connection.execute(query, (key,)).fetchone() for key in keys]
     return {row[0]: json.loads(row[1]) for row in found if row}
 
-  def write(self, key: str, settings: Mapping[str, Any], prompt: str, reply: Reply) -> None:
+  def write(
+    self, key: str, settings: Mapping[str, Any], prompt: conversations.Prompt, reply: Reply
+  ) -> None:
     """Keeps a reply; one that is there already stays."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    columns = (key, json.dumps(settings), prompt, json.dumps(dataclasses.asdict(reply)), now)
+    said, answer = conversations.write(prompt), json.dumps(dataclasses.asdict(reply))
+    columns = (key, json.dumps(settings), said, answer, now)
     with self.lock:
       self.connection.execute("INSERT OR IGNORE INTO transcripts VALUES (?, ?, ?, ?, ?)", columns)
 
@@ -105,7 +109,7 @@ class Transcripts:
 
 
 # (prompts, the open file; None on hosts that have none) → (place, reply) of each, as they come.
-Ask = Callable[[Sequence[str], Transcripts | None], Iterator[tuple[int, Reply]]]
+Ask = Callable[[Sequence[conversations.Prompt], Transcripts | None], Iterator[tuple[int, Reply]]]
 
 
 @contextlib.contextmanager
@@ -133,7 +137,7 @@ def opened(path: str | os.PathLike) -> Iterator[Transcripts]:
 
 def remembering(
   ask: Ask, path: str | os.PathLike, settings: Mapping[str, Any]
-) -> Callable[[Sequence[str]], list[Reply]]:
+) -> Callable[[Sequence[conversations.Prompt]], list[Reply]]:
   """Returns `ask` in order, which asks only what is not in a file of transcripts.
 
   What failed is asked again by the next command, and not by this one: all that it measures is
@@ -147,7 +151,7 @@ def remembering(
 
   missed: dict[str, dict[str, Any]] = {}
 
-  def replies(prompts: Sequence[str]) -> list[Reply]:
+  def replies(prompts: Sequence[conversations.Prompt]) -> list[Reply]:
     keys = [_key(settings, prompt) for prompt in prompts]
     with opened(path) if hosts.is_first() else contextlib.nullcontext() as file:
       known = hosts.agree(file.read(keys) if file else {})
@@ -167,6 +171,6 @@ def remembering(
   return replies
 
 
-def _key(settings: Mapping[str, Any], prompt: str) -> str:
+def _key(settings: Mapping[str, Any], prompt: conversations.Prompt) -> str:
   content = json.dumps([FORMAT, settings, prompt], sort_keys=True)
   return hashlib.sha256(content.encode()).hexdigest()

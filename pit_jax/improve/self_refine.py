@@ -12,13 +12,15 @@ what the policy sees of it, and stays.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Sequence
 
 import jax
 import ml_collections
 import numpy as np
 
-from pit_jax.data import chat, conversations
+from pit_jax.data import chat, conversations, prompt_formats
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
@@ -36,7 +38,7 @@ NO_TEMPLATE = (
 )
 SWITCHED_OFF = "evaluation.self_refine.play is False"
 
-Turns = tuple[conversations.Turn, ...]
+Said = tuple[str, ...]  # drafts and feedback in turn, beginning with a draft
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +72,28 @@ class Form:
       if getattr(self, name) < 1:
         raise ValueError(f"evaluation.self_refine.{name} is {getattr(self, name)}; use 1 or more")
 
-  def asks_feedback(self, draft: str) -> Turns:
-    """Returns what follows x when a draft's feedback is asked for."""
-    said = (("assistant", draft), ("user", self.feedback_turn))
-    return tuple(conversations.Turn(*turn) for turn in said)
+  def conversation(
+    self, question: conversations.Prompt, said: Sequence[str]
+  ) -> prompt_formats.Conversation:
+    """Returns the conversation that asks for what comes next.
 
-  def asks_answer(self, draft: str, feedback: str) -> Turns:
-    """Returns what follows, beginning with a draft, when it is to be refined."""
-    said = (("assistant", feedback), ("user", self.refine_turn))
-    return self.asks_feedback(draft) + tuple(conversations.Turn(*turn) for turn in said)
+    Args:
+      question: x.
+      said: a draft, its feedback, the next draft and so on. After a draft its feedback is asked
+        for, after feedback a better answer.
+    """
+    return prompt_formats.Conversation(question, _format(self, len(said)), said)
+
+
+@functools.cache
+def _format(form: Form, count: int) -> prompt_formats.Format:
+  """Returns the prompt format of drafts and feedback in turn, each with the request after it."""
+  requests = itertools.cycle((form.feedback_turn, form.refine_turn))
+  texts = tuple(f"text {i}" for i in range(count))
+  turns: list[prompt_formats.Text | conversations.Turn] = []
+  for name, request in zip(texts, requests, strict=False):
+    turns += [prompt_formats.Text("assistant", name), conversations.Turn("user", request)]
+  return prompt_formats.Format("self_refine", texts, turns=tuple(turns))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +161,7 @@ def play(
     Every version, what was said of it, and how each round ended.
   """
   texts, columns = [list(answers)], ([], [], [])
-  histories: list[Turns] = [()] * len(answers)
+  histories: list[Said] = [()] * len(answers)
   is_open = np.ones(len(answers), bool)
   for k in range(1, rounds + 1):
     rows = np.flatnonzero(is_open)
@@ -160,7 +175,7 @@ def play(
     feedback, written, outcomes = (column[-1] for column in columns)
     texts.append(list(texts[-1]))
     for i in np.flatnonzero([outcome == REFINED for outcome in outcomes]):
-      histories[i] += form.asks_answer(texts[-1][i], feedback[i])
+      histories[i] += (texts[-1][i], feedback[i])
       texts[-1][i] = written[i]
     is_open = np.array([outcome != STOPPED for outcome in outcomes], bool)
   return Refinements(texts, *columns)
@@ -176,44 +191,47 @@ class _Player:
   temperature: float | int
 
   def reply(
-    self, questions: Sequence, further: Sequence[Turns], key: jax.Array, length: int
+    self, questions: Sequence, said: Sequence[Said], key: jax.Array, length: int
   ) -> list[str | None]:
     """Returns replies of at most `length` tokens, None where the conversation is too long."""
-    asking = dataclasses.replace(self.asking, response_length=length)
-    fitted = fit(asking, questions, further, self.form.max_prompt_tokens)
-    rows = [i for i, said in enumerate(fitted) if said]
+    # A conversation is limited as a whole, so that no draft and no feedback is cut.
+    settings = dataclasses.replace(self.asking.settings, max_response_length=None)
+    asking = dataclasses.replace(self.asking, settings=settings, response_length=length)
+    fitted = fit(asking, self.form, questions, said)
+    rows = [i for i, texts in enumerate(fitted) if texts]
     replies: list[str | None] = [None] * len(fitted)
     if rows:
-      asked, said = ([column[i] for i in rows] for column in (questions, fitted))
-      found = asking.converse(self.policy, asked, said, key, float(self.temperature))
-      for i, reply in zip(rows, found, strict=True):
+      asked = [self.form.conversation(questions[i], fitted[i]) for i in rows]
+      written = asking.reply(self.policy, asked, key, float(self.temperature))
+      for i, reply in zip(rows, written, strict=True):
         replies[i] = reply
     return replies
 
 
 def fit(
   asking: inference.Inference,
+  form: Form,
   questions: Sequence[conversations.Prompt],
-  further: Sequence[Turns],
-  limit: int,
-) -> list[Turns]:
+  said: Sequence[Said],
+) -> list[Said]:
   """Takes the oldest drafts, each with its feedback, from conversations that are too long.
 
   Args:
     asking: knows the tokenizer, the template, and what the policy sees of x.
+    form: what is asked after each, and the most tokens of a conversation.
     questions: x, one per row.
-    further: what was said after x: drafts, four turns each, the last one perhaps of two.
-    limit: the most tokens of a conversation.
+    said: drafts and feedback in turn; the last draft perhaps without.
 
   Returns:
     What is left after each x; nothing where x and the last draft alone are too long.
   """
-  kept, long = list(further), list(range(len(further)))
+  kept, long = list(said), list(range(len(said)))
   while long:
-    lengths = asking.dialogue_lengths([questions[i] for i in long], [kept[i] for i in long])
-    long = [i for i, length in zip(long, lengths.tolist(), strict=True) if length > limit]
+    lengths = asking.lengths([form.conversation(questions[i], kept[i]) for i in long]).tolist()
+    most = form.max_prompt_tokens
+    long = [i for i, length in zip(long, lengths, strict=True) if length > most]
     for i in long:
-      kept[i] = kept[i][4:]
+      kept[i] = kept[i][2:]
     long = [i for i in long if kept[i]]
   return kept
 
@@ -222,21 +240,22 @@ def _round(
   player: _Player,
   questions: Sequence[conversations.Prompt],
   drafts: Sequence[str],
-  histories: Sequence[Turns],
+  histories: Sequence[Said],
   keys: Sequence[jax.Array],
 ) -> tuple[list[str | None], list[str | None], list[str]]:
   """Plays a round on some rows; returns feedback, what was written, and how the round ended."""
   form = player.form
   if not drafts:
     return [], [], []
-  talks = [form.asks_feedback(draft) for draft in drafts]
-  feedback = player.reply(questions, talks, keys[0], form.max_feedback_tokens)
+  feedback = player.reply(
+    questions, [(draft,) for draft in drafts], keys[0], form.max_feedback_tokens
+  )
   outcomes = [_of_feedback(form, *row) for row in zip(questions, drafts, feedback, strict=True)]
   rows = [i for i, outcome in enumerate(outcomes) if not outcome]
-  talks = [histories[i] + form.asks_answer(drafts[i], feedback[i]) for i in rows]
+  said = [(*histories[i], drafts[i], feedback[i]) for i in rows]
   length = player.asking.response_length
   written: list[str | None] = [None] * len(drafts)
-  replies = player.reply([questions[i] for i in rows], talks, keys[1], length)
+  replies = player.reply([questions[i] for i in rows], said, keys[1], length)
   for i, reply in zip(rows, replies, strict=True):
     written[i] = reply
     outcomes[i] = _of_answer(form, questions[i], drafts[i], feedback[i], reply)

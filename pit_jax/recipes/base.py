@@ -103,7 +103,7 @@ def records(context: contexts.Context) -> dict[str, tables.Table]:
   letters, settings = context.folds["sft"], context.settings
   texts = {"letters": letters, "documents": _documents(letters, settings.template)}
   return {
-    name: encode.policy_demonstrations(rows, settings, context.tokens)
+    name: encode.demonstrations(rows, settings.formats["policy"], settings, context.tokens)
     for name, rows in texts.items()
   }
 

@@ -6,7 +6,7 @@ import ml_collections
 
 from pit_jax.evaluate import findings
 from pit_jax.exchange import export
-from pit_jax.feedback import language_models
+from pit_jax.feedback import language_models, named
 from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes import schedule
 from pit_jax.report import pages
@@ -25,6 +25,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     recipe.run(config, workdir)
     return
   language_models.check(config.evaluation.language_judge)
+  named.check(config)
   context = schedule.announced(contexts.build(config, workdir, recipe))
   trained = recipe.train(context)
   if recipe.exported is not None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pit_jax import hosts, layout, parallel
-from pit_jax.data import batches, conversations, encode, padding
+from pit_jax.data import batches, conversations, encode, padding, prompt_formats
 from pit_jax.models import pure
 from pit_jax.rollout import decode, prefill, scoring
 from pit_jax.types import Params, Prompts, Responses
@@ -177,32 +177,27 @@ class Inference:
     """Raises a `values.RowError` for a prompt that the models cannot be shown."""
     self.settings.template.check(self.settings.tokenizer, prompt)
 
+  def reply(
+    self,
+    params: Params,
+    asked: Sequence[prompt_formats.Conversation],
+    key,
+    temperature: float,
+  ) -> list[str]:
+    """Returns a language model's replies in conversations, whatever their format, in words."""
+    prompts = encode.prompts(asked, self._cutting)[:]
+    return self.words(self.respond(params, prompts, key, temperature))
+
+  def lengths(self, asked: Sequence[prompt_formats.Conversation]) -> np.ndarray:
+    """Returns how many tokens a model reads of each conversation, Int[N]."""
+    return encode.prompts(asked, self._cutting).contents.lengths[:, 0]
+
   def answer(
     self, policy: Params, questions: Sequence[conversations.Prompt], key, temperature: float
   ) -> list[str]:
     """Returns the policy's answers, in words."""
-    prompts = encode.policy_prompts(questions, self._cutting)[:]
-    return self.words(self.respond(policy, prompts, key, temperature))
-
-  def converse(
-    self,
-    policy: Params,
-    questions: Sequence[conversations.Prompt],
-    further: Sequence[Sequence[conversations.Turn]],
-    key,
-    temperature: float,
-  ) -> list[str]:
-    """Returns a chat model's replies in conversations that go on after x, in words."""
-    prompts = encode.dialogue_prompts(questions, further, self._cutting)[:]
-    return self.words(self.respond(policy, prompts, key, temperature))
-
-  def dialogue_lengths(
-    self,
-    questions: Sequence[conversations.Prompt],
-    further: Sequence[Sequence[conversations.Turn]],
-  ) -> np.ndarray:
-    """Returns how many tokens a chat model reads of each such conversation, Int[N]."""
-    return encode.dialogue_prompts(questions, further, self._cutting).contents.lengths[:, 0]
+    asked = self.settings.formats["policy"].conversations(questions)
+    return self.reply(policy, asked, key, temperature)
 
   def revise(
     self,
@@ -213,14 +208,14 @@ class Inference:
     temperature: float,
   ) -> list[str]:
     """Returns the improver's versions of the drafts, in words."""
-    prompts = encode.improver_prompts(questions, drafts, self._cutting)[:]
-    return self.words(self.respond(improver, prompts, key, temperature))
+    asked = self.settings.formats["improver"].conversations(questions, drafts)
+    return self.reply(improver, asked, key, temperature)
 
   def rate(
     self, reward: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
   ) -> np.ndarray:
     """Returns R_P(x, y) of answers in words, Float[N]."""
-    prompts = encode.policy_prompts(questions, self._cutting)[:]
+    prompts = self._shown("policy", questions)
     return self.score(reward, prompts, self.responses(answers))
 
   def gaps(
@@ -231,14 +226,14 @@ class Inference:
     references: Sequence[str],
   ) -> np.ndarray:
     """Returns R_PIT(x, y, reference) of answers in words, Float[N]."""
-    prompts = encode.improver_prompts(questions, references, self._cutting)[:]
+    prompts = self._shown("improver", questions, references)
     return self.score(gap_reward, prompts, self.responses(answers))
 
   def likelihoods(
     self, policy: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
   ) -> np.ndarray:
     """Returns log p(y | x) of answers in words, without their end, in nats, Float[N]."""
-    prompts = encode.policy_prompts(questions, self._cutting)[:]
+    prompts = self._shown("policy", questions)
     responses = self.responses(answers)
     before_end = np.asarray(responses.mask)[:, 1:]
     return np.where(before_end, self.logprobs(policy, prompts, responses)[:, :-1], 0).sum(axis=1)
@@ -255,7 +250,7 @@ class Inference:
 
     An answer that fills the whole length has no end: sampling stopped there.
     """
-    prompts = encode.improver_prompts(questions, drafts, self._cutting)[:]
+    prompts = self._shown("improver", questions, drafts)
     responses = self.responses(answers)
     return self.logprobs(improver, prompts, responses, temperature).sum(axis=1)
 
@@ -268,6 +263,10 @@ class Inference:
     settings, limit = self.settings, self.response_length
     ids = settings.template.encode_responses(settings.tokenizer, answers, limit).ids
     return padding.pad_responses(ids, limit, settings.tokenizer.pad_id)
+
+  def _shown(self, name: str, *columns: Sequence) -> Prompts:
+    """Returns what a model reads of questions and texts, in the format of a name."""
+    return encode.prompts(self.settings.formats[name].conversations(*columns), self._cutting)[:]
 
   @property
   def _cutting(self) -> encode.Settings:

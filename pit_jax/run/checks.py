@@ -31,10 +31,6 @@ MODEL = {
   "more than 0": "rope_theta",
 }
 EVALUATION = {"1 or more": "prompts rounds temperature_prompts"}
-DEMONSTRATIONS = {
-  kinds.POLICY: encode.policy_demonstrations,
-  kinds.IMPROVER: encode.improver_demonstrations,
-}
 FOLDS = {"more than 0 and less than 1": "held_out validation"}
 
 
@@ -162,7 +158,8 @@ def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -
     ValueError: they leave none; the error says how long they have to be.
   """
   if rows:
-    encode.policy_demonstrations(rows[:1], dataclasses.replace(settings, over_long="cut"))
+    cutting = dataclasses.replace(settings, over_long="cut")
+    encode.demonstrations(rows[:1], settings.formats["policy"], cutting)
 
 
 def packing(
@@ -188,7 +185,7 @@ def packing(
   for stage in method.stages(config):
     job, own = config[stage.section], rows[kinds.fold_of(config, stage)]
     if own and job.get("packing") and job.packed_length:
-      table = DEMONSTRATIONS[stage.prompts](own, settings, tokens)
+      table = encode.demonstrations(own, settings.formats[stage.prompts], settings, tokens)
       found = (table.longest_row, stage.name)
       longest[stage.section] = max(longest.get(stage.section, (0, "")), found)
   for section, (length, name) in longest.items():

@@ -188,7 +188,8 @@ class Context:
 
   def prompts(self, fold: preferences.Fold) -> tables.Table:
     """Returns the prompts of a fold as the policy sees them."""
-    return encode.policy_prompts(fold.prompts, self.settings, self.tokens)
+    asked = self.settings.formats["policy"].conversations(fold.prompts)
+    return encode.prompts(asked, self.settings, self.tokens)
 
   def over_long(self) -> dict[str, int]:
     """Returns how many preference rows were cut or dropped because they were too long."""

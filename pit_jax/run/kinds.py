@@ -9,7 +9,7 @@ import ml_collections
 
 from pit_jax.data import batches
 
-POLICY, IMPROVER = "policy", "improver"  # prompts: x alone, or x with a reference response
+POLICY, IMPROVER = "policy", "improver"  # formats of prompts: x alone, x with a reference response
 
 
 @dataclasses.dataclass(frozen=True)

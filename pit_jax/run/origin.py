@@ -180,28 +180,49 @@ def language_judge(config: ml_collections.ConfigDict, platform: str) -> Publishe
   c = config.evaluation.language_judge
   if not c.model or c.base_url != LOCAL:
     return None
-  key = "evaluation.language_judge.model"
-  directories.check(key, c.model)
-  if families.is_classifier(c.model):
+  limits = (c.max_prompt_tokens, c.max_tokens)
+  return published(config, platform, "evaluation.language_judge.model", c.model, limits)
+
+
+def published(
+  config: ml_collections.ConfigDict,
+  platform: str,
+  key: str,
+  model: str,
+  limits: tuple[int, int],
+) -> Published:
+  """Returns the language model in a directory, its weights unread.
+
+  Args:
+    config: of the run.
+    platform: of the devices, which choose the attention.
+    key: of the configuration that names it.
+    model: the directory.
+    limits: the most tokens of a prompt and of a reply.
+
+  Raises:
+    ValueError: if the directory holds no language model with its tokenizer.
+  """
+  directories.check(key, model)
+  if families.is_classifier(model):
     raise ValueError(
-      f"{key}={c.model} holds a sequence classifier, which can say nothing; give it as "
+      f"{key}={model} holds a sequence classifier, which can say nothing; give it as "
       "evaluation.reward_model, or a language model here"
     )
   own = {name: config.model[name] for name in ("dtype", "unroll")}
-  shape = placed(config, platform, dataclasses.replace(hf.read(c.model), **own))
+  shape = placed(config, platform, dataclasses.replace(hf.read(model), **own))
   plain = template.Template(config.data.policy_template, config.data.improver_template)
   try:
-    words = text.load_tokenizer(c.model)
+    words = text.load_tokenizer(model)
     form, words = chat.choose("auto", words, plain, config.data.improver_turn)
   except ValueError as error:
-    raise ValueError(f"{key}={c.model} cannot be asked: {error}") from error
+    raise ValueError(f"{key}={model} cannot be asked: {error}") from error
   if words.vocab_size > shape.vocabulary:
     raise ValueError(
-      f"{key}={c.model}: the model knows {shape.vocabulary} tokens and its tokenizer has "
+      f"{key}={model}: the model knows {shape.vocabulary} tokens and its tokenizer has "
       f"{words.vocab_size}; give a model directory whose files belong together"
     )
-  settings = encode.Settings(words, form, c.max_prompt_tokens, c.max_tokens)
-  return Published(pathlib.Path(c.model), settings, shape)
+  return Published(pathlib.Path(model), encode.Settings(words, form, *limits), shape)
 
 
 def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:

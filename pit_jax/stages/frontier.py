@@ -80,9 +80,11 @@ def watch(
   def asked() -> tuple[Prompts, dict[str, list]]:
     columns = {"prompt": [conversations.write(question) for question in asking]}
     if drafts is None:
-      return encode.policy_prompts(asking, settings)[:], columns
-    columns["draft"] = drafts(asking, context.key("frontier drafts"))
-    return encode.improver_prompts(asking, columns["draft"], settings)[:], columns
+      shown = settings.formats["policy"].conversations(asking)
+    else:
+      columns["draft"] = drafts(asking, context.key("frontier drafts"))
+      shown = settings.formats["improver"].conversations(asking, columns["draft"])
+    return encode.prompts(shown, settings)[:], columns
 
   def keep(stage: str, params: Params, step: int) -> dict[str, float]:
     prompts, columns = asked()

@@ -2,9 +2,9 @@
 
 import ml_collections
 
-from pit_jax.data import preferences
-from pit_jax.run import checks, kinds
+from pit_jax.data import encode, preferences
 from pit_jax.run import context as contexts
+from pit_jax.run import kinds
 from pit_jax.stages import objectives, supervised
 from pit_jax.types import Params
 
@@ -28,9 +28,11 @@ def run(
     job: the section of the configuration.
     prompts: POLICY or IMPROVER.
   """
-  parts = (fold.rows, fold.validation)
-  encode_rows = checks.DEMONSTRATIONS[prompts]
-  train, validation = (encode_rows(part, context.settings, context.tokens) for part in parts)
+  settings, parts = context.settings, (fold.rows, fold.validation)
+  shown = settings.formats[prompts]
+  train, validation = (
+    encode.demonstrations(part, shown, settings, context.tokens) for part in parts
+  )
 
   def evaluate(params):
     held = validation[:]

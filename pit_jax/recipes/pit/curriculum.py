@@ -102,6 +102,7 @@ def run(
   start = {"policy": improver_sft, "value": gap_reward.value}
   learner = rl.begin(context, start, job, stages[0].kl_coefficient)
   total, begun, before = steps(stages), 0, stages[0]
+  shown = context.settings.formats["improver"]
   for number, stage in enumerate(stages, start=1):
     own = job.copy_and_resolve_references()
     own.learning_rate = stage.learning_rate
@@ -110,7 +111,7 @@ def run(
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
-      encode.improver_prompts(*asked, context.settings, context.tokens),
+      encode.prompts(shown.conversations(*asked), context.settings, context.tokens),
       rewards.chosen(context, own, {"gap": gap_reward.signal(*asked)}, *asked),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,

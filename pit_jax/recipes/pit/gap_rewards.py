@@ -131,7 +131,8 @@ def _signal(
     return _published_signal(context, model, gain, shift, questions, references)
   asking = context.inference
   settings = dataclasses.replace(asking.settings, over_long="cut")  # every row has its place
-  asked = encode.policy_prompts(questions, settings, context.tokens)
+  shown = settings.formats["policy"].conversations(questions)
+  asked = encode.prompts(shown, settings, context.tokens)
 
   def score(rows, _, responses):
     given = (asked.padded(rows, asked.widths), asking.responses([references[i] for i in rows]))

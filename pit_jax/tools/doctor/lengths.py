@@ -42,9 +42,8 @@ def measure(preferences: Sequence[rows.Preference], settings: encode.Settings) -
   pieces = []
   for start in range(0, len(preferences), PIECE):
     piece = preferences[start : start + PIECE]
-    prompts = settings.template.encode_policy_prompts(
-      settings.tokenizer, [row.prompt for row in piece]
-    ).ids
+    asked = settings.formats["policy"].conversations([row.prompt for row in piece])
+    prompts = settings.template.encode(settings.tokenizer, asked).ids
     chosen, rejected = (
       settings.template.encode_responses(settings.tokenizer, texts).ids
       for texts in ([row.chosen for row in piece], [row.rejected for row in piece])

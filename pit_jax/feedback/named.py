@@ -1,0 +1,199 @@
+"""Writers and raters by the names that a configuration gives them, any number of each.
+
+  feedback.writers = {"teacher": {"kind": "endpoint", "model": "…"}, "self": {"kind": "model", …}}
+  feedback.raters = {"brief": {"kind": "function", "function": "my_package.my_module:brevity"}, …}
+
+What a section of a language model does not say is as in `evaluation.language_judge`.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+from pit_jax.feedback import judges, language_models, writers
+from pit_jax.run import context as contexts
+from pit_jax.run import origin
+
+Section = ml_collections.ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+  """What a writer or rater is made of."""
+
+  part: str  # "writers" or "raters"
+  name: str
+  section: Section
+  context: contexts.Context
+  models: Mapping[str, Any]
+
+  @property
+  def key(self) -> str:
+    return f"feedback.{self.part}.{self.name}"
+
+  @property
+  def language(self) -> Section:
+    return _language(self.context.config, self.section)
+
+  def model(self) -> Any:
+    """Returns the model of this run that the section names."""
+    wanted = self.section.model
+    if wanted not in self.models:
+      known = ", ".join(self.models) or "none"
+      raise ValueError(f"{self.key}.model={wanted!r}; the models here are: {known}")
+    return self.models[wanted]
+
+  def published(self, field: str) -> origin.Published:
+    """Returns the language model in the directory that a field of the section names."""
+    limits = (self.language.max_prompt_tokens, self.language.max_tokens)
+    asked = (f"{self.key}.{field}", self.section[field], limits)
+    return origin.published(self.context.config, jax.devices()[0].platform, *asked)
+
+
+def _language(config: ml_collections.ConfigDict, section: Section) -> Section:
+  """Returns the section of a language model with what it does not say."""
+  found = Section(config.evaluation.language_judge.to_dict())
+  found.update({name: value for name, value in section.items() if name in found})
+  return found
+
+
+def _directory(given: _Given) -> writers.Writer:
+  asking, params = given.published("directory").load(given.context.inference)
+  longest = given.language.max_tokens
+  asking = dataclasses.replace(asking, response_length=longest, by_length=True)
+  return writers.model(given.name, asking, params)
+
+
+def _endpoint(given: _Given) -> writers.Writer:
+  settings = language_models.endpoint_settings(given.language, is_weighed=False)
+  path = language_models.transcripts_of(given.language, given.context.workdir)
+  return writers.behind_endpoint(given.name, settings, path)
+
+
+def _reward_model(given: _Given) -> judges.Judge:
+  model = given.model()
+  rate = model if callable(model) else functools.partial(given.context.inference.rate, model)
+  return judges.reward_model(rate, given.name)
+
+
+def _gap_model(given: _Given) -> judges.Judge:
+  gaps = functools.partial(given.context.inference.gaps, given.model())
+  return dataclasses.replace(judges.gap_model(judges.remembering(gaps)), name=given.name)
+
+
+def _language_model(given: _Given) -> judges.Judge:
+  c, context = given.language, given.context
+  found = given.published("model") if c.base_url == origin.LOCAL else None
+  return language_models.rater(given.name, c, context.inference, found, context.workdir)
+
+
+def _function(given: _Given) -> judges.Judge:
+  tie = given.section.get("tie", judges.EXACT_TIE)
+  return judges.function(given.section.function, given.name, tie)
+
+
+class _Kind(NamedTuple):
+  """How a writer or rater is made, what its section has to say, and what it may say."""
+
+  make: Callable[[_Given], Any]
+  needs: tuple[str, ...] = ()
+  may: tuple[str, ...] = ()
+
+
+_LIMITS = ("max_prompt_tokens", "max_tokens")
+_ASKED = (
+  *("base_url", "cache", "max_tokens", "budget_requests", "budget_tokens"),
+  *("requests_per_minute", "retries", "wait", "timeout", "concurrency"),
+)
+_JUDGED = (*_ASKED, "verdict", "prompts", "tie", "temperature", "max_prompt_tokens")
+KINDS = {
+  "writers": {
+    "model": _Kind(lambda g: writers.model(g.name, g.context.inference, g.model()), ("model",)),
+    "directory": _Kind(_directory, ("directory",), _LIMITS),
+    "endpoint": _Kind(_endpoint, ("model",), _ASKED),
+    "file": _Kind(lambda g: writers.file(g.name, g.section.path), ("path",)),
+  },
+  "raters": {
+    "gold": _Kind(lambda g: dataclasses.replace(judges.gold(), name=g.name)),
+    "reward_model": _Kind(_reward_model, ("model",)),
+    "gap_model": _Kind(_gap_model, ("model",)),
+    "language_model": _Kind(_language_model, ("model",), _JUDGED),
+    "function": _Kind(_function, ("function",), ("tie",)),
+  },
+}
+
+
+def build(
+  context: contexts.Context, part: str, name: str, models: Mapping[str, Any] | None = None
+) -> writers.Writer | judges.Judge:
+  """Returns the writer or rater of a name.
+
+  Args:
+    context: of the run.
+    part: "writers" or "raters".
+    name: in this part of the section `feedback`.
+    models: what sections name as `model`: parameters of the run's models, or, of a published
+      reward model, how it rates.
+
+  Raises:
+    ValueError: there is none of this name, or no such model, or it cannot be made.
+  """
+  sections = context.config.get("feedback", {}).get(part, {})
+  if name not in sections:
+    known = ", ".join(sections) or "none"
+    raise ValueError(f"feedback.{part} has no {name!r}; there are: {known}")
+  given = _Given(part, name, sections[name], context, models or {})
+  if wrong := [*_problems(context.config, part, given.key, given.section)]:
+    raise ValueError("; ".join(wrong))
+  return KINDS[part][given.section.kind].make(given)
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses a section `feedback` of which some writer or rater cannot be made.
+
+  Models of this run are not known yet; they are looked for when they are used.
+
+  Raises:
+    ValueError: something is wrong; the error names each key, and what there is.
+  """
+  parts = config.get("feedback", {})
+  if unknown := sorted({*parts} - {*KINDS}):
+    raise ValueError(f"feedback.{unknown[0]} is not known; use {' or '.join(KINDS)}")
+  wrong = []
+  for part, sections in parts.items():
+    for name, section in sections.items():
+      wrong += _problems(config, part, f"feedback.{part}.{name}", section)
+  if wrong:
+    raise ValueError("; ".join(wrong))
+
+
+def _problems(
+  config: ml_collections.ConfigDict, part: str, key: str, section: Section
+) -> Iterator[str]:
+  """Yields what is wrong with the section of one writer or rater."""
+  kinds, chosen = KINDS[part], section.get("kind")
+  if chosen not in kinds:
+    yield f"{key}.kind={chosen!r}; use one of {', '.join(kinds)}"
+    return
+  kind, given = kinds[chosen], {*section} - {"kind"}
+  missing = sorted({*kind.needs} - given)
+  yield from (f"{key}.{name} is missing, which the kind {chosen} needs" for name in missing)
+  fields = ", ".join((*kind.needs, *kind.may)) or "nothing"
+  for name in sorted(given - {*kind.needs, *kind.may}):
+    yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
+  if missing:
+    return
+  if chosen == "file" and not os.path.isfile(section.path):
+    yield f"{key}.path={section.path} is no file"
+  try:
+    if chosen in ("endpoint", "language_model"):
+      language_models.check(_language(config, section), key)
+    if chosen == "function":
+      judges.function(section.function)
+  except (ValueError, TypeError) as error:  # configurations refuse values of other types so
+    yield f"{key}: {error}"

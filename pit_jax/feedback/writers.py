@@ -1,0 +1,189 @@
+"""Writers: who answers conversations, with any number of samples of each.
+
+A model of this run, one in a directory, one behind an endpoint, and a file of completions answer
+alike; configurations name them by named.py.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+
+from pit_jax.data import conversations, prompt_formats, questions
+from pit_jax.feedback import completions, endpoint, transcripts
+from pit_jax.rollout import inference
+from pit_jax.types import Params
+
+NOTHING = "nothing was written"
+SHOWN = 3  # prompts that a message names
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+  """What a writer wrote for N conversations.
+
+  Attributes:
+    texts: texts[i] are the samples for conversation i; None where one failed.
+    failures: the conversations with a sample that failed: place → one of few phrases.
+  """
+
+  texts: list[list[str | None]]
+  failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+  """Answers conversations; `write` to ask it.
+
+  Attributes:
+    name: as configurations and the facts of rows have it.
+    answer: (conversations, key, temperature, samples) → what it writes.
+  """
+
+  name: str
+  answer: Callable[[Sequence[prompt_formats.Conversation], jax.Array, float, int], Written]
+
+  def write(
+    self,
+    asked: Sequence[prompt_formats.Conversation],
+    key: jax.Array,
+    temperature: float | int,
+    *,
+    samples: int = 1,
+  ) -> Written:
+    """Returns what it answers.
+
+    Args:
+      asked: N conversations; a text may be asked as `policy_format.conversations([text])`.
+      key: source of the noise; an endpoint's replies are kept under it.
+      temperature: divides the logits; 0 takes the most likely tokens.
+      samples: answers to each conversation, 1 or more.
+
+    Raises:
+      ValueError: there are to be fewer than one, or a file lacks some.
+    """
+    if samples < 1:
+      raise ValueError(f"samples={samples}; use 1 or more")
+    return self.answer(asked, key, temperature, samples)
+
+
+def model(name: str, asking: inference.Inference, params: Params) -> Writer:
+  """Returns a language model on the devices as a writer; its prompts are cut as in training.
+
+  Args:
+    name: of the writer.
+    asking: how it is asked.
+    params: of the model. One sample is what `Inference.reply` gives with the same key.
+  """
+
+  def answer(asked, key, temperature, samples):
+    rows = [one for one in asked for _ in range(samples)]
+    replies = asking.reply(params, rows, key, float(temperature)) if rows else []
+    return Written([replies[i : i + samples] for i in range(0, len(replies), samples)])
+
+  return Writer(name, answer)
+
+
+def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathLike) -> Writer:
+  """Returns a model behind an OpenAI-compatible endpoint as a writer.
+
+  What was paid for is kept in a file of transcripts, under conversation, key, temperature and the
+  number of the sample. Reasoning is no part of an answer; one that is cut is an answer.
+
+  Args:
+    name: of the writer.
+    settings: how it is asked, but for the temperature.
+    path: the file of transcripts.
+  """
+
+  @functools.cache
+  def opened(temperature):
+    asked_so = dataclasses.replace(settings, temperature=temperature, is_weighed=False)
+    return endpoint.Endpoint(asked_so, path, _failure)
+
+  def answer(asked, key, temperature, samples):
+    asking = opened(temperature)
+    decided = {
+      "model": settings.model,
+      "endpoint": asking.address,
+      "temperature": temperature,
+      "max_tokens": settings.max_tokens,
+      "key": jax.random.key_data(key).tolist(),
+    }
+    shown = [one.turns for one in asked]
+    # One sample after the other: within one call the same conversation is asked once.
+    columns = [
+      transcripts.remembering(asking.ask, path, {**decided, "sample": sample})(shown)
+      for sample in range(samples)
+    ]
+    texts, failures = [], {}
+    for place, replies in enumerate(zip(*columns, strict=True)):
+      reasons = [_failure(reply)[0] for reply in replies]
+      if any(reasons):
+        failures[place] = next(filter(None, reasons))
+      pairs = zip(replies, reasons, strict=True)
+      texts.append([None if reason else completions.answer(reply.text) for reply, reason in pairs])
+    return Written(texts, failures)
+
+  return Writer(name, answer)
+
+
+def _failure(reply: transcripts.Reply) -> tuple[str, str]:
+  """Returns why a reply holds no answer, in one of few phrases and in full; "" where it does."""
+  if reply.failure:
+    return reply.failure, reply.detail
+  return ("", "") if completions.answer(reply.text) else (NOTHING, f"it says {reply.text[:200]!r}")
+
+
+def file(name: str, path: str | os.PathLike) -> Writer:
+  """Returns a JSONL file of completions as a writer, whatever key and temperature are asked for.
+
+  Its rows are {"prompt": a text or messages, "response": a text}, as those of `launch/improve.py`;
+  several of one prompt are its samples, in order. A conversation that goes on after its prompt is
+  looked up with all its turns, whether these are written as messages or as one text.
+
+  Args:
+    name: of the writer.
+    path: the file.
+
+  Raises:
+    ValueError: it cannot be read, or a row of it is of no use.
+  """
+  known = _read(pathlib.Path(path))
+
+  def answer(asked, key, temperature, samples):
+    del key, temperature
+    texts = [known.get(_key(one.turns), [])[:samples] for one in asked]
+    if missing := [one for one, own in zip(asked, texts, strict=True) if len(own) < samples]:
+      shown = [repr(_key(one.turns)[:60]) for one in missing[:SHOWN]]
+      more = [f"{len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
+      raise ValueError(
+        f"{path} has fewer than {samples} completions of {len(missing)} of {len(asked)} prompts: "
+        f"{', '.join([*shown, *more])}; add rows with these prompts"
+      )
+    return Written(texts)
+
+  return Writer(name, answer)
+
+
+def _read(path: pathlib.Path) -> dict[str, list[str]]:
+  """Returns the completions of a file by prompt."""
+  known: dict[str, list[str]] = {}
+  try:
+    stream = path.open("rb")
+  except OSError as error:
+    raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+  with stream:
+    for row in questions.read(stream):
+      if row.error or row.response is None:
+        raise ValueError(f"{path}, line {row.line}: {row.error or 'the row has no response'}")
+      known.setdefault(_key(conversations.turns(row.prompt)), []).append(row.response)
+  return known
+
+
+def _key(turns: Sequence[conversations.Turn]) -> str:
+  """Returns what a conversation is looked up by: a lone text of the user's, else all in words."""
+  return conversations.said(tuple(turns))
