@@ -48,7 +48,7 @@ def _opened(table):
 
 def _columns(record):
   """The prompts and responses of a record, by field."""
-  return {name: column for name, column in vars(record).items() if name != "margins"}
+  return {name: column for name, column in vars(record).items() if name != "columns"}
 
 
 def test_every_model_reads_the_row_in_its_own_way(tokenizer):
