@@ -17,7 +17,8 @@ def row(wins, losses, a="pit", b="original", judge="gold", failed=0, **more):
 
 
 def results_of(*rows, **more):
-  return {"headline": ["pit", "original"], "seconds": {}, "systems": {}, "comparisons": list(rows)} | more
+  known = {"headline": ["pit", "original"], "seconds": {}, "systems": {}}
+  return known | {"comparisons": list(rows)} | more
 
 
 METHOD = pit.RECIPE.page
