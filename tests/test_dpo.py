@@ -20,7 +20,7 @@ from pit_jax.losses import preference
 from pit_jax.models import pure
 from pit_jax.recipes import finished, running
 from pit_jax.recipes import recipe as recipes
-from pit_jax.report import verdict
+from pit_jax.report import presentation, verdict
 from pit_jax.rollout import inference
 from pit_jax.run import abstract, kinds
 from pit_jax.stages import dpo, objectives, supervised
@@ -171,7 +171,7 @@ def test_a_run_trains_reports_exports_and_goes_on(tmp_path, monkeypatch):
   assert {"validation/loss", "validation/accuracy", "validation/chosen_logratio"} <= last.keys()
   page = (workdir / "report" / "report.html").read_text()
   for absent in ("RLHF", "R_PIT", "M_PIT"):
-    assert absent not in page and absent not in verdict.headline(results)
+    assert absent not in page and absent not in verdict.headline(results, presentation.ANY)
 
   exported = export.load_one(workdir, "policy", mesh=parallel.make_mesh((1, 1, 1)))
   assert not pure.is_scalar(exported.model)

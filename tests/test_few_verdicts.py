@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pit_jax.report import claims, verdict
+from pit_jax.recipes import pit
+from pit_jax.recipes.pit import claims, gate
+from pit_jax.report import verdict
 from pit_jax.statistics import metrics
 
 
@@ -15,9 +17,11 @@ def row(wins, losses, a="pit", b="original", judge="gold", failed=0, **more):
 
 
 def results_of(*rows, **more):
-  return {"recipe": "pit", "seconds": {}, "systems": {}, "comparisons": list(rows)} | more
+  known = {"headline": ["pit", "original"], "seconds": {}, "systems": {}}
+  return known | {"comparisons": list(rows)} | more
 
 
+METHOD = pit.RECIPE.page
 OPEN = {"gate": {"passed": True, "reason": ""}}
 GATE = {"a": "original", "b": "policy_sft"}
 
@@ -36,9 +40,9 @@ def test_a_direction_needs_interval_and_sign_test(wins, losses):
 def test_one_prompt_is_no_improvement_whatever_its_interval():
   found = row(1, 0)
   assert found["ci95"] == (100.0, 100.0)
-  said = verdict.headline(results_of(found, **OPEN))
+  said = verdict.headline(results_of(found, **OPEN), METHOD)
   assert "no measurable difference" in said and "but p = 1.00 in a sign test" in said
-  reason = verdict.gate(results_of(row(1, 0, **GATE), row(1, 0, judge="R_P", **GATE)))["reason"]
+  reason = gate.gate(results_of(row(1, 0, **GATE), row(1, 0, judge="R_P", **GATE)))["reason"]
   assert reason.startswith("original does not beat policy_sft under R_P")
   for pair in (("pit", "rlhf_longer"), ("pit_first_only", "original")):
     known = claims.judged(results_of(row(2, 0, *pair), **OPEN))
@@ -52,14 +56,14 @@ def test_one_prompt_is_no_improvement_whatever_its_interval():
 def test_a_judge_most_of_whose_prompts_failed_does_not_speak():
   ended = {"judge": "language_model", "failed": 118}  # ten of them would be clear by themselves
   main = [row(10, 0, **ended), row(300, 400, judge="R_P")]
-  assert "under R_P" in verdict.headline(results_of(*main, **OPEN))
+  assert "under R_P" in verdict.headline(results_of(*main, **OPEN), METHOD)
   assert [label for label, *_ in verdict.key_figures(results_of(*main))] == ["Δ under R_P"]
   pair = ("pit", "rlhf_longer")
   (claim,) = claims.judged(results_of(row(10, 0, *pair, **ended), row(300, 400, *pair), **OPEN))
   assert claim.outcome == claims.OPPOSITE_HERE and "gold, 700 prompts" in claim.sentence
   (claim,) = claims.judged(results_of(row(10, 0, *pair, **ended), **OPEN))
   assert (claim.outcome, claim.grounds) == (claims.NOT_TESTED, "most prompts could not be judged")
-  gate = verdict.gate(results_of(row(10, 0, **GATE, **ended), row(500, 100, judge="R_P", **GATE)))
-  assert gate == {"passed": False, "reason": "language_model could judge only 10 of 128 prompts"}
+  shut = gate.gate(results_of(row(10, 0, **GATE, **ended), row(500, 100, judge="R_P", **GATE)))
+  assert shut == {"passed": False, "reason": "language_model could judge only 10 of 128 prompts"}
   half = row(64, 0, judge="language_model", failed=64)
-  assert "a language model" in verdict.headline(results_of(half, main[1], **OPEN))
+  assert "a language model" in verdict.headline(results_of(half, main[1], **OPEN), METHOD)

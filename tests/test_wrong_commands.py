@@ -43,7 +43,7 @@ WRONG = {
   f"train {TINY} {OUT} --config.rl.steps=many": "invalid literal for int() with base 10: 'many'",
   f"train {TINY} {OUT} --config.sft.packing=maybe": "Non-boolean argument",
   f"train {TINY} {OUT} --config.rl=3": "config.rl=3",
-  f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of base, pit",
+  f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of base, ",
   f"train --config=configs/rlhf.py {OUT} --config.recipe=pit": "recipe pit wants a section that is "
   "not there",
   f"train {TINY} {OUT} --config.sft.kind=zz": "sft.kind='zz'; recipe pit has sft, preference, gap",
@@ -115,7 +115,7 @@ WRONG = {
   "convert export --workdir={tmp}/none --output={tmp}/out": "{tmp}/none",
   # doctor
   "convert export --workdir={tmp}/letters --output={tmp}/out": "is a run of recipe base, which "
-  "exports no models; pit, reward, rlhf do",
+  "exports no models; dpo, pit, reward, rlhf do",
   "doctor": "required: --source",
   "doctor --source=jsonl:absent.jsonl": "absent.jsonl",
   "doctor --source=absent": "absent",
@@ -127,7 +127,7 @@ WRONG = {
   "plan --config=configs/pit.py:tiny": "required: --topology",
   "plan --config=configs/pit.py:tiny --topology=v9:1x1": "",
   "plan --config=configs/pit.py:tiny --topology=v5e:2x2 --config.recipe=zz": "recipe 'zz' is not "
-  "known; use one of base, pit,",
+  "known; use one of base, ",
   "plan --config=configs/none.py --topology=v5e:2x2": "there is no file configs/none.py",
   f"sweep {TINY} --workdir={{tmp}}/s": "required: --sweep",
   f"sweep {TINY} --workdir={{tmp}}/s --sweep=none.py": "none.py holds no sweep",
