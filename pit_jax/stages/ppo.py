@@ -134,7 +134,8 @@ def make_iteration(
     learning: which of KINDS learn; None: all that the estimator has.
   """
   learning = learning or settings.kinds
-  step = _make_step(objective(policy, value, settings, learning), optimizer, learning)
+  loss = objective(policy, value, settings, learning)
+  step = _make_step(loss, optimizer, learning, settings.kinds)
   assess = _make_assessment(policy, value, settings, eos_id)
 
   def iterate(
@@ -150,6 +151,7 @@ def make_iteration(
   ) -> tuple[State, Metrics]:
     batch, metrics = assess(state, frozen, prompts, responses, rewards)
     metrics["val/sampler_difference"] = jnp.abs(sampled_logprobs - batch.logprobs).max()
+    rates = {kind: rates[kind] for kind in settings.kinds}
     train, learnt = _learn(step, state.train, frozen, batch, key, rates, settings)
     coefficient = state.kl_coefficient
     if settings.kl_target and "policy" in learning:
@@ -162,10 +164,15 @@ def make_iteration(
   return iterate
 
 
-def _make_step(loss: Callable, optimizer: optax.GradientTransformation, learning: tuple[str, ...]):
+def _make_step(
+  loss: Callable,
+  optimizer: optax.GradientTransformation,
+  learning: tuple[str, ...],
+  kinds: tuple[str, ...],
+):
   """Returns a train step that leaves alone what is not learning."""
   step = training_step.make_train_step(pure.on_trained(loss), optimizer, kinds=learning)
-  if learning == KINDS:
+  if learning == kinds:
     return step
 
   def part(train, frozen, batch, rng, rates, is_active):
