@@ -21,10 +21,10 @@ def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sa
   assert [row["prompt"] for row in written] == [row.prompt for row in copied.folds["rl"]]
   policy, asked = finished_run.models.policy.rl, copied.fold("rl")
   responses = [row["response"] for row in written]
-  assert curriculum.policy_references(copied, asked, policy) == responses
+  assert curriculum.policy_references(copied, asked, policy).column("response") == responses
   assert not sampled, "the file was there"
   path.unlink()
-  assert curriculum.policy_references(copied, asked, policy) == responses
+  assert curriculum.policy_references(copied, asked, policy).column("response") == responses
   assert len(sampled) == 1
 
 
@@ -123,7 +123,7 @@ def run_recorded(context, monkeypatch, count):
     gap_reward=gap_rewards.of_model(
       context, reward.RewardModel({"bias": 0}, {"zero_point": 0.0, "shift": 0.0})
     ),
-    from_policy=[f"Draft {i}." for i in range(len(context.folds["rl"]))],
+    from_policy=tiny_run.references(f"Draft {i}." for i in range(len(context.folds["rl"]))),
   )
   return calls, result
 
@@ -180,7 +180,7 @@ def test_a_curriculum_has_one_schedule_of_each_rate(finished_run, monkeypatch):
     job=context.config.rl,
     improver_sft=models.improver_sft,
     gap_reward=models.gap_rewards["pit"],
-    from_policy=references,
+    from_policy=tiny_run.references(references),
   )
   height = np.repeat(heights, (3, 4, 3))
   value = [min((step + 1) / 4, (10 - step) / 6) for step in range(10)]

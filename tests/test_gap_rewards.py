@@ -57,7 +57,8 @@ def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, differenc
   monkeypatch.setattr(curriculum.rl, "run", record)
   stages = tiny_run.config().curriculum
   sft = finished_run.models.improver_sft
-  given = {"improver_sft": sft, "gap_reward": difference, "from_policy": drafts}
+  references = tiny_run.references(drafts)
+  given = {"improver_sft": sft, "gap_reward": difference, "from_policy": references}
   fold, job = context.fold("rl"), context.config.rl
   curriculum.run(context, "other", fold, stages, job=job, **given)
   rows = context.folds["rl"]

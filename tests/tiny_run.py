@@ -14,6 +14,7 @@ import ml_collections
 from pit_jax.recipes import pit, recipe, running
 from pit_jax.recipes.pit import training
 from pit_jax.run import context as contexts
+from pit_jax.run import made_rows
 from pit_jax.stages import reward, sft
 from pit_jax.tasks import synthetic
 from pit_jax.types import Params
@@ -131,6 +132,12 @@ def finish(workdir: pathlib.Path) -> Run:
   with mock.patch.object(pit, "RECIPE", dataclasses.replace(pit.RECIPE, train=guarded)):
     running.run(config(ablations=True), workdir)
   return kept[0]
+
+
+def references(texts) -> made_rows.MadeRows:
+  """Returns texts as if the policy had written them as references."""
+  rows = [{"response": text} for text in texts]
+  return made_rows.MadeRows("references/policy", rows, hash="of a test")
 
 
 def _forbidden(*_):

@@ -53,6 +53,8 @@ class Context:
   judge: published_models.Published | None  # a published reward model that judges the results
   language_judge: origin.Published | None  # a language model in a directory that does
   outlook: timing.Outlook | None = None  # what is left to be trained, for the progress shown
+  # Hashes of what the run made for itself and a stage is trained on, by name; see made_rows.py.
+  made_rows: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   @property
   def settings(self) -> encode.Settings:
@@ -82,7 +84,8 @@ class Context:
     """What a checkpoint depends on; one saved under another is refused."""
     model = dataclasses.asdict(self.language.config)
     del model["attention"]  # that of the devices: a checkpoint is for any of them
-    return {
+    made = {"made rows": dict(self.made_rows)} if self.made_rows else {}
+    return made | {
       "template": self.settings.template.hash,
       "tokenizer": self.settings.tokenizer.fingerprint,
       "data": self.data.fingerprint,

@@ -1,7 +1,6 @@
 """The improver's RL as a list of stages, each with a source of references."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 
 import ml_collections
@@ -10,7 +9,7 @@ from pit_jax import hosts
 from pit_jax.data import conversations, encode, preferences
 from pit_jax.improve import gains
 from pit_jax.recipes.pit import gap_rewards
-from pit_jax.run import checks, workdirs
+from pit_jax.run import checks, made_rows
 from pit_jax.run import context as contexts
 from pit_jax.stages import frontier, rewards, rl
 from pit_jax.types import Params
@@ -39,18 +38,16 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
 
 def policy_references(
   context: contexts.Context, fold: preferences.Fold, policy: Params
-) -> list[str]:
+) -> made_rows.MadeRows:
   """Samples a reference per prompt from M_P^RL into references/policy.jsonl, or reads them."""
-  path = context.workdir / "references" / "policy.jsonl"
-  prompts = fold.prompts
-  if not hosts.agree(path.exists()):
+
+  def sample():
     key, temperature = context.key("policy references"), context.config.temperature
-    responses = context.inference.answer(policy, prompts, key, temperature)
-    pairs = zip(map(conversations.write, prompts), responses, strict=True)
-    rows = ({"prompt": x, "response": y} for x, y in pairs)
-    workdirs.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-  with path.open(encoding="utf-8") as file:
-    return [json.loads(line)["response"] for line in file]
+    responses = context.inference.answer(policy, fold.prompts, key, temperature)
+    pairs = zip(map(conversations.write, fold.prompts), responses, strict=True)
+    return ({"prompt": x, "response": y} for x, y in pairs)
+
+  return made_rows.once(context, "references/policy", sample)
 
 
 def texts(
@@ -76,7 +73,7 @@ def run(
   job: ml_collections.ConfigDict,
   improver_sft: Params,
   gap_reward: gap_rewards.GapReward,
-  from_policy: Sequence[str],
+  from_policy: made_rows.MadeRows,
   watch: frontier.Watch | None = None,
 ) -> Params:
   """Trains M_PIT through the stages: one optimisation in which references and β change.
@@ -99,6 +96,7 @@ def run(
   Returns:
     M_PIT^RL.
   """
+  context = made_rows.depending(context, from_policy)
   start = {"policy": improver_sft, "value": gap_reward.value}
   learner = rl.begin(context, start, job, stages[0].kl_coefficient)
   total, begun, before = steps(stages), 0, stages[0]
@@ -107,7 +105,7 @@ def run(
     own = job.copy_and_resolve_references()
     own.learning_rate = stage.learning_rate
     coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
-    asked = texts(fold, stage.references, from_policy)
+    asked = texts(fold, stage.references, from_policy.column("response"))
     learner = rl.run(
       context,
       f"{name}_{stage.name}",

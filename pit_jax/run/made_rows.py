@@ -1,0 +1,68 @@
+"""Rows that a run makes for itself: references, samples, texts of teachers, labels, pairs.
+
+They are written once and whole below WORKDIR, and read back when the run goes on. What is trained
+on them depends on their content: their hash enters the metadata of its checkpoints, so that a
+stage whose rows were changed is refused.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pit_jax import hosts
+from pit_jax.run import context as contexts
+from pit_jax.run import workdirs
+from pit_jax.storage import places
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeRows:
+  """Rows of a run's own making, as they lie on disk.
+
+  Attributes:
+    name: of their file below the workdir, without its ending.
+    rows: as JSON holds them.
+    hash: a sha256 (16 hex digits) of the file.
+  """
+
+  name: str
+  rows: list[dict[str, Any]]
+  hash: str
+
+  def column(self, name: str) -> list[Any]:
+    """Returns one field of every row."""
+    return [row[name] for row in self.rows]
+
+
+def once(
+  context: contexts.Context, name: str, make: Callable[[], Iterable[Mapping[str, Any]]]
+) -> MadeRows:
+  """Returns the rows of a name, which are made and written first if they are not there.
+
+  Args:
+    context: of the run.
+    name: of their file, such as "rows/labels"; it becomes WORKDIR/rows/labels.jsonl.
+    make: makes them; hosts call it together, and the first one writes.
+
+  Raises:
+    ValueError: what lies there is no file of rows.
+  """
+  path = context.workdir / f"{name}.jsonl"
+  if not hosts.agree(path.exists()):
+    workdirs.write_text(path, "".join(json.dumps(dict(row)) + "\n" for row in make()))
+  content = path.read_bytes()
+  try:
+    rows = [json.loads(line) for line in content.splitlines()]
+  except ValueError as error:
+    raise ValueError(
+      f"{places.address(path)} is damaged ({error}); remove it, and it is made again"
+    ) from error
+  return MadeRows(name, rows, hashlib.sha256(content).hexdigest()[:16])
+
+
+def depending(context: contexts.Context, *made: MadeRows) -> contexts.Context:
+  """Returns the context of stages that are trained on rows: their checkpoints know the hashes."""
+  hashes = {one.name: one.hash for one in made}
+  return dataclasses.replace(context, made_rows={**context.made_rows, **hashes})
