@@ -1,6 +1,6 @@
 """Preference optimisation of a policy without a reward model: DPO and its kin."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 from pit_jax.data import encode, preferences, tables
 from pit_jax.losses import preference
 from pit_jax.run import context as contexts
+from pit_jax.run import made_rows
 from pit_jax.stages import objectives, supervised
 from pit_jax.types import Params
 
@@ -29,8 +30,8 @@ def run(
 ) -> Params:
   """Returns a policy that prefers y_w to y_l more than its reference does.
 
-  The reference's log-probabilities are computed once, kept as columns beside the pairs, and read
-  back where a run goes on.
+  The reference's log-probabilities are computed once into rows/NAME_reference.jsonl and stand as
+  columns beside the pairs; a run that goes on reads them back.
 
   Args:
     context: the run's surroundings.
@@ -45,7 +46,11 @@ def run(
   encoded = {
     part: encode.preferences(rows, context.settings, context.tokens) for part, rows in parts.items()
   }
-  train, validation = _referenced(context, name, encoded, reference)
+  asked = made_rows.once(
+    context, f"rows/{name}_reference", lambda: _asked(context, reference, encoded)
+  )
+  train, validation = _referenced(encoded, asked)
+  context = made_rows.depending(context, asked)
   objective = objective_of(job, losses)
 
   def evaluate(params):
@@ -85,23 +90,25 @@ def objective_of(job: Any, losses: Mapping[str, Callable]) -> Callable:
 
 
 def _referenced(
-  context: contexts.Context, name: str, encoded: Mapping[str, tables.Table], reference: Params
+  encoded: Mapping[str, tables.Table], reference: made_rows.MadeRows
 ) -> list[tables.Table]:
-  """Returns the tables with the reference's log-probabilities, from WORKDIR/rows/ if they are."""
-  place = ("rows", f"{name}_reference.json")
-  known = context.read_json(*place)
-  if known is None:
-    known = {
-      part: {side: _logprobs(context, reference, table, side).tolist() for side in SIDES}
-      for part, table in encoded.items()
-    }
-    context.write_json(known, *place)
-  return [
-    table.with_columns(
-      **{f"reference_{side}": np.asarray(known[part][side], np.float32) for side in SIDES}
-    )
-    for part, table in encoded.items()
-  ]
+  """Returns the tables with the reference's log-probabilities as columns."""
+  tables_with = []
+  for part, table in encoded.items():
+    rows = [row for row in reference.rows if row["part"] == part]
+    columns = {f"reference_{side}": np.array([row[side] for row in rows]) for side in SIDES}
+    tables_with.append(table.with_columns(**columns))
+  return tables_with
+
+
+def _asked(
+  context: contexts.Context, reference: Params, encoded: Mapping[str, tables.Table]
+) -> Iterator[dict[str, Any]]:
+  """Yields the reference's log-probabilities of every pair, part by part."""
+  for part, table in encoded.items():
+    columns = (_logprobs(context, reference, table, side).tolist() for side in SIDES)
+    for chosen, rejected in zip(*columns, strict=True):
+      yield {"part": part, "chosen": chosen, "rejected": rejected}
 
 
 def _logprobs(
