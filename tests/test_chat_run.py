@@ -56,25 +56,27 @@ def begun(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(begun):
   """The run's models, untrained, as a finished run."""
-  export.save(begun.workdir, begun.inference, tiny_models.models_of(begun.inference), 0.0)
+  export.save(
+    begun.workdir, begun.models.inference, tiny_models.models_of(begun.models.inference), 0.0
+  )
   return begun.workdir
 
 
 def test_auto_takes_the_models_own_template(begun):
-  settings = begun.settings
+  settings = begun.rows.settings
   assert settings.template.kind == "model"
   (end,) = settings.tokenizer.encode_form("<|eot_id|>")
   assert (settings.tokenizer.eos_id, len(settings.tokenizer.stop_ids)) == (end, 2)
-  record = encode.demonstrations(begun.folds["sft"], settings.formats["policy"], settings)[:]
+  record = encode.demonstrations(begun.rows.folds["sft"], settings.formats["policy"], settings)[:]
   ended = [row[mask][-1] for row, mask in zip(record.responses.tokens, record.responses.mask)]
   assert set(ended) == {end}
-  assert begun.over_long() == {"cut": 0, "dropped": 0}
+  assert begun.rows.over_long() == {"cut": 0, "dropped": 0}
 
 
 def test_the_embedded_task_stays_plain(tmp_path):
   context = tiny_run.build(tiny_run.config(model__base="auto"), tmp_path)
-  assert context.config.data.chat == "auto" and context.settings.template.kind == "plain"
-  assert context.settings.tokenizer.chat_template is None
+  assert context.config.data.chat == "auto" and context.rows.settings.template.kind == "plain"
+  assert context.rows.settings.tokenizer.chat_template is None
 
 
 @pytest.mark.parametrize(
@@ -93,12 +95,12 @@ def test_a_template_that_is_not_there_is_named(tmp_path, changes, message):
 
 def test_a_finished_run_is_asked_as_it_was_trained(begun, exported):
   loaded = export.load(exported, mesh=parallel.make_mesh((1, 1, 1)), batch_size=2)
-  ours, theirs = begun.settings, loaded.inference.settings
+  ours, theirs = begun.rows.settings, loaded.inference.settings
   assert theirs.template == ours.template
   assert theirs.tokenizer.stop_ids == ours.tokenizer.stop_ids
   prompt = tuple(conversations.Turn(**turn) for turn in ASKED)
   answers = loaded.inference.answer(loaded.policy, [prompt, "why ?"], jax.random.key(0), 1.0)
-  again = begun.inference.answer(loaded.policy, [prompt, "why ?"], jax.random.key(0), 1.0)
+  again = begun.models.inference.answer(loaded.policy, [prompt, "why ?"], jax.random.key(0), 1.0)
   assert answers == again and len(answers) == 2
 
 
@@ -106,7 +108,7 @@ def test_a_finished_run_is_asked_as_it_was_trained(begun, exported):
 def test_what_is_served_is_asked_as_it_was_trained(begun, exported, tmp_path, name):
   (directory,) = convert.send_out(exported, tmp_path, [name])
   fast = transformers.AutoTokenizer.from_pretrained(directory)
-  form, tokenizer = begun.settings.template, begun.settings.tokenizer
+  form, tokenizer = begun.rows.settings.template, begun.rows.settings.tokenizer
   prompt, draft = tuple(conversations.Turn(**turn) for turn in ASKED), "to mia"
   options = {"add_generation_prompt": True, "return_dict": False}
   if name == "policy":
@@ -125,10 +127,12 @@ def test_what_is_served_is_asked_as_it_was_trained(begun, exported, tmp_path, na
 
 def test_sampling_ends_at_any_stop_id(begun):
   """With every token but one a stop id, that one alone stands before the end."""
-  tokenizer = begun.settings.tokenizer
-  every = [i for i in range(begun.language.config.vocabulary) if i != tokenizer.pad_id]
-  settings = dataclasses.replace(begun.settings, tokenizer=text.Tokenizer(tokenizer._fast, every))
-  asking = dataclasses.replace(begun.inference, settings=settings)
+  tokenizer = begun.rows.settings.tokenizer
+  every = [i for i in range(begun.models.language.config.vocabulary) if i != tokenizer.pad_id]
+  settings = dataclasses.replace(
+    begun.rows.settings, tokenizer=text.Tokenizer(tokenizer._fast, every)
+  )
+  asking = dataclasses.replace(begun.models.inference, settings=settings)
   prompts = encode.prompts(
     settings.formats["policy"].conversations(["why ?", "the rent ?"] * 8), settings
   )[:]
@@ -139,7 +143,7 @@ def test_sampling_ends_at_any_stop_id(begun):
 
 
 def test_a_conversation_to_improve_is_read_and_comes_back(begun):
-  check = begun.inference.check_prompt
+  check = begun.models.inference.check_prompt
   rows = [{"prompt": ASKED, "id": 1}, {"prompt": ASKED[:1]}, {"prompt": [*ASKED, {"role": "tool"}]}]
   rows += [{"prompt": [{"role": "user", "content": " "}]}, {"prompt": []}]
   stream = io.BufferedReader(io.BytesIO("\n".join(map(json.dumps, rows)).encode()))
@@ -156,7 +160,7 @@ def test_a_conversation_to_improve_is_read_and_comes_back(begun):
 def test_a_conversation_that_the_template_refuses_is_one_bad_row(tmp_path):
   save_base(tmp_path, "mistral")
   config = tiny_run.config(model__base=str(tmp_path))
-  asking = tiny_run.build(config, tmp_path / "run").inference
+  asking = tiny_run.build(config, tmp_path / "run").models.inference
   line = json.dumps({"prompt": ASKED}).encode() + b'\n{"prompt": "why ?"}'
   refused, good = questions.read(io.BufferedReader(io.BytesIO(line)), asking.check_prompt)
   assert refused.error.startswith("refused by the chat template: ") and good.error is None

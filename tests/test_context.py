@@ -7,7 +7,6 @@ import pytest
 import tiny_run
 
 from pit_jax.models import pure
-from pit_jax.run import context as contexts
 
 
 def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(
@@ -15,11 +14,11 @@ def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(
 ):
   double = jax.jit(lambda x: 2 * x)
   double(1)
-  finished_run.context.release()
+  finished_run.context.models.release()
   assert double._cache_size() == 1
-  monkeypatch.setattr(contexts, "SMALL", 1)
+  monkeypatch.setattr(run_models, "SMALL", 1)
   monkeypatch.setattr(jax, "clear_caches", double.clear_cache)  # other tests keep their programs
-  finished_run.context.release()
+  finished_run.context.models.release()
   assert double._cache_size() == 0
 
 
@@ -31,7 +30,9 @@ def test_a_fold_that_a_stage_needs_is_not_left_out(tmp_path):
 
 
 def test_metadata_does_not_tell_kernels_apart(finished_run, tmp_path):
-  other = dataclasses.replace(finished_run.context.language.config, attention="splash")
-  asking = dataclasses.replace(finished_run.context.inference, language=pure.language_model(other))
-  context = dataclasses.replace(finished_run.context, inference=asking)
+  other = dataclasses.replace(finished_run.context.models.language.config, attention="splash")
+  asking = dataclasses.replace(
+    finished_run.context.models.inference, language=pure.language_model(other)
+  )
+  context = tiny_run.changed(finished_run.context, models={"inference": asking})
   assert context.metadata == finished_run.context.metadata

@@ -18,8 +18,8 @@ from pit_jax.training import step as training_step
 def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sampled):
   path = copied.workdir / "references" / "policy.jsonl"
   written = [json.loads(line) for line in path.read_text().splitlines()]
-  assert [row["prompt"] for row in written] == [row.prompt for row in copied.folds["rl"]]
-  policy, asked = finished_run.models.policy.rl, copied.fold("rl")
+  assert [row["prompt"] for row in written] == [row.prompt for row in copied.rows.folds["rl"]]
+  policy, asked = finished_run.models.policy.rl, copied.rows.fold("rl")
   responses = [row["response"] for row in written]
   assert curriculum.policy_references(copied, asked, policy).column("response") == responses
   assert not sampled, "the file was there"
@@ -29,7 +29,7 @@ def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sa
 
 
 def encoded_prompts(context, pairs):
-  settings = context.settings
+  settings = context.rows.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
   return [
     settings.template.encode(
@@ -40,7 +40,7 @@ def encoded_prompts(context, pairs):
 
 
 def test_a_curriculum_stage_mixes_its_references(finished_run):
-  context, rl_rows = finished_run.context, finished_run.context.folds["rl"]
+  context, rl_rows = finished_run.context, finished_run.context.rows.folds["rl"]
   drafts = [f"Draft {i}." for i in range(len(rl_rows))]
   by_source = {
     "dataset.rejected": [(row.prompt, row.rejected) for row in rl_rows],
@@ -49,9 +49,9 @@ def test_a_curriculum_stage_mixes_its_references(finished_run):
   }
   for count in (1, 2, 3):
     for sources in itertools.combinations(by_source, count):
-      texts = curriculum.texts(context.fold("rl"), sources, drafts)
+      texts = curriculum.texts(context.rows.fold("rl"), sources, drafts)
       record = encode.prompts(
-        context.settings.formats["improver"].conversations(*texts), context.settings
+        context.rows.settings.formats["improver"].conversations(*texts), context.rows.settings
       )[:]
       made = [row[mask].tolist() for row, mask in zip(record.tokens, record.mask)]
       wanted = [pair for source in sources for pair in by_source[source]]
@@ -116,14 +116,14 @@ def run_recorded(context, monkeypatch, count):
   result = curriculum.run(
     context,
     "improver",
-    context.fold("rl"),
+    context.rows.fold("rl"),
     plan,
     job=context.config.rl,
     improver_sft={"first": 0},
     gap_reward=gap_rewards.of_model(
       context, reward.RewardModel({"bias": 0}, {"zero_point": 0.0, "shift": 0.0})
     ),
-    from_policy=tiny_run.references(f"Draft {i}." for i in range(len(context.folds["rl"]))),
+    from_policy=tiny_run.references(f"Draft {i}." for i in range(len(context.rows.folds["rl"]))),
   )
   return calls, result
 
@@ -171,11 +171,11 @@ def test_a_curriculum_has_one_schedule_of_each_rate(finished_run, monkeypatch):
     )
   )
   models = finished_run.models
-  references = [row.rejected for row in context.folds["rl"]]
+  references = [row.rejected for row in context.rows.folds["rl"]]
   curriculum.run(
     context,
     "improver",
-    context.fold("rl"),
+    context.rows.fold("rl"),
     plan,
     job=context.config.rl,
     improver_sft=models.improver_sft,

@@ -129,14 +129,16 @@ def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
 
   given = {"start": start, "reference": start, "job": config.dpo}
   with mock.patch.object(supervised, "run", keep):
-    dpo.run(context, "dpo_policy", context.fold("preference"), **given)
+    dpo.run(context, "dpo_policy", context.rows.fold("preference"), **given)
     with mock.patch.object(inference.Inference, "logprobs", side_effect=AssertionError):
-      dpo.run(context, "dpo_policy", context.fold("preference"), **given)
+      dpo.run(context, "dpo_policy", context.rows.fold("preference"), **given)
   first, again = (table[:] for table in asked)
-  assert len(asked[0]) == len(context.fold("preference").rows)
+  assert len(asked[0]) == len(context.rows.fold("preference").rows)
   for name in ("reference_chosen", "reference_rejected"):
     np.testing.assert_array_equal(first.columns[name], again.columns[name])
-  logprobs = objectives.pair_logprobs(context.language, start, jax.tree.map(jnp.asarray, first))
+  logprobs = objectives.pair_logprobs(
+    context.models.language, start, jax.tree.map(jnp.asarray, first)
+  )
   np.testing.assert_allclose(first.columns["reference_chosen"], logprobs[0], rtol=1e-4, atol=1e-3)
   np.testing.assert_allclose(first.columns["reference_rejected"], logprobs[1], rtol=1e-4, atol=1e-3)
 

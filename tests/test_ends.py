@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,12 @@ import pytest
 import test_ppo_bandit
 import tiny
 import tiny_models
+import tiny_run
 
 from pit_jax.data import encode, text
 from pit_jax.recipes.pit import gap_rewards
 from pit_jax.rollout import rewards as rollout_rewards
 from pit_jax.rollout import scoring
-from pit_jax.run import context as contexts
 from pit_jax.stages import ppo, reward, rl
 from pit_jax.training import step as training_step
 from pit_jax.types import Responses
@@ -60,15 +59,10 @@ def test_the_trained_end_is_read_in_the_place_of_another():
   np.testing.assert_array_equal(read.mask, mask)
 
 
-def context_of(asking):
-  """Returns as much of a run's context as rewards need."""
-  return mock.Mock(spec=contexts.Context, inference=asking, tokens=None, mesh=asking.mesh)
-
-
 def rewards_of(asking, kind):
   """Returns responses → what RL maximises or calibration reads, by one of the ways there are."""
   params = tiny_models.models_of(asking)
-  context = context_of(asking)
+  context = tiny_run.pretended(asking)
   rows = np.arange(len(QUESTIONS))
   if kind == "policy":
     prompts = encode.prompts(
@@ -111,7 +105,7 @@ def test_the_same_texts_have_the_same_rewards_to_the_bit(asking, sampled, kind):
 
 def test_calibration_is_on_texts_that_end_as_in_training(asking, sampled, monkeypatch):
   params = tiny_models.models_of(asking)
-  context = context_of(asking)
+  context = tiny_run.pretended(asking)
   prompts = encode.prompts(
     asking.settings.formats["policy"].conversations(QUESTIONS), asking.settings
   )[:]
@@ -134,7 +128,7 @@ def test_an_iteration_takes_every_stop_id_for_the_end(asking, sampled):
   models = (asking.language, asking.scalar, optimizer)
   iterate = jax.jit(ppo.make_iteration(*models, settings, stop_ids))
   values = jax.jit(functools.partial(scoring.token_values, asking.scalar, params["reward"]))
-  context = context_of(asking)
+  context = tiny_run.pretended(asking)
   prompts = encode.prompts(
     asking.settings.formats["policy"].conversations(QUESTIONS), asking.settings
   )[:]

@@ -85,7 +85,7 @@ def test_the_policy_learns_without_a_value_model_and_a_restart_changes_no_bit(
     assert not [name for name in row if name.startswith("value/")]
     assert row["policy/updates"] == 4, "none was spent on warming up"
     assert row["episode"] == step * BATCH
-    assert row["epoch"] * len(start.folds["rl"]) == pytest.approx(step * BATCH / SAMPLES)
+    assert row["epoch"] * len(start.rows.folds["rl"]) == pytest.approx(step * BATCH / SAMPLES)
     used = TERMS[estimator]["rl__kl_coefficient"] if estimator == "rloo" else 0.0
     assert row["objective/kl_coef"] == pytest.approx(used), "the KL of grpo is in the loss alone"
   for prompts, references in brief:

@@ -131,8 +131,8 @@ def test_the_kl_of_what_is_kept(finished_run, tmp_path, monkeypatch):
   ((prompts, responses),) = calls
   (kept,) = frontier.read(tmp_path, [("rl_policy", 3)])
   assert (kept.stage, kept.step, kept.drafts) == ("rl_policy", 2, None)
-  assert kept.responses == encode.decode_responses(context.settings.tokenizer, responses)
-  ask = (context.language, other, prompts, responses, 0.7)
+  assert kept.responses == encode.decode_responses(context.rows.settings.tokenizer, responses)
+  ask = (context.models.language, other, prompts, responses, 0.7)
   expected = (logprobs(*ask) - logprobs(ask[0], policy.sft, *ask[2:])).sum(axis=1)
   assert expected.std() > 1
   np.testing.assert_allclose(kept.kl, expected, rtol=1e-3, atol=1e-3)
@@ -142,7 +142,7 @@ def test_the_kl_of_what_is_kept(finished_run, tmp_path, monkeypatch):
 
 
 def test_samples_are_kept_on_held_out_prompts_along_both_chains(finished_run):
-  context, folds = finished_run.context, finished_run.context.folds
+  context, folds = finished_run.context, finished_run.context.rows.folds
   files = sorted(path.name for path in (finished_run.workdir / "frontier").iterdir())
   # 3 iterations in 2 parts; 6 of the curriculum in 2 parts, each of which ends a stage.
   names = ["pit_data-3", "pit_policy-3", "rl_policy-2", "rl_policy-3"]
@@ -155,7 +155,7 @@ def test_samples_are_kept_on_held_out_prompts_along_both_chains(finished_run):
   assert [(point.stage, point.step) for point in kept] == [("pit_data", 3), ("pit_policy", 6)]
   assert kept[0].drafts == kept[1].drafts
   key, policy = context.key("frontier drafts"), finished_run.models.policy.rl
-  assert kept[0].drafts == context.inference.answer(policy, asked, key, 1.0)
+  assert kept[0].drafts == context.models.inference.answer(policy, asked, key, 1.0)
   assert kept[0].responses != kept[1].responses
 
 
@@ -192,12 +192,14 @@ def test_the_frontier_is_what_the_models_say_of_the_samples(finished_run):
     first, *points = found[name]["points"]
     assert (first["step"], first["kl"], first["kl_ci95"]) == (0, 0.0, [0.0, 0.0])
     for point, kept in zip(points, frontier.read(context.workdir, stages), strict=True):
-      questions = list(dict.fromkeys(row.prompt for row in context.folds["held_out"]))[:12]
+      questions = list(dict.fromkeys(row.prompt for row in context.rows.folds["held_out"]))[:12]
       if kept.drafts is None:
-        proxy = context.inference.rate(models.policy.reward.params, questions, kept.responses)
+        proxy = context.models.inference.rate(
+          models.policy.reward.params, questions, kept.responses
+        )
       else:
         texts = (questions, kept.responses, kept.drafts)
-        proxy = context.inference.gaps(models.gap_reward.params, *texts)
+        proxy = context.models.inference.gaps(models.gap_reward.params, *texts)
       assert (point["stage"], point["step"]) == (kept.stage, kept.step)
       assert point["kl"] == pytest.approx(kept.kl.mean(), abs=1e-6)
       assert point["proxy"] == pytest.approx(proxy.mean(), abs=1e-4)

@@ -13,7 +13,6 @@ from pit_jax.improve import gains, improvement
 from pit_jax.recipes import pit
 from pit_jax.recipes.pit import cost, curriculum, gap_rewards
 from pit_jax.run import checks
-from pit_jax.run import context as contexts
 
 # R(x, y, y') by answer and reference. The draft "good" has a high zero of its own, "poor" a low
 # one: by one zero point, 0, a good draft's copy is a gain, and a bad version of it too.
@@ -119,9 +118,9 @@ def test_the_cost_counts_what_the_rule_reads(rule, reads):
 
 
 def test_how_often_a_response_beats_its_reference_is_asked_in_both_orders():
-  context = mock.Mock(spec=contexts.Context)
+  context = mock.Mock(spec=contexts.Context, models=mock.Mock())
   context.config = types.SimpleNamespace(log_every_rl=2, inference_batch_size=6)
-  context.inference = types.SimpleNamespace(words=lambda responses: responses)
+  context.models.inference = types.SimpleNamespace(words=lambda responses: responses)
   reward = gap_rewards.GapReward(
     {"zero_point": 0.75, "shift": -0.5}, {}, lambda *texts: None, table_of()
   )

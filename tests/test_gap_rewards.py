@@ -22,15 +22,15 @@ def difference(finished_run):
 
 def test_the_difference_is_that_of_two_rewards(finished_run, difference):
   context, model = finished_run.context, finished_run.models.policy.reward
-  rows = context.folds["rl"][:6]
+  rows = context.rows.folds["rl"][:6]
   questions = [row.prompt for row in rows] * 2
   references = [row.rejected for row in rows] + [row.chosen for row in rows]
   chosen = np.array([7, 0, 11, 3, 3, 6, 10, 1])
   answers = [f"Hi, it is {i}." for i in range(len(chosen))]
-  responses = context.inference.responses(answers)
+  responses = context.models.inference.responses(answers)
   found = difference.signal(questions, references)(chosen, None, responses)
   one_by_one = [
-    context.inference.rate(model.params, [questions[i]], [text])[0]
+    context.models.inference.rate(model.params, [questions[i]], [text])[0]
     for texts in (answers, [references[i] for i in chosen])
     for i, text in zip(chosen, texts, strict=True)
   ]
@@ -43,11 +43,11 @@ def test_the_difference_is_that_of_two_rewards(finished_run, difference):
 
 def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, difference, monkeypatch):
   context, seen = finished_run.context, []
-  drafts = [f"Draft {i}." for i in range(len(context.folds["rl"]))]
+  drafts = [f"Draft {i}." for i in range(len(context.rows.folds["rl"]))]
 
   def record(context, name, prompts, rewards, *, start, **_):
     rows = np.array([0, 5, len(prompts) - 1])
-    responses = context.inference.responses(["Hi."] * 3)
+    responses = context.models.inference.responses(["Hi."] * 3)
     given = (prompts.contents.index[rows], prompts[rows], responses)
     ((weight, reward_fn),) = rewards.values()
     assert weight == 1.0
@@ -59,9 +59,9 @@ def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, differenc
   sft = finished_run.models.improver_sft
   references = tiny_run.references(drafts)
   given = {"improver_sft": sft, "gap_reward": difference, "from_policy": references}
-  fold, job = context.fold("rl"), context.config.rl
+  fold, job = context.rows.fold("rl"), context.config.rl
   curriculum.run(context, "other", fold, stages, job=job, **given)
-  rows = context.folds["rl"]
+  rows = context.rows.folds["rl"]
   for stage, rewards in zip(stages, seen, strict=True):
     texts = [draft for source in stage.references for draft in _references(source, rows, drafts)]
     shown = [texts[i] for i in (0, 5, len(texts) - 1)]
@@ -78,11 +78,11 @@ def test_the_difference_has_mean_0_and_deviation_1_on_samples(finished_run, copi
   path = copied.workdir / "calibration" / "rp_difference.json"
   known = path.read_bytes()
   path.unlink()
-  models, rows = finished_run.models, copied.folds["reward_validation"]
+  models, rows = finished_run.models, copied.rows.folds["reward_validation"]
   made = gap_rewards.difference(copied, rows, models.policy.reward, models.improver_sft)
   ((_, responses),) = sampled
   questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
-  scores = made.gaps(questions, copied.inference.words(responses), rejected)
+  scores = made.gaps(questions, copied.models.inference.words(responses), rejected)
   assert scores.mean() + made.facts["shift"] == pytest.approx(0, abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
   assert path.read_bytes() == known, "the same samples give the same file"
@@ -104,7 +104,7 @@ def test_one_term_is_trained_in_a_stage_of_its_own(finished_run, tmp_path, monke
   start = models.policy.reward.params
   fresh = dataclasses.replace(context, workdir=tmp_path)
   asked = {"start": start, "sampler": models.improver_sft, "job": fresh.config.gap_reward}
-  gap_rewards.single_term(fresh, fresh.fold("reward"), **asked)
+  gap_rewards.single_term(fresh, fresh.rows.fold("reward"), **asked)
   tiny_run.compare(fresh, start, models.improver_sft)
   (single, trunk, weights), (five, other, plain) = given
   assert (single, weights) == ("gap_reward_single_term", [0, 0, 1, 0, 0])
@@ -194,8 +194,8 @@ def test_the_five_terms_facts_are_those_of_the_run(finished_run):
   gaps = {name: np.array(values) for name, values in made.facts["gaps"].items()}
   found = metrics.gap_order(**gaps)
   assert found["accuracy"] == pytest.approx(made.facts["accuracy"])
-  held = finished_run.context.folds["reward_validation"]
-  index = encode.gap_preferences(held, finished_run.context.settings).contents.index
+  held = finished_run.context.rows.folds["reward_validation"]
+  index = encode.gap_preferences(held, finished_run.context.rows.settings).contents.index
   rows = [held[i] for i in index]
   texts = [[getattr(row, name) for row in rows] for name in ("prompt", "chosen", "rejected")]
   np.testing.assert_allclose(made.gaps(*texts), gaps["wl"], atol=1e-3)

@@ -215,8 +215,8 @@ def configured(**changes):
 def evaluated(config, workdir):
   """Evaluates models that nobody trained; returns what is reported of them."""
   context = tiny_run.build(config, workdir)
-  language = [tiny.parameters(context.language, seed=seed) for seed in range(2)]
-  rewards = reward.RewardModel(tiny.parameters(context.scalar, seed=2), {})
+  language = [tiny.parameters(context.models.language, seed=seed) for seed in range(2)]
+  rewards = reward.RewardModel(tiny.parameters(context.models.scalar, seed=2), {})
   return findings.of_run(
     context, rlhf.RECIPE, policy_chain.Policy(language[0], rewards, language[1], None)
   )

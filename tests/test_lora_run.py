@@ -65,7 +65,7 @@ def run(base, published, tmp_path_factory):
 
 def test_all_models_share_the_frozen_base(run):
   context, models = run
-  base = pure.named(context.base.params)
+  base = pure.named(context.models.base.params)
   for params in (models.policy.sft, models.policy.rl, models.improver, models.gap_reward.params):
     for name, leaf in pure.named(params).items():
       if name in base:
@@ -95,11 +95,11 @@ def test_the_export_says_what_the_run_said(run):
   loaded = export.load(context.workdir, mesh=context.mesh, batch_size=4)
   assert loaded.policy["trunk"]["embedding"] is loaded.gap_reward["trunk"]["embedding"]
   assert str(loaded.policy["trunk"]["embedding"].dtype) == STORED
-  questions = [row.prompt for row in context.folds["held_out"][:4]]
-  drafts = [row.rejected for row in context.folds["held_out"][:4]]
+  questions = [row.prompt for row in context.rows.folds["held_out"][:4]]
+  drafts = [row.rejected for row in context.rows.folds["held_out"][:4]]
   asked = (questions, drafts, drafts[::-1])
   found = loaded.inference.gaps(loaded.gap_reward, *asked)
-  expected = context.inference.gaps(models.gap_reward.params, *asked)
+  expected = context.models.inference.gaps(models.gap_reward.params, *asked)
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -111,10 +111,10 @@ def test_merged_and_apart_are_the_same_model(run, tmp_path):
   assert (apart / "adapter_model.safetensors").exists()
   tokens, mask = tiny.ids(0, 2, 6), np.ones((2, 6), bool)
   bare = pure.language_model(
-    dataclasses.replace(context.language.config, adapter=None, stored="float32")
+    dataclasses.replace(context.models.language.config, adapter=None, stored="float32")
   )
   merged = jax.jit(bare.apply)(hf.load(whole, bare), tokens, mask)
-  ours = jax.jit(context.language.apply)(models.improver, tokens, mask)
+  ours = jax.jit(context.models.language.apply)(models.improver, tokens, mask)
   np.testing.assert_allclose(merged, ours, rtol=1e-4, atol=1e-4)
 
 
@@ -122,7 +122,7 @@ def test_an_independent_judge_learnt_from_pairs_of_its_own(run):
   context, models = run
   assert not np.array_equal(models.policy.judge.params["head"], models.policy.reward.params["head"])
   results = context.read_json("report", "results.json")
-  assert results["data"]["folds"]["judge"] == len(context.folds["judge"]) > 0
+  assert results["data"]["folds"]["judge"] == len(context.rows.folds["judge"]) > 0
   judged = [row["judge"] for row in results["comparisons"] if (row["a"], row["b"]) == PAIR]
   assert judged[:5] == ["gold", "R_public", "R_judge", "R_P", "R_PIT"]
   assert 0 <= results["reward_models"]["R_judge"]["accuracy"] <= 1
@@ -130,11 +130,11 @@ def test_an_independent_judge_learnt_from_pairs_of_its_own(run):
 
 def test_a_published_judge_reads_its_own_tokens(run, published):
   context, _ = run
-  judge = context.judge.load(context.mesh, batch_size=2)
+  judge = context.models.judge.load(context.mesh, batch_size=2)
   words = text.load_tokenizer(published)
   (found,) = judge.rate(["who gets it"], ["the call"])
   ids = [*words.encode("who gets it"), *words.encode("the call")]  # it has no template: a pair
-  assert ids != context.settings.tokenizer.encode("who gets itthe call")
+  assert ids != context.rows.settings.tokenizer.encode("who gets itthe call")
   apply = jax.jit(judge.model.apply)
   scores = apply(judge.params, np.array([ids]), np.ones((1, len(ids)), bool))
   np.testing.assert_allclose(found, scores[0, -1], rtol=1e-4)
@@ -143,9 +143,9 @@ def test_a_published_judge_reads_its_own_tokens(run, published):
 def test_a_published_judge_has_the_unit_in_which_ties_are_told(run):
   """A published score of any scale: a tie is a thousandth of its deviation over samples."""
   context, models = run
-  asking = context.inference
-  questions = [row.prompt for row in context.folds["reward_validation"]]
-  raw = context.judge.load(context.mesh, batch_size=8).rate
+  asking = context.models.inference
+  questions = [row.prompt for row in context.rows.folds["reward_validation"]]
+  raw = context.models.judge.load(context.mesh, batch_size=8).rate
   found = subject.of_run(context, models).suite
   (judge,) = (one for one in found.judges if one.name == subjects.PUBLISHED)
   key = jax.random.fold_in(context.key("reward_public"), 1)

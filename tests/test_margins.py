@@ -1,7 +1,6 @@
 """A row's margin, from the row to the batch that a reward model learns from."""
 
 import dataclasses
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +9,10 @@ import optax
 import pytest
 import tiny
 import tiny_models
+import tiny_run
 
 from pit_jax.data import batches, encode, preferences, rows
 from pit_jax.losses import gap, preference
-from pit_jax.run import context as contexts
 from pit_jax.stages import objectives, reward
 from pit_jax.training import step as training_step
 
@@ -28,11 +27,6 @@ PAIRS.insert(1, rows.Preference("what ?", "first " * 40, "first " * 41, margin=9
 FOLD = preferences.Fold(tuple(PAIRS), tuple(PAIRS))
 
 
-def context_of(asking):
-  """Returns as much of a run's context as encoding needs."""
-  return mock.Mock(spec=contexts.Context, settings=asking.settings, tokens=None)
-
-
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory):
   return tiny_models.inference_of(tmp_path_factory.mktemp("tokenizer"))
@@ -40,7 +34,7 @@ def asking(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", [encode.preferences, encode.gap_preferences])
 def test_every_pair_keeps_its_margin_in_every_order(asking, kind):
-  train, validation = reward._encoded(context_of(asking), kind, FOLD, SCALE)
+  train, validation = reward._encoded(tiny_run.pretended(asking), kind, FOLD, SCALE)
   assert len(train) == len(GIVEN) and not validation.columns
   shuffled = batches.Batches(train, 4, seed=3)
   seen = {}
@@ -49,12 +43,12 @@ def test_every_pair_keeps_its_margin_in_every_order(asking, kind):
     lengths = batch.chosen.mask.sum(axis=1).tolist()
     seen.update(zip(lengths, batch.columns["margin"].tolist(), strict=True))
   assert [seen[length] for length in sorted(seen)] == [SCALE * (m or 0.0) for m in GIVEN]
-  assert reward._encoded(context_of(asking), kind, FOLD, 0.0)[0][:].columns == {}
+  assert reward._encoded(tiny_run.pretended(asking), kind, FOLD, 0.0)[0][:].columns == {}
 
 
 def test_the_objectives_give_their_losses_the_margins(asking):
   params = jax.tree.map(jnp.asarray, tiny.parameters(asking.scalar, seed=1))
-  context = context_of(asking)
+  context = tiny_run.pretended(asking)
   pairs = reward._encoded(context, encode.preferences, FOLD, SCALE)[0][:]
   pairs = jax.tree.map(jnp.asarray, pairs)
   found, _ = objectives.preference_pairs(asking.scalar)(params, {}, pairs, None)
@@ -74,11 +68,11 @@ def test_margins_that_are_to_count_have_to_be_there(asking):
   rows_without = tuple(dataclasses.replace(row, margin=None) for row in PAIRS)
   without = preferences.Fold(rows_without, rows_without)
   with pytest.raises(ValueError, match=r"margin_scale=0\.5 and none of 7 rows"):
-    reward._encoded(context_of(asking), encode.preferences, without, SCALE)
+    reward._encoded(tiny_run.pretended(asking), encode.preferences, without, SCALE)
 
 
 def test_a_column_has_a_number_for_every_row(asking):
-  train, _ = reward._encoded(context_of(asking), encode.preferences, FOLD, 0.0)
+  train, _ = reward._encoded(tiny_run.pretended(asking), encode.preferences, FOLD, 0.0)
   with pytest.raises(ValueError, match="column 'weight' has 1 numbers for"):
     train.with_columns(weight=np.ones(1))
 
@@ -86,7 +80,7 @@ def test_a_column_has_a_number_for_every_row(asking):
 def test_parts_of_a_batch_are_averaged_by_the_weights_of_their_pairs(asking):
   """Pairs that weigh nothing in one part leave its gradient out of the step."""
   params = jax.tree.map(jnp.asarray, tiny.parameters(asking.scalar, seed=1))
-  train, _ = reward._encoded(context_of(asking), encode.preferences, FOLD, 0.0)
+  train, _ = reward._encoded(tiny_run.pretended(asking), encode.preferences, FOLD, 0.0)
   weights = np.arange(len(train)) % 2 * (1.0 + np.arange(len(train)))
   pairs = jax.tree.map(jnp.asarray, train.with_columns(weight=weights)[:])
   rows = len(train) // 2 * 2

@@ -99,11 +99,11 @@ def test_the_next_round_holds_out_the_same_prompts(finished_run, tmp_path, capsy
   workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
   output = tmp_path / "next.jsonl"
   finished.export_preferences(workdir, output, ("sft", "reward", "rl"), with_data=True)
-  assert f"then {len(finished_run.context.data.rows)} rows" in capsys.readouterr().out
+  assert f"then {len(finished_run.context.rows.data.rows)} rows" in capsys.readouterr().out
   lines = [json.loads(line) for line in output.read_text().splitlines()]
   new = [line for line in lines if "fold" in line]
   assert new and {line["chosen_generator"] for line in new} == {"pit"}
-  config, old = finished_run.context.config.data, finished_run.context.folds
+  config, old = finished_run.context.config.data, finished_run.context.rows.folds
   loaded = preferences.load(f"jsonl:{output}")
   assert len(loaded.rows) == len(lines) and not loaded.skipped
   folds = preferences.divide(loaded.rows, config.held_out, config.validation, config.judge)

@@ -79,10 +79,10 @@ def test_with_adapters_it_has_weights_of_its_own(base, near, tmp_path):
   found = policy_chain.train_reward(context, start=policy, sampler=policy)
   assert not found.fits and str(found.params["trunk"]["embedding"].dtype) == "float32"
   value = reward.first_value(context, found, policy)
-  assert value["trunk"]["embedding"] is context.base.params["trunk"]["embedding"]
+  assert value["trunk"]["embedding"] is context.models.base.params["trunk"]["embedding"]
   export.save(
     tmp_path,
-    context.inference,
+    context.models.inference,
     {"policy": policy, "reward": found.params},
     None,
     published=found.published,
@@ -103,8 +103,8 @@ def test_prompts_that_its_template_refuses_are_rows_that_cannot_be_used(base, tm
   source.write_text("".join(json.dumps(row) + "\n" for row in rows))
   made = config(base, strict, data__source=f"jsonl:{source}", data__rows=80)
   context = tiny_run.build(made, tmp_path / "run")
-  assert len(context.data.rows) == 79
-  assert list(context.data.skipped) == ["refused by the chat template"]
+  assert len(context.rows.data.rows) == 79
+  assert list(context.rows.data.skipped) == ["refused by the chat template"]
 
 
 def change_config(place, **fields):

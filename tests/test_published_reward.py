@@ -83,11 +83,11 @@ def read_as_served(foreign, question, answer):
 
 def rewarded_words(run):
   """Returns the questions, the answers in words, and the rewards that RL saw of them."""
-  questions = [row.prompt for row in run.context.folds["rl"]]
+  questions = [row.prompt for row in run.context.rows.folds["rl"]]
   texts, answers, scores = [], [], []
   for rows, _, responses, given in run.rewarded:
     texts += [questions[row] for row in rows]
-    answers += run.context.inference.words(responses)
+    answers += run.context.models.inference.words(responses)
     scores += np.asarray(given).tolist()
   return texts, answers, np.array(scores)
 
@@ -132,12 +132,12 @@ def test_rl_saw_what_transformers_says_of_the_words(run, foreign, read):
 
 def test_the_rewards_belong_to_the_prompts_and_are_what_was_learnt_from(run):
   for rows, prompts, _, _ in run.rewarded:
-    said = run.context.settings.tokenizer.decode_batch(
+    said = run.context.rows.settings.tokenizer.decode_batch(
       [ids[mask].tolist() for ids, mask in zip(*map(np.asarray, (prompts.tokens, prompts.mask)))]
     )
     for row, text_of in zip(rows, said, strict=True):
       assert (
-        run.context.folds["rl"][row].prompt[-20:] in text_of
+        run.context.rows.folds["rl"][row].prompt[-20:] in text_of
       )  # an over-long one lost its beginning
   lines = (run.context.workdir / "metrics" / "rl_policy.jsonl").read_text().splitlines()
   logged = [json.loads(line)["objective/score"] for line in lines]
@@ -151,16 +151,16 @@ def test_it_is_calibrated_and_no_weight_of_its_trunk_is_trained(run, foreign):
   there = hf.load(foreign, found.published.model)
   jax.tree.map(np.testing.assert_array_equal, found.params["trunk"], there["trunk"])
   assert not (context.workdir / "checkpoints" / "reward").exists()
-  questions = [row.prompt for row in context.folds["reward_validation"]]
+  questions = [row.prompt for row in context.rows.folds["reward_validation"]]
   key = jax.random.fold_in(context.key("reward"), 1)
-  answers = context.inference.answer(run.models.policy.sft, questions, key, 1.0)
+  answers = context.models.inference.answer(run.models.policy.sft, questions, key, 1.0)
   scores = reward.rating(run.context, found)(questions, answers)
   assert scores.mean() == pytest.approx(-found.facts["shift"], abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
 
 
 def test_its_facts_are_of_its_own_reading(run):
-  found, rows = run.models.policy.reward, run.context.folds["reward_validation"]
+  found, rows = run.models.policy.reward, run.context.rows.folds["reward_validation"]
   questions = [row.prompt for row in rows]
   chosen, rejected = (
     reward.rating(run.context, found)(questions, [getattr(row, name) for row in rows])
@@ -186,7 +186,7 @@ def test_it_judges_in_its_own_tokens(run):
   results = run.context.read_json("report", "results.json")
   assert {row["judge"] for row in results["comparisons"]} == {"gold", "R_P", "R_PIT"}
   found = run.models.policy.reward
-  held_out = {row.prompt: row for row in run.context.folds["held_out"]}
+  held_out = {row.prompt: row for row in run.context.rows.folds["held_out"]}
   rows = list(held_out.values())[:8]
   scores = reward.rating(run.context, found)(
     [row.prompt for row in rows], [row.chosen for row in rows]
@@ -216,9 +216,9 @@ def test_another_one_is_refused(copied, foreign, tmp_path):
   published.directory_of(
     other, pure.scalar_model, text.load_tokenizer(foreign), seed=4, **published.FOREIGN
   )
-  changed = dataclasses.replace(copied.reward, directory=other)
+  changed = dataclasses.replace(copied.models.reward, directory=other)
   with pytest.raises(ValueError, match=r"reward was \{.* when it was saved and is \{"):
-    policy_chain.train_policy(dataclasses.replace(copied, reward=changed))
+    policy_chain.train_policy(tiny_run.changed(copied, models={"reward": changed}))
 
 
 QUESTIONS, ANSWERS = ["who gets call 5?", "the letter ?"], ["Ann calls Mia.", "naïve café"]
@@ -242,7 +242,7 @@ def test_it_is_sent_out_as_itself(run, foreign, tmp_path):
   assert f"reward model {foreign.name}, not trained but scaled" in card
   changes = {"reward__model": "", "evaluation__reward_model": str(directory)}
   _, sent = published_models.find(tiny_run.config(**changes), "cpu")
-  assert sent.metadata["template"] == run.context.reward.metadata["template"]
+  assert sent.metadata["template"] == run.context.models.reward.metadata["template"]
   scores = sent.load(run.context.mesh, batch_size=4).rate(QUESTIONS, ANSWERS)
   np.testing.assert_allclose(
     scores, reward.rating(run.context, run.models.policy.reward)(QUESTIONS, ANSWERS), atol=1e-5

@@ -45,7 +45,7 @@ def get_config(size="tiny"):
 def train(context):
   job = context.config.lessons
   return sft.run(
-    context, "taught_policy", context.fold(job.fold), start=context.initial_policy(), job=job
+    context, "taught_policy", context.rows.fold(job.fold), start=context.initial_policy(), job=job
   )
 
 

@@ -2,7 +2,6 @@
 
 import sys
 import types
-from unittest import mock
 
 import hypothesis
 import jax
@@ -12,12 +11,12 @@ import numpy as np
 import pytest
 import ragged
 import tiny_models
+import tiny_run
 from hypothesis import strategies
 
 from pit_jax.data import conversations, encode
 from pit_jax.losses import ppo
 from pit_jax.rollout import rewards as token_rewards
-from pit_jax.run import context as contexts
 from pit_jax.stages import rewards, rl
 
 QUESTIONS = ["why ?", (conversations.Turn("user", "what is the word ?"),), "who ?"]
@@ -92,7 +91,7 @@ def section(*pairs):
 
 
 def chosen(asking, job, own=("gap",), references=REFERENCES):
-  context = mock.Mock(spec=contexts.Context, inference=asking, mesh=asking.mesh)
+  context = tiny_run.pretended(asking)
   own = {name: lambda *_, name=name: name for name in own}
   return rewards.chosen(context, job, own, QUESTIONS, references)
 
@@ -122,7 +121,8 @@ def score(asking, function, module, references=REFERENCES):
   module.f = lambda *texts: asked.append(texts) or function(*texts)
   named = chosen(asking, section(("lent_rewards:f", 1.0)), references=references)
   responses = jax.tree.map(jnp.asarray, asking.responses(ANSWERS))
-  prompts = encode.policy_prompts(QUESTIONS, asking.settings)[:]
+  shown = asking.settings.formats["policy"].conversations(QUESTIONS)
+  prompts = encode.prompts(shown, asking.settings)[:]
   total, _ = rl._rewarded(named, np.array([2, 1, 1]), prompts, responses)
   return np.asarray(total), np.asarray(responses.mask), asked[0]
 

@@ -118,7 +118,7 @@ def test_beside_the_longer_rlhf_stands_the_better_of_two_samples_of_it(finished_
   """R_P chooses, so it is no judge; the first of the two is the sample of rlhf_longer itself."""
   run = subject.of_run(finished_run.context, finished_run.models)
   first, chosen = run.ablated["rlhf_longer"], run.ablated["rlhf_longer_best_of_2"]
-  rate, params = run.context.inference.rate, finished_run.models.policy.reward.params
+  rate, params = run.context.models.inference.rate, finished_run.models.policy.reward.params
   scores = [rate(params, run.suite.questions, texts) for texts in (first, chosen)]
   differs = np.array([a != b for a, b in zip(first, chosen)])
   assert 0 < differs.sum() < len(first)

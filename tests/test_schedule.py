@@ -51,7 +51,7 @@ def test_the_lines_name_folds_stages_and_how_often_rows_are_seen():
 
 def test_a_finished_run_took_the_steps_that_were_announced(finished_run):
   context = finished_run.context
-  rows = {name: len(part) for name, part in context.folds.items()}
+  rows = {name: len(part) for name, part in context.rows.folds.items()}
   for stage in schedule.stages(context.config, context.recipe, rows):
     path = context.workdir / "metrics" / f"{stage.name}.jsonl"
     assert writers.read(path)[-1]["step"] == stage.steps, stage.name

@@ -55,8 +55,8 @@ def run(context):
 
 
 def opened(context, policy):
-  places = parallel.homes(context.scalar, context.mesh)
-  rewards = pure.complete(context.scalar, jax.random.key(0), policy, places)
+  places = parallel.homes(context.models.scalar, context.mesh)
+  rewards = pure.complete(context.models.scalar, jax.random.key(0), policy, places)
   scoring = reward.RewardModel(rewards, {"zero_point": 0.0})
   chain = training.Models(
     policy_chain.Policy(policy, scoring, policy, None), policy, scoring, policy, {}, {}
@@ -66,7 +66,7 @@ def opened(context, policy):
 
 def test_smollm2_refines_its_answers_to_twenty_real_prompts(run):
   played, original = run.refined, run.original
-  assert run.context.settings.template.kind == "model" and run.absent == {}
+  assert run.context.rows.settings.template.kind == "model" and run.absent == {}
   assert len(original) == PROMPTS and played.texts[0] == original
   assert [len(texts) for texts in played.texts] == [PROMPTS] * (ROUNDS + 1)
   for k, outcomes in enumerate(played.outcomes, start=1):
@@ -77,7 +77,7 @@ def test_smollm2_refines_its_answers_to_twenty_real_prompts(run):
   shares = [row[name] for name in ("refined", "unchanged", "stopped", "fallback")]
   assert sum(shares) == pytest.approx(1)
   assert sum(row["kinds"].values()) == round(row["fallback"] * PROMPTS)
-  words = run.context.settings.tokenizer
+  words = run.context.rows.settings.tokenizer
   texts = [
     original,
     *(said for k in range(ROUNDS) for said in (played.feedback[k], played.written[k])),

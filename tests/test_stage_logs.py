@@ -46,7 +46,7 @@ def test_every_stage_logs_how_far_it_is_and_what_it_is_known_by(finished_run):
     stage: writers.read(finished_run.workdir / "metrics" / f"{stage}.jsonl")
     for stage in ("sft_policy", "rl_policy", "pit_data", "pit_policy")
   }
-  folds, batch = finished_run.context.folds, tiny_run.SMALL["rl.batch_size"]
+  folds, batch = finished_run.context.rows.folds, tiny_run.SMALL["rl.batch_size"]
   steps = range(1, tiny_run.STEPS + 1)
   for stage in ("rl_policy", "pit_data", "pit_policy"):
     asked = len(folds["rl"]) * (2 if stage == "pit_data" else 1)  # two references for each prompt

@@ -48,10 +48,10 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   context = tiny_run.with_values(
     finished_run.context, tmp_path, sft__steps=60, sft__learning_rate=0.03, log_every=100
   )
-  tokenizer = context.settings.tokenizer
+  tokenizer = context.rows.settings.tokenizer
   # Padded like the run's own rows, whose programs are compiled already.
   like = encode.demonstrations(
-    context.folds["sft"], context.settings.formats["policy"], context.settings
+    context.rows.folds["sft"], context.rows.settings.formats["policy"], context.rows.settings
   ).widths
   prompts = [list(ids) for ids in itertools.product((40, 50, 60), repeat=4)]
   answers = [[ids[-1] + 1, tokenizer.eos_id] for ids in prompts]
@@ -60,14 +60,14 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   trained = supervised.run(
     context,
     "rule",
-    context.language,
+    context.models.language,
     objectives.imitation,
     context.initial_policy(),
     table,
     context.config.sft,
   )
   unseen = demonstrations(prompts, answers, ~seen, tokenizer.pad_id).padded(slice(None), like)
-  logprobs = context.inference.logprobs(trained, unseen.prompts, unseen.responses)
+  logprobs = context.models.inference.logprobs(trained, unseen.prompts, unseen.responses)
   assert np.where(unseen.responses.mask, logprobs, 0).sum(axis=1).min() > np.log(0.8)
   assert tiny_run.last_step(tmp_path, "rule") == 60
 
@@ -76,7 +76,7 @@ def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_pa
   changes = {"sft__packing": True, "sft__packed_length": 192, "sft__steps": 0}
   context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
   table = encode.demonstrations(
-    context.folds["sft"], context.settings.formats["policy"], context.settings
+    context.rows.folds["sft"], context.rows.settings.formats["policy"], context.rows.settings
   )
   packed = packing.Batches(table, context.config.sft.batch_size, context.seed("sft_policy"), 192)
   tiny_run.imitate(context)
@@ -97,7 +97,7 @@ def separable(context):
     chosen, rejected = f"Have a nice day. {row.chosen}", f"I am too busy. {row.chosen}"
     return dataclasses.replace(row, chosen=chosen, rejected=rejected)
 
-  parts = {name: tuple(map(rewrite, part)) for name, part in context.folds.items()}
+  parts = {name: tuple(map(rewrite, part)) for name, part in context.rows.folds.items()}
   return parts | {"reward": parts["sft"] + parts["reward"] + parts["rl"]}
 
 
@@ -110,7 +110,7 @@ def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
   context = tiny_run.with_values(
     finished_run.context, tmp_path, log_every=1000, save_every=1000, **learning
   )
-  context = dataclasses.replace(context, folds=separable(context))
+  context = tiny_run.changed(context, rows={"folds": separable(context)})
   policy_sft = finished_run.models.policy.sft
   pointwise = policy_chain.train_reward(context, start=policy_sft, sampler=policy_sft)
   assert pointwise.facts["accuracy"] == 1.0
@@ -144,11 +144,11 @@ def test_rewards_of_rl_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
   }[name]
   trained = train(copied, start)
   ((prompts, responses),) = sampled
-  scores = copied.inference.score(reward.centred(trained), prompts, responses)
+  scores = copied.models.inference.score(reward.centred(trained), prompts, responses)
   assert scores.mean() == pytest.approx(0, abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
   # What is exported and judges has no bias: its scores differ by one and the same number.
-  own = copied.inference.score(trained.params, prompts, responses)
+  own = copied.models.inference.score(trained.params, prompts, responses)
   assert trained.params["bias"] == 0 and abs(trained.facts["shift"]) > 1e-3
   np.testing.assert_allclose(scores - own, trained.facts["shift"], atol=1e-4)
   # The same samples give the same file, and with the file there nothing is sampled.
@@ -160,20 +160,20 @@ def test_rewards_of_rl_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
 
 
 def test_calibration_is_measured_on_prompts_that_no_model_was_trained_on(finished_run):
-  folds = finished_run.context.folds
+  folds = finished_run.context.rows.folds
   seen = {row.prompt for part in (folds["sft"], folds["reward"], folds["rl"]) for row in part}
   assert not seen & {row.prompt for row in folds["reward_validation"]}
 
 
 def test_the_zero_point_is_the_mean_gap_of_identical_pairs(finished_run):
   context, gap_reward = finished_run.context, finished_run.models.gap_reward
-  held = context.folds["reward_validation"]
-  found = encode.gap_preferences(held, context.settings)
+  held = context.rows.folds["reward_validation"]
+  found = encode.gap_preferences(held, context.rows.settings)
   index = found.contents.index  # less pairs that cutting makes equal
   held = [held[i] for i in index]
   questions = [row.prompt for row in held]
   chosen, rejected = [row.chosen for row in held], [row.rejected for row in held]
-  ask = context.inference.gaps
+  ask = context.models.inference.gaps
   pairs = {"wl": (chosen, rejected), "ww": (chosen, chosen)}
   pairs |= {"ll": (rejected, rejected), "lw": (rejected, chosen)}
   gaps = {name: ask(gap_reward.params, questions, *pair) for name, pair in pairs.items()}
@@ -252,7 +252,7 @@ def test_an_iteration_that_was_recorded_replays_to_the_same_numbers(copied, caps
 @pytest.mark.parametrize("longest", [9, 26, 64])
 def test_no_response_is_longer_than_the_configuration_allows(tmp_path, longest):
   context = tiny_run.build(tiny_run.config(data__max_response_length=longest), tmp_path)
-  assert context.inference.response_length <= longest
+  assert context.models.inference.response_length <= longest
 
 
 def test_a_configuration_that_fails_does_not_claim_the_workdir(tmp_path):
@@ -267,16 +267,17 @@ def test_a_configuration_that_fails_does_not_claim_the_workdir(tmp_path):
 
 
 def with_template(context):
-  form = dataclasses.replace(context.settings.template, policy="Q: {prompt}\nA:")
-  settings = dataclasses.replace(context.settings, template=form)
-  asking = dataclasses.replace(context.inference, settings=settings)
-  return dataclasses.replace(context, inference=asking), "template", form.hash
+  form = dataclasses.replace(context.rows.settings.template, policy="Q: {prompt}\nA:")
+  settings = dataclasses.replace(context.rows.settings, template=form)
+  asking = dataclasses.replace(context.models.inference, settings=settings)
+  parts = {"rows": {"settings": settings}, "models": {"inference": asking}}
+  return tiny_run.changed(context, **parts), "template", form.hash
 
 
 def with_other_data(context):
-  fingerprint = preferences.fingerprint(context.data.rows[1:])
-  data = dataclasses.replace(context.data, fingerprint=fingerprint)
-  return dataclasses.replace(context, data=data), "data", fingerprint
+  fingerprint = preferences.fingerprint(context.rows.data.rows[1:])
+  data = dataclasses.replace(context.rows.data, fingerprint=fingerprint)
+  return tiny_run.changed(context, rows={"data": data}), "data", fingerprint
 
 
 @pytest.mark.parametrize("change", [with_template, with_other_data])

@@ -173,7 +173,7 @@ def test_best_is_compared_with_best():
 def test_temperatures_are_chosen_on_prompts_that_are_neither_compared_nor_trained_on(finished_run):
   context, models = finished_run.context, finished_run.models
   asked = set(subject.of_run(context, models).validating.questions)
-  folds = {name: {row.prompt for row in part} for name, part in context.folds.items()}
+  folds = {name: {row.prompt for row in part} for name, part in context.rows.folds.items()}
   assert asked <= folds.pop("reward_validation")
   assert len(asked) == context.config.evaluation.temperature_prompts
   assert not asked & set.union(*folds.values())
@@ -251,7 +251,7 @@ def repeated(tmp_path_factory):
 
 
 def test_evaluation_asks_each_held_out_prompt_once_and_no_trained_one(repeated):
-  folds = repeated.folds
+  folds = repeated.rows.folds
   asked = [row.prompt for row in subjects.held_out(repeated)]
   assert len(asked) == len(set(asked)) == repeated.config.evaluation.prompts
   assert len(folds["held_out"]) > len({row.prompt for row in folds["held_out"]})
@@ -263,7 +263,7 @@ def test_evaluation_asks_each_held_out_prompt_once_and_no_trained_one(repeated):
 
 
 def test_a_run_reports_on_its_held_out_prompts_only(finished_run):
-  held_out = {row.prompt for row in finished_run.context.folds["held_out"]}
+  held_out = {row.prompt for row in finished_run.context.rows.folds["held_out"]}
   path = finished_run.workdir / "report" / "results.json"
   results = json.loads(path.read_text())
   assert {row["prompt"] for row in results["samples"]} <= held_out

@@ -1,7 +1,6 @@
 """Writers and raters by name: who writes, from where, and what is said where nobody can."""
 
 import json
-from unittest import mock
 
 import jax
 import judge_server
@@ -15,7 +14,6 @@ from test_endpoint import KEY, SETTINGS
 from pit_jax.data import conversations, prompt_formats, template, text
 from pit_jax.feedback import endpoint, judges, named, writers
 from pit_jax.recipes import running
-from pit_jax.run import context as contexts
 from pit_jax.run import origin
 from pit_jax.tasks import synthetic
 
@@ -48,8 +46,9 @@ def context_of(asking, tmp_path):
     config = tiny_run.config()
     with config.unlocked():
       config.feedback = ml_collections.ConfigDict(parts)
-    known = {"config": config, "inference": asking, "workdir": tmp_path}
-    return mock.Mock(spec=contexts.Context, **known)
+    context = tiny_run.pretended(asking)
+    context.config, context.workdir = config, tmp_path
+    return context
 
   return made
 

@@ -13,8 +13,11 @@ import ml_collections
 
 from pit_jax.recipes import pit, recipe, running
 from pit_jax.recipes.pit import training
+from pit_jax.rollout import inference
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
+from pit_jax.run import models as run_models
+from pit_jax.run import rows as run_rows
 from pit_jax.stages import reward, sft
 from pit_jax.tasks import synthetic
 from pit_jax.types import Params
@@ -74,6 +77,24 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   return contexts.build(config, workdir, recipe.of(config))
 
 
+def changed(
+  context: contexts.Context, *, rows: dict | None = None, models: dict | None = None
+) -> contexts.Context:
+  """Returns the context with other attributes of its rows and of its models."""
+  return dataclasses.replace(
+    context,
+    rows=dataclasses.replace(context.rows, **rows or {}),
+    models=dataclasses.replace(context.models, **models or {}),
+  )
+
+
+def pretended(asking: inference.Inference) -> contexts.Context:
+  """Returns as much of a context as is known of models alone: no run, and no preferences."""
+  rows = mock.Mock(spec=run_rows.Rows, settings=asking.settings, tokens=None)
+  made = run_models.Models(asking)
+  return mock.Mock(spec=contexts.Context, rows=rows, models=made, mesh=asking.mesh)
+
+
 @contextlib.contextmanager
 def watched(module: types.ModuleType):
   """Yields a list to which every run of a recipe adds its context and what it trained."""
@@ -90,13 +111,13 @@ def watched(module: types.ModuleType):
 def imitate(context: contexts.Context) -> Params:
   """Returns M_P^SFT, trained or read back."""
   job, start = context.config.sft, context.initial_policy()
-  return sft.run(context, "sft_policy", context.fold("sft"), start=start, job=job)
+  return sft.run(context, "sft_policy", context.rows.fold("sft"), start=start, job=job)
 
 
 def compare(context: contexts.Context, start: Params, sampler: Params) -> reward.RewardModel:
   """Returns R_PIT, trained or read back."""
   given = {"start": start, "sampler": sampler, "job": context.config.gap_reward}
-  return reward.gap(context, "gap_reward", context.fold("reward"), **given)
+  return reward.gap(context, "gap_reward", context.rows.fold("reward"), **given)
 
 
 def flags(recipe: str = "pit", **changes) -> list[str]:

@@ -209,17 +209,17 @@ def _logged(context: contexts.Context) -> dict[str, list[dict]]:
 
 
 def _data(context: contexts.Context) -> dict:
-  settings, base = context.settings, context.base
+  settings, base = context.rows.settings, context.models.base
   content = json.dumps(json.loads(context.config.to_json()), sort_keys=True)
   return {
-    "source": context.data.source,
-    "rows": len(context.data.rows),
-    "folds": {name: len(part) for name, part in context.folds.items() if part},
-    "skipped": context.data.skipped,
+    "source": context.rows.data.source,
+    "rows": len(context.rows.data.rows),
+    "folds": {name: len(part) for name, part in context.rows.folds.items() if part},
+    "skipped": context.rows.data.skipped,
     "template_hash": settings.template.hash,
     "tokenizer": settings.tokenizer.fingerprint,
-    "rows_hash": context.data.fingerprint,
+    "rows_hash": context.rows.data.fingerprint,
     "base_hash": base.fingerprint if base else "none: random weights",
     "configuration_hash": hashlib.sha256(content.encode()).hexdigest()[:16],
-    **context.over_long(),
+    **context.rows.over_long(),
   }

@@ -193,8 +193,8 @@ def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
 
   A published judge has to be able to show a prompt; others are left out, and logged.
   """
-  rows = preferences.distinct(context.folds["held_out"])
-  seen = [row for row in rows if context.judge is None or _shows(context.judge, row)]
+  rows = preferences.distinct(context.rows.folds["held_out"])
+  seen = [row for row in rows if context.models.judge is None or _shows(context.models.judge, row)]
   if len(seen) < len(rows):
     LOG.warning("the judge cannot show %d of %d prompts", len(rows) - len(seen), len(rows))
   return seen[: context.config.evaluation.prompts]
@@ -204,7 +204,7 @@ def validation_rows(context: contexts.Context) -> Sequence[data_rows.Preference]
   """Returns the validation part of the last fold that has one: rows that trained no model."""
   c = context.config.data
   name = [fold for fold in c.folds if fold not in c.prompts_only][-1]
-  return context.folds[f"{name}{preferences.VALIDATION}"]
+  return context.rows.folds[f"{name}{preferences.VALIDATION}"]
 
 
 def _shows(judge: Any, row: data_rows.Preference) -> bool:
@@ -258,15 +258,17 @@ def suite_of(
     gap_reward: that which trained an improver.
     improver: what the gap reward stops.
   """
-  inference, available = context.inference, []
+  inference, available = context.models.inference, []
   if context.config.data.source == "synthetic":
     available.append(judges.gold())
   if asked := language_models.build(context):
     available.append(asked)
-  if context.judge:
+  if context.models.judge:
     # Published scores come in any scale: what is a tie is told in the unit of the run's own.
     rows = validation_rows(context)
-    found, _ = classifier_units.calibrated(context, "reward_public", rows, context.judge, sampler)
+    found, _ = classifier_units.calibrated(
+      context, "reward_public", rows, context.models.judge, sampler
+    )
     available.append(judges.reward_model(found.rate, PUBLISHED))
   if judge:
     available.append(judges.reward_model(reward.rating(context, judge), INDEPENDENT))

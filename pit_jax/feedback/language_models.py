@@ -115,7 +115,9 @@ def build(context: contexts.Context) -> judges.Judge | None:
   c = context.config.evaluation.language_judge
   if not c.model:
     return None
-  return rater(language_judge.NAME, c, context.inference, context.language_judge, context.workdir)
+  return rater(
+    language_judge.NAME, c, context.models.inference, context.models.language_judge, context.workdir
+  )
 
 
 def rater(

@@ -63,7 +63,7 @@ def _language(config: ml_collections.ConfigDict, section: Section) -> Section:
 
 
 def _directory(given: _Given) -> writers.Writer:
-  asking, params = given.published("directory").load(given.context.inference)
+  asking, params = given.published("directory").load(given.context.models.inference)
   longest = given.language.max_tokens
   asking = dataclasses.replace(asking, response_length=longest, by_length=True)
   return writers.model(given.name, asking, params)
@@ -77,19 +77,19 @@ def _endpoint(given: _Given) -> writers.Writer:
 
 def _reward_model(given: _Given) -> judges.Judge:
   model = given.model()
-  rate = model if callable(model) else functools.partial(given.context.inference.rate, model)
+  rate = model if callable(model) else functools.partial(given.context.models.inference.rate, model)
   return judges.reward_model(rate, given.name)
 
 
 def _gap_model(given: _Given) -> judges.Judge:
-  gaps = functools.partial(given.context.inference.gaps, given.model())
+  gaps = functools.partial(given.context.models.inference.gaps, given.model())
   return dataclasses.replace(judges.gap_model(judges.remembering(gaps)), name=given.name)
 
 
 def _language_model(given: _Given) -> judges.Judge:
   c, context = given.language, given.context
   found = given.published("model") if c.base_url == origin.LOCAL else None
-  return language_models.rater(given.name, c, context.inference, found, context.workdir)
+  return language_models.rater(given.name, c, context.models.inference, found, context.workdir)
 
 
 def _function(given: _Given) -> judges.Judge:
@@ -113,7 +113,9 @@ _ASKED = (
 _JUDGED = (*_ASKED, "verdict", "prompts", "tie", "temperature", "max_prompt_tokens")
 KINDS = {
   "writers": {
-    "model": _Kind(lambda g: writers.model(g.name, g.context.inference, g.model()), ("model",)),
+    "model": _Kind(
+      lambda g: writers.model(g.name, g.context.models.inference, g.model()), ("model",)
+    ),
     "directory": _Kind(_directory, ("directory",), _LIMITS),
     "endpoint": _Kind(_endpoint, ("model",), _ASKED),
     "file": _Kind(lambda g: writers.file(g.name, g.section.path), ("path",)),

@@ -25,6 +25,8 @@ from pit_jax.recipes import recipe
 from pit_jax.rollout import inference
 from pit_jax.run import context as contexts
 from pit_jax.run import forms, kinds, origin, workdirs
+from pit_jax.run import models as run_models
+from pit_jax.run import rows as run_rows
 from pit_jax.stages import jobs, objectives, supervised
 from pit_jax.tasks import synthetic
 from pit_jax.types import Params
@@ -42,17 +44,17 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         "train longer (the steps in configs/base.py)"
       )
   directory = workdir / "base"
-  hf.save(directory, context.language, params, **context.settings.tokenizer.special_ids)
-  context.settings.tokenizer.save(directory)
+  hf.save(directory, context.models.language, params, **context.rows.settings.tokenizer.special_ids)
+  context.rows.settings.tokenizer.save(directory)
   facts["sha256"] = hashlib.sha256((directory / hf.WEIGHTS).read_bytes()).hexdigest()
-  facts["tokenizer"] = context.settings.tokenizer.fingerprint
+  facts["tokenizer"] = context.rows.settings.tokenizer.fingerprint
   workdirs.write_text(directory / "record.json", json.dumps(facts, indent=2) + "\n")
   print(json.dumps(facts, indent=2))
 
 
 def train(context: contexts.Context) -> Params:
   """Trains on single letters, then on documents."""
-  params, language = context.initial_policy(), context.language
+  params, language = context.initial_policy(), context.models.language
   for name, table in records(context).items():
     job = context.config[name]
     params = supervised.run(context, name, language, objectives.imitation, params, table, job)
@@ -94,16 +96,23 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     ),
   )
   workdirs.begin(config, workdir)
-  nothing = (None,) * 4  # no base to start from, and no published models
-  return contexts.Context(config, workdir, RECIPE, asking.mesh, data, folds, asking, *nothing)
+  tokens = run_rows.token_folder(config, workdir)
+  return contexts.Context(
+    config,
+    workdir,
+    RECIPE,
+    asking.mesh,
+    run_rows.Rows(data, folds, settings, tokens),
+    run_models.Models(asking),  # no base to start from, and no published models
+  )
 
 
 def records(context: contexts.Context) -> dict[str, tables.Table]:
   """Returns the text of each stage: single letters, then documents of one letter or of two."""
-  letters, settings = context.folds["sft"], context.settings
+  letters, settings = context.rows.folds["sft"], context.rows.settings
   texts = {"letters": letters, "documents": _documents(letters, settings.template)}
   return {
-    name: encode.demonstrations(rows, settings.formats["policy"], settings, context.tokens)
+    name: encode.demonstrations(rows, settings.formats["policy"], settings, context.rows.tokens)
     for name, rows in texts.items()
   }
 
@@ -121,7 +130,7 @@ def measure(context: contexts.Context, params) -> dict:
   """Returns how often the model's greedy letters pass each check, on questions it never saw."""
   asked = synthetic.preferences(context.config.test_questions, seed=context.config.seed + 1)
   questions = [row["prompt"] for row in asked]
-  letters = context.inference.answer(params, questions, context.key("test"), 0.0)
+  letters = context.models.inference.answer(params, questions, context.key("test"), 0.0)
   letters = [letter.split("\n")[0] for letter in letters]  # without a second one
   plain = [
     re.sub("|".join(f" {remark}" for remark in synthetic.REMARKS.values()), "", letter)

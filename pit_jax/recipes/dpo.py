@@ -23,8 +23,8 @@ def train(context: contexts.Context) -> dict[str, Params]:
   """Returns the policy of each stage: `sft`, and `dpo` that started from it."""
   c = context.config
   start = context.initial_policy()
-  policy_sft = sft.run(context, "sft_policy", context.fold(c.sft.fold), start=start, job=c.sft)
-  pairs = context.fold(c.dpo.fold)
+  policy_sft = sft.run(context, "sft_policy", context.rows.fold(c.sft.fold), start=start, job=c.sft)
+  pairs = context.rows.fold(c.dpo.fold)
   models = {"start": policy_sft, "reference": policy_sft}
   return {"sft": policy_sft, "dpo": dpo.run(context, "dpo_policy", pairs, job=c.dpo, **models)}
 

@@ -159,6 +159,6 @@ def export_preferences(
   run = subject.of_run(context, pit.RECIPE.train(context))
   rounds = config.evaluation.rounds
   made = next_round.make(
-    run.suite, context.folds, folds, rounds=rounds, minimum_margin=minimum_margin
+    run.suite, context.rows.folds, folds, rounds=rounds, minimum_margin=minimum_margin
   )
-  next_round.write(made, output, context.data.rows if with_data else ())
+  next_round.write(made, output, context.rows.data.rows if with_data else ())

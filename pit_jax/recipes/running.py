@@ -29,6 +29,6 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   context = schedule.announced(contexts.build(config, workdir, recipe))
   trained = recipe.train(context)
   if recipe.exported is not None:
-    export.save(workdir, context.inference, **recipe.exported(trained))
+    export.save(workdir, context.models.inference, **recipe.exported(trained))
   if recipe.subject is not None:
     pages.publish(findings.of_run(context, recipe, trained), workdir, recipe.page)

@@ -70,7 +70,7 @@ def announced(context: contexts.Context) -> contexts.Context:
 
   One host prints; nothing that is trained depends on it.
   """
-  rows = {name: len(part) for name, part in context.folds.items()}
+  rows = {name: len(part) for name, part in context.rows.folds.items()}
   planned = stages(context.config, context.recipe, rows)
   said = [*lines(rows, planned), *_models(context)]
   work = {
@@ -108,7 +108,7 @@ def _models(context: contexts.Context) -> Iterator[str]:
   adapters = context.config.model.lora.rank
   kind = f", adapters of rank {adapters} alone are trained" if adapters else ""
   yield (
-    f"models: {context.language.size:,} parameters each{kind}; {context.mesh.size} × "
+    f"models: {context.models.language.size:,} parameters each{kind}; {context.mesh.size} × "
     f"{devices[0].device_kind} ({jax.process_count()} hosts)".replace("(1 hosts)", "(1 host)")
   )
   yield (

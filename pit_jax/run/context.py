@@ -1,10 +1,8 @@
 """What every stage of a run shares: data, tokenizer, models, mesh, and where things are written."""
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
-import gc
 import hashlib
 import json
 import pathlib
@@ -15,8 +13,8 @@ from typing import Any
 import jax
 import ml_collections
 
-from pit_jax import hosts, layout, parallel
-from pit_jax.data import encode, preferences, tables
+from pit_jax import hosts, parallel
+from pit_jax.data import encode, preferences
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.run import (
@@ -30,46 +28,39 @@ from pit_jax.run import (
   published_models,
   workdirs,
 )
+from pit_jax.run import models as run_models
+from pit_jax.run import rows as run_rows
 from pit_jax.storage import places
 from pit_jax.training import flight, interruption, keeping, log, loop, operations, timing, writers
 from pit_jax.types import Params
 
-SMALL = 50_000_000  # parameters
-
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """A run's surroundings; stages read them and write only below `workdir`."""
+  """A run: its configuration, its folder and its random keys, beside its rows, models and devices.
+
+  Stages read it and write only below `workdir`.
+
+  Attributes:
+    config: of the run.
+    workdir: its folder.
+    recipe: its method.
+    mesh: its devices.
+    rows: its preferences, in folds and in tokens.
+    models: its networks at work, and what others trained.
+    outlook: what is left to be trained, for the progress shown.
+    made_rows: hashes of what the run made for itself and a stage is trained on, by name; see
+      made_rows.py.
+  """
 
   config: ml_collections.ConfigDict
   workdir: pathlib.Path
   recipe: kinds.Method
   mesh: jax.sharding.Mesh
-  data: preferences.PreferenceSet
-  folds: preferences.Folds
-  inference: inference.Inference  # models, tokenizer, template and length limits
-  base: origin.Base | None  # what the models start from; None: random weights
-  reward: published_models.Published | None  # a published reward model that is R_P
-  judge: published_models.Published | None  # a published reward model that judges the results
-  language_judge: origin.Published | None  # a language model in a directory that does
-  outlook: timing.Outlook | None = None  # what is left to be trained, for the progress shown
-  # Hashes of what the run made for itself and a stage is trained on, by name; see made_rows.py.
+  rows: run_rows.Rows
+  models: run_models.Models
+  outlook: timing.Outlook | None = None
   made_rows: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-  @property
-  def settings(self) -> encode.Settings:
-    """Tokenizer, template and length limits."""
-    return self.inference.settings
-
-  @property
-  def language(self) -> pure.PureModel:
-    """The network of policy and improver."""
-    return self.inference.language
-
-  @property
-  def scalar(self) -> pure.PureModel:
-    """The network of reward, gap reward and value models."""
-    return self.inference.scalar
 
   def announced(
     self, lines: Iterable[str], work: Mapping[str, tuple[str, int, float]]
@@ -82,16 +73,16 @@ class Context:
   @functools.cached_property
   def metadata(self) -> dict[str, Any]:
     """What a checkpoint depends on; one saved under another is refused."""
-    model = dataclasses.asdict(self.language.config)
+    model = dataclasses.asdict(self.models.language.config)
     del model["attention"]  # that of the devices: a checkpoint is for any of them
     made = {"made rows": dict(self.made_rows)} if self.made_rows else {}
     return made | {
-      "template": self.settings.template.hash,
-      "tokenizer": self.settings.tokenizer.fingerprint,
-      "data": self.data.fingerprint,
+      "template": self.rows.settings.template.hash,
+      "tokenizer": self.rows.settings.tokenizer.fingerprint,
+      "data": self.rows.data.fingerprint,
       "model": model,
-      "base": self.base and self.base.fingerprint,
-      "reward": self.reward and self.reward.metadata,
+      "base": self.models.base and self.models.base.fingerprint,
+      "reward": self.models.reward and self.models.reward.metadata,
       "seed": self.config.seed,
     }
 
@@ -171,57 +162,7 @@ class Context:
 
   def initial_policy(self) -> Params:
     """Returns the language model every policy starts from."""
-    places = parallel.homes(self.language, self.mesh)
-    known = self.base.params if self.base else {}
-    return pure.complete(self.language, self.key("initial policy"), known, places)
-
-  def waiting(self, params: Params) -> Params:
-    """Returns the parameters of a model that is not trained now, where it waits to be asked."""
-    return layout.to_hosts(params) if self.config.model.offload else params
-
-  @property
-  def tokens(self) -> pathlib.Path:
-    """Where encoded data sets are kept."""
-    return token_folder(self.config, self.workdir)
-
-  def fold(self, name: str) -> preferences.Fold:
-    """Returns the rows of a fold, with the part of it that validates."""
-    validation = self.folds.get(f"{name}{preferences.VALIDATION}", ())
-    return preferences.Fold(self.folds[name], validation)
-
-  def prompts(self, fold: preferences.Fold) -> tables.Table:
-    """Returns the prompts of a fold as the policy sees them."""
-    asked = self.settings.formats["policy"].conversations(fold.prompts)
-    return encode.prompts(asked, self.settings, self.tokens)
-
-  def over_long(self) -> dict[str, int]:
-    """Returns how many preference rows were cut or dropped because they were too long."""
-    names = sorted(self.folds.keys() - {preferences.SET_ASIDE})
-    parts = [part for name in names if (part := self.folds[name])]
-    found = [encode.preferences(part, self.settings, self.tokens) for part in parts]
-    counts = [table.contents.counts for table in found]
-    return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
-
-  def release(self) -> None:
-    """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
-
-    For the beginning of imitation, reward modelling and RL; the stages of a curriculum share
-    theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
-    """
-    if self.language.size < SMALL:
-      return
-    jax.clear_caches()
-    gc.collect()
-    self.trim()
-
-  def trim(self) -> None:
-    """Gives the system what the process has freed, of which each compilation leaves much.
-
-    Networks below SMALL parameters leave too little to be worth it.
-    """
-    if self.language.size >= SMALL:
-      with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what is freed
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return self.models.initial_policy(self.key("initial policy"))
 
   @contextlib.contextmanager
   def timed(self, name: str) -> Iterator[None]:
@@ -279,9 +220,10 @@ def build(
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
+  tokens = run_rows.token_folder(config, workdir)
   loading.warn(data, settings.tokenizer)
   checks.lengths(next(part for part in folds.values() if part), settings)
-  checks.packing(config, recipe, folds, settings, token_folder(config, workdir))
+  checks.packing(config, recipe, folds, settings, tokens)
   run = _arrays(config, recipe, base_directory, settings.tokenizer.vocab_size, others[0])
   shape, waits = run.language.config, config.model.offload
   base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
@@ -289,13 +231,20 @@ def build(
     language=run.language,
     scalar=run.scalar,
     settings=settings,
-    response_length=_longest(config, recipe, folds, settings, token_folder(config, workdir)),
+    response_length=_longest(config, recipe, folds, settings, tokens),
     batch_size=config.inference_batch_size,
     mesh=run.mesh,
     by_length=c.length_buckets,
   )
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
-  return Context(config, workdir, recipe, run.mesh, data, folds, asking, base, *others)
+  return Context(
+    config,
+    workdir,
+    recipe,
+    run.mesh,
+    run_rows.Rows(data, folds, settings, tokens),
+    run_models.Models(asking, config.model.offload, base, *others),
+  )
 
 
 def _longest(
@@ -329,8 +278,3 @@ def _arrays(
   found = abstract.Arrays(config, mesh, language, scalar, reward)
   memory.check(found, recipe)
   return found
-
-
-def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
-  """Returns where a run keeps its encoded data sets."""
-  return places.local("data.cache", config.data.cache or workdir / "tokens")

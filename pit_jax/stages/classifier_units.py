@@ -40,7 +40,7 @@ def calibrated(
   def sample(key, temperature):
     if sampler is None:
       return np.concatenate([classifier.rate(questions, answers) for answers in pair])
-    answers = context.inference.answer(sampler, questions, key, temperature)
+    answers = context.models.inference.answer(sampler, questions, key, temperature)
     return classifier.rate(questions, answers)
 
   def facts():
@@ -51,5 +51,5 @@ def calibrated(
   known = calibration.calibrate(context, name, facts, sample)
   scaled = classifier.scaled(known["gain"])
   if scaled.params is not None:
-    scaled = dataclasses.replace(scaled, params=context.waiting(scaled.params))
+    scaled = dataclasses.replace(scaled, params=context.models.waiting(scaled.params))
   return scaled, known

@@ -44,7 +44,8 @@ def run(
   """
   parts = {"train": fold.rows, "validation": fold.validation}
   encoded = {
-    part: encode.preferences(rows, context.settings, context.tokens) for part, rows in parts.items()
+    part: encode.preferences(rows, context.rows.settings, context.rows.tokens)
+    for part, rows in parts.items()
   }
   asked = made_rows.once(
     context, f"rows/{name}_reference", lambda: _asked(context, reference, encoded)
@@ -71,7 +72,7 @@ def run(
   trained = supervised.run(
     context,
     name,
-    context.language,
+    context.models.language,
     objective,
     start,
     train,
@@ -79,7 +80,7 @@ def run(
     evaluate=evaluate,
     score=("validation/loss", "lowest"),
   )
-  return context.waiting(trained)
+  return context.models.waiting(trained)
 
 
 def objective_of(job: Any, losses: Mapping[str, Callable]) -> Callable:
@@ -118,6 +119,6 @@ def _logprobs(
   found = []
   for start in range(0, len(table), PIECE):
     pairs = table[start : start + PIECE]
-    logprobs = context.inference.logprobs(params, pairs.prompts, getattr(pairs, side))
+    logprobs = context.models.inference.logprobs(params, pairs.prompts, getattr(pairs, side))
     found.append(logprobs.sum(axis=1))
   return np.concatenate(found)

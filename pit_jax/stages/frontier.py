@@ -73,7 +73,7 @@ def watch(
   c, kept = context.config, context.config.frontier
   if kept.checkpoints < 1:
     return None
-  settings = dataclasses.replace(context.settings, over_long="cut")
+  settings = dataclasses.replace(context.rows.settings, over_long="cut")
   asking = questions(context)
 
   @functools.cache  # drawn when they are first needed, which in a finished stage is never
@@ -89,7 +89,7 @@ def watch(
   def keep(stage: str, params: Params, step: int) -> dict[str, float]:
     prompts, columns = asked()
     key = jax.random.fold_in(context.key(f"{stage} frontier"), step)
-    ask, temperature = context.inference, c.rl.temperature
+    ask, temperature = context.models.inference, c.rl.temperature
     responses, logprobs = ask.sample(params, prompts, key, temperature)
     kl = (logprobs - ask.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
     columns = {**columns, "response": ask.words(responses), "kl": kl.tolist()}
@@ -104,7 +104,7 @@ def watch(
 
 def questions(context: contexts.Context) -> list[conversations.Prompt]:
   """Returns the held-out prompts on which samples are kept."""
-  rows = preferences.distinct(context.folds["held_out"])[: context.config.frontier.prompts]
+  rows = preferences.distinct(context.rows.folds["held_out"])[: context.config.frontier.prompts]
   return [row.prompt for row in rows]
 
 

@@ -61,10 +61,10 @@ def run(
       responses do.
   """
   train, validation = _encoded(context, encode.preferences, fold, job.margin_scale)
-  facts = functools.partial(_facts, context.inference, validation)
+  facts = functools.partial(_facts, context.models.inference, validation)
   params = _train(context, name, objectives.preference_pairs, start, train, job, facts)
   if sampler is None:
-    sample = functools.partial(_responses, context.inference, params, validation)
+    sample = functools.partial(_responses, context.models.inference, params, validation)
   else:
     sample = functools.partial(_sample, context, params, sampler, validation[:].prompts)
   return _calibrated(context, name, params, facts, sample)
@@ -79,7 +79,7 @@ def published(
 ) -> RewardModel:
   """Returns a published model that is R_P: calibrated as `run` does, and not trained."""
   found, facts = classifier_units.calibrated(context, name, fold.validation, model, sampler)
-  fits = model.fits(context.scalar.config, context.settings.tokenizer)
+  fits = model.fits(context.models.scalar.config, context.rows.settings.tokenizer)
   return RewardModel(found.params, facts, found, fits)
 
 
@@ -88,7 +88,7 @@ def rating(
 ) -> Callable[[Sequence[conversations.Prompt], Sequence[str]], np.ndarray]:
   """Returns R_P in words: (questions, answers) → score of each answer, Float[N]."""
   if model.published is None:
-    return functools.partial(context.inference.rate, model.params)
+    return functools.partial(context.models.inference.rate, model.params)
   return model.published.rate
 
 
@@ -116,7 +116,9 @@ def first_value(context: contexts.Context, model: RewardModel, policy_sft: Param
   """
   if model.fits:
     return centred(model)
-  return pure.complete(context.scalar, context.key("value head"), {"trunk": policy_sft["trunk"]})
+  return pure.complete(
+    context.models.scalar, context.key("value head"), {"trunk": policy_sft["trunk"]}
+  )
 
 
 def centred(model: RewardModel) -> Params:
@@ -150,8 +152,8 @@ def _sample(
   temperature: float,
 ) -> np.ndarray:
   """Returns a scalar model's scores of samples of a language model, one per prompt, Float[N]."""
-  responses = context.inference.respond(generator, prompts, key, temperature)
-  return context.inference.score_samples(params, prompts, responses)
+  responses = context.models.inference.respond(generator, prompts, key, temperature)
+  return context.models.inference.score_samples(params, prompts, responses)
 
 
 def gap(
@@ -175,7 +177,7 @@ def gap(
       validation part do.
   """
   train, validation = _encoded(context, encode.gap_preferences, fold, job.margin_scale)
-  facts = functools.partial(_gap_facts, context.inference, validation)
+  facts = functools.partial(_gap_facts, context.models.inference, validation)
   params = _train(
     context,
     name,
@@ -189,7 +191,7 @@ def gap(
   if sampler is None:
 
     def sample(*_):
-      return np.concatenate([*_gaps(context.inference, validation, params).values()])
+      return np.concatenate([*_gaps(context.models.inference, validation, params).values()])
 
   else:
     prompts = validation[:].given_rejected
@@ -237,7 +239,9 @@ def _encoded(
     ValueError: margins are to count, and no row has one.
   """
   rows, parts = fold.rows, (fold.rows, fold.validation)
-  train, validation = (encode_pairs(part, context.settings, context.tokens) for part in parts)
+  train, validation = (
+    encode_pairs(part, context.rows.settings, context.rows.tokens) for part in parts
+  )
   if not margin_scale:
     return train, validation
   if all(row.margin is None for row in rows):
@@ -256,9 +260,9 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
   params = supervised.run(
     context,
     name,
-    context.scalar,
+    context.models.scalar,
     objective,
-    pure.complete(context.scalar, context.key(f"{name} head"), {"trunk": start["trunk"]}),
+    pure.complete(context.models.scalar, context.key(f"{name} head"), {"trunk": start["trunk"]}),
     table,
     job,
     frozen=frozen,
@@ -287,4 +291,4 @@ def _calibrated(
   """
   known = calibration.calibrate(context, name, lambda: facts(params), sample)
   scaled = {**params, "head": params["head"] * known["gain"]}
-  return RewardModel(params=context.waiting(scaled), facts=known)
+  return RewardModel(params=context.models.waiting(scaled), facts=known)

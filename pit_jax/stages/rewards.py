@@ -120,7 +120,7 @@ def _in_words(
     sampled = hosts.fetch(responses)
     asked = [conversations.write(questions[row]) for row in rows]
     shown = references and [references[row] for row in rows]
-    given = function(asked, context.inference.words(sampled), shown)
+    given = function(asked, context.models.inference.words(sampled), shown)
     return parallel.put_batch(_checked(name, given, np.asarray(sampled.mask)), context.mesh)
 
   return score

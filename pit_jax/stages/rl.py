@@ -61,7 +61,7 @@ def model_reward(context: contexts.Context, params: Params) -> RewardFn:
 
   Whichever stop id ended a response, the model reads the end that it learnt.
   """
-  scorer = context.inference.sample_scorer
+  scorer = context.models.inference.sample_scorer
   return lambda _, prompts, responses: scorer(layout.to_devices(params), prompts, responses)
 
 
@@ -88,7 +88,7 @@ def published_reward(
   """
 
   def score(rows, _, responses):
-    answers = context.inference.words(hosts.fetch(responses))
+    answers = context.models.inference.words(hosts.fetch(responses))
     asked = [questions[row] for row in rows]
     scores = classifier.batched(len(rows)).rate(asked, answers)
     return parallel.put_batch(scores, context.mesh)
@@ -144,12 +144,12 @@ def run(
   learn = _learning(context, job, begun, planned or steps)
 
   def rollout(state, index):
-    context.trim()  # lengths that are new were compiled for
+    context.models.trim()  # lengths that are new were compiled for
     asked = order[index]
     few, batch = parallel.put_batch((asked, _repeated(asked, job.samples)), context.mesh)
     policy, noise = _whole(state.train, start.base), jax.random.fold_in(key, 2 * index)
     ask = (policy, few, noise, jnp.float32(job.temperature), job.samples)
-    responses, logprobs = phases.time("generate", context.inference.sample_batch, *ask)
+    responses, logprobs = phases.time("generate", context.models.inference.sample_batch, *ask)
     places = _repeated(prompts.contents.index[order.rows_of(index)], job.samples)
     found, scores = phases.time("score", _rewarded, rewards, places, batch, responses)
     return places, scores, (batch, responses, logprobs, found)
@@ -208,7 +208,7 @@ def begin(
     job: the config's `rl` section.
     kl_coefficient: β of the first iteration; None: the job's.
   """
-  context.release()
+  context.models.release()
   models = _models(context, job)
   parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
@@ -234,7 +234,10 @@ def _learning(
     begun: iterations of the optimisation before this stage.
     planned: of the whole optimisation.
   """
-  networks, stop_ids = (context.language, context.scalar), context.settings.tokenizer.stop_ids
+  networks, stop_ids = (
+    (context.models.language, context.models.scalar),
+    context.rows.settings.tokenizer.stop_ids,
+  )
   given = (*networks, job, stop_ids, context.mesh)
   kinds, warmup = optimizers.kinds(job.estimator), optimizers.value_warmup(job)
   programs = {learning: program(*given, learning) for learning in (WARM_UP, kinds)}
@@ -275,7 +278,7 @@ def _whole(train: training_step.TrainState, base: Params) -> Params:
 
 
 def _models(context: contexts.Context, job: ml_collections.ConfigDict) -> dict[str, pure.PureModel]:
-  own = {"policy": context.language, "value": context.scalar}
+  own = {"policy": context.models.language, "value": context.models.scalar}
   return {kind: own[kind] for kind in optimizers.kinds(job.estimator)}
 
 
@@ -302,9 +305,9 @@ def _rows(
   prompts, responses, rewards = jax.tree.map(
     lambda x: x[:SAMPLES_SHOWN], hosts.fetch((prompts, responses, rewards))
   )
-  asked = context.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
+  asked = context.models.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
   scores = rewards.sum(axis=1).tolist()
-  rows = zip(asked, context.inference.words(responses), scores, strict=True)
+  rows = zip(asked, context.models.inference.words(responses), scores, strict=True)
   return [{"prompt": x, "response": y, "score": score} for x, y, score in rows]
 
 

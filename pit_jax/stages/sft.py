@@ -28,21 +28,21 @@ def run(
     job: the section of the configuration.
     prompts: POLICY or IMPROVER.
   """
-  settings, parts = context.settings, (fold.rows, fold.validation)
+  settings, parts = context.rows.settings, (fold.rows, fold.validation)
   shown = settings.formats[prompts]
   train, validation = (
-    encode.demonstrations(part, shown, settings, context.tokens) for part in parts
+    encode.demonstrations(part, shown, settings, context.rows.tokens) for part in parts
   )
 
   def evaluate(params):
     held = validation[:]
-    logprobs = context.inference.logprobs(params, held.prompts, held.responses)
+    logprobs = context.models.inference.logprobs(params, held.prompts, held.responses)
     return {"validation/loss": -logprobs[held.responses.mask].mean()}
 
   trained = supervised.run(
     context,
     name,
-    context.language,
+    context.models.language,
     objectives.imitation,
     start,
     train,
@@ -50,4 +50,4 @@ def run(
     evaluate=evaluate,
     score=("validation/loss", "lowest"),
   )
-  return context.waiting(trained)
+  return context.models.waiting(trained)

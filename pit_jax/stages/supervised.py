@@ -52,7 +52,7 @@ def run(
   Raises:
     ValueError: the job selects the best step, and the stage has no score; or selects otherwise.
   """
-  context.release()
+  context.models.release()
   order = _order(context, name, table, job)
   steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
@@ -118,7 +118,7 @@ def _order(
   seed = context.seed(name)
   if not job.get("packing"):
     return batches.Batches(table, job.batch_size, seed, context.config.data.length_buckets)
-  limits = context.settings
+  limits = context.rows.settings
   length = max(limits.max_prompt_length + limits.max_response_length, table.longest_row)
   return packing.Batches(table, job.batch_size, seed, job.packed_length or length)
 

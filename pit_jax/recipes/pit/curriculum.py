@@ -43,7 +43,7 @@ def policy_references(
 
   def sample():
     key, temperature = context.key("policy references"), context.config.temperature
-    responses = context.inference.answer(policy, fold.prompts, key, temperature)
+    responses = context.models.inference.answer(policy, fold.prompts, key, temperature)
     pairs = zip(map(conversations.write, fold.prompts), responses, strict=True)
     return ({"prompt": x, "response": y} for x, y in pairs)
 
@@ -100,7 +100,7 @@ def run(
   start = {"policy": improver_sft, "value": gap_reward.value}
   learner = rl.begin(context, start, job, stages[0].kl_coefficient)
   total, begun, before = steps(stages), 0, stages[0]
-  shown = context.settings.formats["improver"]
+  shown = context.rows.settings.formats["improver"]
   for number, stage in enumerate(stages, start=1):
     own = job.copy_and_resolve_references()
     own.learning_rate = stage.learning_rate
@@ -109,7 +109,7 @@ def run(
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
-      encode.prompts(shown.conversations(*asked), context.settings, context.tokens),
+      encode.prompts(shown.conversations(*asked), context.rows.settings, context.rows.tokens),
       rewards.chosen(context, own, {"gap": gap_reward.signal(*asked)}, *asked),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
@@ -122,7 +122,7 @@ def run(
     )
     begun += stage.steps
     before = stage
-  return context.waiting(learner.policy)
+  return context.models.waiting(learner.policy)
 
 
 def _handed_on(coefficient: float, before: float, after: float) -> float:
@@ -174,7 +174,7 @@ def _extra_metrics(
     if (index + 1) % every:
       return told
     questions, references = ([column[row] for row in rows[:most]] for column in asked)
-    versions = context.inference.words(hosts.fetch(responses))[:most]
+    versions = context.models.inference.words(hosts.fetch(responses))[:most]
     gained = gains.of(gap_reward.gaps, "both_orders", zero_point, questions, versions, references)
     return told | {"objective/win_vs_reference": float((gained > 0).mean())}
 

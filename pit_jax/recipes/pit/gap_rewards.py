@@ -50,7 +50,7 @@ def of_model(context: contexts.Context, model: reward.RewardModel) -> GapReward:
     facts=model.facts,
     value=reward.centred(model),
     signal=lambda questions, references: scores,
-    gaps=functools.partial(context.inference.gaps, model.params),
+    gaps=functools.partial(context.models.inference.gaps, model.params),
   )
 
 
@@ -105,7 +105,7 @@ def difference(
     return {**facts, "order": (margins >= 0).mean(), "zero_point": 0.0, "gaps": gaps}
 
   def sample(key, temperature):
-    answers = context.inference.revise(improver_sft, questions, rejected, key, temperature)
+    answers = context.models.inference.revise(improver_sft, questions, rejected, key, temperature)
     return plain(questions, answers, rejected)
 
   facts = calibration.calibrate(context, "rp_difference", known, sample)
@@ -129,10 +129,10 @@ def _signal(
   """Returns the difference as what the RL of a stage with these texts maximises."""
   if model.published:
     return _published_signal(context, model, gain, shift, questions, references)
-  asking = context.inference
+  asking = context.models.inference
   settings = dataclasses.replace(asking.settings, over_long="cut")  # every row has its place
   shown = settings.formats["policy"].conversations(questions)
-  asked = encode.prompts(shown, settings, context.tokens)
+  asked = encode.prompts(shown, settings, context.rows.tokens)
 
   def score(rows, _, responses):
     given = (asked.padded(rows, asked.widths), asking.responses([references[i] for i in rows]))

@@ -62,7 +62,7 @@ class Subject(subject.Subject):
   def absent(self) -> dict[str, str]:
     """The baselines that nobody can play here, and why."""
     c = self.context.config.evaluation.self_refine
-    reason = self_refine.absence(self.context.inference, c)
+    reason = self_refine.absence(self.context.models.inference, c)
     return {"self_refine": reason} if reason else {}
 
   @functools.cached_property
@@ -76,7 +76,7 @@ class Subject(subject.Subject):
     c, drafts = self.context.config.evaluation, self.original
     with clock.timed(self.seconds, "self_refine", len(drafts)):
       return self_refine.play(
-        self.context.inference,
+        self.context.models.inference,
         self.policy.rl,
         self_refine.form_of(c.self_refine),
         self.suite.questions,

@@ -40,13 +40,13 @@ def train(context: contexts.Context) -> Models:
   improver_sft = sft.run(
     context,
     "sft_improver",
-    context.fold(c.sft.fold),
+    context.rows.fold(c.sft.fold),
     start=context.initial_policy(),
     job=c.sft,
     prompts=kinds.IMPROVER,
   )
   start = policy.reward.params if policy.reward.fits else improver_sft
-  pairs, asked = context.fold(c.gap_reward.fold), context.fold(c.rl.fold)
+  pairs, asked = context.rows.fold(c.gap_reward.fold), context.rows.fold(c.rl.fold)
   gap = {"start": start, "job": c.gap_reward, "sampler": improver_sft}
   gap_reward = reward.gap(context, "gap_reward", pairs, **gap)
   references = curriculum.policy_references(context, asked, policy.rl)
@@ -70,7 +70,7 @@ def train(context: contexts.Context) -> Models:
 
 
 def _drafts(context: contexts.Context, policy: Params, questions, key) -> list[str]:
-  return context.inference.answer(policy, questions, key, context.config.temperature)
+  return context.models.inference.answer(policy, questions, key, context.config.temperature)
 
 
 def _ablations(

@@ -25,7 +25,7 @@ def train(context: contexts.Context) -> labels.Models:
   base, job = context.initial_policy(), context.config.gap_reward
   pointwise = policy_chain.train_reward(context, start=base, sampler=None)
   start = pointwise.params if pointwise.fits else base
-  fold = context.fold(job.fold)
+  fold = context.rows.fold(job.fold)
   gap = reward.gap(context, "gap_reward", fold, start=start, job=job, sampler=None)
   return labels.Models(pointwise, gap)
 

@@ -53,7 +53,7 @@ class Subject(subject.Subject):
 def of_run(context: contexts.Context, models: Models) -> Subject:
   """Returns a finished run."""
   asking = improvement.Improver(
-    inference=context.inference,
+    inference=context.models.inference,
     policy=None,
     improver=None,
     gap_reward=models.gap_reward.params,
@@ -109,7 +109,7 @@ _RESPONSES = ("chosen", "rejected")
 def _rows(run: Subject) -> Sequence[rows.Preference]:
   """Returns the held-out rows of the prompts that are evaluated."""
   prompts = set(run.suite.questions)
-  return [row for row in run.context.folds["held_out"] if row.prompt in prompts]
+  return [row for row in run.context.rows.folds["held_out"] if row.prompt in prompts]
 
 
 def _kinds(run: Subject, pairs: Sequence[rows.Preference]) -> dict[str, np.ndarray]:
@@ -130,7 +130,7 @@ def _margins(run: Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict
   difference = judge.verdicts(questions, chosen, rejected).difference
   found = {"R_P": difference / model.facts["gain"]}
   gap = run.models.gap_reward
-  gaps = judges.remembering(functools.partial(run.context.inference.gaps, gap.params))
+  gaps = judges.remembering(functools.partial(run.context.models.inference.gaps, gap.params))
   four = {
     "wl": gaps(questions, chosen, rejected),
     "ww": gaps(questions, chosen, chosen),

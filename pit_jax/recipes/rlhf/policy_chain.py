@@ -22,11 +22,11 @@ def train_policy(context: contexts.Context) -> Policy:
   """Trains the three models of the policy's chain."""
   c = context.config
   policy_sft = sft.run(
-    context, "sft_policy", context.fold(c.sft.fold), start=context.initial_policy(), job=c.sft
+    context, "sft_policy", context.rows.fold(c.sft.fold), start=context.initial_policy(), job=c.sft
   )
   reward_model = train_reward(context, start=policy_sft, sampler=policy_sft)
   watch = frontier.watch(context, context.config.rl.steps, policy_sft)
-  trained = context.waiting(_train_rl(context, policy_sft, reward_model, watch).policy)
+  trained = context.models.waiting(_train_rl(context, policy_sft, reward_model, watch).policy)
   return Policy(
     sft=policy_sft, reward=reward_model, rl=trained, judge=_train_judge(context, policy_sft)
   )
@@ -37,18 +37,18 @@ def train_reward(
 ) -> reward.RewardModel:
   """Trains R_P, or calibrates the published model that is R_P; see `reward.run`."""
   job, name = context.config.reward, "reward"
-  fold = context.fold(job.fold)
-  if context.reward is not None:
-    return reward.published(context, name, fold, context.reward, sampler)
+  fold = context.rows.fold(job.fold)
+  if context.models.reward is not None:
+    return reward.published(context, name, fold, context.models.reward, sampler)
   return reward.run(context, name, fold, start=start, job=job, sampler=sampler)
 
 
 def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.RewardModel | None:
   """Trains the independent judge, R_P on rows that train nothing else; None if there are none."""
-  job, rows = context.config.reward, context.folds[preferences.JUDGE]
+  job, rows = context.config.reward, context.rows.folds[preferences.JUDGE]
   if not rows:
     return None
-  fold = dataclasses.replace(context.fold(job.fold), rows=rows)
+  fold = dataclasses.replace(context.rows.fold(job.fold), rows=rows)
   start = {"start": policy_sft, "sampler": policy_sft}
   return reward.run(context, "reward_judge", fold, job=job, **start)
 
@@ -68,12 +68,12 @@ def _train_rl(
 ) -> rl.Learner:
   """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
   job = context.config.rl
-  fold = context.fold(job.fold)
+  fold = context.rows.fold(job.fold)
   value = reward.first_value(context, reward_model, policy_sft)
   return rl.run(
     context,
     "rl_policy",
-    context.prompts(fold),
+    context.rows.prompts(fold),
     _rewards(context, reward_model, fold),
     start=rl.begin(context, {"policy": policy_sft, "value": value}, job),
     reference=policy_sft,
@@ -92,15 +92,15 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
   """
   job = context.config.rl.copy_and_resolve_references()
   job.value_warmup = 0
-  fold = context.fold(job.fold)
+  fold = context.rows.fold(job.fold)
   learner = rl.run(
     context,
     name,
-    context.prompts(fold),
+    context.rows.prompts(fold),
     _rewards(context, policy.reward, fold),
     start=_train_rl(context, policy.sft, policy.reward),
     reference=policy.sft,
     steps=steps,
     job=job,
   )
-  return context.waiting(learner.policy)
+  return context.models.waiting(learner.policy)

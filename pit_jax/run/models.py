@@ -1,0 +1,78 @@
+"""The networks of a run at work, what they start from, and the models of others beside them."""
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+
+import jax
+
+from pit_jax import layout, parallel
+from pit_jax.models import pure
+from pit_jax.rollout import inference
+from pit_jax.run import origin, published_models
+from pit_jax.types import Params
+
+SMALL = 50_000_000  # parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+  """The networks of a run; the parameters of what it trains are arguments everywhere.
+
+  Attributes:
+    inference: policy, improver and scalar models at work, with tokenizer, template and limits.
+    offload: whether models that are not trained now wait in the hosts' memory.
+    base: what the models start from; None: random weights.
+    reward: a published reward model that is the run's own.
+    judge: a published reward model that judges the results.
+    language_judge: a language model in a directory that does.
+  """
+
+  inference: inference.Inference
+  offload: bool = False
+  base: origin.Base | None = None
+  reward: published_models.Published | None = None
+  judge: published_models.Published | None = None
+  language_judge: origin.Published | None = None
+
+  @property
+  def language(self) -> pure.PureModel:
+    """The network of policy and improver."""
+    return self.inference.language
+
+  @property
+  def scalar(self) -> pure.PureModel:
+    """The network of reward, gap reward and value models."""
+    return self.inference.scalar
+
+  def initial_policy(self, key: jax.Array) -> Params:
+    """Returns the language model every policy starts from; what its base lacks is drawn."""
+    places = parallel.homes(self.language, self.inference.mesh)
+    known = self.base.params if self.base else {}
+    return pure.complete(self.language, key, known, places)
+
+  def waiting(self, params: Params) -> Params:
+    """Returns the parameters of a model that is not trained now, where it waits to be asked."""
+    return layout.to_hosts(params) if self.offload else params
+
+  def release(self) -> None:
+    """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
+
+    For the beginning of imitation, reward modelling and RL; the stages of a curriculum share
+    theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
+    """
+    if self.language.size < SMALL:
+      return
+    jax.clear_caches()
+    gc.collect()
+    self.trim()
+
+  def trim(self) -> None:
+    """Gives the system what the process has freed, of which each compilation leaves much.
+
+    Networks below SMALL parameters leave too little to be worth it.
+    """
+    if self.language.size >= SMALL:
+      with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what is freed
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
