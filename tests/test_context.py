@@ -7,6 +7,7 @@ import pytest
 import tiny_run
 
 from pit_jax.models import pure
+from pit_jax.run import models as run_models
 
 
 def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(

@@ -13,6 +13,7 @@ from pit_jax.improve import gains, improvement
 from pit_jax.recipes import pit
 from pit_jax.recipes.pit import cost, curriculum, gap_rewards
 from pit_jax.run import checks
+from pit_jax.run import context as contexts
 
 # R(x, y, y') by answer and reference. The draft "good" has a high zero of its own, "poor" a low
 # one: by one zero point, 0, a good draft's copy is a gain, and a bad version of it too.
