@@ -2,10 +2,11 @@
 
 import ast
 import difflib
+import importlib
 import importlib.util
 import inspect
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
@@ -155,3 +156,22 @@ def _known() -> str:
   files = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
   names = ", ".join(f"configs/{name}" for name in files if name not in ("__init__.py", "common.py"))
   return f"use one of {names}, with a size such as :tiny after it"
+
+
+def function(name: str) -> Callable:
+  """Returns the Python function that "package.module:function" names.
+
+  Raises:
+    ValueError: it cannot be imported, or is no function.
+  """
+  module, _, attribute = name.partition(":")
+  try:
+    found = getattr(importlib.import_module(module), attribute)
+  except Exception as error:  # whatever a module of somebody else raises while it is imported
+    raise ValueError(
+      f"{name} cannot be imported ({type(error).__name__}: {error}); see that Python finds the "
+      "module from here (PYTHONPATH), and that it has this function"
+    ) from error
+  if not callable(found):
+    raise ValueError(f"{name} is no function but {type(found).__name__}")
+  return found

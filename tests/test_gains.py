@@ -128,7 +128,7 @@ def test_how_often_a_response_beats_its_reference_is_asked_in_both_orders():
   asked = [f"q{i}" for i in range(5)], DRAFTS
   metrics = curriculum._extra_metrics(context, reward, asked, number=2, begun=7, total=10)
   # The stage's places 2, 1, 4, 0: a gain, a loss, a gain and a copy; three of them fit into a call.
-  rows, scores = np.array([2, 1, 4, 0]), jax.numpy.array([2.0, 0.5, -0.5, 1.5])
+  rows, scores = np.array([2, 1, 4, 0]), {"gap": jax.numpy.array([2.0, 0.5, -0.5, 1.5])}
   told = metrics(1, rows, [VERSIONS[i] for i in rows], scores)
   assert told.pop("objective/win_vs_reference") == 2 / 3
   assert told == {

@@ -209,10 +209,10 @@ def test_a_gap_model_labels_by_what_both_orders_say():
 @pytest.mark.parametrize(
   ("place", "said"),
   [
-    ("test_labels_made:nobody", "'test_labels_made:nobody' names no function"),
-    ("no_such_module:f", "names no function .*give package.module:function, importable"),
-    ("worth", "names no function"),
-    ("test_labels_made:HERE", "is str and no function"),
+    ("test_labels_made:nobody", "test_labels_made:nobody cannot be imported .*no attribute"),
+    ("no_such_module:f", "no_such_module:f cannot be imported .*see that Python finds the module"),
+    ("worth", "worth cannot be imported"),
+    ("test_labels_made:HERE", "is no function but str"),
     ("test_labels_made:of_one", r"takes 1 arguments; give a function of \(questions, answers\)"),
   ],
 )

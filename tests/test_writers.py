@@ -231,7 +231,7 @@ def test_raters_by_name(asking, context_of, server):
       "feedback.raters.r.tie is not known; beside kind, gold has nothing",
     ),
     ({"writers": {"w": {"kind": "file", "path": "no/where"}}}, "w.path=no/where is no file"),
-    ({"raters": {"r": {"kind": "function", "function": "a.b:c"}}}, "'a.b:c' names no function"),
+    ({"raters": {"r": {"kind": "function", "function": "a.b:c"}}}, "a.b:c cannot be imported"),
     (
       {"raters": {"r": {"kind": "language_model", "model": "m", "verdict": "loud"}}},
       "feedback.raters.r.verdict is 'loud'; use one of json, logprob",

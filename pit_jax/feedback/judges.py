@@ -7,13 +7,13 @@ labeller (labels.py); each is a `Judge`, and configurations name them by named.p
 
 import dataclasses
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from pit_jax import configurations
 from pit_jax.data import conversations
 from pit_jax.improve import gains
 from pit_jax.statistics import metrics
@@ -142,7 +142,7 @@ def function(place: str, name: str = "", tie: float = EXACT_TIE) -> Judge:
   Raises:
     ValueError: there is no such function, or it takes something else.
   """
-  called = _imported(place)
+  called = configurations.function(place)
   taken = len(inspect.signature(called).parameters)
   if taken not in (2, 3):
     raise ValueError(
@@ -176,19 +176,6 @@ def _counted(difference: np.ndarray) -> Verdicts:
   failed = np.flatnonzero(~np.isfinite(difference)).tolist()
   found = np.where(np.isfinite(difference), difference, np.nan)
   return Verdicts(found, failures=dict.fromkeys(failed, NO_NUMBER))
-
-
-def _imported(place: str) -> Callable:
-  module, _, name = place.partition(":")
-  try:
-    called = getattr(importlib.import_module(module), name)
-  except (ImportError, AttributeError, ValueError) as error:
-    raise ValueError(
-      f"{place!r} names no function ({error}); give package.module:function, importable from here"
-    ) from error
-  if not callable(called):
-    raise ValueError(f"{place} is {type(called).__name__} and no function")
-  return called
 
 
 def in_both_orders(

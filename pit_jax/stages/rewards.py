@@ -1,6 +1,5 @@
 """Named rewards of RL: a recipe's own, and Python functions named in the configuration."""
 
-import importlib
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from pit_jax import hosts, parallel
+from pit_jax import configurations, hosts, parallel
 from pit_jax.data import conversations
 from pit_jax.run import context as contexts
 from pit_jax.stages import rl
@@ -50,7 +49,7 @@ def chosen(
     return {name: (1.0, score) for name, score in own.items()}
   scores = {name: own[name] for name in named}
   for name in functions:
-    scores[name] = _in_words(context, name, _function(name), questions, references)
+    scores[name] = _in_words(context, name, configurations.function(name), questions, references)
   return {name: (float(weights[name]), score) for name, score in scores.items()}
 
 
@@ -80,7 +79,7 @@ def problems(section: str, job: ml_collections.ConfigDict, own: Sequence[str]) -
       )
     elif ":" in name:
       try:
-        _function(name)
+        configurations.function(name)
       except ValueError as error:
         yield f"{section}.rewards: {error}"
 
@@ -90,21 +89,6 @@ def _is_pair(pair: Any) -> bool:
     return False
   name, weight = pair
   return isinstance(name, str) and isinstance(weight, numbers.Real) and math.isfinite(weight)
-
-
-def _function(name: str) -> Function:
-  """Returns the function that MODULE:FUNCTION names."""
-  module, _, attribute = name.partition(":")
-  try:
-    found = getattr(importlib.import_module(module), attribute)
-  except Exception as error:  # whatever a module of somebody else raises while it is imported
-    raise ValueError(
-      f"{name} cannot be imported ({type(error).__name__}: {error}); see that Python finds the "
-      "module from here (PYTHONPATH), and that it has this function"
-    ) from error
-  if not callable(found):
-    raise ValueError(f"{name} is no function but {type(found).__name__}")
-  return found
 
 
 def _in_words(
