@@ -231,7 +231,7 @@ SAMPLING = kinds.Kind(  # a response for every row
   passes=lambda job: 1.0,
   needs=lambda run, stage: {},
   programs=lambda run, stage: [
-    (programs.sampling, stage.section, run.prompt_of(stage.prompts)),
+    (programs.sampling, stage.section, run.prompt_of(stage.prompts), 1),
   ],
   curves=(),
   unit="batches",
