@@ -56,10 +56,10 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
   """Finds stages of a configuration whose fold makes few optimiser steps.
 
   Args:
-    planned: the stages, each with a `name`, the `kind` "supervised" or another one, `steps` and
+    planned: the stages, each with a `name`, `steps`, their `unit` ("steps" of an optimiser) and
       `batch_size`.
   """
-  few = [stage for stage in planned if stage.kind == "supervised" and stage.steps < FEW_STEPS]
+  few = [stage for stage in planned if stage.unit == "steps" and stage.steps < FEW_STEPS]
   table = tuple((stage.name, f"{stage.steps:,}", f"{stage.batch_size:,}") for stage in planned)
   listed = ", ".join(
     f"{stage.name} takes {findings.count(stage.steps, 'step')}" for stage in few or planned
