@@ -103,7 +103,8 @@ def causal(
   time = mask.shape[-1]
   order = jnp.tril(jnp.ones((time, time), bool))
   if segments is not None:
-    key, query = segments[:, None, :], segments[:, :, None]
+    key = segments[:, None, :]
+    query = segments[:, :, None]
     order = order & ((key == 0) | (key == query))
   return order & mask[:, None, :]
 
@@ -148,7 +149,8 @@ def rotation(
 def rotate(x: Float[Array, "B T N H"], sight: Sight) -> Float[Array, "B T N H"]:
   """Rotates each pair (x_i, x_{i+H/2}) by the angle of its position   (Su et al. 2021, eq. 34)."""
   low, high = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  cosine, sine = sight.cosine, sight.sine
+  cosine = sight.cosine
+  sine = sight.sine
   rotated = jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)
   return rotated.astype(x.dtype)
 
@@ -172,7 +174,8 @@ def attend(
     cap: scores become cap · tanh(score / cap) before the softmax; 0 leaves them.
   """
   batch, time, heads, width = query.shape
-  kv_heads, slots = key.shape[1], key.shape[3]
+  kv_heads = key.shape[1]
+  slots = key.shape[3]
   # One matrix per key head: rows are the positions of its query heads, one head after the other.
   grouped = query.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
   scores = jnp.einsum("BKQH,BKHS->BKQS", grouped, key, preferred_element_type=jnp.float32)

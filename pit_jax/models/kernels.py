@@ -82,7 +82,8 @@ def attend(
   visible: Bool[Array, "B T S"] | splash.Rows,
 ) -> Float[Array, "B T N H"]:
   """Returns what the queries find among the visible keys; see `attention.attend`."""
-  scale, cap = config.attention_scale or config.head_width**-0.5, config.attention_cap
+  scale = config.attention_scale or config.head_width**-0.5
+  cap = config.attention_cap
   if isinstance(visible, splash.Rows):
     is_interpreted = config.attention == "splash_interpreted"
     return splash.attend(query, key, value, visible, scale, cap, config.window, is_interpreted)
@@ -111,6 +112,7 @@ def fused(
     return ask(query, key.swapaxes(1, 2), value.swapaxes(1, 2), mask=visible[:, None])
 
   heads = query.shape[2]
-  key, value = splash.per_device(key.swapaxes(2, 3), heads), splash.per_device(value, heads)
+  key = splash.per_device(key.swapaxes(2, 3), heads)
+  value = splash.per_device(value, heads)
   names = ("batch", None, "heads"), ("batch", "kv_heads"), ("batch", "kv_heads"), ("batch",)
   return layout.each(own, names, query, key, value, visible)

@@ -56,7 +56,8 @@ def project(
   flat = x.reshape(-1, x.shape[-1])
   if isinstance(weight, Transposed):
     matrix = weight.matrix.reshape(-1, x.shape[-1]).astype(x.dtype)
-    made, outputs = project_transposed(flat, matrix), weight.matrix.shape[:-inputs]
+    made = project_transposed(flat, matrix)
+    outputs = weight.matrix.shape[:-inputs]
   else:
     made = flat @ weight.reshape(x.shape[-1], -1).astype(x.dtype)
     outputs = weight.shape[inputs:]

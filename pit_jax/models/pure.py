@@ -199,7 +199,8 @@ def with_whole_head(model: PureModel, params: Params) -> Params:
   """Returns the parameters with what `logits` reads gathered, for logits made in several parts."""
   path = ("trunk", "embedding") if model.config.tied else ("head",)
   name = ".".join(path)
-  leaf, axes = named(params)[name], named(model.axes)[name]
+  leaf = named(params)[name]
+  axes = named(model.axes)[name]
   whole = layout.spread(leaf, *axes, rules=layout.SAMPLING_RULES)
   return nested({**named(params), name: whole})
 

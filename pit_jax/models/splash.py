@@ -120,7 +120,8 @@ def per_device(x: Float[Array, "B K T H"], heads: int) -> Float[Array, "B K2 T H
     x: keys or values.
     heads: of the queries, which are spread over the devices where those divide them.
   """
-  kv_heads, parts = x.shape[1], layout.parts("heads")
+  kv_heads = x.shape[1]
+  parts = layout.parts("heads")
   if heads % parts or kv_heads % parts == 0:  # no head is spread, or each goes with its queries
     return x
   return jnp.repeat(x, math.lcm(kv_heads, parts) // kv_heads, axis=1)
@@ -141,7 +142,8 @@ def visible(lengths: tuple[int, ...], room: int, window: int) -> np.ndarray:
   """
   first, *others = lengths
   sizes = [*lengths[:-1], room - sum(lengths[:-1])]
-  part, order = np.repeat(np.arange(len(lengths)), sizes), np.arange(room)
+  part = np.repeat(np.arange(len(lengths)), sizes)
+  order = np.arange(room)
   # Every later part begins where the first one ends.
   place = order - np.array([0, *itertools.accumulate(others[:-1], initial=0)])[part]
   seen = order[:, None] >= order

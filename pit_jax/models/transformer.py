@@ -25,7 +25,8 @@ class RMSNorm(nnx.Module):
 
   def __init__(self, width: int, config: architecture.ModelConfig):
     self.scale = nnx.Param(jnp.full((width,), 1.0 - config.norm_offset), axes=("norm",))
-    self.epsilon, self.offset = config.norm_epsilon, config.norm_offset
+    self.epsilon = config.norm_epsilon
+    self.offset = config.norm_offset
 
   def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     wide = x.astype(jnp.float32)
@@ -43,8 +44,10 @@ class Block(nnx.Module):
   def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     c = self.config = config
     self.attention_norm = RMSNorm(c.width, c)
-    query, kv = (c.heads, c.head_width), (c.kv_heads, c.head_width)
-    query_axes, kv_axes = ("heads", "head_dim"), ("kv_heads", "head_dim")
+    query = (c.heads, c.head_width)
+    kv = (c.kv_heads, c.head_width)
+    query_axes = ("heads", "head_dim")
+    kv_axes = ("kv_heads", "head_dim")
     self._add_matrices(
       {
         "query": ((c.width, *query), ("embed", *query_axes)),
@@ -59,13 +62,16 @@ class Block(nnx.Module):
     )
     if c.qkv_bias:
       self.query_bias = _bias(query, query_axes)
-      self.key_bias, self.value_bias = _bias(kv, kv_axes), _bias(kv, kv_axes)
+      self.key_bias = _bias(kv, kv_axes)
+      self.value_bias = _bias(kv, kv_axes)
     if c.output_bias:
       self.output_bias = _bias((c.width,), ("embed",))
     if c.qk_norm:
-      self.query_norm, self.key_norm = RMSNorm(c.head_width, c), RMSNorm(c.head_width, c)
+      self.query_norm = RMSNorm(c.head_width, c)
+      self.key_norm = RMSNorm(c.head_width, c)
     if c.post_norms:
-      self.post_attention_norm, self.post_mlp_norm = RMSNorm(c.width, c), RMSNorm(c.width, c)
+      self.post_attention_norm = RMSNorm(c.width, c)
+      self.post_mlp_norm = RMSNorm(c.width, c)
     self.mlp_norm = RMSNorm(c.width, c)
 
   def _add_matrices(self, described: dict[str, tuple], rngs: nnx.Rngs) -> None:
@@ -101,7 +107,8 @@ class Block(nnx.Module):
     self, x: Float[Array, "B T D"], sight: attention.Sight
   ) -> tuple[Float[Array, "B T N H"], Float[Array, "B K H T"], Float[Array, "B K T H"]]:
     """Returns the rotated queries and keys, and the values, of these positions."""
-    c, normed = self.config, self.attention_norm(x)
+    c = self.config
+    normed = self.attention_norm(x)
     query, key, value = (self._through(name, normed) for name in ("query", "key", "value"))
     if c.qkv_bias:
       biases = (self.query_bias, self.key_bias, self.value_bias)
@@ -110,10 +117,13 @@ class Block(nnx.Module):
         for part, bias in zip((query, key, value), biases, strict=True)
       )
     if c.qk_norm:
-      query, key = self.query_norm(query), self.key_norm(key)
-    query, key = attention.rotate(query, sight), attention.rotate(key, sight)
+      query = self.query_norm(query)
+      key = self.key_norm(key)
+    query = attention.rotate(query, sight)
+    key = attention.rotate(key, sight)
     query = layout.spread(query, "batch", None, "heads")
-    key, value = key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
+    key = key.transpose(0, 2, 3, 1)
+    value = value.swapaxes(1, 2)
     return query, *layout.spread((key, value), "batch", "kv_heads")
 
   def mix(
@@ -222,7 +232,8 @@ class Transformer(nnx.Module):
 
   def _unrolled(self, x, keys, values, slot, wide, near):
     """Takes x through all layers, each with keys and values of its own."""
-    keys, values = list(keys), list(values)
+    keys = list(keys)
+    values = list(values)
     for index, is_near in enumerate(self.config.windows):
       block = self._layer(index)
       sight = near if is_near else wide
