@@ -81,9 +81,11 @@ class Compiled(Classifier):
     Conversations of like length are scored together, padded to a quarter of the most tokens.
     """
     ids = self.reader.read(questions, answers).ids
-    order, last = _by_length(ids), len(ids) - 1
+    order = _by_length(ids)
+    last = len(ids) - 1
     widest = padding.bucket(self.reader.max_length)
-    params, scores = layout.to_devices(self.params), np.zeros(len(ids), np.float32)
+    params = layout.to_devices(self.params)
+    scores = np.zeros(len(ids), np.float32)
     for start in range(0, len(ids), self.batch_size):
       # The last batch is filled up with copies of its last row.
       rows = [order[min(start + row, last)] for row in range(self.batch_size)]
@@ -134,7 +136,8 @@ class Torch(Classifier):
     import torch
 
     read = self.reader.read(questions, answers)
-    order, logits = _by_length(read.ids), [0.0] * len(read.ids)
+    order = _by_length(read.ids)
+    logits = [0.0] * len(read.ids)
     # Without a padding token transformers takes rows one by one.
     size = 1 if pad_id(self.network.config) is None else TORCH_ROWS
     for start in range(0, len(order), size):
@@ -148,7 +151,8 @@ class Torch(Classifier):
 
   def _padded(self, ids: list[list[int]], types: list[list[int]]) -> dict[str, list[list[int]]]:
     """Returns what the network is given of some rows, padded on the side of its tokenizer."""
-    fast, width = self.reader.fast, max(map(len, ids))
+    fast = self.reader.fast
+    width = max(map(len, ids))
 
     def fill(rows, value):
       gaps = [[value] * (width - len(row)) for row in rows]

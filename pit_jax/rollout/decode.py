@@ -85,7 +85,8 @@ def sample(
   params = pure.for_sampling(model, params)
 
   def advance(state):
-    few, last = state.cache.visible.shape[0], state.step - 1
+    few = state.cache.visible.shape[0]
+    last = state.step - 1
     ids = tuple(
       jax.lax.dynamic_slice_in_dim(x[:, : few // parts], last, 1, axis=2).reshape(few, 1)
       for x in (state.tokens, state.mask)

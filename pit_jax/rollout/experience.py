@@ -64,7 +64,8 @@ def judge(
     estimates, returns = advantages.gae(rewards, values, mask, discount, trace)
     estimates = ppo.whiten(estimates, mask, shift_mean=True)
   else:
-    estimates, returns = advantages.GROUPED[estimator](rewards, mask, samples), None
+    estimates = advantages.GROUPED[estimator](rewards, mask, samples)
+    returns = None
   return Experience(
     prompts=prompts,
     responses=responses,
@@ -119,13 +120,15 @@ def ends(responses: Responses, eos_id: int | tuple[int, ...]) -> Bool[Array, " B
 
 
 def _correlation(a: Float[Array, " B"], b: Float[Array, " B"]) -> Float[Array, ""]:
-  a, b = a - a.mean(), b - b.mean()
+  a = a - a.mean()
+  b = b - b.mean()
   return (a * b).mean() / jnp.maximum(a.std() * b.std(), 1e-8)
 
 
 def _repetition(tokens: Int[Array, "B R"], mask: Bool[Array, "B R"]) -> Float[Array, ""]:
   """The share of neighbouring token pairs that stood in the same response before."""
-  first, second = tokens[:, :-1], tokens[:, 1:]
+  first = tokens[:, :-1]
+  second = tokens[:, 1:]
   real = mask[:, 1:]
   same = (first[:, :, None] == first[:, None, :]) & (second[:, :, None] == second[:, None, :])
   before = jnp.tril(jnp.ones((first.shape[1],) * 2, bool), k=-1) & real[:, None, :]

@@ -40,7 +40,8 @@ def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> 
   Sampling is given them where several batches are sampled from: it would lay them out for each.
   Those that lie so already are not copied.
   """
-  kept, moved = pure.named(params), pure.named(pure.copied(model, params, mesh))
+  kept = pure.named(params)
+  moved = pure.named(pure.copied(model, params, mesh))
   made = _laying_out(model, mesh)(pure.nested({name: kept[name] for name in moved}))
   return pure.nested(kept | pure.named(made))
 
@@ -164,7 +165,8 @@ class Inference:
     self, params: Params, prompts: Prompts, responses: Responses, temperature: float = 1.0
   ) -> np.ndarray:
     """Returns a language model's log-probability of every response token, Float[N R]."""
-    program, width = _logprober(self.language, self.mesh), responses.tokens.shape[1]
+    program = _logprober(self.language, self.mesh)
+    width = responses.tokens.shape[1]
     params = layout.to_devices(params)
 
     def ask(batch, _):
@@ -260,7 +262,8 @@ class Inference:
 
   def responses(self, answers: Sequence[str]) -> Responses:
     """Returns the ids of answers in words, padded to the length of sampled ones."""
-    settings, limit = self.settings, self.response_length
+    settings = self.settings
+    limit = self.response_length
     ids = settings.template.encode_responses(settings.tokenizer, answers, limit).ids
     return padding.pad_responses(ids, limit, settings.tokenizer.pad_id)
 
@@ -275,7 +278,8 @@ class Inference:
 
   def _over_rows(self, ask: Callable, record: Any) -> Any:
     """Returns ask(batch, index) for every batch of a record, joined on the host."""
-    parts, places = [], []
+    parts = []
+    places = []
     ordered = batches.in_order(record, self.batch_size, self.by_length)
     for index, (batch, rows) in enumerate(ordered):
       result = ask(parallel.put_batch(batch, self.mesh), index)

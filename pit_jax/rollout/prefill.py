@@ -62,7 +62,8 @@ def in_tiles(
   """
   batch, length = prompts.tokens.shape
   few, columns = tile(batch // parts, length, size)
-  groups, blocks = batch // parts // few, math.ceil(length / columns)
+  groups = batch // parts // few
+  blocks = math.ceil(length / columns)
   if groups == 1:
     return whole(model, params, prompts, room, parts)
   spare = blocks * columns - length  # columns before the first, so that tiles cover all

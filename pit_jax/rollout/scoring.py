@@ -123,7 +123,8 @@ def with_trained_end(responses: Responses, stop_ids: Sequence[int]) -> Responses
     responses: as they were sampled.
     stop_ids: the tokens that end a response, the one of training first.
   """
-  tokens, mask = responses.tokens, responses.mask
+  tokens = responses.tokens
+  mask = responses.mask
   has_ended = token_losses.is_last(jnp.asarray(mask)) & jnp.isin(tokens, jnp.asarray(stop_ids))
   return Responses(tokens=jnp.where(has_ended, stop_ids[0], tokens), mask=mask)
 
