@@ -69,7 +69,9 @@ class Checkpoints:
   ):
     path = os.fspath(directory)
     self._directory = path if "://" in path else os.path.abspath(path)
-    self._read_only, self._keeping, self._is_hanging = read_only, keeping, False
+    self._read_only = read_only
+    self._keeping = keeping
+    self._is_hanging = False
     with buckets.reaching(self._directory):
       self._manager = ocp.CheckpointManager(
         self._directory,
@@ -168,7 +170,8 @@ class Checkpoints:
       found = f"steps {list(steps)}" if steps else "no checkpoint"
       raise FileNotFoundError(f"{self._directory} has {found}, not step {step}")
     beside = self._read(step, "record", ocp.args.JsonRestore())
-    metadata, arrays = beside.get("metadata"), beside.get("arrays")
+    metadata = beside.get("metadata")
+    arrays = beside.get("arrays")
     if not isinstance(metadata, dict) or not isinstance(arrays, dict):
       raise DamagedError(f"{self._directory}/{step}: the record is incomplete")
     record.check_arrays(arrays, record.describe(like), f"{self._directory}/{step}")
@@ -293,7 +296,8 @@ def _cause(error: Exception) -> str:
 
 def _free_name(path: Any) -> Any:
   """Returns the path, with a number added when an earlier damaged checkpoint has the name."""
-  number, free = 1, path
+  number = 1
+  free = path
   while free.exists():
     number += 1
     free = path.with_name(f"{path.name}.{number}")

@@ -46,7 +46,8 @@ class Watch:
     self._stop = _STOP.get() if start == 0 else None
 
   def __enter__(self) -> "Watch":
-    self._is_asked, self._before = False, None
+    self._is_asked = False
+    self._before = None
     # Of several hosts JAX watches over all: they must stop after the same step.
     self._is_mine = (
       jax.process_count() == 1 and threading.current_thread() is threading.main_thread()

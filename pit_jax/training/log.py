@@ -39,10 +39,14 @@ class Log:
     saved: checkpoint.Checkpoints,
     surroundings: operations.Operations,
   ):
-    self._stage, self._workdir, self._saved = stage, workdir, saved
-    self._with, self._phases = surroundings, surroundings.phases or timing.Phases()
+    self._stage = stage
+    self._workdir = workdir
+    self._saved = saved
+    self._with = surroundings
+    self._phases = surroundings.phases or timing.Phases()
     self._tracing = timing.Tracing(surroundings.trace, os.path.join(workdir, "profile", stage))
-    self._ledger, self._recorded = timing.Ledger(workdir, stage, start), 0
+    self._ledger = timing.Ledger(workdir, stage, start)
+    self._recorded = 0
     self._watched: list[tuple[int, Mapping[str, Any], Any]] = []
     self._seconds: dict[str, float] = {}
     self._writers: list[writers.Writer] = []
@@ -113,7 +117,8 @@ class Log:
 
   def report(self) -> None:
     """Says loudly which steps since the last report went wrong, and records the first few."""
-    watched, self._watched = self._watched, []
+    watched = self._watched
+    self._watched = []
     telling = [
       {name: value for name, value in metrics.items() if self._with.recorder.watches(name)}
       for _, metrics, _ in watched
@@ -126,7 +131,8 @@ class Log:
   def _tell(
     self, step: int, broken: Mapping[str, float], metrics: Mapping[str, Any], given: Any
   ) -> None:
-    listed, more = ", ".join(f"{name} = {value:g}" for name, value in broken.items()), ""
+    listed = ", ".join(f"{name} = {value:g}" for name, value in broken.items())
+    more = ""
     self._recorded += 1
     if self._recorded <= flight.MOST:
       told = (self._stage, step, numbers(metrics), given)

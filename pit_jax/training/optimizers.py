@@ -44,7 +44,8 @@ def schedule(
     return training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
 
   warmup = value_warmup(job)
-  policy, value = over(planned - warmup), over(planned)
+  policy = over(planned - warmup)
+  value = over(planned)
 
   def rates(index):
     later = {"policy": policy(index - warmup), "value": value(index)}
@@ -90,7 +91,8 @@ def policy_and_value(
     return {kind: optimizers[kind].init({kind: params[kind]}) for kind in params}
 
   def update(gradients, state, params):
-    updates, states = {}, {}
+    updates = {}
+    states = {}
     for kind in gradients:
       own = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
       update, states[kind] = optimizers[kind].update(*own)

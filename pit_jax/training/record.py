@@ -22,7 +22,8 @@ def check_metadata(
   Raises:
     ValueError: an entry differs or exists on one side only; the message has both values.
   """
-  saved, current = as_json(saved), as_json(current)
+  saved = as_json(saved)
+  current = as_json(current)
   changed = [
     f"{key} was {_show(saved, key)} when it was saved and is {_show(current, key)} now"
     for key in sorted(saved.keys() | current.keys())

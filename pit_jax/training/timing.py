@@ -27,11 +27,14 @@ class Phases:
   """
 
   def __init__(self, speed: Speed = lambda measured, seconds: {}):
-    self._speed, self._is_on, self._seconds = speed, False, {}
+    self._speed = speed
+    self._is_on = False
+    self._seconds = {}
 
   def begin(self, is_on: bool, pending: Any) -> None:
     """Begins a step; one that is measured first waits for what is under way."""
-    self._is_on, self._seconds = is_on, {}
+    self._is_on = is_on
+    self._seconds = {}
     if is_on:
       jax.block_until_ready(pending)
 
@@ -77,7 +80,9 @@ class Tracing:
   """
 
   def __init__(self, trace: Trace, directory: str | os.PathLike):
-    self._trace, self._directory, self._is_on = trace, os.fspath(directory), False
+    self._trace = trace
+    self._directory = os.fspath(directory)
+    self._is_on = False
 
   def begin(self, step: int, pending: Any) -> None:
     """Begins before a step, when what is under way is done."""
@@ -143,7 +148,8 @@ class Ledger:
   """
 
   def __init__(self, workdir: str | os.PathLike, stage: str, start: int):
-    self._path, self._stage = os.path.join(workdir, "goodput.jsonl"), stage
+    self._path = os.path.join(workdir, "goodput.jsonl")
+    self._stage = stage
     self._since: float | None = None
     self._worked = 0.0
     self._write({"from": start})
@@ -192,7 +198,9 @@ def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
       rows = [json.loads(line) for line in file if line.endswith("\n")]
   except FileNotFoundError:
     return None
-  sessions, seconds, kept = 0, 0.0, {}
+  sessions = 0
+  seconds = 0.0
+  kept = {}
   for before, row in zip([None, *rows], rows, strict=False):
     begins = before is None or "begins" in row
     sessions += begins

@@ -37,7 +37,8 @@ def chain(workdir: str | os.PathLike) -> list[Link]:
   Raises:
     ValueError: a checkpoint has no checksums.
   """
-  links, logs = [], (pathlib.Path(workdir) / "metrics").glob("*.jsonl")
+  links = []
+  logs = (pathlib.Path(workdir) / "metrics").glob("*.jsonl")
   for log in sorted(logs, key=lambda path: path.stat().st_mtime):
     digest = ""
     for folder in _steps(pathlib.Path(workdir) / "checkpoints" / log.stem):

@@ -50,7 +50,8 @@ class JsonLines:
   """
 
   def __init__(self, path: str | os.PathLike, step: int = 0):
-    self._path, self._file = os.fspath(path), None
+    self._path = os.fspath(path)
+    self._file = None
     if os.path.exists(self._path):
       temporary = f"{self._path}.tmp"
       with open(temporary, "w", encoding="utf-8") as file:
@@ -169,7 +170,9 @@ class Progress:
     outlook: timing.Outlook | None = None,
     console: rich.console.Console | None = None,
   ):
-    self._stage, self._first, self._steps = stage, step + 1, steps
+    self._stage = stage
+    self._first = step + 1
+    self._steps = steps
     self._outlook = outlook or timing.Outlook({})
     self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
     self._began: float | None = None
