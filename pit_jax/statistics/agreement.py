@@ -55,7 +55,8 @@ def compare(
   table = counts.sum(axis=0)
   sampled = resampling.draws(first.shape[1], resamples, seed) @ counts
   kappa = float(_kappa(table[None].astype(float))[0])
-  same, decided = int(table[[0, 4, 8]].sum()), int(table[[0, 2, 6, 8]].sum())
+  same = int(table[[0, 4, 8]].sum())
+  decided = int(table[[0, 2, 6, 8]].sum())
   return Agreement(
     n=int(is_known.sum()),
     agreement=100 * same / int(is_known.sum()),

@@ -80,7 +80,8 @@ def changes(known: Mapping, level: float = LEVEL) -> tuple[list[float], list[tup
     known: moments.
     level: of each interval alone.
   """
-  mean, covariance = np.array(known["mean"]), np.array(known["covariance"])
+  mean = np.array(known["mean"])
+  covariance = np.array(known["covariance"])
   change = mean[-1] - mean[:-1]
   variances = np.diag(covariance)[:-1] + covariance[-1, -1] - 2 * covariance[-1, :-1]
   return change.tolist(), _around(change, variances.clip(min=0), known["n"], level)
@@ -131,8 +132,10 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
 
 def _highest(judge: Mapping, among: Sequence[int]) -> np.ndarray:
   """Returns which of some checkpoints is highest in each of many draws of their means, Int[S]."""
-  generator, among = np.random.default_rng(0), np.array(among)
-  mean, spread = np.array(judge["mean"])[among], np.array(judge["covariance"]) / judge["n"]
+  generator = np.random.default_rng(0)
+  among = np.array(among)
+  mean = np.array(judge["mean"])[among]
+  spread = np.array(judge["covariance"]) / judge["n"]
   drawn = generator.multivariate_normal(mean, spread[among][:, among], RESAMPLES)
   return among[drawn.argmax(axis=1)]
 

@@ -48,7 +48,8 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
       f"{met.size} pairs with {chosen.size} and {rejected.size} lengths and {len(prompts)} "
       "prompts; give one of each per pair, at least one"
     )
-  everywhere, matched = np.ones(met.size, bool), lengths.is_matched(chosen, rejected)
+  everywhere = np.ones(met.size, bool)
+  matched = lengths.is_matched(chosen, rejected)
   figures = {
     "accuracy": average(met, prompts, [everywhere]),
     "above_length": average(met - right(chosen - rejected), prompts, [everywhere]),

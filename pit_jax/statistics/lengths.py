@@ -86,7 +86,8 @@ def controlled(
 
 def is_matched(tokens_a: Lengths, tokens_b: Lengths) -> Bool[np.ndarray, " B"]:
   """Returns on which prompts both answers are of like length: within 10% of the longer one."""
-  a, b = np.asarray(tokens_a, np.float64), np.asarray(tokens_b, np.float64)
+  a = np.asarray(tokens_a, np.float64)
+  b = np.asarray(tokens_b, np.float64)
   return np.abs(a - b) <= MATCHED * np.maximum(a, b)
 
 
@@ -123,7 +124,8 @@ def correlation(
 
 
 def _difference(preferred: np.ndarray, tokens_a: Lengths, tokens_b: Lengths) -> np.ndarray:
-  a, b = np.asarray(tokens_a, np.float64), np.asarray(tokens_b, np.float64)
+  a = np.asarray(tokens_a, np.float64)
+  b = np.asarray(tokens_b, np.float64)
   if not preferred.size or not preferred.size == a.size == b.size:
     raise ValueError(
       f"{preferred.size} outcomes with {a.size} and {b.size} lengths; give one of each per prompt, "

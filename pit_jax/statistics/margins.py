@@ -62,7 +62,8 @@ def by_size(margins: Margins, labels: Labels, groups: int = 5) -> list[dict]:
     mean of σ(|margin|), and what `describe` says but `ece`.
   """
   margins = np.asarray(margins, np.float64)
-  size, right = np.abs(margins), _right(margins, labels)
+  size = np.abs(margins)
+  right = _right(margins, labels)
   parts: Sequence[np.ndarray] = np.array_split(np.argsort(size, kind="stable"), groups)
   return [
     {

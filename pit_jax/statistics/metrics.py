@@ -221,7 +221,8 @@ def _counts(record: Mapping) -> tuple[int, int, int]:
 
 
 def _pair(name_a: str, a: Labels, name_b: str, b: Labels) -> tuple[np.ndarray, np.ndarray]:
-  a, b = _finite(name_a, a), _finite(name_b, b)
+  a = _finite(name_a, a)
+  b = _finite(name_b, b)
   _check_lengths({name_a: a.size, name_b: b.size})
   return a, b
 

@@ -70,7 +70,8 @@ def rate(
   generator = np.random.default_rng(seed)
   everyone = np.arange(prompts)
   elos = np.stack([_elo(games, everyone, generator) for _ in range(orders)])
-  drawn_elos, drawn_strengths = [], []
+  drawn_elos = []
+  drawn_strengths = []
   for draw in resampling.draws(prompts, resamples, seed):
     index = np.repeat(everyone, draw)
     drawn_elos.append(np.mean([_elo(games, index, generator) for _ in range(orders)], axis=0))

@@ -69,10 +69,14 @@ def describe(counts: Tally) -> Mapping[str, float | int | None]:
     outcomes differ it is not known, and taken as that of prompts whose outcomes always agree.
   """
   known = _judged(counts)
-  sizes, summed = known.sum(axis=1), known[:, 0] - known[:, 1]
-  count, n = len(known), int(sizes.sum())
-  delta, decided = summed.sum() / n, known[:, :2].sum() / n
-  scatter, variance = ((summed - delta * sizes) ** 2).sum(), decided - delta**2
+  sizes = known.sum(axis=1)
+  summed = known[:, 0] - known[:, 1]
+  count = len(known)
+  n = int(sizes.sum())
+  delta = summed.sum() / n
+  decided = known[:, :2].sum() / n
+  scatter = ((summed - delta * sizes) ** 2).sum()
+  variance = decided - delta**2
   error = 50 * np.sqrt(count / (count - 1) * scatter) / n if count > 1 else None
   return {
     "prompts": count,

@@ -88,7 +88,8 @@ def over_seeds(
   values = np.asarray(deltas, np.float64)
   if values.size < 2:
     raise ValueError(f"an interval over seeds needs at least 2 of them, got {values.size}")
-  mean, degrees = float(values.mean()), values.size - 1
+  mean = float(values.mean())
+  degrees = values.size - 1
   error = float(np.hypot(max(scipy.stats.sem(values), own_error), shared_error))
   half = float(scipy.stats.t.ppf(1 - LEVEL / 2, degrees)) * error
   found = {"seeds": values.size, "delta": mean, "standard_error": error}
@@ -138,7 +139,8 @@ def prompts_needed(delta: float | int, decided: float | int) -> int:
   Raises:
     ValueError: if no comparison can have these figures.
   """
-  difference, share = abs(delta) / 100, decided / 100
+  difference = abs(delta) / 100
+  share = decided / 100
   if not 0 < difference <= share <= 1:
     raise ValueError(
       f"Δ {delta} with {decided}% of prompts decided: use 0 < |Δ| ≤ decided ≤ 100, in percent"
