@@ -141,8 +141,10 @@ def improve(
   """
   if rounds < 1:
     raise ValueError(f"rounds={rounds} improves nothing; use 1 or more")
-  texts, gaps = [list(answers)], []
-  is_open, kept = np.ones(len(answers), bool), np.zeros(len(answers), int)
+  texts = [list(answers)]
+  gaps = []
+  is_open = np.ones(len(answers), bool)
+  kept = np.zeros(len(answers), int)
   for k in range(1, rounds + 1):
     rows = np.flatnonzero(is_open) if until_stopped else np.arange(len(answers))
     if until_stopped and len(rows) == 0:
@@ -150,7 +152,8 @@ def improve(
     asked, drafts = ([column[i] for i in rows] for column in (questions, texts[-1]))
     noise = jax.random.fold_in(key, k)
     versions, gained = revise(improver, asked, drafts, key=noise, temperature=temperature)
-    text, gap = list(texts[-1]), np.full(len(answers), np.nan, np.float32)
+    text = list(texts[-1])
+    gap = np.full(len(answers), np.nan, np.float32)
     for i, version in zip(rows, versions, strict=True):
       text[i] = version
     gap[rows] = gained

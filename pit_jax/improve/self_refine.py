@@ -25,10 +25,14 @@ from pit_jax.rollout import inference
 from pit_jax.types import Params
 
 # What becomes of a draft in a round: a new answer, the same one, or none because of the feedback.
-REFINED, UNCHANGED, STOPPED = "refined", "unchanged", "stopped"
+REFINED = "refined"
+UNCHANGED = "unchanged"
+STOPPED = "stopped"
 # Why there is no new answer: the form's failures.
-NO_FEEDBACK, COPIED_FEEDBACK = "no feedback", "feedback copies its prompt"
-NO_ANSWER, COPIED_ANSWER = "no answer", "answer copies its prompt"
+NO_FEEDBACK = "no feedback"
+COPIED_FEEDBACK = "feedback copies its prompt"
+NO_ANSWER = "no answer"
+COPIED_ANSWER = "answer copies its prompt"
 TOO_LONG = "prompt too long"
 FAILURES = (NO_FEEDBACK, COPIED_FEEDBACK, NO_ANSWER, COPIED_ANSWER, TOO_LONG)
 
@@ -160,7 +164,8 @@ def play(
   Returns:
     Every version, what was said of it, and how each round ended.
   """
-  texts, columns = [list(answers)], ([], [], [])
+  texts = [list(answers)]
+  columns = ([], [], [])
   histories: list[Said] = [()] * len(answers)
   is_open = np.ones(len(answers), bool)
   for k in range(1, rounds + 1):
@@ -225,7 +230,8 @@ def fit(
   Returns:
     What is left after each x; nothing where x and the last draft alone are too long.
   """
-  kept, long = list(said), list(range(len(said)))
+  kept = list(said)
+  long = list(range(len(said)))
   while long:
     lengths = asking.lengths([form.conversation(questions[i], kept[i]) for i in long]).tolist()
     most = form.max_prompt_tokens
@@ -294,7 +300,8 @@ def _is_copy(form: Form, said: str, shown: Sequence[conversations.Prompt]) -> bo
   A request that is repeated up to the end of the reply, which may be cut there, is one too, if the
   reply has a quarter of its words and five: "No" is an answer, though "Now write …" begins with it.
   """
-  reply, texts = _plain(said), [_plain(conversations.turns(text)[-1].content) for text in shown]
+  reply = _plain(said)
+  texts = [_plain(conversations.turns(text)[-1].content) for text in shown]
   requests = [_plain(turn) for turn in (form.feedback_turn, form.refine_turn)]
   long = [one for one in requests if len(reply.split()) >= max(5, len(one.split()) / 4)]
   is_request = any(one in reply for one in requests) or any(one.startswith(reply) for one in long)
