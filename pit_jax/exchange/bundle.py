@@ -82,7 +82,8 @@ class Reader:
     Raises:
       ValueError: if they cannot be read or do not fit the model.
     """
-    model, directory = self.describe(name), self.folder / name
+    model = self.describe(name)
+    directory = self.folder / name
     if model.config.adapter is None:
       return hf.load(directory, model, self.places(model))
     trained, frozen = pure.split(model, self.places(model))

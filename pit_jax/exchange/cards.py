@@ -21,7 +21,9 @@ KINDS = {  # model of a run → what it is
 UNITS = {"reward": "R_P", "gap_reward": "R_PIT"}  # model that scores → its name in the results
 SCORED = tuple(UNITS)
 # What the cards' examples ask; short, so that every run's limits have room for it.
-QUESTION, REFERENCE, ANSWER = "1 + 1 = ?", "3", "2"
+QUESTION = "1 + 1 = ?"
+REFERENCE = "3"
+ANSWER = "2"
 UNKNOWN = "other"  # what the Hub calls a licence that it does not know
 _CACHED = re.compile(r"models--(.+?)--(.+)")  # of the Hub's cache, the folder of OWNER/NAME
 

@@ -61,7 +61,8 @@ def bring_in(
   Raises:
     ValueError: if anything in the source is not supported or does not fit; the message names it.
   """
-  source, output = pathlib.Path(source), pathlib.Path(output)
+  source = pathlib.Path(source)
+  output = pathlib.Path(output)
   is_file = source.suffix == ".gguf"
   if not is_file:
     directories.refuse_adapters(source)
@@ -134,7 +135,9 @@ def send_out(
     ValueError: if the run is not finished, has no such model, or no adapters where they are asked
       for; or another base lies in OUTPUT/base, on which other adapters may stand.
   """
-  workdir, output, written = pathlib.Path(workdir), pathlib.Path(output), []
+  workdir = pathlib.Path(workdir)
+  output = pathlib.Path(output)
+  written = []
   results = _read_json(workdir / "report" / "results.json")
   config = results["config"] if results else _read_json(workdir / "config.json") or {}
   mesh = parallel.make_mesh((1, 1, 1))
@@ -170,14 +173,16 @@ def _write_model(
   directory: pathlib.Path, name: str, found: export.Exported, dtype: str, has_adapters: bool
 ) -> None:
   """Writes a model, or what it adds to its base, with its tokenizer and template."""
-  tokenizer, ids = found.asking.settings.tokenizer, found.asking.settings.tokenizer.special_ids
+  tokenizer = found.asking.settings.tokenizer
+  ids = found.asking.settings.tokenizer.special_ids
   if has_adapters:
     peft.save(directory, found.model, found.params, base=bundle.BASE, **ids)
     # With one, transformers takes the directory for a whole model, whose weights it misses.
     (directory / "config.json").unlink()
   else:
     hf.save(directory, found.model, found.params, dtype=dtype, **ids)
-  form, shown = found.asking.settings.template, {"shows_reference": name in SHOWN}
+  form = found.asking.settings.template
+  shown = {"shows_reference": name in SHOWN}
   is_scored = name in cards.SCORED
   # Those who score read a whole text; those who serve get the tokenizer that other tools know.
   borders = form.borders(**shown) if is_scored else ()
@@ -211,8 +216,10 @@ def _write_base(
     raise ValueError(
       f"{workdir}: its models have no adapters, every weight was trained; export them whole"
     )
-  source, base = workdir / export.FOLDER / bundle.BASE, output / bundle.BASE
-  partial, tokenizer = output / f"{bundle.BASE}.partial", found.asking.settings.tokenizer
+  source = workdir / export.FOLDER / bundle.BASE
+  base = output / bundle.BASE
+  partial = output / f"{bundle.BASE}.partial"
+  tokenizer = found.asking.settings.tokenizer
   shutil.rmtree(partial, ignore_errors=True)
   model = pure.language_model(families.read(source))
   labels = {"num_labels": 1, "problem_type": "regression"}

@@ -123,7 +123,8 @@ def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
 
 def _published(config: architecture.ModelConfig, published: type) -> dict[str, Any]:
   """Returns the fields of a family's file, as far as the family has them."""
-  rope, kinds = ropes.write(config.rope), {has: kind for kind, has in LAYERS.items()}
+  rope = ropes.write(config.rope)
+  kinds = {has: kind for kind, has in LAYERS.items()}
   if config.local_rope is not None:
     rope = {"full_attention": rope, "sliding_attention": ropes.write(config.local_rope)}
   act = GELU[0] if config.activation == "gelu_tanh" else config.activation

@@ -214,7 +214,8 @@ class File:
 
   def _check_kind(self) -> None:
     """Raises a ValueError for a file that holds something else than one whole language model."""
-    kind, parts = self.field("general.type", "model"), self.field("split.count", 0)
+    kind = self.field("general.type", "model")
+    parts = self.field("split.count", 0)
     if kind != "model":
       raise ValueError(f"{self.name}: general.type is {kind!r}, and only whole models are read")
     if parts > 1:

@@ -21,7 +21,8 @@ from pit_jax.exchange import directories, hf, weights
 from pit_jax.models import architecture, products, pure
 from pit_jax.types import Params
 
-CONFIG, WEIGHTS = directories.ADAPTER, "adapter_model.safetensors"
+CONFIG = directories.ADAPTER
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SCORE = f"{PREFIX}score.weight"
 TASKS = {False: "CAUSAL_LM", True: "SEQ_CLS"}
@@ -59,7 +60,8 @@ def save(
     base: the base's name or directory, for PEFT; what is relative it takes from where it runs.
     more: fields for config.json: token ids and the like.
   """
-  directory, adapter = pathlib.Path(directory), model.config.adapter
+  directory = pathlib.Path(directory)
+  adapter = model.config.adapter
   leaves = pure.named(pure.split(model, params)[0])
   hf.describe(directory, model, leaves, dtype="float32", **more)
   tensors = {}
@@ -131,7 +133,8 @@ def load(
   Raises:
     ValueError: if any tensor is missing, superfluous or misshapen; all are listed.
   """
-  directory, parts = pathlib.Path(directory), {}
+  directory = pathlib.Path(directory)
+  parts = {}
   trained = pure.split(model, jax.eval_shape(model.init, jax.random.key(0)))[0]
   shapes = {name: leaf.shape for name, leaf in pure.named(trained).items()}
   found = tensors(directory / WEIGHTS)

@@ -31,7 +31,8 @@ def read(parameters: Mapping[str, Any]) -> architecture.Rope:
     ValueError: if they are of a kind, or have a field, that the decoder does not know.
   """
   said = {name: value for name, value in parameters.items() if value is not None}
-  kind, theta = said.pop("rope_type", "default"), said.pop("rope_theta")
+  kind = said.pop("rope_type", "default")
+  theta = said.pop("rope_theta")
   said.pop("type", None)
   allowed = KINDS.get(kind)
   if allowed is None:

@@ -37,7 +37,8 @@ LAYER = {
   "up": ("mlp.up_proj.weight", 1),
   "down": ("mlp.down_proj.weight", 1),
 }
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
 NORMS = {  # without and with norms after attention and MLP
   False: {"mlp_norm.scale": ("post_attention_layernorm.weight", 0)},
   True: {
@@ -128,7 +129,10 @@ def entries(model: pure.PureModel) -> list[Entry]:
   shapes = pure.named(jax.eval_shape(model.init, jax.random.key(0)))
   found = []
   for ours, leaf in shapes.items():
-    name, inputs, is_label, prefix = ours.removeprefix("trunk."), 0, False, [""]
+    name = ours.removeprefix("trunk.")
+    inputs = 0
+    is_label = False
+    prefix = [""]
     if name == "bias" or ".adapters." in name or name.endswith("_scale"):
       continue
     if name.startswith("blocks."):
@@ -162,7 +166,8 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
     # One tensor for both may be written under either name.
     table = [dataclasses.replace(e, theirs=(HEAD,)) if EMBEDDING in e.theirs else e for e in table]
   _check(weights, table, model.config.tied)
-  places, leaves = _places(sharding), {}
+  places = _places(sharding)
+  leaves = {}
   for entry in table:
     for name, shape, take in _parts(entry):
 
@@ -260,7 +265,8 @@ def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
 def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
   """Raises a ValueError that lists every missing, superfluous, misshapen or unreadable tensor."""
   wanted = {name: entry.their_shape for entry in table for name in entry.theirs}
-  have, wrong = weights.shapes, list(weights.wrong)
+  have = weights.shapes
+  wrong = list(weights.wrong)
   # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
   # hold of every layer, say nothing that config.json does not.
   harmless = {name for name in have if name.endswith(".rotary_emb.inv_freq")}
@@ -284,7 +290,8 @@ def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callab
 
   if not entry.is_stacked:
     return read(entry.theirs[0])[index]
-  layers, inner = range(entry.shape[0])[index[0]], index[1:]
+  layers = range(entry.shape[0])[index[0]]
+  inner = index[1:]
   result = None
   for place, number in enumerate(layers):
     part = read(entry.theirs[number])[inner]
