@@ -99,7 +99,8 @@ def words(error: Exception) -> str:
   The client openai tells `error.message` of a body; servers made with FastAPI, transformers' among
   them, say `detail`, and proxies send a page: of such a body all is told.
   """
-  body, told = getattr(error, "body", None), str(error)
+  body = getattr(error, "body", None)
+  told = str(error)
   if isinstance(body, str):
     told = f"{told} {body}"
   elif body and not (isinstance(body, dict) and body.get("message")):
@@ -182,7 +183,8 @@ def _logprobs(weighed: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
   tokens = [entry["token"] for entry in weighed]
   said = "".join(tokens)
   start = said.rfind(begun) if (begun := answer(said)) else 0
-  place, length = 0, 0
+  place = 0
+  length = 0
   while place < len(tokens) - 1 and length + len(tokens[place]) <= start:
     length += len(tokens[place])
     place += 1

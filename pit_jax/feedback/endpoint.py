@@ -107,7 +107,9 @@ class Endpoint:
     check(settings.base_url)
     import openai
 
-    self._openai, self._settings, self._path = openai, settings, pathlib.Path(path)
+    self._openai = openai
+    self._settings = settings
+    self._path = pathlib.Path(path)
     self._key = os.environ.get(KEY, "").strip()
     self._client = openai.OpenAI(
       api_key=self._key or "none",  # many a server wants none
@@ -115,7 +117,8 @@ class Endpoint:
       max_retries=0,  # attempts are ours: each is counted, and waits its turn
       timeout=settings.timeout,
     )
-    self._line, self._failure = patience.Line(), failure
+    self._line = patience.Line()
+    self._failure = failure
     self.address = str(self._client.base_url)
     self._form = completions.form(
       settings.temperature,
@@ -161,7 +164,8 @@ class Endpoint:
     self, file: transcripts.Transcripts, prompt: conversations.Prompt
   ) -> transcripts.Reply:
     """Asks one prompt until there is a reply, or none can be hoped for."""
-    s, form = self._settings, self._form
+    s = self._settings
+    form = self._form
     attempt = 0
     while True:
       self._line.wait_for_turn(s.requests_per_minute)

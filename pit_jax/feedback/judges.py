@@ -213,11 +213,13 @@ def in_both_orders(
   places = [i for i, (_, one, other) in enumerate(pairs) if one.strip() != other.strip()]
   # Both orders of a pair come together, so that what ends the asking leaves whole pairs behind.
   shown = [row for i in places for row in (pairs[i], (pairs[i][0], pairs[i][2], pairs[i][1]))]
-  orders, failures = np.zeros((len(pairs), 2)), {}
+  orders = np.zeros((len(pairs), 2))
+  failures = {}
   reasons = ["the answers are the same"] * len(pairs)
   said = in_order(*([row[column] for row in shown] for column in range(3)))
   for row, i in enumerate(places):
-    first, second = 2 * row, 2 * row + 1
+    first = 2 * row
+    second = 2 * row + 1
     orders[i] = said.difference[first], -said.difference[second]
     if said.reasons is not None:
       reasons[i] = f"a first: {said.reasons[first]} | b first: {said.reasons[second]}"

@@ -13,7 +13,8 @@ from pit_jax.feedback import judges
 # Which pairs are kept where both orders were asked: those in which they agree on a winner, or all
 # in which their mean has one.
 KEEP = ("agreed", "mean")
-TIES, DISAGREEING = "ties", "disagreeing orders"
+TIES = "ties"
+DISAGREEING = "disagreeing orders"
 
 
 class Pair(NamedTuple):
@@ -78,7 +79,8 @@ def labels(
   if said.orders is not None and keep == "agreed":
     for place in np.flatnonzero(said.is_judged & (said.orders.prod(axis=1) < 0)):
       outcomes[place] = DISAGREEING
-  made, counts = [], collections.Counter({"kept": 0, TIES: 0, DISAGREEING: 0})
+  made = []
+  counts = collections.Counter({"kept": 0, TIES: 0, DISAGREEING: 0})
   for place, (pair, outcome) in enumerate(zip(pairs, outcomes, strict=True)):
     is_kept = outcome in ("win", "lose")
     if is_kept:

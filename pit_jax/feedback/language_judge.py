@@ -52,7 +52,8 @@ TAG = re.compile(r"<(/?)(request|answer_a|answer_b)>")
 PREFERENCES = {"A": 1.0, "B": -1.0, "TIE": 0.0, "C": 0.0}  # of the answer that is shown first
 LETTERS = ("A", "B", "C")
 # Failures of a reply that is kept, or that comes every time: asking again changes nothing.
-NO_VERDICT, CUT = "no verdict in the reply", "reply cut before its verdict"
+NO_VERDICT = "no verdict in the reply"
+CUT = "reply cut before its verdict"
 TOO_LONG = "prompt too long"
 LASTING = frozenset({NO_VERDICT, CUT, transcripts.NO_LOGPROBS, TOO_LONG})
 SIDES = ("neither is better", "the first is better", "the second is better")  # by sign
@@ -96,7 +97,8 @@ def read_json(reply: transcripts.Reply) -> Opinion:
 
   What a model considers before it answers is no verdict.
   """
-  decoder, found = json.JSONDecoder(strict=False), {}
+  decoder = json.JSONDecoder(strict=False)
+  found = {}
   answer = completions.answer(reply.text)
   for start in (match.start() for match in re.finditer(r"\{", answer)):
     try:

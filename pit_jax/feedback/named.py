@@ -87,7 +87,8 @@ def _gap_model(given: _Given) -> judges.Judge:
 
 
 def _language_model(given: _Given) -> judges.Judge:
-  c, context = given.language, given.context
+  c = given.language
+  context = given.context
   found = given.published("model") if c.base_url == origin.LOCAL else None
   return language_models.rater(given.name, c, context.inference, found, context.workdir)
 
@@ -176,11 +177,13 @@ def _problems(
   config: ml_collections.ConfigDict, part: str, key: str, section: Section
 ) -> Iterator[str]:
   """Yields what is wrong with the section of one writer or rater."""
-  kinds, chosen = KINDS[part], section.get("kind")
+  kinds = KINDS[part]
+  chosen = section.get("kind")
   if chosen not in kinds:
     yield f"{key}.kind={chosen!r}; use one of {', '.join(kinds)}"
     return
-  kind, given = kinds[chosen], {*section} - {"kind"}
+  kind = kinds[chosen]
+  given = {*section} - {"kind"}
   missing = sorted({*kind.needs} - given)
   yield from (f"{key}.{name} is missing, which the kind {chosen} needs" for name in missing)
   fields = ", ".join((*kind.needs, *kind.may)) or "nothing"

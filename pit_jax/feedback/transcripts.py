@@ -70,7 +70,8 @@ class Transcripts:
   ) -> None:
     """Keeps a reply; one that is there already stays."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    said, answer = conversations.write(prompt), json.dumps(dataclasses.asdict(reply))
+    said = conversations.write(prompt)
+    answer = json.dumps(dataclasses.asdict(reply))
     columns = (key, json.dumps(settings), said, answer, now)
     with self.lock:
       self.connection.execute("INSERT OR IGNORE INTO transcripts VALUES (?, ?, ?, ?, ?)", columns)

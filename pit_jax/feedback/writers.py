@@ -119,7 +119,8 @@ def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathL
       transcripts.remembering(asking.ask, path, {**decided, "sample": sample})(shown)
       for sample in range(samples)
     ]
-    texts, failures = [], {}
+    texts = []
+    failures = {}
     for place, replies in enumerate(zip(*columns, strict=True)):
       reasons = [_failure(reply)[0] for reply in replies]
       if any(reasons):
