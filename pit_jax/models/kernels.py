@@ -32,8 +32,9 @@ def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
   if wanted not in CHOICES:
     raise ValueError(f"model.attention={wanted!r} is not known; use one of {CHOICES}")
   if wanted == "auto":
-    own = next((name for name, home in NATIVE.items() if home == platform), "xla")
-    return "xla" if own == "cudnn" and _refusal(config) else own
+    # "auto" never fails: a model that cuDNN refuses is computed by XLA.
+    native = next((name for name, home in NATIVE.items() if home == platform), "xla")
+    return "xla" if native == "cudnn" and _refusal(config) else native
   if wanted == "splash" and platform == "cpu":
     return "splash_interpreted"
   if wanted in NATIVE and NATIVE[wanted] != platform:
@@ -63,7 +64,7 @@ def seen(
   visible: Bool[Array, "B T S"],
   segments: Int[Array, "B T"] | tuple[int, ...] | None = None,
 ) -> Bool[Array, "B T S"] | splash.Rows:
-  """Returns what queries of whole rows see, as the model's kernel is told.
+  """Returns the attention mask of whole rows, in the form that the model's kernel takes.
 
   Args:
     config: of the model.
@@ -81,7 +82,7 @@ def attend(
   value: Float[Array, "B K S H"],
   visible: Bool[Array, "B T S"] | splash.Rows,
 ) -> Float[Array, "B T N H"]:
-  """Returns what the queries find among the visible keys; see `attention.attend`."""
+  """Returns attention's outputs by the model's kernel; see `attention.attend`."""
   scale = config.attention_scale or config.head_width**-0.5
   cap = config.attention_cap
   if isinstance(visible, splash.Rows):
@@ -102,7 +103,7 @@ def fused(
   scale: float,
   implementation: str,
 ) -> Float[Array, "B T N H"]:
-  """Returns what JAX's own attention makes of this, by cuDNN or by XLA, on every device.
+  """Returns the outputs of JAX's own attention, by cuDNN or by XLA, on every device.
 
   JAX divides cuDNN's work by itself, but refuses queries that are spread and keys that are not.
   """

@@ -52,6 +52,7 @@ def pure(module: type[nnx.Module], config: architecture.ModelConfig) -> PureMode
     return nnx.to_pure_dict(nnx.split(build(key), nnx.Param)[1])
 
   def apply(params, *arguments, method="__call__", **keywords):
+    # A copy: replacing works in place, and `abstract` serves every call.
     state = jax.tree.map(lambda leaf: leaf, abstract)
     nnx.replace_by_pure_dict(state, params)
     return getattr(nnx.merge(graph, state), method)(*arguments, **keywords)
@@ -89,6 +90,7 @@ def complete(
     return nested({name: leaf for name, leaf in leaves.items() if name in missing})
 
   homes = places and nested({name: named(places)[name] for name in missing})
+  # In one program, which draws none of the leaves that it does not return.
   return join(jax.jit(fresh, out_shardings=homes)(key), known)
 
 
@@ -170,14 +172,14 @@ def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Param
     home = layout.sharding(mesh, leaf.shape, names, layout.SAMPLING_RULES)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
 
-  read = named(_read(model).eval_shape(params))
-  return nested({name: place(leaf, axes[name]) for name, leaf in read.items()})
+  abstract = named(_read(model).eval_shape(params))
+  return nested({name: place(leaf, axes[name]) for name, leaf in abstract.items()})
 
 
 def copied(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Params:
-  """Returns of `gathered` what exists beside the parameters; the rest of them is read as it is."""
-  kept, read = (named(tree) for tree in (params, gathered(model, params, mesh)))
-  return nested({name: leaf for name, leaf in read.items() if _is_other(leaf, kept[name])})
+  """Returns those of `gathered` that exist beside the parameters; others are read as they are."""
+  stored, sampled = (named(tree) for tree in (params, gathered(model, params, mesh)))
+  return nested({name: leaf for name, leaf in sampled.items() if _is_other(leaf, stored[name])})
 
 
 @functools.cache  # traced once for all parameters of the same shapes
@@ -212,6 +214,7 @@ def is_scalar(model: PureModel) -> bool:
 
 def named(tree: Params) -> dict[str, Any]:
   """Returns the leaves of a nested dict, tuples among them, under their dotted names."""
+  # A tuple is one leaf: layers that stand apart are one parameter.
   leaves = jax.tree_util.tree_leaves_with_path(
     tree, is_leaf=lambda node: not isinstance(node, dict)
   )
