@@ -90,9 +90,9 @@ class Compiled(Classifier):
       # The last batch is filled up with copies of its last row.
       rows = [order[min(start + row, last)] for row in range(self.batch_size)]
       width = padding.level(max(len(ids[row]) for row in rows), widest)
-      read = padding.pad_responses([ids[row] for row in rows], width, pad_id=0)
+      padded = padding.pad_responses([ids[row] for row in rows], width, pad_id=0)
       places = np.array([_place(ids[row], self.pad_id) for row in rows], np.int32)
-      batch = parallel.put_batch((read.tokens, read.mask, places), self.mesh)
+      batch = parallel.put_batch((padded.tokens, padded.mask, places), self.mesh)
       scores[rows] = hosts.fetch(scoring_of(self.model, self.mesh)(params, *batch))
     return scores
 
@@ -135,22 +135,22 @@ class Torch(Classifier):
   def _logits(self, questions: Sequence, answers: Sequence[str]) -> list[float]:
     import torch
 
-    read = self.reader.read(questions, answers)
-    order = _by_length(read.ids)
-    logits = [0.0] * len(read.ids)
+    encoded = self.reader.read(questions, answers)
+    order = _by_length(encoded.ids)
+    logits = [0.0] * len(encoded.ids)
     # Without a padding token transformers takes rows one by one.
     size = 1 if pad_id(self.network.config) is None else TORCH_ROWS
     for start in range(0, len(order), size):
       rows = order[start : start + size]
-      given = self._padded([read.ids[row] for row in rows], [read.types[row] for row in rows])
+      batch = self._padded([encoded.ids[row] for row in rows], [encoded.types[row] for row in rows])
       with torch.inference_mode():
-        found = self.network(**{name: torch.tensor(x) for name, x in given.items()}).logits
-      for row, logit in zip(rows, found[:, 0].tolist(), strict=True):
+        outputs = self.network(**{name: torch.tensor(x) for name, x in batch.items()}).logits
+      for row, logit in zip(rows, outputs[:, 0].tolist(), strict=True):
         logits[row] = logit
     return logits
 
   def _padded(self, ids: list[list[int]], types: list[list[int]]) -> dict[str, list[list[int]]]:
-    """Returns what the network is given of some rows, padded on the side of its tokenizer."""
+    """Returns the network's inputs for some rows, padded on the side of its tokenizer."""
     fast = self.reader.fast
     width = max(map(len, ids))
 
@@ -160,15 +160,16 @@ class Torch(Classifier):
         return [gap + row for gap, row in zip(gaps, rows, strict=True)]
       return [row + gap for gap, row in zip(gaps, rows, strict=True)]
 
-    given = {
+    inputs = {
       # The network finds the last token by its own padding, not by the tokenizer's.
       "input_ids": fill(ids, pad_id(self.network.config) or 0),
       "attention_mask": fill([[1] * len(row) for row in ids], 0),
     }
+    # Some tokenizers make token types that their network does not take.
     names = set(fast.model_input_names) & set(inspect.signature(self.network.forward).parameters)
     if "token_type_ids" in names:
-      given["token_type_ids"] = fill(types, fast.pad_token_type_id)
-    return given
+      inputs["token_type_ids"] = fill(types, fast.pad_token_type_id)
+    return inputs
 
 
 def pad_id(published: transformers.PreTrainedConfig) -> int | None:

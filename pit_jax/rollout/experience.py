@@ -62,6 +62,7 @@ def judge(
     rewards = ppo.whiten(rewards, mask, shift_mean=False)
   if estimator == "gae":
     estimates, returns = advantages.gae(rewards, values, mask, discount, trace)
+    # Advantages only: returns keep the unit of reward, which the value model predicts.
     estimates = ppo.whiten(estimates, mask, shift_mean=True)
   else:
     estimates = advantages.GROUPED[estimator](rewards, mask, samples)
@@ -84,12 +85,12 @@ def measure(
   has_eos: Bool[Array, " B"],
   kl_coefficient: Float[Array, ""] | float,
 ) -> Metrics:
-  """Returns what there is to know about a batch of experience before learning from it.
+  """Returns metrics of a batch of experience, before anything is learnt from it.
 
   Args:
     experience: the judged responses.
     scores: reward of each response.
-    entropy: of the law of each token, in nats.
+    entropy: of the distribution of each token, in nats.
     has_eos: whether each response ended by itself.
     kl_coefficient: β of the batch.
   """
@@ -122,6 +123,7 @@ def ends(responses: Responses, eos_id: int | tuple[int, ...]) -> Bool[Array, " B
 def _correlation(a: Float[Array, " B"], b: Float[Array, " B"]) -> Float[Array, ""]:
   a = a - a.mean()
   b = b - b.mean()
+  # Equal lengths or equal scores have the correlation 0, not NaN.
   return (a * b).mean() / jnp.maximum(a.std() * b.std(), 1e-8)
 
 

@@ -40,10 +40,10 @@ def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> 
   Sampling is given them where several batches are sampled from: it would lay them out for each.
   Those that lie so already are not copied.
   """
-  kept = pure.named(params)
+  stored = pure.named(params)
   moved = pure.named(pure.copied(model, params, mesh))
-  made = _laying_out(model, mesh)(pure.nested({name: kept[name] for name in moved}))
-  return pure.nested(kept | pure.named(made))
+  converted = _laying_out(model, mesh)(pure.nested({name: stored[name] for name in moved}))
+  return pure.nested(stored | pure.named(converted))
 
 
 @functools.cache
@@ -79,7 +79,7 @@ def _logprober(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-  """How the models of a run are asked; the parameters are arguments.
+  """Inference with the models of a run, whose parameters are arguments.
 
   Attributes:
     language: policy and improver.
@@ -170,8 +170,9 @@ class Inference:
     params = layout.to_devices(params)
 
     def ask(batch, _):
-      found = program(params, *batch, np.float32(temperature))
-      return jnp.pad(found, ((0, 0), (0, width - found.shape[1])))
+      logprobs = program(params, *batch, np.float32(temperature))
+      # Batches of short rows are narrower; all are joined at one width.
+      return jnp.pad(logprobs, ((0, 0), (0, width - logprobs.shape[1])))
 
     return self._over_rows(ask, (prompts, responses))
 
@@ -198,8 +199,8 @@ class Inference:
     self, policy: Params, questions: Sequence[conversations.Prompt], key, temperature: float
   ) -> list[str]:
     """Returns the policy's answers, in words."""
-    asked = self.settings.formats["policy"].conversations(questions)
-    return self.reply(policy, asked, key, temperature)
+    chats = self.settings.formats["policy"].conversations(questions)
+    return self.reply(policy, chats, key, temperature)
 
   def revise(
     self,
@@ -210,8 +211,8 @@ class Inference:
     temperature: float,
   ) -> list[str]:
     """Returns the improver's versions of the drafts, in words."""
-    asked = self.settings.formats["improver"].conversations(questions, drafts)
-    return self.reply(improver, asked, key, temperature)
+    chats = self.settings.formats["improver"].conversations(questions, drafts)
+    return self.reply(improver, chats, key, temperature)
 
   def rate(
     self, reward: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
@@ -237,6 +238,7 @@ class Inference:
     """Returns log p(y | x) of answers in words, without their end, in nats, Float[N]."""
     prompts = self._shown("policy", questions)
     responses = self.responses(answers)
+    # A token counts if another follows it; the last one is the end.
     before_end = np.asarray(responses.mask)[:, 1:]
     return np.where(before_end, self.logprobs(policy, prompts, responses)[:, :-1], 0).sum(axis=1)
 
@@ -268,7 +270,7 @@ class Inference:
     return padding.pad_responses(ids, limit, settings.tokenizer.pad_id)
 
   def _shown(self, name: str, *columns: Sequence) -> Prompts:
-    """Returns what a model reads of questions and texts, in the format of a name."""
+    """Returns the prompts made of questions and texts, in the format of a name."""
     return encode.prompts(self.settings.formats[name].conversations(*columns), self._cutting)[:]
 
   @property
@@ -285,5 +287,6 @@ class Inference:
       result = ask(parallel.put_batch(batch, self.mesh), index)
       parts.append(batches.take(hosts.fetch(result), slice(0, len(rows))))
       places.append(rows)
+    # The inverse permutation: batches were made by length, and results keep the order of rows.
     back = np.argsort(np.concatenate(places))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)
