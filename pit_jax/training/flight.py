@@ -56,6 +56,7 @@ class Recorder:
     }
 
   def _is_sound(self, name: str, value: float) -> bool:
+    # NaN fails each of these comparisons, and so is not sound.
     if name.endswith("skipped"):
       return value == 0
     if name == "objective/kl":
@@ -128,6 +129,7 @@ def write(
   folder = pathlib.Path(workdir) / FOLDER / f"{stage}-{step}"
   command = shlex.join(["python", *sys.argv, f"--replay={stage}:{step}"])
   record = {"stage": stage, "step": step, "cause": why, "command": command}
+  # As repr: a replay compares to the last bit, and JSON has no NaN.
   record["metrics"] = {name: repr(value) for name, value in metrics.items()}
   try:
     if hosts.is_first():
@@ -148,12 +150,13 @@ def _keep(
   folder.mkdir(parents=True)
   np.savez(folder / "inputs.npz", **inputs)
   if checkpoint is not None:
-    kept = folder / "checkpoints" / os.path.basename(checkpoint)
-    buckets.copy(checkpoint, places.address(kept))
+    copy = folder / "checkpoints" / os.path.basename(checkpoint)
+    buckets.copy(checkpoint, places.address(copy))
   (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _plain(leaf: Any) -> np.ndarray:
+  # NumPy takes no keys, only their data.
   is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
   return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 

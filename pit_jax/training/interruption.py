@@ -43,6 +43,7 @@ class Watch:
   """
 
   def __init__(self, start: int):
+    # Only a stage at its begin: the one that continues must not be stopped again.
     self._stop = _STOP.get() if start == 0 else None
 
   def __enter__(self) -> "Watch":
@@ -69,6 +70,7 @@ class Watch:
 
   def is_due(self, step: int) -> bool:
     """Returns whether to stop now; asked once after every step, by all hosts."""
+    # Counted before anything returns, so that all hosts number their questions alike.
     number = next(_COUNTER)
     if step == self._stop:
       return True

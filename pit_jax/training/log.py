@@ -1,4 +1,4 @@
-"""What a stage tells while it trains: metrics, samples, its progress, and steps that went wrong."""
+"""The log of a stage that trains: metrics, samples, its progress, and steps that went wrong."""
 
 import logging
 import os
@@ -119,27 +119,28 @@ class Log:
     """Says loudly which steps since the last report went wrong, and records the first few."""
     watched = self._watched
     self._watched = []
+    # One transfer for all steps, and of watched metrics alone.
     telling = [
       {name: value for name, value in metrics.items() if self._with.recorder.watches(name)}
       for _, metrics, _ in watched
     ]
-    for (step, metrics, given), told in zip(watched, jax.device_get(telling), strict=True):
-      broken = self._with.recorder.broken({name: float(value) for name, value in told.items()})
+    for (step, metrics, inputs), values in zip(watched, jax.device_get(telling), strict=True):
+      broken = self._with.recorder.broken({name: float(value) for name, value in values.items()})
       if broken:
-        self._tell(step, broken, metrics, given)
+        self._tell(step, broken, metrics, inputs)
 
   def _tell(
     self, step: int, broken: Mapping[str, float], metrics: Mapping[str, Any], given: Any
   ) -> None:
-    listed = ", ".join(f"{name} = {value:g}" for name, value in broken.items())
-    more = ""
+    values = ", ".join(f"{name} = {value:g}" for name, value in broken.items())
+    note = ""
     self._recorded += 1
     if self._recorded <= flight.MOST:
-      told = (self._stage, step, numbers(metrics), given)
+      failed = (self._stage, step, numbers(metrics), given)
       place = (self._workdir, self._saved.newest_folder())
-      more = f"; {flight.write(self._with.recorder, *told, *place)}"
+      note = f"; {flight.write(self._with.recorder, *failed, *place)}"
     if hosts.is_first():
-      LOG.warning("%s: STEP %d WENT WRONG: %s%s", self._stage, step, listed, more)
+      LOG.warning("%s: STEP %d WENT WRONG: %s%s", self._stage, step, values, note)
 
   def _write(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Fetches the metrics of a step and hands them to every writer."""

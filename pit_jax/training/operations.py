@@ -1,4 +1,4 @@
-"""What a stage is surrounded with: checkpoints that stay, records of failures, measurements."""
+"""Operations around a stage: checkpoints that stay, records of failures, measurements."""
 
 import dataclasses
 from collections.abc import Callable, Iterable

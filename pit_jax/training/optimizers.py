@@ -12,7 +12,7 @@ from pit_jax.training import step as training_step
 
 
 def supervised(job: ml_collections.ConfigDict) -> optax.GradientTransformation:
-  """Returns the optimiser of imitation or reward modelling."""
+  """Returns the optimiser of supervised fine-tuning or reward modelling."""
   return _supervised(job.clip_norm, job.epsilon, job.weight_decay)
 
 
@@ -48,6 +48,7 @@ def schedule(
   value = over(planned)
 
   def rates(index):
+    # Negative during the value warm-up, where `warmup_linear` is 0.
     later = {"policy": policy(index - warmup), "value": value(index)}
     return {kind: jnp.float32(rate) for kind, rate in later.items()}
 
@@ -94,8 +95,8 @@ def policy_and_value(
     updates = {}
     states = {}
     for kind in gradients:
-      own = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
-      update, states[kind] = optimizers[kind].update(*own)
+      arguments = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
+      update, states[kind] = optimizers[kind].update(*arguments)
       updates |= update
     return updates, state | states
 

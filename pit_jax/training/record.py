@@ -22,6 +22,7 @@ def check_metadata(
   Raises:
     ValueError: an entry differs or exists on one side only; the message has both values.
   """
+  # Through JSON both: a tuple that comes back as a list is no change.
   saved = as_json(saved)
   current = as_json(current)
   changed = [
@@ -59,12 +60,12 @@ def check_arrays(saved: Mapping[str, str], wanted: Mapping[str, str], where: str
   names = sorted(saved.keys() | wanted.keys())
   different = [name for name in names if saved.get(name) != wanted.get(name)]
   if different:
-    shown = "; ".join(
+    differences = "; ".join(
       f"{name} is {saved.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
       for name in different[:3]
     )
-    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-    raise ValueError(f"{where} holds other arrays than the state: {shown}{more}")
+    others = f" and {len(different) - 3} more" if len(different) > 3 else ""
+    raise ValueError(f"{where} holds other arrays than the state: {differences}{others}")
 
 
 def is_addressable(state: Any) -> bool:

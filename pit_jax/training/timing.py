@@ -156,6 +156,7 @@ class Ledger:
 
   def step(self) -> None:
     """Notes the end of a step's dispatch; the first one starts the clock."""
+    # The first step compiles, so its seconds are not counted.
     if self._since is None:
       self._since = time.monotonic()
     elif time.monotonic() - self._written > SIGN_OF_LIFE:
@@ -195,21 +196,25 @@ def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
   """
   try:
     with open(os.path.join(workdir, "goodput.jsonl"), encoding="utf-8") as file:
+      # A line without an end was cut off by a kill.
       rows = [json.loads(line) for line in file if line.endswith("\n")]
   except FileNotFoundError:
     return None
   sessions = 0
   seconds = 0.0
-  kept = {}
+  kept_seconds = {}
   for before, row in zip([None, *rows], rows, strict=False):
+    # Two signs of life of one process: it lived in between.
     begins = before is None or "begins" in row
     sessions += begins
     seconds += 0.0 if begins else row["at"] - before["at"]
     if "from" in row:  # a save after this step was not completed
-      kept = {at: s for at, s in kept.items() if at[0] != row["stage"] or at[1] <= row["from"]}
+      kept_seconds = {
+        at: s for at, s in kept_seconds.items() if at[0] != row["stage"] or at[1] <= row["from"]
+      }
     if "kept" in row:
-      kept[row["stage"], row["step"]] = row["kept"]
-  total = sum(kept.values())
+      kept_seconds[row["stage"], row["step"]] = row["kept"]
+  total = sum(kept_seconds.values())
   share = total / seconds if seconds else 0.0
   return {"sessions": sessions, "seconds": seconds, "kept": total, "share": share}
 

@@ -46,6 +46,7 @@ def chain(workdir: str | os.PathLike) -> list[Link]:
       if "checksums" not in record:
         raise ValueError(f"{folder} has no checksums; raise checkpoints.checksum_limit")
       arrays = dict(zip(record["arrays"], record["checksums"], strict=True))
+      # Chained: equal digests say that all saved steps before are equal too.
       digest = hashlib.sha256(f"{digest} {sorted(arrays.items())}".encode()).hexdigest()
       links.append(Link(log.stem, int(folder.name), digest, arrays))
   return links
@@ -64,8 +65,8 @@ def difference(whole: Sequence[Link], parts: Sequence[Link]) -> str | None:
     names = one.arrays.keys() | other.arrays.keys()
     different = [name for name in sorted(names) if one.arrays.get(name) != other.arrays.get(name)]
     if different:
-      more = f" and {len(different) - 1} more arrays" if len(different) > 1 else ""
-      return f"{one.stage}, step {one.step}: {different[0]}{more} differ after a restart"
+      others = f" and {len(different) - 1} more arrays" if len(different) > 1 else ""
+      return f"{one.stage}, step {one.step}: {different[0]}{others} differ after a restart"
   if len(whole) != len(parts):
     return f"{len(whole)} steps were saved, with restarts {len(parts)}"
   return None
@@ -76,10 +77,10 @@ def tell(whole: Sequence[Link], parts: Sequence[Link]) -> int:
   print(f"{'stage':<16} {'step':>5}  {'undisturbed':<16}  {'restarted':<16}")
   for one, other in zip(whole, parts, strict=False):
     print(f"{one.stage:<16} {one.step:>5}  {one.digest[:16]}  {other.digest[:16]}")
-  found = difference(whole, parts)
+  first = difference(whole, parts)
   stages = len({link.stage for link in whole})
-  print(f"error: {found}" if found else f"{stages} stages: a restart changes no bit")
-  return int(found is not None)
+  print(f"error: {first}" if first else f"{stages} stages: a restart changes no bit")
+  return int(first is not None)
 
 
 def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict[str, Any]:
@@ -93,6 +94,7 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
   changed = {f"{name}.steps": steps for name, job in config.items() if _has_steps(job)}
   changed |= {f"curriculum[{i}].steps": steps for i in range(len(config.get("curriculum", ())))}
   changed |= {"save_every": 1, "save_every_rl": 1, "checkpoints.keep": steps}
+  # Every state has checksums, however large.
   changed |= {"checkpoints.checksum_limit": 1 << 62}
   if "rl" in config:
     changed["rl.value_warmup"] = min(config["rl"]["value_warmup"], 1)
@@ -128,10 +130,11 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, steps: int, stop: int)
   folder = workdir / "verify"
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
+  # Without the flag that would have the runs verify themselves in turn.
   command = [sys.executable, *(word for word in sys.argv if word != "--verify_resume")]
   command += [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
-  for name, more in (("whole", []), ("parts", [f"--stop_after={stop}"])):
-    _finish([*command, f"--workdir={folder / name}", *more], folder / f"{name}.log")
+  for name, options in (("whole", []), ("parts", [f"--stop_after={stop}"])):
+    _finish([*command, f"--workdir={folder / name}", *options], folder / f"{name}.log")
   return tell(chain(folder / "whole"), chain(folder / "parts"))
 
 

@@ -215,11 +215,11 @@ class Progress:
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Shows the headline metrics of a step."""
-    shown = headline(metrics)
+    text = headline(metrics)
     if self._console.is_terminal:
-      self._bar.update(self._task, metrics=shown)
+      self._bar.update(self._task, metrics=text)
       return
-    line = f"{self._stage} {step}/{self._steps}  {shown}  {self._pace(step)}"
+    line = f"{self._stage} {step}/{self._steps}  {text}  {self._pace(step)}"
     self._console.print(line, markup=False)
 
   def close(self) -> None:
