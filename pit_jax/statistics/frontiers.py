@@ -83,6 +83,7 @@ def changes(known: Mapping, level: float = LEVEL) -> tuple[list[float], list[tup
   mean = np.array(known["mean"])
   covariance = np.array(known["covariance"])
   change = mean[-1] - mean[:-1]
+  # Of differences on the same prompts, which rounding may take below 0.
   variances = np.diag(covariance)[:-1] + covariance[-1, -1] - 2 * covariance[-1, :-1]
   return change.tolist(), _around(change, variances.clip(min=0), known["n"], level)
 
@@ -132,12 +133,13 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
 
 def _highest(judge: Mapping, among: Sequence[int]) -> np.ndarray:
   """Returns which of some checkpoints is highest in each of many draws of their means, Int[S]."""
+  # One seed for all, so that a report made again has the same interval.
   generator = np.random.default_rng(0)
   among = np.array(among)
   mean = np.array(judge["mean"])[among]
   spread = np.array(judge["covariance"]) / judge["n"]
-  drawn = generator.multivariate_normal(mean, spread[among][:, among], RESAMPLES)
-  return among[drawn.argmax(axis=1)]
+  samples = generator.multivariate_normal(mean, spread[among][:, among], RESAMPLES)
+  return among[samples.argmax(axis=1)]
 
 
 def _around(mean, variances, n: int, level: float) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""How often labels are met, with intervals by prompt: plainly, and without the help of length."""
+"""Accuracy on labels, with intervals by prompt: plainly, and without the help of length."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def right(margins: Real[Array | np.ndarray, " B"]) -> Right:
 
 
 def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -> dict:
-  """Returns how often a rule meets the labels, beside the rule that prefers the longer response.
+  """Returns a rule's accuracy on labels, beside that of the rule that prefers the longer response.
 
   Two figures take length away. `balanced` is the mean of the accuracies on pairs whose chosen
   response is the longer and on those whose chosen one is the shorter: a rule that knows lengths
@@ -56,10 +56,10 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
     "balanced": average(met, prompts, [chosen > rejected, chosen < rejected]),
     "matched": average(met, prompts, [matched]),
   }
-  found = {"n": met.size, "prompts": len(np.unique(prompts)), "matched_n": int(matched.sum())}
+  result = {"n": met.size, "prompts": len(np.unique(prompts)), "matched_n": int(matched.sum())}
   for name, estimate in figures.items():
-    found |= dict(zip((name, f"{name}_ci95"), estimate or (None, None), strict=True))
-  return found
+    result |= dict(zip((name, f"{name}_ci95"), estimate or (None, None), strict=True))
+  return result
 
 
 def average(
@@ -86,6 +86,7 @@ def average(
     return None
   numbers, place = np.unique(prompts, return_inverse=True)
   draws = resampling.draws(numbers.size, resamples, seed)
+  # The first row counts every prompt once: the estimate, before its resamples.
   weights = np.concatenate([np.ones((1, numbers.size)), draws])
   means = []
   for part in parts:
@@ -94,5 +95,5 @@ def average(
     counts = np.bincount(place[part], minlength=numbers.size)
     with np.errstate(invalid="ignore"):
       means.append((weights @ sums) / (weights @ counts))
-  found = np.mean(means, axis=0)
-  return float(found[0]), resampling.interval(found[1:])
+  estimates = np.mean(means, axis=0)
+  return float(estimates[0]), resampling.interval(estimates[1:])

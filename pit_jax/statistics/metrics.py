@@ -1,4 +1,4 @@
-"""What is measured once a run has answered: comparisons with intervals, calibration, gap order.
+"""Metrics of a run's answers: comparisons with intervals, calibration, gap order.
 
 Everything here works on finished scores, one per prompt, on the host. Percentages lie in
 [0, 100], differences of percentages in [−100, 100].
@@ -116,8 +116,9 @@ def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) 
   margins, labels = _pair("margins", margins, "labels", labels)
   confidence = scipy.special.expit(np.abs(margins))
   correct = np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))
-  which = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
-  surplus = np.bincount(which, weights=correct - confidence, minlength=bins)
+  # A confidence of exactly 1 belongs to the last bin.
+  bin_of = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+  surplus = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
   return float(np.abs(surplus).sum() / margins.size)
 
 
@@ -239,5 +240,5 @@ def _finite(name: str, values: Labels) -> np.ndarray:
 
 def _check_lengths(lengths: Mapping[str, int]) -> None:
   if len(set(lengths.values())) > 1:
-    given = ", ".join(f"{name} {length}" for name, length in lengths.items())
-    raise ValueError(f"lengths differ: {given}; give one value per prompt, in the same order")
+    counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    raise ValueError(f"lengths differ: {counts}; give one value per prompt, in the same order")

@@ -24,8 +24,8 @@ def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float] | None:
 
   Resamples in which the figure is undefined (NaN) are left out.
   """
-  known = values[np.isfinite(values)]
-  if not known.size:
+  finite = values[np.isfinite(values)]
+  if not finite.size:
     return None
-  low, high = (float(bound) for bound in np.quantile(known, QUANTILES))
+  low, high = (float(bound) for bound in np.quantile(finite, QUANTILES))
   return low, high

@@ -33,12 +33,12 @@ def win_rate(preferences: Preferences) -> WinRate:
   Raises:
     ValueError: if fewer than two are given or one lies outside of the range.
   """
-  given = np.asarray(preferences, np.float64)
-  values = np.where(given == 0, 1.5, given)
+  annotations = np.asarray(preferences, np.float64)
+  values = np.where(annotations == 0, 1.5, annotations)
   if values.size < 2:
     raise ValueError(f"a standard error needs at least 2 preferences, got {values.size}")
   if not ((values >= 1) & (values <= 2)).all():
-    wrong = given[~((values >= 1) & (values <= 2))][0]
+    wrong = annotations[~((values >= 1) & (values <= 2))][0]
     raise ValueError(f"preference {wrong} is not in [1, 2]; drop what was not annotated")
   return WinRate(
     win_rate=float(100 * (values - 1).mean()),
