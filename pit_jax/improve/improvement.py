@@ -47,8 +47,8 @@ class Improver:
     references: Sequence[str],
   ) -> np.ndarray:
     """Returns R_PIT(x, answer, reference) of texts in words, Float[N]."""
-    read = self.read or functools.partial(self.inference.gaps, self.gap_reward)
-    return read(questions, answers, references)
+    ask = self.read or functools.partial(self.inference.gaps, self.gap_reward)
+    return ask(questions, answers, references)
 
   def gains(
     self,
@@ -149,10 +149,11 @@ def improve(
     rows = np.flatnonzero(is_open) if until_stopped else np.arange(len(answers))
     if until_stopped and len(rows) == 0:
       break
-    asked, drafts = ([column[i] for i in rows] for column in (questions, texts[-1]))
+    prompts, drafts = ([column[i] for i in rows] for column in (questions, texts[-1]))
     noise = jax.random.fold_in(key, k)
-    versions, gained = revise(improver, asked, drafts, key=noise, temperature=temperature)
+    versions, gained = revise(improver, prompts, drafts, key=noise, temperature=temperature)
     text = list(texts[-1])
+    # Rows that have ended keep NaN, which is above no margin.
     gap = np.full(len(answers), np.nan, np.float32)
     for i, version in zip(rows, versions, strict=True):
       text[i] = version
@@ -160,6 +161,7 @@ def improve(
     texts.append(text)
     gaps.append(gap)
     is_open &= gap > improver.margin
+    # Rounds count up to a row's first without enough gain; later gains change nothing.
     kept += is_open
   return Rounds(texts=texts, gaps=np.stack(gaps), kept=kept)
 
@@ -193,6 +195,6 @@ def revise(
     )
   if not temperature >= 0:
     raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
-  asked = (improver.improver, questions, drafts, key, float(temperature))
-  versions = improver.inference.revise(*asked)
+  arguments = (improver.improver, questions, drafts, key, float(temperature))
+  versions = improver.inference.revise(*arguments)
   return versions, improver.gains(questions, versions, drafts)
