@@ -141,25 +141,28 @@ def send_out(
   results = _read_json(workdir / "report" / "results.json")
   config = results["config"] if results else _read_json(workdir / "config.json") or {}
   mesh = parallel.make_mesh((1, 1, 1))
-  kept = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
-  for name in names or kept or cards.KINDS:  # without any, the first one says the run has none
+  present = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
+  for name in names or present or cards.KINDS:  # without any, the first one says the run has none
     written.append(directory := output / name)
     if name == "reward" and (published := export.load_published(workdir, mesh=mesh)):
       source = config.get("reward", {}).get("model", "")
       _send_published(directory, published, dtype, source, license, results, method)
       continue
-    found = export.load_one(workdir, name, mesh=mesh)
+    exported = export.load_one(workdir, name, mesh=mesh)
     if as_adapters:
-      _write_base(workdir, output, found, dtype)
-    _write_model(directory, name, found, dtype, as_adapters)
+      _write_base(workdir, output, exported, dtype)
+    _write_model(directory, name, exported, dtype, as_adapters)
     card = cards.Card(
       name=name,
       made="Trained with pit_jax",
       license=license or cards.license_of(config.get("model", {}).get("base", "")),
       base=cards.base_of(config),
       datasets=cards.datasets_of(config),
-      limits=(found.asking.settings.max_prompt_length, found.asking.settings.max_response_length),
-      score=_score(name, found),
+      limits=(
+        exported.asking.settings.max_prompt_length,
+        exported.asking.settings.max_response_length,
+      ),
+      score=_score(name, exported),
       has_adapters=as_adapters,
       is_opened_alike=cards.is_opened_alike(directory),
       results=results,
@@ -182,21 +185,22 @@ def _write_model(
   else:
     hf.save(directory, found.model, found.params, dtype=dtype, **ids)
   form = found.asking.settings.template
-  shown = {"shows_reference": name in SHOWN}
+  options = {"shows_reference": name in SHOWN}
   is_scored = name in cards.SCORED
   # Those who score read a whole text; those who serve get the tokenizer that other tools know.
-  borders = form.borders(**shown) if is_scored else ()
-  tokenizer.save(directory, form.chat(tokenizer, **shown, is_scored=is_scored), borders=borders)
+  borders = form.borders(**options) if is_scored else ()
+  tokenizer.save(directory, form.chat(tokenizer, **options, is_scored=is_scored), borders=borders)
   if name not in cards.SCORED:
     _sampling(found).save_pretrained(directory)
 
 
 def _sampling(found: export.Exported) -> transformers.GenerationConfig:
-  """Returns how a policy or an improver is sampled from: its whole law, as in training."""
+  """Returns the generation config of policy or improver: the whole distribution is sampled."""
   tokenizer = found.asking.settings.tokenizer
   return transformers.GenerationConfig(
     do_sample=True,
     temperature=1.0,
+    # Off, since transformers cuts at 50 tokens by default.
     top_k=0,
     top_p=1.0,
     max_new_tokens=found.asking.response_length,
@@ -223,10 +227,11 @@ def _write_base(
   shutil.rmtree(partial, ignore_errors=True)
   model = pure.language_model(families.read(source))
   labels = {"num_labels": 1, "problem_type": "regression"}
-  more = {"dtype": dtype, **tokenizer.special_ids, **labels}
-  hf.save(partial, model, hf.load(source, model), **more)
+  fields = {"dtype": dtype, **tokenizer.special_ids, **labels}
+  hf.save(partial, model, hf.load(source, model), **fields)
   tokenizer.save(partial)
   _sampling(found).save_pretrained(partial)
+  # Under its name only when whole: a kill leaves no half of a base.
   if not base.exists():
     partial.rename(base)
     return
@@ -282,12 +287,14 @@ def _send_published(
   inherited = cards.license_of(source)  # read first: the card takes the place of its own
   gain = classifier_files.save(directory, classifier, dtype=dtype)["gain"]
   name = pathlib.Path(source).name
-  made = f"The published reward model {name}" if name else "A published reward model"
-  made += ", not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
+  description = f"The published reward model {name}" if name else "A published reward model"
+  description += (
+    ", not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
+  )
   reader = classifier.reader
   cards.Card(
     name="reward",
-    made=made,
+    made=description,
     license=license or inherited,
     base=cards.model_of(source) if source else None,
     datasets=[],

@@ -79,14 +79,15 @@ def save(
   _check_models(models, zero_point)
   folder, partial, old = (workdir / f"{FOLDER}{suffix}" for suffix in ("", ".partial", ".old"))
   if hosts.is_first():
+    # What an export that was killed left behind.
     for leftover in (partial, old):
       shutil.rmtree(leftover, ignore_errors=True)
   special_ids = asking.settings.tokenizer.special_ids
-  own = {}
+  bundled = {}
   for name in models if published is None else models.keys() - {"reward"}:
     model = asking.language if name in LANGUAGE else asking.scalar
-    own[name] = (model, models[name], special_ids)
-  bundle.save(partial, own)
+    bundled[name] = (model, models[name], special_ids)
+  bundle.save(partial, bundled)
   described = classifier_files.save(partial / "reward", published) if published else None
   if not hosts.is_first():
     return
@@ -194,11 +195,11 @@ def load_published(
   folder = workdir / FOLDER
   if run.published is None:
     return None
-  given = (folder / "reward", run.published)
+  arguments = (folder / "reward", run.published)
   shape = None
   if run.published["gain"] is None:  # it is one of our families
     shape = _reader(run, folder, mesh).describe("reward").config
-  return classifier_files.load(*given, shape, mesh=mesh, batch_size=batch_size)
+  return classifier_files.load(*arguments, shape, mesh=mesh, batch_size=batch_size)
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
@@ -270,12 +271,12 @@ def _fields(path: pathlib.Path, content: dict[str, Any]) -> _Run:
 
 
 def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
-  """Returns how texts become tokens; the directory holds the tokenizer."""
+  """Returns tokenizer, template and limits of a run; the directory holds the tokenizer."""
   tokenizer = text.load_tokenizer(directory)
-  found = _hash(directory / "tokenizer.json")
-  if found != run.tokenizer:
+  digest = _hash(directory / "tokenizer.json")
+  if digest != run.tokenizer:
     raise ValueError(
-      f"{directory / 'tokenizer.json'} is not the tokenizer of this run (hash {found}, not "
+      f"{directory / 'tokenizer.json'} is not the tokenizer of this run (hash {digest}, not "
       f"{run.tokenizer}); put back the file that was exported"
     )
   return encode.Settings(

@@ -122,10 +122,10 @@ class Directory:
 def _files(directory: pathlib.Path) -> list[str]:
   if (directory / INDEX).exists():
     lfs.check(directory / INDEX)
-    listed = directories.read_object(directory / INDEX).get("weight_map")
-    if not isinstance(listed, dict):
+    weight_map = directories.read_object(directory / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict):
       raise ValueError(f"{INDEX} has no weight_map, which says what lies in which file")
-    return sorted(set(listed.values()))
+    return sorted(set(weight_map.values()))
   if (directory / WEIGHTS).exists():
     return [WEIGHTS]
   raise ValueError(
@@ -172,6 +172,7 @@ def save(
     }
     homes |= dict.fromkeys(tensors, file)
     if hosts.is_first():
+      # Some versions of transformers refuse a file that names no format.
       safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
   if len(shards) > 1 and hosts.is_first():
     size = sum(math.prod(entry.shape) for entry in table) * width
@@ -212,11 +213,11 @@ def _shards(
   size = 0
   for entry in table:
     for layer, name in enumerate(entry.theirs):
-      more = math.prod(entry.inner) * width
-      if shard and size + more > limit:
+      nbytes = math.prod(entry.inner) * width
+      if shard and size + nbytes > limit:
         yield shard
         shard = []
         size = 0
       shard.append((entry, layer, name))
-      size += more
+      size += nbytes
   yield shard

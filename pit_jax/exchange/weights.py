@@ -127,7 +127,7 @@ def entries(model: pure.PureModel) -> list[Entry]:
   """Returns the table of a model: every parameter but a scalar head's bias and adapters."""
   table = LAYER | NORMS[model.config.post_norms]
   shapes = pure.named(jax.eval_shape(model.init, jax.random.key(0)))
-  found = []
+  rows = []
   for ours, leaf in shapes.items():
     name = ours.removeprefix("trunk.")
     inputs = 0
@@ -144,9 +144,9 @@ def entries(model: pure.PureModel) -> list[Entry]:
       )
     else:
       theirs = {"embedding": EMBEDDING, "norm.scale": "model.norm.weight"}[name]
-    names = tuple(part + theirs for part in prefix)
-    found.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
-  return found
+    names = tuple(start + theirs for start in prefix)
+    rows.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
+  return rows
 
 
 def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None) -> Params:
@@ -232,14 +232,14 @@ def tensor(
   """
 
   def leaf(name):
-    found = leaves[name][layer] if entry.is_stacked else leaves[name]
-    return np.asarray(hosts.fetch(found), np.float32)
+    value = leaves[name][layer] if entry.is_stacked else leaves[name]
+    return np.asarray(hosts.fetch(value), np.float32)
 
   weight = leaf(entry.ours)
   if entry.dtype == "int8":
     weight = weight * leaf(f"{entry.ours}_scale")
   if entry.adapter("a") in leaves:
-    a, b = (leaf(entry.adapter(part)) for part in "ab")
+    a, b = (leaf(entry.adapter(matrix)) for matrix in "ab")
     weight = weight + np.tensordot(a, b, axes=1) * adapter.scale
   return entry.to_theirs(weight)
 
@@ -249,6 +249,7 @@ def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
   if entry.dtype != "int8":
     return [(entry.ours, entry.shape, lambda weight: weight.astype(entry.dtype))]
 
+  # Both read and quantise for themselves, so that the host keeps no weight in between.
   def quantised(which):
     def take(weight):
       return np.asarray(lora.quantise(jnp.asarray(weight, jnp.float32), entry.inputs)[which])
@@ -264,19 +265,21 @@ def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
 
 def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
   """Raises a ValueError that lists every missing, superfluous, misshapen or unreadable tensor."""
-  wanted = {name: entry.their_shape for entry in table for name in entry.theirs}
-  have = weights.shapes
+  expected = {name: entry.their_shape for entry in table for name in entry.theirs}
+  shapes = weights.shapes
   wrong = list(weights.wrong)
   # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
   # hold of every layer, say nothing that config.json does not.
-  harmless = {name for name in have if name.endswith(".rotary_emb.inv_freq")}
+  harmless = {name for name in shapes if name.endswith(".rotary_emb.inv_freq")}
   harmless |= {HEAD} if tied else set()
-  wrong += [f"{name} is missing" for name in wanted if name not in have]
-  wrong += [f"{name} is not part of the model" for name in have.keys() - wanted.keys() - harmless]
+  wrong += [f"{name} is missing" for name in expected if name not in shapes]
   wrong += [
-    f"{name} has shape {have[name]}, not {shape}"
-    for name, shape in wanted.items()
-    if name in have and have[name] != shape
+    f"{name} is not part of the model" for name in shapes.keys() - expected.keys() - harmless
+  ]
+  wrong += [
+    f"{name} has shape {shapes[name]}, not {shape}"
+    for name, shape in expected.items()
+    if name in shapes and shapes[name] != shape
   ]
   if wrong:
     raise ValueError(f"{weights.name} does not fit the model: {'; '.join(sorted(wrong))}")
@@ -294,8 +297,9 @@ def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callab
   inner = index[1:]
   result = None
   for place, number in enumerate(layers):
-    part = read(entry.theirs[number])[inner]
+    piece = read(entry.theirs[number])[inner]
+    # Only the first layer tells the type that `take` makes.
     if result is None:
-      result = np.empty((len(layers), *part.shape), part.dtype)
-    result[place] = part
+      result = np.empty((len(layers), *piece.shape), piece.dtype)
+    result[place] = piece
   return result
