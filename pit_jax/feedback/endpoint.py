@@ -34,7 +34,7 @@ DETAIL = 300  # letters of an endpoint's own words that are kept
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How an endpoint is asked.
+  """Settings of the requests to an endpoint, with their limits and budgets.
 
   Attributes:
     model: as the endpoint names it.
@@ -139,10 +139,10 @@ class Endpoint:
       self._is_probed = True
       self._probe(file)
     with concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool:
-      asked = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
+      futures = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
       try:
-        for done in concurrent.futures.as_completed(asked):
-          yield asked[done], done.result()
+        for done in concurrent.futures.as_completed(futures):
+          yield futures[done], done.result()
       except BaseException:  # nobody wants the rest
         self._line.end("interrupted", "the asking was interrupted")
         pool.shutdown(cancel_futures=True)
@@ -185,6 +185,7 @@ class Endpoint:
           return self._line.end(failed.failure, failed.detail)
         if not problem.may_pass or attempt >= s.retries:
           return self._line.missed(failed)
+        # Not a sleep, so that all pauses end when the asking does.
         self._line.ended.wait(patience.pause(error, attempt, s.wait))
         attempt += 1
       else:
@@ -197,6 +198,7 @@ class Endpoint:
     line = self._line
     line.without_reply = 0
     failure, detail = self._failure(reply)
+    # While no prompt has done well it is the endpoint, and afterwards this reply alone.
     if failure == transcripts.NO_LOGPROBS and reply.text and line.first is not None:
       refused = f", and was asked {', '.join(self.changes)}" if self.changes else ""
       return line.end(

@@ -42,24 +42,24 @@ class _Given:
 
   def model(self) -> Any:
     """Returns the model of this run that the section names."""
-    wanted = self.section.model
-    if wanted not in self.models:
-      known = ", ".join(self.models) or "none"
-      raise ValueError(f"{self.key}.model={wanted!r}; the models here are: {known}")
-    return self.models[wanted]
+    name = self.section.model
+    if name not in self.models:
+      available = ", ".join(self.models) or "none"
+      raise ValueError(f"{self.key}.model={name!r}; the models here are: {available}")
+    return self.models[name]
 
   def published(self, field: str) -> origin.Published:
     """Returns the language model in the directory that a field of the section names."""
     limits = (self.language.max_prompt_tokens, self.language.max_tokens)
-    asked = (f"{self.key}.{field}", self.section[field], limits)
-    return origin.published(self.context.config, jax.devices()[0].platform, *asked)
+    arguments = (f"{self.key}.{field}", self.section[field], limits)
+    return origin.published(self.context.config, jax.devices()[0].platform, *arguments)
 
 
 def _language(config: ml_collections.ConfigDict, section: Section) -> Section:
   """Returns the section of a language model with what it does not say."""
-  found = Section(config.evaluation.language_judge.to_dict())
-  found.update({name: value for name, value in section.items() if name in found})
-  return found
+  filled = Section(config.evaluation.language_judge.to_dict())
+  filled.update({name: value for name, value in section.items() if name in filled})
+  return filled
 
 
 def _directory(given: _Given) -> writers.Writer:
@@ -89,8 +89,8 @@ def _gap_model(given: _Given) -> judges.Judge:
 def _language_model(given: _Given) -> judges.Judge:
   c = given.language
   context = given.context
-  found = given.published("model") if c.base_url == origin.LOCAL else None
-  return language_models.rater(given.name, c, context.inference, found, context.workdir)
+  published = given.published("model") if c.base_url == origin.LOCAL else None
+  return language_models.rater(given.name, c, context.inference, published, context.workdir)
 
 
 def _function(given: _Given) -> judges.Judge:
@@ -146,8 +146,8 @@ def build(
   """
   sections = context.config.get("feedback", {}).get(part, {})
   if name not in sections:
-    known = ", ".join(sections) or "none"
-    raise ValueError(f"feedback.{part} has no {name!r}; there are: {known}")
+    names = ", ".join(sections) or "none"
+    raise ValueError(f"feedback.{part} has no {name!r}; there are: {names}")
   given = _Given(part, name, sections[name], context, models or {})
   if wrong := [*_problems(context.config, part, given.key, given.section)]:
     raise ValueError("; ".join(wrong))
@@ -183,12 +183,13 @@ def _problems(
     yield f"{key}.kind={chosen!r}; use one of {', '.join(kinds)}"
     return
   kind = kinds[chosen]
-  given = {*section} - {"kind"}
-  missing = sorted({*kind.needs} - given)
+  present = {*section} - {"kind"}
+  missing = sorted({*kind.needs} - present)
   yield from (f"{key}.{name} is missing, which the kind {chosen} needs" for name in missing)
   fields = ", ".join((*kind.needs, *kind.may)) or "nothing"
-  for name in sorted(given - {*kind.needs, *kind.may}):
+  for name in sorted(present - {*kind.needs, *kind.may}):
     yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
+  # The checks below read what is missing.
   if missing:
     return
   if chosen == "file" and not os.path.isfile(section.path):

@@ -73,6 +73,7 @@ class Line:
     if not per_minute:
       return
     with self.lock:
+      # Turns are given out under the lock, and waited for outside.
       start = max(self.next_start, time.monotonic())
       self.next_start = start + 60 / per_minute
     self.ended.wait(start - time.monotonic())
