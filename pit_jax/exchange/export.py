@@ -84,6 +84,7 @@ def save(
       shutil.rmtree(leftover, ignore_errors=True)
   special_ids = asking.settings.tokenizer.special_ids
   bundled = {}
+  # A published reward model keeps files of its own, written below.
   for name in models if published is None else models.keys() - {"reward"}:
     model = asking.language if name in LANGUAGE else asking.scalar
     bundled[name] = (model, models[name], special_ids)

@@ -113,6 +113,7 @@ def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
     "layers": config.num_hidden_layers,
     "heads": heads,
     "kv_heads": config.num_key_value_heads or heads,
+    # Older files name no width of a head: the heads then share the model's.
     "head_width": getattr(config, "head_dim", None) or config.hidden_size // heads,
     "hidden": config.intermediate_size,
     "tied": config.tie_word_embeddings,

@@ -151,6 +151,7 @@ class Endpoint:
   def spent(self) -> tuple[int, int]:
     """Returns the requests and tokens that were spent on this model, over all commands."""
     if not hosts.is_first():
+      # The other hosts have no file, and take part in the exchange alone.
       return hosts.agree(None)
     with transcripts.opened(self._path) as file:
       return hosts.agree(file.spent(self.name))
@@ -212,6 +213,7 @@ class Endpoint:
   def _remember(self, form: completions.Form) -> None:
     """Makes all requests in a form that was replied to, and says once what that changes."""
     with self._line.lock:
+      # Threads may be refused at the same time: the form with more changes stays.
       is_new = len(form.changes) > len(self._form.changes)
       if is_new:
         self._form = form

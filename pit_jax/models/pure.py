@@ -105,6 +105,7 @@ def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
   """
   parts: tuple[Params, Params] = ({}, {})
   for name, leaf in named(tree).items():
+    # `not True` is 0, so what is trained comes first.
     parts[not _is_trained(model, name)][name] = leaf
   return nested(parts[0]), nested(parts[1])
 
@@ -147,6 +148,7 @@ def for_sampling(model: PureModel, params: Params) -> Params:
     leaf = layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
     if names[0] != "layer" or not model.config.unroll:
       return leaf
+    # Norms, biases and adapters have no row there, and are not transposed.
     inputs = products.INPUTS.get(name.removeprefix("trunk.blocks."))
     return tuple(products.transpose(one, inputs) if inputs else one for one in leaf)
 
@@ -193,6 +195,7 @@ def _is_other(read: Any, kept: Any) -> bool:
     return not isinstance(kept, tuple)
   if not hasattr(kept, "sharding"):  # NumPy's
     return True
+  # Alike in type and in what each device holds, one array serves both.
   places = {leaf.sharding.shard_shape(leaf.shape) for leaf in (read, kept)}
   return read.dtype != kept.dtype or len(places) > 1
 

@@ -155,10 +155,12 @@ class Transformer(nnx.Module):
 
   def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     self.config = config
+    # Of N(0, 1/width), so that the logits of a tied head begin with a variance near 1.
     table = jax.random.normal(rngs.params(), (config.vocabulary, config.width))
     self.embedding = nnx.Param(
       (table * config.width**-0.5).astype(config.wide), axes=("vocab", "embed")
     )
+    # Every layer draws from a key of its own, and its arrays are stacked from the start.
     stack = nnx.split_rngs(splits=config.layers)(
       nnx.vmap(lambda rngs: Block(config, rngs), in_axes=0, out_axes=0)
     )

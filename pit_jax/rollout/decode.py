@@ -104,6 +104,7 @@ def sample(
   cache, logits, rows = prefill.in_tiles(*inputs, tile) if tile else prefill.whole(*inputs)
   if samples > 1:
     cache, logits, rows = prefill.repeated(cache, logits, rows, samples)
+  # Reading in tiles sorts rows by length, and their limits follow them.
   limits = prefill.pick(limits.reshape(parts, -1), rows)
   state = append(_start(cache, rows, limits, length, pad_id), logits)
   count = batch // parts
@@ -178,6 +179,7 @@ def _leave(state: DecodeState, count: int) -> DecodeState:
 
 def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:
   """Returns what was sampled, in the order of the prompts."""
+  # `prefill.in_tiles` and `_leave` moved rows within their part.
   state = _reorder(state, jnp.argsort(state.rows, axis=1))
   tokens, mask, logprobs = (
     x.reshape(-1, x.shape[2]) for x in (state.tokens, state.mask, state.logprobs)

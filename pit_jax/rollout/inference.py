@@ -41,6 +41,7 @@ def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> 
   Those that lie so already are not copied.
   """
   stored = pure.named(params)
+  # Only what lies otherwise goes through the program; the rest is shared.
   moved = pure.named(pure.copied(model, params, mesh))
   converted = _laying_out(model, mesh)(pure.nested({name: stored[name] for name in moved}))
   return pure.nested(stored | pure.named(converted))

@@ -150,6 +150,7 @@ def _bradley_terry(games: _Games, draw: Int[np.ndarray, " B"]):
     limit=10_000,
   )
   strengths = result.scores.reindex(index).to_numpy()
+  # Only ratios of strengths are known, so the mean rating is set.
   logs = np.log10(strengths)
   return MEAN + SCALE * (logs - logs.mean())
 

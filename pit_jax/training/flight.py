@@ -196,6 +196,7 @@ class Replay:
     print(f"{self.stage}, step {self.step}: {record['cause']}")
     different = 0
     for name, recorded in record["metrics"].items():
+      # As text, so that NaN is the same as NaN.
       now = repr(metrics.get(name))
       different += now != recorded
       print(f"  {name:<28} {recorded:>24}  {'the same' if now == recorded else f'now {now}'}")

@@ -44,6 +44,7 @@ class Keeping:
     newest = preservation_policy.LatestN(self.newest)
     if not self.best:
       return newest
+    # Checkpoints without a score would all stay otherwise.
     best = preservation_policy.BestN(
       get_metric_fn=self.rank, n=1, keep_checkpoints_without_metrics=False
     )
@@ -67,6 +68,7 @@ def last_good(directory: Any) -> str:
   try:
     with buckets.reaching(os.fspath(directory)):
       steps = [path for path in directory.iterdir() if path.name.isdecimal()]
+      # In a bucket a folder is there with its first object, and whole with its last.
       complete = [path for path in steps if not is_remote or (path / COMMITTED).exists()]
   except buckets.UnreachableError:
     return "Which one is the newest complete one cannot be seen now."

@@ -51,6 +51,7 @@ class Log:
     self._seconds: dict[str, float] = {}
     self._writers: list[writers.Writer] = []
     self._samples = self._progress = None
+    # Files and the terminal belong to one host.
     if not hosts.is_first():
       return
     if start:
@@ -104,6 +105,7 @@ class Log:
     self._ledger.step()
     self._watched.append((step, metrics, given))
     evaluation: dict[str, float] = {}
+    # A step of which nothing is told is not waited for, and stays under way.
     with self._ledger.aside(metrics if is_due or evaluate or samples else ()):
       if evaluate:
         evaluation = numbers(evaluate(state, step))
@@ -148,6 +150,7 @@ class Log:
     values = numbers(metrics)
     if self._progress is not None and (rate := self._progress.rate(step)) is not None:
       values["perf/steps_per_second"] = rate
+    # The seconds of a save are logged with the step that is logged next.
     values |= self._seconds | self._phases.metrics(values)
     self._seconds = {}
     for writer in self._writers:

@@ -112,6 +112,7 @@ def _again(
   keeping: keepings.Keeping,
 ) -> State:
   """Takes a recorded step of this stage again and ends; another, finished stage is read back."""
+  # The stage begins at the checkpoint kept with its record; those before it are finished.
   is_it = stage == replay.stage
   subfolder = os.path.join("checkpoints", "" if is_it else stage)
   folder = os.path.join(replay.folder(workdir) if is_it else workdir, subfolder)

@@ -119,6 +119,7 @@ def make_train_step(
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = jax.tree.map(_descended, learning_rate, state.params, updates)
     is_taken = is_finite & is_active
+    # Chosen on the device: a branch on the host would wait for every step.
     params, opt_state = jax.tree.map(
       lambda new, old: jnp.where(is_taken, new, old),
       (params, opt_state),

@@ -43,6 +43,7 @@ class Phases:
     if not self._is_on:
       return function(*arguments)
     began = time.monotonic()
+    # Waiting leaves the device idle between parts, so only measured steps do it.
     result = jax.block_until_ready(function(*arguments))
     self._seconds[f"perf/time_{name}"] = time.monotonic() - began
     return result

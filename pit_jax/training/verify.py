@@ -98,6 +98,7 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
   changed |= {"checkpoints.checksum_limit": 1 << 62}
   if "rl" in config:
     changed["rl.value_warmup"] = min(config["rl"]["value_warmup"], 1)
+  # What is compared are the states of training, so evaluation is made short.
   if "evaluation" in config:
     changed |= {"evaluation.prompts": 8, "evaluation.rounds": 1, "evaluation.temperatures": (1.0,)}
     changed["evaluation.temperature_prompts"] = 8

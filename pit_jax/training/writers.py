@@ -87,6 +87,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     try:
       rows.append(json.loads(line))
     except json.JSONDecodeError as error:
+      # A kill cuts the last line alone; anywhere else the file is damaged.
       if number < len(lines):
         raise ValueError(f"{os.fspath(path)}, line {number}: not JSON ({error})") from error
   return rows
@@ -174,6 +175,7 @@ class Progress:
     self._first = step + 1
     self._steps = steps
     self._outlook = outlook or timing.Outlook({})
+    # A line of a log stays one line, however narrow the terminal.
     self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
     self._began: float | None = None
     self._bar = rich.progress.Progress(
