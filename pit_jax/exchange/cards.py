@@ -30,7 +30,7 @@ _CACHED = re.compile(r"models--(.+?)--(.+)")  # of the Hub's cache, the folder o
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """How a published reward model is asked, which keeps its own tokenizer and template.
+  """The inputs of a published reward model, which keeps its own tokenizer and template.
 
   Attributes:
     is_pair: whether it reads question and answer as a text pair; else its chat template.
@@ -109,7 +109,7 @@ class Card:
     (directory / "README.md").write_text(text, encoding="utf-8")
 
   def _data(self) -> str:
-    """Returns what the Hub reads of a card, as YAML."""
+    """Returns the metadata of a card as the Hub reads it, in YAML."""
     unnamed = {} if self.license else {"license_name": "unnamed"}
     data = huggingface_hub.ModelCardData(
       license=self.license or UNKNOWN,
@@ -152,7 +152,7 @@ class Card:
     return [*opening, *request, f'print(model(messages, {options})[0]["generated_text"])']
 
   def _messages(self) -> str:
-    """Returns what the messages have to be."""
+    """Returns a paragraph on the messages that the model takes."""
     advice = {
       "policy": "The last message is the user's.",
       "improver": "The last two messages are the user's, and as the assistant's the answer that is "
@@ -171,7 +171,7 @@ class Card:
     return f"{advice[self.name]} {cut}"
 
   def _unit(self) -> str:
-    """Returns what a score means."""
+    """Returns a paragraph on the unit of a score."""
     text = "The printed number, in float32 that of the comment, is the run's score without a bias."
     figures = (self.results or {}).get("reward_models", {})
     figures = figures.get(UNITS[self.name], {})
@@ -186,7 +186,7 @@ class Card:
 
 
 def base_of(config: Mapping[str, Any]) -> str | None:
-  """Returns what a run's models were made from, as the Hub would call it; None for nothing."""
+  """Returns the base model of a run, as the Hub would call it; None for nothing."""
   named = config.get("model", {}).get("base", "none")
   if named == "auto":
     named = "embedded" if config["data"]["source"] == "synthetic" else "none"
@@ -196,7 +196,7 @@ def base_of(config: Mapping[str, Any]) -> str | None:
 
 
 def model_of(directory: str) -> str:
-  """Returns what the Hub would call the model of a directory: OWNER/NAME, or the folder's name."""
+  """Returns the Hub's name of a directory's model: OWNER/NAME, or the folder's name."""
   path = pathlib.Path(directory)
   for folder in reversed(path.parts):
     if cached := _CACHED.fullmatch(folder):
@@ -205,7 +205,7 @@ def model_of(directory: str) -> str:
 
 
 def datasets_of(config: Mapping[str, Any]) -> list[str]:
-  """Returns what a run was trained on, as the Hub would call it."""
+  """Returns the datasets of a run, as the Hub would call them."""
   source = config.get("data", {}).get("source")
   if source is None:
     return []
@@ -281,7 +281,7 @@ def _licence() -> str:
 
 
 def _figures(results: Mapping[str, Any], method: presentation.Presentation) -> list[str]:
-  """Returns what the run's judges said."""
+  """Returns a table of the run's comparisons under all judges."""
   lines = [verdict.headline(results, method), ""]
   lines += ["| system | against | judge | Δ | 95% interval | n |", "|---|---|---|---|---|---|"]
   for row in verdict.presentable(results, method)["comparisons"]:

@@ -95,7 +95,7 @@ def bring_in(
 
 
 def _speaker(source: pathlib.Path, adapter: str | os.PathLike | None) -> pathlib.Path:
-  """Returns where the tokenizer lies: those who train adapters write theirs beside them."""
+  """Returns the directory of the tokenizer: those who train adapters write theirs beside them."""
   has_own = adapter is not None and (pathlib.Path(adapter) / "tokenizer.json").is_file()
   return pathlib.Path(adapter) if has_own else source
 
@@ -262,7 +262,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _score(name: str, found: export.Exported) -> float | None:
-  """Returns what the run says of the card's example; None of a model that gives no score."""
+  """Returns the run's score of the card's example; None of a model that gives none."""
   if name not in cards.SCORED:
     return None
   limits = {"max_prompt_length": ROOM, "max_response_length": ROOM}

@@ -40,7 +40,7 @@ WANTS = {"improver": ("policy", "gap_reward")}
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-  """What run.json holds, by the same names; `save` says what each is."""
+  """The fields of run.json, by the same names; `save` says what each is."""
 
   format: int
   template: dict

@@ -102,7 +102,7 @@ GEMMA3 = {"rope_local_base_freq", "sliding_window_pattern"}
 
 
 def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
-  """Returns what all families say in the same words."""
+  """Returns the switches that all families spell alike."""
   act = getattr(config, "hidden_activation", None) or config.hidden_act
   if act not in ("silu", *GELU):
     raise ValueError(f"activation {act!r} is not supported; supported are silu and {GELU[0]}")

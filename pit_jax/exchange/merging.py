@@ -71,7 +71,7 @@ OFF = (None, False, [], {}, 0)
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """What an adapter does to one matrix.
+  """The change of one matrix by an adapter.
 
   Attributes:
     a: Float[r In].

@@ -196,5 +196,5 @@ def _check(directory, model: pure.PureModel, found: dict, shapes: dict) -> None:
 
 
 def _module(name: str) -> str:
-  """Returns what PEFT calls one of a layer's matrices: q_proj."""
+  """Returns PEFT's module name of one of a layer's matrices: q_proj."""
   return weights.LAYER[name][0].split(".")[-2]

@@ -214,7 +214,7 @@ def put(leaves: Mapping[str, Any], sharding: Params | None = None) -> Params:
 
 
 def _places(sharding: Params | None) -> Mapping[str, jax.sharding.Sharding]:
-  """Returns where each parameter lives, by its dotted name; the first device unless it is said."""
+  """Returns the sharding of each parameter by its dotted name; the first device by default."""
   single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   named = pure.named(sharding) if sharding is not None else {}
   return collections.defaultdict(lambda: single, named)

@@ -33,7 +33,7 @@ REASONING = (
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """How requests are made.
+  """The parameters of requests to an endpoint.
 
   Attributes:
     parameters: of every request, beside model and messages.
@@ -96,7 +96,7 @@ def adapted(refused: Form, error: Exception) -> Form | None:
 
 
 def words(error: Exception) -> str:
-  """Returns what an endpoint says of a request that failed, on one line.
+  """Returns an endpoint's message on a request that failed, on one line.
 
   The client openai tells `error.message` of a body; servers made with FastAPI, transformers' among
   them, say `detail`, and proxies send a page: of such a body all is told.
@@ -135,7 +135,7 @@ def read(content: str) -> tuple[transcripts.Reply, int | None]:
 
 
 def answer(text: str) -> str:
-  """Returns what a model says after its reasoning, "" where it came to no end of it."""
+  """Returns a reply's answer without its reasoning, "" where it came to no end of that."""
   rest = text.strip()
   for opening, closing in REASONING:
     if rest.startswith("{"):  # an answer in JSON may speak of such marks

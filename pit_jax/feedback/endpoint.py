@@ -71,7 +71,7 @@ class _Unusable(Exception):
 
 
 class _Problem(NamedTuple):
-  """What a failed attempt means."""
+  """The cause of a failed attempt."""
 
   failure: str  # one of few phrases
   detail: str  # in the endpoint's own words
@@ -158,7 +158,7 @@ class Endpoint:
 
   @property
   def changes(self) -> tuple[str, ...]:
-    """What the endpoint changed of the requests that the settings ask for, a phrase each."""
+    """The changes of requests that the endpoint forced, a phrase each."""
     return self._form.changes
 
   def _reply(
@@ -270,7 +270,7 @@ class Endpoint:
     return reply, tokens
 
   def _explain(self, error: Exception) -> _Problem:
-    """Returns what a failed attempt means."""
+    """Returns the cause of a failed attempt."""
     detail = self._clean(completions.words(error))[:DETAIL]
     if isinstance(error, _Unusable):
       return _Problem("garbled reply", detail)

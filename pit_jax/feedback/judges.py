@@ -1,4 +1,4 @@
-"""Raters: who says which of two answers is better, or how good one is.
+"""Raters and judges: who says which of two answers is better, or how good one is.
 
 The gold score, reward models, gap models and Python functions are here, language models in
 language_judge.py. A rater that evaluates a run is called its judge, and one that makes labels a
@@ -77,11 +77,11 @@ class Judge:
   in_order: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts] | None = None
 
   def compare(self, questions: Prompts, a: Sequence[str], b: Sequence[str]) -> metrics.Comparison:
-    """Returns how often a beats b, with a bootstrap interval."""
+    """Returns the comparison of a against b, with a bootstrap interval."""
     return self.count(self.verdicts(questions, a, b))
 
   def count(self, verdicts: Verdicts) -> metrics.Comparison:
-    """Returns how often a beats b; pairs that failed are counted apart and as nothing else."""
+    """Returns the comparison of a against b; pairs that failed are counted apart."""
     differences = verdicts.difference[verdicts.is_judged]
     failed = len(verdicts.failures)
     counted = metrics.compare(differences, np.zeros_like(differences), tie=self.tie, failed=failed)

@@ -61,7 +61,7 @@ SIDES = ("neither is better", "the first is better", "the second is better")  # 
 
 @dataclasses.dataclass(frozen=True)
 class Opinion:
-  """What a model said of two answers in one order.
+  """The preference of a model between two answers in one order.
 
   Attributes:
     preference: how much the first is preferred to the second, from −1 to 1; NaN where it failed.

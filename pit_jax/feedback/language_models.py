@@ -165,7 +165,7 @@ def endpoint_settings(c: ml_collections.ConfigDict, *, is_weighed: bool) -> endp
 
 
 def _there(c: ml_collections.ConfigDict, path: pathlib.Path) -> tuple:
-  """Returns how a model behind an endpoint is asked, what decides its replies, and its cost."""
+  """Returns the ask function of a model behind an endpoint, its settings, and its cost."""
   is_weighed = c.verdict == "logprob"
   failure = functools.partial(language_judge.failure, verdict=c.verdict)
   remote = endpoint.Endpoint(endpoint_settings(c, is_weighed=is_weighed), path, failure)
@@ -183,7 +183,7 @@ def _there(c: ml_collections.ConfigDict, path: pathlib.Path) -> tuple:
 def _here(
   c: ml_collections.ConfigDict, like: inference.Inference, published: origin.Published
 ) -> tuple:
-  """Returns how a model in a directory is asked, and what decides its replies; it costs nothing."""
+  """Returns the ask function of a model in a directory, its settings, and its cost: none."""
   limits = {"temperature": c.temperature, "max_tokens": c.max_tokens}
   ask = local(*published.load(like), verdict=c.verdict, **limits)
   settings = {"weights": published.metadata["model"], "template": published.settings.template.hash}

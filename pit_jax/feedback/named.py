@@ -24,7 +24,7 @@ Section = ml_collections.ConfigDict
 
 @dataclasses.dataclass(frozen=True)
 class _Given:
-  """What a writer or rater is made of."""
+  """The section, context and models that a writer or rater is made of."""
 
   part: str  # "writers" or "raters"
   name: str
@@ -99,7 +99,7 @@ def _function(given: _Given) -> judges.Judge:
 
 
 class _Kind(NamedTuple):
-  """How a writer or rater is made, what its section has to say, and what it may say."""
+  """A kind of writer or rater: how it is made, and the fields its section needs and may have."""
 
   make: Callable[[_Given], Any]
   needs: tuple[str, ...] = ()
@@ -176,7 +176,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 def _problems(
   config: ml_collections.ConfigDict, part: str, key: str, section: Section
 ) -> Iterator[str]:
-  """Yields what is wrong with the section of one writer or rater."""
+  """Yields the problems of the section of one writer or rater."""
   kinds = KINDS[part]
   chosen = section.get("kind")
   if chosen not in kinds:

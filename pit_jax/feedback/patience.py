@@ -1,4 +1,4 @@
-"""How long an endpoint is borne with: when requests may begin again, and when the asking ends."""
+"""Retries and rate limits: when requests may begin again, and when the asking ends."""
 
 import dataclasses
 import logging
@@ -18,7 +18,7 @@ FIRST = 10  # prompts that all fail alike before any did well, before it does
 
 @dataclasses.dataclass
 class Line:
-  """What the requests under way share.
+  """The state that all requests under way share.
 
   Attributes:
     lock: of all that follows.

@@ -1,4 +1,4 @@
-"""What language models answered, on disk: no question is paid for twice.
+"""Transcripts of language models on disk: no question is paid for twice.
 
 A file (SQLite) holds every answer under a hash of all that decides it, written as soon as it is
 there, and how many requests and tokens were spent. Several processes may share one file.
@@ -33,7 +33,7 @@ TABLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-  """What a language model answered, or why it did not.
+  """The reply of a language model, or why there is none.
 
   Attributes:
     text: the answer.

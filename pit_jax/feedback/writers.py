@@ -23,7 +23,7 @@ SHOWN = 3  # prompts that a message names
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-  """What a writer wrote for N conversations.
+  """The samples of a writer for N conversations.
 
   Attributes:
     texts: texts[i] are the samples for conversation i; None where one failed.
@@ -54,7 +54,7 @@ class Writer:
     *,
     samples: int = 1,
   ) -> Written:
-    """Returns what it answers.
+    """Returns samples of answers.
 
     Args:
       asked: N conversations; a text may be asked as `policy_format.conversations([text])`.
@@ -188,5 +188,5 @@ def _read(path: pathlib.Path) -> dict[str, list[str]]:
 
 
 def _key(turns: Sequence[conversations.Turn]) -> str:
-  """Returns what a conversation is looked up by: a lone text of the user's, else all in words."""
+  """Returns the key of a conversation: a lone text of the user's, else all in words."""
   return conversations.said(tuple(turns))

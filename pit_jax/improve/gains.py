@@ -39,7 +39,7 @@ def of(
   versions: Sequence[str],
   drafts: Sequence[str],
 ) -> np.ndarray:
-  """Returns what each version gains over its draft, in the unit of the gap reward, Float[N].
+  """Returns the gain of each version over its draft, in the unit of the gap reward, Float[N].
 
   Both reads of a row go into one call, which fills the batches of the rows that are still open.
   Of equal texts nothing is asked where a rule subtracts what it would ask again.
@@ -71,7 +71,7 @@ def of(
 
 
 def reads(rule: str, versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:
-  """Returns how often the gap reward reads to know what each version gains, Int[N]."""
+  """Returns the number of gap reward reads behind the gain of each version, Int[N]."""
   check(rule)
   if rule == "zero_point":
     return np.ones(len(drafts), int)

@@ -56,7 +56,7 @@ class Improver:
     versions: Sequence[str],
     drafts: Sequence[str],
   ) -> np.ndarray:
-    """Returns what each version gains over its draft by the stop rule, Float[N]; see `gains.of`."""
+    """Returns the gain of each version over its draft by the stop rule, Float[N]."""
     return gains.of(self.gaps, self.stop_rule, self.zero_point, questions, versions, drafts)
 
 

@@ -274,7 +274,7 @@ def _round(
 def _of_feedback(
   form: Form, question: conversations.Prompt, draft: str, feedback: str | None
 ) -> str:
-  """Returns how a round ends with its feedback; "" where it goes on."""
+  """Returns the outcome of a round that ends with its feedback; "" where it goes on."""
   if feedback is None:
     return TOO_LONG
   if not feedback.strip():
@@ -287,7 +287,7 @@ def _of_feedback(
 def _of_answer(
   form: Form, question: conversations.Prompt, draft: str, feedback: str, answer: str | None
 ) -> str:
-  """Returns how a round ends that had an answer written."""
+  """Returns the outcome of a round that had an answer written."""
   if answer is None:
     return TOO_LONG
   if not answer.strip():
@@ -317,7 +317,7 @@ def _plain(text: str) -> str:
 
 
 def told(refined: Refinements, row: int) -> list[dict]:
-  """Returns what was done to one answer, round by round: feedback, refinement, outcome, text."""
+  """Returns the history of one answer, round by round: feedback, refinement, outcome, text."""
   columns = {
     "feedback": refined.feedback,
     "written": refined.written,

@@ -1,4 +1,4 @@
-"""What is computed per token: log-probabilities, entropy, KL estimates, the SFT loss."""
+"""Losses and estimates per token: log-probabilities, entropy, KL estimates, the SFT loss."""
 
 import jax
 import jax.numpy as jnp

@@ -103,7 +103,7 @@ class Adapter:
 
   @property
   def scale(self) -> float:
-    """What the product of A and B is multiplied by."""
+    """LoRA's scale, alpha / rank, which multiplies the product of A and B."""
     return self.alpha / self.rank
 
 

@@ -17,7 +17,7 @@ WIDEST = 128  # head that cuDNN takes on every GPU since Ampere
 
 
 def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
-  """Returns how a model computes attention over whole rows, of `architecture.ATTENTIONS`.
+  """Returns a model's attention kernel for whole rows, one of `architecture.ATTENTIONS`.
 
   "auto" is the platform's own kernel where it applies, else XLA.
 

@@ -38,7 +38,7 @@ class Adapters(nnx.Module):
 def change(
   x: Float[Array, "B T In"], adapter: Adapter, config: architecture.Adapter
 ) -> Float[Array, "B T *out"]:
-  """Returns what an adapter adds to x · W."""
+  """Returns the LoRA term (x · A) · B · alpha / rank, which is added to x · W."""
   low = x @ adapter.a[...].reshape(x.shape[-1], -1).astype(x.dtype)
   # Scaled at the rank, where there are the fewest numbers.
   return products.project(low * config.scale, adapter.b[...])

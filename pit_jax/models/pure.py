@@ -36,7 +36,7 @@ class PureModel:
 
   @functools.cached_property
   def size(self) -> int:
-    """How many parameters it has."""
+    """The number of parameters."""
     return sum(x.size for x in jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0))))
 
 
@@ -95,7 +95,7 @@ def complete(
 
 
 def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
-  """Returns what is trained of a model and what is frozen; `join` puts them together again.
+  """Returns the trained parameters of a model and the frozen ones; `join` puts them together again.
 
   Without adapters everything is trained. With them, the adapters are, and a scalar model's head.
 
@@ -156,7 +156,7 @@ def for_sampling(model: PureModel, params: Params) -> Params:
 
 
 def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Params:
-  """Returns what `for_sampling` makes of parameters on a mesh, without content: types and places.
+  """Returns shapes, types and shardings of the parameters that `for_sampling` makes on a mesh.
 
   Args:
     model: whose parameters.
@@ -190,7 +190,7 @@ def _read(model: PureModel) -> Callable:
 
 
 def _is_other(read: Any, kept: Any) -> bool:
-  """Returns whether a parameter is read as another array than it is kept as."""
+  """Returns whether sampling reads a parameter as another array than the one that is stored."""
   if isinstance(kept, tuple) or isinstance(read, tuple):  # layers that stand apart
     return not isinstance(kept, tuple)
   if not hasattr(kept, "sharding"):  # NumPy's
@@ -211,7 +211,7 @@ def with_whole_head(model: PureModel, params: Params) -> Params:
 
 
 def is_scalar(model: PureModel) -> bool:
-  """Returns whether a model's head gives one number."""
+  """Returns whether a model is a scalar model: a reward, gap reward or value model."""
   return "bias" in model.axes
 
 

@@ -54,7 +54,7 @@ def attend(
   window: int,
   is_interpreted: bool,
 ) -> Float[Array, "B T N H"]:
-  """Returns what `attention.attend` returns for real tokens, each device with its rows and heads.
+  """Returns the outputs of `attention.attend` for real tokens, each device with its rows and heads.
 
   The real tokens of a text must lie side by side where layers have a window, which counts places.
 

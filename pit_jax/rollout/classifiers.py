@@ -27,7 +27,7 @@ TORCH_ROWS = 32  # of a batch in PyTorch
 
 
 class Classifier(abc.ABC):
-  """What every published classifier can do, whoever computes it."""
+  """A published classifier that scores answers, whoever computes it."""
 
   reader: classifier_text.Reader
   params: Params | None  # None in PyTorch
@@ -173,7 +173,7 @@ class Torch(Classifier):
 
 
 def pad_id(published: transformers.PreTrainedConfig) -> int | None:
-  """Returns what a config.json calls padding; None where it does not say."""
+  """Returns the padding token id of a config.json; None where it names none."""
   return published.get_text_config().pad_token_id
 
 
@@ -183,7 +183,7 @@ def _by_length(ids: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _place(ids: Sequence[int], pad_id: int | None) -> int:
-  """Returns where transformers reads a classifier's score; 0 where all is padding."""
+  """Returns the position of a classifier's score in transformers; 0 where all is padding."""
   if pad_id is None:
     return len(ids) - 1
   return max((place for place, token in enumerate(ids) if token != pad_id), default=0)

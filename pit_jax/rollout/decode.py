@@ -23,7 +23,7 @@ FEWEST_ROWS = 8  # no smaller batch is made: its step would take as long, readin
 
 @struct.dataclass
 class DecodeState:
-  """What one step of sampling hands to the next, for N rows in each of G parts of the batch.
+  """The state of sampling between two steps, for N rows in each of G parts of the batch.
 
   The first rows of every part are at work; the cache holds those alone.
   """
@@ -178,7 +178,7 @@ def _leave(state: DecodeState, count: int) -> DecodeState:
 
 
 def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:
-  """Returns what was sampled, in the order of the prompts."""
+  """Returns the sampled responses and their log-probabilities, in the order of the prompts."""
   # `prefill.in_tiles` and `_leave` moved rows within their part.
   state = _reorder(state, jnp.argsort(state.rows, axis=1))
   tokens, mask, logprobs = (

@@ -1,4 +1,4 @@
-"""What RL learns from: responses with their advantages and, with a value model, its values."""
+"""Experience for RL: responses with their advantages and, with a value model, its values."""
 
 import jax
 import jax.numpy as jnp

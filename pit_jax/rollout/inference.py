@@ -193,7 +193,7 @@ class Inference:
     return self.words(self.respond(params, prompts, key, temperature))
 
   def lengths(self, asked: Sequence[prompt_formats.Conversation]) -> np.ndarray:
-    """Returns how many tokens a model reads of each conversation, Int[N]."""
+    """Returns the length of each conversation in tokens, as a model reads it, Int[N]."""
     return encode.prompts(asked, self._cutting).contents.lengths[:, 0]
 
   def answer(

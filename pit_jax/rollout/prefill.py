@@ -102,7 +102,7 @@ def in_tiles(
 def repeated(
   cache: attention.Cache, logits: Float[Array, "B V"], rows: Int[Array, "G N"], samples: int
 ) -> tuple[attention.Cache, Float[Array, "B2 V"], Int[Array, "G N2"]]:
-  """Returns what was read of each prompt, once for each of the responses that follow it.
+  """Returns the KV cache and logits of each prompt, once for each of its responses.
 
   Args:
     cache: as `whole` returns it.

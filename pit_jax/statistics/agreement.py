@@ -1,4 +1,4 @@
-"""How far two judges agree: Cohen's κ over the outcomes of the same comparisons."""
+"""Agreement of two judges: Cohen's κ over the outcomes of the same comparisons."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ class Agreement:
 def compare(
   first: Outcomes, second: Outcomes, *, resamples: int = 1000, seed: int = 0
 ) -> Agreement:
-  """Returns how often two judges say the same of comparisons, beyond chance.
+  """Returns the agreement of two judges on comparisons, plainly and beyond chance.
 
   κ = (p_o − p_e) / (1 − p_e)        (Cohen 1960)
 

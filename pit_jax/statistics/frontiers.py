@@ -74,7 +74,7 @@ def intervals(known: Mapping, level: float = LEVEL) -> list[tuple[float, float]]
 
 
 def changes(known: Mapping, level: float = LEVEL) -> tuple[list[float], list[tuple[float, float]]]:
-  """Returns how each checkpoint but the last differs from the last, with paired t intervals.
+  """Returns the change from each earlier checkpoint to the last one, with paired t intervals.
 
   Args:
     known: moments.

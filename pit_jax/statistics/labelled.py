@@ -16,7 +16,7 @@ RESAMPLES = 2_000
 
 
 def right(margins: Real[Array | np.ndarray, " B"]) -> Right:
-  """Returns whether chosen less rejected is above 0; exactly 0 is half right."""
+  """Returns the correctness of margins, chosen less rejected: 1 above 0, and ½ at exactly 0."""
   return (1 + np.sign(np.asarray(margins, np.float64))) / 2
 
 

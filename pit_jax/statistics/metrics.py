@@ -21,7 +21,7 @@ GAPS = ("wl", "ww", "ll", "lw")  # r(x, y1, y2) with w the preferred and l the o
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """How often system a beats system b on the same prompts, in percent; NaN of no prompts."""
+  """Win, loss and tie rates of system a against b on the same prompts, in percent; NaN of none."""
 
   n: int  # prompts
   win: float
@@ -97,7 +97,7 @@ def pool(
 
 
 def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) -> float:
-  """Returns how far a reward model's confidence is from its accuracy, 0 at best.
+  """Returns the expected calibration error of a reward model's confidence, 0 at best.
 
   ECE = Σ_b n_b/n · |accuracy_b − confidence_b|        (Guo et al. 2017, eq. 5)
 

@@ -17,7 +17,7 @@ Tally = Int[Array | np.ndarray, "B 3"]
 
 
 def tally(columns: Sequence[str]) -> np.ndarray:
-  """Returns how often each prompt was won, lost and tied over all seeds, Int[B 3].
+  """Returns the counts of wins, losses and ties of each prompt over all seeds, Int[B 3].
 
   Args:
     columns: the outcomes of each seed, of the same prompts in the same order.

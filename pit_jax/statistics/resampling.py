@@ -8,7 +8,7 @@ Z = 1.959963984540054  # the upper one of the normal distribution
 
 
 def draws(prompts: int, resamples: int, seed: int) -> Int[np.ndarray, "S B"]:
-  """Returns how often each prompt is in each resample; a row sums to the number of prompts.
+  """Returns bootstrap counts: how often each prompt is in each resample, a row summing to B.
 
   Args:
     prompts: B, at least 1.

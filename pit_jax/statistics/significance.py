@@ -67,7 +67,7 @@ def over_seeds(
   shared_error: float | int = 0.0,
   own_error: float | int = 0.0,
 ) -> dict[str, float | int | tuple[float, float]]:
-  """Returns where the Δ of further training runs is likely to lie on average: a t interval.
+  """Returns the t interval of Δ over seeds: where further training runs lie on average.
 
   Δ̄ ± t √(max(s² / S, o²) + e²)        t of S − 1 degrees of freedom, s² over S − 1
 
@@ -129,7 +129,7 @@ def p_over_seeds(found: Mapping, delta: float | int = 0.0) -> float:
 
 
 def prompts_needed(delta: float | int, decided: float | int) -> int:
-  """Returns how many prompts find a difference Δ in 80% of experiments, at the 5% level.
+  """Returns the sample size: prompts that find a Δ in 80% of experiments, at the 5% level.
 
   n = ((z_{1−α/2} √d + z_{power} √(d − Δ²)) / Δ)²        (Connor 1987, paired comparisons)
 
@@ -167,7 +167,7 @@ def detectable(prompts: int, decided: float | int) -> float | None:
 
 
 def power(comparison: Mapping) -> dict:
-  """Returns how many prompts a comparison with so many ties needs for a given Δ.
+  """Returns the power of a comparison: prompts that one with so many ties needs for a given Δ.
 
   Args:
     comparison: a row of results.json. Where several seeds judged the same prompts, prompts that all
@@ -240,7 +240,7 @@ def _of_counts(row: Mapping) -> dict:
 
 
 def _independent(row: Mapping) -> int:
-  """Returns how many independent outcomes tell as much as those of a row."""
+  """Returns the effective sample size: independent outcomes that tell as much as those of a row."""
   repeated = row.get("repeated")
   return max(1, int(row["n"] / repeated["inflation"])) if repeated else row["n"]
 

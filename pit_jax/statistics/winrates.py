@@ -11,7 +11,7 @@ Outcomes = Num[Array | np.ndarray, " B"]
 
 @dataclasses.dataclass(frozen=True)
 class WinRate:
-  """How often the second of two systems is preferred to the first."""
+  """The win rate of the second of two systems over the first."""
 
   win_rate: float  # percent; ties count one half
   standard_error: float  # of win_rate, in percent points

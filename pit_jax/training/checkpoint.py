@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Resumed:
-  """What was read back from the newest readable checkpoint."""
+  """The training state that was read back from the newest readable checkpoint."""
 
   step: int  # completed training steps
   state: Any  # pytree of arrays, sharded like the state it replaces
@@ -139,7 +139,7 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def newest_folder(self) -> str | None:
-    """Returns where the newest checkpoint lies, once it is complete, or None when there is none."""
+    """Returns the folder of the newest checkpoint, once it is complete, or None without one."""
     self.wait()
     step = self.latest()
     return None if step is None else os.path.join(self._directory, str(step))

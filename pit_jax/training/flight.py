@@ -30,7 +30,7 @@ FOLDER = "flight"
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-  """What makes a step of a stage worth a record.
+  """Limits of metrics beyond which a step of a stage is worth a record.
 
   Attributes:
     kl: nats per response between policy and reference above which a step is recorded; 0 is never.
@@ -176,7 +176,7 @@ class Replay:
   step: int
 
   def folder(self, workdir: str | os.PathLike) -> pathlib.Path:
-    """Returns where the step was recorded.
+    """Returns the folder of the step's record.
 
     Raises:
       ValueError: it was not.

@@ -1,4 +1,4 @@
-"""How many checkpoints of a stage stay on disk."""
+"""Retention of checkpoints: how many of a stage stay on disk."""
 
 import dataclasses
 import math
@@ -77,6 +77,6 @@ def last_good(directory: Any) -> str:
 
 
 def remedy(directory: str) -> str:
-  """Returns what is to be looked at when a checkpoint could not be written into a folder."""
+  """Returns advice on a checkpoint that could not be written into a folder."""
   is_remote = directory.startswith(buckets.SCHEME)
   return f"See that {'the bucket can be written to' if is_remote else 'there is room on the disk'}"

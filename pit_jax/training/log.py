@@ -19,7 +19,7 @@ Samples = Callable[[State, int], Iterable[Mapping[str, Any]]]
 
 
 class Log:
-  """What surrounds the steps of one stage: it tells, measures, records and saves.
+  """The log around the steps of one stage: it tells, measures, records and saves.
 
   Args:
     stage: the stage's name.

@@ -87,6 +87,6 @@ def _host_bytes(leaf: jax.Array) -> bytes:
 
 
 def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  """Returns what an array is like: shape, type and sharding."""
+  """Returns the abstract array: shape, type and sharding."""
   sharding = getattr(leaf, "sharding", None)
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -1,4 +1,4 @@
-"""Where the seconds go: the parts of a step, traces for XProf, and steps that were kept."""
+"""Timing and goodput: the parts of a step, traces for XProf, and steps that were kept."""
 
 import contextlib
 import dataclasses
@@ -106,7 +106,7 @@ class Tracing:
 
 
 class Outlook:
-  """How long the stages to come will take, by the speed of those that this process has seen.
+  """Estimated time of the stages to come, by the speed of those that this process has seen.
 
   A stage of a kind that was not seen yet is taken to do its work as fast as the current one.
 
@@ -189,7 +189,7 @@ def begin(workdir: str | os.PathLike) -> None:
 
 
 def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
-  """Returns what the ledger of a run says, or None where there is none.
+  """Returns the goodput of a run by its ledger, or None where there is none.
 
   Returns:
     `sessions`, processes that worked on the run; `seconds` that they lived, from their begin to

@@ -58,7 +58,7 @@ def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def difference(whole: Sequence[Link], parts: Sequence[Link]) -> str | None:
-  """Returns what is first different between two runs, as a sentence, or None if nothing is."""
+  """Returns the first difference between two runs' checkpoints as a sentence, or None."""
   for one, other in zip(whole, parts, strict=False):
     if (one.stage, one.step) != (other.stage, other.step):
       return f"{one.stage} saved step {one.step}, after a restart {other.stage} {other.step}"
@@ -84,7 +84,7 @@ def tell(whole: Sequence[Link], parts: Sequence[Link]) -> int:
 
 
 def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict[str, Any]:
-  """Returns what is changed of a run's configuration: few steps, all saved, little else.
+  """Returns the overrides of a run's configuration: few steps, all saved, little else.
 
   Args:
     config: of the run.

@@ -151,7 +151,7 @@ class WeightsAndBiases:
 
 
 class Progress:
-  """What a person sees: a bar with rate and time left, or a line per log when not on a terminal.
+  """Progress for a person: a bar with rate and time left, or a line per log off a terminal.
 
   Rate and time left are those of the steps after the first, in which programs are compiled.
 
