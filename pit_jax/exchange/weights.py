@@ -165,7 +165,7 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
   if model.config.tied and EMBEDDING not in weights.shapes and HEAD in weights.shapes:
     # One tensor for both may be written under either name.
     table = [dataclasses.replace(e, theirs=(HEAD,)) if EMBEDDING in e.theirs else e for e in table]
-  # All that is wrong is said before anything is read.
+  # All that does not fit is said before anything is read.
   _check(weights, table, model.config.tied)
   places = _places(sharding)
   leaves = {}

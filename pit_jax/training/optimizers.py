@@ -48,7 +48,7 @@ def schedule(
   value = over(planned)
 
   def rates(index):
-    # Negative during the value warm-up, where `warmup_linear` is 0.
+    # index − warmup is negative during the value warm-up, where `warmup_linear` gives 0.
     later = {"policy": policy(index - warmup), "value": value(index)}
     return {kind: jnp.float32(rate) for kind, rate in later.items()}
 
