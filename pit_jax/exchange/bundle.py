@@ -28,6 +28,7 @@ def save(
     if model.config.adapter is None:
       hf.save(folder / name, model, params, **special_ids)
       continue
+    # From a language model, since a scalar one lacks the head over the vocabulary.
     if not pure.is_scalar(model) and not has_base:
       has_base = True
       bare = pure.language_model(dataclasses.replace(model.config, adapter=None))
@@ -58,20 +59,21 @@ class Reader:
   @property
   def names(self) -> list[str]:
     """The models there are."""
-    found = (path.parent.name for path in self.folder.glob("*/config.json"))
-    return sorted(name for name in found if name != BASE)
+    models = (path.parent.name for path in self.folder.glob("*/config.json"))
+    return sorted(name for name in models if name != BASE)
 
   def describe(self, name: str) -> pure.PureModel:
-    """Returns what a directory holds, without reading its weights.
+    """Returns the model of a directory, without reading its weights.
 
     Raises:
       ValueError: if config.json or adapter_config.json is missing or not supported.
     """
     directory = self.folder / name
     adapter = peft.read(directory) if peft.is_adapter(directory) else None
+    # Only what adapters leave frozen may be kept in less than float32.
     stored = self.stored if adapter or name == BASE else "float32"
-    own = {"dtype": self.dtype, "unroll": self.unroll, "stored": stored, "adapter": adapter}
-    config = dataclasses.replace(families.read(directory), **own)
+    overrides = {"dtype": self.dtype, "unroll": self.unroll, "stored": stored, "adapter": adapter}
+    config = dataclasses.replace(families.read(directory), **overrides)
     config = dataclasses.replace(config, attention=kernels.choose("auto", self.platform, config))
     is_scalar = families.is_classifier(directory)
     return (pure.scalar_model if is_scalar else pure.language_model)(config)
@@ -82,7 +84,8 @@ class Reader:
     Raises:
       ValueError: if they cannot be read or do not fit the model.
     """
-    model, directory = self.describe(name), self.folder / name
+    model = self.describe(name)
+    directory = self.folder / name
     if model.config.adapter is None:
       return hf.load(directory, model, self.places(model))
     trained, frozen = pure.split(model, self.places(model))

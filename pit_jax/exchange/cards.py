@@ -21,14 +21,16 @@ KINDS = {  # model of a run → what it is
 UNITS = {"reward": "R_P", "gap_reward": "R_PIT"}  # model that scores → its name in the results
 SCORED = tuple(UNITS)
 # What the cards' examples ask; short, so that every run's limits have room for it.
-QUESTION, REFERENCE, ANSWER = "1 + 1 = ?", "3", "2"
+QUESTION = "1 + 1 = ?"
+REFERENCE = "3"
+ANSWER = "2"
 UNKNOWN = "other"  # what the Hub calls a licence that it does not know
 _CACHED = re.compile(r"models--(.+?)--(.+)")  # of the Hub's cache, the folder of OWNER/NAME
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """How a published reward model is asked, which keeps its own tokenizer and template.
+  """The inputs of a published reward model, which keeps its own tokenizer and template.
 
   Attributes:
     is_pair: whether it reads question and answer as a text pair; else its chat template.
@@ -48,20 +50,20 @@ class Published:
       f'model = transformers.{kind}.from_pretrained("reward").eval()',
     ]
     if self.is_pair:
-      asked = [f'read = words("{QUESTION}", "{ANSWER}", return_tensors="pt")']
+      request = [f'read = words("{QUESTION}", "{ANSWER}", return_tensors="pt")']
     else:
-      said = f'{{"role": "user", "content": "{QUESTION}"}}'
-      said += f', {{"role": "assistant", "content": "{ANSWER}"}}'
-      asked = [f"messages = [{said}]"]
-      asked.append('read = words.apply_chat_template(messages, return_tensors="pt")')
-    given = "**read" if self.is_pair else 'read["input_ids"]'
+      messages = f'{{"role": "user", "content": "{QUESTION}"}}'
+      messages += f', {{"role": "assistant", "content": "{ANSWER}"}}'
+      request = [f"messages = [{messages}]"]
+      request.append('read = words.apply_chat_template(messages, return_tensors="pt")')
+    inputs = "**read" if self.is_pair else 'read["input_ids"]'
     scaled = "" if self.gain == 1 else f" * {self.gain!r}"
-    return [*opening, *asked, f"print(model({given}).logits.item(){scaled})"]
+    return [*opening, *request, f"print(model({inputs}).logits.item(){scaled})"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """What a card says of a model.
+  """The model card of an exported model.
 
   Attributes:
     name: of the model; see `KINDS`.
@@ -107,7 +109,7 @@ class Card:
     (directory / "README.md").write_text(text, encoding="utf-8")
 
   def _data(self) -> str:
-    """Returns what the Hub reads of a card, as YAML."""
+    """Returns the metadata of a card as the Hub reads it, in YAML."""
     unnamed = {} if self.license else {"license_name": "unnamed"}
     data = huggingface_hub.ModelCardData(
       license=self.license or UNKNOWN,
@@ -127,10 +129,11 @@ class Card:
       *lines, last = self.published.code(way)
       return [*lines, f"{last}  # {self.score:.6f}"]
     task = "text-classification" if self.name in SCORED else "text-generation"
+    # Pipelines may turn scores into probabilities unless told not to.
     options = ', function_to_apply="none"' if self.name in SCORED else ""
-    said = [("user", QUESTION)]
-    said += [("assistant", REFERENCE)] if self.name in ("improver", "gap_reward") else []
-    said += [("assistant", ANSWER)] if self.name in SCORED else []
+    turns = [("user", QUESTION)]
+    turns += [("assistant", REFERENCE)] if self.name in ("improver", "gap_reward") else []
+    turns += [("assistant", ANSWER)] if self.name in SCORED else []
     opening = ["import transformers", ""]
     if not self.is_opened_alike:
       opening.append(f'words = transformers.PreTrainedTokenizerFast.from_pretrained("{self.name}")')
@@ -138,18 +141,19 @@ class Card:
     elif self.has_adapters:  # or the base's own is taken, with the base's template
       options = f', tokenizer="{self.name}"{options}'
     opening.append(f'model = transformers.pipeline("{task}", "{self.name}"{options})')
-    messages = [f'{{"role": "{role}", "content": "{content}"}}' for role, content in said]
-    asked = [f"messages = [{', '.join(messages)}]"]
+    messages = [f'{{"role": "{role}", "content": "{content}"}}' for role, content in turns]
+    request = [f"messages = [{', '.join(messages)}]"]
     if self.name in SCORED:
-      asked.append("text = model.tokenizer.apply_chat_template(messages, tokenize=False)")
-      return [*opening, *asked, f'print(model(text)[0]["score"])  # {self.score:.6f}']
+      request.append("text = model.tokenizer.apply_chat_template(messages, tokenize=False)")
+      return [*opening, *request, f'print(model(text)[0]["score"])  # {self.score:.6f}']
     options = "return_full_text=False"
+    # Where the last message is the assistant's, pipelines write on instead of answering.
     options += ", continue_final_message=False" if self.name == "improver" else ""
-    return [*opening, *asked, f'print(model(messages, {options})[0]["generated_text"])']
+    return [*opening, *request, f'print(model(messages, {options})[0]["generated_text"])']
 
   def _messages(self) -> str:
-    """Returns what the messages have to be."""
-    said = {
+    """Returns a paragraph on the messages that the model takes."""
+    advice = {
       "policy": "The last message is the user's.",
       "improver": "The last two messages are the user's, and as the assistant's the answer that is "
       "to be improved; the template itself asks for a better one.",
@@ -161,28 +165,28 @@ class Card:
       "read, and nothing after it.",
     }
     if self.published:
-      said["reward"] = "It reads question and answer as transformers gives them to it."
+      advice["reward"] = "It reads question and answer as transformers gives them to it."
     prompt, answer = self.limits
     cut = f"The run cut prompts to {prompt:,} tokens and answers to {answer:,}."
-    return f"{said[self.name]} {cut}"
+    return f"{advice[self.name]} {cut}"
 
   def _unit(self) -> str:
-    """Returns what a score means."""
-    said = "The printed number, in float32 that of the comment, is the run's score without a bias."
-    known = (self.results or {}).get("reward_models", {})
-    known = known.get(UNITS[self.name], {})
-    if "shift" in known:
-      said += (
+    """Returns a paragraph on the unit of a score."""
+    text = "The printed number, in float32 that of the comment, is the run's score without a bias."
+    figures = (self.results or {}).get("reward_models", {})
+    figures = figures.get(UNITS[self.name], {})
+    if "shift" in figures:
+      text += (
         " Its unit is one standard deviation of the scores of samples of the fine-tuned model, "
-        f"whose mean is {-known['shift']:.4f}."
+        f"whose mean is {-figures['shift']:.4f}."
       )
-    if self.name == "gap_reward" and "zero_point" in known:
-      said += f" An answer that is its own reference has {known['zero_point']:.4f} on average."
-    return said + " Only differences mean something: where the zero lies is arbitrary."
+    if self.name == "gap_reward" and "zero_point" in figures:
+      text += f" An answer that is its own reference has {figures['zero_point']:.4f} on average."
+    return text + " Only differences mean something: where the zero lies is arbitrary."
 
 
 def base_of(config: Mapping[str, Any]) -> str | None:
-  """Returns what a run's models were made from, as the Hub would call it; None for nothing."""
+  """Returns the base model of a run, as the Hub would call it; None for nothing."""
   named = config.get("model", {}).get("base", "none")
   if named == "auto":
     named = "embedded" if config["data"]["source"] == "synthetic" else "none"
@@ -192,16 +196,16 @@ def base_of(config: Mapping[str, Any]) -> str | None:
 
 
 def model_of(directory: str) -> str:
-  """Returns what the Hub would call the model of a directory: OWNER/NAME, or the folder's name."""
+  """Returns the Hub's name of a directory's model: OWNER/NAME, or the folder's name."""
   path = pathlib.Path(directory)
-  for part in reversed(path.parts):
-    if cached := _CACHED.fullmatch(part):
+  for folder in reversed(path.parts):
+    if cached := _CACHED.fullmatch(folder):
       return "/".join(cached.groups())
   return _plain(path.resolve().name)
 
 
 def datasets_of(config: Mapping[str, Any]) -> list[str]:
-  """Returns what a run was trained on, as the Hub would call it."""
+  """Returns the datasets of a run, as the Hub would call them."""
   source = config.get("data", {}).get("source")
   if source is None:
     return []
@@ -247,18 +251,18 @@ def _wrapped(text: str) -> list[str]:
 
 def _adapters(name: str) -> str:
   kind = "SequenceClassification" if name in SCORED else "CausalLM"
-  said = (
+  text = (
     f"The directory holds adapters (LoRA) of `base`, which lies beside it. "
     f'`peft.AutoPeftModelFor{kind}.from_pretrained("{name}")` opens both there too. From another '
     f"folder open the base first: `peft.PeftModel.from_pretrained(transformers.AutoModelFor{kind}"
     f'.from_pretrained("…/base"), "…/{name}")`.'
   )
   if name in SCORED:
-    said += (
+    text += (
       " While the base is loaded, a report calls `score.weight` missing and newly initialised: the "
       "base has no head, and the adapters bring it, so nothing is to be trained."
     )
-  return said
+  return text
 
 
 def _tokenizer(name: str) -> str:
@@ -277,7 +281,7 @@ def _licence() -> str:
 
 
 def _figures(results: Mapping[str, Any], method: presentation.Presentation) -> list[str]:
-  """Returns what the run's judges said."""
+  """Returns a table of the run's comparisons under all judges."""
   lines = [verdict.headline(results, method), ""]
   lines += ["| system | against | judge | Δ | 95% interval | n |", "|---|---|---|---|---|---|"]
   for row in verdict.presentable(results, method)["comparisons"]:

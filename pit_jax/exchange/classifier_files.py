@@ -64,10 +64,10 @@ def load(
   """
   fast = hf_text.read(directory, by_class=shape is None)
   reader = classifier_text.open_reader(fast, **described["reader"])
-  for name, found in (("hash", reader.hash), ("tokenizer", reader.fingerprint)):
-    if found != described[name]:
+  for name, current in (("hash", reader.hash), ("tokenizer", reader.fingerprint)):
+    if current != described[name]:
       raise ValueError(
-        f"{directory}: {name} {described[name]} of what the classifier reads is now {found}; "
+        f"{directory}: {name} {described[name]} of what the classifier reads is now {current}; "
         "restore the files that were exported, or use the version of the library that wrote them"
       )
   if shape is None:

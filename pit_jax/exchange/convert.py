@@ -61,7 +61,8 @@ def bring_in(
   Raises:
     ValueError: if anything in the source is not supported or does not fit; the message names it.
   """
-  source, output = pathlib.Path(source), pathlib.Path(output)
+  source = pathlib.Path(source)
+  output = pathlib.Path(output)
   is_file = source.suffix == ".gguf"
   if not is_file:
     directories.refuse_adapters(source)
@@ -94,7 +95,7 @@ def bring_in(
 
 
 def _speaker(source: pathlib.Path, adapter: str | os.PathLike | None) -> pathlib.Path:
-  """Returns where the tokenizer lies: those who train adapters write theirs beside them."""
+  """Returns the directory of the tokenizer: those who train adapters write theirs beside them."""
   has_own = adapter is not None and (pathlib.Path(adapter) / "tokenizer.json").is_file()
   return pathlib.Path(adapter) if has_own else source
 
@@ -134,29 +135,34 @@ def send_out(
     ValueError: if the run is not finished, has no such model, or no adapters where they are asked
       for; or another base lies in OUTPUT/base, on which other adapters may stand.
   """
-  workdir, output, written = pathlib.Path(workdir), pathlib.Path(output), []
+  workdir = pathlib.Path(workdir)
+  output = pathlib.Path(output)
+  written = []
   results = _read_json(workdir / "report" / "results.json")
   config = results["config"] if results else _read_json(workdir / "config.json") or {}
   mesh = parallel.make_mesh((1, 1, 1))
-  kept = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
-  for name in names or kept or cards.KINDS:  # without any, the first one says the run has none
+  present = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
+  for name in names or present or cards.KINDS:  # without any, the first one says the run has none
     written.append(directory := output / name)
     if name == "reward" and (published := export.load_published(workdir, mesh=mesh)):
       source = config.get("reward", {}).get("model", "")
       _send_published(directory, published, dtype, source, license, results, method)
       continue
-    found = export.load_one(workdir, name, mesh=mesh)
+    exported = export.load_one(workdir, name, mesh=mesh)
     if as_adapters:
-      _write_base(workdir, output, found, dtype)
-    _write_model(directory, name, found, dtype, as_adapters)
+      _write_base(workdir, output, exported, dtype)
+    _write_model(directory, name, exported, dtype, as_adapters)
     card = cards.Card(
       name=name,
       made="Trained with pit_jax",
       license=license or cards.license_of(config.get("model", {}).get("base", "")),
       base=cards.base_of(config),
       datasets=cards.datasets_of(config),
-      limits=(found.asking.settings.max_prompt_length, found.asking.settings.max_response_length),
-      score=_score(name, found),
+      limits=(
+        exported.asking.settings.max_prompt_length,
+        exported.asking.settings.max_response_length,
+      ),
+      score=_score(name, exported),
       has_adapters=as_adapters,
       is_opened_alike=cards.is_opened_alike(directory),
       results=results,
@@ -170,28 +176,31 @@ def _write_model(
   directory: pathlib.Path, name: str, found: export.Exported, dtype: str, has_adapters: bool
 ) -> None:
   """Writes a model, or what it adds to its base, with its tokenizer and template."""
-  tokenizer, ids = found.asking.settings.tokenizer, found.asking.settings.tokenizer.special_ids
+  tokenizer = found.asking.settings.tokenizer
+  ids = found.asking.settings.tokenizer.special_ids
   if has_adapters:
     peft.save(directory, found.model, found.params, base=bundle.BASE, **ids)
     # With one, transformers takes the directory for a whole model, whose weights it misses.
     (directory / "config.json").unlink()
   else:
     hf.save(directory, found.model, found.params, dtype=dtype, **ids)
-  form, shown = found.asking.settings.template, {"shows_reference": name in SHOWN}
+  form = found.asking.settings.template
+  options = {"shows_reference": name in SHOWN}
   is_scored = name in cards.SCORED
   # Those who score read a whole text; those who serve get the tokenizer that other tools know.
-  borders = form.borders(**shown) if is_scored else ()
-  tokenizer.save(directory, form.chat(tokenizer, **shown, is_scored=is_scored), borders=borders)
+  borders = form.borders(**options) if is_scored else ()
+  tokenizer.save(directory, form.chat(tokenizer, **options, is_scored=is_scored), borders=borders)
   if name not in cards.SCORED:
     _sampling(found).save_pretrained(directory)
 
 
 def _sampling(found: export.Exported) -> transformers.GenerationConfig:
-  """Returns how a policy or an improver is sampled from: its whole law, as in training."""
+  """Returns the generation config of policy or improver: the whole distribution is sampled."""
   tokenizer = found.asking.settings.tokenizer
   return transformers.GenerationConfig(
     do_sample=True,
     temperature=1.0,
+    # Off, since transformers cuts at 50 tokens by default.
     top_k=0,
     top_p=1.0,
     max_new_tokens=found.asking.response_length,
@@ -211,15 +220,18 @@ def _write_base(
     raise ValueError(
       f"{workdir}: its models have no adapters, every weight was trained; export them whole"
     )
-  source, base = workdir / export.FOLDER / bundle.BASE, output / bundle.BASE
-  partial, tokenizer = output / f"{bundle.BASE}.partial", found.asking.settings.tokenizer
+  source = workdir / export.FOLDER / bundle.BASE
+  base = output / bundle.BASE
+  partial = output / f"{bundle.BASE}.partial"
+  tokenizer = found.asking.settings.tokenizer
   shutil.rmtree(partial, ignore_errors=True)
   model = pure.language_model(families.read(source))
   labels = {"num_labels": 1, "problem_type": "regression"}
-  more = {"dtype": dtype, **tokenizer.special_ids, **labels}
-  hf.save(partial, model, hf.load(source, model), **more)
+  fields = {"dtype": dtype, **tokenizer.special_ids, **labels}
+  hf.save(partial, model, hf.load(source, model), **fields)
   tokenizer.save(partial)
   _sampling(found).save_pretrained(partial)
+  # Under its name only when whole: a kill leaves no half of a base.
   if not base.exists():
     partial.rename(base)
     return
@@ -250,7 +262,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _score(name: str, found: export.Exported) -> float | None:
-  """Returns what the run says of the card's example; None of a model that gives no score."""
+  """Returns the run's score of the card's example; None of a model that gives none."""
   if name not in cards.SCORED:
     return None
   limits = {"max_prompt_length": ROOM, "max_response_length": ROOM}
@@ -275,12 +287,14 @@ def _send_published(
   inherited = cards.license_of(source)  # read first: the card takes the place of its own
   gain = classifier_files.save(directory, classifier, dtype=dtype)["gain"]
   name = pathlib.Path(source).name
-  made = f"The published reward model {name}" if name else "A published reward model"
-  made += ", not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
+  description = f"The published reward model {name}" if name else "A published reward model"
+  description += (
+    ", not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
+  )
   reader = classifier.reader
   cards.Card(
     name="reward",
-    made=made,
+    made=description,
     license=license or inherited,
     base=cards.model_of(source) if source else None,
     datasets=[],

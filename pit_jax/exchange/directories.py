@@ -1,4 +1,4 @@
-"""What is wrong with a name that should be a model's directory, and what to do about it."""
+"""Checks that a name is a model's directory, and says what to do where it is none."""
 
 import json
 import os

@@ -30,7 +30,8 @@ from pit_jax.storage import places
 from pit_jax.types import Params
 
 FORMAT = 6
-FOLDER, RUN = "models", "run.json"
+FOLDER = "models"
+RUN = "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
 NAMES = ("policy", "reward", "improver", "gap_reward")
 # What a model cannot be used without: an improver stops where its gap reward says so.
@@ -39,7 +40,7 @@ WANTS = {"improver": ("policy", "gap_reward")}
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-  """What run.json holds, by the same names; `save` says what each is."""
+  """The fields of run.json, by the same names; `save` says what each is."""
 
   format: int
   template: dict
@@ -78,13 +79,16 @@ def save(
   _check_models(models, zero_point)
   folder, partial, old = (workdir / f"{FOLDER}{suffix}" for suffix in ("", ".partial", ".old"))
   if hosts.is_first():
+    # What an export that was killed left behind.
     for leftover in (partial, old):
       shutil.rmtree(leftover, ignore_errors=True)
-  special_ids, own = asking.settings.tokenizer.special_ids, {}
+  special_ids = asking.settings.tokenizer.special_ids
+  bundled = {}
+  # A published reward model keeps files of its own, written below.
   for name in models if published is None else models.keys() - {"reward"}:
     model = asking.language if name in LANGUAGE else asking.scalar
-    own[name] = (model, models[name], special_ids)
-  bundle.save(partial, own)
+    bundled[name] = (model, models[name], special_ids)
+  bundle.save(partial, bundled)
   described = classifier_files.save(partial / "reward", published) if published else None
   if not hosts.is_first():
     return
@@ -126,13 +130,15 @@ def load(
     ValueError: the run is not finished, has no improver, or a file is missing, cannot be read or
       does not fit the others; the message names it.
   """
-  run, folder = _read(workdir), workdir / FOLDER
+  run = _read(workdir)
+  folder = workdir / FOLDER
   if run.zero_point is None or not (folder / "improver").is_dir():
     raise ValueError(
       f"{folder} holds no improver, because its recipe trains none; "
       "give the --workdir of a run whose recipe does"
     )
-  settings, reader = _settings(run, folder / "tokenizer"), _reader(run, folder, mesh)
+  settings = _settings(run, folder / "tokenizer")
+  reader = _reader(run, folder, mesh)
   language, policy = _model("policy", reader, settings.tokenizer)
   same, improver = _model("improver", reader, settings.tokenizer)
   if same.config != language.config:
@@ -168,7 +174,8 @@ def load_one(
   Raises:
     ValueError: as `load`, or the run has no such model, or its reward model is a published one.
   """
-  run, folder = _read(workdir), workdir / FOLDER
+  run = _read(workdir)
+  folder = workdir / FOLDER
   reader = _reader(run, folder, mesh)
   if name not in reader.names:
     raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(reader.names)}")
@@ -185,13 +192,15 @@ def load_published(
   workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
 ) -> classifiers.Classifier | None:
   """Returns the published reward model of a run, in its unit; None where one was trained."""
-  run, folder = _read(workdir), workdir / FOLDER
+  run = _read(workdir)
+  folder = workdir / FOLDER
   if run.published is None:
     return None
-  given, shape = (folder / "reward", run.published), None
+  arguments = (folder / "reward", run.published)
+  shape = None
   if run.published["gain"] is None:  # it is one of our families
     shape = _reader(run, folder, mesh).describe("reward").config
-  return classifier_files.load(*given, shape, mesh=mesh, batch_size=batch_size)
+  return classifier_files.load(*arguments, shape, mesh=mesh, batch_size=batch_size)
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
@@ -214,7 +223,8 @@ def _hash(path: pathlib.Path) -> str:
 
 def _read(workdir: pathlib.Path) -> _Run:
   """Reads and checks run.json."""
-  path, named = workdir / FOLDER / RUN, places.address(workdir)
+  path = workdir / FOLDER / RUN
+  named = places.address(workdir)
   if not path.is_file():
     raise ValueError(
       f"{named} holds no finished run: there is no {path}; finish the run by repeating its "
@@ -262,12 +272,12 @@ def _fields(path: pathlib.Path, content: dict[str, Any]) -> _Run:
 
 
 def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
-  """Returns how texts become tokens; the directory holds the tokenizer."""
+  """Returns tokenizer, template and limits of a run; the directory holds the tokenizer."""
   tokenizer = text.load_tokenizer(directory)
-  found = _hash(directory / "tokenizer.json")
-  if found != run.tokenizer:
+  digest = _hash(directory / "tokenizer.json")
+  if digest != run.tokenizer:
     raise ValueError(
-      f"{directory / 'tokenizer.json'} is not the tokenizer of this run (hash {found}, not "
+      f"{directory / 'tokenizer.json'} is not the tokenizer of this run (hash {digest}, not "
       f"{run.tokenizer}); put back the file that was exported"
     )
   return encode.Settings(
@@ -290,7 +300,8 @@ def _model(
   name: str, reader: bundle.Reader, tokenizer: text.Tokenizer
 ) -> tuple[pure.PureModel, Params]:
   """Reads one model, checks it, and places its parameters once for all calls."""
-  model, path = reader.describe(name), reader.folder / name / "config.json"
+  model = reader.describe(name)
+  path = reader.folder / name / "config.json"
   if pure.is_scalar(model) == (name in LANGUAGE):
     kind = "language model" if name in LANGUAGE else "classifier"
     raise ValueError(f"{path} is of another kind of model; {name} is a {kind}")

@@ -47,8 +47,8 @@ def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
   if family not in FAMILIES:
     raise ValueError(f"model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}")
   published = FAMILIES[family][0]
-  known = set(published().to_dict()) | LEGACY | (GEMMA3 if family == "gemma3_text" else set())
-  return published(**fields.of_network(raw, known))
+  read_fields = set(published().to_dict()) | LEGACY | (GEMMA3 if family == "gemma3_text" else set())
+  return published(**fields.of_network(raw, read_fields))
 
 
 def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrainedConfig:
@@ -64,18 +64,19 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
   family = _family(config)
   published, switches = FAMILIES[family]
   try:
-    made = published(**_published(config, published), **more)
+    written = published(**_published(config, published), **more)
   except hub_errors.StrictDataclassError as error:
     raise ValueError(f"{family} cannot be such a model: {error.__cause__ or error}") from error
   unwritten = {name: getattr(config, name) for name in ("dtype", "remat", "unroll", "attention")}
-  found = architecture.ModelConfig(**_shared(made) | switches(made), **unwritten)
-  if found != config:
-    wrong = [name for name, value in vars(config).items() if vars(found)[name] != value]
+  # Read back: a family without a field for a switch drops it without a word.
+  reread = architecture.ModelConfig(**_shared(written) | switches(written), **unwritten)
+  if reread != config:
+    wrong = [name for name, value in vars(config).items() if vars(reread)[name] != value]
     raise ValueError(
       f"the nearest family is {family}, which has no such {', '.join(wrong)}; "
       "change the model, or add its family to exchange/families.py"
     )
-  return made
+  return written
 
 
 def _family(config: architecture.ModelConfig) -> str:
@@ -101,7 +102,7 @@ GEMMA3 = {"rope_local_base_freq", "sliding_window_pattern"}
 
 
 def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
-  """Returns what all families say in the same words."""
+  """Returns the switches that all families spell alike."""
   act = getattr(config, "hidden_activation", None) or config.hidden_act
   if act not in ("silu", *GELU):
     raise ValueError(f"activation {act!r} is not supported; supported are silu and {GELU[0]}")
@@ -112,6 +113,7 @@ def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
     "layers": config.num_hidden_layers,
     "heads": heads,
     "kv_heads": config.num_key_value_heads or heads,
+    # Older files name no width of a head: the heads then share the model's.
     "head_width": getattr(config, "head_dim", None) or config.hidden_size // heads,
     "hidden": config.intermediate_size,
     "tied": config.tie_word_embeddings,
@@ -123,11 +125,12 @@ def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
 
 def _published(config: architecture.ModelConfig, published: type) -> dict[str, Any]:
   """Returns the fields of a family's file, as far as the family has them."""
-  rope, kinds = ropes.write(config.rope), {has: kind for kind, has in LAYERS.items()}
+  rope = ropes.write(config.rope)
+  kinds = {has: kind for kind, has in LAYERS.items()}
   if config.local_rope is not None:
     rope = {"full_attention": rope, "sliding_attention": ropes.write(config.local_rope)}
   act = GELU[0] if config.activation == "gelu_tanh" else config.activation
-  said = {
+  values = {
     "vocab_size": config.vocabulary,
     "hidden_size": config.width,
     "num_hidden_layers": config.layers,
@@ -144,14 +147,16 @@ def _published(config: architecture.ModelConfig, published: type) -> dict[str, A
     "sliding_window": config.window or None,
     "use_sliding_window": config.window > 0,
     "layer_types": [kinds[has] for has in config.windows],
+    # Files have the width whose power of −½ scales the scores, a whole number.
     "query_pre_attn_scalar": round((config.attention_scale or 1) ** -2),
     "attn_logit_softcapping": config.attention_cap or None,
     "final_logit_softcapping": config.logit_cap or None,
     "max_position_embeddings": config.longest,
   }
   if not config.attention_scale:  # a family that has the field needs a number
-    del said["query_pre_attn_scalar"]
-  return {name: said[name] for name in said.keys() & set(published().to_dict())}
+    del values["query_pre_attn_scalar"]
+  # The fields of a family are those of which its class has defaults.
+  return {name: values[name] for name in values.keys() & set(published().to_dict())}
 
 
 def _windows(config) -> dict[str, Any]:

@@ -116,7 +116,9 @@ class File:
     self._tensors = {_published(tensor.name): tensor for tensor in self._reader.tensors}
     self._divisors = self._tensors.pop(DIVISORS, None)
     self.shapes = {
-      name: tuple(map(int, reversed(tensor.shape))) for name, tensor in self._tensors.items()
+      # GGUF names the axis that varies fastest first.
+      name: tuple(map(int, reversed(tensor.shape)))
+      for name, tensor in self._tensors.items()
     }
     self.wrong = [
       f"{name} is of type {tensor.tensor_type.name}; {', '.join(READABLE)} are read"
@@ -126,8 +128,8 @@ class File:
 
   def field(self, name: str, default: Any = None) -> Any:
     """Returns a field of the description, or the default."""
-    found = self._reader.fields.get(name)
-    return default if found is None else found.contents()
+    entry = self._reader.fields.get(name)
+    return default if entry is None else entry.contents()
 
   @functools.cached_property
   def config(self) -> architecture.ModelConfig:
@@ -161,9 +163,10 @@ class File:
 
   def read(self, tensor: str) -> np.ndarray:
     """Returns a tensor, dequantised to float32."""
-    found = self._tensors[tensor]
-    values = gguf.quants.dequantize(found.data, found.tensor_type)
+    stored = self._tensors[tensor]
+    values = gguf.quants.dequantize(stored.data, stored.tensor_type)
     values = values.reshape(self.shapes[tensor])
+    # Only this family's conversion puts the two of a rotated pair side by side.
     if self.family == "llama" and tensor.endswith(("q_proj.weight", "k_proj.weight")):
       heads = self.config.heads if "q_proj" in tensor else self.config.kv_heads
       return _pairs_apart(values, heads)
@@ -214,7 +217,8 @@ class File:
 
   def _check_kind(self) -> None:
     """Raises a ValueError for a file that holds something else than one whole language model."""
-    kind, parts = self.field("general.type", "model"), self.field("split.count", 0)
+    kind = self.field("general.type", "model")
+    parts = self.field("split.count", 0)
     if kind != "model":
       raise ValueError(f"{self.name}: general.type is {kind!r}, and only whole models are read")
     if parts > 1:
@@ -224,13 +228,13 @@ class File:
 
   def _check_keys(self) -> None:
     """Raises a ValueError for keys of the architecture that the decoder has no switch for."""
-    own = {
+    keys = {
       name.removeprefix(f"{self.family}."): field.contents()
       for name, field in self._reader.fields.items()
       if name.startswith(f"{self.family}.")
     }
     wrong = []
-    for name, value in own.items():
+    for name, value in keys.items():
       if name in READ | MEANINGLESS or value in OFF.get(name, ()):
         continue
       only = f" (only {' or '.join(map(repr, OFF[name]))})" if name in OFF else ""
@@ -243,14 +247,14 @@ class File:
 
   def _check_sizes(self, config: architecture.ModelConfig) -> None:
     """Raises a ValueError for sizes that are not the decoder's."""
-    wanted = {
+    expected = {
       "rope.dimension_count": config.head_width,  # all of a head is rotated
       "attention.value_length": config.head_width,
       "vocab_size": config.vocabulary,
     }
     if self.family != "llama":  # llama.cpp gives these no window; nothing beyond it is as good
-      wanted["attention.sliding_window"] = 0
-    for name, size in wanted.items():
+      expected["attention.sliding_window"] = 0
+    for name, size in expected.items():
       value = self._of(name, size)
       if value != size and not (size == 0 and value >= config.longest):
         raise ValueError(

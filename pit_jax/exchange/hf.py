@@ -21,7 +21,8 @@ from pit_jax.exchange import directories, families, weights
 from pit_jax.models import architecture, pure
 from pit_jax.types import Params
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 4 * 2**30
 SAMPLE_BYTES = 2**20  # of the beginning and of the end of a file, for its fingerprint
 READABLE = ("F32", "BF16", "F16")
@@ -107,7 +108,8 @@ class Directory:
       raise ValueError(f"{directory} holds no readable weights: {error}") from error
 
   def _add(self, tensor: str, found, file: pathlib.Path) -> None:
-    self.shapes[tensor], self._homes[tensor] = tuple(found.get_shape()), file
+    self.shapes[tensor] = tuple(found.get_shape())
+    self._homes[tensor] = file
     if found.get_dtype() not in READABLE:
       self.wrong.append(f"{tensor} is of type {found.get_dtype()}; {', '.join(READABLE)} are read")
 
@@ -120,10 +122,10 @@ class Directory:
 def _files(directory: pathlib.Path) -> list[str]:
   if (directory / INDEX).exists():
     lfs.check(directory / INDEX)
-    listed = directories.read_object(directory / INDEX).get("weight_map")
-    if not isinstance(listed, dict):
+    weight_map = directories.read_object(directory / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict):
       raise ValueError(f"{INDEX} has no weight_map, which says what lies in which file")
-    return sorted(set(listed.values()))
+    return sorted(set(weight_map.values()))
   if (directory / WEIGHTS).exists():
     return [WEIGHTS]
   raise ValueError(
@@ -155,9 +157,12 @@ def save(
   Raises:
     ValueError: a scalar model's head has a bias, for which a classifier has no place.
   """
-  directory, leaves = pathlib.Path(directory), pure.named(layout.to_devices(params))
+  directory = pathlib.Path(directory)
+  leaves = pure.named(layout.to_devices(params))
   describe(directory, model, leaves, dtype=dtype, **more)
-  table, homes, width = weights.entries(model), {}, np.dtype(dtype).itemsize
+  table = weights.entries(model)
+  homes = {}
+  width = np.dtype(dtype).itemsize
   shards = list(_shards(table, width, shard_bytes))
   for number, shard in enumerate(shards, start=1):
     file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
@@ -167,6 +172,7 @@ def save(
     }
     homes |= dict.fromkeys(tensors, file)
     if hosts.is_first():
+      # Some versions of transformers refuse a file that names no format.
       safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
   if len(shards) > 1 and hosts.is_first():
     size = sum(math.prod(entry.shape) for entry in table) * width
@@ -203,13 +209,15 @@ def _shards(
   table: list[weights.Entry], width: int, limit: int
 ) -> Iterator[list[tuple[weights.Entry, int, str]]]:
   """Yields lists of (entry, layer, tensor name), each of at most `limit` bytes, or one tensor."""
-  shard, size = [], 0
+  shard = []
+  size = 0
   for entry in table:
     for layer, name in enumerate(entry.theirs):
-      more = math.prod(entry.inner) * width
-      if shard and size + more > limit:
+      nbytes = math.prod(entry.inner) * width
+      if shard and size + nbytes > limit:
         yield shard
-        shard, size = [], 0
+        shard = []
+        size = 0
       shard.append((entry, layer, name))
-      size += more
+      size += nbytes
   yield shard

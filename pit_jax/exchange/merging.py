@@ -71,7 +71,7 @@ OFF = (None, False, [], {}, 0)
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """What an adapter does to one matrix.
+  """The change of one matrix by an adapter.
 
   Attributes:
     a: Float[r In].
@@ -152,16 +152,17 @@ class Merged:
     parts: dict[str, dict[str, np.ndarray]] = {}
     for name, tensor in tensors.items():
       weights.finite(tensor, name, source)
+      # PEFT's layers around a module are no part of the base's names.
       plain = WRAPPERS.sub("", name.removeprefix(peft.PREFIX))
       match = MODULE.fullmatch(plain.removesuffix(".default"))
       if match:
         parts.setdefault(match["module"], {})[match["part"]] = tensor
       else:
         self._saved[plain] = tensor
-    for module, own in parts.items():
-      change = self._change(module, own)
+    for module, pair in parts.items():
+      change = self._change(module, pair)
       if change is None:
-        self.wrong.append(f"{module} has {', '.join(sorted(own))}, which are no pair")
+        self.wrong.append(f"{module} has {', '.join(sorted(pair))}, which are no pair")
       else:
         self._changes[module] = change
 
@@ -217,11 +218,14 @@ class Merged:
           f"{name} of the adapters has shape {tensor.shape}, the base's "
           f"{self.shapes.get(name, 'is not there')}"
         )
-    asked = {module for module in modules if _is_adapted(self._raw, module)}
+    # Adapters that a file announces and lacks, or has unannounced, are no whole adapters.
+    targeted = {module for module in modules if _is_adapted(self._raw, module)}
     if is_tied:
-      asked.discard("lm_head")
-    self.wrong += [f"{name} is to be adapted and is not" for name in asked - self._changes.keys()]
-    self.wrong += [f"{name} is adapted unasked" for name in self._changes.keys() - asked]
+      targeted.discard("lm_head")
+    self.wrong += [
+      f"{name} is to be adapted and is not" for name in targeted - self._changes.keys()
+    ]
+    self.wrong += [f"{name} is adapted unasked" for name in self._changes.keys() - targeted]
 
 
 def _described(path: pathlib.Path) -> dict[str, Any]:
@@ -235,8 +239,8 @@ def _described(path: pathlib.Path) -> dict[str, Any]:
     for name, allowed in FIXED.items()
     if raw.get(name) not in allowed
   ]
-  known = READ | MEANINGLESS | FIXED.keys()
-  wrong += [f"{name}={raw[name]!r}" for name in raw.keys() - known if raw[name] not in OFF]
+  recognised = READ | MEANINGLESS | FIXED.keys()
+  wrong += [f"{name}={raw[name]!r}" for name in raw.keys() - recognised if raw[name] not in OFF]
   if not isinstance(raw.get("target_modules"), list | str):
     wrong.append(f"target_modules={raw.get('target_modules')!r} (only names or a pattern)")
   if wrong:

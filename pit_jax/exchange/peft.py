@@ -21,7 +21,8 @@ from pit_jax.exchange import directories, hf, weights
 from pit_jax.models import architecture, products, pure
 from pit_jax.types import Params
 
-CONFIG, WEIGHTS = directories.ADAPTER, "adapter_model.safetensors"
+CONFIG = directories.ADAPTER
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SCORE = f"{PREFIX}score.weight"
 TASKS = {False: "CAUSAL_LM", True: "SEQ_CLS"}
@@ -59,13 +60,15 @@ def save(
     base: the base's name or directory, for PEFT; what is relative it takes from where it runs.
     more: fields for config.json: token ids and the like.
   """
-  directory, adapter = pathlib.Path(directory), model.config.adapter
+  directory = pathlib.Path(directory)
+  adapter = model.config.adapter
   leaves = pure.named(pure.split(model, params)[0])
   hf.describe(directory, model, leaves, dtype="float32", **more)
   tensors = {}
-  for entry, layer, name, part in _places(model):
-    leaf = np.asarray(hosts.fetch(leaves[entry.adapter(part)][layer]), np.float32)
-    tensors[name] = np.ascontiguousarray(leaf.reshape(_shape(leaf.shape, part)[::-1]).T)
+  for entry, layer, name, matrix in _places(model):
+    leaf = np.asarray(hosts.fetch(leaves[entry.adapter(matrix)][layer]), np.float32)
+    # Theirs are [out, in] and ours [in, out]; safetensors writes memory as it lies.
+    tensors[name] = np.ascontiguousarray(leaf.reshape(_shape(leaf.shape, matrix)[::-1]).T)
   if pure.is_scalar(model):
     tensors[SCORE] = np.asarray(hosts.fetch(leaves["head"]), np.float32)[None]
   if not hosts.is_first():
@@ -92,7 +95,7 @@ def is_adapter(directory: str | os.PathLike) -> bool:
 
 
 def read(directory: str | os.PathLike) -> architecture.Adapter:
-  """Returns what a directory's adapters are.
+  """Returns rank, scale and targets of a directory's adapters.
 
   Raises:
     ValueError: adapter_config.json cannot be read, or asks for what there is no switch for.
@@ -109,19 +112,19 @@ def read(directory: str | os.PathLike) -> architecture.Adapter:
     if raw.get(name) not in allowed
   ]
   targets = raw.get("target_modules")
-  known = {_module(name): name for name in products.INPUTS}
-  if not isinstance(targets, list) or set(targets) - set(known):
-    wrong.append(f"target_modules={targets!r}; name some of {', '.join(known)}")
+  by_module = {_module(name): name for name in products.INPUTS}
+  if not isinstance(targets, list) or set(targets) - set(by_module):
+    wrong.append(f"target_modules={targets!r}; name some of {', '.join(by_module)}")
   if wrong:
     raise ValueError(f"{path}: {'; '.join(wrong)}")
-  ordered = tuple(name for module, name in known.items() if module in targets)
+  ordered = tuple(name for module, name in by_module.items() if module in targets)
   return architecture.Adapter(raw["r"], float(raw["lora_alpha"]), ordered)
 
 
 def load(
   directory: str | os.PathLike, model: pure.PureModel, sharding: Params | None = None
 ) -> Params:
-  """Returns what a directory adds to a model's base, each array straight to its devices.
+  """Returns the parameters that a directory adds to a model's base, straight to their devices.
 
   Args:
     directory: with adapter_config.json and adapter_model.safetensors.
@@ -131,17 +134,18 @@ def load(
   Raises:
     ValueError: if any tensor is missing, superfluous or misshapen; all are listed.
   """
-  directory, parts = pathlib.Path(directory), {}
+  directory = pathlib.Path(directory)
+  parts = {}
   trained = pure.split(model, jax.eval_shape(model.init, jax.random.key(0)))[0]
   shapes = {name: leaf.shape for name, leaf in pure.named(trained).items()}
-  found = tensors(directory / WEIGHTS)
-  _check(directory, model, found, shapes)
-  for entry, _, name, part in _places(model):
-    ours = entry.adapter(part)
-    parts.setdefault(ours, []).append(found[name].T.reshape(shapes[ours][1:]))
-  leaves = {ours: np.stack(tensors) for ours, tensors in parts.items()}
+  saved = tensors(directory / WEIGHTS)
+  _check(directory, model, saved, shapes)
+  for entry, _, name, matrix in _places(model):
+    parameter = entry.adapter(matrix)
+    parts.setdefault(parameter, []).append(saved[name].T.reshape(shapes[parameter][1:]))
+  leaves = {parameter: np.stack(tensors) for parameter, tensors in parts.items()}
   if pure.is_scalar(model):
-    leaves |= {"head": found[SCORE][0], "bias": np.float32(0)}
+    leaves |= {"head": saved[SCORE][0], "bias": np.float32(0)}
   return weights.put(leaves, sharding)
 
 
@@ -149,10 +153,10 @@ def _places(model: pure.PureModel) -> Iterator[tuple[weights.Entry, int, str, st
   """Yields entry, layer, tensor's name and "a" or "b" of every tensor of the adapters."""
   for entry in weights.entries(model):
     if entry.is_stacked and entry.ours.rpartition(".")[2] in model.config.adapter.targets:
-      for layer, theirs in enumerate(entry.theirs):
-        for part in "ab":
-          suffix = f".lora_{part.upper()}.weight"
-          yield entry, layer, PREFIX + theirs.removesuffix(".weight") + suffix, part
+      for layer, tensor in enumerate(entry.theirs):
+        for matrix in "ab":
+          suffix = f".lora_{matrix.upper()}.weight"
+          yield entry, layer, PREFIX + tensor.removesuffix(".weight") + suffix, matrix
 
 
 def _shape(shape: tuple[int, ...], part: str) -> tuple[int, int]:
@@ -175,14 +179,16 @@ def tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _check(directory, model: pure.PureModel, found: dict, shapes: dict) -> None:
   """Raises a ValueError that lists every missing, superfluous or misshapen tensor."""
   places = list(_places(model))
-  wanted = {name: _shape(shapes[entry.adapter(part)][1:], part) for entry, _, name, part in places}
+  expected = {
+    name: _shape(shapes[entry.adapter(matrix)][1:], matrix) for entry, _, name, matrix in places
+  }
   if pure.is_scalar(model):
-    wanted[SCORE] = (1, *shapes["head"])
-  wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-  wrong += [f"{name} is not part of the adapters" for name in found.keys() - wanted.keys()]
+    expected[SCORE] = (1, *shapes["head"])
+  wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
+  wrong += [f"{name} is not part of the adapters" for name in found.keys() - expected.keys()]
   wrong += [
     f"{name} has shape {found[name].shape}, not {shape}"
-    for name, shape in wanted.items()
+    for name, shape in expected.items()
     if name in found and found[name].shape != shape
   ]
   if wrong:
@@ -190,5 +196,5 @@ def _check(directory, model: pure.PureModel, found: dict, shapes: dict) -> None:
 
 
 def _module(name: str) -> str:
-  """Returns what PEFT calls one of a layer's matrices: q_proj."""
+  """Returns PEFT's module name of one of a layer's matrices: q_proj."""
   return weights.LAYER[name][0].split(".")[-2]

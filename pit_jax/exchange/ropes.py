@@ -30,22 +30,24 @@ def read(parameters: Mapping[str, Any]) -> architecture.Rope:
   Raises:
     ValueError: if they are of a kind, or have a field, that the decoder does not know.
   """
-  said = {name: value for name, value in parameters.items() if value is not None}
-  kind, theta = said.pop("rope_type", "default"), said.pop("rope_theta")
-  said.pop("type", None)
+  values = {name: value for name, value in parameters.items() if value is not None}
+  kind = values.pop("rope_type", "default")
+  theta = values.pop("rope_theta")
+  # An older name of rope_type, which may stand beside it.
+  values.pop("type", None)
   allowed = KINDS.get(kind)
   if allowed is None:
     raise ValueError(f"rope_type {kind!r} is not supported; supported are {', '.join(KINDS)}")
-  if said.pop("partial_rotary_factor", 1.0) != 1.0:
+  if values.pop("partial_rotary_factor", 1.0) != 1.0:
     raise ValueError("partial_rotary_factor is not supported; all of a head is rotated")
-  if said.pop("truncate", True) is not True:
+  if values.pop("truncate", True) is not True:
     raise ValueError("truncate=False is not supported in rope_parameters")
-  unknown = sorted(set(said) - set(allowed))
+  unknown = sorted(set(values) - set(allowed))
   if unknown:
     raise ValueError(f"rope_parameters: {', '.join(unknown)} is not supported for {kind!r}")
   # Yarn's bounds have defaults of their own.
   chosen = {"slow": 1.0, "fast": 32.0} if kind == "yarn" else {}
-  chosen |= {allowed[name]: value for name, value in said.items()}
+  chosen |= {allowed[name]: value for name, value in values.items()}
   return architecture.Rope(
     theta=float(theta), scaling="none" if kind == "default" else kind, **chosen
   )
@@ -54,6 +56,7 @@ def read(parameters: Mapping[str, Any]) -> architecture.Rope:
 def write(rope: architecture.Rope) -> dict[str, Any]:
   """Returns the rope_parameters of a file."""
   kind = "default" if rope.scaling == "none" else rope.scaling
-  said = {name: getattr(rope, ours) for name, ours in KINDS[kind].items()}
-  said = {name: value for name, value in said.items() if name != "attention_factor" or value}
-  return {"rope_type": kind, "rope_theta": rope.theta, **said}
+  values = {name: getattr(rope, attribute) for name, attribute in KINDS[kind].items()}
+  # A sharpness of 0 is yarn's own, which a file leaves out.
+  values = {name: value for name, value in values.items() if name != "attention_factor" or value}
+  return {"rope_type": kind, "rope_theta": rope.theta, **values}

@@ -37,7 +37,8 @@ LAYER = {
   "up": ("mlp.up_proj.weight", 1),
   "down": ("mlp.down_proj.weight", 1),
 }
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
 NORMS = {  # without and with norms after attention and MLP
   False: {"mlp_norm.scale": ("post_attention_layernorm.weight", 0)},
   True: {
@@ -126,9 +127,12 @@ def entries(model: pure.PureModel) -> list[Entry]:
   """Returns the table of a model: every parameter but a scalar head's bias and adapters."""
   table = LAYER | NORMS[model.config.post_norms]
   shapes = pure.named(jax.eval_shape(model.init, jax.random.key(0)))
-  found = []
+  rows = []
   for ours, leaf in shapes.items():
-    name, inputs, is_label, prefix = ours.removeprefix("trunk."), 0, False, [""]
+    name = ours.removeprefix("trunk.")
+    inputs = 0
+    is_label = False
+    prefix = [""]
     if name == "bias" or ".adapters." in name or name.endswith("_scale"):
       continue
     if name.startswith("blocks."):
@@ -140,9 +144,9 @@ def entries(model: pure.PureModel) -> list[Entry]:
       )
     else:
       theirs = {"embedding": EMBEDDING, "norm.scale": "model.norm.weight"}[name]
-    names = tuple(part + theirs for part in prefix)
-    found.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
-  return found
+    names = tuple(start + theirs for start in prefix)
+    rows.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
+  return rows
 
 
 def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None) -> Params:
@@ -161,8 +165,10 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
   if model.config.tied and EMBEDDING not in weights.shapes and HEAD in weights.shapes:
     # One tensor for both may be written under either name.
     table = [dataclasses.replace(e, theirs=(HEAD,)) if EMBEDDING in e.theirs else e for e in table]
+  # All that does not fit is said before anything is read.
   _check(weights, table, model.config.tied)
-  places, leaves = _places(sharding), {}
+  places = _places(sharding)
+  leaves = {}
   for entry in table:
     for name, shape, take in _parts(entry):
 
@@ -208,7 +214,7 @@ def put(leaves: Mapping[str, Any], sharding: Params | None = None) -> Params:
 
 
 def _places(sharding: Params | None) -> Mapping[str, jax.sharding.Sharding]:
-  """Returns where each parameter lives, by its dotted name; the first device unless it is said."""
+  """Returns the sharding of each parameter by its dotted name; the first device by default."""
   single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   named = pure.named(sharding) if sharding is not None else {}
   return collections.defaultdict(lambda: single, named)
@@ -227,14 +233,14 @@ def tensor(
   """
 
   def leaf(name):
-    found = leaves[name][layer] if entry.is_stacked else leaves[name]
-    return np.asarray(hosts.fetch(found), np.float32)
+    value = leaves[name][layer] if entry.is_stacked else leaves[name]
+    return np.asarray(hosts.fetch(value), np.float32)
 
   weight = leaf(entry.ours)
   if entry.dtype == "int8":
     weight = weight * leaf(f"{entry.ours}_scale")
   if entry.adapter("a") in leaves:
-    a, b = (leaf(entry.adapter(part)) for part in "ab")
+    a, b = (leaf(entry.adapter(matrix)) for matrix in "ab")
     weight = weight + np.tensordot(a, b, axes=1) * adapter.scale
   return entry.to_theirs(weight)
 
@@ -244,6 +250,7 @@ def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
   if entry.dtype != "int8":
     return [(entry.ours, entry.shape, lambda weight: weight.astype(entry.dtype))]
 
+  # Both read and quantise for themselves, so that the host keeps no weight in between.
   def quantised(which):
     def take(weight):
       return np.asarray(lora.quantise(jnp.asarray(weight, jnp.float32), entry.inputs)[which])
@@ -259,18 +266,21 @@ def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
 
 def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
   """Raises a ValueError that lists every missing, superfluous, misshapen or unreadable tensor."""
-  wanted = {name: entry.their_shape for entry in table for name in entry.theirs}
-  have, wrong = weights.shapes, list(weights.wrong)
+  expected = {name: entry.their_shape for entry in table for name in entry.theirs}
+  shapes = weights.shapes
+  wrong = list(weights.wrong)
   # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
   # hold of every layer, say nothing that config.json does not.
-  harmless = {name for name in have if name.endswith(".rotary_emb.inv_freq")}
+  harmless = {name for name in shapes if name.endswith(".rotary_emb.inv_freq")}
   harmless |= {HEAD} if tied else set()
-  wrong += [f"{name} is missing" for name in wanted if name not in have]
-  wrong += [f"{name} is not part of the model" for name in have.keys() - wanted.keys() - harmless]
+  wrong += [f"{name} is missing" for name in expected if name not in shapes]
   wrong += [
-    f"{name} has shape {have[name]}, not {shape}"
-    for name, shape in wanted.items()
-    if name in have and have[name] != shape
+    f"{name} is not part of the model" for name in shapes.keys() - expected.keys() - harmless
+  ]
+  wrong += [
+    f"{name} has shape {shapes[name]}, not {shape}"
+    for name, shape in expected.items()
+    if name in shapes and shapes[name] != shape
   ]
   if wrong:
     raise ValueError(f"{weights.name} does not fit the model: {'; '.join(sorted(wrong))}")
@@ -284,11 +294,13 @@ def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callab
 
   if not entry.is_stacked:
     return read(entry.theirs[0])[index]
-  layers, inner = range(entry.shape[0])[index[0]], index[1:]
+  layers = range(entry.shape[0])[index[0]]
+  inner = index[1:]
   result = None
   for place, number in enumerate(layers):
-    part = read(entry.theirs[number])[inner]
+    piece = read(entry.theirs[number])[inner]
+    # Only the first layer tells the type that `take` makes.
     if result is None:
-      result = np.empty((len(layers), *part.shape), part.dtype)
-    result[place] = part
+      result = np.empty((len(layers), *piece.shape), piece.dtype)
+    result[place] = piece
   return result

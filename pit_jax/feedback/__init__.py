@@ -1,1 +1,1 @@
-"""Who says which response is better: the gold score, reward models, language models."""
+"""Writers and raters: who answers, and who says which answer is better."""

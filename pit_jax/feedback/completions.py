@@ -33,7 +33,7 @@ REASONING = (
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """How requests are made.
+  """The parameters of requests to an endpoint.
 
   Attributes:
     parameters: of every request, beside model and messages.
@@ -73,11 +73,13 @@ def adapted(refused: Form, error: Exception) -> Form | None:
     return None
   parameters = dict(refused.parameters)
   named = [name for name in parameters if name == getattr(error, "param", None)]
+  # Endpoints without such a field name the parameter in their words.
   named += [name for name in parameters if re.search(rf"\b{name}\b", words(error))]
   for name in named:
     if name in LIMIT_NAMES:
       (other,) = set(LIMIT_NAMES) - {name}
       change = f"{name} as {other}"
+      # Renamed before: the endpoint knows neither name.
       if f"{other} as {name}" in refused.changes:
         continue
       parameters[other] = parameters.pop(name)
@@ -94,17 +96,18 @@ def adapted(refused: Form, error: Exception) -> Form | None:
 
 
 def words(error: Exception) -> str:
-  """Returns what an endpoint says of a request that failed, on one line.
+  """Returns an endpoint's message on a request that failed, on one line.
 
   The client openai tells `error.message` of a body; servers made with FastAPI, transformers' among
   them, say `detail`, and proxies send a page: of such a body all is told.
   """
-  body, told = getattr(error, "body", None), str(error)
+  body = getattr(error, "body", None)
+  message = str(error)
   if isinstance(body, str):
-    told = f"{told} {body}"
+    message = f"{message} {body}"
   elif body and not (isinstance(body, dict) and body.get("message")):
-    told = f"{told} {json.dumps(body, ensure_ascii=False)}"
-  return " ".join(f"{told} {error.__cause__ or ''}".split())
+    message = f"{message} {json.dumps(body, ensure_ascii=False)}"
+  return " ".join(f"{message} {error.__cause__ or ''}".split())
 
 
 def read(content: str) -> tuple[transcripts.Reply, int | None]:
@@ -132,17 +135,17 @@ def read(content: str) -> tuple[transcripts.Reply, int | None]:
 
 
 def answer(text: str) -> str:
-  """Returns what a model says after its reasoning, "" where it came to no end of it."""
-  shown = text.strip()
+  """Returns a reply's answer without its reasoning, "" where it came to no end of that."""
+  rest = text.strip()
   for opening, closing in REASONING:
-    if shown.startswith("{"):  # an answer in JSON may speak of such marks
+    if rest.startswith("{"):  # an answer in JSON may speak of such marks
       break
-    before, mark, thought = shown.partition(opening)
+    before, mark, thought = rest.partition(opening)
     if mark and (closing in thought or not before):
-      shown = (before + thought.partition(closing)[2]).strip()
-    elif closing in shown and not mark:  # the prompt's template wrote the opening one
-      shown = shown.partition(closing)[2].strip()
-  return shown
+      rest = (before + thought.partition(closing)[2]).strip()
+    elif closing in rest and not mark:  # the prompt's template wrote the opening one
+      rest = rest.partition(closing)[2].strip()
+  return rest
 
 
 def asked_wait(headers: Mapping[str, str]) -> float:
@@ -180,9 +183,11 @@ def _text(content: Any) -> str:
 def _logprobs(weighed: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
   """Returns the log-probabilities of what an answer may begin with, after reasoning and blanks."""
   tokens = [entry["token"] for entry in weighed]
-  said = "".join(tokens)
-  start = said.rfind(begun) if (begun := answer(said)) else 0
-  place, length = 0, 0
+  text = "".join(tokens)
+  start = text.rfind(begun) if (begun := answer(text)) else 0
+  place = 0
+  length = 0
+  # To the token in which the answer begins, at its start or within it.
   while place < len(tokens) - 1 and length + len(tokens[place]) <= start:
     length += len(tokens[place])
     place += 1

@@ -34,7 +34,7 @@ DETAIL = 300  # letters of an endpoint's own words that are kept
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How an endpoint is asked.
+  """Settings of the requests to an endpoint, with their limits and budgets.
 
   Attributes:
     model: as the endpoint names it.
@@ -71,7 +71,7 @@ class _Unusable(Exception):
 
 
 class _Problem(NamedTuple):
-  """What a failed attempt means."""
+  """The cause of a failed attempt."""
 
   failure: str  # one of few phrases
   detail: str  # in the endpoint's own words
@@ -107,7 +107,9 @@ class Endpoint:
     check(settings.base_url)
     import openai
 
-    self._openai, self._settings, self._path = openai, settings, pathlib.Path(path)
+    self._openai = openai
+    self._settings = settings
+    self._path = pathlib.Path(path)
     self._key = os.environ.get(KEY, "").strip()
     self._client = openai.OpenAI(
       api_key=self._key or "none",  # many a server wants none
@@ -115,7 +117,8 @@ class Endpoint:
       max_retries=0,  # attempts are ours: each is counted, and waits its turn
       timeout=settings.timeout,
     )
-    self._line, self._failure = patience.Line(), failure
+    self._line = patience.Line()
+    self._failure = failure
     self.address = str(self._client.base_url)
     self._form = completions.form(
       settings.temperature,
@@ -136,10 +139,10 @@ class Endpoint:
       self._is_probed = True
       self._probe(file)
     with concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool:
-      asked = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
+      futures = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
       try:
-        for done in concurrent.futures.as_completed(asked):
-          yield asked[done], done.result()
+        for done in concurrent.futures.as_completed(futures):
+          yield futures[done], done.result()
       except BaseException:  # nobody wants the rest
         self._line.end("interrupted", "the asking was interrupted")
         pool.shutdown(cancel_futures=True)
@@ -148,20 +151,22 @@ class Endpoint:
   def spent(self) -> tuple[int, int]:
     """Returns the requests and tokens that were spent on this model, over all commands."""
     if not hosts.is_first():
+      # The other hosts have no file, and take part in the exchange alone.
       return hosts.agree(None)
     with transcripts.opened(self._path) as file:
       return hosts.agree(file.spent(self.name))
 
   @property
   def changes(self) -> tuple[str, ...]:
-    """What the endpoint changed of the requests that the settings ask for, a phrase each."""
+    """The changes of requests that the endpoint forced, a phrase each."""
     return self._form.changes
 
   def _reply(
     self, file: transcripts.Transcripts, prompt: conversations.Prompt
   ) -> transcripts.Reply:
     """Asks one prompt until there is a reply, or none can be hoped for."""
-    s, form = self._settings, self._form
+    s = self._settings
+    form = self._form
     attempt = 0
     while True:
       self._line.wait_for_turn(s.requests_per_minute)
@@ -181,6 +186,7 @@ class Endpoint:
           return self._line.end(failed.failure, failed.detail)
         if not problem.may_pass or attempt >= s.retries:
           return self._line.missed(failed)
+        # Not a sleep, so that all pauses end when the asking does.
         self._line.ended.wait(patience.pause(error, attempt, s.wait))
         attempt += 1
       else:
@@ -193,6 +199,7 @@ class Endpoint:
     line = self._line
     line.without_reply = 0
     failure, detail = self._failure(reply)
+    # While no prompt has done well it is the endpoint, and afterwards this reply alone.
     if failure == transcripts.NO_LOGPROBS and reply.text and line.first is not None:
       refused = f", and was asked {', '.join(self.changes)}" if self.changes else ""
       return line.end(
@@ -206,6 +213,7 @@ class Endpoint:
   def _remember(self, form: completions.Form) -> None:
     """Makes all requests in a form that was replied to, and says once what that changes."""
     with self._line.lock:
+      # Threads may be refused at the same time: the form with more changes stays.
       is_new = len(form.changes) > len(self._form.changes)
       if is_new:
         self._form = form
@@ -262,7 +270,7 @@ class Endpoint:
     return reply, tokens
 
   def _explain(self, error: Exception) -> _Problem:
-    """Returns what a failed attempt means."""
+    """Returns the cause of a failed attempt."""
     detail = self._clean(completions.words(error))[:DETAIL]
     if isinstance(error, _Unusable):
       return _Problem("garbled reply", detail)

@@ -1,4 +1,4 @@
-"""Raters: who says which of two answers is better, or how good one is.
+"""Raters and judges: who says which of two answers is better, or how good one is.
 
 The gold score, reward models, gap models and Python functions are here, language models in
 language_judge.py. A rater that evaluates a run is called its judge, and one that makes labels a
@@ -24,13 +24,15 @@ Prompts = Sequence[conversations.Prompt]
 MODEL_TIE = 1e-3
 EXACT_TIE = 1e-9  # of scores that move in whole steps
 NO_NUMBER = "no number of the function"
-REWARD, GAP = "R_P", "R_PIT"  # what results.json calls the reward models of a run
+# What results.json calls the reward models of a run.
+REWARD = "R_P"
+GAP = "R_PIT"
 TRAINERS = frozenset({REWARD, GAP})  # judges that also trained the models
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdicts:
-  """What a judge says of N pairs of answers.
+  """Verdicts of a judge on N pairs of answers.
 
   Attributes:
     difference: how much better each a is than its b, Float[N]; NaN where the pair failed.
@@ -75,14 +77,14 @@ class Judge:
   in_order: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts] | None = None
 
   def compare(self, questions: Prompts, a: Sequence[str], b: Sequence[str]) -> metrics.Comparison:
-    """Returns how often a beats b, with a bootstrap interval."""
+    """Returns the comparison of a against b, with a bootstrap interval."""
     return self.count(self.verdicts(questions, a, b))
 
   def count(self, verdicts: Verdicts) -> metrics.Comparison:
-    """Returns how often a beats b; pairs that failed are counted apart and as nothing else."""
-    found = verdicts.difference[verdicts.is_judged]
+    """Returns the comparison of a against b; pairs that failed are counted apart."""
+    differences = verdicts.difference[verdicts.is_judged]
     failed = len(verdicts.failures)
-    counted = metrics.compare(found, np.zeros_like(found), tie=self.tie, failed=failed)
+    counted = metrics.compare(differences, np.zeros_like(differences), tie=self.tie, failed=failed)
     letters = "".join(outcome[0] for outcome in self.outcomes(verdicts))
     return dataclasses.replace(counted, outcomes=letters)
 
@@ -143,10 +145,10 @@ def function(place: str, name: str = "", tie: float = EXACT_TIE) -> Judge:
     ValueError: there is no such function, or it takes something else.
   """
   called = configurations.function(place)
-  taken = len(inspect.signature(called).parameters)
-  if taken not in (2, 3):
+  arity = len(inspect.signature(called).parameters)
+  if arity not in (2, 3):
     raise ValueError(
-      f"{place} takes {taken} arguments; give a function of (questions, answers) or of "
+      f"{place} takes {arity} arguments; give a function of (questions, answers) or of "
       "(questions, a, b)"
     )
 
@@ -165,7 +167,7 @@ def function(place: str, name: str = "", tie: float = EXACT_TIE) -> Judge:
   def verdicts(questions, a, b):
     return _counted(asked(questions, a) - asked(questions, b))
 
-  if taken == 2:
+  if arity == 2:
     return Judge(name or place, verdicts, asked, tie)
   both = functools.partial(in_both_orders, in_order)
   return Judge(name or place, both, None, tie, in_order=in_order)
@@ -174,8 +176,8 @@ def function(place: str, name: str = "", tie: float = EXACT_TIE) -> Judge:
 def _counted(difference: np.ndarray) -> Verdicts:
   """Returns verdicts in which what is not finite failed."""
   failed = np.flatnonzero(~np.isfinite(difference)).tolist()
-  found = np.where(np.isfinite(difference), difference, np.nan)
-  return Verdicts(found, failures=dict.fromkeys(failed, NO_NUMBER))
+  finite = np.where(np.isfinite(difference), difference, np.nan)
+  return Verdicts(finite, failures=dict.fromkeys(failed, NO_NUMBER))
 
 
 def in_both_orders(
@@ -199,31 +201,34 @@ def in_both_orders(
   pairs = list(zip(questions, a, b, strict=True))
   places = [i for i, (_, one, other) in enumerate(pairs) if one.strip() != other.strip()]
   # Both orders of a pair come together, so that what ends the asking leaves whole pairs behind.
-  shown = [row for i in places for row in (pairs[i], (pairs[i][0], pairs[i][2], pairs[i][1]))]
-  orders, failures = np.zeros((len(pairs), 2)), {}
+  ordered = [row for i in places for row in (pairs[i], (pairs[i][0], pairs[i][2], pairs[i][1]))]
+  orders = np.zeros((len(pairs), 2))
+  failures = {}
   reasons = ["the answers are the same"] * len(pairs)
-  said = in_order(*([row[column] for row in shown] for column in range(3)))
+  verdicts = in_order(*([row[column] for row in ordered] for column in range(3)))
   for row, i in enumerate(places):
-    first, second = 2 * row, 2 * row + 1
-    orders[i] = said.difference[first], -said.difference[second]
-    if said.reasons is not None:
-      reasons[i] = f"a first: {said.reasons[first]} | b first: {said.reasons[second]}"
-    if failure := said.failures.get(first) or said.failures.get(second):
+    first = 2 * row
+    second = 2 * row + 1
+    # In both columns more than 0 is for a.
+    orders[i] = verdicts.difference[first], -verdicts.difference[second]
+    if verdicts.reasons is not None:
+      reasons[i] = f"a first: {verdicts.reasons[first]} | b first: {verdicts.reasons[second]}"
+    if failure := verdicts.failures.get(first) or verdicts.failures.get(second):
       failures[i] = failure
-  told = None if said.reasons is None else reasons
-  return Verdicts(orders.mean(axis=1), told, failures, orders)
+  explanations = None if verdicts.reasons is None else reasons
+  return Verdicts(orders.mean(axis=1), explanations, failures, orders)
 
 
 def remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
   """Returns `rate` over columns of text, which is asked about each row only once."""
-  known: dict[tuple, float] = {}
+  scores: dict[tuple, float] = {}
 
   def remembered(*columns: Sequence) -> np.ndarray:
     rows = list(zip(*columns, strict=True))
-    new = list(dict.fromkeys(row for row in rows if row not in known))
+    new = list(dict.fromkeys(row for row in rows if row not in scores))
     if new:
-      known.update(zip(new, rate(*map(list, zip(*new, strict=True))).tolist(), strict=True))
-    return np.array([known[row] for row in rows])
+      scores.update(zip(new, rate(*map(list, zip(*new, strict=True))).tolist(), strict=True))
+    return np.array([scores[row] for row in rows])
 
   return remembered
 

@@ -13,7 +13,8 @@ from pit_jax.feedback import judges
 # Which pairs are kept where both orders were asked: those in which they agree on a winner, or all
 # in which their mean has one.
 KEEP = ("agreed", "mean")
-TIES, DISAGREEING = "ties", "disagreeing orders"
+TIES = "ties"
+DISAGREEING = "disagreeing orders"
 
 
 class Pair(NamedTuple):
@@ -27,7 +28,7 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-  """What a rater made of pairs.
+  """Preference rows that a rater made of pairs, and counts of what was left out.
 
   Attributes:
     rows: of every pair that is kept `prompt`, `chosen`, `rejected`, `margin` (on the rater's own
@@ -73,19 +74,21 @@ def labels(
   if keep not in KEEP:
     raise ValueError(f"keep={keep!r}; use one of {', '.join(KEEP)}")
   ask = rater.in_order if orders == 1 and rater.in_order else rater.verdicts
-  said = ask(*([pair[column] for pair in pairs] for column in range(3)))
-  outcomes = rater.outcomes(said)
-  if said.orders is not None and keep == "agreed":
-    for place in np.flatnonzero(said.is_judged & (said.orders.prod(axis=1) < 0)):
+  verdicts = ask(*([pair[column] for pair in pairs] for column in range(3)))
+  outcomes = rater.outcomes(verdicts)
+  if verdicts.orders is not None and keep == "agreed":
+    # Of opposite signs: each order prefers another answer.
+    for place in np.flatnonzero(verdicts.is_judged & (verdicts.orders.prod(axis=1) < 0)):
       outcomes[place] = DISAGREEING
-  made, counts = [], collections.Counter({"kept": 0, TIES: 0, DISAGREEING: 0})
+  preferred = []
+  counts = collections.Counter({"kept": 0, TIES: 0, DISAGREEING: 0})
   for place, (pair, outcome) in enumerate(zip(pairs, outcomes, strict=True)):
     is_kept = outcome in ("win", "lose")
     if is_kept:
-      made.append(_row(pair, float(said.difference[place]), rater.name))
-    left_out = {"tie": TIES, "failed": said.failures.get(place)}
+      preferred.append(_row(pair, float(verdicts.difference[place]), rater.name))
+    left_out = {"tie": TIES, "failed": verdicts.failures.get(place)}
     counts["kept" if is_kept else left_out.get(outcome, outcome)] += 1
-  return Labelled(made, dict(counts))
+  return Labelled(preferred, dict(counts))
 
 
 def _row(pair: Pair, difference: float, labelled_by: str) -> dict[str, Any]:

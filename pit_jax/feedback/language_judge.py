@@ -52,7 +52,8 @@ TAG = re.compile(r"<(/?)(request|answer_a|answer_b)>")
 PREFERENCES = {"A": 1.0, "B": -1.0, "TIE": 0.0, "C": 0.0}  # of the answer that is shown first
 LETTERS = ("A", "B", "C")
 # Failures of a reply that is kept, or that comes every time: asking again changes nothing.
-NO_VERDICT, CUT = "no verdict in the reply", "reply cut before its verdict"
+NO_VERDICT = "no verdict in the reply"
+CUT = "reply cut before its verdict"
 TOO_LONG = "prompt too long"
 LASTING = frozenset({NO_VERDICT, CUT, transcripts.NO_LOGPROBS, TOO_LONG})
 SIDES = ("neither is better", "the first is better", "the second is better")  # by sign
@@ -60,7 +61,7 @@ SIDES = ("neither is better", "the first is better", "the second is better")  # 
 
 @dataclasses.dataclass(frozen=True)
 class Opinion:
-  """What a model said of two answers in one order.
+  """The preference of a model between two answers in one order.
 
   Attributes:
     preference: how much the first is preferred to the second, from −1 to 1; NaN where it failed.
@@ -87,8 +88,8 @@ def write(question: conversations.Prompt, a: str, b: str, verdict: str) -> str:
   """
   texts = {"request": conversations.write(question), "a": a, "b": b}
   # A text that spells a tag must not end its part of the prompt.
-  shown = {name: TAG.sub(r"(\1\2)", text.strip()) for name, text in texts.items()}
-  return PROMPT.format(**shown) + ENDINGS[verdict]
+  escaped = {name: TAG.sub(r"(\1\2)", text.strip()) for name, text in texts.items()}
+  return PROMPT.format(**escaped) + ENDINGS[verdict]
 
 
 def read_json(reply: transcripts.Reply) -> Opinion:
@@ -96,20 +97,23 @@ def read_json(reply: transcripts.Reply) -> Opinion:
 
   What a model considers before it answers is no verdict.
   """
-  decoder, found = json.JSONDecoder(strict=False), {}
+  decoder = json.JSONDecoder(strict=False)
+  opinions = {}
   answer = completions.answer(reply.text)
+  # From every brace on, as models write around the object that they were asked for.
   for start in (match.start() for match in re.finditer(r"\{", answer)):
     try:
-      said, _ = decoder.raw_decode(answer, start)
+      parsed, _ = decoder.raw_decode(answer, start)
     except (ValueError, RecursionError):
       continue
-    verdict = said.get("verdict")
+    verdict = parsed.get("verdict")
     if isinstance(verdict, str) and verdict.strip().upper() in PREFERENCES:
-      found.setdefault(PREFERENCES[verdict.strip().upper()], str(said.get("reason") or ""))
-  if len(found) == 1:
-    ((preference, reason),) = found.items()
+      opinions.setdefault(PREFERENCES[verdict.strip().upper()], str(parsed.get("reason") or ""))
+  # The same verdict twice is one verdict; two different ones are none.
+  if len(opinions) == 1:
+    ((preference, reason),) = opinions.items()
     return Opinion(preference, reason.strip())
-  what = CUT if reply.is_cut and not found else NO_VERDICT
+  what = CUT if reply.is_cut and not opinions else NO_VERDICT
   return Opinion(math.nan, f"it says {reply.text[:200]!r}", what)
 
 
@@ -125,8 +129,8 @@ def read_logprobs(reply: transcripts.Reply) -> Opinion:
     if (letter := _letter(token)) in chances:
       chances[letter] += math.exp(logprob - reply.logprobs[likeliest])
   shares = {letter: chance / sum(chances.values()) for letter, chance in chances.items()}
-  said = ", ".join(f"{letter} {share:.0%}" for letter, share in shares.items())
-  return Opinion(shares["A"] - shares["B"], said)
+  reason = ", ".join(f"{letter} {share:.0%}" for letter, share in shares.items())
+  return Opinion(shares["A"] - shares["B"], reason)
 
 
 def read(reply: transcripts.Reply, verdict: str) -> Opinion:
@@ -171,8 +175,8 @@ def judge(
   """
 
   def in_order(questions, a, b):
-    shown = [write(*row, verdict) for row in zip(questions, a, b, strict=True)]
-    opinions = [read(reply, verdict) for reply in ask(shown)]
+    texts = [write(*row, verdict) for row in zip(questions, a, b, strict=True)]
+    opinions = [read(reply, verdict) for reply in ask(texts)]
     failures = {i: opinion.failure for i, opinion in enumerate(opinions) if opinion.failure}
     preferences = np.array([opinion.preference for opinion in opinions])
     return judges.Verdicts(preferences, list(map(str, opinions)), failures)

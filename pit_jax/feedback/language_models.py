@@ -32,7 +32,7 @@ def local(
   temperature: float | int,
   max_tokens: int,
 ) -> transcripts.Ask:
-  """Returns how a language model is asked that is sampled here.
+  """Returns the ask function of a language model that is sampled here.
 
   The noise of a batch follows from what it asks, so that no two batches share theirs, and what an
   interruption left is answered as it would have been.
@@ -55,11 +55,11 @@ def local(
     prompts: Sequence[str], _: transcripts.Transcripts | None
   ) -> Iterator[tuple[int, transcripts.Reply]]:
     limit = settings.max_prompt_length
-    asked = settings.formats["policy"].conversations(prompts)
-    encoded = settings.template.encode(settings.tokenizer, asked, limit)
-    said = f"the prompt is longer than max_prompt_tokens, {limit}"
+    chats = settings.formats["policy"].conversations(prompts)
+    encoded = settings.template.encode(settings.tokenizer, chats, limit)
+    detail = f"the prompt is longer than max_prompt_tokens, {limit}"
     for i in np.flatnonzero(encoded.is_cut).tolist():
-      yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=said)
+      yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=detail)
     places = np.flatnonzero(~encoded.is_cut).tolist()
     repeats: collections.Counter[tuple[str, ...]] = collections.Counter()
     # Batch by batch, so that what was answered is kept when the rest is interrupted.
@@ -75,6 +75,7 @@ def local(
 def _noise(prompts: Sequence[str], repeat: int) -> jax.Array:
   """Returns the key of the samples that answer a batch, asked so often before by one call."""
   digest = hashlib.sha256(json.dumps(prompts).encode()).digest()
+  # fold_in takes 32 bits.
   key = jax.random.fold_in(jax.random.key(0), np.uint32(int.from_bytes(digest[:4])))
   return jax.random.fold_in(key, repeat)
 
@@ -159,32 +160,32 @@ def transcripts_of(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathl
 
 
 def endpoint_settings(c: ml_collections.ConfigDict, *, is_weighed: bool) -> endpoint.Settings:
-  """Returns how a section asks its endpoint."""
-  known = {field.name for field in dataclasses.fields(endpoint.Settings)}
-  given = {name: value for name, value in c.items() if name in known}
-  return endpoint.Settings(is_weighed=is_weighed, **given)
+  """Returns the endpoint settings of a section."""
+  names = {field.name for field in dataclasses.fields(endpoint.Settings)}
+  values = {name: value for name, value in c.items() if name in names}
+  return endpoint.Settings(is_weighed=is_weighed, **values)
 
 
 def _there(c: ml_collections.ConfigDict, path: pathlib.Path) -> tuple:
-  """Returns how a model behind an endpoint is asked, what decides its replies, and its cost."""
+  """Returns the ask function of a model behind an endpoint, its settings, and its cost."""
   is_weighed = c.verdict == "logprob"
   failure = functools.partial(language_judge.failure, verdict=c.verdict)
-  asked = endpoint.Endpoint(endpoint_settings(c, is_weighed=is_weighed), path, failure)
+  remote = endpoint.Endpoint(endpoint_settings(c, is_weighed=is_weighed), path, failure)
 
   def spent():
-    requests, tokens = asked.spent()
-    changes = hosts.agree("; ".join(asked.changes))
+    requests, tokens = remote.spent()
+    changes = hosts.agree("; ".join(remote.changes))
     return {"requests": requests, "tokens": tokens} | ({"changes": changes} if changes else {})
 
-  settings = {"model": c.model, "endpoint": asked.address, "logprobs": is_weighed}
+  settings = {"model": c.model, "endpoint": remote.address, "logprobs": is_weighed}
   settings |= {"temperature": c.temperature, "max_tokens": c.max_tokens}
-  return asked.ask, settings, spent
+  return remote.ask, settings, spent
 
 
 def _here(
   c: ml_collections.ConfigDict, like: inference.Inference, published: origin.Published
 ) -> tuple:
-  """Returns how a model in a directory is asked, and what decides its replies; it costs nothing."""
+  """Returns the ask function of a model in a directory, its settings, and its cost: none."""
   limits = {"temperature": c.temperature, "max_tokens": c.max_tokens}
   ask = local(*published.load(like), verdict=c.verdict, **limits)
   settings = {"weights": published.metadata["model"], "template": published.settings.template.hash}

@@ -24,7 +24,7 @@ Section = ml_collections.ConfigDict
 
 @dataclasses.dataclass(frozen=True)
 class _Given:
-  """What a writer or rater is made of."""
+  """The section, context and models that a writer or rater is made of."""
 
   part: str  # "writers" or "raters"
   name: str
@@ -42,24 +42,24 @@ class _Given:
 
   def model(self) -> Any:
     """Returns the model of this run that the section names."""
-    wanted = self.section.model
-    if wanted not in self.models:
-      known = ", ".join(self.models) or "none"
-      raise ValueError(f"{self.key}.model={wanted!r}; the models here are: {known}")
-    return self.models[wanted]
+    name = self.section.model
+    if name not in self.models:
+      available = ", ".join(self.models) or "none"
+      raise ValueError(f"{self.key}.model={name!r}; the models here are: {available}")
+    return self.models[name]
 
   def published(self, field: str) -> origin.Published:
     """Returns the language model in the directory that a field of the section names."""
     limits = (self.language.max_prompt_tokens, self.language.max_tokens)
-    asked = (f"{self.key}.{field}", self.section[field], limits)
-    return origin.published(self.context.config, jax.devices()[0].platform, *asked)
+    arguments = (f"{self.key}.{field}", self.section[field], limits)
+    return origin.published(self.context.config, jax.devices()[0].platform, *arguments)
 
 
 def _language(config: ml_collections.ConfigDict, section: Section) -> Section:
   """Returns the section of a language model with what it does not say."""
-  found = Section(config.evaluation.language_judge.to_dict())
-  found.update({name: value for name, value in section.items() if name in found})
-  return found
+  filled = Section(config.evaluation.language_judge.to_dict())
+  filled.update({name: value for name, value in section.items() if name in filled})
+  return filled
 
 
 def _directory(given: _Given) -> writers.Writer:
@@ -87,9 +87,10 @@ def _gap_model(given: _Given) -> judges.Judge:
 
 
 def _language_model(given: _Given) -> judges.Judge:
-  c, context = given.language, given.context
-  found = given.published("model") if c.base_url == origin.LOCAL else None
-  return language_models.rater(given.name, c, context.models.inference, found, context.workdir)
+  c = given.language
+  context = given.context
+  published = given.published("model") if c.base_url == origin.LOCAL else None
+  return language_models.rater(given.name, c, context.models.inference, published, context.workdir)
 
 
 def _function(given: _Given) -> judges.Judge:
@@ -98,7 +99,7 @@ def _function(given: _Given) -> judges.Judge:
 
 
 class _Kind(NamedTuple):
-  """How a writer or rater is made, what its section has to say, and what it may say."""
+  """A kind of writer or rater: how it is made, and the fields its section needs and may have."""
 
   make: Callable[[_Given], Any]
   needs: tuple[str, ...] = ()
@@ -147,8 +148,8 @@ def build(
   """
   sections = context.config.get("feedback", {}).get(part, {})
   if name not in sections:
-    known = ", ".join(sections) or "none"
-    raise ValueError(f"feedback.{part} has no {name!r}; there are: {known}")
+    names = ", ".join(sections) or "none"
+    raise ValueError(f"feedback.{part} has no {name!r}; there are: {names}")
   given = _Given(part, name, sections[name], context, models or {})
   if wrong := [*_problems(context.config, part, given.key, given.section)]:
     raise ValueError("; ".join(wrong))
@@ -177,17 +178,20 @@ def check(config: ml_collections.ConfigDict) -> None:
 def _problems(
   config: ml_collections.ConfigDict, part: str, key: str, section: Section
 ) -> Iterator[str]:
-  """Yields what is wrong with the section of one writer or rater."""
-  kinds, chosen = KINDS[part], section.get("kind")
+  """Yields the problems of the section of one writer or rater."""
+  kinds = KINDS[part]
+  chosen = section.get("kind")
   if chosen not in kinds:
     yield f"{key}.kind={chosen!r}; use one of {', '.join(kinds)}"
     return
-  kind, given = kinds[chosen], {*section} - {"kind"}
-  missing = sorted({*kind.needs} - given)
+  kind = kinds[chosen]
+  present = {*section} - {"kind"}
+  missing = sorted({*kind.needs} - present)
   yield from (f"{key}.{name} is missing, which the kind {chosen} needs" for name in missing)
   fields = ", ".join((*kind.needs, *kind.may)) or "nothing"
-  for name in sorted(given - {*kind.needs, *kind.may}):
+  for name in sorted(present - {*kind.needs, *kind.may}):
     yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
+  # The checks below read what is missing.
   if missing:
     return
   if chosen == "file" and not os.path.isfile(section.path):

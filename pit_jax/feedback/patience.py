@@ -1,4 +1,4 @@
-"""How long an endpoint is borne with: when requests may begin again, and when the asking ends."""
+"""Retries and rate limits: when requests may begin again, and when the asking ends."""
 
 import dataclasses
 import logging
@@ -18,7 +18,7 @@ FIRST = 10  # prompts that all fail alike before any did well, before it does
 
 @dataclasses.dataclass
 class Line:
-  """What the requests under way share.
+  """The state that all requests under way share.
 
   Attributes:
     lock: of all that follows.
@@ -73,6 +73,7 @@ class Line:
     if not per_minute:
       return
     with self.lock:
+      # Turns are given out under the lock, and waited for outside.
       start = max(self.next_start, time.monotonic())
       self.next_start = start + 60 / per_minute
     self.ended.wait(start - time.monotonic())

@@ -1,4 +1,4 @@
-"""What language models answered, on disk: no question is paid for twice.
+"""Transcripts of language models on disk: no question is paid for twice.
 
 A file (SQLite) holds every answer under a hash of all that decides it, written as soon as it is
 there, and how many requests and tokens were spent. Several processes may share one file.
@@ -33,7 +33,7 @@ TABLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-  """What a language model answered, or why it did not.
+  """The reply of a language model, or why there is none.
 
   Attributes:
     text: the answer.
@@ -62,16 +62,17 @@ class Transcripts:
     """Returns the replies that are there, by key, as records."""
     query = "SELECT key, reply FROM transcripts WHERE key = ?"
     with self.lock:
-      found = [self.connection.execute(query, (key,)).fetchone() for key in keys]
-    return {row[0]: json.loads(row[1]) for row in found if row}
+      rows = [self.connection.execute(query, (key,)).fetchone() for key in keys]
+    return {row[0]: json.loads(row[1]) for row in rows if row}
 
   def write(
     self, key: str, settings: Mapping[str, Any], prompt: conversations.Prompt, reply: Reply
   ) -> None:
     """Keeps a reply; one that is there already stays."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    said, answer = conversations.write(prompt), json.dumps(dataclasses.asdict(reply))
-    columns = (key, json.dumps(settings), said, answer, now)
+    text = conversations.write(prompt)
+    answer = json.dumps(dataclasses.asdict(reply))
+    columns = (key, json.dumps(settings), text, answer, now)
     with self.lock:
       self.connection.execute("INSERT OR IGNORE INTO transcripts VALUES (?, ?, ?, ?, ?)", columns)
 
@@ -94,12 +95,13 @@ class Transcripts:
     """
     with self.lock:
       self.connection.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0)", (model,))
-      taken = self.connection.execute(
+      # In one statement, so that no two processes take the last request both.
+      cursor = self.connection.execute(
         "UPDATE spending SET requests = requests + 1 WHERE model = ? "
         "AND (? = 0 OR requests < ?) AND (? = 0 OR tokens < ?)",
         (model, requests, requests, tokens, tokens),
       )
-      return taken.rowcount == 1
+      return cursor.rowcount == 1
 
   def count(self, model: str, tokens: int) -> None:
     """Adds tokens to those that were spent on a model."""
@@ -154,19 +156,20 @@ def remembering(
   def replies(prompts: Sequence[conversations.Prompt]) -> list[Reply]:
     keys = [_key(settings, prompt) for prompt in prompts]
     with opened(path) if hosts.is_first() else contextlib.nullcontext() as file:
-      known = hosts.agree(file.read(keys) if file else {})
-      known |= {key: missed[key] for key in keys if key in missed}
-      new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+      # All hosts ask together, so they have to agree on what is new.
+      records = hosts.agree(file.read(keys) if file else {})
+      records |= {key: missed[key] for key in keys if key in missed}
+      new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in records}
       absent = list(new)
       for i, reply in ask(list(new.values()), file) if new else ():
-        known[absent[i]] = dataclasses.asdict(reply)
+        records[absent[i]] = dataclasses.asdict(reply)
         if file and not reply.failure:
           file.write(absent[i], settings, new[absent[i]], reply)
     if new:
       places.push()  # what was paid for
-    known = hosts.agree(known)
-    missed.update((key, reply) for key, reply in known.items() if reply["failure"])
-    return [Reply(**known[key]) for key in keys]
+    records = hosts.agree(records)
+    missed.update((key, reply) for key, reply in records.items() if reply["failure"])
+    return [Reply(**records[key]) for key in keys]
 
   return replies
 

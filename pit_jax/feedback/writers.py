@@ -23,7 +23,7 @@ SHOWN = 3  # prompts that a message names
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-  """What a writer wrote for N conversations.
+  """The samples of a writer for N conversations.
 
   Attributes:
     texts: texts[i] are the samples for conversation i; None where one failed.
@@ -54,7 +54,7 @@ class Writer:
     *,
     samples: int = 1,
   ) -> Written:
-    """Returns what it answers.
+    """Returns samples of answers.
 
     Args:
       asked: N conversations; a text may be asked as `policy_format.conversations([text])`.
@@ -113,13 +113,14 @@ def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathL
       "max_tokens": settings.max_tokens,
       "key": jax.random.key_data(key).tolist(),
     }
-    shown = [one.turns for one in asked]
+    chats = [one.turns for one in asked]
     # One sample after the other: within one call the same conversation is asked once.
     columns = [
-      transcripts.remembering(asking.ask, path, {**decided, "sample": sample})(shown)
+      transcripts.remembering(asking.ask, path, {**decided, "sample": sample})(chats)
       for sample in range(samples)
     ]
-    texts, failures = [], {}
+    texts = []
+    failures = {}
     for place, replies in enumerate(zip(*columns, strict=True)):
       reasons = [_failure(reply)[0] for reply in replies]
       if any(reasons):
@@ -152,17 +153,19 @@ def file(name: str, path: str | os.PathLike) -> Writer:
   Raises:
     ValueError: it cannot be read, or a row of it is of no use.
   """
-  known = _read(pathlib.Path(path))
+  replies_by_prompt = _read(pathlib.Path(path))
 
   def answer(asked, key, temperature, samples):
     del key, temperature
-    texts = [known.get(_key(one.turns), [])[:samples] for one in asked]
-    if missing := [one for one, own in zip(asked, texts, strict=True) if len(own) < samples]:
-      shown = [repr(_key(one.turns)[:60]) for one in missing[:SHOWN]]
-      more = [f"{len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
+    texts = [replies_by_prompt.get(_key(one.turns), [])[:samples] for one in asked]
+    if missing := [
+      one for one, replies in zip(asked, texts, strict=True) if len(replies) < samples
+    ]:
+      examples = [repr(_key(one.turns)[:60]) for one in missing[:SHOWN]]
+      others = [f"{len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
       raise ValueError(
         f"{path} has fewer than {samples} completions of {len(missing)} of {len(asked)} prompts: "
-        f"{', '.join([*shown, *more])}; add rows with these prompts"
+        f"{', '.join([*examples, *others])}; add rows with these prompts"
       )
     return Written(texts)
 
@@ -171,7 +174,7 @@ def file(name: str, path: str | os.PathLike) -> Writer:
 
 def _read(path: pathlib.Path) -> dict[str, list[str]]:
   """Returns the completions of a file by prompt."""
-  known: dict[str, list[str]] = {}
+  replies_by_prompt: dict[str, list[str]] = {}
   try:
     stream = path.open("rb")
   except OSError as error:
@@ -180,10 +183,10 @@ def _read(path: pathlib.Path) -> dict[str, list[str]]:
     for row in questions.read(stream):
       if row.error or row.response is None:
         raise ValueError(f"{path}, line {row.line}: {row.error or 'the row has no response'}")
-      known.setdefault(_key(conversations.turns(row.prompt)), []).append(row.response)
-  return known
+      replies_by_prompt.setdefault(_key(conversations.turns(row.prompt)), []).append(row.response)
+  return replies_by_prompt
 
 
 def _key(turns: Sequence[conversations.Turn]) -> str:
-  """Returns what a conversation is looked up by: a lone text of the user's, else all in words."""
+  """Returns the key of a conversation: a lone text of the user's, else all in words."""
   return conversations.said(tuple(turns))

@@ -1,4 +1,4 @@
-"""What a version gains over its draft, as a gap reward says, and when that is worth keeping.
+"""Gains of a version over its draft by a gap reward, and when they are worth keeping.
 
 R(x, y, y') is asked for the reward gap of y over y'. What it gives an answer that is no better,
 its zero, depends on the answer: R(x, y, y) of good drafts lies above that of poor ones. Rules of
@@ -39,7 +39,7 @@ def of(
   versions: Sequence[str],
   drafts: Sequence[str],
 ) -> np.ndarray:
-  """Returns what each version gains over its draft, in the unit of the gap reward, Float[N].
+  """Returns the gain of each version over its draft, in the unit of the gap reward, Float[N].
 
   Both reads of a row go into one call, which fills the batches of the rows that are still open.
   Of equal texts nothing is asked where a rule subtracts what it would ask again.
@@ -61,16 +61,17 @@ def of(
   gained = np.zeros(len(drafts), np.float32)
   changed = _changed(versions, drafts)
   if changed.size:
-    asked, new, old = ([column[i] for i in changed] for column in (questions, versions, drafts))
+    prompts, new, old = ([column[i] for i in changed] for column in (questions, versions, drafts))
+    # What is subtracted: both_orders exchanges the two, draft_zero asks of the draft itself.
     against = (old, new) if rule == "both_orders" else (old, old)
-    reads = gaps([*asked, *asked], [*new, *against[0]], [*old, *against[1]])
-    difference = reads[: len(asked)] - reads[len(asked) :]
+    reads = gaps([*prompts, *prompts], [*new, *against[0]], [*old, *against[1]])
+    difference = reads[: len(prompts)] - reads[len(prompts) :]
     gained[changed] = difference / 2 if rule == "both_orders" else difference
   return gained
 
 
 def reads(rule: str, versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:
-  """Returns how often the gap reward reads to know what each version gains, Int[N]."""
+  """Returns the number of gap reward reads behind the gain of each version, Int[N]."""
   check(rule)
   if rule == "zero_point":
     return np.ones(len(drafts), int)

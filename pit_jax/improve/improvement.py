@@ -47,8 +47,8 @@ class Improver:
     references: Sequence[str],
   ) -> np.ndarray:
     """Returns R_PIT(x, answer, reference) of texts in words, Float[N]."""
-    read = self.read or functools.partial(self.inference.gaps, self.gap_reward)
-    return read(questions, answers, references)
+    ask = self.read or functools.partial(self.inference.gaps, self.gap_reward)
+    return ask(questions, answers, references)
 
   def gains(
     self,
@@ -56,7 +56,7 @@ class Improver:
     versions: Sequence[str],
     drafts: Sequence[str],
   ) -> np.ndarray:
-    """Returns what each version gains over its draft by the stop rule, Float[N]; see `gains.of`."""
+    """Returns the gain of each version over its draft by the stop rule, Float[N]."""
     return gains.of(self.gaps, self.stop_rule, self.zero_point, questions, versions, drafts)
 
 
@@ -141,22 +141,27 @@ def improve(
   """
   if rounds < 1:
     raise ValueError(f"rounds={rounds} improves nothing; use 1 or more")
-  texts, gaps = [list(answers)], []
-  is_open, kept = np.ones(len(answers), bool), np.zeros(len(answers), int)
+  texts = [list(answers)]
+  gaps = []
+  is_open = np.ones(len(answers), bool)
+  kept = np.zeros(len(answers), int)
   for k in range(1, rounds + 1):
     rows = np.flatnonzero(is_open) if until_stopped else np.arange(len(answers))
     if until_stopped and len(rows) == 0:
       break
-    asked, drafts = ([column[i] for i in rows] for column in (questions, texts[-1]))
+    prompts, drafts = ([column[i] for i in rows] for column in (questions, texts[-1]))
     noise = jax.random.fold_in(key, k)
-    versions, gained = revise(improver, asked, drafts, key=noise, temperature=temperature)
-    text, gap = list(texts[-1]), np.full(len(answers), np.nan, np.float32)
+    versions, gained = revise(improver, prompts, drafts, key=noise, temperature=temperature)
+    text = list(texts[-1])
+    # Rows that have ended keep NaN, which is above no margin.
+    gap = np.full(len(answers), np.nan, np.float32)
     for i, version in zip(rows, versions, strict=True):
       text[i] = version
     gap[rows] = gained
     texts.append(text)
     gaps.append(gap)
     is_open &= gap > improver.margin
+    # Rounds count up to a row's first without enough gain; later gains change nothing.
     kept += is_open
   return Rounds(texts=texts, gaps=np.stack(gaps), kept=kept)
 
@@ -190,6 +195,6 @@ def revise(
     )
   if not temperature >= 0:
     raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
-  asked = (improver.improver, questions, drafts, key, float(temperature))
-  versions = improver.inference.revise(*asked)
+  arguments = (improver.improver, questions, drafts, key, float(temperature))
+  versions = improver.inference.revise(*arguments)
   return versions, improver.gains(questions, versions, drafts)

@@ -25,10 +25,14 @@ from pit_jax.rollout import inference
 from pit_jax.types import Params
 
 # What becomes of a draft in a round: a new answer, the same one, or none because of the feedback.
-REFINED, UNCHANGED, STOPPED = "refined", "unchanged", "stopped"
+REFINED = "refined"
+UNCHANGED = "unchanged"
+STOPPED = "stopped"
 # Why there is no new answer: the form's failures.
-NO_FEEDBACK, COPIED_FEEDBACK = "no feedback", "feedback copies its prompt"
-NO_ANSWER, COPIED_ANSWER = "no answer", "answer copies its prompt"
+NO_FEEDBACK = "no feedback"
+COPIED_FEEDBACK = "feedback copies its prompt"
+NO_ANSWER = "no answer"
+COPIED_ANSWER = "answer copies its prompt"
 TOO_LONG = "prompt too long"
 FAILURES = (NO_FEEDBACK, COPIED_FEEDBACK, NO_ANSWER, COPIED_ANSWER, TOO_LONG)
 
@@ -43,7 +47,7 @@ Said = tuple[str, ...]  # drafts and feedback in turn, beginning with a draft
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """How a model is asked to refine its own answers.
+  """Prompts and limits by which a model refines its own answers.
 
   Attributes:
     feedback_turn: what the user says after a draft.
@@ -126,7 +130,7 @@ def absence(asking: inference.Inference, c: ml_collections.ConfigDict) -> str:
 
 
 def form_of(c: ml_collections.ConfigDict) -> Form:
-  """Returns what the section `evaluation.self_refine` of a configuration asks for.
+  """Returns the prompts and limits of the section `evaluation.self_refine` of a configuration.
 
   Raises:
     ValueError: nobody can be asked so.
@@ -160,23 +164,25 @@ def play(
   Returns:
     Every version, what was said of it, and how each round ended.
   """
-  texts, columns = [list(answers)], ([], [], [])
+  texts = [list(answers)]
+  columns = ([], [], [])
   histories: list[Said] = [()] * len(answers)
   is_open = np.ones(len(answers), bool)
   for k in range(1, rounds + 1):
     rows = np.flatnonzero(is_open)
-    asked, drafts, before = ([c[i] for i in rows] for c in (questions, texts[-1], histories))
+    prompts, drafts, before = ([c[i] for i in rows] for c in (questions, texts[-1], histories))
     keys = [jax.random.fold_in(key, 2 * k - 1), jax.random.fold_in(key, 2 * k)]
-    made = _round(_Player(asking, policy, form, temperature), asked, drafts, before, keys)
-    for column, found, other in zip(columns, made, (None, None, STOPPED), strict=True):
+    results = _round(_Player(asking, policy, form, temperature), prompts, drafts, before, keys)
+    for column, values, other in zip(columns, results, (None, None, STOPPED), strict=True):
       whole = np.full(len(answers), other, object)
-      whole[rows] = found
+      whole[rows] = values
       column.append(whole.tolist())
     feedback, written, outcomes = (column[-1] for column in columns)
     texts.append(list(texts[-1]))
     for i in np.flatnonzero([outcome == REFINED for outcome in outcomes]):
       histories[i] += (texts[-1][i], feedback[i])
       texts[-1][i] = written[i]
+    # A round that failed ends no row: the next one asks again, with other noise.
     is_open = np.array([outcome != STOPPED for outcome in outcomes], bool)
   return Refinements(texts, *columns)
 
@@ -201,8 +207,8 @@ class _Player:
     rows = [i for i, texts in enumerate(fitted) if texts]
     replies: list[str | None] = [None] * len(fitted)
     if rows:
-      asked = [self.form.conversation(questions[i], fitted[i]) for i in rows]
-      written = asking.reply(self.policy, asked, key, float(self.temperature))
+      chats = [self.form.conversation(questions[i], fitted[i]) for i in rows]
+      written = asking.reply(self.policy, chats, key, float(self.temperature))
       for i, reply in zip(rows, written, strict=True):
         replies[i] = reply
     return replies
@@ -225,15 +231,17 @@ def fit(
   Returns:
     What is left after each x; nothing where x and the last draft alone are too long.
   """
-  kept, long = list(said), list(range(len(said)))
+  fitted = list(said)
+  long = list(range(len(said)))
   while long:
-    lengths = asking.lengths([form.conversation(questions[i], kept[i]) for i in long]).tolist()
+    lengths = asking.lengths([form.conversation(questions[i], fitted[i]) for i in long]).tolist()
     most = form.max_prompt_tokens
     long = [i for i, length in zip(long, lengths, strict=True) if length > most]
     for i in long:
-      kept[i] = kept[i][2:]
-    long = [i for i in long if kept[i]]
-  return kept
+      # A draft goes with its feedback, so that the two still alternate.
+      fitted[i] = fitted[i][2:]
+    long = [i for i in long if fitted[i]]
+  return fitted
 
 
 def _round(
@@ -247,15 +255,16 @@ def _round(
   form = player.form
   if not drafts:
     return [], [], []
+  # Feedback sees the draft alone (eq. 2); the answer after it, all rounds before (eq. 4).
   feedback = player.reply(
     questions, [(draft,) for draft in drafts], keys[0], form.max_feedback_tokens
   )
   outcomes = [_of_feedback(form, *row) for row in zip(questions, drafts, feedback, strict=True)]
   rows = [i for i, outcome in enumerate(outcomes) if not outcome]
-  said = [(*histories[i], drafts[i], feedback[i]) for i in rows]
+  turns = [(*histories[i], drafts[i], feedback[i]) for i in rows]
   length = player.asking.response_length
   written: list[str | None] = [None] * len(drafts)
-  replies = player.reply([questions[i] for i in rows], said, keys[1], length)
+  replies = player.reply([questions[i] for i in rows], turns, keys[1], length)
   for i, reply in zip(rows, replies, strict=True):
     written[i] = reply
     outcomes[i] = _of_answer(form, questions[i], drafts[i], feedback[i], reply)
@@ -265,7 +274,7 @@ def _round(
 def _of_feedback(
   form: Form, question: conversations.Prompt, draft: str, feedback: str | None
 ) -> str:
-  """Returns how a round ends with its feedback; "" where it goes on."""
+  """Returns the outcome of a round that ends with its feedback; "" where it goes on."""
   if feedback is None:
     return TOO_LONG
   if not feedback.strip():
@@ -278,7 +287,7 @@ def _of_feedback(
 def _of_answer(
   form: Form, question: conversations.Prompt, draft: str, feedback: str, answer: str | None
 ) -> str:
-  """Returns how a round ends that had an answer written."""
+  """Returns the outcome of a round that had an answer written."""
   if answer is None:
     return TOO_LONG
   if not answer.strip():
@@ -294,7 +303,8 @@ def _is_copy(form: Form, said: str, shown: Sequence[conversations.Prompt]) -> bo
   A request that is repeated up to the end of the reply, which may be cut there, is one too, if the
   reply has a quarter of its words and five: "No" is an answer, though "Now write …" begins with it.
   """
-  reply, texts = _plain(said), [_plain(conversations.turns(text)[-1].content) for text in shown]
+  reply = _plain(said)
+  texts = [_plain(conversations.turns(text)[-1].content) for text in shown]
   requests = [_plain(turn) for turn in (form.feedback_turn, form.refine_turn)]
   long = [one for one in requests if len(reply.split()) >= max(5, len(one.split()) / 4)]
   is_request = any(one in reply for one in requests) or any(one.startswith(reply) for one in long)
@@ -307,7 +317,7 @@ def _plain(text: str) -> str:
 
 
 def told(refined: Refinements, row: int) -> list[dict]:
-  """Returns what was done to one answer, round by round: feedback, refinement, outcome, text."""
+  """Returns the history of one answer, round by round: feedback, refinement, outcome, text."""
   columns = {
     "feedback": refined.feedback,
     "written": refined.written,
@@ -315,4 +325,4 @@ def told(refined: Refinements, row: int) -> list[dict]:
     "text": refined.texts[1:],
   }
   rounds = zip(*columns.values(), strict=True)
-  return [{name: said[row] for name, said in zip(columns, r, strict=True)} for r in rounds]
+  return [{name: column[row] for name, column in zip(columns, r, strict=True)} for r in rounds]

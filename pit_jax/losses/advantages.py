@@ -45,6 +45,7 @@ def gae(
     return advantages, advantages
 
   start = jnp.zeros_like(errors[:, 0])
+  # Scans run along the first axis, so time goes there.
   _, advantages = jax.lax.scan(backward, start, errors.T, reverse=True)
   return advantages.T, advantages.T + values
 
@@ -72,6 +73,7 @@ def rloo(
     ValueError: the rows are not groups of k, or k is 1, which leaves nobody to compare with.
   """
   centred = _centred(rewards, mask, samples)
+  # S_i less the mean of the others is k/(k−1) times S_i less the mean of all.
   return _to_tokens(centred * samples / (samples - 1), mask)
 
 

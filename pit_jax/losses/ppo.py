@@ -115,6 +115,7 @@ def policy_loss(
   ratio = jnp.exp(logprobs - old_logprobs)
   free = ratio * advantages
   clipped = jnp.clip(ratio, 1 - clip, 1 + clip) * advantages
+  # The smaller one: clipping takes away what a step would gain, never what it would lose.
   loss = -tokens.masked_mean(jnp.minimum(free, clipped), mask)
   _, _, k3 = tokens.kl_estimates(old_logprobs, logprobs)
   return loss, {
@@ -182,8 +183,8 @@ def kl_loss(
   right as numbers and wrong as losses: E_π[∇ k1] = 0, and E_π[∇ k3] = Σ_y (π − π_ref) ∇log π, the
   gradient of KL(π_ref ‖ π).
 
-  Each token's law is taken given the tokens before it: that an earlier token leads to later ones
-  which cost more is left to the penalty in the reward (`shaped_rewards`).
+  Each token's distribution is taken given the tokens before it: that an earlier token leads to
+  later ones which cost more is left to the penalty in the reward (`shaped_rewards`).
 
   Args:
     logprobs: log π of each token now, in nats.
@@ -221,6 +222,7 @@ def update_kl_coefficient(
   """
   error = jnp.clip(kl / target - 1, -0.2, 0.2)
   moved = coefficient * (1 + error * episodes / horizon)
+  # Once not finite, β would stay so.
   return jnp.asarray(jnp.where(jnp.isfinite(kl), moved, coefficient), jnp.float32)
 
 

@@ -31,6 +31,7 @@ def bradley_terry_loss(
     `accuracy` in [0, 1] (a tie counts as wrong), `margin` in nats.
   """
   margin = chosen.astype(jnp.float32) - rejected.astype(jnp.float32)
+  # log_sigmoid stays finite where σ itself is 0 in float32.
   loss = weighted_mean(-jax.nn.log_sigmoid(margin - margins), weights)
   return loss, {
     "loss": loss,

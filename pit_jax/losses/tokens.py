@@ -1,4 +1,4 @@
-"""What is computed per token: log-probabilities, entropy, KL estimates, and imitation."""
+"""Losses and estimates per token: log-probabilities, entropy, KL estimates, the SFT loss."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def token_logprobs(
 
 
 def entropy(logits: Float[Array, "*b T V"]) -> Float[Array, "*b T"]:
-  """Returns the entropy of the law at each position.
+  """Returns the entropy of the distribution at each position.
 
   H_t = −Σ_v p_t[v] log p_t[v],  p_t = softmax(logits_t)
 
@@ -61,6 +61,7 @@ def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"]) -> Float[Ar
   Returns:
     The mean in float32, 0 when no position counts.
   """
+  # Selected, not multiplied: NaN times 0 is NaN.
   total = jnp.where(mask, values, 0.0).sum(dtype=jnp.float32)
   return total / jnp.maximum(mask.sum(), 1)
 
@@ -83,6 +84,7 @@ def kl_estimates(
     (k1, k2, k3) per token, in nats, in float32.
   """
   difference = reference_logprobs.astype(jnp.float32) - logprobs.astype(jnp.float32)
+  # expm1 keeps the digits that exp(d) − 1 loses where both models nearly agree.
   return -difference, difference**2 / 2, jnp.expm1(difference) - difference
 
 

@@ -1,4 +1,4 @@
-"""What a decoder looks like: its sizes, and the switches in which published families differ."""
+"""Architecture of a decoder: its sizes, and the switches in which published families differ."""
 
 import dataclasses
 import math
@@ -52,16 +52,17 @@ class Rope:
       return plain / self.factor
     if self.scaling == "llama3":
       rotations = self.original_length * plain / (2 * math.pi)
-      kept = np.clip((rotations - self.slow) / (self.fast - self.slow), 0, 1)
-      return plain * (kept + (1 - kept) / self.factor)
+      # `smooth_factor` of transformers: 0 where a frequency is slow, 1 where it is fast.
+      smooth = np.clip((rotations - self.slow) / (self.fast - self.slow), 0, 1)
+      return plain * (smooth + (1 - smooth) / self.factor)
     if self.scaling == "yarn":
-      kept = 1 - self._ramp(head_width)
-      return plain * (kept + (1 - kept) / self.factor)
+      smooth = 1 - self._ramp(head_width)
+      return plain * (smooth + (1 - smooth) / self.factor)
     return plain
 
   @property
   def amplitude(self) -> float:
-    """What cosine and sine are multiplied by."""
+    """The attention factor of yarn, which multiplies cosine and sine."""
     if self.scaling != "yarn":
       return 1.0
     return self.sharpness or (0.1 * math.log(self.factor) + 1 if self.factor > 1 else 1.0)
@@ -70,11 +71,13 @@ class Rope:
     """Returns 0 for pairs that turn fast, 1 for those that turn slowly (YaRN, eq. 18)."""
 
     def pair(rotations):
+      # The inverse of `frequencies`: which pair turns so often over original_length tokens.
       waves = self.original_length / (rotations * 2 * math.pi)
       return head_width * math.log(waves) / (2 * math.log(self.theta))
 
     low = max(math.floor(pair(self.fast)), 0)
     high = min(math.ceil(pair(self.slow)), head_width - 1)
+    # Both bounds may fall on one pair; the ramp is then a step.
     return np.clip((np.arange(head_width // 2) - low) / max(high - low, 1e-3), 0, 1)
 
 
@@ -100,7 +103,7 @@ class Adapter:
 
   @property
   def scale(self) -> float:
-    """What the product of A and B is multiplied by."""
+    """LoRA's scale, alpha / rank, which multiplies the product of A and B."""
     return self.alpha / self.rank
 
 
@@ -202,5 +205,5 @@ class ModelConfig:
 
   @property
   def wide(self) -> str:
-    """How embedding and head are kept: what no layer has is never in int8."""
+    """The type in which embedding and head are kept: what no layer has is never in int8."""
     return "float32" if self.stored == "float32" else "bfloat16"

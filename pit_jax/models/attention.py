@@ -26,6 +26,7 @@ class Cache:
 
 def empty_cache(config: architecture.ModelConfig, batch: int, slots: int) -> Cache:
   """Returns a cache of `slots` places per sequence with nothing in it."""
+  # Layers that are unrolled have an array each; scanned ones share a stacked one.
   layers, count = ((), config.layers) if config.unroll else ((config.layers,), 1)
   keys, values = (
     tuple(jnp.zeros((batch, *layers, config.kv_heads, *shape), config.dtype) for _ in range(count))
@@ -48,6 +49,7 @@ def resize(cache: Cache, before: int, after: int) -> Cache:
   def pad(x, axis):
     axis += x.ndim
     sizes = [(before, after, 0) if dim == axis else (0, 0, 0) for dim in range(x.ndim)]
+    # lax.pad takes negative widths, which jnp.pad refuses.
     return jax.lax.pad(x, jnp.zeros((), x.dtype), sizes)
 
   return spread(
@@ -64,7 +66,7 @@ Segments = Int[Array, "B T"] | tuple[int, ...] | None  # see `transformer.Transf
 
 @struct.dataclass
 class Sight:
-  """What the queries of a layer see, and where they stand."""
+  """Attention mask and rotary angles of one layer."""
 
   visible: jax.Array | splash.Rows  # Bool[B T S], which keys each query sees
   cosine: jax.Array  # Float[B T 1 H2], of the queries' own positions
@@ -88,7 +90,7 @@ def spelled(segments: Segments, shape: tuple[int, int]) -> Int[Array, "B T"] | N
 def causal(
   mask: Bool[Array, "B T"], segments: Int[Array, "B T"] | None = None
 ) -> Bool[Array, "B T T"]:
-  """Returns which keys each query sees: real tokens at or before it, of its segment or segment 0.
+  """Returns the causal attention mask: real tokens up to each query, of its segment or segment 0.
 
   Rows whose segments begin with 1 hold texts that share nothing; see `types.Packed`.
 
@@ -103,7 +105,8 @@ def causal(
   time = mask.shape[-1]
   order = jnp.tril(jnp.ones((time, time), bool))
   if segments is not None:
-    key, query = segments[:, None, :], segments[:, :, None]
+    key = segments[:, None, :]
+    query = segments[:, :, None]
     order = order & ((key == 0) | (key == query))
   return order & mask[:, None, :]
 
@@ -114,7 +117,7 @@ def sights(
   query: Int[Array, "B T"],
   key: Int[Array, "B S"],
 ) -> tuple[Sight, Sight]:
-  """Returns what layers without and with a window see.
+  """Returns attention masks and rotary angles of layers without and with a window.
 
   Args:
     config: of the model.
@@ -130,6 +133,7 @@ def sights(
     turn = rotation(query, config.head_width, config.local_rope)
   if isinstance(visible, splash.Rows):
     return wide, Sight(visible.replace(is_near=True), *turn)
+  # Positions, not places: padding between two tokens uses up nothing of a window.
   near = query[:, :, None] - key[:, None, :] < config.window
   return wide, Sight(visible & near, *turn)
 
@@ -147,8 +151,10 @@ def rotation(
 
 def rotate(x: Float[Array, "B T N H"], sight: Sight) -> Float[Array, "B T N H"]:
   """Rotates each pair (x_i, x_{i+H/2}) by the angle of its position   (Su et al. 2021, eq. 34)."""
+  # The two of a pair lie half a head apart, as in the checkpoints of transformers.
   low, high = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  cosine, sine = sight.cosine, sight.sine
+  cosine = sight.cosine
+  sine = sight.sine
   rotated = jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)
   return rotated.astype(x.dtype)
 
@@ -172,15 +178,16 @@ def attend(
     cap: scores become cap · tanh(score / cap) before the softmax; 0 leaves them.
   """
   batch, time, heads, width = query.shape
-  kv_heads, slots = key.shape[1], key.shape[3]
+  kv_heads = key.shape[1]
+  slots = key.shape[3]
   # One matrix per key head: rows are the positions of its query heads, one head after the other.
   grouped = query.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
   scores = jnp.einsum("BKQH,BKHS->BKQS", grouped, key, preferred_element_type=jnp.float32)
   scores = capped(scores.reshape(batch, heads, time, slots) * scale, cap)
   weights = jax.nn.softmax(jnp.where(visible[:, None], scores, MASKED), axis=-1)
   weights = weights.astype(value.dtype).reshape(batch, kv_heads, -1, slots)
-  found = jnp.einsum("BKQS,BKSH->BKQH", weights, value)
-  return found.reshape(batch, heads, time, width).swapaxes(1, 2)
+  outputs = jnp.einsum("BKQS,BKSH->BKQH", weights, value)
+  return outputs.reshape(batch, heads, time, width).swapaxes(1, 2)
 
 
 def capped(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:

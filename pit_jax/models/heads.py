@@ -1,4 +1,4 @@
-"""What the trunk is used for: next-token logits, or one number per position.
+"""Heads on the trunk: next-token logits, or one number per position.
 
 Reward, gap reward and value models are the same network: a scalar head on the trunk. They differ
 in what they read (a response, a response after a reference, a prefix) and in their training.
@@ -19,9 +19,9 @@ class LanguageModel(nnx.Module):
   def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     self.trunk = transformer.Transformer(config, rngs)
     if not config.tied:
-      drawn = jax.random.normal(rngs.params(), (config.width, config.vocabulary))
+      weight = jax.random.normal(rngs.params(), (config.width, config.vocabulary))
       self.head = nnx.Param(
-        (drawn * config.width**-0.5).astype(config.wide), axes=("embed", "vocab")
+        (weight * config.width**-0.5).astype(config.wide), axes=("embed", "vocab")
       )
 
   def __call__(
@@ -48,7 +48,7 @@ class LanguageModel(nnx.Module):
     last: int | None = None,
     segments: attention.Segments = None,
   ) -> Float[Array, "B T2 D"]:
-    """Returns what `logits` makes the logits of."""
+    """Returns the hidden states that `logits` makes the logits of."""
     return self.trunk(tokens, mask, segments, last)
 
   def extend(
@@ -69,7 +69,7 @@ class LanguageModel(nnx.Module):
     cache: attention.Cache,
     slot: Int[Array, ""],
   ) -> tuple[Float[Array, "B 1 D"], attention.Cache]:
-    """Reads tokens into the cache and returns what `logits` makes those after the last of."""
+    """Reads tokens into the cache and returns the last hidden state, for `logits`."""
     hidden, cache = self.trunk.extend(tokens, mask, cache, slot)
     return hidden[:, -1:], cache
 
@@ -113,5 +113,6 @@ class ScalarModel(nnx.Module):
       last: when given, only the scores of the last that many positions.
       segments: where several texts continue one; see `transformer.Transformer`.
     """
+    # In float32: scores are read as differences, which bfloat16 would round away.
     hidden = self.trunk(tokens, mask, segments, last).astype(jnp.float32)
     return hidden @ self.head[...] + self.bias[...]

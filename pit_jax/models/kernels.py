@@ -17,7 +17,7 @@ WIDEST = 128  # head that cuDNN takes on every GPU since Ampere
 
 
 def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
-  """Returns how a model computes attention over whole rows, of `architecture.ATTENTIONS`.
+  """Returns a model's attention kernel for whole rows, one of `architecture.ATTENTIONS`.
 
   "auto" is the platform's own kernel where it applies, else XLA.
 
@@ -32,8 +32,9 @@ def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
   if wanted not in CHOICES:
     raise ValueError(f"model.attention={wanted!r} is not known; use one of {CHOICES}")
   if wanted == "auto":
-    own = next((name for name, home in NATIVE.items() if home == platform), "xla")
-    return "xla" if own == "cudnn" and _refusal(config) else own
+    # "auto" never fails: a model that cuDNN refuses is computed by XLA.
+    native = next((name for name, home in NATIVE.items() if home == platform), "xla")
+    return "xla" if native == "cudnn" and _refusal(config) else native
   if wanted == "splash" and platform == "cpu":
     return "splash_interpreted"
   if wanted in NATIVE and NATIVE[wanted] != platform:
@@ -63,7 +64,7 @@ def seen(
   visible: Bool[Array, "B T S"],
   segments: Int[Array, "B T"] | tuple[int, ...] | None = None,
 ) -> Bool[Array, "B T S"] | splash.Rows:
-  """Returns what queries of whole rows see, as the model's kernel is told.
+  """Returns the attention mask of whole rows, in the form that the model's kernel takes.
 
   Args:
     config: of the model.
@@ -81,8 +82,9 @@ def attend(
   value: Float[Array, "B K S H"],
   visible: Bool[Array, "B T S"] | splash.Rows,
 ) -> Float[Array, "B T N H"]:
-  """Returns what the queries find among the visible keys; see `attention.attend`."""
-  scale, cap = config.attention_scale or config.head_width**-0.5, config.attention_cap
+  """Returns attention's outputs by the model's kernel; see `attention.attend`."""
+  scale = config.attention_scale or config.head_width**-0.5
+  cap = config.attention_cap
   if isinstance(visible, splash.Rows):
     is_interpreted = config.attention == "splash_interpreted"
     return splash.attend(query, key, value, visible, scale, cap, config.window, is_interpreted)
@@ -101,7 +103,7 @@ def fused(
   scale: float,
   implementation: str,
 ) -> Float[Array, "B T N H"]:
-  """Returns what JAX's own attention makes of this, by cuDNN or by XLA, on every device.
+  """Returns the outputs of JAX's own attention, by cuDNN or by XLA, on every device.
 
   JAX divides cuDNN's work by itself, but refuses queries that are spread and keys that are not.
   """
@@ -111,6 +113,7 @@ def fused(
     return ask(query, key.swapaxes(1, 2), value.swapaxes(1, 2), mask=visible[:, None])
 
   heads = query.shape[2]
-  key, value = splash.per_device(key.swapaxes(2, 3), heads), splash.per_device(value, heads)
+  key = splash.per_device(key.swapaxes(2, 3), heads)
+  value = splash.per_device(value, heads)
   names = ("batch", None, "heads"), ("batch", "kv_heads"), ("batch", "kv_heads"), ("batch",)
   return layout.each(own, names, query, key, value, visible)

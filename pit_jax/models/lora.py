@@ -26,8 +26,8 @@ class Adapter(nnx.Module):
     self, name: str, shape: tuple[int, ...], axes: tuple[str, ...], rank: int, rngs: nnx.Rngs
   ):
     inputs = products.INPUTS[name]
-    drawn = jax.random.normal(rngs.params(), (*shape[:inputs], rank))
-    self.a = nnx.Param(drawn * math.prod(shape[:inputs]) ** -0.5, axes=(*axes[:inputs], "rank"))
+    normal = jax.random.normal(rngs.params(), (*shape[:inputs], rank))
+    self.a = nnx.Param(normal * math.prod(shape[:inputs]) ** -0.5, axes=(*axes[:inputs], "rank"))
     self.b = nnx.Param(jnp.zeros((rank, *shape[inputs:])), axes=("rank", *axes[inputs:]))
 
 
@@ -38,8 +38,9 @@ class Adapters(nnx.Module):
 def change(
   x: Float[Array, "B T In"], adapter: Adapter, config: architecture.Adapter
 ) -> Float[Array, "B T *out"]:
-  """Returns what an adapter adds to x · W."""
+  """Returns the LoRA term (x · A) · B · alpha / rank, which is added to x · W."""
   low = x @ adapter.a[...].reshape(x.shape[-1], -1).astype(x.dtype)
+  # Scaled at the rank, where there are the fewest numbers.
   return products.project(low * config.scale, adapter.b[...])
 
 
@@ -53,5 +54,6 @@ def quantise(
     inputs: how many of its leading axes are inputs.
   """
   reduced = tuple(range(inputs))
+  # An output of zeros has a scale too, so that nothing is divided by 0.
   scale = jnp.maximum(jnp.abs(weight).max(axis=reduced), 1e-30) / LARGEST
   return jnp.round(weight / scale).astype(jnp.int8), scale.astype(jnp.float32)

@@ -56,11 +56,12 @@ def project(
   flat = x.reshape(-1, x.shape[-1])
   if isinstance(weight, Transposed):
     matrix = weight.matrix.reshape(-1, x.shape[-1]).astype(x.dtype)
-    made, outputs = project_transposed(flat, matrix), weight.matrix.shape[:-inputs]
+    product = project_transposed(flat, matrix)
+    outputs = weight.matrix.shape[:-inputs]
   else:
-    made = flat @ weight.reshape(x.shape[-1], -1).astype(x.dtype)
+    product = flat @ weight.reshape(x.shape[-1], -1).astype(x.dtype)
     outputs = weight.shape[inputs:]
-  return made.reshape(*x.shape[:-1], *outputs)
+  return product.reshape(*x.shape[:-1], *outputs)
 
 
 def project_transposed(

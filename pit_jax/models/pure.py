@@ -36,7 +36,7 @@ class PureModel:
 
   @functools.cached_property
   def size(self) -> int:
-    """How many parameters it has."""
+    """The number of parameters."""
     return sum(x.size for x in jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0))))
 
 
@@ -52,6 +52,7 @@ def pure(module: type[nnx.Module], config: architecture.ModelConfig) -> PureMode
     return nnx.to_pure_dict(nnx.split(build(key), nnx.Param)[1])
 
   def apply(params, *arguments, method="__call__", **keywords):
+    # A copy: replacing works in place, and `abstract` serves every call.
     state = jax.tree.map(lambda leaf: leaf, abstract)
     nnx.replace_by_pure_dict(state, params)
     return getattr(nnx.merge(graph, state), method)(*arguments, **keywords)
@@ -89,11 +90,12 @@ def complete(
     return nested({name: leaf for name, leaf in leaves.items() if name in missing})
 
   homes = places and nested({name: named(places)[name] for name in missing})
+  # In one program, which draws none of the leaves that it does not return.
   return join(jax.jit(fresh, out_shardings=homes)(key), known)
 
 
 def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
-  """Returns what is trained of a model and what is frozen; `join` puts them together again.
+  """Returns the trained parameters of a model and the frozen ones; `join` puts them together again.
 
   Without adapters everything is trained. With them, the adapters are, and a scalar model's head.
 
@@ -103,6 +105,7 @@ def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
   """
   parts: tuple[Params, Params] = ({}, {})
   for name, leaf in named(tree).items():
+    # `not True` is 0, so what is trained comes first.
     parts[not _is_trained(model, name)][name] = leaf
   return nested(parts[0]), nested(parts[1])
 
@@ -145,6 +148,7 @@ def for_sampling(model: PureModel, params: Params) -> Params:
     leaf = layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
     if names[0] != "layer" or not model.config.unroll:
       return leaf
+    # Norms, biases and adapters have no row there, and are not transposed.
     inputs = products.INPUTS.get(name.removeprefix("trunk.blocks."))
     return tuple(products.transpose(one, inputs) if inputs else one for one in leaf)
 
@@ -152,7 +156,7 @@ def for_sampling(model: PureModel, params: Params) -> Params:
 
 
 def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Params:
-  """Returns what `for_sampling` makes of parameters on a mesh, without content: types and places.
+  """Returns shapes, types and shardings of the parameters that `for_sampling` makes on a mesh.
 
   Args:
     model: whose parameters.
@@ -170,14 +174,14 @@ def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Param
     home = layout.sharding(mesh, leaf.shape, names, layout.SAMPLING_RULES)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
 
-  read = named(_read(model).eval_shape(params))
-  return nested({name: place(leaf, axes[name]) for name, leaf in read.items()})
+  abstract = named(_read(model).eval_shape(params))
+  return nested({name: place(leaf, axes[name]) for name, leaf in abstract.items()})
 
 
 def copied(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Params:
-  """Returns of `gathered` what exists beside the parameters; the rest of them is read as it is."""
-  kept, read = (named(tree) for tree in (params, gathered(model, params, mesh)))
-  return nested({name: leaf for name, leaf in read.items() if _is_other(leaf, kept[name])})
+  """Returns those of `gathered` that exist beside the parameters; others are read as they are."""
+  stored, sampled = (named(tree) for tree in (params, gathered(model, params, mesh)))
+  return nested({name: leaf for name, leaf in sampled.items() if _is_other(leaf, stored[name])})
 
 
 @functools.cache  # traced once for all parameters of the same shapes
@@ -186,11 +190,12 @@ def _read(model: PureModel) -> Callable:
 
 
 def _is_other(read: Any, kept: Any) -> bool:
-  """Returns whether a parameter is read as another array than it is kept as."""
+  """Returns whether sampling reads a parameter as another array than the one that is stored."""
   if isinstance(kept, tuple) or isinstance(read, tuple):  # layers that stand apart
     return not isinstance(kept, tuple)
   if not hasattr(kept, "sharding"):  # NumPy's
     return True
+  # Alike in type and in what each device holds, one array serves both.
   places = {leaf.sharding.shard_shape(leaf.shape) for leaf in (read, kept)}
   return read.dtype != kept.dtype or len(places) > 1
 
@@ -199,18 +204,20 @@ def with_whole_head(model: PureModel, params: Params) -> Params:
   """Returns the parameters with what `logits` reads gathered, for logits made in several parts."""
   path = ("trunk", "embedding") if model.config.tied else ("head",)
   name = ".".join(path)
-  leaf, axes = named(params)[name], named(model.axes)[name]
+  leaf = named(params)[name]
+  axes = named(model.axes)[name]
   whole = layout.spread(leaf, *axes, rules=layout.SAMPLING_RULES)
   return nested({**named(params), name: whole})
 
 
 def is_scalar(model: PureModel) -> bool:
-  """Returns whether a model's head gives one number."""
+  """Returns whether a model is a scalar model: a reward, gap reward or value model."""
   return "bias" in model.axes
 
 
 def named(tree: Params) -> dict[str, Any]:
   """Returns the leaves of a nested dict, tuples among them, under their dotted names."""
+  # A tuple is one leaf: layers that stand apart are one parameter.
   leaves = jax.tree_util.tree_leaves_with_path(
     tree, is_leaf=lambda node: not isinstance(node, dict)
   )

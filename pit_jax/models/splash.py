@@ -24,7 +24,7 @@ BLOCKS = (512, 256)  # tokens of a block of queries or keys
 
 @struct.dataclass
 class Rows:
-  """What the queries of whole rows see, as the kernel is told.
+  """Attention mask of whole rows, in the form that the kernel takes.
 
   Attributes:
     texts: Int[B T], which text of its row a token is of; 0 is padding.
@@ -38,7 +38,7 @@ class Rows:
 
 
 def rows(mask: Bool[Array, "B T"], segments: Int[Array, "B T"] | tuple[int, ...] | None) -> Rows:
-  """Returns what layers without a window see; see `transformer.Transformer` for the segments."""
+  """Returns the attention mask of layers without a window; segments as in `Transformer`."""
   if isinstance(segments, tuple) or segments is None:
     return Rows(mask.astype(jnp.int32), False, segments or mask.shape[1:])
   return Rows(jnp.where(mask, segments, 0).astype(jnp.int32), False, mask.shape[1:])
@@ -54,7 +54,7 @@ def attend(
   window: int,
   is_interpreted: bool,
 ) -> Float[Array, "B T N H"]:
-  """Returns what `attention.attend` returns for real tokens, each device with its rows and heads.
+  """Returns the outputs of `attention.attend` for real tokens, each device with its rows and heads.
 
   The real tokens of a text must lie side by side where layers have a window, which counts places.
 
@@ -83,11 +83,12 @@ def attend(
 
   given = query, key, value, texts
   if isinstance(seen.is_near, bool):
-    found = run(window if seen.is_near else 0, *given)
+    outputs = run(window if seen.is_near else 0, *given)
   else:
+    # Layers that differ are scanned: both kernels are compiled, and each layer runs one.
     kinds = (functools.partial(run, width) for width in (window, 0))
-    found = jax.lax.cond(seen.is_near, *kinds, *given)
-  return found[:, :, :time].swapaxes(1, 2)
+    outputs = jax.lax.cond(seen.is_near, *kinds, *given)
+  return outputs[:, :, :time].swapaxes(1, 2)
 
 
 def blocks(time: int) -> tuple[int, int]:
@@ -95,6 +96,7 @@ def blocks(time: int) -> tuple[int, int]:
   if time <= LANES:
     return LANES, LANES
   rooms = ((block, -(-time // block) * block) for block in BLOCKS)
+  # The least padding wins; of equals the larger block, which stands first.
   return min(rooms, key=lambda pair: pair[1])
 
 
@@ -120,9 +122,11 @@ def per_device(x: Float[Array, "B K T H"], heads: int) -> Float[Array, "B K2 T H
     x: keys or values.
     heads: of the queries, which are spread over the devices where those divide them.
   """
-  kv_heads, parts = x.shape[1], layout.parts("heads")
+  kv_heads = x.shape[1]
+  parts = layout.parts("heads")
   if heads % parts or kv_heads % parts == 0:  # no head is spread, or each goes with its queries
     return x
+  # The smallest number of heads that all devices share evenly; it divides the queries' too.
   return jnp.repeat(x, math.lcm(kv_heads, parts) // kv_heads, axis=1)
 
 
@@ -132,7 +136,7 @@ def _lengthen(x: Array, axis: int, size: int) -> Array:
 
 
 def visible(lengths: tuple[int, ...], room: int, window: int) -> np.ndarray:
-  """Returns which keys the queries of rows with several parts see, Bool[T T].
+  """Returns the attention mask of rows with several parts, Bool[T T].
 
   Args:
     lengths: of the first part, and of those that continue it.
@@ -141,12 +145,13 @@ def visible(lengths: tuple[int, ...], room: int, window: int) -> np.ndarray:
   """
   first, *others = lengths
   sizes = [*lengths[:-1], room - sum(lengths[:-1])]
-  part, order = np.repeat(np.arange(len(lengths)), sizes), np.arange(room)
+  part_of = np.repeat(np.arange(len(lengths)), sizes)
+  order = np.arange(room)
   # Every later part begins where the first one ends.
-  place = order - np.array([0, *itertools.accumulate(others[:-1], initial=0)])[part]
-  seen = order[:, None] >= order
-  seen &= (part == 0) | (part == part[:, None])
-  return seen & (place[:, None] - place < window) if window else seen
+  place = order - np.array([0, *itertools.accumulate(others[:-1], initial=0)])[part_of]
+  mask = order[:, None] >= order
+  mask &= (part_of == 0) | (part_of == part_of[:, None])
+  return mask & (place[:, None] - place < window) if window else mask
 
 
 @functools.cache  # looking at all blocks of a mask takes a while
@@ -164,6 +169,7 @@ def _kernel(
   if len(lengths) > 1:
     mask = splash_attention.NumpyMask(visible(lengths, room, window))
   elif window:
+    # The kernel counts a window without the query itself.
     mask = splash_attention.LocalMask((room, room), (window - 1, 0), 0)
   else:
     mask = splash_attention.CausalMask((room, room))

@@ -25,7 +25,8 @@ class RMSNorm(nnx.Module):
 
   def __init__(self, width: int, config: architecture.ModelConfig):
     self.scale = nnx.Param(jnp.full((width,), 1.0 - config.norm_offset), axes=("norm",))
-    self.epsilon, self.offset = config.norm_epsilon, config.norm_offset
+    self.epsilon = config.norm_epsilon
+    self.offset = config.norm_offset
 
   def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     wide = x.astype(jnp.float32)
@@ -43,8 +44,10 @@ class Block(nnx.Module):
   def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     c = self.config = config
     self.attention_norm = RMSNorm(c.width, c)
-    query, kv = (c.heads, c.head_width), (c.kv_heads, c.head_width)
-    query_axes, kv_axes = ("heads", "head_dim"), ("kv_heads", "head_dim")
+    query = (c.heads, c.head_width)
+    kv = (c.kv_heads, c.head_width)
+    query_axes = ("heads", "head_dim")
+    kv_axes = ("kv_heads", "head_dim")
     self._add_matrices(
       {
         "query": ((c.width, *query), ("embed", *query_axes)),
@@ -59,13 +62,16 @@ class Block(nnx.Module):
     )
     if c.qkv_bias:
       self.query_bias = _bias(query, query_axes)
-      self.key_bias, self.value_bias = _bias(kv, kv_axes), _bias(kv, kv_axes)
+      self.key_bias = _bias(kv, kv_axes)
+      self.value_bias = _bias(kv, kv_axes)
     if c.output_bias:
       self.output_bias = _bias((c.width,), ("embed",))
     if c.qk_norm:
-      self.query_norm, self.key_norm = RMSNorm(c.head_width, c), RMSNorm(c.head_width, c)
+      self.query_norm = RMSNorm(c.head_width, c)
+      self.key_norm = RMSNorm(c.head_width, c)
     if c.post_norms:
-      self.post_attention_norm, self.post_mlp_norm = RMSNorm(c.width, c), RMSNorm(c.width, c)
+      self.post_attention_norm = RMSNorm(c.width, c)
+      self.post_mlp_norm = RMSNorm(c.width, c)
     self.mlp_norm = RMSNorm(c.width, c)
 
   def _add_matrices(self, described: dict[str, tuple], rngs: nnx.Rngs) -> None:
@@ -90,30 +96,35 @@ class Block(nnx.Module):
   def _through(self, name: str, x: Float[Array, "B T In"]) -> Float[Array, "B T *out"]:
     """Returns x through one of the layer's matrices and its adapter."""
     c = self.config
-    made = products.project(x, getattr(self, name).get_value(), products.INPUTS[name])
+    output = products.project(x, getattr(self, name).get_value(), products.INPUTS[name])
     if c.stored == "int8":
-      made = made * getattr(self, f"{name}_scale")[...].astype(x.dtype)
+      output = output * getattr(self, f"{name}_scale")[...].astype(x.dtype)
     if c.adapter and name in c.adapter.targets:
-      made = made + lora.change(x, getattr(self.adapters, name), c.adapter)
-    return made
+      output = output + lora.change(x, getattr(self.adapters, name), c.adapter)
+    return output
 
   def project(
     self, x: Float[Array, "B T D"], sight: attention.Sight
   ) -> tuple[Float[Array, "B T N H"], Float[Array, "B K H T"], Float[Array, "B K T H"]]:
     """Returns the rotated queries and keys, and the values, of these positions."""
-    c, normed = self.config, self.attention_norm(x)
+    c = self.config
+    normed = self.attention_norm(x)
     query, key, value = (self._through(name, normed) for name in ("query", "key", "value"))
     if c.qkv_bias:
       biases = (self.query_bias, self.key_bias, self.value_bias)
       query, key, value = (
-        part + bias[...].astype(x.dtype)
-        for part, bias in zip((query, key, value), biases, strict=True)
+        projected + bias[...].astype(x.dtype)
+        for projected, bias in zip((query, key, value), biases, strict=True)
       )
     if c.qk_norm:
-      query, key = self.query_norm(query), self.key_norm(key)
-    query, key = attention.rotate(query, sight), attention.rotate(key, sight)
+      query = self.query_norm(query)
+      key = self.key_norm(key)
+    query = attention.rotate(query, sight)
+    key = attention.rotate(key, sight)
+    # Keys lie with time last, as the cache and the products that read it want them.
     query = layout.spread(query, "batch", None, "heads")
-    key, value = key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
+    key = key.transpose(0, 2, 3, 1)
+    value = value.swapaxes(1, 2)
     return query, *layout.spread((key, value), "batch", "kv_heads")
 
   def mix(
@@ -126,15 +137,17 @@ class Block(nnx.Module):
   ) -> Float[Array, "B T D"]:
     """Adds what the queries find among the visible keys, then the gated MLP."""
     c = self.config
-    found = kernels.attend(c, query, key, value, visible)
-    found = self._through("output", found.reshape(*found.shape[:2], -1))
+    attended = kernels.attend(c, query, key, value, visible)
+    attended = self._through("output", attended.reshape(*attended.shape[:2], -1))
     if c.output_bias:
-      found = found + self.output_bias[...].astype(x.dtype)
-    x = layout.spread(x + (self.post_attention_norm(found) if c.post_norms else found), "batch")
+      attended = attended + self.output_bias[...].astype(x.dtype)
+    x = layout.spread(
+      x + (self.post_attention_norm(attended) if c.post_norms else attended), "batch"
+    )
     normed = self.mlp_norm(x)
     gated = ACTIVATIONS[c.activation](self._through("gate", normed)) * self._through("up", normed)
-    made = self._through("down", layout.spread(gated, "batch", None, "mlp"))
-    return layout.spread(x + (self.post_mlp_norm(made) if c.post_norms else made), "batch")
+    mlp = self._through("down", layout.spread(gated, "batch", None, "mlp"))
+    return layout.spread(x + (self.post_mlp_norm(mlp) if c.post_norms else mlp), "batch")
 
 
 class Transformer(nnx.Module):
@@ -142,10 +155,12 @@ class Transformer(nnx.Module):
 
   def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     self.config = config
-    drawn = jax.random.normal(rngs.params(), (config.vocabulary, config.width))
+    # Of N(0, 1/width), so that the logits of a tied head begin with a variance near 1.
+    table = jax.random.normal(rngs.params(), (config.vocabulary, config.width))
     self.embedding = nnx.Param(
-      (drawn * config.width**-0.5).astype(config.wide), axes=("vocab", "embed")
+      (table * config.width**-0.5).astype(config.wide), axes=("vocab", "embed")
     )
+    # Every layer draws from a key of its own, and its arrays are stacked from the start.
     stack = nnx.split_rngs(splits=config.layers)(
       nnx.vmap(lambda rngs: Block(config, rngs), in_axes=0, out_axes=0)
     )
@@ -177,10 +192,10 @@ class Transformer(nnx.Module):
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
     visible = kernels.seen(self.config, mask, visible, segments)
     wide, near = attention.sights(self.config, visible, place, place)
-    again = nnx.remat if self.config.remat else lambda function: function
+    remat = nnx.remat if self.config.remat else lambda function: function
 
     @nnx.scan(in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry)
-    @again
+    @remat
     def layer(x, block, is_near):
       sight = self._sight(is_near, wide, near)
       return block.mix(x, *block.project(x, sight), sight.visible)
@@ -207,22 +222,24 @@ class Transformer(nnx.Module):
       Hidden states, and the cache with the tokens in it.
     """
     tokens, mask = layout.spread((tokens, mask), "batch")
-    seen = cache.visible.sum(axis=-1, keepdims=True)
-    kept = jax.lax.dynamic_update_slice(cache.visible, mask, (0, slot))
-    order = jnp.arange(kept.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
-    visible = kept[:, None, :] & order[None]
-    if tokens.shape[1] == kept.shape[1]:  # whole rows, then, from the first slot on
+    offset = cache.visible.sum(axis=-1, keepdims=True)
+    filled = jax.lax.dynamic_update_slice(cache.visible, mask, (0, slot))
+    # Slots are in the order of time, so a query sees those up to its own.
+    order = jnp.arange(filled.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
+    visible = filled[:, None, :] & order[None]
+    if tokens.shape[1] == filled.shape[1]:  # whole rows, then, from the first slot on
       visible = kernels.seen(self.config, mask, visible)
     wide, near = attention.sights(
-      self.config, visible, seen + attention.positions(mask), attention.positions(kept)
+      self.config, visible, offset + attention.positions(mask), attention.positions(filled)
     )
     go = self._unrolled if self.config.unroll else self._scanned
     x, keys, values = go(self._embed(tokens), cache.keys, cache.values, slot, wide, near)
-    return self.norm(x), attention.Cache(keys=keys, values=values, visible=kept)
+    return self.norm(x), attention.Cache(keys=keys, values=values, visible=filled)
 
   def _unrolled(self, x, keys, values, slot, wide, near):
     """Takes x through all layers, each with keys and values of its own."""
-    keys, values = list(keys), list(values)
+    keys = list(keys)
+    values = list(values)
     for index, is_near in enumerate(self.config.windows):
       block = self._layer(index)
       sight = near if is_near else wide
@@ -237,6 +254,7 @@ class Transformer(nnx.Module):
 
     @nnx.scan(in_axes=(nnx.Carry, 0, 0, 0), out_axes=nnx.Carry)
     def layer(carry, block, index, is_near):
+      # Keys and values are in the carry: as inputs of a scan they are copied at every token.
       x, keys, values = carry
       sight = self._sight(is_near, wide, near)
       query, key, value = block.project(x, sight)
@@ -253,8 +271,9 @@ class Transformer(nnx.Module):
   def _sight(
     self, is_near: Bool[Array, ""], wide: attention.Sight, near: attention.Sight
   ) -> attention.Sight:
-    """Returns what a layer sees, which may have a window."""
+    """Returns attention mask and rotary angles of a layer, which may have a window."""
     windows = self.config.windows
+    # Where all layers are alike, nothing is left to choose while the program runs.
     if all(windows) or not any(windows):
       return near if all(windows) else wide
     return jax.tree.map(lambda a, b: jnp.where(is_near, a, b), near, wide)

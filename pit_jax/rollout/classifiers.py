@@ -27,7 +27,7 @@ TORCH_ROWS = 32  # of a batch in PyTorch
 
 
 class Classifier(abc.ABC):
-  """What every published classifier can do, whoever computes it."""
+  """A published classifier that scores answers, whoever computes it."""
 
   reader: classifier_text.Reader
   params: Params | None  # None in PyTorch
@@ -81,16 +81,18 @@ class Compiled(Classifier):
     Conversations of like length are scored together, padded to a quarter of the most tokens.
     """
     ids = self.reader.read(questions, answers).ids
-    order, last = _by_length(ids), len(ids) - 1
+    order = _by_length(ids)
+    last = len(ids) - 1
     widest = padding.bucket(self.reader.max_length)
-    params, scores = layout.to_devices(self.params), np.zeros(len(ids), np.float32)
+    params = layout.to_devices(self.params)
+    scores = np.zeros(len(ids), np.float32)
     for start in range(0, len(ids), self.batch_size):
       # The last batch is filled up with copies of its last row.
       rows = [order[min(start + row, last)] for row in range(self.batch_size)]
       width = padding.level(max(len(ids[row]) for row in rows), widest)
-      read = padding.pad_responses([ids[row] for row in rows], width, pad_id=0)
+      padded = padding.pad_responses([ids[row] for row in rows], width, pad_id=0)
       places = np.array([_place(ids[row], self.pad_id) for row in rows], np.int32)
-      batch = parallel.put_batch((read.tokens, read.mask, places), self.mesh)
+      batch = parallel.put_batch((padded.tokens, padded.mask, places), self.mesh)
       scores[rows] = hosts.fetch(scoring_of(self.model, self.mesh)(params, *batch))
     return scores
 
@@ -133,22 +135,24 @@ class Torch(Classifier):
   def _logits(self, questions: Sequence, answers: Sequence[str]) -> list[float]:
     import torch
 
-    read = self.reader.read(questions, answers)
-    order, logits = _by_length(read.ids), [0.0] * len(read.ids)
+    encoded = self.reader.read(questions, answers)
+    order = _by_length(encoded.ids)
+    logits = [0.0] * len(encoded.ids)
     # Without a padding token transformers takes rows one by one.
     size = 1 if pad_id(self.network.config) is None else TORCH_ROWS
     for start in range(0, len(order), size):
       rows = order[start : start + size]
-      given = self._padded([read.ids[row] for row in rows], [read.types[row] for row in rows])
+      batch = self._padded([encoded.ids[row] for row in rows], [encoded.types[row] for row in rows])
       with torch.inference_mode():
-        found = self.network(**{name: torch.tensor(x) for name, x in given.items()}).logits
-      for row, logit in zip(rows, found[:, 0].tolist(), strict=True):
+        outputs = self.network(**{name: torch.tensor(x) for name, x in batch.items()}).logits
+      for row, logit in zip(rows, outputs[:, 0].tolist(), strict=True):
         logits[row] = logit
     return logits
 
   def _padded(self, ids: list[list[int]], types: list[list[int]]) -> dict[str, list[list[int]]]:
-    """Returns what the network is given of some rows, padded on the side of its tokenizer."""
-    fast, width = self.reader.fast, max(map(len, ids))
+    """Returns the network's inputs for some rows, padded on the side of its tokenizer."""
+    fast = self.reader.fast
+    width = max(map(len, ids))
 
     def fill(rows, value):
       gaps = [[value] * (width - len(row)) for row in rows]
@@ -156,19 +160,20 @@ class Torch(Classifier):
         return [gap + row for gap, row in zip(gaps, rows, strict=True)]
       return [row + gap for gap, row in zip(gaps, rows, strict=True)]
 
-    given = {
+    inputs = {
       # The network finds the last token by its own padding, not by the tokenizer's.
       "input_ids": fill(ids, pad_id(self.network.config) or 0),
       "attention_mask": fill([[1] * len(row) for row in ids], 0),
     }
+    # Some tokenizers make token types that their network does not take.
     names = set(fast.model_input_names) & set(inspect.signature(self.network.forward).parameters)
     if "token_type_ids" in names:
-      given["token_type_ids"] = fill(types, fast.pad_token_type_id)
-    return given
+      inputs["token_type_ids"] = fill(types, fast.pad_token_type_id)
+    return inputs
 
 
 def pad_id(published: transformers.PreTrainedConfig) -> int | None:
-  """Returns what a config.json calls padding; None where it does not say."""
+  """Returns the padding token id of a config.json; None where it names none."""
   return published.get_text_config().pad_token_id
 
 
@@ -178,7 +183,7 @@ def _by_length(ids: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _place(ids: Sequence[int], pad_id: int | None) -> int:
-  """Returns where transformers reads a classifier's score; 0 where all is padding."""
+  """Returns the position of a classifier's score in transformers; 0 where all is padding."""
   if pad_id is None:
     return len(ids) - 1
   return max((place for place, token in enumerate(ids) if token != pad_id), default=0)

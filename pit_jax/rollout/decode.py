@@ -23,7 +23,7 @@ FEWEST_ROWS = 8  # no smaller batch is made: its step would take as long, readin
 
 @struct.dataclass
 class DecodeState:
-  """What one step of sampling hands to the next, for N rows in each of G parts of the batch.
+  """The state of sampling between two steps, for N rows in each of G parts of the batch.
 
   The first rows of every part are at work; the cache holds those alone.
   """
@@ -33,7 +33,7 @@ class DecodeState:
   rows: jax.Array  # Int[G N], the place in its part of the prompt that each row answers
   tokens: jax.Array  # Int[G N R], sampled so far, padding elsewhere
   mask: jax.Array  # Bool[G N R], True on sampled tokens up to and including the end of sequence
-  logprobs: jax.Array  # Float[G N R], of the sampled tokens under the sampled law
+  logprobs: jax.Array  # Float[G N R], of the sampled tokens under the sampled distribution
   left: jax.Array  # Int[G N], how many more tokens each row may take; 0 once it has ended
 
 
@@ -55,8 +55,9 @@ def sample(
 ) -> tuple[Responses, Float[Array, "B R"]]:
   """Samples responses to every prompt from softmax(logits / temperature).
 
-  Nothing is cut from the law (no top-k, no top-p), so the returned log-probabilities are those of
-  the law that was sampled, and a trainer at the same temperature computes the same numbers.
+  Nothing is cut from the distribution (no top-k, no top-p), so the returned log-probabilities are
+  those of the distribution that was sampled, and a trainer at the same temperature computes the
+  same numbers.
 
   Args:
     model: a language model.
@@ -78,14 +79,18 @@ def sample(
   Returns:
     The responses, and the log-probability of each of their tokens in nats, 0 on padding.
   """
-  asked, prompt_length = prompts.tokens.shape
-  if asked % parts:
-    raise ValueError(f"{asked} prompts do not divide over {parts} devices; give a multiple of it")
+  prompt_count, prompt_length = prompts.tokens.shape
+  if prompt_count % parts:
+    raise ValueError(
+      f"{prompt_count} prompts do not divide over {parts} devices; give a multiple of it"
+    )
   append = functools.partial(_append, key, temperature, eos_id, pad_id)
   params = pure.for_sampling(model, params)
 
   def advance(state):
-    few, last = state.cache.visible.shape[0], state.step - 1
+    few = state.cache.visible.shape[0]
+    last = state.step - 1
+    # Rows at work come first in every part; the others have no cache any more.
     ids = tuple(
       jax.lax.dynamic_slice_in_dim(x[:, : few // parts], last, 1, axis=2).reshape(few, 1)
       for x in (state.tokens, state.mask)
@@ -93,15 +98,17 @@ def sample(
     logits, cache = model.apply(params, *ids, state.cache, prompt_length + last, method="extend")
     return append(state.replace(cache=cache), logits)
 
-  batch = asked * samples
+  batch = prompt_count * samples
   limits = jnp.full(batch, length) if limits is None else limits
-  given = (model, params, prompts, length - 1, parts)  # the last token is never read
-  cache, logits, rows = prefill.in_tiles(*given, tile) if tile else prefill.whole(*given)
+  inputs = (model, params, prompts, length - 1, parts)  # the last token is never read
+  cache, logits, rows = prefill.in_tiles(*inputs, tile) if tile else prefill.whole(*inputs)
   if samples > 1:
     cache, logits, rows = prefill.repeated(cache, logits, rows, samples)
+  # Reading in tiles sorts rows by length, and their limits follow them.
   limits = prefill.pick(limits.reshape(parts, -1), rows)
   state = append(_start(cache, rows, limits, length, pad_id), logits)
   count = batch // parts
+  # By halves, so that few sizes are compiled and each serves many steps.
   while shrinking and count > 1 and count * parts >= 2 * FEWEST_ROWS:
     count //= 2
     state = _leave(_run(advance, state, count), count)
@@ -118,20 +125,21 @@ def _append(
 ) -> DecodeState:
   """Draws the next token of every row at work that has not ended."""
   shape = (state.rows.shape[0], -1)
-  drawn = draw(logits, temperature, jax.random.fold_in(key, state.step))
-  token, logprob = (x.reshape(shape) for x in drawn)
+  sampled = draw(logits, temperature, jax.random.fold_in(key, state.step))
+  token, logprob = (x.reshape(shape) for x in sampled)
   left = state.left[:, : token.shape[1]]
   real = left > 0
+  # Ended rows are computed all the same, since shapes are fixed, and write padding.
   token = jnp.where(real, token, pad_id)
   columns = {"tokens": token, "mask": real, "logprobs": jnp.where(real, logprob, 0.0)}
-  written = {
+  updated = {
     name: jax.lax.dynamic_update_slice(getattr(state, name), column[:, :, None], (0, 0, state.step))
     for name, column in columns.items()
   }
   has_ended = jnp.isin(token, jnp.asarray(eos_id))
   left = jnp.where(has_ended, 0, jnp.maximum(left - 1, 0))
-  kept = jax.lax.dynamic_update_slice(state.left, left, (0, 0))
-  return state.replace(step=state.step + 1, left=kept, **written)
+  remaining = jax.lax.dynamic_update_slice(state.left, left, (0, 0))
+  return state.replace(step=state.step + 1, left=remaining, **updated)
 
 
 def _start(
@@ -170,7 +178,8 @@ def _leave(state: DecodeState, count: int) -> DecodeState:
 
 
 def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:
-  """Returns what was sampled, in the order of the prompts."""
+  """Returns the sampled responses and their log-probabilities, in the order of the prompts."""
+  # `prefill.in_tiles` and `_leave` moved rows within their part.
   state = _reorder(state, jnp.argsort(state.rows, axis=1))
   tokens, mask, logprobs = (
     x.reshape(-1, x.shape[2]) for x in (state.tokens, state.mask, state.logprobs)
@@ -193,14 +202,15 @@ def draw(
   The noise is of 46 random bits: float32's 23 alone end at 16.6, and a token of less than about
   1e-8 would never be drawn, though vocabularies have many of them.
   """
-  law = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
+  # At temperature 0 the log-probabilities are those of temperature 1, not NaN.
+  logprobs = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
   noisy = jax.lax.cond(
     temperature > 0,
-    lambda: law + jax.random.gumbel(key, law.shape, law.dtype, mode="high"),
+    lambda: logprobs + jax.random.gumbel(key, logprobs.shape, logprobs.dtype, mode="high"),
     lambda: logits,
   )
   token = _first_largest(noisy)
-  return token, jnp.take_along_axis(law, token[:, None], axis=-1)[:, 0]
+  return token, jnp.take_along_axis(logprobs, token[:, None], axis=-1)[:, 0]
 
 
 def _first_largest(x: Float[Array, "B V"]) -> Int[Array, " B"]:

@@ -1,4 +1,4 @@
-"""What RL learns from: responses with their advantages and, with a value model, its values."""
+"""Experience for RL: responses with their advantages and, with a value model, its values."""
 
 import jax
 import jax.numpy as jnp
@@ -62,9 +62,11 @@ def judge(
     rewards = ppo.whiten(rewards, mask, shift_mean=False)
   if estimator == "gae":
     estimates, returns = advantages.gae(rewards, values, mask, discount, trace)
+    # Advantages only: returns keep the unit of reward, which the value model predicts.
     estimates = ppo.whiten(estimates, mask, shift_mean=True)
   else:
-    estimates, returns = advantages.GROUPED[estimator](rewards, mask, samples), None
+    estimates = advantages.GROUPED[estimator](rewards, mask, samples)
+    returns = None
   return Experience(
     prompts=prompts,
     responses=responses,
@@ -83,12 +85,12 @@ def measure(
   has_eos: Bool[Array, " B"],
   kl_coefficient: Float[Array, ""] | float,
 ) -> Metrics:
-  """Returns what there is to know about a batch of experience before learning from it.
+  """Returns metrics of a batch of experience, before anything is learnt from it.
 
   Args:
     experience: the judged responses.
     scores: reward of each response.
-    entropy: of the law of each token, in nats.
+    entropy: of the distribution of each token, in nats.
     has_eos: whether each response ended by itself.
     kl_coefficient: β of the batch.
   """
@@ -119,13 +121,16 @@ def ends(responses: Responses, eos_id: int | tuple[int, ...]) -> Bool[Array, " B
 
 
 def _correlation(a: Float[Array, " B"], b: Float[Array, " B"]) -> Float[Array, ""]:
-  a, b = a - a.mean(), b - b.mean()
+  a = a - a.mean()
+  b = b - b.mean()
+  # Equal lengths or equal scores have the correlation 0, not NaN.
   return (a * b).mean() / jnp.maximum(a.std() * b.std(), 1e-8)
 
 
 def _repetition(tokens: Int[Array, "B R"], mask: Bool[Array, "B R"]) -> Float[Array, ""]:
   """The share of neighbouring token pairs that stood in the same response before."""
-  first, second = tokens[:, :-1], tokens[:, 1:]
+  first = tokens[:, :-1]
+  second = tokens[:, 1:]
   real = mask[:, 1:]
   same = (first[:, :, None] == first[:, None, :]) & (second[:, :, None] == second[:, None, :])
   before = jnp.tril(jnp.ones((first.shape[1],) * 2, bool), k=-1) & real[:, None, :]

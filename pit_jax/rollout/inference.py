@@ -40,9 +40,11 @@ def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> 
   Sampling is given them where several batches are sampled from: it would lay them out for each.
   Those that lie so already are not copied.
   """
-  kept, moved = pure.named(params), pure.named(pure.copied(model, params, mesh))
-  made = _laying_out(model, mesh)(pure.nested({name: kept[name] for name in moved}))
-  return pure.nested(kept | pure.named(made))
+  stored = pure.named(params)
+  # Only what lies otherwise goes through the program; the rest is shared.
+  moved = pure.named(pure.copied(model, params, mesh))
+  converted = _laying_out(model, mesh)(pure.nested({name: stored[name] for name in moved}))
+  return pure.nested(stored | pure.named(converted))
 
 
 @functools.cache
@@ -78,7 +80,7 @@ def _logprober(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-  """How the models of a run are asked; the parameters are arguments.
+  """Inference with the models of a run, whose parameters are arguments.
 
   Attributes:
     language: policy and improver.
@@ -164,12 +166,14 @@ class Inference:
     self, params: Params, prompts: Prompts, responses: Responses, temperature: float = 1.0
   ) -> np.ndarray:
     """Returns a language model's log-probability of every response token, Float[N R]."""
-    program, width = _logprober(self.language, self.mesh), responses.tokens.shape[1]
+    program = _logprober(self.language, self.mesh)
+    width = responses.tokens.shape[1]
     params = layout.to_devices(params)
 
     def ask(batch, _):
-      found = program(params, *batch, np.float32(temperature))
-      return jnp.pad(found, ((0, 0), (0, width - found.shape[1])))
+      logprobs = program(params, *batch, np.float32(temperature))
+      # Batches of short rows are narrower; all are joined at one width.
+      return jnp.pad(logprobs, ((0, 0), (0, width - logprobs.shape[1])))
 
     return self._over_rows(ask, (prompts, responses))
 
@@ -189,15 +193,15 @@ class Inference:
     return self.words(self.respond(params, prompts, key, temperature))
 
   def lengths(self, asked: Sequence[prompt_formats.Conversation]) -> np.ndarray:
-    """Returns how many tokens a model reads of each conversation, Int[N]."""
+    """Returns the length of each conversation in tokens, as a model reads it, Int[N]."""
     return encode.prompts(asked, self._cutting).contents.lengths[:, 0]
 
   def answer(
     self, policy: Params, questions: Sequence[conversations.Prompt], key, temperature: float
   ) -> list[str]:
     """Returns the policy's answers, in words."""
-    asked = self.settings.formats["policy"].conversations(questions)
-    return self.reply(policy, asked, key, temperature)
+    chats = self.settings.formats["policy"].conversations(questions)
+    return self.reply(policy, chats, key, temperature)
 
   def revise(
     self,
@@ -208,8 +212,8 @@ class Inference:
     temperature: float,
   ) -> list[str]:
     """Returns the improver's versions of the drafts, in words."""
-    asked = self.settings.formats["improver"].conversations(questions, drafts)
-    return self.reply(improver, asked, key, temperature)
+    chats = self.settings.formats["improver"].conversations(questions, drafts)
+    return self.reply(improver, chats, key, temperature)
 
   def rate(
     self, reward: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
@@ -235,6 +239,7 @@ class Inference:
     """Returns log p(y | x) of answers in words, without their end, in nats, Float[N]."""
     prompts = self._shown("policy", questions)
     responses = self.responses(answers)
+    # A token counts if another follows it; the last one is the end.
     before_end = np.asarray(responses.mask)[:, 1:]
     return np.where(before_end, self.logprobs(policy, prompts, responses)[:, :-1], 0).sum(axis=1)
 
@@ -260,12 +265,13 @@ class Inference:
 
   def responses(self, answers: Sequence[str]) -> Responses:
     """Returns the ids of answers in words, padded to the length of sampled ones."""
-    settings, limit = self.settings, self.response_length
+    settings = self.settings
+    limit = self.response_length
     ids = settings.template.encode_responses(settings.tokenizer, answers, limit).ids
     return padding.pad_responses(ids, limit, settings.tokenizer.pad_id)
 
   def _shown(self, name: str, *columns: Sequence) -> Prompts:
-    """Returns what a model reads of questions and texts, in the format of a name."""
+    """Returns the prompts made of questions and texts, in the format of a name."""
     return encode.prompts(self.settings.formats[name].conversations(*columns), self._cutting)[:]
 
   @property
@@ -275,11 +281,13 @@ class Inference:
 
   def _over_rows(self, ask: Callable, record: Any) -> Any:
     """Returns ask(batch, index) for every batch of a record, joined on the host."""
-    parts, places = [], []
+    parts = []
+    places = []
     ordered = batches.in_order(record, self.batch_size, self.by_length)
     for index, (batch, rows) in enumerate(ordered):
       result = ask(parallel.put_batch(batch, self.mesh), index)
       parts.append(batches.take(hosts.fetch(result), slice(0, len(rows))))
       places.append(rows)
+    # The inverse permutation: batches were made by length, and results keep the order of rows.
     back = np.argsort(np.concatenate(places))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)

@@ -38,8 +38,8 @@ def whole(
   """
   batch, length = prompts.tokens.shape
   cache = attention.empty_cache(model.config, batch, length)
-  given = (prompts.tokens, prompts.mask, cache, jnp.int32(0))
-  logits, cache = model.apply(params, *given, method="extend")
+  inputs = (prompts.tokens, prompts.mask, cache, jnp.int32(0))
+  logits, cache = model.apply(params, *inputs, method="extend")
   rows = jnp.broadcast_to(jnp.arange(batch // parts), (parts, batch // parts))
   return attention.resize(cache, 0, room), logits, rows
 
@@ -62,7 +62,8 @@ def in_tiles(
   """
   batch, length = prompts.tokens.shape
   few, columns = tile(batch // parts, length, size)
-  groups, blocks = batch // parts // few, math.ceil(length / columns)
+  groups = batch // parts // few
+  blocks = math.ceil(length / columns)
   if groups == 1:
     return whole(model, params, prompts, room, parts)
   spare = blocks * columns - length  # columns before the first, so that tiles cover all
@@ -71,27 +72,29 @@ def in_tiles(
 
   def read(group, made):
     mine = jax.lax.dynamic_slice_in_dim(rows, group * few, few, axis=1)
-    own = jax.tree.map(lambda x: pick(x, mine).reshape(parts * few, -1), padded)
+    group_prompts = jax.tree.map(lambda x: pick(x, mine).reshape(parts * few, -1), padded)
 
     def read_block(state):
       number, cache, _ = state
       start = number * columns
       ids = (
-        jax.lax.dynamic_slice_in_dim(x, start, columns, axis=1) for x in (own.tokens, own.mask)
+        jax.lax.dynamic_slice_in_dim(x, start, columns, axis=1)
+        for x in (group_prompts.tokens, group_prompts.mask)
       )
       hidden, cache = model.apply(params, *ids, cache, start, method="read")
       return number + 1, cache, hidden
 
     # Padding is on the left: the first block that is read is where the longest prompt begins.
-    first = jnp.argmax(own.mask.any(axis=0)) // columns
+    first = jnp.argmax(group_prompts.mask.any(axis=0)) // columns
     state = (first, *_nothing(model, parts * few, blocks * columns))
-    _, *found = jax.lax.while_loop(lambda state: state[0] < blocks, read_block, state)
+    _, *results = jax.lax.while_loop(lambda state: state[0] < blocks, read_block, state)
     place = functools.partial(_place, group=group, parts=parts)
-    cache, hidden = jax.tree.map(place, made, tuple(found))
+    cache, hidden = jax.tree.map(place, made, tuple(results))
     return attention.spread(cache), hidden
 
   made = _nothing(model, batch, blocks * columns)
   cache, hidden = jax.lax.fori_loop(0, groups, read, made)
+  # Once for all rows: no tile holds an array over the vocabulary.
   logits = model.apply(params, hidden, method="logits")[:, 0]
   return attention.resize(cache, -spare, room), logits, rows
 
@@ -99,7 +102,7 @@ def in_tiles(
 def repeated(
   cache: attention.Cache, logits: Float[Array, "B V"], rows: Int[Array, "G N"], samples: int
 ) -> tuple[attention.Cache, Float[Array, "B2 V"], Int[Array, "G N2"]]:
-  """Returns what was read of each prompt, once for each of the responses that follow it.
+  """Returns the KV cache and logits of each prompt, once for each of its responses.
 
   Args:
     cache: as `whole` returns it.
@@ -132,6 +135,7 @@ def tile(rows: int, columns: int, size: int) -> tuple[int, int]:
     size: the most positions of a tile.
   """
   fewest = min(rows, max(FEWEST_ROWS, math.ceil(FEWEST_BLOCKS * size / columns)))
+  # Tiles divide the batch, so that one program serves all of them.
   few = next(count for count in range(fewest, rows + 1) if rows % count == 0)
   blocks = math.ceil(columns / max(size // few, 1))
   return few, math.ceil(columns / blocks)  # blocks of like width

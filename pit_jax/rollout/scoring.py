@@ -1,4 +1,4 @@
-"""What the models say of responses: log-probabilities, rewards, values."""
+"""Scoring of responses: log-probabilities, rewards, values."""
 
 import itertools
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def response_logprobs(
   responses: Responses,
   temperature: Float[Array, ""] | float = 1.0,
 ) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
-  """Returns each response token's log-probability and the entropy of its law, in nats.
+  """Returns each response token's log-probability and its distribution's entropy, in nats.
 
   Both are 0 on padding. The temperature divides the logits, as it does in sampling.
   """
@@ -42,8 +42,8 @@ def response_logprobs(
 
 def packed_logprobs(model: pure.PureModel, params: Params, batch: Packed) -> Float[Array, "B T"]:
   """Returns each response token's log-probability within its own demonstration, 0 elsewhere."""
-  given = {"segments": batch.segments, "method": "hidden"}
-  hidden = model.apply(params, batch.tokens, batch.mask, **given)
+  options = {"segments": batch.segments, "method": "hidden"}
+  hidden = model.apply(params, batch.tokens, batch.mask, **options)
   # The logits at a place are about the next one; no response begins a row.
   logprobs, _ = _under(model, params, hidden[:, :-1], batch.tokens[:, 1:])
   return jnp.where(batch.is_response, jnp.pad(logprobs, ((0, 0), (1, 0))), 0.0)
@@ -56,7 +56,7 @@ def _under(
   tokens: Int[Array, "B T"],
   temperature: Float[Array, ""] | float = 1.0,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
-  """Returns each token's log-probability after its hidden state, and the entropy of its law.
+  """Returns each token's log-probability and its distribution's entropy, from hidden states.
 
   Logits are larger than all else by far: of large vocabularies those of a few places exist at a
   time, and are computed again for the gradient.
@@ -74,14 +74,15 @@ def _under(
     return look((hidden, tokens))
   params = pure.with_whole_head(model, params)  # once, and not for every part
   count = -(-length // places)
+  # Parts of like size, so that the last one is hardly padding.
   places = -(-length // count)
 
   def cut(x):
     room = ((0, 0), (0, count * places - length)) + ((0, 0),) * (x.ndim - 2)
     return jnp.pad(x, room).reshape(batch, count, places, *x.shape[2:]).swapaxes(0, 1)
 
-  found = jax.lax.map(jax.checkpoint(look), (cut(hidden), cut(tokens)))
-  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(batch, -1)[:, :length], found)
+  results = jax.lax.map(jax.checkpoint(look), (cut(hidden), cut(tokens)))
+  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(batch, -1)[:, :length], results)
 
 
 def sequence_scores(
@@ -123,7 +124,8 @@ def with_trained_end(responses: Responses, stop_ids: Sequence[int]) -> Responses
     responses: as they were sampled.
     stop_ids: the tokens that end a response, the one of training first.
   """
-  tokens, mask = responses.tokens, responses.mask
+  tokens = responses.tokens
+  mask = responses.mask
   has_ended = token_losses.is_last(jnp.asarray(mask)) & jnp.isin(tokens, jnp.asarray(stop_ids))
   return Responses(tokens=jnp.where(has_ended, stop_ids[0], tokens), mask=mask)
 
@@ -156,5 +158,6 @@ def token_values(
   The end is a state of no token, so which one ended a response changes no value.
   """
   tokens, mask = join(prompts, responses)
+  # The state before a token is what stands at the place before it.
   values = model.apply(params, tokens, mask, last=responses.tokens.shape[1] + 1)[:, :-1]
   return jnp.where(responses.mask, values, 0.0)

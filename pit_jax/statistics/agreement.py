@@ -1,4 +1,4 @@
-"""How far two judges agree: Cohen's κ over the outcomes of the same comparisons."""
+"""Agreement of two judges: Cohen's κ over the outcomes of the same comparisons."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ class Agreement:
 def compare(
   first: Outcomes, second: Outcomes, *, resamples: int = 1000, seed: int = 0
 ) -> Agreement:
-  """Returns how often two judges say the same of comparisons, beyond chance.
+  """Returns the agreement of two judges on comparisons, plainly and beyond chance.
 
   κ = (p_o − p_e) / (1 − p_e)        (Cohen 1960)
 
@@ -50,12 +50,15 @@ def compare(
       f"outcomes of shapes {first.shape} and {second.shape}; give both judges' of the same "
       "comparisons, at least one that both judged"
     )
+  # A number for each pair of outcomes: 0, 4 and 8 are the same twice, −1 was not judged.
   cells = np.where(is_known, 3 * (first + 1) + second + 1, -1)
   counts = np.stack([(cells == cell).sum(axis=0) for cell in range(9)], axis=1)
   table = counts.sum(axis=0)
   sampled = resampling.draws(first.shape[1], resamples, seed) @ counts
   kappa = float(_kappa(table[None].astype(float))[0])
-  same, decided = int(table[[0, 4, 8]].sum()), int(table[[0, 2, 6, 8]].sum())
+  same = int(table[[0, 4, 8]].sum())
+  # The corners of the table, where neither judge sees a tie.
+  decided = int(table[[0, 2, 6, 8]].sum())
   return Agreement(
     n=int(is_known.sum()),
     agreement=100 * same / int(is_known.sum()),

@@ -74,14 +74,16 @@ def intervals(known: Mapping, level: float = LEVEL) -> list[tuple[float, float]]
 
 
 def changes(known: Mapping, level: float = LEVEL) -> tuple[list[float], list[tuple[float, float]]]:
-  """Returns how each checkpoint but the last differs from the last, with paired t intervals.
+  """Returns the change from each earlier checkpoint to the last one, with paired t intervals.
 
   Args:
     known: moments.
     level: of each interval alone.
   """
-  mean, covariance = np.array(known["mean"]), np.array(known["covariance"])
+  mean = np.array(known["mean"])
+  covariance = np.array(known["covariance"])
   change = mean[-1] - mean[:-1]
+  # Of differences on the same prompts, which rounding may take below 0.
   variances = np.diag(covariance)[:-1] + covariance[-1, -1] - 2 * covariance[-1, :-1]
   return change.tolist(), _around(change, variances.clip(min=0), known["n"], level)
 
@@ -131,10 +133,13 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
 
 def _highest(judge: Mapping, among: Sequence[int]) -> np.ndarray:
   """Returns which of some checkpoints is highest in each of many draws of their means, Int[S]."""
-  generator, among = np.random.default_rng(0), np.array(among)
-  mean, spread = np.array(judge["mean"])[among], np.array(judge["covariance"]) / judge["n"]
-  drawn = generator.multivariate_normal(mean, spread[among][:, among], RESAMPLES)
-  return among[drawn.argmax(axis=1)]
+  # One seed for all, so that a report made again has the same interval.
+  generator = np.random.default_rng(0)
+  among = np.array(among)
+  mean = np.array(judge["mean"])[among]
+  spread = np.array(judge["covariance"]) / judge["n"]
+  samples = generator.multivariate_normal(mean, spread[among][:, among], RESAMPLES)
+  return among[samples.argmax(axis=1)]
 
 
 def _around(mean, variances, n: int, level: float) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""How often labels are met, with intervals by prompt: plainly, and without the help of length."""
+"""Accuracy on labels, with intervals by prompt: plainly, and without the help of length."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ RESAMPLES = 2_000
 
 
 def right(margins: Real[Array | np.ndarray, " B"]) -> Right:
-  """Returns whether chosen less rejected is above 0; exactly 0 is half right."""
+  """Returns the correctness of margins, chosen less rejected: 1 above 0, and ½ at exactly 0."""
   return (1 + np.sign(np.asarray(margins, np.float64))) / 2
 
 
 def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -> dict:
-  """Returns how often a rule meets the labels, beside the rule that prefers the longer response.
+  """Returns a rule's accuracy on labels, beside that of the rule that prefers the longer response.
 
   Two figures take length away. `balanced` is the mean of the accuracies on pairs whose chosen
   response is the longer and on those whose chosen one is the shorter: a rule that knows lengths
@@ -48,17 +48,18 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
       f"{met.size} pairs with {chosen.size} and {rejected.size} lengths and {len(prompts)} "
       "prompts; give one of each per pair, at least one"
     )
-  everywhere, matched = np.ones(met.size, bool), lengths.is_matched(chosen, rejected)
+  everywhere = np.ones(met.size, bool)
+  matched = lengths.is_matched(chosen, rejected)
   figures = {
     "accuracy": average(met, prompts, [everywhere]),
     "above_length": average(met - right(chosen - rejected), prompts, [everywhere]),
     "balanced": average(met, prompts, [chosen > rejected, chosen < rejected]),
     "matched": average(met, prompts, [matched]),
   }
-  found = {"n": met.size, "prompts": len(np.unique(prompts)), "matched_n": int(matched.sum())}
+  result = {"n": met.size, "prompts": len(np.unique(prompts)), "matched_n": int(matched.sum())}
   for name, estimate in figures.items():
-    found |= dict(zip((name, f"{name}_ci95"), estimate or (None, None), strict=True))
-  return found
+    result |= dict(zip((name, f"{name}_ci95"), estimate or (None, None), strict=True))
+  return result
 
 
 def average(
@@ -85,6 +86,7 @@ def average(
     return None
   numbers, place = np.unique(prompts, return_inverse=True)
   draws = resampling.draws(numbers.size, resamples, seed)
+  # The first row counts every prompt once: the estimate, before its resamples.
   weights = np.concatenate([np.ones((1, numbers.size)), draws])
   means = []
   for part in parts:
@@ -93,5 +95,5 @@ def average(
     counts = np.bincount(place[part], minlength=numbers.size)
     with np.errstate(invalid="ignore"):
       means.append((weights @ sums) / (weights @ counts))
-  found = np.mean(means, axis=0)
-  return float(found[0]), resampling.interval(found[1:])
+  estimates = np.mean(means, axis=0)
+  return float(estimates[0]), resampling.interval(estimates[1:])

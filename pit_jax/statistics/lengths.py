@@ -73,6 +73,7 @@ def controlled(
   spread = difference.std()
   feature = np.tanh(difference / spread) if spread else np.zeros_like(difference)
   draws = resampling.draws(preferred.size, resamples, seed)
+  # The first row counts every prompt once: the estimate, before its resamples.
   weights = np.concatenate([np.ones((1, preferred.size)), draws])
   theta, gamma = _fit(weights, preferred, feature)
   deltas = 100 * (2 * scipy.special.expit(theta) - 1)
@@ -86,7 +87,8 @@ def controlled(
 
 def is_matched(tokens_a: Lengths, tokens_b: Lengths) -> Bool[np.ndarray, " B"]:
   """Returns on which prompts both answers are of like length: within 10% of the longer one."""
-  a, b = np.asarray(tokens_a, np.float64), np.asarray(tokens_b, np.float64)
+  a = np.asarray(tokens_a, np.float64)
+  b = np.asarray(tokens_b, np.float64)
   return np.abs(a - b) <= MATCHED * np.maximum(a, b)
 
 
@@ -111,19 +113,21 @@ def correlation(
   columns = np.stack([np.asarray(scores, np.float64), np.asarray(tokens, np.float64)])
   index = np.arange(columns.shape[1])
   draws = resampling.draws(index.size, resamples, seed)
-  drawn = np.stack([index, *(np.repeat(index, row) for row in draws)])
-  ranks = scipy.stats.rankdata(columns[:, drawn], axis=-1)
+  resampled = np.stack([index, *(np.repeat(index, row) for row in draws)])
+  # Spearman's is the correlation of ranks, which every resample has anew.
+  ranks = scipy.stats.rankdata(columns[:, resampled], axis=-1)
   ranks -= ranks.mean(axis=-1, keepdims=True)
   scale = np.sqrt((ranks**2).sum(axis=-1).prod(axis=0))
   with np.errstate(invalid="ignore"):
-    found = ranks.prod(axis=0).sum(axis=-1) / scale
-  if not np.isfinite(found[0]):
+    correlations = ranks.prod(axis=0).sum(axis=-1) / scale
+  if not np.isfinite(correlations[0]):
     return None
-  return float(found[0]), resampling.interval(found[1:])
+  return float(correlations[0]), resampling.interval(correlations[1:])
 
 
 def _difference(preferred: np.ndarray, tokens_a: Lengths, tokens_b: Lengths) -> np.ndarray:
-  a, b = np.asarray(tokens_a, np.float64), np.asarray(tokens_b, np.float64)
+  a = np.asarray(tokens_a, np.float64)
+  b = np.asarray(tokens_b, np.float64)
   if not preferred.size or not preferred.size == a.size == b.size:
     raise ValueError(
       f"{preferred.size} outcomes with {a.size} and {b.size} lengths; give one of each per prompt, "

@@ -27,16 +27,16 @@ def fit(
     weights: w, how often each observation counts, a row per fit.
     precisions: p of the normal priors around 0. Coefficients without one (0) must have a maximum.
   """
-  found = np.zeros((len(weights), features.shape[1]))
+  coefficients = np.zeros((len(weights), features.shape[1]))
   for _ in range(ITERATIONS):
-    rates = scipy.special.expit(found @ features.T)
-    slopes = (weights * (targets - rates)) @ features - precisions * found
+    rates = scipy.special.expit(coefficients @ features.T)
+    slopes = (weights * (targets - rates)) @ features - precisions * coefficients
     spread = (weights * rates * (1 - rates))[:, :, None] * features
     curvatures = spread.swapaxes(1, 2) @ features + np.diag(precisions)
 
     steps = np.linalg.solve(curvatures, slopes[:, :, None])[:, :, 0]
     largest = np.abs(steps).max(axis=1, keepdims=True, initial=PRECISE)
-    found = found + steps * np.minimum(1.0, STEP / largest)
+    coefficients = coefficients + steps * np.minimum(1.0, STEP / largest)
     if largest.max(initial=0.0) <= PRECISE:
       break
-  return found
+  return coefficients

@@ -1,4 +1,4 @@
-"""How right a reward model is, by how sure it is."""
+"""Accuracy and calibration of a reward model, by how sure it is."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def wilson(share: float | int, trials: float | int) -> tuple[float, float]:
 
 
 def describe(margins: Margins, labels: Labels) -> dict:
-  """Returns how often margins have the sign of the labels, and how honest their size is.
+  """Returns the accuracy of margins against labels, and how honest their size is.
 
   Args:
     margins: reward of the first response less that of the second, in nats.
@@ -62,20 +62,21 @@ def by_size(margins: Margins, labels: Labels, groups: int = 5) -> list[dict]:
     mean of σ(|margin|), and what `describe` says but `ece`.
   """
   margins = np.asarray(margins, np.float64)
-  size, right = np.abs(margins), _right(margins, labels)
+  size = np.abs(margins)
+  right = _right(margins, labels)
   parts: Sequence[np.ndarray] = np.array_split(np.argsort(size, kind="stable"), groups)
   return [
     {
-      "low": float(size[part].min()),
-      "high": float(size[part].max()),
-      "confidence": float(scipy.special.expit(size[part]).mean()),
-      "n": part.size,
-      "accuracy": float(right[part].mean()),
-      "ci95": wilson(float(right[part].mean()), part.size),
-      "margin": float(size[part].mean()),
+      "low": float(size[group].min()),
+      "high": float(size[group].max()),
+      "confidence": float(scipy.special.expit(size[group]).mean()),
+      "n": group.size,
+      "accuracy": float(right[group].mean()),
+      "ci95": wilson(float(right[group].mean()), group.size),
+      "margin": float(size[group].mean()),
     }
-    for part in parts
-    if part.size
+    for group in parts
+    if group.size
   ]
 
 

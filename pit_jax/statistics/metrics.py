@@ -1,4 +1,4 @@
-"""What is measured once a run has answered: comparisons with intervals, calibration, gap order.
+"""Metrics of a run's answers: comparisons with intervals, calibration, gap order.
 
 Everything here works on finished scores, one per prompt, on the host. Percentages lie in
 [0, 100], differences of percentages in [−100, 100].
@@ -21,7 +21,7 @@ GAPS = ("wl", "ww", "ll", "lw")  # r(x, y1, y2) with w the preferred and l the o
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """How often system a beats system b on the same prompts, in percent; NaN of no prompts."""
+  """Win, loss and tie rates of system a against b on the same prompts, in percent; NaN of none."""
 
   n: int  # prompts
   win: float
@@ -97,7 +97,7 @@ def pool(
 
 
 def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) -> float:
-  """Returns how far a reward model's confidence is from its accuracy, 0 at best.
+  """Returns the expected calibration error of a reward model's confidence, 0 at best.
 
   ECE = Σ_b n_b/n · |accuracy_b − confidence_b|        (Guo et al. 2017, eq. 5)
 
@@ -116,8 +116,9 @@ def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) 
   margins, labels = _pair("margins", margins, "labels", labels)
   confidence = scipy.special.expit(np.abs(margins))
   correct = np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))
-  which = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
-  surplus = np.bincount(which, weights=correct - confidence, minlength=bins)
+  # A confidence of exactly 1 belongs to the last bin.
+  bin_of = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+  surplus = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
   return float(np.abs(surplus).sum() / margins.size)
 
 
@@ -221,7 +222,8 @@ def _counts(record: Mapping) -> tuple[int, int, int]:
 
 
 def _pair(name_a: str, a: Labels, name_b: str, b: Labels) -> tuple[np.ndarray, np.ndarray]:
-  a, b = _finite(name_a, a), _finite(name_b, b)
+  a = _finite(name_a, a)
+  b = _finite(name_b, b)
   _check_lengths({name_a: a.size, name_b: b.size})
   return a, b
 
@@ -238,5 +240,5 @@ def _finite(name: str, values: Labels) -> np.ndarray:
 
 def _check_lengths(lengths: Mapping[str, int]) -> None:
   if len(set(lengths.values())) > 1:
-    given = ", ".join(f"{name} {length}" for name, length in lengths.items())
-    raise ValueError(f"lengths differ: {given}; give one value per prompt, in the same order")
+    counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    raise ValueError(f"lengths differ: {counts}; give one value per prompt, in the same order")

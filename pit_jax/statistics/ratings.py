@@ -9,10 +9,14 @@ from jaxtyping import Array, Int, Num
 
 from pit_jax.statistics import resampling
 
-MEAN, SCALE = 1000.0, 400.0  # of both ratings: 400 points are odds of ten to one
+MEAN = 1000.0  # of both ratings
+SCALE = 400.0  # points that are odds of ten to one
 STEP = 4.0  # Elo's K, points a game can move
 TIES = 1.0  # added between every two systems, so that one that never loses has a rating
-WON, LOST, TIED = 1, 2, 0  # as evalica counts
+# As evalica counts.
+WON = 1
+LOST = 2
+TIED = 0
 
 Outcomes = Mapping[tuple[str, str], Num[Array | np.ndarray, " B"]]
 
@@ -70,7 +74,8 @@ def rate(
   generator = np.random.default_rng(seed)
   everyone = np.arange(prompts)
   elos = np.stack([_elo(games, everyone, generator) for _ in range(orders)])
-  drawn_elos, drawn_strengths = [], []
+  drawn_elos = []
+  drawn_strengths = []
   for draw in resampling.draws(prompts, resamples, seed):
     index = np.repeat(everyone, draw)
     drawn_elos.append(np.mean([_elo(games, index, generator) for _ in range(orders)], axis=0))
@@ -95,13 +100,13 @@ def rate(
 
 def _games(outcomes: Outcomes) -> _Games:
   systems = list(dict.fromkeys(name for pair in outcomes for name in pair))
-  lengths = {np.size(found) for found in outcomes.values()}
+  lengths = {np.size(column) for column in outcomes.values()}
   if len(lengths) != 1 or lengths == {0}:
     raise ValueError(
       f"{len(outcomes)} pairs with {sorted(lengths)} prompts; give at least one pair, and every "
       "pair's outcomes on the same prompts"
     )
-  signs = np.sign(np.stack([np.asarray(found, np.float64) for found in outcomes.values()]))
+  signs = np.sign(np.stack([np.asarray(column, np.float64) for column in outcomes.values()]))
   return _Games(
     systems=systems,
     first=np.array([systems.index(a) for a, _ in outcomes]),
@@ -115,6 +120,7 @@ def _elo(games: _Games, prompts: Int[np.ndarray, " M"], generator: np.random.Gen
   evalica, index = _library(games)
   played = games.results[:, prompts]
   order = generator.permutation(played.size)
+  # Results lie pair by pair, so a game's number tells its pair.
   pair = order // played.shape[1]
   result = evalica.elo(
     games.first[pair],
@@ -144,6 +150,7 @@ def _bradley_terry(games: _Games, draw: Int[np.ndarray, " B"]):
     limit=10_000,
   )
   strengths = result.scores.reindex(index).to_numpy()
+  # Only ratios of strengths are known, so the mean rating is set.
   logs = np.log10(strengths)
   return MEAN + SCALE * (logs - logs.mean())
 

@@ -17,7 +17,7 @@ Tally = Int[Array | np.ndarray, "B 3"]
 
 
 def tally(columns: Sequence[str]) -> np.ndarray:
-  """Returns how often each prompt was won, lost and tied over all seeds, Int[B 3].
+  """Returns the counts of wins, losses and ties of each prompt over all seeds, Int[B 3].
 
   Args:
     columns: the outcomes of each seed, of the same prompts in the same order.
@@ -26,8 +26,8 @@ def tally(columns: Sequence[str]) -> np.ndarray:
     ValueError: if the seeds judged different numbers of prompts.
   """
   if len({len(column) for column in columns}) > 1:
-    given = ", ".join(str(len(column)) for column in columns)
-    raise ValueError(f"seeds judged {given} of the same prompts; give each the same ones")
+    numbers = ", ".join(str(len(column)) for column in columns)
+    raise ValueError(f"seeds judged {numbers} of the same prompts; give each the same ones")
   letters = np.array([list(column) for column in columns])
   return np.stack([(letters == letter).sum(axis=0) for letter in OUTCOMES], axis=1)
 
@@ -43,20 +43,20 @@ def compare(
     resamples: bootstrap samples, at least 1.
     seed: of the resampling.
   """
-  known = _judged(counts)
-  if not known.size:
+  judged = _judged(counts)
+  if not judged.size:
     unknown = float("nan")
     return metrics.Comparison(0, *[unknown] * 4, (unknown, unknown), failed)
-  drawn = resampling.draws(len(known), resamples, seed) @ known
-  bounds = resampling.interval(100 * (drawn[:, 0] - drawn[:, 1]) / drawn.sum(axis=1))
-  n = int(known.sum())
-  win, lose, tie = (100 * int(count) / n for count in known.sum(axis=0))
-  delta = 100 * int(known[:, 0].sum() - known[:, 1].sum()) / n
+  resampled = resampling.draws(len(judged), resamples, seed) @ judged
+  bounds = resampling.interval(100 * (resampled[:, 0] - resampled[:, 1]) / resampled.sum(axis=1))
+  n = int(judged.sum())
+  win, lose, tie = (100 * int(count) / n for count in judged.sum(axis=0))
+  delta = 100 * int(judged[:, 0].sum() - judged[:, 1].sum()) / n
   return metrics.Comparison(n, win, lose, tie, delta, bounds, failed)
 
 
 def describe(counts: Tally) -> Mapping[str, float | int | None]:
-  """Returns what tests need to know of a tally in which something was judged.
+  """Returns the statistics that tests need of a tally in which something was judged.
 
   Prompt b has n_b outcomes, of which Δ_b = wins − losses; e_b = Δ_b − Δ n_b sum to 0, and the
   variance of Δ is Σ_b e_b² / n² (a ratio of sums, linearised), which for independent outcomes were
@@ -68,11 +68,16 @@ def describe(counts: Tally) -> Mapping[str, float | int | None]:
     the `inflation`, by how much the variance exceeds that of independent outcomes. Where no two
     outcomes differ it is not known, and taken as that of prompts whose outcomes always agree.
   """
-  known = _judged(counts)
-  sizes, summed = known.sum(axis=1), known[:, 0] - known[:, 1]
-  count, n = len(known), int(sizes.sum())
-  delta, decided = summed.sum() / n, known[:, :2].sum() / n
-  scatter, variance = ((summed - delta * sizes) ** 2).sum(), decided - delta**2
+  judged = _judged(counts)
+  sizes = judged.sum(axis=1)
+  summed = judged[:, 0] - judged[:, 1]
+  count = len(judged)
+  n = int(sizes.sum())
+  delta = summed.sum() / n
+  decided = judged[:, :2].sum() / n
+  scatter = ((summed - delta * sizes) ** 2).sum()
+  variance = decided - delta**2
+  # 50 and not 100: a win rate is (100 + Δ) / 2.
   error = 50 * np.sqrt(count / (count - 1) * scatter) / n if count > 1 else None
   return {
     "prompts": count,

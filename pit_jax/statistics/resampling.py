@@ -8,7 +8,7 @@ Z = 1.959963984540054  # the upper one of the normal distribution
 
 
 def draws(prompts: int, resamples: int, seed: int) -> Int[np.ndarray, "S B"]:
-  """Returns how often each prompt is in each resample; a row sums to the number of prompts.
+  """Returns bootstrap counts: how often each prompt is in each resample, a row summing to B.
 
   Args:
     prompts: B, at least 1.
@@ -24,8 +24,8 @@ def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float] | None:
 
   Resamples in which the figure is undefined (NaN) are left out.
   """
-  known = values[np.isfinite(values)]
-  if not known.size:
+  finite = values[np.isfinite(values)]
+  if not finite.size:
     return None
-  low, high = (float(bound) for bound in np.quantile(known, QUANTILES))
+  low, high = (float(bound) for bound in np.quantile(finite, QUANTILES))
   return low, high

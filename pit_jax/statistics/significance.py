@@ -1,4 +1,4 @@
-"""What a comparison can tell: sign tests, corrected for their number, and power.
+"""Significance of comparisons: sign tests, corrected for their number, and power.
 
 On a prompt a wins, b wins, or they tie. Shares and Δ are fractions of prompts in this file's
 formulas and percent in its arguments and results.
@@ -37,8 +37,8 @@ def p_value(comparison: Mapping) -> float:
   Args:
     comparison: a row of results.json in which something was judged.
   """
-  if known := comparison.get("repeated"):
-    return sign_test(known["won"], known["lost"])
+  if repeated := comparison.get("repeated"):
+    return sign_test(repeated["won"], repeated["lost"])
   n = comparison["n"]
   return sign_test(*(round(n * comparison[outcome] / 100) for outcome in ("win", "lose")))
 
@@ -53,10 +53,11 @@ def holm(p_values: Real[Array | np.ndarray, " K"]) -> np.ndarray:
   Args:
     p_values: of all tests that are read together, in [0, 1].
   """
-  given = np.asarray(p_values, np.float64)
-  order = np.argsort(given, kind="stable")
-  raised = np.minimum(1.0, given[order] * np.arange(given.size, 0, -1))
-  corrected = np.empty_like(given)
+  values = np.asarray(p_values, np.float64)
+  order = np.argsort(values, kind="stable")
+  raised = np.minimum(1.0, values[order] * np.arange(values.size, 0, -1))
+  corrected = np.empty_like(values)
+  # No larger p-value may end below a smaller one.
   corrected[order] = np.maximum.accumulate(raised)
   return corrected
 
@@ -66,7 +67,7 @@ def over_seeds(
   shared_error: float | int = 0.0,
   own_error: float | int = 0.0,
 ) -> dict[str, float | int | tuple[float, float]]:
-  """Returns where the Δ of further training runs is likely to lie on average: a t interval.
+  """Returns the t interval of Δ over seeds: where further training runs lie on average.
 
   Δ̄ ± t √(max(s² / S, o²) + e²)        t of S − 1 degrees of freedom, s² over S − 1
 
@@ -88,11 +89,12 @@ def over_seeds(
   values = np.asarray(deltas, np.float64)
   if values.size < 2:
     raise ValueError(f"an interval over seeds needs at least 2 of them, got {values.size}")
-  mean, degrees = float(values.mean()), values.size - 1
+  mean = float(values.mean())
+  degrees = values.size - 1
   error = float(np.hypot(max(scipy.stats.sem(values), own_error), shared_error))
   half = float(scipy.stats.t.ppf(1 - LEVEL / 2, degrees)) * error
-  found = {"seeds": values.size, "delta": mean, "standard_error": error}
-  return found | {"ci95": (mean - half, mean + half), "p": p_over_seeds(found)}
+  estimate = {"seeds": values.size, "delta": mean, "standard_error": error}
+  return estimate | {"ci95": (mean - half, mean + half), "p": p_over_seeds(estimate)}
 
 
 def own_error(comparisons: Sequence[Mapping]) -> float:
@@ -127,7 +129,7 @@ def p_over_seeds(found: Mapping, delta: float | int = 0.0) -> float:
 
 
 def prompts_needed(delta: float | int, decided: float | int) -> int:
-  """Returns how many prompts find a difference Δ in 80% of experiments, at the 5% level.
+  """Returns the sample size: prompts that find a Δ in 80% of experiments, at the 5% level.
 
   n = ((z_{1−α/2} √d + z_{power} √(d − Δ²)) / Δ)²        (Connor 1987, paired comparisons)
 
@@ -138,7 +140,8 @@ def prompts_needed(delta: float | int, decided: float | int) -> int:
   Raises:
     ValueError: if no comparison can have these figures.
   """
-  difference, share = abs(delta) / 100, decided / 100
+  difference = abs(delta) / 100
+  share = decided / 100
   if not 0 < difference <= share <= 1:
     raise ValueError(
       f"Δ {delta} with {decided}% of prompts decided: use 0 < |Δ| ≤ decided ≤ 100, in percent"
@@ -164,7 +167,7 @@ def detectable(prompts: int, decided: float | int) -> float | None:
 
 
 def power(comparison: Mapping) -> dict:
-  """Returns how many prompts a comparison with so many ties needs for a given Δ.
+  """Returns the power of a comparison: prompts that one with so many ties needs for a given Δ.
 
   Args:
     comparison: a row of results.json. Where several seeds judged the same prompts, prompts that all
@@ -225,23 +228,24 @@ def _of_counts(row: Mapping) -> dict:
   n, win, lose = (row[key] for key in ("n", "win", "lose"))
   if not n:
     return dict.fromkeys(("win_rate", "standard_error", "p", "detectable"))
+  # A standard error needs two prompts.
   rate = winrates.from_percentages(n, win, lose) if n > 1 else None
-  known = row.get("repeated")
+  repeated = row.get("repeated")
   return {
     "win_rate": rate and rate.win_rate,
-    "standard_error": known["standard_error"] if known else rate and rate.standard_error,
+    "standard_error": repeated["standard_error"] if repeated else rate and rate.standard_error,
     "p": p_value(row),
     "detectable": detectable(_independent(row), min(win + lose, 100.0)),
   }
 
 
 def _independent(row: Mapping) -> int:
-  """Returns how many independent outcomes tell as much as those of a row."""
-  known = row.get("repeated")
-  return max(1, int(row["n"] / known["inflation"])) if known else row["n"]
+  """Returns the effective sample size: independent outcomes that tell as much as those of a row."""
+  repeated = row.get("repeated")
+  return max(1, int(row["n"] / repeated["inflation"])) if repeated else row["n"]
 
 
 def _prompts_each(row: Mapping) -> float:
   """Returns how many prompts with all their outcomes tell as much as one independent outcome."""
-  known = row.get("repeated")
-  return known["inflation"] * known["prompts"] / row["n"] if known else 1.0
+  repeated = row.get("repeated")
+  return repeated["inflation"] * repeated["prompts"] / row["n"] if repeated else 1.0

@@ -1,4 +1,4 @@
-"""What stop rules keep, counted by what a judge says of each version."""
+"""Counts of what stop rules keep, by what a judge says of each version."""
 
 import functools
 from collections.abc import Mapping, Sequence

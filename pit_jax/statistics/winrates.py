@@ -11,7 +11,7 @@ Outcomes = Num[Array | np.ndarray, " B"]
 
 @dataclasses.dataclass(frozen=True)
 class WinRate:
-  """How often the second of two systems is preferred to the first."""
+  """The win rate of the second of two systems over the first."""
 
   win_rate: float  # percent; ties count one half
   standard_error: float  # of win_rate, in percent points
@@ -33,12 +33,12 @@ def win_rate(preferences: Preferences) -> WinRate:
   Raises:
     ValueError: if fewer than two are given or one lies outside of the range.
   """
-  given = np.asarray(preferences, np.float64)
-  values = np.where(given == 0, 1.5, given)
+  annotations = np.asarray(preferences, np.float64)
+  values = np.where(annotations == 0, 1.5, annotations)
   if values.size < 2:
     raise ValueError(f"a standard error needs at least 2 preferences, got {values.size}")
   if not ((values >= 1) & (values <= 2)).all():
-    wrong = given[~((values >= 1) & (values <= 2))][0]
+    wrong = annotations[~((values >= 1) & (values <= 2))][0]
     raise ValueError(f"preference {wrong} is not in [1, 2]; drop what was not annotated")
   return WinRate(
     win_rate=float(100 * (values - 1).mean()),

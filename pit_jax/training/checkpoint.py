@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Resumed:
-  """What was read back from the newest readable checkpoint."""
+  """The training state that was read back from the newest readable checkpoint."""
 
   step: int  # completed training steps
   state: Any  # pytree of arrays, sharded like the state it replaces
@@ -69,7 +69,9 @@ class Checkpoints:
   ):
     path = os.fspath(directory)
     self._directory = path if "://" in path else os.path.abspath(path)
-    self._read_only, self._keeping, self._is_hanging = read_only, keeping, False
+    self._read_only = read_only
+    self._keeping = keeping
+    self._is_hanging = False
     with buckets.reaching(self._directory):
       self._manager = ocp.CheckpointManager(
         self._directory,
@@ -78,6 +80,7 @@ class Checkpoints:
           best_fn=keeping.rank if keeping.best else None,
           create=not read_only,
           cleanup_tmp_directories=not read_only,  # what a killed save left behind
+          # Orbax takes whole seconds.
           async_options=ocp.AsyncOptions(timeout_secs=max(1, round(keeping.timeout))),
         ),
         item_names=("state", "record"),
@@ -119,12 +122,12 @@ class Checkpoints:
         f"{self._directory} already holds step {latest}, so step {step} cannot be saved; "
         "restore first, or use another directory"
       )
-    beside = {"metadata": record.as_json(metadata), "arrays": record.describe(state)}
+    sidecar = {"metadata": record.as_json(metadata), "arrays": record.describe(state)}
     if sum(leaf.nbytes for leaf in jax.tree.leaves(state)) <= self._keeping.checksum_limit:
-      beside["checksums"] = record.checksums(state)
+      sidecar["checksums"] = record.checksums(state)
     # On CPU Orbax's host copy is a view, which a donating step cannot overwrite: JAX does not give
     # away a buffer that has one (tests/test_checkpoint.py holds it to that).
-    items = {"state": ocp.args.StandardSave(state), "record": ocp.args.JsonSave(beside)}
+    items = {"state": ocp.args.StandardSave(state), "record": ocp.args.JsonSave(sidecar)}
     metrics = None if score is None else {"score": score}
     try:
       self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
@@ -136,7 +139,7 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def newest_folder(self) -> str | None:
-    """Returns where the newest checkpoint lies, once it is complete, or None when there is none."""
+    """Returns the folder of the newest checkpoint, once it is complete, or None without one."""
     self.wait()
     step = self.latest()
     return None if step is None else os.path.join(self._directory, str(step))
@@ -165,15 +168,17 @@ class Checkpoints:
     self.wait()
     steps = self._manager.all_steps()
     if step not in steps:
-      found = f"steps {list(steps)}" if steps else "no checkpoint"
-      raise FileNotFoundError(f"{self._directory} has {found}, not step {step}")
-    beside = self._read(step, "record", ocp.args.JsonRestore())
-    metadata, arrays = beside.get("metadata"), beside.get("arrays")
+      present = f"steps {list(steps)}" if steps else "no checkpoint"
+      raise FileNotFoundError(f"{self._directory} has {present}, not step {step}")
+    sidecar = self._read(step, "record", ocp.args.JsonRestore())
+    metadata = sidecar.get("metadata")
+    arrays = sidecar.get("arrays")
     if not isinstance(metadata, dict) or not isinstance(arrays, dict):
       raise DamagedError(f"{self._directory}/{step}: the record is incomplete")
     record.check_arrays(arrays, record.describe(like), f"{self._directory}/{step}")
     state = self._read(step, "state", ocp.args.StandardRestore(jax.tree.map(record.abstract, like)))
-    checksums = beside.get("checksums")
+    # Of several hosts none has all bytes, so there is nothing to compare.
+    checksums = sidecar.get("checksums")
     if checksums and record.is_addressable(state) and checksums != record.checksums(state):
       raise DamagedError(f"{self._directory}/{step}: the arrays differ from their checksums")
     return state, metadata
@@ -238,6 +243,7 @@ class Checkpoints:
       except Exception as error:
         errors.append(error)
 
+    # A daemon, since a process must be able to end while its writer hangs.
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(self._keeping.timeout)
@@ -277,6 +283,7 @@ class Checkpoints:
   def _set_aside(self, damaged: Mapping[int, DamagedError]) -> None:
     if not damaged or self._read_only:
       return
+    # One host renames, the others wait, and all read the directory anew.
     if hosts.is_first():
       for step in damaged:
         source = self._manager.directory / str(step)
@@ -293,7 +300,8 @@ def _cause(error: Exception) -> str:
 
 def _free_name(path: Any) -> Any:
   """Returns the path, with a number added when an earlier damaged checkpoint has the name."""
-  number, free = 1, path
+  number = 1
+  free = path
   while free.exists():
     number += 1
     free = path.with_name(f"{path.name}.{number}")

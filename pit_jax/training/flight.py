@@ -30,7 +30,7 @@ FOLDER = "flight"
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-  """What makes a step of a stage worth a record.
+  """Limits of metrics beyond which a step of a stage is worth a record.
 
   Attributes:
     kl: nats per response between policy and reference above which a step is recorded; 0 is never.
@@ -56,6 +56,7 @@ class Recorder:
     }
 
   def _is_sound(self, name: str, value: float) -> bool:
+    # NaN fails each of these comparisons, and so is not sound.
     if name.endswith("skipped"):
       return value == 0
     if name == "objective/kl":
@@ -128,6 +129,7 @@ def write(
   folder = pathlib.Path(workdir) / FOLDER / f"{stage}-{step}"
   command = shlex.join(["python", *sys.argv, f"--replay={stage}:{step}"])
   record = {"stage": stage, "step": step, "cause": why, "command": command}
+  # As repr: a replay compares to the last bit, and JSON has no NaN.
   record["metrics"] = {name: repr(value) for name, value in metrics.items()}
   try:
     if hosts.is_first():
@@ -148,12 +150,13 @@ def _keep(
   folder.mkdir(parents=True)
   np.savez(folder / "inputs.npz", **inputs)
   if checkpoint is not None:
-    kept = folder / "checkpoints" / os.path.basename(checkpoint)
-    buckets.copy(checkpoint, places.address(kept))
+    copy = folder / "checkpoints" / os.path.basename(checkpoint)
+    buckets.copy(checkpoint, places.address(copy))
   (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _plain(leaf: Any) -> np.ndarray:
+  # NumPy takes no keys, only their data.
   is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
   return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
@@ -173,7 +176,7 @@ class Replay:
   step: int
 
   def folder(self, workdir: str | os.PathLike) -> pathlib.Path:
-    """Returns where the step was recorded.
+    """Returns the folder of the step's record.
 
     Raises:
       ValueError: it was not.
@@ -193,6 +196,7 @@ class Replay:
     print(f"{self.stage}, step {self.step}: {record['cause']}")
     different = 0
     for name, recorded in record["metrics"].items():
+      # As text, so that NaN is the same as NaN.
       now = repr(metrics.get(name))
       different += now != recorded
       print(f"  {name:<28} {recorded:>24}  {'the same' if now == recorded else f'now {now}'}")

@@ -43,10 +43,12 @@ class Watch:
   """
 
   def __init__(self, start: int):
+    # Only a stage at its begin: the one that continues must not be stopped again.
     self._stop = _STOP.get() if start == 0 else None
 
   def __enter__(self) -> "Watch":
-    self._is_asked, self._before = False, None
+    self._is_asked = False
+    self._before = None
     # Of several hosts JAX watches over all: they must stop after the same step.
     self._is_mine = (
       jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
@@ -68,6 +70,7 @@ class Watch:
 
   def is_due(self, step: int) -> bool:
     """Returns whether to stop now; asked once after every step, by all hosts."""
+    # Counted before anything returns, so that all hosts number their questions alike.
     number = next(_COUNTER)
     if step == self._stop:
       return True

@@ -1,4 +1,4 @@
-"""How many checkpoints of a stage stay on disk."""
+"""Retention of checkpoints: how many of a stage stay on disk."""
 
 import dataclasses
 import math
@@ -44,6 +44,7 @@ class Keeping:
     newest = preservation_policy.LatestN(self.newest)
     if not self.best:
       return newest
+    # Checkpoints without a score would all stay otherwise.
     best = preservation_policy.BestN(
       get_metric_fn=self.rank, n=1, keep_checkpoints_without_metrics=False
     )
@@ -67,6 +68,7 @@ def last_good(directory: Any) -> str:
   try:
     with buckets.reaching(os.fspath(directory)):
       steps = [path for path in directory.iterdir() if path.name.isdecimal()]
+      # In a bucket a folder is there with its first object, and whole with its last.
       complete = [path for path in steps if not is_remote or (path / COMMITTED).exists()]
   except buckets.UnreachableError:
     return "Which one is the newest complete one cannot be seen now."
@@ -75,6 +77,6 @@ def last_good(directory: Any) -> str:
 
 
 def remedy(directory: str) -> str:
-  """Returns what is to be looked at when a checkpoint could not be written into a folder."""
+  """Returns advice on a checkpoint that could not be written into a folder."""
   is_remote = directory.startswith(buckets.SCHEME)
   return f"See that {'the bucket can be written to' if is_remote else 'there is room on the disk'}"

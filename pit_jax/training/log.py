@@ -1,4 +1,4 @@
-"""What a stage tells while it trains: metrics, samples, its progress, and steps that went wrong."""
+"""The log of a stage that trains: metrics, samples, its progress, and steps that went wrong."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ Samples = Callable[[State, int], Iterable[Mapping[str, Any]]]
 
 
 class Log:
-  """What surrounds the steps of one stage: it tells, measures, records and saves.
+  """The log around the steps of one stage: it tells, measures, records and saves.
 
   Args:
     stage: the stage's name.
@@ -39,14 +39,19 @@ class Log:
     saved: checkpoint.Checkpoints,
     surroundings: operations.Operations,
   ):
-    self._stage, self._workdir, self._saved = stage, workdir, saved
-    self._with, self._phases = surroundings, surroundings.phases or timing.Phases()
+    self._stage = stage
+    self._workdir = workdir
+    self._saved = saved
+    self._with = surroundings
+    self._phases = surroundings.phases or timing.Phases()
     self._tracing = timing.Tracing(surroundings.trace, os.path.join(workdir, "profile", stage))
-    self._ledger, self._recorded = timing.Ledger(workdir, stage, start), 0
+    self._ledger = timing.Ledger(workdir, stage, start)
+    self._recorded = 0
     self._watched: list[tuple[int, Mapping[str, Any], Any]] = []
     self._seconds: dict[str, float] = {}
     self._writers: list[writers.Writer] = []
     self._samples = self._progress = None
+    # Files and the terminal belong to one host.
     if not hosts.is_first():
       return
     if start:
@@ -100,6 +105,7 @@ class Log:
     self._ledger.step()
     self._watched.append((step, metrics, given))
     evaluation: dict[str, float] = {}
+    # A step of which nothing is told is not waited for, and stays under way.
     with self._ledger.aside(metrics if is_due or evaluate or samples else ()):
       if evaluate:
         evaluation = numbers(evaluate(state, step))
@@ -113,27 +119,30 @@ class Log:
 
   def report(self) -> None:
     """Says loudly which steps since the last report went wrong, and records the first few."""
-    watched, self._watched = self._watched, []
+    watched = self._watched
+    self._watched = []
+    # One transfer for all steps, and of watched metrics alone.
     telling = [
       {name: value for name, value in metrics.items() if self._with.recorder.watches(name)}
       for _, metrics, _ in watched
     ]
-    for (step, metrics, given), told in zip(watched, jax.device_get(telling), strict=True):
-      broken = self._with.recorder.broken({name: float(value) for name, value in told.items()})
+    for (step, metrics, inputs), values in zip(watched, jax.device_get(telling), strict=True):
+      broken = self._with.recorder.broken({name: float(value) for name, value in values.items()})
       if broken:
-        self._tell(step, broken, metrics, given)
+        self._tell(step, broken, metrics, inputs)
 
   def _tell(
     self, step: int, broken: Mapping[str, float], metrics: Mapping[str, Any], given: Any
   ) -> None:
-    listed, more = ", ".join(f"{name} = {value:g}" for name, value in broken.items()), ""
+    values = ", ".join(f"{name} = {value:g}" for name, value in broken.items())
+    note = ""
     self._recorded += 1
     if self._recorded <= flight.MOST:
-      told = (self._stage, step, numbers(metrics), given)
+      failed = (self._stage, step, numbers(metrics), given)
       place = (self._workdir, self._saved.newest_folder())
-      more = f"; {flight.write(self._with.recorder, *told, *place)}"
+      note = f"; {flight.write(self._with.recorder, *failed, *place)}"
     if hosts.is_first():
-      LOG.warning("%s: STEP %d WENT WRONG: %s%s", self._stage, step, listed, more)
+      LOG.warning("%s: STEP %d WENT WRONG: %s%s", self._stage, step, values, note)
 
   def _write(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Fetches the metrics of a step and hands them to every writer."""
@@ -141,6 +150,7 @@ class Log:
     values = numbers(metrics)
     if self._progress is not None and (rate := self._progress.rate(step)) is not None:
       values["perf/steps_per_second"] = rate
+    # The seconds of a save are logged with the step that is logged next.
     values |= self._seconds | self._phases.metrics(values)
     self._seconds = {}
     for writer in self._writers:

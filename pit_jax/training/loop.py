@@ -1,4 +1,4 @@
-"""The loop around every training stage: step, log, evaluate, save, and continue after a kill."""
+"""The training loop around every stage: step, log, evaluate, save, and continue after a kill."""
 
 import contextlib
 import os
@@ -81,8 +81,10 @@ def fit(
       is_logged = _is_due(step, log_every, steps)
       looks = (evaluate, samples) if _is_due(step, evaluate_every, steps) else (None, None)
       log.begin(step, state, is_logged)
-      state, metrics, given = advance(state, step - 1)
-      score = log.end(step, state, metrics, given, *looks, is_due=is_logged)
+      # It may donate the state: from here on only the next one exists.
+      state, metrics, inputs = advance(state, step - 1)
+      score = log.end(step, state, metrics, inputs, *looks, is_due=is_logged)
+      # Asked first, and so at every step: several hosts must all ask after the same steps.
       if (is_over := watch.is_due(step)) or score is not None or _is_due(step, save_every, steps):
         log.save(step, state, metadata, score)
       if is_over:
@@ -110,9 +112,10 @@ def _again(
   keeping: keepings.Keeping,
 ) -> State:
   """Takes a recorded step of this stage again and ends; another, finished stage is read back."""
+  # The stage begins at the checkpoint kept with its record; those before it are finished.
   is_it = stage == replay.stage
-  kept = os.path.join("checkpoints", "" if is_it else stage)
-  folder = os.path.join(replay.folder(workdir) if is_it else workdir, kept)
+  subfolder = os.path.join("checkpoints", "" if is_it else stage)
+  folder = os.path.join(replay.folder(workdir) if is_it else workdir, subfolder)
   with checkpoint.Checkpoints(places.address(folder), keeping, read_only=True) as saved:
     start, state = _resumed(saved, state, metadata)
     if not is_it and start < steps:

@@ -1,4 +1,4 @@
-"""What a stage is surrounded with: checkpoints that stay, records of failures, measurements."""
+"""Operations around a stage: checkpoints that stay, records of failures, measurements."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from pit_jax.training import keeping as keepings
 
 @dataclasses.dataclass(frozen=True)
 class Operations:
-  """What surrounds the steps of a stage and changes none of their numbers.
+  """Operations around the steps of a stage, which change none of their numbers.
 
   Attributes:
     keeping: which checkpoints stay on disk. With a best one, every evaluated step is saved, and

@@ -12,7 +12,7 @@ from pit_jax.training import step as training_step
 
 
 def supervised(job: ml_collections.ConfigDict) -> optax.GradientTransformation:
-  """Returns the optimiser of imitation or reward modelling."""
+  """Returns the optimiser of supervised fine-tuning or reward modelling."""
   return _supervised(job.clip_norm, job.epsilon, job.weight_decay)
 
 
@@ -44,9 +44,11 @@ def schedule(
     return training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
 
   warmup = value_warmup(job)
-  policy, value = over(planned - warmup), over(planned)
+  policy = over(planned - warmup)
+  value = over(planned)
 
   def rates(index):
+    # index − warmup is negative during the value warm-up, where `warmup_linear` gives 0.
     later = {"policy": policy(index - warmup), "value": value(index)}
     return {kind: jnp.float32(rate) for kind, rate in later.items()}
 
@@ -90,10 +92,11 @@ def policy_and_value(
     return {kind: optimizers[kind].init({kind: params[kind]}) for kind in params}
 
   def update(gradients, state, params):
-    updates, states = {}, {}
+    updates = {}
+    states = {}
     for kind in gradients:
-      own = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
-      update, states[kind] = optimizers[kind].update(*own)
+      arguments = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
+      update, states[kind] = optimizers[kind].update(*arguments)
       updates |= update
     return updates, state | states
 

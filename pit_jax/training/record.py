@@ -22,7 +22,9 @@ def check_metadata(
   Raises:
     ValueError: an entry differs or exists on one side only; the message has both values.
   """
-  saved, current = as_json(saved), as_json(current)
+  # Through JSON both: a tuple that comes back as a list is no change.
+  saved = as_json(saved)
+  current = as_json(current)
   changed = [
     f"{key} was {_show(saved, key)} when it was saved and is {_show(current, key)} now"
     for key in sorted(saved.keys() | current.keys())
@@ -58,12 +60,12 @@ def check_arrays(saved: Mapping[str, str], wanted: Mapping[str, str], where: str
   names = sorted(saved.keys() | wanted.keys())
   different = [name for name in names if saved.get(name) != wanted.get(name)]
   if different:
-    shown = "; ".join(
+    differences = "; ".join(
       f"{name} is {saved.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
       for name in different[:3]
     )
-    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-    raise ValueError(f"{where} holds other arrays than the state: {shown}{more}")
+    others = f" and {len(different) - 3} more" if len(different) > 3 else ""
+    raise ValueError(f"{where} holds other arrays than the state: {differences}{others}")
 
 
 def is_addressable(state: Any) -> bool:
@@ -85,6 +87,6 @@ def _host_bytes(leaf: jax.Array) -> bytes:
 
 
 def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  """Returns what an array is like: shape, type and sharding."""
+  """Returns the abstract array: shape, type and sharding."""
   sharding = getattr(leaf, "sharding", None)
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -114,12 +114,14 @@ def make_train_step(
   ) -> tuple[TrainState, Metrics]:
     gradients, metrics = gradient(state.params, frozen, batch, rng)
     norm = optax.tree.norm(gradients)
+    # One NaN or overflow anywhere makes the norm of all not finite.
     is_finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = jax.tree.map(_descended, learning_rate, state.params, updates)
-    taken = is_finite & is_active
+    is_taken = is_finite & is_active
+    # Chosen on the device: a branch on the host would wait for every step.
     params, opt_state = jax.tree.map(
-      lambda new, old: jnp.where(taken, new, old),
+      lambda new, old: jnp.where(is_taken, new, old),
       (params, opt_state),
       (state.params, state.opt_state),
     )
@@ -153,9 +155,11 @@ def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
     parts = layout.spread(parts, None, "batch")
 
     def add(total, numbered):
-      index, part = numbered
-      gradients, metrics = whole(params, frozen, part, jax.random.fold_in(rng, index))
+      index, micro_batch = numbered
+      gradients, metrics = whole(params, frozen, micro_batch, jax.random.fold_in(rng, index))
+      # Means weighted by what they are means over add up to the mean of the whole batch.
       weight = metrics["weight"]
+      # The 1.0 times the weight is the sum of weights, which everything is divided by in the end.
       weighted = jax.tree.map(lambda x: x * weight, (gradients, metrics | {"weight": 1.0}))
       return jax.tree.map(jnp.add, total, weighted), None
 

@@ -1,4 +1,4 @@
-"""Where the seconds go: the parts of a step, traces for XProf, and steps that were kept."""
+"""Timing and goodput: the parts of a step, traces for XProf, and steps that were kept."""
 
 import contextlib
 import dataclasses
@@ -27,11 +27,14 @@ class Phases:
   """
 
   def __init__(self, speed: Speed = lambda measured, seconds: {}):
-    self._speed, self._is_on, self._seconds = speed, False, {}
+    self._speed = speed
+    self._is_on = False
+    self._seconds = {}
 
   def begin(self, is_on: bool, pending: Any) -> None:
     """Begins a step; one that is measured first waits for what is under way."""
-    self._is_on, self._seconds = is_on, {}
+    self._is_on = is_on
+    self._seconds = {}
     if is_on:
       jax.block_until_ready(pending)
 
@@ -40,6 +43,7 @@ class Phases:
     if not self._is_on:
       return function(*arguments)
     began = time.monotonic()
+    # Waiting leaves the device idle between parts, so only measured steps do it.
     result = jax.block_until_ready(function(*arguments))
     self._seconds[f"perf/time_{name}"] = time.monotonic() - began
     return result
@@ -77,7 +81,9 @@ class Tracing:
   """
 
   def __init__(self, trace: Trace, directory: str | os.PathLike):
-    self._trace, self._directory, self._is_on = trace, os.fspath(directory), False
+    self._trace = trace
+    self._directory = os.fspath(directory)
+    self._is_on = False
 
   def begin(self, step: int, pending: Any) -> None:
     """Begins before a step, when what is under way is done."""
@@ -100,7 +106,7 @@ class Tracing:
 
 
 class Outlook:
-  """How long the stages to come will take, by the speed of those that this process has seen.
+  """Estimated time of the stages to come, by the speed of those that this process has seen.
 
   A stage of a kind that was not seen yet is taken to do its work as fast as the current one.
 
@@ -143,13 +149,15 @@ class Ledger:
   """
 
   def __init__(self, workdir: str | os.PathLike, stage: str, start: int):
-    self._path, self._stage = os.path.join(workdir, "goodput.jsonl"), stage
+    self._path = os.path.join(workdir, "goodput.jsonl")
+    self._stage = stage
     self._since: float | None = None
     self._worked = 0.0
     self._write({"from": start})
 
   def step(self) -> None:
     """Notes the end of a step's dispatch; the first one starts the clock."""
+    # The first step compiles, so its seconds are not counted.
     if self._since is None:
       self._since = time.monotonic()
     elif time.monotonic() - self._written > SIGN_OF_LIFE:
@@ -181,7 +189,7 @@ def begin(workdir: str | os.PathLike) -> None:
 
 
 def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
-  """Returns what the ledger of a run says, or None where there is none.
+  """Returns the goodput of a run by its ledger, or None where there is none.
 
   Returns:
     `sessions`, processes that worked on the run; `seconds` that they lived, from their begin to
@@ -189,19 +197,25 @@ def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
   """
   try:
     with open(os.path.join(workdir, "goodput.jsonl"), encoding="utf-8") as file:
+      # A line without an end was cut off by a kill.
       rows = [json.loads(line) for line in file if line.endswith("\n")]
   except FileNotFoundError:
     return None
-  sessions, seconds, kept = 0, 0.0, {}
+  sessions = 0
+  seconds = 0.0
+  kept_seconds = {}
   for before, row in zip([None, *rows], rows, strict=False):
+    # Two signs of life of one process: it lived in between.
     begins = before is None or "begins" in row
     sessions += begins
     seconds += 0.0 if begins else row["at"] - before["at"]
     if "from" in row:  # a save after this step was not completed
-      kept = {at: s for at, s in kept.items() if at[0] != row["stage"] or at[1] <= row["from"]}
+      kept_seconds = {
+        at: s for at, s in kept_seconds.items() if at[0] != row["stage"] or at[1] <= row["from"]
+      }
     if "kept" in row:
-      kept[row["stage"], row["step"]] = row["kept"]
-  total = sum(kept.values())
+      kept_seconds[row["stage"], row["step"]] = row["kept"]
+  total = sum(kept_seconds.values())
   share = total / seconds if seconds else 0.0
   return {"sessions": sessions, "seconds": seconds, "kept": total, "share": share}
 

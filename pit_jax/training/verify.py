@@ -37,7 +37,8 @@ def chain(workdir: str | os.PathLike) -> list[Link]:
   Raises:
     ValueError: a checkpoint has no checksums.
   """
-  links, logs = [], (pathlib.Path(workdir) / "metrics").glob("*.jsonl")
+  links = []
+  logs = (pathlib.Path(workdir) / "metrics").glob("*.jsonl")
   for log in sorted(logs, key=lambda path: path.stat().st_mtime):
     digest = ""
     for folder in _steps(pathlib.Path(workdir) / "checkpoints" / log.stem):
@@ -45,6 +46,7 @@ def chain(workdir: str | os.PathLike) -> list[Link]:
       if "checksums" not in record:
         raise ValueError(f"{folder} has no checksums; raise checkpoints.checksum_limit")
       arrays = dict(zip(record["arrays"], record["checksums"], strict=True))
+      # Chained: equal digests say that all saved steps before are equal too.
       digest = hashlib.sha256(f"{digest} {sorted(arrays.items())}".encode()).hexdigest()
       links.append(Link(log.stem, int(folder.name), digest, arrays))
   return links
@@ -56,15 +58,15 @@ def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def difference(whole: Sequence[Link], parts: Sequence[Link]) -> str | None:
-  """Returns what is first different between two runs, as a sentence, or None if nothing is."""
+  """Returns the first difference between two runs' checkpoints as a sentence, or None."""
   for one, other in zip(whole, parts, strict=False):
     if (one.stage, one.step) != (other.stage, other.step):
       return f"{one.stage} saved step {one.step}, after a restart {other.stage} {other.step}"
     names = one.arrays.keys() | other.arrays.keys()
     different = [name for name in sorted(names) if one.arrays.get(name) != other.arrays.get(name)]
     if different:
-      more = f" and {len(different) - 1} more arrays" if len(different) > 1 else ""
-      return f"{one.stage}, step {one.step}: {different[0]}{more} differ after a restart"
+      others = f" and {len(different) - 1} more arrays" if len(different) > 1 else ""
+      return f"{one.stage}, step {one.step}: {different[0]}{others} differ after a restart"
   if len(whole) != len(parts):
     return f"{len(whole)} steps were saved, with restarts {len(parts)}"
   return None
@@ -75,14 +77,14 @@ def tell(whole: Sequence[Link], parts: Sequence[Link]) -> int:
   print(f"{'stage':<16} {'step':>5}  {'undisturbed':<16}  {'restarted':<16}")
   for one, other in zip(whole, parts, strict=False):
     print(f"{one.stage:<16} {one.step:>5}  {one.digest[:16]}  {other.digest[:16]}")
-  found = difference(whole, parts)
+  first = difference(whole, parts)
   stages = len({link.stage for link in whole})
-  print(f"error: {found}" if found else f"{stages} stages: a restart changes no bit")
-  return int(found is not None)
+  print(f"error: {first}" if first else f"{stages} stages: a restart changes no bit")
+  return int(first is not None)
 
 
 def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict[str, Any]:
-  """Returns what is changed of a run's configuration: few steps, all saved, little else.
+  """Returns the overrides of a run's configuration: few steps, all saved, little else.
 
   Args:
     config: of the run.
@@ -92,9 +94,11 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
   changed = {f"{name}.steps": steps for name, job in config.items() if _has_steps(job)}
   changed |= {f"curriculum[{i}].steps": steps for i in range(len(config.get("curriculum", ())))}
   changed |= {"save_every": 1, "save_every_rl": 1, "checkpoints.keep": steps}
+  # Every state has checksums, however large.
   changed |= {"checkpoints.checksum_limit": 1 << 62}
   if "rl" in config:
     changed["rl.value_warmup"] = min(config["rl"]["value_warmup"], 1)
+  # What is compared are the states of training, so evaluation is made short.
   if "evaluation" in config:
     changed |= {"evaluation.prompts": 8, "evaluation.rounds": 1, "evaluation.temperatures": (1.0,)}
     changed["evaluation.temperature_prompts"] = 8
@@ -127,10 +131,11 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, steps: int, stop: int)
   folder = workdir / "verify"
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
+  # Without the flag that would have the runs verify themselves in turn.
   command = [sys.executable, *(word for word in sys.argv if word != "--verify_resume")]
   command += [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
-  for name, more in (("whole", []), ("parts", [f"--stop_after={stop}"])):
-    _finish([*command, f"--workdir={folder / name}", *more], folder / f"{name}.log")
+  for name, options in (("whole", []), ("parts", [f"--stop_after={stop}"])):
+    _finish([*command, f"--workdir={folder / name}", *options], folder / f"{name}.log")
   return tell(chain(folder / "whole"), chain(folder / "parts"))
 
 

@@ -50,7 +50,8 @@ class JsonLines:
   """
 
   def __init__(self, path: str | os.PathLike, step: int = 0):
-    self._path, self._file = os.fspath(path), None
+    self._path = os.fspath(path)
+    self._file = None
     if os.path.exists(self._path):
       temporary = f"{self._path}.tmp"
       with open(temporary, "w", encoding="utf-8") as file:
@@ -86,6 +87,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     try:
       rows.append(json.loads(line))
     except json.JSONDecodeError as error:
+      # A kill cuts the last line alone; anywhere else the file is damaged.
       if number < len(lines):
         raise ValueError(f"{os.fspath(path)}, line {number}: not JSON ({error})") from error
   return rows
@@ -149,7 +151,7 @@ class WeightsAndBiases:
 
 
 class Progress:
-  """What a person sees: a bar with rate and time left, or a line per log when not on a terminal.
+  """Progress for a person: a bar with rate and time left, or a line per log off a terminal.
 
   Rate and time left are those of the steps after the first, in which programs are compiled.
 
@@ -169,8 +171,11 @@ class Progress:
     outlook: timing.Outlook | None = None,
     console: rich.console.Console | None = None,
   ):
-    self._stage, self._first, self._steps = stage, step + 1, steps
+    self._stage = stage
+    self._first = step + 1
+    self._steps = steps
     self._outlook = outlook or timing.Outlook({})
+    # A line of a log stays one line, however narrow the terminal.
     self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
     self._began: float | None = None
     self._bar = rich.progress.Progress(
@@ -212,11 +217,11 @@ class Progress:
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Shows the headline metrics of a step."""
-    shown = headline(metrics)
+    text = headline(metrics)
     if self._console.is_terminal:
-      self._bar.update(self._task, metrics=shown)
+      self._bar.update(self._task, metrics=text)
       return
-    line = f"{self._stage} {step}/{self._steps}  {shown}  {self._pace(step)}"
+    line = f"{self._stage} {step}/{self._steps}  {text}  {self._pace(step)}"
     self._console.print(line, markup=False)
 
   def close(self) -> None:
