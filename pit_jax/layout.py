@@ -31,7 +31,9 @@ RULES = {  # logical axis → mesh axis; parameters and activations have differe
 # Sampling reads all weights for every token: they are gathered once, whole but for `tensor`.
 SAMPLING_RULES = RULES | {"embed": None}
 
-DEVICE, HOST = "device", "pinned_host"  # memory kinds: where arrays are used, and where they wait
+# Memory kinds, as JAX calls them: where arrays are used, and where they wait.
+DEVICE = "device"
+HOST = "pinned_host"
 
 _MESH: contextvars.ContextVar[jax.sharding.Mesh | None] = contextvars.ContextVar(
   "mesh", default=None
@@ -118,6 +120,7 @@ def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: j
     sharding(mesh, x.shape, (*own, *(None,) * (x.ndim - len(own)))).spec
     for x, own in zip(arrays, names, strict=True)
   ]
+  # A Pallas kernel does not say over which mesh axes its results differ: no check_vma.
   mapped = jax.shard_map(
     function, mesh=mesh, in_specs=tuple(homes), out_specs=homes[0], check_vma=False
   )
@@ -139,6 +142,7 @@ def to_devices(tree: Any) -> Any:
     space = jax.memory.Space.Device
     if jax.typeof(leaf).memory_space == space:
       return leaf
+    # A traced array has no sharding yet; a program names the memory space alone.
     is_traced = isinstance(leaf, jax.core.Tracer)
     return jax.device_put(leaf, space if is_traced else leaf.sharding.with_memory_kind(DEVICE))
 
