@@ -100,8 +100,8 @@ class Chat(template.Form):
   def lead(self, tokenizer: text.Tokenizer) -> str:
     """Returns the white space that the template writes between a prompt and its reply."""
     asked = skeletons.make(tokenizer, self.form, ("user",))
-    said = skeletons.make(tokenizer, self.form, ("user", "assistant"), is_asked=False)
-    return said.spaces[1] if said.befores[1] == asked.tail else asked.spaces[-1]
+    answered = skeletons.make(tokenizer, self.form, ("user", "assistant"), is_asked=False)
+    return answered.spaces[1] if answered.befores[1] == asked.tail else asked.spaces[-1]
 
   def encode(
     self, tokenizer, asked, max_prompt_length=None, max_response_length=None
@@ -132,7 +132,8 @@ class Chat(template.Form):
     self, tokenizer: text.Tokenizer, asked: Sequence[prompt_formats.Conversation]
   ) -> tuple[list[Turns], list[Turns]]:
     """Returns x and what was said after it, contents as the template writes them."""
-    before, after = [], []
+    before = []
+    after = []
     for i, one in enumerate(asked):
       first = conversations.turns(one.prompt)
       turns = (*first, *one.further)
@@ -155,7 +156,8 @@ class Chat(template.Form):
     forms = [skeleton(tuple(turn.role for turn in turns)) for turns in asked]
     texts = map(_spaced, asked, forms)
     ids = iter(tokenizer.encode_batch(list(itertools.chain.from_iterable(texts))))
-    fitted, is_cut = [], np.zeros(len(asked), bool)
+    fitted = []
+    is_cut = np.zeros(len(asked), bool)
     for i, (turns, form) in enumerate(zip(asked, forms, strict=True)):
       contents = [next(ids) for _ in turns]
       is_cut[i] = limit is not None and len(form.join(contents)) > limit
@@ -213,10 +215,11 @@ def restore(described: dict[str, Any]) -> template.Form:
 
 def _ending(tokenizer: text.Tokenizer, form: str) -> tuple[int, dict]:
   """Returns the token that ends a turn, and all tokens that the template marks turns with."""
-  said = skeletons.make(tokenizer, form, ("user", "assistant"), is_asked=False)
+  answered = skeletons.make(tokenizer, form, ("user", "assistant"), is_asked=False)
   talk = skeletons.make(tokenizer, form, ("user", "assistant", "user"))
-  after = tokenizer.added(said.tail[:1]) or tokenizer.added(talk.befores[2][:1])
-  used = [token for part in (*talk.befores, talk.tail, said.tail) for token in part]
+  # What ends a turn: the first token after an answer, at the end or before a further turn.
+  after = tokenizer.added(answered.tail[:1]) or tokenizer.added(talk.befores[2][:1])
+  used = [token for part in (*talk.befores, talk.tail, answered.tail) for token in part]
   return next(iter(after), tokenizer.eos_id), tokenizer.added(used)
 
 
@@ -242,18 +245,21 @@ def _shorten(
   limit: int,
 ) -> tuple[tuple[str, ...], list[list[int]]]:
   """Returns the roles and the contents' ids of a conversation that must lose something."""
-  system, said = turns[: turns[0].role == "system"], turns[turns[0].role == "system" :]
-  starts = [i for i, turn in enumerate(said) if turn.role == "user"]
-  for kept in [system + said[start:] for start in starts]:
+  system = turns[: turns[0].role == "system"]
+  rest = turns[turns[0].role == "system" :]
+  starts = [i for i, turn in enumerate(rest) if turn.role == "user"]
+  for kept in [system + rest[start:] for start in starts]:
     roles = tuple(turn.role for turn in kept)
     contents = tokenizer.encode_batch(_spaced(kept, skeleton(roles)))
     if len(skeleton(roles).join(contents)) <= limit:
       return roles, contents
+  # Whole turns were not enough: the last one is cut, beside the system's turn or else alone.
   owns = []
-  for kept in (system + said[-1:], said[-1:]):
+  for kept in (system + rest[-1:], rest[-1:]):
     roles = tuple(turn.role for turn in kept)
     *others, last = _spaced(kept, skeleton(roles))
     contents = tokenizer.encode_batch(others)
+    # What the template and the other turns take, the last turn's content left empty.
     owns.append(len(skeleton(roles).join([*contents, []])))
     if owns[-1] < limit:
       return roles, [*contents, tokenizer.suffix(last, limit - owns[-1])]

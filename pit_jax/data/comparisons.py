@@ -88,12 +88,12 @@ def read_prompt(fields: Mapping, name: str, context: str | None = None) -> Any:
     values.RowError: it is missing or of the wrong type, or messages have a context.
   """
   prompt = rows.read_prompt(fields, name)
-  more = None if context is None else values.read_optional(fields, context)
-  if more is None:
+  addition = None if context is None else values.read_optional(fields, context)
+  if addition is None:
     return prompt
   if not isinstance(prompt, str):
     raise values.RowError("wrong type", f"{context!r} beside messages in {name!r}; leave it out")
-  return f"{prompt}\n\n{more}"
+  return f"{prompt}\n\n{addition}"
 
 
 def _read_response(fields: Mapping, name: str) -> Any:
@@ -121,6 +121,7 @@ def by_name(column: str, first: str, second: str, *ties: str) -> Verdict:
 
   def read(fields: Mapping) -> float | int:
     value = fields.get(column)
+    # One verdict is 1 in a JSON file and 1.0 in a table with gaps; both are named "1".
     is_number = isinstance(value, numbers.Real) and not values.is_empty(value)
     named = f"{value:g}" if is_number else values.read_text(fields, column)
     if named not in verdicts:

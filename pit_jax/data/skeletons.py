@@ -85,6 +85,7 @@ def shown(
     whole = _render(tokenizer, form, turns)
     if whole == _woven(pieces, contents):
       return tuple(contents)
+    # Each content by itself among marks: together they must give the whole again.
     made = [_alone(tokenizer, form, turns, pieces, i) for i in range(len(turns))]
   except jinja2.TemplateError as error:
     raise ValueError(f"the chat template refuses the contents: {error}") from error

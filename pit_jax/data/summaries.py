@@ -6,7 +6,9 @@ from typing import Any
 from pit_jax.data import values
 
 PARTS = {"SUBREDDIT": "subreddit", "TITLE": "title", "POST": "post", "ARTICLE": "article"}
-MIDDLE, SURE = 5, 4  # of the annotators' scale, 1 to 9: no preference; steps to either end
+# On the annotators' scale from 1 to 9: no preference, and the steps from it to either end.
+MIDDLE = 5
+SURE = 4
 
 
 def convert(fields: Mapping) -> list[dict[str, Any]]:
