@@ -84,7 +84,7 @@ def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
       f"{len(slice_indices)}, or -1 for as many as they say"
     )
   if None in slice_indices:
-    # Devices of a CPU name no slice. Unequal groups are refused below.
+    # Dealt out, since none names its slice. Unequal groups are refused below.
     groups = [list(group) for group in np.array_split(np.array(devices, object), count)]
   else:
     groups = [
