@@ -119,6 +119,7 @@ def said(figure: findings.Figure) -> str:
 
 def where(example: findings.Example) -> str:
   """Returns the file's name and the rows of an example, all of one file."""
+  # A place is "FILE, line N" or "FILE, row N", and a path may hold commas.
   files, numbers = zip(*(place.rsplit(", ", 1) for place in example.places), strict=True)
   return ", ".join([pathlib.PurePath(files[0]).name, *numbers])
 

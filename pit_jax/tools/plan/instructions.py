@@ -70,7 +70,8 @@ def read(line: str) -> Instruction:
   """Returns the instruction of a line."""
   left, _, right = line.strip().removeprefix("ROOT ").partition(" = ")
   split = _end(right) if right.startswith("(") else right.index(" ")
-  kind, right = right[:split], right[split:].strip()
+  kind = right[:split]
+  right = right[split:].strip()
   opcode, _, right = right.partition("(")
   split = _end("(" + right) - 2
   operands = tuple(_NAME.findall(right[:split]))
