@@ -1,4 +1,4 @@
-"""What work asks of a device, in closed form, and what devices can do at most.
+"""FLOPs and bytes of training and generation in closed form, and the peaks of devices.
 
 The costs are those of the mathematics: what is computed twice to save memory, or on padding, is
 not work. So a share of the peak is model FLOP utilisation (Chowdhery et al. 2022, app. B).
@@ -18,7 +18,7 @@ from pit_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What one call asks for: floating-point operations, and bytes read; 0 bytes: not known."""
+  """What one call asks for: FLOPs (floating-point operations) and bytes read; 0: not known."""
 
   flops: float
   bytes: float = 0.0
@@ -131,7 +131,7 @@ def generation(
   prompts: Sequence[int],
   responses: Sequence[int],
 ) -> Cost:
-  """Returns the cost of generating: every step reads all weights, and the cache of every row.
+  """Returns the cost of generating: each step reads all weights and the KV cache of every row.
 
   Args:
     config: of the model.

@@ -68,13 +68,13 @@ def is_first() -> bool:
 
 
 def wait(name: str) -> None:
-  """Returns when every host has come to the place of this name."""
+  """Waits at a barrier until every host has come to the place of this name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def agree(value: Any) -> Any:
-  """Returns what the first host gave, whatever JSON value the others gave."""
+  """Broadcasts the JSON value of the first host; what the others gave is not looked at."""
   if jax.process_count() == 1:
     return value
   encoded = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -86,7 +86,7 @@ def agree(value: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-  """Returns arrays as NumPy ones, whole, on every host; all hosts must ask for them."""
+  """Gathers sharded arrays as whole NumPy ones on every host; all hosts must ask for them."""
 
   def whole(x):
     # What a host holds whole needs no other; tiled joins the shards instead of stacking them.

@@ -1,4 +1,4 @@
-"""Where arrays live: one table from logical axes to mesh axes, which programs follow.
+"""Sharding rules: one table from logical axes to mesh axes says where arrays live.
 
 Networks know no mesh. They name the axes of what they compute, and a program made by `on` places
 it by the table; in all other programs a name does nothing. Without it a compiler that sees only
@@ -46,7 +46,7 @@ def sharding(
   names: tuple[str | None, ...],
   rules: dict[str, Any] = RULES,
 ) -> NamedSharding:
-  """Returns where an array lives.
+  """Returns the sharding of an array: over which mesh axes each of its dimensions is cut.
 
   A dimension that its mesh axes do not divide stays whole (two key/value heads over four
   devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing.
@@ -84,7 +84,7 @@ def on(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
 
 
 def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
-  """Returns the arrays of a tree, placed by the names of their first axes.
+  """Constrains the sharding of the arrays of a tree by the names of their first axes.
 
   Args:
     x: an array, or a tree of arrays that have these axes.
@@ -104,7 +104,7 @@ def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
 
 
 def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: jax.Array) -> Any:
-  """Returns what every device makes of its own part of the arrays, put together again.
+  """Maps a function over the shards of arrays: each device runs it on its own part (shard_map).
 
   The compiler divides no kernel that is written by hand; so each device runs it on what it has.
 

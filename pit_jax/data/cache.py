@@ -66,10 +66,10 @@ def _write(path: pathlib.Path, pieces: Iterable[tables.Piece]) -> None:
   """Writes a set under another name and renames it, so that a kill leaves no half one."""
   path.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as temporary:
-    made = pathlib.Path(temporary) / path.name
-    made.mkdir()
+    unfinished = pathlib.Path(temporary) / path.name
+    unfinished.mkdir()
     # One record per chunk: whoever wants a row reads no other.
-    writer = array_record_module.ArrayRecordWriter(str(made / ROWS), "group_size:1")
+    writer = array_record_module.ArrayRecordWriter(str(unfinished / ROWS), "group_size:1")
     written = []
     for piece in pieces:
       for row in piece.rows:
@@ -78,9 +78,9 @@ def _write(path: pathlib.Path, pieces: Iterable[tables.Piece]) -> None:
     writer.close()
     lengths, index, counts = tables.summarise(written)
     numbers = [counts[name] for name in COUNTS]
-    np.savez(made / CONTENTS, lengths=lengths, index=index, counts=numbers)
+    np.savez(unfinished / CONTENTS, lengths=lengths, index=index, counts=numbers)
     try:
-      os.rename(made, path)
+      os.rename(unfinished, path)
     except OSError:
       if not path.exists():  # else another process was faster, with the same content
         raise

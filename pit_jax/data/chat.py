@@ -74,8 +74,8 @@ class Chat(template.Form):
 
     The policy's is wrapped too where its prompt ends in a space, with which a response begins here.
     """
-    asked = skeletons.make(tokenizer, self.form, ("user",))
-    if not (shows_reference or is_scored or asked.spaces[-1]):
+    unanswered = skeletons.make(tokenizer, self.form, ("user",))
+    if not (shows_reference or is_scored or unanswered.spaces[-1]):
       return self.form
     return serving.wrapped(
       self.form,
@@ -99,9 +99,9 @@ class Chat(template.Form):
 
   def lead(self, tokenizer: text.Tokenizer) -> str:
     """Returns the white space that the template writes between a prompt and its reply."""
-    asked = skeletons.make(tokenizer, self.form, ("user",))
+    unanswered = skeletons.make(tokenizer, self.form, ("user",))
     answered = skeletons.make(tokenizer, self.form, ("user", "assistant"), is_asked=False)
-    return answered.spaces[1] if answered.befores[1] == asked.tail else asked.spaces[-1]
+    return answered.spaces[1] if answered.befores[1] == unanswered.tail else unanswered.spaces[-1]
 
   def encode(
     self, tokenizer, asked, max_prompt_length=None, max_response_length=None
@@ -110,20 +110,20 @@ class Chat(template.Form):
     prompts, further = self._shown(tokenizer, asked)
     fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
     skeletons_of = [
-      skeletons.make(tokenizer, self.form, (*roles, *(turn.role for turn in said)))
-      for (roles, _), said in zip(fitted, further, strict=True)
+      skeletons.make(tokenizer, self.form, (*roles, *(turn.role for turn in turns)))
+      for (roles, _), turns in zip(fitted, further, strict=True)
     ]
     contents = [
       space + turn.content
-      for form, said in zip(skeletons_of, further, strict=True)
+      for form, turns in zip(skeletons_of, further, strict=True)
       # The template's own space before each turn, which may not be that before a response.
-      for space, turn in zip(form.spaces[-1 - len(said) : -1], said, strict=True)
+      for space, turn in zip(form.spaces[-1 - len(turns) : -1], turns, strict=True)
     ]
     is_text = [isinstance(turn, prompt_formats.Text) for one in asked for turn in one.format.turns]
     ids = _encode_further(tokenizer, contents, is_text, max_response_length)
     encoded = []
-    for i, (form, (_, before), said) in enumerate(zip(skeletons_of, fitted, further, strict=True)):
-      after = [next(ids) for _ in said]
+    for i, (form, (_, before), turns) in enumerate(zip(skeletons_of, fitted, further, strict=True)):
+      after = [next(ids) for _ in turns]
       is_cut[i] |= any(is_short for _, is_short in after)
       encoded.append(form.join([*before, *(row for row, _ in after)]))
     return template.Encoding(encoded, is_cut)

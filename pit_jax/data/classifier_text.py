@@ -103,11 +103,11 @@ class Reader:
       jinja2.TemplateError: the template refuses a conversation; see `check`.
       ValueError: the template leaves no room for a text.
     """
-    asked = list(zip(map(self._turns, questions), answers, strict=True))
-    encodings = self._encode(asked)
+    talks = list(zip(map(self._turns, questions), answers, strict=True))
+    encodings = self._encode(talks)
     is_cut = np.array([len(ids) > self.max_length for ids, _ in encodings], bool)
     for index in np.flatnonzero(is_cut).tolist():
-      encodings[index] = self._shortened(*asked[index])
+      encodings[index] = self._shortened(*talks[index])
     return Reading([ids for ids, _ in encodings], [types for _, types in encodings], is_cut)
 
   def _turns(self, prompt: conversations.Prompt) -> Talk:
@@ -233,15 +233,15 @@ def open_reader(
   form = skeletons.dated(form)
   marks = [_MARK.format(place) for place in range(2)]
   try:
-    shown = _render(fast, form, ("user", "assistant"), marks)
+    rendered = _render(fast, form, ("user", "assistant"), marks)
   except jinja2.TemplateError as error:
     raise ValueError(f"the chat template refuses a question and its answer: {error}") from error
-  if not all(mark in shown for mark in marks):
+  if not all(mark in rendered for mark in marks):
     raise ValueError(
       "the chat template does not show the question and its answer, so that every answer would get "
       'one score; use the reader "pair", or a model whose template shows both'
     )
-  pieces = _MARKED.split(shown)
+  pieces = _MARKED.split(rendered)
   _make_special(fast, pieces[0] + pieces[-1])
   return Reader(fast, form, *lengths)
 
@@ -285,10 +285,10 @@ def _refusal(
 def _later(turns: Talk) -> Iterator[Talk]:
   """Yields a conversation with ever fewer of its oldest turns; the system's stays."""
   system = turns[: turns[0].role == "system"]
-  said = turns[len(system) :]
-  for start, turn in enumerate(said):
+  rest = turns[len(system) :]
+  for start, turn in enumerate(rest):
     if turn.role == "user":
-      yield system + said[start:]
+      yield system + rest[start:]
 
 
 def _digest(content: str) -> str:

@@ -1,4 +1,4 @@
-"""Prompts that belong together: of one conversation, or nearly the same."""
+"""Clusters of prompts that belong together: of one conversation, or near-duplicates."""
 
 import re
 from collections.abc import Sequence

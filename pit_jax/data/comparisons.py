@@ -44,23 +44,23 @@ def compare(
   if value == 0:
     raise values.LeftOut("no preference", "the verdict is a tie")
   better = 1 if value > 0 else 0
-  made = {
+  preference = {
     "chosen": _read_response(fields, responses[better]),
     "rejected": _read_response(fields, responses[1 - better]),
   }
   if prompt is not None:
-    made["prompt"] = read_prompt(fields, prompt, context)
+    preference["prompt"] = read_prompt(fields, prompt, context)
   if writers is not None:
-    made["chosen_generator"] = fields.get(writers[better])
-    made["rejected_generator"] = fields.get(writers[1 - better])
+    preference["chosen_generator"] = fields.get(writers[better])
+    preference["rejected_generator"] = fields.get(writers[1 - better])
   if scores is not None:
-    made["score_chosen"] = fields.get(scores[better])
-    made["score_rejected"] = fields.get(scores[1 - better])
+    preference["score_chosen"] = fields.get(scores[better])
+    preference["score_rejected"] = fields.get(scores[1 - better])
   if has_margin:
-    made["margin"] = abs(value)
+    preference["margin"] = abs(value)
   if is_in_order:
-    made["chosen_position"] = better + 1
-  return [made]
+    preference["chosen_position"] = better + 1
+  return [preference]
 
 
 def rename(
@@ -185,8 +185,8 @@ def arena_texts(fields: Mapping) -> list[dict[str, Any]]:
   for name in ("response_a", "response_b"):
     battle[name] = [
       message
-      for asked, answer in zip(turns["prompt"], turns[name], strict=True)
-      for message in (_message("user", asked), _message("assistant", answer))
+      for question, answer in zip(turns["prompt"], turns[name], strict=True)
+      for message in (_message("user", question), _message("assistant", answer))
     ]
   return compare(
     battle,
@@ -218,10 +218,10 @@ def openai(fields: Mapping) -> list[dict[str, Any]]:
   Raises:
     values.RowError: `input` holds no messages.
   """
-  asked = fields["input"]
-  if not isinstance(asked, Mapping) or "messages" not in asked:
+  request = fields["input"]
+  if not isinstance(request, Mapping) or "messages" not in request:
     raise values.RowError("missing field", "'input' must be an object with 'messages'")
-  flat = {**fields, "input.messages": asked["messages"]}
+  flat = {**fields, "input.messages": request["messages"]}
   return rename(
     flat, prompt="input.messages", chosen="preferred_output", rejected="non_preferred_output"
   )

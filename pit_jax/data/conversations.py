@@ -37,8 +37,8 @@ def write(prompt: Prompt) -> str:
 
 def said(prompt: Prompt) -> str:
   """Returns a prompt as a plain form shows it: what the user alone has said, else as by `write`."""
-  (role, content), *more = turns(prompt)
-  return content if role == "user" and not more else write(prompt)
+  (role, content), *rest = turns(prompt)
+  return content if role == "user" and not rest else write(prompt)
 
 
 def turns(prompt: Prompt) -> tuple[Turn, ...]:

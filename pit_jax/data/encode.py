@@ -1,4 +1,4 @@
-"""Turns preference rows into the sets each model trains on, and responses back into text."""
+"""Tokenises preference rows into the sets each model trains on, and decodes responses."""
 
 import contextlib
 import dataclasses

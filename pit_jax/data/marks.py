@@ -132,5 +132,5 @@ def first_user_turn(text: str) -> str | None:
   Whatever precedes the user's first turn is passed over and what follows decides nothing, so that
   all turns of one dialogue have the same first turn. One that holds a dialogue is read likewise.
   """
-  content = next((said for role, said in turns(text) if role == "user" and said), None)
+  content = next((turn for role, turn in turns(text) if role == "user" and turn), None)
   return content and (first_user_turn(content) or content)

@@ -1,4 +1,4 @@
-"""Several demonstrations in one row of fixed length, in an order that depends on seed and step."""
+"""Sequence packing: demonstrations share rows of fixed length, in an order by seed and step."""
 
 import bisect
 import fractions

@@ -219,7 +219,7 @@ def divide(
   held_out_writers: Collection[str] = (),
   fold_by: str = "prompt",
 ) -> Folds:
-  """Divides preferences by a hash of their prompts.
+  """Divides preferences into folds, validation and held-out splits by a hash of their prompts.
 
   A row's part depends on its prompt alone, of a conversation on the user's first message
   (`conversations.opening`): all rows of a prompt are together, and so are all turns of a
@@ -312,11 +312,11 @@ def _check_sizes(folds: Mapping[str, float], judge: float | int) -> None:
 
 
 def _check_writers(preferences: Sequence[Preference], writers: Collection[str]) -> None:
-  known = {writer for row in preferences for writer in row.writers or ()}
-  if unknown := sorted(set(writers) - known):
+  names = {writer for row in preferences for writer in row.writers or ()}
+  if unknown := sorted(set(writers) - names):
     raise ValueError(
       f"held_out_writers has {', '.join(unknown)}, who wrote no response of these rows; their "
-      f"writers are {', '.join(sorted(known)) or 'not said'}"
+      f"writers are {', '.join(sorted(names)) or 'not said'}"
     )
 
 

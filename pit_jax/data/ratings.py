@@ -97,8 +97,8 @@ def of_list(
       )
     except values.RowError as error:
       yield error
-  for _, made in pairs(asked, readable):
-    yield made
+  for _, preference in pairs(asked, readable):
+    yield preference
 
 
 def of_row(

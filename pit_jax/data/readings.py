@@ -38,9 +38,9 @@ def read(fields: Mapping) -> dict[str, Any]:
   if all(dialogues) and _go_on(dialogues, texts.get("prompt")):
     del row["prompt"]  # they begin with it
     return row | {name: _messages(turns) for name, turns in zip(RESPONSES, dialogues, strict=True)}
-  asked = dialogue(texts.get("prompt")) or steered(texts.get("prompt"))
-  if asked and asked[-1].role == "user":
-    row["prompt"] = _messages(asked)
+  prompt_turns = dialogue(texts.get("prompt")) or steered(texts.get("prompt"))
+  if prompt_turns and prompt_turns[-1].role == "user":
+    row["prompt"] = _messages(prompt_turns)
   return row
 
 

@@ -210,8 +210,8 @@ def with_system(row: Mapping, fields: Mapping) -> Mapping:
   if turns[0].role == "system":
     systems = list(dict.fromkeys([*systems, turns.pop(0).content]))
   if len(systems) > 1:
-    shown = " and ".join(values.shorten(text) for text in systems)
-    raise values.RowError("two systems", f"the system says {shown}; leave one out")
+    quoted = " and ".join(values.shorten(text) for text in systems)
+    raise values.RowError("two systems", f"the system says {quoted}; leave one out")
   system = conversations.Turn("system", systems[0])
   return {**row, "prompt": dialogues.messages([system, *turns])}
 

@@ -1,4 +1,4 @@
-"""Texts that are nearly the same: shingles of words, their MinHash, and what bands have in common.
+"""Near-duplicate texts: shingles of words, their MinHash, and banding (LSH) to find candidates.
 
 Two texts are alike where the Jaccard similarity of their sets of shingles is at least SIMILAR.
 MinHash (Broder 1997) with banding only finds the candidates: each is compared exactly. The hashes
@@ -94,10 +94,10 @@ def minhash(texts: Sequence[str]) -> UInt32[np.ndarray, "texts hashes"]:
   Two sets have the same least value with a probability that is their Jaccard similarity.
   """
   sets = ([shingle.encode() for shingle in shingles(text)] for text in texts)
-  made = datasketch.MinHash.generator(
+  signatures = datasketch.MinHash.generator(
     sets, num_perm=HASHES, seed=0, hashfunc=zlib.crc32, scheme="affine32"
   )
-  return np.stack([text.hashvalues for text in made])
+  return np.stack([text.hashvalues for text in signatures])
 
 
 def _candidates(signatures: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -35,13 +35,13 @@ def convert(fields: Mapping) -> list[dict[str, Any]]:
     raise values.RowError("missing field", "'info' holds neither a post nor an article")
   parts = [f"{label}: {_part(info, name)}" for label, name in named.items()]
   choice = int(fields["choice"])
-  made = {
+  preference = {
     "prompt": "\n\n".join([*parts, "TL;DR:"]),
     "chosen": values.read_text(listed[choice], "text"),
     "rejected": values.read_text(listed[1 - choice], "text"),
     "margin": _confidence(fields, choice),
   }
-  return [made]
+  return [preference]
 
 
 def _part(info: Mapping, name: str) -> str:

@@ -140,5 +140,5 @@ def describe(value: Any) -> str:
 
 def shorten(value: Any) -> str:
   """Returns how a value is written, its end left out where it is long."""
-  shown = repr(value)
-  return shown if len(shown) <= 60 else shown[:57] + "..."
+  written = repr(value)
+  return written if len(written) <= 60 else written[:57] + "..."

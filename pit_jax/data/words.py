@@ -1,4 +1,4 @@
-"""Words whose token ids are known: texts repeat them, and a tokenizer is asked for each once."""
+"""A cache of words' token ids: texts repeat words, and a tokenizer is asked for each once."""
 
 import itertools
 import json

@@ -51,6 +51,7 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
   """
   buffer = io.StringIO()
   with matplotlib.rc_context(palette.STYLE):
+    # Without a date the same results make the same page.
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
   text = buffer.getvalue()
   head, body = text[text.index("<svg") :].split(">", 1)

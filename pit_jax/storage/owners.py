@@ -1,4 +1,4 @@
-"""One process at a time writes into a workdir: a second one is refused while the first lives.
+"""The lock of a workdir: one process writes, and a second is refused while the first lives.
 
 Whoever writes leaves a note in the workdir, or in its bucket, that says who it is: host, process,
 since when, and a number that goes up every few seconds while it lives. A kill leaves the note, and
@@ -84,9 +84,9 @@ def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
     if not name.startswith(".") and not name.endswith(LOGS) and not OWN.fullmatch(name)
   ]
   if others:
-    shown = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
+    listed = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
     raise ValueError(
-      f"--workdir={workdir} holds other files ({shown}), and a run writes many; give a folder of "
+      f"--workdir={workdir} holds other files ({listed}), and a run writes many; give a folder of "
       "its own, such as --workdir=runs/mine"
     )
 

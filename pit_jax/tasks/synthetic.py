@@ -166,6 +166,7 @@ def parse_question(prompt: str) -> Question:
   return Question(asker[1], calls, end[1], int(end[2]))
 
 
+# The parts of a letter in their order; a text with anything else is none.
 _LETTER = re.compile(
   rf"(?P<greeting>Hi|Hello|Dear|Well)(?: (?P<asker>\w+))?, "
   r"(?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\."

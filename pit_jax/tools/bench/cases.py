@@ -88,10 +88,10 @@ def cases(
   measured.append(
     _training("reward", scalar, objectives.preference_pairs(scalar), scores, pair, {}, tokens)
   )
-  shown = GapPreferences(make(Prompts, 0), make(Prompts, 3), make(Responses, 1), make(Responses, 2))
+  gaps = GapPreferences(make(Prompts, 0), make(Prompts, 3), make(Responses, 1), make(Responses, 2))
   frozen = {"term_weights": jnp.ones(5)}
   measured.append(
-    _training("gap reward", scalar, objectives.gap_order(scalar), scores, shown, frozen, 2 * tokens)
+    _training("gap reward", scalar, objectives.gap_order(scalar), scores, gaps, frozen, 2 * tokens)
   )
   return [*measured, _ppo(language, scalar, params, scores, sizes)]
 

@@ -25,6 +25,7 @@ def shared(examined: cases.Cases, talks: np.ndarray) -> findings.Finding:
   split = [group for group in groups if _is_split(examined, group)]
   prompts = len(examined.prompts)
   largest = int(np.bincount(opening).max())
+  # The empty one keeps whole numbers where no group is split.
   concerned = np.concatenate([*split, np.array([], int)])
   is_large = largest > max(LARGE * prompts, FEW)
   return findings.Finding(

@@ -115,6 +115,7 @@ def conversations_of(examined: cases.Cases) -> np.ndarray:
     replied = next((end for end, turn in enumerate(turns) if turn[0] == "assistant" and end), None)
     if replied is not None and turns[replied][1]:
       start = _digest(repr([tuple(turn) for turn in turns[: replied + 1]]))
+      # The first prompt with a beginning stands for all others that have it.
       links.append((begun.setdefault(start, number), number))
   return similar.linked(len(examined.prompts), np.array(links, int).reshape(-1, 2))
 
@@ -124,7 +125,7 @@ def _digest(text: str) -> bytes:
 
 
 def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> findings.Finding:
-  """Finds prompts in parts that measure whose like is in parts that train.
+  """Finds leakage: prompts of held-out and validation parts whose like is in training parts.
 
   Folds are made from the exact text of a prompt, or of the user's first message: a near-copy may
   land anywhere, and so may a conversation that begins with something else than another's question.

@@ -57,8 +57,8 @@ def _pair(examined: cases.Cases, judged: orders.Pairs, pair: int) -> findings.Ex
 def scored(examined: cases.Cases) -> findings.Finding:
   """Finds labels that contradict the scores, or the margin, which stand in the same row."""
   title = "Labels against their own scores"
-  known = [row.scores is not None or row.margin is not None for row in examined.rows]
-  if not any(known):
+  has_scores = [row.scores is not None or row.margin is not None for row in examined.rows]
+  if not any(has_scores):
     sentence = "No row has scores of its two responses, nor a margin, to hold its label against."
     return findings.Finding("scored", title, "unknown", sentence)
   disagreements = [scores.disagreement(row) for row in examined.rows]
@@ -71,20 +71,20 @@ def scored(examined: cases.Cases) -> findings.Finding:
   sentence = (
     f"{findings.count(turned, 'label prefers/labels prefer')} the response with the lower score, "
     f"and {findings.count(tied, 'label is/labels are')} of responses scored alike, of "
-    f"{findings.count(sum(known), 'row')} with scores or a margin."
+    f"{findings.count(sum(has_scores), 'row')} with scores or a margin."
   )
   if not len(concerned):
-    sentence = f"All {sum(known):,} rows with scores or a margin are labelled as these say."
+    sentence = f"All {sum(has_scores):,} rows with scores or a margin are labelled as these say."
   return findings.Finding(
     "scored",
     title,
-    findings.severity(len(concerned) / sum(known)),
+    findings.severity(len(concerned) / sum(has_scores)),
     sentence,
     "Find out which of the two is right; data.against_scores=drop leaves these rows out."
     if len(concerned)
     else "",
     (
-      findings.Figure("rows with scores or a margin", sum(known)),
+      findings.Figure("rows with scores or a margin", sum(has_scores)),
       findings.Figure("labels against their scores", turned),
       findings.Figure("labels of ties", tied),
     ),

@@ -93,6 +93,7 @@ def cycles(judged: Pairs, examples: int) -> Cycles:
   graph = scipy.sparse.csr_array((np.ones(len(winner)), (winner, loser)), (many, many))
   _, component = scipy.sparse.csgraph.connected_components(graph, connection="strong")
   tied = np.flatnonzero(np.bincount(component) > 1)
+  # A pair between two components lies on no circle, whatever its rows say.
   same = component[judged.first] == component[judged.second]
   first_of = [int(np.argmax(component == number)) for number in tied[:examples]]
   circles = tuple(_circle(graph, start) for start in first_of)

@@ -59,6 +59,7 @@ def text(found: examination.Examination, width: int = 100, is_coloured: bool = F
   )
 
   def say(line: str, indent: int = 0, style: str | None = None) -> None:
+    # As Text, since rows may hold brackets, which rich would read as its markup.
     plain = rich.text.Text(line, style=style or "")
     console.print(rich.padding.Padding(plain, (0, 0, 0, indent)))
 

@@ -1,4 +1,4 @@
-"""What the compiler says of programs, kept in a folder so that nothing is asked twice.
+"""A cache of what the compiler says of programs, so that nothing is compiled twice.
 
 An answer lies under what it depends on: the program itself, the chips, and the compiler. Whatever
 changes one of them, in the configuration or in this library, is a question of its own; so plans

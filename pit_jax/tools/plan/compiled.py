@@ -61,6 +61,7 @@ def devices(topology: str) -> list[Any]:
     ValueError: there is no such topology.
   """
   hosts.prepare()  # plans are for programs as runs have them compiled
+  # So that its absence is an ImportError, and not taken for an unknown topology below.
   import libtpu  # noqa: F401
   from jax.experimental import topologies
 

@@ -1,4 +1,4 @@
-"""Reads compiled programs: the bytes they move, what devices tell each other, the largest arrays.
+"""Reads compiled programs (HLO): bytes moved, collectives between devices, the largest arrays.
 
 A compiler's own cost analysis counts the body of a loop once, however often it runs; here a body
 counts as often as its condition says, or, where that depends on data, as often as it is told.
@@ -82,10 +82,10 @@ class Module:
       for one in computation.values():
         origin = re.search(r'op_name="([^"]*)"', one.rest)
         for kind, sizes, is_main in one.shape.arrays:
-          shown = f"{kind}[{','.join(map(str, sizes))}]"
-          if is_main and (shown not in by_shape or not by_shape[shown][2]):
+          shape = f"{kind}[{','.join(map(str, sizes))}]"
+          if is_main and (shape not in by_shape or not by_shape[shape][2]):
             size = instructions.BYTES[kind] * math.prod(sizes)
-            by_shape[shown] = (size, shown, origin.group(1) if origin else "")
+            by_shape[shape] = (size, shape, origin.group(1) if origin else "")
     return sorted(by_shape.values(), reverse=True)[:count]
 
   def _visits(
@@ -99,6 +99,7 @@ class Module:
         body = re.search(r"body=%([\w.\-]+)", one.rest).group(1)
         turns = self._turns(one)
         if turns is None:
+          # A loop whose end depends on data: the first takes all the turns that are left.
           turns = left[0]
           left[0] = 0
         yield from self._visits(body, times * turns, left)
@@ -189,9 +190,9 @@ class Module:
       elif user.opcode == "fusion":
         for index, name in enumerate(user.operands):
           if name in names:
-            more, again = self._touched(user.called[0], index, size)
-            read = read + more
-            written = written if again is None else again
+            inner_read, inner_written = self._touched(user.called[0], index, size)
+            read = read + inner_read
+            written = written if inner_written is None else inner_written
       else:
         read = size
     return min(read, size), written

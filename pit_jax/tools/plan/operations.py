@@ -1,4 +1,4 @@
-"""How many operations a function takes, counted in what JAX makes of it."""
+"""FLOPs of a function, counted in its jaxpr."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ from jax.extend import core
 
 
 def count(jaxpr: Any, unknown: int = 1) -> float:
-  """Returns the operations of all matrix products, those computed again for the gradient included.
+  """Returns the FLOPs of all matrix products, those computed again for the gradient included.
 
   Everything else is little beside them. Of the branches of a condition the dearest counts, and of
   a kernel every block, those that it leaves out too.
@@ -32,6 +32,7 @@ def _count(jaxpr: Any, left: list[int]) -> float:
     elif name == "while":
       turns = _turns(params["cond_jaxpr"].jaxpr)
       if turns is None:
+        # A loop whose end depends on data: the first takes all the turns that are left.
         turns = left[0]
         left[0] = 0
       total += turns * _count(params["body_jaxpr"], left)

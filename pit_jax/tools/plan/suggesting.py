@@ -141,6 +141,7 @@ def _variants(
       continue
     sizes = [size // parts for size in sizes]
     sizes += [c[name].batch_size // c[name].minibatches for name in others]
+    # Rows are spread over all devices but those of `tensor`, and have to divide over them.
     if not any(size % (count // shape[2]) for size in (*sizes, c.inference_batch_size)):
       yield c.lock()
 
@@ -256,6 +257,7 @@ def _learning(
   sizes = run.mesh.shape
   weights = _weights(run)
   compute = program.flops * (4 / 3 if c.remat else 1) / run.mesh.size / peak.flops
+  # Training takes 6 operations per parameter and token (`costs.training`).
   tokens = program.flops / (6 * _count(run)) * sizes["tensor"] / run.mesh.size
   gathered = 3 * parts * weights * (sizes["fsdp"] - 1) / sizes["fsdp"]
   gathered += 2 * 2 * parts * weights * (sizes["data"] - 1) / sizes["data"]  # gradients, float32
@@ -291,6 +293,7 @@ def _sum(run: abstract.Arrays, tokens: float) -> float:
   """Returns the bytes that a chip sends to sum what each layer makes of so many tokens once."""
   c = run.language.config
   tensor = run.mesh.shape["tensor"]
+  # On a ring an all-reduce sends 2 (n − 1) / n of the bytes.
   return 2 * c.layers * tokens * c.width * jnp.dtype(c.dtype).itemsize * (tensor - 1) / tensor
 
 

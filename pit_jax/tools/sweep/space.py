@@ -157,6 +157,7 @@ def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_col
       configurations.change(changed, [configurations.argument(key, value)])
     except (TypeError, ValueError) as error:
       raise ValueError(f"{key}={value!r} cannot be set: {error}") from error
+    # A flag makes of a text what its key holds, which may be another value.
     read = config_path.get_value(key, changed)
     if _plain(read) != _plain(value):
       kind = type(config_path.get_value(key, config)).__name__
@@ -194,6 +195,7 @@ def _values(key: str, values: Any) -> tuple | Range:
     values = values.tolist()
   if isinstance(values, str) or not isinstance(values, Sequence) or not values:
     raise ValueError(f"{key}: {values!r}; give a tuple of values, or a dict with low and high")
+  # NumPy's whole numbers are no int, and would be stored as texts.
   values = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
   if len(set(map(as_stored, values))) < len(values):
     raise ValueError(f"{key}: {values!r} has a value twice; give each once")

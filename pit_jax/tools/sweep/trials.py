@@ -80,6 +80,7 @@ class Sweeping:
     slots = self.sweep.slots()
     for number, values in enumerate(slots):
       study.enqueue_trial(_stored(values), user_attrs={SLOT: number})
+    # Last of all, since other workers wait for it; see `_filled`.
     study.set_user_attr(SLOTS, len(slots))
     return study
 
@@ -91,6 +92,7 @@ class Sweeping:
           warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
           storage = optuna.storages.RDBStorage(
             self.storage,
+            # Seconds that SQLite waits for the transaction of another worker.
             engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in self.storage else None,
             heartbeat_interval=self.heartbeat,
             grace_period=3 * self.heartbeat,
