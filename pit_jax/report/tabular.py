@@ -132,7 +132,7 @@ def systems(results: Mapping) -> cells.Table:
     f"{verdict.score_judge(results)} score": lambda row: cells.fixed(row.get("score")),
     "tokens": lambda row: cells.fixed(row.get("tokens"), 1),
   }
-  # What else is known of systems follows in columns of its own; a judge's score says so.
+  # Every other key is a column of its own; `score_JUDGE` is the score of that judge.
   named = {"name", "about", "score", "tokens", f"score_{verdict.score_judge(results)}"}
   for key in dict.fromkeys(key for row in rows for key in row if key not in named):
     judge = key.removeprefix("score_")
