@@ -103,16 +103,17 @@ def command(main: Callable[..., Any]) -> Callable[..., Any]:
     try:
       return main(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:  # whoever read it, such as `head`, has read enough
+      # Python flushes the standard output as it exits, and would fail on the pipe once more.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       raise SystemExit(1) from None
     except Exception as error:
-      words = explained(error)
-      if words is None:
+      message = explained(error)
+      if message is None:
         raise
       if getattr(error, "is_hanging", False):  # a plain exit would wait for its thread
-        print(f"error: {words}", file=sys.stderr, flush=True)
+        print(f"error: {message}", file=sys.stderr, flush=True)
         os._exit(1)
-      raise SystemExit(f"error: {words}") from error
+      raise SystemExit(f"error: {message}") from error
 
   return run
 
@@ -125,6 +126,7 @@ def explained(error: Exception) -> str | None:
       f"a server cannot be reached, or refuses ({type(error).__name__}: {line}); see that this "
       "machine is on the network and may read there, or name a local folder or file"
     )
+  # The system's own errors alone: a subclass of a library says in its text what is wrong.
   if isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins":
     place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
     hint = HINTS.get(error.errno)
@@ -150,6 +152,7 @@ def quiet() -> None:
 def reach_terminals() -> None:
   """Lets every word reach the terminal: what its alphabet lacks is written in plain letters."""
   for stream in (sys.stdout, sys.stderr):
+    # Streams that a test or a notebook puts in their place need not be files.
     if hasattr(stream, "reconfigure"):
       stream.reconfigure(errors=PLAINLY)
   if hasattr(sys.stdin, "reconfigure"):
@@ -168,6 +171,7 @@ def _plain(sign: str) -> str:
   """Returns a sign in ASCII: in known words, without its accents, or as its number."""
   if sign in PLAIN:
     return PLAIN[sign]
+  # NFKD parts a letter from its accents, which ASCII then leaves out.
   letters = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
   return letters or sign.encode("ascii", "backslashreplace").decode()
 

@@ -44,14 +44,15 @@ def load(named: str) -> ml_collections.ConfigDict:
     raise ValueError(
       f"--config={named}: {file} has no get_config() ({line}); {_known()}"
     ) from error
-  given = (size,) if size else ()
+  arguments = (size,) if size else ()
+  # Bound before it is called: a TypeError within get_config is not a wrong size.
   try:
-    inspect.signature(get_config).bind(*given)
+    inspect.signature(get_config).bind(*arguments)
   except TypeError as error:
     todo = "has one size alone; leave the size out" if size else "wants a size, as in FILE.py:tiny"
     raise ValueError(f"--config={named}: {file} {todo}") from error
   try:
-    config = get_config(*given)
+    config = get_config(*arguments)
   except ValueError as error:
     raise ValueError(f"--config={named}: {error}") from error
   if not isinstance(config, ml_collections.ConfigDict):
@@ -69,6 +70,7 @@ def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
   Raises:
     ValueError: an argument is nothing that can be set.
   """
+  # Flags are read as sys.argv is, whose first element is the program.
   arguments = [""]
   for argument in values:
     key, _, text = argument.removeprefix(PREFIX).partition("=")
@@ -80,6 +82,7 @@ def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
       config_path.set_value(key, config, _literal(argument, text))
     else:
       arguments.append(argument)
+  # Flags of its own: those of the process are global, and stay as they are.
   parser = flags.FlagValues()
   config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=arguments)
   try:
@@ -129,10 +132,10 @@ def check_key(key: str, config: ml_collections.ConfigDict) -> None:
   try:
     config_path.get_value(key, config)
   except NO_SUCH_KEY:
-    known = [path for path, _ in leaves(config)]
-    near = difflib.get_close_matches(key, known, n=3)
-    said = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
-    raise ValueError(f"{key!r} is no key of the configuration; {said}") from None
+    keys = [path for path, _ in leaves(config)]
+    near = difflib.get_close_matches(key, keys, n=3)
+    hint = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
+    raise ValueError(f"{key!r} is no key of the configuration; {hint}") from None
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

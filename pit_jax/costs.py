@@ -1,4 +1,4 @@
-"""What work asks of a device, in closed form, and what devices can do at most.
+"""FLOPs and bytes of training and generation in closed form, and the peaks of devices.
 
 The costs are those of the mathematics: what is computed twice to save memory, or on padding, is
 not work. So a share of the peak is model FLOP utilisation (Chowdhery et al. 2022, app. B).
@@ -18,7 +18,7 @@ from pit_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What one call asks for: floating-point operations, and bytes read; 0 bytes: not known."""
+  """What one call asks for: FLOPs (floating-point operations) and bytes read; 0: not known."""
 
   flops: float
   bytes: float = 0.0
@@ -67,8 +67,8 @@ PEAKS = {
 
 def peak(kind: str) -> Peak | None:
   """Returns the peaks of a kind of device, by its longest known beginning; None is not known."""
-  known = [name for name in PEAKS if kind.startswith(name)]
-  return PEAKS[max(known, key=len)] if known else None
+  names = [name for name in PEAKS if kind.startswith(name)]
+  return PEAKS[max(names, key=len)] if names else None
 
 
 def count_chips(devices: Iterable[Any]) -> int:
@@ -82,10 +82,10 @@ def count_chips(devices: Iterable[Any]) -> int:
 
 def shares(cost: Cost | None, seconds: float, peak: Peak | None) -> dict[str, float | None]:
   """Returns which share of a device's peaks a call reached, None where something is not known."""
-  known = cost is not None and peak is not None
+  is_known = cost is not None and peak is not None
   return {
-    "mfu": cost.flops / seconds / peak.flops if known else None,
-    "bandwidth": cost.bytes / seconds / peak.bytes if known and cost.bytes else None,
+    "mfu": cost.flops / seconds / peak.flops if is_known else None,
+    "bandwidth": cost.bytes / seconds / peak.bytes if is_known and cost.bytes else None,
   }
 
 
@@ -101,8 +101,8 @@ def _multiplied(config: architecture.ModelConfig, params: Params) -> list[Any]:
   """Returns the arrays of what every token is multiplied with."""
   is_head = config.tied and "head" not in params
   unread = () if is_head else ("trunk.embedding",)
-  known = pure.named(params).items()
-  return jax.tree.leaves([leaf for name, leaf in known if name not in unread])
+  leaves = pure.named(params).items()
+  return jax.tree.leaves([leaf for name, leaf in leaves if name not in unread])
 
 
 def training(
@@ -131,7 +131,7 @@ def generation(
   prompts: Sequence[int],
   responses: Sequence[int],
 ) -> Cost:
-  """Returns the cost of generating: every step reads all weights, and the cache of every row.
+  """Returns the cost of generating: each step reads all weights and the KV cache of every row.
 
   Args:
     config: of the model.
@@ -139,14 +139,17 @@ def generation(
     prompts: tokens of each prompt.
     responses: tokens of each response.
   """
-  prompts, responses = np.asarray(prompts), np.asarray(responses)
+  prompts = np.asarray(prompts)
+  responses = np.asarray(responses)
   count = multiplied(config, params)
+  # Bytes of keys and values of one token.
   cached = (
     2 * config.layers * config.kv_heads * config.head_width * jnp.dtype(config.dtype).itemsize
   )
   # Step t of a row (the first follows from the prompt) sees its prompt and t tokens.
   seen = (responses - 1) * prompts + responses * (responses - 1) / 2
   weights = sum(leaf.size * leaf.dtype.itemsize for leaf in _multiplied(config, params))
+  # A row's last token is sampled and read by no step, hence the − 1.
   return Cost(
     flops=2.0 * count * float((prompts + responses - 1).sum()),
     bytes=float(responses.max()) * weights + cached * float(seen.sum()),

@@ -24,9 +24,9 @@ def prepare() -> None:
 
   What LIBTPU_INIT_ARGS says of them in the environment goes before.
   """
-  given = os.environ.get("LIBTPU_INIT_ARGS", "")
-  added = [f"--{name}={value}" for name, value in TPU_OPTIONS.items() if name not in given]
-  os.environ["LIBTPU_INIT_ARGS"] = " ".join([given, *added]).strip()
+  flags = os.environ.get("LIBTPU_INIT_ARGS", "")
+  own = [f"--{name}={value}" for name, value in TPU_OPTIONS.items() if name not in flags]
+  os.environ["LIBTPU_INIT_ARGS"] = " ".join([flags, *own]).strip()
 
 
 def start(expected: int | None = None, **known: Any) -> None:
@@ -68,26 +68,28 @@ def is_first() -> bool:
 
 
 def wait(name: str) -> None:
-  """Returns when every host has come to the place of this name."""
+  """Waits at a barrier until every host has come to the place of this name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def agree(value: Any) -> Any:
-  """Returns what the first host gave, whatever JSON value the others gave."""
+  """Broadcasts the JSON value of the first host; what the others gave is not looked at."""
   if jax.process_count() == 1:
     return value
-  said = np.frombuffer(json.dumps(value).encode(), np.uint8)
-  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(said))))
+  encoded = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  # A broadcast needs arrays of one shape on all hosts; so the first one's length goes ahead.
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(encoded))))
   padded = np.zeros(size, np.uint8)
-  padded[: min(size, len(said))] = said[:size]
+  padded[: min(size, len(encoded))] = encoded[:size]
   return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))))
 
 
 def fetch(tree: Any) -> Any:
-  """Returns arrays as NumPy ones, whole, on every host; all hosts must ask for them."""
+  """Gathers sharded arrays as whole NumPy ones on every host; all hosts must ask for them."""
 
   def whole(x):
+    # What a host holds whole needs no other; tiled joins the shards instead of stacking them.
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
       return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return x

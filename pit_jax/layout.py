@@ -1,4 +1,4 @@
-"""Where arrays live: one table from logical axes to mesh axes, which programs follow.
+"""Sharding rules: one table from logical axes to mesh axes says where arrays live.
 
 Networks know no mesh. They name the axes of what they compute, and a program made by `on` places
 it by the table; in all other programs a name does nothing. Without it a compiler that sees only
@@ -31,7 +31,9 @@ RULES = {  # logical axis → mesh axis; parameters and activations have differe
 # Sampling reads all weights for every token: they are gathered once, whole but for `tensor`.
 SAMPLING_RULES = RULES | {"embed": None}
 
-DEVICE, HOST = "device", "pinned_host"  # memory kinds: where arrays are used, and where they wait
+# Memory kinds, as JAX calls them: where arrays are used, and where they wait.
+DEVICE = "device"
+HOST = "pinned_host"
 
 _MESH: contextvars.ContextVar[jax.sharding.Mesh | None] = contextvars.ContextVar(
   "mesh", default=None
@@ -44,7 +46,7 @@ def sharding(
   names: tuple[str | None, ...],
   rules: dict[str, Any] = RULES,
 ) -> NamedSharding:
-  """Returns where an array lives.
+  """Returns the sharding of an array: over which mesh axes each of its dimensions is cut.
 
   A dimension that its mesh axes do not divide stays whole (two key/value heads over four
   devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing.
@@ -82,7 +84,7 @@ def on(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
 
 
 def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
-  """Returns the arrays of a tree, placed by the names of their first axes.
+  """Constrains the sharding of the arrays of a tree by the names of their first axes.
 
   Args:
     x: an array, or a tree of arrays that have these axes.
@@ -102,7 +104,7 @@ def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
 
 
 def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: jax.Array) -> Any:
-  """Returns what every device makes of its own part of the arrays, put together again.
+  """Maps a function over the shards of arrays: each device runs it on its own part (shard_map).
 
   The compiler divides no kernel that is written by hand; so each device runs it on what it has.
 
@@ -118,6 +120,7 @@ def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: j
     sharding(mesh, x.shape, (*own, *(None,) * (x.ndim - len(own)))).spec
     for x, own in zip(arrays, names, strict=True)
   ]
+  # A Pallas kernel does not say over which mesh axes its results differ: no check_vma.
   mapped = jax.shard_map(
     function, mesh=mesh, in_specs=tuple(homes), out_specs=homes[0], check_vma=False
   )
@@ -139,6 +142,7 @@ def to_devices(tree: Any) -> Any:
     space = jax.memory.Space.Device
     if jax.typeof(leaf).memory_space == space:
       return leaf
+    # A traced array has no sharding yet; a program names the memory space alone.
     is_traced = isinstance(leaf, jax.core.Tracer)
     return jax.device_put(leaf, space if is_traced else leaf.sharding.with_memory_kind(DEVICE))
 

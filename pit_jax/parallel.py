@@ -43,7 +43,8 @@ def make_mesh(
   """
   groups = by_slice(jax.devices() if devices is None else list(devices), slices)
   shape = _sizes(tuple(shape), groups, model, memory)
-  data, here = shape[0] // len(groups), math.prod(shape) // len(groups)
+  data = shape[0] // len(groups)
+  here = math.prod(shape) // len(groups)
   blocks = [_block((data, *shape[1:]), group[:here]) for group in groups]
   # Auto: the compiler propagates shardings from arguments (jax.make_mesh defaults to Explicit).
   kinds = (AxisType.Auto,) * len(layout.AXES)
@@ -75,17 +76,20 @@ def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
   Raises:
     ValueError: if the devices say otherwise, or the slices are not equally large.
   """
-  said = {getattr(device, "slice_index", None) for device in devices}
-  count = len(said) if slices == -1 else slices
-  if count < 1 or (None not in said and len(said) != count):
+  slice_indices = {getattr(device, "slice_index", None) for device in devices}
+  count = len(slice_indices) if slices == -1 else slices
+  if count < 1 or (None not in slice_indices and len(slice_indices) != count):
     raise ValueError(
-      f"mesh.slices={slices}, and the devices lie in {len(said)}; use {len(said)}, or -1 for as "
-      "many as they say"
+      f"mesh.slices={slices}, and the devices lie in {len(slice_indices)}; use "
+      f"{len(slice_indices)}, or -1 for as many as they say"
     )
-  if None in said:
+  if None in slice_indices:
+    # Dealt out, since none names its slice. Unequal groups are refused below.
     groups = [list(group) for group in np.array_split(np.array(devices, object), count)]
   else:
-    groups = [[one for one in devices if one.slice_index == index] for index in sorted(said)]
+    groups = [
+      [one for one in devices if one.slice_index == index] for index in sorted(slice_indices)
+    ]
   if len({len(group) for group in groups}) > 1:
     raise ValueError(
       f"mesh.slices={slices}: {len(devices)} devices make slices of "
@@ -101,7 +105,8 @@ def _sizes(
   memory: int | None,
 ) -> tuple[int, ...]:
   """Returns the sizes of a mesh, each a number."""
-  slices, count = len(groups), len(groups) * len(groups[0])
+  slices = len(groups)
+  count = len(groups) * len(groups[0])
   if shape == AUTO:
     if model is None:
       raise ValueError(f"mesh.shape={AUTO} is chosen by the model, and there is none; give sizes")
@@ -111,9 +116,9 @@ def _sizes(
     raise ValueError(
       f"mesh.shape={shape}; give {layout.AXES} as positive sizes, at most one of them -1, or {AUTO}"
     )
-  known = math.prod(size for size in shape if size != -1)
-  if -1 in shape and count % known == 0:
-    shape = tuple(count // known if size == -1 else size for size in shape)
+  fixed = math.prod(size for size in shape if size != -1)
+  if -1 in shape and count % fixed == 0:
+    shape = tuple(count // fixed if size == -1 else size for size in shape)
   needed = math.prod(shape)
   if -1 in shape or needed > count:
     raise ValueError(
@@ -146,7 +151,8 @@ def choose(count: int, model: pure.PureModel, memory: int | None) -> tuple[int, 
   """
   if memory is None:
     return count, 1, 1
-  weights, tensor = model.size * jax.numpy.dtype(model.config.dtype).itemsize, 1
+  weights = model.size * jax.numpy.dtype(model.config.dtype).itemsize
+  tensor = 1
   while weights / tensor > memory / 4 and not count % (2 * tensor) and _cuts(model, 2 * tensor):
     tensor *= 2
   is_small = model.size * RL_BYTES / tensor <= memory / 2
@@ -198,11 +204,13 @@ def state_sharding(
   A leaf of the optimiser's state belongs to the parameter whose path its own path ends with;
   counters and the like belong to none and are replicated.
   """
-  params, whole = partition(abstract.params, axes, mesh), replicated(mesh)
+  params = partition(abstract.params, axes, mesh)
+  whole = replicated(mesh)
   homes = {_keys(path): home for path, home in jax.tree_util.tree_leaves_with_path(params)}
 
   def place(path, _):
     keys = _keys(path)
+    # Ever shorter ends, so that the longest that names a parameter decides.
     ends = (keys[start:] for start in range(len(keys)))
     return next((homes[end] for end in ends if end in homes), whole)
 
@@ -237,6 +245,7 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
 
   def place(x):
     x = np.asarray(x)
+    # It asks for the parts of this host's own devices alone.
     return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
 
   return jax.tree.map(place, batch)

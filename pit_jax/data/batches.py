@@ -52,6 +52,7 @@ def _hash(*content: int) -> int:
 
 def count_steps(rows: int, batch_size: int, epochs: float | int) -> int:
   """Returns the fewest steps that show every row at least `epochs` times."""
+  # Exact: in floats 1.1 epochs of 100 rows are a little more than 110, and a step more.
   return math.ceil(fractions.Fraction(str(epochs)) * rows / batch_size)
 
 
@@ -83,10 +84,14 @@ class Batches:
       ValueError: there is no row, or the batch size is below 1.
     """
     check(len(table), batch_size)
-    self.rows, self.batch_size = len(table), batch_size
-    self._table, self._seed, self._by_length = table, seed, by_length
+    self.rows = len(table)
+    self.batch_size = batch_size
+    self._table = table
+    self._seed = seed
+    self._by_length = by_length
     self._rows_of = shuffled(self.rows, seed).batch(batch_size)
     self._widths = table.widths
+    # A decorated method would keep the instance alive. Steps come in order: one window suffices.
     self._window = functools.lru_cache(maxsize=1)(self._sorted_window)
 
   def __getitem__(self, step: int) -> Any:
@@ -117,6 +122,7 @@ class Batches:
   def _bounds(self, step: int) -> tuple[int | None, int | None]:
     """Returns the first step of a step's window and the one after its last; None across epochs."""
     epoch = step * self.batch_size // self.rows
+    # From the first step that begins in the epoch (rounded up) to the last that ends in it.
     first = -(-epoch * self.rows // self.batch_size)
     last = (epoch + 1) * self.rows // self.batch_size
     if not first <= step < last:
@@ -128,8 +134,9 @@ class Batches:
     """Returns the rows of every step of a window, Int[steps, batch size]."""
     rows = np.concatenate([self._rows_of[step] for step in range(start, stop)])
     order = order_by_length(*self._table.longest_each(rows), self._widths[0])
-    found = rows[order].reshape(stop - start, self.batch_size)
-    return found[np.random.default_rng(_hash(self._seed, start)).permutation(stop - start)]
+    rows_by_step = rows[order].reshape(stop - start, self.batch_size)
+    # Shuffled as whole batches; sorted, training would go from short rows to long ones.
+    return rows_by_step[np.random.default_rng(_hash(self._seed, start)).permutation(stop - start)]
 
 
 def order_by_length(prompts: np.ndarray, responses: np.ndarray, widest: int) -> np.ndarray:
@@ -142,6 +149,7 @@ def order_by_length(prompts: np.ndarray, responses: np.ndarray, widest: int) -> 
   """
   levels = np.array([padding.level(length, widest) for length in prompts.tolist()])
   is_downwards = np.unique(levels, return_inverse=True)[1] % 2 == 1
+  # Its last key goes first. Up and down in turns, the ends of neighbouring levels are alike.
   return np.lexsort((np.where(is_downwards, -responses, responses), levels))
 
 

@@ -20,7 +20,8 @@ from array_record.python import array_record_module
 from pit_jax.data import tables
 
 FORMAT = 1  # of the files
-ROWS, CONTENTS = "rows.arrayrecord", "contents.npz"
+ROWS = "rows.arrayrecord"
+CONTENTS = "contents.npz"
 COUNTS = ("kept", "cut", "dropped")
 
 
@@ -28,6 +29,7 @@ def fingerprint(texts: Sequence[Sequence]) -> str:
   """Returns a sha256 (16 hex digits) of columns of texts, which all have as many rows."""
   digest = hashlib.sha256()
   for row in zip(*texts, strict=True):
+    # repr quotes each text, so that none can run over into the next.
     digest.update(repr(row).encode() + b"\n")
   return digest.hexdigest()[:16]
 
@@ -64,21 +66,21 @@ def _write(path: pathlib.Path, pieces: Iterable[tables.Piece]) -> None:
   """Writes a set under another name and renames it, so that a kill leaves no half one."""
   path.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as temporary:
-    made = pathlib.Path(temporary) / path.name
-    made.mkdir()
+    unfinished = pathlib.Path(temporary) / path.name
+    unfinished.mkdir()
     # One record per chunk: whoever wants a row reads no other.
-    writer = array_record_module.ArrayRecordWriter(str(made / ROWS), "group_size:1")
-    known = []
+    writer = array_record_module.ArrayRecordWriter(str(unfinished / ROWS), "group_size:1")
+    written = []
     for piece in pieces:
       for row in piece.rows:
         writer.write(row)
-      known.append(piece._replace(rows=[]))
+      written.append(piece._replace(rows=[]))
     writer.close()
-    lengths, index, counts = tables.summarise(known)
+    lengths, index, counts = tables.summarise(written)
     numbers = [counts[name] for name in COUNTS]
-    np.savez(made / CONTENTS, lengths=lengths, index=index, counts=numbers)
+    np.savez(unfinished / CONTENTS, lengths=lengths, index=index, counts=numbers)
     try:
-      os.rename(made, path)
+      os.rename(unfinished, path)
     except OSError:
       if not path.exists():  # else another process was faster, with the same content
         raise

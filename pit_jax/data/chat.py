@@ -74,8 +74,8 @@ class Chat(template.Form):
 
     The policy's is wrapped too where its prompt ends in a space, with which a response begins here.
     """
-    asked = skeletons.make(tokenizer, self.form, ("user",))
-    if not (shows_reference or is_scored or asked.spaces[-1]):
+    unanswered = skeletons.make(tokenizer, self.form, ("user",))
+    if not (shows_reference or is_scored or unanswered.spaces[-1]):
       return self.form
     return serving.wrapped(
       self.form,
@@ -99,9 +99,9 @@ class Chat(template.Form):
 
   def lead(self, tokenizer: text.Tokenizer) -> str:
     """Returns the white space that the template writes between a prompt and its reply."""
-    asked = skeletons.make(tokenizer, self.form, ("user",))
-    said = skeletons.make(tokenizer, self.form, ("user", "assistant"), is_asked=False)
-    return said.spaces[1] if said.befores[1] == asked.tail else asked.spaces[-1]
+    unanswered = skeletons.make(tokenizer, self.form, ("user",))
+    answered = skeletons.make(tokenizer, self.form, ("user", "assistant"), is_asked=False)
+    return answered.spaces[1] if answered.befores[1] == unanswered.tail else unanswered.spaces[-1]
 
   def encode(
     self, tokenizer, asked, max_prompt_length=None, max_response_length=None
@@ -110,20 +110,20 @@ class Chat(template.Form):
     prompts, further = self._shown(tokenizer, asked)
     fitted, is_cut = self._fit(tokenizer, prompts, max_prompt_length)
     skeletons_of = [
-      skeletons.make(tokenizer, self.form, (*roles, *(turn.role for turn in said)))
-      for (roles, _), said in zip(fitted, further, strict=True)
+      skeletons.make(tokenizer, self.form, (*roles, *(turn.role for turn in turns)))
+      for (roles, _), turns in zip(fitted, further, strict=True)
     ]
     contents = [
       space + turn.content
-      for form, said in zip(skeletons_of, further, strict=True)
+      for form, turns in zip(skeletons_of, further, strict=True)
       # The template's own space before each turn, which may not be that before a response.
-      for space, turn in zip(form.spaces[-1 - len(said) : -1], said, strict=True)
+      for space, turn in zip(form.spaces[-1 - len(turns) : -1], turns, strict=True)
     ]
     is_text = [isinstance(turn, prompt_formats.Text) for one in asked for turn in one.format.turns]
     ids = _encode_further(tokenizer, contents, is_text, max_response_length)
     encoded = []
-    for i, (form, (_, before), said) in enumerate(zip(skeletons_of, fitted, further, strict=True)):
-      after = [next(ids) for _ in said]
+    for i, (form, (_, before), turns) in enumerate(zip(skeletons_of, fitted, further, strict=True)):
+      after = [next(ids) for _ in turns]
       is_cut[i] |= any(is_short for _, is_short in after)
       encoded.append(form.join([*before, *(row for row, _ in after)]))
     return template.Encoding(encoded, is_cut)
@@ -132,7 +132,8 @@ class Chat(template.Form):
     self, tokenizer: text.Tokenizer, asked: Sequence[prompt_formats.Conversation]
   ) -> tuple[list[Turns], list[Turns]]:
     """Returns x and what was said after it, contents as the template writes them."""
-    before, after = [], []
+    before = []
+    after = []
     for i, one in enumerate(asked):
       first = conversations.turns(one.prompt)
       turns = (*first, *one.further)
@@ -155,7 +156,8 @@ class Chat(template.Form):
     forms = [skeleton(tuple(turn.role for turn in turns)) for turns in asked]
     texts = map(_spaced, asked, forms)
     ids = iter(tokenizer.encode_batch(list(itertools.chain.from_iterable(texts))))
-    fitted, is_cut = [], np.zeros(len(asked), bool)
+    fitted = []
+    is_cut = np.zeros(len(asked), bool)
     for i, (turns, form) in enumerate(zip(asked, forms, strict=True)):
       contents = [next(ids) for _ in turns]
       is_cut[i] = limit is not None and len(form.join(contents)) > limit
@@ -213,10 +215,11 @@ def restore(described: dict[str, Any]) -> template.Form:
 
 def _ending(tokenizer: text.Tokenizer, form: str) -> tuple[int, dict]:
   """Returns the token that ends a turn, and all tokens that the template marks turns with."""
-  said = skeletons.make(tokenizer, form, ("user", "assistant"), is_asked=False)
+  answered = skeletons.make(tokenizer, form, ("user", "assistant"), is_asked=False)
   talk = skeletons.make(tokenizer, form, ("user", "assistant", "user"))
-  after = tokenizer.added(said.tail[:1]) or tokenizer.added(talk.befores[2][:1])
-  used = [token for part in (*talk.befores, talk.tail, said.tail) for token in part]
+  # What ends a turn: the first token after an answer, at the end or before a further turn.
+  after = tokenizer.added(answered.tail[:1]) or tokenizer.added(talk.befores[2][:1])
+  used = [token for part in (*talk.befores, talk.tail, answered.tail) for token in part]
   return next(iter(after), tokenizer.eos_id), tokenizer.added(used)
 
 
@@ -242,18 +245,21 @@ def _shorten(
   limit: int,
 ) -> tuple[tuple[str, ...], list[list[int]]]:
   """Returns the roles and the contents' ids of a conversation that must lose something."""
-  system, said = turns[: turns[0].role == "system"], turns[turns[0].role == "system" :]
-  starts = [i for i, turn in enumerate(said) if turn.role == "user"]
-  for kept in [system + said[start:] for start in starts]:
+  system = turns[: turns[0].role == "system"]
+  rest = turns[turns[0].role == "system" :]
+  starts = [i for i, turn in enumerate(rest) if turn.role == "user"]
+  for kept in [system + rest[start:] for start in starts]:
     roles = tuple(turn.role for turn in kept)
     contents = tokenizer.encode_batch(_spaced(kept, skeleton(roles)))
     if len(skeleton(roles).join(contents)) <= limit:
       return roles, contents
+  # Whole turns were not enough: the last one is cut, beside the system's turn or else alone.
   owns = []
-  for kept in (system + said[-1:], said[-1:]):
+  for kept in (system + rest[-1:], rest[-1:]):
     roles = tuple(turn.role for turn in kept)
     *others, last = _spaced(kept, skeleton(roles))
     contents = tokenizer.encode_batch(others)
+    # What the template and the other turns take, the last turn's content left empty.
     owns.append(len(skeleton(roles).join([*contents, []])))
     if owns[-1] < limit:
       return roles, [*contents, tokenizer.suffix(last, limit - owns[-1])]

@@ -22,7 +22,8 @@ from pit_jax.data import conversations, hf_text, skeletons, values
 
 KINDS = ("auto", "chat", "pair")
 # Stand for what a content spells out, of private use: no template writes them.
-_MARK, _MARKED = "\ue000{}\ue001", re.compile("\ue000([0-9]+)\ue001")
+_MARK = "\ue000{}\ue001"
+_MARKED = re.compile("\ue000([0-9]+)\ue001")
 
 Talk = tuple[conversations.Turn, ...]
 
@@ -102,12 +103,12 @@ class Reader:
       jinja2.TemplateError: the template refuses a conversation; see `check`.
       ValueError: the template leaves no room for a text.
     """
-    asked = list(zip(map(self._turns, questions), answers, strict=True))
-    found = self._encode(asked)
-    is_cut = np.array([len(ids) > self.max_length for ids, _ in found], bool)
+    talks = list(zip(map(self._turns, questions), answers, strict=True))
+    encodings = self._encode(talks)
+    is_cut = np.array([len(ids) > self.max_length for ids, _ in encodings], bool)
     for index in np.flatnonzero(is_cut).tolist():
-      found[index] = self._shortened(*asked[index])
-    return Reading([ids for ids, _ in found], [types for _, types in found], is_cut)
+      encodings[index] = self._shortened(*talks[index])
+    return Reading([ids for ids, _ in encodings], [types for _, types in encodings], is_cut)
 
   def _turns(self, prompt: conversations.Prompt) -> Talk:
     """Returns x as the turns that the answer follows; for a pair as one text of the user."""
@@ -121,14 +122,15 @@ class Reader:
       texts = [(turns[-1].content, answer) for turns, answer in asked]
       return [(encoding.ids, encoding.type_ids) for encoding in self._plain(texts, True)]
     pieces = [self._pieces((*turns, conversations.Turn("assistant", y))) for turns, y in asked]
+    # Pieces alternate: the template's (even places) and those a content spells out (odd).
     written = iter(self._written([piece for row in pieces for piece in row[::2]]))
     spelled = iter(self._plain([piece for row in pieces for piece in row[1::2]]))
-    found = []
+    encodings = []
     for row in pieces:
       parts = [next(spelled if place % 2 else written).ids for place in range(len(row))]
       ids = [token for part in parts for token in part]
-      found.append((ids, [0] * len(ids)))
-    return found
+      encodings.append((ids, [0] * len(ids)))
+    return encodings
 
   def _pieces(self, talk: Talk) -> list[str]:
     """Returns a rendered conversation, parted at what its contents spell out: every other piece."""
@@ -148,11 +150,13 @@ class Reader:
     """What is never read as a token where a content spells it out."""
     added = self.fast.added_tokens_decoder.values()
     tokens = sorted((token.content for token in added if token.special), key=len, reverse=True)
+    # Longest first: of alternatives the first that fits is taken. Marks in a content count too.
     return re.compile("|".join([*map(re.escape, tokens), _MARKED.pattern]))
 
   def _plain(self, texts: Sequence, adds: bool = False) -> list[tokenizers.Encoding]:
     """Encodes texts, or pairs of them, in which no special token is read."""
     rust = self.fast.backend_tokenizer
+    # The library's name for it: True reads what spells a special token as ordinary characters.
     rust.encode_special_tokens = True
     return rust.encode_batch(list(texts), add_special_tokens=adds)
 
@@ -166,18 +170,19 @@ class Reader:
     """Returns ids and token types of a conversation that must lose something."""
     answer = self._beginning(answer, self.max_answer_length)
     for talk in _later(turns):
-      (found,) = self._encode([(talk, answer)])
-      if len(found[0]) <= self.max_length:
-        return found
-    asked = turns[-1].content
+      (encoding,) = self._encode([(talk, answer)])
+      if len(encoding[0]) <= self.max_length:
+        return encoding
+    question = turns[-1].content
     for others in dict.fromkeys((turns[: turns[0].role == "system"], ())):
       room = self.max_length
       while room > 0:
-        last = conversations.Turn("user", self._ending(asked, room))
-        (found,) = self._encode([((*others, last), answer)])
-        if len(found[0]) <= self.max_length:
-          return found
-        room -= len(found[0]) - self.max_length
+        last = conversations.Turn("user", self._ending(question, room))
+        (encoding,) = self._encode([((*others, last), answer)])
+        if len(encoding[0]) <= self.max_length:
+          return encoding
+        # Cut text may take other tokens than were counted; the excess comes off until all fits.
+        room -= len(encoding[0]) - self.max_length
     raise ValueError(
       f"at most {self.max_length} tokens leave no room for a question beside what the classifier's "
       "template writes and the answer; use a larger data.max_prompt_length"
@@ -216,6 +221,7 @@ def open_reader(
   """
   if kind not in KINDS:
     raise ValueError(f"the reader is {kind!r}; use one of {', '.join(KINDS)}")
+  # A tokenizer's file may ask for both, and the lengths here are the reader's matter.
   fast.backend_tokenizer.no_padding()
   fast.backend_tokenizer.no_truncation()
   form = None if kind == "pair" else hf_text.chat_template(fast)
@@ -227,15 +233,15 @@ def open_reader(
   form = skeletons.dated(form)
   marks = [_MARK.format(place) for place in range(2)]
   try:
-    shown = _render(fast, form, ("user", "assistant"), marks)
+    rendered = _render(fast, form, ("user", "assistant"), marks)
   except jinja2.TemplateError as error:
     raise ValueError(f"the chat template refuses a question and its answer: {error}") from error
-  if not all(mark in shown for mark in marks):
+  if not all(mark in rendered for mark in marks):
     raise ValueError(
       "the chat template does not show the question and its answer, so that every answer would get "
       'one score; use the reader "pair", or a model whose template shows both'
     )
-  pieces = _MARKED.split(shown)
+  pieces = _MARKED.split(rendered)
   _make_special(fast, pieces[0] + pieces[-1])
   return Reader(fast, form, *lengths)
 
@@ -279,10 +285,10 @@ def _refusal(
 def _later(turns: Talk) -> Iterator[Talk]:
   """Yields a conversation with ever fewer of its oldest turns; the system's stays."""
   system = turns[: turns[0].role == "system"]
-  said = turns[len(system) :]
-  for start, turn in enumerate(said):
+  rest = turns[len(system) :]
+  for start, turn in enumerate(rest):
     if turn.role == "user":
-      yield system + said[start:]
+      yield system + rest[start:]
 
 
 def _digest(content: str) -> str:

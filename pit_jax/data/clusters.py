@@ -1,4 +1,4 @@
-"""Prompts that belong together: of one conversation, or nearly the same."""
+"""Clusters of prompts that belong together: of one conversation, or near-duplicates."""
 
 import re
 from collections.abc import Sequence
@@ -48,6 +48,7 @@ def continued(texts: Sequence[str]) -> Int[np.ndarray, "links 2"]:
   begun: list[int] = []
   for number in sorted(range(len(texts)), key=texts.__getitem__):  # beginnings come first
     text = texts[number]
+    # A stack of texts of which each begins with the one below it.
     while begun and not text.startswith(texts[begun[-1]]):
       begun.pop()
     for earlier in reversed(begun):

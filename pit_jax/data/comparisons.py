@@ -44,23 +44,23 @@ def compare(
   if value == 0:
     raise values.LeftOut("no preference", "the verdict is a tie")
   better = 1 if value > 0 else 0
-  made = {
+  preference = {
     "chosen": _read_response(fields, responses[better]),
     "rejected": _read_response(fields, responses[1 - better]),
   }
   if prompt is not None:
-    made["prompt"] = read_prompt(fields, prompt, context)
+    preference["prompt"] = read_prompt(fields, prompt, context)
   if writers is not None:
-    made["chosen_generator"] = fields.get(writers[better])
-    made["rejected_generator"] = fields.get(writers[1 - better])
+    preference["chosen_generator"] = fields.get(writers[better])
+    preference["rejected_generator"] = fields.get(writers[1 - better])
   if scores is not None:
-    made["score_chosen"] = fields.get(scores[better])
-    made["score_rejected"] = fields.get(scores[1 - better])
+    preference["score_chosen"] = fields.get(scores[better])
+    preference["score_rejected"] = fields.get(scores[1 - better])
   if has_margin:
-    made["margin"] = abs(value)
+    preference["margin"] = abs(value)
   if is_in_order:
-    made["chosen_position"] = better + 1
-  return [made]
+    preference["chosen_position"] = better + 1
+  return [preference]
 
 
 def rename(
@@ -88,12 +88,12 @@ def read_prompt(fields: Mapping, name: str, context: str | None = None) -> Any:
     values.RowError: it is missing or of the wrong type, or messages have a context.
   """
   prompt = rows.read_prompt(fields, name)
-  more = None if context is None else values.read_optional(fields, context)
-  if more is None:
+  addition = None if context is None else values.read_optional(fields, context)
+  if addition is None:
     return prompt
   if not isinstance(prompt, str):
     raise values.RowError("wrong type", f"{context!r} beside messages in {name!r}; leave it out")
-  return f"{prompt}\n\n{more}"
+  return f"{prompt}\n\n{addition}"
 
 
 def _read_response(fields: Mapping, name: str) -> Any:
@@ -121,6 +121,7 @@ def by_name(column: str, first: str, second: str, *ties: str) -> Verdict:
 
   def read(fields: Mapping) -> float | int:
     value = fields.get(column)
+    # One verdict is 1 in a JSON file and 1.0 in a table with gaps; both are named "1".
     is_number = isinstance(value, numbers.Real) and not values.is_empty(value)
     named = f"{value:g}" if is_number else values.read_text(fields, column)
     if named not in verdicts:
@@ -184,8 +185,8 @@ def arena_texts(fields: Mapping) -> list[dict[str, Any]]:
   for name in ("response_a", "response_b"):
     battle[name] = [
       message
-      for asked, answer in zip(turns["prompt"], turns[name], strict=True)
-      for message in (_message("user", asked), _message("assistant", answer))
+      for question, answer in zip(turns["prompt"], turns[name], strict=True)
+      for message in (_message("user", question), _message("assistant", answer))
     ]
   return compare(
     battle,
@@ -217,10 +218,10 @@ def openai(fields: Mapping) -> list[dict[str, Any]]:
   Raises:
     values.RowError: `input` holds no messages.
   """
-  asked = fields["input"]
-  if not isinstance(asked, Mapping) or "messages" not in asked:
+  request = fields["input"]
+  if not isinstance(request, Mapping) or "messages" not in request:
     raise values.RowError("missing field", "'input' must be an object with 'messages'")
-  flat = {**fields, "input.messages": asked["messages"]}
+  flat = {**fields, "input.messages": request["messages"]}
   return rename(
     flat, prompt="input.messages", chosen="preferred_output", rejected="non_preferred_output"
   )

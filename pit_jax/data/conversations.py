@@ -31,14 +31,14 @@ def write(prompt: Prompt) -> str:
   """Returns a prompt as plain text, a conversation up to "Assistant:", whose turn it is."""
   if isinstance(prompt, str):
     return prompt
-  said = [f"{LABELS[role]}: {content}" for role, content in prompt]
-  return "\n\n".join([*said, f"{LABELS['assistant']}:"])
+  paragraphs = [f"{LABELS[role]}: {content}" for role, content in prompt]
+  return "\n\n".join([*paragraphs, f"{LABELS['assistant']}:"])
 
 
 def said(prompt: Prompt) -> str:
   """Returns a prompt as a plain form shows it: what the user alone has said, else as by `write`."""
-  (role, content), *more = turns(prompt)
-  return content if role == "user" and not more else write(prompt)
+  (role, content), *rest = turns(prompt)
+  return content if role == "user" and not rest else write(prompt)
 
 
 def turns(prompt: Prompt) -> tuple[Turn, ...]:
@@ -52,6 +52,7 @@ def split(text: str) -> tuple[str, list[Turn]]:
   A turn begins with the label of user or assistant at the text's beginning or after an empty line;
   the system's at the beginning only. Line ends of Windows are read as "\\n".
   """
+  # The pattern has a group, so that labels and contents come in turns.
   before, *pieces = map(str.strip, _TURN.split(text.replace("\r\n", "\n")))
   labelled = zip(pieces[::2], pieces[1::2], strict=True)
   return before, [Turn(_ROLES[label], content) for label, content in labelled]

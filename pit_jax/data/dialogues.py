@@ -9,7 +9,8 @@ from pit_jax.data import conversations, rows, values
 
 OTHER_PROMPT = "'prompt' is not what the conversations beside it begin with; it is not read"
 WORD = re.compile(r"\S+\s*")
-HUMAN, ASSISTANT = conversations.LABELS["user"], conversations.LABELS["assistant"]
+HUMAN = conversations.LABELS["user"]
+ASSISTANT = conversations.LABELS["assistant"]
 
 
 def split_pair(fields: Mapping) -> dict:
@@ -41,15 +42,15 @@ def split(fields: Mapping) -> list[dict]:
 
   Where both are lists of texts, each of the chosen is preferred to each of the rejected.
   """
-  given = {name: fields[name] for name in ("prompt", "chosen", "rejected") if name in fields}
+  columns = {name: fields[name] for name in ("prompt", "chosen", "rejected") if name in fields}
   responses = [fields.get(name) for name in ("chosen", "rejected")]
   if all(map(_are_texts, responses)):
     pairs = itertools.product(*responses)
-    return [{**given, "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
+    return [{**columns, "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
   are_texts = all(isinstance(text, str | bytes) for text in responses)
   if values.is_empty(fields.get("prompt")) and are_texts and any(map(_is_dialogue, responses)):
     return [split_pair(fields)]
-  return [given]
+  return [columns]
 
 
 def split_beginning(fields: Mapping) -> dict:
@@ -104,13 +105,15 @@ def split_messages(fields: Mapping) -> tuple[dict, list[str]]:
   Raises:
     values.RowError: a list holds no reply, or the turns before the last replies differ.
   """
-  given = {name: _as_list(fields.get(name)) for name in ("chosen", "rejected")}
-  if not all(map(values.is_messages, given.values())):
+  listed = {name: _as_list(fields.get(name)) for name in ("chosen", "rejected")}
+  if not all(map(values.is_messages, listed.values())):
     return dict(fields), []
-  heads, replies = {}, {}
-  for name in given:
-    heads[name], replies[name] = split_reply(given, name)
+  heads = {}
+  replies = {}
+  for name in listed:
+    heads[name], replies[name] = split_reply(listed, name)
   _check_shared(heads["chosen"], heads["rejected"])
+  # Replies alone: what was asked is the column `prompt`.
   if not heads["chosen"]:
     return {**fields, **replies}, []
   prompt, notes = _asked(fields, heads["chosen"])
@@ -153,6 +156,7 @@ def _asked(
   except values.RowError:
     return turns, [OTHER_PROMPT]
   if isinstance(prompt, str):
+    # A Turn, as a named tuple, equals a plain one.
     return turns, [] if ("user", prompt) in turns else [OTHER_PROMPT]
   if prompt[0].role == "system" and list(prompt[1:]) == turns:
     return prompt, []
@@ -164,11 +168,11 @@ def _split(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
   before, turns = conversations.split(values.read_text(fields, name))
   roles = [turn.role for turn in turns]
   if before or len(turns) < 2 or roles[0] != "user" or roles[-1] != "assistant":
-    found = ", ".join(conversations.LABELS[role] for role in roles) or "none"
+    labels = ", ".join(conversations.LABELS[role] for role in roles) or "none"
     raise values.RowError(
       "not a dialogue",
       f"{name!r} must begin with '{HUMAN}:' and end with a turn of '{ASSISTANT}:', each turn after "
-      f"an empty line; its turns are: {found}",
+      f"an empty line; its turns are: {labels}",
     )
   if not turns[-1].content:
     raise values.RowError("empty field", f"the last reply of {name!r} holds no text")

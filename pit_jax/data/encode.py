@@ -1,4 +1,4 @@
-"""Turns preference rows into the sets each model trains on, and responses back into text."""
+"""Tokenises preference rows into the sets each model trains on, and decodes responses."""
 
 import contextlib
 import dataclasses
@@ -100,8 +100,8 @@ def gap_preferences(
 
   def encode(prompts, chosen, rejected):
     shown = settings.formats["improver"]
-    given = [shown.conversations(prompts, references) for references in (chosen, rejected)]
-    return [*(_asked(asked, settings) for asked in given), *_pair(chosen, rejected, settings)]
+    inputs = [shown.conversations(prompts, references) for references in (chosen, rejected)]
+    return [*(_asked(asked, settings) for asked in inputs), *_pair(chosen, rejected, settings)]
 
   texts = _texts(preferences)
   return _table(types.GapPreferences, "gap_preferences", encode, texts, settings, folder)
@@ -121,7 +121,8 @@ def prompts(
 
 def decode_responses(tokenizer: text.Tokenizer, responses: types.Responses) -> list[str]:
   """Returns the texts of responses, without special tokens and outer white space."""
-  tokens, mask = np.asarray(responses.tokens), np.asarray(responses.mask)
+  tokens = np.asarray(responses.tokens)
+  mask = np.asarray(responses.mask)
   ids = [row[real].tolist() for row, real in zip(tokens, mask, strict=True)]
   return [decoded.strip() for decoded in tokenizer.decode_batch(ids)]
 
@@ -194,7 +195,8 @@ def _pieces(
     piece = tables.piece(
       [column.ids for column in columns], _kept(columns, is_cut, settings), is_cut
     )
-    over_long, kept = over_long + int(is_cut.sum()), kept + len(piece.index)
+    over_long = over_long + int(is_cut.sum())
+    kept = kept + len(piece.index)
     yield piece
   if not kept:
     raise ValueError(
@@ -219,6 +221,7 @@ def _without_collection() -> Iterator[None]:
 def _kept(columns: list[template.Encoding], is_cut: np.ndarray, settings: Settings) -> np.ndarray:
   """Returns which rows are kept, Bool[rows]: of pairs, the last two columns, only unequal ones."""
   is_kept = ~is_cut if settings.over_long == "drop" else np.ones_like(is_cut)
+  # Demonstrations and prompts have two columns at most; pairs end with both responses.
   if len(columns) > 2:
     pairs = zip(columns[-2].ids, columns[-1].ids, strict=True)
     is_kept &= np.array([one != other for one, other in pairs], bool)

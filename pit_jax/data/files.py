@@ -34,6 +34,7 @@ def read_jsonl(path: str) -> Iterator[Row]:
   try:
     with _open(path) as file:
       lines = file
+      # A JSON list is parsed whole; lines are read as they are asked for.
       if file.peek(1).removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"[":
         content = file.read()
         items = _list_of(content)
@@ -70,6 +71,7 @@ def read_csv(path: str) -> Iterator[Row]:
   place = f"{path}, line 1"
   try:
     with _open(path) as file:
+      # csv reads line ends itself, for some stand in quotes; escaped bytes spoil their own row.
       text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
       head = text.readline()
       lines = itertools.chain([head], text)
@@ -77,6 +79,7 @@ def read_csv(path: str) -> Iterator[Row]:
       names = [name.strip() for name in next(table, [])]
       if len(set(names)) < len(names):
         raise ValueError(f"{path}: a column's name is there twice; they are {', '.join(names)}")
+      # Before a row is read, so that an error in it names the line where it begins.
       place = f"{path}, line {table.line_num + 1}"
       for cells in table:
         if cells:
@@ -97,14 +100,14 @@ def _delimiter(head: str, path: str) -> str:
   usual = "\t" if path.removesuffix(".gz").endswith(".tsv") else ","
   if usual in head:
     return usual
-  found = [delimiter for delimiter in DELIMITERS if delimiter in head]
-  if len(found) > 1:
-    named = " and ".join(DELIMITERS[delimiter] for delimiter in found)
+  present = [delimiter for delimiter in DELIMITERS if delimiter in head]
+  if len(present) > 1:
+    named = " and ".join(DELIMITERS[delimiter] for delimiter in present)
     raise ValueError(
       f"{path}: the line of names has {named}, but no {DELIMITERS[usual]}; divide its columns by "
       f"{DELIMITERS[usual]}"
     )
-  return found[0] if found else usual
+  return present[0] if present else usual
 
 
 def _named(names: list[str], cells: list[str]) -> dict[str, str] | values.RowError:

@@ -16,7 +16,9 @@ LLAMA = (
   r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN = LLAMA.replace(r"\p{N}{1,3}", r"\p{N}")
-CONTROL, USER_DEFINED = 3, 4  # kinds of tokens that no merge makes
+# Of the kinds of tokens (ggml.token_type) those that no merge makes.
+CONTROL = 3
+USER_DEFINED = 4
 
 
 def _splitting(pattern: str) -> tokenizers.pre_tokenizers.PreTokenizer:
@@ -43,32 +45,34 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   Raises:
     ValueError: if the file cannot be read or its tokenizer is of another kind.
   """
-  said = _said(path)
-  kind, split = said.get("ggml.model"), said.get("ggml.pre", "default")
+  metadata = _said(path)
+  kind = metadata.get("ggml.model")
+  split = metadata.get("ggml.pre", "default")
   if kind != "gpt2" or split not in SPLITS:
     raise ValueError(
       f"{path}: the tokenizer is {kind!r} with {split!r} splits; read are 'gpt2' with "
       f"{', '.join(SPLITS)}. Give the model's own tokenizer directory instead"
     )
-  words, learnt = said["ggml.tokens"], _model(said, split)
+  words = metadata["ggml.tokens"]
+  tokenizer = _model(metadata, split)
   names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
   specials = {
-    f"{ours}_token": words[said[f"ggml.{theirs}_token_id"]]
+    f"{ours}_token": words[metadata[f"ggml.{theirs}_token_id"]]
     for theirs, ours in names.items()
-    if f"ggml.{theirs}_token_id" in said
+    if f"ggml.{theirs}_token_id" in metadata
   }
-  fast = transformers.PreTrainedTokenizerFast(tokenizer_object=learnt, **specials)
-  if said.get("ggml.add_bos_token", split in WHOLE_FIRST):  # Llama 3's says it by its kind
+  fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
+  if metadata.get("ggml.add_bos_token", split in WHOLE_FIRST):  # Llama 3's says it by its kind
     fast.add_bos_token = True
-  fast.chat_template = _templates(said)
+  fast.chat_template = _templates(metadata)
   return fast
 
 
 def stop_ids(path: str | os.PathLike) -> list[int]:
   """Returns the tokens that end a turn or a message in a GGUF file, beside its end of a text."""
-  said = _said(path)
+  metadata = _said(path)
   names = [f"ggml.{kind}_token_id" for kind in ("eot", "eom")]
-  return [int(said[name]) for name in names if name in said]
+  return [int(metadata[name]) for name in names if name in metadata]
 
 
 def _said(path: str | os.PathLike) -> dict[str, Any]:
@@ -97,7 +101,8 @@ def _templates(said: Mapping[str, Any]) -> str | dict[str, str] | None:
 
 def _model(said: Mapping[str, Any], split: str) -> tokenizers.Tokenizer:
   """Returns the tokenizer without the roles of its special tokens."""
-  words, kinds = said["ggml.tokens"], said["ggml.token_type"]
+  words = said["ggml.tokens"]
+  kinds = said["ggml.token_type"]
   merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
   learnt = tokenizers.Tokenizer(
     tokenizers.models.BPE(
@@ -106,6 +111,7 @@ def _model(said: Mapping[str, Any], split: str) -> tokenizers.Tokenizer:
       ignore_merges=split in WHOLE_FIRST,
     )
   )
+  # Qwen's own tokenizer.json normalises; a GGUF file has no word for it.
   if split == "qwen2":
     learnt.normalizer = tokenizers.normalizers.NFC()
   learnt.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(SPLITS[split])

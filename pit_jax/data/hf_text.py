@@ -38,8 +38,8 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
   try:
     fast = reader.from_pretrained(str(path), local_files_only=True)
   except (OSError, ValueError, KeyError) as error:
-    told = " ".join(str(error).split())  # transformers lists what it tried
-    raise ValueError(f"{path} holds no readable tokenizer: {told}") from error
+    reason = " ".join(str(error).split())  # transformers lists what it tried
+    raise ValueError(f"{path} holds no readable tokenizer: {reason}") from error
   if not fast.is_fast:
     raise ValueError(f"{path} has no tokenizer.json; save the fast form of the tokenizer")
   # Of some families a directory without a tokenizer is opened all the same, as one that knows
@@ -64,8 +64,9 @@ def isolate(fast: transformers.PreTrainedTokenizerFast, pieces: Sequence[str]) -
   """Keeps tokens of a tokenizer from reaching across the borders of some pieces of text."""
   if pieces:
     splits = [tokenizers.pre_tokenizers.Split(piece, "isolated") for piece in pieces]
-    known = fast.backend_tokenizer.pre_tokenizer
-    steps = [*splits, known] if known is not None else splits
+    own = fast.backend_tokenizer.pre_tokenizer
+    # In front of the tokenizer's own steps, which then see each side of a border alone.
+    steps = [*splits, own] if own is not None else splits
     fast.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)
 
 

@@ -141,6 +141,7 @@ def _on_the_hub(name: str, options: dict) -> Any:
   except RuntimeError as error:
     if "scripts are no longer supported" not in str(error):
       raise
+  # The hub itself converts data sets of scripts, on a branch of this name.
   copy = {"revision": "refs/convert/parquet", "data_dir": config or "default"}
   return datasets.load_dataset(repository, **copy, **options)
 
@@ -151,6 +152,7 @@ def _json_files(path: pathlib.Path, split: str) -> list[str]:
 
   if not path.is_dir():
     return []
+  # It sorts files into splits by the library's rules, and reads none of them.
   builder = datasets.load_dataset_builder(str(path))
   listed = (builder.config.data_files or {}).get(split) or []
   are_json = all(files.SUFFIXES.get(files.suffix(file)) is files.read_jsonl for file in listed)
@@ -167,9 +169,9 @@ def _one_line(source: str) -> Iterator[None]:
     yield
   # The libraries, and the clients below them, have no error in common.
   except Exception as error:
-    told = " ".join(str(error).split()) or type(error).__name__
-    told = told if len(told) <= LONGEST else f"{told[:LONGEST]} …"
-    raise ValueError(f"{source} cannot be read: {told}") from error
+    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} …"
+    raise ValueError(f"{source} cannot be read: {reason}") from error
   finally:
     client.setLevel(level)
 
@@ -179,6 +181,7 @@ def _split_name(argument: str) -> tuple[str, str]:
   space, catalogue, rest = argument.partition("huggingface:")
   prefix = ""
   if catalogue and not space:
-    prefix, argument = catalogue, rest
+    prefix = catalogue
+    argument = rest
   name, _, split = argument.partition(":")
   return prefix + name, split or "train"

@@ -112,10 +112,10 @@ def turns(text: str) -> list[tuple[str, str]]:
   marks = [mark for mark in marks if mark.style == style]
   ends = [*(mark.start for mark in marks[1:]), len(text)]
   contents = (text[mark.end : end] for mark, end in zip(marks, ends, strict=True))
-  found = [(mark.role, _content(text)) for mark, text in zip(marks, contents, strict=True)]
-  is_answered = style == "token" and found[0][0] == "assistant"
+  dialogue = [(mark.role, _content(text)) for mark, text in zip(marks, contents, strict=True)]
+  is_answered = style == "token" and dialogue[0][0] == "assistant"
   before = text[: marks[0].start].strip() if is_answered else ""
-  return [("user", before), *found] if before else found
+  return [("user", before), *dialogue] if before else dialogue
 
 
 def _content(text: str) -> str:
@@ -132,5 +132,5 @@ def first_user_turn(text: str) -> str | None:
   Whatever precedes the user's first turn is passed over and what follows decides nothing, so that
   all turns of one dialogue have the same first turn. One that holds a dialogue is read likewise.
   """
-  content = next((said for role, said in turns(text) if role == "user" and said), None)
+  content = next((turn for role, turn in turns(text) if role == "user" and turn), None)
   return content and (first_user_turn(content) or content)

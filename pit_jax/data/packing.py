@@ -1,4 +1,4 @@
-"""Several demonstrations in one row of fixed length, in an order that depends on seed and step."""
+"""Sequence packing: demonstrations share rows of fixed length, in an order by seed and step."""
 
 import bisect
 import fractions
@@ -41,9 +41,11 @@ class Batches:
         f"a demonstration has {longest} tokens and a packed row {length}; use a packed_length of "
         f"at least {longest}"
       )
-    self.batch_size, self.length = batch_size, length
+    self.batch_size = batch_size
+    self.length = length
     self._table = table
     self._stream = batches.shuffled(len(table), seed)
+    # Two epochs, since a batch may lie across the end of one.
     self._epoch = functools.lru_cache(maxsize=2)(self._pack_epoch)
     self._ends: list[int] = []  # packed rows until the end of each epoch
 
@@ -86,18 +88,20 @@ class Batches:
     return self._ends[epoch] if epoch >= 0 else 0
 
   def _pack_epoch(self, epoch: int) -> list[list[int]]:
-    rows, count = [], len(self._lengths)
+    rows = []
+    count = len(self._lengths)
     for start in range(0, count, WINDOW):
       places = range(epoch * count + start, epoch * count + min(start + WINDOW, count))
-      shown = np.array([self._stream[place] for place in places])
-      packed = first_fit(self._lengths[shown], self.length)
-      rows += [shown[row].tolist() for row in packed]
+      numbers = np.array([self._stream[place] for place in places])
+      packed = first_fit(self._lengths[numbers], self.length)
+      rows += [numbers[row].tolist() for row in packed]
     return rows
 
   def _record(self, rows: list[list[int]]) -> types.Packed:
     numbers = np.array([number for row in rows for number in row])
     flat, lengths = self._table.tokens(numbers)
     sizes = lengths.sum(axis=1)
+    # For every token its packed row, its place there and its demonstration: no loop over tokens.
     starts = [np.cumsum([0, *sizes_of[:-1]]) for sizes_of in _split(sizes, rows)]
     row = np.repeat(np.repeat(np.arange(len(rows)), list(map(len, rows))), sizes)
     offset = np.arange(len(flat)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -132,7 +136,8 @@ def first_fit(lengths: np.ndarray, room: int) -> list[list[int]]:
   Returns:
     The places of the lengths in each row.
   """
-  free, rows = np.full(len(lengths), room), []
+  free = np.full(len(lengths), room)
+  rows = []
   for place, length in enumerate(lengths.tolist()):
     row = int(np.argmax(free >= length))  # of rows not begun yet the first is free
     if row == len(rows):

@@ -24,6 +24,7 @@ def bucket(length: int) -> int:
   """
   if length < 1:
     raise ValueError(f"a padded length of {length} tokens has no use; give at least 1")
+  # Lengths above 2^(k−1) up to 2^k go in steps of an eighth of 2^(k−1).
   step = max(8, 2 ** ((length - 1).bit_length() - 4))
   return -(-length // step) * step
 

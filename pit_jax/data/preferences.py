@@ -40,8 +40,12 @@ class Fold:
 
 
 THREE = {"sft": 1.0, "reward": 1.0, "rl": 1.0}  # folds: to imitate, to compare, to reinforce
-HELD_OUT, SET_ASIDE, VALIDATION = "held_out", "set_aside", "_validation"
-JUDGED, JUDGE = "reward", "judge"  # the fold of which an independent judge has a part
+HELD_OUT = "held_out"
+SET_ASIDE = "set_aside"
+VALIDATION = "_validation"
+# The fold of which an independent judge has a part, and the name of that part.
+JUDGED = "reward"
+JUDGE = "judge"
 FOLD_BY = ("prompt", "cluster")
 _LOG = logging.getLogger(__name__)
 
@@ -95,7 +99,8 @@ def sizes_of(settings: Any) -> dict[str, float]:
   Raises:
     ValueError: there are other sizes than folds, or a fold twice.
   """
-  names, sizes = tuple(settings.folds), tuple(settings.fold_sizes)
+  names = tuple(settings.folds)
+  sizes = tuple(settings.fold_sizes)
   sizes = sizes or (1.0,) * len(names)
   if len(sizes) != len(names) or len({*names}) != len(names):
     raise ValueError(
@@ -136,9 +141,10 @@ def load(
   """
   _check_arguments(on_bad_row, against_scores, limit)
   usable = []
-  skipped, notes = collections.Counter(), collections.Counter()
+  skipped = collections.Counter()
+  notes = collections.Counter()
   first: dict[str, str] = {}
-  for place, fields, told in sources.read(source, limit, seed, is_streamed, schema):
+  for place, fields, row_notes in sources.read(source, limit, seed, is_streamed, schema):
     try:
       if isinstance(fields, values.RowError):
         raise fields
@@ -148,8 +154,8 @@ def load(
       if against_scores == "drop":
         scores.check(row)
       usable.append(row)
-      notes.update(told)
-      first |= {note: place for note in told if note not in first}
+      notes.update(row_notes)
+      first |= {note: place for note in row_notes if note not in first}
     except values.RowError as error:
       if on_bad_row == "error" and not isinstance(error, values.LeftOut):
         raise ValueError(
@@ -213,7 +219,7 @@ def divide(
   held_out_writers: Collection[str] = (),
   fold_by: str = "prompt",
 ) -> Folds:
-  """Divides preferences by a hash of their prompts.
+  """Divides preferences into folds, validation and held-out splits by a hash of their prompts.
 
   A row's part depends on its prompt alone, of a conversation on the user's first message
   (`conversations.opening`): all rows of a prompt are together, and so are all turns of a
@@ -253,6 +259,7 @@ def divide(
     is_set_aside = name != HELD_OUT and is_by(row, held_out_writers)
     parts[SET_ASIDE if is_set_aside else name].append(row)
 
+  # Of a part that nobody asked for, its fraction being 0, no row need be there.
   optional = {HELD_OUT: held_out, JUDGE: judge, SET_ASIDE: 0}
   wanted = [name for name in parts if optional.get(name, validation or name in folds)]
   if empty := [name for name in wanted if not parts[name]]:
@@ -305,11 +312,11 @@ def _check_sizes(folds: Mapping[str, float], judge: float | int) -> None:
 
 
 def _check_writers(preferences: Sequence[Preference], writers: Collection[str]) -> None:
-  known = {writer for row in preferences for writer in row.writers or ()}
-  if unknown := sorted(set(writers) - known):
+  names = {writer for row in preferences for writer in row.writers or ()}
+  if unknown := sorted(set(writers) - names):
     raise ValueError(
       f"held_out_writers has {', '.join(unknown)}, who wrote no response of these rows; their "
-      f"writers are {', '.join(sorted(known)) or 'not said'}"
+      f"writers are {', '.join(sorted(names)) or 'not said'}"
     )
 
 
@@ -325,6 +332,7 @@ def _part(
     return HELD_OUT
   ends = list(itertools.accumulate(folds.values()))
   place = bisect.bisect_right(ends, ends[-1] * _uniform(opening, "fold"))
+  # Rounding may put a number just below 1 at the end of the last fold.
   fold = list(folds)[min(place, len(folds) - 1)]
   if fold not in prompts_only and _uniform(opening, "validation") < validation:
     return f"{fold}{VALIDATION}"
@@ -333,5 +341,6 @@ def _part(
 
 def _uniform(opening: str, purpose: str) -> float:
   """Returns a number in [0, 1) that depends on a text and a purpose alone."""
+  # `person` makes of one text an independent number for each purpose.
   digest = hashlib.blake2b(opening.encode(), digest_size=6, person=purpose.encode()).digest()
   return int.from_bytes(digest) / 256 ** len(digest)

@@ -66,7 +66,8 @@ class Format:
 
     A space in front of a slot is encoded with the slot's text, as tokenizers expect of a word.
     """
-    slots, before = [], ""
+    slots = []
+    before = ""
     for literal, name, _, _ in string.Formatter().parse(self.plain):
       before += literal
       if name is not None:
@@ -125,9 +126,9 @@ class Conversation(NamedTuple):
   @property
   def further(self) -> tuple[conversations.Turn, ...]:
     """The turns that follow the prompt in a chat, without outer white space."""
-    given = dict(zip(self.format.texts, self.texts, strict=True))
+    texts_by_name = dict(zip(self.format.texts, self.texts, strict=True))
     filled = [
-      (turn.role, given[turn.name]) if isinstance(turn, Text) else turn
+      (turn.role, texts_by_name[turn.name]) if isinstance(turn, Text) else turn
       for turn in self.format.turns
     ]
     return tuple(conversations.Turn(role, content.strip()) for role, content in filled)

@@ -59,6 +59,7 @@ def read(stream: io.BufferedReader, check_prompt: CheckPrompt | None = None) -> 
 def parse(line: bytes, number: int, check_prompt: CheckPrompt | None = None) -> Question:
   """Returns the question that one line holds, or what is wrong with it."""
   try:
+    # A byte order mark may stand before the first row only.
     fields = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
   except UnicodeDecodeError as error:
     return Question(number, {}, error=f"invalid UTF-8: {error}")

@@ -85,6 +85,7 @@ def of_list(
     if not isinstance(answer, Mapping):
       yield values.RowError("wrong type", f"{place!r} must be an object with fields")
       continue
+    # Named by their place, so that an error says which answer of the list it means.
     named = {f"{place}.{name}": answer.get(name) for name in (content, rating, writer)}
     try:
       readable.append(
@@ -96,8 +97,8 @@ def of_list(
       )
     except values.RowError as error:
       yield error
-  for _, made in pairs(asked, readable):
-    yield made
+  for _, preference in pairs(asked, readable):
+    yield preference
 
 
 def of_row(

@@ -29,6 +29,7 @@ def read(fields: Mapping) -> dict[str, Any]:
   """
   texts = {name: _text(value) for name, value in fields.items()}
   listed = {name: messages(text) for name, text in texts.items() if text is not None}
+  # Both responses or neither: messages are not compared with a text.
   if not all(listed.get(name) for name in RESPONSES):
     listed |= dict.fromkeys(RESPONSES)
   row = {**fields, **{name: value for name, value in listed.items() if value}}
@@ -36,10 +37,10 @@ def read(fields: Mapping) -> dict[str, Any]:
   dialogues = [dialogue(texts.get(name)) for name in RESPONSES]
   if all(dialogues) and _go_on(dialogues, texts.get("prompt")):
     del row["prompt"]  # they begin with it
-    return row | {name: _messages(said) for name, said in zip(RESPONSES, dialogues, strict=True)}
-  asked = dialogue(texts.get("prompt")) or steered(texts.get("prompt"))
-  if asked and asked[-1].role == "user":
-    row["prompt"] = _messages(asked)
+    return row | {name: _messages(turns) for name, turns in zip(RESPONSES, dialogues, strict=True)}
+  prompt_turns = dialogue(texts.get("prompt")) or steered(texts.get("prompt"))
+  if prompt_turns and prompt_turns[-1].role == "user":
+    row["prompt"] = _messages(prompt_turns)
   return row
 
 

@@ -66,7 +66,8 @@ def check(fields: Any, place: str) -> Preference:
     detail = f"a row must be an object with fields, not {values.describe(fields)}"
     raise values.RowError("wrong type", detail)
   prompt = read_prompt(fields, "prompt")
-  chosen, rejected = values.read_text(fields, "chosen"), values.read_text(fields, "rejected")
+  chosen = values.read_text(fields, "chosen")
+  rejected = values.read_text(fields, "rejected")
   if chosen == rejected:
     raise values.RowError("chosen equals rejected", f"both are {values.shorten(chosen)}")
   return Preference(
@@ -92,9 +93,9 @@ def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
     return values.read_text(fields, name)
   turns = read_turns(fields, name)
   if not turns or turns[-1].role != "user":
-    found = ", ".join(turn.role for turn in turns) or "none"
+    roles = ", ".join(turn.role for turn in turns) or "none"
     raise values.RowError(
-      "not a conversation", f"{name!r} must end with a message of the user; its roles are: {found}"
+      "not a conversation", f"{name!r} must end with a message of the user; its roles are: {roles}"
     )
   return turns
 
@@ -120,6 +121,7 @@ def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
       raise values.RowError("wrong type", detail)
     names = values.MESSAGES[1] if "from" in message else values.MESSAGES[0]
     inside = {f"{place}.{field}": message.get(field) for field in names}
+    # The keys, which tell errors the place: of the role and of the content.
     named, content = inside
     role = conversations.ROLES.get(values.read_text(inside, named))
     if role is None or (role == "system" and i > 0):

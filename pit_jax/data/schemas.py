@@ -69,6 +69,7 @@ def _converted(read_rows: Iterable[files.Row], schema: str) -> Iterator[Row]:
       fitting = _choose(fields, schema)
       if fitting.rates_one:
         prompt, answer = fitting.convert(fields)
+        # Under another system the same words are another prompt; JSON makes a key of both.
         system = {name: fields[name] for name in SYSTEM if name in fields}
         key = json.dumps([prompt, system], default=str)
         prompts.setdefault(key, ({**system, "prompt": prompt}, fitting))
@@ -176,11 +177,11 @@ def _finish(
   rest = {name: value for name, value in fields.items() if name not in used}
   notes = [schema.remark] if schema.remark and named == AUTO else []
   try:
-    row, more = dialogues.split_messages({**rest, **made})
+    row, reply_notes = dialogues.split_messages({**rest, **made})
     row = with_system(_as_messages(row), fields)
   except values.RowError as error:
     return Row(place, error)
-  notes += more
+  notes += reply_notes
   notes += [
     f"the column {name!r} beside the prompt is not read"
     for name in PROMPT_COLUMNS
@@ -201,24 +202,24 @@ def with_system(row: Mapping, fields: Mapping) -> Mapping:
   Raises:
     values.RowError: the prompt begins with another system's turn, or two columns differ.
   """
-  given = [values.read_optional(fields, name) for name in SYSTEM]
-  systems = list(dict.fromkeys(text for text in given if text is not None))
+  texts = [values.read_optional(fields, name) for name in SYSTEM]
+  systems = list(dict.fromkeys(text for text in texts if text is not None))
   if not systems:
     return row
   turns = list(conversations.turns(rows.read_prompt(row, "prompt")))
   if turns[0].role == "system":
     systems = list(dict.fromkeys([*systems, turns.pop(0).content]))
   if len(systems) > 1:
-    shown = " and ".join(values.shorten(text) for text in systems)
-    raise values.RowError("two systems", f"the system says {shown}; leave one out")
+    quoted = " and ".join(values.shorten(text) for text in systems)
+    raise values.RowError("two systems", f"the system says {quoted}; leave one out")
   system = conversations.Turn("system", systems[0])
   return {**row, "prompt": dialogues.messages([system, *turns])}
 
 
 def _is_told(value: Any, row: Mapping) -> bool:
   """Returns whether all texts of a value stand in the row as it is read."""
-  told = " ".join(_texts([row.get(name) for name in ("prompt", "chosen", "rejected")]))
-  return all(text in told for text in _texts(value))
+  shown = " ".join(_texts([row.get(name) for name in ("prompt", "chosen", "rejected")]))
+  return all(text in shown for text in _texts(value))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -22,6 +22,6 @@ def check(row: rows.Preference) -> None:
   """Raises a `values.LeftOut` for a row whose own scores contradict its label."""
   reason = disagreement(row)
   if reason is not None:
-    given = [] if row.margin is None else [f"margin {row.margin:g}"]
-    given += [] if row.scores is None else ["scores {:g} and {:g}".format(*row.scores)]
-    raise values.LeftOut(reason, ", ".join(given))
+    evidence = [] if row.margin is None else [f"margin {row.margin:g}"]
+    evidence += [] if row.scores is None else ["scores {:g} and {:g}".format(*row.scores)]
+    raise values.LeftOut(reason, ", ".join(evidence))

@@ -53,7 +53,9 @@ _SAID = (
   f"{{%- set pit_talk.said = pit_talk.said + '{conversations.LABELS['assistant']}:' -%}}"
   "{%- endif -%}"
 )
-PROMPT, REFERENCE = "pit_talk.said", "pit_draft"  # what fills the slots of a plain form
+# What fills the slots of a plain form.
+PROMPT = "pit_talk.said"
+REFERENCE = "pit_draft"
 
 
 def plain(parts: Sequence[str], end: str, *, shows_reference: bool, is_scored: bool) -> str:
@@ -119,8 +121,8 @@ def _opening(shows_reference: bool, is_scored: bool) -> str:
     wrong += " or pit_given[-1]['role'] != 'assistant'"
   if is_scored:
     wrong += " or not pit_ends"
-  said = literal(f"the last messages have to be {_ENDS[shows_reference, is_scored]}")
-  refusal = f"{{%- if {wrong} -%}}{{{{ raise_exception({said}) }}}}{{%- endif -%}}"
+  message = literal(f"the last messages have to be {_ENDS[shows_reference, is_scored]}")
+  refusal = f"{{%- if {wrong} -%}}{{{{ raise_exception({message}) }}}}{{%- endif -%}}"
   return _ANSWER + _OPENINGS[shows_reference] + refusal
 
 

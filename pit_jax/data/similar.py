@@ -1,4 +1,4 @@
-"""Texts that are nearly the same: shingles of words, their MinHash, and what bands have in common.
+"""Near-duplicate texts: shingles of words, their MinHash, and banding (LSH) to find candidates.
 
 Two texts are alike where the Jaccard similarity of their sets of shingles is at least SIMILAR.
 MinHash (Broder 1997) with banding only finds the candidates: each is compared exactly. The hashes
@@ -19,7 +19,9 @@ from jaxtyping import Int, UInt32
 
 SHINGLE = 3  # words
 SIMILAR = 0.8  # Jaccard similarity
-HASHES, BAND = 64, 4  # a pair at SIMILAR goes unseen with probability (1 − 0.8⁴)¹⁶ = 0.02%
+# A pair at SIMILAR goes unseen with probability (1 − 0.8⁴)¹⁶ = 0.02%.
+HASHES = 64
+BAND = 4
 NEIGHBOURS = 4  # each text is compared with so many others of a bucket, at most
 COMPARED = 4_096  # texts whose shingles are kept for the next comparison
 _WORD = re.compile(r"\w+")
@@ -51,24 +53,26 @@ def groups(texts: Sequence[str]) -> Groups:
   texts decides nothing.
   """
   count = len(texts)
-  labels, pairs = np.arange(count), []
+  labels = np.arange(count)
+  pairs = []
   if count < 2:
     return Groups(labels, ())
+  # Sorted first, so that the order in which texts come decides nothing.
   in_order = np.array(sorted(range(count), key=texts.__getitem__))
   shingles_of = functools.lru_cache(COMPARED)(lambda place: shingles(texts[in_order[place]]))
 
   for one, other in _candidates(minhash([texts[number] for number in in_order])):
     apart = labels[one] != labels[other]
     alike = [
-      (i, j, found)
+      (i, j, jaccard)
       for i, j in zip(one[apart].tolist(), other[apart].tolist(), strict=True)
-      if (found := similarity(shingles_of(i), shingles_of(j))) >= SIMILAR
+      if (jaccard := similarity(shingles_of(i), shingles_of(j))) >= SIMILAR
     ]
     if alike:
       pairs += alike
       labels = linked(count, np.array([pair[:2] for pair in pairs]))
 
-  named = [(int(in_order[i]), int(in_order[j]), found) for i, j, found in pairs]
+  named = [(int(in_order[i]), int(in_order[j]), jaccard) for i, j, jaccard in pairs]
   return Groups(labels[np.argsort(in_order)], tuple(named))
 
 
@@ -90,10 +94,10 @@ def minhash(texts: Sequence[str]) -> UInt32[np.ndarray, "texts hashes"]:
   Two sets have the same least value with a probability that is their Jaccard similarity.
   """
   sets = ([shingle.encode() for shingle in shingles(text)] for text in texts)
-  made = datasketch.MinHash.generator(
+  signatures = datasketch.MinHash.generator(
     sets, num_perm=HASHES, seed=0, hashfunc=zlib.crc32, scheme="affine32"
   )
-  return np.stack([text.hashvalues for text in made])
+  return np.stack([text.hashvalues for text in signatures])
 
 
 def _candidates(signatures: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -102,6 +106,7 @@ def _candidates(signatures: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray
     band = signatures[:, start : start + BAND]
     bucket = np.unique(band, axis=0, return_inverse=True)[1].ravel()
     order = np.argsort(bucket, kind="stable")
+    # All pairs of a large bucket would be quadratic; neighbours alone link most of it.
     for distance in range(1, NEIGHBOURS + 1):
       left = np.flatnonzero(bucket[order][distance:] == bucket[order][:-distance])
       yield order[left], order[left + distance]

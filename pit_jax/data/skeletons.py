@@ -85,15 +85,16 @@ def shown(
     whole = _render(tokenizer, form, turns)
     if whole == _woven(pieces, contents):
       return tuple(contents)
-    made = [_alone(tokenizer, form, turns, pieces, i) for i in range(len(turns))]
+    # Each content by itself among marks: together they must give the whole again.
+    rendered = [_alone(tokenizer, form, turns, pieces, i) for i in range(len(turns))]
   except jinja2.TemplateError as error:
     raise ValueError(f"the chat template refuses the contents: {error}") from error
-  if whole != _woven(pieces, made):
+  if whole != _woven(pieces, rendered):
     raise ValueError(
       "the chat template writes each turn by what others say, which training cannot follow; change "
       'the row, or use data.chat="plain"'
     )
-  return tuple(made)
+  return tuple(rendered)
 
 
 def may_change(tokenizer: text.Tokenizer, form: str, turns: Sequence[conversations.Turn]) -> bool:

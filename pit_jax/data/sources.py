@@ -53,5 +53,5 @@ def _synthetic(limit: int | None, seed: int) -> Iterator[files.Row]:
     raise ValueError("the synthetic source has no size of its own; say how many rows (limit)")
   from pit_jax.tasks import synthetic
 
-  made = synthetic.preferences(limit, seed)
-  return ((f"synthetic, row {i}", fields) for i, fields in enumerate(made))
+  preferences = synthetic.preferences(limit, seed)
+  return ((f"synthetic, row {i}", fields) for i, fields in enumerate(preferences))

@@ -6,7 +6,9 @@ from typing import Any
 from pit_jax.data import values
 
 PARTS = {"SUBREDDIT": "subreddit", "TITLE": "title", "POST": "post", "ARTICLE": "article"}
-MIDDLE, SURE = 5, 4  # of the annotators' scale, 1 to 9: no preference; steps to either end
+# On the annotators' scale from 1 to 9: no preference, and the steps from it to either end.
+MIDDLE = 5
+SURE = 4
 
 
 def convert(fields: Mapping) -> list[dict[str, Any]]:
@@ -33,13 +35,13 @@ def convert(fields: Mapping) -> list[dict[str, Any]]:
     raise values.RowError("missing field", "'info' holds neither a post nor an article")
   parts = [f"{label}: {_part(info, name)}" for label, name in named.items()]
   choice = int(fields["choice"])
-  made = {
+  preference = {
     "prompt": "\n\n".join([*parts, "TL;DR:"]),
     "chosen": values.read_text(listed[choice], "text"),
     "rejected": values.read_text(listed[1 - choice], "text"),
     "margin": _confidence(fields, choice),
   }
-  return [made]
+  return [preference]
 
 
 def _part(info: Mapping, name: str) -> str:

@@ -46,13 +46,15 @@ def find(row: rows.Preference, tokens: Collection[str] = ()) -> list[str]:
     row: a preference.
     tokens: by which the template that rows are shown in marks turns.
   """
-  asked = [turn.content for turn in conversations.turns(row.prompt)]
-  responses = [said for said in (row.chosen, row.rejected, row.response) if said]
-  texts = [*asked, *responses]
+  prompts = [turn.content for turn in conversations.turns(row.prompt)]
+  responses = [content for content in (row.chosen, row.rejected, row.response) if content]
+  texts = [*prompts, *responses]
   suspicious = {
-    LISTED: any(_LISTED.match(said) for said in texts),
-    TEMPLATE: any(_TOKEN.search(said) or any(token in said for token in tokens) for said in texts),
-    LABELLED: any(map(_is_dialogue, asked)) or any(map(_goes_on, responses)),
+    LISTED: any(_LISTED.match(content) for content in texts),
+    TEMPLATE: any(
+      _TOKEN.search(content) or any(token in content for token in tokens) for content in texts
+    ),
+    LABELLED: any(map(_is_dialogue, prompts)) or any(map(_goes_on, responses)),
   }
   return [kind for kind in KINDS if suspicious[kind]]
 

@@ -13,6 +13,7 @@ import numpy as np
 from pit_jax import types
 from pit_jax.data import padding
 
+# Little-endian everywhere, since machines may share a cache.
 TOKEN = np.dtype("<i4")
 PROMPTS = {  # how many of a record's columns are prompts; the others are responses
   types.Prompts: 1,
@@ -95,6 +96,7 @@ class Table:
       ValueError: a row is longer.
     """
     tokens, lengths = self.tokens(rows)
+    # Rows lie end to end, each with its columns in order: of every token its column.
     owner = np.repeat(np.tile(np.arange(lengths.shape[1]), len(lengths)), lengths.ravel())
     prompts = PROMPTS[self.make]
     columns = []
@@ -104,10 +106,10 @@ class Table:
       columns.append(fill(tokens[owner == column], lengths[:, column], width, self.pad_id))
     if self.make is types.Prompts:
       return columns[0]
-    made = self.make(*columns)
+    record = self.make(*columns)
     if not self.columns:
-      return made
-    return made.replace(columns={name: column[rows] for name, column in self.columns.items()})
+      return record
+    return record.replace(columns={name: column[rows] for name, column in self.columns.items()})
 
   def with_columns(self, **columns: np.ndarray) -> "Table":
     """Returns the table with more columns of numbers, Float[rows] each.
@@ -118,8 +120,8 @@ class Table:
     for name, column in columns.items():
       if len(column) != len(self):
         raise ValueError(f"column {name!r} has {len(column)} numbers for {len(self)} rows")
-    made = {name: np.asarray(column, np.float32) for name, column in columns.items()}
-    return dataclasses.replace(self, columns={**self.columns, **made})
+    arrays = {name: np.asarray(column, np.float32) for name, column in columns.items()}
+    return dataclasses.replace(self, columns={**self.columns, **arrays})
 
   def tokens(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the ids of some rows, end to end, and their columns' lengths, Int[n columns]."""
@@ -152,7 +154,8 @@ def piece(columns: Sequence[Sequence[Sequence[int]]], kept: np.ndarray, cut: np.
   index = np.flatnonzero(kept)
   tokens, lengths = padding.flatten([column[i] for i in index for column in columns])
   lengths = lengths.astype(np.int32).reshape(len(index), len(columns))
-  data, ends = tokens.astype(TOKEN).tobytes(), TOKEN.itemsize * lengths.sum(axis=1).cumsum()
+  data = tokens.astype(TOKEN).tobytes()
+  ends = TOKEN.itemsize * lengths.sum(axis=1).cumsum()
   cuts = itertools.pairwise([0, *ends.tolist()])
   rows = [data[start:end] for start, end in cuts]
   return Piece(rows, lengths, index, int(cut[index].sum()), len(kept) - len(index))

@@ -150,6 +150,7 @@ class Template(Form):
   @property
   def hash(self) -> str:
     """A sha256 (16 hex digits) of everything that decides the text a model sees."""
+    # What the code itself adds is said in words: whoever changes it changes them too.
     content = [self.policy, self.improver, "response: space, text, eos"]
     content += [f"prompt: {self.bos}, text"] if self.bos else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -184,10 +185,13 @@ class Template(Form):
         f"the format {silent[0]} has no plain text; give it one, or use a chat template"
       )
     texts = [text for one in asked for text in one.texts]
+    # Texts of all rows are encoded at once, and taken up again in the order of rows and slots.
     texts = shorten(self._encode_answers(tokenizer, texts), max_response_length)
-    ids, cuts = iter(texts.ids), iter(texts.is_cut)
+    ids = iter(texts.ids)
+    cuts = iter(texts.is_cut)
     questions = self._encode_questions(tokenizer, asked, max_prompt_length)
-    rows, is_cut = [], questions.is_cut
+    rows = []
+    is_cut = questions.is_cut
     own = {shown: self._own(tokenizer, shown) for shown in {one.format for one in asked}}
     for i, (one, question) in enumerate(zip(asked, questions.ids, strict=True)):
       *befores, end = own[one.format]

@@ -14,7 +14,8 @@ import transformers
 
 from pit_jax.data import gguf_text, hf_text, words
 
-PAD, EOS = "<pad>", "<eos>"
+PAD = "<pad>"
+EOS = "<eos>"
 GENERATION = "generation_config.json"  # where a model's directory lists all tokens that end a text
 
 
@@ -88,6 +89,7 @@ class Tokenizer:
     return self._words.encode_batch(texts) if self._words else self._ask(texts)
 
   def _ask(self, texts: Sequence[str]) -> list[list[int]]:
+    # Fast: without the offsets, which nobody reads here.
     encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
@@ -112,8 +114,8 @@ class Tokenizer:
 
   def added(self, ids: Iterable[int]) -> dict[int, tokenizers.AddedToken]:
     """Returns those of some token ids that no merge makes: what templates mark their turns with."""
-    known = self._fast.added_tokens_decoder
-    return {token: known[token] for token in ids if token in known}
+    tokens = self._fast.added_tokens_decoder
+    return {token: tokens[token] for token in ids if token in tokens}
 
   def with_turns(self, end_id: int, marks: Iterable[tokenizers.AddedToken]) -> "Tokenizer":
     """Returns the tokenizer of a chat model.
@@ -136,8 +138,8 @@ class Tokenizer:
 
   def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
     """Returns the texts of several lists of token ids; special tokens are left out."""
-    said = [[int(token) for token in ids if token not in self.stop_ids] for ids in batch]
-    return self._rust.decode_batch(said, skip_special_tokens=True)
+    kept = [[int(token) for token in ids if token not in self.stop_ids] for ids in batch]
+    return self._rust.decode_batch(kept, skip_special_tokens=True)
 
   def suffix(self, text: str, limit: int) -> list[int]:
     """Returns the last tokens of a text, at most `limit` and starting where a word starts.
@@ -145,7 +147,8 @@ class Tokenizer:
     A text whose last `limit` tokens lie within one word is cut between two characters instead.
     """
     parts, ids = self._words.encode(text) if self._words else ([text], self._ask([text]))
-    first, room = len(parts), limit
+    first = len(parts)
+    room = limit
     while first and len(ids[first - 1]) <= room:
       first -= 1
       room -= len(ids[first])
@@ -193,15 +196,17 @@ class Tokenizer:
       fast.chat_template = chat_template
     fast.save_pretrained(str(directory))
     if len(self.stop_ids) > 1:
-      said = {"eos_token_id": list(self.stop_ids), "pad_token_id": self.pad_id}
+      generation = {"eos_token_id": list(self.stop_ids), "pad_token_id": self.pad_id}
       (pathlib.Path(directory) / GENERATION).write_text(
-        json.dumps(said, indent=2) + "\n", encoding="utf-8"
+        json.dumps(generation, indent=2) + "\n", encoding="utf-8"
       )
 
 
 def _beginning(fast: transformers.PreTrainedTokenizerFast) -> str:
   """Returns the beginning-of-sequence token that a tokenizer writes before a text; "" for none."""
-  rust, token = fast.backend_tokenizer, fast.bos_token
+  rust = fast.backend_tokenizer
+  token = fast.bos_token
+  # Some files name such a token and never write it; so the tokenizer is asked.
   added, bare = (rust.encode("a", add_special_tokens=adds).tokens for adds in (True, False))
   return token if token and added[:1] == [token] != bare[:1] else ""
 
@@ -241,8 +246,8 @@ def _stop_ids(path: pathlib.Path) -> list[int]:
   if not isinstance(content, dict):
     kind = type(content).__name__
     raise ValueError(f"{path / GENERATION} must hold a JSON object, not {kind}")
-  found = content.get("eos_token_id")
-  return [found] if isinstance(found, int) else list(found or [])
+  ids = content.get("eos_token_id")
+  return [ids] if isinstance(ids, int) else list(ids or [])
 
 
 def _padded(
@@ -251,6 +256,7 @@ def _padded(
   """Gives a tokenizer a padding token that ends no text, one of its own where it has one."""
   if fast.pad_token_id is None or fast.pad_token_id in stop_ids:
     marked = [token.content for token in fast.added_tokens_decoder.values() if token.special]
+    # A token called pad goes first, then any that ends no text, then a new one.
     spare = dict.fromkeys([*fast.all_special_tokens, *marked])
     spare = [token for token in spare if fast.convert_tokens_to_ids(token) not in stop_ids]
     fast.add_special_tokens({"pad_token": ([t for t in spare if "pad" in t] + spare + [PAD])[0]})

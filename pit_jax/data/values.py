@@ -8,7 +8,8 @@ from typing import Any
 
 MESSAGES = (("role", "content"), ("from", "value"))  # the fields of a message
 # Labels that their rows' own scores contradict.
-TIED, REVERSED = "label without a difference", "label against its own scores"
+TIED = "label without a difference"
+REVERSED = "label against its own scores"
 # What is no fault of a file.
 LEFT_OUT = ("no preference", "equal ratings", "only answer", TIED, REVERSED)
 
@@ -97,6 +98,7 @@ def read_number(fields: Mapping, name: str) -> float | None:
     raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}")
   try:
     number = float(value)
+  # Python's integers have no end, floats do.
   except OverflowError:
     number = math.inf
   except (TypeError, ValueError) as error:
@@ -138,5 +140,5 @@ def describe(value: Any) -> str:
 
 def shorten(value: Any) -> str:
   """Returns how a value is written, its end left out where it is long."""
-  shown = repr(value)
-  return shown if len(shown) <= 60 else shown[:57] + "..."
+  written = repr(value)
+  return written if len(written) <= 60 else written[:57] + "..."

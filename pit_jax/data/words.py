@@ -1,4 +1,4 @@
-"""Words whose token ids are known: texts repeat them, and a tokenizer is asked for each once."""
+"""A cache of words' token ids: texts repeat words, and a tokenizer is asked for each once."""
 
 import itertools
 import json
@@ -10,6 +10,7 @@ import tokenizers
 KNOWN = 200_000  # words whose ids are kept, at most
 
 # A word begins at a single space between two characters that are none; other white space is inside.
+# Possessive quantifiers (*+, ++) give nothing back, so that long texts take linear time.
 _WORD = re.compile(r"\s*+\S++(?:(?! \S)\s++\S*+)*+|\s++")
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _BREAKS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

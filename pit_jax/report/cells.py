@@ -70,6 +70,7 @@ def select(
 ) -> Table:
   """Renders the columns in which at least one row says something."""
   cells = {column: [render(row) for row in rows] for column, render in columns.items()}
+  # A column in which no row says anything goes; `words` then counts those that stay.
   kept = {column: values for column, values in cells.items() if set(values) - {BLANK, ""}}
   words = sum(column in kept for column in list(columns)[: more.pop("words", 1)])
   return Table(

@@ -13,7 +13,11 @@ import markupsafe
 
 from pit_jax.report import cells, palette
 
-LINE, PAD, GAP, HEADING = 17, 11, 14, 40  # px: line height, box padding, box distance, band title
+# In px: line height, box padding, box distance, band title.
+LINE = 17
+PAD = 11
+GAP = 14
+HEADING = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +82,7 @@ def draw(columns: Sequence[Column], wide: bool) -> str:
   parts += [_box(item) for column in placed for chain in column for item in chain]
   shape = "wide" if wide else "tall"
   titles = ", ".join(box.lines[0] for column in columns for chain in column.chains for box in chain)
+  # A page has both drawings, and ids of markers must differ within one document.
   drawing = (
     f'<svg class="pipeline {shape}" viewBox="0 0 {size[0]} {size[1]}" role="img" '
     f'aria-label="The pipeline: {markupsafe.escape(titles)}">'
@@ -91,7 +96,9 @@ def of_stages(results: Mapping) -> list[Column]:
 
   Stages that follow each other on one fold share a column.
   """
-  columns, stages = [], results.get("stages", {})
+  columns = []
+  stages = results.get("stages", {})
+  # Consecutive stages alone: a fold that comes again later has another column.
   for fold, names in itertools.groupby(stages, lambda name: stages[name].get("fold", "")):
     boxes = [Box((name, stages[name]["kind"], *effort(results, name))) for name in names]
     columns.append(Column(fold, [boxes], rows(results, fold)))
@@ -113,8 +120,8 @@ def effort(results: Mapping, name: str) -> tuple[str, ...]:
 
 def rows(results: Mapping, fold: str) -> str:
   """Returns how many rows a fold has, in words; "" where it is not known."""
-  known = results.get("data", {}).get("folds", {}).get(fold)
-  return "" if known is None else f"{known:,} rows"
+  count = results.get("data", {}).get("folds", {}).get(fold)
+  return "" if count is None else f"{count:,} rows"
 
 
 _HEAD = (
@@ -125,8 +132,10 @@ _HEAD = (
 
 def _wide(columns):
   """Folds from left to right, chains from top to bottom."""
-  width, distance = 225, 20
-  starts, below = [], HEADING
+  width = 225
+  distance = 20
+  starts = []
+  below = HEADING
   for chain in range(len(columns[0])):
     starts.append(below)
     below += max(_stack(column[chain]) for column in columns) + 2 * GAP
@@ -142,7 +151,9 @@ def _wide(columns):
 
 def _tall(columns):
   """Folds from top to bottom, chains side by side."""
-  placed, bands, below = [], [], 0
+  placed = []
+  bands = []
+  below = 0
   chains = len(columns[0])
   width = (380 - 24 - (chains - 1) * GAP) // chains
   for column in columns:
@@ -200,7 +211,8 @@ def _samples(sampler: Placed, stage: Placed, wide: bool) -> str:
   if wide:
     side = sampler.x + sampler.width
     return _path(f"M{side} {sampler.y + 44}h7V{stage.y + 18}H{side + 1}", dashed=True)
-  foot, height = sampler.y + sampler.box.height, stage.y + stage.box.height // 2
+  foot = sampler.y + sampler.box.height
+  height = stage.y + stage.box.height // 2
   return _path(f"M{sampler.x + sampler.width - 24} {foot}V{height}H{stage.x - 1}", dashed=True)
 
 
@@ -237,5 +249,6 @@ def _box(item: Placed) -> str:
 
 def _letters(text: str) -> str:
   """Sets M_P and its like with a lowered index, in a way every browser knows."""
+  # dy moves all that follows; a letter of no width brings the line back up.
   lowered = r'\1<tspan dy="3" font-size="9.5">\2</tspan><tspan dy="-3">​</tspan>'
   return re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", lowered, str(markupsafe.escape(text)))

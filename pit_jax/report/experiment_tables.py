@@ -41,19 +41,19 @@ def significant(results: Mapping) -> cells.Table | None:
 
 def power(results: Mapping) -> cells.Table | None:
   """How many prompts a difference needs."""
-  known = results.get("power")
-  if not known:
+  study = results.get("power")
+  if not study:
     return None
   columns = {
     "Δ": lambda row: cells.signed(row["delta"]),
     "prompts needed": lambda row: f"{row['prompts']:,}",
   }
   note = (
-    f"To find Δ in 80% of experiments at the 5% level, where {known['decided']:.0f}% of prompts "
-    f"are no tie, as when {known['judge']} compares {known['a']} with {known['b']}. The "
-    f"{verdict.prompts(known):,} prompts here find a Δ of {cells.fixed(known['detectable'], 1)}."
+    f"To find Δ in 80% of experiments at the 5% level, where {study['decided']:.0f}% of prompts "
+    f"are no tie, as when {study['judge']} compares {study['a']} with {study['b']}. The "
+    f"{verdict.prompts(study):,} prompts here find a Δ of {cells.fixed(study['detectable'], 1)}."
   )
-  return cells.select("power", "Power", known["needed"], columns, note=note, words=0)
+  return cells.select("power", "Power", study["needed"], columns, note=note, words=0)
 
 
 def agreement(results: Mapping) -> cells.Table:
@@ -106,13 +106,14 @@ def length(results: Mapping) -> cells.Table:
 
 def correlations(results: Mapping) -> cells.Table:
   """Whether judges score long answers higher."""
-  found = results.get("length", {}).get("correlations", ())
-  judges = list(dict.fromkeys(row["judge"] for row in found))
+  measured = results.get("length", {}).get("correlations", ())
+  judges = list(dict.fromkeys(row["judge"] for row in measured))
   rows: dict[str, dict] = {}
-  for row in found:
+  for row in measured:
     rows.setdefault(row["system"], {"system": row["system"]})[row["judge"]] = row
   columns = {"system": lambda row: row["system"]}
   for judge in judges:
+    # A default keeps the judge of this turn; a closure would see that of the last one.
     columns[judge] = lambda row, judge=judge: cells.fixed(row[judge]["correlation"])
     columns[f"{judge} 95%"] = lambda row, judge=judge: cells.bounds(row[judge]["ci95"])
   note = "Spearman's rank correlation of a judge's score and the answer's length, in each system."
@@ -124,9 +125,9 @@ def correlations(results: Mapping) -> cells.Table:
 
 def knee(results: Mapping) -> cells.Table:
   """Whether more optimisation harmed."""
-  found = results.get("frontier", {})
-  judge = found.get("judge")
-  rows = [chain for chain in found.get("chains", ()) if chain["since"]]
+  section = results.get("frontier", {})
+  judge = section.get("judge")
+  rows = [chain for chain in section.get("chains", ()) if chain["since"]]
   columns = {
     "chain": lambda row: row["chain"],
     "from KL": lambda row: cells.fixed(row["points"][_best(row)["index"]]["kl"]),
@@ -149,13 +150,13 @@ def knee(results: Mapping) -> cells.Table:
 
 def frontier(results: Mapping) -> cells.Table:
   """Every checkpoint of every chain."""
-  found = results.get("frontier", {})
+  section = results.get("frontier", {})
   rows = [
     {"chain": chain["chain"], "optimised": chain["proxy"], **point}
-    for chain in found.get("chains", ())
+    for chain in section.get("chains", ())
     for point in chain["points"]
   ]
-  judge = found.get("judge")
+  judge = section.get("judge")
   columns = {
     "chain": lambda row: row["chain"],
     "checkpoint of": lambda row: row["stage"],
@@ -179,6 +180,7 @@ def frontier(results: Mapping) -> cells.Table:
 
 def _best(chain: Mapping) -> Mapping:
   """Returns the change since the checkpoint of less KL that the judge puts highest."""
+  # By the judge and not by the proxy, which training raises to the end.
   points = chain["points"]
   return max(chain["since"], key=lambda row: points[row["index"]]["judge"])
 
@@ -189,10 +191,10 @@ def _change(row: Mapping, name: str) -> str:
 
 
 def _knee(chain: Mapping) -> str:
-  found = chain["knee"]
-  if not found:
+  checkpoint = chain["knee"]
+  if not checkpoint:
     return "none within this run"
-  return f"at KL {cells.fixed(found['kl'])} ({cells.bounds(found['ci95'])})"
+  return f"at KL {cells.fixed(checkpoint['kl'])} ({cells.bounds(checkpoint['ci95'])})"
 
 
 def _small(value: float | int) -> str:

@@ -151,6 +151,7 @@ def _grid(table: cells.Table, console: rich.console.Console) -> rich.table.Table
     )
   for row in table.rows:
     drawn.add_row(*row)
+  # Measured as if lines had no end: a number that is cut off says another one.
   needed = rich.measure.Measurement.get(console, console.options.update(width=1_000), drawn).minimum
   drawn.width = needed if needed > console.width else None
   return drawn
@@ -226,6 +227,7 @@ def _render(
   method: presentation.Presentation,
   drawn: Mapping[str, str],
 ) -> str:
+  # Sections may be absent: a template may ask for keys of what is not there.
   templates = jinja2.Environment(
     loader=jinja2.PackageLoader("pit_jax.report"),
     autoescape=True,
@@ -236,6 +238,7 @@ def _render(
   templates.filters |= {"letters": _letters, "fixed": cells.fixed, "themed": palette.themed}
   templates.globals |= {"mark": revisions.mark, "colour": method.colour, "palette": palette}
   templates.globals |= {"duration": cells.duration}
+  # The page allows no script but this one, by its hash; so it is not rendered.
   script = templates.loader.get_source(templates, "filter.js")[0]
   claims, remark = method.claims(results)
   columns = (method.diagram or diagram.of_stages)(results)

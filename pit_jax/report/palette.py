@@ -8,8 +8,16 @@ import itertools
 import re
 from collections.abc import Sequence
 
-INK, QUIET, HAIRLINE, EDGE, WHITE = "#22262e", "#6d7178", "#e4e2dc", "#b9b6ae", "#ffffff"
-BLUE, TEAL, RUST, MINT, PURPLE = "#2f4a73", "#0b7267", "#b3632d", "#7cb5aa", "#7d6391"
+INK = "#22262e"
+QUIET = "#6d7178"
+HAIRLINE = "#e4e2dc"
+EDGE = "#b9b6ae"
+WHITE = "#ffffff"
+BLUE = "#2f4a73"
+TEAL = "#0b7267"
+RUST = "#b3632d"
+MINT = "#7cb5aa"
+PURPLE = "#7d6391"
 OTHERS = ("#58707c", "#8a5a7d", "#7f7a3c", "#a3705c")
 MARKERS = {"gold": "o", "language_model": "X", "R_public": "P", "R_judge": "s"}  # by judge
 OTHER_MARKERS = ("D", "^", "v", "p")  # of the judges that a method brings, in their order
@@ -76,6 +84,7 @@ STYLE = {
 
 def other(system: str) -> str:
   """Returns the colour of a system for which nobody chose one."""
+  # Not by hash(), which differs between processes: a name keeps its colour.
   return OTHERS[sum(system.encode()) % len(OTHERS)]
 
 

@@ -19,7 +19,9 @@ import numpy as np
 
 from pit_jax.report import palette, panels, presentation, verdict
 
-SCORE, KL = "objective/score", "objective/kl"  # metrics of reinforcement learning
+# Metrics of reinforcement learning.
+SCORE = "objective/score"
+KL = "objective/kl"
 
 
 def draw(
@@ -49,9 +51,11 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
   """
   buffer = io.StringIO()
   with matplotlib.rc_context(palette.STYLE):
+    # Without a date the same results make the same page.
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
   text = buffer.getvalue()
   head, body = text[text.index("<svg") :].split(">", 1)
+  # The page sets the width; that of the drawing, in pt, would stand against it.
   head = re.sub(r'\s(width|height)="[^"]*pt"', "", head)
   body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
   body = body.replace("'DejaVu Sans', sans-serif", "var(--sans)").replace(
@@ -75,6 +79,7 @@ def _forest(results: Mapping, method: presentation.Presentation) -> matplotlib.f
     return None
   lines: dict[str, list[Mapping]] = {}
   baseline = method.baseline or results.get("headline", ("", ""))[1]
+  # Sorting is stable: the baseline's comparisons first, all others in their order.
   for row in sorted(whole, key=lambda row: row["b"] != baseline):
     lines.setdefault(_pair_label(row, whole), []).append(row)
   judges = list(dict.fromkeys(row["judge"] for row in whole))
@@ -84,6 +89,7 @@ def _forest(results: Mapping, method: presentation.Presentation) -> matplotlib.f
     rows.sort(key=lambda row: judges.index(row["judge"]))
     for index, row in enumerate(rows):
       offset = 0.21 * (index - (len(rows) - 1) / 2)
+      # The first judge has a full marker, the others hollow ones of their own form.
       look = {"color": method.colour(row["a"]), "marker": markers[row["judge"]]}
       if row["judge"] != judges[0]:
         look["markerfacecolor"] = palette.WHITE
@@ -151,16 +157,16 @@ def _scores(results: Mapping, method: presentation.Presentation) -> matplotlib.f
 
 def _frontier(results: Mapping, _) -> matplotlib.figure.Figure | None:
   """Proxy and judge over KL, a row of panels per chain; a knee is a dotted line."""
-  found = results.get("frontier", {})
-  chains = found.get("chains", ())
+  section = results.get("frontier", {})
+  chains = section.get("chains", ())
   if not chains:
     return None
   figure, rows = panels.make_figure(
-    0.4 + 2.1 * len(chains), nrows=len(chains), ncols=2 if found["judge"] else 1
+    0.4 + 2.1 * len(chains), nrows=len(chains), ncols=2 if section["judge"] else 1
   )
   tints = itertools.cycle((palette.BLUE, palette.TEAL))
   for axes, chain, tint in zip(rows, chains, tints, strict=False):
-    names = {"proxy": chain["proxy"], "judge": found["judge"]}
+    names = {"proxy": chain["proxy"], "judge": section["judge"]}
     for panel, (key, name) in zip(axes, names.items(), strict=False):
       _over_kl(panel, chain, key, tint)
       panel.set_title(f"{chain['chain']}: {name}")
@@ -174,6 +180,7 @@ def _over_kl(axes: matplotlib.axes.Axes, chain: Mapping, key: str, tint: str) ->
   points = chain["points"]
   at, values = (np.array([point[name] for point in points]) for name in ("kl", key))
   low, high = np.array([point[f"{key}_ci95"] for point in points]).T
+  # Estimates of a KL near 0 may lie below it, where the axis has no root.
   axes.errorbar(
     at.clip(min=0), values, (values - low, high - values), fmt="o-", color=tint, markersize=4,
     linewidth=1.3, elinewidth=0.8,
@@ -188,7 +195,8 @@ def _over_kl(axes: matplotlib.axes.Axes, chain: Mapping, key: str, tint: str) ->
 
 def _reinforcement(results: Mapping, _) -> matplotlib.figure.Figure | None:
   """Reward and KL of every RL stage; the gold score is unknown to them and not here."""
-  keys, stages = {SCORE: palette.TEAL, KL: palette.RUST}, results.get("stages", {})
+  keys = {SCORE: palette.TEAL, KL: palette.RUST}
+  stages = results.get("stages", {})
   names = [name for name, stage in stages.items() if keys.keys() & stage.get("curve", {}).keys()]
   if not names:
     return None
@@ -210,11 +218,11 @@ def _losses(results: Mapping, _) -> matplotlib.figure.Figure | None:
   """The first curve of every stage that reinforcement learning is not."""
   curves = {}
   for name, stage in results.get("stages", {}).items():
-    known = {key: points for key, points in stage.get("curve", {}).items() if points}
-    if known and not known.keys() & {SCORE, KL}:
-      metric = next(iter(known))
+    filled = {key: points for key, points in stage.get("curve", {}).items() if points}
+    if filled and not filled.keys() & {SCORE, KL}:
+      metric = next(iter(filled))
       is_loss = metric.rpartition("/")[2] == "loss"
-      curves[name if is_loss else f"{name}: {metric}"] = known[metric]
+      curves[name if is_loss else f"{name}: {metric}"] = filled[metric]
   if not curves:
     return None
   count = (len(curves) + 1) // 2

@@ -107,8 +107,8 @@ class Presentation:
 
   def colour(self, system: str) -> str:
     """Returns the colour of a system."""
-    known = self.systems.get(system)
-    return known.colour if known and known.colour else palette.other(system)
+    declared = self.systems.get(system)
+    return declared.colour if declared and declared.colour else palette.other(system)
 
 
 ANY = Presentation()  # of a method of which nothing is known but its results

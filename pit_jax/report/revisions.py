@@ -20,9 +20,11 @@ def mark(before: str, after: str) -> markupsafe.Markup:
   """
   old, new = (re.findall(r"\s+|\S+", text) for text in (before, after))
   parts: list[list] = []  # each [what both have | None, old, new]
+  # By itself difflib passes over the frequent words of long texts (autojunk).
   codes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
   for place, (kind, i, j, k, m) in enumerate(codes):
-    gone, came = "".join(old[i:j]), "".join(new[k:m])
+    gone = "".join(old[i:j])
+    came = "".join(new[k:m])
     # White space between two changes is part of one change: marks of whole phrases read better.
     is_between = 0 < place < len(codes) - 1 and not gone.strip()
     if kind == "equal" and not is_between:

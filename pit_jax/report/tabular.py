@@ -20,8 +20,8 @@ def build(results: Mapping, method: presentation.Presentation) -> dict[str, cell
     results: a checked results dict, without what a shut gate holds back.
     method: of the run.
   """
-  made = [table for section in sections(method) for table in of_section(section, results, method)]
-  return {table.name: table for table in [*made, data(results)] if table.rows}
+  tables = [table for section in sections(method) for table in of_section(section, results, method)]
+  return {table.name: table for table in [*tables, data(results)] if table.rows}
 
 
 def sections(method: presentation.Presentation) -> Sequence[presentation.Section]:
@@ -40,13 +40,14 @@ def of_section(
 
 
 def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.Table:
+  # One temperature of all rows goes into the note, and its column away.
   if len({row.get("temperature") for row in rows}) == 1 and rows[0].get("temperature") is not None:
     note = f"All at temperature {rows[0]['temperature']}. {note}"
     rows = [{**row, "temperature": None} for row in rows]
   failures = sum((collections.Counter(row.get("failures")) for row in rows), collections.Counter())
   if failures:
-    said = cells.plain(failures)
-    note += f" Failed are prompts without a verdict, which count as nothing: {said}."
+    counts = cells.plain(failures)
+    note += f" Failed are prompts without a verdict, which count as nothing: {counts}."
   columns = {
     "system": lambda row: row["a"],
     "against": lambda row: row["b"],
@@ -131,8 +132,9 @@ def systems(results: Mapping) -> cells.Table:
     f"{verdict.score_judge(results)} score": lambda row: cells.fixed(row.get("score")),
     "tokens": lambda row: cells.fixed(row.get("tokens"), 1),
   }
-  known = {"name", "about", "score", "tokens", f"score_{verdict.score_judge(results)}"}
-  for key in dict.fromkeys(key for row in rows for key in row if key not in known):
+  # Every other key is a column of its own; `score_JUDGE` is the score of that judge.
+  named = {"name", "about", "score", "tokens", f"score_{verdict.score_judge(results)}"}
+  for key in dict.fromkeys(key for row in rows for key in row if key not in named):
     judge = key.removeprefix("score_")
     label = key.replace("_", " ") if judge == key else f"{judge} score"
     columns[label] = lambda row, key=key: cells.plain(row.get(key))
@@ -193,27 +195,28 @@ def stages(results: Mapping) -> cells.Table:
     "MFU": lambda row: cells.percent(row.get("mfu")),
     "time": lambda row: cells.duration(row["seconds"]),
   }
-  known = {key for row in rows for key in row}
-  said = [text for key, text in SPEEDS.items() if key in known]
-  note = " ".join([*said, _goodput(results)]).strip()
+  keys = {key for row in rows for key in row}
+  sentences = [text for key, text in SPEEDS.items() if key in keys]
+  note = " ".join([*sentences, _goodput(results)]).strip()
   return cells.select("stages", "Stages", rows, columns, note=note)
 
 
 def _goodput(results: Mapping) -> str:
-  found = results.get("goodput")
-  if not found:
+  goodput = results.get("goodput")
+  if not goodput:
     return ""
-  lived, count = cells.duration(found["seconds"]), found["sessions"]
+  lived = cells.duration(goodput["seconds"])
+  count = goodput["sessions"]
   return (
     f"Processes worked on this run {count:,} {'time' if count == 1 else 'times'}, {lived} in all; "
-    f"{cells.percent(found['share'])} of that went into training steps that were kept."
+    f"{cells.percent(goodput['share'])} of that went into training steps that were kept."
   )
 
 
 def data(results: Mapping) -> cells.Table:
   """What the run was trained on."""
-  known = results.get("data", {})
-  rows = [{"key": key.replace("_", " "), "value": cells.plain(known[key])} for key in known]
+  facts = results.get("data", {})
+  rows = [{"key": key.replace("_", " "), "value": cells.plain(facts[key])} for key in facts]
   columns = {"entry": lambda row: row["key"], "value": lambda row: row["value"]}
   return cells.select("data", "Data", rows, columns, words=2)
 

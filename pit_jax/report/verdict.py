@@ -51,7 +51,8 @@ def principal(results: Mapping) -> Mapping | None:
 
 def headline(results: Mapping, method: presentation.Presentation) -> str:
   """Returns the one sentence that says what the run found, built from its figures."""
-  row, checked = principal(results), gate(results, method)
+  row = principal(results)
+  checked = gate(results, method)
   if row is None:
     return method.sentence(results)
   if checked is not None and not checked["passed"]:
@@ -61,7 +62,8 @@ def headline(results: Mapping, method: presentation.Presentation) -> str:
 
 def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
   """Returns the figures for the top of the page, each as (label, value, explanation)."""
-  figures, (a, b) = [], results.get("headline", (None, None))
+  figures = []
+  a, b = results.get("headline", (None, None))
   for judge in believed(results["comparisons"]):
     row = find(results["comparisons"], a, b, (judge,))
     if row:
@@ -114,13 +116,14 @@ def find(
     without: who may not.
   """
   rows = [row for row in comparisons if (row["a"], row["b"]) == (a, b) and is_judged(row)]
-  asked = [judge for judge in judges or believed(rows) if judge not in without]
+  allowed = [judge for judge in judges or believed(rows) if judge not in without]
 
   def preference(row: Mapping) -> tuple:
+    # The least one is taken: by judge, then temperature 1 (False sorts first), then all seeds.
     plain = row.get("temperature") in (None, 1)
-    return asked.index(row["judge"]), not plain, row.get("seed") not in (None, "all")
+    return allowed.index(row["judge"]), not plain, row.get("seed") not in (None, "all")
 
-  return min((row for row in rows if row["judge"] in asked), key=preference, default=None)
+  return min((row for row in rows if row["judge"] in allowed), key=preference, default=None)
 
 
 def interval_text(row: Mapping) -> str:
@@ -155,24 +158,26 @@ def prompts(row: Mapping) -> int:
 
 def signed(value: float | int) -> str:
   """Returns a number with one decimal, a sign, and a true minus."""
+  # What rounds to 0 has no sign.
   return f"{value:+.1f}".replace("-", "−") if round(value, 1) else "0.0"
 
 
 def _sentence(row: Mapping, method: presentation.Presentation) -> str:
-  judge, found = row["judge"], direction(row)
+  judge = row["judge"]
+  sign = direction(row)
   if words := method.headlines.get((row["a"], row["b"])):
-    said = f"{words[0]} {_change(judge, found, words[1])}"
+    sentence = f"{words[0]} {_change(judge, sign, words[1])}"
   else:
-    said = f"{row['a']} {_difference(judge, found, row['b'])}"
-  if found and "over_seeds" in row and not differs_over_seeds(row):
-    said += ", with these models"
+    sentence = f"{row['a']} {_difference(judge, sign, row['b'])}"
+  if sign and "over_seeds" in row and not differs_over_seeds(row):
+    sentence += ", with these models"
   failed = f" ({row['failed']:,} more could not be judged)" if row.get("failed") else ""
-  asked = f"{prompts(row):,} held-out prompts"
+  held_out = f"{prompts(row):,} held-out prompts"
   if "repeated" in row:
-    asked = f"{row['n']:,} trials on {asked}, the same for all seeds"
+    held_out = f"{row['n']:,} trials on {held_out}, the same for all seeds"
   own = f"{judge}, a reward model that the run trained"
   return (
-    f"{said}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {asked}"
+    f"{sentence}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {held_out}"
     f"{failed} under {(JUDGES | method.judges).get(judge, own)}, {interval_text(row)}."
   )
 

@@ -65,6 +65,7 @@ def is_out_of_reach(error: BaseException | None) -> bool:
   """Returns whether an error, or what caused it, says that a bucket does not answer or refuses."""
   seen = []
   while error is not None and error not in seen:
+    # Chains of causes may be circles.
     seen.append(error)
     error = error.__cause__ or error.__context__
   modules = ("gcsfs", "aiohttp", "requests", "google")
@@ -87,6 +88,7 @@ def copy(source: str, target: str) -> None:
     shutil.copytree(source, target, copy_function=_link)
     return
   with reaching(target):
+    # What a kill left there half is removed first.
     if files().exists(target):
       files().rm(target, recursive=True)
     for path in files().find(source):

@@ -15,7 +15,9 @@ from pit_jax.storage import buckets
 
 MARK = ".mirror.json"  # what was put or taken last, by name
 NOTE = ".owner.json"  # who writes into a workdir; owners.py puts it into the bucket itself
-CHECKPOINTS, TOKENS, MODELS = "checkpoints", "tokens", "models"
+CHECKPOINTS = "checkpoints"
+TOKENS = "tokens"
+MODELS = "models"
 ONE_PIECE = 64 << 20  # bytes of a file that is read whole, as it may be written to meanwhile
 UNFINISHED = (".tmp", ".partial", ".old")  # of files and folders that are about to be renamed
 
@@ -39,43 +41,47 @@ class Mirror:
       below: the file or folder that is wanted, "" for all.
       skip: folders of the workdir that are not.
     """
-    known, there = self._known(), self._there(below)
-    for name, about in there.items():
-      same = known.get(name, {}).get("generation") == about["generation"]
-      if _is_kept(name, skip) and not (same and (self.folder / name).exists()):
+    recorded = self._known()
+    remote = self._there(below)
+    for name, about in remote.items():
+      # A generation is the bucket's own count of an object's versions: no clocks are compared.
+      is_same = recorded.get(name, {}).get("generation") == about["generation"]
+      if _is_kept(name, skip) and not (is_same and (self.folder / name).exists()):
         self._take(name, about)
-        known[name] = self._described(name, about["generation"])
-    inside = [name for name in known if name.startswith(below) and _is_kept(name, skip)]
-    for name in set(inside) - there.keys():
+        recorded[name] = self._described(name, about["generation"])
+    inside = [name for name in recorded if name.startswith(below) and _is_kept(name, skip)]
+    # Others removed these since they were put or taken here.
+    for name in set(inside) - remote.keys():
       (self.folder / name).unlink(missing_ok=True)
-      del known[name]
-    self._remember(known)
+      del recorded[name]
+    self._remember(recorded)
 
   def push(self) -> None:
     """Copies into the bucket what was written here since the last time, the oldest first.
 
     What is removed here stays there: whoever tidies up temporary folders may not undo a run.
     """
-    known = self._known()
+    recorded = self._known()
     for name in self._names():
-      now = self._described(name, known.get(name, {}).get("generation"))
-      if now != known.get(name):
+      now = self._described(name, recorded.get(name, {}).get("generation"))
+      if now != recorded.get(name):
         now["generation"] = self._put(name, now["size"])
-        known[name] = now
-    self._remember(known)
+        recorded[name] = now
+    self._remember(recorded)
 
   def _names(self) -> list[str]:
     """Returns the files that belong into the bucket, in the order of their last writing."""
-    found = [path for path in self.folder.rglob("*") if path.is_file() and path.name != MARK]
-    found.sort(key=lambda path: path.stat().st_mtime_ns)
-    names = [path.relative_to(self.folder).as_posix() for path in found]
+    paths = [path for path in self.folder.rglob("*") if path.is_file() and path.name != MARK]
+    paths.sort(key=lambda path: path.stat().st_mtime_ns)
+    names = [path.relative_to(self.folder).as_posix() for path in paths]
     return [name for name in names if _is_kept(name, ())]
 
   def _there(self, below: str) -> dict[str, dict[str, Any]]:
+    # The client keeps listings, and other machines write into the bucket too.
     buckets.files().invalidate_cache()
     root = self.address.removeprefix(buckets.SCHEME)
-    found = buckets.files().find(f"{root}/{below}".rstrip("/"), detail=True)
-    return {path.removeprefix(f"{root}/"): about for path, about in found.items()}
+    objects = buckets.files().find(f"{root}/{below}".rstrip("/"), detail=True)
+    return {path.removeprefix(f"{root}/"): about for path, about in objects.items()}
 
   def _take(self, name: str, about: dict[str, Any]) -> None:
     path = self.folder / name
@@ -88,7 +94,8 @@ class Mirror:
 
   def _put(self, name: str, size: int) -> str:
     """Copies a file of which so many bytes are wanted, and returns the object's generation."""
-    path, target = self.folder / name, f"{self.address}/{name}"
+    path = self.folder / name
+    target = f"{self.address}/{name}"
     if size <= ONE_PIECE:
       with path.open("rb") as file:
         buckets.files().pipe_file(target, file.read(size))
@@ -97,8 +104,8 @@ class Mirror:
     return buckets.files().info(target)["generation"]
 
   def _described(self, name: str, generation: str | None) -> dict[str, Any]:
-    found = (self.folder / name).stat()
-    return {"generation": generation, "size": found.st_size, "written": found.st_mtime_ns}
+    status = (self.folder / name).stat()
+    return {"generation": generation, "size": status.st_size, "written": status.st_mtime_ns}
 
   def _known(self) -> dict[str, dict[str, Any]]:
     path = self.folder / MARK
@@ -120,9 +127,10 @@ def _is_kept(name: str, skip: Sequence[str]) -> bool:
 def place(address: str) -> pathlib.Path:
   """Returns this host's mirror of an address, which is made if there is none."""
   name = f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{jax.process_index()}"
-  found = pathlib.Path(tempfile.gettempdir()) / f"pit_jax-{os.getuid()}" / name
-  found.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-  if found.parent.stat().st_uid != os.getuid():
-    raise ValueError(f"{found.parent} belongs to somebody else; set TMPDIR to another folder")
-  found.mkdir(exist_ok=True)
-  return found
+  folder = pathlib.Path(tempfile.gettempdir()) / f"pit_jax-{os.getuid()}" / name
+  # Everybody may write into the temporary folder: a guessed name is refused unless it is ours.
+  folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+  if folder.parent.stat().st_uid != os.getuid():
+    raise ValueError(f"{folder.parent} belongs to somebody else; set TMPDIR to another folder")
+  folder.mkdir(exist_ok=True)
+  return folder

@@ -1,4 +1,4 @@
-"""One process at a time writes into a workdir: a second one is refused while the first lives.
+"""The lock of a workdir: one process writes, and a second is refused while the first lives.
 
 Whoever writes leaves a note in the workdir, or in its bucket, that says who it is: host, process,
 since when, and a number that goes up every few seconds while it lives. A kill leaves the note, and
@@ -84,9 +84,9 @@ def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
     if not name.startswith(".") and not name.endswith(LOGS) and not OWN.fullmatch(name)
   ]
   if others:
-    shown = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
+    listed = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
     raise ValueError(
-      f"--workdir={workdir} holds other files ({shown}), and a run writes many; give a folder of "
+      f"--workdir={workdir} holds other files ({listed}), and a run writes many; give a folder of "
       "its own, such as --workdir=runs/mine"
     )
 
@@ -101,13 +101,15 @@ def held(folder: pathlib.Path) -> Iterator[None]:
   Raises:
     ValueError: another process does, and lives.
   """
-  note, was_there = _own(), folder.exists()
+  note = _own()
+  was_there = folder.exists()
   refusal = ""
   if hosts.is_first():
     try:
       _take(folder, note)
     except ValueError as error:
       refusal = str(error)
+  # All hosts are refused together; one alone would leave the others waiting for it.
   if refusal := hosts.agree(refusal):
     raise ValueError(refusal)
   if not hosts.is_first():
@@ -189,6 +191,7 @@ def _live(folder: pathlib.Path, note: Note, ended: threading.Event) -> None:
       file=sys.stderr,
       flush=True,
     )
+    # In a thread, SystemExit would end the thread alone.
     os._exit(1)
 
 
@@ -227,6 +230,7 @@ def _write(folder: pathlib.Path, note: Note, is_new: bool = False) -> bool:
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / mirrors.NOTE
   temporary = path.with_name(f"{path.name}.{note.owner}.tmp")
+  # Whole under a name of its own first, so that nobody reads half a note.
   temporary.write_bytes(content)
   try:
     if is_new:
@@ -250,6 +254,7 @@ def _linked(temporary: pathlib.Path, path: pathlib.Path) -> bool:
 
 def _is_running(pid: int) -> bool:
   try:
+    # Signal 0 is never sent: it only asks whether one could be.
     os.kill(pid, 0)
   except ProcessLookupError:
     return False
@@ -261,6 +266,7 @@ def _is_running(pid: int) -> bool:
 def _started(pid: int) -> str:
   """Returns when a process began, as its host counts; "" where it is gone or nobody says."""
   try:
+    # After the command's name, which may hold anything: the state, and starttime as the 20th.
     fields: Any = (
       pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     )

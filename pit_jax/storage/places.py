@@ -112,6 +112,7 @@ def share(path: pathlib.Path) -> None:
     UnreachableError: the bucket does not answer.
   """
   push()
+  # Between the two copies: what the others take has to be there.
   hosts.wait(path.name)
   is_mirrored = _MIRROR is not None and path.is_relative_to(_MIRROR.folder)
   if is_mirrored and not hosts.is_first():

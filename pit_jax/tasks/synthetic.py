@@ -110,6 +110,7 @@ def question(rng: random.Random, people: int = PEOPLE) -> Question:
     people: how many there are in the chain, the asker not counted; more than CALLS.
   """
   asker, *people = rng.sample(NAMES, people + 1)
+  # The chain itself; whoever is at its end or outside calls anybody, which leads astray.
   calls = dict(itertools.pairwise(people[: CALLS + 1]))
   for person in people[CALLS:]:
     calls[person] = rng.choice([other for other in people if other != person])
@@ -126,8 +127,10 @@ def ask(q: Question) -> str:
 
 def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
   """Draws a letter from a writer."""
-  chain, answer = q.chain(), q.answer()
+  chain = q.chain()
+  answer = q.answer()
   wrong = [street for street in STREETS if street != answer]
+  # The order of the draws makes the rows: another order is another data set.
   opening = answer if rng.random() < writer.knows else rng.choice(wrong)
   working = tuple(chain) if rng.random() < writer.works else ()
   return Letter(
@@ -163,6 +166,7 @@ def parse_question(prompt: str) -> Question:
   return Question(asker[1], calls, end[1], int(end[2]))
 
 
+# The parts of a letter in their order; a text with anything else is none.
 _LETTER = re.compile(
   rf"(?P<greeting>Hi|Hello|Dear|Well)(?: (?P<asker>\w+))?, "
   r"(?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\."
@@ -174,7 +178,8 @@ _LETTER = re.compile(
 
 def checks(prompt: str, response: str) -> dict[str, bool]:
   """Returns which of the five checks a letter passes; a text that is no letter passes none."""
-  q, match = parse_question(prompt), _LETTER.fullmatch(response.strip())
+  q = parse_question(prompt)
+  match = _LETTER.fullmatch(response.strip())
   if not match:
     return dict.fromkeys(WEIGHTS, False)
   return {
@@ -202,6 +207,7 @@ def preferences(count: int, seed: int) -> list[dict[str, str]]:
   Returns:
     Rows with `prompt`, `chosen` and `rejected`.
   """
+  # A text as seed is hashed by SHA-512, the same in every process.
   return [_preference(random.Random(f"preference {seed} {i}")) for i in range(count)]
 
 
@@ -211,8 +217,10 @@ def _preference(rng: random.Random) -> dict[str, str]:
   second = first
   while second == first:
     second = revise(q, first, HASTY, rng)
-  prompt, pair = ask(q), (first.text(q.asker), second.text(q.asker))
+  prompt = ask(q)
+  pair = (first.text(q.asker), second.text(q.asker))
   gap = gold(prompt, pair[0]) - gold(prompt, pair[1])
+  # Bradley and Terry's model of the gold scores, at the temperature LABEL_NOISE.
   is_first = rng.random() < 1 / (1 + math.exp(-gap / LABEL_NOISE))
   chosen, rejected = pair if is_first else pair[::-1]
   return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
@@ -229,6 +237,7 @@ def plain_text(count: int, seed: int) -> list[tuple[str, str, str]]:
   for i in range(count):
     rng = random.Random(f"plain {seed} {i}")
     q = question(rng, rng.choice((PEOPLE, PEOPLE, PEOPLE - 1, PEOPLE - 2)))
-    first, second = write(q, PLAIN, rng), write(q, PLAIN, rng)
+    first = write(q, PLAIN, rng)
+    second = write(q, PLAIN, rng)
     rows.append((ask(q), first.text(q.asker), second.text(q.asker)))
   return rows

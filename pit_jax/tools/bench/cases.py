@@ -66,34 +66,34 @@ def cases(
     params: the language model's parameters; what is frozen of them, all models share.
     sizes: how much each case does.
   """
-  found = [
+  measured = [
     _decoding(
       language, params, f"generate, batch {rows}", [sizes.prompt] * rows, [sizes.response] * rows
     )
     for rows in sizes.batches
   ]
-  found.append(_decoding(language, params, "generate, mixed lengths", *sizes.ragged()))
-  found.append(_laying_out(language, params))
+  measured.append(_decoding(language, params, "generate, mixed lengths", *sizes.ragged()))
+  measured.append(_laying_out(language, params))
   scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   make = functools.partial(_records, language.config.vocabulary, sizes)
   length = sizes.prompt + sizes.response
   imitation = Demonstrations(prompts=make(Prompts, 0), responses=make(Responses, 1))
-  found.append(
+  measured.append(
     _training(
       "sft", language, objectives.imitation(language), params, imitation, {}, sizes.rows * length
     )
   )
   pair = Preferences(make(Prompts, 0), make(Responses, 1), make(Responses, 2))
   tokens = sizes.rows * (length + sizes.response)
-  found.append(
+  measured.append(
     _training("reward", scalar, objectives.preference_pairs(scalar), scores, pair, {}, tokens)
   )
-  shown = GapPreferences(make(Prompts, 0), make(Prompts, 3), make(Responses, 1), make(Responses, 2))
+  gaps = GapPreferences(make(Prompts, 0), make(Prompts, 3), make(Responses, 1), make(Responses, 2))
   frozen = {"term_weights": jnp.ones(5)}
-  found.append(
-    _training("gap reward", scalar, objectives.gap_order(scalar), scores, shown, frozen, 2 * tokens)
+  measured.append(
+    _training("gap reward", scalar, objectives.gap_order(scalar), scores, gaps, frozen, 2 * tokens)
   )
-  return [*found, _ppo(language, scalar, params, scores, sizes)]
+  return [*measured, _ppo(language, scalar, params, scores, sizes)]
 
 
 def _records(vocabulary: int, sizes: Sizes, kind: type, seed: int) -> Prompts | Responses:
@@ -112,11 +112,11 @@ def _decoding(
   """Generates so many tokens after prompts of so many, row by row, from weights laid out before."""
   prompts = jax.tree.map(jnp.asarray, left_padded(model.config.vocabulary, lengths))
   sample = _sampler(model, max(limits), is_ragged=min(limits) < max(limits))
-  given = (prompts, jax.random.key(0), jnp.float32(0), jnp.asarray(limits))
+  inputs = (prompts, jax.random.key(0), jnp.float32(0), jnp.asarray(limits))
 
   def start():
     read = inference.laid_out(model, _mesh(), params)
-    return lambda: jax.block_until_ready(sample(read, *given))
+    return lambda: jax.block_until_ready(sample(read, *inputs))
 
   abstract = pure.gathered(model, params, _mesh())
   cost = costs.generation(model.config, abstract, lengths, limits)
@@ -158,6 +158,7 @@ def _training(
   trained, base = pure.split(model, params)
   fixed = {"base": base} | frozen
 
+  # Copied: a step donates its state, and all cases share these parameters.
   def start():
     state = _placed(training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer))
 
@@ -200,13 +201,14 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
 
     def run():
       nonlocal state
-      key, policy = jax.random.key(0), pure.join(state.train.params, base)["policy"]
+      key = jax.random.key(0)
+      policy = pure.join(state.train.params, base)["policy"]
       read = inference.laid_out(language, _mesh(), policy)
       responses, logprobs = sample(read, prompts, key, jnp.float32(1))
       rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)
-      given = (prompts, responses, logprobs, rewards)
+      experience = (prompts, responses, logprobs, rewards)
       rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
-      state, metrics = iterate(state, frozen, *given, key, rates, jnp.float32(1e4))
+      state, metrics = iterate(state, frozen, *experience, key, rates, jnp.float32(1e4))
       return jax.block_until_ready(metrics)
 
     return run

@@ -20,15 +20,15 @@ def peers(directory: str, sizes: cases.Sizes) -> dict[str, timing.Case]:
 
   model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
   model.generation_config.eos_token_id = None  # a row ends at its given length
-  found = [
+  measured = [
     _generation(model, f"generate, batch {rows}", [sizes.prompt] * rows, [sizes.response] * rows)
     for rows in sizes.batches
   ]
-  found += [
+  measured += [
     _generation(model, "generate, mixed lengths", *sizes.ragged()),
     _imitation(model, sizes),
   ]
-  return {case.name: case for case in found}
+  return {case.name: case for case in measured}
 
 
 def _generation(model, name: str, lengths: Sequence[int], limits: Sequence[int]) -> timing.Case:
@@ -36,7 +36,8 @@ def _generation(model, name: str, lengths: Sequence[int], limits: Sequence[int])
   import torch
 
   prompts = cases.left_padded(model.config.vocab_size, lengths)
-  ids, mask = torch.tensor(prompts.tokens, dtype=torch.long), torch.tensor(prompts.mask).long()
+  ids = torch.tensor(prompts.tokens, dtype=torch.long)
+  mask = torch.tensor(prompts.mask).long()
   ends = torch.tensor(limits) + ids.shape[1]
 
   def is_done(ids, scores, **_):
@@ -62,6 +63,7 @@ def _imitation(model, sizes: cases.Sizes) -> timing.Case:
   length = sizes.prompt + sizes.response
   draw = np.random.default_rng(0)
   ids = torch.tensor(draw.integers(0, model.config.vocab_size, (sizes.rows, length)))
+  # The loss of transformers leaves out what is labelled −100.
   labels = torch.where(torch.arange(length) < sizes.prompt, -100, ids)
 
   def train(optimizer):

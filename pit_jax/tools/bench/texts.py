@@ -6,7 +6,9 @@ import tempfile
 from pit_jax.data import encode, preferences, template, text
 from pit_jax.tools.bench import timing
 
-PROMPT, RESPONSE = 256, 128  # at most so many tokens of each; more are cut
+# At most so many tokens of each; more are cut.
+PROMPT = 256
+RESPONSE = 128
 
 
 def case(directory: str, source: str) -> timing.Case:

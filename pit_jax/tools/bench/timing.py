@@ -72,6 +72,7 @@ def measure(
     pair = [case, *([theirs[case.name]] if case.name in theirs else [])]
     runs = [one.start() for one in pair]
     seconds: list[list[float]] = [[] for _ in pair]
+    # Compiles, and is not counted.
     for run in runs:
       run()
     with _tracing(trace):
@@ -113,8 +114,9 @@ def _tracing(folder: str | None) -> Iterator[None]:
 
 def peak_bytes() -> int:
   """Returns the most memory used so far, of the first device if it tells, else of the host."""
-  known = jax.local_devices()[0].memory_stats() or {}
-  if "peak_bytes_in_use" in known:
-    return known["peak_bytes_in_use"]
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if "peak_bytes_in_use" in stats:
+    return stats["peak_bytes_in_use"]
   used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  # macOS counts bytes, Linux KiB.
   return used if sys.platform == "darwin" else used * 1024

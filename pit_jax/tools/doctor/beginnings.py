@@ -23,7 +23,9 @@ def shared(examined: cases.Cases, talks: np.ndarray) -> findings.Finding:
   labels = similar.joined(opening, talks)
   groups = [group for group in cases.rows_of(labels) if len(group) > 1]
   split = [group for group in groups if _is_split(examined, group)]
-  prompts, largest = len(examined.prompts), int(np.bincount(opening).max())
+  prompts = len(examined.prompts)
+  largest = int(np.bincount(opening).max())
+  # The empty one keeps whole numbers where no group is split.
   concerned = np.concatenate([*split, np.array([], int)])
   is_large = largest > max(LARGE * prompts, FEW)
   return findings.Finding(
@@ -63,20 +65,20 @@ def _is_split(examined: cases.Cases, group: np.ndarray) -> bool:
 def _said(groups: list, split: list, is_large: bool, share: float) -> str:
   if not groups:
     return "No two prompts begin with the same turn."
-  said = (
+  sentence = (
     f"{findings.count(sum(map(len, groups)), 'prompt begins/prompts begin')} like another one, "
     f"with {findings.count(len(groups), 'beginning')} in common; "
   )
   if split:
-    said += f"{findings.count(len(split), 'of them is/of them are')} split over several folds."
+    sentence += f"{findings.count(len(split), 'of them is/of them are')} split over several folds."
   else:
-    said += "each of them is in one fold."
+    sentence += "each of them is in one fold."
   if is_large:
-    said += (
+    sentence += (
       f" One first turn alone opens {findings.percent(share)} of the prompts, which are all in one "
       "fold."
     )
-  return said
+  return sentence
 
 
 def _advice(is_split: bool, is_large: bool) -> str:

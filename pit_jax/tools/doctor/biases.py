@@ -19,13 +19,14 @@ def length(examined: cases.Cases, measured: lengths.Lengths) -> findings.Finding
   difference = tokens[:, 0] - tokens[:, 1]
   unequal = difference != 0
   if not unequal.any():
-    said = "The two responses of every pair are equally long; length can decide nothing."
-    return findings.Finding("length", title, "ok", said)
+    sentence = "The two responses of every pair are equally long; length can decide nothing."
+    return findings.Finding("length", title, "ok", sentence)
   longer = estimates.share(difference[unequal] > 0, _numbered(examined.prompt[unequal]))
+  # No length is 0, since every response has its end-of-sequence token.
   features = np.stack([difference, np.log(tokens[:, 0] / tokens[:, 1])], axis=1)
   predicted = estimates.predict(features, examined.prompt)
   weight = _distance(longer)
-  said = (
+  sentence = (
     f"The longer response is chosen in {findings.percent(longer.value)} of the pairs of unequal "
     f"length ({findings.interval(longer)})"
   )
@@ -33,7 +34,7 @@ def length(examined: cases.Cases, measured: lengths.Lengths) -> findings.Finding
     "length",
     title,
     findings.severity(weight),
-    said + ("." if weight else ", no more or less than chance explains."),
+    sentence + ("." if weight else ", no more or less than chance explains."),
     _length_advice(predicted) if weight else "",
     _length_figures(tokens, longer, predicted),
     tables=(_ratio_table(by_ratio(examined, measured)),),
@@ -74,20 +75,20 @@ def by_ratio(examined: cases.Cases, measured: lengths.Lengths) -> dict[str, esti
   """Returns how often the longer response is chosen, for ranges of longer over shorter."""
   tokens = np.stack([measured.chosen, measured.rejected])
   ratio = tokens.max(axis=0) / tokens.min(axis=0)
-  found = {}
+  shares = {}
   for low, high in itertools.pairwise(RATIOS):
     inside = (ratio > low) & (ratio <= high)
     if inside.any():
       bounds = f"{low:g} to {high:g}" if high < math.inf else f"over {low:g}"
       is_longer = tokens[0, inside] > tokens[1, inside]
-      found[bounds] = estimates.share(is_longer, _numbered(examined.prompt[inside]))
-  return found
+      shares[bounds] = estimates.share(is_longer, _numbered(examined.prompt[inside]))
+  return shares
 
 
 def _ratio_table(by_range: dict[str, estimates.Estimate]) -> cells.Table:
   rows = tuple(
-    (bounds, f"{found.n:,}", *map(findings.percent, _three(found)))
-    for bounds, found in by_range.items()
+    (bounds, f"{estimate.n:,}", *map(findings.percent, _three(estimate)))
+    for bounds, estimate in by_range.items()
   )
   heads = ("times as long", "pairs", "longer chosen", "from", "to")
   note = "With the ends of the 95% interval, which knows that rows of a prompt belong together."
@@ -106,8 +107,8 @@ def _three(found: estimates.Estimate) -> tuple[float, float, float]:
 def position(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
   """Finds whether standing first made a response more likely to be chosen, where that is known."""
   title = "Position bias"
-  known = np.array([row.position is not None for row in examined.rows])
-  if not known.any():
+  is_known = np.array([row.position is not None for row in examined.rows])
+  if not is_known.any():
     return findings.Finding(
       "position",
       title,
@@ -116,7 +117,7 @@ def position(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
       "mattered cannot be known.",
       "Record it as chosen_position (1 or 2); output_1 and output_2 are names of columns.",
     )
-  rows = np.flatnonzero(known)
+  rows = np.flatnonzero(is_known)
   won = np.array([examined.rows[row].position == 1 for row in rows])
   groups = _numbered(examined.prompt[rows])
   first = estimates.share(won, groups)
@@ -127,12 +128,12 @@ def position(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
   swapped = _swapped(judged, rows, won, examined)
   if swapped is not None:
     figures.append(findings.estimated("the first one, in pairs judged in both orders", swapped))
-    said = (
+    sentence = (
       f"In the {findings.count(swapped.n, 'pair')} judged in both orders the first response is "
       f"chosen {findings.percent(swapped.value)} of the time ({findings.interval(swapped)}); "
       "without bias it would be 50%."
     )
-    return _judged(title, said, _distance(swapped), figures)
+    return _judged(title, sentence, _distance(swapped), figures)
   return _by_writer(title, examined, rows, won, groups, first, figures)
 
 
@@ -141,8 +142,10 @@ def _by_writer(title, examined, rows, won, groups, first, figures) -> findings.F
   share = f"The first response is chosen in {findings.percent(first.value)} of rows"
   pairs = [examined.rows[row].writers for row in rows]
   if any(pair is None for pair in pairs):
-    said = f"{share} ({findings.interval(first)}); if the order was drawn at random, that is bias."
-    return _judged(title, said, _distance(first), figures)
+    sentence = (
+      f"{share} ({findings.interval(first)}); if the order was drawn at random, that is bias."
+    )
+    return _judged(title, sentence, _distance(first), figures)
   names = sorted({name for pair in pairs for name in pair})
   number = {name: index for index, name in enumerate(names)}
   ordered = [pair if is_won else pair[::-1] for pair, is_won in zip(pairs, won, strict=True)]
@@ -162,11 +165,11 @@ def _by_writer(title, examined, rows, won, groups, first, figures) -> findings.F
     )
   chances = estimates.Estimate(*map(float, scipy.special.expit(_three(bias))), bias.n)
   figures.append(findings.estimated("the first one, of two equally good ones", chances))
-  said = (
+  sentence = (
     f"Of two equally good responses the first would be chosen {findings.percent(chances.value)} "
     f"of the time ({findings.interval(chances)}), by a Bradley–Terry fit to who wrote them."
   )
-  return _judged(title, said, _distance(chances), figures)
+  return _judged(title, sentence, _distance(chances), figures)
 
 
 def _swapped(judged, rows, won, examined) -> estimates.Estimate | None:
@@ -174,6 +177,7 @@ def _swapped(judged, rows, won, examined) -> estimates.Estimate | None:
   pair = judged.of_row[rows]
   low_won = examined.chosen[rows] == judged.first[pair]
   order = (low_won == won).astype(int)  # 1 where the response with the smaller number stood first
+  # A number for each order of each pair, under which judgements are counted and wins of the first.
   key = 2 * pair + order
   times = np.bincount(key, minlength=2 * len(judged.first)).reshape(-1, 2)
   wins = np.bincount(key, weights=won, minlength=2 * len(judged.first)).reshape(-1, 2)
@@ -182,6 +186,7 @@ def _swapped(judged, rows, won, examined) -> estimates.Estimate | None:
     return None
   prompt = np.zeros(len(judged.first), int)
   prompt[judged.of_row] = examined.prompt
+  # The mean of both orders: what the two responses are worth cancels, the place stays.
   return estimates.share((wins[both] / times[both]).mean(axis=1), prompt[both])
 
 

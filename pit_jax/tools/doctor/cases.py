@@ -51,7 +51,10 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
   """Numbers prompts and responses, and divides the rows as training would."""
   numbers: dict[str, int] = {}
   responses: dict[tuple[int, str], int] = {}
-  prompt, chosen, rejected, first = [], [], [], []
+  prompt = []
+  chosen = []
+  rejected = []
+  first = []
   for row, preference in enumerate(loaded.rows):
     number = numbers.setdefault(conversations.write(preference.prompt), len(numbers))
     if number == len(first):
@@ -59,10 +62,13 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
     prompt.append(number)
     chosen.append(responses.setdefault((number, preference.chosen), len(responses)))
     rejected.append(responses.setdefault((number, preference.rejected), len(responses)))
-  names, part, refusal = (), None, ""
+  names = ()
+  part = None
+  refusal = ""
   try:
     folds = division.divide(loaded.rows)
-    names, part = tuple(folds), _parts(numbers, folds)
+    names = tuple(folds)
+    part = _parts(numbers, folds)
   except ValueError as error:  # too few rows for folds are a finding, not the end
     refusal = str(error)
   return Cases(
@@ -90,6 +96,7 @@ def _parts(numbers: dict[str, int], folds: preferences.Folds) -> np.ndarray:
 def rows_of(labels: Sequence[int] | np.ndarray) -> list[np.ndarray]:
   """Returns, for every label in order, the positions that have it, in order."""
   labels = np.asarray(labels)
+  # Stable, so that the positions of a label stay in order.
   order = np.argsort(labels, kind="stable")
   cuts = np.flatnonzero(np.diff(labels[order])) + 1
   return np.split(order, cuts)

@@ -27,18 +27,18 @@ def duplicates(examined: cases.Cases) -> findings.Finding:
     findings.Figure("pairs that differ in case and punctuation only", len(same)),
     findings.Figure("prompts with several rows", int((np.bincount(examined.prompt) > 1).sum())),
   )
-  said = (
+  sentence = (
     f"{findings.count(len(surplus), 'row repeats/rows repeat')} an earlier one word for word; "
     f"the two responses of {findings.count(len(same), 'pair')} say the same words."
   )
   if not concerned:
-    said = "No row is there twice, and no pair says the same words twice."
+    sentence = "No row is there twice, and no pair says the same words twice."
   groups = [*repeated, *(np.array([row]) for row in same)]
   return findings.Finding(
     "duplicates",
     "Duplicates",
     findings.severity(len(concerned) / rows),
-    said,
+    sentence,
     "Keep one of each, unless they are judgements of different people, by which label noise is "
     "estimated: a copy counts twice in every loss."
     if concerned
@@ -56,6 +56,7 @@ def duplicates(examined: cases.Cases) -> findings.Finding:
 
 
 def _differ_in_signs(pair) -> bool:
+  # Lengths first: words are slow to find, and most pairs need none.
   if abs(len(pair.chosen) - len(pair.rejected)) > NEAR:
     return False
   return similar.words(pair.chosen) == similar.words(pair.rejected)
@@ -66,7 +67,7 @@ def near_duplicates(examined: cases.Cases, alike: similar.Groups) -> findings.Fi
   groups = [group for group in cases.rows_of(alike.labels) if len(group) > 1]
   many = sum(map(len, groups))
   prompts = len(examined.prompts)
-  said = (
+  sentence = (
     f"{findings.count(many, 'prompt is/prompts are')} nearly the same as another one "
     f"({findings.percent(many / prompts)} of the different prompts), in "
     f"{findings.count(len(groups), 'group')}."
@@ -77,12 +78,13 @@ def near_duplicates(examined: cases.Cases, alike: similar.Groups) -> findings.Fi
     findings.Figure("largest group", max(map(len, groups), default=0)),
   )
   closest = sorted(alike.pairs, key=lambda pair: -pair[2])
+  # One of each group is no copy.
   extra = many - len(groups)
   return findings.Finding(
     "near_duplicates",
     "Near-duplicate prompts",
     findings.severity(extra / prompts),
-    said if groups else "No prompt is nearly the same as another one.",
+    sentence if groups else "No prompt is nearly the same as another one.",
     "Keep the best row of each group, or weigh what many near-copies teach." if groups else "",
     figures,
     tuple(_alike(examined, *pair) for pair in closest[: findings.EXAMPLES]),
@@ -109,10 +111,11 @@ def conversations_of(examined: cases.Cases) -> np.ndarray:
   links = clusters.continued(examined.prompts).tolist()
   for number, row in enumerate(examined.first):
     prompt = examined.rows[row].prompt
-    said = marks.turns(prompt) if isinstance(prompt, str) else prompt
-    replied = next((end for end, turn in enumerate(said) if turn[0] == "assistant" and end), None)
-    if replied is not None and said[replied][1]:
-      start = _digest(repr([tuple(turn) for turn in said[: replied + 1]]))
+    turns = marks.turns(prompt) if isinstance(prompt, str) else prompt
+    replied = next((end for end, turn in enumerate(turns) if turn[0] == "assistant" and end), None)
+    if replied is not None and turns[replied][1]:
+      start = _digest(repr([tuple(turn) for turn in turns[: replied + 1]]))
+      # The first prompt with a beginning stands for all others that have it.
       links.append((begun.setdefault(start, number), number))
   return similar.linked(len(examined.prompts), np.array(links, int).reshape(-1, 2))
 
@@ -122,19 +125,21 @@ def _digest(text: str) -> bytes:
 
 
 def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> findings.Finding:
-  """Finds prompts in parts that measure whose like is in parts that train.
+  """Finds leakage: prompts of held-out and validation parts whose like is in training parts.
 
   Folds are made from the exact text of a prompt, or of the user's first message: a near-copy may
   land anywhere, and so may a conversation that begins with something else than another's question.
   """
   title = "Leakage between folds"
   if examined.part is None:
-    said = "There are no folds to leak between: training would refuse these rows."
-    return findings.Finding("leakage", title, "unknown", said)
+    sentence = "There are no folds to leak between: training would refuse these rows."
+    return findings.Finding("leakage", title, "unknown", sentence)
   measuring = trained_by(examined.names)
   near = {name: _seen(examined, examined.part, alike.labels, name) for name in measuring}
   same = {name: _seen(examined, examined.part, talks, name) for name in measuring}
-  table, shares, leaking = [], {}, []
+  table = []
+  shares = {}
+  leaking = []
   for name in measuring:
     members = examined.part == examined.names.index(name)
     if not members.any():
@@ -199,6 +204,7 @@ def _is_in(examined: cases.Cases, part: np.ndarray, names: Sequence[str]) -> np.
 def _seen(examined: cases.Cases, part: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
   """Returns which of some things are in a part and share their label with one that trained it."""
   trained = _is_in(examined, part, trained_by(examined.names)[name])
+  # A flag for each label, since comparing all prompts with all would be quadratic.
   has_trained = np.zeros(labels.max() + 1, bool)
   has_trained[labels[trained]] = True
   return _is_in(examined, part, [name]) & has_trained[labels]
@@ -206,24 +212,24 @@ def _seen(examined: cases.Cases, part: np.ndarray, labels: np.ndarray, name: str
 
 def _answered(examined: cases.Cases, name: str) -> np.ndarray:
   """Returns which prompts of a part have a response that stands in what trained it."""
-  known: dict[bytes, int] = {}
+  numbers: dict[bytes, int] = {}
   responses = (text for row in examined.rows for text in (row.chosen, row.rejected))
-  texts = np.array([known.setdefault(_digest(text), len(known)) for text in responses])
+  texts = np.array([numbers.setdefault(_digest(text), len(numbers)) for text in responses])
   prompts = np.repeat(examined.prompt, 2)
-  found = np.zeros(len(examined.prompts), bool)
-  found[prompts[_seen(examined, examined.part[prompts], texts, name)]] = True
-  return found
+  is_answered = np.zeros(len(examined.prompts), bool)
+  is_answered[prompts[_seen(examined, examined.part[prompts], texts, name)]] = True
+  return is_answered
 
 
 def _leakage_said(shares: dict[str, float]) -> str:
-  said = [
+  sentence = [
     f"{findings.percent(share)} of {name.replace('_', ' ')}"
     for name, share in shares.items()
     if share
   ]
-  if not said:
+  if not sentence:
     return "No prompt that measures is near one that trains, nor of the same conversation."
-  return f"Prompts whose like was trained on: {', '.join(said)}."
+  return f"Prompts whose like was trained on: {', '.join(sentence)}."
 
 
 def _leakage_examples(examined, alike, talks, near, same) -> tuple[findings.Example, ...]:
@@ -236,6 +242,6 @@ def _leakage_examples(examined, alike, talks, near, same) -> tuple[findings.Exam
         other = np.flatnonzero(trains & (labels == labels[prompt]))[0]
         texts = [findings.shorten(examined.prompts[number], 90) for number in (prompt, other)]
         parts = [examined.named(examined.part[number]) for number in (prompt, other)]
-        said = f"{parts[0]}: {texts[0]} | {parts[1]}: {texts[1]}"
-        shown.append(findings.Example(examined.places(*examined.first[[prompt, other]]), said))
+        sentence = f"{parts[0]}: {texts[0]} | {parts[1]}: {texts[1]}"
+        shown.append(findings.Example(examined.places(*examined.first[[prompt, other]]), sentence))
   return tuple(shown[: findings.EXAMPLES])

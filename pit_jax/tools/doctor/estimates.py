@@ -43,7 +43,8 @@ def share(values: Real[np.ndarray, " n"] | Bool[np.ndarray, " n"], groups: Group
   values = np.asarray(values, np.float64)
   if not values.size:
     raise ValueError("a share of no values: give at least one")
-  mean, n = float(values.mean()), values.size
+  mean = float(values.mean())
+  n = values.size
   residuals = np.bincount(groups, weights=values - mean)
   variance = float((residuals**2).sum()) / n**2
   if 0 < mean < 1:
@@ -83,6 +84,7 @@ def flip_rate(for_first: Int[np.ndarray, " n"], for_second: Int[np.ndarray, " n"
   one = scipy.special.xlog1py(first, -rates) + scipy.special.xlogy(second, rates)
   other = scipy.special.xlogy(first, rates) + scipy.special.xlog1py(second, -rates)
   likelihood = times @ np.logaddexp(one, other)
+  # The profile interval (Wilks): where 2 log L lies at most χ² below its maximum.
   inside = rates[2 * (likelihood.max() - likelihood) <= CHI_SQUARE]
   best = float(rates[likelihood.argmax()])
   return Estimate(best, float(inside[0]), float(inside[-1]), int(repeated.sum()))
@@ -120,11 +122,11 @@ def predict(
     return None
   scaled = features / scale
   part = np.random.default_rng(seed).permutation(several)[groups] % CROSS
-  found = np.zeros(len(scaled))
+  logits = np.zeros(len(scaled))
   for held in range(CROSS):
-    found[part == held] = scaled[part == held] @ fit(scaled[part != held])
-  right = (1 + np.sign(found)) / 2
-  loss = float(np.logaddexp(0, -found).mean())
+    logits[part == held] = scaled[part == held] @ fit(scaled[part != held])
+  right = (1 + np.sign(logits)) / 2
+  loss = float(np.logaddexp(0, -logits).mean())
   return Prediction(share(right, groups), loss, fit(scaled) / scale)
 
 
@@ -155,11 +157,14 @@ def first_place(
   strengths = of_writer[writers[:, 0]] - of_writer[writers[:, 1]]
   design = np.concatenate([np.ones((len(won), 1)), strengths], axis=1)
   distinct = np.unique(design, axis=0)
+  # b is told apart where the constant adds a direction to those of the strengths.
   if np.linalg.matrix_rank(distinct) == np.linalg.matrix_rank(distinct[:, 1:]):
     return None
+  # A row that the first one lost becomes its mirror image, so that every row is a win.
   design *= np.where(won, 1.0, -1.0)[:, None]
   weights = fit(design)
   wrong = scipy.special.expit(-design @ weights)
+  # The sandwich H⁻¹ (Σ_g s_g s_gᵀ) H⁻¹, s_g being the gradient summed over the rows of a group.
   curvature = (design * (wrong * (1 - wrong))[:, None]).T @ design + RIDGE * np.eye(len(weights))
   scores = np.zeros((int(groups.max()) + 1, design.shape[1]))
   np.add.at(scores, groups, design * wrong[:, None])

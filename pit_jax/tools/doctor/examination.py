@@ -67,12 +67,13 @@ def examine(
     planned: rows of each fold → the stages that a configuration makes of them; see `sizes.steps`.
   """
   examined = cases.gather(loaded, division)
+  # Slow, and several findings need them: made once.
   measured = lengths.measure(loaded.rows, settings)
   alike = similar.groups(examined.prompts)
   judged = orders.pairs(examined.chosen, examined.rejected)
   talks = copies.conversations_of(examined)
   circles = orders.cycles(judged, findings.EXAMPLES)
-  found = (
+  outcomes = (
     sizes.usable(examined),
     *_steps(examined, planned),
     reading.notes(loaded),
@@ -94,7 +95,7 @@ def examine(
     len(loaded.rows),
     tokenizer,
     division,
-    found,
+    outcomes,
     measured,
     biases.by_ratio(examined, measured),
     (settings.max_prompt_length, settings.max_response_length),

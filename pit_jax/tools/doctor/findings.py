@@ -7,7 +7,9 @@ from pit_jax.report import cells
 from pit_jax.tools.doctor import estimates
 
 SEVERITIES = ("ok", "unknown", "note", "warning", "problem")  # from the least to the gravest
-MANY, MOST = 0.01, 0.10  # shares of the rows from which something is a warning, a problem
+# Shares of the rows from which something is a warning, a problem.
+MANY = 0.01
+MOST = 0.10
 EXAMPLES = 5  # shown of each finding
 
 

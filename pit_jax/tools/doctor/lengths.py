@@ -56,6 +56,7 @@ def measure(preferences: Sequence[rows.Preference], settings: encode.Settings) -
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
   """Returns how many tokens two texts have in common at their beginnings."""
+  # Most pairs differ at once, and need no loop.
   if one[0] != other[0]:
     return 0
   for place, (left, right) in enumerate(zip(one, other, strict=False)):

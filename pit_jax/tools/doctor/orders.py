@@ -67,8 +67,10 @@ def pairs(chosen: Responses, rejected: Responses) -> Pairs:
     chosen: of each row the number of the chosen response.
     rejected: of each row the number of the rejected one.
   """
-  low, high = np.minimum(chosen, rejected), np.maximum(chosen, rejected)
+  low = np.minimum(chosen, rejected)
+  high = np.maximum(chosen, rejected)
   many = int(high.max(initial=0)) + 1
+  # A pair as one number, which sorts much faster than two columns.
   keys, of_row = np.unique(low * many + high, return_inverse=True)
   is_first = chosen == low
   for_first = np.bincount(of_row, weights=is_first, minlength=len(keys)).astype(int)
@@ -91,6 +93,7 @@ def cycles(judged: Pairs, examples: int) -> Cycles:
   graph = scipy.sparse.csr_array((np.ones(len(winner)), (winner, loser)), (many, many))
   _, component = scipy.sparse.csgraph.connected_components(graph, connection="strong")
   tied = np.flatnonzero(np.bincount(component) > 1)
+  # A pair between two components lies on no circle, whatever its rows say.
   same = component[judged.first] == component[judged.second]
   first_of = [int(np.argmax(component == number)) for number in tied[:examples]]
   circles = tuple(_circle(graph, start) for start in first_of)
@@ -110,6 +113,7 @@ def least_violations(judged: Pairs, found: Cycles) -> int:
 def _circle(graph: scipy.sparse.csr_array, start: int) -> tuple[int, ...]:
   """Returns a shortest circle through a response from which one leads back to it."""
   nearest_first, before = scipy.sparse.csgraph.breadth_first_order(graph, start)
+  # The nearest one that leads back closes a shortest circle; then along those that came before.
   path = [next(node for node in nearest_first.tolist() if graph[node, start])]
   while path[-1] != start:
     path.append(int(before[path[-1]]))

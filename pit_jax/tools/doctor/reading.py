@@ -8,13 +8,14 @@ def notes(loaded: preferences.PreferenceSet) -> findings.Finding:
   """Names what is to be known of how the usable rows were read."""
   figures = tuple(findings.Figure(note, rows) for note, rows in loaded.notes.items())
   if not figures:
-    told, advice = "Every column that belongs to a prompt is read.", ""
+    sentence = "Every column that belongs to a prompt is read."
+    advice = ""
   else:
-    told = f"{'; '.join(loaded.notes)}."
+    sentence = f"{'; '.join(loaded.notes)}."
     advice = (
       "What is not read, no model sees: write it into the prompt where it belongs there. "
       "data.schema names what the columns are."
     )
   return findings.Finding(
-    "reading", "How rows were read", "warning" if figures else "ok", told, advice, figures
+    "reading", "How rows were read", "warning" if figures else "ok", sentence, advice, figures
   )

@@ -59,6 +59,7 @@ def text(found: examination.Examination, width: int = 100, is_coloured: bool = F
   )
 
   def say(line: str, indent: int = 0, style: str | None = None) -> None:
+    # As Text, since rows may hold brackets, which rich would read as its markup.
     plain = rich.text.Text(line, style=style or "")
     console.print(rich.padding.Padding(plain, (0, 0, 0, indent)))
 
@@ -119,6 +120,7 @@ def said(figure: findings.Figure) -> str:
 
 def where(example: findings.Example) -> str:
   """Returns the file's name and the rows of an example, all of one file."""
+  # A place is "FILE, line N" or "FILE, row N", and a path may hold commas.
   files, numbers = zip(*(place.rsplit(", ", 1) for place in example.places), strict=True)
   return ", ".join([pathlib.PurePath(files[0]).name, *numbers])
 

@@ -26,11 +26,11 @@ def usable(examined: cases.Cases) -> findings.Finding:
     findings.Figure("different prompts", len(examined.prompts)),
   ]
   figures += [findings.Figure(f"skipped: {why}", many) for why, many in examined.skipped.items()]
-  said = f"{findings.count(kept, 'row')} can be used"
+  sentence = f"{findings.count(kept, 'row')} can be used"
   everything = "." if left_out else ", all of them."
-  said += f", {findings.count(skipped, 'row')} cannot." if skipped else everything
+  sentence += f", {findings.count(skipped, 'row')} cannot." if skipped else everything
   if left_out:
-    said += f" Left out without a preference, as ties: {left_out:,}."
+    sentence += f" Left out without a preference, as ties: {left_out:,}."
   advice = "Training leaves the others out and counts them; "
   advice += "data.on_bad_row=error names the first one and stops." if skipped else ""
   if examined.refusal:
@@ -38,7 +38,7 @@ def usable(examined: cases.Cases) -> findings.Finding:
       "rows",
       "Usable rows",
       "problem",
-      f"{said} Training would refuse them: {examined.refusal}.",
+      f"{sentence} Training would refuse them: {examined.refusal}.",
       "Give it more rows, or other fractions.",
       tuple(figures),
     )
@@ -46,7 +46,7 @@ def usable(examined: cases.Cases) -> findings.Finding:
     "rows",
     "Usable rows",
     findings.severity(skipped / (kept + skipped)),
-    said,
+    sentence,
     advice if skipped else "",
     (*figures, *_folds(examined)),
   )
@@ -122,6 +122,7 @@ def truncation(
 
 def _row(name: str, tokens: np.ndarray, limit: int, is_cut: np.ndarray) -> tuple[str, ...]:
   lost = (tokens - limit).clip(min=0).sum() / tokens.sum()
+  # Inverted CDF: lengths that some text has, and no mean of two.
   numbers = [*np.quantile(tokens, QUANTILES, method="inverted_cdf"), tokens.max(), limit]
   shares = [findings.percent(float(share)) for share in (is_cut.mean(), lost)]
   return (name, *(f"{int(number):,}" for number in numbers), *shares)

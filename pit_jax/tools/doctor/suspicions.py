@@ -18,10 +18,10 @@ def disguised(examined: cases.Cases, words: tokenizers.Tokenizer) -> findings.Fi
   """Finds message lists as texts, marks of a chat template, and dialogues inside one turn."""
   numbers = suspects.count(examined.rows, suspects.spelled(words))
   concerned = sorted({row for rows in numbers.values() for row in rows})
-  found = "Every prompt and every response is one text, or turns."
+  sentence = "Every prompt and every response is one text, or turns."
   if numbers:
     counted = [f"{kind} in {len(rows):,}" for kind, rows in numbers.items()]
-    found = (
+    sentence = (
       f"{findings.count(len(concerned), 'row holds/rows hold')} text that is not what it seems: "
       f"{', '.join(counted)}."
     )
@@ -30,7 +30,7 @@ def disguised(examined: cases.Cases, words: tokenizers.Tokenizer) -> findings.Fi
     "disguised",
     "Texts that are not what they seem",
     findings.severity(len(concerned) / len(examined.rows)),
-    found,
+    sentence,
     f"Training reads these as they are: {'; '.join(advice)}." if advice else "",
     tuple(findings.Figure(kind, len(numbers.get(kind, ()))) for kind in suspects.KINDS),
     tuple(
@@ -45,4 +45,4 @@ def disguised(examined: cases.Cases, words: tokenizers.Tokenizer) -> findings.Fi
 def _shown(examined: cases.Cases, row: int) -> str:
   pair = examined.rows[row]
   texts = (examined.prompts[examined.prompt[row]], pair.chosen, pair.rejected)
-  return " | ".join(findings.shorten(said, 60) for said in texts)
+  return " | ".join(findings.shorten(text, 60) for text in texts)

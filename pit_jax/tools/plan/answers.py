@@ -1,4 +1,4 @@
-"""What the compiler says of programs, kept in a folder so that nothing is asked twice.
+"""A cache of what the compiler says of programs, so that nothing is compiled twice.
 
 An answer lies under what it depends on: the program itself, the chips, and the compiler. Whatever
 changes one of them, in the configuration or in this library, is a question of its own; so plans
@@ -65,8 +65,8 @@ def _name(lowered: jax.stages.Lowered, devices: Any) -> str:
   versions = [(name, _version(name)) for name in COMPILERS]
   places = [(device.device_kind, str(device)) for device in devices.flat]
   flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
-  asked = json.dumps([versions, places, flags]) + lowered.as_text()
-  return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
+  question = json.dumps([versions, places, flags]) + lowered.as_text()
+  return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 
 
 def _version(name: str) -> str | None:
@@ -78,15 +78,16 @@ def _version(name: str) -> str | None:
 
 def _compiled(lowered: jax.stages.Lowered) -> Answer:
   try:
-    made = lowered.compile()
+    executable = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     return Answer(0, _used(str(error)), "", _said(str(error)))
-  sizes = made.memory_analysis()
+  sizes = executable.memory_analysis()
+  # Results that lie in donated arguments (aliases) take no bytes of their own.
   total = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
   total += sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-  return Answer(sizes.argument_size_in_bytes, total, made.as_text())
+  return Answer(sizes.argument_size_in_bytes, total, executable.as_text())
 
 
 def _said(text: str) -> str:
@@ -97,5 +98,5 @@ def _said(text: str) -> str:
 
 def _used(text: str) -> int:
   """Returns the bytes that the compiler would have needed, 0 where it does not say."""
-  found = re.search(r"\(([\d.]+)([KMG])\) exceeds", text)
-  return int(float(found.group(1)) * _UNITS[found.group(2)]) if found else 0
+  match = re.search(r"\(([\d.]+)([KMG])\) exceeds", text)
+  return int(float(match.group(1)) * _UNITS[match.group(2)]) if match else 0

@@ -61,6 +61,7 @@ def devices(topology: str) -> list[Any]:
     ValueError: there is no such topology.
   """
   hosts.prepare()  # plans are for programs as runs have them compiled
+  # So that its absence is an ImportError, and not taken for an unknown topology below.
   import libtpu  # noqa: F401
   from jax.experimental import topologies
 
@@ -89,14 +90,16 @@ def compile(program: programs.Program, kept: pathlib.Path | None = None) -> Comp
   flops = operations.count(traced.jaxpr, program.sampled) / devices.size
   by_hand = abstract.device_bytes(program.arguments)
   answer = answers.ask(traced.lower(), devices, kept)
-  traffic, largest = NOTHING, ()
+  traffic = NOTHING
+  largest = ()
   if answer.text:
     module = hlo.read(answer.text)
-    traffic, largest = module.traffic(program.sampled), tuple(module.largest(5))
+    traffic = module.traffic(program.sampled)
+    largest = tuple(module.largest(5))
   total = answer.total + (by_hand if answer.error else 0)
   sizes = {"arguments": answer.arguments, "total": total}
-  found = {"flops": flops, "traffic": traffic, "largest": largest, "error": answer.error}
-  return Compiled(program, by_hand, **sizes, **found)
+  measures = {"flops": flops, "traffic": traffic, "largest": largest, "error": answer.error}
+  return Compiled(program, by_hand, **sizes, **measures)
 
 
 NOTHING = hlo.Traffic(0.0, {}, {})

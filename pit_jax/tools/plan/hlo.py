@@ -1,4 +1,4 @@
-"""Reads compiled programs: the bytes they move, what devices tell each other, the largest arrays.
+"""Reads compiled programs (HLO): bytes moved, collectives between devices, the largest arrays.
 
 A compiler's own cost analysis counts the body of a loop once, however often it runs; here a body
 counts as often as its condition says, or, where that depends on data, as often as it is told.
@@ -57,7 +57,10 @@ class Module:
       unknown: how often a loop runs whose end depends on data. Of several in a row, each of which
         goes on with fewer rows, the first one takes all the turns, which is the most there can be.
     """
-    total, sent, counts, left = 0.0, {}, {}, [unknown]
+    total = 0.0
+    sent = {}
+    counts = {}
+    left = [unknown]
     for computation, times in self._visits(self.entry, 1.0, left):
       seen = set()
       for one in computation.values():
@@ -74,16 +77,16 @@ class Module:
 
   def largest(self, count: int) -> list[tuple[int, str, str]]:
     """Returns (bytes, type and dimensions, what made it) of the largest arrays of a device."""
-    found: dict[str, tuple[int, str, str]] = {}
+    by_shape: dict[str, tuple[int, str, str]] = {}
     for computation, _ in self._visits(self.entry, 1.0, [1]):
       for one in computation.values():
-        made = re.search(r'op_name="([^"]*)"', one.rest)
+        origin = re.search(r'op_name="([^"]*)"', one.rest)
         for kind, sizes, is_main in one.shape.arrays:
-          shown = f"{kind}[{','.join(map(str, sizes))}]"
-          if is_main and (shown not in found or not found[shown][2]):
+          shape = f"{kind}[{','.join(map(str, sizes))}]"
+          if is_main and (shape not in by_shape or not by_shape[shape][2]):
             size = instructions.BYTES[kind] * math.prod(sizes)
-            found[shown] = (size, shown, made.group(1) if made else "")
-    return sorted(found.values(), reverse=True)[:count]
+            by_shape[shape] = (size, shape, origin.group(1) if origin else "")
+    return sorted(by_shape.values(), reverse=True)[:count]
 
   def _visits(
     self, name: str, times: float, left: list[int]
@@ -96,7 +99,9 @@ class Module:
         body = re.search(r"body=%([\w.\-]+)", one.rest).group(1)
         turns = self._turns(one)
         if turns is None:
-          turns, left[0] = left[0], 0
+          # A loop whose end depends on data: the first takes all the turns that are left.
+          turns = left[0]
+          left[0] = 0
         yield from self._visits(body, times * turns, left)
       elif one.opcode in ("call", "conditional", "async-start"):
         for called in one.called:
@@ -107,11 +112,12 @@ class Module:
     condition = self.computations[re.search(r"condition=%([\w.\-]+)", loop.rest).group(1)]
     texts = [one.rest for one in self._inside(condition)]
     limits = [
-      int(found.group(1))
+      int(match.group(1))
       for one in self._inside(condition)
-      if one.opcode == "constant" and (found := re.match(r"(\d+)\)", one.rest))
+      if one.opcode == "constant" and (match := re.match(r"(\d+)\)", one.rest))
     ]
     is_counter = any("direction=LT" in text for text in texts) and len(limits) == 1
+    # A longer condition tests more than a counter.
     return limits[0] if is_counter and len(condition) < 8 else None
 
   def _inside(
@@ -148,6 +154,7 @@ class Module:
     operands = [computation[name].shape.main for name in one.operands if name in computation]
     if one.opcode in SLICES:
       return 2 * one.shape.main
+    # In place: the slice is read and written, the rest of the array stays.
     if one.opcode == "dynamic-update-slice":
       return 2 * operands[1]
     return one.shape.main + sum(operands)
@@ -168,7 +175,9 @@ class Module:
   def _touched(self, called: str, place: int, size: int) -> tuple[int, int | None]:
     """Returns what a fusion reads of an operand, and what it writes of it where it does so."""
     inside = self.computations[called]
-    read, written, names = 0, None, {_parameter(inside, place)}
+    read = 0
+    written = None
+    names = {_parameter(inside, place)}
     for user in inside.values():
       if not names & set(user.operands):
         continue
@@ -181,8 +190,9 @@ class Module:
       elif user.opcode == "fusion":
         for index, name in enumerate(user.operands):
           if name in names:
-            more, again = self._touched(user.called[0], index, size)
-            read, written = read + more, written if again is None else again
+            inner_read, inner_written = self._touched(user.called[0], index, size)
+            read = read + inner_read
+            written = written if inner_written is None else inner_written
       else:
         read = size
     return min(read, size), written
@@ -191,15 +201,16 @@ class Module:
 def read(text: str) -> Module:
   """Returns the program that a compiler wrote as text."""
   computations: dict[str, dict[str, instructions.Instruction]] = {}
-  entry, here = "", None
+  entry = ""
+  here = None
   for line in text.splitlines():
     header = None if line.startswith(" ") else _HEADER.match(line)
     if header and not line.startswith("HloModule"):
       here = computations.setdefault(header.group(2), {})
       entry = header.group(2) if header.group(1) else entry
     elif " = " in line and here is not None:
-      made = instructions.read(line)
-      here[made.name] = made
+      instruction = instructions.read(line)
+      here[instruction.name] = instruction
   return Module(computations, entry)
 
 
@@ -220,16 +231,17 @@ def _sent(kind: str, one: instructions.Instruction) -> float:
   share = (group - 1) / group
   if one.opcode == "reduce-scatter":  # each keeps 1/group of what it had
     return float(size * (group - 1))
+  # An all-reduce is a reduce-scatter and an all-gather, hence twice the share.
   return size * {"all-reduce": 2 * share, "collective-permute": 1.0}.get(kind, share)
 
 
 @functools.cache
 def _group(text: str) -> int:
   """Returns how many devices take part in a collective."""
-  if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", text):
-    return int(found.group(2))
-  if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
-    sizes = dict(re.findall(r"'(\w+)'=(\d+)", found.group(1)))
-    return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found.group(2)))
-  found = re.search(r"replica_groups=\{\{([\d,]*)\}", text)
-  return len(found.group(1).split(",")) if found and found.group(1) else 2
+  if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", text):
+    return int(match.group(2))
+  if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", match.group(1)))
+    return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match.group(2)))
+  match = re.search(r"replica_groups=\{\{([\d,]*)\}", text)
+  return len(match.group(1).split(",")) if match and match.group(1) else 2

@@ -1,4 +1,4 @@
-"""The lines of a compiled program, as a compiler writes them."""
+"""Instructions of HLO text: the lines of a compiled program, as XLA writes them."""
 
 import dataclasses
 import math
@@ -69,11 +69,14 @@ class Instruction:
 def read(line: str) -> Instruction:
   """Returns the instruction of a line."""
   left, _, right = line.strip().removeprefix("ROOT ").partition(" = ")
+  # A tuple's type holds spaces, and stands in brackets; any other type has none.
   split = _end(right) if right.startswith("(") else right.index(" ")
-  kind, right = right[:split], right[split:].strip()
+  kind = right[:split]
+  right = right[split:].strip()
   opcode, _, right = right.partition("(")
   split = _end("(" + right) - 2
   operands = tuple(_NAME.findall(right[:split]))
+  # Of these the brackets hold a number or a value, and no operands.
   rest = right if opcode in ("parameter", "constant") else right[split:]
   return Instruction(left.lstrip("%"), Shape.parse(kind), opcode, operands, rest)
 

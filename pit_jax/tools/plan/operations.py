@@ -1,4 +1,4 @@
-"""How many operations a function takes, counted in what JAX makes of it."""
+"""FLOPs of a function, counted in its jaxpr."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ from jax.extend import core
 
 
 def count(jaxpr: Any, unknown: int = 1) -> float:
-  """Returns the operations of all matrix products, those computed again for the gradient included.
+  """Returns the FLOPs of all matrix products, those computed again for the gradient included.
 
   Everything else is little beside them. Of the branches of a condition the dearest counts, and of
   a kernel every block, those that it leaves out too.
@@ -22,26 +22,30 @@ def count(jaxpr: Any, unknown: int = 1) -> float:
 
 
 def _count(jaxpr: Any, left: list[int]) -> float:
-  jaxpr, total = getattr(jaxpr, "jaxpr", jaxpr), 0.0
+  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+  total = 0.0
   for equation in jaxpr.eqns:
-    name, given = equation.primitive.name, equation.params
+    name = equation.primitive.name
+    params = equation.params
     if name == "dot_general":
       total += _product(equation)
     elif name == "while":
-      turns = _turns(given["cond_jaxpr"].jaxpr)
+      turns = _turns(params["cond_jaxpr"].jaxpr)
       if turns is None:
-        turns, left[0] = left[0], 0
-      total += turns * _count(given["body_jaxpr"], left)
+        # A loop whose end depends on data: the first takes all the turns that are left.
+        turns = left[0]
+        left[0] = 0
+      total += turns * _count(params["body_jaxpr"], left)
     elif name == "scan":
-      total += given["length"] * _count(given["jaxpr"], left)
+      total += params["length"] * _count(params["jaxpr"], left)
     elif name == "pallas_call":  # a block at a time
-      total += math.prod(given["grid_mapping"].grid) * _count(given["jaxpr"], left)
+      total += math.prod(params["grid_mapping"].grid) * _count(params["jaxpr"], left)
     elif name == "shard_map":  # of one device
-      total += given["mesh"].size * _count(given["jaxpr"], left)
+      total += params["mesh"].size * _count(params["jaxpr"], left)
     elif name == "cond":
-      total += max(_count(branch, left) for branch in given["branches"])
+      total += max(_count(branch, left) for branch in params["branches"])
     else:
-      total += sum(_count(inner, left) for inner in core.jaxprs_in_params(given))
+      total += sum(_count(inner, left) for inner in core.jaxprs_in_params(params))
   return total
 
 
@@ -56,4 +60,5 @@ def _turns(condition: Any) -> int | None:
 def _product(equation: Any) -> float:
   (contracted, _), _ = equation.params["dimension_numbers"]
   first = equation.invars[0].aval.shape
+  # A multiplication and an addition for each pair that is contracted.
   return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(first[i] for i in contracted)

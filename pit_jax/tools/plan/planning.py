@@ -77,21 +77,24 @@ def plan(
     ValueError: the run cannot be planned, or has no such stage.
   """
   run = arrays(config, recipe, list(devices), peak.memory)
-  found = stages.stages(run, recipe, rows)
-  unknown = set(wanted) - {stage.name for stage in found}
+  all_stages = stages.stages(run, recipe, rows)
+  unknown = set(wanted) - {stage.name for stage in all_stages}
   if unknown:
-    raise ValueError(f"no stages {sorted(unknown)}; use {[stage.name for stage in found]}")
-  known, made, steps = {}, [], {}
-  for stage in (stage for stage in found if not wanted or stage.name in wanted):
+    raise ValueError(f"no stages {sorted(unknown)}; use {[stage.name for stage in all_stages]}")
+  by_program = {}
+  table_rows = []
+  steps = {}
+  for stage in (stage for stage in all_stages if not wanted or stage.name in wanted):
     steps[stage.name] = stage.steps
     for make in stage.makers:
       program = make()
-      if id(program) not in known:
-        known[id(program)] = compile(program)
-    ready = [known[id(make())] for make in stage.makers]
-    made += tables.stage_rows(stage, ready, peak, run.mesh.size)
+      # Makers keep what they made: stages that share a program have the same object.
+      if id(program) not in by_program:
+        by_program[id(program)] = compile(program)
+    ready = [by_program[id(make())] for make in stage.makers]
+    table_rows += tables.stage_rows(stage, ready, peak, run.mesh.size)
   chips = costs.count_chips(run.mesh.devices.flat)
-  return Plan(made, steps, dict(run.mesh.shape), chips, peak)
+  return Plan(table_rows, steps, dict(run.mesh.shape), chips, peak)
 
 
 def arrays(
@@ -109,7 +112,8 @@ def arrays(
     ValueError: the run cannot be.
   """
   checks.values(config, recipe)
-  directory, platform = origin.directory(config), devices[0].platform
+  directory = origin.directory(config)
+  platform = devices[0].platform
   vocabulary = config.data.vocabulary if directory is None else None
   shape = origin.shape(config, directory, vocabulary, platform)
   language = pure.language_model(shape)

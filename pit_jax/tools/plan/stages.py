@@ -49,7 +49,7 @@ def stages(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[Stage]
   def maker(make, *arguments):
     return functools.cache(lambda: make(run, *arguments))
 
-  found = []
+  in_order = []
   base = abstract.device_bytes(run.base())
   for stage in recipe.stages(run.config):
     kind = kinds.kind_of(recipe, run.config, stage)
@@ -57,13 +57,14 @@ def stages(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[Stage]
     kept = {"earlier": abstract.device_bytes(run.kept(stage.kept)) + base}
     fold = _fold(run.config, rows, kinds.fold_of(run.config, stage))
     steps = max(kinds.steps_of(run.config, stage, fold), 1)
-    found.append(Stage(stage, steps, makers, kept | kind.resident(run, stage)))
-  return found
+    in_order.append(Stage(stage, steps, makers, kept | kind.resident(run, stage)))
+  return in_order
 
 
 def _fold(config: ml_collections.ConfigDict, rows: int, name: str) -> int:
   """Returns the rows of a fold that are trained on."""
   sizes = preferences.sizes_of(config.data)
+  # In expectation; the rows themselves are divided by a hash of their prompts.
   fold = rows * (1 - config.data.held_out) * sizes[name] / sum(sizes.values())
   is_validated = name not in config.data.prompts_only
   return max(int(fold * (1 - is_validated * config.data.validation)), 1)

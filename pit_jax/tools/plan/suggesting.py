@@ -95,7 +95,8 @@ def candidates(
   Raises:
     ValueError: the recipe cannot be planned, or no candidate can fit.
   """
-  found, refused = [], None
+  possible = []
+  refused = None
   slices = len(parallel.by_slice(devices, config.mesh.slices))
   for each in _variants(config, recipe, len(devices), slices):
     run = planning.arrays(each, recipe, list(devices), peak.memory)
@@ -104,10 +105,10 @@ def candidates(
     except ValueError as error:
       refused = error
       continue
-    found.append(Candidate(each, recipe, estimate(run, recipe, peak, rows)))
-  if not found:
+    possible.append(Candidate(each, recipe, estimate(run, recipe, peak, rows)))
+  if not possible:
     raise ValueError(f"nothing can fit; the last that was counted: {refused or 'no mesh divides'}")
-  return sorted(found, key=lambda candidate: candidate.hours)
+  return sorted(possible, key=lambda candidate: candidate.hours)
 
 
 def _variants(
@@ -121,6 +122,7 @@ def _variants(
   shape_of = origin.shape(config, base, vocabulary, "tpu")
   here = count // slices
   tensors = [2**power for power in range(here.bit_length()) if here % 2**power == 0]
+  # States spread over a slice (fsdp), or rows alone over all devices (data).
   meshes = {
     shape
     for tensor in tensors
@@ -130,7 +132,8 @@ def _variants(
     c = config.copy_and_resolve_references().unlock()
     if any(size % shape[2] for size in (shape_of.heads, shape_of.kv_heads, shape_of.hidden)):
       continue  # as `parallel.choose`: no head is cut
-    c.mesh.shape, c.model.remat = shape, remat
+    c.mesh.shape = shape
+    c.model.remat = remat
     for job in jobs:
       c[job].accumulation = parts
     sizes = [c[job].batch_size for job in jobs]
@@ -138,6 +141,7 @@ def _variants(
       continue
     sizes = [size // parts for size in sizes]
     sizes += [c[name].batch_size // c[name].minibatches for name in others]
+    # Rows are spread over all devices but those of `tensor`, and have to divide over them.
     if not any(size % (count // shape[2]) for size in (*sizes, c.inference_batch_size)):
       yield c.lock()
 
@@ -189,12 +193,14 @@ def look(
   does not fit is found there; what does not fit is compiled no further.
   """
   run = planning.arrays(candidate.config, candidate.recipe, list(devices), peak.memory)
-  hours, largest = 0.0, (0, "")
+  hours = 0.0
+  largest = (0, "")
   for stage in reversed(_largest(run, candidate.recipe, rows)):
     for make in reversed(stage.makers):
       (row,) = tables.stage_rows(stage, [compile(make())], peak, run.mesh.size)
       largest = max(largest, (row["total"], f"{stage.name}: {row['program']}"))
       if not row["fits"]:
+        # RL alone has several programs, and no micro-batches that could make it fit.
         name = f"{stage.name}: {row['program']}"
         return Tried(candidate, None, row["total"], name, len(stage.makers) > 1)
       hours += stage.steps * row["seconds"] / 3600
@@ -203,9 +209,10 @@ def look(
 
 def _largest(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[stages.Stage]:
   """Returns the supervised stage whose rows take most and the last of RL, if there are such."""
-  found, largest = stages.stages(run, recipe, rows), {}
+  in_order = stages.stages(run, recipe, rows)
+  largest = {}
   jobs = _accumulating(run.config, recipe)
-  for stage in found:
+  for stage in in_order:
     kind = kinds.kind_of(recipe, run.config, stage.planned)
     passes = kind.passes(run.config[stage.planned.section])
     name = "supervised" if stage.planned.section in jobs else "rl" if kind.learns else "sampling"
@@ -225,13 +232,14 @@ def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows:
   """
   seconds = 0.0
   for stage in _largest(run, recipe, rows):
-    job, made = run.config[stage.planned.section], [make() for make in stage.makers]
-    step = sum(_sampling(run, one, job, peak) for one in made if one.sampled > 1)
-    if len(made) > 1:  # RL, which updates each model that learns in every minibatch
+    job = run.config[stage.planned.section]
+    made_programs = [make() for make in stage.makers]
+    step = sum(_sampling(run, one, job, peak) for one in made_programs if one.sampled > 1)
+    if len(made_programs) > 1:  # RL, which updates each model that learns in every minibatch
       updates = len(optimizers.kinds(job.estimator)) * job.epochs * job.minibatches
     else:
       updates = job.accumulation
-    seconds += stage.steps * (step + _learning(run, made[-1], updates, peak))
+    seconds += stage.steps * (step + _learning(run, made_programs[-1], updates, peak))
   return seconds / 3600
 
 
@@ -245,9 +253,11 @@ def _learning(
   run: abstract.Arrays, program: programs.Program, parts: int, peak: costs.Peak
 ) -> float:
   """Returns the estimated seconds of a training program of so many micro-batches."""
-  c, sizes = run.language.config, run.mesh.shape
+  c = run.language.config
+  sizes = run.mesh.shape
   weights = _weights(run)
   compute = program.flops * (4 / 3 if c.remat else 1) / run.mesh.size / peak.flops
+  # Training takes 6 operations per parameter and token (`costs.training`).
   tokens = program.flops / (6 * _count(run)) * sizes["tensor"] / run.mesh.size
   gathered = 3 * parts * weights * (sizes["fsdp"] - 1) / sizes["fsdp"]
   gathered += 2 * 2 * parts * weights * (sizes["data"] - 1) / sizes["data"]  # gradients, float32
@@ -281,7 +291,9 @@ def _weights(run: abstract.Arrays) -> float:
 
 def _sum(run: abstract.Arrays, tokens: float) -> float:
   """Returns the bytes that a chip sends to sum what each layer makes of so many tokens once."""
-  c, tensor = run.language.config, run.mesh.shape["tensor"]
+  c = run.language.config
+  tensor = run.mesh.shape["tensor"]
+  # On a ring an all-reduce sends 2 (n − 1) / n of the bytes.
   return 2 * c.layers * tokens * c.width * jnp.dtype(c.dtype).itemsize * (tensor - 1) / tensor
 
 

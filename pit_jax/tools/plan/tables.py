@@ -26,13 +26,14 @@ def memory(stage: stages.Stage, made: compiled.Compiled) -> dict[str, int]:
   """Returns role → bytes of each device while one program of a stage runs."""
   size = abstract.device_bytes
   own = {role: size(tree) for role, tree in made.program.roles.items()}
-  found = {
+  # What stays of a role and what the program takes of it are the same arrays: once is enough.
+  by_role = {
     role: max(stage.kept.get(role, 0), own.get(role, 0)) + made.program.made.get(role, 0)
     for role in ROLES
   }
-  known = sum(own.values()) + sum(made.program.made.values())
-  found["activations"] = max(made.total - known, 0)
-  return found
+  counted = sum(own.values()) + sum(made.program.made.values())
+  by_role["activations"] = max(made.total - counted, 0)
+  return by_role
 
 
 def stage_rows(

@@ -102,14 +102,14 @@ def load(path: str | os.PathLike, config: ml_collections.ConfigDict) -> Sweep:
   module = importlib.util.module_from_spec(spec) if spec else None
   try:
     spec.loader.exec_module(module)
-    found = dict(module.get_sweep())
+    described = dict(module.get_sweep())
   except (AttributeError, OSError, SyntaxError, TypeError) as error:
     raise ValueError(
       f"{path} holds no sweep: {error}; give a Python file whose get_sweep() returns a dict with "
       "sampler, trials and space"
     ) from error
   try:
-    return _checked(found, config)
+    return _checked(described, config)
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path}: {error}") from error
 
@@ -117,7 +117,8 @@ def load(path: str | os.PathLike, config: ml_collections.ConfigDict) -> Sweep:
 def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Sweep:
   if set(found) != {"sampler", "trials", "space"}:
     raise ValueError(f"it has {sorted(found)}; a sweep has sampler, trials and space, and no more")
-  sampler, trials = found["sampler"], found["trials"]
+  sampler = found["sampler"]
+  trials = found["trials"]
   if sampler not in SAMPLERS:
     raise ValueError(f"sampler {sampler!r} is not known; use one of {SAMPLERS}")
   space = {key: _values(key, values) for key, values in found["space"].items()}
@@ -139,6 +140,7 @@ def _try(sweep: Sweep, config: ml_collections.ConfigDict) -> None:
     configurations.check_key(key, config)
     for value in (values.low, values.high) if isinstance(values, Range) else values:
       _set(config, {key: value})
+  # The empty slot is the configuration itself.
   for slot in [{}, *sweep.slots()[:COMBINED]]:
     _check_run(_set(config, slot), slot)
 
@@ -155,6 +157,7 @@ def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_col
       configurations.change(changed, [configurations.argument(key, value)])
     except (TypeError, ValueError) as error:
       raise ValueError(f"{key}={value!r} cannot be set: {error}") from error
+    # A flag makes of a text what its key holds, which may be another value.
     read = config_path.get_value(key, changed)
     if _plain(read) != _plain(value):
       kind = type(config_path.get_value(key, config)).__name__
@@ -192,6 +195,7 @@ def _values(key: str, values: Any) -> tuple | Range:
     values = values.tolist()
   if isinstance(values, str) or not isinstance(values, Sequence) or not values:
     raise ValueError(f"{key}: {values!r}; give a tuple of values, or a dict with low and high")
+  # NumPy's whole numbers are no int, and would be stored as texts.
   values = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
   if len(set(map(as_stored, values))) < len(values):
     raise ValueError(f"{key}: {values!r} has a value twice; give each once")

@@ -21,6 +21,7 @@ STATES = {"COMPLETE": "done", "FAIL": "failed", "RUNNING": "running", "WAITING":
 
 def rows(study: optuna.Study, sweep: space.Sweep) -> list[dict[str, Any]]:
   """Returns a row per slot, the best first: its last trial, how often it was taken, and values."""
+  # Trials come in the order of their numbers: the last one of a slot is the one that counts.
   last: dict[int, optuna.trial.FrozenTrial] = {}
   taken: dict[int, int] = {}
   for trial in study.get_trials(deepcopy=False):
@@ -28,7 +29,7 @@ def rows(study: optuna.Study, sweep: space.Sweep) -> list[dict[str, Any]]:
     if slot is not None:
       last[slot] = trial
       taken[slot] = taken.get(slot, 0) + 1
-  found = [
+  listed = [
     {
       "slot": slot,
       "state": STATES[trial.state.name],
@@ -38,27 +39,28 @@ def rows(study: optuna.Study, sweep: space.Sweep) -> list[dict[str, Any]]:
     }
     for slot, trial in last.items()
   ]
-  return sorted(found, key=lambda row: (-row.get("delta", -np.inf), row["slot"]))
+  return sorted(listed, key=lambda row: (-row.get("delta", -np.inf), row["slot"]))
 
 
 def _values(trial: optuna.trial.FrozenTrial, sweep: space.Sweep) -> dict[str, Any]:
   """Returns the values of a trial, those that are known of one that waits."""
-  known = trial.params or trial.system_attrs.get("fixed_params", {})
-  return {key: sweep.value(key, stored) for key, stored in known.items()}
+  # Where optuna keeps what a trial that waits will be given.
+  by_key = trial.params or trial.system_attrs.get("fixed_params", {})
+  return {key: sweep.value(key, stored) for key, stored in by_key.items()}
 
 
 def write(study: optuna.Study, sweep: space.Sweep, workdir: pathlib.Path) -> None:
   """Writes sweep.json, frontier.png and parallel.png, and prints the table."""
-  found = rows(study, sweep)
-  (workdir / "sweep.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-  done = [row for row in found if row["state"] == "done"]
+  listed = rows(study, sweep)
+  (workdir / "sweep.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+  done = [row for row in listed if row["state"] == "done"]
   with matplotlib.rc_context(palette.STYLE):
     figures = {"frontier": _frontier(done), "parallel": _parallel(done, list(sweep.space))}
   for name, figure in figures.items():
     plots.save(figure, workdir / f"{name}.png")
   console = rich.console.Console(markup=False)  # values and logs may hold brackets
-  console.print(_table(found, list(sweep.space)))
-  for row in found:
+  console.print(_table(listed, list(sweep.space)))
+  for row in listed:
     if trials.ERROR in row:
       console.print(f"\ntrial {row['slot']:03d} failed: {row[trials.ERROR]}", highlight=False)
   console.print(f"{workdir / 'sweep.json'}, frontier.png, parallel.png", highlight=False)
@@ -112,16 +114,16 @@ def _parallel(done: Sequence[Mapping], keys: Sequence[str]) -> matplotlib.figure
   columns = [*([row["values"][key] for row in done] for key in keys), [r["delta"] for r in done]]
   for place, column in enumerate(columns):
     column = [space.as_stored(value) for value in column]
-    known = sorted(set(column), key=_order)
-    for value in known if len(known) <= 6 else (known[0], known[-1]):
+    distinct = sorted(set(column), key=_order)
+    for value in distinct if len(distinct) <= 6 else (distinct[0], distinct[-1]):
       axes.annotate(
         f" {_said(value)}",
-        (place, known.index(value) / max(len(known) - 1, 1)),
+        (place, distinct.index(value) / max(len(distinct) - 1, 1)),
         fontsize=7,
         parse_math=False,
       )
     axes.axvline(place, color=palette.HAIRLINE)
-    columns[place] = [known.index(value) / max(len(known) - 1, 1) for value in column]
+    columns[place] = [distinct.index(value) / max(len(distinct) - 1, 1) for value in column]
   best = columns[-1]
   for index in np.argsort(best):
     heights = [column[index] for column in columns]

@@ -28,7 +28,11 @@ from pit_jax.report import verdict
 from pit_jax.tools.sweep import space
 
 TRAIN = pathlib.Path(__file__).resolve().parents[3] / "launch" / "train.py"
-SLOT, ERROR, SLOTS, WHAT = "slot", "error", "slots", "what"  # names of attributes in the storage
+# Names of attributes in the storage.
+SLOT = "slot"
+ERROR = "error"
+SLOTS = "slots"
+WHAT = "what"
 POLL = 1.0  # seconds between looks at trials that others run
 ATTEMPTS = 5  # to open a storage
 WAIT = 60.0  # seconds for whoever made the study to fill it
@@ -65,16 +69,18 @@ class Sweeping:
     Raises:
       ValueError: if the storage holds another sweep, or one that was never filled.
     """
+    # Trials under way count as bad ones, so that workers do not all try the same.
     sampler = optuna.samplers.TPESampler(constant_liar=True)
-    given = {"study_name": "sweep", "storage": self._connected(), "sampler": sampler}
+    options = {"study_name": "sweep", "storage": self._connected(), "sampler": sampler}
     try:
-      study = optuna.create_study(direction="maximize", **given)
+      study = optuna.create_study(direction="maximize", **options)
     except optuna.exceptions.DuplicatedStudyError:
-      return self._filled(optuna.load_study(**given))
+      return self._filled(optuna.load_study(**options))
     study.set_user_attr(WHAT, self._description)
     slots = self.sweep.slots()
     for number, values in enumerate(slots):
       study.enqueue_trial(_stored(values), user_attrs={SLOT: number})
+    # Last of all, since other workers wait for it; see `_filled`.
     study.set_user_attr(SLOTS, len(slots))
     return study
 
@@ -86,6 +92,7 @@ class Sweeping:
           warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
           storage = optuna.storages.RDBStorage(
             self.storage,
+            # Seconds that SQLite waits for the transaction of another worker.
             engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in self.storage else None,
             heartbeat_interval=self.heartbeat,
             grace_period=3 * self.heartbeat,
@@ -137,6 +144,7 @@ class Sweeping:
   def _take_all(self, stopping: threading.Event) -> None:
     study = self.open()
     while not stopping.is_set():
+      # Gives back trials without a heartbeat; `optimize` does too, but runs only where one waits.
       with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
@@ -152,25 +160,25 @@ class Sweeping:
     if SLOT not in trial.user_attrs:  # another worker was faster, and there was none left
       raise optuna.TrialPruned
     values = {
-      key: self.sweep.value(key, _suggest(trial, key, known))
-      for key, known in self.sweep.space.items()
+      key: self.sweep.value(key, _suggest(trial, key, choices))
+      for key, choices in self.sweep.space.items()
     }
     folder = self.workdir / "trials" / f"{trial.user_attrs[SLOT]:03d}"
     results = folder / "report" / "results.json"
     try:
       if not results.exists():
-        given = [*self.arguments, *flags(values), f"--workdir={folder}"]
-        _train([str(self.train), *given], folder / "log.txt")
-      found = measure(json.loads(results.read_text(encoding="utf-8")))
+        arguments = [*self.arguments, *flags(values), f"--workdir={folder}"]
+        _train([str(self.train), *arguments], folder / "log.txt")
+      metrics = measure(json.loads(results.read_text(encoding="utf-8")))
     except RunFailed as error:
       if stopping.is_set():
         trial.study.enqueue_trial(_stored(values), user_attrs={SLOT: trial.user_attrs[SLOT]})
       else:
         trial.set_user_attr(ERROR, str(error))
       raise
-    for name, value in found.items():
+    for name, value in metrics.items():
       trial.set_user_attr(name, value)
-    return found["delta"]
+    return metrics["delta"]
 
 
 def flags(values: dict[str, Any]) -> list[str]:
@@ -207,10 +215,10 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
       "run's launch/train.py, then the sweep"
     )
   curves = (stage["curve"].get("objective/kl") for stage in results["stages"].values())
-  paid = [curve[-1][1] for curve in curves if curve]
+  final_kl = [curve[-1][1] for curve in curves if curve]
   return {
     **{name: rows[0][name] for name in ("delta", "ci95", "judge")},
-    "kl": paid[-1] if paid else None,
+    "kl": final_kl[-1] if final_kl else None,
     "seconds": sum(results["seconds"].values()),
   }
 
@@ -246,6 +254,7 @@ def _train(command: Sequence[str], log: pathlib.Path) -> None:
     RunFailed: with the end of what it said.
   """
   log.parent.mkdir(parents=True, exist_ok=True)
+  # Spawned: JAX does not survive a fork, and the child must have no copy of `ours`.
   processes = multiprocessing.get_context("spawn")
   theirs, ours = processes.Pipe(duplex=False)
   child = processes.Process(target=_child, args=(theirs, list(command), str(log)))
@@ -256,13 +265,14 @@ def _train(command: Sequence[str], log: pathlib.Path) -> None:
   finally:
     ours.close()  # the child reads the end of the pipe, and stops
   if child.exitcode:
-    said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
-    raise RunFailed(f"exit status {child.exitcode}; {log} ends with\n" + "\n".join(said))
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
+    raise RunFailed(f"exit status {child.exitcode}; {log} ends with\n" + "\n".join(tail))
 
 
 def _child(parent, command: list[str], log: str) -> None:
   threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
   with open(log, "ab", buffering=0) as file:
+    # The descriptors themselves, since libraries in C write past sys.stdout.
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
   sys.argv = command
