@@ -28,6 +28,7 @@ EXTRAS = {
   "peft": "parity",
   "sqlalchemy": "sweep",
   "torch": "torch",
+  "trl": "parity",
   "wandb": "wandb",
 }
 # Distributions of modules that need not be installed here, or that several distributions share.
