@@ -58,7 +58,8 @@ def calibrate(
 
 def _deviation(name: str, scores: np.ndarray) -> float:
   """Returns the standard deviation of scores, which has to be more than their rounding."""
-  deviation, mean = float(scores.std()), float(scores.mean())
+  deviation = float(scores.std())
+  mean = float(scores.mean())
   if not deviation > 1e-5 * max(1.0, abs(mean)):  # nor where one is not finite
     raise ValueError(
       f"{name} gives {len(scores)} samples the scores {mean:.6g} ± {deviation:.2g}: it tells none "

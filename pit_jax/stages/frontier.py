@@ -70,7 +70,8 @@ def watch(
     reference: the SFT model to which the KL is measured.
     drafts: (questions, key) → what an improver is to improve; None for a policy.
   """
-  c, kept = context.config, context.config.frontier
+  c = context.config
+  kept = context.config.frontier
   if kept.checkpoints < 1:
     return None
   settings = dataclasses.replace(context.rows.settings, over_long="cut")
@@ -89,7 +90,8 @@ def watch(
   def keep(stage: str, params: Params, step: int) -> dict[str, float]:
     prompts, columns = asked()
     key = jax.random.fold_in(context.key(f"{stage} frontier"), step)
-    ask, temperature = context.models.inference, c.rl.temperature
+    ask = context.models.inference
+    temperature = c.rl.temperature
     responses, logprobs = ask.sample(params, prompts, key, temperature)
     kl = (logprobs - ask.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
     columns = {**columns, "response": ask.words(responses), "kl": kl.tolist()}
@@ -115,14 +117,16 @@ def read(workdir: pathlib.Path, stages: Sequence[tuple[str, int]]) -> list[Kept]
     workdir: of the run.
     stages: name and RL iterations of each.
   """
-  found, begun = [], 0
+  found = []
+  begun = 0
   for stage, steps in stages:
     names = (f"{stage}-{step}.jsonl" for step in range(1, steps + 1))
     for step, path in enumerate((workdir / FOLDER / name for name in names), start=1):
       if path.exists():
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         drafts = [row["draft"] for row in rows] if "draft" in rows[0] else None
-        responses, kl = [row["response"] for row in rows], np.array([row["kl"] for row in rows])
+        responses = [row["response"] for row in rows]
+        kl = np.array([row["kl"] for row in rows])
         found.append(Kept(stage, begun + step, drafts, responses, kl))
     begun += steps
   return found

@@ -139,7 +139,8 @@ def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, i
 
 
 def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
-  section, prompt = stage.section, run.prompt_of(stage.prompts)
+  section = stage.section
+  prompt = run.prompt_of(stage.prompts)
   reward = run.network(stage.reward)
   made = [(programs.sampling, section, prompt, run.config[section].samples)]
   if reward is not None:  # else no device scores

@@ -27,7 +27,8 @@ def imitation(model: pure.PureModel) -> Callable:
 
   def loss_fn(params, frozen, batch: Demonstrations | Packed, rng):
     if isinstance(batch, Packed):
-      logprobs, mask = scoring.packed_logprobs(model, params, batch), batch.is_response
+      logprobs = scoring.packed_logprobs(model, params, batch)
+      mask = batch.is_response
     else:
       logprobs, _ = scoring.response_logprobs(model, params, batch.prompts, batch.responses)
       mask = batch.responses.mask

@@ -155,7 +155,8 @@ def make_iteration(
     train, learnt = _learn(step, state.train, frozen, batch, key, rates, settings)
     coefficient = state.kl_coefficient
     if settings.kl_target and "policy" in learning:
-      kl, episodes = metrics["objective/kl"], rewards.shape[0]
+      kl = metrics["objective/kl"]
+      episodes = rewards.shape[0]
       coefficient = ppo.update_kl_coefficient(
         coefficient, kl, settings.kl_target, horizon, episodes
       )
@@ -200,7 +201,8 @@ def _make_assessment(policy, value, settings, eos_id):
     reference = layout.to_devices(frozen["reference"])
     reference_logprobs, _ = scoring.response_logprobs(policy, reference, *ask)
     has_eos = experiences.ends(responses, eos_id)
-    mask, penalty = responses.mask, settings.missing_eos_penalty
+    mask = responses.mask
+    penalty = settings.missing_eos_penalty
     given = ppo.penalise_missing_eos(rewards, mask, has_eos, penalty)
     values = None
     if "value" in settings.kinds:

@@ -16,7 +16,9 @@ from pit_jax.stages import dpo, objectives, ppo, rl, supervised
 from pit_jax.training import optimizers
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
-STOP_IDS, PAD_ID = (1,), 0  # any will do: they change no shape
+# Any ids will do: they change no shape.
+STOP_IDS = (1,)
+PAD_ID = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,8 @@ def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callab
 
 def gap_order(run: abstract.Arrays, section: str) -> Program:
   """Returns a step of gap reward modelling."""
-  job, prompt = run.config[section], run.improver_prompt
+  job = run.config[section]
+  prompt = run.improver_prompt
   prompts, responses = (
     run.rows(kind, job.batch_size, length)
     for kind, length in ((Prompts, prompt), (Responses, run.response))
@@ -114,7 +117,8 @@ def training(
     tokens: that the model reads of them.
     frozen: what the loss reads beside, and nobody trains.
   """
-  state, base = run.state(model, job), run.parts(model)[1]
+  state = run.state(model, job)
+  base = run.parts(model)[1]
   return Program(
     name="step",
     function=supervised.program(model, objective, job, run.mesh),
@@ -126,7 +130,8 @@ def training(
 
 def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) -> Program:
   """Returns sampling of so many responses after each of the prompts of so many tokens."""
-  job, params = run.config[section], run.params(run.language)
+  job = run.config[section]
+  params = run.params(run.language)
   function = inference.sampling(
     run.language,
     run.mesh,
@@ -160,14 +165,16 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
 
   A published one reads whole conversations in tokens of its own, at most as many as it may.
   """
-  job, params = run.config[section], run.params(model)
+  job = run.config[section]
+  params = run.params(model)
   if run.published and model == run.published.scalar:
     length = padding.bucket(run.published.reader.max_length)
     read = run.rows(Responses, job.batch_size, length)
     asked = (read.tokens, read.mask, run.array((job.batch_size,), jnp.int32, "batch"))
     function = classifiers.scoring_of(model, run.mesh)
   else:
-    length, function = prompt + run.response, inference.scoring_of(model, run.mesh)
+    length = prompt + run.response
+    function = inference.scoring_of(model, run.mesh)
     kinds = ((Prompts, prompt), (Responses, run.response))
     asked = tuple(run.rows(kind, job.batch_size, width) for kind, width in kinds)
   tokens = job.batch_size * length
@@ -194,7 +201,8 @@ def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
   given = (run.array((rows, run.response), jnp.float32, "batch", None),) * 2
   rates = dict.fromkeys(ppo.KINDS, run.number)
   # Judged once by policy, reference and value model; policy and value learn in every epoch.
-  models, reads = len(learners) * job.epochs, 1 + len(learners)
+  models = len(learners) * job.epochs
+  reads = 1 + len(learners)
   work = {"tokens": rows * (prompt + run.response), "models": models, "reads": reads}
   return Program(
     name="iterate",

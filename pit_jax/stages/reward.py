@@ -238,7 +238,8 @@ def _encoded(
   Raises:
     ValueError: margins are to count, and no row has one.
   """
-  rows, parts = fold.rows, (fold.rows, fold.validation)
+  rows = fold.rows
+  parts = (fold.rows, fold.validation)
   train, validation = (
     encode_pairs(part, context.rows.settings, context.rows.tokens) for part in parts
   )

@@ -116,7 +116,8 @@ def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: it is not one number per response or per token, or some are not finite.
   """
-  given, lengths = list(given), mask.sum(axis=1).tolist()
+  given = list(given)
+  lengths = mask.sum(axis=1).tolist()
   if len(given) != len(lengths):
     raise ValueError(
       f"{name} gave {len(given)} rewards for {len(lengths)} responses; return one for each"

@@ -139,7 +139,8 @@ def run(
   """
   order = batches.Batches(prompts, job.batch_size // job.samples, context.seed(name))
   key = context.key(name)
-  phases, c = _phases(context, start, job), context.config
+  phases = _phases(context, start, job)
+  c = context.config
   frozen = {"base": start.base, "reference": reference}
   learn = _learning(context, job, begun, planned or steps)
 
@@ -147,7 +148,8 @@ def run(
     context.models.trim()  # lengths that are new were compiled for
     asked = order[index]
     few, batch = parallel.put_batch((asked, _repeated(asked, job.samples)), context.mesh)
-    policy, noise = _whole(state.train, start.base), jax.random.fold_in(key, 2 * index)
+    policy = _whole(state.train, start.base)
+    noise = jax.random.fold_in(key, 2 * index)
     ask = (policy, few, noise, jnp.float32(job.temperature), job.samples)
     responses, logprobs = phases.time("generate", context.models.inference.sample_batch, *ask)
     places = _repeated(prompts.contents.index[order.rows_of(index)], job.samples)
@@ -234,12 +236,11 @@ def _learning(
     begun: iterations of the optimisation before this stage.
     planned: of the whole optimisation.
   """
-  networks, stop_ids = (
-    (context.models.language, context.models.scalar),
-    context.rows.settings.tokenizer.stop_ids,
-  )
+  networks = (context.models.language, context.models.scalar)
+  stop_ids = context.rows.settings.tokenizer.stop_ids
   given = (*networks, job, stop_ids, context.mesh)
-  kinds, warmup = optimizers.kinds(job.estimator), optimizers.value_warmup(job)
+  kinds = optimizers.kinds(job.estimator)
+  warmup = optimizers.value_warmup(job)
   programs = {learning: program(*given, learning) for learning in (WARM_UP, kinds)}
   rates = optimizers.schedule(job, planned)
   horizon = jnp.float32(optimizers.horizon(job, planned))

@@ -28,7 +28,8 @@ def run(
     job: the section of the configuration.
     prompts: POLICY or IMPROVER.
   """
-  settings, parts = context.rows.settings, (fold.rows, fold.validation)
+  settings = context.rows.settings
+  parts = (fold.rows, fold.validation)
   shown = settings.formats[prompts]
   train, validation = (
     encode.demonstrations(part, shown, settings, context.rows.tokens) for part in parts

@@ -51,7 +51,8 @@ def reinforcement(
     job: the config's `rl` section.
     mesh: the devices that share the work.
   """
-  reads, learns = {}, {}
+  reads = {}
+  learns = {}
   for kind in models:
     reads[kind] = 2.0 * costs.multiplied(models[kind].config, params[kind])
     learns[kind] = costs.training(models[kind], params[kind], tokens=1).flops

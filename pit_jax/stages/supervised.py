@@ -56,10 +56,12 @@ def run(
   order = _order(context, name, table, job)
   steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
-  optimizer, step = optimizers.supervised(job), program(model, objective, job, context.mesh)
+  optimizer = optimizers.supervised(job)
+  step = program(model, objective, job, context.mesh)
   trained, base = pure.split(model, params)
   state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
-  frozen, key = {**(frozen or {}), "base": base}, context.key(name)
+  frozen = {**(frozen or {}), "base": base}
+  key = context.key(name)
   phases = timing.Phases(speed.supervised(model, params, context.mesh))
 
   def advance(state, index):
