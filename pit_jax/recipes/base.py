@@ -54,7 +54,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 def train(context: contexts.Context) -> Params:
   """Trains on single letters, then on documents."""
-  params, language = context.initial_policy(), context.models.language
+  params = context.initial_policy()
+  language = context.models.language
   for name, table in records(context).items():
     job = context.config[name]
     params = supervised.run(context, name, language, objectives.imitation, params, table, job)
@@ -109,7 +110,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
 
 def records(context: contexts.Context) -> dict[str, tables.Table]:
   """Returns the text of each stage: single letters, then documents of one letter or of two."""
-  letters, settings = context.rows.folds["sft"], context.rows.settings
+  letters = context.rows.folds["sft"]
+  settings = context.rows.settings
   texts = {"letters": letters, "documents": _documents(letters, settings.template)}
   return {
     name: encode.demonstrations(rows, settings.formats["policy"], settings, context.rows.tokens)

@@ -31,7 +31,8 @@ def train(context: contexts.Context) -> dict[str, Params]:
 
 def of_run(context: contexts.Context, policies: dict[str, Params]) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  policy, policy_sft = policies["dpo"], policies["sft"]
+  policy = policies["dpo"]
+  policy_sft = policies["sft"]
   return subject.Policies(
     context,
     subject.suite_of(context, policy=policy, sampler=policy_sft),

@@ -111,7 +111,8 @@ def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, rem
   """
   path = workdir / "report" / "results.json"
   found = workdirs.read_object(path)["config"]["evaluation"]
-  known, current = _deciding(found), _deciding(json.loads(config.evaluation.to_json()))
+  known = _deciding(found)
+  current = _deciding(json.loads(config.evaluation.to_json()))
   if known == current:
     return
   changed = [name for name in sorted(known | current) if known.get(name) != current.get(name)]

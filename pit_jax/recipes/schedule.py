@@ -58,7 +58,8 @@ def _stage(
   stage: kinds.Stage,
   rows: Mapping[str, int],
 ) -> Stage:
-  job, kind = config[stage.section], kinds.kind_of(recipe, config, stage)
+  job = config[stage.section]
+  kind = kinds.kind_of(recipe, config, stage)
   fold = kinds.fold_of(config, stage)
   steps = kinds.steps_of(config, stage, rows.get(fold, 0))
   given = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)

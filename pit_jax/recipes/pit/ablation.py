@@ -62,7 +62,8 @@ def describe(
     (y_1, y_0): `sign_agreement` with the independent judge on pit's, `own_sign_agreement` on the
     improver's own.
   """
-  facts, drafts = reward.facts, made.texts[0]
+  facts = reward.facts
+  drafts = made.texts[0]
   gaps = {name: np.array(values) for name, values in facts["gaps"].items()}
   found = metrics.gap_order(**gaps)
   return {
@@ -115,7 +116,8 @@ def _gains(
   suite: suites.Suite, reward: gap_rewards.GapReward, versions: list[str], drafts: list[str]
 ) -> np.ndarray:
   """Returns what versions gain by a gap reward under the run's stop rule, Float[N]."""
-  rule, zero_point = suite.improver.stop_rule, reward.facts["zero_point"]
+  rule = suite.improver.stop_rule
+  zero_point = reward.facts["zero_point"]
   return gains.of(reward.gaps, rule, zero_point, suite.questions, versions, drafts)
 
 

@@ -10,10 +10,15 @@ from pit_jax.recipes.pit import gate
 from pit_jax.report import verdict
 from pit_jax.statistics import resampling, significance
 
-PAPER, EXPECTED = "paper's claim", "expectation"  # the second kind the paper rests on, untested
-HOLDS, HERE = "holds", "for these models"
-OPPOSITE, OPPOSITE_HERE = "the opposite", "the opposite for these models"
-NOT_SHOWN, NOT_TESTED = "not shown", "not tested"
+# An expectation is what the paper rests on and does not test.
+PAPER = "paper's claim"
+EXPECTED = "expectation"
+HOLDS = "holds"
+HERE = "for these models"
+OPPOSITE = "the opposite"
+OPPOSITE_HERE = "the opposite for these models"
+NOT_SHOWN = "not shown"
+NOT_TESTED = "not tested"
 SAID = {
   HOLDS: "holds over the seeds of this run",
   HERE: "holds for these models",
@@ -72,7 +77,8 @@ class _Test:
     if not self.beyond or low == high:
       return signs
     # It knows of 0 alone, which more than some Δ is, too. The interval is ± 1.96 standard errors.
-    distance, error = abs(self.row["delta"] - self.beyond), (high - low) / (2 * resampling.Z)
+    distance = abs(self.row["delta"] - self.beyond)
+    error = (high - low) / (2 * resampling.Z)
     return max(signs, float(2 * scipy.stats.norm.sf(distance / error)))
 
   @property

@@ -31,7 +31,8 @@ def measure(run: subject.Subject) -> dict:
   n is all samples of a k-round run, n = k + 1: its draft, which is also the first candidate, and
   one version per round.
   """
-  few, count = run.few, len(run.few.questions)
+  few = run.few
+  count = len(run.few.questions)
   made = run.made.first(count)
   rounds = len(made.texts) - 1
   with clock.timed(run.seconds, "best_of_n", count):
@@ -69,7 +70,8 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
   Returns:
     For each of `SELECTORS` N lists of answers: those of n = 1, 2, …, N.
   """
-  models, numbers = suite.improver, range(len(samples))
+  models = suite.improver
+  numbers = range(len(samples))
   scores = np.stack([suite.selector.score(suite.questions, texts) for texts in samples])
   gaps = np.zeros((len(samples), *scores.shape))
   for i in numbers:
@@ -102,7 +104,8 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   asked = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
   rows = []
   for k in range(len(made.texts)):
-    always, ruled = np.full(ended.shape, k), np.minimum(ended, k)
+    always = np.full(ended.shape, k)
+    ruled = np.minimum(ended, k)
     for system, texts, last in (
       ("pit", made.texts[k], always),
       ("pit_stop", made.with_stop(k), ruled),
@@ -146,7 +149,8 @@ def of_refinements(suite: suites.Suite, played: self_refine.Refinements) -> list
   Returns:
     Rows for each scoring judge, as `_rows` makes them.
   """
-  tokens, samples = suite.lengths(played.texts[0]), np.ones(len(played.texts[0]))
+  tokens = suite.lengths(played.texts[0])
+  samples = np.ones(len(played.texts[0]))
   rows = _rows(suite, "self_refine", 1, played.texts[0], played.texts[0], _mean(tokens, samples))
   for k, said in enumerate(zip(played.feedback, played.written, strict=True), start=1):
     for column in said:

@@ -42,7 +42,8 @@ def policy_references(
   """Samples a reference per prompt from M_P^RL into references/policy.jsonl, or reads them."""
 
   def sample():
-    key, temperature = context.key("policy references"), context.config.temperature
+    key = context.key("policy references")
+    temperature = context.config.temperature
     responses = context.models.inference.answer(policy, fold.prompts, key, temperature)
     pairs = zip(map(conversations.write, fold.prompts), responses, strict=True)
     return ({"prompt": x, "response": y} for x, y in pairs)
@@ -99,7 +100,9 @@ def run(
   context = made_rows.depending(context, from_policy)
   start = {"policy": improver_sft, "value": gap_reward.value}
   learner = rl.begin(context, start, job, stages[0].kl_coefficient)
-  total, begun, before = steps(stages), 0, stages[0]
+  total = steps(stages)
+  begun = 0
+  before = stages[0]
   shown = context.rows.settings.formats["improver"]
   for number, stage in enumerate(stages, start=1):
     own = job.copy_and_resolve_references()
@@ -161,7 +164,8 @@ def _extra_metrics(
     begun: RL iterations of the stages before it.
     total: RL iterations of all stages.
   """
-  every, zero_point = context.config.log_every_rl, gap_reward.facts["zero_point"]
+  every = context.config.log_every_rl
+  zero_point = gap_reward.facts["zero_point"]
   most = max(1, context.config.inference_batch_size // 2)
 
   def metrics(index, rows, responses, scores):

@@ -32,7 +32,8 @@ def _cost(results: Mapping, method: presentation.Presentation) -> matplotlib.fig
       points.sort(key=lambda row: row["budget"])
       colour = method.colour(tint)
       if points:
-        at, values = [row["tokens"] for row in points], [row[key] for row in points]
+        at = [row["tokens"] for row in points]
+        values = [row[key] for row in points]
         axes.plot(at, values, "o", linestyle=dash, color=colour, markersize=4, label=label)
       if key == "delta":
         panels.shade(axes, points, "tokens", "ci95", colour)
@@ -78,7 +79,8 @@ def _rounds(results: Mapping, _) -> matplotlib.figure.Figure | None:
       ("_stop", "with the stop rule", palette.TEAL, "-"),
     ):
       points = [row for row in rounds if row.get(key + suffix) is not None]
-      steps, values = [row["k"] for row in points], [row[key + suffix] for row in points]
+      steps = [row["k"] for row in points]
+      values = [row[key + suffix] for row in points]
       if points:
         axes.plot(steps, values, "o", linestyle=dash, color=tint, markersize=4, label=name)
       if key == "delta":
@@ -103,7 +105,8 @@ def _temperature(
     for system in dict.fromkeys(row["system"] for row in rows):
       points = [row for row in rows if row["system"] == system and row.get(key) is not None]
       points.sort(key=lambda row: row["t"])
-      at, values = [row["t"] for row in points], [row[key] for row in points]
+      at = [row["t"] for row in points]
+      values = [row[key] for row in points]
       tint = method.colour(system)
       if points:
         axes.plot(at, values, "o-", color=tint, markersize=4, label=system)

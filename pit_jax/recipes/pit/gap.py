@@ -8,8 +8,10 @@ from pit_jax.evaluate import suite as suites
 from pit_jax.recipes.pit import subject
 from pit_jax.statistics import margins, metrics
 
-ORDER, PREFERRED = "the data's pairs", "y_1 against y_w"
-IMPROVED, BEYOND = "y_1 against y_0", "y_1 against y_0, both better than y_w"
+ORDER = "the data's pairs"
+PREFERRED = "y_1 against y_w"
+IMPROVED = "y_1 against y_0"
+BEYOND = "y_1 against y_0, both better than y_w"
 
 
 def measure(run: subject.Subject) -> dict:
@@ -47,7 +49,8 @@ def accuracy(
   """
   judge = suite.scorer
   scores = [judge.score(suite.questions, texts) for texts in (drafts, improved, chosen)]
-  (zero, one, preferred), tie = scores, judge.tie
+  zero, one, preferred = scores
+  tie = judge.tie
   is_beyond = (zero > preferred + tie) & (one > preferred + tie)
   found = {
     IMPROVED: (improved, drafts, one - zero, np.abs(one - zero) > tie),

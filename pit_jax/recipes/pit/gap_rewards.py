@@ -93,7 +93,8 @@ def difference(
     improver_sft: M_PIT^SFT, whose samples set the scale.
   """
   rate = reward.rating(context, model)
-  questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
+  questions = [row.prompt for row in rows]
+  rejected = [row.rejected for row in rows]
 
   def plain(questions, answers, references):
     return rate(questions, answers) - rate(questions, references)

@@ -37,7 +37,8 @@ def gate(results: Mapping) -> dict[str, Any]:
   pair = ("original", "policy_sft")
   rows = {judge: verdict.find(comparisons, *pair, (judge,)) for judge in judges or ["R_P"]}
   most = max((_asked(row) for row in rows.values() if row), default=0)
-  agreed, unsure = [], []
+  agreed = []
+  unsure = []
   for judge, row in rows.items():
     if row is None:
       # Among others: where most prompts could not be judged.

@@ -26,7 +26,8 @@ ENDS = {  # what the kept answer is, where no kept round was worse than the one 
 
 def measure(run: subject.Subject) -> dict:
   """Returns the ledger's `lines`, its figures, and the lines that the page shows."""
-  suite, made = run.suite, run.made
+  suite = run.suite
+  made = run.made
   ratios = log_ratios(suite, made, run.chain.improver_sft)
   lines = entries(suite, made, run.rows, ratios, run.refined)
   return {"ledger": summary(lines), "samples": choose(lines), "lines": lines}
@@ -38,7 +39,8 @@ def log_ratios(suite: suites.Suite, made: improvement.Rounds, improver_sft: Para
   log M_PIT^RL(y_k | x, y_{k−1}) − log M_PIT^SFT(y_k | x, y_{k−1}), summed over the tokens of y_k:
   the mean over samples estimates the KL per response; a single one may be negative.
   """
-  ask, questions = suite.improver.inference, list(suite.questions) * len(made.gaps)
+  ask = suite.improver.inference
+  questions = list(suite.questions) * len(made.gaps)
   drafts, versions = (list(itertools.chain(*texts)) for texts in (made.texts[:-1], made.texts[1:]))
   after, before = (
     ask.revision_likelihoods(params, questions, drafts, versions, suite.temperature)
@@ -75,7 +77,8 @@ def entries(
     what that did to the draft.
   """
   columns = _columns(suite, made, ratios)
-  scores, tie = np.stack(columns["scores"][suite.scorer.name]), suite.scorer.tie
+  scores = np.stack(columns["scores"][suite.scorer.name])
+  tie = suite.scorer.tie
   lines = []
   for i, question in enumerate(suite.questions):
     steps = [_step(columns, made, k, i) for k in range(len(made.texts))]
@@ -189,7 +192,8 @@ def choose(lines: Sequence[Mapping]) -> list[Mapping]:
   the largest losses, of the others the first ones, which nobody chose. No more than SHOWN, nor than
   fit into CHARACTERS.
   """
-  places, left = [], CHARACTERS
+  places = []
+  left = CHARACTERS
   for place in itertools.islice(_in_turn(lines), SHOWN):
     texts = (step["text"] for step in lines[place]["rounds"])
     left -= sum(map(len, texts)) + len(lines[place]["prompt"])
@@ -217,7 +221,8 @@ def pool(ledgers: Mapping[int, Mapping], prompts: Sequence[Hashable]) -> dict:
     {key: value for key, value in part.items() if isinstance(value, int)} for part in parts
   ]
   rounds = [_pooled_round(rows) for rows in zip(*(part["rounds"] for part in parts), strict=True)]
-  seed, first = next(iter(ledgers)), numbers[0]
+  seed = next(iter(ledgers))
+  first = numbers[0]
   return {
     "judge": parts[0]["judge"],
     **{key: sum(row[key] for row in numbers) for key in first},

@@ -87,7 +87,8 @@ def make(
     rounds: versions to make of a draft, at most.
     minimum_margin: at least 0.
   """
-  found, left_out = [], collections.Counter()
+  found = []
+  left_out = collections.Counter()
   for index, fold in enumerate(FOLDS):
     if fold in names:
       questions = list(dict.fromkeys(row.prompt for row in folds[fold]))
@@ -102,7 +103,8 @@ def _improve(
   suite: suites.Suite, questions: Sequence[conversations.Prompt], rounds: int, key: jax.Array
 ) -> tuple[list[str], improvement.Rounds]:
   """Returns the policy's drafts for some prompts, and the improver's versions of them."""
-  models, temperature = suite.improver, suite.temperature
+  models = suite.improver
+  temperature = suite.temperature
   noise = jax.random.fold_in(key, 0)
   drafts = models.inference.answer(models.policy, questions, noise, temperature)
   asked = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}

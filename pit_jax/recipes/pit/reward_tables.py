@@ -23,7 +23,8 @@ OWN_AGAINST_PIT = {"pit_rp_difference": ("R_P", "R_PIT")}
 
 def gap_rewards(results: Mapping) -> cells.Table:
   """What each gap reward knows, and how its improver fares."""
-  comparisons, rows = results["comparisons"], results.get("ablation", ())
+  comparisons = results["comparisons"]
+  rows = results.get("ablation", ())
 
   def over_original(row: Mapping) -> Mapping:
     own = OWN.get(row["system"], ())

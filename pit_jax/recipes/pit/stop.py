@@ -34,7 +34,8 @@ def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
     The `judge`, and `rows` by `rule`, `margin` and round `k`: of each of
     stopping.KINDS the number of versions, and as <kind>_kept how many gain more than the margin.
   """
-  judge, models = suite.independent or suite.scorer, suite.improver
+  judge = suite.independent or suite.scorer
+  models = suite.improver
   remembered = dataclasses.replace(models, read=judges.remembering(models.gaps))
   margins = sorted({*MARGINS, *filter(np.isfinite, [float(models.margin)])})
   rows = []

@@ -44,7 +44,8 @@ def curve(
     stream: of the noise; each temperature takes two.
     sampled: what needs no sampling again, of which the first belong to this suite's questions.
   """
-  rows, texts = [], {}
+  rows = []
+  texts = {}
   for index, t in enumerate(values):
     if t in sampled:
       original, pit = (sampled[t][name][: len(suite.questions)] for name in ("original", "pit"))

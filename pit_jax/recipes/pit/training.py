@@ -35,7 +35,8 @@ class Models:
 
 def train(context: contexts.Context) -> Models:
   """Trains the four models and, when asked for, the ablations."""
-  c, stages = context.config, context.config.curriculum
+  c = context.config
+  stages = context.config.curriculum
   policy = policy_chain.train_policy(context)
   improver_sft = sft.run(
     context,
@@ -46,7 +47,8 @@ def train(context: contexts.Context) -> Models:
     prompts=kinds.IMPROVER,
   )
   start = policy.reward.params if policy.reward.fits else improver_sft
-  pairs, asked = context.rows.fold(c.gap_reward.fold), context.rows.fold(c.rl.fold)
+  pairs = context.rows.fold(c.gap_reward.fold)
+  asked = context.rows.fold(c.rl.fold)
   gap = {"start": start, "job": c.gap_reward, "sampler": improver_sft}
   gap_reward = reward.gap(context, "gap_reward", pairs, **gap)
   references = curriculum.policy_references(context, asked, policy.rl)

@@ -66,7 +66,10 @@ def of_run(context: contexts.Context, models: Models) -> Subject:
   return Subject(context, found, models)
 
 
-NEW, KNOWN, ALL = "new writers", "known writers", "held out"  # of new prompts, all of them
+# All three are of new prompts.
+NEW = "new writers"
+KNOWN = "known writers"
+ALL = "held out"
 LONGER = "the longer one"
 
 
@@ -81,7 +84,9 @@ def measure(run: Subject) -> dict:
   sizes = [run.suite.lengths([getattr(row, name) for row in pairs]) for name in _RESPONSES]
   prompts = _numbered([row.prompt for row in pairs])
   said = {LONGER: sizes[0] - sizes[1], **margin}
-  accuracy, reliability, order = [], [], []
+  accuracy = []
+  reliability = []
+  order = []
   for kind, part in _kinds(run, pairs).items():
     about, rest = {"pairs": kind}, (sizes[0][part], sizes[1][part], prompts[part])
     for name, values in said.items():

@@ -36,7 +36,8 @@ def train_reward(
   context: contexts.Context, *, start: Params, sampler: Params | None
 ) -> reward.RewardModel:
   """Trains R_P, or calibrates the published model that is R_P; see `reward.run`."""
-  job, name = context.config.reward, "reward"
+  job = context.config.reward
+  name = "reward"
   fold = context.rows.fold(job.fold)
   if context.models.reward is not None:
     return reward.published(context, name, fold, context.models.reward, sampler)
@@ -45,7 +46,8 @@ def train_reward(
 
 def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.RewardModel | None:
   """Trains the independent judge, R_P on rows that train nothing else; None if there are none."""
-  job, rows = context.config.reward, context.rows.folds[preferences.JUDGE]
+  job = context.config.reward
+  rows = context.rows.folds[preferences.JUDGE]
   if not rows:
     return None
   fold = dataclasses.replace(context.rows.fold(job.fold), rows=rows)
