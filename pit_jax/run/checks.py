@@ -129,7 +129,8 @@ def batches(
   devices = parallel.parts(mesh)
   found = [("inference_batch_size", config.inference_batch_size, "", 1)]
   for name in kinds.sections(config):
-    cut, size = method.kinds[config[name].kind].cut, config[name].batch_size
+    cut = method.kinds[config[name].kind].cut
+    size = config[name].batch_size
     count = config[name][cut]
     found.append((f"{name}.batch_size", size, f" with {name}.{cut}={count}", count))
     if (samples := config[name].get("samples", 1)) > 1:  # each prompt's responses on one device
@@ -183,7 +184,8 @@ def packing(
   """
   longest: dict[str, tuple[int, str]] = {}
   for stage in method.stages(config):
-    job, own = config[stage.section], rows[kinds.fold_of(config, stage)]
+    job = config[stage.section]
+    own = rows[kinds.fold_of(config, stage)]
     if own and job.get("packing") and job.packed_length:
       table = encode.demonstrations(own, settings.formats[stage.prompts], settings, tokens)
       found = (table.longest_row, stage.name)

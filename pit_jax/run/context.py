@@ -116,7 +116,8 @@ class Context:
       score: the metric by which it is the best.
       phases: measures the parts of `advance`.
     """
-    c, profile = self.config.checkpoints, self.config.profile
+    c = self.config.checkpoints
+    profile = self.config.profile
     surroundings = operations.Operations(
       keeping=keeping.Keeping(c.keep, best, c.timeout, c.checksum_limit),
       score=score,
@@ -145,7 +146,8 @@ class Context:
 
   def _extra_writers(self, name: str) -> tuple[writers.Writer, ...]:
     """Returns the writers of a stage that only some configurations want."""
-    project, place = self.config.wandb.project, places.address(self.workdir)
+    project = self.config.wandb.project
+    place = places.address(self.workdir)
     if not project:
       return ()
     digest = hashlib.blake2b(str(place).encode(), digest_size=4).hexdigest()
@@ -225,7 +227,8 @@ def build(
   checks.lengths(next(part for part in folds.values() if part), settings)
   checks.packing(config, recipe, folds, settings, tokens)
   run = _arrays(config, recipe, base_directory, settings.tokenizer.vocab_size, others[0])
-  shape, waits = run.language.config, config.model.offload
+  shape = run.language.config
+  waits = config.model.offload
   base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
   asking = inference.Inference(
     language=run.language,
@@ -271,7 +274,8 @@ def _arrays(
 ) -> abstract.Arrays:
   """Returns the networks and the mesh of a run that fits it."""
   model = origin.shape(config, base_directory, vocabulary, jax.devices()[0].platform)
-  language, scalar = pure.language_model(model), pure.scalar_model(model)
+  language = pure.language_model(model)
+  scalar = pure.scalar_model(model)
   mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
   checks.batches(config, recipe, mesh)
   checks.offload(config)

@@ -30,7 +30,8 @@ def choose(
   Raises:
     ValueError: a chat template is asked for and there is none.
   """
-  c, directory = config.data, base_directory or config.data.tokenizer
+  c = config.data
+  directory = base_directory or config.data.tokenizer
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   if directory:
     kind = "plain" if c.chat == "auto" and base_directory is None else c.chat

@@ -48,7 +48,8 @@ def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None)
 
 def needs(run: abstract.Arrays, method: kinds.Method) -> dict[str, dict[str, int]]:
   """Returns phase of a stage → what is kept in it → bytes of one device."""
-  found, base = {}, abstract.device_bytes(run.base())
+  found = {}
+  base = abstract.device_bytes(run.base())
   for stage in method.stages(run.config):
     waiting = abstract.device_bytes(run.kept(stage.kept))
     kind = kinds.kind_of(method, run.config, stage)
@@ -85,7 +86,8 @@ def entering(run: abstract.Arrays, rows: int, length: int) -> int:
   kind = jnp.dtype(c.dtype)
   kept = [run.array((c.layers, rows, length, c.width), kind, None, "batch", None, None)]
   if not c.remat:
-    scores, features = (c.heads, length, length), (3, length, c.hidden)
+    scores = (c.heads, length, length)
+    features = (3, length, c.hidden)
     if c.attention == "xla":  # no kernel writes them down
       kept.append(run.array((c.layers, rows, *scores), kind, None, "batch", "heads", None, None))
     kept.append(run.array((c.layers, rows, *features), kind, None, "batch", None, None, "mlp"))

@@ -99,7 +99,8 @@ def _adapted(
   config: ml_collections.ConfigDict, found: architecture.ModelConfig, base: pathlib.Path | None
 ) -> architecture.ModelConfig:
   """Returns a shape with the run's adapters, and its ways to compute and to keep a base."""
-  adapter, stored = _adapter(config), config.model.lora.base
+  adapter = _adapter(config)
+  stored = config.model.lora.base
   if adapter is not None and base is None:
     raise ValueError(
       f"model.lora.rank={adapter.rank} adapts a base, and there is none; "

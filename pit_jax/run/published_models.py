@@ -107,7 +107,9 @@ def find(
     ValueError: if a directory holds no classifier with one label and its tokenizer, or one that
       cannot be computed here; or if R_P was to be its own judge.
   """
-  c, named = config.evaluation, {"reward.{}": ("", "auto", "auto")}  # of a recipe without R_P
+  c = config.evaluation
+  # A recipe without R_P has no section for it.
+  named = {"reward.{}": ("", "auto", "auto")}
   if "reward" in config:
     named["reward.{}"] = (config.reward.model, config.reward.reader, config.reward.backend)
   named["evaluation.reward_{}"] = (c.reward_model, c.reward_reader, c.reward_backend)
@@ -149,7 +151,8 @@ def _described(
     backend: what computes it.
     platform: of the devices, which choose the attention.
   """
-  key, directory = keys.format("model"), pathlib.Path(named)
+  key = keys.format("model")
+  directory = pathlib.Path(named)
   published = _config(key, directory)
   is_compiled = _is_compiled(keys, directory, published, backend)
   fast = _tokenizer(key, directory, is_compiled)
@@ -167,7 +170,8 @@ def _described(
     raise ValueError(
       f"{key}={named} with {keys.format('reader')}={kind!r} cannot be asked: {error}"
     ) from error
-  size, most = published.get_text_config().vocab_size, 1 + max(reader.vocabulary.values())
+  size = published.get_text_config().vocab_size
+  most = 1 + max(reader.vocabulary.values())
   if most > size:
     raise ValueError(
       f"{key}={named}: the model knows {size} tokens and its tokenizer has {most}; give a model "

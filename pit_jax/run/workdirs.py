@@ -54,7 +54,8 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   path = workdir / "config.json"
   if not path.exists():
     return True
-  saved, current = _flat(read_object(path)), _flat(json.loads(config.to_json()))
+  saved = _flat(read_object(path))
+  current = _flat(json.loads(config.to_json()))
   changed = [
     f"{name}: {saved.get(name)!r} there, {current.get(name)!r} now"
     for name in sorted(saved.keys() | current.keys())
