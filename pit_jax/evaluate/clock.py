@@ -26,7 +26,8 @@ def timed(seconds: dict[str, float], name: str, prompts: int) -> Iterator[None]:
     prompts: how many the block is about.
   """
   compiling = _compiling()
-  before, began = sum(compiling), time.monotonic()
+  before = sum(compiling)
+  began = time.monotonic()
   yield
   lasted = time.monotonic() - began - (sum(compiling) - before)
   seconds[name] = max(lasted, 0.0) / prompts

@@ -44,7 +44,8 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
   """
   known = recipe.experiments
   if only is not None:
-    run, old = recipe.subject(context, trained), context.read_json("report", "results.json")
+    run = recipe.subject(context, trained)
+    old = context.read_json("report", "results.json")
     parts = {only: known[only](run)}
     _write_files(context, parts)
     return _finish(_joined(old, parts, known) | _asked(run.suite))
@@ -103,7 +104,8 @@ def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> 
 
   The lines of other experiments than these stay. The rows of comparisons lose their verdicts.
   """
-  path, lines = context.workdir / "judge" / "verdicts.jsonl", []
+  path = context.workdir / "judge" / "verdicts.jsonl"
+  lines = []
   if path.exists():
     old = path.read_text(encoding="utf-8").splitlines()
     lines = [line for line in old if json.loads(line)["experiment"] not in parts]
@@ -155,7 +157,8 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   """Says what the judges can and cannot show where there is no gold score."""
   if not experiments.judges:
     return []
-  first, scorer = experiments.judges[0].name, experiments.scorer.name
+  first = experiments.judges[0].name
+  scorer = experiments.scorer.name
   if first == "gold":
     return []
   trainers = [judge.name for judge in experiments.judges if judge.name in judges.TRAINERS]
@@ -209,7 +212,8 @@ def _logged(context: contexts.Context) -> dict[str, list[dict]]:
 
 
 def _data(context: contexts.Context) -> dict:
-  settings, base = context.rows.settings, context.models.base
+  settings = context.rows.settings
+  base = context.models.base
   content = json.dumps(json.loads(context.config.to_json()), sort_keys=True)
   return {
     "source": context.rows.data.source,

@@ -126,9 +126,11 @@ def _over_seeds(rows: Sequence[Mapping], pooled: Mapping) -> dict:
 
 def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   """Returns a comparison over all seeds, and of repeated prompts what tests have to know."""
-  failed, groups = sum(row.get("failed", 0) for row in rows), {}
+  failed = sum(row.get("failed", 0) for row in rows)
+  groups = {}
   if not is_repeated(prompts):
-    found, about = metrics.pool(rows), {}
+    found = metrics.pool(rows)
+    about = {}
   elif any(row["n"] + row.get("failed", 0) > len(row.get("outcomes", "")) for row in rows):
     raise ValueError(
       "the seeds' results are of the same prompts and do not say what became of each: they are of "

@@ -20,11 +20,15 @@ from pit_jax.stages import classifier_units, reward
 from pit_jax.types import Params
 
 LOG = logging.getLogger(__name__)
-INDEPENDENT, PUBLISHED = "R_judge", "R_public"
+INDEPENDENT = "R_judge"
+PUBLISHED = "R_public"
 
 # Streams of noise: one number per draw, so that another experiment changes none. Recipes have
 # streams of their own, from 100 on.
-TRAINED, RESAMPLED, OTHERS, FRONTIER = 1, 2, 3, 600
+TRAINED = 1
+RESAMPLED = 2
+OTHERS = 3
+FRONTIER = 600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +262,8 @@ def suite_of(
     gap_reward: that which trained an improver.
     improver: what the gap reward stops.
   """
-  inference, available = context.models.inference, []
+  inference = context.models.inference
+  available = []
   if context.config.data.source == "synthetic":
     available.append(judges.gold())
   if asked := language_models.build(context):

@@ -22,7 +22,8 @@ def measure(run: subject.Subject) -> dict:
   The first point of a chain is its SFT model, at a KL of 0. The proxy is what RL maximised, the
   judge the first one that scores and trained nothing; where there is none, only the proxy is seen.
   """
-  judge, workdir = run.suite.independent, run.context.workdir
+  judge = run.suite.independent
+  workdir = run.context.workdir
   found = {
     name: (chain, frontier.read(workdir, chain.stages)) for name, chain in run.chains.items()
   }
@@ -79,7 +80,8 @@ def _chain(
 ) -> dict:
   """Returns the frontier of one chain."""
   few = dataclasses.replace(run.suite, questions=frontier.questions(run.context))
-  judge, drafts = run.suite.independent, kept[0].drafts
+  judge = run.suite.independent
+  drafts = kept[0].drafts
   first = chain.first(few, drafts)
   texts = [first, *(point.responses for point in kept)]
   values = {

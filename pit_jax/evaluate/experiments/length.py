@@ -11,7 +11,8 @@ from pit_jax.statistics import lengths, metrics
 
 def measure(run: subject.Subject) -> dict:
   """Returns the main comparisons without the effect of length, and what length does to scores."""
-  pairs, texts = [*run.contrasts, *run.ablation_pairs], {**run.texts, **run.ablated}
+  pairs = [*run.contrasts, *run.ablation_pairs]
+  texts = {**run.texts, **run.ablated}
   return {
     "length": {
       "comparisons": [row for a, b in pairs for row in compare(run.suite, a, b, texts)],

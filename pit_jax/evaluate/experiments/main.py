@@ -15,7 +15,8 @@ def measure(run: subject.Subject) -> dict:
 
   Where a baseline is absent, it says why.
   """
-  suite, texts = run.suite, run.texts
+  suite = run.suite
+  texts = run.texts
   return {
     "systems": {name: suite.describe(words) for name, words in texts.items()},
     "comparisons": [row for a, b in run.pairs for row in suite.compare(a, b, texts)],
