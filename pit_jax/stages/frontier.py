@@ -71,37 +71,38 @@ def watch(
     drafts: (questions, key) → what an improver is to improve; None for a policy.
   """
   c = context.config
-  kept = context.config.frontier
-  if kept.checkpoints < 1:
+  frontier = context.config.frontier
+  if frontier.checkpoints < 1:
     return None
+  # Nothing is dropped: all checkpoints answer the same prompts.
   settings = dataclasses.replace(context.rows.settings, over_long="cut")
-  asking = questions(context)
+  held_out = questions(context)
 
   @functools.cache  # drawn when they are first needed, which in a finished stage is never
   def asked() -> tuple[Prompts, dict[str, list]]:
-    columns = {"prompt": [conversations.write(question) for question in asking]}
+    columns = {"prompt": [conversations.write(question) for question in held_out]}
     if drafts is None:
-      shown = settings.formats["policy"].conversations(asking)
+      shown = settings.formats["policy"].conversations(held_out)
     else:
-      columns["draft"] = drafts(asking, context.key("frontier drafts"))
-      shown = settings.formats["improver"].conversations(asking, columns["draft"])
+      columns["draft"] = drafts(held_out, context.key("frontier drafts"))
+      shown = settings.formats["improver"].conversations(held_out, columns["draft"])
     return encode.prompts(shown, settings)[:], columns
 
   def keep(stage: str, params: Params, step: int) -> dict[str, float]:
     prompts, columns = asked()
     key = jax.random.fold_in(context.key(f"{stage} frontier"), step)
-    ask = context.models.inference
+    inference = context.models.inference
     temperature = c.rl.temperature
-    responses, logprobs = ask.sample(params, prompts, key, temperature)
-    kl = (logprobs - ask.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
-    columns = {**columns, "response": ask.words(responses), "kl": kl.tolist()}
+    responses, logprobs = inference.sample(params, prompts, key, temperature)
+    kl = (logprobs - inference.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
+    columns = {**columns, "response": inference.words(responses), "kl": kl.tolist()}
     rows = zip(*columns.values(), strict=True)
     lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
     path = context.workdir / FOLDER / f"{stage}-{step}.jsonl"
     workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
     return {"held_out/kl": float(kl.mean())}
 
-  return Watch(every=-(-steps // kept.checkpoints), keep=keep)
+  return Watch(every=-(-steps // frontier.checkpoints), keep=keep)
 
 
 def questions(context: contexts.Context) -> list[conversations.Prompt]:
@@ -117,16 +118,17 @@ def read(workdir: pathlib.Path, stages: Sequence[tuple[str, int]]) -> list[Kept]
     workdir: of the run.
     stages: name and RL iterations of each.
   """
-  found = []
+  checkpoints = []
   begun = 0
   for stage, steps in stages:
     names = (f"{stage}-{step}.jsonl" for step in range(1, steps + 1))
     for step, path in enumerate((workdir / FOLDER / name for name in names), start=1):
+      # Only some steps have a file: those at which samples were kept.
       if path.exists():
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         drafts = [row["draft"] for row in rows] if "draft" in rows[0] else None
         responses = [row["response"] for row in rows]
         kl = np.array([row["kl"] for row in rows])
-        found.append(Kept(stage, begun + step, drafts, responses, kl))
+        checkpoints.append(Kept(stage, begun + step, drafts, responses, kl))
     begun += steps
-  return found
+  return checkpoints

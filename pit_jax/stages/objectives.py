@@ -96,6 +96,7 @@ def policy_pairs(
         label_smoothing=label_smoothing,
         weights=weights,
       )
+      # A response without tokens would be 0 / 0, and its gradient NaN.
       tokens = jnp.maximum(batch.chosen.mask.sum(axis=1), 1)
       sft_loss = preference.weighted_mean(-chosen / tokens, weights)
       metrics |= {
@@ -140,6 +141,7 @@ def four_gaps(
   r(a, b) is the score of response a after a prompt that shows reference b.
   """
   prompts = _stack(batch.given_rejected, batch.given_chosen)
+  # Each of the two prompts is read once for both responses after it.
   responses = (_stack(batch.chosen, batch.chosen), _stack(batch.rejected, batch.rejected))
   chosen, rejected = scoring.sequence_scores(model, params, prompts, *responses)
   return (*jnp.split(chosen, 2), *jnp.split(rejected, 2))

@@ -141,17 +141,18 @@ def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) 
     is_ragged=run.config.data.length_buckets,
     samples=samples,
   )
-  asked = job.batch_size // samples
+  prompts = job.batch_size // samples
+  # The last token sampled is read by nobody, and has no keys and values.
   slots = prompt + run.response - 1
   cache = run.cache(job.batch_size, slots)
   return Program(
     name="sample",
     function=function,
-    arguments=(params, run.rows(Prompts, asked, prompt), run.key, run.number),
+    arguments=(params, run.rows(Prompts, prompts, prompt), run.key, run.number),
     roles={"policy": params},
     flops=2.0
     * _multiplied(run, run.language)
-    * (asked * prompt + job.batch_size * (run.response - 1)),
+    * (prompts * prompt + job.batch_size * (run.response - 1)),
     made={
       "policy": memory.gathered(run),
       "cache": abstract.device_bytes(cache),
@@ -170,18 +171,18 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
   if run.published and model == run.published.scalar:
     length = padding.bucket(run.published.reader.max_length)
     read = run.rows(Responses, job.batch_size, length)
-    asked = (read.tokens, read.mask, run.array((job.batch_size,), jnp.int32, "batch"))
+    texts = (read.tokens, read.mask, run.array((job.batch_size,), jnp.int32, "batch"))
     function = classifiers.scoring_of(model, run.mesh)
   else:
     length = prompt + run.response
     function = inference.scoring_of(model, run.mesh)
     kinds = ((Prompts, prompt), (Responses, run.response))
-    asked = tuple(run.rows(kind, job.batch_size, width) for kind, width in kinds)
+    texts = tuple(run.rows(kind, job.batch_size, width) for kind, width in kinds)
   tokens = job.batch_size * length
   return Program(
     name="score",
     function=function,
-    arguments=(params, *asked),
+    arguments=(params, *texts),
     roles={"reward": params},
     flops=2.0 * _multiplied(run, model) * tokens,
   )
@@ -197,8 +198,9 @@ def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
   reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)
   frozen = {"base": base, "reference": reference}
-  asked = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))
-  given = (run.array((rows, run.response), jnp.float32, "batch", None),) * 2
+  texts = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))
+  # The sampler's log-probabilities, and the rewards.
+  numbers = (run.array((rows, run.response), jnp.float32, "batch", None),) * 2
   rates = dict.fromkeys(ppo.KINDS, run.number)
   # Judged once by policy, reference and value model; policy and value learn in every epoch.
   models = len(learners) * job.epochs
@@ -207,7 +209,7 @@ def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
   return Program(
     name="iterate",
     function=rl.program(run.language, run.scalar, job, STOP_IDS, run.mesh),
-    arguments=(state, frozen, *asked, *given, run.key, rates, run.number),
+    arguments=(state, frozen, *texts, *numbers, run.key, rates, run.number),
     roles={kind: (_of(train, kind), base[kind]) for kind in learners} | {"reference": reference},
     flops=costs.training(run.language, run.params(run.language), **work).flops,
   )

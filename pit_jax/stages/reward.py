@@ -23,7 +23,7 @@ from pit_jax.types import Params, Prompts
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
-  """A calibrated scalar model and what is known of it.
+  """A calibrated reward model, and facts such as its accuracy and scale.
 
   Attributes:
     params: parameters with the gain of the calibration folded into the head, which has no bias;
@@ -78,9 +78,9 @@ def published(
   sampler: Params | None,
 ) -> RewardModel:
   """Returns a published model that is R_P: calibrated as `run` does, and not trained."""
-  found, facts = classifier_units.calibrated(context, name, fold.validation, model, sampler)
+  classifier, facts = classifier_units.calibrated(context, name, fold.validation, model, sampler)
   fits = model.fits(context.models.scalar.config, context.rows.settings.tokenizer)
-  return RewardModel(found.params, facts, found, fits)
+  return RewardModel(classifier.params, facts, classifier, fits)
 
 
 def rating(
@@ -201,15 +201,17 @@ def gap(
 
 def _gap_facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
   """Returns what the four gaps of the validation part's pairs say of a gap model."""
-  four = _gaps(asking, validation, params)
-  order = (four["wl"] >= four["ww"]) & (four["wl"] >= four["ll"])
-  order &= (four["ww"] >= four["lw"]) & (four["ll"] >= four["lw"])
-  identical = np.concatenate([four["ww"], four["ll"]])
+  gaps = _gaps(asking, validation, params)
+  # The order that `losses.gap` trains; ww and ll compare equals, and have none between them.
+  order = (gaps["wl"] >= gaps["ww"]) & (gaps["wl"] >= gaps["ll"])
+  order &= (gaps["ww"] >= gaps["lw"]) & (gaps["ll"] >= gaps["lw"])
+  # A response that is compared with itself is no better: where that lies is zero.
+  identical = np.concatenate([gaps["ww"], gaps["ll"]])
   return {
-    **calibration.pair_facts(four["wl"] - four["lw"]),
+    **calibration.pair_facts(gaps["wl"] - gaps["lw"]),
     "order": order.mean(),
     "zero_point": identical.mean(),
-    "gaps": four,
+    "gaps": gaps,
   }
 
 
@@ -246,17 +248,18 @@ def _encoded(
   if not margin_scale:
     return train, validation
   if all(row.margin is None for row in rows):
-    known = f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one"
-    raise ValueError(f"{known}; use margin_scale=0, or data with a column `margin`")
+    problem = f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one"
+    raise ValueError(f"{problem}; use margin_scale=0, or data with a column `margin`")
+  # Encoding may have dropped rows; `index` says of each that is left which one it was.
   margins = np.array([row.margin or 0.0 for row in rows], np.float32)[train.contents.index]
   return train.with_columns(margin=np.float32(margin_scale) * margins), validation
 
 
 def _train(context, name, objective, start, table, job, facts: Callable, frozen=None) -> Params:
   def evaluate(params):
-    known = facts(params)
+    measured = facts(params)
     shown = ("accuracy", "margin", "ece", "order")
-    return {f"reward_model/{key}": known[key] for key in shown if key in known}
+    return {f"reward_model/{key}": measured[key] for key in shown if key in measured}
 
   params = supervised.run(
     context,
@@ -290,6 +293,7 @@ def _calibrated(
     facts: parameters → what is known of the model.
     sample: as for `calibration.calibrate`.
   """
-  known = calibration.calibrate(context, name, lambda: facts(params), sample)
-  scaled = {**params, "head": params["head"] * known["gain"]}
-  return RewardModel(params=context.models.waiting(scaled), facts=known)
+  calibrated = calibration.calibrate(context, name, lambda: facts(params), sample)
+  # The model has no bias, so the head alone sets the unit; the shift is added by RL.
+  scaled = {**params, "head": params["head"] * calibrated["gain"]}
+  return RewardModel(params=context.models.waiting(scaled), facts=calibrated)

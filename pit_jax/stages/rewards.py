@@ -102,10 +102,10 @@ def _in_words(
 
   def score(rows: np.ndarray, _: Prompts, responses: Responses) -> Array:
     sampled = hosts.fetch(responses)
-    asked = [conversations.write(questions[row]) for row in rows]
+    prompts = [conversations.write(questions[row]) for row in rows]
     shown = references and [references[row] for row in rows]
-    given = function(asked, context.models.inference.words(sampled), shown)
-    return parallel.put_batch(_checked(name, given, np.asarray(sampled.mask)), context.mesh)
+    returned = function(prompts, context.models.inference.words(sampled), shown)
+    return parallel.put_batch(_checked(name, returned, np.asarray(sampled.mask)), context.mesh)
 
   return score
 
@@ -123,6 +123,7 @@ def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
       f"{name} gave {len(given)} rewards for {len(lengths)} responses; return one for each"
     )
   try:
+    # One by one: lists for tokens differ in length, and make no array together.
     by_response = [np.asarray(reward, np.float32) for reward in given]
   except (TypeError, ValueError) as error:
     raise ValueError(f"{name} gave a reward that is no number: {error}") from error
@@ -140,5 +141,6 @@ def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
       "of its tokens"
     )
   rewards = np.zeros(mask.shape, np.float32)
+  # A mask picks row by row, in the order in which the lists stand.
   rewards[mask] = np.concatenate(by_response)
   return rewards

@@ -38,6 +38,7 @@ def run(
   def evaluate(params):
     held = validation[:]
     logprobs = context.models.inference.logprobs(params, held.prompts, held.responses)
+    # Per token, as the loss in training.
     return {"validation/loss": -logprobs[held.responses.mask].mean()}
 
   trained = supervised.run(
