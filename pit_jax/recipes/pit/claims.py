@@ -84,8 +84,8 @@ class _Test:
   @property
   def p_over_seeds(self) -> float:
     """The p-value over seeds; 1 where there is one seed only, which tells of no other."""
-    found = self.row.get("over_seeds")
-    return significance.p_over_seeds(found, self.beyond) if found else 1.0
+    over_seeds = self.row.get("over_seeds")
+    return significance.p_over_seeds(over_seeds, self.beyond) if over_seeds else 1.0
 
   def direction(self, bounds: Sequence[float], p: float) -> int:
     """Returns 1 or −1 for the side on which an interval lies where p agrees, else 0."""
@@ -145,11 +145,12 @@ def judged(results: Mapping) -> list[Claim]:
   """
   if _obstacle(results):
     return []
-  found = [one for stated in STATED for one in _judged(results, stated)]
+  entries = [one for stated in STATED for one in _judged(results, stated)]
   marginal = _single_stages(results["comparisons"])
-  tests = [one for one in found if isinstance(one, _Test)]
+  # What is said of single stages is one more look at the data, and corrected with the rest.
+  tests = [one for one in entries if isinstance(one, _Test)]
   decided = iter(_decided([*tests, *marginal]))
-  claims = [_claim(one, *next(decided)) if isinstance(one, _Test) else one for one in found]
+  claims = [_claim(one, *next(decided)) if isinstance(one, _Test) else one for one in entries]
   return [*claims, *_contradicted(marginal, list(decided))]
 
 
@@ -159,6 +160,7 @@ def _decided(tests: Sequence[_Test]) -> list[tuple[str, float]]:
   over_seeds = significance.holm(np.array([test.p_over_seeds for test in tests]))
   decided = []
   for test, p, p_over_seeds in zip(tests, over_prompts, over_seeds, strict=True):
+    # Corrected for the claims, and for all comparisons of the judge: the larger one counts.
     p = max(float(p), test.row.get("p_holm") or 0.0)
     decided.append((_outcome(test, p, float(p_over_seeds)), p))
   return decided
@@ -182,8 +184,8 @@ def said(results: Mapping) -> tuple[list[Claim], str]:
   """Returns what the run says of each claim and what is to be known of all, or why of none."""
   if obstacle := _obstacle(results):
     return [], f"No claim about PIT can be judged in this run, because {obstacle}."
-  found = judged(results)
-  return found, _remark(results) if found else ""
+  claims = judged(results)
+  return claims, _remark(results) if claims else ""
 
 
 def _remark(results: Mapping) -> str:
@@ -234,11 +236,11 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
 
 
 def _unjudged(rows: Sequence[Mapping]) -> str:
-  asked = list(dict.fromkeys(row["judge"] for row in rows if verdict.is_judged(row)))
-  if not asked:
+  judges = list(dict.fromkeys(row["judge"] for row in rows if verdict.is_judged(row)))
+  if not judges:
     few = any(row["n"] for row in rows)
     return "most prompts could not be judged" if few else "no prompt could be judged"
-  return f"only {' and '.join(asked)} compared the two, which trained or chose one of them"
+  return f"only {' and '.join(judges)} compared the two, which trained or chose one of them"
 
 
 def _each_seed(rows: Sequence[Mapping], whole: Mapping) -> list[Mapping]:
@@ -273,11 +275,11 @@ def _disagreement(alone: Sequence[Mapping]) -> str:
 
 def _single_stages(comparisons: Sequence[Mapping]) -> list[_Test]:
   """Returns what tests whether single stages are more than marginally better (table 2)."""
-  found = (
+  rows = (
     verdict.find(comparisons, system, "original", without=("R_PIT",))
     for system in ("pit_first_only", "pit_second_only")
   )
-  return [_Test("", row, beyond=MARGINAL) for row in found if row]
+  return [_Test("", row, beyond=MARGINAL) for row in rows if row]
 
 
 def _contradicted(tests: Sequence[_Test], decided: Sequence[tuple[str, float]]) -> Iterator[Claim]:
@@ -285,7 +287,7 @@ def _contradicted(tests: Sequence[_Test], decided: Sequence[tuple[str, float]]) 
   figures = {HOLDS: [], HERE: []}
   for test, (outcome, p) in zip(tests, decided, strict=True):
     figures.setdefault(outcome, []).append(_figure(test.row, p))
-  if found := [*figures[HOLDS], *figures[HERE]]:
+  if grounds := [*figures[HOLDS], *figures[HERE]]:
     statement = "paper's finding that a single stage is only marginally better than original"
     outcome = OPPOSITE if figures[HOLDS] else OPPOSITE_HERE
-    yield Claim(f"{statement} (table 2)", outcome, " and ".join(found))
+    yield Claim(f"{statement} (table 2)", outcome, " and ".join(grounds))

@@ -73,6 +73,7 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
   models = suite.improver
   numbers = range(len(samples))
   scores = np.stack([suite.selector.score(suite.questions, texts) for texts in samples])
+  # The diagonal stays 0: no sample plays against itself.
   gaps = np.zeros((len(samples), *scores.shape))
   for i in numbers:
     for j in (j for j in numbers if j != i):
@@ -83,8 +84,8 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
     "gap_tournament": [candidates.tournament(gaps[: n + 1, : n + 1]) for n in numbers],
   }
   return {
-    name: [[samples[i][row] for row, i in enumerate(place)] for place in found]
-    for name, found in places.items()
+    name: [[samples[i][row] for row, i in enumerate(place)] for place in by_n]
+    for name, by_n in places.items()
   }
 
 
@@ -99,9 +100,10 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   """
   lengths = np.stack([suite.lengths(texts) for texts in made.texts])
   index = np.arange(len(lengths))[:, None]
+  # The version at which the rule stops is sampled and paid for, though it is not kept.
   ended = np.minimum(made.kept + 1, len(made.gaps))
   pairs = zip(made.texts[1:], made.texts[:-1], strict=True)
-  asked = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
+  rule_reads = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
   rows = []
   for k in range(len(made.texts)):
     always = np.full(ended.shape, k)
@@ -113,7 +115,7 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
       paid = np.where(index <= last, lengths, 0).sum(axis=0)
       spent = Spent(float(paid.mean()), float(last.mean() + 1))
       if system == "pit_stop":
-        reads = np.where(index[1:] <= last, asked, 0).sum(axis=0)
+        reads = np.where(index[1:] <= last, rule_reads, 0).sum(axis=0)
         spent = dataclasses.replace(spent, reads=float(reads.mean()))
       rows += _rows(suite, system, k + 1, texts, made.texts[0], spent)
   return _with_gain(rows)
@@ -136,8 +138,8 @@ def of_choices(
     for n, texts in enumerate(versions, start=1):
       reads = n if system == "best_of_n" else n * (n - 1)
       spent = Spent(float(paid[n - 1]), float(n), float(reads if n > 1 else 0))
-      found = _rows(suite, system, n, texts, samples[0], spent)
-      rows += [{**row, "kl_bound": candidates.kl_bound(n)} for row in found]
+      judged = _rows(suite, system, n, texts, samples[0], spent)
+      rows += [{**row, "kl_bound": candidates.kl_bound(n)} for row in judged]
   return _with_gain(rows)
 
 
@@ -152,8 +154,8 @@ def of_refinements(suite: suites.Suite, played: self_refine.Refinements) -> list
   tokens = suite.lengths(played.texts[0])
   samples = np.ones(len(played.texts[0]))
   rows = _rows(suite, "self_refine", 1, played.texts[0], played.texts[0], _mean(tokens, samples))
-  for k, said in enumerate(zip(played.feedback, played.written, strict=True), start=1):
-    for column in said:
+  for k, columns in enumerate(zip(played.feedback, played.written, strict=True), start=1):
+    for column in columns:
       tokens = tokens + suite.lengths([text or "" for text in column])
       samples = samples + [text is not None for text in column]
     spent = _mean(tokens, samples)

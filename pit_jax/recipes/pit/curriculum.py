@@ -61,8 +61,8 @@ def texts(
     "dataset.chosen": [row.chosen for row in rows],
     "policy": from_policy,
   }
-  asked = [row.prompt for row in rows] * len(sources)
-  return asked, [reference for source in sources for reference in references[source]]
+  questions = [row.prompt for row in rows] * len(sources)
+  return questions, [reference for source in sources for reference in references[source]]
 
 
 def run(
@@ -106,14 +106,16 @@ def run(
   shown = context.rows.settings.formats["improver"]
   for number, stage in enumerate(stages, start=1):
     own = job.copy_and_resolve_references()
+    # There is one schedule over all stages; a stage only sets how high it is meanwhile.
     own.learning_rate = stage.learning_rate
     coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
-    asked = texts(fold, stage.references, from_policy.column("response"))
+    stage_texts = texts(fold, stage.references, from_policy.column("response"))
+    # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
-      encode.prompts(shown.conversations(*asked), context.rows.settings, context.rows.tokens),
-      rewards.chosen(context, own, {"gap": gap_reward.signal(*asked)}, *asked),
+      encode.prompts(shown.conversations(*stage_texts), context.rows.settings, context.rows.tokens),
+      rewards.chosen(context, own, {"gap": gap_reward.signal(*stage_texts)}, *stage_texts),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
       steps=stage.steps,
@@ -121,7 +123,7 @@ def run(
       begun=begun,
       planned=total,
       watch=watch,
-      extra_metrics=_extra_metrics(context, gap_reward, asked, number, begun, total),
+      extra_metrics=_extra_metrics(context, gap_reward, stage_texts, number, begun, total),
     )
     begun += stage.steps
     before = stage
@@ -166,21 +168,22 @@ def _extra_metrics(
   """
   every = context.config.log_every_rl
   zero_point = gap_reward.facts["zero_point"]
+  # Both orders are two readings of a response, which together fill one batch.
   most = max(1, context.config.inference_batch_size // 2)
 
   def metrics(index, rows, responses, scores):
-    told = {
+    logged = {
       "curriculum/stage": number,
       "curriculum/fraction": (begun + index + 1) / total,
     }
     if "gap" in scores:
-      told["objective/gap_reward"] = scores["gap"].mean() - gap_reward.unchanged
+      logged["objective/gap_reward"] = scores["gap"].mean() - gap_reward.unchanged
     if (index + 1) % every:
-      return told
+      return logged
     questions, references = ([column[row] for row in rows[:most]] for column in asked)
     versions = context.models.inference.words(hosts.fetch(responses))[:most]
     gained = gains.of(gap_reward.gaps, "both_orders", zero_point, questions, versions, references)
-    return told | {"objective/win_vs_reference": float((gained > 0).mean())}
+    return logged | {"objective/win_vs_reference": float((gained > 0).mean())}
 
   return metrics
 

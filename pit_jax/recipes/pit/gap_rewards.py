@@ -101,6 +101,7 @@ def difference(
 
   def known():
     margins = plain(questions, [row.chosen for row in rows], rejected)
+    # Turned around, a difference changes its sign; of identical responses it is 0.
     gaps = {"wl": margins, "ww": 0 * margins, "ll": 0 * margins, "lw": -margins}
     facts = {name: model.facts[name] for name in ("accuracy", "margin", "ece")}
     return {**facts, "order": (margins >= 0).mean(), "zero_point": 0.0, "gaps": gaps}
@@ -133,11 +134,11 @@ def _signal(
   asking = context.models.inference
   settings = dataclasses.replace(asking.settings, over_long="cut")  # every row has its place
   shown = settings.formats["policy"].conversations(questions)
-  asked = encode.prompts(shown, settings, context.rows.tokens)
+  table = encode.prompts(shown, settings, context.rows.tokens)
 
   def score(rows, _, responses):
-    given = (asked.padded(rows, asked.widths), asking.responses([references[i] for i in rows]))
-    prompts, worse = parallel.put_batch(given, context.mesh)
+    host_batch = (table.padded(rows, table.widths), asking.responses([references[i] for i in rows]))
+    prompts, worse = parallel.put_batch(host_batch, context.mesh)
     params = layout.to_devices(model.params)
     # What was sampled may have another end than R_P learnt.
     scores = [asking.sample_scorer(params, prompts, y) for y in (responses, worse)]
@@ -158,8 +159,10 @@ def _published_signal(
   better = rl.published_reward(context, model.published, questions)
 
   def score(rows, prompts, responses):
-    asked = [questions[row] for row in rows]
-    worse = model.published.batched(len(rows)).rate(asked, [references[row] for row in rows])
+    sampled_questions = [questions[row] for row in rows]
+    worse = model.published.batched(len(rows)).rate(
+      sampled_questions, [references[row] for row in rows]
+    )
     difference = better(rows, prompts, responses) - parallel.put_batch(worse, context.mesh)
     return gain * difference + shift
 

@@ -50,8 +50,8 @@ def gate(results: Mapping) -> dict[str, Any]:
     if verdict.direction(row) > 0:
       agreed.append(judge)
     elif not verdict.direction(row) and _asked(row) < most:
-      said = verdict.interval_text(row)
-      unsure.append(f"{judge} cannot tell from {verdict.prompts(row):,} prompts: {said}")
+      interval = verdict.interval_text(row)
+      unsure.append(f"{judge} cannot tell from {verdict.prompts(row):,} prompts: {interval}")
     else:
       reason = f"original does not beat policy_sft under {judge}: {verdict.interval_text(row)}"
       return {"passed": False, "reason": reason}

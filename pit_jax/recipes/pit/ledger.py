@@ -39,11 +39,11 @@ def log_ratios(suite: suites.Suite, made: improvement.Rounds, improver_sft: Para
   log M_PIT^RL(y_k | x, y_{k−1}) − log M_PIT^SFT(y_k | x, y_{k−1}), summed over the tokens of y_k:
   the mean over samples estimates the KL per response; a single one may be negative.
   """
-  ask = suite.improver.inference
+  inference = suite.improver.inference
   questions = list(suite.questions) * len(made.gaps)
   drafts, versions = (list(itertools.chain(*texts)) for texts in (made.texts[:-1], made.texts[1:]))
   after, before = (
-    ask.revision_likelihoods(params, questions, drafts, versions, suite.temperature)
+    inference.revision_likelihoods(params, questions, drafts, versions, suite.temperature)
     for params in (suite.improver.improver, improver_sft)
   )
   return (after - before).reshape(made.gaps.shape)
@@ -123,22 +123,25 @@ def _verdicts(
   draft, on its first prompts, and is asked nothing new.
   """
   pairs = list(itertools.pairwise(made.texts))[: None if judge.score else 1]
-  asked = [
+  rounds = [
     [column[: judge.prompts] for column in (suite.questions, after, before)]
     for before, after in pairs
   ]
-  return [judge.outcomes(judge.verdicts(*columns)) for columns in asked]
+  return [judge.outcomes(judge.verdicts(*columns)) for columns in rounds]
 
 
 def _step(columns: Mapping, made: improvement.Rounds, k: int, i: int) -> dict:
   """Returns version k of answer i with all that is known of it."""
   step = {"k": k, "text": made.texts[k][i], "tokens": int(columns["tokens"][k][i])}
-  step["scores"] = {name: float(found[k][i]) for name, found in columns["scores"].items()}
+  step["scores"] = {name: float(values[k][i]) for name, values in columns["scores"].items()}
   if not k:
     return step
+  # The draft has none of these: they are about the step from version k − 1 to version k.
   step |= {name: float(columns[name][k - 1][i]) for name in ("gap", "gap_to_draft", "kl")}
-  found = {name: said[k - 1] for name, said in columns["verdicts"].items() if len(said) >= k}
-  verdicts = {name: said[i] for name, said in found.items() if len(said) > i}
+  values = {
+    name: outcomes[k - 1] for name, outcomes in columns["verdicts"].items() if len(outcomes) >= k
+  }
+  verdicts = {name: outcomes[i] for name, outcomes in values.items() if len(outcomes) > i}
   return step | {"is_kept": k <= int(made.kept[i]), "verdicts": verdicts}
 
 
@@ -163,12 +166,12 @@ def summary(lines: Sequence[Mapping]) -> dict:
   for k in range(1, len(lines[0]["rounds"])):
     kept = [line["rounds"][k] for line in lines if line["kept"] >= k]
     judge = lines[0]["judge"]
-    said = [step["verdicts"][judge] for step in kept]
+    verdicts = [step["verdicts"][judge] for step in kept]
     rounds.append(
       {
         "k": k,
         "kept": len(kept),
-        **{name: said.count(name) for name in ("win", "tie", "lose")},
+        **{name: verdicts.count(name) for name in ("win", "tie", "lose")},
         **{
           name: float(np.mean([step[name] for step in kept])) if kept else None
           for name in ("gap", "kl", "tokens")
@@ -197,6 +200,7 @@ def choose(lines: Sequence[Mapping]) -> list[Mapping]:
   for place in itertools.islice(_in_turn(lines), SHOWN):
     texts = (step["text"] for step in lines[place]["rounds"])
     left -= sum(map(len, texts)) + len(lines[place]["prompt"])
+    # However long it is, one line is shown.
     if left < 0 and places:
       break
     places.append(place)

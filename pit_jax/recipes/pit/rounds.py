@@ -17,11 +17,11 @@ def measure(run: subject.Subject) -> dict:
   Where Self-Refine was played, its rounds are rated among the improver's, and have a table.
   """
   methods = {"pit": run.made.texts[1:]}
-  found = {"rounds": table(run.suite, run.made)}
+  results = {"rounds": table(run.suite, run.made)}
   if run.refined:
     methods["self_refine"] = run.refined.texts[1:]
-    found["self_refine"] = refinements(run.suite, run.refined)
-  return {**found, "ratings": rate(run.suite, run.original, methods)}
+    results["self_refine"] = refinements(run.suite, run.refined)
+  return {**results, "ratings": rate(run.suite, run.original, methods)}
 
 
 def table(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
@@ -60,8 +60,8 @@ def refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[di
     texts = played.texts[k]
     failures = {name: counts[name] for name in self_refine.FAILURES if counts[name]}
     kinds = (self_refine.REFINED, self_refine.UNCHANGED, self_refine.STOPPED)
-    said = [played.feedback[k - 1], played.written[k - 1]]
-    tokens = [float(suite.lengths([text or "" for text in column]).mean()) for column in said]
+    columns = [played.feedback[k - 1], played.written[k - 1]]
+    tokens = [float(suite.lengths([text or "" for text in column]).mean()) for column in columns]
     rows.append(
       {
         "k": k,
@@ -103,6 +103,7 @@ def rate(
       for a, b in itertools.combinations(players, 2)
     }
     rated = ratings.rate(outcomes)
+    # Each player meets every other one once per prompt.
     games = (len(players) - 1) * len(suite.questions)
     rows += [{"judge": judge.name, "games": games, **vars(rating)} for rating in rated]
   return rows

@@ -177,13 +177,13 @@ def _sign_agreement(suite: suites.Suite, made: improvement.Rounds) -> dict | Non
   judge = suite.judges[0]
   if judge.name != "gold":
     return None
-  said = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
-  return metrics.sign_agreement(np.asarray(made.gaps[0]), said.difference)
+  gold = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
+  return metrics.sign_agreement(np.asarray(made.gaps[0]), gold.difference)
 
 
 def of_run(context: contexts.Context, models: training.Models) -> Subject:
   """Returns a finished run."""
-  found = subject.suite_of(
+  suite = subject.suite_of(
     context,
     policy=models.policy.rl,
     sampler=models.policy.sft,
@@ -192,4 +192,4 @@ def of_run(context: contexts.Context, models: training.Models) -> Subject:
     gap_reward=models.gap_reward,
     improver=models.improver,
   )
-  return Subject(context, found, models)
+  return Subject(context, suite, models)

@@ -50,6 +50,7 @@ def curve(
     if t in sampled:
       original, pit = (sampled[t][name][: len(suite.questions)] for name in ("original", "pit"))
     else:
+      # Two streams of noise: the draft's and its version's.
       original = suite.answers(policy, stream + 2 * index, t)
       pit = suite.improved(suite.improver.improver, original, stream + 2 * index + 1, t)
     texts[t] = {"original": original, "pit": pit}
@@ -57,6 +58,7 @@ def curve(
       {"t": t, "system": system, "score": suite.score(words), **suite.scores(words)}
       for system, words in texts[t].items()
     ]
+    # The last row is that of pit, which alone is compared.
     rows[-1] |= dataclasses.asdict(suite.scorer.compare(suite.questions, pit, original))
   return rows, texts
 
