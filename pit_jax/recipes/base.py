@@ -96,6 +96,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
       config.mesh.shape, pure.language_model(shape), slices=config.mesh.slices
     ),
   )
+  # Only now is the workdir claimed: what fails above leaves it free.
   workdirs.begin(config, workdir)
   tokens = run_rows.token_folder(config, workdir)
   return contexts.Context(
@@ -130,8 +131,8 @@ def _documents(letters: Sequence[rows.Preference], form: template.Template) -> l
 
 def measure(context: contexts.Context, params) -> dict:
   """Returns how often the model's greedy letters pass each check, on questions it never saw."""
-  asked = synthetic.preferences(context.config.test_questions, seed=context.config.seed + 1)
-  questions = [row["prompt"] for row in asked]
+  test_rows = synthetic.preferences(context.config.test_questions, seed=context.config.seed + 1)
+  questions = [row["prompt"] for row in test_rows]
   letters = context.models.inference.answer(params, questions, context.key("test"), 0.0)
   letters = [letter.split("\n")[0] for letter in letters]  # without a second one
   plain = [
@@ -141,12 +142,12 @@ def measure(context: contexts.Context, params) -> dict:
   passed = [synthetic.checks(x, y) for x, y in zip(questions, plain, strict=True)]
   shares = {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
   pairs = [(checks["answer"], letter) for checks, letter in zip(passed, letters, strict=True)]
-  said = [
+  remarked = [
     [letter.endswith(f" {remark}") for is_right, letter in pairs if is_right == is_said]
     for is_said, remark in synthetic.REMARKS.items()
   ]
   # Right and wrong openings count alike; where there are none of a kind, nothing was shown.
-  return shares | {"remark": float(np.mean([np.mean(kind or [False]) for kind in said]))}
+  return shares | {"remark": float(np.mean([np.mean(kind or [False]) for kind in remarked]))}
 
 
 def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:

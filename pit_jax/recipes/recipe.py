@@ -80,10 +80,10 @@ def named(name: Any) -> Recipe:
       f"recipe {name!r} is not known; use one of {', '.join(names())}, or the path of a Python "
       "file that holds a RECIPE"
     )
-  found = getattr(module, "RECIPE", None)
-  if not isinstance(found, Recipe):
+  recipe = getattr(module, "RECIPE", None)
+  if not isinstance(recipe, Recipe):
     raise ValueError(f"recipe {name!r}: the file has no RECIPE, a record of recipes/recipe.py")
-  return found
+  return recipe
 
 
 def names() -> list[str]:

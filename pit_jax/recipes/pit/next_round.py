@@ -127,14 +127,12 @@ def _pairs(
   left_out["the draft was kept"] += len(drafts) - len(better)
   if not better:
     return []
-  questions_of, chosen, rejected = (
-    [column[i] for i in better] for column in (questions, last, drafts)
-  )
-  margins = models.gains(questions_of, chosen, rejected).tolist()
+  prompts, chosen, rejected = ([column[i] for i in better] for column in (questions, last, drafts))
+  margins = models.gains(prompts, chosen, rejected).tolist()
   pairs = []
   for place, i in enumerate(better):
     margin = margins[place]
-    row = _fields(questions_of[place], chosen[place], rejected[place], margin)
+    row = _fields(prompts[place], chosen[place], rejected[place], margin)
     if not margin > 0:
       left_out["no better than the draft in both orders"] += 1
     elif not margin > minimum_margin:

@@ -39,6 +39,7 @@ def train_reward(
   job = context.config.reward
   name = "reward"
   fold = context.rows.fold(job.fold)
+  # A published model is R_P as it is: only its unit is made.
   if context.models.reward is not None:
     return reward.published(context, name, fold, context.models.reward, sampler)
   return reward.run(context, name, fold, start=start, job=job, sampler=sampler)
@@ -50,6 +51,7 @@ def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.Reward
   rows = context.rows.folds[preferences.JUDGE]
   if not rows:
     return None
+  # Rows of its own, so that what judges is not what rewarded; the validation part may be shared.
   fold = dataclasses.replace(context.rows.fold(job.fold), rows=rows)
   start = {"start": policy_sft, "sampler": policy_sft}
   return reward.run(context, "reward_judge", fold, job=job, **start)
