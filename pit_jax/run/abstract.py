@@ -151,6 +151,7 @@ class Arrays:
       made = attention.empty_cache(self.language.config, count, slots)
       return made.keys, made.values
 
+    # Layers that are unrolled have an array each; scanned ones share one with an axis for them.
     heads = ("kv_heads",) if self.language.config.unroll else (None, "kv_heads")
     return jax.tree.map(
       lambda leaf: self.array(leaf.shape, leaf.dtype, "batch", *heads, None, None),

@@ -71,8 +71,8 @@ def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator
   try:
     stages = method.stages(config)
   except (AttributeError, KeyError) as error:
-    said = str(error).splitlines()[0].strip("\"'")
-    yield f"recipe {method.name} wants a section that is not there ({said}); {there}"
+    missing = str(error).splitlines()[0].strip("\"'")
+    yield f"recipe {method.name} wants a section that is not there ({missing}); {there}"
     return
   for stage in stages:
     named = f"stage {stage.name} of recipe {method.name}"
@@ -127,17 +127,17 @@ def batches(
     ValueError: one does not; the error names the keys and what they have to be.
   """
   devices = parallel.parts(mesh)
-  found = [("inference_batch_size", config.inference_batch_size, "", 1)]
+  divided = [("inference_batch_size", config.inference_batch_size, "", 1)]
   for name in kinds.sections(config):
     cut = method.kinds[config[name].kind].cut
     size = config[name].batch_size
     count = config[name][cut]
-    found.append((f"{name}.batch_size", size, f" with {name}.{cut}={count}", count))
+    divided.append((f"{name}.batch_size", size, f" with {name}.{cut}={count}", count))
     if (samples := config[name].get("samples", 1)) > 1:  # each prompt's responses on one device
-      found.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
+      divided.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
   wrong = [
     f"{name}={size}{parts if count > 1 else ''} has to be a multiple of {devices * count}"
-    for name, size, parts, count in found
+    for name, size, parts, count in divided
     if size % (devices * count)
   ]
   if wrong:
@@ -188,8 +188,8 @@ def packing(
     own = rows[kinds.fold_of(config, stage)]
     if own and job.get("packing") and job.packed_length:
       table = encode.demonstrations(own, settings.formats[stage.prompts], settings, tokens)
-      found = (table.longest_row, stage.name)
-      longest[stage.section] = max(longest.get(stage.section, (0, "")), found)
+      here = (table.longest_row, stage.name)
+      longest[stage.section] = max(longest.get(stage.section, (0, "")), here)
   for section, (length, name) in longest.items():
     if length > (limit := config[section].packed_length):
       raise ValueError(
@@ -211,9 +211,9 @@ def offload(config: ml_collections.ConfigDict) -> None:
       f"model.offload=True with model.lora.rank={config.model.lora.rank}: all models share one "
       "frozen base, which every program reads, so none can wait elsewhere; use offload=False"
     )
-  kinds = [memory.kind for memory in jax.local_devices()[0].addressable_memories()]
-  if layout.HOST not in kinds:
+  memories = [memory.kind for memory in jax.local_devices()[0].addressable_memories()]
+  if layout.HOST not in memories:
     raise ValueError(
-      f"model.offload=True wants the memory {layout.HOST!r}, and these devices have {kinds}; "
+      f"model.offload=True wants the memory {layout.HOST!r}, and these devices have {memories}; "
       "use offload=False"
     )

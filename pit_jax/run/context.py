@@ -155,7 +155,9 @@ class Context:
 
   def seed(self, name: str) -> int:
     """Returns the seed of a stage: a fixed function of the run's seed and the stage's name."""
+    # Python salts `hash` anew in each process; this one is the same after a restart.
     digest = hashlib.blake2b(f"{self.config.seed} {name}".encode(), digest_size=4).digest()
+    # 31 bits fit a signed 32-bit integer, which is what JAX makes keys of.
     return int.from_bytes(digest, "big") >> 1
 
   def key(self, name: str) -> jax.Array:
@@ -207,6 +209,7 @@ def build(
       model or the mesh cannot be used, or the models cannot fit the devices.
   """
   new = hosts.agree(workdirs.is_new(config, workdir))
+  # Before anything is loaded: a wrong value is told in seconds, not after the data.
   checks.values(config, recipe)
   c = config.data
   base_directory = origin.directory(config)
@@ -279,6 +282,6 @@ def _arrays(
   mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
   checks.batches(config, recipe, mesh)
   checks.offload(config)
-  found = abstract.Arrays(config, mesh, language, scalar, reward)
-  memory.check(found, recipe)
-  return found
+  arrays = abstract.Arrays(config, mesh, language, scalar, reward)
+  memory.check(arrays, recipe)
+  return arrays

@@ -34,6 +34,7 @@ def choose(
   directory = base_directory or config.data.tokenizer
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   if directory:
+    # A tokenizer alone brings no model that was trained on its chat template.
     kind = "plain" if c.chat == "auto" and base_directory is None else c.chat
     return chat.choose(kind, text.load_tokenizer(directory), plain, c.improver_turn)
   if c.chat not in ("auto", "plain"):
@@ -71,7 +72,7 @@ def learnt(
     workdir: where the tokenizer is kept.
     new: whether no run has claimed the workdir; else what it holds is read.
   """
-  found = next(part for part in folds.values() if part)
-  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in found)
+  fold = next(part for part in folds.values() if part)
+  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in fold)
   words = (part for row in rows for part in row)
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

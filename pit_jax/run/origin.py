@@ -48,6 +48,7 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
 
 def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
   """Returns the shape that `config.model` describes, for so many tokens."""
+  # Which kernel computes attention is for the devices to say; see `placed`.
   fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {"attention"}
   chosen = {name: value for name, value in config.model.items() if name in fields}
   rope = architecture.Rope(theta=config.model.rope_theta)
@@ -85,14 +86,14 @@ def shape(
   Raises:
     ValueError: if adapters, base and tokenizer do not go together, or attention and devices.
   """
-  found = _new(config, vocabulary) if base is None else hf.read(base)
-  found = placed(config, platform, _adapted(config, found, base))
-  if vocabulary is not None and found.vocabulary < vocabulary:
+  model = _new(config, vocabulary) if base is None else hf.read(base)
+  model = placed(config, platform, _adapted(config, model, base))
+  if vocabulary is not None and model.vocabulary < vocabulary:
     raise ValueError(
-      f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
+      f"{base}: the model knows {model.vocabulary} tokens and its tokenizer has "
       f"{vocabulary}; give a model directory whose files belong together"
     )
-  return found
+  return model
 
 
 def _adapted(
@@ -125,6 +126,7 @@ def load(
   Raises:
     ValueError: if its weights cannot be read or do not fit.
   """
+  # Files hold no adapters; these are drawn, and trained on top.
   bare = pure.language_model(dataclasses.replace(model, adapter=None))
   params = hf.load(base, bare, parallel.homes(bare, mesh))
   return Base(layout.to_hosts(params) if waits else params, hf.fingerprint(base))
@@ -210,6 +212,7 @@ def published(
       f"{key}={model} holds a sequence classifier, which can say nothing; give it as "
       "evaluation.reward_model, or a language model here"
     )
+  # How it is computed is for the run to say; what it is, for its files.
   own = {name: config.model[name] for name in ("dtype", "unroll")}
   shape = placed(config, platform, dataclasses.replace(hf.read(model), **own))
   plain = template.Template(config.data.policy_template, config.data.improver_template)

@@ -48,8 +48,8 @@ class Published:
     """Everything that decides what it says: of the weights' files a fingerprint."""
     names = None
     if self.config is None:  # transformers reads older files too
-      found = (sorted(self.directory.glob(f"*.{kind}")) for kind in ("safetensors", "bin"))
-      names = [path.name for path in next(filter(None, found), ())]
+      listings = (sorted(self.directory.glob(f"*.{kind}")) for kind in ("safetensors", "bin"))
+      names = [path.name for path in next(filter(None, listings), ())]
     return {
       "model": hf.fingerprint(self.directory, names),
       "tokenizer": self.reader.fingerprint,
@@ -90,8 +90,8 @@ class Published:
     """
     if self.config is None:
       return classifier_files.in_torch(self.directory, self.reader)
-    given = (self.directory, self.reader, self.config, self.published)
-    return classifier_files.compiled(*given, mesh=mesh, batch_size=batch_size)
+    parts = (self.directory, self.reader, self.config, self.published)
+    return classifier_files.compiled(*parts, mesh=mesh, batch_size=batch_size)
 
 
 def find(
@@ -117,7 +117,8 @@ def find(
     _check_choice(key.format("reader"), reader, classifier_text.KINDS)
     _check_choice(key.format("backend"), backend, BACKENDS)
   reward, judge = (
-    _described(config, key, *said, platform) if said[0] else None for key, said in named.items()
+    _described(config, key, *choice, platform) if choice[0] else None
+    for key, choice in named.items()
   )
   if reward and judge and reward.directory.samefile(judge.directory):
     raise ValueError(
@@ -231,9 +232,9 @@ def _longest(
   published: transformers.PreTrainedConfig, fast: transformers.PreTrainedTokenizerFast
 ) -> int:
   """Returns the most tokens that a classifier can read."""
-  own = published.get_text_config()
+  text_config = published.get_text_config()
   longest = int(fast.model_max_length)
-  positions = getattr(own, "max_position_embeddings", None) or 0
-  if own.model_type in _SHIFTED:
-    positions -= own.pad_token_id + 1
+  positions = getattr(text_config, "max_position_embeddings", None) or 0
+  if text_config.model_type in _SHIFTED:
+    positions -= text_config.pad_token_id + 1
   return min(longest, positions) if positions > 0 else longest  # XLNet says -1: any number
