@@ -42,29 +42,34 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
     trained: all that it trained.
     only: repeats one experiment and keeps the other results of the run's report; None runs all.
   """
-  known = recipe.experiments
+  experiments = recipe.experiments
   if only is not None:
     run = recipe.subject(context, trained)
     old = context.read_json("report", "results.json")
-    parts = {only: known[only](run)}
+    parts = {only: experiments[only](run)}
     _write_files(context, parts)
-    return _finish(_joined(old, parts, known) | _asked(run.suite))
+    # Corrections depend on all comparisons, so those that stay are corrected anew.
+    return _finish(_joined(old, parts, experiments) | _asked(run.suite))
   with context.timed("evaluation"):
     run = recipe.subject(context, trained)
-    parts = {name: experiment(run) for name, experiment in known.items()}
+    parts = {name: experiment(run) for name, experiment in experiments.items()}
     _write_files(context, parts)
-    results = _joined(_surroundings(context, run.suite), parts, known) | _asked(run.suite)
-  kept = hosts.agree(timing.goodput(context.workdir))
-  timed = {"seconds": context.read_json("seconds.json"), "goodput": kept, "sampling": run.seconds}
+    results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
+  goodput = hosts.agree(timing.goodput(context.workdir))
+  timed = {
+    "seconds": context.read_json("seconds.json"),
+    "goodput": goodput,
+    "sampling": run.seconds,
+  }
   timed["speeds"] = _speeds(context)
   return _finish(results) | timed
 
 
 def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
   """Raises a ValueError if an experiment of a run, or where it is None all, cannot be repeated."""
-  known = recipe.experiments
-  if not known or only not in (None, *known):
-    allowed = f"it has {', '.join(known)}" if known else "it has none"
+  experiments = recipe.experiments
+  if not experiments or only not in (None, *experiments):
+    allowed = f"it has {', '.join(experiments)}" if experiments else "it has none"
     raise ValueError(f"recipe {recipe.name} has no experiment {only!r}; {allowed}")
   named = places.address(workdir)
   if not (workdir / "report" / "results.json").exists():
@@ -169,8 +174,8 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
     return [ONLY_A_LANGUAGE_MODEL.format(**about)]
   if first in (subject.PUBLISHED, subject.INDEPENDENT):
     return [ONLY_A_MODEL.format(judge=first, others=others)]
-  said = NO_GOLD.format(trainers=" and ".join(trainers))
-  return [f"{said} {context.recipe.caveat}".strip()]
+  note = NO_GOLD.format(trainers=" and ".join(trainers))
+  return [f"{note} {context.recipe.caveat}".strip()]
 
 
 def _stages(context: contexts.Context) -> dict:

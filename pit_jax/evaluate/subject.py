@@ -133,6 +133,7 @@ class Subject(abc.ABC):
   @property
   def contrasts(self) -> list[tuple[str, str]]:
     """Those of the pairs that are no other one turned around."""
+    # Of a pair and its reverse the later one stays.
     later = {pair: place for place, pair in enumerate(self.pairs)}
     return [pair for place, pair in enumerate(self.pairs) if later.get(pair[::-1], place) <= place]
 
@@ -263,18 +264,19 @@ def suite_of(
     improver: what the gap reward stops.
   """
   inference = context.models.inference
+  # The most believed first: those that trained nothing here, then those that did.
   available = []
   if context.config.data.source == "synthetic":
     available.append(judges.gold())
-  if asked := language_models.build(context):
-    available.append(asked)
+  if language_judge := language_models.build(context):
+    available.append(language_judge)
   if context.models.judge:
     # Published scores come in any scale: what is a tie is told in the unit of the run's own.
     rows = validation_rows(context)
-    found, _ = classifier_units.calibrated(
+    classifier, _ = classifier_units.calibrated(
       context, "reward_public", rows, context.models.judge, sampler
     )
-    available.append(judges.reward_model(found.rate, PUBLISHED))
+    available.append(judges.reward_model(classifier.rate, PUBLISHED))
   if judge:
     available.append(judges.reward_model(reward.rating(context, judge), INDEPENDENT))
   if reward_model:

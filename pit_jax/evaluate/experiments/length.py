@@ -43,6 +43,7 @@ def compare(suite: suites.Suite, a: str, b: str, texts: Mapping[str, Sequence[st
 
 def _of(outcomes: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
   """Returns one comparison, of answers of such lengths."""
+  # Outcomes are signs, which compared with 0 have the Δ of the pairs.
   plain = metrics.compare(outcomes, 0 * outcomes)
   matched = outcomes[lengths.is_matched(first, second)]
   alike = metrics.compare(matched, 0 * matched) if matched.size else None
@@ -62,7 +63,7 @@ def correlate(suite: suites.Suite, texts: Mapping[str, Sequence[str]]) -> list[d
   for name, words in texts.items():
     tokens = suite.lengths(words)
     for judge in suite.scoring:
-      found = lengths.correlation(judge.score(suite.questions, words), tokens)
-      correlation, ci95 = found or (None, None)
+      estimate = lengths.correlation(judge.score(suite.questions, words), tokens)
+      correlation, ci95 = estimate or (None, None)
       rows.append({"system": name, "judge": judge.name, "correlation": correlation, "ci95": ci95})
   return rows

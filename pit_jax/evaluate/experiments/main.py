@@ -51,7 +51,8 @@ def agreements(
   for first, second in itertools.combinations(outcomes, 2):
     for name, part in parts.items():
       both = outcomes[first][part], outcomes[second][part]
+      # A sum with NaN is NaN: finite is what both of them judged.
       if np.isfinite(both[0] + both[1]).any():
-        found = agreement.compare(*both)
-        rows.append({"judges": [first, second], "of": name, **vars(found)})
+        agreed = agreement.compare(*both)
+        rows.append({"judges": [first, second], "of": name, **vars(agreed)})
   return rows
