@@ -37,7 +37,7 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
   """Returns the results of a finished run.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     recipe: its recipe.
     trained: all that it trained.
     only: repeats one experiment and keeps the other results of the run's report; None runs all.
@@ -91,7 +91,7 @@ def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
 
 
 def _asked(experiments: suite.Suite) -> dict:
-  """Returns what is to be said of the judges themselves, once all was judged."""
+  """Returns facts of the judges themselves, once all was judged."""
   return {"judges": {judge.name: facts for judge in experiments.judges if (facts := judge.facts())}}
 
 
@@ -133,6 +133,7 @@ def _joined(results: Mapping, parts: Mapping[str, Mapping], order: Collection[st
     rows = [row for row in joined["comparisons"] if row["experiment"] != name]
     rows += [{**row, "experiment": name} for row in part.get("comparisons", ())]
     systems = {**joined["systems"], **part.get("systems", {})}
+    # Rows and systems of several experiments stand together; all else belongs to one.
     joined |= {**part, "comparisons": rows, "systems": systems}
   places = {name: place for place, name in enumerate(order)}
   joined["comparisons"].sort(key=lambda row: places[row["experiment"]])
@@ -203,9 +204,9 @@ def _speeds(context: contexts.Context) -> dict[str, dict[str, float]]:
   speeds = {}
   for name, logged in _logged(context).items():
     speeds[name] = {
-      metric.removeprefix("perf/"): statistics.median(known)
+      metric.removeprefix("perf/"): statistics.median(values)
       for metric in MEDIANS
-      if (known := [row[metric] for row in logged if row.get(metric) is not None])
+      if (values := [row[metric] for row in logged if row.get(metric) is not None])
     }
   return speeds
 
@@ -219,6 +220,7 @@ def _logged(context: contexts.Context) -> dict[str, list[dict]]:
 def _data(context: contexts.Context) -> dict:
   settings = context.rows.settings
   base = context.models.base
+  # Sorted: the order of keys makes no other configuration.
   content = json.dumps(json.loads(context.config.to_json()), sort_keys=True)
   return {
     "source": context.rows.data.source,

@@ -58,7 +58,7 @@ class Subject(abc.ABC):
   in whatever order, and whichever, experiments run. What a recipe's systems are says its own class.
 
   Attributes:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     suite: prompts, judges and noise.
     seconds: how long systems took to sample, per prompt; see `clock.timed`.
   """
@@ -255,7 +255,7 @@ def suite_of(
   """Returns what the experiments on a run share.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     policy: the language model that the run trained.
     sampler: the one whose samples set the unit of a published judge.
     reward_model: that which trained the policy, if the run has one.

@@ -1,4 +1,4 @@
-"""What the experiments on held-out prompts share: asking, judging and describing."""
+"""What the experiments on held-out prompts share: sampling, judging and describing."""
 
 import collections
 import dataclasses
@@ -18,7 +18,7 @@ SELECTOR = judges.REWARD  # chooses the best of n, and so is no judge of the cho
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-  """What the experiments share.
+  """Prompts, judges and models that the experiments share.
 
   Attributes:
     improver: the trained models.

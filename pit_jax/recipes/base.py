@@ -63,7 +63,7 @@ def train(context: contexts.Context) -> Params:
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.Context:
-  """Returns a context whose imitation fold is the plain text: x, first letter, second letter.
+  """Returns a context whose SFT fold is the plain text: x, first letter, second letter.
 
   Raises:
     ValueError: if the workdir belongs to a run with another configuration.

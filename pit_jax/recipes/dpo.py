@@ -1,6 +1,6 @@
 """Direct preference optimisation (Rafailov et al. 2023): SFT, then DPO or a kin of it on pairs.
 
-The reference of the second stage is the model of the first. Deviation: a term of imitation
+The reference of the second stage is the model of the first. Deviation: an SFT term
 (`dpo.sft_coefficient`) is on by default, since DPO alone lowers the probability of what was chosen.
 """
 

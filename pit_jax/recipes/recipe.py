@@ -18,7 +18,7 @@ PARTS = ("recipe", "schedule", "finished", "running")  # files of this room that
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """A method.
+  """A method: its stages, training, experiments, exports and report.
 
   Attributes:
     name: what a configuration's `recipe` calls it.
@@ -74,6 +74,7 @@ def named(name: Any) -> Recipe:
   if isinstance(name, str) and name.endswith(".py"):
     module = _module(pathlib.Path(name))
   elif name in names():
+    # Imported when it is asked for: a recipe brings in all that its experiments want.
     module = importlib.import_module(f"pit_jax.recipes.{name}")
   else:
     raise ValueError(
@@ -98,6 +99,7 @@ def _module(path: pathlib.Path) -> Any:
   if not path.is_file():
     raise ValueError(f"recipe {str(path)!r}: there is no such file")
   spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+  # Not entered in sys.modules: two files of one name do not get in each other's way.
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module

@@ -68,6 +68,7 @@ def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator
   """Yields what is wrong with the stages of the recipe in this configuration."""
   sections = kinds.sections(config)
   there = f"the configuration has {', '.join(sections)}"
+  # A recipe reads sections by name: one that lacks is told here, and not by a traceback.
   try:
     stages = method.stages(config)
   except (AttributeError, KeyError) as error:
@@ -160,6 +161,7 @@ def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -
   """
   if rows:
     cutting = dataclasses.replace(settings, over_long="cut")
+    # One row is enough: encoding raises where the limits leave no room.
     encode.demonstrations(rows[:1], settings.formats["policy"], cutting)
 
 
@@ -185,11 +187,11 @@ def packing(
   longest: dict[str, tuple[int, str]] = {}
   for stage in method.stages(config):
     job = config[stage.section]
-    own = rows[kinds.fold_of(config, stage)]
-    if own and job.get("packing") and job.packed_length:
-      table = encode.demonstrations(own, settings.formats[stage.prompts], settings, tokens)
-      here = (table.longest_row, stage.name)
-      longest[stage.section] = max(longest.get(stage.section, (0, "")), here)
+    fold_rows = rows[kinds.fold_of(config, stage)]
+    if fold_rows and job.get("packing") and job.packed_length:
+      table = encode.demonstrations(fold_rows, settings.formats[stage.prompts], settings, tokens)
+      longest_row = (table.longest_row, stage.name)
+      longest[stage.section] = max(longest.get(stage.section, (0, "")), longest_row)
   for section, (length, name) in longest.items():
     if length > (limit := config[section].packed_length):
       raise ValueError(

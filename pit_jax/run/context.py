@@ -150,6 +150,7 @@ class Context:
     place = places.address(self.workdir)
     if not project:
       return ()
+    # Workdirs of one name in two places are two runs.
     digest = hashlib.blake2b(str(place).encode(), digest_size=4).hexdigest()
     return (writers.WeightsAndBiases(project, f"{self.workdir.name}-{digest}-{name}"),)
 
@@ -215,6 +216,7 @@ def build(
   base_directory = origin.directory(config)
   form, words = forms.choose(config, base_directory)
   platform = jax.devices()[0].platform
+  # Known before the data is loaded: a prompt that R_P cannot be shown is a bad row.
   others = (*published_models.find(config, platform), origin.language_judge(config, platform))
   data = loading.load(config, functools.partial(forms.check, form, words, others[0]))
   folds = preferences.Division.of(c).divide(data.rows)

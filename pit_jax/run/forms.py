@@ -1,4 +1,4 @@
-"""How the models of a run are asked, and in which tokens."""
+"""The prompt or chat template of a run, and its tokenizer."""
 
 import pathlib
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ def tokenizer(
 def choose(
   config: ml_collections.ConfigDict, base_directory: pathlib.Path | None
 ) -> tuple[template.Form, text.Tokenizer | None]:
-  """Returns how the models are asked, and their tokenizer unless it is to be learnt here.
+  """Returns the prompt or chat template, and its tokenizer unless that is to be learnt here.
 
   Raises:
     ValueError: a chat template is asked for and there is none.

@@ -59,7 +59,7 @@ class Models:
   def release(self) -> None:
     """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
 
-    For the beginning of imitation, reward modelling and RL; the stages of a curriculum share
+    For the beginning of supervised stages and of RL; the stages of a curriculum share
     theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
     """
     if self.language.size < SMALL:

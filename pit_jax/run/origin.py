@@ -88,6 +88,7 @@ def shape(
   """
   model = _new(config, vocabulary) if base is None else hf.read(base)
   model = placed(config, platform, _adapted(config, model, base))
+  # An embedding may be padded beyond the tokenizer; shorter it cannot be.
   if vocabulary is not None and model.vocabulary < vocabulary:
     raise ValueError(
       f"{base}: the model knows {model.vocabulary} tokens and its tokenizer has "
@@ -114,8 +115,8 @@ def _adapted(
     )
   if base is None:
     return found
-  own = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
-  return dataclasses.replace(found, stored=stored, adapter=adapter, **own)
+  run_settings = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
+  return dataclasses.replace(found, stored=stored, adapter=adapter, **run_settings)
 
 
 def load(
@@ -213,8 +214,8 @@ def published(
       "evaluation.reward_model, or a language model here"
     )
   # How it is computed is for the run to say; what it is, for its files.
-  own = {name: config.model[name] for name in ("dtype", "unroll")}
-  shape = placed(config, platform, dataclasses.replace(hf.read(model), **own))
+  run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
+  shape = placed(config, platform, dataclasses.replace(hf.read(model), **run_settings))
   plain = template.Template(config.data.policy_template, config.data.improver_template)
   try:
     words = text.load_tokenizer(model)

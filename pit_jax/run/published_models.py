@@ -159,8 +159,8 @@ def _described(
   fast = _tokenizer(key, directory, is_compiled)
   shape = None
   if is_compiled:
-    own = {name: config.model[name] for name in ("dtype", "unroll")}
-    shape = dataclasses.replace(hf.read(directory), **own)
+    run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
+    shape = dataclasses.replace(hf.read(directory), **run_settings)
     shape = origin.placed(config, platform, shape)
   c = config.data
   longest = min(_longest(published, fast), ROOM * (c.max_prompt_length + c.max_response_length))

@@ -28,7 +28,7 @@ def calibrate(
   model as it was; gaps and zero point are the model's own, in the new unit.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: of the model.
     facts: returns what is known of the model as it is.
     sample: (key, temperature) → its scores of the samples, Float[N].

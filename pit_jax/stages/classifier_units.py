@@ -23,7 +23,7 @@ def calibrated(
   """Returns a published reward model in the run's unit, and what is known of it.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: under which the calibration is recorded.
     rows: pairs on which it is measured and calibrated.
     model: the model, its weights unread.

@@ -23,7 +23,7 @@ FOLDER = "frontier"
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-  """When and how a chain's samples are kept.
+  """Callback that keeps samples along a chain of RL stages.
 
   Attributes:
     every: RL iterations of a stage between two times; its last one is among them too.
@@ -65,7 +65,7 @@ def watch(
   checkpoint met again after a restart leaves the same file.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     steps: RL iterations of the whole chain.
     reference: the SFT model to which the KL is measured.
     drafts: (questions, key) → what an improver is to improve; None for a policy.

@@ -64,6 +64,7 @@ def preference(run: abstract.Arrays, section: str) -> Program:
   job = run.config[section]
   responses = run.rows(Responses, job.batch_size, run.response)
   batch = Preferences(run.rows(Prompts, job.batch_size, run.prompt), responses, responses)
+  # The prompt is read once, and both responses after it.
   tokens = job.batch_size * (run.prompt + 2 * run.response)
   return training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
 
@@ -76,6 +77,7 @@ def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callab
   columns = {"reference_chosen": number, "reference_rejected": number}
   prompts = run.rows(Prompts, job.batch_size, run.prompt)
   batch = Preferences(prompts, responses, responses, columns)
+  # Each response is read after a prompt of its own; see `objectives.pair_logprobs`.
   tokens = 2 * job.batch_size * (run.prompt + run.response)
   objective = dpo.objective_of(job, losses)
   return training(run, "policy", run.language, objective, job, batch, tokens)
@@ -90,6 +92,7 @@ def gap_order(run: abstract.Arrays, section: str) -> Program:
     for kind, length in ((Prompts, prompt), (Responses, run.response))
   )
   batch = GapPreferences(prompts, prompts, responses, responses)
+  # Two prompts per pair, each with both responses after it.
   tokens = 2 * job.batch_size * (prompt + 2 * run.response)
   weights = {"term_weights": run.array((5,), jnp.float32, None)}
   return training(run, "reward", run.scalar, objectives.gap_order, job, batch, tokens, weights)
@@ -220,7 +223,7 @@ def _actors(run: abstract.Arrays) -> dict[str, pure.PureModel]:
 
 
 def _of(state: Any, kind: str) -> Any:
-  """Returns what a train state of policy and value model keeps for one of them."""
+  """Returns parameters and optimiser state of policy or value model."""
   return state.params[kind], state.opt_state[kind]
 
 

@@ -52,7 +52,7 @@ def run(
   """Trains R_P on (x, y_w, y_l), and calibrates it on the validation part.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the pairs to train on, and those to validate on.
     start: the model whose trunk to start from.
@@ -98,7 +98,7 @@ def signal(
   """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     model: R_P.
     questions: the texts of the prompts of RL.
   """
@@ -122,7 +122,7 @@ def first_value(context: contexts.Context, model: RewardModel, policy_sft: Param
 
 
 def centred(model: RewardModel) -> Params:
-  """Returns the parameters of a model that gives scores as RL is given them."""
+  """Returns reward-model parameters whose scores have mean 0 on samples, as RL wants them."""
   return {**model.params, "bias": np.float32(model.facts["shift"])}
 
 
@@ -168,7 +168,7 @@ def gap(
   """Trains R_PIT on the five orderings of (x, y_w, y_l), and calibrates it.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the pairs to train on, and those to validate on.
     start: the model whose trunk to start from.
@@ -261,6 +261,7 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
     shown = ("accuracy", "margin", "ece", "order")
     return {f"reward_model/{key}": measured[key] for key in shown if key in measured}
 
+  # Only the trunk is taken over: the head of `start` answers another question.
   params = supervised.run(
     context,
     name,
@@ -287,7 +288,7 @@ def _calibrated(
   """Scales a model as `calibration.calibrate` does; the gain is folded into the head.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: of the model.
     params: its parameters.
     facts: parameters → what is known of the model.

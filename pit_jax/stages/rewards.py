@@ -33,7 +33,7 @@ def chosen(
   rewards is said to the stages that have one of them; the others keep their own.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     job: the section of RL.
     own: name → what the recipe rewards this stage with.
     questions: the texts of the stage's prompts.

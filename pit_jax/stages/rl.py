@@ -37,7 +37,7 @@ EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "rewards", "key")  # g
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-  """Policy and value model on their way.
+  """Policy and value model in training, and β.
 
   Attributes:
     train: what changes; its parameters are {"policy", "value"}, what is trained of each, or the
@@ -82,7 +82,7 @@ def published_reward(
   the cut costs.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     classifier: the model.
     questions: the texts of the stage's prompts.
   """
@@ -119,7 +119,7 @@ def run(
   horizon of the KL controller: those of all planned iterations together.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name; also seeds its prompts' order and its noise.
     prompts: every prompt of the stage (types.Prompts); for the improver they show the reference
       response. Batches are random and of one width: by length they would differ in what they are
@@ -209,7 +209,7 @@ def begin(
   """Returns policy and value model before the first iteration, on the mesh.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     start: {"policy", "value"}, the language model and the value model to start from; that of an
       estimator which wants none is not read.
     job: the config's `rl` section.
@@ -238,18 +238,18 @@ def _learning(
   """Returns learn(index, state, frozen, *rollout, key) → (state, metrics) of a stage's iterations.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     job: the config's `rl` section.
     begun: iterations of the optimisation before this stage.
     planned: of the whole optimisation.
   """
   networks = (context.models.language, context.models.scalar)
   stop_ids = context.rows.settings.tokenizer.stop_ids
-  given = (*networks, job, stop_ids, context.mesh)
+  fixed = (*networks, job, stop_ids, context.mesh)
   kinds = optimizers.kinds(job.estimator)
   warmup = optimizers.value_warmup(job)
   # Nothing is compiled before it is called: without a warm-up only the second one ever is.
-  programs = {learning: program(*given, learning) for learning in (WARM_UP, kinds)}
+  programs = {learning: program(*fixed, learning) for learning in (WARM_UP, kinds)}
   rates = optimizers.schedule(job, planned)
   horizon = jnp.float32(optimizers.horizon(job, planned))
 

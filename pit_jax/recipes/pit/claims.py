@@ -167,13 +167,13 @@ def _decided(tests: Sequence[_Test]) -> list[tuple[str, float]]:
 
 
 def _outcome(test: _Test, p: float, p_over_seeds: float) -> str:
-  here = test.direction(test.row["ci95"], p)
+  direction = test.direction(test.row["ci95"], p)
   sides = [test.direction(row["ci95"], 0.0) for row in test.alone]
-  if not here or -here in sides:
+  if not direction or -direction in sides:
     return NOT_SHOWN
   seeds = test.row.get("over_seeds")
-  agree = seeds is not None and test.direction(seeds["ci95"], p_over_seeds) == here
-  return WORDS[here][0 if agree else 1]
+  agree = seeds is not None and test.direction(seeds["ci95"], p_over_seeds) == direction
+  return WORDS[direction][0 if agree else 1]
 
 
 def _claim(test: _Test, outcome: str, p: float) -> Claim:

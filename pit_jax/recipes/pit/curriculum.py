@@ -83,7 +83,7 @@ def run(
   stage, the value model is warmed up once, and the learning rates rise and fall once over all.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: prefix of the stages' names.
     fold: the prompts.
     stages: each with `name`, `references` (sources), `steps`, `kl_coefficient` and
@@ -105,9 +105,9 @@ def run(
   before = stages[0]
   shown = context.rows.settings.formats["improver"]
   for number, stage in enumerate(stages, start=1):
-    own = job.copy_and_resolve_references()
+    stage_job = job.copy_and_resolve_references()
     # There is one schedule over all stages; a stage only sets how high it is meanwhile.
-    own.learning_rate = stage.learning_rate
+    stage_job.learning_rate = stage.learning_rate
     coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
     stage_texts = texts(fold, stage.references, from_policy.column("response"))
     # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
@@ -115,11 +115,11 @@ def run(
       context,
       f"{name}_{stage.name}",
       encode.prompts(shown.conversations(*stage_texts), context.rows.settings, context.rows.tokens),
-      rewards.chosen(context, own, {"gap": gap_reward.signal(*stage_texts)}, *stage_texts),
+      rewards.chosen(context, stage_job, {"gap": gap_reward.signal(*stage_texts)}, *stage_texts),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
       steps=stage.steps,
-      job=own,
+      job=stage_job,
       begun=begun,
       planned=total,
       watch=watch,
@@ -159,7 +159,7 @@ def _extra_metrics(
   asks it: of iterations that are logged, and of as many responses as one call of it has room for.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     gap_reward: the reward of the stage.
     asked: the stage's questions and references, in words.
     number: of the stage, from 1.

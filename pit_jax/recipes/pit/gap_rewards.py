@@ -21,7 +21,7 @@ SINGLE = "wl_lw"  # of the terms the one that compares the two responses of a pa
 
 @dataclasses.dataclass(frozen=True)
 class GapReward:
-  """What tells how much better a response is than a reference.
+  """Reward of a response relative to a reference response.
 
   It has deviation 1 on samples of M_PIT^SFT that improve y_l, and as RL is given it mean 0.
 
@@ -86,7 +86,7 @@ def difference(
   the zero point is exact.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     rows: pairs on which it is measured and calibrated.
     model: R_P, trained or published. It is the first value model; where its trunk does not fit,
       that of M_PIT^SFT is, with a fresh head.
@@ -131,17 +131,20 @@ def _signal(
   """Returns the difference as what the RL of a stage with these texts maximises."""
   if model.published:
     return _published_signal(context, model, gain, shift, questions, references)
-  asking = context.models.inference
-  settings = dataclasses.replace(asking.settings, over_long="cut")  # every row has its place
+  inference = context.models.inference
+  settings = dataclasses.replace(inference.settings, over_long="cut")  # every row has its place
   shown = settings.formats["policy"].conversations(questions)
   table = encode.prompts(shown, settings, context.rows.tokens)
 
   def score(rows, _, responses):
-    host_batch = (table.padded(rows, table.widths), asking.responses([references[i] for i in rows]))
+    host_batch = (
+      table.padded(rows, table.widths),
+      inference.responses([references[i] for i in rows]),
+    )
     prompts, worse = parallel.put_batch(host_batch, context.mesh)
     params = layout.to_devices(model.params)
     # What was sampled may have another end than R_P learnt.
-    scores = [asking.sample_scorer(params, prompts, y) for y in (responses, worse)]
+    scores = [inference.sample_scorer(params, prompts, y) for y in (responses, worse)]
     return gain * (scores[0] - scores[1]) + shift
 
   return score

@@ -41,6 +41,7 @@ def log_ratios(suite: suites.Suite, made: improvement.Rounds, improver_sft: Para
   """
   inference = suite.improver.inference
   questions = list(suite.questions) * len(made.gaps)
+  # All rounds in one call, so that batches are full; the rounds come apart again below.
   drafts, versions = (list(itertools.chain(*texts)) for texts in (made.texts[:-1], made.texts[1:]))
   after, before = (
     inference.revision_likelihoods(params, questions, drafts, versions, suite.temperature)
@@ -88,6 +89,7 @@ def entries(
     about |= {"chosen": rows[i].chosen, "rejected": rows[i].rejected}
     other = {"self_refine": self_refine.told(refined, i)} if refined else {}
     lines.append({**about, "rounds": steps, **other})
+  # Sorting is stable: lines of no regression stay in the order of the prompts.
   return sorted(lines, key=lambda line: (0, line["change"]) if _is_regression(line) else (1, 0.0))
 
 
@@ -148,6 +150,7 @@ def _step(columns: Mapping, made: improvement.Rounds, k: int, i: int) -> dict:
 def _judged(scores: np.ndarray, kept: int, tie: float) -> dict:
   """Returns what the scores of one answer's versions say of the rounds that were kept."""
   change = float(scores[kept] - scores[0])
+  # −1, 0 or 1, as places in OUTCOMES from −1 on.
   outcome = OUTCOMES[int(np.sign(change if abs(change) > tie else 0.0)) + 1]
   steps = np.diff(scores[: kept + 1])
   worse_after = [int(k) + 1 for k in np.flatnonzero(steps < -tie)]

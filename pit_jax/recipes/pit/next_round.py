@@ -3,7 +3,7 @@
 Whose prompts they are decides what the next round's figures mean:
 
   held_out, validation, judge   never: they measure, and only what people labelled may measure
-  sft, rl                       unless others are named: the next round imitates the better answers,
+  sft, rl                       unless others are named: the next round fine-tunes on better answers,
                                 and its references are drafts and improvements of this run
   reward                        only when named: R_P and R_PIT would learn R_PIT's own verdicts
 
@@ -91,6 +91,7 @@ def make(
   left_out = collections.Counter()
   for index, fold in enumerate(FOLDS):
     if fold in names:
+      # Each prompt once, in the order of the data.
       questions = list(dict.fromkeys(row.prompt for row in folds[fold]))
       # By the place among all FOLDS: naming fewer of them changes no sample of the others.
       key = jax.random.fold_in(suite.key, subject.NEXT_ROUND + index)

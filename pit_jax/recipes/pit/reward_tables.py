@@ -27,12 +27,12 @@ def gap_rewards(results: Mapping) -> cells.Table:
   rows = results.get("ablation", ())
 
   def over_original(row: Mapping) -> Mapping:
-    own = OWN.get(row["system"], ())
-    return verdict.find(comparisons, row["system"], "original", without=own) or {}
+    rewarded_by = OWN.get(row["system"], ())
+    return verdict.find(comparisons, row["system"], "original", without=rewarded_by) or {}
 
   def under_pit(row: Mapping) -> Mapping:
-    own = OWN_AGAINST_PIT.get(row["system"], ())
-    return verdict.find(comparisons, "pit", row["system"], without=own) or {}
+    rewarded_by = OWN_AGAINST_PIT.get(row["system"], ())
+    return verdict.find(comparisons, "pit", row["system"], without=rewarded_by) or {}
 
   columns = {
     "trained with it": lambda row: row["system"],

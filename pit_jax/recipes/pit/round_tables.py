@@ -123,6 +123,7 @@ def cost(results: Mapping) -> cells.Table:
   for row in results.get("cost", ()):
     judges.setdefault(row["system"], row["judge"])
   rows = [row for row in results.get("cost", ()) if row["judge"] == judges[row["system"]]]
+  # One sample is one sample, whatever it begins: it is shown once per judge, as original.
   first = {row["judge"]: {**row, "system": "original"} for row in rows if row["budget"] == 1}
   rows = [*first.values(), *(row for row in rows if row["budget"] > 1)]
   rows.sort(key=lambda row: row["budget"])

@@ -182,7 +182,7 @@ def _sign_agreement(suite: suites.Suite, made: improvement.Rounds) -> dict | Non
 
 
 def of_run(context: contexts.Context, models: training.Models) -> Subject:
-  """Returns a finished run."""
+  """Returns a finished run as its experiments see it."""
   suite = subject.suite_of(
     context,
     policy=models.policy.rl,

@@ -51,8 +51,8 @@ class Subject(subject.Subject):
 
 
 def of_run(context: contexts.Context, models: Models) -> Subject:
-  """Returns a finished run."""
-  asking = improvement.Improver(
+  """Returns a finished run as its experiments see it."""
+  improver = improvement.Improver(
     inference=context.models.inference,
     policy=None,
     improver=None,
@@ -62,7 +62,7 @@ def of_run(context: contexts.Context, models: Models) -> Subject:
     stop_rule=context.config.evaluation.stop_rule,
   )
   questions = [row.prompt for row in subject.held_out(context)]
-  suite = suites.Suite(asking, questions, (), context.key("evaluation"), 0.0)
+  suite = suites.Suite(improver, questions, (), context.key("evaluation"), 0.0)
   return Subject(context, suite, models)
 
 
@@ -82,6 +82,7 @@ def measure(run: Subject) -> dict:
   pairs = _rows(run)
   margin, gaps = _margins(run, pairs)
   sizes = [run.suite.lengths([getattr(row, name) for row in pairs]) for name in _RESPONSES]
+  # Intervals resample prompts, so each pair has to say whose it is.
   prompts = _numbered([row.prompt for row in pairs])
   differences = {LONGER: sizes[0] - sizes[1], **margin}
   accuracy = []
