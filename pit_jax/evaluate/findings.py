@@ -43,6 +43,7 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
     only: repeats one experiment and keeps the other results of the run's report; None runs all.
   """
   experiments = recipe.experiments
+  # Times stay those of the whole run: what is repeated alone is not timed.
   if only is not None:
     run = recipe.subject(context, trained)
     old = context.read_json("report", "results.json")
@@ -148,7 +149,7 @@ def _finish(results: dict) -> dict:
 
 
 def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
-  """Returns what is known of a run without asking its models."""
+  """Returns stages, data, configuration and notes of a run, for which no model is asked."""
   return {
     "recipe": context.config.recipe,
     **({"headline": list(context.recipe.headline)} if context.recipe.headline else {}),

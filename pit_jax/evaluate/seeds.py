@@ -63,6 +63,7 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
   pooled["comparisons"] = significance.annotate([_together(rows, prompts) for rows in comparisons])
   if principal := verdict.principal(pooled):
     pooled["power"] = significance.power(principal)
+  # After the correction, in which the rows of single seeds have no part.
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
   ]

@@ -113,6 +113,7 @@ class Suite:
     ]
 
   def _compared(self, judge: judges.Judge, a: Sequence[str], b: Sequence[str]) -> dict:
+    # None cuts nothing off; a judge that costs money is asked about the first prompts.
     questions, a, b = (column[: judge.prompts] for column in (self.questions, a, b))
     verdicts = judge.verdicts(questions, a, b)
     row = dataclasses.asdict(judge.count(verdicts))

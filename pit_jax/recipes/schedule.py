@@ -96,6 +96,7 @@ def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
     f"{name.replace('_', ' ')} {many:,}" for name, many in rows.items() if many
   )
   for stage in planned:
+    # Rows of a step are responses; the epochs are over prompts.
     epochs = stage.steps * stage.batch_size / stage.samples / max(rows[stage.fold], 1)
     yield (
       f"stage {stage.name}: {stage.steps:,} {stage.unit} of {stage.batch_size:,} rows, "

@@ -91,7 +91,7 @@ class Arrays:
     return self.array((), jnp.float32)
 
   def params(self, model: pure.PureModel) -> Any:
-    """Returns the parameters of a model, as they are kept."""
+    """Returns the parameters of a model, sharded as a run keeps them."""
     abstract = _shapes(model)
     return _placed(abstract, parallel.partition(abstract, model.axes, self.mesh))
 
@@ -102,7 +102,7 @@ class Arrays:
     return _placed(params, jax.tree.map(lambda x: x.sharding.with_memory_kind(layout.HOST), params))
 
   def parts(self, model: pure.PureModel) -> tuple[Any, Any]:
-    """Returns what is trained of a model, and what is frozen."""
+    """Returns the trained and the frozen parameters of a model."""
     return pure.split(model, self.params(model))
 
   def own(self, model: pure.PureModel | None) -> Any:

@@ -68,7 +68,7 @@ def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator
   """Yields what is wrong with the stages of the recipe in this configuration."""
   sections = kinds.sections(config)
   there = f"the configuration has {', '.join(sections)}"
-  # A recipe reads sections by name: one that lacks is told here, and not by a traceback.
+  # A recipe reads sections by name: one that is missing is told here, and not by a traceback.
   try:
     stages = method.stages(config)
   except (AttributeError, KeyError) as error:
@@ -99,6 +99,7 @@ def outside(section: Any, ranges: dict[str, str], prefix: str = "") -> Iterator[
   """Yields what is wrong with the numbers of a section."""
   for allowed, names in ranges.items():
     for name in names.split():
+      # A name may be a path, such as "frontier.checkpoints".
       value = section
       for part in name.split("."):
         value = value[part]

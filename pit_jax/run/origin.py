@@ -39,6 +39,7 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
     ValueError: there is no such directory.
   """
   named = config.model.base
+  # The embedded task has a base of its own, which knows its words and nothing else.
   if named == "auto":
     named = "embedded" if config.data.source == "synthetic" else "none"
   if named not in ("embedded", "none"):
@@ -157,7 +158,7 @@ class Published:
     }
 
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
-    """Returns how it is asked, and its parameters on the devices.
+    """Returns the inference of the model, and its parameters on the devices.
 
     Args:
       like: how the run's models are asked: batch size, response length and mesh.

@@ -79,7 +79,7 @@ class Published:
     return own == runs and dataclasses.replace(self.config, **same) == model
 
   def load(self, mesh: jax.sharding.Mesh, batch_size: int) -> classifiers.Classifier:
-    """Returns it, ready to be asked.
+    """Returns the classifier with its weights loaded.
 
     Args:
       mesh: the devices.
@@ -206,6 +206,7 @@ def _is_compiled(
   keys: str, directory: pathlib.Path, published: transformers.PreTrainedConfig, backend: str
 ) -> bool:
   """Returns whether a classifier is computed in JAX, and not by transformers in PyTorch."""
+  # By itself ("auto") a family is computed here if it can be, and else in PyTorch.
   is_ours = published.model_type in families.FAMILIES
   if backend == "jax" or (backend == "auto" and is_ours):
     hf.read(directory)  # what cannot be read says so, and what is supported

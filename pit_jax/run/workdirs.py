@@ -61,6 +61,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
     f"{name}: {saved.get(name)!r} there, {current.get(name)!r} now"
     for name in sorted(saved.keys() | current.keys())
     if saved.get(name) != current.get(name)
+    # With the dot a part covers what lies below it, and no name that only begins alike.
     if not any(f"{name}.".startswith(f"{part}.") for part in CHANGEABLE)
   ]
   if changed:

@@ -95,6 +95,7 @@ def watch(
     temperature = c.rl.temperature
     responses, logprobs = inference.sample(params, prompts, key, temperature)
     kl = (logprobs - inference.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
+    # Not in place: `asked` is cached and gives the same columns again.
     columns = {**columns, "response": inference.words(responses), "kl": kl.tolist()}
     rows = zip(*columns.values(), strict=True)
     lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)

@@ -220,6 +220,7 @@ def _gaps(
 ) -> dict[str, np.ndarray]:
   """Returns R_PIT's four gaps of the validation part's pairs, Float[N] each."""
   held = validation[:]
+  # The first letter names the response, the second the reference that the prompt shows.
   pairs = {
     "wl": (held.given_rejected, held.chosen),
     "ww": (held.given_chosen, held.chosen),

@@ -48,7 +48,7 @@ def describe(
   made: improvement.Rounds,
   improved: list[str],
 ) -> dict:
-  """Returns what a gap reward knows.
+  """Returns accuracy, order and calibration of a gap reward.
 
   Args:
     suite: prompts and judges.

@@ -223,6 +223,7 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
     and (row.get("temperature") == "best") == stated.is_at_best
   ]
   if not rows and gate.concerns_improver(results):
+    # Who is absent is named once, for the first round and for all.
     system = stated.b.removesuffix("_rounds")
     if reason := results.get("absent", {}).get(system):
       yield Claim(statement, NOT_TESTED, reason)

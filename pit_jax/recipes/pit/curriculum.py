@@ -152,7 +152,7 @@ def _extra_metrics(
   begun: int,
   total: int,
 ) -> rl.ExtraMetrics:
-  """Returns what tells where in the curriculum an iteration stands, and what it gains.
+  """Returns metrics of an iteration: where in the curriculum it stands, and what it gains.
 
   `objective/gap_reward` is the mean reward over that of identical texts. How often a response beats
   its reference, `objective/win_vs_reference`, the gap reward says in both orders, as the stop rule

@@ -98,7 +98,7 @@ def _is_regression(line: Mapping) -> bool:
 
 
 def _columns(suite: suites.Suite, made: improvement.Rounds, ratios: np.ndarray) -> dict[str, Any]:
-  """Returns what is known of all versions of all prompts, by name, then by judge and round."""
+  """Returns lengths, gaps, KL, scores and verdicts of all versions, by judge and round."""
   drafts = made.texts[0]
   gaps = [suite.improver.gains(suite.questions, texts, drafts) for texts in made.texts[2:]]
   return {
@@ -110,6 +110,7 @@ def _columns(suite: suites.Suite, made: improvement.Rounds, ratios: np.ndarray) 
       judge.name: [judge.score(suite.questions, texts) for texts in made.texts]
       for judge in suite.scoring
     },
+    # R_PIT has the gaps above for its word.
     "verdicts": {
       judge.name: _verdicts(suite, judge, made) for judge in suite.judges if judge.name != "R_PIT"
     },

@@ -3,7 +3,7 @@
 Whose prompts they are decides what the next round's figures mean:
 
   held_out, validation, judge   never: they measure, and only what people labelled may measure
-  sft, rl                       unless others are named: the next round fine-tunes on better answers,
+  sft, rl                       unless others are named: the next round learns from better answers,
                                 and its references are drafts and improvements of this run
   reward                        only when named: R_P and R_PIT would learn R_PIT's own verdicts
 

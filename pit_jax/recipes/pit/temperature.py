@@ -20,6 +20,7 @@ Texts = Mapping[float, Mapping[str, Sequence[str]]]  # temperature → {"origina
 def measure(run: subject.Subject) -> dict:
   """Returns the curve over temperatures and the comparison of best with best."""
   values = run.context.config.evaluation.temperatures
+  # What was sampled at the temperature of the run serves here too.
   sampled = {run.suite.temperature: {"original": run.original, "pit": run.made.texts[1]}}
   rows, texts = curve(run.few, run.policy.rl, values, subject.TEMPERATURES, sampled)
   best = choose(run.validating, run.policy.rl, values, subject.CHOICES)

@@ -50,6 +50,7 @@ def chains_of(
 ) -> dict[str, subject.Chain]:
   """Returns the policy's RL as a chain along which samples were kept."""
 
+  # An improver's chain has drafts; a policy has none.
   def score(questions, answers, _):
     return suite.selector.score(questions, answers)
 
