@@ -26,7 +26,8 @@ def timed(seconds: dict[str, float], name: str, prompts: int) -> Iterator[None]:
     prompts: how many the block is about.
   """
   compiling = _compiling()
-  before, began = sum(compiling), time.monotonic()
+  before = sum(compiling)
+  began = time.monotonic()
   yield
   lasted = time.monotonic() - began - (sum(compiling) - before)
   seconds[name] = max(lasted, 0.0) / prompts
@@ -35,11 +36,12 @@ def timed(seconds: dict[str, float], name: str, prompts: int) -> Iterator[None]:
 @functools.cache
 def _compiling() -> list[float]:
   """Returns the seconds of all compilations of this process from the first call on."""
-  found: list[float] = []
+  durations: list[float] = []
 
   def note(event: str, seconds: float, **_: object) -> None:
     if event in COMPILING:
-      found.append(seconds)
+      durations.append(seconds)
 
+  # One listener for the whole process: each further one would be called as well.
   jax.monitoring.register_event_duration_secs_listener(note)
-  return found
+  return durations

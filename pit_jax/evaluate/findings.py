@@ -37,33 +37,40 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
   """Returns the results of a finished run.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     recipe: its recipe.
     trained: all that it trained.
     only: repeats one experiment and keeps the other results of the run's report; None runs all.
   """
-  known = recipe.experiments
+  experiments = recipe.experiments
+  # Times stay those of the whole run: what is repeated alone is not timed.
   if only is not None:
-    run, old = recipe.subject(context, trained), context.read_json("report", "results.json")
-    parts = {only: known[only](run)}
+    run = recipe.subject(context, trained)
+    old = context.read_json("report", "results.json")
+    parts = {only: experiments[only](run)}
     _write_files(context, parts)
-    return _finish(_joined(old, parts, known) | _asked(run.suite))
+    # Corrections depend on all comparisons, so those that stay are corrected anew.
+    return _finish(_joined(old, parts, experiments) | _asked(run.suite))
   with context.timed("evaluation"):
     run = recipe.subject(context, trained)
-    parts = {name: experiment(run) for name, experiment in known.items()}
+    parts = {name: experiment(run) for name, experiment in experiments.items()}
     _write_files(context, parts)
-    results = _joined(_surroundings(context, run.suite), parts, known) | _asked(run.suite)
-  kept = hosts.agree(timing.goodput(context.workdir))
-  timed = {"seconds": context.read_json("seconds.json"), "goodput": kept, "sampling": run.seconds}
+    results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
+  goodput = hosts.agree(timing.goodput(context.workdir))
+  timed = {
+    "seconds": context.read_json("seconds.json"),
+    "goodput": goodput,
+    "sampling": run.seconds,
+  }
   timed["speeds"] = _speeds(context)
   return _finish(results) | timed
 
 
 def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
   """Raises a ValueError if an experiment of a run, or where it is None all, cannot be repeated."""
-  known = recipe.experiments
-  if not known or only not in (None, *known):
-    allowed = f"it has {', '.join(known)}" if known else "it has none"
+  experiments = recipe.experiments
+  if not experiments or only not in (None, *experiments):
+    allowed = f"it has {', '.join(experiments)}" if experiments else "it has none"
     raise ValueError(f"recipe {recipe.name} has no experiment {only!r}; {allowed}")
   named = places.address(workdir)
   if not (workdir / "report" / "results.json").exists():
@@ -85,7 +92,7 @@ def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
 
 
 def _asked(experiments: suite.Suite) -> dict:
-  """Returns what is to be said of the judges themselves, once all was judged."""
+  """Returns facts of the judges themselves, once all was judged."""
   return {"judges": {judge.name: facts for judge in experiments.judges if (facts := judge.facts())}}
 
 
@@ -103,7 +110,8 @@ def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> 
 
   The lines of other experiments than these stay. The rows of comparisons lose their verdicts.
   """
-  path, lines = context.workdir / "judge" / "verdicts.jsonl", []
+  path = context.workdir / "judge" / "verdicts.jsonl"
+  lines = []
   if path.exists():
     old = path.read_text(encoding="utf-8").splitlines()
     lines = [line for line in old if json.loads(line)["experiment"] not in parts]
@@ -126,6 +134,7 @@ def _joined(results: Mapping, parts: Mapping[str, Mapping], order: Collection[st
     rows = [row for row in joined["comparisons"] if row["experiment"] != name]
     rows += [{**row, "experiment": name} for row in part.get("comparisons", ())]
     systems = {**joined["systems"], **part.get("systems", {})}
+    # Rows and systems of several experiments stand together; all else belongs to one.
     joined |= {**part, "comparisons": rows, "systems": systems}
   places = {name: place for place, name in enumerate(order)}
   joined["comparisons"].sort(key=lambda row: places[row["experiment"]])
@@ -140,7 +149,7 @@ def _finish(results: dict) -> dict:
 
 
 def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
-  """Returns what is known of a run without asking its models."""
+  """Returns stages, data, configuration and notes of a run, for which no model is asked."""
   return {
     "recipe": context.config.recipe,
     **({"headline": list(context.recipe.headline)} if context.recipe.headline else {}),
@@ -155,7 +164,8 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   """Says what the judges can and cannot show where there is no gold score."""
   if not experiments.judges:
     return []
-  first, scorer = experiments.judges[0].name, experiments.scorer.name
+  first = experiments.judges[0].name
+  scorer = experiments.scorer.name
   if first == "gold":
     return []
   trainers = [judge.name for judge in experiments.judges if judge.name in judges.TRAINERS]
@@ -166,8 +176,8 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
     return [ONLY_A_LANGUAGE_MODEL.format(**about)]
   if first in (subject.PUBLISHED, subject.INDEPENDENT):
     return [ONLY_A_MODEL.format(judge=first, others=others)]
-  said = NO_GOLD.format(trainers=" and ".join(trainers))
-  return [f"{said} {context.recipe.caveat}".strip()]
+  note = NO_GOLD.format(trainers=" and ".join(trainers))
+  return [f"{note} {context.recipe.caveat}".strip()]
 
 
 def _stages(context: contexts.Context) -> dict:
@@ -195,9 +205,9 @@ def _speeds(context: contexts.Context) -> dict[str, dict[str, float]]:
   speeds = {}
   for name, logged in _logged(context).items():
     speeds[name] = {
-      metric.removeprefix("perf/"): statistics.median(known)
+      metric.removeprefix("perf/"): statistics.median(values)
       for metric in MEDIANS
-      if (known := [row[metric] for row in logged if row.get(metric) is not None])
+      if (values := [row[metric] for row in logged if row.get(metric) is not None])
     }
   return speeds
 
@@ -209,7 +219,9 @@ def _logged(context: contexts.Context) -> dict[str, list[dict]]:
 
 
 def _data(context: contexts.Context) -> dict:
-  settings, base = context.rows.settings, context.models.base
+  settings = context.rows.settings
+  base = context.models.base
+  # Sorted: the order of keys makes no other configuration.
   content = json.dumps(json.loads(context.config.to_json()), sort_keys=True)
   return {
     "source": context.rows.data.source,

@@ -63,6 +63,7 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
   pooled["comparisons"] = significance.annotate([_together(rows, prompts) for rows in comparisons])
   if principal := verdict.principal(pooled):
     pooled["power"] = significance.power(principal)
+  # After the correction, in which the rows of single seeds have no part.
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
   ]
@@ -114,21 +115,23 @@ def _over_seeds(rows: Sequence[Mapping], pooled: Mapping) -> dict:
 
   There is none of a single prompt, which tells nothing of others.
   """
-  known = [row for row in rows if row["n"]]
+  judged = [row for row in rows if row["n"]]
   shared = pooled["repeated"]["standard_error"] if "repeated" in pooled else 0.0
-  if len(known) < 2 or shared is None:
+  if len(judged) < 2 or shared is None:
     return {}
-  deltas = np.array([row["delta"] for row in known])
-  own = 0.0 if "repeated" in pooled else significance.own_error(known)
+  deltas = np.array([row["delta"] for row in judged])
+  own = 0.0 if "repeated" in pooled else significance.own_error(judged)
   # A win rate is (100 + Δ) / 2.
   return {"over_seeds": significance.over_seeds(deltas, 2 * shared, own)}
 
 
 def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   """Returns a comparison over all seeds, and of repeated prompts what tests have to know."""
-  failed, groups = sum(row.get("failed", 0) for row in rows), {}
+  failed = sum(row.get("failed", 0) for row in rows)
+  groups = {}
   if not is_repeated(prompts):
-    found, about = metrics.pool(rows), {}
+    comparison = metrics.pool(rows)
+    about = {}
   elif any(row["n"] + row.get("failed", 0) > len(row.get("outcomes", "")) for row in rows):
     raise ValueError(
       "the seeds' results are of the same prompts and do not say what became of each: they are of "
@@ -138,9 +141,9 @@ def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
     for name, row in zip(prompts, rows, strict=True):
       groups.setdefault(name, []).append(row["outcomes"])
     counts = np.concatenate([repeated.tally(columns) for columns in groups.values()])
-    found = repeated.compare(counts, failed=failed)
-    about = {"repeated": repeated.describe(counts)} if found.n else {}
-  return {key: value for key, value in vars(found).items() if key != "outcomes"} | about
+    comparison = repeated.compare(counts, failed=failed)
+    about = {"repeated": repeated.describe(counts)} if comparison.n else {}
+  return {key: value for key, value in vars(comparison).items() if key != "outcomes"} | about
 
 
 def _counted(counts: Iterable[Mapping | None]) -> dict:
@@ -155,6 +158,7 @@ def _facts(records: Sequence[Mapping]) -> dict:
     signs = [record.get(name) for record in records]
     count = sum(sign["n"] for sign in signs) if all(signs) else 0
     if count:
+      # Weighted by their pairs: the mean of shares would count a seed with few as much.
       right = sum(sign["fraction"] * sign["n"] for sign in signs if sign["n"])
       mean[name] = {"fraction": right / count, "n": count}
   return mean
@@ -188,9 +192,10 @@ def _mean_row(rows: Sequence[Mapping], keys: Sequence[str], prompts: Sequence[Ha
   if "kinds" in rows[0]:
     pooled["kinds"] = _counted(row["kinds"] for row in rows)
   fields = [field.name for field in dataclasses.fields(metrics.Comparison)]
+  # A row of rounds has two comparisons: without and with the stop rule.
   for suffix in ("", "_stop"):
     if "win" + suffix in rows[0]:
-      known = [name for name in fields if name + suffix in rows[0]]
-      parts = [{name: row[name + suffix] for name in known} for row in rows]
+      present = [name for name in fields if name + suffix in rows[0]]
+      parts = [{name: row[name + suffix] for name in present} for row in rows]
       pooled |= {name + suffix: value for name, value in _pooled(parts, prompts).items()}
   return pooled

@@ -20,11 +20,15 @@ from pit_jax.stages import classifier_units, reward
 from pit_jax.types import Params
 
 LOG = logging.getLogger(__name__)
-INDEPENDENT, PUBLISHED = "R_judge", "R_public"
+INDEPENDENT = "R_judge"
+PUBLISHED = "R_public"
 
 # Streams of noise: one number per draw, so that another experiment changes none. Recipes have
 # streams of their own, from 100 on.
-TRAINED, RESAMPLED, OTHERS, FRONTIER = 1, 2, 3, 600
+TRAINED = 1
+RESAMPLED = 2
+OTHERS = 3
+FRONTIER = 600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Subject(abc.ABC):
   in whatever order, and whichever, experiments run. What a recipe's systems are says its own class.
 
   Attributes:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     suite: prompts, judges and noise.
     seconds: how long systems took to sample, per prompt; see `clock.timed`.
   """
@@ -129,6 +133,7 @@ class Subject(abc.ABC):
   @property
   def contrasts(self) -> list[tuple[str, str]]:
     """Those of the pairs that are no other one turned around."""
+    # Of a pair and its reverse the later one stays.
     later = {pair: place for place, pair in enumerate(self.pairs)}
     return [pair for place, pair in enumerate(self.pairs) if later.get(pair[::-1], place) <= place]
 
@@ -250,7 +255,7 @@ def suite_of(
   """Returns what the experiments on a run share.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     policy: the language model that the run trained.
     sampler: the one whose samples set the unit of a published judge.
     reward_model: that which trained the policy, if the run has one.
@@ -258,18 +263,20 @@ def suite_of(
     gap_reward: that which trained an improver.
     improver: what the gap reward stops.
   """
-  inference, available = context.models.inference, []
+  inference = context.models.inference
+  # The most believed first: those that trained nothing here, then those that did.
+  available = []
   if context.config.data.source == "synthetic":
     available.append(judges.gold())
-  if asked := language_models.build(context):
-    available.append(asked)
+  if language_judge := language_models.build(context):
+    available.append(language_judge)
   if context.models.judge:
     # Published scores come in any scale: what is a tie is told in the unit of the run's own.
     rows = validation_rows(context)
-    found, _ = classifier_units.calibrated(
+    classifier, _ = classifier_units.calibrated(
       context, "reward_public", rows, context.models.judge, sampler
     )
-    available.append(judges.reward_model(found.rate, PUBLISHED))
+    available.append(judges.reward_model(classifier.rate, PUBLISHED))
   if judge:
     available.append(judges.reward_model(reward.rating(context, judge), INDEPENDENT))
   if reward_model:

@@ -1,4 +1,4 @@
-"""What the experiments on held-out prompts share: asking, judging and describing."""
+"""What the experiments on held-out prompts share: sampling, judging and describing."""
 
 import collections
 import dataclasses
@@ -18,7 +18,7 @@ SELECTOR = judges.REWARD  # chooses the best of n, and so is no judge of the cho
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-  """What the experiments share.
+  """Prompts, judges and models that the experiments share.
 
   Attributes:
     improver: the trained models.
@@ -113,18 +113,19 @@ class Suite:
     ]
 
   def _compared(self, judge: judges.Judge, a: Sequence[str], b: Sequence[str]) -> dict:
+    # None cuts nothing off; a judge that costs money is asked about the first prompts.
     questions, a, b = (column[: judge.prompts] for column in (self.questions, a, b))
-    said = judge.verdicts(questions, a, b)
-    row = dataclasses.asdict(judge.count(said))
-    if said.failures:
-      row["failures"] = dict(collections.Counter(said.failures.values()))
-    if said.reasons is not None:
+    verdicts = judge.verdicts(questions, a, b)
+    row = dataclasses.asdict(judge.count(verdicts))
+    if verdicts.failures:
+      row["failures"] = dict(collections.Counter(verdicts.failures.values()))
+    if verdicts.reasons is not None:
       columns = {
         "prompt": map(conversations.write, questions),
         "answer_a": a,
         "answer_b": b,
-        "outcome": judge.outcomes(said),
-        "reason": said.reasons,
+        "outcome": judge.outcomes(verdicts),
+        "reason": verdicts.reasons,
       }
       pairs = zip(*columns.values(), strict=True)
       row["verdicts"] = [dict(zip(columns, pair, strict=True)) for pair in pairs]
@@ -136,11 +137,12 @@ class Suite:
     It is NaN where the pair failed, or the judge is not to be asked about so many prompts.
     """
     questions, a, b = (column[: judge.prompts] for column in (self.questions, a, b))
-    said = judge.verdicts(questions, a, b)
-    found = np.full(len(self.questions), np.nan)
-    signs = np.sign(np.where(np.abs(said.difference) > judge.tie, said.difference, 0.0))
-    found[: len(questions)] = np.where(said.is_judged, signs, np.nan)
-    return found
+    verdicts = judge.verdicts(questions, a, b)
+    # A pair that was not judged is no tie, so not 0.
+    outcomes = np.full(len(self.questions), np.nan)
+    signs = np.sign(np.where(np.abs(verdicts.difference) > judge.tie, verdicts.difference, 0.0))
+    outcomes[: len(questions)] = np.where(verdicts.is_judged, signs, np.nan)
+    return outcomes
 
   def score(self, texts: Sequence[str]) -> float:
     """Returns the mean score of texts under the first judge that scores."""

@@ -54,7 +54,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 def train(context: contexts.Context) -> Params:
   """Trains on single letters, then on documents."""
-  params, language = context.initial_policy(), context.models.language
+  params = context.initial_policy()
+  language = context.models.language
   for name, table in records(context).items():
     job = context.config[name]
     params = supervised.run(context, name, language, objectives.imitation, params, table, job)
@@ -62,7 +63,7 @@ def train(context: contexts.Context) -> Params:
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.Context:
-  """Returns a context whose imitation fold is the plain text: x, first letter, second letter.
+  """Returns a context whose SFT fold is the plain text: x, first letter, second letter.
 
   Raises:
     ValueError: if the workdir belongs to a run with another configuration.
@@ -95,6 +96,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
       config.mesh.shape, pure.language_model(shape), slices=config.mesh.slices
     ),
   )
+  # Only now is the workdir claimed: what fails above leaves it free.
   workdirs.begin(config, workdir)
   tokens = run_rows.token_folder(config, workdir)
   return contexts.Context(
@@ -109,7 +111,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
 
 def records(context: contexts.Context) -> dict[str, tables.Table]:
   """Returns the text of each stage: single letters, then documents of one letter or of two."""
-  letters, settings = context.rows.folds["sft"], context.rows.settings
+  letters = context.rows.folds["sft"]
+  settings = context.rows.settings
   texts = {"letters": letters, "documents": _documents(letters, settings.template)}
   return {
     name: encode.demonstrations(rows, settings.formats["policy"], settings, context.rows.tokens)
@@ -128,8 +131,8 @@ def _documents(letters: Sequence[rows.Preference], form: template.Template) -> l
 
 def measure(context: contexts.Context, params) -> dict:
   """Returns how often the model's greedy letters pass each check, on questions it never saw."""
-  asked = synthetic.preferences(context.config.test_questions, seed=context.config.seed + 1)
-  questions = [row["prompt"] for row in asked]
+  test_rows = synthetic.preferences(context.config.test_questions, seed=context.config.seed + 1)
+  questions = [row["prompt"] for row in test_rows]
   letters = context.models.inference.answer(params, questions, context.key("test"), 0.0)
   letters = [letter.split("\n")[0] for letter in letters]  # without a second one
   plain = [
@@ -139,12 +142,12 @@ def measure(context: contexts.Context, params) -> dict:
   passed = [synthetic.checks(x, y) for x, y in zip(questions, plain, strict=True)]
   shares = {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
   pairs = [(checks["answer"], letter) for checks, letter in zip(passed, letters, strict=True)]
-  said = [
+  remarked = [
     [letter.endswith(f" {remark}") for is_right, letter in pairs if is_right == is_said]
     for is_said, remark in synthetic.REMARKS.items()
   ]
   # Right and wrong openings count alike; where there are none of a kind, nothing was shown.
-  return shares | {"remark": float(np.mean([np.mean(kind or [False]) for kind in said]))}
+  return shares | {"remark": float(np.mean([np.mean(kind or [False]) for kind in remarked]))}
 
 
 def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:

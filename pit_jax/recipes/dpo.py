@@ -1,6 +1,6 @@
 """Direct preference optimisation (Rafailov et al. 2023): SFT, then DPO or a kin of it on pairs.
 
-The reference of the second stage is the model of the first. Deviation: a term of imitation
+The reference of the second stage is the model of the first. Deviation: an SFT term
 (`dpo.sft_coefficient`) is on by default, since DPO alone lowers the probability of what was chosen.
 """
 
@@ -31,7 +31,8 @@ def train(context: contexts.Context) -> dict[str, Params]:
 
 def of_run(context: contexts.Context, policies: dict[str, Params]) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  policy, policy_sft = policies["dpo"], policies["sft"]
+  policy = policies["dpo"]
+  policy_sft = policies["sft"]
   return subject.Policies(
     context,
     subject.suite_of(context, policy=policy, sampler=policy_sft),

@@ -70,10 +70,10 @@ def presentation_of(workdir: pathlib.Path) -> presentation.Presentation:
     ValueError: its recipe is not known, or exports nothing.
   """
   paths = (workdir / "report" / "results.json", workdir / "config.json")
-  known = next((export.read_object(path) for path in paths if path.is_file()), {})
-  if "recipe" not in known:  # an export that somebody took from its workdir
+  record = next((export.read_object(path) for path in paths if path.is_file()), {})
+  if "recipe" not in record:  # an export that somebody took from its workdir
     return presentation.ANY
-  recipe = recipes.named(known["recipe"])
+  recipe = recipes.named(record["recipe"])
   if recipe.exported is None:
     exporting = [name for name in recipes.names() if recipes.named(name).exported is not None]
     raise ValueError(
@@ -93,14 +93,14 @@ def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | 
   path = workdir / "report" / "results.json"
   if not path.exists():
     return None
-  found = workdirs.read_object(path)
-  return found if is_current(config, found) else None
+  report = workdirs.read_object(path)
+  return report if is_current(config, report) else None
 
 
 def is_current(config: ml_collections.ConfigDict, results: Mapping) -> bool:
   """Returns whether results were measured under a configuration's values of `evaluation`."""
-  known = results.get("config", {}).get("evaluation", {})
-  return _deciding(known) == _deciding(json.loads(config.evaluation.to_json()))
+  evaluated = results.get("config", {}).get("evaluation", {})
+  return _deciding(evaluated) == _deciding(json.loads(config.evaluation.to_json()))
 
 
 def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, remedy: str) -> None:
@@ -110,11 +110,12 @@ def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, rem
   so one that did not end leaves a report of the old ones.
   """
   path = workdir / "report" / "results.json"
-  found = workdirs.read_object(path)["config"]["evaluation"]
-  known, current = _deciding(found), _deciding(json.loads(config.evaluation.to_json()))
-  if known == current:
+  evaluation = workdirs.read_object(path)["config"]["evaluation"]
+  reported = _deciding(evaluation)
+  current = _deciding(json.loads(config.evaluation.to_json()))
+  if reported == current:
     return
-  changed = [name for name in sorted(known | current) if known.get(name) != current.get(name)]
+  changed = [name for name in sorted(reported | current) if reported.get(name) != current.get(name)]
   raise ValueError(
     f"{path} was made under other values of `evaluation`; {remedy} the report's own "
     f"{', '.join(changed)} as --config.evaluation.…"
@@ -123,8 +124,9 @@ def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, rem
 
 def _deciding(values: Mapping) -> dict:
   """Returns the values of `evaluation` on which a figure depends, as results.json has them."""
-  asked = {k: v for k, v in values.get("language_judge", {}).items() if k not in HOW_ASKED}
-  kept = {**values, "language_judge": asked}
+  judge = {k: v for k, v in values.get("language_judge", {}).items() if k not in HOW_ASKED}
+  kept = {**values, "language_judge": judge}
+  # JSON has no infinity: results.json holds null for it.
   is_written = {k: not isinstance(v, float) or math.isfinite(v) for k, v in kept.items()}
   return {k: v if is_written[k] else None for k, v in kept.items()}
 

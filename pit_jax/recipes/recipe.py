@@ -18,7 +18,7 @@ PARTS = ("recipe", "schedule", "finished", "running")  # files of this room that
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """A method.
+  """A method: its stages, training, experiments, exports and report.
 
   Attributes:
     name: what a configuration's `recipe` calls it.
@@ -74,16 +74,17 @@ def named(name: Any) -> Recipe:
   if isinstance(name, str) and name.endswith(".py"):
     module = _module(pathlib.Path(name))
   elif name in names():
+    # Imported when it is asked for: a recipe brings in all that its experiments want.
     module = importlib.import_module(f"pit_jax.recipes.{name}")
   else:
     raise ValueError(
       f"recipe {name!r} is not known; use one of {', '.join(names())}, or the path of a Python "
       "file that holds a RECIPE"
     )
-  found = getattr(module, "RECIPE", None)
-  if not isinstance(found, Recipe):
+  recipe = getattr(module, "RECIPE", None)
+  if not isinstance(recipe, Recipe):
     raise ValueError(f"recipe {name!r}: the file has no RECIPE, a record of recipes/recipe.py")
-  return found
+  return recipe
 
 
 def names() -> list[str]:
@@ -98,6 +99,7 @@ def _module(path: pathlib.Path) -> Any:
   if not path.is_file():
     raise ValueError(f"recipe {str(path)!r}: there is no such file")
   spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+  # Not entered in sys.modules: two files of one name do not get in each other's way.
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module

@@ -58,11 +58,12 @@ def _stage(
   stage: kinds.Stage,
   rows: Mapping[str, int],
 ) -> Stage:
-  job, kind = config[stage.section], kinds.kind_of(recipe, config, stage)
+  job = config[stage.section]
+  kind = kinds.kind_of(recipe, config, stage)
   fold = kinds.fold_of(config, stage)
   steps = kinds.steps_of(config, stage, rows.get(fold, 0))
-  given = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
-  return Stage(*given, job.get("samples", 1))
+  fields = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
+  return Stage(*fields, job.get("samples", 1))
 
 
 def announced(context: contexts.Context) -> contexts.Context:
@@ -72,11 +73,11 @@ def announced(context: contexts.Context) -> contexts.Context:
   """
   rows = {name: len(part) for name, part in context.rows.folds.items()}
   planned = stages(context.config, context.recipe, rows)
-  said = [*lines(rows, planned), *_models(context)]
+  announcement = [*lines(rows, planned), *_models(context)]
   work = {
     stage.name: (stage.kind, stage.steps, stage.passes * stage.batch_size) for stage in planned
   }
-  return context.announced(said, work)
+  return context.announced(announcement, work)
 
 
 def tokenizer(config: ml_collections.ConfigDict) -> str:
@@ -95,6 +96,7 @@ def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
     f"{name.replace('_', ' ')} {many:,}" for name, many in rows.items() if many
   )
   for stage in planned:
+    # Rows of a step are responses; the epochs are over prompts.
     epochs = stage.steps * stage.batch_size / stage.samples / max(rows[stage.fold], 1)
     yield (
       f"stage {stage.name}: {stage.steps:,} {stage.unit} of {stage.batch_size:,} rows, "

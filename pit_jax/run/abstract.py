@@ -1,4 +1,4 @@
-"""A run's arrays without their content: shapes, types and places, as its programs take them."""
+"""A run's arrays without their content: shapes, dtypes and shardings, as its programs take them."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ TEMPLATE_TOKENS = 16  # of an improver prompt beside x and the reference: its te
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-  """The models and the rows of a run.
+  """The models and rows of a run as abstract arrays.
 
   Attributes:
     config: of the run.
@@ -76,7 +76,7 @@ class Arrays:
     return kind(tokens=tokens, mask=mask)
 
   def array(self, shape: tuple[int, ...], dtype: Any, *names: str | None) -> jax.ShapeDtypeStruct:
-    """Returns an array at its place."""
+    """Returns an abstract array with its sharding."""
     home = layout.sharding(self.mesh, shape, names)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=home)
 
@@ -91,7 +91,7 @@ class Arrays:
     return self.array((), jnp.float32)
 
   def params(self, model: pure.PureModel) -> Any:
-    """Returns the parameters of a model, as they are kept."""
+    """Returns the parameters of a model, sharded as a run keeps them."""
     abstract = _shapes(model)
     return _placed(abstract, parallel.partition(abstract, model.axes, self.mesh))
 
@@ -102,13 +102,14 @@ class Arrays:
     return _placed(params, jax.tree.map(lambda x: x.sharding.with_memory_kind(layout.HOST), params))
 
   def parts(self, model: pure.PureModel) -> tuple[Any, Any]:
-    """Returns what is trained of a model, and what is frozen."""
+    """Returns the trained and the frozen parameters of a model."""
     return pure.split(model, self.params(model))
 
   def own(self, model: pure.PureModel | None) -> Any:
     """Returns what a model shares with no other, where it waits; adapters share their base."""
     if model is None:
       return {}
+    # A published R_P shares no base with the models of the run.
     is_whole = self.published is not None and model == self.published.scalar
     return self.waiting(self.params(model) if is_whole else self.parts(model)[0])
 
@@ -127,7 +128,7 @@ class Arrays:
     return self.waiting(self.params(self.language)) if is_kept else {}
 
   def state(self, model: pure.PureModel, job: ml_collections.ConfigDict) -> Any:
-    """Returns the train state of imitation or reward modelling."""
+    """Returns the train state of supervised fine-tuning or reward modelling."""
     axes = pure.split(model, model.axes)[0]
     return self._state(self.parts(model)[0], axes, optimizers.supervised(job))
 
@@ -141,6 +142,7 @@ class Arrays:
 
   def _state(self, params: Any, axes: Any, optimizer) -> training_step.TrainState:
     init = functools.partial(training_step.init_state, optimizer=optimizer)
+    # Nothing is allocated, so the devices need not exist.
     abstract = jax.eval_shape(init, params)
     return _placed(abstract, parallel.state_sharding(abstract, axes, self.mesh))
 
@@ -151,6 +153,7 @@ class Arrays:
       made = attention.empty_cache(self.language.config, count, slots)
       return made.keys, made.values
 
+    # Layers that are unrolled have an array each; scanned ones share one with an axis for them.
     heads = ("kv_heads",) if self.language.config.unroll else (None, "kv_heads")
     return jax.tree.map(
       lambda leaf: self.array(leaf.shape, leaf.dtype, "batch", *heads, None, None),

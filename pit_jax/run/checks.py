@@ -68,11 +68,12 @@ def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator
   """Yields what is wrong with the stages of the recipe in this configuration."""
   sections = kinds.sections(config)
   there = f"the configuration has {', '.join(sections)}"
+  # A recipe reads sections by name: one that is missing is told here, and not by a traceback.
   try:
     stages = method.stages(config)
   except (AttributeError, KeyError) as error:
-    said = str(error).splitlines()[0].strip("\"'")
-    yield f"recipe {method.name} wants a section that is not there ({said}); {there}"
+    missing = str(error).splitlines()[0].strip("\"'")
+    yield f"recipe {method.name} wants a section that is not there ({missing}); {there}"
     return
   for stage in stages:
     named = f"stage {stage.name} of recipe {method.name}"
@@ -98,6 +99,7 @@ def outside(section: Any, ranges: dict[str, str], prefix: str = "") -> Iterator[
   """Yields what is wrong with the numbers of a section."""
   for allowed, names in ranges.items():
     for name in names.split():
+      # A name may be a path, such as "frontier.checkpoints".
       value = section
       for part in name.split("."):
         value = value[part]
@@ -127,16 +129,17 @@ def batches(
     ValueError: one does not; the error names the keys and what they have to be.
   """
   devices = parallel.parts(mesh)
-  found = [("inference_batch_size", config.inference_batch_size, "", 1)]
+  divided = [("inference_batch_size", config.inference_batch_size, "", 1)]
   for name in kinds.sections(config):
-    cut, size = method.kinds[config[name].kind].cut, config[name].batch_size
+    cut = method.kinds[config[name].kind].cut
+    size = config[name].batch_size
     count = config[name][cut]
-    found.append((f"{name}.batch_size", size, f" with {name}.{cut}={count}", count))
+    divided.append((f"{name}.batch_size", size, f" with {name}.{cut}={count}", count))
     if (samples := config[name].get("samples", 1)) > 1:  # each prompt's responses on one device
-      found.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
+      divided.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
   wrong = [
     f"{name}={size}{parts if count > 1 else ''} has to be a multiple of {devices * count}"
-    for name, size, parts, count in found
+    for name, size, parts, count in divided
     if size % (devices * count)
   ]
   if wrong:
@@ -159,6 +162,7 @@ def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -
   """
   if rows:
     cutting = dataclasses.replace(settings, over_long="cut")
+    # One row is enough: encoding raises where the limits leave no room.
     encode.demonstrations(rows[:1], settings.formats["policy"], cutting)
 
 
@@ -183,11 +187,12 @@ def packing(
   """
   longest: dict[str, tuple[int, str]] = {}
   for stage in method.stages(config):
-    job, own = config[stage.section], rows[kinds.fold_of(config, stage)]
-    if own and job.get("packing") and job.packed_length:
-      table = encode.demonstrations(own, settings.formats[stage.prompts], settings, tokens)
-      found = (table.longest_row, stage.name)
-      longest[stage.section] = max(longest.get(stage.section, (0, "")), found)
+    job = config[stage.section]
+    fold_rows = rows[kinds.fold_of(config, stage)]
+    if fold_rows and job.get("packing") and job.packed_length:
+      table = encode.demonstrations(fold_rows, settings.formats[stage.prompts], settings, tokens)
+      longest_row = (table.longest_row, stage.name)
+      longest[stage.section] = max(longest.get(stage.section, (0, "")), longest_row)
   for section, (length, name) in longest.items():
     if length > (limit := config[section].packed_length):
       raise ValueError(
@@ -209,9 +214,9 @@ def offload(config: ml_collections.ConfigDict) -> None:
       f"model.offload=True with model.lora.rank={config.model.lora.rank}: all models share one "
       "frozen base, which every program reads, so none can wait elsewhere; use offload=False"
     )
-  kinds = [memory.kind for memory in jax.local_devices()[0].addressable_memories()]
-  if layout.HOST not in kinds:
+  memories = [memory.kind for memory in jax.local_devices()[0].addressable_memories()]
+  if layout.HOST not in memories:
     raise ValueError(
-      f"model.offload=True wants the memory {layout.HOST!r}, and these devices have {kinds}; "
+      f"model.offload=True wants the memory {layout.HOST!r}, and these devices have {memories}; "
       "use offload=False"
     )

@@ -116,7 +116,8 @@ class Context:
       score: the metric by which it is the best.
       phases: measures the parts of `advance`.
     """
-    c, profile = self.config.checkpoints, self.config.profile
+    c = self.config.checkpoints
+    profile = self.config.profile
     surroundings = operations.Operations(
       keeping=keeping.Keeping(c.keep, best, c.timeout, c.checksum_limit),
       score=score,
@@ -145,15 +146,19 @@ class Context:
 
   def _extra_writers(self, name: str) -> tuple[writers.Writer, ...]:
     """Returns the writers of a stage that only some configurations want."""
-    project, place = self.config.wandb.project, places.address(self.workdir)
+    project = self.config.wandb.project
+    place = places.address(self.workdir)
     if not project:
       return ()
+    # Workdirs of one name in two places are two runs.
     digest = hashlib.blake2b(str(place).encode(), digest_size=4).hexdigest()
     return (writers.WeightsAndBiases(project, f"{self.workdir.name}-{digest}-{name}"),)
 
   def seed(self, name: str) -> int:
     """Returns the seed of a stage: a fixed function of the run's seed and the stage's name."""
+    # Python salts `hash` anew in each process; this one is the same after a restart.
     digest = hashlib.blake2b(f"{self.config.seed} {name}".encode(), digest_size=4).digest()
+    # 31 bits fit a signed 32-bit integer, which is what JAX makes keys of.
     return int.from_bytes(digest, "big") >> 1
 
   def key(self, name: str) -> jax.Array:
@@ -205,11 +210,13 @@ def build(
       model or the mesh cannot be used, or the models cannot fit the devices.
   """
   new = hosts.agree(workdirs.is_new(config, workdir))
+  # Before anything is loaded: a wrong value is told in seconds, not after the data.
   checks.values(config, recipe)
   c = config.data
   base_directory = origin.directory(config)
   form, words = forms.choose(config, base_directory)
   platform = jax.devices()[0].platform
+  # Known before the data is loaded: a prompt that R_P cannot be shown is a bad row.
   others = (*published_models.find(config, platform), origin.language_judge(config, platform))
   data = loading.load(config, functools.partial(forms.check, form, words, others[0]))
   folds = preferences.Division.of(c).divide(data.rows)
@@ -225,7 +232,8 @@ def build(
   checks.lengths(next(part for part in folds.values() if part), settings)
   checks.packing(config, recipe, folds, settings, tokens)
   run = _arrays(config, recipe, base_directory, settings.tokenizer.vocab_size, others[0])
-  shape, waits = run.language.config, config.model.offload
+  shape = run.language.config
+  waits = config.model.offload
   base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
   asking = inference.Inference(
     language=run.language,
@@ -271,10 +279,11 @@ def _arrays(
 ) -> abstract.Arrays:
   """Returns the networks and the mesh of a run that fits it."""
   model = origin.shape(config, base_directory, vocabulary, jax.devices()[0].platform)
-  language, scalar = pure.language_model(model), pure.scalar_model(model)
+  language = pure.language_model(model)
+  scalar = pure.scalar_model(model)
   mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
   checks.batches(config, recipe, mesh)
   checks.offload(config)
-  found = abstract.Arrays(config, mesh, language, scalar, reward)
-  memory.check(found, recipe)
-  return found
+  arrays = abstract.Arrays(config, mesh, language, scalar, reward)
+  memory.check(arrays, recipe)
+  return arrays

@@ -1,4 +1,4 @@
-"""How the models of a run are asked, and in which tokens."""
+"""The prompt or chat template of a run, and its tokenizer."""
 
 import pathlib
 from collections.abc import Iterable
@@ -25,14 +25,16 @@ def tokenizer(
 def choose(
   config: ml_collections.ConfigDict, base_directory: pathlib.Path | None
 ) -> tuple[template.Form, text.Tokenizer | None]:
-  """Returns how the models are asked, and their tokenizer unless it is to be learnt here.
+  """Returns the prompt or chat template, and its tokenizer unless that is to be learnt here.
 
   Raises:
     ValueError: a chat template is asked for and there is none.
   """
-  c, directory = config.data, base_directory or config.data.tokenizer
+  c = config.data
+  directory = base_directory or config.data.tokenizer
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
   if directory:
+    # A tokenizer alone brings no model that was trained on its chat template.
     kind = "plain" if c.chat == "auto" and base_directory is None else c.chat
     return chat.choose(kind, text.load_tokenizer(directory), plain, c.improver_turn)
   if c.chat not in ("auto", "plain"):
@@ -70,7 +72,7 @@ def learnt(
     workdir: where the tokenizer is kept.
     new: whether no run has claimed the workdir; else what it holds is read.
   """
-  found = next(part for part in folds.values() if part)
-  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in found)
+  fold = next(part for part in folds.values() if part)
+  rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in fold)
   words = (part for row in rows for part in row)
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

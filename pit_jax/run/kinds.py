@@ -9,7 +9,9 @@ import ml_collections
 
 from pit_jax.data import batches
 
-POLICY, IMPROVER = "policy", "improver"  # formats of prompts: x alone, x with a reference response
+# Formats of prompts: x alone, x with a reference response.
+POLICY = "policy"
+IMPROVER = "improver"
 
 
 @dataclasses.dataclass(frozen=True)

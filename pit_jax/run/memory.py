@@ -48,13 +48,14 @@ def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None)
 
 def needs(run: abstract.Arrays, method: kinds.Method) -> dict[str, dict[str, int]]:
   """Returns phase of a stage → what is kept in it → bytes of one device."""
-  found, base = {}, abstract.device_bytes(run.base())
+  phases = {}
+  base = abstract.device_bytes(run.base())
   for stage in method.stages(run.config):
     waiting = abstract.device_bytes(run.kept(stage.kept))
     kind = kinds.kind_of(method, run.config, stage)
     for phase, kept in kind.needs(run, stage).items():
-      found[phase] = kept | {"models of other stages": waiting, "base model": base}
-  return found
+      phases[phase] = kept | {"models of other stages": waiting, "base model": base}
+  return phases
 
 
 def frozen(run: abstract.Arrays, reward: pure.PureModel | None) -> dict[str, Any]:
@@ -82,11 +83,13 @@ def entering(run: abstract.Arrays, rows: int, length: int) -> int:
   attention and the features of the MLP.
   """
   c = run.language.config
-  kind = jnp.dtype(c.dtype)
-  kept = [run.array((c.layers, rows, length, c.width), kind, None, "batch", None, None)]
+  dtype = jnp.dtype(c.dtype)
+  kept = [run.array((c.layers, rows, length, c.width), dtype, None, "batch", None, None)]
   if not c.remat:
-    scores, features = (c.heads, length, length), (3, length, c.hidden)
+    scores = (c.heads, length, length)
+    # Gate, up, and their product.
+    features = (3, length, c.hidden)
     if c.attention == "xla":  # no kernel writes them down
-      kept.append(run.array((c.layers, rows, *scores), kind, None, "batch", "heads", None, None))
-    kept.append(run.array((c.layers, rows, *features), kind, None, "batch", None, None, "mlp"))
+      kept.append(run.array((c.layers, rows, *scores), dtype, None, "batch", "heads", None, None))
+    kept.append(run.array((c.layers, rows, *features), dtype, None, "batch", None, None, "mlp"))
   return abstract.device_bytes(kept)

@@ -49,8 +49,8 @@ class Models:
   def initial_policy(self, key: jax.Array) -> Params:
     """Returns the language model every policy starts from; what its base lacks is drawn."""
     places = parallel.homes(self.language, self.inference.mesh)
-    known = self.base.params if self.base else {}
-    return pure.complete(self.language, key, known, places)
+    start = self.base.params if self.base else {}
+    return pure.complete(self.language, key, start, places)
 
   def waiting(self, params: Params) -> Params:
     """Returns the parameters of a model that is not trained now, where it waits to be asked."""
@@ -59,7 +59,7 @@ class Models:
   def release(self) -> None:
     """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
 
-    For the beginning of imitation, reward modelling and RL; the stages of a curriculum share
+    For the beginning of supervised stages and of RL; the stages of a curriculum share
     theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
     """
     if self.language.size < SMALL:

@@ -39,6 +39,7 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
     ValueError: there is no such directory.
   """
   named = config.model.base
+  # The embedded task has a base of its own, which knows its words and nothing else.
   if named == "auto":
     named = "embedded" if config.data.source == "synthetic" else "none"
   if named not in ("embedded", "none"):
@@ -48,6 +49,7 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
 
 def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
   """Returns the shape that `config.model` describes, for so many tokens."""
+  # Which kernel computes attention is for the devices to say; see `placed`.
   fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {"attention"}
   chosen = {name: value for name, value in config.model.items() if name in fields}
   rope = architecture.Rope(theta=config.model.rope_theta)
@@ -85,21 +87,23 @@ def shape(
   Raises:
     ValueError: if adapters, base and tokenizer do not go together, or attention and devices.
   """
-  found = _new(config, vocabulary) if base is None else hf.read(base)
-  found = placed(config, platform, _adapted(config, found, base))
-  if vocabulary is not None and found.vocabulary < vocabulary:
+  model = _new(config, vocabulary) if base is None else hf.read(base)
+  model = placed(config, platform, _adapted(config, model, base))
+  # An embedding may be padded beyond the tokenizer; shorter it cannot be.
+  if vocabulary is not None and model.vocabulary < vocabulary:
     raise ValueError(
-      f"{base}: the model knows {found.vocabulary} tokens and its tokenizer has "
+      f"{base}: the model knows {model.vocabulary} tokens and its tokenizer has "
       f"{vocabulary}; give a model directory whose files belong together"
     )
-  return found
+  return model
 
 
 def _adapted(
   config: ml_collections.ConfigDict, found: architecture.ModelConfig, base: pathlib.Path | None
 ) -> architecture.ModelConfig:
   """Returns a shape with the run's adapters, and its ways to compute and to keep a base."""
-  adapter, stored = _adapter(config), config.model.lora.base
+  adapter = _adapter(config)
+  stored = config.model.lora.base
   if adapter is not None and base is None:
     raise ValueError(
       f"model.lora.rank={adapter.rank} adapts a base, and there is none; "
@@ -112,8 +116,8 @@ def _adapted(
     )
   if base is None:
     return found
-  own = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
-  return dataclasses.replace(found, stored=stored, adapter=adapter, **own)
+  run_settings = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
+  return dataclasses.replace(found, stored=stored, adapter=adapter, **run_settings)
 
 
 def load(
@@ -124,6 +128,7 @@ def load(
   Raises:
     ValueError: if its weights cannot be read or do not fit.
   """
+  # Files hold no adapters; these are drawn, and trained on top.
   bare = pure.language_model(dataclasses.replace(model, adapter=None))
   params = hf.load(base, bare, parallel.homes(bare, mesh))
   return Base(layout.to_hosts(params) if waits else params, hf.fingerprint(base))
@@ -153,7 +158,7 @@ class Published:
     }
 
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
-    """Returns how it is asked, and its parameters on the devices.
+    """Returns the inference of the model, and its parameters on the devices.
 
     Args:
       like: how the run's models are asked: batch size, response length and mesh.
@@ -209,8 +214,9 @@ def published(
       f"{key}={model} holds a sequence classifier, which can say nothing; give it as "
       "evaluation.reward_model, or a language model here"
     )
-  own = {name: config.model[name] for name in ("dtype", "unroll")}
-  shape = placed(config, platform, dataclasses.replace(hf.read(model), **own))
+  # How it is computed is for the run to say; what it is, for its files.
+  run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
+  shape = placed(config, platform, dataclasses.replace(hf.read(model), **run_settings))
   plain = template.Template(config.data.policy_template, config.data.improver_template)
   try:
     words = text.load_tokenizer(model)

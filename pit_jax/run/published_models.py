@@ -48,8 +48,8 @@ class Published:
     """Everything that decides what it says: of the weights' files a fingerprint."""
     names = None
     if self.config is None:  # transformers reads older files too
-      found = (sorted(self.directory.glob(f"*.{kind}")) for kind in ("safetensors", "bin"))
-      names = [path.name for path in next(filter(None, found), ())]
+      listings = (sorted(self.directory.glob(f"*.{kind}")) for kind in ("safetensors", "bin"))
+      names = [path.name for path in next(filter(None, listings), ())]
     return {
       "model": hf.fingerprint(self.directory, names),
       "tokenizer": self.reader.fingerprint,
@@ -79,7 +79,7 @@ class Published:
     return own == runs and dataclasses.replace(self.config, **same) == model
 
   def load(self, mesh: jax.sharding.Mesh, batch_size: int) -> classifiers.Classifier:
-    """Returns it, ready to be asked.
+    """Returns the classifier with its weights loaded.
 
     Args:
       mesh: the devices.
@@ -90,8 +90,8 @@ class Published:
     """
     if self.config is None:
       return classifier_files.in_torch(self.directory, self.reader)
-    given = (self.directory, self.reader, self.config, self.published)
-    return classifier_files.compiled(*given, mesh=mesh, batch_size=batch_size)
+    parts = (self.directory, self.reader, self.config, self.published)
+    return classifier_files.compiled(*parts, mesh=mesh, batch_size=batch_size)
 
 
 def find(
@@ -107,7 +107,9 @@ def find(
     ValueError: if a directory holds no classifier with one label and its tokenizer, or one that
       cannot be computed here; or if R_P was to be its own judge.
   """
-  c, named = config.evaluation, {"reward.{}": ("", "auto", "auto")}  # of a recipe without R_P
+  c = config.evaluation
+  # A recipe without R_P has no section for it.
+  named = {"reward.{}": ("", "auto", "auto")}
   if "reward" in config:
     named["reward.{}"] = (config.reward.model, config.reward.reader, config.reward.backend)
   named["evaluation.reward_{}"] = (c.reward_model, c.reward_reader, c.reward_backend)
@@ -115,7 +117,8 @@ def find(
     _check_choice(key.format("reader"), reader, classifier_text.KINDS)
     _check_choice(key.format("backend"), backend, BACKENDS)
   reward, judge = (
-    _described(config, key, *said, platform) if said[0] else None for key, said in named.items()
+    _described(config, key, *choice, platform) if choice[0] else None
+    for key, choice in named.items()
   )
   if reward and judge and reward.directory.samefile(judge.directory):
     raise ValueError(
@@ -149,14 +152,15 @@ def _described(
     backend: what computes it.
     platform: of the devices, which choose the attention.
   """
-  key, directory = keys.format("model"), pathlib.Path(named)
+  key = keys.format("model")
+  directory = pathlib.Path(named)
   published = _config(key, directory)
   is_compiled = _is_compiled(keys, directory, published, backend)
   fast = _tokenizer(key, directory, is_compiled)
   shape = None
   if is_compiled:
-    own = {name: config.model[name] for name in ("dtype", "unroll")}
-    shape = dataclasses.replace(hf.read(directory), **own)
+    run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
+    shape = dataclasses.replace(hf.read(directory), **run_settings)
     shape = origin.placed(config, platform, shape)
   c = config.data
   longest = min(_longest(published, fast), ROOM * (c.max_prompt_length + c.max_response_length))
@@ -167,7 +171,8 @@ def _described(
     raise ValueError(
       f"{key}={named} with {keys.format('reader')}={kind!r} cannot be asked: {error}"
     ) from error
-  size, most = published.get_text_config().vocab_size, 1 + max(reader.vocabulary.values())
+  size = published.get_text_config().vocab_size
+  most = 1 + max(reader.vocabulary.values())
   if most > size:
     raise ValueError(
       f"{key}={named}: the model knows {size} tokens and its tokenizer has {most}; give a model "
@@ -201,6 +206,7 @@ def _is_compiled(
   keys: str, directory: pathlib.Path, published: transformers.PreTrainedConfig, backend: str
 ) -> bool:
   """Returns whether a classifier is computed in JAX, and not by transformers in PyTorch."""
+  # By itself ("auto") a family is computed here if it can be, and else in PyTorch.
   is_ours = published.model_type in families.FAMILIES
   if backend == "jax" or (backend == "auto" and is_ours):
     hf.read(directory)  # what cannot be read says so, and what is supported
@@ -227,9 +233,9 @@ def _longest(
   published: transformers.PreTrainedConfig, fast: transformers.PreTrainedTokenizerFast
 ) -> int:
   """Returns the most tokens that a classifier can read."""
-  own = published.get_text_config()
+  text_config = published.get_text_config()
   longest = int(fast.model_max_length)
-  positions = getattr(own, "max_position_embeddings", None) or 0
-  if own.model_type in _SHIFTED:
-    positions -= own.pad_token_id + 1
+  positions = getattr(text_config, "max_position_embeddings", None) or 0
+  if text_config.model_type in _SHIFTED:
+    positions -= text_config.pad_token_id + 1
   return min(longest, positions) if positions > 0 else longest  # XLNet says -1: any number

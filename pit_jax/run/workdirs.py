@@ -54,16 +54,19 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   path = workdir / "config.json"
   if not path.exists():
     return True
-  saved, current = _flat(read_object(path)), _flat(json.loads(config.to_json()))
+  saved = _flat(read_object(path))
+  # Through JSON, where tuples are lists, as those of the file are.
+  current = _flat(json.loads(config.to_json()))
   changed = [
     f"{name}: {saved.get(name)!r} there, {current.get(name)!r} now"
     for name in sorted(saved.keys() | current.keys())
     if saved.get(name) != current.get(name)
+    # With the dot a part covers what lies below it, and no name that only begins alike.
     if not any(f"{name}.".startswith(f"{part}.") for part in CHANGEABLE)
   ]
   if changed:
-    more = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
-    shown = "; ".join([*changed[:SHOWN], *more])
+    rest = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
+    shown = "; ".join([*changed[:SHOWN], *rest])
     raise ValueError(
       f"{places.address(workdir)} holds a run with another configuration ({shown}); "
       "use that configuration to continue it, or another --workdir"

@@ -28,7 +28,7 @@ def calibrate(
   model as it was; gaps and zero point are the model's own, in the new unit.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: of the model.
     facts: returns what is known of the model as it is.
     sample: (key, temperature) → its scores of the samples, Float[N].
@@ -37,29 +37,32 @@ def calibrate(
     ValueError: the scores do not differ, or are not finite, so that they have no scale; or the file
       is of an earlier version, which counted from another zero.
   """
-  known = context.read_json("calibration", f"{name}.json")
-  if known is not None and "shift" not in known:
+  recorded = context.read_json("calibration", f"{name}.json")
+  if recorded is not None and "shift" not in recorded:
     raise ValueError(
       f"{context.workdir / 'calibration' / name}.json is of an earlier version, whose scores count "
       "from another zero; use another --workdir"
     )
-  if known is None:
+  if recorded is None:
     key = jax.random.fold_in(context.key(name), 1)
     scores = sample(key, context.config.temperature)
     gain = 1.0 / _deviation(name, scores)
-    known = facts() | {"gain": gain, "shift": -float(scores.mean()) * gain}
+    recorded = facts() | {"gain": gain, "shift": -float(scores.mean()) * gain}
+    # Margin and ece stay in nats, where σ(margin) is a probability.
     for entry in ("zero_point", "gaps"):
-      if entry in known:
-        known[entry] = jax.tree.map(lambda x: np.asarray(x * gain).tolist(), known[entry])
-    known = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), known)
-    context.write_json(known, "calibration", f"{name}.json")
-  return known
+      if entry in recorded:
+        recorded[entry] = jax.tree.map(lambda x: np.asarray(x * gain).tolist(), recorded[entry])
+    recorded = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), recorded)
+    context.write_json(recorded, "calibration", f"{name}.json")
+  return recorded
 
 
 def _deviation(name: str, scores: np.ndarray) -> float:
   """Returns the standard deviation of scores, which has to be more than their rounding."""
-  deviation, mean = float(scores.std()), float(scores.mean())
-  if not deviation > 1e-5 * max(1.0, abs(mean)):  # nor where one is not finite
+  deviation = float(scores.std())
+  mean = float(scores.mean())
+  # float32 has seven digits: what differs in the last two is rounding. `not >` refuses NaN too.
+  if not deviation > 1e-5 * max(1.0, abs(mean)):
     raise ValueError(
       f"{name} gives {len(scores)} samples the scores {mean:.6g} ± {deviation:.2g}: it tells none "
       "from another, so there is no scale and nothing to learn; look at its metrics, and train it "

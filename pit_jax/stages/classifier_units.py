@@ -23,7 +23,7 @@ def calibrated(
   """Returns a published reward model in the run's unit, and what is known of it.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: under which the calibration is recorded.
     rows: pairs on which it is measured and calibrated.
     model: the model, its weights unread.
@@ -35,21 +35,21 @@ def calibrated(
   """
   classifier = model.load(context.mesh, context.config.inference_batch_size)
   questions = [row.prompt for row in rows]
-  pair = [[row.chosen for row in rows], [row.rejected for row in rows]]
+  sides = [[row.chosen for row in rows], [row.rejected for row in rows]]
 
   def sample(key, temperature):
     if sampler is None:
-      return np.concatenate([classifier.rate(questions, answers) for answers in pair])
+      return np.concatenate([classifier.rate(questions, answers) for answers in sides])
     answers = context.models.inference.answer(sampler, questions, key, temperature)
     return classifier.rate(questions, answers)
 
   def facts():
-    chosen, rejected = (classifier.rate(questions, answers) for answers in pair)
-    cut = [classifier.reader.read(questions, answers).is_cut for answers in pair]
+    chosen, rejected = (classifier.rate(questions, answers) for answers in sides)
+    cut = [classifier.reader.read(questions, answers).is_cut for answers in sides]
     return calibration.pair_facts(chosen - rejected) | {"cut": np.any(cut, axis=0).mean()}
 
-  known = calibration.calibrate(context, name, facts, sample)
-  scaled = classifier.scaled(known["gain"])
+  recorded = calibration.calibrate(context, name, facts, sample)
+  scaled = classifier.scaled(recorded["gain"])
   if scaled.params is not None:
     scaled = dataclasses.replace(scaled, params=context.models.waiting(scaled.params))
-  return scaled, known
+  return scaled, recorded

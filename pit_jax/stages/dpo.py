@@ -34,7 +34,7 @@ def run(
   columns beside the pairs; a run that goes on reads them back.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the pairs; its validation part tells loss and accuracy on pairs that are not trained on.
     start: the policy to start from.
@@ -47,11 +47,12 @@ def run(
     part: encode.preferences(rows, context.rows.settings, context.rows.tokens)
     for part, rows in parts.items()
   }
-  asked = made_rows.once(
+  reference_rows = made_rows.once(
     context, f"rows/{name}_reference", lambda: _asked(context, reference, encoded)
   )
-  train, validation = _referenced(encoded, asked)
-  context = made_rows.depending(context, asked)
+  train, validation = _referenced(encoded, reference_rows)
+  # From here on checkpoints carry the hash of these rows: with other ones they are refused.
+  context = made_rows.depending(context, reference_rows)
   objective = objective_of(job, losses)
 
   def evaluate(params):
@@ -65,9 +66,9 @@ def run(
       beta=job.beta,
       label_smoothing=job.label_smoothing,
     )
-    told = {f"validation/{key}": float(value) for key, value in metrics.items()}
+    logged = {f"validation/{key}": float(value) for key, value in metrics.items()}
     # Both may fall while the margin grows: then probability goes to what nobody wrote.
-    return told | {f"validation/{side}_logratio": ratios[side].mean() for side in SIDES}
+    return logged | {f"validation/{side}_logratio": ratios[side].mean() for side in SIDES}
 
   trained = supervised.run(
     context,
@@ -93,13 +94,14 @@ def objective_of(job: Any, losses: Mapping[str, Callable]) -> Callable:
 def _referenced(
   encoded: Mapping[str, tables.Table], reference: made_rows.MadeRows
 ) -> list[tables.Table]:
-  """Returns the tables with the reference's log-probabilities as columns."""
-  tables_with = []
+  """Returns the encoded pairs with the reference's log-probabilities as columns."""
+  referenced = []
   for part, table in encoded.items():
     rows = [row for row in reference.rows if row["part"] == part]
+    # Rows of a part lie in the order of its table.
     columns = {f"reference_{side}": np.array([row[side] for row in rows]) for side in SIDES}
-    tables_with.append(table.with_columns(**columns))
-  return tables_with
+    referenced.append(table.with_columns(**columns))
+  return referenced
 
 
 def _asked(
@@ -116,9 +118,9 @@ def _logprobs(
   context: contexts.Context, params: Params, table: tables.Table, side: str
 ) -> np.ndarray:
   """Returns a policy's log-probability of each chosen, or rejected, response, Float[rows]."""
-  found = []
+  pieces = []
   for start in range(0, len(table), PIECE):
     pairs = table[start : start + PIECE]
     logprobs = context.models.inference.logprobs(params, pairs.prompts, getattr(pairs, side))
-    found.append(logprobs.sum(axis=1))
-  return np.concatenate(found)
+    pieces.append(logprobs.sum(axis=1))
+  return np.concatenate(pieces)

@@ -23,7 +23,7 @@ FOLDER = "frontier"
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-  """When and how a chain's samples are kept.
+  """Callback that keeps samples along a chain of RL stages.
 
   Attributes:
     every: RL iterations of a stage between two times; its last one is among them too.
@@ -65,41 +65,45 @@ def watch(
   checkpoint met again after a restart leaves the same file.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     steps: RL iterations of the whole chain.
     reference: the SFT model to which the KL is measured.
     drafts: (questions, key) → what an improver is to improve; None for a policy.
   """
-  c, kept = context.config, context.config.frontier
-  if kept.checkpoints < 1:
+  c = context.config
+  frontier = context.config.frontier
+  if frontier.checkpoints < 1:
     return None
+  # Nothing is dropped: all checkpoints answer the same prompts.
   settings = dataclasses.replace(context.rows.settings, over_long="cut")
-  asking = questions(context)
+  held_out = questions(context)
 
   @functools.cache  # drawn when they are first needed, which in a finished stage is never
   def asked() -> tuple[Prompts, dict[str, list]]:
-    columns = {"prompt": [conversations.write(question) for question in asking]}
+    columns = {"prompt": [conversations.write(question) for question in held_out]}
     if drafts is None:
-      shown = settings.formats["policy"].conversations(asking)
+      shown = settings.formats["policy"].conversations(held_out)
     else:
-      columns["draft"] = drafts(asking, context.key("frontier drafts"))
-      shown = settings.formats["improver"].conversations(asking, columns["draft"])
+      columns["draft"] = drafts(held_out, context.key("frontier drafts"))
+      shown = settings.formats["improver"].conversations(held_out, columns["draft"])
     return encode.prompts(shown, settings)[:], columns
 
   def keep(stage: str, params: Params, step: int) -> dict[str, float]:
     prompts, columns = asked()
     key = jax.random.fold_in(context.key(f"{stage} frontier"), step)
-    ask, temperature = context.models.inference, c.rl.temperature
-    responses, logprobs = ask.sample(params, prompts, key, temperature)
-    kl = (logprobs - ask.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
-    columns = {**columns, "response": ask.words(responses), "kl": kl.tolist()}
+    inference = context.models.inference
+    temperature = c.rl.temperature
+    responses, logprobs = inference.sample(params, prompts, key, temperature)
+    kl = (logprobs - inference.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
+    # Not in place: `asked` is cached and gives the same columns again.
+    columns = {**columns, "response": inference.words(responses), "kl": kl.tolist()}
     rows = zip(*columns.values(), strict=True)
     lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
     path = context.workdir / FOLDER / f"{stage}-{step}.jsonl"
     workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
     return {"held_out/kl": float(kl.mean())}
 
-  return Watch(every=-(-steps // kept.checkpoints), keep=keep)
+  return Watch(every=-(-steps // frontier.checkpoints), keep=keep)
 
 
 def questions(context: contexts.Context) -> list[conversations.Prompt]:
@@ -115,14 +119,17 @@ def read(workdir: pathlib.Path, stages: Sequence[tuple[str, int]]) -> list[Kept]
     workdir: of the run.
     stages: name and RL iterations of each.
   """
-  found, begun = [], 0
+  checkpoints = []
+  begun = 0
   for stage, steps in stages:
     names = (f"{stage}-{step}.jsonl" for step in range(1, steps + 1))
     for step, path in enumerate((workdir / FOLDER / name for name in names), start=1):
+      # Only some steps have a file: those at which samples were kept.
       if path.exists():
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         drafts = [row["draft"] for row in rows] if "draft" in rows[0] else None
-        responses, kl = [row["response"] for row in rows], np.array([row["kl"] for row in rows])
-        found.append(Kept(stage, begun + step, drafts, responses, kl))
+        responses = [row["response"] for row in rows]
+        kl = np.array([row["kl"] for row in rows])
+        checkpoints.append(Kept(stage, begun + step, drafts, responses, kl))
     begun += steps
-  return found
+  return checkpoints

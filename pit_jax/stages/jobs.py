@@ -29,7 +29,7 @@ BACK = 3.0  # passes of a row through a network there and back
 def supervised_needs(
   run: abstract.Arrays, stage: kinds.Stage, model: pure.PureModel, length: int, copies: int
 ) -> dict[str, dict[str, int]]:
-  """Returns what a stage of supervised training keeps.
+  """Returns the device memory that a stage of supervised training keeps, in bytes by name.
 
   Args:
     run: the models and rows of a run.
@@ -40,6 +40,7 @@ def supervised_needs(
   """
   job = run.config[stage.section]
   trained, base = run.parts(model)
+  # Micro-batches follow one another, so one at a time is in memory.
   rows = copies * job.batch_size // job.accumulation
   return {
     stage.name: {
@@ -65,10 +66,12 @@ def _sft_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, 
 
 
 def _preference_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
+  # The prompt is read once, and both responses after it.
   return supervised_needs(run, stage, run.scalar, run.prompt + 2 * run.response, 1)
 
 
 def _gap_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
+  # Two prompts, one with each response as reference, and both responses after each.
   return supervised_needs(run, stage, run.scalar, run.improver_prompt + 2 * run.response, 2)
 
 
@@ -107,7 +110,7 @@ def too_short(steps: str, warmup: str) -> str:
 
 
 def _rl_passes(job: Any) -> float:
-  """Sampled, read by policy, reference, value and reward model, learnt by those that learn."""
+  """Returns passes of a row: sampled, read by each model, learnt by those that learn."""
   learners = len(optimizers.kinds(job.estimator))
   return 3.0 + learners + learners * BACK * job.epochs
 
@@ -123,6 +126,7 @@ def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, i
     f"{actors} with optimiser state": abstract.device_bytes(run.actors(job)),
     **{other: abstract.device_bytes(tree) for other, tree in others.items()},
   }
+  # The policy stands first: without a value model it is alone.
   trained = [run.parts(model)[0] for model in (run.language, run.scalar)[: len(learners)]]
   return {
     f"sampling of {stage.name}": kept
@@ -139,7 +143,8 @@ def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, i
 
 
 def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
-  section, prompt = stage.section, run.prompt_of(stage.prompts)
+  section = stage.section
+  prompt = run.prompt_of(stage.prompts)
   reward = run.network(stage.reward)
   made = [(programs.sampling, section, prompt, run.config[section].samples)]
   if reward is not None:  # else no device scores
@@ -148,7 +153,7 @@ def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
 
 
 def _rl_resident(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, int]:
-  """Returns what stays of the models of RL while any of its programs runs."""
+  """Returns the bytes of RL's models on each device while any of its programs runs."""
   roles = programs.iteration(run, stage.section, run.prompt_of(stage.prompts)).roles
   frozen = memory.frozen(run, run.network(stage.reward))
   kept = roles | {"reference": frozen["reference"], "reward": frozen["reward model"]}
@@ -187,6 +192,7 @@ def preference_optimisation(losses: Mapping[str, Callable]) -> kinds.Kind:
       yield f"{name}.label_smoothing={job.label_smoothing}; use 0 or more and less than 0.5"
 
   def needs(run, stage):
+    # Two rows of a pair: each response is read after its own copy of the prompt.
     return supervised_needs(run, stage, run.language, run.prompt + run.response, 2)
 
   return kinds.Kind(

@@ -27,7 +27,8 @@ def imitation(model: pure.PureModel) -> Callable:
 
   def loss_fn(params, frozen, batch: Demonstrations | Packed, rng):
     if isinstance(batch, Packed):
-      logprobs, mask = scoring.packed_logprobs(model, params, batch), batch.is_response
+      logprobs = scoring.packed_logprobs(model, params, batch)
+      mask = batch.is_response
     else:
       logprobs, _ = scoring.response_logprobs(model, params, batch.prompts, batch.responses)
       mask = batch.responses.mask
@@ -95,6 +96,7 @@ def policy_pairs(
         label_smoothing=label_smoothing,
         weights=weights,
       )
+      # A response without tokens would be 0 / 0, and its gradient NaN.
       tokens = jnp.maximum(batch.chosen.mask.sum(axis=1), 1)
       sft_loss = preference.weighted_mean(-chosen / tokens, weights)
       metrics |= {
@@ -139,6 +141,7 @@ def four_gaps(
   r(a, b) is the score of response a after a prompt that shows reference b.
   """
   prompts = _stack(batch.given_rejected, batch.given_chosen)
+  # Each of the two prompts is read once for both responses after it.
   responses = (_stack(batch.chosen, batch.chosen), _stack(batch.rejected, batch.rejected))
   chosen, rejected = scoring.sequence_scores(model, params, prompts, *responses)
   return (*jnp.split(chosen, 2), *jnp.split(rejected, 2))

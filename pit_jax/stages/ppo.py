@@ -52,7 +52,7 @@ class Settings:
 
 @struct.dataclass
 class State:
-  """What an iteration changes."""
+  """Train state and KL coefficient, which an iteration changes."""
 
   train: training_step.TrainState  # {"policy", "value"}, what is trained of each
   kl_coefficient: Any  # Float[], β
@@ -89,6 +89,7 @@ def objective(
 
   def loss_fn(params, frozen, batch: experiences.Experience, rng):
     total = jnp.float32(0)
+    # The train step asks of every loss over how many tokens it is a mean.
     metrics = {"weight": batch.responses.mask.sum().astype(jnp.float32)}
     for kind in learning:
       loss, measured = parts[kind](params[kind], batch)
@@ -150,12 +151,14 @@ def make_iteration(
     horizon: Float[Array, ""],
   ) -> tuple[State, Metrics]:
     batch, metrics = assess(state, frozen, prompts, responses, rewards)
+    # Above rounding, the decode loop and the training graph disagree about the model.
     metrics["val/sampler_difference"] = jnp.abs(sampled_logprobs - batch.logprobs).max()
     rates = {kind: rates[kind] for kind in settings.kinds}
     train, learnt = _learn(step, state.train, frozen, batch, key, rates, settings)
     coefficient = state.kl_coefficient
     if settings.kl_target and "policy" in learning:
-      kl, episodes = metrics["objective/kl"], rewards.shape[0]
+      kl = metrics["objective/kl"]
+      episodes = rewards.shape[0]
       coefficient = ppo.update_kl_coefficient(
         coefficient, kl, settings.kl_target, horizon, episodes
       )
@@ -176,10 +179,13 @@ def _make_step(
     return step
 
   def part(train, frozen, batch, rng, rates, is_active):
-    own = [{kind: tree[kind] for kind in learning} for tree in (train.params, train.opt_state)]
+    # Only what learns goes in: of the rest no gradient and no moment is computed.
+    learning_parts = [
+      {kind: tree[kind] for kind in learning} for tree in (train.params, train.opt_state)
+    ]
     rates = {kind: rates[kind] for kind in learning}
     learnt, metrics = step(
-      training_step.TrainState(train.step, *own), frozen, batch, rng, rates, is_active
+      training_step.TrainState(train.step, *learning_parts), frozen, batch, rng, rates, is_active
     )
     return training_step.TrainState(
       step=learnt.step,
@@ -195,21 +201,25 @@ def _make_assessment(policy, value, settings, eos_id):
 
   def assess(state, frozen, prompts, responses, rewards):
     params = pure.join(state.train.params, frozen["base"])
-    ask = (prompts, responses, settings.temperature)
-    logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *ask)
+    sampled = (prompts, responses, settings.temperature)
+    # Not the sampler's: by the graph that trains, the first ratios are 1.
+    logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *sampled)
+    # With model.offload it waits in the host's memory, and is here only while it is read.
     reference = layout.to_devices(frozen["reference"])
-    reference_logprobs, _ = scoring.response_logprobs(policy, reference, *ask)
+    reference_logprobs, _ = scoring.response_logprobs(policy, reference, *sampled)
     has_eos = experiences.ends(responses, eos_id)
-    mask, penalty = responses.mask, settings.missing_eos_penalty
-    given = ppo.penalise_missing_eos(rewards, mask, has_eos, penalty)
+    mask = responses.mask
+    penalty = settings.missing_eos_penalty
+    penalised = ppo.penalise_missing_eos(rewards, mask, has_eos, penalty)
     values = None
     if "value" in settings.kinds:
       values = scoring.token_values(value, params["value"], prompts, responses)
+    # grpo has its KL in the loss; in the reward it would count twice.
     beta = 0.0 if settings.estimator == "grpo" else state.kl_coefficient
     batch = experiences.judge(
       prompts,
       responses,
-      given,
+      penalised,
       logprobs,
       reference_logprobs,
       values,
@@ -220,9 +230,10 @@ def _make_assessment(policy, value, settings, eos_id):
       trace=settings.trace,
       whiten_rewards=settings.whiten_rewards,
     )
+    # What is logged as the score is without the penalty; what is maximised is with it.
     scores = rewards.sum(axis=1)
     metrics = experiences.measure(batch, scores, entropy, has_eos, beta)
-    maximised = given.sum(axis=1).mean() - beta * metrics["objective/kl"]
+    maximised = penalised.sum(axis=1).mean() - beta * metrics["objective/kl"]
     return batch, metrics | {"objective/rlhf_reward": maximised}
 
   return assess
@@ -245,10 +256,12 @@ def _learn(step, train, frozen, batch, key, rates, settings):
 
   def update(carry, numbered):
     train, is_active = carry
-    index, chosen = numbered
-    minibatch = layout.spread(jax.tree.map(lambda x: x[chosen], batch), "batch")
+    index, places = numbered
+    minibatch = layout.spread(jax.tree.map(lambda x: x[places], batch), "batch")
+    # The numbers below `epochs` made the orders.
     rng = jax.random.fold_in(key, settings.epochs + index)
     train, metrics = step(train, frozen, minibatch, rng, rates, is_active)
+    # A scan cannot end early: once the KL is past its target, updates change nothing.
     goes_on = is_active
     if settings.target_kl > 0 and "policy/approx_kl" in metrics:
       goes_on &= metrics["policy/approx_kl"] <= settings.target_kl
@@ -257,11 +270,12 @@ def _learn(step, train, frozen, batch, key, rates, settings):
   numbers = jnp.arange(order.shape[0])
   (train, _), (metrics, active) = jax.lax.scan(update, (train, jnp.bool_(True)), (numbers, order))
   summary = {name: token_losses.masked_mean(metric, active) for name, metric in metrics.items()}
-  told = {name: summary[name] for name in summary if "/" in name and "ratio" not in name}
+  logged = {name: summary[name] for name in summary if "/" in name and "ratio" not in name}
   for kind in settings.kinds:
-    told[f"{kind}/updates"] = active.sum() if f"{kind}/loss" in metrics else 0
-  told["val/skipped"] = metrics["skipped"].sum()
+    logged[f"{kind}/updates"] = active.sum() if f"{kind}/loss" in metrics else 0
+  logged["val/skipped"] = metrics["skipped"].sum()
   if "policy/ratio_mean" in metrics:
-    told["val/ratio_first"] = metrics["policy/ratio_mean"][0]
-    told |= {f"val/{name}": summary[f"policy/{name}"] for name in ("ratio_mean", "ratio_var")}
-  return train, told
+    # Before any update the policy is the one that was assessed: other than 1 is a fault.
+    logged["val/ratio_first"] = metrics["policy/ratio_mean"][0]
+    logged |= {f"val/{name}": summary[f"policy/{name}"] for name in ("ratio_mean", "ratio_var")}
+  return train, logged

@@ -16,7 +16,9 @@ from pit_jax.stages import dpo, objectives, ppo, rl, supervised
 from pit_jax.training import optimizers
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
-STOP_IDS, PAD_ID = (1,), 0  # any will do: they change no shape
+# Any ids will do: they change no shape.
+STOP_IDS = (1,)
+PAD_ID = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ def preference(run: abstract.Arrays, section: str) -> Program:
   job = run.config[section]
   responses = run.rows(Responses, job.batch_size, run.response)
   batch = Preferences(run.rows(Prompts, job.batch_size, run.prompt), responses, responses)
+  # The prompt is read once, and both responses after it.
   tokens = job.batch_size * (run.prompt + 2 * run.response)
   return training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
 
@@ -74,6 +77,7 @@ def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callab
   columns = {"reference_chosen": number, "reference_rejected": number}
   prompts = run.rows(Prompts, job.batch_size, run.prompt)
   batch = Preferences(prompts, responses, responses, columns)
+  # Each response is read after a prompt of its own; see `objectives.pair_logprobs`.
   tokens = 2 * job.batch_size * (run.prompt + run.response)
   objective = dpo.objective_of(job, losses)
   return training(run, "policy", run.language, objective, job, batch, tokens)
@@ -81,12 +85,14 @@ def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callab
 
 def gap_order(run: abstract.Arrays, section: str) -> Program:
   """Returns a step of gap reward modelling."""
-  job, prompt = run.config[section], run.improver_prompt
+  job = run.config[section]
+  prompt = run.improver_prompt
   prompts, responses = (
     run.rows(kind, job.batch_size, length)
     for kind, length in ((Prompts, prompt), (Responses, run.response))
   )
   batch = GapPreferences(prompts, prompts, responses, responses)
+  # Two prompts per pair, each with both responses after it.
   tokens = 2 * job.batch_size * (prompt + 2 * run.response)
   weights = {"term_weights": run.array((5,), jnp.float32, None)}
   return training(run, "reward", run.scalar, objectives.gap_order, job, batch, tokens, weights)
@@ -114,7 +120,8 @@ def training(
     tokens: that the model reads of them.
     frozen: what the loss reads beside, and nobody trains.
   """
-  state, base = run.state(model, job), run.parts(model)[1]
+  state = run.state(model, job)
+  base = run.parts(model)[1]
   return Program(
     name="step",
     function=supervised.program(model, objective, job, run.mesh),
@@ -126,7 +133,8 @@ def training(
 
 def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) -> Program:
   """Returns sampling of so many responses after each of the prompts of so many tokens."""
-  job, params = run.config[section], run.params(run.language)
+  job = run.config[section]
+  params = run.params(run.language)
   function = inference.sampling(
     run.language,
     run.mesh,
@@ -136,17 +144,18 @@ def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) 
     is_ragged=run.config.data.length_buckets,
     samples=samples,
   )
-  asked = job.batch_size // samples
+  prompts = job.batch_size // samples
+  # The last token sampled is read by nobody, and has no keys and values.
   slots = prompt + run.response - 1
   cache = run.cache(job.batch_size, slots)
   return Program(
     name="sample",
     function=function,
-    arguments=(params, run.rows(Prompts, asked, prompt), run.key, run.number),
+    arguments=(params, run.rows(Prompts, prompts, prompt), run.key, run.number),
     roles={"policy": params},
     flops=2.0
     * _multiplied(run, run.language)
-    * (asked * prompt + job.batch_size * (run.response - 1)),
+    * (prompts * prompt + job.batch_size * (run.response - 1)),
     made={
       "policy": memory.gathered(run),
       "cache": abstract.device_bytes(cache),
@@ -160,21 +169,23 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
 
   A published one reads whole conversations in tokens of its own, at most as many as it may.
   """
-  job, params = run.config[section], run.params(model)
+  job = run.config[section]
+  params = run.params(model)
   if run.published and model == run.published.scalar:
     length = padding.bucket(run.published.reader.max_length)
     read = run.rows(Responses, job.batch_size, length)
-    asked = (read.tokens, read.mask, run.array((job.batch_size,), jnp.int32, "batch"))
+    texts = (read.tokens, read.mask, run.array((job.batch_size,), jnp.int32, "batch"))
     function = classifiers.scoring_of(model, run.mesh)
   else:
-    length, function = prompt + run.response, inference.scoring_of(model, run.mesh)
+    length = prompt + run.response
+    function = inference.scoring_of(model, run.mesh)
     kinds = ((Prompts, prompt), (Responses, run.response))
-    asked = tuple(run.rows(kind, job.batch_size, width) for kind, width in kinds)
+    texts = tuple(run.rows(kind, job.batch_size, width) for kind, width in kinds)
   tokens = job.batch_size * length
   return Program(
     name="score",
     function=function,
-    arguments=(params, *asked),
+    arguments=(params, *texts),
     roles={"reward": params},
     flops=2.0 * _multiplied(run, model) * tokens,
   )
@@ -190,16 +201,18 @@ def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
   reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)
   frozen = {"base": base, "reference": reference}
-  asked = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))
-  given = (run.array((rows, run.response), jnp.float32, "batch", None),) * 2
+  texts = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))
+  # The sampler's log-probabilities, and the rewards.
+  numbers = (run.array((rows, run.response), jnp.float32, "batch", None),) * 2
   rates = dict.fromkeys(ppo.KINDS, run.number)
   # Judged once by policy, reference and value model; policy and value learn in every epoch.
-  models, reads = len(learners) * job.epochs, 1 + len(learners)
+  models = len(learners) * job.epochs
+  reads = 1 + len(learners)
   work = {"tokens": rows * (prompt + run.response), "models": models, "reads": reads}
   return Program(
     name="iterate",
     function=rl.program(run.language, run.scalar, job, STOP_IDS, run.mesh),
-    arguments=(state, frozen, *asked, *given, run.key, rates, run.number),
+    arguments=(state, frozen, *texts, *numbers, run.key, rates, run.number),
     roles={kind: (_of(train, kind), base[kind]) for kind in learners} | {"reference": reference},
     flops=costs.training(run.language, run.params(run.language), **work).flops,
   )
@@ -210,7 +223,7 @@ def _actors(run: abstract.Arrays) -> dict[str, pure.PureModel]:
 
 
 def _of(state: Any, kind: str) -> Any:
-  """Returns what a train state of policy and value model keeps for one of them."""
+  """Returns parameters and optimiser state of policy or value model."""
   return state.params[kind], state.opt_state[kind]
 
 

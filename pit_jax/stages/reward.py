@@ -23,7 +23,7 @@ from pit_jax.types import Params, Prompts
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
-  """A calibrated scalar model and what is known of it.
+  """A calibrated reward model, and facts such as its accuracy and scale.
 
   Attributes:
     params: parameters with the gain of the calibration folded into the head, which has no bias;
@@ -52,7 +52,7 @@ def run(
   """Trains R_P on (x, y_w, y_l), and calibrates it on the validation part.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the pairs to train on, and those to validate on.
     start: the model whose trunk to start from.
@@ -78,9 +78,9 @@ def published(
   sampler: Params | None,
 ) -> RewardModel:
   """Returns a published model that is R_P: calibrated as `run` does, and not trained."""
-  found, facts = classifier_units.calibrated(context, name, fold.validation, model, sampler)
+  classifier, facts = classifier_units.calibrated(context, name, fold.validation, model, sampler)
   fits = model.fits(context.models.scalar.config, context.rows.settings.tokenizer)
-  return RewardModel(found.params, facts, found, fits)
+  return RewardModel(classifier.params, facts, classifier, fits)
 
 
 def rating(
@@ -98,7 +98,7 @@ def signal(
   """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     model: R_P.
     questions: the texts of the prompts of RL.
   """
@@ -122,7 +122,7 @@ def first_value(context: contexts.Context, model: RewardModel, policy_sft: Param
 
 
 def centred(model: RewardModel) -> Params:
-  """Returns the parameters of a model that gives scores as RL is given them."""
+  """Returns reward-model parameters whose scores have mean 0 on samples, as RL wants them."""
   return {**model.params, "bias": np.float32(model.facts["shift"])}
 
 
@@ -168,7 +168,7 @@ def gap(
   """Trains R_PIT on the five orderings of (x, y_w, y_l), and calibrates it.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the pairs to train on, and those to validate on.
     start: the model whose trunk to start from.
@@ -201,15 +201,17 @@ def gap(
 
 def _gap_facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
   """Returns what the four gaps of the validation part's pairs say of a gap model."""
-  four = _gaps(asking, validation, params)
-  order = (four["wl"] >= four["ww"]) & (four["wl"] >= four["ll"])
-  order &= (four["ww"] >= four["lw"]) & (four["ll"] >= four["lw"])
-  identical = np.concatenate([four["ww"], four["ll"]])
+  gaps = _gaps(asking, validation, params)
+  # The order that `losses.gap` trains; ww and ll compare equals, and have none between them.
+  order = (gaps["wl"] >= gaps["ww"]) & (gaps["wl"] >= gaps["ll"])
+  order &= (gaps["ww"] >= gaps["lw"]) & (gaps["ll"] >= gaps["lw"])
+  # A response that is compared with itself is no better: where that lies is zero.
+  identical = np.concatenate([gaps["ww"], gaps["ll"]])
   return {
-    **calibration.pair_facts(four["wl"] - four["lw"]),
+    **calibration.pair_facts(gaps["wl"] - gaps["lw"]),
     "order": order.mean(),
     "zero_point": identical.mean(),
-    "gaps": four,
+    "gaps": gaps,
   }
 
 
@@ -218,6 +220,7 @@ def _gaps(
 ) -> dict[str, np.ndarray]:
   """Returns R_PIT's four gaps of the validation part's pairs, Float[N] each."""
   held = validation[:]
+  # The first letter names the response, the second the reference that the prompt shows.
   pairs = {
     "wl": (held.given_rejected, held.chosen),
     "ww": (held.given_chosen, held.chosen),
@@ -238,25 +241,28 @@ def _encoded(
   Raises:
     ValueError: margins are to count, and no row has one.
   """
-  rows, parts = fold.rows, (fold.rows, fold.validation)
+  rows = fold.rows
+  parts = (fold.rows, fold.validation)
   train, validation = (
     encode_pairs(part, context.rows.settings, context.rows.tokens) for part in parts
   )
   if not margin_scale:
     return train, validation
   if all(row.margin is None for row in rows):
-    known = f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one"
-    raise ValueError(f"{known}; use margin_scale=0, or data with a column `margin`")
+    problem = f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one"
+    raise ValueError(f"{problem}; use margin_scale=0, or data with a column `margin`")
+  # Encoding may have dropped rows; `index` says of each that is left which one it was.
   margins = np.array([row.margin or 0.0 for row in rows], np.float32)[train.contents.index]
   return train.with_columns(margin=np.float32(margin_scale) * margins), validation
 
 
 def _train(context, name, objective, start, table, job, facts: Callable, frozen=None) -> Params:
   def evaluate(params):
-    known = facts(params)
+    measured = facts(params)
     shown = ("accuracy", "margin", "ece", "order")
-    return {f"reward_model/{key}": known[key] for key in shown if key in known}
+    return {f"reward_model/{key}": measured[key] for key in shown if key in measured}
 
+  # Only the trunk is taken over: the head of `start` answers another question.
   params = supervised.run(
     context,
     name,
@@ -283,12 +289,13 @@ def _calibrated(
   """Scales a model as `calibration.calibrate` does; the gain is folded into the head.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: of the model.
     params: its parameters.
     facts: parameters → what is known of the model.
     sample: as for `calibration.calibrate`.
   """
-  known = calibration.calibrate(context, name, lambda: facts(params), sample)
-  scaled = {**params, "head": params["head"] * known["gain"]}
-  return RewardModel(params=context.models.waiting(scaled), facts=known)
+  calibrated = calibration.calibrate(context, name, lambda: facts(params), sample)
+  # The model has no bias, so the head alone sets the unit; the shift is added by RL.
+  scaled = {**params, "head": params["head"] * calibrated["gain"]}
+  return RewardModel(params=context.models.waiting(scaled), facts=calibrated)

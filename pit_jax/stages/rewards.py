@@ -33,7 +33,7 @@ def chosen(
   rewards is said to the stages that have one of them; the others keep their own.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     job: the section of RL.
     own: name → what the recipe rewards this stage with.
     questions: the texts of the stage's prompts.
@@ -102,10 +102,10 @@ def _in_words(
 
   def score(rows: np.ndarray, _: Prompts, responses: Responses) -> Array:
     sampled = hosts.fetch(responses)
-    asked = [conversations.write(questions[row]) for row in rows]
+    prompts = [conversations.write(questions[row]) for row in rows]
     shown = references and [references[row] for row in rows]
-    given = function(asked, context.models.inference.words(sampled), shown)
-    return parallel.put_batch(_checked(name, given, np.asarray(sampled.mask)), context.mesh)
+    returned = function(prompts, context.models.inference.words(sampled), shown)
+    return parallel.put_batch(_checked(name, returned, np.asarray(sampled.mask)), context.mesh)
 
   return score
 
@@ -116,12 +116,14 @@ def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: it is not one number per response or per token, or some are not finite.
   """
-  given, lengths = list(given), mask.sum(axis=1).tolist()
+  given = list(given)
+  lengths = mask.sum(axis=1).tolist()
   if len(given) != len(lengths):
     raise ValueError(
       f"{name} gave {len(given)} rewards for {len(lengths)} responses; return one for each"
     )
   try:
+    # One by one: lists for tokens differ in length, and make no array together.
     by_response = [np.asarray(reward, np.float32) for reward in given]
   except (TypeError, ValueError) as error:
     raise ValueError(f"{name} gave a reward that is no number: {error}") from error
@@ -139,5 +141,6 @@ def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
       "of its tokens"
     )
   rewards = np.zeros(mask.shape, np.float32)
+  # A mask picks row by row, in the order in which the lists stand.
   rewards[mask] = np.concatenate(by_response)
   return rewards

@@ -37,7 +37,7 @@ EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "rewards", "key")  # g
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-  """Policy and value model on their way.
+  """Policy and value model in training, and β.
 
   Attributes:
     train: what changes; its parameters are {"policy", "value"}, what is trained of each, or the
@@ -82,15 +82,15 @@ def published_reward(
   the cut costs.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     classifier: the model.
     questions: the texts of the stage's prompts.
   """
 
   def score(rows, _, responses):
     answers = context.models.inference.words(hosts.fetch(responses))
-    asked = [questions[row] for row in rows]
-    scores = classifier.batched(len(rows)).rate(asked, answers)
+    sampled_questions = [questions[row] for row in rows]
+    scores = classifier.batched(len(rows)).rate(sampled_questions, answers)
     return parallel.put_batch(scores, context.mesh)
 
   return score
@@ -119,7 +119,7 @@ def run(
   horizon of the KL controller: those of all planned iterations together.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name; also seeds its prompts' order and its noise.
     prompts: every prompt of the stage (types.Prompts); for the improver they show the reference
       response. Batches are random and of one width: by length they would differ in what they are
@@ -139,28 +139,35 @@ def run(
   """
   order = batches.Batches(prompts, job.batch_size // job.samples, context.seed(name))
   key = context.key(name)
-  phases, c = _phases(context, start, job), context.config
+  phases = _phases(context, start, job)
+  c = context.config
   frozen = {"base": start.base, "reference": reference}
   learn = _learning(context, job, begun, planned or steps)
 
   def rollout(state, index):
     context.models.trim()  # lengths that are new were compiled for
-    asked = order[index]
-    few, batch = parallel.put_batch((asked, _repeated(asked, job.samples)), context.mesh)
-    policy, noise = _whole(state.train, start.base), jax.random.fold_in(key, 2 * index)
-    ask = (policy, few, noise, jnp.float32(job.temperature), job.samples)
-    responses, logprobs = phases.time("generate", context.models.inference.sample_batch, *ask)
+    host_prompts = order[index]
+    # A prompt is read once for all its samples; rewards and updates want a row per response.
+    distinct_prompts, batch_prompts = parallel.put_batch(
+      (host_prompts, _repeated(host_prompts, job.samples)), context.mesh
+    )
+    policy = _whole(state.train, start.base)
+    # Even numbers are for sampling and odd ones for learning: no noise is used twice.
+    noise = jax.random.fold_in(key, 2 * index)
+    arguments = (policy, distinct_prompts, noise, jnp.float32(job.temperature), job.samples)
+    responses, logprobs = phases.time("generate", context.models.inference.sample_batch, *arguments)
+    # Encoding may have dropped rows; rewards look their texts up among all of them.
     places = _repeated(prompts.contents.index[order.rows_of(index)], job.samples)
-    found, scores = phases.time("score", _rewarded, rewards, places, batch, responses)
-    return places, scores, (batch, responses, logprobs, found)
+    total, scores = phases.time("score", _rewarded, rewards, places, batch_prompts, responses)
+    return places, scores, (batch_prompts, responses, logprobs, total)
 
   def advance(state, index):
     noise = jax.random.fold_in(key, 2 * index + 1)
-    places, scores, taken = rollout(state, index)
-    state, metrics = phases.time("train", learn, index, state, frozen, *taken, noise)
+    places, scores, experience = rollout(state, index)
+    state, metrics = phases.time("train", learn, index, state, frozen, *experience, noise)
     metrics |= {f"objective/rewards/{reward}": scores[reward].mean() for reward in scores}
-    metrics |= _progress(index, job, prompts) | extra_metrics(index, places, taken[1], scores)
-    return state, metrics, dict(zip(EXPERIENCE, (*taken, noise), strict=True))
+    metrics |= _progress(index, job, prompts) | extra_metrics(index, places, experience[1], scores)
+    return state, metrics, dict(zip(EXPERIENCE, (*experience, noise), strict=True))
 
   def keep(state, step):
     return watch.keep(name, _whole(state.train, start.base), step)
@@ -188,9 +195,9 @@ def _rewarded(
   rewards: Rewards, places: np.ndarray, prompts: Prompts, responses: Responses
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the weighted sum per token, and each reward per response; see `rewards.weighted`."""
-  given = {name: score(places, prompts, responses) for name, (_, score) in rewards.items()}
+  by_name = {name: score(places, prompts, responses) for name, (_, score) in rewards.items()}
   weights = {name: weight for name, (weight, _) in rewards.items()}
-  return token_rewards.weighted(given, weights, responses.mask)
+  return token_rewards.weighted(by_name, weights, responses.mask)
 
 
 def begin(
@@ -202,7 +209,7 @@ def begin(
   """Returns policy and value model before the first iteration, on the mesh.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     start: {"policy", "value"}, the language model and the value model to start from; that of an
       estimator which wants none is not read.
     job: the config's `rl` section.
@@ -210,6 +217,7 @@ def begin(
   """
   context.models.release()
   models = _models(context, job)
+  # Only what is trained gets moments of Adam, so the frozen part stays out of the state.
   parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
@@ -218,8 +226,9 @@ def begin(
 
 
 def _state(context: contexts.Context, start: Learner) -> ppo.State:
-  """Returns what the first iteration is given."""
+  """Returns train state and KL coefficient as the first iteration takes them."""
   coefficient = jnp.float32(start.kl_coefficient)
+  # Where later iterations leave it: at another place the second one would be compiled anew.
   return ppo.State(start.train, jax.device_put(coefficient, parallel.replicated(context.mesh)))
 
 
@@ -229,28 +238,29 @@ def _learning(
   """Returns learn(index, state, frozen, *rollout, key) → (state, metrics) of a stage's iterations.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     job: the config's `rl` section.
     begun: iterations of the optimisation before this stage.
     planned: of the whole optimisation.
   """
-  networks, stop_ids = (
-    (context.models.language, context.models.scalar),
-    context.rows.settings.tokenizer.stop_ids,
-  )
-  given = (*networks, job, stop_ids, context.mesh)
-  kinds, warmup = optimizers.kinds(job.estimator), optimizers.value_warmup(job)
-  programs = {learning: program(*given, learning) for learning in (WARM_UP, kinds)}
+  networks = (context.models.language, context.models.scalar)
+  stop_ids = context.rows.settings.tokenizer.stop_ids
+  fixed = (*networks, job, stop_ids, context.mesh)
+  kinds = optimizers.kinds(job.estimator)
+  warmup = optimizers.value_warmup(job)
+  # Nothing is compiled before it is called: without a warm-up only the second one ever is.
+  programs = {learning: program(*fixed, learning) for learning in (WARM_UP, kinds)}
   rates = optimizers.schedule(job, planned)
   horizon = jnp.float32(optimizers.horizon(job, planned))
 
   def learn(index, state, *asked):
-    now = rates(begun + index)
+    learning_rates = rates(begun + index)
     learning = WARM_UP if begun + index < warmup else kinds
-    state, metrics = programs[learning](state, *asked, now, horizon)
-    logged = {"learning_rate": now["policy"]}
+    state, metrics = programs[learning](state, *asked, learning_rates, horizon)
+    logged = {"learning_rate": learning_rates["policy"]}
     if "value" in kinds:
-      logged["value/learning_rate"] = job.value_scale * now["value"]
+      # The optimiser multiplies by value_scale itself; what is logged is the rate that acts.
+      logged["value/learning_rate"] = job.value_scale * learning_rates["value"]
     return state, metrics | logged
 
   return learn
@@ -285,7 +295,7 @@ def _models(context: contexts.Context, job: ml_collections.ConfigDict) -> dict[s
 def _phases(
   context: contexts.Context, start: Learner, job: ml_collections.ConfigDict
 ) -> timing.Phases:
-  """Returns what measures the parts of a job's iterations."""
+  """Returns the timers of a job's phases: generate, score, train."""
   params = pure.join(start.train.params, start.base)
   return timing.Phases(speed.reinforcement(_models(context, job), params, job, context.mesh))
 
@@ -293,7 +303,7 @@ def _phases(
 def _progress(
   index: int, job: ml_collections.ConfigDict, prompts: tables.Table
 ) -> dict[str, float | int]:
-  """Returns how far a stage is after an iteration."""
+  """Returns episodes (responses) and epochs of a stage after an iteration."""
   episode = (index + 1) * job.batch_size  # a response
   return {"episode": episode, "epoch": episode / job.samples / len(prompts)}
 
@@ -305,12 +315,14 @@ def _rows(
   prompts, responses, rewards = jax.tree.map(
     lambda x: x[:SAMPLES_SHOWN], hosts.fetch((prompts, responses, rewards))
   )
-  asked = context.models.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
+  # Prompts are decoded as responses are: both are ids and a mask.
+  questions = context.models.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
   scores = rewards.sum(axis=1).tolist()
-  rows = zip(asked, context.models.inference.words(responses), scores, strict=True)
+  rows = zip(questions, context.models.inference.words(responses), scores, strict=True)
   return [{"prompt": x, "response": y, "score": score} for x, y, score in rows]
 
 
+# To jit every function made anew is another program; so stages of one job share theirs.
 @functools.cache
 def _compiled(
   policy: pure.PureModel,

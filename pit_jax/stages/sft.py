@@ -21,14 +21,15 @@ def run(
   """Returns a language model trained on x → y_w, or as an improver on (x, y_l) → y_w.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the rows; its validation part tells the loss on rows that are not trained on.
     start: the model to start from.
     job: the section of the configuration.
     prompts: POLICY or IMPROVER.
   """
-  settings, parts = context.rows.settings, (fold.rows, fold.validation)
+  settings = context.rows.settings
+  parts = (fold.rows, fold.validation)
   shown = settings.formats[prompts]
   train, validation = (
     encode.demonstrations(part, shown, settings, context.rows.tokens) for part in parts
@@ -37,6 +38,7 @@ def run(
   def evaluate(params):
     held = validation[:]
     logprobs = context.models.inference.logprobs(params, held.prompts, held.responses)
+    # Per token, as the loss in training.
     return {"validation/loss": -logprobs[held.responses.mask].mean()}
 
   trained = supervised.run(

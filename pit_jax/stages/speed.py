@@ -51,8 +51,10 @@ def reinforcement(
     job: the config's `rl` section.
     mesh: the devices that share the work.
   """
-  reads, learns = {}, {}
+  reads = {}
+  learns = {}
   for kind in models:
+    # A weight and a token are one multiplication and one addition.
     reads[kind] = 2.0 * costs.multiplied(models[kind].config, params[kind])
     learns[kind] = costs.training(models[kind], params[kind], tokens=1).flops
 
@@ -61,6 +63,7 @@ def reinforcement(
     prompt = job.batch_size * measured["tokens/prompt_length"]
     sampling = (response + prompt / job.samples) * reads["policy"]
     judging = reads["policy"] + sum(reads.values())  # the policy's network is the reference's too
+    # Updates that were made: target_kl may have ended an iteration early.
     passes = {kind: measured[f"{kind}/updates"] / job.minibatches for kind in learns}
     learning = sum(passes[kind] * learns[kind] for kind in learns)
     share = _share(sampling + (response + prompt) * (judging + learning), seconds, mesh)
@@ -71,5 +74,5 @@ def reinforcement(
 
 def _share(flops: float, seconds: float, mesh: jax.sharding.Mesh) -> dict[str, float]:
   peak = costs.peak(mesh.devices.flat[0].device_kind)
-  found = costs.shares(costs.Cost(flops / mesh.size), seconds, peak)["mfu"]
-  return {} if found is None else {"perf/mfu": found}
+  mfu = costs.shares(costs.Cost(flops / mesh.size), seconds, peak)["mfu"]
+  return {} if mfu is None else {"perf/mfu": mfu}

@@ -1,4 +1,4 @@
-"""The part that imitation and reward modelling share: shuffled batches through one train step."""
+"""What supervised fine-tuning and reward modelling share: shuffled batches, one train step."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ def run(
   """Trains a model on a data set for a number of epochs.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: the stage's name; also seeds the order of its batches.
     model: what to train.
     objective: model → loss function; see `objectives`.
@@ -56,19 +56,23 @@ def run(
   order = _order(context, name, table, job)
   steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
-  optimizer, step = optimizers.supervised(job), program(model, objective, job, context.mesh)
+  optimizer = optimizers.supervised(job)
+  step = program(model, objective, job, context.mesh)
+  # With adapters the base is an argument apart: it has no gradient, no moments and no copy.
   trained, base = pure.split(model, params)
   state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
-  frozen, key = {**(frozen or {}), "base": base}, context.key(name)
+  frozen = {**(frozen or {}), "base": base}
+  key = context.key(name)
   phases = timing.Phases(speed.supervised(model, params, context.mesh))
 
   def advance(state, index):
-    given = {"batch": order[index], "key": jax.random.fold_in(key, index)}
-    batch = parallel.put_batch(given["batch"], context.mesh)
-    now = jnp.float32(rate(index))
-    state, metrics = phases.time("train", step, state, frozen, batch, given["key"], now)
-    known = objectives.reading(given["batch"]) | {"epoch": (index + 1) / order.steps(1)}
-    return state, {**metrics, "learning_rate": now, **known}, given
+    # By the number of the step, so that a run which goes on draws what it would have drawn.
+    inputs = {"batch": order[index], "key": jax.random.fold_in(key, index)}
+    batch = parallel.put_batch(inputs["batch"], context.mesh)
+    learning_rate = jnp.float32(rate(index))
+    state, metrics = phases.time("train", step, state, frozen, batch, inputs["key"], learning_rate)
+    progress = objectives.reading(inputs["batch"]) | {"epoch": (index + 1) / order.steps(1)}
+    return state, {**metrics, "learning_rate": learning_rate, **progress}, inputs
 
   best, metric = _selection(name, job, score)
   state = context.fit(
@@ -131,11 +135,13 @@ def place(
   def init(params):
     return training_step.init_state(jax.tree.map(jnp.copy, params), optimizer)
 
+  # The step donates its state; the copy keeps the parameters that were given.
   params = layout.to_devices(params)
   sharding = parallel.state_sharding(jax.eval_shape(init, params), axes, mesh)
   return jax.jit(init, out_shardings=sharding)(params)
 
 
+# To jit every function made anew is another program; so equal jobs share theirs.
 @functools.cache
 def _compiled(
   model: pure.PureModel,

@@ -22,11 +22,12 @@ def measure(run: subject.Subject) -> dict:
   The first point of a chain is its SFT model, at a KL of 0. The proxy is what RL maximised, the
   judge the first one that scores and trained nothing; where there is none, only the proxy is seen.
   """
-  judge, workdir = run.suite.independent, run.context.workdir
-  found = {
+  judge = run.suite.independent
+  workdir = run.context.workdir
+  kept_by_chain = {
     name: (chain, frontier.read(workdir, chain.stages)) for name, chain in run.chains.items()
   }
-  rows = [_chain(run, name, chain, kept) for name, (chain, kept) in found.items() if kept]
+  rows = [_chain(run, name, chain, kept) for name, (chain, kept) in kept_by_chain.items() if kept]
   return {"frontier": {"judge": judge and judge.name, "chains": rows}} if rows else {}
 
 
@@ -39,11 +40,11 @@ def pool(parts: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   """
   chains = []
   for rows in zip(*(part["chains"] for part in parts), strict=True):
-    known = {
+    moments = {
       name: _joined([row["moments"][name] for row in rows], prompts) for name in rows[0]["moments"]
     }
     points = [{key: point[key] for key in ("stage", "step")} for point in rows[0]["points"]]
-    chains.append(describe(rows[0]["chain"], rows[0]["proxy"], points, known))
+    chains.append(describe(rows[0]["chain"], rows[0]["proxy"], points, moments))
   return {"judge": parts[0]["judge"], "chains": chains}
 
 
@@ -64,8 +65,8 @@ def describe(chain: str, proxy: str, points: Sequence[Mapping], known: Mapping) 
     known: the moments of "kl", "proxy" and, where there is one, "judge".
   """
   columns = {}
-  for name, found in known.items():
-    columns |= {name: found["mean"], f"{name}_ci95": frontiers.intervals(found)}
+  for name, moments in known.items():
+    columns |= {name: moments["mean"], f"{name}_ci95": frontiers.intervals(moments)}
   rows = [
     {**point, **{name: values[index] for name, values in columns.items()}}
     for index, point in enumerate(points)
@@ -79,7 +80,9 @@ def _chain(
 ) -> dict:
   """Returns the frontier of one chain."""
   few = dataclasses.replace(run.suite, questions=frontier.questions(run.context))
-  judge, drafts = run.suite.independent, kept[0].drafts
+  judge = run.suite.independent
+  # All checkpoints of a chain improved the same drafts.
+  drafts = kept[0].drafts
   first = chain.first(few, drafts)
   texts = [first, *(point.responses for point in kept)]
   values = {
@@ -90,5 +93,5 @@ def _chain(
     values["judge"] = [judge.score(few.questions, answers) for answers in texts]
   points = [{"stage": chain.start, "step": 0}]
   points += [{"stage": point.stage, "step": point.step} for point in kept]
-  known = {key: frontiers.moments(np.stack(rows)) for key, rows in values.items()}
-  return describe(name, chain.proxy, points, known)
+  moments = {key: frontiers.moments(np.stack(rows)) for key, rows in values.items()}
+  return describe(name, chain.proxy, points, moments)

@@ -11,7 +11,8 @@ from pit_jax.statistics import lengths, metrics
 
 def measure(run: subject.Subject) -> dict:
   """Returns the main comparisons without the effect of length, and what length does to scores."""
-  pairs, texts = [*run.contrasts, *run.ablation_pairs], {**run.texts, **run.ablated}
+  pairs = [*run.contrasts, *run.ablation_pairs]
+  texts = {**run.texts, **run.ablated}
   return {
     "length": {
       "comparisons": [row for a, b in pairs for row in compare(run.suite, a, b, texts)],
@@ -42,6 +43,7 @@ def compare(suite: suites.Suite, a: str, b: str, texts: Mapping[str, Sequence[st
 
 def _of(outcomes: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
   """Returns one comparison, of answers of such lengths."""
+  # Outcomes are signs, which compared with 0 have the Δ of the pairs.
   plain = metrics.compare(outcomes, 0 * outcomes)
   matched = outcomes[lengths.is_matched(first, second)]
   alike = metrics.compare(matched, 0 * matched) if matched.size else None
@@ -61,7 +63,7 @@ def correlate(suite: suites.Suite, texts: Mapping[str, Sequence[str]]) -> list[d
   for name, words in texts.items():
     tokens = suite.lengths(words)
     for judge in suite.scoring:
-      found = lengths.correlation(judge.score(suite.questions, words), tokens)
-      correlation, ci95 = found or (None, None)
+      estimate = lengths.correlation(judge.score(suite.questions, words), tokens)
+      correlation, ci95 = estimate or (None, None)
       rows.append({"system": name, "judge": judge.name, "correlation": correlation, "ci95": ci95})
   return rows

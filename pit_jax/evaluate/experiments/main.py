@@ -15,7 +15,8 @@ def measure(run: subject.Subject) -> dict:
 
   Where a baseline is absent, it says why.
   """
-  suite, texts = run.suite, run.texts
+  suite = run.suite
+  texts = run.texts
   return {
     "systems": {name: suite.describe(words) for name, words in texts.items()},
     "comparisons": [row for a, b in run.pairs for row in suite.compare(a, b, texts)],
@@ -50,7 +51,8 @@ def agreements(
   for first, second in itertools.combinations(outcomes, 2):
     for name, part in parts.items():
       both = outcomes[first][part], outcomes[second][part]
+      # A sum with NaN is NaN: finite is what both of them judged.
       if np.isfinite(both[0] + both[1]).any():
-        found = agreement.compare(*both)
-        rows.append({"judges": [first, second], "of": name, **vars(found)})
+        agreed = agreement.compare(*both)
+        rows.append({"judges": [first, second], "of": name, **vars(agreed)})
   return rows

@@ -62,7 +62,7 @@ SAMPLING_KEPT = ("reward", "language", "language", "scalar")
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   """Returns the stages of both chains and, where they are asked for, of the ablations."""
   gap = kinds.Stage("gap_reward", "gap_reward", prompts=kinds.IMPROVER, kept=GAP_KEPT)
-  found = [
+  planned = [
     *rlhf.stages(config),
     kinds.Stage("sft_improver", "sft", prompts=kinds.IMPROVER, kept=("initial", *rlhf.EARLIER)),
     gap,
@@ -70,20 +70,20 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
     *_curriculum("pit", config.curriculum),
   ]
   if not config.ablations:
-    return found
+    return planned
   steps = curriculum.steps(config.curriculum)
   alone = {"pit_first_only": config.curriculum[0], "pit_second_only": config.curriculum[-1]}
-  found.append(dataclasses.replace(gap, name=f"gap_reward_{gap_rewards.SINGLE_TERM}"))
+  planned.append(dataclasses.replace(gap, name=f"gap_reward_{gap_rewards.SINGLE_TERM}"))
   for name, stage in alone.items():
-    found += _curriculum(name, [curriculum.alone(stage, steps)])
-  found.append(kinds.Stage("rlhf_longer", "rl", steps=steps))
+    planned += _curriculum(name, [curriculum.alone(stage, steps)])
+  planned.append(kinds.Stage("rlhf_longer", "rl", steps=steps))
   difference = _curriculum("pit_rp_difference", config.curriculum, reward="reward")
-  return [*found, *_curriculum("pit_single_term", config.curriculum), *difference]
+  return [*planned, *_curriculum("pit_single_term", config.curriculum), *difference]
 
 
 def _curriculum(name: str, stages: Sequence, reward: str = "scalar") -> list[kinds.Stage]:
-  more = {"prompts": kinds.IMPROVER, "reward": reward, "kept": rlhf.EARLIER}
-  return [kinds.Stage(f"{name}_{each.name}", "rl", steps=each.steps, **more) for each in stages]
+  common = {"prompts": kinds.IMPROVER, "reward": reward, "kept": rlhf.EARLIER}
+  return [kinds.Stage(f"{name}_{each.name}", "rl", steps=each.steps, **common) for each in stages]
 
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:

@@ -37,6 +37,7 @@ def measure(run: subject.Subject) -> dict:
 
 def _compared(run: subject.Subject, pair: tuple[str, str], texts) -> list[dict]:
   """Returns a comparison under every judge that chose neither of the two."""
+  # R_P chose one of two samples for that system, and so is no judge of it.
   without = (suites.SELECTOR,) if subject.LONGER_PAIR in pair else ()
   return run.suite.compare(*pair, texts, without=without)
 
@@ -47,7 +48,7 @@ def describe(
   made: improvement.Rounds,
   improved: list[str],
 ) -> dict:
-  """Returns what a gap reward knows.
+  """Returns accuracy, order and calibration of a gap reward.
 
   Args:
     suite: prompts and judges.
@@ -62,12 +63,13 @@ def describe(
     (y_1, y_0): `sign_agreement` with the independent judge on pit's, `own_sign_agreement` on the
     improver's own.
   """
-  facts, drafts = reward.facts, made.texts[0]
+  facts = reward.facts
+  drafts = made.texts[0]
   gaps = {name: np.array(values) for name, values in facts["gaps"].items()}
-  found = metrics.gap_order(**gaps)
+  order = metrics.gap_order(**gaps)
   return {
     **{name: facts[name] for name in ("accuracy", "order", "ece", "zero_point")},
-    **{name: found[name] for name in ("wl", "ww", "ll", "lw", "holds")},
+    **{name: order[name] for name in ("wl", "ww", "ll", "lw", "holds")},
     "spread": float(np.concatenate([gaps["ww"], gaps["ll"]]).std()),
     "sign_agreement": _signs(suite, reward, made.texts[1], drafts),
     "own_sign_agreement": _signs(suite, reward, improved, drafts),
@@ -93,13 +95,13 @@ def ruled(suite: suites.Suite, judge: judges.Judge | None, made: improvement.Rou
     and, with the suffix _stop, the judge's mean score and comparison.
   """
   k = len(made.gaps)
-  found = {"k": k, "stopped": float(made.stopped(k).mean())}
+  summary = {"k": k, "stopped": float(made.stopped(k).mean())}
   if judge is None:
-    return found
+    return summary
   texts = made.with_stop(k)
   compared = dataclasses.asdict(judge.compare(suite.questions, texts, made.texts[0]))
   score = float(judge.score(suite.questions, texts).mean())
-  return found | {"score_stop": score} | {f"{key}_stop": v for key, v in compared.items()}
+  return summary | {"score_stop": score} | {f"{key}_stop": v for key, v in compared.items()}
 
 
 def stop(
@@ -115,7 +117,8 @@ def _gains(
   suite: suites.Suite, reward: gap_rewards.GapReward, versions: list[str], drafts: list[str]
 ) -> np.ndarray:
   """Returns what versions gain by a gap reward under the run's stop rule, Float[N]."""
-  rule, zero_point = suite.improver.stop_rule, reward.facts["zero_point"]
+  rule = suite.improver.stop_rule
+  zero_point = reward.facts["zero_point"]
   return gains.of(reward.gaps, rule, zero_point, suite.questions, versions, drafts)
 
 
@@ -123,6 +126,6 @@ def _signs(suite, reward, improved: list[str], drafts: list[str]) -> dict | None
   judge = suite.independent
   if judge is None:
     return None
-  said = judge.verdicts(suite.questions, improved, drafts).difference
+  differences = judge.verdicts(suite.questions, improved, drafts).difference
   gained = _gains(suite, reward, improved, drafts)
-  return metrics.sign_agreement(gained, said, tie=judge.tie)
+  return metrics.sign_agreement(gained, differences, tie=judge.tie)

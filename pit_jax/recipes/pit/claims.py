@@ -10,10 +10,15 @@ from pit_jax.recipes.pit import gate
 from pit_jax.report import verdict
 from pit_jax.statistics import resampling, significance
 
-PAPER, EXPECTED = "paper's claim", "expectation"  # the second kind the paper rests on, untested
-HOLDS, HERE = "holds", "for these models"
-OPPOSITE, OPPOSITE_HERE = "the opposite", "the opposite for these models"
-NOT_SHOWN, NOT_TESTED = "not shown", "not tested"
+# An expectation is what the paper rests on and does not test.
+PAPER = "paper's claim"
+EXPECTED = "expectation"
+HOLDS = "holds"
+HERE = "for these models"
+OPPOSITE = "the opposite"
+OPPOSITE_HERE = "the opposite for these models"
+NOT_SHOWN = "not shown"
+NOT_TESTED = "not tested"
 SAID = {
   HOLDS: "holds over the seeds of this run",
   HERE: "holds for these models",
@@ -72,14 +77,15 @@ class _Test:
     if not self.beyond or low == high:
       return signs
     # It knows of 0 alone, which more than some Δ is, too. The interval is ± 1.96 standard errors.
-    distance, error = abs(self.row["delta"] - self.beyond), (high - low) / (2 * resampling.Z)
+    distance = abs(self.row["delta"] - self.beyond)
+    error = (high - low) / (2 * resampling.Z)
     return max(signs, float(2 * scipy.stats.norm.sf(distance / error)))
 
   @property
   def p_over_seeds(self) -> float:
     """The p-value over seeds; 1 where there is one seed only, which tells of no other."""
-    found = self.row.get("over_seeds")
-    return significance.p_over_seeds(found, self.beyond) if found else 1.0
+    over_seeds = self.row.get("over_seeds")
+    return significance.p_over_seeds(over_seeds, self.beyond) if over_seeds else 1.0
 
   def direction(self, bounds: Sequence[float], p: float) -> int:
     """Returns 1 or −1 for the side on which an interval lies where p agrees, else 0."""
@@ -139,11 +145,12 @@ def judged(results: Mapping) -> list[Claim]:
   """
   if _obstacle(results):
     return []
-  found = [one for stated in STATED for one in _judged(results, stated)]
+  entries = [one for stated in STATED for one in _judged(results, stated)]
   marginal = _single_stages(results["comparisons"])
-  tests = [one for one in found if isinstance(one, _Test)]
+  # What is said of single stages is one more look at the data, and corrected with the rest.
+  tests = [one for one in entries if isinstance(one, _Test)]
   decided = iter(_decided([*tests, *marginal]))
-  claims = [_claim(one, *next(decided)) if isinstance(one, _Test) else one for one in found]
+  claims = [_claim(one, *next(decided)) if isinstance(one, _Test) else one for one in entries]
   return [*claims, *_contradicted(marginal, list(decided))]
 
 
@@ -153,19 +160,20 @@ def _decided(tests: Sequence[_Test]) -> list[tuple[str, float]]:
   over_seeds = significance.holm(np.array([test.p_over_seeds for test in tests]))
   decided = []
   for test, p, p_over_seeds in zip(tests, over_prompts, over_seeds, strict=True):
+    # Corrected for the claims, and for all comparisons of the judge: the larger one counts.
     p = max(float(p), test.row.get("p_holm") or 0.0)
     decided.append((_outcome(test, p, float(p_over_seeds)), p))
   return decided
 
 
 def _outcome(test: _Test, p: float, p_over_seeds: float) -> str:
-  here = test.direction(test.row["ci95"], p)
+  direction = test.direction(test.row["ci95"], p)
   sides = [test.direction(row["ci95"], 0.0) for row in test.alone]
-  if not here or -here in sides:
+  if not direction or -direction in sides:
     return NOT_SHOWN
   seeds = test.row.get("over_seeds")
-  agree = seeds is not None and test.direction(seeds["ci95"], p_over_seeds) == here
-  return WORDS[here][0 if agree else 1]
+  agree = seeds is not None and test.direction(seeds["ci95"], p_over_seeds) == direction
+  return WORDS[direction][0 if agree else 1]
 
 
 def _claim(test: _Test, outcome: str, p: float) -> Claim:
@@ -176,8 +184,8 @@ def said(results: Mapping) -> tuple[list[Claim], str]:
   """Returns what the run says of each claim and what is to be known of all, or why of none."""
   if obstacle := _obstacle(results):
     return [], f"No claim about PIT can be judged in this run, because {obstacle}."
-  found = judged(results)
-  return found, _remark(results) if found else ""
+  claims = judged(results)
+  return claims, _remark(results) if claims else ""
 
 
 def _remark(results: Mapping) -> str:
@@ -215,6 +223,7 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
     and (row.get("temperature") == "best") == stated.is_at_best
   ]
   if not rows and gate.concerns_improver(results):
+    # Who is absent is named once, for the first round and for all.
     system = stated.b.removesuffix("_rounds")
     if reason := results.get("absent", {}).get(system):
       yield Claim(statement, NOT_TESTED, reason)
@@ -228,11 +237,11 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
 
 
 def _unjudged(rows: Sequence[Mapping]) -> str:
-  asked = list(dict.fromkeys(row["judge"] for row in rows if verdict.is_judged(row)))
-  if not asked:
+  judges = list(dict.fromkeys(row["judge"] for row in rows if verdict.is_judged(row)))
+  if not judges:
     few = any(row["n"] for row in rows)
     return "most prompts could not be judged" if few else "no prompt could be judged"
-  return f"only {' and '.join(asked)} compared the two, which trained or chose one of them"
+  return f"only {' and '.join(judges)} compared the two, which trained or chose one of them"
 
 
 def _each_seed(rows: Sequence[Mapping], whole: Mapping) -> list[Mapping]:
@@ -267,11 +276,11 @@ def _disagreement(alone: Sequence[Mapping]) -> str:
 
 def _single_stages(comparisons: Sequence[Mapping]) -> list[_Test]:
   """Returns what tests whether single stages are more than marginally better (table 2)."""
-  found = (
+  rows = (
     verdict.find(comparisons, system, "original", without=("R_PIT",))
     for system in ("pit_first_only", "pit_second_only")
   )
-  return [_Test("", row, beyond=MARGINAL) for row in found if row]
+  return [_Test("", row, beyond=MARGINAL) for row in rows if row]
 
 
 def _contradicted(tests: Sequence[_Test], decided: Sequence[tuple[str, float]]) -> Iterator[Claim]:
@@ -279,7 +288,7 @@ def _contradicted(tests: Sequence[_Test], decided: Sequence[tuple[str, float]]) 
   figures = {HOLDS: [], HERE: []}
   for test, (outcome, p) in zip(tests, decided, strict=True):
     figures.setdefault(outcome, []).append(_figure(test.row, p))
-  if found := [*figures[HOLDS], *figures[HERE]]:
+  if grounds := [*figures[HOLDS], *figures[HERE]]:
     statement = "paper's finding that a single stage is only marginally better than original"
     outcome = OPPOSITE if figures[HOLDS] else OPPOSITE_HERE
-    yield Claim(f"{statement} (table 2)", outcome, " and ".join(found))
+    yield Claim(f"{statement} (table 2)", outcome, " and ".join(grounds))

@@ -31,7 +31,8 @@ def measure(run: subject.Subject) -> dict:
   n is all samples of a k-round run, n = k + 1: its draft, which is also the first candidate, and
   one version per round.
   """
-  few, count = run.few, len(run.few.questions)
+  few = run.few
+  count = len(run.few.questions)
   made = run.made.first(count)
   rounds = len(made.texts) - 1
   with clock.timed(run.seconds, "best_of_n", count):
@@ -69,8 +70,10 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
   Returns:
     For each of `SELECTORS` N lists of answers: those of n = 1, 2, …, N.
   """
-  models, numbers = suite.improver, range(len(samples))
+  models = suite.improver
+  numbers = range(len(samples))
   scores = np.stack([suite.selector.score(suite.questions, texts) for texts in samples])
+  # The diagonal stays 0: no sample plays against itself.
   gaps = np.zeros((len(samples), *scores.shape))
   for i in numbers:
     for j in (j for j in numbers if j != i):
@@ -81,8 +84,8 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
     "gap_tournament": [candidates.tournament(gaps[: n + 1, : n + 1]) for n in numbers],
   }
   return {
-    name: [[samples[i][row] for row, i in enumerate(place)] for place in found]
-    for name, found in places.items()
+    name: [[samples[i][row] for row, i in enumerate(place)] for place in by_n]
+    for name, by_n in places.items()
   }
 
 
@@ -97,12 +100,14 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   """
   lengths = np.stack([suite.lengths(texts) for texts in made.texts])
   index = np.arange(len(lengths))[:, None]
+  # The version at which the rule stops is sampled and paid for, though it is not kept.
   ended = np.minimum(made.kept + 1, len(made.gaps))
   pairs = zip(made.texts[1:], made.texts[:-1], strict=True)
-  asked = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
+  rule_reads = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
   rows = []
   for k in range(len(made.texts)):
-    always, ruled = np.full(ended.shape, k), np.minimum(ended, k)
+    always = np.full(ended.shape, k)
+    ruled = np.minimum(ended, k)
     for system, texts, last in (
       ("pit", made.texts[k], always),
       ("pit_stop", made.with_stop(k), ruled),
@@ -110,7 +115,7 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
       paid = np.where(index <= last, lengths, 0).sum(axis=0)
       spent = Spent(float(paid.mean()), float(last.mean() + 1))
       if system == "pit_stop":
-        reads = np.where(index[1:] <= last, asked, 0).sum(axis=0)
+        reads = np.where(index[1:] <= last, rule_reads, 0).sum(axis=0)
         spent = dataclasses.replace(spent, reads=float(reads.mean()))
       rows += _rows(suite, system, k + 1, texts, made.texts[0], spent)
   return _with_gain(rows)
@@ -133,8 +138,8 @@ def of_choices(
     for n, texts in enumerate(versions, start=1):
       reads = n if system == "best_of_n" else n * (n - 1)
       spent = Spent(float(paid[n - 1]), float(n), float(reads if n > 1 else 0))
-      found = _rows(suite, system, n, texts, samples[0], spent)
-      rows += [{**row, "kl_bound": candidates.kl_bound(n)} for row in found]
+      judged = _rows(suite, system, n, texts, samples[0], spent)
+      rows += [{**row, "kl_bound": candidates.kl_bound(n)} for row in judged]
   return _with_gain(rows)
 
 
@@ -146,10 +151,11 @@ def of_refinements(suite: suites.Suite, played: self_refine.Refinements) -> list
   Returns:
     Rows for each scoring judge, as `_rows` makes them.
   """
-  tokens, samples = suite.lengths(played.texts[0]), np.ones(len(played.texts[0]))
+  tokens = suite.lengths(played.texts[0])
+  samples = np.ones(len(played.texts[0]))
   rows = _rows(suite, "self_refine", 1, played.texts[0], played.texts[0], _mean(tokens, samples))
-  for k, said in enumerate(zip(played.feedback, played.written, strict=True), start=1):
-    for column in said:
+  for k, columns in enumerate(zip(played.feedback, played.written, strict=True), start=1):
+    for column in columns:
       tokens = tokens + suite.lengths([text or "" for text in column])
       samples = samples + [text is not None for text in column]
     spent = _mean(tokens, samples)

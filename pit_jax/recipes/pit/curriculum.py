@@ -42,7 +42,8 @@ def policy_references(
   """Samples a reference per prompt from M_P^RL into references/policy.jsonl, or reads them."""
 
   def sample():
-    key, temperature = context.key("policy references"), context.config.temperature
+    key = context.key("policy references")
+    temperature = context.config.temperature
     responses = context.models.inference.answer(policy, fold.prompts, key, temperature)
     pairs = zip(map(conversations.write, fold.prompts), responses, strict=True)
     return ({"prompt": x, "response": y} for x, y in pairs)
@@ -60,8 +61,8 @@ def texts(
     "dataset.chosen": [row.chosen for row in rows],
     "policy": from_policy,
   }
-  asked = [row.prompt for row in rows] * len(sources)
-  return asked, [reference for source in sources for reference in references[source]]
+  questions = [row.prompt for row in rows] * len(sources)
+  return questions, [reference for source in sources for reference in references[source]]
 
 
 def run(
@@ -82,7 +83,7 @@ def run(
   stage, the value model is warmed up once, and the learning rates rise and fall once over all.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     name: prefix of the stages' names.
     fold: the prompts.
     stages: each with `name`, `references` (sources), `steps`, `kl_coefficient` and
@@ -99,26 +100,30 @@ def run(
   context = made_rows.depending(context, from_policy)
   start = {"policy": improver_sft, "value": gap_reward.value}
   learner = rl.begin(context, start, job, stages[0].kl_coefficient)
-  total, begun, before = steps(stages), 0, stages[0]
+  total = steps(stages)
+  begun = 0
+  before = stages[0]
   shown = context.rows.settings.formats["improver"]
   for number, stage in enumerate(stages, start=1):
-    own = job.copy_and_resolve_references()
-    own.learning_rate = stage.learning_rate
+    stage_job = job.copy_and_resolve_references()
+    # There is one schedule over all stages; a stage only sets how high it is meanwhile.
+    stage_job.learning_rate = stage.learning_rate
     coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
-    asked = texts(fold, stage.references, from_policy.column("response"))
+    stage_texts = texts(fold, stage.references, from_policy.column("response"))
+    # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
-      encode.prompts(shown.conversations(*asked), context.rows.settings, context.rows.tokens),
-      rewards.chosen(context, own, {"gap": gap_reward.signal(*asked)}, *asked),
+      encode.prompts(shown.conversations(*stage_texts), context.rows.settings, context.rows.tokens),
+      rewards.chosen(context, stage_job, {"gap": gap_reward.signal(*stage_texts)}, *stage_texts),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
       steps=stage.steps,
-      job=own,
+      job=stage_job,
       begun=begun,
       planned=total,
       watch=watch,
-      extra_metrics=_extra_metrics(context, gap_reward, asked, number, begun, total),
+      extra_metrics=_extra_metrics(context, gap_reward, stage_texts, number, begun, total),
     )
     begun += stage.steps
     before = stage
@@ -147,36 +152,38 @@ def _extra_metrics(
   begun: int,
   total: int,
 ) -> rl.ExtraMetrics:
-  """Returns what tells where in the curriculum an iteration stands, and what it gains.
+  """Returns metrics of an iteration: where in the curriculum it stands, and what it gains.
 
   `objective/gap_reward` is the mean reward over that of identical texts. How often a response beats
   its reference, `objective/win_vs_reference`, the gap reward says in both orders, as the stop rule
   asks it: of iterations that are logged, and of as many responses as one call of it has room for.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     gap_reward: the reward of the stage.
     asked: the stage's questions and references, in words.
     number: of the stage, from 1.
     begun: RL iterations of the stages before it.
     total: RL iterations of all stages.
   """
-  every, zero_point = context.config.log_every_rl, gap_reward.facts["zero_point"]
+  every = context.config.log_every_rl
+  zero_point = gap_reward.facts["zero_point"]
+  # Both orders are two readings of a response, which together fill one batch.
   most = max(1, context.config.inference_batch_size // 2)
 
   def metrics(index, rows, responses, scores):
-    told = {
+    logged = {
       "curriculum/stage": number,
       "curriculum/fraction": (begun + index + 1) / total,
     }
     if "gap" in scores:
-      told["objective/gap_reward"] = scores["gap"].mean() - gap_reward.unchanged
+      logged["objective/gap_reward"] = scores["gap"].mean() - gap_reward.unchanged
     if (index + 1) % every:
-      return told
+      return logged
     questions, references = ([column[row] for row in rows[:most]] for column in asked)
     versions = context.models.inference.words(hosts.fetch(responses))[:most]
     gained = gains.of(gap_reward.gaps, "both_orders", zero_point, questions, versions, references)
-    return told | {"objective/win_vs_reference": float((gained > 0).mean())}
+    return logged | {"objective/win_vs_reference": float((gained > 0).mean())}
 
   return metrics
 

@@ -26,7 +26,7 @@ def columns(results: Mapping) -> list[diagram.Column]:
 
 
 def _stage(results: Mapping, index: int, stage: Mapping) -> diagram.Box:
-  named = " and ".join(REFERENCES[reference] for reference in stage["references"])
+  sources = " and ".join(REFERENCES[reference] for reference in stage["references"])
   effort = diagram.effort(results, f"pit_{stage['name']}")
-  lines = (f"M_PIT stage {index}", f"improves {named}", *effort)
+  lines = (f"M_PIT stage {index}", f"improves {sources}", *effort)
   return diagram.Box(lines, takes_samples="policy" in stage["references"])

@@ -32,8 +32,9 @@ def _cost(results: Mapping, method: presentation.Presentation) -> matplotlib.fig
       points.sort(key=lambda row: row["budget"])
       colour = method.colour(tint)
       if points:
-        at, values = [row["tokens"] for row in points], [row[key] for row in points]
-        axes.plot(at, values, "o", linestyle=dash, color=colour, markersize=4, label=label)
+        tokens = [row["tokens"] for row in points]
+        values = [row[key] for row in points]
+        axes.plot(tokens, values, "o", linestyle=dash, color=colour, markersize=4, label=label)
       if key == "delta":
         panels.shade(axes, points, "tokens", "ci95", colour)
     if key == "delta":
@@ -51,13 +52,13 @@ def _margins(results: Mapping, _) -> matplotlib.figure.Figure | None:
     return None
   figure, ((axes,),) = panels.make_figure(3.6)
   axes.plot([0.5, 1], [0.5, 1], color=palette.INK, linewidth=0.9, linestyle=(0, (1, 2)))
-  for (name, known), tint in zip(pairs.items(), TINTS, strict=False):
-    groups = known["groups"]
-    at, values = (np.array([g[key] for g in groups]) for key in ("confidence", "accuracy"))
+  for (name, described), tint in zip(pairs.items(), TINTS, strict=False):
+    groups = described["groups"]
+    confidence, values = (np.array([g[key] for g in groups]) for key in ("confidence", "accuracy"))
     low, high = np.array([group["ci95"] for group in groups]).T
     axes.errorbar(
-      at, values, (values - low, high - values), fmt="o-", color=tint, markersize=4, linewidth=1.3,
-      elinewidth=0.8, label=f"{name}, n = {known['n']:,}",
+      confidence, values, (values - low, high - values), fmt="o-", color=tint, markersize=4,
+      linewidth=1.3, elinewidth=0.8, label=f"{name}, n = {described['n']:,}",
     )  # fmt: skip
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
@@ -78,7 +79,8 @@ def _rounds(results: Mapping, _) -> matplotlib.figure.Figure | None:
       ("_stop", "with the stop rule", palette.TEAL, "-"),
     ):
       points = [row for row in rounds if row.get(key + suffix) is not None]
-      steps, values = [row["k"] for row in points], [row[key + suffix] for row in points]
+      steps = [row["k"] for row in points]
+      values = [row[key + suffix] for row in points]
       if points:
         axes.plot(steps, values, "o", linestyle=dash, color=tint, markersize=4, label=name)
       if key == "delta":
@@ -103,10 +105,11 @@ def _temperature(
     for system in dict.fromkeys(row["system"] for row in rows):
       points = [row for row in rows if row["system"] == system and row.get(key) is not None]
       points.sort(key=lambda row: row["t"])
-      at, values = [row["t"] for row in points], [row[key] for row in points]
+      temperatures = [row["t"] for row in points]
+      values = [row[key] for row in points]
       tint = method.colour(system)
       if points:
-        axes.plot(at, values, "o-", color=tint, markersize=4, label=system)
+        axes.plot(temperatures, values, "o-", color=tint, markersize=4, label=system)
       if key == "delta":
         panels.shade(axes, [row for row in points if row.get("ci95")], "t", "ci95", tint)
     if key == "delta":

@@ -8,8 +8,10 @@ from pit_jax.evaluate import suite as suites
 from pit_jax.recipes.pit import subject
 from pit_jax.statistics import margins, metrics
 
-ORDER, PREFERRED = "the data's pairs", "y_1 against y_w"
-IMPROVED, BEYOND = "y_1 against y_0", "y_1 against y_0, both better than y_w"
+ORDER = "the data's pairs"
+PREFERRED = "y_1 against y_w"
+IMPROVED = "y_1 against y_0"
+BEYOND = "y_1 against y_0, both better than y_w"
 
 
 def measure(run: subject.Subject) -> dict:
@@ -20,10 +22,10 @@ def measure(run: subject.Subject) -> dict:
   kinds = accuracy(run.suite, run.made.texts[0], run.made.texts[1], chosen, facts["gain"])
   # Gaps are stored in the calibrated unit; a difference of two, divided by the gain, is in nats.
   labelled = (gaps["wl"] - gaps["lw"]) / facts["gain"]
-  known = {ORDER: _both(labelled, np.ones(labelled.size, bool)), **kinds}
+  by_kind = {ORDER: _both(labelled, np.ones(labelled.size, bool)), **kinds}
   return {
     "gap_order": metrics.gap_order(**gaps) | {"histogram": gaps},
-    "gap": {"judge": run.suite.scorer.name, "pairs": known},
+    "gap": {"judge": run.suite.scorer.name, "pairs": by_kind},
   }
 
 
@@ -47,16 +49,18 @@ def accuracy(
   """
   judge = suite.scorer
   scores = [judge.score(suite.questions, texts) for texts in (drafts, improved, chosen)]
-  (zero, one, preferred), tie = scores, judge.tie
+  zero, one, preferred = scores
+  tie = judge.tie
+  # No label is about two answers that are both better than y_w: there R_PIT extrapolates.
   is_beyond = (zero > preferred + tie) & (one > preferred + tie)
-  found = {
+  comparisons = {
     IMPROVED: (improved, drafts, one - zero, np.abs(one - zero) > tie),
     PREFERRED: (improved, chosen, one - preferred, np.abs(one - preferred) > tie),
     BEYOND: (improved, drafts, one - zero, is_beyond & (np.abs(one - zero) > tie)),
   }
   return {
     name: _both(_margins(suite, first, second, rows) / gain, difference[rows] > 0)
-    for name, (first, second, difference, rows) in found.items()
+    for name, (first, second, difference, rows) in comparisons.items()
     if rows.any()
   }
 

@@ -21,7 +21,7 @@ SINGLE = "wl_lw"  # of the terms the one that compares the two responses of a pa
 
 @dataclasses.dataclass(frozen=True)
 class GapReward:
-  """What tells how much better a response is than a reference.
+  """Reward of a response relative to a reference response.
 
   It has deviation 1 on samples of M_PIT^SFT that improve y_l, and as RL is given it mean 0.
 
@@ -86,20 +86,22 @@ def difference(
   the zero point is exact.
 
   Args:
-    context: the run's surroundings.
+    context: configuration, data, models and folder of the run.
     rows: pairs on which it is measured and calibrated.
     model: R_P, trained or published. It is the first value model; where its trunk does not fit,
       that of M_PIT^SFT is, with a fresh head.
     improver_sft: M_PIT^SFT, whose samples set the scale.
   """
   rate = reward.rating(context, model)
-  questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
+  questions = [row.prompt for row in rows]
+  rejected = [row.rejected for row in rows]
 
   def plain(questions, answers, references):
     return rate(questions, answers) - rate(questions, references)
 
   def known():
     margins = plain(questions, [row.chosen for row in rows], rejected)
+    # Turned around, a difference changes its sign; of identical responses it is 0.
     gaps = {"wl": margins, "ww": 0 * margins, "ll": 0 * margins, "lw": -margins}
     facts = {name: model.facts[name] for name in ("accuracy", "margin", "ece")}
     return {**facts, "order": (margins >= 0).mean(), "zero_point": 0.0, "gaps": gaps}
@@ -129,17 +131,20 @@ def _signal(
   """Returns the difference as what the RL of a stage with these texts maximises."""
   if model.published:
     return _published_signal(context, model, gain, shift, questions, references)
-  asking = context.models.inference
-  settings = dataclasses.replace(asking.settings, over_long="cut")  # every row has its place
+  inference = context.models.inference
+  settings = dataclasses.replace(inference.settings, over_long="cut")  # every row has its place
   shown = settings.formats["policy"].conversations(questions)
-  asked = encode.prompts(shown, settings, context.rows.tokens)
+  table = encode.prompts(shown, settings, context.rows.tokens)
 
   def score(rows, _, responses):
-    given = (asked.padded(rows, asked.widths), asking.responses([references[i] for i in rows]))
-    prompts, worse = parallel.put_batch(given, context.mesh)
+    host_batch = (
+      table.padded(rows, table.widths),
+      inference.responses([references[i] for i in rows]),
+    )
+    prompts, worse = parallel.put_batch(host_batch, context.mesh)
     params = layout.to_devices(model.params)
     # What was sampled may have another end than R_P learnt.
-    scores = [asking.sample_scorer(params, prompts, y) for y in (responses, worse)]
+    scores = [inference.sample_scorer(params, prompts, y) for y in (responses, worse)]
     return gain * (scores[0] - scores[1]) + shift
 
   return score
@@ -157,8 +162,10 @@ def _published_signal(
   better = rl.published_reward(context, model.published, questions)
 
   def score(rows, prompts, responses):
-    asked = [questions[row] for row in rows]
-    worse = model.published.batched(len(rows)).rate(asked, [references[row] for row in rows])
+    sampled_questions = [questions[row] for row in rows]
+    worse = model.published.batched(len(rows)).rate(
+      sampled_questions, [references[row] for row in rows]
+    )
     difference = better(rows, prompts, responses) - parallel.put_batch(worse, context.mesh)
     return gain * difference + shift
 

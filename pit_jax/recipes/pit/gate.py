@@ -37,7 +37,8 @@ def gate(results: Mapping) -> dict[str, Any]:
   pair = ("original", "policy_sft")
   rows = {judge: verdict.find(comparisons, *pair, (judge,)) for judge in judges or ["R_P"]}
   most = max((_asked(row) for row in rows.values() if row), default=0)
-  agreed, unsure = [], []
+  agreed = []
+  unsure = []
   for judge, row in rows.items():
     if row is None:
       # Among others: where most prompts could not be judged.
@@ -49,8 +50,8 @@ def gate(results: Mapping) -> dict[str, Any]:
     if verdict.direction(row) > 0:
       agreed.append(judge)
     elif not verdict.direction(row) and _asked(row) < most:
-      said = verdict.interval_text(row)
-      unsure.append(f"{judge} cannot tell from {verdict.prompts(row):,} prompts: {said}")
+      interval = verdict.interval_text(row)
+      unsure.append(f"{judge} cannot tell from {verdict.prompts(row):,} prompts: {interval}")
     else:
       reason = f"original does not beat policy_sft under {judge}: {verdict.interval_text(row)}"
       return {"passed": False, "reason": reason}

@@ -26,7 +26,8 @@ ENDS = {  # what the kept answer is, where no kept round was worse than the one 
 
 def measure(run: subject.Subject) -> dict:
   """Returns the ledger's `lines`, its figures, and the lines that the page shows."""
-  suite, made = run.suite, run.made
+  suite = run.suite
+  made = run.made
   ratios = log_ratios(suite, made, run.chain.improver_sft)
   lines = entries(suite, made, run.rows, ratios, run.refined)
   return {"ledger": summary(lines), "samples": choose(lines), "lines": lines}
@@ -38,10 +39,12 @@ def log_ratios(suite: suites.Suite, made: improvement.Rounds, improver_sft: Para
   log M_PIT^RL(y_k | x, y_{k−1}) − log M_PIT^SFT(y_k | x, y_{k−1}), summed over the tokens of y_k:
   the mean over samples estimates the KL per response; a single one may be negative.
   """
-  ask, questions = suite.improver.inference, list(suite.questions) * len(made.gaps)
+  inference = suite.improver.inference
+  questions = list(suite.questions) * len(made.gaps)
+  # All rounds in one call, so that batches are full; the rounds come apart again below.
   drafts, versions = (list(itertools.chain(*texts)) for texts in (made.texts[:-1], made.texts[1:]))
   after, before = (
-    ask.revision_likelihoods(params, questions, drafts, versions, suite.temperature)
+    inference.revision_likelihoods(params, questions, drafts, versions, suite.temperature)
     for params in (suite.improver.improver, improver_sft)
   )
   return (after - before).reshape(made.gaps.shape)
@@ -75,7 +78,8 @@ def entries(
     what that did to the draft.
   """
   columns = _columns(suite, made, ratios)
-  scores, tie = np.stack(columns["scores"][suite.scorer.name]), suite.scorer.tie
+  scores = np.stack(columns["scores"][suite.scorer.name])
+  tie = suite.scorer.tie
   lines = []
   for i, question in enumerate(suite.questions):
     steps = [_step(columns, made, k, i) for k in range(len(made.texts))]
@@ -85,6 +89,7 @@ def entries(
     about |= {"chosen": rows[i].chosen, "rejected": rows[i].rejected}
     other = {"self_refine": self_refine.told(refined, i)} if refined else {}
     lines.append({**about, "rounds": steps, **other})
+  # Sorting is stable: lines of no regression stay in the order of the prompts.
   return sorted(lines, key=lambda line: (0, line["change"]) if _is_regression(line) else (1, 0.0))
 
 
@@ -93,7 +98,7 @@ def _is_regression(line: Mapping) -> bool:
 
 
 def _columns(suite: suites.Suite, made: improvement.Rounds, ratios: np.ndarray) -> dict[str, Any]:
-  """Returns what is known of all versions of all prompts, by name, then by judge and round."""
+  """Returns lengths, gaps, KL, scores and verdicts of all versions, by judge and round."""
   drafts = made.texts[0]
   gaps = [suite.improver.gains(suite.questions, texts, drafts) for texts in made.texts[2:]]
   return {
@@ -105,6 +110,7 @@ def _columns(suite: suites.Suite, made: improvement.Rounds, ratios: np.ndarray) 
       judge.name: [judge.score(suite.questions, texts) for texts in made.texts]
       for judge in suite.scoring
     },
+    # R_PIT has the gaps above for its word.
     "verdicts": {
       judge.name: _verdicts(suite, judge, made) for judge in suite.judges if judge.name != "R_PIT"
     },
@@ -120,28 +126,32 @@ def _verdicts(
   draft, on its first prompts, and is asked nothing new.
   """
   pairs = list(itertools.pairwise(made.texts))[: None if judge.score else 1]
-  asked = [
+  rounds = [
     [column[: judge.prompts] for column in (suite.questions, after, before)]
     for before, after in pairs
   ]
-  return [judge.outcomes(judge.verdicts(*columns)) for columns in asked]
+  return [judge.outcomes(judge.verdicts(*columns)) for columns in rounds]
 
 
 def _step(columns: Mapping, made: improvement.Rounds, k: int, i: int) -> dict:
   """Returns version k of answer i with all that is known of it."""
   step = {"k": k, "text": made.texts[k][i], "tokens": int(columns["tokens"][k][i])}
-  step["scores"] = {name: float(found[k][i]) for name, found in columns["scores"].items()}
+  step["scores"] = {name: float(values[k][i]) for name, values in columns["scores"].items()}
   if not k:
     return step
+  # The draft has none of these: they are about the step from version k − 1 to version k.
   step |= {name: float(columns[name][k - 1][i]) for name in ("gap", "gap_to_draft", "kl")}
-  found = {name: said[k - 1] for name, said in columns["verdicts"].items() if len(said) >= k}
-  verdicts = {name: said[i] for name, said in found.items() if len(said) > i}
+  values = {
+    name: outcomes[k - 1] for name, outcomes in columns["verdicts"].items() if len(outcomes) >= k
+  }
+  verdicts = {name: outcomes[i] for name, outcomes in values.items() if len(outcomes) > i}
   return step | {"is_kept": k <= int(made.kept[i]), "verdicts": verdicts}
 
 
 def _judged(scores: np.ndarray, kept: int, tie: float) -> dict:
   """Returns what the scores of one answer's versions say of the rounds that were kept."""
   change = float(scores[kept] - scores[0])
+  # −1, 0 or 1, as places in OUTCOMES from −1 on.
   outcome = OUTCOMES[int(np.sign(change if abs(change) > tie else 0.0)) + 1]
   steps = np.diff(scores[: kept + 1])
   worse_after = [int(k) + 1 for k in np.flatnonzero(steps < -tie)]
@@ -160,12 +170,12 @@ def summary(lines: Sequence[Mapping]) -> dict:
   for k in range(1, len(lines[0]["rounds"])):
     kept = [line["rounds"][k] for line in lines if line["kept"] >= k]
     judge = lines[0]["judge"]
-    said = [step["verdicts"][judge] for step in kept]
+    verdicts = [step["verdicts"][judge] for step in kept]
     rounds.append(
       {
         "k": k,
         "kept": len(kept),
-        **{name: said.count(name) for name in ("win", "tie", "lose")},
+        **{name: verdicts.count(name) for name in ("win", "tie", "lose")},
         **{
           name: float(np.mean([step[name] for step in kept])) if kept else None
           for name in ("gap", "kl", "tokens")
@@ -189,10 +199,12 @@ def choose(lines: Sequence[Mapping]) -> list[Mapping]:
   the largest losses, of the others the first ones, which nobody chose. No more than SHOWN, nor than
   fit into CHARACTERS.
   """
-  places, left = [], CHARACTERS
+  places = []
+  left = CHARACTERS
   for place in itertools.islice(_in_turn(lines), SHOWN):
     texts = (step["text"] for step in lines[place]["rounds"])
     left -= sum(map(len, texts)) + len(lines[place]["prompt"])
+    # However long it is, one line is shown.
     if left < 0 and places:
       break
     places.append(place)
@@ -217,7 +229,8 @@ def pool(ledgers: Mapping[int, Mapping], prompts: Sequence[Hashable]) -> dict:
     {key: value for key, value in part.items() if isinstance(value, int)} for part in parts
   ]
   rounds = [_pooled_round(rows) for rows in zip(*(part["rounds"] for part in parts), strict=True)]
-  seed, first = next(iter(ledgers)), numbers[0]
+  seed = next(iter(ledgers))
+  first = numbers[0]
   return {
     "judge": parts[0]["judge"],
     **{key: sum(row[key] for row in numbers) for key in first},

@@ -3,7 +3,7 @@
 Whose prompts they are decides what the next round's figures mean:
 
   held_out, validation, judge   never: they measure, and only what people labelled may measure
-  sft, rl                       unless others are named: the next round imitates the better answers,
+  sft, rl                       unless others are named: the next round learns from better answers,
                                 and its references are drafts and improvements of this run
   reward                        only when named: R_P and R_PIT would learn R_PIT's own verdicts
 
@@ -87,26 +87,30 @@ def make(
     rounds: versions to make of a draft, at most.
     minimum_margin: at least 0.
   """
-  found, left_out = [], collections.Counter()
+  rows = []
+  left_out = collections.Counter()
   for index, fold in enumerate(FOLDS):
     if fold in names:
+      # Each prompt once, in the order of the data.
       questions = list(dict.fromkeys(row.prompt for row in folds[fold]))
+      # By the place among all FOLDS: naming fewer of them changes no sample of the others.
       key = jax.random.fold_in(suite.key, subject.NEXT_ROUND + index)
       drafts, made = _improve(suite, questions, rounds, key)
       pairs = _pairs(suite, questions, drafts, made, minimum_margin, left_out)
-      found += [{**row, "fold": fold} for row in pairs]
-  return Pairs(found, dict(left_out))
+      rows += [{**row, "fold": fold} for row in pairs]
+  return Pairs(rows, dict(left_out))
 
 
 def _improve(
   suite: suites.Suite, questions: Sequence[conversations.Prompt], rounds: int, key: jax.Array
 ) -> tuple[list[str], improvement.Rounds]:
   """Returns the policy's drafts for some prompts, and the improver's versions of them."""
-  models, temperature = suite.improver, suite.temperature
+  models = suite.improver
+  temperature = suite.temperature
   noise = jax.random.fold_in(key, 0)
   drafts = models.inference.answer(models.policy, questions, noise, temperature)
-  asked = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}
-  return drafts, improvement.improve(models, questions, drafts, **asked)
+  options = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}
+  return drafts, improvement.improve(models, questions, drafts, **options)
 
 
 def _pairs(
@@ -124,12 +128,12 @@ def _pairs(
   left_out["the draft was kept"] += len(drafts) - len(better)
   if not better:
     return []
-  asked, chosen, rejected = ([column[i] for i in better] for column in (questions, last, drafts))
-  margins = models.gains(asked, chosen, rejected).tolist()
+  prompts, chosen, rejected = ([column[i] for i in better] for column in (questions, last, drafts))
+  margins = models.gains(prompts, chosen, rejected).tolist()
   pairs = []
   for place, i in enumerate(better):
     margin = margins[place]
-    row = _fields(asked[place], chosen[place], rejected[place], margin)
+    row = _fields(prompts[place], chosen[place], rejected[place], margin)
     if not margin > 0:
       left_out["no better than the draft in both orders"] += 1
     elif not margin > minimum_margin:
@@ -152,9 +156,9 @@ def _fields(
   """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
   messages = prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt]
   generators = zip(("chosen_generator", "rejected_generator"), writers or (), strict=False)
-  known = {"margin": margin, "chosen_position": position, **dict(generators)}
-  known = {name: value for name, value in known.items() if value is not None}
-  return {"prompt": messages, "chosen": chosen, "rejected": rejected, **known}
+  optional = {"margin": margin, "chosen_position": position, **dict(generators)}
+  optional = {name: value for name, value in optional.items() if value is not None}
+  return {"prompt": messages, "chosen": chosen, "rejected": rejected, **optional}
 
 
 def _as_read(row: data_rows.Preference) -> dict[str, Any]:

@@ -23,15 +23,16 @@ OWN_AGAINST_PIT = {"pit_rp_difference": ("R_P", "R_PIT")}
 
 def gap_rewards(results: Mapping) -> cells.Table:
   """What each gap reward knows, and how its improver fares."""
-  comparisons, rows = results["comparisons"], results.get("ablation", ())
+  comparisons = results["comparisons"]
+  rows = results.get("ablation", ())
 
   def over_original(row: Mapping) -> Mapping:
-    own = OWN.get(row["system"], ())
-    return verdict.find(comparisons, row["system"], "original", without=own) or {}
+    rewarded_by = OWN.get(row["system"], ())
+    return verdict.find(comparisons, row["system"], "original", without=rewarded_by) or {}
 
   def under_pit(row: Mapping) -> Mapping:
-    own = OWN_AGAINST_PIT.get(row["system"], ())
-    return verdict.find(comparisons, "pit", row["system"], without=own) or {}
+    rewarded_by = OWN_AGAINST_PIT.get(row["system"], ())
+    return verdict.find(comparisons, "pit", row["system"], without=rewarded_by) or {}
 
   columns = {
     "trained with it": lambda row: row["system"],
@@ -80,25 +81,25 @@ def stop_rules(results: Mapping) -> cells.Table:
 
 def kept(results: Mapping) -> cells.Table | None:
   """What each stop rule keeps of all versions."""
-  known = results.get("stop")
-  if not known:
+  measured = results.get("stop")
+  if not measured:
     return None
   note = (
     "Of all versions of all rounds, those after the rule's end too, the share whose gain over the "
-    f"version before, y′, is more than the margin, by what {known['judge']} says of the two; "
+    f"version before, y′, is more than the margin, by what {measured['judge']} says of the two; "
     "identical are those that repeat it word for word. A rule should keep the better ones alone. "
     "Margins are in deviations of R_PIT over samples of the SFT model."
   )
-  rows = stopping.over_rounds(known["rows"])
+  rows = stopping.over_rounds(measured["rows"])
   return _kept("stop", "What stop rules keep", rows, note)
 
 
 def kept_by_round(results: Mapping) -> cells.Table | None:
   """The same round by round, without a margin."""
-  known = results.get("stop")
-  if not known:
+  measured = results.get("stop")
+  if not measured:
     return None
-  rows = [row for row in known["rows"] if row["margin"] == 0]
+  rows = [row for row in measured["rows"] if row["margin"] == 0]
   table = _kept("stop_rounds", "What stop rules keep, by round", rows, "At a margin of 0.")
   return dataclasses.replace(table, is_folded=True)
 

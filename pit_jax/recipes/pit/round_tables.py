@@ -64,6 +64,7 @@ def temperature(results: Mapping) -> cells.Table | None:
   columns: dict[str, Callable] = {"temperature": lambda row: cells.plain(row["t"])}
   for key, label, render in (("score", "", cells.fixed), ("delta", "Δ ", cells.signed)):
     for system in systems:
+      # Defaults hold the values of this turn; a closure would see those of the last.
       columns[label + system] = lambda row, system=system, key=key, render=render: render(
         points.get((row["t"], system), {}).get(key)
       )
@@ -95,8 +96,8 @@ def rated(results: Mapping) -> cells.Table:
 
 def discernment(results: Mapping) -> cells.Table:
   """Where R_PIT is right, and how sure of it."""
-  known = results.get("gap", {})
-  rows = [{"pairs": name, **row} for name, row in known.get("pairs", {}).items()]
+  measured = results.get("gap", {})
+  rows = [{"pairs": name, **row} for name, row in measured.get("pairs", {}).items()]
   columns = {
     "pairs": lambda row: row["pairs"],
     "right": lambda row: cells.percent(row["accuracy"]),
@@ -109,7 +110,7 @@ def discernment(results: Mapping) -> cells.Table:
   }
   note = (
     "How often R_PIT, asked in both orders, says which of two answers is better: by the labels for "
-    f"the data's pairs, else by {known.get('judge')}, without its ties. The last kind has "
+    f"the data's pairs, else by {measured.get('judge')}, without its ties. The last kind has "
     "answers better than the data's own. Margin is mean |r(a,b) − r(b,a)| in nats, and ECE "
     "how far σ(margin) is from how often it is right."
   )
@@ -122,17 +123,18 @@ def cost(results: Mapping) -> cells.Table:
   for row in results.get("cost", ()):
     judges.setdefault(row["system"], row["judge"])
   rows = [row for row in results.get("cost", ()) if row["judge"] == judges[row["system"]]]
+  # One sample is one sample, whatever it begins: it is shown once per judge, as original.
   first = {row["judge"]: {**row, "system": "original"} for row in rows if row["budget"] == 1}
   rows = [*first.values(), *(row for row in rows if row["budget"] > 1)]
   rows.sort(key=lambda row: row["budget"])
-  taken = _seconds(results, rows)
+  seconds = _seconds(results, rows)
   columns = {
     "spent on": lambda row: _label(row["system"]),
     "judge": lambda row: row["judge"],
     "samples": lambda row: cells.fixed(row["samples"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
     "reads": lambda row: cells.fixed(row["reads"], 1),
-    "seconds": lambda row: cells.fixed(taken.get((row["system"], row["budget"])), 3),
+    "seconds": lambda row: cells.fixed(seconds.get((row["system"], row["budget"])), 3),
     "score": lambda row: cells.fixed(row["score"]),
     "gain": lambda row: cells.fixed(row.get("gain")),
     "Δ": lambda row: cells.signed(row.get("delta")),
@@ -147,7 +149,7 @@ def cost(results: Mapping) -> cells.Table:
     "highest sum of R_PIT over the others; no judge judges its own choice. KL: the most that the "
     "choice adds, log n − (n − 1)/n nats. Other judges' figures are in results.json."
   )
-  if taken:
+  if seconds:
     note += (
       " Seconds are what the most samples of a kind took this machine, many prompts at once, with "
       "their reads and without compiling."
@@ -159,8 +161,8 @@ def cost(results: Mapping) -> cells.Table:
 
 def ledger(results: Mapping) -> cells.Table | None:
   """What each round did to the answers whose version of it the stop rule kept."""
-  known = results.get("ledger")
-  if not known:
+  counts = results.get("ledger")
+  if not counts:
     return None
   columns = {
     "round": lambda row: f"{row['k']}",
@@ -172,17 +174,17 @@ def ledger(results: Mapping) -> cells.Table | None:
     "log-ratio": lambda row: cells.fixed(row["kl"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
   }
-  together = "prompts of all seeds" if "shown" in known else "prompts"
-  if known.get("is_repeated"):
+  together = "prompts of all seeds" if "shown" in counts else "prompts"
+  if counts.get("is_repeated"):
     together = "answers, of every seed to the same prompts"
   note = (
-    f"Of {known['prompts']:,} {together}: those whose version of the round the stop rule "
-    f"kept, and what {known['judge']} says of it against the version before. Log-ratio of these "
+    f"Of {counts['prompts']:,} {together}: those whose version of the round the stop rule "
+    f"kept, and what {counts['judge']} says of it against the version before. Log-ratio of these "
     "versions to the improver before RL, in nats, a mean. In the end "
-    f"{known['improved']:,} answers are better than their draft, {known['unchanged']:,} as good "
-    f"and {known['worse']:,} worse; {known['regressions']:,} were made worse by some round."
+    f"{counts['improved']:,} answers are better than their draft, {counts['unchanged']:,} as good "
+    f"and {counts['worse']:,} worse; {counts['regressions']:,} were made worse by some round."
   )
-  return cells.select("ledger", "The ledger", known["rounds"], columns, note=note, words=0)
+  return cells.select("ledger", "The ledger", counts["rounds"], columns, note=note, words=0)
 
 
 def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:
@@ -190,8 +192,8 @@ def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:
   timed = results.get("sampling", {})
   most = {row["system"]: row["budget"] for row in rows}  # they are in the order of budgets
   first = timed.get("original")
-  found = {(name, most[name]): first + timed[name] for name in timed if name in most and first}
-  return found | ({("original", 1): first} if first else {})
+  seconds = {(name, most[name]): first + timed[name] for name in timed if name in most and first}
+  return seconds | ({("original", 1): first} if first else {})
 
 
 def _label(spender: str) -> str:

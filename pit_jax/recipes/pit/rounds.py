@@ -16,18 +16,22 @@ def measure(run: subject.Subject) -> dict:
 
   Where Self-Refine was played, its rounds are rated among the improver's, and have a table.
   """
-  methods, found = {"pit": run.made.texts[1:]}, {"rounds": table(run.suite, run.made)}
+  methods = {"pit": run.made.texts[1:]}
+  results = {"rounds": table(run.suite, run.made)}
   if run.refined:
     methods["self_refine"] = run.refined.texts[1:]
-    found["self_refine"] = refinements(run.suite, run.refined)
-  return {**found, "ratings": rate(run.suite, run.original, methods)}
+    results["self_refine"] = refinements(run.suite, run.refined)
+  return {**results, "ratings": rate(run.suite, run.original, methods)}
 
 
 def table(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   """Returns rounds 0 … k with and without the stop rule, against round 0."""
-  judge, drafts, rows = suite.scorer, made.texts[0], []
+  judge = suite.scorer
+  drafts = made.texts[0]
+  rows = []
   for k in range(len(made.texts)):
-    free, stopping = made.texts[k], made.with_stop(k)
+    free = made.texts[k]
+    stopping = made.with_stop(k)
     ruled = dataclasses.asdict(judge.compare(suite.questions, stopping, drafts))
     rows.append(
       {
@@ -49,13 +53,15 @@ def refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[di
     Rows with shares of the prompts that were refined, stayed unchanged, had been stopped, or fell
     back because the form failed, these by kind; and the tokens written in that round, per prompt.
   """
-  judge, rows = suite.scorer, []
+  judge = suite.scorer
+  rows = []
   for k, outcomes in enumerate(played.outcomes, start=1):
-    counts, texts = collections.Counter(outcomes), played.texts[k]
+    counts = collections.Counter(outcomes)
+    texts = played.texts[k]
     failures = {name: counts[name] for name in self_refine.FAILURES if counts[name]}
     kinds = (self_refine.REFINED, self_refine.UNCHANGED, self_refine.STOPPED)
-    said = [played.feedback[k - 1], played.written[k - 1]]
-    tokens = [float(suite.lengths([text or "" for text in column]).mean()) for column in said]
+    columns = [played.feedback[k - 1], played.written[k - 1]]
+    tokens = [float(suite.lengths([text or "" for text in column]).mean()) for column in columns]
     rows.append(
       {
         "k": k,
@@ -97,6 +103,7 @@ def rate(
       for a, b in itertools.combinations(players, 2)
     }
     rated = ratings.rate(outcomes)
+    # Each player meets every other one once per prompt.
     games = (len(players) - 1) * len(suite.questions)
     rows += [{"judge": judge.name, "games": games, **vars(rating)} for rating in rated]
   return rows

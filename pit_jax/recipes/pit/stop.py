@@ -34,15 +34,17 @@ def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
     The `judge`, and `rows` by `rule`, `margin` and round `k`: of each of
     stopping.KINDS the number of versions, and as <kind>_kept how many gain more than the margin.
   """
-  judge, models = suite.independent or suite.scorer, suite.improver
+  judge = suite.independent or suite.scorer
+  models = suite.improver
+  # All rules ask about the same pairs, and each pair is read once.
   remembered = dataclasses.replace(models, read=judges.remembering(models.gaps))
   margins = sorted({*MARGINS, *filter(np.isfinite, [float(models.margin)])})
   rows = []
   for k, (drafts, versions) in enumerate(zip(made.texts, made.texts[1:], strict=False), start=1):
     kinds = kinds_of(judge, suite, versions, drafts)
     for rule in improvement.STOP_RULES:
-      asking = dataclasses.replace(remembered, stop_rule=rule)
-      gained = asking.gains(suite.questions, versions, drafts)
+      ruled = dataclasses.replace(remembered, stop_rule=rule)
+      gained = ruled.gains(suite.questions, versions, drafts)
       rows += [
         {"rule": rule, "margin": margin, "k": k, **stopping.count(kinds, gained > margin)}
         for margin in margins
@@ -57,4 +59,4 @@ def kinds_of(
   names = {"win": "better", "tie": "equal", "lose": "worse"}
   outcomes = judge.outcomes(judge.verdicts(suite.questions, versions, drafts))
   rows = zip(outcomes, versions, drafts, strict=True)
-  return np.array(["identical" if y == draft else names[said] for said, y, draft in rows])
+  return np.array(["identical" if y == draft else names[outcome] for outcome, y, draft in rows])

@@ -17,12 +17,22 @@ from pit_jax.run import context as contexts
 from pit_jax.statistics import metrics
 from pit_jax.types import Params
 
-LONGER, LONGER_PAIR = "rlhf_longer", "rlhf_longer_best_of_2"
+LONGER = "rlhf_longer"
+LONGER_PAIR = "rlhf_longer_best_of_2"
 
 # Streams of noise beside those of evaluate/subject.py.
-ORIGINAL, RESAMPLED, SFT, IMPROVER_SFT, ABLATIONS, SECOND_SAMPLE = 1, 2, 3, 4, 100, 150
-ROUNDS, TEMPERATURES, CANDIDATES, REFINEMENTS = 200, 300, 400, 500
-NEXT_ROUND, CHOICES = 700, 800
+ORIGINAL = 1
+RESAMPLED = 2
+SFT = 3
+IMPROVER_SFT = 4
+ABLATIONS = 100
+SECOND_SAMPLE = 150
+ROUNDS = 200
+TEMPERATURES = 300
+CANDIDATES = 400
+REFINEMENTS = 500
+NEXT_ROUND = 700
+CHOICES = 800
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +59,8 @@ class Subject(subject.Subject):
   @functools.cached_property
   def made(self) -> improvement.Rounds:
     """All rounds of the improver on `original`."""
-    rounds, drafts = self.context.config.evaluation.rounds, self.original
+    rounds = self.context.config.evaluation.rounds
+    drafts = self.original
     with clock.timed(self.seconds, "pit", len(drafts)):
       return self.suite.rounds(drafts, rounds, ROUNDS)
 
@@ -73,7 +84,8 @@ class Subject(subject.Subject):
     """
     if self.absent:
       return None
-    c, drafts = self.context.config.evaluation, self.original
+    c = self.context.config.evaluation
+    drafts = self.original
     with clock.timed(self.seconds, "self_refine", len(drafts)):
       return self_refine.play(
         self.context.models.inference,
@@ -165,13 +177,13 @@ def _sign_agreement(suite: suites.Suite, made: improvement.Rounds) -> dict | Non
   judge = suite.judges[0]
   if judge.name != "gold":
     return None
-  said = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
-  return metrics.sign_agreement(np.asarray(made.gaps[0]), said.difference)
+  gold = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
+  return metrics.sign_agreement(np.asarray(made.gaps[0]), gold.difference)
 
 
 def of_run(context: contexts.Context, models: training.Models) -> Subject:
-  """Returns a finished run."""
-  found = subject.suite_of(
+  """Returns a finished run as its experiments see it."""
+  suite = subject.suite_of(
     context,
     policy=models.policy.rl,
     sampler=models.policy.sft,
@@ -180,4 +192,4 @@ def of_run(context: contexts.Context, models: training.Models) -> Subject:
     gap_reward=models.gap_reward,
     improver=models.improver,
   )
-  return Subject(context, found, models)
+  return Subject(context, suite, models)

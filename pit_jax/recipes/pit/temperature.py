@@ -20,6 +20,7 @@ Texts = Mapping[float, Mapping[str, Sequence[str]]]  # temperature → {"origina
 def measure(run: subject.Subject) -> dict:
   """Returns the curve over temperatures and the comparison of best with best."""
   values = run.context.config.evaluation.temperatures
+  # What was sampled at the temperature of the run serves here too.
   sampled = {run.suite.temperature: {"original": run.original, "pit": run.made.texts[1]}}
   rows, texts = curve(run.few, run.policy.rl, values, subject.TEMPERATURES, sampled)
   best = choose(run.validating, run.policy.rl, values, subject.CHOICES)
@@ -44,11 +45,13 @@ def curve(
     stream: of the noise; each temperature takes two.
     sampled: what needs no sampling again, of which the first belong to this suite's questions.
   """
-  rows, texts = [], {}
+  rows = []
+  texts = {}
   for index, t in enumerate(values):
     if t in sampled:
       original, pit = (sampled[t][name][: len(suite.questions)] for name in ("original", "pit"))
     else:
+      # Two streams of noise: the draft's and its version's.
       original = suite.answers(policy, stream + 2 * index, t)
       pit = suite.improved(suite.improver.improver, original, stream + 2 * index + 1, t)
     texts[t] = {"original": original, "pit": pit}
@@ -56,6 +59,7 @@ def curve(
       {"t": t, "system": system, "score": suite.score(words), **suite.scores(words)}
       for system, words in texts[t].items()
     ]
+    # The last row is that of pit, which alone is compared.
     rows[-1] |= dataclasses.asdict(suite.scorer.compare(suite.questions, pit, original))
   return rows, texts
 

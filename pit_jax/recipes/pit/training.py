@@ -35,7 +35,8 @@ class Models:
 
 def train(context: contexts.Context) -> Models:
   """Trains the four models and, when asked for, the ablations."""
-  c, stages = context.config, context.config.curriculum
+  c = context.config
+  stages = context.config.curriculum
   policy = policy_chain.train_policy(context)
   improver_sft = sft.run(
     context,
@@ -45,15 +46,17 @@ def train(context: contexts.Context) -> Models:
     job=c.sft,
     prompts=kinds.IMPROVER,
   )
+  # A published R_P of another shape has no trunk to start from.
   start = policy.reward.params if policy.reward.fits else improver_sft
-  pairs, asked = context.rows.fold(c.gap_reward.fold), context.rows.fold(c.rl.fold)
+  pairs = context.rows.fold(c.gap_reward.fold)
+  rl_fold = context.rows.fold(c.rl.fold)
   gap = {"start": start, "job": c.gap_reward, "sampler": improver_sft}
   gap_reward = reward.gap(context, "gap_reward", pairs, **gap)
-  references = curriculum.policy_references(context, asked, policy.rl)
+  references = curriculum.policy_references(context, rl_fold, policy.rl)
 
   def improver(name, stages, **more):
-    given = {"job": c.rl, "improver_sft": improver_sft, "from_policy": references}
-    return curriculum.run(context, name, asked, stages, **given, **more)
+    shared = {"job": c.rl, "improver_sft": improver_sft, "from_policy": references}
+    return curriculum.run(context, name, rl_fold, stages, **shared, **more)
 
   rewards = {"pit": gap_rewards.of_model(context, gap_reward)}
   drafts = functools.partial(_drafts, context, policy.rl)

@@ -22,7 +22,8 @@ from pit_jax.stages import jobs, reward
 
 def train(context: contexts.Context) -> labels.Models:
   """Trains both models."""
-  base, job = context.initial_policy(), context.config.gap_reward
+  base = context.initial_policy()
+  job = context.config.gap_reward
   pointwise = policy_chain.train_reward(context, start=base, sampler=None)
   start = pointwise.params if pointwise.fits else base
   fold = context.rows.fold(job.fold)

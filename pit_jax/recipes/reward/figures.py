@@ -22,6 +22,7 @@ def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
   values = {name: array for name, array in values.items() if array.size}
   if not values:
     return None
+  # A few outliers would squeeze all else into one bin.
   low, high = np.quantile(np.concatenate(list(values.values())), (0.002, 0.998))
   figure, rows = panels.make_figure(0.5 + 0.78 * len(values), nrows=len(values), sharex=True)
   for (axes,), (name, array) in zip(rows, values.items(), strict=True):

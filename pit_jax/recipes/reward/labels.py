@@ -51,8 +51,8 @@ class Subject(subject.Subject):
 
 
 def of_run(context: contexts.Context, models: Models) -> Subject:
-  """Returns a finished run."""
-  asking = improvement.Improver(
+  """Returns a finished run as its experiments see it."""
+  improver = improvement.Improver(
     inference=context.models.inference,
     policy=None,
     improver=None,
@@ -62,11 +62,14 @@ def of_run(context: contexts.Context, models: Models) -> Subject:
     stop_rule=context.config.evaluation.stop_rule,
   )
   questions = [row.prompt for row in subject.held_out(context)]
-  found = suites.Suite(asking, questions, (), context.key("evaluation"), 0.0)
-  return Subject(context, found, models)
+  suite = suites.Suite(improver, questions, (), context.key("evaluation"), 0.0)
+  return Subject(context, suite, models)
 
 
-NEW, KNOWN, ALL = "new writers", "known writers", "held out"  # of new prompts, all of them
+# All three are of new prompts.
+NEW = "new writers"
+KNOWN = "known writers"
+ALL = "held out"
 LONGER = "the longer one"
 
 
@@ -77,28 +80,32 @@ def measure(run: Subject) -> dict:
   histogram is of the first kind.
   """
   pairs = _rows(run)
-  margin, four = _margins(run, pairs)
+  margin, gaps = _margins(run, pairs)
   sizes = [run.suite.lengths([getattr(row, name) for row in pairs]) for name in _RESPONSES]
+  # Intervals resample prompts, so each pair has to say whose it is.
   prompts = _numbered([row.prompt for row in pairs])
-  said = {LONGER: sizes[0] - sizes[1], **margin}
-  accuracy, reliability, order = [], [], []
+  differences = {LONGER: sizes[0] - sizes[1], **margin}
+  accuracy = []
+  reliability = []
+  order = []
   for kind, part in _kinds(run, pairs).items():
-    about, rest = {"pairs": kind}, (sizes[0][part], sizes[1][part], prompts[part])
-    for name, values in said.items():
-      found = labelled.describe(labelled.right(values[part]), *rest)
-      accuracy.append({**about, "model": name, **found})
+    about = {"pairs": kind}
+    rest = (sizes[0][part], sizes[1][part], prompts[part])
+    for name, values in differences.items():
+      described = labelled.describe(labelled.right(values[part]), *rest)
+      accuracy.append({**about, "model": name, **described})
     for name, values in margin.items():
       labels = np.ones(part.sum(), bool)
       groups = margins.by_size(values[part], labels)
       ece = metrics.expected_calibration_error(values[part], labels)
       reliability.append({**about, "model": name, "ece": ece, "groups": groups})
-    if four:
-      inside = {name: values[part] for name, values in four.items()}
+    if gaps:
+      inside = {name: values[part] for name, values in gaps.items()}
       order.append({**about, **_order(inside, prompts[part], run.models.gap_reward.facts)})
   results = {"labels": {"accuracy": accuracy, "reliability": reliability, "order": order}}
-  if four:
+  if gaps:
     part = next(iter(_kinds(run, pairs).values()))
-    first = {name: values[part] for name, values in four.items()}
+    first = {name: values[part] for name, values in gaps.items()}
     results["gap_order"] = metrics.gap_order(**first) | {"histogram": first}
   return results | {"reward_models": run.reward_models}
 
@@ -128,7 +135,8 @@ def _margins(run: Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict
   model = run.models.reward
   judge = judges.reward_model(reward.rating(run.context, model))
   difference = judge.verdicts(questions, chosen, rejected).difference
-  found = {"R_P": difference / model.facts["gain"]}
+  # Without the gain that calibration put into the head, differences are in nats again.
+  by_model = {"R_P": difference / model.facts["gain"]}
   gap = run.models.gap_reward
   gaps = judges.remembering(functools.partial(run.context.models.inference.gaps, gap.params))
   four = {
@@ -137,7 +145,7 @@ def _margins(run: Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict
     "ll": gaps(questions, rejected, rejected),
     "lw": gaps(questions, rejected, chosen),
   }
-  return found | {"R_PIT": (four["wl"] - four["lw"]) / gap.facts["gain"]}, four
+  return by_model | {"R_PIT": (four["wl"] - four["lw"]) / gap.facts["gain"]}, four
 
 
 def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) -> dict:
@@ -146,17 +154,19 @@ def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) 
   The zero point is that of the validation part; its distances are in units of the mean gap between
   the two orders of a pair, r(w,l) − r(l,w).
   """
-  zero, middle = facts["zero_point"], (four["ww"], four["ll"])
+  zero = facts["zero_point"]
+  # Eq. 1 puts r(w,w) and r(l,l) between the others and says of neither that it is larger.
+  middle = (four["ww"], four["ll"])
   ordered = (four["wl"] >= np.maximum(*middle)) & (np.minimum(*middle) >= four["lw"])
   shares = {"ordered": ordered, "above": four["wl"] > zero, "below": four["lw"] < zero}
   everywhere = [np.ones(len(prompts), bool)]
-  found = {"n": len(prompts)}
+  summary = {"n": len(prompts)}
   for name, holds in shares.items():
     estimate = labelled.average(holds.astype(float), prompts, everywhere)
-    found |= dict(zip((name, f"{name}_ci95"), estimate, strict=True))
+    summary |= dict(zip((name, f"{name}_ci95"), estimate, strict=True))
   spread = float((four["wl"] - four["lw"]).mean())
   identical = np.concatenate(middle)
-  return found | {
+  return summary | {
     "shift": float(identical.mean() - zero) / spread,
     "deviation": float(identical.std() / abs(spread)),
   }

@@ -30,8 +30,8 @@ def sentence(results: Mapping) -> str:
   def said(figure: str) -> str:
     return " and ".join(share(row, figure) for row in models)
 
-  known = longer["balanced"] is not None
-  alone = f" Where length is no help, {said('balanced')} (chance: 50%)." if known else ""
+  is_balanced = longer["balanced"] is not None
+  alone = f" Where length is no help, {said('balanced')} (chance: 50%)." if is_balanced else ""
   return (
     f"Of {longer['n']:,} held-out pairs ({longer['pairs']}) {said('accuracy')} say which was "
     f"preferred, {share(longer, 'accuracy')}.{alone}"

@@ -49,8 +49,8 @@ def _accuracies(results: Mapping) -> Sequence[Mapping]:
 
 def reliability(results: Mapping) -> cells.Table:
   """Predicted probabilities against frequencies."""
-  found = results.get("labels", {}).get("reliability", ())
-  groups = range(max((len(row["groups"]) for row in found), default=0))
+  rows = results.get("labels", {}).get("reliability", ())
+  groups = range(max((len(row["groups"]) for row in rows), default=0))
   columns = {
     "pairs": lambda row: row["pairs"],
     "model": lambda row: row["model"],
@@ -63,7 +63,7 @@ def reliability(results: Mapping) -> cells.Table:
     "gives its preference on average, and how often that is right. ECE is the mean distance of the "
     "two over ten bins."
   )
-  return cells.select("reliability", "Reliability", found, columns, note=note, words=2)
+  return cells.select("reliability", "Reliability", rows, columns, note=note, words=2)
 
 
 def order(results: Mapping) -> cells.Table:

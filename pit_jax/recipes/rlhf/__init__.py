@@ -25,13 +25,13 @@ EARLIER = ("language", "reward", "language")  # M_P^SFT, R_P and M_P^RL, which l
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   """Returns the stages of the policy's chain."""
-  found = [kinds.Stage("sft_policy", "sft", kept=("initial",))]
+  planned = [kinds.Stage("sft_policy", "sft", kept=("initial",))]
   if not config.reward.model:
-    found.append(kinds.Stage("reward", "reward", kept=("language",)))
-  found.append(kinds.Stage("rl_policy", "rl"))
+    planned.append(kinds.Stage("reward", "reward", kept=("language",)))
+  planned.append(kinds.Stage("rl_policy", "rl"))
   if config.data.judge:
-    found.append(kinds.Stage("reward_judge", "reward", fold="judge", kept=EARLIER))
-  return found
+    planned.append(kinds.Stage("reward_judge", "reward", fold="judge", kept=EARLIER))
+  return planned
 
 
 def exported(policy: policy_chain.Policy) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def chains_of(
 ) -> dict[str, subject.Chain]:
   """Returns the policy's RL as a chain along which samples were kept."""
 
+  # An improver's chain has drafts; a policy has none.
   def score(questions, answers, _):
     return suite.selector.score(questions, answers)
 

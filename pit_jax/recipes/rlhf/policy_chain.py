@@ -36,8 +36,10 @@ def train_reward(
   context: contexts.Context, *, start: Params, sampler: Params | None
 ) -> reward.RewardModel:
   """Trains R_P, or calibrates the published model that is R_P; see `reward.run`."""
-  job, name = context.config.reward, "reward"
+  job = context.config.reward
+  name = "reward"
   fold = context.rows.fold(job.fold)
+  # A published model is R_P as it is: only its unit is made.
   if context.models.reward is not None:
     return reward.published(context, name, fold, context.models.reward, sampler)
   return reward.run(context, name, fold, start=start, job=job, sampler=sampler)
@@ -45,9 +47,11 @@ def train_reward(
 
 def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.RewardModel | None:
   """Trains the independent judge, R_P on rows that train nothing else; None if there are none."""
-  job, rows = context.config.reward, context.rows.folds[preferences.JUDGE]
+  job = context.config.reward
+  rows = context.rows.folds[preferences.JUDGE]
   if not rows:
     return None
+  # Rows of its own, so that what judges is not what rewarded; the validation part may be shared.
   fold = dataclasses.replace(context.rows.fold(job.fold), rows=rows)
   start = {"start": policy_sft, "sampler": policy_sft}
   return reward.run(context, "reward_judge", fold, job=job, **start)
