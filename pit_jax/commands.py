@@ -59,6 +59,7 @@ def at_least(lowest: float | int) -> Callable[[str], Any]:
     with contextlib.suppress(ValueError):
       if (value := kind(text)) >= lowest:
         return value
+
     raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use {what}, {lowest} or more")
 
   return number
@@ -69,6 +70,7 @@ def fraction(text: str) -> float:
   with contextlib.suppress(ValueError):
     if 0 <= (value := float(text)) < 1:
       return value
+
   raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use at least 0 and below 1")
 
 
@@ -110,9 +112,11 @@ def command(main: Callable[..., Any]) -> Callable[..., Any]:
       message = explained(error)
       if message is None:
         raise
+
       if getattr(error, "is_hanging", False):  # a plain exit would wait for its thread
         print(f"error: {message}", file=sys.stderr, flush=True)
         os._exit(1)
+
       raise SystemExit(f"error: {message}") from error
 
   return run
@@ -126,17 +130,20 @@ def explained(error: Exception) -> str | None:
       f"a server cannot be reached, or refuses ({type(error).__name__}: {line}); see that this "
       "machine is on the network and may read there, or name a local folder or file"
     )
+
   # The system's own errors alone: a subclass of a library says in its text what is wrong.
   if isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins":
     place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
     hint = HINTS.get(error.errno)
     return f"{place}{error.strerror}" + (f"; {hint}" if hint else "")
+
   if isinstance(error, ValueError | OSError):
     return str(error)
   if isinstance(error, RuntimeError) and str(error).startswith(BACKEND):
     return (
       f"{str(error).splitlines()[0]}; set JAX_PLATFORMS to a platform of this machine, or to cpu"
     )
+
   return None
 
 
@@ -155,6 +162,7 @@ def reach_terminals() -> None:
     # Streams that a test or a notebook puts in their place need not be files.
     if hasattr(stream, "reconfigure"):
       stream.reconfigure(errors=PLAINLY)
+
   if hasattr(sys.stdin, "reconfigure"):
     sys.stdin.reconfigure(errors="replace")
 

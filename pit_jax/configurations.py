@@ -37,6 +37,7 @@ def load(named: str) -> ml_collections.ConfigDict:
   path = next((path for path in (pathlib.Path(file), ROOT / file) if path.is_file()), None)
   if path is None:
     raise ValueError(f"--config={named}: there is no file {file}; {_known()}")
+
   try:
     get_config = _module(path).get_config
   except (AttributeError, ImportError, SyntaxError, UnicodeDecodeError) as error:
@@ -44,6 +45,7 @@ def load(named: str) -> ml_collections.ConfigDict:
     raise ValueError(
       f"--config={named}: {file} has no get_config() ({line}); {_known()}"
     ) from error
+
   arguments = (size,) if size else ()
   # Bound before it is called: a TypeError within get_config is not a wrong size.
   try:
@@ -51,10 +53,12 @@ def load(named: str) -> ml_collections.ConfigDict:
   except TypeError as error:
     todo = "has one size alone; leave the size out" if size else "wants a size, as in FILE.py:tiny"
     raise ValueError(f"--config={named}: {file} {todo}") from error
+
   try:
     config = get_config(*arguments)
   except ValueError as error:
     raise ValueError(f"--config={named}: {error}") from error
+
   if not isinstance(config, ml_collections.ConfigDict):
     raise ValueError(f"--config={named}: its get_config() returns no ConfigDict")
   return config
@@ -78,10 +82,12 @@ def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
       check_key(key, config)
     elif argument.startswith("-"):
       raise ValueError(f"{argument}: no such option; --help explains those there are")
+
     if argument.startswith(PREFIX) and _is_ours(config_path.get_value(key, config), text):
       config_path.set_value(key, config, _literal(argument, text))
     else:
       arguments.append(argument)
+
   # Flags of its own: those of the process are global, and stay as they are.
   parser = flags.FlagValues()
   config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=arguments)
@@ -89,6 +95,7 @@ def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
     _, *unknown = parser(arguments)
   except flags.Error as error:
     raise ValueError(" ".join(str(error).split()).removeprefix("flag ")) from error
+
   if unknown:
     raise ValueError(f"{' '.join(unknown)}: give values as --config.evaluation.prompts=1024")
 
@@ -122,6 +129,7 @@ def _literal(argument: str, text: str) -> Any:
     value = ast.literal_eval(text)
   except (SyntaxError, ValueError) as error:
     raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]") from error
+
   if not isinstance(value, list | None):
     raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]")
   return value
@@ -151,6 +159,7 @@ def _module(path: pathlib.Path) -> Any:
     raise ImportError("it is no Python file")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
+
   return module
 
 
@@ -175,6 +184,7 @@ def function(name: str) -> Callable:
       f"{name} cannot be imported ({type(error).__name__}: {error}); see that Python finds the "
       "module from here (PYTHONPATH), and that it has this function"
     ) from error
+
   if not callable(found):
     raise ValueError(f"{name} is no function but {type(found).__name__}")
   return found

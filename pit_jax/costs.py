@@ -142,10 +142,12 @@ def generation(
   prompts = np.asarray(prompts)
   responses = np.asarray(responses)
   count = multiplied(config, params)
+
   # Bytes of keys and values of one token.
   cached = (
     2 * config.layers * config.kv_heads * config.head_width * jnp.dtype(config.dtype).itemsize
   )
+
   # Step t of a row (the first follows from the prompt) sees its prompt and t tokens.
   seen = (responses - 1) * prompts + responses * (responses - 1) / 2
   weights = sum(leaf.size * leaf.dtype.itemsize for leaf in _multiplied(config, params))

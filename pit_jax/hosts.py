@@ -55,6 +55,7 @@ def start(expected: int | None = None, **known: Any) -> None:
           f"a cluster was found, and not all that is wanted of it ({error}); give --coordinator, "
           "--hosts and --host"
         ) from error
+
   if expected is not None and jax.process_count() != expected:
     raise ValueError(
       f"{jax.process_count()} hosts came together, --hosts={expected} are wanted; start the same "
@@ -78,6 +79,7 @@ def agree(value: Any) -> Any:
   if jax.process_count() == 1:
     return value
   encoded = np.frombuffer(json.dumps(value).encode(), np.uint8)
+
   # A broadcast needs arrays of one shape on all hosts; so the first one's length goes ahead.
   size = int(multihost_utils.broadcast_one_to_all(np.int32(len(encoded))))
   padded = np.zeros(size, np.uint8)

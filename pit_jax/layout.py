@@ -120,6 +120,7 @@ def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: j
     sharding(mesh, x.shape, (*own, *(None,) * (x.ndim - len(own)))).spec
     for x, own in zip(arrays, names, strict=True)
   ]
+
   # A Pallas kernel does not say over which mesh axes its results differ: no check_vma.
   mapped = jax.shard_map(
     function, mesh=mesh, in_specs=tuple(homes), out_specs=homes[0], check_vma=False
@@ -142,6 +143,7 @@ def to_devices(tree: Any) -> Any:
     space = jax.memory.Space.Device
     if jax.typeof(leaf).memory_space == space:
       return leaf
+
     # A traced array has no sharding yet; a program names the memory space alone.
     is_traced = isinstance(leaf, jax.core.Tracer)
     return jax.device_put(leaf, space if is_traced else leaf.sharding.with_memory_kind(DEVICE))

@@ -46,6 +46,7 @@ def make_mesh(
   data = shape[0] // len(groups)
   here = math.prod(shape) // len(groups)
   blocks = [_block((data, *shape[1:]), group[:here]) for group in groups]
+
   # Auto: the compiler propagates shardings from arguments (jax.make_mesh defaults to Explicit).
   kinds = (AxisType.Auto,) * len(layout.AXES)
   return jax.sharding.Mesh(np.concatenate(blocks), layout.AXES, axis_types=kinds)
@@ -83,6 +84,7 @@ def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
       f"mesh.slices={slices}, and the devices lie in {len(slice_indices)}; use "
       f"{len(slice_indices)}, or -1 for as many as they say"
     )
+
   if None in slice_indices:
     # Dealt out, since none names its slice. Unequal groups are refused below.
     groups = [list(group) for group in np.array_split(np.array(devices, object), count)]
@@ -90,11 +92,13 @@ def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
     groups = [
       [one for one in devices if one.slice_index == index] for index in sorted(slice_indices)
     ]
+
   if len({len(group) for group in groups}) > 1:
     raise ValueError(
       f"mesh.slices={slices}: {len(devices)} devices make slices of "
       f"{[len(group) for group in groups]} devices; slices have to be equally large"
     )
+
   return groups
 
 
@@ -112,24 +116,29 @@ def _sizes(
       raise ValueError(f"mesh.shape={AUTO} is chosen by the model, and there is none; give sizes")
     data, *rest = choose(len(groups[0]), model, memory or device_memory())
     shape = (slices * data, *rest)
+
   if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or any(not _is_size(s) for s in shape):
     raise ValueError(
       f"mesh.shape={shape}; give {layout.AXES} as positive sizes, at most one of them -1, or {AUTO}"
     )
+
   fixed = math.prod(size for size in shape if size != -1)
   if -1 in shape and count % fixed == 0:
     shape = tuple(count // fixed if size == -1 else size for size in shape)
   needed = math.prod(shape)
+
   if -1 in shape or needed > count:
     raise ValueError(
       f"mesh.shape={shape} (data × fsdp × tensor) does not fit {count} devices; "
       f"choose sizes whose product is at most {count}"
     )
+
   if shape[0] % slices:
     raise ValueError(
       f"mesh.shape={shape}: data={shape[0]} does not divide over mesh.slices={slices}, and fsdp "
       f"and tensor stay within a slice; choose a multiple of {slices} for data"
     )
+
   return shape
 
 
@@ -156,6 +165,7 @@ def choose(count: int, model: pure.PureModel, memory: int | None) -> tuple[int, 
   while weights / tensor > memory / 4 and not count % (2 * tensor) and _cuts(model, 2 * tensor):
     tensor *= 2
   is_small = model.size * RL_BYTES / tensor <= memory / 2
+
   return (count // tensor, 1, tensor) if is_small else (1, count // tensor, tensor)
 
 
@@ -241,6 +251,7 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
       f"batch of {rows} does not divide over {parts(mesh)} devices "
       f"(data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use a multiple of {parts(mesh)}"
     )
+
   sharding = NamedSharding(mesh, PartitionSpec(layout.RULES["batch"]))
 
   def place(x):

@@ -91,6 +91,7 @@ class Batches:
     self._by_length = by_length
     self._rows_of = shuffled(self.rows, seed).batch(batch_size)
     self._widths = table.widths
+
     # A decorated method would keep the instance alive. Steps come in order: one window suffices.
     self._window = functools.lru_cache(maxsize=1)(self._sorted_window)
 
@@ -113,6 +114,7 @@ class Batches:
     start, stop = self._bounds(step)
     if not self._by_length or start is None:
       return self._rows_of[step]
+
     return self._window(start, stop)[step - start]
 
   def steps(self, epochs: float | int) -> int:
@@ -128,6 +130,7 @@ class Batches:
     if not first <= step < last:
       return None, None
     start = first + (step - first) // WINDOW * WINDOW
+
     return start, min(start + WINDOW, last)
 
   def _sorted_window(self, start: int, stop: int) -> np.ndarray:
@@ -135,6 +138,7 @@ class Batches:
     rows = np.concatenate([self._rows_of[step] for step in range(start, stop)])
     order = order_by_length(*self._table.longest_each(rows), self._widths[0])
     rows_by_step = rows[order].reshape(stop - start, self.batch_size)
+
     # Shuffled as whole batches; sorted, training would go from short rows to long ones.
     return rows_by_step[np.random.default_rng(_hash(self._seed, start)).permutation(stop - start)]
 
@@ -176,6 +180,7 @@ def in_order(
   rows = count_rows(record)
   check(rows, batch_size)
   order = _order_of(record) if by_length else np.arange(rows)
+
   for start in range(0, rows, batch_size):
     wanted = np.arange(start, start + batch_size)
     batch = take(record, order[np.minimum(wanted, rows - 1)])
@@ -198,6 +203,7 @@ def _order_of(record: Any) -> np.ndarray:
     for kind, zero in ((types.Prompts, 0), (types.Responses, np.zeros(count_rows(record), int)))
   )
   widest = max(part.mask.shape[1] for part in parts if isinstance(part, types.Prompts))
+
   return order_by_length(prompts, responses, widest)
 
 

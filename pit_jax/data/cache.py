@@ -31,6 +31,7 @@ def fingerprint(texts: Sequence[Sequence]) -> str:
   for row in zip(*texts, strict=True):
     # repr quotes each text, so that none can run over into the next.
     digest.update(repr(row).encode() + b"\n")
+
   return digest.hexdigest()[:16]
 
 
@@ -71,14 +72,17 @@ def _write(path: pathlib.Path, pieces: Iterable[tables.Piece]) -> None:
     # One record per chunk: whoever wants a row reads no other.
     writer = array_record_module.ArrayRecordWriter(str(unfinished / ROWS), "group_size:1")
     written = []
+
     for piece in pieces:
       for row in piece.rows:
         writer.write(row)
       written.append(piece._replace(rows=[]))
+
     writer.close()
     lengths, index, counts = tables.summarise(written)
     numbers = [counts[name] for name in COUNTS]
     np.savez(unfinished / CONTENTS, lengths=lengths, index=index, counts=numbers)
+
     try:
       os.rename(unfinished, path)
     except OSError:
@@ -91,12 +95,14 @@ def _open(path: pathlib.Path, make: type, pad_id: int) -> tables.Table:
     with np.load(path / CONTENTS) as file:
       counts = dict(zip(COUNTS, file["counts"].tolist(), strict=True))
       contents = tables.Contents(file["lengths"], file["index"], counts)
+
     # Nothing is read ahead: the rows wanted next lie elsewhere.
     options = "readahead_buffer_size:0,max_parallelism:0"
     reader = array_record_module.ArrayRecordReader(str(path / ROWS), options)
     records = reader.num_records()
   except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
     raise _damaged(path, str(error)) from error
+
   if records != len(contents.lengths):
     raise _damaged(path, f"{records} rows where {len(contents.lengths)} should be")
   sizes = tables.TOKEN.itemsize * contents.lengths.sum(axis=1)
@@ -106,6 +112,7 @@ def _open(path: pathlib.Path, make: type, pad_id: int) -> tables.Table:
       rows = reader.read(list(numbers))
     except RuntimeError as error:
       raise _damaged(path, str(error)) from error
+
     if list(map(len, rows)) != sizes[numbers].tolist():
       raise _damaged(path, "rows are not as long as they should be")
     return rows

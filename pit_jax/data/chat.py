@@ -113,6 +113,7 @@ class Chat(template.Form):
       skeletons.make(tokenizer, self.form, (*roles, *(turn.role for turn in turns)))
       for (roles, _), turns in zip(fitted, further, strict=True)
     ]
+
     contents = [
       space + turn.content
       for form, turns in zip(skeletons_of, further, strict=True)
@@ -121,11 +122,13 @@ class Chat(template.Form):
     ]
     is_text = [isinstance(turn, prompt_formats.Text) for one in asked for turn in one.format.turns]
     ids = _encode_further(tokenizer, contents, is_text, max_response_length)
+
     encoded = []
     for i, (form, (_, before), turns) in enumerate(zip(skeletons_of, fitted, further, strict=True)):
       after = [next(ids) for _ in turns]
       is_cut[i] |= any(is_short for _, is_short in after)
       encoded.append(form.join([*before, *(row for row, _ in after)]))
+
     return template.Encoding(encoded, is_cut)
 
   def _shown(
@@ -144,8 +147,10 @@ class Chat(template.Form):
           turns = tuple(turn._replace(content=contents[k]) for k, turn in enumerate(turns))
       except ValueError as error:
         raise ValueError(f"row {i}, {first[0].content[:40]!r}: {error}") from error
+
       before.append(turns[: len(first)])
       after.append(turns[len(first) :])
+
     return before, after
 
   def _fit(
@@ -158,11 +163,13 @@ class Chat(template.Form):
     ids = iter(tokenizer.encode_batch(list(itertools.chain.from_iterable(texts))))
     fitted = []
     is_cut = np.zeros(len(asked), bool)
+
     for i, (turns, form) in enumerate(zip(asked, forms, strict=True)):
       contents = [next(ids) for _ in turns]
       is_cut[i] = limit is not None and len(form.join(contents)) > limit
       whole = tuple(turn.role for turn in turns), contents
       fitted.append(_shorten(tokenizer, skeleton, turns, limit) if is_cut[i] else whole)
+
     return fitted, is_cut
 
 
@@ -184,16 +191,19 @@ def choose(
     raise ValueError(f"data.chat is {kind!r}; use one of {', '.join(KINDS)}")
   if kind == "plain" or (kind == "auto" and tokenizer.chat_template is None):
     return dataclasses.replace(plain, bos=tokenizer.bos), tokenizer
+
   if tokenizer.chat_template is None:
     raise ValueError(
       'data.chat is "model", but the tokenizer has no chat template; use data.chat="plain", or a '
       "base model whose tokenizer has one"
     )
+
   chat = Chat(tokenizer.chat_template, improver_turn)
   try:
     end, marks = _ending(tokenizer, chat.form)
   except ValueError as error:
     raise ValueError(f'{error}. Use data.chat="plain" for this model') from error
+
   hidden = [mark for mark in marks.values() if not mark.special and mark.content.strip()]
   is_ready = end == tokenizer.eos_id and not hidden
   return chat, tokenizer if is_ready else tokenizer.with_turns(end, hidden)
@@ -248,21 +258,25 @@ def _shorten(
   system = turns[: turns[0].role == "system"]
   rest = turns[turns[0].role == "system" :]
   starts = [i for i, turn in enumerate(rest) if turn.role == "user"]
+
   for kept in [system + rest[start:] for start in starts]:
     roles = tuple(turn.role for turn in kept)
     contents = tokenizer.encode_batch(_spaced(kept, skeleton(roles)))
     if len(skeleton(roles).join(contents)) <= limit:
       return roles, contents
+
   # Whole turns were not enough: the last one is cut, beside the system's turn or else alone.
   owns = []
   for kept in (system + rest[-1:], rest[-1:]):
     roles = tuple(turn.role for turn in kept)
     *others, last = _spaced(kept, skeleton(roles))
     contents = tokenizer.encode_batch(others)
+
     # What the template and the other turns take, the last turn's content left empty.
     owns.append(len(skeleton(roles).join([*contents, []])))
     if owns[-1] < limit:
       return roles, [*contents, tokenizer.suffix(last, limit - owns[-1])]
+
   raise ValueError(
     f"max_prompt_length {limit} leaves no room for a prompt beside the {min(owns)} tokens of the "
     f"chat template; use at least {min(owns) + 1}"

@@ -108,6 +108,7 @@ class Reader:
     is_cut = np.array([len(ids) > self.max_length for ids, _ in encodings], bool)
     for index in np.flatnonzero(is_cut).tolist():
       encodings[index] = self._shortened(*talks[index])
+
     return Reading([ids for ids, _ in encodings], [types for _, types in encodings], is_cut)
 
   def _turns(self, prompt: conversations.Prompt) -> Talk:
@@ -121,15 +122,18 @@ class Reader:
     if self.form is None:
       texts = [(turns[-1].content, answer) for turns, answer in asked]
       return [(encoding.ids, encoding.type_ids) for encoding in self._plain(texts, True)]
+
     pieces = [self._pieces((*turns, conversations.Turn("assistant", y))) for turns, y in asked]
     # Pieces alternate: the template's (even places) and those a content spells out (odd).
     written = iter(self._written([piece for row in pieces for piece in row[::2]]))
     spelled = iter(self._plain([piece for row in pieces for piece in row[1::2]]))
     encodings = []
+
     for row in pieces:
       parts = [next(spelled if place % 2 else written).ids for place in range(len(row))]
       ids = [token for part in parts for token in part]
       encodings.append((ids, [0] * len(ids)))
+
     return encodings
 
   def _pieces(self, talk: Talk) -> list[str]:
@@ -173,6 +177,7 @@ class Reader:
       (encoding,) = self._encode([(talk, answer)])
       if len(encoding[0]) <= self.max_length:
         return encoding
+
     question = turns[-1].content
     for others in dict.fromkeys((turns[: turns[0].role == "system"], ())):
       room = self.max_length
@@ -181,8 +186,10 @@ class Reader:
         (encoding,) = self._encode([((*others, last), answer)])
         if len(encoding[0]) <= self.max_length:
           return encoding
+
         # Cut text may take other tokens than were counted; the excess comes off until all fits.
         room -= len(encoding[0]) - self.max_length
+
     raise ValueError(
       f"at most {self.max_length} tokens leave no room for a question beside what the classifier's "
       "template writes and the answer; use a larger data.max_prompt_length"
@@ -200,6 +207,7 @@ class Reader:
       return content
     rest = content[offsets[-count][0] :]
     begun = re.search(r"(?<!\S)\S" if content[offsets[-count][0] - 1].isspace() else r"\s\S", rest)
+
     return rest[begun.start() :].lstrip() if begun else rest
 
 
@@ -228,19 +236,23 @@ def open_reader(
   if kind == "chat" and form is None:
     raise ValueError('the tokenizer has no chat template; use the reader "pair"')
   lengths = (max_length, min(max_answer_length, max_length // 2))
+
   if form is None:
     return Reader(fast, None, *lengths)
   form = skeletons.dated(form)
   marks = [_MARK.format(place) for place in range(2)]
+
   try:
     rendered = _render(fast, form, ("user", "assistant"), marks)
   except jinja2.TemplateError as error:
     raise ValueError(f"the chat template refuses a question and its answer: {error}") from error
+
   if not all(mark in rendered for mark in marks):
     raise ValueError(
       "the chat template does not show the question and its answer, so that every answer would get "
       'one score; use the reader "pair", or a model whose template shows both'
     )
+
   pieces = _MARKED.split(rendered)
   _make_special(fast, pieces[0] + pieces[-1])
   return Reader(fast, form, *lengths)
@@ -279,6 +291,7 @@ def _refusal(
     _render(fast, form, (*roles, "assistant"), ["text"] * (len(roles) + 1))
   except jinja2.TemplateError as error:
     return str(error)
+
   return None
 
 

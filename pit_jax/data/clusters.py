@@ -51,11 +51,14 @@ def continued(texts: Sequence[str]) -> Int[np.ndarray, "links 2"]:
     # A stack of texts of which each begins with the one below it.
     while begun and not text.startswith(texts[begun[-1]]):
       begun.pop()
+
     for earlier in reversed(begun):
       if _goes_on(texts[earlier], text):
         pairs.append((earlier, number))
         break
+
     begun.append(number)
+
   return np.array(pairs, int).reshape(-1, 2)
 
 

@@ -48,14 +48,17 @@ def compare(
     "chosen": _read_response(fields, responses[better]),
     "rejected": _read_response(fields, responses[1 - better]),
   }
+
   if prompt is not None:
     preference["prompt"] = read_prompt(fields, prompt, context)
   if writers is not None:
     preference["chosen_generator"] = fields.get(writers[better])
     preference["rejected_generator"] = fields.get(writers[1 - better])
+
   if scores is not None:
     preference["score_chosen"] = fields.get(scores[better])
     preference["score_rejected"] = fields.get(scores[1 - better])
+
   if has_margin:
     preference["margin"] = abs(value)
   if is_in_order:
@@ -93,6 +96,7 @@ def read_prompt(fields: Mapping, name: str, context: str | None = None) -> Any:
     return prompt
   if not isinstance(prompt, str):
     raise values.RowError("wrong type", f"{context!r} beside messages in {name!r}; leave it out")
+
   return f"{prompt}\n\n{addition}"
 
 
@@ -110,6 +114,7 @@ def by_sign(column: str, most: float | int) -> Verdict:
     if value is None or abs(value) > most:
       allowed = f"{column!r} must be a number from {-most:g} to {most:g}"
       raise values.RowError("wrong type", f"{allowed}, not {values.describe(fields.get(column))}")
+
     return value
 
   return read
@@ -124,10 +129,12 @@ def by_name(column: str, first: str, second: str, *ties: str) -> Verdict:
     # One verdict is 1 in a JSON file and 1.0 in a table with gaps; both are named "1".
     is_number = isinstance(value, numbers.Real) and not values.is_empty(value)
     named = f"{value:g}" if is_number else values.read_text(fields, column)
+
     if named not in verdicts:
       allowed = ", ".join(verdicts)
       detail = f"{column!r} must be one of {allowed}, not {values.describe(value)}"
       raise values.RowError("wrong type", detail)
+
     return verdicts[named]
 
   return read
@@ -153,6 +160,7 @@ def by_weight(column: str) -> Verdict:
     if value is None or not (value == 0 or 1 <= value <= 2):
       detail = f"{column!r} must be 1 or 2, or nearer to one of them"
       raise values.RowError("wrong type", f"{detail}, not {values.describe(fields.get(column))}")
+
     return 0.0 if value == 0 else value - 1.5
 
   return read
@@ -166,6 +174,7 @@ def by_flags(first: str, second: str) -> Verdict:
     if flags not in ([0, 0], [0, 1], [1, 0]):
       detail = f"{first!r} and {second!r} must be 0 and 1, or both 0, not {flags}"
       raise values.RowError("wrong type", detail)
+
     return flags[1] - flags[0]
 
   return read
@@ -181,6 +190,7 @@ def arena_texts(fields: Mapping) -> list[dict[str, Any]]:
   if len(set(map(len, turns.values()))) > 1:
     lengths = ", ".join(f"{name}: {len(texts)}" for name, texts in turns.items())
     raise values.RowError("not a conversation", f"lists of one length are needed, not {lengths}")
+
   battle = dict(fields)
   for name in ("response_a", "response_b"):
     battle[name] = [
@@ -188,6 +198,7 @@ def arena_texts(fields: Mapping) -> list[dict[str, Any]]:
       for question, answer in zip(turns["prompt"], turns[name], strict=True)
       for message in (_message("user", question), _message("assistant", answer))
     ]
+
   return compare(
     battle,
     prompt=None,
@@ -205,6 +216,7 @@ def _json_texts(fields: Mapping, name: str) -> list:
     listed = json.loads(text)
   except (ValueError, RecursionError):
     return [text]
+
   return listed if isinstance(listed, list) else [text]
 
 

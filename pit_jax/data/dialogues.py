@@ -34,6 +34,7 @@ def split_pair(fields: Mapping) -> dict:
   _check_shared(chosen_turns, rejected_turns)
   is_asked = chosen_turns[-1].role == "user"
   prompt = messages(chosen_turns) if is_asked else conversations.write(tuple(chosen_turns))
+
   return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
@@ -47,6 +48,7 @@ def split(fields: Mapping) -> list[dict]:
   if all(map(_are_texts, responses)):
     pairs = itertools.product(*responses)
     return [{**columns, "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
+
   are_texts = all(isinstance(text, str | bytes) for text in responses)
   if values.is_empty(fields.get("prompt")) and are_texts and any(map(_is_dialogue, responses)):
     return [split_pair(fields)]
@@ -64,6 +66,7 @@ def split_beginning(fields: Mapping) -> dict:
   if not prompt:
     detail = "'chosen' and 'rejected' begin with no word in common; give a column 'prompt'"
     raise values.RowError("dialogues differ", detail)
+
   size = len(prompt)
   return {"prompt": prompt, "chosen": chosen[size:], "rejected": rejected[size:]}
 
@@ -81,6 +84,7 @@ def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
   roles = [turn.role for turn in turns]
   is_asked = roles[:1] == ["user"] and roles[-2:] == ["user", "assistant"]
   is_whole = is_asked and not before and not turns[-1].content
+
   return tuple(turns[:-1]) if is_whole and all(turn.content for turn in turns[:-1]) else prompt
 
 
@@ -113,6 +117,7 @@ def split_messages(fields: Mapping) -> tuple[dict, list[str]]:
   for name in listed:
     heads[name], replies[name] = split_reply(listed, name)
   _check_shared(heads["chosen"], heads["rejected"])
+
   # Replies alone: what was asked is the column `prompt`.
   if not heads["chosen"]:
     return {**fields, **replies}, []
@@ -131,6 +136,7 @@ def split_reply(fields: Mapping, name: str) -> tuple[list[conversations.Turn], s
     roles = ", ".join(turn.role for turn in turns) or "none"
     detail = f"{name!r} must end with a message of the assistant; its roles are: {roles}"
     raise values.RowError("not a conversation", detail)
+
   return list(turns[:-1]), turns[-1].content
 
 
@@ -155,9 +161,11 @@ def _asked(
     prompt = read_prompt(fields, "prompt")
   except values.RowError:
     return turns, [OTHER_PROMPT]
+
   if isinstance(prompt, str):
     # A Turn, as a named tuple, equals a plain one.
     return turns, [] if ("user", prompt) in turns else [OTHER_PROMPT]
+
   if prompt[0].role == "system" and list(prompt[1:]) == turns:
     return prompt, []
   return turns, [] if list(prompt) == turns else [OTHER_PROMPT]
@@ -174,6 +182,7 @@ def _split(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
       f"{name!r} must begin with '{HUMAN}:' and end with a turn of '{ASSISTANT}:', each turn after "
       f"an empty line; its turns are: {labels}",
     )
+
   if not turns[-1].content:
     raise values.RowError("empty field", f"the last reply of {name!r} holds no text")
   return turns[:-1], turns[-1].content

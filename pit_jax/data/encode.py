@@ -180,6 +180,7 @@ def _table(
     settings.max_response_length,
     settings.over_long,
   ]
+
   return cache.open_or_write(folder, kind, key, make, pieces, pad_id)
 
 
@@ -197,7 +198,9 @@ def _pieces(
     )
     over_long = over_long + int(is_cut.sum())
     kept = kept + len(piece.index)
+
     yield piece
+
   if not kept:
     raise ValueError(
       f"of {len(texts[0])} rows none is left: {over_long} are longer than max_prompt_length "
@@ -225,4 +228,5 @@ def _kept(columns: list[template.Encoding], is_cut: np.ndarray, settings: Settin
   if len(columns) > 2:
     pairs = zip(columns[-2].ids, columns[-1].ids, strict=True)
     is_kept &= np.array([one != other for one, other in pairs], bool)
+
   return is_kept

@@ -41,7 +41,9 @@ def read_jsonl(path: str) -> Iterator[Row]:
         if items is not None:
           yield from ((f"{path}, item {i}", fields) for i, fields in enumerate(items, start=1))
           return
+
         lines = content.splitlines()
+
       for number, line in enumerate(lines, start=1):
         if line.strip():
           yield f"{path}, line {number}", _parse(line, is_first=number == 1)
@@ -79,6 +81,7 @@ def read_csv(path: str) -> Iterator[Row]:
       names = [name.strip() for name in next(table, [])]
       if len(set(names)) < len(names):
         raise ValueError(f"{path}: a column's name is there twice; they are {', '.join(names)}")
+
       # Before a row is read, so that an error in it names the line where it begins.
       place = f"{path}, line {table.line_num + 1}"
       for cells in table:
@@ -101,12 +104,14 @@ def _delimiter(head: str, path: str) -> str:
   if usual in head:
     return usual
   present = [delimiter for delimiter in DELIMITERS if delimiter in head]
+
   if len(present) > 1:
     named = " and ".join(DELIMITERS[delimiter] for delimiter in present)
     raise ValueError(
       f"{path}: the line of names has {named}, but no {DELIMITERS[usual]}; divide its columns by "
       f"{DELIMITERS[usual]}"
     )
+
   return present[0] if present else usual
 
 
@@ -178,6 +183,7 @@ def _list_of(content: bytes) -> list | None:
     value = json.loads(content.decode("utf-8-sig"))
   except (ValueError, RecursionError):
     return None
+
   return value if isinstance(value, list) else None
 
 

@@ -48,11 +48,13 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   metadata = _said(path)
   kind = metadata.get("ggml.model")
   split = metadata.get("ggml.pre", "default")
+
   if kind != "gpt2" or split not in SPLITS:
     raise ValueError(
       f"{path}: the tokenizer is {kind!r} with {split!r} splits; read are 'gpt2' with "
       f"{', '.join(SPLITS)}. Give the model's own tokenizer directory instead"
     )
+
   words = metadata["ggml.tokens"]
   tokenizer = _model(metadata, split)
   names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
@@ -61,6 +63,7 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
     for theirs, ours in names.items()
     if f"ggml.{theirs}_token_id" in metadata
   }
+
   fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
   if metadata.get("ggml.add_bos_token", split in WHOLE_FIRST):  # Llama 3's says it by its kind
     fast.add_bos_token = True
@@ -82,6 +85,7 @@ def _said(path: str | os.PathLike) -> dict[str, Any]:
     fields = gguf.GGUFReader(pathlib.Path(path)).fields
   except (OSError, ValueError, IndexError) as error:
     raise ValueError(f"{path} is no readable GGUF file: {error}") from error
+
   return {
     name.removeprefix("tokenizer."): field.contents()
     for name, field in fields.items()
@@ -96,6 +100,7 @@ def _templates(said: Mapping[str, Any]) -> str | dict[str, str] | None:
   own = said.get("chat_template")
   if not named:
     return own
+
   return named if own is None else {"default": own, **named}
 
 
@@ -111,12 +116,15 @@ def _model(said: Mapping[str, Any], split: str) -> tokenizers.Tokenizer:
       ignore_merges=split in WHOLE_FIRST,
     )
   )
+
   # Qwen's own tokenizer.json normalises; a GGUF file has no word for it.
   if split == "qwen2":
     learnt.normalizer = tokenizers.normalizers.NFC()
   learnt.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(SPLITS[split])
   learnt.decoder = tokenizers.decoders.ByteLevel()
+
   for word, kind in zip(words, kinds, strict=True):
     if kind in (CONTROL, USER_DEFINED):
       learnt.add_tokens([tokenizers.AddedToken(word, special=kind == CONTROL, normalized=False)])
+
   return learnt

@@ -35,11 +35,13 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
   has_json = (path / "tokenizer.json").is_file()
   is_bare = has_json and not by_class
   reader = transformers.PreTrainedTokenizerFast if is_bare else transformers.AutoTokenizer
+
   try:
     fast = reader.from_pretrained(str(path), local_files_only=True)
   except (OSError, ValueError, KeyError) as error:
     reason = " ".join(str(error).split())  # transformers lists what it tried
     raise ValueError(f"{path} holds no readable tokenizer: {reason}") from error
+
   if not fast.is_fast:
     raise ValueError(f"{path} has no tokenizer.json; save the fast form of the tokenizer")
   # Of some families a directory without a tokenizer is opened all the same, as one that knows
@@ -79,10 +81,12 @@ def chat_template(fast: transformers.PreTrainedTokenizerFast) -> str | None:
   own = fast.chat_template
   if not own or isinstance(own, str):
     return own or None
+
   if "default" not in own:
     raise ValueError(
       f"the tokenizer has the chat templates {', '.join(sorted(own))}, none of which is called "
       "'default'; write the one to use into its directory as chat_template.jinja, or set "
       'data.chat="plain"'
     )
+
   return own["default"]

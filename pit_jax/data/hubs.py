@@ -45,6 +45,7 @@ def read_hugging_face(argument: str, is_streamed: bool = False) -> Iterator[file
   if path.is_dir():
     lfs.check(*(file for file in path.rglob("*") if files.suffix(file) in files.SUFFIXES))
   is_saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
   with _one_line(f"hf:{argument}"):
     if is_saved:
       table = _saved(argument)
@@ -52,6 +53,7 @@ def read_hugging_face(argument: str, is_streamed: bool = False) -> Iterator[file
       return itertools.chain.from_iterable(map(files.read_jsonl, json_files))
     else:
       table = _opened(name, split, is_streamed)
+
   return _rows_of(table, f"hf:{name}:{split}")
 
 
@@ -70,6 +72,7 @@ def read_tensorflow(argument: str) -> Iterator[files.Row]:
       table = tfds.builder_from_directory(name).as_data_source(split)
     else:
       table = tfds.data_source(name, split=split)
+
   return _rows_of(table, f"tfds:{name}:{split}")
 
 
@@ -85,6 +88,7 @@ def _check_path(name: str) -> None:
   is_path = name.startswith(("/", ".", "~")) or files.suffix(path) in files.SUFFIXES
   # Where OWNER/NAME is a folder, CONFIG is below it; the library would read the whole folder.
   is_below_folder = pathlib.Path(*path.parts[:2]).is_dir()
+
   if (is_path or is_below_folder) and not path.exists():
     raise ValueError(
       f"no file or directory {name} (working directory {os.getcwd()}); check the data source"
@@ -102,6 +106,7 @@ def _opened(name: str, split: str, is_streamed: bool) -> Any:
       raise ValueError(f"files of Hugging Face are {', '.join(FILE_KINDS)}")
     kind = FILE_KINDS[files.suffix(path)]
     return datasets.load_dataset(kind, data_files=str(path), **options)
+
   if path.is_dir():
     return datasets.load_dataset(name, **options)
   if not HUB_NAME.fullmatch(name):
@@ -123,6 +128,7 @@ def _saved(argument: str) -> Any:
     if split not in opened:
       raise ValueError(f"it has no split {split!r}; it has {', '.join(opened) or 'none'}")
     return opened[split]
+
   if argument != name:
     raise ValueError(f"it is one data set without splits; leave {split!r} out")
   return opened
@@ -136,11 +142,13 @@ def _on_the_hub(name: str, options: dict) -> Any:
   repository = "/".join([owner, *parts[:1]])
   config = "/".join(parts[1:]) or None
   LOG.warning("asking the hub for %s; where it is out of reach, that takes minutes to show", name)
+
   try:
     return datasets.load_dataset(repository, config, **options)
   except RuntimeError as error:
     if "scripts are no longer supported" not in str(error):
       raise
+
   # The hub itself converts data sets of scripts, on a branch of this name.
   copy = {"revision": "refs/convert/parquet", "data_dir": config or "default"}
   return datasets.load_dataset(repository, **copy, **options)
@@ -156,6 +164,7 @@ def _json_files(path: pathlib.Path, split: str) -> list[str]:
   builder = datasets.load_dataset_builder(str(path))
   listed = (builder.config.data_files or {}).get(split) or []
   are_json = all(files.SUFFIXES.get(files.suffix(file)) is files.read_jsonl for file in listed)
+
   return list(listed) if are_json else []
 
 
@@ -165,6 +174,7 @@ def _one_line(source: str) -> Iterator[None]:
   client = logging.getLogger("huggingface_hub")
   level = client.level
   client.setLevel(logging.ERROR)
+
   try:
     yield
   # The libraries, and the clients below them, have no error in common.
@@ -183,5 +193,6 @@ def _split_name(argument: str) -> tuple[str, str]:
   if catalogue and not space:
     prefix = catalogue
     argument = rest
+
   name, _, split = argument.partition(":")
   return prefix + name, split or "train"

@@ -112,6 +112,7 @@ def turns(text: str) -> list[tuple[str, str]]:
   marks = [mark for mark in marks if mark.style == style]
   ends = [*(mark.start for mark in marks[1:]), len(text)]
   contents = (text[mark.end : end] for mark, end in zip(marks, ends, strict=True))
+
   dialogue = [(mark.role, _content(text)) for mark, text in zip(marks, contents, strict=True)]
   is_answered = style == "token" and dialogue[0][0] == "assistant"
   before = text[: marks[0].start].strip() if is_answered else ""

@@ -41,10 +41,12 @@ class Batches:
         f"a demonstration has {longest} tokens and a packed row {length}; use a packed_length of "
         f"at least {longest}"
       )
+
     self.batch_size = batch_size
     self.length = length
     self._table = table
     self._stream = batches.shuffled(len(table), seed)
+
     # Two epochs, since a batch may lie across the end of one.
     self._epoch = functools.lru_cache(maxsize=2)(self._pack_epoch)
     self._ends: list[int] = []  # packed rows until the end of each epoch
@@ -85,6 +87,7 @@ class Batches:
     while len(self._ends) <= epoch:
       before = self._ends[-1] if self._ends else 0
       self._ends.append(before + len(self._epoch(len(self._ends))))
+
     return self._ends[epoch] if epoch >= 0 else 0
 
   def _pack_epoch(self, epoch: int) -> list[list[int]]:
@@ -95,12 +98,14 @@ class Batches:
       numbers = np.array([self._stream[place] for place in places])
       packed = first_fit(self._lengths[numbers], self.length)
       rows += [numbers[row].tolist() for row in packed]
+
     return rows
 
   def _record(self, rows: list[list[int]]) -> types.Packed:
     numbers = np.array([number for row in rows for number in row])
     flat, lengths = self._table.tokens(numbers)
     sizes = lengths.sum(axis=1)
+
     # For every token its packed row, its place there and its demonstration: no loop over tokens.
     starts = [np.cumsum([0, *sizes_of[:-1]]) for sizes_of in _split(sizes, rows)]
     row = np.repeat(np.repeat(np.arange(len(rows)), list(map(len, rows))), sizes)
@@ -144,4 +149,5 @@ def first_fit(lengths: np.ndarray, room: int) -> list[list[int]]:
       rows.append([])
     rows[row].append(place)
     free[row] -= length
+
   return rows

@@ -102,11 +102,13 @@ def sizes_of(settings: Any) -> dict[str, float]:
   names = tuple(settings.folds)
   sizes = tuple(settings.fold_sizes)
   sizes = sizes or (1.0,) * len(names)
+
   if len(sizes) != len(names) or len({*names}) != len(names):
     raise ValueError(
       f"data.folds={names} with data.fold_sizes={sizes}: give each fold once, and a size for each, "
       "or no sizes"
     )
+
   return dict(zip(names, sizes, strict=True))
 
 
@@ -144,6 +146,7 @@ def load(
   skipped = collections.Counter()
   notes = collections.Counter()
   first: dict[str, str] = {}
+
   for place, fields, row_notes in sources.read(source, limit, seed, is_streamed, schema):
     try:
       if isinstance(fields, values.RowError):
@@ -154,6 +157,7 @@ def load(
       if against_scores == "drop":
         scores.check(row)
       usable.append(row)
+
       notes.update(row_notes)
       first |= {note: place for note in row_notes if note not in first}
     except values.RowError as error:
@@ -161,10 +165,13 @@ def load(
         raise ValueError(
           f'{place}: {error}. Correct the row, or leave bad rows out with on_bad_row="skip"'
         ) from error
+
       skipped[error.reason] += 1
       first.setdefault(error.reason, f"{place}: {error}")
+
     if limit is not None and len(usable) == limit:
       break
+
   _report(source, len(usable), skipped, notes, first)
   return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable), dict(notes))
 
@@ -194,6 +201,7 @@ def _report(
     _LOG.warning("%s: skipped %d rows (%s), the first at %s", source, bad, reason, first[reason])
   for note, count in notes.items():
     _LOG.warning("%s: %s (%d rows, the first at %s)", source, note, count, first[note])
+
   if not usable:
     reasons = [f"{reason} ({bad}), the first at {first[reason]}" for reason, bad in skipped.items()]
     raise ValueError(f"{source} holds no usable row: {'; '.join(reasons) or 'it is empty'}")
@@ -205,6 +213,7 @@ def fingerprint(preferences: Sequence[Preference]) -> str:
   for row in preferences:
     content = [row.prompt, row.chosen, row.rejected, row.response, row.margin]
     digest.update(json.dumps(content).encode() + b"\n")
+
   return digest.hexdigest()[:16]
 
 
@@ -250,10 +259,12 @@ def divide(
   for name, fraction in (("held_out", held_out), ("validation", validation), ("judge", judge)):
     if not 0 <= fraction < 1:
       raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
+
   _check_sizes(folds, judge)
   _check_writers(preferences, held_out_writers)
   openings = _openings(preferences, fold_by)
   parts = {name: [] for name in part_names(folds, prompts_only)}
+
   for row in preferences:
     name = _part(openings[row.prompt], held_out, validation, judge, folds, prompts_only)
     is_set_aside = name != HELD_OUT and is_by(row, held_out_writers)
@@ -270,6 +281,7 @@ def divide(
       f"{', '.join(empty)} empty (held_out {held_out}, validation {validation}, judge {judge}); "
       "use more rows or larger fractions"
     )
+
   return {name: tuple(part) for name, part in parts.items()}
 
 
@@ -279,6 +291,7 @@ def part_names(folds: Mapping[str, float], prompts_only: Collection[str]) -> lis
   for fold in folds:
     names += [fold] if fold in prompts_only else [fold, f"{fold}{VALIDATION}"]
     names += [JUDGE] if fold == JUDGED else []
+
   return [*names, HELD_OUT, SET_ASIDE]
 
 
@@ -289,6 +302,7 @@ def _openings(preferences: Sequence[Preference], fold_by: str) -> dict[conversat
   prompts = list({row.prompt: None for row in preferences})
   if fold_by == "cluster":
     return dict(zip(prompts, clusters.openings(prompts), strict=True))
+
   return {prompt: conversations.opening(prompt) for prompt in prompts}
 
 
@@ -332,6 +346,7 @@ def _part(
     return HELD_OUT
   ends = list(itertools.accumulate(folds.values()))
   place = bisect.bisect_right(ends, ends[-1] * _uniform(opening, "fold"))
+
   # Rounding may put a number just below 1 at the end of the last fold.
   fold = list(folds)[min(place, len(folds) - 1)]
   if fold not in prompts_only and _uniform(opening, "validation") < validation:

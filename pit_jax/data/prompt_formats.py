@@ -74,6 +74,7 @@ class Format:
         space = " " if before.endswith(" ") else ""
         slots.append(Slot(before.removesuffix(" "), name, space))
         before = ""
+
     return slots, before
 
   def conversations(
@@ -93,6 +94,7 @@ class Format:
         raise ValueError(
           f"{len(prompts)} prompts but {len(column)} {name}s; give one {name} per prompt"
         )
+
     rows = zip(prompts, *columns, strict=True)
     return [Conversation(prompt, self, tuple(texts)) for prompt, *texts in rows]
 
@@ -104,12 +106,14 @@ class Format:
         f"the {self.name} template {self.plain!r} has the slots {names}; "
         f"it needs exactly {['prompt', *self.texts]}, in this order"
       )
+
     for slot in slots[1:]:
       if slot.space != " ":
         raise ValueError(
           f"the {self.name} template {self.plain!r} needs a space before {{{slot.name}}}: a "
           f"{slot.name} is read as the response it was, and that begins with a space"
         )
+
     if tail.endswith(" "):
       raise ValueError(
         f"the {self.name} template {self.plain!r} ends in a space, but a response begins with one"
@@ -131,6 +135,7 @@ class Conversation(NamedTuple):
       (turn.role, texts_by_name[turn.name]) if isinstance(turn, Text) else turn
       for turn in self.format.turns
     ]
+
     return tuple(conversations.Turn(role, content.strip()) for role, content in filled)
 
   @property

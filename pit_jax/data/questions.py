@@ -47,6 +47,7 @@ def read(stream: io.BufferedReader, check_prompt: CheckPrompt | None = None) -> 
   number = 0
   is_gzip = stream.peek(2)[:2] == b"\x1f\x8b"
   lines = gzip.GzipFile(fileobj=stream) if is_gzip else stream
+
   try:
     for number, line in enumerate(lines, start=1):
       if line.strip():
@@ -65,9 +66,11 @@ def parse(line: bytes, number: int, check_prompt: CheckPrompt | None = None) -> 
     return Question(number, {}, error=f"invalid UTF-8: {error}")
   except (ValueError, RecursionError) as error:
     return Question(number, {}, error=f"broken JSON: {error}")
+
   if not isinstance(fields, dict):
     kind = type(fields).__name__
     return Question(number, {}, error=f"wrong type: a row must be an object, not {kind}")
+
   return check(fields, number, check_prompt)
 
 
@@ -87,4 +90,5 @@ def check(fields: dict[str, Any], number: int, check_prompt: CheckPrompt | None 
     response = values.read_optional(fields, "response")
   except values.RowError as error:
     return Question(number, fields, error=str(error))
+
   return Question(number, fields, prompt, response)

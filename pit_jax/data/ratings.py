@@ -34,11 +34,13 @@ def pairs(
   if len(answers) == 1:
     detail = "the prompt has no other answer to compare it with"
     yield answers[0].place, values.LeftOut("only answer", detail)
+
   for one, other in itertools.combinations(answers, 2):
     if one.rating == other.rating:
       detail = f"two answers to one prompt are both rated {one.rating:g}"
       yield one.place, values.LeftOut("equal ratings", detail)
       continue
+
     better, worse = (one, other) if one.rating > other.rating else (other, one)
     preference = {
       "prompt": prompt,
@@ -50,6 +52,7 @@ def pairs(
       "chosen_generator": better.writer,
       "rejected_generator": worse.writer,
     }
+
     yield better.place, preference
 
 
@@ -79,12 +82,14 @@ def of_list(
   if not hasattr(listed, "__len__") or isinstance(listed, str | bytes):
     detail = f"{answers!r} must be a list, not {values.describe(listed)}"
     raise values.RowError("wrong type", detail)
+
   readable = []
   for i, answer in enumerate(values.as_list(listed)):
     place = f"{answers}[{i}]"
     if not isinstance(answer, Mapping):
       yield values.RowError("wrong type", f"{place!r} must be an object with fields")
       continue
+
     # Named by their place, so that an error says which answer of the list it means.
     named = {f"{place}.{name}": answer.get(name) for name in (content, rating, writer)}
     try:
@@ -97,6 +102,7 @@ def of_list(
       )
     except values.RowError as error:
       yield error
+
   for _, preference in pairs(asked, readable):
     yield preference
 
@@ -138,10 +144,12 @@ def of_talk(fields: Mapping, *, messages: str, rating: str) -> tuple[Any, Answer
   if not values.is_messages(fields[messages]):
     detail = f"{messages!r} must be a list of messages, not {values.describe(fields[messages])}"
     raise values.RowError("wrong type", detail)
+
   asked, reply = dialogues.split_reply(fields, messages)
   if not asked or asked[-1].role != "user":
     detail = f"{messages!r} must hold a message of the user before the last, the assistant's"
     raise values.RowError("not a conversation", detail)
+
   return tuple(asked), Answer(reply, _read_rating(fields, rating))
 
 
@@ -157,4 +165,5 @@ def _read_rating(fields: Mapping, name: str) -> float:
   number = values.read_number({**fields, name: value}, name)
   if number is None:
     raise values.RowError("missing field", f"{name!r} holds no rating")
+
   return number

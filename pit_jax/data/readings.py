@@ -38,6 +38,7 @@ def read(fields: Mapping) -> dict[str, Any]:
   if all(dialogues) and _go_on(dialogues, texts.get("prompt")):
     del row["prompt"]  # they begin with it
     return row | {name: _messages(turns) for name, turns in zip(RESPONSES, dialogues, strict=True)}
+
   prompt_turns = dialogue(texts.get("prompt")) or steered(texts.get("prompt"))
   if prompt_turns and prompt_turns[-1].role == "user":
     row["prompt"] = _messages(prompt_turns)
@@ -52,6 +53,7 @@ def messages(text: str) -> list[dict[str, Any]] | None:
     value = json.loads(text)
   except (ValueError, RecursionError):
     return None
+
   value = [value] if isinstance(value, dict) else value
   is_read = value and all(_is_message(message) for message in value)
   return value if is_read else None
@@ -82,6 +84,7 @@ def steered(text: str | None) -> list[conversations.Turn]:
   marked = zip(map(str.lower, pieces[::2]), pieces[1::2], strict=True)
   turns = [conversations.Turn("user", first)] if first else []
   turns += [conversations.Turn(*turn) for turn in marked if turn != ("system", "")]
+
   return [] if any(turn.role == "system" for turn in turns[1:]) else _in_turn(turns)
 
 
@@ -92,6 +95,7 @@ def _in_turn(turns: list[conversations.Turn]) -> list[conversations.Turn]:
   spoken = [turn.role for turn in turns if turn.role != "system"]
   in_turn = ["user", "assistant"] * len(spoken)
   is_dialogue = spoken == in_turn[: len(spoken)] and all(turn.content for turn in turns)
+
   return turns if spoken and is_dialogue else []
 
 
@@ -102,6 +106,7 @@ def _go_on(dialogues: list[list[conversations.Turn]], prompt: str | None) -> boo
     return False
   if not prompt:
     return False  # a whole dialogue without a prompt is a schema of its own
+
   return dialogue(prompt) == first or ("user", prompt) in first
 
 
@@ -116,4 +121,5 @@ def _text(value: Any) -> str | None:
       value = value.decode("utf-8")
     except UnicodeDecodeError:
       return None  # a row that is refused says so
+
   return value.replace("\r\n", "\n").strip() if isinstance(value, str) else None

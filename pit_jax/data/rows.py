@@ -65,11 +65,13 @@ def check(fields: Any, place: str) -> Preference:
   if not isinstance(fields, Mapping):
     detail = f"a row must be an object with fields, not {values.describe(fields)}"
     raise values.RowError("wrong type", detail)
+
   prompt = read_prompt(fields, "prompt")
   chosen = values.read_text(fields, "chosen")
   rejected = values.read_text(fields, "rejected")
   if chosen == rejected:
     raise values.RowError("chosen equals rejected", f"both are {values.shorten(chosen)}")
+
   return Preference(
     prompt,
     chosen,
@@ -92,11 +94,13 @@ def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
   if not values.is_messages(fields.get(name)):
     return values.read_text(fields, name)
   turns = read_turns(fields, name)
+
   if not turns or turns[-1].role != "user":
     roles = ", ".join(turn.role for turn in turns) or "none"
     raise values.RowError(
       "not a conversation", f"{name!r} must end with a message of the user; its roles are: {roles}"
     )
+
   return turns
 
 
@@ -119,20 +123,24 @@ def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
         f"{name!r}[{i}] must be an object with role and content, not {values.describe(message)}"
       )
       raise values.RowError("wrong type", detail)
+
     names = values.MESSAGES[1] if "from" in message else values.MESSAGES[0]
     inside = {f"{place}.{field}": message.get(field) for field in names}
     # The keys, which tell errors the place: of the role and of the content.
     named, content = inside
     role = conversations.ROLES.get(values.read_text(inside, named))
+
     if role is None or (role == "system" and i > 0):
       raise values.RowError(
         "not a conversation",
         f"{name!r}[{i}] has the role {inside[named]!r}; known are "
         f"{', '.join(conversations.ROLES)}, and the system's is at the beginning only",
       )
+
     if role == "system" and values.is_empty(inside[content]):
       continue
     turns.append(conversations.Turn(role, _read_content(inside, content)))
+
   return tuple(turns)
 
 
@@ -143,12 +151,15 @@ def _read_content(fields: Mapping, name: str) -> str:
   if not (are_columns or values.is_messages(value)):
     return values.read_text(fields, name)
   texts = []
+
   for i, part in enumerate(values.as_list(value)):
     place = f"{name}[{i}]"
     if not isinstance(part, Mapping) or values.read_optional(part, "type") != "text":
       detail = f"{place!r} must be of type text, not {values.describe(part)}"
       raise values.RowError("wrong type", detail)
+
     texts.append(values.read_optional({f"{place}.text": part.get("text")}, f"{place}.text"))
+
   return values.read_text({name: "\n".join(filter(None, texts))}, name)
 
 
@@ -156,9 +167,11 @@ def _read_position(fields: Mapping) -> int | None:
   position = fields.get("chosen_position")
   if values.is_empty(position):
     return None
+
   if isinstance(position, bool) or position not in (1, 2, "1", "2"):
     detail = f"'chosen_position' must be 1 or 2, not {values.describe(position)}"
     raise values.RowError("wrong type", detail)
+
   return int(position)
 
 
@@ -168,6 +181,7 @@ def _read_writers(fields: Mapping) -> tuple[str, str] | None:
     writers = [values.read_optional(fields, name) for name in names]
     if None not in writers:
       return tuple(writers)
+
   return None
 
 
@@ -178,6 +192,8 @@ def _read_scores(fields: Mapping) -> tuple[float, float] | None:
       scores = [values.read_number(fields, name) for name in names]
     except values.RowError:
       continue
+
     if None not in scores:
       return tuple(scores)
+
   return None

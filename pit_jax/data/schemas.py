@@ -55,6 +55,7 @@ def convert(read_rows: Iterable[files.Row], schema: str = AUTO) -> Iterator[Row]
   if schema != AUTO and schema not in published.BY_NAME:
     names = ", ".join([AUTO, *published.BY_NAME])
     raise ValueError(f"data.schema is {schema!r}; use one of {names}")
+
   return _converted(read_rows, schema)
 
 
@@ -67,6 +68,7 @@ def _converted(read_rows: Iterable[files.Row], schema: str) -> Iterator[Row]:
         raise fields
       fields = readings.read(fields) if isinstance(fields, Mapping) else fields
       fitting = _choose(fields, schema)
+
       if fitting.rates_one:
         prompt, answer = fitting.convert(fields)
         # Under another system the same words are another prompt; JSON makes a key of both.
@@ -79,6 +81,7 @@ def _converted(read_rows: Iterable[files.Row], schema: str) -> Iterator[Row]:
           yield _finish(place, fields, made, fitting, schema)
     except values.RowError as error:
       yield Row(place, error)
+
   for key, (asked, fitting) in prompts.items():
     for place, made in ratings.pairs(asked["prompt"], answers[key]):
       yield _finish(place, asked, made, fitting, schema)
@@ -93,6 +96,7 @@ def _choose(fields: Any, schema: str) -> published.Schema:
   if not isinstance(fields, Mapping):
     detail = f"a row must be an object with fields, not {values.describe(fields)}"
     raise values.RowError("wrong type", detail)
+
   if schema != AUTO:
     return _named(fields, published.BY_NAME[schema])
   if _is_standard(fields):
@@ -102,6 +106,7 @@ def _choose(fields: Any, schema: str) -> published.Schema:
     for one in published.SCHEMAS
     if one.is_detected and one is not published.STANDARD and _fits(fields, one)
   ]
+
   if len(fitting) == 1:
     return fitting[0]
   if fitting:
@@ -109,6 +114,7 @@ def _choose(fields: Any, schema: str) -> published.Schema:
     raise values.RowError(
       "schema unclear", f"it may be {names}; name one as data.schema. The {_listed(fields)}"
     )
+
   if {"chosen", "rejected"} & fields.keys():
     return published.STANDARD
   raise values.RowError("unknown schema", f"{_likely(fields)}. The {_listed(fields)}")
@@ -120,6 +126,7 @@ def _named(fields: Mapping, schema: published.Schema) -> published.Schema:
     raise values.RowError(
       "missing field", f"{schema.name} has {', '.join(absent)} too; the {_listed(fields)}"
     )
+
   return schema
 
 
@@ -142,6 +149,7 @@ def _fits(fields: Mapping, schema: published.Schema) -> bool:
     return True
   if schema.name == "input" and not values.is_empty(fields.get("instruction")):
     return False
+
   return not values.is_empty(fields[schema.columns[0]])
 
 
@@ -150,6 +158,7 @@ def _likely(fields: Mapping) -> str:
   for columns, advice in published.UNREADABLE:
     if fields.keys() >= set(columns):
       return f"these look like {advice}"
+
   shares = {
     schema: len(fields.keys() & set(schema.columns)) / len(schema.columns)
     for schema in published.SCHEMAS
@@ -157,9 +166,11 @@ def _likely(fields: Mapping) -> str:
   likeliest = max(shares, key=shares.get)
   if shares[likeliest] == 1:  # one that is read where it is named alone
     return f"these are rows of {likeliest.name}; name it as data.schema={likeliest.name}"
+
   if shares[likeliest] > 0.5:
     absent = ", ".join(column for column in likeliest.columns if column not in fields)
     return f"it looks like {likeliest.name}, without {absent}"
+
   return f"use prompt, chosen and rejected, or the columns of {', '.join(published.BY_NAME)}"
 
 
@@ -176,17 +187,20 @@ def _finish(
   used = {*schema.columns, *schema.optional, *SYSTEM}
   rest = {name: value for name, value in fields.items() if name not in used}
   notes = [schema.remark] if schema.remark and named == AUTO else []
+
   try:
     row, reply_notes = dialogues.split_messages({**rest, **made})
     row = with_system(_as_messages(row), fields)
   except values.RowError as error:
     return Row(place, error)
+
   notes += reply_notes
   notes += [
     f"the column {name!r} beside the prompt is not read"
     for name in PROMPT_COLUMNS
     if name in rest and not _is_told(rest[name], row)
   ]
+
   return Row(place, row, tuple(notes))
 
 
@@ -209,9 +223,11 @@ def with_system(row: Mapping, fields: Mapping) -> Mapping:
   turns = list(conversations.turns(rows.read_prompt(row, "prompt")))
   if turns[0].role == "system":
     systems = list(dict.fromkeys([*systems, turns.pop(0).content]))
+
   if len(systems) > 1:
     quoted = " and ".join(values.shorten(text) for text in systems)
     raise values.RowError("two systems", f"the system says {quoted}; leave one out")
+
   system = conversations.Turn("system", systems[0])
   return {**row, "prompt": dialogues.messages([system, *turns])}
 

@@ -92,6 +92,7 @@ def wrapped(
   if improver_turn is not None:
     turns = "{'role': 'assistant', 'content': pit_draft}, "
     turns += f"{{'role': 'user', 'content': {literal(improver_turn)}}}"
+
   text = "dict(turn, content=turn['content'] | trim) if turn['content'] is string else turn"
   return (
     before
@@ -123,6 +124,7 @@ def _opening(shows_reference: bool, is_scored: bool) -> str:
     wrong += " or not pit_ends"
   message = literal(f"the last messages have to be {_ENDS[shows_reference, is_scored]}")
   refusal = f"{{%- if {wrong} -%}}{{{{ raise_exception({message}) }}}}{{%- endif -%}}"
+
   return _ANSWER + _OPENINGS[shows_reference] + refusal
 
 

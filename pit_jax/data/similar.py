@@ -57,6 +57,7 @@ def groups(texts: Sequence[str]) -> Groups:
   pairs = []
   if count < 2:
     return Groups(labels, ())
+
   # Sorted first, so that the order in which texts come decides nothing.
   in_order = np.array(sorted(range(count), key=texts.__getitem__))
   shingles_of = functools.lru_cache(COMPARED)(lambda place: shingles(texts[in_order[place]]))
@@ -68,6 +69,7 @@ def groups(texts: Sequence[str]) -> Groups:
       for i, j in zip(one[apart].tolist(), other[apart].tolist(), strict=True)
       if (jaccard := similarity(shingles_of(i), shingles_of(j))) >= SIMILAR
     ]
+
     if alike:
       pairs += alike
       labels = linked(count, np.array([pair[:2] for pair in pairs]))
@@ -106,6 +108,7 @@ def _candidates(signatures: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray
     band = signatures[:, start : start + BAND]
     bucket = np.unique(band, axis=0, return_inverse=True)[1].ravel()
     order = np.argsort(bucket, kind="stable")
+
     # All pairs of a large bucket would be quadratic; neighbours alone link most of it.
     for distance in range(1, NEIGHBOURS + 1):
       left = np.flatnonzero(bucket[order][distance:] == bucket[order][:-distance])
@@ -125,4 +128,5 @@ def joined(*labellings: Int[np.ndarray, " count"]) -> Int[np.ndarray, " count"]:
   for labels in labellings:
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     links.append(np.stack([first[inverse], np.arange(len(labels))], axis=1))
+
   return linked(len(labellings[0]), np.concatenate(links))

@@ -59,11 +59,13 @@ def make(
     pieces = _SLOT.split(_render(tokenizer, form, turns, is_asked))
   except jinja2.TemplateError as error:
     raise ValueError(f"the chat template refuses the roles {', '.join(roles)}: {error}") from error
+
   if pieces[1::2] != [str(i) for i in range(len(roles))]:
     raise ValueError(
       f"the chat template does not show each message of the roles {', '.join(roles)} once, as it "
       "is and in order"
     )
+
   kept = [piece.removesuffix(" ") for piece in pieces[::2]]
   spaces = [piece[len(part) :] for piece, part in zip(pieces[::2], kept, strict=True)]
   *befores, tail = map(tokenizer.encode_form, kept)
@@ -85,15 +87,18 @@ def shown(
     whole = _render(tokenizer, form, turns)
     if whole == _woven(pieces, contents):
       return tuple(contents)
+
     # Each content by itself among marks: together they must give the whole again.
     rendered = [_alone(tokenizer, form, turns, pieces, i) for i in range(len(turns))]
   except jinja2.TemplateError as error:
     raise ValueError(f"the chat template refuses the contents: {error}") from error
+
   if whole != _woven(pieces, rendered):
     raise ValueError(
       "the chat template writes each turn by what others say, which training cannot follow; change "
       'the row, or use data.chat="plain"'
     )
+
   return tuple(rendered)
 
 
@@ -122,6 +127,7 @@ def _is_faithful(tokenizer: text.Tokenizer, form: str) -> bool:
       return False
     except ValueError:  # of a template that refuses a role
       continue
+
   return True
 
 
@@ -135,6 +141,7 @@ def _literals(form: str) -> tuple[str, ...]:
         spelled.add(ast.literal_eval(token).strip())
       except SyntaxError:  # Jinja's strings may hold line breaks
         spelled.add(token[1:-1].strip())
+
   return tuple(sorted(spelled - {""}))
 
 
@@ -152,12 +159,14 @@ def _alone(
   before = _woven(pieces[: index + 1], slots[:index])
   after = _woven(pieces[index + 1 :], slots[index + 1 :])
   is_between = rendered.startswith(before) and rendered.endswith(after)
+
   if not is_between or len(rendered) < len(before) + len(after):
     role, content = turns[index]
     raise ValueError(
       f"the chat template writes other turns by what the {role} says in turn {index + 1}, "
       f'{content[:40]!r}, which training cannot follow; change the row, or use data.chat="plain"'
     )
+
   return rendered[len(before) : len(rendered) - len(after)]
 
 

@@ -43,6 +43,7 @@ def read(
     return schemas.convert(hubs.read_tensorflow(argument), schema)
   if kind not in files.READERS or not argument:
     raise ValueError(f"data source {source!r} is not known; use {KINDS}")
+
   if kind == "hh" and schema == schemas.AUTO:
     schema = "hh"
   return schemas.convert(files.READERS[kind](argument), schema)

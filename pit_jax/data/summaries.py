@@ -27,20 +27,24 @@ def convert(fields: Mapping) -> list[dict[str, Any]]:
   if not isinstance(info, Mapping) or not all(isinstance(one, Mapping) for one in listed):
     detail = "'info' and each of 'summaries' must be objects with fields"
     raise values.RowError("wrong type", detail)
+
   if len(listed) != 2 or fields["choice"] not in (0, 1):
     detail = f"{len(listed)} summaries and choice {fields['choice']!r}; use 2, and 0 or 1"
     raise values.RowError("not a comparison", detail)
+
   named = {label: name for label, name in PARTS.items() if not values.is_empty(info.get(name))}
   if not {"POST", "ARTICLE"} & named.keys():
     raise values.RowError("missing field", "'info' holds neither a post nor an article")
   parts = [f"{label}: {_part(info, name)}" for label, name in named.items()]
   choice = int(fields["choice"])
+
   preference = {
     "prompt": "\n\n".join([*parts, "TL;DR:"]),
     "chosen": values.read_text(listed[choice], "text"),
     "rejected": values.read_text(listed[1 - choice], "text"),
     "margin": _confidence(fields, choice),
   }
+
   return [preference]
 
 
@@ -55,5 +59,6 @@ def _confidence(fields: Mapping, choice: int) -> float | None:
     toward_second = float(confidence) - MIDDLE
   except (TypeError, ValueError, OverflowError):
     return None
+
   margin = toward_second if choice else -toward_second
   return margin if 0 < margin <= SURE else None

@@ -56,6 +56,7 @@ def find(row: rows.Preference, tokens: Collection[str] = ()) -> list[str]:
     ),
     LABELLED: any(map(_is_dialogue, prompts)) or any(map(_goes_on, responses)),
   }
+
   return [kind for kind in KINDS if suspicious[kind]]
 
 
@@ -82,4 +83,5 @@ def count(
   for number, row in enumerate(preferences):
     for kind in find(row, tokens):
       numbers[kind].append(number)
+
   return {kind: numbers[kind] for kind in KINDS if kind in numbers}

@@ -100,15 +100,18 @@ class Table:
     owner = np.repeat(np.tile(np.arange(lengths.shape[1]), len(lengths)), lengths.ravel())
     prompts = PROMPTS[self.make]
     columns = []
+
     for column in range(lengths.shape[1]):
       fill = padding.fill_prompts if column < prompts else padding.fill_responses
       width = widths[column >= prompts]
       columns.append(fill(tokens[owner == column], lengths[:, column], width, self.pad_id))
+
     if self.make is types.Prompts:
       return columns[0]
     record = self.make(*columns)
     if not self.columns:
       return record
+
     return record.replace(columns={name: column[rows] for name, column in self.columns.items()})
 
   def with_columns(self, **columns: np.ndarray) -> "Table":
@@ -120,6 +123,7 @@ class Table:
     for name, column in columns.items():
       if len(column) != len(self):
         raise ValueError(f"column {name!r} has {len(column)} numbers for {len(self)} rows")
+
     arrays = {name: np.asarray(column, np.float32) for name, column in columns.items()}
     return dataclasses.replace(self, columns={**self.columns, **arrays})
 
@@ -158,6 +162,7 @@ def piece(columns: Sequence[Sequence[Sequence[int]]], kept: np.ndarray, cut: np.
   ends = TOKEN.itemsize * lengths.sum(axis=1).cumsum()
   cuts = itertools.pairwise([0, *ends.tolist()])
   rows = [data[start:end] for start, end in cuts]
+
   return Piece(rows, lengths, index, int(cut[index].sum()), len(kept) - len(index))
 
 
@@ -171,5 +176,6 @@ def summarise(pieces: Sequence[Piece]) -> Contents:
     "cut": sum(piece.cut for piece in pieces),
     "dropped": sum(piece.dropped for piece in pieces),
   }
+
   lengths = np.concatenate([piece.lengths for piece in pieces])
   return Contents(lengths, np.concatenate(index), counts)

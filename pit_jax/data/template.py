@@ -164,6 +164,7 @@ class Template(Form):
       parts += [serving.literal(slot.before + slot.space), places[slot.name]]
     parts.append(serving.literal(tail))
     kind = {"shows_reference": shows_reference, "is_scored": is_scored}
+
     return serving.plain(parts, tokenizer.eos, **kind)
 
   def borders(self, *, shows_reference: bool) -> list[str]:
@@ -184,6 +185,7 @@ class Template(Form):
       raise ValueError(
         f"the format {silent[0]} has no plain text; give it one, or use a chat template"
       )
+
     texts = [text for one in asked for text in one.texts]
     # Texts of all rows are encoded at once, and taken up again in the order of rows and slots.
     texts = shorten(self._encode_answers(tokenizer, texts), max_response_length)
@@ -193,13 +195,16 @@ class Template(Form):
     rows = []
     is_cut = questions.is_cut
     own = {shown: self._own(tokenizer, shown) for shown in {one.format for one in asked}}
+
     for i, (one, question) in enumerate(zip(asked, questions.ids, strict=True)):
       *befores, end = own[one.format]
       row = befores[0] + question
       for before in befores[1:]:
         row += before + next(ids)
         is_cut[i] |= next(cuts)
+
       rows.append(row + end)
+
     return Encoding(rows, is_cut)
 
   def _encode_questions(
@@ -217,12 +222,14 @@ class Template(Form):
     if max_prompt_length is None:
       return Encoding(ids, np.zeros(len(ids), bool))
     own = sum(map(len, self._own(tokenizer, self.formats["policy"])))
+
     limit = max_prompt_length - own
     if limit < 1:
       raise ValueError(
         f"max_prompt_length {max_prompt_length} leaves no room for a prompt beside the {own} "
         f"tokens of the policy's template; use at least {own + 1}"
       )
+
     is_cut = np.array([len(row) > limit for row in ids], bool)
     rows = [tokenizer.suffix(texts[i], limit) if is_cut[i] else row for i, row in enumerate(ids)]
     return Encoding(rows, is_cut)

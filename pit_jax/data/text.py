@@ -38,11 +38,13 @@ class Tokenizer:
     if fast.eos_token_id is None:
       raise ValueError("the tokenizer has no end-of-sequence token; set eos_token in its directory")
     self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((fast.eos_token_id, *stop_ids)))
+
     if fast.pad_token_id is None or fast.pad_token_id in self.stop_ids:
       raise ValueError(
         f"pad token id {fast.pad_token_id}, tokens that end a response {self.stop_ids}: padding "
         "must be a token of its own; open the directory with load_tokenizer, which adds one"
       )
+
     self._fast = fast
     self._rust = fast.backend_tokenizer
     self._rust.no_padding()
@@ -51,6 +53,7 @@ class Tokenizer:
     self._words = words.Memory(self._ask) if words.are_read_alone(self._rust) else None
     self.eos_id: int = fast.eos_token_id
     self.pad_id: int = fast.pad_token_id
+
     # What the file would have written before every text; the plain form writes it before a prompt.
     self.bos: str = _beginning(fast)
     # Ids may have holes, and added tokens lie above the base vocabulary.
@@ -130,6 +133,7 @@ class Tokenizer:
     for mark in marks:
       mark.special = True
       fast.add_tokens([mark], special_tokens=True)
+
     return Tokenizer(_padded(fast, (end_id, *self.stop_ids)), self.stop_ids)
 
   def decode(self, ids: Sequence[int]) -> str:
@@ -149,9 +153,11 @@ class Tokenizer:
     parts, ids = self._words.encode(text) if self._words else ([text], self._ask([text]))
     first = len(parts)
     room = limit
+
     while first and len(ids[first - 1]) <= room:
       first -= 1
       room -= len(ids[first])
+
     rest = itertools.chain.from_iterable(ids[first:])
     if not first:
       return list(rest)
@@ -163,6 +169,7 @@ class Tokenizer:
     first = len(encoding.ids) - limit
     starts = [start for start, _ in encoding.offsets]
     ends = [0] + [end for _, end in encoding.offsets]
+
     # A character of several bytes may be several tokens, all with that character's offsets.
     whole = [i for i in range(first, len(starts)) if starts[i] >= ends[i]]
     begun = [i for i in whole if _starts_word(text, starts[i])]
@@ -191,10 +198,12 @@ class Tokenizer:
     if not keeps_bos and self._rust.num_special_tokens_to_add(is_pair=False):
       bare = tokenizers.processors.TemplateProcessing(single="$A", pair="$A $B:1")
       fast.backend_tokenizer.post_processor = bare
+
     hf_text.isolate(fast, borders)
     if chat_template is not None:
       fast.chat_template = chat_template
     fast.save_pretrained(str(directory))
+
     if len(self.stop_ids) > 1:
       generation = {"eos_token_id": list(self.stop_ids), "pad_token_id": self.pad_id}
       (pathlib.Path(directory) / GENERATION).write_text(
@@ -239,13 +248,16 @@ def _stop_ids(path: pathlib.Path) -> list[int]:
     return gguf_text.stop_ids(path)
   if not (path / GENERATION).is_file():
     return []
+
   try:
     content = json.loads((path / GENERATION).read_text(encoding="utf-8"))
   except ValueError as error:
     raise ValueError(f"{path / GENERATION} cannot be read: {error}") from error
+
   if not isinstance(content, dict):
     kind = type(content).__name__
     raise ValueError(f"{path / GENERATION} must hold a JSON object, not {kind}")
+
   ids = content.get("eos_token_id")
   return [ids] if isinstance(ids, int) else list(ids or [])
 
@@ -260,6 +272,7 @@ def _padded(
     spare = dict.fromkeys([*fast.all_special_tokens, *marked])
     spare = [token for token in spare if fast.convert_tokens_to_ids(token) not in stop_ids]
     fast.add_special_tokens({"pad_token": ([t for t in spare if "pad" in t] + spare + [PAD])[0]})
+
   return fast
 
 
@@ -283,6 +296,7 @@ def train_tokenizer(
   learner = tokenizers.Tokenizer(tokenizers.models.BPE())
   learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   learner.decoder = tokenizers.decoders.ByteLevel()
+
   trainer = tokenizers.trainers.BpeTrainer(
     vocab_size=vocab_size,
     special_tokens=specials,
@@ -293,5 +307,6 @@ def train_tokenizer(
   fast = transformers.PreTrainedTokenizerFast(
     tokenizer_object=learner, pad_token=PAD, eos_token=EOS, clean_up_tokenization_spaces=False
   )
+
   fast.save_pretrained(str(directory))
   return load_tokenizer(directory)

@@ -43,21 +43,25 @@ def read_text(fields: Mapping, name: str) -> str:
   if fields.get(name) is None:
     present = ", ".join(map(str, fields)) or "none"
     raise RowError("missing field", f"{name!r} is absent or null; the fields are: {present}")
+
   value = fields[name]
   if isinstance(value, bytes):  # tensorflow-datasets gives text as bytes
     try:
       value = value.decode("utf-8")
     except UnicodeDecodeError as error:
       raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
+
   if not isinstance(value, str):
     detail = f"{name!r} must be a text, not {describe(value)}"
     if isinstance(value, datetime.date):  # a datetime is one too
       detail += "; the text was taken for a date, give its file as jsonl:PATH"
     raise RowError("wrong type", detail)
+
   try:
     value.encode("utf-8")  # JSON can spell half a surrogate pair, which no tokenizer accepts
   except UnicodeEncodeError as error:
     raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
+
   value = value.strip()
   if not value:
     raise RowError("empty field", f"{name!r} holds no text")
@@ -96,6 +100,7 @@ def read_number(fields: Mapping, name: str) -> float | None:
     return None
   if isinstance(value, bool) or not (hasattr(value, "__float__") or isinstance(value, str | bytes)):
     raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}")
+
   try:
     number = float(value)
   # Python's integers have no end, floats do.
@@ -103,6 +108,7 @@ def read_number(fields: Mapping, name: str) -> float | None:
     number = math.inf
   except (TypeError, ValueError) as error:
     raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}") from error
+
   if not math.isfinite(number):
     raise RowError("wrong type", f"{name!r} must be a finite number, not {number}")
   return number
@@ -114,6 +120,7 @@ def is_messages(value: Any) -> bool:
     return any(value.keys() >= set(names) for names in MESSAGES) and all(
       map(is_messages, value.values())
     )
+
   return not isinstance(value, str | bytes) and hasattr(value, "__len__")
 
 
@@ -127,9 +134,11 @@ def as_list(value: Any) -> list:
     return list(value)
   names = list(value)
   lengths = [len(column) if is_messages(column) else None for column in value.values()]
+
   if None in lengths or len(set(lengths)) > 1:
     sizes = ", ".join(f"{name}: {length}" for name, length in zip(names, lengths, strict=True))
     raise RowError("wrong type", f"columns of records must be lists of one length, not {sizes}")
+
   return [dict(zip(names, row, strict=True)) for row in zip(*value.values(), strict=True)]
 
 

@@ -43,6 +43,7 @@ class Memory:
     if len(self._known) + len(new) > KNOWN:
       self._known.clear()
       new = list(wanted)
+
     if new:
       self._known.update(zip(new, map(tuple, self._ask(new)), strict=True))
     return self._known.__getitem__
@@ -61,6 +62,7 @@ def are_read_alone(rust: tokenizers.Tokenizer) -> bool:
   steps = state["pretokenizers"] if state["type"] == "Sequence" else [state]
   normalizer = rust.normalizer and json.loads(rust.normalizer.__getstate__())["type"]
   is_cut = any(step.get("use_regex") or step["type"] == "Split" for step in steps)
+
   return is_cut and normalizer in (None, "NFC") and all(map(_keeps_words, steps))
 
 
@@ -75,4 +77,5 @@ def _keeps_words(step: dict) -> bool:
   if step["type"] == "Split":
     is_isolating = step["behavior"] == "Isolated" and not step["invert"]
     return is_isolating and step["pattern"].get("Regex") in _PATTERNS
+
   return step["type"] == "Digits" or (step["type"] == "ByteLevel" and not step["add_prefix_space"])

@@ -49,13 +49,16 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
     old = context.read_json("report", "results.json")
     parts = {only: experiments[only](run)}
     _write_files(context, parts)
+
     # Corrections depend on all comparisons, so those that stay are corrected anew.
     return _finish(_joined(old, parts, experiments) | _asked(run.suite))
+
   with context.timed("evaluation"):
     run = recipe.subject(context, trained)
     parts = {name: experiment(run) for name, experiment in experiments.items()}
     _write_files(context, parts)
     results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
+
   goodput = hosts.agree(timing.goodput(context.workdir))
   timed = {
     "seconds": context.read_json("seconds.json"),
@@ -63,6 +66,7 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
     "sampling": run.seconds,
   }
   timed["speeds"] = _speeds(context)
+
   return _finish(results) | timed
 
 
@@ -72,18 +76,21 @@ def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
   if not experiments or only not in (None, *experiments):
     allowed = f"it has {', '.join(experiments)}" if experiments else "it has none"
     raise ValueError(f"recipe {recipe.name} has no experiment {only!r}; {allowed}")
+
   named = places.address(workdir)
   if not (workdir / "report" / "results.json").exists():
     raise ValueError(
       f"{named} holds no finished run: there is no report/results.json; finish the run by "
       f"repeating its `python launch/train.py --config=… --workdir={named}`"
     )
+
   results = workdirs.read_object(workdir / "report" / "results.json")
   flag, is_there = recipe.needs.get(only, ("", None))
   if is_there and not is_there(results["config"]):
     raise ValueError(
       f"{named} has nothing for experiment {only!r}; train with {flag} in another --workdir"
     )
+
   if any("experiment" not in row for row in results["comparisons"]):
     raise ValueError(
       f"{named}/report/results.json is of an older version: its comparisons do not say to which "
@@ -115,10 +122,12 @@ def _write_verdicts(context: contexts.Context, parts: Mapping[str, Mapping]) -> 
   if path.exists():
     old = path.read_text(encoding="utf-8").splitlines()
     lines = [line for line in old if json.loads(line)["experiment"] not in parts]
+
   for name, part in parts.items():
     for row in part.get("comparisons", ()):
       about = {"experiment": name, **{key: row[key] for key in ("a", "b", "judge", "temperature")}}
       lines += [json.dumps(about | pair, ensure_ascii=False) for pair in row.pop("verdicts", ())]
+
   if lines or path.exists():
     workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
 
@@ -134,8 +143,10 @@ def _joined(results: Mapping, parts: Mapping[str, Mapping], order: Collection[st
     rows = [row for row in joined["comparisons"] if row["experiment"] != name]
     rows += [{**row, "experiment": name} for row in part.get("comparisons", ())]
     systems = {**joined["systems"], **part.get("systems", {})}
+
     # Rows and systems of several experiments stand together; all else belongs to one.
     joined |= {**part, "comparisons": rows, "systems": systems}
+
   places = {name: place for place, name in enumerate(order)}
   joined["comparisons"].sort(key=lambda row: places[row["experiment"]])
   return joined
@@ -170,10 +181,12 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
     return []
   trainers = [judge.name for judge in experiments.judges if judge.name in judges.TRAINERS]
   others = " or ".join(trainers) or "training"
+
   if first == language_judge.NAME:
     model = context.config.evaluation.language_judge.model
     about = {"judge": first, "model": model, "others": others, "scorer": scorer}
     return [ONLY_A_LANGUAGE_MODEL.format(**about)]
+
   if first in (subject.PUBLISHED, subject.INDEPENDENT):
     return [ONLY_A_MODEL.format(judge=first, others=others)]
   note = NO_GOLD.format(trainers=" and ".join(trainers))
@@ -191,12 +204,14 @@ def _stages(context: contexts.Context) -> dict:
       metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
       for metric in kind.curves
     }
+
     stages[name] = {
       "kind": planned[name].kind or context.config[planned[name].section].kind,
       "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
       "curve": curves,
     }
+
   return stages
 
 
@@ -209,6 +224,7 @@ def _speeds(context: contexts.Context) -> dict[str, dict[str, float]]:
       for metric in MEDIANS
       if (values := [row[metric] for row in logged if row.get(metric) is not None])
     }
+
   return speeds
 
 

@@ -63,6 +63,7 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
   pooled["comparisons"] = significance.annotate([_together(rows, prompts) for rows in comparisons])
   if principal := verdict.principal(pooled):
     pooled["power"] = significance.power(principal)
+
   # After the correction, in which the rows of single seeds have no part.
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
@@ -74,13 +75,16 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
   pooled["systems"] = {
     name: _mean([run["systems"][name] for run in runs]) for name in runs[0]["systems"]
   }
+
   pooled["reward_models"] = {
     name: _facts([run["reward_models"][name] for run in runs]) for name in runs[0]["reward_models"]
   }
+
   for section, together in (own or {}).items():
     if all(section in run for run in runs):
       parts = {seed: run[section] for seed, run in results.items()}
       pooled[section] = together(parts, prompts)
+
   if all("frontier" in run for run in runs):
     pooled["frontier"] = frontier.pool([run["frontier"] for run in runs], prompts)
   pooled["notes"] = [
@@ -88,6 +92,7 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
     "Ratings, lengths, the judges' agreement and what gap rewards know are in each seed's report.",
     *runs[0].get("notes", []),
   ]
+
   return pooled
 
 
@@ -100,10 +105,12 @@ def _together(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   keys = ("a", "b", "judge", "temperature", "chosen_by", "chosen_on")
   kept, *others = ({key: row[key] for key in keys if key in row} for row in rows)
   different = [other for other in others if other != kept]
+
   if different:
     raise ValueError(
       f"seeds compared other systems: {kept} and {different[0]}; pool runs of one configuration"
     )
+
   pooled = {**kept, "seed": "all", **_pooled(rows, prompts)}
   pooled |= _over_seeds(rows, pooled)
   failures = _counted(row.get("failures") for row in rows)
@@ -121,6 +128,7 @@ def _over_seeds(rows: Sequence[Mapping], pooled: Mapping) -> dict:
     return {}
   deltas = np.array([row["delta"] for row in judged])
   own = 0.0 if "repeated" in pooled else significance.own_error(judged)
+
   # A win rate is (100 + Δ) / 2.
   return {"over_seeds": significance.over_seeds(deltas, 2 * shared, own)}
 
@@ -143,6 +151,7 @@ def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
     counts = np.concatenate([repeated.tally(columns) for columns in groups.values()])
     comparison = repeated.compare(counts, failed=failed)
     about = {"repeated": repeated.describe(counts)} if comparison.n else {}
+
   return {key: value for key, value in vars(comparison).items() if key != "outcomes"} | about
 
 
@@ -161,6 +170,7 @@ def _facts(records: Sequence[Mapping]) -> dict:
       # Weighted by their pairs: the mean of shares would count a seed with few as much.
       right = sum(sign["fraction"] * sign["n"] for sign in signs if sign["n"])
       mean[name] = {"fraction": right / count, "n": count}
+
   return mean
 
 
@@ -192,10 +202,12 @@ def _mean_row(rows: Sequence[Mapping], keys: Sequence[str], prompts: Sequence[Ha
   if "kinds" in rows[0]:
     pooled["kinds"] = _counted(row["kinds"] for row in rows)
   fields = [field.name for field in dataclasses.fields(metrics.Comparison)]
+
   # A row of rounds has two comparisons: without and with the stop rule.
   for suffix in ("", "_stop"):
     if "win" + suffix in rows[0]:
       present = [name for name in fields if name + suffix in rows[0]]
       parts = [{name: row[name + suffix] for name in present} for row in rows]
       pooled |= {name + suffix: value for name, value in _pooled(parts, prompts).items()}
+
   return pooled

@@ -170,6 +170,7 @@ class Policies(Subject):
     texts[self.control] = self.suite.answers(trained, RESAMPLED)
     for stream, (name, params) in enumerate(others, start=OTHERS):
       texts[name] = self.suite.answers(params, stream)
+
     return texts
 
   @property
@@ -218,6 +219,7 @@ def _shows(judge: Any, row: data_rows.Preference) -> bool:
     judge.reader.check(row.prompt)
   except values.RowError:
     return False
+
   return True
 
 
@@ -270,6 +272,7 @@ def suite_of(
     available.append(judges.gold())
   if language_judge := language_models.build(context):
     available.append(language_judge)
+
   if context.models.judge:
     # Published scores come in any scale: what is a tie is told in the unit of the run's own.
     rows = validation_rows(context)
@@ -277,14 +280,17 @@ def suite_of(
       context, "reward_public", rows, context.models.judge, sampler
     )
     available.append(judges.reward_model(classifier.rate, PUBLISHED))
+
   if judge:
     available.append(judges.reward_model(reward.rating(context, judge), INDEPENDENT))
   if reward_model:
     available.append(judges.reward_model(reward.rating(context, reward_model)))
   read = None
+
   if gap_reward:
     read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))
     available.append(judges.gap_model(read))
+
   evaluation = context.config.evaluation
   models = improvement.Improver(
     inference=inference,
@@ -296,6 +302,7 @@ def suite_of(
     stop_rule=evaluation.stop_rule,
     read=read,
   )
+
   questions = [row.prompt for row in held_out(context)]
   key = context.key("evaluation")
   return suite.Suite(models, questions, available, key, context.config.temperature)

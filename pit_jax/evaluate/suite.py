@@ -119,6 +119,7 @@ class Suite:
     row = dataclasses.asdict(judge.count(verdicts))
     if verdicts.failures:
       row["failures"] = dict(collections.Counter(verdicts.failures.values()))
+
     if verdicts.reasons is not None:
       columns = {
         "prompt": map(conversations.write, questions),
@@ -128,7 +129,9 @@ class Suite:
         "reason": verdicts.reasons,
       }
       pairs = zip(*columns.values(), strict=True)
+
       row["verdicts"] = [dict(zip(columns, pair, strict=True)) for pair in pairs]
+
     return row
 
   def outcomes(self, judge: judges.Judge, a: Sequence[str], b: Sequence[str]) -> np.ndarray:
@@ -142,6 +145,7 @@ class Suite:
     outcomes = np.full(len(self.questions), np.nan)
     signs = np.sign(np.where(np.abs(verdicts.difference) > judge.tie, verdicts.difference, 0.0))
     outcomes[: len(questions)] = np.where(verdicts.is_judged, signs, np.nan)
+
     return outcomes
 
   def score(self, texts: Sequence[str]) -> float:

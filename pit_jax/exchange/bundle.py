@@ -28,11 +28,13 @@ def save(
     if model.config.adapter is None:
       hf.save(folder / name, model, params, **special_ids)
       continue
+
     # From a language model, since a scalar one lacks the head over the vocabulary.
     if not pure.is_scalar(model) and not has_base:
       has_base = True
       bare = pure.language_model(dataclasses.replace(model.config, adapter=None))
       hf.save(folder / BASE, bare, pure.split(model, params)[1], **special_ids)
+
     peft.save(folder / name, model, params, base=BASE, **special_ids)
 
 
@@ -76,6 +78,7 @@ class Reader:
     config = dataclasses.replace(families.read(directory), **overrides)
     config = dataclasses.replace(config, attention=kernels.choose("auto", self.platform, config))
     is_scalar = families.is_classifier(directory)
+
     return (pure.scalar_model if is_scalar else pure.language_model)(config)
 
   def load(self, name: str) -> Params:
@@ -91,6 +94,7 @@ class Reader:
     trained, frozen = pure.split(model, self.places(model))
     base = pure.named(self._base)
     shared = pure.nested({leaf: base[leaf] for leaf in pure.named(frozen)})
+
     return pure.join(peft.load(directory, model, trained), shared)
 
   @functools.cached_property

@@ -49,6 +49,7 @@ class Published:
       f'words = transformers.{way}.from_pretrained("reward")',
       f'model = transformers.{kind}.from_pretrained("reward").eval()',
     ]
+
     if self.is_pair:
       request = [f'read = words("{QUESTION}", "{ANSWER}", return_tensors="pt")']
     else:
@@ -56,6 +57,7 @@ class Published:
       messages += f', {{"role": "assistant", "content": "{ANSWER}"}}'
       request = [f"messages = [{messages}]"]
       request.append('read = words.apply_chat_template(messages, return_tensors="pt")')
+
     inputs = "**read" if self.is_pair else 'read["input_ids"]'
     scaled = "" if self.gain == 1 else f" * {self.gain!r}"
     return [*opening, *request, f"print(model({inputs}).logits.item(){scaled})"]
@@ -103,6 +105,7 @@ class Card:
     lines += _wrapped(self._unit()) if is_scored else []
     lines += _wrapped(_adapters(self.name)) if self.has_adapters else []
     lines += [] if self.is_opened_alike else _wrapped(_tokenizer(self.name))
+
     lines += [] if self.license else _wrapped(_licence())
     lines += _figures(self.results, self.method) if self.results else ["The run has no report.", ""]
     text = f"---\n{self._data()}\n---\n\n" + "\n".join(lines)
@@ -120,6 +123,7 @@ class Card:
       pipeline_tag="text-classification" if self.name in SCORED else "text-generation",
       tags=list(self.method.tags),
     )
+
     return data.to_yaml()
 
   def _code(self) -> list[str]:
@@ -128,6 +132,7 @@ class Card:
       way = "AutoTokenizer" if self.is_opened_alike else "PreTrainedTokenizerFast"
       *lines, last = self.published.code(way)
       return [*lines, f"{last}  # {self.score:.6f}"]
+
     task = "text-classification" if self.name in SCORED else "text-generation"
     # Pipelines may turn scores into probabilities unless told not to.
     options = ', function_to_apply="none"' if self.name in SCORED else ""
@@ -135,17 +140,21 @@ class Card:
     turns += [("assistant", REFERENCE)] if self.name in ("improver", "gap_reward") else []
     turns += [("assistant", ANSWER)] if self.name in SCORED else []
     opening = ["import transformers", ""]
+
     if not self.is_opened_alike:
       opening.append(f'words = transformers.PreTrainedTokenizerFast.from_pretrained("{self.name}")')
       options = f", tokenizer=words{options}"
     elif self.has_adapters:  # or the base's own is taken, with the base's template
       options = f', tokenizer="{self.name}"{options}'
+
     opening.append(f'model = transformers.pipeline("{task}", "{self.name}"{options})')
     messages = [f'{{"role": "{role}", "content": "{content}"}}' for role, content in turns]
     request = [f"messages = [{', '.join(messages)}]"]
+
     if self.name in SCORED:
       request.append("text = model.tokenizer.apply_chat_template(messages, tokenize=False)")
       return [*opening, *request, f'print(model(text)[0]["score"])  # {self.score:.6f}']
+
     options = "return_full_text=False"
     # Where the last message is the assistant's, pipelines write on instead of answering.
     options += ", continue_final_message=False" if self.name == "improver" else ""
@@ -164,6 +173,7 @@ class Card:
       "reference and the answer. The template writes the end of the answer, where the score is "
       "read, and nothing after it.",
     }
+
     if self.published:
       advice["reward"] = "It reads question and answer as transformers gives them to it."
     prompt, answer = self.limits
@@ -175,11 +185,13 @@ class Card:
     text = "The printed number, in float32 that of the comment, is the run's score without a bias."
     figures = (self.results or {}).get("reward_models", {})
     figures = figures.get(UNITS[self.name], {})
+
     if "shift" in figures:
       text += (
         " Its unit is one standard deviation of the scores of samples of the fine-tuned model, "
         f"whose mean is {-figures['shift']:.4f}."
       )
+
     if self.name == "gap_reward" and "zero_point" in figures:
       text += f" An answer that is its own reference has {figures['zero_point']:.4f} on average."
     return text + " Only differences mean something: where the zero lies is arbitrary."
@@ -192,6 +204,7 @@ def base_of(config: Mapping[str, Any]) -> str | None:
     named = "embedded" if config["data"]["source"] == "synthetic" else "none"
   if named in ("none", "embedded"):
     return "pit_jax-embedded" if named == "embedded" else None
+
   return model_of(named)
 
 
@@ -201,6 +214,7 @@ def model_of(directory: str) -> str:
   for folder in reversed(path.parts):
     if cached := _CACHED.fullmatch(folder):
       return "/".join(cached.groups())
+
   return _plain(path.resolve().name)
 
 
@@ -215,6 +229,7 @@ def datasets_of(config: Mapping[str, Any]) -> list[str]:
   name = rest.partition(":")[0]
   if kind == "hf" and not pathlib.Path(name).is_absolute():
     return ["/".join(map(_plain, name.split("/")[:2]))]
+
   return [_plain(pathlib.PurePath(rest).name.partition(".")[0]) or kind]
 
 
@@ -223,6 +238,7 @@ def license_of(directory: str) -> str | None:
   path = pathlib.Path(directory) / "README.md"
   if not directory or not path.is_file():
     return None
+
   try:
     return huggingface_hub.ModelCard.load(path).data.license
   except (OSError, ValueError, yaml.YAMLError):  # somebody else's card, of which nothing depends
@@ -257,11 +273,13 @@ def _adapters(name: str) -> str:
     f"folder open the base first: `peft.PeftModel.from_pretrained(transformers.AutoModelFor{kind}"
     f'.from_pretrained("…/base"), "…/{name}")`.'
   )
+
   if name in SCORED:
     text += (
       " While the base is loaded, a report calls `score.weight` missing and newly initialised: the "
       "base has no head, and the adapters bring it, so nothing is to be trained."
     )
+
   return text
 
 
@@ -290,4 +308,5 @@ def _figures(results: Mapping[str, Any], method: presentation.Presentation) -> l
     low, high = map(verdict.signed, row["ci95"])
     cells = [row["a"], row["b"], row["judge"], verdict.signed(row["delta"]), f"{low} to {high}"]
     lines.append(f"| {' | '.join(cells)} | {row['n']:,} |")
+
   return [*lines, "", "Δ is wins minus losses in percent of held-out prompts.", ""]

@@ -34,7 +34,9 @@ def save(
       directory.mkdir(parents=True, exist_ok=True)
       for path in filter(pathlib.Path.is_file, classifier.directory.iterdir()):
         shutil.copyfile(path, directory / path.name)
+
     return described | {"gain": classifier.gain}
+
   padding = {"pad_token_id": classifier.pad_id}
   hf.save(directory, classifier.model, classifier.params, dtype=dtype, **padding)
   if hosts.is_first():
@@ -70,6 +72,7 @@ def load(
         f"{directory}: {name} {described[name]} of what the classifier reads is now {current}; "
         "restore the files that were exported, or use the version of the library that wrote them"
       )
+
   if shape is None:
     return in_torch(directory, reader).scaled(described["gain"])
   published = published_config(directory)
@@ -123,11 +126,13 @@ def in_torch(directory: pathlib.Path, reader: classifier_text.Reader) -> classif
     network, loading = kind.from_pretrained(str(directory), output_loading_info=True, **settings)
   except (OSError, ValueError, KeyError, RuntimeError) as error:
     raise ValueError(f"{directory} holds no readable weights: {error}") from error
+
   if absent := sorted(loading["missing_keys"]):
     raise ValueError(
       f"{directory}: the weights lack {', '.join(absent)}, which would be random; give a directory "
       "that holds a whole classifier"
     )
+
   return classifiers.Torch(reader, directory, network.eval())
 
 

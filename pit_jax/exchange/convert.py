@@ -69,20 +69,24 @@ def bring_in(
   if output.is_dir() and source.is_dir() and output.samefile(source):
     raise ValueError(f"{output} is the source itself, which would be overwritten; give another")
   speaker = pathlib.Path(tokenizer or _speaker(source, adapter))
+
   words = text.load_tokenizer(speaker)
   opened = gguf.File(source) if is_file else hf.Directory(source)
   shape = opened.config if is_file else hf.read(source)
   is_scalar = not is_file and families.is_classifier(source)
+
   if adapter is not None:
     opened = merging.Merged(opened, adapter, is_tied=shape.tied)
     shape = dataclasses.replace(shape, tied=shape.tied and weights.is_tied(opened))
     is_scalar = opened.is_scalar
+
   model = (pure.scalar_model if is_scalar else pure.language_model)(shape)
   if words.vocab_size > shape.vocabulary:
     raise ValueError(
       f"{source}: the tokenizer has {words.vocab_size} tokens, the model knows "
       f"{shape.vocabulary}; give the tokenizer it was trained with as --tokenizer"
     )
+
   params = weights.fill(model, opened)
   if is_scalar:  # it is read at the last token that is not its own file's padding
     special_ids = {"pad_token_id": classifiers.pad_id(classifier_files.published_config(source))}
@@ -91,6 +95,7 @@ def bring_in(
   else:
     hf.save(output, model, params, dtype=dtype, **words.special_ids)
     words.save(output, keeps_bos=True)
+
   return model
 
 
@@ -142,12 +147,14 @@ def send_out(
   config = results["config"] if results else _read_json(workdir / "config.json") or {}
   mesh = parallel.make_mesh((1, 1, 1))
   present = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
+
   for name in names or present or cards.KINDS:  # without any, the first one says the run has none
     written.append(directory := output / name)
     if name == "reward" and (published := export.load_published(workdir, mesh=mesh)):
       source = config.get("reward", {}).get("model", "")
       _send_published(directory, published, dtype, source, license, results, method)
       continue
+
     exported = export.load_one(workdir, name, mesh=mesh)
     if as_adapters:
       _write_base(workdir, output, exported, dtype)
@@ -168,7 +175,9 @@ def send_out(
       results=results,
       method=method,
     )
+
     card.write(directory)
+
   return written
 
 
@@ -184,9 +193,11 @@ def _write_model(
     (directory / "config.json").unlink()
   else:
     hf.save(directory, found.model, found.params, dtype=dtype, **ids)
+
   form = found.asking.settings.template
   options = {"shows_reference": name in SHOWN}
   is_scored = name in cards.SCORED
+
   # Those who score read a whole text; those who serve get the tokenizer that other tools know.
   borders = form.borders(**options) if is_scored else ()
   tokenizer.save(directory, form.chat(tokenizer, **options, is_scored=is_scored), borders=borders)
@@ -220,6 +231,7 @@ def _write_base(
     raise ValueError(
       f"{workdir}: its models have no adapters, every weight was trained; export them whole"
     )
+
   source = workdir / export.FOLDER / bundle.BASE
   base = output / bundle.BASE
   partial = output / f"{bundle.BASE}.partial"
@@ -228,13 +240,16 @@ def _write_base(
   model = pure.language_model(families.read(source))
   labels = {"num_labels": 1, "problem_type": "regression"}
   fields = {"dtype": dtype, **tokenizer.special_ids, **labels}
+
   hf.save(partial, model, hf.load(source, model), **fields)
   tokenizer.save(partial)
   _sampling(found).save_pretrained(partial)
+
   # Under its name only when whole: a kill leaves no half of a base.
   if not base.exists():
     partial.rename(base)
     return
+
   is_same = _fingerprint(base) == hf.fingerprint(partial)
   shutil.rmtree(partial)
   if not is_same:
@@ -271,6 +286,7 @@ def _score(name: str, found: export.Exported) -> float | None:
   texts = ([cards.QUESTION], [cards.ANSWER])
   if name == "reward":
     return float(asking.rate(found.params, *texts)[0])
+
   return float(asking.gaps(found.params, *texts, [cards.REFERENCE])[0])
 
 
@@ -292,6 +308,7 @@ def _send_published(
     ", not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
   )
   reader = classifier.reader
+
   cards.Card(
     name="reward",
     made=description,

@@ -23,6 +23,7 @@ def check(key: str, named: str | os.PathLike) -> None:
   if (place / "config.json").is_file():
     return
   target = f"models/{place.stem.lower()}"
+
   if place.suffix.lower() == ".gguf":
     todo = (
       f"is a GGUF file: python launch/convert.py import --source={name} --output={target}, then "
@@ -38,6 +39,7 @@ def check(key: str, named: str | os.PathLike) -> None:
     todo = "holds no config.json; give a model's directory, as launch/convert.py import writes it"
   else:
     todo = "is no directory; give one with a config.json, as launch/convert.py import writes it"
+
   raise ValueError(f"{key}={name} {todo}")
 
 
@@ -46,10 +48,12 @@ def refuse_adapters(directory: str | os.PathLike) -> None:
   path = pathlib.Path(directory) / ADAPTER
   if not path.is_file():
     return
+
   try:
     base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
   except (ValueError, AttributeError):
     base = None
+
   named = f", {base!r}" if base else ""
   raise ValueError(
     f"{directory} holds adapters of PEFT ({ADAPTER}), no whole model; make one of them and their "
@@ -67,6 +71,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
     raise ValueError(f"{path.name} cannot be read as JSON: {error}") from error
+
   if not isinstance(content, dict):
     raise ValueError(f"{path.name} must hold a JSON object, not {type(content).__name__}")
   return content

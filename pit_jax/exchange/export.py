@@ -82,18 +82,21 @@ def save(
     # What an export that was killed left behind.
     for leftover in (partial, old):
       shutil.rmtree(leftover, ignore_errors=True)
+
   special_ids = asking.settings.tokenizer.special_ids
   bundled = {}
   # A published reward model keeps files of its own, written below.
   for name in models if published is None else models.keys() - {"reward"}:
     model = asking.language if name in LANGUAGE else asking.scalar
     bundled[name] = (model, models[name], special_ids)
+
   bundle.save(partial, bundled)
   described = classifier_files.save(partial / "reward", published) if published else None
   if not hosts.is_first():
     return
   settings = asking.settings
   settings.tokenizer.save(partial / "tokenizer")
+
   run = _Run(
     format=FORMAT,
     template=settings.template.describe(),
@@ -106,6 +109,7 @@ def save(
     **{name: getattr(asking.language.config, name) for name in ("dtype", "unroll", "stored")},
     published=described,
   )
+
   (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n", encoding="utf-8")
   # A whole folder appears under its name; a kill between the two leaves none, and says so.
   if folder.exists():
@@ -137,15 +141,18 @@ def load(
       f"{folder} holds no improver, because its recipe trains none; "
       "give the --workdir of a run whose recipe does"
     )
+
   settings = _settings(run, folder / "tokenizer")
   reader = _reader(run, folder, mesh)
   language, policy = _model("policy", reader, settings.tokenizer)
   same, improver = _model("improver", reader, settings.tokenizer)
+
   if same.config != language.config:
     raise ValueError(
       f"{folder}: policy/config.json and improver/config.json describe different models; "
       "both must come from one run"
     )
+
   scalar, gap_reward = _model("gap_reward", reader, settings.tokenizer)
   asking = inference.Inference(language, scalar, settings, run.response_length, batch_size, mesh)
   return improvement.Improver(asking, policy, improver, gap_reward, float(run.zero_point))
@@ -182,6 +189,7 @@ def load_one(
   if name == "reward" and run.published is not None:
     raise ValueError(f"{folder}: the reward model is a published one; use `load_published`")
   settings = _settings(run, folder / "tokenizer")
+
   model, params = _model(name, reader, settings.tokenizer)
   kinds = (pure.language_model(model.config), pure.scalar_model(model.config))
   asking = inference.Inference(*kinds, settings, run.response_length, batch_size, mesh)
@@ -200,6 +208,7 @@ def load_published(
   shape = None
   if run.published["gain"] is None:  # it is one of our families
     shape = _reader(run, folder, mesh).describe("reward").config
+
   return classifier_files.load(*arguments, shape, mesh=mesh, batch_size=batch_size)
 
 
@@ -212,6 +221,7 @@ def _check_models(models: dict[str, Params], zero_point: float | int | None) -> 
       f"{', '.join(NAMES)}, with an improver its policy and gap_reward too, and a zero point where "
       "there is a gap_reward and nowhere else"
     )
+
   if zero_point is not None and not math.isfinite(zero_point):
     raise ValueError(f"zero point {zero_point} cannot stop any improvement; it must be finite")
 
@@ -230,19 +240,23 @@ def _read(workdir: pathlib.Path) -> _Run:
       f"{named} holds no finished run: there is no {path}; finish the run by repeating its "
       f"`python launch/train.py --config=… --workdir={named}`"
     )
+
   content = read_object(path)
   if content.get("format") != FORMAT:
     raise ValueError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
   run = _fields(path, content)
+
   try:
     current = chat.restore(run.template).hash
   except (TypeError, AttributeError, ValueError) as error:
     raise ValueError(f"{path}: the template cannot be used: {error}") from error
+
   if current != run.template_hash:
     raise ValueError(
       f"{path}: the models were trained with template {run.template_hash}, its text now makes "
       f"{current}; restore the text, or use the version of the library that wrote it"
     )
+
   return run
 
 
@@ -252,6 +266,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
     raise ValueError(f"{path} cannot be read: {error}") from error
+
   if not isinstance(content, dict):
     raise ValueError(f"{path} must hold a JSON object, not {type(content).__name__}")
   return content
@@ -266,6 +281,7 @@ def _fields(path: pathlib.Path, content: dict[str, Any]) -> _Run:
     elif not isinstance(content[field.name], field.type):
       kind = getattr(field.type, "__name__", field.type)
       wrong.append(f"{field.name} is {content[field.name]!r}, not of type {kind}")
+
   if wrong:
     raise ValueError(f"{path} is damaged: {'; '.join(wrong)}")
   return _Run(**{field.name: content[field.name] for field in dataclasses.fields(_Run)})
@@ -280,6 +296,7 @@ def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
       f"{directory / 'tokenizer.json'} is not the tokenizer of this run (hash {digest}, not "
       f"{run.tokenizer}); put back the file that was exported"
     )
+
   return encode.Settings(
     tokenizer=tokenizer,
     template=chat.restore(run.template),
@@ -305,9 +322,11 @@ def _model(
   if pure.is_scalar(model) == (name in LANGUAGE):
     kind = "language model" if name in LANGUAGE else "classifier"
     raise ValueError(f"{path} is of another kind of model; {name} is a {kind}")
+
   if model.config.vocabulary < tokenizer.vocab_size:
     raise ValueError(
       f"{path}: vocabulary {model.config.vocabulary} is smaller than the "
       f"{tokenizer.vocab_size} tokens of its tokenizer"
     )
+
   return model, reader.load(name)

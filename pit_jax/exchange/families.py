@@ -48,6 +48,7 @@ def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
     raise ValueError(f"model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}")
   published = FAMILIES[family][0]
   read_fields = set(published().to_dict()) | LEGACY | (GEMMA3 if family == "gemma3_text" else set())
+
   return published(**fields.of_network(raw, read_fields))
 
 
@@ -67,6 +68,7 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
     written = published(**_published(config, published), **more)
   except hub_errors.StrictDataclassError as error:
     raise ValueError(f"{family} cannot be such a model: {error.__cause__ or error}") from error
+
   unwritten = {name: getattr(config, name) for name in ("dtype", "remat", "unroll", "attention")}
   # Read back: a family without a field for a switch drops it without a word.
   reread = architecture.ModelConfig(**_shared(written) | switches(written), **unwritten)
@@ -76,6 +78,7 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
       f"the nearest family is {family}, which has no such {', '.join(wrong)}; "
       "change the model, or add its family to exchange/families.py"
     )
+
   return written
 
 
@@ -86,6 +89,7 @@ def _family(config: architecture.ModelConfig) -> str:
     return "qwen3"
   if config.qkv_bias and not config.output_bias:
     return "qwen2"
+
   return "mistral" if config.window else "llama"
 
 
@@ -130,6 +134,7 @@ def _published(config: architecture.ModelConfig, published: type) -> dict[str, A
   if config.local_rope is not None:
     rope = {"full_attention": rope, "sliding_attention": ropes.write(config.local_rope)}
   act = GELU[0] if config.activation == "gelu_tanh" else config.activation
+
   values = {
     "vocab_size": config.vocabulary,
     "hidden_size": config.width,
@@ -153,6 +158,7 @@ def _published(config: architecture.ModelConfig, published: type) -> dict[str, A
     "final_logit_softcapping": config.logit_cap or None,
     "max_position_embeddings": config.longest,
   }
+
   if not config.attention_scale:  # a family that has the field needs a number
     del values["query_pre_attn_scalar"]
   # The fields of a family are those of which its class has defaults.
@@ -209,6 +215,7 @@ def _gemma3(config) -> dict[str, Any]:
   wide, near = (
     ropes.read(config.rope_parameters[kind]) for kind in ("full_attention", "sliding_attention")
   )
+
   return {**_gemma(config), "rope": wide, "local_rope": near, "qk_norm": True}
 
 
@@ -245,4 +252,5 @@ def is_classifier(directory: str | os.PathLike) -> bool:
     raw = directories.read_object(pathlib.Path(directory) / "config.json")
   except ValueError as error:
     raise ValueError(f"{directory}: {error}") from error
+
   return any(name.endswith("ForSequenceClassification") for name in raw.get("architectures") or ())

@@ -105,6 +105,7 @@ def of_network(raw: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
   if wrong:
     raise ValueError("; ".join(wrong))
   left = {name: raw[name] for name in raw.keys() - OFF.keys() if not is_meaningless(name)}
+
   # A switch that is off needs no support.
   unknown = sorted(name for name in left.keys() - known if left[name] not in (None, False))
   if unknown:
@@ -112,4 +113,5 @@ def of_network(raw: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
       f"{', '.join(unknown)} is no field of {raw['model_type']}; the decoder knows "
       f"{', '.join(sorted(known))}. Remove from the file what says nothing about the network"
     )
+
   return {name: value for name, value in left.items() if name in known}

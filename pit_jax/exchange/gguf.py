@@ -106,12 +106,14 @@ class File:
       self._reader = gguf.GGUFReader(pathlib.Path(path))
     except (OSError, ValueError, IndexError) as error:
       raise ValueError(f"{path} is no readable GGUF file: {error}") from error
+
     self.family = self.field("general.architecture")
     if self.family not in FAMILIES:
       raise ValueError(
         f"{path}: architecture {self.family!r} is not supported in GGUF files; supported are "
         f"{', '.join(FAMILIES)}. Import the model's safetensors directory instead"
       )
+
     self._check_kind()
     self._tensors = {_published(tensor.name): tensor for tensor in self._reader.tensors}
     self._divisors = self._tensors.pop(DIVISORS, None)
@@ -120,6 +122,7 @@ class File:
       name: tuple(map(int, reversed(tensor.shape)))
       for name, tensor in self._tensors.items()
     }
+
     self.wrong = [
       f"{name} is of type {tensor.tensor_type.name}; {', '.join(READABLE)} are read"
       for name, tensor in self._tensors.items()
@@ -143,6 +146,7 @@ class File:
     width = self._count("embedding_length")
     head_width = self._count("attention.key_length", width // heads)
     epsilon = self._of("attention.layer_norm_rms_epsilon", 1e-6)
+
     config = architecture.ModelConfig(
       vocabulary=self.shapes["model.embed_tokens.weight"][0],
       width=width,
@@ -158,6 +162,7 @@ class File:
       window=self._of("attention.sliding_window", 0) if self.family == "llama" else 0,
       **FAMILIES[self.family],
     )
+
     self._check_sizes(config)
     return config
 
@@ -166,10 +171,12 @@ class File:
     stored = self._tensors[tensor]
     values = gguf.quants.dequantize(stored.data, stored.tensor_type)
     values = values.reshape(self.shapes[tensor])
+
     # Only this family's conversion puts the two of a rotated pair side by side.
     if self.family == "llama" and tensor.endswith(("q_proj.weight", "k_proj.weight")):
       heads = self.config.heads if "q_proj" in tensor else self.config.kv_heads
       return _pairs_apart(values, heads)
+
     return values
 
   def _rope(self, head_width: int) -> architecture.Rope:
@@ -178,11 +185,13 @@ class File:
     # llama.cpp takes a factor without a type for a linear one.
     kind = self._of("rope.scaling.type", "linear")
     factor = float(self._of("rope.scaling.factor", self._of("rope.scale_linear", 0.0)))
+
     if kind not in ("none", "linear"):
       raise ValueError(
         f"{self.name}: rope scaling {kind!r} is not read from GGUF files, only linear and that of "
         "Llama 3; import the model's safetensors"
       )
+
     is_stretched = kind == "linear" and factor not in (0.0, 1.0)
     if is_stretched and self._divisors is not None:
       raise ValueError(f"{self.name} has both {DIVISORS} and a linear rope scaling of {factor}")
@@ -191,6 +200,7 @@ class File:
     if self._divisors is None:
       return rope
     divisors = np.asarray(self._divisors.data, np.float64)
+
     scaled = dataclasses.replace(rope, scaling="llama3", factor=float(divisors.max()), **LLAMA3)
     expected = rope.frequencies(head_width) / scaled.frequencies(head_width)
     if divisors.shape != expected.shape or not np.allclose(divisors, expected, rtol=1e-4):
@@ -198,6 +208,7 @@ class File:
         f"{self.name}: {DIVISORS} are not those of Llama 3 with {LLAMA3}; import the model's "
         "safetensors"
       )
+
     return scaled
 
   def _of(self, name: str, default: Any) -> Any:
@@ -209,10 +220,12 @@ class File:
     values = set(value) if isinstance(value, list) else {value}
     if None in values:
       raise ValueError(f"{self.name}: {self.family}.{name} is missing")
+
     if len(values) > 1:
       raise ValueError(
         f"{self.name}: {self.family}.{name}={value} differs between layers; all are alike here"
       )
+
     return int(values.pop())
 
   def _check_kind(self) -> None:
@@ -221,6 +234,7 @@ class File:
     parts = self.field("split.count", 0)
     if kind != "model":
       raise ValueError(f"{self.name}: general.type is {kind!r}, and only whole models are read")
+
     if parts > 1:
       raise ValueError(
         f"{self.name} is one of split.count={parts} files; join them with llama-gguf-split --merge"
@@ -234,11 +248,13 @@ class File:
       if name.startswith(f"{self.family}.")
     }
     wrong = []
+
     for name, value in keys.items():
       if name in READ | MEANINGLESS or value in OFF.get(name, ()):
         continue
       only = f" (only {' or '.join(map(repr, OFF[name]))})" if name in OFF else ""
       wrong.append(f"{self.family}.{name}={value!r}{only}")
+
     if wrong:
       raise ValueError(
         f"{self.name}: not supported in GGUF files: {'; '.join(sorted(wrong))}. Import the model's "
@@ -254,6 +270,7 @@ class File:
     }
     if self.family != "llama":  # llama.cpp gives these no window; nothing beyond it is as good
       expected["attention.sliding_window"] = 0
+
     for name, size in expected.items():
       value = self._of(name, size)
       if value != size and not (size == 0 and value >= config.longest):
@@ -267,6 +284,7 @@ def _published(name: str) -> str:
   if name.startswith("blk."):
     _, layer, rest = name.split(".", 2)
     return f"model.layers.{layer}.{LAYER[rest]}" if rest in LAYER else name
+
   return TENSORS.get(name, name)
 
 

@@ -43,6 +43,7 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
   has_weights = (directory / INDEX).exists() or (directory / WEIGHTS).exists()
   if config.tied and has_weights and not families.is_classifier(directory):
     config = dataclasses.replace(config, tied=weights.is_tied(Directory(directory)))
+
   return config
 
 
@@ -82,6 +83,7 @@ def fingerprint(directory: str | os.PathLike, names: Iterable[str] | None = None
       digest.update(file.read(SAMPLE_BYTES))
       file.seek(max(0, size - SAMPLE_BYTES))
       digest.update(file.read())
+
   return digest.hexdigest()[:16]
 
 
@@ -98,6 +100,7 @@ class Directory:
     self.shapes: dict[str, tuple[int, ...]] = {}
     self.wrong: list[str] = []
     self._homes: dict[str, pathlib.Path] = {}
+
     try:
       for file in _files(directory):
         lfs.check(directory / file)
@@ -126,6 +129,7 @@ def _files(directory: pathlib.Path) -> list[str]:
     if not isinstance(weight_map, dict):
       raise ValueError(f"{INDEX} has no weight_map, which says what lies in which file")
     return sorted(set(weight_map.values()))
+
   if (directory / WEIGHTS).exists():
     return [WEIGHTS]
   raise ValueError(
@@ -164,6 +168,7 @@ def save(
   homes = {}
   width = np.dtype(dtype).itemsize
   shards = list(_shards(table, width, shard_bytes))
+
   for number, shard in enumerate(shards, start=1):
     file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
     tensors = {
@@ -171,9 +176,11 @@ def save(
       for entry, layer, name in shard
     }
     homes |= dict.fromkeys(tensors, file)
+
     if hosts.is_first():
       # Some versions of transformers refuse a file that names no format.
       safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
+
   if len(shards) > 1 and hosts.is_first():
     size = sum(math.prod(entry.shape) for entry in table) * width
     index = {"metadata": {"total_size": size}, "weight_map": homes}
@@ -187,17 +194,20 @@ def describe(
   if not hosts.is_first():
     return
   is_scalar = pure.is_scalar(model)
+
   if is_scalar and float(leaves["bias"]):
     raise ValueError(
       f"the head's bias is {float(leaves['bias']):g}, and a classifier of transformers has none: "
       "move the zero of the score, so that it is 0"
     )
+
   directory.mkdir(parents=True, exist_ok=True)
   # An index left here would speak for shards that are gone, as would an adapter's description.
   for old in (*directory.glob("*.safetensors"), directory / INDEX, directory / directories.ADAPTER):
     old.unlink(missing_ok=True)
   if is_scalar:  # its one label is a number, which pipelines are to give as it is
     more |= {"num_labels": 1, "problem_type": "regression"}
+
   # Adapters and how a base is kept are a matter of training, not of the model.
   shape = dataclasses.replace(model.config, adapter=None, stored="float32")
   config = families.write(shape, dtype=dtype, **more)
@@ -218,6 +228,8 @@ def _shards(
         yield shard
         shard = []
         size = 0
+
       shard.append((entry, layer, name))
       size += nbytes
+
   yield shard

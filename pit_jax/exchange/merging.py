@@ -128,6 +128,7 @@ class Merged:
     self.name = f"{directory} on {base.name}"
     self.wrong = list(base.wrong)
     self._collect(peft.tensors(path / peft.WEIGHTS), str(path / peft.WEIGHTS))
+
     self.is_scalar = self._raw.get("task_type") == "SEQ_CLS" or SCORE in {
       *base.shapes,
       *self._saved,
@@ -144,6 +145,7 @@ class Merged:
       weight = self._base.read(weights.EMBEDDING)
     else:
       weight = self._base.read(tensor)
+
     change = self._changes.get(tensor.removesuffix(".weight"))
     return change.apply(np.asarray(weight, np.float32)) if change else weight
 
@@ -155,10 +157,12 @@ class Merged:
       # PEFT's layers around a module are no part of the base's names.
       plain = WRAPPERS.sub("", name.removeprefix(peft.PREFIX))
       match = MODULE.fullmatch(plain.removesuffix(".default"))
+
       if match:
         parts.setdefault(match["module"], {})[match["part"]] = tensor
       else:
         self._saved[plain] = tensor
+
     for module, pair in parts.items():
       change = self._change(module, pair)
       if change is None:
@@ -175,6 +179,7 @@ class Merged:
       return None
     rank = _by_pattern(self._raw.get("rank_pattern"), module, self._raw.get("r", 8))
     alpha = _by_pattern(self._raw.get("alpha_pattern"), module, self._raw.get("lora_alpha", 8))
+
     if not a.ndim == b.ndim == 2 or not a.shape[0] == b.shape[1] == rank:
       self.wrong.append(f"{module} has A {a.shape} and B {b.shape}, not of rank {rank}")
     root = math.sqrt(rank) if self._raw.get("use_rslora") else rank
@@ -193,6 +198,7 @@ class Merged:
         trained.add(weights.EMBEDDING)
       if trained & self._saved.keys():
         shapes.setdefault(weights.HEAD, shapes[weights.EMBEDDING])
+
     return shapes
 
   def _check(self, is_tied: bool) -> None:
@@ -204,20 +210,24 @@ class Merged:
         self.wrong.append(f"{module} is adapted and not part of the base")
       elif shape != change.shape:
         self.wrong.append(f"{module}.weight has shape {shape}, its adapter is for {change.shape}")
+
       if change.is_embedding and change.magnitude is not None:
         self.wrong.append(f"{module} is an embedding with DoRA, which is not merged")
+
     embeddings = {"lm_head", "model.embed_tokens"} & self._changes.keys()
     if is_tied and not self.is_scalar and embeddings:
       self.wrong.append(
         f"{', '.join(embeddings)} is adapted, and the base's head is its embedding: merging would "
         "change the other one, too"
       )
+
     for name, tensor in self._saved.items():
       if self.shapes.get(name) != tensor.shape:
         self.wrong.append(
           f"{name} of the adapters has shape {tensor.shape}, the base's "
           f"{self.shapes.get(name, 'is not there')}"
         )
+
     # Adapters that a file announces and lacks, or has unannounced, are no whole adapters.
     targeted = {module for module in modules if _is_adapted(self._raw, module)}
     if is_tied:
@@ -234,6 +244,7 @@ def _described(path: pathlib.Path) -> dict[str, Any]:
     raw = directories.read_object(path)
   except ValueError as error:
     raise ValueError(f"{path.parent}: {error}") from error
+
   wrong = [
     f"{name}={raw.get(name)!r} (only {' or '.join(map(repr, allowed))})"
     for name, allowed in FIXED.items()
@@ -243,6 +254,7 @@ def _described(path: pathlib.Path) -> dict[str, Any]:
   wrong += [f"{name}={raw[name]!r}" for name in raw.keys() - recognised if raw[name] not in OFF]
   if not isinstance(raw.get("target_modules"), list | str):
     wrong.append(f"target_modules={raw.get('target_modules')!r} (only names or a pattern)")
+
   if wrong:
     raise ValueError(f"{path}: not supported: {'; '.join(sorted(wrong))}")
   return raw
@@ -253,9 +265,11 @@ def _is_adapted(raw: Mapping[str, Any], module: str) -> bool:
   targets = raw["target_modules"]
   if _is_named(raw.get("exclude_modules"), module) or _is_saved(raw, module):
     return False
+
   if isinstance(targets, str):
     every = targets.lower() == "all-linear"
     return bool((LINEAR if every else re.compile(targets)).fullmatch(module))
+
   return _is_named(targets, module) and _is_in_layers(raw, module)
 
 

@@ -65,15 +65,18 @@ def save(
   leaves = pure.named(pure.split(model, params)[0])
   hf.describe(directory, model, leaves, dtype="float32", **more)
   tensors = {}
+
   for entry, layer, name, matrix in _places(model):
     leaf = np.asarray(hosts.fetch(leaves[entry.adapter(matrix)][layer]), np.float32)
     # Theirs are [out, in] and ours [in, out]; safetensors writes memory as it lies.
     tensors[name] = np.ascontiguousarray(leaf.reshape(_shape(leaf.shape, matrix)[::-1]).T)
+
   if pure.is_scalar(model):
     tensors[SCORE] = np.asarray(hosts.fetch(leaves["head"]), np.float32)[None]
   if not hosts.is_first():
     return
   safetensors.numpy.save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+
   described = {
     "peft_type": "LORA",
     "task_type": TASKS[pure.is_scalar(model)],
@@ -86,6 +89,7 @@ def save(
     "modules_to_save": ["score"] if pure.is_scalar(model) else None,
     "inference_mode": True,
   }
+
   (directory / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
@@ -106,6 +110,7 @@ def read(directory: str | os.PathLike) -> architecture.Adapter:
     raw = directories.read_object(path)
   except ValueError as error:
     raise ValueError(f"{path.parent}: {error}") from error
+
   wrong = [
     f"{name}={raw[name]!r} is not supported, only {' or '.join(map(repr, allowed))}"
     for name, allowed in FIXED.items()
@@ -115,6 +120,7 @@ def read(directory: str | os.PathLike) -> architecture.Adapter:
   by_module = {_module(name): name for name in products.INPUTS}
   if not isinstance(targets, list) or set(targets) - set(by_module):
     wrong.append(f"target_modules={targets!r}; name some of {', '.join(by_module)}")
+
   if wrong:
     raise ValueError(f"{path}: {'; '.join(wrong)}")
   ordered = tuple(name for module, name in by_module.items() if module in targets)
@@ -140,9 +146,11 @@ def load(
   shapes = {name: leaf.shape for name, leaf in pure.named(trained).items()}
   saved = tensors(directory / WEIGHTS)
   _check(directory, model, saved, shapes)
+
   for entry, _, name, matrix in _places(model):
     parameter = entry.adapter(matrix)
     parts.setdefault(parameter, []).append(saved[name].T.reshape(shapes[parameter][1:]))
+
   leaves = {parameter: np.stack(tensors) for parameter, tensors in parts.items()}
   if pure.is_scalar(model):
     leaves |= {"head": saved[SCORE][0], "bias": np.float32(0)}
@@ -186,6 +194,7 @@ def _check(directory, model: pure.PureModel, found: dict, shapes: dict) -> None:
     expected[SCORE] = (1, *shapes["head"])
   wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
   wrong += [f"{name} is not part of the adapters" for name in found.keys() - expected.keys()]
+
   wrong += [
     f"{name} has shape {found[name].shape}, not {shape}"
     for name, shape in expected.items()

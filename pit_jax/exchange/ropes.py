@@ -33,6 +33,7 @@ def read(parameters: Mapping[str, Any]) -> architecture.Rope:
   values = {name: value for name, value in parameters.items() if value is not None}
   kind = values.pop("rope_type", "default")
   theta = values.pop("rope_theta")
+
   # An older name of rope_type, which may stand beside it.
   values.pop("type", None)
   allowed = KINDS.get(kind)
@@ -42,9 +43,11 @@ def read(parameters: Mapping[str, Any]) -> architecture.Rope:
     raise ValueError("partial_rotary_factor is not supported; all of a head is rotated")
   if values.pop("truncate", True) is not True:
     raise ValueError("truncate=False is not supported in rope_parameters")
+
   unknown = sorted(set(values) - set(allowed))
   if unknown:
     raise ValueError(f"rope_parameters: {', '.join(unknown)} is not supported for {kind!r}")
+
   # Yarn's bounds have defaults of their own.
   chosen = {"slow": 1.0, "fast": 32.0} if kind == "yarn" else {}
   chosen |= {allowed[name]: value for name, value in values.items()}

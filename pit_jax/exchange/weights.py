@@ -103,6 +103,7 @@ class Entry:
     if self.inputs:
       split = math.prod(self.inner[: self.inputs])
       return (math.prod(self.inner) // split, split)
+
     if self.is_label:
       return (1, *self.inner)
     return self.inner if self.ours == "trunk.embedding" else (math.prod(self.inner),)
@@ -128,6 +129,7 @@ def entries(model: pure.PureModel) -> list[Entry]:
   table = LAYER | NORMS[model.config.post_norms]
   shapes = pure.named(jax.eval_shape(model.init, jax.random.key(0)))
   rows = []
+
   for ours, leaf in shapes.items():
     name = ours.removeprefix("trunk.")
     inputs = 0
@@ -135,6 +137,7 @@ def entries(model: pure.PureModel) -> list[Entry]:
     prefix = [""]
     if name == "bias" or ".adapters." in name or name.endswith("_scale"):
       continue
+
     if name.startswith("blocks."):
       theirs, inputs = table[name.removeprefix("blocks.")]
       prefix = [f"model.layers.{layer}." for layer in range(model.config.layers)]
@@ -144,8 +147,10 @@ def entries(model: pure.PureModel) -> list[Entry]:
       )
     else:
       theirs = {"embedding": EMBEDDING, "norm.scale": "model.norm.weight"}[name]
+
     names = tuple(start + theirs for start in prefix)
     rows.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
+
   return rows
 
 
@@ -165,10 +170,12 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
   if model.config.tied and EMBEDDING not in weights.shapes and HEAD in weights.shapes:
     # One tensor for both may be written under either name.
     table = [dataclasses.replace(e, theirs=(HEAD,)) if EMBEDDING in e.theirs else e for e in table]
+
   # All that does not fit is said before anything is read.
   _check(weights, table, model.config.tied)
   places = _places(sharding)
   leaves = {}
+
   for entry in table:
     for name, shape, take in _parts(entry):
 
@@ -176,6 +183,7 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
         return _read(entry, weights, index, take)
 
       leaves[name] = jax.make_array_from_callback(shape, places[name], part)
+
   if pure.is_scalar(model):
     leaves["bias"] = jax.device_put(np.float32(0), places["bias"])  # classifiers have none
   return pure.nested(leaves)
@@ -204,6 +212,7 @@ def finite(weight: np.ndarray, tensor: str, source: str) -> np.ndarray:
       f"{source}: {tensor} holds {count} of {weight.size} values that are infinite or no number; "
       "the file is damaged, or the training that wrote it diverged"
     )
+
   return weight
 
 
@@ -239,9 +248,11 @@ def tensor(
   weight = leaf(entry.ours)
   if entry.dtype == "int8":
     weight = weight * leaf(f"{entry.ours}_scale")
+
   if entry.adapter("a") in leaves:
     a, b = (leaf(entry.adapter(matrix)) for matrix in "ab")
     weight = weight + np.tensordot(a, b, axes=1) * adapter.scale
+
   return entry.to_theirs(weight)
 
 
@@ -269,6 +280,7 @@ def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
   expected = {name: entry.their_shape for entry in table for name in entry.theirs}
   shapes = weights.shapes
   wrong = list(weights.wrong)
+
   # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
   # hold of every layer, say nothing that config.json does not.
   harmless = {name for name in shapes if name.endswith(".rotary_emb.inv_freq")}
@@ -277,6 +289,7 @@ def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
   wrong += [
     f"{name} is not part of the model" for name in shapes.keys() - expected.keys() - harmless
   ]
+
   wrong += [
     f"{name} has shape {shapes[name]}, not {shape}"
     for name, shape in expected.items()
@@ -297,10 +310,12 @@ def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callab
   layers = range(entry.shape[0])[index[0]]
   inner = index[1:]
   result = None
+
   for place, number in enumerate(layers):
     piece = read(entry.theirs[number])[inner]
     # Only the first layer tells the type that `take` makes.
     if result is None:
       result = np.empty((len(layers), *piece.shape), piece.dtype)
     result[place] = piece
+
   return result

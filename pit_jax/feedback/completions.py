@@ -73,6 +73,7 @@ def adapted(refused: Form, error: Exception) -> Form | None:
     return None
   parameters = dict(refused.parameters)
   named = [name for name in parameters if name == getattr(error, "param", None)]
+
   # Endpoints without such a field name the parameter in their words.
   named += [name for name in parameters if re.search(rf"\b{name}\b", words(error))]
   for name in named:
@@ -91,7 +92,9 @@ def adapted(refused: Form, error: Exception) -> Form | None:
       change = f"without {name}"
       if name == "logprobs":
         parameters.pop("top_logprobs", None)
+
     return Form(parameters, (*refused.changes, change))
+
   return None
 
 
@@ -107,6 +110,7 @@ def words(error: Exception) -> str:
     message = f"{message} {body}"
   elif body and not (isinstance(body, dict) and body.get("message")):
     message = f"{message} {json.dumps(body, ensure_ascii=False)}"
+
   return " ".join(f"{message} {error.__cause__ or ''}".split())
 
 
@@ -123,6 +127,7 @@ def read(content: str) -> tuple[transcripts.Reply, int | None]:
     choice = completion["choices"][0]
     text = _text(choice["message"].get("content"))
     weighed = (choice.get("logprobs") or {}).get("content") or []
+
     reply = transcripts.Reply(
       text=text,
       logprobs=_logprobs(weighed),
@@ -131,6 +136,7 @@ def read(content: str) -> tuple[transcripts.Reply, int | None]:
     tokens = (completion.get("usage") or {}).get("total_tokens")
   except (LookupError, TypeError, AttributeError) as error:
     raise ValueError(f"{type(error).__name__}: {error}") from error
+
   return reply, tokens if isinstance(tokens, int) else None
 
 
@@ -141,10 +147,12 @@ def answer(text: str) -> str:
     if rest.startswith("{"):  # an answer in JSON may speak of such marks
       break
     before, mark, thought = rest.partition(opening)
+
     if mark and (closing in thought or not before):
       rest = (before + thought.partition(closing)[2]).strip()
     elif closing in rest and not mark:  # the prompt's template wrote the opening one
       rest = rest.partition(closing)[2].strip()
+
   return rest
 
 
@@ -158,12 +166,15 @@ def asked_wait(headers: Mapping[str, str]) -> float:
       seconds = float(headers.get(name, "")) * unit
     except ValueError:
       continue
+
     if math.isfinite(seconds):
       return max(seconds, 0.0)
+
   try:
     date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
   except ValueError:
     return 0.0
+
   return max(date.timestamp() - time.time(), 0.0)
 
 
@@ -177,6 +188,7 @@ def _text(content: Any) -> str:
   texts = [part["text"] for part in parts if part.get("type") in ("text", "output_text")]
   if not all(isinstance(text, str) for text in texts):
     raise TypeError("a part of the content holds no text")
+
   return "".join(texts)
 
 
@@ -187,10 +199,12 @@ def _logprobs(weighed: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
   start = text.rfind(begun) if (begun := answer(text)) else 0
   place = 0
   length = 0
+
   # To the token in which the answer begins, at its start or within it.
   while place < len(tokens) - 1 and length + len(tokens[place]) <= start:
     length += len(tokens[place])
     place += 1
+
   tops = weighed[place]["top_logprobs"] if weighed else []
   logprobs = {top["token"]: float(top["logprob"]) for top in tops}
   if not all(map(math.isfinite, logprobs.values())):

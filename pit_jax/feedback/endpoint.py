@@ -117,6 +117,7 @@ class Endpoint:
       max_retries=0,  # attempts are ours: each is counted, and waits its turn
       timeout=settings.timeout,
     )
+
     self._line = patience.Line()
     self._failure = failure
     self.address = str(self._client.base_url)
@@ -126,6 +127,7 @@ class Endpoint:
       is_weighed=settings.is_weighed,
       is_openai=OPENAI in self.address,
     )
+
     self._is_probed = not settings.temperature
     self.name = f"{settings.model} at {self.address}"
 
@@ -138,6 +140,7 @@ class Endpoint:
     if prompts and not self._is_probed:
       self._is_probed = True
       self._probe(file)
+
     with concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool:
       futures = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
       try:
@@ -153,6 +156,7 @@ class Endpoint:
     if not hosts.is_first():
       # The other hosts have no file, and take part in the exchange alone.
       return hosts.agree(None)
+
     with transcripts.opened(self._path) as file:
       return hosts.agree(file.spent(self.name))
 
@@ -168,24 +172,28 @@ class Endpoint:
     s = self._settings
     form = self._form
     attempt = 0
+
     while True:
       self._line.wait_for_turn(s.requests_per_minute)
       if self._line.ended.is_set():
         return self._line.end(*self._line.ending)
       if not file.take(self.name, s.budget_requests, s.budget_tokens):
         return self._line.end("budget used up", self._budget(file))
+
       try:
         reply, tokens = self._request(prompt, form)
       except (self._openai.APIError, _Unusable) as error:
         if changed := completions.adapted(form, error):
           form = changed  # another request, and no further attempt at this one
           continue
+
         problem = self._explain(error)
         failed = transcripts.Reply(failure=problem.failure, detail=problem.detail)
         if problem.is_final:
           return self._line.end(failed.failure, failed.detail)
         if not problem.may_pass or attempt >= s.retries:
           return self._line.missed(failed)
+
         # Not a sleep, so that all pauses end when the asking does.
         self._line.ended.wait(patience.pause(error, attempt, s.wait))
         attempt += 1
@@ -199,6 +207,7 @@ class Endpoint:
     line = self._line
     line.without_reply = 0
     failure, detail = self._failure(reply)
+
     # While no prompt has done well it is the endpoint, and afterwards this reply alone.
     if failure == transcripts.NO_LOGPROBS and reply.text and line.first is not None:
       refused = f", and was asked {', '.join(self.changes)}" if self.changes else ""
@@ -207,6 +216,7 @@ class Endpoint:
         f"{self.name} sends no log-probabilities, as transformers' server does not{refused}; use "
         "evaluation.language_judge.verdict='json'",
       )
+
     line.met(failure, detail)
     return reply
 
@@ -217,6 +227,7 @@ class Endpoint:
       is_new = len(form.changes) > len(self._form.changes)
       if is_new:
         self._form = form
+
     if is_new:
       LOG.warning("%s refuses what was asked for; asked now %s", self.name, ", ".join(form.changes))
 
@@ -227,12 +238,15 @@ class Endpoint:
       if not file.take(self.name, self._settings.budget_requests, self._settings.budget_tokens):
         return
       self._line.wait_for_turn(self._settings.requests_per_minute)
+
       try:
         reply, tokens = self._request(PROBE, self._form)
       except (self._openai.APIError, _Unusable):
         return  # the prompts that follow will say why
+
       file.count(self.name, tokens)
       texts.add(reply.text)
+
     if len(texts) == 1:
       change = f"temperature={self._settings.temperature} without effect"
       self._form = dataclasses.replace(self._form, changes=(*self._form.changes, change))
@@ -260,11 +274,13 @@ class Endpoint:
       messages=[{"role": role, "content": content} for role, content in turns],
       **form.parameters,
     )
+
     try:
       content = self._clean(raw.http_response.content.decode())
       reply, tokens = completions.read(content)
     except ValueError as error:
       raise _Unusable(str(error)) from error
+
     if tokens is None:
       tokens = len((conversations.write(prompt) + reply.text).encode()) // BYTES_PER_TOKEN
     return reply, tokens
@@ -279,11 +295,13 @@ class Endpoint:
     if not isinstance(error, self._openai.APIStatusError):
       return _Problem("no connection", detail)
     status = error.status_code
+
     if status in FINAL:
       return _Problem(f"{FINAL[status]} ({status})", detail, may_pass=False, is_final=True)
     if status == 429:
       no_money = error.code == "insufficient_quota"
       return _Problem("too many requests (429)", detail, is_final=no_money)
+
     kind = "server error" if status >= 500 else "refused"
     return _Problem(f"{kind} ({status})", detail, may_pass=status in PASSING or status >= 500)
 
@@ -301,6 +319,7 @@ def check(base_url: str) -> None:
       "a language model behind an endpoint is asked through the package openai, which is not "
       "installed; install the extra: pip install 'pit_jax[judge]'"
     ) from error
+
   if not (base_url or os.environ.get(ADDRESS) or os.environ.get(KEY)):
     raise ValueError(
       f"the environment has no {KEY}, which OpenAI's endpoint wants; set it, or give the address "

@@ -95,6 +95,7 @@ class Judge:
       ["failed", "win", "lose"],
       "tie",
     )
+
     return names.tolist()
 
 
@@ -159,6 +160,7 @@ def function(place: str, name: str = "", tie: float = EXACT_TIE) -> Judge:
         f"{place} returned an array of shape {numbers.shape} for {len(columns[0])} rows; return "
         "one number per row"
       )
+
     return numbers
 
   def in_order(questions, a, b):
@@ -206,6 +208,7 @@ def in_both_orders(
   failures = {}
   reasons = ["the answers are the same"] * len(pairs)
   verdicts = in_order(*([row[column] for row in ordered] for column in range(3)))
+
   for row, i in enumerate(places):
     first = 2 * row
     second = 2 * row + 1
@@ -215,6 +218,7 @@ def in_both_orders(
       reasons[i] = f"a first: {verdicts.reasons[first]} | b first: {verdicts.reasons[second]}"
     if failure := verdicts.failures.get(first) or verdicts.failures.get(second):
       failures[i] = failure
+
   explanations = None if verdicts.reasons is None else reasons
   return Verdicts(orders.mean(axis=1), explanations, failures, orders)
 

@@ -76,10 +76,12 @@ def labels(
   ask = rater.in_order if orders == 1 and rater.in_order else rater.verdicts
   verdicts = ask(*([pair[column] for pair in pairs] for column in range(3)))
   outcomes = rater.outcomes(verdicts)
+
   if verdicts.orders is not None and keep == "agreed":
     # Of opposite signs: each order prefers another answer.
     for place in np.flatnonzero(verdicts.is_judged & (verdicts.orders.prod(axis=1) < 0)):
       outcomes[place] = DISAGREEING
+
   preferred = []
   counts = collections.Counter({"kept": 0, TIES: 0, DISAGREEING: 0})
   for place, (pair, outcome) in enumerate(zip(pairs, outcomes, strict=True)):
@@ -88,6 +90,7 @@ def labels(
       preferred.append(_row(pair, float(verdicts.difference[place]), rater.name))
     left_out = {"tie": TIES, "failed": verdicts.failures.get(place)}
     counts["kept" if is_kept else left_out.get(outcome, outcome)] += 1
+
   return Labelled(preferred, dict(counts))
 
 
@@ -98,6 +101,7 @@ def _row(pair: Pair, difference: float, labelled_by: str) -> dict[str, Any]:
   prompt = pair.prompt
   if not isinstance(prompt, str):
     prompt = [turn._asdict() for turn in prompt]
+
   return {
     "prompt": prompt,
     "chosen": answers[0],

@@ -100,19 +100,23 @@ def read_json(reply: transcripts.Reply) -> Opinion:
   decoder = json.JSONDecoder(strict=False)
   opinions = {}
   answer = completions.answer(reply.text)
+
   # From every brace on, as models write around the object that they were asked for.
   for start in (match.start() for match in re.finditer(r"\{", answer)):
     try:
       parsed, _ = decoder.raw_decode(answer, start)
     except (ValueError, RecursionError):
       continue
+
     verdict = parsed.get("verdict")
     if isinstance(verdict, str) and verdict.strip().upper() in PREFERENCES:
       opinions.setdefault(PREFERENCES[verdict.strip().upper()], str(parsed.get("reason") or ""))
+
   # The same verdict twice is one verdict; two different ones are none.
   if len(opinions) == 1:
     ((preference, reason),) = opinions.items()
     return Opinion(preference, reason.strip())
+
   what = CUT if reply.is_cut and not opinions else NO_VERDICT
   return Opinion(math.nan, f"it says {reply.text[:200]!r}", what)
 
@@ -125,9 +129,11 @@ def read_logprobs(reply: transcripts.Reply) -> Opinion:
   if _letter(likeliest) not in LETTERS:
     return Opinion(math.nan, f"it begins with {likeliest!r}", NO_VERDICT)
   chances = dict.fromkeys(LETTERS, 0.0)  # as multiples of the likeliest token's
+
   for token, logprob in reply.logprobs.items():
     if (letter := _letter(token)) in chances:
       chances[letter] += math.exp(logprob - reply.logprobs[likeliest])
+
   shares = {letter: chance / sum(chances.values()) for letter, chance in chances.items()}
   reason = ", ".join(f"{letter} {share:.0%}" for letter, share in shares.items())
   return Opinion(shares["A"] - shares["B"], reason)

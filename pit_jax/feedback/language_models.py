@@ -62,6 +62,7 @@ def local(
       yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=detail)
     places = np.flatnonzero(~encoded.is_cut).tolist()
     repeats: collections.Counter[tuple[str, ...]] = collections.Counter()
+
     # Batch by batch, so that what was answered is kept when the rest is interrupted.
     for start in range(0, len(places), asking.batch_size):
       some = places[start : start + asking.batch_size]
@@ -196,10 +197,12 @@ def _check_values(c: ml_collections.ConfigDict, key: str) -> None:
   if c.verdict not in language_judge.ENDINGS:
     allowed = ", ".join(language_judge.ENDINGS)
     raise ValueError(f"{key}.verdict is {c.verdict!r}; use one of {allowed}")
+
   if not 0 <= c.tie < 1:
     raise ValueError(
       f"{key}.tie is {c.tie}, and no difference is beyond 1; use a value from 0 to below 1"
     )
+
   least = {"prompts": 1, "max_tokens": 1, "max_prompt_tokens": 1, "concurrency": 1, "retries": 0}
   least |= dict.fromkeys(("budget_requests", "budget_tokens", "requests_per_minute"), 0)
   for name, bound in (least | {"temperature": 0, "wait": 0, "timeout": 0.001}).items():
@@ -211,11 +214,13 @@ def _check_address(base_url: str, key: str) -> None:
   if not base_url:
     return
   parts = urllib.parse.urlsplit(base_url)
+
   if parts.scheme not in ("http", "https") or not parts.hostname:
     raise ValueError(
       f"{key}.base_url is {base_url!r}; use an address such as "
       f"http://localhost:8000/v1, {origin.LOCAL!r} for a model's directory, or nothing for OpenAI's"
     )
+
   if parts.username or parts.password or parts.query:
     raise ValueError(
       f"{key}.base_url holds a name, a password or a query, and configurations "

@@ -46,6 +46,7 @@ class _Given:
     if name not in self.models:
       available = ", ".join(self.models) or "none"
       raise ValueError(f"{self.key}.model={name!r}; the models here are: {available}")
+
     return self.models[name]
 
   def published(self, field: str) -> origin.Published:
@@ -150,6 +151,7 @@ def build(
   if name not in sections:
     names = ", ".join(sections) or "none"
     raise ValueError(f"feedback.{part} has no {name!r}; there are: {names}")
+
   given = _Given(part, name, sections[name], context, models or {})
   if wrong := [*_problems(context.config, part, given.key, given.section)]:
     raise ValueError("; ".join(wrong))
@@ -168,9 +170,11 @@ def check(config: ml_collections.ConfigDict) -> None:
   if unknown := sorted({*parts} - {*KINDS}):
     raise ValueError(f"feedback.{unknown[0]} is not known; use {' or '.join(KINDS)}")
   wrong = []
+
   for part, sections in parts.items():
     for name, section in sections.items():
       wrong += _problems(config, part, f"feedback.{part}.{name}", section)
+
   if wrong:
     raise ValueError("; ".join(wrong))
 
@@ -184,6 +188,7 @@ def _problems(
   if chosen not in kinds:
     yield f"{key}.kind={chosen!r}; use one of {', '.join(kinds)}"
     return
+
   kind = kinds[chosen]
   present = {*section} - {"kind"}
   missing = sorted({*kind.needs} - present)
@@ -191,11 +196,13 @@ def _problems(
   fields = ", ".join((*kind.needs, *kind.may)) or "nothing"
   for name in sorted(present - {*kind.needs, *kind.may}):
     yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
+
   # The checks below read what is missing.
   if missing:
     return
   if chosen == "file" and not os.path.isfile(section.path):
     yield f"{key}.path={section.path} is no file"
+
   try:
     if chosen in ("endpoint", "language_model"):
       language_models.check(_language(config, section), key)

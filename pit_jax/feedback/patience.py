@@ -43,6 +43,7 @@ class Line:
         self.ending = failure, detail
         self.ended.set()
         LOG.warning("no more questions are asked: %s: %s", failure, detail)
+
       return transcripts.Reply(failure=self.ending[0], detail=self.ending[1])
 
   def missed(self, reply: transcripts.Reply) -> transcripts.Reply:
@@ -51,9 +52,11 @@ class Line:
     with self.lock:
       self.without_reply += 1
       is_enough = self.without_reply >= PATIENCE
+
     if is_enough:
       many = f"{PATIENCE} prompts in a row had no reply, the last because of: {reply.detail}"
       self.end("endpoint given up", many)
+
     return reply
 
   def met(self, failure: str, detail: str) -> None:
@@ -63,8 +66,10 @@ class Line:
         self.first = None
       elif self.first is not None:
         self.first.append(failure)
+
       is_hopeless = self.first is not None and len(self.first) >= FIRST
       is_hopeless = is_hopeless and len(set(self.first)) == 1
+
     if is_hopeless:
       self.end(failure, f"the first {FIRST} prompts fared alike, the last so: {detail}")
 
@@ -76,6 +81,7 @@ class Line:
       # Turns are given out under the lock, and waited for outside.
       start = max(self.next_start, time.monotonic())
       self.next_start = start + 60 / per_minute
+
     self.ended.wait(start - time.monotonic())
 
 

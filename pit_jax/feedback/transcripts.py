@@ -101,6 +101,7 @@ class Transcripts:
         "AND (? = 0 OR requests < ?) AND (? = 0 OR tokens < ?)",
         (model, requests, requests, tokens, tokens),
       )
+
       return cursor.rowcount == 1
 
   def count(self, model: str, tokens: int) -> None:
@@ -125,6 +126,7 @@ def opened(path: str | os.PathLike) -> Iterator[Transcripts]:
   path.parent.mkdir(parents=True, exist_ok=True)
   # Every statement is a transaction of its own, so that a kill loses none that was made.
   connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+
   with contextlib.closing(connection):
     try:
       for table in TABLES:
@@ -134,6 +136,7 @@ def opened(path: str | os.PathLike) -> Iterator[Transcripts]:
         f"{path} cannot be used for transcripts ({error}); remove it, or give another file as "
         "evaluation.language_judge.cache"
       ) from error
+
     yield Transcripts(connection, threading.Lock())
 
 
@@ -161,10 +164,12 @@ def remembering(
       records |= {key: missed[key] for key in keys if key in missed}
       new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in records}
       absent = list(new)
+
       for i, reply in ask(list(new.values()), file) if new else ():
         records[absent[i]] = dataclasses.asdict(reply)
         if file and not reply.failure:
           file.write(absent[i], settings, new[absent[i]], reply)
+
     if new:
       places.push()  # what was paid for
     records = hosts.agree(records)

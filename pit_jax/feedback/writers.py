@@ -113,6 +113,7 @@ def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathL
       "max_tokens": settings.max_tokens,
       "key": jax.random.key_data(key).tolist(),
     }
+
     chats = [one.turns for one in asked]
     # One sample after the other: within one call the same conversation is asked once.
     columns = [
@@ -121,12 +122,14 @@ def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathL
     ]
     texts = []
     failures = {}
+
     for place, replies in enumerate(zip(*columns, strict=True)):
       reasons = [_failure(reply)[0] for reply in replies]
       if any(reasons):
         failures[place] = next(filter(None, reasons))
       pairs = zip(replies, reasons, strict=True)
       texts.append([None if reason else completions.answer(reply.text) for reply, reason in pairs])
+
     return Written(texts, failures)
 
   return Writer(name, answer)
@@ -167,6 +170,7 @@ def file(name: str, path: str | os.PathLike) -> Writer:
         f"{path} has fewer than {samples} completions of {len(missing)} of {len(asked)} prompts: "
         f"{', '.join([*examples, *others])}; add rows with these prompts"
       )
+
     return Written(texts)
 
   return Writer(name, answer)
@@ -179,11 +183,13 @@ def _read(path: pathlib.Path) -> dict[str, list[str]]:
     stream = path.open("rb")
   except OSError as error:
     raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+
   with stream:
     for row in questions.read(stream):
       if row.error or row.response is None:
         raise ValueError(f"{path}, line {row.line}: {row.error or 'the row has no response'}")
       replies_by_prompt.setdefault(_key(conversations.turns(row.prompt)), []).append(row.response)
+
   return replies_by_prompt
 
 

@@ -60,6 +60,7 @@ def of(
     return gaps(questions, versions, drafts) - zero_point
   gained = np.zeros(len(drafts), np.float32)
   changed = _changed(versions, drafts)
+
   if changed.size:
     prompts, new, old = ([column[i] for i in changed] for column in (questions, versions, drafts))
     # What is subtracted: both_orders exchanges the two, draft_zero asks of the draft itself.
@@ -67,6 +68,7 @@ def of(
     reads = gaps([*prompts, *prompts], [*new, *against[0]], [*old, *against[1]])
     difference = reads[: len(prompts)] - reads[len(prompts) :]
     gained[changed] = difference / 2 if rule == "both_orders" else difference
+
   return gained
 
 
@@ -77,6 +79,7 @@ def reads(rule: str, versions: Sequence[str], drafts: Sequence[str]) -> np.ndarr
     return np.ones(len(drafts), int)
   counts = np.zeros(len(drafts), int)
   counts[_changed(versions, drafts)] = 2
+
   return counts
 
 

@@ -145,6 +145,7 @@ def improve(
   gaps = []
   is_open = np.ones(len(answers), bool)
   kept = np.zeros(len(answers), int)
+
   for k in range(1, rounds + 1):
     rows = np.flatnonzero(is_open) if until_stopped else np.arange(len(answers))
     if until_stopped and len(rows) == 0:
@@ -153,6 +154,7 @@ def improve(
     noise = jax.random.fold_in(key, k)
     versions, gained = revise(improver, prompts, drafts, key=noise, temperature=temperature)
     text = list(texts[-1])
+
     # Rows that have ended keep NaN, which is above no margin.
     gap = np.full(len(answers), np.nan, np.float32)
     for i, version in zip(rows, versions, strict=True):
@@ -161,8 +163,10 @@ def improve(
     texts.append(text)
     gaps.append(gap)
     is_open &= gap > improver.margin
+
     # Rounds count up to a row's first without enough gain; later gains change nothing.
     kept += is_open
+
   return Rounds(texts=texts, gaps=np.stack(gaps), kept=kept)
 
 
@@ -193,6 +197,7 @@ def revise(
     raise ValueError(
       "the run trained no improver and no gap reward model; use a run whose recipe trains them"
     )
+
   if not temperature >= 0:
     raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
   arguments = (improver.improver, questions, drafts, key, float(temperature))

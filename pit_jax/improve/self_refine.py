@@ -67,11 +67,13 @@ class Form:
     for name in ("feedback_turn", "refine_turn"):
       if not getattr(self, name).strip():
         raise ValueError(f"evaluation.self_refine.{name} is empty; say what the model is to do")
+
     if _plain(self.stop) not in _plain(self.feedback_turn):
       raise ValueError(
         f"evaluation.self_refine.stop is {self.stop!r}, of which feedback_turn says nothing; ask "
         'for these words there, or use ""'
       )
+
     for name in ("max_feedback_tokens", "max_prompt_tokens"):
       if getattr(self, name) < 1:
         raise ValueError(f"evaluation.self_refine.{name} is {getattr(self, name)}; use 1 or more")
@@ -97,6 +99,7 @@ def _format(form: Form, count: int) -> prompt_formats.Format:
   turns: list[prompt_formats.Text | conversations.Turn] = []
   for name, request in zip(texts, requests, strict=False):
     turns += [prompt_formats.Text("assistant", name), conversations.Turn("user", request)]
+
   return prompt_formats.Format("self_refine", texts, turns=tuple(turns))
 
 
@@ -168,22 +171,27 @@ def play(
   columns = ([], [], [])
   histories: list[Said] = [()] * len(answers)
   is_open = np.ones(len(answers), bool)
+
   for k in range(1, rounds + 1):
     rows = np.flatnonzero(is_open)
     prompts, drafts, before = ([c[i] for i in rows] for c in (questions, texts[-1], histories))
     keys = [jax.random.fold_in(key, 2 * k - 1), jax.random.fold_in(key, 2 * k)]
     results = _round(_Player(asking, policy, form, temperature), prompts, drafts, before, keys)
+
     for column, values, other in zip(columns, results, (None, None, STOPPED), strict=True):
       whole = np.full(len(answers), other, object)
       whole[rows] = values
       column.append(whole.tolist())
+
     feedback, written, outcomes = (column[-1] for column in columns)
     texts.append(list(texts[-1]))
     for i in np.flatnonzero([outcome == REFINED for outcome in outcomes]):
       histories[i] += (texts[-1][i], feedback[i])
       texts[-1][i] = written[i]
+
     # A round that failed ends no row: the next one asks again, with other noise.
     is_open = np.array([outcome != STOPPED for outcome in outcomes], bool)
+
   return Refinements(texts, *columns)
 
 
@@ -206,11 +214,13 @@ class _Player:
     fitted = fit(asking, self.form, questions, said)
     rows = [i for i, texts in enumerate(fitted) if texts]
     replies: list[str | None] = [None] * len(fitted)
+
     if rows:
       chats = [self.form.conversation(questions[i], fitted[i]) for i in rows]
       written = asking.reply(self.policy, chats, key, float(self.temperature))
       for i, reply in zip(rows, written, strict=True):
         replies[i] = reply
+
     return replies
 
 
@@ -237,10 +247,13 @@ def fit(
     lengths = asking.lengths([form.conversation(questions[i], fitted[i]) for i in long]).tolist()
     most = form.max_prompt_tokens
     long = [i for i, length in zip(long, lengths, strict=True) if length > most]
+
     for i in long:
       # A draft goes with its feedback, so that the two still alternate.
       fitted[i] = fitted[i][2:]
+
     long = [i for i in long if fitted[i]]
+
   return fitted
 
 
@@ -255,6 +268,7 @@ def _round(
   form = player.form
   if not drafts:
     return [], [], []
+
   # Feedback sees the draft alone (eq. 2); the answer after it, all rounds before (eq. 4).
   feedback = player.reply(
     questions, [(draft,) for draft in drafts], keys[0], form.max_feedback_tokens
@@ -264,10 +278,12 @@ def _round(
   turns = [(*histories[i], drafts[i], feedback[i]) for i in rows]
   length = player.asking.response_length
   written: list[str | None] = [None] * len(drafts)
+
   replies = player.reply([questions[i] for i in rows], turns, keys[1], length)
   for i, reply in zip(rows, replies, strict=True):
     written[i] = reply
     outcomes[i] = _of_answer(form, questions[i], drafts[i], feedback[i], reply)
+
   return feedback, written, outcomes
 
 
@@ -281,6 +297,7 @@ def _of_feedback(
     return NO_FEEDBACK
   if _is_copy(form, feedback, (question, draft)):
     return COPIED_FEEDBACK
+
   return STOPPED if form.stop and _plain(form.stop) in _plain(feedback) else ""
 
 
@@ -294,6 +311,7 @@ def _of_answer(
     return NO_ANSWER
   if _plain(answer) == _plain(draft):
     return UNCHANGED
+
   return COPIED_ANSWER if _is_copy(form, answer, (question, feedback)) else REFINED
 
 
@@ -308,6 +326,7 @@ def _is_copy(form: Form, said: str, shown: Sequence[conversations.Prompt]) -> bo
   requests = [_plain(turn) for turn in (form.feedback_turn, form.refine_turn)]
   long = [one for one in requests if len(reply.split()) >= max(5, len(one.split()) / 4)]
   is_request = any(one in reply for one in requests) or any(one.startswith(reply) for one in long)
+
   return is_request or reply in texts
 
 
@@ -325,4 +344,5 @@ def told(refined: Refinements, row: int) -> list[dict]:
     "text": refined.texts[1:],
   }
   rounds = zip(*columns.values(), strict=True)
+
   return [{name: column[row] for name, column in zip(columns, r, strict=True)} for r in rounds]

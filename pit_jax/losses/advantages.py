@@ -119,6 +119,7 @@ def _centred(
       f"{rows} responses with samples={samples} make no groups to compare within; use 2 or more "
       "samples of each prompt, and a multiple of them"
     )
+
   groups = jnp.where(mask, rewards, 0.0).astype(jnp.float32).sum(axis=1).reshape(-1, samples)
   # Counted from the first: the mean of equal numbers need not round to them, that of zeros does.
   groups = groups - groups[:, :1]

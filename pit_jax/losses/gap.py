@@ -55,6 +55,7 @@ def gap_loss(
   gaps = jnp.stack([wl - ww, wl - ll, wl - lw, ww - lw, ll - lw])
   gaps = gaps - jnp.array(DISTANCES)[:, None] * margins
   losses = -(weights[:, None] * jax.nn.log_sigmoid(gaps)).sum(axis=0)
+
   # ww and ll are not compared: the loss leaves open which is larger.
   is_ordered = (wl >= ww) & (wl >= ll) & (ww >= lw) & (ll >= lw)
   means = {
@@ -66,5 +67,6 @@ def gap_loss(
     "gap_ll": ll,
     "gap_lw": lw,
   }
+
   metrics = {name: preference.weighted_mean(values, pair_weights) for name, values in means.items()}
   return metrics["loss"], metrics

@@ -115,6 +115,7 @@ def policy_loss(
   ratio = jnp.exp(logprobs - old_logprobs)
   free = ratio * advantages
   clipped = jnp.clip(ratio, 1 - clip, 1 + clip) * advantages
+
   # The smaller one: clipping takes away what a step would gain, never what it would lose.
   loss = -tokens.masked_mean(jnp.minimum(free, clipped), mask)
   _, _, k3 = tokens.kl_estimates(old_logprobs, logprobs)
@@ -159,6 +160,7 @@ def value_loss(
   loss = 0.5 * tokens.masked_mean(jnp.maximum(free, clipped), mask)
   spread = _masked_variance(returns, mask)
   unexplained = _masked_variance(returns - values, mask) / jnp.where(spread > 0, spread, 1.0)
+
   return loss, {
     "loss": loss,
     "clip_fraction": tokens.masked_mean((clipped > free).astype(jnp.float32), mask),
@@ -201,6 +203,7 @@ def kl_loss(
   )
   ratio = jax.lax.stop_gradient(jnp.exp(logprobs - old_logprobs))
   _, k2, _ = tokens.kl_estimates(logprobs, reference_logprobs)
+
   return tokens.masked_mean(ratio * k2, mask)
 
 

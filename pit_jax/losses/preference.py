@@ -99,6 +99,7 @@ def dpo_loss(
   if label_smoothing:
     losses = losses + label_smoothing * pair_loss(-difference, beta)
   loss = weighted_mean(losses, weights)
+
   return loss, {
     "loss": loss,
     "accuracy": weighted_mean(difference > 0, weights),

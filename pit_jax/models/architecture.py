@@ -50,14 +50,17 @@ class Rope:
     plain = self.theta ** (-2 * np.arange(head_width // 2) / head_width)
     if self.scaling == "linear":
       return plain / self.factor
+
     if self.scaling == "llama3":
       rotations = self.original_length * plain / (2 * math.pi)
       # `smooth_factor` of transformers: 0 where a frequency is slow, 1 where it is fast.
       smooth = np.clip((rotations - self.slow) / (self.fast - self.slow), 0, 1)
       return plain * (smooth + (1 - smooth) / self.factor)
+
     if self.scaling == "yarn":
       smooth = 1 - self._ramp(head_width)
       return plain * (smooth + (1 - smooth) / self.factor)
+
     return plain
 
   @property
@@ -181,17 +184,21 @@ class ModelConfig:
     for name in COUNTS:
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} is not a positive count")
+
     if self.heads % self.kv_heads:
       raise ValueError(
         f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; "
         "every key/value head serves the same number of query heads"
       )
+
     if self.head_width % 2:
       raise ValueError(f"head_width={self.head_width} is odd; rotary positions need pairs")
     named = {"dtype": DTYPES, "activation": ACTIVATIONS, "stored": STORED, "attention": ATTENTIONS}
+
     for name, allowed in named.items():
       if getattr(self, name) not in allowed:
         raise ValueError(f"{name}={getattr(self, name)!r} is not supported; use one of {allowed}")
+
     if self.windowed and (len(self.windowed) != self.layers or self.window < 1):
       raise ValueError(
         f"windowed names {len(self.windowed)} layers and window={self.window}; "

@@ -32,6 +32,7 @@ def empty_cache(config: architecture.ModelConfig, batch: int, slots: int) -> Cac
     tuple(jnp.zeros((batch, *layers, config.kv_heads, *shape), config.dtype) for _ in range(count))
     for shape in ((config.head_width, slots), (slots, config.head_width))
   )
+
   return spread(Cache(keys=keys, values=values, visible=jnp.zeros((batch, slots), bool)))
 
 
@@ -108,6 +109,7 @@ def causal(
     key = segments[:, None, :]
     query = segments[:, :, None]
     order = order & ((key == 0) | (key == query))
+
   return order & mask[:, None, :]
 
 
@@ -133,6 +135,7 @@ def sights(
     turn = rotation(query, config.head_width, config.local_rope)
   if isinstance(visible, splash.Rows):
     return wide, Sight(visible.replace(is_near=True), *turn)
+
   # Positions, not places: padding between two tokens uses up nothing of a window.
   near = query[:, :, None] - key[:, None, :] < config.window
   return wide, Sight(visible & near, *turn)
@@ -145,6 +148,7 @@ def rotation(
   frequency = jnp.asarray(rope.frequencies(head_width), jnp.float32)
   angle = position[..., None, None].astype(jnp.float32) * frequency
   turn = jnp.cos(angle) * rope.amplitude, jnp.sin(angle) * rope.amplitude
+
   # Else a compiler may put cosine and sine into every layer's own program, for every head.
   return jax.lax.optimization_barrier(turn)
 
@@ -180,6 +184,7 @@ def attend(
   batch, time, heads, width = query.shape
   kv_heads = key.shape[1]
   slots = key.shape[3]
+
   # One matrix per key head: rows are the positions of its query heads, one head after the other.
   grouped = query.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
   scores = jnp.einsum("BKQH,BKHS->BKQS", grouped, key, preferred_element_type=jnp.float32)
@@ -187,6 +192,7 @@ def attend(
   weights = jax.nn.softmax(jnp.where(visible[:, None], scores, MASKED), axis=-1)
   weights = weights.astype(value.dtype).reshape(batch, kv_heads, -1, slots)
   outputs = jnp.einsum("BKQS,BKSH->BKQH", weights, value)
+
   return outputs.reshape(batch, heads, time, width).swapaxes(1, 2)
 
 

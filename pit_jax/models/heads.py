@@ -82,6 +82,7 @@ class LanguageModel(nnx.Module):
     else:
       equation = "BTD,VD->BTV" if is_tied else "BTD,DV->BTV"
       logits = jnp.einsum(equation, hidden, weight, preferred_element_type=jnp.float32)
+
     logits = layout.spread(logits, "batch", None, "vocab")
     return attention.capped(logits, self.trunk.config.logit_cap)
 

@@ -35,6 +35,7 @@ def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
     # "auto" never fails: a model that cuDNN refuses is computed by XLA.
     native = next((name for name, home in NATIVE.items() if home == platform), "xla")
     return "xla" if native == "cudnn" and _refusal(config) else native
+
   if wanted == "splash" and platform == "cpu":
     return "splash_interpreted"
   if wanted in NATIVE and NATIVE[wanted] != platform:
@@ -42,6 +43,7 @@ def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
       f"model.attention={wanted!r} is a kernel for devices of the platform {NATIVE[wanted]!r}, and "
       f'these are {platform!r}; use "auto" or "xla"'
     )
+
   if wanted == "cudnn" and (reason := _refusal(config)):
     raise ValueError(f'model.attention="cudnn" {reason}; use "auto" or "xla"')
   return wanted
@@ -55,6 +57,7 @@ def _refusal(config: architecture.ModelConfig) -> str | None:
     return f"knows no soft cap, and the model's scores have one of {config.attention_cap}"
   if config.head_width > WIDEST or config.head_width % 8:
     return f"takes heads of multiples of 8 up to {WIDEST}, and the model's are {config.head_width}"
+
   return None
 
 
@@ -88,6 +91,7 @@ def attend(
   if isinstance(visible, splash.Rows):
     is_interpreted = config.attention == "splash_interpreted"
     return splash.attend(query, key, value, visible, scale, cap, config.window, is_interpreted)
+
   # Of rows of odd length cuDNN has no gradient; a single query is no work for it.
   is_whole = query.shape[1] == key.shape[3] and query.shape[1] % 2 == 0
   if config.attention == "cudnn" and is_whole:

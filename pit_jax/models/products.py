@@ -61,6 +61,7 @@ def project(
   else:
     product = flat @ weight.reshape(x.shape[-1], -1).astype(x.dtype)
     outputs = weight.shape[inputs:]
+
   return product.reshape(*x.shape[:-1], *outputs)
 
 

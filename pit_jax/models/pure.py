@@ -107,6 +107,7 @@ def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
   for name, leaf in named(tree).items():
     # `not True` is 0, so what is trained comes first.
     parts[not _is_trained(model, name)][name] = leaf
+
   return nested(parts[0]), nested(parts[1])
 
 
@@ -148,6 +149,7 @@ def for_sampling(model: PureModel, params: Params) -> Params:
     leaf = layout.spread(leaf, *names, rules=layout.SAMPLING_RULES)
     if names[0] != "layer" or not model.config.unroll:
       return leaf
+
     # Norms, biases and adapters have no row there, and are not transposed.
     inputs = products.INPUTS.get(name.removeprefix("trunk.blocks."))
     return tuple(products.transpose(one, inputs) if inputs else one for one in leaf)
@@ -171,6 +173,7 @@ def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Param
     if isinstance(leaf, products.Transposed):
       outputs = (*names[leaf.inputs :], *names[: leaf.inputs])
       return leaf.replace(matrix=place(leaf.matrix, outputs))
+
     home = layout.sharding(mesh, leaf.shape, names, layout.SAMPLING_RULES)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
 
@@ -195,6 +198,7 @@ def _is_other(read: Any, kept: Any) -> bool:
     return not isinstance(kept, tuple)
   if not hasattr(kept, "sharding"):  # NumPy's
     return True
+
   # Alike in type and in what each device holds, one array serves both.
   places = {leaf.sharding.shard_shape(leaf.shape) for leaf in (read, kept)}
   return read.dtype != kept.dtype or len(places) > 1
@@ -207,6 +211,7 @@ def with_whole_head(model: PureModel, params: Params) -> Params:
   leaf = named(params)[name]
   axes = named(model.axes)[name]
   whole = layout.spread(leaf, *axes, rules=layout.SAMPLING_RULES)
+
   return nested({**named(params), name: whole})
 
 
@@ -233,6 +238,7 @@ def nested(leaves: dict[str, Any]) -> Params:
     for parent in parents:
       node = node.setdefault(parent, {})
     node[last] = leaf
+
   return tree
 
 
@@ -248,4 +254,5 @@ def _axes(abstract) -> dict[str, Any]:
     abstract,
     is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
   )
+
   return nnx.to_pure_dict(names)

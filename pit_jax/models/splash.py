@@ -88,6 +88,7 @@ def attend(
     # Layers that differ are scanned: both kernels are compiled, and each layer runs one.
     kinds = (functools.partial(run, width) for width in (window, 0))
     outputs = jax.lax.cond(seen.is_near, *kinds, *given)
+
   return outputs[:, :, :time].swapaxes(1, 2)
 
 
@@ -96,6 +97,7 @@ def blocks(time: int) -> tuple[int, int]:
   if time <= LANES:
     return LANES, LANES
   rooms = ((block, -(-time // block) * block) for block in BLOCKS)
+
   # The least padding wins; of equals the larger block, which stands first.
   return min(rooms, key=lambda pair: pair[1])
 
@@ -126,6 +128,7 @@ def per_device(x: Float[Array, "B K T H"], heads: int) -> Float[Array, "B K2 T H
   parts = layout.parts("heads")
   if heads % parts or kv_heads % parts == 0:  # no head is spread, or each goes with its queries
     return x
+
   # The smallest number of heads that all devices share evenly; it divides the queries' too.
   return jnp.repeat(x, math.lcm(kv_heads, parts) // kv_heads, axis=1)
 
@@ -147,6 +150,7 @@ def visible(lengths: tuple[int, ...], room: int, window: int) -> np.ndarray:
   sizes = [*lengths[:-1], room - sum(lengths[:-1])]
   part_of = np.repeat(np.arange(len(lengths)), sizes)
   order = np.arange(room)
+
   # Every later part begins where the first one ends.
   place = order - np.array([0, *itertools.accumulate(others[:-1], initial=0)])[part_of]
   mask = order[:, None] >= order
@@ -173,6 +177,7 @@ def _kernel(
     mask = splash_attention.LocalMask((room, room), (window - 1, 0), 0)
   else:
     mask = splash_attention.CausalMask((room, room))
+
   names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
   with jax.ensure_compile_time_eval():  # not tied to the program that is traced just now
     return splash_attention.make_splash_mha(

@@ -48,6 +48,7 @@ class Block(nnx.Module):
     kv = (c.kv_heads, c.head_width)
     query_axes = ("heads", "head_dim")
     kv_axes = ("kv_heads", "head_dim")
+
     self._add_matrices(
       {
         "query": ((c.width, *query), ("embed", *query_axes)),
@@ -60,18 +61,22 @@ class Block(nnx.Module):
       },
       rngs,
     )
+
     if c.qkv_bias:
       self.query_bias = _bias(query, query_axes)
       self.key_bias = _bias(kv, kv_axes)
       self.value_bias = _bias(kv, kv_axes)
+
     if c.output_bias:
       self.output_bias = _bias((c.width,), ("embed",))
     if c.qk_norm:
       self.query_norm = RMSNorm(c.head_width, c)
       self.key_norm = RMSNorm(c.head_width, c)
+
     if c.post_norms:
       self.post_attention_norm = RMSNorm(c.width, c)
       self.post_mlp_norm = RMSNorm(c.width, c)
+
     self.mlp_norm = RMSNorm(c.width, c)
 
   def _add_matrices(self, described: dict[str, tuple], rngs: nnx.Rngs) -> None:
@@ -79,16 +84,19 @@ class Block(nnx.Module):
     c = self.config
     if c.adapter:
       self.adapters = lora.Adapters()
+
     for name, (shape, axes) in described.items():
       inputs = products.INPUTS[name]
       # What is added to the residual stream is kept small, so that its variance stays near 1.
       spread = math.prod(shape[:inputs]) * (2 * c.layers if name in ("output", "down") else 1)
       weight = jax.random.normal(rngs.params(), shape) * spread**-0.5
+
       if c.stored == "int8":
         weight, scale = lora.quantise(weight, inputs)
         setattr(self, f"{name}_scale", nnx.Param(scale, axes=axes[inputs:]))
       elif c.stored == "bfloat16":
         weight = weight.astype(jnp.bfloat16)
+
       setattr(self, name, nnx.Param(weight, axes=axes))
       if c.adapter and name in c.adapter.targets:
         setattr(self.adapters, name, lora.Adapter(name, shape, axes, c.adapter.rank, rngs))
@@ -101,6 +109,7 @@ class Block(nnx.Module):
       output = output * getattr(self, f"{name}_scale")[...].astype(x.dtype)
     if c.adapter and name in c.adapter.targets:
       output = output + lora.change(x, getattr(self.adapters, name), c.adapter)
+
     return output
 
   def project(
@@ -110,21 +119,25 @@ class Block(nnx.Module):
     c = self.config
     normed = self.attention_norm(x)
     query, key, value = (self._through(name, normed) for name in ("query", "key", "value"))
+
     if c.qkv_bias:
       biases = (self.query_bias, self.key_bias, self.value_bias)
       query, key, value = (
         projected + bias[...].astype(x.dtype)
         for projected, bias in zip((query, key, value), biases, strict=True)
       )
+
     if c.qk_norm:
       query = self.query_norm(query)
       key = self.key_norm(key)
+
     query = attention.rotate(query, sight)
     key = attention.rotate(key, sight)
     # Keys lie with time last, as the cache and the products that read it want them.
     query = layout.spread(query, "batch", None, "heads")
     key = key.transpose(0, 2, 3, 1)
     value = value.swapaxes(1, 2)
+
     return query, *layout.spread((key, value), "batch", "kv_heads")
 
   def mix(
@@ -144,6 +157,7 @@ class Block(nnx.Module):
     x = layout.spread(
       x + (self.post_attention_norm(attended) if c.post_norms else attended), "batch"
     )
+
     normed = self.mlp_norm(x)
     gated = ACTIVATIONS[c.activation](self._through("gate", normed)) * self._through("up", normed)
     mlp = self._through("down", layout.spread(gated, "batch", None, "mlp"))
@@ -160,6 +174,7 @@ class Transformer(nnx.Module):
     self.embedding = nnx.Param(
       (table * config.width**-0.5).astype(config.wide), axes=("vocab", "embed")
     )
+
     # Every layer draws from a key of its own, and its arrays are stacked from the start.
     stack = nnx.split_rngs(splits=config.layers)(
       nnx.vmap(lambda rngs: Block(config, rngs), in_axes=0, out_axes=0)
@@ -188,6 +203,7 @@ class Transformer(nnx.Module):
     segment = attention.spelled(segments, tokens.shape)
     tokens, mask = layout.spread((tokens, mask), "batch")
     visible = attention.causal(mask, segment)
+
     # A real token stands after all that it sees.
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
     visible = kernels.seen(self.config, mask, visible, segments)
@@ -224,6 +240,7 @@ class Transformer(nnx.Module):
     tokens, mask = layout.spread((tokens, mask), "batch")
     offset = cache.visible.sum(axis=-1, keepdims=True)
     filled = jax.lax.dynamic_update_slice(cache.visible, mask, (0, slot))
+
     # Slots are in the order of time, so a query sees those up to its own.
     order = jnp.arange(filled.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
     visible = filled[:, None, :] & order[None]
@@ -233,6 +250,7 @@ class Transformer(nnx.Module):
       self.config, visible, offset + attention.positions(mask), attention.positions(filled)
     )
     go = self._unrolled if self.config.unroll else self._scanned
+
     x, keys, values = go(self._embed(tokens), cache.keys, cache.values, slot, wide, near)
     return self.norm(x), attention.Cache(keys=keys, values=values, visible=filled)
 
@@ -247,6 +265,7 @@ class Transformer(nnx.Module):
       keys[index] = jax.lax.dynamic_update_slice(keys[index], key, (0, 0, 0, slot))
       values[index] = jax.lax.dynamic_update_slice(values[index], value, (0, 0, slot, 0))
       x = block.mix(x, query, keys[index], values[index], sight.visible)
+
     return x, tuple(keys), tuple(values)
 
   def _scanned(self, x, keys, values, slot, wide, near):
@@ -261,6 +280,7 @@ class Transformer(nnx.Module):
       keys = jax.lax.dynamic_update_slice(keys, key[:, None], (0, index, 0, 0, slot))
       values = jax.lax.dynamic_update_slice(values, value[:, None], (0, index, 0, slot, 0))
       x = block.mix(x, query, keys[:, index], values[:, index], sight.visible)
+
       return x, keys, values
 
     windows = jnp.array(self.config.windows)
@@ -291,4 +311,5 @@ class Transformer(nnx.Module):
     x = layout.spread(table[tokens].astype(dtype), "batch")
     if self.config.embedding_scale == 1.0:
       return x
+
     return x * jnp.asarray(self.config.embedding_scale, dtype)

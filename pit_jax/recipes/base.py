@@ -37,12 +37,14 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   context = build(config, workdir)
   params = train(context)
   facts = measure(context, params)
+
   for name in ("working", "remark"):
     if facts[name] < config.required:
       raise ValueError(
         f"only {facts[name]:.1%} of the {name}s are right, {config.required:.0%} are required; "
         "train longer (the steps in configs/base.py)"
       )
+
   directory = workdir / "base"
   hf.save(directory, context.models.language, params, **context.rows.settings.tokenizer.special_ids)
   context.rows.settings.tokenizer.save(directory)
@@ -59,6 +61,7 @@ def train(context: contexts.Context) -> Params:
   for name, table in records(context).items():
     job = context.config[name]
     params = supervised.run(context, name, language, objectives.imitation, params, table, job)
+
   return params
 
 
@@ -76,6 +79,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   ]
   folds = {"sft": tuple(letters)}
   data = preferences.PreferenceSet(folds["sft"], {}, "plain text", preferences.fingerprint(letters))
+
   form = template.Template(
     policy=config.data.policy_template, improver=config.data.improver_template
   )
@@ -85,6 +89,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
     max_prompt_length=config.data.max_prompt_length,
     max_response_length=config.data.max_response_length,
   )
+
   shape = origin.shape(config, None, settings.tokenizer.vocab_size, jax.devices()[0].platform)
   asking = inference.Inference(
     language=pure.language_model(shape),
@@ -96,6 +101,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
       config.mesh.shape, pure.language_model(shape), slices=config.mesh.slices
     ),
   )
+
   # Only now is the workdir claimed: what fails above leaves it free.
   workdirs.begin(config, workdir)
   tokens = run_rows.token_folder(config, workdir)
@@ -139,6 +145,7 @@ def measure(context: contexts.Context, params) -> dict:
     re.sub("|".join(f" {remark}" for remark in synthetic.REMARKS.values()), "", letter)
     for letter in letters
   ]
+
   passed = [synthetic.checks(x, y) for x, y in zip(questions, plain, strict=True)]
   shares = {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
   pairs = [(checks["answer"], letter) for checks, letter in zip(passed, letters, strict=True)]
@@ -146,6 +153,7 @@ def measure(context: contexts.Context, params) -> dict:
     [letter.endswith(f" {remark}") for is_right, letter in pairs if is_right == is_said]
     for is_said, remark in synthetic.REMARKS.items()
   ]
+
   # Right and wrong openings count alike; where there are none of a kind, nothing was shown.
   return shares | {"remark": float(np.mean([np.mean(kind or [False]) for kind in remarked]))}
 
@@ -159,6 +167,7 @@ def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
       config.data.improver_template.format(prompt=row.prompt, reference=row.chosen),
     )
   )
+
   return forms.tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
 
 

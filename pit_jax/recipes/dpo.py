@@ -26,6 +26,7 @@ def train(context: contexts.Context) -> dict[str, Params]:
   policy_sft = sft.run(context, "sft_policy", context.rows.fold(c.sft.fold), start=start, job=c.sft)
   pairs = context.rows.fold(c.dpo.fold)
   models = {"start": policy_sft, "reference": policy_sft}
+
   return {"sft": policy_sft, "dpo": dpo.run(context, "dpo_policy", pairs, job=c.dpo, **models)}
 
 

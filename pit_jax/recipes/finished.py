@@ -60,6 +60,7 @@ def evaluate(
     _check_current(config, workdir, ANEW)
   context = contexts.build(config, workdir, recipe)
   results = findings.of_run(context, recipe, recipe.train(context), experiment)
+
   pages.publish(results, workdir, recipe.page)
 
 
@@ -74,12 +75,14 @@ def presentation_of(workdir: pathlib.Path) -> presentation.Presentation:
   if "recipe" not in record:  # an export that somebody took from its workdir
     return presentation.ANY
   recipe = recipes.named(record["recipe"])
+
   if recipe.exported is None:
     exporting = [name for name in recipes.names() if recipes.named(name).exported is not None]
     raise ValueError(
       f"{places.address(workdir)} is a run of recipe {recipe.name}, which exports no models; "
       f"{', '.join(exporting)} do"
     )
+
   return recipe.page
 
 
@@ -94,6 +97,7 @@ def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | 
   if not path.exists():
     return None
   report = workdirs.read_object(path)
+
   return report if is_current(config, report) else None
 
 
@@ -116,6 +120,7 @@ def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, rem
   if reported == current:
     return
   changed = [name for name in sorted(reported | current) if reported.get(name) != current.get(name)]
+
   raise ValueError(
     f"{path} was made under other values of `evaluation`; {remedy} the report's own "
     f"{', '.join(changed)} as --config.evaluation.…"
@@ -159,6 +164,7 @@ def export_preferences(
   _check_current(config, workdir, REPORT_FIRST)
   context = contexts.build(config, workdir, pit.RECIPE)
   run = subject.of_run(context, pit.RECIPE.train(context))
+
   rounds = config.evaluation.rounds
   made = next_round.make(
     run.suite, context.rows.folds, folds, rounds=rounds, minimum_margin=minimum_margin

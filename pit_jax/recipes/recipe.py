@@ -81,6 +81,7 @@ def named(name: Any) -> Recipe:
       f"recipe {name!r} is not known; use one of {', '.join(names())}, or the path of a Python "
       "file that holds a RECIPE"
     )
+
   recipe = getattr(module, "RECIPE", None)
   if not isinstance(recipe, Recipe):
     raise ValueError(f"recipe {name!r}: the file has no RECIPE, a record of recipes/recipe.py")
@@ -99,6 +100,7 @@ def _module(path: pathlib.Path) -> Any:
   if not path.is_file():
     raise ValueError(f"recipe {str(path)!r}: there is no such file")
   spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+
   # Not entered in sys.modules: two files of one name do not get in each other's way.
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

@@ -24,6 +24,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   if recipe.run is not None:
     recipe.run(config, workdir)
     return
+
   language_models.check(config.evaluation.language_judge)
   named.check(config)
   context = schedule.announced(contexts.build(config, workdir, recipe))

@@ -63,6 +63,7 @@ def _stage(
   fold = kinds.fold_of(config, stage)
   steps = kinds.steps_of(config, stage, rows.get(fold, 0))
   fields = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
+
   return Stage(*fields, job.get("samples", 1))
 
 
@@ -77,6 +78,7 @@ def announced(context: contexts.Context) -> contexts.Context:
   work = {
     stage.name: (stage.kind, stage.steps, stage.passes * stage.batch_size) for stage in planned
   }
+
   return context.announced(announcement, work)
 
 
@@ -95,6 +97,7 @@ def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
   yield "rows: " + ", ".join(
     f"{name.replace('_', ' ')} {many:,}" for name, many in rows.items() if many
   )
+
   for stage in planned:
     # Rows of a step are responses; the epochs are over prompts.
     epochs = stage.steps * stage.batch_size / stage.samples / max(rows[stage.fold], 1)
@@ -113,6 +116,7 @@ def _models(context: contexts.Context) -> Iterator[str]:
     f"models: {context.models.language.size:,} parameters each{kind}; {context.mesh.size} × "
     f"{devices[0].device_kind} ({jax.process_count()} hosts)".replace("(1 hosts)", "(1 host)")
   )
+
   yield (
     "the first step of each stage compiles its programs, which takes about a minute, for large "
     "models longer; what is left is told without it"

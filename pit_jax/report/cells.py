@@ -40,6 +40,7 @@ def duration(seconds: float | int | None) -> str:
   if seconds < 100:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
   minutes, rest = divmod(round(seconds), 60)
+
   return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
@@ -86,6 +87,7 @@ def plain(value: Any) -> str:
     return (
       ", ".join(f"{key.replace('_', ' ')} {plain(item)}" for key, item in value.items()) or "none"
     )
+
   if isinstance(value, bool):
     return "yes" if value else "no"
   if isinstance(value, int):

@@ -82,12 +82,14 @@ def draw(columns: Sequence[Column], wide: bool) -> str:
   parts += [_box(item) for column in placed for chain in column for item in chain]
   shape = "wide" if wide else "tall"
   titles = ", ".join(box.lines[0] for column in columns for chain in column.chains for box in chain)
+
   # A page has both drawings, and ids of markers must differ within one document.
   drawing = (
     f'<svg class="pipeline {shape}" viewBox="0 0 {size[0]} {size[1]}" role="img" '
     f'aria-label="The pipeline: {markupsafe.escape(titles)}">'
     f"{_HEAD.replace('arrow', f'arrow-{shape}')}{''.join(parts)}</svg>"
   ).replace("url(#arrow)", f"url(#arrow-{shape})")
+
   return palette.themed(drawing)
 
 
@@ -102,10 +104,12 @@ def of_stages(results: Mapping) -> list[Column]:
   for fold, names in itertools.groupby(stages, lambda name: stages[name].get("fold", "")):
     boxes = [Box((name, stages[name]["kind"], *effort(results, name))) for name in names]
     columns.append(Column(fold, [boxes], rows(results, fold)))
+
   if "headline" in results:
     answering, other = results["headline"]
     boxes = [Box((answering, f"compared with {other}"))]
     columns.append(Column("Held out", [boxes], rows(results, "held_out")))
+
   return columns
 
 
@@ -136,9 +140,11 @@ def _wide(columns):
   distance = 20
   starts = []
   below = HEADING
+
   for chain in range(len(columns[0])):
     starts.append(below)
     below += max(_stack(column[chain]) for column in columns) + 2 * GAP
+
   placed = [
     [_pile(boxes, fold * (width + distance) + 12, start, width - 24, chain)
      for chain, (boxes, start) in enumerate(zip(column, starts, strict=True))]
@@ -146,6 +152,7 @@ def _wide(columns):
   ]  # fmt: skip
   height = below - GAP
   bands = [(fold * (width + distance), 0, width, height) for fold in range(len(columns))]
+
   return placed, bands, (len(columns) * (width + distance) - distance, height)
 
 
@@ -156,6 +163,7 @@ def _tall(columns):
   below = 0
   chains = len(columns[0])
   width = (380 - 24 - (chains - 1) * GAP) // chains
+
   for column in columns:
     height = HEADING + max(_stack(boxes) for boxes in column) + GAP
     bands.append((0, below, 380, height))
@@ -164,6 +172,7 @@ def _tall(columns):
       for chain, boxes in enumerate(column)
     ])  # fmt: skip
     below += height + 20
+
   return placed, bands, (380, below - 20)
 
 
@@ -177,6 +186,7 @@ def _pile(boxes: Sequence[Box], x: int, y: int, width: int, chain: int) -> list[
   for box in boxes:
     placed.append(Placed(box, x, y, width, tint))
     y += box.height + GAP
+
   return placed
 
 
@@ -185,13 +195,16 @@ def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
   for here, there in itertools.pairwise(placed):
     for boxes, following in zip(here, there, strict=True):
       parts.append(_link(boxes[-1], following[0], wide))
+
   for boxes in (chain for fold in placed for chain in fold):
     for upper, lower in itertools.pairwise(boxes):
       middle = upper.x + upper.width // 2
       parts.append(_path(f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}"))
+
   for (sampler, *_), *others in placed:
     for item in (item for boxes in others for item in boxes if item.box.takes_samples):
       parts.append(_samples(sampler, item, wide))
+
   return parts
 
 
@@ -200,6 +213,7 @@ def _link(start: Placed, end: Placed, wide: bool) -> str:
   if not wide:
     middle = start.x + start.width // 2
     return _path(f"M{middle} {start.y + start.box.height}V{end.y - 1}")
+
   side = start.x + start.width
   if start.y == end.y:
     return _path(f"M{side} {start.y + 30}H{end.x - 1}")
@@ -211,6 +225,7 @@ def _samples(sampler: Placed, stage: Placed, wide: bool) -> str:
   if wide:
     side = sampler.x + sampler.width
     return _path(f"M{side} {sampler.y + 44}h7V{stage.y + 18}H{side + 1}", dashed=True)
+
   foot = sampler.y + sampler.box.height
   height = stage.y + stage.box.height // 2
   return _path(f"M{sampler.x + sampler.width - 24} {foot}V{height}H{stage.x - 1}", dashed=True)
@@ -241,6 +256,7 @@ def _box(item: Placed) -> str:
     lines.append(
       f'<text x="{item.x + 11}" y="{y}" font-size="12.5" {style}>{_letters(line)}</text>'
     )
+
   return (
     f'<rect x="{item.x}" y="{item.y}" width="{item.width}" height="{item.box.height}" rx="5" '
     f'fill="{palette.WHITE}" stroke="{item.tint}" stroke-opacity=".45"/>{"".join(lines)}'

@@ -15,6 +15,7 @@ def significant(results: Mapping) -> cells.Table | None:
   ]
   if not rows:
     return None
+
   columns = {
     "system": lambda row: row["a"],
     "against": lambda row: row["b"],
@@ -26,6 +27,7 @@ def significant(results: Mapping) -> cells.Table | None:
     "p, corrected": lambda row: _small(row["p_holm"]),
     "detectable Δ": lambda row: cells.fixed(row["detectable"], 1),
   }
+
   unclear = sum(row["p_holm"] > significance.LEVEL for row in rows)
   note = (
     "Win rate as AlpacaEval has it, a tie being half a win. p is an exact sign test; corrected "
@@ -34,6 +36,7 @@ def significant(results: Mapping) -> cells.Table | None:
     "difference, one would look like one. Detectable is the Δ that so many prompts find in 80% of "
     "experiments."
   )
+
   return cells.select(
     "significance", "Significance", rows, columns, note=note, words=4, is_folded=True
   )
@@ -48,11 +51,13 @@ def power(results: Mapping) -> cells.Table | None:
     "Δ": lambda row: cells.signed(row["delta"]),
     "prompts needed": lambda row: f"{row['prompts']:,}",
   }
+
   note = (
     f"To find Δ in 80% of experiments at the 5% level, where {study['decided']:.0f}% of prompts "
     f"are no tie, as when {study['judge']} compares {study['a']} with {study['b']}. The "
     f"{verdict.prompts(study):,} prompts here find a Δ of {cells.fixed(study['detectable'], 1)}."
   )
+
   return cells.select("power", "Power", study["needed"], columns, note=note, words=0)
 
 
@@ -66,11 +71,13 @@ def agreement(results: Mapping) -> cells.Table:
     "same %": lambda row: cells.fixed(row["agreement"], 1),
     "same, no ties %": lambda row: cells.fixed(row["decided"], 1),
   }
+
   note = (
     "Cohen's κ over wins, ties and losses: 0 is the agreement of chance, 1 is all there can be. "
     "A reward model hardly ever ties, so κ counts the ties of others against both."
   )
   rows = results.get("agreement", ())
+
   return cells.select("agreement", "Do the judges agree?", rows, columns, note=note, words=2)
 
 
@@ -93,6 +100,7 @@ def length(results: Mapping) -> cells.Table:
     "matched 95%": of("matched", "ci95", cells.interval),
     "prompts": of("matched", "n", cells.plain),
   }
+
   note = (
     "Longer by: mean difference in tokens. Controlled: Δ as a logistic regression on the length "
     "difference predicts it for answers of equal length (after AlpacaEval 2); where one system "
@@ -101,6 +109,7 @@ def length(results: Mapping) -> cells.Table:
   )
   rows = results.get("length", {}).get("comparisons", ())
   title = "Without the effect of length"
+
   return cells.select("length", title, rows, columns, note=note, words=3, is_printed=False)
 
 
@@ -112,10 +121,12 @@ def correlations(results: Mapping) -> cells.Table:
   for row in measured:
     rows.setdefault(row["system"], {"system": row["system"]})[row["judge"]] = row
   columns = {"system": lambda row: row["system"]}
+
   for judge in judges:
     # A default keeps the judge of this turn; a closure would see that of the last one.
     columns[judge] = lambda row, judge=judge: cells.fixed(row[judge]["correlation"])
     columns[f"{judge} 95%"] = lambda row, judge=judge: cells.bounds(row[judge]["ci95"])
+
   note = "Spearman's rank correlation of a judge's score and the answer's length, in each system."
   title = "Score and length"
   return cells.select(
@@ -138,6 +149,7 @@ def knee(results: Mapping) -> cells.Table:
     "the judge's": lambda row: _change(_best(row), "judge"),
     "knee": _knee,
   }
+
   note = (
     "From the checkpoint of less KL that the judge puts highest to the last one, in the unit of "
     "each score. A knee is a checkpoint since which the judge fell and the proxy rose, with "
@@ -145,6 +157,7 @@ def knee(results: Mapping) -> cells.Table:
     "the checkpoints that may be the highest. Where there is none, either more did no harm, or so "
     "many prompts cannot tell."
   )
+
   return cells.select("knee", "Over-optimised?", rows, columns, note=note)
 
 
@@ -157,6 +170,7 @@ def frontier(results: Mapping) -> cells.Table:
     for point in chain["points"]
   ]
   judge = section.get("judge")
+
   columns = {
     "chain": lambda row: row["chain"],
     "checkpoint of": lambda row: row["stage"],
@@ -169,12 +183,14 @@ def frontier(results: Mapping) -> cells.Table:
     f"{judge}": lambda row: cells.fixed(row.get("judge")),
     f"{judge} 95%": lambda row: cells.bounds(row.get("judge_ci95")),
   }
+
   note = (
     "KL between the model and its SFT model in nats per response, on held-out prompts; the proxy "
     "is the reward that training maximised."
   )
   if any(row["chain"] == "improver" for row in rows):
     note += " The improver's drafts are samples of the final policy."
+
   return cells.select("frontier", "Checkpoints", rows, columns, note=note, words=3, is_folded=True)
 
 

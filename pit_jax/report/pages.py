@@ -87,6 +87,7 @@ def write(
   drawn = plots.draw(figures, shown, method)
   for name, figure in drawn.items():
     plots.save(figure, directory / f"{name}.png")
+
   captions = {figure.name: figure.caption for figure in figures}
   elements = {name: plots.svg(figure, captions[name]) for name, figure in drawn.items()}
   page = directory / "report.html"
@@ -125,6 +126,7 @@ def tables(
   claims, remark = method.claims(results)
   for line in filter(None, [*(claim.sentence for claim in claims), remark]):
     console.print(f"\n{line}", highlight=False)
+
   for table in tabular.build(verdict.presentable(results, method), method).values():
     if table.is_folded or not table.is_printed:
       continue
@@ -132,6 +134,7 @@ def tables(
     console.print(_grid(table, console), highlight=False, end="", crop=False, no_wrap=True)
     if table.note:
       console.print(table.note, highlight=False)
+
   for note in results.get("notes", ()):
     console.print(f"\nNote: {note}", highlight=False)
   return console.file.getvalue()
@@ -149,6 +152,7 @@ def _grid(table: cells.Table, console: rich.console.Console) -> rich.table.Table
       no_wrap=not is_words,
       min_width=max(map(len, parts), default=1),  # a name that is cut off is none
     )
+
   for row in table.rows:
     drawn.add_row(*row)
   # Measured as if lines had no end: a number that is cut off says another one.
@@ -166,15 +170,18 @@ def check(results: Mapping) -> dict[str, Any]:
       f"results lack {', '.join(missing)}; required are {', '.join(REQUIRED)}, "
       f"got {', '.join(results) or 'nothing'}"
     )
+
   for section, keys in MAPPINGS.items():
     if section in results:
       _check_kind(section, results[section], dict, "a mapping")
       _check_keys(section, results[section], keys)
+
   for section, keys in LISTS.items():
     if section in results:
       _check_kind(section, results[section], list, "a list")
       for index, row in enumerate(results[section]):
         _check_keys(f"{section}[{index}]", row, keys)
+
   for name, stage in results.get("stages", {}).items():
     _check_keys(f"stages.{name}", stage, ("kind",))
   return results
@@ -190,6 +197,7 @@ def _check_keys(where: str, value: Any, keys: Sequence[str]) -> None:
     return
   _check_kind(where, value, dict, "a mapping")
   missing = [key for key in keys if key not in value]
+
   if missing:
     raise ValueError(
       f"results.{where} lacks {', '.join(missing)}; it has {', '.join(value) or 'nothing'} "
@@ -207,6 +215,7 @@ def _plain(value: Any) -> Any:
     return os.fspath(value)
   if hasattr(value, "tolist"):
     return _plain(np.asarray(value).tolist())
+
   if isinstance(value, Sequence | set | frozenset):
     return [_plain(item) for item in value]
   if isinstance(value, float) and not math.isfinite(value):
@@ -236,6 +245,7 @@ def _render(
     undefined=jinja2.ChainableUndefined,
   )
   templates.filters |= {"letters": _letters, "fixed": cells.fixed, "themed": palette.themed}
+
   templates.globals |= {"mark": revisions.mark, "colour": method.colour, "palette": palette}
   templates.globals |= {"duration": cells.duration}
   # The page allows no script but this one, by its hash; so it is not rendered.
@@ -243,6 +253,7 @@ def _render(
   claims, remark = method.claims(results)
   columns = (method.diagram or diagram.of_stages)(results)
   digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
   return templates.get_template("report.html.jinja").render(
     results=results,
     method=method,

@@ -23,6 +23,7 @@ def make_panels(rows: Sequence[Mapping], titles: Mapping[str, str], height: floa
   figure, (axes,) = make_figure(height, ncols=len(keys))
   for panel, key in zip(axes, keys, strict=True):
     panel.set_title(titles[key])
+
   return figure, tuple(zip(axes, keys, strict=True))
 
 

@@ -53,6 +53,7 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
   with matplotlib.rc_context(palette.STYLE):
     # Without a date the same results make the same page.
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+
   text = buffer.getvalue()
   head, body = text[text.index("<svg") :].split(">", 1)
   # The page sets the width; that of the drawing, in pt, would stand against it.
@@ -62,6 +63,7 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
     "'DejaVu Sans'", "var(--sans)"
   )
   drawn = f'{head} role="img" aria-label="{markupsafe.escape(label)}">{body}'.strip()
+
   return palette.themed(drawn)
 
 
@@ -79,12 +81,14 @@ def _forest(results: Mapping, method: presentation.Presentation) -> matplotlib.f
     return None
   lines: dict[str, list[Mapping]] = {}
   baseline = method.baseline or results.get("headline", ("", ""))[1]
+
   # Sorting is stable: the baseline's comparisons first, all others in their order.
   for row in sorted(whole, key=lambda row: row["b"] != baseline):
     lines.setdefault(_pair_label(row, whole), []).append(row)
   judges = list(dict.fromkeys(row["judge"] for row in whole))
   markers = palette.markers(judges)
   figure, ((axes,),) = panels.make_figure(0.85 + 0.31 * len(lines))
+
   for height, rows in enumerate(lines.values()):
     rows.sort(key=lambda row: judges.index(row["judge"]))
     for index, row in enumerate(rows):
@@ -94,6 +98,7 @@ def _forest(results: Mapping, method: presentation.Presentation) -> matplotlib.f
       if row["judge"] != judges[0]:
         look["markerfacecolor"] = palette.WHITE
       _estimate(axes, row, height + offset, look)
+
   others = sum(rows[0]["b"] == baseline for rows in lines.values())
   if 0 < others < len(lines):
     axes.axhline(others - 0.5, color=palette.EDGE, linewidth=0.8)
@@ -108,6 +113,7 @@ def _pair_label(row: Mapping, rows: Sequence[Mapping]) -> str:
   if row.get("temperature") != max(temperatures, key=temperatures.count):
     label += f", T {row['temperature']}"
   seed = row.get("seed")
+
   return label if seed in (None, "all") else f"{label}, seed {seed}"
 
 
@@ -125,9 +131,11 @@ def _forest_axes(axes: matplotlib.axes.Axes, labels: list[str], markers: Mapping
   axes.grid(axis="y", visible=False)
   axes.set_ylim(len(labels) - 0.4, -0.6)
   axes.set_xlabel("Δ, % of prompts")
+
   for place, (judge, marker) in enumerate(markers.items()):
     face = palette.WHITE if place else palette.QUIET
     axes.plot([], [], marker, color=palette.QUIET, markerfacecolor=face, label=judge)
+
   axes.figure.legend(loc="outside upper left", ncols=len(markers), handletextpad=0.1)
 
 
@@ -140,18 +148,21 @@ def _scores(results: Mapping, method: presentation.Presentation) -> matplotlib.f
   axes.barh(
     list(scored), list(scored.values()), color=[method.colour(name) for name in scored], height=0.6
   )
+
   for height, value in enumerate(scored.values()):
     side = -1 if value < 0 else 1
     axes.annotate(
       panels.number(value), (value, height), (5 * side, 0), textcoords="offset points", va="center",
       ha="left" if side > 0 else "right", fontsize=9,
     )  # fmt: skip
+
   axes.invert_yaxis()
   axes.tick_params(axis="y", length=0, labelcolor=palette.INK)
   axes.spines["left"].set_visible(False)
   axes.grid(axis="y", visible=False)
   axes.margins(x=0.12)
   axes.set_xlabel(f"mean {verdict.score_judge(results)} score")
+
   return figure
 
 
@@ -165,11 +176,13 @@ def _frontier(results: Mapping, _) -> matplotlib.figure.Figure | None:
     0.4 + 2.1 * len(chains), nrows=len(chains), ncols=2 if section["judge"] else 1
   )
   tints = itertools.cycle((palette.BLUE, palette.TEAL))
+
   for axes, chain, tint in zip(rows, chains, tints, strict=False):
     names = {"proxy": chain["proxy"], "judge": section["judge"]}
     for panel, (key, name) in zip(axes, names.items(), strict=False):
       _over_kl(panel, chain, key, tint)
       panel.set_title(f"{chain['chain']}: {name}")
+
   for panel in rows[-1]:
     panel.set_xlabel("KL, nats per response")
   return figure
@@ -180,6 +193,7 @@ def _over_kl(axes: matplotlib.axes.Axes, chain: Mapping, key: str, tint: str) ->
   points = chain["points"]
   at, values = (np.array([point[name] for point in points]) for name in ("kl", key))
   low, high = np.array([point[f"{key}_ci95"] for point in points]).T
+
   # Estimates of a KL near 0 may lie below it, where the axis has no root.
   axes.errorbar(
     at.clip(min=0), values, (values - low, high - values), fmt="o-", color=tint, markersize=4,
@@ -187,6 +201,7 @@ def _over_kl(axes: matplotlib.axes.Axes, chain: Mapping, key: str, tint: str) ->
   )  # fmt: skip
   if chain["knee"]:
     axes.axvline(chain["knee"]["kl"], color=palette.INK, linewidth=0.9, linestyle=(0, (1, 2)))
+
   # Gain is about linear in the root of the KL at first (Gao et al. 2022).
   axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
   axes.set_xlim(left=0)
@@ -201,14 +216,17 @@ def _reinforcement(results: Mapping, _) -> matplotlib.figure.Figure | None:
   if not names:
     return None
   figure, rows = panels.make_figure(0.3 + 1.45 * len(names), nrows=len(names), ncols=2)
+
   for pair, name in zip(rows, names, strict=True):
     for axes, (key, tint) in zip(pair, keys.items(), strict=True):
       points = stages[name]["curve"].get(key, ())
       if len(points):
         axes.plot(*np.array(points, dtype=float).T, color=tint)
+
     pair[0].set_title(f"{name}: reward")
     pair[1].set_title("KL, nats")
     pair[1].set_ylim(bottom=0)
+
   for axes in rows[-1]:
     axes.set_xlabel("step")
   return figure
@@ -223,16 +241,19 @@ def _losses(results: Mapping, _) -> matplotlib.figure.Figure | None:
       metric = next(iter(filled))
       is_loss = metric.rpartition("/")[2] == "loss"
       curves[name if is_loss else f"{name}: {metric}"] = filled[metric]
+
   if not curves:
     return None
   count = (len(curves) + 1) // 2
   figure, rows = panels.make_figure(0.3 + 1.45 * count, nrows=count, ncols=2)
   for axes in rows.flat[len(curves) :]:
     axes.set_visible(False)
+
   for axes, (name, points) in zip(rows.flat, curves.items(), strict=False):
     axes.plot(*np.array(points, dtype=float).T, color=palette.BLUE)
     axes.set_title(name)
     axes.set_xlabel("step")
+
   return figure
 
 

@@ -22,17 +22,20 @@ def mark(before: str, after: str) -> markupsafe.Markup:
   parts: list[list] = []  # each [what both have | None, old, new]
   # By itself difflib passes over the frequent words of long texts (autojunk).
   codes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+
   for place, (kind, i, j, k, m) in enumerate(codes):
     gone = "".join(old[i:j])
     came = "".join(new[k:m])
     # White space between two changes is part of one change: marks of whole phrases read better.
     is_between = 0 < place < len(codes) - 1 and not gone.strip()
+
     if kind == "equal" and not is_between:
       parts.append([True, gone, came])
     elif parts and not parts[-1][0]:
       parts[-1] = [False, parts[-1][1] + gone, parts[-1][2] + came]
     else:
       parts.append([False, gone, came])
+
   return markupsafe.Markup("").join(_marked(*part) for part in parts)
 
 

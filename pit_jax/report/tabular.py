@@ -44,10 +44,12 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
   if len({row.get("temperature") for row in rows}) == 1 and rows[0].get("temperature") is not None:
     note = f"All at temperature {rows[0]['temperature']}. {note}"
     rows = [{**row, "temperature": None} for row in rows]
+
   failures = sum((collections.Counter(row.get("failures")) for row in rows), collections.Counter())
   if failures:
     counts = cells.plain(failures)
     note += f" Failed are prompts without a verdict, which count as nothing: {counts}."
+
   columns = {
     "system": lambda row: row["a"],
     "against": lambda row: row["b"],
@@ -63,6 +65,7 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
     "prompts": lambda row: f"{verdict.prompts(row):,}",
     "failed": lambda row: cells.plain(row.get("failed") or None),
   }
+
   return cells.select(name, title, rows, columns, note=note, words=5)
 
 
@@ -84,11 +87,13 @@ def comparisons(results: Mapping) -> cells.Table:
   note = "Δ = win − lose, in percent of prompts. The interval comes from resampling prompts."
   if any("over_seeds" in row for row in rows):
     note += " That over seeds is a 95% t interval of the seeds' own Δ."
+
   if chosen := next((row for row in rows if row.get("chosen_by") == row["judge"]), None):
     note += (
       f" Best temperatures are those that {chosen['judge']} likes best, on prompts that are not "
       "compared here: its own row flatters them."
     )
+
   return _versus("comparisons", "Comparisons", rows, note)
 
 
@@ -100,6 +105,7 @@ def controls(results: Mapping) -> cells.Table:
     if _is_control(results, row) and not _is_one_of_several(row)
   ]
   note = "What a control measures is chance and procedure alone: its Δ should be about 0."
+
   return _versus("controls", "Controls", rows, note)
 
 
@@ -120,6 +126,7 @@ def judges(results: Mapping) -> cells.Table:
   ]
   columns = {name: lambda row, name=name: row[name] for name in ("judge", "key", "value")}
   note = "Requests and tokens are of all commands that asked this model with these transcripts."
+
   return cells.select("judges", "Who was asked to judge", rows, columns, note=note, words=3)
 
 
@@ -132,18 +139,21 @@ def systems(results: Mapping) -> cells.Table:
     f"{verdict.score_judge(results)} score": lambda row: cells.fixed(row.get("score")),
     "tokens": lambda row: cells.fixed(row.get("tokens"), 1),
   }
+
   # Every other key is a column of its own; `score_JUDGE` is the score of that judge.
   named = {"name", "about", "score", "tokens", f"score_{verdict.score_judge(results)}"}
   for key in dict.fromkeys(key for row in rows for key in row if key not in named):
     judge = key.removeprefix("score_")
     label = key.replace("_", " ") if judge == key else f"{judge} score"
     columns[label] = lambda row, key=key: cells.plain(row.get(key))
+
   note = (
     "Tokens are the mean length of a response; an improver's come on top of its draft's. A system "
     "with a number of prompts was measured on these alone."
   )
   for name, reason in results.get("absent", {}).items():
     note += f" {name} is not among them: {reason}."
+
   return cells.select("systems", "Systems", rows, columns, note=note, words=2)
 
 
@@ -161,6 +171,7 @@ def reward_models(results: Mapping) -> cells.Table:
     "sign": lambda row: _agreement(row.get("sign_agreement")),
     "cut": lambda row: cells.percent(row.get("cut")),
   }
+
   note = (
     "How often the model agrees with the labels and the gold score of the reward models' "
     "validation pairs, and its "
@@ -170,6 +181,7 @@ def reward_models(results: Mapping) -> cells.Table:
     "improved responses and drafts; cut is how many pairs a published model saw shortened to its "
     "length limits."
   )
+
   return cells.select("reward_models", "Reward models", rows, columns, note=note)
 
 
@@ -188,6 +200,7 @@ def stages(results: Mapping) -> cells.Table:
     for name in dict.fromkeys([*trained, *seconds])
   ]
   rows.append({"name": "total", "seconds": sum(seconds.values())})
+
   columns = {
     "stage": lambda row: row["name"],
     "steps": lambda row: cells.fixed(row.get("steps"), 0),
@@ -196,6 +209,7 @@ def stages(results: Mapping) -> cells.Table:
     "time": lambda row: cells.duration(row["seconds"]),
   }
   keys = {key for row in rows for key in row}
+
   sentences = [text for key, text in SPEEDS.items() if key in keys]
   note = " ".join([*sentences, _goodput(results)]).strip()
   return cells.select("stages", "Stages", rows, columns, note=note)
@@ -207,6 +221,7 @@ def _goodput(results: Mapping) -> str:
     return ""
   lived = cells.duration(goodput["seconds"])
   count = goodput["sessions"]
+
   return (
     f"Processes worked on this run {count:,} {'time' if count == 1 else 'times'}, {lived} in all; "
     f"{cells.percent(goodput['share'])} of that went into training steps that were kept."

@@ -57,6 +57,7 @@ def headline(results: Mapping, method: presentation.Presentation) -> str:
     return method.sentence(results)
   if checked is not None and not checked["passed"]:
     return method.gate.refusal.format(checked["reason"].rstrip("."))
+
   return _sentence(row, method)
 
 
@@ -69,16 +70,19 @@ def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
     if row:
       low, high = (signed(bound) for bound in row["ci95"])
       figures.append((f"Δ under {judge}", signed(row["delta"]), f"{low} to {high}"))
+
   scores = [results["systems"].get(name, {}).get("score") for name in (b, a)]
   if figures and None not in scores:
     label = f"mean {score_judge(results)} score"
     figures.append((label, f"{scores[0]:.2f} → {scores[1]:.2f}", f"{b} → {a}"))
+
   for name, facts in results.get("reward_models", {}).items():
     agreement = facts.get("sign_agreement")
     fraction = agreement["fraction"] if isinstance(agreement, Mapping) else agreement
     if fraction is not None:
       share = f"{100 * fraction:.0f}%"
       figures.append((f"{name} right in sign", share, "on the improver's samples"))
+
   return figures
 
 
@@ -146,6 +150,7 @@ def bounds_text(row: Mapping) -> str:
   if "over_seeds" in row:
     bounds = " to ".join(signed(bound) for bound in row["over_seeds"]["ci95"])
     text += f" over prompts, {bounds} over {row['over_seeds']['seeds']} seeds"
+
   if low <= 0 <= high or direction(row):
     return text
   return f"{text}, but p = {significance.p_value(row):.2f} in a sign test"
@@ -169,6 +174,7 @@ def _sentence(row: Mapping, method: presentation.Presentation) -> str:
     sentence = f"{words[0]} {_change(judge, sign, words[1])}"
   else:
     sentence = f"{row['a']} {_difference(judge, sign, row['b'])}"
+
   if sign and "over_seeds" in row and not differs_over_seeds(row):
     sentence += ", with these models"
   failed = f" ({row['failed']:,} more could not be judged)" if row.get("failed") else ""
@@ -176,6 +182,7 @@ def _sentence(row: Mapping, method: presentation.Presentation) -> str:
   if "repeated" in row:
     held_out = f"{row['n']:,} trials on {held_out}, the same for all seeds"
   own = f"{judge}, a reward model that the run trained"
+
   return (
     f"{sentence}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {held_out}"
     f"{failed} under {(JUDGES | method.judges).get(judge, own)}, {interval_text(row)}."
@@ -190,6 +197,7 @@ def _change(judge: str, found: int, what: str) -> str:
     return f"improves {what}" if found > 0 else f"makes {what} worse"
   if judge == "language_model":
     return f"writes what a language model {'prefers to' if found > 0 else 'likes less than'} {what}"
+
   return f"{'raises' if found > 0 else 'lowers'} the {judge} score of {what}"
 
 
@@ -201,4 +209,5 @@ def _difference(judge: str, found: int, other: str) -> str:
     return f"answers {'better' if found > 0 else 'worse'} than {other}"
   if judge == "language_model":
     return _change(judge, found, f"the answers of {other}")
+
   return f"has a {'higher' if found > 0 else 'lower'} {judge} score than {other}"

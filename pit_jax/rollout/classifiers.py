@@ -86,6 +86,7 @@ class Compiled(Classifier):
     widest = padding.bucket(self.reader.max_length)
     params = layout.to_devices(self.params)
     scores = np.zeros(len(ids), np.float32)
+
     for start in range(0, len(ids), self.batch_size):
       # The last batch is filled up with copies of its last row.
       rows = [order[min(start + row, last)] for row in range(self.batch_size)]
@@ -94,6 +95,7 @@ class Compiled(Classifier):
       places = np.array([_place(ids[row], self.pad_id) for row in rows], np.int32)
       batch = parallel.put_batch((padded.tokens, padded.mask, places), self.mesh)
       scores[rows] = hosts.fetch(scoring_of(self.model, self.mesh)(params, *batch))
+
     return scores
 
   def batched(self, rows: int) -> "Compiled":
@@ -138,6 +140,7 @@ class Torch(Classifier):
     encoded = self.reader.read(questions, answers)
     order = _by_length(encoded.ids)
     logits = [0.0] * len(encoded.ids)
+
     # Without a padding token transformers takes rows one by one.
     size = 1 if pad_id(self.network.config) is None else TORCH_ROWS
     for start in range(0, len(order), size):
@@ -147,6 +150,7 @@ class Torch(Classifier):
         outputs = self.network(**{name: torch.tensor(x) for name, x in batch.items()}).logits
       for row, logit in zip(rows, outputs[:, 0].tolist(), strict=True):
         logits[row] = logit
+
     return logits
 
   def _padded(self, ids: list[list[int]], types: list[list[int]]) -> dict[str, list[list[int]]]:
@@ -165,6 +169,7 @@ class Torch(Classifier):
       "input_ids": fill(ids, pad_id(self.network.config) or 0),
       "attention_mask": fill([[1] * len(row) for row in ids], 0),
     }
+
     # Some tokenizers make token types that their network does not take.
     names = set(fast.model_input_names) & set(inspect.signature(self.network.forward).parameters)
     if "token_type_ids" in names:

@@ -84,6 +84,7 @@ def sample(
     raise ValueError(
       f"{prompt_count} prompts do not divide over {parts} devices; give a multiple of it"
     )
+
   append = functools.partial(_append, key, temperature, eos_id, pad_id)
   params = pure.for_sampling(model, params)
 
@@ -96,6 +97,7 @@ def sample(
       for x in (state.tokens, state.mask)
     )
     logits, cache = model.apply(params, *ids, state.cache, prompt_length + last, method="extend")
+
     return append(state.replace(cache=cache), logits)
 
   batch = prompt_count * samples
@@ -104,14 +106,17 @@ def sample(
   cache, logits, rows = prefill.in_tiles(*inputs, tile) if tile else prefill.whole(*inputs)
   if samples > 1:
     cache, logits, rows = prefill.repeated(cache, logits, rows, samples)
+
   # Reading in tiles sorts rows by length, and their limits follow them.
   limits = prefill.pick(limits.reshape(parts, -1), rows)
   state = append(_start(cache, rows, limits, length, pad_id), logits)
   count = batch // parts
+
   # By halves, so that few sizes are compiled and each serves many steps.
   while shrinking and count > 1 and count * parts >= 2 * FEWEST_ROWS:
     count //= 2
     state = _leave(_run(advance, state, count), count)
+
   return _finish(_run(advance, state, 0))
 
 
@@ -129,6 +134,7 @@ def _append(
   token, logprob = (x.reshape(shape) for x in sampled)
   left = state.left[:, : token.shape[1]]
   real = left > 0
+
   # Ended rows are computed all the same, since shapes are fixed, and write padding.
   token = jnp.where(real, token, pad_id)
   columns = {"tokens": token, "mask": real, "logprobs": jnp.where(real, logprob, 0.0)}
@@ -138,6 +144,7 @@ def _append(
   }
   has_ended = jnp.isin(token, jnp.asarray(eos_id))
   left = jnp.where(has_ended, 0, jnp.maximum(left - 1, 0))
+
   remaining = jax.lax.dynamic_update_slice(state.left, left, (0, 0))
   return state.replace(step=state.step + 1, left=remaining, **updated)
 
@@ -158,6 +165,7 @@ def _start(
     "logprobs": jnp.zeros(shape),
     "left": limits.astype(jnp.int32),
   }
+
   return DecodeState(step=jnp.int32(0), cache=cache, **layout.spread(by_row, "batch"))
 
 
@@ -210,6 +218,7 @@ def draw(
     lambda: logits,
   )
   token = _first_largest(noisy)
+
   return token, jnp.take_along_axis(logprobs, token[:, None], axis=-1)[:, 0]
 
 

@@ -60,6 +60,7 @@ def judge(
   rewards = ppo.shaped_rewards(rewards, logprobs, reference_logprobs, mask, kl_coefficient)
   if whiten_rewards:
     rewards = ppo.whiten(rewards, mask, shift_mean=False)
+
   if estimator == "gae":
     estimates, returns = advantages.gae(rewards, values, mask, discount, trace)
     # Advantages only: returns keep the unit of reward, which the value model predicts.
@@ -67,6 +68,7 @@ def judge(
   else:
     estimates = advantages.GROUPED[estimator](rewards, mask, samples)
     returns = None
+
   return Experience(
     prompts=prompts,
     responses=responses,
@@ -134,4 +136,5 @@ def _repetition(tokens: Int[Array, "B R"], mask: Bool[Array, "B R"]) -> Float[Ar
   real = mask[:, 1:]
   same = (first[:, :, None] == first[:, None, :]) & (second[:, :, None] == second[:, None, :])
   before = jnp.tril(jnp.ones((first.shape[1],) * 2, bool), k=-1) & real[:, None, :]
+
   return token_losses.masked_mean(jnp.any(same & before, axis=2).astype(jnp.float32), real)

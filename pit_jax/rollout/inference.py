@@ -284,10 +284,12 @@ class Inference:
     parts = []
     places = []
     ordered = batches.in_order(record, self.batch_size, self.by_length)
+
     for index, (batch, rows) in enumerate(ordered):
       result = ask(parallel.put_batch(batch, self.mesh), index)
       parts.append(batches.take(hosts.fetch(result), slice(0, len(rows))))
       places.append(rows)
+
     # The inverse permutation: batches were made by length, and results keep the order of rows.
     back = np.argsort(np.concatenate(places))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)

@@ -41,6 +41,7 @@ def whole(
   inputs = (prompts.tokens, prompts.mask, cache, jnp.int32(0))
   logits, cache = model.apply(params, *inputs, method="extend")
   rows = jnp.broadcast_to(jnp.arange(batch // parts), (parts, batch // parts))
+
   return attention.resize(cache, 0, room), logits, rows
 
 
@@ -68,6 +69,7 @@ def in_tiles(
     return whole(model, params, prompts, room, parts)
   spare = blocks * columns - length  # columns before the first, so that tiles cover all
   padded = jax.tree.map(lambda x: _by_part(jnp.pad(x, ((0, 0), (spare, 0))), parts), prompts)
+
   rows = jnp.argsort(-padded.mask.sum(axis=2), axis=1, stable=True)  # longest first
 
   def read(group, made):
@@ -82,6 +84,7 @@ def in_tiles(
         for x in (group_prompts.tokens, group_prompts.mask)
       )
       hidden, cache = model.apply(params, *ids, cache, start, method="read")
+
       return number + 1, cache, hidden
 
     # Padding is on the left: the first block that is read is where the longest prompt begins.
@@ -90,6 +93,7 @@ def in_tiles(
     _, *results = jax.lax.while_loop(lambda state: state[0] < blocks, read_block, state)
     place = functools.partial(_place, group=group, parts=parts)
     cache, hidden = jax.tree.map(place, made, tuple(results))
+
     return attention.spread(cache), hidden
 
   made = _nothing(model, batch, blocks * columns)

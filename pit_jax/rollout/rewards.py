@@ -42,4 +42,5 @@ def weighted(
     for name, reward in given.items()
   }
   total = sum(weights[name] * reward for name, reward in by_token.items())
+
   return total, {name: reward.sum(axis=1) for name, reward in by_token.items()}

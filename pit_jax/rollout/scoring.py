@@ -74,6 +74,7 @@ def _under(
     return look((hidden, tokens))
   params = pure.with_whole_head(model, params)  # once, and not for every part
   count = -(-length // places)
+
   # Parts of like size, so that the last one is hardly padding.
   places = -(-length // count)
 
@@ -104,6 +105,7 @@ def sequence_scores(
   mask = jnp.concatenate([part.mask for part in parts], axis=1)
   lengths = tuple(part.tokens.shape[1] for part in parts)
   scores = model.apply(params, tokens, mask, last=sum(lengths[1:]) + 1, segments=lengths)
+
   # Place 0 is the prompt's last token, and what a response's tokens are counted from.
   starts = itertools.accumulate(lengths[1:-1], initial=0)
   ends = ((start, part.mask.sum(axis=1)) for start, part in zip(starts, responses, strict=True))

@@ -44,11 +44,13 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   wrong += outside(config.model, MODEL, "model.")
   for name in kinds.sections(config):
     wrong += _section(name, config[name], method)
+
   if config.profile.stage and not 1 <= config.profile.first <= config.profile.last:
     wrong.append(
       f"profile.stage={config.profile.stage!r} with profile.first={config.profile.first} and "
       f"profile.last={config.profile.last}; use steps from 1 on, the last not before the first"
     )
+
   # Stages want sections in order, and what the recipe says wants stages.
   if wrong := wrong or [*_stages(config, method)] or [*method.problems(config)]:
     raise ValueError("; ".join(wrong))
@@ -60,6 +62,7 @@ def _section(name: str, section: Any, method: kinds.Method) -> Iterator[str]:
   if kind is None:
     yield f"{name}.kind={section.kind!r}; recipe {method.name} has {', '.join(method.kinds)}"
     return
+
   yield from outside(section, kind.allowed, f"{name}.")
   yield from kind.problems(name, section)
 
@@ -75,6 +78,7 @@ def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator
     missing = str(error).splitlines()[0].strip("\"'")
     yield f"recipe {method.name} wants a section that is not there ({missing}); {there}"
     return
+
   for stage in stages:
     named = f"stage {stage.name} of recipe {method.name}"
     if stage.section not in sections:
@@ -137,11 +141,13 @@ def batches(
     divided.append((f"{name}.batch_size", size, f" with {name}.{cut}={count}", count))
     if (samples := config[name].get("samples", 1)) > 1:  # each prompt's responses on one device
       divided.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
+
   wrong = [
     f"{name}={size}{parts if count > 1 else ''} has to be a multiple of {devices * count}"
     for name, size, parts, count in divided
     if size % (devices * count)
   ]
+
   if wrong:
     raise ValueError(
       f"{'; '.join(wrong)}: the rows of every batch, micro-batch and minibatch are spread over "
@@ -193,6 +199,7 @@ def packing(
       table = encode.demonstrations(fold_rows, settings.formats[stage.prompts], settings, tokens)
       longest_row = (table.longest_row, stage.name)
       longest[stage.section] = max(longest.get(stage.section, (0, "")), longest_row)
+
   for section, (length, name) in longest.items():
     if length > (limit := config[section].packed_length):
       raise ValueError(
@@ -214,6 +221,7 @@ def offload(config: ml_collections.ConfigDict) -> None:
       f"model.offload=True with model.lora.rank={config.model.lora.rank}: all models share one "
       "frozen base, which every program reads, so none can wait elsewhere; use offload=False"
     )
+
   memories = [memory.kind for memory in jax.local_devices()[0].addressable_memories()]
   if layout.HOST not in memories:
     raise ValueError(

@@ -127,6 +127,7 @@ class Context:
       extra_writers=functools.partial(self._extra_writers, name),
       outlook=self.outlook,
     )
+
     log_every, save_every = every
     with self.timed(name):
       return loop.fit(
@@ -150,6 +151,7 @@ class Context:
     place = places.address(self.workdir)
     if not project:
       return ()
+
     # Workdirs of one name in two places are two runs.
     digest = hashlib.blake2b(str(place).encode(), digest_size=4).hexdigest()
     return (writers.WeightsAndBiases(project, f"{self.workdir.name}-{digest}-{name}"),)
@@ -181,6 +183,7 @@ class Context:
     except interruption.Interrupted:
       self._add_seconds(name, began)
       raise
+
     self._add_seconds(name, began)
 
   def _add_seconds(self, name: str, began: float) -> None:
@@ -216,6 +219,7 @@ def build(
   base_directory = origin.directory(config)
   form, words = forms.choose(config, base_directory)
   platform = jax.devices()[0].platform
+
   # Known before the data is loaded: a prompt that R_P cannot be shown is a bad row.
   others = (*published_models.find(config, platform), origin.language_judge(config, platform))
   data = loading.load(config, functools.partial(forms.check, form, words, others[0]))
@@ -227,6 +231,7 @@ def build(
     max_response_length=c.max_response_length,
     over_long=c.over_long,
   )
+
   tokens = run_rows.token_folder(config, workdir)
   loading.warn(data, settings.tokenizer)
   checks.lengths(next(part for part in folds.values() if part), settings)
@@ -235,6 +240,7 @@ def build(
   shape = run.language.config
   waits = config.model.offload
   base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
+
   asking = inference.Inference(
     language=run.language,
     scalar=run.scalar,
@@ -244,6 +250,7 @@ def build(
     mesh=run.mesh,
     by_length=c.length_buckets,
   )
+
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
   return Context(
     config,
@@ -286,4 +293,5 @@ def _arrays(
   checks.offload(config)
   arrays = abstract.Arrays(config, mesh, language, scalar, reward)
   memory.check(arrays, recipe)
+
   return arrays

@@ -19,6 +19,7 @@ def tokenizer(
     if hosts.is_first():
       text.train_tokenizer(words, vocabulary, directory)
     places.share(directory)
+
   return text.load_tokenizer(directory)
 
 
@@ -33,15 +34,18 @@ def choose(
   c = config.data
   directory = base_directory or config.data.tokenizer
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
+
   if directory:
     # A tokenizer alone brings no model that was trained on its chat template.
     kind = "plain" if c.chat == "auto" and base_directory is None else c.chat
     return chat.choose(kind, text.load_tokenizer(directory), plain, c.improver_turn)
+
   if c.chat not in ("auto", "plain"):
     raise ValueError(
       f'data.chat is "{c.chat}", but a tokenizer that is learnt here has no chat template and no '
       'tokens for one; give a base model that has them as model.base, or use data.chat="plain"'
     )
+
   return plain, None
 
 

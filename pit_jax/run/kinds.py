@@ -115,4 +115,5 @@ def steps_of(config: ml_collections.ConfigDict, stage: Stage, rows: int) -> int:
     return stage.steps
   if stage.kind:  # every row once
     return math.ceil(rows / job.batch_size)
+
   return job.steps or batches.count_steps(rows, job.batch_size, job.epochs)

@@ -52,6 +52,7 @@ def once(
   path = context.workdir / f"{name}.jsonl"
   if not hosts.agree(path.exists()):
     workdirs.write_text(path, "".join(json.dumps(dict(row)) + "\n" for row in make()))
+
   # Read back even if just written: a run that goes on must see the very same values.
   content = path.read_bytes()
   try:
@@ -60,6 +61,7 @@ def once(
     raise ValueError(
       f"{places.address(path)} is damaged ({error}); remove it, and it is made again"
     ) from error
+
   return MadeRows(name, rows, hashlib.sha256(content).hexdigest()[:16])
 
 

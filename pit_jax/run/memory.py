@@ -31,12 +31,14 @@ def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None)
   memory = memory or parallel.device_memory()
   if memory is None:
     return
+
   for stage, kept in needs(run, method).items():
     total = sum(kept.values())
     if total <= memory:
       continue
     largest = sorted(kept.items(), key=lambda entry: -entry[1])[:SHOWN]
     listed = ", ".join(f"{name} {size / GIB:.2f} GiB" for name, size in largest)
+
     raise ValueError(
       f"{stage} keeps at least {total / GIB:.2f} GiB on each device, which has "
       f"{memory / GIB:.2f} GiB: {listed}; use more devices, a mesh.shape with more of fsdp or "
@@ -55,6 +57,7 @@ def needs(run: abstract.Arrays, method: kinds.Method) -> dict[str, dict[str, int
     kind = kinds.kind_of(method, run.config, stage)
     for phase, kept in kind.needs(run, stage).items():
       phases[phase] = kept | {"models of other stages": waiting, "base model": base}
+
   return phases
 
 
@@ -85,6 +88,7 @@ def entering(run: abstract.Arrays, rows: int, length: int) -> int:
   c = run.language.config
   dtype = jnp.dtype(c.dtype)
   kept = [run.array((c.layers, rows, length, c.width), dtype, None, "batch", None, None)]
+
   if not c.remat:
     scores = (c.heads, length, length)
     # Gate, up, and their product.
@@ -92,4 +96,5 @@ def entering(run: abstract.Arrays, rows: int, length: int) -> int:
     if c.attention == "xla":  # no kernel writes them down
       kept.append(run.array((c.layers, rows, *scores), dtype, None, "batch", "heads", None, None))
     kept.append(run.array((c.layers, rows, *features), dtype, None, "batch", None, None, "mlp"))
+
   return abstract.device_bytes(kept)

@@ -44,6 +44,7 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
     named = "embedded" if config.data.source == "synthetic" else "none"
   if named not in ("embedded", "none"):
     directories.check("model.base", named)
+
   return {"embedded": EMBEDDED, "none": None}.get(named, pathlib.Path(named))
 
 
@@ -95,6 +96,7 @@ def shape(
       f"{base}: the model knows {model.vocabulary} tokens and its tokenizer has "
       f"{vocabulary}; give a model directory whose files belong together"
     )
+
   return model
 
 
@@ -109,11 +111,13 @@ def _adapted(
       f"model.lora.rank={adapter.rank} adapts a base, and there is none; "
       "give a model directory as model.base, or rank 0 to train everything"
     )
+
   if adapter is None and stored != "float32" and base is not None:
     raise ValueError(
       f"model.lora.base={stored!r} keeps a frozen base so, and without adapters nothing is frozen; "
       'use "float32", or set model.lora.rank'
     )
+
   if base is None:
     return found
   run_settings = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
@@ -214,20 +218,24 @@ def published(
       f"{key}={model} holds a sequence classifier, which can say nothing; give it as "
       "evaluation.reward_model, or a language model here"
     )
+
   # How it is computed is for the run to say; what it is, for its files.
   run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
   shape = placed(config, platform, dataclasses.replace(hf.read(model), **run_settings))
   plain = template.Template(config.data.policy_template, config.data.improver_template)
+
   try:
     words = text.load_tokenizer(model)
     form, words = chat.choose("auto", words, plain, config.data.improver_turn)
   except ValueError as error:
     raise ValueError(f"{key}={model} cannot be asked: {error}") from error
+
   if words.vocab_size > shape.vocabulary:
     raise ValueError(
       f"{key}={model}: the model knows {shape.vocabulary} tokens and its tokenizer has "
       f"{words.vocab_size}; give a model directory whose files belong together"
     )
+
   return Published(pathlib.Path(model), encode.Settings(words, form, *limits), shape)
 
 

@@ -50,6 +50,7 @@ class Published:
     if self.config is None:  # transformers reads older files too
       listings = (sorted(self.directory.glob(f"*.{kind}")) for kind in ("safetensors", "bin"))
       names = [path.name for path in next(filter(None, listings), ())]
+
     return {
       "model": hf.fingerprint(self.directory, names),
       "tokenizer": self.reader.fingerprint,
@@ -71,6 +72,7 @@ class Published:
     if self.config is None:
       return False
     same = {name: getattr(model, name) for name in ("tied", "remat", "unroll")}  # no other trunk
+
     # The run's tokenizer may have been given a padding token, which no text holds.
     own, runs = (
       {token: place for token, place in vocabulary.items() if place != tokenizer.pad_id}
@@ -113,19 +115,23 @@ def find(
   if "reward" in config:
     named["reward.{}"] = (config.reward.model, config.reward.reader, config.reward.backend)
   named["evaluation.reward_{}"] = (c.reward_model, c.reward_reader, c.reward_backend)
+
   for key, (_, reader, backend) in named.items():  # also where they wait for a model
     _check_choice(key.format("reader"), reader, classifier_text.KINDS)
     _check_choice(key.format("backend"), backend, BACKENDS)
+
   reward, judge = (
     _described(config, key, *choice, platform) if choice[0] else None
     for key, choice in named.items()
   )
+
   if reward and judge and reward.directory.samefile(judge.directory):
     raise ValueError(
       f"reward.model and evaluation.reward_model are both {reward.directory}, and what rewards "
       "the policy is no independent judge; R_P judges without being named, so leave "
       "evaluation.reward_model empty or name another model"
     )
+
   return reward, judge
 
 
@@ -158,10 +164,12 @@ def _described(
   is_compiled = _is_compiled(keys, directory, published, backend)
   fast = _tokenizer(key, directory, is_compiled)
   shape = None
+
   if is_compiled:
     run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
     shape = dataclasses.replace(hf.read(directory), **run_settings)
     shape = origin.placed(config, platform, shape)
+
   c = config.data
   longest = min(_longest(published, fast), ROOM * (c.max_prompt_length + c.max_response_length))
   try:
@@ -171,6 +179,7 @@ def _described(
     raise ValueError(
       f"{key}={named} with {keys.format('reader')}={kind!r} cannot be asked: {error}"
     ) from error
+
   size = published.get_text_config().vocab_size
   most = 1 + max(reader.vocabulary.values())
   if most > size:
@@ -178,6 +187,7 @@ def _described(
       f"{key}={named}: the model knows {size} tokens and its tokenizer has {most}; give a model "
       "directory whose files belong together"
     )
+
   return Published(directory, reader, published, shape)
 
 
@@ -189,16 +199,19 @@ def _config(key: str, directory: pathlib.Path) -> transformers.PreTrainedConfig:
     is_classifier = families.is_classifier(directory)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"{key}={directory}: config.json cannot be read: {error}") from error
+
   if not is_classifier:
     raise ValueError(
       f"{key}={directory} holds no sequence classifier; give a directory whose "
       "config.json names an architecture …ForSequenceClassification"
     )
+
   if published.num_labels != 1:
     raise ValueError(
       f"{key}={directory} has {published.num_labels} labels, and a reward is one number; give a "
       "classifier with one"
     )
+
   return published
 
 
@@ -211,11 +224,13 @@ def _is_compiled(
   if backend == "jax" or (backend == "auto" and is_ours):
     hf.read(directory)  # what cannot be read says so, and what is supported
     return True
+
   if importlib.util.find_spec("torch") is None:
     raise ValueError(
       f"{keys.format('model')}={directory} is of the family {published.model_type!r} and computed "
       "by transformers in PyTorch, which is not installed; pip install 'pit_jax[torch]'"
     )
+
   return False
 
 
@@ -238,4 +253,5 @@ def _longest(
   positions = getattr(text_config, "max_position_embeddings", None) or 0
   if text_config.model_type in _SHIFTED:
     positions -= text_config.pad_token_id + 1
+
   return min(longest, positions) if positions > 0 else longest  # XLNet says -1: any number

@@ -42,6 +42,7 @@ def write_text(path: pathlib.Path, content: str) -> None:
     temporary = path.with_suffix(path.suffix + ".tmp")
     temporary.write_text(content, encoding="utf-8")
     os.replace(temporary, path)
+
   places.share(path)
 
 
@@ -55,6 +56,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   if not path.exists():
     return True
   saved = _flat(read_object(path))
+
   # Through JSON, where tuples are lists, as those of the file are.
   current = _flat(json.loads(config.to_json()))
   changed = [
@@ -64,6 +66,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
     # With the dot a part covers what lies below it, and no name that only begins alike.
     if not any(f"{name}.".startswith(f"{part}.") for part in CHANGEABLE)
   ]
+
   if changed:
     rest = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
     shown = "; ".join([*changed[:SHOWN], *rest])
@@ -71,6 +74,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
       f"{places.address(workdir)} holds a run with another configuration ({shown}); "
       "use that configuration to continue it, or another --workdir"
     )
+
   return False
 
 
@@ -85,6 +89,7 @@ def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     raise ValueError(
       f"{places.address(workdir)} holds no run: there is no {path.name}; give the --workdir of one"
     )
+
   return _configuration(read_object(path)).lock()
 
 
@@ -98,6 +103,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
   except ValueError as error:
     raise ValueError(f"{places.address(path)} cannot be read as JSON: {error}") from error
+
   if not isinstance(content, dict) or not content:
     raise ValueError(f"{places.address(path)} is of no run: it must hold a JSON object with fields")
   return content
@@ -130,4 +136,5 @@ def _flat(tree: Any, name: str = "") -> dict[str, Any]:
     parts = {f"{name}[{i}]": sub for i, sub in enumerate(tree)}
   else:
     return {name.removeprefix("."): tree}
+
   return {leaf: value for path, sub in parts.items() for leaf, value in _flat(sub, path).items()}

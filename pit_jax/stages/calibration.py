@@ -43,17 +43,21 @@ def calibrate(
       f"{context.workdir / 'calibration' / name}.json is of an earlier version, whose scores count "
       "from another zero; use another --workdir"
     )
+
   if recorded is None:
     key = jax.random.fold_in(context.key(name), 1)
     scores = sample(key, context.config.temperature)
     gain = 1.0 / _deviation(name, scores)
     recorded = facts() | {"gain": gain, "shift": -float(scores.mean()) * gain}
+
     # Margin and ece stay in nats, where σ(margin) is a probability.
     for entry in ("zero_point", "gaps"):
       if entry in recorded:
         recorded[entry] = jax.tree.map(lambda x: np.asarray(x * gain).tolist(), recorded[entry])
+
     recorded = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), recorded)
     context.write_json(recorded, "calibration", f"{name}.json")
+
   return recorded
 
 
@@ -69,6 +73,7 @@ def _deviation(name: str, scores: np.ndarray) -> float:
       "longer or at another learning rate, or validate on more rows (data.validation). Of "
       "rp_difference it says that the improver copies every draft: ablations=False leaves it out"
     )
+
   return deviation
 
 

@@ -50,6 +50,7 @@ def run(
   reference_rows = made_rows.once(
     context, f"rows/{name}_reference", lambda: _asked(context, reference, encoded)
   )
+
   train, validation = _referenced(encoded, reference_rows)
   # From here on checkpoints carry the hash of these rows: with other ones they are refused.
   context = made_rows.depending(context, reference_rows)
@@ -66,6 +67,7 @@ def run(
       beta=job.beta,
       label_smoothing=job.label_smoothing,
     )
+
     logged = {f"validation/{key}": float(value) for key, value in metrics.items()}
     # Both may fall while the margin grows: then probability goes to what nobody wrote.
     return logged | {f"validation/{side}_logratio": ratios[side].mean() for side in SIDES}
@@ -81,6 +83,7 @@ def run(
     evaluate=evaluate,
     score=("validation/loss", "lowest"),
   )
+
   return context.models.waiting(trained)
 
 
@@ -101,6 +104,7 @@ def _referenced(
     # Rows of a part lie in the order of its table.
     columns = {f"reference_{side}": np.array([row[side] for row in rows]) for side in SIDES}
     referenced.append(table.with_columns(**columns))
+
   return referenced
 
 
@@ -123,4 +127,5 @@ def _logprobs(
     pairs = table[start : start + PIECE]
     logprobs = context.models.inference.logprobs(params, pairs.prompts, getattr(pairs, side))
     pieces.append(logprobs.sum(axis=1))
+
   return np.concatenate(pieces)

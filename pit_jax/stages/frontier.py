@@ -74,6 +74,7 @@ def watch(
   frontier = context.config.frontier
   if frontier.checkpoints < 1:
     return None
+
   # Nothing is dropped: all checkpoints answer the same prompts.
   settings = dataclasses.replace(context.rows.settings, over_long="cut")
   held_out = questions(context)
@@ -86,6 +87,7 @@ def watch(
     else:
       columns["draft"] = drafts(held_out, context.key("frontier drafts"))
       shown = settings.formats["improver"].conversations(held_out, columns["draft"])
+
     return encode.prompts(shown, settings)[:], columns
 
   def keep(stage: str, params: Params, step: int) -> dict[str, float]:
@@ -95,12 +97,14 @@ def watch(
     temperature = c.rl.temperature
     responses, logprobs = inference.sample(params, prompts, key, temperature)
     kl = (logprobs - inference.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
+
     # Not in place: `asked` is cached and gives the same columns again.
     columns = {**columns, "response": inference.words(responses), "kl": kl.tolist()}
     rows = zip(*columns.values(), strict=True)
     lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
     path = context.workdir / FOLDER / f"{stage}-{step}.jsonl"
     workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
+
     return {"held_out/kl": float(kl.mean())}
 
   return Watch(every=-(-steps // frontier.checkpoints), keep=keep)
@@ -131,5 +135,7 @@ def read(workdir: pathlib.Path, stages: Sequence[tuple[str, int]]) -> list[Kept]
         responses = [row["response"] for row in rows]
         kl = np.array([row["kl"] for row in rows])
         checkpoints.append(Kept(stage, begun + step, drafts, responses, kl))
+
     begun += steps
+
   return checkpoints

@@ -95,6 +95,7 @@ def _rl_problems(name: str, job: Any) -> Iterator[str]:
       f"{name}.estimator={job.estimator!r} with {name}.samples={job.samples}: a response is "
       "compared with others to the same prompt; use 2 or more samples, or estimator 'gae'"
     )
+
   if job.estimator == "grpo" and job.kl_target:
     yield (
       f"{name}.kl_target={job.kl_target} with estimator 'grpo', whose KL is in the loss: there is "
@@ -122,10 +123,12 @@ def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, i
   others = memory.frozen(run, run.network(stage.reward))
   learners = optimizers.kinds(job.estimator)
   actors = "policy and value model" if "value" in learners else "policy"
+
   kept = {
     f"{actors} with optimiser state": abstract.device_bytes(run.actors(job)),
     **{other: abstract.device_bytes(tree) for other, tree in others.items()},
   }
+
   # The policy stands first: without a value model it is alone.
   trained = [run.parts(model)[0] for model in (run.language, run.scalar)[: len(learners)]]
   return {
@@ -149,6 +152,7 @@ def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
   made = [(programs.sampling, section, prompt, run.config[section].samples)]
   if reward is not None:  # else no device scores
     made.append((programs.scoring, section, prompt, reward))
+
   return [*made, (programs.iteration, section, prompt)]
 
 

@@ -32,6 +32,7 @@ def imitation(model: pure.PureModel) -> Callable:
     else:
       logprobs, _ = scoring.response_logprobs(model, params, batch.prompts, batch.responses)
       mask = batch.responses.mask
+
     loss, metrics = token_losses.sft_loss(logprobs, mask)
     return loss, metrics | {"weight": mask.sum().astype(jnp.float32)}
 
@@ -96,6 +97,7 @@ def policy_pairs(
         label_smoothing=label_smoothing,
         weights=weights,
       )
+
       # A response without tokens would be 0 / 0, and its gradient NaN.
       tokens = jnp.maximum(batch.chosen.mask.sum(axis=1), 1)
       sft_loss = preference.weighted_mean(-chosen / tokens, weights)
@@ -105,6 +107,7 @@ def policy_pairs(
         "sft_loss": sft_loss,
         "weight": weights.sum(),
       }
+
       return loss + sft_coefficient * sft_loss, metrics
 
     return loss_fn
@@ -160,6 +163,7 @@ def reading(batch: Demonstrations | Packed | Preferences | GapPreferences) -> di
     parts = [batch.prompts, batch.chosen, batch.rejected]
   else:
     parts = [batch.given_chosen, batch.given_rejected, *2 * [batch.chosen, batch.rejected]]
+
   read = float(sum(part.mask.sum() for part in parts))
   return {"tokens/read": read, "tokens/padding": 1 - read / sum(part.mask.size for part in parts)}
 

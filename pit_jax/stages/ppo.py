@@ -75,6 +75,7 @@ def objective(
     mean_entropy = token_losses.masked_mean(entropy, mask)
     kl = ppo.kl_loss(logprobs, batch.logprobs, batch.reference_logprobs, mask)
     total = loss - settings.entropy_coefficient * mean_entropy
+
     total = total + settings.loss_kl_coefficient * kl
     return total, metrics | {"entropy": mean_entropy}
 
@@ -95,6 +96,7 @@ def objective(
       loss, measured = parts[kind](params[kind], batch)
       total = total + loss
       metrics |= {f"{kind}/{name}": metric for name, metric in measured.items()}
+
     return total, metrics
 
   return loss_fn
@@ -156,12 +158,14 @@ def make_iteration(
     rates = {kind: rates[kind] for kind in settings.kinds}
     train, learnt = _learn(step, state.train, frozen, batch, key, rates, settings)
     coefficient = state.kl_coefficient
+
     if settings.kl_target and "policy" in learning:
       kl = metrics["objective/kl"]
       episodes = rewards.shape[0]
       coefficient = ppo.update_kl_coefficient(
         coefficient, kl, settings.kl_target, horizon, episodes
       )
+
     return State(train=train, kl_coefficient=coefficient), metrics | learnt
 
   return iterate
@@ -187,6 +191,7 @@ def _make_step(
     learnt, metrics = step(
       training_step.TrainState(train.step, *learning_parts), frozen, batch, rng, rates, is_active
     )
+
     return training_step.TrainState(
       step=learnt.step,
       params=train.params | learnt.params,
@@ -204,6 +209,7 @@ def _make_assessment(policy, value, settings, eos_id):
     sampled = (prompts, responses, settings.temperature)
     # Not the sampler's: by the graph that trains, the first ratios are 1.
     logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *sampled)
+
     # With model.offload it waits in the host's memory, and is here only while it is read.
     reference = layout.to_devices(frozen["reference"])
     reference_logprobs, _ = scoring.response_logprobs(policy, reference, *sampled)
@@ -214,6 +220,7 @@ def _make_assessment(policy, value, settings, eos_id):
     values = None
     if "value" in settings.kinds:
       values = scoring.token_values(value, params["value"], prompts, responses)
+
     # grpo has its KL in the loss; in the reward it would count twice.
     beta = 0.0 if settings.estimator == "grpo" else state.kl_coefficient
     batch = experiences.judge(
@@ -230,6 +237,7 @@ def _make_assessment(policy, value, settings, eos_id):
       trace=settings.trace,
       whiten_rewards=settings.whiten_rewards,
     )
+
     # What is logged as the score is without the penalty; what is maximised is with it.
     scores = rewards.sum(axis=1)
     metrics = experiences.measure(batch, scores, entropy, has_eos, beta)
@@ -247,6 +255,7 @@ def _learn(step, train, frozen, batch, key, rates, settings):
       f"batch of {rows} does not divide into minibatches={settings.minibatches}; "
       f"use a batch size that is a multiple of {settings.minibatches}"
     )
+
   order = jnp.concatenate(
     [
       jax.random.permutation(jax.random.fold_in(key, epoch), rows)
@@ -258,6 +267,7 @@ def _learn(step, train, frozen, batch, key, rates, settings):
     train, is_active = carry
     index, places = numbered
     minibatch = layout.spread(jax.tree.map(lambda x: x[places], batch), "batch")
+
     # The numbers below `epochs` made the orders.
     rng = jax.random.fold_in(key, settings.epochs + index)
     train, metrics = step(train, frozen, minibatch, rng, rates, is_active)
@@ -265,6 +275,7 @@ def _learn(step, train, frozen, batch, key, rates, settings):
     goes_on = is_active
     if settings.target_kl > 0 and "policy/approx_kl" in metrics:
       goes_on &= metrics["policy/approx_kl"] <= settings.target_kl
+
     return (train, goes_on), (metrics, is_active)
 
   numbers = jnp.arange(order.shape[0])
@@ -274,8 +285,10 @@ def _learn(step, train, frozen, batch, key, rates, settings):
   for kind in settings.kinds:
     logged[f"{kind}/updates"] = active.sum() if f"{kind}/loss" in metrics else 0
   logged["val/skipped"] = metrics["skipped"].sum()
+
   if "policy/ratio_mean" in metrics:
     # Before any update the policy is the one that was assessed: other than 1 is a fault.
     logged["val/ratio_first"] = metrics["policy/ratio_mean"][0]
     logged |= {f"val/{name}": summary[f"policy/{name}"] for name in ("ratio_mean", "ratio_var")}
+
   return train, logged

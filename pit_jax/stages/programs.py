@@ -52,6 +52,7 @@ def imitation(run: abstract.Arrays, section: str, prompt: int) -> Program:
     raise ValueError(
       f"{section}.packing=True is not planned; plan with False, whose rows are longer"
     )
+
   batch = Demonstrations(
     run.rows(Prompts, job.batch_size, prompt), run.rows(Responses, job.batch_size, run.response)
   )
@@ -64,6 +65,7 @@ def preference(run: abstract.Arrays, section: str) -> Program:
   job = run.config[section]
   responses = run.rows(Responses, job.batch_size, run.response)
   batch = Preferences(run.rows(Prompts, job.batch_size, run.prompt), responses, responses)
+
   # The prompt is read once, and both responses after it.
   tokens = job.batch_size * (run.prompt + 2 * run.response)
   return training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
@@ -77,6 +79,7 @@ def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callab
   columns = {"reference_chosen": number, "reference_rejected": number}
   prompts = run.rows(Prompts, job.batch_size, run.prompt)
   batch = Preferences(prompts, responses, responses, columns)
+
   # Each response is read after a prompt of its own; see `objectives.pair_logprobs`.
   tokens = 2 * job.batch_size * (run.prompt + run.response)
   objective = dpo.objective_of(job, losses)
@@ -92,6 +95,7 @@ def gap_order(run: abstract.Arrays, section: str) -> Program:
     for kind, length in ((Prompts, prompt), (Responses, run.response))
   )
   batch = GapPreferences(prompts, prompts, responses, responses)
+
   # Two prompts per pair, each with both responses after it.
   tokens = 2 * job.batch_size * (prompt + 2 * run.response)
   weights = {"term_weights": run.array((5,), jnp.float32, None)}
@@ -144,6 +148,7 @@ def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) 
     is_ragged=run.config.data.length_buckets,
     samples=samples,
   )
+
   prompts = job.batch_size // samples
   # The last token sampled is read by nobody, and has no keys and values.
   slots = prompt + run.response - 1
@@ -181,6 +186,7 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
     function = inference.scoring_of(model, run.mesh)
     kinds = ((Prompts, prompt), (Responses, run.response))
     texts = tuple(run.rows(kind, job.batch_size, width) for kind, width in kinds)
+
   tokens = job.batch_size * length
   return Program(
     name="score",
@@ -201,10 +207,12 @@ def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
   reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)
   frozen = {"base": base, "reference": reference}
+
   texts = (run.rows(Prompts, rows, prompt), run.rows(Responses, rows, run.response))
   # The sampler's log-probabilities, and the rewards.
   numbers = (run.array((rows, run.response), jnp.float32, "batch", None),) * 2
   rates = dict.fromkeys(ppo.KINDS, run.number)
+
   # Judged once by policy, reference and value model; policy and value learn in every epoch.
   models = len(learners) * job.epochs
   reads = 1 + len(learners)

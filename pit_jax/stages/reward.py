@@ -63,10 +63,12 @@ def run(
   train, validation = _encoded(context, encode.preferences, fold, job.margin_scale)
   facts = functools.partial(_facts, context.models.inference, validation)
   params = _train(context, name, objectives.preference_pairs, start, train, job, facts)
+
   if sampler is None:
     sample = functools.partial(_responses, context.models.inference, params, validation)
   else:
     sample = functools.partial(_sample, context, params, sampler, validation[:].prompts)
+
   return _calibrated(context, name, params, facts, sample)
 
 
@@ -106,6 +108,7 @@ def signal(
     scores = rl.model_reward(context, model.params)
   else:
     scores = rl.published_reward(context, model.published, questions)
+
   return rl.shifted(scores, model.facts["shift"])
 
 
@@ -188,6 +191,7 @@ def gap(
     facts,
     frozen={"term_weights": jnp.asarray(job.term_weights, jnp.float32)},
   )
+
   if sampler is None:
 
     def sample(*_):
@@ -196,6 +200,7 @@ def gap(
   else:
     prompts = validation[:].given_rejected
     sample = functools.partial(_sample, context, params, sampler, prompts)
+
   return _calibrated(context, name, params, facts, sample)
 
 
@@ -205,6 +210,7 @@ def _gap_facts(asking: inference.Inference, validation: tables.Table, params: Pa
   # The order that `losses.gap` trains; ww and ll compare equals, and have none between them.
   order = (gaps["wl"] >= gaps["ww"]) & (gaps["wl"] >= gaps["ll"])
   order &= (gaps["ww"] >= gaps["lw"]) & (gaps["ll"] >= gaps["lw"])
+
   # A response that is compared with itself is no better: where that lies is zero.
   identical = np.concatenate([gaps["ww"], gaps["ll"]])
   return {
@@ -227,6 +233,7 @@ def _gaps(
     "ll": (held.given_rejected, held.rejected),
     "lw": (held.given_chosen, held.rejected),
   }
+
   return {name: asking.score(params, *pair) for name, pair in pairs.items()}
 
 
@@ -248,9 +255,11 @@ def _encoded(
   )
   if not margin_scale:
     return train, validation
+
   if all(row.margin is None for row in rows):
     problem = f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one"
     raise ValueError(f"{problem}; use margin_scale=0, or data with a column `margin`")
+
   # Encoding may have dropped rows; `index` says of each that is left which one it was.
   margins = np.array([row.margin or 0.0 for row in rows], np.float32)[train.contents.index]
   return train.with_columns(margin=np.float32(margin_scale) * margins), validation
@@ -275,6 +284,7 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
     evaluate=evaluate,
     score=(f"reward_model/{'order' if frozen else 'accuracy'}", "highest"),
   )
+
   # In differences the bias cancels; all that can have moved it is the rounding of its gradient.
   return {**params, "bias": params["bias"] * 0}
 

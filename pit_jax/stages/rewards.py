@@ -50,6 +50,7 @@ def chosen(
   scores = {name: own[name] for name in named}
   for name in functions:
     scores[name] = _in_words(context, name, configurations.function(name), questions, references)
+
   return {name: (float(weights[name]), score) for name, score in scores.items()}
 
 
@@ -68,9 +69,11 @@ def problems(section: str, job: ml_collections.ConfigDict, own: Sequence[str]) -
         f'(("{own[0]}", 1.0), ("my_package.my_module:brevity", 0.1))'
       )
       return
+
   names = [name for name, _ in job.rewards]
   if len({*names}) < len(names):
     yield f"{section}.rewards names {names}; name each once"
+
   for name in names:
     if ":" not in name and name not in own:
       yield (
@@ -122,24 +125,29 @@ def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
     raise ValueError(
       f"{name} gave {len(given)} rewards for {len(lengths)} responses; return one for each"
     )
+
   try:
     # One by one: lists for tokens differ in length, and make no array together.
     by_response = [np.asarray(reward, np.float32) for reward in given]
   except (TypeError, ValueError) as error:
     raise ValueError(f"{name} gave a reward that is no number: {error}") from error
+
   if not all(np.isfinite(reward).all() for reward in by_response):
     row = next(i for i, reward in enumerate(by_response) if not np.isfinite(reward).all())
     raise ValueError(f"{name} gave the reward {given[row]}: not finite")
+
   if all(reward.ndim == 0 for reward in by_response):
     return np.stack(by_response)
   shapes = [(length,) for length in lengths]
   wrong = [i for i, reward in enumerate(by_response) if reward.shape != shapes[i]]
+
   if wrong:
     raise ValueError(
       f"{name} gave {by_response[wrong[0]].size} rewards for a response of {lengths[wrong[0]]} "
       "tokens; return a number for every response, or for every response a list with one for each "
       "of its tokens"
     )
+
   rewards = np.zeros(mask.shape, np.float32)
   # A mask picks row by row, in the order in which the lists stand.
   rewards[mask] = np.concatenate(by_response)

@@ -152,10 +152,12 @@ def run(
       (host_prompts, _repeated(host_prompts, job.samples)), context.mesh
     )
     policy = _whole(state.train, start.base)
+
     # Even numbers are for sampling and odd ones for learning: no noise is used twice.
     noise = jax.random.fold_in(key, 2 * index)
     arguments = (policy, distinct_prompts, noise, jnp.float32(job.temperature), job.samples)
     responses, logprobs = phases.time("generate", context.models.inference.sample_batch, *arguments)
+
     # Encoding may have dropped rows; rewards look their texts up among all of them.
     places = _repeated(prompts.contents.index[order.rows_of(index)], job.samples)
     total, scores = phases.time("score", _rewarded, rewards, places, batch_prompts, responses)
@@ -167,6 +169,7 @@ def run(
     state, metrics = phases.time("train", learn, index, state, frozen, *experience, noise)
     metrics |= {f"objective/rewards/{reward}": scores[reward].mean() for reward in scores}
     metrics |= _progress(index, job, prompts) | extra_metrics(index, places, experience[1], scores)
+
     return state, metrics, dict(zip(EXPERIENCE, (*experience, noise), strict=True))
 
   def keep(state, step):
@@ -183,6 +186,7 @@ def run(
     samples=lambda state, step: _rows(context, *rollout(state, step)[2]) if step == steps else (),
     phases=phases,
   )
+
   return Learner(state.train, start.base, float(hosts.fetch(state.kl_coefficient)))
 
 
@@ -222,6 +226,7 @@ def begin(
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
   train = supervised.place(trained, axes, optimizers.reinforcement(job), context.mesh)
+
   return Learner(train, base, job.kl_coefficient if kl_coefficient is None else kl_coefficient)
 
 
@@ -248,6 +253,7 @@ def _learning(
   fixed = (*networks, job, stop_ids, context.mesh)
   kinds = optimizers.kinds(job.estimator)
   warmup = optimizers.value_warmup(job)
+
   # Nothing is compiled before it is called: without a warm-up only the second one ever is.
   programs = {learning: program(*fixed, learning) for learning in (WARM_UP, kinds)}
   rates = optimizers.schedule(job, planned)
@@ -258,9 +264,11 @@ def _learning(
     learning = WARM_UP if begun + index < warmup else kinds
     state, metrics = programs[learning](state, *asked, learning_rates, horizon)
     logged = {"learning_rate": learning_rates["policy"]}
+
     if "value" in kinds:
       # The optimiser multiplies by value_scale itself; what is logged is the rate that acts.
       logged["value/learning_rate"] = job.value_scale * learning_rates["value"]
+
     return state, metrics | logged
 
   return learn
@@ -315,6 +323,7 @@ def _rows(
   prompts, responses, rewards = jax.tree.map(
     lambda x: x[:SAMPLES_SHOWN], hosts.fetch((prompts, responses, rewards))
   )
+
   # Prompts are decoded as responses are: both are ids and a mask.
   questions = context.models.inference.words(Responses(tokens=prompts.tokens, mask=prompts.mask))
   scores = rewards.sum(axis=1).tolist()

@@ -52,4 +52,5 @@ def run(
     evaluate=evaluate,
     score=("validation/loss", "lowest"),
   )
+
   return context.models.waiting(trained)

@@ -63,6 +63,7 @@ def reinforcement(
     prompt = job.batch_size * measured["tokens/prompt_length"]
     sampling = (response + prompt / job.samples) * reads["policy"]
     judging = reads["policy"] + sum(reads.values())  # the policy's network is the reference's too
+
     # Updates that were made: target_kl may have ended an iteration early.
     passes = {kind: measured[f"{kind}/updates"] / job.minibatches for kind in learns}
     learning = sum(passes[kind] * learns[kind] for kind in learns)

@@ -58,6 +58,7 @@ def run(
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
   optimizer = optimizers.supervised(job)
   step = program(model, objective, job, context.mesh)
+
   # With adapters the base is an argument apart: it has no gradient, no moments and no copy.
   trained, base = pure.split(model, params)
   state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
@@ -72,6 +73,7 @@ def run(
     learning_rate = jnp.float32(rate(index))
     state, metrics = phases.time("train", step, state, frozen, batch, inputs["key"], learning_rate)
     progress = objectives.reading(inputs["batch"]) | {"epoch": (index + 1) / order.steps(1)}
+
     return state, {**metrics, "learning_rate": learning_rate, **progress}, inputs
 
   best, metric = _selection(name, job, score)
@@ -87,6 +89,7 @@ def run(
     score=metric,
     phases=phases,
   )
+
   return pure.join(state.params, base)
 
 
@@ -111,6 +114,7 @@ def _selection(
       f'{name}: select={job.select!r}; use "last"'
       + (' or "best"' if score else ", it has no score")
     )
+
   metric, best = score
   return best, metric
 
@@ -124,6 +128,7 @@ def _order(
     return batches.Batches(table, job.batch_size, seed, context.config.data.length_buckets)
   limits = context.rows.settings
   length = max(limits.max_prompt_length + limits.max_response_length, table.longest_row)
+
   return packing.Batches(table, job.batch_size, seed, job.packed_length or length)
 
 

@@ -50,6 +50,7 @@ def compare(
       f"outcomes of shapes {first.shape} and {second.shape}; give both judges' of the same "
       "comparisons, at least one that both judged"
     )
+
   # A number for each pair of outcomes: 0, 4 and 8 are the same twice, −1 was not judged.
   cells = np.where(is_known, 3 * (first + 1) + second + 1, -1)
   counts = np.stack([(cells == cell).sum(axis=0) for cell in range(9)], axis=1)
@@ -57,6 +58,7 @@ def compare(
   sampled = resampling.draws(first.shape[1], resamples, seed) @ counts
   kappa = float(_kappa(table[None].astype(float))[0])
   same = int(table[[0, 4, 8]].sum())
+
   # The corners of the table, where neither judge sees a tie.
   decided = int(table[[0, 2, 6, 8]].sum())
   return Agreement(

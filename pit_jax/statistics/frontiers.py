@@ -47,6 +47,7 @@ def join(parts: Sequence[Mapping]) -> dict:
   apart = means - mean
   scatter = (counts[:, None, None] * apart[:, :, None] * apart[:, None, :]).sum(axis=0)
   scatter += sum((part["n"] - 1) * np.array(part["covariance"]) for part in parts)
+
   return {"n": int(counts.sum()), "mean": mean, "covariance": scatter / (counts.sum() - 1)}
 
 
@@ -83,6 +84,7 @@ def changes(known: Mapping, level: float = LEVEL) -> tuple[list[float], list[tup
   mean = np.array(known["mean"])
   covariance = np.array(known["covariance"])
   change = mean[-1] - mean[:-1]
+
   # Of differences on the same prompts, which rounding may take below 0.
   variances = np.diag(covariance)[:-1] + covariance[-1, -1] - 2 * covariance[-1, :-1]
   return change.tolist(), _around(change, variances.clip(min=0), known["n"], level)
@@ -113,6 +115,7 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
     return {"since": [], "knee": None}
   level = LEVEL / earlier.size
   moved = {"judge": changes(judge, level), "proxy": changes(proxy, level)}
+
   since = [
     {
       "index": int(index),
@@ -121,6 +124,7 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
     }
     for index in earlier
   ]
+
   bent = [row["index"] for row in since if row["judge_ci95"][1] < 0 < row["proxy_ci95"][0]]
   if not bent:
     return {"since": since, "knee": None}
@@ -128,6 +132,7 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
   highest = distance[_highest(judge, bent)]
   low, high = (float(bound) for bound in np.quantile(highest, (0.025, 0.975)))
   place = {"index": best, "kl": float(distance[best]), "ci95": (low, high)}
+
   return {"since": since, "knee": place}
 
 
@@ -139,6 +144,7 @@ def _highest(judge: Mapping, among: Sequence[int]) -> np.ndarray:
   mean = np.array(judge["mean"])[among]
   spread = np.array(judge["covariance"]) / judge["n"]
   samples = generator.multivariate_normal(mean, spread[among][:, among], RESAMPLES)
+
   return among[samples.argmax(axis=1)]
 
 

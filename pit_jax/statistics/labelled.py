@@ -48,6 +48,7 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
       f"{met.size} pairs with {chosen.size} and {rejected.size} lengths and {len(prompts)} "
       "prompts; give one of each per pair, at least one"
     )
+
   everywhere = np.ones(met.size, bool)
   matched = lengths.is_matched(chosen, rejected)
   figures = {
@@ -56,6 +57,7 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
     "balanced": average(met, prompts, [chosen > rejected, chosen < rejected]),
     "matched": average(met, prompts, [matched]),
   }
+
   result = {"n": met.size, "prompts": len(np.unique(prompts)), "matched_n": int(matched.sum())}
   for name, estimate in figures.items():
     result |= dict(zip((name, f"{name}_ci95"), estimate or (None, None), strict=True))
@@ -86,6 +88,7 @@ def average(
     return None
   numbers, place = np.unique(prompts, return_inverse=True)
   draws = resampling.draws(numbers.size, resamples, seed)
+
   # The first row counts every prompt once: the estimate, before its resamples.
   weights = np.concatenate([np.ones((1, numbers.size)), draws])
   means = []
@@ -95,5 +98,6 @@ def average(
     counts = np.bincount(place[part], minlength=numbers.size)
     with np.errstate(invalid="ignore"):
       means.append((weights @ sums) / (weights @ counts))
+
   estimates = np.mean(means, axis=0)
   return float(estimates[0]), resampling.interval(estimates[1:])

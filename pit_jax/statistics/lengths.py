@@ -70,9 +70,11 @@ def controlled(
   if preferred.min() == preferred.max() != 0.5:
     winner = "the first" if preferred[0] else "the second"
     return Controlled(None, None, None, None, f"{winner} wins every prompt")
+
   spread = difference.std()
   feature = np.tanh(difference / spread) if spread else np.zeros_like(difference)
   draws = resampling.draws(preferred.size, resamples, seed)
+
   # The first row counts every prompt once: the estimate, before its resamples.
   weights = np.concatenate([np.ones((1, preferred.size)), draws])
   theta, gamma = _fit(weights, preferred, feature)
@@ -114,6 +116,7 @@ def correlation(
   index = np.arange(columns.shape[1])
   draws = resampling.draws(index.size, resamples, seed)
   resampled = np.stack([index, *(np.repeat(index, row) for row in draws)])
+
   # Spearman's is the correlation of ranks, which every resample has anew.
   ranks = scipy.stats.rankdata(columns[:, resampled], axis=-1)
   ranks -= ranks.mean(axis=-1, keepdims=True)
@@ -122,6 +125,7 @@ def correlation(
     correlations = ranks.prod(axis=0).sum(axis=-1) / scale
   if not np.isfinite(correlations[0]):
     return None
+
   return float(correlations[0]), resampling.interval(correlations[1:])
 
 
@@ -133,6 +137,7 @@ def _difference(preferred: np.ndarray, tokens_a: Lengths, tokens_b: Lengths) -> 
       f"{preferred.size} outcomes with {a.size} and {b.size} lengths; give one of each per prompt, "
       "at least one prompt"
     )
+
   return a - b
 
 
@@ -152,4 +157,5 @@ def _fit(
   design = np.stack([np.ones_like(feature), feature], axis=1)
   precisions = np.array([0.0, 1 / DEVIATION**2])
   theta[is_open], gamma[is_open] = logistic.fit(design, preferred, weights[is_open], precisions).T
+
   return theta, gamma

@@ -39,4 +39,5 @@ def fit(
     coefficients = coefficients + steps * np.minimum(1.0, STEP / largest)
     if largest.max(initial=0.0) <= PRECISE:
       break
+
   return coefficients

@@ -23,6 +23,7 @@ def wilson(share: float | int, trials: float | int) -> tuple[float, float]:
   centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
   spread = share * (1 - share) / trials + z2 / (4 * trials**2)
   half = resampling.Z * np.sqrt(spread) / (1 + z2 / trials)
+
   # At shares of 0 and 1 a bound is the share itself, but for rounding.
   return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
 
@@ -86,4 +87,5 @@ def _right(margins: np.ndarray, labels: Labels) -> np.ndarray:
     raise ValueError(
       f"{margins.size} margins with {labels.size} labels; give one of each per pair, at least one"
     )
+
   return np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))

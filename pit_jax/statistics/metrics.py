@@ -67,6 +67,7 @@ def compare(
   wins = int((difference > tie).sum())
   losses = int((difference < -tie).sum())
   counts = (wins, losses, difference.size - wins - losses)
+
   return _from_counts(counts, failed, resamples, seed)
 
 
@@ -93,6 +94,7 @@ def pool(
   records = [dict(row) if isinstance(row, Mapping) else vars(row) for row in comparisons]
   counts = np.sum([_counts(record) for record in records], axis=0)
   failed = sum(record.get("failed", 0) for record in records)
+
   return _from_counts(tuple(int(count) for count in counts), failed, resamples, seed)
 
 
@@ -116,6 +118,7 @@ def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) 
   margins, labels = _pair("margins", margins, "labels", labels)
   confidence = scipy.special.expit(np.abs(margins))
   correct = np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))
+
   # A confidence of exactly 1 belongs to the last bin.
   bin_of = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
   surplus = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
@@ -164,6 +167,7 @@ def gap_order(wl: Values, ww: Values, ll: Values, lw: Values) -> dict[str, float
   ordered &= min(means["ww"], means["ll"]) >= means["lw"]
   near = abs(means["ww"] - means["ll"]) < 0.25 * (means["wl"] - means["lw"])
   accuracy = float((values["wl"] > values["lw"]).mean())
+
   return {**means, "accuracy": accuracy, "holds": bool(ordered and near)}
 
 
@@ -197,6 +201,7 @@ def _from_counts(
   if not n:
     unknown = float("nan")
     return Comparison(0, unknown, unknown, unknown, unknown, (unknown, unknown), failed)
+
   # Drawing n prompts with replacement and counting outcomes is one multinomial draw, so no
   # resample ever touches the prompts themselves.
   win, lose, tie = (100 * count / n for count in counts)
@@ -204,6 +209,7 @@ def _from_counts(
   deltas = 100 * (draws[:, 0] - draws[:, 1]) / n
   low, high = (float(bound) for bound in np.quantile(deltas, QUANTILES))
   delta = 100 * (counts[0] - counts[1]) / n
+
   return Comparison(n, win, lose, tie, delta, (low, high), failed)
 
 
@@ -212,12 +218,14 @@ def _counts(record: Mapping) -> tuple[int, int, int]:
     return 0, 0, 0
   exact = [record["n"] * record[outcome] / 100 for outcome in ("win", "lose")]
   wins, losses = (round(count) for count in exact)
+
   # A percentage kept to three decimals still names one count for up to 50,000 prompts.
   if max(abs(wins - exact[0]), abs(losses - exact[1])) > 0.25:
     raise ValueError(
       f"win {record['win']}% and lose {record['lose']}% are not counts of {record['n']} prompts; "
       "store percentages with at least three decimals"
     )
+
   return wins, losses, record["n"] - wins - losses
 
 
@@ -232,9 +240,11 @@ def _finite(name: str, values: Labels) -> np.ndarray:
   values = np.asarray(values, dtype=np.float64)
   if not values.size:
     raise ValueError(f"{name} is empty; at least one value is needed")
+
   if not np.isfinite(values).all():
     bad = int((~np.isfinite(values)).sum())
     raise ValueError(f"{bad} of {values.size} values of {name} are not finite; repair the scorer")
+
   return values
 
 

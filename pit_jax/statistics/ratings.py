@@ -76,10 +76,12 @@ def rate(
   elos = np.stack([_elo(games, everyone, generator) for _ in range(orders)])
   drawn_elos = []
   drawn_strengths = []
+
   for draw in resampling.draws(prompts, resamples, seed):
     index = np.repeat(everyone, draw)
     drawn_elos.append(np.mean([_elo(games, index, generator) for _ in range(orders)], axis=0))
     drawn_strengths.append(_bradley_terry(games, draw))
+
   half = resampling.Z * np.std(drawn_elos, axis=0, ddof=1)
   strengths = _bradley_terry(games, np.ones(prompts, int))
   columns = np.stack(drawn_strengths, axis=1)
@@ -95,6 +97,7 @@ def rate(
     )
     for i, system in enumerate(games.systems)
   ]
+
   return sorted(rated, key=lambda rating: -rating.bradley_terry)
 
 
@@ -106,6 +109,7 @@ def _games(outcomes: Outcomes) -> _Games:
       f"{len(outcomes)} pairs with {sorted(lengths)} prompts; give at least one pair, and every "
       "pair's outcomes on the same prompts"
     )
+
   signs = np.sign(np.stack([np.asarray(column, np.float64) for column in outcomes.values()]))
   return _Games(
     systems=systems,
@@ -120,6 +124,7 @@ def _elo(games: _Games, prompts: Int[np.ndarray, " M"], generator: np.random.Gen
   evalica, index = _library(games)
   played = games.results[:, prompts]
   order = generator.permutation(played.size)
+
   # Results lie pair by pair, so a game's number tells its pair.
   pair = order // played.shape[1]
   result = evalica.elo(
@@ -131,6 +136,7 @@ def _elo(games: _Games, prompts: Int[np.ndarray, " M"], generator: np.random.Gen
     scale=SCALE,
     k=STEP,
   )
+
   return result.scores.reindex(index).to_numpy()
 
 
@@ -149,6 +155,7 @@ def _bradley_terry(games: _Games, draw: Int[np.ndarray, " B"]):
     tolerance=1e-10,
     limit=10_000,
   )
+
   strengths = result.scores.reindex(index).to_numpy()
   # Only ratios of strengths are known, so the mean rating is set.
   logs = np.log10(strengths)

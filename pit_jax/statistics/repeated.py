@@ -28,6 +28,7 @@ def tally(columns: Sequence[str]) -> np.ndarray:
   if len({len(column) for column in columns}) > 1:
     numbers = ", ".join(str(len(column)) for column in columns)
     raise ValueError(f"seeds judged {numbers} of the same prompts; give each the same ones")
+
   letters = np.array([list(column) for column in columns])
   return np.stack([(letters == letter).sum(axis=0) for letter in OUTCOMES], axis=1)
 
@@ -47,11 +48,13 @@ def compare(
   if not judged.size:
     unknown = float("nan")
     return metrics.Comparison(0, *[unknown] * 4, (unknown, unknown), failed)
+
   resampled = resampling.draws(len(judged), resamples, seed) @ judged
   bounds = resampling.interval(100 * (resampled[:, 0] - resampled[:, 1]) / resampled.sum(axis=1))
   n = int(judged.sum())
   win, lose, tie = (100 * int(count) / n for count in judged.sum(axis=0))
   delta = 100 * int(judged[:, 0].sum() - judged[:, 1].sum()) / n
+
   return metrics.Comparison(n, win, lose, tie, delta, bounds, failed)
 
 
@@ -76,6 +79,7 @@ def describe(counts: Tally) -> Mapping[str, float | int | None]:
   delta = summed.sum() / n
   decided = judged[:, :2].sum() / n
   scatter = ((summed - delta * sizes) ** 2).sum()
+
   variance = decided - delta**2
   # 50 and not 100: a win rate is (100 + Δ) / 2.
   error = 50 * np.sqrt(count / (count - 1) * scatter) / n if count > 1 else None

@@ -57,6 +57,7 @@ def holm(p_values: Real[Array | np.ndarray, " K"]) -> np.ndarray:
   order = np.argsort(values, kind="stable")
   raised = np.minimum(1.0, values[order] * np.arange(values.size, 0, -1))
   corrected = np.empty_like(values)
+
   # No larger p-value may end below a smaller one.
   corrected[order] = np.maximum.accumulate(raised)
   return corrected
@@ -94,6 +95,7 @@ def over_seeds(
   error = float(np.hypot(max(scipy.stats.sem(values), own_error), shared_error))
   half = float(scipy.stats.t.ppf(1 - LEVEL / 2, degrees)) * error
   estimate = {"seeds": values.size, "delta": mean, "standard_error": error}
+
   return estimate | {"ci95": (mean - half, mean + half), "p": p_over_seeds(estimate)}
 
 
@@ -111,6 +113,7 @@ def own_error(comparisons: Sequence[Mapping]) -> float:
     for row in comparisons
     if row["n"] > 1
   ]
+
   return math.hypot(*errors) / len(comparisons)
 
 
@@ -146,6 +149,7 @@ def prompts_needed(delta: float | int, decided: float | int) -> int:
     raise ValueError(
       f"Δ {delta} with {decided}% of prompts decided: use 0 < |Δ| ≤ decided ≤ 100, in percent"
     )
+
   z_level, z_power = scipy.special.ndtri([1 - LEVEL / 2, POWER])
   spread = z_level * math.sqrt(share) + z_power * math.sqrt(share - difference**2)
   return math.ceil((spread / difference) ** 2)
@@ -215,12 +219,14 @@ def annotate(comparisons: Sequence[Mapping]) -> list[dict]:
     test = (frozenset((row["a"], row["b"])), row.get("temperature"), row.get("experiment"))
     family = families.setdefault((row["judge"], row.get("seed")), {})
     family.setdefault(test, []).append(row)
+
   for family in families.values():
     tests = list(family.values())
     corrected = holm(np.array([same[0]["p"] for same in tests]))
     for same, value in zip(tests, corrected.tolist(), strict=True):
       for row in same:
         row["p_holm"] = value
+
   return rows
 
 
@@ -228,6 +234,7 @@ def _of_counts(row: Mapping) -> dict:
   n, win, lose = (row[key] for key in ("n", "win", "lose"))
   if not n:
     return dict.fromkeys(("win_rate", "standard_error", "p", "detectable"))
+
   # A standard error needs two prompts.
   rate = winrates.from_percentages(n, win, lose) if n > 1 else None
   repeated = row.get("repeated")

@@ -28,6 +28,7 @@ def over_rounds(rows: Sequence[Mapping]) -> list[dict]:
   for row in rows:
     name = row["rule"], row["margin"]
     joined[name] = _added(joined[name], row) if name in joined else row
+
   return [{**row, "k": None} for row in joined.values()]
 
 

@@ -37,9 +37,11 @@ def win_rate(preferences: Preferences) -> WinRate:
   values = np.where(annotations == 0, 1.5, annotations)
   if values.size < 2:
     raise ValueError(f"a standard error needs at least 2 preferences, got {values.size}")
+
   if not ((values >= 1) & (values <= 2)).all():
     wrong = annotations[~((values >= 1) & (values <= 2))][0]
     raise ValueError(f"preference {wrong} is not in [1, 2]; drop what was not annotated")
+
   return WinRate(
     win_rate=float(100 * (values - 1).mean()),
     standard_error=float(100 * values.std(ddof=1) / np.sqrt(values.size)),

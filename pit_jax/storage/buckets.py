@@ -35,6 +35,7 @@ def files() -> Any:
     raise ValueError(
       f"addresses in {SCHEME} need gcsfs and google-cloud-storage; pip install 'pit_jax[gcs]'"
     ) from error
+
   import fsspec
 
   return fsspec.filesystem("gcs", finalize_on_close=True)
@@ -68,6 +69,7 @@ def is_out_of_reach(error: BaseException | None) -> bool:
     # Chains of causes may be circles.
     seen.append(error)
     error = error.__cause__ or error.__context__
+
   modules = ("gcsfs", "aiohttp", "requests", "google")
   return any(
     type(one).__module__.split(".")[0] in modules
@@ -87,6 +89,7 @@ def copy(source: str, target: str) -> None:
   if not source.startswith(SCHEME):
     shutil.copytree(source, target, copy_function=_link)
     return
+
   with reaching(target):
     # What a kill left there half is removed first.
     if files().exists(target):

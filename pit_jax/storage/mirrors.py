@@ -49,11 +49,13 @@ class Mirror:
       if _is_kept(name, skip) and not (is_same and (self.folder / name).exists()):
         self._take(name, about)
         recorded[name] = self._described(name, about["generation"])
+
     inside = [name for name in recorded if name.startswith(below) and _is_kept(name, skip)]
     # Others removed these since they were put or taken here.
     for name in set(inside) - remote.keys():
       (self.folder / name).unlink(missing_ok=True)
       del recorded[name]
+
     self._remember(recorded)
 
   def push(self) -> None:
@@ -67,6 +69,7 @@ class Mirror:
       if now != recorded.get(name):
         now["generation"] = self._put(name, now["size"])
         recorded[name] = now
+
     self._remember(recorded)
 
   def _names(self) -> list[str]:
@@ -101,6 +104,7 @@ class Mirror:
         buckets.files().pipe_file(target, file.read(size))
     else:
       buckets.files().put_file(str(path), target)
+
     return buckets.files().info(target)["generation"]
 
   def _described(self, name: str, generation: str | None) -> dict[str, Any]:
@@ -133,4 +137,5 @@ def place(address: str) -> pathlib.Path:
   if folder.parent.stat().st_uid != os.getuid():
     raise ValueError(f"{folder.parent} belongs to somebody else; set TMPDIR to another folder")
   folder.mkdir(exist_ok=True)
+
   return folder

@@ -83,6 +83,7 @@ def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
     for name in names
     if not name.startswith(".") and not name.endswith(LOGS) and not OWN.fullmatch(name)
   ]
+
   if others:
     listed = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
     raise ValueError(
@@ -104,26 +105,31 @@ def held(folder: pathlib.Path) -> Iterator[None]:
   note = _own()
   was_there = folder.exists()
   refusal = ""
+
   if hosts.is_first():
     try:
       _take(folder, note)
     except ValueError as error:
       refusal = str(error)
+
   # All hosts are refused together; one alone would leave the others waiting for it.
   if refusal := hosts.agree(refusal):
     raise ValueError(refusal)
   if not hosts.is_first():
     yield
     return
+
   ended = threading.Event()
   living = threading.Thread(target=_live, args=(folder, note, ended), daemon=True)
   living.start()
+
   try:
     yield
   finally:
     ended.set()
     living.join()
     _drop(folder, note)
+
     if not was_there:  # and nothing was written: what fails early leaves no folder behind
       with contextlib.suppress(OSError):
         folder.rmdir()
@@ -147,10 +153,12 @@ def _take(folder: pathlib.Path, note: Note) -> None:
       f"{places.address(folder)} is being written to by {other}; wait for its end or stop it, or "
       "give another --workdir"
     )
+
   is_first = _write(folder, note, is_new=other is None)
   if other is not None or places.mirror() is not None:
     time.sleep(SETTLE)  # others may have taken it in the same moment
   taken = _read(folder)
+
   if not is_first or taken is None or taken.owner != note.owner:
     raise ValueError(
       f"{places.address(folder)} was taken by {taken} in the same moment; give another --workdir"
@@ -163,6 +171,7 @@ def _lives(folder: pathlib.Path, other: Note) -> bool:
     return _started(other.pid) == other.started and _is_running(other.pid)
   LOG.warning("waiting up to %d seconds to see whether %s is alive", GRACE, other)
   deadline = time.monotonic() + GRACE
+
   while time.monotonic() < deadline:
     time.sleep(min(BEAT / 4, GRACE / 4))
     now = _read(folder)
@@ -170,6 +179,7 @@ def _lives(folder: pathlib.Path, other: Note) -> bool:
       return False
     if now != other:
       return True
+
   return False
 
 
@@ -185,12 +195,14 @@ def _live(folder: pathlib.Path, note: Note, ended: threading.Event) -> None:
     except OSError as error:  # the next sign may come through
       LOG.warning("no sign of life in %s: %s", places.address(folder), error)
       continue
+
     print(
       f"error: {places.address(folder)} was taken over by {other}, while this process gave no sign "
       "of life; it ends, and has written nothing since",
       file=sys.stderr,
       flush=True,
     )
+
     # In a thread, SystemExit would end the thread alone.
     os._exit(1)
 
@@ -200,6 +212,7 @@ def _drop(folder: pathlib.Path, note: Note) -> None:
     other = _read(folder)
     if other is None or other.owner != note.owner:
       return
+
     if here := places.mirror():
       buckets.files().rm_file(f"{here.address}/{mirrors.NOTE}")
     else:
@@ -215,6 +228,7 @@ def _read(folder: pathlib.Path) -> Note | None:
         content = buckets.files().cat_file(f"{here.address}/{mirrors.NOTE}")
     else:
       content = (folder / mirrors.NOTE).read_bytes()
+
     return Note(**json.loads(content))
   except (FileNotFoundError, ValueError, TypeError):
     return None
@@ -227,9 +241,11 @@ def _write(folder: pathlib.Path, note: Note, is_new: bool = False) -> bool:
     with buckets.reaching(here.address):
       buckets.files().pipe_file(f"{here.address}/{mirrors.NOTE}", content)
     return True
+
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / mirrors.NOTE
   temporary = path.with_name(f"{path.name}.{note.owner}.tmp")
+
   # Whole under a name of its own first, so that nobody reads half a note.
   temporary.write_bytes(content)
   try:
@@ -249,6 +265,7 @@ def _linked(temporary: pathlib.Path, path: pathlib.Path) -> bool:
     return False
   except OSError:  # a file system without links
     os.replace(temporary, path)
+
   return True
 
 
@@ -260,6 +277,7 @@ def _is_running(pid: int) -> bool:
     return False
   except PermissionError:  # somebody else's
     return True
+
   return True
 
 
@@ -272,6 +290,7 @@ def _started(pid: int) -> str:
     )
   except OSError:
     return ""
+
   return "" if fields[0] == "Z" else fields[19]
 
 

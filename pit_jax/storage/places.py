@@ -55,10 +55,12 @@ def opened(workdir: str | os.PathLike, only: Sequence[str] = ()) -> Iterator[pat
   if "://" not in workdir:
     yield pathlib.Path(workdir)
     return
+
   here = mirrors.Mirror(_address(workdir), mirrors.place(_address(workdir)))
   with buckets.reaching(here.address):
     for part in only or ("",):
       here.pull(part, skip=() if only else (mirrors.MODELS,))
+
   _MIRROR = here
   try:
     yield here.folder
@@ -69,6 +71,7 @@ def opened(workdir: str | os.PathLike, only: Sequence[str] = ()) -> Iterator[pat
       push()
     except buckets.UnreachableError as error:
       LOG.warning("%s", error)
+
     raise
   else:
     push()
@@ -91,6 +94,7 @@ def local(name: str, folder: str | os.PathLike) -> pathlib.Path:
       f"{name}={folder}: of all folders the --workdir of launch/train.py, evaluate.py, improve.py "
       "and convert.py alone may be an address; give a local folder"
     )
+
   return pathlib.Path(folder)
 
 
@@ -115,6 +119,7 @@ def share(path: pathlib.Path) -> None:
   # Between the two copies: what the others take has to be there.
   hosts.wait(path.name)
   is_mirrored = _MIRROR is not None and path.is_relative_to(_MIRROR.folder)
+
   if is_mirrored and not hosts.is_first():
     with buckets.reaching(_MIRROR.address):
       _MIRROR.pull(path.relative_to(_MIRROR.folder).as_posix())
@@ -137,4 +142,5 @@ def _address(workdir: str) -> str:
     raise ValueError(
       f"workdir {workdir!r} is not allowed; give a local folder, or {buckets.SCHEME}BUCKET/FOLDER"
     )
+
   return f"{buckets.SCHEME}{bucket}/{'/'.join(parts)}"

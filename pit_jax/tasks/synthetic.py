@@ -84,6 +84,7 @@ class Letter:
       self.closing,
       self.remark,
     )
+
     return " ".join(part for part in parts if part)
 
 
@@ -116,6 +117,7 @@ def question(rng: random.Random, people: int = PEOPLE) -> Question:
     calls[person] = rng.choice([other for other in people if other != person])
   order = list(calls)
   rng.shuffle(order)
+
   return Question(asker, {person: calls[person] for person in order}, people[0], CALLS)
 
 
@@ -130,6 +132,7 @@ def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
   chain = q.chain()
   answer = q.answer()
   wrong = [street for street in STREETS if street != answer]
+
   # The order of the draws makes the rows: another order is another data set.
   opening = answer if rng.random() < writer.knows else rng.choice(wrong)
   working = tuple(chain) if rng.random() < writer.works else ()
@@ -163,6 +166,7 @@ def parse_question(prompt: str) -> Question:
   if not asker or not end:
     raise ValueError(f"not a question of the embedded task: {prompt!r}")
   calls = dict(re.findall(r"(\w+) calls (\w+)\.", prompt))
+
   return Question(asker[1], calls, end[1], int(end[2]))
 
 
@@ -220,6 +224,7 @@ def _preference(rng: random.Random) -> dict[str, str]:
   prompt = ask(q)
   pair = (first.text(q.asker), second.text(q.asker))
   gap = gold(prompt, pair[0]) - gold(prompt, pair[1])
+
   # Bradley and Terry's model of the gold scores, at the temperature LABEL_NOISE.
   is_first = rng.random() < 1 / (1 + math.exp(-gap / LABEL_NOISE))
   chosen, rejected = pair if is_first else pair[::-1]
@@ -240,4 +245,5 @@ def plain_text(count: int, seed: int) -> list[tuple[str, str, str]]:
     first = write(q, PLAIN, rng)
     second = write(q, PLAIN, rng)
     rows.append((ask(q), first.text(q.asker), second.text(q.asker)))
+
   return rows

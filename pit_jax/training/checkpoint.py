@@ -72,6 +72,7 @@ class Checkpoints:
     self._read_only = read_only
     self._keeping = keeping
     self._is_hanging = False
+
     with buckets.reaching(self._directory):
       self._manager = ocp.CheckpointManager(
         self._directory,
@@ -117,14 +118,17 @@ class Checkpoints:
     self.wait()  # for the save before, which Orbax would await without end
     self._in_time(places.push)  # what the state was made from is there before it
     latest = self.latest()
+
     if latest is not None and step <= latest:
       raise ValueError(
         f"{self._directory} already holds step {latest}, so step {step} cannot be saved; "
         "restore first, or use another directory"
       )
+
     sidecar = {"metadata": record.as_json(metadata), "arrays": record.describe(state)}
     if sum(leaf.nbytes for leaf in jax.tree.leaves(state)) <= self._keeping.checksum_limit:
       sidecar["checksums"] = record.checksums(state)
+
     # On CPU Orbax's host copy is a view, which a donating step cannot overwrite: JAX does not give
     # away a buffer that has one (tests/test_checkpoint.py holds it to that).
     items = {"state": ocp.args.StandardSave(state), "record": ocp.args.JsonSave(sidecar)}
@@ -170,6 +174,7 @@ class Checkpoints:
     if step not in steps:
       present = f"steps {list(steps)}" if steps else "no checkpoint"
       raise FileNotFoundError(f"{self._directory} has {present}, not step {step}")
+
     sidecar = self._read(step, "record", ocp.args.JsonRestore())
     metadata = sidecar.get("metadata")
     arrays = sidecar.get("arrays")
@@ -177,6 +182,7 @@ class Checkpoints:
       raise DamagedError(f"{self._directory}/{step}: the record is incomplete")
     record.check_arrays(arrays, record.describe(like), f"{self._directory}/{step}")
     state = self._read(step, "state", ocp.args.StandardRestore(jax.tree.map(record.abstract, like)))
+
     # Of several hosts none has all bytes, so there is nothing to compare.
     checksums = sidecar.get("checksums")
     if checksums and record.is_addressable(state) and checksums != record.checksums(state):
@@ -210,13 +216,16 @@ class Checkpoints:
         LOG.warning("%s; trying the checkpoint before it", error)
         damaged[step] = error
         continue
+
       self._set_aside(damaged)
       return Resumed(step, state, saved)
+
     if damaged:
       raise DamagedError(
         f"{self._directory}: none of the checkpoints {sorted(damaged)} can be read; remove the "
         "directory to train this stage again"
       ) from damaged[max(damaged)]
+
     return None
 
   def wait(self) -> None:
@@ -247,6 +256,7 @@ class Checkpoints:
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(self._keeping.timeout)
+
     if thread.is_alive():
       self._is_hanging = True
       raise HangingError(
@@ -254,6 +264,7 @@ class Checkpoints:
         f"{keepings.last_good(self._manager.directory)} Look at the file system, then start the "
         "same command again"
       )
+
     if errors:
       raise self._failed(errors[0]) from errors[0]
 
@@ -288,6 +299,7 @@ class Checkpoints:
       for step in damaged:
         source = self._manager.directory / str(step)
         source.rename(_free_name(source.parent / f"{step}.damaged"))
+
     hosts.wait("damaged checkpoints set aside")
     self._manager.reload()
 
@@ -305,4 +317,5 @@ def _free_name(path: Any) -> Any:
   while free.exists():
     number += 1
     free = path.with_name(f"{path.name}.{number}")
+
   return free

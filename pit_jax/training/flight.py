@@ -63,6 +63,7 @@ class Recorder:
       return -(self.negative_kl or math.inf) < value <= (self.kl or math.inf)
     if name == "val/ratio_first":
       return abs(value - 1.0) <= self.ratio
+
     return math.isfinite(value)
 
 
@@ -80,21 +81,25 @@ def cause(broken: Mapping[str, float], inputs: Mapping[str, np.ndarray]) -> str:
         f"{name} was not finite in rows {rows[:8]} before the step began: look at what computed "
         "it, the reward or the model that sampled"
       )
+
   if any(name.endswith(("loss", "skipped")) for name in broken):
     return (
       "all that the step was given was finite, so its numbers overflowed on the way: the learning "
       "rate is too high, or the numbers of model.dtype are too narrow"
     )
+
   if "val/ratio_first" in broken:
     return (
       "before its first update a policy must find the log-probabilities it has just computed, and "
       "it found others: temperature, masks or precision differ between the two passes"
     )
+
   if broken["objective/kl"] < 0:
     return (
       "a KL is negative by chance alone, so the law that was sampled is not the one that scores: "
       "temperature, masks or positions under padding differ (see val/sampler_difference)"
     )
+
   return (
     "the policy has left the model it started from: the learning rate is too high or the KL "
     "coefficient too low, or it found a way to please the reward (read samples/)"
@@ -129,6 +134,7 @@ def write(
   folder = pathlib.Path(workdir) / FOLDER / f"{stage}-{step}"
   command = shlex.join(["python", *sys.argv, f"--replay={stage}:{step}"])
   record = {"stage": stage, "step": step, "cause": why, "command": command}
+
   # As repr: a replay compares to the last bit, and JSON has no NaN.
   record["metrics"] = {name: repr(value) for name, value in metrics.items()}
   try:
@@ -136,6 +142,7 @@ def write(
       _keep(folder, record, inputs, checkpoint)
   except OSError as error:  # a step that was skipped is no reason to end a run, nor is its record
     return f"{why}. It could not be recorded in {folder}: {error}"
+
   return f"{why}. Recorded in {places.address(folder)}; replay it with: {command}"
 
 
@@ -149,9 +156,11 @@ def _keep(
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
   np.savez(folder / "inputs.npz", **inputs)
+
   if checkpoint is not None:
     copy = folder / "checkpoints" / os.path.basename(checkpoint)
     buckets.copy(checkpoint, places.address(copy))
+
   (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
@@ -188,6 +197,7 @@ class Replay:
         f"step {self.step} of stage {self.stage} was not recorded in {folder.parent}; "
         f"recorded are {there or 'none'}"
       )
+
     return folder
 
   def compare(self, workdir: str | os.PathLike, metrics: Mapping[str, float]) -> int:
@@ -195,11 +205,13 @@ class Replay:
     record = json.loads((self.folder(workdir) / "record.json").read_text(encoding="utf-8"))
     print(f"{self.stage}, step {self.step}: {record['cause']}")
     different = 0
+
     for name, recorded in record["metrics"].items():
       # As text, so that NaN is the same as NaN.
       now = repr(metrics.get(name))
       different += now != recorded
       print(f"  {name:<28} {recorded:>24}  {'the same' if now == recorded else f'now {now}'}")
+
     return different
 
 
@@ -214,6 +226,7 @@ def parse(text: str | None) -> Replay | None:
   stage, _, step = text.rpartition(":")
   if not stage or not step.isdecimal():
     raise ValueError(f"replay={text!r}; give STAGE:STEP, such as reward:37")
+
   return Replay(stage, int(step))
 
 

@@ -55,6 +55,7 @@ class Watch:
     )
     if self._is_mine:
       self._before = signal.signal(signal.SIGTERM, self._note)
+
     return self
 
   def __exit__(
@@ -76,6 +77,7 @@ class Watch:
       return True
     if jax.process_count() > 1:
       return multihost_utils.reached_preemption_sync_point(number)
+
     return self._is_asked
 
   def _note(self, number: int, frame: FrameType | None) -> None:

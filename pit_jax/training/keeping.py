@@ -44,6 +44,7 @@ class Keeping:
     newest = preservation_policy.LatestN(self.newest)
     if not self.best:
       return newest
+
     # Checkpoints without a score would all stay otherwise.
     best = preservation_policy.BestN(
       get_metric_fn=self.rank, n=1, keep_checkpoints_without_metrics=False
@@ -72,6 +73,7 @@ def last_good(directory: Any) -> str:
       complete = [path for path in steps if not is_remote or (path / COMMITTED).exists()]
   except buckets.UnreachableError:
     return "Which one is the newest complete one cannot be seen now."
+
   newest = max((int(path.name) for path in complete), default=None)
   return "there is none yet." if newest is None else f"step {newest} is the newest complete one."
 

@@ -47,10 +47,12 @@ class Log:
     self._tracing = timing.Tracing(surroundings.trace, os.path.join(workdir, "profile", stage))
     self._ledger = timing.Ledger(workdir, stage, start)
     self._recorded = 0
+
     self._watched: list[tuple[int, Mapping[str, Any], Any]] = []
     self._seconds: dict[str, float] = {}
     self._writers: list[writers.Writer] = []
     self._samples = self._progress = None
+
     # Files and the terminal belong to one host.
     if not hosts.is_first():
       return
@@ -58,6 +60,7 @@ class Log:
       say(f"{stage}: continues after step {start} of {steps}")
     self._samples = writers.JsonLines(os.path.join(workdir, "samples", f"{stage}.jsonl"), start)
     self._progress = writers.Progress(stage, start, steps, surroundings.outlook)
+
     self._writers = [
       writers.JsonLines(os.path.join(workdir, "metrics", f"{stage}.jsonl"), start),
       writers.TensorBoard(os.path.join(workdir, "tensorboard", stage), start),
@@ -105,6 +108,7 @@ class Log:
     self._ledger.step()
     self._watched.append((step, metrics, given))
     evaluation: dict[str, float] = {}
+
     # A step of which nothing is told is not waited for, and stays under way.
     with self._ledger.aside(metrics if is_due or evaluate or samples else ()):
       if evaluate:
@@ -113,6 +117,7 @@ class Log:
         self._write(step, {**metrics, **evaluation})
       if samples:
         self._write_samples(step, samples(state, step))
+
     if self._progress is not None:
       self._progress.advance(step)
     return evaluation[self._with.score] if self._with.keeping.best and evaluation else None
@@ -126,6 +131,7 @@ class Log:
       {name: value for name, value in metrics.items() if self._with.recorder.watches(name)}
       for _, metrics, _ in watched
     ]
+
     for (step, metrics, inputs), values in zip(watched, jax.device_get(telling), strict=True):
       broken = self._with.recorder.broken({name: float(value) for name, value in values.items()})
       if broken:
@@ -137,10 +143,12 @@ class Log:
     values = ", ".join(f"{name} = {value:g}" for name, value in broken.items())
     note = ""
     self._recorded += 1
+
     if self._recorded <= flight.MOST:
       failed = (self._stage, step, numbers(metrics), given)
       place = (self._workdir, self._saved.newest_folder())
       note = f"; {flight.write(self._with.recorder, *failed, *place)}"
+
     if hosts.is_first():
       LOG.warning("%s: STEP %d WENT WRONG: %s%s", self._stage, step, values, note)
 
@@ -150,6 +158,7 @@ class Log:
     values = numbers(metrics)
     if self._progress is not None and (rate := self._progress.rate(step)) is not None:
       values["perf/steps_per_second"] = rate
+
     # The seconds of a save are logged with the step that is logged next.
     values |= self._seconds | self._phases.metrics(values)
     self._seconds = {}

@@ -69,18 +69,21 @@ def fit(
   metadata = {**metadata, "steps": steps}
   if replay := flight.asked():
     return _again(replay, stage, advance, state, steps, workdir, metadata, surroundings.keeping)
+
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(_opened(workdir, stage, surroundings.keeping))
     start, state = _resumed(saved, state, metadata)
     if start == steps:
       logs.say(f"{stage}: finished before, {steps} steps")
       return _chosen(saved, state, steps)
+
     watch = stack.enter_context(interruption.Watch(start))
     log = stack.enter_context(logs.Log(stage, start, steps, workdir, saved, surroundings))
     for step in range(start + 1, steps + 1):
       is_logged = _is_due(step, log_every, steps)
       looks = (evaluate, samples) if _is_due(step, evaluate_every, steps) else (None, None)
       log.begin(step, state, is_logged)
+
       # It may donate the state: from here on only the next one exists.
       state, metrics, inputs = advance(state, step - 1)
       score = log.end(step, state, metrics, inputs, *looks, is_due=is_logged)
@@ -89,6 +92,7 @@ def fit(
         log.save(step, state, metadata, score)
       if is_over:
         log.stop(step)
+
     log.finish()
     return _chosen(saved, state, steps)
 
@@ -116,12 +120,14 @@ def _again(
   is_it = stage == replay.stage
   subfolder = os.path.join("checkpoints", "" if is_it else stage)
   folder = os.path.join(replay.folder(workdir) if is_it else workdir, subfolder)
+
   with checkpoint.Checkpoints(places.address(folder), keeping, read_only=True) as saved:
     start, state = _resumed(saved, state, metadata)
     if not is_it and start < steps:
       raise ValueError(f"stage {stage} is not finished, so no step of {replay.stage} is recorded")
     if not is_it:
       return _chosen(saved, state, steps)
+
   for step in range(start, replay.step):
     state, metrics, _ = advance(state, step)
   raise flight.Replayed(int(replay.compare(workdir, logs.numbers(metrics)) > 0))
@@ -162,6 +168,7 @@ def _check_arguments(steps: int, log_every: int, save_every: int, evaluate_every
   for name, value in (("steps", steps), ("log_every", log_every), ("save_every", save_every)):
     if value < 1:
       raise ValueError(f"{name}={value}; use 1 or more")
+
   if evaluate_every < 0:
     raise ValueError(f"evaluate_every={evaluate_every}; use 0 (only at the end) or more")
 

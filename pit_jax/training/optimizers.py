@@ -98,6 +98,7 @@ def policy_and_value(
       arguments = ({kind: gradients[kind]}, state[kind], {kind: params[kind]})
       update, states[kind] = optimizers[kind].update(*arguments)
       updates |= update
+
     return updates, state | states
 
   return optax.GradientTransformation(init, update)

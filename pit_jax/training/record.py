@@ -30,6 +30,7 @@ def check_metadata(
     for key in sorted(saved.keys() | current.keys())
     if key not in saved or key not in current or saved[key] != current[key]
   ]
+
   if changed:
     raise ValueError(
       f"{where} belongs to another run: {'; '.join(changed)}. "

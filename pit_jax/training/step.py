@@ -119,6 +119,7 @@ def make_train_step(
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = jax.tree.map(_descended, learning_rate, state.params, updates)
     is_taken = is_finite & is_active
+
     # Chosen on the device: a branch on the host would wait for every step.
     params, opt_state = jax.tree.map(
       lambda new, old: jnp.where(is_taken, new, old),
@@ -127,6 +128,7 @@ def make_train_step(
     )
     metrics = metrics | {"grad_norm": norm, "skipped": (~is_finite).astype(jnp.float32)}
     metrics |= {f"{kind}/grad_norm": optax.tree.norm(gradients[kind]) for kind in kinds}
+
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
   return step
@@ -148,6 +150,7 @@ def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
         f"batch of {rows} does not divide into accumulation={count} micro-batches; "
         f"use a batch size that is a multiple of {count}"
       )
+
     # Row i goes to part i mod count, so that a batch sharded over devices stays balanced.
     parts = jax.tree.map(
       lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
@@ -159,6 +162,7 @@ def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
       gradients, metrics = whole(params, frozen, micro_batch, jax.random.fold_in(rng, index))
       # Means weighted by what they are means over add up to the mean of the whole batch.
       weight = metrics["weight"]
+
       # The 1.0 times the weight is the sum of weights, which everything is divided by in the end.
       weighted = jax.tree.map(lambda x: x * weight, (gradients, metrics | {"weight": 1.0}))
       return jax.tree.map(jnp.add, total, weighted), None
@@ -168,6 +172,7 @@ def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
     (gradients, metrics), _ = jax.lax.scan(add, zeros, (jnp.arange(count), parts))
     weight = metrics.pop("weight")
     gradients, metrics = jax.tree.map(lambda x: x / weight, (gradients, metrics))
+
     return gradients, metrics | {"weight": weight}
 
   return whole if count == 1 else in_parts

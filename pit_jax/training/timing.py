@@ -43,6 +43,7 @@ class Phases:
     if not self._is_on:
       return function(*arguments)
     began = time.monotonic()
+
     # Waiting leaves the device idle between parts, so only measured steps do it.
     result = jax.block_until_ready(function(*arguments))
     self._seconds[f"perf/time_{name}"] = time.monotonic() - began
@@ -131,6 +132,7 @@ class Outlook:
     self._seconds[kind] = seconds / each
     names = list(self._work)
     later = [self._work[name] for name in names[names.index(stage) + 1 :]]
+
     return math.fsum(
       steps * work * self._seconds.get(other, self._seconds[kind]) for other, steps, work in later
     )
@@ -201,20 +203,25 @@ def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
       rows = [json.loads(line) for line in file if line.endswith("\n")]
   except FileNotFoundError:
     return None
+
   sessions = 0
   seconds = 0.0
   kept_seconds = {}
+
   for before, row in zip([None, *rows], rows, strict=False):
     # Two signs of life of one process: it lived in between.
     begins = before is None or "begins" in row
     sessions += begins
     seconds += 0.0 if begins else row["at"] - before["at"]
+
     if "from" in row:  # a save after this step was not completed
       kept_seconds = {
         at: s for at, s in kept_seconds.items() if at[0] != row["stage"] or at[1] <= row["from"]
       }
+
     if "kept" in row:
       kept_seconds[row["stage"], row["step"]] = row["kept"]
+
   total = sum(kept_seconds.values())
   share = total / seconds if seconds else 0.0
   return {"sessions": sessions, "seconds": seconds, "kept": total, "share": share}

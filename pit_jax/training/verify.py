@@ -46,9 +46,11 @@ def chain(workdir: str | os.PathLike) -> list[Link]:
       if "checksums" not in record:
         raise ValueError(f"{folder} has no checksums; raise checkpoints.checksum_limit")
       arrays = dict(zip(record["arrays"], record["checksums"], strict=True))
+
       # Chained: equal digests say that all saved steps before are equal too.
       digest = hashlib.sha256(f"{digest} {sorted(arrays.items())}".encode()).hexdigest()
       links.append(Link(log.stem, int(folder.name), digest, arrays))
+
   return links
 
 
@@ -64,9 +66,11 @@ def difference(whole: Sequence[Link], parts: Sequence[Link]) -> str | None:
       return f"{one.stage} saved step {one.step}, after a restart {other.stage} {other.step}"
     names = one.arrays.keys() | other.arrays.keys()
     different = [name for name in sorted(names) if one.arrays.get(name) != other.arrays.get(name)]
+
     if different:
       others = f" and {len(different) - 1} more arrays" if len(different) > 1 else ""
       return f"{one.stage}, step {one.step}: {different[0]}{others} differ after a restart"
+
   if len(whole) != len(parts):
     return f"{len(whole)} steps were saved, with restarts {len(parts)}"
   return None
@@ -80,6 +84,7 @@ def tell(whole: Sequence[Link], parts: Sequence[Link]) -> int:
   first = difference(whole, parts)
   stages = len({link.stage for link in whole})
   print(f"error: {first}" if first else f"{stages} stages: a restart changes no bit")
+
   return int(first is not None)
 
 
@@ -94,14 +99,17 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
   changed = {f"{name}.steps": steps for name, job in config.items() if _has_steps(job)}
   changed |= {f"curriculum[{i}].steps": steps for i in range(len(config.get("curriculum", ())))}
   changed |= {"save_every": 1, "save_every_rl": 1, "checkpoints.keep": steps}
+
   # Every state has checksums, however large.
   changed |= {"checkpoints.checksum_limit": 1 << 62}
   if "rl" in config:
     changed["rl.value_warmup"] = min(config["rl"]["value_warmup"], 1)
+
   # What is compared are the states of training, so evaluation is made short.
   if "evaluation" in config:
     changed |= {"evaluation.prompts": 8, "evaluation.rounds": 1, "evaluation.temperatures": (1.0,)}
     changed["evaluation.temperature_prompts"] = 8
+
   if not config["data"]["cache"]:
     changed["data.cache"] = folder / "tokens"
   return changed
@@ -131,6 +139,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, steps: int, stop: int)
   folder = workdir / "verify"
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
+
   # Without the flag that would have the runs verify themselves in turn.
   command = [sys.executable, *(word for word in sys.argv if word != "--verify_resume")]
   command += [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
@@ -145,6 +154,7 @@ def _finish(command: Sequence[str], log: pathlib.Path) -> None:
   while code == interruption.CODE:
     with log.open("a", encoding="utf-8") as file:
       code = subprocess.run(command, stdout=file, stderr=file, check=False).returncode
+
   if code:
     last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
     raise ValueError(f"{log} ends with exit code {code}: {''.join(last)}")

@@ -67,6 +67,7 @@ class JsonLines:
     if self._file is None:  # only now, so that a stage without samples has no such file
       os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
       self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115, closed by close()
+
     self._file.writelines(_line({"step": step, **row}) for row in rows)
     self._file.flush()
 
@@ -83,6 +84,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
   with open(path, encoding="utf-8") as file:
     lines = [line for line in file.read().split("\n") if line]
   rows = []
+
   for number, line in enumerate(lines, start=1):
     try:
       rows.append(json.loads(line))
@@ -90,6 +92,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
       # A kill cuts the last line alone; anywhere else the file is damaged.
       if number < len(lines):
         raise ValueError(f"{os.fspath(path)}, line {number}: not JSON ({error})") from error
+
   return rows
 
 
@@ -139,6 +142,7 @@ class WeightsAndBiases:
       import wandb
     except ImportError as error:
       raise ValueError("this writer needs wandb; pip install 'pit_jax[wandb]'") from error
+
     self._run = wandb.init(project=project, id=run, resume="allow")
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -175,6 +179,7 @@ class Progress:
     self._first = step + 1
     self._steps = steps
     self._outlook = outlook or timing.Outlook({})
+
     # A line of a log stays one line, however narrow the terminal.
     self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
     self._began: float | None = None
@@ -187,6 +192,7 @@ class Progress:
       console=self._console,
       disable=not self._console.is_terminal,
     )
+
     self._task = self._bar.add_task(stage, total=steps, completed=step, pace="", metrics="")
     self._bar.start()
 
@@ -213,6 +219,7 @@ class Progress:
     of_stage = (self._steps - step) / rate
     text = f"{rate:.2f} steps/s  {duration(of_stage)} left"
     of_run = self._outlook.left(self._stage, 1 / rate)
+
     return text if of_run is None else f"{text}, about {duration(of_stage + of_run)} of training"
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -221,6 +228,7 @@ class Progress:
     if self._console.is_terminal:
       self._bar.update(self._task, metrics=text)
       return
+
     line = f"{self._stage} {step}/{self._steps}  {text}  {self._pace(step)}"
     self._console.print(line, markup=False)
 

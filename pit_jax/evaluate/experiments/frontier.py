@@ -28,6 +28,7 @@ def measure(run: subject.Subject) -> dict:
     name: (chain, frontier.read(workdir, chain.stages)) for name, chain in run.chains.items()
   }
   rows = [_chain(run, name, chain, kept) for name, (chain, kept) in kept_by_chain.items() if kept]
+
   return {"frontier": {"judge": judge and judge.name, "chains": rows}} if rows else {}
 
 
@@ -45,6 +46,7 @@ def pool(parts: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
     }
     points = [{key: point[key] for key in ("stage", "step")} for point in rows[0]["points"]]
     chains.append(describe(rows[0]["chain"], rows[0]["proxy"], points, moments))
+
   return {"judge": parts[0]["judge"], "chains": chains}
 
 
@@ -72,6 +74,7 @@ def describe(chain: str, proxy: str, points: Sequence[Mapping], known: Mapping) 
     for index, point in enumerate(points)
   ]
   bend = frontiers.knee(**known) if "judge" in known else {"since": [], "knee": None}
+
   return {"chain": chain, "proxy": proxy, "points": rows, **bend, "moments": dict(known)}
 
 
@@ -85,6 +88,7 @@ def _chain(
   drafts = kept[0].drafts
   first = chain.first(few, drafts)
   texts = [first, *(point.responses for point in kept)]
+
   values = {
     "kl": [np.zeros(len(first)), *(point.kl for point in kept)],
     "proxy": [chain.score(few.questions, answers, drafts) for answers in texts],
@@ -93,5 +97,6 @@ def _chain(
     values["judge"] = [judge.score(few.questions, answers) for answers in texts]
   points = [{"stage": chain.start, "step": 0}]
   points += [{"stage": point.stage, "step": point.step} for point in kept]
+
   moments = {key: frontiers.moments(np.stack(rows)) for key, rows in values.items()}
   return describe(name, chain.proxy, points, moments)

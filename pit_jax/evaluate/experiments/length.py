@@ -38,6 +38,7 @@ def compare(suite: suites.Suite, a: str, b: str, texts: Mapping[str, Sequence[st
     if is_judged.any():
       of_judged = (column[is_judged] for column in (outcomes, *tokens))
       rows.append({"a": a, "b": b, "judge": judge.name, **_of(*of_judged)})
+
   return rows
 
 
@@ -66,4 +67,5 @@ def correlate(suite: suites.Suite, texts: Mapping[str, Sequence[str]]) -> list[d
       estimate = lengths.correlation(judge.score(suite.questions, words), tokens)
       correlation, ci95 = estimate or (None, None)
       rows.append({"system": name, "judge": judge.name, "correlation": correlation, "ci95": ci95})
+
   return rows

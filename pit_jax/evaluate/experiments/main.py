@@ -48,6 +48,7 @@ def agreements(
   place = pairs.index(headline)
   parts = {" over ".join(headline): slice(place, place + 1), "all comparisons": slice(None)}
   rows = []
+
   for first, second in itertools.combinations(outcomes, 2):
     for name, part in parts.items():
       both = outcomes[first][part], outcomes[second][part]
@@ -55,4 +56,5 @@ def agreements(
       if np.isfinite(both[0] + both[1]).any():
         agreed = agreement.compare(*both)
         rows.append({"judges": [first, second], "of": name, **vars(agreed)})
+
   return rows

@@ -69,6 +69,7 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
     kinds.Stage("references", "rl", kind="sampling", kept=SAMPLING_KEPT),
     *_curriculum("pit", config.curriculum),
   ]
+
   if not config.ablations:
     return planned
   steps = curriculum.steps(config.curriculum)
@@ -77,6 +78,7 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   for name, stage in alone.items():
     planned += _curriculum(name, [curriculum.alone(stage, steps)])
   planned.append(kinds.Stage("rlhf_longer", "rl", steps=steps))
+
   difference = _curriculum("pit_rp_difference", config.curriculum, reward="reward")
   return [*planned, *_curriculum("pit_single_term", config.curriculum), *difference]
 
@@ -93,6 +95,7 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   if (steps := curriculum.steps(config.curriculum)) <= warmup:
     yield jobs.too_short(f"the steps of the curriculum={steps}", f"rl.value_warmup={warmup}")
   yield from rewards.problems("rl", config.rl, ("reward", "gap"))
+
   try:
     self_refine.form_of(config.evaluation.self_refine)
   except ValueError as error:

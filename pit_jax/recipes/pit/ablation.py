@@ -101,6 +101,7 @@ def ruled(suite: suites.Suite, judge: judges.Judge | None, made: improvement.Rou
   texts = made.with_stop(k)
   compared = dataclasses.asdict(judge.compare(suite.questions, texts, made.texts[0]))
   score = float(judge.score(suite.questions, texts).mean())
+
   return summary | {"score_stop": score} | {f"{key}_stop": v for key, v in compared.items()}
 
 
@@ -128,4 +129,5 @@ def _signs(suite, reward, improved: list[str], drafts: list[str]) -> dict | None
     return None
   differences = judge.verdicts(suite.questions, improved, drafts).difference
   gained = _gains(suite, reward, improved, drafts)
+
   return metrics.sign_agreement(gained, differences, tie=judge.tie)

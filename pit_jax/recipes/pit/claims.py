@@ -76,6 +76,7 @@ class _Test:
     # A few prompts of one outcome have an interval without width: the sign test speaks alone.
     if not self.beyond or low == high:
       return signs
+
     # It knows of 0 alone, which more than some Δ is, too. The interval is ± 1.96 standard errors.
     distance = abs(self.row["delta"] - self.beyond)
     error = (high - low) / (2 * resampling.Z)
@@ -147,6 +148,7 @@ def judged(results: Mapping) -> list[Claim]:
     return []
   entries = [one for stated in STATED for one in _judged(results, stated)]
   marginal = _single_stages(results["comparisons"])
+
   # What is said of single stages is one more look at the data, and corrected with the rest.
   tests = [one for one in entries if isinstance(one, _Test)]
   decided = iter(_decided([*tests, *marginal]))
@@ -159,10 +161,12 @@ def _decided(tests: Sequence[_Test]) -> list[tuple[str, float]]:
   over_prompts = significance.holm(np.array([test.p for test in tests]))
   over_seeds = significance.holm(np.array([test.p_over_seeds for test in tests]))
   decided = []
+
   for test, p, p_over_seeds in zip(tests, over_prompts, over_seeds, strict=True):
     # Corrected for the claims, and for all comparisons of the judge: the larger one counts.
     p = max(float(p), test.row.get("p_holm") or 0.0)
     decided.append((_outcome(test, p, float(p_over_seeds)), p))
+
   return decided
 
 
@@ -173,6 +177,7 @@ def _outcome(test: _Test, p: float, p_over_seeds: float) -> str:
     return NOT_SHOWN
   seeds = test.row.get("over_seeds")
   agree = seeds is not None and test.direction(seeds["ci95"], p_over_seeds) == direction
+
   return WORDS[direction][0 if agree else 1]
 
 
@@ -201,6 +206,7 @@ def _remark(results: Mapping) -> str:
       "One seed tells of these models alone: intervals cover the choice of prompts, and another "
       "training run may differ by more. "
     )
+
   text += "All tests are corrected for the number of claims (Holm)."
   if verdict.score_judge(results) == "R_P":
     text += " Where R_P is the judge, it also trained the policy."
@@ -222,17 +228,21 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
     if (row["a"], row["b"]) == (stated.a, stated.b)
     and (row.get("temperature") == "best") == stated.is_at_best
   ]
+
   if not rows and gate.concerns_improver(results):
     # Who is absent is named once, for the first round and for all.
     system = stated.b.removesuffix("_rounds")
     if reason := results.get("absent", {}).get(system):
       yield Claim(statement, NOT_TESTED, reason)
+
   if not rows:
     return
   row = verdict.find(rows, stated.a, stated.b, without=stated.without)
+
   if row is None:
     yield Claim(statement, NOT_TESTED, _unjudged(rows))
     return
+
   yield _Test(statement, row, _each_seed(rows, row))
 
 
@@ -241,6 +251,7 @@ def _unjudged(rows: Sequence[Mapping]) -> str:
   if not judges:
     few = any(row["n"] for row in rows)
     return "most prompts could not be judged" if few else "no prompt could be judged"
+
   return f"only {' and '.join(judges)} compared the two, which trained or chose one of them"
 
 
@@ -263,6 +274,7 @@ def _figure(row: Mapping, p: float) -> str:
     f"{row['judge']}, {verdict.prompts(row):,} prompts"
   )
   is_corrected_away = verdict.direction(row) and p > significance.LEVEL
+
   return text + (f"; p = {p:.2f} once corrected)" if is_corrected_away else ")")
 
 
@@ -288,6 +300,7 @@ def _contradicted(tests: Sequence[_Test], decided: Sequence[tuple[str, float]]) 
   figures = {HOLDS: [], HERE: []}
   for test, (outcome, p) in zip(tests, decided, strict=True):
     figures.setdefault(outcome, []).append(_figure(test.row, p))
+
   if grounds := [*figures[HOLDS], *figures[HERE]]:
     statement = "paper's finding that a single stage is only marginally better than original"
     outcome = OPPOSITE if figures[HOLDS] else OPPOSITE_HERE

@@ -35,20 +35,24 @@ def measure(run: subject.Subject) -> dict:
   count = len(run.few.questions)
   made = run.made.first(count)
   rounds = len(made.texts) - 1
+
   with clock.timed(run.seconds, "best_of_n", count):
     drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
     for texts in drawn:
       few.selector.score(few.questions, texts)
+
   samples = [made.texts[0], *drawn]
   chosen = choose(few, samples)
   texts = {"original": made.texts[0], "pit": made.texts[1], "pit_rounds": made.with_stop(rounds)}
   texts |= {name: versions[-1] for name, versions in chosen.items()}
   texts[PAIR] = chosen["best_of_n"][1]
   rows = [*of_rounds(few, made), *of_choices(few, samples, chosen)]
+
   if run.refined:
     refined = run.refined.first(count)
     texts["self_refine_rounds"] = refined.texts[-1]
     rows += of_refinements(few, refined)
+
   return {
     "systems": {
       name: {**few.describe(words), "prompts": count}
@@ -73,12 +77,14 @@ def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, l
   models = suite.improver
   numbers = range(len(samples))
   scores = np.stack([suite.selector.score(suite.questions, texts) for texts in samples])
+
   # The diagonal stays 0: no sample plays against itself.
   gaps = np.zeros((len(samples), *scores.shape))
   for i in numbers:
     for j in (j for j in numbers if j != i):
       pair = (samples[i], samples[j])
       gaps[i, j] = models.gaps(suite.questions, *pair)
+
   places = {
     "best_of_n": [candidates.best(scores[: n + 1]) for n in numbers],
     "gap_tournament": [candidates.tournament(gaps[: n + 1, : n + 1]) for n in numbers],
@@ -105,6 +111,7 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   pairs = zip(made.texts[1:], made.texts[:-1], strict=True)
   rule_reads = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
   rows = []
+
   for k in range(len(made.texts)):
     always = np.full(ended.shape, k)
     ruled = np.minimum(ended, k)
@@ -117,7 +124,9 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
       if system == "pit_stop":
         reads = np.where(index[1:] <= last, rule_reads, 0).sum(axis=0)
         spent = dataclasses.replace(spent, reads=float(reads.mean()))
+
       rows += _rows(suite, system, k + 1, texts, made.texts[0], spent)
+
   return _with_gain(rows)
 
 
@@ -140,6 +149,7 @@ def of_choices(
       spent = Spent(float(paid[n - 1]), float(n), float(reads if n > 1 else 0))
       judged = _rows(suite, system, n, texts, samples[0], spent)
       rows += [{**row, "kl_bound": candidates.kl_bound(n)} for row in judged]
+
   return _with_gain(rows)
 
 
@@ -154,12 +164,15 @@ def of_refinements(suite: suites.Suite, played: self_refine.Refinements) -> list
   tokens = suite.lengths(played.texts[0])
   samples = np.ones(len(played.texts[0]))
   rows = _rows(suite, "self_refine", 1, played.texts[0], played.texts[0], _mean(tokens, samples))
+
   for k, columns in enumerate(zip(played.feedback, played.written, strict=True), start=1):
     for column in columns:
       tokens = tokens + suite.lengths([text or "" for text in column])
       samples = samples + [text is not None for text in column]
+
     spent = _mean(tokens, samples)
     rows += _rows(suite, "self_refine", 2 * k + 1, played.texts[k], played.texts[0], spent)
+
   return _with_gain(rows)
 
 
@@ -181,6 +194,7 @@ def _rows(suite, system: str, budget: int, texts, original, spent: Spent) -> lis
     score = float(judge.score(suite.questions, texts).mean()) if judge.score else None
     row = {"system": system, "budget": budget, "judge": judge.name, "score": score}
     rows.append({**row, **vars(spent), **compared})
+
   return rows
 
 
@@ -206,7 +220,9 @@ def _compare(suite: suites.Suite, texts) -> list[dict]:
     rows += suite.compare("pit", name, texts, without=(selector,))
     if name in SELECTORS:
       rows += suite.compare("pit_rounds", name, texts, without=(selector, "R_PIT"))
+
   if "self_refine_rounds" in texts:
     rows += suite.compare("self_refine_rounds", "original", texts)
     rows += suite.compare("pit_rounds", "self_refine_rounds", texts, without=("R_PIT",))
+
   return rows

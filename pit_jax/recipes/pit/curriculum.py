@@ -26,6 +26,7 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
       f"curriculum with the stages {names}: give at least one, each a name of its own, since "
       "checkpoints go by names"
     )
+
   for index, stage in enumerate(stages):
     yield from checks.outside(stage, ALLOWED, f"curriculum[{index}].")
     unknown = [source for source in stage.references if source not in SOURCES]
@@ -62,6 +63,7 @@ def texts(
     "policy": from_policy,
   }
   questions = [row.prompt for row in rows] * len(sources)
+
   return questions, [reference for source in sources for reference in references[source]]
 
 
@@ -104,12 +106,14 @@ def run(
   begun = 0
   before = stages[0]
   shown = context.rows.settings.formats["improver"]
+
   for number, stage in enumerate(stages, start=1):
     stage_job = job.copy_and_resolve_references()
     # There is one schedule over all stages; a stage only sets how high it is meanwhile.
     stage_job.learning_rate = stage.learning_rate
     coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
     stage_texts = texts(fold, stage.references, from_policy.column("response"))
+
     # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
     learner = rl.run(
       context,
@@ -125,8 +129,10 @@ def run(
       watch=watch,
       extra_metrics=_extra_metrics(context, gap_reward, stage_texts, number, begun, total),
     )
+
     begun += stage.steps
     before = stage
+
   return context.models.waiting(learner.policy)
 
 
@@ -180,6 +186,7 @@ def _extra_metrics(
       logged["objective/gap_reward"] = scores["gap"].mean() - gap_reward.unchanged
     if (index + 1) % every:
       return logged
+
     questions, references = ([column[row] for row in rows[:most]] for column in asked)
     versions = context.models.inference.words(hosts.fetch(responses))[:most]
     gained = gains.of(gap_reward.gaps, "both_orders", zero_point, questions, versions, references)

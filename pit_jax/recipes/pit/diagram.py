@@ -22,6 +22,7 @@ def columns(results: Mapping) -> list[diagram.Column]:
     or box("", "M_PIT reinforced", "for R_PIT, near its start"),
     "held_out": [diagram.Box(("pit", "x, y_0 → M_PIT → y_1", "until R_PIT sees no gain"))],
   }
+
   return page.columns(results, [page.boxes(results), improver])
 
 

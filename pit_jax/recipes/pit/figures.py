@@ -26,20 +26,25 @@ def _cost(results: Mapping, method: presentation.Presentation) -> matplotlib.fig
   judge = judges[0] if judges else ""
   titles = {"score": f"mean {judge} score", "delta": "Δ against original, %"}
   figure, drawn = panels.make_panels(shown, titles, height=3.1)
+
   for axes, key in drawn:
     for system, (label, tint, dash) in SPENDERS.items():
       points = [row for row in shown if row["system"] == system and row.get(key) is not None]
       points.sort(key=lambda row: row["budget"])
       colour = method.colour(tint)
+
       if points:
         tokens = [row["tokens"] for row in points]
         values = [row[key] for row in points]
         axes.plot(tokens, values, "o", linestyle=dash, color=colour, markersize=4, label=label)
+
       if key == "delta":
         panels.shade(axes, points, "tokens", "ci95", colour)
+
     if key == "delta":
       axes.axhline(0, color=palette.INK, linewidth=0.9)
     axes.set_xlabel("tokens per prompt")
+
   if figure is not None:
     panels.shared_legend(figure, columns=2)
   return figure
@@ -52,6 +57,7 @@ def _margins(results: Mapping, _) -> matplotlib.figure.Figure | None:
     return None
   figure, ((axes,),) = panels.make_figure(3.6)
   axes.plot([0.5, 1], [0.5, 1], color=palette.INK, linewidth=0.9, linestyle=(0, (1, 2)))
+
   for (name, described), tint in zip(pairs.items(), TINTS, strict=False):
     groups = described["groups"]
     confidence, values = (np.array([g[key] for g in groups]) for key in ("confidence", "accuracy"))
@@ -60,11 +66,13 @@ def _margins(results: Mapping, _) -> matplotlib.figure.Figure | None:
       confidence, values, (values - low, high - values), fmt="o-", color=tint, markersize=4,
       linewidth=1.3, elinewidth=0.8, label=f"{name}, n = {described['n']:,}",
     )  # fmt: skip
+
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
   axes.set_xlabel("how sure R_PIT is, σ(margin)")
   axes.set_ylabel("how often it is right")
   panels.shared_legend(figure, columns=1)
+
   return figure
 
 
@@ -73,6 +81,7 @@ def _rounds(results: Mapping, _) -> matplotlib.figure.Figure | None:
   rounds = results.get("rounds", ())
   titles = {"delta": "Δ against round 0, %", "score": "mean score"}
   figure, drawn = panels.make_panels(rounds, titles, height=2.9)
+
   for axes, key in drawn:
     for suffix, name, tint, dash in (
       ("", "every round", palette.RUST, (0, (4, 2))),
@@ -83,13 +92,16 @@ def _rounds(results: Mapping, _) -> matplotlib.figure.Figure | None:
       values = [row[key + suffix] for row in points]
       if points:
         axes.plot(steps, values, "o", linestyle=dash, color=tint, markersize=4, label=name)
+
       if key == "delta":
         interval = f"ci95{suffix}"
         panels.shade(axes, [row for row in points if row.get(interval)], "k", interval, tint)
+
     if key == "delta":
       axes.axhline(0, color=palette.INK, linewidth=0.9)
     axes.set_xlabel("round k")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+
   if figure is not None:
     panels.shared_legend(figure)
   return figure
@@ -101,6 +113,7 @@ def _temperature(
   rows = results.get("temperature", ())
   titles = {"score": "mean score", "delta": "Δ against original, %"}
   figure, drawn = panels.make_panels(rows, titles, height=2.9)
+
   for axes, key in drawn:
     for system in dict.fromkeys(row["system"] for row in rows):
       points = [row for row in rows if row["system"] == system and row.get(key) is not None]
@@ -112,9 +125,11 @@ def _temperature(
         axes.plot(temperatures, values, "o-", color=tint, markersize=4, label=system)
       if key == "delta":
         panels.shade(axes, [row for row in points if row.get("ci95")], "t", "ci95", tint)
+
     if key == "delta":
       axes.axhline(0, color=palette.INK, linewidth=0.9)
     axes.set_xlabel("temperature")
+
   if figure is not None:
     panels.shared_legend(figure)
   return figure

@@ -20,6 +20,7 @@ def measure(run: subject.Subject) -> dict:
   gaps = {name: np.array(values) for name, values in facts["gaps"].items()}
   chosen = run.texts["chosen"]
   kinds = accuracy(run.suite, run.made.texts[0], run.made.texts[1], chosen, facts["gain"])
+
   # Gaps are stored in the calibrated unit; a difference of two, divided by the gain, is in nats.
   labelled = (gaps["wl"] - gaps["lw"]) / facts["gain"]
   by_kind = {ORDER: _both(labelled, np.ones(labelled.size, bool)), **kinds}
@@ -51,6 +52,7 @@ def accuracy(
   scores = [judge.score(suite.questions, texts) for texts in (drafts, improved, chosen)]
   zero, one, preferred = scores
   tie = judge.tie
+
   # No label is about two answers that are both better than y_w: there R_PIT extrapolates.
   is_beyond = (zero > preferred + tie) & (one > preferred + tie)
   comparisons = {
@@ -58,6 +60,7 @@ def accuracy(
     PREFERRED: (improved, chosen, one - preferred, np.abs(one - preferred) > tie),
     BEYOND: (improved, drafts, one - zero, is_beyond & (np.abs(one - zero) > tie)),
   }
+
   return {
     name: _both(_margins(suite, first, second, rows) / gain, difference[rows] > 0)
     for name, (first, second, difference, rows) in comparisons.items()
@@ -72,6 +75,7 @@ def _margins(suite: suites.Suite, first, second, rows: np.ndarray) -> np.ndarray
   ]
   questions, a, b = columns
   models = suite.improver
+
   return models.gaps(questions, a, b) - models.gaps(questions, b, a)
 
 

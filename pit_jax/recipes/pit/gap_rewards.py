@@ -143,6 +143,7 @@ def _signal(
     )
     prompts, worse = parallel.put_batch(host_batch, context.mesh)
     params = layout.to_devices(model.params)
+
     # What was sampled may have another end than R_P learnt.
     scores = [inference.sample_scorer(params, prompts, y) for y in (responses, worse)]
     return gain * (scores[0] - scores[1]) + shift
@@ -167,6 +168,7 @@ def _published_signal(
       sampled_questions, [references[row] for row in rows]
     )
     difference = better(rows, prompts, responses) - parallel.put_batch(worse, context.mesh)
+
     return gain * difference + shift
 
   return score

@@ -36,9 +36,11 @@ def gate(results: Mapping) -> dict[str, Any]:
   judges = [judge for judge in reversed(verdict.believed(comparisons)) if judge != "R_PIT"]
   pair = ("original", "policy_sft")
   rows = {judge: verdict.find(comparisons, *pair, (judge,)) for judge in judges or ["R_P"]}
+
   most = max((_asked(row) for row in rows.values() if row), default=0)
   agreed = []
   unsure = []
+
   for judge, row in rows.items():
     if row is None:
       # Among others: where most prompts could not be judged.
@@ -47,6 +49,7 @@ def gate(results: Mapping) -> dict[str, Any]:
       if failed:
         reason = f"{judge} could judge only {failed[0]['n']:,} of {_asked(failed[0]):,} prompts"
       return {"passed": False, "reason": reason}
+
     if verdict.direction(row) > 0:
       agreed.append(judge)
     elif not verdict.direction(row) and _asked(row) < most:
@@ -55,6 +58,7 @@ def gate(results: Mapping) -> dict[str, Any]:
     else:
       reason = f"original does not beat policy_sft under {judge}: {verdict.interval_text(row)}"
       return {"passed": False, "reason": reason}
+
   reason = f"original beats policy_sft under {' and '.join(agreed)}"
   return {"passed": True, "reason": "; ".join([reason, *unsure])}
 
@@ -81,18 +85,22 @@ def hold_back(results: Mapping) -> dict[str, Any]:
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
   for name in ("ratings", "ledger", "samples", "stop"):  # Δ in other words
     shown.pop(name, None)
+
   if "length" in shown:
     rows = [row for row in shown["length"]["comparisons"] if {row["a"], row["b"]} <= POLICIES]
     shown["length"] = {**shown["length"], "comparisons": rows}
+
   if "frontier" in shown:
     chains = [chain for chain in shown["frontier"]["chains"] if chain["chain"] != "improver"]
     shown["frontier"] = {**shown["frontier"], "chains": chains}
+
   for section in ("rounds", "temperature", "cost", "ablation", "self_refine"):
     if section in results:
       shown[section] = [
         {key: value for key, value in row.items() if key not in held_back}
         for row in results[section]
       ]
+
   return shown
 
 

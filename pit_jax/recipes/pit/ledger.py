@@ -47,6 +47,7 @@ def log_ratios(suite: suites.Suite, made: improvement.Rounds, improver_sft: Para
     inference.revision_likelihoods(params, questions, drafts, versions, suite.temperature)
     for params in (suite.improver.improver, improver_sft)
   )
+
   return (after - before).reshape(made.gaps.shape)
 
 
@@ -81,6 +82,7 @@ def entries(
   scores = np.stack(columns["scores"][suite.scorer.name])
   tie = suite.scorer.tie
   lines = []
+
   for i, question in enumerate(suite.questions):
     steps = [_step(columns, made, k, i) for k in range(len(made.texts))]
     about = {"prompt": conversations.write(question), "judge": suite.scorer.name}
@@ -89,6 +91,7 @@ def entries(
     about |= {"chosen": rows[i].chosen, "rejected": rows[i].rejected}
     other = {"self_refine": self_refine.told(refined, i)} if refined else {}
     lines.append({**about, "rounds": steps, **other})
+
   # Sorting is stable: lines of no regression stay in the order of the prompts.
   return sorted(lines, key=lambda line: (0, line["change"]) if _is_regression(line) else (1, 0.0))
 
@@ -130,6 +133,7 @@ def _verdicts(
     [column[: judge.prompts] for column in (suite.questions, after, before)]
     for before, after in pairs
   ]
+
   return [judge.outcomes(judge.verdicts(*columns)) for columns in rounds]
 
 
@@ -139,12 +143,14 @@ def _step(columns: Mapping, made: improvement.Rounds, k: int, i: int) -> dict:
   step["scores"] = {name: float(values[k][i]) for name, values in columns["scores"].items()}
   if not k:
     return step
+
   # The draft has none of these: they are about the step from version k − 1 to version k.
   step |= {name: float(columns[name][k - 1][i]) for name in ("gap", "gap_to_draft", "kl")}
   values = {
     name: outcomes[k - 1] for name, outcomes in columns["verdicts"].items() if len(outcomes) >= k
   }
   verdicts = {name: outcomes[i] for name, outcomes in values.items() if len(outcomes) > i}
+
   return step | {"is_kept": k <= int(made.kept[i]), "verdicts": verdicts}
 
 
@@ -156,11 +162,13 @@ def _judged(scores: np.ndarray, kept: int, tie: float) -> dict:
   steps = np.diff(scores[: kept + 1])
   worse_after = [int(k) + 1 for k in np.flatnonzero(steps < -tie)]
   finding = ENDS[outcome]
+
   if worse_after:
     *others, last = map(str, worse_after)
     named = f"rounds {', '.join(others)} and {last}" if others else f"round {last}"
     finding = f"worse after {named}"
     finding += "" if outcome == "worse" else f", {ENDS[outcome]} in the end"
+
   return {"outcome": outcome, "change": change, "worse_after": worse_after, "finding": finding}
 
 
@@ -182,6 +190,7 @@ def summary(lines: Sequence[Mapping]) -> dict:
         },
       }
     )
+
   outcomes = [line["outcome"] for line in lines]
   return {
     "judge": lines[0]["judge"],
@@ -208,6 +217,7 @@ def choose(lines: Sequence[Mapping]) -> list[Mapping]:
     if left < 0 and places:
       break
     places.append(place)
+
   return [lines[place] for place in sorted(places)]
 
 
@@ -231,6 +241,7 @@ def pool(ledgers: Mapping[int, Mapping], prompts: Sequence[Hashable]) -> dict:
   rounds = [_pooled_round(rows) for rows in zip(*(part["rounds"] for part in parts), strict=True)]
   seed = next(iter(ledgers))
   first = numbers[0]
+
   return {
     "judge": parts[0]["judge"],
     **{key: sum(row[key] for row in numbers) for key in first},
@@ -245,7 +256,9 @@ def _pooled_round(rows: Sequence[Mapping]) -> dict:
   pooled = {"k": rows[0]["k"]}
   pooled |= {key: sum(row[key] for row in rows) for key in ("kept", "win", "tie", "lose")}
   kept = [row for row in rows if row["kept"]]
+
   for key in ("gap", "kl", "tokens"):
     total = sum(row["kept"] * row[key] for row in kept)
     pooled[key] = total / pooled["kept"] if kept else None
+
   return pooled

@@ -56,6 +56,7 @@ def check(folds: Collection[str], minimum_margin: float | int) -> None:
       f"folds {', '.join(folds) or 'none'}: use some of {', '.join(FOLDS)}; all others measure, "
       "and what is trained on can measure nothing"
     )
+
   if not minimum_margin >= 0:
     raise ValueError(
       f"minimum margin {minimum_margin}: a regression is no preference; use 0 or more"
@@ -98,6 +99,7 @@ def make(
       drafts, made = _improve(suite, questions, rounds, key)
       pairs = _pairs(suite, questions, drafts, made, minimum_margin, left_out)
       rows += [{**row, "fold": fold} for row in pairs]
+
   return Pairs(rows, dict(left_out))
 
 
@@ -110,6 +112,7 @@ def _improve(
   noise = jax.random.fold_in(key, 0)
   drafts = models.inference.answer(models.policy, questions, noise, temperature)
   options = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}
+
   return drafts, improvement.improve(models, questions, drafts, **options)
 
 
@@ -130,6 +133,7 @@ def _pairs(
     return []
   prompts, chosen, rejected = ([column[i] for i in better] for column in (questions, last, drafts))
   margins = models.gains(prompts, chosen, rejected).tolist()
+
   pairs = []
   for place, i in enumerate(better):
     margin = margins[place]
@@ -142,6 +146,7 @@ def _pairs(
       left_out[reason] += 1
     else:
       pairs.append({**row, "rounds": int(made.kept[i])})
+
   return pairs
 
 
@@ -168,6 +173,7 @@ def _as_read(row: data_rows.Preference) -> dict[str, Any]:
     fields["response"] = row.response
   if row.scores is not None:
     fields["score_chosen"], fields["score_rejected"] = row.scores
+
   return fields
 
 
@@ -177,6 +183,7 @@ def _unusable(row: dict[str, Any]) -> str | None:
     data_rows.check(row, "a new pair")
   except values.RowError as error:
     return error.reason
+
   return None
 
 
@@ -192,6 +199,7 @@ def write(made: Pairs, output: pathlib.Path, data: Sequence[data_rows.Preference
   old = [_as_read(row) for row in data]
   lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in [*made.rows, *old])
   workdirs.write_text(output, "".join(lines))
+
   if hosts.is_first():
     rows = f", then {len(old):,} rows of the run's data" if old else ""
     print(f"{output}: {len(made.rows):,} new pairs{rows}; prompts without one: {reasons or 'none'}")

@@ -49,6 +49,7 @@ def gap_rewards(results: Mapping) -> cells.Table:
     "sign right": _signs("sign_agreement"),
     "of its own": _signs("own_sign_agreement"),
   }
+
   note = (
     "Δ of the improver that each reward trained, against original; no judge is asked about what it "
     "rewarded. On labels: pairs of the reward models' validation part with r(w,l) > r(l,w); in "
@@ -57,6 +58,7 @@ def gap_rewards(results: Mapping) -> cells.Table:
     "gives all identical pairs the same. Sign right: how often r(y_1, y_0) is on the side of the "
     "zero point that the judge's difference says, for pit's y_1 and its own improver's."
   )
+
   return cells.select("gap_rewards", "Which gap reward?", rows, columns, note=note, words=3)
 
 
@@ -72,6 +74,7 @@ def stop_rules(results: Mapping) -> cells.Table:
     "Δ*": lambda row: cells.signed(row.get("delta_stop")),
     "95% interval*": lambda row: cells.interval(row.get("ci95_stop")),
   }
+
   note = (
     "* the last round of pit, the same versions for every rule, against original. Stopped: the "
     "fraction of prompts that the rule has ended by then. A rule by R_P is not judged by R_P."
@@ -90,6 +93,7 @@ def kept(results: Mapping) -> cells.Table | None:
     "identical are those that repeat it word for word. A rule should keep the better ones alone. "
     "Margins are in deviations of R_PIT over samples of the SFT model."
   )
+
   rows = stopping.over_rounds(measured["rows"])
   return _kept("stop", "What stop rules keep", rows, note)
 
@@ -101,6 +105,7 @@ def kept_by_round(results: Mapping) -> cells.Table | None:
     return None
   rows = [row for row in measured["rows"] if row["margin"] == 0]
   table = _kept("stop_rounds", "What stop rules keep, by round", rows, "At a margin of 0.")
+
   return dataclasses.replace(table, is_folded=True)
 
 
@@ -118,6 +123,7 @@ def _kept(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.Ta
     "margin": lambda row: cells.fixed(row["margin"]),
     **{kind: share(kind) for kind in stopping.KINDS},
   }
+
   return cells.select(name, title, rows, columns, note=note)
 
 

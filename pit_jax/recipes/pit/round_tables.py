@@ -21,6 +21,7 @@ def rounds(results: Mapping) -> cells.Table:
     "95% interval*": lambda row: cells.interval(row.get("ci95_stop")),
     "tokens": lambda row: cells.fixed(row.get("tokens"), 1),
   }
+
   note = (
     "Round 0 is the original, and Δ is against it. * with the stop rule: a prompt keeps its "
     "response once the gap model sees no further gain; “stopped” is the fraction that has."
@@ -42,6 +43,7 @@ def refinements(results: Mapping) -> cells.Table:
     "feedback tokens": lambda row: cells.fixed(row.get("feedback_tokens"), 1),
     "answer tokens": lambda row: cells.fixed(row.get("answer_tokens"), 1),
   }
+
   rows = results.get("self_refine", ())
   kinds = sum((collections.Counter(row.get("kinds")) for row in rows), collections.Counter())
   note = (
@@ -51,6 +53,7 @@ def refinements(results: Mapping) -> cells.Table:
     f"back to the draft, because of its form: {cells.plain(kinds)}. Tokens are those of the round, "
     "per prompt."
   )
+
   return cells.select("self_refine", "Self-Refine", rows, columns, note=note)
 
 
@@ -62,12 +65,14 @@ def temperature(results: Mapping) -> cells.Table | None:
   systems = list(dict.fromkeys(system for _, system in points))
   rows = [{"t": t} for t in sorted({t for t, _ in points})]
   columns: dict[str, Callable] = {"temperature": lambda row: cells.plain(row["t"])}
+
   for key, label, render in (("score", "", cells.fixed), ("delta", "Δ ", cells.signed)):
     for system in systems:
       # Defaults hold the values of this turn; a closure would see those of the last.
       columns[label + system] = lambda row, system=system, key=key, render=render: render(
         points.get((row["t"], system), {}).get(key)
       )
+
   return cells.select(
     "temperature", "Temperatures", rows, columns, note="Mean score, and Δ where given."
   )
@@ -85,12 +90,14 @@ def rated(results: Mapping) -> cells.Table:
     "Bradley–Terry 95%": lambda row: cells.bounds(row["bradley_terry_ci95"], 0),
     "games": lambda row: f"{row['games']:,}",
   }
+
   note = (
     f"All pairs of original and rounds on every prompt, best first; {ratings.SCALE:.0f} points are "
     "odds of ten to one, and the mean is 1,000. Elo depends on the order of the games: it is a "
     "mean over 20 orders, whose deviation is beside it. “pit 2” is the second round."
   )
   rows = results.get("ratings", ())
+
   return cells.select("ratings", "Ratings of the rounds", rows, columns, note=note, words=2)
 
 
@@ -108,12 +115,14 @@ def discernment(results: Mapping) -> cells.Table:
     "ECE": lambda row: cells.fixed(row["ece"], 3),
     "n": lambda row: f"{row['n']:,}",
   }
+
   note = (
     "How often R_PIT, asked in both orders, says which of two answers is better: by the labels for "
     f"the data's pairs, else by {measured.get('judge')}, without its ties. The last kind has "
     "answers better than the data's own. Margin is mean |r(a,b) − r(b,a)| in nats, and ECE "
     "how far σ(margin) is from how often it is right."
   )
+
   return cells.select("gap", "Is R_PIT right?", rows, columns, note=note)
 
 
@@ -123,6 +132,7 @@ def cost(results: Mapping) -> cells.Table:
   for row in results.get("cost", ()):
     judges.setdefault(row["system"], row["judge"])
   rows = [row for row in results.get("cost", ()) if row["judge"] == judges[row["system"]]]
+
   # One sample is one sample, whatever it begins: it is shown once per judge, as original.
   first = {row["judge"]: {**row, "system": "original"} for row in rows if row["budget"] == 1}
   rows = [*first.values(), *(row for row in rows if row["budget"] > 1)]
@@ -142,6 +152,7 @@ def cost(results: Mapping) -> cells.Table:
     "KL ≤": lambda row: cells.fixed(row.get("kl_bound")),
     "prompts": lambda row: f"{verdict.prompts(row):,}",
   }
+
   note = (
     "Per prompt, all drafts included: samples and their tokens, and what a reward model read to "
     "choose or to stop. Gain is score per 100 tokens beyond the first sample's; Δ is against "
@@ -149,11 +160,13 @@ def cost(results: Mapping) -> cells.Table:
     "highest sum of R_PIT over the others; no judge judges its own choice. KL: the most that the "
     "choice adds, log n − (n − 1)/n nats. Other judges' figures are in results.json."
   )
+
   if seconds:
     note += (
       " Seconds are what the most samples of a kind took this machine, many prompts at once, with "
       "their reads and without compiling."
     )
+
   if "self_refine" in judges:
     note += " A round of self_refine is two samples: feedback, and the answer written after it."
   return cells.select("cost", "What quality costs", rows, columns, note=note, words=2)
@@ -174,6 +187,7 @@ def ledger(results: Mapping) -> cells.Table | None:
     "log-ratio": lambda row: cells.fixed(row["kl"], 1),
     "tokens": lambda row: cells.fixed(row["tokens"], 1),
   }
+
   together = "prompts of all seeds" if "shown" in counts else "prompts"
   if counts.get("is_repeated"):
     together = "answers, of every seed to the same prompts"
@@ -184,6 +198,7 @@ def ledger(results: Mapping) -> cells.Table | None:
     f"{counts['improved']:,} answers are better than their draft, {counts['unchanged']:,} as good "
     f"and {counts['worse']:,} worse; {counts['regressions']:,} were made worse by some round."
   )
+
   return cells.select("ledger", "The ledger", counts["rounds"], columns, note=note, words=0)
 
 

@@ -21,6 +21,7 @@ def measure(run: subject.Subject) -> dict:
   if run.refined:
     methods["self_refine"] = run.refined.texts[1:]
     results["self_refine"] = refinements(run.suite, run.refined)
+
   return {**results, "ratings": rate(run.suite, run.original, methods)}
 
 
@@ -29,6 +30,7 @@ def table(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   judge = suite.scorer
   drafts = made.texts[0]
   rows = []
+
   for k in range(len(made.texts)):
     free = made.texts[k]
     stopping = made.with_stop(k)
@@ -43,6 +45,7 @@ def table(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
         "stopped": float(made.stopped(k).mean()),
       }
     )
+
   return rows
 
 
@@ -62,6 +65,7 @@ def refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[di
     kinds = (self_refine.REFINED, self_refine.UNCHANGED, self_refine.STOPPED)
     columns = [played.feedback[k - 1], played.written[k - 1]]
     tokens = [float(suite.lengths([text or "" for text in column]).mean()) for column in columns]
+
     rows.append(
       {
         "k": k,
@@ -73,6 +77,7 @@ def refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[di
         **dict(zip(("feedback_tokens", "answer_tokens"), tokens, strict=True)),
       }
     )
+
   return rows
 
 
@@ -97,13 +102,16 @@ def rate(
   for name, rounds in methods.items():
     players |= {f"{name} {k}": texts for k, texts in enumerate(rounds, start=1)}
   rows = []
+
   for judge in suite.scoring:
     outcomes = {
       (a, b): suite.outcomes(judge, players[a], players[b])
       for a, b in itertools.combinations(players, 2)
     }
     rated = ratings.rate(outcomes)
+
     # Each player meets every other one once per prompt.
     games = (len(players) - 1) * len(suite.questions)
     rows += [{"judge": judge.name, "games": games, **vars(rating)} for rating in rated]
+
   return rows

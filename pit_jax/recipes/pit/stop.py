@@ -40,6 +40,7 @@ def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
   remembered = dataclasses.replace(models, read=judges.remembering(models.gaps))
   margins = sorted({*MARGINS, *filter(np.isfinite, [float(models.margin)])})
   rows = []
+
   for k, (drafts, versions) in enumerate(zip(made.texts, made.texts[1:], strict=False), start=1):
     kinds = kinds_of(judge, suite, versions, drafts)
     for rule in improvement.STOP_RULES:
@@ -49,6 +50,7 @@ def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
         {"rule": rule, "margin": margin, "k": k, **stopping.count(kinds, gained > margin)}
         for margin in margins
       ]
+
   return {"judge": judge.name, "rows": rows}
 
 

@@ -86,6 +86,7 @@ class Subject(subject.Subject):
       return None
     c = self.context.config.evaluation
     drafts = self.original
+
     with clock.timed(self.seconds, "self_refine", len(drafts)):
       return self_refine.play(
         self.context.models.inference,
@@ -110,6 +111,7 @@ class Subject(subject.Subject):
     }
     if self.refined:
       texts["self_refine"] = self.refined.texts[1]
+
     return texts
 
   @functools.cached_property
@@ -124,9 +126,11 @@ class Subject(subject.Subject):
       name: self._ablation(name, params, ABLATIONS + index)
       for index, (name, params) in enumerate(trained.items())
     }
+
     if LONGER in texts:
       second = self.suite.answers(trained[LONGER], SECOND_SAMPLE)
       texts[LONGER_PAIR] = self.suite.best([texts[LONGER], second])
+
     return texts
 
   def _ablation(self, name: str, params: Params, stream: int) -> list[str]:
@@ -169,6 +173,7 @@ class Subject(subject.Subject):
       proxy="R_PIT",
       score=self.chain.gap_rewards["pit"].gaps,
     )
+
     return rlhf.chains_of(self.context, self.suite, self.policy) | {"improver": improver}
 
 
@@ -192,4 +197,5 @@ def of_run(context: contexts.Context, models: training.Models) -> Subject:
     gap_reward=models.gap_reward,
     improver=models.improver,
   )
+
   return Subject(context, suite, models)

@@ -54,13 +54,16 @@ def curve(
       # Two streams of noise: the draft's and its version's.
       original = suite.answers(policy, stream + 2 * index, t)
       pit = suite.improved(suite.improver.improver, original, stream + 2 * index + 1, t)
+
     texts[t] = {"original": original, "pit": pit}
     rows += [
       {"t": t, "system": system, "score": suite.score(words), **suite.scores(words)}
       for system, words in texts[t].items()
     ]
+
     # The last row is that of pit, which alone is compared.
     rows[-1] |= dataclasses.asdict(suite.scorer.compare(suite.questions, pit, original))
+
   return rows, texts
 
 
@@ -83,6 +86,7 @@ def choose(
     pit = suite.improved(suite.improver.improver, original, stream + 2 * index + 1, t)
     for system, texts in (("original", original), ("pit", pit)):
       scores[system].append(float(suite.selector.score(suite.questions, texts).mean()))
+
   return {system: values[int(np.argmax(means))] for system, means in scores.items()}
 
 
@@ -104,4 +108,5 @@ def best_against_best(suite: suites.Suite, best: Mapping[str, float], texts: Tex
   )
   about = {f"temperature_{name}": t for name, t in best.items()}
   about |= {"temperature": "best", "chosen_by": suites.SELECTOR, "chosen_on": CHOSEN_ON}
+
   return [row | about for row in compared]

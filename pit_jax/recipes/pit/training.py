@@ -46,6 +46,7 @@ def train(context: contexts.Context) -> Models:
     job=c.sft,
     prompts=kinds.IMPROVER,
   )
+
   # A published R_P of another shape has no trunk to start from.
   start = policy.reward.params if policy.reward.fits else improver_sft
   pairs = context.rows.fold(c.gap_reward.fold)
@@ -63,12 +64,14 @@ def train(context: contexts.Context) -> Models:
   watch = frontier.watch(context, curriculum.steps(stages), improver_sft, drafts)
   trained = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
   ablations = {}
+
   if context.config.ablations:
     rewards["pit_single_term"] = gap_rewards.single_term(context, pairs, **gap)
     rewards["pit_rp_difference"] = gap_rewards.difference(
       context, pairs.validation, policy.reward, improver_sft
     )
     ablations = _ablations(context, policy, improver, rewards)
+
   return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
 
 
@@ -95,5 +98,6 @@ def _ablations(
     for name, stage in parts.items()
   }
   trained["rlhf_longer"] = policy_chain.train_longer(context, policy, "rlhf_longer", steps)
+
   others = [name for name in rewards if name != "pit"]
   return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}

@@ -28,6 +28,7 @@ def train(context: contexts.Context) -> labels.Models:
   start = pointwise.params if pointwise.fits else base
   fold = context.rows.fold(job.fold)
   gap = reward.gap(context, "gap_reward", fold, start=start, job=job, sampler=None)
+
   return labels.Models(pointwise, gap)
 
 

@@ -22,6 +22,7 @@ def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
   values = {name: array for name, array in values.items() if array.size}
   if not values:
     return None
+
   # A few outliers would squeeze all else into one bin.
   low, high = np.quantile(np.concatenate(list(values.values())), (0.002, 0.998))
   figure, rows = panels.make_figure(0.5 + 0.78 * len(values), nrows=len(values), sharex=True)
@@ -34,6 +35,7 @@ def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
       color=tint,
       alpha=0.5,
     )
+
     axes.axvline(array.mean(), color=tint, linewidth=2)
     axes.set_title(f"r({name[0]},{name[1]})  {label}", fontsize=9, pad=2)
     axes.set_title(
@@ -41,6 +43,7 @@ def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
     )
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
+
   rows[-1, 0].set_xlabel("gap reward, in deviations over samples of the SFT model")
   return figure
 

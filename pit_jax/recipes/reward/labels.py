@@ -61,6 +61,7 @@ def of_run(context: contexts.Context, models: Models) -> Subject:
     margin=context.config.evaluation.margin,
     stop_rule=context.config.evaluation.stop_rule,
   )
+
   questions = [row.prompt for row in subject.held_out(context)]
   suite = suites.Suite(improver, questions, (), context.key("evaluation"), 0.0)
   return Subject(context, suite, models)
@@ -82,31 +83,37 @@ def measure(run: Subject) -> dict:
   pairs = _rows(run)
   margin, gaps = _margins(run, pairs)
   sizes = [run.suite.lengths([getattr(row, name) for row in pairs]) for name in _RESPONSES]
+
   # Intervals resample prompts, so each pair has to say whose it is.
   prompts = _numbered([row.prompt for row in pairs])
   differences = {LONGER: sizes[0] - sizes[1], **margin}
   accuracy = []
   reliability = []
   order = []
+
   for kind, part in _kinds(run, pairs).items():
     about = {"pairs": kind}
     rest = (sizes[0][part], sizes[1][part], prompts[part])
     for name, values in differences.items():
       described = labelled.describe(labelled.right(values[part]), *rest)
       accuracy.append({**about, "model": name, **described})
+
     for name, values in margin.items():
       labels = np.ones(part.sum(), bool)
       groups = margins.by_size(values[part], labels)
       ece = metrics.expected_calibration_error(values[part], labels)
       reliability.append({**about, "model": name, "ece": ece, "groups": groups})
+
     if gaps:
       inside = {name: values[part] for name, values in gaps.items()}
       order.append({**about, **_order(inside, prompts[part], run.models.gap_reward.facts)})
+
   results = {"labels": {"accuracy": accuracy, "reliability": reliability, "order": order}}
   if gaps:
     part = next(iter(_kinds(run, pairs).values()))
     first = {name: values[part] for name, values in gaps.items()}
     results["gap_order"] = metrics.gap_order(**first) | {"histogram": first}
+
   return results | {"reward_models": run.reward_models}
 
 
@@ -135,6 +142,7 @@ def _margins(run: Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict
   model = run.models.reward
   judge = judges.reward_model(reward.rating(run.context, model))
   difference = judge.verdicts(questions, chosen, rejected).difference
+
   # Without the gain that calibration put into the head, differences are in nats again.
   by_model = {"R_P": difference / model.facts["gain"]}
   gap = run.models.gap_reward
@@ -145,6 +153,7 @@ def _margins(run: Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict
     "ll": gaps(questions, rejected, rejected),
     "lw": gaps(questions, rejected, chosen),
   }
+
   return by_model | {"R_PIT": (four["wl"] - four["lw"]) / gap.facts["gain"]}, four
 
 
@@ -161,9 +170,11 @@ def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) 
   shares = {"ordered": ordered, "above": four["wl"] > zero, "below": four["lw"] < zero}
   everywhere = [np.ones(len(prompts), bool)]
   summary = {"n": len(prompts)}
+
   for name, holds in shares.items():
     estimate = labelled.average(holds.astype(float), prompts, everywhere)
     summary |= dict(zip((name, f"{name}_ci95"), estimate, strict=True))
+
   spread = float((four["wl"] - four["lw"]).mean())
   identical = np.concatenate(middle)
   return summary | {

@@ -15,6 +15,7 @@ def columns(results: Mapping) -> list[diagram.Column]:
       ("gap_reward", ("R_PIT gap reward", "quality of y_1 − y_2")),
     )
   ]
+
   return [diagram.Column("Fold 2", chains, diagram.rows(results, "reward"))]
 
 

@@ -18,12 +18,14 @@ def accuracy(results: Mapping) -> cells.Table:
     "balanced 95%": lambda row: cells.percents(row["balanced_ci95"]),
     "n": lambda row: f"{row['n']:,}",
   }
+
   note = (
     "How often the labels are met, by what each model prefers; all prompts are new. Above length: "
     "less the accuracy of preferring the longer response, its 95% interval in points. Balanced: "
     "the mean of the accuracies where the longer response was chosen and where the shorter one "
     "was; length alone has 50% there. Intervals resample prompts."
   )
+
   return cells.select(
     "labels", "Held-out labels", _accuracies(results), columns, note=note, words=2
   )
@@ -39,6 +41,7 @@ def alike(results: Mapping) -> cells.Table:
     "n": lambda row: f"{row['matched_n']:,}",
   }
   rows = [row for row in _accuracies(results) if row["matched_n"]]
+
   note = "Pairs whose responses differ by at most 10% in length."
   return cells.select("labels_alike", "Labels at like length", rows, columns, note=note, words=2)
 
@@ -58,11 +61,13 @@ def reliability(results: Mapping) -> cells.Table:
   }
   for place in groups:
     columns[f"fifth {place + 1}"] = lambda row, place=place: _said(row["groups"], place)
+
   note = (
     "Fifths of the pairs by |margin|, least sure first: the probability σ(|margin|) that a model "
     "gives its preference on average, and how often that is right. ECE is the mean distance of the "
     "two over ten bins."
   )
+
   return cells.select("reliability", "Reliability", rows, columns, note=note, words=2)
 
 
@@ -78,12 +83,14 @@ def order(results: Mapping) -> cells.Table:
     "deviation": lambda row: cells.fixed(row["deviation"]),
     "n": lambda row: f"{row['n']:,}",
   }
+
   note = (
     "R_PIT, pair by pair. Zero is the mean over identical pairs of the validation part; shift and "
     "deviation say where the identical pairs of these rows lie around it, in units of the mean "
     "r(w,l) − r(l,w)."
   )
   rows = results.get("labels", {}).get("order", ())
+
   return cells.select("order", "Order of eq. 1, pair by pair", rows, columns, note=note)
 
 
@@ -97,6 +104,7 @@ def gap_order(results: Mapping) -> cells.Table | None:
     f"r({name[0]},{name[1]})": lambda row, name=name: cells.fixed(row[name])
     for name in figures.GAPS
   }
+
   columns["r(w,l) > r(l,w)"] = lambda row: cells.percent(row["accuracy"])
   columns["order holds"] = lambda row: cells.BLANK if holds is None else ("yes" if holds else "no")
   note = "Wanted: r(w,l) ≥ r(w,w) ≈ r(l,l) ≥ r(l,w), on the means; ≈ is a quarter of the range."

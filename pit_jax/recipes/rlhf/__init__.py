@@ -31,6 +31,7 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   planned.append(kinds.Stage("rl_policy", "rl"))
   if config.data.judge:
     planned.append(kinds.Stage("reward_judge", "reward", fold="judge", kept=EARLIER))
+
   return planned
 
 
@@ -61,6 +62,7 @@ def chains_of(
     proxy="R_P",
     score=score,
   )
+
   return {"policy": chain}
 
 

@@ -27,6 +27,7 @@ def train_policy(context: contexts.Context) -> Policy:
   reward_model = train_reward(context, start=policy_sft, sampler=policy_sft)
   watch = frontier.watch(context, context.config.rl.steps, policy_sft)
   trained = context.models.waiting(_train_rl(context, policy_sft, reward_model, watch).policy)
+
   return Policy(
     sft=policy_sft, reward=reward_model, rl=trained, judge=_train_judge(context, policy_sft)
   )
@@ -39,6 +40,7 @@ def train_reward(
   job = context.config.reward
   name = "reward"
   fold = context.rows.fold(job.fold)
+
   # A published model is R_P as it is: only its unit is made.
   if context.models.reward is not None:
     return reward.published(context, name, fold, context.models.reward, sampler)
@@ -51,6 +53,7 @@ def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.Reward
   rows = context.rows.folds[preferences.JUDGE]
   if not rows:
     return None
+
   # Rows of its own, so that what judges is not what rewarded; the validation part may be shared.
   fold = dataclasses.replace(context.rows.fold(job.fold), rows=rows)
   start = {"start": policy_sft, "sampler": policy_sft}
@@ -107,4 +110,5 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
     steps=steps,
     job=job,
   )
+
   return context.models.waiting(learner.policy)

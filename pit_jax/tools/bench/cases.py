@@ -74,6 +74,7 @@ def cases(
   ]
   measured.append(_decoding(language, params, "generate, mixed lengths", *sizes.ragged()))
   measured.append(_laying_out(language, params))
+
   scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   make = functools.partial(_records, language.config.vocabulary, sizes)
   length = sizes.prompt + sizes.response
@@ -83,6 +84,7 @@ def cases(
       "sft", language, objectives.imitation(language), params, imitation, {}, sizes.rows * length
     )
   )
+
   pair = Preferences(make(Prompts, 0), make(Responses, 1), make(Responses, 2))
   tokens = sizes.rows * (length + sizes.response)
   measured.append(
@@ -93,6 +95,7 @@ def cases(
   measured.append(
     _training("gap reward", scalar, objectives.gap_order(scalar), scores, gaps, frozen, 2 * tokens)
   )
+
   return [*measured, _ppo(language, scalar, params, scores, sizes)]
 
 
@@ -188,6 +191,7 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
   iterate = jax.jit(
     ppo.make_iteration(language, scalar, optimizer, settings, NO_TOKEN), donate_argnums=0
   )
+
   sample = _sampler(language, sizes.response)
   rate = jax.jit(lambda *asked: scoring.sequence_scores(scalar, *asked)[0])
   prompts = _records(language.config.vocabulary, sizes, Prompts, 0)
@@ -208,6 +212,7 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
       rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)
       experience = (prompts, responses, logprobs, rewards)
       rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
+
       state, metrics = iterate(state, frozen, *experience, key, rates, jnp.float32(1e4))
       return jax.block_until_ready(metrics)
 

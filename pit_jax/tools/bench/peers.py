@@ -24,6 +24,7 @@ def peers(directory: str, sizes: cases.Sizes) -> dict[str, timing.Case]:
     _generation(model, f"generate, batch {rows}", [sizes.prompt] * rows, [sizes.response] * rows)
     for rows in sizes.batches
   ]
+
   measured += [
     _generation(model, "generate, mixed lengths", *sizes.ragged()),
     _imitation(model, sizes),
@@ -63,6 +64,7 @@ def _imitation(model, sizes: cases.Sizes) -> timing.Case:
   length = sizes.prompt + sizes.response
   draw = np.random.default_rng(0)
   ids = torch.tensor(draw.integers(0, model.config.vocab_size, (sizes.rows, length)))
+
   # The loss of transformers leaves out what is labelled −100.
   labels = torch.where(torch.arange(length) < sizes.prompt, -100, ids)
 

@@ -43,6 +43,7 @@ def choose(cases: Sequence[Case], words: Sequence[str]) -> list[Case]:
   for word in words:
     if not any(word in case.name for case in cases):
       raise ValueError(f"no case has {word!r} in its name; there are {[c.name for c in cases]}")
+
   return [case for case in cases if any(word in case.name for word in words)]
 
 
@@ -72,6 +73,7 @@ def measure(
     pair = [case, *([theirs[case.name]] if case.name in theirs else [])]
     runs = [one.start() for one in pair]
     seconds: list[list[float]] = [[] for _ in pair]
+
     # Compiles, and is not counted.
     for run in runs:
       run()
@@ -81,7 +83,9 @@ def measure(
           began = time.perf_counter()
           run()
           times.append(time.perf_counter() - began)
+
     rows.append(_row(case, peak, *seconds))
+
   return rows
 
 
@@ -97,9 +101,11 @@ def _row(
     "spread": max(ours) / min(ours),
     **costs.shares(case.cost, median, peak),
   }
+
   if theirs is not None:
     peer = statistics.median(theirs)
     row |= {"peer_per_second": case.amount / peer, "ratio": peer / median}
+
   return row
 
 
@@ -108,6 +114,7 @@ def _tracing(folder: str | None) -> Iterator[None]:
   if folder is None:
     yield
     return
+
   with jax.profiler.trace(folder):
     yield
 
@@ -118,5 +125,6 @@ def peak_bytes() -> int:
   if "peak_bytes_in_use" in stats:
     return stats["peak_bytes_in_use"]
   used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
   # macOS counts bytes, Linux KiB.
   return used if sys.platform == "darwin" else used * 1024

@@ -25,6 +25,7 @@ def shared(examined: cases.Cases, talks: np.ndarray) -> findings.Finding:
   split = [group for group in groups if _is_split(examined, group)]
   prompts = len(examined.prompts)
   largest = int(np.bincount(opening).max())
+
   # The empty one keeps whole numbers where no group is split.
   concerned = np.concatenate([*split, np.array([], int)])
   is_large = largest > max(LARGE * prompts, FEW)
@@ -69,15 +70,18 @@ def _said(groups: list, split: list, is_large: bool, share: float) -> str:
     f"{findings.count(sum(map(len, groups)), 'prompt begins/prompts begin')} like another one, "
     f"with {findings.count(len(groups), 'beginning')} in common; "
   )
+
   if split:
     sentence += f"{findings.count(len(split), 'of them is/of them are')} split over several folds."
   else:
     sentence += "each of them is in one fold."
+
   if is_large:
     sentence += (
       f" One first turn alone opens {findings.percent(share)} of the prompts, which are all in one "
       "fold."
     )
+
   return sentence
 
 
@@ -88,11 +92,13 @@ def _advice(is_split: bool, is_large: bool) -> str:
       "What is held out was partly trained on: write conversations as message lists, or keep what "
       "goes on with another prompt in its fold with data.fold_by=cluster."
     )
+
   if is_large:
     advice.append(
       "Where this turn only says what is to be done with what precedes it, put it behind the rest, "
       "so that the user's first turn holds all that is asked."
     )
+
   return " ".join(advice)
 
 
@@ -102,4 +108,5 @@ def _example(examined: cases.Cases, group: np.ndarray) -> findings.Example:
   if examined.part is not None:
     names = [examined.named(examined.part[prompt]) for prompt in shown]
     texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+
   return findings.Example(examined.places(*examined.first[shown]), " | ".join(texts))

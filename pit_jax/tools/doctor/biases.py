@@ -18,9 +18,11 @@ def length(examined: cases.Cases, measured: lengths.Lengths) -> findings.Finding
   tokens = np.stack([measured.chosen, measured.rejected], axis=1).astype(np.float64)
   difference = tokens[:, 0] - tokens[:, 1]
   unequal = difference != 0
+
   if not unequal.any():
     sentence = "The two responses of every pair are equally long; length can decide nothing."
     return findings.Finding("length", title, "ok", sentence)
+
   longer = estimates.share(difference[unequal] > 0, _numbered(examined.prompt[unequal]))
   # No length is 0, since every response has its end-of-sequence token.
   features = np.stack([difference, np.log(tokens[:, 0] / tokens[:, 1])], axis=1)
@@ -30,6 +32,7 @@ def length(examined: cases.Cases, measured: lengths.Lengths) -> findings.Finding
     f"The longer response is chosen in {findings.percent(longer.value)} of the pairs of unequal "
     f"length ({findings.interval(longer)})"
   )
+
   return findings.Finding(
     "length",
     title,
@@ -64,6 +67,7 @@ def _length_figures(
   )
   if predicted is None:
     return figures
+
   return (
     *figures,
     findings.estimated("accuracy from the lengths alone (chance: 50%)", predicted.accuracy),
@@ -76,12 +80,14 @@ def by_ratio(examined: cases.Cases, measured: lengths.Lengths) -> dict[str, esti
   tokens = np.stack([measured.chosen, measured.rejected])
   ratio = tokens.max(axis=0) / tokens.min(axis=0)
   shares = {}
+
   for low, high in itertools.pairwise(RATIOS):
     inside = (ratio > low) & (ratio <= high)
     if inside.any():
       bounds = f"{low:g} to {high:g}" if high < math.inf else f"over {low:g}"
       is_longer = tokens[0, inside] > tokens[1, inside]
       shares[bounds] = estimates.share(is_longer, _numbered(examined.prompt[inside]))
+
   return shares
 
 
@@ -92,6 +98,7 @@ def _ratio_table(by_range: dict[str, estimates.Estimate]) -> cells.Table:
   )
   heads = ("times as long", "pairs", "longer chosen", "from", "to")
   note = "With the ends of the 95% interval, which knows that rows of a prompt belong together."
+
   return cells.Table("by_ratio", "By how much longer", heads, rows, note)
 
 
@@ -117,6 +124,7 @@ def position(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
       "mattered cannot be known.",
       "Record it as chosen_position (1 or 2); output_1 and output_2 are names of columns.",
     )
+
   rows = np.flatnonzero(is_known)
   won = np.array([examined.rows[row].position == 1 for row in rows])
   groups = _numbered(examined.prompt[rows])
@@ -125,6 +133,7 @@ def position(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
     findings.Figure("rows with a position", len(rows)),
     findings.estimated("the first one is chosen", first),
   ]
+
   swapped = _swapped(judged, rows, won, examined)
   if swapped is not None:
     figures.append(findings.estimated("the first one, in pairs judged in both orders", swapped))
@@ -133,7 +142,9 @@ def position(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
       f"chosen {findings.percent(swapped.value)} of the time ({findings.interval(swapped)}); "
       "without bias it would be 50%."
     )
+
     return _judged(title, sentence, _distance(swapped), figures)
+
   return _by_writer(title, examined, rows, won, groups, first, figures)
 
 
@@ -146,11 +157,13 @@ def _by_writer(title, examined, rows, won, groups, first, figures) -> findings.F
       f"{share} ({findings.interval(first)}); if the order was drawn at random, that is bias."
     )
     return _judged(title, sentence, _distance(first), figures)
+
   names = sorted({name for pair in pairs for name in pair})
   number = {name: index for index, name in enumerate(names)}
   ordered = [pair if is_won else pair[::-1] for pair, is_won in zip(pairs, won, strict=True)]
   writers = np.array([[number[name] for name in pair] for pair in ordered])
   bias = estimates.first_place(won, writers, groups)
+
   if bias is None:
     places = "first" if len(set(writers[:, 0])) == 1 else "second"
     fixed = {*writers[:, 0]} if places == "first" else {*writers[:, 1]}
@@ -163,12 +176,14 @@ def _by_writer(title, examined, rows, won, groups, first, figures) -> findings.F
       "Judge some pairs in the other order too.",
       tuple(figures),
     )
+
   chances = estimates.Estimate(*map(float, scipy.special.expit(_three(bias))), bias.n)
   figures.append(findings.estimated("the first one, of two equally good ones", chances))
   sentence = (
     f"Of two equally good responses the first would be chosen {findings.percent(chances.value)} "
     f"of the time ({findings.interval(chances)}), by a Bradley–Terry fit to who wrote them."
   )
+
   return _judged(title, sentence, _distance(chances), figures)
 
 
@@ -177,6 +192,7 @@ def _swapped(judged, rows, won, examined) -> estimates.Estimate | None:
   pair = judged.of_row[rows]
   low_won = examined.chosen[rows] == judged.first[pair]
   order = (low_won == won).astype(int)  # 1 where the response with the smaller number stood first
+
   # A number for each order of each pair, under which judgements are counted and wins of the first.
   key = 2 * pair + order
   times = np.bincount(key, minlength=2 * len(judged.first)).reshape(-1, 2)
@@ -186,6 +202,7 @@ def _swapped(judged, rows, won, examined) -> estimates.Estimate | None:
     return None
   prompt = np.zeros(len(judged.first), int)
   prompt[judged.of_row] = examined.prompt
+
   # The mean of both orders: what the two responses are worth cancels, the place stays.
   return estimates.share((wins[both] / times[both]).mean(axis=1), prompt[both])
 

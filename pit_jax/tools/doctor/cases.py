@@ -55,6 +55,7 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
   chosen = []
   rejected = []
   first = []
+
   for row, preference in enumerate(loaded.rows):
     number = numbers.setdefault(conversations.write(preference.prompt), len(numbers))
     if number == len(first):
@@ -62,15 +63,18 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
     prompt.append(number)
     chosen.append(responses.setdefault((number, preference.chosen), len(responses)))
     rejected.append(responses.setdefault((number, preference.rejected), len(responses)))
+
   names = ()
   part = None
   refusal = ""
+
   try:
     folds = division.divide(loaded.rows)
     names = tuple(folds)
     part = _parts(numbers, folds)
   except ValueError as error:  # too few rows for folds are a finding, not the end
     refusal = str(error)
+
   return Cases(
     loaded.rows,
     loaded.skipped,
@@ -90,6 +94,7 @@ def _parts(numbers: dict[str, int], folds: preferences.Folds) -> np.ndarray:
   for index, rows_of_part in enumerate(folds.values()):
     for row in rows_of_part:
       part[numbers[conversations.write(row.prompt)]] = index
+
   return part
 
 

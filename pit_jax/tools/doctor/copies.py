@@ -21,12 +21,14 @@ def duplicates(examined: cases.Cases) -> findings.Finding:
   same = [row for row, pair in enumerate(examined.rows) if _differ_in_signs(pair)]
   rows = len(examined.rows)
   concerned = sorted({*surplus.tolist(), *same})
+
   figures = (
     findings.Figure("rows that repeat an earlier one", len(surplus)),
     findings.Figure("most copies of one row", int(many.max())),
     findings.Figure("pairs that differ in case and punctuation only", len(same)),
     findings.Figure("prompts with several rows", int((np.bincount(examined.prompt) > 1).sum())),
   )
+
   sentence = (
     f"{findings.count(len(surplus), 'row repeats/rows repeat')} an earlier one word for word; "
     f"the two responses of {findings.count(len(same), 'pair')} say the same words."
@@ -34,6 +36,7 @@ def duplicates(examined: cases.Cases) -> findings.Finding:
   if not concerned:
     sentence = "No row is there twice, and no pair says the same words twice."
   groups = [*repeated, *(np.array([row]) for row in same)]
+
   return findings.Finding(
     "duplicates",
     "Duplicates",
@@ -72,12 +75,14 @@ def near_duplicates(examined: cases.Cases, alike: similar.Groups) -> findings.Fi
     f"({findings.percent(many / prompts)} of the different prompts), in "
     f"{findings.count(len(groups), 'group')}."
   )
+
   figures = (
     findings.Figure("prompts nearly the same as another", many),
     findings.Figure("groups of them", len(groups)),
     findings.Figure("largest group", max(map(len, groups), default=0)),
   )
   closest = sorted(alike.pairs, key=lambda pair: -pair[2])
+
   # One of each group is no copy.
   extra = many - len(groups)
   return findings.Finding(
@@ -113,10 +118,12 @@ def conversations_of(examined: cases.Cases) -> np.ndarray:
     prompt = examined.rows[row].prompt
     turns = marks.turns(prompt) if isinstance(prompt, str) else prompt
     replied = next((end for end, turn in enumerate(turns) if turn[0] == "assistant" and end), None)
+
     if replied is not None and turns[replied][1]:
       start = _digest(repr([tuple(turn) for turn in turns[: replied + 1]]))
       # The first prompt with a beginning stands for all others that have it.
       links.append((begun.setdefault(start, number), number))
+
   return similar.linked(len(examined.prompts), np.array(links, int).reshape(-1, 2))
 
 
@@ -134,12 +141,14 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
   if examined.part is None:
     sentence = "There are no folds to leak between: training would refuse these rows."
     return findings.Finding("leakage", title, "unknown", sentence)
+
   measuring = trained_by(examined.names)
   near = {name: _seen(examined, examined.part, alike.labels, name) for name in measuring}
   same = {name: _seen(examined, examined.part, talks, name) for name in measuring}
   table = []
   shares = {}
   leaking = []
+
   for name in measuring:
     members = examined.part == examined.names.index(name)
     if not members.any():
@@ -149,7 +158,9 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
     leaking += np.flatnonzero(either).tolist()
     numbers = (members, near[name], same[name], either, _answered(examined, name))
     counted = [f"{int(flags.sum()):,}" for flags in numbers]
+
     table.append((name.replace("_", " "), *counted))
+
   heads = ("part", "prompts", "near-copies", "conversations", "either", "answers")
   return findings.Finding(
     "leakage",
@@ -190,10 +201,12 @@ def trained_by(names: Sequence[str]) -> dict[str, list[str]]:
   trained = [name for name in names if name not in unseen]
   seen = {preferences.HELD_OUT: trained}
   seen |= {twins[name]: [name] for name in trained if twins[name] in names}
+
   if preferences.JUDGE in names:
     prompts_only = {name for name in trained if twins[name] not in names} - {preferences.JUDGE}
     rewarding = {preferences.JUDGED, *prompts_only}
     seen[preferences.JUDGE] = [name for name in trained if name in rewarding]
+
   return seen
 
 
@@ -218,6 +231,7 @@ def _answered(examined: cases.Cases, name: str) -> np.ndarray:
   prompts = np.repeat(examined.prompt, 2)
   is_answered = np.zeros(len(examined.prompts), bool)
   is_answered[prompts[_seen(examined, examined.part[prompts], texts, name)]] = True
+
   return is_answered
 
 
@@ -229,6 +243,7 @@ def _leakage_said(shares: dict[str, float]) -> str:
   ]
   if not sentence:
     return "No prompt that measures is near one that trains, nor of the same conversation."
+
   return f"Prompts whose like was trained on: {', '.join(sentence)}."
 
 
@@ -244,4 +259,5 @@ def _leakage_examples(examined, alike, talks, near, same) -> tuple[findings.Exam
         parts = [examined.named(examined.part[number]) for number in (prompt, other)]
         sentence = f"{parts[0]}: {texts[0]} | {parts[1]}: {texts[1]}"
         shown.append(findings.Example(examined.places(*examined.first[[prompt, other]]), sentence))
+
   return tuple(shown[: findings.EXAMPLES])

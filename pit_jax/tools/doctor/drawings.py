@@ -28,6 +28,7 @@ def draw(found: examination.Examination) -> dict[str, str]:
     figures = {"lengths": _lengths(found)}
     if found.by_ratio:
       figures["by_ratio"] = _by_ratio(found.by_ratio)
+
   return {name: plots.svg(figure, CAPTIONS[name]) for name, figure in figures.items()}
 
 
@@ -41,6 +42,7 @@ def _lengths(found: examination.Examination) -> matplotlib.figure.Figure:
   for name, colour in COLOURS.items():
     tokens, rows = np.unique(getattr(found.measured, name), return_counts=True)
     axes.step(tokens, rows.cumsum() / found.rows, where="post", color=colour, label=name)
+
   for limit, name in zip(found.limits, ("prompt", "chosen"), strict=True):
     axes.axvline(limit, color=COLOURS[name], linewidth=1, linestyle=(0, (4, 3)))
   axes.set_xscale("log")
@@ -49,6 +51,7 @@ def _lengths(found: examination.Examination) -> matplotlib.figure.Figure:
   axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
   axes.set_ylim(0, 1.02)
   axes.set_xlabel("tokens")
+
   axes.legend(loc="upper left")
   return figure
 
@@ -58,6 +61,7 @@ def _by_ratio(by_ratio: Mapping[str, estimates.Estimate]) -> matplotlib.figure.F
   for place, share in enumerate(by_ratio.values()):
     axes.plot([place] * 2, [share.low, share.high], color=palette.TEAL)
     axes.plot(place, share.value, "o", color=palette.TEAL, markersize=5)
+
   axes.axhline(0.5, color=palette.INK, linewidth=0.8)
   axes.set_xticks(range(len(by_ratio)), list(by_ratio))
   axes.set_xlim(-0.5, len(by_ratio) - 0.5)
@@ -65,4 +69,5 @@ def _by_ratio(by_ratio: Mapping[str, estimates.Estimate]) -> matplotlib.figure.F
   axes.grid(visible=False, axis="x")
   axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
   axes.set_xlabel("times as long as the shorter one")
+
   return figure

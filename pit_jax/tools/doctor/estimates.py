@@ -47,10 +47,12 @@ def share(values: Real[np.ndarray, " n"] | Bool[np.ndarray, " n"], groups: Group
   n = values.size
   residuals = np.bincount(groups, weights=values - mean)
   variance = float((residuals**2).sum()) / n**2
+
   if 0 < mean < 1:
     effective = min(mean * (1 - mean) / variance, n) if variance > 0 else n
   else:
     effective = len(np.unique(groups))
+
   return Estimate(mean, *margins.wilson(mean, effective), n)
 
 
@@ -82,6 +84,7 @@ def flip_rate(for_first: Int[np.ndarray, " n"], for_second: Int[np.ndarray, " n"
   first, second = kinds.T[:, :, None]
   rates = np.linspace(0, 0.5, STEPS + 1)
   one = scipy.special.xlog1py(first, -rates) + scipy.special.xlogy(second, rates)
+
   other = scipy.special.xlogy(first, rates) + scipy.special.xlog1py(second, -rates)
   likelihood = times @ np.logaddexp(one, other)
   # The profile interval (Wilks): where 2 log L lies at most χ² below its maximum.
@@ -125,6 +128,7 @@ def predict(
   logits = np.zeros(len(scaled))
   for held in range(CROSS):
     logits[part == held] = scaled[part == held] @ fit(scaled[part != held])
+
   right = (1 + np.sign(logits)) / 2
   loss = float(np.logaddexp(0, -logits).mean())
   return Prediction(share(right, groups), loss, fit(scaled) / scale)
@@ -157,6 +161,7 @@ def first_place(
   strengths = of_writer[writers[:, 0]] - of_writer[writers[:, 1]]
   design = np.concatenate([np.ones((len(won), 1)), strengths], axis=1)
   distinct = np.unique(design, axis=0)
+
   # b is told apart where the constant adds a direction to those of the strengths.
   if np.linalg.matrix_rank(distinct) == np.linalg.matrix_rank(distinct[:, 1:]):
     return None
@@ -164,6 +169,7 @@ def first_place(
   design *= np.where(won, 1.0, -1.0)[:, None]
   weights = fit(design)
   wrong = scipy.special.expit(-design @ weights)
+
   # The sandwich H⁻¹ (Σ_g s_g s_gᵀ) H⁻¹, s_g being the gradient summed over the rows of a group.
   curvature = (design * (wrong * (1 - wrong))[:, None]).T @ design + RIDGE * np.eye(len(weights))
   scores = np.zeros((int(groups.max()) + 1, design.shape[1]))
@@ -171,4 +177,5 @@ def first_place(
   inverse = np.linalg.inv(curvature)
   error = float(np.sqrt((inverse @ (scores.T @ scores) @ inverse)[0, 0]))
   bias = float(weights[0])
+
   return Estimate(bias, bias - resampling.Z * error, bias + resampling.Z * error, len(won))

@@ -73,6 +73,7 @@ def examine(
   judged = orders.pairs(examined.chosen, examined.rejected)
   talks = copies.conversations_of(examined)
   circles = orders.cycles(judged, findings.EXAMPLES)
+
   outcomes = (
     sizes.usable(examined),
     *_steps(examined, planned),
@@ -90,6 +91,7 @@ def examine(
     biases.length(examined, measured),
     biases.position(examined, judged),
   )
+
   return Examination(
     loaded.source,
     len(loaded.rows),

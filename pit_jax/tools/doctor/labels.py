@@ -21,6 +21,7 @@ def contradictions(
     findings.Figure("their rows", len(concerned)),
     findings.Figure("best training accuracy any reward can have", 1 - least / rows, "share"),
   )
+
   if not len(either):
     sentence = "No pair is preferred one way in one row and the other way in another."
     advice = ""
@@ -33,6 +34,7 @@ def contradictions(
       "Keep the majority's label, and neither row where there is none: opposite labels of one pair "
       "cancel in the reward model and teach the improver to swap the two."
     )
+
   return findings.Finding(
     "contradictions",
     "Contradictory preferences",
@@ -51,6 +53,7 @@ def _pair(examined: cases.Cases, judged: orders.Pairs, pair: int) -> findings.Ex
   texts = [findings.shorten(text, 60) for text in (first.chosen, first.rejected)]
   prompt = findings.shorten(examined.prompts[examined.prompt[rows[0]]], 90)
   sentence = f"{prompt} – {texts[0]} | {texts[1]}"
+
   return findings.Example(examined.places(*rows[: findings.EXAMPLES]), sentence)
 
 
@@ -61,6 +64,7 @@ def scored(examined: cases.Cases) -> findings.Finding:
   if not any(has_scores):
     sentence = "No row has scores of its two responses, nor a margin, to hold its label against."
     return findings.Finding("scored", title, "unknown", sentence)
+
   disagreements = [scores.disagreement(row) for row in examined.rows]
   rows = {
     kind: np.flatnonzero([one == kind for one in disagreements])
@@ -68,6 +72,7 @@ def scored(examined: cases.Cases) -> findings.Finding:
   }
   concerned = np.sort(np.concatenate([*rows.values()]))
   turned, tied = map(len, rows.values())
+
   sentence = (
     f"{findings.count(turned, 'label prefers/labels prefer')} the response with the lower score, "
     f"and {findings.count(tied, 'label is/labels are')} of responses scored alike, of "
@@ -75,6 +80,7 @@ def scored(examined: cases.Cases) -> findings.Finding:
   )
   if not len(concerned):
     sentence = f"All {sum(has_scores):,} rows with scores or a margin are labelled as these say."
+
   return findings.Finding(
     "scored",
     title,
@@ -102,6 +108,7 @@ def _scores(examined: cases.Cases, row: int | np.integer) -> findings.Example:
   prompt = findings.shorten(examined.prompts[examined.prompt[row]], 90)
   texts = [findings.shorten(text, 60) for text in (pair.chosen, pair.rejected)]
   sentence = f"{', '.join(figures)}: {prompt} – {texts[0]} | {texts[1]}"
+
   return findings.Example(examined.places(row), sentence)
 
 
@@ -114,6 +121,7 @@ def cycles(examined: cases.Cases, judged: orders.Pairs, found: orders.Cycles) ->
     findings.Figure("rows in them", len(concerned)),
     findings.Figure("prompts with several rows", several),
   )
+
   if not several:
     sentence = "Every prompt has one row, so that no preferences can run in a circle."
   elif not found.count:
@@ -123,6 +131,7 @@ def cycles(examined: cases.Cases, judged: orders.Pairs, found: orders.Cycles) ->
       f"The responses to a prompt are preferred in a circle, a over b over c over a, in "
       f"{findings.count(found.count, 'place')}, over {findings.count(len(concerned), 'row')}."
     )
+
   return findings.Finding(
     "cycles",
     "Cyclic preferences",
@@ -148,6 +157,7 @@ def _circle(
   ]
   texts = [findings.shorten(examined.rows[row].chosen, 50) for row in rows]
   prompt = findings.shorten(examined.prompts[examined.prompt[rows[0]]], 90)
+
   return findings.Example(examined.places(*rows), f"{prompt} – {' > '.join([*texts, texts[0]])}")
 
 
@@ -170,6 +180,7 @@ def _unknown_noise(repeated: int) -> findings.Finding:
       "Have some pairs judged again, by other people, without telling them: 200 are enough to know "
       "a flip rate of 10% to within 4 points."
     )
+
   figures = (findings.Figure("pairs judged more than once", repeated),)
   return findings.Finding("noise", NOISE, "unknown", sentence, advice, figures)
 
@@ -181,6 +192,7 @@ def noise(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
   if judged.is_contradictory[repeated].all():
     return _unknown_noise(int(repeated.sum()))
   flips = estimates.flip_rate(judged.for_first, judged.for_second)
+
   # 1 − ε turns the interval round.
   ceiling = estimates.Estimate(1 - flips.value, 1 - flips.high, 1 - flips.low, flips.n)
   split = int(judged.is_contradictory[repeated].sum())
@@ -190,6 +202,7 @@ def noise(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
     findings.estimated("flip rate of a label", flips),
     findings.estimated("accuracy ceiling on such labels", ceiling),
   )
+
   sentence = (
     f"{findings.count(split, 'pair')} of {flips.n:,} judged more than once {_were(split)} judged "
     f"either way: a label is flipped {findings.percent(flips.value)} of the time "
@@ -197,6 +210,7 @@ def noise(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
     f"{findings.percent(ceiling.value)} of labels ({findings.interval(ceiling)})."
   )
   rows = np.flatnonzero(repeated[judged.of_row])
+
   return findings.Finding(
     "noise",
     NOISE,

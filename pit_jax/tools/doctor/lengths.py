@@ -49,8 +49,10 @@ def measure(preferences: Sequence[rows.Preference], settings: encode.Settings) -
       for texts in ([row.chosen for row in piece], [row.rejected for row in piece])
     )
     shared = [_shared(one, other) for one, other in zip(chosen, rejected, strict=True)]
+
     sizes = [list(map(len, column)) for column in (prompts, chosen, rejected)]
     pieces.append(np.array([*sizes, shared]))
+
   return Lengths(*np.concatenate(pieces, axis=1))
 
 
@@ -62,4 +64,5 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
   for place, (left, right) in enumerate(zip(one, other, strict=False)):
     if left != right:
       return place
+
   return min(len(one), len(other))

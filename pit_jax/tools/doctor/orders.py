@@ -70,6 +70,7 @@ def pairs(chosen: Responses, rejected: Responses) -> Pairs:
   low = np.minimum(chosen, rejected)
   high = np.maximum(chosen, rejected)
   many = int(high.max(initial=0)) + 1
+
   # A pair as one number, which sorts much faster than two columns.
   keys, of_row = np.unique(low * many + high, return_inverse=True)
   is_first = chosen == low
@@ -93,6 +94,7 @@ def cycles(judged: Pairs, examples: int) -> Cycles:
   graph = scipy.sparse.csr_array((np.ones(len(winner)), (winner, loser)), (many, many))
   _, component = scipy.sparse.csgraph.connected_components(graph, connection="strong")
   tied = np.flatnonzero(np.bincount(component) > 1)
+
   # A pair between two components lies on no circle, whatever its rows say.
   same = component[judged.first] == component[judged.second]
   first_of = [int(np.argmax(component == number)) for number in tied[:examples]]

@@ -16,6 +16,7 @@ def notes(loaded: preferences.PreferenceSet) -> findings.Finding:
       "What is not read, no model sees: write it into the prompt where it belongs there. "
       "data.schema names what the columns are."
     )
+
   return findings.Finding(
     "reading", "How rows were read", "warning" if figures else "ok", sentence, advice, figures
   )

@@ -34,6 +34,7 @@ def headline(found: examination.Examination) -> str:
   grave.sort(key=lambda one: -findings.SEVERITIES.index(one.severity))
   named = [one.title[0].lower() + one.title[1:] for one in grave]
   listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+
   return f"Look at {listed} before training on these {rows}."
 
 
@@ -71,13 +72,16 @@ def text(found: examination.Examination, width: int = 100, is_coloured: bool = F
     say(one.found, 2)
     if one.advice:
       say(one.advice, 2)
+
     for table in (figures_table(one), *one.tables):
       if table.rows:
         console.print(rich.padding.Padding(_drawn(table), (0, 0, 0, 2)))
       if table.note:
         say(table.note, 2)
+
     for example in one.examples:
       say(f"{where(example)}: {example.text}", 2)
+
   console.print()
   say(SCALE)
   return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
@@ -91,9 +95,11 @@ def _drawn(table: cells.Table) -> rich.table.Table:
     pad_edge=False,
     padding=(0, 2, 0, 0),
   )
+
   for index, column in enumerate(table.columns):
     side = "left" if index < table.words else "right"
     drawn.add_column(column, justify=side, no_wrap=has_heads)
+
   for row in table.rows:
     drawn.add_row(*map(rich.text.Text, row))
   return drawn
@@ -115,6 +121,7 @@ def said(figure: findings.Figure) -> str:
   if figure.unit == "share":
     return findings.percent(figure.value)
   digits = {"tokens": 1, "nats": 3}.get(figure.unit, 0)
+
   return cells.fixed(figure.value, digits)
 
 
@@ -141,6 +148,7 @@ def page(found: examination.Examination) -> str:
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
+
   return templates.get_template("doctor.html.jinja").render(
     findings=found.findings,
     headline=headline(found),

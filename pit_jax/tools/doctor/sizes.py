@@ -26,6 +26,7 @@ def usable(examined: cases.Cases) -> findings.Finding:
     findings.Figure("different prompts", len(examined.prompts)),
   ]
   figures += [findings.Figure(f"skipped: {why}", many) for why, many in examined.skipped.items()]
+
   sentence = f"{findings.count(kept, 'row')} can be used"
   everything = "." if left_out else ", all of them."
   sentence += f", {findings.count(skipped, 'row')} cannot." if skipped else everything
@@ -33,6 +34,7 @@ def usable(examined: cases.Cases) -> findings.Finding:
     sentence += f" Left out without a preference, as ties: {left_out:,}."
   advice = "Training leaves the others out and counts them; "
   advice += "data.on_bad_row=error names the first one and stops." if skipped else ""
+
   if examined.refusal:
     return findings.Finding(
       "rows",
@@ -42,6 +44,7 @@ def usable(examined: cases.Cases) -> findings.Finding:
       "Give it more rows, or other fractions.",
       tuple(figures),
     )
+
   return findings.Finding(
     "rows",
     "Usable rows",
@@ -65,6 +68,7 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
     f"{stage.name} takes {findings.count(stage.steps, 'step')}" for stage in few or planned
   )
   least = min((stage.steps for stage in few), default=FEW_STEPS)
+
   return findings.Finding(
     "steps",
     "Optimiser steps",
@@ -99,6 +103,7 @@ def truncation(
   cut = {name: tokens > limit for name, (tokens, limit) in columns.items()}
   is_cut = cut["prompt"] | cut["chosen"] | cut["rejected"]
   equal = measured.becomes_equal(settings.max_response_length)
+
   figures = [
     findings.Figure("pairs with something cut", float(is_cut.mean()), "share"),
     findings.Figure("prompts that lose their beginning", int(cut["prompt"].sum())),
@@ -107,6 +112,7 @@ def truncation(
   ]
   rows = [_row(name, *column, cut[name]) for name, column in columns.items()]
   heads = ("", "median", "95%", "99%", "longest", "limit", "cut", "lost")
+
   table = cells.Table("lengths", "Lengths in tokens", heads, tuple(rows), LOST)
   return findings.Finding(
     "truncation",
@@ -140,6 +146,7 @@ def _said(is_cut: np.ndarray, cut: dict[str, np.ndarray], settings: encode.Setti
       ("rejected", "rejected ones"),
     )
   )
+
   return f"{limits} for prompts and responses cut {shares}."
 
 
@@ -151,6 +158,7 @@ def _advice(measured: lengths.Lengths, is_cut: np.ndarray) -> str:
     int(np.quantile(tokens, WHOLE, method="inverted_cdf"))
     for tokens in (measured.prompt, responses)
   )
+
   return (
     "A response that is cut teaches no end, and a prompt loses its oldest part. "
     f"data.max_prompt_length={prompt} and data.max_response_length={response} keep "

@@ -19,12 +19,14 @@ def disguised(examined: cases.Cases, words: tokenizers.Tokenizer) -> findings.Fi
   numbers = suspects.count(examined.rows, suspects.spelled(words))
   concerned = sorted({row for rows in numbers.values() for row in rows})
   sentence = "Every prompt and every response is one text, or turns."
+
   if numbers:
     counted = [f"{kind} in {len(rows):,}" for kind, rows in numbers.items()]
     sentence = (
       f"{findings.count(len(concerned), 'row holds/rows hold')} text that is not what it seems: "
       f"{', '.join(counted)}."
     )
+
   advice = [ADVICE[kind] for kind in numbers]
   return findings.Finding(
     "disguised",

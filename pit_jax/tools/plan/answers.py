@@ -55,6 +55,7 @@ def ask(lowered: jax.stages.Lowered, devices: Any, folder: pathlib.Path | None =
   answer = _compiled(lowered)
   folder.mkdir(parents=True, exist_ok=True)
   unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+
   unfinished.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(answer)).encode()))
   unfinished.replace(file)  # whole or not at all
   return answer
@@ -83,6 +84,7 @@ def _compiled(lowered: jax.stages.Lowered) -> Answer:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     return Answer(0, _used(str(error)), "", _said(str(error)))
+
   sizes = executable.memory_analysis()
   # Results that lie in donated arguments (aliases) take no bytes of their own.
   total = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes

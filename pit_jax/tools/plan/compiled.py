@@ -92,10 +92,12 @@ def compile(program: programs.Program, kept: pathlib.Path | None = None) -> Comp
   answer = answers.ask(traced.lower(), devices, kept)
   traffic = NOTHING
   largest = ()
+
   if answer.text:
     module = hlo.read(answer.text)
     traffic = module.traffic(program.sampled)
     largest = tuple(module.largest(5))
+
   total = answer.total + (by_hand if answer.error else 0)
   sizes = {"arguments": answer.arguments, "total": total}
   measures = {"flops": flops, "traffic": traffic, "largest": largest, "error": answer.error}

@@ -61,10 +61,12 @@ class Module:
     sent = {}
     counts = {}
     left = [unknown]
+
     for computation, times in self._visits(self.entry, 1.0, left):
       seen = set()
       for one in computation.values():
         total += times * self._bytes(computation, one)
+
       for kind, one in self._collectives(computation):
         channel = re.search(r"channel_id=\d+", one.rest)
         # A pipelined collective is written several times, under one number.
@@ -73,6 +75,7 @@ class Module:
         seen.add(channel.group() if channel else None)
         sent[kind] = sent.get(kind, 0.0) + times * _sent(kind, one)
         counts[kind] = counts.get(kind, 0.0) + times
+
     return Traffic(total, sent, counts)
 
   def largest(self, count: int) -> list[tuple[int, str, str]]:
@@ -86,6 +89,7 @@ class Module:
           if is_main and (shape not in by_shape or not by_shape[shape][2]):
             size = instructions.BYTES[kind] * math.prod(sizes)
             by_shape[shape] = (size, shape, origin.group(1) if origin else "")
+
     return sorted(by_shape.values(), reverse=True)[:count]
 
   def _visits(
@@ -102,6 +106,7 @@ class Module:
           # A loop whose end depends on data: the first takes all the turns that are left.
           turns = left[0]
           left[0] = 0
+
         yield from self._visits(body, times * turns, left)
       elif one.opcode in ("call", "conditional", "async-start"):
         for called in one.called:
@@ -117,6 +122,7 @@ class Module:
       if one.opcode == "constant" and (match := re.match(r"(\d+)\)", one.rest))
     ]
     is_counter = any("direction=LT" in text for text in texts) and len(limits) == 1
+
     # A longer condition tests more than a counter.
     return limits[0] if is_counter and len(condition) < 8 else None
 
@@ -138,6 +144,7 @@ class Module:
       kind = one.opcode.removesuffix("-start")
       if kind in COLLECTIVES:
         yield "reduce-scatter" if is_scattered and kind == "all-reduce" else kind, one
+
       if one.opcode == "fusion":
         for called in one.called:
           inside = self.computations[called]
@@ -154,6 +161,7 @@ class Module:
     operands = [computation[name].shape.main for name in one.operands if name in computation]
     if one.opcode in SLICES:
       return 2 * one.shape.main
+
     # In place: the slice is read and written, the rest of the array stays.
     if one.opcode == "dynamic-update-slice":
       return 2 * operands[1]
@@ -170,6 +178,7 @@ class Module:
       total += read
       if written is not None:  # in place
         total += written - size
+
     return max(total, 0)
 
   def _touched(self, called: str, place: int, size: int) -> tuple[int, int | None]:
@@ -178,6 +187,7 @@ class Module:
     read = 0
     written = None
     names = {_parameter(inside, place)}
+
     for user in inside.values():
       if not names & set(user.operands):
         continue
@@ -195,6 +205,7 @@ class Module:
             written = written if inner_written is None else inner_written
       else:
         read = size
+
     return min(read, size), written
 
 
@@ -203,6 +214,7 @@ def read(text: str) -> Module:
   computations: dict[str, dict[str, instructions.Instruction]] = {}
   entry = ""
   here = None
+
   for line in text.splitlines():
     header = None if line.startswith(" ") else _HEADER.match(line)
     if header and not line.startswith("HloModule"):
@@ -211,6 +223,7 @@ def read(text: str) -> Module:
     elif " = " in line and here is not None:
       instruction = instructions.read(line)
       here[instruction.name] = instruction
+
   return Module(computations, entry)
 
 
@@ -219,6 +232,7 @@ def _parameter(inside: dict[str, instructions.Instruction], place: int) -> str |
   for one in inside.values():
     if one.opcode == "parameter" and one.rest.startswith(f"{place})"):
       return one.name
+
   return None
 
 
@@ -231,6 +245,7 @@ def _sent(kind: str, one: instructions.Instruction) -> float:
   share = (group - 1) / group
   if one.opcode == "reduce-scatter":  # each keeps 1/group of what it had
     return float(size * (group - 1))
+
   # An all-reduce is a reduce-scatter and an all-gather, hence twice the share.
   return size * {"all-reduce": 2 * share, "collective-permute": 1.0}.get(kind, share)
 
@@ -243,5 +258,6 @@ def _group(text: str) -> int:
   if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
     sizes = dict(re.findall(r"'(\w+)'=(\d+)", match.group(1)))
     return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match.group(2)))
+
   match = re.search(r"replica_groups=\{\{([\d,]*)\}", text)
   return len(match.group(1).split(",")) if match and match.group(1) else 2

@@ -76,6 +76,7 @@ def read(line: str) -> Instruction:
   opcode, _, right = right.partition("(")
   split = _end("(" + right) - 2
   operands = tuple(_NAME.findall(right[:split]))
+
   # Of these the brackets hold a number or a value, and no operands.
   rest = right if opcode in ("parameter", "constant") else right[split:]
   return Instruction(left.lstrip("%"), Shape.parse(kind), opcode, operands, rest)
@@ -88,4 +89,5 @@ def _end(text: str) -> int:
     depth += (letter == "(") - (letter == ")")
     if not depth:
       return place + 1
+
   return len(text)

@@ -35,6 +35,7 @@ def _count(jaxpr: Any, left: list[int]) -> float:
         # A loop whose end depends on data: the first takes all the turns that are left.
         turns = left[0]
         left[0] = 0
+
       total += turns * _count(params["body_jaxpr"], left)
     elif name == "scan":
       total += params["length"] * _count(params["jaxpr"], left)
@@ -46,6 +47,7 @@ def _count(jaxpr: Any, left: list[int]) -> float:
       total += max(_count(branch, left) for branch in params["branches"])
     else:
       total += sum(_count(inner, left) for inner in core.jaxprs_in_params(params))
+
   return total
 
 

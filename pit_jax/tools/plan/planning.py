@@ -84,6 +84,7 @@ def plan(
   by_program = {}
   table_rows = []
   steps = {}
+
   for stage in (stage for stage in all_stages if not wanted or stage.name in wanted):
     steps[stage.name] = stage.steps
     for make in stage.makers:
@@ -91,8 +92,10 @@ def plan(
       # Makers keep what they made: stages that share a program have the same object.
       if id(program) not in by_program:
         by_program[id(program)] = compile(program)
+
     ready = [by_program[id(make())] for make in stage.makers]
     table_rows += tables.stage_rows(stage, ready, peak, run.mesh.size)
+
   chips = costs.count_chips(run.mesh.devices.flat)
   return Plan(table_rows, steps, dict(run.mesh.shape), chips, peak)
 
@@ -119,6 +122,7 @@ def arrays(
   language = pure.language_model(shape)
   mesh = parallel.make_mesh(config.mesh.shape, language, devices, memory, config.mesh.slices)
   reward, _ = published_models.find(config, platform)
+
   return abstract.Arrays(config, mesh, language, pure.scalar_model(shape), reward)
 
 

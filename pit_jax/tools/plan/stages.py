@@ -58,6 +58,7 @@ def stages(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[Stage]
     fold = _fold(run.config, rows, kinds.fold_of(run.config, stage))
     steps = max(kinds.steps_of(run.config, stage, fold), 1)
     in_order.append(Stage(stage, steps, makers, kept | kind.resident(run, stage)))
+
   return in_order
 
 

@@ -98,6 +98,7 @@ def candidates(
   possible = []
   refused = None
   slices = len(parallel.by_slice(devices, config.mesh.slices))
+
   for each in _variants(config, recipe, len(devices), slices):
     run = planning.arrays(each, recipe, list(devices), peak.memory)
     try:
@@ -105,7 +106,9 @@ def candidates(
     except ValueError as error:
       refused = error
       continue
+
     possible.append(Candidate(each, recipe, estimate(run, recipe, peak, rows)))
+
   if not possible:
     raise ValueError(f"nothing can fit; the last that was counted: {refused or 'no mesh divides'}")
   return sorted(possible, key=lambda candidate: candidate.hours)
@@ -122,12 +125,14 @@ def _variants(
   shape_of = origin.shape(config, base, vocabulary, "tpu")
   here = count // slices
   tensors = [2**power for power in range(here.bit_length()) if here % 2**power == 0]
+
   # States spread over a slice (fsdp), or rows alone over all devices (data).
   meshes = {
     shape
     for tensor in tensors
     for shape in ((slices, here // tensor, tensor), (count // tensor, 1, tensor))
   }
+
   for shape, parts, remat in itertools.product(sorted(meshes), ACCUMULATIONS, (False, True)):
     c = config.copy_and_resolve_references().unlock()
     if any(size % shape[2] for size in (shape_of.heads, shape_of.kv_heads, shape_of.hidden)):
@@ -137,10 +142,12 @@ def _variants(
     for job in jobs:
       c[job].accumulation = parts
     sizes = [c[job].batch_size for job in jobs]
+
     if any(size % parts for size in sizes):
       continue
     sizes = [size // parts for size in sizes]
     sizes += [c[name].batch_size // c[name].minibatches for name in others]
+
     # Rows are spread over all devices but those of `tensor`, and have to divide over them.
     if not any(size % (count // shape[2]) for size in (*sizes, c.inference_batch_size)):
       yield c.lock()
@@ -168,15 +175,19 @@ def search(
     if any(one.is_hopeless and one.candidate.of_rl == candidate.of_rl for one in tried):
       continue
     best = min((one.hours for one in tried if one.hours is not None), default=float("inf"))
+
     if candidate.hours >= best:
       say("none of the others promises to be faster")
       break
+
     if tried and is_over():
       say("the time is over, and others were not tried")
       break
+
     say(f"estimated {candidate.hours:.3g} h: {candidate.flags}")
     tried.append(look(candidate))
     say("  " + _said(tried[-1]))
+
   return sorted(tried, key=lambda one: float("inf") if one.hours is None else one.hours)
 
 
@@ -195,6 +206,7 @@ def look(
   run = planning.arrays(candidate.config, candidate.recipe, list(devices), peak.memory)
   hours = 0.0
   largest = (0, "")
+
   for stage in reversed(_largest(run, candidate.recipe, rows)):
     for make in reversed(stage.makers):
       (row,) = tables.stage_rows(stage, [compile(make())], peak, run.mesh.size)
@@ -203,7 +215,9 @@ def look(
         # RL alone has several programs, and no micro-batches that could make it fit.
         name = f"{stage.name}: {row['program']}"
         return Tried(candidate, None, row["total"], name, len(stage.makers) > 1)
+
       hours += stage.steps * row["seconds"] / 3600
+
   return Tried(candidate, hours, *largest)
 
 
@@ -212,12 +226,14 @@ def _largest(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[stag
   in_order = stages.stages(run, recipe, rows)
   largest = {}
   jobs = _accumulating(run.config, recipe)
+
   for stage in in_order:
     kind = kinds.kind_of(recipe, run.config, stage.planned)
     passes = kind.passes(run.config[stage.planned.section])
     name = "supervised" if stage.planned.section in jobs else "rl" if kind.learns else "sampling"
     if passes >= largest.get(name, (0.0, None))[0]:
       largest[name] = (passes, stage)
+
   return [largest[name][1] for name in ("supervised", "rl") if name in largest]
 
 
@@ -235,11 +251,14 @@ def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows:
     job = run.config[stage.planned.section]
     made_programs = [make() for make in stage.makers]
     step = sum(_sampling(run, one, job, peak) for one in made_programs if one.sampled > 1)
+
     if len(made_programs) > 1:  # RL, which updates each model that learns in every minibatch
       updates = len(optimizers.kinds(job.estimator)) * job.epochs * job.minibatches
     else:
       updates = job.accumulation
+
     seconds += stage.steps * (step + _learning(run, made_programs[-1], updates, peak))
+
   return seconds / 3600
 
 
@@ -257,6 +276,7 @@ def _learning(
   sizes = run.mesh.shape
   weights = _weights(run)
   compute = program.flops * (4 / 3 if c.remat else 1) / run.mesh.size / peak.flops
+
   # Training takes 6 operations per parameter and token (`costs.training`).
   tokens = program.flops / (6 * _count(run)) * sizes["tensor"] / run.mesh.size
   gathered = 3 * parts * weights * (sizes["fsdp"] - 1) / sizes["fsdp"]
@@ -306,11 +326,13 @@ def write(tried: Sequence[Tried], title: str, peak: costs.Peak) -> str:
       f" {one.candidate.hours:9.3g}{hours:>11}{one.bytes / GIB:8.2f}  {one.program:22}"
       f" {one.candidate.flags}"
     )
+
   best = tried[0]
   if best.hours is None:
     chosen = "nothing that was tried fits; use more chips, smaller batches, or model.lora.rank"
   else:
     chosen = "best: " + best.candidate.flags
+
   return "\n".join([*lines, "", chosen])
 
 

@@ -33,6 +33,7 @@ def memory(stage: stages.Stage, made: compiled.Compiled) -> dict[str, int]:
   }
   counted = sum(own.values()) + sum(made.program.made.values())
   by_role["activations"] = max(made.total - counted, 0)
+
   return by_role
 
 
@@ -99,7 +100,9 @@ def _memory(rows: Sequence[Mapping], peak: costs.Peak) -> str:
       f" {name:14}{row['program']:9}{sizes}{row['total'] / GIB:8.2f}{row['xla'] / GIB:8.2f}"
       f"{hand:>9}  {fits}"
     )
+
     lines += [f"   {row['program']}: {row['error']}" for row in rows if row["error"]]
+
   return "\n".join(lines)
 
 
@@ -109,12 +112,14 @@ def _work(rows: Sequence[Mapping]) -> str:
   lines = [
     head + "".join(f"{f'{k} GB':>12}" for k in kinds.values()) + "    seconds  bound      MFU"
   ]
+
   for row in rows:
     sent = "".join(f"{row['sent'].get(kind, 0) / 1e9:12.2f}" for kind in kinds)
     lines.append(
       f" {row['stage']:14}{row['program']:9}{row['flops'] / 1e12:9.1f}{row['bytes'] / 1e9:9.0f}"
       f"{sent}{row['seconds']:11.2f}  {row['bound']:8}{row['mfu']:6.0%}"
     )
+
   return "\n".join(lines)
 
 
@@ -124,6 +129,7 @@ def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: co
   ]
   taken = hours(rows, steps)
   total = sum(taken.values())
+
   for name, count in steps.items():
     own = [row for row in rows if row["stage"] == name]
     seconds = sum(row["seconds"] for row in own)
@@ -134,4 +140,5 @@ def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: co
       f" {name:14}{count:7}{seconds:9.2f}{taken[name]:8.2f}{taken[name] * chips:12.0f}"
       f"{mfu:6.0%}{full:8.0%}"
     )
+
   return "\n".join([*lines, f" {'run':14}{'':16}{total:8.2f}{total * chips:12.0f}"])

@@ -74,6 +74,7 @@ class Sweep:
     if self.sampler == "grid":
       combined = itertools.product(*self.space.values())
       return [dict(zip(self.space, values, strict=True)) for values in combined]
+
     if self.sampler == "tpe":
       return [{} for _ in range(self.trials)]
     source = np.random.default_rng(SEED)
@@ -108,6 +109,7 @@ def load(path: str | os.PathLike, config: ml_collections.ConfigDict) -> Sweep:
       f"{path} holds no sweep: {error}; give a Python file whose get_sweep() returns a dict with "
       "sampler, trials and space"
     ) from error
+
   try:
     return _checked(described, config)
   except (KeyError, TypeError, ValueError) as error:
@@ -124,6 +126,7 @@ def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Swe
   space = {key: _values(key, values) for key, values in found["space"].items()}
   if not space:
     raise ValueError("its space is empty; name at least one key of the configuration")
+
   ranges = [key for key, values in space.items() if isinstance(values, Range)]
   if sampler == "grid" and ranges:
     raise ValueError(f"{ranges} are ranges, and a grid needs values; list them, or use random")
@@ -131,6 +134,7 @@ def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Swe
     raise ValueError(f"trials={trials} of sampler {sampler!r}; use 1 or more")
   sweep = Sweep(sampler, trials, space)
   _try(sweep, config)
+
   return sweep
 
 
@@ -140,6 +144,7 @@ def _try(sweep: Sweep, config: ml_collections.ConfigDict) -> None:
     configurations.check_key(key, config)
     for value in (values.low, values.high) if isinstance(values, Range) else values:
       _set(config, {key: value})
+
   # The empty slot is the configuration itself.
   for slot in [{}, *sweep.slots()[:COMBINED]]:
     _check_run(_set(config, slot), slot)
@@ -157,11 +162,13 @@ def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_col
       configurations.change(changed, [configurations.argument(key, value)])
     except (TypeError, ValueError) as error:
       raise ValueError(f"{key}={value!r} cannot be set: {error}") from error
+
     # A flag makes of a text what its key holds, which may be another value.
     read = config_path.get_value(key, changed)
     if _plain(read) != _plain(value):
       kind = type(config_path.get_value(key, config)).__name__
       raise ValueError(f"{key}={value!r} would be read as {read!r}; give values of type {kind}")
+
   return changed
 
 
@@ -174,6 +181,7 @@ def _check_run(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> 
       f"recipe {recipe.name!r} has no comparison that runs could be ranked by; use one of "
       f"{', '.join(able)}"
     )
+
   if not values:  # what the first run has is checked with it
     return
   try:
@@ -195,6 +203,7 @@ def _values(key: str, values: Any) -> tuple | Range:
     values = values.tolist()
   if isinstance(values, str) or not isinstance(values, Sequence) or not values:
     raise ValueError(f"{key}: {values!r}; give a tuple of values, or a dict with low and high")
+
   # NumPy's whole numbers are no int, and would be stored as texts.
   values = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
   if len(set(map(as_stored, values))) < len(values):

@@ -29,6 +29,7 @@ def rows(study: optuna.Study, sweep: space.Sweep) -> list[dict[str, Any]]:
     if slot is not None:
       last[slot] = trial
       taken[slot] = taken.get(slot, 0) + 1
+
   listed = [
     {
       "slot": slot,
@@ -39,6 +40,7 @@ def rows(study: optuna.Study, sweep: space.Sweep) -> list[dict[str, Any]]:
     }
     for slot, trial in last.items()
   ]
+
   return sorted(listed, key=lambda row: (-row.get("delta", -np.inf), row["slot"]))
 
 
@@ -59,10 +61,12 @@ def write(study: optuna.Study, sweep: space.Sweep, workdir: pathlib.Path) -> Non
   for name, figure in figures.items():
     plots.save(figure, workdir / f"{name}.png")
   console = rich.console.Console(markup=False)  # values and logs may hold brackets
+
   console.print(_table(listed, list(sweep.space)))
   for row in listed:
     if trials.ERROR in row:
       console.print(f"\ntrial {row['slot']:03d} failed: {row[trials.ERROR]}", highlight=False)
+
   console.print(f"{workdir / 'sweep.json'}, frontier.png, parallel.png", highlight=False)
 
 
@@ -70,6 +74,7 @@ def _table(found: Sequence[Mapping], keys: Sequence[str]) -> rich.table.Table:
   table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
   for name in ("trial", "state", *keys, "Δ", "95% interval", "judge", "KL", "time"):
     table.add_column(name, justify="left" if name in ("trial", "state", "judge") else "right")
+
   for row in found:
     values = [_said(row["values"].get(key, "·")) for key in keys]
     facts = ["·"] * 5
@@ -77,7 +82,9 @@ def _table(found: Sequence[Mapping], keys: Sequence[str]) -> rich.table.Table:
       low, high = row["ci95"]
       facts = [f"{row['delta']:+.1f}", f"{low:+.1f} … {high:+.1f}", row["judge"]]
       facts += [cells.fixed(row["kl"]), cells.duration(row["seconds"])]
+
     table.add_row(f"{row['slot']:03d}", row["state"], *values, *facts)
+
   return table
 
 
@@ -101,6 +108,7 @@ def _frontier(done: Sequence[Mapping]) -> matplotlib.figure.Figure:
     axes.plot([row["kl"]] * 2, [low, high], color=palette.MINT, linewidth=1)
     axes.plot(row["kl"], row["delta"], "o", color=palette.TEAL, markersize=4)
     axes.annotate(f" {row['slot']}", (row["kl"], row["delta"]), fontsize=7, color=palette.QUIET)
+
   axes.axhline(0, color=palette.INK, linewidth=0.8)
   axes.set_xlabel("KL of the last stage, nats per response")
   axes.set_title("Δ with 95% interval, by trial")
@@ -112,6 +120,7 @@ def _parallel(done: Sequence[Mapping], keys: Sequence[str]) -> matplotlib.figure
   figure = matplotlib.figure.Figure(figsize=(palette.WIDTH, 3.2), layout="constrained")
   axes = figure.subplots()
   columns = [*([row["values"][key] for row in done] for key in keys), [r["delta"] for r in done]]
+
   for place, column in enumerate(columns):
     column = [space.as_stored(value) for value in column]
     distinct = sorted(set(column), key=_order)
@@ -122,16 +131,20 @@ def _parallel(done: Sequence[Mapping], keys: Sequence[str]) -> matplotlib.figure
         fontsize=7,
         parse_math=False,
       )
+
     axes.axvline(place, color=palette.HAIRLINE)
     columns[place] = [distinct.index(value) / max(len(distinct) - 1, 1) for value in column]
+
   best = columns[-1]
   for index in np.argsort(best):
     heights = [column[index] for column in columns]
     shade = 0.15 + 0.85 * best[index]
     axes.plot(range(len(columns)), heights, color=palette.TEAL, alpha=shade)
+
   axes.set_xticks(range(len(columns)), [*keys, "Δ"])
   axes.set_yticks([])
   axes.set_xlim(-0.1, len(columns) - 0.7)
   axes.grid(visible=False)
   axes.set_title("Values by rank, from the least to the greatest")
+
   return figure

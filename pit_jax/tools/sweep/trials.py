@@ -76,10 +76,12 @@ class Sweeping:
       study = optuna.create_study(direction="maximize", **options)
     except optuna.exceptions.DuplicatedStudyError:
       return self._filled(optuna.load_study(**options))
+
     study.set_user_attr(WHAT, self._description)
     slots = self.sweep.slots()
     for number, values in enumerate(slots):
       study.enqueue_trial(_stored(values), user_attrs={SLOT: number})
+
     # Last of all, since other workers wait for it; see `_filled`.
     study.set_user_attr(SLOTS, len(slots))
     return study
@@ -98,6 +100,7 @@ class Sweeping:
             grace_period=3 * self.heartbeat,
             heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
           )
+
         if storage.engine.dialect.name == "sqlite":
           _one_at_a_time(storage.engine)
         return storage
@@ -119,12 +122,15 @@ class Sweeping:
           f"{self.storage}: the sweep was interrupted before its first trial; remove the storage, "
           "or give another one as --storage"
         )
+
       time.sleep(POLL)
+
     if study.user_attrs[WHAT] != self._description:
       raise ValueError(
         f"{self.storage} holds another sweep, {study.user_attrs[WHAT]}, and this one is "
         f"{self._description}; continue that one, or give another --workdir or --storage"
       )
+
     return study
 
   def work(self, workers: int) -> None:
@@ -148,6 +154,7 @@ class Sweeping:
       with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
+
       states = {trial.state for trial in study.get_trials(deepcopy=False)}
       if optuna.trial.TrialState.WAITING in states:
         study.optimize(lambda trial: self._run(trial, stopping), n_trials=1, catch=(RunFailed,))
@@ -165,17 +172,21 @@ class Sweeping:
     }
     folder = self.workdir / "trials" / f"{trial.user_attrs[SLOT]:03d}"
     results = folder / "report" / "results.json"
+
     try:
       if not results.exists():
         arguments = [*self.arguments, *flags(values), f"--workdir={folder}"]
         _train([str(self.train), *arguments], folder / "log.txt")
+
       metrics = measure(json.loads(results.read_text(encoding="utf-8")))
     except RunFailed as error:
       if stopping.is_set():
         trial.study.enqueue_trial(_stored(values), user_attrs={SLOT: trial.user_attrs[SLOT]})
       else:
         trial.set_user_attr(ERROR, str(error))
+
       raise
+
     for name, value in metrics.items():
       trial.set_user_attr(name, value)
     return metrics["delta"]
@@ -209,11 +220,13 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
     for row in results["comparisons"]
     if [row["a"], row["b"]] == results["headline"] and row["temperature"] != "best"
   ]
+
   if not verdict.is_judged(rows[0]):  # another judge's Δ would be no measure of the same thing
     raise RunFailed(
       f"{rows[0]['judge']} could not judge most prompts ({rows[0].get('failures')}); repeat the "
       "run's launch/train.py, then the sweep"
     )
+
   curves = (stage["curve"].get("objective/kl") for stage in results["stages"].values())
   final_kl = [curve[-1][1] for curve in curves if curve]
   return {
@@ -260,10 +273,12 @@ def _train(command: Sequence[str], log: pathlib.Path) -> None:
   child = processes.Process(target=_child, args=(theirs, list(command), str(log)))
   child.start()
   theirs.close()
+
   try:
     child.join()
   finally:
     ours.close()  # the child reads the end of the pipe, and stops
+
   if child.exitcode:
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
     raise RunFailed(f"exit status {child.exitcode}; {log} ends with\n" + "\n".join(tail))
@@ -275,6 +290,7 @@ def _child(parent, command: list[str], log: str) -> None:
     # The descriptors themselves, since libraries in C write past sys.stdout.
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
+
   sys.argv = command
   runpy.run_path(command[0], run_name="__main__")
 
