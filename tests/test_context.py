@@ -25,7 +25,9 @@ def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(
 
 def test_a_fold_that_a_stage_needs_is_not_left_out(tmp_path):
   config = tiny_run.config(data__folds=("reward",))
-  with pytest.raises(ValueError, match=r"lacks rl, sft, on which recipe pit trains"):
+  with pytest.raises(
+    ValueError, match=r"lacks what .*rl\.fold=rl.* names; give at least \('reward', 'rl', 'sft'\)"
+  ):
     tiny_run.build(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
 

@@ -1,5 +1,6 @@
 """What recipes declare of themselves, and that a new one is a file of its own."""
 
+import dataclasses
 import json
 import re
 
@@ -226,3 +227,33 @@ def check_page(page, results):
   assert "Losses of the supervised stages." in plain and ">taught_policy<" in page
   visible = re.sub(r"<style>.*?</style>|<script>.*?</script>|pit_jax", "", plain, flags=re.DOTALL)
   assert not METHODS.search(visible), METHODS.search(visible)
+
+
+def test_a_section_without_a_kind_is_told_from_one_that_is_not_there(toy, tmp_path):
+  config = configurations.load(str(toy)).unlock()
+  del config.lessons.kind
+  with pytest.raises(
+    ValueError, match=r"section 'lessons'; that has no `kind`; give it one of sft"
+  ):
+    tiny_run.build(config, tmp_path / "run")
+
+
+def test_a_stage_that_the_recipe_does_not_declare_is_refused_when_it_begins(toy, tmp_path):
+  path = tmp_path / "other.py"
+  path.write_text(toy.read_text().replace('kinds.Stage("taught_policy"', 'kinds.Stage("taught"'))
+  config = configurations.load(str(path)).unlock()
+  small = {name: value for name, value in tiny_run.SMALL.items() if name.split(".")[0] in config}
+  config.update_from_flattened_dict(small | {"lessons.steps": 3, "lessons.batch_size": 8})
+  context = tiny_run.build(config, tmp_path / "run")
+  with pytest.raises(ValueError, match="trains a stage 'taught_policy' and declares taught; give"):
+    context.recipe.train(context)
+
+
+def test_a_headline_that_nobody_compares_is_named(finished_run):
+  recipe = dataclasses.replace(finished_run.context.recipe, headline=("pit", "nobody"))
+  context = dataclasses.replace(finished_run.context, recipe=recipe)
+  run = recipe.subject(context, finished_run.models)
+  with pytest.raises(
+    ValueError, match="compares pit with nobody, and its systems .* pit with orig"
+  ):
+    _ = run.headline

@@ -100,7 +100,7 @@ def test_the_doctor_says_how_many_steps_a_configuration_makes(tmp_path):
   (steps,) = (one for one in examined["findings"] if one["name"] == "steps")
   assert steps["severity"] == "problem" and "sft_policy takes 4 steps" in steps["found"]
   assert examined["limits"] == {"prompt": 40, "response": 32}
-  assert "learnt from the imitation fold" in examined["tokenizer"]
+  assert "learnt from the first fold" in examined["tokenizer"]
 
 
 @pytest.mark.parametrize(

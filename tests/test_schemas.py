@@ -204,7 +204,7 @@ def test_a_conversation_is_folded_with_its_text_and_fingerprinted_apart():
   spoken = [preferences.Preference(talk, "a", "b") for talk in talks]
   written = [preferences.Preference(conversations.write(talk), "a", "b") for talk in talks]
   places = [
-    {name: [rows.index(row) for row in part] for name, part in vars(parts).items()}
+    {name: [rows.index(row) for row in part] for name, part in parts.items()}
     for rows in (spoken, written)
     for parts in [preferences.divide(rows, 0.1, 0.1)]
   ]

@@ -139,8 +139,20 @@ class Subject(abc.ABC):
 
   @property
   def headline(self) -> tuple[str, str]:
-    """The comparison that the run is about."""
-    return self.context.recipe.headline
+    """The comparison that the run is about.
+
+    Raises:
+      ValueError: it is none of the pairs.
+    """
+    pair = self.context.recipe.headline
+    if pair not in self.pairs:
+      compared = ", ".join(f"{a} with {b}" for a, b in self.pairs)
+      raise ValueError(
+        f"the headline of recipe {self.context.recipe.name} compares {pair[0]} with {pair[1]}, and "
+        f"its systems are compared as {compared}; name one of these, and repeat the command: what "
+        "was trained is read back"
+      )
+    return pair
 
 
 @dataclasses.dataclass(frozen=True)

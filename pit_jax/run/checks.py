@@ -82,6 +82,8 @@ def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator
   for stage in stages:
     named = f"stage {stage.name} of recipe {method.name}"
     if stage.section not in sections:
+      if stage.section in config:
+        there = f"that has no `kind`; give it one of {', '.join(method.kinds)}, and a `fold`"
       yield f"{named} trains by the section {stage.section!r}; {there}"
     elif stage.kind and stage.kind not in method.kinds:
       yield f"{named} is of kind {stage.kind!r}; the recipe has {', '.join(method.kinds)}"
@@ -114,11 +116,14 @@ def outside(section: Any, ranges: dict[str, str], prefix: str = "") -> Iterator[
 def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields what is wrong with the division of the rows."""
   yield from outside(config.data, FOLDS, "data.")
-  wanted = {config[name].fold for name in kinds.sections(config)}
-  if missing := sorted(wanted - {*config.data.folds}):
+  wanted = {name: config[name].fold for name in kinds.sections(config)}
+  missing = [
+    f"{name}.fold={fold}" for name, fold in wanted.items() if fold not in config.data.folds
+  ]
+  if missing:
     yield (
-      f"data.folds={tuple(config.data.folds)} lacks {', '.join(missing)}, on which recipe "
-      f"{config.recipe} trains; give at least {tuple(sorted(wanted))}"
+      f"data.folds={tuple(config.data.folds)} lacks what {', '.join(missing)} names; give at least "
+      f"{tuple(sorted({*wanted.values()}))}, or other folds to these sections"
     )
 
 

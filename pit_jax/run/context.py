@@ -115,7 +115,18 @@ class Context:
       best: which checkpoint is kept beside the newest, as for `keeping.Keeping`.
       score: the metric by which it is the best.
       phases: measures the parts of `advance`.
+
+    Raises:
+      ValueError: the recipe does not declare the stage: plans and the report would know nothing of
+        it.
     """
+    declared = [stage.name for stage in self.recipe.stages(self.config)]
+    if name not in declared:
+      raise ValueError(
+        f"recipe {self.recipe.name} trains a stage {name!r} and declares {', '.join(declared)}; "
+        "give it the name in `stages` of the recipe"
+      )
+
     c = self.config.checkpoints
     profile = self.config.profile
     surroundings = operations.Operations(

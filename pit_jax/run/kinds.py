@@ -53,7 +53,7 @@ class Kind:
     programs: (arrays, stage) → makers of the programs that a step runs, in order, with arguments.
     resident: (arrays, stage) → role → bytes of one device that stay while any of them runs.
     problems: (name, section) → what is wrong with a section beside its numbers.
-    curves: metrics that a report draws over the steps.
+    curves: metrics that results keep over the steps; the first is drawn.
     unit: what a step is called.
     reads_responses: whether it learns from the data's responses; else it reads prompts alone.
     learns: whether it trains; else it has no optimiser and no progress.

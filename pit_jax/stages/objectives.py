@@ -108,7 +108,9 @@ def policy_pairs(
         "weight": weights.sum(),
       }
 
-      return loss + sft_coefficient * sft_loss, metrics
+      total = loss + sft_coefficient * sft_loss
+
+      return total, metrics | {"loss": total}
 
     return loss_fn
 
