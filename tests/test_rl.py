@@ -82,11 +82,13 @@ def test_a_restart_around_the_end_of_the_value_warm_up_changes_no_bit(copied, co
 def test_the_policys_rl_is_carried_on_with_all_that_it_had(copied, noted):
   """rlhf_longer begins with every array that the last checkpoint of M_P^RL holds."""
   steps = 2
-  shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy")
+  for stage in ("rl_policy", "rlhf_longer"):
+    shutil.rmtree(copied.workdir / "checkpoints" / stage)
+  (copied.workdir / "metrics" / "rlhf_longer.jsonl").unlink()
   context = tiny_run.with_values(copied, copied.workdir, rl__kl_target=5.0)
   policy = policy_chain.train_policy(context)
   noted["states"].clear()
-  policy_chain.train_longer(context, policy, "longer", steps)
+  policy_chain.train_longer(context, policy, "rlhf_longer", steps)
   first = noted["states"][0]
   saved = arrays(copied.workdir, "rl_policy", tiny_run.STEPS)
   assert dict(zip(record.describe(first), record.checksums(jax.device_put(first)))) == saved
@@ -94,7 +96,7 @@ def test_the_policys_rl_is_carried_on_with_all_that_it_had(copied, noted):
   assert first.kl_coefficient != copied.config.rl.kl_coefficient, "the controller had moved it"
   second = noted["states"][1]
   assert changed(first.train.params["policy"], second.train.params["policy"]), "no second warm-up"
-  rows = [json.loads(line) for line in (copied.workdir / "metrics" / "longer.jsonl").open()]
+  rows = [json.loads(line) for line in (copied.workdir / "metrics" / "rlhf_longer.jsonl").open()]
   height = copied.config.rl.learning_rate
   np.testing.assert_allclose([row["learning_rate"] for row in rows], [height, height / 2])
   assert rows[0]["objective/kl_coef"] == pytest.approx(float(first.kl_coefficient))

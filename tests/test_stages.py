@@ -59,7 +59,7 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   table = demonstrations(prompts, answers, seen, tokenizer.pad_id)
   trained = supervised.run(
     context,
-    "rule",
+    "sft_policy",
     context.models.language,
     objectives.imitation,
     context.initial_policy(),
@@ -69,7 +69,7 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   unseen = demonstrations(prompts, answers, ~seen, tokenizer.pad_id).padded(slice(None), like)
   logprobs = context.models.inference.logprobs(trained, unseen.prompts, unseen.responses)
   assert np.where(unseen.responses.mask, logprobs, 0).sum(axis=1).min() > np.log(0.8)
-  assert tiny_run.last_step(tmp_path, "rule") == 60
+  assert tiny_run.last_step(tmp_path, "sft_policy") == 60
 
 
 def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_path):
