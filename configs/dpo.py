@@ -1,6 +1,8 @@
 """DPO (arXiv 2305.18290) and its kin: a policy from pairs alone, without a reward model or RL.
 
 python launch/train.py --config=configs/dpo.py:tiny --workdir=runs/dpo
+
+On two CPU cores tiny takes two and a half minutes.
 """
 
 import ml_collections
@@ -28,8 +30,9 @@ def section(size: str) -> ml_collections.ConfigDict:
   job.beta = 0.1  # weight of the KL to the reference: smaller goes further
   # How often labels are taken to be wrong; above 0 it is conservative DPO.
   job.label_smoothing = 0.0
-  # Weight of the chosen responses' negative log-likelihood per token, which keeps them likely.
-  job.sft_coefficient = 0.05
+  # Weight of the chosen responses' negative log-likelihood per token, which keeps them likely; 1 as
+  # in Pang et al. 2024. On letters 0.05 let their log-probability fall, and the answers with it.
+  job.sft_coefficient = 1.0
   if common.is_large(size):
     job.batch_size, job.learning_rate = 128, 5e-7
   return job

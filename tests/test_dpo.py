@@ -189,6 +189,7 @@ def test_training_raises_the_accuracy_on_pairs_that_it_did_not_see(tmp_path):
   config = tiny_run.config(
     "dpo", **SMALL, data__rows=1_500, dpo__learning_rate=3e-3, sft__learning_rate=3e-3
   ).unlock()
+  config.dpo.sft_coefficient = 0.05  # the pairs are to lead, and not the imitation
   config.update_from_flattened_dict({"sft.steps": 60, "dpo.steps": 60, "dpo.evaluate_every": 30})
   context = tiny_run.build(config.lock(), tmp_path / "run")
   context.recipe.train(context)
