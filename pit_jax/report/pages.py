@@ -256,6 +256,7 @@ def _render(
 
   return templates.get_template("report.html.jinja").render(
     results=results,
+    recipe=pathlib.PurePath(results["recipe"]).stem,  # a recipe of the user's own is a path
     method=method,
     headline=verdict.headline(results, method),
     key_figures=verdict.key_figures(shown),

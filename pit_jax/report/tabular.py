@@ -222,9 +222,10 @@ def _goodput(results: Mapping) -> str:
   lived = cells.duration(goodput["seconds"])
   count = goodput["sessions"]
 
+  # The ledger ends with the last step: evaluation is in the table's total alone.
   return (
-    f"Processes worked on this run {count:,} {'time' if count == 1 else 'times'}, {lived} in all; "
-    f"{cells.percent(goodput['share'])} of that went into training steps that were kept."
+    f"Training took {count:,} {'process' if count == 1 else 'processes'}, {lived} in all from "
+    f"begin to last step; {cells.percent(goodput['share'])} of that went into steps that were kept."
   )
 
 
