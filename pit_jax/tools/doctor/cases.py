@@ -1,42 +1,31 @@
 """The rows under examination, with everything that texts are compared by as numbers."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int
 
 from pit_jax.data import conversations, preferences, rows
+from pit_jax.tools.doctor import findings
 
 
 @dataclasses.dataclass(frozen=True)
 class Cases:
-  """Rows, and which of them have prompts and responses in common.
+  """Rows, and which of them have prompts and responses in common."""
 
-  Attributes:
-    rows: what can be trained on.
-    skipped: how many rows cannot, by reason.
-    prompts: the different prompts as plain text, in the order in which they appear.
-    prompt: of each row the number of its prompt.
-    first: of each prompt the first row with it.
-    chosen: of each row the number of its chosen response; the same text has another number under
-      another prompt.
-    rejected: likewise of its rejected response.
-    names: of the parts that training would make; none without folds.
-    part: of each prompt the place of its part in `names`; None without folds.
-    refusal: why there are no folds; "" where there are.
-  """
-
-  rows: tuple[rows.Preference, ...]
-  skipped: dict[str, int]
-  prompts: tuple[str, ...]
-  prompt: Int[np.ndarray, " rows"]
-  first: Int[np.ndarray, " prompts"]
+  rows: tuple[rows.Preference, ...]  # what can be trained on
+  skipped: dict[str, int]  # how many rows cannot, by reason
+  prompts: tuple[str, ...]  # the different ones as plain text, in the order of appearance
+  prompt: Int[np.ndarray, " rows"]  # of each row the number of its prompt
+  first: Int[np.ndarray, " prompts"]  # of each prompt the first row with it
+  # Of each row the numbers of its responses; under another prompt the same text has another one.
   chosen: Int[np.ndarray, " rows"]
   rejected: Int[np.ndarray, " rows"]
-  names: tuple[str, ...]
-  part: Int[np.ndarray, " prompts"] | None
-  refusal: str
+  names: tuple[str, ...]  # of the parts that training would make; none without folds
+  part: Int[np.ndarray, " prompts"] | None  # of each prompt its part in `names`; None without folds
+  refusal: str  # why there are no folds; "" where there are
 
   def named(self, part: int | np.integer) -> str:
     """Returns the name of a part in words."""
@@ -46,24 +35,31 @@ class Cases:
     """Returns where some rows came from."""
     return tuple(self.rows[number].place for number in numbers)
 
+  def asked(self, row: int | np.integer, length: int = 90) -> str:
+    """Returns the prompt of a row, shortened."""
+    return findings.shorten(self.prompts[self.prompt[row]], length)
+
+  def answers(self, row: int | np.integer) -> str:
+    """Returns the two responses of a row, the chosen one first, shortened."""
+    pair = self.rows[row]
+    return " | ".join(findings.shorten(text, 60) for text in (pair.chosen, pair.rejected))
+
+  def beside(self, prompts: Sequence[int | np.integer] | np.ndarray) -> findings.Example:
+    """Shows prompts side by side, each behind the name of its part where there are folds."""
+    texts = [findings.shorten(self.prompts[prompt], 90) for prompt in prompts]
+    if self.part is not None:
+      names = map(self.named, self.part[prompts])
+      texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+
+    return findings.Example(self.places(*self.first[prompts]), " | ".join(texts))
+
 
 def gather(loaded: preferences.PreferenceSet, division: preferences.Division) -> Cases:
   """Numbers prompts and responses, and divides the rows as training would."""
-  numbers: dict[str, int] = {}
-  responses: dict[tuple[int, str], int] = {}
-  prompt = []
-  chosen = []
-  rejected = []
-  first = []
-
-  for row, preference in enumerate(loaded.rows):
-    number = numbers.setdefault(conversations.write(preference.prompt), len(numbers))
-    if number == len(first):
-      first.append(row)
-    prompt.append(number)
-    chosen.append(responses.setdefault((number, preference.chosen), len(responses)))
-    rejected.append(responses.setdefault((number, preference.rejected), len(responses)))
-
+  prompt, numbers = numbered(conversations.write(row.prompt) for row in loaded.rows)
+  sides = [(row.chosen, row.rejected) for row in loaded.rows]
+  named = zip(np.repeat(prompt, 2).tolist(), itertools.chain(*sides), strict=True)
+  chosen, rejected = numbered(named)[0].reshape(-1, 2).T
   names = ()
   part = None
   refusal = ""
@@ -75,18 +71,9 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
   except ValueError as error:  # too few rows for folds are a finding, not the end
     refusal = str(error)
 
-  return Cases(
-    loaded.rows,
-    loaded.skipped,
-    tuple(numbers),
-    np.array(prompt),
-    np.array(first),
-    np.array(chosen),
-    np.array(rejected),
-    names,
-    part,
-    refusal,
-  )
+  first = np.unique(prompt, return_index=True)[1]
+  told = (loaded.rows, loaded.skipped, tuple(numbers), prompt, first, chosen, rejected)
+  return Cases(*told, names, part, refusal)
 
 
 def _parts(numbers: dict[str, int], folds: preferences.Folds) -> np.ndarray:
@@ -96,6 +83,12 @@ def _parts(numbers: dict[str, int], folds: preferences.Folds) -> np.ndarray:
       part[numbers[conversations.write(row.prompt)]] = index
 
   return part
+
+
+def numbered(keys: Iterable[Hashable]) -> tuple[np.ndarray, dict]:
+  """Returns of each key its number, by the order of appearance, and all numbers by their keys."""
+  numbers = {}
+  return np.array([numbers.setdefault(key, len(numbers)) for key in keys]), numbers
 
 
 def rows_of(labels: Sequence[int] | np.ndarray) -> list[np.ndarray]:

@@ -15,61 +15,36 @@ EXAMPLES = 5  # shown of each finding
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """A number that was counted or estimated.
-
-  Attributes:
-    label: what it is.
-    value: None where the data cannot tell.
-    unit: "count", "share" (in [0, 1]), "nats" or "tokens".
-    low: lower end of the 95% interval; None for what was counted.
-    high: its upper end.
-  """
+  """A number that was counted or estimated."""
 
   label: str
-  value: float | int | None
-  unit: str = "count"
-  low: float | None = None
-  high: float | None = None
+  value: float | int | None  # None where the data cannot tell
+  unit: str = "count"  # or "share" (in [0, 1]), "nats", "tokens"
+  low: float | None = None  # the lower end of the 95% interval; None for what was counted
+  high: float | None = None  # its upper end
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """Rows that show a finding.
+  """Rows that show a finding."""
 
-  Attributes:
-    places: file and line, or row, of each.
-    text: what stands there, shortened.
-  """
-
-  places: tuple[str, ...]
-  text: str
+  places: tuple[str, ...]  # file and line, or row, of each
+  text: str  # what stands there, shortened
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """One thing that was looked for, found or not.
+  """One thing that was looked for, found or not."""
 
-  Attributes:
-    name: a short identifier.
-    title: a heading.
-    severity: one of SEVERITIES.
-    found: what is the case, in a sentence.
-    advice: what to do; "" where there is nothing to be done.
-    figures: the numbers behind it.
-    examples: a few of the rows concerned.
-    tables: more numbers.
-    places: every row concerned, for programs to read.
-  """
-
-  name: str
+  name: str  # a short identifier
   title: str
-  severity: str
-  found: str
-  advice: str = ""
-  figures: tuple[Figure, ...] = ()
-  examples: tuple[Example, ...] = ()
-  tables: tuple[cells.Table, ...] = ()
-  places: tuple[str, ...] = ()
+  severity: str  # one of SEVERITIES
+  found: str  # what is the case, in a sentence
+  advice: str = ""  # what to do; "" where there is nothing to be done
+  figures: tuple[Figure, ...] = ()  # the numbers behind it
+  examples: tuple[Example, ...] = ()  # a few of the rows concerned
+  tables: tuple[cells.Table, ...] = ()  # more numbers
+  places: tuple[str, ...] = ()  # every row concerned, for programs to read
 
 
 def severity(share: float | int) -> str:
@@ -77,6 +52,20 @@ def severity(share: float | int) -> str:
   if share <= 0:
     return "ok"
   return "note" if share < MANY else "warning" if share < MOST else "problem"
+
+
+def weighed(
+  name: str, title: str, share: float, found: str, advice: str, *shown, fine: str = "", **more
+) -> Finding:
+  """Returns a finding on a share of the rows, in [0, 1], with advice only where there are any.
+
+  Args:
+    name: as the other arguments, of the finding.
+    fine: what is said instead where no row is concerned; "" is the same sentence.
+  """
+  if share > 0:
+    return Finding(name, title, severity(share), found, advice, *shown, **more)
+  return Finding(name, title, severity(share), fine or found, "", *shown, **more)
 
 
 def gravest(severities: Sequence[str]) -> str:

@@ -6,17 +6,16 @@ from pit_jax.tools.doctor import findings
 
 def notes(loaded: preferences.PreferenceSet) -> findings.Finding:
   """Names what is to be known of how the usable rows were read."""
-  figures = tuple(findings.Figure(note, rows) for note, rows in loaded.notes.items())
-  if not figures:
+  title = "How rows were read"
+  if not loaded.notes:
     sentence = "Every column that belongs to a prompt is read."
-    advice = ""
-  else:
-    sentence = f"{'; '.join(loaded.notes)}."
-    advice = (
-      "What is not read, no model sees: write it into the prompt where it belongs there. "
-      "data.schema names what the columns are."
-    )
+    return findings.Finding("reading", title, "ok", sentence)
+  advice = (
+    "What is not read, no model sees: write it into the prompt where it belongs there. "
+    "data.schema names what the columns are."
+  )
 
+  figures = tuple(findings.Figure(note, rows) for note, rows in loaded.notes.items())
   return findings.Finding(
-    "reading", "How rows were read", "warning" if figures else "ok", sentence, advice, figures
+    "reading", title, "warning", f"{'; '.join(loaded.notes)}.", advice, figures
   )
