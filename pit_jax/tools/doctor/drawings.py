@@ -15,11 +15,7 @@ CAPTIONS = {
   "lengths": "Rows that are no longer than so many tokens. Dashed: the limits.",
   "by_ratio": "How often the longer response is chosen, with 95% intervals.",
 }
-COLOURS = {
-  "prompt": palette.PURPLE,
-  "chosen": palette.TEAL,
-  "rejected": palette.RUST,
-}
+COLOURS = {"prompt": palette.PURPLE, "chosen": palette.TEAL, "rejected": palette.RUST}
 
 
 def draw(found: examination.Examination) -> dict[str, str]:

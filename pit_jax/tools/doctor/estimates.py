@@ -35,7 +35,7 @@ def share(values: Real[np.ndarray, " n"] | Bool[np.ndarray, " n"], groups: Group
 
   Args:
     values: 0 or 1, or between for halves of an observation.
-    groups: numbers from 0.
+    groups: numbers from 0, some of which may be missing.
 
   Raises:
     ValueError: there is no value.
@@ -52,7 +52,6 @@ def share(values: Real[np.ndarray, " n"] | Bool[np.ndarray, " n"], groups: Group
     effective = min(mean * (1 - mean) / variance, n) if variance > 0 else n
   else:
     effective = len(np.unique(groups))
-
   return Estimate(mean, *margins.wilson(mean, effective), n)
 
 
@@ -70,8 +69,7 @@ def flip_rate(for_first: Int[np.ndarray, " n"], for_second: Int[np.ndarray, " n"
   Where pairs differ in how hard they are, ε is below the mean flip rate: ε (1 − ε) is concave.
 
   Args:
-    for_first: judgements for the first response, one number per pair.
-    for_second: judgements for the second.
+    for_first: judgements for the first response of each pair; `for_second` for the second.
 
   Raises:
     ValueError: no pair was judged more than once.
@@ -117,7 +115,7 @@ def predict(
     seed: which groups come together.
 
   Returns:
-    None where there are fewer groups than parts, or no feature differs.
+    None where there are fewer groups than parts, or a feature never differs.
   """
   scale = np.sqrt((features**2).mean(axis=0)) if len(features) else np.zeros(features.shape[1])
   several = groups.max(initial=-1) + 1
@@ -150,9 +148,7 @@ def first_place(
 
   Args:
     won: whether the response that stood first was chosen.
-    writers: who wrote the first and the second, numbers from 0.
-    groups: numbers from 0.
-
+    writers: who wrote the first and the second, numbers from 0 as those of `groups`.
   Returns:
     b in nats; None where strengths and b cannot be told apart, as where one writer always stood
     first.

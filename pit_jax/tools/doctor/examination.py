@@ -27,27 +27,16 @@ Planned = Callable[[Mapping[str, int]], Sequence[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
-  """What was examined, how, and what was found.
+  """What was examined, how, and what was found."""
 
-  Attributes:
-    source: as given.
-    rows: how many could be used.
-    tokenizer: where the tokens that lengths count come from, in words.
-    division: how the rows were divided.
-    findings: in order.
-    measured: lengths in tokens, for the figures.
-    by_ratio: how often the longer response is chosen, by how much longer it is; for the figures.
-    limits: max_prompt_length and max_response_length, in tokens.
-  """
-
-  source: str
-  rows: int
-  tokenizer: str
+  source: str  # as given
+  rows: int  # how many could be used
+  tokenizer: str  # where the tokens that lengths count come from, in words
   division: preferences.Division
   findings: tuple[findings.Finding, ...]
-  measured: lengths.Lengths
-  by_ratio: dict[str, estimates.Estimate]
-  limits: tuple[int, int]
+  measured: lengths.Lengths  # for the figures
+  by_ratio: dict[str, estimates.Estimate]  # see `biases.by_ratio`; for the figures
+  limits: tuple[int, int]  # max_prompt_length and max_response_length, in tokens
 
 
 def examine(
@@ -92,16 +81,10 @@ def examine(
     biases.position(examined, judged),
   )
 
-  return Examination(
-    loaded.source,
-    len(loaded.rows),
-    tokenizer,
-    division,
-    outcomes,
-    measured,
-    biases.by_ratio(examined, measured),
-    (settings.max_prompt_length, settings.max_response_length),
-  )
+  by_ratio = biases.by_ratio(examined, measured)
+  limits = (settings.max_prompt_length, settings.max_response_length)
+  given = (loaded.source, len(loaded.rows), tokenizer, division)
+  return Examination(*given, outcomes, measured, by_ratio, limits)
 
 
 def _steps(examined: cases.Cases, planned: Planned | None) -> list[findings.Finding]:

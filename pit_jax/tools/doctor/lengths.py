@@ -1,6 +1,8 @@
 """How long prompts and responses are in tokens, and what is lost where they are cut."""
 
 import dataclasses
+import itertools
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,19 +15,12 @@ PIECE = 2_048  # rows encoded at once
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-  """Tokens of every row without any limit.
+  """Tokens of every row without any limit."""
 
-  Attributes:
-    prompt: of the policy's prompt, the form's own tokens included.
-    chosen: of the chosen response, end-of-sequence included.
-    rejected: of the rejected one.
-    shared: how many tokens the two responses have in common at their beginnings.
-  """
-
-  prompt: Int[np.ndarray, " rows"]
-  chosen: Int[np.ndarray, " rows"]
-  rejected: Int[np.ndarray, " rows"]
-  shared: Int[np.ndarray, " rows"]
+  prompt: Int[np.ndarray, " rows"]  # of the policy's prompt, the form's own tokens included
+  chosen: Int[np.ndarray, " rows"]  # of the chosen response, end-of-sequence included
+  rejected: Int[np.ndarray, " rows"]  # likewise
+  shared: Int[np.ndarray, " rows"]  # those that both responses have in common at their beginnings
 
   def becomes_equal(self, limit: int) -> Bool[np.ndarray, " rows"]:
     """Returns which pairs are the same once responses are cut to a limit, in tokens."""
@@ -33,12 +28,7 @@ class Lengths:
 
 
 def measure(preferences: Sequence[rows.Preference], settings: encode.Settings) -> Lengths:
-  """Encodes rows as training does, a piece at a time, and keeps their lengths alone.
-
-  Args:
-    preferences: the rows.
-    settings: tokenizer and template; its limits are not applied.
-  """
+  """Encodes rows as training does, without its limits, and keeps their lengths alone."""
   pieces = []
   for start in range(0, len(preferences), PIECE):
     piece = preferences[start : start + PIECE]
@@ -48,7 +38,7 @@ def measure(preferences: Sequence[rows.Preference], settings: encode.Settings) -
       settings.template.encode_responses(settings.tokenizer, texts).ids
       for texts in ([row.chosen for row in piece], [row.rejected for row in piece])
     )
-    shared = [_shared(one, other) for one, other in zip(chosen, rejected, strict=True)]
+    shared = list(map(_shared, chosen, rejected))
 
     sizes = [list(map(len, column)) for column in (prompts, chosen, rejected)]
     pieces.append(np.array([*sizes, shared]))
@@ -58,11 +48,5 @@ def measure(preferences: Sequence[rows.Preference], settings: encode.Settings) -
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
   """Returns how many tokens two texts have in common at their beginnings."""
-  # Most pairs differ at once, and need no loop.
-  if one[0] != other[0]:
-    return 0
-  for place, (left, right) in enumerate(zip(one, other, strict=False)):
-    if left != right:
-      return place
-
-  return min(len(one), len(other))
+  apart = itertools.compress(itertools.count(), map(operator.ne, one, other))
+  return next(apart, min(len(one), len(other)))

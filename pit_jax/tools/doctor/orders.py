@@ -16,21 +16,13 @@ Responses = Int[np.ndarray, " rows"]
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-  """Every two responses that were judged against each other.
+  """Every two responses that were judged against each other."""
 
-  Attributes:
-    first: the response with the smaller number.
-    second: the other one.
-    for_first: judgements for the first.
-    for_second: judgements for the second.
-    of_row: the pair that each row judges.
-  """
-
-  first: Int[np.ndarray, " pairs"]
-  second: Int[np.ndarray, " pairs"]
-  for_first: Int[np.ndarray, " pairs"]
+  first: Int[np.ndarray, " pairs"]  # the response with the smaller number
+  second: Int[np.ndarray, " pairs"]  # the other one
+  for_first: Int[np.ndarray, " pairs"]  # judgements for it
   for_second: Int[np.ndarray, " pairs"]
-  of_row: Responses
+  of_row: Responses  # the pair that each row judges
 
   @property
   def is_contradictory(self) -> Bool[np.ndarray, " pairs"]:
@@ -47,26 +39,18 @@ class Pairs:
 class Cycles:
   """Where majorities run in a circle, a over b, b over c, c over a.
 
-  Attributes:
-    count: how many sets of responses are tied up in circles: strongly connected components of the
-      majorities' graph. None has a part in two.
-    is_inside: which rows judge two responses of one such set.
-    examples: the responses of a circle, each chosen over the next and the last over the first; of
-      every set a shortest one through one of its responses.
+  Sets of responses that are tied up in circles are the strongly connected components of the
+  majorities' graph. An example is a circle in one of them, a shortest through one of its responses,
+  each of which is chosen over the next and the last over the first.
   """
 
-  count: int
-  is_inside: Bool[np.ndarray, " rows"]
+  count: int  # of such sets, none of which has a part in two
+  is_inside: Bool[np.ndarray, " rows"]  # which rows judge two responses of one set
   examples: tuple[tuple[int, ...], ...]
 
 
 def pairs(chosen: Responses, rejected: Responses) -> Pairs:
-  """Returns the pairs that were judged, whichever way.
-
-  Args:
-    chosen: of each row the number of the chosen response.
-    rejected: of each row the number of the rejected one.
-  """
+  """Returns the pairs that were judged, whichever way, by the numbers of each row's responses."""
   low = np.minimum(chosen, rejected)
   high = np.maximum(chosen, rejected)
   many = int(high.max(initial=0)) + 1
@@ -80,11 +64,9 @@ def pairs(chosen: Responses, rejected: Responses) -> Pairs:
 
 
 def cycles(judged: Pairs, examples: int) -> Cycles:
-  """Finds circles among the majorities; pairs with as many judgements either way are no part.
+  """Finds circles among the majorities, and shows those of so many sets as examples.
 
-  Args:
-    judged: the pairs.
-    examples: of how many sets a circle is looked for.
+  Pairs with as many judgements either way are no part.
   """
   is_decided = judged.for_first != judged.for_second
   is_forward = judged.for_first > judged.for_second

@@ -47,13 +47,7 @@ def kicker(found: examination.Examination) -> str:
 
 
 def text(found: examination.Examination, width: int = 100, is_coloured: bool = False) -> str:
-  """Returns the findings for a terminal.
-
-  Args:
-    found: the examination.
-    width: characters per line.
-    is_coloured: whether severities have their colours.
-  """
+  """Returns the findings for a terminal of so many characters per line, in colours or without."""
   system = "standard" if is_coloured else None
   console = rich.console.Console(
     file=io.StringIO(), width=width, color_system=system, force_terminal=is_coloured
@@ -89,13 +83,8 @@ def text(found: examination.Examination, width: int = 100, is_coloured: bool = F
 
 def _drawn(table: cells.Table) -> rich.table.Table:
   has_heads = any(table.columns)
-  drawn = rich.table.Table(
-    box=rich.box.SIMPLE_HEAD if has_heads else None,
-    show_header=has_heads,
-    pad_edge=False,
-    padding=(0, 2, 0, 0),
-  )
-
+  box = rich.box.SIMPLE_HEAD if has_heads else None
+  drawn = rich.table.Table(box=box, show_header=has_heads, pad_edge=False, padding=(0, 2, 0, 0))
   for index, column in enumerate(table.columns):
     side = "left" if index < table.words else "right"
     drawn.add_column(column, justify=side, no_wrap=has_heads)
@@ -108,10 +97,8 @@ def _drawn(table: cells.Table) -> rich.table.Table:
 def figures_table(one: findings.Finding) -> cells.Table:
   """Returns a finding's figures, each in its unit, with its interval."""
   rows = tuple((figure.label, said(figure), _interval(figure)) for figure in one.figures)
-  has_intervals = any(row[2] for row in rows)
-  columns = 3 if has_intervals else 2
-  cut = tuple(row[:columns] for row in rows)
-  return cells.Table("figures", "", ("",) * columns, cut)
+  columns = 3 if any(row[2] for row in rows) else 2
+  return cells.Table("figures", "", ("",) * columns, tuple(row[:columns] for row in rows))
 
 
 def said(figure: findings.Figure) -> str:
@@ -141,14 +128,10 @@ def _interval(figure: findings.Figure) -> str:
 def page(found: examination.Examination) -> str:
   """Returns a page that needs no other file and no network."""
   loaders = [jinja2.PackageLoader("pit_jax.tools.doctor"), jinja2.PackageLoader("pit_jax.report")]
+  form = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
   templates = jinja2.Environment(
-    loader=jinja2.ChoiceLoader(loaders),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
+    loader=jinja2.ChoiceLoader(loaders), undefined=jinja2.StrictUndefined, **form
   )
-
   return templates.get_template("doctor.html.jinja").render(
     findings=found.findings,
     headline=headline(found),

@@ -1,5 +1,6 @@
 """Findings on what can be used at all, and on what the length limits cut away."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,38 +22,29 @@ def usable(examined: cases.Cases) -> findings.Finding:
   kept = len(examined.rows)
   left_out = sum(examined.skipped.get(reason, 0) for reason in values.LEFT_OUT)
   skipped = sum(examined.skipped.values()) - left_out
-  figures = [
-    findings.Figure("usable rows", kept),
-    findings.Figure("different prompts", len(examined.prompts)),
-  ]
-  figures += [findings.Figure(f"skipped: {why}", many) for why, many in examined.skipped.items()]
+  counts = {"usable rows": kept, "different prompts": len(examined.prompts)}
+  counts |= {f"skipped: {why}": many for why, many in examined.skipped.items()}
 
   sentence = f"{findings.count(kept, 'row')} can be used"
   everything = "." if left_out else ", all of them."
   sentence += f", {findings.count(skipped, 'row')} cannot." if skipped else everything
   if left_out:
     sentence += f" Left out without a preference, as ties: {left_out:,}."
-  advice = "Training leaves the others out and counts them; "
-  advice += "data.on_bad_row=error names the first one and stops." if skipped else ""
+  share = skipped / (kept + skipped)
+  advice = (
+    "Training leaves the others out and counts them; data.on_bad_row=error names the first one and "
+    "stops."
+  )
 
   if examined.refusal:
-    return findings.Finding(
-      "rows",
-      "Usable rows",
-      "problem",
-      f"{sentence} Training would refuse them: {examined.refusal}.",
-      "Give it more rows, or other fractions.",
-      tuple(figures),
-    )
-
-  return findings.Finding(
-    "rows",
-    "Usable rows",
-    findings.severity(skipped / (kept + skipped)),
-    sentence,
-    advice if skipped else "",
-    (*figures, *_folds(examined)),
-  )
+    share = 1.0
+    sentence += f" Training would refuse them: {examined.refusal}."
+    advice = "Give it more rows, or other fractions."
+  else:
+    many = np.bincount(examined.part[examined.prompt], minlength=len(examined.names)).tolist()
+    counts |= {f"fold: {examined.named(part)}": rows for part, rows in enumerate(many) if rows}
+  figures = tuple(itertools.starmap(findings.Figure, counts.items()))
+  return findings.weighed("rows", "Usable rows", share, sentence, advice, figures)
 
 
 def steps(planned: Sequence[Any]) -> findings.Finding:
@@ -62,6 +54,10 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
     planned: the stages, each with a `name`, `steps`, their `unit` ("steps" of an optimiser) and
       `batch_size`.
   """
+  advice = (
+    f"Adam has hardly begun after fewer than {FEW_STEPS} steps: give more rows, a smaller "
+    "batch_size, or more epochs (STAGE.epochs, or STAGE.steps)."
+  )
   few = [stage for stage in planned if stage.unit == "steps" and stage.steps < FEW_STEPS]
   table = tuple((stage.name, f"{stage.steps:,}", f"{stage.batch_size:,}") for stage in planned)
   listed = ", ".join(
@@ -74,21 +70,10 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
     "Optimiser steps",
     "problem" if least < FEW_STEPS / 5 else "warning" if few else "ok",
     f"With this configuration {listed}.",
-    f"Adam has hardly begun after fewer than {FEW_STEPS} steps: give more rows, a smaller "
-    "batch_size, or more epochs (STAGE.epochs, or STAGE.steps)."
-    if few
-    else "",
+    advice if few else "",
     tuple(findings.Figure(f"steps: {stage.name}", stage.steps) for stage in planned),
     tables=(cells.Table("steps", "Stages", ("stage", "steps", "rows of a step"), table),),
   )
-
-
-def _folds(examined: cases.Cases) -> list[findings.Figure]:
-  of_row = examined.part[examined.prompt]
-  many = np.bincount(of_row, minlength=len(examined.names)).tolist()
-  return [
-    findings.Figure(f"fold: {examined.named(part)}", rows) for part, rows in enumerate(many) if rows
-  ]
 
 
 def truncation(
@@ -110,19 +95,21 @@ def truncation(
     findings.Figure("chosen responses without their end", int(cut["chosen"].sum())),
     findings.Figure("pairs that become equal, and are dropped", int(equal.sum())),
   ]
-  rows = [_row(name, *column, cut[name]) for name, column in columns.items()]
+  rows = tuple(_row(name, *column, cut[name]) for name, column in columns.items())
   heads = ("", "median", "95%", "99%", "longest", "limit", "cut", "lost")
-
-  table = cells.Table("lengths", "Lengths in tokens", heads, tuple(rows), LOST)
-  return findings.Finding(
+  shares = {name: findings.percent(float(flags.mean())) for name, flags in cut.items()}
+  limits = f"{settings.max_prompt_length} and {settings.max_response_length} tokens"
+  return findings.weighed(
     "truncation",
     "Lengths and what is cut",
-    findings.severity(float(is_cut.mean())),
-    _said(is_cut, cut, settings),
-    _advice(measured, is_cut),
+    float(is_cut.mean()),
+    f"{limits} for prompts and responses cut {shares['prompt']} of the prompts, "
+    f"{shares['chosen']} of the chosen responses, {shares['rejected']} of the rejected ones.",
+    _advice(measured),
     tuple(figures),
     _examples(examined, measured, is_cut),
-    (table,),
+    (cells.Table("lengths", "Lengths in tokens", heads, rows, LOST),),
+    fine=f"Every prompt and every response fits into {limits}.",
   )
 
 
@@ -134,31 +121,12 @@ def _row(name: str, tokens: np.ndarray, limit: int, is_cut: np.ndarray) -> tuple
   return (name, *(f"{int(number):,}" for number in numbers), *shares)
 
 
-def _said(is_cut: np.ndarray, cut: dict[str, np.ndarray], settings: encode.Settings) -> str:
-  limits = f"{settings.max_prompt_length} and {settings.max_response_length} tokens"
-  if not is_cut.any():
-    return f"Every prompt and every response fits into {limits}."
-  shares = ", ".join(
-    f"{findings.percent(float(cut[name].mean()))} of the {noun}"
-    for name, noun in (
-      ("prompt", "prompts"),
-      ("chosen", "chosen responses"),
-      ("rejected", "rejected ones"),
-    )
-  )
-
-  return f"{limits} for prompts and responses cut {shares}."
-
-
-def _advice(measured: lengths.Lengths, is_cut: np.ndarray) -> str:
-  if not is_cut.any():
-    return ""
+def _advice(measured: lengths.Lengths) -> str:
   responses = np.concatenate([measured.chosen, measured.rejected])
   prompt, response = (
     int(np.quantile(tokens, WHOLE, method="inverted_cdf"))
     for tokens in (measured.prompt, responses)
   )
-
   return (
     "A response that is cut teaches no end, and a prompt loses its oldest part. "
     f"data.max_prompt_length={prompt} and data.max_response_length={response} keep "
@@ -176,7 +144,7 @@ def _examples(
     findings.Example(
       examined.places(row),
       f"{measured.prompt[row]:,} + {measured.chosen[row]:,} and {measured.rejected[row]:,} tokens: "
-      + findings.shorten(examined.prompts[examined.prompt[row]]),
+      f"{examined.asked(row, 160)}",
     )
     for row in longest
     if is_cut[row]
