@@ -52,6 +52,7 @@ def share(values: Real[np.ndarray, " n"] | Bool[np.ndarray, " n"], groups: Group
     effective = min(mean * (1 - mean) / variance, n) if variance > 0 else n
   else:
     effective = len(np.unique(groups))
+
   return Estimate(mean, *margins.wilson(mean, effective), n)
 
 
@@ -149,6 +150,7 @@ def first_place(
   Args:
     won: whether the response that stood first was chosen.
     writers: who wrote the first and the second, numbers from 0 as those of `groups`.
+
   Returns:
     b in nats; None where strengths and b cannot be told apart, as where one writer always stood
     first.

@@ -23,20 +23,14 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What the compiler says of one program.
+  """What the compiler says of one program."""
 
-  Attributes:
-    arguments: bytes of them on each device.
-    total: bytes that the program takes on each device while it runs, arguments included; of one
-      that does not fit those of its temporaries alone, which is all that the compiler says.
-    text: the compiled program; "" of one that does not fit.
-    error: the line in which the compiler says what there is too little of; None of one that fits.
-  """
-
-  arguments: int
+  arguments: int  # bytes of them on each device
+  # Bytes that the program takes on each device while it runs, arguments included; of one that does
+  # not fit those of its temporaries alone, which is all that the compiler says.
   total: int
-  text: str
-  error: str | None = None
+  text: str  # the compiled program; "" of one that does not fit
+  error: str | None = None  # the line that says what there is too little of; None of one that fits
 
 
 def ask(lowered: jax.stages.Lowered, devices: Any, folder: pathlib.Path | None = None) -> Answer:
@@ -83,7 +77,7 @@ def _compiled(lowered: jax.stages.Lowered) -> Answer:
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
-    return Answer(0, _used(str(error)), "", _said(str(error)))
+    return _refusal(str(error))
 
   sizes = executable.memory_analysis()
   # Results that lie in donated arguments (aliases) take no bytes of their own.
@@ -92,13 +86,10 @@ def _compiled(lowered: jax.stages.Lowered) -> Answer:
   return Answer(sizes.argument_size_in_bytes, total, executable.as_text())
 
 
-def _said(text: str) -> str:
-  """Returns the line in which the compiler says what there is too little of."""
+def _refusal(text: str) -> Answer:
+  """Returns the answer that is in the compiler's words on a program that does not fit."""
   lines = [line.strip() for line in text.splitlines() if "exceed" in line.lower()]
-  return (lines or text.splitlines())[0][:200]
-
-
-def _used(text: str) -> int:
-  """Returns the bytes that the compiler would have needed, 0 where it does not say."""
+  # It need not say how many bytes there would have to be.
   match = re.search(r"\(([\d.]+)([KMG])\) exceeds", text)
-  return int(float(match.group(1)) * _UNITS[match.group(2)]) if match else 0
+  used = int(float(match.group(1)) * _UNITS[match.group(2)]) if match else 0
+  return Answer(0, used, "", (lines or text.splitlines())[0][:200])

@@ -14,27 +14,17 @@ from pit_jax.tools.plan import answers, hlo, operations
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-  """A program for one device of many.
+  """A program for one device of many."""
 
-  Attributes:
-    program: what was compiled.
-    by_hand: bytes of its arguments on each device, from shapes and places.
-    arguments: the same, as the compiler has it.
-    total: bytes that it takes on each device while it runs, arguments included.
-    flops: operations of each device, those that rematerialisation repeats included.
-    traffic: what each device moves.
-    largest: its largest arrays, as (bytes, type and dimensions, what made it).
-    error: what the compiler said if the program does not fit; then only `by_hand`, `flops` and
-      `total` are known.
-  """
-
-  program: programs.Program
-  by_hand: int
-  arguments: int
-  total: int
-  flops: float
-  traffic: hlo.Traffic
-  largest: tuple
+  program: programs.Program  # what was compiled
+  by_hand: int  # bytes of its arguments on each device, from shapes and places
+  arguments: int  # the same, as the compiler has it
+  total: int  # bytes that it takes on each device while it runs, arguments included
+  flops: float  # operations of each device, those that rematerialisation repeats included
+  traffic: hlo.Traffic  # what each device moves
+  largest: tuple  # its largest arrays, as (bytes, type and dimensions, what made it)
+  # What the compiler said if the program does not fit; then only `by_hand`, `flops` and `total`
+  # are known.
   error: str | None = None
 
   def seconds(self, peak: costs.Peak) -> float:
@@ -67,10 +57,9 @@ def devices(topology: str) -> list[Any]:
 
   count, _, name = topology.rpartition("*")
   try:
-    described = {"platform": "tpu", "topology_name": name}
-    described |= {"num_slices": int(count)} if count else {}
+    described = {"num_slices": int(count)} if count else {}
     described |= {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
-    return list(topologies.get_topology_desc(**described).devices)
+    return list(topologies.get_topology_desc(name, "tpu", **described).devices)
   except Exception as error:  # whatever libtpu raises for a name
     raise ValueError(
       f"the TPU compiler has no topology {topology!r} ({str(error).splitlines()[0]}); "
@@ -79,29 +68,19 @@ def devices(topology: str) -> list[Any]:
 
 
 def compile(program: programs.Program, kept: pathlib.Path | None = None) -> Compiled:
-  """Returns what the compiler makes of a program.
-
-  Args:
-    program: to be compiled.
-    kept: the folder of what the compiler said before; see `answers`.
-  """
+  """Returns what the compiler makes of a program; `kept` is the folder of what it said before."""
   traced = program.function.trace(*program.arguments)
   devices = jax.tree.leaves(program.arguments)[0].sharding.mesh.devices
   flops = operations.count(traced.jaxpr, program.sampled) / devices.size
   by_hand = abstract.device_bytes(program.arguments)
   answer = answers.ask(traced.lower(), devices, kept)
-  traffic = NOTHING
-  largest = ()
-
-  if answer.text:
-    module = hlo.read(answer.text)
-    traffic = module.traffic(program.sampled)
-    largest = tuple(module.largest(5))
-
-  total = answer.total + (by_hand if answer.error else 0)
-  sizes = {"arguments": answer.arguments, "total": total}
-  measures = {"flops": flops, "traffic": traffic, "largest": largest, "error": answer.error}
-  return Compiled(program, by_hand, **sizes, **measures)
+  if answer.error:
+    needed = answer.total + by_hand
+    return Compiled(program, by_hand, 0, needed, flops, NOTHING, (), answer.error)
+  module = hlo.read(answer.text)
+  traffic = module.traffic(program.sampled)
+  largest = tuple(module.largest(5))
+  return Compiled(program, by_hand, answer.arguments, answer.total, flops, traffic, largest)
 
 
 NOTHING = hlo.Traffic(0.0, {}, {})

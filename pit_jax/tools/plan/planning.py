@@ -1,6 +1,7 @@
 """Plans a run on given devices."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,21 +18,13 @@ Compiler = Callable[[programs.Program], compiled.Compiled]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What a run takes.
+  """What a run takes."""
 
-  Attributes:
-    rows: of every program of every stage; see `tables.stage_rows`.
-    steps: stage → how many it has.
-    mesh: the sizes of the mesh, in devices.
-    chips: how many chips these devices are.
-    peak: of one device.
-  """
-
-  rows: list[dict]
-  steps: dict[str, int]
-  mesh: dict[str, int]
-  chips: int
-  peak: costs.Peak
+  rows: list[dict]  # of every program of every stage; see `tables.stage_rows`
+  steps: dict[str, int]  # stage → how many it has
+  mesh: dict[str, int]  # its sizes, in devices
+  chips: int  # how many chips these devices are
+  peak: costs.Peak  # of one device
 
   def write(self, title: str) -> str:
     """Returns the plan's tables under a title."""
@@ -81,19 +74,14 @@ def plan(
   unknown = set(wanted) - {stage.name for stage in all_stages}
   if unknown:
     raise ValueError(f"no stages {sorted(unknown)}; use {[stage.name for stage in all_stages]}")
-  by_program = {}
+  # Stages that share a program have the same maker of it, which makes one object.
+  once = functools.cache(lambda make: compile(make()))
   table_rows = []
   steps = {}
 
   for stage in (stage for stage in all_stages if not wanted or stage.name in wanted):
     steps[stage.name] = stage.steps
-    for make in stage.makers:
-      program = make()
-      # Makers keep what they made: stages that share a program have the same object.
-      if id(program) not in by_program:
-        by_program[id(program)] = compile(program)
-
-    ready = [by_program[id(make())] for make in stage.makers]
+    ready = list(map(once, stage.makers))
     table_rows += tables.stage_rows(stage, ready, peak, run.mesh.size)
 
   chips = costs.count_chips(run.mesh.devices.flat)
@@ -103,7 +91,7 @@ def plan(
 def arrays(
   config: ml_collections.ConfigDict, recipe: kinds.Method, devices: list, memory: int | None
 ) -> abstract.Arrays:
-  """Returns the arrays of a run on devices that need not exist.
+  """Returns the arrays of a run on the devices of its mesh, which need not exist.
 
   Args:
     config: of the run.
@@ -129,7 +117,7 @@ def arrays(
 def size_of(devices: Sequence[Any]) -> str:
   """Returns how many chips some devices are, in words."""
   chips = costs.count_chips(devices)
-  words = f"{chips} chip" if chips == 1 else f"{chips} chips"
+  words = f"{chips} chip{'' if chips == 1 else 's'}"
   return words if chips == len(devices) else f"{words}, {len(devices)} devices"
 
 

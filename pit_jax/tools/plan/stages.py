@@ -13,19 +13,12 @@ from pit_jax.stages import programs
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """One stage of a run.
+  """One stage of a run."""
 
-  Attributes:
-    planned: the stage as its recipe plans it.
-    steps: of the stage.
-    makers: what makes its programs, each of which is called once per step.
-    kept: role → bytes of each device that stay there while any of them runs.
-  """
-
-  planned: kinds.Stage
+  planned: kinds.Stage  # as its recipe plans it
   steps: int
-  makers: tuple[Callable[[], programs.Program], ...]
-  kept: dict[str, int]
+  makers: tuple[Callable[[], programs.Program], ...]  # of its programs, each called once per step
+  kept: dict[str, int]  # role → bytes of each device that stay there while any of them runs
 
   @property
   def name(self) -> str:
