@@ -21,34 +21,26 @@ FREE = {
 SLICES = ("dynamic-slice", "slice", "gather")
 
 _HEADER = re.compile(r"^(ENTRY )?%?([^\s(]+) .*\{$")
+_LIMIT = re.compile(r"(\d+)\)")
+
+Computation = dict[str, instructions.Instruction]  # by their names
 
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-  """What one device moves while a program runs once.
+  """What one device moves while a program runs once."""
 
-  Attributes:
-    bytes: read from and written to main memory.
-    collectives: kind → bytes that the device sends to others.
-    counts: kind → how many of them there are.
-  """
-
-  bytes: float
-  collectives: Mapping[str, float]
-  counts: Mapping[str, float]
+  bytes: float  # read from and written to main memory
+  collectives: Mapping[str, float]  # kind → bytes that the device sends to others
+  counts: Mapping[str, float]  # kind → how many of them there are
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-  """A compiled program.
+  """A compiled program."""
 
-  Attributes:
-    computations: name → its instructions, by their names.
-    entry: where it begins.
-  """
-
-  computations: dict[str, dict[str, instructions.Instruction]]
-  entry: str
+  computations: dict[str, Computation]
+  entry: str  # where it begins
 
   def traffic(self, unknown: int = 1) -> Traffic:
     """Returns what a device moves.
@@ -60,19 +52,16 @@ class Module:
     total = 0.0
     sent = {}
     counts = {}
-    left = [unknown]
 
-    for computation, times in self._visits(self.entry, 1.0, left):
+    for computation, times in self._visits(self.entry, 1.0, [unknown]):
+      total += times * sum(self._bytes(computation, one) for one in computation.values())
       seen = set()
-      for one in computation.values():
-        total += times * self._bytes(computation, one)
-
       for kind, one in self._collectives(computation):
         channel = re.search(r"channel_id=\d+", one.rest)
         # A pipelined collective is written several times, under one number.
         if channel and channel.group() in seen:
           continue
-        seen.add(channel.group() if channel else None)
+        seen.add(channel and channel.group())
         sent[kind] = sent.get(kind, 0.0) + times * _sent(kind, one)
         counts[kind] = counts.get(kind, 0.0) + times
 
@@ -94,7 +83,7 @@ class Module:
 
   def _visits(
     self, name: str, times: float, left: list[int]
-  ) -> Iterator[tuple[dict[str, instructions.Instruction], float]]:
+  ) -> Iterator[tuple[Computation, float]]:
     """Yields every computation that is run, with how often; fusions belong to their callers."""
     computation = self.computations[name]
     yield computation, times
@@ -115,20 +104,15 @@ class Module:
   def _turns(self, loop: instructions.Instruction) -> int | None:
     """Returns how often a loop runs at most: counters go up by 1 to a constant; or None."""
     condition = self.computations[re.search(r"condition=%([\w.\-]+)", loop.rest).group(1)]
-    texts = [one.rest for one in self._inside(condition)]
-    limits = [
-      int(match.group(1))
-      for one in self._inside(condition)
-      if one.opcode == "constant" and (match := re.match(r"(\d+)\)", one.rest))
-    ]
-    is_counter = any("direction=LT" in text for text in texts) and len(limits) == 1
+    inside = list(self._inside(condition))
+    constants = (one.rest for one in inside if one.opcode == "constant")
+    limits = [int(match.group(1)) for match in map(_LIMIT.match, constants) if match]
+    is_counter = any("direction=LT" in one.rest for one in inside) and len(limits) == 1
 
     # A longer condition tests more than a counter.
     return limits[0] if is_counter and len(condition) < 8 else None
 
-  def _inside(
-    self, computation: dict[str, instructions.Instruction]
-  ) -> Iterator[instructions.Instruction]:
+  def _inside(self, computation: Computation) -> Iterator[instructions.Instruction]:
     """Yields the instructions of a computation and of its fusions."""
     for one in computation.values():
       yield one
@@ -137,7 +121,7 @@ class Module:
           yield from self._inside(self.computations[called])
 
   def _collectives(
-    self, computation: dict[str, instructions.Instruction], is_scattered: bool = False
+    self, computation: Computation, is_scattered: bool = False
   ) -> Iterator[tuple[str, instructions.Instruction]]:
     """Yields (kind, instruction); of a fused all-reduce each device may keep its part alone."""
     for one in computation.values():
@@ -150,9 +134,7 @@ class Module:
           inside = self.computations[called]
           yield from self._collectives(inside, called.startswith("all-reduce-scatter"))
 
-  def _bytes(
-    self, computation: dict[str, instructions.Instruction], one: instructions.Instruction
-  ) -> int:
+  def _bytes(self, computation: Computation, one: instructions.Instruction) -> int:
     """Returns what an instruction reads from main memory and writes to it."""
     if one.opcode in FREE or one.opcode.endswith("-done"):
       return 0
@@ -167,9 +149,7 @@ class Module:
       return 2 * operands[1]
     return one.shape.main + sum(operands)
 
-  def _fusion_bytes(
-    self, computation: dict[str, instructions.Instruction], one: instructions.Instruction
-  ) -> int:
+  def _fusion_bytes(self, computation: Computation, one: instructions.Instruction) -> int:
     """Of an operand of which a fusion reads or writes a slice alone, that slice counts."""
     total = one.shape.main
     for place, name in enumerate(one.operands):
@@ -186,8 +166,9 @@ class Module:
     inside = self.computations[called]
     read = 0
     written = None
-    names = {_parameter(inside, place)}
-
+    # What the operand is called there: a parameter, and all that is the same array.
+    parameters = (one for one in inside.values() if one.opcode == "parameter")
+    names = {one.name for one in parameters if one.rest.startswith(f"{place})")}
     for user in inside.values():
       if not names & set(user.operands):
         continue
@@ -201,7 +182,7 @@ class Module:
         for index, name in enumerate(user.operands):
           if name in names:
             inner_read, inner_written = self._touched(user.called[0], index, size)
-            read = read + inner_read
+            read += inner_read
             written = written if inner_written is None else inner_written
       else:
         read = size
@@ -211,7 +192,7 @@ class Module:
 
 def read(text: str) -> Module:
   """Returns the program that a compiler wrote as text."""
-  computations: dict[str, dict[str, instructions.Instruction]] = {}
+  computations: dict[str, Computation] = {}
   entry = ""
   here = None
 
@@ -225,15 +206,6 @@ def read(text: str) -> Module:
       here[instruction.name] = instruction
 
   return Module(computations, entry)
-
-
-def _parameter(inside: dict[str, instructions.Instruction], place: int) -> str | None:
-  """Returns the name that a parameter has in a fused computation."""
-  for one in inside.values():
-    if one.opcode == "parameter" and one.rest.startswith(f"{place})"):
-      return one.name
-
-  return None
 
 
 def _sent(kind: str, one: instructions.Instruction) -> float:

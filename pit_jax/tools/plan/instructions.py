@@ -11,20 +11,19 @@ BYTES = {
 
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
+# Types hold brackets too, but none behind a blank and a word.
+_OPCODE = re.compile(r" ([\w\-]+)\(")
 _CALLED = re.compile(
-  r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%([\w.\-]+)"
+  r"(?:calls|to_apply|body|condition|(?:true|false)_computation)=%[\w.\-]+"
+  r"|branch_computations=\{[^}]*\}"
 )
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """An array, or several, as an instruction makes it.
+  """An array, or several, as an instruction makes it."""
 
-  Attributes:
-    arrays: (type, dimensions, whether it is in main memory) of each.
-  """
-
+  # Of each its type, its dimensions, and whether it is in main memory.
   arrays: tuple[tuple[str, tuple[int, ...], bool], ...]
 
   @classmethod
@@ -62,32 +61,29 @@ class Instruction:
   @property
   def called(self) -> list[str]:
     """The computations it calls."""
-    branches = _BRANCHES.search(self.rest)
-    return _CALLED.findall(self.rest) + (_NAME.findall(branches.group(1)) if branches else [])
+    said = " ".join(match.group() for match in _CALLED.finditer(self.rest))
+    return _NAME.findall(said)
 
 
 def read(line: str) -> Instruction:
   """Returns the instruction of a line."""
   left, _, right = line.strip().removeprefix("ROOT ").partition(" = ")
-  # A tuple's type holds spaces, and stands in brackets; any other type has none.
-  split = _end(right) if right.startswith("(") else right.index(" ")
-  kind = right[:split]
-  right = right[split:].strip()
-  opcode, _, right = right.partition("(")
-  split = _end("(" + right) - 2
-  operands = tuple(_NAME.findall(right[:split]))
-
+  opcode = _OPCODE.search(right)
+  rest = right[opcode.end() :]
+  operands = rest[: _end(rest)]
   # Of these the brackets hold a number or a value, and no operands.
-  rest = right if opcode in ("parameter", "constant") else right[split:]
-  return Instruction(left.lstrip("%"), Shape.parse(kind), opcode, operands, rest)
+  if opcode.group(1) not in ("parameter", "constant"):
+    rest = rest.removeprefix(operands)
+  shape = Shape.parse(right[: opcode.start()])
+  return Instruction(left.lstrip("%"), shape, opcode.group(1), tuple(_NAME.findall(operands)), rest)
 
 
 def _end(text: str) -> int:
-  """Returns the place after the bracket that closes the first one."""
-  depth = 0
+  """Returns the place of the bracket that closes one before the text."""
+  depth = 1
   for place, letter in enumerate(text):
     depth += (letter == "(") - (letter == ")")
     if not depth:
-      return place + 1
+      return place
 
   return len(text)

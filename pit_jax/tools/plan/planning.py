@@ -20,7 +20,7 @@ Compiler = Callable[[programs.Program], compiled.Compiled]
 class Plan:
   """What a run takes."""
 
-  rows: list[dict]  # of every program of every stage; see `tables.stage_rows`
+  rows: list[dict]  # of every program of every stage; see `tables.row`
   steps: dict[str, int]  # stage → how many it has
   mesh: dict[str, int]  # its sizes, in devices
   chips: int  # how many chips these devices are
@@ -81,8 +81,8 @@ def plan(
 
   for stage in (stage for stage in all_stages if not wanted or stage.name in wanted):
     steps[stage.name] = stage.steps
-    ready = list(map(once, stage.makers))
-    table_rows += tables.stage_rows(stage, ready, peak, run.mesh.size)
+    made = map(once, stage.makers)
+    table_rows += [tables.row(stage, one, peak, run.mesh.size) for one in made]
 
   chips = costs.count_chips(run.mesh.devices.flat)
   return Plan(table_rows, steps, dict(run.mesh.shape), chips, peak)

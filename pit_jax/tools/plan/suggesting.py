@@ -7,6 +7,7 @@ the roofline of what was compiled.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -26,30 +27,20 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-  """A configuration that may fit.
-
-  Attributes:
-    config: all of it.
-    recipe: of the run.
-    hours: estimated, of the stages that `look` compiles.
-  """
+  """A configuration that may fit."""
 
   config: ml_collections.ConfigDict
   recipe: kinds.Method
-  hours: float
+  hours: float  # estimated, of the stages that `look` compiles
 
   @property
   def flags(self) -> str:
     """How a command sets what is searched for."""
     values = {"mesh.shape": ",".join(map(str, self.config.mesh.shape))}
     values |= {"model.remat": self.config.model.remat}
-    values |= {f"{job}.accumulation": self.config[job].accumulation for job in self.jobs}
+    for job in _accumulating(self.config, self.recipe):
+      values[f"{job}.accumulation"] = self.config[job].accumulation
     return " ".join(f"--config.{name}={value}" for name, value in values.items())
-
-  @property
-  def jobs(self) -> tuple[str, ...]:
-    """The stages of the recipe that take micro-batches."""
-    return _accumulating(self.config, self.recipe)
 
   @property
   def of_rl(self) -> tuple:
@@ -59,21 +50,13 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-  """A candidate that the compiler was asked about.
-
-  Attributes:
-    candidate: which.
-    hours: by the roofline of what was compiled; None where a program does not fit.
-    bytes: of a chip, in the largest program that was compiled.
-    program: its name.
-    is_hopeless: whether RL does not fit, on which micro-batches have no influence.
-  """
+  """A candidate that the compiler was asked about."""
 
   candidate: Candidate
-  hours: float | None
-  bytes: int
-  program: str
-  is_hopeless: bool = False
+  hours: float | None  # by the roofline of what was compiled; None where a program does not fit
+  bytes: int  # of a chip, in the largest program that was compiled
+  program: str  # its name
+  is_hopeless: bool = False  # whether RL does not fit, on which micro-batches have no influence
 
 
 def candidates(
@@ -122,9 +105,11 @@ def _variants(
   others = [name for name in kinds.sections(config) if name not in jobs]
   base = origin.directory(config)
   vocabulary = config.data.vocabulary if base is None else None
-  shape_of = origin.shape(config, base, vocabulary, "tpu")
+  model = origin.shape(config, base, vocabulary, "tpu")
   here = count // slices
-  tensors = [2**power for power in range(here.bit_length()) if here % 2**power == 0]
+  # As in `parallel.choose`, no head is cut.
+  most = math.gcd(here, model.heads, model.kv_heads, model.hidden)
+  tensors = [2**power for power in range(most.bit_length()) if most % 2**power == 0]
 
   # States spread over a slice (fsdp), or rows alone over all devices (data).
   meshes = {
@@ -135,21 +120,16 @@ def _variants(
 
   for shape, parts, remat in itertools.product(sorted(meshes), ACCUMULATIONS, (False, True)):
     c = config.copy_and_resolve_references().unlock()
-    if any(size % shape[2] for size in (shape_of.heads, shape_of.kv_heads, shape_of.hidden)):
-      continue  # as `parallel.choose`: no head is cut
     c.mesh.shape = shape
     c.model.remat = remat
     for job in jobs:
       c[job].accumulation = parts
-    sizes = [c[job].batch_size for job in jobs]
-
-    if any(size % parts for size in sizes):
-      continue
-    sizes = [size // parts for size in sizes]
-    sizes += [c[name].batch_size // c[name].minibatches for name in others]
 
     # Rows are spread over all devices but those of `tensor`, and have to divide over them.
-    if not any(size % (count // shape[2]) for size in (*sizes, c.inference_batch_size)):
+    spread = count // shape[2]
+    sizes = [c[name].batch_size // c[name].minibatches for name in others]
+    is_whole = not any(size % spread for size in (*sizes, c.inference_batch_size))
+    if is_whole and not any(c[job].batch_size % (parts * spread) for job in jobs):
       yield c.lock()
 
 
@@ -183,7 +163,6 @@ def search(
     if tried and is_over():
       say("the time is over, and others were not tried")
       break
-
     say(f"estimated {candidate.hours:.3g} h: {candidate.flags}")
     tried.append(look(candidate))
     say("  " + _said(tried[-1]))
@@ -209,13 +188,12 @@ def look(
 
   for stage in reversed(_largest(run, candidate.recipe, rows)):
     for make in reversed(stage.makers):
-      (row,) = tables.stage_rows(stage, [compile(make())], peak, run.mesh.size)
-      largest = max(largest, (row["total"], f"{stage.name}: {row['program']}"))
+      row = tables.row(stage, compile(make()), peak, run.mesh.size)
+      size = (row["total"], f"{stage.name}: {row['program']}")
       if not row["fits"]:
         # RL alone has several programs, and no micro-batches that could make it fit.
-        name = f"{stage.name}: {row['program']}"
-        return Tried(candidate, None, row["total"], name, len(stage.makers) > 1)
-
+        return Tried(candidate, None, *size, len(stage.makers) > 1)
+      largest = max(largest, size)
       hours += stage.steps * row["seconds"] / 3600
 
   return Tried(candidate, hours, *largest)
@@ -249,15 +227,13 @@ def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows:
   seconds = 0.0
   for stage in _largest(run, recipe, rows):
     job = run.config[stage.planned.section]
-    made_programs = [make() for make in stage.makers]
-    step = sum(_sampling(run, one, job, peak) for one in made_programs if one.sampled > 1)
-
-    if len(made_programs) > 1:  # RL, which updates each model that learns in every minibatch
+    *others, last = (make() for make in stage.makers)
+    step = sum(_sampling(run, one, job, peak) for one in others if one.sampled > 1)
+    if others:  # RL, which updates each model that learns in every minibatch
       updates = len(optimizers.kinds(job.estimator)) * job.epochs * job.minibatches
     else:
       updates = job.accumulation
-
-    seconds += stage.steps * (step + _learning(run, made_programs[-1], updates, peak))
+    seconds += stage.steps * (step + _learning(run, last, updates, peak))
 
   return seconds / 3600
 
@@ -268,29 +244,22 @@ def _accumulating(config: ml_collections.ConfigDict, recipe: kinds.Method) -> tu
   return tuple(name for name in names if recipe.kinds[config[name].kind].cut == "accumulation")
 
 
-def _learning(
-  run: abstract.Arrays, program: programs.Program, parts: int, peak: costs.Peak
-) -> float:
+def _learning(run: abstract.Arrays, made: programs.Program, parts: int, peak: costs.Peak) -> float:
   """Returns the estimated seconds of a training program of so many micro-batches."""
   c = run.language.config
   sizes = run.mesh.shape
   weights = _weights(run)
-  compute = program.flops * (4 / 3 if c.remat else 1) / run.mesh.size / peak.flops
+  compute = made.flops * (4 / 3 if c.remat else 1) / run.mesh.size / peak.flops
 
   # Training takes 6 operations per parameter and token (`costs.training`).
-  tokens = program.flops / (6 * _count(run)) * sizes["tensor"] / run.mesh.size
+  tokens = made.flops / (6 * _count(run)) * sizes["tensor"] / run.mesh.size
   gathered = 3 * parts * weights * (sizes["fsdp"] - 1) / sizes["fsdp"]
   gathered += 2 * 2 * parts * weights * (sizes["data"] - 1) / sizes["data"]  # gradients, float32
   summed = 2 * (3 if c.remat else 2) * _sum(run, tokens)
   return max(compute, 3 * parts * weights / peak.bytes, (gathered + summed) / peak.link)
 
 
-def _sampling(
-  run: abstract.Arrays,
-  program: programs.Program,
-  job: ml_collections.ConfigDict,
-  peak: costs.Peak,
-) -> float:
+def _sampling(run: abstract.Arrays, program: programs.Program, job: Any, peak: costs.Peak) -> float:
   """Returns the estimated seconds of sampling."""
   compute = program.flops / run.mesh.size / peak.flops
   read = program.sampled * (_weights(run) + program.made["cache"])
@@ -322,17 +291,11 @@ def write(tried: Sequence[Tried], title: str, peak: costs.Peak) -> str:
   lines = [title, "", f" {'estimate':>9}{'hours':>11}{'GiB':>8} of {peak.memory / GIB:.2f}"]
   for one in tried:
     hours = "too large" if one.hours is None else f"{one.hours:.3g}"
-    lines.append(
-      f" {one.candidate.hours:9.3g}{hours:>11}{one.bytes / GIB:8.2f}  {one.program:22}"
-      f" {one.candidate.flags}"
-    )
-
-  best = tried[0]
-  if best.hours is None:
+    line = f" {one.candidate.hours:9.3g}{hours:>11}{one.bytes / GIB:8.2f}  {one.program:22}"
+    lines.append(f"{line} {one.candidate.flags}")
+  chosen = "best: " + tried[0].candidate.flags
+  if tried[0].hours is None:
     chosen = "nothing that was tried fits; use more chips, smaller batches, or model.lora.rank"
-  else:
-    chosen = "best: " + best.candidate.flags
-
   return "\n".join([*lines, "", chosen])
 
 

@@ -32,49 +32,38 @@ def memory(stage: stages.Stage, made: compiled.Compiled) -> dict[str, int]:
     for role in ROLES
   }
   counted = sum(own.values()) + sum(made.program.made.values())
-  by_role["activations"] = max(made.total - counted, 0)
-
-  return by_role
+  return by_role | {"activations": max(made.total - counted, 0)}
 
 
-def stage_rows(
-  stage: stages.Stage, made: Sequence[compiled.Compiled], peak: costs.Peak, count: int
-) -> list[dict]:
-  """Returns what there is to say of each program of a stage."""
-  return [
-    {
-      "stage": stage.name,
-      "program": one.program.name,
-      "memory": memory(stage, one),
-      "total": sum(memory(stage, one).values()),
-      "fits": one.error is None and sum(memory(stage, one).values()) <= peak.memory,
-      "xla": one.total,
-      "error": one.error,
-      "by_hand": one.by_hand / one.arguments - 1 if one.arguments else None,
-      "flops": one.flops,
-      "bytes": one.traffic.bytes,
-      "sent": dict(one.traffic.collectives),
-      "bound": max(one.times(peak), key=one.times(peak).get),
-      "seconds": one.seconds(peak),
-      "mfu": one.program.flops / count / peak.flops / max(one.seconds(peak), 1e-12),
-      "largest": one.largest,
-    }
-    for one in made
-  ]
+def row(stage: stages.Stage, made: compiled.Compiled, peak: costs.Peak, count: int) -> dict:
+  """Returns what there is to say of one program of a stage, on so many devices."""
+  by_role = memory(stage, made)
+  total = sum(by_role.values())
+  times = made.times(peak)
+  seconds = made.seconds(peak)
+  return {
+    "stage": stage.name,
+    "program": made.program.name,
+    "memory": by_role,
+    "total": total,
+    "fits": made.error is None and total <= peak.memory,
+    "xla": made.total,
+    "error": made.error,
+    "by_hand": made.by_hand / made.arguments - 1 if made.arguments else None,
+    "flops": made.flops,
+    "bytes": made.traffic.bytes,
+    "sent": dict(made.traffic.collectives),
+    "bound": max(times, key=times.get),
+    "seconds": seconds,
+    "mfu": made.program.flops / count / peak.flops / max(seconds, 1e-12),
+    "largest": made.largest,
+  }
 
 
 def write(
   rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, title: str, peak: costs.Peak
 ) -> str:
-  """Returns the tables of a plan.
-
-  Args:
-    rows: of all programs of all stages.
-    steps: stage → how many it has.
-    chips: how many there are.
-    title: the first line.
-    peak: of a device.
-  """
+  """Returns the tables of a plan, whose first line is `title`; for the others see `planning.Plan`."""
   parts = [title, "", _memory(rows, peak), "", _work(rows), "", _run(rows, steps, chips, peak)]
   parts += ["", MODEL]
   return "\n".join(parts)
@@ -109,10 +98,8 @@ def _memory(rows: Sequence[Mapping], peak: costs.Peak) -> str:
 def _work(rows: Sequence[Mapping]) -> str:
   kinds = {"all-gather": "gather", "all-reduce": "reduce", "reduce-scatter": "scatter"}
   head = f" {'stage':14}{'program':9}{'TFLOP':>9}{'GB':>9}"
-  lines = [
-    head + "".join(f"{f'{k} GB':>12}" for k in kinds.values()) + "    seconds  bound      MFU"
-  ]
-
+  sent = "".join(f"{f'{kind} GB':>12}" for kind in kinds.values())
+  lines = [f"{head}{sent}    seconds  bound      MFU"]
   for row in rows:
     sent = "".join(f"{row['sent'].get(kind, 0) / 1e9:12.2f}" for kind in kinds)
     lines.append(
