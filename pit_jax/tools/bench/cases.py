@@ -25,21 +25,13 @@ READS = 5  # of every token in a PPO iteration: to sample; by reward, policy, re
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """How much each case does.
+  """How much each case does."""
 
-  Attributes:
-    batches: sequences generated at once, one case each.
-    prompt: tokens of every prompt.
-    response: tokens of every response, and new tokens generated.
-    rows: sequences (or pairs) of a training step.
-    mixed: sequences of very different lengths, generated at once.
-  """
-
-  batches: Sequence[int] = (1, 8, 32)
-  prompt: int = 64
-  response: int = 64
-  rows: int = 8
-  mixed: int = 64
+  batches: Sequence[int] = (1, 8, 32)  # sequences generated at once, one case each
+  prompt: int = 64  # tokens of every prompt
+  response: int = 64  # tokens of every response, and new tokens generated
+  rows: int = 8  # sequences (or pairs) of a training step
+  mixed: int = 64  # sequences of very different lengths, generated at once
 
   def ragged(self) -> tuple[list[int], list[int]]:
     """Returns how many tokens each prompt and each response of the mixed case has.
@@ -54,6 +46,14 @@ class Sizes:
       for order in [draw.permutation(self.mixed)]
     )
 
+  def generations(self) -> list[tuple[str, list[int], list[int]]]:
+    """Returns the cases of generation: names, and tokens of each prompt and each response."""
+    alike = [
+      (f"generate, batch {rows}", [self.prompt] * rows, [self.response] * rows)
+      for rows in self.batches
+    ]
+    return [*alike, ("generate, mixed lengths", *self.ragged())]
+
 
 def cases(
   language: pure.PureModel, scalar: pure.PureModel, params: Params, sizes: Sizes
@@ -66,36 +66,24 @@ def cases(
     params: the language model's parameters; what is frozen of them, all models share.
     sizes: how much each case does.
   """
-  measured = [
-    _decoding(
-      language, params, f"generate, batch {rows}", [sizes.prompt] * rows, [sizes.response] * rows
-    )
-    for rows in sizes.batches
-  ]
-  measured.append(_decoding(language, params, "generate, mixed lengths", *sizes.ragged()))
+  measured = [_decoding(language, params, *one) for one in sizes.generations()]
   measured.append(_laying_out(language, params))
 
   scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   make = functools.partial(_records, language.config.vocabulary, sizes)
   length = sizes.prompt + sizes.response
-  imitation = Demonstrations(prompts=make(Prompts, 0), responses=make(Responses, 1))
-  measured.append(
-    _training(
-      "sft", language, objectives.imitation(language), params, imitation, {}, sizes.rows * length
-    )
-  )
-
-  pair = Preferences(make(Prompts, 0), make(Responses, 1), make(Responses, 2))
   tokens = sizes.rows * (length + sizes.response)
-  measured.append(
-    _training("reward", scalar, objectives.preference_pairs(scalar), scores, pair, {}, tokens)
-  )
+  said = Demonstrations(prompts=make(Prompts, 0), responses=make(Responses, 1))
+  pair = Preferences(make(Prompts, 0), make(Responses, 1), make(Responses, 2))
   gaps = GapPreferences(make(Prompts, 0), make(Prompts, 3), make(Responses, 1), make(Responses, 2))
   frozen = {"term_weights": jnp.ones(5)}
-  measured.append(
-    _training("gap reward", scalar, objectives.gap_order(scalar), scores, gaps, frozen, 2 * tokens)
-  )
+  trained = [
+    ("sft", language, objectives.imitation(language), params, said, {}, sizes.rows * length),
+    ("reward", scalar, objectives.preference_pairs(scalar), scores, pair, {}, tokens),
+    ("gap reward", scalar, objectives.gap_order(scalar), scores, gaps, frozen, 2 * tokens),
+  ]
 
+  measured += [_training(*one) for one in trained]
   return [*measured, _ppo(language, scalar, params, scores, sizes)]
 
 
@@ -106,11 +94,7 @@ def _records(vocabulary: int, sizes: Sizes, kind: type, seed: int) -> Prompts | 
 
 
 def _decoding(
-  model: pure.PureModel,
-  params: Params,
-  name: str,
-  lengths: Sequence[int],
-  limits: Sequence[int],
+  model: pure.PureModel, params: Params, name: str, lengths: Sequence[int], limits: Sequence[int]
 ) -> timing.Case:
   """Generates so many tokens after prompts of so many, row by row, from weights laid out before."""
   prompts = jax.tree.map(jnp.asarray, left_padded(model.config.vocabulary, lengths))
@@ -161,23 +145,34 @@ def _training(
   trained, base = pure.split(model, params)
   fixed = {"base": base} | frozen
 
-  # Copied: a step donates its state, and all cases share these parameters.
+  def first():
+    return training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer)
+
+  def once(state):
+    return step(state, fixed, batch, jax.random.key(0), jnp.float32(1e-6))
+
+  cost = costs.training(model, params, tokens)
+  return timing.Case(name, tokens, _going_on(first, once), cost)
+
+
+def _going_on(first: Callable, once: Callable) -> Callable:
+  """Returns how runs start, each of which goes on from the state that the one before returned.
+
+  The first one's is a copy: a step donates its state, and all cases share their parameters.
+  """
+
   def start():
-    state = _placed(training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer))
+    # Lies as steps return it, or the second one compiles them again.
+    state = jax.device_put(first(), parallel.replicated(_mesh()))
 
     def run():
       nonlocal state
-      state, metrics = step(state, fixed, batch, jax.random.key(0), jnp.float32(1e-6))
+      state, metrics = once(state)
       return jax.block_until_ready(metrics)
 
     return run
 
-  return timing.Case(name, tokens, start, costs.training(model, params, tokens))
-
-
-def _placed(state):
-  """Returns a state that lies as steps return it, or the second one compiles them again."""
-  return jax.device_put(state, parallel.replicated(_mesh()))
+  return start
 
 
 def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timing.Case:
@@ -199,25 +194,20 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   frozen = {"base": base, "reference": params}
 
-  def start():
+  def first():
     train = training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer)
-    state = _placed(ppo.State(train=train, kl_coefficient=jnp.float32(0.1)))
+    return ppo.State(train=train, kl_coefficient=jnp.float32(0.1))
 
-    def run():
-      nonlocal state
-      key = jax.random.key(0)
-      policy = pure.join(state.train.params, base)["policy"]
-      read = inference.laid_out(language, _mesh(), policy)
-      responses, logprobs = sample(read, prompts, key, jnp.float32(1))
-      rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)
-      experience = (prompts, responses, logprobs, rewards)
-      rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
-
-      state, metrics = iterate(state, frozen, *experience, key, rates, jnp.float32(1e4))
-      return jax.block_until_ready(metrics)
-
-    return run
+  def once(state):
+    key = jax.random.key(0)
+    policy = pure.join(state.train.params, base)["policy"]
+    read = inference.laid_out(language, _mesh(), policy)
+    responses, logprobs = sample(read, prompts, key, jnp.float32(1))
+    rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)
+    experience = (prompts, responses, logprobs, rewards)
+    rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
+    return iterate(state, frozen, *experience, key, rates, jnp.float32(1e4))
 
   tokens = sizes.rows * (sizes.prompt + sizes.response)
   cost = costs.training(language, params, tokens, models=2, reads=READS)
-  return timing.Case("ppo iteration", tokens, start, cost)
+  return timing.Case("ppo iteration", tokens, _going_on(first, once), cost)

@@ -20,16 +20,8 @@ def peers(directory: str, sizes: cases.Sizes) -> dict[str, timing.Case]:
 
   model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
   model.generation_config.eos_token_id = None  # a row ends at its given length
-  measured = [
-    _generation(model, f"generate, batch {rows}", [sizes.prompt] * rows, [sizes.response] * rows)
-    for rows in sizes.batches
-  ]
-
-  measured += [
-    _generation(model, "generate, mixed lengths", *sizes.ragged()),
-    _imitation(model, sizes),
-  ]
-  return {case.name: case for case in measured}
+  measured = [_generation(model, *one) for one in sizes.generations()]
+  return {case.name: case for case in (*measured, _imitation(model, sizes))}
 
 
 def _generation(model, name: str, lengths: Sequence[int], limits: Sequence[int]) -> timing.Case:
@@ -44,15 +36,11 @@ def _generation(model, name: str, lengths: Sequence[int], limits: Sequence[int])
   def is_done(ids, scores, **_):
     return ids.shape[1] >= ends
 
+  form = {"attention_mask": mask, "do_sample": False, "max_new_tokens": max(limits)}
+
   def run():
     with torch.no_grad():
-      return model.eval().generate(
-        ids,
-        attention_mask=mask,
-        do_sample=False,
-        max_new_tokens=max(limits),
-        stopping_criteria=[is_done],
-      )
+      return model.eval().generate(ids, stopping_criteria=[is_done], **form)
 
   return timing.Case(name, sum(limits), lambda: run)
 

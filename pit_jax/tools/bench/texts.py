@@ -24,9 +24,8 @@ def case(directory: str, source: str) -> timing.Case:
   rows = preferences.load(source, on_bad_row="skip").rows
 
   def run():
-    settings = encode.Settings(
-      text.load_tokenizer(directory), template.Template(), PROMPT, RESPONSE
-    )
+    words = text.load_tokenizer(directory)
+    settings = encode.Settings(words, template.Template(), PROMPT, RESPONSE)
     with tempfile.TemporaryDirectory() as folder:
       return encode.preferences(rows, settings, pathlib.Path(folder)).contents
 

@@ -6,7 +6,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,22 +16,15 @@ from pit_jax import costs
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One thing to measure.
+  """One thing to measure."""
 
-  Attributes:
-    name: what it does.
-    amount: how much one call does.
-    start: returns the function that does it once and waits for it. What that function holds, an
-      optimiser's moments for one, goes with it.
-    cost: what one call asks of the device; None is not known.
-    unit: what the amount counts: real tokens that are generated, or read in training, or rows.
-  """
-
-  name: str
-  amount: int
+  name: str  # what it does
+  amount: int  # how much one call does
+  # Returns the function that does it once and waits for it. What that function holds, an
+  # optimiser's moments for one, goes with it.
   start: Callable[[], Callable[[], Any]]
-  cost: costs.Cost | None = None
-  unit: str = "tokens"
+  cost: costs.Cost | None = None  # what one call asks of the device; None is not known
+  unit: str = "tokens"  # real ones that are generated, or read in training; or what else it counts
 
 
 def choose(cases: Sequence[Case], words: Sequence[str]) -> list[Case]:
@@ -77,7 +70,7 @@ def measure(
     # Compiles, and is not counted.
     for run in runs:
       run()
-    with _tracing(trace):
+    with contextlib.nullcontext() if trace is None else jax.profiler.trace(trace):
       for _ in range(repeats):
         for run, times in zip(runs, seconds, strict=True):
           began = time.perf_counter()
@@ -107,16 +100,6 @@ def _row(
     row |= {"peer_per_second": case.amount / peer, "ratio": peer / median}
 
   return row
-
-
-@contextlib.contextmanager
-def _tracing(folder: str | None) -> Iterator[None]:
-  if folder is None:
-    yield
-    return
-
-  with jax.profiler.trace(folder):
-    yield
 
 
 def peak_bytes() -> int:

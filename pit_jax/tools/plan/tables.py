@@ -63,7 +63,7 @@ def row(stage: stages.Stage, made: compiled.Compiled, peak: costs.Peak, count: i
 def write(
   rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, title: str, peak: costs.Peak
 ) -> str:
-  """Returns the tables of a plan, whose first line is `title`; for the others see `planning.Plan`."""
+  """Returns the tables of a plan below its title; the other arguments are a `planning.Plan`'s."""
   parts = [title, "", _memory(rows, peak), "", _work(rows), "", _run(rows, steps, chips, peak)]
   parts += ["", MODEL]
   return "\n".join(parts)
