@@ -50,17 +50,11 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """What is tried.
+  """What is tried."""
 
-  Attributes:
-    sampler: "grid" tries every combination, "random" draws, "tpe" learns from the trials before.
-    trials: how many; of a grid all, whatever this says.
-    space: key of the configuration, as on the command line → its values, or their range.
-  """
-
-  sampler: str
-  trials: int
-  space: dict[str, tuple | Range]
+  sampler: str  # "grid" tries every combination, "random" draws, "tpe" learns from trials before
+  trials: int  # how many; of a grid all, whatever this says
+  space: dict[str, tuple | Range]  # key, as on the command line → its values, or their range
 
   def value(self, key: str, stored: Stored) -> Any:
     """Returns the value of a key that a storage holds; see `as_stored`."""
@@ -90,11 +84,7 @@ def as_stored(value: Any) -> Stored:
 
 
 def load(path: str | os.PathLike, config: ml_collections.ConfigDict) -> Sweep:
-  """Returns the sweep that `get_sweep` of a file describes.
-
-  Args:
-    path: the file.
-    config: what is swept over; every key of the sweep must be one of its.
+  """Returns the sweep over a configuration that `get_sweep` of a file describes.
 
   Raises:
     ValueError: if the file cannot be read, or what it describes is no sweep over this config.

@@ -1,5 +1,6 @@
 """What a sweep found: a table, figures, and one JSON file."""
 
+import collections
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -22,26 +23,17 @@ STATES = {"COMPLETE": "done", "FAIL": "failed", "RUNNING": "running", "WAITING":
 def rows(study: optuna.Study, sweep: space.Sweep) -> list[dict[str, Any]]:
   """Returns a row per slot, the best first: its last trial, how often it was taken, and values."""
   # Trials come in the order of their numbers: the last one of a slot is the one that counts.
-  last: dict[int, optuna.trial.FrozenTrial] = {}
-  taken: dict[int, int] = {}
+  listed: dict[int, dict[str, Any]] = {}
+  taken = collections.Counter()
   for trial in study.get_trials(deepcopy=False):
-    slot = trial.user_attrs.get(trials.SLOT)
+    known = dict(trial.user_attrs)
+    slot = known.pop(trials.SLOT, None)
     if slot is not None:
-      last[slot] = trial
-      taken[slot] = taken.get(slot, 0) + 1
+      taken[slot] += 1
+      facts = {"slot": slot, "state": STATES[trial.state.name], "taken": taken[slot]}
+      listed[slot] = {**facts, "values": _values(trial, sweep), **known}
 
-  listed = [
-    {
-      "slot": slot,
-      "state": STATES[trial.state.name],
-      "taken": taken[slot],
-      "values": _values(trial, sweep),
-      **{name: value for name, value in trial.user_attrs.items() if name != trials.SLOT},
-    }
-    for slot, trial in last.items()
-  ]
-
-  return sorted(listed, key=lambda row: (-row.get("delta", -np.inf), row["slot"]))
+  return sorted(listed.values(), key=lambda row: (-row.get("delta", -np.inf), row["slot"]))
 
 
 def _values(trial: optuna.trial.FrozenTrial, sweep: space.Sweep) -> dict[str, Any]:
@@ -124,16 +116,12 @@ def _parallel(done: Sequence[Mapping], keys: Sequence[str]) -> matplotlib.figure
   for place, column in enumerate(columns):
     column = [space.as_stored(value) for value in column]
     distinct = sorted(set(column), key=_order)
+    ranks = dict(zip(distinct, np.linspace(0, 1, len(distinct)), strict=True))
     for value in distinct if len(distinct) <= 6 else (distinct[0], distinct[-1]):
-      axes.annotate(
-        f" {_said(value)}",
-        (place, distinct.index(value) / max(len(distinct) - 1, 1)),
-        fontsize=7,
-        parse_math=False,
-      )
+      axes.annotate(f" {_said(value)}", (place, ranks[value]), fontsize=7, parse_math=False)
 
     axes.axvline(place, color=palette.HAIRLINE)
-    columns[place] = [distinct.index(value) / max(len(distinct) - 1, 1) for value in column]
+    columns[place] = [ranks[value] for value in column]
 
   best = columns[-1]
   for index in np.argsort(best):

@@ -7,6 +7,7 @@ given back, and whoever takes it continues the run in the same folder from its l
 
 import concurrent.futures
 import dataclasses
+
 import json
 import multiprocessing
 import os
@@ -45,23 +46,14 @@ class RunFailed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Sweeping:
-  """A sweep in its storage.
+  """A sweep in its storage."""
 
-  Attributes:
-    sweep: what is tried.
-    arguments: of launch/train.py, without the workdir and what is swept.
-    workdir: holds a folder per trial; workers on several machines share it.
-    storage: URL of a database, as SQLAlchemy names it; workers share it.
-    heartbeat: seconds between signs of life; after three without one a trial is given back.
-    train: the command that a trial runs.
-  """
-
-  sweep: space.Sweep
-  arguments: Sequence[str]
-  workdir: pathlib.Path
-  storage: str
-  heartbeat: int = 10
-  train: pathlib.Path = TRAIN
+  sweep: space.Sweep  # what is tried
+  arguments: Sequence[str]  # of launch/train.py, without the workdir and what is swept
+  workdir: pathlib.Path  # holds a folder per trial; workers on several machines share it
+  storage: str  # URL of a database, as SQLAlchemy names it; workers share it
+  heartbeat: int = 10  # seconds between signs of life; after three without a trial is given back
+  train: pathlib.Path = TRAIN  # the command that a trial runs
 
   def open(self) -> optuna.Study:
     """Returns the study, made and filled with slots by the first who asks.
@@ -87,11 +79,9 @@ class Sweeping:
     return study
 
   def _connected(self) -> optuna.storages.RDBStorage:
-    attempts_left = ATTEMPTS
-    while True:
+    for attempts_left in reversed(range(ATTEMPTS)):
       try:
-        with warnings.catch_warnings():
-          warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with _quiet():
           storage = optuna.storages.RDBStorage(
             self.storage,
             # Seconds that SQLite waits for the transaction of another worker.
@@ -105,7 +95,6 @@ class Sweeping:
           _one_at_a_time(storage.engine)
         return storage
       except sqlalchemy.exc.DBAPIError as error:  # two workers make the tables at once
-        attempts_left -= 1
         if not attempts_left:
           raise ValueError(f"{self.storage} cannot be opened: {error}") from error
         time.sleep(POLL)
@@ -151,8 +140,7 @@ class Sweeping:
     study = self.open()
     while not stopping.is_set():
       # Gives back trials without a heartbeat; `optimize` does too, but runs only where one waits.
-      with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+      with _quiet():
         optuna.storages.fail_stale_trials(study)
 
       states = {trial.state for trial in study.get_trials(deepcopy=False)}
@@ -192,6 +180,11 @@ class Sweeping:
     return metrics["delta"]
 
 
+def _quiet() -> warnings.catch_warnings:
+  """Leaves out that the heartbeat is experimental."""
+  return warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
 def flags(values: dict[str, Any]) -> list[str]:
   """Returns values of a configuration as arguments of launch/train.py."""
   return [configurations.argument(key, value) for key, value in values.items()]
@@ -202,35 +195,31 @@ def _stored(values: dict[str, Any]) -> dict[str, space.Stored]:
 
 
 def measure(results: dict[str, Any]) -> dict[str, Any]:
-  """Returns what a sweep compares of a run.
+  """Returns what a sweep compares of a run, from results.json of a recipe that compares systems.
 
-  Args:
-    results: results.json of a recipe that compares systems.
-
-  Returns:
-    `delta` and its `ci95` of the comparison that the run is about, under `judge`, the first of the
-    run's judges; `kl`, nats per response of the last RL stage, None without one;
-    `seconds` in all.
+  They are `delta` and its `ci95` of the comparison that the run is about, under `judge`, the first
+  of the run's judges; `kl`, nats per response of the last RL stage, None without one; and `seconds`
+  in all.
 
   Raises:
     RunFailed: that judge could not judge most prompts.
   """
-  rows = [
+  row = next(
     row
     for row in results["comparisons"]
     if [row["a"], row["b"]] == results["headline"] and row["temperature"] != "best"
-  ]
+  )
 
-  if not verdict.is_judged(rows[0]):  # another judge's Δ would be no measure of the same thing
+  if not verdict.is_judged(row):  # another judge's Δ would be no measure of the same thing
     raise RunFailed(
-      f"{rows[0]['judge']} could not judge most prompts ({rows[0].get('failures')}); repeat the "
-      "run's launch/train.py, then the sweep"
+      f"{row['judge']} could not judge most prompts ({row.get('failures')}); repeat the run's "
+      "launch/train.py, then the sweep"
     )
 
   curves = (stage["curve"].get("objective/kl") for stage in results["stages"].values())
   final_kl = [curve[-1][1] for curve in curves if curve]
   return {
-    **{name: rows[0][name] for name in ("delta", "ci95", "judge")},
+    **{name: row[name] for name in ("delta", "ci95", "judge")},
     "kl": final_kl[-1] if final_kl else None,
     "seconds": sum(results["seconds"].values()),
   }
