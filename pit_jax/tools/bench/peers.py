@@ -9,12 +9,7 @@ from pit_jax.tools.bench import cases, timing
 
 
 def peers(directory: str, sizes: cases.Sizes) -> dict[str, timing.Case]:
-  """Returns the peer's cases, by the name of ours.
-
-  Args:
-    directory: the model, as transformers reads it; float32.
-    sizes: as for `cases.cases`.
-  """
+  """Returns the peer's cases, by the name of ours, in float32 with a model's directory."""
   import torch
   import transformers
 

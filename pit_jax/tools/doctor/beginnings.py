@@ -1,6 +1,7 @@
 """Findings on prompts that begin alike: turns of one conversation, and much-used first turns."""
 
 import numpy as np
+from jaxtyping import Int
 
 from pit_jax.data import conversations, similar
 from pit_jax.tools.doctor import cases, findings
@@ -19,15 +20,12 @@ FIRST = (
 )
 
 
-def shared(examined: cases.Cases, talks: np.ndarray) -> findings.Finding:
+def shared(examined: cases.Cases, talks: Int[np.ndarray, " prompts"]) -> findings.Finding:
   """Finds prompts that share their beginning, and whether folds keep these together.
 
   Prompts with the same first turn of a user, however they are written, are in one fold. Others that
-  share their beginning are written in a way that nobody knows, such as between two names.
-
-  Args:
-    examined: the rows.
-    talks: Int[prompts], which prompts are of one conversation.
+  share their beginning are written in a way that nobody knows, such as between two names. `talks`
+  says which prompts are of one conversation; see `copies.conversations_of`.
   """
   # Numbered by what prompts are divided by: the user's first turn.
   texts = (conversations.opening(examined.rows[row].prompt) for row in examined.first)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from pit_jax.data import clusters, marks, preferences, similar
 from pit_jax.report import cells
@@ -91,14 +92,11 @@ def _alike(examined: cases.Cases, one: int, other: int, similarity: float) -> fi
   return findings.Example(places, f"{similarity:.2f}: {texts[0]} | {texts[1]}")
 
 
-def conversations_of(examined: cases.Cases) -> np.ndarray:
+def conversations_of(examined: cases.Cases) -> Int[np.ndarray, " prompts"]:
   """Numbers prompts so that those of one conversation have the same number.
 
   Two prompts are of one conversation where one goes on with further turns of the other
   (`clusters.continued`), or where both begin with the same question and the same reply to it.
-
-  Returns:
-    Int[prompts].
   """
   begun: dict[tuple, int] = {}
   links = clusters.continued(examined.prompts).tolist()
@@ -185,10 +183,7 @@ def trained_by(names: Sequence[str]) -> dict[str, list[str]]:
   """Returns each part that measures → the parts that what it measures was trained on.
 
   A reward model that only judges must not know what the one that rewards was trained on, nor the
-  prompts of reinforcement learning.
-
-  Args:
-    names: of the parts of a division; see `preferences.Folds`.
+  prompts of reinforcement learning. The names are those of `preferences.Folds`.
   """
   twins = {name: f"{name}{preferences.VALIDATION}" for name in names}
   unseen = {preferences.HELD_OUT, preferences.SET_ASIDE, *twins.values()}

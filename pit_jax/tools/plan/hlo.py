@@ -73,7 +73,7 @@ class Module:
     for computation, _ in self._visits(self.entry, 1.0, [1]):
       for one in computation.values():
         origin = re.search(r'op_name="([^"]*)"', one.rest)
-        for kind, sizes, is_main in one.shape.arrays:
+        for kind, sizes, is_main in one.arrays:
           shape = f"{kind}[{','.join(map(str, sizes))}]"
           if is_main and (shape not in by_shape or not by_shape[shape][2]):
             size = instructions.BYTES[kind] * math.prod(sizes)
@@ -140,20 +140,20 @@ class Module:
       return 0
     if one.opcode == "fusion":
       return self._fusion_bytes(computation, one)
-    operands = [computation[name].shape.main for name in one.operands if name in computation]
+    operands = [computation[name].main for name in one.operands if name in computation]
     if one.opcode in SLICES:
-      return 2 * one.shape.main
+      return 2 * one.main
 
     # In place: the slice is read and written, the rest of the array stays.
     if one.opcode == "dynamic-update-slice":
       return 2 * operands[1]
-    return one.shape.main + sum(operands)
+    return one.main + sum(operands)
 
   def _fusion_bytes(self, computation: Computation, one: instructions.Instruction) -> int:
     """Of an operand of which a fusion reads or writes a slice alone, that slice counts."""
-    total = one.shape.main
+    total = one.main
     for place, name in enumerate(one.operands):
-      size = computation[name].shape.main if name in computation else 0
+      size = computation[name].main if name in computation else 0
       read, written = self._touched(one.called[0], place, size)
       total += read
       if written is not None:  # in place
@@ -175,9 +175,9 @@ class Module:
       if user.opcode == "bitcast":
         names.add(user.name)
       elif user.opcode in SLICES and user.operands[0] in names:
-        read += user.shape.bytes
+        read += user.bytes
       elif user.opcode == "dynamic-update-slice" and user.operands[0] in names:
-        written = (written or 0) + inside[user.operands[1]].shape.bytes
+        written = (written or 0) + inside[user.operands[1]].bytes
       elif user.opcode == "fusion":
         for index, name in enumerate(user.operands):
           if name in names:
@@ -211,9 +211,9 @@ def read(text: str) -> Module:
 def _sent(kind: str, one: instructions.Instruction) -> float:
   """Returns the bytes that each device sends, on a ring (Thakur et al. 2005)."""
   group = _group(one.rest)
-  size = one.shape.bytes
+  size = one.bytes
   if one.opcode.endswith("-start"):  # what comes in, and what goes out
-    size = max(instructions.BYTES[kind] * math.prod(sizes) for kind, sizes, _ in one.shape.arrays)
+    size = max(instructions.BYTES[kind] * math.prod(sizes) for kind, sizes, _ in one.arrays)
   share = (group - 1) / group
   if one.opcode == "reduce-scatter":  # each keeps 1/group of what it had
     return float(size * (group - 1))

@@ -20,43 +20,25 @@ _CALLED = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-  """An array, or several, as an instruction makes it."""
+class Instruction:
+  """One line of a program."""
 
-  # Of each its type, its dimensions, and whether it is in main memory.
+  name: str
+  # It makes an array, or several: of each its type, its dimensions, whether it is in main memory.
   arrays: tuple[tuple[str, tuple[int, ...], bool], ...]
-
-  @classmethod
-  def parse(cls, text: str) -> "Shape":
-    """Returns the shape that a type is written as; on-chip memory is marked S(1) and so on."""
-    return cls(
-      tuple(
-        (kind, tuple(map(int, filter(None, sizes.split(",")))), "S(" not in (place or ""))
-        for kind, sizes, place in _ARRAY.findall(text)
-        if kind in BYTES
-      )
-    )
+  opcode: str
+  operands: tuple[str, ...]
+  rest: str  # what stands after the operands
 
   @property
   def bytes(self) -> int:
-    """All of it."""
+    """All that it makes."""
     return sum(BYTES[kind] * math.prod(sizes) for kind, sizes, _ in self.arrays)
 
   @property
   def main(self) -> int:
     """What of it is in main memory."""
     return sum(BYTES[kind] * math.prod(sizes) for kind, sizes, is_main in self.arrays if is_main)
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-  """One line of a program."""
-
-  name: str
-  shape: Shape
-  opcode: str
-  operands: tuple[str, ...]
-  rest: str  # what stands after the operands
 
   @property
   def called(self) -> list[str]:
@@ -74,8 +56,14 @@ def read(line: str) -> Instruction:
   # Of these the brackets hold a number or a value, and no operands.
   if opcode.group(1) not in ("parameter", "constant"):
     rest = rest.removeprefix(operands)
-  shape = Shape.parse(right[: opcode.start()])
-  return Instruction(left.lstrip("%"), shape, opcode.group(1), tuple(_NAME.findall(operands)), rest)
+  # On-chip memory is marked S(1) and so on.
+  arrays = tuple(
+    (kind, tuple(map(int, filter(None, sizes.split(",")))), "S(" not in place)
+    for kind, sizes, place in _ARRAY.findall(right[: opcode.start()])
+    if kind in BYTES
+  )
+  names = tuple(_NAME.findall(operands))
+  return Instruction(left.lstrip("%"), arrays, opcode.group(1), names, rest)
 
 
 def _end(text: str) -> int:

@@ -58,14 +58,12 @@ def plan(
   """Compiles every program of every stage, and returns what the run takes.
 
   Args:
-    config: of the run.
-    recipe: of the run.
+    config: of the run; `recipe` likewise.
     devices: abstract ones.
     peak: of one of them; see `peak_of`.
     rows: preferences of the data set.
     wanted: the stages to plan; none is all of them.
     compile: says what the compiler makes of a program.
-
   Raises:
     ValueError: the run cannot be planned, or has no such stage.
   """
@@ -93,11 +91,7 @@ def arrays(
 ) -> abstract.Arrays:
   """Returns the arrays of a run on the devices of its mesh, which need not exist.
 
-  Args:
-    config: of the run.
-    recipe: its recipe.
-    devices: those of the mesh.
-    memory: bytes of one of them, for a mesh that is chosen by them.
+  Where the mesh is not given, it is chosen by the `memory` of one of them, in bytes.
 
   Raises:
     ValueError: the run cannot be.

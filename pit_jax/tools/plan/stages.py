@@ -27,15 +27,9 @@ class Stage:
 
 
 def stages(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[Stage]:
-  """Returns the stages of a run, in order.
-
+  """Returns the stages of a run, in order, on a data set of so many preferences.
   Models that later stages or the report need stay on the devices: they are the role `earlier`, and
   so is that of which all are made.
-
-  Args:
-    run: its arrays.
-    recipe: of the run.
-    rows: preferences of the data set.
   """
 
   @functools.cache  # makes each program once, since the compiler need not see it twice

@@ -68,12 +68,7 @@ def candidates(
 ) -> list[Candidate]:
   """Returns the candidates that may fit, those first that are estimated to be fastest.
 
-  Args:
-    config: of the run.
-    recipe: of the run.
-    devices: abstract ones.
-    peak: of one of them.
-    rows: preferences of the data set.
+  The devices are abstract ones, and `rows` are the preferences of the data set.
 
   Raises:
     ValueError: the recipe cannot be planned, or no candidate can fit.

@@ -7,7 +7,6 @@ given back, and whoever takes it continues the run in the same folder from its l
 
 import concurrent.futures
 import dataclasses
-
 import json
 import multiprocessing
 import os
@@ -79,7 +78,8 @@ class Sweeping:
     return study
 
   def _connected(self) -> optuna.storages.RDBStorage:
-    for attempts_left in reversed(range(ATTEMPTS)):
+    attempts_left = ATTEMPTS
+    while True:
       try:
         with _quiet():
           storage = optuna.storages.RDBStorage(
@@ -95,6 +95,7 @@ class Sweeping:
           _one_at_a_time(storage.engine)
         return storage
       except sqlalchemy.exc.DBAPIError as error:  # two workers make the tables at once
+        attempts_left -= 1
         if not attempts_left:
           raise ValueError(f"{self.storage} cannot be opened: {error}") from error
         time.sleep(POLL)
