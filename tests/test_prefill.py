@@ -154,8 +154,8 @@ told = [one for each in made.computations.values() for one in each.values()
         if one.opcode.removesuffix("-start") in hlo.COLLECTIVES]
 assert told
 # Weights are gathered, and ends are agreed on; keys and values stay where they are.
-largest = max(told, key=lambda one: one.shape.bytes)
-assert 20 * largest.shape.bytes < program.made["cache"], largest
+largest = max(told, key=lambda one: one.bytes)
+assert 20 * largest.bytes < program.made["cache"], largest
 """
 
 

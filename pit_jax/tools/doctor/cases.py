@@ -60,20 +60,16 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
   sides = [(row.chosen, row.rejected) for row in loaded.rows]
   named = zip(np.repeat(prompt, 2).tolist(), itertools.chain(*sides), strict=True)
   chosen, rejected = numbered(named)[0].reshape(-1, 2).T
-  names = ()
-  part = None
-  refusal = ""
+  first = np.unique(prompt, return_index=True)[1]
 
   try:
     folds = division.divide(loaded.rows)
-    names = tuple(folds)
-    part = _parts(numbers, folds)
+    divided = (tuple(folds), _parts(numbers, folds), "")
   except ValueError as error:  # too few rows for folds are a finding, not the end
-    refusal = str(error)
+    divided = ((), None, str(error))
 
-  first = np.unique(prompt, return_index=True)[1]
-  told = (loaded.rows, loaded.skipped, tuple(numbers), prompt, first, chosen, rejected)
-  return Cases(*told, names, part, refusal)
+  by_row = (prompt, first, chosen, rejected)
+  return Cases(loaded.rows, loaded.skipped, tuple(numbers), *by_row, *divided)
 
 
 def _parts(numbers: dict[str, int], folds: preferences.Folds) -> np.ndarray:

@@ -22,7 +22,6 @@ from pit_jax.tools.plan import planning, stages, tables
 from pit_jax.training import optimizers
 
 ACCUMULATIONS = (1, 2, 4, 8, 16)
-GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,11 +282,12 @@ def _sum(run: abstract.Arrays, tokens: float) -> float:
 
 def write(tried: Sequence[Tried], title: str, peak: costs.Peak) -> str:
   """Returns what was tried as a table, and what to set."""
-  lines = [title, "", f" {'estimate':>9}{'hours':>11}{'GiB':>8} of {peak.memory / GIB:.2f}"]
+  lines = [title, "", f" {'estimate':>9}{'hours':>11}{'GiB':>8} of {peak.memory / costs.GIB:.2f}"]
   for one in tried:
     hours = "too large" if one.hours is None else f"{one.hours:.3g}"
-    line = f" {one.candidate.hours:9.3g}{hours:>11}{one.bytes / GIB:8.2f}  {one.program:22}"
+    line = f" {one.candidate.hours:9.3g}{hours:>11}{one.bytes / costs.GIB:8.2f}  {one.program:22}"
     lines.append(f"{line} {one.candidate.flags}")
+
   chosen = "best: " + tried[0].candidate.flags
   if tried[0].hours is None:
     chosen = "nothing that was tried fits; use more chips, smaller batches, or model.lora.rank"
@@ -295,5 +295,5 @@ def write(tried: Sequence[Tried], title: str, peak: costs.Peak) -> str:
 
 
 def _said(one: Tried) -> str:
-  size = f"{one.bytes / GIB:.2f} GiB in {one.program}"
+  size = f"{one.bytes / costs.GIB:.2f} GiB in {one.program}"
   return f"too large: {size}" if one.hours is None else f"{one.hours:.3g} h, {size}"

@@ -6,7 +6,6 @@ from pit_jax import costs
 from pit_jax.run import abstract
 from pit_jax.tools.plan import compiled, stages
 
-GIB = 2**30
 ROLES = ("policy", "reference", "value", "reward", "earlier", "cache", "activations")
 MODEL = """\
 Memory is of the program that takes most, in GiB of each device. Before anything is compiled, shapes
@@ -79,16 +78,14 @@ def hours(rows: Sequence[Mapping], steps: Mapping[str, int]) -> dict[str, float]
 
 def _memory(rows: Sequence[Mapping], peak: costs.Peak) -> str:
   head = f" {'stage':14}{'program':9}" + "".join(f"{role:>12}" for role in ROLES)
-  lines = [head + f"{'total':>8}{'XLA':>8}{'by hand':>9}  fits {peak.memory / GIB:.2f} GiB"]
+  lines = [head + f"{'total':>8}{'XLA':>8}{'by hand':>9}  fits {peak.memory / costs.GIB:.2f} GiB"]
   for name in dict.fromkeys(row["stage"] for row in rows):
     row = max((row for row in rows if row["stage"] == name), key=lambda row: row["total"])
-    sizes = "".join(f"{row['memory'][role] / GIB:12.2f}" for role in ROLES)
+    sizes = "".join(f"{row['memory'][role] / costs.GIB:12.2f}" for role in ROLES)
     hand = "" if row["by_hand"] is None else f"{row['by_hand']:+.1%}"
     fits = "yes" if all(row["fits"] for row in rows if row["stage"] == name) else "NO"
-    lines.append(
-      f" {name:14}{row['program']:9}{sizes}{row['total'] / GIB:8.2f}{row['xla'] / GIB:8.2f}"
-      f"{hand:>9}  {fits}"
-    )
+    total = f"{row['total'] / costs.GIB:8.2f}{row['xla'] / costs.GIB:8.2f}"
+    lines.append(f" {name:14}{row['program']:9}{sizes}{total}{hand:>9}  {fits}")
 
     lines += [f"   {row['program']}: {row['error']}" for row in rows if row["error"]]
 
@@ -100,20 +97,18 @@ def _work(rows: Sequence[Mapping]) -> str:
   head = f" {'stage':14}{'program':9}{'TFLOP':>9}{'GB':>9}"
   sent = "".join(f"{f'{kind} GB':>12}" for kind in kinds.values())
   lines = [f"{head}{sent}    seconds  bound      MFU"]
+
   for row in rows:
     sent = "".join(f"{row['sent'].get(kind, 0) / 1e9:12.2f}" for kind in kinds)
-    lines.append(
-      f" {row['stage']:14}{row['program']:9}{row['flops'] / 1e12:9.1f}{row['bytes'] / 1e9:9.0f}"
-      f"{sent}{row['seconds']:11.2f}  {row['bound']:8}{row['mfu']:6.0%}"
-    )
+    done = f"{row['flops'] / 1e12:9.1f}{row['bytes'] / 1e9:9.0f}{sent}{row['seconds']:11.2f}"
+    lines.append(f" {row['stage']:14}{row['program']:9}{done}  {row['bound']:8}{row['mfu']:6.0%}")
 
   return "\n".join(lines)
 
 
 def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: costs.Peak) -> str:
-  lines = [
-    f" {'stage':14}{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}{'MFU':>6}{'memory':>8}"
-  ]
+  heads = f"{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}{'MFU':>6}{'memory':>8}"
+  lines = [f" {'stage':14}{heads}"]
   taken = hours(rows, steps)
   total = sum(taken.values())
 
@@ -123,9 +118,7 @@ def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: co
     # Of the products there are in all, by what the chips could have done meanwhile.
     mfu = sum(row["mfu"] * row["seconds"] for row in own) / max(seconds, 1e-12)
     full = max(row["total"] for row in own) / peak.memory
-    lines.append(
-      f" {name:14}{count:7}{seconds:9.2f}{taken[name]:8.2f}{taken[name] * chips:12.0f}"
-      f"{mfu:6.0%}{full:8.0%}"
-    )
+    lasting = f"{taken[name]:8.2f}{taken[name] * chips:12.0f}"
+    lines.append(f" {name:14}{count:7}{seconds:9.2f}{lasting}{mfu:6.0%}{full:8.0%}")
 
   return "\n".join([*lines, f" {'run':14}{'':16}{total:8.2f}{total * chips:12.0f}"])
