@@ -58,13 +58,10 @@ class Sizes:
 def cases(
   language: pure.PureModel, scalar: pure.PureModel, params: Params, sizes: Sizes
 ) -> list[timing.Case]:
-  """Returns what is measured of our own.
+  """Returns what is measured of our own: a language model, with adapters or without.
 
-  Args:
-    language: the language model, with adapters or without.
-    scalar: the scalar model of the same trunk.
-    params: the language model's parameters; what is frozen of them, all models share.
-    sizes: how much each case does.
+  The scalar model has the same trunk. What is frozen of the language model's parameters, all models
+  share.
   """
   measured = [_decoding(language, params, *one) for one in sizes.generations()]
   measured.append(_laying_out(language, params))

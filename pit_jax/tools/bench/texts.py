@@ -12,11 +12,10 @@ RESPONSE = 128
 
 
 def case(directory: str, source: str) -> timing.Case:
-  """Returns the case.
+  """Returns the case: a directory's tokenizer on a source that was read before.
 
-  Args:
-    directory: holds the tokenizer, which every call opens anew: it learns words as they come.
-    source: of the preferences, which are read before; rows that cannot be used are left out.
+  Every call opens the tokenizer anew, since it learns words as they come. Rows that cannot be used
+  are left out.
 
   Raises:
     ValueError: the source cannot be used.

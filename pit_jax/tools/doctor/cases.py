@@ -27,9 +27,10 @@ class Cases:
   part: Int[np.ndarray, " prompts"] | None  # of each prompt its part in `names`; None without folds
   refusal: str  # why there are no folds; "" where there are
 
-  def named(self, part: int | np.integer) -> str:
-    """Returns the name of a part in words."""
-    return self.names[part].replace("_", " ")
+  def counts(self) -> dict[str, int]:
+    """Returns how many rows each part has."""
+    counts = np.bincount(self.part[self.prompt], minlength=len(self.names)).tolist()
+    return dict(zip(self.names, counts, strict=True))
 
   def places(self, *numbers: int | np.integer) -> tuple[str, ...]:
     """Returns where some rows came from."""
@@ -48,7 +49,7 @@ class Cases:
     """Shows prompts side by side, each behind the name of its part where there are folds."""
     texts = [findings.shorten(self.prompts[prompt], 90) for prompt in prompts]
     if self.part is not None:
-      names = map(self.named, self.part[prompts])
+      names = [self.names[part].replace("_", " ") for part in self.part[prompts]]
       texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
 
     return findings.Example(self.places(*self.first[prompts]), " | ".join(texts))

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pit_jax.data import encode, preferences, similar
 from pit_jax.tools.doctor import (
   beginnings,
@@ -62,10 +60,11 @@ def examine(
   judged = orders.pairs(examined.chosen, examined.rejected)
   talks = copies.conversations_of(examined)
   circles = orders.cycles(judged, findings.EXAMPLES)
+  is_planned = planned is not None and examined.part is not None
 
   outcomes = (
     sizes.usable(examined),
-    *_steps(examined, planned),
+    *([sizes.steps(planned(examined.counts()))] if is_planned else []),
     reading.notes(loaded),
     sizes.truncation(examined, measured, settings),
     copies.duplicates(examined),
@@ -85,12 +84,3 @@ def examine(
   limits = (settings.max_prompt_length, settings.max_response_length)
   given = (loaded.source, len(loaded.rows), tokenizer, division)
   return Examination(*given, outcomes, measured, by_ratio, limits)
-
-
-def _steps(examined: cases.Cases, planned: Planned | None) -> list[findings.Finding]:
-  """Returns the finding on optimiser steps, where a configuration and folds are known."""
-  if planned is None or examined.part is None:
-    return []
-  of_row = np.bincount(examined.part[examined.prompt], minlength=len(examined.names))
-  counts = dict(zip(examined.names, of_row.tolist(), strict=True))
-  return [sizes.steps(planned(counts))]

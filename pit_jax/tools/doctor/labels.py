@@ -145,7 +145,7 @@ def _unknown_noise(repeated: int) -> findings.Finding:
 
 def noise(examined: cases.Cases, judged: orders.Pairs) -> findings.Finding:
   """Estimates how often labels are flipped, and so how accurate a reward model can look."""
-  repeated = judged.judgements > 1
+  repeated = judged.for_first + judged.for_second > 1
   # True of no pairs as well: both cases say why nothing can be known.
   if judged.is_contradictory[repeated].all():
     return _unknown_noise(int(repeated.sum()))

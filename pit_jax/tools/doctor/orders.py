@@ -29,11 +29,6 @@ class Pairs:
     """Which pairs were judged either way."""
     return (self.for_first > 0) & (self.for_second > 0)
 
-  @property
-  def judgements(self) -> Int[np.ndarray, " pairs"]:
-    """How often each pair was judged."""
-    return self.for_first + self.for_second
-
 
 @dataclasses.dataclass(frozen=True)
 class Cycles:

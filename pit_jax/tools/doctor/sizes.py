@@ -41,8 +41,8 @@ def usable(examined: cases.Cases) -> findings.Finding:
     sentence += f" Training would refuse them: {examined.refusal}."
     advice = "Give it more rows, or other fractions."
   else:
-    many = np.bincount(examined.part[examined.prompt], minlength=len(examined.names)).tolist()
-    counts |= {f"fold: {examined.named(part)}": rows for part, rows in enumerate(many) if rows}
+    parts = ((name.replace("_", " "), rows) for name, rows in examined.counts().items() if rows)
+    counts |= {f"fold: {part}": rows for part, rows in parts}
   figures = tuple(itertools.starmap(findings.Figure, counts.items()))
   return findings.weighed("rows", "Usable rows", share, sentence, advice, figures)
 
