@@ -16,6 +16,5 @@ def notes(loaded: preferences.PreferenceSet) -> findings.Finding:
   )
 
   figures = tuple(findings.Figure(note, rows) for note, rows in loaded.notes.items())
-  return findings.Finding(
-    "reading", title, "warning", f"{'; '.join(loaded.notes)}.", advice, figures
-  )
+  sentence = f"{'; '.join(loaded.notes)}."
+  return findings.Finding("reading", title, "warning", sentence, advice, figures)

@@ -58,12 +58,12 @@ def plan(
   """Compiles every program of every stage, and returns what the run takes.
 
   Args:
-    config: of the run; `recipe` likewise.
     devices: abstract ones.
     peak: of one of them; see `peak_of`.
     rows: preferences of the data set.
     wanted: the stages to plan; none is all of them.
     compile: says what the compiler makes of a program.
+
   Raises:
     ValueError: the run cannot be planned, or has no such stage.
   """
