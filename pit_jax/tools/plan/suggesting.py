@@ -157,6 +157,7 @@ def search(
     if tried and is_over():
       say("the time is over, and others were not tried")
       break
+
     say(f"estimated {candidate.hours:.3g} h: {candidate.flags}")
     tried.append(look(candidate))
     say("  " + _said(tried[-1]))
@@ -188,6 +189,7 @@ def look(
         # RL alone has several programs, and no micro-batches that could make it fit.
         return Tried(candidate, None, *size, len(stage.makers) > 1)
       largest = max(largest, size)
+
       hours += stage.steps * row["seconds"] / 3600
 
   return Tried(candidate, hours, *largest)
