@@ -58,10 +58,9 @@ class Sizes:
 def cases(
   language: pure.PureModel, scalar: pure.PureModel, params: Params, sizes: Sizes
 ) -> list[timing.Case]:
-  """Returns what is measured of our own: a language model, with adapters or without.
+  """Returns what is measured of our own: of a language model, with adapters or without.
 
-  The scalar model has the same trunk. What is frozen of the language model's parameters, all models
-  share.
+  The scalar model has the same trunk. What is frozen of `params`, the language model's, they share.
   """
   measured = [_decoding(language, params, *one) for one in sizes.generations()]
   measured.append(_laying_out(language, params))

@@ -59,9 +59,7 @@ def weighed(
 ) -> Finding:
   """Returns a finding on a share of the rows, in [0, 1], with advice only where there are any.
 
-  Args:
-    name: as the other arguments, of the finding.
-    fine: what is said instead where no row is concerned; "" is the same sentence.
+  Where there are none, it says `fine` instead of `found`, unless that is "".
   """
   if share > 0:
     return Finding(name, title, severity(share), found, advice, *shown, **more)

@@ -188,8 +188,8 @@ def look(
       if not row["fits"]:
         # RL alone has several programs, and no micro-batches that could make it fit.
         return Tried(candidate, None, *size, len(stage.makers) > 1)
-      largest = max(largest, size)
 
+      largest = max(largest, size)
       hours += stage.steps * row["seconds"] / 3600
 
   return Tried(candidate, hours, *largest)
@@ -229,6 +229,7 @@ def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows:
       updates = len(optimizers.kinds(job.estimator)) * job.epochs * job.minibatches
     else:
       updates = job.accumulation
+
     seconds += stage.steps * (step + _learning(run, last, updates, peak))
 
   return seconds / 3600
