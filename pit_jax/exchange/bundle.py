@@ -14,17 +14,18 @@ BASE = "base"
 
 def save(
   folder: pathlib.Path,
-  models: Mapping[str, tuple[pure.PureModel, Params, Mapping[str, int | None]]],
+  models: Mapping[str, tuple[pure.PureModel, Params]],
+  special_ids: Mapping[str, int | None],
 ) -> None:
   """Writes every model into a directory of its own name, and with adapters the base into `base`.
 
   Args:
     folder: where the directories are made.
-    models: name → model, parameters, and special tokens for its config.json; those with adapters
-      share one base.
+    models: name → model and parameters; those with adapters share one base.
+    special_ids: of tokens, for every config.json.
   """
   has_base = False
-  for name, (model, params, special_ids) in models.items():
+  for name, (model, params) in models.items():
     if model.config.adapter is None:
       hf.save(folder / name, model, params, **special_ids)
       continue
@@ -77,9 +78,8 @@ class Reader:
     overrides = {"dtype": self.dtype, "unroll": self.unroll, "stored": stored, "adapter": adapter}
     config = dataclasses.replace(families.read(directory), **overrides)
     config = dataclasses.replace(config, attention=kernels.choose("auto", self.platform, config))
-    is_scalar = families.is_classifier(directory)
-
-    return (pure.scalar_model if is_scalar else pure.language_model)(config)
+    make = pure.scalar_model if families.is_classifier(directory) else pure.language_model
+    return make(config)
 
   def load(self, name: str) -> Params:
     """Returns the parameters of a model, on the devices.

@@ -11,6 +11,7 @@ Reading needs neither the data nor the checkpoints, and works on any number of d
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -67,7 +68,7 @@ def save(
 
   Args:
     workdir: folder of the run.
-    asking: how the models are asked: shapes, tokenizer, template, length limits.
+    asking: how the models are asked.
     models: some of NAMES; with `improver` also `policy` and `gap_reward`. A published `reward` is
       not looked at.
     zero_point: mean gap of identical pairs, in the exported gap reward's unit; None without one.
@@ -83,18 +84,17 @@ def save(
     for leftover in (partial, old):
       shutil.rmtree(leftover, ignore_errors=True)
 
-  special_ids = asking.settings.tokenizer.special_ids
-  bundled = {}
-  # A published reward model keeps files of its own, written below.
-  for name in models if published is None else models.keys() - {"reward"}:
-    model = asking.language if name in LANGUAGE else asking.scalar
-    bundled[name] = (model, models[name], special_ids)
-
-  bundle.save(partial, bundled)
+  settings = asking.settings
+  # A published reward model keeps files of its own.
+  bundled = {
+    name: (asking.language if name in LANGUAGE else asking.scalar, params)
+    for name, params in models.items()
+    if name != "reward" or published is None
+  }
+  bundle.save(partial, bundled, settings.tokenizer.special_ids)
   described = classifier_files.save(partial / "reward", published) if published else None
   if not hosts.is_first():
     return
-  settings = asking.settings
   settings.tokenizer.save(partial / "tokenizer")
 
   run = _Run(
@@ -125,10 +125,7 @@ def load(
 
   When improvement stops is the improver's default, which `dataclasses.replace` changes.
 
-  Args:
-    workdir: folder of the run.
-    mesh: the devices.
-    batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
+  `batch_size` is rows per compiled call, a multiple of the mesh's data × fsdp sizes.
 
   Raises:
     ValueError: the run is not finished, has no improver, or a file is missing, cannot be read or
@@ -204,12 +201,10 @@ def load_published(
   folder = workdir / FOLDER
   if run.published is None:
     return None
-  arguments = (folder / "reward", run.published)
-  shape = None
-  if run.published["gain"] is None:  # it is one of our families
-    shape = _reader(run, folder, mesh).describe("reward").config
-
-  return classifier_files.load(*arguments, shape, mesh=mesh, batch_size=batch_size)
+  is_ours = run.published["gain"] is None  # one of our families
+  shape = _reader(run, folder, mesh).describe("reward").config if is_ours else None
+  saved = (folder / "reward", run.published)
+  return classifier_files.load(*saved, shape, mesh=mesh, batch_size=batch_size)
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
@@ -297,20 +292,13 @@ def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
       f"{run.tokenizer}); put back the file that was exported"
     )
 
-  return encode.Settings(
-    tokenizer=tokenizer,
-    template=chat.restore(run.template),
-    max_prompt_length=run.max_prompt_length,
-    max_response_length=run.max_response_length,
-  )
+  form = chat.restore(run.template)
+  return encode.Settings(tokenizer, form, run.max_prompt_length, run.max_response_length)
 
 
 def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.Reader:
-  def places(model):
-    return parallel.homes(model, mesh)
-
-  platform = mesh.devices.flat[0].platform
-  return bundle.Reader(folder, run.dtype, run.unroll, run.stored, platform, places)
+  kept = (run.dtype, run.unroll, run.stored, mesh.devices.flat[0].platform)
+  return bundle.Reader(folder, *kept, functools.partial(parallel.homes, mesh=mesh))
 
 
 def _model(
