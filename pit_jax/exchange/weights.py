@@ -8,7 +8,7 @@ host never holds a second model.
 import collections
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -16,35 +16,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from pit_jax import hosts
-from pit_jax.models import architecture, lora, pure
+from pit_jax.models import architecture, lora, products, pure
 from pit_jax.types import Params
 
-# Ours within a block → theirs within a layer, and how many of our leading axes are inputs: their
-# matrices are [out, in] with heads and head width in one axis. 0 is a vector.
+# Ours within a block → theirs within a layer. Of matrices theirs are [out, in], with heads and head
+# width in one axis.
 LAYER = {
-  "attention_norm.scale": ("input_layernorm.weight", 0),
-  "query": ("self_attn.q_proj.weight", 1),
-  "key": ("self_attn.k_proj.weight", 1),
-  "value": ("self_attn.v_proj.weight", 1),
-  "output": ("self_attn.o_proj.weight", 2),
-  "query_bias": ("self_attn.q_proj.bias", 0),
-  "key_bias": ("self_attn.k_proj.bias", 0),
-  "value_bias": ("self_attn.v_proj.bias", 0),
-  "output_bias": ("self_attn.o_proj.bias", 0),
-  "query_norm.scale": ("self_attn.q_norm.weight", 0),
-  "key_norm.scale": ("self_attn.k_norm.weight", 0),
-  "gate": ("mlp.gate_proj.weight", 1),
-  "up": ("mlp.up_proj.weight", 1),
-  "down": ("mlp.down_proj.weight", 1),
+  "attention_norm.scale": "input_layernorm.weight",
+  "query": "self_attn.q_proj.weight",
+  "key": "self_attn.k_proj.weight",
+  "value": "self_attn.v_proj.weight",
+  "output": "self_attn.o_proj.weight",
+  "query_bias": "self_attn.q_proj.bias",
+  "key_bias": "self_attn.k_proj.bias",
+  "value_bias": "self_attn.v_proj.bias",
+  "output_bias": "self_attn.o_proj.bias",
+  "query_norm.scale": "self_attn.q_norm.weight",
+  "key_norm.scale": "self_attn.k_norm.weight",
+  "gate": "mlp.gate_proj.weight",
+  "up": "mlp.up_proj.weight",
+  "down": "mlp.down_proj.weight",
 }
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 NORMS = {  # without and with norms after attention and MLP
-  False: {"mlp_norm.scale": ("post_attention_layernorm.weight", 0)},
+  False: {"mlp_norm.scale": "post_attention_layernorm.weight"},
   True: {
-    "post_attention_norm.scale": ("post_attention_layernorm.weight", 0),
-    "mlp_norm.scale": ("pre_feedforward_layernorm.weight", 0),
-    "post_mlp_norm.scale": ("post_feedforward_layernorm.weight", 0),
+    "post_attention_norm.scale": "post_attention_layernorm.weight",
+    "mlp_norm.scale": "pre_feedforward_layernorm.weight",
+    "post_mlp_norm.scale": "post_feedforward_layernorm.weight",
   },
 }
 
@@ -126,30 +126,24 @@ class Entry:
 
 def entries(model: pure.PureModel) -> list[Entry]:
   """Returns the table of a model: every parameter but a scalar head's bias and adapters."""
+  is_scalar = pure.is_scalar(model)
   table = LAYER | NORMS[model.config.post_norms]
-  shapes = pure.named(jax.eval_shape(model.init, jax.random.key(0)))
+  table |= {"embedding": EMBEDDING, "norm.scale": "model.norm.weight"}
+  table["head"] = "score.weight" if is_scalar else HEAD
+  inputs = products.INPUTS | {"head": 0 if is_scalar else 1}
+  layers = [f"model.layers.{layer}." for layer in range(model.config.layers)]
   rows = []
 
-  for ours, leaf in shapes.items():
-    name = ours.removeprefix("trunk.")
-    inputs = 0
-    is_label = False
-    prefix = [""]
-    if name == "bias" or ".adapters." in name or name.endswith("_scale"):
+  for ours, leaf in pure.named(jax.eval_shape(model.init, jax.random.key(0))).items():
+    name = ours.removeprefix("trunk.").removeprefix("blocks.")
+    if name == "bias" or name.startswith("adapters.") or name.endswith("_scale"):
       continue
 
-    if name.startswith("blocks."):
-      theirs, inputs = table[name.removeprefix("blocks.")]
-      prefix = [f"model.layers.{layer}." for layer in range(model.config.layers)]
-    elif name == "head":
-      theirs, inputs, is_label = (
-        ("score.weight", 0, True) if pure.is_scalar(model) else (HEAD, 1, False)
-      )
-    else:
-      theirs = {"embedding": EMBEDDING, "norm.scale": "model.norm.weight"}[name]
-
-    names = tuple(start + theirs for start in prefix)
-    rows.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
+    prefixes = layers if ours.startswith("trunk.blocks.") else [""]
+    theirs = tuple(prefix + table[name] for prefix in prefixes)
+    is_label = is_scalar and name == "head"
+    shape = tuple(leaf.shape)
+    rows.append(Entry(ours, shape, theirs, inputs.get(name, 0), is_label, str(leaf.dtype)))
 
   return rows
 
@@ -171,8 +165,18 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
     # One tensor for both may be written under either name.
     table = [dataclasses.replace(e, theirs=(HEAD,)) if EMBEDDING in e.theirs else e for e in table]
 
+  expected = {name: entry.their_shape for entry in table for name in entry.theirs}
+  # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
+  # hold of every layer, say nothing that config.json does not.
+  harmless = {name for name in weights.shapes if name.endswith(".rotary_emb.inv_freq")}
+  harmless |= {HEAD} if model.config.tied else set()
+  found = {
+    name: shape
+    for name, shape in weights.shapes.items()
+    if name in expected or name not in harmless
+  }
   # All that does not fit is said before anything is read.
-  _check(weights, table, model.config.tied)
+  check(weights.name, "the model", expected, found, weights.wrong)
   places = _places(sharding)
   leaves = {}
 
@@ -232,13 +236,9 @@ def _places(sharding: Params | None) -> Mapping[str, jax.sharding.Sharding]:
 def tensor(
   entry: Entry, layer: int, leaves: Mapping[str, Any], adapter: architecture.Adapter | None
 ) -> np.ndarray:
-  """Returns a tensor of a model in float32, what its adapter adds included.
+  """Returns a layer's tensor of an entry in float32, what the model's adapter adds included.
 
-  Args:
-    entry: of the parameter.
-    layer: which of the entry's tensors.
-    leaves: the model's parameters under their dotted names.
-    adapter: of the model.
+  The leaves are all of the model's parameters, under their dotted names.
   """
 
   def leaf(name):
@@ -268,35 +268,30 @@ def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
 
     return take
 
-  scale = (entry.shape[0], *entry.inner[entry.inputs :])
-  return [
-    (entry.ours, entry.shape, quantised(0)),
-    (f"{entry.ours}_scale", scale, quantised(1)),
-  ]
+  scale = (f"{entry.ours}_scale", (entry.shape[0], *entry.inner[entry.inputs :]), quantised(1))
+  return [(entry.ours, entry.shape, quantised(0)), scale]
 
 
-def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
-  """Raises a ValueError that lists every missing, superfluous, misshapen or unreadable tensor."""
-  expected = {name: entry.their_shape for entry in table for name in entry.theirs}
-  shapes = weights.shapes
-  wrong = list(weights.wrong)
+def check(
+  source: str,
+  whole: str,
+  expected: Mapping[str, tuple[int, ...]],
+  found: Mapping[str, tuple[int, ...]],
+  wrong: Sequence[str] = (),
+) -> None:
+  """Raises a ValueError that lists every missing, superfluous or misshapen tensor.
 
-  # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
-  # hold of every layer, say nothing that config.json does not.
-  harmless = {name for name in shapes if name.endswith(".rotary_emb.inv_freq")}
-  harmless |= {HEAD} if tied else set()
-  wrong += [f"{name} is missing" for name in expected if name not in shapes]
+  Names have shapes, expected in the whole and found in the source, of which more may be wrong.
+  """
+  wrong = [*wrong, *(f"{name} is missing" for name in expected.keys() - found.keys())]
+  wrong += [f"{name} is not part of {whole}" for name in found.keys() - expected.keys()]
   wrong += [
-    f"{name} is not part of the model" for name in shapes.keys() - expected.keys() - harmless
-  ]
-
-  wrong += [
-    f"{name} has shape {shapes[name]}, not {shape}"
+    f"{name} has shape {found[name]}, not {shape}"
     for name, shape in expected.items()
-    if name in shapes and shapes[name] != shape
+    if found.get(name, shape) != shape
   ]
   if wrong:
-    raise ValueError(f"{weights.name} does not fit the model: {'; '.join(sorted(wrong))}")
+    raise ValueError(f"{source} does not fit the model: {'; '.join(sorted(wrong))}")
 
 
 def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callable) -> np.ndarray:
@@ -307,12 +302,11 @@ def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callab
 
   if not entry.is_stacked:
     return read(entry.theirs[0])[index]
-  layers = range(entry.shape[0])[index[0]]
-  inner = index[1:]
+  layers = entry.theirs[index[0]]
   result = None
 
-  for place, number in enumerate(layers):
-    piece = read(entry.theirs[number])[inner]
+  for place, name in enumerate(layers):
+    piece = read(name)[index[1:]]
     # Only the first layer tells the type that `take` makes.
     if result is None:
       result = np.empty((len(layers), *piece.shape), piece.dtype)
