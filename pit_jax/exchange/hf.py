@@ -9,9 +9,10 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -158,26 +159,30 @@ def save(
   directory = pathlib.Path(directory)
   leaves = pure.named(layout.to_devices(params))
   describe(directory, model, leaves, dtype=dtype, **more)
-  table = weights.entries(model)
-  homes = {}
   width = np.dtype(dtype).itemsize
-  shards = list(_shards(table, width, shard_bytes))
+  sources = {
+    name: (entry, layer)
+    for entry in weights.entries(model)
+    for layer, name in enumerate(entry.theirs)
+  }
+  split = huggingface_hub.split_state_dict_into_shards_factory(
+    sources,
+    get_storage_size=lambda source: math.prod(source[0].inner) * width,
+    filename_pattern="model{suffix}.safetensors",
+    max_shard_size=shard_bytes,
+  )
 
-  for number, shard in enumerate(shards, start=1):
-    file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+  for file, names in split.filename_to_tensors.items():
     tensors = {
-      name: weights.tensor(entry, layer, leaves, model.config.adapter).astype(dtype)
-      for entry, layer, name in shard
+      name: weights.tensor(*sources[name], leaves, model.config.adapter).astype(dtype)
+      for name in names
     }
-    homes |= dict.fromkeys(tensors, file)
-
     if hosts.is_first():
       # Some versions of transformers refuse a file that names no format.
       safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
 
-  if len(shards) > 1 and hosts.is_first():
-    size = sum(math.prod(entry.shape) for entry in table) * width
-    index = {"metadata": {"total_size": size}, "weight_map": homes}
+  if split.is_sharded and hosts.is_first():
+    index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
@@ -207,23 +212,3 @@ def describe(
   config = families.write(shape, dtype=dtype, **more)
   config.architectures = [families.class_name(config, is_scalar=is_scalar)]
   config.save_pretrained(directory)
-
-
-def _shards(
-  table: list[weights.Entry], width: int, limit: int
-) -> Iterator[list[tuple[weights.Entry, int, str]]]:
-  """Yields lists of (entry, layer, tensor name), each of at most `limit` bytes, or one tensor."""
-  shard = []
-  size = 0
-  for entry in table:
-    for layer, name in enumerate(entry.theirs):
-      nbytes = math.prod(entry.inner) * width
-      if shard and size + nbytes > limit:
-        yield shard
-        shard = []
-        size = 0
-
-      shard.append((entry, layer, name))
-      size += nbytes
-
-  yield shard

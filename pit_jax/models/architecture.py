@@ -48,20 +48,17 @@ class Rope:
   def frequencies(self, head_width: int) -> np.ndarray:
     """Returns the angle per position of each pair of a head, Float[H/2], in radians."""
     plain = self.theta ** (-2 * np.arange(head_width // 2) / head_width)
-    if self.scaling == "linear":
-      return plain / self.factor
+    if self.scaling in ("none", "linear"):
+      return plain / self.factor if self.scaling == "linear" else plain
 
+    # `smooth_factor` of transformers: 0 where a frequency is slow, 1 where it is fast.
     if self.scaling == "llama3":
       rotations = self.original_length * plain / (2 * math.pi)
-      # `smooth_factor` of transformers: 0 where a frequency is slow, 1 where it is fast.
       smooth = np.clip((rotations - self.slow) / (self.fast - self.slow), 0, 1)
-      return plain * (smooth + (1 - smooth) / self.factor)
-
-    if self.scaling == "yarn":
+    else:
       smooth = 1 - self._ramp(head_width)
-      return plain * (smooth + (1 - smooth) / self.factor)
 
-    return plain
+    return plain * (smooth + (1 - smooth) / self.factor)
 
   @property
   def amplitude(self) -> float:
