@@ -19,10 +19,7 @@ def save(
 ) -> None:
   """Writes every model into a directory of its own name, and with adapters the base into `base`.
 
-  Args:
-    folder: where the directories are made.
-    models: name → model and parameters; those with adapters share one base.
-    special_ids: of tokens, for every config.json.
+  Models with adapters share one base. Every config.json names the special tokens.
   """
   has_base = False
   for name, (model, params) in models.items():
@@ -41,23 +38,14 @@ def save(
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-  """Reads the models of a folder, the base that they may share once for all.
+  """Reads the models of a folder, the base that they may share once for all."""
 
-  Attributes:
-    folder: where `save` wrote them.
-    dtype: of matrix products.
-    unroll: whether cached generation is compiled layer by layer.
-    stored: how matrices of the base are kept; see `architecture.ModelConfig`.
-    platform: of the devices.
-    places: model → where each of its parameters lives.
-  """
-
-  folder: pathlib.Path
-  dtype: str
-  unroll: bool
-  stored: str
-  platform: str
-  places: Callable[[pure.PureModel], Params]
+  folder: pathlib.Path  # where `save` wrote them
+  dtype: str  # of matrix products
+  unroll: bool  # is cached generation compiled layer by layer?
+  stored: str  # how matrices of the base are kept; see `architecture.ModelConfig`
+  platform: str  # of the devices
+  places: Callable[[pure.PureModel], Params]  # model → where each of its parameters lives
 
   @property
   def names(self) -> list[str]:

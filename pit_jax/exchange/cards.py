@@ -38,48 +38,28 @@ TEMPLATES = jinja2.Environment(
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """The inputs of a published reward model, which keeps its own tokenizer and template.
+  """The inputs of a published reward model, which keeps its own tokenizer and template."""
 
-  Attributes:
-    is_pair: whether it reads question and answer as a text pair; else its chat template.
-    gain: what its logit is multiplied by; 1 where that is in its head.
-  """
-
-  is_pair: bool
-  gain: float
+  is_pair: bool  # does it read question and answer as a text pair? Else its chat template
+  gain: float  # what its logit is multiplied by; 1 where that is in its head
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """The model card of an exported model.
+  """The model card of an exported model."""
 
-  Attributes:
-    name: of the model; see `KINDS`.
-    made: whose work it is.
-    license: as the Hub abbreviates it; None where nobody named one.
-    base: what it was made from, as the Hub would call it; None for nothing.
-    datasets: what it was trained on, as the Hub would call them.
-    limits: the most tokens of a prompt and of an answer.
-    score: of `ANSWER`; None of a model that gives none.
-    has_adapters: whether its directory holds adapters, beside their base.
-    is_opened_alike: whether AutoTokenizer opens its tokenizer as the run did.
-    results: of the run; None where it has no report.
-    method: what is said of the run's method.
-    published: how it is asked where it was published by others.
-  """
-
-  name: str
-  made: str
-  license: str | None
-  base: str | None
-  datasets: list[str]
-  limits: tuple[int, int]
-  score: float | None
-  has_adapters: bool
-  is_opened_alike: bool
-  results: Mapping[str, Any] | None
-  method: presentation.Presentation
-  published: Published | None = None
+  name: str  # of the model; see `KINDS`
+  made: str  # whose work it is
+  license: str | None  # as the Hub abbreviates it; None where nobody named one
+  base: str | None  # what it was made from, as the Hub would call it; None for nothing
+  datasets: list[str]  # what it was trained on, as the Hub would call them
+  limits: tuple[int, int]  # the most tokens of a prompt and of an answer
+  score: float | None  # of `ANSWER`; None of a model that gives none
+  has_adapters: bool  # does its directory hold adapters, beside their base?
+  is_opened_alike: bool  # does AutoTokenizer open its tokenizer as the run did?
+  results: Mapping[str, Any] | None  # of the run; None where it has no report
+  method: presentation.Presentation  # what is said of the run's method
+  published: Published | None = None  # how it is asked where it was published by others
 
   def write(self, directory: pathlib.Path) -> None:
     """Writes the card into the model's directory: metadata as the Hub reads it, and a text."""

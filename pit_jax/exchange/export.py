@@ -157,17 +157,11 @@ def load(
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-  """One model of a run, by itself.
+  """One model of a run, by itself."""
 
-  Attributes:
-    model: its shape.
-    params: its parameters, placed on the devices.
-    asking: how it is asked; a reward model by `Inference.rate`.
-  """
-
-  model: pure.PureModel
-  params: Params
-  asking: inference.Inference
+  model: pure.PureModel  # its shape
+  params: Params  # its parameters, placed on the devices
+  asking: inference.Inference  # how it is asked; a reward model by `Inference.rate`
 
 
 def load_one(

@@ -51,17 +51,11 @@ NORMS = {  # without and with norms after attention and MLP
 
 @runtime_checkable
 class Weights(Protocol):
-  """Tensors under their Hugging Face names.
+  """Tensors under their Hugging Face names."""
 
-  Attributes:
-    name: where they come from, for messages.
-    shapes: of every tensor.
-    wrong: what is known to be unreadable, in words.
-  """
-
-  name: str
-  shapes: Mapping[str, tuple[int, ...]]
-  wrong: list[str]
+  name: str  # where they come from, for messages
+  shapes: Mapping[str, tuple[int, ...]]  # of every tensor
+  wrong: list[str]  # what is known to be unreadable, in words
 
   def read(self, tensor: str) -> np.ndarray:
     """Returns a tensor."""
@@ -69,23 +63,14 @@ class Weights(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One parameter and the tensors that hold it.
+  """One parameter and the tensors that hold it."""
 
-  Attributes:
-    ours: the parameter's dotted name.
-    shape: of the parameter, the layers' axis included.
-    theirs: the tensors' names, one per layer, or one.
-    inputs: leading axes of a layer's parameter that are inputs; 0 where nothing is transposed.
-    is_label: the tensor has one leading axis more, of size 1 (a classifier's only label).
-    dtype: of the parameter; in int8, `<ours>_scale` goes with it.
-  """
-
-  ours: str
-  shape: tuple[int, ...]
-  theirs: tuple[str, ...]
-  inputs: int
-  is_label: bool = False
-  dtype: str = "float32"
+  ours: str  # the parameter's dotted name
+  shape: tuple[int, ...]  # of the parameter, the layers' axis included
+  theirs: tuple[str, ...]  # the tensors' names, one per layer, or one
+  inputs: int  # leading axes of a layer's parameter that are inputs; 0: nothing is transposed
+  is_label: bool = False  # the tensor has a leading axis of size 1 more (a classifier's only label)
+  dtype: str = "float32"  # of the parameter; in int8, `<ours>_scale` goes with it
 
   @property
   def is_stacked(self) -> bool:

@@ -20,7 +20,7 @@ class UnreachableError(OSError):
 
 
 def files() -> Any:
-  """Returns the client of Google Cloud Storage, Orbax's too; without it raises a ValueError."""
+  """Returns Orbax's client of Google Cloud Storage; a ValueError without the extra `gcs`."""
   try:
     for name in ("gcsfs", "google.cloud.storage"):
       importlib.import_module(name)
@@ -36,9 +36,9 @@ def files() -> Any:
 
 @contextlib.contextmanager
 def reaching(place: str) -> Iterator[None]:
-  """Within the block, a bucket that does not answer or refuses raises an UnreachableError.
+  """Within the block, errors of a bucket's client become an UnreachableError: what to look at.
 
-  Where the place is local, errors stay as they are.
+  All others stay as they are, and all of local places.
   """
   try:
     yield

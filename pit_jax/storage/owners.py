@@ -42,25 +42,15 @@ SHOWN = 4  # names of other files in an error
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-  """Who writes into a workdir.
+  """Who writes into a workdir."""
 
-  Attributes:
-    owner: a name that no other process has.
-    host: its machine.
-    pid: its number there.
-    namespace: in which this number means it; containers have their own.
-    started: when the process began, in the host's own count; tells it from a later one of its pid.
-    since: when it took the workdir, in UTC.
-    beat: goes up while it lives.
-  """
-
-  owner: str
-  host: str
-  pid: int
-  namespace: str
-  started: str
-  since: str
-  beat: int = 0
+  owner: str  # a name that no other process has
+  host: str  # its machine
+  pid: int  # its number there
+  namespace: str  # in which this number means it; containers have their own
+  started: str  # when the process began, as the host counts; tells it from a later one of its pid
+  since: str  # when it took the workdir, in UTC
+  beat: int = 0  # goes up while it lives
 
   def __str__(self) -> str:
     return f"process {self.pid} on {self.host}, since {self.since}"
@@ -69,8 +59,7 @@ class Note:
 def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
   """Raises a ValueError where a run would begin among files that are not its own.
 
-  A folder need not be there, and of an address nothing is asked. Beside the run's own files, some
-  of other names may be there.
+  A folder need not be there, and of an address nothing is asked. What `beside` names may lie there.
   """
   folder = pathlib.Path(workdir)
   if "://" in os.fspath(workdir) or not folder.is_dir() or (folder / "config.json").exists():
