@@ -31,7 +31,6 @@ TEMPLATES = jinja2.Environment(
   loader=jinja2.PackageLoader("pit_jax.exchange"),
   trim_blocks=True,
   lstrip_blocks=True,
-  keep_trailing_newline=True,
   undefined=jinja2.StrictUndefined,
 )
 

@@ -78,15 +78,9 @@ def compiled(
   mesh: jax.sharding.Mesh,
   batch_size: int,
 ) -> classifiers.Compiled:
-  """Reads a classifier with one label of one of our families.
+  """Reads a classifier with one label of one of our families, whose config.json was `published`.
 
-  Args:
-    directory: where it lies.
-    reader: turns conversations into tokens.
-    shape: of its network.
-    published: its config.json.
-    mesh: the devices.
-    batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
+  Batches, the rows of a compiled call, are multiples of the mesh's data × fsdp sizes.
 
   Raises:
     ValueError: its weights cannot be read or do not fit.

@@ -4,6 +4,7 @@ A model directory is what transformers writes and reads: config.json, safetensor
 start from one (`config.model.base`) and keep their own models as such; see exchange/hf.py.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -192,16 +193,11 @@ def _write_model(
 def _sampling(found: export.Exported) -> transformers.GenerationConfig:
   """Returns the generation config of policy or improver: the whole distribution is sampled."""
   tokenizer = found.asking.settings.tokenizer
-  return transformers.GenerationConfig(
-    do_sample=True,
-    temperature=1.0,
-    # Off, since transformers cuts at 50 tokens by default.
-    top_k=0,
-    top_p=1.0,
-    max_new_tokens=found.asking.response_length,
-    eos_token_id=list(tokenizer.stop_ids),
-    pad_token_id=tokenizer.pad_id,
-  )
+  ends = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
+  # No top_k, since transformers cuts at 50 tokens by default.
+  whole = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+  length = found.asking.response_length
+  return transformers.GenerationConfig(**whole, **ends, max_new_tokens=length)
 
 
 def _write_base(
@@ -230,21 +226,16 @@ def _write_base(
     partial.rename(base)
     return
 
-  is_same = _fingerprint(base) == hf.fingerprint(partial)
+  written = hf.fingerprint(partial)
+  is_same = False
+  with contextlib.suppress(OSError, ValueError):  # no whole model lies there
+    is_same = hf.fingerprint(base) == written
   shutil.rmtree(partial)
   if not is_same:
     raise ValueError(
       f"{base} is not the base of {workdir} in {dtype}, and adapters beside it may need it; remove "
       "it, or give another --output"
     )
-
-
-def _fingerprint(directory: pathlib.Path) -> str | None:
-  """Returns the fingerprint of a model's directory; None where no whole model lies there."""
-  try:
-    return hf.fingerprint(directory)
-  except (OSError, ValueError):
-    return None
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
@@ -269,10 +260,7 @@ def _score(name: str, found: export.Exported) -> float | None:
 def _write_published(
   directory: pathlib.Path, classifier: classifiers.Classifier, dtype: str, source: str
 ) -> dict[str, Any]:
-  """Writes a published reward model as itself; returns what its card says of it.
-
-  The configuration calls it `source`.
-  """
+  """Writes a published reward model, which came from `source`; returns what its card says."""
   gain = classifier_files.save(directory, classifier, dtype=dtype)["gain"]
   reader = classifier.reader
   name = pathlib.Path(source).name

@@ -69,10 +69,9 @@ def save(
   Args:
     workdir: folder of the run.
     asking: how the models are asked.
-    models: some of NAMES; with `improver` also `policy` and `gap_reward`. A published `reward` is
-      not looked at.
+    models: some of NAMES; with `improver` also `policy` and `gap_reward`.
     zero_point: mean gap of identical pairs, in the exported gap reward's unit; None without one.
-    published: the reward model where it is a published one, in the run's unit.
+    published: what takes the place of `reward` where it is a published one, in the run's unit.
 
   Raises:
     ValueError: a model is missing or unknown, or the zero point does not go with the models.
@@ -131,22 +130,20 @@ def load(
     ValueError: the run is not finished, has no improver, or a file is missing, cannot be read or
       does not fit the others; the message names it.
   """
-  run = _read(workdir)
-  folder = workdir / FOLDER
-  if run.zero_point is None or not (folder / "improver").is_dir():
+  run, reader = _opened(workdir, mesh)
+  if run.zero_point is None or not (reader.folder / "improver").is_dir():
     raise ValueError(
-      f"{folder} holds no improver, because its recipe trains none; "
+      f"{reader.folder} holds no improver, because its recipe trains none; "
       "give the --workdir of a run whose recipe does"
     )
 
-  settings = _settings(run, folder / "tokenizer")
-  reader = _reader(run, folder, mesh)
+  settings = _settings(run, reader.folder / "tokenizer")
   language, policy = _model("policy", reader, settings.tokenizer)
   same, improver = _model("improver", reader, settings.tokenizer)
 
   if same.config != language.config:
     raise ValueError(
-      f"{folder}: policy/config.json and improver/config.json describe different models; "
+      f"{reader.folder}: policy/config.json and improver/config.json describe different models; "
       "both must come from one run"
     )
 
@@ -172,14 +169,12 @@ def load_one(
   Raises:
     ValueError: as `load`, or the run has no such model, or its reward model is a published one.
   """
-  run = _read(workdir)
-  folder = workdir / FOLDER
-  reader = _reader(run, folder, mesh)
+  run, reader = _opened(workdir, mesh)
   if name not in reader.names:
-    raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(reader.names)}")
+    raise ValueError(f"{reader.folder} holds no model {name!r}; it has {', '.join(reader.names)}")
   if name == "reward" and run.published is not None:
-    raise ValueError(f"{folder}: the reward model is a published one; use `load_published`")
-  settings = _settings(run, folder / "tokenizer")
+    raise ValueError(f"{reader.folder}: the reward model is a published one; use `load_published`")
+  settings = _settings(run, reader.folder / "tokenizer")
 
   model, params = _model(name, reader, settings.tokenizer)
   kinds = (pure.language_model(model.config), pure.scalar_model(model.config))
@@ -191,13 +186,12 @@ def load_published(
   workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
 ) -> classifiers.Classifier | None:
   """Returns the published reward model of a run, in its unit; None where one was trained."""
-  run = _read(workdir)
-  folder = workdir / FOLDER
+  run, reader = _opened(workdir, mesh)
   if run.published is None:
     return None
   is_ours = run.published["gain"] is None  # one of our families
-  shape = _reader(run, folder, mesh).describe("reward").config if is_ours else None
-  saved = (folder / "reward", run.published)
+  shape = reader.describe("reward").config if is_ours else None
+  saved = (reader.folder / "reward", run.published)
   return classifier_files.load(*saved, shape, mesh=mesh, batch_size=batch_size)
 
 
@@ -290,9 +284,12 @@ def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
   return encode.Settings(tokenizer, form, run.max_prompt_length, run.max_response_length)
 
 
-def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.Reader:
+def _opened(workdir: pathlib.Path, mesh: jax.sharding.Mesh) -> tuple[_Run, bundle.Reader]:
+  """Returns run.json and the reader of the models beside it."""
+  run = _read(workdir)
   kept = (run.dtype, run.unroll, run.stored, mesh.devices.flat[0].platform)
-  return bundle.Reader(folder, *kept, functools.partial(parallel.homes, mesh=mesh))
+  places = functools.partial(parallel.homes, mesh=mesh)
+  return run, bundle.Reader(workdir / FOLDER, *kept, places)
 
 
 def _model(

@@ -88,11 +88,7 @@ def is_meaningless(name: str) -> bool:
 
 
 def of_network(raw: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
-  """Returns the fields of a config.json that describe the network.
-
-  Args:
-    raw: the file.
-    known: fields that are read of the file's family.
+  """Returns the fields of a config.json that describe the network, by those known of its family.
 
   Raises:
     ValueError: if there are fields that are neither read, nor meaningless, nor off; all are named.
@@ -100,7 +96,7 @@ def of_network(raw: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
   wrong = [
     f"{name}={raw[name]!r} is not supported, only {allowed[-1]!r}{HINTS.get(name, '')}"
     for name, allowed in OFF.items()
-    if name in raw and raw[name] not in allowed
+    if raw.get(name, allowed[0]) not in allowed
   ]
   if wrong:
     raise ValueError("; ".join(wrong))

@@ -15,11 +15,8 @@ import numpy as np
 from pit_jax import lfs
 from pit_jax.models import architecture
 
-FAMILIES = {  # general.architecture → the switches that its file does not spell out
-  "llama": {},
-  "qwen2": {"qkv_bias": True},
-  "qwen3": {"qk_norm": True},
-}
+# general.architecture → the switches that its file does not spell out.
+FAMILIES = {"llama": {}, "qwen2": {"qkv_bias": True}, "qwen3": {"qk_norm": True}}
 TENSORS = {
   "token_embd.weight": "model.embed_tokens.weight",
   "output_norm.weight": "model.norm.weight",

@@ -232,14 +232,19 @@ def _described(path: pathlib.Path) -> dict[str, Any]:
 def _is_adapted(raw: Mapping[str, Any], module: str) -> bool:
   """Returns whether an adapter_config.json asks for an adapter of a module of the base."""
   targets = raw["target_modules"]
+  chosen = raw.get("layers_to_transform")
   if _is_named(raw.get("exclude_modules"), module) or _is_saved(raw, module):
     return False
 
   if isinstance(targets, str):
     pattern = LINEAR if targets.lower() == "all-linear" else targets
     return bool(re.fullmatch(pattern, module))
+  if chosen in (None, []):
+    return _is_named(targets, module)
 
-  return _is_named(targets, module) and _is_in_layers(raw, module)
+  layer = re.search(r"\.layers\.(\d+)\.", module)
+  layers = chosen if isinstance(chosen, list) else [chosen]
+  return _is_named(targets, module) and layer is not None and int(layer[1]) in layers
 
 
 def _is_named(names: list[str] | str | None, module: str) -> bool:
@@ -251,14 +256,6 @@ def _is_named(names: list[str] | str | None, module: str) -> bool:
 def _is_saved(raw: Mapping[str, Any], module: str) -> bool:
   names = raw.get("modules_to_save") or ()
   return any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in names)
-
-
-def _is_in_layers(raw: Mapping[str, Any], module: str) -> bool:
-  chosen = raw.get("layers_to_transform")
-  if chosen is None or chosen == []:
-    return True
-  match = re.search(r"\.layers\.(\d+)\.", module)
-  return match is not None and int(match[1]) in (chosen if isinstance(chosen, list) else [chosen])
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

@@ -45,11 +45,11 @@ FIXED = {
 def save(
   directory: str | os.PathLike, model: pure.PureModel, params: Params, *, base: str, **more: Any
 ) -> None:
-  """Writes what a model with adapters adds to its base; see `load`.
+  """Writes what a model with adapters adds to its base, into a directory that is made if needed.
 
   Args:
-    directory: made if needed.
-    model: a language model or a scalar model, with adapters.
+    directory: see `load`.
+    model: a language model or a scalar model.
     params: its parameters, on any devices; what is frozen of them is not read.
     base: the base's name or directory, for PEFT; what is relative it takes from where it runs.
     more: fields for config.json: token ids and the like.
@@ -122,10 +122,8 @@ def load(
 ) -> Params:
   """Returns the parameters that a directory adds to a model's base, straight to their devices.
 
-  Args:
-    directory: with adapter_config.json and adapter_model.safetensors.
-    model: with the adapters that `read` finds.
-    sharding: where each of these parameters lives; None is the first device.
+  The directory has adapter_config.json and adapter_model.safetensors, the model the adapters that
+  `read` finds there. Without a sharding parameters live on the first device.
 
   Raises:
     ValueError: if any tensor is missing, superfluous or misshapen; all are listed.
@@ -155,13 +153,8 @@ def _places(model: pure.PureModel) -> Iterator[tuple[str, int, str, str]]:
     if entry.is_stacked and entry.ours.rpartition(".")[2] in model.config.adapter.targets:
       for layer, tensor in enumerate(entry.theirs):
         for matrix in "ab":
-          suffix = f".lora_{matrix.upper()}.weight"
-          yield (
-            entry.adapter(matrix),
-            layer,
-            PREFIX + tensor.removesuffix(".weight") + suffix,
-            matrix,
-          )
+          name = f"{PREFIX}{tensor.removesuffix('.weight')}.lora_{matrix.upper()}.weight"
+          yield entry.adapter(matrix), layer, name, matrix
 
 
 def _shape(shape: tuple[int, ...], part: str) -> tuple[int, int]:

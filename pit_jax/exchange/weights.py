@@ -104,8 +104,8 @@ class Entry:
 
   def to_theirs(self, leaf: np.ndarray) -> np.ndarray:
     """Returns the tensor of a layer's parameter."""
-    out, into = self.their_shape if self.inputs else (0, 0)
-    tensor = leaf.reshape(into, out).T if self.inputs else leaf.reshape(self.their_shape)
+    shape = self.their_shape
+    tensor = leaf.reshape(shape[::-1]).T if self.inputs else leaf.reshape(shape)
     return np.ascontiguousarray(tensor)
 
 
@@ -134,12 +134,9 @@ def entries(model: pure.PureModel) -> list[Entry]:
 
 
 def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None) -> Params:
-  """Returns a model's parameters, as it keeps them, each read straight to its devices.
+  """Returns the parameters of a model without adapters, each read straight to its devices.
 
-  Args:
-    model: what to fill; without adapters.
-    weights: where the tensors come from.
-    sharding: where each parameter lives; None is the first device.
+  They are kept as the model keeps them. Without a sharding all live on the first device.
 
   Raises:
     ValueError: if any tensor is missing, superfluous, misshapen or unreadable, and all are listed;
@@ -155,11 +152,8 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
   # hold of every layer, say nothing that config.json does not.
   harmless = {name for name in weights.shapes if name.endswith(".rotary_emb.inv_freq")}
   harmless |= {HEAD} if model.config.tied else set()
-  found = {
-    name: shape
-    for name, shape in weights.shapes.items()
-    if name in expected or name not in harmless
-  }
+  told = weights.shapes.keys() - (harmless - expected.keys())
+  found = {name: weights.shapes[name] for name in told}
   # All that does not fit is said before anything is read.
   check(weights.name, "the model", expected, found, weights.wrong)
   places = _places(sharding)
