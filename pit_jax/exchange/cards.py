@@ -94,10 +94,8 @@ def base_of(config: Mapping[str, Any]) -> str | None:
   named = config.get("model", {}).get("base", "none")
   if named == "auto":
     named = "embedded" if config["data"]["source"] == "synthetic" else "none"
-  if named in ("none", "embedded"):
-    return "pit_jax-embedded" if named == "embedded" else None
-
-  return model_of(named)
+  known = {"none": None, "embedded": "pit_jax-embedded"}
+  return known[named] if named in known else model_of(named)
 
 
 def model_of(directory: str) -> str:

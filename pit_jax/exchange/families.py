@@ -102,14 +102,8 @@ def _family(config: architecture.ModelConfig) -> str:
 
 
 # Fields that transformers reads though its classes do not declare them, many of older files.
-LEGACY = {
-  "head_dim",
-  "hidden_act",
-  "num_labels",
-  "partial_rotary_factor",
-  "rope_scaling",
-  "rope_theta",
-}
+OLD_ROPE = {"partial_rotary_factor", "rope_scaling", "rope_theta"}
+LEGACY = {"head_dim", "hidden_act", "num_labels", *OLD_ROPE}
 GEMMA3 = {"rope_local_base_freq", "sliding_window_pattern"}
 
 

@@ -56,13 +56,8 @@ TOKENIZER = {
   "unk_token",
 }
 # How it was trained: nothing of it is left when a model is asked.
-TRAINING = {
-  "initializer_range",
-  "max_seq_length",
-  "max_sequence_length",
-  "seq_length",
-  "use_liger_kernel",
-}
+LENGTHS = {"max_seq_length", "max_sequence_length", "seq_length"}
+TRAINING = {"initializer_range", "use_liger_kernel", *LENGTHS}
 PREFIXES = ("_", "unsloth", "axolotl", "neftune", "wandb")  # "_": transformers' own
 SUFFIXES = ("dropout", "dropout_prob", "_pdrop", "_token_id", "_token_ids")  # nothing is dropped
 SAMPLING = set(vars(transformers.GenerationConfig()))  # in files older than its own

@@ -111,7 +111,14 @@ class File:
         f"{', '.join(FAMILIES)}. Import the model's safetensors directory instead"
       )
 
-    self._check_kind()
+    # Other fields tell a file that is something else than one whole language model.
+    if (kind := self.field("general.type", "model")) != "model":
+      raise ValueError(f"{path}: general.type is {kind!r}, and only whole models are read")
+    if (parts := self.field("split.count", 0)) > 1:
+      raise ValueError(
+        f"{path} is one of split.count={parts} files; join them with llama-gguf-split --merge"
+      )
+
     self._tensors = {_published(tensor.name): tensor for tensor in self._reader.tensors}
     self._divisors = self._tensors.pop(DIVISORS, None)
     self.shapes: dict[str, tuple[int, ...]] = {}
@@ -219,17 +226,6 @@ class File:
       raise ValueError(f"{said}={value} differs between layers; all are alike here")
 
     return int(values.pop())
-
-  def _check_kind(self) -> None:
-    """Raises a ValueError for a file that holds something else than one whole language model."""
-    kind = self.field("general.type", "model")
-    if kind != "model":
-      raise ValueError(f"{self.name}: general.type is {kind!r}, and only whole models are read")
-
-    if (parts := self.field("split.count", 0)) > 1:
-      raise ValueError(
-        f"{self.name} is one of split.count={parts} files; join them with llama-gguf-split --merge"
-      )
 
   def _check_keys(self) -> None:
     """Raises a ValueError for keys of the architecture that the decoder has no switch for."""

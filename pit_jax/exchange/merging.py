@@ -97,11 +97,13 @@ class Change:
 class Merged:
   """The tensors of a base with the adapters of a directory; see `weights.Weights`.
 
-  Where the adapters make a classifier of their base, `is_scalar` is true.
+  `is_scalar` says whether the adapters make a classifier of their base.
   """
 
   def __init__(self, base: weights.Weights, directory: str | os.PathLike, *, is_tied: bool):
     """Reads adapter_config.json and adapter_model.safetensors, which were trained on the base.
+
+    Whether its embedding is its head, `is_tied` says.
 
     Raises:
       ValueError: a file cannot be read, or asks for what there is no way to merge.

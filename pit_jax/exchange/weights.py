@@ -7,6 +7,7 @@ host never holds a second model.
 
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -161,11 +162,8 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
 
   for entry in table:
     for name, shape, take in _parts(entry):
-
-      def part(index, entry=entry, take=take):
-        return _read(entry, weights, index, take)
-
-      leaves[name] = jax.make_array_from_callback(shape, places[name], part)
+      read = functools.partial(_read, entry, weights, take)
+      leaves[name] = jax.make_array_from_callback(shape, places[name], read)
 
   if pure.is_scalar(model):
     leaves["bias"] = jax.device_put(np.float32(0), places["bias"])  # classifiers have none
@@ -241,14 +239,12 @@ def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
     return [(entry.ours, entry.shape, lambda weight: weight.astype(entry.dtype))]
 
   # Both read and quantise for themselves, so that the host keeps no weight in between.
-  def quantised(which):
-    def take(weight):
-      return np.asarray(lora.quantise(jnp.asarray(weight, jnp.float32), entry.inputs)[which])
+  def quantised(which, weight):
+    return np.asarray(lora.quantise(jnp.asarray(weight, jnp.float32), entry.inputs)[which])
 
-    return take
-
-  scale = (f"{entry.ours}_scale", (entry.shape[0], *entry.inner[entry.inputs :]), quantised(1))
-  return [(entry.ours, entry.shape, quantised(0)), scale]
+  matrix, scale = (functools.partial(quantised, which) for which in (0, 1))
+  outputs = (entry.shape[0], *entry.inner[entry.inputs :])
+  return [(entry.ours, entry.shape, matrix), (f"{entry.ours}_scale", outputs, scale)]
 
 
 def check(
@@ -273,7 +269,7 @@ def check(
     raise ValueError(f"{source} does not fit the model: {'; '.join(sorted(wrong))}")
 
 
-def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callable) -> np.ndarray:
+def _read(entry: Entry, weights: Weights, take: Callable, index: tuple[slice, ...]) -> np.ndarray:
   """Returns a part of a parameter; nothing outlives the call but the result."""
 
   def read(name):

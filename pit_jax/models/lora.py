@@ -49,7 +49,7 @@ def quantise(
 ) -> tuple[Int8[Array, "..."], Float[Array, "..."]]:
   """Returns a layer's matrix in int8 and the scale of each output: weight ≈ int8 · scale.
 
-  The matrix has so many input axes, which lead.
+  Its first `inputs` axes are inputs.
   """
   reduced = tuple(range(inputs))
   # An output of zeros has a scale too, so that nothing is divided by 0.
