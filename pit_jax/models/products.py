@@ -22,15 +22,10 @@ FEW = 128  # rows; with more, both orders take as long
 
 @struct.dataclass
 class Transposed:
-  """A matrix with its outputs before its inputs.
+  """A matrix with its outputs before its inputs."""
 
-  Attributes:
-    matrix: Shaped[*out *in].
-    inputs: how many of its last axes are inputs.
-  """
-
-  matrix: Any  # an array, or its shape and type
-  inputs: int = struct.field(pytree_node=False)
+  matrix: Any  # Shaped[*out *in]: an array, or its shape and type
+  inputs: int = struct.field(pytree_node=False)  # how many of its last axes are inputs
 
 
 def transpose(weight: Shaped[Array, "*in_out"], inputs: int) -> Transposed:

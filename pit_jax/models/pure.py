@@ -20,19 +20,12 @@ from pit_jax.types import Params
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: a key of compiled programs
 class PureModel:
-  """A network without state.
+  """A network without state."""
 
-  Attributes:
-    init: key → parameters, a nested dict of arrays: float32 whatever is trained.
-    apply: (parameters, *arguments, method="__call__") → the module's result.
-    axes: the parameters' tree with each array replaced by the logical names of its axes.
-    config: the shape of the trunk.
-  """
-
-  init: Callable[[jax.Array], Params]
-  apply: Callable[..., Any]
-  axes: dict[str, Any]
-  config: architecture.ModelConfig
+  init: Callable[[jax.Array], Params]  # key → nested dict of arrays: float32 whatever is trained
+  apply: Callable[..., Any]  # (parameters, *arguments, method="__call__") → the module's result
+  axes: dict[str, Any]  # the parameters' tree, of each array the logical names of its axes
+  config: architecture.ModelConfig  # the shape of the trunk
 
   @functools.cached_property
   def size(self) -> int:
