@@ -91,6 +91,7 @@ setuptools.setup(
   packages=setuptools.find_packages(include=["pit_jax", "pit_jax.*"]),
   package_data={
     "pit_jax": ["assets/**/*"],
+    "pit_jax.exchange": ["templates/*"],
     "pit_jax.tools.doctor": ["templates/*"],
     "pit_jax.report": ["templates/*"],
   },

@@ -121,7 +121,7 @@ def test_models_of_a_bundle_share_their_base(tmp_path):
     blocks = base["blocks"] | {"adapters": params["trunk"]["blocks"]["adapters"]}
     params["trunk"] = base | {"blocks": blocks}
   models = {"policy": policy, "improver": improver, "reward": scores}
-  bundle.save(tmp_path, {name: (*pair, {}) for name, pair in models.items()})
+  bundle.save(tmp_path, models, {})
   reader = bundle.Reader(tmp_path, "float32", True, "float32", "cpu", places)
   assert reader.names == ["improver", "policy", "reward"]
   read = {name: reader.load(name) for name in reader.names}

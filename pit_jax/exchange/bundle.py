@@ -14,17 +14,15 @@ BASE = "base"
 
 def save(
   folder: pathlib.Path,
-  models: Mapping[str, tuple[pure.PureModel, Params, Mapping[str, int | None]]],
+  models: Mapping[str, tuple[pure.PureModel, Params]],
+  special_ids: Mapping[str, int | None],
 ) -> None:
   """Writes every model into a directory of its own name, and with adapters the base into `base`.
 
-  Args:
-    folder: where the directories are made.
-    models: name → model, parameters, and special tokens for its config.json; those with adapters
-      share one base.
+  Models with adapters share one base. Every config.json names the special tokens.
   """
   has_base = False
-  for name, (model, params, special_ids) in models.items():
+  for name, (model, params) in models.items():
     if model.config.adapter is None:
       hf.save(folder / name, model, params, **special_ids)
       continue
@@ -40,23 +38,14 @@ def save(
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-  """Reads the models of a folder, the base that they may share once for all.
+  """Reads the models of a folder, the base that they may share once for all."""
 
-  Attributes:
-    folder: where `save` wrote them.
-    dtype: of matrix products.
-    unroll: whether cached generation is compiled layer by layer.
-    stored: how matrices of the base are kept; see `architecture.ModelConfig`.
-    platform: of the devices.
-    places: model → where each of its parameters lives.
-  """
-
-  folder: pathlib.Path
-  dtype: str
-  unroll: bool
-  stored: str
-  platform: str
-  places: Callable[[pure.PureModel], Params]
+  folder: pathlib.Path  # where `save` wrote them
+  dtype: str  # of matrix products
+  unroll: bool  # is cached generation compiled layer by layer?
+  stored: str  # how matrices of the base are kept; see `architecture.ModelConfig`
+  platform: str  # of the devices
+  places: Callable[[pure.PureModel], Params]  # model → where each of its parameters lives
 
   @property
   def names(self) -> list[str]:
@@ -77,9 +66,8 @@ class Reader:
     overrides = {"dtype": self.dtype, "unroll": self.unroll, "stored": stored, "adapter": adapter}
     config = dataclasses.replace(families.read(directory), **overrides)
     config = dataclasses.replace(config, attention=kernels.choose("auto", self.platform, config))
-    is_scalar = families.is_classifier(directory)
-
-    return (pure.scalar_model if is_scalar else pure.language_model)(config)
+    make = pure.scalar_model if families.is_classifier(directory) else pure.language_model
+    return make(config)
 
   def load(self, name: str) -> Params:
     """Returns the parameters of a model, on the devices.

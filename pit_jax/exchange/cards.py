@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import huggingface_hub
+import jinja2
 import transformers
 import yaml
 
@@ -26,93 +27,43 @@ REFERENCE = "3"
 ANSWER = "2"
 UNKNOWN = "other"  # what the Hub calls a licence that it does not know
 _CACHED = re.compile(r"models--(.+?)--(.+)")  # of the Hub's cache, the folder of OWNER/NAME
+TEMPLATES = jinja2.Environment(
+  loader=jinja2.PackageLoader("pit_jax.exchange"),
+  trim_blocks=True,
+  lstrip_blocks=True,
+  undefined=jinja2.StrictUndefined,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """The inputs of a published reward model, which keeps its own tokenizer and template.
+  """The inputs of a published reward model, which keeps its own tokenizer and template."""
 
-  Attributes:
-    is_pair: whether it reads question and answer as a text pair; else its chat template.
-    gain: what its logit is multiplied by; 1 where that is in its head.
-  """
-
-  is_pair: bool
-  gain: float
-
-  def code(self, way: str) -> list[str]:
-    """Returns the lines that ask it, its tokenizer opened in a way."""
-    kind = "AutoModelForSequenceClassification"
-    opening = [
-      "import transformers",
-      "",
-      f'words = transformers.{way}.from_pretrained("reward")',
-      f'model = transformers.{kind}.from_pretrained("reward").eval()',
-    ]
-
-    if self.is_pair:
-      request = [f'read = words("{QUESTION}", "{ANSWER}", return_tensors="pt")']
-    else:
-      messages = f'{{"role": "user", "content": "{QUESTION}"}}'
-      messages += f', {{"role": "assistant", "content": "{ANSWER}"}}'
-      request = [f"messages = [{messages}]"]
-      request.append('read = words.apply_chat_template(messages, return_tensors="pt")')
-
-    inputs = "**read" if self.is_pair else 'read["input_ids"]'
-    scaled = "" if self.gain == 1 else f" * {self.gain!r}"
-    return [*opening, *request, f"print(model({inputs}).logits.item(){scaled})"]
+  is_pair: bool  # does it read question and answer as a text pair? Else its chat template
+  gain: float  # what its logit is multiplied by; 1 where that is in its head
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """The model card of an exported model.
+  """The model card of an exported model."""
 
-  Attributes:
-    name: of the model; see `KINDS`.
-    made: whose work it is.
-    license: as the Hub abbreviates it; None where nobody named one.
-    base: what it was made from, as the Hub would call it; None for nothing.
-    datasets: what it was trained on, as the Hub would call them.
-    limits: the most tokens of a prompt and of an answer.
-    score: of `ANSWER`; None of a model that gives none.
-    has_adapters: whether its directory holds adapters, beside their base.
-    is_opened_alike: whether AutoTokenizer opens its tokenizer as the run did.
-    results: of the run; None where it has no report.
-    method: what is said of the run's method.
-    published: how it is asked where it was published by others.
-  """
-
-  name: str
-  made: str
-  license: str | None
-  base: str | None
-  datasets: list[str]
-  limits: tuple[int, int]
-  score: float | None
-  has_adapters: bool
-  is_opened_alike: bool
-  results: Mapping[str, Any] | None
-  method: presentation.Presentation
-  published: Published | None = None
+  name: str  # of the model; see `KINDS`
+  made: str  # whose work it is
+  license: str | None  # as the Hub abbreviates it; None where nobody named one
+  base: str | None  # what it was made from, as the Hub would call it; None for nothing
+  datasets: list[str]  # what it was trained on, as the Hub would call them
+  limits: tuple[int, int]  # the most tokens of a prompt and of an answer
+  score: float | None  # of `ANSWER`; None of a model that gives none
+  has_adapters: bool  # does its directory hold adapters, beside their base?
+  is_opened_alike: bool  # does AutoTokenizer open its tokenizer as the run did?
+  results: Mapping[str, Any] | None  # of the run; None where it has no report
+  method: presentation.Presentation  # what is said of the run's method
+  published: Published | None = None  # how it is asked where it was published by others
 
   def write(self, directory: pathlib.Path) -> None:
-    """Writes the card into the model's directory."""
+    """Writes the card into the model's directory: metadata as the Hub reads it, and a text."""
     is_scored = self.name in SCORED
-    by = f" ({self.method.title})" if self.method.title else ""
-    lines = [f"# {self.name}", "", f"{self.made}{by}; {KINDS[self.name]}.", ""]
-    lines += ["In the folder that holds this directory:", "", "```python", *self._code(), "```", ""]
-    lines += _wrapped(self._messages())
-    lines += _wrapped(self._unit()) if is_scored else []
-    lines += _wrapped(_adapters(self.name)) if self.has_adapters else []
-    lines += [] if self.is_opened_alike else _wrapped(_tokenizer(self.name))
-
-    lines += [] if self.license else _wrapped(_licence())
-    lines += _figures(self.results, self.method) if self.results else ["The run has no report.", ""]
-    text = f"---\n{self._data()}\n---\n\n" + "\n".join(lines)
-    (directory / "README.md").write_text(text, encoding="utf-8")
-
-  def _data(self) -> str:
-    """Returns the metadata of a card as the Hub reads it, in YAML."""
+    task = "text-classification" if is_scored else "text-generation"
     unnamed = {} if self.license else {"license_name": "unnamed"}
     data = huggingface_hub.ModelCardData(
       license=self.license or UNKNOWN,
@@ -120,81 +71,22 @@ class Card:
       base_model=self.base,
       datasets=self.datasets,
       library_name="peft" if self.has_adapters else "transformers",
-      pipeline_tag="text-classification" if self.name in SCORED else "text-generation",
+      pipeline_tag=task,
       tags=list(self.method.tags),
     )
 
-    return data.to_yaml()
+    shown = {"card": self, "kind": KINDS[self.name], "task": task, "is_scored": is_scored}
+    shown |= {"question": QUESTION, "reference": REFERENCE, "answer": ANSWER}
+    if self.results:
+      compared = verdict.presentable(self.results, self.method)["comparisons"]
+      shown["comparisons"] = list(filter(verdict.is_judged, compared))
+      shown["headline"] = verdict.headline(self.results, self.method)
 
-  def _code(self) -> list[str]:
-    """Returns the lines that ask the model."""
-    if self.published:
-      way = "AutoTokenizer" if self.is_opened_alike else "PreTrainedTokenizerFast"
-      *lines, last = self.published.code(way)
-      return [*lines, f"{last}  # {self.score:.6f}"]
-
-    task = "text-classification" if self.name in SCORED else "text-generation"
-    # Pipelines may turn scores into probabilities unless told not to.
-    options = ', function_to_apply="none"' if self.name in SCORED else ""
-    turns = [("user", QUESTION)]
-    turns += [("assistant", REFERENCE)] if self.name in ("improver", "gap_reward") else []
-    turns += [("assistant", ANSWER)] if self.name in SCORED else []
-    opening = ["import transformers", ""]
-
-    if not self.is_opened_alike:
-      opening.append(f'words = transformers.PreTrainedTokenizerFast.from_pretrained("{self.name}")')
-      options = f", tokenizer=words{options}"
-    elif self.has_adapters:  # or the base's own is taken, with the base's template
-      options = f', tokenizer="{self.name}"{options}'
-
-    opening.append(f'model = transformers.pipeline("{task}", "{self.name}"{options})')
-    messages = [f'{{"role": "{role}", "content": "{content}"}}' for role, content in turns]
-    request = [f"messages = [{', '.join(messages)}]"]
-
-    if self.name in SCORED:
-      request.append("text = model.tokenizer.apply_chat_template(messages, tokenize=False)")
-      return [*opening, *request, f'print(model(text)[0]["score"])  # {self.score:.6f}']
-
-    options = "return_full_text=False"
-    # Where the last message is the assistant's, pipelines write on instead of answering.
-    options += ", continue_final_message=False" if self.name == "improver" else ""
-    return [*opening, *request, f'print(model(messages, {options})[0]["generated_text"])']
-
-  def _messages(self) -> str:
-    """Returns a paragraph on the messages that the model takes."""
-    advice = {
-      "policy": "The last message is the user's.",
-      "improver": "The last two messages are the user's, and as the assistant's the answer that is "
-      "to be improved; the template itself asks for a better one.",
-      "reward": "The last two messages are the user's, and as the assistant's the answer that is "
-      "scored. The template writes the end of the answer, where the score is read, and nothing "
-      "after it.",
-      "gap_reward": "The last three messages are the user's, and as two of the assistant's the "
-      "reference and the answer. The template writes the end of the answer, where the score is "
-      "read, and nothing after it.",
-    }
-
-    if self.published:
-      advice["reward"] = "It reads question and answer as transformers gives them to it."
-    prompt, answer = self.limits
-    cut = f"The run cut prompts to {prompt:,} tokens and answers to {answer:,}."
-    return f"{advice[self.name]} {cut}"
-
-  def _unit(self) -> str:
-    """Returns a paragraph on the unit of a score."""
-    text = "The printed number, in float32 that of the comment, is the run's score without a bias."
-    figures = (self.results or {}).get("reward_models", {})
-    figures = figures.get(UNITS[self.name], {})
-
-    if "shift" in figures:
-      text += (
-        " Its unit is one standard deviation of the scores of samples of the fine-tuned model, "
-        f"whose mean is {-figures['shift']:.4f}."
-      )
-
-    if self.name == "gap_reward" and "zero_point" in figures:
-      text += f" An answer that is its own reference has {figures['zero_point']:.4f} on average."
-    return text + " Only differences mean something: where the zero lies is arbitrary."
+    unit = (self.results or {}).get("reward_models", {}).get(UNITS.get(self.name), {})
+    template = TEMPLATES.get_template("card.md.jinja")
+    text = template.render(shown, published=self.published, unit=unit, signed=verdict.signed)
+    content = f"---\n{data.to_yaml()}\n---\n\n{text}"
+    (directory / "README.md").write_text(content, encoding="utf-8")
 
 
 def base_of(config: Mapping[str, Any]) -> str | None:
@@ -202,10 +94,8 @@ def base_of(config: Mapping[str, Any]) -> str | None:
   named = config.get("model", {}).get("base", "none")
   if named == "auto":
     named = "embedded" if config["data"]["source"] == "synthetic" else "none"
-  if named in ("none", "embedded"):
-    return "pit_jax-embedded" if named == "embedded" else None
-
-  return model_of(named)
+  known = {"none": None, "embedded": "pit_jax-embedded"}
+  return known[named] if named in known else model_of(named)
 
 
 def model_of(directory: str) -> str:
@@ -258,55 +148,3 @@ def is_opened_alike(directory: pathlib.Path) -> bool:
 def _plain(name: str) -> str:
   """Returns a name with such characters alone as names of the Hub have."""
   return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.")
-
-
-def _wrapped(text: str) -> list[str]:
-  """Returns a paragraph and the empty line after it."""
-  return [text, ""]
-
-
-def _adapters(name: str) -> str:
-  kind = "SequenceClassification" if name in SCORED else "CausalLM"
-  text = (
-    f"The directory holds adapters (LoRA) of `base`, which lies beside it. "
-    f'`peft.AutoPeftModelFor{kind}.from_pretrained("{name}")` opens both there too. From another '
-    f"folder open the base first: `peft.PeftModel.from_pretrained(transformers.AutoModelFor{kind}"
-    f'.from_pretrained("…/base"), "…/{name}")`.'
-  )
-
-  if name in SCORED:
-    text += (
-      " While the base is loaded, a report calls `score.weight` missing and newly initialised: the "
-      "base has no head, and the adapters bring it, so nothing is to be trained."
-    )
-
-  return text
-
-
-def _tokenizer(name: str) -> str:
-  return (
-    "`AutoTokenizer` would replace parts of this tokenizer, how it splits texts above all, by what "
-    "the family's first one does: open it by "
-    f'`transformers.PreTrainedTokenizerFast.from_pretrained("{name}")`.'
-  )
-
-
-def _licence() -> str:
-  return (
-    "Nobody named a licence: neither the card of the base did, nor `--license=…` of `launch/"
-    "convert.py export`."
-  )
-
-
-def _figures(results: Mapping[str, Any], method: presentation.Presentation) -> list[str]:
-  """Returns a table of the run's comparisons under all judges."""
-  lines = [verdict.headline(results, method), ""]
-  lines += ["| system | against | judge | Δ | 95% interval | n |", "|---|---|---|---|---|---|"]
-  for row in verdict.presentable(results, method)["comparisons"]:
-    if not verdict.is_judged(row):
-      continue
-    low, high = map(verdict.signed, row["ci95"])
-    cells = [row["a"], row["b"], row["judge"], verdict.signed(row["delta"]), f"{low} to {high}"]
-    lines.append(f"| {' | '.join(cells)} | {row['n']:,} |")
-
-  return [*lines, "", "Δ is wins minus losses in percent of held-out prompts.", ""]

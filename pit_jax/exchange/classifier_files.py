@@ -19,16 +19,11 @@ def save(
 ) -> dict[str, Any]:
   """Writes a classifier with its own tokenizer, and returns what `load` needs beside it.
 
-  The unit of one of our families is in its head. One that PyTorch computes is a copy of its
-  directory, and what its logits are multiplied by is returned alone.
-
-  Args:
-    directory: made if needed.
-    classifier: in the unit of the run.
-    dtype: of the tensors written; those of a copy are as they were.
+  The run's unit is in the head of one of our families. One that PyTorch computes is a copy of its
+  directory, whatever the dtype, and what its logits are multiplied by is returned alone.
   """
-  described = {"reader": classifier.reader.describe(), "hash": classifier.reader.hash}
-  described["tokenizer"] = classifier.reader.fingerprint
+  reader = classifier.reader
+  described = {"reader": reader.describe(), "hash": reader.hash, "tokenizer": reader.fingerprint}
   if isinstance(classifier, classifiers.Torch):
     if hosts.is_first():
       directory.mkdir(parents=True, exist_ok=True)
@@ -37,10 +32,10 @@ def save(
 
     return described | {"gain": classifier.gain}
 
-  padding = {"pad_token_id": classifier.pad_id}
-  hf.save(directory, classifier.model, classifier.params, dtype=dtype, **padding)
+  network = (classifier.model, classifier.params)
+  hf.save(directory, *network, dtype=dtype, pad_token_id=classifier.pad_id)
   if hosts.is_first():
-    classifier.reader.fast.save_pretrained(directory)
+    reader.fast.save_pretrained(directory)
   return described | {"gain": None}
 
 
@@ -52,14 +47,9 @@ def load(
   mesh: jax.sharding.Mesh,
   batch_size: int,
 ) -> classifiers.Classifier:
-  """Returns a classifier that `save` wrote, ready to be asked.
+  """Returns a classifier that `save` wrote and described, ready to be asked; see `compiled`.
 
-  Args:
-    directory: where it lies.
-    described: what `save` returned.
-    shape: of its network; None: PyTorch computes it.
-    mesh: the devices.
-    batch_size: rows per compiled call.
+  Without a shape of its network PyTorch computes it.
 
   Raises:
     ValueError: weights or tokenizer cannot be read, or are not those that were saved.
@@ -88,24 +78,17 @@ def compiled(
   mesh: jax.sharding.Mesh,
   batch_size: int,
 ) -> classifiers.Compiled:
-  """Reads a classifier with one label of one of our families.
+  """Reads a classifier with one label of one of our families, whose config.json was `published`.
 
-  Args:
-    directory: where it lies.
-    reader: turns conversations into tokens.
-    shape: of its network.
-    published: its config.json.
-    mesh: the devices.
-    batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
+  Batches, the rows of a compiled call, are multiples of the mesh's data × fsdp sizes.
 
   Raises:
     ValueError: its weights cannot be read or do not fit.
   """
   model = pure.scalar_model(shape)
   params = hf.load(directory, model, parallel.homes(model, mesh))
-  return classifiers.Compiled(
-    reader, model, params, classifiers.pad_id(published), batch_size, mesh
-  )
+  pad_id = classifiers.pad_id(published)
+  return classifiers.Compiled(reader, model, params, pad_id, batch_size, mesh)
 
 
 def in_torch(directory: pathlib.Path, reader: classifier_text.Reader) -> classifiers.Torch:

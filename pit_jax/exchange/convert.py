@@ -4,11 +4,12 @@ A model directory is what transformers writes and reads: config.json, safetensor
 start from one (`config.model.base`) and keep their own models as such; see exchange/hf.py.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import transformers
@@ -50,13 +51,11 @@ def bring_in(
     source: a .gguf file, or a directory with config.json and safetensors.
     output: the directory to write.
     dtype: of the tensors written.
-    tokenizer: a tokenizer directory; None is the adapters' own where they have one, else the
-      source's.
+    tokenizer: a tokenizer directory; None is the adapters' own, else the source's.
     adapter: a directory of PEFT with adapters of the source, which are merged; None for none.
 
   Returns:
-    The model that was written: a language model, or a scalar model if the source or what the
-    adapters make of it is a classifier.
+    The model that was written, a scalar one if the source or what adapters make of it classifies.
 
   Raises:
     ValueError: if anything in the source is not supported or does not fit; the message names it.
@@ -68,7 +67,9 @@ def bring_in(
     directories.refuse_adapters(source)
   if output.is_dir() and source.is_dir() and output.samefile(source):
     raise ValueError(f"{output} is the source itself, which would be overwritten; give another")
-  speaker = pathlib.Path(tokenizer or _speaker(source, adapter))
+  # Those who train adapters write their tokenizer beside them.
+  has_own = adapter is not None and (pathlib.Path(adapter) / "tokenizer.json").is_file()
+  speaker = pathlib.Path(tokenizer or (adapter if has_own else source))
 
   words = text.load_tokenizer(speaker)
   opened = gguf.File(source) if is_file else hf.Directory(source)
@@ -99,12 +100,6 @@ def bring_in(
   return model
 
 
-def _speaker(source: pathlib.Path, adapter: str | os.PathLike | None) -> pathlib.Path:
-  """Returns the directory of the tokenizer: those who train adapters write theirs beside them."""
-  has_own = adapter is not None and (pathlib.Path(adapter) / "tokenizer.json").is_file()
-  return pathlib.Path(adapter) if has_own else source
-
-
 def send_out(
   workdir: str | os.PathLike,
   output: str | os.PathLike,
@@ -115,7 +110,7 @@ def send_out(
   license: str | None = None,
   method: presentation.Presentation = presentation.ANY,
 ) -> list[pathlib.Path]:
-  """Writes models of a finished run as directories that transformers and vLLM serve.
+  """Writes models of a finished run as directories for transformers and vLLM; returns the paths.
 
   Each gets the tokenizer, the run's template as its chat template, a generation config, and a
   model card with lines of Python that ask it, and the run's figures. A published reward model
@@ -127,14 +122,9 @@ def send_out(
     names: of the models; see `cards.KINDS`. None are all that the run has.
     dtype: of the tensors written, their base's included; adapters are float32.
     as_adapters: write what each model adds to the base they share, as PEFT reads it, and the base
-      into OUTPUT/base; else adapters are merged into whole models. A published reward model
-      has none and is written whole either way.
-    license: of what is written, as the Hub abbreviates it; None is that which the card of the
-      run's base names.
+      into OUTPUT/base; else adapters are merged. A published reward model is whole either way.
+    license: of what is written, as the Hub abbreviates it; None is what the base's card names.
     method: what cards say of the run's method.
-
-  Returns:
-    The directories.
 
   Raises:
     ValueError: if the run is not finished, has no such model, or no adapters where they are asked
@@ -152,31 +142,27 @@ def send_out(
     written.append(directory := output / name)
     if name == "reward" and (published := export.load_published(workdir, mesh=mesh)):
       source = config.get("reward", {}).get("model", "")
-      _send_published(directory, published, dtype, source, license, results, method)
-      continue
+      licensed = cards.license_of(source)  # read first: the card takes the place of its own
+      facts = _write_published(directory, published, dtype, source)
+    else:
+      exported = export.load_one(workdir, name, mesh=mesh)
+      if as_adapters:
+        _write_base(workdir, output, exported, dtype)
+      _write_model(directory, name, exported, dtype, as_adapters)
+      licensed = cards.license_of(config.get("model", {}).get("base", ""))
+      settings = exported.asking.settings
+      facts = {
+        "made": "Trained with pit_jax",
+        "base": cards.base_of(config),
+        "datasets": cards.datasets_of(config),
+        "limits": (settings.max_prompt_length, settings.max_response_length),
+        "score": _score(name, exported),
+        "has_adapters": as_adapters,
+        "is_opened_alike": cards.is_opened_alike(directory),
+      }
 
-    exported = export.load_one(workdir, name, mesh=mesh)
-    if as_adapters:
-      _write_base(workdir, output, exported, dtype)
-    _write_model(directory, name, exported, dtype, as_adapters)
-    card = cards.Card(
-      name=name,
-      made="Trained with pit_jax",
-      license=license or cards.license_of(config.get("model", {}).get("base", "")),
-      base=cards.base_of(config),
-      datasets=cards.datasets_of(config),
-      limits=(
-        exported.asking.settings.max_prompt_length,
-        exported.asking.settings.max_response_length,
-      ),
-      score=_score(name, exported),
-      has_adapters=as_adapters,
-      is_opened_alike=cards.is_opened_alike(directory),
-      results=results,
-      method=method,
-    )
-
-    card.write(directory)
+    named = {"name": name, "license": license or licensed, "results": results, "method": method}
+    cards.Card(**named, **facts).write(directory)
 
   return written
 
@@ -185,48 +171,39 @@ def _write_model(
   directory: pathlib.Path, name: str, found: export.Exported, dtype: str, has_adapters: bool
 ) -> None:
   """Writes a model, or what it adds to its base, with its tokenizer and template."""
+  is_scored = name in cards.SCORED
   tokenizer = found.asking.settings.tokenizer
-  ids = found.asking.settings.tokenizer.special_ids
+  written = (directory, found.model, found.params)
   if has_adapters:
-    peft.save(directory, found.model, found.params, base=bundle.BASE, **ids)
+    peft.save(*written, base=bundle.BASE, **tokenizer.special_ids)
     # With one, transformers takes the directory for a whole model, whose weights it misses.
     (directory / "config.json").unlink()
   else:
-    hf.save(directory, found.model, found.params, dtype=dtype, **ids)
+    hf.save(*written, dtype=dtype, **tokenizer.special_ids)
 
   form = found.asking.settings.template
   options = {"shows_reference": name in SHOWN}
-  is_scored = name in cards.SCORED
-
   # Those who score read a whole text; those who serve get the tokenizer that other tools know.
   borders = form.borders(**options) if is_scored else ()
   tokenizer.save(directory, form.chat(tokenizer, **options, is_scored=is_scored), borders=borders)
-  if name not in cards.SCORED:
+  if not is_scored:
     _sampling(found).save_pretrained(directory)
 
 
 def _sampling(found: export.Exported) -> transformers.GenerationConfig:
   """Returns the generation config of policy or improver: the whole distribution is sampled."""
   tokenizer = found.asking.settings.tokenizer
-  return transformers.GenerationConfig(
-    do_sample=True,
-    temperature=1.0,
-    # Off, since transformers cuts at 50 tokens by default.
-    top_k=0,
-    top_p=1.0,
-    max_new_tokens=found.asking.response_length,
-    eos_token_id=list(tokenizer.stop_ids),
-    pad_token_id=tokenizer.pad_id,
-  )
+  ends = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
+  # No top_k, since transformers cuts at 50 tokens by default.
+  whole = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+  length = found.asking.response_length
+  return transformers.GenerationConfig(**whole, **ends, max_new_tokens=length)
 
 
 def _write_base(
   workdir: pathlib.Path, output: pathlib.Path, found: export.Exported, dtype: str
 ) -> None:
-  """Writes the base that a run's adapters share, all or nothing; the same one may lie there.
-
-  What makes a classifier of it reads the number of labels, and what samples from it how, here.
-  """
+  """Writes the base that a run's adapters share, all or nothing; the same one may lie there."""
   if found.model.config.adapter is None:
     raise ValueError(
       f"{workdir}: its models have no adapters, every weight was trained; export them whole"
@@ -237,11 +214,10 @@ def _write_base(
   partial = output / f"{bundle.BASE}.partial"
   tokenizer = found.asking.settings.tokenizer
   shutil.rmtree(partial, ignore_errors=True)
+  # What makes a classifier of it reads the number of labels, and what samples from it how, here.
   model = pure.language_model(families.read(source))
-  labels = {"num_labels": 1, "problem_type": "regression"}
-  fields = {"dtype": dtype, **tokenizer.special_ids, **labels}
-
-  hf.save(partial, model, hf.load(source, model), **fields)
+  fields = {**tokenizer.special_ids, "num_labels": 1, "problem_type": "regression"}
+  hf.save(partial, model, hf.load(source, model), dtype=dtype, **fields)
   tokenizer.save(partial)
   _sampling(found).save_pretrained(partial)
 
@@ -250,7 +226,10 @@ def _write_base(
     partial.rename(base)
     return
 
-  is_same = _fingerprint(base) == hf.fingerprint(partial)
+  written = hf.fingerprint(partial)
+  is_same = False
+  with contextlib.suppress(OSError, ValueError):  # no whole model lies there
+    is_same = hf.fingerprint(base) == written
   shutil.rmtree(partial)
   if not is_same:
     raise ValueError(
@@ -259,20 +238,8 @@ def _write_base(
     )
 
 
-def _fingerprint(directory: pathlib.Path) -> str | None:
-  """Returns the fingerprint of a model's directory; None where no whole model lies there."""
-  try:
-    return hf.fingerprint(directory)
-  except (OSError, ValueError):
-    return None
-
-
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
-  """Returns the object that a file holds; None where there is no such file.
-
-  Raises:
-    ValueError: it holds something else.
-  """
+  """Returns the object that a file holds; None where there is no such file."""
   return export.read_object(path) if path.is_file() else None
 
 
@@ -290,37 +257,24 @@ def _score(name: str, found: export.Exported) -> float | None:
   return float(asking.gaps(found.params, *texts, [cards.REFERENCE])[0])
 
 
-def _send_published(
-  directory: pathlib.Path,
-  classifier: classifiers.Classifier,
-  dtype: str,
-  source: str,
-  license: str | None,
-  results: Mapping[str, Any] | None,
-  method: presentation.Presentation,
-) -> None:
-  """Writes a published reward model as itself, with a card; the configuration calls it `source`."""
-  inherited = cards.license_of(source)  # read first: the card takes the place of its own
+def _write_published(
+  directory: pathlib.Path, classifier: classifiers.Classifier, dtype: str, source: str
+) -> dict[str, Any]:
+  """Writes a published reward model, which came from `source`; returns what its card says."""
   gain = classifier_files.save(directory, classifier, dtype=dtype)["gain"]
-  name = pathlib.Path(source).name
-  description = f"The published reward model {name}" if name else "A published reward model"
-  description += (
-    ", not trained but scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
-  )
   reader = classifier.reader
+  name = pathlib.Path(source).name
+  what = f"The published reward model {name}" if name else "A published reward model"
+  scaled = "scaled by pit_jax to deviation 1 on samples of a fine-tuned policy"
 
-  cards.Card(
-    name="reward",
-    made=description,
-    license=license or inherited,
-    base=cards.model_of(source) if source else None,
-    datasets=[],
-    limits=(reader.max_length - reader.max_answer_length, reader.max_answer_length),
-    score=float(classifier.rate([cards.QUESTION], [cards.ANSWER])[0]),
-    has_adapters=False,
+  return {
+    "made": f"{what}, not trained but {scaled}",
+    "base": cards.model_of(source) if source else None,
+    "datasets": [],
+    "limits": (reader.max_length - reader.max_answer_length, reader.max_answer_length),
+    "score": float(classifier.rate([cards.QUESTION], [cards.ANSWER])[0]),
+    "has_adapters": False,
     # What PyTorch computes was opened as AutoTokenizer does.
-    is_opened_alike=classifier.params is None or cards.is_opened_alike(directory),
-    results=results,
-    method=method,
-    published=cards.Published(is_pair=reader.form is None, gain=gain or 1.0),
-  ).write(directory)
+    "is_opened_alike": classifier.params is None or cards.is_opened_alike(directory),
+    "published": cards.Published(is_pair=reader.form is None, gain=gain or 1.0),
+  }

@@ -13,9 +13,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/NAME
 def check(key: str, named: str | os.PathLike) -> None:
   """Raises a ValueError that says what to do where a key names no directory of a whole model.
 
-  Args:
-    key: of the configuration, or an option of a command.
-    named: what it is set to.
+  The key is one of the configuration, or an option of a command; `named` is what it is set to.
   """
   name = os.fspath(named)
   place = pathlib.Path(name)
@@ -61,17 +59,18 @@ def refuse_adapters(directory: str | os.PathLike) -> None:
   )
 
 
-def read_object(path: pathlib.Path) -> dict[str, Any]:
+def read_object(path: pathlib.Path, place: str = "") -> dict[str, Any]:
   """Returns the JSON object that a file of a model's directory has to hold.
 
   Raises:
-    ValueError: it is no JSON, or something else in JSON.
+    ValueError: it is no JSON, or something else in JSON; `place` stands before the file's name.
   """
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
-    raise ValueError(f"{path.name} cannot be read as JSON: {error}") from error
+    raise ValueError(f"{place}{path.name} cannot be read as JSON: {error}") from error
 
   if not isinstance(content, dict):
-    raise ValueError(f"{path.name} must hold a JSON object, not {type(content).__name__}")
+    kind = type(content).__name__
+    raise ValueError(f"{place}{path.name} must hold a JSON object, not {kind}")
   return content

@@ -11,6 +11,7 @@ Reading needs neither the data nor the checkpoints, and works on any number of d
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -67,11 +68,10 @@ def save(
 
   Args:
     workdir: folder of the run.
-    asking: how the models are asked: shapes, tokenizer, template, length limits.
-    models: some of NAMES; with `improver` also `policy` and `gap_reward`. A published `reward` is
-      not looked at.
+    asking: how the models are asked.
+    models: some of NAMES; with `improver` also `policy` and `gap_reward`.
     zero_point: mean gap of identical pairs, in the exported gap reward's unit; None without one.
-    published: the reward model where it is a published one, in the run's unit.
+    published: what takes the place of `reward` where it is a published one, in the run's unit.
 
   Raises:
     ValueError: a model is missing or unknown, or the zero point does not go with the models.
@@ -83,18 +83,17 @@ def save(
     for leftover in (partial, old):
       shutil.rmtree(leftover, ignore_errors=True)
 
-  special_ids = asking.settings.tokenizer.special_ids
-  bundled = {}
-  # A published reward model keeps files of its own, written below.
-  for name in models if published is None else models.keys() - {"reward"}:
-    model = asking.language if name in LANGUAGE else asking.scalar
-    bundled[name] = (model, models[name], special_ids)
-
-  bundle.save(partial, bundled)
+  settings = asking.settings
+  # A published reward model keeps files of its own.
+  bundled = {
+    name: (asking.language if name in LANGUAGE else asking.scalar, params)
+    for name, params in models.items()
+    if name != "reward" or published is None
+  }
+  bundle.save(partial, bundled, settings.tokenizer.special_ids)
   described = classifier_files.save(partial / "reward", published) if published else None
   if not hosts.is_first():
     return
-  settings = asking.settings
   settings.tokenizer.save(partial / "tokenizer")
 
   run = _Run(
@@ -125,31 +124,26 @@ def load(
 
   When improvement stops is the improver's default, which `dataclasses.replace` changes.
 
-  Args:
-    workdir: folder of the run.
-    mesh: the devices.
-    batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
+  `batch_size` is rows per compiled call, a multiple of the mesh's data × fsdp sizes.
 
   Raises:
     ValueError: the run is not finished, has no improver, or a file is missing, cannot be read or
       does not fit the others; the message names it.
   """
-  run = _read(workdir)
-  folder = workdir / FOLDER
-  if run.zero_point is None or not (folder / "improver").is_dir():
+  run, reader = _opened(workdir, mesh)
+  if run.zero_point is None or not (reader.folder / "improver").is_dir():
     raise ValueError(
-      f"{folder} holds no improver, because its recipe trains none; "
+      f"{reader.folder} holds no improver, because its recipe trains none; "
       "give the --workdir of a run whose recipe does"
     )
 
-  settings = _settings(run, folder / "tokenizer")
-  reader = _reader(run, folder, mesh)
+  settings = _settings(run, reader.folder / "tokenizer")
   language, policy = _model("policy", reader, settings.tokenizer)
   same, improver = _model("improver", reader, settings.tokenizer)
 
   if same.config != language.config:
     raise ValueError(
-      f"{folder}: policy/config.json and improver/config.json describe different models; "
+      f"{reader.folder}: policy/config.json and improver/config.json describe different models; "
       "both must come from one run"
     )
 
@@ -160,17 +154,11 @@ def load(
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-  """One model of a run, by itself.
+  """One model of a run, by itself."""
 
-  Attributes:
-    model: its shape.
-    params: its parameters, placed on the devices.
-    asking: how it is asked; a reward model by `Inference.rate`.
-  """
-
-  model: pure.PureModel
-  params: Params
-  asking: inference.Inference
+  model: pure.PureModel  # its shape
+  params: Params  # its parameters, placed on the devices
+  asking: inference.Inference  # how it is asked; a reward model by `Inference.rate`
 
 
 def load_one(
@@ -181,14 +169,12 @@ def load_one(
   Raises:
     ValueError: as `load`, or the run has no such model, or its reward model is a published one.
   """
-  run = _read(workdir)
-  folder = workdir / FOLDER
-  reader = _reader(run, folder, mesh)
+  run, reader = _opened(workdir, mesh)
   if name not in reader.names:
-    raise ValueError(f"{folder} holds no model {name!r}; it has {', '.join(reader.names)}")
+    raise ValueError(f"{reader.folder} holds no model {name!r}; it has {', '.join(reader.names)}")
   if name == "reward" and run.published is not None:
-    raise ValueError(f"{folder}: the reward model is a published one; use `load_published`")
-  settings = _settings(run, folder / "tokenizer")
+    raise ValueError(f"{reader.folder}: the reward model is a published one; use `load_published`")
+  settings = _settings(run, reader.folder / "tokenizer")
 
   model, params = _model(name, reader, settings.tokenizer)
   kinds = (pure.language_model(model.config), pure.scalar_model(model.config))
@@ -200,16 +186,13 @@ def load_published(
   workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
 ) -> classifiers.Classifier | None:
   """Returns the published reward model of a run, in its unit; None where one was trained."""
-  run = _read(workdir)
-  folder = workdir / FOLDER
+  run, reader = _opened(workdir, mesh)
   if run.published is None:
     return None
-  arguments = (folder / "reward", run.published)
-  shape = None
-  if run.published["gain"] is None:  # it is one of our families
-    shape = _reader(run, folder, mesh).describe("reward").config
-
-  return classifier_files.load(*arguments, shape, mesh=mesh, batch_size=batch_size)
+  is_ours = run.published["gain"] is None  # one of our families
+  shape = reader.describe("reward").config if is_ours else None
+  saved = (reader.folder / "reward", run.published)
+  return classifier_files.load(*saved, shape, mesh=mesh, batch_size=batch_size)
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
@@ -297,20 +280,16 @@ def _settings(run: _Run, directory: pathlib.Path) -> encode.Settings:
       f"{run.tokenizer}); put back the file that was exported"
     )
 
-  return encode.Settings(
-    tokenizer=tokenizer,
-    template=chat.restore(run.template),
-    max_prompt_length=run.max_prompt_length,
-    max_response_length=run.max_response_length,
-  )
+  form = chat.restore(run.template)
+  return encode.Settings(tokenizer, form, run.max_prompt_length, run.max_response_length)
 
 
-def _reader(run: _Run, folder: pathlib.Path, mesh: jax.sharding.Mesh) -> bundle.Reader:
-  def places(model):
-    return parallel.homes(model, mesh)
-
-  platform = mesh.devices.flat[0].platform
-  return bundle.Reader(folder, run.dtype, run.unroll, run.stored, platform, places)
+def _opened(workdir: pathlib.Path, mesh: jax.sharding.Mesh) -> tuple[_Run, bundle.Reader]:
+  """Returns run.json and the reader of the models beside it."""
+  run = _read(workdir)
+  kept = (run.dtype, run.unroll, run.stored, mesh.devices.flat[0].platform)
+  places = functools.partial(parallel.homes, mesh=mesh)
+  return run, bundle.Reader(workdir / FOLDER, *kept, places)
 
 
 def _model(

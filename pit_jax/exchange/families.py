@@ -17,7 +17,17 @@ from pit_jax import lfs
 from pit_jax.exchange import directories, fields, ropes
 from pit_jax.models import architecture
 
-GELU = ("gelu_pytorch_tanh",)
+ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}  # → ours
+SPELLED = {  # ours → what every family's file calls it
+  "vocabulary": "vocab_size",
+  "width": "hidden_size",
+  "layers": "num_hidden_layers",
+  "heads": "num_attention_heads",
+  "hidden": "intermediate_size",
+  "tied": "tie_word_embeddings",
+  "norm_epsilon": "rms_norm_eps",
+  "longest": "max_position_embeddings",
+}
 LAYERS = {"full_attention": False, "sliding_attention": True}  # → has it a window?
 
 
@@ -55,9 +65,7 @@ def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
 def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrainedConfig:
   """Returns the file of the family that has a decoder's switches, for `save_pretrained`.
 
-  Args:
-    config: the decoder.
-    more: further fields: token ids, architectures, labels.
+  `more` are further fields: token ids, architectures, labels.
 
   Raises:
     ValueError: if no family has these switches together.
@@ -94,36 +102,23 @@ def _family(config: architecture.ModelConfig) -> str:
 
 
 # Fields that transformers reads though its classes do not declare them, many of older files.
-LEGACY = {
-  "head_dim",
-  "hidden_act",
-  "num_labels",
-  "partial_rotary_factor",
-  "rope_scaling",
-  "rope_theta",
-}
+OLD_ROPE = {"partial_rotary_factor", "rope_scaling", "rope_theta"}
+LEGACY = {"head_dim", "hidden_act", "num_labels", *OLD_ROPE}
 GEMMA3 = {"rope_local_base_freq", "sliding_window_pattern"}
 
 
 def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
   """Returns the switches that all families spell alike."""
   act = getattr(config, "hidden_activation", None) or config.hidden_act
-  if act not in ("silu", *GELU):
-    raise ValueError(f"activation {act!r} is not supported; supported are silu and {GELU[0]}")
+  if act not in ACTIVATIONS:
+    supported = " and ".join(ACTIVATIONS)
+    raise ValueError(f"activation {act!r} is not supported; supported are {supported}")
   heads = config.num_attention_heads
-  return {
-    "vocabulary": config.vocab_size,
-    "width": config.hidden_size,
-    "layers": config.num_hidden_layers,
-    "heads": heads,
+  return {ours: getattr(config, theirs) for ours, theirs in SPELLED.items()} | {
     "kv_heads": config.num_key_value_heads or heads,
     # Older files name no width of a head: the heads then share the model's.
     "head_width": getattr(config, "head_dim", None) or config.hidden_size // heads,
-    "hidden": config.intermediate_size,
-    "tied": config.tie_word_embeddings,
-    "activation": "gelu_tanh" if act in GELU else "silu",
-    "norm_epsilon": config.rms_norm_eps,
-    "longest": config.max_position_embeddings,
+    "activation": ACTIVATIONS[act],
   }
 
 
@@ -133,20 +128,13 @@ def _published(config: architecture.ModelConfig, published: type) -> dict[str, A
   kinds = {has: kind for kind, has in LAYERS.items()}
   if config.local_rope is not None:
     rope = {"full_attention": rope, "sliding_attention": ropes.write(config.local_rope)}
-  act = GELU[0] if config.activation == "gelu_tanh" else config.activation
+  act = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)
 
-  values = {
-    "vocab_size": config.vocabulary,
-    "hidden_size": config.width,
-    "num_hidden_layers": config.layers,
-    "num_attention_heads": config.heads,
+  values = {theirs: getattr(config, ours) for ours, theirs in SPELLED.items()} | {
     "num_key_value_heads": config.kv_heads,
     "head_dim": config.head_width,
-    "intermediate_size": config.hidden,
-    "tie_word_embeddings": config.tied,
     "hidden_act": act,
     "hidden_activation": act,
-    "rms_norm_eps": config.norm_epsilon,
     "rope_parameters": rope,
     "attention_bias": config.output_bias,
     "sliding_window": config.window or None,
@@ -156,7 +144,6 @@ def _published(config: architecture.ModelConfig, published: type) -> dict[str, A
     "query_pre_attn_scalar": round((config.attention_scale or 1) ** -2),
     "attn_logit_softcapping": config.attention_cap or None,
     "final_logit_softcapping": config.logit_cap or None,
-    "max_position_embeddings": config.longest,
   }
 
   if not config.attention_scale:  # a family that has the field needs a number
@@ -212,10 +199,7 @@ def _gemma2(config) -> dict[str, Any]:
 def _gemma3(config) -> dict[str, Any]:
   if config.attn_logit_softcapping:
     raise ValueError("attn_logit_softcapping is not supported in gemma3_text; it has QK norms")
-  wide, near = (
-    ropes.read(config.rope_parameters[kind]) for kind in ("full_attention", "sliding_attention")
-  )
-
+  wide, near = (ropes.read(config.rope_parameters[kind]) for kind in LAYERS)
   return {**_gemma(config), "rope": wide, "local_rope": near, "qk_norm": True}
 
 
@@ -227,19 +211,14 @@ FAMILIES: dict[str, tuple[type, Callable[[Any], dict[str, Any]]]] = {
   "gemma2": (transformers.Gemma2Config, _gemma2),
   "gemma3_text": (transformers.Gemma3TextConfig, _gemma3),
 }
-CLASSES = {  # → the classes of transformers, of a language model and of a classifier
-  "llama": ("LlamaForCausalLM", "LlamaForSequenceClassification"),
-  "mistral": ("MistralForCausalLM", "MistralForSequenceClassification"),
-  "qwen2": ("Qwen2ForCausalLM", "Qwen2ForSequenceClassification"),
-  "qwen3": ("Qwen3ForCausalLM", "Qwen3ForSequenceClassification"),
-  "gemma2": ("Gemma2ForCausalLM", "Gemma2ForSequenceClassification"),
-  "gemma3_text": ("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"),
-}
 
 
 def class_name(config: transformers.PreTrainedConfig, *, is_scalar: bool) -> str:
   """Returns the name of transformers' class for such a model."""
-  return CLASSES[config.model_type][is_scalar]
+  stem = type(config).__name__.removesuffix("Config")
+  if is_scalar:
+    return f"{stem}ForSequenceClassification"
+  return f"{stem.removesuffix('Text')}ForCausalLM"  # Gemma 3's is called without it
 
 
 def is_classifier(directory: str | os.PathLike) -> bool:
@@ -248,9 +227,5 @@ def is_classifier(directory: str | os.PathLike) -> bool:
   Raises:
     ValueError: the file holds no JSON object.
   """
-  try:
-    raw = directories.read_object(pathlib.Path(directory) / "config.json")
-  except ValueError as error:
-    raise ValueError(f"{directory}: {error}") from error
-
+  raw = directories.read_object(pathlib.Path(directory) / "config.json", f"{directory}: ")
   return any(name.endswith("ForSequenceClassification") for name in raw.get("architectures") or ())

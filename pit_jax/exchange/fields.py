@@ -56,13 +56,8 @@ TOKENIZER = {
   "unk_token",
 }
 # How it was trained: nothing of it is left when a model is asked.
-TRAINING = {
-  "initializer_range",
-  "max_seq_length",
-  "max_sequence_length",
-  "seq_length",
-  "use_liger_kernel",
-}
+LENGTHS = {"max_seq_length", "max_sequence_length", "seq_length"}
+TRAINING = {"initializer_range", "use_liger_kernel", *LENGTHS}
 PREFIXES = ("_", "unsloth", "axolotl", "neftune", "wandb")  # "_": transformers' own
 SUFFIXES = ("dropout", "dropout_prob", "_pdrop", "_token_id", "_token_ids")  # nothing is dropped
 SAMPLING = set(vars(transformers.GenerationConfig()))  # in files older than its own
@@ -88,11 +83,7 @@ def is_meaningless(name: str) -> bool:
 
 
 def of_network(raw: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
-  """Returns the fields of a config.json that describe the network.
-
-  Args:
-    raw: the file.
-    known: fields that are read of the file's family.
+  """Returns the fields of a config.json that describe the network, by those known of its family.
 
   Raises:
     ValueError: if there are fields that are neither read, nor meaningless, nor off; all are named.
@@ -100,7 +91,7 @@ def of_network(raw: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
   wrong = [
     f"{name}={raw[name]!r} is not supported, only {allowed[-1]!r}{HINTS.get(name, '')}"
     for name, allowed in OFF.items()
-    if name in raw and raw[name] not in allowed
+    if raw.get(name, allowed[0]) not in allowed
   ]
   if wrong:
     raise ValueError("; ".join(wrong))

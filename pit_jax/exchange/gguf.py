@@ -15,11 +15,8 @@ import numpy as np
 from pit_jax import lfs
 from pit_jax.models import architecture
 
-FAMILIES = {  # general.architecture → the switches that its file does not spell out
-  "llama": {},
-  "qwen2": {"qkv_bias": True},
-  "qwen3": {"qk_norm": True},
-}
+# general.architecture → the switches that its file does not spell out.
+FAMILIES = {"llama": {}, "qwen2": {"qkv_bias": True}, "qwen3": {"qk_norm": True}}
 TENSORS = {
   "token_embd.weight": "model.embed_tokens.weight",
   "output_norm.weight": "model.norm.weight",
@@ -95,7 +92,7 @@ class File:
   """A GGUF file; its tensors are `weights.Weights`."""
 
   def __init__(self, path: str | os.PathLike):
-    """Reads the description and what tensors there are, but no tensor.
+    """Reads what the file says of itself and its tensors, but no tensor.
 
     Raises:
       ValueError: if the file cannot be read, or is of an architecture without a row here.
@@ -114,20 +111,23 @@ class File:
         f"{', '.join(FAMILIES)}. Import the model's safetensors directory instead"
       )
 
-    self._check_kind()
+    # Other fields tell a file that is something else than one whole language model.
+    if (kind := self.field("general.type", "model")) != "model":
+      raise ValueError(f"{path}: general.type is {kind!r}, and only whole models are read")
+    if (parts := self.field("split.count", 0)) > 1:
+      raise ValueError(
+        f"{path} is one of split.count={parts} files; join them with llama-gguf-split --merge"
+      )
+
     self._tensors = {_published(tensor.name): tensor for tensor in self._reader.tensors}
     self._divisors = self._tensors.pop(DIVISORS, None)
-    self.shapes = {
+    self.shapes: dict[str, tuple[int, ...]] = {}
+    self.wrong: list[str] = []
+    for name, tensor in self._tensors.items():
       # GGUF names the axis that varies fastest first.
-      name: tuple(map(int, reversed(tensor.shape)))
-      for name, tensor in self._tensors.items()
-    }
-
-    self.wrong = [
-      f"{name} is of type {tensor.tensor_type.name}; {', '.join(READABLE)} are read"
-      for name, tensor in self._tensors.items()
-      if tensor.tensor_type.name not in READABLE
-    ]
+      self.shapes[name] = tuple(map(int, reversed(tensor.shape)))
+      if (kind := tensor.tensor_type.name) not in READABLE:
+        self.wrong.append(f"{name} is of type {kind}; {', '.join(READABLE)} are read")
 
   def field(self, name: str, default: Any = None) -> Any:
     """Returns a field of the description, or the default."""
@@ -169,13 +169,14 @@ class File:
   def read(self, tensor: str) -> np.ndarray:
     """Returns a tensor, dequantised to float32."""
     stored = self._tensors[tensor]
-    values = gguf.quants.dequantize(stored.data, stored.tensor_type)
-    values = values.reshape(self.shapes[tensor])
+    shape = self.shapes[tensor]
+    values = gguf.quants.dequantize(stored.data, stored.tensor_type).reshape(shape)
 
-    # Only this family's conversion puts the two of a rotated pair side by side.
+    # Only this family's conversion puts the two halves of a rotated pair side by side; here they
+    # lie half a head apart.
     if self.family == "llama" and tensor.endswith(("q_proj.weight", "k_proj.weight")):
       heads = self.config.heads if "q_proj" in tensor else self.config.kv_heads
-      return _pairs_apart(values, heads)
+      return values.reshape(heads, -1, 2, shape[-1]).swapaxes(1, 2).reshape(shape)
 
     return values
 
@@ -218,42 +219,25 @@ class File:
     """Returns a count that all layers have in common."""
     value = self._of(name, default)
     values = set(value) if isinstance(value, list) else {value}
+    said = f"{self.name}: {self.family}.{name}"
     if None in values:
-      raise ValueError(f"{self.name}: {self.family}.{name} is missing")
-
+      raise ValueError(f"{said} is missing")
     if len(values) > 1:
-      raise ValueError(
-        f"{self.name}: {self.family}.{name}={value} differs between layers; all are alike here"
-      )
+      raise ValueError(f"{said}={value} differs between layers; all are alike here")
 
     return int(values.pop())
 
-  def _check_kind(self) -> None:
-    """Raises a ValueError for a file that holds something else than one whole language model."""
-    kind = self.field("general.type", "model")
-    parts = self.field("split.count", 0)
-    if kind != "model":
-      raise ValueError(f"{self.name}: general.type is {kind!r}, and only whole models are read")
-
-    if parts > 1:
-      raise ValueError(
-        f"{self.name} is one of split.count={parts} files; join them with llama-gguf-split --merge"
-      )
-
   def _check_keys(self) -> None:
     """Raises a ValueError for keys of the architecture that the decoder has no switch for."""
-    keys = {
-      name.removeprefix(f"{self.family}."): field.contents()
-      for name, field in self._reader.fields.items()
-      if name.startswith(f"{self.family}.")
-    }
     wrong = []
-
-    for name, value in keys.items():
-      if name in READ | MEANINGLESS or value in OFF.get(name, ()):
+    for name, field in self._reader.fields.items():
+      key = name.removeprefix(f"{self.family}.")
+      if key == name or key in READ | MEANINGLESS:
         continue
-      only = f" (only {' or '.join(map(repr, OFF[name]))})" if name in OFF else ""
-      wrong.append(f"{self.family}.{name}={value!r}{only}")
+      if (value := field.contents()) in OFF.get(key, ()):
+        continue
+      only = f" (only {' or '.join(map(repr, OFF[key]))})" if key in OFF else ""
+      wrong.append(f"{name}={value!r}{only}")
 
     if wrong:
       raise ValueError(
@@ -274,9 +258,8 @@ class File:
     for name, size in expected.items():
       value = self._of(name, size)
       if value != size and not (size == 0 and value >= config.longest):
-        raise ValueError(
-          f"{self.name}: {self.family}.{name}={value} is not supported, only {size} in this model"
-        )
+        said = f"{self.name}: {self.family}.{name}={value}"
+        raise ValueError(f"{said} is not supported, only {size} in this model")
 
 
 def _published(name: str) -> str:
@@ -286,9 +269,3 @@ def _published(name: str) -> str:
     return f"model.layers.{layer}.{LAYER[rest]}" if rest in LAYER else name
 
   return TENSORS.get(name, name)
-
-
-def _pairs_apart(weight: np.ndarray, heads: int) -> np.ndarray:
-  """Moves the two halves of each rotated pair from side by side to half a head apart."""
-  paired = weight.reshape(heads, -1, 2, weight.shape[-1])
-  return paired.swapaxes(1, 2).reshape(weight.shape)

@@ -9,9 +9,10 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -50,29 +51,22 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
 def load(
   directory: str | os.PathLike, model: pure.PureModel, sharding: Params | None = None
 ) -> Params:
-  """Reads a model's parameters, each straight to its devices.
+  """Reads a model's parameters, each straight to its devices; see `weights.fill`.
 
-  Args:
-    directory: with model.safetensors, or an index and its shards; of float32, bfloat16, float16.
-    model: what to fill; a scalar model reads a classifier with one label.
-    sharding: where each parameter lives; None is the first device.
+  A directory has model.safetensors, or an index and its shards, of float32, bfloat16 or float16. A
+  scalar model reads a classifier with one label.
 
   Raises:
-    ValueError: if there are no safetensors, or any tensor is missing, superfluous, misshapen or of
-      another type; the message lists all of them.
+    ValueError: as `weights.fill`, or if there are no safetensors.
   """
-  directory = pathlib.Path(directory)
-  return weights.fill(model, Directory(directory), sharding)
+  return weights.fill(model, Directory(pathlib.Path(directory)), sharding)
 
 
 def fingerprint(directory: str | os.PathLike, names: Iterable[str] | None = None) -> str:
   """Returns a sha256 (16 hex digits) that tells models apart without reading all of them.
 
-  It covers config.json, and of each file of weights its size, its beginning and its end.
-
-  Args:
-    directory: of the model.
-    names: of its files of weights; None: those that `load` reads.
+  It covers config.json, and of each named file of weights (None: those that `load` reads) its size,
+  its beginning and its end.
   """
   directory = pathlib.Path(directory)
   digest = hashlib.sha256((directory / "config.json").read_bytes())
@@ -103,18 +97,19 @@ class Directory:
 
     try:
       for file in _files(directory):
-        lfs.check(directory / file)
-        with safetensors.safe_open(directory / file, "numpy") as opened:
-          for tensor in opened.keys():  # noqa: SIM118, no mapping
-            self._add(tensor, opened.get_slice(tensor), directory / file)
+        self._look_into(directory / file)
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
       raise ValueError(f"{directory} holds no readable weights: {error}") from error
 
-  def _add(self, tensor: str, found, file: pathlib.Path) -> None:
-    self.shapes[tensor] = tuple(found.get_shape())
-    self._homes[tensor] = file
-    if found.get_dtype() not in READABLE:
-      self.wrong.append(f"{tensor} is of type {found.get_dtype()}; {', '.join(READABLE)} are read")
+  def _look_into(self, file: pathlib.Path) -> None:
+    lfs.check(file)
+    with safetensors.safe_open(file, "numpy") as opened:
+      for tensor in opened.keys():  # noqa: SIM118, no mapping
+        found = opened.get_slice(tensor)
+        self.shapes[tensor] = tuple(found.get_shape())
+        self._homes[tensor] = file
+        if (kind := found.get_dtype()) not in READABLE:
+          self.wrong.append(f"{tensor} is of type {kind}; {', '.join(READABLE)} are read")
 
   def read(self, tensor: str) -> np.ndarray:
     """Returns a tensor; the file is mapped no longer than that, so that its pages do not stay."""
@@ -150,8 +145,8 @@ def save(
 
   Args:
     directory: made if needed.
-    model: a language model, written as a causal language model, or a scalar model, written as a
-      classifier with one label, whose head has no bias: what transformers returns is the score.
+    model: written as a causal language model, or, where it is scalar, as a classifier with one
+      label, whose head has no bias: what transformers returns is the score.
     params: its parameters, on any devices; adapters are merged into their matrices. The first
       host writes; all of them take part.
     dtype: of the tensors: float32, bfloat16 or float16.
@@ -164,26 +159,30 @@ def save(
   directory = pathlib.Path(directory)
   leaves = pure.named(layout.to_devices(params))
   describe(directory, model, leaves, dtype=dtype, **more)
-  table = weights.entries(model)
-  homes = {}
   width = np.dtype(dtype).itemsize
-  shards = list(_shards(table, width, shard_bytes))
+  sources = {
+    name: (entry, layer)
+    for entry in weights.entries(model)
+    for layer, name in enumerate(entry.theirs)
+  }
+  split = huggingface_hub.split_state_dict_into_shards_factory(
+    sources,
+    get_storage_size=lambda source: math.prod(source[0].inner) * width,
+    filename_pattern="model{suffix}.safetensors",
+    max_shard_size=shard_bytes,
+  )
 
-  for number, shard in enumerate(shards, start=1):
-    file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+  for file, names in split.filename_to_tensors.items():
     tensors = {
-      name: weights.tensor(entry, layer, leaves, model.config.adapter).astype(dtype)
-      for entry, layer, name in shard
+      name: weights.tensor(*sources[name], leaves, model.config.adapter).astype(dtype)
+      for name in names
     }
-    homes |= dict.fromkeys(tensors, file)
-
     if hosts.is_first():
       # Some versions of transformers refuse a file that names no format.
       safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
 
-  if len(shards) > 1 and hosts.is_first():
-    size = sum(math.prod(entry.shape) for entry in table) * width
-    index = {"metadata": {"total_size": size}, "weight_map": homes}
+  if split.is_sharded and hosts.is_first():
+    index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
@@ -213,23 +212,3 @@ def describe(
   config = families.write(shape, dtype=dtype, **more)
   config.architectures = [families.class_name(config, is_scalar=is_scalar)]
   config.save_pretrained(directory)
-
-
-def _shards(
-  table: list[weights.Entry], width: int, limit: int
-) -> Iterator[list[tuple[weights.Entry, int, str]]]:
-  """Yields lists of (entry, layer, tensor name), each of at most `limit` bytes, or one tensor."""
-  shard = []
-  size = 0
-  for entry in table:
-    for layer, name in enumerate(entry.theirs):
-      nbytes = math.prod(entry.inner) * width
-      if shard and size + nbytes > limit:
-        yield shard
-        shard = []
-        size = 0
-
-      shard.append((entry, layer, name))
-      size += nbytes
-
-  yield shard

@@ -71,21 +71,13 @@ OFF = (None, False, [], {}, 0)
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """The change of one matrix by an adapter.
+  """The change of one matrix by an adapter."""
 
-  Attributes:
-    a: Float[r In].
-    b: Float[Out r].
-    scale: of their product.
-    magnitude: of each row, Float[Out]; None without DoRA.
-    is_embedding: the matrix is [In, Out] and not [Out, In].
-  """
-
-  a: np.ndarray
-  b: np.ndarray
-  scale: float
-  magnitude: np.ndarray | None
-  is_embedding: bool
+  a: np.ndarray  # Float[r In]
+  b: np.ndarray  # Float[Out r]
+  scale: float  # of their product
+  magnitude: np.ndarray | None  # of each row, Float[Out]; None without DoRA
+  is_embedding: bool  # the matrix is [In, Out] and not [Out, In]
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -105,17 +97,13 @@ class Change:
 class Merged:
   """The tensors of a base with the adapters of a directory; see `weights.Weights`.
 
-  Attributes:
-    is_scalar: the adapters make a classifier of their base.
+  `is_scalar` says whether the adapters make a classifier of their base.
   """
 
   def __init__(self, base: weights.Weights, directory: str | os.PathLike, *, is_tied: bool):
-    """Reads the adapters.
+    """Reads adapter_config.json and adapter_model.safetensors, which were trained on the base.
 
-    Args:
-      base: what they were trained on.
-      directory: with adapter_config.json and adapter_model.safetensors.
-      is_tied: whether the base's embedding is its head.
+    Whether its embedding is its head, `is_tied` says.
 
     Raises:
       ValueError: a file cannot be read, or asks for what there is no way to merge.
@@ -129,23 +117,17 @@ class Merged:
     self.wrong = list(base.wrong)
     self._collect(peft.tensors(path / peft.WEIGHTS), str(path / peft.WEIGHTS))
 
-    self.is_scalar = self._raw.get("task_type") == "SEQ_CLS" or SCORE in {
-      *base.shapes,
-      *self._saved,
-    }
+    names = base.shapes.keys() | self._saved.keys()
+    self.is_scalar = self._raw.get("task_type") == "SEQ_CLS" or SCORE in names
     self.shapes = self._shapes(is_tied)
     self._check(is_tied)
 
   def read(self, tensor: str) -> np.ndarray:
     """Returns a tensor, in float32 where adapters changed it."""
-    if tensor in self._saved:
-      weight = self._saved[tensor]
-    elif tensor == weights.HEAD and tensor not in self._base.shapes:
-      # A head that was tied stays what the embedding was before another was trained.
-      weight = self._base.read(weights.EMBEDDING)
-    else:
-      weight = self._base.read(tensor)
-
+    # A head that was tied stays what the embedding was before another was trained.
+    was_tied = tensor == weights.HEAD and tensor not in self._base.shapes
+    source = weights.EMBEDDING if was_tied else tensor
+    weight = self._saved[tensor] if tensor in self._saved else self._base.read(source)
     change = self._changes.get(tensor.removesuffix(".weight"))
     return change.apply(np.asarray(weight, np.float32)) if change else weight
 
@@ -156,9 +138,7 @@ class Merged:
       weights.finite(tensor, name, source)
       # PEFT's layers around a module are no part of the base's names.
       plain = WRAPPERS.sub("", name.removeprefix(peft.PREFIX))
-      match = MODULE.fullmatch(plain.removesuffix(".default"))
-
-      if match:
+      if match := MODULE.fullmatch(plain.removesuffix(".default")):
         parts.setdefault(match["module"], {})[match["part"]] = tensor
       else:
         self._saved[plain] = tensor
@@ -172,9 +152,8 @@ class Merged:
 
   def _change(self, module: str, own: Mapping[str, np.ndarray]) -> Change | None:
     kind = "embedding_" if "lora_embedding_A" in own else ""
-    a, b, magnitude = (
-      own.get(f"lora_{name}") for name in (f"{kind}A", f"{kind}B", "magnitude_vector")
-    )
+    names = (f"lora_{kind}A", f"lora_{kind}B", "lora_magnitude_vector")
+    a, b, magnitude = map(own.get, names)
     if a is None or b is None or (magnitude is None) == bool(self._raw.get("use_dora")):
       return None
     rank = _by_pattern(self._raw.get("rank_pattern"), module, self._raw.get("r", 8))
@@ -222,29 +201,21 @@ class Merged:
       )
 
     for name, tensor in self._saved.items():
-      if self.shapes.get(name) != tensor.shape:
-        self.wrong.append(
-          f"{name} of the adapters has shape {tensor.shape}, the base's "
-          f"{self.shapes.get(name, 'is not there')}"
-        )
+      theirs = self.shapes.get(name, "is not there")
+      if theirs != tensor.shape:
+        self.wrong.append(f"{name} of the adapters has shape {tensor.shape}, the base's {theirs}")
 
     # Adapters that a file announces and lacks, or has unannounced, are no whole adapters.
     targeted = {module for module in modules if _is_adapted(self._raw, module)}
-    if is_tied:
-      targeted.discard("lm_head")
-    self.wrong += [
-      f"{name} is to be adapted and is not" for name in targeted - self._changes.keys()
-    ]
-    self.wrong += [f"{name} is adapted unasked" for name in self._changes.keys() - targeted]
+    targeted -= {"lm_head"} if is_tied else set()
+    changed = self._changes.keys()
+    self.wrong += [f"{name} is to be adapted and is not" for name in targeted - changed]
+    self.wrong += [f"{name} is adapted unasked" for name in changed - targeted]
 
 
 def _described(path: pathlib.Path) -> dict[str, Any]:
   """Returns an adapter_config.json that can be merged."""
-  try:
-    raw = directories.read_object(path)
-  except ValueError as error:
-    raise ValueError(f"{path.parent}: {error}") from error
-
+  raw = directories.read_object(path, f"{path.parent}: ")
   wrong = [
     f"{name}={raw.get(name)!r} (only {' or '.join(map(repr, allowed))})"
     for name, allowed in FIXED.items()
@@ -263,14 +234,19 @@ def _described(path: pathlib.Path) -> dict[str, Any]:
 def _is_adapted(raw: Mapping[str, Any], module: str) -> bool:
   """Returns whether an adapter_config.json asks for an adapter of a module of the base."""
   targets = raw["target_modules"]
+  chosen = raw.get("layers_to_transform")
   if _is_named(raw.get("exclude_modules"), module) or _is_saved(raw, module):
     return False
 
   if isinstance(targets, str):
-    every = targets.lower() == "all-linear"
-    return bool((LINEAR if every else re.compile(targets)).fullmatch(module))
+    pattern = LINEAR if targets.lower() == "all-linear" else targets
+    return bool(re.fullmatch(pattern, module))
+  if chosen in (None, []):
+    return _is_named(targets, module)
 
-  return _is_named(targets, module) and _is_in_layers(raw, module)
+  layer = re.search(r"\.layers\.(\d+)\.", module)
+  layers = chosen if isinstance(chosen, list) else [chosen]
+  return _is_named(targets, module) and layer is not None and int(layer[1]) in layers
 
 
 def _is_named(names: list[str] | str | None, module: str) -> bool:
@@ -282,14 +258,6 @@ def _is_named(names: list[str] | str | None, module: str) -> bool:
 def _is_saved(raw: Mapping[str, Any], module: str) -> bool:
   names = raw.get("modules_to_save") or ()
   return any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in names)
-
-
-def _is_in_layers(raw: Mapping[str, Any], module: str) -> bool:
-  chosen = raw.get("layers_to_transform")
-  if chosen is None or chosen == []:
-    return True
-  match = re.search(r"\.layers\.(\d+)\.", module)
-  return match is not None and int(match[1]) in (chosen if isinstance(chosen, list) else [chosen])
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

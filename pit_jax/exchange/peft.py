@@ -25,7 +25,6 @@ CONFIG = directories.ADAPTER
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SCORE = f"{PREFIX}score.weight"
-TASKS = {False: "CAUSAL_LM", True: "SEQ_CLS"}
 # What an adapter may say only in this way; ours know nothing else.
 FIXED = {
   "peft_type": ("LORA",),
@@ -44,34 +43,29 @@ FIXED = {
 
 
 def save(
-  directory: str | os.PathLike,
-  model: pure.PureModel,
-  params: Params,
-  *,
-  base: str,
-  **more: Any,
+  directory: str | os.PathLike, model: pure.PureModel, params: Params, *, base: str, **more: Any
 ) -> None:
-  """Writes what a model with adapters adds to its base; see `load`.
+  """Writes what a model with adapters adds to its base, into a directory that is made if needed.
 
   Args:
-    directory: made if needed.
-    model: a language model or a scalar model, with adapters.
+    directory: see `load`.
+    model: a language model or a scalar model.
     params: its parameters, on any devices; what is frozen of them is not read.
     base: the base's name or directory, for PEFT; what is relative it takes from where it runs.
     more: fields for config.json: token ids and the like.
   """
   directory = pathlib.Path(directory)
-  adapter = model.config.adapter
+  is_scalar = pure.is_scalar(model)
   leaves = pure.named(pure.split(model, params)[0])
   hf.describe(directory, model, leaves, dtype="float32", **more)
   tensors = {}
 
-  for entry, layer, name, matrix in _places(model):
-    leaf = np.asarray(hosts.fetch(leaves[entry.adapter(matrix)][layer]), np.float32)
+  for parameter, layer, name, matrix in _places(model):
+    leaf = np.asarray(hosts.fetch(leaves[parameter][layer]), np.float32)
     # Theirs are [out, in] and ours [in, out]; safetensors writes memory as it lies.
     tensors[name] = np.ascontiguousarray(leaf.reshape(_shape(leaf.shape, matrix)[::-1]).T)
 
-  if pure.is_scalar(model):
+  if is_scalar:
     tensors[SCORE] = np.asarray(hosts.fetch(leaves["head"]), np.float32)[None]
   if not hosts.is_first():
     return
@@ -79,14 +73,14 @@ def save(
 
   described = {
     "peft_type": "LORA",
-    "task_type": TASKS[pure.is_scalar(model)],
+    "task_type": "SEQ_CLS" if is_scalar else "CAUSAL_LM",
     "base_model_name_or_path": base,
-    "r": adapter.rank,
-    "lora_alpha": adapter.alpha,
+    "r": model.config.adapter.rank,
+    "lora_alpha": model.config.adapter.alpha,
     "lora_dropout": 0.0,
     "bias": "none",
-    "target_modules": sorted(map(_module, adapter.targets)),
-    "modules_to_save": ["score"] if pure.is_scalar(model) else None,
+    "target_modules": sorted(map(_module, model.config.adapter.targets)),
+    "modules_to_save": ["score"] if is_scalar else None,
     "inference_mode": True,
   }
 
@@ -106,11 +100,7 @@ def read(directory: str | os.PathLike) -> architecture.Adapter:
   """
   path = pathlib.Path(directory) / CONFIG
   lfs.check(path)
-  try:
-    raw = directories.read_object(path)
-  except ValueError as error:
-    raise ValueError(f"{path.parent}: {error}") from error
-
+  raw = directories.read_object(path, f"{path.parent}: ")
   wrong = [
     f"{name}={raw[name]!r} is not supported, only {' or '.join(map(repr, allowed))}"
     for name, allowed in FIXED.items()
@@ -132,39 +122,39 @@ def load(
 ) -> Params:
   """Returns the parameters that a directory adds to a model's base, straight to their devices.
 
-  Args:
-    directory: with adapter_config.json and adapter_model.safetensors.
-    model: with the adapters that `read` finds.
-    sharding: where each of these parameters lives; None is the first device.
+  The directory has adapter_config.json and adapter_model.safetensors, the model the adapters that
+  `read` finds there. Without a sharding parameters live on the first device.
 
   Raises:
     ValueError: if any tensor is missing, superfluous or misshapen; all are listed.
   """
-  directory = pathlib.Path(directory)
-  parts = {}
   trained = pure.split(model, jax.eval_shape(model.init, jax.random.key(0)))[0]
   shapes = {name: leaf.shape for name, leaf in pure.named(trained).items()}
-  saved = tensors(directory / WEIGHTS)
-  _check(directory, model, saved, shapes)
+  saved = tensors(pathlib.Path(directory) / WEIGHTS)
+  places = list(_places(model))
+  expected = {name: _shape(shapes[ours][1:], matrix) for ours, _, name, matrix in places}
+  if pure.is_scalar(model):
+    expected[SCORE] = (1, *shapes["head"])
+  found = {name: tensor.shape for name, tensor in saved.items()}
+  weights.check(str(directory), "the adapters", expected, found)
 
-  for entry, _, name, matrix in _places(model):
-    parameter = entry.adapter(matrix)
-    parts.setdefault(parameter, []).append(saved[name].T.reshape(shapes[parameter][1:]))
-
-  leaves = {parameter: np.stack(tensors) for parameter, tensors in parts.items()}
+  parts = {}
+  for ours, _, name, _ in places:
+    parts.setdefault(ours, []).append(saved[name].T.reshape(shapes[ours][1:]))
+  leaves = {ours: np.stack(layers) for ours, layers in parts.items()}
   if pure.is_scalar(model):
     leaves |= {"head": saved[SCORE][0], "bias": np.float32(0)}
   return weights.put(leaves, sharding)
 
 
-def _places(model: pure.PureModel) -> Iterator[tuple[weights.Entry, int, str, str]]:
-  """Yields entry, layer, tensor's name and "a" or "b" of every tensor of the adapters."""
+def _places(model: pure.PureModel) -> Iterator[tuple[str, int, str, str]]:
+  """Yields parameter, layer, tensor's name and "a" or "b" of every tensor of the adapters."""
   for entry in weights.entries(model):
     if entry.is_stacked and entry.ours.rpartition(".")[2] in model.config.adapter.targets:
       for layer, tensor in enumerate(entry.theirs):
         for matrix in "ab":
-          suffix = f".lora_{matrix.upper()}.weight"
-          yield entry, layer, PREFIX + tensor.removesuffix(".weight") + suffix, matrix
+          name = f"{PREFIX}{tensor.removesuffix('.weight')}.lora_{matrix.upper()}.weight"
+          yield entry.adapter(matrix), layer, name, matrix
 
 
 def _shape(shape: tuple[int, ...], part: str) -> tuple[int, int]:
@@ -184,26 +174,6 @@ def tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     raise ValueError(f"{path} cannot be read, and pickles never are: {error}") from error
 
 
-def _check(directory, model: pure.PureModel, found: dict, shapes: dict) -> None:
-  """Raises a ValueError that lists every missing, superfluous or misshapen tensor."""
-  places = list(_places(model))
-  expected = {
-    name: _shape(shapes[entry.adapter(matrix)][1:], matrix) for entry, _, name, matrix in places
-  }
-  if pure.is_scalar(model):
-    expected[SCORE] = (1, *shapes["head"])
-  wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
-  wrong += [f"{name} is not part of the adapters" for name in found.keys() - expected.keys()]
-
-  wrong += [
-    f"{name} has shape {found[name].shape}, not {shape}"
-    for name, shape in expected.items()
-    if name in found and found[name].shape != shape
-  ]
-  if wrong:
-    raise ValueError(f"{directory} does not fit the model: {'; '.join(sorted(wrong))}")
-
-
 def _module(name: str) -> str:
   """Returns PEFT's module name of one of a layer's matrices: q_proj."""
-  return weights.LAYER[name][0].split(".")[-2]
+  return weights.LAYER[name].split(".")[-2]

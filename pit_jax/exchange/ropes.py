@@ -5,22 +5,12 @@ from typing import Any
 
 from pit_jax.models import architecture
 
+LONGER = {"factor": "factor", "original_max_position_embeddings": "original_length"}
 KINDS = {  # rope_type → its fields in the file → ours
   "default": {},
   "linear": {"factor": "factor"},
-  "llama3": {
-    "factor": "factor",
-    "low_freq_factor": "slow",
-    "high_freq_factor": "fast",
-    "original_max_position_embeddings": "original_length",
-  },
-  "yarn": {
-    "factor": "factor",
-    "beta_slow": "slow",
-    "beta_fast": "fast",
-    "original_max_position_embeddings": "original_length",
-    "attention_factor": "sharpness",
-  },
+  "llama3": LONGER | {"low_freq_factor": "slow", "high_freq_factor": "fast"},
+  "yarn": LONGER | {"beta_slow": "slow", "beta_fast": "fast", "attention_factor": "sharpness"},
 }
 
 

@@ -7,8 +7,9 @@ host never holds a second model.
 
 import collections
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -16,52 +17,46 @@ import jax.numpy as jnp
 import numpy as np
 
 from pit_jax import hosts
-from pit_jax.models import architecture, lora, pure
+from pit_jax.models import architecture, lora, products, pure
 from pit_jax.types import Params
 
-# Ours within a block → theirs within a layer, and how many of our leading axes are inputs: their
-# matrices are [out, in] with heads and head width in one axis. 0 is a vector.
+# Ours within a block → theirs within a layer. Of matrices theirs are [out, in], with heads and head
+# width in one axis.
 LAYER = {
-  "attention_norm.scale": ("input_layernorm.weight", 0),
-  "query": ("self_attn.q_proj.weight", 1),
-  "key": ("self_attn.k_proj.weight", 1),
-  "value": ("self_attn.v_proj.weight", 1),
-  "output": ("self_attn.o_proj.weight", 2),
-  "query_bias": ("self_attn.q_proj.bias", 0),
-  "key_bias": ("self_attn.k_proj.bias", 0),
-  "value_bias": ("self_attn.v_proj.bias", 0),
-  "output_bias": ("self_attn.o_proj.bias", 0),
-  "query_norm.scale": ("self_attn.q_norm.weight", 0),
-  "key_norm.scale": ("self_attn.k_norm.weight", 0),
-  "gate": ("mlp.gate_proj.weight", 1),
-  "up": ("mlp.up_proj.weight", 1),
-  "down": ("mlp.down_proj.weight", 1),
+  "attention_norm.scale": "input_layernorm.weight",
+  "query": "self_attn.q_proj.weight",
+  "key": "self_attn.k_proj.weight",
+  "value": "self_attn.v_proj.weight",
+  "output": "self_attn.o_proj.weight",
+  "query_bias": "self_attn.q_proj.bias",
+  "key_bias": "self_attn.k_proj.bias",
+  "value_bias": "self_attn.v_proj.bias",
+  "output_bias": "self_attn.o_proj.bias",
+  "query_norm.scale": "self_attn.q_norm.weight",
+  "key_norm.scale": "self_attn.k_norm.weight",
+  "gate": "mlp.gate_proj.weight",
+  "up": "mlp.up_proj.weight",
+  "down": "mlp.down_proj.weight",
 }
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 NORMS = {  # without and with norms after attention and MLP
-  False: {"mlp_norm.scale": ("post_attention_layernorm.weight", 0)},
+  False: {"mlp_norm.scale": "post_attention_layernorm.weight"},
   True: {
-    "post_attention_norm.scale": ("post_attention_layernorm.weight", 0),
-    "mlp_norm.scale": ("pre_feedforward_layernorm.weight", 0),
-    "post_mlp_norm.scale": ("post_feedforward_layernorm.weight", 0),
+    "post_attention_norm.scale": "post_attention_layernorm.weight",
+    "mlp_norm.scale": "pre_feedforward_layernorm.weight",
+    "post_mlp_norm.scale": "post_feedforward_layernorm.weight",
   },
 }
 
 
 @runtime_checkable
 class Weights(Protocol):
-  """Tensors under their Hugging Face names.
+  """Tensors under their Hugging Face names."""
 
-  Attributes:
-    name: where they come from, for messages.
-    shapes: of every tensor.
-    wrong: what is known to be unreadable, in words.
-  """
-
-  name: str
-  shapes: Mapping[str, tuple[int, ...]]
-  wrong: list[str]
+  name: str  # where they come from, for messages
+  shapes: Mapping[str, tuple[int, ...]]  # of every tensor
+  wrong: list[str]  # what is known to be unreadable, in words
 
   def read(self, tensor: str) -> np.ndarray:
     """Returns a tensor."""
@@ -69,23 +64,14 @@ class Weights(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One parameter and the tensors that hold it.
+  """One parameter and the tensors that hold it."""
 
-  Attributes:
-    ours: the parameter's dotted name.
-    shape: of the parameter, the layers' axis included.
-    theirs: the tensors' names, one per layer, or one.
-    inputs: leading axes of a layer's parameter that are inputs; 0 where nothing is transposed.
-    is_label: the tensor has one leading axis more, of size 1 (a classifier's only label).
-    dtype: of the parameter; in int8, `<ours>_scale` goes with it.
-  """
-
-  ours: str
-  shape: tuple[int, ...]
-  theirs: tuple[str, ...]
-  inputs: int
-  is_label: bool = False
-  dtype: str = "float32"
+  ours: str  # the parameter's dotted name
+  shape: tuple[int, ...]  # of the parameter, the layers' axis included
+  theirs: tuple[str, ...]  # the tensors' names, one per layer, or one
+  inputs: int  # leading axes of a layer's parameter that are inputs; 0: nothing is transposed
+  is_label: bool = False  # the tensor has a leading axis of size 1 more (a classifier's only label)
+  dtype: str = "float32"  # of the parameter; in int8, `<ours>_scale` goes with it
 
   @property
   def is_stacked(self) -> bool:
@@ -119,48 +105,39 @@ class Entry:
 
   def to_theirs(self, leaf: np.ndarray) -> np.ndarray:
     """Returns the tensor of a layer's parameter."""
-    out, into = self.their_shape if self.inputs else (0, 0)
-    tensor = leaf.reshape(into, out).T if self.inputs else leaf.reshape(self.their_shape)
+    shape = self.their_shape
+    tensor = leaf.reshape(shape[::-1]).T if self.inputs else leaf.reshape(shape)
     return np.ascontiguousarray(tensor)
 
 
 def entries(model: pure.PureModel) -> list[Entry]:
   """Returns the table of a model: every parameter but a scalar head's bias and adapters."""
+  is_scalar = pure.is_scalar(model)
   table = LAYER | NORMS[model.config.post_norms]
-  shapes = pure.named(jax.eval_shape(model.init, jax.random.key(0)))
+  table |= {"embedding": EMBEDDING, "norm.scale": "model.norm.weight"}
+  table["head"] = "score.weight" if is_scalar else HEAD
+  inputs = products.INPUTS | {"head": 0 if is_scalar else 1}
+  layers = [f"model.layers.{layer}." for layer in range(model.config.layers)]
   rows = []
 
-  for ours, leaf in shapes.items():
-    name = ours.removeprefix("trunk.")
-    inputs = 0
-    is_label = False
-    prefix = [""]
-    if name == "bias" or ".adapters." in name or name.endswith("_scale"):
+  for ours, leaf in pure.named(jax.eval_shape(model.init, jax.random.key(0))).items():
+    name = ours.removeprefix("trunk.").removeprefix("blocks.")
+    if name == "bias" or name.startswith("adapters.") or name.endswith("_scale"):
       continue
 
-    if name.startswith("blocks."):
-      theirs, inputs = table[name.removeprefix("blocks.")]
-      prefix = [f"model.layers.{layer}." for layer in range(model.config.layers)]
-    elif name == "head":
-      theirs, inputs, is_label = (
-        ("score.weight", 0, True) if pure.is_scalar(model) else (HEAD, 1, False)
-      )
-    else:
-      theirs = {"embedding": EMBEDDING, "norm.scale": "model.norm.weight"}[name]
-
-    names = tuple(start + theirs for start in prefix)
-    rows.append(Entry(ours, tuple(leaf.shape), names, inputs, is_label, str(leaf.dtype)))
+    prefixes = layers if ours.startswith("trunk.blocks.") else [""]
+    theirs = tuple(prefix + table[name] for prefix in prefixes)
+    is_label = is_scalar and name == "head"
+    shape = tuple(leaf.shape)
+    rows.append(Entry(ours, shape, theirs, inputs.get(name, 0), is_label, str(leaf.dtype)))
 
   return rows
 
 
 def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None) -> Params:
-  """Returns a model's parameters, as it keeps them, each read straight to its devices.
+  """Returns the parameters of a model without adapters, each read straight to its devices.
 
-  Args:
-    model: what to fill; without adapters.
-    weights: where the tensors come from.
-    sharding: where each parameter lives; None is the first device.
+  They are kept as the model keeps them. Without a sharding all live on the first device.
 
   Raises:
     ValueError: if any tensor is missing, superfluous, misshapen or unreadable, and all are listed;
@@ -171,18 +148,22 @@ def fill(model: pure.PureModel, weights: Weights, sharding: Params | None = None
     # One tensor for both may be written under either name.
     table = [dataclasses.replace(e, theirs=(HEAD,)) if EMBEDDING in e.theirs else e for e in table]
 
+  expected = {name: entry.their_shape for entry in table for name in entry.theirs}
+  # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
+  # hold of every layer, say nothing that config.json does not.
+  harmless = {name for name in weights.shapes if name.endswith(".rotary_emb.inv_freq")}
+  harmless |= {HEAD} if model.config.tied else set()
+  told = weights.shapes.keys() - (harmless - expected.keys())
+  found = {name: weights.shapes[name] for name in told}
   # All that does not fit is said before anything is read.
-  _check(weights, table, model.config.tied)
+  check(weights.name, "the model", expected, found, weights.wrong)
   places = _places(sharding)
   leaves = {}
 
   for entry in table:
     for name, shape, take in _parts(entry):
-
-      def part(index, entry=entry, take=take):
-        return _read(entry, weights, index, take)
-
-      leaves[name] = jax.make_array_from_callback(shape, places[name], part)
+      read = functools.partial(_read, entry, weights, take)
+      leaves[name] = jax.make_array_from_callback(shape, places[name], read)
 
   if pure.is_scalar(model):
     leaves["bias"] = jax.device_put(np.float32(0), places["bias"])  # classifiers have none
@@ -232,13 +213,9 @@ def _places(sharding: Params | None) -> Mapping[str, jax.sharding.Sharding]:
 def tensor(
   entry: Entry, layer: int, leaves: Mapping[str, Any], adapter: architecture.Adapter | None
 ) -> np.ndarray:
-  """Returns a tensor of a model in float32, what its adapter adds included.
+  """Returns a layer's tensor of an entry in float32, what the model's adapter adds included.
 
-  Args:
-    entry: of the parameter.
-    layer: which of the entry's tensors.
-    leaves: the model's parameters under their dotted names.
-    adapter: of the model.
+  The leaves are all of the model's parameters, under their dotted names.
   """
 
   def leaf(name):
@@ -262,44 +239,37 @@ def _parts(entry: Entry) -> list[tuple[str, tuple[int, ...], Callable]]:
     return [(entry.ours, entry.shape, lambda weight: weight.astype(entry.dtype))]
 
   # Both read and quantise for themselves, so that the host keeps no weight in between.
-  def quantised(which):
-    def take(weight):
-      return np.asarray(lora.quantise(jnp.asarray(weight, jnp.float32), entry.inputs)[which])
+  def quantised(which, weight):
+    return np.asarray(lora.quantise(jnp.asarray(weight, jnp.float32), entry.inputs)[which])
 
-    return take
-
-  scale = (entry.shape[0], *entry.inner[entry.inputs :])
-  return [
-    (entry.ours, entry.shape, quantised(0)),
-    (f"{entry.ours}_scale", scale, quantised(1)),
-  ]
+  matrix, scale = (functools.partial(quantised, which) for which in (0, 1))
+  outputs = (entry.shape[0], *entry.inner[entry.inputs :])
+  return [(entry.ours, entry.shape, matrix), (f"{entry.ours}_scale", outputs, scale)]
 
 
-def _check(weights: Weights, table: list[Entry], tied: bool) -> None:
-  """Raises a ValueError that lists every missing, superfluous, misshapen or unreadable tensor."""
-  expected = {name: entry.their_shape for entry in table for name in entry.theirs}
-  shapes = weights.shapes
-  wrong = list(weights.wrong)
+def check(
+  source: str,
+  whole: str,
+  expected: Mapping[str, tuple[int, ...]],
+  found: Mapping[str, tuple[int, ...]],
+  wrong: Sequence[str] = (),
+) -> None:
+  """Raises a ValueError that lists every missing, superfluous or misshapen tensor.
 
-  # A tied head may be written out; see `is_tied`. Rotation frequencies, which older checkpoints
-  # hold of every layer, say nothing that config.json does not.
-  harmless = {name for name in shapes if name.endswith(".rotary_emb.inv_freq")}
-  harmless |= {HEAD} if tied else set()
-  wrong += [f"{name} is missing" for name in expected if name not in shapes]
+  Names have shapes, expected in the whole and found in the source, of which more may be wrong.
+  """
+  wrong = [*wrong, *(f"{name} is missing" for name in expected.keys() - found.keys())]
+  wrong += [f"{name} is not part of {whole}" for name in found.keys() - expected.keys()]
   wrong += [
-    f"{name} is not part of the model" for name in shapes.keys() - expected.keys() - harmless
-  ]
-
-  wrong += [
-    f"{name} has shape {shapes[name]}, not {shape}"
+    f"{name} has shape {found[name]}, not {shape}"
     for name, shape in expected.items()
-    if name in shapes and shapes[name] != shape
+    if found.get(name, shape) != shape
   ]
   if wrong:
-    raise ValueError(f"{weights.name} does not fit the model: {'; '.join(sorted(wrong))}")
+    raise ValueError(f"{source} does not fit the model: {'; '.join(sorted(wrong))}")
 
 
-def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callable) -> np.ndarray:
+def _read(entry: Entry, weights: Weights, take: Callable, index: tuple[slice, ...]) -> np.ndarray:
   """Returns a part of a parameter; nothing outlives the call but the result."""
 
   def read(name):
@@ -307,12 +277,11 @@ def _read(entry: Entry, weights: Weights, index: tuple[slice, ...], take: Callab
 
   if not entry.is_stacked:
     return read(entry.theirs[0])[index]
-  layers = range(entry.shape[0])[index[0]]
-  inner = index[1:]
+  layers = entry.theirs[index[0]]
   result = None
 
-  for place, number in enumerate(layers):
-    piece = read(entry.theirs[number])[inner]
+  for place, name in enumerate(layers):
+    piece = read(name)[index[1:]]
     # Only the first layer tells the type that `take` makes.
     if result is None:
       result = np.empty((len(layers), *piece.shape), piece.dtype)

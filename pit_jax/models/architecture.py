@@ -19,25 +19,17 @@ MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
 class Rope:
   """Rotary positions (Su et al. 2021), and how they were stretched for texts beyond training's.
 
-  Attributes:
-    theta: base of the wavelengths.
-    scaling: "none"; "linear" divides all frequencies by `factor` (Chen et al. 2023); "llama3"
-      divides the slow ones only; "yarn" blends by rotations and sharpens attention (Peng et al.
-      2023, arXiv 2309.00071).
-    factor: how much longer texts became.
-    original_length: tokens of the texts before; of llama3 and yarn.
-    slow: rotations over original_length below which a frequency counts as slow.
-    fast: rotations above which it is left as it is.
-    sharpness: yarn multiplies cosine and sine by this; 0 is 0.1 ln(factor) + 1.
+  Scaling "linear" divides all frequencies by `factor` (Chen et al. 2023), "llama3" the slow ones
+  only; "yarn" blends by rotations and sharpens attention (Peng et al. 2023, arXiv 2309.00071).
   """
 
-  theta: float = 10_000.0
-  scaling: str = "none"
-  factor: float = 1.0
-  original_length: int = 0
-  slow: float = 1.0
-  fast: float = 4.0
-  sharpness: float = 0.0
+  theta: float = 10_000.0  # base of the wavelengths
+  scaling: str = "none"  # one of SCALINGS
+  factor: float = 1.0  # how much longer texts became
+  original_length: int = 0  # tokens of the texts before; of llama3 and yarn
+  slow: float = 1.0  # rotations over original_length below which a frequency counts as slow
+  fast: float = 4.0  # rotations above which it is left as it is
+  sharpness: float = 0.0  # yarn multiplies cosine and sine by this; 0 is 0.1 ln(factor) + 1
 
   def __post_init__(self):
     if self.scaling not in SCALINGS:
@@ -48,20 +40,17 @@ class Rope:
   def frequencies(self, head_width: int) -> np.ndarray:
     """Returns the angle per position of each pair of a head, Float[H/2], in radians."""
     plain = self.theta ** (-2 * np.arange(head_width // 2) / head_width)
-    if self.scaling == "linear":
-      return plain / self.factor
+    if self.scaling in ("none", "linear"):
+      return plain / self.factor if self.scaling == "linear" else plain
 
+    # `smooth_factor` of transformers: 0 where a frequency is slow, 1 where it is fast.
     if self.scaling == "llama3":
       rotations = self.original_length * plain / (2 * math.pi)
-      # `smooth_factor` of transformers: 0 where a frequency is slow, 1 where it is fast.
       smooth = np.clip((rotations - self.slow) / (self.fast - self.slow), 0, 1)
-      return plain * (smooth + (1 - smooth) / self.factor)
-
-    if self.scaling == "yarn":
+    else:
       smooth = 1 - self._ramp(head_width)
-      return plain * (smooth + (1 - smooth) / self.factor)
 
-    return plain
+    return plain * (smooth + (1 - smooth) / self.factor)
 
   @property
   def amplitude(self) -> float:
@@ -86,17 +75,11 @@ class Rope:
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-  """Low-rank changes of a layer's matrices; see `models/lora.py`.
+  """Low-rank changes of a layer's matrices; see `models/lora.py`."""
 
-  Attributes:
-    rank: columns of A, rows of B.
-    alpha: what a matrix is changed by is multiplied by alpha / rank.
-    targets: which of a layer's matrices.
-  """
-
-  rank: int
-  alpha: float = 16.0
-  targets: tuple[str, ...] = MATRICES
+  rank: int  # columns of A, rows of B
+  alpha: float = 16.0  # what a matrix is changed by is multiplied by alpha / rank
+  targets: tuple[str, ...] = MATRICES  # which of a layer's matrices
 
   def __post_init__(self):
     if self.rank < 1 or not self.alpha > 0:
@@ -112,73 +95,44 @@ class Adapter:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """The shape of a decoder; every field of type int is a count.
+  """The shape of a decoder; every field of type int is a count."""
 
-  Attributes:
-    vocabulary: tokens the embedding and the head know.
-    width: of the residual stream, D.
-    layers: blocks, L.
-    heads: query heads, N.
-    kv_heads: key/value heads, K, each of which serves N/K query heads.
-    head_width: H.
-    hidden: of the gated MLP, F.
-    rope: rotary positions.
-    local_rope: those of layers with a window; None is the same.
-    window: how many tokens a layer with a window sees, the query's own included; 0 is no window.
-    windowed: which layers have one; () is none, or all when `window` is set.
-    tied: the head is the transposed embedding.
-    activation: of the gated MLP.
-    qkv_bias: queries, keys and values have biases.
-    output_bias: attention's output has one.
-    qk_norm: queries and keys are normalised per head before they are rotated.
-    post_norms: what attention and MLP add is normalised too.
-    norm_offset: norms multiply by this plus their scale.
-    norm_epsilon: in norms, added to the mean square.
-    embedding_scale: multiplies embeddings, not the tied head.
-    attention_scale: multiplies q·k; 0 is H^(−1/2).
-    attention_cap: scores become cap · tanh(score / cap); 0 is no cap.
-    logit_cap: the same for the logits.
-    longest: tokens of the longest text it was made for; nothing enforces it.
-    dtype: of matrix products; norms and softmax are float32.
-    remat: training keeps one activation per layer and computes the others again on the way back,
-      which takes far less memory.
-    unroll: cached generation is compiled layer by layer; else it scans them.
-    attention: what computes attention over whole rows; steps of sampling are XLA's.
-    stored: how matrices are kept. Only frozen ones may be kept in less than float32: in bfloat16,
-      or a layer's in int8 with a scale per output, and the embedding and the head in bfloat16.
-    adapter: what is trained beside a scalar head; None trains everything.
-  """
-
-  vocabulary: int
-  width: int
-  layers: int
-  heads: int
-  kv_heads: int
-  head_width: int
-  hidden: int
-  rope: Rope = Rope()
-  local_rope: Rope | None = None
+  vocabulary: int  # tokens the embedding and the head know
+  width: int  # of the residual stream, D
+  layers: int  # blocks, L
+  heads: int  # query heads, N
+  kv_heads: int  # key/value heads, K, each of which serves N/K query heads
+  head_width: int  # H
+  hidden: int  # of the gated MLP, F
+  rope: Rope = Rope()  # rotary positions
+  local_rope: Rope | None = None  # those of layers with a window; None is the same
+  # How many tokens a layer with a window sees, the query's own included; 0 is no window.
   window: int = 0
-  windowed: tuple[bool, ...] = ()
-  tied: bool = True
-  activation: str = "silu"
-  qkv_bias: bool = False
-  output_bias: bool = False
-  qk_norm: bool = False
-  post_norms: bool = False
-  norm_offset: float = 0.0
-  norm_epsilon: float = 1e-6
-  embedding_scale: float = 1.0
-  attention_scale: float = 0.0
-  attention_cap: float = 0.0
-  logit_cap: float = 0.0
-  longest: int = 2_048
-  dtype: str = "float32"
+  windowed: tuple[bool, ...] = ()  # which layers have one; () is none, or all when `window` is set
+  tied: bool = True  # the head is the transposed embedding
+  activation: str = "silu"  # of the gated MLP
+  qkv_bias: bool = False  # queries, keys and values have biases
+  output_bias: bool = False  # attention's output has one
+  qk_norm: bool = False  # queries and keys are normalised per head before they are rotated
+  post_norms: bool = False  # what attention and MLP add is normalised too
+  norm_offset: float = 0.0  # norms multiply by this plus their scale
+  norm_epsilon: float = 1e-6  # in norms, added to the mean square
+  embedding_scale: float = 1.0  # multiplies embeddings, not the tied head
+  attention_scale: float = 0.0  # multiplies q·k; 0 is H^(−1/2)
+  attention_cap: float = 0.0  # scores become cap · tanh(score / cap); 0 is no cap
+  logit_cap: float = 0.0  # the same for the logits
+  longest: int = 2_048  # tokens of the longest text it was made for; nothing enforces it
+  dtype: str = "float32"  # of matrix products; norms and softmax are float32
+  # Training keeps one activation per layer and computes the others again on the way back, which
+  # takes far less memory.
   remat: bool = False
-  unroll: bool = True
+  unroll: bool = True  # cached generation is compiled layer by layer; else it scans them
+  # What computes attention over whole rows; steps of sampling are XLA's.
   attention: str = "xla"
+  # How matrices are kept. Only frozen ones may be kept in less than float32: in bfloat16, or a
+  # layer's in int8 with a scale per output, and the embedding and the head in bfloat16.
   stored: str = "float32"
-  adapter: Adapter | None = None
+  adapter: Adapter | None = None  # what is trained beside a scalar head; None trains everything
 
   def __post_init__(self):
     for name in COUNTS:

@@ -53,13 +53,9 @@ def resize(cache: Cache, before: int, after: int) -> Cache:
     # lax.pad takes negative widths, which jnp.pad refuses.
     return jax.lax.pad(x, jnp.zeros((), x.dtype), sizes)
 
-  return spread(
-    Cache(
-      keys=tuple(pad(x, -1) for x in cache.keys),
-      values=tuple(pad(x, -2) for x in cache.values),
-      visible=pad(cache.visible, -1),
-    )
-  )
+  keys = tuple(pad(x, -1) for x in cache.keys)
+  values = tuple(pad(x, -2) for x in cache.values)
+  return spread(Cache(keys=keys, values=values, visible=pad(cache.visible, -1)))
 
 
 Segments = Int[Array, "B T"] | tuple[int, ...] | None  # see `transformer.Transformer`
@@ -121,11 +117,7 @@ def sights(
 ) -> tuple[Sight, Sight]:
   """Returns attention masks and rotary angles of layers without and with a window.
 
-  Args:
-    config: of the model.
-    visible: which keys each query would see without a window.
-    query: positions of the queries.
-    key: positions of the keys.
+  `visible` says which keys each query would see without one; queries and keys have positions.
   """
   wide = Sight(visible, *rotation(query, config.head_width, config.rope))
   if not config.window:
@@ -173,13 +165,8 @@ def attend(
 ) -> Float[Array, "B T N H"]:
   """Returns softmax(q·k · scale) v over the visible keys, each key head serving N/K query heads.
 
-  Args:
-    query: rotated queries.
-    key: rotated keys.
-    value: values.
-    visible: which keys each query sees.
-    scale: multiplies the scores.
-    cap: scores become cap · tanh(score / cap) before the softmax; 0 leaves them.
+  Queries and keys are rotated. Before the softmax scores become cap · tanh(score / cap); a cap of 0
+  leaves them.
   """
   batch, time, heads, width = query.shape
   kv_heads = key.shape[1]

@@ -12,6 +12,9 @@ from jaxtyping import Array, Bool, Float, Int
 from pit_jax import layout
 from pit_jax.models import architecture, attention, products, transformer
 
+Tokens = Int[Array, "B T"]
+Mask = Bool[Array, "B T"]
+
 
 class LanguageModel(nnx.Module):
   """The policy and the improver: log-odds of the next token at every position."""
@@ -20,54 +23,30 @@ class LanguageModel(nnx.Module):
     self.trunk = transformer.Transformer(config, rngs)
     if not config.tied:
       weight = jax.random.normal(rngs.params(), (config.width, config.vocabulary))
-      self.head = nnx.Param(
-        (weight * config.width**-0.5).astype(config.wide), axes=("embed", "vocab")
-      )
+      weight = (weight * config.width**-0.5).astype(config.wide)
+      self.head = nnx.Param(weight, axes=("embed", "vocab"))
 
   def __call__(
-    self,
-    tokens: Int[Array, "B T"],
-    mask: Bool[Array, "B T"],
-    last: int | None = None,
-    segments: attention.Segments = None,
+    self, tokens: Tokens, mask: Mask, last: int | None = None, segments: attention.Segments = None
   ) -> Float[Array, "B T2 V"]:
-    """Returns float32 logits of the token after each position.
-
-    Args:
-      tokens: token ids, padded on either side.
-      mask: which tokens are real.
-      last: when given, only the logits of the last that many positions.
-      segments: where a row holds several texts; see `transformer.Transformer`.
-    """
+    """Returns float32 logits of the token after each position; see `transformer.Transformer`."""
     return self.logits(self.hidden(tokens, mask, last, segments))
 
   def hidden(
-    self,
-    tokens: Int[Array, "B T"],
-    mask: Bool[Array, "B T"],
-    last: int | None = None,
-    segments: attention.Segments = None,
+    self, tokens: Tokens, mask: Mask, last: int | None = None, segments: attention.Segments = None
   ) -> Float[Array, "B T2 D"]:
     """Returns the hidden states that `logits` makes the logits of."""
     return self.trunk(tokens, mask, segments, last)
 
   def extend(
-    self,
-    tokens: Int[Array, "B T"],
-    mask: Bool[Array, "B T"],
-    cache: attention.Cache,
-    slot: Int[Array, ""],
+    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: Int[Array, ""]
   ) -> tuple[Float[Array, "B V"], attention.Cache]:
     """Reads tokens into the cache and returns the logits after the last of them."""
     hidden, cache = self.read(tokens, mask, cache, slot)
     return self.logits(hidden)[:, 0], cache
 
   def read(
-    self,
-    tokens: Int[Array, "B T"],
-    mask: Bool[Array, "B T"],
-    cache: attention.Cache,
-    slot: Int[Array, ""],
+    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: Int[Array, ""]
   ) -> tuple[Float[Array, "B 1 D"], attention.Cache]:
     """Reads tokens into the cache and returns the last hidden state, for `logits`."""
     hidden, cache = self.trunk.extend(tokens, mask, cache, slot)
@@ -93,27 +72,14 @@ class ScalarModel(nnx.Module):
   def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
     self.trunk = transformer.Transformer(config, rngs)
     # N(0, 1/(D+1)) starts the scores near zero with unit scale (Stiennon et al. 2020, app. B).
-    self.head = nnx.Param(
-      jax.random.normal(rngs.params(), (config.width,)) * (config.width + 1) ** -0.5,
-      axes=("embed",),
-    )
+    weight = jax.random.normal(rngs.params(), (config.width,)) * (config.width + 1) ** -0.5
+    self.head = nnx.Param(weight, axes=("embed",))
     self.bias = nnx.Param(jnp.zeros(()), axes=())
 
   def __call__(
-    self,
-    tokens: Int[Array, "B T"],
-    mask: Bool[Array, "B T"],
-    last: int | None = None,
-    segments: attention.Segments = None,
+    self, tokens: Tokens, mask: Mask, last: int | None = None, segments: attention.Segments = None
   ) -> Float[Array, "B T2"]:
-    """Returns the float32 score at each position, or at the last `last` positions.
-
-    Args:
-      tokens: token ids, padded on either side.
-      mask: which tokens are real.
-      last: when given, only the scores of the last that many positions.
-      segments: where several texts continue one; see `transformer.Transformer`.
-    """
+    """Returns the float32 score at each position; see `transformer.Transformer`."""
     # In float32: scores are read as differences, which bfloat16 would round away.
     hidden = self.trunk(tokens, mask, segments, last).astype(jnp.float32)
     return hidden @ self.head[...] + self.bias[...]

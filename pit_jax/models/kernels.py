@@ -6,7 +6,7 @@ They agree up to rounding on all real tokens. What padding sees differs, and not
 import functools
 
 import jax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from pit_jax import layout
 from pit_jax.models import architecture, attention, splash
@@ -19,10 +19,8 @@ WIDEST = 128  # head that cuDNN takes on every GPU since Ampere
 def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
   """Returns a model's attention kernel for whole rows, one of `architecture.ATTENTIONS`.
 
-  "auto" is the platform's own kernel where it applies, else XLA.
-
   Args:
-    wanted: one of CHOICES.
+    wanted: one of CHOICES; "auto" is the platform's own kernel where it applies, else XLA.
     platform: of the devices that the model will be computed on: "cpu", "gpu" or "tpu".
     config: of the model.
 
@@ -65,15 +63,11 @@ def seen(
   config: architecture.ModelConfig,
   mask: Bool[Array, "B T"],
   visible: Bool[Array, "B T S"],
-  segments: Int[Array, "B T"] | tuple[int, ...] | None = None,
+  segments: attention.Segments = None,
 ) -> Bool[Array, "B T S"] | splash.Rows:
   """Returns the attention mask of whole rows, in the form that the model's kernel takes.
 
-  Args:
-    config: of the model.
-    mask: which tokens are real.
-    visible: which keys each query sees.
-    segments: see `transformer.Transformer`.
+  The mask says which tokens are real; see `transformer.Transformer` for the segments.
   """
   return splash.rows(mask, segments) if config.attention.startswith("splash") else visible
 

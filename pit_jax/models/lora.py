@@ -47,11 +47,9 @@ def change(
 def quantise(
   weight: Float[Array, "..."], inputs: int
 ) -> tuple[Int8[Array, "..."], Float[Array, "..."]]:
-  """Returns a matrix in int8 and the scale of each output: weight ≈ int8 · scale.
+  """Returns a layer's matrix in int8 and the scale of each output: weight ≈ int8 · scale.
 
-  Args:
-    weight: of one layer.
-    inputs: how many of its leading axes are inputs.
+  Its first `inputs` axes are inputs.
   """
   reduced = tuple(range(inputs))
   # An output of zeros has a scale too, so that nothing is divided by 0.

@@ -13,29 +13,19 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Shaped
 
-INPUTS = {  # a layer's matrices → how many of their leading axes are inputs
-  "query": 1,
-  "key": 1,
-  "value": 1,
-  "output": 2,
-  "gate": 1,
-  "up": 1,
-  "down": 1,
-}
+from pit_jax.models import architecture
+
+# A layer's matrices → how many of their leading axes are inputs.
+INPUTS = dict.fromkeys(architecture.MATRICES, 1) | {"output": 2}
 FEW = 128  # rows; with more, both orders take as long
 
 
 @struct.dataclass
 class Transposed:
-  """A matrix with its outputs before its inputs.
+  """A matrix with its outputs before its inputs."""
 
-  Attributes:
-    matrix: Shaped[*out *in].
-    inputs: how many of its last axes are inputs.
-  """
-
-  matrix: Any  # an array, or its shape and type
-  inputs: int = struct.field(pytree_node=False)
+  matrix: Any  # Shaped[*out *in]: an array, or its shape and type
+  inputs: int = struct.field(pytree_node=False)  # how many of its last axes are inputs
 
 
 def transpose(weight: Shaped[Array, "*in_out"], inputs: int) -> Transposed:
@@ -48,10 +38,7 @@ def project(
 ) -> Float[Array, "B T *out"]:
   """Returns x · weight, positions flattened: so its gradient is twice as fast on CPU.
 
-  Args:
-    x: what comes in, its features in one axis.
-    weight: its first `inputs` axes are x's features, or its last ones; of any type.
-    inputs: how many they are.
+  The first `inputs` axes of the weight are x's features, or its last ones; it is of any type.
   """
   flat = x.reshape(-1, x.shape[-1])
   if isinstance(weight, Transposed):

@@ -20,19 +20,12 @@ from pit_jax.types import Params
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: a key of compiled programs
 class PureModel:
-  """A network without state.
+  """A network without state."""
 
-  Attributes:
-    init: key → parameters, a nested dict of arrays: float32 whatever is trained.
-    apply: (parameters, *arguments, method="__call__") → the module's result.
-    axes: the parameters' tree with each array replaced by the logical names of its axes.
-    config: the shape of the trunk.
-  """
-
-  init: Callable[[jax.Array], Params]
-  apply: Callable[..., Any]
-  axes: dict[str, Any]
-  config: architecture.ModelConfig
+  init: Callable[[jax.Array], Params]  # key → nested dict of arrays: float32 whatever is trained
+  apply: Callable[..., Any]  # (parameters, *arguments, method="__call__") → the module's result
+  axes: dict[str, Any]  # the parameters' tree, of each array the logical names of its axes
+  config: architecture.ModelConfig  # the shape of the trunk
 
   @functools.cached_property
   def size(self) -> int:
@@ -75,13 +68,9 @@ def scalar_model(config: architecture.ModelConfig) -> PureModel:
 def complete(
   model: PureModel, key: jax.Array, known: Params, places: Params | None = None
 ) -> Params:
-  """Returns parameters of `model`: the known ones, and fresh ones under all other names.
+  """Returns parameters of `model`: the known ones, and fresh ones of the key under all other names.
 
-  Args:
-    model: whose parameters.
-    key: source of the fresh ones.
-    known: parameters under their names.
-    places: where each parameter lives; None is the first device.
+  Each parameter lives in its place; None is the first device.
   """
   missing = named(model.axes).keys() - named(known).keys()
 
@@ -97,18 +86,17 @@ def complete(
 def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
   """Returns the trained parameters of a model and the frozen ones; `join` puts them together again.
 
-  Without adapters everything is trained. With them, the adapters are, and a scalar model's head.
-
-  Args:
-    model: whose parameters they are.
-    tree: the parameters, or a tree with other leaves in their places.
+  Without adapters everything is trained. With them, the adapters are, and a scalar model's head. A
+  tree may have other leaves in the parameters' places.
   """
-  parts: tuple[Params, Params] = ({}, {})
+  trained = {}
+  frozen = {}
   for name, leaf in named(tree).items():
-    # `not True` is 0, so what is trained comes first.
-    parts[not _is_trained(model, name)][name] = leaf
+    is_head = is_scalar(model) and not name.startswith("trunk.")
+    is_trained = model.config.adapter is None or is_head or ".adapters." in name
+    (trained if is_trained else frozen)[name] = leaf
 
-  return nested(parts[0]), nested(parts[1])
+  return nested(trained), nested(frozen)
 
 
 def join(first: Params, second: Params) -> Params:
@@ -160,10 +148,7 @@ def for_sampling(model: PureModel, params: Params) -> Params:
 def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Params:
   """Returns shapes, types and shardings of the parameters that `for_sampling` makes on a mesh.
 
-  Args:
-    model: whose parameters.
-    params: arrays with places, which need not exist.
-    mesh: the devices.
+  The parameters are arrays with places, which need not exist.
   """
   axes = named(model.axes)
 
@@ -206,13 +191,11 @@ def _is_other(read: Any, kept: Any) -> bool:
 
 def with_whole_head(model: PureModel, params: Params) -> Params:
   """Returns the parameters with what `logits` reads gathered, for logits made in several parts."""
-  path = ("trunk", "embedding") if model.config.tied else ("head",)
-  name = ".".join(path)
-  leaf = named(params)[name]
+  name = "trunk.embedding" if model.config.tied else "head"
+  leaves = named(params)
   axes = named(model.axes)[name]
-  whole = layout.spread(leaf, *axes, rules=layout.SAMPLING_RULES)
-
-  return nested({**named(params), name: whole})
+  whole = layout.spread(leaves[name], *axes, rules=layout.SAMPLING_RULES)
+  return nested(leaves | {name: whole})
 
 
 def is_scalar(model: PureModel) -> bool:
@@ -223,9 +206,7 @@ def is_scalar(model: PureModel) -> bool:
 def named(tree: Params) -> dict[str, Any]:
   """Returns the leaves of a nested dict, tuples among them, under their dotted names."""
   # A tuple is one leaf: layers that stand apart are one parameter.
-  leaves = jax.tree_util.tree_leaves_with_path(
-    tree, is_leaf=lambda node: not isinstance(node, dict)
-  )
+  leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda node: not isinstance(node, dict))
   return {".".join(key.key for key in path): leaf for path, leaf in leaves}
 
 
@@ -240,11 +221,6 @@ def nested(leaves: dict[str, Any]) -> Params:
     node[last] = leaf
 
   return tree
-
-
-def _is_trained(model: PureModel, name: str) -> bool:
-  is_head = is_scalar(model) and not name.startswith("trunk.")
-  return model.config.adapter is None or is_head or ".adapters." in name
 
 
 def _axes(abstract) -> dict[str, Any]:

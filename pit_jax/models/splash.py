@@ -26,14 +26,11 @@ BLOCKS = (512, 256)  # tokens of a block of queries or keys
 class Rows:
   """Attention mask of whole rows, in the form that the kernel takes.
 
-  Attributes:
-    texts: Int[B T], which text of its row a token is of; 0 is padding.
-    is_near: whether the layer has a window; a Bool[] where layers that differ are scanned.
-    lengths: tokens of each part that all rows are cut into; a later one sees the first and itself.
+  All rows are cut into parts of `lengths` tokens; a later part sees the first and itself.
   """
 
-  texts: jax.Array
-  is_near: Any
+  texts: jax.Array  # Int[B T], which text of its row a token is of; 0 is padding
+  is_near: Any  # has the layer a window? A Bool[] where layers that differ are scanned
   lengths: tuple[int, ...] = struct.field(pytree_node=False)
 
 
@@ -59,15 +56,13 @@ def attend(
   The real tokens of a text must lie side by side where layers have a window, which counts places.
 
   Args:
-    query: rotated queries.
-    key: rotated keys.
-    value: values.
+    query, key, value, scale, cap: see `attention.attend`.
     seen: which keys each query sees.
-    scale: multiplies the scores.
-    cap: scores become cap · tanh(score / cap) before the softmax; 0 leaves them.
     window: tokens that a layer with a window sees, the query's own included.
     is_interpreted: whether XLA imitates the kernel, on devices that are no TPUs.
   """
+  from jax.experimental.pallas.ops.tpu import splash_attention
+
   time = query.shape[1]
   block, room = blocks(time)
   # The kernel knows no scale.
@@ -78,8 +73,12 @@ def attend(
 
   def run(width, *given):
     kernel = _kernel(seen.lengths, room, width, block, cap, is_interpreted)
+
+    def row(query, key, value, texts):
+      return kernel(query, key, value, splash_attention.SegmentIds(texts, texts))
+
     names = ("batch", "heads"), ("batch", "kv_heads"), ("batch", "kv_heads"), ("batch",)
-    return layout.each(functools.partial(_ask, kernel), names, *given)
+    return layout.each(jax.vmap(row), names, *given)
 
   given = query, key, value, texts
   if isinstance(seen.is_near, bool):
@@ -102,27 +101,10 @@ def blocks(time: int) -> tuple[int, int]:
   return min(rooms, key=lambda pair: pair[1])
 
 
-def _ask(
-  kernel: Any,
-  query: Float[Array, "B N T H"],
-  key: Float[Array, "B K T H"],
-  value: Float[Array, "B K T H"],
-  texts: Int[Array, "B T"],
-) -> Float[Array, "B N T H"]:
-  from jax.experimental.pallas.ops.tpu import splash_attention
-
-  def row(query, key, value, texts):
-    return kernel(query, key, value, splash_attention.SegmentIds(texts, texts))
-
-  return jax.vmap(row)(query, key, value, texts)
-
-
 def per_device(x: Float[Array, "B K T H"], heads: int) -> Float[Array, "B K2 T H"]:
   """Returns keys or values, with the heads that devices share repeated for each of them.
 
-  Args:
-    x: keys or values.
-    heads: of the queries, which are spread over the devices where those divide them.
+  The heads of queries are spread over the devices where those divide them.
   """
   kv_heads = x.shape[1]
   parts = layout.parts("heads")
@@ -160,12 +142,7 @@ def visible(lengths: tuple[int, ...], room: int, window: int) -> np.ndarray:
 
 @functools.cache  # looking at all blocks of a mask takes a while
 def _kernel(
-  lengths: tuple[int, ...],
-  room: int,
-  window: int,
-  block: int,
-  cap: float,
-  is_interpreted: bool,
+  lengths: tuple[int, ...], room: int, window: int, block: int, cap: float, is_interpreted: bool
 ) -> Any:
   """Returns the kernel for so many tokens and any number of heads."""
   from jax.experimental.pallas.ops.tpu import splash_attention

@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from pit_jax import layout
 from pit_jax.models import architecture, attention, kernels, lora, products, splash
 
+Tokens = Int[Array, "B T"]
+Mask = Bool[Array, "B T"]
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
 
 
@@ -49,18 +51,16 @@ class Block(nnx.Module):
     query_axes = ("heads", "head_dim")
     kv_axes = ("kv_heads", "head_dim")
 
-    self._add_matrices(
-      {
-        "query": ((c.width, *query), ("embed", *query_axes)),
-        "key": ((c.width, *kv), ("embed", *kv_axes)),
-        "value": ((c.width, *kv), ("embed", *kv_axes)),
-        "output": ((*query, c.width), (*query_axes, "embed")),
-        "gate": ((c.width, c.hidden), ("embed", "mlp")),
-        "up": ((c.width, c.hidden), ("embed", "mlp")),
-        "down": ((c.hidden, c.width), ("mlp", "embed")),
-      },
-      rngs,
-    )
+    matrices = {
+      "query": ((c.width, *query), ("embed", *query_axes)),
+      "key": ((c.width, *kv), ("embed", *kv_axes)),
+      "value": ((c.width, *kv), ("embed", *kv_axes)),
+      "output": ((*query, c.width), (*query_axes, "embed")),
+      "gate": ((c.width, c.hidden), ("embed", "mlp")),
+      "up": ((c.width, c.hidden), ("embed", "mlp")),
+      "down": ((c.hidden, c.width), ("mlp", "embed")),
+    }
+    self._add_matrices(matrices, rngs)
 
     if c.qkv_bias:
       self.query_bias = _bias(query, query_axes)
@@ -121,23 +121,18 @@ class Block(nnx.Module):
     query, key, value = (self._through(name, normed) for name in ("query", "key", "value"))
 
     if c.qkv_bias:
-      biases = (self.query_bias, self.key_bias, self.value_bias)
-      query, key, value = (
-        projected + bias[...].astype(x.dtype)
-        for projected, bias in zip((query, key, value), biases, strict=True)
-      )
+      query = query + self.query_bias[...].astype(x.dtype)
+      key = key + self.key_bias[...].astype(x.dtype)
+      value = value + self.value_bias[...].astype(x.dtype)
 
     if c.qk_norm:
       query = self.query_norm(query)
       key = self.key_norm(key)
 
-    query = attention.rotate(query, sight)
-    key = attention.rotate(key, sight)
+    query = layout.spread(attention.rotate(query, sight), "batch", None, "heads")
     # Keys lie with time last, as the cache and the products that read it want them.
-    query = layout.spread(query, "batch", None, "heads")
-    key = key.transpose(0, 2, 3, 1)
+    key = attention.rotate(key, sight).transpose(0, 2, 3, 1)
     value = value.swapaxes(1, 2)
-
     return query, *layout.spread((key, value), "batch", "kv_heads")
 
   def mix(
@@ -154,9 +149,8 @@ class Block(nnx.Module):
     attended = self._through("output", attended.reshape(*attended.shape[:2], -1))
     if c.output_bias:
       attended = attended + self.output_bias[...].astype(x.dtype)
-    x = layout.spread(
-      x + (self.post_attention_norm(attended) if c.post_norms else attended), "batch"
-    )
+    attended = self.post_attention_norm(attended) if c.post_norms else attended
+    x = layout.spread(x + attended, "batch")
 
     normed = self.mlp_norm(x)
     gated = ACTIVATIONS[c.activation](self._through("gate", normed)) * self._through("up", normed)
@@ -171,23 +165,16 @@ class Transformer(nnx.Module):
     self.config = config
     # Of N(0, 1/width), so that the logits of a tied head begin with a variance near 1.
     table = jax.random.normal(rngs.params(), (config.vocabulary, config.width))
-    self.embedding = nnx.Param(
-      (table * config.width**-0.5).astype(config.wide), axes=("vocab", "embed")
-    )
+    table = (table * config.width**-0.5).astype(config.wide)
+    self.embedding = nnx.Param(table, axes=("vocab", "embed"))
 
     # Every layer draws from a key of its own, and its arrays are stacked from the start.
-    stack = nnx.split_rngs(splits=config.layers)(
-      nnx.vmap(lambda rngs: Block(config, rngs), in_axes=0, out_axes=0)
-    )
-    self.blocks = stack(rngs)
+    stack = nnx.vmap(lambda rngs: Block(config, rngs), in_axes=0, out_axes=0)
+    self.blocks = nnx.split_rngs(splits=config.layers)(stack)(rngs)
     self.norm = RMSNorm(config.width, config)
 
   def __call__(
-    self,
-    tokens: Int[Array, "B T"],
-    mask: Bool[Array, "B T"],
-    segments: attention.Segments = None,
-    last: int | None = None,
+    self, tokens: Tokens, mask: Mask, segments: attention.Segments = None, last: int | None = None
   ) -> Float[Array, "B T2 D"]:
     """Returns the normalised hidden states of whole sequences, padded on either side.
 
@@ -220,22 +207,15 @@ class Transformer(nnx.Module):
     return self.norm(x if last is None else x[:, -last:])
 
   def extend(
-    self,
-    tokens: Int[Array, "B T"],
-    mask: Bool[Array, "B T"],
-    cache: attention.Cache,
-    slot: Int[Array, ""],
+    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: Int[Array, ""]
   ) -> tuple[Float[Array, "B T D"], attention.Cache]:
-    """Reads T more tokens into the cache, from `slot` on, and returns their hidden states.
+    """Reads T more tokens into the cache; returns their hidden states and the new cache.
 
     Args:
       tokens: the next tokens of every row.
       mask: which of them are real; padding is never seen by later queries.
       cache: what was read before, in slots below `slot`.
       slot: first slot to write; slot + T must not exceed the cache's size.
-
-    Returns:
-      Hidden states, and the cache with the tokens in it.
     """
     tokens, mask = layout.spread((tokens, mask), "batch")
     offset = cache.visible.sum(axis=-1, keepdims=True)
@@ -246,9 +226,8 @@ class Transformer(nnx.Module):
     visible = filled[:, None, :] & order[None]
     if tokens.shape[1] == filled.shape[1]:  # whole rows, then, from the first slot on
       visible = kernels.seen(self.config, mask, visible)
-    wide, near = attention.sights(
-      self.config, visible, offset + attention.positions(mask), attention.positions(filled)
-    )
+    places = (offset + attention.positions(mask), attention.positions(filled))
+    wide, near = attention.sights(self.config, visible, *places)
     go = self._unrolled if self.config.unroll else self._scanned
 
     x, keys, values = go(self._embed(tokens), cache.keys, cache.values, slot, wide, near)
@@ -283,14 +262,11 @@ class Transformer(nnx.Module):
 
       return x, keys, values
 
-    windows = jnp.array(self.config.windows)
-    numbers = jnp.arange(self.config.layers)
-    x, keys, values = layer((x, *keys, *values), self.blocks, numbers, windows)
+    layers = (self.blocks, jnp.arange(self.config.layers), jnp.array(self.config.windows))
+    x, keys, values = layer((x, *keys, *values), *layers)
     return x, (keys,), (values,)
 
-  def _sight(
-    self, is_near: Bool[Array, ""], wide: attention.Sight, near: attention.Sight
-  ) -> attention.Sight:
+  def _sight(self, is_near, wide: attention.Sight, near: attention.Sight) -> attention.Sight:
     """Returns attention mask and rotary angles of a layer, which may have a window."""
     windows = self.config.windows
     # Where all layers are alike, nothing is left to choose while the program runs.
@@ -309,7 +285,5 @@ class Transformer(nnx.Module):
     # A table that is cut along its width would have all rows looked up by every device.
     table = layout.spread(self.embedding[...], "vocab", None)
     x = layout.spread(table[tokens].astype(dtype), "batch")
-    if self.config.embedding_scale == 1.0:
-      return x
-
-    return x * jnp.asarray(self.config.embedding_scale, dtype)
+    scale = self.config.embedding_scale
+    return x if scale == 1.0 else x * jnp.asarray(scale, dtype)

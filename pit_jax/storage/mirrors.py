@@ -24,22 +24,15 @@ UNFINISHED = (".tmp", ".partial", ".old")  # of files and folders that are about
 
 @dataclasses.dataclass(frozen=True)
 class Mirror:
-  """A local folder in which a process works on a run that lies in a bucket.
+  """A local folder in which a process works on a run that lies in a bucket."""
 
-  Attributes:
-    address: of the run, gs://bucket/run.
-    folder: the local one.
-  """
-
-  address: str
+  address: str  # of the run, gs://bucket/run
   folder: pathlib.Path
 
   def pull(self, below: str = "", skip: Sequence[str] = ()) -> None:
-    """Copies from the bucket what was changed there by others.
+    """Copies from the bucket what others changed in a file or folder, "" for all.
 
-    Args:
-      below: the file or folder that is wanted, "" for all.
-      skip: folders of the workdir that are not.
+    Folders of the workdir may be skipped.
     """
     recorded = self._known()
     remote = self._there(below)

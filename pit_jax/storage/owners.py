@@ -21,7 +21,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pit_jax import hosts
 from pit_jax.storage import buckets, mirrors, places
@@ -35,33 +34,23 @@ SETTLE = 1.0  # before a note that was taken over, or lies in a bucket, is read 
 # are, since a user's own models.py or rows.jsonl begins like a run's folders.
 OWN = re.compile(
   r"checkpoints|flight|judge|log\.txt|metrics|models|references|report|rows|samples|seed_\d+"
-  r"|sweep\.db.*|tensorboard|tokenizer|tokens|trials|verify"
+  r"|sweep\.db.*|tensorboard|tokenizer|tokens|trials|verify|\..*|.*\.(err|log|out)",
+  re.DOTALL,
 )
-LOGS = (".err", ".log", ".out")
 SHOWN = 4  # names of other files in an error
 
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-  """Who writes into a workdir.
+  """Who writes into a workdir."""
 
-  Attributes:
-    owner: a name that no other process has.
-    host: its machine.
-    pid: its number there.
-    namespace: in which this number means it; containers have their own.
-    started: when the process began, in the host's own count; tells it from a later one of its pid.
-    since: when it took the workdir, in UTC.
-    beat: goes up while it lives.
-  """
-
-  owner: str
-  host: str
-  pid: int
-  namespace: str
-  started: str
-  since: str
-  beat: int = 0
+  owner: str  # a name that no other process has
+  host: str  # its machine
+  pid: int  # its number there
+  namespace: str  # in which this number means it; containers have their own
+  started: str  # when the process began, as the host counts; tells it from a later one of its pid
+  since: str  # when it took the workdir, in UTC
+  beat: int = 0  # goes up while it lives
 
   def __str__(self) -> str:
     return f"process {self.pid} on {self.host}, since {self.since}"
@@ -70,21 +59,13 @@ class Note:
 def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
   """Raises a ValueError where a run would begin among files that are not its own.
 
-  Args:
-    workdir: a folder, which need not be there; or an address, of which nothing is asked.
-    beside: names of files that may lie there as well.
+  A folder need not be there, and of an address nothing is asked. What `beside` names may lie there.
   """
   folder = pathlib.Path(workdir)
   if "://" in os.fspath(workdir) or not folder.is_dir() or (folder / "config.json").exists():
     return
   names = sorted({path.name for path in folder.iterdir()}.difference(beside))
-  others = [
-    name
-    for name in names
-    if not name.startswith(".") and not name.endswith(LOGS) and not OWN.fullmatch(name)
-  ]
-
-  if others:
+  if others := [name for name in names if not OWN.fullmatch(name)]:
     listed = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
     raise ValueError(
       f"--workdir={workdir} holds other files ({listed}), and a run writes many; give a folder of "
@@ -94,10 +75,9 @@ def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
-  """Within the block this run alone writes into a workdir; all of its hosts enter together.
+  """Within the block this run alone writes into a workdir, a folder that `places.opened` gives.
 
-  Args:
-    folder: as `places.opened` gives it.
+  All of its hosts enter together.
 
   Raises:
     ValueError: another process does, and lives.
@@ -136,17 +116,13 @@ def held(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _own() -> Note:
-  now = datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="seconds")
+  since = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
   identity = (str(uuid.uuid4()), socket.gethostname(), os.getpid())
-  return Note(*identity, _namespace(), _started(os.getpid()), now.replace("+00:00", " UTC"))
+  return Note(*identity, _namespace(), _started(os.getpid()), since)
 
 
 def _take(folder: pathlib.Path, note: Note) -> None:
-  """Leaves a note where there is none, or where its owner is gone.
-
-  Raises:
-    ValueError: the owner lives.
-  """
+  """Leaves a note where there is none, or where its owner is gone; else raises a ValueError."""
   other = _read(folder)
   if other is not None and _lives(folder, other):
     raise ValueError(
@@ -158,7 +134,6 @@ def _take(folder: pathlib.Path, note: Note) -> None:
   if other is not None or places.mirror() is not None:
     time.sleep(SETTLE)  # others may have taken it in the same moment
   taken = _read(folder)
-
   if not is_first or taken is None or taken.owner != note.owner:
     raise ValueError(
       f"{places.address(folder)} was taken by {taken} in the same moment; give another --workdir"
@@ -174,11 +149,8 @@ def _lives(folder: pathlib.Path, other: Note) -> bool:
 
   while time.monotonic() < deadline:
     time.sleep(min(BEAT / 4, GRACE / 4))
-    now = _read(folder)
-    if now is None:
-      return False
-    if now != other:
-      return True
+    if (now := _read(folder)) != other:
+      return now is not None
 
   return False
 
@@ -249,22 +221,16 @@ def _write(folder: pathlib.Path, note: Note, is_new: bool = False) -> bool:
   # Whole under a name of its own first, so that nobody reads half a note.
   temporary.write_bytes(content)
   try:
-    if is_new:
-      return _linked(temporary, path)
-    os.replace(temporary, path)
-    return True
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-def _linked(temporary: pathlib.Path, path: pathlib.Path) -> bool:
-  """Gives a file its name if nobody has it; a name is given once, on shared file systems too."""
-  try:
-    os.link(temporary, path)
+    # A link is a name that is given once, on shared file systems too.
+    (os.link if is_new else os.replace)(temporary, path)
   except FileExistsError:
     return False
-  except OSError:  # a file system without links
-    os.replace(temporary, path)
+  except OSError:
+    if not is_new:
+      raise
+    os.replace(temporary, path)  # a file system without links
+  finally:
+    temporary.unlink(missing_ok=True)
 
   return True
 
@@ -276,30 +242,25 @@ def _is_running(pid: int) -> bool:
   except ProcessLookupError:
     return False
   except PermissionError:  # somebody else's
-    return True
-
+    pass
   return True
 
 
 def _started(pid: int) -> str:
   """Returns when a process began, as its host counts; "" where it is gone or nobody says."""
   try:
-    # After the command's name, which may hold anything: the state, and starttime as the 20th.
-    fields: Any = (
-      pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    )
+    status = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
   except OSError:
     return ""
 
+  # After the command's name, which may hold anything: the state, and starttime as the 20th.
+  fields = status.rpartition(")")[2].split()
   return "" if fields[0] == "Z" else fields[19]
 
 
 def _namespace() -> str:
   try:
-    return f"{os.readlink('/proc/self/ns/pid')} {_boot()}"
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return f"{os.readlink('/proc/self/ns/pid')} {boot}"
   except OSError:
     return ""
-
-
-def _boot() -> str:
-  return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()

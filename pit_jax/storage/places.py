@@ -80,15 +80,7 @@ def opened(workdir: str | os.PathLike, only: Sequence[str] = ()) -> Iterator[pat
 
 
 def local(name: str, folder: str | os.PathLike) -> pathlib.Path:
-  """Returns a folder that must be local.
-
-  Args:
-    name: of the setting that names it.
-    folder: what it names.
-
-  Raises:
-    ValueError: it is an address.
-  """
+  """Returns the folder that a setting of this name names; raises a ValueError for an address."""
   if "://" in os.fspath(folder):
     raise ValueError(
       f"{name}={folder}: of all folders the --workdir of launch/train.py, evaluate.py, improve.py "
@@ -127,10 +119,9 @@ def share(path: pathlib.Path) -> None:
 
 def address(path: str | os.PathLike) -> str:
   """Returns where a path below the workdir is found when this machine is gone."""
-  text = os.fspath(path)
-  if _MIRROR is None or not pathlib.Path(text).is_relative_to(_MIRROR.folder):
-    return text
-  below = pathlib.Path(text).relative_to(_MIRROR.folder).as_posix()
+  if _MIRROR is None or not pathlib.Path(path).is_relative_to(_MIRROR.folder):
+    return os.fspath(path)
+  below = pathlib.Path(path).relative_to(_MIRROR.folder).as_posix()
   return _MIRROR.address if below == "." else f"{_MIRROR.address}/{below}"
 
 
