@@ -186,11 +186,7 @@ def _check_arguments(on_bad_row: str, against_scores: str, limit: int | None) ->
 
 
 def _report(
-  source: str,
-  usable: int,
-  skipped: dict[str, int],
-  notes: dict[str, int],
-  first: dict[str, str],
+  source: str, usable: int, skipped: dict[str, int], notes: dict[str, int], first: dict[str, str]
 ) -> None:
   """Logs what was left out, and what is to be known of the rest.
 

@@ -171,10 +171,7 @@ def _alone(
 
 
 def _render(
-  tokenizer: text.Tokenizer,
-  form: str,
-  turns: Sequence[conversations.Turn],
-  is_asked: bool = True,
+  tokenizer: text.Tokenizer, form: str, turns: Sequence[conversations.Turn], is_asked: bool = True
 ) -> str:
   messages = [{"role": role, "content": content} for role, content in turns]
   return tokenizer.render(dated(form), messages, is_asked)

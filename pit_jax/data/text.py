@@ -298,10 +298,7 @@ def train_tokenizer(
   learner.decoder = tokenizers.decoders.ByteLevel()
 
   trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=vocab_size,
-    special_tokens=specials,
-    initial_alphabet=alphabet,
-    show_progress=False,
+    vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
   )
   learner.train_from_iterator(texts, trainer)
   fast = transformers.PreTrainedTokenizerFast(
