@@ -39,14 +39,10 @@ class Chat(template.Form):
   An over-long conversation loses its oldest turns; the system's and the last of the user stay. A
   last turn too long by itself loses its beginning, up to a word's start; a system's turn that
   leaves it no room is left out.
-
-  Attributes:
-    form: the chat template.
-    improver_turn: what the user says after the reference.
   """
 
-  form: str
-  improver_turn: str
+  form: str  # the chat template
+  improver_turn: str  # what the user says after the reference
   kind: ClassVar[str] = "model"
 
   def __post_init__(self):
@@ -138,18 +134,18 @@ class Chat(template.Form):
     before = []
     after = []
     for i, one in enumerate(asked):
-      first = conversations.turns(one.prompt)
-      turns = (*first, *one.further)
+      turns = one.turns
       try:
         skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
         if i % SAMPLED == 0 or skeletons.may_change(tokenizer, self.form, turns):
           contents = skeletons.shown(tokenizer, self.form, turns)
           turns = tuple(turn._replace(content=contents[k]) for k, turn in enumerate(turns))
       except ValueError as error:
-        raise ValueError(f"row {i}, {first[0].content[:40]!r}: {error}") from error
+        raise ValueError(f"row {i}, {turns[0].content[:40]!r}: {error}") from error
 
-      before.append(turns[: len(first)])
-      after.append(turns[len(first) :])
+      size = len(turns) - len(one.format.turns)
+      before.append(turns[:size])
+      after.append(turns[size:])
 
     return before, after
 
@@ -182,7 +178,7 @@ def choose(
     kind: "plain", "model" (the tokenizer's own chat template), or "auto": that where there is one.
     tokenizer: of the base model.
     plain: the plain form; its prompts begin as the tokenizer by itself begins a text.
-    improver_turn: what the user says to the improver, after the reference.
+    improver_turn: as for `Chat`.
 
   Raises:
     ValueError: the kind is not known, or the tokenizer's template is absent or cannot be used.
@@ -217,10 +213,11 @@ def restore(described: dict[str, Any]) -> template.Form:
     TypeError: a field is missing or unknown.
   """
   forms = {form.kind: form for form in (template.Template, Chat)}
-  fields = {name: value for name, value in described.items() if name != "kind"}
-  if described.get("kind") not in forms:
-    raise ValueError(f"its kind is {described.get('kind')!r}; known are {', '.join(forms)}")
-  return forms[described["kind"]](**fields)
+  fields = dict(described)
+  kind = fields.pop("kind", None)
+  if kind not in forms:
+    raise ValueError(f"its kind is {kind!r}; known are {', '.join(forms)}")
+  return forms[kind](**fields)
 
 
 def _ending(tokenizer: text.Tokenizer, form: str) -> tuple[int, dict]:
@@ -255,11 +252,7 @@ def _shorten(
   limit: int,
 ) -> tuple[tuple[str, ...], list[list[int]]]:
   """Returns the roles and the contents' ids of a conversation that must lose something."""
-  system = turns[: turns[0].role == "system"]
-  rest = turns[turns[0].role == "system" :]
-  starts = [i for i, turn in enumerate(rest) if turn.role == "user"]
-
-  for kept in [system + rest[start:] for start in starts]:
+  for kept in conversations.later(turns):
     roles = tuple(turn.role for turn in kept)
     contents = tokenizer.encode_batch(_spaced(kept, skeleton(roles)))
     if len(skeleton(roles).join(contents)) <= limit:
@@ -267,7 +260,7 @@ def _shorten(
 
   # Whole turns were not enough: the last one is cut, beside the system's turn or else alone.
   owns = []
-  for kept in (system + rest[-1:], rest[-1:]):
+  for kept in (conversations.later(turns)[-1], turns[-1:]):
     roles = tuple(turn.role for turn in kept)
     *others, last = _spaced(kept, skeleton(roles))
     contents = tokenizer.encode_batch(others)

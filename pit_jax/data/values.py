@@ -15,23 +15,27 @@ LEFT_OUT = ("no preference", "equal ratings", "only answer", TIED, REVERSED)
 
 
 class RowError(ValueError):
-  """A row that cannot be used.
-
-  Attributes:
-    reason: one of few fixed phrases, under which such rows are counted.
-  """
+  """A row that cannot be used."""
 
   def __init__(self, reason: str, detail: str):
     super().__init__(f"{reason}: {detail}")
-    self.reason = reason
+    self.reason = reason  # one of few fixed phrases, under which such rows are counted
 
 
 class LeftOut(RowError):
-  """A row in order that says nothing to learn from, as a tie: counted, and no fault of the file.
+  """A row in order that says nothing to learn from: counted, for a reason of LEFT_OUT, no fault."""
 
-  Attributes:
-    reason: one of LEFT_OUT.
-  """
+
+def wrong_type(name: str, needed: str, value: Any) -> RowError:
+  """Returns the error of a field that is not what it must be."""
+  return RowError("wrong type", f"{name!r} must be {needed}, not {describe(value)}")
+
+
+def check_row(fields: Any) -> None:
+  """Raises a RowError for what is no row: an object with fields."""
+  if not isinstance(fields, Mapping):
+    detail = f"a row must be an object with fields, not {describe(fields)}"
+    raise RowError("wrong type", detail)
 
 
 def read_text(fields: Mapping, name: str) -> str:
@@ -52,10 +56,9 @@ def read_text(fields: Mapping, name: str) -> str:
       raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
 
   if not isinstance(value, str):
-    detail = f"{name!r} must be a text, not {describe(value)}"
-    if isinstance(value, datetime.date):  # a datetime is one too
-      detail += "; the text was taken for a date, give its file as jsonl:PATH"
-    raise RowError("wrong type", detail)
+    is_date = isinstance(value, datetime.date)  # a datetime is one too
+    advice = "; the text was taken for a date, give its file as jsonl:PATH" if is_date else ""
+    raise RowError("wrong type", f"{name!r} must be a text, not {describe(value)}{advice}")
 
   try:
     value.encode("utf-8")  # JSON can spell half a surrogate pair, which no tokenizer accepts
@@ -99,28 +102,29 @@ def read_number(fields: Mapping, name: str) -> float | None:
   if is_empty(value):
     return None
   if isinstance(value, bool) or not (hasattr(value, "__float__") or isinstance(value, str | bytes)):
-    raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}")
-
+    raise wrong_type(name, "a number", value)
   try:
     number = float(value)
   # Python's integers have no end, floats do.
   except OverflowError:
     number = math.inf
   except (TypeError, ValueError) as error:
-    raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}") from error
+    raise wrong_type(name, "a number", value) from error
 
   if not math.isfinite(number):
     raise RowError("wrong type", f"{name!r} must be a finite number, not {number}")
   return number
 
 
+def is_message(value: Any) -> bool:
+  """Returns whether a value is a record with the fields of a message."""
+  return isinstance(value, Mapping) and any(value.keys() >= {*names} for names in MESSAGES)
+
+
 def is_messages(value: Any) -> bool:
   """Returns whether a field is a list, of records or, from tensorflow-datasets, of columns."""
   if isinstance(value, Mapping):
-    return any(value.keys() >= set(names) for names in MESSAGES) and all(
-      map(is_messages, value.values())
-    )
-
+    return is_message(value) and all(map(is_messages, value.values()))
   return not isinstance(value, str | bytes) and hasattr(value, "__len__")
 
 
