@@ -55,6 +55,7 @@ def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
   try:
     for number, line in enumerate(lines, start=1):
       if line.strip():
+        # A byte order mark may stand before the first row only.
         yield number, _parse(line, is_first=number == 1)
   except TRUNCATED as error:
     yield number + 1, _truncated(error)
@@ -107,7 +108,7 @@ def read_csv(path: str) -> Iterator[Row]:
 
 
 def _delimiter(head: str, path: str) -> str:
-  """Returns what divides a table's columns, by its line of names; a ValueError where that is unclear."""
+  """Returns what divides a table's columns, by its line of names; a ValueError if it is unclear."""
   usual = "\t" if path.removesuffix(".gz").endswith(".tsv") else ","
   if usual in head:
     return usual

@@ -9,21 +9,16 @@ import transformers
 from pit_jax import lfs
 
 OBJECTS = (
-  "config.json",
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
+  *("config.json", "tokenizer.json", "tokenizer_config.json"),
+  *("special_tokens_map.json", "added_tokens.json"),
 )
 
 
 def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrainedTokenizerFast:
   """Returns the tokenizer of a directory, in its fast form.
 
-  Args:
-    path: the directory.
-    by_class: open it as transformers does, by the class that goes with the model, which may
-      rebuild parts of tokenizer.json; else that file says everything.
+  By class, it is opened as transformers does, by the class that goes with the model, which may
+  rebuild parts of tokenizer.json; else that file says everything.
 
   Raises:
     ValueError: there is no directory, or no tokenizer in it that can be read.
@@ -35,7 +30,6 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
   has_json = (path / "tokenizer.json").is_file()
   is_bare = has_json and not by_class
   reader = transformers.PreTrainedTokenizerFast if is_bare else transformers.AutoTokenizer
-
   try:
     fast = reader.from_pretrained(str(path), local_files_only=True)
   except (OSError, ValueError, KeyError) as error:
@@ -53,9 +47,7 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
 
 def _check_objects(path: pathlib.Path) -> None:
   """Raises a ValueError where a file of a tokenizer holds no JSON object: transformers trips."""
-  for name in OBJECTS:
-    if not (path / name).is_file():
-      continue
+  for name in filter(lambda name: (path / name).is_file(), OBJECTS):
     with (path / name).open(encoding="utf-8", errors="replace") as file:
       begins = file.read(1024).lstrip()[:1]
     if begins != "{":
@@ -81,12 +73,10 @@ def chat_template(fast: transformers.PreTrainedTokenizerFast) -> str | None:
   own = fast.chat_template
   if not own or isinstance(own, str):
     return own or None
-
-  if "default" not in own:
-    raise ValueError(
-      f"the tokenizer has the chat templates {', '.join(sorted(own))}, none of which is called "
-      "'default'; write the one to use into its directory as chat_template.jinja, or set "
-      'data.chat="plain"'
-    )
-
-  return own["default"]
+  if "default" in own:
+    return own["default"]
+  raise ValueError(
+    f"the tokenizer has the chat templates {', '.join(sorted(own))}, none of which is called "
+    "'default'; write the one to use into its directory as chat_template.jinja, or set "
+    'data.chat="plain"'
+  )

@@ -28,7 +28,7 @@ def bucket(length: int) -> int:
 
 
 def level(length: int, widest: int) -> int:
-  """Returns the quarter of the widest padding, rounded up to 8, that a batch's longest row fits into.
+  """Returns the quarter of the widest padding, rounded up to 8, that a row of a length fits into.
 
   The widest padding is the bucket of the longest row there is.
   """

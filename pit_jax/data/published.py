@@ -21,9 +21,9 @@ class Schema:
 
   name: str  # as `data.schema` gives it
   columns: tuple[str, ...]  # what such rows have; by these they are recognised
-  # Turns a row's fields into those of preferences (`prompt`, `chosen`, `rejected`, …), any number of
-  # them, or into why there is none. Of a schema with one rated answer per row it returns prompt and
-  # answer; see `ratings.of_row`.
+  # Turns a row's fields into those of preferences (`prompt`, `chosen`, `rejected`, …), any number
+  # of them, or into why there is none. Of a schema with one rated answer per row it returns prompt
+  # and answer; see `ratings.of_row`.
   convert: Callable[[Mapping], Iterable[Made] | tuple[Any, ratings.Answer]]
   optional: tuple[str, ...] = ()  # further columns that it reads where they are there
   rates_one: bool = False  # whether each row is one answer with its rating

@@ -72,11 +72,7 @@ def read_text(fields: Mapping, name: str) -> str:
 
 
 def read_optional(fields: Mapping, name: str) -> str | None:
-  """Returns a text field without its outer white space; None where it is absent or empty.
-
-  Raises:
-    RowError: the field is of the wrong type or not valid Unicode.
-  """
+  """Returns a text field as `read_text`; None where it is absent or empty."""
   return None if is_empty(fields.get(name)) else read_text(fields, name)
 
 
@@ -136,14 +132,12 @@ def as_list(value: Any) -> list:
   """
   if not isinstance(value, Mapping):
     return list(value)
-  names = list(value)
-  lengths = [len(column) if is_messages(column) else None for column in value.values()]
-
-  if None in lengths or len(set(lengths)) > 1:
-    sizes = ", ".join(f"{name}: {length}" for name, length in zip(names, lengths, strict=True))
+  lengths = {name: len(one) if is_messages(one) else None for name, one in value.items()}
+  if None in lengths.values() or len({*lengths.values()}) > 1:
+    sizes = ", ".join(f"{name}: {length}" for name, length in lengths.items())
     raise RowError("wrong type", f"columns of records must be lists of one length, not {sizes}")
 
-  return [dict(zip(names, row, strict=True)) for row in zip(*value.values(), strict=True)]
+  return [dict(zip(lengths, row, strict=True)) for row in zip(*value.values(), strict=True)]
 
 
 def describe(value: Any) -> str:
