@@ -54,10 +54,8 @@ class Chat(template.Form):
     """The policy's, which shows x alone, and the improver's; see `Form`."""
     request = conversations.Turn("user", self.improver_turn)
     revision = (prompt_formats.Text("assistant", "reference"), request)
-    return {
-      "policy": prompt_formats.Format("policy"),
-      "improver": prompt_formats.Format("improver", ("reference",), turns=revision),
-    }
+    improver = prompt_formats.Format("improver", ("reference",), turns=revision)
+    return {"policy": prompt_formats.Format("policy"), "improver": improver}
 
   @property
   def hash(self) -> str:
@@ -73,23 +71,17 @@ class Chat(template.Form):
     unanswered = skeletons.make(tokenizer, self.form, ("user",))
     if not (shows_reference or is_scored or unanswered.spaces[-1]):
       return self.form
-    return serving.wrapped(
-      self.form,
-      self.lead(tokenizer),
-      tokenizer.eos,
-      improver_turn=self.improver_turn.strip() if shows_reference else None,
-      is_scored=is_scored,
-      before=skeletons.DATE if "strftime_now" in self.form else "",
-    )
+    before = skeletons.DATE if "strftime_now" in self.form else ""
+    improver_turn = self.improver_turn.strip() if shows_reference else None
+    asked = {"improver_turn": improver_turn, "is_scored": is_scored, "before": before}
+    return serving.wrapped(self.form, self.lead(tokenizer), tokenizer.eos, **asked)
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Raises a `values.RowError` for a conversation that the template refuses or entangles."""
     try:
       for shown in self.formats.values():
         turns = prompt_formats.Conversation(prompt, shown, ["…"] * len(shown.texts)).turns
-        skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
-        if skeletons.may_change(tokenizer, self.form, turns):
-          skeletons.shown(tokenizer, self.form, turns)
+        skeletons.shown(tokenizer, self.form, turns, is_sampled=False)
     except ValueError as error:
       raise values.RowError("refused by the chat template", f"prompt: {error}") from error
 
@@ -136,10 +128,8 @@ class Chat(template.Form):
     for i, one in enumerate(asked):
       turns = one.turns
       try:
-        skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
-        if i % SAMPLED == 0 or skeletons.may_change(tokenizer, self.form, turns):
-          contents = skeletons.shown(tokenizer, self.form, turns)
-          turns = tuple(turn._replace(content=contents[k]) for k, turn in enumerate(turns))
+        contents = skeletons.shown(tokenizer, self.form, turns, is_sampled=i % SAMPLED == 0)
+        turns = tuple(turn._replace(content=contents[k]) for k, turn in enumerate(turns))
       except ValueError as error:
         raise ValueError(f"row {i}, {turns[0].content[:40]!r}: {error}") from error
 
@@ -235,8 +225,8 @@ def _encode_further(
 ) -> Iterator[tuple[list[int], bool]]:
   """Yields the ids of each content and whether it was cut, as texts of a row alone may be."""
   rows = tokenizer.encode_batch(contents)
-  texts = template.shorten(list(itertools.compress(rows, is_text)), limit)
-  shortened = zip(texts.ids, texts.is_cut.tolist(), strict=True)
+  ids, is_cut = template.shorten(list(itertools.compress(rows, is_text)), limit)
+  shortened = zip(ids, is_cut.tolist(), strict=True)
   for row, may_be_cut in zip(rows, is_text, strict=True):
     yield next(shortened) if may_be_cut else (row, False)
 

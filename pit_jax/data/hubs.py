@@ -17,9 +17,8 @@ from pit_jax import lfs
 from pit_jax.data import files
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+(/[^/]+)?)?")  # [OWNER/]NAME, or OWNER/NAME/CONFIG
-FILE_KINDS = {  # suffix → which of the library's readers reads such files
-  **{".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
-}
+# Suffix → which of the library's readers reads such files.
+FILE_KINDS = {".jsonl": "json"} | {f".{kind}": kind for kind in ("json", "csv", "parquet", "arrow")}
 LONGEST = 400  # characters of an error that are shown
 LOG = logging.getLogger(__name__)
 

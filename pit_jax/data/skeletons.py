@@ -76,19 +76,23 @@ def make(
   return Skeleton(pieces[::2], befores, spaces, tail)
 
 
-def shown(tokenizer: text.Tokenizer, form: str, turns: Turns) -> tuple[str, ...]:
+def shown(tokenizer: text.Tokenizer, form: str, turns: Turns, is_sampled: bool) -> tuple[str, ...]:
   """Returns the content of each turn as the template writes it before the assistant's next turn.
+
+  It is rendered where it may be changed, or is of a sample.
 
   Raises:
     ValueError: the template writes the turns otherwise than as contents between words of its own,
       which do not depend on them; the message names the turn.
   """
   pieces = make(tokenizer, form, tuple(turn.role for turn in turns)).pieces
-  contents = [turn.content for turn in turns]
+  contents = tuple(turn.content for turn in turns)
+  if not is_sampled and not may_change(tokenizer, form, turns):
+    return contents
   try:
     whole = _render(tokenizer, form, turns)
     if whole == _woven(pieces, contents):
-      return tuple(contents)
+      return contents
 
     # Each content by itself among marks: together they must give the whole again.
     rendered = [_alone(tokenizer, form, turns, pieces, i) for i in range(len(turns))]

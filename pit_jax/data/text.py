@@ -155,10 +155,8 @@ class Tokenizer:
       first -= 1
       room -= len(ids[first])
 
-    rest = itertools.chain.from_iterable(ids[first:])
-    if not first:
-      return list(rest)
-    return [*self._suffix(parts[first - 1], room, is_last=first == len(parts)), *rest]
+    begun = self._suffix(parts[first - 1], room, is_last=first == len(parts)) if first else []
+    return [*begun, *itertools.chain.from_iterable(ids[first:])]
 
   def _suffix(self, text: str, limit: int, is_last: bool) -> list[int]:
     """Does as `suffix` with a text of more tokens; nothing is left of a word unless it is last."""
