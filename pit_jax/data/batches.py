@@ -20,8 +20,7 @@ WINDOW = 64  # batches among whose rows those of like length are put together
 def count_rows(record: Any) -> int:
   """Returns how many rows a record has.
 
-  Raises:
-    ValueError: its arrays disagree on the number of rows.
+  Raises a ValueError where its arrays disagree on the number of rows.
   """
   counts = {leaf.shape[0] for leaf in jax.tree.leaves(record)}
   if len(counts) != 1:
@@ -74,8 +73,7 @@ class Batches:
     A batch may have more rows than there are. By length, it is padded to its own longest row; else
     every batch is padded to the longest row of all. The seed is as for `shuffled`.
 
-    Raises:
-      ValueError: there is no row, or the batch size is below 1.
+    Raises a ValueError where there is no row, or the batch size is below 1.
     """
     check(len(table), batch_size)
     self.rows = len(table)
@@ -154,8 +152,7 @@ def in_order(
   By length, in a tree of Prompts and Responses, rows of like length are put together and what is
   padding in all rows of a batch is cut off; else rows are in order and batches of one shape.
 
-  Raises:
-    ValueError: there is no row, or the batch size is below 1.
+  Raises a ValueError where there is no row, or the batch size is below 1.
   """
   rows = count_rows(record)
   check(rows, batch_size)

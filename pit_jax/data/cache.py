@@ -52,8 +52,7 @@ def open_or_write(
     make, pad_id: as for `tables.Table`.
     pieces: encodes the rows, when they are not there.
 
-  Raises:
-    ValueError: the set on disk is damaged.
+  Raises a ValueError where the set on disk is damaged.
   """
   digest = hashlib.sha256(json.dumps([FORMAT, kind, *key]).encode()).hexdigest()[:16]
   path = pathlib.Path(folder) / f"{kind}-{digest}"

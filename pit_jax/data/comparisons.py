@@ -79,8 +79,7 @@ def rename(
 def read_prompt(fields: Mapping, name: str, context: str | None = None) -> Any:
   """Returns a text or messages, and after a text what belongs to it.
 
-  Raises:
-    values.RowError: it is missing or of the wrong type, or messages have a context.
+  Raises a `values.RowError` where it is missing or of the wrong type, or messages have a context.
   """
   prompt = rows.read_prompt(fields, name)
   addition = None if context is None else values.read_optional(fields, context)
@@ -147,8 +146,7 @@ def by_flags(fields: Mapping, first: str, second: str) -> float | int:
 def arena_texts(fields: Mapping) -> list[dict[str, Any]]:
   """Returns a battle whose turns are JSON lists in text (lmsys/lmsys-arena-human-preference-55k).
 
-  Raises:
-    values.RowError: a list cannot be read, or the three are not of one length.
+  Raises a `values.RowError` where a list cannot be read, or the three are not of one length.
   """
   turns = {name: _json_texts(fields, name) for name in ("prompt", "response_a", "response_b")}
   if len(set(map(len, turns.values()))) > 1:
@@ -185,8 +183,7 @@ def _json_texts(fields: Mapping, name: str) -> list:
 def openai(fields: Mapping) -> list[dict[str, Any]]:
   """Returns a row of OpenAI's format for preference fine-tuning.
 
-  Raises:
-    values.RowError: `input` holds no messages.
+  Raises a `values.RowError` where `input` holds no messages.
   """
   request = fields["input"]
   if not isinstance(request, Mapping) or "messages" not in request:
@@ -198,8 +195,7 @@ def openai(fields: Mapping) -> list[dict[str, Any]]:
 def webgpt(fields: Mapping) -> list[dict[str, Any]]:
   """Returns a row of openai/webgpt_comparisons, whose question is an object with `full_text`.
 
-  Raises:
-    values.RowError: a text or a score is missing.
+  Raises a `values.RowError` where a text or a score is missing.
   """
   question = fields["question"]
   text = question.get("full_text") if isinstance(question, Mapping) else question

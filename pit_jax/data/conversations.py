@@ -7,13 +7,9 @@ from typing import NamedTuple
 from pit_jax.data import marks
 
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}  # role → in plain text
-ROLES = {  # what others call the roles → role
-  **dict(zip(LABELS, LABELS, strict=True)),
-  "human": "user",
-  "gpt": "assistant",
-  "model": "assistant",
-  "developer": "system",
-}
+# What others call the roles → role.
+OTHERS = {"human": "user", "gpt": "assistant", "model": "assistant", "developer": "system"}
+ROLES = {role: role for role in LABELS} | OTHERS
 _ROLES = {label: role for role, label in LABELS.items()}
 _TURN = re.compile(r"(\A{system}|(?:\A|\n\n)(?:{user}|{assistant})):".format(**LABELS))
 

@@ -51,8 +51,7 @@ def split(fields: Mapping) -> list[dict]:
 def split_beginning(fields: Mapping) -> dict:
   """Returns a row whose prompt is what its two texts begin with, up to a word's end.
 
-  Raises:
-    values.RowError: a text is missing, or the two begin with no word in common.
+  Raises a `values.RowError` where a text is missing, or the two begin with no word in common.
   """
   chosen, rejected = (values.read_text(fields, name) for name in ("chosen", "rejected"))
   prompt = "".join(_shared(WORD.findall(chosen), WORD.findall(rejected)))
@@ -65,11 +64,7 @@ def split_beginning(fields: Mapping) -> dict:
 
 
 def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
-  """Returns a prompt; a dialogue in text that ends in "Assistant:" as the conversation it is.
-
-  Raises:
-    values.RowError: as `rows.read_prompt`.
-  """
+  """Returns a prompt as `rows` does; a dialogue that ends in "Assistant:" as a conversation."""
   prompt = rows.read_prompt(fields, name)
   if not isinstance(prompt, str):
     return prompt
@@ -77,7 +72,6 @@ def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
   roles = [turn.role for turn in turns]
   is_asked = roles[:1] == ["user"] and roles[-2:] == ["user", "assistant"]
   is_whole = is_asked and not before and not turns[-1].content
-
   return tuple(turns[:-1]) if is_whole and all(turn.content for turn in turns[:-1]) else prompt
 
 
@@ -113,11 +107,7 @@ def split_messages(fields: Mapping) -> tuple[dict, list[str]]:
 
 
 def split_reply(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
-  """Splits a message list into the turns before its last, and what the assistant says in that.
-
-  Raises:
-    values.RowError: as `rows.read_turns`; the last message has to be the assistant's.
-  """
+  """Splits a message list, as `rows.read_turns`, into turns and what the assistant says last."""
   *turns, (_, reply) = rows.read_turns(fields, name, "assistant")
   return turns, reply
 

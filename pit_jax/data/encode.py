@@ -85,8 +85,7 @@ def preferences(
     asked = settings.formats["policy"].conversations(prompts)
     return [settings.encode(asked), *settings.encode_responses(chosen, rejected)]
 
-  texts = _texts(preferences)
-  return _table(types.Preferences, "preferences", encode, texts, settings, folder)
+  return _table(types.Preferences, "preferences", encode, _texts(preferences), settings, folder)
 
 
 def gap_preferences(
@@ -94,7 +93,7 @@ def gap_preferences(
 ) -> tables.Table:
   """Encodes both responses given either as the reference (types.GapPreferences).
 
-  Pairs that become equal by cutting teach nothing and are dropped.
+  It drops what `preferences` drops.
   """
 
   def encode(prompts, chosen, rejected):

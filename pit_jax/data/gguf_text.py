@@ -42,8 +42,7 @@ WHOLE_FIRST = ("llama-bpe",)  # of SPLITS, those whose pieces are looked up befo
 def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   """Returns the byte-level BPE tokenizer of a GGUF file, with its chat template.
 
-  Raises:
-    ValueError: if the file cannot be read or its tokenizer is of another kind.
+  Raises a ValueError where the file cannot be read or its tokenizer is of another kind.
   """
   metadata = _said(path)
   kind = metadata.get("ggml.model")

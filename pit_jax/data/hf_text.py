@@ -8,10 +8,8 @@ import transformers
 
 from pit_jax import lfs
 
-OBJECTS = (
-  *("config.json", "tokenizer.json", "tokenizer_config.json"),
-  *("special_tokens_map.json", "added_tokens.json"),
-)
+# Files of JSON, without their suffix.
+OBJECTS = ("config", "tokenizer", "tokenizer_config", "special_tokens_map", "added_tokens")
 
 
 def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrainedTokenizerFast:
@@ -20,8 +18,7 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
   By class, it is opened as transformers does, by the class that goes with the model, which may
   rebuild parts of tokenizer.json; else that file says everything.
 
-  Raises:
-    ValueError: there is no directory, or no tokenizer in it that can be read.
+  Raises a ValueError where there is no directory, or no tokenizer in it that can be read.
   """
   if not path.is_dir():
     raise ValueError(f"no tokenizer directory {path}; give one written by save_pretrained")
@@ -47,11 +44,11 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
 
 def _check_objects(path: pathlib.Path) -> None:
   """Raises a ValueError where a file of a tokenizer holds no JSON object: transformers trips."""
-  for name in filter(lambda name: (path / name).is_file(), OBJECTS):
-    with (path / name).open(encoding="utf-8", errors="replace") as file:
-      begins = file.read(1024).lstrip()[:1]
+  for file in filter(pathlib.Path.is_file, (path / f"{name}.json" for name in OBJECTS)):
+    with file.open(encoding="utf-8", errors="replace") as content:
+      begins = content.read(1024).lstrip()[:1]
     if begins != "{":
-      raise ValueError(f"{path} holds no readable tokenizer: {name} must hold a JSON object")
+      raise ValueError(f"{path} holds no readable tokenizer: {file.name} must hold a JSON object")
 
 
 def isolate(fast: transformers.PreTrainedTokenizerFast, pieces: Sequence[str]) -> None:

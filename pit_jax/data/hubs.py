@@ -29,8 +29,7 @@ def read_hugging_face(argument: str, is_streamed: bool = False) -> Iterator[file
   Files of JSON, CSV and Parquet, and directories of JSON, are read as `jsonl:` reads them: the
   library would turn texts that look like dates into dates.
 
-  Raises:
-    ValueError: there is no such path, data set or split, or the hub cannot be reached.
+  Raises a ValueError where there is no such path, data set or split, or the hub cannot be reached.
   """
   name, split = _split_name(argument)
   path = pathlib.Path(name)
@@ -55,8 +54,7 @@ def read_hugging_face(argument: str, is_streamed: bool = False) -> Iterator[file
 def read_tensorflow(argument: str) -> Iterator[files.Row]:
   """Reads NAME[:split] without TensorFlow: a name in the catalogue, or a directory.
 
-  Raises:
-    ValueError: there is no such path, data set or split.
+  Raises a ValueError where there is no such path, data set or split.
   """
   import tensorflow_datasets as tfds
 

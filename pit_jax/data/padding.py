@@ -17,8 +17,7 @@ def bucket(length: int) -> int:
   Allowed are multiples of 8 up to 128, of 16 up to 256, of 32 up to 512 and so on: eight lengths
   per doubling, hence at most a ninth of a row longer than 64 is padding.
 
-  Raises:
-    ValueError: the length is below 1.
+  Raises a ValueError where the length is below 1.
   """
   if length < 1:
     raise ValueError(f"a padded length of {length} tokens has no use; give at least 1")
@@ -42,8 +41,7 @@ def pad_prompts(ids: Sequence[Sequence[int]], length: int, pad_id: int) -> types
   Padded rows have `length` tokens. The mask, and not the id they are filled with, says what is
   padding.
 
-  Raises:
-    ValueError: a row is longer than `length`.
+  Raises a ValueError where a row is longer than `length`.
   """
   return fill(types.Prompts, *flatten(ids), length, pad_id)
 

@@ -156,8 +156,7 @@ def divide(
 def sizes_of(settings: Any) -> dict[str, float]:
   """Returns the folds that a configuration's `data` names, and how large each is beside the others.
 
-  Raises:
-    ValueError: there are other sizes than folds, or a fold twice.
+  Raises a ValueError where there are other sizes than folds, or a fold twice.
   """
   names = tuple(settings.folds)
   sizes = tuple(settings.fold_sizes) or (1.0,) * len(names)

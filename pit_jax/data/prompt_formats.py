@@ -73,8 +73,7 @@ class Format:
   ) -> list["Conversation"]:
     """Returns the conversation of every row, from x and a column for each of `texts`.
 
-    Raises:
-      ValueError: a column is longer or shorter than the prompts.
+    Raises a ValueError where a column is longer or shorter than the prompts.
     """
     for name, column in zip(self.texts, columns, strict=True):
       if len(column) != len(prompts):

@@ -210,19 +210,20 @@ SCHEMAS = (
 BY_NAME = {schema.name: schema for schema in SCHEMAS}
 
 # Well-known rows that hold no preference between two whole answers: columns → what to do.
-UNREADABLE = (
+DEMONSTRATION = "demonstrations, with which nothing is compared"
+UNREADABLE = {
   (
-    ("message_id", "parent_id", "text", "role"),
-    "the messages of a tree: of every two replies to one parent make a row with prompt, chosen and "
-    "rejected, by their rank",
-  ),
-  (
-    ("prompt", "completions", "labels"),
-    "judgements of steps: make rows with prompt, chosen and rejected of whole answers",
-  ),
-  (("messages",), "demonstrations, with which nothing is compared"),
-  (("conversations",), "demonstrations, with which nothing is compared"),
-  (("instruction", "output"), "demonstrations, with which nothing is compared"),
-  (("prompt", "completion"), "demonstrations, with which nothing is compared"),
-  (("prompt", "response"), "demonstrations, with which nothing is compared"),
-)
+    "message_id",
+    "parent_id",
+    "text",
+    "role",
+  ): "the messages of a tree: of every two replies to one "
+  "parent make a row with prompt, chosen and rejected, by their rank",
+  ("prompt", "completions", "labels"): "judgements of steps: make rows with prompt, chosen and "
+  "rejected of whole answers",
+  ("messages",): DEMONSTRATION,
+  ("conversations",): DEMONSTRATION,
+  ("instruction", "output"): DEMONSTRATION,
+  ("prompt", "completion"): DEMONSTRATION,
+  ("prompt", "response"): DEMONSTRATION,
+}

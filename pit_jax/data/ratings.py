@@ -103,8 +103,7 @@ def of_row(
   Prompt and content are the columns of texts or messages; the rating's holds a number or a truth
   value; the context's what belongs to the prompt and may be absent: it follows it.
 
-  Raises:
-    values.RowError: one of them is missing or of the wrong type.
+  Raises a `values.RowError` where one of them is missing or of the wrong type.
   """
   asked = comparisons.read_prompt(fields, prompt, context)
   is_listed = values.is_messages(fields.get(content))

@@ -6,20 +6,10 @@ from typing import Any
 
 from pit_jax.data import conversations, values
 
-# What sources call the same two columns, of `chosen` and of `rejected`.
-WRITERS = (
-  ("chosen_generator", "rejected_generator"),
-  ("chosen_model", "rejected_model"),
-  ("chosen-model", "rejected-model"),
-)
-SCORES = (
-  ("score_chosen", "score_rejected"),
-  ("chosen_score", "rejected_score"),
-  ("chosen_rating", "rejected_rating"),
-  ("rating_chosen", "rating_rejected"),
-  ("chosen-rating", "rejected-rating"),
-  ("chosen_avg_rating", "rejected_avg_rating"),
-)
+# What sources call the same two columns, "{}" being `chosen` or `rejected`.
+SIDES = ("chosen", "rejected")
+WRITERS = ("{}_generator", "{}_model", "{}-model")
+SCORES = ("score_{}", "{}_score", "{}_rating", "rating_{}", "{}-rating", "{}_avg_rating")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +46,10 @@ def check(fields: Any, place: str) -> Preference:
   if chosen == rejected:
     raise values.RowError("chosen equals rejected", f"both are {values.shorten(chosen)}")
 
-  return Preference(
-    prompt,
-    chosen,
-    rejected,
-    values.read_optional(fields, "response"),
-    values.read_number(fields, "margin"),
-    _read_position(fields),
-    _read_writers(fields),
-    _read_scores(fields),
-    place,
-  )
+  response = values.read_optional(fields, "response")
+  judged = (values.read_number(fields, "margin"), _read_position(fields))
+  told = (_read_writers(fields), _read_scores(fields))
+  return Preference(prompt, chosen, rejected, response, *judged, *told, place)
 
 
 def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
@@ -150,15 +133,19 @@ def _read_position(fields: Mapping) -> int | None:
 
 def _read_writers(fields: Mapping) -> tuple[str, str] | None:
   """Returns the first two writers that are both named."""
-  found = (tuple(values.read_optional(fields, name) for name in names) for names in WRITERS)
-  return next((writers for writers in found if None not in writers), None)
+  for column in WRITERS:
+    writers = [values.read_optional(fields, column.format(side)) for side in SIDES]
+    if None not in writers:
+      return tuple(writers)
+
+  return None
 
 
 def _read_scores(fields: Mapping) -> tuple[float, float] | None:
   """Returns the first two scores that are both numbers: what else stands there is no score."""
-  for names in SCORES:
+  for column in SCORES:
     try:
-      scores = [values.read_number(fields, name) for name in names]
+      scores = [values.read_number(fields, column.format(side)) for side in SIDES]
     except values.RowError:
       continue
 

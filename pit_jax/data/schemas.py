@@ -33,8 +33,7 @@ def convert(read_rows: Iterable[files.Row], schema: str = AUTO) -> Iterator[Row]
 
   The schema is "auto", or the name of the one that all rows have.
 
-  Raises:
-    ValueError: there is no such schema.
+  Raises a ValueError where there is no such schema.
   """
   if schema != AUTO and schema not in published.BY_NAME:
     names = ", ".join([AUTO, *published.BY_NAME])
@@ -127,7 +126,7 @@ def _fits(fields: Mapping, schema: published.Schema) -> bool:
 
 def _likely(fields: Mapping) -> str:
   """Says what a row of no known schema may be, and what to do."""
-  for columns, advice in published.UNREADABLE:
+  for columns, advice in published.UNREADABLE.items():
     if fields.keys() >= set(columns):
       return f"these look like {advice}"
 

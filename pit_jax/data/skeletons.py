@@ -55,8 +55,7 @@ def make(
 ) -> Skeleton:
   """Renders messages of these roles and takes their contents out again.
 
-  Raises:
-    ValueError: the template refuses the roles, or loses, changes or repeats a content.
+  Raises a ValueError where the template refuses the roles, or loses, changes or repeats a content.
   """
   turns = [conversations.Turn(role, _slot(i)) for i, role in enumerate(roles)]
   try:

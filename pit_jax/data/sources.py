@@ -30,8 +30,7 @@ def read(
       other sources do not depend on it.
     schema: "auto", or the name of the one that all rows have.
 
-  Raises:
-    ValueError: there is no such source or schema, or its file or name is missing.
+  Raises a ValueError where there is no such source or schema, or its file or name is missing.
   """
   kind, _, argument = source.partition(":")
   if kind == "synthetic" and not argument:

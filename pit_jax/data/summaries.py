@@ -19,8 +19,7 @@ def convert(fields: Mapping) -> list[dict[str, Any]]:
   its distance from the middle. Where it speaks for the other summary than `choice`, is no number,
   or is absent, there is none.
 
-  Raises:
-    values.RowError: a part is missing, or `choice` is neither 0 nor 1.
+  Raises a `values.RowError` where a part is missing, or `choice` is neither 0 nor 1.
   """
   info = fields["info"]
   listed = values.as_list(fields["summaries"]) if hasattr(fields["summaries"], "__len__") else []

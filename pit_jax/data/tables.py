@@ -15,12 +15,9 @@ from pit_jax.data import padding
 
 # Little-endian everywhere, since machines may share a cache.
 TOKEN = np.dtype("<i4")
-PROMPTS = {  # how many of a record's columns are prompts; the others are responses
-  types.Prompts: 1,
-  types.Demonstrations: 1,
-  types.Preferences: 1,
-  types.GapPreferences: 2,
-}
+# How many of a record's columns are prompts; the others are responses.
+PROMPTS = dict.fromkeys((types.Prompts, types.Demonstrations, types.Preferences), 1)
+PROMPTS[types.GapPreferences] = 2
 
 
 class Piece(NamedTuple):
@@ -85,8 +82,7 @@ class Table:
   def padded(self, rows: Any, widths: tuple[int, int]) -> Any:
     """Returns a record of some rows, its prompts and its responses padded to these lengths.
 
-    Raises:
-      ValueError: a row is longer.
+    Raises a ValueError where a row is longer.
     """
     tokens, lengths = self.tokens(rows)
     # Rows lie end to end, each with its columns in order: of every token its column.
@@ -107,8 +103,7 @@ class Table:
   def with_columns(self, **columns: np.ndarray) -> "Table":
     """Returns the table with more columns of numbers, Float[rows] each.
 
-    Raises:
-      ValueError: a column is not as long as the table.
+    Raises a ValueError where a column is not as long as the table.
     """
     for name, column in columns.items():
       if len(column) != len(self):
@@ -147,11 +142,8 @@ def summarise(pieces: Sequence[Piece]) -> Contents:
   sizes = (len(piece.index) + piece.dropped for piece in pieces)
   starts = itertools.accumulate(sizes, initial=0)
   index = [piece.index + start for piece, start in zip(pieces, starts, strict=False)]
-  counts = {
-    "kept": sum(len(piece.index) for piece in pieces),
-    "cut": sum(piece.cut for piece in pieces),
-    "dropped": sum(piece.dropped for piece in pieces),
-  }
-
+  index = np.concatenate(index)
+  cut = sum(piece.cut for piece in pieces)
+  dropped = sum(piece.dropped for piece in pieces)
   lengths = np.concatenate([piece.lengths for piece in pieces])
-  return Contents(lengths, np.concatenate(index), counts)
+  return Contents(lengths, index, {"kept": len(index), "cut": cut, "dropped": dropped})

@@ -74,8 +74,7 @@ class Form(abc.ABC):
     Limits are the most tokens of the policy prompt with the same x, the form's own included, and of
     every text beside it; None for no limit.
 
-    Raises:
-      ValueError: a limit leaves no room, or a format has no words for this form.
+    Raises a ValueError where a limit leaves no room, or a format has no words for this form.
     """
 
   @abc.abstractmethod

@@ -41,8 +41,7 @@ def check_row(fields: Any) -> None:
 def read_text(fields: Mapping, name: str) -> str:
   """Returns a text field without its outer white space.
 
-  Raises:
-    RowError: the field is missing, empty, of the wrong type or not valid Unicode.
+  Raises a RowError where the field is missing, empty, of the wrong type or not valid Unicode.
   """
   if fields.get(name) is None:
     present = ", ".join(map(str, fields)) or "none"
@@ -91,8 +90,7 @@ def is_empty(value: Any) -> bool:
 def read_number(fields: Mapping, name: str) -> float | None:
   """Returns a field that is a finite number, or spells one; None where it is absent or empty.
 
-  Raises:
-    RowError: the field is something else.
+  Raises a RowError where the field is something else.
   """
   value = fields.get(name)
   if is_empty(value):
@@ -127,8 +125,7 @@ def is_messages(value: Any) -> bool:
 def as_list(value: Any) -> list:
   """Returns a list of records; tensorflow-datasets gives it as a record of columns.
 
-  Raises:
-    RowError: the columns are no lists, or not of one length.
+  Raises a RowError where the columns are no lists, or not of one length.
   """
   if not isinstance(value, Mapping):
     return list(value)
