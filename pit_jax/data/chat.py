@@ -170,8 +170,7 @@ def choose(
     plain: the plain form; its prompts begin as the tokenizer by itself begins a text.
     improver_turn: as for `Chat`.
 
-  Raises:
-    ValueError: the kind is not known, or the tokenizer's template is absent or cannot be used.
+  Raises a ValueError where the kind is not known, or the template is absent or cannot be used.
   """
   if kind not in KINDS:
     raise ValueError(f"data.chat is {kind!r}; use one of {', '.join(KINDS)}")
@@ -198,9 +197,7 @@ def choose(
 def restore(described: dict[str, Any]) -> template.Form:
   """Returns the form that `Form.describe` described.
 
-  Raises:
-    ValueError: there is no such kind.
-    TypeError: a field is missing or unknown.
+  Raises a ValueError where there is no such kind, a TypeError for a missing or unknown field.
   """
   forms = {form.kind: form for form in (template.Template, Chat)}
   fields = dict(described)

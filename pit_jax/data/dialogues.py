@@ -20,8 +20,7 @@ def split_pair(fields: Mapping) -> dict:
   prompt is the conversation of all turns but the last. Where it ends with an assistant's turn, so
   that the assistant speaks twice, it is no conversation that anybody would have: it stays a text.
 
-  Raises:
-    values.RowError: a text is missing or no dialogue, or the turns before the last replies differ.
+  Raises a `values.RowError` where a text is no dialogue, or the turns before the last differ.
   """
   chosen_turns, chosen = _split(fields, "chosen")
   rejected_turns, rejected = _split(fields, "rejected")
@@ -88,8 +87,7 @@ def split_messages(fields: Mapping) -> tuple[dict, list[str]]:
   row without message lists stays as it is, and other fields are kept. Returned is also what is to
   be known of how they were read.
 
-  Raises:
-    values.RowError: a list holds no reply, or the turns before the last replies differ.
+  Raises a `values.RowError` where a list holds no reply, or the turns before the replies differ.
   """
   listed = {name: _as_list(fields.get(name)) for name in ("chosen", "rejected")}
   if not all(map(values.is_messages, listed.values())):

@@ -64,8 +64,7 @@ def isolate(fast: transformers.PreTrainedTokenizerFast, pieces: Sequence[str]) -
 def chat_template(fast: transformers.PreTrainedTokenizerFast) -> str | None:
   """Returns a tokenizer's chat template (Jinja), of several the default; None without one.
 
-  Raises:
-    ValueError: there are several and none of them is the default; all are named.
+  Raises a ValueError where there are several and none of them is the default; all are named.
   """
   own = fast.chat_template
   if not own or isinstance(own, str):

@@ -27,8 +27,7 @@ class Batches:
 
     A batch has `batch_size` packed rows; the seed is as for `batches.shuffled`.
 
-    Raises:
-      ValueError: there is no row, the batch size is below 1, or a demonstration is too long.
+    Raises a ValueError where there is no row, a batch would be empty, or a demonstration too long.
     """
     batches.check(len(table), batch_size)
     self._lengths = table.contents.lengths.sum(axis=1)

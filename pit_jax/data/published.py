@@ -13,6 +13,7 @@ from pit_jax.data import comparisons, dialogues, ratings, summaries, values
 
 PAIR = ("chosen", "rejected")
 Made = dict[str, Any] | values.RowError
+Columns = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +21,12 @@ class Schema:
   """A kind of row."""
 
   name: str  # as `data.schema` gives it
-  columns: tuple[str, ...]  # what such rows have; by these they are recognised
+  columns: Columns  # what such rows have; by these they are recognised
   # Turns a row's fields into those of preferences (`prompt`, `chosen`, `rejected`, …), any number
   # of them, or into why there is none. Of a schema with one rated answer per row it returns prompt
   # and answer; see `ratings.of_row`.
   convert: Callable[[Mapping], Iterable[Made] | tuple[Any, ratings.Answer]]
-  optional: tuple[str, ...] = ()  # further columns that it reads where they are there
+  optional: Columns = ()  # further columns that it reads where they are there
   rates_one: bool = False  # whether each row is one answer with its rating
   is_detected: bool = True  # whether rows are recognised by their columns; else it must be named
   remark: str = ""  # what is said once where it was recognised and not named
@@ -33,10 +34,10 @@ class Schema:
 
 def _compared(
   name: str,
-  columns: tuple[str, ...],
+  columns: Columns,
   verdict: tuple,
   *,
-  optional: tuple[str, ...] = (),
+  optional: Columns = (),
   is_detected: bool = True,
   remark: str = "",
   **settings: Any,
@@ -56,21 +57,15 @@ def _compared(
 
 
 def _given(
-  name: str,
-  convert: Callable,
-  columns: tuple[str, ...],
-  optional: tuple[str, ...] = (),
-  remark: str = "",
+  name: str, convert: Callable, columns: Columns, optional: Columns = (), remark: str = ""
 ) -> Schema:
   """Returns a schema whose columns a function takes after the fields, in this order."""
-  return Schema(
-    name,
-    columns,
-    lambda fields: convert(fields, *columns, *optional),
-    optional,
-    rates_one=convert in (ratings.of_row, ratings.of_talk),
-    remark=remark,
-  )
+  rates_one = convert in (ratings.of_row, ratings.of_talk)
+
+  def read(fields):
+    return convert(fields, *columns, *optional)
+
+  return Schema(name, columns, read, optional, rates_one=rates_one, remark=remark)
 
 
 def _unless_tied(fields: Mapping) -> list[dict[str, Any]]:

@@ -53,11 +53,7 @@ def check(fields: Any, place: str) -> Preference:
 
 
 def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
-  """Returns a text field, or a field that is a list of messages, as `read_turns` reads them.
-
-  Raises:
-    values.RowError: as `read_text` and `read_turns`; the last message has to be the user's.
-  """
+  """Returns a text (`values.read_text`), or messages that end with the user's (`read_turns`)."""
   is_listed = values.is_messages(fields.get(name))
   return read_turns(fields, name, "user") if is_listed else values.read_text(fields, name)
 

@@ -178,8 +178,7 @@ def _finish(
 def with_system(row: Mapping, fields: Mapping) -> Mapping:
   """Returns a row whose prompt begins with the system's turn that a column of SYSTEM holds.
 
-  Raises:
-    values.RowError: the prompt begins with another system's turn, or two columns differ.
+  Raises a `values.RowError` where the prompt begins with another such turn, or two columns differ.
   """
   texts = (values.read_optional(fields, name) for name in SYSTEM)
   systems = list(dict.fromkeys(filter(None, texts)))

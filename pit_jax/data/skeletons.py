@@ -155,9 +155,9 @@ def _alone(
 ) -> str:
   """Returns what the template makes of one content, the others being marks."""
   slots = [_slot(i) for i in range(len(turns))]
-  shown = [turn._replace(content=slot) for turn, slot in zip(turns, slots, strict=True)]
-  shown[index] = turns[index]
-  rendered = _render(tokenizer, form, shown)
+  marked = [turn._replace(content=slot) for turn, slot in zip(turns, slots, strict=True)]
+  marked[index] = turns[index]
+  rendered = _render(tokenizer, form, marked)
   before = _woven(pieces[: index + 1], slots[:index])
   after = _woven(pieces[index + 1 :], slots[index + 1 :])
   is_between = rendered.startswith(before) and rendered.endswith(after)

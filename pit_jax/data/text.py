@@ -30,8 +30,7 @@ class Tokenizer:
 
     Stop ids are tokens other than its end of sequence that end a response where one is sampled.
 
-    Raises:
-      ValueError: there is no end-of-sequence token, or padding is not a token of its own.
+    Raises a ValueError where a text has no token for its end, or padding none of its own.
     """
     if fast.eos_token_id is None:
       raise ValueError("the tokenizer has no end-of-sequence token; set eos_token in its directory")
@@ -227,8 +226,7 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
   `<pad>`, which `vocab_size` then counts. Tokens that the directory's generation_config.json lists
   as ends of a text are stop ids.
 
-  Raises:
-    ValueError: the directory holds no tokenizer, or one without an end-of-sequence token.
+  Raises a ValueError where there is no tokenizer, or it has no end-of-sequence token.
   """
   path = pathlib.Path(directory)
   fast = gguf_text.read(path) if path.suffix == ".gguf" else hf_text.read(path)
