@@ -205,7 +205,7 @@ def open_reader(fast: Fast, kind: str, max_length: int, max_answer_length: int) 
     max_length: the most tokens of a conversation, at least 2.
     max_answer_length: how many an answer keeps in any case; never more than half of them.
 
-  Raises a ValueError where the kind is not known, or the template is absent or shows not both.
+  Raises a ValueError where the kind is not known, or the template is absent or hides one of both.
   """
   if kind not in KINDS:
     raise ValueError(f"the reader is {kind!r}; use one of {', '.join(KINDS)}")
