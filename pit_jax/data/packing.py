@@ -27,7 +27,7 @@ class Batches:
 
     A batch has `batch_size` packed rows; the seed is as for `batches.shuffled`.
 
-    Raises a ValueError where there is no row, a batch would be empty, or a demonstration too long.
+    Raises a ValueError as `batches.Batches`, and where a demonstration is too long for a row.
     """
     batches.check(len(table), batch_size)
     self._lengths = table.contents.lengths.sum(axis=1)

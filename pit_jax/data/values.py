@@ -23,7 +23,7 @@ class RowError(ValueError):
 
 
 class LeftOut(RowError):
-  """A row in order that says nothing to learn from: counted, for a reason of LEFT_OUT, no fault."""
+  """A row in order that says nothing to learn from, as a tie: counted by a reason of LEFT_OUT."""
 
 
 def wrong_type(name: str, needed: str, value: Any) -> RowError:
