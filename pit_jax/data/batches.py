@@ -20,8 +20,7 @@ WINDOW = 64  # batches among whose rows those of like length are put together
 def count_rows(record: Any) -> int:
   """Returns how many rows a record has.
 
-  Raises:
-    ValueError: its arrays disagree on the number of rows.
+  Raises a ValueError where its arrays disagree on the number of rows.
   """
   counts = {leaf.shape[0] for leaf in jax.tree.leaves(record)}
   if len(counts) != 1:
@@ -37,9 +36,7 @@ def take(record: Any, rows: Any) -> Any:
 def shuffled(rows: int, seed: int) -> grain.MapDataset:
   """Returns the row at every place of an endless stream, each epoch in an order of its own.
 
-  Args:
-    rows: how many there are.
-    seed: any integer; two seeds give unrelated orders.
+  The seed is any integer; two seeds give unrelated orders.
   """
   # Grain's epoch e under seed s is epoch e - 1 under seed s + 1; hashing keeps seeds apart.
   return grain.MapDataset.range(rows).shuffle(seed=_hash(seed)).repeat()
@@ -73,15 +70,10 @@ class Batches:
   def __init__(self, table: tables.Table, batch_size: int, seed: int, by_length: bool = False):
     """Describes the order; nothing is read yet.
 
-    Args:
-      table: the data set.
-      batch_size: rows per batch, at least 1; may exceed the rows there are.
-      seed: any integer; two seeds give unrelated orders.
-      by_length: whether a batch is padded to its own longest row, among rows of like length;
-        else every batch is padded to the longest row of all.
+    A batch may have more rows than there are. By length, it is padded to its own longest row; else
+    every batch is padded to the longest row of all. The seed is as for `shuffled`.
 
-    Raises:
-      ValueError: there is no row, or the batch size is below 1.
+    Raises a ValueError where there is no row, or the batch size is below 1.
     """
     check(len(table), batch_size)
     self.rows = len(table)
@@ -96,11 +88,7 @@ class Batches:
     self._window = functools.lru_cache(maxsize=1)(self._sorted_window)
 
   def __getitem__(self, step: int) -> Any:
-    """Returns the record of one training step.
-
-    Args:
-      step: counted from 0, through all epochs.
-    """
+    """Returns the record of one training step, counted from 0, through all epochs."""
     rows = self.rows_of(step)
     if not self._by_length:
       return self._table.padded(rows, self._widths)
@@ -112,10 +100,8 @@ class Batches:
     if step < 0:
       raise ValueError(f"step {step} is before the first; steps count from 0")
     start, stop = self._bounds(step)
-    if not self._by_length or start is None:
-      return self._rows_of[step]
-
-    return self._window(start, stop)[step - start]
+    is_sorted = self._by_length and start is not None
+    return self._window(start, stop)[step - start] if is_sorted else self._rows_of[step]
 
   def steps(self, epochs: float | int) -> int:
     """Returns the fewest steps that show every row at least `epochs` times."""
@@ -144,12 +130,9 @@ class Batches:
 
 
 def order_by_length(prompts: np.ndarray, responses: np.ndarray, widest: int) -> np.ndarray:
-  """Returns an order in which neighbours have prompts and responses of like length.
+  """Returns an order in which neighbours have prompts and responses of like length, in tokens.
 
-  Args:
-    prompts: tokens of each row's prompt.
-    responses: tokens of each row's response.
-    widest: what the longest prompt is padded to.
+  The longest prompt is padded to `widest`.
   """
   levels = np.array([padding.level(length, widest) for length in prompts.tolist()])
   is_downwards = np.unique(levels, return_inverse=True)[1] % 2 == 1
@@ -160,22 +143,16 @@ def order_by_length(prompts: np.ndarray, responses: np.ndarray, widest: int) -> 
 def in_order(
   record: Any, batch_size: int, by_length: bool = False
 ) -> Iterator[tuple[Any, np.ndarray]]:
-  """Yields every row once, for evaluation, in batches of as many rows.
+  """Yields every row once, for evaluation: batches, and the numbers of the rows in them.
 
-  The last batch is filled up with copies of its last row, which are real enough to compute on.
+  A record is NumPy arrays with one leading axis over the rows. All batches have as many rows: the
+  last is filled up with copies of its last row, which are real enough to compute on; its first rows
+  alone are numbered.
 
-  Args:
-    record: NumPy arrays with one leading axis over the rows; a tree of Prompts and Responses when
-      they go by length.
-    batch_size: rows per batch.
-    by_length: whether rows of like length are put together, and what is padding in all rows of
-      a batch cut off; else the rows are in order and all batches of one shape.
+  By length, in a tree of Prompts and Responses, rows of like length are put together and what is
+  padding in all rows of a batch is cut off; else rows are in order and batches of one shape.
 
-  Yields:
-    A batch, and the numbers of those of its rows that count, which are the first.
-
-  Raises:
-    ValueError: there is no row, or the batch size is below 1.
+  Raises a ValueError where there is no row, or the batch size is below 1.
   """
   rows = count_rows(record)
   check(rows, batch_size)
@@ -187,17 +164,13 @@ def in_order(
     yield _trim(batch) if by_length else batch, order[start : start + batch_size]
 
 
-def _parts(record: Any) -> list[types.Prompts | types.Responses]:
-  return jax.tree.leaves(record, is_leaf=_is_part)
-
-
 def _is_part(node: Any) -> bool:
   return isinstance(node, types.Prompts | types.Responses)
 
 
 def _order_of(record: Any) -> np.ndarray:
   """Returns an order of a record's rows in which neighbours are of like length."""
-  parts = _parts(record)
+  parts = jax.tree.leaves(record, is_leaf=_is_part)
   prompts, responses = (
     np.max([part.mask.sum(axis=1) for part in parts if isinstance(part, kind)] or [zero], axis=0)
     for kind, zero in ((types.Prompts, 0), (types.Responses, np.zeros(count_rows(record), int)))

@@ -49,12 +49,10 @@ def open_or_write(
     folder: the cache; made if needed.
     kind: what the rows hold; the name begins with it.
     key: everything else that decides the rows, as JSON.
-    make: the record's class.
+    make, pad_id: as for `tables.Table`.
     pieces: encodes the rows, when they are not there.
-    pad_id: what to pad with.
 
-  Raises:
-    ValueError: the set on disk is damaged.
+  Raises a ValueError where the set on disk is damaged.
   """
   digest = hashlib.sha256(json.dumps([FORMAT, kind, *key]).encode()).hexdigest()[:16]
   path = pathlib.Path(folder) / f"{kind}-{digest}"

@@ -39,14 +39,10 @@ class Chat(template.Form):
   An over-long conversation loses its oldest turns; the system's and the last of the user stay. A
   last turn too long by itself loses its beginning, up to a word's start; a system's turn that
   leaves it no room is left out.
-
-  Attributes:
-    form: the chat template.
-    improver_turn: what the user says after the reference.
   """
 
-  form: str
-  improver_turn: str
+  form: str  # the chat template
+  improver_turn: str  # what the user says after the reference
   kind: ClassVar[str] = "model"
 
   def __post_init__(self):
@@ -58,10 +54,8 @@ class Chat(template.Form):
     """The policy's, which shows x alone, and the improver's; see `Form`."""
     request = conversations.Turn("user", self.improver_turn)
     revision = (prompt_formats.Text("assistant", "reference"), request)
-    return {
-      "policy": prompt_formats.Format("policy"),
-      "improver": prompt_formats.Format("improver", ("reference",), turns=revision),
-    }
+    improver = prompt_formats.Format("improver", ("reference",), turns=revision)
+    return {"policy": prompt_formats.Format("policy"), "improver": improver}
 
   @property
   def hash(self) -> str:
@@ -77,23 +71,17 @@ class Chat(template.Form):
     unanswered = skeletons.make(tokenizer, self.form, ("user",))
     if not (shows_reference or is_scored or unanswered.spaces[-1]):
       return self.form
-    return serving.wrapped(
-      self.form,
-      self.lead(tokenizer),
-      tokenizer.eos,
-      improver_turn=self.improver_turn.strip() if shows_reference else None,
-      is_scored=is_scored,
-      before=skeletons.DATE if "strftime_now" in self.form else "",
-    )
+    before = skeletons.DATE if "strftime_now" in self.form else ""
+    improver_turn = self.improver_turn.strip() if shows_reference else None
+    asked = {"improver_turn": improver_turn, "is_scored": is_scored, "before": before}
+    return serving.wrapped(self.form, self.lead(tokenizer), tokenizer.eos, **asked)
 
   def check(self, tokenizer: text.Tokenizer, prompt: conversations.Prompt) -> None:
     """Raises a `values.RowError` for a conversation that the template refuses or entangles."""
     try:
       for shown in self.formats.values():
         turns = prompt_formats.Conversation(prompt, shown, ["…"] * len(shown.texts)).turns
-        skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
-        if skeletons.may_change(tokenizer, self.form, turns):
-          skeletons.shown(tokenizer, self.form, turns)
+        skeletons.shown(tokenizer, self.form, turns, is_sampled=False)
     except ValueError as error:
       raise values.RowError("refused by the chat template", f"prompt: {error}") from error
 
@@ -138,18 +126,16 @@ class Chat(template.Form):
     before = []
     after = []
     for i, one in enumerate(asked):
-      first = conversations.turns(one.prompt)
-      turns = (*first, *one.further)
+      turns = one.turns
       try:
-        skeletons.make(tokenizer, self.form, tuple(turn.role for turn in turns))
-        if i % SAMPLED == 0 or skeletons.may_change(tokenizer, self.form, turns):
-          contents = skeletons.shown(tokenizer, self.form, turns)
-          turns = tuple(turn._replace(content=contents[k]) for k, turn in enumerate(turns))
+        contents = skeletons.shown(tokenizer, self.form, turns, is_sampled=i % SAMPLED == 0)
+        turns = tuple(turn._replace(content=contents[k]) for k, turn in enumerate(turns))
       except ValueError as error:
-        raise ValueError(f"row {i}, {first[0].content[:40]!r}: {error}") from error
+        raise ValueError(f"row {i}, {turns[0].content[:40]!r}: {error}") from error
 
-      before.append(turns[: len(first)])
-      after.append(turns[len(first) :])
+      size = len(turns) - len(one.format.turns)
+      before.append(turns[:size])
+      after.append(turns[size:])
 
     return before, after
 
@@ -182,10 +168,9 @@ def choose(
     kind: "plain", "model" (the tokenizer's own chat template), or "auto": that where there is one.
     tokenizer: of the base model.
     plain: the plain form; its prompts begin as the tokenizer by itself begins a text.
-    improver_turn: what the user says to the improver, after the reference.
+    improver_turn: as for `Chat`.
 
-  Raises:
-    ValueError: the kind is not known, or the tokenizer's template is absent or cannot be used.
+  Raises a ValueError where the kind is not known, or the template is absent or cannot be used.
   """
   if kind not in KINDS:
     raise ValueError(f"data.chat is {kind!r}; use one of {', '.join(KINDS)}")
@@ -212,15 +197,14 @@ def choose(
 def restore(described: dict[str, Any]) -> template.Form:
   """Returns the form that `Form.describe` described.
 
-  Raises:
-    ValueError: there is no such kind.
-    TypeError: a field is missing or unknown.
+  Raises a ValueError where there is no such kind, a TypeError for a missing or unknown field.
   """
   forms = {form.kind: form for form in (template.Template, Chat)}
-  fields = {name: value for name, value in described.items() if name != "kind"}
-  if described.get("kind") not in forms:
-    raise ValueError(f"its kind is {described.get('kind')!r}; known are {', '.join(forms)}")
-  return forms[described["kind"]](**fields)
+  fields = dict(described)
+  kind = fields.pop("kind", None)
+  if kind not in forms:
+    raise ValueError(f"its kind is {kind!r}; known are {', '.join(forms)}")
+  return forms[kind](**fields)
 
 
 def _ending(tokenizer: text.Tokenizer, form: str) -> tuple[int, dict]:
@@ -238,8 +222,8 @@ def _encode_further(
 ) -> Iterator[tuple[list[int], bool]]:
   """Yields the ids of each content and whether it was cut, as texts of a row alone may be."""
   rows = tokenizer.encode_batch(contents)
-  texts = template.shorten(list(itertools.compress(rows, is_text)), limit)
-  shortened = zip(texts.ids, texts.is_cut.tolist(), strict=True)
+  ids, is_cut = template.shorten(list(itertools.compress(rows, is_text)), limit)
+  shortened = zip(ids, is_cut.tolist(), strict=True)
   for row, may_be_cut in zip(rows, is_text, strict=True):
     yield next(shortened) if may_be_cut else (row, False)
 
@@ -255,11 +239,7 @@ def _shorten(
   limit: int,
 ) -> tuple[tuple[str, ...], list[list[int]]]:
   """Returns the roles and the contents' ids of a conversation that must lose something."""
-  system = turns[: turns[0].role == "system"]
-  rest = turns[turns[0].role == "system" :]
-  starts = [i for i, turn in enumerate(rest) if turn.role == "user"]
-
-  for kept in [system + rest[start:] for start in starts]:
+  for kept in conversations.later(turns):
     roles = tuple(turn.role for turn in kept)
     contents = tokenizer.encode_batch(_spaced(kept, skeleton(roles)))
     if len(skeleton(roles).join(contents)) <= limit:
@@ -267,7 +247,7 @@ def _shorten(
 
   # Whole turns were not enough: the last one is cut, beside the system's turn or else alone.
   owns = []
-  for kept in (system + rest[-1:], rest[-1:]):
+  for kept in (conversations.later(turns)[-1], turns[-1:]):
     roles = tuple(turn.role for turn in kept)
     *others, last = _spaced(kept, skeleton(roles))
     contents = tokenizer.encode_batch(others)

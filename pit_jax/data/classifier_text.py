@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -25,21 +25,16 @@ KINDS = ("auto", "chat", "pair")
 _MARK = "\ue000{}\ue001"
 _MARKED = re.compile("\ue000([0-9]+)\ue001")
 
+Fast = transformers.PreTrainedTokenizerFast
 Talk = tuple[conversations.Turn, ...]
 
 
 class Reading(NamedTuple):
-  """What a classifier reads of several conversations.
+  """What a classifier reads of several conversations."""
 
-  Attributes:
-    ids: token ids of each.
-    types: token types of each: 0 in a chat; in a pair as the tokenizer tells its texts apart.
-    is_cut: Bool[N], which conversations lost a part.
-  """
-
-  ids: list[list[int]]
-  types: list[list[int]]
-  is_cut: np.ndarray
+  ids: list[list[int]]  # token ids of each
+  types: list[list[int]]  # of each token 0; in a pair as the tokenizer tells its texts apart
+  is_cut: np.ndarray  # Bool[N], which conversations lost a part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +52,12 @@ class Reader:
   the oldest turns are left out, but the system's and the last of the user; then the last turn loses
   its beginning, up to a word's start. A system's turn that leaves no room for any of it is left
   out.
-
-  Attributes:
-    fast: the tokenizer, for this reader alone.
-    form: the chat template; None reads pairs.
-    max_length: the most tokens of a conversation.
-    max_answer_length: how many of them an answer keeps in any case.
   """
 
-  fast: transformers.PreTrainedTokenizerFast
-  form: str | None
-  max_length: int
-  max_answer_length: int
+  fast: Fast  # for this reader alone
+  form: str | None  # the chat template; None reads pairs
+  max_length: int  # the most tokens of a conversation
+  max_answer_length: int  # how many of them an answer keeps in any case
 
   @functools.cached_property
   def vocabulary(self) -> dict[str, int]:
@@ -103,19 +92,15 @@ class Reader:
       jinja2.TemplateError: the template refuses a conversation; see `check`.
       ValueError: the template leaves no room for a text.
     """
-    talks = list(zip(map(self._turns, questions), answers, strict=True))
+    # Of a pair x is one text of the user.
+    shown = questions if self.form else map(conversations.said, questions)
+    talks = list(zip(map(conversations.turns, shown), answers, strict=True))
     encodings = self._encode(talks)
     is_cut = np.array([len(ids) > self.max_length for ids, _ in encodings], bool)
     for index in np.flatnonzero(is_cut).tolist():
       encodings[index] = self._shortened(*talks[index])
 
     return Reading([ids for ids, _ in encodings], [types for _, types in encodings], is_cut)
-
-  def _turns(self, prompt: conversations.Prompt) -> Talk:
-    """Returns x as the turns that the answer follows; for a pair as one text of the user."""
-    if self.form is None:
-      return (conversations.Turn("user", conversations.said(prompt)),)
-    return conversations.turns(prompt)
 
   def _encode(self, asked: Sequence[tuple[Talk, str]]) -> list[tuple[list[int], list[int]]]:
     """Returns ids and token types of conversations, whole."""
@@ -173,7 +158,7 @@ class Reader:
   def _shortened(self, turns: Talk, answer: str) -> tuple[list[int], list[int]]:
     """Returns ids and token types of a conversation that must lose something."""
     answer = self._beginning(answer, self.max_answer_length)
-    for talk in _later(turns):
+    for talk in conversations.later(turns):
       (encoding,) = self._encode([(talk, answer)])
       if len(encoding[0]) <= self.max_length:
         return encoding
@@ -211,21 +196,16 @@ class Reader:
     return rest[begun.start() :].lstrip() if begun else rest
 
 
-def open_reader(
-  fast: transformers.PreTrainedTokenizerFast, kind: str, max_length: int, max_answer_length: int
-) -> Reader:
-  """Returns how a classifier with this tokenizer is asked.
+def open_reader(fast: Fast, kind: str, max_length: int, max_answer_length: int) -> Reader:
+  """Returns how a classifier is asked that has this tokenizer, which the reader keeps for itself.
 
   Args:
-    fast: the tokenizer, which the reader keeps for itself.
-    kind: "chat" (the tokenizer's own template), "pair", or "auto": a chat where there is a
-      template.
+    fast: the tokenizer.
+    kind: "chat" (its own template), "pair", or "auto": a chat where there is a template.
     max_length: the most tokens of a conversation, at least 2.
     max_answer_length: how many an answer keeps in any case; never more than half of them.
 
-  Raises:
-    ValueError: the kind is not known, or the template is absent or does not show question and
-      answer.
+  Raises a ValueError where the kind is not known, or the template is absent or hides one of both.
   """
   if kind not in KINDS:
     raise ValueError(f"the reader is {kind!r}; use one of {', '.join(KINDS)}")
@@ -253,39 +233,26 @@ def open_reader(
       'one score; use the reader "pair", or a model whose template shows both'
     )
 
-  pieces = _MARKED.split(rendered)
-  _make_special(fast, pieces[0] + pieces[-1])
-  return Reader(fast, form, *lengths)
-
-
-def _make_special(fast: transformers.PreTrainedTokenizerFast, written: str) -> None:
-  """Calls special what begins a question and ends an answer, even where the file does not.
-
-  What is written between the two is no mark of a turn alone: Qwen 3's empty thoughts are there, and
-  its template takes an answer's own thoughts out of its content.
-  """
+  # What begins a question and ends an answer is special, even where the file does not call it so.
+  # What is written between the two is no mark of a turn alone: Qwen 3's empty thoughts are there,
+  # and its template takes an answer's own thoughts out of its content.
+  before, *_, after = _MARKED.split(rendered)
   for token in list(fast.added_tokens_decoder.values()):
-    if not token.special and token.content.strip() and token.content in written:
+    if not token.special and token.content.strip() and token.content in before + after:
       token.special = True
       fast.add_tokens([token], special_tokens=True)
 
+  return Reader(fast, form, *lengths)
 
-def _render(
-  fast: transformers.PreTrainedTokenizerFast,
-  form: str,
-  roles: Sequence[str],
-  contents: Sequence[str],
-) -> str:
+
+def _render(fast: Fast, form: str, roles: Sequence[str], contents: Sequence[str]) -> str:
   """Returns a conversation in a chat template, its answer last."""
-  pairs = zip(roles, contents, strict=True)
-  messages = [{"role": role, "content": content} for role, content in pairs]
+  messages = conversations.messages(map(conversations.Turn, roles, contents))
   return fast.apply_chat_template(messages, chat_template=form, tokenize=False)
 
 
 @functools.lru_cache(maxsize=1024)
-def _refusal(
-  fast: transformers.PreTrainedTokenizerFast, form: str, roles: tuple[str, ...]
-) -> str | None:
+def _refusal(fast: Fast, form: str, roles: tuple[str, ...]) -> str | None:
   """Returns what a template says against an answer after turns of these roles; None: nothing."""
   try:
     _render(fast, form, (*roles, "assistant"), ["text"] * (len(roles) + 1))
@@ -293,15 +260,6 @@ def _refusal(
     return str(error)
 
   return None
-
-
-def _later(turns: Talk) -> Iterator[Talk]:
-  """Yields a conversation with ever fewer of its oldest turns; the system's stays."""
-  system = turns[: turns[0].role == "system"]
-  rest = turns[len(system) :]
-  for start, turn in enumerate(rest):
-    if turn.role == "user":
-      yield system + rest[start:]
 
 
 def _digest(content: str) -> str:

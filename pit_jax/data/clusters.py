@@ -18,10 +18,7 @@ def openings(prompts: Sequence[conversations.Prompt]) -> list[str]:
 
   Prompts belong together where they or their openings (`conversations.opening`) are nearly the
   same (`similar.groups`), where one goes on with further turns of another (`continued`), and where
-  both belong to a third. Their order decides nothing.
-
-  Args:
-    prompts: all that there are, each once.
+  both belong to a third. They are all that there are, each once, and their order decides nothing.
   """
   texts = [conversations.write(prompt) for prompt in prompts]
   own = [conversations.opening(prompt) for prompt in prompts]

@@ -1,18 +1,15 @@
 """What a model is asked: a text, or a conversation whose last turn is the user's."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pit_jax.data import marks
 
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}  # role → in plain text
-ROLES = {  # what others call the roles → role
-  **dict(zip(LABELS, LABELS, strict=True)),
-  "human": "user",
-  "gpt": "assistant",
-  "model": "assistant",
-  "developer": "system",
-}
+# What others call the roles → role.
+OTHERS = {"human": "user", "gpt": "assistant", "model": "assistant", "developer": "system"}
+ROLES = {role: role for role in LABELS} | OTHERS
 _ROLES = {label: role for role, label in LABELS.items()}
 _TURN = re.compile(r"(\A{system}|(?:\A|\n\n)(?:{user}|{assistant})):".format(**LABELS))
 
@@ -44,6 +41,18 @@ def said(prompt: Prompt) -> str:
 def turns(prompt: Prompt) -> tuple[Turn, ...]:
   """Returns a prompt as a conversation; a text is what the user says first."""
   return (Turn("user", prompt.strip()),) if isinstance(prompt, str) else prompt
+
+
+def later(turns: tuple[Turn, ...]) -> list[tuple[Turn, ...]]:
+  """Returns a conversation with ever fewer of its oldest turns; the system's stays."""
+  system = turns[: turns[0].role == "system"]
+  starts = [i for i, turn in enumerate(turns) if turn.role == "user"]
+  return [system + turns[start:] for start in starts]
+
+
+def messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
+  """Returns turns as messages {role, content}."""
+  return [turn._asdict() for turn in turns]
 
 
 def split(text: str) -> tuple[str, list[Turn]]:

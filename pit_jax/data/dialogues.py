@@ -20,22 +20,14 @@ def split_pair(fields: Mapping) -> dict:
   prompt is the conversation of all turns but the last. Where it ends with an assistant's turn, so
   that the assistant speaks twice, it is no conversation that anybody would have: it stays a text.
 
-  Args:
-    fields: a row with the texts `chosen` and `rejected`.
-
-  Returns:
-    `prompt`, `chosen` and `rejected` as in any other source.
-
-  Raises:
-    values.RowError: a text is missing or no dialogue, or the turns before the last replies differ.
+  Raises a `values.RowError` where a text is no dialogue, or the turns before the last differ.
   """
   chosen_turns, chosen = _split(fields, "chosen")
   rejected_turns, rejected = _split(fields, "rejected")
   _check_shared(chosen_turns, rejected_turns)
   is_asked = chosen_turns[-1].role == "user"
-  prompt = messages(chosen_turns) if is_asked else conversations.write(tuple(chosen_turns))
-
-  return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+  shown = conversations.messages if is_asked else conversations.write
+  return {"prompt": shown(tuple(chosen_turns)), "chosen": chosen, "rejected": rejected}
 
 
 def split(fields: Mapping) -> list[dict]:
@@ -58,8 +50,7 @@ def split(fields: Mapping) -> list[dict]:
 def split_beginning(fields: Mapping) -> dict:
   """Returns a row whose prompt is what its two texts begin with, up to a word's end.
 
-  Raises:
-    values.RowError: a text is missing, or the two begin with no word in common.
+  Raises a `values.RowError` where a text is missing, or the two begin with no word in common.
   """
   chosen, rejected = (values.read_text(fields, name) for name in ("chosen", "rejected"))
   prompt = "".join(_shared(WORD.findall(chosen), WORD.findall(rejected)))
@@ -72,11 +63,7 @@ def split_beginning(fields: Mapping) -> dict:
 
 
 def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
-  """Returns a prompt; a dialogue in text that ends in "Assistant:" as the conversation it is.
-
-  Raises:
-    values.RowError: as `rows.read_prompt`.
-  """
+  """Returns a prompt as `rows` does; a dialogue that ends in "Assistant:" as a conversation."""
   prompt = rows.read_prompt(fields, name)
   if not isinstance(prompt, str):
     return prompt
@@ -84,7 +71,6 @@ def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
   roles = [turn.role for turn in turns]
   is_asked = roles[:1] == ["user"] and roles[-2:] == ["user", "assistant"]
   is_whole = is_asked and not before and not turns[-1].content
-
   return tuple(turns[:-1]) if is_whole and all(turn.content for turn in turns[:-1]) else prompt
 
 
@@ -97,55 +83,36 @@ def split_messages(fields: Mapping) -> tuple[dict, list[str]]:
   """Splits the message lists `chosen` and `rejected` into the shared ones and the last replies.
 
   The lists may be whole conversations, or the reply alone, as a list or a message, where there is a
-  `prompt`. Of whole conversations they say what was asked, whatever a `prompt` beside them says.
+  `prompt`. Of whole conversations they say what was asked, whatever a `prompt` beside them says. A
+  row without message lists stays as it is, and other fields are kept. Returned is also what is to
+  be known of how they were read.
 
-  Args:
-    fields: a row; without message lists it stays as it is, and other fields are kept.
-
-  Returns:
-    The fields with `prompt`, `chosen` and `rejected` as in any other source, and what is to be
-    known of how they were read.
-
-  Raises:
-    values.RowError: a list holds no reply, or the turns before the last replies differ.
+  Raises a `values.RowError` where a list holds no reply, or the turns before the replies differ.
   """
   listed = {name: _as_list(fields.get(name)) for name in ("chosen", "rejected")}
   if not all(map(values.is_messages, listed.values())):
     return dict(fields), []
-  heads = {}
-  replies = {}
-  for name in listed:
-    heads[name], replies[name] = split_reply(listed, name)
-  _check_shared(heads["chosen"], heads["rejected"])
+  asked, chosen = split_reply(listed, "chosen")
+  others, rejected = split_reply(listed, "rejected")
+  _check_shared(asked, others)
+  replies = {"chosen": chosen, "rejected": rejected}
 
   # Replies alone: what was asked is the column `prompt`.
-  if not heads["chosen"]:
+  if not asked:
     return {**fields, **replies}, []
-  prompt, notes = _asked(fields, heads["chosen"])
-  return {**fields, **replies, "prompt": messages(prompt)}, notes
+  prompt, notes = _asked(fields, asked)
+  return {**fields, **replies, "prompt": conversations.messages(prompt)}, notes
 
 
 def split_reply(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
-  """Splits a message list into the turns before its last, and what the assistant says in that.
-
-  Raises:
-    values.RowError: as `rows.read_turns`, or the last message is not the assistant's.
-  """
-  turns = rows.read_turns(fields, name)
-  if not turns or turns[-1].role != "assistant":
-    roles = ", ".join(turn.role for turn in turns) or "none"
-    detail = f"{name!r} must end with a message of the assistant; its roles are: {roles}"
-    raise values.RowError("not a conversation", detail)
-
-  return list(turns[:-1]), turns[-1].content
+  """Splits a message list, as `rows.read_turns`, into turns and what the assistant says last."""
+  *turns, (_, reply) = rows.read_turns(fields, name, "assistant")
+  return turns, reply
 
 
 def _as_list(value: Any) -> Any:
   """Returns one message as a list of it, and everything else as it is."""
-  if values.is_messages(value) or not isinstance(value, Mapping):
-    return value
-  is_message = any(value.keys() >= set(names) for names in values.MESSAGES)
-  return [value] if is_message else value
+  return [value] if values.is_message(value) and not values.is_messages(value) else value
 
 
 def _asked(
@@ -162,13 +129,11 @@ def _asked(
   except values.RowError:
     return turns, [OTHER_PROMPT]
 
-  if isinstance(prompt, str):
-    # A Turn, as a named tuple, equals a plain one.
-    return turns, [] if ("user", prompt) in turns else [OTHER_PROMPT]
-
-  if prompt[0].role == "system" and list(prompt[1:]) == turns:
+  if not isinstance(prompt, str) and prompt[0].role == "system" and list(prompt[1:]) == turns:
     return prompt, []
-  return turns, [] if list(prompt) == turns else [OTHER_PROMPT]
+  # A Turn, as a named tuple, equals a plain one.
+  is_told = ("user", prompt) in turns if isinstance(prompt, str) else list(prompt) == turns
+  return turns, [] if is_told else [OTHER_PROMPT]
 
 
 def _split(fields: Mapping, name: str) -> tuple[list[conversations.Turn], str]:
@@ -195,28 +160,20 @@ def _is_dialogue(text: str | bytes) -> bool:
 
 
 def _are_texts(value: Any) -> bool:
-  is_list = values.is_messages(value) and not isinstance(value, Mapping) and len(value)
-  return bool(is_list) and all(isinstance(text, str | bytes) for text in value)
-
-
-def messages(turns: Sequence[conversations.Turn]) -> list[dict]:
-  """Returns turns as messages {role, content}."""
-  return [turn._asdict() for turn in turns]
+  is_list = values.is_messages(value) and not isinstance(value, Mapping) and len(value) > 0
+  return is_list and all(isinstance(text, str | bytes) for text in value)
 
 
 def _check_shared(chosen: list[conversations.Turn], rejected: list[conversations.Turn]) -> None:
   if chosen != rejected:
-    shared = sum(1 for _ in _shared(chosen, rejected))
     raise values.RowError(
       "dialogues differ",
       f"'chosen' has {len(chosen)} turns before its last reply and 'rejected' {len(rejected)}, but "
-      f"only the first {shared} are the same; all must be",
+      f"only the first {len(_shared(chosen, rejected))} are the same; all must be",
     )
 
 
-def _shared(first: list, second: list):
-  """Yields the elements two lists have in common at their beginnings."""
-  for one, other in zip(first, second, strict=False):
-    if one != other:
-      return
-    yield one
+def _shared(first: list, second: list) -> list:
+  """Returns the elements two lists have in common at their beginnings."""
+  pairs = zip(first, second, strict=False)
+  return [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,23 +19,16 @@ PIECE = 2_048  # rows encoded at once
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How text becomes rows of tokens.
-
-  Attributes:
-    tokenizer: turns text into ids.
-    template: shows a model a prompt, with or without a reference.
-    max_prompt_length: the most tokens of a policy prompt, its template included; the improver sees
-      the same x.
-    max_response_length: the most tokens of a response, end-of-sequence included, and of a text
-      that a prompt shows beside x; None for no limit.
-    over_long: "cut" shortens what is longer, as `template.Form` says; "drop" leaves the row
-      out.
-  """
+  """How text becomes rows of tokens."""
 
   tokenizer: text.Tokenizer
-  template: template.Form
+  template: template.Form  # shows a model a prompt, with or without a reference
+  # The most tokens of a policy prompt, its template included; the improver sees the same x.
   max_prompt_length: int
+  # The most tokens of a response, end-of-sequence included, and of a text that a prompt shows
+  # beside x; None for no limit.
   max_response_length: int | None
+  # "cut" shortens what is longer, as `template.Form` says; "drop" leaves the row out.
   over_long: str = "cut"
 
   def __post_init__(self):
@@ -46,6 +40,16 @@ class Settings:
     """The prompt formats that the configuration words, by name; see `template.Form`."""
     return self.template.formats
 
+  def encode(self, asked: Sequence[prompt_formats.Conversation]) -> template.Encoding:
+    """Returns the ids of what a model is asked."""
+    limits = (self.max_prompt_length, self.max_response_length)
+    return self.template.encode(self.tokenizer, asked, *limits)
+
+  def encode_responses(self, *columns: Sequence[str]) -> list[template.Encoding]:
+    """Returns the ids of columns of responses."""
+    limit = self.max_response_length
+    return [self.template.encode_responses(self.tokenizer, texts, limit) for texts in columns]
+
 
 def demonstrations(
   preferences: Sequence[rows.Preference],
@@ -55,20 +59,15 @@ def demonstrations(
 ) -> tables.Table:
   """Encodes x → chosen for supervised fine-tuning (types.Demonstrations).
 
-  As everything here, the table holds its rows itself, or, where a folder is named, leaves them in
-  the cache of encoded sets there and takes them from it when they are there already.
-
-  Args:
-    preferences: the rows.
-    shown: the prompts' format; what it shows beside x is the rejected response.
-    settings: how text becomes tokens.
-    folder: the cache.
+  What the format shows beside x is the rejected response. As everything here, the table holds its
+  rows itself, or, where a folder is named, leaves them in the cache of encoded sets there and takes
+  them from it when they are there already.
   """
   prompts, chosen, rejected = _texts(preferences)
   asked = shown.conversations(prompts, *[rejected] * len(shown.texts))
 
   def encode(asked, chosen):
-    return [_asked(asked, settings), _responses(chosen, settings)]
+    return [settings.encode(asked), *settings.encode_responses(chosen)]
 
   kind = f"{shown.name}_demonstrations"
   return _table(types.Demonstrations, kind, encode, (asked, chosen), settings, folder)
@@ -84,10 +83,9 @@ def preferences(
 
   def encode(prompts, chosen, rejected):
     asked = settings.formats["policy"].conversations(prompts)
-    return [_asked(asked, settings), *_pair(chosen, rejected, settings)]
+    return [settings.encode(asked), *settings.encode_responses(chosen, rejected)]
 
-  texts = _texts(preferences)
-  return _table(types.Preferences, "preferences", encode, texts, settings, folder)
+  return _table(types.Preferences, "preferences", encode, _texts(preferences), settings, folder)
 
 
 def gap_preferences(
@@ -95,13 +93,13 @@ def gap_preferences(
 ) -> tables.Table:
   """Encodes both responses given either as the reference (types.GapPreferences).
 
-  Pairs that become equal by cutting teach nothing and are dropped.
+  It drops what `preferences` drops.
   """
 
   def encode(prompts, chosen, rejected):
     shown = settings.formats["improver"]
     inputs = [shown.conversations(prompts, references) for references in (chosen, rejected)]
-    return [*(_asked(asked, settings) for asked in inputs), *_pair(chosen, rejected, settings)]
+    return [*map(settings.encode, inputs), *settings.encode_responses(chosen, rejected)]
 
   texts = _texts(preferences)
   return _table(types.GapPreferences, "gap_preferences", encode, texts, settings, folder)
@@ -114,16 +112,15 @@ def prompts(
   names = "_".join(dict.fromkeys(one.format.name for one in asked))
 
   def encode(asked):
-    return [_asked(asked, settings)]
+    return [settings.encode(asked)]
 
   return _table(types.Prompts, f"{names}_prompts", encode, (asked,), settings, folder)
 
 
 def decode_responses(tokenizer: text.Tokenizer, responses: types.Responses) -> list[str]:
   """Returns the texts of responses, without special tokens and outer white space."""
-  tokens = np.asarray(responses.tokens)
-  mask = np.asarray(responses.mask)
-  ids = [row[real].tolist() for row, real in zip(tokens, mask, strict=True)]
+  rows = zip(np.asarray(responses.tokens), np.asarray(responses.mask), strict=True)
+  ids = [tokens[mask].tolist() for tokens, mask in rows]
   return [decoded.strip() for decoded in tokenizer.decode_batch(ids)]
 
 
@@ -131,23 +128,6 @@ def _texts(preferences: Sequence[rows.Preference]) -> tuple[list, list[str], lis
   """Returns the prompts, the chosen and the rejected responses."""
   prompts = [row.prompt for row in preferences]
   return prompts, [row.chosen for row in preferences], [row.rejected for row in preferences]
-
-
-def _asked(asked: Sequence[prompt_formats.Conversation], settings: Settings) -> template.Encoding:
-  limits = (settings.max_prompt_length, settings.max_response_length)
-  return settings.template.encode(settings.tokenizer, asked, *limits)
-
-
-def _responses(responses: Sequence[str], settings: Settings) -> template.Encoding:
-  return settings.template.encode_responses(
-    settings.tokenizer, responses, settings.max_response_length
-  )
-
-
-def _pair(
-  chosen: Sequence[str], rejected: Sequence[str], settings: Settings
-) -> list[template.Encoding]:
-  return [_responses(responses, settings) for responses in (chosen, rejected)]
 
 
 def _table(
@@ -160,27 +140,14 @@ def _table(
 ) -> tables.Table:
   """Encodes a set piece by piece, so that only one piece at a time is in memory as lists.
 
-  Args:
-    make: the record's class.
-    kind: names the set in the cache.
-    encode: columns of texts → columns of ids, in the order of the record's fields.
-    texts: columns, all of as many rows.
-    settings: how to treat over-long rows, and what to pad with.
-    folder: the cache; None keeps the table in memory.
+  `encode` makes of columns of texts columns of ids, in the order of the record's fields.
   """
   pieces = functools.partial(_pieces, encode, texts, settings)
   pad_id = settings.tokenizer.pad_id
   if folder is None:
     return tables.in_memory(make, pieces(), pad_id)
-  key = [
-    cache.fingerprint(texts),
-    settings.template.hash,
-    settings.tokenizer.fingerprint,
-    settings.max_prompt_length,
-    settings.max_response_length,
-    settings.over_long,
-  ]
-
+  limits = (settings.max_prompt_length, settings.max_response_length, settings.over_long)
+  key = [cache.fingerprint(texts), settings.template.hash, settings.tokenizer.fingerprint, *limits]
   return cache.open_or_write(folder, kind, key, make, pieces, pad_id)
 
 
@@ -193,12 +160,10 @@ def _pieces(
     with _without_collection():
       columns = encode(*(column[start : start + PIECE] for column in texts))
     is_cut = np.any([column.is_cut for column in columns], axis=0)
-    piece = tables.piece(
-      [column.ids for column in columns], _kept(columns, is_cut, settings), is_cut
-    )
-    over_long = over_long + int(is_cut.sum())
-    kept = kept + len(piece.index)
-
+    ids = [column.ids for column in columns]
+    piece = tables.piece(ids, _kept(ids, is_cut, settings), is_cut)
+    over_long += int(is_cut.sum())
+    kept += len(piece.index)
     yield piece
 
   if not kept:
@@ -221,12 +186,11 @@ def _without_collection() -> Iterator[None]:
       gc.enable()
 
 
-def _kept(columns: list[template.Encoding], is_cut: np.ndarray, settings: Settings) -> np.ndarray:
+def _kept(ids: list[list[list[int]]], is_cut: np.ndarray, settings: Settings) -> np.ndarray:
   """Returns which rows are kept, Bool[rows]: of pairs, the last two columns, only unequal ones."""
   is_kept = ~is_cut if settings.over_long == "drop" else np.ones_like(is_cut)
   # Demonstrations and prompts have two columns at most; pairs end with both responses.
-  if len(columns) > 2:
-    pairs = zip(columns[-2].ids, columns[-1].ids, strict=True)
-    is_kept &= np.array([one != other for one, other in pairs], bool)
+  if len(ids) > 2:
+    is_kept &= np.array(list(map(operator.ne, *ids[-2:])), bool)
 
   return is_kept

@@ -14,7 +14,7 @@ import os
 import pathlib
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pit_jax import lfs
@@ -23,6 +23,7 @@ from pit_jax.data import values
 Row = tuple[str, Any]  # place; fields or RowError
 
 GZIP = b"\x1f\x8b"
+TRUNCATED = (EOFError, zlib.error, gzip.BadGzipFile)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
@@ -30,26 +31,38 @@ DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 def read_jsonl(path: str) -> Iterator[Row]:
   """Reads one JSON object per line, empty lines not counted; or one JSON list of objects."""
-  number = 0
   try:
     with _open(path) as file:
       lines = file
       # A JSON list is parsed whole; lines are read as they are asked for.
       if file.peek(1).removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"[":
         content = file.read()
-        items = _list_of(content)
-        if items is not None:
+        items = _parse(content, is_first=True)
+        if isinstance(items, list):
           yield from ((f"{path}, item {i}", fields) for i, fields in enumerate(items, start=1))
           return
 
         lines = content.splitlines()
 
-      for number, line in enumerate(lines, start=1):
-        if line.strip():
-          yield f"{path}, line {number}", _parse(line, is_first=number == 1)
-  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-    place = f"{path}, line {number + 1}"
-    yield place, values.RowError("truncated gzip", f"the compressed data end here ({error})")
+      yield from ((f"{path}, line {number}", value) for number, value in json_lines(lines))
+  except TRUNCATED as error:
+    yield f"{path}, line 1", _truncated(error)
+
+
+def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
+  """Yields of JSON lines that are not empty the number, from 1, and the value or its RowError."""
+  number = 0
+  try:
+    for number, line in enumerate(lines, start=1):
+      if line.strip():
+        # A byte order mark may stand before the first row only.
+        yield number, _parse(line, is_first=number == 1)
+  except TRUNCATED as error:
+    yield number + 1, _truncated(error)
+
+
+def _truncated(error: Exception) -> values.RowError:
+  return values.RowError("truncated gzip", f"the compressed data end here ({error})")
 
 
 def read_hh(path: str) -> Iterator[Row]:
@@ -90,29 +103,23 @@ def read_csv(path: str) -> Iterator[Row]:
         place = f"{path}, line {table.line_num + 1}"
   except csv.Error as error:
     yield place, values.RowError("broken CSV", str(error))
-  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-    yield place, values.RowError("truncated gzip", f"the compressed data end here ({error})")
+  except TRUNCATED as error:
+    yield place, _truncated(error)
 
 
 def _delimiter(head: str, path: str) -> str:
-  """Returns what divides the columns of a table, by its line of names.
-
-  Raises:
-    ValueError: it holds several of what may divide columns, and not what its name announces.
-  """
+  """Returns what divides a table's columns, by its line of names; a ValueError if it is unclear."""
   usual = "\t" if path.removesuffix(".gz").endswith(".tsv") else ","
   if usual in head:
     return usual
   present = [delimiter for delimiter in DELIMITERS if delimiter in head]
-
-  if len(present) > 1:
-    named = " and ".join(DELIMITERS[delimiter] for delimiter in present)
-    raise ValueError(
-      f"{path}: the line of names has {named}, but no {DELIMITERS[usual]}; divide its columns by "
-      f"{DELIMITERS[usual]}"
-    )
-
-  return present[0] if present else usual
+  if len(present) < 2:
+    return present[0] if present else usual
+  named = " and ".join(DELIMITERS[delimiter] for delimiter in present)
+  raise ValueError(
+    f"{path}: the line of names has {named}, but no {DELIMITERS[usual]}; divide its columns by "
+    f"{DELIMITERS[usual]}"
+  )
 
 
 def _named(names: list[str], cells: list[str]) -> dict[str, str] | values.RowError:
@@ -150,11 +157,7 @@ def _table_rows(piece: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _open(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
-  """Opens a file for reading bytes, decompressed when it begins as gzip files do.
-
-  Raises:
-    ValueError: there is no such file, or its text is UTF-16.
-  """
+  """Opens a file for reading bytes, decompressed when it begins as gzip files do."""
   with _existing(path).open("rb") as file:
     is_gzip = file.read(len(GZIP)) == GZIP
   with gzip.open(path, "rb") if is_gzip else open(path, "rb") as file:
@@ -166,25 +169,11 @@ def _open(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
 
 
 def _existing(path: str) -> pathlib.Path:
-  """Returns the path of a file that is there.
-
-  Raises:
-    ValueError: there is none, or Git LFS has not fetched it.
-  """
+  """Returns the path of a file; raises a ValueError for none, or one Git LFS has not fetched."""
   if not pathlib.Path(path).is_file():
     raise ValueError(f"no file {path} (working directory {os.getcwd()}); check the data source")
   lfs.check(path)
   return pathlib.Path(path)
-
-
-def _list_of(content: bytes) -> list | None:
-  """Returns the rows of a file that is one JSON list; None if it is anything else."""
-  try:
-    value = json.loads(content.decode("utf-8-sig"))
-  except (ValueError, RecursionError):
-    return None
-
-  return value if isinstance(value, list) else None
 
 
 def _parse(line: bytes, is_first: bool) -> Any:
@@ -197,18 +186,10 @@ def _parse(line: bytes, is_first: bool) -> Any:
     return values.RowError("broken JSON", str(error))
 
 
-READERS: dict[str, Callable[[str], Iterator[Row]]] = {
-  "jsonl": read_jsonl,
-  "csv": read_csv,
-  "parquet": read_parquet,
-  "hh": read_hh,
-}
+READERS = {"jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet, "hh": read_hh}
 SUFFIXES = {  # of files → how they are read
-  ".jsonl": read_jsonl,
-  ".json": read_jsonl,
-  ".ndjson": read_jsonl,
-  ".csv": read_csv,
-  ".tsv": read_csv,
+  **dict.fromkeys((".jsonl", ".json", ".ndjson"), read_jsonl),
+  **dict.fromkeys((".csv", ".tsv"), read_csv),
   ".parquet": read_parquet,
 }
 

@@ -42,8 +42,7 @@ WHOLE_FIRST = ("llama-bpe",)  # of SPLITS, those whose pieces are looked up befo
 def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   """Returns the byte-level BPE tokenizer of a GGUF file, with its chat template.
 
-  Raises:
-    ValueError: if the file cannot be read or its tokenizer is of another kind.
+  Raises a ValueError where the file cannot be read or its tokenizer is of another kind.
   """
   metadata = _said(path)
   kind = metadata.get("ggml.model")
@@ -58,11 +57,8 @@ def read(path: str | os.PathLike) -> transformers.PreTrainedTokenizerFast:
   words = metadata["ggml.tokens"]
   tokenizer = _model(metadata, split)
   names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
-  specials = {
-    f"{ours}_token": words[metadata[f"ggml.{theirs}_token_id"]]
-    for theirs, ours in names.items()
-    if f"ggml.{theirs}_token_id" in metadata
-  }
+  ids = {ours: metadata.get(f"ggml.{theirs}_token_id") for theirs, ours in names.items()}
+  specials = {f"{name}_token": words[token] for name, token in ids.items() if token is not None}
 
   fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
   if metadata.get("ggml.add_bos_token", split in WHOLE_FIRST):  # Llama 3's says it by its kind
@@ -86,21 +82,20 @@ def _said(path: str | os.PathLike) -> dict[str, Any]:
   except (OSError, ValueError, IndexError) as error:
     raise ValueError(f"{path} is no readable GGUF file: {error}") from error
 
-  return {
-    name.removeprefix("tokenizer."): field.contents()
-    for name, field in fields.items()
-    if name.startswith("tokenizer.")
-  }
+  return {name: field.contents() for name, field in _within("tokenizer.", fields).items()}
+
+
+def _within(prefix: str, said: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what is said under names that begin with a prefix, by the rest of the names."""
+  return {name.removeprefix(prefix): said[name] for name in said if name.startswith(prefix)}
 
 
 def _templates(said: Mapping[str, Any]) -> str | dict[str, str] | None:
   """Returns the chat template, or all of several by their names, as transformers has them."""
-  prefix = "chat_template."
-  named = {name.removeprefix(prefix): said[name] for name in said if name.startswith(prefix)}
+  named = _within("chat_template.", said)
   own = said.get("chat_template")
   if not named:
     return own
-
   return named if own is None else {"default": own, **named}
 
 
@@ -109,13 +104,9 @@ def _model(said: Mapping[str, Any], split: str) -> tokenizers.Tokenizer:
   words = said["ggml.tokens"]
   kinds = said["ggml.token_type"]
   merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
-  learnt = tokenizers.Tokenizer(
-    tokenizers.models.BPE(
-      vocab={word: i for i, word in enumerate(words)},
-      merges=merges,
-      ignore_merges=split in WHOLE_FIRST,
-    )
-  )
+  vocab = {word: i for i, word in enumerate(words)}
+  model = tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=split in WHOLE_FIRST)
+  learnt = tokenizers.Tokenizer(model)
 
   # Qwen's own tokenizer.json normalises; a GGUF file has no word for it.
   if split == "qwen2":

@@ -8,25 +8,17 @@ import transformers
 
 from pit_jax import lfs
 
-OBJECTS = (
-  "config.json",
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-)
+# Files of JSON, without their suffix.
+OBJECTS = ("config", "tokenizer", "tokenizer_config", "special_tokens_map", "added_tokens")
 
 
 def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrainedTokenizerFast:
   """Returns the tokenizer of a directory, in its fast form.
 
-  Args:
-    path: the directory.
-    by_class: open it as transformers does, by the class that goes with the model, which may
-      rebuild parts of tokenizer.json; else that file says everything.
+  By class, it is opened as transformers does, by the class that goes with the model, which may
+  rebuild parts of tokenizer.json; else that file says everything.
 
-  Raises:
-    ValueError: there is no directory, or no tokenizer in it that can be read.
+  Raises a ValueError where there is no directory, or no tokenizer in it that can be read.
   """
   if not path.is_dir():
     raise ValueError(f"no tokenizer directory {path}; give one written by save_pretrained")
@@ -35,7 +27,6 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
   has_json = (path / "tokenizer.json").is_file()
   is_bare = has_json and not by_class
   reader = transformers.PreTrainedTokenizerFast if is_bare else transformers.AutoTokenizer
-
   try:
     fast = reader.from_pretrained(str(path), local_files_only=True)
   except (OSError, ValueError, KeyError) as error:
@@ -53,13 +44,11 @@ def read(path: pathlib.Path, *, by_class: bool = False) -> transformers.PreTrain
 
 def _check_objects(path: pathlib.Path) -> None:
   """Raises a ValueError where a file of a tokenizer holds no JSON object: transformers trips."""
-  for name in OBJECTS:
-    if not (path / name).is_file():
-      continue
-    with (path / name).open(encoding="utf-8", errors="replace") as file:
-      begins = file.read(1024).lstrip()[:1]
+  for file in filter(pathlib.Path.is_file, (path / f"{name}.json" for name in OBJECTS)):
+    with file.open(encoding="utf-8", errors="replace") as content:
+      begins = content.read(1024).lstrip()[:1]
     if begins != "{":
-      raise ValueError(f"{path} holds no readable tokenizer: {name} must hold a JSON object")
+      raise ValueError(f"{path} holds no readable tokenizer: {file.name} must hold a JSON object")
 
 
 def isolate(fast: transformers.PreTrainedTokenizerFast, pieces: Sequence[str]) -> None:
@@ -75,18 +64,15 @@ def isolate(fast: transformers.PreTrainedTokenizerFast, pieces: Sequence[str]) -
 def chat_template(fast: transformers.PreTrainedTokenizerFast) -> str | None:
   """Returns a tokenizer's chat template (Jinja), of several the default; None without one.
 
-  Raises:
-    ValueError: there are several and none of them is the default; all are named.
+  Raises a ValueError where there are several and none of them is the default; all are named.
   """
   own = fast.chat_template
   if not own or isinstance(own, str):
     return own or None
-
-  if "default" not in own:
-    raise ValueError(
-      f"the tokenizer has the chat templates {', '.join(sorted(own))}, none of which is called "
-      "'default'; write the one to use into its directory as chat_template.jinja, or set "
-      'data.chat="plain"'
-    )
-
-  return own["default"]
+  if "default" in own:
+    return own["default"]
+  raise ValueError(
+    f"the tokenizer has the chat templates {', '.join(sorted(own))}, none of which is called "
+    "'default'; write the one to use into its directory as chat_template.jinja, or set "
+    'data.chat="plain"'
+  )

@@ -17,13 +17,8 @@ from pit_jax import lfs
 from pit_jax.data import files
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+(/[^/]+)?)?")  # [OWNER/]NAME, or OWNER/NAME/CONFIG
-FILE_KINDS = {
-  ".jsonl": "json",
-  ".json": "json",
-  ".csv": "csv",
-  ".parquet": "parquet",
-  ".arrow": "arrow",
-}  # suffix → which of the library's readers reads such files
+# Suffix → which of the library's readers reads such files.
+FILE_KINDS = {".jsonl": "json"} | {f".{kind}": kind for kind in ("json", "csv", "parquet", "arrow")}
 LONGEST = 400  # characters of an error that are shown
 LOG = logging.getLogger(__name__)
 
@@ -34,8 +29,7 @@ def read_hugging_face(argument: str, is_streamed: bool = False) -> Iterator[file
   Files of JSON, CSV and Parquet, and directories of JSON, are read as `jsonl:` reads them: the
   library would turn texts that look like dates into dates.
 
-  Raises:
-    ValueError: there is no such path, data set or split, or the hub cannot be reached.
+  Raises a ValueError where there is no such path, data set or split, or the hub cannot be reached.
   """
   name, split = _split_name(argument)
   path = pathlib.Path(name)
@@ -60,8 +54,7 @@ def read_hugging_face(argument: str, is_streamed: bool = False) -> Iterator[file
 def read_tensorflow(argument: str) -> Iterator[files.Row]:
   """Reads NAME[:split] without TensorFlow: a name in the catalogue, or a directory.
 
-  Raises:
-    ValueError: there is no such path, data set or split.
+  Raises a ValueError where there is no such path, data set or split.
   """
   import tensorflow_datasets as tfds
 
@@ -102,10 +95,9 @@ def _opened(name: str, split: str, is_streamed: bool) -> Any:
   options = {"split": split, "streaming": is_streamed}
   path = pathlib.Path(name)
   if path.is_file():
-    if files.suffix(path) not in FILE_KINDS:
+    if (suffix := files.suffix(path)) not in FILE_KINDS:
       raise ValueError(f"files of Hugging Face are {', '.join(FILE_KINDS)}")
-    kind = FILE_KINDS[files.suffix(path)]
-    return datasets.load_dataset(kind, data_files=str(path), **options)
+    return datasets.load_dataset(FILE_KINDS[suffix], data_files=str(path), **options)
 
   if path.is_dir():
     return datasets.load_dataset(name, **options)
@@ -115,11 +107,7 @@ def _opened(name: str, split: str, is_streamed: bool) -> Any:
 
 
 def _saved(argument: str) -> Any:
-  """Opens what `save_to_disk` wrote: one data set, or several under the names of splits.
-
-  Raises:
-    ValueError: a split is asked for and there are none, or it is not among those there are.
-  """
+  """Opens what `save_to_disk` wrote: one data set, or several under the names of splits."""
   import datasets
 
   name, split = _split_name(argument)
@@ -138,9 +126,9 @@ def _on_the_hub(name: str, options: dict) -> Any:
   """Opens OWNER/NAME or OWNER/NAME/CONFIG; one defined by a script, in the hub's Parquet copy."""
   import datasets
 
-  owner, *parts = name.split("/")
-  repository = "/".join([owner, *parts[:1]])
-  config = "/".join(parts[1:]) or None
+  parts = name.split("/")
+  repository = "/".join(parts[:2])
+  config = "/".join(parts[2:]) or None
   LOG.warning("asking the hub for %s; where it is out of reach, that takes minutes to show", name)
 
   try:
@@ -164,7 +152,6 @@ def _json_files(path: pathlib.Path, split: str) -> list[str]:
   builder = datasets.load_dataset_builder(str(path))
   listed = (builder.config.data_files or {}).get(split) or []
   are_json = all(files.SUFFIXES.get(files.suffix(file)) is files.read_jsonl for file in listed)
-
   return list(listed) if are_json else []
 
 
@@ -188,11 +175,6 @@ def _one_line(source: str) -> Iterator[None]:
 
 def _split_name(argument: str) -> tuple[str, str]:
   """Splits NAME[:split]; the split is `train` unless given, and huggingface:NAME is a name."""
-  space, catalogue, rest = argument.partition("huggingface:")
-  prefix = ""
-  if catalogue and not space:
-    prefix = catalogue
-    argument = rest
-
-  name, _, split = argument.partition(":")
-  return prefix + name, split or "train"
+  rest = argument.removeprefix("huggingface:")
+  name, _, split = rest.partition(":")
+  return argument[: len(argument) - len(rest)] + name, split or "train"

@@ -41,14 +41,12 @@ _STYLES = {
   ),
   "bracket": (r"\[(/?INST)\]",),
 }
-_MARK = re.compile(
-  "|".join(
-    f"(?P<{style}_{number}>{pattern})"
-    for style, patterns in _STYLES.items()
-    for number, pattern in enumerate(patterns)
-  ),
-  re.IGNORECASE | re.MULTILINE,
+_ALTERNATIVES = (
+  f"(?P<{style}_{number}>{pattern})"
+  for style, patterns in _STYLES.items()
+  for number, pattern in enumerate(patterns)
 )
+_MARK = re.compile("|".join(_ALTERNATIVES), re.IGNORECASE | re.MULTILINE)
 _END = re.compile(  # of a turn, as templates write it
   r"<[|｜](?:im_end|eot_id|eom_id|end|endoftext|end_of_text|end_of_turn|END_OF_TURN_TOKEN|"
   r"end▁of▁sentence)[|｜]>|<end_of_turn>|<turn\|>|<eo[hs]>|</s>|</?(?:human|user)>"
@@ -57,19 +55,12 @@ _SYSTEM = re.compile(r"<<SYS>>.*?<</SYS>>", re.DOTALL)
 
 
 class Mark(NamedTuple):
-  """Where a turn begins in a text.
+  """Where a turn begins in a text."""
 
-  Attributes:
-    role: user, assistant or system.
-    style: label, heading, token or bracket.
-    start: of the mark, in characters.
-    end: of the mark, where the turn's content begins.
-  """
-
-  role: str
-  style: str
-  start: int
-  end: int
+  role: str  # user, assistant or system
+  style: str  # label, heading, token or bracket
+  start: int  # of the mark, in characters
+  end: int  # of the mark, where the turn's content begins
 
 
 def find(text: str) -> Iterator[Mark]:
@@ -78,10 +69,8 @@ def find(text: str) -> Iterator[Mark]:
   Without a user there is no dialogue. Looking for a name is fast, looking for marks is slow.
   """
   lower = text.lower()
-  if not any(name in lower for name in _ROLES["user"].split()):
-    return
-  for match in _MARK.finditer(text):
-    yield _mark(match)
+  if any(name in lower for name in _ROLES["user"].split()):
+    yield from map(_mark, _MARK.finditer(text))
 
 
 def _mark(match: re.Match) -> Mark:
@@ -113,18 +102,12 @@ def turns(text: str) -> list[tuple[str, str]]:
   ends = [*(mark.start for mark in marks[1:]), len(text)]
   contents = (text[mark.end : end] for mark, end in zip(marks, ends, strict=True))
 
-  dialogue = [(mark.role, _content(text)) for mark, text in zip(marks, contents, strict=True)]
+  # A turn ends where a template ends it: the next may begin with a name that nobody knows.
+  said = (_END.split(_SYSTEM.sub("", content), maxsplit=1)[0].strip() for content in contents)
+  dialogue = list(zip((mark.role for mark in marks), said, strict=True))
   is_answered = style == "token" and dialogue[0][0] == "assistant"
   before = text[: marks[0].start].strip() if is_answered else ""
   return [("user", before), *dialogue] if before else dialogue
-
-
-def _content(text: str) -> str:
-  """Returns what is said between two marks.
-
-  It ends where a template ends a turn: the next one may begin with a name that nobody knows.
-  """
-  return _END.split(_SYSTEM.sub("", text), maxsplit=1)[0].strip()
 
 
 def first_user_turn(text: str) -> str | None:

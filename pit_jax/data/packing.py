@@ -23,16 +23,11 @@ class Batches:
   """
 
   def __init__(self, table: tables.Table, batch_size: int, seed: int, length: int):
-    """Describes the order; nothing is read yet.
+    """Describes the order in which demonstrations share rows of `length` tokens; reads nothing yet.
 
-    Args:
-      table: demonstrations.
-      batch_size: packed rows per batch, at least 1.
-      seed: any integer; two seeds give unrelated orders.
-      length: tokens of a packed row.
+    A batch has `batch_size` packed rows; the seed is as for `batches.shuffled`.
 
-    Raises:
-      ValueError: there is no row, the batch size is below 1, or a demonstration is too long.
+    Raises a ValueError as `batches.Batches`, and where a demonstration is too long for a row.
     """
     batches.check(len(table), batch_size)
     self._lengths = table.contents.lengths.sum(axis=1)
@@ -52,11 +47,7 @@ class Batches:
     self._ends: list[int] = []  # packed rows until the end of each epoch
 
   def __getitem__(self, step: int) -> types.Packed:
-    """Returns the record of one training step.
-
-    Args:
-      step: counted from 0, through all epochs.
-    """
+    """Returns the record of one training step, counted from 0, through all epochs."""
     return self._record(self.rows_of(step))
 
   def rows_of(self, step: int) -> list[list[int]]:
@@ -107,8 +98,10 @@ class Batches:
     sizes = lengths.sum(axis=1)
 
     # For every token its packed row, its place there and its demonstration: no loop over tokens.
-    starts = [np.cumsum([0, *sizes_of[:-1]]) for sizes_of in _split(sizes, rows)]
-    row = np.repeat(np.repeat(np.arange(len(rows)), list(map(len, rows))), sizes)
+    counts = list(map(len, rows))
+    split = np.split(sizes, np.cumsum(counts)[:-1])
+    starts = [np.cumsum([0, *sizes_of[:-1]]) for sizes_of in split]
+    row = np.repeat(np.repeat(np.arange(len(rows)), counts), sizes)
     offset = np.arange(len(flat)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     place = offset + np.repeat(np.concatenate(starts), sizes)
     segment = np.repeat(np.concatenate([np.arange(1, 1 + len(one)) for one in rows]), sizes)
@@ -126,20 +119,10 @@ class Batches:
     )
 
 
-def _split(values: np.ndarray, rows: list[list[int]]) -> list[np.ndarray]:
-  """Returns the values of each packed row."""
-  return np.split(values, np.cumsum([len(row) for row in rows])[:-1])
-
-
 def first_fit(lengths: np.ndarray, room: int) -> list[list[int]]:
-  """Puts each length, in order, into the first row that has room for it.
+  """Puts lengths, Int[n], in order, each into the first row with room; returns each row's places.
 
-  Args:
-    lengths: Int[n], each at most `room`.
-    room: how much a row holds.
-
-  Returns:
-    The places of the lengths in each row.
+  A row holds `room`, and no length is more.
   """
   free = np.full(len(lengths), room)
   rows = []

@@ -23,15 +23,10 @@ Folds = dict[str, tuple[rows.Preference, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-  """The rows that a stage works on.
+  """The rows that a stage works on."""
 
-  Attributes:
-    rows: to train on.
-    validation: to watch, measure and calibrate what is trained.
-  """
-
-  rows: tuple[rows.Preference, ...]
-  validation: tuple[rows.Preference, ...] = ()
+  rows: tuple[rows.Preference, ...]  # to train on
+  validation: tuple[rows.Preference, ...] = ()  # to watch, measure and calibrate what is trained
 
   @property
   def prompts(self) -> list[conversations.Prompt]:
@@ -52,34 +47,44 @@ _LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class PreferenceSet:
-  """The usable rows of a source.
+  """The usable rows of a source."""
 
-  Attributes:
-    rows: what can be trained on, in the source's order.
-    skipped: how many rows could not be used, by reason.
-    source: where they came from, as given.
-    fingerprint: a sha256 (16 hex digits) of the rows' content and order.
-    notes: what is to be known of how usable rows were read → of how many.
-  """
-
-  rows: tuple[Preference, ...]
-  skipped: dict[str, int]
-  source: str
-  fingerprint: str
+  rows: tuple[Preference, ...]  # what can be trained on, in the source's order
+  skipped: dict[str, int]  # how many rows could not be used, by reason
+  source: str  # where they came from, as given
+  fingerprint: str  # a sha256 (16 hex digits) of the rows' content and order
+  # What is to be known of how usable rows were read → of how many.
   notes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Division:
-  """How rows are divided, by the names that a configuration's `data` has; see `divide`."""
+  """How preferences are divided into folds, validation and held-out splits: by a hash of prompts.
 
+  A row's part depends on its prompt alone, of a conversation on the user's first message
+  (`conversations.opening`): all rows of a prompt are together, and so are all turns of a
+  conversation, whatever their order and whichever other rows there are. Folds have their sizes in
+  expectation. Raising a fraction moves rows into the part it belongs to and none elsewhere.
+
+  By cluster, prompts that are nearly the same are together too (`clusters.openings`); a row's part
+  then depends on which other prompts there are, though not on their order.
+
+  Where writers are held out too, nothing is trained on a response of theirs: a row with one counts
+  where its prompt is held out, and is set aside elsewhere. Held-out rows are then of two kinds, see
+  `is_by`: prompts and writers both new, and prompts alone.
+
+  The names are those that a configuration's `data` has.
+  """
+
+  # The folds there are, and how large each is beside the others.
   folds: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(THREE))
-  held_out: float | int = 0.1
+  held_out: float | int = 0.1  # the fraction of prompts to hold out, in [0, 1)
+  # The fraction of each fold whose responses are read to validate on, in [0, 1).
   validation: float | int = 0.1
-  judge: float | int = 0.0
-  prompts_only: tuple[str, ...] = ("rl",)
-  held_out_writers: tuple[str, ...] = ()
-  fold_by: str = "prompt"
+  judge: float | int = 0.0  # the fraction of the rest of the reward fold that a judge has to itself
+  prompts_only: Collection[str] = ("rl",)  # those folds of which nothing but the prompts is read
+  held_out_writers: Collection[str] = ()  # whose responses are not trained on
+  fold_by: str = "prompt"  # what stays together, "prompt" or "cluster"
 
   @classmethod
   def of(cls, settings: Any) -> "Division":
@@ -88,21 +93,73 @@ class Division:
     return cls(**values | {"folds": sizes_of(settings)})
 
   def divide(self, preferences: Sequence[Preference]) -> Folds:
-    """Returns the parts of some rows, or raises a ValueError as `divide` does."""
-    values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-    return divide(preferences, **values)
+    """Returns the parts of some rows, by their names.
+
+    Raises:
+      ValueError: a fraction or a size is out of range, a writer or `fold_by` is not known, or a
+        part that was asked for has no row.
+    """
+    fractions = {"held_out": self.held_out, "validation": self.validation, "judge": self.judge}
+    for name, fraction in fractions.items():
+      if not 0 <= fraction < 1:
+        raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
+
+    _check_sizes(self.folds, self.judge)
+    _check_writers(preferences, self.held_out_writers)
+    openings = _openings(preferences, self.fold_by)
+    parts = {name: [] for name in part_names(self.folds, self.prompts_only)}
+
+    for row in preferences:
+      name = self._part(openings[row.prompt])
+      is_set_aside = name != HELD_OUT and is_by(row, self.held_out_writers)
+      parts[SET_ASIDE if is_set_aside else name].append(row)
+
+    # Of a part that nobody asked for, its fraction being 0, no row need be there.
+    optional = {HELD_OUT: self.held_out, JUDGE: self.judge, SET_ASIDE: 0}
+    wanted = [name for name in parts if optional.get(name, self.validation or name in self.folds)]
+    if empty := [name for name in wanted if not parts[name]]:
+      groups = len(set(openings.values()))
+      together = f" in {groups} groups that stay together" if groups < len(openings) else ""
+      given = ", ".join(f"{name} {fraction}" for name, fraction in fractions.items())
+      raise ValueError(
+        f"{len(preferences)} rows with {len(openings)} different prompts{together} leave "
+        f"{', '.join(empty)} empty ({given}); use more rows or larger fractions"
+      )
+
+    return {name: tuple(part) for name, part in parts.items()}
+
+  def _part(self, opening: str) -> str:
+    if _uniform(opening, "held out") < self.held_out:
+      return HELD_OUT
+    ends = list(itertools.accumulate(self.folds.values()))
+    place = bisect.bisect_right(ends, ends[-1] * _uniform(opening, "fold"))
+
+    # Rounding may put a number just below 1 at the end of the last fold.
+    fold = list(self.folds)[min(place, len(ends) - 1)]
+    if fold not in self.prompts_only and _uniform(opening, "validation") < self.validation:
+      return f"{fold}{VALIDATION}"
+    return JUDGE if fold == JUDGED and _uniform(opening, "judge") < self.judge else fold
+
+
+def divide(
+  preferences: Sequence[Preference],
+  held_out: float | int,
+  validation: float | int,
+  judge: float | int = 0.0,
+  **further: Any,
+) -> Folds:
+  """Returns the parts of some rows by a division of these names, as `Division.divide` does."""
+  division = Division(held_out=held_out, validation=validation, judge=judge, **further)
+  return division.divide(preferences)
 
 
 def sizes_of(settings: Any) -> dict[str, float]:
   """Returns the folds that a configuration's `data` names, and how large each is beside the others.
 
-  Raises:
-    ValueError: there are other sizes than folds, or a fold twice.
+  Raises a ValueError where there are other sizes than folds, or a fold twice.
   """
   names = tuple(settings.folds)
-  sizes = tuple(settings.fold_sizes)
-  sizes = sizes or (1.0,) * len(names)
-
+  sizes = tuple(settings.fold_sizes) or (1.0,) * len(names)
   if len(sizes) != len(names) or len({*names}) != len(names):
     raise ValueError(
       f"data.folds={names} with data.fold_sizes={sizes}: give each fold once, and a size for each, "
@@ -131,9 +188,7 @@ def load(
       counts them by reason and logs the counts. Rows in order that hold no preference, as ties, are
       left out and counted either way.
     limit: the most usable rows to take, from the beginning; None for all.
-    seed: which rows the synthetic source makes; no other source depends on it.
-    is_streamed: whether `hf:` fetches rows as they are read, and so none beyond `limit`.
-    schema: what the rows call things, as for `sources.read`.
+    seed, is_streamed, schema: as for `sources.read`; streamed, no rows beyond `limit` are fetched.
     against_scores: "drop" leaves out and counts rows whose own scores contradict their label; see
       `scores.disagreement`.
     check_prompt: raises a `values.RowError` for a prompt that the models cannot be shown.
@@ -186,17 +241,9 @@ def _check_arguments(on_bad_row: str, against_scores: str, limit: int | None) ->
 
 
 def _report(
-  source: str,
-  usable: int,
-  skipped: dict[str, int],
-  notes: dict[str, int],
-  first: dict[str, str],
+  source: str, usable: int, skipped: dict[str, int], notes: dict[str, int], first: dict[str, str]
 ) -> None:
-  """Logs what was left out, and what is to be known of the rest.
-
-  Raises:
-    ValueError: there is no rest.
-  """
+  """Logs what was left out, and what is to be known of the rest; a ValueError if there is none."""
   for reason, bad in skipped.items():
     _LOG.warning("%s: skipped %d rows (%s), the first at %s", source, bad, reason, first[reason])
   for note, count in notes.items():
@@ -215,74 +262,6 @@ def fingerprint(preferences: Sequence[Preference]) -> str:
     digest.update(json.dumps(content).encode() + b"\n")
 
   return digest.hexdigest()[:16]
-
-
-def divide(
-  preferences: Sequence[Preference],
-  held_out: float | int,
-  validation: float | int,
-  judge: float | int = 0.0,
-  *,
-  folds: Mapping[str, float] = THREE,
-  prompts_only: Collection[str] = ("rl",),
-  held_out_writers: Collection[str] = (),
-  fold_by: str = "prompt",
-) -> Folds:
-  """Divides preferences into folds, validation and held-out splits by a hash of their prompts.
-
-  A row's part depends on its prompt alone, of a conversation on the user's first message
-  (`conversations.opening`): all rows of a prompt are together, and so are all turns of a
-  conversation, whatever their order and whichever other rows there are. Folds have their sizes in
-  expectation. Raising a fraction moves rows into the part it belongs to and none elsewhere.
-
-  By cluster, prompts that are nearly the same are together too (`clusters.openings`); a row's part
-  then depends on which other prompts there are, though not on their order.
-
-  Where writers are held out too, nothing is trained on a response of theirs: a row with one counts
-  where its prompt is held out, and is set aside elsewhere. Held-out rows are then of two kinds, see
-  `is_by`: prompts and writers both new, and prompts alone.
-
-  Args:
-    preferences: the rows to divide.
-    held_out: the fraction of prompts to hold out, in [0, 1).
-    validation: the fraction of each fold whose responses are read to validate on, in [0, 1).
-    judge: the fraction of the rest of the reward fold that an independent judge has to itself.
-    folds: the folds there are, and how large each is beside the others.
-    prompts_only: those of them of which nothing but the prompts is read.
-    held_out_writers: whose responses are not trained on.
-    fold_by: what stays together, "prompt" or "cluster".
-
-  Raises:
-    ValueError: a fraction or a size is out of range, a writer or `fold_by` is not known, or a part
-      that was asked for has no row.
-  """
-  for name, fraction in (("held_out", held_out), ("validation", validation), ("judge", judge)):
-    if not 0 <= fraction < 1:
-      raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
-
-  _check_sizes(folds, judge)
-  _check_writers(preferences, held_out_writers)
-  openings = _openings(preferences, fold_by)
-  parts = {name: [] for name in part_names(folds, prompts_only)}
-
-  for row in preferences:
-    name = _part(openings[row.prompt], held_out, validation, judge, folds, prompts_only)
-    is_set_aside = name != HELD_OUT and is_by(row, held_out_writers)
-    parts[SET_ASIDE if is_set_aside else name].append(row)
-
-  # Of a part that nobody asked for, its fraction being 0, no row need be there.
-  optional = {HELD_OUT: held_out, JUDGE: judge, SET_ASIDE: 0}
-  wanted = [name for name in parts if optional.get(name, validation or name in folds)]
-  if empty := [name for name in wanted if not parts[name]]:
-    groups = len(set(openings.values()))
-    together = f" in {groups} groups that stay together" if groups < len(openings) else ""
-    raise ValueError(
-      f"{len(preferences)} rows with {len(openings)} different prompts{together} leave "
-      f"{', '.join(empty)} empty (held_out {held_out}, validation {validation}, judge {judge}); "
-      "use more rows or larger fractions"
-    )
-
-  return {name: tuple(part) for name, part in parts.items()}
 
 
 def part_names(folds: Mapping[str, float], prompts_only: Collection[str]) -> list[str]:
@@ -332,26 +311,6 @@ def _check_writers(preferences: Sequence[Preference], writers: Collection[str]) 
       f"held_out_writers has {', '.join(unknown)}, who wrote no response of these rows; their "
       f"writers are {', '.join(sorted(names)) or 'not said'}"
     )
-
-
-def _part(
-  opening: str,
-  held_out: float | int,
-  validation: float | int,
-  judge: float | int,
-  folds: Mapping[str, float],
-  prompts_only: Collection[str],
-) -> str:
-  if _uniform(opening, "held out") < held_out:
-    return HELD_OUT
-  ends = list(itertools.accumulate(folds.values()))
-  place = bisect.bisect_right(ends, ends[-1] * _uniform(opening, "fold"))
-
-  # Rounding may put a number just below 1 at the end of the last fold.
-  fold = list(folds)[min(place, len(folds) - 1)]
-  if fold not in prompts_only and _uniform(opening, "validation") < validation:
-    return f"{fold}{VALIDATION}"
-  return JUDGE if fold == JUDGED and _uniform(opening, "judge") < judge else fold
 
 
 def _uniform(opening: str, purpose: str) -> float:

@@ -35,24 +35,15 @@ class Slot(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-  """What a model is shown of a row before it answers.
+  """What a model is shown of a row before it answers."""
 
-  Attributes:
-    name: in the names of encoded sets and in messages.
-    texts: names of what is shown beside the prompt, in the order in which they are shown.
-    plain: text with the slot {prompt} and, each after a space, one of every text; "" where the
-      format is for chat templates alone.
-    turns: what follows the prompt in a chat; the user's last. None of them: the prompt ends it.
-  """
-
-  name: str
-  texts: tuple[str, ...] = ()
+  name: str  # in the names of encoded sets and in messages
+  texts: tuple[str, ...] = ()  # names of what is shown beside the prompt, in the order shown
+  # Text with the slot {prompt} and, each after a space, one of every text; "" where the format is
+  # for chat templates alone.
   plain: str = ""
+  # What follows the prompt in a chat; the user's last. None of them: the prompt ends it.
   turns: tuple[Text | conversations.Turn, ...] = ()
-
-  def __post_init__(self):
-    if self.plain:
-      self._check_plain()
 
   @functools.cached_property
   def hash(self) -> str:
@@ -80,14 +71,9 @@ class Format:
   def conversations(
     self, prompts: Sequence[conversations.Prompt], *columns: Sequence[str]
   ) -> list["Conversation"]:
-    """Returns the conversation of every row.
+    """Returns the conversation of every row, from x and a column for each of `texts`.
 
-    Args:
-      prompts: x, one per row.
-      columns: a column for each of `texts`.
-
-    Raises:
-      ValueError: a column is longer or shorter than the prompts.
+    Raises a ValueError where a column is longer or shorter than the prompts.
     """
     for name, column in zip(self.texts, columns, strict=True):
       if len(column) != len(prompts):
@@ -98,26 +84,25 @@ class Format:
     rows = zip(prompts, *columns, strict=True)
     return [Conversation(prompt, self, tuple(texts)) for prompt, *texts in rows]
 
-  def _check_plain(self) -> None:
-    """Raises a ValueError when the plain text cannot do its work."""
+  def __post_init__(self):
+    """Raises a ValueError when a plain text cannot do its work."""
+    if not self.plain:
+      return
     slots, tail = self.slots
-    if (names := [slot.name for slot in slots]) != ["prompt", *self.texts]:
-      raise ValueError(
-        f"the {self.name} template {self.plain!r} has the slots {names}; "
-        f"it needs exactly {['prompt', *self.texts]}, in this order"
-      )
+    shown = f"the {self.name} template {self.plain!r}"
+    needed = ["prompt", *self.texts]
+    if (names := [slot.name for slot in slots]) != needed:
+      raise ValueError(f"{shown} has the slots {names}; it needs exactly {needed}, in this order")
 
     for slot in slots[1:]:
       if slot.space != " ":
         raise ValueError(
-          f"the {self.name} template {self.plain!r} needs a space before {{{slot.name}}}: a "
-          f"{slot.name} is read as the response it was, and that begins with a space"
+          f"{shown} needs a space before {{{slot.name}}}: a {slot.name} is read as the response it "
+          "was, and that begins with a space"
         )
 
     if tail.endswith(" "):
-      raise ValueError(
-        f"the {self.name} template {self.plain!r} ends in a space, but a response begins with one"
-      )
+      raise ValueError(f"{shown} ends in a space, but a response begins with one")
 
 
 class Conversation(NamedTuple):
@@ -130,13 +115,11 @@ class Conversation(NamedTuple):
   @property
   def further(self) -> tuple[conversations.Turn, ...]:
     """The turns that follow the prompt in a chat, without outer white space."""
-    texts_by_name = dict(zip(self.format.texts, self.texts, strict=True))
-    filled = [
-      (turn.role, texts_by_name[turn.name]) if isinstance(turn, Text) else turn
-      for turn in self.format.turns
-    ]
-
-    return tuple(conversations.Turn(role, content.strip()) for role, content in filled)
+    texts = dict(zip(self.format.texts, self.texts, strict=True))
+    turns = self.format.turns
+    contents = [texts[turn.name] if isinstance(turn, Text) else turn.content for turn in turns]
+    roles = (turn.role for turn in turns)
+    return tuple(map(conversations.Turn, roles, map(str.strip, contents)))
 
   @property
   def turns(self) -> tuple[conversations.Turn, ...]:

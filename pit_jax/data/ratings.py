@@ -25,11 +25,8 @@ def pairs(
 ) -> Iterator[tuple[str, dict[str, Any] | values.RowError]]:
   """Yields of every two answers the chosen one's place, and a preference or why there is none.
 
-  The margin is the difference of the ratings, which are the scores.
-
-  Args:
-    prompt: a text, or messages.
-    answers: to this prompt.
+  The prompt is a text, or messages. The margin is the difference of the ratings, which are the
+  scores.
   """
   if len(answers) == 1:
     detail = "the prompt has no other answer to compare it with"
@@ -58,9 +55,9 @@ def pairs(
 
 def of_list(
   fields: Mapping,
-  *,
   prompt: str,
   answers: str,
+  *,
   content: str,
   rating: str,
   writer: str = "model",
@@ -72,17 +69,13 @@ def of_list(
     fields: of the row.
     prompt: the column of the prompt, a text or a dialogue that ends in "Assistant:".
     answers: the column of the list.
-    content: the answer's text, a field of each of the list.
-    rating: likewise its rating.
-    writer: likewise who wrote it; may be absent.
+    content, rating, writer: fields of each of the list; the writer may be absent.
     sign: 1 where more is better, -1 where less is, as of ranks.
   """
   asked = dialogues.read_prompt(fields, prompt)
   listed = fields[answers]
   if not hasattr(listed, "__len__") or isinstance(listed, str | bytes):
-    detail = f"{answers!r} must be a list, not {values.describe(listed)}"
-    raise values.RowError("wrong type", detail)
-
+    raise values.wrong_type(answers, "a list", listed)
   readable = []
   for i, answer in enumerate(values.as_list(listed)):
     place = f"{answers}[{i}]"
@@ -93,58 +86,40 @@ def of_list(
     # Named by their place, so that an error says which answer of the list it means.
     named = {f"{place}.{name}": answer.get(name) for name in (content, rating, writer)}
     try:
-      readable.append(
-        Answer(
-          values.read_text(named, f"{place}.{content}"),
-          sign * _read_rating(named, f"{place}.{rating}"),
-          values.read_optional(named, f"{place}.{writer}"),
-        )
-      )
+      text = values.read_text(named, f"{place}.{content}")
+      rated = sign * _read_rating(named, f"{place}.{rating}")
+      readable.append(Answer(text, rated, values.read_optional(named, f"{place}.{writer}")))
     except values.RowError as error:
       yield error
 
-  for _, preference in pairs(asked, readable):
-    yield preference
+  yield from (preference for _, preference in pairs(asked, readable))
 
 
 def of_row(
-  fields: Mapping, *, content: str, rating: str, prompt: str = "prompt", context: str | None = None
+  fields: Mapping, prompt: str, content: str, rating: str, context: str | None = None
 ) -> tuple[Any, Answer]:
   """Returns the prompt and the answer of a row that rates one answer.
 
-  Args:
-    fields: of the row.
-    content: the column of the answer, a text or messages.
-    rating: the column of the rating, a number or a truth value.
-    prompt: the column of the prompt, a text or messages.
-    context: the column of what belongs to the prompt and may be absent; it follows it.
+  Prompt and content are the columns of texts or messages; the rating's holds a number or a truth
+  value; the context's what belongs to the prompt and may be absent: it follows it.
 
-  Raises:
-    values.RowError: one of them is missing or of the wrong type.
+  Raises a `values.RowError` where one of them is missing or of the wrong type.
   """
   asked = comparisons.read_prompt(fields, prompt, context)
-  answer = fields.get(content)
-  if not values.is_messages(answer):
-    answer = values.read_text(fields, content)
+  is_listed = values.is_messages(fields.get(content))
+  answer = fields[content] if is_listed else values.read_text(fields, content)
   return asked, Answer(answer, _read_rating(fields, rating))
 
 
-def of_talk(fields: Mapping, *, messages: str, rating: str) -> tuple[Any, Answer]:
+def of_talk(fields: Mapping, messages: str, rating: str) -> tuple[Any, Answer]:
   """Returns the prompt and the answer of a row that rates the last reply of a conversation.
-
-  Args:
-    fields: of the row.
-    messages: the column of the conversation.
-    rating: the column of the rating, a number or a truth value.
 
   Raises:
     values.RowError: one of the two is missing or of the wrong type, or the last messages are not
       the user's and the assistant's.
   """
   if not values.is_messages(fields[messages]):
-    detail = f"{messages!r} must be a list of messages, not {values.describe(fields[messages])}"
-    raise values.RowError("wrong type", detail)
-
+    raise values.wrong_type(messages, "a list of messages", fields[messages])
   asked, reply = dialogues.split_reply(fields, messages)
   if not asked or asked[-1].role != "user":
     detail = f"{messages!r} must hold a message of the user before the last, the assistant's"

@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pit_jax.data import conversations
+from pit_jax.data import conversations, values
 
-MESSAGE = ({"role", "content"}, {"from", "value"})  # what messages are called, at least
 RESPONSES = ("chosen", "rejected")
 # How HelpSteer marks the turns of a prompt; the user's first turn has no mark.
 _STEERED = re.compile(r"(?:\A|\n)<extra_id_[01]>(System|User|Assistant)(?:\n|\Z)")
@@ -22,10 +21,8 @@ def read(fields: Mapping) -> dict[str, Any]:
 
   These are columns with message lists in JSON (both responses or neither), a prompt that is a whole
   dialogue as HH-RLHF or HelpSteer writes it, and both responses where they are dialogues of
-  HH-RLHF, go on from the same turns, and a prompt beside them is one of these turns, or all.
-
-  Args:
-    fields: of a row; texts may be bytes.
+  HH-RLHF, go on from the same turns, and a prompt beside them is one of these turns, or all. Texts
+  may be bytes.
   """
   texts = {name: _text(value) for name, value in fields.items()}
   listed = {name: messages(text) for name, text in texts.items() if text is not None}
@@ -37,11 +34,11 @@ def read(fields: Mapping) -> dict[str, Any]:
   dialogues = [dialogue(texts.get(name)) for name in RESPONSES]
   if all(dialogues) and _go_on(dialogues, texts.get("prompt")):
     del row["prompt"]  # they begin with it
-    return row | {name: _messages(turns) for name, turns in zip(RESPONSES, dialogues, strict=True)}
+    return row | dict(zip(RESPONSES, map(conversations.messages, dialogues), strict=True))
 
   prompt_turns = dialogue(texts.get("prompt")) or steered(texts.get("prompt"))
   if prompt_turns and prompt_turns[-1].role == "user":
-    row["prompt"] = _messages(prompt_turns)
+    row["prompt"] = conversations.messages(prompt_turns)
   return row
 
 
@@ -55,12 +52,7 @@ def messages(text: str) -> list[dict[str, Any]] | None:
     return None
 
   value = [value] if isinstance(value, dict) else value
-  is_read = value and all(_is_message(message) for message in value)
-  return value if is_read else None
-
-
-def _is_message(value: Any) -> bool:
-  return isinstance(value, dict) and any(names <= value.keys() for names in MESSAGE)
+  return value if value and all(map(values.is_message, value)) else None
 
 
 def dialogue(text: str | None) -> list[conversations.Turn]:
@@ -102,16 +94,10 @@ def _in_turn(turns: list[conversations.Turn]) -> list[conversations.Turn]:
 def _go_on(dialogues: list[list[conversations.Turn]], prompt: str | None) -> bool:
   """Returns whether two dialogues differ in their last reply alone and go on from a prompt."""
   first, second = (turns[:-1] for turns in dialogues)
-  if first != second or any(turns[-1].role != "assistant" for turns in dialogues):
+  # A whole dialogue without a prompt is a schema of its own.
+  if not prompt or first != second or any(turns[-1].role != "assistant" for turns in dialogues):
     return False
-  if not prompt:
-    return False  # a whole dialogue without a prompt is a schema of its own
-
   return dialogue(prompt) == first or ("user", prompt) in first
-
-
-def _messages(turns: list[conversations.Turn]) -> list[dict[str, str]]:
-  return [turn._asdict() for turn in turns]
 
 
 def _text(value: Any) -> str | None:

@@ -6,123 +6,75 @@ from typing import Any
 
 from pit_jax.data import conversations, values
 
-# What sources call the same two columns, of `chosen` and of `rejected`.
-WRITERS = (
-  ("chosen_generator", "rejected_generator"),
-  ("chosen_model", "rejected_model"),
-  ("chosen-model", "rejected-model"),
-)
-SCORES = (
-  ("score_chosen", "score_rejected"),
-  ("chosen_score", "rejected_score"),
-  ("chosen_rating", "rejected_rating"),
-  ("rating_chosen", "rating_rejected"),
-  ("chosen-rating", "rejected-rating"),
-  ("chosen_avg_rating", "rejected_avg_rating"),
-)
+# What sources call the same two columns, "{}" being `chosen` or `rejected`.
+SIDES = ("chosen", "rejected")
+WRITERS = ("{}_generator", "{}_model", "{}-model")
+SCORES = ("score_{}", "{}_score", "{}_rating", "rating_{}", "{}-rating", "{}_avg_rating")
 
 
 @dataclasses.dataclass(frozen=True)
 class Preference:
-  """A prompt with a preferred and a dispreferred response.
+  """A prompt with a preferred and a dispreferred response; what is absent is None."""
 
-  Attributes:
-    prompt: x, a text without outer white space or a conversation that ends with the user's turn.
-    chosen: y_w.
-    rejected: y_l.
-    response: a third answer to the prompt, not compared with the two; None when absent.
-    margin: how much better `chosen` is than `rejected`, on the annotators' scale; None when absent.
-    position: where `chosen` stood when the two were judged, 1 or 2; None when absent.
-    writers: who wrote `chosen` and `rejected`; None when absent.
-    scores: what the annotators gave `chosen` and `rejected`, more being better; None when absent.
-    place: where the row came from, for messages.
-  """
-
+  # x, a text without outer white space or a conversation that ends with the user's turn.
   prompt: conversations.Prompt
-  chosen: str
-  rejected: str
-  response: str | None = None
-  margin: float | None = None
-  position: int | None = None
-  writers: tuple[str, str] | None = None
-  scores: tuple[float, float] | None = None
-  place: str = dataclasses.field(default="", compare=False)
+  chosen: str  # y_w
+  rejected: str  # y_l
+  response: str | None = None  # a third answer to the prompt, not compared with the two
+  margin: float | None = None  # how much better `chosen` is, on the annotators' scale
+  position: int | None = None  # where `chosen` stood when the two were judged, 1 or 2
+  writers: tuple[str, str] | None = None  # who wrote `chosen` and `rejected`
+  scores: tuple[float, float] | None = None  # of `chosen` and `rejected`, more being better
+  place: str = dataclasses.field(default="", compare=False)  # where it came from, for messages
 
 
 def check(fields: Any, place: str) -> Preference:
-  """Returns the preference that a row's fields hold.
+  """Returns the preference that a row's fields hold, of a row from a place.
 
-  Args:
-    fields: a mapping with `prompt` (a text, or a conversation as `read_prompt` reads it), `chosen`,
-      `rejected` and optionally `response`, `margin`, `chosen_position`, and columns of WRITERS and
-      SCORES; an optional field that is empty is absent, and further ones are ignored.
-    place: where the row came from.
+  They are `prompt` (a text, or a conversation as `read_prompt` reads it), `chosen`, `rejected` and
+  optionally `response`, `margin`, `chosen_position`, and columns of WRITERS and SCORES. An optional
+  field that is empty is absent, and further ones are ignored.
 
   Raises:
     values.RowError: a field is missing, empty, of the wrong type or not valid Unicode, or the two
       responses are the same text.
   """
-  if not isinstance(fields, Mapping):
-    detail = f"a row must be an object with fields, not {values.describe(fields)}"
-    raise values.RowError("wrong type", detail)
-
+  values.check_row(fields)
   prompt = read_prompt(fields, "prompt")
   chosen = values.read_text(fields, "chosen")
   rejected = values.read_text(fields, "rejected")
   if chosen == rejected:
     raise values.RowError("chosen equals rejected", f"both are {values.shorten(chosen)}")
 
-  return Preference(
-    prompt,
-    chosen,
-    rejected,
-    values.read_optional(fields, "response"),
-    values.read_number(fields, "margin"),
-    _read_position(fields),
-    _read_writers(fields),
-    _read_scores(fields),
-    place,
-  )
+  response = values.read_optional(fields, "response")
+  judged = (values.read_number(fields, "margin"), _read_position(fields))
+  told = (_read_writers(fields), _read_scores(fields))
+  return Preference(prompt, chosen, rejected, response, *judged, *told, place)
 
 
 def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
-  """Returns a text field, or a field that is a list of messages, as `read_turns` reads them.
-
-  Raises:
-    values.RowError: as `read_text` and `read_turns`, or the last message is not the user's.
-  """
-  if not values.is_messages(fields.get(name)):
-    return values.read_text(fields, name)
-  turns = read_turns(fields, name)
-
-  if not turns or turns[-1].role != "user":
-    roles = ", ".join(turn.role for turn in turns) or "none"
-    raise values.RowError(
-      "not a conversation", f"{name!r} must end with a message of the user; its roles are: {roles}"
-    )
-
-  return turns
+  """Returns a text (`values.read_text`), or messages that end with the user's (`read_turns`)."""
+  is_listed = values.is_messages(fields.get(name))
+  return read_turns(fields, name, "user") if is_listed else values.read_text(fields, name)
 
 
-def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
-  """Returns the messages of a field, each content without its outer white space.
+def read_turns(fields: Mapping, name: str, last: str) -> tuple[conversations.Turn, ...]:
+  """Returns the messages of a field, which end with one of the role `last`.
 
   A message is {"role", "content"} or {"from", "value"}; its content a text, or a list of parts
-  {"type": "text", "text"}, which are joined by line breaks. A system's message that says nothing is
-  left out.
+  {"type": "text", "text"}, which are joined by line breaks, without its outer white space. A
+  system's message that says nothing is left out.
 
   Raises:
     values.RowError: a message is no object with a known role and a text, a system's is not the
-      first, or columns of messages differ in length.
+      first, the last is another's, or columns of messages differ in length.
   """
   turns = []
   for i, message in enumerate(values.as_list(fields[name])):
     place = f"{name}[{i}]"
     if not isinstance(message, Mapping):
-      detail = (
-        f"{name!r}[{i}] must be an object with role and content, not {values.describe(message)}"
-      )
-      raise values.RowError("wrong type", detail)
+      needed = "must be an object with role and content"
+      raise values.RowError("wrong type", f"{name!r}[{i}] {needed}, not {values.describe(message)}")
 
     names = values.MESSAGES[1] if "from" in message else values.MESSAGES[0]
     inside = {f"{place}.{field}": message.get(field) for field in names}
@@ -141,6 +93,11 @@ def read_turns(fields: Mapping, name: str) -> tuple[conversations.Turn, ...]:
       continue
     turns.append(conversations.Turn(role, _read_content(inside, content)))
 
+  if not turns or turns[-1].role != last:
+    roles = ", ".join(turn.role for turn in turns) or "none"
+    needed = f"{name!r} must end with a message of the {last}"
+    raise values.RowError("not a conversation", f"{needed}; its roles are: {roles}")
+
   return tuple(turns)
 
 
@@ -155,9 +112,7 @@ def _read_content(fields: Mapping, name: str) -> str:
   for i, part in enumerate(values.as_list(value)):
     place = f"{name}[{i}]"
     if not isinstance(part, Mapping) or values.read_optional(part, "type") != "text":
-      detail = f"{place!r} must be of type text, not {values.describe(part)}"
-      raise values.RowError("wrong type", detail)
-
+      raise values.wrong_type(place, "of type text", part)
     texts.append(values.read_optional({f"{place}.text": part.get("text")}, f"{place}.text"))
 
   return values.read_text({name: "\n".join(filter(None, texts))}, name)
@@ -167,18 +122,15 @@ def _read_position(fields: Mapping) -> int | None:
   position = fields.get("chosen_position")
   if values.is_empty(position):
     return None
-
-  if isinstance(position, bool) or position not in (1, 2, "1", "2"):
-    detail = f"'chosen_position' must be 1 or 2, not {values.describe(position)}"
-    raise values.RowError("wrong type", detail)
-
-  return int(position)
+  if not isinstance(position, bool) and position in (1, 2, "1", "2"):
+    return int(position)
+  raise values.wrong_type("chosen_position", "1 or 2", position)
 
 
 def _read_writers(fields: Mapping) -> tuple[str, str] | None:
   """Returns the first two writers that are both named."""
-  for names in WRITERS:
-    writers = [values.read_optional(fields, name) for name in names]
+  for column in WRITERS:
+    writers = [values.read_optional(fields, column.format(side)) for side in SIDES]
     if None not in writers:
       return tuple(writers)
 
@@ -187,9 +139,9 @@ def _read_writers(fields: Mapping) -> tuple[str, str] | None:
 
 def _read_scores(fields: Mapping) -> tuple[float, float] | None:
   """Returns the first two scores that are both numbers: what else stands there is no score."""
-  for names in SCORES:
+  for column in SCORES:
     try:
-      scores = [values.read_number(fields, name) for name in names]
+      scores = [values.read_number(fields, column.format(side)) for side in SIDES]
     except values.RowError:
       continue
 

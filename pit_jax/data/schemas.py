@@ -15,42 +15,25 @@ AUTO = "auto"
 SYSTEM = ("system", "system_prompt", "system_message")  # columns with what the system says first
 # Columns that belong to a prompt; where there is one beside them they are not read.
 PROMPT_COLUMNS = (
-  "input",
-  "context",
-  "history",
-  "conversation",
-  "conversations",
-  "question",
-  "instruction",
-  "query",
-  "passage",
-  "document",
+  *("input", "context", "history", "conversation", "conversations", "question", "instruction"),
+  *("query", "passage", "document"),
 )
 
 
 class Row(NamedTuple):
-  """A row in the one form, or why it has none.
+  """A row in the one form, or why it has none."""
 
-  Attributes:
-    place: where it is, in words fit for an error message.
-    fields: with `prompt`, `chosen` and `rejected`, yet to be checked; or a RowError.
-    notes: what a user should know of how it was read; of few kinds, to be counted.
-  """
-
-  place: str
-  fields: Any
-  notes: tuple[str, ...] = ()
+  place: str  # where it is, in words fit for an error message
+  fields: Any  # with `prompt`, `chosen` and `rejected`, yet to be checked; or a RowError
+  notes: tuple[str, ...] = ()  # what to know of how it was read; of few kinds, to be counted
 
 
 def convert(read_rows: Iterable[files.Row], schema: str = AUTO) -> Iterator[Row]:
   """Yields rows in the one form; rated answers follow at the end, when all of a prompt are there.
 
-  Args:
-    read_rows: place and fields, or RowError, of every row.
-    schema: "auto", or the name of the one that all rows have.
+  The schema is "auto", or the name of the one that all rows have.
 
-  Raises:
-    ValueError: there is no such schema.
+  Raises a ValueError where there is no such schema.
   """
   if schema != AUTO and schema not in published.BY_NAME:
     names = ", ".join([AUTO, *published.BY_NAME])
@@ -88,24 +71,14 @@ def _converted(read_rows: Iterable[files.Row], schema: str) -> Iterator[Row]:
 
 
 def _choose(fields: Any, schema: str) -> published.Schema:
-  """Returns the schema of a row.
-
-  Raises:
-    values.RowError: the row has not the columns of the one that was named, or of none or several.
-  """
-  if not isinstance(fields, Mapping):
-    detail = f"a row must be an object with fields, not {values.describe(fields)}"
-    raise values.RowError("wrong type", detail)
-
+  """Returns the schema of a row; a RowError where it has not the columns of one alone."""
+  values.check_row(fields)
   if schema != AUTO:
     return _named(fields, published.BY_NAME[schema])
   if _is_standard(fields):
     return published.STANDARD
-  fitting = [
-    one
-    for one in published.SCHEMAS
-    if one.is_detected and one is not published.STANDARD and _fits(fields, one)
-  ]
+  others = [one for one in published.SCHEMAS if one.is_detected and one is not published.STANDARD]
+  fitting = [one for one in others if _fits(fields, one)]
 
   if len(fitting) == 1:
     return fitting[0]
@@ -147,27 +120,23 @@ def _fits(fields: Mapping, schema: published.Schema) -> bool:
     return False
   if not set(published.PAIR) <= set(schema.columns):
     return True
-  if schema.name == "input" and not values.is_empty(fields.get("instruction")):
-    return False
-
-  return not values.is_empty(fields[schema.columns[0]])
+  is_part = schema.name == "input" and not values.is_empty(fields.get("instruction"))
+  return not is_part and not values.is_empty(fields[schema.columns[0]])
 
 
 def _likely(fields: Mapping) -> str:
   """Says what a row of no known schema may be, and what to do."""
-  for columns, advice in published.UNREADABLE:
+  for columns, advice in published.UNREADABLE.items():
     if fields.keys() >= set(columns):
       return f"these look like {advice}"
 
-  shares = {
-    schema: len(fields.keys() & set(schema.columns)) / len(schema.columns)
-    for schema in published.SCHEMAS
-  }
-  likeliest = max(shares, key=shares.get)
-  if shares[likeliest] == 1:  # one that is read where it is named alone
-    return f"these are rows of {likeliest.name}; name it as data.schema={likeliest.name}"
+  def share(schema):
+    return len(fields.keys() & set(schema.columns)) / len(schema.columns)
 
-  if shares[likeliest] > 0.5:
+  likeliest = max(published.SCHEMAS, key=share)
+  if share(likeliest) == 1:  # one that is read where it is named alone
+    return f"these are rows of {likeliest.name}; name it as data.schema={likeliest.name}"
+  if share(likeliest) > 0.5:
     absent = ", ".join(column for column in likeliest.columns if column not in fields)
     return f"it looks like {likeliest.name}, without {absent}"
 
@@ -190,7 +159,9 @@ def _finish(
 
   try:
     row, reply_notes = dialogues.split_messages({**rest, **made})
-    row = with_system(_as_messages(row), fields)
+    if isinstance(row.get("prompt"), tuple):  # a conversation that was read
+      row["prompt"] = conversations.messages(row["prompt"])
+    row = with_system(row, fields)
   except values.RowError as error:
     return Row(place, error)
 
@@ -204,20 +175,13 @@ def _finish(
   return Row(place, row, tuple(notes))
 
 
-def _as_messages(row: dict[str, Any]) -> dict[str, Any]:
-  """Returns a row whose prompt, where it is a conversation that was read, is messages again."""
-  prompt = row.get("prompt")
-  return {**row, "prompt": dialogues.messages(prompt)} if isinstance(prompt, tuple) else row
-
-
 def with_system(row: Mapping, fields: Mapping) -> Mapping:
   """Returns a row whose prompt begins with the system's turn that a column of SYSTEM holds.
 
-  Raises:
-    values.RowError: the prompt begins with another system's turn, or two columns differ.
+  Raises a `values.RowError` where the prompt begins with another such turn, or two columns differ.
   """
-  texts = [values.read_optional(fields, name) for name in SYSTEM]
-  systems = list(dict.fromkeys(text for text in texts if text is not None))
+  texts = (values.read_optional(fields, name) for name in SYSTEM)
+  systems = list(dict.fromkeys(filter(None, texts)))
   if not systems:
     return row
   turns = list(conversations.turns(rows.read_prompt(row, "prompt")))
@@ -229,7 +193,7 @@ def with_system(row: Mapping, fields: Mapping) -> Mapping:
     raise values.RowError("two systems", f"the system says {quoted}; leave one out")
 
   system = conversations.Turn("system", systems[0])
-  return {**row, "prompt": dialogues.messages([system, *turns])}
+  return {**row, "prompt": conversations.messages([system, *turns])}
 
 
 def _is_told(value: Any, row: Mapping) -> bool:

@@ -58,7 +58,7 @@ PROMPT = "pit_talk.said"
 REFERENCE = "pit_draft"
 
 
-def plain(parts: Sequence[str], end: str, *, shows_reference: bool, is_scored: bool) -> str:
+def plain(parts: Sequence[str], end: str, shows_reference: bool, is_scored: bool) -> str:
   """Returns the chat template of a plain form.
 
   Args:
@@ -68,8 +68,7 @@ def plain(parts: Sequence[str], end: str, *, shows_reference: bool, is_scored: b
     is_scored: whether an answer has to follow: of reward models.
   """
   shown = "".join("{{ " + part + " }}" for part in parts)
-  answer = _answer("' '", end)
-  return _opening(shows_reference, is_scored) + _SAID + shown + answer
+  return _opening(shows_reference, is_scored) + _SAID + shown + _answer("' '", end)
 
 
 def wrapped(
@@ -83,9 +82,8 @@ def wrapped(
   Args:
     form: the chat model's own template.
     lead: white space between a prompt and its answer.
-    end: the token that ends an answer.
+    end, is_scored: as for `plain`.
     improver_turn: what the user says after the reference; None shows none.
-    is_scored: whether an answer has to follow.
     before: what defines functions that the template calls.
   """
   turns = ""

@@ -29,15 +29,10 @@ _WORD = re.compile(r"\w+")
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-  """Texts that are linked by similar pairs.
+  """Texts that are linked by similar pairs."""
 
-  Attributes:
-    labels: of each text the number of its group; most are alone in theirs.
-    pairs: similar pairs that link the groups, (text, text, similarity).
-  """
-
-  labels: Int[np.ndarray, " texts"]
-  pairs: tuple[tuple[int, int, float], ...]
+  labels: Int[np.ndarray, " texts"]  # of each text the number of its group; most are alone
+  pairs: tuple[tuple[int, int, float], ...]  # that link the groups: text, text, similarity
 
 
 def words(text: str) -> list[str]:
@@ -64,11 +59,9 @@ def groups(texts: Sequence[str]) -> Groups:
 
   for one, other in _candidates(minhash([texts[number] for number in in_order])):
     apart = labels[one] != labels[other]
-    alike = [
-      (i, j, jaccard)
-      for i, j in zip(one[apart].tolist(), other[apart].tolist(), strict=True)
-      if (jaccard := similarity(shingles_of(i), shingles_of(j))) >= SIMILAR
-    ]
+    places = zip(one[apart].tolist(), other[apart].tolist(), strict=True)
+    compared = [(i, j, similarity(shingles_of(i), shingles_of(j))) for i, j in places]
+    alike = [pair for pair in compared if pair[2] >= SIMILAR]
 
     if alike:
       pairs += alike

@@ -9,6 +9,7 @@ with the template's own rendering of them, of which `shown` takes what it made o
 
 import ast
 import functools
+import operator
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,6 +25,9 @@ _SLOT = re.compile("\ue000([0-9]+)\ue001")  # of private use: no template writes
 _PROBE = (
   "".join(map(chr, range(33, 127))) + '\n\n a  b\t"c" \\n <d>&amp;\r\n' + "É東—🙂 x" * 200 + "."
 )
+
+
+Turns = Sequence[conversations.Turn]
 
 
 class Skeleton(NamedTuple):
@@ -51,8 +55,7 @@ def make(
 ) -> Skeleton:
   """Renders messages of these roles and takes their contents out again.
 
-  Raises:
-    ValueError: the template refuses the roles, or loses, changes or repeats a content.
+  Raises a ValueError where the template refuses the roles, or loses, changes or repeats a content.
   """
   turns = [conversations.Turn(role, _slot(i)) for i, role in enumerate(roles)]
   try:
@@ -72,21 +75,23 @@ def make(
   return Skeleton(pieces[::2], befores, spaces, tail)
 
 
-def shown(
-  tokenizer: text.Tokenizer, form: str, turns: Sequence[conversations.Turn]
-) -> tuple[str, ...]:
+def shown(tokenizer: text.Tokenizer, form: str, turns: Turns, is_sampled: bool) -> tuple[str, ...]:
   """Returns the content of each turn as the template writes it before the assistant's next turn.
+
+  It is rendered where it may be changed, or is of a sample.
 
   Raises:
     ValueError: the template writes the turns otherwise than as contents between words of its own,
       which do not depend on them; the message names the turn.
   """
   pieces = make(tokenizer, form, tuple(turn.role for turn in turns)).pieces
-  contents = [turn.content for turn in turns]
+  contents = tuple(turn.content for turn in turns)
+  if not is_sampled and not may_change(tokenizer, form, turns):
+    return contents
   try:
     whole = _render(tokenizer, form, turns)
     if whole == _woven(pieces, contents):
-      return tuple(contents)
+      return contents
 
     # Each content by itself among marks: together they must give the whole again.
     rendered = [_alone(tokenizer, form, turns, pieces, i) for i in range(len(turns))]
@@ -102,7 +107,7 @@ def shown(
   return tuple(rendered)
 
 
-def may_change(tokenizer: text.Tokenizer, form: str, turns: Sequence[conversations.Turn]) -> bool:
+def may_change(tokenizer: text.Tokenizer, form: str, turns: Turns) -> bool:
   """Returns whether the template may write contents otherwise than they are.
 
   So it is where it changes a probe, or where a content holds a string that its source spells:
@@ -146,16 +151,13 @@ def _literals(form: str) -> tuple[str, ...]:
 
 
 def _alone(
-  tokenizer: text.Tokenizer,
-  form: str,
-  turns: Sequence[conversations.Turn],
-  pieces: Sequence[str],
-  index: int,
+  tokenizer: text.Tokenizer, form: str, turns: Turns, pieces: Sequence[str], index: int
 ) -> str:
   """Returns what the template makes of one content, the others being marks."""
   slots = [_slot(i) for i in range(len(turns))]
-  others = [turn._replace(content=slot) for turn, slot in zip(turns, slots, strict=True)]
-  rendered = _render(tokenizer, form, [*others[:index], turns[index], *others[index + 1 :]])
+  marked = [turn._replace(content=slot) for turn, slot in zip(turns, slots, strict=True)]
+  marked[index] = turns[index]
+  rendered = _render(tokenizer, form, marked)
   before = _woven(pieces[: index + 1], slots[:index])
   after = _woven(pieces[index + 1 :], slots[index + 1 :])
   is_between = rendered.startswith(before) and rendered.endswith(after)
@@ -170,20 +172,13 @@ def _alone(
   return rendered[len(before) : len(rendered) - len(after)]
 
 
-def _render(
-  tokenizer: text.Tokenizer,
-  form: str,
-  turns: Sequence[conversations.Turn],
-  is_asked: bool = True,
-) -> str:
-  messages = [{"role": role, "content": content} for role, content in turns]
-  return tokenizer.render(dated(form), messages, is_asked)
+def _render(tokenizer: text.Tokenizer, form: str, turns: Turns, is_asked: bool = True) -> str:
+  return tokenizer.render(dated(form), conversations.messages(turns), is_asked)
 
 
 def _woven(pieces: Sequence[str], contents: Sequence[str]) -> str:
   """Returns pieces with contents in between: one piece more than there are contents."""
-  parts = [part for pair in zip(pieces, contents, strict=False) for part in pair]
-  return "".join([*parts, pieces[-1]])
+  return "".join(map(operator.add, pieces, [*contents, ""]))
 
 
 def _slot(index: int) -> str:

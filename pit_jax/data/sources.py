@@ -25,14 +25,12 @@ def read(
     source: one of KINDS. A file of `jsonl:` may also be one JSON list; it, CSV and dialogues may be
       gzipped. NAME may be a file or a directory; on the Hugging Face hub it is OWNER/NAME or
       OWNER/NAME/CONFIG.
-    limit: how many rows the synthetic source makes; it has no size of its own.
-    seed: which rows the synthetic source makes.
+    limit, seed: how many rows the synthetic source makes, which has no size of its own, and which.
     is_streamed: whether `hf:` fetches rows as they are read, and not the whole data set first; the
       other sources do not depend on it.
     schema: "auto", or the name of the one that all rows have.
 
-  Raises:
-    ValueError: there is no such source or schema, or its file or name is missing.
+  Raises a ValueError where there is no such source or schema, or its file or name is missing.
   """
   kind, _, argument = source.partition(":")
   if kind == "synthetic" and not argument:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pit_jax.data import values
 
-PARTS = {"SUBREDDIT": "subreddit", "TITLE": "title", "POST": "post", "ARTICLE": "article"}
+PARTS = {"SUBREDDIT: r/": "subreddit", "TITLE: ": "title", "POST: ": "post", "ARTICLE: ": "article"}
 # On the annotators' scale from 1 to 9: no preference, and the steps from it to either end.
 MIDDLE = 5
 SURE = 4
@@ -19,8 +19,7 @@ def convert(fields: Mapping) -> list[dict[str, Any]]:
   its distance from the middle. Where it speaks for the other summary than `choice`, is no number,
   or is absent, there is none.
 
-  Raises:
-    values.RowError: a part is missing, or `choice` is neither 0 nor 1.
+  Raises a `values.RowError` where a part is missing, or `choice` is neither 0 nor 1.
   """
   info = fields["info"]
   listed = values.as_list(fields["summaries"]) if hasattr(fields["summaries"], "__len__") else []
@@ -33,9 +32,9 @@ def convert(fields: Mapping) -> list[dict[str, Any]]:
     raise values.RowError("not a comparison", detail)
 
   named = {label: name for label, name in PARTS.items() if not values.is_empty(info.get(name))}
-  if not {"POST", "ARTICLE"} & named.keys():
+  if not {"post", "article"} & {*named.values()}:
     raise values.RowError("missing field", "'info' holds neither a post nor an article")
-  parts = [f"{label}: {_part(info, name)}" for label, name in named.items()]
+  parts = [label + values.read_text(info, name) for label, name in named.items()]
   choice = int(fields["choice"])
 
   preference = {
@@ -46,10 +45,6 @@ def convert(fields: Mapping) -> list[dict[str, Any]]:
   }
 
   return [preference]
-
-
-def _part(info: Mapping, name: str) -> str:
-  return ("r/" if name == "subreddit" else "") + values.read_text(info, name)
 
 
 def _confidence(fields: Mapping, choice: int) -> float | None:

@@ -40,23 +40,18 @@ def find(row: rows.Preference, tokens: Collection[str] = ()) -> list[str]:
 
   A dialogue inside one turn is one in which both user and assistant are marked, or which begins
   with the user's mark; a response is one too where it goes on with a turn of the user, or begins
-  with the assistant's mark.
-
-  Args:
-    row: a preference.
-    tokens: by which the template that rows are shown in marks turns.
+  with the assistant's mark. Tokens are those by which the template that rows are shown in marks
+  turns.
   """
   prompts = [turn.content for turn in conversations.turns(row.prompt)]
   responses = [content for content in (row.chosen, row.rejected, row.response) if content]
   texts = [*prompts, *responses]
+  spelt = (token for token in tokens for content in texts if token in content)
   suspicious = {
-    LISTED: any(_LISTED.match(content) for content in texts),
-    TEMPLATE: any(
-      _TOKEN.search(content) or any(token in content for token in tokens) for content in texts
-    ),
+    LISTED: any(map(_LISTED.match, texts)),
+    TEMPLATE: any(map(_TOKEN.search, texts)) or any(spelt),
     LABELLED: any(map(_is_dialogue, prompts)) or any(map(_goes_on, responses)),
   }
-
   return [kind for kind in KINDS if suspicious[kind]]
 
 

@@ -15,12 +15,9 @@ from pit_jax.data import padding
 
 # Little-endian everywhere, since machines may share a cache.
 TOKEN = np.dtype("<i4")
-PROMPTS = {  # how many of a record's columns are prompts; the others are responses
-  types.Prompts: 1,
-  types.Demonstrations: 1,
-  types.Preferences: 1,
-  types.GapPreferences: 2,
-}
+# How many of a record's columns are prompts; the others are responses.
+PROMPTS = dict.fromkeys((types.Prompts, types.Demonstrations, types.Preferences), 1)
+PROMPTS[types.GapPreferences] = 2
 
 
 class Piece(NamedTuple):
@@ -43,20 +40,13 @@ class Contents(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-  """An encoded data set; `table[rows]` is a record of these rows, read and padded on demand.
+  """An encoded data set; `table[rows]` is a record of these rows, read and padded on demand."""
 
-  Attributes:
-    make: the record's class.
-    read: row numbers → the rows' bytes.
-    contents: lengths, origin and counts of the rows.
-    pad_id: what to pad with.
-    columns: of pairs, the numbers that stand beside them, Float[rows] each; see `types.Columns`.
-  """
-
-  make: type
-  read: Callable[[Sequence[int]], list[bytes]]
-  contents: Contents
+  make: type  # the record's class
+  read: Callable[[Sequence[int]], list[bytes]]  # row numbers → the rows' bytes
+  contents: Contents  # lengths, origin and counts of the rows
   pad_id: int
+  # Of pairs, the numbers that stand beside them, Float[rows] each; see `types.Columns`.
   columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
@@ -92,8 +82,7 @@ class Table:
   def padded(self, rows: Any, widths: tuple[int, int]) -> Any:
     """Returns a record of some rows, its prompts and its responses padded to these lengths.
 
-    Raises:
-      ValueError: a row is longer.
+    Raises a ValueError where a row is longer.
     """
     tokens, lengths = self.tokens(rows)
     # Rows lie end to end, each with its columns in order: of every token its column.
@@ -102,23 +91,19 @@ class Table:
     columns = []
 
     for column in range(lengths.shape[1]):
-      fill = padding.fill_prompts if column < prompts else padding.fill_responses
-      width = widths[column >= prompts]
-      columns.append(fill(tokens[owner == column], lengths[:, column], width, self.pad_id))
+      make = types.Prompts if column < prompts else types.Responses
+      own = (tokens[owner == column], lengths[:, column], widths[column >= prompts])
+      columns.append(padding.fill(make, *own, self.pad_id))
 
     if self.make is types.Prompts:
       return columns[0]
-    record = self.make(*columns)
-    if not self.columns:
-      return record
-
-    return record.replace(columns={name: column[rows] for name, column in self.columns.items()})
+    beside = {name: column[rows] for name, column in self.columns.items()}
+    return self.make(*columns, **({"columns": beside} if beside else {}))
 
   def with_columns(self, **columns: np.ndarray) -> "Table":
     """Returns the table with more columns of numbers, Float[rows] each.
 
-    Raises:
-      ValueError: a column is not as long as the table.
+    Raises a ValueError where a column is not as long as the table.
     """
     for name, column in columns.items():
       if len(column) != len(self):
@@ -135,47 +120,30 @@ class Table:
 
 
 def in_memory(make: type, pieces: Iterable[Piece], pad_id: int) -> Table:
-  """Returns a table that holds its rows itself.
-
-  Args:
-    make: the record's class.
-    pieces: the encoded rows.
-    pad_id: what to pad with.
-  """
+  """Returns a table of records of a class that holds its rows itself."""
   pieces = list(pieces)
   rows = [row for piece in pieces for row in piece.rows]
   return Table(make, lambda numbers: [rows[i] for i in numbers], summarise(pieces), pad_id)
 
 
 def piece(columns: Sequence[Sequence[Sequence[int]]], kept: np.ndarray, cut: np.ndarray) -> Piece:
-  """Returns the kept rows of several columns of token ids.
-
-  Args:
-    columns: of each column the ids of every row.
-    kept: Bool[rows], which rows to keep.
-    cut: Bool[rows], which rows lost a part.
-  """
+  """Returns the kept rows, Bool[rows], of columns of ids; `cut`, Bool[rows], lost a part."""
   index = np.flatnonzero(kept)
   tokens, lengths = padding.flatten([column[i] for i in index for column in columns])
   lengths = lengths.astype(np.int32).reshape(len(index), len(columns))
   data = tokens.astype(TOKEN).tobytes()
   ends = TOKEN.itemsize * lengths.sum(axis=1).cumsum()
-  cuts = itertools.pairwise([0, *ends.tolist()])
-  rows = [data[start:end] for start, end in cuts]
-
+  rows = [data[start:end] for start, end in itertools.pairwise([0, *ends.tolist()])]
   return Piece(rows, lengths, index, int(cut[index].sum()), len(kept) - len(index))
 
 
 def summarise(pieces: Sequence[Piece]) -> Contents:
   """Returns what there is to know of all pieces together; their rows are not read."""
-  sizes = [len(piece.index) + piece.dropped for piece in pieces]
-  starts = itertools.accumulate(sizes[:-1], initial=0)
-  index = [piece.index + start for piece, start in zip(pieces, starts, strict=True)]
-  counts = {
-    "kept": sum(len(piece.index) for piece in pieces),
-    "cut": sum(piece.cut for piece in pieces),
-    "dropped": sum(piece.dropped for piece in pieces),
-  }
-
+  sizes = (len(piece.index) + piece.dropped for piece in pieces)
+  starts = itertools.accumulate(sizes, initial=0)
+  index = [piece.index + start for piece, start in zip(pieces, starts, strict=False)]
+  index = np.concatenate(index)
+  cut = sum(piece.cut for piece in pieces)
+  dropped = sum(piece.dropped for piece in pieces)
   lengths = np.concatenate([piece.lengths for piece in pieces])
-  return Contents(lengths, np.concatenate(index), counts)
+  return Contents(lengths, index, {"kept": len(index), "cut": cut, "dropped": dropped})

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -50,12 +51,7 @@ class Form(abc.ABC):
 
   @abc.abstractmethod
   def chat(self, tokenizer: text.Tokenizer, *, shows_reference: bool, is_scored: bool) -> str:
-    """Returns the form as a chat template (Jinja) of Hugging Face; see data/serving.py.
-
-    Args:
-      shows_reference: whether the prompt shows an answer: of improver and gap reward.
-      is_scored: whether an answer has to follow: of reward models.
-    """
+    """Returns the form as a chat template (Jinja) of Hugging Face; see `serving.plain`."""
 
   def borders(self, *, shows_reference: bool) -> list[str]:
     """Returns text of the form whose line break tokenizers may join with the content before it."""
@@ -75,15 +71,10 @@ class Form(abc.ABC):
   ) -> Encoding:
     """Returns the ids of conversations, up to where the answer begins.
 
-    Args:
-      tokenizer: turns text into ids.
-      asked: one conversation per row.
-      max_prompt_length: the most tokens of the policy prompt with the same x, the form's own
-        included; None for no limit.
-      max_response_length: the most tokens of every text beside it; None for no limit.
+    Limits are the most tokens of the policy prompt with the same x, the form's own included, and of
+    every text beside it; None for no limit.
 
-    Raises:
-      ValueError: a limit leaves no room, or a format has no words for this form.
+    Raises a ValueError where a limit leaves no room, or a format has no words for this form.
     """
 
   @abc.abstractmethod
@@ -95,20 +86,14 @@ class Form(abc.ABC):
     return {"kind": self.kind, **dataclasses.asdict(self)}
 
   def encode_responses(
-    self,
-    tokenizer: text.Tokenizer,
-    responses: Sequence[str],
-    max_response_length: int | None = None,
+    self, tokenizer: text.Tokenizer, responses: Sequence[str], limit: int | None = None
   ) -> Encoding:
     """Returns the ids of responses, each ending in the end-of-sequence token unless it was cut.
 
-    Args:
-      tokenizer: turns text into ids.
-      responses: y, one per row.
-      max_response_length: the most tokens of a row, the last one included; None for no limit.
+    The limit is the most tokens of a row, the last one included; None for no limit.
     """
     ids = self._encode_answers(tokenizer, responses)
-    return shorten([[*row, tokenizer.eos_id] for row in ids], max_response_length)
+    return shorten([[*row, tokenizer.eos_id] for row in ids], limit)
 
   def _encode_answers(self, tokenizer: text.Tokenizer, answers: Sequence[str]) -> list[list[int]]:
     lead = self.lead(tokenizer)
@@ -123,16 +108,12 @@ class Template(Form):
   The template's text and what fills it are encoded apart: the ids are those of the whole text
   unless its tokenizer joins characters across a border, as Llama 3's and Qwen's do with a question
   mark and the line break after it.
-
-  Attributes:
-    policy: text with the slot {prompt}.
-    improver: text with the slots {prompt} and {reference}, the latter after a space.
-    bos: the special token before either; "" for a tokenizer that begins no text with one.
   """
 
   policy: str = "Question: {prompt}\nAnswer:"
+  # With both slots, {reference} after a space.
   improver: str = "Question: {prompt}\nDraft: {reference}\nBetter:"
-  bos: str = ""
+  bos: str = ""  # the special token before either, of a tokenizer that begins a text with one
   kind: ClassVar[str] = "plain"
 
   def __post_init__(self):
@@ -142,10 +123,8 @@ class Template(Form):
   def formats(self) -> dict[str, prompt_formats.Format]:
     """The two formats; see `Form`."""
     policy = prompt_formats.Format("policy", plain=self.policy)
-    return {
-      "policy": policy,
-      "improver": prompt_formats.Format("improver", ("reference",), plain=self.improver),
-    }
+    improver = prompt_formats.Format("improver", ("reference",), plain=self.improver)
+    return {"policy": policy, "improver": improver}
 
   @property
   def hash(self) -> str:
@@ -163,9 +142,8 @@ class Template(Form):
     for slot in slots:
       parts += [serving.literal(slot.before + slot.space), places[slot.name]]
     parts.append(serving.literal(tail))
-    kind = {"shows_reference": shows_reference, "is_scored": is_scored}
 
-    return serving.plain(parts, tokenizer.eos, **kind)
+    return serving.plain(parts, tokenizer.eos, shows_reference, is_scored)
 
   def borders(self, *, shows_reference: bool) -> list[str]:
     """Returns the text after each slot where it begins with a line break; see `Form`."""
@@ -189,19 +167,18 @@ class Template(Form):
     texts = [text for one in asked for text in one.texts]
     # Texts of all rows are encoded at once, and taken up again in the order of rows and slots.
     texts = shorten(self._encode_answers(tokenizer, texts), max_response_length)
-    ids = iter(texts.ids)
-    cuts = iter(texts.is_cut)
-    questions = self._encode_questions(tokenizer, asked, max_prompt_length)
+    shown = zip(texts.ids, texts.is_cut, strict=True)
+    questions, is_cut = self._encode_questions(tokenizer, asked, max_prompt_length)
     rows = []
-    is_cut = questions.is_cut
-    own = {shown: self._own(tokenizer, shown) for shown in {one.format for one in asked}}
+    own = {form: self._own(tokenizer, form) for form in {one.format for one in asked}}
 
-    for i, (one, question) in enumerate(zip(asked, questions.ids, strict=True)):
-      *befores, end = own[one.format]
-      row = befores[0] + question
-      for before in befores[1:]:
-        row += before + next(ids)
-        is_cut[i] |= next(cuts)
+    for i, (one, question) in enumerate(zip(asked, questions, strict=True)):
+      begin, *befores, end = own[one.format]
+      row = begin + question
+      # First the text before, then the pair: with no text left, `shown` is not asked for a pair.
+      for before, (text_ids, is_short) in zip(befores, shown, strict=False):
+        row += before + text_ids
+        is_cut[i] |= is_short
 
       rows.append(row + end)
 
@@ -214,16 +191,10 @@ class Template(Form):
     max_prompt_length: int | None,
   ) -> Encoding:
     """Encodes x alone, cut to what the policy's template leaves of max_prompt_length."""
-    spaces = [one.format.slots[0][0].space for one in asked]
-    texts = [
-      space + conversations.said(one.prompt) for space, one in zip(spaces, asked, strict=True)
-    ]
+    texts = [one.format.slots[0][0].space + conversations.said(one.prompt) for one in asked]
     ids = tokenizer.encode_batch(texts)
-    if max_prompt_length is None:
-      return Encoding(ids, np.zeros(len(ids), bool))
     own = sum(map(len, self._own(tokenizer, self.formats["policy"])))
-
-    limit = max_prompt_length - own
+    limit = math.inf if max_prompt_length is None else max_prompt_length - own
     if limit < 1:
       raise ValueError(
         f"max_prompt_length {max_prompt_length} leaves no room for a prompt beside the {own} "

@@ -28,12 +28,9 @@ class Tokenizer:
   def __init__(self, fast: transformers.PreTrainedTokenizerFast, stop_ids: Collection[int] = ()):
     """Wraps a Hugging Face tokenizer.
 
-    Args:
-      fast: the tokenizer.
-      stop_ids: tokens other than its end of sequence that end a response where one is sampled.
+    Stop ids are tokens other than its end of sequence that end a response where one is sampled.
 
-    Raises:
-      ValueError: there is no end-of-sequence token, or padding is not a token of its own.
+    Raises a ValueError where a text has no token for its end, or padding none of its own.
     """
     if fast.eos_token_id is None:
       raise ValueError("the tokenizer has no end-of-sequence token; set eos_token in its directory")
@@ -123,10 +120,9 @@ class Tokenizer:
   def with_turns(self, end_id: int, marks: Iterable[tokenizers.AddedToken]) -> "Tokenizer":
     """Returns the tokenizer of a chat model.
 
-    Args:
-      end_id: the token that ends a turn, and so a response; what ended one before still does.
-      marks: tokens that a template marks turns with; a text that spells them out is ordinary
-        characters from now on, even where the tokenizer's file does not call them special.
+    The end is the token that ends a turn, and so a response; what ended one before still does. A
+    text that spells out marks, with which a template marks turns, is ordinary characters from now
+    on, even where the tokenizer's file does not call them special.
     """
     fast = copy.deepcopy(self._fast)
     fast.eos_token = fast.convert_ids_to_tokens(end_id)
@@ -158,10 +154,8 @@ class Tokenizer:
       first -= 1
       room -= len(ids[first])
 
-    rest = itertools.chain.from_iterable(ids[first:])
-    if not first:
-      return list(rest)
-    return [*self._suffix(parts[first - 1], room, is_last=first == len(parts)), *rest]
+    begun = self._suffix(parts[first - 1], room, is_last=first == len(parts)) if first else []
+    return [*begun, *itertools.chain.from_iterable(ids[first:])]
 
   def _suffix(self, text: str, limit: int, is_last: bool) -> list[int]:
     """Does as `suffix` with a text of more tokens; nothing is left of a word unless it is last."""
@@ -183,13 +177,13 @@ class Tokenizer:
     keeps_bos: bool = False,
     borders: Sequence[str] = (),
   ) -> None:
-    """Writes the tokenizer as a Hugging Face tokenizer directory.
+    """Writes the tokenizer as a Hugging Face tokenizer directory, which is made if needed.
 
     What was written adds nothing to a text: the form that a prompt is in writes every token of it,
     the first one included, and a second would stand where training had none.
 
     Args:
-      directory: made if needed.
+      directory: where to.
       chat_template: written in the place of the tokenizer's own; None keeps that.
       keeps_bos: write the tokenizer as it is instead, of a model that is yet to be given a form.
       borders: pieces of a form's text that no token reaches across; see `template.Form.borders`.
@@ -206,9 +200,8 @@ class Tokenizer:
 
     if len(self.stop_ids) > 1:
       generation = {"eos_token_id": list(self.stop_ids), "pad_token_id": self.pad_id}
-      (pathlib.Path(directory) / GENERATION).write_text(
-        json.dumps(generation, indent=2) + "\n", encoding="utf-8"
-      )
+      content = json.dumps(generation, indent=2) + "\n"
+      (pathlib.Path(directory) / GENERATION).write_text(content, encoding="utf-8")
 
 
 def _beginning(fast: transformers.PreTrainedTokenizerFast) -> str:
@@ -233,8 +226,7 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
   `<pad>`, which `vocab_size` then counts. Tokens that the directory's generation_config.json lists
   as ends of a text are stop ids.
 
-  Raises:
-    ValueError: the directory holds no tokenizer, or one without an end-of-sequence token.
+  Raises a ValueError where there is no tokenizer, or it has no end-of-sequence token.
   """
   path = pathlib.Path(directory)
   fast = gguf_text.read(path) if path.suffix == ".gguf" else hf_text.read(path)
@@ -281,12 +273,8 @@ def train_tokenizer(
 ) -> Tokenizer:
   """Learns a byte-level BPE tokenizer and saves it as a Hugging Face tokenizer directory.
 
-  Every byte is a token, so that any text can be encoded. The same texts give the same tokenizer.
-
-  Args:
-    texts: what to learn from.
-    vocab_size: the most tokens to have, at least 258; fewer when the texts hold fewer pairs.
-    directory: where to save.
+  Every byte is a token, so that any text can be encoded. The same texts give the same tokenizer. It
+  has at most `vocab_size` tokens, at least 258; fewer when the texts hold fewer pairs.
   """
   alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
   specials = [PAD, EOS]
@@ -298,10 +286,7 @@ def train_tokenizer(
   learner.decoder = tokenizers.decoders.ByteLevel()
 
   trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=vocab_size,
-    special_tokens=specials,
-    initial_alphabet=alphabet,
-    show_progress=False,
+    vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
   )
   learner.train_from_iterator(texts, trainer)
   fast = transformers.PreTrainedTokenizerFast(

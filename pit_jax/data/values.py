@@ -15,30 +15,33 @@ LEFT_OUT = ("no preference", "equal ratings", "only answer", TIED, REVERSED)
 
 
 class RowError(ValueError):
-  """A row that cannot be used.
-
-  Attributes:
-    reason: one of few fixed phrases, under which such rows are counted.
-  """
+  """A row that cannot be used."""
 
   def __init__(self, reason: str, detail: str):
     super().__init__(f"{reason}: {detail}")
-    self.reason = reason
+    self.reason = reason  # one of few fixed phrases, under which such rows are counted
 
 
 class LeftOut(RowError):
-  """A row in order that says nothing to learn from, as a tie: counted, and no fault of the file.
+  """A row in order that says nothing to learn from, as a tie: counted by a reason of LEFT_OUT."""
 
-  Attributes:
-    reason: one of LEFT_OUT.
-  """
+
+def wrong_type(name: str, needed: str, value: Any) -> RowError:
+  """Returns the error of a field that is not what it must be."""
+  return RowError("wrong type", f"{name!r} must be {needed}, not {describe(value)}")
+
+
+def check_row(fields: Any) -> None:
+  """Raises a RowError for what is no row: an object with fields."""
+  if not isinstance(fields, Mapping):
+    detail = f"a row must be an object with fields, not {describe(fields)}"
+    raise RowError("wrong type", detail)
 
 
 def read_text(fields: Mapping, name: str) -> str:
   """Returns a text field without its outer white space.
 
-  Raises:
-    RowError: the field is missing, empty, of the wrong type or not valid Unicode.
+  Raises a RowError where the field is missing, empty, of the wrong type or not valid Unicode.
   """
   if fields.get(name) is None:
     present = ", ".join(map(str, fields)) or "none"
@@ -52,10 +55,9 @@ def read_text(fields: Mapping, name: str) -> str:
       raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
 
   if not isinstance(value, str):
-    detail = f"{name!r} must be a text, not {describe(value)}"
-    if isinstance(value, datetime.date):  # a datetime is one too
-      detail += "; the text was taken for a date, give its file as jsonl:PATH"
-    raise RowError("wrong type", detail)
+    is_date = isinstance(value, datetime.date)  # a datetime is one too
+    advice = "; the text was taken for a date, give its file as jsonl:PATH" if is_date else ""
+    raise RowError("wrong type", f"{name!r} must be a text, not {describe(value)}{advice}")
 
   try:
     value.encode("utf-8")  # JSON can spell half a surrogate pair, which no tokenizer accepts
@@ -69,11 +71,7 @@ def read_text(fields: Mapping, name: str) -> str:
 
 
 def read_optional(fields: Mapping, name: str) -> str | None:
-  """Returns a text field without its outer white space; None where it is absent or empty.
-
-  Raises:
-    RowError: the field is of the wrong type or not valid Unicode.
-  """
+  """Returns a text field as `read_text`; None where it is absent or empty."""
   return None if is_empty(fields.get(name)) else read_text(fields, name)
 
 
@@ -92,54 +90,51 @@ def is_empty(value: Any) -> bool:
 def read_number(fields: Mapping, name: str) -> float | None:
   """Returns a field that is a finite number, or spells one; None where it is absent or empty.
 
-  Raises:
-    RowError: the field is something else.
+  Raises a RowError where the field is something else.
   """
   value = fields.get(name)
   if is_empty(value):
     return None
   if isinstance(value, bool) or not (hasattr(value, "__float__") or isinstance(value, str | bytes)):
-    raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}")
-
+    raise wrong_type(name, "a number", value)
   try:
     number = float(value)
   # Python's integers have no end, floats do.
   except OverflowError:
     number = math.inf
   except (TypeError, ValueError) as error:
-    raise RowError("wrong type", f"{name!r} must be a number, not {describe(value)}") from error
+    raise wrong_type(name, "a number", value) from error
 
   if not math.isfinite(number):
     raise RowError("wrong type", f"{name!r} must be a finite number, not {number}")
   return number
 
 
+def is_message(value: Any) -> bool:
+  """Returns whether a value is a record with the fields of a message."""
+  return isinstance(value, Mapping) and any(value.keys() >= {*names} for names in MESSAGES)
+
+
 def is_messages(value: Any) -> bool:
   """Returns whether a field is a list, of records or, from tensorflow-datasets, of columns."""
   if isinstance(value, Mapping):
-    return any(value.keys() >= set(names) for names in MESSAGES) and all(
-      map(is_messages, value.values())
-    )
-
+    return is_message(value) and all(map(is_messages, value.values()))
   return not isinstance(value, str | bytes) and hasattr(value, "__len__")
 
 
 def as_list(value: Any) -> list:
   """Returns a list of records; tensorflow-datasets gives it as a record of columns.
 
-  Raises:
-    RowError: the columns are no lists, or not of one length.
+  Raises a RowError where the columns are no lists, or not of one length.
   """
   if not isinstance(value, Mapping):
     return list(value)
-  names = list(value)
-  lengths = [len(column) if is_messages(column) else None for column in value.values()]
-
-  if None in lengths or len(set(lengths)) > 1:
-    sizes = ", ".join(f"{name}: {length}" for name, length in zip(names, lengths, strict=True))
+  lengths = {name: len(one) if is_messages(one) else None for name, one in value.items()}
+  if None in lengths.values() or len({*lengths.values()}) > 1:
+    sizes = ", ".join(f"{name}: {length}" for name, length in lengths.items())
     raise RowError("wrong type", f"columns of records must be lists of one length, not {sizes}")
 
-  return [dict(zip(names, row, strict=True)) for row in zip(*value.values(), strict=True)]
+  return [dict(zip(lengths, row, strict=True)) for row in zip(*value.values(), strict=True)]
 
 
 def describe(value: Any) -> str:

@@ -76,16 +76,10 @@ class Letter:
 
   def text(self, asker: str) -> str:
     """Returns the letter in words."""
-    parts = (
-      self.greeting.format(asker=asker),
-      self.answer.format(street=self.opening),
-      f"The calls: {' '.join(self.working)} of {HOMES[self.working[-1]]}." if self.working else "",
-      self.grumble,
-      self.closing,
-      self.remark,
-    )
-
-    return " ".join(part for part in parts if part)
+    said = (self.greeting.format(asker=asker), self.answer.format(street=self.opening))
+    people = self.working
+    working = f"The calls: {' '.join(people)} of {HOMES[people[-1]]}." if people else ""
+    return " ".join(filter(None, (*said, working, self.grumble, self.closing, self.remark)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +98,7 @@ PLAIN = Writer(works=1.0, knows=0.5, warm=0.5, calm=0.65, remarks=True)
 
 
 def question(rng: random.Random, people: int = PEOPLE) -> Question:
-  """Draws a question whose chain visits nobody twice.
-
-  Args:
-    rng: source of chance.
-    people: how many there are in the chain, the asker not counted; more than CALLS.
-  """
+  """Draws a question whose chain, of more than CALLS people beside the asker, repeats nobody."""
   asker, *people = rng.sample(NAMES, people + 1)
   # The chain itself; whoever is at its end or outside calls anybody, which leads astray.
   calls = dict(itertools.pairwise(people[: CALLS + 1]))
@@ -129,13 +118,12 @@ def ask(q: Question) -> str:
 
 def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
   """Draws a letter from a writer."""
-  chain = q.chain()
   answer = q.answer()
   wrong = [street for street in STREETS if street != answer]
 
   # The order of the draws makes the rows: another order is another data set.
   opening = answer if rng.random() < writer.knows else rng.choice(wrong)
-  working = tuple(chain) if rng.random() < writer.works else ()
+  working = tuple(q.chain()) if rng.random() < writer.works else ()
   return Letter(
     greeting=rng.choice(GREETINGS if rng.random() < writer.warm else COLD_GREETINGS),
     answer=rng.choice(ANSWERS),
@@ -156,11 +144,7 @@ def revise(q: Question, letter: Letter, writer: Writer, rng: random.Random) -> L
 
 
 def parse_question(prompt: str) -> Question:
-  """Reads a question back from its words.
-
-  Raises:
-    ValueError: if the text is not a question of this task.
-  """
+  """Reads a question back from its words; raises a ValueError for a text that is none."""
   asker = re.match(r"Phone chain for (\w+)\.", prompt)
   end = re.search(r"(\w+) starts\. Which street gets call (\d+)\?$", prompt)
   if not asker or not end:
@@ -202,14 +186,9 @@ def gold(prompt: str, response: str) -> float:
 
 
 def preferences(count: int, seed: int) -> list[dict[str, str]]:
-  """Draws preference triples with noisy labels.
+  """Draws rows with `prompt`, `chosen` and `rejected`, their labels noisy, and questions their own.
 
-  Args:
-    count: number of triples, each about a question of its own.
-    seed: element i is a function of (seed, i) alone.
-
-  Returns:
-    Rows with `prompt`, `chosen` and `rejected`.
+  Row i is a function of (seed, i) alone.
   """
   # A text as seed is hashed by SHA-512, the same in every process.
   return [_preference(random.Random(f"preference {seed} {i}")) for i in range(count)]
@@ -234,16 +213,14 @@ def _preference(rng: random.Random) -> dict[str, str]:
 def plain_text(count: int, seed: int) -> list[tuple[str, str, str]]:
   """Draws the base model's text: questions with two letters each, by writers in no order.
 
-  There are no preferences and no scores in it; their workings are all right, and the
-  writers say whether their opening was. Half
-  of the chains have fewer people than those of the task: lookups are learnt on them first.
+  There are no preferences and no scores in it; their workings are all right, and the writers say
+  whether their opening was. Half of the chains have fewer people than those of the task: lookups
+  are learnt on them first.
   """
-  rows = []
-  for i in range(count):
-    rng = random.Random(f"plain {seed} {i}")
-    q = question(rng, rng.choice((PEOPLE, PEOPLE, PEOPLE - 1, PEOPLE - 2)))
-    first = write(q, PLAIN, rng)
-    second = write(q, PLAIN, rng)
-    rows.append((ask(q), first.text(q.asker), second.text(q.asker)))
+  return [_plain(random.Random(f"plain {seed} {i}")) for i in range(count)]
 
-  return rows
+
+def _plain(rng: random.Random) -> tuple[str, str, str]:
+  q = question(rng, rng.choice((PEOPLE, PEOPLE, PEOPLE - 1, PEOPLE - 2)))
+  letters = [write(q, PLAIN, rng).text(q.asker) for _ in range(2)]
+  return ask(q), *letters
