@@ -22,10 +22,8 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
   """Yields what is wrong with the stages of a curriculum."""
   names = [stage.name for stage in stages]
   if not names or len(set(names)) < len(names):
-    yield (
-      f"curriculum with the stages {names}: give at least one, each a name of its own, since "
-      "checkpoints go by names"
-    )
+    rule = "give at least one, each a name of its own, since checkpoints go by names"
+    yield f"curriculum with the stages {names}: {rule}"
 
   for index, stage in enumerate(stages):
     yield from checks.outside(stage, ALLOWED, f"curriculum[{index}].")
@@ -62,9 +60,8 @@ def texts(
     "dataset.chosen": [row.chosen for row in rows],
     "policy": from_policy,
   }
-  questions = [row.prompt for row in rows] * len(sources)
-
-  return questions, [reference for source in sources for reference in references[source]]
+  shown = [reference for source in sources for reference in references[source]]
+  return fold.prompts * len(sources), shown
 
 
 def run(
@@ -85,7 +82,7 @@ def run(
   stage, the value model is warmed up once, and the learning rates rise and fall once over all.
 
   Args:
-    context: configuration, data, models and folder of the run.
+    context: of the run.
     name: prefix of the stages' names.
     fold: the prompts.
     stages: each with `name`, `references` (sources), `steps`, `kl_coefficient` and
@@ -101,11 +98,11 @@ def run(
   """
   context = made_rows.depending(context, from_policy)
   start = {"policy": improver_sft, "value": gap_reward.value}
-  learner = rl.begin(context, start, job, stages[0].kl_coefficient)
+  before = stages[0]
+  learner = rl.begin(context, start, job, before.kl_coefficient)
   total = steps(stages)
   begun = 0
-  before = stages[0]
-  shown = context.rows.settings.formats["improver"]
+  settings = context.rows.settings
 
   for number, stage in enumerate(stages, start=1):
     stage_job = job.copy_and_resolve_references()
@@ -113,12 +110,13 @@ def run(
     stage_job.learning_rate = stage.learning_rate
     coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
     stage_texts = texts(fold, stage.references, from_policy.column("response"))
+    shown = settings.formats["improver"].conversations(*stage_texts)
 
     # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
-      encode.prompts(shown.conversations(*stage_texts), context.rows.settings, context.rows.tokens),
+      encode.prompts(shown, settings, context.rows.tokens),
       rewards.chosen(context, stage_job, {"gap": gap_reward.signal(*stage_texts)}, *stage_texts),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
@@ -137,40 +135,23 @@ def run(
 
 
 def _handed_on(coefficient: float, before: float, after: float) -> float:
-  """Returns the β that a stage begins with, in units of score per nat.
+  """Returns the β that a stage begins with, from that of the last one's end and both settings.
 
   Stages of one configured β hand it on as the controller left it, others in the proportion of
   theirs. A β of 0 cannot have been moved.
-
-  Args:
-    coefficient: β at the end of the stage before.
-    before: the configured β of that stage.
-    after: that of this one.
   """
   return coefficient * (after / before) if before else after
 
 
 def _extra_metrics(
-  context: contexts.Context,
-  gap_reward: gap_rewards.GapReward,
-  asked: tuple[list[conversations.Prompt], list[str]],
-  number: int,
-  begun: int,
-  total: int,
+  context: contexts.Context, gap_reward, asked, number: int, begun: int, total: int
 ) -> rl.ExtraMetrics:
   """Returns metrics of an iteration: where in the curriculum it stands, and what it gains.
 
   `objective/gap_reward` is the mean reward over that of identical texts. How often a response beats
   its reference, `objective/win_vs_reference`, the gap reward says in both orders, as the stop rule
   asks it: of iterations that are logged, and of as many responses as one call of it has room for.
-
-  Args:
-    context: configuration, data, models and folder of the run.
-    gap_reward: the reward of the stage.
-    asked: the stage's questions and references, in words.
-    number: of the stage, from 1.
-    begun: RL iterations of the stages before it.
-    total: RL iterations of all stages.
+  The stage's texts are `asked`; `begun` of `total` iterations belong to the stages before it.
   """
   every = context.config.log_every_rl
   zero_point = gap_reward.facts["zero_point"]
@@ -178,10 +159,7 @@ def _extra_metrics(
   most = max(1, context.config.inference_batch_size // 2)
 
   def metrics(index, rows, responses, scores):
-    logged = {
-      "curriculum/stage": number,
-      "curriculum/fraction": (begun + index + 1) / total,
-    }
+    logged = {"curriculum/stage": number, "curriculum/fraction": (begun + index + 1) / total}
     if "gap" in scores:
       logged["objective/gap_reward"] = scores["gap"].mean() - gap_reward.unchanged
     if (index + 1) % every:

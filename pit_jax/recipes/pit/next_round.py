@@ -37,30 +37,23 @@ WRITERS = ("pit", "original")  # of chosen and rejected, as the report calls the
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-  """New rows, and what became of the prompts that gave none.
+  """New rows, and what became of the prompts that gave none."""
 
-  Attributes:
-    rows: {"prompt", "chosen", "rejected", "margin", "chosen_generator", "rejected_generator",
-      "rounds", "fold"}.
-    left_out: how many prompts gave no pair, by reason.
-  """
-
+  # Each with prompt, chosen, rejected, margin, chosen_generator, rejected_generator, rounds, fold.
   rows: list[dict[str, Any]]
-  left_out: dict[str, int]
+  left_out: dict[str, int]  # how many prompts gave no pair, by reason
 
 
 def check(folds: Collection[str], minimum_margin: float | int) -> None:
   """Raises a ValueError for folds that no pairs may come from, or a negative margin."""
   if not folds or not set(folds) <= set(FOLDS):
-    raise ValueError(
-      f"folds {', '.join(folds) or 'none'}: use some of {', '.join(FOLDS)}; all others measure, "
-      "and what is trained on can measure nothing"
-    )
+    rule = "all others measure, and what is trained on can measure nothing"
+    given = ", ".join(folds) or "none"
+    raise ValueError(f"folds {given}: use some of {', '.join(FOLDS)}; {rule}")
 
   if not minimum_margin >= 0:
-    raise ValueError(
-      f"minimum margin {minimum_margin}: a regression is no preference; use 0 or more"
-    )
+    rule = "a regression is no preference; use 0 or more"
+    raise ValueError(f"minimum margin {minimum_margin}: {rule}")
 
 
 def make(
@@ -96,35 +89,31 @@ def make(
       questions = list(dict.fromkeys(row.prompt for row in folds[fold]))
       # By the place among all FOLDS: naming fewer of them changes no sample of the others.
       key = jax.random.fold_in(suite.key, subject.NEXT_ROUND + index)
-      drafts, made = _improve(suite, questions, rounds, key)
-      pairs = _pairs(suite, questions, drafts, made, minimum_margin, left_out)
+      made = _improve(suite, questions, rounds, key)
+      pairs = _pairs(suite, questions, made, minimum_margin, left_out)
       rows += [{**row, "fold": fold} for row in pairs]
 
   return Pairs(rows, dict(left_out))
 
 
-def _improve(
-  suite: suites.Suite, questions: Sequence[conversations.Prompt], rounds: int, key: jax.Array
-) -> tuple[list[str], improvement.Rounds]:
+def _improve(suite: suites.Suite, questions, rounds: int, key: jax.Array) -> improvement.Rounds:
   """Returns the policy's drafts for some prompts, and the improver's versions of them."""
   models = suite.improver
-  temperature = suite.temperature
   noise = jax.random.fold_in(key, 0)
-  drafts = models.inference.answer(models.policy, questions, noise, temperature)
-  options = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}
-
-  return drafts, improvement.improve(models, questions, drafts, **options)
+  drafts = models.inference.answer(models.policy, questions, noise, suite.temperature)
+  options = {"rounds": rounds, "key": key, "temperature": suite.temperature}
+  return improvement.improve(models, questions, drafts, **options, until_stopped=True)
 
 
 def _pairs(
   suite: suites.Suite,
   questions: Sequence[conversations.Prompt],
-  drafts: Sequence[str],
   made: improvement.Rounds,
   minimum_margin: float | int,
   left_out: collections.Counter,
 ) -> list[dict[str, Any]]:
   """Returns those pairs that R_PIT is sure of, and counts the prompts that give none."""
+  drafts = made.texts[0]
   models = dataclasses.replace(suite.improver, stop_rule="both_orders")
   last = made.with_stop(len(made.gaps))
   better = [i for i, draft in enumerate(drafts) if last[i] != draft]
@@ -135,9 +124,8 @@ def _pairs(
   margins = models.gains(prompts, chosen, rejected).tolist()
 
   pairs = []
-  for place, i in enumerate(better):
-    margin = margins[place]
-    row = _fields(prompts[place], chosen[place], rejected[place], margin)
+  for i, margin, *texts in zip(better, margins, prompts, chosen, rejected, strict=True):
+    row = _fields(*texts, margin)
     if not margin > 0:
       left_out["no better than the draft in both orders"] += 1
     elif not margin > minimum_margin:

@@ -23,16 +23,10 @@ def measure(run: subject.Subject) -> dict:
 def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
   """Returns, round by round, how many versions each rule keeps at equal margins.
 
-  All rules see the same pairs (y_k, y_{k−1}), whatever any of them would have ended before.
-
-  Args:
-    suite: prompts, R_PIT, and the judge: the first that scores and trained nothing here, else the
-      first that scores.
-    made: all rounds.
-
-  Returns:
-    The `judge`, and `rows` by `rule`, `margin` and round `k`: of each of
-    stopping.KINDS the number of versions, and as <kind>_kept how many gain more than the margin.
+  All rules see the same pairs (y_k, y_{k−1}), whatever any of them would have ended before. The
+  `judge` is the first that scores and trained nothing here, else the first that scores; `rows` have
+  by `rule`, `margin` and round `k` the number of versions of each of stopping.KINDS, and as
+  <kind>_kept how many gain more than the margin.
   """
   judge = suite.independent or suite.scorer
   models = suite.improver

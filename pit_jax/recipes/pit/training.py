@@ -14,38 +14,25 @@ from pit_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-  """All that a run of PIT trains.
-
-  Attributes:
-    policy: the policy's chain.
-    improver_sft: M_PIT^SFT.
-    gap_reward: R_PIT.
-    improver: M_PIT^RL.
-    ablations: what else was trained, by system; empty unless it was asked for.
-    gap_rewards: what rewarded pit, and ablations of it that something else rewarded, by system.
-  """
+  """All that a run of PIT trains."""
 
   policy: policy_chain.Policy
-  improver_sft: Params
-  gap_reward: reward.RewardModel
-  improver: Params
-  ablations: dict[str, Params]
+  improver_sft: Params  # M_PIT^SFT
+  gap_reward: reward.RewardModel  # R_PIT
+  improver: Params  # M_PIT^RL
+  ablations: dict[str, Params]  # what else was trained, by system; empty unless it was asked for
+  # What rewarded pit, and ablations of it that something else rewarded, by system.
   gap_rewards: dict[str, gap_rewards.GapReward]
 
 
 def train(context: contexts.Context) -> Models:
   """Trains the four models and, when asked for, the ablations."""
   c = context.config
-  stages = context.config.curriculum
+  stages = c.curriculum
   policy = policy_chain.train_policy(context)
-  improver_sft = sft.run(
-    context,
-    "sft_improver",
-    context.rows.fold(c.sft.fold),
-    start=context.initial_policy(),
-    job=c.sft,
-    prompts=kinds.IMPROVER,
-  )
+  sft_fold = context.rows.fold(c.sft.fold)
+  fresh = {"start": context.initial_policy(), "job": c.sft, "prompts": kinds.IMPROVER}
+  improver_sft = sft.run(context, "sft_improver", sft_fold, **fresh)
 
   # A published R_P of another shape has no trunk to start from.
   start = policy.reward.params if policy.reward.fits else improver_sft
@@ -65,11 +52,10 @@ def train(context: contexts.Context) -> Models:
   trained = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
   ablations = {}
 
-  if context.config.ablations:
+  if c.ablations:
     rewards["pit_single_term"] = gap_rewards.single_term(context, pairs, **gap)
-    rewards["pit_rp_difference"] = gap_rewards.difference(
-      context, pairs.validation, policy.reward, improver_sft
-    )
+    plain = (pairs.validation, policy.reward, improver_sft)
+    rewards["pit_rp_difference"] = gap_rewards.difference(context, *plain)
     ablations = _ablations(context, policy, improver, rewards)
 
   return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
@@ -79,12 +65,7 @@ def _drafts(context: contexts.Context, policy: Params, questions, key) -> list[s
   return context.models.inference.answer(policy, questions, key, context.config.temperature)
 
 
-def _ablations(
-  context: contexts.Context,
-  policy: policy_chain.Policy,
-  improver: Callable[..., Params],
-  rewards: dict[str, gap_rewards.GapReward],
-) -> dict[str, Params]:
+def _ablations(context, policy, improver: Callable[..., Params], rewards) -> dict[str, Params]:
   """Trains what differs from pit in one thing, with as many RL steps (table 2).
 
   The curriculum's stages alone; M_P^RL carried on instead, for as many steps as the improver had;
