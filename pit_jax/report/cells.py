@@ -115,7 +115,7 @@ SAID = {  # entry of the results → how its column says it; any other one is sa
   **dict.fromkeys(("ci95", "ci95_stop"), interval),
   **dict.fromkeys(
     ("score", "score_stop", "gain", "gap", "margin", "zero_point", "spread", "kl_bound", "shift",
-     "deviation"), fixed
+     "deviation", "wl", "ww", "ll", "lw"), fixed
   ),
   **dict.fromkeys(("tokens", "feedback_tokens", "answer_tokens", "samples", "reads", "kl"), _tenth),
   **dict.fromkeys(("elo", "elo_spread", "bradley_terry"), _whole),

@@ -178,8 +178,11 @@ def steps(stages: Sequence[ml_collections.ConfigDict]) -> int:
   return sum(stage.steps for stage in stages)
 
 
-def alone(stage: ml_collections.ConfigDict, steps: int) -> ml_collections.ConfigDict:
-  """Returns a stage that has all the steps of a curriculum to itself (an ablation)."""
-  only = stage.copy_and_resolve_references()
-  only.update({"steps": steps})
-  return only
+def singles(stages: Sequence[ml_collections.ConfigDict]) -> dict[str, list]:
+  """Returns curricula of a single stage, which has all the steps to itself, by ablation."""
+  alone = {"pit_first_only": stages[0], "pit_second_only": stages[-1]}
+  alone = {name: stage.copy_and_resolve_references() for name, stage in alone.items()}
+  for stage in alone.values():
+    stage.update({"steps": steps(stages)})
+
+  return {name: [stage] for name, stage in alone.items()}

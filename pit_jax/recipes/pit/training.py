@@ -72,12 +72,11 @@ def _ablations(context, policy, improver: Callable[..., Params], rewards) -> dic
   and other rewards of the improver.
   """
   stages = context.config.curriculum
-  steps = curriculum.steps(stages)
-  parts = {"pit_first_only": stages[0], "pit_second_only": stages[-1]}
   trained = {
-    name: improver(name, [curriculum.alone(stage, steps)], gap_reward=rewards["pit"])
-    for name, stage in parts.items()
+    name: improver(name, alone, gap_reward=rewards["pit"])
+    for name, alone in curriculum.singles(stages).items()
   }
+  steps = curriculum.steps(stages)
   trained["rlhf_longer"] = policy_chain.train_longer(context, policy, "rlhf_longer", steps)
 
   others = [name for name in rewards if name != "pit"]

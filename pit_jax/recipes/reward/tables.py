@@ -21,9 +21,8 @@ def accuracy(results: Mapping) -> cells.Table:
     "was; length alone has 50% there. Intervals resample prompts."
   )
 
-  return cells.select(
-    "labels", "Held-out labels", _accuracies(results), columns, note=note, words=2
-  )
+  rows = _labels(results, "accuracy")
+  return cells.select("labels", "Held-out labels", rows, columns, note=note, words=2)
 
 
 def alike(results: Mapping) -> cells.Table:
@@ -32,19 +31,19 @@ def alike(results: Mapping) -> cells.Table:
     "pairs": "pairs", "preferred is": "model", "right": "matched", "95%": "matched_ci95",
     "n": "matched_n",
   })  # fmt: skip
-  rows = [row for row in _accuracies(results) if row["matched_n"]]
+  rows = [row for row in _labels(results, "accuracy") if row["matched_n"]]
 
   note = "Pairs whose responses differ by at most 10% in length."
   return cells.select("labels_alike", "Labels at like length", rows, columns, note=note, words=2)
 
 
-def _accuracies(results: Mapping) -> Sequence[Mapping]:
-  return results.get("labels", {}).get("accuracy", ())
+def _labels(results: Mapping, part: str) -> Sequence[Mapping]:
+  return results.get("labels", {}).get(part, ())
 
 
 def reliability(results: Mapping) -> cells.Table:
   """Predicted probabilities against frequencies."""
-  rows = results.get("labels", {}).get("reliability", ())
+  rows = _labels(results, "reliability")
   groups = range(max((len(row["groups"]) for row in rows), default=0))
   columns = cells.columns({"pairs": "pairs", "model": "model", "ECE": "ece"})
   for place in groups:
@@ -71,7 +70,7 @@ def order(results: Mapping) -> cells.Table:
     "deviation say where the identical pairs of these rows lie around it, in units of the mean "
     "r(w,l) − r(l,w)."
   )
-  rows = results.get("labels", {}).get("order", ())
+  rows = _labels(results, "order")
 
   return cells.select("order", "Order of eq. 1, pair by pair", rows, columns, note=note)
 
@@ -81,14 +80,9 @@ def gap_order(results: Mapping) -> cells.Table | None:
   order = results.get("gap_order")
   if not order:
     return None
-  holds = order.get("holds")
-  columns = {
-    f"r({name[0]},{name[1]})": lambda row, name=name: cells.fixed(row[name])
-    for name in figures.GAPS
-  }
-
-  columns["r(w,l) > r(l,w)"] = lambda row: cells.percent(row["accuracy"])
-  columns["order holds"] = lambda row: cells.BLANK if holds is None else ("yes" if holds else "no")
+  means = {f"r({a},{b})": a + b for a, b in figures.GAPS}
+  others = {"r(w,l) > r(l,w)": "accuracy", "order holds": "holds"}
+  columns = cells.columns(means | others)
   note = "Wanted: r(w,l) ≥ r(w,w) ≈ r(l,l) ≥ r(l,w), on the means; ≈ is a quarter of the range."
   return cells.select("gap_order", "Order of the gaps", [order], columns, note=note, words=0)
 
