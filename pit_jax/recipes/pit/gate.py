@@ -79,15 +79,14 @@ def hold_back(results: Mapping) -> dict[str, Any]:
   words: ratings, verdicts on single answers, the change of the improver's checkpoints.
   results.json keeps everything.
   """
-  shown = dict(results)
-  shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
+  in_other_words = ("ratings", "ledger", "samples", "stop")
+  shown = {name: section for name, section in results.items() if name not in in_other_words}
+  shown["comparisons"] = [row for row in results["comparisons"] if not _is_about_improver(row)]
   fields = ("win", "lose", "tie", "delta", "ci95", "outcomes")
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
-  for name in ("ratings", "ledger", "samples", "stop"):  # Δ in other words
-    shown.pop(name, None)
 
   if "length" in shown:
-    rows = [row for row in shown["length"]["comparisons"] if {row["a"], row["b"]} <= POLICIES]
+    rows = [row for row in shown["length"]["comparisons"] if not _is_about_improver(row)]
     shown["length"] = {**shown["length"], "comparisons": rows}
 
   if "frontier" in shown:
@@ -106,7 +105,11 @@ def hold_back(results: Mapping) -> dict[str, Any]:
 
 def concerns_improver(results: Mapping) -> bool:
   """Returns whether the results hold a comparison that the gate is about."""
-  return any(not {row["a"], row["b"]} <= POLICIES for row in results["comparisons"])
+  return any(map(_is_about_improver, results["comparisons"]))
+
+
+def _is_about_improver(row: Mapping) -> bool:
+  return not {row["a"], row["b"]} <= POLICIES
 
 
 def check(results: Mapping) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 
 from pit_jax import hosts
-from pit_jax.data import conversations, preferences, values
+from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import suite as suites
 from pit_jax.improve import improvement
@@ -83,38 +83,29 @@ def make(
   """
   rows = []
   left_out = collections.Counter()
+  models = suite.improver
   for index, fold in enumerate(FOLDS):
     if fold in names:
       # Each prompt once, in the order of the data.
       questions = list(dict.fromkeys(row.prompt for row in folds[fold]))
       # By the place among all FOLDS: naming fewer of them changes no sample of the others.
       key = jax.random.fold_in(suite.key, subject.NEXT_ROUND + index)
-      made = _improve(suite, questions, rounds, key)
-      pairs = _pairs(suite, questions, made, minimum_margin, left_out)
+      noise = jax.random.fold_in(key, 0)
+      drafts = models.inference.answer(models.policy, questions, noise, suite.temperature)
+      how = {"rounds": rounds, "key": key, "temperature": suite.temperature}
+      made = improvement.improve(models, questions, drafts, **how, until_stopped=True)
+      pairs = _pairs(models, questions, made, minimum_margin, left_out)
       rows += [{**row, "fold": fold} for row in pairs]
 
   return Pairs(rows, dict(left_out))
 
 
-def _improve(suite: suites.Suite, questions, rounds: int, key: jax.Array) -> improvement.Rounds:
-  """Returns the policy's drafts for some prompts, and the improver's versions of them."""
-  models = suite.improver
-  noise = jax.random.fold_in(key, 0)
-  drafts = models.inference.answer(models.policy, questions, noise, suite.temperature)
-  options = {"rounds": rounds, "key": key, "temperature": suite.temperature}
-  return improvement.improve(models, questions, drafts, **options, until_stopped=True)
-
-
 def _pairs(
-  suite: suites.Suite,
-  questions: Sequence[conversations.Prompt],
-  made: improvement.Rounds,
-  minimum_margin: float | int,
-  left_out: collections.Counter,
+  models: improvement.Improver, questions, made: improvement.Rounds, minimum_margin, left_out
 ) -> list[dict[str, Any]]:
   """Returns those pairs that R_PIT is sure of, and counts the prompts that give none."""
   drafts = made.texts[0]
-  models = dataclasses.replace(suite.improver, stop_rule="both_orders")
+  models = dataclasses.replace(models, stop_rule="both_orders")
   last = made.with_stop(len(made.gaps))
   better = [i for i, draft in enumerate(drafts) if last[i] != draft]
   left_out["the draft was kept"] += len(drafts) - len(better)
@@ -125,7 +116,7 @@ def _pairs(
 
   pairs = []
   for i, margin, *texts in zip(better, margins, prompts, chosen, rejected, strict=True):
-    row = _fields(*texts, margin)
+    row = _fields(data_rows.Preference(*texts, margin=margin, writers=WRITERS))
     if not margin > 0:
       left_out["no better than the draft in both orders"] += 1
     elif not margin > minimum_margin:
@@ -138,31 +129,20 @@ def _pairs(
   return pairs
 
 
-def _fields(
-  prompt: conversations.Prompt,
-  chosen: str,
-  rejected: str,
-  margin: float | None,
-  position: int | None = None,
-  writers: Sequence[str] | None = WRITERS,
-) -> dict[str, Any]:
+def _fields(row: data_rows.Preference) -> dict[str, Any]:
   """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
-  messages = prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt]
-  generators = zip(("chosen_generator", "rejected_generator"), writers or (), strict=False)
-  optional = {"margin": margin, "chosen_position": position, **dict(generators)}
-  optional = {name: value for name, value in optional.items() if value is not None}
-  return {"prompt": messages, "chosen": chosen, "rejected": rejected, **optional}
-
-
-def _as_read(row: data_rows.Preference) -> dict[str, Any]:
-  """Returns a row of the run's data with everything that was read of it."""
-  fields = _fields(row.prompt, row.chosen, row.rejected, row.margin, row.position, row.writers)
-  if row.response is not None:
-    fields["response"] = row.response
-  if row.scores is not None:
-    fields["score_chosen"], fields["score_rejected"] = row.scores
-
-  return fields
+  prompt = row.prompt if isinstance(row.prompt, str) else [turn._asdict() for turn in row.prompt]
+  fields = {
+    "prompt": prompt,
+    "chosen": row.chosen,
+    "rejected": row.rejected,
+    "margin": row.margin,
+    "chosen_position": row.position,
+    **dict(zip(("chosen_generator", "rejected_generator"), row.writers or (), strict=False)),
+    "response": row.response,
+    **dict(zip(("score_chosen", "score_rejected"), row.scores or (), strict=False)),
+  }
+  return {name: value for name, value in fields.items() if value is not None}
 
 
 def _unusable(row: dict[str, Any]) -> str | None:
@@ -184,7 +164,7 @@ def write(made: Pairs, output: pathlib.Path, data: Sequence[data_rows.Preference
   reasons = "; ".join(f"{reason}: {count:,}" for reason, count in made.left_out.items() if count)
   if not made.rows:
     raise ValueError(f"no pair was made ({reasons}); nothing is written")
-  old = [_as_read(row) for row in data]
+  old = [_fields(row) for row in data]
   lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in [*made.rows, *old])
   workdirs.write_text(output, "".join(lines))
 

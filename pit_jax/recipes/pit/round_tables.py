@@ -103,10 +103,9 @@ def discernment(results: Mapping) -> cells.Table:
 
 def cost(results: Mapping) -> cells.Table:
   """What each way to spend samples costs and gives."""
-  judges: dict[str, str] = {}  # of each system the most believed one
-  for row in results.get("cost", ()):
-    judges.setdefault(row["system"], row["judge"])
-  rows = [row for row in results.get("cost", ()) if row["judge"] == judges[row["system"]]]
+  measured = results.get("cost", ())
+  judges = {row["system"]: row["judge"] for row in reversed(measured)}  # the most believed ones
+  rows = [row for row in measured if row["judge"] == judges[row["system"]]]
 
   # One sample is one sample, whatever it begins: it is shown once per judge, as original.
   first = {row["judge"]: {**row, "system": "original"} for row in rows if row["budget"] == 1}
@@ -114,7 +113,8 @@ def cost(results: Mapping) -> cells.Table:
   rows.sort(key=lambda row: row["budget"])
   seconds = _seconds(results, rows)
   columns = cells.columns({
-    "spent on": lambda row: _label(row["system"]), "judge": "judge",
+    "spent on": lambda row: figures.SPENDERS.get(row["system"], (row["system"],))[0],
+    "judge": "judge",
     "samples": "samples", "tokens": "tokens", "reads": "reads",
     "seconds": lambda row: cells.fixed(seconds.get((row["system"], row["budget"])), 3),
     "score": "score", "gain": "gain", "Δ": "delta", "95% interval": "ci95", "KL ≤": "kl_bound",
@@ -171,10 +171,6 @@ def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:
   first = timed.get("original")
   seconds = {(name, most[name]): first + timed[name] for name in timed if name in most and first}
   return seconds | ({("original", 1): first} if first else {})
-
-
-def _label(spender: str) -> str:
-  return figures.SPENDERS.get(spender, (spender,))[0]
 
 
 ROUNDS = (rounds, ledger, refinements, temperature, rated)

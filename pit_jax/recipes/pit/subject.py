@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from pit_jax.evaluate import clock, subject
-from pit_jax.evaluate import suite as suites
 from pit_jax.improve import improvement, self_refine
 from pit_jax.recipes import rlhf
 from pit_jax.recipes.pit import training
@@ -76,13 +75,14 @@ class Subject(subject.Subject):
     if self.absent:
       return None
     c = self.context.config.evaluation
+    inference = self.context.models.inference
     form = self_refine.form_of(c.self_refine)
     key = jax.random.fold_in(self.suite.key, REFINEMENTS)
     how = {"rounds": c.rounds, "key": key, "temperature": self.suite.temperature}
     asked = (self.suite.questions, self.original)
 
     with clock.timed(self.seconds, "self_refine", len(self.original)):
-      return self_refine.play(self.context.models.inference, self.policy.rl, form, *asked, **how)
+      return self_refine.play(inference, self.policy.rl, form, *asked, **how)
 
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
@@ -136,7 +136,13 @@ class Subject(subject.Subject):
   def reward_models(self) -> dict[str, dict]:
     """What is known of each reward model."""
     facts = rlhf.facts_of(self.policy) | subject.facts_of({"R_PIT": self.chain.gap_reward})
-    facts["R_PIT"]["sign_agreement"] = _sign_agreement(self.suite, self.made)
+    judge = self.suite.judges[0]
+    agreement = None  # how often R_PIT has the sign of the gold difference on pairs (y_1, y_0)
+    if judge.name == "gold":
+      gold = judge.verdicts(self.suite.questions, self.made.texts[1], self.original)
+      agreement = metrics.sign_agreement(np.asarray(self.made.gaps[0]), gold.difference)
+
+    facts["R_PIT"]["sign_agreement"] = agreement
     return facts
 
   @property
@@ -152,15 +158,6 @@ class Subject(subject.Subject):
     )
 
     return rlhf.chains_of(self.context, self.suite, self.policy) | {"improver": improver}
-
-
-def _sign_agreement(suite: suites.Suite, made: improvement.Rounds) -> dict | None:
-  """How often R_PIT has the sign of the gold difference on pairs (y_1, y_0)."""
-  judge = suite.judges[0]
-  if judge.name != "gold":
-    return None
-  gold = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
-  return metrics.sign_agreement(np.asarray(made.gaps[0]), gold.difference)
 
 
 def of_run(context: contexts.Context, models: training.Models) -> Subject:

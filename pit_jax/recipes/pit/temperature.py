@@ -73,13 +73,8 @@ def choose(
 ) -> dict[str, float]:
   """Returns the temperature at which R_P likes a system's answers best, of original and pit.
 
-  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for.
-
-  Args:
-    suite: prompts that are compared nowhere, R_P among the judges, and the improver.
-    policy: who writes the originals.
-    values: temperatures; of equal scores the first is taken.
-    stream: of the noise; each temperature takes two.
+  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for. The
+  suite's prompts are compared nowhere; of equal scores the first is taken. See `curve`.
   """
   scores: dict[str, list[float]] = {"original": [], "pit": []}
   for index, t in enumerate(values):
