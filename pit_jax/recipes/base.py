@@ -152,10 +152,7 @@ def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
   return forms.tokenizer(words, c.vocabulary, workdir / "tokenizer", new)
 
 
-def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
-  """Returns the stages: single letters, then documents."""
-  del config
-  return [kinds.Stage(name, name) for name in ("letters", "documents")]
-
-
-RECIPE = recipe.Recipe(name="base", kinds={"sft": jobs.SFT}, stages=stages, train=train, run=run)
+STAGES = tuple(kinds.Stage(name, name) for name in ("letters", "documents"))
+RECIPE = recipe.Recipe(
+  name="base", kinds={"sft": jobs.SFT}, stages=lambda config: STAGES, train=train, run=run
+)

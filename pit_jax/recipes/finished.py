@@ -74,15 +74,14 @@ def presentation_of(workdir: pathlib.Path) -> presentation.Presentation:
   if "recipe" not in record:  # an export that somebody took from its workdir
     return presentation.ANY
   recipe = recipes.named(record["recipe"])
+  if recipe.exported is not None:
+    return recipe.page
 
-  if recipe.exported is None:
-    exporting = [name for name in recipes.names() if recipes.named(name).exported is not None]
-    raise ValueError(
-      f"{places.address(workdir)} is a run of recipe {recipe.name}, which exports no models; "
-      f"{', '.join(exporting)} do"
-    )
-
-  return recipe.page
+  exporting = [name for name in recipes.names() if recipes.named(name).exported is not None]
+  raise ValueError(
+    f"{places.address(workdir)} is a run of recipe {recipe.name}, which exports no models; "
+    f"{', '.join(exporting)} do"
+  )
 
 
 def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | None:

@@ -180,7 +180,12 @@ def _outcome(test: _Test, p: float, p_over_seeds: float) -> str:
 
 
 def _claim(test: _Test, outcome: str, p: float) -> Claim:
-  return Claim(test.statement, outcome, _figure(test.row, p) + _disagreement(test.alone))
+  """Returns the claim with its figure, and every seed's Δ where they do not have one sign."""
+  grounds = _figure(test.row, p)
+  deltas = [row["delta"] for row in test.alone]
+  if deltas and min(deltas) <= 0 <= max(deltas):
+    grounds += f", and the seeds disagree ({', '.join(map(verdict.signed, deltas))})"
+  return Claim(test.statement, outcome, grounds)
 
 
 def said(results: Mapping) -> tuple[list[Claim], str]:
@@ -270,14 +275,6 @@ def _figure(row: Mapping, p: float) -> str:
     f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])} ({verdict.bounds_text(row)}; "
     f"{row['judge']}, {verdict.prompts(row):,} prompts{corrected})"
   )
-
-
-def _disagreement(alone: Sequence[Mapping]) -> str:
-  """Says every seed's Δ where they do not have one sign."""
-  deltas = [row["delta"] for row in alone]
-  if not deltas or min(deltas) > 0 or max(deltas) < 0:
-    return ""
-  return f", and the seeds disagree ({', '.join(map(verdict.signed, deltas))})"
 
 
 def _single_stages(comparisons: Sequence[Mapping]) -> list[_Test]:

@@ -173,14 +173,13 @@ def _rows(suite, system: str, budget: int, texts, original, spent: dict) -> list
 def _with_gain(rows: list[dict]) -> list[dict]:
   """Adds `gain`: what the score gains over one sample's, per 100 tokens beyond that sample."""
   first = {(row["system"], row["judge"]): row for row in rows if row["budget"] == 1}
-  return [row | {"gain": _gain(row, first[row["system"], row["judge"]])} for row in rows]
+  for row in rows:
+    one = first[row["system"], row["judge"]]
+    further = row["tokens"] - one["tokens"]
+    is_known = row["score"] is not None and further
+    row["gain"] = 100 * (row["score"] - one["score"]) / further if is_known else None
 
-
-def _gain(row: dict, first: dict) -> float | None:
-  further = row["tokens"] - first["tokens"]
-  if row["score"] is None or not further:
-    return None
-  return 100 * (row["score"] - first["score"]) / further
+  return rows
 
 
 def _compare(suite: suites.Suite, texts) -> list[dict]:

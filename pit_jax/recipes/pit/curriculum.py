@@ -29,10 +29,8 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
     yield from checks.outside(stage, ALLOWED, f"curriculum[{index}].")
     unknown = [source for source in stage.references if source not in SOURCES]
     if unknown or not stage.references:
-      yield (
-        f"curriculum[{index}].references={tuple(stage.references)}: {unknown or 'no source'} is "
-        f"not allowed; use some of {SOURCES}"
-      )
+      named = f"curriculum[{index}].references={tuple(stage.references)}"
+      yield f"{named}: {unknown or 'no source'} is not allowed; use some of {SOURCES}"
 
 
 def policy_references(
@@ -41,9 +39,8 @@ def policy_references(
   """Samples a reference per prompt from M_P^RL into references/policy.jsonl, or reads them."""
 
   def sample():
-    key = context.key("policy references")
-    temperature = context.config.temperature
-    responses = context.models.inference.answer(policy, fold.prompts, key, temperature)
+    how = (context.key("policy references"), context.config.temperature)
+    responses = context.models.inference.answer(policy, fold.prompts, *how)
     pairs = zip(map(conversations.write, fold.prompts), responses, strict=True)
     return ({"prompt": x, "response": y} for x, y in pairs)
 

@@ -43,12 +43,8 @@ class GapReward:
 def of_model(context: contexts.Context, model: reward.RewardModel) -> GapReward:
   """Returns a gap reward model as the improver's reward."""
   scores = rl.shifted(rl.model_reward(context, model.params), model.facts["shift"])
-  return GapReward(
-    facts=model.facts,
-    value=reward.centred(model),
-    signal=lambda questions, references: scores,
-    gaps=functools.partial(context.models.inference.gaps, model.params),
-  )
+  gaps = functools.partial(context.models.inference.gaps, model.params)
+  return GapReward(model.facts, reward.centred(model), lambda *texts: scores, gaps)
 
 
 def single_term(
@@ -104,12 +100,9 @@ def difference(
   facts = calibration.calibrate(context, "rp_difference", known, sample)
   gain = facts["gain"]
   signal = _published_signal if model.published else _signal
-  return GapReward(
-    facts=facts,
-    value=reward.first_value(context, model, improver_sft),
-    signal=functools.partial(signal, context, model, gain, facts["shift"]),
-    gaps=lambda *texts: gain * plain(*texts),
-  )
+  signal = functools.partial(signal, context, model, gain, facts["shift"])
+  value = reward.first_value(context, model, improver_sft)
+  return GapReward(facts, value, signal, lambda *texts: gain * plain(*texts))
 
 
 def _signal(context, model, gain: float, shift: float, questions, references) -> rl.RewardFn:

@@ -1,7 +1,6 @@
 """Training of PIT: the policy's chain, the improver's chain, and the ablations."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 from pit_jax.recipes.pit import curriculum, gap_rewards
@@ -46,8 +45,10 @@ def train(context: contexts.Context) -> Models:
     shared = {"job": c.rl, "improver_sft": improver_sft, "from_policy": references}
     return curriculum.run(context, name, rl_fold, stages, **shared, **more)
 
+  def drafts(questions, key):
+    return context.models.inference.answer(policy.rl, questions, key, c.temperature)
+
   rewards = {"pit": gap_rewards.of_model(context, gap_reward)}
-  drafts = functools.partial(_drafts, context, policy.rl)
   watch = frontier.watch(context, curriculum.steps(stages), improver_sft, drafts)
   trained = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
   ablations = {}
@@ -59,10 +60,6 @@ def train(context: contexts.Context) -> Models:
     ablations = _ablations(context, policy, improver, rewards)
 
   return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
-
-
-def _drafts(context: contexts.Context, policy: Params, questions, key) -> list[str]:
-  return context.models.inference.answer(policy, questions, key, context.config.temperature)
 
 
 def _ablations(context, policy, improver: Callable[..., Params], rewards) -> dict[str, Params]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,16 +30,8 @@ class Subject(subject.Subject):
   """A finished run of reward models, which answer nothing and have no judges."""
 
   models: Models
-
-  @property
-  def systems(self) -> Mapping[str, Sequence[str]]:
-    """None: nothing answers."""
-    return {}
-
-  @property
-  def pairs(self) -> list[tuple[str, str]]:
-    """None: nothing is compared."""
-    return []
+  systems: ClassVar[dict] = {}  # nothing answers
+  pairs: ClassVar[list] = []  # nothing is compared
 
   @property
   def reward_models(self) -> dict[str, dict]:
@@ -131,16 +124,15 @@ def _margins(run: Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict
   questions = [row.prompt for row in pairs]
   chosen, rejected = ([getattr(row, name) for row in pairs] for name in _RESPONSES)
   model = run.models.reward
+  gap = run.models.gap_reward
   judge = judges.reward_model(reward.rating(run.context, model))
   difference = judge.verdicts(questions, chosen, rejected).difference
-
-  # Without the gain that calibration put into the head, differences are in nats again.
-  by_model = {"R_P": difference / model.facts["gain"]}
-  gap = run.models.gap_reward
   gaps = judges.remembering(functools.partial(run.context.models.inference.gaps, gap.params))
   texts = {"w": chosen, "l": rejected}
   four = {a + b: gaps(questions, texts[a], texts[b]) for a, b in ("wl", "ww", "ll", "lw")}
-  return by_model | {"R_PIT": (four["wl"] - four["lw"]) / gap.facts["gain"]}, four
+  # Without the gain that calibration put into the head, differences are in nats again.
+  turned = (four["wl"] - four["lw"]) / gap.facts["gain"]
+  return {"R_P": difference / model.facts["gain"], "R_PIT": turned}, four
 
 
 def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) -> dict:
@@ -163,7 +155,6 @@ def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) 
 
   spread = float((four["wl"] - four["lw"]).mean())
   identical = np.concatenate(middle)
-  return summary | {
-    "shift": float(identical.mean() - zero) / spread,
-    "deviation": float(identical.std() / abs(spread)),
-  }
+  summary["shift"] = float(identical.mean() - zero) / spread
+  summary["deviation"] = float(identical.std() / abs(spread))
+  return summary
