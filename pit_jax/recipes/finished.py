@@ -31,11 +31,6 @@ REPORT_FIRST = (
 )
 
 
-def configuration(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-  """Returns the configuration of the run in a workdir; raises a ValueError if there is none."""
-  return workdirs.saved(workdir)
-
-
 def evaluate(
   workdir: pathlib.Path, experiment: str | None, config: ml_collections.ConfigDict | None = None
 ) -> None:

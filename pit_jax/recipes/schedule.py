@@ -7,7 +7,7 @@ import jax
 import ml_collections
 
 from pit_jax.run import context as contexts
-from pit_jax.run import kinds, origin
+from pit_jax.run import kinds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +56,6 @@ def announced(context: contexts.Context) -> contexts.Context:
   planned = stages(context.config, context.recipe, rows)
   work = {row.name: (row.kind, row.steps, row.passes * row.batch_size) for row in planned}
   return context.announced([*lines(rows, planned), *_models(context)], work)
-
-
-def tokenizer(config: ml_collections.ConfigDict) -> str:
-  """Returns the directory of a run's base model, or of its tokenizer; "" where one is learnt."""
-  return str(origin.directory(config) or config.data.tokenizer)
-
-
-def has_base(config: ml_collections.ConfigDict) -> bool:
-  """Returns whether a run starts from a model, whose chat template it may take."""
-  return origin.directory(config) is not None
 
 
 def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:

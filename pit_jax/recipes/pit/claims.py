@@ -125,9 +125,7 @@ STATED = (
   ),
   _Stated("pit", "best_of_n", "one round, two samples, beats the best of n samples", EXPECTED),
   _Stated("pit_rounds", "best_of_n", "rounds beat best-of-n at equal samples", EXPECTED),
-  _Stated(
-    "pit_rounds", "pit", "all rounds, ended by the stop rule, beat the first one", EXPECTED,
-  ),
+  _Stated("pit_rounds", "pit", "all rounds, ended by the stop rule, beat the first one", EXPECTED),
   _Stated("pit_rounds", "self_refine_rounds", "PIT's rounds beat Self-Refine's"),
 )  # fmt: skip
 

@@ -105,7 +105,12 @@ def run(
     stage_job = job.copy_and_resolve_references()
     # There is one schedule over all stages; a stage only sets how high it is meanwhile.
     stage_job.learning_rate = stage.learning_rate
-    coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
+    # Stages of one configured β hand it on as the controller left it, others in the proportion of
+    # theirs. A β of 0 cannot have been moved.
+    coefficient = stage.kl_coefficient
+    if before.kl_coefficient:
+      coefficient = learner.kl_coefficient * (coefficient / before.kl_coefficient)
+
     stage_texts = texts(fold, stage.references, from_policy.column("response"))
     shown = settings.formats["improver"].conversations(*stage_texts)
 
@@ -129,15 +134,6 @@ def run(
     before = stage
 
   return context.models.waiting(learner.policy)
-
-
-def _handed_on(coefficient: float, before: float, after: float) -> float:
-  """Returns the β that a stage begins with, from that of the last one's end and both settings.
-
-  Stages of one configured β hand it on as the controller left it, others in the proportion of
-  theirs. A β of 0 cannot have been moved.
-  """
-  return coefficient * (after / before) if before else after
 
 
 def _extra_metrics(

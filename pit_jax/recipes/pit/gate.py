@@ -35,7 +35,8 @@ def gate(results: Mapping) -> dict[str, Any]:
     return {"passed": True, "reason": "nothing is built on a policy after RL"}
   judges = [judge for judge in reversed(verdict.believed(comparisons)) if judge != "R_PIT"]
   pair = ("original", "policy_sft")
-  rows = {judge: verdict.find(comparisons, *pair, (judge,)) for judge in judges or ["R_P"]}
+  compared = [row for row in comparisons if (row["a"], row["b"]) == pair]
+  rows = {judge: verdict.find(compared, *pair, (judge,)) for judge in judges or ["R_P"]}
 
   most = max((_asked(row) for row in rows.values() if row), default=0)
   agreed = []
@@ -45,7 +46,7 @@ def gate(results: Mapping) -> dict[str, Any]:
     if row is None:
       # Among others: where most prompts could not be judged.
       reason = f"original was not compared with policy_sft under {judge}"
-      failed = [other for other in comparisons if _is_gate(other, judge) and other.get("failed")]
+      failed = [other for other in compared if other["judge"] == judge and other.get("failed")]
       if failed:
         reason = f"{judge} could judge only {failed[0]['n']:,} of {_asked(failed[0]):,} prompts"
       return {"passed": False, "reason": reason}
@@ -61,10 +62,6 @@ def gate(results: Mapping) -> dict[str, Any]:
 
   reason = f"original beats policy_sft under {' and '.join(agreed)}"
   return {"passed": True, "reason": "; ".join([reason, *unsure])}
-
-
-def _is_gate(row: Mapping, judge: str) -> bool:
-  return (row["a"], row["b"], row["judge"]) == ("original", "policy_sft", judge)
 
 
 def _asked(row: Mapping) -> int:
@@ -95,10 +92,8 @@ def hold_back(results: Mapping) -> dict[str, Any]:
 
   for section in ("rounds", "temperature", "cost", "ablation", "self_refine"):
     if section in results:
-      shown[section] = [
-        {key: value for key, value in row.items() if key not in held_back}
-        for row in results[section]
-      ]
+      rows = results[section]
+      shown[section] = [{key: row[key] for key in row if key not in held_back} for row in rows]
 
   return shown
 

@@ -123,13 +123,12 @@ def _verdicts(suite: suites.Suite, judge: judges.Judge, made: improvement.Rounds
   One that scores was asked about all. One that only compares has compared the first round with the
   draft, on its first prompts, and is asked nothing new.
   """
-  pairs = list(itertools.pairwise(made.texts))[: None if judge.score else 1]
-  rounds = [
-    [column[: judge.prompts] for column in (suite.questions, after, before)]
-    for before, after in pairs
-  ]
+  outcomes = []
+  for before, after in itertools.islice(itertools.pairwise(made.texts), None if judge.score else 1):
+    columns = (column[: judge.prompts] for column in (suite.questions, after, before))
+    outcomes.append(judge.outcomes(judge.verdicts(*columns)))
 
-  return [judge.outcomes(judge.verdicts(*columns)) for columns in rounds]
+  return outcomes
 
 
 def _step(columns: Mapping, made: improvement.Rounds, k: int, i: int) -> dict:

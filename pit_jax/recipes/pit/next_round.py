@@ -132,16 +132,11 @@ def _pairs(
 def _fields(row: data_rows.Preference) -> dict[str, Any]:
   """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
   prompt = row.prompt if isinstance(row.prompt, str) else [turn._asdict() for turn in row.prompt]
-  fields = {
-    "prompt": prompt,
-    "chosen": row.chosen,
-    "rejected": row.rejected,
-    "margin": row.margin,
-    "chosen_position": row.position,
-    **dict(zip(("chosen_generator", "rejected_generator"), row.writers or (), strict=False)),
-    "response": row.response,
-    **dict(zip(("score_chosen", "score_rejected"), row.scores or (), strict=False)),
-  }
+  fields = {"prompt": prompt, "chosen": row.chosen, "rejected": row.rejected, "margin": row.margin}
+  fields["chosen_position"] = row.position
+  fields |= zip(("chosen_generator", "rejected_generator"), row.writers or (), strict=False)
+  fields["response"] = row.response
+  fields |= zip(("score_chosen", "score_rejected"), row.scores or (), strict=False)
   return {name: value for name, value in fields.items() if value is not None}
 
 

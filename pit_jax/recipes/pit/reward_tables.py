@@ -72,23 +72,22 @@ def stop_rules(results: Mapping) -> cells.Table:
   return cells.select("stop_rules", "The stop rule by each", rows, columns, note=note, words=2)
 
 
-def kept(results: Mapping) -> cells.Table | None:
+def kept(results: Mapping) -> cells.Table:
   """What each stop rule keeps of all versions."""
-  measured = results.get("stop")
-  if not measured:
-    return None
+  measured = results.get("stop", {})
+  judge = measured.get("judge")
   note = (
     "Of all versions of all rounds, those after the rule's end too, the share whose gain over the "
-    f"version before, y′, is more than the margin, by what {measured['judge']} says of the two; "
+    f"version before, y′, is more than the margin, by what {judge} says of the two; "
     "identical are those that repeat it word for word. A rule should keep the better ones alone. "
     "Margins are in deviations of R_PIT over samples of the SFT model."
   )
 
-  rows = stopping.over_rounds(measured["rows"])
+  rows = stopping.over_rounds(measured.get("rows", ()))
   return _kept("stop", "What stop rules keep", rows, note)
 
 
-def kept_by_round(results: Mapping) -> cells.Table | None:
+def kept_by_round(results: Mapping) -> cells.Table:
   """The same round by round, without a margin."""
   rows = [row for row in results.get("stop", {}).get("rows", ()) if row["margin"] == 0]
   table = _kept("stop_rounds", "What stop rules keep, by round", rows, "At a margin of 0.")

@@ -43,12 +43,10 @@ def refinements(results: Mapping) -> cells.Table:
   return cells.select("self_refine", "Self-Refine", rows, columns, note=note)
 
 
-def temperature(results: Mapping) -> cells.Table | None:
+def temperature(results: Mapping) -> cells.Table:
   """Scores over temperatures."""
   points = {(row["t"], row["system"]): row for row in results.get("temperature", ())}
-  if not points:
-    return None
-  systems = list(dict.fromkeys(system for _, system in points))
+  systems = dict.fromkeys(system for _, system in points)
   rows = [{"t": t} for t in sorted({t for t, _ in points})]
   columns = cells.columns({"temperature": "t"})
   for label, key in (("", "score"), ("Δ ", "delta")):

@@ -123,8 +123,7 @@ class Subject(subject.Subject):
   def pairs(self) -> list[tuple[str, str]]:
     """Which systems are compared with which; ablations apart."""
     pairs = [(name, "original") for name in self.systems if name != "original"]
-    pairs += [("original", "policy_sft"), ("original", "chosen")]
-    pairs.append(("pit", "improver_sft"))
+    pairs += [("original", "policy_sft"), ("original", "chosen"), ("pit", "improver_sft")]
     return [*pairs, ("pit", "self_refine")] if self.refined else pairs
 
   @property
