@@ -81,24 +81,22 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   With the rule a prompt pays for the versions it keeps and for the one that made it stop, and
   R_PIT reads every version as often as the rule asks it. Each scoring judge has its rows.
   """
-  lengths = np.stack([suite.lengths(texts) for texts in made.texts])
-  index = np.arange(len(lengths))[:, None]
+  tokens = np.cumsum([suite.lengths(texts) for texts in made.texts], axis=0)
+  answers = np.arange(tokens.shape[1])
   # The version at which the rule stops is sampled and paid for, though it is not kept.
   ended = np.minimum(made.kept + 1, len(made.gaps))
   pairs = zip(made.texts[1:], made.texts[:-1], strict=True)
-  rule_reads = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
+  asked = [gains.reads(suite.improver.stop_rule, *pair) for pair in pairs]
+  reads = np.cumsum([0 * answers, *asked], axis=0)
   rows = []
 
   for k in range(len(made.texts)):
-    always = np.full(ended.shape, k)
-    ruled = np.minimum(ended, k)
-    reads = np.where(index[1:] <= ruled, rule_reads, 0).sum(axis=0)
-    for system, texts, last, read in (
-      ("pit", made.texts[k], always, 0),
-      ("pit_stop", made.with_stop(k), ruled, reads),
+    last = np.minimum(ended, k)
+    ruled = _spent(tokens[last, answers], last + 1, reads[last, answers])
+    for system, texts, spent in (
+      ("pit", made.texts[k], _spent(tokens[k], k + 1)),
+      ("pit_stop", made.with_stop(k), ruled),
     ):
-      paid = np.where(index <= last, lengths, 0).sum(axis=0)
-      spent = _spent(paid, last + 1, read)
       rows += _rows(suite, system, k + 1, texts, made.texts[0], spent)
 
   return _with_gain(rows)

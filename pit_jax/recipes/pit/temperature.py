@@ -49,10 +49,8 @@ def curve(
     else:
       texts[t] = _sample(suite, policy, t, stream + 2 * index)
 
-    rows += [
-      {"t": t, "system": system, "score": suite.score(words), **suite.scores(words)}
-      for system, words in texts[t].items()
-    ]
+    for system, words in texts[t].items():
+      rows.append({"t": t, "system": system, "score": suite.score(words), **suite.scores(words)})
 
     # The last row is that of pit, which alone is compared.
     versions = (texts[t]["pit"], texts[t]["original"])

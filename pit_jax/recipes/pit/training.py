@@ -1,7 +1,6 @@
 """Training of PIT: the policy's chain, the improver's chain, and the ablations."""
 
 import dataclasses
-from collections.abc import Callable
 
 from pit_jax.recipes.pit import curriculum, gap_rewards
 from pit_jax.recipes.rlhf import policy_chain
@@ -30,8 +29,8 @@ def train(context: contexts.Context) -> Models:
   stages = c.curriculum
   policy = policy_chain.train_policy(context)
   sft_fold = context.rows.fold(c.sft.fold)
-  fresh = {"start": context.initial_policy(), "job": c.sft, "prompts": kinds.IMPROVER}
-  improver_sft = sft.run(context, "sft_improver", sft_fold, **fresh)
+  how = {"job": c.sft, "prompts": kinds.IMPROVER}
+  improver_sft = sft.run(context, "sft_improver", sft_fold, start=context.initial_policy(), **how)
 
   # A published R_P of another shape has no trunk to start from.
   start = policy.reward.params if policy.reward.fits else improver_sft
@@ -57,24 +56,14 @@ def train(context: contexts.Context) -> Models:
     rewards["pit_single_term"] = gap_rewards.single_term(context, pairs, **gap)
     plain = (pairs.validation, policy.reward, improver_sft)
     rewards["pit_rp_difference"] = gap_rewards.difference(context, *plain)
-    ablations = _ablations(context, policy, improver, rewards)
+
+    # What differs from pit in one thing, with as many RL steps (table 2): the curriculum's stages
+    # alone; M_P^RL carried on instead, for as many steps as the improver had; other rewards.
+    for name, alone in curriculum.singles(stages).items():
+      ablations[name] = improver(name, alone, gap_reward=rewards["pit"])
+    longer = (context, policy, "rlhf_longer", curriculum.steps(stages))
+    ablations["rlhf_longer"] = policy_chain.train_longer(*longer)
+    for name in ("pit_single_term", "pit_rp_difference"):
+      ablations[name] = improver(name, stages, gap_reward=rewards[name])
 
   return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
-
-
-def _ablations(context, policy, improver: Callable[..., Params], rewards) -> dict[str, Params]:
-  """Trains what differs from pit in one thing, with as many RL steps (table 2).
-
-  The curriculum's stages alone; M_P^RL carried on instead, for as many steps as the improver had;
-  and other rewards of the improver.
-  """
-  stages = context.config.curriculum
-  trained = {
-    name: improver(name, alone, gap_reward=rewards["pit"])
-    for name, alone in curriculum.singles(stages).items()
-  }
-  steps = curriculum.steps(stages)
-  trained["rlhf_longer"] = policy_chain.train_longer(context, policy, "rlhf_longer", steps)
-
-  others = [name for name in rewards if name != "pit"]
-  return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}

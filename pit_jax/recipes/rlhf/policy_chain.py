@@ -54,23 +54,26 @@ def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.Reward
   return reward.run(context, "reward_judge", fold, job=job, **start)
 
 
-def _run_rl(context: contexts.Context, name: str, model: reward.RewardModel, **how) -> rl.Learner:
-  """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3); see `rl.run`."""
+def _asked(context: contexts.Context, model: reward.RewardModel) -> tuple:
+  """Returns the prompts of RL, and what rewards the answers to them."""
   job = context.config.rl
   fold = context.rows.fold(job.fold)
   own = {"reward": reward.signal(context, model, fold.prompts)}
-  signals = rewards.chosen(context, job, own, fold.prompts)
-  return rl.run(context, name, context.rows.prompts(fold), signals, **how)
+  return context.rows.prompts(fold), rewards.chosen(context, job, own, fold.prompts)
 
 
 def _train_rl(
   context: contexts.Context, policy_sft: Params, model: reward.RewardModel, watch=None
 ) -> rl.Learner:
+  """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
   job = context.config.rl
   value = reward.first_value(context, model, policy_sft)
-  start = rl.begin(context, {"policy": policy_sft, "value": value}, job)
-  how = {"start": start, "reference": policy_sft, "steps": job.steps, "job": job}
-  return _run_rl(context, "rl_policy", model, watch=watch, **how)
+  how = {"reference": policy_sft, "steps": job.steps, "job": job, "watch": watch}
+  # No name holds the start, which is used up.
+  return rl.run(
+    context, "rl_policy", *_asked(context, model),
+    start=rl.begin(context, {"policy": policy_sft, "value": value}, job), **how,
+  )  # fmt: skip
 
 
 def train_longer(context: contexts.Context, policy: Policy, name: str, steps: int) -> Params:
@@ -82,6 +85,9 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
   """
   job = context.config.rl.copy_and_resolve_references()
   job.value_warmup = 0
-  start = _train_rl(context, policy.sft, policy.reward)
-  how = {"start": start, "reference": policy.sft, "steps": steps, "job": job}
-  return context.models.waiting(_run_rl(context, name, policy.reward, **how).policy)
+  how = {"reference": policy.sft, "steps": steps, "job": job}
+  learner = rl.run(
+    context, name, *_asked(context, policy.reward),
+    start=_train_rl(context, policy.sft, policy.reward), **how,
+  )  # fmt: skip
+  return context.models.waiting(learner.policy)
