@@ -80,13 +80,12 @@ def measure(run: Subject) -> dict:
   number = {prompt: index for index, prompt in enumerate(dict.fromkeys(asked))}
   prompts = np.array([number[prompt] for prompt in asked])
   differences = {LONGER: sizes[0] - sizes[1], **margin}
-  kinds = _kinds(run, pairs)
-  inside = [{name: values[part] for name, values in gaps.items()} for part in kinds.values()]
   accuracy = []
   reliability = []
   order = []
+  histograms = []
 
-  for (kind, part), four in zip(kinds.items(), inside, strict=True):
+  for kind, part in _kinds(run, pairs).items():
     rest = (sizes[0][part], sizes[1][part], prompts[part])
     for name, values in differences.items():
       described = labelled.describe(labelled.right(values[part]), *rest)
@@ -98,11 +97,13 @@ def measure(run: Subject) -> dict:
       ece = metrics.expected_calibration_error(values[part], labels)
       reliability.append({"pairs": kind, "model": name, "ece": ece, "groups": groups})
 
+    four = {name: values[part] for name, values in gaps.items()}
+    histograms.append(four)
     order.append({"pairs": kind, **_order(four, prompts[part], run.models.gap_reward.facts)})
 
   return {
     "labels": {"accuracy": accuracy, "reliability": reliability, "order": order},
-    "gap_order": metrics.gap_order(**inside[0]) | {"histogram": inside[0]},
+    "gap_order": metrics.gap_order(**histograms[0]) | {"histogram": histograms[0]},
     "reward_models": run.reward_models,
   }
 
