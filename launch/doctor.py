@@ -161,10 +161,12 @@ def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> commands.
   """Returns the parser of the command's own flags, whose defaults are a configuration's values."""
   data, tokenizer, chat_kind, rows = config.data, None, "auto", None
   if is_configured:
-    from pit_jax.recipes import schedule  # with all of JAX, which takes seconds
+    from pit_jax.run import origin  # with all of JAX, which takes seconds
 
-    tokenizer, rows = schedule.tokenizer(config) or None, data.rows
-    chat_kind = "plain" if data.chat == "auto" and not schedule.has_base(config) else data.chat
+    # A base model brings its tokenizer, and a chat template that the run may take.
+    base = origin.directory(config)
+    tokenizer, rows = str(base or data.tokenizer) or None, data.rows
+    chat_kind = "plain" if data.chat == "auto" and base is None else data.chat
   parser = commands.Parser(__doc__)
   add = parser.add_argument
   source = {"default": data.source} if is_configured else {"required": True}

@@ -37,10 +37,11 @@ def main(arguments: Sequence[str]) -> None:
   commands.quiet()
 
   from pit_jax.recipes import finished
+  from pit_jax.run import workdirs
   from pit_jax.storage import owners, places
 
   with places.opened(options.workdir) as workdir:
-    config = finished.configuration(workdir)
+    config = workdirs.saved(workdir)
     configurations.change(config, values)
     if options.export_preferences is None:
       with owners.held(workdir):

@@ -11,7 +11,6 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Sequence
 
 import jax
 import ml_collections
@@ -46,10 +45,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       )
 
   directory = workdir / "base"
-  hf.save(directory, context.models.language, params, **context.rows.settings.tokenizer.special_ids)
-  context.rows.settings.tokenizer.save(directory)
+  tokenizer = context.rows.settings.tokenizer
+  hf.save(directory, context.models.language, params, **tokenizer.special_ids)
+  tokenizer.save(directory)
   facts["sha256"] = hashlib.sha256((directory / hf.WEIGHTS).read_bytes()).hexdigest()
-  facts["tokenizer"] = context.rows.settings.tokenizer.fingerprint
+  facts["tokenizer"] = tokenizer.fingerprint
   workdirs.write_text(directory / "record.json", json.dumps(facts, indent=2) + "\n")
   print(json.dumps(facts, indent=2))
 
@@ -57,10 +57,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 def train(context: contexts.Context) -> Params:
   """Trains on single letters, then on documents."""
   params = context.initial_policy()
-  language = context.models.language
+  learner = (context.models.language, objectives.imitation)
   for name, table in records(context).items():
-    job = context.config[name]
-    params = supervised.run(context, name, language, objectives.imitation, params, table, job)
+    params = supervised.run(context, name, *learner, params, table, context.config[name])
 
   return params
 
@@ -80,59 +79,46 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   folds = {"sft": tuple(letters)}
   data = preferences.PreferenceSet(folds["sft"], {}, "plain text", preferences.fingerprint(letters))
 
-  form = template.Template(
-    policy=config.data.policy_template, improver=config.data.improver_template
-  )
+  c = config.data
   settings = encode.Settings(
     tokenizer=_tokenizer(config, folds, workdir, new),
-    template=form,
-    max_prompt_length=config.data.max_prompt_length,
-    max_response_length=config.data.max_response_length,
+    template=template.Template(policy=c.policy_template, improver=c.improver_template),
+    max_prompt_length=c.max_prompt_length,
+    max_response_length=c.max_response_length,
   )
 
   shape = origin.shape(config, None, settings.tokenizer.vocab_size, jax.devices()[0].platform)
+  language = pure.language_model(shape)
   asking = inference.Inference(
-    language=pure.language_model(shape),
+    language=language,
     scalar=pure.scalar_model(shape),
     settings=settings,
-    response_length=config.data.max_response_length,
+    response_length=c.max_response_length,
     batch_size=config.inference_batch_size,
-    mesh=parallel.make_mesh(
-      config.mesh.shape, pure.language_model(shape), slices=config.mesh.slices
-    ),
+    mesh=parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices),
   )
 
   # Only now is the workdir claimed: what fails above leaves it free.
   workdirs.begin(config, workdir)
-  tokens = run_rows.token_folder(config, workdir)
-  return contexts.Context(
-    config,
-    workdir,
-    RECIPE,
-    asking.mesh,
-    run_rows.Rows(data, folds, settings, tokens),
-    run_models.Models(asking),  # no base to start from, and no published models
-  )
+  table_rows = run_rows.Rows(data, folds, settings, run_rows.token_folder(config, workdir))
+  models = run_models.Models(asking)  # no base to start from, and no published models
+  return contexts.Context(config, workdir, RECIPE, asking.mesh, table_rows, models)
 
 
 def records(context: contexts.Context) -> dict[str, tables.Table]:
   """Returns the text of each stage: single letters, then documents of one letter or of two."""
   letters = context.rows.folds["sft"]
   settings = context.rows.settings
-  texts = {"letters": letters, "documents": _documents(letters, settings.template)}
-  return {
-    name: encode.demonstrations(rows, settings.formats["policy"], settings, context.rows.tokens)
-    for name, rows in texts.items()
-  }
-
-
-def _documents(letters: Sequence[rows.Preference], form: template.Template) -> list:
-  """Returns the letters, every other one followed by the second letter about its question."""
-  after = form.policy.rpartition("{prompt}")[2]
-  return [
+  # Every other letter is followed by the second one about its question.
+  after = settings.template.policy.rpartition("{prompt}")[2]
+  documents = [
     dataclasses.replace(row, chosen=f"{row.chosen}{after} {row.rejected}") if index % 2 else row
     for index, row in enumerate(letters)
   ]
+
+  how = (settings.formats["policy"], settings, context.rows.tokens)
+  texts = {"letters": letters, "documents": documents}
+  return {name: encode.demonstrations(rows, *how) for name, rows in texts.items()}
 
 
 def measure(context: contexts.Context, params) -> dict:
@@ -141,10 +127,8 @@ def measure(context: contexts.Context, params) -> dict:
   questions = [row["prompt"] for row in test_rows]
   letters = context.models.inference.answer(params, questions, context.key("test"), 0.0)
   letters = [letter.split("\n")[0] for letter in letters]  # without a second one
-  plain = [
-    re.sub("|".join(f" {remark}" for remark in synthetic.REMARKS.values()), "", letter)
-    for letter in letters
-  ]
+  remarks = "|".join(f" {remark}" for remark in synthetic.REMARKS.values())
+  plain = [re.sub(remarks, "", letter) for letter in letters]
 
   passed = [synthetic.checks(x, y) for x, y in zip(questions, plain, strict=True)]
   shares = {name: float(np.mean([checks[name] for checks in passed])) for name in passed[0]}
@@ -159,22 +143,16 @@ def measure(context: contexts.Context, params) -> dict:
 
 
 def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
-  words = (
-    part
-    for row in folds["sft"][:5_000]
-    for part in (
-      config.data.policy_template.format(prompt=row.prompt),
-      config.data.improver_template.format(prompt=row.prompt, reference=row.chosen),
-    )
-  )
+  c = config.data
+  words = []
+  for row in folds["sft"][:5_000]:
+    words.append(c.policy_template.format(prompt=row.prompt))
+    words.append(c.improver_template.format(prompt=row.prompt, reference=row.chosen))
 
-  return forms.tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)
+  return forms.tokenizer(words, c.vocabulary, workdir / "tokenizer", new)
 
 
-def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
-  """Returns the stages: single letters, then documents."""
-  del config
-  return [kinds.Stage(name, name) for name in ("letters", "documents")]
-
-
-RECIPE = recipe.Recipe(name="base", kinds={"sft": jobs.SFT}, stages=stages, train=train, run=run)
+STAGES = tuple(kinds.Stage(name, name) for name in ("letters", "documents"))
+RECIPE = recipe.Recipe(
+  name="base", kinds={"sft": jobs.SFT}, stages=lambda config: STAGES, train=train, run=run
+)

@@ -22,8 +22,8 @@ STAGES = (
 def train(context: contexts.Context) -> dict[str, Params]:
   """Returns the policy of each stage: `sft`, and `dpo` that started from it."""
   c = context.config
-  start = context.initial_policy()
-  policy_sft = sft.run(context, "sft_policy", context.rows.fold(c.sft.fold), start=start, job=c.sft)
+  fold = context.rows.fold(c.sft.fold)
+  policy_sft = sft.run(context, "sft_policy", fold, start=context.initial_policy(), job=c.sft)
   pairs = context.rows.fold(c.dpo.fold)
   models = {"start": policy_sft, "reference": policy_sft}
 
@@ -32,12 +32,10 @@ def train(context: contexts.Context) -> dict[str, Params]:
 
 def of_run(context: contexts.Context, policies: dict[str, Params]) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  policy = policies["dpo"]
-  policy_sft = policies["sft"]
   return subject.Policies(
     context,
-    subject.suite_of(context, policy=policy, sampler=policy_sft),
-    models={"dpo": policy, "policy_sft": policy_sft},
+    subject.suite_of(context, policy=policies["dpo"], sampler=policies["sft"]),
+    models={"dpo": policies["dpo"], "policy_sft": policies["sft"]},
     compared=[("dpo", "policy_sft"), ("dpo", "chosen"), ("policy_sft", "chosen")],
     control="dpo_resampled",
   )

@@ -31,11 +31,6 @@ REPORT_FIRST = (
 )
 
 
-def configuration(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-  """Returns the configuration of the run in a workdir; raises a ValueError if there is none."""
-  return workdirs.saved(workdir)
-
-
 def evaluate(
   workdir: pathlib.Path, experiment: str | None, config: ml_collections.ConfigDict | None = None
 ) -> None:
@@ -44,11 +39,10 @@ def evaluate(
   Args:
     workdir: folder of the run.
     experiment: one of its recipe's; None for all.
-    config: the run's, in which values of the section `evaluation` may be other ones; None: as it
-      is.
+    config: the run's, in which values of `evaluation` may be other ones; None: as it is.
 
   Raises:
-    ValueError: if the folder holds no finished run, its recipe has no such experiment, other values
+    ValueError: the folder holds no finished run, its recipe has no such experiment, other values
       than those of `evaluation` differ, or one experiment would be made under other values than
       the report's others.
   """
@@ -75,15 +69,14 @@ def presentation_of(workdir: pathlib.Path) -> presentation.Presentation:
   if "recipe" not in record:  # an export that somebody took from its workdir
     return presentation.ANY
   recipe = recipes.named(record["recipe"])
+  if recipe.exported is not None:
+    return recipe.page
 
-  if recipe.exported is None:
-    exporting = [name for name in recipes.names() if recipes.named(name).exported is not None]
-    raise ValueError(
-      f"{places.address(workdir)} is a run of recipe {recipe.name}, which exports no models; "
-      f"{', '.join(exporting)} do"
-    )
-
-  return recipe.page
+  exporting = [name for name in recipes.names() if recipes.named(name).exported is not None]
+  raise ValueError(
+    f"{places.address(workdir)} is a run of recipe {recipe.name}, which exports no models; "
+    f"{', '.join(exporting)} do"
+  )
 
 
 def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | None:
@@ -94,17 +87,13 @@ def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | 
   """
   workdirs.is_new(config, workdir)
   path = workdir / "report" / "results.json"
-  if not path.exists():
-    return None
-  report = workdirs.read_object(path)
-
-  return report if is_current(config, report) else None
+  report = workdirs.read_object(path) if path.exists() else None
+  return report if report is not None and is_current(config, report) else None
 
 
 def is_current(config: ml_collections.ConfigDict, results: Mapping) -> bool:
   """Returns whether results were measured under a configuration's values of `evaluation`."""
-  evaluated = results.get("config", {}).get("evaluation", {})
-  return _deciding(evaluated) == _deciding(json.loads(config.evaluation.to_json()))
+  return not _changed(config, results)
 
 
 def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, remedy: str) -> None:
@@ -114,17 +103,20 @@ def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, rem
   so one that did not end leaves a report of the old ones.
   """
   path = workdir / "report" / "results.json"
-  evaluation = workdirs.read_object(path)["config"]["evaluation"]
-  reported = _deciding(evaluation)
-  current = _deciding(json.loads(config.evaluation.to_json()))
-  if reported == current:
-    return
-  changed = [name for name in sorted(reported | current) if reported.get(name) != current.get(name)]
+  if changed := _changed(config, workdirs.read_object(path)):
+    raise ValueError(
+      f"{path} was made under other values of `evaluation`; {remedy} the report's own "
+      f"{', '.join(changed)} as --config.evaluation.…"
+    )
 
-  raise ValueError(
-    f"{path} was made under other values of `evaluation`; {remedy} the report's own "
-    f"{', '.join(changed)} as --config.evaluation.…"
-  )
+
+def _changed(config: ml_collections.ConfigDict, results: Mapping) -> list[str]:
+  """Returns which values of `evaluation` are others than those that results were measured under."""
+  reported = _deciding(results.get("config", {}).get("evaluation", {}))
+  current = _deciding(json.loads(config.evaluation.to_json()))
+  named = sorted(reported | current)
+  # What one of them lacks differs from a null.
+  return [name for name in named if reported.get(name, ...) != current.get(name, ...)]
 
 
 def _deciding(values: Mapping) -> dict:
@@ -132,8 +124,8 @@ def _deciding(values: Mapping) -> dict:
   judge = {k: v for k, v in values.get("language_judge", {}).items() if k not in HOW_ASKED}
   kept = {**values, "language_judge": judge}
   # JSON has no infinity: results.json holds null for it.
-  is_written = {k: not isinstance(v, float) or math.isfinite(v) for k, v in kept.items()}
-  return {k: v if is_written[k] else None for k, v in kept.items()}
+  infinite = [k for k, v in kept.items() if isinstance(v, float) and not math.isfinite(v)]
+  return {**kept, **dict.fromkeys(infinite)}
 
 
 def export_preferences(
@@ -165,8 +157,6 @@ def export_preferences(
   context = contexts.build(config, workdir, pit.RECIPE)
   run = subject.of_run(context, pit.RECIPE.train(context))
 
-  rounds = config.evaluation.rounds
-  made = next_round.make(
-    run.suite, context.rows.folds, folds, rounds=rounds, minimum_margin=minimum_margin
-  )
+  limits = {"rounds": config.evaluation.rounds, "minimum_margin": minimum_margin}
+  made = next_round.make(run.suite, context.rows.folds, folds, **limits)
   next_round.write(made, output, context.rows.data.rows if with_data else ())

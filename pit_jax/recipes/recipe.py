@@ -77,10 +77,8 @@ def named(name: Any) -> Recipe:
     # Imported when it is asked for: a recipe brings in all that its experiments want.
     module = importlib.import_module(f"pit_jax.recipes.{name}")
   else:
-    raise ValueError(
-      f"recipe {name!r} is not known; use one of {', '.join(names())}, or the path of a Python "
-      "file that holds a RECIPE"
-    )
+    known = f"one of {', '.join(names())}, or the path of a Python file that holds a RECIPE"
+    raise ValueError(f"recipe {name!r} is not known; use {known}")
 
   recipe = getattr(module, "RECIPE", None)
   if not isinstance(recipe, Recipe):
@@ -100,7 +98,6 @@ def _module(path: pathlib.Path) -> Any:
   if not path.is_file():
     raise ValueError(f"recipe {str(path)!r}: there is no such file")
   spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
-
   # Not entered in sys.modules: two files of one name do not get in each other's way.
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

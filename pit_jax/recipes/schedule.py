@@ -7,32 +7,21 @@ import jax
 import ml_collections
 
 from pit_jax.run import context as contexts
-from pit_jax.run import kinds, origin
+from pit_jax.run import kinds
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """A stage that takes optimiser steps.
+  """A stage that takes optimiser steps."""
 
-  Attributes:
-    name: as checkpoints, metrics and progress have it.
-    kind: of its section.
-    fold: whose rows it sees.
-    steps: of the optimiser, or iterations of PPO.
-    batch_size: rows of a step.
-    passes: networks that a row passes in a step, for comparing stages of different kinds.
-    unit: what a step is called.
-    samples: rows of a step for each of the fold's.
-  """
-
-  name: str
-  kind: str
-  fold: str
-  steps: int
-  batch_size: int
-  passes: float
-  unit: str
-  samples: int
+  name: str  # as checkpoints, metrics and progress have it
+  kind: str  # of its section
+  fold: str  # whose rows it sees
+  steps: int  # of the optimiser, or iterations of PPO
+  batch_size: int  # rows of a step
+  passes: float  # networks that a row passes in a step, for comparing stages of different kinds
+  unit: str  # what a step is called
+  samples: int  # rows of a step for each of the fold's
 
 
 def stages(
@@ -45,26 +34,17 @@ def stages(
     recipe: of the run.
     rows: how many each fold has; some may be left out once their lengths are known.
   """
-  return [
-    _stage(config, recipe, stage, rows)
-    for stage in recipe.stages(config)
-    if kinds.kind_of(recipe, config, stage).learns
-  ]
+  learning = []
+  for stage in recipe.stages(config):
+    kind = kinds.kind_of(recipe, config, stage)
+    if kind.learns:
+      job = config[stage.section]
+      fold = kinds.fold_of(config, stage)
+      steps = kinds.steps_of(config, stage, rows.get(fold, 0))
+      fields = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
+      learning.append(Stage(*fields, job.get("samples", 1)))
 
-
-def _stage(
-  config: ml_collections.ConfigDict,
-  recipe: kinds.Method,
-  stage: kinds.Stage,
-  rows: Mapping[str, int],
-) -> Stage:
-  job = config[stage.section]
-  kind = kinds.kind_of(recipe, config, stage)
-  fold = kinds.fold_of(config, stage)
-  steps = kinds.steps_of(config, stage, rows.get(fold, 0))
-  fields = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
-
-  return Stage(*fields, job.get("samples", 1))
+  return learning
 
 
 def announced(context: contexts.Context) -> contexts.Context:
@@ -74,29 +54,14 @@ def announced(context: contexts.Context) -> contexts.Context:
   """
   rows = {name: len(part) for name, part in context.rows.folds.items()}
   planned = stages(context.config, context.recipe, rows)
-  announcement = [*lines(rows, planned), *_models(context)]
-  work = {
-    stage.name: (stage.kind, stage.steps, stage.passes * stage.batch_size) for stage in planned
-  }
-
-  return context.announced(announcement, work)
-
-
-def tokenizer(config: ml_collections.ConfigDict) -> str:
-  """Returns the directory of a run's base model, or of its tokenizer; "" where one is learnt."""
-  return str(origin.directory(config) or config.data.tokenizer)
-
-
-def has_base(config: ml_collections.ConfigDict) -> bool:
-  """Returns whether a run starts from a model, whose chat template it may take."""
-  return origin.directory(config) is not None
+  work = {row.name: (row.kind, row.steps, row.passes * row.batch_size) for row in planned}
+  return context.announced([*lines(rows, planned), *_models(context)], work)
 
 
 def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
   """Yields what a run will do with its rows, a line of text each."""
-  yield "rows: " + ", ".join(
-    f"{name.replace('_', ' ')} {many:,}" for name, many in rows.items() if many
-  )
+  counts = (f"{name.replace('_', ' ')} {many:,}" for name, many in rows.items() if many)
+  yield f"rows: {', '.join(counts)}"
 
   for stage in planned:
     # Rows of a step are responses; the epochs are over prompts.

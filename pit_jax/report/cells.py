@@ -1,6 +1,7 @@
 """A table of the report, and how its cells say numbers."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -93,3 +94,36 @@ def plain(value: Any) -> str:
   if isinstance(value, int):
     return f"{value:,}".replace("-", "−")
   return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
+
+
+def columns(entries: Mapping[str, str | Callable]) -> dict[str, Callable]:
+  """Returns columns for `select`: label → an entry of a row, for SAID, or what renders it."""
+  return {
+    label: entry if callable(entry) else functools.partial(said, entry)
+    for label, entry in entries.items()
+  }
+
+
+def said(entry: str, row: Mapping) -> str:
+  """Returns an entry of a row as its column says it; a dot where the row has none."""
+  return SAID.get(entry, plain)(row.get(entry))
+
+
+_whole, _tenth, _thousandth = (functools.partial(fixed, digits=digits) for digits in (0, 1, 3))
+SAID = {  # entry of the results → how its column says it; any other one is said as it is
+  **dict.fromkeys(("delta", "delta_stop"), signed),
+  **dict.fromkeys(("ci95", "ci95_stop"), interval),
+  **dict.fromkeys(
+    ("score", "score_stop", "gain", "gap", "margin", "zero_point", "spread", "kl_bound", "shift",
+     "deviation", "wl", "ww", "ll", "lw"), fixed
+  ),
+  **dict.fromkeys(("tokens", "feedback_tokens", "answer_tokens", "samples", "reads", "kl"), _tenth),
+  **dict.fromkeys(("elo", "elo_spread", "bradley_terry"), _whole),
+  "ece": _thousandth,
+  **dict.fromkeys(
+    ("accuracy", "balanced", "matched", "order", "ordered", "above", "below", "stopped", "refined",
+     "unchanged", "fallback"), percent
+  ),
+  **dict.fromkeys(("accuracy_ci95", "balanced_ci95", "matched_ci95", "ordered_ci95"), percents),
+  **dict.fromkeys(("elo_ci95", "bradley_terry_ci95"), functools.partial(bounds, digits=0)),
+}  # fmt: skip

@@ -72,12 +72,10 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
 
   if not config.ablations:
     return planned
-  steps = curriculum.steps(config.curriculum)
-  alone = {"pit_first_only": config.curriculum[0], "pit_second_only": config.curriculum[-1]}
   planned.append(dataclasses.replace(gap, name=f"gap_reward_{gap_rewards.SINGLE_TERM}"))
-  for name, stage in alone.items():
-    planned += _curriculum(name, [curriculum.alone(stage, steps)])
-  planned.append(kinds.Stage("rlhf_longer", "rl", steps=steps))
+  for name, alone in curriculum.singles(config.curriculum).items():
+    planned += _curriculum(name, alone)
+  planned.append(kinds.Stage("rlhf_longer", "rl", steps=curriculum.steps(config.curriculum)))
 
   difference = _curriculum("pit_rp_difference", config.curriculum, reward="reward")
   return [*planned, *_curriculum("pit_single_term", config.curriculum), *difference]

@@ -1,13 +1,11 @@
 """What the parts of PIT are worth (table 2): the curriculum's stages, the improver's reward."""
 
-import dataclasses
-
 import numpy as np
 
 from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
 from pit_jax.improve import gains, improvement
-from pit_jax.recipes.pit import gap_rewards, subject
+from pit_jax.recipes.pit import gap_rewards, rounds, subject
 from pit_jax.statistics import metrics
 
 REWARDED_BY = {"pit_rp_difference": "R_P"}  # systems whose reward is a judge too
@@ -20,48 +18,38 @@ def measure(run: subject.Subject) -> dict:
   """
   if not run.ablated:
     return {}
+  suite = run.suite
   texts = {**run.texts, **run.ablated}
-  return {
-    "systems": {name: run.suite.describe(words) for name, words in run.ablated.items()},
-    "comparisons": [row for pair in run.ablation_pairs for row in _compared(run, pair, texts)],
-    "ablation": [
-      {
-        "system": name,
-        **describe(run.suite, reward, run.made, texts[name]),
-        **ruled(run.suite, judge_of(run.suite, name), stop(run.suite, reward, run.made)),
-      }
-      for name, reward in run.chain.gap_rewards.items()
-    ],
-  }
+  comparisons = []
+  for pair in run.ablation_pairs:
+    # R_P chose one of two samples for that system, and so is no judge of it.
+    without = (suites.SELECTOR,) if subject.LONGER_PAIR in pair else ()
+    comparisons += suite.compare(*pair, texts, without=without)
 
+  rows = []
+  for name, reward in run.chain.gap_rewards.items():
+    row = {"system": name, **describe(suite, reward, run.made, texts[name])}
+    rows.append(row | ruled(suite, judge_of(suite, name), stop(suite, reward, run.made)))
 
-def _compared(run: subject.Subject, pair: tuple[str, str], texts) -> list[dict]:
-  """Returns a comparison under every judge that chose neither of the two."""
-  # R_P chose one of two samples for that system, and so is no judge of it.
-  without = (suites.SELECTOR,) if subject.LONGER_PAIR in pair else ()
-  return run.suite.compare(*pair, texts, without=without)
+  systems = {name: suite.describe(words) for name, words in run.ablated.items()}
+  return {"systems": systems, "comparisons": comparisons, "ablation": rows}
 
 
 def describe(
-  suite: suites.Suite,
-  reward: gap_rewards.GapReward,
-  made: improvement.Rounds,
-  improved: list[str],
+  suite: suites.Suite, reward: gap_rewards.GapReward, made: improvement.Rounds, improved: list[str]
 ) -> dict:
   """Returns accuracy, order and calibration of a gap reward.
+
+  Of held-out pairs of the data: `accuracy`, `order` (the share of pairs in the order of eq. 1),
+  `ece`, the four means and whether these `hold` the order, and the `zero_point` and `spread` (mean
+  and deviation over identical pairs, in deviations over samples of M_PIT^SFT). Of pairs (y_1, y_0):
+  `sign_agreement` with the independent judge on pit's, `own_sign_agreement` on the improver's own.
 
   Args:
     suite: prompts and judges.
     reward: what is described.
     made: pit's rounds, the same for every reward.
     improved: y_1 of the improver that this reward trained, from the same drafts.
-
-  Returns:
-    Of held-out pairs of the data: `accuracy`, `order` (the share of pairs in the order of eq. 1),
-    `ece`, the four means and whether these `hold` the order, and the `zero_point` and `spread`
-    (mean and deviation over identical pairs, in deviations over samples of M_PIT^SFT). Of pairs
-    (y_1, y_0): `sign_agreement` with the independent judge on pit's, `own_sign_agreement` on the
-    improver's own.
   """
   facts = reward.facts
   drafts = made.texts[0]
@@ -83,26 +71,10 @@ def judge_of(suite: suites.Suite, system: str) -> judges.Judge | None:
 
 
 def ruled(suite: suites.Suite, judge: judges.Judge | None, made: improvement.Rounds) -> dict:
-  """Returns how the last round fares against the drafts when a stop rule ends each answer's.
-
-  Args:
-    suite: prompts.
-    judge: who says so; None where there is only the rule's own reward.
-    made: all rounds, kept as the rule says.
-
-  Returns:
-    How many rounds there are at most, `k`, the fraction of prompts that the rule has `stopped`
-    and, with the suffix _stop, the judge's mean score and comparison.
-  """
+  """Returns what `rounds.ruled` does of the last round, k; `judge` is None where there is none."""
   k = len(made.gaps)
   summary = {"k": k, "stopped": float(made.stopped(k).mean())}
-  if judge is None:
-    return summary
-  texts = made.with_stop(k)
-  compared = dataclasses.asdict(judge.compare(suite.questions, texts, made.texts[0]))
-  score = float(judge.score(suite.questions, texts).mean())
-
-  return summary | {"score_stop": score} | {f"{key}_stop": v for key, v in compared.items()}
+  return summary if judge is None else summary | rounds.ruled(suite, judge, made, k)
 
 
 def stop(
@@ -114,9 +86,7 @@ def stop(
   return made.ruled(gained, suite.improver.margin)
 
 
-def _gains(
-  suite: suites.Suite, reward: gap_rewards.GapReward, versions: list[str], drafts: list[str]
-) -> np.ndarray:
+def _gains(suite, reward, versions: list[str], drafts: list[str]) -> np.ndarray:
   """Returns what versions gain by a gap reward under the run's stop rule, Float[N]."""
   rule = suite.improver.stop_rule
   zero_point = reward.facts["zero_point"]

@@ -1,6 +1,7 @@
 """Which claims about PIT hold in a run, in words that an interval bears out."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -124,9 +125,7 @@ STATED = (
   ),
   _Stated("pit", "best_of_n", "one round, two samples, beats the best of n samples", EXPECTED),
   _Stated("pit_rounds", "best_of_n", "rounds beat best-of-n at equal samples", EXPECTED),
-  _Stated(
-    "pit_rounds", "pit", "all rounds, ended by the stop rule, beat the first one", EXPECTED,
-  ),
+  _Stated("pit_rounds", "pit", "all rounds, ended by the stop rule, beat the first one", EXPECTED),
   _Stated("pit_rounds", "self_refine_rounds", "PIT's rounds beat Self-Refine's"),
 )  # fmt: skip
 
@@ -160,14 +159,11 @@ def _decided(tests: Sequence[_Test]) -> list[tuple[str, float]]:
   """Returns the outcome of each test, and its p-value over prompts, corrected for all of them."""
   over_prompts = significance.holm(np.array([test.p for test in tests]))
   over_seeds = significance.holm(np.array([test.p_over_seeds for test in tests]))
-  decided = []
-
-  for test, p, p_over_seeds in zip(tests, over_prompts, over_seeds, strict=True):
-    # Corrected for the claims, and for all comparisons of the judge: the larger one counts.
-    p = max(float(p), test.row.get("p_holm") or 0.0)
-    decided.append((_outcome(test, p, float(p_over_seeds)), p))
-
-  return decided
+  # Corrected for the claims, and for all comparisons of the judge: the larger one counts.
+  holm = [test.row.get("p_holm") or 0.0 for test in tests]
+  p_values = np.maximum(over_prompts, holm).tolist()
+  outcomes = map(_outcome, tests, p_values, over_seeds.tolist())
+  return list(zip(outcomes, p_values, strict=True))
 
 
 def _outcome(test: _Test, p: float, p_over_seeds: float) -> str:
@@ -182,7 +178,12 @@ def _outcome(test: _Test, p: float, p_over_seeds: float) -> str:
 
 
 def _claim(test: _Test, outcome: str, p: float) -> Claim:
-  return Claim(test.statement, outcome, _figure(test.row, p) + _disagreement(test.alone))
+  """Returns the claim with its figure, and every seed's Δ where they do not have one sign."""
+  grounds = _figure(test.row, p)
+  deltas = [row["delta"] for row in test.alone]
+  if deltas and min(deltas) <= 0 <= max(deltas):
+    grounds += f", and the seeds disagree ({', '.join(map(verdict.signed, deltas))})"
+  return Claim(test.statement, outcome, grounds)
 
 
 def said(results: Mapping) -> tuple[list[Claim], str]:
@@ -195,22 +196,22 @@ def said(results: Mapping) -> tuple[list[Claim], str]:
 
 def _remark(results: Mapping) -> str:
   """Returns what is to be known of all outcomes together."""
-  text = "An expectation is what the method rests on and the paper does not test. "
+  seeds = (
+    "One seed tells of these models alone: intervals cover the choice of prompts, and another "
+    "training run may differ by more."
+  )
   if any("over_seeds" in row for row in results["comparisons"]):
-    text += (
+    seeds = (
       "“Holds” and “the opposite” take the prompts of all seeds and a t-test over the seeds; “for "
-      "these models” is what the prompts say where the seeds do not suffice. "
-    )
-  else:
-    text += (
-      "One seed tells of these models alone: intervals cover the choice of prompts, and another "
-      "training run may differ by more. "
+      "these models” is what the prompts say where the seeds do not suffice."
     )
 
-  text += "All tests are corrected for the number of claims (Holm)."
-  if verdict.score_judge(results) == "R_P":
-    text += " Where R_P is the judge, it also trained the policy."
-  return text
+  is_own = verdict.score_judge(results) == "R_P"
+  return (
+    f"An expectation is what the method rests on and the paper does not test. {seeds} All tests "
+    "are corrected for the number of claims (Holm)."
+    + (" Where R_P is the judge, it also trained the policy." if is_own else "")
+  )
 
 
 def _obstacle(results: Mapping) -> str:
@@ -229,21 +230,18 @@ def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
     and (row.get("temperature") == "best") == stated.is_at_best
   ]
 
-  if not rows and gate.concerns_improver(results):
-    # Who is absent is named once, for the first round and for all.
-    system = stated.b.removesuffix("_rounds")
-    if reason := results.get("absent", {}).get(system):
-      yield Claim(statement, NOT_TESTED, reason)
-
   if not rows:
+    # Who is absent is named once, for the first round and for all.
+    reason = results.get("absent", {}).get(stated.b.removesuffix("_rounds"))
+    if reason and gate.concerns_improver(results):
+      yield Claim(statement, NOT_TESTED, reason)
     return
-  row = verdict.find(rows, stated.a, stated.b, without=stated.without)
 
+  row = verdict.find(rows, stated.a, stated.b, without=stated.without)
   if row is None:
     yield Claim(statement, NOT_TESTED, _unjudged(rows))
-    return
-
-  yield _Test(statement, row, _each_seed(rows, row))
+  else:
+    yield _Test(statement, row, _each_seed(rows, row))
 
 
 def _unjudged(rows: Sequence[Mapping]) -> str:
@@ -269,29 +267,18 @@ def _each_seed(rows: Sequence[Mapping], whole: Mapping) -> list[Mapping]:
 
 def _figure(row: Mapping, p: float) -> str:
   """Returns the Δ that decided, with its intervals, and the corrected p where that is too large."""
-  text = (
-    f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])} ({verdict.bounds_text(row)}; "
-    f"{row['judge']}, {verdict.prompts(row):,} prompts"
-  )
   is_corrected_away = verdict.direction(row) and p > significance.LEVEL
-
-  return text + (f"; p = {p:.2f} once corrected)" if is_corrected_away else ")")
-
-
-def _disagreement(alone: Sequence[Mapping]) -> str:
-  """Says every seed's Δ where they do not have one sign."""
-  deltas = [row["delta"] for row in alone]
-  if not deltas or min(deltas) > 0 or max(deltas) < 0:
-    return ""
-  return f", and the seeds disagree ({', '.join(map(verdict.signed, deltas))})"
+  corrected = f"; p = {p:.2f} once corrected" if is_corrected_away else ""
+  return (
+    f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])} ({verdict.bounds_text(row)}; "
+    f"{row['judge']}, {verdict.prompts(row):,} prompts{corrected})"
+  )
 
 
 def _single_stages(comparisons: Sequence[Mapping]) -> list[_Test]:
   """Returns what tests whether single stages are more than marginally better (table 2)."""
-  rows = (
-    verdict.find(comparisons, system, "original", without=("R_PIT",))
-    for system in ("pit_first_only", "pit_second_only")
-  )
+  find = functools.partial(verdict.find, comparisons, b="original", without=("R_PIT",))
+  rows = map(find, ("pit_first_only", "pit_second_only"))
   return [_Test("", row, beyond=MARGINAL) for row in rows if row]
 
 

@@ -1,6 +1,7 @@
 """What quality costs: rounds of the improver, choosing among as many samples, and Self-Refine."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,15 +15,6 @@ from pit_jax.statistics import candidates
 # Who chooses, and so is no judge of the choice.
 SELECTORS = {"best_of_n": suites.SELECTOR, "gap_tournament": "R_PIT"}
 PAIR = "best_of_2"  # best_of_n with as many samples as one round of the improver takes
-
-
-@dataclasses.dataclass(frozen=True)
-class Spent:
-  """What an answer took, on average over the prompts."""
-
-  tokens: float  # generated
-  samples: float  # whose tokens these are
-  reads: float = 0.0  # responses or pairs that a reward model read to choose
 
 
 def measure(run: subject.Subject) -> dict:
@@ -53,37 +45,25 @@ def measure(run: subject.Subject) -> dict:
     texts["self_refine_rounds"] = refined.texts[-1]
     rows += of_refinements(few, refined)
 
-  return {
-    "systems": {
-      name: {**few.describe(words), "prompts": count}
-      for name, words in texts.items()
-      if name not in ("original", "pit")
-    },
-    "comparisons": _compare(few, texts),
-    "cost": rows,
-  }
+  new = {name: words for name, words in texts.items() if name not in ("original", "pit")}
+  systems = {name: {**few.describe(words), "prompts": count} for name, words in new.items()}
+  return {"systems": systems, "comparisons": _compare(few, texts), "cost": rows}
 
 
 def choose(suite: suites.Suite, samples: Sequence[Sequence[str]]) -> dict[str, list]:
-  """Returns what each selector chooses among the first n samples, for every n.
+  """Returns what each of `SELECTORS` chooses among the first n samples, for n = 1, 2, …, N.
 
   Args:
     suite: prompts, R_P among the judges, and R_PIT.
     samples: N lists of one answer per prompt.
-
-  Returns:
-    For each of `SELECTORS` N lists of answers: those of n = 1, 2, …, N.
   """
-  models = suite.improver
   numbers = range(len(samples))
   scores = np.stack([suite.selector.score(suite.questions, texts) for texts in samples])
 
   # The diagonal stays 0: no sample plays against itself.
   gaps = np.zeros((len(samples), *scores.shape))
-  for i in numbers:
-    for j in (j for j in numbers if j != i):
-      pair = (samples[i], samples[j])
-      gaps[i, j] = models.gaps(suite.questions, *pair)
+  for i, j in itertools.permutations(numbers, 2):
+    gaps[i, j] = suite.improver.gaps(suite.questions, samples[i], samples[j])
 
   places = {
     "best_of_n": [candidates.best(scores[: n + 1]) for n in numbers],
@@ -99,32 +79,24 @@ def of_rounds(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   """Returns cost and quality of rounds 0 … k of the improver, with and without the stop rule.
 
   With the rule a prompt pays for the versions it keeps and for the one that made it stop, and
-  R_PIT reads every version as often as the rule asks it.
-
-  Returns:
-    Rows for each scoring judge, as `_rows` makes them.
+  R_PIT reads every version as often as the rule asks it. Each scoring judge has its rows.
   """
-  lengths = np.stack([suite.lengths(texts) for texts in made.texts])
-  index = np.arange(len(lengths))[:, None]
+  tokens = np.cumsum([suite.lengths(texts) for texts in made.texts], axis=0)
+  answers = np.arange(tokens.shape[1])
   # The version at which the rule stops is sampled and paid for, though it is not kept.
   ended = np.minimum(made.kept + 1, len(made.gaps))
   pairs = zip(made.texts[1:], made.texts[:-1], strict=True)
-  rule_reads = np.stack([gains.reads(suite.improver.stop_rule, *pair) for pair in pairs])
+  asked = [gains.reads(suite.improver.stop_rule, *pair) for pair in pairs]
+  reads = np.cumsum([0 * answers, *asked], axis=0)
   rows = []
 
   for k in range(len(made.texts)):
-    always = np.full(ended.shape, k)
-    ruled = np.minimum(ended, k)
-    for system, texts, last in (
-      ("pit", made.texts[k], always),
+    last = np.minimum(ended, k)
+    ruled = _spent(tokens[last, answers], last + 1, reads[last, answers])
+    for system, texts, spent in (
+      ("pit", made.texts[k], _spent(tokens[k], k + 1)),
       ("pit_stop", made.with_stop(k), ruled),
     ):
-      paid = np.where(index <= last, lengths, 0).sum(axis=0)
-      spent = Spent(float(paid.mean()), float(last.mean() + 1))
-      if system == "pit_stop":
-        reads = np.where(index[1:] <= last, rule_reads, 0).sum(axis=0)
-        spent = dataclasses.replace(spent, reads=float(reads.mean()))
-
       rows += _rows(suite, system, k + 1, texts, made.texts[0], spent)
 
   return _with_gain(rows)
@@ -135,18 +107,16 @@ def of_choices(
 ) -> list[dict]:
   """Returns cost and quality of choosing among the first n samples, for every n.
 
-  R_P reads every sample, a tournament reads every ordered pair, and one sample needs neither.
-
-  Returns:
-    Rows for each scoring judge but the selector, as `_rows` makes them, with `kl_bound`, the most
-    KL that the choice adds to the policy's.
+  R_P reads every sample, a tournament reads every ordered pair, and one sample needs neither. Each
+  scoring judge but the selector has its rows, with `kl_bound`, the most KL that the choice adds to
+  the policy's.
   """
   paid = np.cumsum([suite.lengths(texts).mean() for texts in samples])
   rows = []
   for system, versions in chosen.items():
     for n, texts in enumerate(versions, start=1):
       reads = n if system == "best_of_n" else n * (n - 1)
-      spent = Spent(float(paid[n - 1]), float(n), float(reads if n > 1 else 0))
+      spent = _spent(paid[n - 1], n, reads if n > 1 else 0)
       judged = _rows(suite, system, n, texts, samples[0], spent)
       rows += [{**row, "kl_bound": candidates.kl_bound(n)} for row in judged]
 
@@ -154,33 +124,33 @@ def of_choices(
 
 
 def of_refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[dict]:
-  """Returns cost and quality of rounds 0 … k of Self-Refine.
+  """Returns cost and quality of rounds 0 … k of Self-Refine, in rows for each scoring judge.
 
   Feedback is a sample too, and what broke the form was paid for: k rounds have a budget of 2 k + 1.
-
-  Returns:
-    Rows for each scoring judge, as `_rows` makes them.
   """
-  tokens = suite.lengths(played.texts[0])
-  samples = np.ones(len(played.texts[0]))
-  rows = _rows(suite, "self_refine", 1, played.texts[0], played.texts[0], _mean(tokens, samples))
+  drafts = played.texts[0]
+  tokens = suite.lengths(drafts)
+  samples = np.ones(len(drafts))
+  rows = _rows(suite, "self_refine", 1, drafts, drafts, _spent(tokens, samples))
 
   for k, columns in enumerate(zip(played.feedback, played.written, strict=True), start=1):
     for column in columns:
       tokens = tokens + suite.lengths([text or "" for text in column])
       samples = samples + [text is not None for text in column]
 
-    spent = _mean(tokens, samples)
-    rows += _rows(suite, "self_refine", 2 * k + 1, played.texts[k], played.texts[0], spent)
+    spent = _spent(tokens, samples)
+    rows += _rows(suite, "self_refine", 2 * k + 1, played.texts[k], drafts, spent)
 
   return _with_gain(rows)
 
 
-def _mean(tokens: np.ndarray, samples: np.ndarray) -> Spent:
-  return Spent(float(tokens.mean()), float(samples.mean()))
+def _spent(tokens, samples, reads=0) -> dict[str, float]:
+  """Returns means: tokens, the samples they are of, and what a reward model read to choose."""
+  spent = {"tokens": tokens, "samples": samples, "reads": reads}
+  return {name: float(np.mean(values)) for name, values in spent.items()}
 
 
-def _rows(suite, system: str, budget: int, texts, original, spent: Spent) -> list[dict]:
+def _rows(suite, system: str, budget: int, texts, original, spent: dict) -> list[dict]:
   """Returns a row per judge: score and comparison with the original, and what was spent.
 
   A budget of n samples counts the first draft; the stop rule may leave some of it unspent.
@@ -193,7 +163,7 @@ def _rows(suite, system: str, budget: int, texts, original, spent: Spent) -> lis
     compared = dataclasses.asdict(judge.compare(*columns))
     score = float(judge.score(suite.questions, texts).mean()) if judge.score else None
     row = {"system": system, "budget": budget, "judge": judge.name, "score": score}
-    rows.append({**row, **vars(spent), **compared})
+    rows.append({**row, **spent, **compared})
 
   return rows
 
@@ -201,14 +171,13 @@ def _rows(suite, system: str, budget: int, texts, original, spent: Spent) -> lis
 def _with_gain(rows: list[dict]) -> list[dict]:
   """Adds `gain`: what the score gains over one sample's, per 100 tokens beyond that sample."""
   first = {(row["system"], row["judge"]): row for row in rows if row["budget"] == 1}
-  return [row | {"gain": _gain(row, first[row["system"], row["judge"]])} for row in rows]
+  for row in rows:
+    one = first[row["system"], row["judge"]]
+    further = row["tokens"] - one["tokens"]
+    is_known = row["score"] is not None and further
+    row["gain"] = 100 * (row["score"] - one["score"]) / further if is_known else None
 
-
-def _gain(row: dict, first: dict) -> float | None:
-  further = row["tokens"] - first["tokens"]
-  if row["score"] is None or not further:
-    return None
-  return 100 * (row["score"] - first["score"]) / further
+  return rows
 
 
 def _compare(suite: suites.Suite, texts) -> list[dict]:

@@ -22,19 +22,15 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
   """Yields what is wrong with the stages of a curriculum."""
   names = [stage.name for stage in stages]
   if not names or len(set(names)) < len(names):
-    yield (
-      f"curriculum with the stages {names}: give at least one, each a name of its own, since "
-      "checkpoints go by names"
-    )
+    rule = "give at least one, each a name of its own, since checkpoints go by names"
+    yield f"curriculum with the stages {names}: {rule}"
 
   for index, stage in enumerate(stages):
     yield from checks.outside(stage, ALLOWED, f"curriculum[{index}].")
     unknown = [source for source in stage.references if source not in SOURCES]
     if unknown or not stage.references:
-      yield (
-        f"curriculum[{index}].references={tuple(stage.references)}: {unknown or 'no source'} is "
-        f"not allowed; use some of {SOURCES}"
-      )
+      named = f"curriculum[{index}].references={tuple(stage.references)}"
+      yield f"{named}: {unknown or 'no source'} is not allowed; use some of {SOURCES}"
 
 
 def policy_references(
@@ -43,9 +39,8 @@ def policy_references(
   """Samples a reference per prompt from M_P^RL into references/policy.jsonl, or reads them."""
 
   def sample():
-    key = context.key("policy references")
-    temperature = context.config.temperature
-    responses = context.models.inference.answer(policy, fold.prompts, key, temperature)
+    how = (context.key("policy references"), context.config.temperature)
+    responses = context.models.inference.answer(policy, fold.prompts, *how)
     pairs = zip(map(conversations.write, fold.prompts), responses, strict=True)
     return ({"prompt": x, "response": y} for x, y in pairs)
 
@@ -62,9 +57,8 @@ def texts(
     "dataset.chosen": [row.chosen for row in rows],
     "policy": from_policy,
   }
-  questions = [row.prompt for row in rows] * len(sources)
-
-  return questions, [reference for source in sources for reference in references[source]]
+  shown = [reference for source in sources for reference in references[source]]
+  return fold.prompts * len(sources), shown
 
 
 def run(
@@ -85,7 +79,7 @@ def run(
   stage, the value model is warmed up once, and the learning rates rise and fall once over all.
 
   Args:
-    context: configuration, data, models and folder of the run.
+    context: of the run.
     name: prefix of the stages' names.
     fold: the prompts.
     stages: each with `name`, `references` (sources), `steps`, `kl_coefficient` and
@@ -101,24 +95,30 @@ def run(
   """
   context = made_rows.depending(context, from_policy)
   start = {"policy": improver_sft, "value": gap_reward.value}
-  learner = rl.begin(context, start, job, stages[0].kl_coefficient)
+  before = stages[0]
+  learner = rl.begin(context, start, job, before.kl_coefficient)
   total = steps(stages)
   begun = 0
-  before = stages[0]
-  shown = context.rows.settings.formats["improver"]
+  settings = context.rows.settings
 
   for number, stage in enumerate(stages, start=1):
     stage_job = job.copy_and_resolve_references()
     # There is one schedule over all stages; a stage only sets how high it is meanwhile.
     stage_job.learning_rate = stage.learning_rate
-    coefficient = _handed_on(learner.kl_coefficient, before.kl_coefficient, stage.kl_coefficient)
+    # Stages of one configured β hand it on as the controller left it, others in the proportion of
+    # theirs. A β of 0 cannot have been moved.
+    coefficient = stage.kl_coefficient
+    if before.kl_coefficient:
+      coefficient = learner.kl_coefficient * (coefficient / before.kl_coefficient)
+
     stage_texts = texts(fold, stage.references, from_policy.column("response"))
+    shown = settings.formats["improver"].conversations(*stage_texts)
 
     # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
-      encode.prompts(shown.conversations(*stage_texts), context.rows.settings, context.rows.tokens),
+      encode.prompts(shown, settings, context.rows.tokens),
       rewards.chosen(context, stage_job, {"gap": gap_reward.signal(*stage_texts)}, *stage_texts),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
@@ -136,41 +136,15 @@ def run(
   return context.models.waiting(learner.policy)
 
 
-def _handed_on(coefficient: float, before: float, after: float) -> float:
-  """Returns the β that a stage begins with, in units of score per nat.
-
-  Stages of one configured β hand it on as the controller left it, others in the proportion of
-  theirs. A β of 0 cannot have been moved.
-
-  Args:
-    coefficient: β at the end of the stage before.
-    before: the configured β of that stage.
-    after: that of this one.
-  """
-  return coefficient * (after / before) if before else after
-
-
 def _extra_metrics(
-  context: contexts.Context,
-  gap_reward: gap_rewards.GapReward,
-  asked: tuple[list[conversations.Prompt], list[str]],
-  number: int,
-  begun: int,
-  total: int,
+  context: contexts.Context, gap_reward, asked, number: int, begun: int, total: int
 ) -> rl.ExtraMetrics:
   """Returns metrics of an iteration: where in the curriculum it stands, and what it gains.
 
   `objective/gap_reward` is the mean reward over that of identical texts. How often a response beats
   its reference, `objective/win_vs_reference`, the gap reward says in both orders, as the stop rule
   asks it: of iterations that are logged, and of as many responses as one call of it has room for.
-
-  Args:
-    context: configuration, data, models and folder of the run.
-    gap_reward: the reward of the stage.
-    asked: the stage's questions and references, in words.
-    number: of the stage, from 1.
-    begun: RL iterations of the stages before it.
-    total: RL iterations of all stages.
+  The stage's texts are `asked`; `begun` of `total` iterations belong to the stages before it.
   """
   every = context.config.log_every_rl
   zero_point = gap_reward.facts["zero_point"]
@@ -178,10 +152,7 @@ def _extra_metrics(
   most = max(1, context.config.inference_batch_size // 2)
 
   def metrics(index, rows, responses, scores):
-    logged = {
-      "curriculum/stage": number,
-      "curriculum/fraction": (begun + index + 1) / total,
-    }
+    logged = {"curriculum/stage": number, "curriculum/fraction": (begun + index + 1) / total}
     if "gap" in scores:
       logged["objective/gap_reward"] = scores["gap"].mean() - gap_reward.unchanged
     if (index + 1) % every:
@@ -200,8 +171,11 @@ def steps(stages: Sequence[ml_collections.ConfigDict]) -> int:
   return sum(stage.steps for stage in stages)
 
 
-def alone(stage: ml_collections.ConfigDict, steps: int) -> ml_collections.ConfigDict:
-  """Returns a stage that has all the steps of a curriculum to itself (an ablation)."""
-  only = stage.copy_and_resolve_references()
-  only.update({"steps": steps})
-  return only
+def singles(stages: Sequence[ml_collections.ConfigDict]) -> dict[str, list]:
+  """Returns curricula of a single stage, which has all the steps to itself, by ablation."""
+  alone = {"pit_first_only": stages[0], "pit_second_only": stages[-1]}
+  alone = {name: stage.copy_and_resolve_references() for name, stage in alone.items()}
+  for stage in alone.values():
+    stage.update({"steps": steps(stages)})
+
+  return {name: [stage] for name, stage in alone.items()}

@@ -10,16 +10,12 @@ REFERENCES = {"dataset.rejected": "y_l", "dataset.chosen": "y_w", "policy": "sam
 
 def columns(results: Mapping) -> list[diagram.Column]:
   """Returns the columns of the policy's chain and the improver's."""
-
-  def box(stage: str, *lines: str) -> list[diagram.Box]:
-    return [diagram.Box((*lines, *diagram.effort(results, stage)))]
-
   stages = results.get("config", {}).get("curriculum", ())
   improver = {
-    "sft": box("sft_improver", "M_PIT fine-tuned", "x, y_l → y_w"),
-    "reward": box("gap_reward", "R_PIT gap reward", "quality of y_1 − y_2"),
+    "sft": page.box(results, "sft_improver", "M_PIT fine-tuned", "x, y_l → y_w"),
+    "reward": page.box(results, "gap_reward", "R_PIT gap reward", "quality of y_1 − y_2"),
     "rl": [_stage(results, index, stage) for index, stage in enumerate(stages)]
-    or box("", "M_PIT reinforced", "for R_PIT, near its start"),
+    or page.box(results, "", "M_PIT reinforced", "for R_PIT, near its start"),
     "held_out": [diagram.Box(("pit", "x, y_0 → M_PIT → y_1", "until R_PIT sees no gain"))],
   }
 

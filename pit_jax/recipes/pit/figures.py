@@ -1,6 +1,7 @@
 """Figures of PIT: rounds, temperatures, cost, and what the gap reward knows."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 import matplotlib.ticker
@@ -18,36 +19,57 @@ SPENDERS = {  # ways to spend samples, as results.json names them → label, who
 TINTS = ("#2f4a73", "#7cb5aa", "#c99a3d", "#b3632d")  # of kinds of pairs
 
 
-def _cost(results: Mapping, method: presentation.Presentation) -> matplotlib.figure.Figure | None:
-  """Score and Δ over generated tokens, a line per way to spend samples, under the first judge."""
-  rows = results.get("cost", ())
-  judges = list(dict.fromkeys(row["judge"] for row in rows))
-  shown = [row for row in rows if row["judge"] == judges[0]]
-  judge = judges[0] if judges else ""
-  titles = {"score": f"mean {judge} score", "delta": "Δ against original, %"}
-  figure, drawn = panels.make_panels(shown, titles, height=3.1)
+@dataclasses.dataclass(frozen=True)
+class _Line:
+  label: str
+  rows: Sequence[Mapping]  # that it joins
+  tint: str
+  dash: str | tuple = "-"
+  suffix: str = ""  # of the entries that it shows
+
+
+def _draw(
+  lines: Sequence[_Line], titles: Mapping[str, str], at: str, axis: str, height=2.9, most=3
+):
+  """Returns a panel for each entry that has a title, over the entry `at`; most: legend columns."""
+  rows = [row for line in lines for row in line.rows]
+  figure, drawn = panels.make_panels(rows, titles, height)
 
   for axes, key in drawn:
-    for system, (label, tint, dash) in SPENDERS.items():
-      points = [row for row in shown if row["system"] == system and row.get(key) is not None]
-      points.sort(key=lambda row: row["budget"])
-      colour = method.colour(tint)
-
+    for line in lines:
+      shown = key + line.suffix
+      interval = f"ci95{line.suffix}"
+      points = [row for row in line.rows if row.get(shown) is not None]
+      places = [row[at] for row in points]
+      values = [row[shown] for row in points]
+      style = {"linestyle": line.dash, "color": line.tint, "markersize": 4}
       if points:
-        tokens = [row["tokens"] for row in points]
-        values = [row[key] for row in points]
-        axes.plot(tokens, values, "o", linestyle=dash, color=colour, markersize=4, label=label)
-
+        axes.plot(places, values, "o", label=line.label, **style)
       if key == "delta":
-        panels.shade(axes, points, "tokens", "ci95", colour)
+        panels.shade(axes, [row for row in points if row.get(interval)], at, interval, line.tint)
 
     if key == "delta":
       axes.axhline(0, color=palette.INK, linewidth=0.9)
-    axes.set_xlabel("tokens per prompt")
+    axes.set_xlabel(axis)
 
   if figure is not None:
-    panels.shared_legend(figure, columns=2)
+    panels.shared_legend(figure, columns=most)
   return figure
+
+
+def _cost(results: Mapping, method: presentation.Presentation) -> matplotlib.figure.Figure | None:
+  """Score and Δ over generated tokens, a line per way to spend samples, under the first judge."""
+  rows = results.get("cost", ())
+  judge = rows[0]["judge"] if rows else ""
+  shown = [row for row in rows if row["judge"] == judge]
+  shown.sort(key=lambda row: row["budget"])
+  lines = [
+    _Line(label, [row for row in shown if row["system"] == name], method.colour(tint), dash)
+    for name, (label, tint, dash) in SPENDERS.items()
+  ]
+
+  titles = {"score": f"mean {judge} score", "delta": "Δ against original, %"}
+  return _draw(lines, titles, "tokens", "tokens per prompt", height=3.1, most=2)
 
 
 def _margins(results: Mapping, _) -> matplotlib.figure.Figure | None:
@@ -78,78 +100,44 @@ def _margins(results: Mapping, _) -> matplotlib.figure.Figure | None:
 
 def _rounds(results: Mapping, _) -> matplotlib.figure.Figure | None:
   """Each round against round 0, with and without the stop rule."""
-  rounds = results.get("rounds", ())
+  rows = results.get("rounds", ())
+  lines = [
+    _Line("every round", rows, palette.RUST, (0, (4, 2))),
+    _Line("with the stop rule", rows, palette.TEAL, suffix="_stop"),
+  ]
   titles = {"delta": "Δ against round 0, %", "score": "mean score"}
-  figure, drawn = panels.make_panels(rounds, titles, height=2.9)
-
-  for axes, key in drawn:
-    for suffix, name, tint, dash in (
-      ("", "every round", palette.RUST, (0, (4, 2))),
-      ("_stop", "with the stop rule", palette.TEAL, "-"),
-    ):
-      points = [row for row in rounds if row.get(key + suffix) is not None]
-      steps = [row["k"] for row in points]
-      values = [row[key + suffix] for row in points]
-      if points:
-        axes.plot(steps, values, "o", linestyle=dash, color=tint, markersize=4, label=name)
-
-      if key == "delta":
-        interval = f"ci95{suffix}"
-        panels.shade(axes, [row for row in points if row.get(interval)], "k", interval, tint)
-
-    if key == "delta":
-      axes.axhline(0, color=palette.INK, linewidth=0.9)
-    axes.set_xlabel("round k")
+  figure = _draw(lines, titles, "k", "round k")
+  for axes in figure.axes if figure else ():
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
 
-  if figure is not None:
-    panels.shared_legend(figure)
   return figure
 
 
 def _temperature(
   results: Mapping, method: presentation.Presentation
 ) -> matplotlib.figure.Figure | None:
-  rows = results.get("temperature", ())
+  rows = sorted(results.get("temperature", ()), key=lambda row: row["t"])
+  lines = [
+    _Line(name, [row for row in rows if row["system"] == name], method.colour(name))
+    for name in dict.fromkeys(row["system"] for row in results.get("temperature", ()))
+  ]
+
   titles = {"score": "mean score", "delta": "Δ against original, %"}
-  figure, drawn = panels.make_panels(rows, titles, height=2.9)
-
-  for axes, key in drawn:
-    for system in dict.fromkeys(row["system"] for row in rows):
-      points = [row for row in rows if row["system"] == system and row.get(key) is not None]
-      points.sort(key=lambda row: row["t"])
-      temperatures = [row["t"] for row in points]
-      values = [row[key] for row in points]
-      tint = method.colour(system)
-      if points:
-        axes.plot(temperatures, values, "o-", color=tint, markersize=4, label=system)
-      if key == "delta":
-        panels.shade(axes, [row for row in points if row.get("ci95")], "t", "ci95", tint)
-
-    if key == "delta":
-      axes.axhline(0, color=palette.INK, linewidth=0.9)
-    axes.set_xlabel("temperature")
-
-  if figure is not None:
-    panels.shared_legend(figure)
-  return figure
+  return _draw(lines, titles, "t", "temperature")
 
 
-ROUNDS = presentation.Figure(
+_figure = presentation.Figure
+ROUNDS = _figure(
   "rounds",
   "Improving again and again, each round starting from the last round's response.",
   _rounds,
 )
-TEMPERATURE = presentation.Figure(
-  "temperature",
-  "Quality over sampling temperature; a system should be compared at its best.",
+TEMPERATURE = _figure(
+  "temperature", "Quality over sampling temperature; a system should be compared at its best.",
   _temperature,
-)
-COST = presentation.Figure(
-  "cost", "Quality over all tokens generated for an answer, drafts included.", _cost
-)
-MARGINS = presentation.Figure(
-  "margins",
-  "How often R_PIT is right, by how sure it is; on the dotted line it would be honest.",
+)  # fmt: skip
+COST = _figure("cost", "Quality over all tokens generated for an answer, drafts included.", _cost)
+MARGINS = _figure(
+  "margins", "How often R_PIT is right, by how sure it is; on the dotted line it would be honest.",
   _margins,
-)
+)  # fmt: skip

@@ -1,6 +1,6 @@
 """What R_PIT knows (fig. 2): order and calibration, also on answers better than the data's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -30,13 +30,7 @@ def measure(run: subject.Subject) -> dict:
   }
 
 
-def accuracy(
-  suite: suites.Suite,
-  drafts: Sequence[str],
-  improved: Sequence[str],
-  chosen: Sequence[str],
-  gain: float,
-) -> dict[str, dict]:
+def accuracy(suite: suites.Suite, drafts, improved, chosen, gain: float) -> dict[str, dict]:
   """Returns how often R_PIT says which of two answers the scoring judge puts higher.
 
   Pairs in which the judge sees no difference are left out, kinds without a pair too.
@@ -49,8 +43,8 @@ def accuracy(
     gain: of R_PIT's calibration; its output divided by this is in nats.
   """
   judge = suite.scorer
-  scores = [judge.score(suite.questions, texts) for texts in (drafts, improved, chosen)]
-  zero, one, preferred = scores
+  texts = (drafts, improved, chosen)
+  zero, one, preferred = (judge.score(suite.questions, answers) for answers in texts)
   tie = judge.tie
 
   # No label is about two answers that are both better than y_w: there R_PIT extrapolates.
@@ -70,13 +64,9 @@ def accuracy(
 
 def _margins(suite: suites.Suite, first, second, rows: np.ndarray) -> np.ndarray:
   """Returns r(x, first, second) − r(x, second, first) of some rows, calibrated."""
-  columns = [
-    [column[row] for row in np.flatnonzero(rows)] for column in (suite.questions, first, second)
-  ]
-  questions, a, b = columns
-  models = suite.improver
-
-  return models.gaps(questions, a, b) - models.gaps(questions, b, a)
+  columns = (suite.questions, first, second)
+  questions, a, b = ([column[row] for row in np.flatnonzero(rows)] for column in columns)
+  return suite.improver.gaps(questions, a, b) - suite.improver.gaps(questions, b, a)
 
 
 def _both(margin: np.ndarray, labels: np.ndarray) -> Mapping:

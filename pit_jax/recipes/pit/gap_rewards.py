@@ -24,17 +24,14 @@ class GapReward:
   """Reward of a response relative to a reference response.
 
   It has deviation 1 on samples of M_PIT^SFT that improve y_l, and as RL is given it mean 0.
-
-  Attributes:
-    facts: accuracy, order and calibration on the validation part, as of a `reward.RewardModel`.
-    value: the value model to start from.
-    signal: (questions, references), the texts of a stage's prompts → what its RL maximises.
-    gaps: (questions, answers, references) in words → gap of each, Float[N].
   """
 
+  # Accuracy, order and calibration on the validation part, as of a `reward.RewardModel`.
   facts: dict
-  value: Params
+  value: Params  # the value model to start from
+  # (questions, references), the texts of a stage's prompts → what its RL maximises.
   signal: Callable[[Sequence[conversations.Prompt], Sequence[str]], rl.RewardFn]
+  # (questions, answers, references) in words → gap of each, Float[N].
   gaps: Callable[[Sequence[conversations.Prompt], Sequence[str], Sequence[str]], np.ndarray]
 
   @property
@@ -46,21 +43,12 @@ class GapReward:
 def of_model(context: contexts.Context, model: reward.RewardModel) -> GapReward:
   """Returns a gap reward model as the improver's reward."""
   scores = rl.shifted(rl.model_reward(context, model.params), model.facts["shift"])
-  return GapReward(
-    facts=model.facts,
-    value=reward.centred(model),
-    signal=lambda questions, references: scores,
-    gaps=functools.partial(context.models.inference.gaps, model.params),
-  )
+  gaps = functools.partial(context.models.inference.gaps, model.params)
+  return GapReward(model.facts, reward.centred(model), lambda *texts: scores, gaps)
 
 
 def single_term(
-  context: contexts.Context,
-  fold: preferences.Fold,
-  *,
-  start: Params,
-  job: ml_collections.ConfigDict,
-  sampler: Params,
+  context: contexts.Context, fold: preferences.Fold, *, job: ml_collections.ConfigDict, **models
 ) -> GapReward:
   """Trains R_PIT with one term of eq. 2 alone, −log σ(r^{wl} − r^{lw}), in stages of its own.
 
@@ -69,8 +57,7 @@ def single_term(
   alone = job.copy_and_resolve_references()
   alone.term_weights = tuple(float(term == SINGLE) for term in gap.TERMS)
   name = f"gap_reward_{SINGLE_TERM}"
-  model = reward.gap(context, name, fold, start=start, job=alone, sampler=sampler)
-  return of_model(context, model)
+  return of_model(context, reward.gap(context, name, fold, job=alone, **models))
 
 
 def difference(
@@ -86,7 +73,7 @@ def difference(
   the zero point is exact.
 
   Args:
-    context: configuration, data, models and folder of the run.
+    context: of the run.
     rows: pairs on which it is measured and calibrated.
     model: R_P, trained or published. It is the first value model; where its trunk does not fit,
       that of M_PIT^SFT is, with a fresh head.
@@ -112,35 +99,22 @@ def difference(
 
   facts = calibration.calibrate(context, "rp_difference", known, sample)
   gain = facts["gain"]
-  return GapReward(
-    facts=facts,
-    value=reward.first_value(context, model, improver_sft),
-    signal=functools.partial(_signal, context, model, gain, facts["shift"]),
-    gaps=lambda *texts: gain * plain(*texts),
-  )
+  signal = _published_signal if model.published else _signal
+  signal = functools.partial(signal, context, model, gain, facts["shift"])
+  value = reward.first_value(context, model, improver_sft)
+  return GapReward(facts, value, signal, lambda *texts: gain * plain(*texts))
 
 
-def _signal(
-  context: contexts.Context,
-  model: reward.RewardModel,
-  gain: float,
-  shift: float,
-  questions: Sequence[conversations.Prompt],
-  references: Sequence[str],
-) -> rl.RewardFn:
+def _signal(context, model, gain: float, shift: float, questions, references) -> rl.RewardFn:
   """Returns the difference as what the RL of a stage with these texts maximises."""
-  if model.published:
-    return _published_signal(context, model, gain, shift, questions, references)
   inference = context.models.inference
   settings = dataclasses.replace(inference.settings, over_long="cut")  # every row has its place
   shown = settings.formats["policy"].conversations(questions)
   table = encode.prompts(shown, settings, context.rows.tokens)
 
   def score(rows, _, responses):
-    host_batch = (
-      table.padded(rows, table.widths),
-      inference.responses([references[i] for i in rows]),
-    )
+    texts = inference.responses([references[i] for i in rows])
+    host_batch = (table.padded(rows, table.widths), texts)
     prompts, worse = parallel.put_batch(host_batch, context.mesh)
     params = layout.to_devices(model.params)
 
@@ -151,24 +125,14 @@ def _signal(
   return score
 
 
-def _published_signal(
-  context: contexts.Context,
-  model: reward.RewardModel,
-  gain: float,
-  shift: float,
-  questions: Sequence[conversations.Prompt],
-  references: Sequence[str],
-) -> rl.RewardFn:
+def _published_signal(context, model, gain: float, shift: float, questions, references):
   """Returns `_signal` of a published R_P, which reads words."""
   better = rl.published_reward(context, model.published, questions)
 
   def score(rows, prompts, responses):
-    sampled_questions = [questions[row] for row in rows]
-    worse = model.published.batched(len(rows)).rate(
-      sampled_questions, [references[row] for row in rows]
-    )
+    asked = ([column[row] for row in rows] for column in (questions, references))
+    worse = model.published.batched(len(rows)).rate(*asked)
     difference = better(rows, prompts, responses) - parallel.put_batch(worse, context.mesh)
-
     return gain * difference + shift
 
   return score

@@ -35,7 +35,8 @@ def gate(results: Mapping) -> dict[str, Any]:
     return {"passed": True, "reason": "nothing is built on a policy after RL"}
   judges = [judge for judge in reversed(verdict.believed(comparisons)) if judge != "R_PIT"]
   pair = ("original", "policy_sft")
-  rows = {judge: verdict.find(comparisons, *pair, (judge,)) for judge in judges or ["R_P"]}
+  compared = [row for row in comparisons if (row["a"], row["b"]) == pair]
+  rows = {judge: verdict.find(compared, *pair, (judge,)) for judge in judges or ["R_P"]}
 
   most = max((_asked(row) for row in rows.values() if row), default=0)
   agreed = []
@@ -45,7 +46,7 @@ def gate(results: Mapping) -> dict[str, Any]:
     if row is None:
       # Among others: where most prompts could not be judged.
       reason = f"original was not compared with policy_sft under {judge}"
-      failed = [other for other in comparisons if _is_gate(other, judge) and other.get("failed")]
+      failed = [other for other in compared if other["judge"] == judge and other.get("failed")]
       if failed:
         reason = f"{judge} could judge only {failed[0]['n']:,} of {_asked(failed[0]):,} prompts"
       return {"passed": False, "reason": reason}
@@ -63,10 +64,6 @@ def gate(results: Mapping) -> dict[str, Any]:
   return {"passed": True, "reason": "; ".join([reason, *unsure])}
 
 
-def _is_gate(row: Mapping, judge: str) -> bool:
-  return (row["a"], row["b"], row["judge"]) == ("original", "policy_sft", judge)
-
-
 def _asked(row: Mapping) -> int:
   """Returns on how many prompts a comparison was to be made."""
   return row["n"] + row.get("failed", 0)
@@ -79,15 +76,14 @@ def hold_back(results: Mapping) -> dict[str, Any]:
   words: ratings, verdicts on single answers, the change of the improver's checkpoints.
   results.json keeps everything.
   """
-  shown = dict(results)
-  shown["comparisons"] = [row for row in results["comparisons"] if {row["a"], row["b"]} <= POLICIES]
+  in_other_words = ("ratings", "ledger", "samples", "stop")
+  shown = {name: section for name, section in results.items() if name not in in_other_words}
+  shown["comparisons"] = [row for row in results["comparisons"] if not _is_about_improver(row)]
   fields = ("win", "lose", "tie", "delta", "ci95", "outcomes")
   held_back = {*fields, *(f"{field}_stop" for field in fields)}
-  for name in ("ratings", "ledger", "samples", "stop"):  # Δ in other words
-    shown.pop(name, None)
 
   if "length" in shown:
-    rows = [row for row in shown["length"]["comparisons"] if {row["a"], row["b"]} <= POLICIES]
+    rows = [row for row in shown["length"]["comparisons"] if not _is_about_improver(row)]
     shown["length"] = {**shown["length"], "comparisons": rows}
 
   if "frontier" in shown:
@@ -96,17 +92,19 @@ def hold_back(results: Mapping) -> dict[str, Any]:
 
   for section in ("rounds", "temperature", "cost", "ablation", "self_refine"):
     if section in results:
-      shown[section] = [
-        {key: value for key, value in row.items() if key not in held_back}
-        for row in results[section]
-      ]
+      rows = results[section]
+      shown[section] = [{key: row[key] for key in row if key not in held_back} for row in rows]
 
   return shown
 
 
 def concerns_improver(results: Mapping) -> bool:
   """Returns whether the results hold a comparison that the gate is about."""
-  return any(not {row["a"], row["b"]} <= POLICIES for row in results["comparisons"])
+  return any(map(_is_about_improver, results["comparisons"]))
+
+
+def _is_about_improver(row: Mapping) -> bool:
+  return not {row["a"], row["b"]} <= POLICIES
 
 
 def check(results: Mapping) -> dict[str, Any] | None:

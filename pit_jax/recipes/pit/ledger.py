@@ -15,13 +15,12 @@ from pit_jax.recipes.pit import subject
 from pit_jax.types import Params
 
 OUTCOMES = ("worse", "unchanged", "improved")
+VERDICTS = ("win", "tie", "lose")
+MEANS = ("gap", "kl", "tokens")  # over those that kept a round
 SHOWN = 60  # entries on the page, at most
 CHARACTERS = 400_000  # of these entries together, at most
-ENDS = {  # what the kept answer is, where no kept round was worse than the one before it
-  "worse": "worse than the draft",
-  "unchanged": "as good as the draft",
-  "improved": "better than the draft",
-}
+# What the kept answer is to the draft, where no kept round was worse than the one before it.
+ENDS = {"worse": "worse than", "unchanged": "as good as", "improved": "better than"}
 
 
 def measure(run: subject.Subject) -> dict:
@@ -72,11 +71,10 @@ def entries(
     refined: Self-Refine's rounds on the same drafts, where it was played.
 
   Returns:
-    Lines with the prompt, the data's two responses, the `judge` that decided, the `outcome` (one of
-    OUTCOMES) of the answer that is kept against the draft and its `change` in score, the rounds
-    `worse_after`, a `finding` in words, how many rounds were `kept`, at which one the rule
-    `stopped` (None: at none), and all `rounds`, of which number 0 is the draft; and `self_refine`,
-    what that did to the draft.
+    Lines with the prompt, the data's two responses, the `judge`, the `outcome` (of OUTCOMES) of the
+    kept answer against the draft and its `change` in score, the rounds `worse_after`, a `finding`
+    in words, how many rounds were `kept`, at which one the rule `stopped` (None: at none), all
+    `rounds`, of which number 0 is the draft; and `self_refine`, what that did to the draft.
   """
   columns = _columns(suite, made, ratios)
   scores = np.stack(columns["scores"][suite.scorer.name])
@@ -85,12 +83,11 @@ def entries(
 
   for i, question in enumerate(suite.questions):
     steps = [_step(columns, made, k, i) for k in range(len(made.texts))]
-    about = {"prompt": conversations.write(question), "judge": suite.scorer.name}
-    about |= _judged(scores[:, i], int(made.kept[i]), tie)
-    about |= {"kept": int(made.kept[i]), "stopped": made.ended(i)}
-    about |= {"chosen": rows[i].chosen, "rejected": rows[i].rejected}
-    other = {"self_refine": self_refine.told(refined, i)} if refined else {}
-    lines.append({**about, "rounds": steps, **other})
+    kept = int(made.kept[i])
+    line = {"prompt": conversations.write(question), "judge": suite.scorer.name}
+    line |= _judged(scores[:, i], kept, tie) | {"kept": kept, "stopped": made.ended(i)}
+    line |= {"chosen": rows[i].chosen, "rejected": rows[i].rejected, "rounds": steps}
+    lines.append(line | ({"self_refine": self_refine.told(refined, i)} if refined else {}))
 
   # Sorting is stable: lines of no regression stay in the order of the prompts.
   return sorted(lines, key=lambda line: (0, line["change"]) if _is_regression(line) else (1, 0.0))
@@ -120,21 +117,18 @@ def _columns(suite: suites.Suite, made: improvement.Rounds, ratios: np.ndarray) 
   }
 
 
-def _verdicts(
-  suite: suites.Suite, judge: judges.Judge, made: improvement.Rounds
-) -> list[list[str]]:
+def _verdicts(suite: suites.Suite, judge: judges.Judge, made: improvement.Rounds) -> list:
   """Returns how each round fares against the one before it, as far as the judge was asked.
 
   One that scores was asked about all. One that only compares has compared the first round with the
   draft, on its first prompts, and is asked nothing new.
   """
-  pairs = list(itertools.pairwise(made.texts))[: None if judge.score else 1]
-  rounds = [
-    [column[: judge.prompts] for column in (suite.questions, after, before)]
-    for before, after in pairs
-  ]
+  outcomes = []
+  for before, after in itertools.islice(itertools.pairwise(made.texts), None if judge.score else 1):
+    columns = (column[: judge.prompts] for column in (suite.questions, after, before))
+    outcomes.append(judge.outcomes(judge.verdicts(*columns)))
 
-  return [judge.outcomes(judge.verdicts(*columns)) for columns in rounds]
+  return outcomes
 
 
 def _step(columns: Mapping, made: improvement.Rounds, k: int, i: int) -> dict:
@@ -146,11 +140,8 @@ def _step(columns: Mapping, made: improvement.Rounds, k: int, i: int) -> dict:
 
   # The draft has none of these: they are about the step from version k − 1 to version k.
   step |= {name: float(columns[name][k - 1][i]) for name in ("gap", "gap_to_draft", "kl")}
-  values = {
-    name: outcomes[k - 1] for name, outcomes in columns["verdicts"].items() if len(outcomes) >= k
-  }
-  verdicts = {name: outcomes[i] for name, outcomes in values.items() if len(outcomes) > i}
-
+  asked = {name: rounds[k - 1] for name, rounds in columns["verdicts"].items() if len(rounds) >= k}
+  verdicts = {name: outcomes[i] for name, outcomes in asked.items() if len(outcomes) > i}
   return step | {"is_kept": k <= int(made.kept[i]), "verdicts": verdicts}
 
 
@@ -161,13 +152,12 @@ def _judged(scores: np.ndarray, kept: int, tie: float) -> dict:
   outcome = OUTCOMES[int(np.sign(change if abs(change) > tie else 0.0)) + 1]
   steps = np.diff(scores[: kept + 1])
   worse_after = [int(k) + 1 for k in np.flatnonzero(steps < -tie)]
-  finding = ENDS[outcome]
+  finding = f"{ENDS[outcome]} the draft"
 
   if worse_after:
     *others, last = map(str, worse_after)
     named = f"rounds {', '.join(others)} and {last}" if others else f"round {last}"
-    finding = f"worse after {named}"
-    finding += "" if outcome == "worse" else f", {ENDS[outcome]} in the end"
+    finding = f"worse after {named}" + ("" if outcome == "worse" else f", {finding} in the end")
 
   return {"outcome": outcome, "change": change, "worse_after": worse_after, "finding": finding}
 
@@ -175,25 +165,18 @@ def _judged(scores: np.ndarray, kept: int, tie: float) -> dict:
 def summary(lines: Sequence[Mapping]) -> dict:
   """Returns how many prompts each outcome has, and what each round did to those that kept it."""
   rounds = []
+  judge = lines[0]["judge"]
   for k in range(1, len(lines[0]["rounds"])):
     kept = [line["rounds"][k] for line in lines if line["kept"] >= k]
-    judge = lines[0]["judge"]
     verdicts = [step["verdicts"][judge] for step in kept]
-    rounds.append(
-      {
-        "k": k,
-        "kept": len(kept),
-        **{name: verdicts.count(name) for name in ("win", "tie", "lose")},
-        **{
-          name: float(np.mean([step[name] for step in kept])) if kept else None
-          for name in ("gap", "kl", "tokens")
-        },
-      }
-    )
+    row = {"k": k, "kept": len(kept)} | {name: verdicts.count(name) for name in VERDICTS}
+    for name in MEANS:
+      row[name] = float(np.mean([step[name] for step in kept])) if kept else None
+    rounds.append(row)
 
   outcomes = [line["outcome"] for line in lines]
   return {
-    "judge": lines[0]["judge"],
+    "judge": judge,
     "prompts": len(lines),
     **{name: outcomes.count(name) for name in OUTCOMES},
     "regressions": sum(map(_is_regression, lines)),
@@ -235,17 +218,13 @@ def _in_turn(lines: Sequence[Mapping]) -> Iterator[int]:
 def pool(ledgers: Mapping[int, Mapping], prompts: Sequence[Hashable]) -> dict:
   """Returns the ledgers' counts over all prompts of all seeds, and whose samples are shown."""
   parts = list(ledgers.values())
-  numbers = [
-    {key: value for key, value in part.items() if isinstance(value, int)} for part in parts
-  ]
-  rounds = [_pooled_round(rows) for rows in zip(*(part["rounds"] for part in parts), strict=True)]
-  seed = next(iter(ledgers))
-  first = numbers[0]
-
+  seed, first = next(iter(ledgers.items()))
+  rounds = zip(*(part["rounds"] for part in parts), strict=True)
+  numbers = ("prompts", *OUTCOMES, "regressions")
   return {
-    "judge": parts[0]["judge"],
-    **{key: sum(row[key] for row in numbers) for key in first},
-    "rounds": rounds,
+    "judge": first["judge"],
+    **{name: sum(part[name] for part in parts) for name in numbers},
+    "rounds": [_pooled_round(rows) for rows in rounds],
     "shown": {"seed": seed, "prompts": first["prompts"], "regressions": first["regressions"]},
     "is_repeated": seeds.is_repeated(prompts),
   }
@@ -254,10 +233,10 @@ def pool(ledgers: Mapping[int, Mapping], prompts: Sequence[Hashable]) -> dict:
 def _pooled_round(rows: Sequence[Mapping]) -> dict:
   """Adds what became of the prompts; means are over all prompts that kept the round."""
   pooled = {"k": rows[0]["k"]}
-  pooled |= {key: sum(row[key] for row in rows) for key in ("kept", "win", "tie", "lose")}
+  pooled |= {key: sum(row[key] for row in rows) for key in ("kept", *VERDICTS)}
   kept = [row for row in rows if row["kept"]]
 
-  for key in ("gap", "kl", "tokens"):
+  for key in MEANS:
     total = sum(row["kept"] * row[key] for row in kept)
     pooled[key] = total / pooled["kept"] if kept else None
 

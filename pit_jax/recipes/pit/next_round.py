@@ -23,7 +23,7 @@ from typing import Any
 import jax
 
 from pit_jax import hosts
-from pit_jax.data import conversations, preferences, values
+from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import suite as suites
 from pit_jax.improve import improvement
@@ -37,30 +37,23 @@ WRITERS = ("pit", "original")  # of chosen and rejected, as the report calls the
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-  """New rows, and what became of the prompts that gave none.
+  """New rows, and what became of the prompts that gave none."""
 
-  Attributes:
-    rows: {"prompt", "chosen", "rejected", "margin", "chosen_generator", "rejected_generator",
-      "rounds", "fold"}.
-    left_out: how many prompts gave no pair, by reason.
-  """
-
+  # Each with prompt, chosen, rejected, margin, chosen_generator, rejected_generator, rounds, fold.
   rows: list[dict[str, Any]]
-  left_out: dict[str, int]
+  left_out: dict[str, int]  # how many prompts gave no pair, by reason
 
 
 def check(folds: Collection[str], minimum_margin: float | int) -> None:
   """Raises a ValueError for folds that no pairs may come from, or a negative margin."""
   if not folds or not set(folds) <= set(FOLDS):
-    raise ValueError(
-      f"folds {', '.join(folds) or 'none'}: use some of {', '.join(FOLDS)}; all others measure, "
-      "and what is trained on can measure nothing"
-    )
+    rule = "all others measure, and what is trained on can measure nothing"
+    given = ", ".join(folds) or "none"
+    raise ValueError(f"folds {given}: use some of {', '.join(FOLDS)}; {rule}")
 
   if not minimum_margin >= 0:
-    raise ValueError(
-      f"minimum margin {minimum_margin}: a regression is no preference; use 0 or more"
-    )
+    rule = "a regression is no preference; use 0 or more"
+    raise ValueError(f"minimum margin {minimum_margin}: {rule}")
 
 
 def make(
@@ -90,42 +83,29 @@ def make(
   """
   rows = []
   left_out = collections.Counter()
+  models = suite.improver
   for index, fold in enumerate(FOLDS):
     if fold in names:
       # Each prompt once, in the order of the data.
       questions = list(dict.fromkeys(row.prompt for row in folds[fold]))
       # By the place among all FOLDS: naming fewer of them changes no sample of the others.
       key = jax.random.fold_in(suite.key, subject.NEXT_ROUND + index)
-      drafts, made = _improve(suite, questions, rounds, key)
-      pairs = _pairs(suite, questions, drafts, made, minimum_margin, left_out)
+      noise = jax.random.fold_in(key, 0)
+      drafts = models.inference.answer(models.policy, questions, noise, suite.temperature)
+      how = {"rounds": rounds, "key": key, "temperature": suite.temperature}
+      made = improvement.improve(models, questions, drafts, **how, until_stopped=True)
+      pairs = _pairs(models, questions, made, minimum_margin, left_out)
       rows += [{**row, "fold": fold} for row in pairs]
 
   return Pairs(rows, dict(left_out))
 
 
-def _improve(
-  suite: suites.Suite, questions: Sequence[conversations.Prompt], rounds: int, key: jax.Array
-) -> tuple[list[str], improvement.Rounds]:
-  """Returns the policy's drafts for some prompts, and the improver's versions of them."""
-  models = suite.improver
-  temperature = suite.temperature
-  noise = jax.random.fold_in(key, 0)
-  drafts = models.inference.answer(models.policy, questions, noise, temperature)
-  options = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}
-
-  return drafts, improvement.improve(models, questions, drafts, **options)
-
-
 def _pairs(
-  suite: suites.Suite,
-  questions: Sequence[conversations.Prompt],
-  drafts: Sequence[str],
-  made: improvement.Rounds,
-  minimum_margin: float | int,
-  left_out: collections.Counter,
+  models: improvement.Improver, questions, made: improvement.Rounds, minimum_margin, left_out
 ) -> list[dict[str, Any]]:
   """Returns those pairs that R_PIT is sure of, and counts the prompts that give none."""
-  models = dataclasses.replace(suite.improver, stop_rule="both_orders")
+  drafts = made.texts[0]
+  models = dataclasses.replace(models, stop_rule="both_orders")
   last = made.with_stop(len(made.gaps))
   better = [i for i, draft in enumerate(drafts) if last[i] != draft]
   left_out["the draft was kept"] += len(drafts) - len(better)
@@ -135,9 +115,8 @@ def _pairs(
   margins = models.gains(prompts, chosen, rejected).tolist()
 
   pairs = []
-  for place, i in enumerate(better):
-    margin = margins[place]
-    row = _fields(prompts[place], chosen[place], rejected[place], margin)
+  for i, margin, *texts in zip(better, margins, prompts, chosen, rejected, strict=True):
+    row = _fields(data_rows.Preference(*texts, margin=margin, writers=WRITERS))
     if not margin > 0:
       left_out["no better than the draft in both orders"] += 1
     elif not margin > minimum_margin:
@@ -150,31 +129,15 @@ def _pairs(
   return pairs
 
 
-def _fields(
-  prompt: conversations.Prompt,
-  chosen: str,
-  rejected: str,
-  margin: float | None,
-  position: int | None = None,
-  writers: Sequence[str] | None = WRITERS,
-) -> dict[str, Any]:
+def _fields(row: data_rows.Preference) -> dict[str, Any]:
   """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
-  messages = prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt]
-  generators = zip(("chosen_generator", "rejected_generator"), writers or (), strict=False)
-  optional = {"margin": margin, "chosen_position": position, **dict(generators)}
-  optional = {name: value for name, value in optional.items() if value is not None}
-  return {"prompt": messages, "chosen": chosen, "rejected": rejected, **optional}
-
-
-def _as_read(row: data_rows.Preference) -> dict[str, Any]:
-  """Returns a row of the run's data with everything that was read of it."""
-  fields = _fields(row.prompt, row.chosen, row.rejected, row.margin, row.position, row.writers)
-  if row.response is not None:
-    fields["response"] = row.response
-  if row.scores is not None:
-    fields["score_chosen"], fields["score_rejected"] = row.scores
-
-  return fields
+  prompt = row.prompt if isinstance(row.prompt, str) else [turn._asdict() for turn in row.prompt]
+  fields = {"prompt": prompt, "chosen": row.chosen, "rejected": row.rejected, "margin": row.margin}
+  fields["chosen_position"] = row.position
+  fields |= zip(("chosen_generator", "rejected_generator"), row.writers or (), strict=False)
+  fields["response"] = row.response
+  fields |= zip(("score_chosen", "score_rejected"), row.scores or (), strict=False)
+  return {name: value for name, value in fields.items() if value is not None}
 
 
 def _unusable(row: dict[str, Any]) -> str | None:
@@ -196,7 +159,7 @@ def write(made: Pairs, output: pathlib.Path, data: Sequence[data_rows.Preference
   reasons = "; ".join(f"{reason}: {count:,}" for reason, count in made.left_out.items() if count)
   if not made.rows:
     raise ValueError(f"no pair was made ({reasons}); nothing is written")
-  old = [_as_read(row) for row in data]
+  old = [_fields(row) for row in data]
   lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in [*made.rows, *old])
   workdirs.write_text(output, "".join(lines))
 

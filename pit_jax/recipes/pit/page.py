@@ -29,18 +29,17 @@ SYSTEMS = {
   "best_of_n": system("of n samples of original the one with the highest R_P", "#6b7f38"),
   "gap_tournament": system("of n samples the one that R_PIT likes best among all", "#8a5a7d"),
 }
+section = presentation.Section
 SECTIONS = (
   tabular.COMPARED,
-  presentation.Section(
-    "More rounds, other temperatures",
-    round_tables.ROUNDS,
-    (figures.ROUNDS, figures.TEMPERATURE),
+  section(
+    "More rounds, other temperatures", round_tables.ROUNDS, (figures.ROUNDS, figures.TEMPERATURE)
   ),
-  presentation.Section("What it costs", (round_tables.cost,), (figures.COST,)),
+  section("What it costs", (round_tables.cost,), (figures.COST,)),
   tabular.OPTIMISED,
-  presentation.Section("Which gap reward, which stop rule?", reward_tables.MAKERS),
+  section("Which gap reward, which stop rule?", reward_tables.MAKERS),
   tabular.CERTAINTY,
-  presentation.Section(
+  section(
     tabular.MODELS.title,
     (*tabular.MODELS.tables, tables.gap_order, round_tables.discernment),
     (reward_figures.ORDER, figures.MARGINS),

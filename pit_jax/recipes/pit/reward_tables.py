@@ -1,7 +1,8 @@
 """Tables of gap rewards and of stop rules."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 from pit_jax.report import cells, verdict
 from pit_jax.statistics import stopping
@@ -23,32 +24,24 @@ OWN_AGAINST_PIT = {"pit_rp_difference": ("R_P", "R_PIT")}
 
 def gap_rewards(results: Mapping) -> cells.Table:
   """What each gap reward knows, and how its improver fares."""
-  comparisons = results["comparisons"]
-  rows = results.get("ablation", ())
+  rows = []
+  for row in results.get("ablation", ()):
+    system = row["system"]
+    find = functools.partial(verdict.find, results["comparisons"])
+    over_original = find(system, "original", without=OWN.get(system, ())) or {}
+    under_pit = find("pit", system, without=OWN_AGAINST_PIT.get(system, ())) or {}
+    rows.append({**over_original, **row, "reward": REWARDS[system], "under_pit": under_pit})
 
-  def over_original(row: Mapping) -> Mapping:
-    rewarded_by = OWN.get(row["system"], ())
-    return verdict.find(comparisons, row["system"], "original", without=rewarded_by) or {}
-
-  def under_pit(row: Mapping) -> Mapping:
-    rewarded_by = OWN_AGAINST_PIT.get(row["system"], ())
-    return verdict.find(comparisons, "pit", row["system"], without=rewarded_by) or {}
-
-  columns = {
-    "trained with it": lambda row: row["system"],
-    "gap reward": lambda row: REWARDS[row["system"]],
-    "judge": lambda row: over_original(row).get("judge", cells.BLANK),
-    "Δ": lambda row: cells.signed(over_original(row).get("delta")),
-    "95% interval": lambda row: cells.interval(over_original(row).get("ci95")),
-    "pit over it": lambda row: cells.signed(under_pit(row).get("delta")),
-    "its 95%": lambda row: cells.interval(under_pit(row).get("ci95")),
-    "on labels": lambda row: cells.percent(row["accuracy"]),
-    "in order": lambda row: cells.percent(row["order"]),
-    "zero point": lambda row: cells.fixed(row["zero_point"]),
-    "± identical": lambda row: cells.fixed(row["spread"]),
-    "sign right": _signs("sign_agreement"),
-    "of its own": _signs("own_sign_agreement"),
-  }
+  columns = cells.columns({
+    "trained with it": "system", "gap reward": "reward", "judge": "judge",
+    "Δ": "delta", "95% interval": "ci95",
+    "pit over it": lambda row: cells.said("delta", row["under_pit"]),
+    "its 95%": lambda row: cells.said("ci95", row["under_pit"]),
+    "on labels": "accuracy", "in order": "order", "zero point": "zero_point",
+    "± identical": "spread",
+    "sign right": lambda row: _signs(row.get("sign_agreement")),
+    "of its own": lambda row: _signs(row.get("own_sign_agreement")),
+  })  # fmt: skip
 
   note = (
     "Δ of the improver that each reward trained, against original; no judge is asked about what it "
@@ -66,14 +59,11 @@ def stop_rules(results: Mapping) -> cells.Table:
   """What each gap reward's stop rule makes of the same rounds."""
   rows = results.get("ablation", ())
   judge = verdict.score_judge(results)
-  columns = {
+  columns = cells.columns({
     "rule by": lambda row: REWARDS[row["system"]],
     "judge": lambda row: cells.BLANK if row.get("delta_stop") is None else judge,
-    "stopped": lambda row: cells.percent(row.get("stopped")),
-    "score*": lambda row: cells.fixed(row.get("score_stop")),
-    "Δ*": lambda row: cells.signed(row.get("delta_stop")),
-    "95% interval*": lambda row: cells.interval(row.get("ci95_stop")),
-  }
+    "stopped": "stopped", "score*": "score_stop", "Δ*": "delta_stop", "95% interval*": "ci95_stop",
+  })  # fmt: skip
 
   note = (
     "* the last round of pit, the same versions for every rule, against original. Stopped: the "
@@ -82,53 +72,40 @@ def stop_rules(results: Mapping) -> cells.Table:
   return cells.select("stop_rules", "The stop rule by each", rows, columns, note=note, words=2)
 
 
-def kept(results: Mapping) -> cells.Table | None:
+def kept(results: Mapping) -> cells.Table:
   """What each stop rule keeps of all versions."""
-  measured = results.get("stop")
-  if not measured:
-    return None
+  measured = results.get("stop", {})
+  judge = measured.get("judge")
   note = (
     "Of all versions of all rounds, those after the rule's end too, the share whose gain over the "
-    f"version before, y′, is more than the margin, by what {measured['judge']} says of the two; "
+    f"version before, y′, is more than the margin, by what {judge} says of the two; "
     "identical are those that repeat it word for word. A rule should keep the better ones alone. "
     "Margins are in deviations of R_PIT over samples of the SFT model."
   )
 
-  rows = stopping.over_rounds(measured["rows"])
+  rows = stopping.over_rounds(measured.get("rows", ()))
   return _kept("stop", "What stop rules keep", rows, note)
 
 
-def kept_by_round(results: Mapping) -> cells.Table | None:
+def kept_by_round(results: Mapping) -> cells.Table:
   """The same round by round, without a margin."""
-  measured = results.get("stop")
-  if not measured:
-    return None
-  rows = [row for row in measured["rows"] if row["margin"] == 0]
+  rows = [row for row in results.get("stop", {}).get("rows", ()) if row["margin"] == 0]
   table = _kept("stop_rounds", "What stop rules keep, by round", rows, "At a margin of 0.")
-
   return dataclasses.replace(table, is_folded=True)
 
 
 def _kept(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.Table:
-  def share(kind: str) -> Callable[[Mapping], str]:
-    def cell(row: Mapping) -> str:
-      n = row[kind]
-      return f"{cells.percent(row[f'{kind}_kept'] / n)} of {n:,}" if n else cells.BLANK
+  def share(row: Mapping, kind: str) -> str:
+    n = row[kind]
+    return f"{cells.percent(row[f'{kind}_kept'] / n)} of {n:,}" if n else cells.BLANK
 
-    return cell
-
-  columns = {
-    "gain": lambda row: RULES[row["rule"]],
-    "round": lambda row: cells.plain(row["k"]),
-    "margin": lambda row: cells.fixed(row["margin"]),
-    **{kind: share(kind) for kind in stopping.KINDS},
-  }
-
-  return cells.select(name, title, rows, columns, note=note)
+  shares = {kind: functools.partial(share, kind=kind) for kind in stopping.KINDS}
+  shown = {"gain": lambda row: RULES[row["rule"]], "round": "k", "margin": "margin", **shares}
+  return cells.select(name, title, rows, cells.columns(shown), note=note)
 
 
-def _signs(key: str) -> Callable[[Mapping], str]:
-  return lambda row: cells.percent((row.get(key) or {}).get("fraction"))
+def _signs(agreement: Mapping | None) -> str:
+  return cells.percent((agreement or {}).get("fraction"))
 
 
 MAKERS = (gap_rewards, stop_rules, kept, kept_by_round)

@@ -1,7 +1,7 @@
 """Tables of PIT's rounds and samples: rounds, temperatures, gaps, ratings, cost, the ledger."""
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pit_jax.recipes.pit import figures
 from pit_jax.report import cells, verdict
@@ -10,17 +10,10 @@ from pit_jax.statistics import ratings
 
 def rounds(results: Mapping) -> cells.Table:
   """What each round makes of the drafts."""
-  columns = {
-    "k": lambda row: str(row["k"]),
-    "score": lambda row: cells.fixed(row.get("score")),
-    "Δ": lambda row: cells.signed(row.get("delta")),
-    "95% interval": lambda row: cells.interval(row.get("ci95")),
-    "stopped": lambda row: cells.percent(row.get("stopped")),
-    "score*": lambda row: cells.fixed(row.get("score_stop")),
-    "Δ*": lambda row: cells.signed(row.get("delta_stop")),
-    "95% interval*": lambda row: cells.interval(row.get("ci95_stop")),
-    "tokens": lambda row: cells.fixed(row.get("tokens"), 1),
-  }
+  columns = cells.columns({
+    "k": "k", "score": "score", "Δ": "delta", "95% interval": "ci95", "stopped": "stopped",
+    "score*": "score_stop", "Δ*": "delta_stop", "95% interval*": "ci95_stop", "tokens": "tokens",
+  })  # fmt: skip
 
   note = (
     "Round 0 is the original, and Δ is against it. * with the stop rule: a prompt keeps its "
@@ -31,18 +24,11 @@ def rounds(results: Mapping) -> cells.Table:
 
 def refinements(results: Mapping) -> cells.Table:
   """What each round of Self-Refine makes of them."""
-  columns = {
-    "k": lambda row: str(row["k"]),
-    "score": lambda row: cells.fixed(row.get("score")),
-    "Δ": lambda row: cells.signed(row.get("delta")),
-    "95% interval": lambda row: cells.interval(row.get("ci95")),
-    "refined": lambda row: cells.percent(row.get("refined")),
-    "unchanged": lambda row: cells.percent(row.get("unchanged")),
-    "stopped": lambda row: cells.percent(row.get("stopped")),
-    "fell back": lambda row: cells.percent(row.get("fallback")),
-    "feedback tokens": lambda row: cells.fixed(row.get("feedback_tokens"), 1),
-    "answer tokens": lambda row: cells.fixed(row.get("answer_tokens"), 1),
-  }
+  columns = cells.columns({
+    "k": "k", "score": "score", "Δ": "delta", "95% interval": "ci95", "refined": "refined",
+    "unchanged": "unchanged", "stopped": "stopped", "fell back": "fallback",
+    "feedback tokens": "feedback_tokens", "answer tokens": "answer_tokens",
+  })  # fmt: skip
 
   rows = results.get("self_refine", ())
   kinds = sum((collections.Counter(row.get("kinds")) for row in rows), collections.Counter())
@@ -57,39 +43,30 @@ def refinements(results: Mapping) -> cells.Table:
   return cells.select("self_refine", "Self-Refine", rows, columns, note=note)
 
 
-def temperature(results: Mapping) -> cells.Table | None:
+def temperature(results: Mapping) -> cells.Table:
   """Scores over temperatures."""
   points = {(row["t"], row["system"]): row for row in results.get("temperature", ())}
-  if not points:
-    return None
-  systems = list(dict.fromkeys(system for _, system in points))
+  systems = dict.fromkeys(system for _, system in points)
   rows = [{"t": t} for t in sorted({t for t, _ in points})]
-  columns: dict[str, Callable] = {"temperature": lambda row: cells.plain(row["t"])}
-
-  for key, label, render in (("score", "", cells.fixed), ("delta", "Δ ", cells.signed)):
+  columns = cells.columns({"temperature": "t"})
+  for label, key in (("", "score"), ("Δ ", "delta")):
     for system in systems:
       # Defaults hold the values of this turn; a closure would see those of the last.
-      columns[label + system] = lambda row, system=system, key=key, render=render: render(
-        points.get((row["t"], system), {}).get(key)
+      columns[label + system] = lambda row, system=system, key=key: cells.said(
+        key, points.get((row["t"], system), {})
       )
 
-  return cells.select(
-    "temperature", "Temperatures", rows, columns, note="Mean score, and Δ where given."
-  )
+  note = "Mean score, and Δ where given."
+  return cells.select("temperature", "Temperatures", rows, columns, note=note)
 
 
 def rated(results: Mapping) -> cells.Table:
   """Original and every round among each other."""
-  columns = {
-    "player": lambda row: row["system"],
-    "judge": lambda row: row["judge"],
-    "Elo": lambda row: cells.fixed(row["elo"], 0),
-    "Elo 95%": lambda row: cells.bounds(row["elo_ci95"], 0),
-    "over orders ±": lambda row: cells.fixed(row["elo_spread"], 0),
-    "Bradley–Terry": lambda row: cells.fixed(row["bradley_terry"], 0),
-    "Bradley–Terry 95%": lambda row: cells.bounds(row["bradley_terry_ci95"], 0),
-    "games": lambda row: f"{row['games']:,}",
-  }
+  columns = cells.columns({
+    "player": "system", "judge": "judge", "Elo": "elo", "Elo 95%": "elo_ci95",
+    "over orders ±": "elo_spread", "Bradley–Terry": "bradley_terry",
+    "Bradley–Terry 95%": "bradley_terry_ci95", "games": "games",
+  })  # fmt: skip
 
   note = (
     f"All pairs of original and rounds on every prompt, best first; {ratings.SCALE:.0f} points are "
@@ -105,16 +82,12 @@ def discernment(results: Mapping) -> cells.Table:
   """Where R_PIT is right, and how sure of it."""
   measured = results.get("gap", {})
   rows = [{"pairs": name, **row} for name, row in measured.get("pairs", {}).items()]
-  columns = {
-    "pairs": lambda row: row["pairs"],
-    "right": lambda row: cells.percent(row["accuracy"]),
-    "95% interval": lambda row: cells.percents(row["ci95"]),
+  columns = cells.columns({
+    "pairs": "pairs", "right": "accuracy", "95% interval": lambda row: cells.percents(row["ci95"]),
     "surest fifth": lambda row: cells.percent(row["groups"][-1]["accuracy"]),
     "least sure": lambda row: cells.percent(row["groups"][0]["accuracy"]),
-    "margin": lambda row: cells.fixed(row["margin"]),
-    "ECE": lambda row: cells.fixed(row["ece"], 3),
-    "n": lambda row: f"{row['n']:,}",
-  }
+    "margin": "margin", "ECE": "ece", "n": "n",
+  })  # fmt: skip
 
   note = (
     "How often R_PIT, asked in both orders, says which of two answers is better: by the labels for "
@@ -128,30 +101,23 @@ def discernment(results: Mapping) -> cells.Table:
 
 def cost(results: Mapping) -> cells.Table:
   """What each way to spend samples costs and gives."""
-  judges: dict[str, str] = {}  # of each system the most believed one
-  for row in results.get("cost", ()):
-    judges.setdefault(row["system"], row["judge"])
-  rows = [row for row in results.get("cost", ()) if row["judge"] == judges[row["system"]]]
+  measured = results.get("cost", ())
+  judges = {row["system"]: row["judge"] for row in reversed(measured)}  # the most believed ones
+  rows = [row for row in measured if row["judge"] == judges[row["system"]]]
 
   # One sample is one sample, whatever it begins: it is shown once per judge, as original.
   first = {row["judge"]: {**row, "system": "original"} for row in rows if row["budget"] == 1}
   rows = [*first.values(), *(row for row in rows if row["budget"] > 1)]
   rows.sort(key=lambda row: row["budget"])
   seconds = _seconds(results, rows)
-  columns = {
-    "spent on": lambda row: _label(row["system"]),
-    "judge": lambda row: row["judge"],
-    "samples": lambda row: cells.fixed(row["samples"], 1),
-    "tokens": lambda row: cells.fixed(row["tokens"], 1),
-    "reads": lambda row: cells.fixed(row["reads"], 1),
+  columns = cells.columns({
+    "spent on": lambda row: figures.SPENDERS.get(row["system"], (row["system"],))[0],
+    "judge": "judge",
+    "samples": "samples", "tokens": "tokens", "reads": "reads",
     "seconds": lambda row: cells.fixed(seconds.get((row["system"], row["budget"])), 3),
-    "score": lambda row: cells.fixed(row["score"]),
-    "gain": lambda row: cells.fixed(row.get("gain")),
-    "Δ": lambda row: cells.signed(row.get("delta")),
-    "95% interval": lambda row: cells.interval(row.get("ci95")),
-    "KL ≤": lambda row: cells.fixed(row.get("kl_bound")),
+    "score": "score", "gain": "gain", "Δ": "delta", "95% interval": "ci95", "KL ≤": "kl_bound",
     "prompts": lambda row: f"{verdict.prompts(row):,}",
-  }
+  })  # fmt: skip
 
   note = (
     "Per prompt, all drafts included: samples and their tokens, and what a reward model read to "
@@ -177,16 +143,10 @@ def ledger(results: Mapping) -> cells.Table | None:
   counts = results.get("ledger")
   if not counts:
     return None
-  columns = {
-    "round": lambda row: f"{row['k']}",
-    "kept": lambda row: f"{row['kept']:,}",
-    "better": lambda row: f"{row['win']:,}",
-    "as good": lambda row: f"{row['tie']:,}",
-    "worse": lambda row: f"{row['lose']:,}",
-    "mean gap": lambda row: cells.fixed(row["gap"]),
-    "log-ratio": lambda row: cells.fixed(row["kl"], 1),
-    "tokens": lambda row: cells.fixed(row["tokens"], 1),
-  }
+  columns = cells.columns({
+    "round": "k", "kept": "kept", "better": "win", "as good": "tie", "worse": "lose",
+    "mean gap": "gap", "log-ratio": "kl", "tokens": "tokens",
+  })  # fmt: skip
 
   together = "prompts of all seeds" if "shown" in counts else "prompts"
   if counts.get("is_repeated"):
@@ -209,10 +169,6 @@ def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:
   first = timed.get("original")
   seconds = {(name, most[name]): first + timed[name] for name in timed if name in most and first}
   return seconds | ({("original", 1): first} if first else {})
-
-
-def _label(spender: str) -> str:
-  return figures.SPENDERS.get(spender, (spender,))[0]
 
 
 ROUNDS = (rounds, ledger, refinements, temperature, rated)

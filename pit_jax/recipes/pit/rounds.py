@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from pit_jax.evaluate import suite as suites
+from pit_jax.feedback import judges
 from pit_jax.improve import improvement, self_refine
 from pit_jax.recipes.pit import subject
 from pit_jax.statistics import ratings
@@ -31,30 +32,32 @@ def table(suite: suites.Suite, made: improvement.Rounds) -> list[dict]:
   drafts = made.texts[0]
   rows = []
 
-  for k in range(len(made.texts)):
-    free = made.texts[k]
-    stopping = made.with_stop(k)
-    ruled = dataclasses.asdict(judge.compare(suite.questions, stopping, drafts))
-    rows.append(
-      {
-        "k": k,
-        "score": suite.score(free),
-        **dataclasses.asdict(judge.compare(suite.questions, free, drafts)),
-        "score_stop": suite.score(stopping),
-        **{f"{name}_stop": value for name, value in ruled.items()},
-        "stopped": float(made.stopped(k).mean()),
-      }
-    )
+  for k, free in enumerate(made.texts):
+    compared = dataclasses.asdict(judge.compare(suite.questions, free, drafts))
+    row = {"k": k, "score": suite.score(free), **compared}
+    rows.append(row | ruled(suite, judge, made, k))
 
   return rows
+
+
+def ruled(suite: suites.Suite, judge: judges.Judge, made: improvement.Rounds, k: int) -> dict:
+  """Returns how round k fares against the drafts when the stop rule ends each answer's rounds.
+
+  `stopped` is the fraction of prompts that the rule has ended by then; with the suffix _stop come
+  the judge's mean score and comparison.
+  """
+  texts = made.with_stop(k)
+  compared = dataclasses.asdict(judge.compare(suite.questions, texts, made.texts[0]))
+  figures = {"score": float(judge.score(suite.questions, texts).mean()), **compared}
+  kept = {f"{name}_stop": value for name, value in figures.items()}
+  return {**kept, "stopped": float(made.stopped(k).mean())}
 
 
 def refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[dict]:
   """Returns rounds 1 … k of Self-Refine against round 0, and what became of the drafts in each.
 
-  Returns:
-    Rows with shares of the prompts that were refined, stayed unchanged, had been stopped, or fell
-    back because the form failed, these by kind; and the tokens written in that round, per prompt.
+  Rows have shares of the prompts that were refined, stayed unchanged, had been stopped, or fell
+  back because the form failed, these by kind; and the tokens written in that round, per prompt.
   """
   judge = suite.scorer
   rows = []
@@ -63,40 +66,30 @@ def refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[di
     texts = played.texts[k]
     failures = {name: counts[name] for name in self_refine.FAILURES if counts[name]}
     kinds = (self_refine.REFINED, self_refine.UNCHANGED, self_refine.STOPPED)
-    columns = [played.feedback[k - 1], played.written[k - 1]]
-    tokens = [float(suite.lengths([text or "" for text in column]).mean()) for column in columns]
-
-    rows.append(
-      {
-        "k": k,
-        "score": suite.score(texts),
-        **dataclasses.asdict(judge.compare(suite.questions, texts, played.texts[0])),
-        **{kind: counts[kind] / len(outcomes) for kind in kinds},
-        "fallback": sum(failures.values()) / len(outcomes),
-        "kinds": failures,
-        **dict(zip(("feedback_tokens", "answer_tokens"), tokens, strict=True)),
-      }
-    )
+    row = {"k": k, "score": suite.score(texts)}
+    row |= dataclasses.asdict(judge.compare(suite.questions, texts, played.texts[0]))
+    row |= {kind: counts[kind] / len(outcomes) for kind in kinds}
+    row |= {"fallback": sum(failures.values()) / len(outcomes), "kinds": failures}
+    for name, written in (("feedback", played.feedback), ("answer", played.written)):
+      lengths = suite.lengths([text or "" for text in written[k - 1]])
+      row[f"{name}_tokens"] = float(lengths.mean())
+    rows.append(row)
 
   return rows
 
 
 def rate(
-  suite: suites.Suite,
-  original: Sequence[str],
-  methods: Mapping[str, Sequence[Sequence[str]]],
+  suite: suites.Suite, original: Sequence[str], methods: Mapping[str, Sequence[Sequence[str]]]
 ) -> list[dict]:
   """Rates the original and every round of every method from all their pairs (table 3).
 
-  Only judges that score are asked: of K players there are K (K − 1) / 2 pairs per prompt.
+  Only judges that score are asked: of K players there are K (K − 1) / 2 pairs per prompt. There is
+  a row per judge and player, best first, with the number of its `games` in all.
 
   Args:
     suite: judges and prompts.
     original: y_0.
     methods: name → its rounds y_1, y_2, …, which become the players "name 1", "name 2", ….
-
-  Returns:
-    A row per judge and player, best first, with the number of its `games` in all.
   """
   players = {"original": original}
   for name, rounds in methods.items():

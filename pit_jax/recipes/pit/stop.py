@@ -1,7 +1,6 @@
 """What each stop rule keeps of the same versions, by what a judge says of them."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from pit_jax.improve import improvement
 from pit_jax.recipes.pit import subject
 from pit_jax.statistics import stopping
 
+NAMES = {"win": "better", "tie": "equal", "lose": "worse"}  # outcomes as stopping.KINDS
 MARGINS = (0.0, 0.25, 0.5, 1.0)  # deviations of the gap reward over samples of M_PIT^SFT
 
 
@@ -23,16 +23,10 @@ def measure(run: subject.Subject) -> dict:
 def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
   """Returns, round by round, how many versions each rule keeps at equal margins.
 
-  All rules see the same pairs (y_k, y_{k−1}), whatever any of them would have ended before.
-
-  Args:
-    suite: prompts, R_PIT, and the judge: the first that scores and trained nothing here, else the
-      first that scores.
-    made: all rounds.
-
-  Returns:
-    The `judge`, and `rows` by `rule`, `margin` and round `k`: of each of
-    stopping.KINDS the number of versions, and as <kind>_kept how many gain more than the margin.
+  All rules see the same pairs (y_k, y_{k−1}), whatever any of them would have ended before. The
+  `judge` is the first that scores and trained nothing here, else the first that scores; `rows` have
+  by `rule`, `margin` and round `k` the number of versions of each of stopping.KINDS, and as
+  <kind>_kept how many gain more than the margin.
   """
   judge = suite.independent or suite.scorer
   models = suite.improver
@@ -42,7 +36,9 @@ def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
   rows = []
 
   for k, (drafts, versions) in enumerate(zip(made.texts, made.texts[1:], strict=False), start=1):
-    kinds = kinds_of(judge, suite, versions, drafts)
+    outcomes = judge.outcomes(judge.verdicts(suite.questions, versions, drafts))
+    pairs = zip(outcomes, versions, drafts, strict=True)
+    kinds = np.array(["identical" if y == draft else NAMES[word] for word, y, draft in pairs])
     for rule in improvement.STOP_RULES:
       ruled = dataclasses.replace(remembered, stop_rule=rule)
       gained = ruled.gains(suite.questions, versions, drafts)
@@ -52,13 +48,3 @@ def compare(suite: suites.Suite, made: improvement.Rounds) -> dict:
       ]
 
   return {"judge": judge.name, "rows": rows}
-
-
-def kinds_of(
-  judge: judges.Judge, suite: suites.Suite, versions: Sequence[str], drafts: Sequence[str]
-) -> np.ndarray:
-  """Returns which of stopping.KINDS each version is."""
-  names = {"win": "better", "tie": "equal", "lose": "worse"}
-  outcomes = judge.outcomes(judge.verdicts(suite.questions, versions, drafts))
-  rows = zip(outcomes, versions, drafts, strict=True)
-  return np.array(["identical" if y == draft else names[outcome] for outcome, y, draft in rows])

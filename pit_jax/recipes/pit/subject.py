@@ -8,14 +8,12 @@ import jax
 import numpy as np
 
 from pit_jax.evaluate import clock, subject
-from pit_jax.evaluate import suite as suites
 from pit_jax.improve import improvement, self_refine
 from pit_jax.recipes import rlhf
 from pit_jax.recipes.pit import training
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.statistics import metrics
-from pit_jax.types import Params
 
 LONGER = "rlhf_longer"
 LONGER_PAIR = "rlhf_longer_best_of_2"
@@ -37,13 +35,9 @@ CHOICES = 800
 
 @dataclasses.dataclass(frozen=True)
 class Subject(subject.Subject):
-  """A finished run of PIT.
+  """A finished run of PIT."""
 
-  Attributes:
-    chain: all its models.
-  """
-
-  chain: training.Models
+  chain: training.Models  # all that it trained
 
   @property
   def policy(self) -> policy_chain.Policy:
@@ -59,10 +53,9 @@ class Subject(subject.Subject):
   @functools.cached_property
   def made(self) -> improvement.Rounds:
     """All rounds of the improver on `original`."""
-    rounds = self.context.config.evaluation.rounds
     drafts = self.original
     with clock.timed(self.seconds, "pit", len(drafts)):
-      return self.suite.rounds(drafts, rounds, ROUNDS)
+      return self.suite.rounds(drafts, self.context.config.evaluation.rounds, ROUNDS)
 
   @property
   def controls(self) -> list[str]:
@@ -72,32 +65,24 @@ class Subject(subject.Subject):
   @property
   def absent(self) -> dict[str, str]:
     """The baselines that nobody can play here, and why."""
-    c = self.context.config.evaluation.self_refine
-    reason = self_refine.absence(self.context.models.inference, c)
+    form = self.context.config.evaluation.self_refine
+    reason = self_refine.absence(self.context.models.inference, form)
     return {"self_refine": reason} if reason else {}
 
   @functools.cached_property
   def refined(self) -> self_refine.Refinements | None:
-    """Self-Refine's rounds on `original`, by the policy, as many as the improver's.
-
-    It is None where it is `absent`.
-    """
+    """Self-Refine's rounds on `original`, by the policy, as many as the improver's; or `absent`."""
     if self.absent:
       return None
     c = self.context.config.evaluation
-    drafts = self.original
+    inference = self.context.models.inference
+    form = self_refine.form_of(c.self_refine)
+    key = jax.random.fold_in(self.suite.key, REFINEMENTS)
+    how = {"rounds": c.rounds, "key": key, "temperature": self.suite.temperature}
+    asked = (self.suite.questions, self.original)
 
-    with clock.timed(self.seconds, "self_refine", len(drafts)):
-      return self_refine.play(
-        self.context.models.inference,
-        self.policy.rl,
-        self_refine.form_of(c.self_refine),
-        self.suite.questions,
-        drafts,
-        rounds=c.rounds,
-        key=jax.random.fold_in(self.suite.key, REFINEMENTS),
-        temperature=self.suite.temperature,
-      )
+    with clock.timed(self.seconds, "self_refine", len(self.original)):
+      return self_refine.play(inference, self.policy.rl, form, *asked, **how)
 
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
@@ -122,29 +107,24 @@ class Subject(subject.Subject):
     choice: an answer of an improver takes two samples too, its draft and its own.
     """
     trained = self.chain.ablations
-    texts = {
-      name: self._ablation(name, params, ABLATIONS + index)
-      for index, (name, params) in enumerate(trained.items())
-    }
+    texts = {}
+    for stream, (name, params) in enumerate(trained.items(), start=ABLATIONS):
+      if name == LONGER:
+        texts[name] = self.suite.answers(params, stream)
+      else:
+        texts[name] = self.suite.improved(params, self.original, stream)
 
     if LONGER in texts:
       second = self.suite.answers(trained[LONGER], SECOND_SAMPLE)
       texts[LONGER_PAIR] = self.suite.best([texts[LONGER], second])
-
     return texts
-
-  def _ablation(self, name: str, params: Params, stream: int) -> list[str]:
-    if name == LONGER:
-      return self.suite.answers(params, stream)
-    return self.suite.improved(params, self.original, stream)
 
   @property
   def pairs(self) -> list[tuple[str, str]]:
     """Which systems are compared with which; ablations apart."""
     pairs = [(name, "original") for name in self.systems if name != "original"]
-    pairs += [("original", "policy_sft"), ("original", "chosen")]
-    others = [name for name in ("self_refine",) if self.refined]
-    return [*pairs, *(("pit", name) for name in ("improver_sft", *others))]
+    pairs += [("original", "policy_sft"), ("original", "chosen"), ("pit", "improver_sft")]
+    return [*pairs, ("pit", "self_refine")] if self.refined else pairs
 
   @property
   def ablation_pairs(self) -> list[tuple[str, str]]:
@@ -155,21 +135,23 @@ class Subject(subject.Subject):
   def reward_models(self) -> dict[str, dict]:
     """What is known of each reward model."""
     facts = rlhf.facts_of(self.policy) | subject.facts_of({"R_PIT": self.chain.gap_reward})
-    facts["R_PIT"]["sign_agreement"] = _sign_agreement(self.suite, self.made)
+    judge = self.suite.judges[0]
+    agreement = None  # how often R_PIT has the sign of the gold difference on pairs (y_1, y_0)
+    if judge.name == "gold":
+      gold = judge.verdicts(self.suite.questions, self.made.texts[1], self.original)
+      agreement = metrics.sign_agreement(np.asarray(self.made.gaps[0]), gold.difference)
+
+    facts["R_PIT"]["sign_agreement"] = agreement
     return facts
 
   @property
   def chains(self) -> dict[str, subject.Chain]:
     """The chains along which samples were kept: the policy's, and the improver's."""
-    c = self.context.config
-
-    def first(suite, drafts):
-      return suite.improved(self.chain.improver_sft, drafts, subject.FRONTIER + 1)
-
+    before = self.chain.improver_sft
     improver = subject.Chain(
-      stages=[(f"pit_{stage.name}", stage.steps) for stage in c.curriculum],
+      stages=[(f"pit_{stage.name}", stage.steps) for stage in self.context.config.curriculum],
       start="improver_sft",
-      first=first,
+      first=lambda suite, drafts: suite.improved(before, drafts, subject.FRONTIER + 1),
       proxy="R_PIT",
       score=self.chain.gap_rewards["pit"].gaps,
     )
@@ -177,25 +159,7 @@ class Subject(subject.Subject):
     return rlhf.chains_of(self.context, self.suite, self.policy) | {"improver": improver}
 
 
-def _sign_agreement(suite: suites.Suite, made: improvement.Rounds) -> dict | None:
-  """How often R_PIT has the sign of the gold difference on pairs (y_1, y_0)."""
-  judge = suite.judges[0]
-  if judge.name != "gold":
-    return None
-  gold = judge.verdicts(suite.questions, made.texts[1], made.texts[0])
-  return metrics.sign_agreement(np.asarray(made.gaps[0]), gold.difference)
-
-
 def of_run(context: contexts.Context, models: training.Models) -> Subject:
   """Returns a finished run as its experiments see it."""
-  suite = subject.suite_of(
-    context,
-    policy=models.policy.rl,
-    sampler=models.policy.sft,
-    reward_model=models.policy.reward,
-    judge=models.policy.judge,
-    gap_reward=models.gap_reward,
-    improver=models.improver,
-  )
-
-  return Subject(context, suite, models)
+  own = {"gap_reward": models.gap_reward, "improver": models.improver}
+  return Subject(context, subject.suite_of(context, **rlhf.judged(models.policy), **own), models)

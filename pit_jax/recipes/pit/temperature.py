@@ -28,11 +28,7 @@ def measure(run: subject.Subject) -> dict:
 
 
 def curve(
-  suite: suites.Suite,
-  policy: Params,
-  values: Sequence[float],
-  stream: int,
-  sampled: Texts,
+  suite: suites.Suite, policy: Params, values: Sequence[float], stream: int, sampled: Texts
 ) -> tuple[list[dict], dict[float, dict[str, Sequence[str]]]]:
   """Returns original and pit sampled at the same temperatures, and their texts.
 
@@ -49,22 +45,25 @@ def curve(
   texts = {}
   for index, t in enumerate(values):
     if t in sampled:
-      original, pit = (sampled[t][name][: len(suite.questions)] for name in ("original", "pit"))
+      texts[t] = {name: words[: len(suite.questions)] for name, words in sampled[t].items()}
     else:
-      # Two streams of noise: the draft's and its version's.
-      original = suite.answers(policy, stream + 2 * index, t)
-      pit = suite.improved(suite.improver.improver, original, stream + 2 * index + 1, t)
+      texts[t] = _sample(suite, policy, t, stream + 2 * index)
 
-    texts[t] = {"original": original, "pit": pit}
-    rows += [
-      {"t": t, "system": system, "score": suite.score(words), **suite.scores(words)}
-      for system, words in texts[t].items()
-    ]
+    for system, words in texts[t].items():
+      rows.append({"t": t, "system": system, "score": suite.score(words), **suite.scores(words)})
 
     # The last row is that of pit, which alone is compared.
-    rows[-1] |= dataclasses.asdict(suite.scorer.compare(suite.questions, pit, original))
+    versions = (texts[t]["pit"], texts[t]["original"])
+    rows[-1] |= dataclasses.asdict(suite.scorer.compare(suite.questions, *versions))
 
   return rows, texts
+
+
+def _sample(suite: suites.Suite, policy: Params, t: float, stream: int) -> dict[str, list[str]]:
+  """Returns drafts and their versions, of which each have a stream of noise."""
+  original = suite.answers(policy, stream, t)
+  pit = suite.improved(suite.improver.improver, original, stream + 1, t)
+  return {"original": original, "pit": pit}
 
 
 def choose(
@@ -72,40 +71,27 @@ def choose(
 ) -> dict[str, float]:
   """Returns the temperature at which R_P likes a system's answers best, of original and pit.
 
-  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for.
-
-  Args:
-    suite: prompts that are compared nowhere, R_P among the judges, and the improver.
-    policy: who writes the originals.
-    values: temperatures; of equal scores the first is taken.
-    stream: of the noise; each temperature takes two.
+  The gold score chooses nothing, not even a temperature: it would favour whoever it chose for. The
+  suite's prompts are compared nowhere; of equal scores the first is taken. See `curve`.
   """
   scores: dict[str, list[float]] = {"original": [], "pit": []}
   for index, t in enumerate(values):
-    original = suite.answers(policy, stream + 2 * index, t)
-    pit = suite.improved(suite.improver.improver, original, stream + 2 * index + 1, t)
-    for system, texts in (("original", original), ("pit", pit)):
+    for system, texts in _sample(suite, policy, t, stream + 2 * index).items():
       scores[system].append(float(suite.selector.score(suite.questions, texts).mean()))
 
   return {system: values[int(np.argmax(means))] for system, means in scores.items()}
 
 
 def best_against_best(suite: suites.Suite, best: Mapping[str, float], texts: Texts) -> list[dict]:
-  """Compares pit with original, each at the temperature that was chosen for it.
+  """Compares pit with original, each at its temperature of `best`, on prompts that chose nothing.
 
   R_P is no judge of what it chose; where there is no other judge but R_PIT, its row stays, and
   `chosen_by` marks it.
-
-  Args:
-    suite: prompts, none of which had a part in the choice, and judges.
-    best: system → its temperature.
-    texts: of both systems at all temperatures.
   """
   chosen = {name: texts[t][name] for name, t in best.items()}
   is_alone = {judge.name for judge in suite.judges} <= {suites.SELECTOR, "R_PIT"}
-  compared = suite.compare(
-    "pit", "original", chosen, without=() if is_alone else (suites.SELECTOR,)
-  )
+  without = () if is_alone else (suites.SELECTOR,)
+  compared = suite.compare("pit", "original", chosen, without=without)
   about = {f"temperature_{name}": t for name, t in best.items()}
   about |= {"temperature": "best", "chosen_by": suites.SELECTOR, "chosen_on": CHOSEN_ON}
 

@@ -1,8 +1,6 @@
 """Training of PIT: the policy's chain, the improver's chain, and the ablations."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
 
 from pit_jax.recipes.pit import curriculum, gap_rewards
 from pit_jax.recipes.rlhf import policy_chain
@@ -14,38 +12,25 @@ from pit_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-  """All that a run of PIT trains.
-
-  Attributes:
-    policy: the policy's chain.
-    improver_sft: M_PIT^SFT.
-    gap_reward: R_PIT.
-    improver: M_PIT^RL.
-    ablations: what else was trained, by system; empty unless it was asked for.
-    gap_rewards: what rewarded pit, and ablations of it that something else rewarded, by system.
-  """
+  """All that a run of PIT trains."""
 
   policy: policy_chain.Policy
-  improver_sft: Params
-  gap_reward: reward.RewardModel
-  improver: Params
-  ablations: dict[str, Params]
+  improver_sft: Params  # M_PIT^SFT
+  gap_reward: reward.RewardModel  # R_PIT
+  improver: Params  # M_PIT^RL
+  ablations: dict[str, Params]  # what else was trained, by system; empty unless it was asked for
+  # What rewarded pit, and ablations of it that something else rewarded, by system.
   gap_rewards: dict[str, gap_rewards.GapReward]
 
 
 def train(context: contexts.Context) -> Models:
   """Trains the four models and, when asked for, the ablations."""
   c = context.config
-  stages = context.config.curriculum
+  stages = c.curriculum
   policy = policy_chain.train_policy(context)
-  improver_sft = sft.run(
-    context,
-    "sft_improver",
-    context.rows.fold(c.sft.fold),
-    start=context.initial_policy(),
-    job=c.sft,
-    prompts=kinds.IMPROVER,
-  )
+  sft_fold = context.rows.fold(c.sft.fold)
+  how = {"job": c.sft, "prompts": kinds.IMPROVER}
+  improver_sft = sft.run(context, "sft_improver", sft_fold, start=context.initial_policy(), **how)
 
   # A published R_P of another shape has no trunk to start from.
   start = policy.reward.params if policy.reward.fits else improver_sft
@@ -59,45 +44,26 @@ def train(context: contexts.Context) -> Models:
     shared = {"job": c.rl, "improver_sft": improver_sft, "from_policy": references}
     return curriculum.run(context, name, rl_fold, stages, **shared, **more)
 
+  def drafts(questions, key):
+    return context.models.inference.answer(policy.rl, questions, key, c.temperature)
+
   rewards = {"pit": gap_rewards.of_model(context, gap_reward)}
-  drafts = functools.partial(_drafts, context, policy.rl)
   watch = frontier.watch(context, curriculum.steps(stages), improver_sft, drafts)
   trained = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
   ablations = {}
 
-  if context.config.ablations:
+  if c.ablations:
     rewards["pit_single_term"] = gap_rewards.single_term(context, pairs, **gap)
-    rewards["pit_rp_difference"] = gap_rewards.difference(
-      context, pairs.validation, policy.reward, improver_sft
-    )
-    ablations = _ablations(context, policy, improver, rewards)
+    plain = (pairs.validation, policy.reward, improver_sft)
+    rewards["pit_rp_difference"] = gap_rewards.difference(context, *plain)
+
+    # What differs from pit in one thing, with as many RL steps (table 2): the curriculum's stages
+    # alone; M_P^RL carried on instead, for as many steps as the improver had; other rewards.
+    for name, alone in curriculum.singles(stages).items():
+      ablations[name] = improver(name, alone, gap_reward=rewards["pit"])
+    longer = (context, policy, "rlhf_longer", curriculum.steps(stages))
+    ablations["rlhf_longer"] = policy_chain.train_longer(*longer)
+    for name in ("pit_single_term", "pit_rp_difference"):
+      ablations[name] = improver(name, stages, gap_reward=rewards[name])
 
   return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
-
-
-def _drafts(context: contexts.Context, policy: Params, questions, key) -> list[str]:
-  return context.models.inference.answer(policy, questions, key, context.config.temperature)
-
-
-def _ablations(
-  context: contexts.Context,
-  policy: policy_chain.Policy,
-  improver: Callable[..., Params],
-  rewards: dict[str, gap_rewards.GapReward],
-) -> dict[str, Params]:
-  """Trains what differs from pit in one thing, with as many RL steps (table 2).
-
-  The curriculum's stages alone; M_P^RL carried on instead, for as many steps as the improver had;
-  and other rewards of the improver.
-  """
-  stages = context.config.curriculum
-  steps = curriculum.steps(stages)
-  parts = {"pit_first_only": stages[0], "pit_second_only": stages[-1]}
-  trained = {
-    name: improver(name, [curriculum.alone(stage, steps)], gap_reward=rewards["pit"])
-    for name, stage in parts.items()
-  }
-  trained["rlhf_longer"] = policy_chain.train_longer(context, policy, "rlhf_longer", steps)
-
-  others = [name for name in rewards if name != "pit"]
-  return trained | {name: improver(name, stages, gap_reward=rewards[name]) for name in others}

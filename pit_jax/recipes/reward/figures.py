@@ -28,19 +28,12 @@ def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
   figure, rows = panels.make_figure(0.5 + 0.78 * len(values), nrows=len(values), sharex=True)
   for (axes,), (name, array) in zip(rows, values.items(), strict=True):
     label, tint = GAPS[name]
-    axes.hist(
-      array.clip(low, high),
-      np.linspace(low, high + 1e-6, 41),
-      histtype="stepfilled",
-      color=tint,
-      alpha=0.5,
-    )
-
+    bins = np.linspace(low, high + 1e-6, 41)
+    axes.hist(array.clip(low, high), bins, histtype="stepfilled", color=tint, alpha=0.5)
     axes.axvline(array.mean(), color=tint, linewidth=2)
+    mean = f"mean {panels.number(array.mean())}"
     axes.set_title(f"r({name[0]},{name[1]})  {label}", fontsize=9, pad=2)
-    axes.set_title(
-      f"mean {panels.number(array.mean())}", loc="right", fontsize=9, color=palette.QUIET, pad=2
-    )
+    axes.set_title(mean, loc="right", fontsize=9, color=palette.QUIET, pad=2)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
 
@@ -49,7 +42,5 @@ def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
 
 
 ORDER = presentation.Figure(
-  "gaps",
-  "Gap rewards of held-out pairs. Their means should move left from top to bottom.",
-  _gaps,
+  "gaps", "Gap rewards of held-out pairs. Their means should move left from top to bottom.", _gaps
 )

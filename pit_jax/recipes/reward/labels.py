@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,23 +27,11 @@ class Models:
 
 @dataclasses.dataclass(frozen=True)
 class Subject(subject.Subject):
-  """A finished run of reward models, which answer nothing and have no judges.
-
-  Attributes:
-    models: R_P and R_PIT.
-  """
+  """A finished run of reward models, which answer nothing and have no judges."""
 
   models: Models
-
-  @property
-  def systems(self) -> Mapping[str, Sequence[str]]:
-    """None: nothing answers."""
-    return {}
-
-  @property
-  def pairs(self) -> list[tuple[str, str]]:
-    """None: nothing is compared."""
-    return []
+  systems: ClassVar[dict] = {}  # nothing answers
+  pairs: ClassVar[list] = []  # nothing is compared
 
   @property
   def reward_models(self) -> dict[str, dict]:
@@ -80,50 +69,46 @@ def measure(run: Subject) -> dict:
   Pairs whose writers are held out too come apart from those whose prompts alone are. The order's
   histogram is of the first kind.
   """
-  pairs = _rows(run)
+  # The held-out rows of the prompts that are evaluated.
+  evaluated = set(run.suite.questions)
+  pairs = [row for row in run.context.rows.folds["held_out"] if row.prompt in evaluated]
   margin, gaps = _margins(run, pairs)
   sizes = [run.suite.lengths([getattr(row, name) for row in pairs]) for name in _RESPONSES]
 
   # Intervals resample prompts, so each pair has to say whose it is.
-  prompts = _numbered([row.prompt for row in pairs])
+  asked = [row.prompt for row in pairs]
+  number = {prompt: index for index, prompt in enumerate(dict.fromkeys(asked))}
+  prompts = np.array([number[prompt] for prompt in asked])
   differences = {LONGER: sizes[0] - sizes[1], **margin}
   accuracy = []
   reliability = []
   order = []
+  histograms = []
 
   for kind, part in _kinds(run, pairs).items():
-    about = {"pairs": kind}
     rest = (sizes[0][part], sizes[1][part], prompts[part])
     for name, values in differences.items():
       described = labelled.describe(labelled.right(values[part]), *rest)
-      accuracy.append({**about, "model": name, **described})
+      accuracy.append({"pairs": kind, "model": name, **described})
 
+    labels = np.ones(part.sum(), bool)
     for name, values in margin.items():
-      labels = np.ones(part.sum(), bool)
       groups = margins.by_size(values[part], labels)
       ece = metrics.expected_calibration_error(values[part], labels)
-      reliability.append({**about, "model": name, "ece": ece, "groups": groups})
+      reliability.append({"pairs": kind, "model": name, "ece": ece, "groups": groups})
 
-    if gaps:
-      inside = {name: values[part] for name, values in gaps.items()}
-      order.append({**about, **_order(inside, prompts[part], run.models.gap_reward.facts)})
+    four = {name: values[part] for name, values in gaps.items()}
+    histograms.append(four)
+    order.append({"pairs": kind, **_order(four, prompts[part], run.models.gap_reward.facts)})
 
-  results = {"labels": {"accuracy": accuracy, "reliability": reliability, "order": order}}
-  if gaps:
-    part = next(iter(_kinds(run, pairs).values()))
-    first = {name: values[part] for name, values in gaps.items()}
-    results["gap_order"] = metrics.gap_order(**first) | {"histogram": first}
-
-  return results | {"reward_models": run.reward_models}
+  return {
+    "labels": {"accuracy": accuracy, "reliability": reliability, "order": order},
+    "gap_order": metrics.gap_order(**histograms[0]) | {"histogram": histograms[0]},
+    "reward_models": run.reward_models,
+  }
 
 
 _RESPONSES = ("chosen", "rejected")
-
-
-def _rows(run: Subject) -> Sequence[rows.Preference]:
-  """Returns the held-out rows of the prompts that are evaluated."""
-  prompts = set(run.suite.questions)
-  return [row for row in run.context.rows.folds["held_out"] if row.prompt in prompts]
 
 
 def _kinds(run: Subject, pairs: Sequence[rows.Preference]) -> dict[str, np.ndarray]:
@@ -140,21 +125,15 @@ def _margins(run: Subject, pairs: Sequence[rows.Preference]) -> tuple[dict, dict
   questions = [row.prompt for row in pairs]
   chosen, rejected = ([getattr(row, name) for row in pairs] for name in _RESPONSES)
   model = run.models.reward
+  gap = run.models.gap_reward
   judge = judges.reward_model(reward.rating(run.context, model))
   difference = judge.verdicts(questions, chosen, rejected).difference
-
-  # Without the gain that calibration put into the head, differences are in nats again.
-  by_model = {"R_P": difference / model.facts["gain"]}
-  gap = run.models.gap_reward
   gaps = judges.remembering(functools.partial(run.context.models.inference.gaps, gap.params))
-  four = {
-    "wl": gaps(questions, chosen, rejected),
-    "ww": gaps(questions, chosen, chosen),
-    "ll": gaps(questions, rejected, rejected),
-    "lw": gaps(questions, rejected, chosen),
-  }
-
-  return by_model | {"R_PIT": (four["wl"] - four["lw"]) / gap.facts["gain"]}, four
+  texts = {"w": chosen, "l": rejected}
+  four = {a + b: gaps(questions, texts[a], texts[b]) for a, b in ("wl", "ww", "ll", "lw")}
+  # Without the gain that calibration put into the head, differences are in nats again.
+  turned = (four["wl"] - four["lw"]) / gap.facts["gain"]
+  return {"R_P": difference / model.facts["gain"], "R_PIT": turned}, four
 
 
 def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) -> dict:
@@ -177,13 +156,6 @@ def _order(four: Mapping[str, np.ndarray], prompts: np.ndarray, facts: Mapping) 
 
   spread = float((four["wl"] - four["lw"]).mean())
   identical = np.concatenate(middle)
-  return summary | {
-    "shift": float(identical.mean() - zero) / spread,
-    "deviation": float(identical.std() / abs(spread)),
-  }
-
-
-def _numbered(prompts: Sequence) -> np.ndarray:
-  """Returns the number of each prompt, from 0."""
-  number = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
-  return np.array([number[prompt] for prompt in prompts])
+  summary["shift"] = float(identical.mean() - zero) / spread
+  summary["deviation"] = float(identical.std() / abs(spread))
+  return summary

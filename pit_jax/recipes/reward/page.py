@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 
 from pit_jax.recipes.reward import figures, tables
+from pit_jax.recipes.rlhf import page
 from pit_jax.report import diagram, presentation, tabular
 
 
 def columns(results: Mapping) -> list[diagram.Column]:
   """Returns the one column of both models."""
   chains = [
-    [diagram.Box((*lines, *diagram.effort(results, stage)))]
-    for stage, lines in (
-      ("reward", ("R_P reward", "y_w above y_l")),
-      ("gap_reward", ("R_PIT gap reward", "quality of y_1 − y_2")),
-    )
+    page.box(results, "reward", "R_P reward", "y_w above y_l"),
+    page.box(results, "gap_reward", "R_PIT gap reward", "quality of y_1 − y_2"),
   ]
-
   return [diagram.Column("Fold 2", chains, diagram.rows(results, "reward"))]
 
 

@@ -8,16 +8,11 @@ from pit_jax.report import cells
 
 def accuracy(results: Mapping) -> cells.Table:
   """How often each reward model meets the labels, beside length."""
-  columns = {
-    "pairs": lambda row: row["pairs"],
-    "preferred is": lambda row: row["model"],
-    "right": lambda row: cells.percent(row["accuracy"]),
-    "95%": lambda row: cells.percents(row["accuracy_ci95"]),
+  columns = cells.columns({
+    "pairs": "pairs", "preferred is": "model", "right": "accuracy", "95%": "accuracy_ci95",
     "above length": lambda row: _points(row["above_length_ci95"]),
-    "balanced": lambda row: cells.percent(row["balanced"]),
-    "balanced 95%": lambda row: cells.percents(row["balanced_ci95"]),
-    "n": lambda row: f"{row['n']:,}",
-  }
+    "balanced": "balanced", "balanced 95%": "balanced_ci95", "n": "n",
+  })  # fmt: skip
 
   note = (
     "How often the labels are met, by what each model prefers; all prompts are new. Above length: "
@@ -26,39 +21,31 @@ def accuracy(results: Mapping) -> cells.Table:
     "was; length alone has 50% there. Intervals resample prompts."
   )
 
-  return cells.select(
-    "labels", "Held-out labels", _accuracies(results), columns, note=note, words=2
-  )
+  rows = _labels(results, "accuracy")
+  return cells.select("labels", "Held-out labels", rows, columns, note=note, words=2)
 
 
 def alike(results: Mapping) -> cells.Table:
   """The same on pairs of like length."""
-  columns = {
-    "pairs": lambda row: row["pairs"],
-    "preferred is": lambda row: row["model"],
-    "right": lambda row: cells.percent(row["matched"]),
-    "95%": lambda row: cells.percents(row["matched_ci95"]),
-    "n": lambda row: f"{row['matched_n']:,}",
-  }
-  rows = [row for row in _accuracies(results) if row["matched_n"]]
+  columns = cells.columns({
+    "pairs": "pairs", "preferred is": "model", "right": "matched", "95%": "matched_ci95",
+    "n": "matched_n",
+  })  # fmt: skip
+  rows = [row for row in _labels(results, "accuracy") if row["matched_n"]]
 
   note = "Pairs whose responses differ by at most 10% in length."
   return cells.select("labels_alike", "Labels at like length", rows, columns, note=note, words=2)
 
 
-def _accuracies(results: Mapping) -> Sequence[Mapping]:
-  return results.get("labels", {}).get("accuracy", ())
+def _labels(results: Mapping, part: str) -> Sequence[Mapping]:
+  return results.get("labels", {}).get(part, ())
 
 
 def reliability(results: Mapping) -> cells.Table:
   """Predicted probabilities against frequencies."""
-  rows = results.get("labels", {}).get("reliability", ())
+  rows = _labels(results, "reliability")
   groups = range(max((len(row["groups"]) for row in rows), default=0))
-  columns = {
-    "pairs": lambda row: row["pairs"],
-    "model": lambda row: row["model"],
-    "ECE": lambda row: cells.fixed(row["ece"], 3),
-  }
+  columns = cells.columns({"pairs": "pairs", "model": "model", "ECE": "ece"})
   for place in groups:
     columns[f"fifth {place + 1}"] = lambda row, place=place: _said(row["groups"], place)
 
@@ -73,23 +60,17 @@ def reliability(results: Mapping) -> cells.Table:
 
 def order(results: Mapping) -> cells.Table:
   """How many pairs have the order of eq. 1."""
-  columns = {
-    "pairs": lambda row: row["pairs"],
-    "eq. 1 holds": lambda row: cells.percent(row["ordered"]),
-    "95%": lambda row: cells.percents(row["ordered_ci95"]),
-    "r(w,l) above zero": lambda row: cells.percent(row["above"]),
-    "r(l,w) below zero": lambda row: cells.percent(row["below"]),
-    "identical: shift": lambda row: cells.fixed(row["shift"]),
-    "deviation": lambda row: cells.fixed(row["deviation"]),
-    "n": lambda row: f"{row['n']:,}",
-  }
+  columns = cells.columns({
+    "pairs": "pairs", "eq. 1 holds": "ordered", "95%": "ordered_ci95", "r(w,l) above zero": "above",
+    "r(l,w) below zero": "below", "identical: shift": "shift", "deviation": "deviation", "n": "n",
+  })  # fmt: skip
 
   note = (
     "R_PIT, pair by pair. Zero is the mean over identical pairs of the validation part; shift and "
     "deviation say where the identical pairs of these rows lie around it, in units of the mean "
     "r(w,l) − r(l,w)."
   )
-  rows = results.get("labels", {}).get("order", ())
+  rows = _labels(results, "order")
 
   return cells.select("order", "Order of eq. 1, pair by pair", rows, columns, note=note)
 
@@ -99,14 +80,9 @@ def gap_order(results: Mapping) -> cells.Table | None:
   order = results.get("gap_order")
   if not order:
     return None
-  holds = order.get("holds")
-  columns = {
-    f"r({name[0]},{name[1]})": lambda row, name=name: cells.fixed(row[name])
-    for name in figures.GAPS
-  }
-
-  columns["r(w,l) > r(l,w)"] = lambda row: cells.percent(row["accuracy"])
-  columns["order holds"] = lambda row: cells.BLANK if holds is None else ("yes" if holds else "no")
+  means = {f"r({a},{b})": a + b for a, b in figures.GAPS}
+  others = {"r(w,l) > r(l,w)": "accuracy", "order holds": "holds"}
+  columns = cells.columns(means | others)
   note = "Wanted: r(w,l) ≥ r(w,w) ≈ r(l,l) ≥ r(l,w), on the means; ≈ is a quarter of the range."
   return cells.select("gap_order", "Order of the gaps", [order], columns, note=note, words=0)
 

@@ -41,6 +41,12 @@ def exported(policy: policy_chain.Policy) -> dict[str, Any]:
   return {"models": models, "zero_point": None, "published": policy.reward.published}
 
 
+def judged(policy: policy_chain.Policy) -> dict[str, Any]:
+  """Returns the policy's chain as arguments of `subject.suite_of`."""
+  models = {"policy": policy.rl, "sampler": policy.sft}
+  return {**models, "reward_model": policy.reward, "judge": policy.judge}
+
+
 def facts_of(policy: policy_chain.Policy) -> dict[str, dict]:
   """Returns what is known of the reward models of the policy's chain."""
   return subject.facts_of({"R_P": policy.reward, subject.INDEPENDENT: policy.judge})
@@ -50,17 +56,13 @@ def chains_of(
   context: contexts.Context, suite: suites.Suite, policy: policy_chain.Policy
 ) -> dict[str, subject.Chain]:
   """Returns the policy's RL as a chain along which samples were kept."""
-
   # An improver's chain has drafts; a policy has none.
-  def score(questions, answers, _):
-    return suite.selector.score(questions, answers)
-
   chain = subject.Chain(
     stages=[("rl_policy", context.config.rl.steps)],
     start="policy_sft",
     first=lambda few, _: few.answers(policy.sft, subject.FRONTIER),
     proxy="R_P",
-    score=score,
+    score=lambda questions, answers, _: suite.selector.score(questions, answers),
   )
 
   return {"policy": chain}
@@ -68,9 +70,7 @@ def chains_of(
 
 def of_run(context: contexts.Context, policy: policy_chain.Policy) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  models = {"policy": policy.rl, "sampler": policy.sft}
-  judges = {"reward_model": policy.reward, "judge": policy.judge}
-  suite = subject.suite_of(context, **models, **judges)
+  suite = subject.suite_of(context, **judged(policy))
   return subject.Policies(
     context,
     suite,

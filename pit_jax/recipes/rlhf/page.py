@@ -14,16 +14,17 @@ JUDGES = {"R_P": "R_P, the reward model that also trained the policy"}
 HEADLINES = {("original", "policy_sft"): ("RLHF", "the fine-tuned policy's answers")}
 
 
+def box(results: Mapping, stage: str, *lines: str) -> list[diagram.Box]:
+  """Returns the box of one stage: what is said of it, and how long it takes."""
+  return [diagram.Box((*lines, *diagram.effort(results, stage)))]
+
+
 def boxes(results: Mapping) -> dict[str, list[diagram.Box]]:
   """Returns the boxes of the policy's chain, by fold."""
-
-  def box(stage: str, *lines: str) -> list[diagram.Box]:
-    return [diagram.Box((*lines, *diagram.effort(results, stage)))]
-
   return {
-    "sft": box("sft_policy", "M_P fine-tuned", "x → y_w"),
-    "reward": box("reward", "R_P reward", "y_w above y_l"),
-    "rl": box("rl_policy", "M_P reinforced", "for R_P, near its start"),
+    "sft": box(results, "sft_policy", "M_P fine-tuned", "x → y_w"),
+    "reward": box(results, "reward", "R_P reward", "y_w above y_l"),
+    "rl": box(results, "rl_policy", "M_P reinforced", "for R_P, near its start"),
     "held_out": [diagram.Box(("original", "x → M_P → y_0"))],
   }
 

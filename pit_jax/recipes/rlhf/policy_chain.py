@@ -21,16 +21,12 @@ class Policy:
 def train_policy(context: contexts.Context) -> Policy:
   """Trains the three models of the policy's chain."""
   c = context.config
-  policy_sft = sft.run(
-    context, "sft_policy", context.rows.fold(c.sft.fold), start=context.initial_policy(), job=c.sft
-  )
+  fold = context.rows.fold(c.sft.fold)
+  policy_sft = sft.run(context, "sft_policy", fold, start=context.initial_policy(), job=c.sft)
   reward_model = train_reward(context, start=policy_sft, sampler=policy_sft)
-  watch = frontier.watch(context, context.config.rl.steps, policy_sft)
+  watch = frontier.watch(context, c.rl.steps, policy_sft)
   trained = context.models.waiting(_train_rl(context, policy_sft, reward_model, watch).policy)
-
-  return Policy(
-    sft=policy_sft, reward=reward_model, rl=trained, judge=_train_judge(context, policy_sft)
-  )
+  return Policy(policy_sft, reward_model, trained, _train_judge(context, policy_sft))
 
 
 def train_reward(
@@ -38,13 +34,11 @@ def train_reward(
 ) -> reward.RewardModel:
   """Trains R_P, or calibrates the published model that is R_P; see `reward.run`."""
   job = context.config.reward
-  name = "reward"
   fold = context.rows.fold(job.fold)
-
   # A published model is R_P as it is: only its unit is made.
   if context.models.reward is not None:
-    return reward.published(context, name, fold, context.models.reward, sampler)
-  return reward.run(context, name, fold, start=start, job=job, sampler=sampler)
+    return reward.published(context, "reward", fold, context.models.reward, sampler)
+  return reward.run(context, "reward", fold, start=start, job=job, sampler=sampler)
 
 
 def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.RewardModel | None:
@@ -60,34 +54,26 @@ def _train_judge(context: contexts.Context, policy_sft: Params) -> reward.Reward
   return reward.run(context, "reward_judge", fold, job=job, **start)
 
 
-def _rewards(
-  context: contexts.Context, model: reward.RewardModel, fold: preferences.Fold
-) -> rl.Rewards:
+def _asked(context: contexts.Context, model: reward.RewardModel) -> tuple:
+  """Returns the prompts of RL, and what rewards the answers to them."""
+  job = context.config.rl
+  fold = context.rows.fold(job.fold)
   own = {"reward": reward.signal(context, model, fold.prompts)}
-  return rewards.chosen(context, context.config.rl, own, fold.prompts)
+  return context.rows.prompts(fold), rewards.chosen(context, job, own, fold.prompts)
 
 
 def _train_rl(
-  context: contexts.Context,
-  policy_sft: Params,
-  reward_model: reward.RewardModel,
-  watch: frontier.Watch | None = None,
+  context: contexts.Context, policy_sft: Params, model: reward.RewardModel, watch=None
 ) -> rl.Learner:
   """Maximises E[R_P(x, y)] − β KL(M_P ‖ M_P^SFT) (Wang et al. 2024, eq. 3)."""
   job = context.config.rl
-  fold = context.rows.fold(job.fold)
-  value = reward.first_value(context, reward_model, policy_sft)
+  value = reward.first_value(context, model, policy_sft)
+  how = {"reference": policy_sft, "steps": job.steps, "job": job, "watch": watch}
+  # No name holds the start, which is used up.
   return rl.run(
-    context,
-    "rl_policy",
-    context.rows.prompts(fold),
-    _rewards(context, reward_model, fold),
-    start=rl.begin(context, {"policy": policy_sft, "value": value}, job),
-    reference=policy_sft,
-    steps=job.steps,
-    job=job,
-    watch=watch,
-  )
+    context, "rl_policy", *_asked(context, model),
+    start=rl.begin(context, {"policy": policy_sft, "value": value}, job), **how,
+  )  # fmt: skip
 
 
 def train_longer(context: contexts.Context, policy: Policy, name: str, steps: int) -> Params:
@@ -99,16 +85,9 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
   """
   job = context.config.rl.copy_and_resolve_references()
   job.value_warmup = 0
-  fold = context.rows.fold(job.fold)
+  how = {"reference": policy.sft, "steps": steps, "job": job}
   learner = rl.run(
-    context,
-    name,
-    context.rows.prompts(fold),
-    _rewards(context, policy.reward, fold),
-    start=_train_rl(context, policy.sft, policy.reward),
-    reference=policy.sft,
-    steps=steps,
-    job=job,
-  )
-
+    context, name, *_asked(context, policy.reward),
+    start=_train_rl(context, policy.sft, policy.reward), **how,
+  )  # fmt: skip
   return context.models.waiting(learner.policy)
