@@ -26,13 +26,13 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
   Two figures take length away. `balanced` is the mean of the accuracies on pairs whose chosen
   response is the longer and on those whose chosen one is the shorter: a rule that knows lengths
   alone has 50%, whichever way it goes and however lengths are distributed. `matched` is the
-  accuracy on pairs of like length, within 10% of the longer one.
+  accuracy on pairs of like length, within 10% of the longer one. Pairs of a prompt are resampled
+  together.
 
   Args:
     met: by the rule, of each pair.
-    chosen: length of the chosen response.
-    rejected: length of the rejected one.
-    prompts: pairs of a prompt are resampled together.
+    chosen: length of the chosen response; `rejected` that of the other one.
+    prompts: of each pair.
 
   Returns:
     `n` pairs of `prompts` prompts; `accuracy`, `above_length` (accuracy less that of the longer
@@ -74,24 +74,20 @@ def average(
 ) -> Estimate | None:
   """Returns the mean over some parts of the mean of values in each, with its bootstrap interval.
 
+  None where a part is empty. Resamples that lack a part are left out of the interval.
+
   Args:
     values: one per pair.
     prompts: which pairs are drawn together.
     parts: which pairs each part has.
-    resamples: bootstrap samples over prompts; at least 1.
-    seed: of the resampling.
-
-  Returns:
-    None where a part is empty. Resamples that lack a part are left out of the interval.
+    resamples: bootstrap samples over prompts, from the `seed`; at least 1.
   """
   if not all(np.any(part) for part in parts):
     return None
   numbers, place = np.unique(prompts, return_inverse=True)
-  draws = resampling.draws(numbers.size, resamples, seed)
-
-  # The first row counts every prompt once: the estimate, before its resamples.
-  weights = np.concatenate([np.ones((1, numbers.size)), draws])
+  weights = resampling.weights(numbers.size, resamples, seed)
   means = []
+
   for part in parts:
     part = np.asarray(part)
     sums = np.bincount(place[part], weights=values[part], minlength=numbers.size)
@@ -99,5 +95,4 @@ def average(
     with np.errstate(invalid="ignore"):
       means.append((weights @ sums) / (weights @ counts))
 
-  estimates = np.mean(means, axis=0)
-  return float(estimates[0]), resampling.interval(estimates[1:])
+  return resampling.estimate(np.mean(means, axis=0))

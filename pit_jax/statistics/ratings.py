@@ -44,11 +44,7 @@ class _Games:
 
 
 def rate(
-  outcomes: Outcomes,
-  *,
-  orders: int = 20,
-  resamples: int = 100,
-  seed: int = 0,
+  outcomes: Outcomes, *, orders: int = 20, resamples: int = 100, seed: int = 0
 ) -> list[Rating]:
   """Rates systems by Elo and by Bradley–Terry strengths, best first.
 
@@ -63,8 +59,7 @@ def rate(
   Args:
     outcomes: {(a, b): 1 where a won on a prompt, 0 a tie, −1 where b won}, once for each pair.
     orders: shuffles of the games that Elo is averaged over; at least 2.
-    resamples: bootstrap samples over prompts; at least 2.
-    seed: of orders and resampling.
+    resamples: bootstrap samples over prompts, at least 2; they and the orders follow the `seed`.
 
   Raises:
     ValueError: if there is no pair or the pairs have different numbers of prompts.
@@ -127,14 +122,9 @@ def _elo(games: _Games, prompts: Int[np.ndarray, " M"], generator: np.random.Gen
 
   # Results lie pair by pair, so a game's number tells its pair.
   pair = order // played.shape[1]
+  winners = played.ravel()[order].tolist()
   result = evalica.elo(
-    games.first[pair],
-    games.second[pair],
-    played.ravel()[order].tolist(),
-    index=index,
-    initial=MEAN,
-    scale=SCALE,
-    k=STEP,
+    games.first[pair], games.second[pair], winners, index=index, initial=MEAN, scale=SCALE, k=STEP
   )
 
   return result.scores.reindex(index).to_numpy()
@@ -146,19 +136,14 @@ def _bradley_terry(games: _Games, draw: Int[np.ndarray, " B"]):
   kinds = (WON, LOST, TIED)
   counts = np.stack([(games.results == kind) @ draw for kind in kinds], axis=1).astype(float)
   counts[:, kinds.index(TIED)] += TIES
+  first, second = (np.repeat(side, len(kinds)) for side in (games.first, games.second))
   result = evalica.bradley_terry(
-    np.repeat(games.first, len(kinds)),
-    np.repeat(games.second, len(kinds)),
-    list(kinds) * len(counts),
-    index=index,
-    weights=counts.ravel().tolist(),
-    tolerance=1e-10,
-    limit=10_000,
-  )
+    first, second, list(kinds) * len(counts), index=index, weights=counts.ravel().tolist(),
+    tolerance=1e-10, limit=10_000,
+  )  # fmt: skip
 
-  strengths = result.scores.reindex(index).to_numpy()
   # Only ratios of strengths are known, so the mean rating is set.
-  logs = np.log10(strengths)
+  logs = np.log10(result.scores.reindex(index).to_numpy())
   return MEAN + SCALE * (logs - logs.mean())
 
 

@@ -19,6 +19,16 @@ def draws(prompts: int, resamples: int, seed: int) -> Int[np.ndarray, "S B"]:
   return generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
 
 
+def weights(prompts: int, resamples: int, seed: int) -> Float[np.ndarray, "R B"]:
+  """Returns how often each prompt counts: once in the first row, the estimate's; then as drawn."""
+  return np.concatenate([np.ones((1, prompts)), draws(prompts, resamples, seed)])
+
+
+def estimate(values: Float[np.ndarray, " R"]) -> tuple[float, tuple[float, float] | None]:
+  """Returns a figure of all prompts, the first value, and the interval that its resamples give."""
+  return float(values[0]), interval(values[1:])
+
+
 def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float] | None:
   """Returns the middle 95% of a figure's resamples; None where no resample has the figure.
 
