@@ -84,10 +84,8 @@ def plain(value: Any) -> str:
   if value is None:
     return BLANK
   if isinstance(value, Mapping):
-    return (
-      ", ".join(f"{key.replace('_', ' ')} {plain(item)}" for key, item in value.items()) or "none"
-    )
-
+    entries = [f"{key.replace('_', ' ')} {plain(item)}" for key, item in value.items()]
+    return ", ".join(entries) or "none"
   if isinstance(value, bool):
     return "yes" if value else "no"
   if isinstance(value, int):

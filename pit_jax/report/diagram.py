@@ -22,15 +22,10 @@ HEADING = 40
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-  """One model, at one place of the pipeline.
+  """One model, at one place of the pipeline."""
 
-  Attributes:
-    lines: a title, then what it learns and how long.
-    takes_samples: whether it reads samples of what the first chain has in this column.
-  """
-
-  lines: tuple[str, ...]
-  takes_samples: bool = False
+  lines: tuple[str, ...]  # a title, then what it learns and how long
+  takes_samples: bool = False  # whether it reads samples of the first chain's in this column
 
   @property
   def height(self) -> int:
@@ -40,17 +35,11 @@ class Box:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """What is done with one fold of the rows.
+  """What is done with one fold of the rows."""
 
-  Attributes:
-    title: its heading.
-    chains: the boxes of each line of models, in order; every column has as many chains.
-    note: what stands beside the heading.
-  """
-
-  title: str
-  chains: Sequence[Sequence[Box]]
-  note: str = ""
+  title: str  # its heading
+  chains: Sequence[Sequence[Box]]  # of each line of models in order, as many in every column
+  note: str = ""  # what stands beside the heading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +54,11 @@ class Placed:
 
 
 def draw(columns: Sequence[Column], wide: bool) -> str:
-  """Draws a pipeline as an <svg> element in the page's colours.
+  """Draws a pipeline as an <svg> element in the page's colours; "" where there is nothing to draw.
 
   Args:
     columns: of the drawing.
     wide: side by side (245 px each) instead of below each other (380 px wide).
-
-  Returns:
-    The element; "" where there is nothing to draw.
   """
   if not columns:
     return ""
@@ -138,22 +124,17 @@ def _wide(columns):
   """Folds from left to right, chains from top to bottom."""
   width = 225
   distance = 20
-  starts = []
-  below = HEADING
-
-  for chain in range(len(columns[0])):
-    starts.append(below)
-    below += max(_stack(column[chain]) for column in columns) + 2 * GAP
-
+  heights = [max(map(_stack, boxes)) + 2 * GAP for boxes in zip(*columns, strict=True)]
+  *starts, below = itertools.accumulate(heights, initial=HEADING)
+  lefts = [fold * (width + distance) for fold in range(len(columns))]
   placed = [
-    [_pile(boxes, fold * (width + distance) + 12, start, width - 24, chain)
+    [_pile(boxes, left + 12, start, width - 24, chain)
      for chain, (boxes, start) in enumerate(zip(column, starts, strict=True))]
-    for fold, column in enumerate(columns)
+    for left, column in zip(lefts, columns, strict=True)
   ]  # fmt: skip
   height = below - GAP
-  bands = [(fold * (width + distance), 0, width, height) for fold in range(len(columns))]
 
-  return placed, bands, (len(columns) * (width + distance) - distance, height)
+  return placed, [(left, 0, width, height) for left in lefts], (lefts[-1] + width, height)
 
 
 def _tall(columns):
@@ -182,12 +163,8 @@ def _stack(boxes: Sequence[Box]) -> int:
 
 def _pile(boxes: Sequence[Box], x: int, y: int, width: int, chain: int) -> list[Placed]:
   tint = palette.TEAL if chain else palette.BLUE
-  placed = []
-  for box in boxes:
-    placed.append(Placed(box, x, y, width, tint))
-    y += box.height + GAP
-
-  return placed
+  tops = itertools.accumulate((box.height + GAP for box in boxes), initial=y)
+  return [Placed(box, x, top, width, tint) for box, top in zip(boxes, tops, strict=False)]
 
 
 def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
@@ -197,9 +174,7 @@ def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
       parts.append(_link(boxes[-1], following[0], wide))
 
   for boxes in (chain for fold in placed for chain in fold):
-    for upper, lower in itertools.pairwise(boxes):
-      middle = upper.x + upper.width // 2
-      parts.append(_path(f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}"))
+    parts += [_down(upper, lower) for upper, lower in itertools.pairwise(boxes)]
 
   for (sampler, *_), *others in placed:
     for item in (item for boxes in others for item in boxes if item.box.takes_samples):
@@ -211,13 +186,16 @@ def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
 def _link(start: Placed, end: Placed, wide: bool) -> str:
   """The arrow to the next fold; it steps up where a curriculum has gone below its first stage."""
   if not wide:
-    middle = start.x + start.width // 2
-    return _path(f"M{middle} {start.y + start.box.height}V{end.y - 1}")
-
+    return _down(start, end)
   side = start.x + start.width
   if start.y == end.y:
     return _path(f"M{side} {start.y + 30}H{end.x - 1}")
   return _path(f"M{side} {start.y + start.box.height - 14}h22V{end.y + 30}H{end.x - 1}")
+
+
+def _down(upper: Placed, lower: Placed) -> str:
+  middle = upper.x + upper.width // 2
+  return _path(f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}")
 
 
 def _samples(sampler: Placed, stage: Placed, wide: bool) -> str:

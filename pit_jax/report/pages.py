@@ -110,15 +110,9 @@ def publish(
 def tables(
   results: Mapping, method: presentation.Presentation = presentation.ANY, width: int = 100
 ) -> str:
-  """Returns the headline and the page's tables as text for a terminal.
+  """Returns the headline and the page's tables as text for a terminal of so many characters.
 
-  Args:
-    results: as for `write`.
-    method: as for `write`.
-    width: characters per line.
-
-  Raises:
-    ValueError: as for `write`.
+  What it takes and raises is otherwise as for `write`.
   """
   results = check(results)
   console = rich.console.Console(file=io.StringIO(), width=width, color_system=None)
@@ -146,12 +140,9 @@ def _grid(table: cells.Table, console: rich.console.Console) -> rich.table.Table
   for index, column in enumerate(table.columns):
     is_words = index < table.words
     parts = [part for row in (table.columns, *table.rows) for part in row[index].split()]
-    drawn.add_column(
-      column,
-      justify="left" if is_words else "right",
-      no_wrap=not is_words,
-      min_width=max(map(len, parts), default=1),  # a name that is cut off is none
-    )
+    width = max(map(len, parts), default=1)  # a name that is cut off is none
+    justify = "left" if is_words else "right"
+    drawn.add_column(column, justify=justify, no_wrap=not is_words, min_width=width)
 
   for row in table.rows:
     drawn.add_row(*row)
@@ -164,8 +155,7 @@ def _grid(table: cells.Table, console: rich.console.Console) -> rich.table.Table
 def check(results: Mapping) -> dict[str, Any]:
   """Returns the results as plain JSON values, or says what is missing or of the wrong kind."""
   results = _plain(results)
-  missing = [key for key in REQUIRED if key not in results]
-  if missing:
+  if missing := [key for key in REQUIRED if key not in results]:
     raise ValueError(
       f"results lack {', '.join(missing)}; required are {', '.join(REQUIRED)}, "
       f"got {', '.join(results) or 'nothing'}"
@@ -196,9 +186,7 @@ def _check_keys(where: str, value: Any, keys: Sequence[str]) -> None:
   if not keys:
     return
   _check_kind(where, value, dict, "a mapping")
-  missing = [key for key in keys if key not in value]
-
-  if missing:
+  if missing := [key for key in keys if key not in value]:
     raise ValueError(
       f"results.{where} lacks {', '.join(missing)}; it has {', '.join(value) or 'nothing'} "
       f"and needs {', '.join(keys)}"
@@ -231,23 +219,17 @@ def _replace(path: pathlib.Path, text: str) -> None:
 
 
 def _render(
-  results: Mapping,
-  shown: Mapping,
-  method: presentation.Presentation,
-  drawn: Mapping[str, str],
+  results: Mapping, shown: Mapping, method: presentation.Presentation, drawn: Mapping[str, str]
 ) -> str:
   # Sections may be absent: a template may ask for keys of what is not there.
   templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("pit_jax.report"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.ChainableUndefined,
-  )
+    loader=jinja2.PackageLoader("pit_jax.report"), undefined=jinja2.ChainableUndefined,
+    autoescape=True, trim_blocks=True, lstrip_blocks=True,
+  )  # fmt: skip
   templates.filters |= {"letters": _letters, "fixed": cells.fixed, "themed": palette.themed}
-
-  templates.globals |= {"mark": revisions.mark, "colour": method.colour, "palette": palette}
-  templates.globals |= {"duration": cells.duration}
+  templates.globals |= {
+    "mark": revisions.mark, "colour": method.colour, "palette": palette, "duration": cells.duration
+  }  # fmt: skip
   # The page allows no script but this one, by its hash; so it is not rendered.
   script = templates.loader.get_source(templates, "filter.js")[0]
   claims, remark = method.claims(results)
