@@ -64,8 +64,8 @@ def of(
   if changed.size:
     prompts, new, old = ([column[i] for i in changed] for column in (questions, versions, drafts))
     # What is subtracted: both_orders exchanges the two, draft_zero asks of the draft itself.
-    against = (old, new) if rule == "both_orders" else (old, old)
-    reads = gaps([*prompts, *prompts], [*new, *against[0]], [*old, *against[1]])
+    reference = new if rule == "both_orders" else old
+    reads = gaps([*prompts, *prompts], [*new, *old], [*old, *reference])
     difference = reads[: len(prompts)] - reads[len(prompts) :]
     gained[changed] = difference / 2 if rule == "both_orders" else difference
 
@@ -77,10 +77,7 @@ def reads(rule: str, versions: Sequence[str], drafts: Sequence[str]) -> np.ndarr
   check(rule)
   if rule == "zero_point":
     return np.ones(len(drafts), int)
-  counts = np.zeros(len(drafts), int)
-  counts[_changed(versions, drafts)] = 2
-
-  return counts
+  return 2 * np.bincount(_changed(versions, drafts), minlength=len(drafts))
 
 
 def _changed(versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:

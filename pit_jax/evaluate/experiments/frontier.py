@@ -35,9 +35,7 @@ def measure(run: subject.Subject) -> dict:
 def pool(parts: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   """Returns the frontiers of several runs of one configuration as that of all their prompts.
 
-  Args:
-    parts: what `measure` found in each run.
-    prompts: of each part, what tells its prompts from others.
+  Parts are what `measure` found in each run, and prompts what tells those of each from others.
   """
   chains = []
   for rows in zip(*(part["chains"] for part in parts), strict=True):
