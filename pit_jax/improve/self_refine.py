@@ -95,7 +95,7 @@ def _format(form: Form, count: int) -> prompt_formats.Format:
 
 @dataclasses.dataclass(frozen=True)
 class Refinements:
-  """Every version of N answers, and how it came about; columns[k − 1][i] is of answer i, round k."""
+  """Every version of N answers, and how it came about: column[k − 1][i] of answer i in round k."""
 
   texts: list[list[str]]  # texts[k][i] is answer i after k rounds; texts[0] are the first answers
   feedback: list[list[str | None]]  # what the model said of it; None where nobody asked

@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 
+import jinja2
 import markupsafe
 
 from pit_jax.report import cells, palette
@@ -52,6 +53,11 @@ class Placed:
   width: int
   tint: str
 
+  @property
+  def lines(self) -> list[tuple[str, int]]:
+    """Its lines, each with its height in the drawing."""
+    return [(line, self.y + PAD + 11 + LINE * i) for i, line in enumerate(self.box.lines)]
+
 
 def draw(columns: Sequence[Column], wide: bool) -> str:
   """Draws a pipeline as an <svg> element in the page's colours; "" where there is nothing to draw.
@@ -63,18 +69,14 @@ def draw(columns: Sequence[Column], wide: bool) -> str:
   if not columns:
     return ""
   placed, bands, size = (_wide if wide else _tall)([column.chains for column in columns])
-  parts = [_band(*band, column) for band, column in zip(bands, columns, strict=True)]
-  parts += _arrows(placed, wide)
-  parts += [_box(item) for column in placed for chain in column for item in chain]
-  shape = "wide" if wide else "tall"
+  boxes = [item for column in placed for chain in column for item in chain]
   titles = ", ".join(box.lines[0] for column in columns for chain in column.chains for box in chain)
-
-  # A page has both drawings, and ids of markers must differ within one document.
-  drawing = (
-    f'<svg class="pipeline {shape}" viewBox="0 0 {size[0]} {size[1]}" role="img" '
-    f'aria-label="The pipeline: {markupsafe.escape(titles)}">'
-    f"{_HEAD.replace('arrow', f'arrow-{shape}')}{''.join(parts)}</svg>"
-  ).replace("url(#arrow)", f"url(#arrow-{shape})")
+  templates = jinja2.Environment(loader=jinja2.PackageLoader("pit_jax.report"), autoescape=True)
+  templates.filters["lowered"] = _lowered
+  drawing = templates.get_template("pipeline.svg.jinja").render(
+    shape="wide" if wide else "tall", size=size, titles=titles, palette=palette,
+    bands=zip(bands, columns, strict=True), arrows=_arrows(placed, wide), boxes=boxes,
+  )  # fmt: skip
 
   return palette.themed(drawing)
 
@@ -112,12 +114,6 @@ def rows(results: Mapping, fold: str) -> str:
   """Returns how many rows a fold has, in words; "" where it is not known."""
   count = results.get("data", {}).get("folds", {}).get(fold)
   return "" if count is None else f"{count:,} rows"
-
-
-_HEAD = (
-  '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-  'orient="auto-start-reverse"><path d="M0 .8 7 4 0 7.2z" fill="#6d7178"/></marker></defs>'
-)
 
 
 def _wide(columns):
@@ -167,18 +163,19 @@ def _pile(boxes: Sequence[Box], x: int, y: int, width: int, chain: int) -> list[
   return [Placed(box, x, top, width, tint) for box, top in zip(boxes, tops, strict=False)]
 
 
-def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
+def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[tuple[str, bool]]:
+  """Returns the path of each arrow, and whether it is dashed."""
   parts = []
   for here, there in itertools.pairwise(placed):
     for boxes, following in zip(here, there, strict=True):
-      parts.append(_link(boxes[-1], following[0], wide))
+      parts.append((_link(boxes[-1], following[0], wide), False))
 
   for boxes in (chain for fold in placed for chain in fold):
-    parts += [_down(upper, lower) for upper, lower in itertools.pairwise(boxes)]
+    parts += [(_down(upper, lower), False) for upper, lower in itertools.pairwise(boxes)]
 
   for (sampler, *_), *others in placed:
     for item in (item for boxes in others for item in boxes if item.box.takes_samples):
-      parts.append(_samples(sampler, item, wide))
+      parts.append((_samples(sampler, item, wide), True))
 
   return parts
 
@@ -189,60 +186,29 @@ def _link(start: Placed, end: Placed, wide: bool) -> str:
     return _down(start, end)
   side = start.x + start.width
   if start.y == end.y:
-    return _path(f"M{side} {start.y + 30}H{end.x - 1}")
-  return _path(f"M{side} {start.y + start.box.height - 14}h22V{end.y + 30}H{end.x - 1}")
+    return f"M{side} {start.y + 30}H{end.x - 1}"
+  return f"M{side} {start.y + start.box.height - 14}h22V{end.y + 30}H{end.x - 1}"
 
 
 def _down(upper: Placed, lower: Placed) -> str:
   middle = upper.x + upper.width // 2
-  return _path(f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}")
+  return f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}"
 
 
 def _samples(sampler: Placed, stage: Placed, wide: bool) -> str:
   """The dashed arrow along which the first chain's samples reach a stage of another."""
   if wide:
     side = sampler.x + sampler.width
-    return _path(f"M{side} {sampler.y + 44}h7V{stage.y + 18}H{side + 1}", dashed=True)
+    return f"M{side} {sampler.y + 44}h7V{stage.y + 18}H{side + 1}"
 
   foot = sampler.y + sampler.box.height
   height = stage.y + stage.box.height // 2
-  return _path(f"M{sampler.x + sampler.width - 24} {foot}V{height}H{stage.x - 1}", dashed=True)
+  return f"M{sampler.x + sampler.width - 24} {foot}V{height}H{stage.x - 1}"
 
 
-def _path(shape: str, dashed: bool = False) -> str:
-  dash = ' stroke-dasharray="4 3"' if dashed else ""
-  return (
-    f'<path d="{shape}" fill="none" stroke="#6d7178" stroke-width="1.2"{dash} '
-    f'marker-end="url(#arrow)"/>'
-  )
-
-
-def _band(x: int, y: int, width: int, height: int, column: Column) -> str:
-  return (
-    f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="#f3f1ec"/>'
-    f'<text x="{x + 12}" y="{y + 25}" font-size="13" font-weight="600" fill="{palette.INK}">'
-    f'{markupsafe.escape(column.title)}</text><text x="{x + width - 12}" y="{y + 25}" '
-    f'font-size="12" text-anchor="end" fill="{palette.QUIET}">{column.note}</text>'
-  )
-
-
-def _box(item: Placed) -> str:
-  lines = []
-  for index, line in enumerate(item.box.lines):
-    style = f'font-weight="600" fill="{item.tint}"' if not index else f'fill="{palette.INK}"'
-    y = item.y + PAD + 11 + LINE * index
-    lines.append(
-      f'<text x="{item.x + 11}" y="{y}" font-size="12.5" {style}>{_letters(line)}</text>'
-    )
-
-  return (
-    f'<rect x="{item.x}" y="{item.y}" width="{item.width}" height="{item.box.height}" rx="5" '
-    f'fill="{palette.WHITE}" stroke="{item.tint}" stroke-opacity=".45"/>{"".join(lines)}'
-  )
-
-
-def _letters(text: str) -> str:
+def _lowered(text: str) -> markupsafe.Markup:
   """Sets M_P and its like with a lowered index, in a way every browser knows."""
   # dy moves all that follows; a letter of no width brings the line back up.
   lowered = r'\1<tspan dy="3" font-size="9.5">\2</tspan><tspan dy="-3">​</tspan>'
-  return re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", lowered, str(markupsafe.escape(text)))
+  escaped = str(markupsafe.escape(text))
+  return markupsafe.Markup(re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", lowered, escaped))
