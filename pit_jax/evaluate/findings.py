@@ -34,13 +34,9 @@ ONLY_A_LANGUAGE_MODEL = (
 
 
 def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | None = None) -> dict:
-  """Returns the results of a finished run.
+  """Returns the results of a finished run, of a recipe and all that it trained.
 
-  Args:
-    context: configuration, data, models and folder of the run.
-    recipe: its recipe.
-    trained: all that it trained.
-    only: repeats one experiment and keeps the other results of the run's report; None runs all.
+  `only` repeats one experiment and keeps the other results of the run's report; None runs all.
   """
   experiments = recipe.experiments
   # Times stay those of the whole run: what is repeated alone is not timed.

@@ -46,11 +46,9 @@ def of(
 
   Args:
     gaps: how the gap reward is asked.
-    rule: one of RULES.
-    zero_point: mean of R(x, y, y), by which "zero_point" alone goes.
-    questions: x, one per row.
-    versions: y.
-    drafts: y'.
+    rule: one of RULES, of which "zero_point" alone goes by the mean of R(x, y, y).
+    zero_point: that mean.
+    questions: x, one per row, with as many versions y and drafts y'.
 
   Raises:
     ValueError: the rule is none.

@@ -151,12 +151,7 @@ def revise(
 ) -> tuple[list[str], np.ndarray]:
   """Returns one more version of every draft, and its gain over it by the stop rule, Float[N].
 
-  Args:
-    improver: the models.
-    questions: x, one per row, at least one.
-    drafts: what to improve, one per row.
-    key: source of the noise.
-    temperature: divides the logits, at least 0; 0 takes the most likely tokens.
+  The key is the source of the noise; all else is as for `improve`, with at least one row.
 
   Raises:
     ValueError: the temperature is negative, or there is no improver.

@@ -141,10 +141,8 @@ def play(
     asking: how the model is asked.
     policy: its parameters.
     form: the words and the limits.
-    questions: x, one per row, at least one.
-    answers: y_0, one per row.
-    rounds: to play, at least 1.
-    key: source of the noise; round k uses fold_in(key, 2k − 1) and fold_in(key, 2k).
+    questions: x, one per row, at least one; `answers` are y_0.
+    rounds: to play, at least 1; round k has the noise of fold_in(key, 2k − 1) and fold_in(key, 2k).
     temperature: divides the logits; 0 takes the most likely tokens.
   """
   texts = [list(answers)]
@@ -209,14 +207,8 @@ def fit(
 ) -> list[Said]:
   """Takes the oldest drafts, each with its feedback, from conversations that are too long.
 
-  Args:
-    asking: knows the tokenizer, the template, and what the policy sees of x.
-    form: what is asked after each, and the most tokens of a conversation.
-    questions: x, one per row.
-    said: drafts and feedback in turn; the last draft perhaps without.
-
-  Returns:
-    What is left after each x; nothing where x and the last draft alone are too long.
+  What was said are drafts and feedback in turn, the last draft perhaps without. Returned is what is
+  left of it after each x; nothing where x and the last draft alone are too long for the form.
   """
   fitted = list(said)
   long = list(range(len(said)))

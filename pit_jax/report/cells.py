@@ -46,9 +46,7 @@ def duration(seconds: float | int | None) -> str:
 
 def interval(bounds: Sequence[float | int | None] | None) -> str:
   """Returns the bounds of an interval of Δ, signed; a dot where nothing was judged."""
-  if not bounds or None in bounds:
-    return BLANK
-  return " … ".join(verdict.signed(bound) for bound in bounds)
+  return BLANK if not bounds or None in bounds else " … ".join(map(verdict.signed, bounds))
 
 
 def bounds(found: Sequence[float | int] | None, digits: int = 2) -> str:

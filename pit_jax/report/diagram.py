@@ -62,9 +62,7 @@ class Placed:
 def draw(columns: Sequence[Column], wide: bool) -> str:
   """Draws a pipeline as an <svg> element in the page's colours; "" where there is nothing to draw.
 
-  Args:
-    columns: of the drawing.
-    wide: side by side (245 px each) instead of below each other (380 px wide).
+  A wide one has its columns side by side (245 px each), any other below each other (380 px wide).
   """
   if not columns:
     return ""

@@ -25,26 +25,18 @@ from pit_jax.storage import places
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
 REQUIRED = ("recipe", "seconds", "systems", "comparisons")
+FREE = ("seconds", "systems", "stages", "reward_models", "data", "absent", "sampling", "speeds")
 MAPPINGS = {
-  "seconds": (),
-  "systems": (),
+  **dict.fromkeys((*FREE, "judges", "config"), ()),
   "gap_order": ("wl", "ww", "ll", "lw", "accuracy"),
-  "stages": (),
-  "reward_models": (),
-  "data": (),
   "power": ("needed",),
   "length": ("comparisons", "correlations"),
   "gap": ("pairs",),
   "labels": ("accuracy", "reliability", "order"),
   "frontier": ("chains",),
-  "absent": (),
-  "sampling": (),
-  "speeds": (),
-  "judges": (),
   "gate": ("passed", "reason"),
   "ledger": ("judge", "prompts", "regressions", "rounds"),
   "stop": ("judge", "rows"),
-  "config": (),
 }
 COMPARISON = ("a", "b", "judge", "n", "win", "lose", "tie", "delta", "ci95")
 LISTS = {

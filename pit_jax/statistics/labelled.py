@@ -26,13 +26,10 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
   Two figures take length away. `balanced` is the mean of the accuracies on pairs whose chosen
   response is the longer and on those whose chosen one is the shorter: a rule that knows lengths
   alone has 50%, whichever way it goes and however lengths are distributed. `matched` is the
-  accuracy on pairs of like length, within 10% of the longer one. Pairs of a prompt are resampled
-  together.
+  accuracy on pairs of like length, within 10% of the longer one.
 
-  Args:
-    met: by the rule, of each pair.
-    chosen: length of the chosen response; `rejected` that of the other one.
-    prompts: of each pair.
+  Of each pair it takes whether the rule `met` the label, the lengths of the chosen and the rejected
+  response, and the prompt; pairs of a prompt are resampled together.
 
   Returns:
     `n` pairs of `prompts` prompts; `accuracy`, `above_length` (accuracy less that of the longer
@@ -74,13 +71,8 @@ def average(
 ) -> Estimate | None:
   """Returns the mean over some parts of the mean of values in each, with its bootstrap interval.
 
-  None where a part is empty. Resamples that lack a part are left out of the interval.
-
-  Args:
-    values: one per pair.
-    prompts: which pairs are drawn together.
-    parts: which pairs each part has.
-    resamples: bootstrap samples over prompts, from the `seed`; at least 1.
+  None where a part is empty. Values are one per pair; pairs of a prompt are drawn together, in at
+  least one bootstrap sample, of which those that lack a part are left out of the interval.
   """
   if not all(np.any(part) for part in parts):
     return None

@@ -50,10 +50,8 @@ def controlled(
   it. γ has a prior of mean 0 and deviation 10, so wide that it matters only where length alone
   separates wins from losses and the fit would otherwise have no end.
 
-  Args:
-    outcomes: of each prompt.
-    tokens_a: length of a's answer; `tokens_b` that of b's to the same prompt.
-    resamples: bootstrap samples over prompts, from the `seed`; at least 1.
+  Of each prompt it takes the outcome, and the lengths of a's and b's answer. The intervals are of
+  at least one bootstrap sample over prompts.
 
   Raises:
     ValueError: if there is no prompt or the numbers of prompts differ.

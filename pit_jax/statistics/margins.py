@@ -15,9 +15,8 @@ Labels = Num[Array | np.ndarray, " B"] | Bool[Array | np.ndarray, " B"]
 def wilson(share: float | int, trials: float | int) -> tuple[float, float]:
   """Returns the 95% interval of a share (Wilson 1927), sound for few trials and shares near 0 or 1.
 
-  Args:
-    share: of the trials that succeeded, in [0, 1]; ties count one half.
-    trials: above 0; of trials that depend on each other, the effective number.
+  The share, in [0, 1], is of trials that succeeded (ties count one half); of trials that depend on
+  each other there is the effective number, above 0.
   """
   z2 = resampling.Z**2
   centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)

@@ -65,9 +65,8 @@ def compare(
   difference = scores_a - scores_b
   wins = int((difference > tie).sum())
   losses = int((difference < -tie).sum())
-  counts = (wins, losses, difference.size - wins - losses)
-
-  return _from_counts(counts, failed, resamples, seed)
+  ties = difference.size - wins - losses
+  return _from_counts((wins, losses, ties), failed, resamples, seed)
 
 
 def pool(
@@ -133,8 +132,7 @@ def sign_agreement(
     tie: pairs whose gold differs by no more than this say nothing and are left out.
 
   Returns:
-    `fraction` in [0, 1] (a gain of exactly 0 counts one half; None where every pair is tied) and
-    `n`, the pairs counted.
+    `fraction` in [0, 1] (a gain of 0 counts one half; None of tied pairs alone), and of `n` pairs.
   """
   gains, gold = _columns(gains=gains, gold_differences=gold_differences)
   signs = np.sign(gains) * np.sign(gold)
@@ -147,9 +145,7 @@ def gap_order(wl: Values, ww: Values, ll: Values, lw: Values) -> dict[str, float
 
   r(w,l) ≥ r(w,w) ≈ r(l,l) ≥ r(l,w)        (Wang et al. 2023, eq. 1)
 
-  Args:
-    wl: r(x, y_w, y_l), one per pair: the better response, the worse as reference; the others
-      likewise.
+  Here `wl` is r(x, y_w, y_l), one per pair: the better response, the worse as reference.
 
   Returns:
     The mean of each, `accuracy` (fraction of pairs with r(w,l) > r(l,w)) and `holds`: whether the
@@ -167,9 +163,7 @@ def gap_order(wl: Values, ww: Values, ll: Values, lw: Values) -> dict[str, float
 def repetition(responses: Sequence[Sequence[Hashable]], order: int = 3) -> float:
   """Returns the mean fraction of n-grams that stood earlier in the same response.
 
-  Args:
-    responses: each a sequence of token ids or words.
-    order: n; a response shorter than this repeats nothing.
+  They are sequences of token ids or words. One that is shorter than n, the order, repeats nothing.
 
   Raises:
     ValueError: if no response is given.

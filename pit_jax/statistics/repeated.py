@@ -37,10 +37,7 @@ def compare(
 ) -> metrics.Comparison:
   """Returns the comparison over all outcomes, with a bootstrap interval over prompts.
 
-  Args:
-    counts: a tally; prompts without any verdict count as nothing.
-    failed: pairs without a verdict.
-    resamples: bootstrap samples, from the `seed`; at least 1.
+  Prompts of the tally without any verdict count as nothing; `failed` is the number of such pairs.
   """
   judged = _judged(counts)
   resampled = resampling.draws(len(judged), resamples, seed) @ judged if judged.size else None

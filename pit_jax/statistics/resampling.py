@@ -10,10 +10,7 @@ Z = 1.959963984540054  # the upper one of the normal distribution
 def draws(prompts: int, resamples: int, seed: int) -> Int[np.ndarray, "S B"]:
   """Returns bootstrap counts: how often each prompt is in each resample, a row summing to B.
 
-  Args:
-    prompts: B, at least 1.
-    resamples: S, at least 1.
-    seed: the same seed gives the same draws.
+  There has to be at least 1 of either. The same seed gives the same draws.
   """
   generator = np.random.default_rng(seed)
   return generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)

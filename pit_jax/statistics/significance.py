@@ -92,10 +92,8 @@ def own_error(comparisons: Sequence[Mapping]) -> float:
   """Returns the standard error of the seeds' mean Δ over the choice of prompts, in percent points.
 
   √(Σ_s v_s / n_s) / S, where v is the variance of win − lose, over n − 1; of equal seeds it is the
-  standard error of one seed's Δ, over √S. A seed of a single prompt adds nothing.
-
-  Args:
-    comparisons: of every seed, each of prompts of its own, with `n`, `win` and `lose`.
+  standard error of one seed's Δ, over √S. A seed of a single prompt adds nothing. Every seed has a
+  comparison of prompts of its own, with `n`, `win` and `lose`.
   """
   errors = [  # a win rate is (100 + Δ) / 2
     2 * winrates.from_percentages(row["n"], row["win"], row["lose"]).standard_error
@@ -107,12 +105,10 @@ def own_error(comparisons: Sequence[Mapping]) -> float:
 
 
 def p_over_seeds(found: Mapping, delta: float | int = 0.0) -> float:
-  """Returns the two-sided p-value of "the mean over all seeds is this Δ".
+  """Returns the two-sided p-value of "the mean over all seeds is this Δ", in percent.
 
-  Args:
-    found: what `over_seeds` returned, of which `seeds`, `delta` and `standard_error` count. Where
-      neither the seeds nor any of their prompts differ, the prompts' own test decides.
-    delta: in percent.
+  Of what `over_seeds` found, `seeds`, `delta` and `standard_error` count. Where neither the seeds
+  nor any of their prompts differ, the prompts' own test decides.
   """
   distance = abs(found["delta"] - delta)
   if not found["standard_error"]:
@@ -155,15 +151,11 @@ def detectable(prompts: int, decided: float | int) -> float | None:
 
 
 def power(comparison: Mapping) -> dict:
-  """Returns the power of a comparison: prompts that one with so many ties needs for a given Δ.
+  """Returns the power of a row of results.json: prompts that so many ties need for a given Δ.
 
-  Args:
-    comparison: a row of results.json. Where several seeds judged the same prompts, prompts that all
-      of them judge are counted.
-
-  Returns:
-    Who was compared under which judge, `n`, `decided` in percent, the `detectable` Δ, and
-    `needed`: [{delta, prompts}] for some Δ that such a comparison can have.
+  That is who was compared under which judge, `n`, `decided` in percent, the `detectable` Δ, and
+  `needed`: [{delta, prompts}] for some Δ that such a comparison can have. Where several seeds
+  judged the same prompts, prompts that all of them judge are counted.
   """
   decided = min(comparison["win"] + comparison["lose"], 100.0)
   repeated = comparison.get("repeated")
