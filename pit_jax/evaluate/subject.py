@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_collections
 import numpy as np
@@ -56,6 +56,14 @@ class Subject(abc.ABC):
   # How long systems took to sample, per prompt; see `clock.timed`.
   seconds: dict[str, float] = dataclasses.field(default_factory=dict, kw_only=True)
 
+  # What a run has none of where its class says nothing else.
+  ablated: ClassVar[Mapping[str, Sequence[str]]] = {}  # the answers of every ablation, by name
+  ablation_pairs: ClassVar[Sequence[tuple[str, str]]] = ()  # compared with which systems
+  controls: ClassVar[Sequence[str]] = ()  # second draws of another system, as good as it
+  absent: ClassVar[Mapping[str, str]] = {}  # the baselines that nobody can play here, and why
+  reward_models: ClassVar[Mapping[str, dict]] = {}  # what is known of each
+  chains: ClassVar[Mapping[str, Chain]] = {}  # those along which samples were kept
+
   @property
   @abc.abstractmethod
   def systems(self) -> Mapping[str, Sequence[str]]:
@@ -65,36 +73,6 @@ class Subject(abc.ABC):
   @abc.abstractmethod
   def pairs(self) -> list[tuple[str, str]]:
     """Which systems are compared with which; ablations apart."""
-
-  @property
-  def ablated(self) -> Mapping[str, Sequence[str]]:
-    """The answers of every ablation, by name; none where they were not trained."""
-    return {}
-
-  @property
-  def ablation_pairs(self) -> list[tuple[str, str]]:
-    """Which ablations are compared with which systems."""
-    return []
-
-  @property
-  def controls(self) -> list[str]:
-    """The systems that are a second draw of another one, which have to be as good as it."""
-    return []
-
-  @property
-  def absent(self) -> dict[str, str]:
-    """The baselines that nobody can play here, and why."""
-    return {}
-
-  @property
-  def reward_models(self) -> dict[str, dict]:
-    """What is known of each reward model."""
-    return {}
-
-  @property
-  def chains(self) -> dict[str, Chain]:
-    """The chains along which samples were kept."""
-    return {}
 
   @property
   def few(self) -> suite.Suite:
@@ -151,8 +129,8 @@ class Policies(Subject):
   models: Mapping[str, Params]  # of each system, that which the run is about first
   compared: Sequence[tuple[str, str]]  # `chosen` and `rejected` are the data's responses
   control: str  # what a second draw of the first system is called, which has to be as good as it
-  facts: Mapping[str, dict] = dataclasses.field(default_factory=dict)  # of each reward model
-  kept: Mapping[str, Chain] = dataclasses.field(default_factory=dict)  # see `chains`
+  reward_models: Mapping[str, dict] = dataclasses.field(default_factory=dict)
+  chains: Mapping[str, Chain] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
@@ -175,16 +153,6 @@ class Policies(Subject):
   def controls(self) -> list[str]:
     """The second draw of the first system."""
     return [self.control]
-
-  @property
-  def reward_models(self) -> dict[str, dict]:
-    """What is known of each reward model."""
-    return dict(self.facts)
-
-  @property
-  def chains(self) -> dict[str, Chain]:
-    """The chains along which samples were kept."""
-    return dict(self.kept)
 
 
 def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:

@@ -25,9 +25,9 @@ from pit_jax.storage import places
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
 REQUIRED = ("recipe", "seconds", "systems", "comparisons")
-FREE = ("seconds", "systems", "stages", "reward_models", "data", "absent", "sampling", "speeds")
 MAPPINGS = {
-  **dict.fromkeys((*FREE, "judges", "config"), ()),
+  **dict.fromkeys(("seconds", "systems", "stages", "reward_models", "data", "absent"), ()),
+  **dict.fromkeys(("sampling", "speeds", "judges", "config"), ()),
   "gap_order": ("wl", "ww", "ll", "lw", "accuracy"),
   "power": ("needed",),
   "length": ("comparisons", "correlations"),

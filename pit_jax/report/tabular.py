@@ -230,10 +230,7 @@ COMPARED = presentation.Section(
   (plots.COMPARISONS, plots.SCORES),
 )
 OPTIMISED = presentation.Section(
-  "Reward against KL",
-  (experiment_tables.knee, experiment_tables.frontier),
-  (plots.FRONTIER,),
-  beside=True,
+  "Reward against KL", experiment_tables.OPTIMISED, (plots.FRONTIER,), beside=True
 )
 CERTAINTY = presentation.Section("How sure the figures are", experiment_tables.CERTAINTY)
 MODELS = presentation.Section("What the reward models know", (reward_models,), beside=True)
