@@ -39,9 +39,8 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
     results: seed → what `findings` returned for it; all with the same comparisons.
     own: section that only some recipes have → how it is pooled; see `Recipe.pooled`.
 
-  Returns:
-    Results for `report.write`: comparisons over all prompts of all seeds (`seed` "all") and of
-    each seed alone, rounds and temperatures likewise, and means over the seeds of all scores.
+  They are for `report.write`: comparisons over all prompts of all seeds (`seed` "all") and of each
+  seed alone, rounds and temperatures likewise, and means over the seeds of all scores.
 
   Raises:
     ValueError: if the seeds compared other systems, or have the same prompts and do not tell what

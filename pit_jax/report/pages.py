@@ -55,7 +55,9 @@ LISTS = {
 def write(
   results: Mapping, workdir: str | os.PathLike, method: presentation.Presentation = presentation.ANY
 ) -> pathlib.Path:
-  """Writes WORKDIR/report/{results.json, report.html, *.png}.
+  """Writes WORKDIR/report/{results.json, report.html, *.png}; returns the path of report.html.
+
+  The page needs no other file and no network.
 
   Args:
     results: the figures of a run, as described in the README; `recipe`, `seconds`, `systems` and
@@ -63,9 +65,6 @@ def write(
       of NumPy are fine; what is not finite is written as null.
     workdir: the run's directory.
     method: what is said of the run's method.
-
-  Returns:
-    The path of report.html, a page that needs no other file and no network.
 
   Raises:
     ValueError: if a section or one of its keys is missing or of the wrong kind.
@@ -76,12 +75,12 @@ def write(
   _replace(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
   shown = verdict.presentable(results, method)
   figures = [figure for section in tabular.sections(method) for figure in section.figures]
-  drawn = plots.draw(figures, shown, method)
-  for name, figure in drawn.items():
-    plots.save(figure, directory / f"{name}.png")
-
   captions = {figure.name: figure.caption for figure in figures}
-  elements = {name: plots.svg(figure, captions[name]) for name, figure in drawn.items()}
+  elements = {}
+  for name, figure in plots.draw(figures, shown, method).items():
+    plots.save(figure, directory / f"{name}.png")
+    elements[name] = markupsafe.Markup(plots.svg(figure, captions[name]))
+
   page = directory / "report.html"
   _replace(page, _render(results, shown, method, elements))
   return page
@@ -241,12 +240,11 @@ def _render(
       (section, tabular.of_section(section, shown, method)) for section in tabular.sections(method)
     ],
     data=tabular.data(shown),
-    figures={name: markupsafe.Markup(text) for name, text in drawn.items()},
+    figures=drawn,
     pipelines=[markupsafe.Markup(diagram.draw(columns, wide)) for wide in (True, False)],
     config=list(_flatten(results.get("config", {}))),
     ledger=shown.get("ledger"),
     samples=shown.get("samples"),
-    longest=max((len(sample["rounds"]) for sample in shown.get("samples", ())), default=0),
     script=markupsafe.Markup(script),
     script_hash=f"sha256-{digest}",
   )

@@ -16,6 +16,7 @@ from pit_jax.statistics import resampling
 Values = Real[Array | np.ndarray, " B"]
 Labels = Num[Array | np.ndarray, " B"] | Bool[Array | np.ndarray, " B"]
 
+RESAMPLES = 2000  # of the bootstrap
 GAPS = ("wl", "ww", "ll", "lw")  # r(x, y1, y2) with w the preferred and l the other response
 
 
@@ -39,7 +40,7 @@ def compare(
   *,
   tie: float | int = 1e-9,
   failed: int = 0,
-  resamples: int = 2000,
+  resamples: int = RESAMPLES,
   seed: int = 0,
 ) -> Comparison:
   """Counts on how many prompts a scores above b, with a bootstrap interval for the difference.
@@ -69,9 +70,7 @@ def compare(
   return _from_counts((wins, losses, ties), failed, resamples, seed)
 
 
-def pool(
-  comparisons: Sequence[Comparison | Mapping], *, resamples: int = 2000, seed: int = 0
-) -> Comparison:
+def pool(comparisons: Sequence[Comparison | Mapping]) -> Comparison:
   """Joins comparisons of the same two systems, as though all prompts had been one experiment.
 
   A comparison depends on its prompts only through the three counts, so those are added and the
@@ -81,7 +80,6 @@ def pool(
   Args:
     comparisons: results of `compare`, or their records as in results.json (n, win, lose, failed),
       each with prompts of its own: of the same prompts the interval would be too narrow.
-    resamples: bootstrap samples, from the `seed`; at least 1.
 
   Raises:
     ValueError: if there is nothing to pool, or a record's percentages are no counts of its n.
@@ -90,8 +88,7 @@ def pool(
     raise ValueError("nothing to pool: got an empty list of comparisons; give at least one")
   records = [dict(row) if isinstance(row, Mapping) else vars(row) for row in comparisons]
   counts = np.sum([_counts(record) for record in records], axis=0).tolist()
-  failed = sum(record.get("failed", 0) for record in records)
-  return _from_counts(counts, failed, resamples, seed)
+  return _from_counts(counts, sum(record.get("failed", 0) for record in records))
 
 
 def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) -> float:
@@ -179,7 +176,9 @@ def _repeated(response: Sequence[Hashable], order: int) -> float:
   return 1 - len(grams) / total if grams else 0.0
 
 
-def _from_counts(counts: Sequence[int], failed: int, resamples: int, seed: int) -> Comparison:
+def _from_counts(
+  counts: Sequence[int], failed: int, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
   # Drawing n prompts with replacement and counting outcomes is one multinomial draw, so no
   # resample ever touches the prompts themselves.
   n = sum(counts)

@@ -32,15 +32,13 @@ def tally(columns: Sequence[str]) -> np.ndarray:
   return np.stack([(letters == letter).sum(axis=0) for letter in OUTCOMES], axis=1)
 
 
-def compare(
-  counts: Tally, *, failed: int = 0, resamples: int = 2000, seed: int = 0
-) -> metrics.Comparison:
+def compare(counts: Tally, *, failed: int = 0) -> metrics.Comparison:
   """Returns the comparison over all outcomes, with a bootstrap interval over prompts.
 
   Prompts of the tally without any verdict count as nothing; `failed` is the number of such pairs.
   """
   judged = _judged(counts)
-  resampled = resampling.draws(len(judged), resamples, seed) @ judged if judged.size else None
+  resampled = resampling.draws(len(judged), metrics.RESAMPLES, 0) @ judged if judged.size else None
   return metrics.of_counts(judged.sum(axis=0).tolist(), failed, resampled)
 
 
