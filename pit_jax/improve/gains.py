@@ -21,8 +21,9 @@ from pit_jax.data import conversations
 RULES = ("both_orders", "draft_zero", "zero_point")
 
 Prompts = Sequence[conversations.Prompt]
+Texts = Sequence[str]
 # (questions, answers, references) in words → R(x, answer, reference) of each, Float[N].
-Gaps = Callable[[Prompts, Sequence[str], Sequence[str]], np.ndarray]
+Gaps = Callable[[Prompts, Texts, Texts], np.ndarray]
 
 
 def check(rule: str) -> None:
@@ -32,12 +33,7 @@ def check(rule: str) -> None:
 
 
 def of(
-  gaps: Gaps,
-  rule: str,
-  zero_point: float | int,
-  questions: Prompts,
-  versions: Sequence[str],
-  drafts: Sequence[str],
+  gaps: Gaps, rule: str, zero_point: float | int, questions: Prompts, versions: Texts, drafts: Texts
 ) -> np.ndarray:
   """Returns the gain of each version over its draft, in the unit of the gap reward, Float[N].
 
@@ -70,7 +66,7 @@ def of(
   return gained
 
 
-def reads(rule: str, versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:
+def reads(rule: str, versions: Texts, drafts: Texts) -> np.ndarray:
   """Returns the number of gap reward reads behind the gain of each version, Int[N]."""
   check(rule)
   if rule == "zero_point":
@@ -78,7 +74,7 @@ def reads(rule: str, versions: Sequence[str], drafts: Sequence[str]) -> np.ndarr
   return 2 * np.bincount(_changed(versions, drafts), minlength=len(drafts))
 
 
-def _changed(versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:
+def _changed(versions: Texts, drafts: Texts) -> np.ndarray:
   """Returns the places of the versions that are not their draft."""
   pairs = zip(versions, drafts, strict=True)
   return np.flatnonzero([version != draft for version, draft in pairs])

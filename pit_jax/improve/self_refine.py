@@ -75,8 +75,7 @@ class Form:
   ) -> prompt_formats.Conversation:
     """Returns the conversation that asks for what comes next.
 
-    Said were a draft, its feedback, the next draft and so on. After a draft its feedback is asked
-    for, after feedback a better answer.
+    After a draft that is its feedback, after feedback a better answer; said are both in turn.
     """
     return prompt_formats.Conversation(question, _format(self, len(said)), said)
 
@@ -104,8 +103,7 @@ class Refinements:
 
   def first(self, count: int) -> "Refinements":
     """Returns the same of the first `count` answers."""
-    columns = (self.texts, self.feedback, self.written, self.outcomes)
-    return Refinements(*([row[:count] for row in column] for column in columns))
+    return Refinements(*([row[:count] for row in column] for column in vars(self).values()))
 
 
 def absence(asking: inference.Inference, c: ml_collections.ConfigDict) -> str:

@@ -72,9 +72,8 @@ def select(
   # A column in which no row says anything goes; `words` then counts those that stay.
   kept = {column: values for column, values in cells.items() if set(values) - {BLANK, ""}}
   words = sum(column in kept for column in list(columns)[: more.pop("words", 1)])
-  return Table(
-    name, title, tuple(kept), tuple(zip(*kept.values(), strict=True)), words=words, **more
-  )
+  texts = tuple(zip(*kept.values(), strict=True))
+  return Table(name, title, tuple(kept), texts, words=words, **more)
 
 
 def plain(value: Any) -> str:

@@ -154,13 +154,12 @@ def check(results: Mapping) -> dict[str, Any]:
 
   for section, keys in MAPPINGS.items():
     if section in results:
-      _check_kind(section, results[section], dict, "a mapping")
       _check_keys(section, results[section], keys)
 
   for section, keys in LISTS.items():
     if section in results:
       _check_kind(section, results[section], list, "a list")
-      for index, row in enumerate(results[section]):
+      for index, row in enumerate(results[section] if keys else ()):
         _check_keys(f"{section}[{index}]", row, keys)
 
   for name, stage in results.get("stages", {}).items():
@@ -174,8 +173,6 @@ def _check_kind(where: str, value: Any, kind: type, name: str) -> None:
 
 
 def _check_keys(where: str, value: Any, keys: Sequence[str]) -> None:
-  if not keys:
-    return
   _check_kind(where, value, dict, "a mapping")
   if missing := [key for key in keys if key not in value]:
     raise ValueError(

@@ -60,15 +60,11 @@ def average(parts: Sequence[Mapping]) -> dict:
 
 def intervals(known: Mapping, level: float = LEVEL) -> list[tuple[float, float]]:
   """Returns Student's t interval of each checkpoint's mean, at the level of each alone."""
-  variances = np.diag(np.array(known["covariance"]))
-  return _around(np.array(known["mean"]), variances, known["n"], level)
+  return _around(known["mean"], np.diag(known["covariance"]), known["n"], level)
 
 
 def changes(known: Mapping, level: float = LEVEL) -> tuple[list[float], list[tuple[float, float]]]:
-  """Returns the change from each earlier checkpoint to the last one, with paired t intervals.
-
-  They hold at the level of each alone.
-  """
+  """Returns the change from each earlier checkpoint to the last, and paired t intervals of each."""
   mean = np.array(known["mean"])
   covariance = np.array(known["covariance"])
   change = mean[-1] - mean[:-1]
@@ -117,18 +113,14 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
   if not bent:
     return {"since": since, "knee": None}
   best = max(bent, key=lambda index: judge["mean"][index])
-  bounds = resampling.interval(distance[_highest(judge, bent)])
-  place = {"index": best, "kl": float(distance[best]), "ci95": bounds}
-  return {"since": since, "knee": place}
 
-
-def _highest(judge: Mapping, among: Sequence[int]) -> np.ndarray:
-  """Returns which of some checkpoints is highest in each of many draws of their means, Int[S]."""
   # One seed for all, so that a report made again has the same interval.
   generator = np.random.default_rng(0)
-  spread = np.array(judge["covariance"])[np.ix_(among, among)] / judge["n"]
-  samples = generator.multivariate_normal(np.array(judge["mean"])[among], spread, RESAMPLES)
-  return np.array(among)[samples.argmax(axis=1)]
+  spread = np.array(judge["covariance"])[np.ix_(bent, bent)] / judge["n"]
+  means = generator.multivariate_normal(np.array(judge["mean"])[bent], spread, RESAMPLES)
+  bounds = resampling.interval(distance[bent][means.argmax(axis=1)])
+  place = {"index": best, "kl": float(distance[best]), "ci95": bounds}
+  return {"since": since, "knee": place}
 
 
 def _around(mean, variances, n: int, level: float) -> list[tuple[float, float]]:

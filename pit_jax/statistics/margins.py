@@ -1,7 +1,5 @@
 """Accuracy and calibration of a reward model, by how sure it is."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import scipy.special
 from jaxtyping import Array, Bool, Num, Real
@@ -50,7 +48,7 @@ def by_size(margins: Margins, labels: Labels, groups: int = 5) -> list[dict]:
   σ(|margin|), and what `describe`, which takes the same, says but `ece`.
   """
   size, right = _sized(margins, labels)
-  parts: Sequence[np.ndarray] = np.array_split(np.argsort(size, kind="stable"), groups)
+  parts = np.array_split(np.argsort(size, kind="stable"), groups)
   return [
     {
       "low": float(size[group].min()),

@@ -32,7 +32,4 @@ def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float] | None:
   Resamples in which the figure is undefined (NaN) are left out.
   """
   finite = values[np.isfinite(values)]
-  if not finite.size:
-    return None
-  low, high = (float(bound) for bound in np.quantile(finite, QUANTILES))
-  return low, high
+  return tuple(np.quantile(finite, QUANTILES).tolist()) if finite.size else None
