@@ -53,11 +53,6 @@ class Placed:
   width: int
   tint: str
 
-  @property
-  def lines(self) -> list[tuple[str, int]]:
-    """Its lines, each with its height in the drawing."""
-    return [(line, self.y + PAD + 11 + LINE * i) for i, line in enumerate(self.box.lines)]
-
 
 def draw(columns: Sequence[Column], wide: bool) -> str:
   """Draws a pipeline as an <svg> element in the page's colours; "" where there is nothing to draw.
@@ -72,8 +67,8 @@ def draw(columns: Sequence[Column], wide: bool) -> str:
   templates = jinja2.Environment(loader=jinja2.PackageLoader("pit_jax.report"), autoescape=True)
   templates.filters["lowered"] = _lowered
   drawing = templates.get_template("pipeline.svg.jinja").render(
-    shape="wide" if wide else "tall", size=size, titles=titles, palette=palette,
-    bands=zip(bands, columns, strict=True), arrows=_arrows(placed, wide), boxes=boxes,
+    shape="wide" if wide else "tall", size=size, titles=titles, palette=palette, first=PAD + 11,
+    bands=zip(bands, columns, strict=True), arrows=_arrows(placed, wide), boxes=boxes, step=LINE,
   )  # fmt: skip
 
   return palette.themed(drawing)

@@ -58,9 +58,6 @@ def preferences(outcomes: Outcomes) -> np.ndarray:
 
 
 def from_percentages(n: int, win: float, lose: float) -> WinRate:
-  """Returns the win rate of a comparison, which is known by its counts alone.
-
-  Of n prompts, at least 2, it won and lost so many percent.
-  """
+  """Returns the win rate of a comparison of n ≥ 2 prompts, which is known by its counts alone."""
   wins, losses = (round(n * percent / 100) for percent in (win, lose))
   return win_rate(np.repeat([2.0, 1.0, 1.5], [wins, losses, n - wins - losses]))
