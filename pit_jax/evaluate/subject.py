@@ -129,8 +129,8 @@ class Policies(Subject):
   models: Mapping[str, Params]  # of each system, that which the run is about first
   compared: Sequence[tuple[str, str]]  # `chosen` and `rejected` are the data's responses
   control: str  # what a second draw of the first system is called, which has to be as good as it
-  reward_models: Mapping[str, dict] = dataclasses.field(default_factory=dict)
-  chains: Mapping[str, Chain] = dataclasses.field(default_factory=dict)
+  reward_models: Mapping[str, dict] = dataclasses.field(default_factory=dict, kw_only=True)
+  chains: Mapping[str, Chain] = dataclasses.field(default_factory=dict, kw_only=True)
 
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
