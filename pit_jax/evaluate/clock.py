@@ -17,13 +17,8 @@ COMPILING = (
 def timed(seconds: dict[str, float], name: str, prompts: int) -> Iterator[None]:
   """Notes how many seconds the block takes per prompt, less those of compiling.
 
-  Tracing a program for the first time still counts; what is sampled has to be on the host when the
-  block ends.
-
-  Args:
-    seconds: where it is noted, under the name.
-    name: of a system.
-    prompts: how many the block is about.
+  It is noted in `seconds` under the name of a system. Tracing a program for the first time still
+  counts; what is sampled has to be on the host when the block ends.
   """
   compiling = _compiling()
   before = sum(compiling)

@@ -34,13 +34,9 @@ ONLY_A_LANGUAGE_MODEL = (
 
 
 def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | None = None) -> dict:
-  """Returns the results of a finished run.
+  """Returns the results of a finished run, of a recipe and all that it trained.
 
-  Args:
-    context: configuration, data, models and folder of the run.
-    recipe: its recipe.
-    trained: all that it trained.
-    only: repeats one experiment and keeps the other results of the run's report; None runs all.
+  `only` repeats one experiment and keeps the other results of the run's report; None runs all.
   """
   experiments = recipe.experiments
   # Times stay those of the whole run: what is repeated alone is not timed.
@@ -60,14 +56,8 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
     results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
 
   goodput = hosts.agree(timing.goodput(context.workdir))
-  timed = {
-    "seconds": context.read_json("seconds.json"),
-    "goodput": goodput,
-    "sampling": run.seconds,
-  }
-  timed["speeds"] = _speeds(context)
-
-  return _finish(results) | timed
+  timed = {"seconds": context.read_json("seconds.json"), "goodput": goodput}
+  return _finish(results) | timed | {"sampling": run.seconds, "speeds": _speeds(context)}
 
 
 def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
@@ -78,13 +68,14 @@ def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
     raise ValueError(f"recipe {recipe.name} has no experiment {only!r}; {allowed}")
 
   named = places.address(workdir)
-  if not (workdir / "report" / "results.json").exists():
+  file = workdir / "report" / "results.json"
+  if not file.exists():
     raise ValueError(
       f"{named} holds no finished run: there is no report/results.json; finish the run by "
       f"repeating its `python launch/train.py --config=… --workdir={named}`"
     )
 
-  results = workdirs.read_object(workdir / "report" / "results.json")
+  results = workdirs.read_object(file)
   flag, is_there = recipe.needs.get(only, ("", None))
   if is_there and not is_there(results["config"]):
     raise ValueError(
@@ -173,20 +164,17 @@ def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
 
 def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   """Says what the judges can and cannot show where there is no gold score."""
-  if not experiments.judges:
+  names = [judge.name for judge in experiments.judges]
+  if not names or names[0] == "gold":
     return []
-  first = experiments.judges[0].name
-  scorer = experiments.scorer.name
-  if first == "gold":
-    return []
-  trainers = [judge.name for judge in experiments.judges if judge.name in judges.TRAINERS]
+  first = names[0]
+  trainers = [name for name in names if name in judges.TRAINERS]
   others = " or ".join(trainers) or "training"
 
   if first == language_judge.NAME:
     model = context.config.evaluation.language_judge.model
-    about = {"judge": first, "model": model, "others": others, "scorer": scorer}
-    return [ONLY_A_LANGUAGE_MODEL.format(**about)]
-
+    about = {"judge": first, "others": others, "scorer": experiments.scorer.name}
+    return [ONLY_A_LANGUAGE_MODEL.format(model=model, **about)]
   if first in (subject.PUBLISHED, subject.INDEPENDENT):
     return [ONLY_A_MODEL.format(judge=first, others=others)]
   note = NO_GOLD.format(trainers=" and ".join(trainers))
@@ -200,16 +188,14 @@ def _stages(context: contexts.Context) -> dict:
     if name not in planned:  # of other ablations that were once asked for
       continue
     kind = kinds.kind_of(context.recipe, context.config, planned[name])
-    curves = {
-      metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
-      for metric in kind.curves
-    }
-
     stages[name] = {
       "kind": planned[name].kind or context.config[planned[name].section].kind,
       "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
-      "curve": curves,
+      "curve": {
+        metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
+        for metric in kind.curves
+      },
     }
 
   return stages

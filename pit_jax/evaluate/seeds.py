@@ -17,16 +17,8 @@ from pit_jax.statistics import metrics, repeated, significance
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
 FROM_FIRST = (
-  "recipe",
-  "headline",
-  "controls",
-  "data",
-  "samples",
-  "stages",
-  "gap_order",
-  "config",
-  "absent",
-)
+  "recipe", "headline", "controls", "data", "samples", "stages", "gap_order", "config", "absent"
+)  # fmt: skip
 SIGNS = ("sign_agreement", "own_sign_agreement")
 OWN = (
   "comparisons count all prompts of all seeds, of which each has its own. Their 95% intervals and "
@@ -47,9 +39,8 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
     results: seed → what `findings` returned for it; all with the same comparisons.
     own: section that only some recipes have → how it is pooled; see `Recipe.pooled`.
 
-  Returns:
-    Results for `report.write`: comparisons over all prompts of all seeds (`seed` "all") and of
-    each seed alone, rounds and temperatures likewise, and means over the seeds of all scores.
+  They are for `report.write`: comparisons over all prompts of all seeds (`seed` "all") and of each
+  seed alone, rounds and temperatures likewise, and means over the seeds of all scores.
 
   Raises:
     ValueError: if the seeds compared other systems, or have the same prompts and do not tell what
@@ -68,17 +59,12 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
   pooled["comparisons"] += [
     row | {"seed": seed} for seed, run in results.items() for row in run["comparisons"]
   ]
-  pooled["seconds"] = {
-    f"seed {seed}": sum(run["seconds"].values()) for seed, run in results.items()
-  }
-  pooled["sampling"] = _mean([run.get("sampling", {}) for run in runs])
-  pooled["systems"] = {
-    name: _mean([run["systems"][name] for run in runs]) for name in runs[0]["systems"]
-  }
-
-  pooled["reward_models"] = {
-    name: _facts([run["reward_models"][name] for run in runs]) for name in runs[0]["reward_models"]
-  }
+  times = {f"seed {seed}": sum(run["seconds"].values()) for seed, run in results.items()}
+  pooled |= {"seconds": times, "sampling": _mean([run.get("sampling", {}) for run in runs])}
+  for section, averaged in {"systems": _mean, "reward_models": _facts}.items():
+    pooled[section] = {
+      name: averaged([run[section][name] for run in runs]) for name in runs[0][section]
+    }
 
   for section, together in (own or {}).items():
     if all(section in run for run in runs):
@@ -104,12 +90,11 @@ def is_repeated(prompts: Sequence[Hashable]) -> bool:
 def _together(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   keys = ("a", "b", "judge", "temperature", "chosen_by", "chosen_on")
   kept, *others = ({key: row[key] for key in keys if key in row} for row in rows)
-  different = [other for other in others if other != kept]
-
-  if different:
-    raise ValueError(
-      f"seeds compared other systems: {kept} and {different[0]}; pool runs of one configuration"
-    )
+  for other in others:
+    if other != kept:
+      raise ValueError(
+        f"seeds compared other systems: {kept} and {other}; pool runs of one configuration"
+      )
 
   pooled = {**kept, "seed": "all", **_pooled(rows, prompts)}
   pooled |= _over_seeds(rows, pooled)
@@ -185,13 +170,11 @@ def _mean(records: Sequence[Mapping]) -> dict:
 def rows(*keys: str) -> Callable:
   """Returns what pools a section of rows: scores are averaged, comparisons counted together.
 
-  Args:
-    keys: what tells one row of a run from another.
+  The keys tell one row of a run from another.
   """
 
   def together(parts: Mapping[int, Sequence[Mapping]], prompts: Sequence[Hashable]) -> list[dict]:
-    alike = zip(*parts.values(), strict=True)
-    return [_mean_row(same, keys, prompts) for same in alike]
+    return [_mean_row(same, keys, prompts) for same in zip(*parts.values(), strict=True)]
 
   return together
 

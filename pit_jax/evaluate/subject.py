@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_collections
 import numpy as np
@@ -33,21 +33,14 @@ FRONTIER = 600
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-  """Stages of RL along which samples were kept; see `stages.frontier`.
+  """Stages of RL along which samples were kept; see `stages.frontier`."""
 
-  Attributes:
-    stages: name and iterations of each, in order.
-    start: what the report calls the model that they began with.
-    first: (suite, drafts) → what that model answers; drafts are None of a policy.
-    proxy: what the report calls the reward that they maximised.
-    score: (questions, answers, drafts) → that reward of each answer, Float[N].
-  """
-
-  stages: Sequence[tuple[str, int]]
-  start: str
+  stages: Sequence[tuple[str, int]]  # name and iterations of each, in order
+  start: str  # what the report calls the model that they began with
+  # (suite, drafts) → what that model answers; drafts are None of a policy.
   first: Callable[[suite.Suite, Sequence[str] | None], list[str]]
-  proxy: str
-  score: Callable[..., np.ndarray]
+  proxy: str  # what the report calls the reward that they maximised
+  score: Callable[..., np.ndarray]  # (questions, answers, drafts) → that reward of each, Float[N]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +49,20 @@ class Subject(abc.ABC):
 
   Answers are sampled when an experiment first needs them, and once; the streams make them the same
   in whatever order, and whichever, experiments run. What a recipe's systems are says its own class.
-
-  Attributes:
-    context: configuration, data, models and folder of the run.
-    suite: prompts, judges and noise.
-    seconds: how long systems took to sample, per prompt; see `clock.timed`.
   """
 
-  context: contexts.Context
-  suite: suite.Suite
+  context: contexts.Context  # configuration, data, models and folder of the run
+  suite: suite.Suite  # prompts, judges and noise
+  # How long systems took to sample, per prompt; see `clock.timed`.
   seconds: dict[str, float] = dataclasses.field(default_factory=dict, kw_only=True)
+
+  # What a run has none of where its class says nothing else.
+  ablated: ClassVar[Mapping[str, Sequence[str]]] = {}  # the answers of every ablation, by name
+  ablation_pairs: ClassVar[Sequence[tuple[str, str]]] = ()  # compared with which systems
+  controls: ClassVar[Sequence[str]] = ()  # second draws of another system, as good as it
+  absent: ClassVar[Mapping[str, str]] = {}  # the baselines that nobody can play here, and why
+  reward_models: ClassVar[Mapping[str, dict]] = {}  # what is known of each
+  chains: ClassVar[Mapping[str, Chain]] = {}  # those along which samples were kept
 
   @property
   @abc.abstractmethod
@@ -76,36 +73,6 @@ class Subject(abc.ABC):
   @abc.abstractmethod
   def pairs(self) -> list[tuple[str, str]]:
     """Which systems are compared with which; ablations apart."""
-
-  @property
-  def ablated(self) -> Mapping[str, Sequence[str]]:
-    """The answers of every ablation, by name; none where they were not trained."""
-    return {}
-
-  @property
-  def ablation_pairs(self) -> list[tuple[str, str]]:
-    """Which ablations are compared with which systems."""
-    return []
-
-  @property
-  def controls(self) -> list[str]:
-    """The systems that are a second draw of another one, which have to be as good as it."""
-    return []
-
-  @property
-  def absent(self) -> dict[str, str]:
-    """The baselines that nobody can play here, and why."""
-    return {}
-
-  @property
-  def reward_models(self) -> dict[str, dict]:
-    """What is known of each reward model."""
-    return {}
-
-  @property
-  def chains(self) -> dict[str, Chain]:
-    """The chains along which samples were kept."""
-    return {}
 
   @property
   def few(self) -> suite.Suite:
@@ -157,21 +124,13 @@ class Subject(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Policies(Subject):
-  """A run whose systems are language models that answer by themselves.
+  """A run whose systems are language models that answer by themselves."""
 
-  Attributes:
-    models: system → its parameters, that which the run is about first.
-    compared: pairs of systems; `chosen` and `rejected` are the data's responses.
-    control: what a second draw of the first system is called, which has to be as good as it.
-    facts: what is known of each reward model.
-    kept: the chains along which samples were kept.
-  """
-
-  models: Mapping[str, Params]
-  compared: Sequence[tuple[str, str]]
-  control: str
-  facts: Mapping[str, dict] = dataclasses.field(default_factory=dict)
-  kept: Mapping[str, Chain] = dataclasses.field(default_factory=dict)
+  models: Mapping[str, Params]  # of each system, that which the run is about first
+  compared: Sequence[tuple[str, str]]  # `chosen` and `rejected` are the data's responses
+  control: str  # what a second draw of the first system is called, which has to be as good as it
+  reward_models: Mapping[str, dict] = dataclasses.field(default_factory=dict, kw_only=True)
+  chains: Mapping[str, Chain] = dataclasses.field(default_factory=dict, kw_only=True)
 
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
@@ -194,16 +153,6 @@ class Policies(Subject):
   def controls(self) -> list[str]:
     """The second draw of the first system."""
     return [self.control]
-
-  @property
-  def reward_models(self) -> dict[str, dict]:
-    """What is known of each reward model."""
-    return dict(self.facts)
-
-  @property
-  def chains(self) -> dict[str, Chain]:
-    """The chains along which samples were kept."""
-    return dict(self.kept)
 
 
 def held_out(context: contexts.Context) -> Sequence[data_rows.Preference]:
@@ -274,8 +223,7 @@ def suite_of(
     sampler: the one whose samples set the unit of a published judge.
     reward_model: that which trained the policy, if the run has one.
     judge: a reward model that trained nothing.
-    gap_reward: that which trained an improver.
-    improver: what the gap reward stops.
+    gap_reward: that which trained an improver, which it stops.
   """
   inference = context.models.inference
   # The most believed first: those that trained nothing here, then those that did.
@@ -285,12 +233,10 @@ def suite_of(
   if language_judge := language_models.build(context):
     available.append(language_judge)
 
-  if context.models.judge:
+  if published := context.models.judge:
     # Published scores come in any scale: what is a tie is told in the unit of the run's own.
-    rows = validation_rows(context)
-    classifier, _ = classifier_units.calibrated(
-      context, "reward_public", rows, context.models.judge, sampler
-    )
+    about = (context, "reward_public", validation_rows(context), published, sampler)
+    classifier, _ = classifier_units.calibrated(*about)
     available.append(judges.reward_model(classifier.rate, PUBLISHED))
 
   if judge:
@@ -298,21 +244,14 @@ def suite_of(
   if reward_model:
     available.append(judges.reward_model(reward.rating(context, reward_model)))
   read = None
-
   if gap_reward:
     read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))
     available.append(judges.gap_model(read))
 
   evaluation = context.config.evaluation
+  stopping = (gap_reward.params, gap_reward.facts["zero_point"]) if gap_reward else (None, 0.0)
   models = improvement.Improver(
-    inference=inference,
-    policy=policy,
-    improver=improver,
-    gap_reward=gap_reward.params if gap_reward else None,
-    zero_point=gap_reward.facts["zero_point"] if gap_reward else 0.0,
-    margin=evaluation.margin,
-    stop_rule=evaluation.stop_rule,
-    read=read,
+    inference, policy, improver, *stopping, evaluation.margin, evaluation.stop_rule, read
   )
 
   questions = [row.prompt for row in held_out(context)]

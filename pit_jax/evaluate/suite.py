@@ -18,21 +18,13 @@ SELECTOR = judges.REWARD  # chooses the best of n, and so is no judge of the cho
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-  """Prompts, judges and models that the experiments share.
+  """Prompts, judges and models that the experiments share."""
 
-  Attributes:
-    improver: the trained models.
-    questions: held-out prompts.
-    judges: the most believed first, those that trained the models last.
-    key: source of all noise; each experiment folds in a name's number of its own.
-    temperature: at which systems are compared unless an experiment varies it.
-  """
-
-  improver: improvement.Improver
-  questions: Sequence[conversations.Prompt]
-  judges: Sequence[judges.Judge]
-  key: jax.Array
-  temperature: float
+  improver: improvement.Improver  # the trained models
+  questions: Sequence[conversations.Prompt]  # held-out prompts
+  judges: Sequence[judges.Judge]  # the most believed first, those that trained the models last
+  key: jax.Array  # source of all noise; each experiment folds in a name's number of its own
+  temperature: float  # at which systems are compared unless an experiment varies it
 
   @property
   def scorer(self) -> judges.Judge:
@@ -63,11 +55,7 @@ class Suite:
     return self.improver.inference.revise(params, self.questions, drafts, key, at)
 
   def best(self, samples: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the one that the selector scores highest of several answers to each question.
-
-    Args:
-      samples: N lists of one answer per question.
-    """
+    """Returns the one that the selector scores highest of N answers to each question."""
     scores = np.stack([self.selector.score(self.questions, texts) for texts in samples])
     return [samples[i][row] for row, i in enumerate(candidates.best(scores))]
 
@@ -78,14 +66,8 @@ class Suite:
 
   def rounds(self, drafts: Sequence[str], count: int, stream: int) -> improvement.Rounds:
     """Returns rounds 0 … count of the improver, drafts being round 0."""
-    return improvement.improve(
-      self.improver,
-      self.questions,
-      drafts,
-      rounds=count,
-      key=jax.random.fold_in(self.key, stream),
-      temperature=self.temperature,
-    )
+    sampling = {"key": jax.random.fold_in(self.key, stream), "temperature": self.temperature}
+    return improvement.improve(self.improver, self.questions, drafts, rounds=count, **sampling)
 
   def compare(
     self,
@@ -100,51 +82,44 @@ class Suite:
     Where pairs failed, a row's `failures` counts them by reason. The rows of a judge that gives
     reasons have its `verdicts`, pair by pair.
     """
+    names = {"a": a, "b": b}
     return [
-      {
-        "a": a,
-        "b": b,
-        "judge": judge.name,
-        "temperature": self._at(temperature),
-        **self._compared(judge, texts[a], texts[b]),
-      }
+      {**names, "judge": judge.name, "temperature": self._at(temperature),
+       **self._compared(judge, texts[a], texts[b])}
       for judge in self.judges
       if judge.name not in without
-    ]
+    ]  # fmt: skip
 
-  def _compared(self, judge: judges.Judge, a: Sequence[str], b: Sequence[str]) -> dict:
-    # None cuts nothing off; a judge that costs money is asked about the first prompts.
-    questions, a, b = (column[: judge.prompts] for column in (self.questions, a, b))
-    verdicts = judge.verdicts(questions, a, b)
+  def _compared(self, judge: judges.Judge, *answers: Sequence[str]) -> dict:
+    shown, verdicts = self._judged(judge, answers)
     row = dataclasses.asdict(judge.count(verdicts))
     if verdicts.failures:
       row["failures"] = dict(collections.Counter(verdicts.failures.values()))
 
     if verdicts.reasons is not None:
-      columns = {
-        "prompt": map(conversations.write, questions),
-        "answer_a": a,
-        "answer_b": b,
-        "outcome": judge.outcomes(verdicts),
-        "reason": verdicts.reasons,
-      }
-      pairs = zip(*columns.values(), strict=True)
-
-      row["verdicts"] = [dict(zip(columns, pair, strict=True)) for pair in pairs]
+      names = ("prompt", "answer_a", "answer_b", "outcome", "reason")
+      prompts = map(conversations.write, shown[0])
+      pairs = zip(prompts, *shown[1:], judge.outcomes(verdicts), verdicts.reasons, strict=True)
+      row["verdicts"] = [dict(zip(names, pair, strict=True)) for pair in pairs]
 
     return row
+
+  def _judged(self, judge: judges.Judge, answers: Sequence[Sequence[str]]) -> tuple:
+    """Returns the prompts and answers that a judge is shown, and its verdicts."""
+    # None cuts nothing off; a judge that costs money is asked about the first prompts.
+    shown = [column[: judge.prompts] for column in (self.questions, *answers)]
+    return shown, judge.verdicts(*shown)
 
   def outcomes(self, judge: judges.Judge, a: Sequence[str], b: Sequence[str]) -> np.ndarray:
     """Returns 1 where a wins, 0 where the judge sees a tie, −1 where b wins, Float[N].
 
     It is NaN where the pair failed, or the judge is not to be asked about so many prompts.
     """
-    questions, a, b = (column[: judge.prompts] for column in (self.questions, a, b))
-    verdicts = judge.verdicts(questions, a, b)
+    _, verdicts = self._judged(judge, (a, b))
     # A pair that was not judged is no tie, so not 0.
     outcomes = np.full(len(self.questions), np.nan)
     signs = np.sign(np.where(np.abs(verdicts.difference) > judge.tie, verdicts.difference, 0.0))
-    outcomes[: len(questions)] = np.where(verdicts.is_judged, signs, np.nan)
+    outcomes[: len(signs)] = np.where(verdicts.is_judged, signs, np.nan)
 
     return outcomes
 

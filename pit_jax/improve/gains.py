@@ -21,8 +21,9 @@ from pit_jax.data import conversations
 RULES = ("both_orders", "draft_zero", "zero_point")
 
 Prompts = Sequence[conversations.Prompt]
+Texts = Sequence[str]
 # (questions, answers, references) in words → R(x, answer, reference) of each, Float[N].
-Gaps = Callable[[Prompts, Sequence[str], Sequence[str]], np.ndarray]
+Gaps = Callable[[Prompts, Texts, Texts], np.ndarray]
 
 
 def check(rule: str) -> None:
@@ -32,12 +33,7 @@ def check(rule: str) -> None:
 
 
 def of(
-  gaps: Gaps,
-  rule: str,
-  zero_point: float | int,
-  questions: Prompts,
-  versions: Sequence[str],
-  drafts: Sequence[str],
+  gaps: Gaps, rule: str, zero_point: float | int, questions: Prompts, versions: Texts, drafts: Texts
 ) -> np.ndarray:
   """Returns the gain of each version over its draft, in the unit of the gap reward, Float[N].
 
@@ -46,11 +42,9 @@ def of(
 
   Args:
     gaps: how the gap reward is asked.
-    rule: one of RULES.
-    zero_point: mean of R(x, y, y), by which "zero_point" alone goes.
-    questions: x, one per row.
-    versions: y.
-    drafts: y'.
+    rule: one of RULES, of which "zero_point" alone goes by the mean of R(x, y, y).
+    zero_point: that mean.
+    questions: x, one per row, with as many versions y and drafts y'.
 
   Raises:
     ValueError: the rule is none.
@@ -64,26 +58,23 @@ def of(
   if changed.size:
     prompts, new, old = ([column[i] for i in changed] for column in (questions, versions, drafts))
     # What is subtracted: both_orders exchanges the two, draft_zero asks of the draft itself.
-    against = (old, new) if rule == "both_orders" else (old, old)
-    reads = gaps([*prompts, *prompts], [*new, *against[0]], [*old, *against[1]])
+    reference = new if rule == "both_orders" else old
+    reads = gaps([*prompts, *prompts], [*new, *old], [*old, *reference])
     difference = reads[: len(prompts)] - reads[len(prompts) :]
     gained[changed] = difference / 2 if rule == "both_orders" else difference
 
   return gained
 
 
-def reads(rule: str, versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:
+def reads(rule: str, versions: Texts, drafts: Texts) -> np.ndarray:
   """Returns the number of gap reward reads behind the gain of each version, Int[N]."""
   check(rule)
   if rule == "zero_point":
     return np.ones(len(drafts), int)
-  counts = np.zeros(len(drafts), int)
-  counts[_changed(versions, drafts)] = 2
-
-  return counts
+  return 2 * np.bincount(_changed(versions, drafts), minlength=len(drafts))
 
 
-def _changed(versions: Sequence[str], drafts: Sequence[str]) -> np.ndarray:
+def _changed(versions: Texts, drafts: Texts) -> np.ndarray:
   """Returns the places of the versions that are not their draft."""
   pairs = zip(versions, drafts, strict=True)
   return np.flatnonzero([version != draft for version, draft in pairs])

@@ -17,44 +17,27 @@ STOP_RULES = gains.RULES  # of which the first is the default
 
 @dataclasses.dataclass(frozen=True)
 class Improver:
-  """The trained models of a run, ready to answer and to improve.
+  """The trained models of a run, ready to answer and to improve."""
 
-  Attributes:
-    inference: how models are asked.
-    policy: M_P^RL, which writes the first answer where none is given; None where nothing answers.
-    improver: M_PIT^RL; None in a run that trains the policy alone, which answers only.
-    gap_reward: R_PIT; None in such a run.
-    zero_point: mean R_PIT of identical pairs, by which the stop rule "zero_point" goes.
-    margin: a new version is kept when it gains more than this over the one before it; −inf keeps
-      every version.
-    stop_rule: what a gain is, one of STOP_RULES.
-    read: how R_PIT is asked in words, where who asks remembers what it said; None: by `inference`.
-  """
-
-  inference: inference.Inference
+  inference: inference.Inference  # how models are asked
+  # M_P^RL, which writes the first answer where none is given; None where nothing answers.
   policy: Params | None
-  improver: Params | None
-  gap_reward: Params | None
-  zero_point: float | int
+  improver: Params | None  # M_PIT^RL; None in a run that trains the policy alone: it answers only
+  gap_reward: Params | None  # R_PIT; None in such a run
+  zero_point: float | int  # mean R_PIT of identical pairs, by which stop rule "zero_point" goes
+  # A new version that gains more over the one before it is kept; −inf keeps every version.
   margin: float | int = 0.0
-  stop_rule: str = STOP_RULES[0]
+  stop_rule: str = STOP_RULES[0]  # what a gain is, one of STOP_RULES
+  # How R_PIT is asked in words, where who asks remembers what it said; None: by `inference`.
   read: gains.Gaps | None = None
 
-  def gaps(
-    self,
-    questions: Sequence[conversations.Prompt],
-    answers: Sequence[str],
-    references: Sequence[str],
-  ) -> np.ndarray:
-    """Returns R_PIT(x, answer, reference) of texts in words, Float[N]."""
-    ask = self.read or functools.partial(self.inference.gaps, self.gap_reward)
-    return ask(questions, answers, references)
+  @property
+  def gaps(self) -> gains.Gaps:
+    """How R_PIT(x, answer, reference) of texts in words is asked, Float[N]."""
+    return self.read or functools.partial(self.inference.gaps, self.gap_reward)
 
   def gains(
-    self,
-    questions: Sequence[conversations.Prompt],
-    versions: Sequence[str],
-    drafts: Sequence[str],
+    self, questions: gains.Prompts, versions: Sequence[str], drafts: Sequence[str]
   ) -> np.ndarray:
     """Returns the gain of each version over its draft by the stop rule, Float[N]."""
     return gains.of(self.gaps, self.stop_rule, self.zero_point, questions, versions, drafts)
@@ -62,17 +45,13 @@ class Improver:
 
 @dataclasses.dataclass(frozen=True)
 class Rounds:
-  """Every version of N answers.
+  """Every version of N answers."""
 
-  Attributes:
-    texts: texts[k][i] is answer i after k rounds; texts[0] are the first answers.
-    gaps: Float[rounds, N], what each version gains over the one before it by the stop rule; NaN
-      where no version was made because the rule had ended the row.
-    kept: Int[N], rounds kept by the stop rule: all before the first without enough gain.
-  """
-
-  texts: list[list[str]]
+  texts: list[list[str]]  # texts[k][i] is answer i after k rounds; texts[0] are the first answers
+  # Float[rounds, N], what each version gains over the one before it by the stop rule; NaN where no
+  # version was made because the rule had ended the row.
   gaps: np.ndarray
+  # Int[N], rounds kept by the stop rule: all before the first without enough gain.
   kept: np.ndarray
 
   def with_stop(self, k: int) -> list[str]:
@@ -86,14 +65,12 @@ class Rounds:
   def first(self, count: int) -> "Rounds":
     """Returns the same of the first `count` answers."""
     texts = [versions[:count] for versions in self.texts]
-    return Rounds(texts=texts, gaps=self.gaps[:, :count], kept=self.kept[:count])
+    return Rounds(texts, self.gaps[:, :count], self.kept[:count])
 
   def ruled(self, gaps: np.ndarray, margin: float | int) -> "Rounds":
-    """Returns the same versions as a stop rule keeps them that finds other gains.
+    """Returns the same versions as a stop rule keeps them that finds other gains, Float[rounds, N].
 
-    Args:
-      gaps: Float[rounds, N], what each version gains by that rule.
-      margin: of which a gain has to be more.
+    It keeps those that gain more than its margin.
     """
     is_open = np.logical_and.accumulate(gaps > margin, axis=0)
     return dataclasses.replace(self, gaps=gaps, kept=is_open.sum(axis=0))
@@ -133,9 +110,6 @@ def improve(
     until_stopped: make no more versions of a row that the stop rule has ended, and no more rounds
       when it has ended all. False makes every version, so that both ways can be compared.
 
-  Returns:
-    Every version with its gap, and how many the stop rule keeps.
-
   Raises:
     ValueError: the rounds or the temperature make no sense, or there is no improver.
   """
@@ -147,22 +121,19 @@ def improve(
   kept = np.zeros(len(answers), int)
 
   for k in range(1, rounds + 1):
-    rows = np.flatnonzero(is_open) if until_stopped else np.arange(len(answers))
-    if until_stopped and len(rows) == 0:
+    rows = np.flatnonzero(is_open | (not until_stopped))
+    if not rows.size:
       break
     prompts, drafts = ([column[i] for i in rows] for column in (questions, texts[-1]))
     noise = jax.random.fold_in(key, k)
     versions, gained = revise(improver, prompts, drafts, key=noise, temperature=temperature)
-    text = list(texts[-1])
+    made = dict(zip(rows.tolist(), versions, strict=True))
+    texts.append([made.get(i, text) for i, text in enumerate(texts[-1])])
 
     # Rows that have ended keep NaN, which is above no margin.
-    gap = np.full(len(answers), np.nan, np.float32)
-    for i, version in zip(rows, versions, strict=True):
-      text[i] = version
-    gap[rows] = gained
-    texts.append(text)
-    gaps.append(gap)
-    is_open &= gap > improver.margin
+    gaps.append(np.full(len(answers), np.nan, np.float32))
+    gaps[-1][rows] = gained
+    is_open &= gaps[-1] > improver.margin
 
     # Rounds count up to a row's first without enough gain; later gains change nothing.
     kept += is_open
@@ -178,17 +149,9 @@ def revise(
   key: jax.Array,
   temperature: float | int,
 ) -> tuple[list[str], np.ndarray]:
-  """Makes one more version of every draft.
+  """Returns one more version of every draft, and its gain over it by the stop rule, Float[N].
 
-  Args:
-    improver: the models.
-    questions: x, one per row, at least one.
-    drafts: what to improve, one per row.
-    key: source of the noise.
-    temperature: divides the logits, at least 0; 0 takes the most likely tokens.
-
-  Returns:
-    The new versions, and what each gains over its draft by the stop rule, Float[N].
+  The key is the source of the noise; all else is as for `improve`, with at least one row.
 
   Raises:
     ValueError: the temperature is negative, or there is no improver.

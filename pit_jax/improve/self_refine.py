@@ -47,21 +47,13 @@ Said = tuple[str, ...]  # drafts and feedback in turn, beginning with a draft
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """Prompts and limits by which a model refines its own answers.
+  """Prompts and limits by which a model refines its own answers."""
 
-  Attributes:
-    feedback_turn: what the user says after a draft.
-    refine_turn: what the user says after the feedback.
-    stop: feedback that says this ends the rounds of its draft; "" has all of them played.
-    max_feedback_tokens: the most tokens of a feedback.
-    max_prompt_tokens: the most tokens of a conversation.
-  """
-
-  feedback_turn: str
-  refine_turn: str
-  stop: str
+  feedback_turn: str  # what the user says after a draft
+  refine_turn: str  # what the user says after the feedback
+  stop: str  # feedback that says this ends the rounds of its draft; "" has all of them played
   max_feedback_tokens: int
-  max_prompt_tokens: int
+  max_prompt_tokens: int  # of a conversation
 
   def __post_init__(self):
     for name in ("feedback_turn", "refine_turn"):
@@ -83,10 +75,7 @@ class Form:
   ) -> prompt_formats.Conversation:
     """Returns the conversation that asks for what comes next.
 
-    Args:
-      question: x.
-      said: a draft, its feedback, the next draft and so on. After a draft its feedback is asked
-        for, after feedback a better answer.
+    After a draft that is its feedback, after feedback a better answer; said are both in turn.
     """
     return prompt_formats.Conversation(question, _format(self, len(said)), said)
 
@@ -105,24 +94,16 @@ def _format(form: Form, count: int) -> prompt_formats.Format:
 
 @dataclasses.dataclass(frozen=True)
 class Refinements:
-  """Every version of N answers, and how it came about.
+  """Every version of N answers, and how it came about: column[k − 1][i] of answer i in round k."""
 
-  Attributes:
-    texts: texts[k][i] is answer i after k rounds; texts[0] are the first answers.
-    feedback: feedback[k − 1][i] is what the model said of it in round k; None where nobody asked.
-    written: written[k − 1][i] is what it then wrote, before it was checked; None likewise.
-    outcomes: outcomes[k − 1][i] is REFINED, UNCHANGED, STOPPED (from there on), or a failure.
-  """
-
-  texts: list[list[str]]
-  feedback: list[list[str | None]]
-  written: list[list[str | None]]
-  outcomes: list[list[str]]
+  texts: list[list[str]]  # texts[k][i] is answer i after k rounds; texts[0] are the first answers
+  feedback: list[list[str | None]]  # what the model said of it; None where nobody asked
+  written: list[list[str | None]]  # what it then wrote, before it was checked; None likewise
+  outcomes: list[list[str]]  # REFINED, UNCHANGED, STOPPED (from there on), or a failure
 
   def first(self, count: int) -> "Refinements":
     """Returns the same of the first `count` answers."""
-    columns = (self.texts, self.feedback, self.written, self.outcomes)
-    return Refinements(*([row[:count] for row in column] for column in columns))
+    return Refinements(*([row[:count] for row in column] for column in vars(self).values()))
 
 
 def absence(asking: inference.Inference, c: ml_collections.ConfigDict) -> str:
@@ -158,14 +139,9 @@ def play(
     asking: how the model is asked.
     policy: its parameters.
     form: the words and the limits.
-    questions: x, one per row, at least one.
-    answers: y_0, one per row.
-    rounds: to play, at least 1.
-    key: source of the noise; round k uses fold_in(key, 2k − 1) and fold_in(key, 2k).
+    questions: x, one per row, at least one; `answers` are y_0.
+    rounds: to play, at least 1; round k has the noise of fold_in(key, 2k − 1) and fold_in(key, 2k).
     temperature: divides the logits; 0 takes the most likely tokens.
-
-  Returns:
-    Every version, what was said of it, and how each round ended.
   """
   texts = [list(answers)]
   columns = ([], [], [])
@@ -213,15 +189,12 @@ class _Player:
     asking = dataclasses.replace(self.asking, settings=settings, response_length=length)
     fitted = fit(asking, self.form, questions, said)
     rows = [i for i, texts in enumerate(fitted) if texts]
-    replies: list[str | None] = [None] * len(fitted)
-
-    if rows:
-      chats = [self.form.conversation(questions[i], fitted[i]) for i in rows]
-      written = asking.reply(self.policy, chats, key, float(self.temperature))
-      for i, reply in zip(rows, written, strict=True):
-        replies[i] = reply
-
-    return replies
+    if not rows:
+      return [None] * len(fitted)
+    chats = [self.form.conversation(questions[i], fitted[i]) for i in rows]
+    written = asking.reply(self.policy, chats, key, float(self.temperature))
+    replies = dict(zip(rows, written, strict=True))
+    return [replies.get(i) for i in range(len(fitted))]
 
 
 def fit(
@@ -232,26 +205,17 @@ def fit(
 ) -> list[Said]:
   """Takes the oldest drafts, each with its feedback, from conversations that are too long.
 
-  Args:
-    asking: knows the tokenizer, the template, and what the policy sees of x.
-    form: what is asked after each, and the most tokens of a conversation.
-    questions: x, one per row.
-    said: drafts and feedback in turn; the last draft perhaps without.
-
-  Returns:
-    What is left after each x; nothing where x and the last draft alone are too long.
+  What was said are drafts and feedback in turn, the last draft perhaps without. Returned is what is
+  left of it after each x; nothing where x and the last draft alone are too long for the form.
   """
   fitted = list(said)
   long = list(range(len(said)))
   while long:
     lengths = asking.lengths([form.conversation(questions[i], fitted[i]) for i in long]).tolist()
-    most = form.max_prompt_tokens
-    long = [i for i, length in zip(long, lengths, strict=True) if length > most]
-
+    long = [i for i, n in zip(long, lengths, strict=True) if n > form.max_prompt_tokens]
     for i in long:
       # A draft goes with its feedback, so that the two still alternate.
       fitted[i] = fitted[i][2:]
-
     long = [i for i in long if fitted[i]]
 
   return fitted
@@ -270,16 +234,15 @@ def _round(
     return [], [], []
 
   # Feedback sees the draft alone (eq. 2); the answer after it, all rounds before (eq. 4).
-  feedback = player.reply(
-    questions, [(draft,) for draft in drafts], keys[0], form.max_feedback_tokens
-  )
+  first = [(draft,) for draft in drafts]
+  feedback = player.reply(questions, first, keys[0], form.max_feedback_tokens)
   outcomes = [_of_feedback(form, *row) for row in zip(questions, drafts, feedback, strict=True)]
   rows = [i for i, outcome in enumerate(outcomes) if not outcome]
   turns = [(*histories[i], drafts[i], feedback[i]) for i in rows]
-  length = player.asking.response_length
   written: list[str | None] = [None] * len(drafts)
+  asked = [questions[i] for i in rows]
 
-  replies = player.reply([questions[i] for i in rows], turns, keys[1], length)
+  replies = player.reply(asked, turns, keys[1], player.asking.response_length)
   for i, reply in zip(rows, replies, strict=True):
     written[i] = reply
     outcomes[i] = _of_answer(form, questions[i], drafts[i], feedback[i], reply)
@@ -337,12 +300,7 @@ def _plain(text: str) -> str:
 
 def told(refined: Refinements, row: int) -> list[dict]:
   """Returns the history of one answer, round by round: feedback, refinement, outcome, text."""
-  columns = {
-    "feedback": refined.feedback,
-    "written": refined.written,
-    "outcome": refined.outcomes,
-    "text": refined.texts[1:],
-  }
-  rounds = zip(*columns.values(), strict=True)
-
-  return [{name: column[row] for name, column in zip(columns, r, strict=True)} for r in rounds]
+  columns = (refined.feedback, refined.written, refined.outcomes, refined.texts[1:])
+  names = ("feedback", "written", "outcome", "text")
+  rounds = zip(*columns, strict=True)
+  return [{name: column[row] for name, column in zip(names, r, strict=True)} for r in rounds]

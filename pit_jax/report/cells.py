@@ -47,9 +47,7 @@ def duration(seconds: float | int | None) -> str:
 
 def interval(bounds: Sequence[float | int | None] | None) -> str:
   """Returns the bounds of an interval of Δ, signed; a dot where nothing was judged."""
-  if not bounds or None in bounds:
-    return BLANK
-  return " … ".join(verdict.signed(bound) for bound in bounds)
+  return BLANK if not bounds or None in bounds else " … ".join(map(verdict.signed, bounds))
 
 
 def bounds(found: Sequence[float | int] | None, digits: int = 2) -> str:
@@ -75,9 +73,8 @@ def select(
   # A column in which no row says anything goes; `words` then counts those that stay.
   kept = {column: values for column, values in cells.items() if set(values) - {BLANK, ""}}
   words = sum(column in kept for column in list(columns)[: more.pop("words", 1)])
-  return Table(
-    name, title, tuple(kept), tuple(zip(*kept.values(), strict=True)), words=words, **more
-  )
+  texts = tuple(zip(*kept.values(), strict=True))
+  return Table(name, title, tuple(kept), texts, words=words, **more)
 
 
 def plain(value: Any) -> str:
@@ -85,10 +82,8 @@ def plain(value: Any) -> str:
   if value is None:
     return BLANK
   if isinstance(value, Mapping):
-    return (
-      ", ".join(f"{key.replace('_', ' ')} {plain(item)}" for key, item in value.items()) or "none"
-    )
-
+    entries = [f"{key.replace('_', ' ')} {plain(item)}" for key, item in value.items()]
+    return ", ".join(entries) or "none"
   if isinstance(value, bool):
     return "yes" if value else "no"
   if isinstance(value, int):

@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 
+import jinja2
 import markupsafe
 
 from pit_jax.report import cells, palette
@@ -22,15 +23,10 @@ HEADING = 40
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-  """One model, at one place of the pipeline.
+  """One model, at one place of the pipeline."""
 
-  Attributes:
-    lines: a title, then what it learns and how long.
-    takes_samples: whether it reads samples of what the first chain has in this column.
-  """
-
-  lines: tuple[str, ...]
-  takes_samples: bool = False
+  lines: tuple[str, ...]  # a title, then what it learns and how long
+  takes_samples: bool = False  # whether it reads samples of the first chain's in this column
 
   @property
   def height(self) -> int:
@@ -40,17 +36,11 @@ class Box:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """What is done with one fold of the rows.
+  """What is done with one fold of the rows."""
 
-  Attributes:
-    title: its heading.
-    chains: the boxes of each line of models, in order; every column has as many chains.
-    note: what stands beside the heading.
-  """
-
-  title: str
-  chains: Sequence[Sequence[Box]]
-  note: str = ""
+  title: str  # its heading
+  chains: Sequence[Sequence[Box]]  # of each line of models in order, as many in every column
+  note: str = ""  # what stands beside the heading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,30 +55,21 @@ class Placed:
 
 
 def draw(columns: Sequence[Column], wide: bool) -> str:
-  """Draws a pipeline as an <svg> element in the page's colours.
+  """Draws a pipeline as an <svg> element in the page's colours; "" where there is nothing to draw.
 
-  Args:
-    columns: of the drawing.
-    wide: side by side (245 px each) instead of below each other (380 px wide).
-
-  Returns:
-    The element; "" where there is nothing to draw.
+  A wide one has its columns side by side (245 px each), any other below each other (380 px wide).
   """
   if not columns:
     return ""
   placed, bands, size = (_wide if wide else _tall)([column.chains for column in columns])
-  parts = [_band(*band, column) for band, column in zip(bands, columns, strict=True)]
-  parts += _arrows(placed, wide)
-  parts += [_box(item) for column in placed for chain in column for item in chain]
-  shape = "wide" if wide else "tall"
+  boxes = [item for column in placed for chain in column for item in chain]
   titles = ", ".join(box.lines[0] for column in columns for chain in column.chains for box in chain)
-
-  # A page has both drawings, and ids of markers must differ within one document.
-  drawing = (
-    f'<svg class="pipeline {shape}" viewBox="0 0 {size[0]} {size[1]}" role="img" '
-    f'aria-label="The pipeline: {markupsafe.escape(titles)}">'
-    f"{_HEAD.replace('arrow', f'arrow-{shape}')}{''.join(parts)}</svg>"
-  ).replace("url(#arrow)", f"url(#arrow-{shape})")
+  templates = jinja2.Environment(loader=jinja2.PackageLoader("pit_jax.report"), autoescape=True)
+  templates.filters["lowered"] = _lowered
+  drawing = templates.get_template("pipeline.svg.jinja").render(
+    shape="wide" if wide else "tall", size=size, titles=titles, palette=palette, first=PAD + 11,
+    bands=zip(bands, columns, strict=True), arrows=_arrows(placed, wide), boxes=boxes, step=LINE,
+  )  # fmt: skip
 
   return palette.themed(drawing)
 
@@ -128,32 +109,21 @@ def rows(results: Mapping, fold: str) -> str:
   return "" if count is None else f"{count:,} rows"
 
 
-_HEAD = (
-  '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-  'orient="auto-start-reverse"><path d="M0 .8 7 4 0 7.2z" fill="#6d7178"/></marker></defs>'
-)
-
-
 def _wide(columns):
   """Folds from left to right, chains from top to bottom."""
   width = 225
   distance = 20
-  starts = []
-  below = HEADING
-
-  for chain in range(len(columns[0])):
-    starts.append(below)
-    below += max(_stack(column[chain]) for column in columns) + 2 * GAP
-
+  heights = [max(map(_stack, boxes)) + 2 * GAP for boxes in zip(*columns, strict=True)]
+  *starts, below = itertools.accumulate(heights, initial=HEADING)
+  lefts = [fold * (width + distance) for fold in range(len(columns))]
   placed = [
-    [_pile(boxes, fold * (width + distance) + 12, start, width - 24, chain)
+    [_pile(boxes, left + 12, start, width - 24, chain)
      for chain, (boxes, start) in enumerate(zip(column, starts, strict=True))]
-    for fold, column in enumerate(columns)
+    for left, column in zip(lefts, columns, strict=True)
   ]  # fmt: skip
   height = below - GAP
-  bands = [(fold * (width + distance), 0, width, height) for fold in range(len(columns))]
 
-  return placed, bands, (len(columns) * (width + distance) - distance, height)
+  return placed, [(left, 0, width, height) for left in lefts], (lefts[-1] + width, height)
 
 
 def _tall(columns):
@@ -182,28 +152,23 @@ def _stack(boxes: Sequence[Box]) -> int:
 
 def _pile(boxes: Sequence[Box], x: int, y: int, width: int, chain: int) -> list[Placed]:
   tint = palette.TEAL if chain else palette.BLUE
-  placed = []
-  for box in boxes:
-    placed.append(Placed(box, x, y, width, tint))
-    y += box.height + GAP
-
-  return placed
+  tops = itertools.accumulate((box.height + GAP for box in boxes), initial=y)
+  return [Placed(box, x, top, width, tint) for box, top in zip(boxes, tops, strict=False)]
 
 
-def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
+def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[tuple[str, bool]]:
+  """Returns the path of each arrow, and whether it is dashed."""
   parts = []
   for here, there in itertools.pairwise(placed):
     for boxes, following in zip(here, there, strict=True):
-      parts.append(_link(boxes[-1], following[0], wide))
+      parts.append((_link(boxes[-1], following[0], wide), False))
 
   for boxes in (chain for fold in placed for chain in fold):
-    for upper, lower in itertools.pairwise(boxes):
-      middle = upper.x + upper.width // 2
-      parts.append(_path(f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}"))
+    parts += [(_down(upper, lower), False) for upper, lower in itertools.pairwise(boxes)]
 
   for (sampler, *_), *others in placed:
     for item in (item for boxes in others for item in boxes if item.box.takes_samples):
-      parts.append(_samples(sampler, item, wide))
+      parts.append((_samples(sampler, item, wide), True))
 
   return parts
 
@@ -211,60 +176,32 @@ def _arrows(placed: list[list[list[Placed]]], wide: bool) -> list[str]:
 def _link(start: Placed, end: Placed, wide: bool) -> str:
   """The arrow to the next fold; it steps up where a curriculum has gone below its first stage."""
   if not wide:
-    middle = start.x + start.width // 2
-    return _path(f"M{middle} {start.y + start.box.height}V{end.y - 1}")
-
+    return _down(start, end)
   side = start.x + start.width
   if start.y == end.y:
-    return _path(f"M{side} {start.y + 30}H{end.x - 1}")
-  return _path(f"M{side} {start.y + start.box.height - 14}h22V{end.y + 30}H{end.x - 1}")
+    return f"M{side} {start.y + 30}H{end.x - 1}"
+  return f"M{side} {start.y + start.box.height - 14}h22V{end.y + 30}H{end.x - 1}"
+
+
+def _down(upper: Placed, lower: Placed) -> str:
+  middle = upper.x + upper.width // 2
+  return f"M{middle} {upper.y + upper.box.height}V{lower.y - 1}"
 
 
 def _samples(sampler: Placed, stage: Placed, wide: bool) -> str:
   """The dashed arrow along which the first chain's samples reach a stage of another."""
   if wide:
     side = sampler.x + sampler.width
-    return _path(f"M{side} {sampler.y + 44}h7V{stage.y + 18}H{side + 1}", dashed=True)
+    return f"M{side} {sampler.y + 44}h7V{stage.y + 18}H{side + 1}"
 
   foot = sampler.y + sampler.box.height
   height = stage.y + stage.box.height // 2
-  return _path(f"M{sampler.x + sampler.width - 24} {foot}V{height}H{stage.x - 1}", dashed=True)
+  return f"M{sampler.x + sampler.width - 24} {foot}V{height}H{stage.x - 1}"
 
 
-def _path(shape: str, dashed: bool = False) -> str:
-  dash = ' stroke-dasharray="4 3"' if dashed else ""
-  return (
-    f'<path d="{shape}" fill="none" stroke="#6d7178" stroke-width="1.2"{dash} '
-    f'marker-end="url(#arrow)"/>'
-  )
-
-
-def _band(x: int, y: int, width: int, height: int, column: Column) -> str:
-  return (
-    f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="#f3f1ec"/>'
-    f'<text x="{x + 12}" y="{y + 25}" font-size="13" font-weight="600" fill="{palette.INK}">'
-    f'{markupsafe.escape(column.title)}</text><text x="{x + width - 12}" y="{y + 25}" '
-    f'font-size="12" text-anchor="end" fill="{palette.QUIET}">{column.note}</text>'
-  )
-
-
-def _box(item: Placed) -> str:
-  lines = []
-  for index, line in enumerate(item.box.lines):
-    style = f'font-weight="600" fill="{item.tint}"' if not index else f'fill="{palette.INK}"'
-    y = item.y + PAD + 11 + LINE * index
-    lines.append(
-      f'<text x="{item.x + 11}" y="{y}" font-size="12.5" {style}>{_letters(line)}</text>'
-    )
-
-  return (
-    f'<rect x="{item.x}" y="{item.y}" width="{item.width}" height="{item.box.height}" rx="5" '
-    f'fill="{palette.WHITE}" stroke="{item.tint}" stroke-opacity=".45"/>{"".join(lines)}'
-  )
-
-
-def _letters(text: str) -> str:
+def _lowered(text: str) -> markupsafe.Markup:
   """Sets M_P and its like with a lowered index, in a way every browser knows."""
   # dy moves all that follows; a letter of no width brings the line back up.
   lowered = r'\1<tspan dy="3" font-size="9.5">\2</tspan><tspan dy="-3">​</tspan>'
-  return re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", lowered, str(markupsafe.escape(text)))
+  escaped = str(markupsafe.escape(text))
+  return markupsafe.Markup(re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", lowered, escaped))

@@ -217,4 +217,5 @@ def _small(value: float | int) -> str:
   return "< 0.001" if value < 0.001 else cells.fixed(value, 3)
 
 
+OPTIMISED = (knee, frontier)
 CERTAINTY = (power, agreement, length, correlations)

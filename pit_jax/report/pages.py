@@ -26,25 +26,17 @@ from pit_jax.storage import places
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
 REQUIRED = ("recipe", "seconds", "systems", "comparisons")
 MAPPINGS = {
-  "seconds": (),
-  "systems": (),
+  **dict.fromkeys(("seconds", "systems", "stages", "reward_models", "data", "absent"), ()),
+  **dict.fromkeys(("sampling", "speeds", "judges", "config"), ()),
   "gap_order": ("wl", "ww", "ll", "lw", "accuracy"),
-  "stages": (),
-  "reward_models": (),
-  "data": (),
   "power": ("needed",),
   "length": ("comparisons", "correlations"),
   "gap": ("pairs",),
   "labels": ("accuracy", "reliability", "order"),
   "frontier": ("chains",),
-  "absent": (),
-  "sampling": (),
-  "speeds": (),
-  "judges": (),
   "gate": ("passed", "reason"),
   "ledger": ("judge", "prompts", "regressions", "rounds"),
   "stop": ("judge", "rows"),
-  "config": (),
 }
 COMPARISON = ("a", "b", "judge", "n", "win", "lose", "tie", "delta", "ci95")
 LISTS = {
@@ -63,7 +55,9 @@ LISTS = {
 def write(
   results: Mapping, workdir: str | os.PathLike, method: presentation.Presentation = presentation.ANY
 ) -> pathlib.Path:
-  """Writes WORKDIR/report/{results.json, report.html, *.png}.
+  """Writes WORKDIR/report/{results.json, report.html, *.png}; returns the path of report.html.
+
+  The page needs no other file and no network.
 
   Args:
     results: the figures of a run, as described in the README; `recipe`, `seconds`, `systems` and
@@ -71,9 +65,6 @@ def write(
       of NumPy are fine; what is not finite is written as null.
     workdir: the run's directory.
     method: what is said of the run's method.
-
-  Returns:
-    The path of report.html, a page that needs no other file and no network.
 
   Raises:
     ValueError: if a section or one of its keys is missing or of the wrong kind.
@@ -84,12 +75,12 @@ def write(
   _replace(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
   shown = verdict.presentable(results, method)
   figures = [figure for section in tabular.sections(method) for figure in section.figures]
-  drawn = plots.draw(figures, shown, method)
-  for name, figure in drawn.items():
-    plots.save(figure, directory / f"{name}.png")
-
   captions = {figure.name: figure.caption for figure in figures}
-  elements = {name: plots.svg(figure, captions[name]) for name, figure in drawn.items()}
+  elements = {}
+  for name, figure in plots.draw(figures, shown, method).items():
+    plots.save(figure, directory / f"{name}.png")
+    elements[name] = markupsafe.Markup(plots.svg(figure, captions[name]))
+
   page = directory / "report.html"
   _replace(page, _render(results, shown, method, elements))
   return page
@@ -110,15 +101,9 @@ def publish(
 def tables(
   results: Mapping, method: presentation.Presentation = presentation.ANY, width: int = 100
 ) -> str:
-  """Returns the headline and the page's tables as text for a terminal.
+  """Returns the headline and the page's tables as text for a terminal of so many characters.
 
-  Args:
-    results: as for `write`.
-    method: as for `write`.
-    width: characters per line.
-
-  Raises:
-    ValueError: as for `write`.
+  What it takes and raises is otherwise as for `write`.
   """
   results = check(results)
   console = rich.console.Console(file=io.StringIO(), width=width, color_system=None)
@@ -146,12 +131,9 @@ def _grid(table: cells.Table, console: rich.console.Console) -> rich.table.Table
   for index, column in enumerate(table.columns):
     is_words = index < table.words
     parts = [part for row in (table.columns, *table.rows) for part in row[index].split()]
-    drawn.add_column(
-      column,
-      justify="left" if is_words else "right",
-      no_wrap=not is_words,
-      min_width=max(map(len, parts), default=1),  # a name that is cut off is none
-    )
+    width = max(map(len, parts), default=1)  # a name that is cut off is none
+    justify = "left" if is_words else "right"
+    drawn.add_column(column, justify=justify, no_wrap=not is_words, min_width=width)
 
   for row in table.rows:
     drawn.add_row(*row)
@@ -164,8 +146,7 @@ def _grid(table: cells.Table, console: rich.console.Console) -> rich.table.Table
 def check(results: Mapping) -> dict[str, Any]:
   """Returns the results as plain JSON values, or says what is missing or of the wrong kind."""
   results = _plain(results)
-  missing = [key for key in REQUIRED if key not in results]
-  if missing:
+  if missing := [key for key in REQUIRED if key not in results]:
     raise ValueError(
       f"results lack {', '.join(missing)}; required are {', '.join(REQUIRED)}, "
       f"got {', '.join(results) or 'nothing'}"
@@ -173,13 +154,12 @@ def check(results: Mapping) -> dict[str, Any]:
 
   for section, keys in MAPPINGS.items():
     if section in results:
-      _check_kind(section, results[section], dict, "a mapping")
       _check_keys(section, results[section], keys)
 
   for section, keys in LISTS.items():
     if section in results:
       _check_kind(section, results[section], list, "a list")
-      for index, row in enumerate(results[section]):
+      for index, row in enumerate(results[section] if keys else ()):
         _check_keys(f"{section}[{index}]", row, keys)
 
   for name, stage in results.get("stages", {}).items():
@@ -193,12 +173,8 @@ def _check_kind(where: str, value: Any, kind: type, name: str) -> None:
 
 
 def _check_keys(where: str, value: Any, keys: Sequence[str]) -> None:
-  if not keys:
-    return
   _check_kind(where, value, dict, "a mapping")
-  missing = [key for key in keys if key not in value]
-
-  if missing:
+  if missing := [key for key in keys if key not in value]:
     raise ValueError(
       f"results.{where} lacks {', '.join(missing)}; it has {', '.join(value) or 'nothing'} "
       f"and needs {', '.join(keys)}"
@@ -231,23 +207,17 @@ def _replace(path: pathlib.Path, text: str) -> None:
 
 
 def _render(
-  results: Mapping,
-  shown: Mapping,
-  method: presentation.Presentation,
-  drawn: Mapping[str, str],
+  results: Mapping, shown: Mapping, method: presentation.Presentation, drawn: Mapping[str, str]
 ) -> str:
   # Sections may be absent: a template may ask for keys of what is not there.
   templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("pit_jax.report"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.ChainableUndefined,
-  )
+    loader=jinja2.PackageLoader("pit_jax.report"), undefined=jinja2.ChainableUndefined,
+    autoescape=True, trim_blocks=True, lstrip_blocks=True,
+  )  # fmt: skip
   templates.filters |= {"letters": _letters, "fixed": cells.fixed, "themed": palette.themed}
-
-  templates.globals |= {"mark": revisions.mark, "colour": method.colour, "palette": palette}
-  templates.globals |= {"duration": cells.duration}
+  templates.globals |= {
+    "mark": revisions.mark, "colour": method.colour, "palette": palette, "duration": cells.duration
+  }  # fmt: skip
   # The page allows no script but this one, by its hash; so it is not rendered.
   script = templates.loader.get_source(templates, "filter.js")[0]
   claims, remark = method.claims(results)
@@ -267,12 +237,11 @@ def _render(
       (section, tabular.of_section(section, shown, method)) for section in tabular.sections(method)
     ],
     data=tabular.data(shown),
-    figures={name: markupsafe.Markup(text) for name, text in drawn.items()},
+    figures=drawn,
     pipelines=[markupsafe.Markup(diagram.draw(columns, wide)) for wide in (True, False)],
     config=list(_flatten(results.get("config", {}))),
     ledger=shown.get("ledger"),
     samples=shown.get("samples"),
-    longest=max((len(sample["rounds"]) for sample in shown.get("samples", ())), default=0),
     script=markupsafe.Markup(script),
     script_hash=f"sha256-{digest}",
   )

@@ -27,15 +27,9 @@ KL = "objective/kl"
 def draw(
   figures: Sequence[presentation.Figure], results: Mapping, method: presentation.Presentation
 ) -> dict[str, matplotlib.figure.Figure]:
-  """Draws every figure the results have numbers for.
+  """Draws those figures of a page that the results have numbers for; by name, in their order.
 
-  Args:
-    figures: those of a page.
-    results: a checked results dict, without what a shut gate holds back.
-    method: of the run.
-
-  Returns:
-    Figures by name, in their order.
+  The results are checked, and without what a shut gate holds back.
   """
   with matplotlib.rc_context(palette.STYLE):
     drawn = {figure.name: figure.draw(results, method) for figure in figures}
@@ -45,9 +39,7 @@ def draw(
 def svg(figure: matplotlib.figure.Figure, label: str) -> str:
   """Returns the figure as an <svg> element with the page's width, typeface and colours.
 
-  Args:
-    figure: what to draw.
-    label: a sentence for those who cannot see it.
+  Its label is a sentence for those who cannot see it.
   """
   buffer = io.StringIO()
   with matplotlib.rc_context(palette.STYLE):
@@ -59,12 +51,8 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
   # The page sets the width; that of the drawing, in pt, would stand against it.
   head = re.sub(r'\s(width|height)="[^"]*pt"', "", head)
   body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-  body = body.replace("'DejaVu Sans', sans-serif", "var(--sans)").replace(
-    "'DejaVu Sans'", "var(--sans)"
-  )
-  drawn = f'{head} role="img" aria-label="{markupsafe.escape(label)}">{body}'.strip()
-
-  return palette.themed(drawn)
+  body = re.sub("'DejaVu Sans'(, sans-serif)?", "var(--sans)", body)
+  return palette.themed(f'{head} role="img" aria-label="{markupsafe.escape(label)}">{body}'.strip())
 
 
 def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
@@ -94,10 +82,14 @@ def _forest(results: Mapping, method: presentation.Presentation) -> matplotlib.f
     for index, row in enumerate(rows):
       offset = 0.21 * (index - (len(rows) - 1) / 2)
       # The first judge has a full marker, the others hollow ones of their own form.
-      look = {"color": method.colour(row["a"]), "marker": markers[row["judge"]]}
-      if row["judge"] != judges[0]:
-        look["markerfacecolor"] = palette.WHITE
-      _estimate(axes, row, height + offset, look)
+      colour = method.colour(row["a"])
+      face = colour if row["judge"] == judges[0] else palette.WHITE
+      at = height + offset
+      axes.plot(row["ci95"], [at, at], color=colour, linewidth=1.5, solid_capstyle="round")
+      axes.plot(
+        row["delta"], at, color=colour, marker=markers[row["judge"]], markerfacecolor=face,
+        linestyle="none", markersize=4.5,
+      )  # fmt: skip
 
   others = sum(rows[0]["b"] == baseline for rows in lines.values())
   if 0 < others < len(lines):
@@ -117,18 +109,10 @@ def _pair_label(row: Mapping, rows: Sequence[Mapping]) -> str:
   return label if seed in (None, "all") else f"{label}, seed {seed}"
 
 
-def _estimate(axes: matplotlib.axes.Axes, row: Mapping, height: float | int, look: Mapping) -> None:
-  colour = look["color"]
-  axes.plot(row["ci95"], [height, height], color=colour, linewidth=1.5, solid_capstyle="round")
-  axes.plot(row["delta"], height, linestyle="none", markersize=4.5, **look)
-
-
 def _forest_axes(axes: matplotlib.axes.Axes, labels: list[str], markers: Mapping[str, str]) -> None:
   axes.axvline(0, color=palette.INK, linewidth=0.9)
   axes.set_yticks(range(len(labels)), labels)
-  axes.tick_params(axis="y", length=0, labelcolor=palette.INK)
-  axes.spines["left"].set_visible(False)
-  axes.grid(axis="y", visible=False)
+  _of_names(axes)
   axes.set_ylim(len(labels) - 0.4, -0.6)
   axes.set_xlabel("Δ, % of prompts")
 
@@ -139,27 +123,30 @@ def _forest_axes(axes: matplotlib.axes.Axes, labels: list[str], markers: Mapping
   axes.figure.legend(loc="outside upper left", ncols=len(markers), handletextpad=0.1)
 
 
+def _of_names(axes: matplotlib.axes.Axes) -> None:
+  """Gives the look of a vertical axis whose ticks are names."""
+  axes.tick_params(axis="y", length=0, labelcolor=palette.INK)
+  axes.spines["left"].set_visible(False)
+  axes.grid(axis="y", visible=False)
+
+
 def _scores(results: Mapping, method: presentation.Presentation) -> matplotlib.figure.Figure | None:
   systems = results["systems"].items()
   scored = {name: row["score"] for name, row in systems if row.get("score") is not None}
   if not scored:
     return None
   figure, ((axes,),) = panels.make_figure(0.55 + 0.3 * len(scored))
-  axes.barh(
-    list(scored), list(scored.values()), color=[method.colour(name) for name in scored], height=0.6
-  )
+  axes.barh([*scored], [*scored.values()], color=[*map(method.colour, scored)], height=0.6)
 
   for height, value in enumerate(scored.values()):
-    side = -1 if value < 0 else 1
+    shift, align = (-5, "right") if value < 0 else (5, "left")
     axes.annotate(
-      panels.number(value), (value, height), (5 * side, 0), textcoords="offset points", va="center",
-      ha="left" if side > 0 else "right", fontsize=9,
+      panels.number(value), (value, height), (shift, 0), textcoords="offset points", va="center",
+      ha=align, fontsize=9,
     )  # fmt: skip
 
   axes.invert_yaxis()
-  axes.tick_params(axis="y", length=0, labelcolor=palette.INK)
-  axes.spines["left"].set_visible(False)
-  axes.grid(axis="y", visible=False)
+  _of_names(axes)
   axes.margins(x=0.12)
   axes.set_xlabel(f"mean {verdict.score_judge(results)} score")
 
@@ -172,9 +159,8 @@ def _frontier(results: Mapping, _) -> matplotlib.figure.Figure | None:
   chains = section.get("chains", ())
   if not chains:
     return None
-  figure, rows = panels.make_figure(
-    0.4 + 2.1 * len(chains), nrows=len(chains), ncols=2 if section["judge"] else 1
-  )
+  width = 2 if section["judge"] else 1
+  figure, rows = panels.make_figure(0.4 + 2.1 * len(chains), nrows=len(chains), ncols=width)
   tints = itertools.cycle((palette.BLUE, palette.TEAL))
 
   for axes, chain, tint in zip(rows, chains, tints, strict=False):

@@ -9,101 +9,70 @@ from pit_jax.report import palette
 
 @dataclasses.dataclass(frozen=True)
 class System:
-  """A system whose answers are compared.
+  """A system whose answers are compared."""
 
-  Attributes:
-    about: what it is.
-    colour: one of palette.py; "": one that follows from its name.
-  """
-
-  about: str
-  colour: str = ""
+  about: str  # what it is
+  colour: str = ""  # one of palette.py; "": one that follows from its name
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """A figure of the page.
+  """A figure of the page."""
 
-  Attributes:
-    name: of its file, without the ending.
-    caption: a sentence.
-    draw: (results, presentation) → the figure; None where the results have no numbers for it.
-  """
-
-  name: str
-  caption: str
+  name: str  # of its file, without the ending
+  caption: str  # a sentence
+  # (results, presentation) → the figure; None where the results have no numbers for it.
   draw: Callable[[Mapping, "Presentation"], Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """A section of the page, which is there where one of its tables or figures is.
+  """A section of the page, which is there where one of its tables or figures is."""
 
-  Attributes:
-    title: its heading.
-    tables: results → a `cells.Table`, or None; a table without rows is left out.
-    figures: its figures.
-    beside: whether the tables stand beside the first figure instead of below all.
-  """
-
-  title: str
+  title: str  # its heading
+  # results → a `cells.Table`, or None; a table without rows is left out.
   tables: Sequence[Callable[[Mapping], Any]]
   figures: Sequence[Figure] = ()
-  beside: bool = False
+  beside: bool = False  # whether the tables stand beside the first figure instead of below all
 
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-  """What a run has to show before its report may say more.
+  """What a run has to show before its report may say more."""
 
-  Attributes:
-    check: results → whether it `passed`, and the `reason`; None where nothing depends on it.
-    hold_back: results → those that a page may show while the gate is shut.
-    refusal: the headline meanwhile, with {} for the reason.
-    remark: what the page says of it.
-  """
-
+  # results → whether it `passed`, and the `reason`; None where nothing depends on it.
   check: Callable[[Mapping], dict[str, Any] | None]
+  # results → those that a page may show while the gate is shut.
   hold_back: Callable[[Mapping], dict[str, Any]]
-  refusal: str
-  remark: str
+  refusal: str  # the headline meanwhile, with {} for the reason
+  remark: str  # what the page says of it
 
 
 @dataclasses.dataclass(frozen=True)
 class Presentation:
-  """What a report says of a method beside its figures; what is left out has words of any method.
+  """What a report says of a method beside its figures; what is left out has words of any method."""
 
-  Attributes:
-    title: the method and where it was published.
-    systems: name → what it is.
-    baseline: the system whose comparisons stand first; "": the second one of the headline.
-    judges: the reward models that it trains and that judge → what they are, in a sentence.
-    headlines: pair of systems → what does something, and to what.
-    sentence: results without a comparison → the headline.
-    gate: what a run has to show first.
-    claims: results → claims, each with `outcome` and `sentence`, and a remark on all of them.
-    diagram: results → columns of the pipeline's drawing; None: its stages, as they are declared.
-    sections: of the page, in order; None: those that any method has.
-    legend: what stands above samples, of the numbers beside their versions.
-    others: key of a sample → whose rounds on the same draft these are.
-    tags: of the models' cards.
-  """
-
-  title: str = ""
-  systems: Mapping[str, System] = dataclasses.field(default_factory=dict)
-  baseline: str = ""
+  title: str = ""  # the method and where it was published
+  systems: Mapping[str, System] = dataclasses.field(default_factory=dict)  # by name
+  baseline: str = ""  # its comparisons stand first; "": the second system of the headline
+  # The reward models that it trains and that judge → what they are, in a sentence.
   judges: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # Pair of systems → what does something, and to what.
   headlines: Mapping[tuple[str, str], tuple[str, str]] = dataclasses.field(default_factory=dict)
+  # Results without a comparison → the headline.
   sentence: Callable[[Mapping], str] = lambda results: (
     f"A run of recipe {results['recipe']} without a comparison to report."
   )
-  gate: Gate | None = None
+  gate: Gate | None = None  # what a run has to show first
+  # Results → claims, each with `outcome` and `sentence`, and a remark on all of them.
   claims: Callable[[Mapping], tuple[Sequence[Any], str]] = lambda results: ((), "")
+  # Results → columns of the pipeline's drawing; None: its stages, as they are declared.
   diagram: Callable[[Mapping], Sequence[Any]] | None = None
-  sections: Sequence[Section] | None = None
-  legend: str = ""
+  sections: Sequence[Section] | None = None  # of the page, in order; None: those of any method
+  legend: str = ""  # what stands above samples, of the numbers beside their versions
+  # Key of a sample → whose rounds on the same draft these are.
   others: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  tags: Sequence[str] = ("preference-learning",)
+  tags: Sequence[str] = ("preference-learning",)  # of the models' cards
 
   def colour(self, system: str) -> str:
     """Returns the colour of a system."""

@@ -9,14 +9,8 @@ import markupsafe
 def mark(before: str, after: str) -> markupsafe.Markup:
   """Returns a revision with the words that it took out (<del>) and put in (<ins>).
 
-  Without what is in <del> it is the revision, without what is in <ins> the draft.
-
-  Args:
-    before: the draft.
-    after: the revision.
-
-  Returns:
-    The text, escaped, with the marks.
+  The text is escaped. Without what is in <del> it is the revision, after, without what is in <ins>
+  the draft, before.
   """
   old, new = (re.findall(r"\s+|\S+", text) for text in (before, after))
   parts: list[list] = []  # each [what both have | None, old, new]
@@ -29,12 +23,11 @@ def mark(before: str, after: str) -> markupsafe.Markup:
     # White space between two changes is part of one change: marks of whole phrases read better.
     is_between = 0 < place < len(codes) - 1 and not gone.strip()
 
-    if kind == "equal" and not is_between:
-      parts.append([True, gone, came])
-    elif parts and not parts[-1][0]:
+    is_shared = kind == "equal" and not is_between
+    if not is_shared and parts and not parts[-1][0]:
       parts[-1] = [False, parts[-1][1] + gone, parts[-1][2] + came]
     else:
-      parts.append([False, gone, came])
+      parts.append([is_shared, gone, came])
 
   return markupsafe.Markup("").join(_marked(*part) for part in parts)
 

@@ -16,9 +16,7 @@ SPEEDS = {  # what is known of a stage → what is to be said of it
 def build(results: Mapping, method: presentation.Presentation) -> dict[str, cells.Table]:
   """Builds every table the results have figures for, by name, in the order of the page.
 
-  Args:
-    results: a checked results dict, without what a shut gate holds back.
-    method: of the run.
+  The results are checked, and without what a shut gate holds back.
   """
   tables = [table for section in sections(method) for table in of_section(section, results, method)]
   return {table.name: table for table in [*tables, data(results)] if table.rows}
@@ -69,21 +67,19 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
   return cells.select(name, title, rows, columns, note=note, words=5)
 
 
-def _is_control(results: Mapping, row: Mapping) -> bool:
-  return not {row["a"], row["b"]}.isdisjoint(results.get("controls", ()))
-
-
-def _is_one_of_several(row: Mapping) -> bool:
-  return row.get("seed") not in (None, "all")
+def _compared(results: Mapping, of_controls: bool) -> list[Mapping]:
+  """Returns the comparisons over all seeds with controls, or those without."""
+  names = set(results.get("controls", ()))
+  return [
+    row
+    for row in results["comparisons"]
+    if names.isdisjoint((row["a"], row["b"])) != of_controls and row.get("seed") in (None, "all")
+  ]
 
 
 def comparisons(results: Mapping) -> cells.Table:
   """Systems against each other, but for controls."""
-  rows = [
-    row
-    for row in results["comparisons"]
-    if not (_is_control(results, row) or _is_one_of_several(row))
-  ]
+  rows = _compared(results, of_controls=False)
   note = "Δ = win − lose, in percent of prompts. The interval comes from resampling prompts."
   if any("over_seeds" in row for row in rows):
     note += " That over seeds is a 95% t interval of the seeds' own Δ."
@@ -99,22 +95,15 @@ def comparisons(results: Mapping) -> cells.Table:
 
 def controls(results: Mapping) -> cells.Table:
   """Comparisons in which only chance speaks."""
-  rows = [
-    row
-    for row in results["comparisons"]
-    if _is_control(results, row) and not _is_one_of_several(row)
-  ]
   note = "What a control measures is chance and procedure alone: its Δ should be about 0."
-
-  return _versus("controls", "Controls", rows, note)
+  return _versus("controls", "Controls", _compared(results, of_controls=True), note)
 
 
 def seeds(results: Mapping) -> cells.Table:
   """The comparisons of each of several seeds."""
-  rows = [row for row in results["comparisons"] if _is_one_of_several(row)]
+  rows = [row for row in results["comparisons"] if row.get("seed") not in (None, "all")]
   note = "Δ = win − lose, in percent of the prompts of that seed."
-  table = _versus("seeds", "Each seed alone", rows, note)
-  return dataclasses.replace(table, is_folded=True)
+  return dataclasses.replace(_versus("seeds", "Each seed alone", rows, note), is_folded=True)
 
 
 def judges(results: Mapping) -> cells.Table:
@@ -174,12 +163,11 @@ def reward_models(results: Mapping) -> cells.Table:
 
   note = (
     "How often the model agrees with the labels and the gold score of the reward models' "
-    "validation pairs, and its "
-    "expected calibration error (ECE). Gain and bias bring the rewards of the SFT model's samples, "
-    "or without one of the data's responses, to mean 0 and variance 1; the zero point is the mean "
-    "gap of identical pairs; sign is how often the gap has the sign of gold's difference between "
-    "improved responses and drafts; cut is how many pairs a published model saw shortened to its "
-    "length limits."
+    "validation pairs, and its expected calibration error (ECE). Gain and bias bring the rewards "
+    "of the SFT model's samples, or without one of the data's responses, to mean 0 and variance 1; "
+    "the zero point is the mean gap of identical pairs; sign is how often the gap has the sign of "
+    "gold's difference between improved responses and drafts; cut is how many pairs a published "
+    "model saw shortened to its length limits."
   )
 
   return cells.select("reward_models", "Reward models", rows, columns, note=note)
@@ -219,13 +207,12 @@ def _goodput(results: Mapping) -> str:
   goodput = results.get("goodput")
   if not goodput:
     return ""
-  lived = cells.duration(goodput["seconds"])
   count = goodput["sessions"]
-
   # The ledger ends with the last step: evaluation is in the table's total alone.
   return (
-    f"Training took {count:,} {'process' if count == 1 else 'processes'}, {lived} in all from "
-    f"begin to last step; {cells.percent(goodput['share'])} of that went into steps that were kept."
+    f"Training took {count:,} {'process' if count == 1 else 'processes'}, "
+    f"{cells.duration(goodput['seconds'])} in all from begin to last step; "
+    f"{cells.percent(goodput['share'])} of that went into steps that were kept."
   )
 
 
@@ -243,15 +230,9 @@ COMPARED = presentation.Section(
   (plots.COMPARISONS, plots.SCORES),
 )
 OPTIMISED = presentation.Section(
-  "Reward against KL",
-  (experiment_tables.knee, experiment_tables.frontier),
-  (plots.FRONTIER,),
-  beside=True,
+  "Reward against KL", experiment_tables.OPTIMISED, (plots.FRONTIER,), beside=True
 )
-CERTAINTY = presentation.Section(
-  "How sure the figures are",
-  experiment_tables.CERTAINTY,
-)
+CERTAINTY = presentation.Section("How sure the figures are", experiment_tables.CERTAINTY)
 MODELS = presentation.Section("What the reward models know", (reward_models,), beside=True)
 TRAINING = presentation.Section(
   "Training", (stages,), (plots.REINFORCEMENT, plots.LOSSES), beside=True

@@ -80,8 +80,8 @@ def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
     agreement = facts.get("sign_agreement")
     fraction = agreement["fraction"] if isinstance(agreement, Mapping) else agreement
     if fraction is not None:
-      share = f"{100 * fraction:.0f}%"
-      figures.append((f"{name} right in sign", share, "on the improver's samples"))
+      label = f"{name} right in sign"
+      figures.append((label, f"{100 * fraction:.0f}%", "on the improver's samples"))
 
   return figures
 
@@ -110,14 +110,8 @@ def find(
   """Returns the comparison of a with b by the most believed judge that made one, or None.
 
   Rows at temperature 1 (or at no stated one) and over all seeds go before others. A comparison of
-  which most prompts could not be judged is none.
-
-  Args:
-    comparisons: of a run.
-    a: a system.
-    b: another one.
-    judges: who may be asked, the most believed first; None: all of them.
-    without: who may not.
+  which most prompts could not be judged is none. Asked are the judges, the most believed first
+  (None: all of them), but for those in `without`.
   """
   rows = [row for row in comparisons if (row["a"], row["b"]) == (a, b) and is_judged(row)]
   allowed = [judge for judge in judges or believed(rows) if judge not in without]
@@ -133,14 +127,6 @@ def find(
 def interval_text(row: Mapping) -> str:
   """Returns a comparison's Δ with its interval, as `Δ = +3.1 (95% interval −0.4 to +6.6)`."""
   return f"Δ = {signed(row['delta'])} ({bounds_text(row)})"
-
-
-def differs_over_seeds(row: Mapping) -> bool:
-  """Returns whether the seeds of a comparison agree that there is a difference, beyond chance.
-
-  One seed, or prompts of one, cannot tell.
-  """
-  return "over_seeds" in row and row["over_seeds"]["p"] <= significance.LEVEL
 
 
 def bounds_text(row: Mapping) -> str:
@@ -175,7 +161,8 @@ def _sentence(row: Mapping, method: presentation.Presentation) -> str:
   else:
     sentence = f"{row['a']} {_difference(judge, sign, row['b'])}"
 
-  if sign and "over_seeds" in row and not differs_over_seeds(row):
+  # Of several seeds that do not agree beyond chance, only these models differ.
+  if sign and "over_seeds" in row and row["over_seeds"]["p"] > significance.LEVEL:
     sentence += ", with these models"
   failed = f" ({row['failed']:,} more could not be judged)" if row.get("failed") else ""
   held_out = f"{prompts(row):,} held-out prompts"

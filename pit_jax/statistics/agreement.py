@@ -31,14 +31,8 @@ def compare(
 
   with p_o the share of equal outcomes and p_e what independent judges with the same habits would
   reach. Outcomes are wins, ties and losses; a judge that never ties cannot agree on ties. The
-  interval resamples prompts, each with all its comparisons. What either judge did not judge is no
-  part of it.
-
-  Args:
-    first: outcomes under one judge, comparisons × prompts.
-    second: outcomes of the same under the other.
-    resamples: bootstrap samples; at least 1.
-    seed: of the resampling.
+  interval is of at least 1 bootstrap sample over prompts, each with all its comparisons. What
+  either judge did not judge is no part of it.
 
   Raises:
     ValueError: if there is nothing to compare or the shapes differ.
@@ -55,18 +49,17 @@ def compare(
   cells = np.where(is_known, 3 * (first + 1) + second + 1, -1)
   counts = np.stack([(cells == cell).sum(axis=0) for cell in range(9)], axis=1)
   table = counts.sum(axis=0)
-  sampled = resampling.draws(first.shape[1], resamples, seed) @ counts
-  kappa = float(_kappa(table[None].astype(float))[0])
-  same = int(table[[0, 4, 8]].sum())
+  weights = resampling.weights(first.shape[1], resamples, seed)
+  kappa, ci95 = resampling.estimate(_kappa(weights @ counts))
 
   # The corners of the table, where neither judge sees a tie.
   decided = int(table[[0, 2, 6, 8]].sum())
   return Agreement(
     n=int(is_known.sum()),
-    agreement=100 * same / int(is_known.sum()),
+    agreement=100 * int(table[[0, 4, 8]].sum()) / int(is_known.sum()),
     decided=100 * int(table[[0, 8]].sum()) / decided if decided else None,
     kappa=kappa if np.isfinite(kappa) else None,
-    ci95=resampling.interval(_kappa(sampled.astype(float))),
+    ci95=ci95,
   )
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Real
 
+from pit_jax.statistics import resampling
+
 LEVEL = 0.05  # of all intervals of a chain together
 RESAMPLES = 2000
 
@@ -20,11 +22,8 @@ Values = Real[Array | np.ndarray, "K B"]  # of K checkpoints, in order, on B pro
 def moments(values: Values) -> dict:
   """Returns `n`, the `mean` of every checkpoint, and their `covariance` over the prompts.
 
-  Args:
-    values: one per checkpoint and prompt, at least two prompts.
-
   Raises:
-    ValueError: if there are fewer prompts.
+    ValueError: if there are fewer than two prompts.
   """
   values = np.asarray(values, np.float64)
   if values.shape[1] < 2:
@@ -34,12 +33,9 @@ def moments(values: Values) -> dict:
 
 
 def join(parts: Sequence[Mapping]) -> dict:
-  """Returns the moments of all prompts of several parts together.
+  """Returns the moments of the same checkpoints on the prompts, all different, of several parts.
 
   (n − 1) C = Σ_i (n_i − 1) C_i + n_i (m_i − m)(m_i − m)ᵀ        (Chan et al. 1979)
-
-  Args:
-    parts: moments of the same checkpoints on different prompts.
   """
   counts = np.array([part["n"] for part in parts])
   means = np.array([part["mean"] for part in parts])
@@ -52,35 +48,23 @@ def join(parts: Sequence[Mapping]) -> dict:
 
 
 def average(parts: Sequence[Mapping]) -> dict:
-  """Returns moments of the mean over several parts on the same prompts.
+  """Returns moments of the mean over several parts: the same checkpoints on the same prompts.
 
   Var(a · mean_i X_i) ≤ mean_i Var(a · X_i) for any contrast a of the checkpoints, whatever the
   parts have in common, so the covariance is the mean of theirs: no interval is too narrow, and
   those of parts that differ are wider than they had to be.
-
-  Args:
-    parts: moments of the same checkpoints on the same prompts.
   """
-  return {
-    "n": parts[0]["n"],
-    "mean": np.mean([part["mean"] for part in parts], axis=0),
-    "covariance": np.mean([part["covariance"] for part in parts], axis=0),
-  }
+  means = {key: np.mean([part[key] for part in parts], axis=0) for key in ("mean", "covariance")}
+  return {"n": parts[0]["n"], **means}
 
 
 def intervals(known: Mapping, level: float = LEVEL) -> list[tuple[float, float]]:
   """Returns Student's t interval of each checkpoint's mean, at the level of each alone."""
-  variances = np.diag(np.array(known["covariance"]))
-  return _around(np.array(known["mean"]), variances, known["n"], level)
+  return _around(known["mean"], np.diag(known["covariance"]), known["n"], level)
 
 
 def changes(known: Mapping, level: float = LEVEL) -> tuple[list[float], list[tuple[float, float]]]:
-  """Returns the change from each earlier checkpoint to the last one, with paired t intervals.
-
-  Args:
-    known: moments.
-    level: of each interval alone.
-  """
+  """Returns the change from each earlier checkpoint to the last, and paired t intervals of each."""
   mean = np.array(known["mean"])
   covariance = np.array(known["covariance"])
   change = mean[-1] - mean[:-1]
@@ -129,23 +113,14 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
   if not bent:
     return {"since": since, "knee": None}
   best = max(bent, key=lambda index: judge["mean"][index])
-  highest = distance[_highest(judge, bent)]
-  low, high = (float(bound) for bound in np.quantile(highest, (0.025, 0.975)))
-  place = {"index": best, "kl": float(distance[best]), "ci95": (low, high)}
 
-  return {"since": since, "knee": place}
-
-
-def _highest(judge: Mapping, among: Sequence[int]) -> np.ndarray:
-  """Returns which of some checkpoints is highest in each of many draws of their means, Int[S]."""
   # One seed for all, so that a report made again has the same interval.
   generator = np.random.default_rng(0)
-  among = np.array(among)
-  mean = np.array(judge["mean"])[among]
-  spread = np.array(judge["covariance"]) / judge["n"]
-  samples = generator.multivariate_normal(mean, spread[among][:, among], RESAMPLES)
-
-  return among[samples.argmax(axis=1)]
+  spread = np.array(judge["covariance"])[np.ix_(bent, bent)] / judge["n"]
+  means = generator.multivariate_normal(np.array(judge["mean"])[bent], spread, RESAMPLES)
+  bounds = resampling.interval(distance[bent][means.argmax(axis=1)])
+  place = {"index": best, "kl": float(distance[best]), "ci95": bounds}
+  return {"since": since, "knee": place}
 
 
 def _around(mean, variances, n: int, level: float) -> list[tuple[float, float]]:

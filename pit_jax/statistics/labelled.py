@@ -28,11 +28,8 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
   alone has 50%, whichever way it goes and however lengths are distributed. `matched` is the
   accuracy on pairs of like length, within 10% of the longer one.
 
-  Args:
-    met: by the rule, of each pair.
-    chosen: length of the chosen response.
-    rejected: length of the rejected one.
-    prompts: pairs of a prompt are resampled together.
+  Of each pair it takes whether the rule `met` the label, the lengths of the chosen and the rejected
+  response, and the prompt; pairs of a prompt are resampled together.
 
   Returns:
     `n` pairs of `prompts` prompts; `accuracy`, `above_length` (accuracy less that of the longer
@@ -74,24 +71,15 @@ def average(
 ) -> Estimate | None:
   """Returns the mean over some parts of the mean of values in each, with its bootstrap interval.
 
-  Args:
-    values: one per pair.
-    prompts: which pairs are drawn together.
-    parts: which pairs each part has.
-    resamples: bootstrap samples over prompts; at least 1.
-    seed: of the resampling.
-
-  Returns:
-    None where a part is empty. Resamples that lack a part are left out of the interval.
+  None where a part is empty. Values are one per pair; pairs of a prompt are drawn together, in at
+  least one bootstrap sample, of which those that lack a part are left out of the interval.
   """
   if not all(np.any(part) for part in parts):
     return None
   numbers, place = np.unique(prompts, return_inverse=True)
-  draws = resampling.draws(numbers.size, resamples, seed)
-
-  # The first row counts every prompt once: the estimate, before its resamples.
-  weights = np.concatenate([np.ones((1, numbers.size)), draws])
+  weights = resampling.weights(numbers.size, resamples, seed)
   means = []
+
   for part in parts:
     part = np.asarray(part)
     sums = np.bincount(place[part], weights=values[part], minlength=numbers.size)
@@ -99,5 +87,4 @@ def average(
     with np.errstate(invalid="ignore"):
       means.append((weights @ sums) / (weights @ counts))
 
-  estimates = np.mean(means, axis=0)
-  return float(estimates[0]), resampling.interval(estimates[1:])
+  return resampling.estimate(np.mean(means, axis=0))

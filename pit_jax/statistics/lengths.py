@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 import scipy.special
 import scipy.stats
-from jaxtyping import Array, Bool, Float, Num, Real
+from jaxtyping import Array, Bool, Num, Real
 
 from pit_jax.statistics import logistic, resampling
 
@@ -36,12 +36,7 @@ class Controlled:
 
 
 def controlled(
-  outcomes: Outcomes,
-  tokens_a: Lengths,
-  tokens_b: Lengths,
-  *,
-  resamples: int = 500,
-  seed: int = 0,
+  outcomes: Outcomes, tokens_a: Lengths, tokens_b: Lengths, *, resamples: int = 500, seed: int = 0
 ) -> Controlled:
   """Returns Δ with the effect of the length difference taken out by a logistic regression.
 
@@ -55,12 +50,8 @@ def controlled(
   it. γ has a prior of mean 0 and deviation 10, so wide that it matters only where length alone
   separates wins from losses and the fit would otherwise have no end.
 
-  Args:
-    outcomes: of each prompt.
-    tokens_a: length of a's answer.
-    tokens_b: length of b's answer to the same prompt.
-    resamples: bootstrap samples over prompts; at least 1.
-    seed: of the resampling.
+  Of each prompt it takes the outcome, and the lengths of a's and b's answer. The intervals are of
+  at least one bootstrap sample over prompts.
 
   Raises:
     ValueError: if there is no prompt or the numbers of prompts differ.
@@ -73,46 +64,35 @@ def controlled(
 
   spread = difference.std()
   feature = np.tanh(difference / spread) if spread else np.zeros_like(difference)
-  draws = resampling.draws(preferred.size, resamples, seed)
+  weights = resampling.weights(preferred.size, resamples, seed)
+  share = weights @ preferred / weights.sum(axis=1)
 
-  # The first row counts every prompt once: the estimate, before its resamples.
-  weights = np.concatenate([np.ones((1, preferred.size)), draws])
-  theta, gamma = _fit(weights, preferred, feature)
+  # A resample in which one side wins every prompt has θ = ±∞ at its best; its rate is 0 or 1.
+  is_open = (share > 0) & (share < 1)
+  theta = np.where(share > 0, np.inf, -np.inf)
+  gamma = np.zeros(len(weights))
+  design = np.stack([np.ones_like(feature), feature], axis=1)
+  precisions = np.array([0.0, 1 / DEVIATION**2])
+  theta[is_open], gamma[is_open] = logistic.fit(design, preferred, weights[is_open], precisions).T
+
   deltas = 100 * (2 * scipy.special.expit(theta) - 1)
-  return Controlled(
-    delta=float(deltas[0]),
-    ci95=resampling.interval(deltas[1:]),
-    coefficient=float(gamma[0]),
-    coefficient_ci95=resampling.interval(gamma[1:]),
-  )
+  return Controlled(*resampling.estimate(deltas), *resampling.estimate(gamma))
 
 
 def is_matched(tokens_a: Lengths, tokens_b: Lengths) -> Bool[np.ndarray, " B"]:
   """Returns on which prompts both answers are of like length: within 10% of the longer one."""
-  a = np.asarray(tokens_a, np.float64)
-  b = np.asarray(tokens_b, np.float64)
+  a, b = (np.asarray(tokens, np.float64) for tokens in (tokens_a, tokens_b))
   return np.abs(a - b) <= MATCHED * np.maximum(a, b)
 
 
 def correlation(
-  scores: Real[Array | np.ndarray, " B"],
-  tokens: Lengths,
-  *,
-  resamples: int = 500,
-  seed: int = 0,
+  scores: Real[Array | np.ndarray, " B"], tokens: Lengths, *, resamples: int = 500, seed: int = 0
 ) -> tuple[float, tuple[float, float]] | None:
-  """Returns Spearman's rank correlation of score and length with its bootstrap interval.
+  """Returns Spearman's rank correlation, in [−1, 1], of responses' scores and lengths.
 
-  Args:
-    scores: one per response.
-    tokens: their lengths.
-    resamples: bootstrap samples; at least 1.
-    seed: of the resampling.
-
-  Returns:
-    The correlation in [−1, 1] and the interval; None where either is constant.
+  With its interval, of at least 1 bootstrap sample; None where either is constant.
   """
-  columns = np.stack([np.asarray(scores, np.float64), np.asarray(tokens, np.float64)])
+  columns = np.stack([scores, tokens]).astype(np.float64)
   index = np.arange(columns.shape[1])
   draws = resampling.draws(index.size, resamples, seed)
   resampled = np.stack([index, *(np.repeat(index, row) for row in draws)])
@@ -123,15 +103,11 @@ def correlation(
   scale = np.sqrt((ranks**2).sum(axis=-1).prod(axis=0))
   with np.errstate(invalid="ignore"):
     correlations = ranks.prod(axis=0).sum(axis=-1) / scale
-  if not np.isfinite(correlations[0]):
-    return None
-
-  return float(correlations[0]), resampling.interval(correlations[1:])
+  return resampling.estimate(correlations) if np.isfinite(correlations[0]) else None
 
 
 def _difference(preferred: np.ndarray, tokens_a: Lengths, tokens_b: Lengths) -> np.ndarray:
-  a = np.asarray(tokens_a, np.float64)
-  b = np.asarray(tokens_b, np.float64)
+  a, b = (np.asarray(tokens, np.float64) for tokens in (tokens_a, tokens_b))
   if not preferred.size or not preferred.size == a.size == b.size:
     raise ValueError(
       f"{preferred.size} outcomes with {a.size} and {b.size} lengths; give one of each per prompt, "
@@ -139,23 +115,3 @@ def _difference(preferred: np.ndarray, tokens_a: Lengths, tokens_b: Lengths) -> 
     )
 
   return a - b
-
-
-def _fit(
-  weights: Float[np.ndarray, "S B"],
-  preferred: Float[np.ndarray, " B"],
-  feature: Float[np.ndarray, " B"],
-) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
-  """Fits θ and γ for every row of weights.
-
-  A resample in which one side wins every prompt has θ = ±∞ at its best; its rate is 0 or 1.
-  """
-  share = weights @ preferred / weights.sum(axis=1)
-  is_open = (share > 0) & (share < 1)
-  theta = np.where(share > 0, np.inf, -np.inf)
-  gamma = np.zeros(len(weights))
-  design = np.stack([np.ones_like(feature), feature], axis=1)
-  precisions = np.array([0.0, 1 / DEVIATION**2])
-  theta[is_open], gamma[is_open] = logistic.fit(design, preferred, weights[is_open], precisions).T
-
-  return theta, gamma

@@ -1,7 +1,5 @@
 """Accuracy and calibration of a reward model, by how sure it is."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import scipy.special
 from jaxtyping import Array, Bool, Num, Real
@@ -15,9 +13,8 @@ Labels = Num[Array | np.ndarray, " B"] | Bool[Array | np.ndarray, " B"]
 def wilson(share: float | int, trials: float | int) -> tuple[float, float]:
   """Returns the 95% interval of a share (Wilson 1927), sound for few trials and shares near 0 or 1.
 
-  Args:
-    share: of the trials that succeeded, in [0, 1]; ties count one half.
-    trials: above 0; of trials that depend on each other, the effective number.
+  The share, in [0, 1], is of trials that succeeded (ties count one half); of trials that depend on
+  each other there is the effective number, above 0.
   """
   z2 = resampling.Z**2
   centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
@@ -39,53 +36,44 @@ def describe(margins: Margins, labels: Labels) -> dict:
     `n`, `accuracy` in [0, 1] (a margin of 0 is half right) with `ci95`, the mean |`margin`| in
     nats, and `ece`, see `metrics.expected_calibration_error`.
   """
-  margins = np.asarray(margins, np.float64)
-  right = _right(margins, labels)
-  return {
-    "n": margins.size,
-    "accuracy": float(right.mean()),
-    "ci95": wilson(float(right.mean()), margins.size),
-    "margin": float(np.abs(margins).mean()),
-    "ece": metrics.expected_calibration_error(margins, np.asarray(labels)),
-  }
+  figures = _of(*_sized(margins, labels))
+  return figures | {"ece": metrics.expected_calibration_error(margins, labels)}
 
 
 def by_size(margins: Margins, labels: Labels, groups: int = 5) -> list[dict]:
   """Returns the accuracy in groups of like |margin|, smallest first.
 
-  Args:
-    margins: as for `describe`.
-    labels: as for `describe`.
-    groups: of as equal a number of pairs as there can be; none is empty.
-
-  Returns:
-    Of each group `low` and `high`, its least and its largest |margin| in nats, `confidence`, the
-    mean of σ(|margin|), and what `describe` says but `ece`.
+  The groups are of as equal a number of pairs as there can be; none is empty. Of each there are
+  `low` and `high`, its least and its largest |margin| in nats, `confidence`, the mean of
+  σ(|margin|), and what `describe`, which takes the same, says but `ece`.
   """
-  margins = np.asarray(margins, np.float64)
-  size = np.abs(margins)
-  right = _right(margins, labels)
-  parts: Sequence[np.ndarray] = np.array_split(np.argsort(size, kind="stable"), groups)
+  size, right = _sized(margins, labels)
+  parts = np.array_split(np.argsort(size, kind="stable"), groups)
   return [
     {
       "low": float(size[group].min()),
       "high": float(size[group].max()),
       "confidence": float(scipy.special.expit(size[group]).mean()),
-      "n": group.size,
-      "accuracy": float(right[group].mean()),
-      "ci95": wilson(float(right[group].mean()), group.size),
-      "margin": float(size[group].mean()),
+      **_of(size[group], right[group]),
     }
     for group in parts
     if group.size
   ]
 
 
-def _right(margins: np.ndarray, labels: Labels) -> np.ndarray:
+def _sized(margins: Margins, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the sizes of margins, and which have the label's sign; a margin of 0 is half right."""
+  margins = np.asarray(margins, np.float64)
   labels = np.asarray(labels)
   if not margins.size or margins.size != labels.size:
     raise ValueError(
       f"{margins.size} margins with {labels.size} labels; give one of each per pair, at least one"
     )
 
-  return np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))
+  return np.abs(margins), np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))
+
+
+def _of(size: np.ndarray, right: np.ndarray) -> dict:
+  accuracy = float(right.mean())
+  interval = wilson(accuracy, size.size)
+  return {"n": size.size, "accuracy": accuracy, "ci95": interval, "margin": float(size.mean())}

@@ -4,18 +4,19 @@ Everything here works on finished scores, one per prompt, on the host. Percentag
 [0, 100], differences of percentages in [−100, 100].
 """
 
-import collections
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import scipy.special
-from jaxtyping import Array, Bool, Num, Real
+from jaxtyping import Array, Bool, Int, Num, Real
+
+from pit_jax.statistics import resampling
 
 Values = Real[Array | np.ndarray, " B"]
 Labels = Num[Array | np.ndarray, " B"] | Bool[Array | np.ndarray, " B"]
 
-QUANTILES = (0.025, 0.975)
+RESAMPLES = 2000  # of the bootstrap
 GAPS = ("wl", "ww", "ll", "lw")  # r(x, y1, y2) with w the preferred and l the other response
 
 
@@ -39,7 +40,7 @@ def compare(
   *,
   tie: float | int = 1e-9,
   failed: int = 0,
-  resamples: int = 2000,
+  resamples: int = RESAMPLES,
   seed: int = 0,
 ) -> Comparison:
   """Counts on how many prompts a scores above b, with a bootstrap interval for the difference.
@@ -54,26 +55,22 @@ def compare(
     scores_b: score of b's response to the same prompts in the same order.
     tie: scores no further apart than this count as equal; at least 0.
     failed: further prompts that have no scores; where there are any, they may be all.
-    resamples: bootstrap samples; at least 1.
-    seed: seed of the resampling; the same seed gives the same interval.
+    resamples: bootstrap samples, at least 1; the same `seed` gives the same interval.
 
   Raises:
     ValueError: if the lengths differ, there is no prompt, or a score is not finite.
   """
   if failed and not len(scores_a) and not len(scores_b):
     return _from_counts((0, 0, 0), failed, resamples, seed)
-  scores_a, scores_b = _pair("scores_a", scores_a, "scores_b", scores_b)
+  scores_a, scores_b = _columns(scores_a=scores_a, scores_b=scores_b)
   difference = scores_a - scores_b
   wins = int((difference > tie).sum())
   losses = int((difference < -tie).sum())
-  counts = (wins, losses, difference.size - wins - losses)
+  ties = difference.size - wins - losses
+  return _from_counts((wins, losses, ties), failed, resamples, seed)
 
-  return _from_counts(counts, failed, resamples, seed)
 
-
-def pool(
-  comparisons: Sequence[Comparison | Mapping], *, resamples: int = 2000, seed: int = 0
-) -> Comparison:
+def pool(comparisons: Sequence[Comparison | Mapping]) -> Comparison:
   """Joins comparisons of the same two systems, as though all prompts had been one experiment.
 
   A comparison depends on its prompts only through the three counts, so those are added and the
@@ -83,8 +80,6 @@ def pool(
   Args:
     comparisons: results of `compare`, or their records as in results.json (n, win, lose, failed),
       each with prompts of its own: of the same prompts the interval would be too narrow.
-    resamples: bootstrap samples; at least 1.
-    seed: seed of the resampling.
 
   Raises:
     ValueError: if there is nothing to pool, or a record's percentages are no counts of its n.
@@ -92,10 +87,8 @@ def pool(
   if not comparisons:
     raise ValueError("nothing to pool: got an empty list of comparisons; give at least one")
   records = [dict(row) if isinstance(row, Mapping) else vars(row) for row in comparisons]
-  counts = np.sum([_counts(record) for record in records], axis=0)
-  failed = sum(record.get("failed", 0) for record in records)
-
-  return _from_counts(tuple(int(count) for count in counts), failed, resamples, seed)
+  counts = np.sum([_counts(record) for record in records], axis=0).tolist()
+  return _from_counts(counts, sum(record.get("failed", 0) for record in records))
 
 
 def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) -> float:
@@ -115,7 +108,7 @@ def expected_calibration_error(margins: Values, labels: Labels, bins: int = 10) 
   Raises:
     ValueError: if the lengths differ, there is no pair, or a value is not finite.
   """
-  margins, labels = _pair("margins", margins, "labels", labels)
+  margins, labels = _columns(margins=margins, labels=labels)
   confidence = scipy.special.expit(np.abs(margins))
   correct = np.where(margins == 0, 0.5, (margins > 0) == (labels > 0.5))
 
@@ -136,10 +129,9 @@ def sign_agreement(
     tie: pairs whose gold differs by no more than this say nothing and are left out.
 
   Returns:
-    `fraction` in [0, 1] (a gain of exactly 0 counts one half; None where every pair is tied) and
-    `n`, the pairs counted.
+    `fraction` in [0, 1] (a gain of 0 counts one half; None of tied pairs alone), and of `n` pairs.
   """
-  gains, gold = _pair("gains", gains, "gold_differences", gold_differences)
+  gains, gold = _columns(gains=gains, gold_differences=gold_differences)
   signs = np.sign(gains) * np.sign(gold)
   signs = signs[np.abs(gold) > tie]
   return {"fraction": float((1 + signs).mean() / 2) if signs.size else None, "n": signs.size}
@@ -150,33 +142,25 @@ def gap_order(wl: Values, ww: Values, ll: Values, lw: Values) -> dict[str, float
 
   r(w,l) ≥ r(w,w) ≈ r(l,l) ≥ r(l,w)        (Wang et al. 2023, eq. 1)
 
-  Args:
-    wl: r(x, y_w, y_l), one per pair: the better response, the worse as reference.
-    ww: r(x, y_w, y_w).
-    ll: r(x, y_l, y_l).
-    lw: r(x, y_l, y_w).
+  Here `wl` is r(x, y_w, y_l), one per pair: the better response, the worse as reference.
 
   Returns:
     The mean of each, `accuracy` (fraction of pairs with r(w,l) > r(l,w)) and `holds`: whether the
     means are in this order, "≈" meaning |ww − ll| < (wl − lw) / 4.
   """
-  values = {name: _finite(name, value) for name, value in zip(GAPS, (wl, ww, ll, lw), strict=True)}
-  _check_lengths({name: value.size for name, value in values.items()})
-  means = {name: float(value.mean()) for name, value in values.items()}
+  columns = _columns(wl=wl, ww=ww, ll=ll, lw=lw)
+  means = {name: float(gaps.mean()) for name, gaps in zip(GAPS, columns, strict=True)}
   ordered = means["wl"] >= max(means["ww"], means["ll"])
   ordered &= min(means["ww"], means["ll"]) >= means["lw"]
   near = abs(means["ww"] - means["ll"]) < 0.25 * (means["wl"] - means["lw"])
-  accuracy = float((values["wl"] > values["lw"]).mean())
-
+  accuracy = float((columns[0] > columns[3]).mean())
   return {**means, "accuracy": accuracy, "holds": bool(ordered and near)}
 
 
 def repetition(responses: Sequence[Sequence[Hashable]], order: int = 3) -> float:
   """Returns the mean fraction of n-grams that stood earlier in the same response.
 
-  Args:
-    responses: each a sequence of token ids or words.
-    order: n; a response shorter than this repeats nothing.
+  They are sequences of token ids or words. One that is shorter than n, the order, repeats nothing.
 
   Raises:
     ValueError: if no response is given.
@@ -188,29 +172,31 @@ def repetition(responses: Sequence[Sequence[Hashable]], order: int = 3) -> float
 
 def _repeated(response: Sequence[Hashable], order: int) -> float:
   total = len(response) - order + 1
-  if total < 1:
-    return 0.0
-  grams = collections.Counter(tuple(response[i : i + order]) for i in range(total))
-  return 1 - len(grams) / total
+  grams = {tuple(response[i : i + order]) for i in range(total)}
+  return 1 - len(grams) / total if grams else 0.0
 
 
 def _from_counts(
-  counts: tuple[int, int, int], failed: int, resamples: int, seed: int
+  counts: Sequence[int], failed: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> Comparison:
+  # Drawing n prompts with replacement and counting outcomes is one multinomial draw, so no
+  # resample ever touches the prompts themselves.
+  n = sum(counts)
+  shares = np.array(counts) / max(n, 1)
+  return of_counts(counts, failed, np.random.default_rng(seed).multinomial(n, shares, resamples))
+
+
+def of_counts(
+  counts: Sequence[int], failed: int, resampled: Int[np.ndarray, "S 3"] | None
+) -> Comparison:
+  """Returns the comparison of so many wins, losses and ties, and of the same in each resample."""
   n = sum(counts)
   if not n:
     unknown = float("nan")
     return Comparison(0, unknown, unknown, unknown, unknown, (unknown, unknown), failed)
-
-  # Drawing n prompts with replacement and counting outcomes is one multinomial draw, so no
-  # resample ever touches the prompts themselves.
   win, lose, tie = (100 * count / n for count in counts)
-  draws = np.random.default_rng(seed).multinomial(n, np.array(counts) / n, size=resamples)
-  deltas = 100 * (draws[:, 0] - draws[:, 1]) / n
-  low, high = (float(bound) for bound in np.quantile(deltas, QUANTILES))
-  delta = 100 * (counts[0] - counts[1]) / n
-
-  return Comparison(n, win, lose, tie, delta, (low, high), failed)
+  bounds = resampling.interval(100 * (resampled[:, 0] - resampled[:, 1]) / resampled.sum(axis=1))
+  return Comparison(n, win, lose, tie, 100 * (counts[0] - counts[1]) / n, bounds, failed)
 
 
 def _counts(record: Mapping) -> tuple[int, int, int]:
@@ -229,26 +215,17 @@ def _counts(record: Mapping) -> tuple[int, int, int]:
   return wins, losses, record["n"] - wins - losses
 
 
-def _pair(name_a: str, a: Labels, name_b: str, b: Labels) -> tuple[np.ndarray, np.ndarray]:
-  a = _finite(name_a, a)
-  b = _finite(name_b, b)
-  _check_lengths({name_a: a.size, name_b: b.size})
-  return a, b
+def _columns(**columns: Labels) -> list[np.ndarray]:
+  """Returns columns of the same pairs as numbers, or says what is wrong with one."""
+  numbers = {name: np.asarray(values, np.float64) for name, values in columns.items()}
+  for name, values in numbers.items():
+    if not values.size:
+      raise ValueError(f"{name} is empty; at least one value is needed")
 
+    if bad := int((~np.isfinite(values)).sum()):
+      raise ValueError(f"{bad} of {values.size} values of {name} are not finite; repair the scorer")
 
-def _finite(name: str, values: Labels) -> np.ndarray:
-  values = np.asarray(values, dtype=np.float64)
-  if not values.size:
-    raise ValueError(f"{name} is empty; at least one value is needed")
-
-  if not np.isfinite(values).all():
-    bad = int((~np.isfinite(values)).sum())
-    raise ValueError(f"{bad} of {values.size} values of {name} are not finite; repair the scorer")
-
-  return values
-
-
-def _check_lengths(lengths: Mapping[str, int]) -> None:
-  if len(set(lengths.values())) > 1:
-    counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+  if len({values.size for values in numbers.values()}) > 1:
+    counts = ", ".join(f"{name} {values.size}" for name, values in numbers.items())
     raise ValueError(f"lengths differ: {counts}; give one value per prompt, in the same order")
+  return list(numbers.values())

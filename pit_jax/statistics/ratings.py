@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
 from pit_jax.statistics import resampling
 
@@ -44,11 +44,7 @@ class _Games:
 
 
 def rate(
-  outcomes: Outcomes,
-  *,
-  orders: int = 20,
-  resamples: int = 100,
-  seed: int = 0,
+  outcomes: Outcomes, *, orders: int = 20, resamples: int = 100, seed: int = 0
 ) -> list[Rating]:
   """Rates systems by Elo and by Bradley–Terry strengths, best first.
 
@@ -63,8 +59,7 @@ def rate(
   Args:
     outcomes: {(a, b): 1 where a won on a prompt, 0 a tie, −1 where b won}, once for each pair.
     orders: shuffles of the games that Elo is averaged over; at least 2.
-    resamples: bootstrap samples over prompts; at least 2.
-    seed: of orders and resampling.
+    resamples: bootstrap samples over prompts, at least 2; they and the orders follow the `seed`.
 
   Raises:
     ValueError: if there is no pair or the pairs have different numbers of prompts.
@@ -75,16 +70,13 @@ def rate(
   everyone = np.arange(prompts)
   elos = np.stack([_elo(games, everyone, generator) for _ in range(orders)])
   drawn_elos = []
-  drawn_strengths = []
-
   for draw in resampling.draws(prompts, resamples, seed):
     index = np.repeat(everyone, draw)
     drawn_elos.append(np.mean([_elo(games, index, generator) for _ in range(orders)], axis=0))
-    drawn_strengths.append(_bradley_terry(games, draw))
 
   half = resampling.Z * np.std(drawn_elos, axis=0, ddof=1)
-  strengths = _bradley_terry(games, np.ones(prompts, int))
-  columns = np.stack(drawn_strengths, axis=1)
+  weights = resampling.weights(prompts, resamples, seed)
+  strengths = np.stack([_bradley_terry(games, row) for row in weights])
   elo = elos.mean(axis=0)
   rated = [
     Rating(
@@ -92,8 +84,8 @@ def rate(
       elo=float(elo[i]),
       elo_ci95=(float(elo[i] - half[i]), float(elo[i] + half[i])),
       elo_spread=float(elos[:, i].std(ddof=1)),
-      bradley_terry=float(strengths[i]),
-      bradley_terry_ci95=resampling.interval(columns[i]),
+      bradley_terry=float(strengths[0, i]),
+      bradley_terry_ci95=resampling.interval(strengths[1:, i]),
     )
     for i, system in enumerate(games.systems)
   ]
@@ -127,38 +119,28 @@ def _elo(games: _Games, prompts: Int[np.ndarray, " M"], generator: np.random.Gen
 
   # Results lie pair by pair, so a game's number tells its pair.
   pair = order // played.shape[1]
+  winners = played.ravel()[order].tolist()
   result = evalica.elo(
-    games.first[pair],
-    games.second[pair],
-    played.ravel()[order].tolist(),
-    index=index,
-    initial=MEAN,
-    scale=SCALE,
-    k=STEP,
+    games.first[pair], games.second[pair], winners, index=index, initial=MEAN, scale=SCALE, k=STEP
   )
 
   return result.scores.reindex(index).to_numpy()
 
 
-def _bradley_terry(games: _Games, draw: Int[np.ndarray, " B"]):
-  """Returns strengths in Elo's unit where prompt b counts draw[b] times, Float[K]."""
+def _bradley_terry(games: _Games, weights: Float[np.ndarray, " B"]):
+  """Returns strengths in Elo's unit where prompt b counts weights[b] times, Float[K]."""
   evalica, index = _library(games)
   kinds = (WON, LOST, TIED)
-  counts = np.stack([(games.results == kind) @ draw for kind in kinds], axis=1).astype(float)
+  counts = np.stack([(games.results == kind) @ weights for kind in kinds], axis=1)
   counts[:, kinds.index(TIED)] += TIES
+  first, second = (np.repeat(side, len(kinds)) for side in (games.first, games.second))
   result = evalica.bradley_terry(
-    np.repeat(games.first, len(kinds)),
-    np.repeat(games.second, len(kinds)),
-    list(kinds) * len(counts),
-    index=index,
-    weights=counts.ravel().tolist(),
-    tolerance=1e-10,
-    limit=10_000,
-  )
+    first, second, list(kinds) * len(counts), index=index, weights=counts.ravel().tolist(),
+    tolerance=1e-10, limit=10_000,
+  )  # fmt: skip
 
-  strengths = result.scores.reindex(index).to_numpy()
   # Only ratios of strengths are known, so the mean rating is set.
-  logs = np.log10(strengths)
+  logs = np.log10(result.scores.reindex(index).to_numpy())
   return MEAN + SCALE * (logs - logs.mean())
 
 

@@ -19,8 +19,7 @@ Tally = Int[Array | np.ndarray, "B 3"]
 def tally(columns: Sequence[str]) -> np.ndarray:
   """Returns the counts of wins, losses and ties of each prompt over all seeds, Int[B 3].
 
-  Args:
-    columns: the outcomes of each seed, of the same prompts in the same order.
+  Each has a column of outcomes, of the same prompts in the same order.
 
   Raises:
     ValueError: if the seeds judged different numbers of prompts.
@@ -33,29 +32,14 @@ def tally(columns: Sequence[str]) -> np.ndarray:
   return np.stack([(letters == letter).sum(axis=0) for letter in OUTCOMES], axis=1)
 
 
-def compare(
-  counts: Tally, *, failed: int = 0, resamples: int = 2000, seed: int = 0
-) -> metrics.Comparison:
+def compare(counts: Tally, *, failed: int = 0) -> metrics.Comparison:
   """Returns the comparison over all outcomes, with a bootstrap interval over prompts.
 
-  Args:
-    counts: a tally; prompts without any verdict count as nothing.
-    failed: pairs without a verdict.
-    resamples: bootstrap samples, at least 1.
-    seed: of the resampling.
+  Prompts of the tally without any verdict count as nothing; `failed` is the number of such pairs.
   """
   judged = _judged(counts)
-  if not judged.size:
-    unknown = float("nan")
-    return metrics.Comparison(0, *[unknown] * 4, (unknown, unknown), failed)
-
-  resampled = resampling.draws(len(judged), resamples, seed) @ judged
-  bounds = resampling.interval(100 * (resampled[:, 0] - resampled[:, 1]) / resampled.sum(axis=1))
-  n = int(judged.sum())
-  win, lose, tie = (100 * int(count) / n for count in judged.sum(axis=0))
-  delta = 100 * int(judged[:, 0].sum() - judged[:, 1].sum()) / n
-
-  return metrics.Comparison(n, win, lose, tie, delta, bounds, failed)
+  resampled = resampling.draws(len(judged), metrics.RESAMPLES, 0) @ judged if judged.size else None
+  return metrics.of_counts(judged.sum(axis=0).tolist(), failed, resampled)
 
 
 def describe(counts: Tally) -> Mapping[str, float | int | None]:
@@ -77,17 +61,16 @@ def describe(counts: Tally) -> Mapping[str, float | int | None]:
   count = len(judged)
   n = int(sizes.sum())
   delta = summed.sum() / n
-  decided = judged[:, :2].sum() / n
   scatter = ((summed - delta * sizes) ** 2).sum()
 
-  variance = decided - delta**2
+  variance = judged[:, :2].sum() / n - delta**2
   # 50 and not 100: a win rate is (100 + Δ) / 2.
-  error = 50 * np.sqrt(count / (count - 1) * scatter) / n if count > 1 else None
+  error = float(50 * np.sqrt(count / (count - 1) * scatter) / n) if count > 1 else None
   return {
     "prompts": count,
     "won": int((summed > 0).sum()),
     "lost": int((summed < 0).sum()),
-    "standard_error": error if error is None else float(error),
+    "standard_error": error,
     "inflation": float(scatter / (n * variance)) if scatter > 0 else n / count,
   }
 

@@ -10,13 +10,20 @@ Z = 1.959963984540054  # the upper one of the normal distribution
 def draws(prompts: int, resamples: int, seed: int) -> Int[np.ndarray, "S B"]:
   """Returns bootstrap counts: how often each prompt is in each resample, a row summing to B.
 
-  Args:
-    prompts: B, at least 1.
-    resamples: S, at least 1.
-    seed: the same seed gives the same draws.
+  There has to be at least 1 of either. The same seed gives the same draws.
   """
   generator = np.random.default_rng(seed)
   return generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+
+
+def weights(prompts: int, resamples: int, seed: int) -> Float[np.ndarray, "R B"]:
+  """Returns how often each prompt counts: once in the first row, the estimate's; then as drawn."""
+  return np.concatenate([np.ones((1, prompts)), draws(prompts, resamples, seed)])
+
+
+def estimate(values: Float[np.ndarray, " R"]) -> tuple[float, tuple[float, float] | None]:
+  """Returns a figure of all prompts, the first value, and the interval that its resamples give."""
+  return float(values[0]), interval(values[1:])
 
 
 def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float] | None:
@@ -25,7 +32,4 @@ def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float] | None:
   Resamples in which the figure is undefined (NaN) are left out.
   """
   finite = values[np.isfinite(values)]
-  if not finite.size:
-    return None
-  low, high = (float(bound) for bound in np.quantile(finite, QUANTILES))
-  return low, high
+  return tuple(np.quantile(finite, QUANTILES).tolist()) if finite.size else None

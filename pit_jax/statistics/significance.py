@@ -20,22 +20,14 @@ DELTAS = (2, 5, 10, 20)  # percent
 
 
 def sign_test(wins: int, losses: int) -> float:
-  """Returns the two-sided p-value of "neither wins more often", exact; ties say nothing of it.
-
-  Args:
-    wins: prompts that a won.
-    losses: prompts that b won.
-  """
-  if wins + losses == 0:
-    return 1.0
-  return float(scipy.stats.binomtest(wins, wins + losses).pvalue)
+  """Returns the two-sided p-value of "neither wins more prompts", exact; ties say nothing of it."""
+  return float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def p_value(comparison: Mapping) -> float:
   """Returns the p-value of a row's sign test; where seeds repeat prompts, of one trial per prompt.
 
-  Args:
-    comparison: a row of results.json in which something was judged.
+  The row is one of results.json in which something was judged.
   """
   if repeated := comparison.get("repeated"):
     return sign_test(repeated["won"], repeated["lost"])
@@ -48,10 +40,7 @@ def holm(p_values: Real[Array | np.ndarray, " K"]) -> np.ndarray:
 
   p̃_(i) = max_{j ≤ i} min(1, (K − j + 1) · p_(j)) over the sorted p-values. Rejecting where
   p̃ ≤ α, the chance of even one false rejection is at most α, however the tests depend on
-  each other.
-
-  Args:
-    p_values: of all tests that are read together, in [0, 1].
+  each other. They are those of all tests that are read together.
   """
   values = np.asarray(p_values, np.float64)
   order = np.argsort(values, kind="stable")
@@ -103,10 +92,8 @@ def own_error(comparisons: Sequence[Mapping]) -> float:
   """Returns the standard error of the seeds' mean Δ over the choice of prompts, in percent points.
 
   √(Σ_s v_s / n_s) / S, where v is the variance of win − lose, over n − 1; of equal seeds it is the
-  standard error of one seed's Δ, over √S. A seed of a single prompt adds nothing.
-
-  Args:
-    comparisons: of every seed, each of prompts of its own, with `n`, `win` and `lose`.
+  standard error of one seed's Δ, over √S. A seed of a single prompt adds nothing. Every seed has a
+  comparison of prompts of its own, with `n`, `win` and `lose`.
   """
   errors = [  # a win rate is (100 + Δ) / 2
     2 * winrates.from_percentages(row["n"], row["win"], row["lose"]).standard_error
@@ -118,12 +105,10 @@ def own_error(comparisons: Sequence[Mapping]) -> float:
 
 
 def p_over_seeds(found: Mapping, delta: float | int = 0.0) -> float:
-  """Returns the two-sided p-value of "the mean over all seeds is this Δ".
+  """Returns the two-sided p-value of "the mean over all seeds is this Δ", in percent.
 
-  Args:
-    found: what `over_seeds` returned, of which `seeds`, `delta` and `standard_error` count. Where
-      neither the seeds nor any of their prompts differ, the prompts' own test decides.
-    delta: in percent.
+  Of what `over_seeds` found, `seeds`, `delta` and `standard_error` count. Where neither the seeds
+  nor any of their prompts differ, the prompts' own test decides.
   """
   distance = abs(found["delta"] - delta)
   if not found["standard_error"]:
@@ -156,42 +141,33 @@ def prompts_needed(delta: float | int, decided: float | int) -> int:
 
 
 def detectable(prompts: int, decided: float | int) -> float | None:
-  """Returns the smallest Δ, in percent, that this many prompts find in 80% of experiments.
+  """Returns the smallest Δ, in percent, that n ≥ 1 prompts find in 80% of experiments.
 
-  Args:
-    prompts: n, at least 1.
-    decided: win + lose, in percent.
-
-  Returns:
-    The Δ for which `prompts_needed` is n, to a tenth; None where even a comparison that one side
-    wins whenever it is decided needs more prompts.
+  It is the Δ for which `prompts_needed` is n, to a tenth; None where even a comparison that one
+  side wins whenever it is decided (win + lose, in percent) needs more prompts.
   """
   tenths = range(1, math.floor(10 * decided) + 1)
   return next((t / 10 for t in tenths if prompts_needed(t / 10, decided) <= prompts), None)
 
 
 def power(comparison: Mapping) -> dict:
-  """Returns the power of a comparison: prompts that one with so many ties needs for a given Δ.
+  """Returns the power of a row of results.json: prompts that so many ties need for a given Δ.
 
-  Args:
-    comparison: a row of results.json. Where several seeds judged the same prompts, prompts that all
-      of them judge are counted.
-
-  Returns:
-    Who was compared under which judge, `n`, `decided` in percent, the `detectable` Δ, and
-    `needed`: [{delta, prompts}] for some Δ that such a comparison can have.
+  That is who was compared under which judge, `n`, `decided` in percent, the `detectable` Δ, and
+  `needed`: [{delta, prompts}] for some Δ that such a comparison can have. Where several seeds
+  judged the same prompts, prompts that all of them judge are counted.
   """
   decided = min(comparison["win"] + comparison["lose"], 100.0)
+  repeated = comparison.get("repeated")
+  # How many prompts with all their outcomes tell as much as one independent outcome.
+  each = repeated["inflation"] * repeated["prompts"] / comparison["n"] if repeated else 1.0
   return {
     **{key: comparison[key] for key in ("a", "b", "judge", "n")},
     "decided": decided,
-    **({"repeated": comparison["repeated"]} if "repeated" in comparison else {}),
+    **({"repeated": repeated} if repeated else {}),
     "detectable": detectable(_independent(comparison), decided),
     "needed": [
-      {
-        "delta": delta,
-        "prompts": math.ceil(prompts_needed(delta, decided) * _prompts_each(comparison)),
-      }
+      {"delta": delta, "prompts": math.ceil(prompts_needed(delta, decided) * each)}
       for delta in DELTAS
       if delta <= decided
     ],
@@ -221,9 +197,8 @@ def annotate(comparisons: Sequence[Mapping]) -> list[dict]:
     family.setdefault(test, []).append(row)
 
   for family in families.values():
-    tests = list(family.values())
-    corrected = holm(np.array([same[0]["p"] for same in tests]))
-    for same, value in zip(tests, corrected.tolist(), strict=True):
+    corrected = holm(np.array([same[0]["p"] for same in family.values()]))
+    for same, value in zip(family.values(), corrected.tolist(), strict=True):
       for row in same:
         row["p_holm"] = value
 
@@ -236,11 +211,10 @@ def _of_counts(row: Mapping) -> dict:
     return dict.fromkeys(("win_rate", "standard_error", "p", "detectable"))
 
   # A standard error needs two prompts.
-  rate = winrates.from_percentages(n, win, lose) if n > 1 else None
-  repeated = row.get("repeated")
+  rate = vars(winrates.from_percentages(n, win, lose)) if n > 1 else {}
   return {
-    "win_rate": rate and rate.win_rate,
-    "standard_error": repeated["standard_error"] if repeated else rate and rate.standard_error,
+    "win_rate": rate.get("win_rate"),
+    "standard_error": row.get("repeated", rate).get("standard_error"),
     "p": p_value(row),
     "detectable": detectable(_independent(row), min(win + lose, 100.0)),
   }
@@ -250,9 +224,3 @@ def _independent(row: Mapping) -> int:
   """Returns the effective sample size: independent outcomes that tell as much as those of a row."""
   repeated = row.get("repeated")
   return max(1, int(row["n"] / repeated["inflation"])) if repeated else row["n"]
-
-
-def _prompts_each(row: Mapping) -> float:
-  """Returns how many prompts with all their outcomes tell as much as one independent outcome."""
-  repeated = row.get("repeated")
-  return repeated["inflation"] * repeated["prompts"] / row["n"] if repeated else 1.0

@@ -38,9 +38,9 @@ def win_rate(preferences: Preferences) -> WinRate:
   if values.size < 2:
     raise ValueError(f"a standard error needs at least 2 preferences, got {values.size}")
 
-  if not ((values >= 1) & (values <= 2)).all():
-    wrong = annotations[~((values >= 1) & (values <= 2))][0]
-    raise ValueError(f"preference {wrong} is not in [1, 2]; drop what was not annotated")
+  wrong = annotations[~((values >= 1) & (values <= 2))]
+  if wrong.size:
+    raise ValueError(f"preference {wrong[0]} is not in [1, 2]; drop what was not annotated")
 
   return WinRate(
     win_rate=float(100 * (values - 1).mean()),
@@ -58,12 +58,6 @@ def preferences(outcomes: Outcomes) -> np.ndarray:
 
 
 def from_percentages(n: int, win: float, lose: float) -> WinRate:
-  """Returns the win rate of a comparison, which is known by its counts alone.
-
-  Args:
-    n: prompts, at least 2.
-    win: percent of the prompts won.
-    lose: percent of the prompts lost.
-  """
+  """Returns the win rate of a comparison of n ≥ 2 prompts, which is known by its counts alone."""
   wins, losses = (round(n * percent / 100) for percent in (win, lose))
   return win_rate(np.repeat([2.0, 1.0, 1.5], [wins, losses, n - wins - losses]))

@@ -23,11 +23,11 @@ def measure(run: subject.Subject) -> dict:
   judge the first one that scores and trained nothing; where there is none, only the proxy is seen.
   """
   judge = run.suite.independent
-  workdir = run.context.workdir
-  kept_by_chain = {
-    name: (chain, frontier.read(workdir, chain.stages)) for name, chain in run.chains.items()
-  }
-  rows = [_chain(run, name, chain, kept) for name, (chain, kept) in kept_by_chain.items() if kept]
+  rows = [
+    _chain(run, name, chain, kept)
+    for name, chain in run.chains.items()
+    if (kept := frontier.read(run.context.workdir, chain.stages))
+  ]
 
   return {"frontier": {"judge": judge and judge.name, "chains": rows}} if rows else {}
 
@@ -35,9 +35,7 @@ def measure(run: subject.Subject) -> dict:
 def pool(parts: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   """Returns the frontiers of several runs of one configuration as that of all their prompts.
 
-  Args:
-    parts: what `measure` found in each run.
-    prompts: of each part, what tells its prompts from others.
+  Parts are what `measure` found in each run, and prompts what tells those of each from others.
   """
   chains = []
   for rows in zip(*(part["chains"] for part in parts), strict=True):
@@ -60,11 +58,8 @@ def _joined(parts: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
 def describe(chain: str, proxy: str, points: Sequence[Mapping], known: Mapping) -> dict:
   """Returns a chain's points with means and intervals, its knee, and the moments they follow from.
 
-  Args:
-    chain: its name.
-    proxy: the name of the reward that it maximised.
-    points: stage and step of each checkpoint, in order.
-    known: the moments of "kl", "proxy" and, where there is one, "judge".
+  The proxy is the name of the reward that it maximised; the points are stage and step of each
+  checkpoint, in order; known are the moments of "kl", "proxy" and, where there is one, "judge".
   """
   columns = {}
   for name, moments in known.items():

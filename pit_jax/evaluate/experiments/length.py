@@ -24,11 +24,10 @@ def measure(run: subject.Subject) -> dict:
 def compare(suite: suites.Suite, a: str, b: str, texts: Mapping[str, Sequence[str]]) -> list[dict]:
   """Returns a against b under every judge, as it is, controlled for length, and matched in it.
 
-  Returns:
-    Rows with the plain `delta` and `ci95`; `controlled` and `matched`, each with its own, the
-    latter also with the `n` prompts that both answered at like length, None where there is none;
-    and `tokens`, by how much a's answers are longer on average. All are of the `n` prompts that
-    the judge judged; one that judged none has no row.
+  Rows have the plain `delta` and `ci95`; `controlled` and `matched`, each with its own, the latter
+  also with the `n` prompts that both answered at like length, None where there is none; and
+  `tokens`, by how much a's answers are longer on average. All are of the `n` prompts that the
+  judge judged; one that judged none has no row.
   """
   tokens = [suite.lengths(texts[name]) for name in (a, b)]
   rows = []

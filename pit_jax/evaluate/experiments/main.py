@@ -33,20 +33,12 @@ def agreements(
   pairs: Sequence[tuple[str, str]],
   headline: tuple[str, str],
 ) -> list[dict]:
-  """Returns how far every two judges agree, on one pair of systems and on all of them.
-
-  Args:
-    suite: judges and prompts.
-    texts: the answers of each system.
-    pairs: the systems that are compared.
-    headline: one of these pairs.
-  """
+  """Returns how far every two judges agree: on the headline, one of the pairs, and on all."""
   outcomes = {
     judge.name: np.stack([suite.outcomes(judge, texts[a], texts[b]) for a, b in pairs])
     for judge in suite.judges
   }
-  place = pairs.index(headline)
-  parts = {" over ".join(headline): slice(place, place + 1), "all comparisons": slice(None)}
+  parts = {" over ".join(headline): [pairs.index(headline)], "all comparisons": slice(None)}
   rows = []
 
   for first, second in itertools.combinations(outcomes, 2):

@@ -77,8 +77,8 @@ def of_run(context: contexts.Context, policy: policy_chain.Policy) -> subject.Po
     models={"original": policy.rl, "policy_sft": policy.sft},
     compared=[("original", "policy_sft"), ("original", "chosen")],
     control="policy_resampled",
-    facts=facts_of(policy),
-    kept=chains_of(context, suite, policy),
+    reward_models=facts_of(policy),
+    chains=chains_of(context, suite, policy),
   )
 
 
