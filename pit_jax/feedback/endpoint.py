@@ -34,36 +34,21 @@ DETAIL = 300  # letters of an endpoint's own words that are kept
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """Settings of the requests to an endpoint, with their limits and budgets.
+  """Settings of the requests to an endpoint, with their limits and budgets."""
 
-  Attributes:
-    model: as the endpoint names it.
-    base_url: of the endpoint; "" is the client's own choice, the environment's or OpenAI's.
-    is_weighed: whether the log-probabilities of the first token are asked for.
-    temperature: divides the logits; 0 takes the most likely tokens.
-    max_tokens: the most tokens of a reply.
-    requests_per_minute: begun in any minute, evenly; 0 for no limit.
-    budget_requests: the most requests in all, attempts included; 0 for no limit.
-    budget_tokens: prompts and replies; no request is made beyond, but those under way end. 0 for
-      no limit.
-    retries: attempts after the first.
-    wait: seconds before the second attempt, at most; doubled before each further one.
-    timeout: seconds without a sign of the endpoint.
-    concurrency: requests under way at any time, at most.
-  """
-
-  model: str
-  base_url: str
-  is_weighed: bool
-  temperature: float | int
-  max_tokens: int
-  requests_per_minute: float | int
-  budget_requests: int
+  model: str  # as the endpoint names it
+  base_url: str  # of the endpoint; "" is the client's own choice, the environment's or OpenAI's
+  is_weighed: bool  # whether the log-probabilities of the first token are asked for
+  temperature: float | int  # divides the logits; 0 takes the most likely tokens
+  max_tokens: int  # the most tokens of a reply
+  requests_per_minute: float | int  # begun in any minute, evenly; 0 for no limit
+  budget_requests: int  # the most requests in all, attempts included; 0 for no limit
+  # Of prompts and replies; no request is made beyond, but those under way end. 0 for no limit.
   budget_tokens: int
-  retries: int
-  wait: float | int
-  timeout: float | int
-  concurrency: int
+  retries: int  # attempts after the first
+  wait: float | int  # seconds before the second attempt, at most; doubled before each further one
+  timeout: float | int  # seconds without a sign of the endpoint
+  concurrency: int  # requests under way at any time, at most
 
 
 class _Unusable(Exception):
@@ -121,12 +106,8 @@ class Endpoint:
     self._line = patience.Line()
     self._failure = failure
     self.address = str(self._client.base_url)
-    self._form = completions.form(
-      settings.temperature,
-      settings.max_tokens,
-      is_weighed=settings.is_weighed,
-      is_openai=OPENAI in self.address,
-    )
+    asked = {"is_weighed": settings.is_weighed, "is_openai": OPENAI in self.address}
+    self._form = completions.form(settings.temperature, settings.max_tokens, **asked)
 
     self._is_probed = not settings.temperature
     self.name = f"{settings.model} at {self.address}"
@@ -188,11 +169,10 @@ class Endpoint:
           continue
 
         problem = self._explain(error)
-        failed = transcripts.Reply(failure=problem.failure, detail=problem.detail)
         if problem.is_final:
-          return self._line.end(failed.failure, failed.detail)
+          return self._line.end(problem.failure, problem.detail)
         if not problem.may_pass or attempt >= s.retries:
-          return self._line.missed(failed)
+          return self._line.missed(problem.failure, problem.detail)
 
         # Not a sleep, so that all pauses end when the asking does.
         self._line.ended.wait(patience.pause(error, attempt, s.wait))
@@ -211,11 +191,8 @@ class Endpoint:
     # While no prompt has done well it is the endpoint, and afterwards this reply alone.
     if failure == transcripts.NO_LOGPROBS and reply.text and line.first is not None:
       refused = f", and was asked {', '.join(self.changes)}" if self.changes else ""
-      return line.end(
-        failure,
-        f"{self.name} sends no log-probabilities, as transformers' server does not{refused}; use "
-        "evaluation.language_judge.verdict='json'",
-      )
+      nothing = f"{self.name} sends no log-probabilities, as transformers' server does not{refused}"
+      return line.end(failure, f"{nothing}; use evaluation.language_judge.verdict='json'")
 
     line.met(failure, detail)
     return reply

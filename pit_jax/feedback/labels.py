@@ -28,17 +28,14 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-  """Preference rows that a rater made of pairs, and counts of what was left out.
+  """Preference rows that a rater made of pairs, and counts of what was left out."""
 
-  Attributes:
-    rows: of every pair that is kept `prompt`, `chosen`, `rejected`, `margin` (on the rater's own
-      scale), `chosen_position` (1 where a won), `written_by` (of chosen and rejected) and
-      `labelled_by`, as JSON can hold them.
-    counts: "kept", "ties", "disagreeing orders", and of failed pairs their phrases, each with how
-      many; every pair is counted once.
-  """
-
+  # Of every pair that is kept `prompt`, `chosen`, `rejected`, `margin` (on the rater's own scale),
+  # `chosen_position` (1 where a won), `written_by` (of chosen and rejected) and `labelled_by`, as
+  # JSON can hold them.
   rows: list[dict[str, Any]]
+  # "kept", "ties", "disagreeing orders", and of failed pairs their phrases, each with how many;
+  # every pair is counted once.
   counts: dict[str, int]
 
   @property
@@ -99,11 +96,8 @@ def _row(pair: Pair, difference: float, labelled_by: str) -> dict[str, Any]:
   order = (0, 1) if difference > 0 else (1, 0)
   answers, writers = ([both[i] for i in order] for both in ((pair.a, pair.b), pair.written_by))
   prompt = pair.prompt
-  if not isinstance(prompt, str):
-    prompt = [turn._asdict() for turn in prompt]
-
   return {
-    "prompt": prompt,
+    "prompt": prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt],
     "chosen": answers[0],
     "rejected": answers[1],
     "margin": abs(difference),

@@ -7,7 +7,7 @@ import hashlib
 import json
 import pathlib
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import ml_collections
@@ -46,14 +46,20 @@ def local(
   """
   asking = dataclasses.replace(asking, response_length=max_tokens, by_length=True)
   settings = asking.settings
-  if verdict == "json":
-    reply = functools.partial(_written, asking, params, float(temperature))
-  else:
-    reply = functools.partial(_weighed, asking, params)
 
-  def ask(
-    prompts: Sequence[str], _: transcripts.Transcripts | None
-  ) -> Iterator[tuple[int, transcripts.Reply]]:
+  def written(key, prompts):
+    texts = asking.answer(params, prompts, key, float(temperature))
+    return [transcripts.Reply(text=text) for text in texts]
+
+  def weighed(_, prompts):
+    letters = language_judge.LETTERS
+    columns = [asking.likelihoods(params, prompts, [letter] * len(prompts)) for letter in letters]
+    rows = np.stack(columns, axis=1).tolist()
+    return [transcripts.Reply(logprobs=dict(zip(letters, row, strict=True))) for row in rows]
+
+  reply = written if verdict == "json" else weighed
+
+  def ask(prompts, _):
     limit = settings.max_prompt_length
     chats = settings.formats["policy"].conversations(prompts)
     encoded = settings.template.encode(settings.tokenizer, chats, limit)
@@ -81,35 +87,13 @@ def _noise(prompts: Sequence[str], repeat: int) -> jax.Array:
   return jax.random.fold_in(key, repeat)
 
 
-def _written(
-  asking: inference.Inference,
-  params: Params,
-  temperature: float,
-  key: jax.Array,
-  prompts: Sequence[str],
-) -> list[transcripts.Reply]:
-  texts = asking.answer(params, prompts, key, temperature)
-  return [transcripts.Reply(text=text) for text in texts]
-
-
-def _weighed(
-  asking: inference.Inference, params: Params, _: jax.Array, prompts: Sequence[str]
-) -> list[transcripts.Reply]:
-  letters = language_judge.LETTERS
-  columns = [asking.likelihoods(params, prompts, [letter] * len(prompts)) for letter in letters]
-  rows = np.stack(columns, axis=1).tolist()
-  return [transcripts.Reply(logprobs=dict(zip(letters, row, strict=True))) for row in rows]
-
-
 def check(c: ml_collections.ConfigDict, key: str = KEY) -> None:
   """Raises a ValueError for a section, named by its key, that no rater can be made of."""
-  if not c.model:
-    return
-  _check_values(c, key)
-  if c.base_url == origin.LOCAL:
-    return
-  _check_address(c.base_url, key)
-  endpoint.check(c.base_url)
+  if c.model:
+    _check_values(c, key)
+  if c.model and c.base_url != origin.LOCAL:
+    _check_address(c.base_url, key)
+    endpoint.check(c.base_url)
 
 
 def build(context: contexts.Context) -> judges.Judge | None:
@@ -117,9 +101,8 @@ def build(context: contexts.Context) -> judges.Judge | None:
   c = context.config.evaluation.language_judge
   if not c.model:
     return None
-  return rater(
-    language_judge.NAME, c, context.models.inference, context.models.language_judge, context.workdir
-  )
+  models = context.models
+  return rater(language_judge.NAME, c, models.inference, models.language_judge, context.workdir)
 
 
 def rater(
@@ -144,14 +127,9 @@ def rater(
   def facts():
     return {"model": c.model, "verdict": c.verdict, "prompt": _hash(), **settings, **spent()}
 
-  return language_judge.judge(
-    transcripts.remembering(ask, path, settings),
-    verdict=c.verdict,
-    name=name,
-    tie=c.tie,
-    prompts=c.prompts,
-    facts=facts,
-  )
+  ask = transcripts.remembering(ask, path, settings)
+  how = {"verdict": c.verdict, "tie": c.tie, "prompts": c.prompts}
+  return language_judge.judge(ask, name=name, facts=facts, **how)
 
 
 def transcripts_of(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
@@ -197,11 +175,9 @@ def _check_values(c: ml_collections.ConfigDict, key: str) -> None:
   if c.verdict not in language_judge.ENDINGS:
     allowed = ", ".join(language_judge.ENDINGS)
     raise ValueError(f"{key}.verdict is {c.verdict!r}; use one of {allowed}")
-
   if not 0 <= c.tie < 1:
-    raise ValueError(
-      f"{key}.tie is {c.tie}, and no difference is beyond 1; use a value from 0 to below 1"
-    )
+    problem = "and no difference is beyond 1; use a value from 0 to below 1"
+    raise ValueError(f"{key}.tie is {c.tie}, {problem}")
 
   least = {"prompts": 1, "max_tokens": 1, "max_prompt_tokens": 1, "concurrency": 1, "retries": 0}
   least |= dict.fromkeys(("budget_requests", "budget_tokens", "requests_per_minute"), 0)
