@@ -74,7 +74,7 @@ class Opinion:
 def write(question: conversations.Prompt, a: str, b: str, verdict: str) -> str:
   """Returns the prompt that asks which of two answers is better, a shown first.
 
-  What it ends with is that of `verdict` in ENDINGS.
+  `verdict`, one of ENDINGS, says how it is to be answered.
   """
   texts = {"request": conversations.write(question), "a": a, "b": b}
   # A text that spells a tag must not end its part of the prompt.

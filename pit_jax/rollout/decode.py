@@ -92,10 +92,8 @@ def sample(
     few = state.cache.visible.shape[0]
     last = state.step - 1
     # Rows at work come first in every part; the others have no cache any more.
-    ids = tuple(
-      jax.lax.dynamic_slice_in_dim(x[:, : few // parts], last, 1, axis=2).reshape(few, 1)
-      for x in (state.tokens, state.mask)
-    )
+    at_work = (x[:, : few // parts] for x in (state.tokens, state.mask))
+    ids = (jax.lax.dynamic_slice_in_dim(x, last, 1, axis=2).reshape(few, 1) for x in at_work)
     logits, cache = model.apply(params, *ids, state.cache, prompt_length + last, method="extend")
 
     return append(state.replace(cache=cache), logits)
