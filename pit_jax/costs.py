@@ -26,19 +26,12 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-  """What one device does at most: dense bfloat16 operations and bytes of memory, per second.
+  """What one device does at most, and the bytes it has."""
 
-  Attributes:
-    flops: operations per second.
-    bytes: of its memory, per second.
-    memory: bytes it has.
-    link: bytes per second that it sends on a ring of devices: both ways of one axis of a torus.
-  """
-
-  flops: float
-  bytes: float
-  memory: int
-  link: float
+  flops: float  # dense bfloat16 operations per second
+  bytes: float  # of its memory, per second
+  memory: int  # bytes it has
+  link: float  # bytes per second that it sends on a ring of devices: both ways of a torus' axis
 
 
 GIB = 2**30
@@ -90,15 +83,12 @@ def shares(cost: Cost | None, seconds: float, peak: Peak | None) -> dict[str, fl
 
 
 def multiplied(config: architecture.ModelConfig, params: Params) -> int:
-  """Returns how many parameters every token is multiplied with, N of 2N operations per token.
-
-  A table of embeddings is looked up and not multiplied, unless it is the head as well.
-  """
+  """Returns how many parameters every token is multiplied with, N of 2N operations per token."""
   return sum(leaf.size for leaf in _multiplied(config, params))
 
 
 def _multiplied(config: architecture.ModelConfig, params: Params) -> list[Any]:
-  """Returns the arrays of what every token is multiplied with."""
+  """A table of embeddings is looked up and not multiplied, unless it is the head as well."""
   is_head = config.tied and "head" not in params
   unread = () if is_head else ("trunk.embedding",)
   leaves = pure.named(params).items()
@@ -126,10 +116,7 @@ def training(
 
 
 def generation(
-  config: architecture.ModelConfig,
-  params: Params,
-  prompts: Sequence[int],
-  responses: Sequence[int],
+  config: architecture.ModelConfig, params: Params, prompts: Sequence[int], responses: Sequence[int]
 ) -> Cost:
   """Returns the cost of generating: each step reads all weights and the KV cache of every row.
 

@@ -35,9 +35,7 @@ SAMPLING_RULES = RULES | {"embed": None}
 DEVICE = "device"
 HOST = "pinned_host"
 
-_MESH: contextvars.ContextVar[jax.sharding.Mesh | None] = contextvars.ContextVar(
-  "mesh", default=None
-)
+_MESH = contextvars.ContextVar[jax.sharding.Mesh | None]("mesh", default=None)
 
 
 def sharding(
@@ -86,10 +84,7 @@ def on(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
 def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
   """Constrains the sharding of the arrays of a tree by the names of their first axes.
 
-  Args:
-    x: an array, or a tree of arrays that have these axes.
-    names: of the first axes; those after them stay whole.
-    rules: logical axis → mesh axis.
+  Axes after them stay whole. The rules are logical axis → mesh axis.
   """
   mesh = _MESH.get()
   if mesh is None:
@@ -122,10 +117,8 @@ def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: j
   ]
 
   # A Pallas kernel does not say over which mesh axes its results differ: no check_vma.
-  mapped = jax.shard_map(
-    function, mesh=mesh, in_specs=tuple(homes), out_specs=homes[0], check_vma=False
-  )
-  return mapped(*arrays)
+  places = {"in_specs": tuple(homes), "out_specs": homes[0]}
+  return jax.shard_map(function, mesh=mesh, check_vma=False, **places)(*arrays)
 
 
 def to_hosts(tree: Any) -> Any:

@@ -1,5 +1,6 @@
 """The devices of a run as one mesh, and how parameters, train states and batches come onto it."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -68,11 +69,9 @@ def _block(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
 
 
 def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
-  """Returns the devices of each slice.
+  """Returns the devices of each of so many slices; −1 is as many as the devices say.
 
-  Args:
-    devices: of all slices. Those that do not say in which they lie are dealt out in their order.
-    slices: how many there are; −1 is as many as the devices say.
+  Devices that do not say in which slice they lie are dealt out in their order.
 
   Raises:
     ValueError: if the devices say otherwise, or the slices are not equally large.
@@ -89,14 +88,14 @@ def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
     # Dealt out, since none names its slice. Unequal groups are refused below.
     groups = [list(group) for group in np.array_split(np.array(devices, object), count)]
   else:
-    groups = [
-      [one for one in devices if one.slice_index == index] for index in sorted(slice_indices)
-    ]
+    ordered = sorted(devices, key=lambda device: device.slice_index)  # stable
+    groups = [list(group) for _, group in itertools.groupby(ordered, lambda one: one.slice_index)]
 
-  if len({len(group) for group in groups}) > 1:
+  lengths = [len(group) for group in groups]
+  if len(set(lengths)) > 1:
     raise ValueError(
-      f"mesh.slices={slices}: {len(devices)} devices make slices of "
-      f"{[len(group) for group in groups]} devices; slices have to be equally large"
+      f"mesh.slices={slices}: {len(devices)} devices make slices of {lengths} devices; slices have "
+      "to be equally large"
     )
 
   return groups
@@ -110,7 +109,7 @@ def _sizes(
 ) -> tuple[int, ...]:
   """Returns the sizes of a mesh, each a number."""
   slices = len(groups)
-  count = len(groups) * len(groups[0])
+  count = slices * len(groups[0])
   if shape == AUTO:
     if model is None:
       raise ValueError(f"mesh.shape={AUTO} is chosen by the model, and there is none; give sizes")
@@ -128,10 +127,8 @@ def _sizes(
   needed = math.prod(shape)
 
   if -1 in shape or needed > count:
-    raise ValueError(
-      f"mesh.shape={shape} (data × fsdp × tensor) does not fit {count} devices; "
-      f"choose sizes whose product is at most {count}"
-    )
+    problem = f"mesh.shape={shape} (data × fsdp × tensor) does not fit {count} devices"
+    raise ValueError(f"{problem}; choose sizes whose product is at most {count}")
 
   if shape[0] % slices:
     raise ValueError(
@@ -191,13 +188,7 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 
 def partition(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Returns the sharding of every parameter.
-
-  Args:
-    abstract: the parameters, or their shapes.
-    axes: the same tree with the logical axis names of each parameter.
-    mesh: the devices.
-  """
+  """Returns the sharding of every parameter, or of its shape, by a like tree of logical axes."""
   return jax.tree.map(lambda leaf, names: layout.sharding(mesh, leaf.shape, names), abstract, axes)
 
 

@@ -40,7 +40,7 @@ class Classifier(abc.ABC):
   def scaled(self, gain: float) -> "Classifier":
     """Returns it in another unit: its scores times a gain."""
 
-  def batched(self, _: int) -> "Classifier":
+  def batched(self, rows: int) -> "Classifier":
     """Returns it as it is asked about batches of so many rows again and again."""
     return self
 

@@ -97,7 +97,7 @@ def in_tiles(
 def repeated(
   cache: attention.Cache, logits: Float[Array, "B V"], rows: Int[Array, "G N"], samples: int
 ) -> tuple[attention.Cache, Float[Array, "B2 V"], Int[Array, "G N2"]]:
-  """Returns what `whole` does, once for each of a prompt's samples, whose places follow one another."""
+  """Returns what `whole` does once for each sample of a prompt; their places follow one another."""
   cache, logits = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), (cache, logits))
   places = rows[:, :, None] * samples + jnp.arange(samples)
   return attention.spread(cache), layout.spread(logits, "batch"), places.reshape(len(rows), -1)

@@ -129,7 +129,7 @@ def scores_at(
   mask: Bool[Array, "B T"],
   places: Int[Array, " B"],
 ) -> PerRow:
-  """Returns a scalar model's score of whole conversations, each at a place of its own, 0 to T − 1."""
+  """Returns a scalar model's score of whole conversations, each at its own place, 0 to T − 1."""
   scores = model.apply(params, tokens, mask)
   return jnp.take_along_axis(scores, places[:, None], axis=1)[:, 0]
 
