@@ -121,10 +121,9 @@ def explained(error: Exception) -> str | None:
   """Returns what to say of an error that a user can mend; None of one of this library."""
   if type(error).__module__.split(".")[0] in CLIENTS:
     line = " ".join(str(error).split())[:300]
-    return (
-      f"a server cannot be reached, or refuses ({type(error).__name__}: {line}); see that this "
-      "machine is on the network and may read there, or name a local folder or file"
-    )
+    problem = f"a server cannot be reached, or refuses ({type(error).__name__}: {line})"
+    todo = "see that this machine is on the network and may read there"
+    return f"{problem}; {todo}, or name a local folder or file"
 
   # The system's own errors alone: a subclass of a library says in its text what is wrong.
   if isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins":

@@ -63,11 +63,7 @@ def load(named: str) -> ml_collections.ConfigDict:
 
 
 def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
-  """Sets values of a configuration.
-
-  Args:
-    config: in which they are set.
-    values: arguments of the command line such as --config.evaluation.prompts=1024.
+  """Sets values of a configuration, by arguments such as --config.evaluation.prompts=1024.
 
   Raises:
     ValueError: an argument is nothing that can be set.
@@ -171,10 +167,9 @@ def function(name: str) -> Callable:
   try:
     found = getattr(importlib.import_module(module), attribute)
   except Exception as error:  # whatever a module of somebody else raises while it is imported
-    raise ValueError(
-      f"{name} cannot be imported ({type(error).__name__}: {error}); see that Python finds the "
-      "module from here (PYTHONPATH), and that it has this function"
-    ) from error
+    problem = f"{name} cannot be imported ({type(error).__name__}: {error})"
+    todo = "see that Python finds the module from here (PYTHONPATH), and that it has this function"
+    raise ValueError(f"{problem}; {todo}") from error
 
   if not callable(found):
     raise ValueError(f"{name} is no function but {type(found).__name__}")

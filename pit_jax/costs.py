@@ -66,11 +66,11 @@ def peak(kind: str) -> Peak | None:
 
 def count_chips(devices: Iterable[Any]) -> int:
   """Returns on how many chips some devices are; those of one chip have the same coordinates."""
-  places = {
-    (getattr(device, "slice_index", None), tuple(getattr(device, "coords", (device.id,))))
-    for device in devices
-  }
-  return len(places)
+
+  def place(device):
+    return getattr(device, "slice_index", None), tuple(getattr(device, "coords", (device.id,)))
+
+  return len(set(map(place, devices)))
 
 
 def shares(cost: Cost | None, seconds: float, peak: Peak | None) -> dict[str, float | None]:
@@ -101,12 +101,8 @@ def training(
   """Returns the cost of training: per token 2 operations for each parameter forward, 2 for the
   gradient of what it multiplies and, where it is trained, 2 for its own.
 
-  Args:
-    model: what is trained.
-    params: its parameters, all of them.
-    tokens: that are read.
-    models: how many models of this size are trained on them.
-    reads: how often such models read them besides, forward only.
+  So many models of this size, given with all its parameters, are trained on so many tokens; such
+  models read them `reads` times besides, forward only.
   """
   count = trained = multiplied(model.config, params)
   if model.config.adapter is not None:  # which embeddings never have
@@ -120,20 +116,15 @@ def generation(
 ) -> Cost:
   """Returns the cost of generating: each step reads all weights and the KV cache of every row.
 
-  Args:
-    config: of the model.
-    params: the model's, as sampling reads them: their own bytes are what is read.
-    prompts: tokens of each prompt.
-    responses: tokens of each response.
+  Parameters are given as sampling reads them, since their own bytes are what is read; of each
+  prompt and response how many tokens it has.
   """
   prompts = np.asarray(prompts)
   responses = np.asarray(responses)
   count = multiplied(config, params)
 
-  # Bytes of keys and values of one token.
-  cached = (
-    2 * config.layers * config.kv_heads * config.head_width * jnp.dtype(config.dtype).itemsize
-  )
+  width = config.kv_heads * config.head_width * jnp.dtype(config.dtype).itemsize
+  cached = 2 * config.layers * width  # bytes of keys and values of one token
 
   # Step t of a row (the first follows from the prompt) sees its prompt and t tokens.
   seen = (responses - 1) * prompts + responses * (responses - 1) / 2

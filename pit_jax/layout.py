@@ -47,13 +47,8 @@ def sharding(
   """Returns the sharding of an array: over which mesh axes each of its dimensions is cut.
 
   A dimension that its mesh axes do not divide stays whole (two key/value heads over four
-  devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing.
-
-  Args:
-    mesh: the devices.
-    shape: of the array.
-    names: the logical name of each of its axes; None stays whole.
-    rules: logical axis → mesh axis.
+  devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing. `names`
+  are the logical ones of its axes, None stays whole; the rules are logical axis → mesh axis.
   """
   spec = [
     rules[name] if name and size % _parts(mesh, rules[name]) == 0 else None
@@ -102,11 +97,8 @@ def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: j
   """Maps a function over the shards of arrays: each device runs it on its own part (shard_map).
 
   The compiler divides no kernel that is written by hand; so each device runs it on what it has.
-
-  Args:
-    function: of the arrays; what it returns lies as the first of them does.
-    names: of the first axes of each array; those after them stay whole.
-    arrays: that it is given.
+  Results lie as the first array does. `names` are those of the first axes of each array; axes after
+  them stay whole.
   """
   mesh = _MESH.get()
   if mesh is None:

@@ -17,10 +17,8 @@ def check(*paths: str | os.PathLike) -> None:
     with path.open("rb") as file:
       is_pointer = file.read(len(BEGINNING)) == BEGINNING
     if is_pointer:
-      raise ValueError(
-        f"{path} is a Git LFS pointer and not the file itself; fetch it with `git lfs pull`, or "
-        "download the repository with `hf download`"
-      )
+      todo = "fetch it with `git lfs pull`, or download the repository with `hf download`"
+      raise ValueError(f"{path} is a Git LFS pointer and not the file itself; {todo}")
 
 
 def opened(path: str | os.PathLike) -> BinaryIO:

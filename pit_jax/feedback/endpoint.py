@@ -8,6 +8,7 @@ budget that is used up, first prompts that all fail alike, too many in a row wit
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import logging
 import os
@@ -65,12 +66,7 @@ class _Problem(NamedTuple):
 
 
 class Endpoint:
-  """A model behind an endpoint; `ask` it.
-
-  Attributes:
-    address: of the endpoint.
-    name: of model and address, under which spending is counted.
-  """
+  """A model behind an endpoint; `ask` it. Its `name` has the model and the endpoint's address."""
 
   def __init__(
     self,
@@ -110,7 +106,7 @@ class Endpoint:
     self._form = completions.form(settings.temperature, settings.max_tokens, **asked)
 
     self._is_probed = not settings.temperature
-    self.name = f"{settings.model} at {self.address}"
+    self.name = f"{settings.model} at {self.address}"  # under which spending is counted
 
   def ask(
     self, prompts: Sequence[conversations.Prompt], file: transcripts.Transcripts | None
@@ -134,12 +130,9 @@ class Endpoint:
 
   def spent(self) -> tuple[int, int]:
     """Returns the requests and tokens that were spent on this model, over all commands."""
-    if not hosts.is_first():
-      # The other hosts have no file, and take part in the exchange alone.
-      return hosts.agree(None)
-
-    with transcripts.opened(self._path) as file:
-      return hosts.agree(file.spent(self.name))
+    # Hosts without the file take part in the exchange alone.
+    with transcripts.opened(self._path) if hosts.is_first() else contextlib.nullcontext() as file:
+      return hosts.agree(file.spent(self.name) if file else None)
 
   @property
   def changes(self) -> tuple[str, ...]:
@@ -246,11 +239,9 @@ class Endpoint:
   ) -> tuple[transcripts.Reply, int]:
     """Returns the reply to a request, and the tokens of both."""
     turns = [("user", prompt)] if isinstance(prompt, str) else prompt
-    raw = self._client.chat.completions.with_raw_response.create(
-      model=self._settings.model,
-      messages=[{"role": role, "content": content} for role, content in turns],
-      **form.parameters,
-    )
+    messages = [{"role": role, "content": content} for role, content in turns]
+    create = self._client.chat.completions.with_raw_response.create
+    raw = create(model=self._settings.model, messages=messages, **form.parameters)
 
     try:
       content = self._clean(raw.http_response.content.decode())
@@ -292,13 +283,11 @@ def check(base_url: str) -> None:
   try:
     import openai  # noqa: F401
   except ImportError as error:
-    raise ValueError(
-      "a language model behind an endpoint is asked through the package openai, which is not "
-      "installed; install the extra: pip install 'pit_jax[judge]'"
-    ) from error
+    package = "a language model behind an endpoint is asked through the package openai"
+    todo = "install the extra: pip install 'pit_jax[judge]'"
+    raise ValueError(f"{package}, which is not installed; {todo}") from error
 
   if not (base_url or os.environ.get(ADDRESS) or os.environ.get(KEY)):
-    raise ValueError(
-      f"the environment has no {KEY}, which OpenAI's endpoint wants; set it, or give the address "
-      "of another endpoint as evaluation.language_judge.base_url"
-    )
+    problem = f"the environment has no {KEY}, which OpenAI's endpoint wants"
+    todo = "set it, or give the address of another endpoint as evaluation.language_judge.base_url"
+    raise ValueError(f"{problem}; {todo}")

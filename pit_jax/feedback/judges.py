@@ -34,9 +34,8 @@ TRAINERS = frozenset({REWARD, GAP})  # judges that also trained the models
 class Verdicts:
   """Verdicts of a judge on N pairs of answers."""
 
-  difference: (
-    np.ndarray
-  )  # how much better each a is than its b, Float[N]; NaN where the pair failed
+  # How much better each a is than its b, Float[N]; NaN where the pair failed.
+  difference: np.ndarray
   reasons: Sequence[str] | None = None  # why, one per pair; None from a judge that gives none
   # The pairs that could not be judged: place → one of few phrases that says why.
   failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
@@ -132,10 +131,8 @@ def function(place: str, name: str = "", tie: float = EXACT_TIE) -> Judge:
   called = configurations.function(place)
   arity = len(inspect.signature(called).parameters)
   if arity not in (2, 3):
-    raise ValueError(
-      f"{place} takes {arity} arguments; give a function of (questions, answers) or of "
-      "(questions, a, b)"
-    )
+    todo = "give a function of (questions, answers) or of (questions, a, b)"
+    raise ValueError(f"{place} takes {arity} arguments; {todo}")
 
   def asked(*columns):
     count = len(columns[0])

@@ -41,13 +41,10 @@ class Labelled:
   @property
   def preferences(self) -> list[rows.Preference]:
     """The rows as what models are trained on; their writers are known there too."""
-    return [
-      dataclasses.replace(
-        rows.check(row, f"label {number}"),
-        writers=tuple(row["written_by"]) if all(row["written_by"]) else None,
-      )
-      for number, row in enumerate(self.rows, start=1)
-    ]
+    checked = [rows.check(row, f"label {number}") for number, row in enumerate(self.rows, start=1)]
+    writers = [tuple(row["written_by"]) if all(row["written_by"]) else None for row in self.rows]
+    both = zip(checked, writers, strict=True)
+    return [dataclasses.replace(row, writers=names) for row, names in both]
 
 
 def labels(

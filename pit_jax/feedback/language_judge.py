@@ -154,15 +154,12 @@ def judge(
 ) -> judges.Judge:
   """Returns a language model as a judge.
 
-  It is asked in both orders; see `judges.in_both_orders`.
+  It is asked in both orders; see `judges.in_both_orders`, and for other arguments `judges.Judge`.
 
   Args:
     ask: prompts → replies, in their order.
     verdict: "json", a verdict with a reason, or "logprob", the probabilities of three letters.
-    name: as in results.json.
-    tie: differences up to this are a tie, from 0 to below 1.
-    prompts: the most prompts on which it compares two systems.
-    facts: returns what the report says of the model.
+    tie: from 0 to below 1.
   """
 
   def in_order(questions, a, b):

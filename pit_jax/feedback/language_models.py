@@ -114,12 +114,9 @@ def rater(
 ) -> judges.Judge:
   """Returns the language model of a section such as `evaluation.language_judge` as a rater.
 
-  Args:
-    name: of the rater.
-    c: the section.
-    like: how the run's models are asked: batch size and mesh.
-    published: the model in a directory; None of one behind an endpoint.
-    workdir: of the run, for the transcripts where the section names no file.
+  It is asked with batch size and mesh `like` the run's models where it is `published` in a
+  directory, and by the endpoint where that is None. Transcripts lie in the workdir where the
+  section names no file.
   """
   path = transcripts_of(c, workdir)
   ask, settings, spent = _here(c, like, published) if published else _there(c, path)
@@ -134,8 +131,7 @@ def rater(
 
 def transcripts_of(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
   """Returns the file of transcripts of a section."""
-  default = workdir / "judge" / "transcripts.sqlite"
-  return places.local(f"{KEY}.cache", c.cache or default)
+  return places.local(f"{KEY}.cache", c.cache or workdir / "judge" / "transcripts.sqlite")
 
 
 def endpoint_settings(c: ml_collections.ConfigDict, *, is_weighed: bool) -> endpoint.Settings:
@@ -192,16 +188,15 @@ def _check_address(base_url: str, key: str) -> None:
   parts = urllib.parse.urlsplit(base_url)
 
   if parts.scheme not in ("http", "https") or not parts.hostname:
-    raise ValueError(
-      f"{key}.base_url is {base_url!r}; use an address such as "
-      f"http://localhost:8000/v1, {origin.LOCAL!r} for a model's directory, or nothing for OpenAI's"
+    address = (
+      f"an address such as http://localhost:8000/v1, {origin.LOCAL!r} for a model's directory"
     )
+    raise ValueError(f"{key}.base_url is {base_url!r}; use {address}, or nothing for OpenAI's")
 
   if parts.username or parts.password or parts.query:
-    raise ValueError(
-      f"{key}.base_url holds a name, a password or a query, and configurations "
-      f"are written down; give the bare address, and the key as {endpoint.KEY} in the environment"
-    )
+    problem = "holds a name, a password or a query, and configurations are written down"
+    todo = f"give the bare address, and the key as {endpoint.KEY} in the environment"
+    raise ValueError(f"{key}.base_url {problem}; {todo}")
 
 
 def _hash() -> str:

@@ -132,14 +132,10 @@ KINDS = {
 def build(
   context: contexts.Context, part: str, name: str, models: Mapping[str, Any] | None = None
 ) -> writers.Writer | judges.Judge:
-  """Returns the writer or rater of a name.
+  """Returns the writer or rater of a name in a part of the section `feedback`.
 
-  Args:
-    context: of the run.
-    part: "writers" or "raters".
-    name: in this part of the section `feedback`.
-    models: what sections name as `model`: parameters of the run's models, or, of a published
-      reward model, how it rates.
+  Sections name as `model` one of `models`: parameters of the run's models, or, of a published
+  reward model, how it rates.
 
   Raises:
     ValueError: there is none of this name, or no such model, or it cannot be made.

@@ -78,10 +78,7 @@ class Transcripts:
   def take(self, model: str, requests: int, tokens: int) -> bool:
     """Counts one request more of a model, and returns whether its budget allows for it.
 
-    Args:
-      model: whose budget it is.
-      requests: the most requests in all; 0 for no limit.
-      tokens: no request is made once so many tokens were spent; 0 for no limit.
+    It does up to so many requests in all, and until so many tokens were spent; 0 is no limit.
     """
     with self.lock:
       self.connection.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0)", (model,))

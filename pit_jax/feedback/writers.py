@@ -25,9 +25,8 @@ SHOWN = 3  # prompts that a message names
 class Written:
   """The samples of a writer for N conversations."""
 
-  texts: list[
-    list[str | None]
-  ]  # texts[i] are the samples for conversation i; None where one failed
+  # texts[i] are the samples for conversation i; None where one failed.
+  texts: list[list[str | None]]
   # The conversations with a sample that failed: place → one of few phrases.
   failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
@@ -93,20 +92,13 @@ def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathL
 
   def answer(asked, key, temperature, samples):
     asking = opened(temperature)
-    decided = {
-      "model": settings.model,
-      "endpoint": asking.address,
-      "temperature": temperature,
-      "max_tokens": settings.max_tokens,
-      "key": jax.random.key_data(key).tolist(),
-    }
+    decided = {"model": settings.model, "endpoint": asking.address, "temperature": temperature}
+    decided |= {"max_tokens": settings.max_tokens, "key": jax.random.key_data(key).tolist()}
 
     chats = [one.turns for one in asked]
     # One sample after the other: within one call the same conversation is asked once.
-    columns = [
-      transcripts.remembering(asking.ask, path, {**decided, "sample": sample})(chats)
-      for sample in range(samples)
-    ]
+    remembering = functools.partial(transcripts.remembering, asking.ask, path)
+    columns = [remembering({**decided, "sample": sample})(chats) for sample in range(samples)]
     texts = []
     failures = {}
 
@@ -148,10 +140,9 @@ def file(name: str, path: str | os.PathLike) -> Writer:
     if missing:
       examples = [repr(_key(one.turns)[:60]) for one in missing[:SHOWN]]
       others = [f"{len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
-      raise ValueError(
-        f"{path} has fewer than {samples} completions of {len(missing)} of {len(asked)} prompts: "
-        f"{', '.join([*examples, *others])}; add rows with these prompts"
-      )
+      counts = f"{samples} completions of {len(missing)} of {len(asked)} prompts"
+      said = ", ".join([*examples, *others])
+      raise ValueError(f"{path} has fewer than {counts}: {said}; add rows with these prompts")
 
     return Written(texts)
 

@@ -96,10 +96,8 @@ def _centred(rewards: PerToken, mask: Mask, samples: int) -> Float[Array, "G K"]
   """Returns each response's summed reward less the mean of its group."""
   rows = rewards.shape[0]
   if samples < 2 or rows % samples:
-    raise ValueError(
-      f"{rows} responses with samples={samples} make no groups to compare within; use 2 or more "
-      "samples of each prompt, and a multiple of them"
-    )
+    problem = f"{rows} responses with samples={samples} make no groups to compare within"
+    raise ValueError(f"{problem}; use 2 or more samples of each prompt, and a multiple of them")
 
   groups = tokens.real(mask, rewards)[0].sum(axis=1).reshape(-1, samples)
   # Counted from the first: the mean of equal numbers need not round to them, that of zeros does.

@@ -30,7 +30,6 @@ def shaped_rewards(
     rewards: r_t of each token.
     logprobs: under the policy that sampled the tokens.
     reference_logprobs: under the reference.
-
     kl_coefficient: β ≥ 0, in units of score per nat.
 
   Returns:
@@ -52,7 +51,6 @@ def penalise_missing_eos(
 
   Args:
     rewards: reward of each token.
-
     has_eos: whether the response holds a token that ends it.
     penalty: at least 0, in units of reward.
   """
@@ -63,18 +61,12 @@ def penalise_missing_eos(
 def whiten(
   values: Float[Array, "*b"], mask: Bool[Array, "*b"], shift_mean: bool
 ) -> Float[Array, "*b"]:
-  """Returns the values scaled to variance 1 over the mask of the whole (global) batch.
+  """Returns the values scaled to variance 1 over the mask of the whole (global) batch, 0 off it.
 
-  (values − mean) / √(variance + 1e-8), + mean unless it is shifted away; biased variance
+  (values − mean) / √(variance + 1e-8), + mean unless it is shifted away; biased variance, float32
 
-  Args:
-    values: advantages, or rewards.
-    mask: which positions count.
-    shift_mean: whether the mean becomes 0. Rewards keep theirs: their sign is what says whether
-      a longer response pays (Huang et al. 2024, arXiv 2403.17031, "reward whitening").
-
-  Returns:
-    Whitened values in float32, 0 off the mask.
+  The mean of advantages becomes 0. Rewards keep theirs: their sign is what says whether a longer
+  response pays (Huang et al. 2024, arXiv 2403.17031, "reward whitening").
   """
   mean = tokens.masked_mean(values, mask)
   whitened = (values - mean) * jax.lax.rsqrt(_masked_variance(values, mask) + 1e-8)
@@ -93,7 +85,6 @@ def policy_loss(
     logprobs: now.
     old_logprobs: computed by the same graph before the update; constants.
     advantages: A_t, usually whitened; constants.
-
     clip: ε in (0, 1).
 
   Returns:
@@ -131,7 +122,6 @@ def value_loss(
     values: V_t now.
     old_values: V_t when the responses were sampled; constants.
     returns: R_t from `advantages.gae`; constants.
-
     clip: ε > 0, in units of value.
 
   Returns:

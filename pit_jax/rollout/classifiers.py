@@ -137,9 +137,8 @@ class Torch(Classifier):
 
     def fill(rows, value):
       gaps = [[value] * (width - len(row)) for row in rows]
-      if fast.padding_side == "left":
-        return [gap + row for gap, row in zip(gaps, rows, strict=True)]
-      return [row + gap for gap, row in zip(gaps, rows, strict=True)]
+      halves = (gaps, rows) if fast.padding_side == "left" else (rows, gaps)
+      return [left + right for left, right in zip(*halves, strict=True)]
 
     inputs = {
       # The network finds the last token by its own padding, not by the tokenizer's.

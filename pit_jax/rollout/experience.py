@@ -40,16 +40,12 @@ def judge(
 ) -> Experience:
   """Turns rewarded responses into experience: KL-shaped rewards, then advantages.
 
-  Those of gae are whitened; those of rloo and grpo are as their papers have them.
+  Those of gae are whitened; those of rloo and grpo are as their papers have them. What `Experience`
+  has by the same name is said there.
 
   Args:
-    prompts: what was asked.
-    responses: what was sampled.
     rewards: reward of each token, penalties included.
-    logprobs: of the response tokens under the sampling policy, in nats.
-    reference_logprobs: of the same tokens under the frozen reference, in nats.
-    values: of the state before each token; None for estimators that want none.
-    estimator: one of `advantages.ESTIMATORS`.
+    estimator: one of `advantages.ESTIMATORS`, of which gae alone wants values.
     samples: responses to each prompt, which follow one another.
     kl_coefficient: β, reward lost per nat of k1.
     discount: γ of the returns, in [0, 1].

@@ -91,15 +91,6 @@ class Inference:
     size = {"length": self.response_length, "samples": samples}
     return sampling(self.language, self.mesh, is_ragged=self.by_length, **ids, **size)
 
-  def laid_out(self, params: Params) -> Params:
-    """Returns the parameters of policy or improver as `sampler` reads them; see `laid_out`."""
-    return laid_out(self.language, self.mesh, params)
-
-  @property
-  def scorer(self) -> Callable:
-    """The compiled scoring of responses that were encoded."""
-    return scoring_of(self.scalar, self.mesh)
-
   @property
   def sample_scorer(self) -> Callable:
     """The compiled scoring of responses that were sampled, whichever stop id ended each."""
@@ -109,7 +100,8 @@ class Inference:
     self, params: Params, prompts: Prompts, key, temperature: jax.Array, samples: int = 1
   ) -> tuple[Responses, jax.Array]:
     """Returns responses to every prompt of one batch on the mesh, and their log-probabilities."""
-    return self.sampler(samples)(self.laid_out(params), prompts, key, temperature)
+    params = laid_out(self.language, self.mesh, params)
+    return self.sampler(samples)(params, prompts, key, temperature)
 
   def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
     """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
@@ -119,7 +111,7 @@ class Inference:
     self, params: Params, prompts: Prompts, key, temperature: float
   ) -> tuple[Responses, np.ndarray]:
     """Returns `respond`'s responses and the log-probability of each of their tokens, Float[N R]."""
-    params = self.laid_out(layout.to_devices(params))
+    params = laid_out(self.language, self.mesh, layout.to_devices(params))
 
     def ask(batch, index):
       noise = jax.random.fold_in(key, index)
@@ -129,7 +121,7 @@ class Inference:
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was encoded, Float[N]."""
-    return self._scored(self.scorer, params, prompts, responses)
+    return self._scored(scoring_of(self.scalar, self.mesh), params, prompts, responses)
 
   def score_samples(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was sampled, Float[N]."""

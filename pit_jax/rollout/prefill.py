@@ -23,14 +23,9 @@ FEWEST_BLOCKS = 4  # of columns: with fewer, most tiles would hold a token
 def whole(
   model: pure.PureModel, params: Params, prompts: Prompts, room: int, parts: int = 1
 ) -> tuple[attention.Cache, Float[Array, "B V"], Int[Array, "G N"]]:
-  """Reads every position of the prompts in one forward.
+  """Reads every position of the prompts in one forward of a language model.
 
-  Args:
-    model: a language model.
-    params: its parameters.
-    prompts: left-padded prompts.
-    room: places after the prompts that the cache shall have.
-    parts: G, over how many devices the rows are spread.
+  The cache shall have `room` places after the prompts, and rows are spread over G `parts`, devices.
 
   Returns:
     The cache with the prompts in it, the logits of the first token, and the place in its part of
