@@ -49,21 +49,24 @@ class Verdicts:
     return ~np.isin(np.arange(len(self.difference)), list(self.failures))
 
 
+# (questions, answers a, answers b) → what is said of each pair.
+Compare = Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts]
+
+
 @dataclasses.dataclass(frozen=True)
 class Judge:
   """Compares answers to the same questions."""
 
   name: str  # as in results.json
-  # (questions, answers a, answers b) → what it says of each pair.
-  verdicts: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts]
+  verdicts: Compare
   # (questions, answers) → score of each answer; None where the judge only compares.
   score: Callable[[Prompts, Sequence[str]], np.ndarray] | None
   tie: float  # differences up to this are a tie
   prompts: int | None = None  # the most on which it is to compare two systems; None for all
   facts: Callable[[], dict[str, Any]] = dict  # what the report says of the judge itself, by name
-  # (questions, shown first, shown second) → how much better the first is, as the judge says in this
-  # one order; None where the order makes no difference.
-  in_order: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts] | None = None
+  # Of (questions, shown first, shown second): how much better the first is, as the judge says in
+  # this one order; None where the order makes no difference.
+  in_order: Compare | None = None
 
   def compare(self, questions: Prompts, a: Sequence[str], b: Sequence[str]) -> metrics.Comparison:
     """Returns the comparison of a against b, with a bootstrap interval."""
@@ -163,10 +166,7 @@ def _counted(difference: np.ndarray) -> Verdicts:
 
 
 def in_both_orders(
-  in_order: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts],
-  questions: Prompts,
-  a: Sequence[str],
-  b: Sequence[str],
+  in_order: Compare, questions: Prompts, a: Sequence[str], b: Sequence[str]
 ) -> Verdicts:
   """Returns verdicts whose difference no preference for a place can move.
 

@@ -53,8 +53,6 @@ def labels(
   """Returns preference rows of the pairs of which a rater prefers one answer.
 
   Args:
-    pairs: what is to be compared.
-    rater: who compares.
     orders: 2 shows every pair in both orders, whose mean decides, so that a preference for a place
       cancels; 1 shows a first alone, at half the price. Raters of single answers are shown none.
     keep: "agreed" leaves out pairs whose orders prefer different answers, "mean" only those whose

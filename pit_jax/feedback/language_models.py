@@ -136,9 +136,8 @@ def transcripts_of(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathl
 
 def endpoint_settings(c: ml_collections.ConfigDict, *, is_weighed: bool) -> endpoint.Settings:
   """Returns the endpoint settings of a section."""
-  names = {field.name for field in dataclasses.fields(endpoint.Settings)}
-  values = {name: value for name, value in c.items() if name in names}
-  return endpoint.Settings(is_weighed=is_weighed, **values)
+  names = {field.name for field in dataclasses.fields(endpoint.Settings)} & {*c}
+  return endpoint.Settings(is_weighed=is_weighed, **{name: c[name] for name in names})
 
 
 def _there(c: ml_collections.ConfigDict, path: pathlib.Path) -> tuple:

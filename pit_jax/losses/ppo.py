@@ -29,7 +29,6 @@ def shaped_rewards(
   Args:
     rewards: r_t of each token.
     logprobs: under the policy that sampled the tokens.
-    reference_logprobs: under the reference.
     kl_coefficient: β ≥ 0, in units of score per nat.
 
   Returns:

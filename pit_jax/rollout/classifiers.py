@@ -140,11 +140,9 @@ class Torch(Classifier):
       halves = (gaps, rows) if fast.padding_side == "left" else (rows, gaps)
       return [left + right for left, right in zip(*halves, strict=True)]
 
-    inputs = {
-      # The network finds the last token by its own padding, not by the tokenizer's.
-      "input_ids": fill(ids, pad_id(self.network.config) or 0),
-      "attention_mask": fill([[1] * len(row) for row in ids], 0),
-    }
+    # The network finds the last token by its own padding, not by the tokenizer's.
+    inputs = {"input_ids": fill(ids, pad_id(self.network.config) or 0)}
+    inputs["attention_mask"] = fill([[1] * len(row) for row in ids], 0)
 
     # Some tokenizers make token types that their network does not take.
     names = set(fast.model_input_names) & set(inspect.signature(self.network.forward).parameters)

@@ -60,8 +60,6 @@ def sample(
   same numbers.
 
   Args:
-    model: a language model.
-    params: its parameters.
     prompts: left-padded prompts; of several responses to one, it is read once.
     key: source of the noise; the same key gives the same responses.
     temperature: divides the logits; 0 takes the most likely token.
