@@ -83,12 +83,14 @@ def shares(cost: Cost | None, seconds: float, peak: Peak | None) -> dict[str, fl
 
 
 def multiplied(config: architecture.ModelConfig, params: Params) -> int:
-  """Returns how many parameters every token is multiplied with, N of 2N operations per token."""
+  """Returns how many parameters every token is multiplied with, N of 2N operations per token.
+
+  A table of embeddings is looked up and not multiplied, unless it is the head as well.
+  """
   return sum(leaf.size for leaf in _multiplied(config, params))
 
 
 def _multiplied(config: architecture.ModelConfig, params: Params) -> list[Any]:
-  """A table of embeddings is looked up and not multiplied, unless it is the head as well."""
   is_head = config.tied and "head" not in params
   unread = () if is_head else ("trunk.embedding",)
   leaves = pure.named(params).items()

@@ -17,8 +17,6 @@ from jax.experimental import multihost_utils
 # reads and writes the sum once for each. So a step of SFT of 8b on v6e:8x8 moves 0.7 instead of
 # 3.2 TB on each chip, as launch/plan.py counts it.
 TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
-
-
 OPTIONS = "--coordinator, --hosts and --host"  # that say who the others are
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,8 +87,8 @@ def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
     # Dealt out, since none names its slice. Unequal groups are refused below.
     groups = [list(group) for group in np.array_split(np.array(devices, object), count)]
   else:
-    ordered = sorted(devices, key=lambda device: device.slice_index)  # stable
-    groups = [list(group) for _, group in itertools.groupby(ordered, lambda one: one.slice_index)]
+    index = operator.attrgetter("slice_index")
+    groups = [list(group) for _, group in itertools.groupby(sorted(devices, key=index), index)]
 
   lengths = [len(group) for group in groups]
   if len(set(lengths)) > 1:

@@ -194,12 +194,11 @@ class Endpoint:
     """Makes all requests in a form that was replied to, and says once what that changes."""
     with self._line.lock:
       # Threads may be refused at the same time: the form with more changes stays.
-      is_new = len(form.changes) > len(self._form.changes)
-      if is_new:
-        self._form = form
+      if len(form.changes) <= len(self._form.changes):
+        return
+      self._form = form
 
-    if is_new:
-      LOG.warning("%s refuses what was asked for; asked now %s", self.name, ", ".join(form.changes))
+    LOG.warning("%s refuses what was asked for; asked now %s", self.name, ", ".join(form.changes))
 
   def _probe(self, file: transcripts.Transcripts) -> None:
     """Says at once where the temperature is ignored: one request has the same reply each time."""

@@ -25,7 +25,7 @@ def whole(
 ) -> tuple[attention.Cache, Float[Array, "B V"], Int[Array, "G N"]]:
   """Reads every position of the prompts in one forward of a language model.
 
-  The cache shall have `room` places after the prompts, and rows are spread over G `parts`, devices.
+  The cache gets `room` places after the prompts. Rows are spread over G devices, `parts`.
 
   Returns:
     The cache with the prompts in it, the logits of the first token, and the place in its part of
