@@ -90,13 +90,9 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def command(main: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes a function the entry of a command: known errors end it in one line.
+  """Makes a function the entry of a command: known errors end it in one line, as SystemExit.
 
-  Args:
-    main: takes the arguments, those of the process unless given.
-
-  Raises:
-    SystemExit: as the function ends, or with `error: ` and what is wrong.
+  It is given the arguments, those of the process unless the caller has others.
   """
 
   @functools.wraps(main)
@@ -109,8 +105,7 @@ def command(main: Callable[..., Any]) -> Callable[..., Any]:
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       raise SystemExit(1) from None
     except Exception as error:
-      message = explained(error)
-      if message is None:
+      if (message := explained(error)) is None:
         raise
 
       if getattr(error, "is_hanging", False):  # a plain exit would wait for its thread
@@ -126,10 +121,9 @@ def explained(error: Exception) -> str | None:
   """Returns what to say of an error that a user can mend; None of one of this library."""
   if type(error).__module__.split(".")[0] in CLIENTS:
     line = " ".join(str(error).split())[:300]
-    return (
-      f"a server cannot be reached, or refuses ({type(error).__name__}: {line}); see that this "
-      "machine is on the network and may read there, or name a local folder or file"
-    )
+    problem = f"a server cannot be reached, or refuses ({type(error).__name__}: {line})"
+    todo = "see that this machine is on the network and may read there"
+    return f"{problem}; {todo}, or name a local folder or file"
 
   # The system's own errors alone: a subclass of a library says in its text what is wrong.
   if isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins":
@@ -140,9 +134,8 @@ def explained(error: Exception) -> str | None:
   if isinstance(error, ValueError | OSError):
     return str(error)
   if isinstance(error, RuntimeError) and str(error).startswith(BACKEND):
-    return (
-      f"{str(error).splitlines()[0]}; set JAX_PLATFORMS to a platform of this machine, or to cpu"
-    )
+    line = str(error).splitlines()[0]
+    return f"{line}; set JAX_PLATFORMS to a platform of this machine, or to cpu"
 
   return None
 

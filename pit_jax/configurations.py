@@ -1,6 +1,7 @@
 """Configurations as commands name them: a file with a size, and values set over its own."""
 
 import ast
+import contextlib
 import difflib
 import importlib
 import importlib.util
@@ -26,9 +27,8 @@ NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what confi
 def load(named: str) -> ml_collections.ConfigDict:
   """Returns the configuration that FILE.py or FILE.py:SIZE names.
 
-  Args:
-    named: the file, from the working folder or from the repository, and the argument of its
-      `get_config`.
+  The file is looked for from the working folder and from the repository; the size is the argument
+  of its `get_config`.
 
   Raises:
     ValueError: there is no such file, no configuration in it, or none of this size.
@@ -41,10 +41,8 @@ def load(named: str) -> ml_collections.ConfigDict:
   try:
     get_config = _module(path).get_config
   except (AttributeError, ImportError, SyntaxError, UnicodeDecodeError) as error:
-    line = str(error).splitlines()[0]
-    raise ValueError(
-      f"--config={named}: {file} has no get_config() ({line}); {_known()}"
-    ) from error
+    problem = f"{file} has no get_config() ({str(error).splitlines()[0]})"
+    raise ValueError(f"--config={named}: {problem}; {_known()}") from error
 
   arguments = (size,) if size else ()
   # Bound before it is called: a TypeError within get_config is not a wrong size.
@@ -65,11 +63,7 @@ def load(named: str) -> ml_collections.ConfigDict:
 
 
 def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
-  """Sets values of a configuration.
-
-  Args:
-    config: in which they are set.
-    values: arguments of the command line such as --config.evaluation.prompts=1024.
+  """Sets values of a configuration, by arguments such as --config.evaluation.prompts=1024.
 
   Raises:
     ValueError: an argument is nothing that can be set.
@@ -101,12 +95,7 @@ def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
 
 
 def without_effect(config: ml_collections.ConfigDict, values: Sequence[str]) -> list[str]:
-  """Returns the keys of the models' shape that are set, and that a base model decides itself.
-
-  Args:
-    config: in which they are set.
-    values: arguments of the command line, as `change` takes them.
-  """
+  """Returns the keys of the models' shape that `change` would set, and a base model decides."""
   base = config.model.base
   if base == "none" or (base == "auto" and config.data.source != "synthetic"):
     return []
@@ -125,14 +114,12 @@ def _is_ours(current: Any, text: str) -> bool:
 
 
 def _literal(argument: str, text: str) -> Any:
-  try:
+  with contextlib.suppress(SyntaxError, ValueError):
     value = ast.literal_eval(text)
-  except (SyntaxError, ValueError) as error:
-    raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]") from error
+    if isinstance(value, list | None):
+      return value
 
-  if not isinstance(value, list | None):
-    raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]")
-  return value
+  raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]")
 
 
 def check_key(key: str, config: ml_collections.ConfigDict) -> None:
@@ -180,10 +167,9 @@ def function(name: str) -> Callable:
   try:
     found = getattr(importlib.import_module(module), attribute)
   except Exception as error:  # whatever a module of somebody else raises while it is imported
-    raise ValueError(
-      f"{name} cannot be imported ({type(error).__name__}: {error}); see that Python finds the "
-      "module from here (PYTHONPATH), and that it has this function"
-    ) from error
+    problem = f"{name} cannot be imported ({type(error).__name__}: {error})"
+    todo = "see that Python finds the module from here (PYTHONPATH), and that it has this function"
+    raise ValueError(f"{problem}; {todo}") from error
 
   if not callable(found):
     raise ValueError(f"{name} is no function but {type(found).__name__}")

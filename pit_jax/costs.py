@@ -26,19 +26,12 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-  """What one device does at most: dense bfloat16 operations and bytes of memory, per second.
+  """What one device does at most, and the bytes it has."""
 
-  Attributes:
-    flops: operations per second.
-    bytes: of its memory, per second.
-    memory: bytes it has.
-    link: bytes per second that it sends on a ring of devices: both ways of one axis of a torus.
-  """
-
-  flops: float
-  bytes: float
-  memory: int
-  link: float
+  flops: float  # dense bfloat16 operations per second
+  bytes: float  # of its memory, per second
+  memory: int  # bytes it has
+  link: float  # bytes per second that it sends on a ring of devices: both ways of a torus' axis
 
 
 GIB = 2**30
@@ -73,11 +66,11 @@ def peak(kind: str) -> Peak | None:
 
 def count_chips(devices: Iterable[Any]) -> int:
   """Returns on how many chips some devices are; those of one chip have the same coordinates."""
-  places = {
-    (getattr(device, "slice_index", None), tuple(getattr(device, "coords", (device.id,))))
-    for device in devices
-  }
-  return len(places)
+
+  def place(device):
+    return getattr(device, "slice_index", None), tuple(getattr(device, "coords", (device.id,)))
+
+  return len(set(map(place, devices)))
 
 
 def shares(cost: Cost | None, seconds: float, peak: Peak | None) -> dict[str, float | None]:
@@ -98,7 +91,6 @@ def multiplied(config: architecture.ModelConfig, params: Params) -> int:
 
 
 def _multiplied(config: architecture.ModelConfig, params: Params) -> list[Any]:
-  """Returns the arrays of what every token is multiplied with."""
   is_head = config.tied and "head" not in params
   unread = () if is_head else ("trunk.embedding",)
   leaves = pure.named(params).items()
@@ -111,12 +103,8 @@ def training(
   """Returns the cost of training: per token 2 operations for each parameter forward, 2 for the
   gradient of what it multiplies and, where it is trained, 2 for its own.
 
-  Args:
-    model: what is trained.
-    params: its parameters, all of them.
-    tokens: that are read.
-    models: how many models of this size are trained on them.
-    reads: how often such models read them besides, forward only.
+  So many models of this size, given with all its parameters, are trained on so many tokens; such
+  models read them `reads` times besides, forward only.
   """
   count = trained = multiplied(model.config, params)
   if model.config.adapter is not None:  # which embeddings never have
@@ -126,27 +114,19 @@ def training(
 
 
 def generation(
-  config: architecture.ModelConfig,
-  params: Params,
-  prompts: Sequence[int],
-  responses: Sequence[int],
+  config: architecture.ModelConfig, params: Params, prompts: Sequence[int], responses: Sequence[int]
 ) -> Cost:
   """Returns the cost of generating: each step reads all weights and the KV cache of every row.
 
-  Args:
-    config: of the model.
-    params: the model's, as sampling reads them: their own bytes are what is read.
-    prompts: tokens of each prompt.
-    responses: tokens of each response.
+  Parameters are given as sampling reads them, since their own bytes are what is read; of each
+  prompt and response how many tokens it has.
   """
   prompts = np.asarray(prompts)
   responses = np.asarray(responses)
   count = multiplied(config, params)
 
-  # Bytes of keys and values of one token.
-  cached = (
-    2 * config.layers * config.kv_heads * config.head_width * jnp.dtype(config.dtype).itemsize
-  )
+  width = config.kv_heads * config.head_width * jnp.dtype(config.dtype).itemsize
+  cached = 2 * config.layers * width  # bytes of keys and values of one token
 
   # Step t of a row (the first follows from the prompt) sees its prompt and t tokens.
   seen = (responses - 1) * prompts + responses * (responses - 1) / 2

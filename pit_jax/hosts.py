@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 # reads and writes the sum once for each. So a step of SFT of 8b on v6e:8x8 moves 0.7 instead of
 # 3.2 TB on each chip, as launch/plan.py counts it.
 TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+OPTIONS = "--coordinator, --hosts and --host"  # that say who the others are
 
 
 def prepare() -> None:
@@ -32,16 +33,13 @@ def prepare() -> None:
 def start(expected: int | None = None, **known: Any) -> None:
   """Joins the other hosts, before anything is computed; a single host is alone.
 
-  JAX finds the others by itself on TPU pods, on GKE, under Slurm and Open MPI.
-
-  Args:
-    expected: how many hosts there must be; None takes as many as there are.
-    known: coordinator_address, num_processes and process_id where nothing can be found, as
-      `jax.distributed.initialize` takes them.
+  JAX finds the others by itself on TPU pods, on GKE, under Slurm and Open MPI. Where it finds
+  nothing, coordinator_address, num_processes and process_id are given, as
+  `jax.distributed.initialize` takes them.
 
   Raises:
-    ValueError: another number of hosts than expected came together, or a cluster says too little
-      of itself.
+    ValueError: another number of hosts than expected came together (None takes any), or a cluster
+      says too little of itself.
   """
   prepare()
   if any(value is not None for value in known.values()):
@@ -51,16 +49,12 @@ def start(expected: int | None = None, **known: Any) -> None:
       jax.distributed.initialize()
     except ValueError as error:
       if "coordinator_address should be defined" not in str(error):  # else no cluster was found
-        raise ValueError(
-          f"a cluster was found, and not all that is wanted of it ({error}); give --coordinator, "
-          "--hosts and --host"
-        ) from error
+        problem = f"a cluster was found, and not all that is wanted of it ({error})"
+        raise ValueError(f"{problem}; give {OPTIONS}") from error
 
   if expected is not None and jax.process_count() != expected:
-    raise ValueError(
-      f"{jax.process_count()} hosts came together, --hosts={expected} are wanted; start the same "
-      "command on all of them, or give --coordinator, --hosts and --host"
-    )
+    problem = f"{jax.process_count()} hosts came together, --hosts={expected} are wanted"
+    raise ValueError(f"{problem}; start the same command on all of them, or give {OPTIONS}")
 
 
 def is_first() -> bool:

@@ -35,9 +35,7 @@ SAMPLING_RULES = RULES | {"embed": None}
 DEVICE = "device"
 HOST = "pinned_host"
 
-_MESH: contextvars.ContextVar[jax.sharding.Mesh | None] = contextvars.ContextVar(
-  "mesh", default=None
-)
+_MESH = contextvars.ContextVar[jax.sharding.Mesh | None]("mesh", default=None)
 
 
 def sharding(
@@ -49,13 +47,8 @@ def sharding(
   """Returns the sharding of an array: over which mesh axes each of its dimensions is cut.
 
   A dimension that its mesh axes do not divide stays whole (two key/value heads over four
-  devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing.
-
-  Args:
-    mesh: the devices.
-    shape: of the array.
-    names: the logical name of each of its axes; None stays whole.
-    rules: logical axis → mesh axis.
+  devices): correct on every mesh, and `tensor` sizes that divide the heads cost nothing. `names`
+  are the logical ones of its axes, None stays whole; the rules are logical axis → mesh axis.
   """
   spec = [
     rules[name] if name and size % _parts(mesh, rules[name]) == 0 else None
@@ -86,10 +79,7 @@ def on(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
 def spread(x: Any, *names: str | None, rules: dict[str, Any] = RULES) -> Any:
   """Constrains the sharding of the arrays of a tree by the names of their first axes.
 
-  Args:
-    x: an array, or a tree of arrays that have these axes.
-    names: of the first axes; those after them stay whole.
-    rules: logical axis → mesh axis.
+  Axes after them stay whole. The rules are logical axis → mesh axis.
   """
   mesh = _MESH.get()
   if mesh is None:
@@ -107,11 +97,8 @@ def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: j
   """Maps a function over the shards of arrays: each device runs it on its own part (shard_map).
 
   The compiler divides no kernel that is written by hand; so each device runs it on what it has.
-
-  Args:
-    function: of the arrays; what it returns lies as the first of them does.
-    names: of the first axes of each array; those after them stay whole.
-    arrays: that it is given.
+  Results lie as the first array does. `names` are those of the first axes of each array; axes after
+  them stay whole.
   """
   mesh = _MESH.get()
   if mesh is None:
@@ -122,10 +109,8 @@ def each(function: Callable, names: Sequence[tuple[str | None, ...]], *arrays: j
   ]
 
   # A Pallas kernel does not say over which mesh axes its results differ: no check_vma.
-  mapped = jax.shard_map(
-    function, mesh=mesh, in_specs=tuple(homes), out_specs=homes[0], check_vma=False
-  )
-  return mapped(*arrays)
+  places = {"in_specs": tuple(homes), "out_specs": homes[0]}
+  return jax.shard_map(function, mesh=mesh, check_vma=False, **places)(*arrays)
 
 
 def to_hosts(tree: Any) -> Any:

@@ -13,28 +13,15 @@ def check(*paths: str | os.PathLike) -> None:
   Raises:
     ValueError: a file holds no more than a pointer.
   """
-  for path in map(pathlib.Path, paths):
-    if is_pointer(path):
-      raise ValueError(
-        f"{path} is a Git LFS pointer and not the file itself; fetch it with `git lfs pull`, or "
-        "download the repository with `hf download`"
-      )
+  for path in filter(pathlib.Path.is_file, map(pathlib.Path, paths)):
+    with path.open("rb") as file:
+      is_pointer = file.read(len(BEGINNING)) == BEGINNING
+    if is_pointer:
+      todo = "fetch it with `git lfs pull`, or download the repository with `hf download`"
+      raise ValueError(f"{path} is a Git LFS pointer and not the file itself; {todo}")
 
 
 def opened(path: str | os.PathLike) -> BinaryIO:
-  """Opens a file for reading bytes.
-
-  Raises:
-    OSError: there is no such file.
-    ValueError: it holds no more than a pointer.
-  """
+  """Opens a file for reading bytes, and refuses as `check` does."""
   check(path)
   return open(path, "rb")
-
-
-def is_pointer(path: pathlib.Path) -> bool:
-  """Returns whether a path is a file that begins as Git LFS pointers do."""
-  if not path.is_file():
-    return False
-  with path.open("rb") as file:
-    return file.read(len(BEGINNING)) == BEGINNING

@@ -1,6 +1,8 @@
 """The devices of a run as one mesh, and how parameters, train states and batches come onto it."""
 
+import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,18 +63,15 @@ def _block(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
   try:
     return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
   except (AssertionError, NotImplementedError) as error:  # so JAX says that it knows no such torus
-    raise ValueError(
-      f"mesh.shape={shape} (data × fsdp × tensor) of a slice cannot be laid over its devices "
-      f"({error}); choose sizes whose product is all of them"
-    ) from error
+    problem = f"(data × fsdp × tensor) of a slice cannot be laid over its devices ({error})"
+    todo = "choose sizes whose product is all of them"
+    raise ValueError(f"mesh.shape={shape} {problem}; {todo}") from error
 
 
 def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
-  """Returns the devices of each slice.
+  """Returns the devices of each of so many slices; −1 is as many as the devices say.
 
-  Args:
-    devices: of all slices. Those that do not say in which they lie are dealt out in their order.
-    slices: how many there are; −1 is as many as the devices say.
+  Devices that do not say in which slice they lie are dealt out in their order.
 
   Raises:
     ValueError: if the devices say otherwise, or the slices are not equally large.
@@ -80,24 +79,21 @@ def by_slice(devices: Sequence[Any], slices: int) -> list[list[Any]]:
   slice_indices = {getattr(device, "slice_index", None) for device in devices}
   count = len(slice_indices) if slices == -1 else slices
   if count < 1 or (None not in slice_indices and len(slice_indices) != count):
-    raise ValueError(
-      f"mesh.slices={slices}, and the devices lie in {len(slice_indices)}; use "
-      f"{len(slice_indices)}, or -1 for as many as they say"
-    )
+    said = len(slice_indices)
+    todo = f"use {said}, or -1 for as many as they say"
+    raise ValueError(f"mesh.slices={slices}, and the devices lie in {said}; {todo}")
 
   if None in slice_indices:
     # Dealt out, since none names its slice. Unequal groups are refused below.
     groups = [list(group) for group in np.array_split(np.array(devices, object), count)]
   else:
-    groups = [
-      [one for one in devices if one.slice_index == index] for index in sorted(slice_indices)
-    ]
+    index = operator.attrgetter("slice_index")
+    groups = [list(group) for _, group in itertools.groupby(sorted(devices, key=index), index)]
 
-  if len({len(group) for group in groups}) > 1:
-    raise ValueError(
-      f"mesh.slices={slices}: {len(devices)} devices make slices of "
-      f"{[len(group) for group in groups]} devices; slices have to be equally large"
-    )
+  lengths = [len(group) for group in groups]
+  if len(set(lengths)) > 1:
+    problem = f"{len(devices)} devices make slices of {lengths} devices"
+    raise ValueError(f"mesh.slices={slices}: {problem}; slices have to be equally large")
 
   return groups
 
@@ -110,17 +106,17 @@ def _sizes(
 ) -> tuple[int, ...]:
   """Returns the sizes of a mesh, each a number."""
   slices = len(groups)
-  count = len(groups) * len(groups[0])
+  count = slices * len(groups[0])
   if shape == AUTO:
     if model is None:
       raise ValueError(f"mesh.shape={AUTO} is chosen by the model, and there is none; give sizes")
     data, *rest = choose(len(groups[0]), model, memory or device_memory())
     shape = (slices * data, *rest)
 
-  if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or any(not _is_size(s) for s in shape):
-    raise ValueError(
-      f"mesh.shape={shape}; give {layout.AXES} as positive sizes, at most one of them -1, or {AUTO}"
-    )
+  are_sizes = all(isinstance(size, int) and (size > 0 or size == -1) for size in shape)
+  if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or not are_sizes:
+    todo = f"give {layout.AXES} as positive sizes, at most one of them -1, or {AUTO}"
+    raise ValueError(f"mesh.shape={shape}; {todo}")
 
   fixed = math.prod(size for size in shape if size != -1)
   if -1 in shape and count % fixed == 0:
@@ -128,22 +124,15 @@ def _sizes(
   needed = math.prod(shape)
 
   if -1 in shape or needed > count:
-    raise ValueError(
-      f"mesh.shape={shape} (data × fsdp × tensor) does not fit {count} devices; "
-      f"choose sizes whose product is at most {count}"
-    )
+    problem = f"mesh.shape={shape} (data × fsdp × tensor) does not fit {count} devices"
+    raise ValueError(f"{problem}; choose sizes whose product is at most {count}")
 
   if shape[0] % slices:
-    raise ValueError(
-      f"mesh.shape={shape}: data={shape[0]} does not divide over mesh.slices={slices}, and fsdp "
-      f"and tensor stay within a slice; choose a multiple of {slices} for data"
-    )
+    problem = f"mesh.shape={shape}: data={shape[0]} does not divide over mesh.slices={slices}"
+    todo = f"choose a multiple of {slices} for data"
+    raise ValueError(f"{problem}, and fsdp and tensor stay within a slice; {todo}")
 
   return shape
-
-
-def _is_size(size: Any) -> bool:
-  return isinstance(size, int) and (size > 0 or size == -1)
 
 
 def choose(count: int, model: pure.PureModel, memory: int | None) -> tuple[int, int, int]:
@@ -151,12 +140,8 @@ def choose(count: int, model: pure.PureModel, memory: int | None) -> tuple[int, 
 
   `tensor` is the smallest power of two with which the weights that sampling gathers take at most a
   quarter of a device; it cuts no head. Rows alone are spread, over `data`, where a device can keep
-  all that RL keeps; else states are spread too, over `fsdp`.
-
-  Args:
-    count: devices.
-    model: the language model of the run.
-    memory: bytes of one device; None, where nobody knows, takes the models to be small.
+  all that RL keeps; else states are spread too, over `fsdp`. Where nobody knows the bytes of one
+  device, None, the models are taken to be small.
   """
   if memory is None:
     return count, 1, 1
@@ -191,13 +176,7 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 
 def partition(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Returns the sharding of every parameter.
-
-  Args:
-    abstract: the parameters, or their shapes.
-    axes: the same tree with the logical axis names of each parameter.
-    mesh: the devices.
-  """
+  """Returns the sharding of every parameter, or of its shape, by a like tree of logical axes."""
   return jax.tree.map(lambda leaf, names: layout.sharding(mesh, leaf.shape, names), abstract, axes)
 
 
@@ -246,11 +225,11 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
     ValueError: if the rows do not divide over those devices.
   """
   rows = jax.tree.leaves(batch)[0].shape[0]
-  if rows % parts(mesh):
-    raise ValueError(
-      f"batch of {rows} does not divide over {parts(mesh)} devices "
-      f"(data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']}); use a multiple of {parts(mesh)}"
-    )
+  count = parts(mesh)
+  if rows % count:
+    sizes = f"(data={mesh.shape['data']} × fsdp={mesh.shape['fsdp']})"
+    problem = f"batch of {rows} does not divide over {count} devices {sizes}"
+    raise ValueError(f"{problem}; use a multiple of {count}")
 
   sharding = NamedSharding(mesh, PartitionSpec(layout.RULES["batch"]))
 

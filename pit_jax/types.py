@@ -14,8 +14,13 @@ token is real. Prompts are left-padded and responses right-padded, so that the r
 from typing import Any
 
 import jax
+import jaxtyping
 from flax import struct
 
+PerToken = jaxtyping.Float[jax.Array, "B R"]  # of response tokens
+Mask = jaxtyping.Bool[jax.Array, "B R"]  # which response tokens are real
+PerRow = jaxtyping.Float[jax.Array, " B"]
+Number = jaxtyping.Float[jax.Array, ""] | float | int
 Array = Any  # of a record: a JAX array on the devices, a NumPy array on the host
 Params = dict[str, Any]  # nested dict of arrays; the only form parameters have outside models/
 Metrics = dict[str, jax.Array]  # metric name → scalar

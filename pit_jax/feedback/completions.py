@@ -6,8 +6,11 @@ as parts, some reason before they answer. A request begins with what most of the
 in the form that the endpoint's refusals leave (`adapted`).
 """
 
+import bisect
+import contextlib
 import dataclasses
 import email.utils
+import itertools
 import json
 import math
 import re
@@ -33,25 +36,16 @@ REASONING = (
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """The parameters of requests to an endpoint.
+  """The parameters of requests to an endpoint."""
 
-  Attributes:
-    parameters: of every request, beside model and messages.
-    changes: what the endpoint's refusals changed of them, a phrase each.
-  """
-
-  parameters: Mapping[str, Any]
-  changes: tuple[str, ...] = ()
+  parameters: Mapping[str, Any]  # of every request, beside model and messages
+  changes: tuple[str, ...] = ()  # what the endpoint's refusals changed of them, a phrase each
 
 
 def form(temperature: float | int, max_tokens: int, *, is_weighed: bool, is_openai: bool) -> Form:
-  """Returns the form in which an endpoint is asked first.
+  """Returns the form in which an endpoint is asked first: OpenAI's own with the limit's newer name.
 
-  Args:
-    temperature: divides the logits.
-    max_tokens: the most tokens of a reply.
-    is_weighed: whether log-probabilities are asked for.
-    is_openai: whether it is OpenAI's own endpoint, which prefers the newer name of the limit.
+  Of a request that is weighed, log-probabilities are asked for.
   """
   weighing = {"logprobs": True, "top_logprobs": TOP_LOGPROBS[0]} if is_weighed else {}
   limit = LIMIT_NAMES[1 if is_openai else 0]
@@ -62,12 +56,8 @@ def adapted(refused: Form, error: Exception) -> Form | None:
   """Returns the form without the parameter that a refusal names; None where it names none of it.
 
   The limit of tokens takes its other name, once, and is never left out: replies would cost what
-  they like. Of `top_logprobs` fewer are asked for first.
-
-  Args:
-    refused: the form of the request.
-    error: of the client openai, which has the status and, where the endpoint says so in a field of
-      its own, which parameter it is.
+  they like. Of `top_logprobs` fewer are asked for first. An error of the client openai has the
+  status and, where the endpoint says so in a field of its own, which parameter it is.
   """
   if getattr(error, "status_code", None) not in REFUSING:
     return None
@@ -127,12 +117,7 @@ def read(content: str) -> tuple[transcripts.Reply, int | None]:
     choice = completion["choices"][0]
     text = _text(choice["message"].get("content"))
     weighed = (choice.get("logprobs") or {}).get("content") or []
-
-    reply = transcripts.Reply(
-      text=text,
-      logprobs=_logprobs(weighed),
-      is_cut=choice.get("finish_reason") == "length",
-    )
+    reply = transcripts.Reply(text, _logprobs(weighed), choice.get("finish_reason") == "length")
     tokens = (completion.get("usage") or {}).get("total_tokens")
   except (LookupError, TypeError, AttributeError) as error:
     raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -162,20 +147,15 @@ def asked_wait(headers: Mapping[str, str]) -> float:
   `retry-after-ms` has milliseconds, `retry-after` seconds or a date.
   """
   for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-    try:
-      seconds = float(headers.get(name, "")) * unit
-    except ValueError:
-      continue
+    with contextlib.suppress(ValueError):
+      if math.isfinite(seconds := float(headers.get(name, "")) * unit):
+        return max(seconds, 0.0)
 
-    if math.isfinite(seconds):
-      return max(seconds, 0.0)
-
-  try:
+  with contextlib.suppress(ValueError):
     date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-  except ValueError:
-    return 0.0
+    return max(date.timestamp() - time.time(), 0.0)
 
-  return max(date.timestamp() - time.time(), 0.0)
+  return 0.0
 
 
 def _text(content: Any) -> str:
@@ -197,13 +177,9 @@ def _logprobs(weighed: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
   tokens = [entry["token"] for entry in weighed]
   text = "".join(tokens)
   start = text.rfind(begun) if (begun := answer(text)) else 0
-  place = 0
-  length = 0
-
-  # To the token in which the answer begins, at its start or within it.
-  while place < len(tokens) - 1 and length + len(tokens[place]) <= start:
-    length += len(tokens[place])
-    place += 1
+  # The token in which the answer begins, at its start or within it.
+  ends = list(itertools.accumulate(map(len, tokens)))
+  place = min(bisect.bisect_right(ends, start), len(tokens) - 1)
 
   tops = weighed[place]["top_logprobs"] if weighed else []
   logprobs = {top["token"]: float(top["logprob"]) for top in tops}

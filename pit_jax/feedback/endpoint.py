@@ -8,6 +8,7 @@ budget that is used up, first prompts that all fail alike, too many in a row wit
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import logging
 import os
@@ -34,36 +35,21 @@ DETAIL = 300  # letters of an endpoint's own words that are kept
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """Settings of the requests to an endpoint, with their limits and budgets.
+  """Settings of the requests to an endpoint, with their limits and budgets."""
 
-  Attributes:
-    model: as the endpoint names it.
-    base_url: of the endpoint; "" is the client's own choice, the environment's or OpenAI's.
-    is_weighed: whether the log-probabilities of the first token are asked for.
-    temperature: divides the logits; 0 takes the most likely tokens.
-    max_tokens: the most tokens of a reply.
-    requests_per_minute: begun in any minute, evenly; 0 for no limit.
-    budget_requests: the most requests in all, attempts included; 0 for no limit.
-    budget_tokens: prompts and replies; no request is made beyond, but those under way end. 0 for
-      no limit.
-    retries: attempts after the first.
-    wait: seconds before the second attempt, at most; doubled before each further one.
-    timeout: seconds without a sign of the endpoint.
-    concurrency: requests under way at any time, at most.
-  """
-
-  model: str
-  base_url: str
-  is_weighed: bool
-  temperature: float | int
-  max_tokens: int
-  requests_per_minute: float | int
-  budget_requests: int
+  model: str  # as the endpoint names it
+  base_url: str  # of the endpoint; "" is the client's own choice, the environment's or OpenAI's
+  is_weighed: bool  # whether the log-probabilities of the first token are asked for
+  temperature: float | int  # divides the logits; 0 takes the most likely tokens
+  max_tokens: int  # the most tokens of a reply
+  requests_per_minute: float | int  # begun in any minute, evenly; 0 for no limit
+  budget_requests: int  # the most requests in all, attempts included; 0 for no limit
+  # Of prompts and replies; no request is made beyond, but those under way end. 0 for no limit.
   budget_tokens: int
-  retries: int
-  wait: float | int
-  timeout: float | int
-  concurrency: int
+  retries: int  # attempts after the first
+  wait: float | int  # seconds before the second attempt, at most; doubled before each further one
+  timeout: float | int  # seconds without a sign of the endpoint
+  concurrency: int  # requests under way at any time, at most
 
 
 class _Unusable(Exception):
@@ -80,12 +66,7 @@ class _Problem(NamedTuple):
 
 
 class Endpoint:
-  """A model behind an endpoint; `ask` it.
-
-  Attributes:
-    address: of the endpoint.
-    name: of model and address, under which spending is counted.
-  """
+  """A model behind an endpoint; `ask` it. Its `name` has the model and the endpoint's address."""
 
   def __init__(
     self,
@@ -121,15 +102,11 @@ class Endpoint:
     self._line = patience.Line()
     self._failure = failure
     self.address = str(self._client.base_url)
-    self._form = completions.form(
-      settings.temperature,
-      settings.max_tokens,
-      is_weighed=settings.is_weighed,
-      is_openai=OPENAI in self.address,
-    )
+    asked = {"is_weighed": settings.is_weighed, "is_openai": OPENAI in self.address}
+    self._form = completions.form(settings.temperature, settings.max_tokens, **asked)
 
     self._is_probed = not settings.temperature
-    self.name = f"{settings.model} at {self.address}"
+    self.name = f"{settings.model} at {self.address}"  # under which spending is counted
 
   def ask(
     self, prompts: Sequence[conversations.Prompt], file: transcripts.Transcripts | None
@@ -153,12 +130,9 @@ class Endpoint:
 
   def spent(self) -> tuple[int, int]:
     """Returns the requests and tokens that were spent on this model, over all commands."""
-    if not hosts.is_first():
-      # The other hosts have no file, and take part in the exchange alone.
-      return hosts.agree(None)
-
-    with transcripts.opened(self._path) as file:
-      return hosts.agree(file.spent(self.name))
+    # Hosts without the file take part in the exchange alone.
+    with transcripts.opened(self._path) if hosts.is_first() else contextlib.nullcontext() as file:
+      return hosts.agree(file.spent(self.name) if file else None)
 
   @property
   def changes(self) -> tuple[str, ...]:
@@ -188,11 +162,10 @@ class Endpoint:
           continue
 
         problem = self._explain(error)
-        failed = transcripts.Reply(failure=problem.failure, detail=problem.detail)
         if problem.is_final:
-          return self._line.end(failed.failure, failed.detail)
+          return self._line.end(problem.failure, problem.detail)
         if not problem.may_pass or attempt >= s.retries:
-          return self._line.missed(failed)
+          return self._line.missed(problem.failure, problem.detail)
 
         # Not a sleep, so that all pauses end when the asking does.
         self._line.ended.wait(patience.pause(error, attempt, s.wait))
@@ -211,11 +184,8 @@ class Endpoint:
     # While no prompt has done well it is the endpoint, and afterwards this reply alone.
     if failure == transcripts.NO_LOGPROBS and reply.text and line.first is not None:
       refused = f", and was asked {', '.join(self.changes)}" if self.changes else ""
-      return line.end(
-        failure,
-        f"{self.name} sends no log-probabilities, as transformers' server does not{refused}; use "
-        "evaluation.language_judge.verdict='json'",
-      )
+      nothing = f"{self.name} sends no log-probabilities, as transformers' server does not{refused}"
+      return line.end(failure, f"{nothing}; use evaluation.language_judge.verdict='json'")
 
     line.met(failure, detail)
     return reply
@@ -224,12 +194,11 @@ class Endpoint:
     """Makes all requests in a form that was replied to, and says once what that changes."""
     with self._line.lock:
       # Threads may be refused at the same time: the form with more changes stays.
-      is_new = len(form.changes) > len(self._form.changes)
-      if is_new:
-        self._form = form
+      if len(form.changes) <= len(self._form.changes):
+        return
+      self._form = form
 
-    if is_new:
-      LOG.warning("%s refuses what was asked for; asked now %s", self.name, ", ".join(form.changes))
+    LOG.warning("%s refuses what was asked for; asked now %s", self.name, ", ".join(form.changes))
 
   def _probe(self, file: transcripts.Transcripts) -> None:
     """Says at once where the temperature is ignored: one request has the same reply each time."""
@@ -269,11 +238,9 @@ class Endpoint:
   ) -> tuple[transcripts.Reply, int]:
     """Returns the reply to a request, and the tokens of both."""
     turns = [("user", prompt)] if isinstance(prompt, str) else prompt
-    raw = self._client.chat.completions.with_raw_response.create(
-      model=self._settings.model,
-      messages=[{"role": role, "content": content} for role, content in turns],
-      **form.parameters,
-    )
+    messages = [{"role": role, "content": content} for role, content in turns]
+    create = self._client.chat.completions.with_raw_response.create
+    raw = create(model=self._settings.model, messages=messages, **form.parameters)
 
     try:
       content = self._clean(raw.http_response.content.decode())
@@ -315,13 +282,11 @@ def check(base_url: str) -> None:
   try:
     import openai  # noqa: F401
   except ImportError as error:
-    raise ValueError(
-      "a language model behind an endpoint is asked through the package openai, which is not "
-      "installed; install the extra: pip install 'pit_jax[judge]'"
-    ) from error
+    package = "a language model behind an endpoint is asked through the package openai"
+    todo = "install the extra: pip install 'pit_jax[judge]'"
+    raise ValueError(f"{package}, which is not installed; {todo}") from error
 
   if not (base_url or os.environ.get(ADDRESS) or os.environ.get(KEY)):
-    raise ValueError(
-      f"the environment has no {KEY}, which OpenAI's endpoint wants; set it, or give the address "
-      "of another endpoint as evaluation.language_judge.base_url"
-    )
+    problem = f"the environment has no {KEY}, which OpenAI's endpoint wants"
+    todo = "set it, or give the address of another endpoint as evaluation.language_judge.base_url"
+    raise ValueError(f"{problem}; {todo}")

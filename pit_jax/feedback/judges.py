@@ -32,19 +32,15 @@ TRAINERS = frozenset({REWARD, GAP})  # judges that also trained the models
 
 @dataclasses.dataclass(frozen=True)
 class Verdicts:
-  """Verdicts of a judge on N pairs of answers.
+  """Verdicts of a judge on N pairs of answers."""
 
-  Attributes:
-    difference: how much better each a is than its b, Float[N]; NaN where the pair failed.
-    reasons: why, one per pair; None from a judge that gives none.
-    failures: the pairs that could not be judged: place → one of few phrases that says why.
-    orders: of a judge that was shown both orders, the same with a first and with b first, whose
-      mean the difference is, Float[N 2]; None of others.
-  """
-
+  # How much better each a is than its b, Float[N]; NaN where the pair failed.
   difference: np.ndarray
-  reasons: Sequence[str] | None = None
+  reasons: Sequence[str] | None = None  # why, one per pair; None from a judge that gives none
+  # The pairs that could not be judged: place → one of few phrases that says why.
   failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
+  # Of a judge that was shown both orders, the same with a first and with b first, whose mean the
+  # difference is, Float[N 2]; None of others.
   orders: np.ndarray | None = None
 
   @property
@@ -53,28 +49,24 @@ class Verdicts:
     return ~np.isin(np.arange(len(self.difference)), list(self.failures))
 
 
+# (questions, answers a, answers b) → what is said of each pair.
+Compare = Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts]
+
+
 @dataclasses.dataclass(frozen=True)
 class Judge:
-  """Compares answers to the same questions.
+  """Compares answers to the same questions."""
 
-  Attributes:
-    name: as in results.json.
-    verdicts: (questions, answers a, answers b) → what it says of each pair.
-    score: (questions, answers) → score of each answer; None where the judge only compares.
-    tie: differences up to this are a tie.
-    prompts: the most prompts on which it is to compare two systems; None for all there are.
-    facts: returns what the report says of the judge itself, by name.
-    in_order: (questions, shown first, shown second) → how much better the first is, as the judge
-      says in this one order; None where the order makes no difference.
-  """
-
-  name: str
-  verdicts: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts]
+  name: str  # as in results.json
+  verdicts: Compare
+  # (questions, answers) → score of each answer; None where the judge only compares.
   score: Callable[[Prompts, Sequence[str]], np.ndarray] | None
-  tie: float
-  prompts: int | None = None
-  facts: Callable[[], dict[str, Any]] = dict
-  in_order: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts] | None = None
+  tie: float  # differences up to this are a tie
+  prompts: int | None = None  # the most on which it is to compare two systems; None for all
+  facts: Callable[[], dict[str, Any]] = dict  # what the report says of the judge itself, by name
+  # Of (questions, shown first, shown second): how much better the first is, as the judge says in
+  # this one order; None where the order makes no difference.
+  in_order: Compare | None = None
 
   def compare(self, questions: Prompts, a: Sequence[str], b: Sequence[str]) -> metrics.Comparison:
     """Returns the comparison of a against b, with a bootstrap interval."""
@@ -90,13 +82,9 @@ class Judge:
 
   def outcomes(self, verdicts: Verdicts) -> list[str]:
     """Returns "win", "tie" or "lose" of every a, or "failed"."""
-    names = np.select(
-      [~verdicts.is_judged, verdicts.difference > self.tie, verdicts.difference < -self.tie],
-      ["failed", "win", "lose"],
-      "tie",
-    )
-
-    return names.tolist()
+    difference = verdicts.difference
+    cases = [~verdicts.is_judged, difference > self.tie, difference < -self.tie]
+    return np.select(cases, ["failed", "win", "lose"], "tie").tolist()
 
 
 def gold() -> Judge:
@@ -112,9 +100,7 @@ def gold() -> Judge:
 def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str = REWARD) -> Judge:
   """Returns a reward model as a judge; it is not independent of models trained on it.
 
-  Args:
-    rate: (questions, answers) → score of each answer, Float[N].
-    name: as in results.json.
+  Its scores are rate(questions, answers), Float[N].
   """
   return _pointwise(name, remembering(rate), tie=MODEL_TIE)
 
@@ -148,18 +134,15 @@ def function(place: str, name: str = "", tie: float = EXACT_TIE) -> Judge:
   called = configurations.function(place)
   arity = len(inspect.signature(called).parameters)
   if arity not in (2, 3):
-    raise ValueError(
-      f"{place} takes {arity} arguments; give a function of (questions, answers) or of "
-      "(questions, a, b)"
-    )
+    todo = "give a function of (questions, answers) or of (questions, a, b)"
+    raise ValueError(f"{place} takes {arity} arguments; {todo}")
 
   def asked(*columns):
-    numbers = np.asarray(called(*columns) if columns[0] else (), float)
-    if numbers.shape != (len(columns[0]),):
-      raise ValueError(
-        f"{place} returned an array of shape {numbers.shape} for {len(columns[0])} rows; return "
-        "one number per row"
-      )
+    count = len(columns[0])
+    numbers = np.asarray(called(*columns) if count else (), float)
+    if numbers.shape != (count,):
+      returned = f"{place} returned an array of shape {numbers.shape} for {count} rows"
+      raise ValueError(f"{returned}; return one number per row")
 
     return numbers
 
@@ -183,22 +166,14 @@ def _counted(difference: np.ndarray) -> Verdicts:
 
 
 def in_both_orders(
-  in_order: Callable[[Prompts, Sequence[str], Sequence[str]], Verdicts],
-  questions: Prompts,
-  a: Sequence[str],
-  b: Sequence[str],
+  in_order: Compare, questions: Prompts, a: Sequence[str], b: Sequence[str]
 ) -> Verdicts:
   """Returns verdicts whose difference no preference for a place can move.
 
   difference = (preference with a first − preference with b first) / 2
 
-  Equal answers are a tie, and nobody is asked. A pair fails where either order does.
-
-  Args:
-    in_order: (questions, shown first, shown second) → how much better each first one is.
-    questions: what both answer.
-    a: one answer per question.
-    b: the other one.
+  Equal answers are a tie, and nobody is asked. A pair fails where either order does. `in_order`
+  takes (questions, shown first, shown second), and says how much better each first one is.
   """
   pairs = list(zip(questions, a, b, strict=True))
   places = [i for i, (_, one, other) in enumerate(pairs) if one.strip() != other.strip()]
@@ -209,9 +184,8 @@ def in_both_orders(
   reasons = ["the answers are the same"] * len(pairs)
   verdicts = in_order(*([row[column] for row in ordered] for column in range(3)))
 
-  for row, i in enumerate(places):
-    first = 2 * row
-    second = 2 * row + 1
+  for first, i in zip(range(0, len(ordered), 2), places, strict=True):
+    second = first + 1
     # In both columns more than 0 is for a.
     orders[i] = verdicts.difference[first], -verdicts.difference[second]
     if verdicts.reasons is not None:

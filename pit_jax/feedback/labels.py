@@ -28,29 +28,23 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-  """Preference rows that a rater made of pairs, and counts of what was left out.
+  """Preference rows that a rater made of pairs, and counts of what was left out."""
 
-  Attributes:
-    rows: of every pair that is kept `prompt`, `chosen`, `rejected`, `margin` (on the rater's own
-      scale), `chosen_position` (1 where a won), `written_by` (of chosen and rejected) and
-      `labelled_by`, as JSON can hold them.
-    counts: "kept", "ties", "disagreeing orders", and of failed pairs their phrases, each with how
-      many; every pair is counted once.
-  """
-
+  # Of every pair that is kept `prompt`, `chosen`, `rejected`, `margin` (on the rater's own scale),
+  # `chosen_position` (1 where a won), `written_by` (of chosen and rejected) and `labelled_by`, as
+  # JSON can hold them.
   rows: list[dict[str, Any]]
+  # "kept", "ties", "disagreeing orders", and of failed pairs their phrases, each with how many;
+  # every pair is counted once.
   counts: dict[str, int]
 
   @property
   def preferences(self) -> list[rows.Preference]:
     """The rows as what models are trained on; their writers are known there too."""
-    return [
-      dataclasses.replace(
-        rows.check(row, f"label {number}"),
-        writers=tuple(row["written_by"]) if all(row["written_by"]) else None,
-      )
-      for number, row in enumerate(self.rows, start=1)
-    ]
+    checked = [rows.check(row, f"label {number}") for number, row in enumerate(self.rows, start=1)]
+    writers = [tuple(row["written_by"]) if all(row["written_by"]) else None for row in self.rows]
+    both = zip(checked, writers, strict=True)
+    return [dataclasses.replace(row, writers=names) for row, names in both]
 
 
 def labels(
@@ -59,8 +53,6 @@ def labels(
   """Returns preference rows of the pairs of which a rater prefers one answer.
 
   Args:
-    pairs: what is to be compared.
-    rater: who compares.
     orders: 2 shows every pair in both orders, whose mean decides, so that a preference for a place
       cancels; 1 shows a first alone, at half the price. Raters of single answers are shown none.
     keep: "agreed" leaves out pairs whose orders prefer different answers, "mean" only those whose
@@ -99,11 +91,8 @@ def _row(pair: Pair, difference: float, labelled_by: str) -> dict[str, Any]:
   order = (0, 1) if difference > 0 else (1, 0)
   answers, writers = ([both[i] for i in order] for both in ((pair.a, pair.b), pair.written_by))
   prompt = pair.prompt
-  if not isinstance(prompt, str):
-    prompt = [turn._asdict() for turn in prompt]
-
   return {
-    "prompt": prompt,
+    "prompt": prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt],
     "chosen": answers[0],
     "rejected": answers[1],
     "margin": abs(difference),

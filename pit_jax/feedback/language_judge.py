@@ -61,30 +61,20 @@ SIDES = ("neither is better", "the first is better", "the second is better")  # 
 
 @dataclasses.dataclass(frozen=True)
 class Opinion:
-  """The preference of a model between two answers in one order.
+  """The preference of a model between two answers in one order."""
 
-  Attributes:
-    preference: how much the first is preferred to the second, from −1 to 1; NaN where it failed.
-    reason: why; where it failed, in full.
-    failure: why there is no verdict, one of few phrases; "" where there is one.
-  """
-
-  preference: float
-  reason: str
-  failure: str = ""
+  preference: float  # how much the first is preferred, from −1 to 1; NaN where it failed
+  reason: str  # why; where it failed, in full
+  failure: str = ""  # why there is no verdict, one of few phrases; "" where there is one
 
   def __str__(self):
     return f"{self.failure or SIDES[int(np.sign(self.preference))]}: {self.reason}"
 
 
 def write(question: conversations.Prompt, a: str, b: str, verdict: str) -> str:
-  """Returns the prompt that asks which of two answers is better.
+  """Returns the prompt that asks which of two answers is better, a shown first.
 
-  Args:
-    question: what both answer.
-    a: the answer that is shown first.
-    b: the other one.
-    verdict: one of ENDINGS.
+  `verdict`, one of ENDINGS, says how it is to be answered.
   """
   texts = {"request": conversations.write(question), "a": a, "b": b}
   # A text that spells a tag must not end its part of the prompt.
@@ -109,8 +99,8 @@ def read_json(reply: transcripts.Reply) -> Opinion:
       continue
 
     verdict = parsed.get("verdict")
-    if isinstance(verdict, str) and verdict.strip().upper() in PREFERENCES:
-      opinions.setdefault(PREFERENCES[verdict.strip().upper()], str(parsed.get("reason") or ""))
+    if isinstance(verdict, str) and (said := verdict.strip().upper()) in PREFERENCES:
+      opinions.setdefault(PREFERENCES[said], str(parsed.get("reason") or ""))
 
   # The same verdict twice is one verdict; two different ones are none.
   if len(opinions) == 1:
@@ -140,12 +130,7 @@ def read_logprobs(reply: transcripts.Reply) -> Opinion:
 
 
 def read(reply: transcripts.Reply, verdict: str) -> Opinion:
-  """Returns the opinion in a reply, or why there is none.
-
-  Args:
-    reply: to a prompt that `write` made.
-    verdict: one of ENDINGS.
-  """
+  """Returns the opinion in a reply to a prompt of `write`, or why there is none."""
   readers = {"json": read_json, "logprob": read_logprobs}
   if reply.failure:
     return Opinion(math.nan, reply.detail, reply.failure)
@@ -169,15 +154,12 @@ def judge(
 ) -> judges.Judge:
   """Returns a language model as a judge.
 
-  It is asked in both orders; see `judges.in_both_orders`.
+  It is asked in both orders; see `judges.in_both_orders`, and for other arguments `judges.Judge`.
 
   Args:
     ask: prompts → replies, in their order.
     verdict: "json", a verdict with a reason, or "logprob", the probabilities of three letters.
-    name: as in results.json.
-    tie: differences up to this are a tie, from 0 to below 1.
-    prompts: the most prompts on which it compares two systems.
-    facts: returns what the report says of the model.
+    tie: from 0 to below 1.
   """
 
   def in_order(questions, a, b):

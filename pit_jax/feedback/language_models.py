@@ -7,7 +7,7 @@ import hashlib
 import json
 import pathlib
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import ml_collections
@@ -46,14 +46,20 @@ def local(
   """
   asking = dataclasses.replace(asking, response_length=max_tokens, by_length=True)
   settings = asking.settings
-  if verdict == "json":
-    reply = functools.partial(_written, asking, params, float(temperature))
-  else:
-    reply = functools.partial(_weighed, asking, params)
 
-  def ask(
-    prompts: Sequence[str], _: transcripts.Transcripts | None
-  ) -> Iterator[tuple[int, transcripts.Reply]]:
+  def written(key, prompts):
+    texts = asking.answer(params, prompts, key, float(temperature))
+    return [transcripts.Reply(text=text) for text in texts]
+
+  def weighed(_, prompts):
+    letters = language_judge.LETTERS
+    columns = [asking.likelihoods(params, prompts, [letter] * len(prompts)) for letter in letters]
+    rows = np.stack(columns, axis=1).tolist()
+    return [transcripts.Reply(logprobs=dict(zip(letters, row, strict=True))) for row in rows]
+
+  reply = written if verdict == "json" else weighed
+
+  def ask(prompts, _):
     limit = settings.max_prompt_length
     chats = settings.formats["policy"].conversations(prompts)
     encoded = settings.template.encode(settings.tokenizer, chats, limit)
@@ -81,35 +87,13 @@ def _noise(prompts: Sequence[str], repeat: int) -> jax.Array:
   return jax.random.fold_in(key, repeat)
 
 
-def _written(
-  asking: inference.Inference,
-  params: Params,
-  temperature: float,
-  key: jax.Array,
-  prompts: Sequence[str],
-) -> list[transcripts.Reply]:
-  texts = asking.answer(params, prompts, key, temperature)
-  return [transcripts.Reply(text=text) for text in texts]
-
-
-def _weighed(
-  asking: inference.Inference, params: Params, _: jax.Array, prompts: Sequence[str]
-) -> list[transcripts.Reply]:
-  letters = language_judge.LETTERS
-  columns = [asking.likelihoods(params, prompts, [letter] * len(prompts)) for letter in letters]
-  rows = np.stack(columns, axis=1).tolist()
-  return [transcripts.Reply(logprobs=dict(zip(letters, row, strict=True))) for row in rows]
-
-
 def check(c: ml_collections.ConfigDict, key: str = KEY) -> None:
   """Raises a ValueError for a section, named by its key, that no rater can be made of."""
-  if not c.model:
-    return
-  _check_values(c, key)
-  if c.base_url == origin.LOCAL:
-    return
-  _check_address(c.base_url, key)
-  endpoint.check(c.base_url)
+  if c.model:
+    _check_values(c, key)
+  if c.model and c.base_url != origin.LOCAL:
+    _check_address(c.base_url, key)
+    endpoint.check(c.base_url)
 
 
 def build(context: contexts.Context) -> judges.Judge | None:
@@ -117,9 +101,8 @@ def build(context: contexts.Context) -> judges.Judge | None:
   c = context.config.evaluation.language_judge
   if not c.model:
     return None
-  return rater(
-    language_judge.NAME, c, context.models.inference, context.models.language_judge, context.workdir
-  )
+  models = context.models
+  return rater(language_judge.NAME, c, models.inference, models.language_judge, context.workdir)
 
 
 def rater(
@@ -131,12 +114,9 @@ def rater(
 ) -> judges.Judge:
   """Returns the language model of a section such as `evaluation.language_judge` as a rater.
 
-  Args:
-    name: of the rater.
-    c: the section.
-    like: how the run's models are asked: batch size and mesh.
-    published: the model in a directory; None of one behind an endpoint.
-    workdir: of the run, for the transcripts where the section names no file.
+  It is asked with batch size and mesh `like` the run's models where it is `published` in a
+  directory, and by the endpoint where that is None. Transcripts lie in the workdir where the
+  section names no file.
   """
   path = transcripts_of(c, workdir)
   ask, settings, spent = _here(c, like, published) if published else _there(c, path)
@@ -144,27 +124,20 @@ def rater(
   def facts():
     return {"model": c.model, "verdict": c.verdict, "prompt": _hash(), **settings, **spent()}
 
-  return language_judge.judge(
-    transcripts.remembering(ask, path, settings),
-    verdict=c.verdict,
-    name=name,
-    tie=c.tie,
-    prompts=c.prompts,
-    facts=facts,
-  )
+  ask = transcripts.remembering(ask, path, settings)
+  how = {"verdict": c.verdict, "tie": c.tie, "prompts": c.prompts}
+  return language_judge.judge(ask, name=name, facts=facts, **how)
 
 
 def transcripts_of(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
   """Returns the file of transcripts of a section."""
-  default = workdir / "judge" / "transcripts.sqlite"
-  return places.local(f"{KEY}.cache", c.cache or default)
+  return places.local(f"{KEY}.cache", c.cache or workdir / "judge" / "transcripts.sqlite")
 
 
 def endpoint_settings(c: ml_collections.ConfigDict, *, is_weighed: bool) -> endpoint.Settings:
   """Returns the endpoint settings of a section."""
-  names = {field.name for field in dataclasses.fields(endpoint.Settings)}
-  values = {name: value for name, value in c.items() if name in names}
-  return endpoint.Settings(is_weighed=is_weighed, **values)
+  names = {field.name for field in dataclasses.fields(endpoint.Settings)} & {*c}
+  return endpoint.Settings(is_weighed=is_weighed, **{name: c[name] for name in names})
 
 
 def _there(c: ml_collections.ConfigDict, path: pathlib.Path) -> tuple:
@@ -197,11 +170,9 @@ def _check_values(c: ml_collections.ConfigDict, key: str) -> None:
   if c.verdict not in language_judge.ENDINGS:
     allowed = ", ".join(language_judge.ENDINGS)
     raise ValueError(f"{key}.verdict is {c.verdict!r}; use one of {allowed}")
-
   if not 0 <= c.tie < 1:
-    raise ValueError(
-      f"{key}.tie is {c.tie}, and no difference is beyond 1; use a value from 0 to below 1"
-    )
+    problem = "and no difference is beyond 1; use a value from 0 to below 1"
+    raise ValueError(f"{key}.tie is {c.tie}, {problem}")
 
   least = {"prompts": 1, "max_tokens": 1, "max_prompt_tokens": 1, "concurrency": 1, "retries": 0}
   least |= dict.fromkeys(("budget_requests", "budget_tokens", "requests_per_minute"), 0)
@@ -216,16 +187,15 @@ def _check_address(base_url: str, key: str) -> None:
   parts = urllib.parse.urlsplit(base_url)
 
   if parts.scheme not in ("http", "https") or not parts.hostname:
-    raise ValueError(
-      f"{key}.base_url is {base_url!r}; use an address such as "
-      f"http://localhost:8000/v1, {origin.LOCAL!r} for a model's directory, or nothing for OpenAI's"
+    address = (
+      f"an address such as http://localhost:8000/v1, {origin.LOCAL!r} for a model's directory"
     )
+    raise ValueError(f"{key}.base_url is {base_url!r}; use {address}, or nothing for OpenAI's")
 
   if parts.username or parts.password or parts.query:
-    raise ValueError(
-      f"{key}.base_url holds a name, a password or a query, and configurations "
-      f"are written down; give the bare address, and the key as {endpoint.KEY} in the environment"
-    )
+    problem = "holds a name, a password or a query, and configurations are written down"
+    todo = f"give the bare address, and the key as {endpoint.KEY} in the environment"
+    raise ValueError(f"{key}.base_url {problem}; {todo}")
 
 
 def _hash() -> str:

@@ -26,15 +26,11 @@ Section = ml_collections.ConfigDict
 class _Given:
   """The section, context and models that a writer or rater is made of."""
 
-  part: str  # "writers" or "raters"
+  key: str  # of the section in the configuration
   name: str
   section: Section
   context: contexts.Context
   models: Mapping[str, Any]
-
-  @property
-  def key(self) -> str:
-    return f"feedback.{self.part}.{self.name}"
 
   @property
   def language(self) -> Section:
@@ -43,11 +39,10 @@ class _Given:
   def model(self) -> Any:
     """Returns the model of this run that the section names."""
     name = self.section.model
-    if name not in self.models:
-      available = ", ".join(self.models) or "none"
-      raise ValueError(f"{self.key}.model={name!r}; the models here are: {available}")
-
-    return self.models[name]
+    if name in self.models:
+      return self.models[name]
+    available = ", ".join(self.models) or "none"
+    raise ValueError(f"{self.key}.model={name!r}; the models here are: {available}")
 
   def published(self, field: str) -> origin.Published:
     """Returns the language model in the directory that a field of the section names."""
@@ -61,6 +56,10 @@ def _language(config: ml_collections.ConfigDict, section: Section) -> Section:
   filled = Section(config.evaluation.language_judge.to_dict())
   filled.update({name: value for name, value in section.items() if name in filled})
   return filled
+
+
+def _model(given: _Given) -> writers.Writer:
+  return writers.model(given.name, given.context.models.inference, given.model())
 
 
 def _directory(given: _Given) -> writers.Writer:
@@ -115,9 +114,7 @@ _ASKED = (
 _JUDGED = (*_ASKED, "verdict", "prompts", "tie", "temperature", "max_prompt_tokens")
 KINDS = {
   "writers": {
-    "model": _Kind(
-      lambda g: writers.model(g.name, g.context.models.inference, g.model()), ("model",)
-    ),
+    "model": _Kind(_model, ("model",)),
     "directory": _Kind(_directory, ("directory",), _LIMITS),
     "endpoint": _Kind(_endpoint, ("model",), _ASKED),
     "file": _Kind(lambda g: writers.file(g.name, g.section.path), ("path",)),
@@ -135,14 +132,10 @@ KINDS = {
 def build(
   context: contexts.Context, part: str, name: str, models: Mapping[str, Any] | None = None
 ) -> writers.Writer | judges.Judge:
-  """Returns the writer or rater of a name.
+  """Returns the writer or rater of a name in a part of the section `feedback`.
 
-  Args:
-    context: of the run.
-    part: "writers" or "raters".
-    name: in this part of the section `feedback`.
-    models: what sections name as `model`: parameters of the run's models, or, of a published
-      reward model, how it rates.
+  Sections name as `model` one of `models`: parameters of the run's models, or, of a published
+  reward model, how it rates.
 
   Raises:
     ValueError: there is none of this name, or no such model, or it cannot be made.
@@ -152,7 +145,7 @@ def build(
     names = ", ".join(sections) or "none"
     raise ValueError(f"feedback.{part} has no {name!r}; there are: {names}")
 
-  given = _Given(part, name, sections[name], context, models or {})
+  given = _Given(f"feedback.{part}.{name}", name, sections[name], context, models or {})
   if wrong := [*_problems(context.config, part, given.key, given.section)]:
     raise ValueError("; ".join(wrong))
   return KINDS[part][given.section.kind].make(given)

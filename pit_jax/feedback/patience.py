@@ -18,22 +18,15 @@ FIRST = 10  # prompts that all fail alike before any did well, before it does
 
 @dataclasses.dataclass
 class Line:
-  """The state that all requests under way share.
+  """The state that all requests under way share."""
 
-  Attributes:
-    lock: of all that follows.
-    ended: whether no further request is made.
-    ending: failure and detail of all that is not asked any more.
-    next_start: of a request, on the monotonic clock, in seconds.
-    without_reply: prompts in a row that had none.
-    first: the failures of the first prompts; None once one did well.
-  """
-
-  lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+  lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # of all that follows
+  # Whether no further request is made.
   ended: threading.Event = dataclasses.field(default_factory=threading.Event)
-  ending: tuple[str, str] = ("", "")
-  next_start: float = 0.0
-  without_reply: int = 0
+  ending: tuple[str, str] = ("", "")  # failure and detail of all that is not asked any more
+  next_start: float = 0.0  # of a request, on the monotonic clock, in seconds
+  without_reply: int = 0  # prompts in a row that had none
+  # The failures of the first prompts; None once one did well.
   first: list[str] | None = dataclasses.field(default_factory=list)
 
   def end(self, failure: str, detail: str) -> transcripts.Reply:
@@ -46,18 +39,17 @@ class Line:
 
       return transcripts.Reply(failure=self.ending[0], detail=self.ending[1])
 
-  def missed(self, reply: transcripts.Reply) -> transcripts.Reply:
+  def missed(self, failure: str, detail: str) -> transcripts.Reply:
     """Counts a prompt that had no reply in all its attempts, and ends the asking after too many."""
-    self.met(reply.failure, reply.detail)
+    self.met(failure, detail)
     with self.lock:
       self.without_reply += 1
       is_enough = self.without_reply >= PATIENCE
 
     if is_enough:
-      many = f"{PATIENCE} prompts in a row had no reply, the last because of: {reply.detail}"
+      many = f"{PATIENCE} prompts in a row had no reply, the last because of: {detail}"
       self.end("endpoint given up", many)
-
-    return reply
+    return transcripts.Reply(failure=failure, detail=detail)
 
   def met(self, failure: str, detail: str) -> None:
     """Takes down how a prompt fared, "" where it did well, and ends what begins alike and badly."""
@@ -67,8 +59,7 @@ class Line:
       elif self.first is not None:
         self.first.append(failure)
 
-      is_hopeless = self.first is not None and len(self.first) >= FIRST
-      is_hopeless = is_hopeless and len(set(self.first)) == 1
+      is_hopeless = len(self.first or ()) >= FIRST and len(set(self.first)) == 1
 
     if is_hopeless:
       self.end(failure, f"the first {FIRST} prompts fared alike, the last so: {detail}")

@@ -33,22 +33,15 @@ TABLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-  """The reply of a language model, or why there is none.
+  """The reply of a language model, or why there is none."""
 
-  Attributes:
-    text: the answer.
-    logprobs: of what the answer may begin with: token → log-probability in nats, the likeliest
-      tokens alone; None where nobody asked for them or none came.
-    is_cut: whether the answer was ended by the most tokens allowed.
-    failure: why there is no answer, one of few phrases; "" where there is one.
-    detail: the same with particulars.
-  """
-
-  text: str = ""
+  text: str = ""  # the answer
+  # Of what the answer may begin with: token → log-probability in nats, the likeliest tokens alone;
+  # None where nobody asked for them or none came.
   logprobs: Mapping[str, float] | None = None
-  is_cut: bool = False
-  failure: str = ""
-  detail: str = ""
+  is_cut: bool = False  # whether the answer was ended by the most tokens allowed
+  failure: str = ""  # why there is no answer, one of few phrases; "" where there is one
+  detail: str = ""  # the same with particulars
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +76,9 @@ class Transcripts:
       return self.connection.execute(query, (model,)).fetchone() or (0, 0)
 
   def take(self, model: str, requests: int, tokens: int) -> bool:
-    """Counts one request more, unless that would be beyond a budget.
+    """Counts one request more of a model, and returns whether its budget allows for it.
 
-    Args:
-      model: whose budget it is.
-      requests: the most requests in all; 0 for no limit.
-      tokens: no request is made once so many tokens were spent; 0 for no limit.
-
-    Returns:
-      Whether the request may be made.
+    It does up to so many requests in all, and until so many tokens were spent; 0 is no limit.
     """
     with self.lock:
       self.connection.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0)", (model,))
@@ -132,10 +119,8 @@ def opened(path: str | os.PathLike) -> Iterator[Transcripts]:
       for table in TABLES:
         connection.execute(table)
     except sqlite3.DatabaseError as error:
-      raise ValueError(
-        f"{path} cannot be used for transcripts ({error}); remove it, or give another file as "
-        "evaluation.language_judge.cache"
-      ) from error
+      todo = "remove it, or give another file as evaluation.language_judge.cache"
+      raise ValueError(f"{path} cannot be used for transcripts ({error}); {todo}") from error
 
     yield Transcripts(connection, threading.Lock())
 
@@ -146,12 +131,8 @@ def remembering(
   """Returns `ask` in order, which asks only what is not in a file of transcripts.
 
   What failed is asked again by the next command, and not by this one: all that it measures is
-  measured on the same replies. Of several hosts the first has the file.
-
-  Args:
-    ask: asks a model; hosts call it together.
-    path: the file.
-    settings: all that decides a reply beside the prompt, as JSON can hold it.
+  measured on the same replies. Of several hosts the first has the file, and all ask together. The
+  settings are all that decides a reply beside the prompt, as JSON can hold it.
   """
 
   missed: dict[str, dict[str, Any]] = {}

@@ -23,27 +23,20 @@ SHOWN = 3  # prompts that a message names
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-  """The samples of a writer for N conversations.
+  """The samples of a writer for N conversations."""
 
-  Attributes:
-    texts: texts[i] are the samples for conversation i; None where one failed.
-    failures: the conversations with a sample that failed: place → one of few phrases.
-  """
-
+  # texts[i] are the samples for conversation i; None where one failed.
   texts: list[list[str | None]]
+  # The conversations with a sample that failed: place → one of few phrases.
   failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-  """Answers conversations; `write` to ask it.
+  """Answers conversations; `write` to ask it."""
 
-  Attributes:
-    name: as configurations and the facts of rows have it.
-    answer: (conversations, key, temperature, samples) → what it writes.
-  """
-
-  name: str
+  name: str  # as configurations and the facts of rows have it
+  # (conversations, key, temperature, samples) → what it writes.
   answer: Callable[[Sequence[prompt_formats.Conversation], jax.Array, float, int], Written]
 
   def write(
@@ -73,10 +66,7 @@ class Writer:
 def model(name: str, asking: inference.Inference, params: Params) -> Writer:
   """Returns a language model on the devices as a writer; its prompts are cut as in training.
 
-  Args:
-    name: of the writer.
-    asking: how it is asked.
-    params: of the model. One sample is what `Inference.reply` gives with the same key.
+  One sample is what `Inference.reply` gives with the same key.
   """
 
   def answer(asked, key, temperature, samples):
@@ -91,12 +81,8 @@ def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathL
   """Returns a model behind an OpenAI-compatible endpoint as a writer.
 
   What was paid for is kept in a file of transcripts, under conversation, key, temperature and the
-  number of the sample. Reasoning is no part of an answer; one that is cut is an answer.
-
-  Args:
-    name: of the writer.
-    settings: how it is asked, but for the temperature.
-    path: the file of transcripts.
+  number of the sample. Reasoning is no part of an answer; one that is cut is an answer. Of the
+  settings the temperature does not count.
   """
 
   @functools.cache
@@ -106,20 +92,13 @@ def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathL
 
   def answer(asked, key, temperature, samples):
     asking = opened(temperature)
-    decided = {
-      "model": settings.model,
-      "endpoint": asking.address,
-      "temperature": temperature,
-      "max_tokens": settings.max_tokens,
-      "key": jax.random.key_data(key).tolist(),
-    }
+    decided = {"model": settings.model, "endpoint": asking.address, "temperature": temperature}
+    decided |= {"max_tokens": settings.max_tokens, "key": jax.random.key_data(key).tolist()}
 
     chats = [one.turns for one in asked]
     # One sample after the other: within one call the same conversation is asked once.
-    columns = [
-      transcripts.remembering(asking.ask, path, {**decided, "sample": sample})(chats)
-      for sample in range(samples)
-    ]
+    remembering = functools.partial(transcripts.remembering, asking.ask, path)
+    columns = [remembering({**decided, "sample": sample})(chats) for sample in range(samples)]
     texts = []
     failures = {}
 
@@ -149,10 +128,6 @@ def file(name: str, path: str | os.PathLike) -> Writer:
   several of one prompt are its samples, in order. A conversation that goes on after its prompt is
   looked up with all its turns, whether these are written as messages or as one text.
 
-  Args:
-    name: of the writer.
-    path: the file.
-
   Raises:
     ValueError: it cannot be read, or a row of it is of no use.
   """
@@ -161,15 +136,13 @@ def file(name: str, path: str | os.PathLike) -> Writer:
   def answer(asked, key, temperature, samples):
     del key, temperature
     texts = [replies_by_prompt.get(_key(one.turns), [])[:samples] for one in asked]
-    if missing := [
-      one for one, replies in zip(asked, texts, strict=True) if len(replies) < samples
-    ]:
+    missing = [one for one, replies in zip(asked, texts, strict=True) if len(replies) < samples]
+    if missing:
       examples = [repr(_key(one.turns)[:60]) for one in missing[:SHOWN]]
       others = [f"{len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
-      raise ValueError(
-        f"{path} has fewer than {samples} completions of {len(missing)} of {len(asked)} prompts: "
-        f"{', '.join([*examples, *others])}; add rows with these prompts"
-      )
+      counts = f"{samples} completions of {len(missing)} of {len(asked)} prompts"
+      said = ", ".join([*examples, *others])
+      raise ValueError(f"{path} has fewer than {counts}: {said}; add rows with these prompts")
 
     return Written(texts)
 

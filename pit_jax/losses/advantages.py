@@ -1,25 +1,24 @@
 """Advantage estimators: how much better each token did than was to be expected.
 
-Every array over [B R] is about response tokens, right-padded. What stands on padding is never
-read, and what is returned there is 0. `gae` takes what was to be expected from a value model;
-`rloo` and `grpo` from the other responses to the same prompt, and want no such model.
+Every array over [B R] is about response tokens, right-padded; `mask` says which of them are real.
+What stands on padding is never read, and what is returned there is 0. `gae` takes what was to be
+expected from a value model; `rloo` and `grpo` from the other responses to the same prompt, and want
+no such model.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-Number = Float[Array, ""] | float | int
+from pit_jax.losses import tokens
+from pit_jax.types import Mask, Number, PerToken
+
 EPSILON = 1e-4  # added to a group's deviation, in units of reward; that of TRL's GRPOTrainer
 
 
 def gae(
-  rewards: Float[Array, "B R"],
-  values: Float[Array, "B R"],
-  mask: Bool[Array, "B R"],
-  discount: Number,
-  trace: Number,
-) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
+  rewards: PerToken, values: PerToken, mask: Mask, discount: Number, trace: Number
+) -> tuple[PerToken, PerToken]:
   """Returns generalised advantage estimates and the returns that the value model should predict.
 
   δ_t = r_t + γ V_{t+1} − V_t,  A_t = δ_t + γλ A_{t+1},  R_t = A_t + V_t
@@ -28,14 +27,13 @@ def gae(
   Args:
     rewards: reward of each token.
     values: V_t, the expected return of the state before token t.
-    mask: which response tokens are real.
     discount: γ in [0, 1].
     trace: λ in [0, 1]; 0 trusts the values, 1 the sampled rewards.
 
   Returns:
-    (advantages, returns) in float32, 0 on padding, advantages not whitened.
+    (advantages, returns) in float32, advantages not whitened.
   """
-  rewards, values = (jnp.where(mask, x, 0.0).astype(jnp.float32) for x in (rewards, values))
+  rewards, values = tokens.real(mask, rewards, values)
   # Padding needs no case of its own: rewards and values of 0 there make the advantages 0 too.
   next_values = jnp.pad(values[:, 1:], ((0, 0), (0, 1)))
   errors = rewards + discount * next_values - values
@@ -50,9 +48,7 @@ def gae(
   return advantages.T, advantages.T + values
 
 
-def rloo(
-  rewards: Float[Array, "B R"], mask: Bool[Array, "B R"], samples: int
-) -> Float[Array, "B R"]:
+def rloo(rewards: PerToken, mask: Mask, samples: int) -> PerToken:
   """Returns REINFORCE leave-one-out advantages, the baseline being the other samples' mean.
 
   A_i,t = S_i − 1/(k−1) Σ_{j≠i} S_j,  S_i = Σ_t r_i,t        (Ahmadian et al. 2024, eq. 8)
@@ -62,12 +58,11 @@ def rloo(
   Args:
     rewards: reward of each token, KL penalties included; rows i·k to i·k + k − 1 are the k
       responses to prompt i.
-    mask: which response tokens are real.
     samples: k of each prompt, at least 2.
 
   Returns:
-    Advantages in float32, 0 on padding, not whitened; those of a group sum to 0, and a group of
-    equal rewards has exactly 0.
+    Advantages in float32, not whitened; those of a group sum to 0, and a group of equal rewards
+    has exactly 0.
 
   Raises:
     ValueError: the rows are not groups of k, or k is 1, which leaves nobody to compare with.
@@ -77,9 +72,7 @@ def rloo(
   return _to_tokens(centred * samples / (samples - 1), mask)
 
 
-def grpo(
-  rewards: Float[Array, "B R"], mask: Bool[Array, "B R"], samples: int
-) -> Float[Array, "B R"]:
+def grpo(rewards: PerToken, mask: Mask, samples: int) -> PerToken:
   """Returns group-relative advantages: rewards standardised within the samples of a prompt.
 
   A_i,t = (S_i − mean_j S_j) / (std_j S_j + 1e-4),  S_i = Σ_t r_i,t
@@ -88,17 +81,7 @@ def grpo(
   A group of equal rewards says nothing, and its advantages are exactly 0. One that differs by
   little counts as much as one that differs by much, so prompts that nearly all samples solve, or
   nearly none, weigh most; `rloo` has no such bias (Liu et al. 2025, arXiv 2503.20783, "Dr. GRPO").
-
-  Args:
-    rewards: reward of each token, rows grouped as for `rloo`.
-    mask: which response tokens are real.
-    samples: k of each prompt, at least 2.
-
-  Returns:
-    Advantages in float32, 0 on padding, not whitened further.
-
-  Raises:
-    ValueError: as `rloo`.
+  Arguments and errors are those of `rloo`; what is returned is not whitened further.
   """
   centred = _centred(rewards, mask, samples)
   variance = (centred**2).sum(axis=1, keepdims=True) / (samples - 1)
@@ -109,22 +92,18 @@ GROUPED = {"rloo": rloo, "grpo": grpo}
 ESTIMATORS = ("gae", *GROUPED)
 
 
-def _centred(
-  rewards: Float[Array, "B R"], mask: Bool[Array, "B R"], samples: int
-) -> Float[Array, "G K"]:
+def _centred(rewards: PerToken, mask: Mask, samples: int) -> Float[Array, "G K"]:
   """Returns each response's summed reward less the mean of its group."""
   rows = rewards.shape[0]
   if samples < 2 or rows % samples:
-    raise ValueError(
-      f"{rows} responses with samples={samples} make no groups to compare within; use 2 or more "
-      "samples of each prompt, and a multiple of them"
-    )
+    problem = f"{rows} responses with samples={samples} make no groups to compare within"
+    raise ValueError(f"{problem}; use 2 or more samples of each prompt, and a multiple of them")
 
-  groups = jnp.where(mask, rewards, 0.0).astype(jnp.float32).sum(axis=1).reshape(-1, samples)
+  groups = tokens.real(mask, rewards)[0].sum(axis=1).reshape(-1, samples)
   # Counted from the first: the mean of equal numbers need not round to them, that of zeros does.
   groups = groups - groups[:, :1]
   return groups - groups.mean(axis=1, keepdims=True)
 
 
-def _to_tokens(advantages: Float[Array, "G K"], mask: Bool[Array, "B R"]) -> Float[Array, "B R"]:
+def _to_tokens(advantages: Float[Array, "G K"], mask: Mask) -> PerToken:
   return jnp.where(mask, advantages.reshape(-1, 1), 0.0)

@@ -5,20 +5,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pit_jax.losses import preference
-from pit_jax.types import Metrics
+from pit_jax.types import Metrics, PerRow
 
 TERMS = ("wl_ww", "wl_ll", "wl_lw", "ww_lw", "ll_lw")  # term a_b asks for r^a > r^b
 DISTANCES = (1.0, 1.0, 2.0, 1.0, 1.0)  # of the two in quality, in that between y_w and y_l
 
 
 def gap_loss(
-  wl: Float[Array, " B"],
-  ww: Float[Array, " B"],
-  ll: Float[Array, " B"],
-  lw: Float[Array, " B"],
+  wl: PerRow,
+  ww: PerRow,
+  ll: PerRow,
+  lw: PerRow,
   weights: Float[Array, "5"],
-  margins: Float[Array, " B"] | float = 0.0,
-  pair_weights: Float[Array, " B"] | float = 1.0,
+  margins: PerRow | float = 0.0,
+  pair_weights: PerRow | float = 1.0,
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns the loss that orders the gap rewards of each pair: r^wl ≥ r^ww ≈ r^ll ≥ r^lw.
 
@@ -58,15 +58,8 @@ def gap_loss(
 
   # ww and ll are not compared: the loss leaves open which is larger.
   is_ordered = (wl >= ww) & (wl >= ll) & (ww >= lw) & (ll >= lw)
-  means = {
-    "loss": losses,
-    "accuracy": wl > lw,
-    "order": is_ordered,
-    "gap_wl": wl,
-    "gap_ww": ww,
-    "gap_ll": ll,
-    "gap_lw": lw,
-  }
+  means = {"loss": losses, "accuracy": wl > lw, "order": is_ordered}
+  means |= {"gap_wl": wl, "gap_ww": ww, "gap_ll": ll, "gap_lw": lw}
 
   metrics = {name: preference.weighted_mean(values, pair_weights) for name, values in means.items()}
   return metrics["loss"], metrics

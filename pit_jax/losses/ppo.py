@@ -1,7 +1,9 @@
 """Proximal policy optimisation on responses: shaped rewards, clipped losses, KL control.
 
-Every array over [B R] is about response tokens, right-padded. What stands on padding is never
-read, and what is returned there is 0.
+Every array over [B R] is about response tokens, right-padded; `mask` says which of them are real.
+What stands on padding is never read, and what is returned there is 0. `logprobs`, `old_logprobs`
+and `reference_logprobs` are log π, log π_old and log π_ref of the same tokens, in nats: under the
+policy as it is, under that which sampled them, and under the frozen reference.
 """
 
 import jax
@@ -9,18 +11,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pit_jax.losses import tokens
-from pit_jax.types import Metrics
-
-Number = Float[Array, ""] | float | int
+from pit_jax.types import Mask, Metrics, Number, PerToken
 
 
 def shaped_rewards(
-  rewards: Float[Array, "B R"],
-  logprobs: Float[Array, "B R"],
-  reference_logprobs: Float[Array, "B R"],
-  mask: Bool[Array, "B R"],
+  rewards: PerToken,
+  logprobs: PerToken,
+  reference_logprobs: PerToken,
+  mask: Mask,
   kl_coefficient: Number,
-) -> Float[Array, "B R"]:
+) -> PerToken:
   """Returns each token's reward less its KL penalty.
 
   r_t − β (log π(y_t) − log π_ref(y_t))        (Ziegler et al. 2019, eq. 2; there all r_t but the
@@ -28,24 +28,19 @@ def shaped_rewards(
 
   Args:
     rewards: r_t of each token.
-    logprobs: log-probability of each token under the policy that sampled it, in nats.
-    reference_logprobs: of the same tokens under the frozen reference, in nats.
-    mask: which response tokens are real.
+    logprobs: under the policy that sampled the tokens.
     kl_coefficient: β ≥ 0, in units of score per nat.
 
   Returns:
-    Rewards in float32, 0 on padding. Their sum over a row is Σ r − β Σ k1.
+    Rewards in float32. Their sum over a row is Σ r − β Σ k1.
   """
   k1, _, _ = tokens.kl_estimates(logprobs, reference_logprobs)
   return jnp.where(mask, -kl_coefficient * k1 + rewards, 0.0)
 
 
 def penalise_missing_eos(
-  rewards: Float[Array, "B R"],
-  mask: Bool[Array, "B R"],
-  has_eos: Bool[Array, " B"],
-  penalty: Number,
-) -> Float[Array, "B R"]:
+  rewards: PerToken, mask: Mask, has_eos: Bool[Array, " B"], penalty: Number
+) -> PerToken:
   """Returns the rewards, less a penalty at the last token of a response cut before it ended.
 
   r_last − penalty · [no end of sequence]        (Huang et al. 2024, arXiv 2403.17031, "EOS trick")
@@ -55,7 +50,6 @@ def penalise_missing_eos(
 
   Args:
     rewards: reward of each token.
-    mask: which response tokens are real.
     has_eos: whether the response holds a token that ends it.
     penalty: at least 0, in units of reward.
   """
@@ -66,18 +60,12 @@ def penalise_missing_eos(
 def whiten(
   values: Float[Array, "*b"], mask: Bool[Array, "*b"], shift_mean: bool
 ) -> Float[Array, "*b"]:
-  """Returns the values scaled to variance 1 over the mask of the whole (global) batch.
+  """Returns the values scaled to variance 1 over the mask of the whole (global) batch, 0 off it.
 
-  (values − mean) / √(variance + 1e-8), + mean unless it is shifted away; biased variance
+  (values − mean) / √(variance + 1e-8), + mean unless it is shifted away; biased variance, float32
 
-  Args:
-    values: advantages, or rewards.
-    mask: which positions count.
-    shift_mean: whether the mean becomes 0. Rewards keep theirs: their sign is what says whether
-      a longer response pays (Huang et al. 2024, arXiv 2403.17031, "reward whitening").
-
-  Returns:
-    Whitened values in float32, 0 off the mask.
+  The mean of advantages becomes 0. Rewards keep theirs: their sign is what says whether a longer
+  response pays (Huang et al. 2024, arXiv 2403.17031, "reward whitening").
   """
   mean = tokens.masked_mean(values, mask)
   whitened = (values - mean) * jax.lax.rsqrt(_masked_variance(values, mask) + 1e-8)
@@ -85,11 +73,7 @@ def whiten(
 
 
 def policy_loss(
-  logprobs: Float[Array, "B R"],
-  old_logprobs: Float[Array, "B R"],
-  advantages: Float[Array, "B R"],
-  mask: Bool[Array, "B R"],
-  clip: Number,
+  logprobs: PerToken, old_logprobs: PerToken, advantages: PerToken, mask: Mask, clip: Number
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns PPO's clipped surrogate, which gives no reason to leave the old policy's vicinity.
 
@@ -97,11 +81,9 @@ def policy_loss(
   loss = mean_t −min(ρ_t A_t, clip(ρ_t, 1−ε, 1+ε) A_t)        (Schulman et al. 2017, eq. 7)
 
   Args:
-    logprobs: log π of each token now, in nats.
-    old_logprobs: log π_old of the same tokens, computed by the same graph before the update;
-      constants.
+    logprobs: now.
+    old_logprobs: computed by the same graph before the update; constants.
     advantages: A_t, usually whitened; constants.
-    mask: which response tokens are real.
     clip: ε in (0, 1).
 
   Returns:
@@ -110,8 +92,7 @@ def policy_loss(
     `ratio_var` of ρ.
   """
   # The ratio on padding is made 1 before exp, where an overflow would turn gradients into NaN.
-  logprobs = jnp.where(mask, logprobs.astype(jnp.float32), 0.0)
-  old_logprobs = jnp.where(mask, old_logprobs.astype(jnp.float32), 0.0)
+  logprobs, old_logprobs = tokens.real(mask, logprobs, old_logprobs)
   ratio = jnp.exp(logprobs - old_logprobs)
   free = ratio * advantages
   clipped = jnp.clip(ratio, 1 - clip, 1 + clip) * advantages
@@ -129,11 +110,7 @@ def policy_loss(
 
 
 def value_loss(
-  values: Float[Array, "B R"],
-  old_values: Float[Array, "B R"],
-  returns: Float[Array, "B R"],
-  mask: Bool[Array, "B R"],
-  clip: Number,
+  values: PerToken, old_values: PerToken, returns: PerToken, mask: Mask, clip: Number
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns the squared error of the values, which gives no reason to leave the old values.
 
@@ -144,7 +121,6 @@ def value_loss(
     values: V_t now.
     old_values: V_t when the responses were sampled; constants.
     returns: R_t from `advantages.gae`; constants.
-    mask: which response tokens are real.
     clip: ε > 0, in units of value.
 
   Returns:
@@ -152,9 +128,7 @@ def value_loss(
     branch is the larger one; `explained_variance`, 1 − Var(R − V) / Var(R), at most 1, and 0 for
     returns that do not vary.
   """
-  values, old_values, returns = (
-    jnp.where(mask, x, 0.0).astype(jnp.float32) for x in (values, old_values, returns)
-  )
+  values, old_values, returns = tokens.real(mask, values, old_values, returns)
   free = (values - returns) ** 2
   clipped = (jnp.clip(values, old_values - clip, old_values + clip) - returns) ** 2
   loss = 0.5 * tokens.masked_mean(jnp.maximum(free, clipped), mask)
@@ -169,10 +143,7 @@ def value_loss(
 
 
 def kl_loss(
-  logprobs: Float[Array, "B R"],
-  old_logprobs: Float[Array, "B R"],
-  reference_logprobs: Float[Array, "B R"],
-  mask: Bool[Array, "B R"],
+  logprobs: PerToken, old_logprobs: PerToken, reference_logprobs: PerToken, mask: Mask
 ) -> Float[Array, ""]:
   """Returns a loss whose gradient is that of KL(π ‖ π_ref), from tokens that π_old sampled.
 
@@ -188,21 +159,12 @@ def kl_loss(
   Each token's distribution is taken given the tokens before it: that an earlier token leads to
   later ones which cost more is left to the penalty in the reward (`shaped_rewards`).
 
-  Args:
-    logprobs: log π of each token now, in nats.
-    old_logprobs: log π_old of the same tokens; constants.
-    reference_logprobs: log π_ref of the same tokens; constants.
-    mask: which response tokens are real.
-
-  Returns:
-    The scalar loss, at least 0. It is no estimate of the KL; `tokens.kl_estimates` has those.
+  Old and reference log-probabilities are constants. The scalar loss is at least 0, and no estimate
+  of the KL; `tokens.kl_estimates` has those.
   """
-  logprobs, old_logprobs, reference_logprobs = (
-    jnp.where(mask, x.astype(jnp.float32), 0.0)
-    for x in (logprobs, old_logprobs, reference_logprobs)
-  )
-  ratio = jax.lax.stop_gradient(jnp.exp(logprobs - old_logprobs))
-  _, k2, _ = tokens.kl_estimates(logprobs, reference_logprobs)
+  logprobs, old, reference = tokens.real(mask, logprobs, old_logprobs, reference_logprobs)
+  ratio = jax.lax.stop_gradient(jnp.exp(logprobs - old))
+  _, k2, _ = tokens.kl_estimates(logprobs, reference)
 
   return tokens.masked_mean(ratio * k2, mask)
 

@@ -6,14 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from pit_jax.types import Metrics
+from pit_jax.types import Metrics, PerRow
 
 
 def bradley_terry_loss(
-  chosen: Float[Array, " B"],
-  rejected: Float[Array, " B"],
-  margins: Float[Array, " B"] | float = 0.0,
-  weights: Float[Array, " B"] | float = 1.0,
+  chosen: PerRow, rejected: PerRow, margins: PerRow | float = 0.0, weights: PerRow | float = 1.0
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns the negative log-likelihood that each chosen response beats its rejected one.
 
@@ -40,7 +37,7 @@ def bradley_terry_loss(
   }
 
 
-def sigmoid(difference: Float[Array, " B"], beta: float) -> Float[Array, " B"]:
+def sigmoid(difference: PerRow, beta: float) -> PerRow:
   """Returns the DPO loss of each pair, −log σ(β h), in nats (Rafailov et al. 2023, eq. 7).
 
   Args:
@@ -50,7 +47,7 @@ def sigmoid(difference: Float[Array, " B"], beta: float) -> Float[Array, " B"]:
   return -jax.nn.log_sigmoid(beta * difference)
 
 
-def ipo(difference: Float[Array, " B"], beta: float) -> Float[Array, " B"]:
+def ipo(difference: PerRow, beta: float) -> PerRow:
   """Returns the IPO loss of each pair, (h − 1/(2β))², in squared nats (Azar et al. 2023, eq. 17).
 
   It is least at a finite h, where that of `sigmoid` falls for ever.
@@ -68,13 +65,13 @@ PAIR_LOSSES = {"sigmoid": sigmoid, "ipo": ipo}  # (h, β) → loss of each pair
 
 
 def dpo_loss(
-  chosen: Float[Array, " B"],
-  rejected: Float[Array, " B"],
+  chosen: PerRow,
+  rejected: PerRow,
   *,
   pair_loss: Callable = sigmoid,
   beta: float,
   label_smoothing: float = 0.0,
-  weights: Float[Array, " B"] | float = 1.0,
+  weights: PerRow | float = 1.0,
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns the loss of preference optimisation without a reward model, from log-ratios.
 
@@ -108,7 +105,7 @@ def dpo_loss(
 
 
 def weighted_mean(
-  values: Num[Array, " B"] | Bool[Array, " B"], weights: Float[Array, " B"] | float
+  values: Num[Array, " B"] | Bool[Array, " B"], weights: PerRow | float
 ) -> Float[Array, ""]:
   """Returns Σ_i w_i v_i / Σ_i w_i of a batch in float32, which is 0 where no pair counts."""
   weights = jnp.broadcast_to(jnp.asarray(weights, jnp.float32), values.shape)

@@ -29,7 +29,7 @@ TORCH_ROWS = 32  # of a batch in PyTorch
 class Classifier(abc.ABC):
   """A published classifier that scores answers, whoever computes it."""
 
-  reader: classifier_text.Reader
+  reader: classifier_text.Reader  # turns conversations into tokens
   params: Params | None  # None in PyTorch
 
   @abc.abstractmethod
@@ -42,7 +42,6 @@ class Classifier(abc.ABC):
 
   def batched(self, rows: int) -> "Classifier":
     """Returns it as it is asked about batches of so many rows again and again."""
-    del rows
     return self
 
 
@@ -57,29 +56,18 @@ class Compiled(Classifier):
   """A classifier of one of our families.
 
   As in transformers, a score is read at the rightmost token that is not the file's padding, or at
-  the last one of a file that names none.
-
-  Attributes:
-    reader: turns conversations into tokens.
-    model: its network.
-    params: its parameters, on the devices or waiting beside them.
-    pad_id: what its config.json calls padding; None where it does not say.
-    batch_size: rows per compiled call.
-    mesh: the devices.
+  the last one of a file that names none. Conversations of like length are scored together, padded
+  to a quarter of the most tokens.
   """
 
   reader: classifier_text.Reader
   model: pure.PureModel
-  params: Params
-  pad_id: int | None
-  batch_size: int
+  params: Params  # on the devices or waiting beside them
+  pad_id: int | None  # what its config.json calls padding; None where it does not say
+  batch_size: int  # rows per compiled call
   mesh: jax.sharding.Mesh
 
   def rate(self, questions: Sequence[conversations.Prompt], answers: Sequence[str]) -> np.ndarray:
-    """Returns the score of each answer, Float[N].
-
-    Conversations of like length are scored together, padded to a quarter of the most tokens.
-    """
     ids = self.reader.read(questions, answers).ids
     order = _by_length(ids)
     last = len(ids) - 1
@@ -99,39 +87,28 @@ class Compiled(Classifier):
     return scores
 
   def batched(self, rows: int) -> "Compiled":
-    """Returns it with a program for so many rows."""
     return dataclasses.replace(self, batch_size=rows)
 
   def scaled(self, gain: float) -> "Compiled":
-    """Returns it in another unit, which is folded into its head."""
     params = {**self.params, "head": self.params["head"] * gain}
     return dataclasses.replace(self, params=params)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Torch(Classifier):
-  """A classifier that transformers computes in PyTorch.
-
-  Attributes:
-    reader: turns conversations into tokens.
-    directory: where it lies.
-    network: the classifier, in float32; None on all hosts but the first, which tells them.
-    gain: of its logits.
-  """
+  """A classifier that transformers computes in PyTorch."""
 
   reader: classifier_text.Reader
-  directory: pathlib.Path
-  network: Any
-  gain: float = 1.0
+  directory: pathlib.Path  # where it lies
+  network: Any  # in float32; None on all hosts but the first, which tells them
+  gain: float = 1.0  # of its logits
   params: None = None  # of JAX
 
   def rate(self, questions: Sequence[conversations.Prompt], answers: Sequence[str]) -> np.ndarray:
-    """Returns the score of each answer, Float[N]."""
     logits = self._logits(questions, answers) if hosts.is_first() else None
     return np.array(hosts.agree(logits), np.float32) * np.float32(self.gain)
 
   def scaled(self, gain: float) -> "Torch":
-    """Returns it in another unit."""
     return dataclasses.replace(self, gain=self.gain * gain)
 
   def _logits(self, questions: Sequence, answers: Sequence[str]) -> list[float]:
@@ -160,15 +137,12 @@ class Torch(Classifier):
 
     def fill(rows, value):
       gaps = [[value] * (width - len(row)) for row in rows]
-      if fast.padding_side == "left":
-        return [gap + row for gap, row in zip(gaps, rows, strict=True)]
-      return [row + gap for gap, row in zip(gaps, rows, strict=True)]
+      halves = (gaps, rows) if fast.padding_side == "left" else (rows, gaps)
+      return [left + right for left, right in zip(*halves, strict=True)]
 
-    inputs = {
-      # The network finds the last token by its own padding, not by the tokenizer's.
-      "input_ids": fill(ids, pad_id(self.network.config) or 0),
-      "attention_mask": fill([[1] * len(row) for row in ids], 0),
-    }
+    # The network finds the last token by its own padding, not by the tokenizer's.
+    inputs = {"input_ids": fill(ids, pad_id(self.network.config) or 0)}
+    inputs["attention_mask"] = fill([[1] * len(row) for row in ids], 0)
 
     # Some tokenizers make token types that their network does not take.
     names = set(fast.model_input_names) & set(inspect.signature(self.network.forward).parameters)

@@ -53,15 +53,13 @@ def sample(
   parts: int = 1,
   samples: int = 1,
 ) -> tuple[Responses, Float[Array, "B R"]]:
-  """Samples responses to every prompt from softmax(logits / temperature).
+  """Samples a language model's responses to every prompt from softmax(logits / temperature).
 
   Nothing is cut from the distribution (no top-k, no top-p), so the returned log-probabilities are
   those of the distribution that was sampled, and a trainer at the same temperature computes the
   same numbers.
 
   Args:
-    model: a language model.
-    params: its parameters.
     prompts: left-padded prompts; of several responses to one, it is read once.
     key: source of the noise; the same key gives the same responses.
     temperature: divides the logits; 0 takes the most likely token.
@@ -81,9 +79,8 @@ def sample(
   """
   prompt_count, prompt_length = prompts.tokens.shape
   if prompt_count % parts:
-    raise ValueError(
-      f"{prompt_count} prompts do not divide over {parts} devices; give a multiple of it"
-    )
+    problem = f"{prompt_count} prompts do not divide over {parts} devices"
+    raise ValueError(f"{problem}; give a multiple of it")
 
   append = functools.partial(_append, key, temperature, eos_id, pad_id)
   params = pure.for_sampling(model, params)
@@ -92,10 +89,8 @@ def sample(
     few = state.cache.visible.shape[0]
     last = state.step - 1
     # Rows at work come first in every part; the others have no cache any more.
-    ids = tuple(
-      jax.lax.dynamic_slice_in_dim(x[:, : few // parts], last, 1, axis=2).reshape(few, 1)
-      for x in (state.tokens, state.mask)
-    )
+    at_work = (x[:, : few // parts] for x in (state.tokens, state.mask))
+    ids = (jax.lax.dynamic_slice_in_dim(x, last, 1, axis=2).reshape(few, 1) for x in at_work)
     logits, cache = model.apply(params, *ids, state.cache, prompt_length + last, method="extend")
 
     return append(state.replace(cache=cache), logits)
@@ -109,7 +104,11 @@ def sample(
 
   # Reading in tiles sorts rows by length, and their limits follow them.
   limits = prefill.pick(limits.reshape(parts, -1), rows)
-  state = append(_start(cache, rows, limits, length, pad_id), logits)
+  shape = (*limits.shape, length)
+  by_row = {"rows": rows, "left": limits.astype(jnp.int32), "mask": jnp.zeros(shape, bool)}
+  by_row |= {"tokens": jnp.full(shape, pad_id, jnp.int32), "logprobs": jnp.zeros(shape)}
+  start = DecodeState(step=jnp.int32(0), cache=cache, **layout.spread(by_row, "batch"))
+  state = append(start, logits)
   count = batch // parts
 
   # By halves, so that few sizes are compiled and each serves many steps.
@@ -149,26 +148,6 @@ def _append(
   return state.replace(step=state.step + 1, left=remaining, **updated)
 
 
-def _start(
-  cache: attention.Cache,
-  rows: Int[Array, "G N"],
-  limits: Int[Array, "G N"],
-  length: int,
-  pad_id: int,
-) -> DecodeState:
-  """Returns the state before the first token."""
-  shape = (*limits.shape, length)
-  by_row = {
-    "rows": rows,
-    "tokens": jnp.full(shape, pad_id, jnp.int32),
-    "mask": jnp.zeros(shape, bool),
-    "logprobs": jnp.zeros(shape),
-    "left": limits.astype(jnp.int32),
-  }
-
-  return DecodeState(step=jnp.int32(0), cache=cache, **layout.spread(by_row, "batch"))
-
-
 def _run(advance: Callable, state: DecodeState, count: int) -> DecodeState:
   """Takes steps until at most `count` rows of any part go on."""
   return jax.lax.while_loop(lambda s: (s.left > 0).sum(axis=1).max() > count, advance, state)
@@ -189,9 +168,8 @@ def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:
   """Returns the sampled responses and their log-probabilities, in the order of the prompts."""
   # `prefill.in_tiles` and `_leave` moved rows within their part.
   state = _reorder(state, jnp.argsort(state.rows, axis=1))
-  tokens, mask, logprobs = (
-    x.reshape(-1, x.shape[2]) for x in (state.tokens, state.mask, state.logprobs)
-  )
+  by_part = (state.tokens, state.mask, state.logprobs)
+  tokens, mask, logprobs = (x.reshape(-1, x.shape[2]) for x in by_part)
   return Responses(tokens=tokens, mask=mask), logprobs
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pit_jax.losses import advantages, ppo
 from pit_jax.losses import tokens as token_losses
-from pit_jax.types import Metrics, Prompts, Responses
+from pit_jax.types import Mask, Metrics, PerRow, PerToken, Prompts, Responses
 
 
 @struct.dataclass
@@ -26,10 +26,10 @@ class Experience:
 def judge(
   prompts: Prompts,
   responses: Responses,
-  rewards: Float[Array, "B R"],
-  logprobs: Float[Array, "B R"],
-  reference_logprobs: Float[Array, "B R"],
-  values: Float[Array, "B R"] | None,
+  rewards: PerToken,
+  logprobs: PerToken,
+  reference_logprobs: PerToken,
+  values: PerToken | None,
   *,
   estimator: str = "gae",
   samples: int = 1,
@@ -40,16 +40,12 @@ def judge(
 ) -> Experience:
   """Turns rewarded responses into experience: KL-shaped rewards, then advantages.
 
-  Those of gae are whitened; those of rloo and grpo are as their papers have them.
+  Those of gae are whitened; those of rloo and grpo are as their papers have them. What `Experience`
+  has by the same name is said there.
 
   Args:
-    prompts: what was asked.
-    responses: what was sampled.
     rewards: reward of each token, penalties included.
-    logprobs: of the response tokens under the sampling policy, in nats.
-    reference_logprobs: of the same tokens under the frozen reference, in nats.
-    values: of the state before each token; None for estimators that want none.
-    estimator: one of `advantages.ESTIMATORS`.
+    estimator: one of `advantages.ESTIMATORS`, of which gae alone wants values.
     samples: responses to each prompt, which follow one another.
     kl_coefficient: β, reward lost per nat of k1.
     discount: γ of the returns, in [0, 1].
@@ -70,31 +66,20 @@ def judge(
     returns = None
 
   return Experience(
-    prompts=prompts,
-    responses=responses,
-    logprobs=logprobs,
-    reference_logprobs=reference_logprobs,
-    values=values,
-    advantages=estimates,
-    returns=returns,
+    prompts, responses, logprobs, reference_logprobs, values, advantages=estimates, returns=returns
   )
 
 
 def measure(
   experience: Experience,
-  scores: Float[Array, " B"],
-  entropy: Float[Array, "B R"],
+  scores: PerRow,
+  entropy: PerToken,
   has_eos: Bool[Array, " B"],
   kl_coefficient: Float[Array, ""] | float,
 ) -> Metrics:
   """Returns metrics of a batch of experience, before anything is learnt from it.
 
-  Args:
-    experience: the judged responses.
-    scores: reward of each response.
-    entropy: of the distribution of each token, in nats.
-    has_eos: whether each response ended by itself.
-    kl_coefficient: β of the batch.
+  The entropy is that of the distribution of each token, in nats, and `has_eos` as `ends` says it.
   """
   mask = experience.responses.mask
   k1, _, k3 = token_losses.kl_estimates(experience.logprobs, experience.reference_logprobs)
@@ -122,14 +107,14 @@ def ends(responses: Responses, eos_id: int | tuple[int, ...]) -> Bool[Array, " B
   return jnp.any(jnp.isin(responses.tokens, jnp.asarray(eos_id)) & responses.mask, axis=1)
 
 
-def _correlation(a: Float[Array, " B"], b: Float[Array, " B"]) -> Float[Array, ""]:
+def _correlation(a: PerRow, b: PerRow) -> Float[Array, ""]:
   a = a - a.mean()
   b = b - b.mean()
   # Equal lengths or equal scores have the correlation 0, not NaN.
   return (a * b).mean() / jnp.maximum(a.std() * b.std(), 1e-8)
 
 
-def _repetition(tokens: Int[Array, "B R"], mask: Bool[Array, "B R"]) -> Float[Array, ""]:
+def _repetition(tokens: Int[Array, "B R"], mask: Mask) -> Float[Array, ""]:
   """The share of neighbouring token pairs that stood in the same response before."""
   first = tokens[:, :-1]
   second = tokens[:, 1:]

@@ -20,14 +20,9 @@ from pit_jax.types import Params, Prompts, Responses
 def sampling(
   model: pure.PureModel, mesh: jax.sharding.Mesh, *, is_ragged: bool = False, **settings
 ) -> Callable:
-  """Returns the compiled sample(params, prompts, key, temperature).
+  """Returns the compiled sample(params, prompts, key, temperature) of `decode.sample`'s settings.
 
-  Args:
-    model: a language model.
-    mesh: the devices.
-    is_ragged: whether lengths differ so that ended rows are to be left behind, and prompts read in
-      tiles.
-    settings: see `decode.sample`.
+  Where lengths differ (`is_ragged`), ended rows are left behind and prompts read in tiles.
   """
   tile = prefill.tile_size(mesh.devices.flat[0].platform) if is_ragged else None
   ways = {"shrinking": is_ragged, "tile": tile, "parts": parallel.parts(mesh)}
@@ -58,11 +53,8 @@ def scoring_of(
 ) -> Callable:
   """Returns the compiled score(params, prompts, responses); see `scoring.sequence_scores`.
 
-  Args:
-    model: a scalar model.
-    mesh: the devices.
-    stop_ids: of sampled responses the tokens that may have ended them; the first one is read in
-      the place of each. None of them: responses are read as they are.
+  Stop ids are of sampled responses the tokens that may have ended them; the first one is read in
+  the place of each. None of them: responses are read as they are.
   """
 
   def score(params, prompts, responses):
@@ -80,48 +72,24 @@ def _logprober(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-  """Inference with the models of a run, whose parameters are arguments.
+  """Inference with the models of a run, whose parameters are arguments."""
 
-  Attributes:
-    language: policy and improver.
-    scalar: reward and gap reward model.
-    settings: tokenizer, template and length limits.
-    response_length: R, the most tokens of a sampled response.
-    batch_size: rows per compiled call.
-    mesh: the devices.
-    by_length: whether lengths differ enough to compile more shapes than one: rows of like length
-      are asked together, with little padding, and sampling takes lengths into account.
-  """
-
-  language: pure.PureModel
-  scalar: pure.PureModel
-  settings: encode.Settings
-  response_length: int
-  batch_size: int
+  language: pure.PureModel  # policy and improver
+  scalar: pure.PureModel  # reward and gap reward model
+  settings: encode.Settings  # tokenizer, template and length limits
+  response_length: int  # R, the most tokens of a sampled response
+  batch_size: int  # rows per compiled call
   mesh: jax.sharding.Mesh
+  # Whether lengths differ enough to compile more shapes than one: rows of like length are asked
+  # together, with little padding, and sampling takes lengths into account.
   by_length: bool = False
 
   def sampler(self, samples: int = 1) -> Callable:
     """Returns the compiled sampling of so many of this run's responses to each prompt."""
     tokenizer = self.settings.tokenizer
-    return sampling(
-      self.language,
-      self.mesh,
-      length=self.response_length,
-      eos_id=tokenizer.stop_ids,
-      pad_id=tokenizer.pad_id,
-      is_ragged=self.by_length,
-      samples=samples,
-    )
-
-  def laid_out(self, params: Params) -> Params:
-    """Returns the parameters of policy or improver as `sampler` reads them; see `laid_out`."""
-    return laid_out(self.language, self.mesh, params)
-
-  @property
-  def scorer(self) -> Callable:
-    """The compiled scoring of responses that were encoded."""
-    return scoring_of(self.scalar, self.mesh)
+    ids = {"eos_id": tokenizer.stop_ids, "pad_id": tokenizer.pad_id}
+    size = {"length": self.response_length, "samples": samples}
+    return sampling(self.language, self.mesh, is_ragged=self.by_length, **ids, **size)
 
   @property
   def sample_scorer(self) -> Callable:
@@ -132,7 +100,8 @@ class Inference:
     self, params: Params, prompts: Prompts, key, temperature: jax.Array, samples: int = 1
   ) -> tuple[Responses, jax.Array]:
     """Returns responses to every prompt of one batch on the mesh, and their log-probabilities."""
-    return self.sampler(samples)(self.laid_out(params), prompts, key, temperature)
+    params = laid_out(self.language, self.mesh, params)
+    return self.sampler(samples)(params, prompts, key, temperature)
 
   def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
     """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
@@ -142,7 +111,7 @@ class Inference:
     self, params: Params, prompts: Prompts, key, temperature: float
   ) -> tuple[Responses, np.ndarray]:
     """Returns `respond`'s responses and the log-probability of each of their tokens, Float[N R]."""
-    params = self.laid_out(layout.to_devices(params))
+    params = laid_out(self.language, self.mesh, layout.to_devices(params))
 
     def ask(batch, index):
       noise = jax.random.fold_in(key, index)
@@ -152,15 +121,11 @@ class Inference:
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was encoded, Float[N]."""
-    params = layout.to_devices(params)
-    return self._over_rows(lambda batch, _: self.scorer(params, *batch), (prompts, responses))
+    return self._scored(scoring_of(self.scalar, self.mesh), params, prompts, responses)
 
   def score_samples(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was sampled, Float[N]."""
-    params = layout.to_devices(params)
-    return self._over_rows(
-      lambda batch, _: self.sample_scorer(params, *batch), (prompts, responses)
-    )
+    return self._scored(self.sample_scorer, params, prompts, responses)
 
   def logprobs(
     self, params: Params, prompts: Prompts, responses: Responses, temperature: float = 1.0
@@ -182,11 +147,7 @@ class Inference:
     self.settings.template.check(self.settings.tokenizer, prompt)
 
   def reply(
-    self,
-    params: Params,
-    asked: Sequence[prompt_formats.Conversation],
-    key,
-    temperature: float,
+    self, params: Params, asked: Sequence[prompt_formats.Conversation], key, temperature: float
   ) -> list[str]:
     """Returns a language model's replies in conversations, whatever their format, in words."""
     prompts = encode.prompts(asked, self._cutting)[:]
@@ -219,8 +180,7 @@ class Inference:
     self, reward: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
   ) -> np.ndarray:
     """Returns R_P(x, y) of answers in words, Float[N]."""
-    prompts = self._shown("policy", questions)
-    return self.score(reward, prompts, self.responses(answers))
+    return self.score(reward, self._shown("policy", questions), self.responses(answers))
 
   def gaps(
     self,
@@ -256,8 +216,7 @@ class Inference:
     An answer that fills the whole length has no end: sampling stopped there.
     """
     prompts = self._shown("improver", questions, drafts)
-    responses = self.responses(answers)
-    return self.logprobs(improver, prompts, responses, temperature).sum(axis=1)
+    return self.logprobs(improver, prompts, self.responses(answers), temperature).sum(axis=1)
 
   def words(self, responses: Responses) -> list[str]:
     """Returns the text of responses."""
@@ -265,10 +224,10 @@ class Inference:
 
   def responses(self, answers: Sequence[str]) -> Responses:
     """Returns the ids of answers in words, padded to the length of sampled ones."""
-    settings = self.settings
+    tokenizer = self.settings.tokenizer
     limit = self.response_length
-    ids = settings.template.encode_responses(settings.tokenizer, answers, limit).ids
-    return padding.pad_responses(ids, limit, settings.tokenizer.pad_id)
+    ids = self.settings.template.encode_responses(tokenizer, answers, limit).ids
+    return padding.pad_responses(ids, limit, tokenizer.pad_id)
 
   def _shown(self, name: str, *columns: Sequence) -> Prompts:
     """Returns the prompts made of questions and texts, in the format of a name."""
@@ -278,6 +237,10 @@ class Inference:
   def _cutting(self) -> encode.Settings:
     """Every question gets an answer: what is over-long is cut, never dropped."""
     return dataclasses.replace(self.settings, over_long="cut")
+
+  def _scored(self, scorer: Callable, params: Params, *record: Any) -> np.ndarray:
+    params = layout.to_devices(params)
+    return self._over_rows(lambda batch, _: scorer(params, *batch), record)
 
   def _over_rows(self, ask: Callable, record: Any) -> Any:
     """Returns ask(batch, index) for every batch of a record, joined on the host."""

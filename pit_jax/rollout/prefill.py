@@ -23,14 +23,9 @@ FEWEST_BLOCKS = 4  # of columns: with fewer, most tiles would hold a token
 def whole(
   model: pure.PureModel, params: Params, prompts: Prompts, room: int, parts: int = 1
 ) -> tuple[attention.Cache, Float[Array, "B V"], Int[Array, "G N"]]:
-  """Reads every position of the prompts in one forward.
+  """Reads every position of the prompts in one forward of a language model.
 
-  Args:
-    model: a language model.
-    params: its parameters.
-    prompts: left-padded prompts.
-    room: places after the prompts that the cache shall have.
-    parts: G, over how many devices the rows are spread.
+  The cache gets `room` places after the prompts. Rows are spread over G devices, `parts`.
 
   Returns:
     The cache with the prompts in it, the logits of the first token, and the place in its part of
@@ -51,15 +46,8 @@ def in_tiles(
   """Reads the tiles of the prompts that hold tokens, the longest prompts first; see `whole`.
 
   Each device reads a tile of its own at a time, and all as many as any. Where all rows of a device
-  share their tiles, everything is read at once.
-
-  Args:
-    model: a language model.
-    params: its parameters.
-    prompts: left-padded prompts.
-    room: places after the prompts that the cache shall have.
-    parts: G, over how many devices the rows are spread.
-    size: the most positions of a tile on each device; see `tile_size`.
+  share their tiles, everything is read at once. A tile has at most `size` positions on each device;
+  see `tile_size`.
   """
   batch, length = prompts.tokens.shape
   few, columns = tile(batch // parts, length, size)
@@ -79,10 +67,8 @@ def in_tiles(
     def read_block(state):
       number, cache, _ = state
       start = number * columns
-      ids = (
-        jax.lax.dynamic_slice_in_dim(x, start, columns, axis=1)
-        for x in (group_prompts.tokens, group_prompts.mask)
-      )
+      both = (group_prompts.tokens, group_prompts.mask)
+      ids = (jax.lax.dynamic_slice_in_dim(x, start, columns, axis=1) for x in both)
       hidden, cache = model.apply(params, *ids, cache, start, method="read")
 
       return number + 1, cache, hidden
@@ -106,14 +92,7 @@ def in_tiles(
 def repeated(
   cache: attention.Cache, logits: Float[Array, "B V"], rows: Int[Array, "G N"], samples: int
 ) -> tuple[attention.Cache, Float[Array, "B2 V"], Int[Array, "G N2"]]:
-  """Returns the KV cache and logits of each prompt, once for each of its responses.
-
-  Args:
-    cache: as `whole` returns it.
-    logits: of the first token.
-    rows: the place in its part of the prompt that each row is of.
-    samples: responses to each prompt, whose places follow one another.
-  """
+  """Returns what `whole` does once for each sample of a prompt; their places follow one another."""
   cache, logits = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), (cache, logits))
   places = rows[:, :, None] * samples + jnp.arange(samples)
   return attention.spread(cache), layout.spread(logits, "batch"), places.reshape(len(rows), -1)
@@ -131,12 +110,9 @@ def tile_size(platform: str) -> int:
 
 
 def tile(rows: int, columns: int, size: int) -> tuple[int, int]:
-  """Returns how many rows and columns a tile has.
+  """Returns how many rows and columns a tile has, of at most so many positions.
 
-  Args:
-    rows: of the batch on one device; a multiple of the tile's.
-    columns: of the prompts.
-    size: the most positions of a tile.
+  The rows of the batch on one device are a multiple of the tile's.
   """
   fewest = min(rows, max(FEWEST_ROWS, math.ceil(FEWEST_BLOCKS * size / columns)))
   # Tiles divide the batch, so that one program serves all of them.

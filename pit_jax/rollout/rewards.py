@@ -4,27 +4,26 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from pit_jax.losses import tokens
+from pit_jax.types import Mask, PerRow, PerToken
 
 
-def at_end(scores: Float[Array, " B"], mask: Bool[Array, "B R"]) -> Float[Array, "B R"]:
+def at_end(scores: PerRow, mask: Mask) -> PerToken:
   """Returns rewards that give each response's score at its last real token, and 0 elsewhere.
 
-  Args:
-    scores: reward of each response as a whole. One without tokens has nowhere to put it.
-    mask: which response tokens are real.
+  A response without tokens has nowhere to put it.
   """
   return jnp.where(tokens.is_last(mask), scores[:, None], 0.0)
 
 
 @jax.jit
 def weighted(
-  given: Mapping[str, Float[Array, " B"] | Float[Array, "B R"]],
+  given: Mapping[str, PerRow | PerToken],
   weights: Mapping[str, Float[Array, ""] | float],
-  mask: Bool[Array, "B R"],
-) -> tuple[Float[Array, "B R"], dict[str, Float[Array, " B"]]]:
+  mask: Mask,
+) -> tuple[PerToken, dict[str, PerRow]]:
   """Returns the weighted sum of named rewards per token, and each of them per response.
 
   r_t = Σ_n w_n r_n,t; a reward of one number per response stands at its last real token

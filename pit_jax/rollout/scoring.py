@@ -10,15 +10,15 @@ from jaxtyping import Array, Bool, Float, Int
 from pit_jax import layout
 from pit_jax.losses import tokens as token_losses
 from pit_jax.models import pure
-from pit_jax.types import Packed, Params, Prompts, Responses
+from pit_jax.types import Packed, Params, PerRow, PerToken, Prompts, Responses
 
 LOGITS = 2**23  # how many exist at a time on a device, about; 32 MiB of them
 
 
-def join(prompts: Prompts, responses: Responses) -> tuple[Array, Array]:
-  """Returns the tokens and the mask of [prompt | response], Int and Bool [B P+R]."""
-  tokens = jnp.concatenate([prompts.tokens, responses.tokens], axis=1)
-  return tokens, jnp.concatenate([prompts.mask, responses.mask], axis=1)
+def join(prompts: Prompts, *responses: Responses) -> tuple[Array, Array]:
+  """Returns the tokens and the mask of [prompt | response | …], Int and Bool [B P+R+…]."""
+  tokens = jnp.concatenate([prompts.tokens, *(part.tokens for part in responses)], axis=1)
+  return tokens, jnp.concatenate([prompts.mask, *(part.mask for part in responses)], axis=1)
 
 
 def response_logprobs(
@@ -27,7 +27,7 @@ def response_logprobs(
   prompts: Prompts,
   responses: Responses,
   temperature: Float[Array, ""] | float = 1.0,
-) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
+) -> tuple[PerToken, PerToken]:
   """Returns each response token's log-probability and its distribution's entropy, in nats.
 
   Both are 0 on padding. The temperature divides the logits, as it does in sampling.
@@ -88,22 +88,15 @@ def _under(
 
 def sequence_scores(
   model: pure.PureModel, params: Params, prompts: Prompts, *responses: Responses
-) -> tuple[Float[Array, " B"], ...]:
+) -> tuple[PerRow, ...]:
   """Returns a scalar model's score at the last real token of each of several responses.
 
   The prompt is read once, [prompt | response 1 | response 2 | …], and no response sees another
-  (Wang & Hegde 2024, arXiv 2410.20305), so each score is that of [prompt | response].
-
-  Args:
-    model: a scalar model.
-    params: its parameters.
-    prompts: what all the responses continue.
-    responses: one or more, of any lengths; an empty one gets the score after the prompt.
+  (Wang & Hegde 2024, arXiv 2410.20305), so each score is that of [prompt | response]. The responses
+  may be of any lengths; an empty one gets the score after the prompt.
   """
-  parts = [prompts, *responses]
-  tokens = jnp.concatenate([part.tokens for part in parts], axis=1)
-  mask = jnp.concatenate([part.mask for part in parts], axis=1)
-  lengths = tuple(part.tokens.shape[1] for part in parts)
+  tokens, mask = join(prompts, *responses)
+  lengths = tuple(part.tokens.shape[1] for part in (prompts, *responses))
   scores = model.apply(params, tokens, mask, last=sum(lengths[1:]) + 1, segments=lengths)
 
   # Place 0 is the prompt's last token, and what a response's tokens are counted from.
@@ -120,11 +113,8 @@ def with_trained_end(responses: Responses, stop_ids: Sequence[int]) -> Responses
   score of another is a guess, of which a policy could make a habit by its last token alone.
 
   A response cut at the length limit stays as it is, since no end was said: so do the cut ones that
-  scalar models are trained on, and `ppo.penalise_missing_eos` says what the cut costs.
-
-  Args:
-    responses: as they were sampled.
-    stop_ids: the tokens that end a response, the one of training first.
+  scalar models are trained on, and `ppo.penalise_missing_eos` says what the cut costs. Of the stop
+  ids that of training comes first.
   """
   tokens = responses.tokens
   mask = responses.mask
@@ -138,23 +128,15 @@ def scores_at(
   tokens: Int[Array, "B T"],
   mask: Bool[Array, "B T"],
   places: Int[Array, " B"],
-) -> Float[Array, " B"]:
-  """Returns a scalar model's score of whole conversations, each at a place of its own.
-
-  Args:
-    model: a scalar model.
-    params: its parameters.
-    tokens: the conversations.
-    mask: which tokens are real.
-    places: where each score is read, from 0 to T − 1.
-  """
+) -> PerRow:
+  """Returns a scalar model's score of whole conversations, each at its own place, 0 to T − 1."""
   scores = model.apply(params, tokens, mask)
   return jnp.take_along_axis(scores, places[:, None], axis=1)[:, 0]
 
 
 def token_values(
   model: pure.PureModel, params: Params, prompts: Prompts, responses: Responses
-) -> Float[Array, "B R"]:
+) -> PerToken:
   """Returns a scalar model's value of the state before each response token, 0 on padding.
 
   The end is a state of no token, so which one ended a response changes no value.
