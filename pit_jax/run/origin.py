@@ -194,11 +194,7 @@ def language_judge(config: ml_collections.ConfigDict, platform: str) -> Publishe
 
 
 def published(
-  config: ml_collections.ConfigDict,
-  platform: str,
-  key: str,
-  model: str,
-  limits: tuple[int, int],
+  config: ml_collections.ConfigDict, platform: str, key: str, model: str, limits: tuple[int, int]
 ) -> Published:
   """Returns the language model in a directory, its weights unread.
 

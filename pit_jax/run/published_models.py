@@ -141,12 +141,7 @@ def _check_choice(key: str, chosen: str, allowed: Sequence[str]) -> None:
 
 
 def _described(
-  config: ml_collections.ConfigDict,
-  keys: str,
-  named: str,
-  kind: str,
-  backend: str,
-  platform: str,
+  config: ml_collections.ConfigDict, keys: str, named: str, kind: str, backend: str, platform: str
 ) -> Published:
   """Returns the published reward model that a configuration names.
 

@@ -169,9 +169,7 @@ SFT = kinds.Kind(
   cut="accumulation",
   passes=lambda job: BACK,
   needs=_sft_needs,
-  programs=lambda run, stage: [
-    (programs.imitation, stage.section, run.prompt_of(stage.prompts)),
-  ],
+  programs=lambda run, stage: [(programs.imitation, stage.section, run.prompt_of(stage.prompts))],
   problems=supervised_problems,
 )
 PREFERENCE = kinds.Kind(
@@ -240,9 +238,7 @@ SAMPLING = kinds.Kind(  # a response for every row
   cut="minibatches",
   passes=lambda job: 1.0,
   needs=lambda run, stage: {},
-  programs=lambda run, stage: [
-    (programs.sampling, stage.section, run.prompt_of(stage.prompts), 1),
-  ],
+  programs=lambda run, stage: [(programs.sampling, stage.section, run.prompt_of(stage.prompts), 1)],
   curves=(),
   unit="batches",
   reads_responses=False,

@@ -161,10 +161,7 @@ def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) 
     flops=2.0
     * _multiplied(run, run.language)
     * (prompts * prompt + job.batch_size * (run.response - 1)),
-    made={
-      "policy": memory.gathered(run),
-      "cache": abstract.device_bytes(cache),
-    },
+    made={"policy": memory.gathered(run), "cache": abstract.device_bytes(cache)},
     sampled=run.response - 1,
   )
 

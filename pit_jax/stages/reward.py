@@ -238,10 +238,7 @@ def _gaps(
 
 
 def _encoded(
-  context: contexts.Context,
-  encode_pairs: Callable,
-  fold: preferences.Fold,
-  margin_scale: float,
+  context: contexts.Context, encode_pairs: Callable, fold: preferences.Fold, margin_scale: float
 ) -> tuple[tables.Table, tables.Table]:
   """Returns the pairs to train on, with their margins where these count, and those to validate on.
 

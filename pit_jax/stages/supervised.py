@@ -149,11 +149,7 @@ def place(
 # To jit every function made anew is another program; so equal jobs share theirs.
 @functools.cache
 def _compiled(
-  model: pure.PureModel,
-  objective: Callable,
-  optimizer,
-  accumulation: int,
-  mesh: jax.sharding.Mesh,
+  model: pure.PureModel, objective: Callable, optimizer, accumulation: int, mesh: jax.sharding.Mesh
 ):
   loss = pure.on_trained(objective(model))
   step = training_step.make_train_step(loss, optimizer, accumulation=accumulation)
