@@ -1,8 +1,7 @@
 """What is refused of a configuration on its devices before the first stage is trained."""
 
 import dataclasses
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from pit_jax import layout, parallel
 from pit_jax.data import encode, preferences
 from pit_jax.improve import gains
 from pit_jax.run import kinds
+from pit_jax.run import rows as run_rows
 
 # What numbers may be; one that is not a number is never within. Values that are not listed are
 # checked where they are used.
@@ -113,13 +113,12 @@ def outside(section: Any, ranges: dict[str, str], prefix: str = "") -> Iterator[
 def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields what is wrong with the division of the rows."""
   yield from outside(config.data, FOLDS, "data.")
+  folds = tuple(config.data.folds)
   wanted = {name: config[name].fold for name in kinds.sections(config)}
-  missing = [
-    f"{name}.fold={fold}" for name, fold in wanted.items() if fold not in config.data.folds
-  ]
+  missing = [f"{name}.fold={fold}" for name, fold in wanted.items() if fold not in folds]
   if missing:
     yield (
-      f"data.folds={tuple(config.data.folds)} lacks what {', '.join(missing)} names; give at least "
+      f"data.folds={folds} lacks what {', '.join(missing)} names; give at least "
       f"{tuple(sorted({*wanted.values()}))}, or other folds to these sections"
     )
 
@@ -127,9 +126,7 @@ def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
 def batches(
   config: ml_collections.ConfigDict, method: kinds.Method, mesh: jax.sharding.Mesh
 ) -> None:
-  """Refuses batches that do not divide over the mesh, or are cut into parts that do not.
-
-  Such a part would be computed whole by every device.
+  """Refuses batches or parts of them that do not divide: every device would compute all of one.
 
   Raises:
     ValueError: one does not; the error names the keys and what they have to be.
@@ -159,11 +156,7 @@ def batches(
 
 
 def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -> None:
-  """Refuses limits that leave no room for a text, before any encoded set is written.
-
-  Args:
-    rows: of the first fold.
-    settings: how they are encoded.
+  """Refuses limits that leave no room for a text of some rows, before any encoded set is written.
 
   Raises:
     ValueError: they leave none; the error says how long they have to be.
@@ -174,21 +167,8 @@ def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -
     encode.demonstrations(rows[:1], settings.formats["policy"], cutting)
 
 
-def packing(
-  config: ml_collections.ConfigDict,
-  method: kinds.Method,
-  rows: Mapping[str, Sequence[preferences.Preference]],
-  settings: encode.Settings,
-  tokens: pathlib.Path,
-) -> None:
+def packing(config: ml_collections.ConfigDict, method: kinds.Method, rows: run_rows.Rows) -> None:
   """Refuses packed rows that are shorter than a demonstration that goes into them.
-
-  Args:
-    config: of the run.
-    method: its recipe.
-    rows: fold → its rows.
-    settings: how they are encoded.
-    tokens: where encoded sets are kept.
 
   Raises:
     ValueError: a section's packed_length is too short; the error says how long it has to be.
@@ -196,11 +176,11 @@ def packing(
   longest: dict[str, tuple[int, str]] = {}
   for stage in method.stages(config):
     job = config[stage.section]
-    fold_rows = rows[kinds.fold_of(config, stage)]
-    if fold_rows and job.get("packing") and job.packed_length:
-      table = encode.demonstrations(fold_rows, settings.formats[stage.prompts], settings, tokens)
-      longest_row = (table.longest_row, stage.name)
-      longest[stage.section] = max(longest.get(stage.section, (0, "")), longest_row)
+    part = rows.folds[kinds.fold_of(config, stage)]
+    if part and job.get("packing") and job.packed_length:
+      form = rows.settings.formats[stage.prompts]
+      length = encode.demonstrations(part, form, rows.settings, rows.tokens).longest_row
+      longest[stage.section] = max(longest.get(stage.section, (0, "")), (length, stage.name))
 
   for section, (length, name) in longest.items():
     if length > (limit := config[section].packed_length):

@@ -103,13 +103,7 @@ def fold_of(config: ml_collections.ConfigDict, stage: Stage) -> str:
 
 
 def steps_of(config: ml_collections.ConfigDict, stage: Stage, rows: int) -> int:
-  """Returns how many steps a stage takes.
-
-  Args:
-    config: of the run.
-    stage: one of its stages.
-    rows: of its fold.
-  """
+  """Returns how many steps a stage takes with so many rows in its fold."""
   job = config[stage.section]
   if stage.steps is not None:
     return stage.steps

@@ -41,10 +41,7 @@ def once(
 ) -> MadeRows:
   """Returns the rows of a name, which are made and written first if they are not there.
 
-  Args:
-    context: of the run.
-    name: of their file, such as "rows/labels"; it becomes WORKDIR/rows/labels.jsonl.
-    make: makes them; hosts call it together, and the first one writes.
+  "rows/labels" lie in WORKDIR/rows/labels.jsonl. All hosts make them together; the first writes.
 
   Raises:
     ValueError: what lies there is no file of rows.

@@ -62,11 +62,10 @@ class Models:
     For the beginning of supervised stages and of RL; the stages of a curriculum share
     theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
     """
-    if self.language.size < SMALL:
-      return
-    jax.clear_caches()
-    gc.collect()
-    self.trim()
+    if self.language.size >= SMALL:
+      jax.clear_caches()
+      gc.collect()
+      self.trim()
 
   def trim(self) -> None:
     """Gives the system what the process has freed, of which each compilation leaves much.

@@ -12,23 +12,12 @@ from pit_jax.storage import places
 from pit_jax.training import flight, timing
 
 # Parts of a configuration on which nothing depends that is trained, but for the rounding of other
-# devices: a run continues under other ones, and a finished run is evaluated anew.
+# devices: a run continues under other ones, and a finished run is evaluated anew. Of the models,
+# `ablations` says which further ones are trained.
 CHANGEABLE = (
-  "ablations",  # which further models are trained
-  "checkpoints",
-  "data.cache",
-  "evaluation",
-  "log_every",
-  "log_every_rl",
-  "mesh",
-  "model.attention",
-  "model.offload",
-  "profile",
-  "recorder",
-  "save_every",
-  "save_every_rl",
-  "wandb",
-)
+  "ablations", "checkpoints", "data.cache", "evaluation", "log_every", "log_every_rl", "mesh",
+  "model.attention", "model.offload", "profile", "recorder", "save_every", "save_every_rl", "wandb",
+)  # fmt: skip
 SHOWN = 5  # values in which configurations differ
 
 
@@ -68,8 +57,9 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   ]
 
   if changed:
-    rest = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
-    shown = "; ".join([*changed[:SHOWN], *rest])
+    shown = "; ".join(changed[:SHOWN])
+    if len(changed) > SHOWN:
+      shown += f"; and {len(changed) - SHOWN} more"
     raise ValueError(
       f"{places.address(workdir)} holds a run with another configuration ({shown}); "
       "use that configuration to continue it, or another --workdir"
