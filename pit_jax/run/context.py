@@ -216,43 +216,28 @@ def build(
   run_rows.warn(data, settings.tokenizer)
   checks.lengths(next(part for part in folds.values() if part), settings)
   checks.packing(config, recipe, rows)
-  run = _arrays(config, recipe, base_directory, settings.tokenizer.vocab_size, others[0])
-  shape = run.language.config
-  waits = config.model.offload
-  base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
+  shape = origin.shape(config, base_directory, settings.tokenizer.vocab_size, platform)
+  language = pure.language_model(shape)
+  scalar = pure.scalar_model(shape)
+  mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
+  checks.batches(config, recipe, mesh)
+  checks.offload(config)
+  memory.check(abstract.Arrays(config, mesh, language, scalar, others[0]), recipe)
 
+  waits = config.model.offload
+  base = origin.load(base_directory, shape, mesh, waits) if base_directory else None
   jobs = [config[name] for name in kinds.sections(config)]
+  read = {job.fold for job in jobs if recipe.kinds[job.kind].reads_responses}
   asking = inference.Inference(
-    language=run.language,
-    scalar=run.scalar,
+    language=language,
+    scalar=scalar,
     settings=settings,
-    response_length=rows.longest(
-      {job.fold for job in jobs if recipe.kinds[job.kind].reads_responses}
-    ),
+    response_length=rows.longest(read),
     batch_size=config.inference_batch_size,
-    mesh=run.mesh,
+    mesh=mesh,
     by_length=c.length_buckets,
   )
 
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
   models = run_models.Models(asking, waits, base, *others)
-  return Context(config, workdir, recipe, run.mesh, rows, models)
-
-
-def _arrays(
-  config: ml_collections.ConfigDict,
-  recipe: kinds.Method,
-  base_directory: pathlib.Path | None,
-  vocabulary: int,
-  reward: published_models.Published | None,
-) -> abstract.Arrays:
-  """Returns the networks and the mesh of a run that fits it."""
-  model = origin.shape(config, base_directory, vocabulary, jax.devices()[0].platform)
-  language = pure.language_model(model)
-  mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
-  checks.batches(config, recipe, mesh)
-  checks.offload(config)
-  arrays = abstract.Arrays(config, mesh, language, pure.scalar_model(model), reward)
-  memory.check(arrays, recipe)
-
-  return arrays
+  return Context(config, workdir, recipe, mesh, rows, models)
