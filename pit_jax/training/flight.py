@@ -68,12 +68,7 @@ class Recorder:
 
 
 def cause(broken: Mapping[str, float], inputs: Mapping[str, np.ndarray]) -> str:
-  """Returns a plain sentence on why a step may have gone wrong.
-
-  Args:
-    broken: the metrics that were not as they should be.
-    inputs: the arrays the step was given, by name.
-  """
+  """Returns a sentence on why a step may have gone wrong, by its broken metrics and its inputs."""
   for name, value in inputs.items():
     if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
       rows = sorted({int(place[0]) for place in np.argwhere(~np.isfinite(np.atleast_1d(value)))})
@@ -146,12 +141,7 @@ def write(
   return f"{why}. Recorded in {places.address(folder)}; replay it with: {command}"
 
 
-def _keep(
-  folder: pathlib.Path,
-  record: Mapping[str, Any],
-  inputs: Mapping[str, np.ndarray],
-  checkpoint: str | None,
-) -> None:
+def _keep(folder: pathlib.Path, record, inputs, checkpoint: str | None) -> None:
   """Writes the files of a record."""
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
@@ -185,11 +175,7 @@ class Replay:
   step: int
 
   def folder(self, workdir: str | os.PathLike) -> pathlib.Path:
-    """Returns the folder of the step's record.
-
-    Raises:
-      ValueError: it was not.
-    """
+    """Returns the folder of the step's record; raises a ValueError where it was not recorded."""
     folder = pathlib.Path(workdir) / FOLDER / f"{self.stage}-{self.step}"
     if not (folder / "record.json").exists():
       there = sorted(path.name.replace("-", ":") for path in folder.parent.glob("*-*"))
@@ -216,11 +202,7 @@ class Replay:
 
 
 def parse(text: str | None) -> Replay | None:
-  """Returns the step that STAGE:STEP names; None is no step.
-
-  Raises:
-    ValueError: it names none.
-  """
+  """Returns the step that STAGE:STEP names, None for None; raises a ValueError if it names none."""
   if text is None:
     return None
   stage, _, step = text.rpartition(":")
