@@ -26,7 +26,6 @@ class Arrays:
   """The models and rows of a run as abstract arrays.
 
   Attributes:
-    config: of the run.
     mesh: the devices, which need not exist.
     language: the network of policy and improver.
     scalar: the network of reward, gap reward and value models.

@@ -40,7 +40,12 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   wrong = [*outside(config, RECORDS), *_folds(config), *_evaluation(config.evaluation)]
   wrong += outside(config.model, MODEL, "model.")
   for name in kinds.sections(config):
-    wrong += _section(name, config[name], method)
+    section = config[name]
+    if kind := method.kinds.get(section.kind):
+      wrong += [*outside(section, kind.allowed, f"{name}."), *kind.problems(name, section)]
+    else:
+      known = ", ".join(method.kinds)
+      wrong.append(f"{name}.kind={section.kind!r}; recipe {method.name} has {known}")
 
   if config.profile.stage and not 1 <= config.profile.first <= config.profile.last:
     wrong.append(
@@ -51,17 +56,6 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   # Stages want sections in order, and what the recipe says wants stages.
   if wrong := wrong or [*_stages(config, method)] or [*method.problems(config)]:
     raise ValueError("; ".join(wrong))
-
-
-def _section(name: str, section: Any, method: kinds.Method) -> Iterator[str]:
-  """Yields what is wrong with a section by which a run trains."""
-  kind = method.kinds.get(section.kind)
-  if kind is None:
-    yield f"{name}.kind={section.kind!r}; recipe {method.name} has {', '.join(method.kinds)}"
-    return
-
-  yield from outside(section, kind.allowed, f"{name}.")
-  yield from kind.problems(name, section)
 
 
 def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator[str]:
@@ -191,11 +185,7 @@ def packing(config: ml_collections.ConfigDict, method: kinds.Method, rows: run_r
 
 
 def offload(config: ml_collections.ConfigDict) -> None:
-  """Refuses to let models wait in the hosts' memory where they cannot, or where none would.
-
-  Raises:
-    ValueError: the devices know no such memory, or all models share a base.
-  """
+  """Refuses, with a ValueError, to let models wait in the hosts' memory where none can or would."""
   if not config.model.offload:
     return
   if config.model.lora.rank:

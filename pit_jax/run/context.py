@@ -32,10 +32,8 @@ class Context:
   Stages read it and write only below `workdir`.
 
   Attributes:
-    config: of the run.
     workdir: its folder.
     recipe: its method.
-    mesh: its devices.
     rows: its preferences, in folds and in tokens.
     models: its networks at work, and what others trained.
     outlook: what is left to be trained, for the progress shown.
@@ -91,12 +89,10 @@ class Context:
 
     Args:
       name: the stage's name.
-      advance: as for `loop.fit`.
-      state: before the first step.
+      advance: as for `loop.fit`, as are the state and the other arguments.
       best: which checkpoint is kept beside the newest, as for `keeping.Keeping`.
       score: the metric by which it is the best.
       phases: measures the parts of `advance`.
-      **arguments: of `loop.fit`, such as steps.
 
     Raises:
       ValueError: the recipe does not declare the stage: plans and the report would know nothing of

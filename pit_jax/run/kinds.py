@@ -16,27 +16,16 @@ IMPROVER = "improver"
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """A stage of training as a recipe plans it.
+  """A stage of training as a recipe plans it."""
 
-  Attributes:
-    name: as checkpoints, metrics and progress have it.
-    section: of the configuration, which says its kind, its fold and how it trains.
-    steps: how many it takes; None: as many as its section says.
-    fold: whose rows it sees; "": that of its section.
-    prompts: POLICY or IMPROVER.
-    reward: of RL, the network that gives the reward, as `abstract.Arrays.network` names it.
-    kept: networks of the models that stay on the devices meanwhile and have no part in it.
-    kind: "": that of its section.
-  """
-
-  name: str
-  section: str
-  steps: int | None = None
-  fold: str = ""
-  prompts: str = POLICY
-  reward: str = "reward"
-  kept: tuple[str, ...] = ()
-  kind: str = ""
+  name: str  # as checkpoints, metrics and progress have it
+  section: str  # of the configuration, which says its kind, its fold and how it trains
+  steps: int | None = None  # how many it takes; None: as many as its section says
+  fold: str = ""  # whose rows it sees; "": that of its section
+  prompts: str = POLICY  # or IMPROVER
+  reward: str = "reward"  # of RL, the network that gives it, as `abstract.Arrays.network` names it
+  kept: tuple[str, ...] = ()  # networks of the models that stay on the devices and have no part
+  kind: str = ""  # "": that of its section
 
 
 @dataclasses.dataclass(frozen=True)

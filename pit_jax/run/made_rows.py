@@ -19,17 +19,11 @@ from pit_jax.storage import places
 
 @dataclasses.dataclass(frozen=True)
 class MadeRows:
-  """Rows of a run's own making, as they lie on disk.
+  """Rows of a run's own making, as they lie on disk."""
 
-  Attributes:
-    name: of their file below the workdir, without its ending.
-    rows: as JSON holds them.
-    hash: a sha256 (16 hex digits) of the file.
-  """
-
-  name: str
-  rows: list[dict[str, Any]]
-  hash: str
+  name: str  # of their file below the workdir, without its ending
+  rows: list[dict[str, Any]]  # as JSON holds them
+  hash: str  # a sha256 (16 hex digits) of the file
 
   def column(self, name: str) -> list[Any]:
     """Returns one field of every row."""

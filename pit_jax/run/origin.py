@@ -22,15 +22,10 @@ EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "b
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-  """A pretrained language model.
+  """A pretrained language model."""
 
-  Attributes:
-    params: its parameters, on the mesh; without adapters.
-    fingerprint: of the files they were read from.
-  """
-
-  params: Params
-  fingerprint: str
+  params: Params  # on the mesh; without adapters
+  fingerprint: str  # of the files they were read from
 
 
 def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
@@ -151,16 +146,10 @@ def load(
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A published language model, asked in its own tokens and its own template.
-
-  Attributes:
-    directory: where it lies.
-    settings: its tokenizer, template and length limits.
-    config: its shape.
-  """
+  """A published language model, asked in its own tokens and its own template."""
 
   directory: pathlib.Path
-  settings: encode.Settings
+  settings: encode.Settings  # its tokenizer, template and length limits
   config: architecture.ModelConfig
 
   @functools.cached_property
@@ -173,10 +162,7 @@ class Published:
     }
 
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
-    """Returns the inference of the model, and its parameters on the devices.
-
-    Args:
-      like: how the run's models are asked: batch size, response length and mesh.
+    """Returns the inference of the model, asked like the run's, and its parameters on the devices.
 
     Raises:
       ValueError: its weights cannot be read or do not fit.
@@ -201,12 +187,7 @@ def published(
 ) -> Published:
   """Returns the language model in a directory, its weights unread.
 
-  Args:
-    config: of the run.
-    platform: of the devices, which choose the attention.
-    key: of the configuration that names it.
-    model: the directory.
-    limits: the most tokens of a prompt and of a reply.
+  A key of the configuration names it; the limits are the most tokens of a prompt and of a reply.
 
   Raises:
     ValueError: if the directory holds no language model with its tokenizer.

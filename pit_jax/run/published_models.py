@@ -29,19 +29,12 @@ _SHIFTED = frozenset((
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A published reward model, asked in its own tokens and its own template.
-
-  Attributes:
-    directory: where it lies.
-    reader: turns conversations into its tokens.
-    published: its config.json.
-    config: its shape; None of one that transformers computes in PyTorch.
-  """
+  """A published reward model, asked in its own tokens and its own template."""
 
   directory: pathlib.Path
-  reader: classifier_text.Reader
-  published: transformers.PreTrainedConfig
-  config: architecture.ModelConfig | None
+  reader: classifier_text.Reader  # turns conversations into its tokens
+  published: transformers.PreTrainedConfig  # its config.json
+  config: architecture.ModelConfig | None  # None of one that transformers computes in PyTorch
 
   @functools.cached_property
   def metadata(self) -> dict[str, str]:
@@ -216,5 +209,4 @@ def _longest(
   positions = getattr(text_config, "max_position_embeddings", None) or 0
   if text_config.model_type in _SHIFTED:
     positions -= text_config.pad_token_id + 1
-
   return min(longest, positions) if positions > 0 else longest  # XLNet says -1: any number

@@ -15,19 +15,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """The preferences of a run.
+  """The preferences of a run."""
 
-  Attributes:
-    data: all that was loaded.
-    folds: the same by fold.
-    settings: tokenizer, template and length limits.
-    tokens: where encoded data sets are kept.
-  """
-
-  data: preferences.PreferenceSet
-  folds: preferences.Folds
-  settings: encode.Settings
-  tokens: pathlib.Path
+  data: preferences.PreferenceSet  # all that was loaded
+  folds: preferences.Folds  # the same by fold
+  settings: encode.Settings  # tokenizer, template and length limits
+  tokens: pathlib.Path  # where encoded data sets are kept
 
   def fold(self, name: str) -> preferences.Fold:
     """Returns the rows of a fold, with the part of it that validates."""
@@ -72,12 +65,7 @@ def load(
 
 
 def warn(data: preferences.PreferenceSet, words: text.Tokenizer) -> None:
-  """Logs how many rows hold texts that are not what they seem, as the doctor finds them.
-
-  Args:
-    data: the rows of a run.
-    words: its tokenizer, whose template marks turns.
-  """
+  """Logs how many rows hold texts that are not what they seem, as the doctor finds them."""
   for kind, numbers in suspects.count(data.rows, suspects.spelled(words)).items():
     _LOG.warning(
       "%s: %s (%d rows, the first at %s); they are trained on as they are, launch/doctor.py says "

@@ -69,11 +69,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
 
 
 def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-  """Returns the configuration of the run in a workdir.
-
-  Raises:
-    ValueError: if there is none.
-  """
+  """Returns the configuration of the run in a workdir; raises a ValueError if there is none."""
   path = workdir / "config.json"
   if not path.is_file():
     raise ValueError(
@@ -84,11 +80,7 @@ def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the JSON object that a file of a run holds.
-
-  Raises:
-    ValueError: it holds something else, which no run wrote.
-  """
+  """Returns the JSON object of a file; raises a ValueError if it holds what no run wrote."""
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
   except ValueError as error:

@@ -28,7 +28,6 @@ def calibrate(
   model as it was; gaps and zero point are the model's own, in the new unit.
 
   Args:
-    context: of the run.
     name: of the model.
     facts: returns what is known of the model as it is.
     sample: (key, temperature) → its scores of the samples, Float[N].

@@ -34,7 +34,6 @@ def run(
   columns beside the pairs; a run that goes on reads them back.
 
   Args:
-    context: of the run.
     name: the stage's name.
     fold: the pairs; its validation part tells loss and accuracy on pairs that are not trained on.
     start: the policy to start from.

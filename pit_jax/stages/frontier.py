@@ -24,33 +24,22 @@ FOLDER = "frontier"
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-  """Callback that keeps samples along a chain of RL stages.
+  """Callback that keeps samples along a chain of RL stages, after the last iteration too."""
 
-  Attributes:
-    every: RL iterations of a stage between two times; its last one is among them too.
-    keep: (stage, policy or improver, iterations of the stage) → what there is to log.
-  """
-
-  every: int
+  every: int  # RL iterations of a stage between two times
+  # (stage, policy or improver, iterations of the stage) → what there is to log.
   keep: Callable[[str, Params, int], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-  """The samples of one checkpoint.
-
-  Attributes:
-    stage: its stage.
-    step: RL iterations of the whole chain.
-    drafts: what the improver was shown, one per prompt; None for the policy.
-    responses: what was sampled, in words.
-    kl: log π(y) − log π_SFT(y) of each, in nats, Float[N]; the mean estimates the KL per response.
-  """
+  """The samples of one checkpoint."""
 
   stage: str
-  step: int
-  drafts: list[str] | None
-  responses: list[str]
+  step: int  # RL iterations of the whole chain
+  drafts: list[str] | None  # what the improver was shown, one per prompt; None for the policy
+  responses: list[str]  # in words
+  # log π(y) − log π_SFT(y) of each, in nats, Float[N]; the mean estimates the KL per response.
   kl: np.ndarray
 
 
@@ -66,7 +55,6 @@ def watch(
   checkpoint met again after a restart leaves the same file.
 
   Args:
-    context: of the run.
     steps: RL iterations of the whole chain.
     reference: the SFT model to which the KL is measured.
     drafts: (questions, key) → what an improver is to improve; None for a policy.

@@ -201,13 +201,9 @@ def _make_assessment(policy, value, settings, eos_id):
 
     # grpo has its KL in the loss; in the reward it would count twice.
     beta = 0.0 if settings.estimator == "grpo" else state.kl_coefficient
+    judged = (prompts, responses, penalised, logprobs, reference_logprobs, values)
     batch = experiences.judge(
-      prompts,
-      responses,
-      penalised,
-      logprobs,
-      reference_logprobs,
-      values,
+      *judged,
       estimator=settings.estimator,
       samples=settings.samples,
       kl_coefficient=beta,

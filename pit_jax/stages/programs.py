@@ -22,26 +22,17 @@ PAD_ID = 0
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """One compiled program of a run.
+  """One compiled program of a run: a jitted function and its abstract arguments."""
 
-  Attributes:
-    name: what it does.
-    function: a jitted function.
-    arguments: its abstract arguments.
-    roles: role → those of the arguments that are of it; the others are rows and numbers.
-    flops: operations of the mathematics, over all devices; see `costs.py`.
-    made: role → bytes of each device that the program itself makes for it: weights gathered for
-      sampling, keys and values.
-    sampled: tokens that are sampled one after the other.
-  """
-
-  name: str
+  name: str  # what it does
   function: Callable
   arguments: tuple
-  roles: dict[str, Any]
-  flops: float
+  roles: dict[str, Any]  # role → arguments that are of it; the others are rows and numbers
+  flops: float  # of the mathematics, over all devices; see `costs.py`
+  # Role → bytes of each device that the program itself makes for it: weights gathered for sampling,
+  # keys and values.
   made: dict[str, int] = dataclasses.field(default_factory=dict)
-  sampled: int = 1
+  sampled: int = 1  # tokens that are sampled one after the other
 
 
 def imitation(run: abstract.Arrays, section: str, prompt: int) -> Program:

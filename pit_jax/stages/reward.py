@@ -51,7 +51,6 @@ def run(
   """Trains R_P on (x, y_w, y_l), and calibrates it on the validation part.
 
   Args:
-    context: of the run.
     name: the stage's name.
     fold: the pairs to train on, and those to validate on.
     start: the model whose trunk to start from.

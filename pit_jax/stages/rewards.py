@@ -33,7 +33,6 @@ def chosen(
   rewards is said to the stages that have one of them; the others keep their own.
 
   Args:
-    context: of the run.
     job: the section of RL.
     own: name → what the recipe rewards this stage with.
     questions: the texts of the stage's prompts.

@@ -37,18 +37,12 @@ EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "rewards", "key")  # g
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-  """Policy and value model in training, and β.
+  """Policy and value model in training, and β."""
 
-  Attributes:
-    train: what changes; its parameters are {"policy", "value"}, what is trained of each, or the
-      policy alone.
-    base: what is frozen of each.
-    kl_coefficient: β as the controller left it, in units of score per nat.
-  """
-
+  # Its parameters are {"policy", "value"}, what is trained of each, or the policy alone.
   train: training_step.TrainState
-  base: Params
-  kl_coefficient: float
+  base: Params  # what is frozen of each
+  kl_coefficient: float  # β as the controller left it, in units of score per nat
 
   @property
   def policy(self) -> Params:
@@ -108,7 +102,7 @@ def run(
   watch: frontier.Watch | None = None,
   extra_metrics: ExtraMetrics = lambda *_: {},
 ) -> Learner:
-  """Maximises E[reward] − β KL(policy ‖ reference) by policy gradients.
+  """Maximises E[reward] − β KL(policy ‖ reference) by policy gradients, and returns the learner.
 
   Whether that is PPO with a value model or one of the estimators without says `job.estimator`.
 
@@ -116,7 +110,6 @@ def run(
   horizon of the KL controller: those of all planned iterations together.
 
   Args:
-    context: of the run.
     name: the stage's name; also seeds its prompts' order and its noise.
     prompts: every prompt of the stage (types.Prompts); for the improver they show the reference
       response. Batches are random and of one width: by length they would differ in what they are
@@ -130,9 +123,6 @@ def run(
     planned: of the whole optimisation; None: this stage is all there is.
     watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
     extra_metrics: see `ExtraMetrics`; rows are as `RewardFn` gets them.
-
-  Returns:
-    Policy and value model after the last iteration.
   """
   order = batches.Batches(prompts, job.batch_size // job.samples, context.seed(name))
   key = context.key(name)
@@ -218,7 +208,6 @@ def begin(
   """Returns policy and value model before the first iteration, on the mesh.
 
   Args:
-    context: of the run.
     start: {"policy", "value"}, the language model and the value model to start from; that of an
       estimator which wants none is not read.
     job: the config's `rl` section.

@@ -21,7 +21,6 @@ def run(
   """Returns a language model trained on x → y_w, or as an improver on (x, y_l) → y_w.
 
   Args:
-    context: of the run.
     name: the stage's name.
     fold: the rows; its validation part tells the loss on rows that are not trained on.
     start: the model to start from.

@@ -34,7 +34,6 @@ def run(
   """Trains a model on a data set for a number of epochs.
 
   Args:
-    context: of the run.
     name: the stage's name; also seeds the order of its batches.
     model: what to train.
     objective: model → loss function; see `objectives`.

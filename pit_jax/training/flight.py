@@ -30,17 +30,11 @@ FOLDER = "flight"
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-  """Limits of metrics beyond which a step of a stage is worth a record.
+  """Limits of metrics beyond which a step of a stage is worth a record; 0 is none."""
 
-  Attributes:
-    kl: nats per response between policy and reference above which a step is recorded; 0 is never.
-    negative_kl: nats below 0 from which on it is, since only chance can take it there; 0 is never.
-    ratio: distance from 1 of the first minibatch's mean ratio above which it is; 0 is never.
-  """
-
-  kl: float = 0.0
-  negative_kl: float = 0.0
-  ratio: float = 0.0
+  kl: float = 0.0  # nats per response between policy and reference
+  negative_kl: float = 0.0  # nats below 0, where only chance can take that KL
+  ratio: float = 0.0  # distance from 1 of the first minibatch's mean ratio
 
   def watches(self, name: str) -> bool:
     """Returns whether a metric can tell that a step went wrong."""

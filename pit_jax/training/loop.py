@@ -36,7 +36,8 @@ def fit(
   The result does not depend on how often the run was interrupted, as long as `advance` is a
   function of its arguments alone: randomness and data must follow from the step. A stage that is
   already finished is read back without a step. Under `workdir` it writes checkpoints/<stage>,
-  metrics/<stage>.jsonl, tensorboard/<stage> and samples/<stage>.jsonl.
+  metrics/<stage>.jsonl, tensorboard/<stage> and samples/<stage>.jsonl. Returned is the state after
+  the last step; or after the best evaluated one, if that is kept.
 
   Args:
     stage: the stage's name, unique in the workdir.
@@ -44,7 +45,6 @@ def fit(
       pytree of arrays, recorded if it goes wrong.
     state: that before the first step, of the restored one's structure; it is used up.
     steps: training steps in all, at least 1.
-    workdir: the run's directory.
     metadata: JSON-serialisable description of what the stage depends on; a checkpoint saved under
       another one is refused. The number of steps is added, since schedules depend on it.
     log_every: steps between two logged ones, at least 1; the last step is always logged.
@@ -53,9 +53,6 @@ def fit(
     evaluate_every: steps between two evaluations; 0 evaluates after the last step alone.
     samples: maps (state, completed steps) to rows worth reading; called when evaluation is due.
     surroundings: checkpoints that stay, records of steps that went wrong, measurements.
-
-  Returns:
-    The state after the last step; or after the best evaluated one, if that is kept.
 
   Raises:
     ValueError: an argument is out of range, or the checkpoint belongs to another run.

@@ -54,15 +54,10 @@ class Phases:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-  """Steps that JAX's profiler looks at, into WORKDIR/profile/<stage>, which XProf opens.
+  """Steps that JAX's profiler looks at, into WORKDIR/profile/<stage>, which XProf opens."""
 
-  Attributes:
-    first: of these steps, from 1.
-    last: of these steps; 0 is none.
-  """
-
-  first: int = 1
-  last: int = 0
+  first: int = 1  # of these steps, from 1
+  last: int = 0  # 0 is none
 
   def __post_init__(self):
     if self.last and not 1 <= self.first <= self.last:

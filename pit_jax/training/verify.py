@@ -16,19 +16,12 @@ from pit_jax.training import interruption
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-  """A saved step of a run.
-
-  Attributes:
-    stage: its stage.
-    step: completed steps.
-    digest: of its arrays and of all saved steps of the stage before it.
-    arrays: CRC-32 of every array of the state, parameters and optimiser's alike, by name.
-  """
+  """A saved step of a run."""
 
   stage: str
-  step: int
-  digest: str
-  arrays: Mapping[str, int]
+  step: int  # completed ones
+  digest: str  # of its arrays and of all saved steps of the stage before it
+  arrays: Mapping[str, int]  # name → CRC-32, of the whole state: parameters and optimiser's alike
 
 
 def chain(workdir: str | os.PathLike) -> list[Link]:
