@@ -23,20 +23,13 @@ TEMPLATE_TOKENS = 16  # of an improver prompt beside x and the reference: its te
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-  """The models and rows of a run as abstract arrays.
-
-  Attributes:
-    mesh: the devices, which need not exist.
-    language: the network of policy and improver.
-    scalar: the network of reward, gap reward and value models.
-    published: a published reward model that is R_P; None: R_P is trained here.
-  """
+  """The models and rows of a run as abstract arrays."""
 
   config: ml_collections.ConfigDict
-  mesh: jax.sharding.Mesh
-  language: pure.PureModel
-  scalar: pure.PureModel
-  published: published_models.Published | None = None
+  mesh: jax.sharding.Mesh  # of devices, which need not exist
+  language: pure.PureModel  # of policy and improver
+  scalar: pure.PureModel  # of reward, gap reward and value models
+  published: published_models.Published | None = None  # that is R_P; None: R_P is trained here
 
   @property
   def reward(self) -> pure.PureModel | None:

@@ -30,24 +30,16 @@ class Context:
   """A run: its configuration, its folder and its random keys, beside its rows, models and devices.
 
   Stages read it and write only below `workdir`.
-
-  Attributes:
-    workdir: its folder.
-    recipe: its method.
-    rows: its preferences, in folds and in tokens.
-    models: its networks at work, and what others trained.
-    outlook: what is left to be trained, for the progress shown.
-    made_rows: hashes of what the run made for itself and a stage is trained on, by name; see
-      made_rows.py.
   """
 
   config: ml_collections.ConfigDict
   workdir: pathlib.Path
   recipe: kinds.Method
   mesh: jax.sharding.Mesh
-  rows: run_rows.Rows
-  models: run_models.Models
-  outlook: timing.Outlook | None = None
+  rows: run_rows.Rows  # its preferences, in folds and in tokens
+  models: run_models.Models  # its networks at work, and what others trained
+  outlook: timing.Outlook | None = None  # what is left to be trained, for the progress shown
+  # Hashes of what the run made for itself and a stage is trained on, by name; see made_rows.py.
   made_rows: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def announced(

@@ -30,35 +30,29 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """What all jobs of one kind have in common.
+  """What all jobs of one kind have in common."""
 
-  Attributes:
-    allowed: what numbers may be, in words of `checks.RANGES` → their keys, separated by blanks.
-    cut: the key that says into how many parts a batch is cut.
-    passes: section → how many networks a row passes in a step (there 1, there and back 3); progress
-      compares stages of different kinds by it.
-    needs: (arrays, stage) → phase → what is kept meanwhile → bytes of one device. No phase: the
-      compiler alone knows.
-    programs: (arrays, stage) → makers of the programs that a step runs, in order, with arguments.
-    resident: (arrays, stage) → role → bytes of one device that stay while any of them runs.
-    problems: (name, section) → what is wrong with a section beside its numbers.
-    curves: metrics that results keep over the steps; the first is drawn.
-    unit: what a step is called.
-    reads_responses: whether it learns from the data's responses; else it reads prompts alone.
-    learns: whether it trains; else it has no optimiser and no progress.
-  """
-
+  # What numbers may be, in words of `checks.RANGES` → their keys, separated by blanks.
   allowed: Mapping[str, str]
-  cut: str
+  cut: str  # the key that says into how many parts a batch is cut
+  # Section → how many networks a row passes in a step (there 1, there and back 3); progress
+  # compares stages of different kinds by it.
   passes: Callable[[Any], float]
+  # (arrays, stage) → phase → what is kept meanwhile → bytes of one device. No phase: the compiler
+  # alone knows.
   needs: Callable[[Any, Stage], dict[str, dict[str, int]]]
+  # (arrays, stage) → makers of the programs that a step runs, in order, with arguments.
   programs: Callable[[Any, Stage], Sequence[tuple]]
+  # (arrays, stage) → role → bytes of one device that stay while any of them runs.
   resident: Callable[[Any, Stage], dict[str, int]] = lambda *_: {}
+  # (name, section) → what is wrong with a section beside its numbers.
   problems: Callable[[str, Any], Iterator[str]] = lambda *_: iter(())
-  curves: tuple[str, ...] = ("loss",)
-  unit: str = "steps"
-  reads_responses: bool = True
-  learns: bool = True
+  curves: tuple[str, ...] = (
+    "loss",
+  )  # metrics that results keep over the steps; the first is drawn
+  unit: str = "steps"  # what a step is called
+  reads_responses: bool = True  # learns from the data's responses; else it reads prompts alone
+  learns: bool = True  # else it has no optimiser and no progress
 
 
 @runtime_checkable

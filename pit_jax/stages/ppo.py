@@ -126,8 +126,8 @@ def make_iteration(
   While the policy waits for the value model (value warm-up), nothing is computed to learn of it:
   its parameters, its optimiser's moments and count, and β stay as they are.
 
-  The optimiser is of both models, where only one learns too; the EOS id is what ends a response;
-  learning are those of KINDS that learn, or None: all that the estimator has.
+  The optimiser is of both models, also where only one learns, and `eos_id` what ends a response.
+  `learning` are those of KINDS that learn; None: all that the estimator has.
   """
   learning = learning or settings.kinds
   loss = objective(policy, value, settings, learning)

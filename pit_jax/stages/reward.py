@@ -22,21 +22,16 @@ from pit_jax.types import GapPreferences, Params, Preferences, Prompts, Response
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
-  """A calibrated reward model, and facts such as its accuracy and scale.
+  """A calibrated reward model, and facts such as its accuracy and scale."""
 
-  Attributes:
-    params: parameters with the gain of the calibration folded into the head, which has no bias;
-      None of a published model that transformers computes in PyTorch.
-    facts: accuracy and calibration on the validation part; for a gap model also the four mean
-      gaps and the zero point; for a published model also the share of pairs it saw shortened.
-    published: a published model, which reads tokens of its own; None: it reads the run's.
-    fits: whether other scalar models of the run can start from its trunk.
-  """
-
+  # With the gain of the calibration folded into the head, which has no bias; None of a published
+  # model that transformers computes in PyTorch.
   params: Params | None
+  # Accuracy and calibration on the validation part; for a gap model also the four mean gaps and the
+  # zero point; for a published model also the share of pairs it saw shortened.
   facts: dict
-  published: classifiers.Classifier | None = None
-  fits: bool = True
+  published: classifiers.Classifier | None = None  # reads tokens of its own; None: the run's
+  fits: bool = True  # whether other scalar models of the run can start from its trunk
 
 
 def run(

@@ -203,7 +203,8 @@ class Checkpoints:
     damaged: dict[int, DamagedError] = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        if metadata is not None:  # before the arrays: a changed model is not named by its shapes
+        # Before the arrays are read: a changed model is named as such, not by its shapes.
+        if metadata is not None:
           saved = self._read(step, "record", ocp.args.JsonRestore()).get("metadata")
           if isinstance(saved, dict):
             record.check_metadata(saved, metadata, where=f"{self._directory}/{step}")

@@ -43,7 +43,8 @@ def fit(
     stage: the stage's name, unique in the workdir.
     advance: takes a step, see `Advance`, and may donate the state; what the step was given is a
       pytree of arrays, recorded if it goes wrong.
-    state: that before the first step, of the restored one's structure; it is used up.
+    state: before the first step, with the structure, shapes and shardings of one that is restored;
+      it is used up.
     steps: training steps in all, at least 1.
     metadata: JSON-serialisable description of what the stage depends on; a checkpoint saved under
       another one is refused. The number of steps is added, since schedules depend on it.

@@ -20,7 +20,7 @@ Speed = Callable[[Mapping[str, float], float], Mapping[str, float]]
 
 
 class Phases:
-  """The seconds, and speed, of the parts of logged steps; else nothing waits for the device."""
+  """Seconds and speed of the parts of logged steps; between those nothing waits for the device."""
 
   def __init__(self, speed: Speed = lambda measured, seconds: {}):
     self._speed = speed
