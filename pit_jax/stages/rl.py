@@ -157,9 +157,9 @@ def run(
     places, scores, experience = rollout(state, index)
     state, metrics = phases.time("train", learn, index, state, frozen, *experience, noise)
     metrics |= {f"objective/rewards/{reward}": scores[reward].mean() for reward in scores}
-    metrics |= extra_metrics(index, places, experience[1], scores)
     episode = (index + 1) * job.batch_size  # a response
     metrics |= {"episode": episode, "epoch": episode / job.samples / len(prompts)}
+    metrics |= extra_metrics(index, places, experience[1], scores)
 
     return state, metrics, dict(zip(EXPERIENCE, (*experience, noise), strict=True))
 
