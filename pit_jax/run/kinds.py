@@ -47,9 +47,8 @@ class Kind:
   resident: Callable[[Any, Stage], dict[str, int]] = lambda *_: {}
   # (name, section) → what is wrong with a section beside its numbers.
   problems: Callable[[str, Any], Iterator[str]] = lambda *_: iter(())
-  curves: tuple[str, ...] = (
-    "loss",
-  )  # metrics that results keep over the steps; the first is drawn
+  # Metrics that results keep over the steps; the first is drawn.
+  curves: tuple[str, ...] = ("loss",)
   unit: str = "steps"  # what a step is called
   reads_responses: bool = True  # learns from the data's responses; else it reads prompts alone
   learns: bool = True  # else it has no optimiser and no progress

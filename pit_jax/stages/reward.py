@@ -197,10 +197,8 @@ def _encoded(
     ValueError: margins are to count, and no row has one.
   """
   rows = fold.rows
-  train, validation = (
-    encode_pairs(part, context.rows.settings, context.rows.tokens)
-    for part in (rows, fold.validation)
-  )
+  how = (context.rows.settings, context.rows.tokens)
+  train, validation = (encode_pairs(part, *how) for part in (rows, fold.validation))
   if not margin_scale:
     return train, validation
 
