@@ -7,7 +7,7 @@ import pytest
 import test_doctor
 
 from pit_jax.data import preferences, rows, suspects, text, values
-from pit_jax.run import loading
+from pit_jax.run import rows as run_rows
 
 FINE = (
   "A human: is a word; user: another",
@@ -119,7 +119,7 @@ def test_training_warns_of_texts_that_are_not_what_they_seem(tmp_path, caplog):
   fine, listed = rows.Preference("Why?", "So.", "No.", place="line 1"), PLANTED[suspects.LISTED]
   suspicious = rows.check(listed[0], "line 2")
   data = preferences.PreferenceSet((fine, suspicious, suspicious), {}, "jsonl:x", "")
-  loading.warn(data, words)
+  run_rows.warn(data, words)
   (said,) = (record.getMessage() for record in caplog.records)
   assert said.startswith("jsonl:x: a message list as text (2 rows, the first at line 2);")
 

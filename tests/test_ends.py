@@ -112,8 +112,8 @@ def test_calibration_is_on_texts_that_end_as_in_training(asking, sampled, monkey
   found = []
   for responses in sampled:
     monkeypatch.setattr(type(asking), "respond", lambda *_, responses=responses: responses)
-    given = (params["reward"], params["policy"], prompts, jax.random.key(0), 1.0)
-    found.append(reward._sample(context, *given))
+    given = (params["reward"], params["policy"], jax.random.key(0), 1.0)
+    found.append(reward._sampled(context, [], lambda _: {"chosen": (prompts, None)}, *given))
   np.testing.assert_array_equal(found[0], found[1])
   np.testing.assert_array_equal(found[0], found[2])
 

@@ -23,21 +23,13 @@ TEMPLATE_TOKENS = 16  # of an improver prompt beside x and the reference: its te
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-  """The models and rows of a run as abstract arrays.
-
-  Attributes:
-    config: of the run.
-    mesh: the devices, which need not exist.
-    language: the network of policy and improver.
-    scalar: the network of reward, gap reward and value models.
-    published: a published reward model that is R_P; None: R_P is trained here.
-  """
+  """The models and rows of a run as abstract arrays."""
 
   config: ml_collections.ConfigDict
-  mesh: jax.sharding.Mesh
-  language: pure.PureModel
-  scalar: pure.PureModel
-  published: published_models.Published | None = None
+  mesh: jax.sharding.Mesh  # of devices, which need not exist
+  language: pure.PureModel  # of policy and improver
+  scalar: pure.PureModel  # of reward, gap reward and value models
+  published: published_models.Published | None = None  # that is R_P; None: R_P is trained here
 
   @property
   def reward(self) -> pure.PureModel | None:
@@ -70,15 +62,13 @@ class Arrays:
 
   def rows(self, kind: type[Prompts] | type[Responses], count: int, length: int) -> Any:
     """Returns prompts or responses, spread as a batch is."""
-    tokens, mask = (
-      self.array((count, length), dtype, "batch", None) for dtype in (jnp.int32, jnp.bool_)
-    )
-    return kind(tokens=tokens, mask=mask)
+    shape = (count, length)
+    tokens = self.array(shape, jnp.int32, "batch", None)
+    return kind(tokens=tokens, mask=self.array(shape, jnp.bool_, "batch", None))
 
   def array(self, shape: tuple[int, ...], dtype: Any, *names: str | None) -> jax.ShapeDtypeStruct:
     """Returns an abstract array with its sharding."""
-    home = layout.sharding(self.mesh, shape, names)
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=home)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.sharding(self.mesh, shape, names))
 
   @property
   def key(self) -> jax.ShapeDtypeStruct:
@@ -114,13 +104,10 @@ class Arrays:
     return self.waiting(self.params(model) if is_whole else self.parts(model)[0])
 
   def kept(self, names: Sequence[str]) -> list[Any]:
-    """Returns the models of a stage that wait meanwhile; "initial" is that which all are made of.
-
-    The first model is the base itself, which `base` counts, or one of random weights.
-    """
-    own = {name: self.own(self.network(name)) for name in {*names} - {"initial"}}
-    own["initial"] = {} if self.base() else self.own(self.language)
-    return [own[name] for name in names]
+    """Returns the models of a stage that wait meanwhile; "initial" is what all are made of."""
+    # The first model is the base itself, which `base` counts, or one of random weights.
+    initial = {} if self.base() else self.own(self.language)
+    return [initial if name == "initial" else self.own(self.network(name)) for name in names]
 
   def base(self) -> Any:
     """Returns what a run keeps of the model that it starts from, beside the models made of it."""
@@ -141,23 +128,18 @@ class Arrays:
     return self._state(params, axes, optimizers.reinforcement(job))
 
   def _state(self, params: Any, axes: Any, optimizer) -> training_step.TrainState:
-    init = functools.partial(training_step.init_state, optimizer=optimizer)
     # Nothing is allocated, so the devices need not exist.
-    abstract = jax.eval_shape(init, params)
+    abstract = jax.eval_shape(lambda tree: training_step.init_state(tree, optimizer), params)
     return _placed(abstract, parallel.state_sharding(abstract, axes, self.mesh))
 
   def cache(self, count: int, slots: int) -> Any:
     """Returns the keys and values of so many rows."""
-
-    def empty():
-      made = attention.empty_cache(self.language.config, count, slots)
-      return made.keys, made.values
-
+    c = self.language.config
+    made = jax.eval_shape(lambda: attention.empty_cache(c, count, slots))
     # Layers that are unrolled have an array each; scanned ones share one with an axis for them.
-    heads = ("kv_heads",) if self.language.config.unroll else (None, "kv_heads")
+    names = ("batch", *(("kv_heads",) if c.unroll else (None, "kv_heads")), None, None)
     return jax.tree.map(
-      lambda leaf: self.array(leaf.shape, leaf.dtype, "batch", *heads, None, None),
-      jax.eval_shape(empty),
+      lambda leaf: self.array(leaf.shape, leaf.dtype, *names), (made.keys, made.values)
     )
 
 

@@ -1,8 +1,7 @@
 """What is refused of a configuration on its devices before the first stage is trained."""
 
 import dataclasses
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from pit_jax import layout, parallel
 from pit_jax.data import encode, preferences
 from pit_jax.improve import gains
 from pit_jax.run import kinds
+from pit_jax.run import rows as run_rows
 
 # What numbers may be; one that is not a number is never within. Values that are not listed are
 # checked where they are used.
@@ -26,10 +26,7 @@ RECORDS = {
   "1 or more": "inference_batch_size log_every log_every_rl save_every save_every_rl",
   "0 or more": "frontier.checkpoints recorder.kl recorder.negative_kl recorder.ratio",
 }
-MODEL = {
-  "1 or more": "width layers heads kv_heads head_width hidden",
-  "more than 0": "rope_theta",
-}
+MODEL = {"1 or more": "width layers heads kv_heads head_width hidden", "more than 0": "rope_theta"}
 EVALUATION = {"1 or more": "prompts rounds temperature_prompts"}
 FOLDS = {"more than 0 and less than 1": "held_out validation"}
 
@@ -43,7 +40,12 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   wrong = [*outside(config, RECORDS), *_folds(config), *_evaluation(config.evaluation)]
   wrong += outside(config.model, MODEL, "model.")
   for name in kinds.sections(config):
-    wrong += _section(name, config[name], method)
+    section = config[name]
+    if kind := method.kinds.get(section.kind):
+      wrong += [*outside(section, kind.allowed, f"{name}."), *kind.problems(name, section)]
+    else:
+      known = ", ".join(method.kinds)
+      wrong.append(f"{name}.kind={section.kind!r}; recipe {method.name} has {known}")
 
   if config.profile.stage and not 1 <= config.profile.first <= config.profile.last:
     wrong.append(
@@ -54,17 +56,6 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   # Stages want sections in order, and what the recipe says wants stages.
   if wrong := wrong or [*_stages(config, method)] or [*method.problems(config)]:
     raise ValueError("; ".join(wrong))
-
-
-def _section(name: str, section: Any, method: kinds.Method) -> Iterator[str]:
-  """Yields what is wrong with a section by which a run trains."""
-  kind = method.kinds.get(section.kind)
-  if kind is None:
-    yield f"{name}.kind={section.kind!r}; recipe {method.name} has {', '.join(method.kinds)}"
-    return
-
-  yield from outside(section, kind.allowed, f"{name}.")
-  yield from kind.problems(name, section)
 
 
 def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator[str]:
@@ -116,13 +107,12 @@ def outside(section: Any, ranges: dict[str, str], prefix: str = "") -> Iterator[
 def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields what is wrong with the division of the rows."""
   yield from outside(config.data, FOLDS, "data.")
+  folds = tuple(config.data.folds)
   wanted = {name: config[name].fold for name in kinds.sections(config)}
-  missing = [
-    f"{name}.fold={fold}" for name, fold in wanted.items() if fold not in config.data.folds
-  ]
+  missing = [f"{name}.fold={fold}" for name, fold in wanted.items() if fold not in folds]
   if missing:
     yield (
-      f"data.folds={tuple(config.data.folds)} lacks what {', '.join(missing)} names; give at least "
+      f"data.folds={folds} lacks what {', '.join(missing)} names; give at least "
       f"{tuple(sorted({*wanted.values()}))}, or other folds to these sections"
     )
 
@@ -130,9 +120,7 @@ def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
 def batches(
   config: ml_collections.ConfigDict, method: kinds.Method, mesh: jax.sharding.Mesh
 ) -> None:
-  """Refuses batches that do not divide over the mesh, or are cut into parts that do not.
-
-  Such a part would be computed whole by every device.
+  """Refuses batches or parts of them that do not divide: every device would compute all of one.
 
   Raises:
     ValueError: one does not; the error names the keys and what they have to be.
@@ -162,11 +150,7 @@ def batches(
 
 
 def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -> None:
-  """Refuses limits that leave no room for a text, before any encoded set is written.
-
-  Args:
-    rows: of the first fold.
-    settings: how they are encoded.
+  """Refuses limits that leave no room for a text of some rows, before any encoded set is written.
 
   Raises:
     ValueError: they leave none; the error says how long they have to be.
@@ -177,21 +161,8 @@ def lengths(rows: Sequence[preferences.Preference], settings: encode.Settings) -
     encode.demonstrations(rows[:1], settings.formats["policy"], cutting)
 
 
-def packing(
-  config: ml_collections.ConfigDict,
-  method: kinds.Method,
-  rows: Mapping[str, Sequence[preferences.Preference]],
-  settings: encode.Settings,
-  tokens: pathlib.Path,
-) -> None:
+def packing(config: ml_collections.ConfigDict, method: kinds.Method, rows: run_rows.Rows) -> None:
   """Refuses packed rows that are shorter than a demonstration that goes into them.
-
-  Args:
-    config: of the run.
-    method: its recipe.
-    rows: fold → its rows.
-    settings: how they are encoded.
-    tokens: where encoded sets are kept.
 
   Raises:
     ValueError: a section's packed_length is too short; the error says how long it has to be.
@@ -199,11 +170,11 @@ def packing(
   longest: dict[str, tuple[int, str]] = {}
   for stage in method.stages(config):
     job = config[stage.section]
-    fold_rows = rows[kinds.fold_of(config, stage)]
-    if fold_rows and job.get("packing") and job.packed_length:
-      table = encode.demonstrations(fold_rows, settings.formats[stage.prompts], settings, tokens)
-      longest_row = (table.longest_row, stage.name)
-      longest[stage.section] = max(longest.get(stage.section, (0, "")), longest_row)
+    part = rows.folds[kinds.fold_of(config, stage)]
+    if part and job.get("packing") and job.packed_length:
+      form = rows.settings.formats[stage.prompts]
+      length = encode.demonstrations(part, form, rows.settings, rows.tokens).longest_row
+      longest[stage.section] = max(longest.get(stage.section, (0, "")), (length, stage.name))
 
   for section, (length, name) in longest.items():
     if length > (limit := config[section].packed_length):
@@ -214,11 +185,7 @@ def packing(
 
 
 def offload(config: ml_collections.ConfigDict) -> None:
-  """Refuses to let models wait in the hosts' memory where they cannot, or where none would.
-
-  Raises:
-    ValueError: the devices know no such memory, or all models share a base.
-  """
+  """Refuses, with a ValueError, to let models wait in the hosts' memory where none can or would."""
   if not config.model.offload:
     return
   if config.model.lora.rank:

@@ -17,17 +17,7 @@ from pit_jax import hosts, parallel
 from pit_jax.data import encode, preferences
 from pit_jax.models import pure
 from pit_jax.rollout import inference
-from pit_jax.run import (
-  abstract,
-  checks,
-  forms,
-  kinds,
-  loading,
-  memory,
-  origin,
-  published_models,
-  workdirs,
-)
+from pit_jax.run import abstract, checks, forms, kinds, memory, origin, published_models, workdirs
 from pit_jax.run import models as run_models
 from pit_jax.run import rows as run_rows
 from pit_jax.storage import places
@@ -40,26 +30,16 @@ class Context:
   """A run: its configuration, its folder and its random keys, beside its rows, models and devices.
 
   Stages read it and write only below `workdir`.
-
-  Attributes:
-    config: of the run.
-    workdir: its folder.
-    recipe: its method.
-    mesh: its devices.
-    rows: its preferences, in folds and in tokens.
-    models: its networks at work, and what others trained.
-    outlook: what is left to be trained, for the progress shown.
-    made_rows: hashes of what the run made for itself and a stage is trained on, by name; see
-      made_rows.py.
   """
 
   config: ml_collections.ConfigDict
   workdir: pathlib.Path
   recipe: kinds.Method
   mesh: jax.sharding.Mesh
-  rows: run_rows.Rows
-  models: run_models.Models
-  outlook: timing.Outlook | None = None
+  rows: run_rows.Rows  # its preferences, in folds and in tokens
+  models: run_models.Models  # its networks at work, and what others trained
+  outlook: timing.Outlook | None = None  # what is left to be trained, for the progress shown
+  # Hashes of what the run made for itself and a stage is trained on, by name; see made_rows.py.
   made_rows: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def announced(
@@ -92,26 +72,16 @@ class Context:
     advance: loop.Advance,
     state: Any,
     *,
-    steps: int,
-    every: tuple[int, int],
-    evaluate: log.Evaluate | None = None,
-    evaluate_every: int = 0,
-    samples: log.Samples | None = None,
     best: str = "",
     score: str = "",
     phases: timing.Phases | None = None,
+    **arguments: Any,
   ) -> Any:
     """Trains a stage of this run and returns its last state, or its best one.
 
     Args:
       name: the stage's name.
-      advance: as for `loop.fit`.
-      state: before the first step.
-      steps: of training in all.
-      every: steps between two logged ones, and between two checkpoints.
-      evaluate: as for `loop.fit`, as is what follows.
-      evaluate_every: steps between two evaluations; 0: after the last step.
-      samples: rows worth reading.
+      advance: as for `loop.fit`, as are the state and the other arguments.
       best: which checkpoint is kept beside the newest, as for `keeping.Keeping`.
       score: the metric by which it is the best.
       phases: measures the parts of `advance`.
@@ -139,32 +109,19 @@ class Context:
       outlook=self.outlook,
     )
 
-    log_every, save_every = every
+    arguments |= {"workdir": self.workdir, "metadata": self.metadata, "surroundings": surroundings}
     with self.timed(name):
-      return loop.fit(
-        name,
-        advance,
-        state,
-        steps=steps,
-        workdir=self.workdir,
-        metadata=self.metadata,
-        log_every=log_every,
-        save_every=save_every,
-        evaluate=evaluate,
-        evaluate_every=evaluate_every,
-        samples=samples,
-        surroundings=surroundings,
-      )
+      return loop.fit(name, advance, state, **arguments)
 
   def _extra_writers(self, name: str) -> tuple[writers.Writer, ...]:
     """Returns the writers of a stage that only some configurations want."""
     project = self.config.wandb.project
-    place = places.address(self.workdir)
     if not project:
       return ()
 
     # Workdirs of one name in two places are two runs.
-    digest = hashlib.blake2b(str(place).encode(), digest_size=4).hexdigest()
+    place = str(places.address(self.workdir))
+    digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
     return (writers.WeightsAndBiases(project, f"{self.workdir.name}-{digest}-{name}"),)
 
   def seed(self, name: str) -> int:
@@ -233,7 +190,7 @@ def build(
 
   # Known before the data is loaded: a prompt that R_P cannot be shown is a bad row.
   others = (*published_models.find(config, platform), origin.language_judge(config, platform))
-  data = loading.load(config, functools.partial(forms.check, form, words, others[0]))
+  data = run_rows.load(config, functools.partial(forms.check, form, words, others[0]))
   folds = preferences.Division.of(c).divide(data.rows)
   settings = encode.Settings(
     tokenizer=words or forms.learnt(config, folds, workdir, new),
@@ -243,66 +200,32 @@ def build(
     over_long=c.over_long,
   )
 
-  tokens = run_rows.token_folder(config, workdir)
-  loading.warn(data, settings.tokenizer)
+  rows = run_rows.Rows(data, folds, settings, run_rows.token_folder(config, workdir))
+  run_rows.warn(data, settings.tokenizer)
   checks.lengths(next(part for part in folds.values() if part), settings)
-  checks.packing(config, recipe, folds, settings, tokens)
-  run = _arrays(config, recipe, base_directory, settings.tokenizer.vocab_size, others[0])
-  shape = run.language.config
-  waits = config.model.offload
-  base = origin.load(base_directory, shape, run.mesh, waits) if base_directory else None
+  checks.packing(config, recipe, rows)
+  shape = origin.shape(config, base_directory, settings.tokenizer.vocab_size, platform)
+  language = pure.language_model(shape)
+  scalar = pure.scalar_model(shape)
+  mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
+  checks.batches(config, recipe, mesh)
+  checks.offload(config)
+  memory.check(abstract.Arrays(config, mesh, language, scalar, others[0]), recipe)
 
+  waits = config.model.offload
+  base = origin.load(base_directory, shape, mesh, waits) if base_directory else None
+  jobs = [config[name] for name in kinds.sections(config)]
+  read = {job.fold for job in jobs if recipe.kinds[job.kind].reads_responses}
   asking = inference.Inference(
-    language=run.language,
-    scalar=run.scalar,
+    language=language,
+    scalar=scalar,
     settings=settings,
-    response_length=_longest(config, recipe, folds, settings, tokens),
+    response_length=rows.longest(read),
     batch_size=config.inference_batch_size,
-    mesh=run.mesh,
+    mesh=mesh,
     by_length=c.length_buckets,
   )
 
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
-  return Context(
-    config,
-    workdir,
-    recipe,
-    run.mesh,
-    run_rows.Rows(data, folds, settings, tokens),
-    run_models.Models(asking, config.model.offload, base, *others),
-  )
-
-
-def _longest(
-  config: ml_collections.ConfigDict,
-  recipe: kinds.Method,
-  folds: preferences.Folds,
-  settings: encode.Settings,
-  tokens: pathlib.Path,
-) -> int:
-  """Returns the most tokens that a response may have: those of the data, which are not too many."""
-  jobs = [config[name] for name in kinds.sections(config)]
-  names = {job.fold for job in jobs if recipe.kinds[job.kind].reads_responses}
-  parts = [part for name in sorted(names) if (part := folds[name])]
-  widest = max(encode.preferences(part, settings, tokens).widths[1] for part in parts)
-  return min(widest, settings.max_response_length)  # a bucket may be longer than allowed
-
-
-def _arrays(
-  config: ml_collections.ConfigDict,
-  recipe: kinds.Method,
-  base_directory: pathlib.Path | None,
-  vocabulary: int,
-  reward: published_models.Published | None,
-) -> abstract.Arrays:
-  """Returns the networks and the mesh of a run that fits it."""
-  model = origin.shape(config, base_directory, vocabulary, jax.devices()[0].platform)
-  language = pure.language_model(model)
-  scalar = pure.scalar_model(model)
-  mesh = parallel.make_mesh(config.mesh.shape, language, slices=config.mesh.slices)
-  checks.batches(config, recipe, mesh)
-  checks.offload(config)
-  arrays = abstract.Arrays(config, mesh, language, scalar, reward)
-  memory.check(arrays, recipe)
-
-  return arrays
+  models = run_models.Models(asking, waits, base, *others)
+  return Context(config, workdir, recipe, mesh, rows, models)

@@ -1,5 +1,6 @@
 """The prompt or chat template of a run, and its tokenizer."""
 
+import itertools
 import pathlib
 from collections.abc import Iterable
 
@@ -32,7 +33,7 @@ def choose(
     ValueError: a chat template is asked for and there is none.
   """
   c = config.data
-  directory = base_directory or config.data.tokenizer
+  directory = base_directory or c.tokenizer
   plain = template.Template(policy=c.policy_template, improver=c.improver_template)
 
   if directory:
@@ -70,13 +71,9 @@ def learnt(
 ) -> text.Tokenizer:
   """Returns the run's own tokenizer, learnt from the first fold that it trains on.
 
-  Args:
-    config: of the run.
-    folds: its rows.
-    workdir: where the tokenizer is kept.
-    new: whether no run has claimed the workdir; else what it holds is read.
+  It is kept in the workdir, and read from there unless the workdir is new: claimed by no run.
   """
   fold = next(part for part in folds.values() if part)
   rows = ((conversations.write(row.prompt), row.chosen, row.rejected) for row in fold)
-  words = (part for row in rows for part in row)
+  words = itertools.chain.from_iterable(rows)
   return tokenizer(words, config.data.vocabulary, workdir / "tokenizer", new)

@@ -16,60 +16,42 @@ IMPROVER = "improver"
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """A stage of training as a recipe plans it.
+  """A stage of training as a recipe plans it."""
 
-  Attributes:
-    name: as checkpoints, metrics and progress have it.
-    section: of the configuration, which says its kind, its fold and how it trains.
-    steps: how many it takes; None: as many as its section says.
-    fold: whose rows it sees; "": that of its section.
-    prompts: POLICY or IMPROVER.
-    reward: of RL, the network that gives the reward, as `abstract.Arrays.network` names it.
-    kept: networks of the models that stay on the devices meanwhile and have no part in it.
-    kind: "": that of its section.
-  """
-
-  name: str
-  section: str
-  steps: int | None = None
-  fold: str = ""
-  prompts: str = POLICY
-  reward: str = "reward"
-  kept: tuple[str, ...] = ()
-  kind: str = ""
+  name: str  # as checkpoints, metrics and progress have it
+  section: str  # of the configuration, which says its kind, its fold and how it trains
+  steps: int | None = None  # how many it takes; None: as many as its section says
+  fold: str = ""  # whose rows it sees; "": that of its section
+  prompts: str = POLICY  # or IMPROVER
+  reward: str = "reward"  # of RL, the network that gives it, as `abstract.Arrays.network` names it
+  kept: tuple[str, ...] = ()  # networks of the models that stay on the devices and have no part
+  kind: str = ""  # "": that of its section
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """What all jobs of one kind have in common.
+  """What all jobs of one kind have in common."""
 
-  Attributes:
-    allowed: what numbers may be, in words of `checks.RANGES` → their keys, separated by blanks.
-    cut: the key that says into how many parts a batch is cut.
-    passes: section → how many networks a row passes in a step (there 1, there and back 3); progress
-      compares stages of different kinds by it.
-    needs: (arrays, stage) → phase → what is kept meanwhile → bytes of one device. No phase: the
-      compiler alone knows.
-    programs: (arrays, stage) → makers of the programs that a step runs, in order, with arguments.
-    resident: (arrays, stage) → role → bytes of one device that stay while any of them runs.
-    problems: (name, section) → what is wrong with a section beside its numbers.
-    curves: metrics that results keep over the steps; the first is drawn.
-    unit: what a step is called.
-    reads_responses: whether it learns from the data's responses; else it reads prompts alone.
-    learns: whether it trains; else it has no optimiser and no progress.
-  """
-
+  # What numbers may be, in words of `checks.RANGES` → their keys, separated by blanks.
   allowed: Mapping[str, str]
-  cut: str
+  cut: str  # the key that says into how many parts a batch is cut
+  # Section → how many networks a row passes in a step (there 1, there and back 3); progress
+  # compares stages of different kinds by it.
   passes: Callable[[Any], float]
+  # (arrays, stage) → phase → what is kept meanwhile → bytes of one device. No phase: the compiler
+  # alone knows.
   needs: Callable[[Any, Stage], dict[str, dict[str, int]]]
+  # (arrays, stage) → makers of the programs that a step runs, in order, with arguments.
   programs: Callable[[Any, Stage], Sequence[tuple]]
+  # (arrays, stage) → role → bytes of one device that stay while any of them runs.
   resident: Callable[[Any, Stage], dict[str, int]] = lambda *_: {}
+  # (name, section) → what is wrong with a section beside its numbers.
   problems: Callable[[str, Any], Iterator[str]] = lambda *_: iter(())
+  # Metrics that results keep over the steps; the first is drawn.
   curves: tuple[str, ...] = ("loss",)
-  unit: str = "steps"
-  reads_responses: bool = True
-  learns: bool = True
+  unit: str = "steps"  # what a step is called
+  reads_responses: bool = True  # learns from the data's responses; else it reads prompts alone
+  learns: bool = True  # else it has no optimiser and no progress
 
 
 @runtime_checkable
@@ -103,13 +85,7 @@ def fold_of(config: ml_collections.ConfigDict, stage: Stage) -> str:
 
 
 def steps_of(config: ml_collections.ConfigDict, stage: Stage, rows: int) -> int:
-  """Returns how many steps a stage takes.
-
-  Args:
-    config: of the run.
-    stage: one of its stages.
-    rows: of its fold.
-  """
+  """Returns how many steps a stage takes with so many rows in its fold."""
   job = config[stage.section]
   if stage.steps is not None:
     return stage.steps

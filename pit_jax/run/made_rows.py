@@ -19,17 +19,11 @@ from pit_jax.storage import places
 
 @dataclasses.dataclass(frozen=True)
 class MadeRows:
-  """Rows of a run's own making, as they lie on disk.
+  """Rows of a run's own making, as they lie on disk."""
 
-  Attributes:
-    name: of their file below the workdir, without its ending.
-    rows: as JSON holds them.
-    hash: a sha256 (16 hex digits) of the file.
-  """
-
-  name: str
-  rows: list[dict[str, Any]]
-  hash: str
+  name: str  # of their file below the workdir, without its ending
+  rows: list[dict[str, Any]]  # as JSON holds them
+  hash: str  # a sha256 (16 hex digits) of the file
 
   def column(self, name: str) -> list[Any]:
     """Returns one field of every row."""
@@ -41,10 +35,7 @@ def once(
 ) -> MadeRows:
   """Returns the rows of a name, which are made and written first if they are not there.
 
-  Args:
-    context: of the run.
-    name: of their file, such as "rows/labels"; it becomes WORKDIR/rows/labels.jsonl.
-    make: makes them; hosts call it together, and the first one writes.
+  "rows/labels" lie in WORKDIR/rows/labels.jsonl. All hosts make them together; the first writes.
 
   Raises:
     ValueError: what lies there is no file of rows.

@@ -17,13 +17,9 @@ SHOWN = 5  # arrays that an error names
 
 
 def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None) -> None:
-  """Refuses a configuration that cannot fit.
+  """Refuses a configuration that cannot fit into the memory of a device, in bytes.
 
-  Args:
-    run: the models and rows of the run.
-    method: its recipe.
-    memory: bytes of one device; None is what the devices say, and where they do not, nothing is
-      refused.
+  None is what the devices say, and where they do not, nothing is refused.
 
   Raises:
     ValueError: a stage keeps more than a device has; the error names the largest of it.
@@ -33,8 +29,7 @@ def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None)
     return
 
   for stage, kept in needs(run, method).items():
-    total = sum(kept.values())
-    if total <= memory:
+    if (total := sum(kept.values())) <= memory:
       continue
     largest = sorted(kept.items(), key=lambda entry: -entry[1])[:SHOWN]
     listed = ", ".join(f"{name} {size / GIB:.2f} GiB" for name, size in largest)
@@ -43,8 +38,7 @@ def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None)
       f"{stage} keeps at least {total / GIB:.2f} GiB on each device, which has "
       f"{memory / GIB:.2f} GiB: {listed}; use more devices, a mesh.shape with more of fsdp or "
       "tensor, smaller batches, more accumulation (in RL more minibatches, which are updates of "
-      "their own), or adapters (model.lora.rank); "
-      "launch/plan.py --suggest looks for what fits"
+      "their own), or adapters (model.lora.rank); launch/plan.py --suggest looks for what fits"
     )
 
 
@@ -90,11 +84,11 @@ def entering(run: abstract.Arrays, rows: int, length: int) -> int:
   kept = [run.array((c.layers, rows, length, c.width), dtype, None, "batch", None, None)]
 
   if not c.remat:
-    scores = (c.heads, length, length)
-    # Gate, up, and their product.
-    features = (3, length, c.hidden)
     if c.attention == "xla":  # no kernel writes them down
-      kept.append(run.array((c.layers, rows, *scores), dtype, None, "batch", "heads", None, None))
-    kept.append(run.array((c.layers, rows, *features), dtype, None, "batch", None, None, "mlp"))
+      scores = (c.layers, rows, c.heads, length, length)
+      kept.append(run.array(scores, dtype, None, "batch", "heads", None, None))
+    # Gate, up, and their product.
+    features = (c.layers, rows, 3, length, c.hidden)
+    kept.append(run.array(features, dtype, None, "batch", None, None, "mlp"))
 
   return abstract.device_bytes(kept)

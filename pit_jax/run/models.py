@@ -18,23 +18,15 @@ SMALL = 50_000_000  # parameters
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-  """The networks of a run; the parameters of what it trains are arguments everywhere.
+  """The networks of a run; the parameters of what it trains are arguments everywhere."""
 
-  Attributes:
-    inference: policy, improver and scalar models at work, with tokenizer, template and limits.
-    offload: whether models that are not trained now wait in the hosts' memory.
-    base: what the models start from; None: random weights.
-    reward: a published reward model that is the run's own.
-    judge: a published reward model that judges the results.
-    language_judge: a language model in a directory that does.
-  """
-
+  # Policy, improver and scalar models at work, with tokenizer, template and limits.
   inference: inference.Inference
-  offload: bool = False
-  base: origin.Base | None = None
-  reward: published_models.Published | None = None
-  judge: published_models.Published | None = None
-  language_judge: origin.Published | None = None
+  offload: bool = False  # whether models that are not trained now wait in the hosts' memory
+  base: origin.Base | None = None  # what the models start from; None: random weights
+  reward: published_models.Published | None = None  # that is the run's own
+  judge: published_models.Published | None = None  # that judges the results
+  language_judge: origin.Published | None = None  # in a directory, that does too
 
   @property
   def language(self) -> pure.PureModel:
@@ -62,11 +54,10 @@ class Models:
     For the beginning of supervised stages and of RL; the stages of a curriculum share
     theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
     """
-    if self.language.size < SMALL:
-      return
-    jax.clear_caches()
-    gc.collect()
-    self.trim()
+    if self.language.size >= SMALL:
+      jax.clear_caches()
+      gc.collect()
+      self.trim()
 
   def trim(self) -> None:
     """Gives the system what the process has freed, of which each compilation leaves much.

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.resources
 import pathlib
+from typing import Any
 
 import jax
 import ml_collections
@@ -21,15 +22,10 @@ EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "b
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-  """A pretrained language model.
+  """A pretrained language model."""
 
-  Attributes:
-    params: its parameters, on the mesh; without adapters.
-    fingerprint: of the files they were read from.
-  """
-
-  params: Params
-  fingerprint: str
+  params: Params  # on the mesh; without adapters
+  fingerprint: str  # of the files they were read from
 
 
 def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
@@ -50,25 +46,40 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
 
 def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
   """Returns the shape that `config.model` describes, for so many tokens."""
-  # Which kernel computes attention is for the devices to say; see `placed`.
+  # Which kernel computes attention is for the devices to say; see `_placed`.
   fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {"attention"}
   chosen = {name: value for name, value in config.model.items() if name in fields}
   rope = architecture.Rope(theta=config.model.rope_theta)
   return architecture.ModelConfig(vocabulary=vocabulary, rope=rope, **chosen)
 
 
-def placed(
+def _placed(
   config: ml_collections.ConfigDict, platform: str, found: architecture.ModelConfig
 ) -> architecture.ModelConfig:
-  """Returns a shape with the attention of the devices that it will be computed on.
-
-  Args:
-    config: of the run.
-    platform: of the devices: "cpu", "gpu" or "tpu".
-    found: the shape.
-  """
+  """Returns a shape with the attention of the devices that it will be computed on."""
   kernel = kernels.choose(config.model.attention, platform, found)
   return dataclasses.replace(found, attention=kernel)
+
+
+def published_shape(
+  config: ml_collections.ConfigDict, platform: str, model: str | pathlib.Path
+) -> architecture.ModelConfig:
+  """Returns the shape of a published model in a directory, computed as the run computes its own."""
+  # How it is computed is for the run to say; what it is, for its files.
+  run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
+  return _placed(config, platform, dataclasses.replace(hf.read(model), **run_settings))
+
+
+def check_vocabulary(named: Any, known: int, tokens: int) -> None:
+  """Raises a ValueError where a tokenizer has more tokens than its model knows.
+
+  An embedding may be padded beyond the tokenizer; shorter it cannot be.
+  """
+  if tokens > known:
+    raise ValueError(
+      f"{named}: the model knows {known} tokens and its tokenizer has {tokens}; give a model "
+      "directory whose files belong together"
+    )
 
 
 def shape(
@@ -83,20 +94,15 @@ def shape(
     config: of the run.
     base: the base model's directory, or None.
     vocabulary: tokens of the tokenizer; None, where there is a base: as many as that knows.
-    platform: of the devices that the models will be computed on: "cpu", "gpu" or "tpu".
+    platform: of the devices: "cpu", "gpu" or "tpu".
 
   Raises:
     ValueError: if adapters, base and tokenizer do not go together, or attention and devices.
   """
   model = _new(config, vocabulary) if base is None else hf.read(base)
-  model = placed(config, platform, _adapted(config, model, base))
-  # An embedding may be padded beyond the tokenizer; shorter it cannot be.
-  if vocabulary is not None and model.vocabulary < vocabulary:
-    raise ValueError(
-      f"{base}: the model knows {model.vocabulary} tokens and its tokenizer has "
-      f"{vocabulary}; give a model directory whose files belong together"
-    )
-
+  model = _placed(config, platform, _adapted(config, model, base))
+  if vocabulary is not None:
+    check_vocabulary(base, model.vocabulary, vocabulary)
   return model
 
 
@@ -104,24 +110,24 @@ def _adapted(
   config: ml_collections.ConfigDict, found: architecture.ModelConfig, base: pathlib.Path | None
 ) -> architecture.ModelConfig:
   """Returns a shape with the run's adapters, and its ways to compute and to keep a base."""
-  adapter = _adapter(config)
-  stored = config.model.lora.base
-  if adapter is not None and base is None:
+  lora = config.model.lora
+  if lora.rank and base is None:
     raise ValueError(
-      f"model.lora.rank={adapter.rank} adapts a base, and there is none; "
+      f"model.lora.rank={lora.rank} adapts a base, and there is none; "
       "give a model directory as model.base, or rank 0 to train everything"
-    )
-
-  if adapter is None and stored != "float32" and base is not None:
-    raise ValueError(
-      f"model.lora.base={stored!r} keeps a frozen base so, and without adapters nothing is frozen; "
-      'use "float32", or set model.lora.rank'
     )
 
   if base is None:
     return found
+  if not lora.rank and lora.base != "float32":
+    raise ValueError(
+      f"model.lora.base={lora.base!r} keeps a frozen base so, and without adapters nothing is "
+      'frozen; use "float32", or set model.lora.rank'
+    )
+
+  adapter = architecture.Adapter(lora.rank, lora.alpha, tuple(lora.targets)) if lora.rank else None
   run_settings = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
-  return dataclasses.replace(found, stored=stored, adapter=adapter, **run_settings)
+  return dataclasses.replace(found, stored=lora.base, adapter=adapter, **run_settings)
 
 
 def load(
@@ -140,16 +146,10 @@ def load(
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A published language model, asked in its own tokens and its own template.
-
-  Attributes:
-    directory: where it lies.
-    settings: its tokenizer, template and length limits.
-    config: its shape.
-  """
+  """A published language model, asked in its own tokens and its own template."""
 
   directory: pathlib.Path
-  settings: encode.Settings
+  settings: encode.Settings  # its tokenizer, template and length limits
   config: architecture.ModelConfig
 
   @functools.cached_property
@@ -162,10 +162,7 @@ class Published:
     }
 
   def load(self, like: inference.Inference) -> tuple[inference.Inference, Params]:
-    """Returns the inference of the model, and its parameters on the devices.
-
-    Args:
-      like: how the run's models are asked: batch size, response length and mesh.
+    """Returns the inference of the model, asked like the run's, and its parameters on the devices.
 
     Raises:
       ValueError: its weights cannot be read or do not fit.
@@ -177,15 +174,7 @@ class Published:
 
 
 def language_judge(config: ml_collections.ConfigDict, platform: str) -> Published | None:
-  """Returns the language model in a directory that is to judge, its weights unread; or None.
-
-  Args:
-    config: of the run.
-    platform: of the devices, which choose the attention.
-
-  Raises:
-    ValueError: if the directory holds no language model with its tokenizer.
-  """
+  """Returns the language model in a directory that is to judge, as `published` does; or None."""
   c = config.evaluation.language_judge
   if not c.model or c.base_url != LOCAL:
     return None
@@ -194,20 +183,11 @@ def language_judge(config: ml_collections.ConfigDict, platform: str) -> Publishe
 
 
 def published(
-  config: ml_collections.ConfigDict,
-  platform: str,
-  key: str,
-  model: str,
-  limits: tuple[int, int],
+  config: ml_collections.ConfigDict, platform: str, key: str, model: str, limits: tuple[int, int]
 ) -> Published:
   """Returns the language model in a directory, its weights unread.
 
-  Args:
-    config: of the run.
-    platform: of the devices, which choose the attention.
-    key: of the configuration that names it.
-    model: the directory.
-    limits: the most tokens of a prompt and of a reply.
+  A key of the configuration names it; the limits are the most tokens of a prompt and of a reply.
 
   Raises:
     ValueError: if the directory holds no language model with its tokenizer.
@@ -219,9 +199,7 @@ def published(
       "evaluation.reward_model, or a language model here"
     )
 
-  # How it is computed is for the run to say; what it is, for its files.
-  run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
-  shape = placed(config, platform, dataclasses.replace(hf.read(model), **run_settings))
+  shape = published_shape(config, platform, model)
   plain = template.Template(config.data.policy_template, config.data.improver_template)
 
   try:
@@ -230,17 +208,5 @@ def published(
   except ValueError as error:
     raise ValueError(f"{key}={model} cannot be asked: {error}") from error
 
-  if words.vocab_size > shape.vocabulary:
-    raise ValueError(
-      f"{key}={model}: the model knows {shape.vocabulary} tokens and its tokenizer has "
-      f"{words.vocab_size}; give a model directory whose files belong together"
-    )
-
+  check_vocabulary(f"{key}={model}", shape.vocabulary, words.vocab_size)
   return Published(pathlib.Path(model), encode.Settings(words, form, *limits), shape)
-
-
-def _adapter(config: ml_collections.ConfigDict) -> architecture.Adapter | None:
-  lora = config.model.lora
-  if not lora.rank:
-    return None
-  return architecture.Adapter(lora.rank, lora.alpha, tuple(lora.targets))

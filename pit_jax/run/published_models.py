@@ -29,27 +29,20 @@ _SHIFTED = frozenset((
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A published reward model, asked in its own tokens and its own template.
-
-  Attributes:
-    directory: where it lies.
-    reader: turns conversations into its tokens.
-    published: its config.json.
-    config: its shape; None of one that transformers computes in PyTorch.
-  """
+  """A published reward model, asked in its own tokens and its own template."""
 
   directory: pathlib.Path
-  reader: classifier_text.Reader
-  published: transformers.PreTrainedConfig
-  config: architecture.ModelConfig | None
+  reader: classifier_text.Reader  # turns conversations into its tokens
+  published: transformers.PreTrainedConfig  # its config.json
+  config: architecture.ModelConfig | None  # None of one that transformers computes in PyTorch
 
   @functools.cached_property
   def metadata(self) -> dict[str, str]:
     """Everything that decides what it says: of the weights' files a fingerprint."""
     names = None
     if self.config is None:  # transformers reads older files too
-      listings = (sorted(self.directory.glob(f"*.{kind}")) for kind in ("safetensors", "bin"))
-      names = [path.name for path in next(filter(None, listings), ())]
+      paths = sorted(self.directory.glob("*.safetensors")) or sorted(self.directory.glob("*.bin"))
+      names = [path.name for path in paths]
 
     return {
       "model": hf.fingerprint(self.directory, names),
@@ -63,11 +56,9 @@ class Published:
     return self.config and pure.scalar_model(self.config)
 
   def fits(self, model: architecture.ModelConfig, tokenizer: text.Tokenizer) -> bool:
-    """Returns whether a run's scalar models can start from its trunk.
+    """Returns whether a run's scalar models can start from its trunk, with the run's tokenizer.
 
-    Args:
-      model: the shape of the run's models; with adapters they start from the base.
-      tokenizer: of the run; the same tokens need the same ids.
+    With adapters they start from the base. The same tokens need the same ids.
     """
     if self.config is None:
       return False
@@ -83,9 +74,7 @@ class Published:
   def load(self, mesh: jax.sharding.Mesh, batch_size: int) -> classifiers.Classifier:
     """Returns the classifier with its weights loaded.
 
-    Args:
-      mesh: the devices.
-      batch_size: rows per compiled call; a multiple of the mesh's data × fsdp sizes.
+    A batch, the rows of a compiled call, is a multiple of the mesh's data × fsdp sizes.
 
     Raises:
       ValueError: its weights cannot be read or do not fit.
@@ -101,9 +90,7 @@ def find(
 ) -> tuple[Published | None, Published | None]:
   """Returns the published models that are R_P and that judge, where any are named, weights unread.
 
-  Args:
-    config: of the run.
-    platform: of the devices, which choose the attention.
+  The platform is that of the devices, which choose the attention.
 
   Raises:
     ValueError: if a directory holds no classifier with one label and its tokenizer, or one that
@@ -141,53 +128,32 @@ def _check_choice(key: str, chosen: str, allowed: Sequence[str]) -> None:
 
 
 def _described(
-  config: ml_collections.ConfigDict,
-  keys: str,
-  named: str,
-  kind: str,
-  backend: str,
-  platform: str,
+  config: ml_collections.ConfigDict, keys: str, named: str, kind: str, backend: str, platform: str
 ) -> Published:
-  """Returns the published reward model that a configuration names.
-
-  Args:
-    config: of the run.
-    keys: the keys that name it, {} for the last word of each.
-    named: its directory.
-    kind: how it reads conversations.
-    backend: what computes it.
-    platform: of the devices, which choose the attention.
-  """
+  """Returns the published reward model in a directory that keys name; {} is their last word."""
   key = keys.format("model")
   directory = pathlib.Path(named)
   published = _config(key, directory)
   is_compiled = _is_compiled(keys, directory, published, backend)
-  fast = _tokenizer(key, directory, is_compiled)
-  shape = None
+  try:
+    # As its file says, or, for PyTorch, as transformers opens it.
+    fast = hf_text.read(directory, by_class=not is_compiled)
+  except ValueError as error:
+    raise ValueError(f"{key}={directory} cannot be asked: {error}") from error
 
-  if is_compiled:
-    run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
-    shape = dataclasses.replace(hf.read(directory), **run_settings)
-    shape = origin.placed(config, platform, shape)
+  shape = origin.published_shape(config, platform, directory) if is_compiled else None
 
   c = config.data
   longest = min(_longest(published, fast), ROOM * (c.max_prompt_length + c.max_response_length))
   try:
-    lengths = (longest, ROOM * c.max_response_length)
-    reader = classifier_text.open_reader(fast, kind, *lengths)
+    reader = classifier_text.open_reader(fast, kind, longest, ROOM * c.max_response_length)
   except ValueError as error:
     raise ValueError(
       f"{key}={named} with {keys.format('reader')}={kind!r} cannot be asked: {error}"
     ) from error
 
   size = published.get_text_config().vocab_size
-  most = 1 + max(reader.vocabulary.values())
-  if most > size:
-    raise ValueError(
-      f"{key}={named}: the model knows {size} tokens and its tokenizer has {most}; give a model "
-      "directory whose files belong together"
-    )
-
+  origin.check_vocabulary(f"{key}={named}", size, 1 + max(reader.vocabulary.values()))
   return Published(directory, reader, published, shape)
 
 
@@ -234,16 +200,6 @@ def _is_compiled(
   return False
 
 
-def _tokenizer(
-  key: str, directory: pathlib.Path, is_compiled: bool
-) -> transformers.PreTrainedTokenizerFast:
-  """Opens a classifier's tokenizer: as its file says, or, for PyTorch, as transformers does."""
-  try:
-    return hf_text.read(directory, by_class=not is_compiled)
-  except ValueError as error:
-    raise ValueError(f"{key}={directory} cannot be asked: {error}") from error
-
-
 def _longest(
   published: transformers.PreTrainedConfig, fast: transformers.PreTrainedTokenizerFast
 ) -> int:
@@ -253,5 +209,4 @@ def _longest(
   positions = getattr(text_config, "max_position_embeddings", None) or 0
   if text_config.model_type in _SHIFTED:
     positions -= text_config.pad_token_id + 1
-
   return min(longest, positions) if positions > 0 else longest  # XLNet says -1: any number

@@ -1,29 +1,26 @@
-"""The preferences of a run: what was loaded, its folds, and how they become tokens."""
+"""The preferences of a run: loaded and looked at, in folds, and how they become tokens."""
 
 import dataclasses
+import logging
 import pathlib
+from collections.abc import Callable, Iterable
 
 import ml_collections
 
-from pit_jax.data import encode, preferences, tables
+from pit_jax.data import conversations, encode, preferences, suspects, tables, text
 from pit_jax.storage import places
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """The preferences of a run.
+  """The preferences of a run."""
 
-  Attributes:
-    data: all that was loaded.
-    folds: the same by fold.
-    settings: tokenizer, template and length limits.
-    tokens: where encoded data sets are kept.
-  """
-
-  data: preferences.PreferenceSet
-  folds: preferences.Folds
-  settings: encode.Settings
-  tokens: pathlib.Path
+  data: preferences.PreferenceSet  # all that was loaded
+  folds: preferences.Folds  # the same by fold
+  settings: encode.Settings  # tokenizer, template and length limits
+  tokens: pathlib.Path  # where encoded data sets are kept
 
   def fold(self, name: str) -> preferences.Fold:
     """Returns the rows of a fold, with the part of it that validates."""
@@ -37,11 +34,47 @@ class Rows:
 
   def over_long(self) -> dict[str, int]:
     """Returns how many preference rows were cut or dropped because they were too long."""
-    names = sorted(self.folds.keys() - {preferences.SET_ASIDE})
-    parts = [part for name in names if (part := self.folds[name])]
-    encoded = [encode.preferences(part, self.settings, self.tokens) for part in parts]
+    encoded = self._encoded(self.folds.keys() - {preferences.SET_ASIDE})
     counts = [table.contents.counts for table in encoded]
     return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
+
+  def longest(self, names: Iterable[str]) -> int:
+    """Returns the most tokens that a response may have: those of some folds, within the limit."""
+    widest = max(table.widths[1] for table in self._encoded(names))
+    return min(widest, self.settings.max_response_length)  # a bucket may be longer than allowed
+
+  def _encoded(self, names: Iterable[str]) -> list[tables.Table]:
+    parts = [part for name in sorted(names) if (part := self.folds[name])]
+    return [encode.preferences(part, self.settings, self.tokens) for part in parts]
+
+
+def load(
+  config: ml_collections.ConfigDict, check: Callable[[conversations.Prompt], None]
+) -> preferences.PreferenceSet:
+  """Loads the preferences; `check` refuses prompts that the models cannot be shown."""
+  return preferences.load(
+    config.data.source,
+    on_bad_row=config.data.on_bad_row,
+    limit=config.data.rows,
+    seed=config.seed,
+    is_streamed=config.data.streaming,
+    schema=config.data.schema,
+    against_scores=config.data.against_scores,
+    check_prompt=check,
+  )
+
+
+def warn(data: preferences.PreferenceSet, words: text.Tokenizer) -> None:
+  """Logs how many rows hold texts that are not what they seem, as the doctor finds them."""
+  for kind, numbers in suspects.count(data.rows, suspects.spelled(words)).items():
+    _LOG.warning(
+      "%s: %s (%d rows, the first at %s); they are trained on as they are, launch/doctor.py says "
+      "more",
+      data.source,
+      kind,
+      len(numbers),
+      data.rows[numbers[0]].place,
+    )
 
 
 def token_folder(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:

@@ -12,23 +12,12 @@ from pit_jax.storage import places
 from pit_jax.training import flight, timing
 
 # Parts of a configuration on which nothing depends that is trained, but for the rounding of other
-# devices: a run continues under other ones, and a finished run is evaluated anew.
+# devices: a run continues under other ones, and a finished run is evaluated anew. Of the models,
+# `ablations` says which further ones are trained.
 CHANGEABLE = (
-  "ablations",  # which further models are trained
-  "checkpoints",
-  "data.cache",
-  "evaluation",
-  "log_every",
-  "log_every_rl",
-  "mesh",
-  "model.attention",
-  "model.offload",
-  "profile",
-  "recorder",
-  "save_every",
-  "save_every_rl",
-  "wandb",
-)
+  "ablations", "checkpoints", "data.cache", "evaluation", "log_every", "log_every_rl", "mesh",
+  "model.attention", "model.offload", "profile", "recorder", "save_every", "save_every_rl", "wandb",
+)  # fmt: skip
 SHOWN = 5  # values in which configurations differ
 
 
@@ -68,8 +57,9 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   ]
 
   if changed:
-    rest = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
-    shown = "; ".join([*changed[:SHOWN], *rest])
+    shown = "; ".join(changed[:SHOWN])
+    if len(changed) > SHOWN:
+      shown += f"; and {len(changed) - SHOWN} more"
     raise ValueError(
       f"{places.address(workdir)} holds a run with another configuration ({shown}); "
       "use that configuration to continue it, or another --workdir"
@@ -79,11 +69,7 @@ def is_new(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
 
 
 def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-  """Returns the configuration of the run in a workdir.
-
-  Raises:
-    ValueError: if there is none.
-  """
+  """Returns the configuration of the run in a workdir; raises a ValueError if there is none."""
   path = workdir / "config.json"
   if not path.is_file():
     raise ValueError(
@@ -94,11 +80,7 @@ def saved(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the JSON object that a file of a run holds.
-
-  Raises:
-    ValueError: it holds something else, which no run wrote.
-  """
+  """Returns the JSON object of a file; raises a ValueError if it holds what no run wrote."""
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
   except ValueError as error:

@@ -28,7 +28,6 @@ def calibrate(
   model as it was; gaps and zero point are the model's own, in the new unit.
 
   Args:
-    context: configuration, data, models and folder of the run.
     name: of the model.
     facts: returns what is known of the model as it is.
     sample: (key, temperature) → its scores of the samples, Float[N].
@@ -51,9 +50,8 @@ def calibrate(
     recorded = facts() | {"gain": gain, "shift": -float(scores.mean()) * gain}
 
     # Margin and ece stay in nats, where σ(margin) is a probability.
-    for entry in ("zero_point", "gaps"):
-      if entry in recorded:
-        recorded[entry] = jax.tree.map(lambda x: np.asarray(x * gain).tolist(), recorded[entry])
+    for entry in recorded.keys() & {"zero_point", "gaps"}:
+      recorded[entry] = jax.tree.map(lambda x: np.asarray(x * gain).tolist(), recorded[entry])
 
     recorded = jax.tree.map(lambda x: x if isinstance(x, list) else float(x), recorded)
     context.write_json(recorded, "calibration", f"{name}.json")

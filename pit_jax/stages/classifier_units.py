@@ -20,18 +20,10 @@ def calibrated(
   model: published_models.Published,
   sampler: Params | None,
 ) -> tuple[classifiers.Classifier, dict]:
-  """Returns a published reward model in the run's unit, and what is known of it.
+  """Returns a published reward model in the run's unit, and facts as of a `reward.RewardModel`.
 
-  Args:
-    context: configuration, data, models and folder of the run.
-    name: under which the calibration is recorded.
-    rows: pairs on which it is measured and calibrated.
-    model: the model, its weights unread.
-    sampler: M_P^SFT, whose samples set the scale; None: the responses of the rows do.
-
-  Returns:
-    The classifier, and facts as of a `reward.RewardModel`; `cut` is the share of the pairs
-    that it read shortened.
+  It is measured and calibrated on pairs; `cut` is the share of them that it read shortened. Samples
+  of M_P^SFT, the sampler, set the scale, or without one the responses of the pairs.
   """
   classifier = model.load(context.mesh, context.config.inference_batch_size)
   questions = [row.prompt for row in rows]

@@ -34,7 +34,6 @@ def run(
   columns beside the pairs; a run that goes on reads them back.
 
   Args:
-    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the pairs; its validation part tells loss and accuracy on pairs that are not trained on.
     start: the policy to start from.
@@ -43,9 +42,9 @@ def run(
     losses: those that `job.loss` may name; see `preference.dpo_loss`.
   """
   parts = {"train": fold.rows, "validation": fold.validation}
+  asked = context.rows
   encoded = {
-    part: encode.preferences(rows, context.rows.settings, context.rows.tokens)
-    for part, rows in parts.items()
+    part: encode.preferences(rows, asked.settings, asked.tokens) for part, rows in parts.items()
   }
   reference_rows = made_rows.once(
     context, f"rows/{name}_reference", lambda: _asked(context, reference, encoded)
@@ -61,12 +60,9 @@ def run(
       side: _logprobs(context, params, validation, side) - validation.columns[f"reference_{side}"]
       for side in SIDES
     }
-    _, metrics = preference.dpo_loss(
-      *(jnp.asarray(ratios[side]) for side in SIDES),
-      pair_loss=losses[job.loss],
-      beta=job.beta,
-      label_smoothing=job.label_smoothing,
-    )
+    sides = (jnp.asarray(ratios[side]) for side in SIDES)
+    settings = {"beta": job.beta, "label_smoothing": job.label_smoothing}
+    _, metrics = preference.dpo_loss(*sides, pair_loss=losses[job.loss], **settings)
 
     logged = {f"validation/{key}": float(value) for key, value in metrics.items()}
     # Both may fall while the margin grows: then probability goes to what nobody wrote.

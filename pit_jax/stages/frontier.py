@@ -16,6 +16,7 @@ import numpy as np
 from pit_jax.data import conversations, encode, preferences
 from pit_jax.run import context as contexts
 from pit_jax.run import workdirs
+from pit_jax.training import writers
 from pit_jax.types import Params, Prompts
 
 FOLDER = "frontier"
@@ -23,33 +24,22 @@ FOLDER = "frontier"
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-  """Callback that keeps samples along a chain of RL stages.
+  """Callback that keeps samples along a chain of RL stages, after the last iteration too."""
 
-  Attributes:
-    every: RL iterations of a stage between two times; its last one is among them too.
-    keep: (stage, policy or improver, iterations of the stage) → what there is to log.
-  """
-
-  every: int
+  every: int  # RL iterations of a stage between two times
+  # (stage, policy or improver, iterations of the stage) → what there is to log.
   keep: Callable[[str, Params, int], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-  """The samples of one checkpoint.
-
-  Attributes:
-    stage: its stage.
-    step: RL iterations of the whole chain.
-    drafts: what the improver was shown, one per prompt; None for the policy.
-    responses: what was sampled, in words.
-    kl: log π(y) − log π_SFT(y) of each, in nats, Float[N]; the mean estimates the KL per response.
-  """
+  """The samples of one checkpoint."""
 
   stage: str
-  step: int
-  drafts: list[str] | None
-  responses: list[str]
+  step: int  # RL iterations of the whole chain
+  drafts: list[str] | None  # what the improver was shown, one per prompt; None for the policy
+  responses: list[str]  # in words
+  # log π(y) − log π_SFT(y) of each, in nats, Float[N]; the mean estimates the KL per response.
   kl: np.ndarray
 
 
@@ -65,12 +55,10 @@ def watch(
   checkpoint met again after a restart leaves the same file.
 
   Args:
-    context: configuration, data, models and folder of the run.
     steps: RL iterations of the whole chain.
     reference: the SFT model to which the KL is measured.
     drafts: (questions, key) → what an improver is to improve; None for a policy.
   """
-  c = context.config
   frontier = context.config.frontier
   if frontier.checkpoints < 1:
     return None
@@ -94,7 +82,7 @@ def watch(
     prompts, columns = asked()
     key = jax.random.fold_in(context.key(f"{stage} frontier"), step)
     inference = context.models.inference
-    temperature = c.rl.temperature
+    temperature = context.config.rl.temperature
     responses, logprobs = inference.sample(params, prompts, key, temperature)
     kl = (logprobs - inference.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
 
@@ -104,7 +92,6 @@ def watch(
     lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
     path = context.workdir / FOLDER / f"{stage}-{step}.jsonl"
     workdirs.write_text(path, "".join(f"{line}\n" for line in lines))
-
     return {"held_out/kl": float(kl.mean())}
 
   return Watch(every=-(-steps // frontier.checkpoints), keep=keep)
@@ -117,20 +104,13 @@ def questions(context: contexts.Context) -> list[conversations.Prompt]:
 
 
 def read(workdir: pathlib.Path, stages: Sequence[tuple[str, int]]) -> list[Kept]:
-  """Returns what was kept along a chain, in order.
-
-  Args:
-    workdir: of the run.
-    stages: name and RL iterations of each.
-  """
+  """Returns what was kept, in order, along a chain of (stage, RL iterations)."""
   checkpoints = []
   begun = 0
   for stage, steps in stages:
-    names = (f"{stage}-{step}.jsonl" for step in range(1, steps + 1))
-    for step, path in enumerate((workdir / FOLDER / name for name in names), start=1):
+    for step in range(1, steps + 1):
       # Only some steps have a file: those at which samples were kept.
-      if path.exists():
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+      if rows := writers.read(workdir / FOLDER / f"{stage}-{step}.jsonl"):
         drafts = [row["draft"] for row in rows] if "draft" in rows[0] else None
         responses = [row["response"] for row in rows]
         kl = np.array([row["kl"] for row in rows])

@@ -1,5 +1,6 @@
 """The kinds of jobs of this room: fine-tuning, reward models, reinforcement learning, sampling."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -31,12 +32,8 @@ def supervised_needs(
 ) -> dict[str, dict[str, int]]:
   """Returns the device memory that a stage of supervised training keeps, in bytes by name.
 
-  Args:
-    run: the models and rows of a run.
-    stage: the stage.
-    model: the network that learns.
-    length: tokens of a row, padded.
-    copies: how many such rows one of the data set makes.
+  Of each row of the data set the network that learns reads so many copies, which are of so many
+  tokens when padded.
   """
   job = run.config[stage.section]
   trained, base = run.parts(model)
@@ -124,25 +121,20 @@ def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, i
   learners = optimizers.kinds(job.estimator)
   actors = "policy and value model" if "value" in learners else "policy"
 
-  kept = {
-    f"{actors} with optimiser state": abstract.device_bytes(run.actors(job)),
-    **{other: abstract.device_bytes(tree) for other, tree in others.items()},
-  }
+  kept = {f"{actors} with optimiser state": abstract.device_bytes(run.actors(job))}
+  kept |= {other: abstract.device_bytes(tree) for other, tree in others.items()}
 
   # The policy stands first: without a value model it is alone.
   trained = [run.parts(model)[0] for model in (run.language, run.scalar)[: len(learners)]]
-  return {
-    f"sampling of {stage.name}": kept
-    | {
-      "weights gathered for sampling": memory.gathered(run),
-      "keys and values": abstract.device_bytes(run.cache(job.batch_size, length - 1)),
-    },
-    f"PPO of {stage.name}": kept
-    | {
-      "gradients": abstract.device_bytes(trained),
-      "what enters each layer": memory.entering(run, job.batch_size // job.minibatches, length),
-    },
+  sampling = {
+    "weights gathered for sampling": memory.gathered(run),
+    "keys and values": abstract.device_bytes(run.cache(job.batch_size, length - 1)),
   }
+  learning = {
+    "gradients": abstract.device_bytes(trained),
+    "what enters each layer": memory.entering(run, job.batch_size // job.minibatches, length),
+  }
+  return {f"sampling of {stage.name}": kept | sampling, f"PPO of {stage.name}": kept | learning}
 
 
 def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
@@ -169,9 +161,7 @@ SFT = kinds.Kind(
   cut="accumulation",
   passes=lambda job: BACK,
   needs=_sft_needs,
-  programs=lambda run, stage: [
-    (programs.imitation, stage.section, run.prompt_of(stage.prompts)),
-  ],
+  programs=lambda run, stage: [(programs.imitation, stage.section, run.prompt_of(stage.prompts))],
   problems=supervised_problems,
 )
 PREFERENCE = kinds.Kind(
@@ -199,14 +189,10 @@ def preference_optimisation(losses: Mapping[str, Callable]) -> kinds.Kind:
     # Two rows of a pair: each response is read after its own copy of the prompt.
     return supervised_needs(run, stage, run.language, run.prompt + run.response, 2)
 
-  return kinds.Kind(
-    allowed=SUPERVISED
-    | {
-      "0 or more": SUPERVISED["0 or more"] + " sft_coefficient",
-      "more than 0": SUPERVISED["more than 0"] + " beta",
-    },
-    cut="accumulation",
-    passes=lambda job: 2 * BACK,
+  weights = {"0 or more": SUPERVISED["0 or more"] + " sft_coefficient"}
+  return dataclasses.replace(
+    PREFERENCE,
+    allowed=SUPERVISED | weights | {"more than 0": SUPERVISED["more than 0"] + " beta"},
     needs=needs,
     programs=lambda run, stage: [(programs.policy_pairs, stage.section, losses)],
     problems=problems,
@@ -214,14 +200,12 @@ def preference_optimisation(losses: Mapping[str, Callable]) -> kinds.Kind:
   )
 
 
-GAP = kinds.Kind(
-  allowed=WITH_MARGINS,
-  cut="accumulation",
+GAP = dataclasses.replace(
+  PREFERENCE,
   passes=lambda job: 4 * BACK,
   needs=_gap_needs,
   programs=lambda run, stage: [(programs.gap_order, stage.section)],
   problems=_gap_problems,
-  curves=("loss", "accuracy"),
 )
 RL = kinds.Kind(
   allowed=REINFORCEMENT,
@@ -240,9 +224,7 @@ SAMPLING = kinds.Kind(  # a response for every row
   cut="minibatches",
   passes=lambda job: 1.0,
   needs=lambda run, stage: {},
-  programs=lambda run, stage: [
-    (programs.sampling, stage.section, run.prompt_of(stage.prompts), 1),
-  ],
+  programs=lambda run, stage: [(programs.sampling, stage.section, run.prompt_of(stage.prompts), 1)],
   curves=(),
   unit="batches",
   reads_responses=False,

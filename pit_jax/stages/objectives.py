@@ -11,15 +11,9 @@ from pit_jax.losses import gap, preference
 from pit_jax.losses import tokens as token_losses
 from pit_jax.models import pure
 from pit_jax.rollout import scoring
-from pit_jax.types import (
-  Demonstrations,
-  GapPreferences,
-  Packed,
-  Params,
-  Preferences,
-  Prompts,
-  Responses,
-)
+from pit_jax.types import Demonstrations, GapPreferences, Packed, Params, Preferences
+
+Pair = tuple[Float[Array, " B"], Float[Array, " B"]]  # of chosen and of rejected responses
 
 
 def imitation(model: pure.PureModel) -> Callable:
@@ -76,13 +70,8 @@ def policy_pairs(
   of each response. The same arguments give the same objective, which is hence compiled once.
 
   loss = `preference.dpo_loss` + α · mean_i −log π(y_w | x) / |y_w|   (the second term: Pang et al.
-  2024, arXiv 2404.19733, eq. 1; it holds up the probability of what was chosen, which DPO lowers)
-
-  Args:
-    pair_loss: as for `preference.dpo_loss`, and so are the next two.
-    beta: β.
-    label_smoothing: ε.
-    sft_coefficient: α, at least 0.
+  2024, arXiv 2404.19733, eq. 1; it holds up the probability of what was chosen, which DPO lowers).
+  The SFT coefficient is α, at least 0; the other arguments are as for `preference.dpo_loss`.
   """
 
   def objective(model):
@@ -109,7 +98,6 @@ def policy_pairs(
       }
 
       total = loss + sft_coefficient * sft_loss
-
       return total, metrics | {"loss": total}
 
     return loss_fn
@@ -117,23 +105,18 @@ def policy_pairs(
   return objective
 
 
-def pair_logprobs(
-  model: pure.PureModel, params: Params, batch: Preferences
-) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+def pair_logprobs(model: pure.PureModel, params: Params, batch: Preferences) -> Pair:
   """Returns the log-probability of each chosen and each rejected response, in nats.
 
   They are of one padded length, as a table pads them, and pass in one forward.
   """
   prompts = _stack(batch.prompts, batch.prompts)
-  logprobs, _ = scoring.response_logprobs(
-    model, params, prompts, _stack(batch.chosen, batch.rejected)
-  )
+  responses = _stack(batch.chosen, batch.rejected)
+  logprobs, _ = scoring.response_logprobs(model, params, prompts, responses)
   return tuple(jnp.split(logprobs.sum(axis=1), 2))
 
 
-def pair_scores(
-  model: pure.PureModel, params: Params, batch: Preferences
-) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+def pair_scores(model: pure.PureModel, params: Params, batch: Preferences) -> Pair:
   """Returns the rewards of the chosen and of the rejected responses, in one forward pass."""
   return scoring.sequence_scores(model, params, batch.prompts, batch.chosen, batch.rejected)
 
@@ -170,13 +153,11 @@ def reading(batch: Demonstrations | Packed | Preferences | GapPreferences) -> di
   return {"tokens/read": read, "tokens/padding": 1 - read / sum(part.mask.size for part in parts)}
 
 
-def _numbers(
-  batch: Preferences | GapPreferences,
-) -> tuple[Float[Array, " B"] | float, Float[Array, " B"]]:
+def _numbers(batch: Preferences | GapPreferences):
   """Returns margins and weights of pairs, which are 0 and 1 where the batch has none."""
   rows = batch.chosen.mask.shape[0]
   return batch.columns.get("margin", 0.0), batch.columns.get("weight", jnp.ones(rows))
 
 
-def _stack(*records: Prompts | Responses) -> Prompts | Responses:
+def _stack(*records):
   return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *records)

@@ -74,9 +74,7 @@ def objective(
     loss, metrics = ppo.policy_loss(logprobs, batch.logprobs, batch.advantages, mask, settings.clip)
     mean_entropy = token_losses.masked_mean(entropy, mask)
     kl = ppo.kl_loss(logprobs, batch.logprobs, batch.reference_logprobs, mask)
-    total = loss - settings.entropy_coefficient * mean_entropy
-
-    total = total + settings.loss_kl_coefficient * kl
+    total = loss - settings.entropy_coefficient * mean_entropy + settings.loss_kl_coefficient * kl
     return total, metrics | {"entropy": mean_entropy}
 
   def value_part(params, batch):
@@ -128,13 +126,8 @@ def make_iteration(
   While the policy waits for the value model (value warm-up), nothing is computed to learn of it:
   its parameters, its optimiser's moments and count, and β stay as they are.
 
-  Args:
-    policy: the language model.
-    value: the scalar model.
-    optimizer: of both; where only one learns, as `optimizer` makes it.
-    settings: what is compiled in.
-    eos_id: what ends a response.
-    learning: which of KINDS learn; None: all that the estimator has.
+  The optimiser is of both models, also where only one learns, and `eos_id` what ends a response.
+  `learning` are those of KINDS that learn; None: all that the estimator has.
   """
   learning = learning or settings.kinds
   loss = objective(policy, value, settings, learning)
@@ -160,23 +153,15 @@ def make_iteration(
     coefficient = state.kl_coefficient
 
     if settings.kl_target and "policy" in learning:
-      kl = metrics["objective/kl"]
-      episodes = rewards.shape[0]
-      coefficient = ppo.update_kl_coefficient(
-        coefficient, kl, settings.kl_target, horizon, episodes
-      )
+      moved = (metrics["objective/kl"], settings.kl_target, horizon, rewards.shape[0])
+      coefficient = ppo.update_kl_coefficient(coefficient, *moved)
 
     return State(train=train, kl_coefficient=coefficient), metrics | learnt
 
   return iterate
 
 
-def _make_step(
-  loss: Callable,
-  optimizer: optax.GradientTransformation,
-  learning: tuple[str, ...],
-  kinds: tuple[str, ...],
-):
+def _make_step(loss: Callable, optimizer, learning: tuple[str, ...], kinds: tuple[str, ...]):
   """Returns a train step that leaves alone what is not learning."""
   step = training_step.make_train_step(pure.on_trained(loss), optimizer, kinds=learning)
   if learning == kinds:
@@ -184,19 +169,13 @@ def _make_step(
 
   def part(train, frozen, batch, rng, rates, is_active):
     # Only what learns goes in: of the rest no gradient and no moment is computed.
-    learning_parts = [
-      {kind: tree[kind] for kind in learning} for tree in (train.params, train.opt_state)
-    ]
-    rates = {kind: rates[kind] for kind in learning}
-    learnt, metrics = step(
-      training_step.TrainState(train.step, *learning_parts), frozen, batch, rng, rates, is_active
+    params, opt_state, rates = (
+      {kind: tree[kind] for kind in learning} for tree in (train.params, train.opt_state, rates)
     )
-
-    return training_step.TrainState(
-      step=learnt.step,
-      params=train.params | learnt.params,
-      opt_state=train.opt_state | learnt.opt_state,
-    ), metrics
+    state = training_step.TrainState(train.step, params, opt_state)
+    learnt, metrics = step(state, frozen, batch, rng, rates, is_active)
+    whole = (train.params | learnt.params, train.opt_state | learnt.opt_state)
+    return training_step.TrainState(learnt.step, *whole), metrics
 
   return part
 
@@ -215,21 +194,16 @@ def _make_assessment(policy, value, settings, eos_id):
     reference_logprobs, _ = scoring.response_logprobs(policy, reference, *sampled)
     has_eos = experiences.ends(responses, eos_id)
     mask = responses.mask
-    penalty = settings.missing_eos_penalty
-    penalised = ppo.penalise_missing_eos(rewards, mask, has_eos, penalty)
+    penalised = ppo.penalise_missing_eos(rewards, mask, has_eos, settings.missing_eos_penalty)
     values = None
     if "value" in settings.kinds:
       values = scoring.token_values(value, params["value"], prompts, responses)
 
     # grpo has its KL in the loss; in the reward it would count twice.
     beta = 0.0 if settings.estimator == "grpo" else state.kl_coefficient
+    judged = (prompts, responses, penalised, logprobs, reference_logprobs, values)
     batch = experiences.judge(
-      prompts,
-      responses,
-      penalised,
-      logprobs,
-      reference_logprobs,
-      values,
+      *judged,
       estimator=settings.estimator,
       samples=settings.samples,
       kl_coefficient=beta,
@@ -256,12 +230,10 @@ def _learn(step, train, frozen, batch, key, rates, settings):
       f"use a batch size that is a multiple of {settings.minibatches}"
     )
 
-  order = jnp.concatenate(
-    [
-      jax.random.permutation(jax.random.fold_in(key, epoch), rows)
-      for epoch in range(settings.epochs)
-    ]
-  ).reshape(settings.epochs * settings.minibatches, -1)
+  order = [
+    jax.random.permutation(jax.random.fold_in(key, epoch), rows) for epoch in range(settings.epochs)
+  ]
+  order = jnp.concatenate(order).reshape(settings.epochs * settings.minibatches, -1)
 
   def update(carry, numbered):
     train, is_active = carry

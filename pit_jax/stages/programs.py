@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-import ml_collections
 
 from pit_jax import costs
 from pit_jax.data import padding
@@ -23,26 +22,17 @@ PAD_ID = 0
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """One compiled program of a run.
+  """One compiled program of a run: a jitted function and its abstract arguments."""
 
-  Attributes:
-    name: what it does.
-    function: a jitted function.
-    arguments: its abstract arguments.
-    roles: role → those of the arguments that are of it; the others are rows and numbers.
-    flops: operations of the mathematics, over all devices; see `costs.py`.
-    made: role → bytes of each device that the program itself makes for it: weights gathered for
-      sampling, keys and values.
-    sampled: tokens that are sampled one after the other.
-  """
-
-  name: str
+  name: str  # what it does
   function: Callable
   arguments: tuple
-  roles: dict[str, Any]
-  flops: float
+  roles: dict[str, Any]  # role → arguments that are of it; the others are rows and numbers
+  flops: float  # of the mathematics, over all devices; see `costs.py`
+  # Role → bytes of each device that the program itself makes for it: weights gathered for sampling,
+  # keys and values.
   made: dict[str, int] = dataclasses.field(default_factory=dict)
-  sampled: int = 1
+  sampled: int = 1  # tokens that are sampled one after the other
 
 
 def imitation(run: abstract.Arrays, section: str, prompt: int) -> Program:
@@ -57,7 +47,7 @@ def imitation(run: abstract.Arrays, section: str, prompt: int) -> Program:
     run.rows(Prompts, job.batch_size, prompt), run.rows(Responses, job.batch_size, run.response)
   )
   tokens = job.batch_size * (prompt + run.response)
-  return training(run, "policy", run.language, objectives.imitation, job, batch, tokens)
+  return _training(run, "policy", run.language, objectives.imitation, job, batch, tokens)
 
 
 def preference(run: abstract.Arrays, section: str) -> Program:
@@ -68,7 +58,7 @@ def preference(run: abstract.Arrays, section: str) -> Program:
 
   # The prompt is read once, and both responses after it.
   tokens = job.batch_size * (run.prompt + 2 * run.response)
-  return training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
+  return _training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
 
 
 def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callable]) -> Program:
@@ -83,53 +73,33 @@ def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callab
   # Each response is read after a prompt of its own; see `objectives.pair_logprobs`.
   tokens = 2 * job.batch_size * (run.prompt + run.response)
   objective = dpo.objective_of(job, losses)
-  return training(run, "policy", run.language, objective, job, batch, tokens)
+  return _training(run, "policy", run.language, objective, job, batch, tokens)
 
 
 def gap_order(run: abstract.Arrays, section: str) -> Program:
   """Returns a step of gap reward modelling."""
   job = run.config[section]
   prompt = run.improver_prompt
-  prompts, responses = (
-    run.rows(kind, job.batch_size, length)
-    for kind, length in ((Prompts, prompt), (Responses, run.response))
-  )
+  prompts = run.rows(Prompts, job.batch_size, prompt)
+  responses = run.rows(Responses, job.batch_size, run.response)
   batch = GapPreferences(prompts, prompts, responses, responses)
 
   # Two prompts per pair, each with both responses after it.
   tokens = 2 * job.batch_size * (prompt + 2 * run.response)
   weights = {"term_weights": run.array((5,), jnp.float32, None)}
-  return training(run, "reward", run.scalar, objectives.gap_order, job, batch, tokens, weights)
+  return _training(run, "reward", run.scalar, objectives.gap_order, job, batch, tokens, weights)
 
 
-def training(
-  run: abstract.Arrays,
-  role: str,
-  model: pure.PureModel,
-  objective: Callable,
-  job: ml_collections.ConfigDict,
-  batch: Any,
-  tokens: int,
-  frozen: dict[str, Any] | None = None,
+def _training(
+  run: abstract.Arrays, role: str, model: pure.PureModel, objective, job, batch, tokens, frozen=()
 ) -> Program:
-  """Returns a step of a supervised job.
-
-  Args:
-    run: the arrays of a run.
-    role: of the model that learns.
-    model: its network.
-    objective: model → loss function.
-    job: the section of the configuration.
-    batch: abstract rows.
-    tokens: that the model reads of them.
-    frozen: what the loss reads beside, and nobody trains.
-  """
+  """Returns a step of a supervised job, whose model reads so many tokens of a batch."""
   state = run.state(model, job)
   base = run.parts(model)[1]
   return Program(
     name="step",
     function=supervised.program(model, objective, job, run.mesh),
-    arguments=(state, {"base": base, **(frozen or {})}, batch, run.key, run.number),
+    arguments=(state, {"base": base, **dict(frozen)}, batch, run.key, run.number),
     roles={role: (state, base)},
     flops=costs.training(model, run.params(model), tokens).flops,
   )
@@ -151,20 +121,15 @@ def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) 
 
   prompts = job.batch_size // samples
   # The last token sampled is read by nobody, and has no keys and values.
-  slots = prompt + run.response - 1
-  cache = run.cache(job.batch_size, slots)
+  cache = run.cache(job.batch_size, prompt + run.response - 1)
+  tokens = prompts * prompt + job.batch_size * (run.response - 1)
   return Program(
     name="sample",
     function=function,
     arguments=(params, run.rows(Prompts, prompts, prompt), run.key, run.number),
     roles={"policy": params},
-    flops=2.0
-    * _multiplied(run, run.language)
-    * (prompts * prompt + job.batch_size * (run.response - 1)),
-    made={
-      "policy": memory.gathered(run),
-      "cache": abstract.device_bytes(cache),
-    },
+    flops=2.0 * costs.multiplied(run.language.config, params) * tokens,
+    made={"policy": memory.gathered(run), "cache": abstract.device_bytes(cache)},
     sampled=run.response - 1,
   )
 
@@ -184,16 +149,15 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
   else:
     length = prompt + run.response
     function = inference.scoring_of(model, run.mesh)
-    kinds = ((Prompts, prompt), (Responses, run.response))
-    texts = tuple(run.rows(kind, job.batch_size, width) for kind, width in kinds)
+    prompts = run.rows(Prompts, job.batch_size, prompt)
+    texts = (prompts, run.rows(Responses, job.batch_size, run.response))
 
-  tokens = job.batch_size * length
   return Program(
     name="score",
     function=function,
     arguments=(params, *texts),
     roles={"reward": params},
-    flops=2.0 * _multiplied(run, model) * tokens,
+    flops=2.0 * costs.multiplied(model.config, params) * job.batch_size * length,
   )
 
 
@@ -203,7 +167,8 @@ def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
   rows = job.batch_size
   train = run.actors(job)
   learners = optimizers.kinds(job.estimator)
-  base = {kind: run.parts(_actors(run)[kind])[1] for kind in learners}
+  networks = {"policy": run.language, "value": run.scalar}
+  base = {kind: run.parts(networks[kind])[1] for kind in learners}
   reference = run.waiting(run.params(run.language))
   state = ppo.State(train=train, kl_coefficient=run.number)
   frozen = {"base": base, "reference": reference}
@@ -217,23 +182,11 @@ def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
   models = len(learners) * job.epochs
   reads = 1 + len(learners)
   work = {"tokens": rows * (prompt + run.response), "models": models, "reads": reads}
+  roles = {kind: (train.params[kind], train.opt_state[kind], base[kind]) for kind in learners}
   return Program(
     name="iterate",
     function=rl.program(run.language, run.scalar, job, STOP_IDS, run.mesh),
     arguments=(state, frozen, *texts, *numbers, run.key, rates, run.number),
-    roles={kind: (_of(train, kind), base[kind]) for kind in learners} | {"reference": reference},
+    roles=roles | {"reference": reference},
     flops=costs.training(run.language, run.params(run.language), **work).flops,
   )
-
-
-def _actors(run: abstract.Arrays) -> dict[str, pure.PureModel]:
-  return {"policy": run.language, "value": run.scalar}
-
-
-def _of(state: Any, kind: str) -> Any:
-  """Returns parameters and optimiser state of policy or value model."""
-  return state.params[kind], state.opt_state[kind]
-
-
-def _multiplied(run: abstract.Arrays, model: pure.PureModel) -> int:
-  return costs.multiplied(model.config, run.params(model))

@@ -7,37 +7,31 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from pit_jax.data import conversations, encode, preferences, tables
 from pit_jax.models import pure
-from pit_jax.rollout import classifiers, inference
+from pit_jax.rollout import classifiers
 from pit_jax.run import context as contexts
 from pit_jax.run import published_models
 from pit_jax.stages import calibration, classifier_units, objectives, rl, supervised
-from pit_jax.types import Params, Prompts
+from pit_jax.types import GapPreferences, Params, Preferences, Prompts, Responses
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
-  """A calibrated reward model, and facts such as its accuracy and scale.
+  """A calibrated reward model, and facts such as its accuracy and scale."""
 
-  Attributes:
-    params: parameters with the gain of the calibration folded into the head, which has no bias;
-      None of a published model that transformers computes in PyTorch.
-    facts: accuracy and calibration on the validation part; for a gap model also the four mean
-      gaps and the zero point; for a published model also the share of pairs it saw shortened.
-    published: a published model, which reads tokens of its own; None: it reads the run's.
-    fits: whether other scalar models of the run can start from its trunk.
-  """
-
+  # With the gain of the calibration folded into the head, which has no bias; None of a published
+  # model that transformers computes in PyTorch.
   params: Params | None
+  # Accuracy and calibration on the validation part; for a gap model also the four mean gaps and the
+  # zero point; for a published model also the share of pairs it saw shortened.
   facts: dict
-  published: classifiers.Classifier | None = None
-  fits: bool = True
+  published: classifiers.Classifier | None = None  # reads tokens of its own; None: the run's
+  fits: bool = True  # whether other scalar models of the run can start from its trunk
 
 
 def run(
@@ -52,7 +46,6 @@ def run(
   """Trains R_P on (x, y_w, y_l), and calibrates it on the validation part.
 
   Args:
-    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the pairs to train on, and those to validate on.
     start: the model whose trunk to start from.
@@ -61,14 +54,13 @@ def run(
       responses do.
   """
   train, validation = _encoded(context, encode.preferences, fold, job.margin_scale)
-  facts = functools.partial(_facts, context.models.inference, validation)
+
+  def facts(params):
+    scores = _scores(context, validation, _pairs, params)
+    return calibration.pair_facts(scores["chosen"] - scores["rejected"])
+
   params = _train(context, name, objectives.preference_pairs, start, train, job, facts)
-
-  if sampler is None:
-    sample = functools.partial(_responses, context.models.inference, params, validation)
-  else:
-    sample = functools.partial(_sample, context, params, sampler, validation[:].prompts)
-
+  sample = functools.partial(_sampled, context, validation, _pairs, params, sampler)
   return _calibrated(context, name, params, facts, sample)
 
 
@@ -97,13 +89,7 @@ def rating(
 def signal(
   context: contexts.Context, model: RewardModel, questions: Sequence[conversations.Prompt]
 ) -> rl.RewardFn:
-  """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT.
-
-  Args:
-    context: configuration, data, models and folder of the run.
-    model: R_P.
-    questions: the texts of the prompts of RL.
-  """
+  """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT."""
   if model.published is None:
     scores = rl.model_reward(context, model.params)
   else:
@@ -129,33 +115,36 @@ def centred(model: RewardModel) -> Params:
   return {**model.params, "bias": np.float32(model.facts["shift"])}
 
 
-def _facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
-  """Returns what a reward model's margins on the validation part say of it."""
-  held = validation[:]
-  chosen, rejected = (asking.score(params, held.prompts, y) for y in (held.chosen, held.rejected))
-  return calibration.pair_facts(chosen - rejected)
+def _pairs(held: Preferences) -> dict[str, tuple[Prompts, Responses]]:
+  """Returns what R_P is asked of a batch."""
+  return {"chosen": (held.prompts, held.chosen), "rejected": (held.prompts, held.rejected)}
 
 
-def _responses(
-  asking: inference.Inference, params: Params, validation: tables.Table, *_
-) -> np.ndarray:
-  """Returns a scalar model's scores of the validation part's responses, Float[2 N]."""
-  held = validation[:]
-  return np.concatenate(
-    [asking.score(params, held.prompts, y) for y in (held.chosen, held.rejected)]
-  )
+def _gap_pairs(held: GapPreferences) -> dict[str, tuple[Prompts, Responses]]:
+  """Returns what R_PIT is asked of a batch, for its four gaps."""
+  # The first letter names the response, the second the reference that the prompt shows.
+  return {
+    "wl": (held.given_rejected, held.chosen),
+    "ww": (held.given_chosen, held.chosen),
+    "ll": (held.given_rejected, held.rejected),
+    "lw": (held.given_chosen, held.rejected),
+  }
 
 
-def _sample(
-  context: contexts.Context,
-  params: Params,
-  generator: Params,
-  prompts: Prompts,
-  key: jax.Array,
-  temperature: float,
-) -> np.ndarray:
-  """Returns a scalar model's scores of samples of a language model, one per prompt, Float[N]."""
-  responses = context.models.inference.respond(generator, prompts, key, temperature)
+def _scores(
+  context: contexts.Context, validation: tables.Table, pairs: Callable, params: Params
+) -> dict[str, np.ndarray]:
+  """Returns a scalar model's scores of the validation part, Float[N] of each pair it is asked."""
+  asking = context.models.inference
+  return {name: asking.score(params, *pair) for name, pair in pairs(validation[:]).items()}
+
+
+def _sampled(context, validation, pairs, params, sampler, key, temperature) -> np.ndarray:
+  """Returns the scores that set a scale: of samples, one per prompt, or of the validation part."""
+  if sampler is None:
+    return np.concatenate([*_scores(context, validation, pairs, params).values()])
+  prompts, _ = next(iter(pairs(validation[:]).values()))
+  responses = context.models.inference.respond(sampler, prompts, key, temperature)
   return context.models.inference.score_samples(params, prompts, responses)
 
 
@@ -168,45 +157,23 @@ def gap(
   job: ml_collections.ConfigDict,
   sampler: Params | None,
 ) -> RewardModel:
-  """Trains R_PIT on the five orderings of (x, y_w, y_l), and calibrates it.
+  """Trains R_PIT on the five orderings of (x, y_w, y_l), and calibrates it; see `run`.
 
-  Args:
-    context: configuration, data, models and folder of the run.
-    name: the stage's name.
-    fold: the pairs to train on, and those to validate on.
-    start: the model whose trunk to start from.
-    job: the section of the configuration.
-    sampler: the language model whose samples set the scale, M_PIT^SFT; None: the gaps of the
-      validation part do.
+  The sampler is M_PIT^SFT; without one the gaps of the validation part set the scale.
   """
   train, validation = _encoded(context, encode.gap_preferences, fold, job.margin_scale)
-  facts = functools.partial(_gap_facts, context.models.inference, validation)
-  params = _train(
-    context,
-    name,
-    objectives.gap_order,
-    start,
-    train,
-    job,
-    facts,
-    frozen={"term_weights": jnp.asarray(job.term_weights, jnp.float32)},
-  )
 
-  if sampler is None:
+  def facts(params):
+    return _gap_facts(_scores(context, validation, _gap_pairs, params))
 
-    def sample(*_):
-      return np.concatenate([*_gaps(context.models.inference, validation, params).values()])
-
-  else:
-    prompts = validation[:].given_rejected
-    sample = functools.partial(_sample, context, params, sampler, prompts)
-
+  frozen = {"term_weights": jnp.asarray(job.term_weights, jnp.float32)}
+  params = _train(context, name, objectives.gap_order, start, train, job, facts, frozen)
+  sample = functools.partial(_sampled, context, validation, _gap_pairs, params, sampler)
   return _calibrated(context, name, params, facts, sample)
 
 
-def _gap_facts(asking: inference.Inference, validation: tables.Table, params: Params) -> dict:
-  """Returns what the four gaps of the validation part's pairs say of a gap model."""
-  gaps = _gaps(asking, validation, params)
+def _gap_facts(gaps: dict[str, np.ndarray]) -> dict:
+  """Returns what the four gaps of the validation part, Float[N] each, say of a gap model."""
   # The order that `losses.gap` trains; ww and ll compare equals, and have none between them.
   order = (gaps["wl"] >= gaps["ww"]) & (gaps["wl"] >= gaps["ll"])
   order &= (gaps["ww"] >= gaps["lw"]) & (gaps["ll"] >= gaps["lw"])
@@ -221,27 +188,8 @@ def _gap_facts(asking: inference.Inference, validation: tables.Table, params: Pa
   }
 
 
-def _gaps(
-  asking: inference.Inference, validation: tables.Table, params: Params
-) -> dict[str, np.ndarray]:
-  """Returns R_PIT's four gaps of the validation part's pairs, Float[N] each."""
-  held = validation[:]
-  # The first letter names the response, the second the reference that the prompt shows.
-  pairs = {
-    "wl": (held.given_rejected, held.chosen),
-    "ww": (held.given_chosen, held.chosen),
-    "ll": (held.given_rejected, held.rejected),
-    "lw": (held.given_chosen, held.rejected),
-  }
-
-  return {name: asking.score(params, *pair) for name, pair in pairs.items()}
-
-
 def _encoded(
-  context: contexts.Context,
-  encode_pairs: Callable,
-  fold: preferences.Fold,
-  margin_scale: float,
+  context: contexts.Context, encode_pairs: Callable, fold: preferences.Fold, margin_scale: float
 ) -> tuple[tables.Table, tables.Table]:
   """Returns the pairs to train on, with their margins where these count, and those to validate on.
 
@@ -249,16 +197,16 @@ def _encoded(
     ValueError: margins are to count, and no row has one.
   """
   rows = fold.rows
-  parts = (fold.rows, fold.validation)
-  train, validation = (
-    encode_pairs(part, context.rows.settings, context.rows.tokens) for part in parts
-  )
+  how = (context.rows.settings, context.rows.tokens)
+  train, validation = (encode_pairs(part, *how) for part in (rows, fold.validation))
   if not margin_scale:
     return train, validation
 
   if all(row.margin is None for row in rows):
-    problem = f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one"
-    raise ValueError(f"{problem}; use margin_scale=0, or data with a column `margin`")
+    raise ValueError(
+      f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one; use "
+      "margin_scale=0, or data with a column `margin`"
+    )
 
   # Encoding may have dropped rows; `index` says of each that is left which one it was.
   margins = np.array([row.margin or 0.0 for row in rows], np.float32)[train.contents.index]
@@ -266,10 +214,10 @@ def _encoded(
 
 
 def _train(context, name, objective, start, table, job, facts: Callable, frozen=None) -> Params:
+  shown = ("accuracy", "margin", "ece", "order")
+
   def evaluate(params):
-    measured = facts(params)
-    shown = ("accuracy", "margin", "ece", "order")
-    return {f"reward_model/{key}": measured[key] for key in shown if key in measured}
+    return {f"reward_model/{key}": fact for key, fact in facts(params).items() if key in shown}
 
   # Only the trunk is taken over: the head of `start` answers another question.
   params = supervised.run(
@@ -289,22 +237,8 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
   return {**params, "bias": params["bias"] * 0}
 
 
-def _calibrated(
-  context: contexts.Context,
-  name: str,
-  params: Params,
-  facts: Callable[[Params], dict],
-  sample: Callable[[jax.Array, float], np.ndarray],
-) -> RewardModel:
-  """Scales a model as `calibration.calibrate` does; the gain is folded into the head.
-
-  Args:
-    context: configuration, data, models and folder of the run.
-    name: of the model.
-    params: its parameters.
-    facts: parameters → what is known of the model.
-    sample: as for `calibration.calibrate`.
-  """
+def _calibrated(context, name, params, facts: Callable, sample: Callable) -> RewardModel:
+  """Scales a model as `calibration.calibrate` does; the gain is folded into the head."""
   calibrated = calibration.calibrate(context, name, lambda: facts(params), sample)
   # The model has no bias, so the head alone sets the unit; the shift is added by RL.
   scaled = {**params, "head": params["head"] * calibrated["gain"]}

@@ -33,7 +33,6 @@ def chosen(
   rewards is said to the stages that have one of them; the others keep their own.
 
   Args:
-    context: configuration, data, models and folder of the run.
     job: the section of RL.
     own: name → what the recipe rewards this stage with.
     questions: the texts of the stage's prompts.
@@ -47,20 +46,16 @@ def chosen(
   named = [name for name in weights if name in own]
   if not weights or (not named and len(functions) < len(weights)):
     return {name: (1.0, score) for name, score in own.items()}
+  texts = (questions, references)
   scores = {name: own[name] for name in named}
-  for name in functions:
-    scores[name] = _in_words(context, name, configurations.function(name), questions, references)
-
+  scores |= {name: _in_words(context, name, *texts) for name in functions}
   return {name: (float(weights[name]), score) for name, score in scores.items()}
 
 
 def problems(section: str, job: ml_collections.ConfigDict, own: Sequence[str]) -> Iterator[str]:
   """Yields what is wrong with the rewards of a section, imports included.
 
-  Args:
-    section: its name.
-    job: the section.
-    own: names of the rewards that the recipe has.
+  A recipe's own are known by their names.
   """
   for pair in job.rewards:
     if not _is_pair(pair):
@@ -94,14 +89,9 @@ def _is_pair(pair: Any) -> bool:
   return isinstance(name, str) and isinstance(weight, numbers.Real) and math.isfinite(weight)
 
 
-def _in_words(
-  context: contexts.Context,
-  name: str,
-  function: Function,
-  questions: Sequence[conversations.Prompt],
-  references: Sequence[str] | None,
-) -> rl.RewardFn:
+def _in_words(context: contexts.Context, name: str, questions, references) -> rl.RewardFn:
   """Returns a Python function of texts as a reward of what was sampled."""
+  function: Function = configurations.function(name)
 
   def score(rows: np.ndarray, _: Prompts, responses: Responses) -> Array:
     sampled = hosts.fetch(responses)
@@ -132,21 +122,18 @@ def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
   except (TypeError, ValueError) as error:
     raise ValueError(f"{name} gave a reward that is no number: {error}") from error
 
-  if not all(np.isfinite(reward).all() for reward in by_response):
-    row = next(i for i, reward in enumerate(by_response) if not np.isfinite(reward).all())
-    raise ValueError(f"{name} gave the reward {given[row]}: not finite")
+  for reward, array in zip(given, by_response, strict=True):
+    if not np.isfinite(array).all():
+      raise ValueError(f"{name} gave the reward {reward}: not finite")
 
   if all(reward.ndim == 0 for reward in by_response):
     return np.stack(by_response)
-  shapes = [(length,) for length in lengths]
-  wrong = [i for i, reward in enumerate(by_response) if reward.shape != shapes[i]]
-
-  if wrong:
-    raise ValueError(
-      f"{name} gave {by_response[wrong[0]].size} rewards for a response of {lengths[wrong[0]]} "
-      "tokens; return a number for every response, or for every response a list with one for each "
-      "of its tokens"
-    )
+  for reward, length in zip(by_response, lengths, strict=True):
+    if reward.shape != (length,):
+      raise ValueError(
+        f"{name} gave {reward.size} rewards for a response of {length} tokens; return a number for "
+        "every response, or for every response a list with one for each of its tokens"
+      )
 
   rewards = np.zeros(mask.shape, np.float32)
   # A mask picks row by row, in the order in which the lists stand.

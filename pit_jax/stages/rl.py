@@ -37,18 +37,12 @@ EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "rewards", "key")  # g
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-  """Policy and value model in training, and β.
+  """Policy and value model in training, and β."""
 
-  Attributes:
-    train: what changes; its parameters are {"policy", "value"}, what is trained of each, or the
-      policy alone.
-    base: what is frozen of each.
-    kl_coefficient: β as the controller left it, in units of score per nat.
-  """
-
+  # Its parameters are {"policy", "value"}, what is trained of each, or the policy alone.
   train: training_step.TrainState
-  base: Params
-  kl_coefficient: float
+  base: Params  # what is frozen of each
+  kl_coefficient: float  # β as the controller left it, in units of score per nat
 
   @property
   def policy(self) -> Params:
@@ -81,10 +75,7 @@ def published_reward(
   response cut at the length limit hence ends there like any other; `missing_eos_penalty` is what
   the cut costs.
 
-  Args:
-    context: configuration, data, models and folder of the run.
-    classifier: the model.
-    questions: the texts of the stage's prompts.
+  Questions are the texts of the stage's prompts.
   """
 
   def score(rows, _, responses):
@@ -111,7 +102,7 @@ def run(
   watch: frontier.Watch | None = None,
   extra_metrics: ExtraMetrics = lambda *_: {},
 ) -> Learner:
-  """Maximises E[reward] − β KL(policy ‖ reference) by policy gradients.
+  """Maximises E[reward] − β KL(policy ‖ reference) by policy gradients, and returns the learner.
 
   Whether that is PPO with a value model or one of the estimators without says `job.estimator`.
 
@@ -119,7 +110,6 @@ def run(
   horizon of the KL controller: those of all planned iterations together.
 
   Args:
-    context: configuration, data, models and folder of the run.
     name: the stage's name; also seeds its prompts' order and its noise.
     prompts: every prompt of the stage (types.Prompts); for the improver they show the reference
       response. Batches are random and of one width: by length they would differ in what they are
@@ -133,13 +123,12 @@ def run(
     planned: of the whole optimisation; None: this stage is all there is.
     watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
     extra_metrics: see `ExtraMetrics`; rows are as `RewardFn` gets them.
-
-  Returns:
-    Policy and value model after the last iteration.
   """
   order = batches.Batches(prompts, job.batch_size // job.samples, context.seed(name))
   key = context.key(name)
-  phases = _phases(context, start, job)
+  whole = pure.join(start.train.params, start.base)
+  speed_of = speed.reinforcement(_models(context, job), whole, job, context.mesh)
+  phases = timing.Phases(speed_of)  # generate, score, train
   c = context.config
   frozen = {"base": start.base, "reference": reference}
   learn = _learning(context, job, begun, planned or steps)
@@ -168,19 +157,25 @@ def run(
     places, scores, experience = rollout(state, index)
     state, metrics = phases.time("train", learn, index, state, frozen, *experience, noise)
     metrics |= {f"objective/rewards/{reward}": scores[reward].mean() for reward in scores}
-    metrics |= _progress(index, job, prompts) | extra_metrics(index, places, experience[1], scores)
+    episode = (index + 1) * job.batch_size  # a response
+    metrics |= {"episode": episode, "epoch": episode / job.samples / len(prompts)}
+    metrics |= extra_metrics(index, places, experience[1], scores)
 
     return state, metrics, dict(zip(EXPERIENCE, (*experience, noise), strict=True))
 
   def keep(state, step):
     return watch.keep(name, _whole(state.train, start.base), step)
 
+  beta = jnp.float32(start.kl_coefficient)
+  # Where later iterations leave it: at another place the second one would be compiled anew.
+  beta = jax.device_put(beta, parallel.replicated(context.mesh))
   state = context.fit(
     name,
     advance,
-    _state(context, start),
+    ppo.State(start.train, beta),
     steps=steps,
-    every=(c.log_every_rl, c.save_every_rl),
+    log_every=c.log_every_rl,
+    save_every=c.save_every_rl,
     evaluate=keep if watch else None,
     evaluate_every=watch.every if watch else 0,
     samples=lambda state, step: _rows(context, *rollout(state, step)[2]) if step == steps else (),
@@ -213,7 +208,6 @@ def begin(
   """Returns policy and value model before the first iteration, on the mesh.
 
   Args:
-    context: configuration, data, models and folder of the run.
     start: {"policy", "value"}, the language model and the value model to start from; that of an
       estimator which wants none is not read.
     job: the config's `rl` section.
@@ -230,27 +224,12 @@ def begin(
   return Learner(train, base, job.kl_coefficient if kl_coefficient is None else kl_coefficient)
 
 
-def _state(context: contexts.Context, start: Learner) -> ppo.State:
-  """Returns train state and KL coefficient as the first iteration takes them."""
-  coefficient = jnp.float32(start.kl_coefficient)
-  # Where later iterations leave it: at another place the second one would be compiled anew.
-  return ppo.State(start.train, jax.device_put(coefficient, parallel.replicated(context.mesh)))
-
-
 def _learning(
   context: contexts.Context, job: ml_collections.ConfigDict, begun: int, planned: int
 ) -> Callable:
-  """Returns learn(index, state, frozen, *rollout, key) → (state, metrics) of a stage's iterations.
-
-  Args:
-    context: configuration, data, models and folder of the run.
-    job: the config's `rl` section.
-    begun: iterations of the optimisation before this stage.
-    planned: of the whole optimisation.
-  """
-  networks = (context.models.language, context.models.scalar)
+  """Returns learn(index, state, frozen, *rollout, key) → (state, metrics) of an iteration."""
   stop_ids = context.rows.settings.tokenizer.stop_ids
-  fixed = (*networks, job, stop_ids, context.mesh)
+  fixed = (context.models.language, context.models.scalar, job, stop_ids, context.mesh)
   kinds = optimizers.kinds(job.estimator)
   warmup = optimizers.value_warmup(job)
 
@@ -283,9 +262,8 @@ def program(
   learning: tuple[str, ...] | None = None,
 ) -> Callable:
   """Returns the compiled iteration of a job; see `ppo.make_iteration`."""
-  settings = ppo.Settings(
-    **{field.name: job[field.name] for field in dataclasses.fields(ppo.Settings)}
-  )
+  names = [field.name for field in dataclasses.fields(ppo.Settings)]
+  settings = ppo.Settings(**{name: job[name] for name in names})
   optimizer = optimizers.reinforcement(job)
   return _compiled(policy, value, optimizer, settings, stop_ids, mesh, learning)
 
@@ -298,22 +276,6 @@ def _whole(train: training_step.TrainState, base: Params) -> Params:
 def _models(context: contexts.Context, job: ml_collections.ConfigDict) -> dict[str, pure.PureModel]:
   own = {"policy": context.models.language, "value": context.models.scalar}
   return {kind: own[kind] for kind in optimizers.kinds(job.estimator)}
-
-
-def _phases(
-  context: contexts.Context, start: Learner, job: ml_collections.ConfigDict
-) -> timing.Phases:
-  """Returns the timers of a job's phases: generate, score, train."""
-  params = pure.join(start.train.params, start.base)
-  return timing.Phases(speed.reinforcement(_models(context, job), params, job, context.mesh))
-
-
-def _progress(
-  index: int, job: ml_collections.ConfigDict, prompts: tables.Table
-) -> dict[str, float | int]:
-  """Returns episodes (responses) and epochs of a stage after an iteration."""
-  episode = (index + 1) * job.batch_size  # a response
-  return {"episode": episode, "epoch": episode / job.samples / len(prompts)}
 
 
 def _rows(
@@ -333,14 +295,6 @@ def _rows(
 
 # To jit every function made anew is another program; so stages of one job share theirs.
 @functools.cache
-def _compiled(
-  policy: pure.PureModel,
-  value: pure.PureModel,
-  optimizer,
-  settings: ppo.Settings,
-  stop_ids: tuple[int, ...],
-  mesh: jax.sharding.Mesh,
-  learning: tuple[str, ...] | None,
-):
+def _compiled(policy, value, optimizer, settings: ppo.Settings, stop_ids, mesh, learning):
   iterate = ppo.make_iteration(policy, value, optimizer, settings, stop_ids, learning)
   return jax.jit(layout.on(mesh, iterate), donate_argnums=0)

@@ -21,7 +21,6 @@ def run(
   """Returns a language model trained on x → y_w, or as an improver on (x, y_l) → y_w.
 
   Args:
-    context: configuration, data, models and folder of the run.
     name: the stage's name.
     fold: the rows; its validation part tells the loss on rows that are not trained on.
     start: the model to start from.
@@ -29,10 +28,9 @@ def run(
     prompts: POLICY or IMPROVER.
   """
   settings = context.rows.settings
-  parts = (fold.rows, fold.validation)
-  shown = settings.formats[prompts]
   train, validation = (
-    encode.demonstrations(part, shown, settings, context.rows.tokens) for part in parts
+    encode.demonstrations(part, settings.formats[prompts], settings, context.rows.tokens)
+    for part in (fold.rows, fold.validation)
   )
 
   def evaluate(params):

@@ -16,13 +16,7 @@ from pit_jax.types import Params
 
 
 def supervised(model: pure.PureModel, params: Params, mesh: jax.sharding.Mesh) -> timing.Speed:
-  """Returns the speed of a step that reads `tokens/read` tokens and learns from them.
-
-  Args:
-    model: what is trained.
-    params: its parameters, all of them.
-    mesh: the devices that share the work.
-  """
+  """Returns the speed of a step that reads `tokens/read` tokens and learns from them."""
   each = costs.training(model, params, tokens=1).flops
 
   def speed(measured: Mapping[str, float], seconds: float) -> dict[str, float]:
@@ -45,18 +39,11 @@ def reinforcement(
   learns too, in each pass that `target_kl` leaves. What gives the reward may be of any size, or no
   model at all, and is left out: so much more is done.
 
-  Args:
-    models: {"policy", "value"}, or the policy alone where there is no value model.
-    params: the same, all parameters of each.
-    job: the config's `rl` section.
-    mesh: the devices that share the work.
+  Models and parameters are of {"policy", "value"}, or of the policy where it is alone.
   """
-  reads = {}
-  learns = {}
-  for kind in models:
-    # A weight and a token are one multiplication and one addition.
-    reads[kind] = 2.0 * costs.multiplied(models[kind].config, params[kind])
-    learns[kind] = costs.training(models[kind], params[kind], tokens=1).flops
+  # A weight and a token are one multiplication and one addition.
+  reads = {kind: 2.0 * costs.multiplied(models[kind].config, params[kind]) for kind in models}
+  learns = {kind: costs.training(models[kind], params[kind], tokens=1).flops for kind in models}
 
   def speed(measured: Mapping[str, float], seconds: float) -> dict[str, float]:
     response = job.batch_size * measured["tokens/response_length"]
@@ -65,8 +52,7 @@ def reinforcement(
     judging = reads["policy"] + sum(reads.values())  # the policy's network is the reference's too
 
     # Updates that were made: target_kl may have ended an iteration early.
-    passes = {kind: measured[f"{kind}/updates"] / job.minibatches for kind in learns}
-    learning = sum(passes[kind] * learns[kind] for kind in learns)
+    learning = sum(measured[f"{kind}/updates"] / job.minibatches * learns[kind] for kind in learns)
     share = _share(sampling + (response + prompt) * (judging + learning), seconds, mesh)
     return {"perf/tokens_per_second": response / seconds, **share}
 

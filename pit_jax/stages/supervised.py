@@ -34,7 +34,6 @@ def run(
   """Trains a model on a data set for a number of epochs.
 
   Args:
-    context: configuration, data, models and folder of the run.
     name: the stage's name; also seeds the order of its batches.
     model: what to train.
     objective: model → loss function; see `objectives`.
@@ -82,7 +81,8 @@ def run(
     advance,
     state,
     steps=steps,
-    every=(context.config.log_every, context.config.save_every),
+    log_every=context.config.log_every,
+    save_every=context.config.save_every,
     evaluate=(lambda state, _: evaluate(pure.join(state.params, base))) if evaluate else None,
     evaluate_every=job.evaluate_every,
     best=best,
@@ -110,10 +110,8 @@ def _selection(
   if job.select == "last":
     return "", ""
   if job.select != "best" or score is None:
-    raise ValueError(
-      f'{name}: select={job.select!r}; use "last"'
-      + (' or "best"' if score else ", it has no score")
-    )
+    rest = ' or "best"' if score else ", it has no score"
+    raise ValueError(f'{name}: select={job.select!r}; use "last"{rest}')
 
   metric, best = score
   return best, metric
@@ -148,13 +146,7 @@ def place(
 
 # To jit every function made anew is another program; so equal jobs share theirs.
 @functools.cache
-def _compiled(
-  model: pure.PureModel,
-  objective: Callable,
-  optimizer,
-  accumulation: int,
-  mesh: jax.sharding.Mesh,
-):
+def _compiled(model, objective: Callable, optimizer, accumulation: int, mesh):
   loss = pure.on_trained(objective(model))
   step = training_step.make_train_step(loss, optimizer, accumulation=accumulation)
   return jax.jit(layout.on(mesh, step), donate_argnums=0)

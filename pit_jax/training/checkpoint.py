@@ -8,6 +8,7 @@ of every array, and its checksum.
 """
 
 import dataclasses
+import itertools
 import logging
 import os
 import threading
@@ -105,8 +106,7 @@ class Checkpoints:
     Args:
       step: completed training steps, larger than that of every checkpoint present.
       state: pytree of jax arrays.
-      metadata: JSON-serialisable description of what the state depends on (template hash, data
-        fingerprint, model), compared by `record.check_metadata` on restore.
+      metadata: JSON-serialisable description of what the state depends on, compared on restore.
       score: what the best checkpoint is chosen by; None leaves this one out of the choice.
 
     Raises:
@@ -153,15 +153,12 @@ class Checkpoints:
     return self._manager.best_step() if self._keeping.best else None
 
   def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-    """Reads one checkpoint.
+    """Returns the state of a checkpoint and the metadata it was saved with.
 
     Args:
       step: a step that was saved.
       like: pytree of arrays or `jax.ShapeDtypeStruct`s with the structure, shapes, types and
         shardings the state is to have.
-
-    Returns:
-      The state and the metadata it was saved with.
 
     Raises:
       FileNotFoundError: there is no such step.
@@ -190,7 +187,7 @@ class Checkpoints:
     return state, metadata
 
   def resume(self, like: Any, metadata: Mapping[str, Any] | None = None) -> Resumed | None:
-    """Reads the newest readable checkpoint, passing over damaged ones with a warning.
+    """Returns the newest readable checkpoint, or None; it passes over damaged ones with a warning.
 
     A damaged checkpoint newer than the one returned is renamed `<step>.damaged`, so that its step
     can be saved again.
@@ -199,9 +196,6 @@ class Checkpoints:
       like: as in `restore`.
       metadata: what the run would save now; refused when it differs from what was saved.
 
-    Returns:
-      The checkpoint, or None when the directory has none.
-
     Raises:
       ValueError: metadata or arrays differ from the saved ones.
       DamagedError: there are checkpoints and none can be read.
@@ -209,8 +203,11 @@ class Checkpoints:
     damaged: dict[int, DamagedError] = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
+        # Before the arrays are read: a changed model is named as such, not by its shapes.
         if metadata is not None:
-          self._check_saved_metadata(step, metadata)
+          saved = self._read(step, "record", ocp.args.JsonRestore()).get("metadata")
+          if isinstance(saved, dict):
+            record.check_metadata(saved, metadata, where=f"{self._directory}/{step}")
         state, saved = self.restore(step, like)
       except DamagedError as error:
         LOG.warning("%s; trying the checkpoint before it", error)
@@ -229,7 +226,7 @@ class Checkpoints:
     return None
 
   def wait(self) -> None:
-    """Blocks until every save is complete on disk and raises the error of one that failed.
+    """Blocks until every save is complete on disk.
 
     Raises:
       SaveError: a save failed, or is not complete within the time given.
@@ -285,12 +282,6 @@ class Checkpoints:
     except Exception as error:  # tensorstore raises bare Exception, OSError, KeyError, ValueError
       raise DamagedError(f"{place}: the {item} cannot be read ({_cause(error)})") from error
 
-  def _check_saved_metadata(self, step: int, metadata: Mapping[str, Any]) -> None:
-    """Compares before reading arrays: a changed model is named as such, not by its shapes."""
-    saved = self._read(step, "record", ocp.args.JsonRestore()).get("metadata")
-    if isinstance(saved, dict):
-      record.check_metadata(saved, metadata, where=f"{self._directory}/{step}")
-
   def _set_aside(self, damaged: Mapping[int, DamagedError]) -> None:
     if not damaged or self._read_only:
       return
@@ -312,10 +303,5 @@ def _cause(error: Exception) -> str:
 
 def _free_name(path: Any) -> Any:
   """Returns the path, with a number added when an earlier damaged checkpoint has the name."""
-  number = 1
-  free = path
-  while free.exists():
-    number += 1
-    free = path.with_name(f"{path.name}.{number}")
-
-  return free
+  later = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+  return next(free for free in itertools.chain([path], later) if not free.exists())

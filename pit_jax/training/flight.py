@@ -30,17 +30,11 @@ FOLDER = "flight"
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-  """Limits of metrics beyond which a step of a stage is worth a record.
+  """Limits of metrics beyond which a step of a stage is worth a record; 0 is none."""
 
-  Attributes:
-    kl: nats per response between policy and reference above which a step is recorded; 0 is never.
-    negative_kl: nats below 0 from which on it is, since only chance can take it there; 0 is never.
-    ratio: distance from 1 of the first minibatch's mean ratio above which it is; 0 is never.
-  """
-
-  kl: float = 0.0
-  negative_kl: float = 0.0
-  ratio: float = 0.0
+  kl: float = 0.0  # nats per response between policy and reference
+  negative_kl: float = 0.0  # nats below 0, where only chance can take that KL
+  ratio: float = 0.0  # distance from 1 of the first minibatch's mean ratio
 
   def watches(self, name: str) -> bool:
     """Returns whether a metric can tell that a step went wrong."""
@@ -68,12 +62,7 @@ class Recorder:
 
 
 def cause(broken: Mapping[str, float], inputs: Mapping[str, np.ndarray]) -> str:
-  """Returns a plain sentence on why a step may have gone wrong.
-
-  Args:
-    broken: the metrics that were not as they should be.
-    inputs: the arrays the step was given, by name.
-  """
+  """Returns a sentence on why a step may have gone wrong, by its broken metrics and its inputs."""
   for name, value in inputs.items():
     if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
       rows = sorted({int(place[0]) for place in np.argwhere(~np.isfinite(np.atleast_1d(value)))})
@@ -146,12 +135,7 @@ def write(
   return f"{why}. Recorded in {places.address(folder)}; replay it with: {command}"
 
 
-def _keep(
-  folder: pathlib.Path,
-  record: Mapping[str, Any],
-  inputs: Mapping[str, np.ndarray],
-  checkpoint: str | None,
-) -> None:
+def _keep(folder: pathlib.Path, record, inputs, checkpoint: str | None) -> None:
   """Writes the files of a record."""
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
@@ -185,11 +169,7 @@ class Replay:
   step: int
 
   def folder(self, workdir: str | os.PathLike) -> pathlib.Path:
-    """Returns the folder of the step's record.
-
-    Raises:
-      ValueError: it was not.
-    """
+    """Returns the folder of the step's record; raises a ValueError where it was not recorded."""
     folder = pathlib.Path(workdir) / FOLDER / f"{self.stage}-{self.step}"
     if not (folder / "record.json").exists():
       there = sorted(path.name.replace("-", ":") for path in folder.parent.glob("*-*"))
@@ -216,11 +196,7 @@ class Replay:
 
 
 def parse(text: str | None) -> Replay | None:
-  """Returns the step that STAGE:STEP names; None is no step.
-
-  Raises:
-    ValueError: it names none.
-  """
+  """Returns the step that STAGE:STEP names, None for None; raises a ValueError if it names none."""
   if text is None:
     return None
   stage, _, step = text.rpartition(":")

@@ -6,7 +6,7 @@ import itertools
 import signal
 import threading
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 
 import jax
 from jax.experimental import multihost_utils
@@ -48,25 +48,18 @@ class Watch:
 
   def __enter__(self) -> "Watch":
     self._is_asked = False
-    self._before = None
     # Of several hosts JAX watches over all: they must stop after the same step.
-    self._is_mine = (
-      jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-    )
+    is_main = threading.current_thread() is threading.main_thread()
+    self._is_mine = is_main and jax.process_count() == 1
     if self._is_mine:
       self._before = signal.signal(signal.SIGTERM, self._note)
 
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
     if self._is_mine:
       signal.signal(signal.SIGTERM, self._before)
-      if self._is_asked and error is None:
+      if self._is_asked and kind is None:
         raise Interrupted
 
   def is_due(self, step: int) -> bool:

@@ -15,21 +15,16 @@ COMMITTED = "commit_success.txt"  # the last object of a checkpoint in a bucket,
 
 @dataclasses.dataclass(frozen=True)
 class Keeping:
-  """Which checkpoints of a stage stay on disk, and how long one may take.
+  """Which checkpoints of a stage stay on disk, and how long one may take."""
 
-  Attributes:
-    newest: how many of the newest stay, at least 1. Two or more leave something to fall back on
-      when the newest is damaged.
-    best: "lowest" or "highest" keeps one more, of all that were saved with a score that with the
-      best one; "" keeps none.
-    timeout: seconds a background save may take before it counts as failed.
-    checksum_limit: bytes of a state up to which it is saved with checksums: computing them holds up
-      the training step.
-  """
-
+  # How many of the newest stay, at least 1. Two or more leave something to fall back on when the
+  # newest is damaged.
   newest: int = 2
+  # "lowest" or "highest" keeps one more, of all that were saved with a score that with the best
+  # one; "" keeps none.
   best: str = ""
-  timeout: float = 600.0
+  timeout: float = 600.0  # seconds a background save may take before it counts as failed
+  # Bytes of a state up to which it is saved with checksums: computing them holds up the step.
   checksum_limit: int = 1 << 30
 
   def __post_init__(self):

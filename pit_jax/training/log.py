@@ -21,13 +21,7 @@ Samples = Callable[[State, int], Iterable[Mapping[str, Any]]]
 class Log:
   """The log around the steps of one stage: it tells, measures, records and saves.
 
-  Args:
-    stage: the stage's name.
-    start: completed steps.
-    steps: in all.
-    workdir: the run's directory.
-    saved: the stage's checkpoints.
-    surroundings: what else is to be done.
+  It begins after `start` of so many steps, and keeps `saved`, the stage's checkpoints.
   """
 
   def __init__(
@@ -99,10 +93,7 @@ class Log:
   ) -> float | None:
     """Ends a step: evaluates and samples where asked to, and logs what is due.
 
-    Steps that are neither logged nor evaluated are not waited for.
-
-    Returns:
-      The score of an evaluated step, if the best one is to be kept.
+    Returns the score of an evaluated step, if the best one is to be kept.
     """
     self._tracing.end(step, (state, metrics))
     self._ledger.step()
@@ -116,7 +107,9 @@ class Log:
       if evaluation or is_due:
         self._write(step, {**metrics, **evaluation})
       if samples:
-        self._write_samples(step, samples(state, step))
+        rows = samples(state, step)  # by all hosts, and written by one
+        if self._samples is not None:
+          self._samples.write_rows(step, rows)
 
     if self._progress is not None:
       self._progress.advance(step)
@@ -164,11 +157,6 @@ class Log:
     self._seconds = {}
     for writer in self._writers:
       writer.write(step, values)
-
-  def _write_samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends rows for people to read."""
-    if self._samples is not None:
-      self._samples.write_rows(step, rows)
 
   def save(self, step: int, state: State, metadata: Mapping[str, Any], score: float | None) -> None:
     """Saves once nothing is left to say about earlier steps, and logs the seconds it took."""

@@ -9,7 +9,6 @@ import jax
 
 from pit_jax.storage import places
 from pit_jax.training import checkpoint, flight, interruption, operations, record
-from pit_jax.training import keeping as keepings
 from pit_jax.training import log as logs
 
 State = Any  # pytree of jax arrays
@@ -37,16 +36,16 @@ def fit(
   The result does not depend on how often the run was interrupted, as long as `advance` is a
   function of its arguments alone: randomness and data must follow from the step. A stage that is
   already finished is read back without a step. Under `workdir` it writes checkpoints/<stage>,
-  metrics/<stage>.jsonl, tensorboard/<stage> and samples/<stage>.jsonl.
+  metrics/<stage>.jsonl, tensorboard/<stage> and samples/<stage>.jsonl. Returned is the state after
+  the last step; or after the best evaluated one, if that is kept.
 
   Args:
     stage: the stage's name, unique in the workdir.
-    advance: maps (state, completed steps) to (next state, metrics as device scalars, what the
-      step was given: a pytree of arrays, recorded if it goes wrong). It may donate the state.
-    state: the state before the first step, which is used up; also gives the structure, shapes and
-      shardings of the restored one.
+    advance: takes a step, see `Advance`, and may donate the state; what the step was given is a
+      pytree of arrays, recorded if it goes wrong.
+    state: before the first step, with the structure, shapes and shardings of one that is restored;
+      it is used up.
     steps: training steps in all, at least 1.
-    workdir: the run's directory.
     metadata: JSON-serialisable description of what the stage depends on; a checkpoint saved under
       another one is refused. The number of steps is added, since schedules depend on it.
     log_every: steps between two logged ones, at least 1; the last step is always logged.
@@ -55,9 +54,6 @@ def fit(
     evaluate_every: steps between two evaluations; 0 evaluates after the last step alone.
     samples: maps (state, completed steps) to rows worth reading; called when evaluation is due.
     surroundings: checkpoints that stay, records of steps that went wrong, measurements.
-
-  Returns:
-    The state after the last step; or after the best evaluated one, if that is kept.
 
   Raises:
     ValueError: an argument is out of range, or the checkpoint belongs to another run.
@@ -71,7 +67,8 @@ def fit(
     return _again(replay, stage, advance, state, steps, workdir, metadata, surroundings.keeping)
 
   with contextlib.ExitStack() as stack:
-    saved = stack.enter_context(_opened(workdir, stage, surroundings.keeping))
+    folder = places.address(os.path.join(workdir, "checkpoints", stage))
+    saved = stack.enter_context(checkpoint.Checkpoints(folder, surroundings.keeping))
     start, state = _resumed(saved, state, metadata)
     if start == steps:
       logs.say(f"{stage}: finished before, {steps} steps")
@@ -97,24 +94,7 @@ def fit(
     return _chosen(saved, state, steps)
 
 
-def _opened(
-  workdir: str | os.PathLike, stage: str, keeping: keepings.Keeping
-) -> checkpoint.Checkpoints:
-  """Returns the checkpoints of a stage, which lie in the bucket where the run does."""
-  folder = os.path.join(workdir, "checkpoints", stage)
-  return checkpoint.Checkpoints(places.address(folder), keeping)
-
-
-def _again(
-  replay: flight.Replay,
-  stage: str,
-  advance: Advance,
-  state: State,
-  steps: int,
-  workdir: str | os.PathLike,
-  metadata: Mapping[str, Any],
-  keeping: keepings.Keeping,
-) -> State:
+def _again(replay: flight.Replay, stage, advance, state, steps, workdir, metadata, keeping):
   """Takes a recorded step of this stage again and ends; another, finished stage is read back."""
   # The stage begins at the checkpoint kept with its record; those before it are finished.
   is_it = stage == replay.stage
@@ -136,13 +116,10 @@ def _again(
 def _resumed(
   saved: checkpoint.Checkpoints, state: State, metadata: Mapping[str, Any]
 ) -> tuple[int, State]:
-  """Returns completed steps and state of the newest checkpoint; without one, 0 and the given state.
-
-  The given state's arrays are freed first: whoever made it still holds it, and a device that has
-  room for one state need not have room for two.
-  """
+  """Returns steps and state of the newest checkpoint; without one, 0 and the given state."""
   if saved.latest() is None:
     return 0, state
+  # Whoever made the state holds it, and a device with room for one need not have room for two.
   resumed = saved.resume(_freed(state), metadata)
   return resumed.step, resumed.state
 

@@ -11,22 +11,15 @@ from pit_jax.training import keeping as keepings
 class Operations:
   """Operations around the steps of a stage, which change none of their numbers.
 
-  Attributes:
-    keeping: which checkpoints stay on disk. With a best one, every evaluated step is saved, and
-      the state of the best one is returned.
-    score: the metric of `evaluate` that says which is best.
-    recorder: which steps went wrong, and what is recorded of them.
-    phases: measures the parts of `advance`, if that tells it of them.
-    trace: steps to trace.
-    extra_writers: makes more that take the logged metrics, for a stage that has steps left;
-      closed at its end.
-    outlook: what the run has to do after the stage; None where that is not known.
+  With a best checkpoint among those that are kept, every evaluated step is saved, and the state of
+  the best one is returned.
   """
 
   keeping: keepings.Keeping = dataclasses.field(default_factory=keepings.Keeping)
-  score: str = ""
+  score: str = ""  # the metric of `evaluate` that says which is best
   recorder: flight.Recorder = dataclasses.field(default_factory=flight.Recorder)
-  phases: timing.Phases | None = None
+  phases: timing.Phases | None = None  # of the parts of `advance`, if that tells of them
   trace: timing.Trace = dataclasses.field(default_factory=timing.Trace)
+  # Makes more that take the logged metrics, for a stage that has steps left; closed at its end.
   extra_writers: Callable[[], Iterable[writers.Writer]] = tuple
-  outlook: timing.Outlook | None = None
+  outlook: timing.Outlook | None = None  # of the stages after; None where it is not known

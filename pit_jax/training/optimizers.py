@@ -75,12 +75,8 @@ def policy_and_value(
   """Returns Adam for policy and value apart, each with its own gradient clip.
 
   Its state is {kind: Adam's of that kind}. Gradients may be of one kind alone; the other's moments
-  and count are then as if there had been no step.
-
-  Args:
-    clip_norm: largest gradient norm, for each of the two.
-    epsilon: Adam's ε.
-    value_scale: learning rate of the value model as a multiple of the policy's.
+  and count are then as if there had been no step. The value model's learning rate is the policy's
+  times `value_scale`.
   """
   optimizers = {
     "policy": training_step.adam(clip_norm=clip_norm, epsilon=epsilon),

@@ -14,11 +14,6 @@ def check_metadata(
 ) -> None:
   """Refuses to continue a run whose data, template or model has changed.
 
-  Args:
-    saved: metadata read from a checkpoint.
-    current: metadata the run would save now.
-    where: the checkpoint's name, for the message.
-
   Raises:
     ValueError: an entry differs or exists on one side only; the message has both values.
   """
@@ -89,5 +84,4 @@ def _host_bytes(leaf: jax.Array) -> bytes:
 
 def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
   """Returns the abstract array: shape, type and sharding."""
-  sharding = getattr(leaf, "sharding", None)
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))

@@ -56,12 +56,8 @@ def is_decayed(params: Params) -> Params:
 def warmup_linear(peak: float, steps: int, warmup: int) -> optax.Schedule:
   """Returns a rate that climbs to `peak` over `warmup` steps and then falls linearly towards 0.
 
-  No step has the rate 0: the first has peak / warmup, the last peak / (steps − warmup).
-
-  Args:
-    peak: the highest rate.
-    steps: steps in all; the rate is 0 from there on.
-    warmup: steps that climb, fewer than `steps`.
+  No step has the rate 0: the first has peak / warmup, the last peak / (steps − warmup). From
+  `steps` on it is 0. `warmup` is less than that.
   """
 
   def rate(step):

@@ -20,11 +20,7 @@ Speed = Callable[[Mapping[str, float], float], Mapping[str, float]]
 
 
 class Phases:
-  """The seconds of the parts of logged steps; between those nothing waits for the device.
-
-  Args:
-    speed: what to tell beside the seconds.
-  """
+  """Seconds and speed of the parts of logged steps; between those nothing waits for the device."""
 
   def __init__(self, speed: Speed = lambda measured, seconds: {}):
     self._speed = speed
@@ -58,15 +54,10 @@ class Phases:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-  """Steps that JAX's profiler looks at, into WORKDIR/profile/<stage>, which XProf opens.
+  """Steps that JAX's profiler looks at, into WORKDIR/profile/<stage>, which XProf opens."""
 
-  Attributes:
-    first: of these steps, from 1.
-    last: of these steps; 0 is none.
-  """
-
-  first: int = 1
-  last: int = 0
+  first: int = 1  # of these steps, from 1
+  last: int = 0  # 0 is none
 
   def __post_init__(self):
     if self.last and not 1 <= self.first <= self.last:
@@ -74,12 +65,7 @@ class Trace:
 
 
 class Tracing:
-  """Traces the steps that it is told to; one that is under way when the run ends is written too.
-
-  Args:
-    trace: which steps.
-    directory: where the trace is written.
-  """
+  """Traces the steps that it is told to; one that is under way when the run ends is written too."""
 
   def __init__(self, trace: Trace, directory: str | os.PathLike):
     self._trace = trace
@@ -120,11 +106,9 @@ class Outlook:
     self._seconds: dict[str, float] = {}  # kind → of a unit of work
 
   def left(self, stage: str, seconds: float) -> float | None:
-    """Returns the seconds of all stages after one, compiling left out.
+    """Returns the seconds of all stages after the current one, a step of which takes so many.
 
-    Args:
-      stage: the one that is under way; None is returned for one that was not announced.
-      seconds: that a step of it takes.
+    Compiling is left out. None is returned for a stage that was not announced.
     """
     if stage not in self._work:
       return None
@@ -142,12 +126,8 @@ class Ledger:
   """Writes into WORKDIR/goodput.jsonl how long processes lived and what of it was kept.
 
   Kept are the seconds of steps that a checkpoint holds, less those of evaluating, logging and
-  saving, and less the first step of a process, in which programs are compiled.
-
-  Args:
-    workdir: the run's directory.
-    stage: the stage's name.
-    start: completed steps that the stage begins with; what came after them was not kept.
+  saving, and less the first step of a process, in which programs are compiled. What came after the
+  completed steps that a stage starts with was not kept.
   """
 
   def __init__(self, workdir: str | os.PathLike, stage: str, start: int):
@@ -193,9 +173,8 @@ def begin(workdir: str | os.PathLike) -> None:
 def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
   """Returns the goodput of a run by its ledger, or None where there is none.
 
-  Returns:
-    `sessions`, processes that worked on the run; `seconds` that they lived, from their begin to
-    their last sign of life; `kept` seconds, and their `share`.
+  `sessions` are processes that worked on the run; `seconds` they lived, from their begin to their
+  last sign of life; `kept` are seconds too, of which they are a `share`.
   """
   try:
     with open(os.path.join(workdir, "goodput.jsonl"), encoding="utf-8") as file:

@@ -16,19 +16,12 @@ from pit_jax.training import interruption
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-  """A saved step of a run.
-
-  Attributes:
-    stage: its stage.
-    step: completed steps.
-    digest: of its arrays and of all saved steps of the stage before it.
-    arrays: CRC-32 of every array of the state, parameters and optimiser's alike, by name.
-  """
+  """A saved step of a run."""
 
   stage: str
-  step: int
-  digest: str
-  arrays: Mapping[str, int]
+  step: int  # completed ones
+  digest: str  # of its arrays and of all saved steps of the stage before it
+  arrays: Mapping[str, int]  # name → CRC-32, of the whole state: parameters and optimiser's alike
 
 
 def chain(workdir: str | os.PathLike) -> list[Link]:
@@ -91,12 +84,10 @@ def tell(whole: Sequence[Link], parts: Sequence[Link]) -> int:
 def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict[str, Any]:
   """Returns the overrides of a run's configuration: few steps, all saved, little else.
 
-  Args:
-    config: of the run.
-    steps: of every stage.
-    folder: where what both runs need is kept.
+  What both runs need is kept in the folder.
   """
-  changed = {f"{name}.steps": steps for name, job in config.items() if _has_steps(job)}
+  jobs = {name: job for name, job in config.items() if isinstance(job, Mapping)}
+  changed = {f"{name}.steps": steps for name, job in jobs.items() if "steps" in job}
   changed |= {f"curriculum[{i}].steps": steps for i in range(len(config.get("curriculum", ())))}
   changed |= {"save_every": 1, "save_every_rl": 1, "checkpoints.keep": steps}
 
@@ -115,21 +106,11 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
   return changed
 
 
-def _has_steps(job: Any) -> bool:
-  return isinstance(job, Mapping) and "steps" in job
-
-
 def run(config: Mapping[str, Any], workdir: pathlib.Path, steps: int, stop: int) -> int:
   """Runs this process' command twice below WORKDIR/verify, once with restarts, and compares.
 
-  Args:
-    config: of the run.
-    workdir: the run's directory.
-    steps: N, of every stage.
-    stop: k, the steps after which every stage is stopped once.
-
-  Returns:
-    The exit code: 0 if no bit differs.
+  Every stage takes N steps, and is stopped once after k of them. The exit code, which is returned,
+  is 0 if no bit differs.
 
   Raises:
     ValueError: k is not between 1 and N − 1, or one of the runs fails.

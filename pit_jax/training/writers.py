@@ -18,15 +18,9 @@ from pit_jax.training import timing
 
 # What the terminal shows of a step, as far as it was measured; the files have everything.
 HEADLINE = (
-  "loss",
-  "accuracy",
-  "margin",
-  "order",
-  "objective/score",
-  "objective/kl",
-  "policy/loss",
-  "value/loss",
-)
+  "loss", "accuracy", "margin", "order",
+  "objective/score", "objective/kl", "policy/loss", "value/loss",
+)  # fmt: skip
 HEADLINE_LENGTH = 4
 
 
@@ -44,9 +38,8 @@ class Writer(Protocol):
 class JsonLines:
   """One JSON object per line with its `step`; numbers that are not finite are written as null.
 
-  Args:
-    path: the file, created with its folder by the first row.
-    step: rows after this step, and a row that was cut off, are removed first.
+  The first row creates the file with its folder. Rows after the step at which it is opened, and a
+  row that was cut off, are removed first.
   """
 
   def __init__(self, path: str | os.PathLike, step: int = 0):
@@ -105,19 +98,12 @@ def _finite(value: Any) -> Any:
 
 
 class TensorBoard:
-  """Scalars for TensorBoard.
-
-  Args:
-    directory: folder of the event files.
-    step: TensorBoard hides what an earlier run wrote after this step.
-  """
+  """Scalars for TensorBoard, which hides what an earlier run wrote after the given step."""
 
   def __init__(self, directory: str | os.PathLike, step: int = 0):
     import tensorboardX  # here because it takes a second to import
 
-    self._writer = tensorboardX.SummaryWriter(
-      os.fspath(directory), purge_step=step + 1, write_to_disk=True
-    )
+    self._writer = tensorboardX.SummaryWriter(os.fspath(directory), purge_step=step + 1)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Adds one point per metric."""
@@ -130,11 +116,9 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-  """Metrics for wandb.ai; needs the extra `wandb`.
+  """Metrics for a project on wandb.ai; needs the extra `wandb`.
 
-  Args:
-    project: the project's name there.
-    run: identifies the run, so that a restarted one continues its curves.
+  `run` identifies the run, so that a restarted one continues its curves.
   """
 
   def __init__(self, project: str, run: str):
@@ -161,7 +145,7 @@ class Progress:
 
   Args:
     stage: the name in front.
-    step: completed steps at the start; the rate counts from the one after.
+    step: completed steps at the start.
     steps: steps in all.
     outlook: what else the run has to do; None where that is not known.
     console: where to write; by default the standard output.
@@ -197,10 +181,7 @@ class Progress:
     self._bar.start()
 
   def rate(self, step: int) -> float | None:
-    """Returns steps per second since the first one, evaluation and saving included.
-
-    None until a second one is done.
-    """
+    """Returns steps per second since the first one, all included; None until a second is done."""
     if self._began is None or step <= self._first:
       return None
     return (step - self._first) / max(time.monotonic() - self._began, 1e-9)
@@ -227,10 +208,9 @@ class Progress:
     text = headline(metrics)
     if self._console.is_terminal:
       self._bar.update(self._task, metrics=text)
-      return
-
-    line = f"{self._stage} {step}/{self._steps}  {text}  {self._pace(step)}"
-    self._console.print(line, markup=False)
+    else:
+      line = f"{self._stage} {step}/{self._steps}  {text}  {self._pace(step)}"
+      self._console.print(line, markup=False)
 
   def close(self) -> None:
     """Leaves the finished bar on the screen."""
