@@ -12,7 +12,7 @@ if TYPE_CHECKING:
   from pit_jax.api import Improved, Preferences, Round, Run, load, train
   from pit_jax.configurations import load as get_config
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Improved", "Preferences", "Round", "Run", "get_config", "load", "train"]
 
 # Of transformers the tokenizers alone are used, so that its advice to install PyTorch is none.
