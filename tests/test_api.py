@@ -94,7 +94,7 @@ def test_scores_are_the_reward_model_s(run, workdir):
   ("call", "message"),
   [
     (lambda run: run.answer([""]), "row 0: .*empty"),
-    (lambda run: run.answer(["x", 3]), "row 1: .*'prompt'"),
+    (lambda run: run.answer(["x", []]), "row 1: .*'prompt'"),
     (lambda run: run.answer(["x"], temperature=-1), "temperature=-1; use 0"),
     (lambda run: run.improve(["x"], ["y", "z"]), "1 prompts and 2 responses; give one for each"),
     (lambda run: run.improve(["x"], rounds=0), "rounds=0 improves nothing"),
