@@ -116,7 +116,7 @@ def _pairs(
 
   pairs = []
   for i, margin, *texts in zip(better, margins, prompts, chosen, rejected, strict=True):
-    row = _fields(data_rows.Preference(*texts, margin=margin, writers=WRITERS))
+    row = data_rows.written(data_rows.Preference(*texts, margin=margin, writers=WRITERS))
     if not margin > 0:
       left_out["no better than the draft in both orders"] += 1
     elif not margin > minimum_margin:
@@ -127,17 +127,6 @@ def _pairs(
       pairs.append({**row, "rounds": int(made.kept[i])})
 
   return pairs
-
-
-def _fields(row: data_rows.Preference) -> dict[str, Any]:
-  """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
-  prompt = row.prompt if isinstance(row.prompt, str) else [turn._asdict() for turn in row.prompt]
-  fields = {"prompt": prompt, "chosen": row.chosen, "rejected": row.rejected, "margin": row.margin}
-  fields["chosen_position"] = row.position
-  fields |= zip(("chosen_generator", "rejected_generator"), row.writers or (), strict=False)
-  fields["response"] = row.response
-  fields |= zip(("score_chosen", "score_rejected"), row.scores or (), strict=False)
-  return {name: value for name, value in fields.items() if value is not None}
 
 
 def _unusable(row: dict[str, Any]) -> str | None:
@@ -159,7 +148,7 @@ def write(made: Pairs, output: pathlib.Path, data: Sequence[data_rows.Preference
   reasons = "; ".join(f"{reason}: {count:,}" for reason, count in made.left_out.items() if count)
   if not made.rows:
     raise ValueError(f"no pair was made ({reasons}); nothing is written")
-  old = [_fields(row) for row in data]
+  old = [data_rows.written(row) for row in data]
   lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in [*made.rows, *old])
   workdirs.write_text(output, "".join(lines))
 
