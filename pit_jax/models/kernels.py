@@ -19,7 +19,7 @@ def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
   """Returns a model's attention kernel for whole rows, one of `architecture.ATTENTIONS`.
 
   Args:
-    wanted: one of architecture.KERNELS; "auto" is the platform's own kernel where it applies, else XLA.
+    wanted: one of architecture.KERNELS; "auto" is the platform's own where it applies, else XLA.
     platform: of the devices that the model will be computed on: "cpu", "gpu" or "tpu".
     config: of the model.
 
