@@ -14,6 +14,7 @@ LAYERS = (
   "hosts",
   "lfs",
   "commands",
+  "comments",
   "configurations",
   "layout",
   "statistics",
