@@ -54,9 +54,8 @@ def get_config(size: str) -> ml_collections.ConfigDict:
 def _keep_records(config: ml_collections.ConfigDict) -> None:
   """Sets what is logged, saved, traced and recorded; nothing that is learnt depends on it."""
   config.profile = ml_collections.ConfigDict()
-  config.profile.stage = (
-    ""  # of which some steps are traced for XProf, such as "rl_policy"; "": none
-  )
+  # Stage of which some steps are traced for XProf, such as "rl_policy"; "": none.
+  config.profile.stage = ""
   config.profile.first = 2  # step that is traced first; a stage's first step is 1
   config.profile.last = 4  # step that is traced last
   config.wandb = ml_collections.ConfigDict()

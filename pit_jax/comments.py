@@ -1,7 +1,6 @@
 """What the comments in a configuration's file say of its keys."""
 
 import ast
-import inspect
 import io
 import pathlib
 import tokenize
@@ -118,8 +117,8 @@ class _Reading:
     else:
       found = None
 
-    mine = isinstance(found, types.FunctionType) and _package(found) == _package(self._function)
-    return found if mine else None
+    is_function = isinstance(found, types.FunctionType)
+    return found if is_function and _is_of_a_configuration(found, self._function) else None
 
 
 class _Comments:
@@ -171,8 +170,7 @@ def _path(target: ast.expr) -> list[str]:
   return []
 
 
-def _package(function: types.FunctionType) -> str:
-  """Returns the package of a function's module, or the module where it is in none."""
-  return function.__module__.rpartition(".")[0] or inspect.getmodulename(
-    function.__code__.co_filename
-  )
+def _is_of_a_configuration(function: types.FunctionType, caller: Callable) -> bool:
+  """Returns whether a function is of the shipped configurations, or of a file beside the caller."""
+  folders = [pathlib.Path(one.__code__.co_filename).parent for one in (function, caller)]
+  return "configs" in function.__module__.split(".") or folders[0] == folders[1]
