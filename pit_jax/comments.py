@@ -5,7 +5,7 @@ import io
 import pathlib
 import tokenize
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 Keys = dict[str, str]  # path of a key, from the section that holds it → its comment
 IN_TUPLE = "[]"  # in the place of an index: the sections of a tuple have the same keys
@@ -36,7 +36,7 @@ class _Reading:
     self._function = function
     path = pathlib.Path(function.__code__.co_filename)
     text = path.read_text(encoding="utf-8")
-    self._comments = _Comments(text)
+    self._comments = Comments(text)
     definition = next(
       node
       for node in ast.walk(ast.parse(text))
@@ -121,8 +121,8 @@ class _Reading:
     return found if is_function and _is_of_a_configuration(found, self._function) else None
 
 
-class _Comments:
-  """The comments of a file, by its lines."""
+class Comments:
+  """The comments of a Python file, by the lines that they are about."""
 
   def __init__(self, text: str):
     self._beside: dict[int, str] = {}
@@ -137,19 +137,18 @@ class _Comments:
       elif token.type not in blank:
         code |= {*range(line, token.end[0] + 1)}
 
-  def of(self, statement: ast.stmt) -> str:
-    """Returns what is said above a statement, and then beside it."""
-    above = list(_up(self._alone, statement.lineno - 1))
-    lines = range(statement.lineno, statement.end_lineno + 1)
+  def of(self, node: ast.AST) -> str:
+    """Returns what is said above a statement or a value, and then beside and within it."""
+    lines = range(node.lineno, node.end_lineno + 1)
     beside = [kept[line] for line in lines for kept in (self._beside, self._alone) if line in kept]
-    text = " ".join([*reversed(above), *beside])
-    return "" if text.startswith("fmt:") else text
+    return " ".join(filter(None, [self.above(node), *beside]))
 
-
-def _up(lines: Mapping[int, str], line: int) -> Iterator[str]:
-  while line in lines:
-    yield lines[line]
-    line -= 1
+  def above(self, node: ast.AST) -> str:
+    """Returns what is said above a statement or a value, without a blank line between."""
+    first = node.lineno
+    while first - 1 in self._alone:
+      first -= 1
+    return " ".join(self._alone[line] for line in range(first, node.lineno))
 
 
 def _targets(targets: list[ast.expr]) -> Iterator[ast.expr]:
