@@ -88,9 +88,10 @@ setuptools.setup(
   license="Apache-2.0",
   license_files=["LICENSE"],
   python_requires=">=3.11",
+  entry_points={"console_scripts": ["pit=pit_jax.__main__:main"]},
   packages=setuptools.find_packages(include=["pit_jax", "pit_jax.*"]),
   package_data={
-    "pit_jax": ["assets/**/*"],
+    "pit_jax": ["assets/**/*", "py.typed"],
     "pit_jax.tools.doctor": ["templates/*"],
     "pit_jax.report": ["templates/*"],
   },

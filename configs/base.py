@@ -5,7 +5,7 @@ make base        (rebuilds pit_jax/assets/base)
 
 import ml_collections
 
-from configs import common
+from pit_jax.configs import common
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:

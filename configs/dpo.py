@@ -7,7 +7,7 @@ On two CPU cores tiny takes two and a half minutes.
 
 import ml_collections
 
-from configs import common
+from pit_jax.configs import common
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:

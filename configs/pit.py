@@ -5,7 +5,7 @@ python launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
 
 import ml_collections
 
-from configs import common
+from pit_jax.configs import common
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ accelerator; `smollm2_135m_smoke` shows on two CPU cores that every part works, 
 
 import ml_collections
 
-from configs import pit
+from pit_jax.configs import pit
 
 SIZES = ("smollm2_135m", "smollm2_135m_smoke")
 

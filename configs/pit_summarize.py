@@ -11,7 +11,7 @@ OpenAI's own files hold the same rows: --config.data.source=jsonl:batch3.json
 
 import ml_collections
 
-from configs import pit
+from pit_jax.configs import pit
 
 
 def get_config(size: str = "small") -> ml_collections.ConfigDict:

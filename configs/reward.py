@@ -6,7 +6,7 @@ python launch/train.py --config=configs/reward.py:small --workdir=runs/reward \\
 
 import ml_collections
 
-from configs import common
+from pit_jax.configs import common
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:

@@ -15,7 +15,7 @@ sides; the other that loses is trained on, or "whoever is not text_davinci_003" 
 
 import ml_collections
 
-from configs import reward
+from pit_jax.configs import reward
 
 SIZES = ("smollm2_135m", "smollm2_135m_small", "scratch")
 

@@ -5,7 +5,7 @@ python launch/train.py --config=configs/rlhf.py:tiny --workdir=runs/rlhf
 
 import ml_collections
 
-from configs import common
+from pit_jax.configs import common
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:

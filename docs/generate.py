@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import pit_jax  # noqa: E402
-from configs import common  # noqa: E402
+from pit_jax.configs import common  # noqa: E402
 from pit_jax import commands, comments  # noqa: E402
 from pit_jax.data import conversations, published, rows, schemas  # noqa: E402
 from pit_jax.tools import keys  # noqa: E402

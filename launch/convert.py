@@ -1,68 +1,11 @@
-"""Brings a published model in, or sends a run's models out.
+"""`python launch/convert.py …` is `pit convert …`, for a checkout."""
 
-  python launch/convert.py import --source=SmolLM2.Q4_1.gguf --output=models/smollm2
-  python launch/convert.py import --source=DIRECTORY --output=models/llama --dtype=bfloat16
-  python launch/convert.py import --source=BASE --adapter=ADAPTERS --output=models/tuned
-  python launch/convert.py export --workdir=runs/mine --output=out --models=policy,improver
+import pathlib
+import sys
 
-Import reads GGUF files and Hugging Face directories (safetensors only: no pickle is opened, no code
-is run), merges adapters of PEFT with them where some are given, and writes a directory for
-`--config.model.base`. Export writes what transformers and vLLM
-load.
-"""
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import argparse
-from collections.abc import Sequence
-
-from pit_jax import commands
-from pit_jax.exchange import convert
-from pit_jax.recipes import finished
-from pit_jax.storage import places
-
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-@commands.command
-def main(arguments: Sequence[str]) -> None:
-  """Brings a model in, or sends models out."""
-  options = _options(arguments)
-  if options.command == "import":
-    more = {"tokenizer": options.tokenizer, "adapter": options.adapter}
-    model = convert.bring_in(options.source, options.output, dtype=options.dtype, **more)
-    print(f"{options.output}: {model.config}")
-  else:
-    names = options.models.split(",") if options.models else None
-    forms = {"dtype": options.dtype, "as_adapters": options.adapters, "license": options.license}
-    with places.opened(options.workdir, only=("models", "report")) as workdir:
-      method = finished.presentation_of(workdir)
-      for directory in convert.send_out(workdir, options.output, names, **forms, method=method):
-        print(directory)
-
-
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  parser = commands.Parser(__doc__)
-  kinds = parser.add_subparsers(dest="command", required=True)
-  bring = kinds.add_parser("import", help="a GGUF file or a directory becomes a directory")
-  bring.add_argument("--source", required=True, help="a .gguf file, or a directory")
-  bring.add_argument("--adapter", help="a directory of PEFT with adapters of the source, to merge")
-  bring.add_argument("--tokenizer", help="a tokenizer directory; else the source's own")
-  send = kinds.add_parser("export", help="models of a finished run become directories")
-  send.add_argument("--workdir", required=True, help="folder of the run, or its gs:// address")
-  send.add_argument(
-    "--models",
-    help="which of policy, improver, reward, gap_reward, separated by commas; else all there are",
-  )
-  send.add_argument(
-    "--adapters", action="store_true", help="as PEFT adapters beside their base, not merged"
-  )
-  send.add_argument(
-    "--license", help="of what is written, as the Hub abbreviates it; else that of the base's card"
-  )
-  for command in (bring, send):
-    command.add_argument("--output", required=True, help="the folder to write")
-    command.add_argument("--dtype", default="float32", choices=DTYPES, help="of the tensors")
-  return parser.parse_args(arguments)
-
+from pit_jax.commands import convert
 
 if __name__ == "__main__":
-  main()
+  convert.main()

@@ -1,86 +1,11 @@
-"""Runs a configuration, with all ablations that it has, over several seeds, pooled in one report.
+"""`python launch/paper.py …` is `pit paper …`, for a checkout."""
 
-  python launch/paper.py --workdir=runs/paper          (`make paper`)
-
-Every seed has data, models and evaluation of its own, in WORKDIR/seed_<n>; the pooled report is
-WORKDIR/report/report.html. The same command continues an interrupted run.
-"""
-
-import argparse
-import json
 import pathlib
 import sys
-from collections.abc import Sequence
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from pit_jax import commands, configurations
-
-
-@commands.command
-def main(arguments: Sequence[str]) -> None:
-  """Runs what is not finished of the seeds, and pools them."""
-  options, values = _options(arguments)
-  config = configurations.load(options.config)
-  configurations.change(config, values)
-  commands.quiet()
-
-  from pit_jax.evaluate import seeds
-  from pit_jax.recipes import finished, running
-  from pit_jax.recipes import recipe as recipes
-  from pit_jax.report import pages
-  from pit_jax.storage import owners, places
-
-  recipe = recipes.of(config)
-  if "main" not in recipe.experiments:
-    raise ValueError(
-      f"--config={options.config}: recipe {config.recipe} compares no systems that could be pooled"
-    )
-  workdir, results = places.local("--workdir", options.workdir), {}
-  owners.check_place(workdir)
-  with owners.held(workdir):
-    for seed in options.seeds:
-      one = config.copy_and_resolve_references().unlock()
-      one.seed = seed
-      if "ablations" in one:
-        one.ablations = True
-      folder = workdir / f"seed_{seed}"
-      path = folder / "report" / "results.json"
-      old = finished.results(one, folder)
-      if not (old and is_judged(old)):
-        with owners.held(folder):
-          running.run(one.lock(), folder)
-      results[seed] = json.loads(path.read_text(encoding="utf-8"))
-    pages.publish(seeds.pool(results, recipe.pooled), workdir, recipe.page)
-
-
-def is_judged(results: dict) -> bool:
-  """Returns whether every pair has a verdict, or one that asking again does not bring.
-
-  Else the seed's evaluation is made again.
-  """
-  from pit_jax.feedback import language_judge
-
-  failures = (row.get("failures") or {} for row in results["comparisons"])
-  return all(language_judge.LASTING.issuperset(reasons) for reasons in failures)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-  if not all(seed.strip().isdecimal() for seed in text.split(",")):
-    raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, as in --seeds=0,1,2")
-  return tuple(map(int, text.split(",")))
-
-
-def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-  """Returns the options, and the values of the configuration among the arguments."""
-  parser = commands.Parser(__doc__)
-  add = parser.add_argument
-  add("--config", default="configs/pit.py:tiny", help="configs/pit.py:<size> (tiny)")
-  add("--workdir", required=True, help="folder of the runs: made, or continued")
-  seeds = "seeds, separated by commas (0,1,2)"
-  add("--seeds", type=_seeds, default=(0, 1, 2), help=seeds)
-  return parser.parse_known_args(arguments)
-
+from pit_jax.commands import paper
 
 if __name__ == "__main__":
-  main()
+  paper.main()

@@ -1,113 +1,11 @@
-"""Says before a run what it takes: memory, time and chip-hours on TPUs that need not be there.
+"""`python launch/plan.py …` is `pit plan …`, for a checkout."""
 
-  python launch/plan.py --config=configs/pit.py:8b --topology=v5e:16x16 [--config.KEY=VALUE …]
-
-Every program of every stage is compiled for the real chip, on a machine without one; a few minutes
-each. What the compiler said is kept in `--output`: a plan that was interrupted goes on, and one
-that changes little is soon made. The tables lie there too, beside their numbers as JSON. `--stages`
-plans some alone. `--suggest` looks, for about `--minutes`, for the mesh, the micro-batches and the
-rematerialisation with which the run is fastest of those that fit, and says how to set them. Extra
-`tpu-plan`, on Linux. It exits with 1 where something does not fit. Two slices are
-`--topology=2*v5e:16x16 --config.mesh.slices=2`; the links between them are counted as if they were
-as fast as those within.
-"""
-
-import argparse
-import json
-import os
 import pathlib
 import sys
-import time
-from collections.abc import Sequence
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # configs/, from any folder
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from pit_jax import commands, configurations
-
-QUIET = {  # environment in which the compiler keeps quiet
-  "JAX_PLATFORMS": "cpu",
-  "TPU_SKIP_MDS_QUERY": "1",  # there is no TPU to be asked about
-  "TPU_ACCELERATOR_TYPE": "v5litepod-1",  # else it complains that there is none; any name will do
-  "TPU_WORKER_HOSTNAMES": "localhost",
-  "TPU_WORKER_ID": "0",
-  "TPU_MIN_LOG_LEVEL": "3",
-  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nor one that two processes would share
-}
-
-
-@commands.command
-def main(arguments: Sequence[str]) -> None:
-  """Plans the run that the configuration describes."""
-  options, values = _options(arguments)
-  for name, value in QUIET.items():  # before JAX is imported
-    os.environ.setdefault(name, value)
-  config = configurations.load(options.config)
-  configurations.change(config, values)
-  try:
-    fits = _plan(config, options)
-  except ImportError as error:
-    raise ValueError(f"{error}; pip install 'pit_jax[tpu-plan]' brings it") from error
-  sys.exit(0 if fits else 1)
-
-
-def _plan(config, options: argparse.Namespace) -> bool:
-  """Prints and writes what was asked for, and returns whether it fits."""
-  from pit_jax.recipes import recipe as recipes
-  from pit_jax.tools.plan import compiled, planning, suggesting
-
-  recipe, folder = recipes.of(config), pathlib.Path(options.output)
-  devices = compiled.devices(options.topology)
-  peak, rows = planning.peak_of(devices), config.data.rows or options.rows
-
-  def compile(program):
-    began = time.monotonic()
-    made = compiled.compile(program, folder / "programs")
-    seconds = time.monotonic() - began
-    _say(f"  {program.name}: {made.error or f'{made.total / 2**30:.2f} GiB'}, {seconds:.0f} s")
-    return made
-
-  size = planning.size_of(devices)
-  name = pathlib.Path(options.config).name.replace(".py", "")
-  title = f"{name} on {options.topology} ({size}), {rows} preferences"
-  if options.suggest:
-    ordered = suggesting.candidates(config, recipe, devices, peak, rows)
-    _say(f"{len(ordered)} candidates may fit; none is begun after {options.minutes:g} minutes")
-    end = time.monotonic() + 60 * options.minutes
-    tried = suggesting.search(
-      ordered,
-      lambda candidate: suggesting.look(candidate, devices, peak, rows, compile),
-      lambda: time.monotonic() > end,
-      _say,
-    )
-    print(suggesting.write(tried, title, peak))
-    return tried[0].hours is not None
-  plan = planning.plan(config, recipe, devices, peak, rows, options.stages, compile)
-  table, file = plan.write(title), folder / f"{name}_{options.topology}".replace(":", "_")
-  print(table)
-  file.with_suffix(".txt").write_text(table + "\n", encoding="utf-8")
-  file.with_suffix(".json").write_text(json.dumps(plan.record(), indent=1) + "\n", encoding="utf-8")
-  return all(row["fits"] for row in plan.rows)
-
-
-def _say(text: str) -> None:
-  print(text, file=sys.stderr, flush=True)
-
-
-def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-  """Returns the options, and the values of the configuration among the arguments."""
-  parser = commands.Parser(__doc__)
-  add = parser.add_argument
-  add("--config", required=True, help="configs/<recipe>.py:<size>")
-  add("--topology", required=True, help="the chips: v5e:16x16, or two slices, 2*v5e:16x16")
-  rows = "preferences, where data.rows does not say (100000)"
-  add("--rows", type=commands.at_least(1), default=100_000, help=rows)
-  add("--stages", type=commands.words, default=[], help="which stages; all of them unless given")
-  add("--suggest", action="store_true", help="look for the fastest configuration that fits")
-  minutes = "after which --suggest tries no further one (60)"
-  add("--minutes", type=commands.at_least(0.0), default=60.0, help=minutes)
-  add("--output", default="runs/plans", help="folder of the tables and the programs (runs/plans)")
-  return parser.parse_known_args(arguments)
-
+from pit_jax.commands import plan
 
 if __name__ == "__main__":
-  main()
+  plan.main()

@@ -6,18 +6,20 @@ import importlib
 import importlib.util
 import inspect
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
+import yaml
 from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
 from pit_jax import comments
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]  # of the repository, where configs/ lies
+SHIPPED = pathlib.Path(__file__).resolve().parent / "configs"  # in a checkout a link to configs/
 PREFIX = "--config."
+VALUES = "--values="
 SHAPE = tuple(  # of models that start from nothing
   f"model.{name}"
   for name in ["width", "layers", "heads", "kv_heads", "head_width", "hidden", "tied", "rope_theta"]
@@ -26,11 +28,11 @@ NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what confi
 
 
 def load(named: str) -> ml_collections.ConfigDict:
-  """Returns the configuration that FILE.py or FILE.py:SIZE names.
+  """Returns the configuration that NAME, NAME:SIZE, FILE.py or FILE.py:SIZE names.
 
   Args:
-    named: the file, from the working folder or from the repository, and the argument of its
-      `get_config`.
+    named: one that the library has, such as "pit:tiny", or a file, and after the colon the argument
+      of its `get_config`.
 
   Raises:
     ValueError: there is no such file, no configuration in it, or none of this size.
@@ -54,7 +56,7 @@ def meanings(named: str) -> dict[str, str]:
   value. The keys of a tuple of sections stand once, as in curriculum[].steps.
 
   Args:
-    named: FILE.py or FILE.py:SIZE, as `load` takes it.
+    named: as `load` takes it.
 
   Raises:
     ValueError: as `load`.
@@ -70,7 +72,7 @@ def _making(named: str) -> tuple[Callable, tuple[str, ...]]:
     ValueError: as `load`.
   """
   file, _, size = named.partition(":")
-  path = next((path for path in (pathlib.Path(file), ROOT / file) if path.is_file()), None)
+  path = place(file)
   if path is None:
     raise ValueError(f"--config={named}: there is no file {file}; {_known()}")
 
@@ -93,53 +95,111 @@ def _making(named: str) -> tuple[Callable, tuple[str, ...]]:
   return get_config, arguments
 
 
-def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> None:
-  """Sets values of a configuration.
+def place(file: str, room: str = "") -> pathlib.Path | None:
+  """Returns where a file of configurations lies; None where there is none.
+
+  Args:
+    file: a path, or the name of one that the library has, with or without configs/ and .py.
+    room: the folder below configs/ in which the library has them.
+  """
+  shipped = file.removeprefix("configs/").removeprefix(f"{room}/").removesuffix(".py")
+  candidates = [pathlib.Path(file), SHIPPED / room / f"{shipped}.py"]
+  return next((path for path in candidates if path.suffix and path.is_file()), None)
+
+
+def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> list[str]:
+  """Sets values of a configuration, and returns the keys that were set.
 
   Args:
     config: in which they are set.
-    values: arguments of the command line such as --config.evaluation.prompts=1024.
+    values: arguments of the command line such as --config.evaluation.prompts=1024, or
+      --values=FILE.yaml, which stands for one of each value in the file. Later ones count.
 
   Raises:
     ValueError: an argument is nothing that can be set.
   """
-  # Flags are read as sys.argv is, whose first element is the program.
-  arguments = [""]
+  keys = []
   for argument in values:
-    key, _, text = argument.removeprefix(PREFIX).partition("=")
-    if argument.startswith(PREFIX):
-      check_key(key, config)
+    if argument.startswith(VALUES):
+      keys += _change_by_file(config, argument.removeprefix(VALUES))
+    elif argument.startswith(PREFIX):
+      keys += [_set(config, argument)]
     elif argument.startswith("-"):
       raise ValueError(f"{argument}: no such option; --help explains those there are")
-
-    if argument.startswith(PREFIX) and _is_ours(config_path.get_value(key, config), text):
-      config_path.set_value(key, config, _literal(argument, text))
     else:
-      arguments.append(argument)
+      raise ValueError(f"{argument}: give values as --config.evaluation.prompts=1024")
 
-  # Flags of its own: those of the process are global, and stay as they are.
+  return keys
+
+
+def _change_by_file(config: ml_collections.ConfigDict, file: str) -> list[str]:
+  """Sets what a YAML file holds: sections of keys, or keys with dots, and their values."""
+  try:
+    content = yaml.safe_load(pathlib.Path(file).read_text(encoding="utf-8"))
+  except (UnicodeDecodeError, yaml.YAMLError) as error:
+    line = " ".join(str(error).split())
+    raise ValueError(f"{file} cannot be read as YAML: {line}") from error
+
+  if not isinstance(content, dict):
+    kind = type(content).__name__
+    raise ValueError(f"{file} holds {kind}; give keys with values, as in `rl.steps: 9`")
+  try:
+    # As text: each is read as on a command line, by the type that its key has.
+    return [_set(config, argument(key, value)) for key, value in _flat(content, config)]
+  except ValueError as error:
+    raise ValueError(f"{file}: {error}") from error
+
+
+def _flat(
+  content: Mapping, config: ml_collections.ConfigDict, path: str = ""
+) -> Iterator[tuple[str, Any]]:
+  """Yields (key, value) of nested mappings; a list becomes a tuple where the key has one."""
+  for name, value in content.items():
+    key = f"{path}{name}"
+    if isinstance(value, Mapping):
+      yield from _flat(value, config, f"{key}.")
+      continue
+
+    check_key(key, config)
+    is_tuple = isinstance(config_path.get_value(key, config), tuple)
+    yield key, _as_tuples(value) if is_tuple else value
+
+
+def _as_tuples(value: Any) -> Any:
+  return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
+def _set(config: ml_collections.ConfigDict, given: str) -> str:
+  """Sets the value of one argument, and returns its key."""
+  key, _, text = given.removeprefix(PREFIX).partition("=")
+  check_key(key, config)
+  if _is_ours(config_path.get_value(key, config), text):
+    config_path.set_value(key, config, _literal(given, text))
+    return key
+
+  # Flags of its own: those of the process are global, and stay as they are. They are read as
+  # sys.argv is, whose first element is the program.
   parser = flags.FlagValues()
+  arguments = ["", given]
   config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=arguments)
   try:
-    _, *unknown = parser(arguments)
+    parser(arguments)
   except flags.Error as error:
     raise ValueError(" ".join(str(error).split()).removeprefix("flag ")) from error
 
-  if unknown:
-    raise ValueError(f"{' '.join(unknown)}: give values as --config.evaluation.prompts=1024")
+  return key
 
 
-def without_effect(config: ml_collections.ConfigDict, values: Sequence[str]) -> list[str]:
+def without_effect(config: ml_collections.ConfigDict, keys: Sequence[str]) -> list[str]:
   """Returns the keys of the models' shape that are set, and that a base model decides itself.
 
   Args:
     config: in which they are set.
-    values: arguments of the command line, as `change` takes them.
+    keys: what `change` returned.
   """
   base = config.model.base
   if base == "none" or (base == "auto" and config.data.source != "synthetic"):
     return []
-  keys = [value.removeprefix(PREFIX).partition("=")[0] for value in values]
   return [key for key in dict.fromkeys(keys) if key in SHAPE]
 
 
@@ -183,7 +243,7 @@ def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def _module(path: pathlib.Path) -> Any:
-  spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
+  spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
   if spec is None:
     raise ImportError("it is no Python file")
   module = importlib.util.module_from_spec(spec)
@@ -194,9 +254,15 @@ def _module(path: pathlib.Path) -> Any:
 
 def _known() -> str:
   """Returns which configurations there are, in words."""
-  files = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
-  names = ", ".join(f"configs/{name}" for name in files if name not in ("__init__.py", "common.py"))
-  return f"use one of {names}, with a size such as :tiny after it"
+  return (
+    f"use one of {', '.join(names())}, with a size such as :tiny after it, or a Python file of "
+    "your own"
+  )
+
+
+def names() -> list[str]:
+  """Returns the names of the configurations that the library has."""
+  return sorted({path.stem for path in SHIPPED.glob("*.py")} - {"__init__", "common"})
 
 
 def function(name: str) -> Callable:

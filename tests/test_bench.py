@@ -1,9 +1,7 @@
 """The benchmark measures what it says, and nothing it measures changes a model."""
 
 import dataclasses
-import importlib.util
 import json
-import pathlib
 import sys
 import types
 
@@ -13,12 +11,12 @@ import pytest
 import tiny
 
 from pit_jax import costs
+from pit_jax.commands import bench
 from pit_jax.data import text
 from pit_jax.exchange import families, hf
 from pit_jax.models import pure
-from pit_jax.tools.bench import cases, timing
+from pit_jax.tools.bench import cases, measuring, timing
 
-LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "bench.py"
 NAMES = [
   "generate, batch 1",
   "generate, batch 3",
@@ -42,15 +40,8 @@ def directory(tmp_path_factory):
   return directory
 
 
-def load():
-  spec = importlib.util.spec_from_file_location("launch_bench", LAUNCH)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 def run(*arguments):
-  load().main(list(arguments))
+  bench.main(list(arguments))
 
 
 @compiles
@@ -98,14 +89,13 @@ def test_a_choice_of_cases_is_measured(directory, tmp_path):
 def test_models_compute_as_those_of_a_run_on_such_devices(
   directory, monkeypatch, asked, platform, wanted
 ):
-  module = load()
   devices = [types.SimpleNamespace(platform=platform)]
   shape = dataclasses.replace(families.read(directory), head_width=8)  # which cuDNN takes
-  monkeypatch.setattr(module.hf, "read", lambda _: shape)
-  monkeypatch.setattr(module.jax, "devices", lambda *_: devices)
-  monkeypatch.setattr(module.hf, "load", lambda *_: {})
-  monkeypatch.setattr(module.pure, "complete", lambda *_: {})
-  models = module._models(module._options([f"--model={directory}", *asked]))[:2]
+  monkeypatch.setattr(hf, "read", lambda _: shape)
+  monkeypatch.setattr(jax, "devices", lambda *_: devices)
+  monkeypatch.setattr(hf, "load", lambda *_: {})
+  monkeypatch.setattr(pure, "complete", lambda *_: {})
+  models = measuring._models(bench._options([f"--model={directory}", *asked]))[:2]
   assert [(one.config.dtype, one.config.attention) for one in models] == [wanted] * 2
 
 

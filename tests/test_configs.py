@@ -12,7 +12,7 @@ import tiny_run
 from absl import flags
 from ml_collections import config_flags
 
-from configs import common
+from pit_jax.configs import common
 from pit_jax.recipes import recipe, running
 from pit_jax.run import checks, kinds
 
@@ -25,14 +25,14 @@ NAMES = sorted(
 
 
 def sizes(name):
-  return getattr(importlib.import_module(f"configs.{name}"), "SIZES", common.SIZES)
+  return getattr(importlib.import_module(f"pit_jax.configs.{name}"), "SIZES", common.SIZES)
 
 
 ALL = [(name, size) for name in NAMES for size in sizes(name)]
 
 
 def build(name, size):
-  return importlib.import_module(f"configs.{name}").get_config(size)
+  return importlib.import_module(f"pit_jax.configs.{name}").get_config(size)
 
 
 def parse(monkeypatch, name, size, *overrides):

@@ -1,9 +1,7 @@
 """Models in and out: a published one becomes a directory, a run's own become ones to serve."""
 
 import dataclasses
-import importlib.util
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -14,19 +12,10 @@ import tiny_models
 import tiny_run
 import transformers
 
+from pit_jax.commands import convert as command
 from pit_jax.data import conversations, template, text
 from pit_jax.exchange import cards, convert, export, families, hf
 from pit_jax.models import pure
-
-LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "convert.py"
-
-
-@pytest.fixture(scope="module")
-def command():
-  spec = importlib.util.spec_from_file_location("launch_convert", LAUNCH)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.main
 
 
 @pytest.fixture(scope="module")
@@ -48,36 +37,36 @@ def assert_equal(left, right):
     np.testing.assert_array_equal(left[name], right[name])
 
 
-def test_a_gguf_file_becomes_a_directory(command, tmp_path):
+def test_a_gguf_file_becomes_a_directory(tmp_path):
   model = tiny.language(**test_gguf.SHAPE)
   params = tiny.parameters(model, seed=0)
   test_gguf.write(tmp_path / "x.gguf", model, params)
   words = text.train_tokenizer(["some words"], 258, tmp_path / "words")
   arguments = ["import", f"--source={tmp_path / 'x.gguf'}", f"--output={tmp_path / 'out'}"]
   with pytest.raises(SystemExit, match=r"258 tokens, the model knows 40.*--tokenizer"):
-    command([*arguments, f"--tokenizer={tmp_path / 'words'}"])
+    command.main([*arguments, f"--tokenizer={tmp_path / 'words'}"])
   assert words.vocab_size == 258
   wide = tiny.language(**test_gguf.SHAPE | {"vocabulary": 300})
   params = tiny.parameters(wide, seed=1)
   test_gguf.write(tmp_path / "x.gguf", wide, params)
-  command([*arguments, f"--tokenizer={tmp_path / 'words'}"])
+  command.main([*arguments, f"--tokenizer={tmp_path / 'words'}"])
   assert families.read(tmp_path / "out") == wide.config
   assert_equal(hf.load(tmp_path / "out", wide), params)
   assert text.load_tokenizer(tmp_path / "out").fingerprint == words.fingerprint
 
 
-def test_a_classifier_stays_a_classifier(command, tmp_path):
+def test_a_classifier_stays_a_classifier(tmp_path):
   model = tiny.scalar(vocabulary=300)
   params = tiny.parameters(model, seed=2)
   hf.save(tmp_path / "in", model, params)
   text.train_tokenizer(["some words"], 258, tmp_path / "in")
-  command(["import", f"--source={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"])
+  command.main(["import", f"--source={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"])
   assert families.is_classifier(tmp_path / "out")
   assert_equal(hf.load(tmp_path / "out", model), params)
 
 
-def test_a_run_is_sent_out_whole(command, run, tmp_path, capsys):
-  command(["export", f"--workdir={run}", f"--output={tmp_path}", "--dtype=bfloat16"])
+def test_a_run_is_sent_out_whole(run, tmp_path, capsys):
+  command.main(["export", f"--workdir={run}", f"--output={tmp_path}", "--dtype=bfloat16"])
   assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in cards.KINDS]
   for name in cards.KINDS:
     described = json.loads((tmp_path / name / "config.json").read_text())
@@ -94,8 +83,8 @@ def test_a_run_is_sent_out_whole(command, run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["policy", "improver"])
-def test_the_chat_template_writes_what_the_model_was_trained_on(command, run, tmp_path, name):
-  command(["export", f"--workdir={run}", f"--output={tmp_path}", f"--models={name}"])
+def test_the_chat_template_writes_what_the_model_was_trained_on(run, tmp_path, name):
+  command.main(["export", f"--workdir={run}", f"--output={tmp_path}", f"--models={name}"])
   words = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
   talk = [
     {"role": "user", "content": " what is {{ it }} ?\n"},
@@ -113,10 +102,8 @@ def test_the_chat_template_writes_what_the_model_was_trained_on(command, run, tm
 @pytest.mark.parametrize(
   "roles", [("user",), ("system", "user"), ("user", "assistant", "user"), ("assistant", "user")]
 )
-def test_conversations_are_asked_in_the_words_they_were_trained_in(
-  command, run, tmp_path, name, roles
-):
-  command(["export", f"--workdir={run}", f"--output={tmp_path}", f"--models={name}"])
+def test_conversations_are_asked_in_the_words_they_were_trained_in(run, tmp_path, name, roles):
+  command.main(["export", f"--workdir={run}", f"--output={tmp_path}", f"--models={name}"])
   served = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
   talk = tuple(conversations.Turn(role, f"what? {i}\n\nyes") for i, role in enumerate(roles))
   messages, form = [turn._asdict() for turn in talk], template.Template()
@@ -139,22 +126,22 @@ def test_a_run_without_a_report_is_sent_out_and_says_so(run, tmp_path):
 @pytest.mark.parametrize(
   "names", [("policy",), ("policy", "reward"), ("reward", "gap_reward"), export.NAMES]
 )
-def test_all_that_a_run_has_is_sent_out(command, tmp_path, names):
+def test_all_that_a_run_has_is_sent_out(tmp_path, names):
   asking = tiny_models.inference_of(tmp_path / "tokenizer")
   models = tiny_models.models_of(asking)
   kept = {name: models[name] for name in names}
   export.save(tmp_path, asking, kept, zero_point=0.0 if "gap_reward" in names else None)
-  command(["export", f"--workdir={tmp_path}", f"--output={tmp_path / 'out'}"])
+  command.main(["export", f"--workdir={tmp_path}", f"--output={tmp_path / 'out'}"])
   assert {path.name for path in (tmp_path / "out").iterdir()} == set(names)
 
 
-def test_what_cannot_be_converted_is_named(command, run, tmp_path):
+def test_what_cannot_be_converted_is_named(run, tmp_path):
   with pytest.raises(SystemExit, match=r"no model 'critic'; it has gap_reward, improver"):
-    command(["export", f"--workdir={run}", f"--output={tmp_path}", "--models=critic"])
+    command.main(["export", f"--workdir={run}", f"--output={tmp_path}", "--models=critic"])
   with pytest.raises(SystemExit, match="no finished run"):
-    command(["export", f"--workdir={tmp_path}", f"--output={tmp_path}"])
+    command.main(["export", f"--workdir={tmp_path}", f"--output={tmp_path}"])
   with pytest.raises(SystemExit, match="no tokenizer directory"):
-    command(["import", f"--source={tmp_path / 'absent'}", f"--output={tmp_path / 'out'}"])
+    command.main(["import", f"--source={tmp_path / 'absent'}", f"--output={tmp_path / 'out'}"])
 
 
 def test_a_run_starts_from_a_directory(tmp_path):

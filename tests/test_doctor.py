@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import test_report
 
-from launch import doctor
+from pit_jax.commands import doctor
 from pit_jax.data import encode, preferences, template, text
 from pit_jax.tasks import synthetic
 from pit_jax.tools.doctor import examination, findings, rendering

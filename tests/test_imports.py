@@ -13,7 +13,7 @@ LAYERS = (
   "types",
   "hosts",
   "lfs",
-  "commands",
+  "terminal",
   "comments",
   "configurations",
   "layout",
@@ -35,7 +35,10 @@ LAYERS = (
   "stages",
   "evaluate",
   "recipes",
+  "api",
   "tools",
+  "commands",
+  "__main__",
   "launch",
 )
 HOST_FILES = {"rollout/experience.py"}  # in rooms that are pure otherwise

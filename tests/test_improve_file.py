@@ -2,24 +2,20 @@
 
 import functools
 import gzip
-import importlib.util
 import io
 import json
-import pathlib
 import sys
 
+import jax
 import pytest
 import tiny_models
 
-from pit_jax import parallel
+from pit_jax import api, parallel
+from pit_jax.commands import improve
 from pit_jax.data import questions
 from pit_jax.exchange import export
 from pit_jax.improve import improvement
-
-PATH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "improve.py"
-SPEC = importlib.util.spec_from_file_location("launch_improve", PATH)
-launch = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(launch)
+from pit_jax.tools import improving
 
 GOOD = [
   {"prompt": "what is it ?", "response": "the word", "id": 7, "tags": ["é", None]},
@@ -54,9 +50,9 @@ def start(workdir, models, monkeypatch):
 
   def run(*arguments):
     settings = ["--mesh=1,1,1", "--batch_size=2", "--temperature=0", *arguments]
-    launch.main([f"--workdir={workdir}", *map(str, settings)])
+    improve.main([f"--workdir={workdir}", *map(str, settings)])
 
-  monkeypatch.setattr(launch.export, "load", load)
+  monkeypatch.setattr(export, "load", load)
   return run
 
 
@@ -92,9 +88,7 @@ def test_rows_come_back_with_what_the_models_say(start, models, tmp_path, capsys
     assert kept == {name: value for name, value in given.items() if value is not None}
     prompt, texts = given["prompt"].strip(), [row["response"]]
     if given.get("response") is None:
-      assert texts == models.inference.answer(
-        models.policy, [prompt], launch.jax.random.key(0), 0.0
-      )
+      assert texts == models.inference.answer(models.policy, [prompt], jax.random.key(0), 0.0)
     for version in row["rounds"]:
       orders = [version["text"], texts[-1]], [texts[-1], version["text"]]
       forth, back = models.inference.gaps(models.gap_reward, [prompt] * 2, *orders)
@@ -150,21 +144,22 @@ def test_order_is_kept_over_many_chunks(start, script, tmp_path):
   for i, row in enumerate(found):
     assert row.get("improved") == (f"y {i}'" if i % 5 else None)
     assert row.get("line") == (None if i % 5 else i + 1)
-  assert len(found) == 50 > 2 * launch.BATCHES * 2
+  assert len(found) == 50 > 2 * improving.BATCHES * 2
 
 
 def test_a_huge_input_streams(models, script, workdir):
   script(1.0, -1.0)
-  taken, options = [], launch._options([f"--workdir={workdir}"])
+  taken = []
 
   def endless():
     while True:
       taken.append(1)
       yield questions.Question(len(taken), {}, "x", "y")
 
-  rows = launch.improve_rows(models, endless(), options, launch.Summary())
+  run = api.load(workdir, batch_size=2, mesh=(1, 1, 1))
+  rows = improving.improve_rows(run, endless(), improving.Asking(), improving.Summary())
   next(rows)
-  assert len(taken) == launch.BATCHES * models.inference.batch_size
+  assert len(taken) == improving.BATCHES * models.inference.batch_size
 
 
 def test_gzip_in_and_out(start, script, tmp_path):
@@ -232,7 +227,7 @@ def test_the_input_is_never_overwritten(start, tmp_path):
 
 
 def test_outputs_that_cannot_be_written_are_refused_at_once(start, tmp_path, monkeypatch):
-  monkeypatch.setattr(launch, "load", None)  # no model is loaded for nothing
+  monkeypatch.setattr(export, "load", None)  # no model is loaded for nothing
   path = write_lines(tmp_path / "in.jsonl", GOOD)
   for output, message in (("absent/out", "no folder"), (".", "not a regular file")):
     with pytest.raises(SystemExit, match=message):
@@ -267,7 +262,7 @@ def test_senseless_arguments_are_refused(start, argument):
 
 def test_a_run_that_is_not_finished_is_named(tmp_path):
   with pytest.raises(SystemExit, match="no finished run"):
-    launch.main([f"--workdir={tmp_path}"])
+    improve.main([f"--workdir={tmp_path}"])
 
 
 def converse(start, monkeypatch, capsys, typed, *arguments):
@@ -294,7 +289,7 @@ def test_without_a_draft_the_policy_writes_one(start, models, script, monkeypatc
   # Two prompts, the second after an error; the input ends without an empty line.
   typed = "what ?\n\nbad \ud800\n\nthis\nno"
   shown = converse(start, monkeypatch, capsys, typed, "--rounds=2")
-  (answer,) = models.inference.answer(models.policy, ["what ?"], launch.jax.random.key(0), 0.0)
+  (answer,) = models.inference.answer(models.policy, ["what ?"], jax.random.key(0), 0.0)
   assert f"  0           {answer}\n" in shown and f"  1    +0.750  {answer}'\n" in shown
   assert "error: invalid UTF-8" in shown
   assert "  2    +0.750  no''\n" in shown

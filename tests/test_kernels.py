@@ -139,7 +139,7 @@ def test_operations_of_the_kernel_are_those_of_its_blocks():
 
 
 COMPILED = """
-from configs import pit
+from pit_jax.configs import pit
 from pit_jax.recipes import recipe
 from pit_jax.stages import programs
 from pit_jax.tools.plan import compiled, planning

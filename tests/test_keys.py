@@ -16,7 +16,7 @@ OWN = '''
 
 import ml_collections
 
-from configs import common
+from pit_jax.configs import common
 
 def get_config(size="tiny"):
   config = common.get_config(size)

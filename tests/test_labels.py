@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tiny_run
 
-from configs import reward_alpaca
 from pit_jax import parallel
+from pit_jax.configs import reward_alpaca
 from pit_jax.data import preferences
 from pit_jax.exchange import export
 from pit_jax.recipes import finished, running

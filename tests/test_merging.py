@@ -1,8 +1,6 @@
 """Adapters that others trained: on their base they are what PEFT makes of the two."""
 
-import importlib.util
 import json
-import pathlib
 
 import jax
 import numpy as np
@@ -10,11 +8,11 @@ import pytest
 import safetensors.numpy
 import tiny
 
+from pit_jax.commands import convert as command_line
 from pit_jax.data import text
 from pit_jax.exchange import convert, families, hf, merging, peft
 from pit_jax.models import pure
 
-LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch" / "convert.py"
 TOKENS = tiny.ids(7, 3, 6)
 VOCABULARY = 300
 SHAPES = {  # a base with a head of its own, one without, one with biases
@@ -134,12 +132,9 @@ def write(directory, **changes):
 
 
 def test_the_command_merges(bases, tmp_path):
-  spec = importlib.util.spec_from_file_location("launch_convert", LAUNCH)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
   adapter = write(tmp_path / "adapter")
   arguments = [f"--source={bases['tied']}", f"--adapter={adapter}", f"--output={tmp_path / 'out'}"]
-  module.main(["import", *arguments])
+  command_line.main(["import", *arguments])
   name = "model.layers.0.self_attn.q_proj.weight"
   before = safetensors.numpy.load_file(bases["tied"] / hf.WEIGHTS)[name]
   after = safetensors.numpy.load_file(tmp_path / "out" / hf.WEIGHTS)[name]

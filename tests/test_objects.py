@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from launch import convert
+from pit_jax.commands import convert
 from pit_jax.exchange import directories, export, hf, merging, peft
 
 BASE = pathlib.Path(export.__file__).parents[1] / "assets" / "base"

@@ -15,7 +15,7 @@ from unittest import mock
 import bucket_server
 import pytest
 
-from launch import train
+from pit_jax.commands import train
 from pit_jax.storage import buckets, mirrors, owners, places
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -135,7 +135,7 @@ def test_tiles_cover_the_batch(rows, columns, size):
 
 
 COMPILED = """
-from configs import pit
+from pit_jax.configs import pit
 from pit_jax.recipes import recipe
 from pit_jax.stages import programs
 from pit_jax.tools.plan import compiled, hlo, planning

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import published
 import pytest
-import test_improve_file
 import test_stages
 import tiny
 import tiny_run
 import transformers
 
+from pit_jax.commands import improve
 from pit_jax.data import text
 from pit_jax.exchange import convert, export, families, hf
 from pit_jax.models import pure
@@ -263,7 +263,7 @@ def test_the_run_improves_answers(run, tmp_path):
   given, made = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
   given.write_text(json.dumps({"prompt": QUESTIONS[0], "response": ANSWERS[0]}) + "\n")
   options = ["--mesh=1,1,1", "--batch_size=32", "--rounds=1", "--margin=-inf"]
-  test_improve_file.launch.main(
+  improve.main(
     [f"--workdir={run.context.workdir}", f"--input={given}", f"--output={made}", *options]
   )
   row = json.loads(made.read_text())

@@ -10,8 +10,8 @@ import pytest
 import test_stages
 import tiny_run
 
-from launch import convert, evaluate
 from pit_jax import configurations, parallel
+from pit_jax.commands import convert, evaluate
 from pit_jax.exchange import export
 from pit_jax.models import pure
 from pit_jax.recipes import recipe as recipes
@@ -26,7 +26,7 @@ from pit_jax.training import writers
 TOY = '''
 """Fine-tuning alone, from a file that no package holds."""
 
-from configs import common
+from pit_jax.configs import common
 from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import length, main
 from pit_jax.recipes import recipe

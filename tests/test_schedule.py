@@ -6,8 +6,8 @@ import json
 import pytest
 import rich.console
 
-from configs import pit, reward, rlhf
-from launch import doctor
+from pit_jax.commands import doctor
+from pit_jax.configs import pit, reward, rlhf
 from pit_jax.recipes import recipe, schedule
 from pit_jax.training import timing, writers
 

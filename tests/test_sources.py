@@ -8,7 +8,7 @@ import datasets
 import pytest
 import tensorflow_datasets as tfds
 
-from launch import doctor
+from pit_jax.commands import doctor
 from pit_jax.data import preferences
 
 ROW = {"prompt": "why?", "chosen": "yes", "rejected": "no"}

@@ -1,7 +1,6 @@
 """Sweeps: what is tried, by whom, and that a killed worker costs no trial and doubles none."""
 
 import concurrent.futures
-import importlib.util
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ import tiny_run
 
 optuna = pytest.importorskip("optuna", reason="optuna is absent; install the extra `sweep`")
 
+from pit_jax.commands import sweep as command  # noqa: E402
 from pit_jax.tools.sweep import space, summary, trials  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -248,10 +248,7 @@ def test_a_finished_sweep_tries_nothing_again_and_another_one_is_refused(train, 
 
 
 def launched(*arguments):
-  spec = importlib.util.spec_from_file_location("launch_sweep", ROOT / "launch" / "sweep.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  module.main(list(arguments))
+  command.main(list(arguments))
 
 
 @pytest.mark.slow

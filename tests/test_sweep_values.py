@@ -15,7 +15,7 @@ from pit_jax.tools.sweep import space, summary, trials
 # Takes the place of launch/train.py: reads the values as it does, and has them as its result.
 TRAIN = """
 import json, pathlib, sys
-from configs import pit
+from pit_jax.configs import pit
 from pit_jax import configurations
 *given, workdir = sys.argv[1:]
 config = pit.get_config("tiny")

@@ -9,10 +9,10 @@ import sys
 import pytest
 from test_improve_file import improve_lines, models, start, workdir  # noqa: F401, fixtures
 
-from pit_jax import commands
+from pit_jax import __main__, terminal
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMMANDS = sorted(path.stem for path in (ROOT / "launch").glob("*.py"))
+COMMANDS = __main__.names()
 LIBRARY = [path for folder in ("pit_jax", "launch") for path in (ROOT / folder).rglob("*.py")]
 
 
@@ -40,14 +40,14 @@ def test_every_command_explains_itself_on_narrow_terminals_of_any_alphabet(
   name, columns, monkeypatch
 ):
   monkeypatch.setenv("COLUMNS", columns)
-  module = importlib.import_module(f"launch.{name}")
+  module = importlib.import_module(f"pit_jax.commands.{name}")
   for encoding in ("ascii", "latin-1"):
     help_text = said(monkeypatch, encoding, lambda: module.main(["--help"]))
     assert b"usage:" in help_text and module.__doc__.split()[0].encode() in help_text
 
 
 def test_a_command_that_tells_much_tells_it_in_ascii(monkeypatch):
-  doctor = importlib.import_module("launch.doctor")
+  doctor = importlib.import_module("pit_jax.commands.doctor")
   told = said(monkeypatch, "ascii", lambda: doctor.main(["--source=synthetic", "--rows=200"]))
   assert b"200" in told and told.isascii()
 
@@ -64,7 +64,7 @@ def test_a_command_that_tells_much_tells_it_in_ascii(monkeypatch):
 )  # fmt: skip
 def test_what_an_alphabet_lacks_is_written_in_plain_letters(monkeypatch, encoding, text, expected):
   def call():
-    commands.reach_terminals()
+    terminal.reach_terminals()
     print(text, end="")
 
   assert said(monkeypatch, encoding, call) == expected
@@ -72,7 +72,7 @@ def test_what_an_alphabet_lacks_is_written_in_plain_letters(monkeypatch, encodin
 
 def test_typed_words_of_another_alphabet_are_read(monkeypatch):
   monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="ascii"))
-  commands.reach_terminals()
+  terminal.reach_terminals()
   assert sys.stdin.readline() == "caf\ufffd\n"
 
 

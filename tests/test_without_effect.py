@@ -2,8 +2,8 @@
 
 import pytest
 
-from launch import train
 from pit_jax import configurations, hosts
+from pit_jax.commands import train
 
 TINY = "configs/pit.py:tiny"
 WIDE = "--config.model.width=7"

@@ -192,7 +192,7 @@ def test_a_wrong_command_ends_in_one_line(command, place, monkeypatch, capfd):
   monkeypatch.chdir(ROOT)
   monkeypatch.setattr(hosts, "start", lambda *_, **__: None)  # before any device is asked for
   name, *arguments = command.replace("{tmp}", str(place)).split()
-  module = importlib.import_module(f"launch.{name}")
+  module = importlib.import_module(f"pit_jax.commands.{name}")
   with pytest.raises(SystemExit) as ended:
     module.main(arguments)
   line = str(ended.value.code)

@@ -63,7 +63,7 @@ SMALL = {
 
 def config(recipe: str = "pit", size: str = "tiny", **changes) -> ml_collections.ConfigDict:
   """Returns a configuration cut down to seconds; changes as `data__rows=30` for data.rows."""
-  made = importlib.import_module(f"configs.{recipe}").get_config(size)
+  made = importlib.import_module(f"pit_jax.configs.{recipe}").get_config(size)
   changed = {name.replace("__", "."): value for name, value in changes.items()}
   small = {name: value for name, value in SMALL.items() if name.split(".")[0] in made}
   made.update_from_flattened_dict(small | changed)
@@ -122,7 +122,7 @@ def compare(context: contexts.Context, start: Params, sampler: Params) -> reward
 
 def flags(recipe: str = "pit", **changes) -> list[str]:
   """Returns the same changes as arguments of launch/train.py."""
-  made = importlib.import_module(f"configs.{recipe}").get_config()
+  made = importlib.import_module(f"pit_jax.configs.{recipe}").get_config()
   changed = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
   changed |= {f"curriculum[{i}].steps": STEPS for i in range(len(made.get("curriculum", ())))}
   kept = {name: value for name, value in changed.items() if re.split(r"[.\[]", name)[0] in made}

@@ -8,7 +8,7 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pit_jax.data import clusters, conversations, rows, schemas, scores, sources, values
@@ -141,13 +141,40 @@ def load(
   Raises:
     ValueError: the source is not known, a row cannot be used (naming file and line), or none can.
   """
+  read = sources.read(source, limit, seed, is_streamed, schema)
+  options = {"limit": limit, "against_scores": against_scores, "check_prompt": check_prompt}
+  return gather(source, read, on_bad_row=on_bad_row, **options)
+
+
+def gather(
+  source: str,
+  read: Iterable[schemas.Row],
+  *,
+  on_bad_row: str = "error",
+  limit: int | None = None,
+  against_scores: str = "keep",
+  check_prompt: Callable[[conversations.Prompt], None] | None = None,
+) -> PreferenceSet:
+  """Checks rows that were read, as `load` does those of a source.
+
+  Args:
+    source: what to call them in messages.
+    read: the rows; what follows is as for `load`.
+    on_bad_row: "error" or "skip".
+    limit: the most usable rows to take.
+    against_scores: "keep" or "drop".
+    check_prompt: refuses prompts that the models cannot be shown.
+
+  Raises:
+    ValueError: a row cannot be used, or none can.
+  """
   _check_arguments(on_bad_row, against_scores, limit)
   usable = []
   skipped = collections.Counter()
   notes = collections.Counter()
   first: dict[str, str] = {}
 
-  for place, fields, row_notes in sources.read(source, limit, seed, is_streamed, schema):
+  for place, fields, row_notes in read:
     try:
       if isinstance(fields, values.RowError):
         raise fields

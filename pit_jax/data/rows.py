@@ -85,6 +85,21 @@ def check(fields: Any, place: str) -> Preference:
   )
 
 
+def written(row: Preference) -> dict[str, Any]:
+  """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
+  is_text = isinstance(row.prompt, str)
+  optional = {"response": row.response, "margin": row.margin, "chosen_position": row.position}
+  optional |= zip(WRITERS[0], row.writers or (), strict=False)
+  optional |= zip(SCORES[0], row.scores or (), strict=False)
+
+  return {
+    "prompt": row.prompt if is_text else [turn._asdict() for turn in row.prompt],
+    "chosen": row.chosen,
+    "rejected": row.rejected,
+    **{name: value for name, value in optional.items() if value is not None},
+  }
+
+
 def read_prompt(fields: Mapping, name: str) -> conversations.Prompt:
   """Returns a text field, or a field that is a list of messages, as `read_turns` reads them.
 

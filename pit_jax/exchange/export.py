@@ -158,6 +158,13 @@ def load(
   return improvement.Improver(asking, policy, improver, gap_reward, float(run.zero_point))
 
 
+def names(workdir: pathlib.Path) -> list[str]:
+  """Returns the names of the models that a finished run has; raises a ValueError where none is."""
+  _read(workdir)
+  there = workdir / FOLDER
+  return [name for name in NAMES if (there / name).is_dir()]
+
+
 @dataclasses.dataclass(frozen=True)
 class Exported:
   """One model of a run, by itself.

@@ -11,6 +11,7 @@ COUNTS = ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "h
 DTYPES = ("float32", "bfloat16")
 # How attention over whole rows is computed; see `models/kernels.py`.
 ATTENTIONS = ("xla", "splash", "splash_interpreted", "cudnn")
+KERNELS = ("auto", "xla", "splash", "cudnn")  # what a configuration may ask for of these
 STORED = ("float32", "bfloat16", "int8")
 MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
 

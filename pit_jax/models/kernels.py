@@ -11,7 +11,6 @@ from jaxtyping import Array, Bool, Float, Int
 from pit_jax import layout
 from pit_jax.models import architecture, attention, splash
 
-CHOICES = ("auto", "xla", "splash", "cudnn")
 NATIVE = {"splash": "tpu", "cudnn": "gpu"}  # kernel → the platform it is for
 WIDEST = 128  # head that cuDNN takes on every GPU since Ampere
 
@@ -22,15 +21,15 @@ def choose(wanted: str, platform: str, config: architecture.ModelConfig) -> str:
   "auto" is the platform's own kernel where it applies, else XLA.
 
   Args:
-    wanted: one of CHOICES.
+    wanted: one of architecture.KERNELS.
     platform: of the devices that the model will be computed on: "cpu", "gpu" or "tpu".
     config: of the model.
 
   Raises:
     ValueError: if there is no such choice, or it does not apply to the devices or to the model.
   """
-  if wanted not in CHOICES:
-    raise ValueError(f"model.attention={wanted!r} is not known; use one of {CHOICES}")
+  if wanted not in architecture.KERNELS:
+    raise ValueError(f"model.attention={wanted!r} is not known; use one of {architecture.KERNELS}")
   if wanted == "auto":
     # "auto" never fails: a model that cuDNN refuses is computed by XLA.
     native = next((name for name, home in NATIVE.items() if home == platform), "xla")

@@ -137,7 +137,8 @@ def _pairs(
   pairs = []
   for place, i in enumerate(better):
     margin = margins[place]
-    row = _fields(prompts[place], chosen[place], rejected[place], margin)
+    texts = (prompts[place], chosen[place], rejected[place])
+    row = data_rows.written(data_rows.Preference(*texts, margin=margin, writers=WRITERS))
     if not margin > 0:
       left_out["no better than the draft in both orders"] += 1
     elif not margin > minimum_margin:
@@ -148,33 +149,6 @@ def _pairs(
       pairs.append({**row, "rounds": int(made.kept[i])})
 
   return pairs
-
-
-def _fields(
-  prompt: conversations.Prompt,
-  chosen: str,
-  rejected: str,
-  margin: float | None,
-  position: int | None = None,
-  writers: Sequence[str] | None = WRITERS,
-) -> dict[str, Any]:
-  """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
-  messages = prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt]
-  generators = zip(("chosen_generator", "rejected_generator"), writers or (), strict=False)
-  optional = {"margin": margin, "chosen_position": position, **dict(generators)}
-  optional = {name: value for name, value in optional.items() if value is not None}
-  return {"prompt": messages, "chosen": chosen, "rejected": rejected, **optional}
-
-
-def _as_read(row: data_rows.Preference) -> dict[str, Any]:
-  """Returns a row of the run's data with everything that was read of it."""
-  fields = _fields(row.prompt, row.chosen, row.rejected, row.margin, row.position, row.writers)
-  if row.response is not None:
-    fields["response"] = row.response
-  if row.scores is not None:
-    fields["score_chosen"], fields["score_rejected"] = row.scores
-
-  return fields
 
 
 def _unusable(row: dict[str, Any]) -> str | None:
@@ -196,7 +170,7 @@ def write(made: Pairs, output: pathlib.Path, data: Sequence[data_rows.Preference
   reasons = "; ".join(f"{reason}: {count:,}" for reason, count in made.left_out.items() if count)
   if not made.rows:
     raise ValueError(f"no pair was made ({reasons}); nothing is written")
-  old = [_as_read(row) for row in data]
+  old = [data_rows.written(row) for row in data]
   lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in [*made.rows, *old])
   workdirs.write_text(output, "".join(lines))
 

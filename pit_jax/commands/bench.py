@@ -1,0 +1,62 @@
+"""Measures this machine: tokens per second of generation and of every training step.
+
+  pit bench --model=models/base [--cases=generate,sft] [--peer] [--json=bench.json]
+
+The model is a directory as `pit convert import` writes it. With --peer (extra `parity`) the
+same work goes through transformers' `generate` and a plain torch AdamW loop on the same weights,
+alternating with ours in one run; what is printed are medians and their ratios. With --rank
+adapters are trained on one frozen base, as `model.lora.rank` does in a run. --attention is what
+`model.attention` is in a run, and --dtype what products are computed in: unless it is given,
+float32 on CPUs, and elsewhere bfloat16, as in the large sizes of configs/. The peer has float32.
+Weights are laid out for generation before it, which is a case of its own. On a device whose peaks
+are known, `mfu` and `bandwidth` are shares of them; its peak of operations is that of bfloat16,
+whatever the products are computed in. --profile writes an XProf trace. With --source a case is
+added, which tokenises those preferences into a set on disk.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from pit_jax import terminal
+from pit_jax.models import architecture
+
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+@terminal.command
+def main(arguments: Sequence[str]) -> None:
+  """Measures this machine."""
+  options = _options(arguments)
+
+  from pit_jax.tools.bench import measuring
+
+  measuring.measure(options)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+  parser = terminal.Parser(__doc__)
+  add, count = parser.add_argument, terminal.at_least(1)
+  add("--model", required=True, help="a model directory")
+  add("--cases", default="", help="words of the cases' names; none are all")
+  add(
+    "--batches",
+    type=terminal.counts,
+    default=(1, 8, 32),
+    help="sequences generated at once: 1,8,32",
+  )
+  add("--prompt", type=count, default=64, help="tokens of every prompt")
+  add("--response", type=count, default=64, help="tokens of every response")
+  add("--rows", type=count, default=8, help="sequences of a training step")
+  add("--mixed", type=count, default=64, help="sequences of very different lengths")
+  add("--rank", type=int, default=0, help="of adapters to train; 0 trains all")
+  add("--remat", action="store_true", help="compute activations again instead of keeping them")
+  add("--dtype", choices=DTYPES, default="auto", help="of products; auto: by the devices")
+  add(
+    "--attention", choices=architecture.KERNELS, default="auto", help="as model.attention of a run"
+  )
+  add("--repeats", type=count, default=5, help="measured calls of each case")
+  add("--source", help="preferences to tokenise, as data.source names them")
+  add("--peer", action="store_true", help="also measure transformers and torch")
+  add("--profile", help="folder for an XProf trace of the measured calls")
+  add("--json", help="file for the figures")
+  return parser.parse_args(arguments)

@@ -1,0 +1,224 @@
+"""Improves a file of answers, or one that is typed in, by a finished run."""
+
+import contextlib
+import dataclasses
+import gzip
+import itertools
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from pit_jax import api, lfs
+from pit_jax.data import questions
+from pit_jax.improve import improvement
+
+RESULT = ("improved", "rounds", "stopped")  # fields that an output row has beside its own
+FAILURE = ("line", "error")  # or those that one has which could not be used
+BATCHES = 8  # per chunk: rows that the stop rule has ended leave room for others of their chunk
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+  """How a run is asked.
+
+  Attributes:
+    rounds: versions to make at most, at least 1.
+    temperature: divides the logits, at least 0.
+    seed: another seed, other samples.
+  """
+
+  rounds: int = 3
+  temperature: float = 1.0
+  seed: int = 0
+
+
+@dataclasses.dataclass
+class Summary:
+  """What became of the rows."""
+
+  rows: int = 0
+  improved: int = 0  # at least one version was kept
+  stopped: int = 0  # the stop rule ended before the last round
+  cut: int = 0  # the models saw the prompt or the answer shortened to their length limits
+  errors: int = 0
+
+  def __str__(self) -> str:
+    line = f"{self.rows} rows: {self.improved} improved, {self.stopped} stopped by the stop rule"
+    cut = f", {self.cut} cut to the length limits" if self.cut else ""
+    return f"{line}{cut}, {self.errors} errors"
+
+
+def improve_file(source: str, output: str, load: Callable[[], api.Run], asking: Asking) -> None:
+  """Improves all rows of a file, chunk by chunk, and says what became of them.
+
+  Args:
+    source: JSON lines, gzipped or not; "-" is the standard input.
+    output: where to write; "-" is the standard output.
+    load: returns the run, once the input was found and the output can be written.
+    asking: how the run is asked.
+
+  Raises:
+    ValueError: the output cannot be written, or is the input.
+  """
+  target = None if output == "-" else _target(source, output)
+  summary = Summary()
+  with _reading(source) as stream:  # before the models are loaded: it may not exist
+    run = load()
+    with _writing(target) as sink:
+      asked = questions.read(stream, run.improver.inference.check_prompt)
+      for row in improve_rows(run, asked, asking, summary):
+        sink.write(_encode(row))
+
+  print(f"{output}: {summary}" if target else summary, file=None if target else sys.stderr)
+
+
+def _reading(name: str) -> contextlib.AbstractContextManager:
+  return contextlib.nullcontext(sys.stdin.buffer) if name == "-" else lfs.opened(name)
+
+
+def _target(source: str, name: str) -> pathlib.Path:
+  """Returns where the output goes, or raises a ValueError before any work is done."""
+  target = pathlib.Path(name).resolve()  # a link stays a link, its target is replaced
+  if target.exists() and not target.is_file():
+    raise ValueError(f"--output={name} is not a regular file; use a file's name, or -")
+  if not target.parent.is_dir():
+    raise ValueError(f"--output={name}: there is no folder {target.parent}; make it first")
+  if source != "-" and target.exists() and target.samefile(source):
+    raise ValueError(f"--output={name} is the input; use another name, nothing was changed")
+  return target
+
+
+@contextlib.contextmanager
+def _writing(target: pathlib.Path | None) -> Iterator[Any]:
+  """Opens the output under a temporary name and renames it when all went well."""
+  if target is None:
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
+    return
+  temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+  try:
+    with (gzip.open if target.suffix == ".gz" else open)(temporary, "wb") as sink:
+      yield sink
+    os.replace(temporary, target)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _encode(row: dict[str, Any]) -> bytes:
+  """Returns a line of JSON; text that UTF-8 cannot hold is spelt with escapes, as it came."""
+  try:
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+  except UnicodeEncodeError:
+    return json.dumps(row).encode() + b"\n"
+
+
+def improve_rows(
+  run: api.Run, asked: Iterable[questions.Question], asking: Asking, summary: Summary
+) -> Iterator[dict[str, Any]]:
+  """Yields the output row of every input row, in order; counts into `summary`."""
+  asked = iter(asked)
+  root = jax.random.key(asking.seed)
+  size = BATCHES * run.improver.inference.batch_size
+
+  for index in itertools.count():
+    chunk = list(itertools.islice(asked, size))
+    if not chunk:
+      return
+    good = [question for question in chunk if question.error is None]
+    key = jax.random.fold_in(root, index)
+    made = run.improve_questions(good, key, asking.rounds, asking.temperature)
+    summary.cut += _count_cut(run, good, made)
+    improved = iter(made)
+
+    for question in chunk:
+      summary.rows += 1
+      if question.error is not None:
+        summary.errors += 1
+        yield {**_own(question.fields), "line": question.line, "error": question.error}
+        continue
+
+      one = next(improved)
+      summary.improved += one.stopped != 1
+      summary.stopped += one.stopped is not None
+      yield _row(question, one)
+    if sys.stderr.isatty():
+      print(f"\r{summary.rows} rows", end="\r", file=sys.stderr, flush=True)
+
+
+def _count_cut(
+  run: api.Run, good: Sequence[questions.Question], made: Sequence[api.Improved]
+) -> int:
+  """Returns how many rows the models saw shortened, in the prompt or in the draft."""
+  if not good:
+    return 0
+  settings = run.improver.inference.settings
+  limits = (settings.max_prompt_length, settings.max_response_length)
+  texts = ([question.prompt for question in good], [one.draft for one in made])
+  asked = settings.formats["improver"].conversations(*texts)
+  return int(settings.template.encode(settings.tokenizer, asked, *limits).is_cut.sum())
+
+
+def _row(question: questions.Question, one: api.Improved) -> dict[str, Any]:
+  """Returns a row's fields with the answer, y_0 where the policy wrote it, and the rounds."""
+  answer = {} if question.response is not None else {"response": one.draft}
+  rounds = [dataclasses.asdict(version) for version in one.rounds]
+  result = {"improved": one.text, "rounds": rounds, "stopped": one.stopped}
+  return {**_own(question.fields), **answer, **result}
+
+
+def _own(fields: dict[str, Any]) -> dict[str, Any]:
+  """Returns a row's fields without those that an earlier output put into it; it may be an input."""
+  mine = RESULT + (FAILURE if "error" in fields else ())
+  return {name: value for name, value in fields.items() if name not in mine}
+
+
+def converse(run: api.Run, asking: Asking) -> None:
+  """Improves what is typed in until an empty line or the end of the input."""
+  print("A prompt, then a draft to improve; without a draft the policy writes it. Enter ends.")
+  root = jax.random.key(asking.seed)
+  for index in itertools.count():
+    prompt = _ask("\nprompt> ")
+    if not prompt:
+      return
+    draft = _ask("draft>  ") or None
+    question = questions.check({"prompt": prompt, "response": draft}, number=index + 1)
+    if question.error is not None:
+      print(f"error: {question.error}")
+      continue
+    _show(run, question, jax.random.fold_in(root, index), asking)
+
+
+def _ask(words: str) -> str:
+  """Returns what is typed after some words, "" at the end of the input; piped text needs none."""
+  try:
+    return input(words if sys.stdin.isatty() else "").strip()
+  except (EOFError, KeyboardInterrupt):
+    print()
+    return ""
+
+
+def _show(run: api.Run, question: questions.Question, key: jax.Array, asking: Asking) -> None:
+  """Prints every version as soon as it is made, and where the stop rule ends."""
+  (answer,) = run.drafts([question], key, asking.temperature)
+  print(f"  0           {answer}")
+  for k in range(1, asking.rounds + 1):
+    (version,), (gap,) = improvement.revise(
+      run.improver,
+      [question.prompt],
+      [answer],
+      key=jax.random.fold_in(key, k),
+      temperature=asking.temperature,
+    )
+    print(f"  {k}  {gap:+8.3f}  {version}", flush=True)
+
+    if not gap > run.improver.margin:
+      print(f"stopped at round {k}: no better than round {k - 1}, which is kept")
+      return
+    answer = version
+
+  print(f"kept round {asking.rounds}, the last")
