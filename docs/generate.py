@@ -10,7 +10,6 @@ import inspect
 import io
 import os
 import pathlib
-import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,8 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import pit_jax  # noqa: E402
+from pit_jax import __main__ as cli  # noqa: E402
+from pit_jax import comments  # noqa: E402
 from pit_jax.configs import common  # noqa: E402
-from pit_jax import commands, comments  # noqa: E402
 from pit_jax.data import conversations, published, rows, schemas  # noqa: E402
 from pit_jax.tools import keys  # noqa: E402
 
@@ -136,11 +136,11 @@ your own](../howto/own_data.md).
 def helps() -> str:
   """Returns the help of every command."""
   text = "# Commands\n\nFrom a checkout `python launch/NAME.py` is `pit NAME`.\n"
-  for module in pkgutil.iter_modules(commands.__path__):
-    main = importlib.import_module(f"{commands.__name__}.{module.name}").main
-    text += f"\n## pit {module.name}\n"
-    for words in ((), *((name,) for name in SUBCOMMANDS.get(module.name, ()))):
-      text += f"\n```text\n{_help(main, module.name, words)}```\n"
+  for name in cli.names():
+    main = importlib.import_module(f"pit_jax.commands.{name}").main
+    text += f"\n## pit {name}\n"
+    for words in ((), *((word,) for word in SUBCOMMANDS.get(name, ()))):
+      text += f"\n```text\n{_help(main, name, words)}```\n"
   return text
 
 

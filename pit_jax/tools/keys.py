@@ -48,7 +48,7 @@ def described(named: str) -> list[Key]:
   """Returns every key of a configuration with its value, its meaning and its range.
 
   Args:
-    named: a configuration as commands name it, such as configs/pit.py:tiny.
+    named: a configuration, as commands name it.
 
   Raises:
     ValueError: there is no such configuration, or no such recipe as it names.
