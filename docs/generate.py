@@ -10,6 +10,7 @@ import inspect
 import io
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -172,18 +173,27 @@ def python() -> str:
 def _methods(thing: type) -> Iterator[tuple[str, Any]]:
   """Yields the public methods and properties of a class, in the order of its source."""
   for name, attribute in vars(thing).items():
-    found = attribute.fget if isinstance(attribute, property) else getattr(thing, name)
-    if not name.startswith("_") and inspect.isroutine(found) and found.__doc__:
+    found = attribute if isinstance(attribute, property) else getattr(thing, name)
+    is_told = isinstance(found, property) or inspect.isfunction(found) or inspect.ismethod(found)
+    if not name.startswith("_") and is_told and found.__doc__:
       yield name, found
 
 
 def _described(name: str, thing: Any) -> str:
   """Returns signature and docstring as Markdown."""
-  signature = f"{name}{inspect.signature(thing)}".replace("'", "")
   # A class's own docstring says what it holds, that of __init__ what it takes.
   docstrings = [thing.__doc__, thing.__init__.__doc__ if inspect.isclass(thing) else ""]
   parts = [_markdown(inspect.cleandoc(text)) for text in docstrings if text]
-  return f"```text\n{_wrapped(signature)}\n```\n\n" + "\n".join(parts)
+  return f"```text\n{_wrapped(_signature(name, thing))}\n```\n\n" + "\n".join(parts)
+
+
+def _signature(name: str, thing: Any) -> str:
+  """Returns how a thing is called; its annotations without the quotes that Python keeps."""
+  if isinstance(thing, property):
+    text = f"{name}: {inspect.signature(thing.fget).return_annotation!r}"
+  else:
+    text = re.sub(r"\(self(, )?", "(", f"{name}{inspect.signature(thing)}")
+  return re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)
 
 
 def _wrapped(signature: str) -> str:

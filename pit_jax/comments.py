@@ -1,6 +1,7 @@
 """What the comments in a configuration's file say of its keys."""
 
 import ast
+import inspect
 import io
 import pathlib
 import tokenize
@@ -33,14 +34,13 @@ class _Reading:
   """
 
   def __init__(self, function: Callable):
-    self._function = function
-    path = pathlib.Path(function.__code__.co_filename)
-    text = path.read_text(encoding="utf-8")
+    self._function = inspect.unwrap(function)  # a decorator has another file
+    text = pathlib.Path(self._function.__code__.co_filename).read_text(encoding="utf-8")
     self._comments = Comments(text)
     definition = next(
       node
-      for node in ast.walk(ast.parse(text))
-      if isinstance(node, ast.FunctionDef) and node.lineno == function.__code__.co_firstlineno
+      for node in ast.parse(text).body
+      if isinstance(node, ast.FunctionDef) and node.name == self._function.__name__
     )
     self.parameters = [argument.arg for argument in definition.args.args]
     self.sections: dict[str, Keys] = {name: {} for name in self.parameters}
@@ -117,8 +117,10 @@ class _Reading:
     else:
       found = None
 
-    is_function = isinstance(found, types.FunctionType)
-    return found if is_function and _is_of_a_configuration(found, self._function) else None
+    if not isinstance(found, types.FunctionType):
+      return None
+    called = inspect.unwrap(found)
+    return called if _is_of_a_configuration(called, self._function) else None
 
 
 class Comments:

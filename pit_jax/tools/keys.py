@@ -10,7 +10,7 @@ from pit_jax import configurations
 from pit_jax.data import chat, classifier_text, preferences, scores
 from pit_jax.improve import gains
 from pit_jax.losses import advantages
-from pit_jax.models import kernels
+from pit_jax.models import architecture
 from pit_jax.recipes import recipe
 from pit_jax.run import checks, kinds, published_models
 
@@ -21,7 +21,7 @@ ONE_OF = {
   "evaluation.reward_backend": published_models.BACKENDS,
   "evaluation.reward_reader": classifier_text.KINDS,
   "evaluation.stop_rule": gains.RULES,
-  "model.attention": kernels.CHOICES,
+  "model.attention": architecture.KERNELS,
   "reward.backend": published_models.BACKENDS,
   "reward.reader": classifier_text.KINDS,
   "rl.estimator": advantages.ESTIMATORS,
