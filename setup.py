@@ -75,8 +75,15 @@ EXTRAS = {
   "wandb": ["wandb>=0.19"],
   "judge": JUDGE,
   "gcs": GCS,
-  # What jax[tpu] asks for with the jax that is installed; Linux alone.
+  # What JAX's extras ask for with the jax that is installed; Linux alone.
+  "tpu": ["jax[tpu]>=0.10.2,<0.13"],
   "tpu-plan": ["jax[tpu]>=0.10.2,<0.13"],
+  "cuda": ["jax[cuda12]>=0.10.2,<0.13"],
+  "docs": [
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.6,<10",
+    "mkdocs-jupyter>=0.25,<0.27",
+  ],
 }
 
 setuptools.setup(

@@ -11,7 +11,7 @@ from pit_jax.configs import common
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `base`."""
   config = common.get_config(size)
-  config.recipe = "base"
+  config.recipe = "base"  # the method: a recipe's name, or the path of a file that declares one
   config.save_every = 1_000
   config.log_every = 100
   config.model.base = "none"
@@ -21,7 +21,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   # Single letters first, then documents of one letter or of two, in no order.
   config.letters = _job(steps=1_200, learning_rate=2e-3)
   config.documents = _job(steps=500, learning_rate=1e-3)
-  config.test_questions = 500
+  config.test_questions = 500  # that the finished base is asked
   config.required = 0.95  # share of workings, and of remarks, that must be right greedily
   return config.lock()
 
@@ -29,5 +29,6 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 def _job(steps: int, learning_rate: float) -> ml_collections.ConfigDict:
   job = common.supervised("sft", "sft", epochs=0.0, learning_rate=learning_rate)
   job.steps = steps
-  job.packing, job.packed_length = False, 0
+  job.packing = False  # several documents per row
+  job.packed_length = 0  # tokens of a packed row; 0: a prompt and a response of most tokens
   return job

@@ -31,16 +31,20 @@ def get_config(size: str) -> ml_collections.ConfigDict:
   if size not in SIZES:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   config = ml_collections.ConfigDict()
-  config.seed = 0
+  config.seed = 0  # of all noise, of the rows of the embedded task, and of the order of batches
   _keep_records(config)
-  config.inference_batch_size = 256
+  config.inference_batch_size = 256  # rows that are sampled or scored at once, outside of RL
   config.model = _model(size)
   config.mesh = _mesh()
   config.data = _data(size)
-  config.temperature = 1.0  # of all samples but those of the curve over temperatures
-  # During RL samples are kept about so many times, on so many held-out prompts, for the frontier of
-  # reward against KL; 0 keeps none. Nothing is learnt from them, and nothing selected by them.
-  config.frontier = ml_collections.ConfigDict({"checkpoints": 5, "prompts": 512})
+  # Divides the logits of all samples but those of the curve over temperatures.
+  config.temperature = 1.0
+  # Samples that are kept along RL for the frontier of reward against KL. Nothing is learnt from
+  # them, and nothing selected by them.
+
+  config.frontier = ml_collections.ConfigDict()
+  config.frontier.checkpoints = 5  # about how many times in a stage of RL; 0 keeps none
+  config.frontier.prompts = 512  # held-out prompts that are answered each time, at most
   config.evaluation = _evaluation()
   if is_large(size):
     _enlarge(config, size)
@@ -49,22 +53,31 @@ def get_config(size: str) -> ml_collections.ConfigDict:
 
 def _keep_records(config: ml_collections.ConfigDict) -> None:
   """Sets what is logged, saved, traced and recorded; nothing that is learnt depends on it."""
-  # A trace of these steps of a stage ("rl_policy", say) for XProf; the first step is 1.
-  config.profile = ml_collections.ConfigDict({"stage": "", "first": 2, "last": 4})
-  config.wandb = ml_collections.ConfigDict({"project": ""})  # at wandb.ai (extra `wandb`); "": none
-  config.log_every = 10  # steps of imitation and reward modelling
-  config.log_every_rl = 1  # iterations
-  config.save_every = 50  # steps of imitation and reward modelling
-  config.save_every_rl = 10  # iterations
+  config.profile = ml_collections.ConfigDict()
+  # Stage of which some steps are traced for XProf, such as "rl_policy"; "": none.
+  config.profile.stage = ""
+  config.profile.first = 2  # step that is traced first; a stage's first step is 1
+  config.profile.last = 4  # step that is traced last
+  config.wandb = ml_collections.ConfigDict()
+  config.wandb.project = ""  # at wandb.ai, which gets the metrics too (extra `wandb`); "": none
+  config.log_every = 10  # steps of imitation and reward modelling between two lines of metrics
+  config.log_every_rl = 1  # iterations of RL between two lines of metrics
+  config.save_every = 50  # steps of imitation and reward modelling between two checkpoints
+  config.save_every_rl = 10  # iterations of RL between two checkpoints
   config.checkpoints = ml_collections.ConfigDict()
-  config.checkpoints.keep = 2  # the newest of each stage; the best one too where it is selected
+  config.checkpoints.keep = 2  # newest ones of each stage; the best one too where it is selected
   config.checkpoints.timeout = 600.0  # seconds that writing one may take
   config.checkpoints.checksum_limit = 1 << 30  # bytes of a state; larger ones have no checksums
-  # RL iterations that go beyond these are recorded in flight/, with a guess at why; 0 is never.
+  # RL iterations that go beyond these are recorded in flight/, with a guess at why.
+
   config.recorder = ml_collections.ConfigDict()
-  config.recorder.kl = 50.0  # nats per response between the policy and its SFT model
-  config.recorder.negative_kl = 1.0  # the same below 0, where more than chance has to be wrong
-  config.recorder.ratio = 0.01  # between 1 and the mean ratio of an iteration's first minibatch
+  # Nats per response between the policy and its SFT model, beyond which an iteration is recorded in
+  # flight/; 0 is never.
+  config.recorder.kl = 50.0
+  # The same below 0, where more than chance has to be wrong; 0 is never.
+  config.recorder.negative_kl = 1.0
+  # Between 1 and the mean ratio of an iteration's first minibatch, which should be 1; 0 is never.
+  config.recorder.ratio = 0.01
 
 
 def _enlarge(config: ml_collections.ConfigDict, size: str) -> None:
@@ -81,18 +94,26 @@ def _enlarge(config: ml_collections.ConfigDict, size: str) -> None:
 
 
 def _model(size: str) -> ml_collections.ConfigDict:
-  model = ml_collections.ConfigDict(SIZES[size])
+  shape = SIZES[size]
+  model = ml_collections.ConfigDict()
+  model.width = shape["width"]  # numbers per token that pass from layer to layer
+  model.layers = shape["layers"]  # how many layers the decoder has
+  model.heads = shape["heads"]  # heads of queries
+  model.kv_heads = shape["kv_heads"]  # heads of keys and values; a divisor of heads
+  model.head_width = shape["head_width"]  # numbers in a query, a key or a value
+  model.hidden = shape["hidden"]  # width inside a feed-forward layer
   # "embedded", "none", auto (embedded for the embedded task, else none), or a model's directory,
-  # as transformers writes it; then of what is below only dtype, remat, unroll, attention, offload
-  # and lora count.
+  # as transformers writes it; then of the section's keys only dtype, remat, unroll, attention,
+  # offload and lora count.
   model.base = "auto"
-  model.tied = True
-  model.rope_theta = 10_000.0
-  model.dtype = "float32"
+  model.tied = True  # whether logits are read with the embedding; else by a matrix of their own
+  model.rope_theta = 10_000.0  # base of the rotary positions' wavelengths
+  model.dtype = "float32"  # of products: "float32" or "bfloat16"; weights are kept in float32
   model.remat = True  # training computes activations twice instead of keeping them
   model.unroll = True  # sampling is compiled layer by layer: takes longer, and runs faster
-  # Over whole rows: "xla"; "splash", a kernel for TPUs; "cudnn", one for GPUs, in bfloat16; "auto",
-  # that of the devices where it applies. A CPU only imitates "splash", slowly.
+  # Program for attention over whole rows: "xla"; "splash", a kernel for TPUs; "cudnn", one for
+  # GPUs, in bfloat16; "auto", that of the devices where it applies. A CPU only imitates "splash",
+  # slowly.
   model.attention = "auto"
   # Models that are not trained wait in the hosts' memory, and come to the devices when asked.
   model.offload = False
@@ -102,7 +123,7 @@ def _model(size: str) -> ml_collections.ConfigDict:
 
 def _mesh() -> ml_collections.ConfigDict:
   mesh = ml_collections.ConfigDict()
-  # data, fsdp, tensor; -1: the rest. ("auto",) chooses by the devices and the models.
+  # Devices along data, fsdp and tensor; -1: the rest. ("auto",) chooses by devices and models.
   mesh.shape = (-1, 1, 1)
   # Groups of devices that a slower network joins, over which `data` alone is laid; -1: as many as
   # the devices say.
@@ -113,49 +134,56 @@ def _mesh() -> ml_collections.ConfigDict:
 def _lora() -> ml_collections.ConfigDict:
   lora = ml_collections.ConfigDict()
   lora.rank = 0  # 0 trains every weight of every model; else adapters on one frozen base
-  lora.alpha = 16.0
+  lora.alpha = 16.0  # adapters count alpha / rank times
+  # Matrices of a layer that have adapters.
   lora.targets = ("query", "key", "value", "output", "gate", "up", "down")
-  lora.base = "float32"  # or "bfloat16", "int8": how the frozen base is kept
+  lora.base = "float32"  # how the frozen base is kept: "float32", "bfloat16" or "int8"
   return lora
 
 
 def _data(size: str) -> ml_collections.ConfigDict:
   data = ml_collections.ConfigDict()
+  # Where preferences come from: synthetic, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH,
+  # hf:NAME[:split] or tfds:NAME[:split].
   data.source = "synthetic"
-  data.rows = config_dict.placeholder(int)  # None: all rows of a file
-  data.schema = "auto"  # by the columns; or the name of one, see pit_jax/data/published.py
-  data.on_bad_row = "skip"  # counted, logged and reported; "error" stops at the first
-  # "drop" leaves out rows that their own scores, or a margin of 0 or less, contradict.
+  data.rows = config_dict.placeholder(int)  # the most usable rows to take; None: all of a file
+  data.schema = "auto"  # what columns are called: "auto", by themselves; or the name of a schema
+  # A row that cannot be used: "skip" counts, logs and reports it, "error" stops at the first.
+  data.on_bad_row = "skip"
+  # "drop" leaves out rows that their own scores, or a margin of 0 or less, contradict; or "keep".
   data.against_scores = "keep"
-  data.over_long = "cut"  # or "drop"
+  # A prompt or response beyond its limit: "cut" shortens it, "drop" leaves the row out.
+  data.over_long = "cut"
   data.cache = ""  # the folder of tokenised sets, which runs may share; "": WORKDIR/tokens
   # Whether batches hold rows of like length, and sampling leaves ended rows behind. The letters
   # of tiny are nearly equally long.
   data.length_buckets = size != "tiny"
-  data.held_out = 0.1
-  data.validation = 0.1
+  data.held_out = 0.1  # fraction of prompts that nothing is trained on, for the evaluation
+  data.validation = 0.1  # fraction of each fold that trains nothing and validates its stages
   # What one fold holds together: "prompt", all rows of a prompt and all turns of a conversation;
   # "cluster", prompts that are nearly the same too.
   data.fold_by = "prompt"
-  # Into which folds the rest is divided, and how large each is beside the others; () is equally. Of
-  # those in prompts_only nothing but prompts is read, so that no part of them validates.
-  data.folds = ("sft", "reward", "rl")
-  data.fold_sizes = ()
+  data.folds = ("sft", "reward", "rl")  # into which prompts that are not held out are divided
+  data.fold_sizes = ()  # how large each fold is beside the others; () is equally
+  # Folds of which nothing but prompts is read, so that no part of them validates.
   data.prompts_only = ("rl",)
   # Whose responses are not trained on, where rows name their writers: what is held out by its
   # prompt is then told apart by writers that are new and writers that are not.
   data.held_out_writers = ()
-  data.judge = 0.0  # of the reward fold, for a reward model that only judges; 0 is none
+  # Fraction of the reward fold for R_judge, a reward model that only judges; 0 is none.
+  data.judge = 0.0
   data.tokenizer = ""  # a Hugging Face tokenizer directory; "": the base's, or one trained here
-  data.vocabulary = VOCABULARIES[size]
-  data.max_prompt_length = 64 if size == "tiny" else 256
-  # Of tiny: the longest letter of the embedded task, with its end.
+  data.vocabulary = VOCABULARIES[size]  # tokens of a tokenizer that is learnt here
+  data.max_prompt_length = 64 if size == "tiny" else 256  # tokens, its template included
+  # Tokens, its end included. Of tiny: the longest letter of the embedded task.
   data.max_response_length = 32 if size == "tiny" else 128
   data.streaming = False  # hf: sources: fetch rows as they are read, and none beyond `rows`
-  # How prompts are shown: "plain", the two templates below; "model", the base model's own chat
-  # template; "auto", that where it has one.
+  # How prompts are shown: "plain", by policy_template and improver_template; "model", the base
+  # model's own chat template; "auto", that where it has one.
   data.chat = "auto"
+  # What the policy is shown where there is no chat template; {prompt} is the prompt.
   data.policy_template = "Question: {prompt}\nAnswer:"
+  # What the improver is shown there; {reference} is the draft to improve.
   data.improver_template = "Question: {prompt}\nDraft: {reference}\nBetter:"
   # What the user says to the improver of a chat model, after the reply that is to be improved.
   data.improver_turn = "Write a better reply to my last message. Answer with the reply alone."
@@ -166,7 +194,7 @@ def sft(size: str) -> ml_collections.ConfigDict:
   """Returns the section of a job of supervised fine-tuning."""
   job = supervised("sft", "sft", epochs=1.0, learning_rate=1e-3)
   job.packing = False  # several demonstrations per row; the batch size counts rows
-  job.packed_length = 0  # tokens of such a row; 0: a prompt and a response of most tokens
+  job.packed_length = 0  # tokens of a packed row; 0: a prompt and a response of most tokens
   if is_large(size):
     job.batch_size, job.learning_rate = 256, 1e-5
   return job
@@ -177,8 +205,12 @@ def reward(size: str) -> ml_collections.ConfigDict:
   job = supervised("preference", "reward", epochs=1.25, learning_rate=5e-4)
   # Directory of a published reward model, of any family, to be R_P; "" trains one.
   job.model = ""
-  job.reader = "auto"  # "chat": it reads its chat template; "pair": question and answer
-  job.backend = "auto"  # "jax" computes our families; "torch" all (extra `torch`)
+  # How it is asked: "chat", in its own chat template; "pair", as question and answer; "auto", in
+  # its template where it has one.
+  job.reader = "auto"
+  # What computes it: "jax", of the families that this library knows; "torch", of all (extra
+  # `torch`); "auto", the first that can.
+  job.backend = "auto"
   # Nats by which a row's `margin` of 1 puts the chosen response ahead in the losses of R_P and
   # R_PIT; rows without one have a margin of 0. 0 leaves all margins out.
   job.margin_scale = 0.0
@@ -190,8 +222,8 @@ def reward(size: str) -> ml_collections.ConfigDict:
 def gap_reward(size: str) -> ml_collections.ConfigDict:
   """Returns the section of R_PIT."""
   job = supervised("gap", "reward", epochs=0.75, learning_rate=5e-4)
-  job.margin_scale = 0.0  # as for R_P
-  job.batch_size = 16  # pairs; four scores of each
+  job.margin_scale = 0.0  # as reward.margin_scale
+  job.batch_size = 16  # pairs of a step; four scores of each
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
   job.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
   if is_large(size):
@@ -209,31 +241,33 @@ def supervised(
 ) -> ml_collections.ConfigDict:
   """Returns a section of supervised training: its kind of job, whose rows, for how long."""
   job = ml_collections.ConfigDict()
-  job.kind, job.fold = kind, fold
-  job.epochs = epochs
-  job.steps = 0  # 0: as many as the epochs take
-  job.batch_size = 32
-  job.accumulation = 1
-  job.learning_rate = learning_rate
-  job.warmup = 0.1  # fraction of the steps
-  job.clip_norm = 1.0
-  job.epsilon = 1e-8
-  job.weight_decay = 0.0  # not of norms and biases
-  job.evaluate_every = 0  # steps; 0: after the last one
-  job.select = "last"  # or "best", the evaluated step with the best validation metric
+  job.kind = kind  # what is trained, by which checks, memory and plans go
+  job.fold = fold  # whose rows it sees
+  job.epochs = epochs  # how often it sees every row, where steps is 0; more than 0 there
+  job.steps = 0  # optimiser steps; 0: as many as the epochs take
+  job.batch_size = 32  # rows of a step; a multiple of accumulation times the devices
+  job.accumulation = 1  # micro-batches that a batch is cut into, one at a time in memory
+  job.learning_rate = learning_rate  # at its peak, after the warm-up
+  job.warmup = 0.1  # fraction of the steps in which the learning rate rises
+  job.clip_norm = 1.0  # gradients of a larger norm are scaled down to it
+  job.epsilon = 1e-8  # ε of Adam
+  job.weight_decay = 0.0  # of AdamW; norms and biases have none
+  job.evaluate_every = 0  # steps between two validations; 0: after the last one alone
+  job.select = "last"  # which step is kept: "last", or "best" by the validation metric
   return job
 
 
 def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDict:
   """Returns the section of RL; its temperature is that of the configuration."""
   rl = ml_collections.ConfigDict()
-  rl.kind, rl.fold = "rl", "rl"
-  rl.steps = 26  # iterations of the policy
+  rl.kind = "rl"  # what is trained, by which checks, memory and plans go
+  rl.fold = "rl"  # whose prompts it answers
+  rl.steps = 26  # iterations of the policy, with those that warm the value model up
   rl.batch_size = 128  # responses of an iteration; a multiple of samples
   rl.samples = 1  # responses to each prompt, which is read once for all of them
-  # Of advantages: "gae", by a value model (PPO); "rloo" or "grpo", against the other samples of the
-  # prompt, of which there have to be 2 or more. These want no value model: what is said of one
-  # below, of discount and of trace, does not count for them.
+  # How advantages are estimated: "gae", by a value model (PPO); "rloo" or "grpo", against the other
+  # samples of the prompt, of which there have to be 2 or more. These want no value model: what is
+  # said of one, of discount and of trace, does not count for them.
   rl.estimator = "gae"
   # What is maximised, as pairs of a name and a weight (names of functions have dots, which keys of
   # a configuration must not): the recipe's own rewards, "reward" of a policy and "gap" of an
@@ -242,25 +276,27 @@ def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDic
   # (("gap", 1.0), ("my_package.my_module:brevity", 0.1)). (): the stage's own one, which it
   # keeps, and alone, where other stages' own ones are named and its is not.
   rl.rewards = ()
-  rl.epochs = 1
-  rl.minibatches = 4
-  rl.learning_rate = 3e-4
+  rl.epochs = 1  # how often an iteration learns from its responses
+  rl.minibatches = 4  # optimiser steps of an epoch, among which the batch is divided
+  rl.learning_rate = 3e-4  # of the policy, at its peak
   rl.value_scale = 2.0  # the value's learning rate as a multiple
-  rl.warmup = 0.05
-  rl.clip_norm = 1.0
-  rl.epsilon = 1e-5
-  rl.clip = 0.2
-  rl.value_clip = 0.5
-  rl.value_coefficient = 0.1
-  rl.entropy_coefficient = 0.0
-  # Of the KL in the loss, by k2; the penalty of k1 in the reward, per token, is kl_coefficient.
-  # With "grpo" there is none in the reward, whatever kl_coefficient says.
+  rl.warmup = 0.05  # fraction of the steps in which the learning rate rises
+  rl.clip_norm = 1.0  # gradients of a larger norm are scaled down to it
+  rl.epsilon = 1e-5  # ε of Adam
+  rl.clip = 0.2  # ε of PPO: ratios count within 1 ± ε
+  rl.value_clip = 0.5  # values move at most so far from those of sampling, as PPO's
+  rl.value_coefficient = 0.1  # weight of the value loss
+  rl.entropy_coefficient = 0.0  # weight of the entropy, which is maximised
+  # Weight of the KL in the loss, by k2; the penalty of k1 in the reward, per token, is
+  # kl_coefficient. With "grpo" there is none in the reward, whatever kl_coefficient says.
   rl.loss_kl_coefficient = 0.0
-  rl.discount = 1.0
-  rl.trace = 0.95
+  rl.discount = 1.0  # γ of rewards per token
+  rl.trace = 0.95  # λ of generalised advantage estimation
   rl.target_kl = 0.1  # nats per token between old and new policy that end an iteration early
-  rl.missing_eos_penalty = 1.0
-  rl.whiten_rewards = False
+  rl.missing_eos_penalty = 1.0  # taken off the reward of a response that reaches no end
+  rl.whiten_rewards = False  # whether a batch's rewards per token are brought to deviation 1
+  # β: what a nat of KL to the SFT model costs, in deviations of the reward. With
+  # estimator "grpo" the KL is in the loss instead, see loss_kl_coefficient.
   rl.kl_coefficient = 0.3
   # Nats per response that an adaptive controller steers to; 0 keeps β as it is, a constant as in
   # the papers' objectives.
@@ -269,7 +305,7 @@ def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDic
   # So β can move sevenfold in a run, however short it is: (1 + 0.2 / (0.1 N))^N for N iterations.
   rl.kl_horizon = 0.1
   rl.value_warmup = 3  # iterations in which only the value learns; the policy's schedule waits
-  rl.temperature = config.get_ref("temperature")
+  rl.temperature = config.get_ref("temperature")  # divides the logits; follows `temperature`
   if is_large(size):
     rl.steps, rl.batch_size, rl.learning_rate = 200, 512, 1e-6
   return rl
@@ -283,14 +319,15 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation.reward_backend = "auto"  # as reward.backend
   evaluation.language_judge = _language_judge()
   evaluation.self_refine = _self_refine()
-  evaluation.rounds = 5
-  evaluation.margin = 0.0  # a round must gain more than this to be kept
+  evaluation.rounds = 5  # how often the improver improves its own answers
+  # What a round must gain to be kept, more than; in deviations of R_PIT.
+  evaluation.margin = 0.0
   # What a gain is: R_PIT asked in both orders; "draft_zero", less what it gives the draft over
   # itself; or "zero_point", less one zero for all drafts, which takes half as many reads.
   evaluation.stop_rule = "both_orders"
-  evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
-  # Of these prompts, at most, for the curve over temperatures; and as many that validate the reward
-  # models to choose the best ones by.
+  evaluation.temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)  # points of the curve over them
+  # Held-out prompts of the curve over temperatures, at most; and as many of those that validate the
+  # reward models, to choose the best temperatures by.
   evaluation.temperature_prompts = 512
   return evaluation
 
@@ -311,32 +348,36 @@ def _self_refine() -> ml_collections.ConfigDict:
     "alone."
   )
   refine.stop = "No further feedback needed"  # said in a feedback, it ends the row; "": never
-  refine.max_feedback_tokens = 128
-  refine.max_prompt_tokens = 2_048  # of a conversation; a longer one loses its oldest drafts
+  refine.max_feedback_tokens = 128  # tokens of a feedback; a longer one ends there
+  refine.max_prompt_tokens = 2_048  # tokens of a conversation; older drafts are lost
   return refine
 
 
 def _language_judge() -> ml_collections.ConfigDict:
   judge = ml_collections.ConfigDict()
-  judge.model = ""  # as its endpoint names it, or a directory; "": no language model judges
-  # Of an OpenAI-compatible endpoint; "": OpenAI's own; "local": `model` is a model's directory, as
-  # transformers writes it, and is sampled here. The key is OPENAI_API_KEY of the environment.
+  # Language model that judges, as its endpoint names it, or a directory; "": none does.
+  judge.model = ""
+  # Address of an OpenAI-compatible endpoint; "": OpenAI's own; "local": `model` is a model's
+  # directory, as transformers writes it, and is sampled here. The key is OPENAI_API_KEY of the
+  # environment.
   judge.base_url = ""
-  judge.verdict = "json"  # with a reason; or "logprob", the probabilities of three letters
+  judge.verdict = "json"  # "json", with a reason; or "logprob", probabilities of three letters
   judge.prompts = 128  # held-out prompts on which it compares two systems, at most, in both orders
   judge.tie = 0.5  # a difference up to this is a tie: the two orders have to agree
-  judge.temperature = 0.0
-  judge.max_tokens = 256  # of a reply
-  judge.max_prompt_tokens = 2_048  # of a model that is sampled here; a longer prompt fails
+  judge.temperature = 0.0  # divides the logits of its replies
+  judge.max_tokens = 256  # tokens of a reply, at most
+  # Tokens that a model which is sampled here reads, at most; a longer prompt fails.
+  judge.max_prompt_tokens = 2_048
   judge.cache = (
     ""  # file of transcripts, which runs may share; "": WORKDIR/judge/transcripts.sqlite
   )
-  # In all, over all commands with the same transcripts, further attempts included; 0: no limit.
+  # Requests in all, over all commands with the same transcripts, further attempts included; 0: no
+  # limit.
   judge.budget_requests = 0
-  judge.budget_tokens = 0
-  judge.requests_per_minute = 0.0  # 0: no limit
+  judge.budget_tokens = 0  # tokens of requests and replies, in the same way; 0: no limit
+  judge.requests_per_minute = 0.0  # requests a minute, at most; 0: no limit
   judge.retries = 5  # attempts after the first
   judge.wait = 1.0  # seconds before the second attempt, at most, then doubled
-  judge.timeout = 60.0  # seconds
-  judge.concurrency = 8  # requests under way
+  judge.timeout = 60.0  # seconds that a request may take
+  judge.concurrency = 8  # requests under way at the same time, at most
   return judge

@@ -13,7 +13,7 @@ from pit_jax.configs import common
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `dpo`."""
   config = common.get_config(size)
-  config.recipe = "dpo"
+  config.recipe = "dpo"  # the method: a recipe's name, or the path of a file that declares one
   config.sft = common.sft(size)
   config.dpo = section(size)
   config.data.folds, config.data.prompts_only = ("sft", "preference"), ()
@@ -25,8 +25,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 def section(size: str) -> ml_collections.ConfigDict:
   """Returns the section of preference optimisation."""
   job = common.supervised("dpo", "preference", epochs=1.0, learning_rate=1e-4)
-  job.batch_size = 16  # pairs
-  job.loss = "sigmoid"  # DPO; or "ipo"
+  job.batch_size = 16  # pairs of a step
+  job.loss = "sigmoid"  # of a pair: "sigmoid" is DPO's, "ipo" IPO's
   job.beta = 0.1  # weight of the KL to the reference: smaller goes further
   # How often labels are taken to be wrong; above 0 it is conservative DPO.
   job.label_smoothing = 0.0

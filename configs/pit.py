@@ -11,7 +11,7 @@ from pit_jax.configs import common
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `pit`."""
   config = common.get_config(size)
-  config.recipe = "pit"
+  config.recipe = "pit"  # the method: a recipe's name, or the path of a file that declares one
   config.sft = common.sft(size)
   config.reward = common.reward(size)
   config.gap_reward = common.gap_reward(size)
@@ -19,8 +19,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if size == "tiny":
     config.data.rows = 12_000
     config.gap_reward.epochs = 1.5  # half of it leaves r(w,w) and r(l,l) further apart
+  # The stages differ in their references alone: that is what the ablations of them compare.
+
   config.curriculum = (
-    # The stages differ in their references alone: that is what the ablations of them compare.
     _stage("data", ("dataset.rejected", "dataset.chosen"), steps=14, kl_coefficient=0.15),
     _stage("policy", ("policy",), steps=14, kl_coefficient=0.15),
   )
@@ -36,12 +37,12 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 def _stage(
   name: str, references: tuple[str, ...], steps: int, kl_coefficient: float
 ) -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(
-    {
-      "name": name,
-      "references": references,
-      "steps": steps,
-      "kl_coefficient": kl_coefficient,
-      "learning_rate": 5e-4,
-    }
-  )
+  stage = ml_collections.ConfigDict()
+  stage.name = name  # a stage of the improver's RL, as checkpoints and metrics call it
+  # What it improves, in equal parts: "dataset.rejected", "dataset.chosen", or "policy", samples of
+  # M_P^RL.
+  stage.references = references
+  stage.steps = steps  # iterations, 1 or more
+  stage.kl_coefficient = kl_coefficient  # β of the stage, as rl.kl_coefficient
+  stage.learning_rate = 5e-4  # of the improver at its peak, more than 0
+  return stage

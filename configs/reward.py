@@ -12,7 +12,7 @@ from pit_jax.configs import common
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `reward`."""
   config = common.get_config(size)
-  config.recipe = "reward"
+  config.recipe = "reward"  # the method: a recipe's name, or the path of a file that declares one
   config.reward = common.reward(size)
   config.gap_reward = common.gap_reward(size)
   config.data.folds = ("reward",)

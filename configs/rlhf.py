@@ -11,7 +11,7 @@ from pit_jax.configs import common
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `rlhf`."""
   config = common.get_config(size)
-  config.recipe = "rlhf"
+  config.recipe = "rlhf"  # the method: a recipe's name, or the path of a file that declares one
   config.sft = common.sft(size)
   config.reward = common.reward(size)
   config.rl = common.rl(config, size)

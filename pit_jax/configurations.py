@@ -16,6 +16,8 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
+from pit_jax import comments
+
 SHIPPED = pathlib.Path(__file__).resolve().parent / "configs"  # in a checkout a link to configs/
 PREFIX = "--config."
 VALUES = "--values="
@@ -36,6 +38,40 @@ def load(named: str) -> ml_collections.ConfigDict:
   Raises:
     ValueError: there is no such file, no configuration in it, or none of this size.
   """
+  get_config, arguments = _making(named)
+  try:
+    config = get_config(*arguments)
+  except ValueError as error:
+    raise ValueError(f"--config={named}: {error}") from error
+
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(f"--config={named}: its get_config() returns no ConfigDict")
+  return config
+
+
+def meanings(named: str) -> dict[str, str]:
+  """Returns the meaning of every key of a configuration: key → the comment where it is made.
+
+  That is the comment beside the key's line or above it, without a blank line between. Comments
+  within an `if`, and those where a key of a section that was made elsewhere is set, are about the
+  value. The keys of a tuple of sections stand once, as in curriculum[].steps.
+
+  Args:
+    named: as `load` takes it.
+
+  Raises:
+    ValueError: as `load`.
+  """
+  get_config, _ = _making(named)
+  return comments.keys_of(get_config)
+
+
+def _making(named: str) -> tuple[Callable, tuple[str, ...]]:
+  """Returns the `get_config` of a configuration's file, and its arguments.
+
+  Raises:
+    ValueError: as `load`.
+  """
   file, _, size = named.partition(":")
   path = place(file)
   if path is None:
@@ -55,14 +91,7 @@ def load(named: str) -> ml_collections.ConfigDict:
     todo = "has one size alone; leave the size out" if size else "wants a size, as in FILE.py:tiny"
     raise ValueError(f"--config={named}: {file} {todo}") from error
 
-  try:
-    config = get_config(*arguments)
-  except ValueError as error:
-    raise ValueError(f"--config={named}: {error}") from error
-
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise ValueError(f"--config={named}: its get_config() returns no ConfigDict")
-  return config
+  return get_config, arguments
 
 
 def place(file: str, room: str = "") -> pathlib.Path | None:

@@ -21,7 +21,8 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PLACES = ROOT / "tests" / "mutants.toml"
 COPIED = (
-  "pit_jax", "configs", "docs", "launch", "tests", "pyproject.toml", "setup.py", "README.md"
+  "pit_jax", "configs", "docs", "examples", "launch", "tests", "pyproject.toml", "setup.py",
+  "mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md",
 )  # fmt: skip
 PASSED, FAILED = 0, 1  # of pytest's exit codes; any other is no verdict
 LIMIT = 600  # seconds for a file of tests: a fault may make a loop endless

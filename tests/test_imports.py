@@ -14,6 +14,7 @@ LAYERS = (
   "hosts",
   "lfs",
   "terminal",
+  "comments",
   "configurations",
   "layout",
   "statistics",

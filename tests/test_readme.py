@@ -1,5 +1,7 @@
 """What the README tells people to type, typed: in an empty folder, cut down to seconds."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -19,61 +21,40 @@ from pit_jax.tasks import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TREE = (ROOT / "docs" / "tree.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+DEMO = "--workdir=runs/demo"
 
 
 def commands():
   """Returns the command lines of the README's blocks, continued lines joined, without comments."""
   blocks = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
   lines = blocks.replace("\\\n", " ").splitlines()
-  return [
-    shlex.split(line, comments=True) for line in lines if re.match(r"(make|pip|python) ", line)
-  ]
+  return [shlex.split(line, comments=True) for line in lines if re.match(r"(make|pip|pit) ", line)]
 
 
 def run(command, folder):
   """Runs a command as a user would, with this environment's Python first on the path."""
   environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
   path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+  python_path = f"{environment.get('PYTHONPATH', '')}{os.pathsep}{ROOT}"
+  # The entry point of an installation does no more than this.
+  words = [sys.executable, "-m", "pit_jax", *command[1:]] if command[0] == "pit" else command
   done = subprocess.run(
-    command,
+    words,
     cwd=folder,
-    env=environment | {"PATH": path},
+    env=environment | {"PATH": path, "PYTHONPATH": python_path},
     capture_output=True,
     text=True,
     timeout=900,
+    stdin=subprocess.DEVNULL,
   )
   assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
   return done.stdout
 
 
-def tree():
-  """Returns what docs/tree.md says of every path, folders with their slash."""
-  block = TREE.split("```")[1]
-  above, found = [], {}
-  for line in block.strip().splitlines():
-    indent, name, clause = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()
-    above = [*above[: len(indent) // 2], name]
-    found["".join(above)] = clause
-  return found
-
-
-def test_the_tree_has_a_clause_for_every_file_and_no_other():
-  told = tree()
-  files = {
-    path.relative_to(ROOT).as_posix()
-    for folder in ("configs", "launch", "pit_jax")
-    for path in (ROOT / folder).rglob("*")
-    if path.suffix in (".py", ".sh", ".yaml") and path.name != "__init__.py"
-  }
-  assert {path for path in told if not path.endswith("/")} == files
-  assert all((ROOT / path).exists() for path in told)
-  assert [path for path in files if not told[path]] == []
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """A folder with the project's commands, a downloaded model, and the two files of a user."""
+  """A folder with the project's make targets, a downloaded model, and the two files of a user."""
   folder = tmp_path_factory.mktemp("reader")
   for name in ("Makefile", "setup.py", "configs", "launch"):
     (folder / name).symlink_to(ROOT / name)
@@ -92,19 +73,47 @@ def folder(tmp_path_factory):
 
 def test_the_readme_says_what_to_type():
   said = [" ".join(command) for command in commands()]
-  for start in ("make demo", "make test", "pip install -e .", "python launch/train.py"):
+  for start in ("pip install .", "pip install .[cuda]", "pip install .[tpu]", "pit train"):
     assert any(line.startswith(start) for line in said), start
+  for target in ("make demo", "make test"):
+    assert f"`{target}`" in README
 
 
-@pytest.mark.parametrize(
-  "target", sorted(set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)))
-)
+def test_the_readme_is_short_and_has_one_picture_and_its_extras():
+  assert len(README.splitlines()) <= 200
+  (picture,) = re.findall(r'<img src="([^"]+)"', README)
+  assert (ROOT / picture).stat().st_size < 200_000
+  setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+  for extra in re.findall(r"\.\[(\w+)\]", README):
+    assert f'"{extra}": ' in setup
+
+
+def test_every_figure_of_its_table_and_picture_stands_among_the_results():
+  figures = re.findall(r"[+−]\d+\.\d", README)
+  assert len(figures) > 10
+  assert [figure for figure in figures if figure not in RESULTS] == []
+  drawn = re.search(r"(\d+)% of (\d+) held-out prompts, (\d+)% equal, (\d+)% worse", README)
+  (row,) = re.findall(r"^\| pit \| original \| 1 \| gold \|.*$", RESULTS, re.MULTILINE)
+  win, tie, lose = (f"{float(cell):.0f}" for cell in row.split("|")[-4:-1])
+  assert drawn.groups() == (win, "768", tie, lose)
+  picture = (ROOT / "docs" / "images" / "pit.svg").read_text(encoding="utf-8")
+  assert f"768 prompts: {win}% better, {tie}% equal, {lose}% worse" in picture
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make (\w+)", README))))
 def test_every_make_target_it_names_exists(folder, target):
   assert run(["make", "-n", target], folder)
 
 
+def test_make_demo_trains_what_the_readme_names(folder):
+  (line,) = [line for line in run(["make", "-n", "demo"], folder).splitlines() if "launch" in line]
+  (typed,) = [command for command in commands() if command[1:2] == ["train"] and DEMO in command]
+  flags = [word.replace("configs/pit.py:", "pit:") for word in shlex.split(line)[2:]]
+  assert sorted(flags) == sorted(typed[2:])
+
+
 @pytest.mark.slow
-def test_the_demo_runs(folder):
+def test_the_demo_runs_and_the_ten_lines_of_python_too(folder, monkeypatch):
   (command,) = [
     line for line in run(["make", "-n", "demo"], folder).splitlines() if "launch" in line
   ]
@@ -112,13 +121,20 @@ def test_the_demo_runs(folder):
   said = run(demo, folder)
   assert "held-out" in said or "supports no claim" in said  # so small a run may find either
   assert (folder / "runs" / "demo" / "report" / "report.html").exists()
+  assert "prompt" in run(["pit", "improve", DEMO], folder)
+
+  (lines,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+  monkeypatch.chdir(folder)
+  with contextlib.redirect_stdout(io.StringIO()) as printed:
+    exec(compile(lines, "README.md", "exec"), {})
+  assert " → " in printed.getvalue()
 
 
 @pytest.mark.slow
 def test_bringing_preferences_of_ones_own_runs(folder):
   for command in commands():
-    if command[0] == "python":  # `make` has installed the package, and runs nothing else here
-      trains = "launch/train.py" in command
+    if command[0] == "pit" and DEMO not in command:  # pip has installed the package
+      trains = command[1] == "train"
       small = [flag for flag in tiny_run.flags() if trains and "data.source" not in flag]
       # After --config, which they change; the README's own flags come last and win.
       run([*command[:3], *small, *command[3:]], folder)
