@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 # Options of the TPU's compiler. Weights that are spread over fsdp are gathered whole before a
 # product: by itself the compiler makes large products a loop over the parts of all devices, which
 # reads and writes the sum once for each. So a step of SFT of 8b on v6e:8x8 moves 0.7 instead of
-# 3.2 TB on each chip, as launch/plan.py counts it.
+# 3.2 TB on each chip, as pit plan counts it.
 TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 OPTIONS = "--coordinator, --hosts and --host"  # that say who the others are
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import os
+import pathlib
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -115,6 +116,16 @@ def command(main: Callable[..., Any]) -> Callable[..., Any]:
       raise SystemExit(f"error: {message}") from error
 
   return run
+
+
+def again(name: str, arguments: Sequence[str]) -> list[str]:
+  """Returns the command line that runs `pit NAME` in a process of its own, with this library."""
+  # By its path: the library may lie in a checkout, and be installed nowhere.
+  root = str(pathlib.Path(__file__).resolve().parents[1])
+  code = (
+    f"import sys; sys.path.insert(0, {root!r}); from pit_jax import __main__ as pit; pit.main()"
+  )
+  return [sys.executable, "-c", code, name, *arguments]
 
 
 def explained(error: Exception) -> str | None:

@@ -130,5 +130,5 @@ def test_results_that_do_not_tell_prompts_apart_are_refused():
   old = {seed: of_seed(part) for seed, part in enumerate(signs)}
   for results in old.values():
     del results["comparisons"][0]["outcomes"]
-  with pytest.raises(ValueError, match="older version; make them anew with .*launch/evaluate.py"):
+  with pytest.raises(ValueError, match="older version; make them anew with .*pit evaluate"):
     seeds.pool(old)

@@ -117,7 +117,7 @@ def test_a_file_without_a_sweep_is_named(tmp_path):
 
 def sweeping(tmp_path, sweep, *arguments):
   storage = f"sqlite:///{tmp_path / 'sweep.db'}"
-  return trials.Sweeping(sweep, arguments, tmp_path, storage, 1, tmp_path / "train.py")
+  return trials.Sweeping(sweep, arguments, tmp_path, storage, 1, [str(tmp_path / "train.py")])
 
 
 @pytest.fixture

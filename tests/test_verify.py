@@ -73,7 +73,7 @@ def test_the_first_difference_is_named(tmp_path, capsys):
 
 def test_a_stop_must_lie_within_the_steps(tmp_path):
   with pytest.raises(ValueError, match="stop after 1 to 3"):
-    verify.run({}, tmp_path, steps=4, stop=4)
+    verify.run({}, tmp_path, [], steps=4, stop=4)
 
 
 def test_the_changes_reach_every_stage(tmp_path):

@@ -10,7 +10,7 @@ import shutil
 import pytest
 import tiny_run
 
-from pit_jax import hosts
+from pit_jax import __main__, hosts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = "--config=configs/pit.py:tiny"
@@ -31,7 +31,7 @@ WRONG = {
   f"train {TINY} {OUT} --verify_resume --verify_stop=9": "stop after 1 to 3",
   # train: configurations
   f"train --config=configs/none.py:tiny {OUT}": "there is no file configs/none.py; use one of "
-  "configs/base.py",
+  "base, dpo, pit",
   f"train --config=configs/pit.py:huge {OUT}": "size 'huge' is not known; use one of",
   f"train --config=README.md {OUT}": "README.md has no get_config",
   f"train --config=configs {OUT}": "there is no file configs; use one of",
@@ -70,7 +70,7 @@ WRONG = {
   f"train {TINY} {OUT} --config.model.base=OWNER/NAME-7B": "hf download OWNER/NAME-7B --local-dir "
   "models/name-7b, then model.base=models/name-7b",
   f"train {TINY} {OUT} --config.model.base=some.Q4_K_M.gguf": "is a GGUF file: python "
-  "launch/convert.py import --source=some.Q4_K_M.gguf",
+  "pit convert import --source=some.Q4_K_M.gguf",
   f"train {TINY} {OUT} --config.model.base={{tmp}}": "holds no config.json",
   f"train {TINY} {OUT} --config.model.base={{tmp}}/bare": "{tmp}/bare holds no readable tokenizer",
   f"train {TINY} {OUT} --config.model.base={{tmp}}/listed": "config.json must hold a JSON object",
@@ -128,6 +128,13 @@ WRONG = {
   "plan --config=configs/pit.py:tiny --topology=v9:1x1": "",
   "plan --config=configs/pit.py:tiny --topology=v5e:2x2 --config.recipe=zz": "recipe 'zz' is not "
   "known; use one of base, ",
+  "config": "name one configuration, or two with --diff",
+  "config pit:tiny --key=zz": "no key of pit:tiny begins so",
+  "config pit:huge": "size 'huge' is not known",
+  "config --diff pit:tiny": "expected 2 arguments",
+  "config pit:tiny --config.rl.stepz=3": "'rl.stepz' is no key",
+  f"train {TINY} {OUT} --values={{tmp}}/none.yaml": "none.yaml: No such file",
+  f"train {TINY} {OUT} --values={{tmp}}/empty.jsonl": "empty.jsonl holds NoneType; give keys with",
   "plan --config=configs/none.py --topology=v5e:2x2": "there is no file configs/none.py",
   f"sweep {TINY} --workdir={{tmp}}/s": "required: --sweep",
   f"sweep {TINY} --workdir={{tmp}}/s --sweep=none.py": "none.py holds no sweep",
@@ -207,6 +214,4 @@ def test_a_wrong_command_ends_in_one_line(command, place, monkeypatch, capfd):
 
 def test_the_list_is_long():
   assert len(WRONG) >= 56
-  assert {command.split()[0] for command in WRONG} == {
-    path.stem for path in (ROOT / "launch").glob("*.py")
-  }
+  assert {command.split()[0] for command in WRONG} == {*__main__.names()}

@@ -44,8 +44,10 @@ def main(arguments: Sequence[str]) -> None:
     from pit_jax.training import verify
 
     folder = places.local("--verify_resume --workdir", options.workdir)
-    steps, stop = options.verify_steps, options.verify_stop
-    sys.exit(verify.run(config.to_dict(), folder, steps, stop))
+    # Without the flag that would have the runs verify themselves in turn.
+    others = [word for word in arguments if word != "--verify_resume"]
+    steps = {"steps": options.verify_steps, "stop": options.verify_stop}
+    sys.exit(verify.run(config.to_dict(), folder, terminal.again("train", others), **steps))
   _run(config, options)
 
 

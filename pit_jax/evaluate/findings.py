@@ -72,7 +72,7 @@ def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
   if not file.exists():
     raise ValueError(
       f"{named} holds no finished run: there is no report/results.json; finish the run by "
-      f"repeating its `python launch/train.py --config=… --workdir={named}`"
+      f"repeating its `pit train --config=… --workdir={named}`"
     )
 
   results = workdirs.read_object(file)

@@ -128,7 +128,7 @@ def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
   elif any(row["n"] + row.get("failed", 0) > len(row.get("outcomes", "")) for row in rows):
     raise ValueError(
       "the seeds' results are of the same prompts and do not say what became of each: they are of "
-      "an older version; make them anew with `python launch/evaluate.py --workdir=…` of each seed"
+      "an older version; make them anew with `pit evaluate --workdir=…` of each seed"
     )
   else:
     for name, row in zip(prompts, rows, strict=True):

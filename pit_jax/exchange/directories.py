@@ -24,8 +24,7 @@ def check(key: str, named: str | os.PathLike) -> None:
 
   if place.suffix.lower() == ".gguf":
     todo = (
-      f"is a GGUF file: python launch/convert.py import --source={name} --output={target}, then "
-      f"{key}={target}"
+      f"is a GGUF file: pit convert import --source={name} --output={target}, then {key}={target}"
     )
   elif HUB_NAME.fullmatch(name) and not place.exists():
     target = f"models/{place.name.lower()}"
@@ -34,9 +33,9 @@ def check(key: str, named: str | os.PathLike) -> None:
       f"comes by: hf download {name} --local-dir {target}, then {key}={target}"
     )
   elif place.is_dir():
-    todo = "holds no config.json; give a model's directory, as launch/convert.py import writes it"
+    todo = "holds no config.json; give a model's directory, as pit convert import writes it"
   else:
-    todo = "is no directory; give one with a config.json, as launch/convert.py import writes it"
+    todo = "is no directory; give one with a config.json, as pit convert import writes it"
 
   raise ValueError(f"{key}={name} {todo}")
 
@@ -55,7 +54,7 @@ def refuse_adapters(directory: str | os.PathLike) -> None:
   named = f", {base!r}" if base else ""
   raise ValueError(
     f"{directory} holds adapters of PEFT ({ADAPTER}), no whole model; make one of them and their "
-    f"base{named}: python launch/convert.py import --source=BASE --adapter={directory} --output=NEW"
+    f"base{named}: pit convert import --source=BASE --adapter={directory} --output=NEW"
   )
 
 

@@ -228,7 +228,7 @@ def _read(workdir: pathlib.Path) -> _Run:
   if not path.is_file():
     raise ValueError(
       f"{named} holds no finished run: there is no {path}; finish the run by repeating its "
-      f"`python launch/train.py --config=… --workdir={named}`"
+      f"`pit train --config=… --workdir={named}`"
     )
 
   content = read_object(path)

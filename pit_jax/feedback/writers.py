@@ -124,7 +124,7 @@ def _failure(reply: transcripts.Reply) -> tuple[str, str]:
 def file(name: str, path: str | os.PathLike) -> Writer:
   """Returns a JSONL file of completions as a writer, whatever key and temperature are asked for.
 
-  Its rows are {"prompt": a text or messages, "response": a text}, as those of `launch/improve.py`;
+  Its rows are {"prompt": a text or messages, "response": a text}, as those of `pit improve`;
   several of one prompt are its samples, in order. A conversation that goes on after its prompt is
   looked up with all its turns, whether these are written as messages or as one text.
 

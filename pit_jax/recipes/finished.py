@@ -26,7 +26,7 @@ HOW_ASKED = frozenset((
 # What is to be done where a report was made under other values of `evaluation` than are asked for.
 ANEW = "leave --experiment out, so that all are made anew under the same ones, or give"
 REPORT_FIRST = (
-  "finish that evaluation with `launch/evaluate.py`, which makes all experiments anew, or repeat "
+  "finish that evaluation with `pit evaluate`, which makes all experiments anew, or repeat "
   "one --experiment with"
 )
 

@@ -1,7 +1,7 @@
 """What a run keeps on each device at least, counted by hand before anything is compiled.
 
 The count has what no compiler can do without. What it can arrange in several ways, as the
-intermediate results of one layer, is not in it: `launch/plan.py` asks the compiler.
+intermediate results of one layer, is not in it: `pit plan` asks the compiler.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None)
       f"{stage} keeps at least {total / GIB:.2f} GiB on each device, which has "
       f"{memory / GIB:.2f} GiB: {listed}; use more devices, a mesh.shape with more of fsdp or "
       "tensor, smaller batches, more accumulation (in RL more minibatches, which are updates of "
-      "their own), or adapters (model.lora.rank); launch/plan.py --suggest looks for what fits"
+      "their own), or adapters (model.lora.rank); pit plan --suggest looks for what fits"
     )
 
 

@@ -68,8 +68,7 @@ def warn(data: preferences.PreferenceSet, words: text.Tokenizer) -> None:
   """Logs how many rows hold texts that are not what they seem, as the doctor finds them."""
   for kind, numbers in suspects.count(data.rows, suspects.spelled(words)).items():
     _LOG.warning(
-      "%s: %s (%d rows, the first at %s); they are trained on as they are, launch/doctor.py says "
-      "more",
+      "%s: %s (%d rows, the first at %s); they are trained on as they are, pit doctor says more",
       data.source,
       kind,
       len(numbers),

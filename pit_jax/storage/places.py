@@ -83,7 +83,7 @@ def local(name: str, folder: str | os.PathLike) -> pathlib.Path:
   """Returns the folder that a setting of this name names; raises a ValueError for an address."""
   if "://" in os.fspath(folder):
     raise ValueError(
-      f"{name}={folder}: of all folders the --workdir of launch/train.py, evaluate.py, improve.py "
+      f"{name}={folder}: of all folders the --workdir of `pit train`, evaluate, improve "
       "and convert.py alone may be an address; give a local folder"
     )
 

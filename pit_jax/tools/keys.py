@@ -1,10 +1,13 @@
 """Every key of a configuration: its value, what it means, and what it may be."""
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
+import yaml
 
 from pit_jax import configurations
 from pit_jax.data import chat, classifier_text, preferences, scores
@@ -14,6 +17,7 @@ from pit_jax.models import architecture
 from pit_jax.recipes import recipe
 from pit_jax.run import checks, kinds, published_models
 
+WIDTH = 80  # columns of a terminal
 ONE_OF = {
   "data.against_scores": scores.AGAINST,
   "data.chat": chat.KINDS,
@@ -44,16 +48,18 @@ class Key(NamedTuple):
   range: str
 
 
-def described(named: str) -> list[Key]:
+def described(named: str, values: Sequence[str] = ()) -> list[Key]:
   """Returns every key of a configuration with its value, its meaning and its range.
 
   Args:
     named: a configuration, as commands name it.
+    values: arguments that set values over its own; see `configurations.change`.
 
   Raises:
-    ValueError: there is no such configuration, or no such recipe as it names.
+    ValueError: there is no such configuration, no such recipe as it names, or no such value.
   """
   config = configurations.load(named)
+  configurations.change(config, values)
   meanings = configurations.meanings(named)
   ranges = allowed(config)
 
@@ -62,6 +68,44 @@ def described(named: str) -> list[Key]:
     comment = meanings.get(re.sub(r"\[\d+\]", "[]", key), "")
     made.append(Key(key, value, comment, ranges.get(key) or _of_type(value)))
   return made
+
+
+def listing(described: Sequence[Key]) -> str:
+  """Returns keys as lines for a terminal: the value, and below it the meaning and the range."""
+  lines = []
+  for key in described:
+    lines.append(f"{key.key} = {key.value!r}")
+    text = " ".join(part for part in (key.meaning, f"[{key.range}]" if key.range else "") if part)
+    lines += textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
+  return "\n".join(lines)
+
+
+def as_yaml(described: Sequence[Key]) -> str:
+  """Returns keys with their values, and as comments what they mean, as `--values` reads them."""
+  lines = []
+  for key in described:
+    lines += textwrap.wrap(key.meaning, WIDTH, initial_indent="# ", subsequent_indent="# ")
+    # A list of one value is that value in a line, with YAML's own quotes.
+    value = _plain(key.value)
+    text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True)
+    lines.append(f"{key.key}: {text.strip()[1:-1]}")
+  return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+  return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def difference(first: Sequence[Key], second: Sequence[Key]) -> str:
+  """Returns what differs between two configurations, a key in a line, for a terminal."""
+  theirs = {key.key: key for key in second}
+  own = {key.key: key for key in first}
+  lines = []
+  for name in dict.fromkeys([*own, *theirs]):
+    values = [repr(side[name].value) if name in side else "·" for side in (own, theirs)]
+    if values[0] != values[1]:
+      lines.append(f"{name}: {values[0]} → {values[1]}")
+  return "\n".join(lines) or "no value differs"
 
 
 def allowed(config: ml_collections.ConfigDict) -> dict[str, str]:

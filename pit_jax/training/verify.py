@@ -7,7 +7,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,11 +105,20 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
   return changed
 
 
-def run(config: Mapping[str, Any], workdir: pathlib.Path, steps: int, stop: int) -> int:
-  """Runs this process' command twice below WORKDIR/verify, once with restarts, and compares.
+def run(
+  config: Mapping[str, Any], workdir: pathlib.Path, command: Sequence[str], steps: int, stop: int
+) -> int:
+  """Runs a command twice below WORKDIR/verify, once with restarts, and compares.
 
   Every stage takes N steps, and is stopped once after k of them. The exit code, which is returned,
   is 0 if no bit differs.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    command: that trains it; values, a workdir and when to stop are added.
+    steps: N, at least 2.
+    stop: k, from 1 to N − 1.
 
   Raises:
     ValueError: k is not between 1 and N − 1, or one of the runs fails.
@@ -121,11 +129,9 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, steps: int, stop: int)
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
 
-  # Without the flag that would have the runs verify themselves in turn.
-  command = [sys.executable, *(word for word in sys.argv if word != "--verify_resume")]
-  command += [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
+  values = [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
   for name, options in (("whole", []), ("parts", [f"--stop_after={stop}"])):
-    _finish([*command, f"--workdir={folder / name}", *options], folder / f"{name}.log")
+    _finish([*command, *values, f"--workdir={folder / name}", *options], folder / f"{name}.log")
   return tell(chain(folder / "whole"), chain(folder / "parts"))
 
 

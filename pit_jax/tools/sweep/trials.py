@@ -27,7 +27,7 @@ from pit_jax import configurations
 from pit_jax.report import verdict
 from pit_jax.tools.sweep import space
 
-TRAIN = pathlib.Path(__file__).resolve().parents[3] / "launch" / "train.py"
+MAIN = pathlib.Path(__file__).resolve().parents[2] / "__main__.py"
 # Names of attributes in the storage.
 SLOT = "slot"
 ERROR = "error"
@@ -48,11 +48,11 @@ class Sweeping:
   """A sweep in its storage."""
 
   sweep: space.Sweep  # what is tried
-  arguments: Sequence[str]  # of launch/train.py, without the workdir and what is swept
+  arguments: Sequence[str]  # of `pit train`, without the workdir and what is swept
   workdir: pathlib.Path  # holds a folder per trial; workers on several machines share it
   storage: str  # URL of a database, as SQLAlchemy names it; workers share it
   heartbeat: int = 10  # seconds between signs of life; after three without a trial is given back
-  train: pathlib.Path = TRAIN  # the command that a trial runs
+  command: Sequence[str] = (str(MAIN), "train")  # the Python file that a trial runs, with words
 
   def open(self) -> optuna.Study:
     """Returns the study, made and filled with slots by the first who asks.
@@ -165,7 +165,7 @@ class Sweeping:
     try:
       if not results.exists():
         arguments = [*self.arguments, *flags(values), f"--workdir={folder}"]
-        _train([str(self.train), *arguments], folder / "log.txt")
+        _train([*self.command, *arguments], folder / "log.txt")
 
       metrics = measure(json.loads(results.read_text(encoding="utf-8")))
     except RunFailed as error:
@@ -187,7 +187,7 @@ def _quiet() -> warnings.catch_warnings:
 
 
 def flags(values: dict[str, Any]) -> list[str]:
-  """Returns values of a configuration as arguments of launch/train.py."""
+  """Returns values of a configuration as arguments of `pit train`."""
   return [configurations.argument(key, value) for key, value in values.items()]
 
 
@@ -214,7 +214,7 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
   if not verdict.is_judged(row):  # another judge's Δ would be no measure of the same thing
     raise RunFailed(
       f"{row['judge']} could not judge most prompts ({row.get('failures')}); repeat the run's "
-      "launch/train.py, then the sweep"
+      "`pit train`, then the sweep"
     )
 
   curves = (stage["curve"].get("objective/kl") for stage in results["stages"].values())

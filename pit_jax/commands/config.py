@@ -1,0 +1,46 @@
+"""Prints every key of a configuration: its value, what it means, and what it may be.
+
+  pit config pit:tiny                         all keys
+  pit config pit:tiny --key=rl.               those that begin so
+  pit config pit:tiny --values=mine.yaml --config.rl.steps=9     with values of your own
+  pit config --diff pit:tiny pit:1b           what differs between two
+  pit config pit:tiny --yaml > mine.yaml      as a file for --values
+
+A configuration is NAME:SIZE of one that the library has, or FILE.py:SIZE.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from pit_jax import terminal
+
+
+@terminal.command
+def main(arguments: Sequence[str]) -> None:
+  """Prints one configuration, or how two differ."""
+  options, values = _options(arguments)
+
+  from pit_jax.tools import keys
+
+  if options.diff:
+    print(keys.difference(*(keys.described(name, values) for name in options.diff)))
+    return
+  described = keys.described(options.name, values)
+  chosen = [key for key in described if key.key.startswith(options.key)]
+  if not chosen:
+    raise ValueError(f"--key={options.key}: no key of {options.name} begins so")
+  print(keys.as_yaml(chosen) if options.yaml else keys.listing(chosen))
+
+
+def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the options, and the values of the configuration among the arguments."""
+  parser = terminal.Parser(__doc__)
+  add = parser.add_argument
+  add("name", nargs="?", help="the configuration, such as pit:tiny")
+  add("--diff", nargs=2, metavar="NAME", help="two configurations to compare")
+  add("--key", default="", help="how the keys begin that are printed (all)")
+  add("--yaml", action="store_true", help="print a file that --values reads")
+  options, values = parser.parse_known_args(arguments)
+  if (options.name is None) == (options.diff is None):
+    parser.error("name one configuration, or two with --diff")
+  return options, values
