@@ -15,14 +15,16 @@ import pytest
 import setuptools
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOLDERS = ("pit_jax", "configs", "launch", "tests")
+FOLDERS = ("pit_jax", "configs", "docs", "examples", "launch", "tests")
 
 # Imports that only an extra brings, in code that says so where it is absent.
 EXTRAS = {
   "fsspec": "gcs",
   "gcsfs": "gcs",
   "google-cloud-storage": "gcs",
-  "jax[tpu]": "tpu-plan",
+  "jax[cuda12]": "cuda",
+  "jax[tpu]": "tpu",
+  "mkdocs-jupyter": "docs",
   "openai": "judge",
   "optuna": "sweep",
   "peft": "parity",

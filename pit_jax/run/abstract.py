@@ -134,12 +134,16 @@ class Arrays:
 
   def cache(self, count: int, slots: int) -> Any:
     """Returns the keys and values of so many rows."""
-    c = self.language.config
-    made = jax.eval_shape(lambda: attention.empty_cache(c, count, slots))
+
+    def empty():  # the parts: a cache itself holds arrays alone
+      made = attention.empty_cache(self.language.config, count, slots)
+      return made.keys, made.values
+
     # Layers that are unrolled have an array each; scanned ones share one with an axis for them.
-    names = ("batch", *(("kv_heads",) if c.unroll else (None, "kv_heads")), None, None)
+    heads = ("kv_heads",) if self.language.config.unroll else (None, "kv_heads")
     return jax.tree.map(
-      lambda leaf: self.array(leaf.shape, leaf.dtype, *names), (made.keys, made.values)
+      lambda leaf: self.array(leaf.shape, leaf.dtype, "batch", *heads, None, None),
+      jax.eval_shape(empty),
     )
 
 
