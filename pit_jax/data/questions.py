@@ -36,18 +36,21 @@ def read(stream: io.BufferedReader, check_prompt: CheckPrompt | None = None) -> 
   is_gzip = stream.peek(2)[:2] == files.GZIP
   for number, fields in files.json_lines(gzip.GzipFile(fileobj=stream) if is_gzip else stream):
     if isinstance(fields, dict):
-      yield _check(fields, number, check_prompt)
+      yield check(fields, number, check_prompt)
     else:
       wrong = f"wrong type: a row must be an object, not {type(fields).__name__}"
       is_broken = isinstance(fields, values.RowError)
       yield Question(number, {}, error=str(fields) if is_broken else wrong)
 
 
-def _check(fields: dict[str, Any], number: int, check_prompt: CheckPrompt | None) -> Question:
+def check(fields: dict[str, Any], number: int, check_prompt: CheckPrompt | None = None) -> Question:
   """Returns the question that a row's fields hold, or what is wrong with them.
 
-  They are `prompt`, a text or a list of messages, perhaps `system`, which is the system's turn
-  before it, and, unless the policy is to write the first answer, `response`.
+  Args:
+    fields: `prompt`, a text or a list of messages, perhaps `system`, which is the system's turn
+      before it, and, unless the policy is to write the first answer, `response`.
+    number: of the row, as whoever asks counts them.
+    check_prompt: as for `read`.
   """
   try:
     prompt = rows.read_prompt(schemas.with_system(fields, fields), "prompt")

@@ -56,8 +56,8 @@ def written(row: Preference) -> dict[str, Any]:
   """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
   is_text = isinstance(row.prompt, str)
   optional = {"response": row.response, "margin": row.margin, "chosen_position": row.position}
-  optional |= zip(WRITERS[0], row.writers or (), strict=False)
-  optional |= zip(SCORES[0], row.scores or (), strict=False)
+  for column, pair in ((WRITERS[0], row.writers), (SCORES[0], row.scores)):
+    optional |= {column.format(side): value for side, value in zip(SIDES, pair or (), strict=False)}
 
   return {
     "prompt": row.prompt if is_text else [turn._asdict() for turn in row.prompt],
