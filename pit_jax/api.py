@@ -104,7 +104,7 @@ class Run:
     return f"Run({self.place!r}, models={self.models})"
 
   def answer(
-    self, prompts: Sequence[Prompt], *, temperature: float = 1.0, seed: int = 0
+    self, prompts: Sequence[Prompt], *, temperature: float | int = 1.0, seed: int = 0
   ) -> list[str]:
     """Returns the policy's answers.
 
@@ -125,7 +125,7 @@ class Run:
     drafts: Sequence[str | None] | None = None,
     *,
     rounds: int = 3,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     seed: int = 0,
   ) -> list[Improved]:
     """Returns better versions of answers: the improver runs on its own output until the stop rule.
@@ -191,7 +191,7 @@ class Run:
     asked: Sequence[questions.Question],
     key: jax.Array,
     rounds: int,
-    temperature: float,
+    temperature: float | int,
   ) -> list[Improved]:
     """Returns what `improve` makes of questions that were checked, with noise from a key."""
     if not asked:
@@ -210,7 +210,7 @@ class Run:
     return [_improved(made, row) for row in range(len(asked))]
 
   def drafts(
-    self, asked: Sequence[questions.Question], key: jax.Array, temperature: float
+    self, asked: Sequence[questions.Question], key: jax.Array, temperature: float | int
   ) -> list[str]:
     """Returns y_0 of every question; the policy writes what was not given, with round 0's noise."""
     missing = [question.prompt for question in asked if question.response is None]
@@ -221,7 +221,7 @@ class Run:
     return [next(written) if one.response is None else one.response for one in asked]
 
   def _answer(
-    self, prompts: Sequence[conversations.Prompt], key: jax.Array, temperature: float
+    self, prompts: Sequence[conversations.Prompt], key: jax.Array, temperature: float | int
   ) -> list[str]:
     if not temperature >= 0:
       raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
@@ -316,7 +316,7 @@ def load(
   *,
   batch_size: int = 32,
   mesh: Sequence[int] = (-1, 1, 1),
-  margin: float = 0.0,
+  margin: float | int = 0.0,
   stop_rule: str = improvement.STOP_RULES[0],
 ) -> Run:
   """Returns a finished run, on the devices of this machine.
@@ -430,11 +430,9 @@ def _checked(
   for row, prompt in enumerate(prompts):
     fields = {"prompt": prompt, **{name: column[row] for name, column in columns.items()}}
     question = questions.check(fields, row, asking.check_prompt if asking else None)
-    if question.error is None and not optional:
-      missing = [name for name in columns if not isinstance(fields[name], str)]
-      question = dataclasses.replace(
-        question, error=f"{missing[0]} must be a text" if missing else None
-      )
+    missing = [name for name in columns if not optional and not fields[name]]
+    if question.error is None and missing:
+      question = dataclasses.replace(question, error=f"the {missing[0]} is empty")
     if question.error is not None:
       raise ValueError(f"row {row}: {question.error}")
     checked.append(question)
