@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -26,6 +26,7 @@ from pit_jax.configs import common  # noqa: E402
 from pit_jax.data import conversations, published, rows, schemas  # noqa: E402
 from pit_jax.tools import keys  # noqa: E402
 
+SCHEMAS = ("Schema", "_compared", "_given")  # what makes one in data/published.py
 RECIPES = ("pit", "dpo", "base")  # whose configurations have every key together
 MADE = "<!-- Made by docs/generate.py: change the code that it reads, and run it again. -->\n"
 SUBCOMMANDS = {"convert": ("import", "export")}
@@ -96,6 +97,11 @@ def _row(*cells: str) -> str:
   return f"| {' | '.join(escaped)} |\n"
 
 
+def _pairs(columns: Sequence[str]) -> list[list[str]]:
+  """Returns the two columns that each name stands for."""
+  return [[column.format(side) for side in rows.SIDES] for column in columns]
+
+
 def fields() -> str:
   """Returns every shape of rows that is read."""
   text = """# Accepted fields
@@ -112,7 +118,7 @@ your own](../howto/own_data.md).
   names = {
     node.args[0].value: told.above(node)
     for node in nodes
-    if getattr(node.func, "id", "") == "Schema" and isinstance(node.args[0], ast.Constant)
+    if getattr(node.func, "id", "") in SCHEMAS and isinstance(node.args[0], ast.Constant)
   }
   for schema in published.SCHEMAS:
     has_to_be_named = "" if schema.is_detected else " (has to be named)"
@@ -125,8 +131,8 @@ your own](../howto/own_data.md).
 
   text += "\n## Further columns\n\n| columns | hold |\n|---|---|\n"
   for pairs, what in (
-    (rows.WRITERS, "who wrote the chosen and the rejected response"),
-    (rows.SCORES, "what annotators gave the two, more being better"),
+    (_pairs(rows.WRITERS), "who wrote the chosen and the rejected response"),
+    (_pairs(rows.SCORES), "what annotators gave the two, more being better"),
   ):
     text += _row("; ".join(f"`{a}`, `{b}`" for a, b in pairs), what)
   text += _row(", ".join(f"`{name}`" for name in schemas.SYSTEM), "what the system says first")
