@@ -123,7 +123,7 @@ def again(name: str, arguments: Sequence[str]) -> list[str]:
   # By its path: the library may lie in a checkout, and be installed nowhere.
   root = str(pathlib.Path(__file__).resolve().parents[1])
   code = (
-    f"import sys; sys.path.insert(0, {root!r}); from pit_jax import __main__ as pit; pit.main()"
+    f"import sys; sys.path.insert(0, {root!r}); from pit_jax import __main__ as door; door.main()"
   )
   return [sys.executable, "-c", code, name, *arguments]
 

@@ -1,12 +1,13 @@
 """No method's name stands outside recipes/ and configs/: what is about one, its recipe says.
 
 Searched are the names that the recipes themselves declare: their own, and those of their stages
-and systems. What a user types and the README shows lies in configs/, launch/, docs/ and README.md,
-which may name a recipe; the library in pit_jax/ may not. Free are the name of the project; HH-RLHF,
-which is a dataset; a recipe that is called as its kind of job is; and single words that are names
-by chance, such as "reward": of these only a string that is the whole name of a stage or a system
-counts, and not where the same word names a section of a configuration, a kind of job, an exported
-model, or the data's own responses.
+and systems. What a user types and the README shows lies in configs/, commands/, docs/ and
+README.md, which may name a recipe; the rest of pit_jax/ may not. Free are the name of the project,
+of its command (`pit train`) and of its configurations (`pit:tiny`); HH-RLHF, which is a dataset; a
+recipe that is called as its kind of job is; and single words that are names by chance, such as
+"reward": of these only a string that is the whole name of a stage or a system counts, and not
+where the same word names a section of a configuration, a kind of job, an exported model, or the
+data's own responses.
 """
 
 import ast
@@ -16,6 +17,7 @@ import re
 import pytest
 import tiny_run
 
+from pit_jax import __main__
 from pit_jax.exchange import export
 from pit_jax.recipes import recipe as recipes
 from pit_jax.run import kinds
@@ -41,11 +43,14 @@ def declared() -> tuple[set[str], set[str]]:
 
 
 RECIPES, PARTS = declared()
+OUTSIDE = {PACKAGE / name for name in ("__main__.py", "recipes", "commands", "configs")}
 FILES = [
   path
   for path in sorted(PACKAGE.rglob("*"))
-  if path.suffix in (".py", ".jinja", ".css", ".js") and PACKAGE / "recipes" not in path.parents
+  if path.suffix in (".py", ".jinja", ".css", ".js") and not OUTSIDE & {path, *path.parents}
 ]
+# The names of the project, of its command and of its configurations, and a dataset.
+FREE = rf"pit_jax|HH-RLHF|\bpit (?:{'|'.join(__main__.names())}|NAME|COMMAND)\b|\bpit:\w+"
 
 
 def strings(text: str) -> list[str]:
@@ -56,7 +61,7 @@ def strings(text: str) -> list[str]:
 
 def found(path: pathlib.Path, text: str) -> set[str]:
   """Returns the names of methods in a file."""
-  plain = re.sub(r"pit_jax|HH-RLHF", "", text)
+  plain = re.sub(FREE, "", text)
   words = {word.lower() for word in re.findall(r"\w+", plain)}
   said = strings(text) if path.suffix == ".py" else [text]
   compound = {name for name in PARTS if "_" in name}
@@ -74,6 +79,8 @@ def test_the_check_sees_what_it_is_for():
   assert {"original", "policy_sft", "pit_rounds", "sft_improver", "rl_policy"} <= PARTS
   for text, names in (
     ("# as in PIT", {"pit"}),
+    ("# see `pit train` and pit:tiny", set()),
+    ("# pit trains", {"pit"}),
     ("x = 'R_PIT'  # a network of PIT", {"pit"}),
     ("from pit_jax import hosts  # reads HH-RLHF", set()),
     ("'''Trains rl_policy.'''", {"rl_policy"}),
