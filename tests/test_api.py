@@ -12,7 +12,7 @@ import tiny_models
 import tiny_run
 
 import pit_jax
-from pit_jax import api
+from pit_jax.api import runs
 from pit_jax.exchange import export
 
 ONE = (1, 1, 1)
@@ -44,7 +44,7 @@ def test_importing_the_library_imports_neither_jax_nor_transformers():
 
 def test_the_library_shows_what_it_offers():
   assert {"load", "train", "get_config", "Preferences", "Run"} <= {*dir(pit_jax)}
-  assert pit_jax.load is api.load
+  assert pit_jax.load is runs.load
   with pytest.raises(AttributeError, match="no attribute 'lod'"):
     _ = pit_jax.lod
 
@@ -74,11 +74,11 @@ def test_improvement_tells_every_version_its_gap_and_why_it_stopped(run):
 
 
 def test_why_names_the_round_and_what_is_kept():
-  rounds = (api.Round("b", 0.5), api.Round("c", -0.25))
-  assert "round 2 gains -0.250" in api.Improved("b", "a", rounds, 2).why
-  assert "round 1 is kept" in api.Improved("b", "a", rounds, 2).why
-  assert "the draft is kept" in api.Improved("a", "a", rounds[1:], 1).why
-  assert api.Improved("b", "a", rounds[:1], None).why == "round 1 was the last that was asked for"
+  rounds = (runs.Round("b", 0.5), runs.Round("c", -0.25))
+  assert "round 2 gains -0.250" in runs.Improved("b", "a", rounds, 2).why
+  assert "round 1 is kept" in runs.Improved("b", "a", rounds, 2).why
+  assert "the draft is kept" in runs.Improved("a", "a", rounds[1:], 1).why
+  assert runs.Improved("b", "a", rounds[:1], None).why == "round 1 was the last that was asked for"
 
 
 def test_scores_are_the_reward_model_s(run, workdir):

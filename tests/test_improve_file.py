@@ -10,7 +10,8 @@ import jax
 import pytest
 import tiny_models
 
-from pit_jax import api, parallel
+from pit_jax import parallel
+from pit_jax.api import runs
 from pit_jax.commands import improve
 from pit_jax.data import questions
 from pit_jax.exchange import export
@@ -156,7 +157,7 @@ def test_a_huge_input_streams(models, script, workdir):
       taken.append(1)
       yield questions.Question(len(taken), {}, "x", "y")
 
-  run = api.load(workdir, batch_size=2, mesh=(1, 1, 1))
+  run = runs.load(workdir, batch_size=2, mesh=(1, 1, 1))
   rows = improving.improve_rows(run, endless(), improving.Asking(), improving.Summary())
   next(rows)
   assert len(taken) == improving.BATCHES * models.inference.batch_size

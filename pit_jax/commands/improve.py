@@ -28,12 +28,12 @@ def main(arguments: Sequence[str]) -> None:
   """Improves a file, or what is typed in."""
   options = _options(arguments)
 
-  from pit_jax import api
+  from pit_jax.api import runs
   from pit_jax.tools import improving
 
-  def load(batch_size: int) -> api.Run:
+  def load(batch_size: int) -> runs.Run:
     given = {name: getattr(options, name) for name in ("mesh", "margin", "stop_rule")}
-    return api.load(options.workdir, batch_size=batch_size, **given)
+    return runs.load(options.workdir, batch_size=batch_size, **given)
 
   asking = improving.Asking(options.rounds, options.temperature, options.seed)
   if options.input is None:

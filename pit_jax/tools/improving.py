@@ -13,7 +13,8 @@ from typing import Any
 
 import jax
 
-from pit_jax import api, lfs
+from pit_jax import lfs
+from pit_jax.api import runs
 from pit_jax.data import questions
 from pit_jax.improve import improvement
 
@@ -53,7 +54,7 @@ class Summary:
     return f"{line}{cut}, {self.errors} errors"
 
 
-def improve_file(source: str, output: str, load: Callable[[], api.Run], asking: Asking) -> None:
+def improve_file(source: str, output: str, load: Callable[[], runs.Run], asking: Asking) -> None:
   """Improves all rows of a file, chunk by chunk, and says what became of them.
 
   Args:
@@ -118,7 +119,7 @@ def _encode(row: dict[str, Any]) -> bytes:
 
 
 def improve_rows(
-  run: api.Run, asked: Iterable[questions.Question], asking: Asking, summary: Summary
+  run: runs.Run, asked: Iterable[questions.Question], asking: Asking, summary: Summary
 ) -> Iterator[dict[str, Any]]:
   """Yields the output row of every input row, in order; counts into `summary`."""
   asked = iter(asked)
@@ -151,7 +152,7 @@ def improve_rows(
 
 
 def _count_cut(
-  run: api.Run, good: Sequence[questions.Question], made: Sequence[api.Improved]
+  run: runs.Run, good: Sequence[questions.Question], made: Sequence[runs.Improved]
 ) -> int:
   """Returns how many rows the models saw shortened, in the prompt or in the draft."""
   if not good:
@@ -163,7 +164,7 @@ def _count_cut(
   return int(settings.template.encode(settings.tokenizer, asked, *limits).is_cut.sum())
 
 
-def _row(question: questions.Question, one: api.Improved) -> dict[str, Any]:
+def _row(question: questions.Question, one: runs.Improved) -> dict[str, Any]:
   """Returns a row's fields with the answer, y_0 where the policy wrote it, and the rounds."""
   answer = {} if question.response is not None else {"response": one.draft}
   rounds = [dataclasses.asdict(version) for version in one.rounds]
@@ -177,7 +178,7 @@ def _own(fields: dict[str, Any]) -> dict[str, Any]:
   return {name: value for name, value in fields.items() if name not in mine}
 
 
-def converse(run: api.Run, asking: Asking) -> None:
+def converse(run: runs.Run, asking: Asking) -> None:
   """Improves what is typed in until an empty line or the end of the input."""
   print("A prompt, then a draft to improve; without a draft the policy writes it. Enter ends.")
   root = jax.random.key(asking.seed)
@@ -202,7 +203,7 @@ def _ask(words: str) -> str:
     return ""
 
 
-def _show(run: api.Run, question: questions.Question, key: jax.Array, asking: Asking) -> None:
+def _show(run: runs.Run, question: questions.Question, key: jax.Array, asking: Asking) -> None:
   """Prints every version as soon as it is made, and where the stop rule ends."""
   (answer,) = run.drafts([question], key, asking.temperature)
   print(f"  0           {answer}")

@@ -1,40 +1,27 @@
-"""What a Python program asks of the library: finished runs, training, and preferences of its own.
-
-  run = pit_jax.load("runs/demo")
-  run.improve(["Write to Mia."], ["Dear Mia"])[0].text
-
-`pit_jax` itself has these names.
-"""
+"""Finished runs, as a Python program asks them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
-from pit_jax import configurations, parallel
-from pit_jax.data import conversations, questions, rows, schemas
-from pit_jax.data import preferences as preference_data
+from pit_jax import parallel
+from pit_jax.data import conversations, questions
 from pit_jax.exchange import export
 from pit_jax.improve import gains, improvement
-from pit_jax.recipes import recipe as recipes
-from pit_jax.recipes import running
 from pit_jax.rollout import inference
-from pit_jax.run import workdirs
-from pit_jax.storage import owners, places
+from pit_jax.storage import places
 from pit_jax.types import Params
 
 # A text, or messages {"role", "content"} of which the last one is the user's.
 Prompt = str | Sequence[Mapping[str, str]]
-PREFERENCES = "rows/preferences.jsonl"  # below a workdir: what a program gave to train on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,62 +242,6 @@ class Run:
     return export.load_one(self._folder, name, mesh=self._mesh, batch_size=self._batch_size)
 
 
-class Preferences:
-  """Preference rows in a program's own hands, checked as those of a file are.
-
-  Attributes:
-    rows: what can be trained on.
-    skipped: reason → how many rows cannot.
-  """
-
-  def __init__(
-    self, rows: Iterable[Mapping[str, Any]], *, schema: str = schemas.AUTO, source: str = "rows"
-  ):
-    """Checks rows; those that cannot be used are left out, counted and logged.
-
-    Args:
-      rows: a list of mappings, a `datasets.Dataset`, or any other iterable of mappings: `prompt` (a
-        text, or messages), `chosen` and `rejected`, or the columns of another published schema.
-      schema: the name of the one that all rows have; "auto" goes by the columns.
-      source: what to call the rows in messages.
-
-    Raises:
-      ValueError: none can be used, or the schema is not known.
-    """
-    numbered = ((f"{source}, row {i}", fields) for i, fields in enumerate(rows, start=1))
-    self._hold(preference_data.gather(source, schemas.convert(numbered, schema), on_bad_row="skip"))
-
-  @classmethod
-  def read(
-    cls, source: str, *, limit: int | None = None, schema: str = schemas.AUTO
-  ) -> Preferences:
-    """Returns the rows of a source as `data.source` names it, such as "jsonl:mine.jsonl".
-
-    Args:
-      source: a file, a data set of a hub, or the embedded task; see `sources.read`.
-      limit: the most usable rows to take, from the beginning; None for all.
-      schema: as above.
-
-    Raises:
-      ValueError: the source is not known, or none of its rows can be used.
-    """
-    read = cls.__new__(cls)
-    read._hold(preference_data.load(source, on_bad_row="skip", limit=limit, schema=schema))
-    return read
-
-  def _hold(self, loaded: preference_data.PreferenceSet) -> None:
-    self.rows = loaded.rows
-    self.skipped = loaded.skipped
-
-  def __len__(self) -> int:
-    return len(self.rows)
-
-  def save(self, path: str | os.PathLike) -> None:
-    """Writes the rows as JSON lines, which `data.source=jsonl:PATH` reads; replaces a file."""
-    lines = (json.dumps(rows.written(row), ensure_ascii=False) + "\n" for row in self.rows)
-    workdirs.write_text(pathlib.Path(path), "".join(lines))
-
-
 def load(
   place: str | os.PathLike,
   *,
@@ -345,58 +276,6 @@ def load(
     models = export.names(folder)
   stop = {"margin": margin, "stop_rule": stop_rule}
   return Run(os.fspath(place), folder, models, devices, size, stop)
-
-
-def train(
-  config: str | ml_collections.ConfigDict,
-  workdir: str | os.PathLike,
-  *,
-  preferences: Preferences | None = None,
-) -> Run | None:
-  """Runs a recipe to its end: trains, exports, measures and reports; the same call goes on.
-
-  Args:
-    config: the name of a configuration, such as "pit:tiny" or "mine.py:small", or what `get_config`
-      returned and a program changed.
-    workdir: a folder, or gs://BUCKET/FOLDER: made, or continued.
-    preferences: what to train on in place of `data.source`; they are written into the workdir.
-
-  Returns:
-    The finished run; None where its recipe exports no models.
-
-  Raises:
-    ValueError: the configuration, its data or its models cannot be used, or the workdir belongs to
-      another run.
-  """
-  if isinstance(config, str):
-    config = configurations.load(config)
-  owners.check_place(workdir)
-  recipe = recipes.of(config)
-
-  with places.opened(workdir) as folder, owners.held(folder):
-    if preferences is not None:
-      config = config.copy_and_resolve_references()
-      with config.unlocked():
-        config.data.source = f"jsonl:{_kept(preferences, folder)}"
-    running.run(config, folder)
-
-  return load(workdir) if recipe.exported is not None else None
-
-
-def _kept(preferences: Preferences, folder: pathlib.Path) -> pathlib.Path:
-  """Returns the file below a workdir that holds the rows; writes it if it is not there."""
-  path = (folder / PREFERENCES).resolve()
-  if not path.exists():
-    preferences.save(path)
-    return path
-
-  # A run that goes on has to see the rows that it began with.
-  if Preferences.read(f"jsonl:{path}").rows != preferences.rows:
-    raise ValueError(
-      f"{places.address(folder)} holds a run on other preferences ({PREFERENCES}); give those to "
-      "continue it, or another workdir"
-    )
-  return path
 
 
 def _checked(

@@ -1,0 +1,70 @@
+"""Preference rows in a Python program's own hands."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pit_jax.data import preferences as preference_data
+from pit_jax.data import rows as data_rows
+from pit_jax.data import schemas
+from pit_jax.run import workdirs
+
+
+class Preferences:
+  """Preference rows in a program's own hands, checked as those of a file are.
+
+  Attributes:
+    rows: what can be trained on.
+    skipped: reason → how many rows cannot.
+  """
+
+  def __init__(
+    self, rows: Iterable[Mapping[str, Any]], *, schema: str = schemas.AUTO, source: str = "rows"
+  ):
+    """Checks rows; those that cannot be used are left out, counted and logged.
+
+    Args:
+      rows: a list of mappings, a `datasets.Dataset`, or any other iterable of mappings: `prompt` (a
+        text, or messages), `chosen` and `rejected`, or the columns of another published schema.
+      schema: the name of the one that all rows have; "auto" goes by the columns.
+      source: what to call the rows in messages.
+
+    Raises:
+      ValueError: none can be used, or the schema is not known.
+    """
+    numbered = ((f"{source}, row {i}", fields) for i, fields in enumerate(rows, start=1))
+    self._hold(preference_data.gather(source, schemas.convert(numbered, schema), on_bad_row="skip"))
+
+  @classmethod
+  def read(
+    cls, source: str, *, limit: int | None = None, schema: str = schemas.AUTO
+  ) -> Preferences:
+    """Returns the rows of a source as `data.source` names it, such as "jsonl:mine.jsonl".
+
+    Args:
+      source: a file, a data set of a hub, or the embedded task; see `sources.read`.
+      limit: the most usable rows to take, from the beginning; None for all.
+      schema: as above.
+
+    Raises:
+      ValueError: the source is not known, or none of its rows can be used.
+    """
+    read = cls.__new__(cls)
+    read._hold(preference_data.load(source, on_bad_row="skip", limit=limit, schema=schema))
+    return read
+
+  def _hold(self, loaded: preference_data.PreferenceSet) -> None:
+    self.rows = loaded.rows
+    self.skipped = loaded.skipped
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes the rows as JSON lines, which `data.source=jsonl:PATH` reads; replaces a file."""
+    lines = (json.dumps(data_rows.written(row), ensure_ascii=False) + "\n" for row in self.rows)
+    workdirs.write_text(pathlib.Path(path), "".join(lines))
