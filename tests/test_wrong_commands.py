@@ -69,7 +69,7 @@ WRONG = {
   f"train {TINY} {OUT} --config.model.base=absent": "model.base=absent is no directory",
   f"train {TINY} {OUT} --config.model.base=OWNER/NAME-7B": "hf download OWNER/NAME-7B --local-dir "
   "models/name-7b, then model.base=models/name-7b",
-  f"train {TINY} {OUT} --config.model.base=some.Q4_K_M.gguf": "is a GGUF file: python "
+  f"train {TINY} {OUT} --config.model.base=some.Q4_K_M.gguf": "is a GGUF file: "
   "pit convert import --source=some.Q4_K_M.gguf",
   f"train {TINY} {OUT} --config.model.base={{tmp}}": "holds no config.json",
   f"train {TINY} {OUT} --config.model.base={{tmp}}/bare": "{tmp}/bare holds no readable tokenizer",
