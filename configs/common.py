@@ -143,7 +143,7 @@ def _lora() -> ml_collections.ConfigDict:
 
 def _data(size: str) -> ml_collections.ConfigDict:
   data = ml_collections.ConfigDict()
-  # Where preferences come from: synthetic, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH,
+  # Where preferences come from: synthetic, example, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH,
   # hf:NAME[:split] or tfds:NAME[:split].
   data.source = "synthetic"
   data.rows = config_dict.placeholder(int)  # the most usable rows to take; None: all of a file

@@ -233,3 +233,13 @@ def test_a_connection_that_breaks_while_rows_are_fetched_is_one_line(monkeypatch
 def test_a_name_that_no_hub_has_is_refused(name):
   with pytest.raises(ValueError, match="no path here, and on the hub it would be OWNER/NAME"):
     preferences.load(f"hf:{name}")
+
+
+def test_the_library_brings_an_example(tmp_path):
+  loaded = preferences.load("example")
+  assert len(loaded.rows) == 210 and not loaded.skipped
+  assert len({row.prompt for row in loaded.rows}) == 210
+
+  # It is large enough for the folds of a configuration and for batches of the tiny ones.
+  folds = preferences.Division().divide(loaded.rows)
+  assert min(len(part) for name, part in folds.items() if "_" not in name and part) >= 40

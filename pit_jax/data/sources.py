@@ -3,12 +3,15 @@
 Whether a bad row stops the reading is the caller's decision, and so is checking the fields.
 """
 
+import pathlib
 from collections.abc import Iterator
 
 from pit_jax.data import files, hubs, schemas
 
+EXAMPLE = pathlib.Path(__file__).resolve().parents[1] / "assets" / "example.jsonl"
 KINDS = (
-  "synthetic, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, hf:NAME[:split] or tfds:NAME[:split]"
+  "synthetic, example, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, hf:NAME[:split] or "
+  "tfds:NAME[:split]"
 )
 
 
@@ -22,9 +25,9 @@ def read(
   """Yields the rows of a source.
 
   Args:
-    source: one of KINDS. A file of `jsonl:` may also be one JSON list; it, CSV and dialogues may be
-      gzipped. NAME may be a file or a directory; on the Hugging Face hub it is OWNER/NAME or
-      OWNER/NAME/CONFIG.
+    source: one of KINDS; "example" is a file of 210 rows that comes with the library. A file of
+      `jsonl:` may also be one JSON list; it, CSV and dialogues may be gzipped. NAME may be a file
+      or a directory; on the Hugging Face hub it is OWNER/NAME or OWNER/NAME/CONFIG.
     limit, seed: how many rows the synthetic source makes, which has no size of its own, and which.
     is_streamed: whether `hf:` fetches rows as they are read, and not the whole data set first; the
       other sources do not depend on it.
@@ -35,6 +38,8 @@ def read(
   kind, _, argument = source.partition(":")
   if kind == "synthetic" and not argument:
     return schemas.convert(_synthetic(limit, seed), schema)
+  if kind == "example" and not argument:
+    return schemas.convert(files.read_jsonl(str(EXAMPLE)), schema)
   if kind == "hf" and argument:
     return schemas.convert(hubs.read_hugging_face(argument, is_streamed), schema)
   if kind == "tfds" and argument:
