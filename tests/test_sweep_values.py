@@ -62,7 +62,7 @@ def described(tmp_path, values, sampler="grid", count=0):
 def sweeping(tmp_path, sweep):
   (tmp_path / "train.py").write_text(TRAIN)
   storage = f"sqlite:///{tmp_path / 'sweep.db'}"
-  return trials.Sweeping(sweep, (), tmp_path, storage, 10, tmp_path / "train.py")
+  return trials.Sweeping(sweep, (), tmp_path, storage, 10, [str(tmp_path / "train.py")])
 
 
 @pytest.fixture(autouse=True)

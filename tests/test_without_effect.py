@@ -25,8 +25,8 @@ WIDE = "--config.model.width=7"
 )
 def test_a_shape_beside_a_base_is_without_effect(values, named):
   config = configurations.load(TINY)
-  configurations.change(config, values)
-  assert configurations.without_effect(config, values) == named
+  keys = configurations.change(config, values)
+  assert configurations.without_effect(config, keys) == named
 
 
 def test_every_key_of_the_shape_is_one_of_the_configuration():
