@@ -27,8 +27,10 @@ DEMO = "--workdir=runs/demo"
 
 def commands():
   """Returns the command lines of the README's blocks, continued lines joined, without comments."""
-  blocks = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
-  lines = blocks.replace("\\\n", " ").splitlines()
+  # All blocks are read, so that none ends where another begins.
+  blocks = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+  lines = "\n".join(text for language, text in blocks if not language)
+  lines = lines.replace("\\\n", " ").splitlines()
   return [shlex.split(line, comments=True) for line in lines if re.match(r"(make|pip|pit) ", line)]
 
 
