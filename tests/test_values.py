@@ -83,3 +83,11 @@ def test_what_is_printed_of_a_configuration_makes_it_again(tmp_path, capsys):
   printed = capsys.readouterr().out
   assert "rl.clip = 0.2\n    ε of PPO" in printed and "rl.steps" not in printed
   assert max(map(len, printed.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("named", ["kl", "sweeps/kl.py", "configs/sweeps/kl.py"])
+def test_a_sweep_of_the_library_is_found_by_its_name(named, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  found = configurations.place(named, "sweeps")
+  assert found.samefile(ROOT / "configs" / "sweeps" / "kl.py")
+  assert configurations.place("nothing", "sweeps") is None

@@ -62,7 +62,8 @@ WRONG = {
   f"train {TINY} {OUT} --config.evaluation.reward_reader=zz": "evaluation.reward_reader='zz'; use",
   f"train {TINY} {OUT} --config.evaluation.reward_backend=zz": "use one of auto, jax, torch",
   # train: data, models, places
-  f"train {TINY} {OUT} --config.data.source=": "data source '' is not known; use synthetic, example, jsonl:",
+  f"train {TINY} {OUT} --config.data.source=": "data source '' is not known; use synthetic, "
+  "example, jsonl:",
   f"train {TINY} {OUT} --config.data.source=jsonl:absent.jsonl": "absent.jsonl",
   f"train {TINY} {OUT} --config.data.source=csvv:x.csv": "csvv",
   f"train {TINY} {OUT} --config.data.source=jsonl:{{tmp}}/empty.jsonl": "empty.jsonl",

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
   optuna.logging.set_verbosity(optuna.logging.ERROR)  # the table names what failed
   workdir = places.local("--workdir", options.workdir).resolve()
   owners.check_place(workdir, beside=[pathlib.Path(options.sweep).name])
-  sweep = space.load(options.sweep, config)
+  sweep = space.load(configurations.place(options.sweep, "sweeps") or options.sweep, config)
   workdir.mkdir(parents=True, exist_ok=True)
   given = [f"--config={options.config}", *values]
   storage = options.storage or f"sqlite:///{workdir / 'sweep.db'}"
@@ -47,7 +47,7 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   parser = terminal.Parser(__doc__)
   add, at_least = parser.add_argument, terminal.at_least
   add("--config", required=True, help="NAME:SIZE, such as pit:tiny, or FILE.py:SIZE")
-  add("--sweep", required=True, help="file with get_sweep(): sampler, trials, space")
+  add("--sweep", required=True, help="file with get_sweep(), or kl, rates")
   add("--workdir", required=True, help="folder of the sweep: made, or continued")
   add("--workers", type=at_least(1), default=1, help="trials at a time on this machine (1)")
   add("--storage", help="URL of the database that workers share")
