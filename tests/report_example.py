@@ -199,9 +199,27 @@ def stages(generator):
     if kind == "rl":
       made[name]["curve"]["objective/score"] = curve(generator, 0, 1.6, steps)
       made[name]["curve"]["objective/kl"] = curve(generator, 0, 4.4, steps)
+      made[name]["validation"] = {"objective/kl": [[steps, 4.2]]}
     else:
       made[name]["curve"]["train/loss"] = curve(generator, 2.2, 0.7, steps)
   return made
+
+
+def answers():
+  """The headline's answers to four prompts."""
+  texts = {"original": "Hello Leo, it is Ash.", "pit": "Hello Leo, it is Elm."}
+  ranks = {"best": 8.0, "median": 2.0, "worst": -6.0, "typical": 3.0}
+  return [
+    {
+      "rank": rank, "prompt": f"which street gets call {place} ?", "judge": "gold",
+      "change": change, "improved": 400,
+      "answers": [
+        {"system": name, "text": text, "score": 7.0 + change * (name == "pit"), "tokens": 6}
+        for name, text in texts.items()
+      ],
+    }
+    for place, (rank, change) in enumerate(ranks.items())
+  ]  # fmt: skip
 
 
 def curriculum():
@@ -257,6 +275,13 @@ def example() -> dict:
              "skipped": {"chosen equals rejected": 3}, "template_hash": "9b0d7c11aa52e3f0"},
     "ledger": ledger_example.ledger(generator),
     "samples": ledger_example.samples(10),
+    "answers": answers(),
+    "made": {
+      "date": "2026-11-28 21:36 UTC",
+      "command": "pit train --config=pit:tiny --workdir=runs/tiny",
+      "commit": "1e17bc2a4f0c",
+      "devices": "1 × cpu with 2 cores",
+    },
     "gate": {"passed": True, "reason": "original beats policy_sft under R_P and gold"},
     "config": {"seed": 0, "curriculum": curriculum(), "data": {"on_bad_row": "error"},
                "ppo": {"clip": 0.2}},

@@ -247,10 +247,10 @@ def test_the_table_of_gap_rewards_asks_no_judge_about_its_own():
 
   alone, three = shown("R_P", "R_PIT"), shown("R_P", "R_PIT", "R_judge")
   assert [alone[name]["judge"] for name in ("pit", "pit_rp_difference")] == ["R_P", "R_PIT"]
-  assert "pit over it" not in alone["pit_rp_difference"], "both have a part in it"
+  assert "pit over it %" not in alone["pit_rp_difference"], "both have a part in it"
   assert three["pit_rp_difference"]["judge"] == "R_judge"
   expected = verdict.signed(compared["pit", "pit_rp_difference", "R_judge"]["delta"])
-  assert three["pit_rp_difference"]["pit over it"] == expected
+  assert three["pit_rp_difference"]["pit over it %"] == expected
 
 
 def test_ledgers_of_seeds_are_counted_together(tmp_path):

@@ -85,15 +85,16 @@ def test_what_failed_is_shown_with_its_reasons(tmp_path):
     row_of(NOTHING, failures=failures),
   )
   results["gate"] = {"passed": True, "reason": ""}
-  table = tabular.build(results, METHOD)["comparisons"]
+  table = tabular.build(results, METHOD)["other_judges"]
   shown = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
   failed = [row["failed"] for row in shown]
   assert failed[-2:] == ["10", "5"] and set(failed[:-2]) == {"·"}
-  assert (shown[-1]["prompts"], shown[-1]["Δ"], shown[-1]["95% interval"]) == ("0", "·", "·")
+  assert (shown[-1]["prompts"], shown[-1]["Δ %"], shown[-1]["95% interval"]) == ("0", "·", "·")
   assert "count as nothing: timed out 13, budget used up 2." in table.note
   page = pages.write(results, tmp_path, METHOD).read_text()
   assert "timed out 13" in page and "None" not in page
-  assert "failed" not in tabular.build(report_example.example(), METHOD)["comparisons"].columns
+  made = tabular.build(report_example.example(), METHOD)
+  assert all("failed" not in made[name].columns for name in ("comparisons", "other_judges"))
 
 
 def test_a_judge_that_judged_nothing_shuts_the_gate_and_claims_nothing():

@@ -91,7 +91,7 @@ def test_two_hosts_do_what_one_does(tmp_path):
     assert expected and tiny_run.files(two / folder) == expected, folder
   found = [json.loads((place / "report" / "results.json").read_text()) for place in (one, two)]
   for results in found:
-    timed = ("seconds", "goodput", "sampling", "speeds")
+    timed = ("seconds", "goodput", "sampling", "speeds", "made")
     settings = results["data"].pop("configuration_hash")
     assert all(results.pop(name) for name in timed) and results.pop("config") and settings
   assert found[0] == found[1]

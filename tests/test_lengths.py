@@ -101,7 +101,7 @@ def test_the_table_says_why_a_comparison_is_not_controlled():
   row["controlled"] = vars(lengths.controlled(np.ones(20), a, b))
   table = tabular.build(pages.check(results), METHOD)["length"]
   shown = dict(zip(table.columns, table.rows[0], strict=True))
-  assert (shown["Δ controlled"], shown["controlled 95%"]) == ("·", "·")
+  assert (shown["Δ controlled %"], shown["controlled 95%"]) == ("·", "·")
   assert shown["not controlled"] == "the first wins every prompt"
 
 

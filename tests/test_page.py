@@ -30,6 +30,8 @@ LOOK = """<!doctype html><body>
 addEventListener("load", async () => {
   const [inner, plain] = [...document.querySelectorAll("iframe")].map((f) => f.contentWindow);
   const page = inner.document, found = {}, form = page.querySelector(".filters");
+  found.opened = [inner, plain].map((at) => at.document.querySelector("#samples").open);
+  plain.document.querySelector("#samples").open = true;
   const shown = (at) => [...at.document.querySelectorAll(".sample")]
     .filter((sample) => sample.getClientRects().length)
     .map((sample) => [sample.dataset.outcome, sample.querySelector(".prompt").textContent]);
@@ -41,6 +43,19 @@ addEventListener("load", async () => {
   found.widths = [inner, plain].map((at) => at.document.documentElement.scrollWidth);
   found.scrolling = [...page.querySelectorAll(".scroll")]
     .filter((box) => box.scrollWidth > box.clientWidth).length;
+  // Letters of drawings as they are seen: of the drawing's own size times how it is scaled.
+  found.letters = [inner, plain].map((at) => Math.min(
+    ...[...at.document.querySelectorAll("svg")].filter((svg) => svg.getClientRects().length)
+      .flatMap((svg) => {
+        const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+        return [...svg.querySelectorAll("text")]
+          .map((text) => scale * parseFloat(at.getComputedStyle(text).fontSize));
+      })));
+  found.drawings = [inner, plain].map((at) => [...new Set(
+    [...at.document.querySelectorAll("svg")].filter((svg) => svg.getClientRects().length)
+      .flatMap((svg) => [...svg.classList]))].sort());
+  found.shadows = inner.getComputedStyle(page.querySelector(".scroll")).backgroundAttachment;
+  found.focusable = [...page.querySelectorAll(".scroll")].every((box) => box.tabIndex === 0);
   found.phone = shown(inner);
   found.words = choose("words", "CHAIN 4");
   found.none = choose("words", "nowhere");
@@ -118,6 +133,17 @@ def light(looked):
 def test_a_phone_scrolls_tables_and_not_the_page(light):
   assert light["widths"] == [390, 1200]
   assert light["scrolling"] > 0
+  assert light["shadows"].split(", ")[:4] == ["local", "local", "scroll", "scroll"]
+  assert light["focusable"], "or a keyboard cannot scroll"
+
+
+def test_figures_are_drawn_for_the_width_of_the_page(light):
+  assert light["drawings"] == [["narrow", "pipeline"], ["pipeline", "wide"]]
+  assert min(light["letters"]) >= 12
+
+
+def test_an_address_with_words_opens_what_it_filters(light):
+  assert light["opened"] == [True, False]
 
 
 def test_samples_are_filtered(light):

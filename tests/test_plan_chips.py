@@ -60,8 +60,10 @@ def test_chip_hours_are_those_of_chips():
   plan = planning.Plan([row], {"sft": 100}, {"data": 8, "fsdp": 1, "tensor": 1}, 4, PEAK)
   record = plan.record()
   assert (record["hours"], record["chips"], record["chip_hours"]) == ({"sft": 10.0}, 4, 40.0)
-  (total,) = [line.split() for line in plan.write("here").splitlines() if line.startswith(" run ")]
-  assert total == ["run", "10.00", "40"]
+  lines = plan.write("here").splitlines()
+  (total,) = [line.split() for line in lines if line.startswith("run ")]
+  assert total == ["run", "·", "·", "10.00", "40", "·", "·"]
+  assert max(map(len, lines)) <= 80
 
 
 def test_the_devices_of_a_chip_of_two_are_one_mesh():

@@ -1,25 +1,36 @@
 """The report's parts: gate and headline, marked changes, figures, the pipeline's drawing."""
 
 import html
+import itertools
 import re
 
 import hypothesis
 import pytest
 import report_example
 from hypothesis import strategies
+from matplotlib.backends import backend_agg
 
 from pit_jax.recipes import rlhf
 from pit_jax.recipes.pit import gate
 from pit_jax.recipes.reward import figures
-from pit_jax.report import diagram, pages, palette, plots, revisions, tabular, verdict
+from pit_jax.report import (
+  diagram,
+  pages,
+  palette,
+  plots,
+  revisions,
+  tabular,
+  training_tables,
+  verdict,
+)
 
 METHOD = report_example.METHOD
 
 
-def draw(results):
+def draw(results, is_wide=True):
   """Returns all figures of a page."""
   shown = [figure for section in tabular.sections(METHOD) for figure in section.figures]
-  return plots.draw(shown, results, METHOD)
+  return plots.draw(shown, results, METHOD, is_wide)
 
 
 def pipeline(results, wide, method=METHOD):
@@ -116,14 +127,14 @@ def test_forest_draws_each_estimate_in_the_colour_of_its_system():
 
 def test_gaps_are_drawn_in_the_order_of_equation_1():
   order = pages.check(report_example.example())["gap_order"]
-  figure = figures.ORDER.draw({"gap_order": order}, METHOD)
+  figure = figures.ORDER.draw({"gap_order": order}, METHOD, True)
   means = [axes.lines[0].get_xdata()[0] for axes in figure.axes]
   assert means == pytest.approx([order[name] for name in ("wl", "ww", "ll", "lw")])
 
 
 def test_gaps_are_drawn_in_the_unit_of_their_calibration():
   order = {"histogram": {"wl": [1.0, 2.0], "lw": [-1.0, 0.0]}}
-  figure = figures.ORDER.draw({"gap_order": order}, METHOD)
+  figure = figures.ORDER.draw({"gap_order": order}, METHOD, False)
   said = [axes.get_xlabel() for axes in figure.axes]
   assert "deviations" in said[-1] and "nats" not in "".join(said)
 
@@ -140,7 +151,9 @@ def test_a_figure_for_the_page_has_no_fixed_size_and_no_date():
 @pytest.mark.parametrize("is_dark", [False, True])
 def test_every_colour_of_the_page_is_one_of_its_scheme(is_dark):
   results = pages.check(report_example.example())
-  drawn = [plots.svg(figure, "") for figure in draw(results).values()]
+  drawn = [
+    plots.svg(figure, "") for wide in (True, False) for figure in draw(results, wide).values()
+  ]
   drawn += [pipeline(results, wide) for wide in (True, False)]
   defined = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette.variables(is_dark)))
   for drawing in drawn:
@@ -157,7 +170,7 @@ def luminance(colour):
 @pytest.mark.parametrize("is_dark", [False, True])
 def test_text_can_be_read_in_both_schemes(is_dark):
   colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette.variables(is_dark)))
-  of_text = {"ink": 7, "quiet": 4.5, "accent": 4.5, "b3632d": 4.2}  # WCAG's contrast ratios
+  of_text = {"ink": 7, "quiet": 4.5, "accent": 4.5, "worse": 4.5}  # WCAG's contrast ratios
   for ground, names in (("paper", of_text), ("gone", ["ink"]), ("new", ["ink"])):
     for name in names:
       darker, lighter = sorted(luminance(colours[place]) for place in (name, ground))
@@ -172,7 +185,7 @@ def boxes_of(drawing):
 @pytest.mark.parametrize("wide", [True, False])
 def test_pipeline_shows_four_models_three_folds_and_the_curriculum(wide):
   drawing = pipeline(pages.check(report_example.example()), wide)
-  text = re.sub(r"<[^>]*>|\u200b", "", drawing)
+  text = re.sub(r"<[^>]*>|\u200b", "", drawing.replace("</text>", " "))
   for words in ("MP fine-tuned", "RP reward", "MPIT fine-tuned", "RPIT gap reward", "Fold 3"):
     assert words in text
   for words in ("improves yl and yw", "improves samples of MP", "7,744 rows", "MPIT stage 1"):
@@ -195,3 +208,103 @@ def test_pipeline_takes_any_number_of_curriculum_stages():
     results["config"]["curriculum"].append(stage)
   assert len(boxes_of(pipeline(results, wide=True))) == 12
   assert len(boxes_of(pipeline(results, wide=True, method=rlhf.RECIPE.page))) == 4
+
+
+@pytest.mark.parametrize("is_wide", [True, False])
+def test_figures_have_the_width_of_their_page_and_its_letters(is_wide):
+  width = palette.WIDE if is_wide else palette.NARROW
+  for name, figure in draw(pages.check(report_example.example()), is_wide).items():
+    drawing = plots.svg(figure, name, "wide")
+    assert float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1]) == pytest.approx(width)
+    sizes = re.findall(r"font: ([\d.]+)px|font-size: ([\d.]+)px", drawing)
+    assert sizes and min(float(a or b) for a, b in sizes) >= 12, name
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_letters_of_the_pipeline_are_those_of_the_page(wide):
+  drawing = pipeline(pages.check(report_example.example()), wide)
+  assert int(re.search(r'viewBox="0 0 (\d+)', drawing)[1]) <= (
+    palette.WIDE if wide else palette.NARROW
+  )
+  assert min(map(float, re.findall(r'font-size="([\d.]+)"', drawing))) >= 12
+
+
+def overlapping(axes):
+  """Returns whether two labels of an axis lie on each other."""
+  renderer = axes.figure.canvas.get_renderer()
+  for axis in (axes.xaxis, axes.yaxis):
+    shown = [label for label in axis.get_ticklabels() if label.get_text()]
+    boxes = [label.get_window_extent(renderer) for label in shown]
+    if any(a.overlaps(b) for a, b in itertools.pairwise(boxes)):
+      return True
+  return False
+
+
+@pytest.mark.parametrize("is_wide", [True, False])
+def test_labels_stand_apart_and_steps_are_whole(is_wide):
+  results = pages.check(report_example.example())
+  for stage in results["stages"].values():  # few steps, where fractions would be between them
+    stage["curve"] = {name: points[:3] for name, points in stage["curve"].items()}
+    for points in stage["curve"].values():
+      points[:] = [[step, value] for step, (_, value) in enumerate(points, start=1)]
+  for name, figure in draw(results, is_wide).items():
+    backend_agg.FigureCanvasAgg(figure).draw()
+    for axes in filter(lambda axes: axes.get_visible(), figure.axes):
+      assert not overlapping(axes), name
+      if name in ("reinforcement", "losses", "rounds"):
+        ticks = [label.get_text() for label in axes.get_xticklabels()]
+        assert all(text.replace("−", "").isdigit() for text in ticks if text), name
+
+
+def test_every_curve_of_every_stage_is_drawn():
+  results = pages.check(report_example.example())
+  stage = results["stages"]["reward"]
+  stage["curve"]["accuracy"] = [[10, 0.6], [20, 0.7]]
+  stage["validation"] = {"accuracy": [[20, 0.65]]}
+  drawn = draw(results)
+  titles = [axes.get_title("left") for axes in drawn["losses"].axes if axes.get_visible()]
+  others = [name for name, row in results["stages"].items() if row["kind"] != "rl"]
+  assert titles == [
+    title
+    for name in others
+    for title in (
+      f"{name}: loss, nats",
+      *(["reward: accuracy, share of pairs"] * (name == "reward")),
+    )
+  ]
+  (accuracy,) = [axes for axes in drawn["losses"].axes if "accuracy" in axes.get_title("left")]
+  assert [line.get_xydata().tolist() for line in accuracy.lines] == [
+    [[10, 0.6], [20, 0.7]], [[20, 0.65]],
+  ]  # fmt: skip
+  seen = [axes.get_title("left") for axes in drawn["reinforcement"].axes]
+  assert seen == ["reward, deviations", "KL, nats per response"], "no lengths were logged"
+
+
+def test_the_line_over_kl_never_runs_back():
+  results = pages.check(report_example.example())
+  chain = results["frontier"]["chains"][0]
+  chain["points"] = [chain["points"][place] for place in (0, 2, 1, 3)]
+  for axes in draw(results)["frontier"].axes:
+    across = axes.lines[0].get_xdata()
+    assert list(across) == sorted(across) and axes.get_xscale() == "linear"
+
+
+def test_the_knee_is_told_where_a_phone_sees_it():
+  table = tabular.build(pages.check(report_example.example()), METHOD)["knee"]
+  assert table.columns[:2] == ("chain", "knee")
+
+
+@pytest.mark.parametrize(
+  ("bounds", "digits"),
+  [((-4.0, 4.5), 1), ((-30.0, 12.0), 0), ((0.31, 0.36), 1), ((5.0, 5.0), 1), (None, 1)],
+)
+def test_a_number_has_the_digits_that_its_interval_bears(bounds, digits):
+  assert verdict.digits(bounds) == digits
+  said = verdict.delta({"delta": 7.04, "ci95": bounds or (0, 0)})
+  assert said == ("+7" if digits == 0 else "+7.0")
+  assert verdict.digits((0.1, 0.2), most=3) == 3 and verdict.digits((0.1, 0.9), most=3) == 2
+
+
+def test_before_and_after_are_means_of_the_ends():
+  assert training_tables.ends([[step, float(step)] for step in range(10)]) == (0.5, 8.5)
+  assert training_tables.ends([[1, 2.0]]) == (2.0, 2.0) and training_tables.ends([]) is None

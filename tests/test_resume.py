@@ -51,7 +51,7 @@ def final_states(workdir: pathlib.Path) -> dict:
 
 def results(workdir: pathlib.Path) -> dict:
   found = json.loads((workdir / "report" / "results.json").read_text())
-  timed = ("seconds", "goodput", "sampling", "speeds")
+  timed = ("seconds", "goodput", "sampling", "speeds", "made")
   return {name: value for name, value in found.items() if name not in timed}
 
 

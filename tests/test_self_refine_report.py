@@ -19,6 +19,7 @@ from pit_jax.improve.self_refine import (
 )
 from pit_jax.recipes.pit import cost, rounds
 from pit_jax.report import pages, tabular, verdict
+from pit_jax.training import timing
 
 METHOD = report_example.METHOD
 
@@ -71,7 +72,7 @@ def test_seconds_are_those_of_sampling_without_compiling():
     time.sleep(0.2)
     with clock.timed(found, "mixed", 2):
       time.sleep(0.1)
-      jax.monitoring.record_event_duration_secs(clock.COMPILING[1], 0.06)
+      jax.monitoring.record_event_duration_secs(timing.COMPILING[1], 0.06)
       jax.monitoring.record_event_duration_secs("/jax/checkpoint/write", 9.0)
   assert found["mixed"] >= 0.02 - 1e-6 and found["slow"] >= 0.06 - 1e-6
   with clock.timed(found, "compiled", 1):
@@ -119,7 +120,9 @@ def test_the_report_shows_them_and_a_shut_gate_holds_them_back(tmp_path):
   made = tabular.build(pages.check(results), METHOD)
   table = made["self_refine"]
   shown = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-  assert [row["fell back"] for row in shown] == ["25.0%", "50.0%"] and shown[0]["Δ"] == "+50.0"
+  assert [row["fell back"] for row in shown] == ["25.0%", "50.0%"] and shown[0]["Δ %"].startswith(
+    "+50"
+  )
   assert "no feedback 1, no answer 1, prompt too long 1." in table.note
   assert "two samples" in made["cost"].note
   page = pages.write(results, tmp_path, METHOD).read_text()

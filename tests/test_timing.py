@@ -31,7 +31,9 @@ def test_only_a_logged_step_is_waited_for():
     phases.time("train", lambda given: given and Device(waits, "train"), made)
     waits.append(is_logged)
     assert set(phases.metrics({"tokens": 1.0})) == (
-      {"perf/time_generate", "perf/time_train", "speed"} if is_logged else set()
+      {"perf/time_generate", "perf/time_train", "perf/time_compile", "speed"}
+      if is_logged
+      else set()
     )
   assert waits == [False, "before", "generate", "train", True, False]
 
@@ -48,8 +50,22 @@ def test_seconds_and_speed_are_those_of_the_clock(monkeypatch):
     "perf/time_generate": 2.0,
     "perf/time_score": 1.0,
     "perf/time_train": 5.0,
+    "perf/time_compile": pytest.approx(0.0, abs=1.0),  # jnp.zeros may be one that compiles
     "speed": 4.0 / 8.0,
   }
+
+
+def test_a_step_that_compiles_says_so():
+  phases = timing.Phases()
+  phases.begin(True, ())
+  phases.time("train", jax.jit(lambda x: x + 1.25), jnp.zeros(3))
+  assert phases.metrics({})["perf/time_compile"] > 0
+  function = jax.jit(lambda x: x + 1.75)
+  values = jnp.zeros(3)
+  function(values)
+  phases.begin(True, ())
+  phases.time("train", function, values)
+  assert phases.metrics({})["perf/time_compile"] == 0
 
 
 def train(workdir, steps=12, stop=None, **more):
@@ -96,6 +112,21 @@ def test_goodput_adds_sessions_up(tmp_path):
   text = "".join(json.dumps(row) + "\n" for row in rows)
   (tmp_path / "goodput.jsonl").write_text(text + '{"at": 52')
   assert timing.goodput(tmp_path) == {"sessions": 2, "seconds": 50.0, "kept": 25.0, "share": 0.5}
+
+
+def test_goodput_counts_what_is_no_training_too(tmp_path):
+  rows = [
+    {"at": 100.0, "begins": True},
+    {"at": 101.0, "stage": "a", "from": 0},
+    {"at": 110.0, "stage": "a", "step": 4, "kept": 6.0},
+  ]
+  text = "".join(json.dumps(row) + "\n" for row in rows)
+  (tmp_path / "goodput.jsonl").write_text(text)
+  before = timing.goodput(tmp_path)
+  timing.alive(tmp_path, "evaluation")
+  after = timing.goodput(tmp_path)
+  assert after["seconds"] == pytest.approx(time.time() - 100.0, abs=5)
+  assert (after["kept"], after["sessions"]) == (before["kept"], before["sessions"])
 
 
 @pytest.mark.parametrize("last", [3, 40])  # 40: under way when the run ends

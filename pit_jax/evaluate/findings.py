@@ -4,11 +4,11 @@ import hashlib
 import json
 import pathlib
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pit_jax import hosts
-from pit_jax.evaluate import subject, suite
+from pit_jax.evaluate import provenance, subject, suite
 from pit_jax.feedback import judges, language_judge
 from pit_jax.report import verdict
 from pit_jax.run import context as contexts
@@ -17,7 +17,12 @@ from pit_jax.statistics import significance
 from pit_jax.storage import places
 from pit_jax.training import timing, writers
 
-MEDIANS = ("perf/tokens_per_second", "perf/mfu")  # of a stage, which its compilations do not move
+MEDIANS = (
+  "perf/tokens_per_second",
+  "perf/mfu",
+)  # over those steps of a stage that compiled nothing
+# Of what is measured on rows that nothing learns from, before the name of a curve.
+HELD = ("validation/", "reward_model/", "held_out/")
 NO_GOLD = (
   "This source has no gold score. The judges are {trainers}, which also trained the models: "
   "a gain under them shows that training did what it was asked, not that people would agree."
@@ -51,13 +56,21 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
 
   with context.timed("evaluation"):
     run = recipe.subject(context, trained)
-    parts = {name: experiment(run) for name, experiment in experiments.items()}
+    parts = {name: _made(context, run, name, measure) for name, measure in experiments.items()}
     _write_files(context, parts)
     results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
 
+  timing.alive(context.workdir, "evaluation")
   goodput = hosts.agree(timing.goodput(context.workdir))
   timed = {"seconds": context.read_json("seconds.json"), "goodput": goodput}
   return _finish(results) | timed | {"sampling": run.seconds, "speeds": _speeds(context)}
+
+
+def _made(context: contexts.Context, run: subject.Subject, name: str, measure: Any) -> dict:
+  """Returns what an experiment measured, and writes down that the process lives."""
+  part = measure(run)
+  timing.alive(context.workdir, name)
+  return part
 
 
 def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
@@ -159,6 +172,7 @@ def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
     "data": _data(context),
     "config": json.loads(context.config.to_json()),
     "notes": _notes(context, experiments),
+    "made": hosts.agree(provenance.facts(context.mesh.size)),
   }
 
 
@@ -190,25 +204,41 @@ def _stages(context: contexts.Context) -> dict:
     kind = kinds.kind_of(context.recipe, context.config, planned[name])
     stages[name] = {
       "kind": planned[name].kind or context.config[planned[name].section].kind,
+      "section": planned[name].section,
       "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
       "curve": {
         metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
         for metric in kind.curves
       },
+      "validation": _validation(logged, kind.curves),
     }
 
   return stages
 
 
+def _validation(logged: Sequence[Mapping], curves: Sequence[str]) -> dict[str, list]:
+  """Returns those curves that were also measured on rows that nothing learns from."""
+  found = {}
+  for metric in curves:
+    names = [prefix + metric.rpartition("/")[2] for prefix in HELD]
+    points = [
+      [row["step"], row[name]] for row in logged for name in names if row.get(name) is not None
+    ]
+    found |= {metric: points} if points else {}
+
+  return found
+
+
 def _speeds(context: contexts.Context) -> dict[str, dict[str, float]]:
-  """Returns stage → how fast its median step was."""
+  """Returns stage → how fast its median step was, of those that compiled nothing."""
   speeds = {}
   for name, logged in _logged(context).items():
+    running = [row for row in logged if not row.get("perf/time_compile")]
     speeds[name] = {
       metric.removeprefix("perf/"): statistics.median(values)
       for metric in MEDIANS
-      if (values := [row[metric] for row in logged if row.get(metric) is not None])
+      if (values := [row[metric] for row in running if row.get(metric) is not None])
     }
 
   return speeds

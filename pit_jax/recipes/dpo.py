@@ -8,6 +8,7 @@ from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import length, main
 from pit_jax.losses import preference
 from pit_jax.recipes import recipe
+from pit_jax.report import palette, presentation
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 from pit_jax.stages import dpo, jobs, sft
@@ -50,5 +51,12 @@ RECIPE = recipe.Recipe(
   subject=of_run,
   problems=subject.unjudged,
   headline=("dpo", "policy_sft"),
+  page=presentation.Presentation(
+    systems={
+      "dpo": presentation.System("the policy after direct preference optimisation", palette.TEAL),
+      "policy_sft": presentation.System("the policy after fine-tuning only", "#94a3ba"),
+    },
+    stages={"sft_policy": "Fine-tuning", "dpo_policy": "Preference optimisation"},
+  ),
   experiments={"main": main.measure, "length": length.measure},
 )

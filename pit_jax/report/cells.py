@@ -38,7 +38,7 @@ def duration(seconds: float | int | None) -> str:
   """Returns seconds as people say them."""
   if seconds is None:
     return BLANK
-  if seconds < 100:
+  if round(seconds) < 60:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
   minutes, rest = divmod(round(seconds), 60)
 
@@ -47,12 +47,21 @@ def duration(seconds: float | int | None) -> str:
 
 def interval(bounds: Sequence[float | int | None] | None) -> str:
   """Returns the bounds of an interval of Δ, signed; a dot where nothing was judged."""
-  return BLANK if not bounds or None in bounds else " … ".join(map(verdict.signed, bounds))
+  if not bounds or None in bounds:
+    return BLANK
+  return " … ".join(verdict.signed(bound, verdict.digits(bounds)) for bound in bounds)
 
 
 def bounds(found: Sequence[float | int] | None, digits: int = 2) -> str:
   """Returns the bounds of any other interval, without signs; a dot where there is none."""
-  return BLANK if not found else " … ".join(fixed(bound, digits) for bound in found)
+  if not found:
+    return BLANK
+  return " … ".join(fixed(bound, verdict.digits(found, digits)) for bound in found)
+
+
+def within(value: float | int | None, found: Sequence[float | int] | None, digits: int = 2) -> str:
+  """Returns a number with as many digits, up to so many, as its interval bears."""
+  return fixed(value, verdict.digits(found, digits))
 
 
 def percents(found: Sequence[float | int] | None) -> str:
@@ -60,9 +69,9 @@ def percents(found: Sequence[float | int] | None) -> str:
   return BLANK if not found else " … ".join(f"{100 * bound:.1f}" for bound in found)
 
 
-def signed(value: float | int | None) -> str:
-  """Returns a Δ with its sign, or a dot where there is none."""
-  return BLANK if value is None else verdict.signed(value)
+def signed(value: float | int | None, found: Sequence[float | int | None] | None = None) -> str:
+  """Returns a Δ with its sign and the digits that its interval bears; a dot where there is none."""
+  return BLANK if value is None else verdict.signed(value, verdict.digits(found))
 
 
 def select(
@@ -101,19 +110,28 @@ def columns(entries: Mapping[str, str | Callable]) -> dict[str, Callable]:
 
 def said(entry: str, row: Mapping) -> str:
   """Returns an entry of a row as its column says it; a dot where the row has none."""
+  if entry in INTERVALS:
+    render, interval = INTERVALS[entry]
+    return render(row.get(entry), row.get(interval))
   return SAID.get(entry, plain)(row.get(entry))
 
 
 _whole, _tenth, _thousandth = (functools.partial(fixed, digits=digits) for digits in (0, 1, 3))
-SAID = {  # entry of the results → how its column says it; any other one is said as it is
-  **dict.fromkeys(("delta", "delta_stop"), signed),
+_rating = functools.partial(within, digits=0)
+INTERVALS = {  # entry of the results → how its column says it beside its interval, and that
+  "delta": (signed, "ci95"),
+  "delta_stop": (signed, "ci95_stop"),
+  "elo": (_rating, "elo_ci95"),
+  "bradley_terry": (_rating, "bradley_terry_ci95"),
+}
+SAID = {  # any other entry → how its column says it; what is not here is said as it is
   **dict.fromkeys(("ci95", "ci95_stop"), interval),
   **dict.fromkeys(
     ("score", "score_stop", "gain", "gap", "margin", "zero_point", "spread", "kl_bound", "shift",
      "deviation", "wl", "ww", "ll", "lw"), fixed
   ),
   **dict.fromkeys(("tokens", "feedback_tokens", "answer_tokens", "samples", "reads", "kl"), _tenth),
-  **dict.fromkeys(("elo", "elo_spread", "bradley_terry"), _whole),
+  "elo_spread": _whole,
   "ece": _thousandth,
   **dict.fromkeys(
     ("accuracy", "balanced", "matched", "order", "ordered", "above", "below", "stopped", "refined",

@@ -14,11 +14,16 @@ import markupsafe
 
 from pit_jax.report import cells, palette
 
-# In px: line height, box padding, box distance, band title.
-LINE = 17
+# In px: line height, box padding, box distance, band title, and between two bands.
+LINE = 18
 PAD = 11
 GAP = 14
 HEADING = 40
+BETWEEN = 20
+LETTER = 7.0  # of a letter of a box, on average; a lowered one takes three quarters
+WIDEST = 225  # that a column of a wide drawing needs
+LOWERED = re.compile(r"\b([MRy])_([A-Za-z0-9]+)\b")
+MOST = 4  # columns that have room beside each other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +62,21 @@ class Placed:
 def draw(columns: Sequence[Column], wide: bool) -> str:
   """Draws a pipeline as an <svg> element in the page's colours; "" where there is nothing to draw.
 
-  A wide one has its columns side by side (245 px each), any other below each other (380 px wide).
+  A wide one has its columns side by side, unless they are too many, any other below each other.
+  Its unit is the page's px, as of other figures.
   """
   if not columns:
     return ""
-  placed, bands, size = (_wide if wide else _tall)([column.chains for column in columns])
+  side_by_side = wide and len(columns) <= MOST
+  placed, bands, size = (_wide if side_by_side else _tall)([column.chains for column in columns])
   boxes = [item for column in placed for chain in column for item in chain]
   titles = ", ".join(box.lines[0] for column in columns for chain in column.chains for box in chain)
   templates = jinja2.Environment(loader=jinja2.PackageLoader("pit_jax.report"), autoescape=True)
   templates.filters["lowered"] = _lowered
   drawing = templates.get_template("pipeline.svg.jinja").render(
-    shape="wide" if wide else "tall", size=size, titles=titles, palette=palette, first=PAD + 11,
-    bands=zip(bands, columns, strict=True), arrows=_arrows(placed, wide), boxes=boxes, step=LINE,
+    shape="wide" if wide else "narrow", size=size, titles=titles, palette=palette, first=PAD + 11,
+    bands=zip(bands, columns, strict=True), arrows=_arrows(placed, side_by_side), boxes=boxes,
+    step=LINE,
   )  # fmt: skip
 
   return palette.themed(drawing)
@@ -111,11 +119,12 @@ def rows(results: Mapping, fold: str) -> str:
 
 def _wide(columns):
   """Folds from left to right, chains from top to bottom."""
-  width = 225
-  distance = 20
+  count = len(columns)
+  width = min((palette.WIDE - BETWEEN * (count - 1)) // count, WIDEST)
+  columns = [[_wrapped(boxes, width - 24) for boxes in column] for column in columns]
   heights = [max(map(_stack, boxes)) + 2 * GAP for boxes in zip(*columns, strict=True)]
   *starts, below = itertools.accumulate(heights, initial=HEADING)
-  lefts = [fold * (width + distance) for fold in range(len(columns))]
+  lefts = [fold * (width + BETWEEN) for fold in range(count)]
   placed = [
     [_pile(boxes, left + 12, start, width - 24, chain)
      for chain, (boxes, start) in enumerate(zip(column, starts, strict=True))]
@@ -132,18 +141,46 @@ def _tall(columns):
   bands = []
   below = 0
   chains = len(columns[0])
-  width = (380 - 24 - (chains - 1) * GAP) // chains
+  width = (palette.NARROW - 24 - (chains - 1) * GAP) // chains
+  columns = [[_wrapped(boxes, width) for boxes in column] for column in columns]
 
   for column in columns:
     height = HEADING + max(_stack(boxes) for boxes in column) + GAP
-    bands.append((0, below, 380, height))
+    bands.append((0, below, palette.NARROW, height))
     placed.append([
       _pile(boxes, 12 + chain * (width + GAP), below + HEADING, width, chain)
       for chain, boxes in enumerate(column)
     ])  # fmt: skip
-    below += height + 20
+    below += height + BETWEEN
 
-  return placed, bands, (380, below - 20)
+  return placed, bands, (palette.NARROW, below - BETWEEN)
+
+
+def _wrapped(boxes: Sequence[Box], width: int) -> list[Box]:
+  """Returns boxes of this width in px whose lines have room in them."""
+  most = int((width - 2 * PAD) / LETTER)
+  return [
+    dataclasses.replace(box, lines=tuple(part for line in box.lines for part in _parts(line, most)))
+    for box in boxes
+  ]
+
+
+def _parts(line: str, most: int) -> list[str]:
+  """Breaks a line between words, so that no part has room for more letters than that."""
+  parts = [""]
+  for word in line.split():
+    longer = f"{parts[-1]} {word}".strip()
+    if parts[-1] and _letters(longer) > most:
+      parts.append(word)
+    else:
+      parts[-1] = longer
+
+  return parts
+
+
+def _letters(text: str) -> float:
+  lowered = sum(len(index) for _, index in LOWERED.findall(text))
+  return len(LOWERED.sub(r"\1\2", text)) - lowered / 4
 
 
 def _stack(boxes: Sequence[Box]) -> int:
@@ -202,6 +239,6 @@ def _samples(sampler: Placed, stage: Placed, wide: bool) -> str:
 def _lowered(text: str) -> markupsafe.Markup:
   """Sets M_P and its like with a lowered index, in a way every browser knows."""
   # dy moves all that follows; a letter of no width brings the line back up.
-  lowered = r'\1<tspan dy="3" font-size="9.5">\2</tspan><tspan dy="-3">​</tspan>'
+  lowered = r'\1<tspan dy="3" font-size="12">\2</tspan><tspan dy="-3">​</tspan>'
   escaped = str(markupsafe.escape(text))
-  return markupsafe.Markup(re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", lowered, escaped))
+  return markupsafe.Markup(LOWERED.sub(lowered, escaped))

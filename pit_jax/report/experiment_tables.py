@@ -22,10 +22,10 @@ def significant(results: Mapping) -> cells.Table | None:
     "T": lambda row: cells.plain(row.get("temperature")),
     "judge": lambda row: row["judge"],
     "win rate %": lambda row: cells.fixed(row["win_rate"], 1),
-    "standard error": lambda row: cells.fixed(row["standard_error"]),
+    "standard error %": lambda row: cells.fixed(row["standard_error"]),
     "p": lambda row: _small(row["p"]),
     "p, corrected": lambda row: _small(row["p_holm"]),
-    "detectable Δ": lambda row: cells.fixed(row["detectable"], 1),
+    "detectable Δ %": lambda row: cells.fixed(row["detectable"], 1),
   }
 
   unclear = sum(row["p_holm"] > significance.LEVEL for row in rows)
@@ -48,7 +48,7 @@ def power(results: Mapping) -> cells.Table | None:
   if not study:
     return None
   columns = {
-    "Δ": lambda row: cells.signed(row["delta"]),
+    "Δ %": lambda row: cells.signed(row["delta"]),
     "prompts needed": lambda row: f"{row['prompts']:,}",
   }
 
@@ -66,7 +66,7 @@ def agreement(results: Mapping) -> cells.Table:
   columns = {
     "judges": lambda row: " and ".join(row["judges"]),
     "of": lambda row: row["of"],
-    "κ": lambda row: cells.fixed(row["kappa"]),
+    "κ": lambda row: cells.within(row["kappa"], row["ci95"]),
     "95% interval": lambda row: cells.bounds(row["ci95"]),
     "same %": lambda row: cells.fixed(row["agreement"], 1),
     "same, no ties %": lambda row: cells.fixed(row["decided"], 1),
@@ -91,12 +91,12 @@ def length(results: Mapping) -> cells.Table:
     "system": lambda row: row["a"],
     "against": lambda row: row["b"],
     "judge": lambda row: row["judge"],
-    "longer by": lambda row: cells.signed(row["tokens"]),
-    "Δ": lambda row: cells.signed(row["delta"]),
-    "Δ controlled": of("controlled", "delta", cells.signed),
+    "longer by, tokens": lambda row: cells.signed(row["tokens"]),
+    "Δ %": lambda row: cells.signed(row["delta"], row.get("ci95")),
+    "Δ controlled %": of("controlled", "delta", cells.signed),
     "controlled 95%": of("controlled", "ci95", cells.interval),
     "not controlled": lambda row: row["controlled"].get("reason") or cells.BLANK,
-    "Δ matched": of("matched", "delta", cells.signed),
+    "Δ matched %": of("matched", "delta", cells.signed),
     "matched 95%": of("matched", "ci95", cells.interval),
     "prompts": of("matched", "n", cells.plain),
   }
@@ -124,7 +124,9 @@ def correlations(results: Mapping) -> cells.Table:
 
   for judge in judges:
     # A default keeps the judge of this turn; a closure would see that of the last one.
-    columns[judge] = lambda row, judge=judge: cells.fixed(row[judge]["correlation"])
+    columns[judge] = lambda row, judge=judge: cells.within(
+      row[judge]["correlation"], row[judge]["ci95"]
+    )
     columns[f"{judge} 95%"] = lambda row, judge=judge: cells.bounds(row[judge]["ci95"])
 
   note = "Spearman's rank correlation of a judge's score and the answer's length, in each system."
@@ -141,13 +143,13 @@ def knee(results: Mapping) -> cells.Table:
   rows = [chain for chain in section.get("chains", ()) if chain["since"]]
   columns = {
     "chain": lambda row: row["chain"],
-    "from KL": lambda row: cells.fixed(row["points"][_best(row)["index"]]["kl"]),
-    "to KL": lambda row: cells.fixed(row["points"][-1]["kl"]),
+    "knee": _knee,
+    "from KL, nats": lambda row: cells.fixed(row["points"][_best(row)["index"]]["kl"]),
+    "to KL, nats": lambda row: cells.fixed(row["points"][-1]["kl"]),
     "proxy": lambda row: row["proxy"],
     "its change": lambda row: _change(_best(row), "proxy"),
     "judge": lambda row: judge or cells.BLANK,
     "the judge's": lambda row: _change(_best(row), "judge"),
-    "knee": _knee,
   }
 
   note = (
@@ -158,7 +160,7 @@ def knee(results: Mapping) -> cells.Table:
     "many prompts cannot tell."
   )
 
-  return cells.select("knee", "Over-optimised?", rows, columns, note=note)
+  return cells.select("knee", "Over-optimised?", rows, columns, note=note, words=2)
 
 
 def frontier(results: Mapping) -> cells.Table:
@@ -176,11 +178,11 @@ def frontier(results: Mapping) -> cells.Table:
     "checkpoint of": lambda row: row["stage"],
     "optimises": lambda row: row["optimised"],
     "step": lambda row: str(row["step"]),
-    "KL": lambda row: cells.fixed(row["kl"]),
+    "KL, nats": lambda row: cells.within(row["kl"], row["kl_ci95"]),
     "KL 95%": lambda row: cells.bounds(row["kl_ci95"]),
-    "proxy": lambda row: cells.fixed(row["proxy"]),
+    "proxy": lambda row: cells.within(row["proxy"], row["proxy_ci95"]),
     "proxy 95%": lambda row: cells.bounds(row["proxy_ci95"]),
-    f"{judge}": lambda row: cells.fixed(row.get("judge")),
+    f"{judge}": lambda row: cells.within(row.get("judge"), row.get("judge_ci95")),
     f"{judge} 95%": lambda row: cells.bounds(row.get("judge_ci95")),
   }
 

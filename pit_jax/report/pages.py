@@ -1,33 +1,35 @@
 """Writes what a run found: results.json, one self-contained page, and the figures as PNGs."""
 
-import base64
-import hashlib
-import io
 import json
 import math
 import os
 import pathlib
-import re
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import markupsafe
 import numpy as np
-import rich.box
-import rich.console
-import rich.measure
-import rich.table
 
 from pit_jax import hosts
-from pit_jax.report import cells, diagram, palette, plots, presentation, revisions, tabular, verdict
+from pit_jax.report import (
+  advice,
+  plots,
+  presentation,
+  printed,
+  rendering,
+  summary,
+  tabular,
+  verdict,
+)
 from pit_jax.storage import places
 
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
 REQUIRED = ("recipe", "seconds", "systems", "comparisons")
 MAPPINGS = {
   **dict.fromkeys(("seconds", "systems", "stages", "reward_models", "data", "absent"), ()),
-  **dict.fromkeys(("sampling", "speeds", "judges", "config"), ()),
+  **dict.fromkeys(("sampling", "speeds", "judges", "config", "made"), ()),
   "gap_order": ("wl", "ww", "ll", "lw", "accuracy"),
   "power": ("needed",),
   "length": ("comparisons", "correlations"),
@@ -45,6 +47,7 @@ LISTS = {
   "rounds": ("k",),
   "temperature": ("t", "system"),
   "samples": ("prompt", "judge", "outcome", "worse_after", "finding", "kept", "stopped", "rounds"),
+  "answers": ("rank", "prompt", "judge", "change", "improved", "answers"),
   "ratings": ("system", "judge", "elo", "bradley_terry"),
   "agreement": ("judges", "kappa"),
   "cost": ("system", "budget", "judge", "tokens", "samples", "reads", "score", "n"),
@@ -57,7 +60,8 @@ def write(
 ) -> pathlib.Path:
   """Writes WORKDIR/report/{results.json, report.html, *.png}; returns the path of report.html.
 
-  The page needs no other file and no network.
+  The page needs no other file and no network; it links what lies beside it. summary.png has the
+  size of a card that other pages show for a link.
 
   Args:
     results: the figures of a run, as described in the README; `recipe`, `seconds`, `systems` and
@@ -75,15 +79,23 @@ def write(
   _replace(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
   shown = verdict.presentable(results, method)
   figures = [figure for section in tabular.sections(method) for figure in section.figures]
-  captions = {figure.name: figure.caption for figure in figures}
-  elements = {}
-  for name, figure in plots.draw(figures, shown, method).items():
+  drawings = {is_wide: plots.draw(figures, shown, method, is_wide) for is_wide in (True, False)}
+  for name, figure in drawings[True].items():
     plots.save(figure, directory / f"{name}.png")
-    elements[name] = markupsafe.Markup(plots.svg(figure, captions[name]))
+  summary.save(results, shown, method, directory / "summary.png")
 
+  captions = {figure.name: figure.caption for figure in figures}
+  elements = {name: _element(drawings, name, captions[name]) for name in drawings[True]}
   page = directory / "report.html"
-  _replace(page, _render(results, shown, method, elements))
+  _replace(page, rendering.render(results, shown, method, elements, directory))
   return page
+
+
+def _element(drawings: Mapping[bool, Mapping], name: str, caption: str) -> markupsafe.Markup:
+  """Returns a figure as two drawings, of which the page shows the one that fits its width."""
+  kinds = {True: "wide", False: "narrow"}
+  drawn = (plots.svg(drawings[is_wide][name], caption, kinds[is_wide]) for is_wide in kinds)
+  return markupsafe.Markup("".join(drawn))
 
 
 def publish(
@@ -93,54 +105,36 @@ def publish(
   if not hosts.is_first():
     return
   page = write(results, workdir, method)
-  print(tables(results, method))
+  print(tables(results, method, min(shutil.get_terminal_size().columns, printed.WIDEST)))
   places.push()
   print(f"report: {places.address(page)}")
 
 
 def tables(
-  results: Mapping, method: presentation.Presentation = presentation.ANY, width: int = 100
+  results: Mapping, method: presentation.Presentation = presentation.ANY, width: int = 80
 ) -> str:
   """Returns the headline and the page's tables as text for a terminal of so many characters.
 
   What it takes and raises is otherwise as for `write`.
   """
   results = check(results)
-  console = rich.console.Console(file=io.StringIO(), width=width, color_system=None)
-  console.print(verdict.headline(results, method), highlight=False)
   claims, remark = method.claims(results)
-  for line in filter(None, [*(claim.sentence for claim in claims), remark]):
-    console.print(f"\n{line}", highlight=False)
+  sentences = [verdict.headline(results, method), *advice.of_run(results, method)]
+  sentences += [*(claim.sentence for claim in claims), remark]
+  parts = [_filled(sentence, width) for sentence in sentences if sentence]
 
   for table in tabular.build(verdict.presentable(results, method), method).values():
     if table.is_folded or not table.is_printed:
       continue
-    console.print(f"\n{table.title}", highlight=False)
-    console.print(_grid(table, console), highlight=False, end="", crop=False, no_wrap=True)
-    if table.note:
-      console.print(table.note, highlight=False)
+    lines = [table.title, "", printed.grid(table, width)]
+    parts.append("\n".join([*lines, *([_filled(table.note, width)] if table.note else [])]))
 
-  for note in results.get("notes", ()):
-    console.print(f"\nNote: {note}", highlight=False)
-  return console.file.getvalue()
+  parts += [_filled(f"Note: {note}", width) for note in results.get("notes", ())]
+  return "\n\n".join(parts) + "\n"
 
 
-def _grid(table: cells.Table, console: rich.console.Console) -> rich.table.Table:
-  """Returns a table for a terminal, wider than that where its words and numbers have no room."""
-  drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-  for index, column in enumerate(table.columns):
-    is_words = index < table.words
-    parts = [part for row in (table.columns, *table.rows) for part in row[index].split()]
-    width = max(map(len, parts), default=1)  # a name that is cut off is none
-    justify = "left" if is_words else "right"
-    drawn.add_column(column, justify=justify, no_wrap=not is_words, min_width=width)
-
-  for row in table.rows:
-    drawn.add_row(*row)
-  # Measured as if lines had no end: a number that is cut off says another one.
-  needed = rich.measure.Measurement.get(console, console.options.update(width=1_000), drawn).minimum
-  drawn.width = needed if needed > console.width else None
-  return drawn
+def _filled(text: str, width: int) -> str:
+  return textwrap.fill(text, width, break_on_hyphens=False)
 
 
 def check(results: Mapping) -> dict[str, Any]:
@@ -204,58 +198,3 @@ def _replace(path: pathlib.Path, text: str) -> None:
   unfinished = path.with_name(path.name + ".unfinished")
   unfinished.write_text(text, encoding="utf-8")
   unfinished.replace(path)
-
-
-def _render(
-  results: Mapping, shown: Mapping, method: presentation.Presentation, drawn: Mapping[str, str]
-) -> str:
-  # Sections may be absent: a template may ask for keys of what is not there.
-  templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("pit_jax.report"), undefined=jinja2.ChainableUndefined,
-    autoescape=True, trim_blocks=True, lstrip_blocks=True,
-  )  # fmt: skip
-  templates.filters |= {"letters": _letters, "fixed": cells.fixed, "themed": palette.themed}
-  templates.globals |= {
-    "mark": revisions.mark, "colour": method.colour, "palette": palette, "duration": cells.duration
-  }  # fmt: skip
-  # The page allows no script but this one, by its hash; so it is not rendered.
-  script = templates.loader.get_source(templates, "filter.js")[0]
-  claims, remark = method.claims(results)
-  columns = (method.diagram or diagram.of_stages)(results)
-  digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-  return templates.get_template("report.html.jinja").render(
-    results=results,
-    recipe=pathlib.PurePath(results["recipe"]).stem,  # a recipe of the user's own is a path
-    method=method,
-    headline=verdict.headline(results, method),
-    key_figures=verdict.key_figures(shown),
-    claims=claims,
-    claims_remark=remark,
-    gate=verdict.gate(results, method),
-    sections=[
-      (section, tabular.of_section(section, shown, method)) for section in tabular.sections(method)
-    ],
-    data=tabular.data(shown),
-    figures=drawn,
-    pipelines=[markupsafe.Markup(diagram.draw(columns, wide)) for wide in (True, False)],
-    config=list(_flatten(results.get("config", {}))),
-    ledger=shown.get("ledger"),
-    samples=shown.get("samples"),
-    script=markupsafe.Markup(script),
-    script_hash=f"sha256-{digest}",
-  )
-
-
-def _flatten(config: Mapping, prefix: str = ""):
-  for key, value in config.items():
-    if isinstance(value, Mapping) and value:
-      yield from _flatten(value, f"{prefix}{key}.")
-    else:
-      yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False)
-
-
-def _letters(text: str) -> markupsafe.Markup:
-  """Sets R_P, M_P, y_w and their like with a lowered index."""
-  escaped = str(markupsafe.escape(text)).replace("&#39;", "’")
-  return markupsafe.Markup(re.sub(r"\b([MRy])_([A-Za-z0-9]+)\b", r"\1<sub>\2</sub>", escaped))

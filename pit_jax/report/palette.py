@@ -32,6 +32,8 @@ PAGE = {
   "band": ("#f3f1ec", "#1f2228"),  # behind what belongs together
   "accent": ("#0b7267", "#5fc2b4"),
   "remark": ("#d5b46b", "#d5b46b"),
+  "worse": ("#9a4f1f", "#e08a52"),  # words that say so
+  "shadow": ("#c9c5bb", "#000000"),  # where a table goes on beside what is seen
   "gone": ("#f6e3d8", "#4a2d22"),  # behind words that a revision took out
   "new": ("#d6ece6", "#123f39"),  # and behind those it put in
 }
@@ -52,12 +54,14 @@ DARK = {  # a figure's colour → what it is in the dark scheme
   "#a3705c": "#d39d87",
   "#c9a878": "#d9bd90",
 }
-WIDTH = 5.4  # inches; a phone shows this at 390 px, where 1 pt of type is 1 px
+WIDE = 880  # px of the page's column, and of figures for it
+NARROW = 328  # and of those of a small phone
+WIDTH = 5.4  # inches of a figure that is drawn once, for a desk and a phone
 STYLE = {
   "font.family": "sans-serif",
   "font.sans-serif": ["DejaVu Sans"],
-  "font.size": 9.5,
-  "axes.titlesize": 9.5,
+  "font.size": 12.5,  # px of the page, see panels.py
+  "axes.titlesize": 12.5,
   "axes.titlelocation": "left",
   "axes.titlecolor": INK,
   "axes.labelcolor": QUIET,
@@ -71,11 +75,11 @@ STYLE = {
   "grid.linewidth": 0.7,
   "xtick.color": QUIET,
   "ytick.color": QUIET,
-  "xtick.labelsize": 9,
-  "ytick.labelsize": 9,
+  "xtick.labelsize": 12,
+  "ytick.labelsize": 12,
   "text.color": INK,
   "legend.frameon": False,
-  "legend.fontsize": 9,
+  "legend.fontsize": 12.5,
   "lines.linewidth": 1.8,
   "svg.fonttype": "none",
   "svg.hashsalt": "pit_jax",  # the same figure gives the same bytes

@@ -1,8 +1,4 @@
-"""The report's figures, drawn from results.json alone.
-
-Every figure is about as wide as a phone's page is, so that its letters stay readable there; a
-desktop page sets two side by side.
-"""
+"""The report's figures, drawn from results.json alone, each for a wide page and for a phone."""
 
 import io
 import itertools
@@ -14,35 +10,35 @@ import markupsafe
 import matplotlib
 import matplotlib.axes
 import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 
 from pit_jax.report import palette, panels, presentation, verdict
 
-# Metrics of reinforcement learning.
-SCORE = "objective/score"
-KL = "objective/kl"
-
 
 def draw(
-  figures: Sequence[presentation.Figure], results: Mapping, method: presentation.Presentation
+  figures: Sequence[presentation.Figure],
+  results: Mapping,
+  method: presentation.Presentation,
+  is_wide: bool = True,
 ) -> dict[str, matplotlib.figure.Figure]:
   """Draws those figures of a page that the results have numbers for; by name, in their order.
 
   The results are checked, and without what a shut gate holds back.
   """
   with matplotlib.rc_context(palette.STYLE):
-    drawn = {figure.name: figure.draw(results, method) for figure in figures}
+    drawn = {figure.name: figure.draw(results, method, is_wide) for figure in figures}
   return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def svg(figure: matplotlib.figure.Figure, label: str) -> str:
+def svg(figure: matplotlib.figure.Figure, label: str, kind: str = "") -> str:
   """Returns the figure as an <svg> element with the page's width, typeface and colours.
 
-  Its label is a sentence for those who cannot see it.
+  Its label is a sentence for those who cannot see it, its kind a class of the page's style.
   """
   buffer = io.StringIO()
-  with matplotlib.rc_context(palette.STYLE):
+  # Two drawings of a figure on one page: what they refer to must not have the same names.
+  salt = {"svg.hashsalt": f"{palette.STYLE['svg.hashsalt']} {kind} {label}"}
+  with matplotlib.rc_context(palette.STYLE | salt):
     # Without a date the same results make the same page.
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
 
@@ -51,17 +47,21 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
   # The page sets the width; that of the drawing, in pt, would stand against it.
   head = re.sub(r'\s(width|height)="[^"]*pt"', "", head)
   body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+  body = re.sub(r'<g id="[^"]*"', "<g", body)  # as many figures say; nothing refers to groups
   body = re.sub("'DejaVu Sans'(, sans-serif)?", "var(--sans)", body)
-  return palette.themed(f'{head} role="img" aria-label="{markupsafe.escape(label)}">{body}'.strip())
+  about = f'class="{kind}" role="img" aria-label="{markupsafe.escape(label)}"'
+  return palette.themed(f"{head} {about}>{body}".strip())
 
 
 def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
   """Writes the figure as a PNG on white, in light colours."""
   with matplotlib.rc_context(palette.STYLE):
-    figure.savefig(path, dpi=200, facecolor=palette.WHITE, metadata={"Software": None})
+    figure.savefig(path, dpi=144, facecolor=palette.WHITE, metadata={"Software": None})
 
 
-def _forest(results: Mapping, method: presentation.Presentation) -> matplotlib.figure.Figure | None:
+def _forest(
+  results: Mapping, method: presentation.Presentation, is_wide: bool
+) -> matplotlib.figure.Figure | None:
   """Δ with its interval: a line per pair of systems, a marker per judge."""
   judged = [row for row in results["comparisons"] if row["n"]]
   whole = [row for row in judged if row.get("seed") in (None, "all")] or judged
@@ -75,26 +75,28 @@ def _forest(results: Mapping, method: presentation.Presentation) -> matplotlib.f
     lines.setdefault(_pair_label(row, whole), []).append(row)
   judges = list(dict.fromkeys(row["judge"] for row in whole))
   markers = palette.markers(judges)
-  figure, ((axes,),) = panels.make_figure(0.85 + 0.31 * len(lines))
+  each = 14 + 9 * max(map(len, lines.values()))
+  height = panels.lines_height(len(lines), is_wide, each)
+  figure, ((axes,),) = panels.make_figure(is_wide, height)
 
-  for height, rows in enumerate(lines.values()):
+  for place, rows in enumerate(lines.values()):
     rows.sort(key=lambda row: judges.index(row["judge"]))
     for index, row in enumerate(rows):
       offset = 0.21 * (index - (len(rows) - 1) / 2)
       # The first judge has a full marker, the others hollow ones of their own form.
       colour = method.colour(row["a"])
       face = colour if row["judge"] == judges[0] else palette.WHITE
-      at = height + offset
-      axes.plot(row["ci95"], [at, at], color=colour, linewidth=1.5, solid_capstyle="round")
+      at = place + offset
+      axes.plot(row["ci95"], [at, at], color=colour, linewidth=1.6, solid_capstyle="round")
       axes.plot(
         row["delta"], at, color=colour, marker=markers[row["judge"]], markerfacecolor=face,
-        linestyle="none", markersize=4.5,
+        linestyle="none", markersize=6,
       )  # fmt: skip
 
   others = sum(rows[0]["b"] == baseline for rows in lines.values())
-  if 0 < others < len(lines):
+  if is_wide and 0 < others < len(lines):
     axes.axhline(others - 0.5, color=palette.EDGE, linewidth=0.8)
-  _forest_axes(axes, list(lines), markers)
+  _forest_axes(axes, list(lines), markers, is_wide)
   return figure
 
 
@@ -109,150 +111,96 @@ def _pair_label(row: Mapping, rows: Sequence[Mapping]) -> str:
   return label if seed in (None, "all") else f"{label}, seed {seed}"
 
 
-def _forest_axes(axes: matplotlib.axes.Axes, labels: list[str], markers: Mapping[str, str]) -> None:
+def _forest_axes(
+  axes: matplotlib.axes.Axes, labels: list[str], markers: Mapping[str, str], is_wide: bool
+) -> None:
   axes.axvline(0, color=palette.INK, linewidth=0.9)
-  axes.set_yticks(range(len(labels)), labels)
-  _of_names(axes)
-  axes.set_ylim(len(labels) - 0.4, -0.6)
+  panels.name_lines(axes, labels, is_wide)
   axes.set_xlabel("Δ, % of prompts")
 
   for place, (judge, marker) in enumerate(markers.items()):
     face = palette.WHITE if place else palette.QUIET
-    axes.plot([], [], marker, color=palette.QUIET, markerfacecolor=face, label=judge)
+    style = {"markersize": 6, "markerfacecolor": face, "color": palette.QUIET}
+    axes.plot([], [], marker, label=judge, **style)
 
-  axes.figure.legend(loc="outside upper left", ncols=len(markers), handletextpad=0.1)
-
-
-def _of_names(axes: matplotlib.axes.Axes) -> None:
-  """Gives the look of a vertical axis whose ticks are names."""
-  axes.tick_params(axis="y", length=0, labelcolor=palette.INK)
-  axes.spines["left"].set_visible(False)
-  axes.grid(axis="y", visible=False)
+  panels.shared_legend(axes.figure, is_wide)
 
 
-def _scores(results: Mapping, method: presentation.Presentation) -> matplotlib.figure.Figure | None:
+def _scores(
+  results: Mapping, method: presentation.Presentation, is_wide: bool
+) -> matplotlib.figure.Figure | None:
   systems = results["systems"].items()
   scored = {name: row["score"] for name, row in systems if row.get("score") is not None}
   if not scored:
     return None
-  figure, ((axes,),) = panels.make_figure(0.55 + 0.3 * len(scored))
-  axes.barh([*scored], [*scored.values()], color=[*map(method.colour, scored)], height=0.6)
+  figure, ((axes,),) = panels.make_figure(is_wide, panels.lines_height(len(scored), is_wide))
+  places = range(len(scored))
+  thickness = 0.62 if is_wide else 0.36
+  axes.barh(places, [*scored.values()], color=[*map(method.colour, scored)], height=thickness)
 
   for height, value in enumerate(scored.values()):
     shift, align = (-5, "right") if value < 0 else (5, "left")
     axes.annotate(
       panels.number(value), (value, height), (shift, 0), textcoords="offset points", va="center",
-      ha=align, fontsize=9,
+      ha=align,
     )  # fmt: skip
 
-  axes.invert_yaxis()
-  _of_names(axes)
-  axes.margins(x=0.12)
+  panels.name_lines(axes, [*scored], is_wide)
+  axes.margins(x=0.14)
   axes.set_xlabel(f"mean {verdict.score_judge(results)} score")
 
   return figure
 
 
-def _frontier(results: Mapping, _) -> matplotlib.figure.Figure | None:
-  """Proxy and judge over KL, a row of panels per chain; a knee is a dotted line."""
+def _frontier(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure | None:
+  """Proxy and judge over KL, a panel for each of every chain; a knee is a dotted line."""
   section = results.get("frontier", {})
-  chains = section.get("chains", ())
-  if not chains:
-    return None
-  width = 2 if section["judge"] else 1
-  figure, rows = panels.make_figure(0.4 + 2.1 * len(chains), nrows=len(chains), ncols=width)
   tints = itertools.cycle((palette.BLUE, palette.TEAL))
+  shown = []
+  for chain, tint in zip(section.get("chains", ()), tints, strict=False):
+    shown.append((chain, "proxy", f"{chain['chain']}: {chain['proxy']}, deviations", tint))
+    if section["judge"]:
+      shown.append((chain, "judge", f"{chain['chain']}: {section['judge']} score", tint))
 
-  for axes, chain, tint in zip(rows, chains, tints, strict=False):
-    names = {"proxy": chain["proxy"], "judge": section["judge"]}
-    for panel, (key, name) in zip(axes, names.items(), strict=False):
-      _over_kl(panel, chain, key, tint)
-      panel.set_title(f"{chain['chain']}: {name}")
+  if not shown:
+    return None
+  titles = [title for _, _, title, _ in shown]
+  figure, drawn = panels.make_panels(titles, is_wide, height=230, columns=2)
+  for axes, (chain, key, _, tint) in zip(drawn, shown, strict=True):
+    _over_kl(axes, chain, key, tint)
 
-  for panel in rows[-1]:
-    panel.set_xlabel("KL, nats per response")
   return figure
 
 
 def _over_kl(axes: matplotlib.axes.Axes, chain: Mapping, key: str, tint: str) -> None:
-  """Draws one quantity of a chain's checkpoints in their order, joined along training."""
-  points = chain["points"]
+  """Draws one quantity of a chain's checkpoints over their KL, each with its step."""
+  # In the order of KL: along training KL also falls, and a line through that order runs back.
+  points = sorted(chain["points"], key=lambda point: point["kl"])
   at, values = (np.array([point[name] for point in points]) for name in ("kl", key))
   low, high = np.array([point[f"{key}_ci95"] for point in points]).T
 
-  # Estimates of a KL near 0 may lie below it, where the axis has no root.
   axes.errorbar(
-    at.clip(min=0), values, (values - low, high - values), fmt="o-", color=tint, markersize=4,
-    linewidth=1.3, elinewidth=0.8,
+    at, values, (values - low, high - values), fmt="o-", color=tint, markersize=5, linewidth=1.3,
+    elinewidth=0.9,
   )  # fmt: skip
   if chain["knee"]:
     axes.axvline(chain["knee"]["kl"], color=palette.INK, linewidth=0.9, linestyle=(0, (1, 2)))
 
-  # Gain is about linear in the root of the KL at first (Gao et al. 2022).
-  axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
-  axes.set_xlim(left=0)
-  axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+  axes.margins(x=0.08)
+  axes.set_xlabel("KL, nats per response")
+  panels.few_ticks(axes)
 
 
-def _reinforcement(results: Mapping, _) -> matplotlib.figure.Figure | None:
-  """Reward and KL of every RL stage; the gold score is unknown to them and not here."""
-  keys = {SCORE: palette.TEAL, KL: palette.RUST}
-  stages = results.get("stages", {})
-  names = [name for name, stage in stages.items() if keys.keys() & stage.get("curve", {}).keys()]
-  if not names:
-    return None
-  figure, rows = panels.make_figure(0.3 + 1.45 * len(names), nrows=len(names), ncols=2)
-
-  for pair, name in zip(rows, names, strict=True):
-    for axes, (key, tint) in zip(pair, keys.items(), strict=True):
-      points = stages[name]["curve"].get(key, ())
-      if len(points):
-        axes.plot(*np.array(points, dtype=float).T, color=tint)
-
-    pair[0].set_title(f"{name}: reward")
-    pair[1].set_title("KL, nats")
-    pair[1].set_ylim(bottom=0)
-
-  for axes in rows[-1]:
-    axes.set_xlabel("step")
-  return figure
-
-
-def _losses(results: Mapping, _) -> matplotlib.figure.Figure | None:
-  """The first curve of every stage that reinforcement learning is not."""
-  curves = {}
-  for name, stage in results.get("stages", {}).items():
-    filled = {key: points for key, points in stage.get("curve", {}).items() if points}
-    if filled and not filled.keys() & {SCORE, KL}:
-      metric = next(iter(filled))
-      is_loss = metric.rpartition("/")[2] == "loss"
-      curves[name if is_loss else f"{name}: {metric}"] = filled[metric]
-
-  if not curves:
-    return None
-  count = (len(curves) + 1) // 2
-  figure, rows = panels.make_figure(0.3 + 1.45 * count, nrows=count, ncols=2)
-  for axes in rows.flat[len(curves) :]:
-    axes.set_visible(False)
-
-  for axes, (name, points) in zip(rows.flat, curves.items(), strict=False):
-    axes.plot(*np.array(points, dtype=float).T, color=palette.BLUE)
-    axes.set_title(name)
-    axes.set_xlabel("step")
-
-  return figure
-
-
-COMPARISONS = presentation.Figure("comparisons", "Wins minus losses, with 95% intervals.", _forest)
+COMPARISONS = presentation.Figure(
+  "comparisons",
+  "Wins minus losses of the first system over the second, with 95% intervals: right of 0 the first "
+  "one is better. A marker for each judge.",
+  _forest,
+)
 SCORES = presentation.Figure("scores", "Mean score of a response on held-out prompts.", _scores)
 FRONTIER = presentation.Figure(
   "frontier",
-  "The reward that training sees and a judge that it does not, over the KL they cost.",
+  "The reward that training sees and a judge that it does not, over the KL that a checkpoint has "
+  "from the model before RL: more to the right is further from it. A dotted line is a knee.",
   _frontier,
 )
-REINFORCEMENT = presentation.Figure(
-  "reinforcement",
-  "What reinforcement learning saw: its reward, and the KL it paid.",
-  _reinforcement,
-)
-LOSSES = presentation.Figure("losses", "Losses of the supervised stages.", _losses)

@@ -21,8 +21,9 @@ class Figure:
 
   name: str  # of its file, without the ending
   caption: str  # a sentence
-  # (results, presentation) → the figure; None where the results have no numbers for it.
-  draw: Callable[[Mapping, "Presentation"], Any]
+  # (results, presentation, whether it is for a wide page) → the figure; None where the results have
+  # no numbers for it.
+  draw: Callable[[Mapping, "Presentation", bool], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,6 @@ class Section:
   # results → a `cells.Table`, or None; a table without rows is left out.
   tables: Sequence[Callable[[Mapping], Any]]
   figures: Sequence[Figure] = ()
-  beside: bool = False  # whether the tables stand beside the first figure instead of below all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,9 @@ class Presentation:
   legend: str = ""  # what stands above samples, of the numbers beside their versions
   # Key of a sample → whose rounds on the same draft these are.
   others: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # What the page calls things → what they are, beside systems and judges; those it names are shown.
+  terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  stages: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name → what it does
   tags: Sequence[str] = ("preference-learning",)  # of the models' cards
 
   def colour(self, system: str) -> str:

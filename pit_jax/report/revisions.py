@@ -5,6 +5,8 @@ import re
 
 import markupsafe
 
+ALIKE = 0.5  # share of words, of 1
+
 
 def mark(before: str, after: str) -> markupsafe.Markup:
   """Returns a revision with the words that it took out (<del>) and put in (<ins>).
@@ -30,6 +32,12 @@ def mark(before: str, after: str) -> markupsafe.Markup:
       parts.append([is_shared, gone, came])
 
   return markupsafe.Markup("").join(_marked(*part) for part in parts)
+
+
+def alike(before: str, after: str) -> bool:
+  """Returns whether two texts share most of their words, so that what differs is worth marking."""
+  words = (before.split(), after.split())
+  return difflib.SequenceMatcher(None, *words, autojunk=False).ratio() >= ALIKE
 
 
 def _marked(is_shared: bool, gone: str, came: str) -> markupsafe.Markup:

@@ -4,13 +4,16 @@ import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from pit_jax.report import cells, experiment_tables, plots, presentation, verdict
-
-SPEEDS = {  # what is known of a stage → what is to be said of it
-  "tokens_per_second": "Tokens per second are those that a step reads or, in RL, samples, by the "
-  "median of the logged steps.",
-  "mfu": "MFU: the share of the devices' peak that the mathematics of such a step used.",
-}
+from pit_jax.report import (
+  cells,
+  curves,
+  experiment_tables,
+  glossary,
+  plots,
+  presentation,
+  training_tables,
+  verdict,
+)
 
 
 def build(results: Mapping, method: presentation.Presentation) -> dict[str, cells.Table]:
@@ -31,8 +34,10 @@ def of_section(
   section: presentation.Section, results: Mapping, method: presentation.Presentation
 ) -> list[cells.Table]:
   """Returns the tables of a section that the results have figures for."""
-  about = {name: {"about": system.about} for name, system in method.systems.items()}
-  systems = {name: about.get(name, {}) | row for name, row in results["systems"].items()}
+  systems = {
+    name: {**row, "about": glossary.about(name, results, method)}
+    for name, row in results["systems"].items()
+  }
   tables = [maker({**results, "systems": systems}) for maker in section.tables]
   return [table for table in tables if table is not None and table.rows]
 
@@ -42,6 +47,11 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
   if len({row.get("temperature") for row in rows}) == 1 and rows[0].get("temperature") is not None:
     note = f"All at temperature {rows[0]['temperature']}. {note}"
     rows = [{**row, "temperature": None} for row in rows]
+
+  # So do the judge, where it is one for all, and its column.
+  if len(judges := {row["judge"] for row in rows}) == 1 and len(rows) > 1:
+    note = f"Judged by {judges.pop()}. {note}"
+    rows = [{**row, "judge": ""} for row in rows]
 
   failures = sum((collections.Counter(row.get("failures")) for row in rows), collections.Counter())
   if failures:
@@ -54,7 +64,7 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
     "T": lambda row: cells.plain(row.get("temperature")),
     "seed": lambda row: cells.plain(row.get("seed")),
     "judge": lambda row: row["judge"],
-    "Δ": lambda row: cells.signed(row["delta"]),
+    "Δ %": lambda row: cells.signed(row["delta"], row["ci95"]),
     "95% interval": lambda row: cells.interval(row["ci95"]),
     "over seeds": lambda row: cells.interval(row.get("over_seeds", {}).get("ci95")),
     "win %": lambda row: cells.fixed(row["win"], 1),
@@ -78,19 +88,43 @@ def _compared(results: Mapping, of_controls: bool) -> list[Mapping]:
 
 
 def comparisons(results: Mapping) -> cells.Table:
-  """Systems against each other, but for controls."""
-  rows = _compared(results, of_controls=False)
+  """Systems against each other, but for controls, each pair under the judge believed most."""
+  rows = _first(_compared(results, of_controls=False))
   note = "Δ = win − lose, in percent of prompts. The interval comes from resampling prompts."
   if any("over_seeds" in row for row in rows):
     note += " That over seeds is a 95% t interval of the seeds' own Δ."
 
-  if chosen := next((row for row in rows if row.get("chosen_by") == row["judge"]), None):
+  compared = results["comparisons"]
+  if chosen := next((row for row in compared if row.get("chosen_by") == row["judge"]), None):
     note += (
       f" Best temperatures are those that {chosen['judge']} likes best, on prompts that are not "
       "compared here: its own row flatters them."
     )
 
   return _versus("comparisons", "Comparisons", rows, note)
+
+
+def other_judges(results: Mapping) -> cells.Table:
+  """The same pairs under every other judge."""
+  rows = _compared(results, of_controls=False)
+  first = _first(rows)
+  others = [row for row in rows if row not in first]
+  note = "Δ = win − lose, in percent of prompts."
+  table = _versus("other_judges", "The same under the other judges", others, note)
+  return dataclasses.replace(table, is_folded=True)
+
+
+def _first(rows: Sequence[Mapping]) -> list[Mapping]:
+  """Returns of every pair at every temperature the row of the judge that is believed most.
+
+  One that could not judge most of the prompts comes after all others.
+  """
+  order = verdict.believed(rows)
+  best: dict[tuple, Mapping] = {}
+  for row in sorted(rows, key=lambda row: (not verdict.is_judged(row), order.index(row["judge"]))):
+    best.setdefault((row["a"], row["b"], row.get("temperature")), row)
+
+  return [row for row in rows if any(row is kept for kept in best.values())]
 
 
 def controls(results: Mapping) -> cells.Table:
@@ -127,18 +161,22 @@ def systems(results: Mapping) -> cells.Table:
     "what it is": lambda row: row.get("about", ""),
     f"{verdict.score_judge(results)} score": lambda row: cells.fixed(row.get("score")),
     "tokens": lambda row: cells.fixed(row.get("tokens"), 1),
+    "repetition": lambda row: cells.percent(row.get("repetition")),
   }
 
   # Every other key is a column of its own; `score_JUDGE` is the score of that judge.
-  named = {"name", "about", "score", "tokens", f"score_{verdict.score_judge(results)}"}
+  named = {"name", "about", "score", "tokens", "repetition"}
+  named.add(f"score_{verdict.score_judge(results)}")
   for key in dict.fromkeys(key for row in rows for key in row if key not in named):
     judge = key.removeprefix("score_")
     label = key.replace("_", " ") if judge == key else f"{judge} score"
-    columns[label] = lambda row, key=key: cells.plain(row.get(key))
+    render = cells.plain if judge == key else cells.fixed
+    columns[label] = lambda row, key=key, render=render: render(row.get(key))
 
   note = (
-    "Tokens are the mean length of a response; an improver's come on top of its draft's. A system "
-    "with a number of prompts was measured on these alone."
+    "Tokens are the mean length of a response; an improver's come on top of its draft's. "
+    "Repetition is the share of three-token sequences that stood earlier in the same answer. A "
+    "system with a number of prompts was measured on these alone."
   )
   for name, reason in results.get("absent", {}).items():
     note += f" {name} is not among them: {reason}."
@@ -179,43 +217,6 @@ def _agreement(value: Mapping | float | int | None) -> str:
   return f"{cells.percent(value['fraction'])} of {value['n']:,}"
 
 
-def stages(results: Mapping) -> cells.Table:
-  """Every stage with its steps, speed and time."""
-  seconds = results["seconds"]
-  trained, speeds = (results.get(section, {}) for section in ("stages", "speeds"))
-  rows = [
-    {"name": name, "seconds": seconds.get(name), **trained.get(name, {}), **speeds.get(name, {})}
-    for name in dict.fromkeys([*trained, *seconds])
-  ]
-  rows.append({"name": "total", "seconds": sum(seconds.values())})
-
-  columns = {
-    "stage": lambda row: row["name"],
-    "steps": lambda row: cells.fixed(row.get("steps"), 0),
-    "tokens/s": lambda row: cells.fixed(row.get("tokens_per_second"), 0),
-    "MFU": lambda row: cells.percent(row.get("mfu")),
-    "time": lambda row: cells.duration(row["seconds"]),
-  }
-  keys = {key for row in rows for key in row}
-
-  sentences = [text for key, text in SPEEDS.items() if key in keys]
-  note = " ".join([*sentences, _goodput(results)]).strip()
-  return cells.select("stages", "Stages", rows, columns, note=note)
-
-
-def _goodput(results: Mapping) -> str:
-  goodput = results.get("goodput")
-  if not goodput:
-    return ""
-  count = goodput["sessions"]
-  # The ledger ends with the last step: evaluation is in the table's total alone.
-  return (
-    f"Training took {count:,} {'process' if count == 1 else 'processes'}, "
-    f"{cells.duration(goodput['seconds'])} in all from begin to last step; "
-    f"{cells.percent(goodput['share'])} of that went into steps that were kept."
-  )
-
-
 def data(results: Mapping) -> cells.Table:
   """What the run was trained on."""
   facts = results.get("data", {})
@@ -226,15 +227,17 @@ def data(results: Mapping) -> cells.Table:
 
 COMPARED = presentation.Section(
   "How the systems compare",
-  (comparisons, experiment_tables.significant, seeds, controls, judges, systems),
+  (comparisons, other_judges, experiment_tables.significant, seeds, controls, judges, systems),
   (plots.COMPARISONS, plots.SCORES),
 )
 OPTIMISED = presentation.Section(
-  "Reward against KL", experiment_tables.OPTIMISED, (plots.FRONTIER,), beside=True
+  "Reward against KL", experiment_tables.OPTIMISED, (plots.FRONTIER,)
 )
 CERTAINTY = presentation.Section("How sure the figures are", experiment_tables.CERTAINTY)
-MODELS = presentation.Section("What the reward models know", (reward_models,), beside=True)
+MODELS = presentation.Section("What the reward models know", (reward_models,))
 TRAINING = presentation.Section(
-  "Training", (stages,), (plots.REINFORCEMENT, plots.LOSSES), beside=True
+  "Training",
+  (training_tables.reinforced, training_tables.stages),
+  (curves.REINFORCEMENT, curves.LOSSES),
 )
 SHARED = (COMPARED, OPTIMISED, CERTAINTY, MODELS, TRAINING)

@@ -1,5 +1,6 @@
 """What a run may claim: the headline, and what is held back while a gate of its method is shut."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,8 +69,9 @@ def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
   for judge in believed(results["comparisons"]):
     row = find(results["comparisons"], a, b, (judge,))
     if row:
-      low, high = (signed(bound) for bound in row["ci95"])
-      figures.append((f"Δ under {judge}", signed(row["delta"]), f"{low} to {high}"))
+      low, high = (signed(bound, digits(row["ci95"])) for bound in row["ci95"])
+      of = f"{low} to {high}, of {prompts(row):,} prompts"
+      figures.append((f"Δ under {judge}", f"{delta(row)}%", of))
 
   scores = [results["systems"].get(name, {}).get("score") for name in (b, a)]
   if figures and None not in scores:
@@ -126,15 +128,16 @@ def find(
 
 def interval_text(row: Mapping) -> str:
   """Returns a comparison's Δ with its interval, as `Δ = +3.1 (95% interval −0.4 to +6.6)`."""
-  return f"Δ = {signed(row['delta'])} ({bounds_text(row)})"
+  return f"Δ = {delta(row)}% ({bounds_text(row)})"
 
 
 def bounds_text(row: Mapping) -> str:
   """Returns the intervals of a comparison's Δ; its sign test too, where that does not agree."""
   low, high = row["ci95"]
-  text = f"95% interval {signed(low)} to {signed(high)}"
+  of = digits(row["ci95"])
+  text = f"95% interval {signed(low, of)} to {signed(high, of)}"
   if "over_seeds" in row:
-    bounds = " to ".join(signed(bound) for bound in row["over_seeds"]["ci95"])
+    bounds = " to ".join(signed(bound, of) for bound in row["over_seeds"]["ci95"])
     text += f" over prompts, {bounds} over {row['over_seeds']['seeds']} seeds"
 
   if low <= 0 <= high or direction(row):
@@ -147,10 +150,27 @@ def prompts(row: Mapping) -> int:
   return row["repeated"]["prompts"] if "repeated" in row else row["n"]
 
 
-def signed(value: float | int) -> str:
-  """Returns a number with one decimal, a sign, and a true minus."""
+def delta(row: Mapping) -> str:
+  """Returns a comparison's Δ with its sign and with the digits that its interval bears."""
+  return signed(row["delta"], digits(row["ci95"]))
+
+
+def signed(value: float | int, digits: int = 1) -> str:
+  """Returns a number with so many decimals, a sign, and a true minus."""
   # What rounds to 0 has no sign.
-  return f"{value:+.1f}".replace("-", "−") if round(value, 1) else "0.0"
+  sign = "+" if round(value, digits) else ""
+  return f"{value if sign else 0.0:{sign}.{digits}f}".replace("-", "−")
+
+
+def digits(bounds: Sequence[float | int | None] | None, most: int = 1) -> int:
+  """Returns how many decimals a number with an interval bears: two digits of half its width.
+
+  There are at most so many, as there are where no interval is known or it has no width.
+  """
+  if not bounds or None in bounds or bounds[1] <= bounds[0]:
+    return most
+  half = (bounds[1] - bounds[0]) / 2
+  return min(max(1 - math.floor(math.log10(half)), 0), most)
 
 
 def _sentence(row: Mapping, method: presentation.Presentation) -> str:

@@ -1,7 +1,8 @@
-"""Timing and goodput: the parts of a step, traces for XProf, and steps that were kept."""
+"""Timing and goodput: parts of a step, compiling, traces for XProf, and steps that were kept."""
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -14,6 +15,10 @@ import jax
 from pit_jax import hosts
 
 SIGN_OF_LIFE = 10.0  # seconds between two that are written down, checkpoints apart
+COMPILING = (
+  "/jax/core/compile/jaxpr_to_mlir_module_duration",
+  "/jax/core/compile/backend_compile_duration",
+)
 
 # (what was measured in a step, its seconds) → what its speed is known by.
 Speed = Callable[[Mapping[str, float], float], Mapping[str, float]]
@@ -26,11 +31,13 @@ class Phases:
     self._speed = speed
     self._is_on = False
     self._seconds = {}
+    self._compiled = 0.0
 
   def begin(self, is_on: bool, pending: Any) -> None:
     """Begins a step; one that is measured first waits for what is under way."""
     self._is_on = is_on
     self._seconds = {}
+    self._compiled = compiled()
     if is_on:
       jax.block_until_ready(pending)
 
@@ -46,10 +53,30 @@ class Phases:
     return result
 
   def metrics(self, measured: Mapping[str, float]) -> dict[str, float]:
-    """Returns the seconds of a step that was measured, and its speed."""
+    """Returns the seconds of a step that was measured, those of compiling too, and its speed."""
     if not self._seconds:
       return {}
-    return {**self._seconds, **self._speed(measured, sum(self._seconds.values()))}
+    speed = self._speed(measured, sum(self._seconds.values()))
+    return {**self._seconds, "perf/time_compile": compiled() - self._compiled, **speed}
+
+
+def compiled() -> float:
+  """Returns the seconds that this process has spent compiling since the first call."""
+  return sum(_compilations())
+
+
+@functools.cache
+def _compilations() -> list[float]:
+  """Returns the seconds of all compilations of this process from the first call on."""
+  durations: list[float] = []
+
+  def note(event: str, seconds: float, **_: object) -> None:
+    if event in COMPILING:
+      durations.append(seconds)
+
+  # One listener for the whole process: each further one would be called as well.
+  jax.monitoring.register_event_duration_secs_listener(note)
+  return durations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +195,11 @@ class Ledger:
 def begin(workdir: str | os.PathLike) -> None:
   """Writes down that a process begins to work on a run."""
   _append(os.path.join(workdir, "goodput.jsonl"), {"at": time.time(), "begins": True})
+
+
+def alive(workdir: str | os.PathLike, name: str) -> None:
+  """Writes down that a process still works on a run, at something that is no training."""
+  _append(os.path.join(workdir, "goodput.jsonl"), {"at": time.time(), "stage": name})
 
 
 def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:

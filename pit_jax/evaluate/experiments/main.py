@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pit_jax.data import conversations
 from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.statistics import agreement
 
 
 def measure(run: subject.Subject) -> dict:
-  """Returns systems, comparisons, facts of the reward models, and the judges' agreement.
+  """Returns systems, comparisons, facts of the reward models, the judges' agreement, and answers.
 
   Where a baseline is absent, it says why.
   """
@@ -22,9 +23,46 @@ def measure(run: subject.Subject) -> dict:
     "comparisons": [row for a, b in run.pairs for row in suite.compare(a, b, texts)],
     "reward_models": run.reward_models,
     "agreement": agreements(suite, texts, run.contrasts, run.headline),
+    "answers": answers(suite, texts, run.headline),
     **({"absent": run.absent} if run.absent else {}),
     "controls": run.controls,
   }
+
+
+def answers(
+  suite: suites.Suite, texts: Mapping[str, Sequence[str]], headline: tuple[str, str]
+) -> list[dict]:
+  """Returns prompts of the headline's comparison with both answers, by what became of them.
+
+  The judge that gives the most believed scores ranks all prompts: `best`, `median` and `worst` by
+  the change from the headline's second system to its first, and `typical`, the median of those that
+  it puts higher. Where it puts none higher there is no typical one.
+  """
+  judge = suite.scorer
+  pair = headline[::-1]  # as the page shows them: what was, and what is
+  scores = np.stack([judge.score(suite.questions, texts[name]) for name in pair])
+  change = scores[1] - scores[0]
+  order = np.argsort(change, kind="stable")
+  better = [place for place in order if change[place] > judge.tie]
+
+  places = {"best": order[-1], "median": order[(len(order) - 1) // 2], "worst": order[0]}
+  places |= {"typical": better[(len(better) - 1) // 2]} if better else {}
+  lengths = {name: suite.lengths(texts[name]) for name in pair}
+  return [
+    {
+      "rank": rank,
+      "prompt": conversations.write(suite.questions[place]),
+      "judge": judge.name,
+      "change": float(change[place]),
+      "improved": len(better),
+      "answers": [
+        {"system": name, "text": texts[name][place], "score": float(scores[side, place]),
+         "tokens": int(lengths[name][place])}
+        for side, name in enumerate(pair)
+      ],
+    }
+    for rank, place in places.items()
+  ]  # fmt: skip
 
 
 def agreements(

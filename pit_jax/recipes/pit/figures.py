@@ -7,7 +7,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from pit_jax.report import palette, panels, presentation
+from pit_jax.report import palette, panels, presentation, verdict
 
 SPENDERS = {  # ways to spend samples, as results.json names them → label, whose colour, dashes
   "pit": ("pit, every round", "pit_second_only", (0, (4, 2))),
@@ -29,20 +29,24 @@ class _Line:
 
 
 def _draw(
-  lines: Sequence[_Line], titles: Mapping[str, str], at: str, axis: str, height=2.9, most=3
-):
-  """Returns a panel for each entry that has a title, over the entry `at`; most: legend columns."""
+  lines: Sequence[_Line], titles: Mapping[str, str], at: str, axis: str, is_wide: bool
+) -> matplotlib.figure.Figure | None:
+  """Returns a panel for each entry that has a title and a number, over the entry `at`."""
   rows = [row for line in lines for row in line.rows]
-  figure, drawn = panels.make_panels(rows, titles, height)
+  keys = [key for key in titles if any(row.get(key) is not None for row in rows)]
+  if not keys:
+    return None
+  shown = [titles[key] for key in keys]
+  figure, drawn = panels.make_panels(shown, is_wide, height=250, columns=2)
 
-  for axes, key in drawn:
+  for axes, key in zip(drawn, keys, strict=True):
     for line in lines:
-      shown = key + line.suffix
+      entry = key + line.suffix
       interval = f"ci95{line.suffix}"
-      points = [row for row in line.rows if row.get(shown) is not None]
+      points = [row for row in line.rows if row.get(entry) is not None]
       places = [row[at] for row in points]
-      values = [row[shown] for row in points]
-      style = {"linestyle": line.dash, "color": line.tint, "markersize": 4}
+      values = [row[entry] for row in points]
+      style = {"linestyle": line.dash, "color": line.tint, "markersize": 5}
       if points:
         axes.plot(places, values, "o", label=line.label, **style)
       if key == "delta":
@@ -51,13 +55,15 @@ def _draw(
     if key == "delta":
       axes.axhline(0, color=palette.INK, linewidth=0.9)
     axes.set_xlabel(axis)
+    panels.few_ticks(axes)
 
-  if figure is not None:
-    panels.shared_legend(figure, columns=most)
+  panels.shared_legend(figure, is_wide)
   return figure
 
 
-def _cost(results: Mapping, method: presentation.Presentation) -> matplotlib.figure.Figure | None:
+def _cost(
+  results: Mapping, method: presentation.Presentation, is_wide: bool
+) -> matplotlib.figure.Figure | None:
   """Score and Δ over generated tokens, a line per way to spend samples, under the first judge."""
   rows = results.get("cost", ())
   judge = rows[0]["judge"] if rows else ""
@@ -69,15 +75,15 @@ def _cost(results: Mapping, method: presentation.Presentation) -> matplotlib.fig
   ]
 
   titles = {"score": f"mean {judge} score", "delta": "Δ against original, %"}
-  return _draw(lines, titles, "tokens", "tokens per prompt", height=3.1, most=2)
+  return _draw(lines, titles, "tokens", "tokens per prompt", is_wide)
 
 
-def _margins(results: Mapping, _) -> matplotlib.figure.Figure | None:
+def _margins(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure | None:
   """How often R_PIT is right against how sure it is, in fifths of each kind of pairs."""
   pairs = results.get("gap", {}).get("pairs", {})
   if not pairs:
     return None
-  figure, ((axes,),) = panels.make_figure(3.6)
+  figure, ((axes,),) = panels.make_figure(is_wide, 380)
   axes.plot([0.5, 1], [0.5, 1], color=palette.INK, linewidth=0.9, linestyle=(0, (1, 2)))
 
   for (name, described), tint in zip(pairs.items(), TINTS, strict=False):
@@ -85,28 +91,29 @@ def _margins(results: Mapping, _) -> matplotlib.figure.Figure | None:
     confidence, values = (np.array([g[key] for g in groups]) for key in ("confidence", "accuracy"))
     low, high = np.array([group["ci95"] for group in groups]).T
     axes.errorbar(
-      confidence, values, (values - low, high - values), fmt="o-", color=tint, markersize=4,
-      linewidth=1.3, elinewidth=0.8, label=f"{name}, n = {described['n']:,}",
+      confidence, values, (values - low, high - values), fmt="o-", color=tint, markersize=5,
+      linewidth=1.3, elinewidth=0.9, label=f"{name}, n = {described['n']:,}",
     )  # fmt: skip
 
+  panels.few_ticks(axes)
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
   axes.set_xlabel("how sure R_PIT is, σ(margin)")
   axes.set_ylabel("how often it is right")
-  panels.shared_legend(figure, columns=1)
+  panels.shared_legend(figure, is_wide)
 
   return figure
 
 
-def _rounds(results: Mapping, _) -> matplotlib.figure.Figure | None:
+def _rounds(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure | None:
   """Each round against round 0, with and without the stop rule."""
   rows = results.get("rounds", ())
   lines = [
     _Line("every round", rows, palette.RUST, (0, (4, 2))),
     _Line("with the stop rule", rows, palette.TEAL, suffix="_stop"),
   ]
-  titles = {"delta": "Δ against round 0, %", "score": "mean score"}
-  figure = _draw(lines, titles, "k", "round k")
+  titles = {"delta": "Δ against round 0, %", "score": f"mean {verdict.score_judge(results)} score"}
+  figure = _draw(lines, titles, "k", "round", is_wide)
   for axes in figure.axes if figure else ():
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
 
@@ -114,7 +121,7 @@ def _rounds(results: Mapping, _) -> matplotlib.figure.Figure | None:
 
 
 def _temperature(
-  results: Mapping, method: presentation.Presentation
+  results: Mapping, method: presentation.Presentation, is_wide: bool
 ) -> matplotlib.figure.Figure | None:
   rows = sorted(results.get("temperature", ()), key=lambda row: row["t"])
   lines = [
@@ -122,8 +129,9 @@ def _temperature(
     for name in dict.fromkeys(row["system"] for row in results.get("temperature", ()))
   ]
 
-  titles = {"score": "mean score", "delta": "Δ against original, %"}
-  return _draw(lines, titles, "t", "temperature")
+  judge = verdict.score_judge(results)
+  titles = {"score": f"mean {judge} score", "delta": "Δ against original, %"}
+  return _draw(lines, titles, "t", "temperature", is_wide)
 
 
 _figure = presentation.Figure

@@ -76,7 +76,7 @@ def hold_back(results: Mapping) -> dict[str, Any]:
   words: ratings, verdicts on single answers, the change of the improver's checkpoints.
   results.json keeps everything.
   """
-  in_other_words = ("ratings", "ledger", "samples", "stop")
+  in_other_words = ("ratings", "ledger", "samples", "answers", "stop")
   shown = {name: section for name, section in results.items() if name not in in_other_words}
   shown["comparisons"] = [row for row in results["comparisons"] if not _is_about_improver(row)]
   fields = ("win", "lose", "tie", "delta", "ci95", "outcomes")

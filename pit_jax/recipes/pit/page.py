@@ -29,6 +29,16 @@ SYSTEMS = {
   "best_of_n": system("of n samples of original the one with the highest R_P", "#6b7f38"),
   "gap_tournament": system("of n samples the one that R_PIT likes best among all", "#8a5a7d"),
 }
+TERMS = {
+  "M_PIT": "the improver: a language model that reads a prompt and a draft and writes a better one",
+  "R_PIT": "the gap reward model: how much better one response is than another; the improver "
+  "learns from it, and it stops the rounds",
+  "y_0, y_1, …": "an answer's versions: the draft, that of the first round, and so on",
+}
+STAGES = {
+  "sft_improver": "Fine-tuning of the improver",
+  "gap_reward": "Training of R_PIT",
+}
 section = presentation.Section
 SECTIONS = (
   tabular.COMPARED,
@@ -43,7 +53,6 @@ SECTIONS = (
     tabular.MODELS.title,
     (*tabular.MODELS.tables, tables.gap_order, round_tables.discernment),
     (reward_figures.ORDER, figures.MARGINS),
-    beside=True,
   ),
   tabular.TRAINING,
 )
@@ -68,6 +77,8 @@ PAGE = presentation.Presentation(
   claims=claims.said,
   diagram=diagram.columns,
   sections=SECTIONS,
+  terms=page.TERMS | TERMS,
+  stages=page.STAGES | STAGES,
   legend=LEGEND,
   others={"self_refine": "Self-Refine"},
   tags=("pit", "self-improvement", "preference-learning"),

@@ -34,8 +34,8 @@ def gap_rewards(results: Mapping) -> cells.Table:
 
   columns = cells.columns({
     "trained with it": "system", "gap reward": "reward", "judge": "judge",
-    "Δ": "delta", "95% interval": "ci95",
-    "pit over it": lambda row: cells.said("delta", row["under_pit"]),
+    "Δ %": "delta", "95% interval": "ci95",
+    "pit over it %": lambda row: cells.said("delta", row["under_pit"]),
     "its 95%": lambda row: cells.said("ci95", row["under_pit"]),
     "on labels": "accuracy", "in order": "order", "zero point": "zero_point",
     "± identical": "spread",
@@ -62,7 +62,8 @@ def stop_rules(results: Mapping) -> cells.Table:
   columns = cells.columns({
     "rule by": lambda row: REWARDS[row["system"]],
     "judge": lambda row: cells.BLANK if row.get("delta_stop") is None else judge,
-    "stopped": "stopped", "score*": "score_stop", "Δ*": "delta_stop", "95% interval*": "ci95_stop",
+    "stopped": "stopped", "score*": "score_stop", "Δ* %": "delta_stop",
+    "95% interval*": "ci95_stop",
   })  # fmt: skip
 
   note = (

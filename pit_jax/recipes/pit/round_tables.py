@@ -11,8 +11,8 @@ from pit_jax.statistics import ratings
 def rounds(results: Mapping) -> cells.Table:
   """What each round makes of the drafts."""
   columns = cells.columns({
-    "k": "k", "score": "score", "Δ": "delta", "95% interval": "ci95", "stopped": "stopped",
-    "score*": "score_stop", "Δ*": "delta_stop", "95% interval*": "ci95_stop", "tokens": "tokens",
+    "k": "k", "score": "score", "Δ %": "delta", "95% interval": "ci95", "stopped": "stopped",
+    "score*": "score_stop", "Δ* %": "delta_stop", "95% interval*": "ci95_stop", "tokens": "tokens",
   })  # fmt: skip
 
   note = (
@@ -25,7 +25,7 @@ def rounds(results: Mapping) -> cells.Table:
 def refinements(results: Mapping) -> cells.Table:
   """What each round of Self-Refine makes of them."""
   columns = cells.columns({
-    "k": "k", "score": "score", "Δ": "delta", "95% interval": "ci95", "refined": "refined",
+    "k": "k", "score": "score", "Δ %": "delta", "95% interval": "ci95", "refined": "refined",
     "unchanged": "unchanged", "stopped": "stopped", "fell back": "fallback",
     "feedback tokens": "feedback_tokens", "answer tokens": "answer_tokens",
   })  # fmt: skip
@@ -49,7 +49,7 @@ def temperature(results: Mapping) -> cells.Table:
   systems = dict.fromkeys(system for _, system in points)
   rows = [{"t": t} for t in sorted({t for t, _ in points})]
   columns = cells.columns({"temperature": "t"})
-  for label, key in (("", "score"), ("Δ ", "delta")):
+  for label, key in (("score ", "score"), ("Δ % ", "delta")):
     for system in systems:
       # Defaults hold the values of this turn; a closure would see those of the last.
       columns[label + system] = lambda row, system=system, key=key: cells.said(
@@ -86,7 +86,7 @@ def discernment(results: Mapping) -> cells.Table:
     "pairs": "pairs", "right": "accuracy", "95% interval": lambda row: cells.percents(row["ci95"]),
     "surest fifth": lambda row: cells.percent(row["groups"][-1]["accuracy"]),
     "least sure": lambda row: cells.percent(row["groups"][0]["accuracy"]),
-    "margin": "margin", "ECE": "ece", "n": "n",
+    "margin, nats": "margin", "ECE": "ece", "n": "n",
   })  # fmt: skip
 
   note = (
@@ -115,7 +115,8 @@ def cost(results: Mapping) -> cells.Table:
     "judge": "judge",
     "samples": "samples", "tokens": "tokens", "reads": "reads",
     "seconds": lambda row: cells.fixed(seconds.get((row["system"], row["budget"])), 3),
-    "score": "score", "gain": "gain", "Δ": "delta", "95% interval": "ci95", "KL ≤": "kl_bound",
+    "score": "score", "gain": "gain", "Δ %": "delta", "95% interval": "ci95",
+    "KL ≤ nats": "kl_bound",
     "prompts": lambda row: f"{verdict.prompts(row):,}",
   })  # fmt: skip
 
@@ -145,7 +146,7 @@ def ledger(results: Mapping) -> cells.Table | None:
     return None
   columns = cells.columns({
     "round": "k", "kept": "kept", "better": "win", "as good": "tie", "worse": "lose",
-    "mean gap": "gap", "log-ratio": "kl", "tokens": "tokens",
+    "mean gap, deviations": "gap", "log-ratio, nats": "kl", "tokens": "tokens",
   })  # fmt: skip
 
   together = "prompts of all seeds" if "shown" in counts else "prompts"

@@ -15,7 +15,7 @@ GAPS = {  # what is compared, in the order of eq. 1, and its colour
 }
 
 
-def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
+def _gaps(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure | None:
   """The four gaps, one above the other in eq. 1's order: the means should step to the left."""
   histogram = results.get("gap_order", {}).get("histogram", {})
   values = {name: np.asarray(histogram.get(name, ()), dtype=float) for name in GAPS}
@@ -25,19 +25,22 @@ def _gaps(results: Mapping, _) -> matplotlib.figure.Figure | None:
 
   # A few outliers would squeeze all else into one bin.
   low, high = np.quantile(np.concatenate(list(values.values())), (0.002, 0.998))
-  figure, rows = panels.make_figure(0.5 + 0.78 * len(values), nrows=len(values), sharex=True)
+  height = 40 + 64 * len(values)
+  figure, rows = panels.make_figure(is_wide, height, nrows=len(values), sharex=True)
   for (axes,), (name, array) in zip(rows, values.items(), strict=True):
     label, tint = GAPS[name]
     bins = np.linspace(low, high + 1e-6, 41)
     axes.hist(array.clip(low, high), bins, histtype="stepfilled", color=tint, alpha=0.5)
     axes.axvline(array.mean(), color=tint, linewidth=2)
     mean = f"mean {panels.number(array.mean())}"
-    axes.set_title(f"r({name[0]},{name[1]})  {label}", fontsize=9, pad=2)
-    axes.set_title(mean, loc="right", fontsize=9, color=palette.QUIET, pad=2)
+    axes.set_title(f"r({name[0]},{name[1]})  {label}" if is_wide else label, pad=2)
+    axes.set_title(mean, loc="right", color=palette.QUIET, pad=2)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
 
-  rows[-1, 0].set_xlabel("gap reward, in deviations over samples of the SFT model")
+  rows[-1, 0].set_xlabel(
+    "gap reward, in deviations over samples of the SFT model" if is_wide else "gap, deviations"
+  )
   return figure
 
 

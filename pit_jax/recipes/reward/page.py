@@ -44,7 +44,6 @@ PAGE = presentation.Presentation(
       tabular.MODELS.title,
       (*tables.LABELS, *tabular.MODELS.tables, tables.gap_order),
       (figures.ORDER,),
-      beside=True,
     ),
     tabular.TRAINING,
   ),

@@ -11,6 +11,16 @@ SYSTEMS = {
 }
 FOLDS = {"sft": "Fold 1", "reward": "Fold 2", "rl": "Fold 3", "held_out": "Held out"}
 JUDGES = {"R_P": "R_P, the reward model that also trained the policy"}
+TERMS = {
+  "M_P": "the policy: a language model that answers a prompt x",
+  "R_P": "the reward model that scores a response; the policy learns from it",
+  "y_w, y_l": "the preferred and the other response of the data",
+}
+STAGES = {
+  "sft_policy": "Fine-tuning of the policy",
+  "reward": "Training of R_P",
+  "rl_policy": "RL of the policy",
+}
 HEADLINES = {("original", "policy_sft"): ("RLHF", "the fine-tuned policy's answers")}
 
 
@@ -45,4 +55,6 @@ PAGE = presentation.Presentation(
   judges=JUDGES,
   headlines=HEADLINES,
   diagram=lambda results: columns(results, [boxes(results)]),
+  terms=TERMS,
+  stages=STAGES,
 )

@@ -1,6 +1,8 @@
 // Shows the samples that fit the form; without scripts the form stays hidden and all are shown.
 (() => {
   const form = document.querySelector(".filters");
+  if (!form) return;
+  const all = form.closest("details");
   const samples = [...document.querySelectorAll(".sample")];
   const texts = samples.map((sample) =>
     [...sample.querySelectorAll(".prompt, .text")]
@@ -28,6 +30,7 @@
   function read() {
     const given = new URLSearchParams(location.hash.slice(1));
     fields.forEach((name) => (form.elements[name].value = given.get(name) || ""));
+    all.open ||= fields.some((name) => given.has(name));
     show();
   }
 

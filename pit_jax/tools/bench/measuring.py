@@ -5,15 +5,15 @@ import dataclasses
 import json
 import pathlib
 import platform
+import shutil
 from typing import Any
 
 import jax
-import rich.console
-import rich.table
 
 from pit_jax import costs
 from pit_jax.exchange import directories, hf
 from pit_jax.models import architecture, kernels, pure
+from pit_jax.report import cells, printed
 from pit_jax.tools.bench import cases, texts, timing
 
 
@@ -84,24 +84,20 @@ def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.
 
 
 def _print(result: dict) -> None:
-  table = rich.table.Table(box=None, pad_edge=False)
-  table.add_column("case", no_wrap=True)
-  for column in ("rate", "seconds", "spread", "MFU", "bandwidth", "peer's rate", "ratio"):
-    table.add_column(column, justify="right")
-  for row in result["cases"]:
-    peer = "peer_per_second" in row
-    table.add_row(
-      row["name"],
-      f"{row['per_second']:,.0f} {row['unit']}/s",
-      f"{row['seconds']:.3f}",
-      f"{row['spread']:.2f}",
-      *(f"{share:.1%}" if share is not None else "·" for share in (row["mfu"], row["bandwidth"])),
-      f"{row['peer_per_second']:,.0f}" if peer else "·",
-      f"{row['ratio']:.2f}" if peer else "·",
-    )
-  console = rich.console.Console()
-  console.print(table)
-  console.print(
+  columns = {
+    "case": lambda row: row["name"],
+    "rate": lambda row: f"{row['per_second']:,.0f} {row['unit']}/s",
+    "seconds": lambda row: f"{row['seconds']:.3f}",
+    "spread": lambda row: f"{row['spread']:.2f}",
+    "MFU": lambda row: cells.percent(row["mfu"]),
+    "bandwidth": lambda row: cells.percent(row["bandwidth"]),
+    "peer's rate": lambda row: cells.fixed(row.get("peer_per_second"), 0),
+    "ratio": lambda row: cells.fixed(row.get("ratio")),
+  }
+
+  table = cells.select("bench", "", result["cases"], columns)
+  print(printed.grid(table, min(shutil.get_terminal_size().columns, printed.WIDEST)))
+  print(
     f"{result['device']}; {result['dtype']}, attention {result['attention']}; "
     f"peak memory {result['peak_bytes'] / 2**30:.2f} GiB"
   )

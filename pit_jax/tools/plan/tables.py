@@ -3,22 +3,25 @@
 from collections.abc import Mapping, Sequence
 
 from pit_jax import costs
+from pit_jax.report import cells, printed
 from pit_jax.run import abstract
 from pit_jax.tools.plan import compiled, stages
 
 ROLES = ("policy", "reference", "value", "reward", "earlier", "cache", "activations")
 MODEL = """\
-Memory is of the program that takes most, in GiB of each device. Before anything is compiled, shapes
-and places say what its arguments take, and what else stays meanwhile; `by hand` is how far the
-arguments so predicted are from those that XLA counts. All that XLA adds is `activations`: they are
-read from the compiled program and predicted by nothing else. `XLA` is its own figure for that
-program, arguments and all; `total` is that with what stays beside it.
-Time is a roofline: operations / peak, bytes / bandwidth, or bytes sent / bandwidth of a ring,
-whichever takes longest, as if the others were hidden behind it. Every response is as long as
-allowed. MFU counts the operations of the mathematics, without those that rematerialisation
-repeats. Attention's kernel is counted as if it left out no block, of which causal order leaves
-about half, and its bytes as if it read every argument once. Evaluation and calibration are not in
-it."""
+Memory is of the program that takes most, in GiB of each device. Before anything
+is compiled, shapes and places say what its arguments take, and what else stays
+meanwhile; `by hand` is how far the arguments so predicted are from those that
+XLA counts. All that XLA adds is `activations`: they are read from the compiled
+program and predicted by nothing else. `XLA` is its own figure for that program,
+arguments and all; `total` is that with what stays beside it.
+Time is a roofline: operations / peak, bytes / bandwidth, or bytes sent /
+bandwidth of a ring, whichever takes longest, as if the others were hidden
+behind it. Every response is as long as allowed. MFU counts the operations of
+the mathematics, without those that rematerialisation repeats. Attention's
+kernel is counted as if it left out no block, of which causal order leaves about
+half, and its bytes as if it read every argument once. Evaluation and
+calibration are not in it."""
 
 
 def memory(stage: stages.Stage, made: compiled.Compiled) -> dict[str, int]:
@@ -77,48 +80,67 @@ def hours(rows: Sequence[Mapping], steps: Mapping[str, int]) -> dict[str, float]
 
 
 def _memory(rows: Sequence[Mapping], peak: costs.Peak) -> str:
-  head = f" {'stage':14}{'program':9}" + "".join(f"{role:>12}" for role in ROLES)
-  lines = [head + f"{'total':>8}{'XLA':>8}{'by hand':>9}  fits {peak.memory / costs.GIB:.2f} GiB"]
+  columns = {
+    "stage": lambda row: row["stage"],
+    "program": lambda row: row["program"],
+    f"fits {peak.memory / costs.GIB:.2f}": lambda row: "yes" if row["all_fit"] else "NO",
+    "total": lambda row: _gib(row["total"]),
+    "XLA": lambda row: _gib(row["xla"]),
+    "by hand": lambda row: cells.BLANK if row["by_hand"] is None else f"{row['by_hand']:+.1%}",
+    **{role: lambda row, role=role: _gib(row["memory"][role]) for role in ROLES},
+  }
+
+  shown = []
   for name in dict.fromkeys(row["stage"] for row in rows):
-    row = max((row for row in rows if row["stage"] == name), key=lambda row: row["total"])
-    sizes = "".join(f"{row['memory'][role] / costs.GIB:12.2f}" for role in ROLES)
-    hand = "" if row["by_hand"] is None else f"{row['by_hand']:+.1%}"
-    fits = "yes" if all(row["fits"] for row in rows if row["stage"] == name) else "NO"
-    total = f"{row['total'] / costs.GIB:8.2f}{row['xla'] / costs.GIB:8.2f}"
-    lines.append(f" {name:14}{row['program']:9}{sizes}{total}{hand:>9}  {fits}")
+    own = [row for row in rows if row["stage"] == name]
+    largest = max(own, key=lambda row: row["total"])
+    shown.append({**largest, "all_fit": all(row["fits"] for row in own)})
+  table = printed.grid(cells.select("memory", "", shown, columns, words=1))
 
-    lines += [f"   {row['program']}: {row['error']}" for row in rows if row["error"]]
+  errors = [f"  {row['stage']}, {row['program']}: {row['error']}" for row in rows if row["error"]]
+  return "\n".join(["Memory, GiB of each device", table, *errors])
 
-  return "\n".join(lines)
+
+def _gib(count: float | int) -> str:
+  return f"{count / costs.GIB:.2f}"
 
 
 def _work(rows: Sequence[Mapping]) -> str:
   kinds = {"all-gather": "gather", "all-reduce": "reduce", "reduce-scatter": "scatter"}
-  head = f" {'stage':14}{'program':9}{'TFLOP':>9}{'GB':>9}"
-  sent = "".join(f"{f'{kind} GB':>12}" for kind in kinds.values())
-  lines = [f"{head}{sent}    seconds  bound      MFU"]
+  columns = {
+    "stage": lambda row: row["stage"],
+    "program": lambda row: row["program"],
+    "seconds": lambda row: f"{row['seconds']:.2f}",
+    "bound": lambda row: row["bound"],
+    "MFU": lambda row: f"{row['mfu']:.0%}",
+    "TFLOP": lambda row: f"{row['flops'] / 1e12:,.1f}",
+    "GB": lambda row: f"{row['bytes'] / 1e9:,.0f}",
+    **{
+      f"{name} GB": lambda row, kind=kind: f"{row['sent'].get(kind, 0) / 1e9:.2f}"
+      for kind, name in kinds.items()
+    },
+  }
 
-  for row in rows:
-    sent = "".join(f"{row['sent'].get(kind, 0) / 1e9:12.2f}" for kind in kinds)
-    done = f"{row['flops'] / 1e12:9.1f}{row['bytes'] / 1e9:9.0f}{sent}{row['seconds']:11.2f}"
-    lines.append(f" {row['stage']:14}{row['program']:9}{done}  {row['bound']:8}{row['mfu']:6.0%}")
-
-  return "\n".join(lines)
+  return "Work of one program\n" + printed.grid(cells.select("work", "", rows, columns, words=2))
 
 
 def _run(rows: Sequence[Mapping], steps: Mapping[str, int], chips: int, peak: costs.Peak) -> str:
-  heads = f"{'steps':>7}{'s/step':>9}{'hours':>8}{'chip-hours':>12}{'MFU':>6}{'memory':>8}"
-  lines = [f" {'stage':14}{heads}"]
   taken = hours(rows, steps)
-  total = sum(taken.values())
-
+  shown = []
   for name, count in steps.items():
     own = [row for row in rows if row["stage"] == name]
     seconds = sum(row["seconds"] for row in own)
     # Of the products there are in all, by what the chips could have done meanwhile.
     mfu = sum(row["mfu"] * row["seconds"] for row in own) / max(seconds, 1e-12)
     full = max(row["total"] for row in own) / peak.memory
-    lasting = f"{taken[name]:8.2f}{taken[name] * chips:12.0f}"
-    lines.append(f" {name:14}{count:7}{seconds:9.2f}{lasting}{mfu:6.0%}{full:8.0%}")
+    row = {"name": name, "steps": f"{count:,}", "seconds": f"{seconds:.2f}", "hours": taken[name]}
+    shown.append(row | {"mfu": f"{mfu:.0%}", "memory": f"{full:.0%}"})
+  shown.append({"name": "run", "hours": sum(taken.values())})
 
-  return "\n".join([*lines, f" {'run':14}{'':16}{total:8.2f}{total * chips:12.0f}"])
+  columns = cells.columns({
+    "stage": "name", "steps": "steps", "s/step": "seconds",
+    "hours": lambda row: f"{row['hours']:.2f}",
+    "chip-hours": lambda row: f"{row['hours'] * chips:,.0f}",
+    "MFU": "mfu", "memory": "memory",
+  })  # fmt: skip
+  return "The run\n" + printed.grid(cells.select("run", "", shown, columns))

@@ -3,6 +3,7 @@
 import collections
 import json
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,8 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 import optuna
-import rich.box
-import rich.console
-import rich.table
 
-from pit_jax.report import cells, palette, plots
+from pit_jax.report import cells, palette, plots, printed
 from pit_jax.tools.sweep import space, trials
 
 STATES = {"COMPLETE": "done", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
@@ -52,32 +50,28 @@ def write(study: optuna.Study, sweep: space.Sweep, workdir: pathlib.Path) -> Non
     figures = {"frontier": _frontier(done), "parallel": _parallel(done, list(sweep.space))}
   for name, figure in figures.items():
     plots.save(figure, workdir / f"{name}.png")
-  console = rich.console.Console(markup=False)  # values and logs may hold brackets
+  width = min(shutil.get_terminal_size().columns, printed.WIDEST)
 
-  console.print(_table(listed, list(sweep.space)))
+  print(printed.grid(_table(listed, list(sweep.space)), width))
   for row in listed:
     if trials.ERROR in row:
-      console.print(f"\ntrial {row['slot']:03d} failed: {row[trials.ERROR]}", highlight=False)
+      print(f"\ntrial {row['slot']:03d} failed: {row[trials.ERROR]}")
 
-  console.print(f"{workdir / 'sweep.json'}, frontier.png, parallel.png", highlight=False)
+  print(f"{workdir / 'sweep.json'}, frontier.png, parallel.png")
 
 
-def _table(found: Sequence[Mapping], keys: Sequence[str]) -> rich.table.Table:
-  table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-  for name in ("trial", "state", *keys, "Δ", "95% interval", "judge", "KL", "time"):
-    table.add_column(name, justify="left" if name in ("trial", "state", "judge") else "right")
-
-  for row in found:
-    values = [_said(row["values"].get(key, "·")) for key in keys]
-    facts = ["·"] * 5
-    if "delta" in row:
-      low, high = row["ci95"]
-      facts = [f"{row['delta']:+.1f}", f"{low:+.1f} … {high:+.1f}", row["judge"]]
-      facts += [cells.fixed(row["kl"]), cells.duration(row["seconds"])]
-
-    table.add_row(f"{row['slot']:03d}", row["state"], *values, *facts)
-
-  return table
+def _table(found: Sequence[Mapping], keys: Sequence[str]) -> cells.Table:
+  columns = {
+    "trial": lambda row: f"{row['slot']:03d}",
+    "state": lambda row: row["state"],
+    **{key: lambda row, key=key: _said(row["values"].get(key, cells.BLANK)) for key in keys},
+    "Δ %": lambda row: cells.signed(row.get("delta"), row.get("ci95")),
+    "95% interval": lambda row: cells.interval(row.get("ci95")),
+    "judge": lambda row: row.get("judge", cells.BLANK),
+    "KL, nats": lambda row: cells.fixed(row.get("kl")),
+    "time": lambda row: cells.duration(row.get("seconds")),
+  }
+  return cells.select("sweep", "", found, columns, words=2 + len(keys))
 
 
 def _said(value: Any) -> str:
@@ -99,7 +93,7 @@ def _frontier(done: Sequence[Mapping]) -> matplotlib.figure.Figure:
     low, high = row["ci95"]
     axes.plot([row["kl"]] * 2, [low, high], color=palette.MINT, linewidth=1)
     axes.plot(row["kl"], row["delta"], "o", color=palette.TEAL, markersize=4)
-    axes.annotate(f" {row['slot']}", (row["kl"], row["delta"]), fontsize=7, color=palette.QUIET)
+    axes.annotate(f" {row['slot']}", (row["kl"], row["delta"]), fontsize=10, color=palette.QUIET)
 
   axes.axhline(0, color=palette.INK, linewidth=0.8)
   axes.set_xlabel("KL of the last stage, nats per response")
@@ -118,7 +112,7 @@ def _parallel(done: Sequence[Mapping], keys: Sequence[str]) -> matplotlib.figure
     distinct = sorted(set(column), key=_order)
     ranks = dict(zip(distinct, np.linspace(0, 1, len(distinct)), strict=True))
     for value in distinct if len(distinct) <= 6 else (distinct[0], distinct[-1]):
-      axes.annotate(f" {_said(value)}", (place, ranks[value]), fontsize=7, parse_math=False)
+      axes.annotate(f" {_said(value)}", (place, ranks[value]), fontsize=10, parse_math=False)
 
     axes.axvline(place, color=palette.HAIRLINE)
     columns[place] = [ranks[value] for value in column]

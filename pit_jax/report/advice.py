@@ -1,0 +1,119 @@
+"""What to do about a run that shows no gain: what its stages and prompts say of why."""
+
+from collections.abc import Iterator, Mapping
+
+from pit_jax.report import cells, curves, presentation, training_tables, verdict
+
+FEW = 20  # steps below which a stage hardly learns
+LEARNT = 0.1  # deviations by which a reward rises that was learnt at all
+NEAR = 0.1  # nats below which RL has left its policy where it was
+FAR = 30.0  # and above which it has left its language
+RIGHT = 0.6  # share of pairs below which a reward model is little better than chance
+LOST = 5.0  # nats that the chosen responses may lose
+
+
+def of_run(results: Mapping, method: presentation.Presentation) -> list[str]:
+  """Returns what may be done, the likeliest cause first; nothing for a run that shows a gain."""
+  row = verdict.principal(results)
+  checked = verdict.gate(results, method)
+  is_shut = checked is not None and not checked["passed"]
+  if row is None or (verdict.direction(row) > 0 and not is_shut):
+    return []
+
+  found = [
+    sentence
+    for name, stage in results.get("stages", {}).items()
+    for sentence in _stage(name, stage, results, method)
+  ]
+  found += _rewards(results)
+  return [*found, *_prompts(results, row)] or [GENERAL]
+
+
+GENERAL = (
+  "No stage looks wrong by its own figures. Try another seed, a longer or stronger optimisation of "
+  "the last stage, and read the worst answers below."
+)
+
+
+def _stage(
+  name: str, stage: Mapping, results: Mapping, method: presentation.Presentation
+) -> Iterator[str]:
+  """Yields what is to be done about one stage."""
+  words = method.stages.get(name, f"Stage {name}")
+  section = stage.get("section", "")
+  flag = f"--config.{section}.steps" if section else "its steps"
+  steps = stage.get("steps", 0)
+  is_rl = stage["kind"] == "rl"
+  if 0 < steps < FEW and not _is_part(name, results):
+    warmup = _warmup(results, section) if is_rl else 0
+    alone = f", of which {warmup:,} trained its value model alone" if warmup else ""
+    unit = "step" if steps == 1 else "steps"
+    yield f"{words} had {steps:,} {unit}{alone}: give it more by {flag}."
+
+  if is_rl:
+    yield from _reinforced(words, stage, section)
+  elif lost := _lost(stage):
+    yield (
+      f"{words} took {lost:.1f} nats from the log-probability of chosen responses: raise "
+      f"--config.{section or 'dpo'}.sft_coefficient or .beta."
+    )
+
+
+def _is_part(name: str, results: Mapping) -> bool:
+  """Returns whether a stage is one of several of a curriculum, whose steps count together."""
+  parts = results.get("config", {}).get("curriculum") or ()
+  return any(name.endswith(f"_{part['name']}") for part in parts)
+
+
+def _warmup(results: Mapping, section: str) -> int:
+  job = results.get("config", {}).get(section) or {}
+  return int(job.get("value_warmup") or 0) if isinstance(job, Mapping) else 0
+
+
+def _reinforced(words: str, stage: Mapping, section: str) -> Iterator[str]:
+  reward = training_tables.ends(stage["curve"].get(curves.SCORE, ()))
+  kl = training_tables.ends(stage["curve"].get(curves.KL, ()))
+  key = f"--config.{section or 'rl'}"
+  if kl and kl[1] < NEAR:
+    yield (
+      f"{words} ended {cells.fixed(kl[1])} nats from where it began, so it hardly learnt: raise "
+      f"{key}.learning_rate, or lower {key}.kl_coefficient."
+    )
+  elif reward and reward[1] - reward[0] < LEARNT:
+    yield (
+      f"{words} did not raise its own reward ({cells.fixed(reward[0])} → {cells.fixed(reward[1])} "
+      f"deviations): try another {key}.learning_rate."
+    )
+  if kl and kl[1] > FAR:
+    yield (
+      f"{words} ended {cells.fixed(kl[1], 0)} nats from where it began, too far to keep its "
+      f"language: raise {key}.kl_coefficient."
+    )
+
+
+def _lost(stage: Mapping) -> float:
+  """Returns the nats that chosen responses lost on average, where they lost too many; else 0."""
+  pair = training_tables.ends(stage.get("curve", {}).get("chosen_logprob", ()))
+  return pair[0] - pair[1] if pair and pair[0] - pair[1] > LOST else 0.0
+
+
+def _rewards(results: Mapping) -> Iterator[str]:
+  for name, facts in results.get("reward_models", {}).items():
+    accuracy = facts.get("accuracy")
+    if accuracy is not None and accuracy < RIGHT:
+      yield (
+        f"{name} is right on {cells.percent(accuracy)} of the pairs held back from it, and chance "
+        "on 50%: train it longer or on more rows before anything learns from it."
+      )
+
+
+def _prompts(results: Mapping, row: Mapping) -> Iterator[str]:
+  """Yields how many prompts would have told more, where the interval covers 0."""
+  low, high = row["ci95"]
+  detectable = row.get("detectable")
+  if low <= 0 <= high and detectable:
+    yield (
+      f"The {verdict.prompts(row):,} prompts find a Δ of {cells.fixed(detectable, 1)}% in 80% of "
+      "experiments: a smaller one needs more rows, of which --config.data.held_out sets a share "
+      "aside, and --config.evaluation.prompts."
+    )
