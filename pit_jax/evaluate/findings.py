@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pit_jax import hosts
+from pit_jax import hosts, progress
 from pit_jax.evaluate import subject, suite
 from pit_jax.feedback import judges, language_judge
 from pit_jax.report import verdict
@@ -43,7 +43,7 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
   if only is not None:
     run = recipe.subject(context, trained)
     old = context.read_json("report", "results.json")
-    parts = {only: experiments[only](run)}
+    parts = _measured({only: experiments[only]}, run)
     _write_files(context, parts)
 
     # Corrections depend on all comparisons, so those that stay are corrected anew.
@@ -51,13 +51,23 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
 
   with context.timed("evaluation"):
     run = recipe.subject(context, trained)
-    parts = {name: experiment(run) for name, experiment in experiments.items()}
+    parts = _measured(experiments, run)
     _write_files(context, parts)
     results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
 
   goodput = hosts.agree(timing.goodput(context.workdir))
   timed = {"seconds": context.read_json("seconds.json"), "goodput": goodput}
   return _finish(results) | timed | {"sampling": run.seconds, "speeds": _speeds(context)}
+
+
+def _measured(experiments: Mapping[str, Any], run: subject.Subject) -> dict[str, dict]:
+  """Returns what each experiment found, and says when it is finished."""
+  parts = {}
+  for number, (name, experiment) in enumerate(experiments.items(), start=1):
+    with progress.finished(f"evaluation {number} of {len(experiments)}, {name}"):
+      parts[name] = experiment(run)
+
+  return parts
 
 
 def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
