@@ -87,7 +87,7 @@ def joined(text: str, *parts: str) -> str:
   return line
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
   """Returns a time in the largest unit of which it has several: "42 s", "7 min", "3.4 h"."""
   if seconds < 120:
     return f"{seconds:.0f} s"

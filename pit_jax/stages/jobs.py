@@ -225,7 +225,9 @@ RL = kinds.Kind(
   problems=_rl_problems,
   curves=("objective/score", "objective/kl", "objective/kl_coef", "tokens/response_length"),
   figures={
-    "objective/score": "score", "objective/kl": "KL", "tokens/response_length": "tokens",
+    "objective/score": "score",
+    "objective/kl": "KL",
+    "tokens/response_length": "tokens",
   },
   unit="iterations",
   reads_responses=False,

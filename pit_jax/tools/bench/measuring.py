@@ -11,7 +11,7 @@ import jax
 import rich.console
 import rich.table
 
-from pit_jax import costs
+from pit_jax import costs, progress
 from pit_jax.exchange import directories, hf
 from pit_jax.models import architecture, kernels, pure
 from pit_jax.tools.bench import cases, texts, timing
@@ -33,7 +33,8 @@ def measure(options: argparse.Namespace) -> None:
     ours.append(texts.case(options.model, options.source))
   ours = timing.choose(ours, options.cases.split(","))
   kind = jax.devices()[0].device_kind
-  rows = timing.measure(ours, theirs, options.repeats, options.profile, costs.peak(kind))
+  with progress.shown():
+    rows = timing.measure(ours, theirs, options.repeats, options.profile, costs.peak(kind))
   result = {
     "model": options.model,
     "device": kind,
