@@ -1,6 +1,7 @@
 """Programs that are kept on disk: they change no bit, and no other machine reads them."""
 
 import collections
+import contextlib
 import json
 import pathlib
 import threading
@@ -142,7 +143,12 @@ def test_the_configuration_says_where(section, place, tmp_path, monkeypatch):
         k: str(tmp_path / v) if v == "shared" else v for k, v in section.items()
       }
   asked = []
-  monkeypatch.setattr(compiling, "kept", lambda *given: asked.append(given))
+
+  def kept(*given):
+    asked.append(given)
+    return contextlib.nullcontext()
+
+  monkeypatch.setattr(compiling, "kept", kept)
   workdirs.programs(config, tmp_path / "run")
   assert asked == ([(tmp_path / place, 7)] if place else [])
 

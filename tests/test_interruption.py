@@ -101,8 +101,7 @@ COMPILING = textwrap.dedent("""
   import jax, numpy as np
   sys.path.insert(0, {tests!r})
   import test_loop
-  from pit_jax import compiling
-from pit_jax.training import checkpoint, interruption, loop
+  from pit_jax.training import checkpoint, interruption, loop
 
   interruption.GRACE = {grace}
   wait = checkpoint.Checkpoints.wait
