@@ -34,6 +34,7 @@ BASE = [
   "tensorflow-datasets>=4.9.9,<5",
   "safetensors>=0.6",
   "huggingface_hub>=1,<3",
+  "filelock>=3.12",
   "pyarrow>=21",
   "pyyaml>=6",
   "gguf>=0.17,<0.20",

@@ -68,6 +68,13 @@ def _keep_records(config: ml_collections.ConfigDict) -> None:
   config.checkpoints.keep = 2  # newest ones of each stage; the best one too where it is selected
   config.checkpoints.timeout = 600.0  # seconds that writing one may take
   config.checkpoints.checksum_limit = 1 << 30  # bytes of a state; larger ones have no checksums
+  config.compilation = ml_collections.ConfigDict()
+  # Folder of compiled programs, which later starts read instead of compiling; runs and machines may
+  # share it. "": WORKDIR/programs; "none": programs are not kept. Before it goes
+  # JAX_COMPILATION_CACHE_DIR of the environment.
+  config.compilation.cache = ""
+  # Bytes of programs in it for machines of one kind; those not used for longest are removed.
+  config.compilation.limit = 4 << 30
   # RL iterations that go beyond these are recorded in flight/, with a guess at why.
 
   config.recorder = ml_collections.ConfigDict()

@@ -12,6 +12,8 @@ PACKAGE = ROOT / "pit_jax"
 LAYERS = (
   "types",
   "hosts",
+  "compiling",
+  "progress",
   "lfs",
   "terminal",
   "comments",

@@ -3,14 +3,18 @@
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import numpy as np
 import pytest
 import test_loop
 
+from pit_jax import compiling
 from pit_jax.training import checkpoint, interruption
 
 CHILD = textwrap.dedent("""
@@ -89,3 +93,92 @@ def test_sigterm_means_what_it_did_before_once_a_stage_has_ended(tmp_path):
   before = signal.getsignal(signal.SIGTERM)
   test_loop.Run(tmp_path)()
   assert signal.getsignal(signal.SIGTERM) is before
+
+
+# Folding the constant is computed by XLA's interpreter: about a minute, and its trace is short.
+COMPILING = textwrap.dedent("""
+  import sys
+  import jax, numpy as np
+  sys.path.insert(0, {tests!r})
+  import test_loop
+  from pit_jax.training import checkpoint, interruption, loop
+
+  interruption.GRACE = {grace}
+  wait = checkpoint.Checkpoints.wait
+
+  def waited(self):
+    wait(self)
+    print("complete", self.latest(), flush=True)
+
+  checkpoint.Checkpoints.wait = waited
+
+  def slow(x):
+    row = jax.numpy.asarray(np.arange(40_000, dtype=np.float32))
+    sums = jax.lax.reduce_window(row, 0.0, jax.lax.add, (1_000,), (1,), "VALID")
+    return x + sums[0]
+
+  def advance(state, step):
+    if step == 11:
+      lowered = jax.jit(slow).lower(np.float32(0))
+      print("compiling", flush=True)
+      lowered.compile()
+    return *test_loop.toy_step(state, step), {{}}
+
+  loop.fit("toy", advance, test_loop.make_state(), steps=23, log_every=4, save_every=5,
+           workdir={workdir!r}, metadata=test_loop.METADATA)
+""")
+
+
+def test_sigterm_ends_a_process_that_compiles_and_nothing_saved_is_lost(tmp_path):
+  assert interruption.GRACE + 2 * interruption.LOOK < 30
+  expected = undisturbed(tmp_path / "whole")
+  tests = pathlib.Path(__file__).parent
+  told = {"tests": str(tests), "workdir": str(tmp_path / "stopped"), "grace": 2.0}
+  process = subprocess.Popen(
+    [sys.executable, "-c", COMPILING.format(**told)],
+    cwd=tests.parent, env={**os.environ}, stdout=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  assert any(line == "compiling\n" for line in process.stdout)
+  began = time.monotonic()
+  process.send_signal(signal.SIGTERM)
+  said = process.stdout.read().splitlines()
+  assert process.wait() == interruption.CODE
+  assert 2 <= time.monotonic() - began < 30
+  # The checkpoint that was begun before is complete, and only then the process ends.
+  assert said == ["complete 10", "toy: stopped while compiling; the same command continues"]
+  assert run_child(tmp_path / "stopped", kill_at=-1) == 0
+  assert np.load(tmp_path / "stopped" / "final.npy").tobytes() == expected
+
+
+def test_a_step_that_does_not_compile_is_waited_for(monkeypatch):
+  monkeypatch.setattr(interruption, "GRACE", 0.0)
+  monkeypatch.setattr(interruption, "LOOK", 0.01)
+  looks = []
+  monkeypatch.setattr(compiling, "is_under_way", looks.append)  # None: it does not
+  monkeypatch.setattr(interruption.os, "_exit", looks.append)
+  with (
+    pytest.raises(interruption.Interrupted),
+    interruption.Watch("toy", 0, lambda: None) as watch,
+  ):
+    signal.raise_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while len(looks) < 3 and time.monotonic() < deadline:
+      time.sleep(0.01)
+    assert watch.is_due(1)
+  assert len(looks) >= 3 and set(looks) == {threading.main_thread().ident}
+
+
+def test_signals_reach_those_who_listened_before(tmp_path):
+  read, written = socket.socketpair()
+  written.setblocking(False)
+  read.settimeout(60)
+  before = signal.set_wakeup_fd(written.fileno())
+  try:
+    with pytest.raises(interruption.Interrupted), interruption.Watch("toy", 0, lambda: None):
+      signal.raise_signal(signal.SIGTERM)
+      assert read.recv(1) == bytes([signal.SIGTERM])
+    assert signal.set_wakeup_fd(-1) == written.fileno()
+  finally:
+    signal.set_wakeup_fd(before)
+    read.close()
+    written.close()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import types
 
 import pytest
 import rich.console
@@ -57,31 +58,65 @@ def test_a_finished_run_took_the_steps_that_were_announced(finished_run):
     assert writers.read(path)[-1]["step"] == stage.steps, stage.name
 
 
-def test_compiling_is_no_part_of_the_rate_nor_of_what_is_left(monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+  """Seconds of the clock and of compiling, as a test sets them."""
+  now = types.SimpleNamespace(time=0.0, compiled=100.0)
+  monkeypatch.setattr(writers.time, "monotonic", lambda: now.time)
+  monkeypatch.setattr(writers.compiling, "seconds", lambda: now.compiled)
+  return now
+
+
+WORK = {"before": ("rl", 9, 1.0), "a": ("sft", 10, 2.0), "b": ("rl", 5, 6.0)}
+
+
+def test_compiling_is_no_part_of_the_rate_and_is_told_apart(clock):
   """The first step takes a minute, the others half a second; one of b does three times as much."""
-  monkeypatch.setattr(writers.time, "monotonic", lambda: 0.0)
-  outlook = timing.Outlook({"before": ("rl", 9, 1.0), "a": ("sft", 10, 2.0), "b": ("rl", 5, 6.0)})
   console = rich.console.Console(file=io.StringIO(), soft_wrap=True)
-  progress = writers.Progress("a", 0, 10, outlook, console)
-  monkeypatch.setattr(writers.time, "monotonic", lambda: 60.0)
+  progress = writers.Progress("a", 0, 10, timing.Outlook(WORK, evaluation=80.0), console)
+  clock.time, clock.compiled = 60.0, 150.0
   assert progress.rate(1) is None
   progress.advance(1)
   assert progress.rate(1) is None
-  monkeypatch.setattr(writers.time, "monotonic", lambda: 62.0)
+  clock.time, clock.compiled = 65.0, 153.0  # of the 5 seconds 3 compiled something else
   assert progress.rate(5) == 2.0
   progress.write(5, {"loss": 1.0})
-  # 5 steps of ½ s; then 5 of 6 units at ¼ s each.
-  assert console.file.getvalue().strip() == (
-    "a 5/10  loss 1  2.00 steps/s  2 s left, about 10 s of training"
-  )
-  assert outlook.left("nobody announced it", 1.0) is None
+  # 5 steps of ½ s; then 5 of 6 units at ¼ s each, 53 s of compiling, and 80 units of evaluation.
+  assert console.file.getvalue().strip() == ("[2/3] a 5/10  loss 1  2.00 steps/s  about 83 s left")
+  console.file.truncate(0)
+  clock.time = 67.5
+  progress.end(67.5, {"validation loss": 0.51234})
+  assert console.file.getvalue().strip("\0").splitlines() == [
+    "[2/3] a done in 68 s, 53 s of it compiling  validation loss 0.5123",
+    "  left about 80 s: training 8 s, compiling 53 s, evaluation 20 s",
+  ]
 
 
-def test_a_kind_that_was_measured_keeps_its_own_speed():
-  outlook = timing.Outlook({"a": ("rl", 9, 2.0), "b": ("sft", 10, 1.0), "c": ("rl", 5, 4.0)})
-  assert outlook.left("a", 1.0) == 10 * 0.5 + 5 * 2.0
-  assert outlook.left("b", 3.0) == 5 * 2.0
-  assert outlook.left("c", 2.0) == 0
+def test_lines_have_eighty_columns_and_lose_metrics_first(clock):
+  console = rich.console.Console(file=io.StringIO(), soft_wrap=True)
+  name = "pit_rp_difference_policy"
+  outlook = timing.Outlook({name: ("rl", 14, 1.0)})
+  progress = writers.Progress(name, 0, 14, outlook, console)
+  clock.time = 1.0
+  progress.advance(1)
+  clock.time = 10.0
+  metrics = {"objective/score": -0.12345, "objective/kl": 12.3456, "policy/loss": 0.1, "loss": 1.0}
+  progress.write(2, metrics)
+  progress.end(10.0, {"score": 1.0, "KL": 2.0, "validation accuracy of a long name": 3.0})
+  line, done = console.file.getvalue().splitlines()
+  assert len(line) <= 80 and line.endswith("0.11 steps/s  about 108 s left")
+  assert "loss 1" in line and "policy/loss" not in line
+  assert len(done) <= 80 and done.endswith("score 1  KL 2")
+
+
+def test_the_speed_of_a_kind_that_was_measured_is_its_own():
+  outlook = timing.Outlook({"a": ("rl", 9, 2.0), "b": ("sft", 10, 1.0), "c": ("rl", 5, 4.0)}, 3.0)
+  # rl takes ½ s for a unit, sft 3 s; a has compiled for 20 s and b for 30.
+  assert outlook.left("a", 4, 1.0, 20.0) == timing.Left(4 + 10 * 0.5 + 5 * 2.0, 40.0, 1.5)
+  assert outlook.left("b", 0, 3.0, 30.0) == timing.Left(5 * 2.0, 20.0, 9.0)
+  assert outlook.left("c", 0, 2.0, 5.0) == timing.Left(0.0, 0.0, 1.5)
+  assert outlook.left("nobody announced it", 1, 1.0, 1.0) is None
+  assert [outlook.place(name) for name in "bx"] == ["[2/3] ", ""]
 
 
 def test_the_doctor_says_how_many_steps_a_configuration_makes(tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pit_jax import types
+from pit_jax import progress, types
 from pit_jax.data import cache, prompt_formats, rows, tables, template, text
 
 Folder = str | os.PathLike | None  # the cache of encoded sets; None keeps a set in memory
@@ -142,7 +142,7 @@ def _table(
 
   `encode` makes of columns of texts columns of ids, in the order of the record's fields.
   """
-  pieces = functools.partial(_pieces, encode, texts, settings)
+  pieces = functools.partial(_pieces, kind.replace("_", " "), encode, texts, settings)
   pad_id = settings.tokenizer.pad_id
   if folder is None:
     return tables.in_memory(make, pieces(), pad_id)
@@ -152,10 +152,11 @@ def _table(
 
 
 def _pieces(
-  encode: Callable, texts: Sequence[Sequence], settings: Settings
+  kind: str, encode: Callable, texts: Sequence[Sequence], settings: Settings
 ) -> Iterator[tables.Piece]:
   """Yields a set in pieces; raises a ValueError at the end of one without a row."""
   over_long = kept = 0
+  count = progress.Count(f"tokenising {kind}", len(texts[0]), "rows")
   for start in range(0, max(map(len, texts)), PIECE):
     with _without_collection():
       columns = encode(*(column[start : start + PIECE] for column in texts))
@@ -164,6 +165,7 @@ def _pieces(
     piece = tables.piece(ids, _kept(ids, is_cut, settings), is_cut)
     over_long += int(is_cut.sum())
     kept += len(piece.index)
+    count.add(len(is_cut))
     yield piece
 
   if not kept:

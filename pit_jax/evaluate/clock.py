@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from pit_jax.training import timing
+from pit_jax import compiling
 
 
 @contextlib.contextmanager
@@ -14,8 +14,8 @@ def timed(seconds: dict[str, float], name: str, prompts: int) -> Iterator[None]:
   It is noted in `seconds` under the name of a system. Tracing a program for the first time still
   counts; what is sampled has to be on the host when the block ends.
   """
-  before = timing.compiled()
+  before = compiling.seconds()
   began = time.monotonic()
   yield
-  lasted = time.monotonic() - began - (timing.compiled() - before)
+  lasted = time.monotonic() - began - (compiling.seconds() - before)
   seconds[name] = max(lasted, 0.0) / prompts

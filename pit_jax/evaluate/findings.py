@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from pit_jax import hosts
+from pit_jax import hosts, progress
 from pit_jax.evaluate import provenance, subject, suite
 from pit_jax.feedback import judges, language_judge
 from pit_jax.report import verdict
@@ -48,7 +48,7 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
   if only is not None:
     run = recipe.subject(context, trained)
     old = context.read_json("report", "results.json")
-    parts = {only: experiments[only](run)}
+    parts = _measured({only: experiments[only]}, run)
     _write_files(context, parts)
 
     # Corrections depend on all comparisons, so those that stay are corrected anew.
@@ -56,7 +56,7 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
 
   with context.timed("evaluation"):
     run = recipe.subject(context, trained)
-    parts = {name: _made(context, run, name, measure) for name, measure in experiments.items()}
+    parts = _measured(context, run, experiments)
     _write_files(context, parts)
     results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
 
@@ -66,11 +66,18 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
   return _finish(results) | timed | {"sampling": run.seconds, "speeds": _speeds(context)}
 
 
-def _made(context: contexts.Context, run: subject.Subject, name: str, measure: Any) -> dict:
-  """Returns what an experiment measured, and writes down that the process lives."""
-  part = measure(run)
-  timing.alive(context.workdir, name)
-  return part
+def _measured(
+  context: contexts.Context, run: subject.Subject, experiments: Mapping[str, Any]
+) -> dict[str, dict]:
+  """Returns what each experiment found, and says when it is finished."""
+  parts = {}
+  for number, (name, experiment) in enumerate(experiments.items(), start=1):
+    with progress.finished(f"evaluation {number} of {len(experiments)}, {name}"):
+      parts[name] = experiment(run)
+    # What was computed counts as kept from here on, should the process end.
+    timing.alive(context.workdir, name)
+
+  return parts
 
 
 def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:

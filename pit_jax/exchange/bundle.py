@@ -5,6 +5,7 @@ import functools
 import pathlib
 from collections.abc import Callable, Mapping
 
+from pit_jax import progress
 from pit_jax.exchange import families, hf, peft
 from pit_jax.models import kernels, pure
 from pit_jax.types import Params
@@ -22,9 +23,11 @@ def save(
   Models with adapters share one base. Every config.json names the special tokens.
   """
   has_base = False
+  count = progress.Count("exporting", len(models), "models")
   for name, (model, params) in models.items():
     if model.config.adapter is None:
       hf.save(folder / name, model, params, **special_ids)
+      count.add(1)
       continue
 
     # From a language model, since a scalar one lacks the head over the vocabulary.
@@ -34,6 +37,7 @@ def save(
       hf.save(folder / BASE, bare, pure.split(model, params)[1], **special_ids)
 
     peft.save(folder / name, model, params, base=BASE, **special_ids)
+    count.add(1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
+from pit_jax import progress
 from pit_jax.evaluate import findings
 from pit_jax.exchange import export
 from pit_jax.feedback import language_models
@@ -52,8 +53,9 @@ def evaluate(
   findings.check(recipe, workdir, experiment)
   if experiment:
     _check_current(config, workdir, ANEW)
-  context = contexts.build(config, workdir, recipe)
-  results = findings.of_run(context, recipe, recipe.train(context), experiment)
+  with workdirs.programs(config, workdir), progress.shown():
+    context = contexts.build(config, workdir, recipe)
+    results = findings.of_run(context, recipe, recipe.train(context), experiment)
 
   pages.publish(results, workdir, recipe.page)
 

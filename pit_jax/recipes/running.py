@@ -1,9 +1,11 @@
 """A run of any recipe: it is checked, announced, trained, exported, measured and reported."""
 
+import functools
 import pathlib
 
 import ml_collections
 
+from pit_jax import progress
 from pit_jax.evaluate import findings
 from pit_jax.exchange import export
 from pit_jax.feedback import language_models, named
@@ -11,6 +13,7 @@ from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes import schedule
 from pit_jax.report import pages
 from pit_jax.run import context as contexts
+from pit_jax.run import workdirs
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -21,15 +24,17 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       another run.
   """
   recipe = recipes.of(config)
-  if recipe.run is not None:
-    recipe.run(config, workdir)
-    return
+  with workdirs.programs(config, workdir), progress.shown():
+    (recipe.run or functools.partial(_run, recipe))(config, workdir)
 
+
+def _run(recipe: recipes.Recipe, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   language_models.check(config.evaluation.language_judge)
   named.check(config)
   context = schedule.announced(contexts.build(config, workdir, recipe))
   trained = recipe.train(context)
   if recipe.exported is not None:
-    export.save(workdir, context.models.inference, **recipe.exported(trained))
+    with progress.finished("export"):
+      export.save(workdir, context.models.inference, **recipe.exported(trained))
   if recipe.subject is not None:
     pages.publish(findings.of_run(context, recipe, trained), workdir, recipe.page)

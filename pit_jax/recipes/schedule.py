@@ -9,6 +9,10 @@ import ml_collections
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 
+# Passes of a held-out prompt through networks in an experiment: about as many as PIT's take. They
+# tell how long an evaluation may last, and nothing else.
+PASSES = 12
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -55,7 +59,18 @@ def announced(context: contexts.Context) -> contexts.Context:
   rows = {name: len(part) for name, part in context.rows.folds.items()}
   planned = stages(context.config, context.recipe, rows)
   work = {row.name: (row.kind, row.steps, row.passes * row.batch_size) for row in planned}
-  return context.announced([*lines(rows, planned), *_models(context)], work)
+  said = [*lines(rows, planned), *_models(context)]
+  return context.announced(said, work, _evaluation(context))
+
+
+def _evaluation(context: contexts.Context) -> float:
+  """Returns about how many passes through networks the experiments take, rows in all."""
+  recipe = context.recipe
+  if recipe.subject is None:
+    return 0.0
+  held_out = {row.prompt for row in context.rows.folds["held_out"]}
+  prompts = min(len(held_out), context.config.evaluation.prompts)
+  return float(PASSES * prompts * len(recipe.experiments))
 
 
 def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
@@ -82,7 +97,4 @@ def _models(context: contexts.Context) -> Iterator[str]:
     f"{devices[0].device_kind} ({jax.process_count()} hosts)".replace("(1 hosts)", "(1 host)")
   )
 
-  yield (
-    "the first step of each stage compiles its programs, which takes about a minute, for large "
-    "models longer; what is left is told without it"
-  )
+  yield "the first step of a stage compiles its programs, unless an earlier start kept them"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pit_jax import hosts, layout, parallel
+from pit_jax import hosts, layout, parallel, progress
 from pit_jax.data import batches, conversations, encode, padding, prompt_formats
 from pit_jax.models import pure
 from pit_jax.rollout import decode, prefill, scoring
@@ -117,7 +117,7 @@ class Inference:
       noise = jax.random.fold_in(key, index)
       return self.sampler()(params, batch, noise, np.float32(temperature))
 
-    return self._over_rows(ask, prompts)
+    return self._over_rows("sampling", ask, prompts)
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was encoded, Float[N]."""
@@ -140,7 +140,7 @@ class Inference:
       # Batches of short rows are narrower; all are joined at one width.
       return jnp.pad(logprobs, ((0, 0), (0, width - logprobs.shape[1])))
 
-    return self._over_rows(ask, (prompts, responses))
+    return self._over_rows("reading", ask, (prompts, responses))
 
   def check_prompt(self, prompt: conversations.Prompt) -> None:
     """Raises a `values.RowError` for a prompt that the models cannot be shown."""
@@ -240,10 +240,11 @@ class Inference:
 
   def _scored(self, scorer: Callable, params: Params, *record: Any) -> np.ndarray:
     params = layout.to_devices(params)
-    return self._over_rows(lambda batch, _: scorer(params, *batch), record)
+    return self._over_rows("scoring", lambda batch, _: scorer(params, *batch), record)
 
-  def _over_rows(self, ask: Callable, record: Any) -> Any:
+  def _over_rows(self, name: str, ask: Callable, record: Any) -> Any:
     """Returns ask(batch, index) for every batch of a record, joined on the host."""
+    count = progress.Count(name, len(jax.tree.leaves(record)[0]), "rows")
     parts = []
     places = []
     ordered = batches.in_order(record, self.batch_size, self.by_length)
@@ -252,6 +253,7 @@ class Inference:
       result = ask(parallel.put_batch(batch, self.mesh), index)
       parts.append(batches.take(hosts.fetch(result), slice(0, len(rows))))
       places.append(rows)
+      count.add(len(rows))
 
     # The inverse permutation: batches were made by length, and results keep the order of rows.
     back = np.argsort(np.concatenate(places))

@@ -23,7 +23,8 @@ RANGES = {
   "more than 0 and less than 1": lambda x: 0 < x < 1,
 }
 RECORDS = {
-  "1 or more": "inference_batch_size log_every log_every_rl save_every save_every_rl",
+  "1 or more": "inference_batch_size log_every log_every_rl save_every save_every_rl "
+  "compilation.limit",
   "0 or more": "frontier.checkpoints recorder.kl recorder.negative_kl recorder.ratio",
 }
 MODEL = {"1 or more": "width layers heads kv_heads head_width hidden", "more than 0": "rope_theta"}

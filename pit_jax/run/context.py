@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from pit_jax import hosts, parallel
+from pit_jax import hosts, parallel, progress
 from pit_jax.data import encode, preferences
 from pit_jax.models import pure
 from pit_jax.rollout import inference
@@ -21,7 +21,7 @@ from pit_jax.run import abstract, checks, forms, kinds, memory, origin, publishe
 from pit_jax.run import models as run_models
 from pit_jax.run import rows as run_rows
 from pit_jax.storage import places
-from pit_jax.training import flight, interruption, keeping, log, loop, operations, timing, writers
+from pit_jax.training import flight, interruption, keeping, loop, operations, timing, writers
 from pit_jax.types import Params
 
 
@@ -43,12 +43,12 @@ class Context:
   made_rows: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def announced(
-    self, lines: Iterable[str], work: Mapping[str, tuple[str, int, float]]
+    self, lines: Iterable[str], work: Mapping[str, tuple[str, int, float]], evaluation: float
   ) -> "Context":
     """Prints what the run will do, and returns it with an outlook; see `timing.Outlook`."""
     for line in lines:
-      log.say(line)
-    return dataclasses.replace(self, outlook=timing.Outlook(work))
+      progress.say(line)
+    return dataclasses.replace(self, outlook=timing.Outlook(work, evaluation))
 
   @functools.cached_property
   def metadata(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Context:
       ValueError: the recipe does not declare the stage: plans and the report would know nothing of
         it.
     """
-    declared = [stage.name for stage in self.recipe.stages(self.config)]
+    declared = {stage.name: stage for stage in self.recipe.stages(self.config)}
     if name not in declared:
       raise ValueError(
         f"recipe {self.recipe.name} trains a stage {name!r} and declares {', '.join(declared)}; "
@@ -107,6 +107,7 @@ class Context:
       trace=timing.Trace(profile.first, profile.last if profile.stage == name else 0),
       extra_writers=functools.partial(self._extra_writers, name),
       outlook=self.outlook,
+      figures=kinds.kind_of(self.recipe, self.config, declared[name]).figures,
     )
 
     arguments |= {"workdir": self.workdir, "metadata": self.metadata, "surroundings": surroundings}

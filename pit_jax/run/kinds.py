@@ -49,6 +49,9 @@ class Kind:
   problems: Callable[[str, Any], Iterator[str]] = lambda *_: iter(())
   # Metrics that results keep over the steps; the first is drawn.
   curves: tuple[str, ...] = ("loss",)
+  # Metrics that say how a finished stage turned out → what the line about it calls them, in order;
+  # those that it logs.
+  figures: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"loss": "loss"})
   unit: str = "steps"  # what a step is called
   reads_responses: bool = True  # learns from the data's responses; else it reads prompts alone
   learns: bool = True  # else it has no optimiser and no progress

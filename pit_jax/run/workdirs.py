@@ -1,5 +1,6 @@
 """Whose workdir it is: the configuration of its run, and files that a kill leaves whole."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -7,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from pit_jax import hosts
+from pit_jax import compiling, hosts
 from pit_jax.storage import places
 from pit_jax.training import flight, timing
 
@@ -15,9 +16,11 @@ from pit_jax.training import flight, timing
 # devices: a run continues under other ones, and a finished run is evaluated anew. Of the models,
 # `ablations` says which further ones are trained.
 CHANGEABLE = (
-  "ablations", "checkpoints", "data.cache", "evaluation", "log_every", "log_every_rl", "mesh",
-  "model.attention", "model.offload", "profile", "recorder", "save_every", "save_every_rl", "wandb",
+  "ablations", "checkpoints", "compilation", "data.cache", "evaluation", "log_every",
+  "log_every_rl", "mesh", "model.attention", "model.offload", "profile", "recorder", "save_every",
+  "save_every_rl", "wandb",
 )  # fmt: skip
+NO_CACHE = "none"  # of compilation.cache
 SHOWN = 5  # values in which configurations differ
 
 
@@ -108,6 +111,18 @@ def begin(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   content = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
   write_text(workdir / "config.json", content)
   timing.begin(workdir)
+
+
+def programs(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> contextlib.AbstractContextManager[None]:
+  """Returns the block within which a run keeps its compiled programs; see `compiling.kept`."""
+  section = config.get("compilation")
+  # A run of an earlier version has no such section.
+  if section is None or section.cache == NO_CACHE:
+    return contextlib.nullcontext()
+  folder = places.local("compilation.cache", section.cache or workdir / "programs")
+  return compiling.kept(folder, section.limit)
 
 
 def _flat(tree: Any, name: str = "") -> dict[str, Any]:

@@ -24,6 +24,11 @@ REINFORCEMENT = {
   "more than 0": "learning_rate clip_norm epsilon clip value_clip kl_horizon temperature",
   "from 0 to 1": "warmup discount trace",
 }
+VALIDATED = {
+  "reward_model/order": "validation order",
+  "reward_model/accuracy": "validation accuracy",
+  "reward_model/margin": "margin",
+}
 BACK = 3.0  # passes of a row through a network there and back
 
 
@@ -163,6 +168,7 @@ SFT = kinds.Kind(
   needs=_sft_needs,
   programs=lambda run, stage: [(programs.imitation, stage.section, run.prompt_of(stage.prompts))],
   problems=supervised_problems,
+  figures={"validation/loss": "validation loss", "loss": "loss"},
 )
 PREFERENCE = kinds.Kind(
   allowed=WITH_MARGINS,
@@ -172,6 +178,7 @@ PREFERENCE = kinds.Kind(
   programs=lambda run, stage: [(programs.preference, stage.section)],
   problems=supervised_problems,
   curves=("loss", "accuracy"),
+  figures=VALIDATED,
 )
 
 
@@ -197,6 +204,7 @@ def preference_optimisation(losses: Mapping[str, Callable]) -> kinds.Kind:
     programs=lambda run, stage: [(programs.policy_pairs, stage.section, losses)],
     problems=problems,
     curves=("loss", "accuracy", "margin", "chosen_logprob", "rejected_logprob"),
+    figures={"validation/accuracy": "validation accuracy", "validation/loss": "loss"},
   )
 
 
@@ -216,6 +224,11 @@ RL = kinds.Kind(
   resident=_rl_resident,
   problems=_rl_problems,
   curves=("objective/score", "objective/kl", "objective/kl_coef", "tokens/response_length"),
+  figures={
+    "objective/score": "score",
+    "objective/kl": "KL",
+    "tokens/response_length": "tokens",
+  },
   unit="iterations",
   reads_responses=False,
 )

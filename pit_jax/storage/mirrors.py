@@ -16,7 +16,8 @@ from pit_jax.storage import buckets
 MARK = ".mirror.json"  # what was put or taken last, by name
 NOTE = ".owner.json"  # who writes into a workdir; owners.py puts it into the bucket itself
 CHECKPOINTS = "checkpoints"
-TOKENS = "tokens"
+# Made again where they are missing, and of no use to other machines.
+LOCAL = ("tokens", "programs")
 MODELS = "models"
 ONE_PIECE = 64 << 20  # bytes of a file that is read whole, as it may be written to meanwhile
 UNFINISHED = (".tmp", ".partial", ".old")  # of files and folders that are about to be renamed
@@ -118,7 +119,7 @@ def _is_kept(name: str, skip: Sequence[str]) -> bool:
   """Returns whether a file is one that mirror and bucket share."""
   parts = pathlib.PurePosixPath(name).parts
   is_whole = not any(part.endswith(UNFINISHED) for part in parts)
-  return is_whole and parts[0] not in (TOKENS, NOTE, *skip) and CHECKPOINTS not in parts
+  return is_whole and parts[0] not in (*LOCAL, NOTE, *skip) and CHECKPOINTS not in parts
 
 
 def place(address: str) -> pathlib.Path:

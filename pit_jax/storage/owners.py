@@ -33,8 +33,8 @@ SETTLE = 1.0  # before a note that was taken over, or lies in a bucket, is read 
 # What a folder may hold that is to become a workdir, beside hidden files and logs: names as they
 # are, since a user's own models.py or rows.jsonl begins like a run's folders.
 OWN = re.compile(
-  r"checkpoints|flight|judge|log\.txt|metrics|models|references|report|rows|samples|seed_\d+"
-  r"|sweep\.db.*|tensorboard|tokenizer|tokens|trials|verify|\..*|.*\.(err|log|out)",
+  r"checkpoints|flight|judge|log\.txt|metrics|models|programs|references|report|rows|samples"
+  r"|seed_\d+|sweep\.db.*|tensorboard|tokenizer|tokens|trials|verify|\..*|.*\.(err|log|out)",
   re.DOTALL,
 )
 SHOWN = 4  # names of other files in an error

@@ -7,6 +7,7 @@ ordinary workdir:
   checkpoints/     lie in the bucket alone; Orbax writes them there and marks what is complete
                    with a last object, since nothing can be renamed (commit_success.txt)
   tokens/          lie in the mirror alone; they are made again from the data
+  programs/        lie there too; they are compiled again
   everything else  is written in the mirror and copied into the bucket, each file as one object, in
                    the order in which the files were written
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from pit_jax import hosts
+from pit_jax import hosts, progress
 from pit_jax.training import checkpoint, flight, interruption, operations, timing, writers
 
 LOG = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class Log:
     self._tracing = timing.Tracing(surroundings.trace, os.path.join(workdir, "profile", stage))
     self._ledger = timing.Ledger(workdir, stage, start)
     self._recorded = 0
+    self._began = time.monotonic()
+    self._latest: dict[str, float] = {}  # of every metric its last value
 
     self._watched: list[tuple[int, Mapping[str, Any], Any]] = []
     self._seconds: dict[str, float] = {}
@@ -51,7 +53,7 @@ class Log:
     if not hosts.is_first():
       return
     if start:
-      say(f"{stage}: continues after step {start} of {steps}")
+      progress.say(f"{stage}: continues after step {start} of {steps}")
     self._samples = writers.JsonLines(os.path.join(workdir, "samples", f"{stage}.jsonl"), start)
     self._progress = writers.Progress(stage, start, steps, surroundings.outlook)
 
@@ -155,6 +157,7 @@ class Log:
     # The seconds of a save are logged with the step that is logged next.
     values |= self._seconds | self._phases.metrics(values)
     self._seconds = {}
+    self._latest |= values
     for writer in self._writers:
       writer.write(step, values)
 
@@ -168,22 +171,20 @@ class Log:
       self._seconds["perf/time_checkpoint"] = time.monotonic() - began
 
   def finish(self) -> None:
-    """Returns when all saves are complete."""
+    """Returns when all saves are complete, and says what the stage is known by."""
     self._saved.wait()
+    if self._progress is not None:
+      labels = self._with.figures
+      figures = {labels[name]: self._latest[name] for name in labels if name in self._latest}
+      self._progress.end(time.monotonic() - self._began, figures)
 
   def stop(self, step: int) -> None:
     """Ends the run, which was saved after this step."""
-    self.finish()
-    say(f"{self._stage}: saved after step {step} and stopped; the same command continues")
+    self._saved.wait()
+    progress.say(f"{self._stage}: saved after step {step} and stopped; the same command continues")
     raise interruption.Interrupted
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
   """Fetches metrics from the devices."""
   return {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-
-
-def say(text: str) -> None:
-  """Prints a line, on one host."""
-  if hosts.is_first():
-    print(text, flush=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from pit_jax import progress
 from pit_jax.storage import places
 from pit_jax.training import checkpoint, flight, interruption, operations, record
 from pit_jax.training import log as logs
@@ -71,10 +72,10 @@ def fit(
     saved = stack.enter_context(checkpoint.Checkpoints(folder, surroundings.keeping))
     start, state = _resumed(saved, state, metadata)
     if start == steps:
-      logs.say(f"{stage}: finished before, {steps} steps")
+      progress.say(f"{surroundings.place(stage)}{stage}: finished before, {steps} steps")
       return _chosen(saved, state, steps)
 
-    watch = stack.enter_context(interruption.Watch(start))
+    watch = stack.enter_context(interruption.Watch(stage, start, saved.wait))
     log = stack.enter_context(logs.Log(stage, start, steps, workdir, saved, surroundings))
     for step in range(start + 1, steps + 1):
       is_logged = _is_due(step, log_every, steps)
@@ -86,7 +87,8 @@ def fit(
       score = log.end(step, state, metrics, inputs, *looks, is_due=is_logged)
       # Asked first, and so at every step: several hosts must all ask after the same steps.
       if (is_over := watch.is_due(step)) or score is not None or _is_due(step, save_every, steps):
-        log.save(step, state, metadata, score)
+        with watch.saving():
+          log.save(step, state, metadata, score)
       if is_over:
         log.stop(step)
 

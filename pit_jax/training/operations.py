@@ -1,7 +1,7 @@
 """Operations around a stage: checkpoints that stay, records of failures, measurements."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from pit_jax.training import flight, timing, writers
 from pit_jax.training import keeping as keepings
@@ -22,4 +22,10 @@ class Operations:
   trace: timing.Trace = dataclasses.field(default_factory=timing.Trace)
   # Makes more that take the logged metrics, for a stage that has steps left; closed at its end.
   extra_writers: Callable[[], Iterable[writers.Writer]] = tuple
-  outlook: timing.Outlook | None = None  # of the stages after; None where it is not known
+  outlook: timing.Outlook | None = None  # of the run; None where it is not known
+  # Metric → its label in the line about a finished stage, in order; those that were logged.
+  figures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def place(self, stage: str) -> str:
+    """Returns which stage of the run this is; see `timing.Outlook.place`."""
+    return self.outlook.place(stage) if self.outlook else ""

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -12,13 +11,9 @@ from typing import Any
 
 import jax
 
-from pit_jax import hosts
+from pit_jax import compiling, hosts
 
 SIGN_OF_LIFE = 10.0  # seconds between two that are written down, checkpoints apart
-COMPILING = (
-  "/jax/core/compile/jaxpr_to_mlir_module_duration",
-  "/jax/core/compile/backend_compile_duration",
-)
 
 # (what was measured in a step, its seconds) → what its speed is known by.
 Speed = Callable[[Mapping[str, float], float], Mapping[str, float]]
@@ -37,7 +32,7 @@ class Phases:
     """Begins a step; one that is measured first waits for what is under way."""
     self._is_on = is_on
     self._seconds = {}
-    self._compiled = compiled()
+    self._compiled = compiling.seconds()
     if is_on:
       jax.block_until_ready(pending)
 
@@ -57,26 +52,7 @@ class Phases:
     if not self._seconds:
       return {}
     speed = self._speed(measured, sum(self._seconds.values()))
-    return {**self._seconds, "perf/time_compile": compiled() - self._compiled, **speed}
-
-
-def compiled() -> float:
-  """Returns the seconds that this process has spent compiling since the first call."""
-  return sum(_compilations())
-
-
-@functools.cache
-def _compilations() -> list[float]:
-  """Returns the seconds of all compilations of this process from the first call on."""
-  durations: list[float] = []
-
-  def note(event: str, seconds: float, **_: object) -> None:
-    if event in COMPILING:
-      durations.append(seconds)
-
-  # One listener for the whole process: each further one would be called as well.
-  jax.monitoring.register_event_duration_secs_listener(note)
-  return durations
+    return {**self._seconds, "perf/time_compile": compiling.seconds() - self._compiled, **speed}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,33 +95,65 @@ class Tracing:
       jax.profiler.stop_trace()
 
 
-class Outlook:
-  """Estimated time of the stages to come, by the speed of those that this process has seen.
+@dataclasses.dataclass(frozen=True)
+class Left:
+  """Estimated seconds of what is to come in a run."""
 
-  A stage of a kind that was not seen yet is taken to do its work as fast as the current one.
+  training: float
+  compiling: float
+  evaluation: float
+
+  @property
+  def total(self) -> float:
+    """All of them together."""
+    return self.training + self.compiling + self.evaluation
+
+
+class Outlook:
+  """Estimated time of what is to come, by the speed of the stages that this process has seen.
+
+  A stage of a kind that was not seen yet is taken to do its work, and to compile, as fast as the
+  current one.
 
   Args:
     work: stage → (kind, steps, work of a step in any unit), in the order of the run.
+    evaluation: work of the evaluation after them, in the same unit.
   """
 
-  def __init__(self, work: Mapping[str, tuple[str, int, float]]):
+  def __init__(self, work: Mapping[str, tuple[str, int, float]], evaluation: float = 0.0):
     self._work = dict(work)
+    self._evaluation = evaluation
     self._seconds: dict[str, float] = {}  # kind → of a unit of work
+    self._compiling: dict[str, float] = {}  # kind → of a stage
 
-  def left(self, stage: str, seconds: float) -> float | None:
-    """Returns the seconds of all stages after the current one, a step of which takes so many.
+  def place(self, stage: str) -> str:
+    """Returns which of the stages this is, as "[2/7] "; "" for one that was not announced."""
+    names = list(self._work)
+    return f"[{names.index(stage) + 1}/{len(names)}] " if stage in self._work else ""
 
-    Compiling is left out. None is returned for a stage that was not announced.
+  def left(self, stage: str, steps: int, seconds: float, compiling: float) -> Left | None:
+    """Returns what is left of the run in a stage, None in one that was not announced.
+
+    Args:
+      stage: the current one.
+      steps: those that it has left.
+      seconds: what one of them takes, without compiling.
+      compiling: seconds that it has compiled for, which is over.
     """
     if stage not in self._work:
       return None
     kind, _, each = self._work[stage]
-    self._seconds[kind] = seconds / each
+    self._seconds[kind] = speed = seconds / each
+    self._compiling[kind] = compiling
     names = list(self._work)
     later = [self._work[name] for name in names[names.index(stage) + 1 :]]
+    speeds = [self._seconds.get(other, speed) for other, _, _ in later]
 
-    return math.fsum(
-      steps * work * self._seconds.get(other, self._seconds[kind]) for other, steps, work in later
+    return Left(
+      steps * seconds
+      + math.fsum(many * work * s for (_, many, work), s in zip(later, speeds, strict=True)),
+      math.fsum(self._compiling.get(other, compiling) for other, _, _ in later),
+      self._evaluation * speed,
     )
 
 

@@ -1,5 +1,6 @@
 """Shows that a restart changes nothing: N steps of every stage against k, a restart, and N − k."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -10,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pit_jax import progress
 from pit_jax.training import interruption
 
 
@@ -102,6 +104,8 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
 
   if not config["data"]["cache"]:
     changed["data.cache"] = folder / "tokens"
+  if not config["compilation"]["cache"]:
+    changed["compilation.cache"] = str(folder / "programs")
   return changed
 
 
@@ -130,18 +134,45 @@ def run(
   folder.mkdir(parents=True)
 
   values = [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
-  for name, options in (("whole", []), ("parts", [f"--stop_after={stop}"])):
-    _finish([*command, *values, f"--workdir={folder / name}", *options], folder / f"{name}.log")
+  ways = {"whole": ("undisturbed", []), "parts": ("with restarts", [f"--stop_after={stop}"])}
+  with progress.shown():
+    for number, (name, (how, options)) in enumerate(ways.items(), start=1):
+      started = [*command, *values, f"--workdir={folder / name}", *options]
+      with progress.finished(f"verify: run {number} of 2, {how}") as figures:
+        starts = _finish(started, folder / f"{name}.log")
+        figures.append(f"{starts} starts" if starts > 1 else "1 start")
   return tell(chain(folder / "whole"), chain(folder / "parts"))
 
 
-def _finish(command: Sequence[str], log: pathlib.Path) -> None:
-  """Runs a command until it ends by itself; one that was stopped is started again."""
+def _finish(command: Sequence[str], log: pathlib.Path) -> int:
+  """Runs a command until it ends by itself, and returns how often it was started.
+
+  One that was stopped is started again. What it says is in the log; its last line is repeated now
+  and then.
+  """
   code = interruption.CODE
+  starts = 0
   while code == interruption.CODE:
-    with log.open("a", encoding="utf-8") as file:
-      code = subprocess.run(command, stdout=file, stderr=file, check=False).returncode
+    starts += 1
+    with (
+      log.open("a", encoding="utf-8") as file,
+      subprocess.Popen(command, stdout=file, stderr=file) as process,
+    ):
+      while (code := _waited(process)) is None:
+        progress.say(progress.joined(f"  start {starts}: {_last(log)}"))
 
   if code:
-    last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
-    raise ValueError(f"{log} ends with exit code {code}: {''.join(last)}")
+    raise ValueError(f"{log} ends with exit code {code}: {_last(log)}")
+  return starts
+
+
+def _waited(process: subprocess.Popen) -> int | None:
+  """Returns the exit code of a process; None where it does not end for a while."""
+  with contextlib.suppress(subprocess.TimeoutExpired):
+    return process.wait(progress.EVERY)
+  return None
+
+
+def _last(log: pathlib.Path) -> str:
+  """Returns the last line of a log."""
+  return "".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:])

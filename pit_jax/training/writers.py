@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import rich.console
+import rich.markup
 import rich.progress
 
+from pit_jax import compiling, progress
 from pit_jax.training import timing
 
 # What the terminal shows of a step, as far as it was measured; the files have everything.
@@ -141,7 +143,7 @@ class WeightsAndBiases:
 class Progress:
   """Progress for a person: a bar with rate and time left, or a line per log off a terminal.
 
-  Rate and time left are those of the steps after the first, in which programs are compiled.
+  Rate and time left are those of the steps after the first, without what was compiled meanwhile.
 
   Args:
     stage: the name in front.
@@ -163,6 +165,8 @@ class Progress:
     self._first = step + 1
     self._steps = steps
     self._outlook = outlook or timing.Outlook({})
+    self._named = f"{self._outlook.place(stage)}{stage}"
+    self._compiled = compiling.seconds()  # before the stage
 
     # A line of a log stays one line, however narrow the terminal.
     self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
@@ -177,55 +181,74 @@ class Progress:
       disable=not self._console.is_terminal,
     )
 
-    self._task = self._bar.add_task(stage, total=steps, completed=step, pace="", metrics="")
+    description = rich.markup.escape(self._named)
+    self._task = self._bar.add_task(description, total=steps, completed=step, pace="", metrics="")
     self._bar.start()
 
   def rate(self, step: int) -> float | None:
-    """Returns steps per second since the first one, all included; None until a second is done."""
+    """Returns steps per second since the first one, all included; None until a second is done.
+
+    What was compiled meanwhile is left out.
+    """
     if self._began is None or step <= self._first:
       return None
-    return (step - self._first) / max(time.monotonic() - self._began, 1e-9)
+    return (step - self._first) / max(time.monotonic() - compiling.seconds() - self._began, 1e-9)
 
   def advance(self, step: int) -> None:
     """Moves the bar; the first step starts the clock."""
     if self._began is None:
-      self._began = time.monotonic()
+      self._began = time.monotonic() - compiling.seconds()
     self._bar.update(self._task, completed=step, pace=self._pace(step))
 
+  def left(self, step: int) -> timing.Left | None:
+    """Returns what is left of the run after a step; None where that is not known."""
+    rate = self.rate(step)
+    compiled = compiling.seconds() - self._compiled
+    return rate and self._outlook.left(self._stage, self._steps - step, 1 / rate, compiled)
+
   def _pace(self, step: int) -> str:
-    """Returns the rate and what is left of the stage and of the run, in words."""
+    """Returns the rate, and what is left of the run or else of the stage, in words."""
     rate = self.rate(step)
     if rate is None:
-      return "compiled, no rate yet"
-    of_stage = (self._steps - step) / rate
-    text = f"{rate:.2f} steps/s  {duration(of_stage)} left"
-    of_run = self._outlook.left(self._stage, 1 / rate)
-
-    return text if of_run is None else f"{text}, about {duration(of_stage + of_run)} of training"
+      return f"compiled in {progress.duration(compiling.seconds() - self._compiled)}"
+    left = self.left(step)
+    seconds = (self._steps - step) / rate if left is None else left.total
+    about = "" if left is None else "about "
+    return f"{rate:.2f} steps/s  {about}{progress.duration(seconds)} left"
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Shows the headline metrics of a step."""
-    text = headline(metrics)
+    progress.said()
     if self._console.is_terminal:
-      self._bar.update(self._task, metrics=text)
-    else:
-      line = f"{self._stage} {step}/{self._steps}  {text}  {self._pace(step)}"
-      self._console.print(line, markup=False)
+      self._bar.update(self._task, metrics="  ".join(headline(metrics)))
+      return
+
+    # Where there is no room for all, metrics give way to how far the run is.
+    pace = self._pace(step)
+    begin = f"{self._named} {step}/{self._steps}"
+    texts = headline(metrics)
+    while texts and len("  ".join([begin, *texts, pace])) > progress.WIDTH:
+      texts.pop()
+    self._console.print("  ".join([begin, *texts, pace]), markup=False)
+
+  def end(self, seconds: float, figures: Mapping[str, float]) -> None:
+    """Says that the stage is finished, in so many seconds, and what it is known by."""
+    compiled = compiling.seconds() - self._compiled
+    took = f"{progress.duration(seconds)}, {progress.duration(compiled)} of it compiling"
+    known = [f"{label} {value:.4g}" for label, value in figures.items()]
+    self._console.print(progress.joined(f"{self._named} done in {took}", *known), markup=False)
+    if (left := self.left(self._steps)) and left.total:
+      parts = ("training", "compiling", "evaluation")
+      named = ", ".join(f"{part} {progress.duration(getattr(left, part))}" for part in parts)
+      self._console.print(f"  left about {progress.duration(left.total)}: {named}", markup=False)
 
   def close(self) -> None:
     """Leaves the finished bar on the screen."""
     self._bar.stop()
 
 
-def duration(seconds: float) -> str:
-  """Returns a time in the largest unit of which it has several: "42 s", "7 min", "3.4 h"."""
-  if seconds < 120:
-    return f"{seconds:.0f} s"
-  return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def headline(metrics: Mapping[str, float]) -> str:
-  """Returns the few metrics worth a person's glance, as one line."""
+def headline(metrics: Mapping[str, float]) -> list[str]:
+  """Returns the few metrics worth a person's glance, the first one first."""
   rest = [name for name in metrics if name not in HEADLINE and not name.startswith("perf/")]
   names = [name for name in HEADLINE if name in metrics] + rest
-  return "  ".join(f"{name} {metrics[name]:.4g}" for name in names[:HEADLINE_LENGTH])
+  return [f"{name} {metrics[name]:.4g}" for name in names[:HEADLINE_LENGTH]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from pit_jax import costs
+from pit_jax import costs, progress
 from pit_jax.exchange import directories, hf
 from pit_jax.models import architecture, kernels, pure
 from pit_jax.report import cells, printed
@@ -33,7 +33,8 @@ def measure(options: argparse.Namespace) -> None:
     ours.append(texts.case(options.model, options.source))
   ours = timing.choose(ours, options.cases.split(","))
   kind = jax.devices()[0].device_kind
-  rows = timing.measure(ours, theirs, options.repeats, options.profile, costs.peak(kind))
+  with progress.shown():
+    rows = timing.measure(ours, theirs, options.repeats, options.profile, costs.peak(kind))
   result = {
     "model": options.model,
     "device": kind,

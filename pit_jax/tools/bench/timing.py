@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from pit_jax import costs
+from pit_jax import costs, progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,22 +62,27 @@ def measure(
     ratio.
   """
   rows = []
-  for case in ours:
+  for number, case in enumerate(ours, start=1):
+    named = f"case {number} of {len(ours)}, {case.name}"
     pair = [case, *([theirs[case.name]] if case.name in theirs else [])]
     runs = [one.start() for one in pair]
     seconds: list[list[float]] = [[] for _ in pair]
+    count = progress.Count(named, len(pair) * (repeats + 1), "calls")
 
     # Compiles, and is not counted.
     for run in runs:
       run()
+      count.add(1)
     with contextlib.nullcontext() if trace is None else jax.profiler.trace(trace):
       for _ in range(repeats):
         for run, times in zip(runs, seconds, strict=True):
           began = time.perf_counter()
           run()
           times.append(time.perf_counter() - began)
+          count.add(1)
 
     rows.append(_row(case, peak, *seconds))
+    progress.say(progress.joined(f"{named}: {_rates(rows[-1])}"))
 
   return rows
 
@@ -100,6 +105,12 @@ def _row(
     row |= {"peer_per_second": case.amount / peer, "ratio": peer / median}
 
   return row
+
+
+def _rates(row: dict[str, Any]) -> str:
+  """Returns how fast a case was, and its peer, in words."""
+  text = f"{row['per_second']:,.0f} {row['unit']}/s"
+  return f"{text}, the peer {row['peer_per_second']:,.0f}" if "ratio" in row else text
 
 
 def peak_bytes() -> int:
