@@ -70,8 +70,8 @@ def _keep_records(config: ml_collections.ConfigDict) -> None:
   config.checkpoints.checksum_limit = 1 << 30  # bytes of a state; larger ones have no checksums
   config.compilation = ml_collections.ConfigDict()
   # Folder of compiled programs, which later starts read instead of compiling; runs and machines may
-  # share it. "": WORKDIR/programs; "none": programs are not kept. Before it goes
-  # JAX_COMPILATION_CACHE_DIR of the environment.
+  # share it. "": WORKDIR/programs; "none": programs are not kept. JAX_COMPILATION_CACHE_DIR of the
+  # environment goes before it.
   config.compilation.cache = ""
   # Bytes of programs in it for machines of one kind; those not used for longest are removed.
   config.compilation.limit = 4 << 30

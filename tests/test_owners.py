@@ -201,6 +201,7 @@ def test_what_a_killed_start_leaves_is_no_other_file(tmp_path):
   for name in (
     "tokenizer",
     "tokens",
+    "programs",
     ".owner.json",
     "slurm-12.out",
     "seed_0",

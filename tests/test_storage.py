@@ -195,9 +195,11 @@ def test_of_a_file_that_both_have_the_newer_one_is_taken(server, machine):
   with places.opened(RUN) as folder:
     for name in ("same", "mine", "theirs"):
       (folder / name).write_text("old")
-    (folder / "tokens").mkdir()
-    (folder / "tokens" / "set").write_text("made again")
+    for name in ("tokens", "programs"):
+      (folder / name).mkdir()
+      (folder / name / "set").write_text("made again")
   assert server.below("runs/one/t") == ["runs/one/theirs"]
+  assert server.below("runs/one/p") == []
   (folder / "mine").write_text("newer here")
   server.put("runs/one/theirs", b"newer there")
   server.put("runs/one/added", b"there alone")

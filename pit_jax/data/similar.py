@@ -11,10 +11,8 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 
-import datasketch
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
+import scipy  # its parts are imported when they are used
 from jaxtyping import Int, UInt32
 
 SHINGLE = 3  # words
@@ -88,6 +86,8 @@ def minhash(texts: Sequence[str]) -> UInt32[np.ndarray, "texts hashes"]:
 
   Two sets have the same least value with a probability that is their Jaccard similarity.
   """
+  import datasketch  # here because it takes half a second to import
+
   sets = ([shingle.encode() for shingle in shingles(text)] for text in texts)
   signatures = datasketch.MinHash.generator(
     sets, num_perm=HASHES, seed=0, hashfunc=zlib.crc32, scheme="affine32"

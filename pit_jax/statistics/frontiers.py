@@ -8,7 +8,7 @@ as though all prompts had been one experiment.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.special
+import scipy  # its parts are imported when they are used
 from jaxtyping import Array, Real
 
 from pit_jax.statistics import resampling

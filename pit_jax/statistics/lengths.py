@@ -8,8 +8,7 @@ answers happen to be of like length.
 import dataclasses
 
 import numpy as np
-import scipy.special
-import scipy.stats
+import scipy  # its parts are imported when they are used
 from jaxtyping import Array, Bool, Num, Real
 
 from pit_jax.statistics import logistic, resampling

@@ -1,7 +1,7 @@
 """Logistic regression with normal priors, of many weightings of the same rows at once."""
 
 import numpy as np
-import scipy.special
+import scipy  # its parts are imported when they are used
 from jaxtyping import Float
 
 ITERATIONS = 100  # at most; a handful is usual

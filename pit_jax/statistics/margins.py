@@ -1,7 +1,7 @@
 """Accuracy and calibration of a reward model, by how sure it is."""
 
 import numpy as np
-import scipy.special
+import scipy  # its parts are imported when they are used
 from jaxtyping import Array, Bool, Num, Real
 
 from pit_jax.statistics import metrics, resampling

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
-import scipy.special
+import scipy  # its parts are imported when they are used
 from jaxtyping import Array, Bool, Int, Num, Real
 
 from pit_jax.statistics import resampling

@@ -8,8 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.special
-import scipy.stats
+import scipy  # its parts are imported when they are used
 from jaxtyping import Array, Real
 
 from pit_jax.statistics import winrates

@@ -15,10 +15,12 @@ letter. It labels the preferences, with noise, and judges results; training neve
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import random
 import re
+from collections.abc import Mapping
 
 NAMES = (
   *("Ann", "Ben", "Cal", "Dan", "Eva", "Fay", "Gus", "Hal", "Ivy", "Jan", "Joe", "Kim"),
@@ -50,16 +52,20 @@ class Question:
   start: str
   count: int
 
-  def chain(self) -> list[str]:
-    """Returns who starts and who is called, in order."""
+  @functools.cached_property
+  def _called(self) -> tuple[str, ...]:
     people = [self.start]
     while len(people) <= self.count:
       people.append(self.calls[people[-1]])
-    return people
+    return tuple(people)
+
+  def chain(self) -> list[str]:
+    """Returns who starts and who is called, in order."""
+    return list(self._called)
 
   def answer(self) -> str:
     """Returns the street of the last one called."""
-    return HOMES[self.chain()[-1]]
+    return HOMES[self._called[-1]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +172,10 @@ _LETTER = re.compile(
 
 def checks(prompt: str, response: str) -> dict[str, bool]:
   """Returns which of the five checks a letter passes; a text that is no letter passes none."""
-  q = parse_question(prompt)
+  return _checks(parse_question(prompt), response)
+
+
+def _checks(q: Question, response: str) -> dict[str, bool]:
   match = _LETTER.fullmatch(response.strip())
   if not match:
     return dict.fromkeys(WEIGHTS, False)
@@ -181,7 +190,10 @@ def checks(prompt: str, response: str) -> dict[str, bool]:
 
 def gold(prompt: str, response: str) -> float:
   """Returns the letter's gold score, 0 to 8: the weights of the checks it passes, summed."""
-  passed = checks(prompt, response)
+  return _weighed(checks(prompt, response))
+
+
+def _weighed(passed: Mapping[str, bool]) -> float:
   return sum((weight for name, weight in WEIGHTS.items() if passed[name]), start=0.0)
 
 
@@ -202,7 +214,8 @@ def _preference(rng: random.Random) -> dict[str, str]:
     second = revise(q, first, HASTY, rng)
   prompt = ask(q)
   pair = (first.text(q.asker), second.text(q.asker))
-  gap = gold(prompt, pair[0]) - gold(prompt, pair[1])
+  first_score, second_score = (_weighed(_checks(q, letter)) for letter in pair)
+  gap = first_score - second_score
 
   # Bradley and Terry's model of the gold scores, at the temperature LABEL_NOISE.
   is_first = rng.random() < 1 / (1 + math.exp(-gap / LABEL_NOISE))

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import scipy.stats
+import scipy  # its parts are imported when they are used
 
 from pit_jax.recipes.pit import gate
 from pit_jax.report import verdict
