@@ -62,7 +62,7 @@ class Phases:
 
 def compiled() -> float:
   """Returns the seconds that this process has spent compiling since the first call."""
-  return sum(_compilations())
+  return math.fsum(_compilations())
 
 
 @functools.cache
