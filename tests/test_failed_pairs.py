@@ -128,7 +128,7 @@ def test_few_prompts_that_cannot_tell_leave_the_gate_to_all_prompts():
   found = gate.gate(results_under(UNCLEAR, clear))
   assert found["passed"]
   assert (
-    "under R_P and gold; language_model cannot tell from 24 prompts: Δ = +16.7" in (found["reason"])
+    "under R_P and gold; language_model cannot tell from 24 prompts: Δ = +17%" in (found["reason"])
   )
   against = ([0] * 20 + [1] * 4, [1] * 20 + [0] * 4)
   found = gate.gate(results_under(against, clear))

@@ -364,7 +364,7 @@ def test_the_answers_come_before_the_tables_and_the_names_before_both(written):
   places = [body.index(words) for words in (*order[:4], *order[4:8])]
   assert places == sorted(places)
   assert body.rindex("How the systems compare") > places[-1]
-  assert text.index("all rounds of pit") < text.rindex("How the systems compare")
+  assert text.index("the improver after the curriculum") < text.rindex("How the systems compare")
 
 
 def test_a_shut_gate_shows_no_answer_of_an_improver(tmp_path):

@@ -61,8 +61,12 @@ def _stage(
 
 def _is_part(name: str, results: Mapping) -> bool:
   """Returns whether a stage is one of several of a curriculum, whose steps count together."""
-  parts = results.get("config", {}).get("curriculum") or ()
-  return any(name.endswith(f"_{part['name']}") for part in parts)
+  parts = [part["name"] for part in results.get("config", {}).get("curriculum") or ()]
+  # All of them have the curriculum's name before their own.
+  curricula = [name.removesuffix(f"_{part}") for part in parts if name.endswith(f"_{part}")]
+  return len(parts) > 1 and any(
+    all(f"{curriculum}_{part}" in results["stages"] for part in parts) for curriculum in curricula
+  )
 
 
 def _warmup(results: Mapping, section: str) -> int:

@@ -62,7 +62,7 @@ def render(
     "key_figures": verdict.key_figures(shown),
     "gate": verdict.gate(results, method),
     "advice": advice.of_run(results, method),
-    "answers": {answer["rank"]: answer for answer in shown.get("answers", ())},
+    "answers": _answers(shown),
     "pipelines": [markupsafe.Markup(diagram.draw(columns, wide)) for wide in (True, False)],
     "made": list(_made(results)),
     "names": glossary.names(shown, method),
@@ -109,6 +109,15 @@ def _sections(
     if figures or tables:
       found.append((_anchor(section.title), section, figures, tables))
   return found
+
+
+def _answers(shown: Mapping) -> dict[str, Mapping]:
+  """Returns the answers by rank; a typical better one only of a run that gives better ones."""
+  answers = {answer["rank"]: answer for answer in shown.get("answers", ())}
+  row = verdict.principal(shown)
+  if row is None or verdict.direction(row) <= 0:
+    answers.pop("typical", None)
+  return answers
 
 
 def _contents(content: Mapping) -> list[tuple[str, str]]:
