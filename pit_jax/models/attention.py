@@ -4,6 +4,8 @@ Positions count real tokens only, so left and right padding give the same number
 time last and values with time before last, as the products that read them want them.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -75,7 +77,7 @@ def positions(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
   return jnp.maximum(jnp.cumsum(mask, axis=-1) - 1, 0)
 
 
-def spelled(segments: Segments, shape: tuple[int, int]) -> Int[Array, "B T"] | None:
+def spelled(segments: Segments, shape: tuple[int, ...]) -> Int[Array, "B T"] | None:
   """Returns the segment of every token of rows of this shape."""
   if not isinstance(segments, tuple):
     return segments
@@ -126,7 +128,7 @@ def sights(
   if config.local_rope is not None:
     turn = rotation(query, config.head_width, config.local_rope)
   if isinstance(visible, splash.Rows):
-    return wide, Sight(visible.replace(is_near=True), *turn)
+    return wide, Sight(dataclasses.replace(visible, is_near=True), *turn)
 
   # Positions, not places: padding between two tokens uses up nothing of a window.
   near = query[:, :, None] - key[:, None, :] < config.window

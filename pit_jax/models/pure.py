@@ -89,8 +89,8 @@ def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
   Without adapters everything is trained. With them, the adapters are, and a scalar model's head. A
   tree may have other leaves in the parameters' places.
   """
-  trained = {}
-  frozen = {}
+  trained: Params = {}
+  frozen: Params = {}
   for name, leaf in named(tree).items():
     is_head = is_scalar(model) and not name.startswith("trunk.")
     is_trained = model.config.adapter is None or is_head or ".adapters." in name
@@ -162,7 +162,7 @@ def gathered(model: PureModel, params: Params, mesh: jax.sharding.Mesh) -> Param
     home = layout.sharding(mesh, leaf.shape, names, layout.SAMPLING_RULES)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
 
-  abstract = named(_read(model).eval_shape(params))
+  abstract = named(jax.eval_shape(_read(model), params))
   return nested({name: place(leaf, axes[name]) for name, leaf in abstract.items()})
 
 

@@ -147,6 +147,7 @@ def _kernel(
   """Returns the kernel for so many tokens and any number of heads."""
   from jax.experimental.pallas.ops.tpu import splash_attention
 
+  mask: splash_attention.Mask
   if len(lengths) > 1:
     mask = splash_attention.NumpyMask(visible(lengths, room, window))
   elif window:
@@ -156,10 +157,11 @@ def _kernel(
     mask = splash_attention.CausalMask((room, room))
 
   names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
+  sizes: dict[str, Any] = {f"block_{name}": block for name in names}
   with jax.ensure_compile_time_eval():  # not tied to the program that is traced just now
     return splash_attention.make_splash_mha(
       splash_attention.MultiHeadMask([mask]),
-      block_sizes=splash_attention.BlockSizes(**{f"block_{name}": block for name in names}),
+      block_sizes=splash_attention.BlockSizes(**sizes),
       attn_logits_soft_cap=cap or None,
       head_shards=1,
       q_seq_shards=1,

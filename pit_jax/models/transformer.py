@@ -193,8 +193,8 @@ class Transformer(nnx.Module):
 
     # A real token stands after all that it sees.
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
-    visible = kernels.seen(self.config, mask, visible, segments)
-    wide, near = attention.sights(self.config, visible, place, place)
+    seen = kernels.seen(self.config, mask, visible, segments)
+    wide, near = attention.sights(self.config, seen, place, place)
     remat = nnx.remat if self.config.remat else lambda function: function
 
     @nnx.scan(in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry)
@@ -224,10 +224,10 @@ class Transformer(nnx.Module):
     # Slots are in the order of time, so a query sees those up to its own.
     order = jnp.arange(filled.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
     visible = filled[:, None, :] & order[None]
-    if tokens.shape[1] == filled.shape[1]:  # whole rows, then, from the first slot on
-      visible = kernels.seen(self.config, mask, visible)
+    is_whole = tokens.shape[1] == filled.shape[1]  # rows from the first slot on
+    seen = kernels.seen(self.config, mask, visible) if is_whole else visible
     places = (offset + attention.positions(mask), attention.positions(filled))
-    wide, near = attention.sights(self.config, visible, *places)
+    wide, near = attention.sights(self.config, seen, *places)
     go = self._unrolled if self.config.unroll else self._scanned
 
     x, keys, values = go(self._embed(tokens), cache.keys, cache.values, slot, wide, near)

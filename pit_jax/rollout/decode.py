@@ -5,8 +5,10 @@ the ended rows behind whenever they are half of the batch: every size is a progr
 compiling takes longer, and sampling follows the tokens there are rather than the longest response.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +139,7 @@ def _append(
   # Ended rows are computed all the same, since shapes are fixed, and write padding.
   token = jnp.where(real, token, pad_id)
   columns = {"tokens": token, "mask": real, "logprobs": jnp.where(real, logprob, 0.0)}
-  updated = {
+  updated: dict[str, Any] = {
     name: jax.lax.dynamic_update_slice(getattr(state, name), column[:, :, None], (0, 0, state.step))
     for name, column in columns.items()
   }
@@ -145,7 +147,7 @@ def _append(
   left = jnp.where(has_ended, 0, jnp.maximum(left - 1, 0))
 
   remaining = jax.lax.dynamic_update_slice(state.left, left, (0, 0))
-  return state.replace(step=state.step + 1, left=remaining, **updated)
+  return dataclasses.replace(state, step=state.step + 1, left=remaining, **updated)
 
 
 def _run(advance: Callable, state: DecodeState, count: int) -> DecodeState:
@@ -161,7 +163,8 @@ def _leave(state: DecodeState, count: int) -> DecodeState:
     parts = x.reshape(order.shape[0], -1, *x.shape[1:])
     return prefill.pick(parts, order[:, :count]).reshape(-1, *x.shape[1:])
 
-  return _reorder(state, order).replace(cache=attention.spread(jax.tree.map(keep, state.cache)))
+  cache = attention.spread(jax.tree.map(keep, state.cache))
+  return dataclasses.replace(_reorder(state, order), cache=cache)
 
 
 def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:
@@ -176,7 +179,8 @@ def _finish(state: DecodeState) -> tuple[Responses, Float[Array, "B R"]]:
 def _reorder(state: DecodeState, order: Int[Array, "G N"]) -> DecodeState:
   """Returns the state with the rows of every part in another order; the cache stays as it is."""
   names = ("rows", "tokens", "mask", "logprobs", "left")
-  return state.replace(**{name: prefill.pick(getattr(state, name), order) for name in names})
+  moved: dict[str, Any] = {name: prefill.pick(getattr(state, name), order) for name in names}
+  return dataclasses.replace(state, **moved)
 
 
 def draw(

@@ -58,6 +58,8 @@ def judge(
     rewards = ppo.whiten(rewards, mask, shift_mean=False)
 
   if estimator == "gae":
+    if values is None:
+      raise ValueError("gae without values: give those of a value model, or use rloo or grpo")
     estimates, returns = advantages.gae(rewards, values, mask, discount, trace)
     # Advantages only: returns keep the unit of reward, which the value model predicts.
     estimates = ppo.whiten(estimates, mask, shift_mean=True)

@@ -25,7 +25,7 @@ def sampling(
   Where lengths differ (`is_ragged`), ended rows are left behind and prompts read in tiles.
   """
   tile = prefill.tile_size(mesh.devices.flat[0].platform) if is_ragged else None
-  ways = {"shrinking": is_ragged, "tile": tile, "parts": parallel.parts(mesh)}
+  ways: dict[str, Any] = {"shrinking": is_ragged, "tile": tile, "parts": parallel.parts(mesh)}
   return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **ways, **settings)))
 
 

@@ -144,5 +144,5 @@ def _place(
 ) -> Shaped[Array, "B ..."]:
   """Returns the rows of the batch with those of one group of each part in their places."""
   own = _by_part(own, parts)
-  place = (0, group * own.shape[1], *(0,) * (own.ndim - 2))
+  place: tuple[int | Int[Array, ""], ...] = (0, group * own.shape[1], *(0,) * (own.ndim - 2))
   return jax.lax.dynamic_update_slice(_by_part(every, parts), own, place).reshape(every.shape)

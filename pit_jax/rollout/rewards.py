@@ -40,6 +40,7 @@ def weighted(
     name: at_end(reward, mask) if reward.ndim == 1 else jnp.where(mask, reward, 0.0)
     for name, reward in given.items()
   }
-  total = sum(weights[name] * reward for name, reward in by_token.items())
+  terms = (weights[name] * reward for name, reward in by_token.items())
+  total = sum(terms, start=jnp.zeros(mask.shape))
 
   return total, {name: reward.sum(axis=1) for name, reward in by_token.items()}

@@ -96,7 +96,8 @@ def sequence_scores(
   may be of any lengths; an empty one gets the score after the prompt.
   """
   tokens, mask = join(prompts, *responses)
-  lengths = tuple(part.tokens.shape[1] for part in (prompts, *responses))
+  parts: tuple[Prompts | Responses, ...] = (prompts, *responses)
+  lengths = tuple(part.tokens.shape[1] for part in parts)
   scores = model.apply(params, tokens, mask, last=sum(lengths[1:]) + 1, segments=lengths)
 
   # Place 0 is the prompt's last token, and what a response's tokens are counted from.

@@ -6,6 +6,7 @@ as though all prompts had been one experiment.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy  # its parts are imported when they are used
@@ -100,7 +101,7 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
   level = LEVEL / earlier.size
   moved = {"judge": changes(judge, level), "proxy": changes(proxy, level)}
 
-  since = [
+  since: list[dict[str, Any]] = [
     {
       "index": int(index),
       **{name: change[index] for name, (change, _) in moved.items()},
@@ -118,7 +119,7 @@ def knee(kl: Mapping, proxy: Mapping, judge: Mapping) -> dict:
   generator = np.random.default_rng(0)
   spread = np.array(judge["covariance"])[np.ix_(bent, bent)] / judge["n"]
   means = generator.multivariate_normal(np.array(judge["mean"])[bent], spread, RESAMPLES)
-  bounds = resampling.interval(distance[bent][means.argmax(axis=1)])
+  bounds = resampling.middle(distance[bent][means.argmax(axis=1)])
   place = {"index": best, "kl": float(distance[best]), "ci95": bounds}
   return {"since": since, "knee": place}
 

@@ -1,6 +1,7 @@
 """Accuracy on labels, with intervals by prompt: plainly, and without the help of length."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
@@ -55,7 +56,11 @@ def describe(met: Right, chosen: Lengths, rejected: Lengths, prompts: Prompts) -
     "matched": average(met, prompts, [matched]),
   }
 
-  result = {"n": met.size, "prompts": len(np.unique(prompts)), "matched_n": int(matched.sum())}
+  result: dict[str, Any] = {
+    "n": met.size,
+    "prompts": len(np.unique(prompts)),
+    "matched_n": int(matched.sum()),
+  }
   for name, estimate in figures.items():
     result |= dict(zip((name, f"{name}_ci95"), estimate or (None, None), strict=True))
   return result

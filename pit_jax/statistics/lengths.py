@@ -86,10 +86,11 @@ def is_matched(tokens_a: Lengths, tokens_b: Lengths) -> Bool[np.ndarray, " B"]:
 
 def correlation(
   scores: Real[Array | np.ndarray, " B"], tokens: Lengths, *, resamples: int = 500, seed: int = 0
-) -> tuple[float, tuple[float, float]] | None:
+) -> tuple[float, tuple[float, float] | None] | None:
   """Returns Spearman's rank correlation, in [−1, 1], of responses' scores and lengths.
 
-  With its interval, of at least 1 bootstrap sample; None where either is constant.
+  With its interval, of at least 1 bootstrap sample; None where either is constant, and in place of
+  the interval where either is in every sample.
   """
   columns = np.stack([scores, tokens]).astype(np.float64)
   index = np.arange(columns.shape[1])

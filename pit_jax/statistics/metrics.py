@@ -191,11 +191,12 @@ def of_counts(
 ) -> Comparison:
   """Returns the comparison of so many wins, losses and ties, and of the same in each resample."""
   n = sum(counts)
-  if not n:
-    unknown = float("nan")
+  unknown = float("nan")
+  if resampled is None or not n:
     return Comparison(0, unknown, unknown, unknown, unknown, (unknown, unknown), failed)
   win, lose, tie = (100 * count / n for count in counts)
-  bounds = resampling.interval(100 * (resampled[:, 0] - resampled[:, 1]) / resampled.sum(axis=1))
+  deltas = 100 * (resampled[:, 0] - resampled[:, 1]) / resampled.sum(axis=1)
+  bounds = resampling.interval(deltas) or (unknown, unknown)
   return Comparison(n, win, lose, tie, 100 * (counts[0] - counts[1]) / n, bounds, failed)
 
 

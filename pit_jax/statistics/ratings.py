@@ -85,7 +85,7 @@ def rate(
       elo_ci95=(float(elo[i] - half[i]), float(elo[i] + half[i])),
       elo_spread=float(elos[:, i].std(ddof=1)),
       bradley_terry=float(strengths[0, i]),
-      bradley_terry_ci95=resampling.interval(strengths[1:, i]),
+      bradley_terry_ci95=resampling.middle(strengths[1:, i]),
     )
     for i, system in enumerate(games.systems)
   ]

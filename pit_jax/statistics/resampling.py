@@ -32,4 +32,10 @@ def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float] | None:
   Resamples in which the figure is undefined (NaN) are left out.
   """
   finite = values[np.isfinite(values)]
-  return tuple(np.quantile(finite, QUANTILES).tolist()) if finite.size else None
+  return middle(finite) if finite.size else None
+
+
+def middle(values: Float[np.ndarray, " S"]) -> tuple[float, float]:
+  """Returns the middle 95% of a figure that each of at least 1 resample has."""
+  low, high = np.quantile(values, QUANTILES).tolist()
+  return low, high

@@ -84,7 +84,7 @@ def over_seeds(
   half = float(scipy.stats.t.ppf(1 - LEVEL / 2, degrees)) * error
   estimate = {"seeds": values.size, "delta": mean, "standard_error": error}
 
-  return estimate | {"ci95": (mean - half, mean + half), "p": p_over_seeds(estimate)}
+  return {**estimate, "ci95": (mean - half, mean + half), "p": p_over_seeds(estimate)}
 
 
 def own_error(comparisons: Sequence[Mapping]) -> float:

@@ -10,7 +10,7 @@ KINDS = ("better", "equal", "worse", "identical")  # than the version before; th
 
 def count(kinds: np.ndarray, is_kept: np.ndarray) -> dict[str, int]:
   """Returns of each kind how many versions there are, and how many are kept."""
-  counts = {}
+  counts: dict[str, int] = {}
   for kind in KINDS:
     counts |= {kind: int((kinds == kind).sum()), f"{kind}_kept": int(is_kept[kinds == kind].sum())}
   return counts

@@ -125,7 +125,10 @@ class Checkpoints:
         "restore first, or use another directory"
       )
 
-    sidecar = {"metadata": record.as_json(metadata), "arrays": record.describe(state)}
+    sidecar: dict[str, Any] = {
+      "metadata": record.as_json(metadata),
+      "arrays": record.describe(state),
+    }
     if sum(leaf.nbytes for leaf in jax.tree.leaves(state)) <= self._keeping.checksum_limit:
       sidecar["checksums"] = record.checksums(state)
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -122,7 +122,7 @@ def _resumed(
   if saved.latest() is None:
     return 0, state
   # Whoever made the state holds it, and a device with room for one need not have room for two.
-  resumed = saved.resume(_freed(state), metadata)
+  resumed = cast(checkpoint.Resumed, saved.resume(_freed(state), metadata))  # there is one
   return resumed.step, resumed.state
 
 

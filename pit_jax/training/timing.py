@@ -25,7 +25,7 @@ class Phases:
   def __init__(self, speed: Speed = lambda measured, seconds: {}):
     self._speed = speed
     self._is_on = False
-    self._seconds = {}
+    self._seconds: dict[str, float] = {}
     self._compiled = 0.0
 
   def begin(self, is_on: bool, pending: Any) -> None:
@@ -225,7 +225,7 @@ def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
 
   sessions = 0
   seconds = 0.0
-  kept_seconds = {}
+  kept_seconds: dict[tuple[str, int], float] = {}
 
   for before, row in zip([None, *rows], rows, strict=False):
     # Two signs of life of one process: it lived in between.

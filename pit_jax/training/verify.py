@@ -88,7 +88,7 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
   What both runs need is kept in the folder.
   """
   jobs = {name: job for name, job in config.items() if isinstance(job, Mapping)}
-  changed = {f"{name}.steps": steps for name, job in jobs.items() if "steps" in job}
+  changed: dict[str, Any] = {f"{name}.steps": steps for name, job in jobs.items() if "steps" in job}
   changed |= {f"curriculum[{i}].steps": steps for i in range(len(config.get("curriculum", ())))}
   changed |= {"save_every": 1, "save_every_rl": 1, "checkpoints.keep": steps}
 

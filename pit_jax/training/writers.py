@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 import rich.console
 import rich.markup
@@ -46,7 +46,7 @@ class JsonLines:
 
   def __init__(self, path: str | os.PathLike, step: int = 0):
     self._path = os.fspath(path)
-    self._file = None
+    self._file: TextIO | None = None
     if os.path.exists(self._path):
       temporary = f"{self._path}.tmp"
       with open(temporary, "w", encoding="utf-8") as file:
