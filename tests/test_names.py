@@ -50,7 +50,7 @@ FILES = [
   if path.suffix in (".py", ".jinja", ".css", ".js") and not OUTSIDE & {path, *path.parents}
 ]
 # The names of the project, of its command and of its configurations, and a dataset.
-FREE = rf"pit_jax|HH-RLHF|\bpit (?:{'|'.join(__main__.names())}|NAME|COMMAND)\b|\bpit:\w+"
+FREE = rf"pit_jax|HH-RLHF|\bpit (?:{'|'.join(__main__.names())}|NAME|COMMAND)\b|\bpit:\w+|\"pit \""
 
 
 def strings(text: str) -> list[str]:

@@ -9,9 +9,9 @@ import sys
 
 import jax
 
-import pit_jax
+from pit_jax import __version__
 
-ROOT = pathlib.Path(pit_jax.__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = 10.0  # seconds that git is given
 
 
@@ -31,8 +31,7 @@ def facts(devices: int) -> dict[str, str]:
     "command": command(sys.argv),
     "commit": commit(ROOT),
     "devices": described(devices),
-    "versions": f"pit_jax {pit_jax.__version__}, JAX {jax.__version__}, "
-    f"Python {sys.version.split()[0]}",
+    "versions": f"pit_jax {__version__}, JAX {jax.__version__}, Python {sys.version.split()[0]}",
   }
 
   return {name: text for name, text in found.items() if text}
