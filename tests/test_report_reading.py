@@ -4,7 +4,7 @@ import json
 
 import pytest
 import report_example
-from test_report import METHOD, read
+from test_report import METHOD, Page, read
 
 from pit_jax.report import advice, cells, pages, presentation
 
