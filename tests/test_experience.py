@@ -84,6 +84,12 @@ def test_experience_keeps_what_it_was_given():
   jax.tree.map(np.testing.assert_array_equal, kept, given)
 
 
+def test_gae_without_values_is_refused():
+  options = {"kl_coefficient": BETA, "discount": DISCOUNT, "trace": TRACE, "whiten_rewards": False}
+  with pytest.raises(ValueError, match="gae without values: give those of a value model, or use"):
+    experience.judge(*inputs()[:-1], None, **options)
+
+
 # Measures
 
 

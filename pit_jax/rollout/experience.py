@@ -51,6 +51,9 @@ def judge(
     discount: γ of the returns, in [0, 1].
     trace: λ of GAE, in [0, 1].
     whiten_rewards: whether the shaped rewards are scaled to unit variance, mean kept.
+
+  Raises:
+    ValueError: gae is given no values.
   """
   mask = responses.mask
   rewards = ppo.shaped_rewards(rewards, logprobs, reference_logprobs, mask, kl_coefficient)
