@@ -233,7 +233,8 @@ def test_metrics_that_are_not_finite_are_still_json(tmp_path):
 
 def test_off_the_terminal_there_is_one_line_per_logged_step(tmp_path, capsys):
   Run(tmp_path)()
-  lines = capsys.readouterr().out.splitlines()
+  *lines, last = capsys.readouterr().out.splitlines()
+  assert last.startswith("toy done in ")
   assert [line.split()[1] for line in lines] == ["4/23", "8/23", "12/23", "16/23", "20/23", "23/23"]
   assert all("loss" in line and "steps/s" in line and "s left" in line for line in lines)
 

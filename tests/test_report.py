@@ -29,7 +29,7 @@ class Page(html.parser.HTMLParser):
   def __init__(self, text):
     super().__init__()
     self.open, self.tags, self.addresses, self.text = [], [], [], ""
-    self.ids, self.tables = set(), {}
+    self.ids, self.tables, self.rows = set(), {}, []
     self.feed(text)
     assert not self.open
 

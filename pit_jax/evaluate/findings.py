@@ -48,7 +48,7 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
   if only is not None:
     run = recipe.subject(context, trained)
     old = context.read_json("report", "results.json")
-    parts = _measured({only: experiments[only]}, run)
+    parts = _measured(context, run, {only: experiments[only]})
     _write_files(context, parts)
 
     # Corrections depend on all comparisons, so those that stay are corrected anew.
