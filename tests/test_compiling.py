@@ -162,9 +162,9 @@ def test_the_folder_cannot_be_an_address(tmp_path):
 
 
 def results(workdir):
-  """Returns the figures of a run, without times and without what only says where programs lie."""
+  """Returns the figures of a run, without times, dates, and what only says where programs lie."""
   found = json.loads((workdir / "report" / "results.json").read_text())
-  for name in ("seconds", "goodput", "sampling", "speeds"):
+  for name in ("seconds", "goodput", "sampling", "speeds", "made"):
     del found[name]
   del found["config"]["compilation"], found["data"]["configuration_hash"]
   return found

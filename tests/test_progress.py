@@ -9,6 +9,7 @@ import tiny_run
 from pit_jax import progress
 from pit_jax.evaluate import findings, subject
 from pit_jax.recipes import recipe
+from pit_jax.run import context as contexts
 from pit_jax.tools.bench import timing as bench
 from pit_jax.training import verify
 
@@ -57,13 +58,15 @@ def test_a_line_has_eighty_columns():
   assert [progress.duration(s) for s in (7, 600, 9000)] == ["7 s", "10 min", "2.5 h"]
 
 
-def test_every_experiment_says_that_it_is_finished(now, capsys):
+def test_every_experiment_says_that_it_is_finished(now, tmp_path, capsys):
   def slow(run):
     now.seconds += 30
     return {"found": 1}
 
   with progress.shown():
-    parts = findings._measured({"main": slow, "rounds": slow}, mock.Mock(spec=subject.Subject))
+    context = mock.Mock(spec=contexts.Context, workdir=tmp_path)
+    run = mock.Mock(spec=subject.Subject)
+    parts = findings._measured(context, run, {"main": slow, "rounds": slow})
   assert parts == {"main": {"found": 1}, "rounds": {"found": 1}}
   assert capsys.readouterr().out.splitlines() == [
     "evaluation 1 of 2, main: 30 s",

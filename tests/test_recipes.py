@@ -225,7 +225,7 @@ def check_page(page, results):
   assert "compared with untaught" in texts and len(re.findall(r'rx="5"', drawing)) == 2
   assert "<title>toy: " in page and "Recipe toy, data synthetic" in page
   assert f"<h1>{verdict.headline(results, ANY)}</h1>" in plain
-  assert "Losses of the supervised stages." in plain and ">taught_policy<" in page
+  assert "Curves of the supervised stages." in plain and ">taught_policy<" in page
   visible = re.sub(r"<style>.*?</style>|<script>.*?</script>|pit_jax", "", plain, flags=re.DOTALL)
   assert not METHODS.search(visible), METHODS.search(visible)
 

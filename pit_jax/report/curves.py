@@ -116,6 +116,6 @@ REINFORCEMENT = presentation.Figure(
 )
 LOSSES = presentation.Figure(
   "losses",
-  "Every curve of the other stages. Diamonds: measured on rows that nothing learns from.",
+  "Curves of the supervised stages. Diamonds: measured on rows that nothing learns from.",
   _losses,
 )
