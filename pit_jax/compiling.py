@@ -51,7 +51,7 @@ class _Clock:
     with self._lock:
       return self._seconds
 
-  def is_under_way(self, thread: int) -> bool:
+  def is_under_way(self, thread: int | None) -> bool:
     """Returns whether a thread compiles now."""
     return thread in self._since
 
@@ -69,10 +69,10 @@ def seconds() -> float:
   return _CLOCK.seconds()
 
 
-def is_under_way(thread: int) -> bool:
+def is_under_way(thread: int | None) -> bool:
   """Returns whether a thread, by its `threading.get_ident`, compiles a program now.
 
-  No handler of a signal runs in it meanwhile.
+  None is one that was not started, which does not. No handler of a signal runs in it meanwhile.
   """
   return _CLOCK.is_under_way(thread)
 

@@ -150,7 +150,7 @@ def _finish(command: Sequence[str], log: pathlib.Path) -> int:
   One that was stopped is started again. What it says is in the log; its last line is repeated now
   and then.
   """
-  code = interruption.CODE
+  code: int | None = interruption.CODE
   starts = 0
   while code == interruption.CODE:
     starts += 1

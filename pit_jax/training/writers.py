@@ -203,8 +203,10 @@ class Progress:
   def left(self, step: int) -> timing.Left | None:
     """Returns what is left of the run after a step; None where that is not known."""
     rate = self.rate(step)
+    if not rate:
+      return None
     compiled = compiling.seconds() - self._compiled
-    return rate and self._outlook.left(self._stage, self._steps - step, 1 / rate, compiled)
+    return self._outlook.left(self._stage, self._steps - step, 1 / rate, compiled)
 
   def _pace(self, step: int) -> str:
     """Returns the rate, and what is left of the run or else of the stage, in words."""
