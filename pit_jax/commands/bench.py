@@ -35,7 +35,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
   parser = terminal.Parser(__doc__)
-  add, count = parser.add_argument, terminal.at_least(1)
+  add = parser.add_argument
+  count = terminal.at_least(1)
   add("--model", required=True, help="a model directory")
   add("--cases", default="", help="words of the cases' names; none are all")
   add(

@@ -50,19 +50,24 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
       config.data.source = named.source
   parser = _parser(config, named.config is not None)
   options = parser.parse_args([word for word in arguments if word not in values])
-  options.config, options.is_configured = config, named.config is not None
+  options.config = config
+  options.is_configured = named.config is not None
   return options
 
 
 def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> terminal.Parser:
   """Returns the parser of the command's own flags, whose defaults are a configuration's values."""
-  data, tokenizer, chat_kind, rows = config.data, None, "auto", None
+  data = config.data
+  tokenizer = None
+  chat_kind = "auto"
+  rows = None
   if is_configured:
     from pit_jax.run import origin  # with all of JAX, which takes seconds
 
     # A base model brings its tokenizer, and a chat template that the run may take.
     base = origin.directory(config)
-    tokenizer, rows = str(base or data.tokenizer) or None, data.rows
+    tokenizer = str(base or data.tokenizer) or None
+    rows = data.rows
     chat_kind = "plain" if data.chat == "auto" and base is None else data.chat
   parser = terminal.Parser(__doc__)
   add = parser.add_argument

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     raise ValueError(
       f"--config={options.config}: recipe {config.recipe} compares no systems that could be pooled"
     )
-  workdir, results = places.local("--workdir", options.workdir), {}
+  workdir = places.local("--workdir", options.workdir)
+  results = {}
   owners.check_place(workdir)
   with owners.held(workdir):
     for seed in options.seeds:

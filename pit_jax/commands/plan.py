@@ -53,9 +53,11 @@ def _plan(config, options: argparse.Namespace) -> bool:
   from pit_jax.recipes import recipe as recipes
   from pit_jax.tools.plan import compiled, planning, suggesting
 
-  recipe, folder = recipes.of(config), pathlib.Path(options.output)
+  recipe = recipes.of(config)
+  folder = pathlib.Path(options.output)
   devices = compiled.devices(options.topology)
-  peak, rows = planning.peak_of(devices), config.data.rows or options.rows
+  peak = planning.peak_of(devices)
+  rows = config.data.rows or options.rows
 
   def compile(program):
     began = time.monotonic()
@@ -80,7 +82,8 @@ def _plan(config, options: argparse.Namespace) -> bool:
     print(suggesting.write(tried, title, peak))
     return tried[0].hours is not None
   plan = planning.plan(config, recipe, devices, peak, rows, options.stages, compile)
-  table, file = plan.write(title), folder / f"{name}_{options.topology}".replace(":", "_")
+  table = plan.write(title)
+  file = folder / f"{name}_{options.topology}".replace(":", "_")
   print(table)
   file.with_suffix(".txt").write_text(table + "\n", encoding="utf-8")
   file.with_suffix(".json").write_text(json.dumps(plan.record(), indent=1) + "\n", encoding="utf-8")

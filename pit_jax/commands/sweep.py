@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> None:
 def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   """Returns the options, and the values of the configuration, which every run is given."""
   parser = terminal.Parser(__doc__)
-  add, at_least = parser.add_argument, terminal.at_least
+  add = parser.add_argument
+  at_least = terminal.at_least
   add("--config", required=True, help="NAME:SIZE, such as pit:tiny, or FILE.py:SIZE")
   add("--sweep", required=True, help="file with get_sweep(), or kl, rates")
   add("--workdir", required=True, help="folder of the sweep: made, or continued")

@@ -89,7 +89,8 @@ def _join(options: argparse.Namespace) -> None:
 def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   """Returns the options, and the values of the configuration among the arguments."""
   parser = terminal.Parser(__doc__)
-  add, at_least = parser.add_argument, terminal.at_least
+  add = parser.add_argument
+  at_least = terminal.at_least
   add("--config", required=True, help="NAME:SIZE, such as pit:tiny, or FILE.py:SIZE")
   add("--workdir", required=True, help="folder or gs://BUCKET/FOLDER: made, or continued")
   add("--coordinator", help="address and port of the first host")

@@ -64,9 +64,9 @@ def write(
   size of a card that other pages show for a link.
 
   Args:
-    results: the figures of a run, as described in the README; `recipe`, `seconds`, `systems` and
-      `comparisons` are required, every other section is shown when present. Arrays and numbers
-      of NumPy are fine; what is not finite is written as null.
+    results: the figures of a run, as docs/reference/results.md describes them; `recipe`, `seconds`,
+      `systems` and `comparisons` are required, every other section is shown when present. Arrays
+      and numbers of NumPy are fine; what is not finite is written as null.
     workdir: the run's directory.
     method: what is said of the run's method.
 

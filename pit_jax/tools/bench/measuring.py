@@ -57,7 +57,8 @@ def _models(
   options: argparse.Namespace,
 ) -> tuple[pure.PureModel, pure.PureModel, dict[str, Any]]:
   """Returns the language model, the scalar model of its trunk, and the first one's parameters."""
-  platform, dtype = jax.devices()[0].platform, options.dtype
+  platform = jax.devices()[0].platform
+  dtype = options.dtype
   if dtype == "auto":
     dtype = "float32" if platform == "cpu" else "bfloat16"
   bare = dataclasses.replace(hf.read(options.model), remat=options.remat, dtype=dtype)
