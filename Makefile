@@ -55,7 +55,7 @@ fast: $(WITH_EXTRAS)
 
 # Whether the tests see faults that are put in on purpose; an hour or so.
 mutants: $(WITH_EXTRAS)
-	$(RUN) tests/mutants.py
+	$(PROGRAMS) $(RUN) tests/mutants.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -1,11 +1,15 @@
 """Compiled programs: the seconds they take, whether one is on its way, and where they are kept.
 
+A process that compiles for a CPU maps each of them into its memory, some kernels at a time, and
+Linux lets it map no more than 65,530 pieces. Past them the process dies of a segmentation fault.
+
 JAX keeps programs on disk under a hash of all that decides them. A program of a CPU holds
 instructions that others may lack, which that hash does not know; so machines of different kinds
 have folders of their own below the one that is given.
 """
 
 import contextlib
+import gc
 import hashlib
 import pathlib
 import platform
@@ -112,6 +116,25 @@ def _set(values: dict) -> None:
 
   # JAX looks at its settings once, as it first compiles; a process may have compiled already.
   compilation_cache.reset_cache()
+
+
+def share_of_maps() -> float:
+  """Returns how much of the pieces of memory that this process may map it has, from 0 to 1.
+
+  Zero where the system does not say.
+  """
+  with contextlib.suppress(OSError, ValueError):
+    limit = int(pathlib.Path("/proc/sys/vm/max_map_count").read_text(encoding="utf-8"))
+    with pathlib.Path("/proc/self/maps").open("rb") as maps:
+      return sum(1 for _ in maps) / limit
+
+  return 0.0
+
+
+def forget() -> None:
+  """Drops the programs of this process; each is compiled, or read, again when it is wanted."""
+  jax.clear_caches()
+  gc.collect()
 
 
 def machine() -> str:

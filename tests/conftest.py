@@ -10,9 +10,7 @@ import sys
 import tempfile
 
 # Before jax is imported: meshes are tested on eight devices that share the CPU.
-FLAG = "--xla_force_host_platform_device_count"
-if FLAG not in os.environ.get("XLA_FLAGS", ""):
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}=8".strip()
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 # Programs that one process compiled are found by the others: workers, and commands under test.
@@ -23,6 +21,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 # Compiling is most of what tests wait for, and at their sizes faster programs win nothing back.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+EMITTERS = "--xla_cpu_use_fusion_emitters"  # which take thrice as long as those before them
+if EMITTERS not in os.environ.get("XLA_FLAGS", ""):
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EMITTERS}=false".strip()
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -45,6 +46,15 @@ def commands_without_torch():
   hidden = str(ROOT / "tests" / "without_torch")
   given = os.environ.get("PYTHONPATH")
   os.environ["PYTHONPATH"] = os.pathsep.join([hidden, given] if given else [hidden])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room():
+  """Has a process forget the programs of earlier files before it holds too many for the system."""
+  from pit_jax import compiling  # after the devices are set up
+
+  if compiling.share_of_maps() > 0.25:
+    compiling.forget()
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,6 @@ def _live(workdir: pathlib.Path, moments: list[Moment], devices: int, is_last: b
     os.dup2(log, stream.fileno())
   import jax  # the import was made before the fork; what it starts was not started
 
-  os.environ.pop("XLA_FLAGS", None)
   jax.config.update("jax_num_cpu_devices", devices)
   from pit_jax.recipes import running
   from pit_jax.training import interruption

@@ -125,6 +125,22 @@ def test_the_seconds_of_compiling_are_counted_and_a_thread_is_known_by_it():
   assert 0 < compiling.seconds() - before <= lasted
 
 
+def test_programs_take_room_until_they_are_forgotten(monkeypatch):
+  before = compiling.share_of_maps()
+  programs = [jax.jit(lambda x: jnp.tanh(x @ x) + jnp.fft.fft(x).real) for _ in range(30)]
+  results = [np.asarray(program(np.eye(5, dtype=np.float32))) for program in programs]
+  full = compiling.share_of_maps()
+
+  def clear():  # other tests keep their programs
+    for program in programs:
+      program.clear_cache()
+
+  monkeypatch.setattr(jax, "clear_caches", clear)
+  compiling.forget()
+  assert 0 < before < full < 1 and compiling.share_of_maps() < full
+  np.testing.assert_array_equal(programs[0](np.eye(5, dtype=np.float32)), results[0])
+
+
 @pytest.mark.parametrize(
   ("section", "place"),
   [
@@ -159,6 +175,11 @@ def test_the_folder_cannot_be_an_address(tmp_path):
     workdirs.programs(config, tmp_path)
   with pytest.raises(ValueError, match="compilation.limit=0; use 1 or more"):
     tiny_run.build(tiny_run.config(compilation__limit=0), tmp_path / "run")
+  earlier = tiny_run.config()
+  with earlier.unlocked():
+    del earlier["compilation"]
+  with pytest.raises(ValueError, match=r"compilation.limit is missing, .*; use 1 or more"):
+    tiny_run.build(earlier, tmp_path / "run")
 
 
 def results(workdir):

@@ -10,14 +10,15 @@ from pit_jax.models import pure
 from pit_jax.run import models as run_models
 
 
-def test_programs_of_earlier_stages_are_dropped_unless_the_network_is_small(
-  finished_run, monkeypatch
+@pytest.mark.parametrize("limit", ["SMALL", "FULL"])
+def test_programs_of_earlier_stages_are_dropped_unless_they_are_small_and_few(
+  limit, finished_run, monkeypatch
 ):
   double = jax.jit(lambda x: 2 * x)
   double(1)
   finished_run.context.models.release()
   assert double._cache_size() == 1
-  monkeypatch.setattr(run_models, "SMALL", 1)
+  monkeypatch.setattr(run_models, limit, 0)
   monkeypatch.setattr(jax, "clear_caches", double.clear_cache)  # other tests keep their programs
   finished_run.context.models.release()
   assert double._cache_size() == 0

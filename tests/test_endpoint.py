@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import judge_server
 import numpy as np
@@ -184,9 +185,11 @@ def test_a_budget_of_tokens_ends_the_asking(tmp_path, usage):
 
 def test_requests_begin_at_the_rate_that_is_allowed(server, tmp_path):
   judge, _ = judge_at(server.url, tmp_path / "t.sqlite", requests_per_minute=1200)
+  before = time.monotonic()
   judge.verdicts(*pairs(*["well"] * 6))
-  times = np.sort(server.times)
-  assert len(times) == 12 and times[-1] - times[0] >= 11 * 0.05 * 0.95
+  times = np.sort(server.times) - before
+  # A busy machine may bring a request later than its turn, but none before it.
+  assert len(times) == 12 and np.all(times >= 0.05 * np.arange(12))
 
 
 def test_so_many_requests_are_under_way_and_no_more(server, tmp_path):

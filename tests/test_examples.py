@@ -19,7 +19,7 @@ SMALL_DPO = {"dpo__steps": 3, "dpo__batch_size": 8, "dpo__evaluate_every": 3}
 
 def environment():
   """Returns the environment of somebody who has installed the library."""
-  others = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+  others = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
   return others | {"PYTHONPATH": os.pathsep.join([others.get("PYTHONPATH", ""), str(ROOT)])}
 
 

@@ -40,7 +40,7 @@ def command(workdir, *more, **changes):
 
 def start(asked, devices, log):
   """Starts a command in a process that has so many devices."""
-  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+  environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
   environment |= {
     "JAX_NUM_CPU_DEVICES": str(devices),
     "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",

@@ -36,7 +36,7 @@ def commands():
 
 def run(command, folder):
   """Runs a command as a user would, with this environment's Python first on the path."""
-  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+  environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
   path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
   python_path = f"{environment.get('PYTHONPATH', '')}{os.pathsep}{ROOT}"
   # The entry point of an installation does no more than this.

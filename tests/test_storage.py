@@ -242,7 +242,7 @@ def test_two_hosts_with_a_disk_each_write_one_run(server, machine, tmp_path):
   for host in ("0", "1"):
     (tmp_path / host).mkdir()
     environment = {**os.environ, "TMPDIR": str(tmp_path / host), "JAX_NUM_CPU_DEVICES": "1"}
-    environment |= {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo", "XLA_FLAGS": ""}
+    environment |= {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
     environment |= {"COORDINATOR": f"localhost:{port}", "HOST": host, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, bucket_run.__file__, RUN]
     started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))

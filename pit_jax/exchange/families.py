@@ -56,7 +56,7 @@ def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
   family = raw.get("model_type")
   if family not in FAMILIES:
     raise ValueError(f"model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}")
-  published = FAMILIES[family][0]
+  published = _published_class(family)
   read_fields = set(published().to_dict()) | LEGACY | (GEMMA3 if family == "gemma3_text" else set())
 
   return published(**fields.of_network(raw, read_fields))
@@ -71,7 +71,7 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
     ValueError: if no family has these switches together.
   """
   family = _family(config)
-  published, switches = FAMILIES[family]
+  published, switches = _published_class(family), FAMILIES[family][1]
   try:
     written = published(**_published(config, published), **more)
   except hub_errors.StrictDataclassError as error:
@@ -88,6 +88,11 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
     )
 
   return written
+
+
+def _published_class(family: str) -> type[transformers.PreTrainedConfig]:
+  """Returns transformers' class of a family's config.json."""
+  return getattr(transformers, FAMILIES[family][0])
 
 
 def _family(config: architecture.ModelConfig) -> str:
@@ -203,13 +208,14 @@ def _gemma3(config) -> dict[str, Any]:
   return {**_gemma(config), "rope": wide, "local_rope": near, "qk_norm": True}
 
 
-FAMILIES: dict[str, tuple[type, Callable[[Any], dict[str, Any]]]] = {
-  "llama": (transformers.LlamaConfig, _llama),
-  "mistral": (transformers.MistralConfig, _mistral),
-  "qwen2": (transformers.Qwen2Config, _qwen2),
-  "qwen3": (transformers.Qwen3Config, _qwen3),
-  "gemma2": (transformers.Gemma2Config, _gemma2),
-  "gemma3_text": (transformers.Gemma3TextConfig, _gemma3),
+# What a family is called in files → transformers' class, imported when it is asked for; switches.
+FAMILIES: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+  "llama": ("LlamaConfig", _llama),
+  "mistral": ("MistralConfig", _mistral),
+  "qwen2": ("Qwen2Config", _qwen2),
+  "qwen3": ("Qwen3Config", _qwen3),
+  "gemma2": ("Gemma2Config", _gemma2),
+  "gemma3_text": ("Gemma3TextConfig", _gemma3),
 }
 
 

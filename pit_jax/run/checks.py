@@ -100,8 +100,10 @@ def outside(section: Any, ranges: dict[str, str], prefix: str = "") -> Iterator[
       # A name may be a path, such as "frontier.checkpoints".
       value = section
       for part in name.split("."):
-        value = value[part]
-      if not RANGES[allowed](value):
+        value = None if value is None else value.get(part)
+      if value is None:
+        yield f"{prefix}{name} is missing, as in a configuration of an earlier version; use {allowed}"
+      elif not RANGES[allowed](value):
         yield f"{prefix}{name}={value}; use {allowed}"
 
 

@@ -3,17 +3,17 @@
 import contextlib
 import ctypes
 import dataclasses
-import gc
 
 import jax
 
-from pit_jax import layout, parallel
+from pit_jax import compiling, layout, parallel
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.run import origin, published_models
 from pit_jax.types import Params
 
 SMALL = 50_000_000  # parameters
+FULL = 0.5  # of the pieces of memory a process may map; a whole run of pit:tiny takes 0.13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Models:
     """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
 
     For the beginning of supervised stages and of RL; the stages of a curriculum share
-    theirs. Below SMALL parameters they take less than compiling again is worth, and stay.
+    theirs. Below SMALL parameters they take less than compiling again is worth, and stay as long
+    as there is room for more.
     """
-    if self.language.size >= SMALL:
-      jax.clear_caches()
-      gc.collect()
+    if self.language.size >= SMALL or compiling.share_of_maps() > FULL:
+      compiling.forget()
       self.trim()
 
   def trim(self) -> None:

@@ -118,7 +118,7 @@ def programs(
 ) -> contextlib.AbstractContextManager[None]:
   """Returns the block within which a run keeps its compiled programs; see `compiling.kept`."""
   section = config.get("compilation")
-  # A run of an earlier version has no such section.
+  # That one is missing is told by `checks.values`.
   if section is None or section.cache == NO_CACHE:
     return contextlib.nullcontext()
   folder = places.local("compilation.cache", section.cache or workdir / "programs")
