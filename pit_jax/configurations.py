@@ -21,6 +21,7 @@ from pit_jax import comments
 SHIPPED = pathlib.Path(__file__).resolve().parent / "configs"  # in a checkout a link to configs/
 PREFIX = "--config."
 VALUES = "--values="
+ALONE = "value"  # what a value is called in a configuration of its own
 SHAPE = tuple(  # of models that start from nothing
   f"model.{name}"
   for name in ["width", "layers", "heads", "kv_heads", "head_width", "hidden", "tied", "rope_theta"]
@@ -170,22 +171,27 @@ def _as_tuples(value: Any) -> Any:
 
 def _set(config: ml_collections.ConfigDict, given: str) -> str:
   """Sets the value of one argument, and returns its key."""
-  key, _, text = given.removeprefix(PREFIX).partition("=")
+  key, sign, text = given.removeprefix(PREFIX).partition("=")
   check_key(key, config)
-  if _is_ours(config_path.get_value(key, config), text):
+  current = config_path.get_value(key, config)
+  if _is_ours(current, text):
     config_path.set_value(key, config, _literal(given, text))
     return key
 
   # Flags of its own: those of the process are global, and stay as they are. They are read as
-  # sys.argv is, whose first element is the program.
+  # sys.argv is, whose first element is the program. Of a whole configuration they would write all
+  # keys down as text first, for each value anew; so they see one that has this value alone.
   parser = flags.FlagValues()
-  arguments = ["", given]
-  config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=arguments)
+  alone = ml_collections.ConfigDict({ALONE: current})
+  arguments = ["", f"{PREFIX}{ALONE}{sign}{text}"]
+  config_flags.DEFINE_config_dict("config", alone, flag_values=parser, sys_argv=arguments)
   try:
     parser(arguments)
   except flags.Error as error:
-    raise ValueError(" ".join(str(error).split()).removeprefix("flag ")) from error
+    said = " ".join(str(error).split()).removeprefix("flag ")
+    raise ValueError(said.replace(f"config.{ALONE}", f"config.{key}")) from error
 
+  config_path.set_value(key, config, alone[ALONE])
   return key
 
 
