@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+import tiny_run
 
 from pit_jax import layout, parallel
 from pit_jax.models import pure
 from pit_jax.rollout import decode, prefill
-from pit_jax.stages import objectives, ppo, supervised
+from pit_jax.run import abstract
+from pit_jax.stages import objectives, ppo, programs, supervised
 from pit_jax.tools.plan import hlo
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
@@ -140,3 +142,19 @@ def test_a_step_leaves_the_state_where_it_was(program, shape):
     name = jax.tree_util.keystr(path)
     before = dict(jax.tree_util.tree_leaves_with_path(state))[path]
     assert home.is_equivalent_to(before.sharding, before.ndim), name
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 1), (2, 2, 2)])
+@pytest.mark.parametrize("estimator", ["gae", "rloo"])
+def test_a_state_is_left_where_the_next_step_wants_it(shape, estimator):
+  """By the names of the mesh's axes: equal places of other names are another program."""
+  changes = {"rl__estimator": estimator, "sft__batch_size": 16, "rl__batch_size": 16}
+  mesh = parallel.make_mesh(shape)
+  run = abstract.Arrays(tiny_run.config(**changes), mesh, language(), scalar())
+  for program in (
+    programs.imitation(run, "sft", run.prompt),
+    programs.iteration(run, "rl", run.prompt),
+  ):
+    left, _ = program.function.lower(*program.arguments).compile().output_shardings
+    given = jax.tree.map(lambda leaf: leaf.sharding, program.arguments[0])
+    assert jax.tree.leaves(left) == jax.tree.leaves(given)

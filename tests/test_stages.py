@@ -16,7 +16,7 @@ from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import workdirs
 from pit_jax.stages import objectives, reward, supervised
 from pit_jax.statistics import metrics
-from pit_jax.training import flight, loop
+from pit_jax.training import flight, interruption, loop
 
 
 def forbid_steps(monkeypatch):
@@ -85,6 +85,19 @@ def test_imitation_of_packed_rows_shows_every_demonstration(finished_run, tmp_pa
   short = tiny_run.with_values(context, tmp_path / "short", sft__packed_length=20)
   with pytest.raises(ValueError, match="and a packed row 20; use a packed_length of at least"):
     tiny_run.imitate(short)
+
+
+def test_a_step_is_one_program_for_all_steps_and_after_a_restart(finished_run, tmp_path):
+  changes = {"data__length_buckets": False, "sft__steps": 5, "sft__batch_size": 4}
+  context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
+  job = context.config.sft
+  step = supervised.program(context.models.language, objectives.imitation, job, context.mesh)
+  before = step._cache_size()
+  with interruption.stopping(2), pytest.raises(interruption.Interrupted):
+    tiny_run.imitate(context)
+  tiny_run.imitate(context)
+  assert tiny_run.last_step(tmp_path, "sft_policy") == 5
+  assert step._cache_size() == before + 1
 
 
 def separable(context):

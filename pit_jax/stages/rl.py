@@ -265,7 +265,8 @@ def program(
   names = [field.name for field in dataclasses.fields(ppo.Settings)]
   settings = ppo.Settings(**{name: job[name] for name in names})
   optimizer = optimizers.reinforcement(job)
-  return _compiled(policy, value, optimizer, settings, stop_ids, mesh, learning)
+  kinds = optimizers.kinds(job.estimator)
+  return _compiled(policy, value, optimizer, settings, stop_ids, mesh, learning, kinds)
 
 
 def _whole(train: training_step.TrainState, base: Params) -> Params:
@@ -295,6 +296,8 @@ def _rows(
 
 # To jit every function made anew is another program; so stages of one job share theirs.
 @functools.cache
-def _compiled(policy, value, optimizer, settings: ppo.Settings, stop_ids, mesh, learning):
+def _compiled(policy, value, optimizer, settings: ppo.Settings, stop_ids, mesh, learning, kinds):
   iterate = ppo.make_iteration(policy, value, optimizer, settings, stop_ids, learning)
-  return jax.jit(layout.on(mesh, iterate), donate_argnums=0)
+  models = {kind: {"policy": policy, "value": value}[kind] for kind in kinds}
+  state = ppo.State(supervised.homes(models, optimizer, mesh), parallel.replicated(mesh))
+  return jax.jit(layout.on(mesh, iterate), donate_argnums=0, out_shardings=(state, None))

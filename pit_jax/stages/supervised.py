@@ -140,8 +140,33 @@ def place(
 
   # The step donates its state; the copy keeps the parameters that were given.
   params = layout.to_devices(params)
-  sharding = parallel.state_sharding(jax.eval_shape(init, params), axes, mesh)
-  return jax.jit(init, out_shardings=sharding)(params)
+  return jax.jit(init, out_shardings=_homes(params, axes, optimizer, mesh))(params)
+
+
+def homes(
+  models: Mapping[str, pure.PureModel], optimizer, mesh: jax.sharding.Mesh
+) -> training_step.TrainState:
+  """Returns where a state lives that trains models of these names, as `place` puts it there.
+
+  Each step has to leave it there by name. A compiler that may choose calls the same place otherwise,
+  such as without a mesh axis of size 1, and for that name the next step would be compiled anew.
+  """
+  parts = {name: _trained(model) for name, model in models.items()}
+  params, axes = ({name: part[i] for name, part in parts.items()} for i in (0, 1))
+  return _homes(params, axes, optimizer, mesh)
+
+
+def _trained(model: pure.PureModel) -> tuple[Params, Any]:
+  """Returns the shapes of the parameters that are trained, and the names of their axes."""
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  return pure.split(model, shapes)[0], pure.split(model, model.axes)[0]
+
+
+def _homes(
+  params: Params, axes: Any, optimizer, mesh: jax.sharding.Mesh
+) -> training_step.TrainState:
+  shapes = jax.eval_shape(lambda tree: training_step.init_state(tree, optimizer), params)
+  return parallel.state_sharding(shapes, axes, mesh)
 
 
 # To jit every function made anew is another program; so equal jobs share theirs.
@@ -149,4 +174,5 @@ def place(
 def _compiled(model, objective: Callable, optimizer, accumulation: int, mesh):
   loss = pure.on_trained(objective(model))
   step = training_step.make_train_step(loss, optimizer, accumulation=accumulation)
-  return jax.jit(layout.on(mesh, step), donate_argnums=0)
+  left = (_homes(*_trained(model), optimizer, mesh), None)
+  return jax.jit(layout.on(mesh, step), donate_argnums=0, out_shardings=left)
