@@ -148,7 +148,8 @@ def test_a_step_leaves_the_state_where_it_was(program, shape):
 @pytest.mark.parametrize("estimator", ["gae", "rloo"])
 def test_a_state_is_left_where_the_next_step_wants_it(shape, estimator):
   """By the names of the mesh's axes: equal places of other names are another program."""
-  changes = {"rl__estimator": estimator, "sft__batch_size": 16, "rl__batch_size": 16}
+  changes = {"rl__estimator": estimator, "rl__samples": 2, "rl__batch_size": 16}
+  changes |= {"sft__batch_size": 16}
   mesh = parallel.make_mesh(shape)
   run = abstract.Arrays(tiny_run.config(**changes), mesh, language(), scalar())
   for program in (

@@ -68,6 +68,15 @@ def assert_equals_slow(model, params, tokens, mask):
     np.testing.assert_allclose(row[real], expected, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("network", [tiny.language, tiny.scalar])
+def test_no_parameter_has_a_weak_type(network):
+  # A step's output has none, so the second step would be traced and compiled anew.
+  for norm_offset in (0.0, 1.0):
+    model = network(norm_offset=norm_offset, qk_norm=True)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(shapes))
+
+
 # Masks and positions
 
 

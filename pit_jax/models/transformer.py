@@ -26,7 +26,9 @@ class RMSNorm(nnx.Module):
   """x / rms(x) · (offset + scale), in float32   (Zhang & Sennrich 2019)."""
 
   def __init__(self, width: int, config: architecture.ModelConfig):
-    self.scale = nnx.Param(jnp.full((width,), 1.0 - config.norm_offset), axes=("norm",))
+    # Its type is said: one that is weak is another to a program, which a step's output is not.
+    scale = jnp.full((width,), 1.0 - config.norm_offset, jnp.float32)
+    self.scale = nnx.Param(scale, axes=("norm",))
     self.epsilon = config.norm_epsilon
     self.offset = config.norm_offset
 

@@ -148,8 +148,8 @@ def homes(
 ) -> training_step.TrainState:
   """Returns where a state lives that trains models of these names, as `place` puts it there.
 
-  Each step has to leave it there by name. A compiler that may choose calls the same place otherwise,
-  such as without a mesh axis of size 1, and for that name the next step would be compiled anew.
+  Each step has to leave it there by name. A compiler that may choose calls the same place by
+  another, without mesh axes of size 1, and for that the next step would be compiled anew.
   """
   parts = {name: _trained(model) for name, model in models.items()}
   params, axes = ({name: part[i] for name, part in parts.items()} for i in (0, 1))
