@@ -41,6 +41,14 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def commands_alike():
+  """Processes that tests start find the programs of the tests, whose options are the same."""
+  from pit_jax import hosts  # after the devices are set up
+
+  hosts.prepare()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def commands_without_torch():
   """Processes that tests start see no torch; the tests themselves do."""
   hidden = str(ROOT / "tests" / "without_torch")

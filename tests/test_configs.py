@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -213,10 +212,7 @@ def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_pat
   changes = {"data__source": f"hh:{source}", "data__rows": 150, "model__base": "auto"}
   command = [sys.executable, "launch/train.py", "--config=configs/pit.py:tiny"]
   command += [f"--workdir={tmp_path}", *tiny_run.flags(**changes)]
-  environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
-  run = subprocess.run(
-    command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
-  )
+  run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
   assert run.returncode == 0, run.stderr
   results, page = report_of(tmp_path)
   assert results["data"]["rows"] == 150

@@ -19,8 +19,8 @@ SMALL_DPO = {"dpo__steps": 3, "dpo__batch_size": 8, "dpo__evaluate_every": 3}
 
 def environment():
   """Returns the environment of somebody who has installed the library."""
-  others = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
-  return others | {"PYTHONPATH": os.pathsep.join([others.get("PYTHONPATH", ""), str(ROOT)])}
+  path = [os.environ.get("PYTHONPATH", ""), str(ROOT)]
+  return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
 
 
 def run(name, folder, flags):

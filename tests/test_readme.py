@@ -36,15 +36,14 @@ def commands():
 
 def run(command, folder):
   """Runs a command as a user would, with this environment's Python first on the path."""
-  environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
-  path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-  python_path = f"{environment.get('PYTHONPATH', '')}{os.pathsep}{ROOT}"
+  path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+  python_path = f"{os.environ.get('PYTHONPATH', '')}{os.pathsep}{ROOT}"
   # The entry point of an installation does no more than this.
   words = [sys.executable, "-m", "pit_jax", *command[1:]] if command[0] == "pit" else command
   done = subprocess.run(
     words,
     cwd=folder,
-    env=environment | {"PATH": path, "PYTHONPATH": python_path},
+    env=os.environ | {"PATH": path, "PYTHONPATH": python_path},
     capture_output=True,
     text=True,
     timeout=900,
