@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pyarrow
 import pyarrow.parquet
@@ -9,7 +10,7 @@ import pytest
 import test_doctor
 
 from pit_jax import configurations
-from pit_jax.data import preferences
+from pit_jax.data import preferences, published
 from pit_jax.run import rows as run_rows
 
 ROWS = [{"frage": f"q{i}", "gut": f"good {i}", "schlecht": f"bad {i}"} for i in range(3)]
@@ -150,3 +151,29 @@ def test_a_file_without_its_kind_says_which(tmp_path):
   for source in sources(tmp_path):
     with pytest.raises(ValueError, match=f"is a file without its kind; use {source}"):
       preferences.load(source.partition(":")[2])
+
+
+@pytest.mark.parametrize("schema", published.SCHEMAS, ids=lambda schema: schema.name)
+def test_every_shape_says_what_it_prefers_in_words_of_its_own_fields(schema):
+  inside = re.findall(r"`([^`]+)`", schema.inside)
+  named = re.findall(r"`([^`…]+)`", schema.preferred)
+  fields = {*schema.columns, *inside, "response_a", "response_b"}
+  assert schema.preferred and {*named} <= fields
+  # What lists answers says what each of them holds.
+  assert bool(inside) == (
+    schema.name in ("summaries", "nectar", "openai", "ultrafeedback", "webgpt")
+    or schema.name == "stack_exchange_answers"
+  )
+
+
+@pytest.mark.parametrize("name", ["nectar", "ultrafeedback", "stack_exchange_answers"])
+def test_lists_of_answers_are_read_by_the_fields_that_they_say(tmp_path, name):
+  schema = published.BY_NAME[name]
+  listed, content, rating, writer = re.findall(r"`([^`]+)`", schema.inside)
+  answers = [{content: text, rating: number, writer: text} for text, number in (("a", 1), ("b", 2))]
+  source = jsonl(tmp_path, [{schema.columns[0]: "why?", listed: answers}])
+  (row,) = preferences.load(source).rows
+  is_lower = "lower" in schema.preferred
+  assert f"`{rating}`" in schema.preferred and is_lower != ("higher" in schema.preferred)
+  assert row.chosen == ("a" if is_lower else "b")
+  assert row.writers == (row.chosen, row.rejected)
