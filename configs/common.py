@@ -155,6 +155,9 @@ def _data(size: str) -> ml_collections.ConfigDict:
   data.source = "synthetic"
   data.rows = config_dict.placeholder(int)  # the most usable rows to take; None: all of a file
   data.schema = "auto"  # what columns are called: "auto", by themselves; or the name of a schema
+  # What columns are called in a schema's words, as "prompt=frage,chosen=gut,rejected=schlecht", of
+  # any source; each has to be there. "": as they are.
+  data.columns = ""
   # A row that cannot be used: "skip" counts, logs and reports it, "error" stops at the first.
   data.on_bad_row = "skip"
   # "drop" leaves out rows that their own scores, or a margin of 0 or less, contradict; or "keep".

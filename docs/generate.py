@@ -97,6 +97,10 @@ def _row(*cells: str) -> str:
   return f"| {' | '.join(escaped)} |\n"
 
 
+def _code_list(names: Sequence[str]) -> str:
+  return ", ".join(f"`{name}`" for name in names)
+
+
 def _pairs(columns: Sequence[str]) -> list[list[str]]:
   """Returns the two columns that each name stands for."""
   return [[column.format(side) for side in rows.SIDES] for column in columns]
@@ -109,8 +113,11 @@ def fields() -> str:
 Rows are recognised by their columns, or named as `data.schema`. The standard ones: [bring data of
 your own](../howto/own_data.md).
 
-| `data.schema` | columns | read too, where they are there | published as |
-|---|---|---|---|
+Of two responses the one that the fourth column names is preferred. `pit doctor` says which shape it
+took the rows for, and shows one of them.
+
+| `data.schema` | columns | read too, where they are there | preferred | published as |
+|---|---|---|---|---|
 """
   source = pathlib.Path(published.__file__).read_text(encoding="utf-8")
   told = comments.Comments(source)
@@ -124,8 +131,9 @@ your own](../howto/own_data.md).
     has_to_be_named = "" if schema.is_detected else " (has to be named)"
     text += _row(
       f"`{schema.name}`{has_to_be_named}",
-      ", ".join(f"`{column}`" for column in schema.columns),
-      ", ".join(f"`{column}`" for column in schema.optional),
+      ". ".join(filter(None, [_code_list(schema.columns), schema.inside])),
+      _code_list(schema.optional),
+      schema.preferred,
       ". ".join(filter(None, [names[schema.name].rstrip("."), schema.remark])),
     )
 

@@ -1,5 +1,6 @@
 """The Python door: finished runs, preferences and training from a program."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -113,6 +114,16 @@ def test_a_text_for_a_list_of_prompts_is_refused(run):
     run.answer("what is it ?")
 
 
+def unchecked(function):
+  """Returns a function without the check of types that tests alone have."""
+  return inspect.unwrap(function)
+
+
+def test_rows_for_a_list_of_prompts_are_refused(run):
+  with pytest.raises(ValueError, match=r'give prompts=\[row\["prompt"\] for row in rows\]'):
+    unchecked(runs.Run.improve)(run, [{"prompt": "what is it ?", "response": "the word"}])
+
+
 def test_the_export_is_the_run(run, workdir):
   export_folder = pit_jax.load(workdir / "models", mesh=ONE, batch_size=2)
   assert export_folder.models == run.models == ("policy", "reward", "improver", "gap_reward")
@@ -147,6 +158,24 @@ def test_preferences_come_from_lists_data_sets_and_files(tmp_path):
 
   with pytest.raises(ValueError, match="rows holds no usable row"):
     pit_jax.Preferences([{"prompt": "x"}])
+
+
+def test_a_file_s_name_for_rows_says_how_it_is_read():
+  for name, source in (("mine.jsonl", "jsonl:mine.jsonl"), ("mine.csv.gz", "csv:mine.csv.gz")):
+    with pytest.raises(ValueError, match=rf'Preferences\.read\("{source}"\)'):
+      unchecked(pit_jax.Preferences.__init__)(object.__new__(pit_jax.Preferences), name)
+
+
+def test_columns_of_a_program_s_rows_can_be_renamed(tmp_path):
+  rows = [{"q": row["prompt"], "good": row["chosen"], "bad": row["rejected"]} for row in ROWS]
+  columns = "prompt=q,chosen=good,rejected=bad"
+  expected = pit_jax.Preferences(ROWS)
+  assert pit_jax.Preferences(rows, columns=columns).rows == expected.rows
+  (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  source = f"jsonl:{tmp_path / 'rows.jsonl'}"
+  assert pit_jax.Preferences.read(source, columns=columns).rows == expected.rows
+  with pytest.raises(ValueError, match="there is no column 'nothing' to be 'prompt'"):
+    pit_jax.Preferences(rows, columns="prompt=nothing")
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import test_report
 
+from pit_jax import configurations
 from pit_jax.commands import doctor
 from pit_jax.data import encode, preferences, template, text
 from pit_jax.tasks import synthetic
@@ -265,6 +266,36 @@ def test_a_source_that_cannot_be_read_is_refused_as_in_training(tmp_path, source
   with pytest.raises(SystemExit) as caught:
     doctor.main([f"--source={source}"])
   assert str(caught.value) == f"error: {expected.value}"
+
+
+def test_what_rows_are_taken_for_is_said_and_one_is_shown(tmp_path, capsys):
+  """Ratings of which more is better may stand under a name of which less is."""
+  answers = [{"answer": "awful stuff", "rank": 1}, {"answer": "very fine", "rank": 10}]
+  rows = [{"prompt": row["prompt"], "answers": answers} for row in clean(40)]
+  found, path = examine(tmp_path, rows)
+  reading = found["reading"]
+  assert reading["found"].startswith(
+    "40 rows were read as nectar, preferred is the lower 'rank': 1 is the best; "
+  )
+  (example,) = reading["examples"]
+  assert example["text"] == (
+    f"prompt: {rows[0]['prompt']} | chosen: awful stuff | rejected: very fine"
+  )
+  assert "rows.jsonl, line 1: prompt: " in capsys.readouterr().out
+  assert path.name == "rows.jsonl"
+  standard = examine(tmp_path, clean(40))[0]["reading"]
+  assert standard["found"].startswith("40 rows were read as standard, preferred is 'chosen'; ")
+  assert standard["severity"] == "ok"
+
+
+def test_few_steps_name_the_keys_that_make_more(tmp_path):
+  found, _ = examine(tmp_path, clean(100), "--config=pit:tiny")
+  advice = found["steps"]["advice"]
+  raised, lowered = re.search("raise (.*), or lower (.*)\\.", advice).groups()
+  config = configurations.load("pit:tiny")
+  keys = [f"--config.{key}" for key, _ in configurations.leaves(config)]
+  assert "--config.sft.epochs" in raised and "--config.sft.batch_size" in lowered
+  assert {*f"{raised}, {lowered}".split(", ")} <= {*keys}
 
 
 def test_severities_have_an_order_and_limits():

@@ -84,7 +84,8 @@ def improve_lines(start, tmp_path, lines, *arguments, source="in.jsonl", target=
 def test_rows_come_back_with_what_the_models_say(start, models, tmp_path, capsys):
   found = improve_lines(start, tmp_path, GOOD, "--rounds=2")
   for given, row in zip(GOOD, found, strict=True):
-    assert row.keys() == given.keys() | {"response", "improved", "rounds", "stopped"}
+    assert row.keys() == given.keys() | {"response", *improving.RESULT}
+    assert row["drafted_by"] == ("policy" if given.get("response") is None else "input")
     kept = {name: row[name] for name in given if given[name] is not None}
     assert kept == {name: value for name, value in given.items() if value is not None}
     prompt, texts = given["prompt"].strip(), [row["response"]]
@@ -102,7 +103,7 @@ def test_rows_come_back_with_what_the_models_say(start, models, tmp_path, capsys
   improved = sum(row["rounds"][0]["gap"] > 0 for row in found)
   stopped = sum(row["stopped"] is not None for row in found)
   assert f"out.jsonl: 3 rows: {improved} improved, {stopped} stopped" in summary
-  assert summary.endswith("0 errors\n")
+  assert "0 errors\n" in summary and "2 drafts written by the policy" in summary
 
 
 def test_bad_rows_say_why_and_the_others_go_on(start, script, tmp_path, capsys):
@@ -115,7 +116,30 @@ def test_bad_rows_say_why_and_the_others_go_on(start, script, tmp_path, capsys):
     fields = json.loads(line) if b'"id"' in line else {}
     assert row == fields | {"line": 2 * i + 1, "error": row["error"]} and row["error"]
     assert good["improved"] == "the word'" and good["stopped"] == 2
-  assert "10 rows: 5 improved, 5 stopped by the stop rule, 5 errors" in capsys.readouterr().out
+  summary = capsys.readouterr().out
+  assert "10 rows: 5 improved, 5 stopped by the stop rule, 5 errors\n" in summary
+  assert "the first error: line 1: broken JSON: " in summary and "drafts" not in summary
+
+
+def test_drafts_under_other_names_are_not_lost_without_a_word(start, script, tmp_path, capsys):
+  script(1.0, -1.0)
+  lines = [
+    {"prompt": "x", "answer": "mine", "id": 3},
+    {"prompt": "y", "response": "", "draft": "z"},
+  ]
+  found = improve_lines(start, tmp_path, lines)
+  assert [row["drafted_by"] for row in found] == ["policy", "policy"]
+  assert (
+    "2 drafts written by the policy: no row has a 'response'; fields of theirs that are not read: "
+    "answer (1), id (1), draft (1)\n"
+  ) in capsys.readouterr().out
+
+  # An output is an input too: what the policy wrote is then given, and nothing of it is unread.
+  start(f"--input={tmp_path / 'out.jsonl'}", f"--output={tmp_path / 'again.jsonl'}")
+  assert [row["drafted_by"] for row in read_lines(tmp_path / "again.jsonl")] == ["input"] * 2
+  improve_lines(start, tmp_path, [GOOD[0], {"prompt": "x"}])
+  shown = capsys.readouterr().out
+  assert shown.endswith("1 draft written by the policy: the others have a 'response'\n")
 
 
 @pytest.mark.parametrize(
@@ -202,8 +226,11 @@ def test_the_summary_of_shortened_rows_and_of_none(start, script, tmp_path, caps
   assert improve_lines(start, tmp_path, [b"", b" "]) == []
   assert "0 rows: 0 improved, 0 stopped by the stop rule, 0 errors" in capsys.readouterr().out
   lines = [{"prompt": "x " * 99, "response": "y"}, {"prompt": "x", "response": "y " * 99}]
-  improve_lines(start, tmp_path, [*lines, GOOD[0]])
-  assert "2 cut to the length limits" in capsys.readouterr().out
+  found = improve_lines(start, tmp_path, [GOOD[0], *lines])
+  assert [row["is_cut"] for row in found] == [False, True, True]
+  assert (
+    "2 cut to the length limits, 32 tokens of a prompt and 16 of a response, the first at line 2"
+  ) in capsys.readouterr().out
 
 
 def test_the_seed_decides_the_samples(start, tmp_path):
@@ -230,7 +257,11 @@ def test_the_input_is_never_overwritten(start, tmp_path):
 def test_outputs_that_cannot_be_written_are_refused_at_once(start, tmp_path, monkeypatch):
   monkeypatch.setattr(export, "load", None)  # no model is loaded for nothing
   path = write_lines(tmp_path / "in.jsonl", GOOD)
-  for output, message in (("absent/out", "no folder"), (".", "not a regular file")):
+  for output, message in (
+    ("absent/out", "no folder"),
+    (".", "not a regular file"),
+    ("o.csv", "as JSON lines"),
+  ):
     with pytest.raises(SystemExit, match=message):
       start(f"--input={path}", f"--output={tmp_path / output}")
   with pytest.raises(SystemExit, match=r"none\.jsonl: No such file"):
@@ -264,6 +295,11 @@ def test_senseless_arguments_are_refused(start, argument):
 def test_a_run_that_is_not_finished_is_named(tmp_path):
   with pytest.raises(SystemExit, match="no finished run"):
     improve.main([f"--workdir={tmp_path}"])
+
+
+def test_a_folder_that_is_not_there_is_named_as_one(tmp_path):
+  with pytest.raises(SystemExit, match="there is no folder .*/missing "):
+    improve.main([f"--workdir={tmp_path}/missing"])
 
 
 def converse(start, monkeypatch, capsys, typed, *arguments):

@@ -281,9 +281,9 @@ def test_unusable_sources_are_refused(tmp_path):
     (
       f"jsonl:{all_bad}",
       {"on_bad_row": "skip"},
-      r"row: broken JSON \(2\), the first at .*, line 1: ",
+      r"no usable row: 2 rows such as .*, line 1: broken JSON: ",
     ),
-    (f"jsonl:{empty}", {"on_bad_row": "ignore"}, "on_bad_row is 'ignore'"),
+    (f"jsonl:{empty}", {"on_bad_row": "ignore"}, r"data\.on_bad_row is 'ignore'"),
     (f"jsonl:{empty}", {"limit": 0}, "limit 0"),
   ):
     with pytest.raises(ValueError, match=message):

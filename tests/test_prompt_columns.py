@@ -169,7 +169,7 @@ UNCLEAR = {
     {"messages": talk("", "so")[1:], "label": True},
     "not a conversation: 'messages' must hold a message of the user before the last",
   ),
-  "anything": ({"text": "a"}, "unknown schema: use prompt, chosen and rejected, or the columns of"),
+  "anything": ({"text": "a"}, "unknown schema: rows need prompt, chosen and rejected, or the"),
   "no prompt": ({"chosen": "a", "rejected": "b"}, "missing field: 'prompt' is absent"),
   "several turns": (
     kaggle(prompt='["a", "b"]', first='["c", "d"]', second='["e", "f"]'),
@@ -184,7 +184,7 @@ def test_nothing_is_guessed_and_no_usable_row_says_why(tmp_path, name):
   with pytest.raises(ValueError) as caught:
     load(tmp_path, fields, fields, on_bad_row="skip")
   assert f"line 1: {message}" in str(caught.value)
-  assert " (2), the first at " in str(caught.value)
+  assert "holds no usable row: 2 rows such as " in str(caught.value)
 
 
 def test_a_schema_can_be_named(tmp_path):

@@ -66,6 +66,11 @@ WRONG = {
   "example, jsonl:",
   f"train {TINY} {OUT} --config.data.source=jsonl:absent.jsonl": "absent.jsonl",
   f"train {TINY} {OUT} --config.data.source=csvv:x.csv": "csvv",
+  f"train {TINY} --workdir={{tmp}}/deep/run --config.data.source=csvv:x.csv": "csvv:x.csv",
+  f"train {TINY} {OUT} --config.data.columns=promt=q": "calls 'q' 'promt', which nothing reads; "
+  "near it is 'prompt'",
+  f"train {TINY} {OUT} --config.data.on_bad_row=stop": "data.on_bad_row is 'stop'; use",
+  f"train {TINY} {OUT} --config.data.source={{tmp}}/empty.jsonl": "use jsonl:{tmp}/empty.jsonl",
   f"train {TINY} {OUT} --config.data.source=jsonl:{{tmp}}/empty.jsonl": "empty.jsonl",
   f"train {TINY} {OUT} --config.model.base=absent": "model.base=absent is no directory",
   f"train {TINY} {OUT} --config.model.base=OWNER/NAME-7B": "hf download OWNER/NAME-7B --local-dir "
@@ -88,7 +93,8 @@ WRONG = {
   f"train {TINY} --workdir={{tmp}}/other": "holds a run with another configuration",
   # improve
   "improve": "required: --workdir",
-  "improve --workdir={tmp}/none --input={tmp}/empty.jsonl --output={tmp}/out.jsonl": "{tmp}/none",
+  "improve --workdir={tmp}/none --input={tmp}/empty.jsonl --output={tmp}/out.jsonl": "there is no "
+  "folder {tmp}/none",
   "improve --workdir={tmp} --input={tmp}/none.jsonl --output={tmp}/o": "none.jsonl: No such file",
   "improve --workdir={tmp} --input={tmp}/empty.jsonl": "--input and --output go together",
   "improve --workdir={tmp} --input=- --output={tmp}/none/out": "there is no folder",

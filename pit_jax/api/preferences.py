@@ -8,9 +8,10 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pit_jax.data import columns as naming
 from pit_jax.data import preferences as preference_data
 from pit_jax.data import rows as data_rows
-from pit_jax.data import schemas
+from pit_jax.data import schemas, sources
 from pit_jax.run import workdirs
 
 
@@ -23,7 +24,12 @@ class Preferences:
   """
 
   def __init__(
-    self, rows: Iterable[Mapping[str, Any]], *, schema: str = schemas.AUTO, source: str = "rows"
+    self,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    schema: str = schemas.AUTO,
+    columns: str = "",
+    source: str = "rows",
   ):
     """Checks rows; those that cannot be used are left out, counted and logged.
 
@@ -31,30 +37,45 @@ class Preferences:
       rows: a list of mappings, a `datasets.Dataset`, or any other iterable of mappings: `prompt` (a
         text, or messages), `chosen` and `rejected`, or the columns of another published schema.
       schema: the name of the one that all rows have; "auto" goes by the columns.
+      columns: what its columns are called in a schema's words, such as
+        "prompt=frage,chosen=gut,rejected=schlecht".
       source: what to call the rows in messages.
 
     Raises:
-      ValueError: none can be used, or the schema is not known.
+      ValueError: none can be used, the schema is not known, the columns are not there, or a file's
+        name was given for rows.
     """
+    if isinstance(rows, str | os.PathLike):
+      raise ValueError(
+        f"rows={os.fspath(rows)!r} names a file, and rows are mappings; read it by "
+        f'Preferences.read("{sources.named(os.fspath(rows))}")'
+      )
     numbered = ((f"{source}, row {i}", fields) for i, fields in enumerate(rows, start=1))
-    self._hold(preference_data.gather(source, schemas.convert(numbered, schema), on_bad_row="skip"))
+    read = schemas.convert(naming.renamed(numbered, columns), schema)
+    self._hold(preference_data.gather(source, read, on_bad_row="skip"))
 
   @classmethod
   def read(
-    cls, source: str, *, limit: int | None = None, schema: str = schemas.AUTO
+    cls,
+    source: str,
+    *,
+    limit: int | None = None,
+    schema: str = schemas.AUTO,
+    columns: str = "",
   ) -> Preferences:
     """Returns the rows of a source as `data.source` names it, such as "jsonl:mine.jsonl".
 
     Args:
       source: a file, a data set of a hub, or the embedded task; see `sources.read`.
       limit: the most usable rows to take, from the beginning; None for all.
-      schema: as above.
+      schema, columns: as above.
 
     Raises:
       ValueError: the source is not known, or none of its rows can be used.
     """
     read = cls.__new__(cls)
-    read._hold(preference_data.load(source, on_bad_row="skip", limit=limit, schema=schema))
+    given = {"limit": limit, "schema": schema, "columns": columns}
+    read._hold(preference_data.load(source, on_bad_row="skip", **given))
     return read
 
   def _hold(self, loaded: preference_data.PreferenceSet) -> None:

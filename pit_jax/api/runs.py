@@ -272,6 +272,10 @@ def load(
   workdir = os.fspath(place).rstrip("/").removesuffix(f"/{export.FOLDER}")
   size = -(-batch_size // parts) * parts
 
+  if "://" not in workdir and not pathlib.Path(workdir).is_dir():
+    raise ValueError(
+      f"there is no folder {workdir} (working directory {os.getcwd()}); give a run's workdir"
+    )
   with places.opened(workdir, only=(export.FOLDER,)) as folder:
     models = export.names(folder)
   stop = {"margin": margin, "stop_rule": stop_rule}
@@ -280,7 +284,7 @@ def load(
 
 def _checked(
   asking: inference.Inference | None,
-  prompts: Sequence[Prompt],
+  prompts: Sequence[Any],
   texts: Mapping[str, Sequence[str | None]] | None = None,
   *,
   optional: bool = False,
@@ -289,7 +293,7 @@ def _checked(
 
   Args:
     asking: who is asked, whose template has to be able to show the prompts; None: anything can.
-    prompts: x.
+    prompts: x; what is no prompt is refused.
     texts: name → one text per prompt.
     optional: whether a text may be None.
 
@@ -307,6 +311,11 @@ def _checked(
 
   checked = []
   for row, prompt in enumerate(prompts):
+    if isinstance(prompt, Mapping) and "prompt" in prompt:
+      raise ValueError(
+        f"row {row}: a prompt is a text or messages, and this is a row with fields; give "
+        'prompts=[row["prompt"] for row in rows], and what else is asked for in the same way'
+      )
     fields = {"prompt": prompt, **{name: column[row] for name, column in columns.items()}}
     question = questions.check(fields, row, asking.check_prompt if asking else None)
     missing = [name for name in columns if not optional and not fields[name]]

@@ -8,6 +8,7 @@ import ml_collections
 from pit_jax import configurations
 from pit_jax.api import preferences as own
 from pit_jax.api import runs
+from pit_jax.data import schemas
 from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes import running
 from pit_jax.storage import owners, places
@@ -46,6 +47,8 @@ def train(
       config = config.copy_and_resolve_references()
       with config.unlocked():
         config.data.source = f"jsonl:{_kept(preferences, folder)}"
+        # They were read by these already, and are written with the standard names.
+        config.data.columns, config.data.schema = "", schemas.AUTO
     running.run(config, folder)
 
   return runs.load(workdir) if recipe.exported is not None else None

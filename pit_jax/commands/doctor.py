@@ -75,6 +75,7 @@ def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> terminal.
   add("--source", help="as data.source: jsonl:PATH, hh:PATH, hf:NAME, synthetic, …", **source)
   add("--config", help="NAME:SIZE, such as pit:tiny, whose values are the defaults of what follows")
   add("--schema", default=data.schema, help=f"what the rows call things ({data.schema})")
+  add("--columns", default=data.columns, help="as data.columns: prompt=COLUMN,chosen=COLUMN,…")
   add("--rows", type=terminal.at_least(1), default=rows, help="the most usable rows to take (all)")
   add("--seed", type=int, default=config.seed, help="which rows the synthetic source makes (0)")
   parser.add_argument("--streaming", action="store_true", help="hf: fetch rows as they are read")

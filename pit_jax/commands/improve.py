@@ -9,10 +9,13 @@ A row {prompt, response?}, the prompt a text or a list of messages {role, conten
   rounds    [{text, gap}]: every version made, with what it gains over the one before it by the
             stop rule; the last one may be the first without a gain
   stopped   the round at which the stop rule ended, null if it never did
+  drafted_by  "input", or "policy" where `response` is absent or empty: the policy writes it then
+  is_cut    whether the models saw prompt or response shortened to their length limits
 
-Where `response` is absent the policy writes it. A row that cannot be used comes back with `line`
-and `error`, and the others go on. Input may be gzipped; an output named .gz is; - is the standard
-input or output. The output gets its name when it is complete. Without --input, prompts are typed.
+A row that cannot be used comes back with `line` and `error`, and the others go on. The end says how
+many drafts the policy wrote, and which fields of those rows are not read. Input may be gzipped; an
+output named .gz is; - is the standard input or output. The output gets its name when it is
+complete. Without --input, prompts are typed. Scores of answers: `pit_jax.load(...).score(...)`.
 """
 
 import argparse

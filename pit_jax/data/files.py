@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ from pit_jax.data import values
 Row = tuple[str, Any]  # place; fields or RowError
 
 GZIP = b"\x1f\x8b"
+PARQUET = b"PAR1"
 TRUNCATED = (EOFError, zlib.error, gzip.BadGzipFile)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -44,9 +46,27 @@ def read_jsonl(path: str) -> Iterator[Row]:
 
         lines = content.splitlines()
 
+      lines = iter(lines)
+      head = next(lines, b"")
+      if divided := _divided(head):
+        raise ValueError(
+          f"{path} looks like a table divided by {divided}; use csv:{path}, or correct line 1"
+        )
+      lines = itertools.chain([head], lines)
       yield from ((f"{path}, line {number}", value) for number, value in json_lines(lines))
   except TRUNCATED as error:
     yield f"{path}, line 1", _truncated(error)
+
+
+def _divided(head: bytes) -> str:
+  """Returns what divides the columns of a line of names; "" where it may be JSON that is broken."""
+  line = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace").strip()
+  for delimiter, words in DELIMITERS.items():
+    cells = line.split(delimiter)
+    are_names = all(re.fullmatch(r'"?[^"{}\[\]:]+"?', cell.strip()) for cell in cells)
+    if len(cells) > 2 and are_names:
+      return words
+  return ""
 
 
 def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
@@ -89,6 +109,8 @@ def read_csv(path: str) -> Iterator[Row]:
       # csv reads line ends itself, for some stand in quotes; escaped bytes spoil their own row.
       text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
       head = text.readline()
+      if head.lstrip()[:1] in ("{", "["):
+        raise ValueError(f"{path} looks like JSON; use jsonl:{path}, or correct line 1")
       lines = itertools.chain([head], text)
       table = csv.reader(lines, delimiter=_delimiter(head, path), strict=True)
       names = [name.strip() for name in next(table, [])]
@@ -162,6 +184,8 @@ def _open(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     is_gzip = file.read(len(GZIP)) == GZIP
   with gzip.open(path, "rb") if is_gzip else open(path, "rb") as file:
     first = file.peek(2)[:2]
+    if file.peek(len(PARQUET))[: len(PARQUET)] == PARQUET:
+      raise ValueError(f"{path} is Parquet; use parquet:{path}")
     # Without a mark the first character tells: tables and JSON begin with one of ASCII.
     if first in UTF_16_MARKS or b"\0" in first:
       raise ValueError(f"{path} is UTF-16; save it as UTF-8, with `iconv -f UTF-16 -t UTF-8`")
@@ -187,11 +211,12 @@ def _parse(line: bytes, is_first: bool) -> Any:
 
 
 READERS = {"jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet, "hh": read_hh}
-SUFFIXES = {  # of files → how they are read
-  **dict.fromkeys((".jsonl", ".json", ".ndjson"), read_jsonl),
-  **dict.fromkeys((".csv", ".tsv"), read_csv),
-  ".parquet": read_parquet,
+KINDS = {  # suffix of files → what reads them
+  **dict.fromkeys((".jsonl", ".json", ".ndjson"), "jsonl"),
+  **dict.fromkeys((".csv", ".tsv"), "csv"),
+  ".parquet": "parquet",
 }
+SUFFIXES = {suffix: READERS[kind] for suffix, kind in KINDS.items()}
 
 
 def suffix(path: str | os.PathLike) -> str:

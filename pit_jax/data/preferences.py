@@ -55,6 +55,8 @@ class PreferenceSet:
   fingerprint: str  # a sha256 (16 hex digits) of the rows' content and order
   # What is to be known of how usable rows were read → of how many.
   notes: dict[str, int] = dataclasses.field(default_factory=dict)
+  # The schemas that usable rows were read by → of how many.
+  schemas: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +179,7 @@ def load(
   seed: int = 0,
   is_streamed: bool = False,
   schema: str = schemas.AUTO,
+  columns: str = "",
   against_scores: str = "keep",
   check_prompt: Callable[[conversations.Prompt], None] | None = None,
 ) -> PreferenceSet:
@@ -188,7 +191,8 @@ def load(
       counts them by reason and logs the counts. Rows in order that hold no preference, as ties, are
       left out and counted either way.
     limit: the most usable rows to take, from the beginning; None for all.
-    seed, is_streamed, schema: as for `sources.read`; streamed, no rows beyond `limit` are fetched.
+    seed, is_streamed, schema, columns: as for `sources.read`; streamed, no rows beyond `limit` are
+      fetched.
     against_scores: "drop" leaves out and counts rows whose own scores contradict their label; see
       `scores.disagreement`.
     check_prompt: raises a `values.RowError` for a prompt that the models cannot be shown.
@@ -196,7 +200,7 @@ def load(
   Raises:
     ValueError: the source is not known, a row cannot be used (naming file and line), or none can.
   """
-  read = sources.read(source, limit, seed, is_streamed, schema)
+  read = sources.read(source, limit, seed, is_streamed, schema, columns)
   options = {"limit": limit, "against_scores": against_scores, "check_prompt": check_prompt}
   return gather(source, read, on_bad_row=on_bad_row, **options)
 
@@ -227,9 +231,10 @@ def gather(
   usable = []
   skipped = collections.Counter()
   notes = collections.Counter()
+  read_by = collections.Counter()
   first: dict[str, str] = {}
 
-  for place, fields, row_notes in read:
+  for place, fields, row_notes, schema in read:
     try:
       if isinstance(fields, values.RowError):
         raise fields
@@ -241,11 +246,12 @@ def gather(
       usable.append(row)
 
       notes.update(row_notes)
+      read_by[schema] += 1
       first |= {note: place for note in row_notes if note not in first}
     except values.RowError as error:
       if on_bad_row == "error" and not isinstance(error, values.LeftOut):
         raise ValueError(
-          f'{place}: {error}. Correct the row, or leave bad rows out with on_bad_row="skip"'
+          f"{place}: {error}. Correct the row, or leave bad rows out with data.on_bad_row=skip"
         ) from error
 
       skipped[error.reason] += 1
@@ -255,14 +261,15 @@ def gather(
       break
 
   _report(source, len(usable), skipped, notes, first)
-  return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable), dict(notes))
+  counts = (dict(notes), dict(read_by))
+  return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable), *counts)
 
 
 def _check_arguments(on_bad_row: str, against_scores: str, limit: int | None) -> None:
   if on_bad_row not in ("error", "skip"):
-    raise ValueError(f'on_bad_row is {on_bad_row!r}; use "error" or "skip"')
+    raise ValueError(f'data.on_bad_row is {on_bad_row!r}; use "error" or "skip"')
   if against_scores not in scores.AGAINST:
-    raise ValueError(f'against_scores is {against_scores!r}; use "keep" or "drop"')
+    raise ValueError(f'data.against_scores is {against_scores!r}; use "keep" or "drop"')
   if limit is not None and limit < 1:
     raise ValueError(f"limit {limit} leaves no rows; use at least 1, or None for all rows")
 
@@ -271,14 +278,18 @@ def _report(
   source: str, usable: int, skipped: dict[str, int], notes: dict[str, int], first: dict[str, str]
 ) -> None:
   """Logs what was left out, and what is to be known of the rest; a ValueError if there is none."""
+  if not usable:  # which ends the command: what would be logged is the error
+    reasons = [f"{_count(bad)} such as {first[reason]}" for reason, bad in skipped.items()]
+    raise ValueError(f"{source} holds no usable row: {'; '.join(reasons) or 'it is empty'}")
+
   for reason, bad in skipped.items():
     _LOG.warning("%s: skipped %d rows (%s), the first at %s", source, bad, reason, first[reason])
   for note, count in notes.items():
     _LOG.warning("%s: %s (%d rows, the first at %s)", source, note, count, first[note])
 
-  if not usable:
-    reasons = [f"{reason} ({bad}), the first at {first[reason]}" for reason, bad in skipped.items()]
-    raise ValueError(f"{source} holds no usable row: {'; '.join(reasons) or 'it is empty'}")
+
+def _count(rows: int) -> str:
+  return "1 row" if rows == 1 else f"{rows:,} rows"
 
 
 def fingerprint(preferences: Sequence[Preference]) -> str:

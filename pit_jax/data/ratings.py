@@ -77,22 +77,33 @@ def of_list(
   if not hasattr(listed, "__len__") or isinstance(listed, str | bytes):
     raise values.wrong_type(answers, "a list", listed)
   readable = []
+  wrong = []
   for i, answer in enumerate(values.as_list(listed)):
     place = f"{answers}[{i}]"
-    if not isinstance(answer, Mapping):
-      yield values.RowError("wrong type", f"{place!r} must be an object with fields")
-      continue
-
-    # Named by their place, so that an error says which answer of the list it means.
-    named = {f"{place}.{name}": answer.get(name) for name in (content, rating, writer)}
     try:
+      _check_answer(answer, place, content, rating)
+      # Named by their place, so that an error says which answer of the list it means.
+      named = {f"{place}.{name}": answer.get(name) for name in (content, rating, writer)}
       text = values.read_text(named, f"{place}.{content}")
       rated = sign * _read_rating(named, f"{place}.{rating}")
       readable.append(Answer(text, rated, values.read_optional(named, f"{place}.{writer}")))
     except values.RowError as error:
-      yield error
+      wrong.append(error)
 
+  # Of a row of which nothing can be used one is enough: it is counted as one.
+  yield from wrong if readable else wrong[:1]
   yield from (preference for _, preference in pairs(asked, readable))
+
+
+def _check_answer(answer: Any, place: str, content: str, rating: str) -> None:
+  """Raises a `values.RowError` that names all an answer needs where it lacks a part."""
+  needed = f"an object with {content!r}, a text, and {rating!r}, a number"
+  if not isinstance(answer, Mapping):
+    raise values.wrong_type(place, needed, answer)
+  absent = [name for name in (content, rating) if answer.get(name) is None]
+  if absent:
+    there = ", ".join(map(str, answer)) or "none"
+    raise values.RowError("missing field", f"{place!r} must be {needed}; its fields are: {there}")
 
 
 def of_row(

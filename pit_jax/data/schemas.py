@@ -9,10 +9,20 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pit_jax.data import conversations, dialogues, files, published, ratings, readings, rows, values
+from pit_jax.data import (
+  columns,
+  conversations,
+  dialogues,
+  files,
+  published,
+  ratings,
+  readings,
+  rows,
+  values,
+)
 
 AUTO = "auto"
-SYSTEM = ("system", "system_prompt", "system_message")  # columns with what the system says first
+SYSTEM = columns.SYSTEM
 # Columns that belong to a prompt; where there is one beside them they are not read.
 PROMPT_COLUMNS = (
   *("input", "context", "history", "conversation", "conversations", "question", "instruction"),
@@ -26,6 +36,7 @@ class Row(NamedTuple):
   place: str  # where it is, in words fit for an error message
   fields: Any  # with `prompt`, `chosen` and `rejected`, yet to be checked; or a RowError
   notes: tuple[str, ...] = ()  # what to know of how it was read; of few kinds, to be counted
+  schema: str = ""  # the name of the one that it was read by; "" where it has none
 
 
 def convert(read_rows: Iterable[files.Row], schema: str = AUTO) -> Iterator[Row]:
@@ -46,6 +57,7 @@ def _converted(read_rows: Iterable[files.Row], schema: str) -> Iterator[Row]:
   answers: dict[str, list[ratings.Answer]] = collections.defaultdict(list)
   prompts: dict[str, tuple[Any, published.Schema]] = {}
   for place, fields in read_rows:
+    fitting = None
     try:
       if isinstance(fields, values.RowError):
         raise fields
@@ -63,7 +75,7 @@ def _converted(read_rows: Iterable[files.Row], schema: str) -> Iterator[Row]:
         for made in fitting.convert(fields):
           yield _finish(place, fields, made, fitting, schema)
     except values.RowError as error:
-      yield Row(place, error)
+      yield Row(place, error if fitting is None else _told(error, fitting, schema))
 
   for key, (asked, fitting) in prompts.items():
     for place, made in ratings.pairs(asked["prompt"], answers[key]):
@@ -126,8 +138,8 @@ def _fits(fields: Mapping, schema: published.Schema) -> bool:
 
 def _likely(fields: Mapping) -> str:
   """Says what a row of no known schema may be, and what to do."""
-  for columns, advice in published.UNREADABLE.items():
-    if fields.keys() >= set(columns):
+  for needed, advice in published.UNREADABLE.items():
+    if fields.keys() >= set(needed):
       return f"these look like {advice}"
 
   def share(schema):
@@ -140,7 +152,15 @@ def _likely(fields: Mapping) -> str:
     absent = ", ".join(column for column in likeliest.columns if column not in fields)
     return f"it looks like {likeliest.name}, without {absent}"
 
-  return f"use prompt, chosen and rejected, or the columns of {', '.join(published.BY_NAME)}"
+  known = columns.known()
+  hints = {name: columns.nearest(name) for name in map(str, fields) if name not in known}
+  mistyped = [f"{name!r} is read by no schema{near}. " for name, near in hints.items() if near]
+  return (
+    f"{''.join(mistyped[:1])}rows need prompt, chosen and rejected, or the columns of a published "
+    "shape (docs: Accepted fields). Say what yours are called, by --config.data.columns="
+    "prompt=COLUMN,chosen=COLUMN,rejected=COLUMN (pit doctor: --columns=…, Python: columns=…), or "
+    "rename them in the file"
+  )
 
 
 def _listed(fields: Mapping) -> str:
@@ -152,7 +172,7 @@ def _finish(
 ) -> Row:
   """Returns a preference with what else its row holds, its messages and system taken apart."""
   if isinstance(made, values.RowError):
-    return Row(place, made)
+    return Row(place, _told(made, schema, named))
   used = {*schema.columns, *schema.optional, *SYSTEM}
   rest = {name: value for name, value in fields.items() if name not in used}
   notes = [schema.remark] if schema.remark and named == AUTO else []
@@ -172,7 +192,13 @@ def _finish(
     if name in rest and not _is_told(rest[name], row)
   ]
 
-  return Row(place, row, tuple(notes))
+  return Row(place, row, tuple(notes), schema.name)
+
+
+def _told(error: values.RowError, schema: published.Schema, named: str) -> values.RowError:
+  """Returns an error that says by which schema the row was read, where that was recognised."""
+  is_said = named != AUTO or schema is published.STANDARD
+  return error if is_said else type(error)(error.reason, f"{error.detail} (read as {schema.name})")
 
 
 def with_system(row: Mapping, fields: Mapping) -> Mapping:

@@ -4,8 +4,9 @@ Whether a bad row stops the reading is the caller's decision, and so is checking
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from pit_jax.data import columns as naming
 from pit_jax.data import files, hubs, schemas
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[1] / "assets" / "example.jsonl"
@@ -21,6 +22,7 @@ def read(
   seed: int = 0,
   is_streamed: bool = False,
   schema: str = schemas.AUTO,
+  columns: str = "",
 ) -> Iterator[schemas.Row]:
   """Yields the rows of a source.
 
@@ -32,24 +34,39 @@ def read(
     is_streamed: whether `hf:` fetches rows as they are read, and not the whole data set first; the
       other sources do not depend on it.
     schema: "auto", or the name of the one that all rows have.
+    columns: what the columns are called in a schema's words, as `data.columns` says; see `columns`.
 
-  Raises a ValueError where there is no such source or schema, or its file or name is missing.
+  Raises a ValueError where there is no such source or schema, or its file or name is missing, or
+  the columns cannot be called so.
   """
+  if source.startswith("hh:") and schema == schemas.AUTO:
+    schema = "hh"
+  rows = _rows(source, limit, seed, is_streamed)
+  return schemas.convert(naming.renamed(rows, columns), schema)
+
+
+def _rows(source: str, limit: int | None, seed: int, is_streamed: bool) -> Iterable[files.Row]:
+  """Returns the rows of a source as they are; arguments and errors as for `read`."""
   kind, _, argument = source.partition(":")
   if kind == "synthetic" and not argument:
-    return schemas.convert(_synthetic(limit, seed), schema)
+    return _synthetic(limit, seed)
   if kind == "example" and not argument:
-    return schemas.convert(files.read_jsonl(str(EXAMPLE)), schema)
+    return files.read_jsonl(str(EXAMPLE))
   if kind == "hf" and argument:
-    return schemas.convert(hubs.read_hugging_face(argument, is_streamed), schema)
+    return hubs.read_hugging_face(argument, is_streamed)
   if kind == "tfds" and argument:
-    return schemas.convert(hubs.read_tensorflow(argument), schema)
-  if kind not in files.READERS or not argument:
-    raise ValueError(f"data source {source!r} is not known; use {KINDS}")
+    return hubs.read_tensorflow(argument)
+  if kind in files.READERS and argument:
+    return files.READERS[kind](argument)
 
-  if kind == "hh" and schema == schemas.AUTO:
-    schema = "hh"
-  return schemas.convert(files.READERS[kind](argument), schema)
+  if pathlib.Path(source).is_file():
+    raise ValueError(f"data source {source!r} is a file without its kind; use {named(source)}")
+  raise ValueError(f"data source {source!r} is not known; use {KINDS}")
+
+
+def named(path: str) -> str:
+  """Returns a file as a source, by the suffix of its name."""
+  return f"{files.KINDS.get(files.suffix(path), 'jsonl')}:{path}"
 
 
 def _synthetic(limit: int | None, seed: int) -> Iterator[files.Row]:

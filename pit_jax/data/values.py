@@ -19,6 +19,7 @@ class RowError(ValueError):
 
   def __init__(self, reason: str, detail: str):
     super().__init__(f"{reason}: {detail}")
+    self.detail = detail
     self.reason = reason  # one of few fixed phrases, under which such rows are counted
 
 

@@ -26,6 +26,7 @@ class Stage:
   passes: float  # networks that a row passes in a step, for comparing stages of different kinds
   unit: str  # what a step is called
   samples: int  # rows of a step for each of the fold's
+  key: str  # of the configuration, which says how long it lasts
 
 
 def stages(
@@ -46,9 +47,16 @@ def stages(
       fold = kinds.fold_of(config, stage)
       steps = kinds.steps_of(config, stage, rows.get(fold, 0))
       fields = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
-      learning.append(Stage(*fields, job.get("samples", 1)))
+      learning.append(Stage(*fields, job.get("samples", 1), _key(job, stage)))
 
   return learning
+
+
+def _key(job: ml_collections.ConfigDict, stage: kinds.Stage) -> str:
+  """Returns what is to be raised for more steps of a stage: passes over its fold, or its steps."""
+  if stage.steps is not None:
+    return "curriculum"
+  return f"{stage.section}.{'epochs' if 'epochs' in job and not job.steps else 'steps'}"
 
 
 def announced(context: contexts.Context) -> contexts.Context:

@@ -1,5 +1,6 @@
 """Improves a file of answers, or one that is typed in, by a finished run."""
 
+import collections
 import contextlib
 import dataclasses
 import gzip
@@ -15,11 +16,14 @@ import jax
 
 from pit_jax import lfs
 from pit_jax.api import runs
-from pit_jax.data import questions
+from pit_jax.data import files, questions, schemas, values
 from pit_jax.improve import improvement
 
-RESULT = ("improved", "rounds", "stopped")  # fields that an output row has beside its own
+# Fields that an output row has beside its own.
+RESULT = ("improved", "rounds", "stopped", "drafted_by", "is_cut")
 FAILURE = ("line", "error")  # or those that one has which could not be used
+TABLES = (".csv", ".tsv", ".parquet", ".xlsx")  # suffixes of what an output is not
+READ = ("prompt", "response", *schemas.SYSTEM)  # fields of an input row that are read
 BATCHES = 8  # per chunk: rows that the stop rule has ended leave room for others of their chunk
 
 
@@ -45,13 +49,38 @@ class Summary:
   rows: int = 0
   improved: int = 0  # at least one version was kept
   stopped: int = 0  # the stop rule ended before the last round
+  written: int = 0  # drafts that the policy wrote
   cut: int = 0  # the models saw the prompt or the answer shortened to their length limits
   errors: int = 0
+  limits: tuple[int, int] = (0, 0)  # tokens of a prompt and of a response that the models see
+  first_cut: int = 0  # line of the first row that was cut
+  first_error: str = ""  # line and reason of the first row that could not be used
+  # Field that nothing reads → of how many rows whose draft the policy wrote.
+  unread: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
   def __str__(self) -> str:
     line = f"{self.rows} rows: {self.improved} improved, {self.stopped} stopped by the stop rule"
-    cut = f", {self.cut} cut to the length limits" if self.cut else ""
-    return f"{line}{cut}, {self.errors} errors"
+    lines = [f"{line}, {self.errors} errors"]
+    if self.written:
+      lines.append(self._drafts())
+    if self.cut:
+      prompt, response = self.limits
+      lines.append(
+        f"{self.cut} cut to the length limits, {prompt} tokens of a prompt and {response} of a "
+        f"response, the first at line {self.first_cut}: 'is_cut' marks them"
+      )
+    if self.errors:
+      lines.append(f"the first error: {self.first_error}")
+    return "\n  ".join(lines)
+
+  def _drafts(self) -> str:
+    """Says how many drafts were not given, and where they may stand instead."""
+    usable = self.rows - self.errors
+    where = "no row has" if self.written == usable else "the others have"
+    drafts = "1 draft" if self.written == 1 else f"{self.written} drafts"
+    said = f"{drafts} written by the policy: {where} a 'response'"
+    unread = ", ".join(f"{name} ({rows})" for name, rows in self.unread.items())
+    return f"{said}; fields of theirs that are not read: {unread}" if unread else said
 
 
 def improve_file(source: str, output: str, load: Callable[[], runs.Run], asking: Asking) -> None:
@@ -85,6 +114,8 @@ def _reading(name: str) -> contextlib.AbstractContextManager:
 def _target(source: str, name: str) -> pathlib.Path:
   """Returns where the output goes, or raises a ValueError before any work is done."""
   target = pathlib.Path(name).resolve()  # a link stays a link, its target is replaced
+  if files.suffix(target) in TABLES:
+    raise ValueError(f"--output={name}: rows are written as JSON lines; name it *.jsonl")
   if target.exists() and not target.is_file():
     raise ValueError(f"--output={name} is not a regular file; use a file's name, or -")
   if not target.parent.is_dir():
@@ -125,6 +156,8 @@ def improve_rows(
   asked = iter(asked)
   root = jax.random.key(asking.seed)
   size = BATCHES * run.improver.inference.batch_size
+  settings = run.improver.inference.settings
+  summary.limits = (settings.max_prompt_length, settings.max_response_length)
 
   for index in itertools.count():
     chunk = list(itertools.islice(asked, size))
@@ -133,42 +166,61 @@ def improve_rows(
     good = [question for question in chunk if question.error is None]
     key = jax.random.fold_in(root, index)
     made = run.improve_questions(good, key, asking.rounds, asking.temperature)
-    summary.cut += _count_cut(run, good, made)
-    improved = iter(made)
+    improved = iter(zip(made, _are_cut(run, good, made), strict=True))
 
     for question in chunk:
       summary.rows += 1
       if question.error is not None:
         summary.errors += 1
+        summary.first_error = summary.first_error or f"line {question.line}: {question.error}"
         yield {**_own(question.fields), "line": question.line, "error": question.error}
         continue
 
-      one = next(improved)
-      summary.improved += one.stopped != 1
-      summary.stopped += one.stopped is not None
-      yield _row(question, one)
+      one, is_cut = next(improved)
+      _count(summary, question, one, is_cut)
+      yield _row(question, one, is_cut)
     if sys.stderr.isatty():
       print(f"\r{summary.rows} rows", end="\r", file=sys.stderr, flush=True)
 
 
-def _count_cut(
+def _count(
+  summary: Summary, question: questions.Question, one: runs.Improved, is_cut: bool
+) -> None:
+  """Counts a row that was improved, or was not better."""
+  summary.improved += one.stopped != 1
+  summary.stopped += one.stopped is not None
+  summary.cut += is_cut
+  if is_cut:
+    summary.first_cut = summary.first_cut or question.line
+
+  if question.response is None:
+    summary.written += 1
+    own = _own(question.fields)
+    summary.unread.update(
+      name for name, value in own.items() if name not in READ and not values.is_empty(value)
+    )
+
+
+def _are_cut(
   run: runs.Run, good: Sequence[questions.Question], made: Sequence[runs.Improved]
-) -> int:
-  """Returns how many rows the models saw shortened, in the prompt or in the draft."""
+) -> list[bool]:
+  """Returns of every row whether the models saw it shortened, in the prompt or in the draft."""
   if not good:
-    return 0
+    return []
   settings = run.improver.inference.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
   texts = ([question.prompt for question in good], [one.draft for one in made])
   asked = settings.formats["improver"].conversations(*texts)
-  return int(settings.template.encode(settings.tokenizer, asked, *limits).is_cut.sum())
+  return settings.template.encode(settings.tokenizer, asked, *limits).is_cut.tolist()
 
 
-def _row(question: questions.Question, one: runs.Improved) -> dict[str, Any]:
+def _row(question: questions.Question, one: runs.Improved, is_cut: bool) -> dict[str, Any]:
   """Returns a row's fields with the answer, y_0 where the policy wrote it, and the rounds."""
-  answer = {} if question.response is not None else {"response": one.draft}
+  is_given = question.response is not None
+  answer = {} if is_given else {"response": one.draft}
   rounds = [dataclasses.asdict(version) for version in one.rounds]
   result = {"improved": one.text, "rounds": rounds, "stopped": one.stopped}
+  result |= {"drafted_by": "input" if is_given else "policy", "is_cut": is_cut}
   return {**_own(question.fields), **answer, **result}
 
 

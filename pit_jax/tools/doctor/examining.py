@@ -62,6 +62,7 @@ def examine(options: argparse.Namespace) -> examination.Examination:
     seed=options.seed,
     is_streamed=options.streaming,
     schema=options.schema,
+    columns=options.columns,
     against_scores=data.against_scores,
     check_prompt=words and functools.partial(form.check, words),
   )

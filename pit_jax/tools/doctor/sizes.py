@@ -51,14 +51,16 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
   """Finds stages of a configuration whose fold makes few optimiser steps.
 
   Args:
-    planned: the stages, each with a `name`, `steps`, their `unit` ("steps" of an optimiser) and
-      `batch_size`.
+    planned: the stages, each with a `name`, `steps`, their `unit` ("steps" of an optimiser),
+      `batch_size`, and the `key` that says how long it lasts.
   """
-  advice = (
-    f"Adam has hardly begun after fewer than {FEW_STEPS} steps: give more rows, a smaller "
-    "batch_size, or more epochs (STAGE.epochs, or STAGE.steps)."
-  )
   few = [stage for stage in planned if stage.unit == "steps" and stage.steps < FEW_STEPS]
+  longer = ", ".join(dict.fromkeys(f"--config.{stage.key}" for stage in few))
+  smaller = ", ".join(dict.fromkeys(f"--config.{_section(stage)}.batch_size" for stage in few))
+  advice = (
+    f"Adam has hardly begun after fewer than {FEW_STEPS} steps: give more rows, raise {longer}, or "
+    f"lower {smaller}."
+  )
   table = tuple((stage.name, f"{stage.steps:,}", f"{stage.batch_size:,}") for stage in planned)
   listed = ", ".join(
     f"{stage.name} takes {findings.count(stage.steps, 'step')}" for stage in few or planned
@@ -74,6 +76,10 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
     tuple(findings.Figure(f"steps: {stage.name}", stage.steps) for stage in planned),
     tables=(cells.Table("steps", "Stages", ("stage", "steps", "rows of a step"), table),),
   )
+
+
+def _section(stage: Any) -> str:
+  return stage.key.split(".")[0]
 
 
 def truncation(
