@@ -83,6 +83,27 @@ def test_a_run_that_cannot_tell_says_how_many_prompts_would():
   assert "640 prompts find a Δ of 9.9% in 80% of experiments" in sentence
 
 
+def test_a_stage_of_the_curriculum_is_advised_by_its_own_keys():
+  """Its rate, β and steps are the curriculum's, whose stages are one optimisation."""
+  results = report_example.closed_gate()
+  results["config"]["rl"] = {"value_warmup": 2}
+  for index, name in enumerate(("pit_data", "pit_policy")):
+    stage = results["stages"][name]
+    stage |= {"steps": 4, "section": "rl", "part": f"curriculum[{index}]"}
+    stage["curve"]["objective/kl"] = [[1, 0.0], [4, 0.01]] if index else [[1, 0.0], [4, 99.0]]
+  said = " ".join(advice.of_run(results, METHOD))
+  assert (
+    "Stages pit_data and pit_policy had 8 steps, of which 2 trained their value model alone: give "
+    "them more by --config.curriculum[0].steps and --config.curriculum[1].steps." in said
+  )
+  assert "too far to keep its language: raise --config.curriculum[0].kl_coefficient." in said
+  assert (
+    "raise --config.curriculum[1].learning_rate, or lower --config.curriculum[1].kl_coefficient"
+    in said
+  )
+  assert said.count("pit_policy had") == 1 and "--config.rl." not in said
+
+
 def test_the_answers_come_before_the_tables_and_the_names_before_both(written):
   text = written[1].text
   order = ["One improved answer", "How it was made", "What the names mean", "Contents",

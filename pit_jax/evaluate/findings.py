@@ -212,6 +212,7 @@ def _stages(context: contexts.Context) -> dict:
     stages[name] = {
       "kind": planned[name].kind or context.config[planned[name].section].kind,
       "section": planned[name].section,
+      **({"part": part} if (part := planned[name].part) else {}),
       "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
       "curve": {

@@ -102,7 +102,9 @@ def outside(section: Any, ranges: dict[str, str], prefix: str = "") -> Iterator[
       for part in name.split("."):
         value = None if value is None else value.get(part)
       if value is None:
-        yield f"{prefix}{name} is missing, as in a configuration of an earlier version; use {allowed}"
+        yield (
+          f"{prefix}{name} is missing, as in a configuration of an earlier version; use {allowed}"
+        )
       elif not RANGES[allowed](value):
         yield f"{prefix}{name}={value}; use {allowed}"
 
