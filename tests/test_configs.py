@@ -132,9 +132,11 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
   }  # ways to spend as many samples
   assert trained | spent | {"chosen", "rejected"} == set(systems)
   assert judges_of(results) == {"gold", "R_P", "R_PIT"}
-  wanted = {(name, "original") for name in trained - {"original"}}
+  wanted = {(name, "original") for name in trained - {"original", "policy_sft"}}
   wanted |= {("pit", name) for name in ("improver_sft", *ABLATIONS)}
-  assert wanted | {("original", "policy_sft"), ("original", "chosen")} <= pairs_of(results)
+  found = pairs_of(results)
+  assert wanted | {("original", "policy_sft"), ("original", "chosen")} <= found
+  assert not {pair[::-1] for pair in found} & found, "no comparison is told twice"
   best = [row for row in results["comparisons"] if row["temperature"] == "best"]
   assert {row["judge"] for row in best} == {"gold", "R_PIT"}, "R_P chose the temperatures"
   assert [row["k"] for row in results["rounds"]] == list(range(config.evaluation.rounds + 1))

@@ -104,6 +104,13 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     yield str(error)
 
 
+def caveat(config: ml_collections.ConfigDict) -> str:
+  """Says of which improver R_P is no judge, where it was trained."""
+  if not config.ablations:
+    return ""
+  return "R_P also rewarded pit_rp_difference: its word on it is no evidence."
+
+
 def exported(models: training.Models) -> dict[str, Any]:
   """Returns what is exported of both chains; see `export.save`."""
   own = {"improver": models.improver, "gap_reward": models.gap_reward.params}
@@ -130,8 +137,7 @@ RECIPE = recipe.Recipe(
     "ledger": ledger.pool,
     "stop": lambda parts, _: stopping.pool([*parts.values()]),
   },
-  caveat="R_P also rewarded pit_rp_difference, where that was trained: its word on it is no "
-  "evidence.",
+  caveat=caveat,
   experiments={
     "main": main.measure,
     "ablation": ablation.measure,
