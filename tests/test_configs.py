@@ -131,9 +131,11 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
   }  # ways to spend as many samples
   assert trained | spent | {"chosen", "rejected"} == set(systems)
   assert judges_of(results) == {"gold", "R_P", "R_PIT"}
-  wanted = {(name, "original") for name in trained - {"original"}}
+  wanted = {(name, "original") for name in trained - {"original", "policy_sft"}}
   wanted |= {("pit", name) for name in ("improver_sft", *ABLATIONS)}
-  assert wanted | {("original", "policy_sft"), ("original", "chosen")} <= pairs_of(results)
+  found = pairs_of(results)
+  assert wanted | {("original", "policy_sft"), ("original", "chosen")} <= found
+  assert not {pair[::-1] for pair in found} & found, "no comparison is told twice"
   best = [row for row in results["comparisons"] if row["temperature"] == "best"]
   assert {row["judge"] for row in best} == {"gold", "R_PIT"}, "R_P chose the temperatures"
   assert [row["k"] for row in results["rounds"]] == list(range(config.evaluation.rounds + 1))
@@ -272,6 +274,7 @@ def test_rows_that_do_not_divide_are_refused_before_anything_is_trained(
       "rl.kl_target=3.0 with estimator 'grpo', whose KL is in the loss",
     ),
     ({"rl.rewards": (("gold", 1.0),)}, "rl.rewards names 'gold'; use some of reward, gap, or"),
+    ({"rl.value_warmup": 4, "rl.steps": 7}, "curriculum[0].steps=3 with rl.value_warmup=4: only"),
     ({"rl.value_warmup": 6, "rl.steps": 7}, "the steps of the curriculum=6 with rl.value_warmup"),
     ({"rl.steps": 0, "data.held_out": 1.0}, "data.held_out=1.0; use more than 0 and less than 1"),
   ],

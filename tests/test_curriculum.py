@@ -9,6 +9,7 @@ import pytest
 import tiny_run
 
 from pit_jax.data import encode
+from pit_jax.recipes import pit
 from pit_jax.recipes.pit import curriculum, gap_rewards
 from pit_jax.stages import reward, rl
 from pit_jax.training import optimizers
@@ -211,3 +212,19 @@ def test_ablations_get_all_the_steps_of_the_curriculum(finished_run):
   names = ["pit_first_only", "pit_second_only", "rlhf_longer"]
   names += ["pit_single_term", "pit_rp_difference"]
   assert list(finished_run.models.ablations) == names, "the order numbers their streams of noise"
+
+
+def test_every_stage_of_a_curriculum_names_its_part_of_the_configuration():
+  """What is to be changed of it is there, and not in the section of RL."""
+  config = tiny_run.config(ablations=True)
+  first, last = (stage.name for stage in config.curriculum)
+  parts = {stage.name: stage.part for stage in pit.RECIPE.stages(config) if stage.part}
+  assert parts == {
+    f"pit_first_only_{first}": "curriculum[0]",
+    f"pit_second_only_{last}": "curriculum[1]",
+    **{
+      f"{name}_{stage}": f"curriculum[{index}]"
+      for name in ("pit", "pit_single_term", "pit_rp_difference")
+      for index, stage in enumerate((first, last))
+    },
+  }

@@ -99,3 +99,19 @@ for name, (chips, devices) in wanted.items():
 @chips.NEEDED
 def test_real_topologies_are_those_that_runs_have():
   chips.passes(DESCRIBED)
+
+
+def test_a_refusal_that_stages_share_is_told_once():
+  memory = dict.fromkeys(planning.tables.ROLES, 0)
+  rows = [
+    {"stage": stage, "program": "step", "seconds": 1.0, "mfu": 0.5, "total": 1, "fits": not said,
+     "memory": memory, "xla": 1, "by_hand": None, "error": said, "flops": 1.0, "bytes": 1.0,
+     "sent": {}, "bound": "compute"}
+    for stage, said in (("rl", "Used 9G."), ("sft", None), ("pit_data", "Used 9G."),
+                        ("pit_policy", "Used 8G."))
+  ]  # fmt: skip
+  mesh = {"data": 1, "fsdp": 1, "tensor": 1}
+  steps = {row["stage"]: 1 for row in rows}
+  written = planning.Plan(rows, steps, mesh, 1, PEAK).write("here")
+  assert written.count("Used 9G.") == written.count("Used 8G.") == 1
+  assert "  step of rl and pit_data: Used 9G.\n  step of pit_policy: Used 8G.\n" in written

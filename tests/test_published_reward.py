@@ -168,6 +168,7 @@ def test_its_facts_are_of_its_own_reading(run):
   )
   margins = (chosen - rejected) / found.facts["gain"]
   assert found.facts["accuracy"] == pytest.approx((margins > 0).mean())
+  assert found.facts["n"] == margins.size
   assert found.facts["margin"] == pytest.approx(margins.mean(), abs=1e-3)
   assert found.facts["cut"] == 0  # or the references here would have to cut too
 

@@ -1,11 +1,13 @@
 """What a reader of the report finds: its numbers, its order, what to do, and how wide it is."""
 
 import json
+import re
 
 import pytest
 import report_example
 from test_report import METHOD, Page, read
 
+from pit_jax.recipes.pit import gate, round_tables
 from pit_jax.report import advice, cells, pages, presentation
 
 
@@ -83,6 +85,27 @@ def test_a_run_that_cannot_tell_says_how_many_prompts_would():
   assert "640 prompts find a Δ of 9.9% in 80% of experiments" in sentence
 
 
+def test_a_stage_of_the_curriculum_is_advised_by_its_own_keys():
+  """Its rate, β and steps are the curriculum's, whose stages are one optimisation."""
+  results = report_example.closed_gate()
+  results["config"]["rl"] = {"value_warmup": 2}
+  for index, name in enumerate(("pit_data", "pit_policy")):
+    stage = results["stages"][name]
+    stage |= {"steps": 4, "section": "rl", "part": f"curriculum[{index}]"}
+    stage["curve"]["objective/kl"] = [[1, 0.0], [4, 0.01]] if index else [[1, 0.0], [4, 99.0]]
+  said = " ".join(advice.of_run(results, METHOD))
+  assert (
+    "Stages pit_data and pit_policy had 8 steps, of which 2 trained their value model alone: give "
+    "them more by --config.curriculum[0].steps and --config.curriculum[1].steps." in said
+  )
+  assert "too far to keep its language: raise --config.curriculum[0].kl_coefficient." in said
+  assert (
+    "raise --config.curriculum[1].learning_rate, or lower --config.curriculum[1].kl_coefficient"
+    in said
+  )
+  assert said.count("pit_policy had") == 1 and "--config.rl." not in said
+
+
 def test_the_answers_come_before_the_tables_and_the_names_before_both(written):
   text = written[1].text
   order = ["One improved answer", "How it was made", "What the names mean", "Contents",
@@ -116,3 +139,109 @@ def test_no_line_of_the_terminal_is_wider_than_it(width):
     lines = pages.tables(results, METHOD, width).splitlines()
     assert max(map(len, lines)) <= width
   assert "…\n" not in "\n".join(lines)
+
+
+def test_a_shut_gate_shows_what_the_policy_itself_writes(tmp_path):
+  results = report_example.closed_gate()
+  page = read(results, tmp_path)
+  part = page.text[page.text.rindex("Answers of the policy itself") :]
+  scores = sorted(sample["rounds"][0]["scores"]["gold"] for sample in results["samples"])
+  for rank, score in (("Best", scores[-1]), ("Worst", scores[0])):
+    assert f"{rank} by gold: {cells.fixed(score)}" in part
+  drafts = gate.hold_back(results)["drafts"]
+  assert [answer["rank"] for answer in drafts["answers"]] == ["best", "median", "worst"]
+  for answer in drafts["answers"]:
+    assert answer["text"] in part and f"{answer['tokens']} tokens" in part
+  assert f"Of {len(results['samples'])} held-out prompts" in part
+  later = {step["text"] for sample in results["samples"] for step in sample["rounds"][1:]}
+  first = {sample["rounds"][0]["text"] for sample in results["samples"]}
+  assert not {answer["text"] for answer in drafts["answers"]} & (later - first)
+  assert "Its mean scores stay" in page.text
+  opened = read(report_example.example(), tmp_path / "open")
+  assert "Answers of the policy itself" not in opened.text
+
+
+def test_one_sample_has_one_rank():
+  drafts = gate.own_answers(report_example.example()["samples"][:1])
+  assert [answer["rank"] for answer in drafts["answers"]] == ["best"] and drafts["prompts"] == 1
+
+
+def test_notes_speak_of_the_columns_that_are_there(tmp_path):
+  """A word on a column, a judge or a system that the page does not have sends readers looking."""
+  results = report_example.closed_gate()
+  for facts in results["reward_models"].values():
+    facts.pop("accuracy_gold")
+    facts.pop("sign_agreement", None)
+  results["frontier"]["judge"] = None
+  results["temperature"] = [row for row in results["temperature"] if row["t"] == 1.0]
+  for stage in results["stages"].values():
+    stage.pop("validation", None)
+  page = read(results, tmp_path)
+  for said in ("Δ is against it", "Δ is against original", "On gold:", "Sign is how", "Cut is how",
+               "Gain is score per", "a judge that it does not", "Diamonds", "Other temperatures",
+               "Δ of the improver that each reward trained"):  # fmt: skip
+    assert said not in page.text, said
+  for said in ("* with the stop rule", "The reward that training sees, over the KL", "Gain and "):
+    assert said in page.text, said
+  assert not (tmp_path / "report" / "temperature.png").exists()
+
+  page = read(report_example.example(), tmp_path)
+  for said in ("Δ is against it.", "Δ is against original.", "On gold:", "Sign is how",
+               "Gain is score per", "a judge that it does not", "Diamonds", "Other temperatures",
+               "Δ of pit is against original."):  # fmt: skip
+    assert said in page.text, said
+  assert (tmp_path / "report" / "temperature.png").exists()
+
+
+def test_what_is_no_longer_drawn_is_no_longer_there(tmp_path):
+  results = report_example.example()
+  read(results, tmp_path)
+  page = read(results | {"temperature": []}, tmp_path)
+  assert not (tmp_path / "report" / "temperature.png").exists()
+  assert "temperature.png" not in page.addresses
+
+
+def test_a_price_without_quality_has_no_row():
+  results = report_example.closed_gate()
+  for row in results["cost"]:
+    if row["system"] == "best_of_n":
+      row |= {"judge": "R_PIT", "score": None, "gain": None}
+  shown = gate.hold_back(results)
+  table = round_tables.cost(shown)
+  assert "best_of_n" not in {row[0] for row in table.rows} and len(table.rows) == 13
+  assert "best_of_n has no row: only R_P could score it here, which chose it." in table.note
+  assert "best_of_n takes" not in table.note and "gap_tournament takes" in table.note
+
+
+def test_the_accuracy_of_few_pairs_is_told_with_their_number(tmp_path):
+  results = report_example.example()
+  for facts in results["reward_models"].values():
+    facts |= {"accuracy": 1.0, "n": 8.0}
+  page = read(results, tmp_path)
+  head, first, _ = page.tables["Reward models"]
+  told = dict(zip(head, first, strict=True))
+  assert (told["on labels"], told["95% interval"], told["pairs"]) == ("100.0%", "67.6 … 100.0", "8")
+  assert told["shift"] == "−0.20"
+  assert "8 pairs are few" in page.text
+  for facts in results["reward_models"].values():
+    facts["n"] = 400.0
+  assert "pairs are few" not in read(results, tmp_path).text
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+  for folder in ("samples", "metrics"):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "pit_data.jsonl").write_text("{}\n")
+  path = pages.write(report_example.example(), tmp_path, METHOD)
+  text = path.read_text(encoding="utf-8")
+  for folder in ("samples", "metrics"):
+    assert (
+      f'<a href="../{folder}/pit_data.jsonl" download="pit_data.{folder}.jsonl">'
+      f"{folder}/pit_data.jsonl</a>" in text
+    )
+
+
+def test_a_value_in_percent_has_its_unit():
+  said = pages.tables(report_example.example(), METHOD)
+  assert "prompts here find a Δ of" in said
+  assert not re.search(r"Δ (=|of) [+−]?[0-9.]+(?![0-9.]*%)\b(?!\.?[0-9]*%)", said)

@@ -199,7 +199,7 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   if first in (subject.PUBLISHED, subject.INDEPENDENT):
     return [ONLY_A_MODEL.format(judge=first, others=others)]
   note = NO_GOLD.format(trainers=" and ".join(trainers))
-  return [f"{note} {context.recipe.caveat}".strip()]
+  return [f"{note} {context.recipe.caveat(context.config)}".strip()]
 
 
 def _stages(context: contexts.Context) -> dict:
@@ -212,6 +212,7 @@ def _stages(context: contexts.Context) -> dict:
     stages[name] = {
       "kind": planned[name].kind or context.config[planned[name].section].kind,
       "section": planned[name].section,
+      **({"part": part} if (part := planned[name].part) else {}),
       "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
       "curve": {

@@ -98,13 +98,6 @@ class Subject(abc.ABC):
     return {**data, **self.systems}
 
   @property
-  def contrasts(self) -> list[tuple[str, str]]:
-    """Those of the pairs that are no other one turned around."""
-    # Of a pair and its reverse the later one stays.
-    later = {pair: place for place, pair in enumerate(self.pairs)}
-    return [pair for place, pair in enumerate(self.pairs) if later.get(pair[::-1], place) <= place]
-
-  @property
   def headline(self) -> tuple[str, str]:
     """The comparison that the run is about.
 

@@ -33,7 +33,8 @@ class Recipe:
     page: what its reports say beside figures.
     pooled: section of the results → (seed → what it found, what tells the seeds' prompts
       apart) → that of all together.
-    caveat: what is to be added where none but the reward models it trains can judge a run.
+    caveat: configuration → what is to be added where none but the reward models that it trains can
+      judge a run.
     needs: experiment → (the flag of a training that it needs, whether a configuration has it).
     problems: configuration → what is wrong with it beside its sections.
     run: (configuration, workdir) → None; for a recipe whose run is not to train, export and report.
@@ -49,7 +50,7 @@ class Recipe:
   headline: tuple[str, str] | None = None
   page: presentation.Presentation = presentation.ANY
   pooled: Mapping[str, Callable[[Mapping, Sequence], Any]] = dataclasses.field(default_factory=dict)
-  caveat: str = ""
+  caveat: Callable[[ml_collections.ConfigDict], str] = lambda config: ""
   needs: Mapping[str, tuple[str, Callable[[Mapping], bool]]] = dataclasses.field(
     default_factory=dict
   )

@@ -40,33 +40,55 @@ def _stage(
 ) -> Iterator[str]:
   """Yields what is to be done about one stage."""
   words = method.stages.get(name, f"Stage {name}")
-  section = stage.get("section", "")
-  flag = f"--config.{section}.steps" if section else "its steps"
-  steps = stage.get("steps", 0)
   is_rl = stage["kind"] == "rl"
-  if 0 < steps < FEW and not _is_part(name, results):
-    warmup = _warmup(results, section) if is_rl else 0
-    alone = f", of which {warmup:,} trained its value model alone" if warmup else ""
-    unit = "step" if steps == 1 else "steps"
-    yield f"{words} had {steps:,} {unit}{alone}: give it more by {flag}."
+  names = _together(name, results)
+  steps = sum(results["stages"][each].get("steps", 0) for each in names)
+  if 0 < steps < FEW and name == names[0]:
+    yield _too_few(names, steps, words, is_rl, results)
 
   if is_rl:
-    yield from _reinforced(words, stage, section)
+    yield from _reinforced(words, stage)
   elif lost := _lost(stage):
     yield (
       f"{words} took {lost:.1f} nats from the log-probability of chosen responses: raise "
-      f"--config.{section or 'dpo'}.sft_coefficient or .beta."
+      f"--config.{stage.get('section') or 'dpo'}.sft_coefficient or .beta."
     )
 
 
-def _is_part(name: str, results: Mapping) -> bool:
-  """Returns whether a stage is one of several of a curriculum, whose steps count together."""
+def _too_few(names: list[str], steps: int, words: str, is_rl: bool, results: Mapping) -> str:
+  """Says how to give more steps to stages that are one optimisation."""
+  stages = [results["stages"][name] for name in names]
+  keys = [f"--config.{place}.steps" for stage in stages if (place := _place(stage))]
+  warmup = _warmup(results, stages[0].get("section", "")) if is_rl else 0
+  its, it = ("their", "them") if len(names) > 1 else ("its", "it")
+  if len(names) > 1:
+    words = f"Stages {' and '.join(names)}"
+
+  alone = f", of which {warmup:,} trained {its} value model alone" if warmup else ""
+  unit = "step" if steps == 1 else "steps"
+  flags = " and ".join(keys) or f"{its} steps"
+  return f"{words} had {steps:,} {unit}{alone}: give {it} more by {flags}."
+
+
+def _place(stage: Mapping) -> str:
+  """Returns the part of the configuration that says how a stage trains."""
+  return stage.get("part") or stage.get("section", "")
+
+
+def _together(name: str, results: Mapping) -> list[str]:
+  """Returns the stages of the curriculum that one of them belongs to; else its name alone.
+
+  All of them are one optimisation, whose steps count together.
+  """
   parts = [part["name"] for part in results.get("config", {}).get("curriculum") or ()]
-  # All of them have the curriculum's name before their own.
-  curricula = [name.removesuffix(f"_{part}") for part in parts if name.endswith(f"_{part}")]
-  return len(parts) > 1 and any(
-    all(f"{curriculum}_{part}" in results["stages"] for part in parts) for curriculum in curricula
-  )
+  for part in parts if len(parts) > 1 else ():
+    # All of them have the curriculum's name before their own.
+    curriculum = name.removesuffix(f"_{part}")
+    names = [f"{curriculum}_{each}" for each in parts]
+    if curriculum != name and all(each in results["stages"] for each in names):
+      return names
+
+  return [name]
 
 
 def _warmup(results: Mapping, section: str) -> int:
@@ -74,10 +96,10 @@ def _warmup(results: Mapping, section: str) -> int:
   return int(job.get("value_warmup") or 0) if isinstance(job, Mapping) else 0
 
 
-def _reinforced(words: str, stage: Mapping, section: str) -> Iterator[str]:
+def _reinforced(words: str, stage: Mapping) -> Iterator[str]:
   reward = training_tables.ends(stage["curve"].get(curves.SCORE, ()))
   kl = training_tables.ends(stage["curve"].get(curves.KL, ()))
-  key = f"--config.{section or 'rl'}"
+  key = f"--config.{_place(stage) or 'rl'}"
   if kl and kl[1] < NEAR:
     yield (
       f"{words} ended {cells.fixed(kl[1])} nats from where it began, so it hardly learnt: raise "

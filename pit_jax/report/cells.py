@@ -75,15 +75,27 @@ def signed(value: float | int | None, found: Sequence[float | int | None] | None
 
 
 def select(
-  name: str, title: str, rows: Sequence[Mapping], columns: Mapping[str, Callable], **more
+  name: str,
+  title: str,
+  rows: Sequence[Mapping],
+  columns: Mapping[str, Callable],
+  *,
+  note: str = "",
+  about: Mapping[str, str] | None = None,
+  **more,
 ) -> Table:
-  """Renders the columns in which at least one row says something."""
+  """Renders the columns in which at least one row says something.
+
+  Below stands the note and then, of `about`, what is said of the columns that are there.
+  """
   cells = {column: [render(row) for row in rows] for column, render in columns.items()}
   # A column in which no row says anything goes; `words` then counts those that stay.
   kept = {column: values for column, values in cells.items() if set(values) - {BLANK, ""}}
   words = sum(column in kept for column in list(columns)[: more.pop("words", 1)])
   texts = tuple(zip(*kept.values(), strict=True))
-  return Table(name, title, tuple(kept), texts, words=words, **more)
+  said = [sentence for column, sentence in (about or {}).items() if column in kept]
+  note = " ".join(filter(None, [note, *said]))
+  return Table(name, title, tuple(kept), texts, note=note, words=words, **more)
 
 
 def plain(value: Any) -> str:

@@ -108,14 +108,23 @@ def _held(axes: matplotlib.axes.Axes, points: Sequence, tint: str) -> None:
     axes.plot(*np.array(points, dtype=float).T, "D:", color=tint, label="rows held back", **style)
 
 
-REINFORCEMENT = presentation.Figure(
-  "reinforcement",
-  "What reinforcement learning saw along its iterations: its reward, the KL that it paid, and how "
-  "long responses became. Diamonds: measured on rows that nothing learns from.",
-  _reinforcement,
-)
-LOSSES = presentation.Figure(
-  "losses",
-  "Curves of the supervised stages. Diamonds: measured on rows that nothing learns from.",
-  _losses,
-)
+def _about_reinforcement(results: Mapping) -> str:
+  caption = (
+    "What reinforcement learning saw along its iterations: its reward, the KL that it paid, and "
+    "how long responses became."
+  )
+  return caption + _about_diamonds(results, reinforced(results))
+
+
+def _about_losses(results: Mapping) -> str:
+  names = [name for name, _ in supervised(results)]
+  return "Curves of the supervised stages." + _about_diamonds(results, names)
+
+
+def _about_diamonds(results: Mapping, names: Sequence[str]) -> str:
+  held = any(results["stages"][name].get("validation") for name in names)
+  return " Diamonds: measured on rows that nothing learns from." if held else ""
+
+
+REINFORCEMENT = presentation.Figure("reinforcement", _about_reinforcement, _reinforcement)
+LOSSES = presentation.Figure("losses", _about_losses, _losses)

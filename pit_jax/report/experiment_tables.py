@@ -55,7 +55,7 @@ def power(results: Mapping) -> cells.Table | None:
   note = (
     f"To find Δ in 80% of experiments at the 5% level, where {study['decided']:.0f}% of prompts "
     f"are no tie, as when {study['judge']} compares {study['a']} with {study['b']}. The "
-    f"{verdict.prompts(study):,} prompts here find a Δ of {cells.fixed(study['detectable'], 1)}."
+    f"{verdict.prompts(study):,} prompts here find a Δ of {cells.fixed(study['detectable'], 1)}%."
   )
 
   return cells.select("power", "Power", study["needed"], columns, note=note, words=0)
@@ -101,16 +101,17 @@ def length(results: Mapping) -> cells.Table:
     "prompts": of("matched", "n", cells.plain),
   }
 
-  note = (
-    "Longer by: mean difference in tokens. Controlled: Δ as a logistic regression on the length "
-    "difference predicts it for answers of equal length (after AlpacaEval 2); where one system "
-    "wins every prompt it cannot be estimated. Matched: Δ on the prompts whose two answers differ "
-    "by at most 10% in length."
-  )
+  about = {
+    "longer by, tokens": "Longer by: mean difference in tokens.",
+    "Δ controlled %": "Controlled: Δ as a logistic regression on the length difference predicts it "
+    "for answers of equal length (after AlpacaEval 2).",
+    "not controlled": "Where one system wins every prompt that cannot be estimated.",
+    "Δ matched %": "Matched: Δ on the prompts whose two answers differ by at most 10% in length.",
+  }
   rows = results.get("length", {}).get("comparisons", ())
   title = "Without the effect of length"
 
-  return cells.select("length", title, rows, columns, note=note, words=3, is_printed=False)
+  return cells.select("length", title, rows, columns, about=about, words=3, is_printed=False)
 
 
 def correlations(results: Mapping) -> cells.Table:

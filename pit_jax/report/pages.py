@@ -80,12 +80,16 @@ def write(
   shown = verdict.presentable(results, method)
   figures = [figure for section in tabular.sections(method) for figure in section.figures]
   drawings = {is_wide: plots.draw(figures, shown, method, is_wide) for is_wide in (True, False)}
-  for name, figure in drawings[True].items():
-    plots.save(figure, directory / f"{name}.png")
+  for name in (figure.name for figure in figures):
+    path = directory / f"{name}.png"
+    if name in drawings[True]:
+      plots.save(drawings[True][name], path)
+    else:  # an earlier page may have had it
+      path.unlink(missing_ok=True)
   summary.save(results, shown, method, directory / "summary.png")
 
-  captions = {figure.name: figure.caption for figure in figures}
-  elements = {name: _element(drawings, name, captions[name]) for name in drawings[True]}
+  drawn = [figure for figure in figures if figure.name in drawings[True]]
+  elements = {figure.name: _element(drawings, figure.name, figure.said(shown)) for figure in drawn}
   page = directory / "report.html"
   _replace(page, rendering.render(results, shown, method, elements, directory))
   return page

@@ -191,16 +191,26 @@ def _over_kl(axes: matplotlib.axes.Axes, chain: Mapping, key: str, tint: str) ->
   panels.few_ticks(axes)
 
 
-COMPARISONS = presentation.Figure(
-  "comparisons",
-  "Wins minus losses of the first system over the second, with 95% intervals: right of 0 the first "
-  "one is better. A marker for each judge.",
-  _forest,
-)
+def _about_comparisons(results: Mapping) -> str:
+  caption = (
+    "Wins minus losses of the first system over the second, with 95% intervals: right of 0 the "
+    "first one is better."
+  )
+  judges = {row["judge"] for row in results["comparisons"]}
+  return f"{caption} A marker for each judge." if len(judges) > 1 else caption
+
+
+def _about_frontier(results: Mapping) -> str:
+  section = results["frontier"]
+  judged = " and a judge that it does not" if section.get("judge") else ""
+  caption = (
+    f"The reward that training sees{judged}, over the KL that a checkpoint has from the model "
+    "before RL: more to the right is further from it."
+  )
+  has_knee = any(chain["knee"] for chain in section["chains"])
+  return f"{caption} A dotted line is a knee." if has_knee else caption
+
+
+COMPARISONS = presentation.Figure("comparisons", _about_comparisons, _forest)
 SCORES = presentation.Figure("scores", "Mean score of a response on held-out prompts.", _scores)
-FRONTIER = presentation.Figure(
-  "frontier",
-  "The reward that training sees and a judge that it does not, over the KL that a checkpoint has "
-  "from the model before RL: more to the right is further from it. A dotted line is a knee.",
-  _frontier,
-)
+FRONTIER = presentation.Figure("frontier", _about_frontier, _frontier)

@@ -20,10 +20,14 @@ class Figure:
   """A figure of the page."""
 
   name: str  # of its file, without the ending
-  caption: str  # a sentence
+  caption: str | Callable[[Mapping], str]  # a sentence or more, which may depend on the results
   # (results, presentation, whether it is for a wide page) → the figure; None where the results have
   # no numbers for it.
   draw: Callable[[Mapping, "Presentation", bool], Any]
+
+  def said(self, results: Mapping) -> str:
+    """Returns the caption over these results."""
+    return self.caption(results) if callable(self.caption) else self.caption
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,6 +56,7 @@ def render(
   columns = (method.diagram or diagram.of_stages)(results)
   content = {
     "results": results,
+    "shown": shown,
     "recipe": pathlib.PurePath(results["recipe"]).stem,  # a recipe of the user's own is a path
     "method": method,
     "headline": verdict.headline(results, method),
@@ -72,6 +73,7 @@ def render(
     "figures": drawn,
     "ledger": shown.get("ledger"),
     "samples": shown.get("samples"),
+    "drafts": shown.get("drafts"),
     "data": tabular.data(shown),
     "config": list(_flatten(results.get("config", {}))),
     "downloads": list(_downloads(directory)),
@@ -128,7 +130,8 @@ def _contents(content: Mapping) -> list[tuple[str, str]]:
     ("one-improved-answer", "One improved answer", "typical" in answers),
     ("how-it-was-made", "How it was made", content["pipelines"][0]),
     ("what-the-names-mean", "What the names mean", content["names"].rows),
-    ("claims", "The claims", content["claims"] or content["claims_remark"]),
+    ("claims", "The claims", content["claims"]),
+    ("answers-of-the-policy", "Answers of the policy itself", content["drafts"]),
     ("answers", "Answers", "best" in answers or content["samples"]),
     *((anchor, section.title, True) for anchor, section, _, _ in content["sections"]),
     ("data-and-configuration", "Data and configuration", content["data"].rows or content["config"]),
@@ -154,18 +157,22 @@ def _made(results: Mapping) -> Iterator[tuple[str, str]]:
   yield "time", f"{cells.duration(seconds)} with evaluation{share}"
 
 
-def _downloads(directory: pathlib.Path) -> Iterator[tuple[str, str]]:
-  """Yields what lies in the report's folder and beside it, as addresses from the page."""
+def _downloads(directory: pathlib.Path) -> Iterator[tuple[str, str, str]]:
+  """Yields what lies in the report's folder and beside it.
+
+  Of each there are its address from the page, the name that it is saved under, and what it holds.
+  """
   for name, what in BESIDE.items():
     if (directory / name).is_file():
-      yield name, what
+      yield name, name, what
 
   for folder, what in FOLDERS.items():
     for path in sorted((directory.parent / folder).glob("*.jsonl")):
-      yield f"../{folder}/{path.name}", f"{what}, {path.stem}"
+      # A stage has a file of the same name in several folders: saved, they stay apart too.
+      yield f"../{folder}/{path.name}", f"{path.stem}.{folder}.jsonl", f"{what}, {path.stem}"
   for path in sorted(directory.glob("*.png")):
     if path.name not in BESIDE:
-      yield path.name, "a figure"
+      yield path.name, path.name, "a figure"
 
 
 def _flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:

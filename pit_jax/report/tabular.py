@@ -14,6 +14,9 @@ from pit_jax.report import (
   training_tables,
   verdict,
 )
+from pit_jax.statistics import margins
+
+FEW = 100  # pairs below which an accuracy and a calibration error are a warning's worth
 
 
 def build(results: Mapping, method: presentation.Presentation) -> dict[str, cells.Table]:
@@ -173,15 +176,16 @@ def systems(results: Mapping) -> cells.Table:
     render = cells.plain if judge == key else cells.fixed
     columns[label] = lambda row, key=key, render=render: render(row.get(key))
 
-  note = (
-    "Tokens are the mean length of a response; an improver's come on top of its draft's. "
-    "Repetition is the share of three-token sequences that stood earlier in the same answer. A "
-    "system with a number of prompts was measured on these alone."
-  )
-  for name, reason in results.get("absent", {}).items():
-    note += f" {name} is not among them: {reason}."
-
-  return cells.select("systems", "Systems", rows, columns, note=note, words=2)
+  on_top = "; an improver's come on top of its draft's" if results.get("rounds") else ""
+  about = {
+    "tokens": f"Tokens are the mean length of a response{on_top}.",
+    "repetition": "Repetition is the share of three-token sequences that stood earlier in the same "
+    "answer.",
+    "prompts": "A system with a number of prompts was measured on these alone.",
+  }
+  table = cells.select("systems", "Systems", rows, columns, about=about, words=2)
+  absent = [f"{k} is not among them: {why}." for k, why in results.get("absent", {}).items()]
+  return dataclasses.replace(table, note=" ".join(filter(None, [table.note, *absent])))
 
 
 def reward_models(results: Mapping) -> cells.Table:
@@ -190,25 +194,40 @@ def reward_models(results: Mapping) -> cells.Table:
   columns = {
     "model": lambda row: row["name"],
     "on labels": lambda row: cells.percent(row.get("accuracy")),
+    "95% interval": _of_pairs,
     "on gold": lambda row: cells.percent(row.get("accuracy_gold")),
     "ECE": lambda row: cells.fixed(row.get("ece"), 3),
+    "pairs": lambda row: cells.fixed(row.get("n"), 0),
     "gain": lambda row: cells.fixed(row.get("gain")),
-    "bias": lambda row: cells.fixed(row.get("bias")),
+    "shift": lambda row: cells.fixed(row.get("shift")),
     "zero point": lambda row: cells.fixed(row.get("zero_point"), 3),
     "sign": lambda row: _agreement(row.get("sign_agreement")),
     "cut": lambda row: cells.percent(row.get("cut")),
   }
 
-  note = (
-    "How often the model agrees with the labels and the gold score of the reward models' "
-    "validation pairs, and its expected calibration error (ECE). Gain and bias bring the rewards "
-    "of the SFT model's samples, or without one of the data's responses, to mean 0 and variance 1; "
-    "the zero point is the mean gap of identical pairs; sign is how often the gap has the sign of "
-    "gold's difference between improved responses and drafts; cut is how many pairs a published "
-    "model saw shortened to its length limits."
-  )
+  about = {
+    "on labels": "On labels: how often the model agrees with the labels of the reward models' "
+    "validation pairs.",
+    "on gold": "On gold: how often with the gold score of these pairs.",
+    "ECE": "ECE is the expected calibration error, of 1.",
+    "gain": "Gain and shift bring the rewards of the SFT model's samples, or without one of the "
+    "data's responses, to mean 0 and variance 1.",
+    "zero point": "The zero point is the mean gap of identical pairs.",
+    "sign": "Sign is how often the gap has the sign of gold's difference between improved "
+    "responses and drafts.",
+    "cut": "Cut is how many pairs a published model saw shortened to its length limits.",
+  }
 
-  return cells.select("reward_models", "Reward models", rows, columns, note=note)
+  fewest = min((row["n"] for row in rows if row.get("n")), default=FEW)
+  note = f"{fewest:,.0f} pairs are few: neither figure says much of others." * (fewest < FEW)
+  return cells.select("reward_models", "Reward models", rows, columns, note=note, about=about)
+
+
+def _of_pairs(row: Mapping) -> str:
+  """Returns the interval of an accuracy, where it is known of how many pairs it is."""
+  if row.get("accuracy") is None or not row.get("n"):
+    return cells.BLANK
+  return cells.percents(margins.wilson(row["accuracy"], row["n"]))
 
 
 def _agreement(value: Mapping | float | int | None) -> str:

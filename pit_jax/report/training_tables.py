@@ -77,10 +77,14 @@ def reinforced(results: Mapping) -> cells.Table:
 
   note = (
     "From → to: means over the first and the last fifth of the iterations, on the prompts that "
-    "they learn from. Deviations are those of the reward over samples of the model before RL; KL "
-    "is that from this model, per response."
+    "they learn from."
   )
-  return cells.select("reinforced", "Before and after reinforcement", rows, columns, note=note)
+  about = {
+    "reward, deviations": "Deviations are those of the reward over samples of the model before RL.",
+    "KL, nats": "KL is that from the model before RL, per response.",
+  }
+  title = "Before and after reinforcement"
+  return cells.select("reinforced", title, rows, columns, note=note, about=about)
 
 
 def ends(points: Sequence[Sequence[float | int]]) -> tuple[float, float] | None:

@@ -127,7 +127,7 @@ def find(
 
 
 def interval_text(row: Mapping) -> str:
-  """Returns a comparison's Δ with its interval, as `Δ = +3.1 (95% interval −0.4 to +6.6)`."""
+  """Returns a comparison's Δ with its interval, as `Δ = +3.1% (95% interval −0.4 to +6.6)`."""
   return f"Δ = {delta(row)}% ({bounds_text(row)})"
 
 

@@ -26,6 +26,7 @@ class Stage:
   reward: str = "reward"  # of RL, the network that gives it, as `abstract.Arrays.network` names it
   kept: tuple[str, ...] = ()  # networks of the models that stay on the devices and have no part
   kind: str = ""  # "": that of its section
+  part: str = ""  # of the configuration, whose values stand for the section's: "curriculum[0]"
 
 
 @dataclasses.dataclass(frozen=True)

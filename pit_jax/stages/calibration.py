@@ -78,6 +78,7 @@ def _deviation(name: str, scores: np.ndarray) -> float:
 def pair_facts(margins: np.ndarray) -> dict:
   """Returns what a reward model's margins, chosen minus rejected in nats, say of it."""
   return {
+    "n": len(margins),
     "accuracy": float((margins > 0).mean()),
     "margin": float(margins.mean()),
     "ece": statistics.expected_calibration_error(margins, np.ones(len(margins), bool)),

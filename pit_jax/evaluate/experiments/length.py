@@ -11,7 +11,7 @@ from pit_jax.statistics import lengths, metrics
 
 def measure(run: subject.Subject) -> dict:
   """Returns the main comparisons without the effect of length, and what length does to scores."""
-  pairs = [*run.contrasts, *run.ablation_pairs]
+  pairs = [*run.pairs, *run.ablation_pairs]
   texts = {**run.texts, **run.ablated}
   return {
     "length": {

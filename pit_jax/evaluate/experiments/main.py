@@ -22,7 +22,7 @@ def measure(run: subject.Subject) -> dict:
     "systems": {name: suite.describe(words) for name, words in texts.items()},
     "comparisons": [row for a, b in run.pairs for row in suite.compare(a, b, texts)],
     "reward_models": run.reward_models,
-    "agreement": agreements(suite, texts, run.contrasts, run.headline),
+    "agreement": agreements(suite, texts, run.pairs, run.headline),
     "answers": answers(suite, texts, run.headline),
     **({"absent": run.absent} if run.absent else {}),
     "controls": run.controls,

@@ -25,7 +25,7 @@ Deviations from the paper, and what it leaves open:
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -61,43 +61,54 @@ SAMPLING_KEPT = ("reward", "language", "language", "scalar")
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   """Returns the stages of both chains and, where they are asked for, of the ablations."""
+  parts = {f"curriculum[{index}]": each for index, each in enumerate(config.curriculum)}
   gap = kinds.Stage("gap_reward", "gap_reward", prompts=kinds.IMPROVER, kept=GAP_KEPT)
   planned = [
     *rlhf.stages(config),
     kinds.Stage("sft_improver", "sft", prompts=kinds.IMPROVER, kept=("initial", *rlhf.EARLIER)),
     gap,
     kinds.Stage("references", "rl", kind="sampling", kept=SAMPLING_KEPT),
-    *_curriculum("pit", config.curriculum),
+    *_curriculum("pit", parts),
   ]
 
   if not config.ablations:
     return planned
   planned.append(dataclasses.replace(gap, name=f"gap_reward_{gap_rewards.SINGLE_TERM}"))
-  for name, alone in curriculum.singles(config.curriculum).items():
-    planned += _curriculum(name, alone)
+  places = {each.name: part for part, each in parts.items()}
+  for name, (alone,) in curriculum.singles(config.curriculum).items():
+    planned += _curriculum(name, {places[alone.name]: alone})
   planned.append(kinds.Stage("rlhf_longer", "rl", steps=curriculum.steps(config.curriculum)))
 
-  difference = _curriculum("pit_rp_difference", config.curriculum, reward="reward")
-  return [*planned, *_curriculum("pit_single_term", config.curriculum), *difference]
+  difference = _curriculum("pit_rp_difference", parts, reward="reward")
+  return [*planned, *_curriculum("pit_single_term", parts), *difference]
 
 
-def _curriculum(name: str, stages: Sequence, reward: str = "scalar") -> list[kinds.Stage]:
+def _curriculum(name: str, stages: Mapping[str, Any], reward: str = "scalar") -> list[kinds.Stage]:
+  """Returns the stages of a curriculum whose parts of the configuration are named."""
   common = {"prompts": kinds.IMPROVER, "reward": reward, "kept": rlhf.EARLIER}
-  return [kinds.Stage(f"{name}_{each.name}", "rl", steps=each.steps, **common) for each in stages]
+  return [
+    kinds.Stage(f"{name}_{each.name}", "rl", steps=each.steps, part=part, **common)
+    for part, each in stages.items()
+  ]
 
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields what is wrong with the curriculum, and with what Self-Refine is told."""
   yield from curriculum.problems(config.curriculum)
-  warmup = optimizers.value_warmup(config.rl)
-  if (steps := curriculum.steps(config.curriculum)) <= warmup:
-    yield jobs.too_short(f"the steps of the curriculum={steps}", f"rl.value_warmup={warmup}")
+  yield from curriculum.warmup_problems(config.curriculum, optimizers.value_warmup(config.rl))
   yield from rewards.problems("rl", config.rl, ("reward", "gap"))
 
   try:
     self_refine.form_of(config.evaluation.self_refine)
   except ValueError as error:
     yield str(error)
+
+
+def caveat(config: ml_collections.ConfigDict) -> str:
+  """Says of which improver R_P is no judge, where it was trained."""
+  if not config.ablations:
+    return ""
+  return "R_P also rewarded pit_rp_difference: its word on it is no evidence."
 
 
 def exported(models: training.Models) -> dict[str, Any]:
@@ -126,8 +137,7 @@ RECIPE = recipe.Recipe(
     "ledger": ledger.pool,
     "stop": lambda parts, _: stopping.pool([*parts.values()]),
   },
-  caveat="R_P also rewarded pit_rp_difference, where that was trained: its word on it is no "
-  "evidence.",
+  caveat=caveat,
   experiments={
     "main": main.measure,
     "ablation": ablation.measure,

@@ -143,7 +143,8 @@ def judged(results: Mapping) -> list[Claim]:
   all comparisons of its judge (`p_holm`, where the comparison has one), so that the chance of a
   single word too many is at most 5%. There is none where the gate is shut.
   """
-  if _obstacle(results):
+  checked = gate.check(results)
+  if checked is not None and not checked["passed"]:
     return []
   entries = [one for stated in STATED for one in _judged(results, stated)]
   marginal = _single_stages(results["comparisons"])
@@ -182,14 +183,16 @@ def _claim(test: _Test, outcome: str, p: float) -> Claim:
   grounds = _figure(test.row, p)
   deltas = [row["delta"] for row in test.alone]
   if deltas and min(deltas) <= 0 <= max(deltas):
-    grounds += f", and the seeds disagree ({', '.join(map(verdict.signed, deltas))})"
+    said = ", ".join(f"{verdict.signed(delta)}%" for delta in deltas)
+    grounds += f", and the seeds disagree ({said})"
   return Claim(test.statement, outcome, grounds)
 
 
 def said(results: Mapping) -> tuple[list[Claim], str]:
-  """Returns what the run says of each claim and what is to be known of all, or why of none."""
-  if obstacle := _obstacle(results):
-    return [], f"No claim about PIT can be judged in this run, because {obstacle}."
+  """Returns what the run says of each claim and what is to be known of all.
+
+  Neither is there where the gate is shut: that and why is the headline.
+  """
   claims = judged(results)
   return claims, _remark(results) if claims else ""
 
@@ -212,12 +215,6 @@ def _remark(results: Mapping) -> str:
     "are corrected for the number of claims (Holm)."
     + (" Where R_P is the judge, it also trained the policy." if is_own else "")
   )
-
-
-def _obstacle(results: Mapping) -> str:
-  """Returns why no improver of the run can be judged; "" where one can, or there is none."""
-  checked = gate.check(results)
-  return "" if checked is None or checked["passed"] else checked["reason"].rstrip(".")
 
 
 def _judged(results: Mapping, stated: _Stated) -> Iterator[Claim | _Test]:
@@ -270,7 +267,7 @@ def _figure(row: Mapping, p: float) -> str:
   is_corrected_away = verdict.direction(row) and p > significance.LEVEL
   corrected = f"; p = {p:.2f} once corrected" if is_corrected_away else ""
   return (
-    f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])} ({verdict.bounds_text(row)}; "
+    f"{row['a']} over {row['b']} Δ = {verdict.signed(row['delta'])}% ({verdict.bounds_text(row)}; "
     f"{row['judge']}, {verdict.prompts(row):,} prompts{corrected})"
   )
 

@@ -11,7 +11,7 @@ from pit_jax.improve import gains
 from pit_jax.recipes.pit import gap_rewards
 from pit_jax.run import checks, made_rows
 from pit_jax.run import context as contexts
-from pit_jax.stages import frontier, rewards, rl
+from pit_jax.stages import frontier, jobs, rewards, rl
 from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of references
@@ -31,6 +31,17 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
     if unknown or not stage.references:
       named = f"curriculum[{index}].references={tuple(stage.references)}"
       yield f"{named}: {unknown or 'no source'} is not allowed; use some of {SOURCES}"
+
+
+def warmup_problems(stages: Sequence[ml_collections.ConfigDict], warmup: int) -> Iterator[str]:
+  """Yields which stages end before the improver learns: the value model is warmed up once."""
+  within = [index for index in range(len(stages)) if 0 < steps(stages[: index + 1]) <= warmup]
+  if not within:
+    return
+  named = f"the steps of the curriculum={steps(stages)}"
+  if len(within) < len(stages):
+    named = " + ".join(f"curriculum[{index}].steps={stages[index].steps}" for index in within)
+  yield jobs.too_short(named, f"rl.value_warmup={warmup}")
 
 
 def policy_references(

@@ -124,6 +124,8 @@ def _temperature(
   results: Mapping, method: presentation.Presentation, is_wide: bool
 ) -> matplotlib.figure.Figure | None:
   rows = sorted(results.get("temperature", ()), key=lambda row: row["t"])
+  if len({row["t"] for row in rows}) < 2:  # one point is no curve
+    return None
   lines = [
     _Line(name, [row for row in rows if row["system"] == name], method.colour(name))
     for name in dict.fromkeys(row["system"] for row in results.get("temperature", ()))

@@ -1,6 +1,6 @@
 """What a run of PIT has to show before it may claim anything: that RL bettered the policy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pit_jax.report import verdict
@@ -72,15 +72,17 @@ def _asked(row: Mapping) -> int:
 def hold_back(results: Mapping) -> dict[str, Any]:
   """Returns the results without the figures that a shut gate holds back.
 
-  Scores stay; every Δ that involves an improver goes, and with it what says the same in other
-  words: ratings, verdicts on single answers, the change of the improver's checkpoints.
-  results.json keeps everything.
+  Mean scores stay; every Δ that involves an improver goes, and with it what says the same in other
+  words: ratings, verdicts on single answers, what a sample gains, the change of the improver's
+  checkpoints. `drafts` are added: what the policy answered. results.json keeps everything.
   """
   in_other_words = ("ratings", "ledger", "samples", "answers", "stop")
   shown = {name: section for name, section in results.items() if name not in in_other_words}
   shown["comparisons"] = [row for row in results["comparisons"] if not _is_about_improver(row)]
   fields = ("win", "lose", "tie", "delta", "ci95", "outcomes")
-  held_back = {*fields, *(f"{field}_stop" for field in fields)}
+  held_back = {*fields, *(f"{field}_stop" for field in fields), "gain"}
+  if samples := results.get("samples"):
+    shown["drafts"] = own_answers(samples)
 
   if "length" in shown:
     rows = [row for row in shown["length"]["comparisons"] if not _is_about_improver(row)]
@@ -96,6 +98,30 @@ def hold_back(results: Mapping) -> dict[str, Any]:
       shown[section] = [{key: row[key] for key in row if key not in held_back} for row in rows]
 
   return shown
+
+
+def own_answers(samples: Sequence[Mapping]) -> dict[str, Any]:
+  """Returns the policy's own answers that the samples' judge scores best, in the middle and worst.
+
+  Args:
+    samples: at least one, as results.json has them.
+
+  Returns:
+    `system`, `judge`, the number of `prompts` that these are of, and `answers`, each with its
+    `rank`, `prompt`, `text`, `tokens`, the `scores` by judge, and what the data has as `chosen`.
+  """
+  judge = samples[0]["judge"]
+  ranked = sorted(samples, key=lambda sample: -sample["rounds"][0]["scores"][judge])
+  ranks: dict[int, str] = {}
+  for rank, place in (("best", 0), ("median", len(ranked) // 2), ("worst", len(ranked) - 1)):
+    ranks.setdefault(place, rank)  # of fewer than three samples one would have several ranks
+
+  answers = [
+    {"rank": rank, "prompt": ranked[place]["prompt"], "chosen": ranked[place].get("chosen")}
+    | {key: ranked[place]["rounds"][0][key] for key in ("text", "tokens", "scores")}
+    for place, rank in ranks.items()
+  ]
+  return {"system": "original", "judge": judge, "prompts": len(samples), "answers": answers}
 
 
 def concerns_improver(results: Mapping) -> bool:

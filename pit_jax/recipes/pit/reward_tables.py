@@ -43,16 +43,18 @@ def gap_rewards(results: Mapping) -> cells.Table:
     "of its own": lambda row: _signs(row.get("own_sign_agreement")),
   })  # fmt: skip
 
-  note = (
-    "Δ of the improver that each reward trained, against original; no judge is asked about what it "
-    "rewarded. On labels: pairs of the reward models' validation part with r(w,l) > r(l,w); in "
-    "order: those with all of r(w,l) ≥ r(w,w), r(l,l) ≥ r(l,w). Zero point and ±: mean and "
-    "deviation over identical pairs, in deviations over samples of the SFT model; a difference "
-    "gives all identical pairs the same. Sign right: how often r(y_1, y_0) is on the side of the "
-    "zero point that the judge's difference says, for pit's y_1 and its own improver's."
-  )
+  about = {
+    "Δ %": "Δ of the improver that each reward trained, against original; no judge is asked about "
+    "what it rewarded.",
+    "on labels": "On labels: pairs of the reward models' validation part with r(w,l) > r(l,w); in "
+    "order: those with all of r(w,l) ≥ r(w,w), r(l,l) ≥ r(l,w).",
+    "zero point": "Zero point and ±: mean and deviation over identical pairs, in deviations over "
+    "samples of the SFT model; a difference gives all identical pairs the same.",
+    "sign right": "Sign right: how often r(y_1, y_0) is on the side of the zero point that the "
+    "judge's difference says, for pit's y_1 and its own improver's.",
+  }
 
-  return cells.select("gap_rewards", "Which gap reward?", rows, columns, note=note, words=3)
+  return cells.select("gap_rewards", "Which gap reward?", rows, columns, about=about, words=3)
 
 
 def stop_rules(results: Mapping) -> cells.Table:

@@ -1,7 +1,7 @@
 """Tables of PIT's rounds and samples: rounds, temperatures, gaps, ratings, cost, the ledger."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pit_jax.recipes.pit import figures
 from pit_jax.report import cells, verdict
@@ -15,11 +15,14 @@ def rounds(results: Mapping) -> cells.Table:
     "score*": "score_stop", "Δ* %": "delta_stop", "95% interval*": "ci95_stop", "tokens": "tokens",
   })  # fmt: skip
 
-  note = (
-    "Round 0 is the original, and Δ is against it. * with the stop rule: a prompt keeps its "
-    "response once the gap model sees no further gain; “stopped” is the fraction that has."
-  )
-  return cells.select("rounds", "Rounds", results.get("rounds", ()), columns, note=note)
+  about = {
+    "k": "Round 0 is the original.",
+    "Δ %": "Δ is against it.",
+    "score*": "* with the stop rule: a prompt keeps its response once the gap model sees no "
+    "further gain.",
+    "stopped": "“Stopped” is the fraction that has.",
+  }
+  return cells.select("rounds", "Rounds", results.get("rounds", ()), columns, about=about)
 
 
 def refinements(results: Mapping) -> cells.Table:
@@ -34,13 +37,14 @@ def refinements(results: Mapping) -> cells.Table:
   kinds = sum((collections.Counter(row.get("kinds")) for row in rows), collections.Counter())
   note = (
     "The policy is asked for feedback on its last answer, then for a better one, with all earlier "
-    "drafts and feedback before it; Δ is against original. Unchanged: the new answer is the draft. "
+    "drafts and feedback before it. Unchanged: the new answer is the draft. "
     "Stopped: the feedback said that nothing is to be made better, in this round or before. Fell "
     f"back to the draft, because of its form: {cells.plain(kinds)}. Tokens are those of the round, "
     "per prompt."
   )
 
-  return cells.select("self_refine", "Self-Refine", rows, columns, note=note)
+  about = {"Δ %": "Δ is against original."}
+  return cells.select("self_refine", "Self-Refine", rows, columns, note=note, about=about)
 
 
 def temperature(results: Mapping) -> cells.Table:
@@ -48,6 +52,7 @@ def temperature(results: Mapping) -> cells.Table:
   points = {(row["t"], row["system"]): row for row in results.get("temperature", ())}
   systems = dict.fromkeys(system for _, system in points)
   rows = [{"t": t} for t in sorted({t for t, _ in points})]
+  rows = rows if len(rows) > 1 else []  # one temperature is that of all comparisons
   columns = cells.columns({"temperature": "t"})
   for label, key in (("score ", "score"), ("Δ % ", "delta")):
     for system in systems:
@@ -56,8 +61,9 @@ def temperature(results: Mapping) -> cells.Table:
         key, points.get((row["t"], system), {})
       )
 
-  note = "Mean score, and Δ where given."
-  return cells.select("temperature", "Temperatures", rows, columns, note=note)
+  about = {f"Δ % {system}": f"Δ of {system} is against original." for system in systems}
+  note = f"Mean {verdict.score_judge(results)} score."
+  return cells.select("temperature", "Temperatures", rows, columns, note=note, about=about)
 
 
 def rated(results: Mapping) -> cells.Table:
@@ -89,11 +95,11 @@ def discernment(results: Mapping) -> cells.Table:
     "margin, nats": "margin", "ECE": "ece", "n": "n",
   })  # fmt: skip
 
+  others = f", else by {measured.get('judge')}, without its ties" if len(rows) > 1 else ""
   note = (
     "How often R_PIT, asked in both orders, says which of two answers is better: by the labels for "
-    f"the data's pairs, else by {measured.get('judge')}, without its ties. The last kind has "
-    "answers better than the data's own. Margin is mean |r(a,b) − r(b,a)| in nats, and ECE "
-    "how far σ(margin) is from how often it is right."
+    f"the data's pairs{others}. Margin is mean |r(a,b) − r(b,a)| in nats, and ECE how far "
+    "σ(margin) is from how often it is right."
   )
 
   return cells.select("gap", "Is R_PIT right?", rows, columns, note=note)
@@ -101,7 +107,12 @@ def discernment(results: Mapping) -> cells.Table:
 
 def cost(results: Mapping) -> cells.Table:
   """What each way to spend samples costs and gives."""
-  measured = results.get("cost", ())
+  # Without a score or a Δ there is a price, and nothing that was bought.
+  measured = [
+    row
+    for row in results.get("cost", ())
+    if row.get("score") is not None or row.get("delta") is not None
+  ]
   judges = {row["system"]: row["judge"] for row in reversed(measured)}  # the most believed ones
   rows = [row for row in measured if row["judge"] == judges[row["system"]]]
 
@@ -120,23 +131,42 @@ def cost(results: Mapping) -> cells.Table:
     "prompts": lambda row: f"{verdict.prompts(row):,}",
   })  # fmt: skip
 
-  note = (
+  note = " ".join(_about_spenders(results.get("cost", ()), rows))
+  return cells.select("cost", "What quality costs", rows, columns, note=note, about=PAID, words=2)
+
+
+PAID = {  # column of what quality costs → what is said of it
+  "gain": "Gain is score per 100 tokens beyond the first sample's.",
+  "Δ %": "Δ is against original.",
+  "KL ≤ nats": "KL: the most that the choice adds, log n − (n − 1)/n nats.",
+  "seconds": "Seconds are what the most samples of a kind took this machine, many prompts at once, "
+  "with their reads and without compiling.",
+}
+
+
+def _about_spenders(measured: Sequence[Mapping], rows: Sequence[Mapping]) -> Iterator[str]:
+  """Yields what is to be known of the ways to spend samples, those that have no row among them."""
+  yield (
     "Per prompt, all drafts included: samples and their tokens, and what a reward model read to "
-    "choose or to stop. Gain is score per 100 tokens beyond the first sample's; Δ is against "
-    "original. best_of_n takes the sample with the highest R_P, gap_tournament the one with the "
-    "highest sum of R_PIT over the others; no judge judges its own choice. KL: the most that the "
-    "choice adds, log n − (n − 1)/n nats. Other judges' figures are in results.json."
+    "choose or to stop."
   )
+  shown = {row["system"] for row in rows}
+  choosing = {
+    "best_of_n": ("best_of_n takes the sample with the highest R_P", "R_P"),
+    "gap_tournament": (
+      "gap_tournament takes the sample with the highest sum of R_PIT over the others", "R_PIT"
+    ),
+  }  # fmt: skip
 
-  if seconds:
-    note += (
-      " Seconds are what the most samples of a kind took this machine, many prompts at once, with "
-      "their reads and without compiling."
-    )
-
-  if "self_refine" in judges:
-    note += " A round of self_refine is two samples: feedback, and the answer written after it."
-  return cells.select("cost", "What quality costs", rows, columns, note=note, words=2)
+  for system, (how, chooser) in choosing.items():
+    if system in shown:
+      yield f"{how}; {chooser}, which chose it, is no judge of it."
+    elif any(row["system"] == system for row in measured):
+      yield f"{system} has no row: only {chooser} could score it here, which chose it."
+  if {row["judge"] for row in measured} - {row["judge"] for row in rows}:
+    yield "Other judges' figures are in results.json."
+  if "self_refine" in shown:
+    yield "A round of self_refine is two samples: feedback, and the answer written after it."
 
 
 def ledger(results: Mapping) -> cells.Table | None:
@@ -172,4 +202,4 @@ def _seconds(results: Mapping, rows: Sequence[Mapping]) -> dict[tuple, float]:
   return seconds | ({("original", 1): first} if first else {})
 
 
-ROUNDS = (rounds, ledger, refinements, temperature, rated)
+ROUNDS = (rounds, ledger, refinements, rated)

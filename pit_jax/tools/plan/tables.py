@@ -97,8 +97,22 @@ def _memory(rows: Sequence[Mapping], peak: costs.Peak) -> str:
     shown.append({**largest, "all_fit": all(row["fits"] for row in own)})
   table = printed.grid(cells.select("memory", "", shown, columns, words=1))
 
-  errors = [f"  {row['stage']}, {row['program']}: {row['error']}" for row in rows if row["error"]]
+  # Stages share programs, and a program that is too large is refused in the same words in each.
+  refused: dict[str, dict[str, list[str]]] = {}
+  for row in rows:
+    if row["error"]:
+      stages = refused.setdefault(row["error"], {}).setdefault(row["program"], [])
+      stages.append(row["stage"])
+  errors = [
+    f"  {'; '.join(f'{name} of {_joined(stages)}' for name, stages in programs.items())}: {error}"
+    for error, programs in refused.items()
+  ]
   return "\n".join(["Memory, GiB of each device", table, *errors])
+
+
+def _joined(stages: Sequence[str]) -> str:
+  *others, last = dict.fromkeys(stages)
+  return f"{', '.join(others)} and {last}" if others else last
 
 
 def _gib(count: float | int) -> str:
