@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from pit_jax import hosts, lfs
 from pit_jax.exchange import directories, hf, weights
@@ -69,7 +68,7 @@ def save(
     tensors[SCORE] = np.asarray(hosts.fetch(leaves["head"]), np.float32)[None]
   if not hosts.is_first():
     return
-  safetensors.numpy.save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+  hf.write(directory / WEIGHTS, tensors)
 
   described = {
     "peft_type": "LORA",
