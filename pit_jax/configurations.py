@@ -232,10 +232,19 @@ def check_key(key: str, config: ml_collections.ConfigDict) -> None:
   try:
     config_path.get_value(key, config)
   except NO_SUCH_KEY:
-    keys = [path for path, _ in leaves(config)]
+    keys = [key for path, value in leaves(config) for key in _within(path, value)]
     near = difflib.get_close_matches(key, keys, n=3)
     hint = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
     raise ValueError(f"{key!r} is no key of the configuration; {hint}") from None
+
+
+def _within(key: str, value: Any) -> list[str]:
+  """Returns the keys that can be set: those of its sections for a tuple of some, else the key."""
+  if not isinstance(value, tuple) or not any(
+    isinstance(x, ml_collections.ConfigDict) for x in value
+  ):
+    return [key]
+  return [f"{key}[{i}].{path}" for i, section in enumerate(value) for path, _ in leaves(section)]
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -21,6 +21,7 @@ from pit_jax.models import architecture, products, pure
 from pit_jax.types import Params
 
 CONFIG = directories.ADAPTER
+KIND = "adapters"  # what such a directory holds, in words
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SCORE = f"{PREFIX}score.weight"

@@ -83,7 +83,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     ValueError: another process does, and lives.
   """
   note = _own()
-  was_there = folder.exists()
+  absent = [path for path in (folder, *folder.parents) if not path.exists()]
   refusal = ""
 
   if hosts.is_first():
@@ -110,9 +110,10 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     living.join()
     _drop(folder, note)
 
-    if not was_there:  # and nothing was written: what fails early leaves no folder behind
-      with contextlib.suppress(OSError):
-        folder.rmdir()
+    # What fails early leaves no folder behind; one in which something was written stays.
+    with contextlib.suppress(OSError):
+      for path in absent:
+        path.rmdir()
 
 
 def _own() -> Note:
