@@ -240,11 +240,10 @@ def check_key(key: str, config: ml_collections.ConfigDict) -> None:
 
 def _within(key: str, value: Any) -> list[str]:
   """Returns the keys that can be set: those of its sections for a tuple of some, else the key."""
-  if not isinstance(value, tuple) or not any(
-    isinstance(x, ml_collections.ConfigDict) for x in value
-  ):
+  sections = value if isinstance(value, tuple) else ()
+  if not sections or not isinstance(sections[0], ml_collections.ConfigDict):
     return [key]
-  return [f"{key}[{i}].{path}" for i, section in enumerate(value) for path, _ in leaves(section)]
+  return [f"{key}[{i}].{path}" for i, section in enumerate(sections) for path, _ in leaves(section)]
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

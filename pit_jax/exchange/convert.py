@@ -200,7 +200,7 @@ def send_out(
 
 
 def _check_place(directory: pathlib.Path, form: str) -> None:
-  """Raises a ValueError where a model lies that was written in another form, a dtype or adapters."""
+  """Raises a ValueError where a model lies in another form, a dtype or adapters."""
   there = form
   if peft.is_adapter(directory):
     there = peft.KIND
@@ -209,8 +209,8 @@ def _check_place(directory: pathlib.Path, form: str) -> None:
 
   if there != form:
     raise ValueError(
-      f"{directory} holds a model in {there}, which one in {form} would replace; remove it, or give "
-      "another --output"
+      f"{directory} holds a model in {there}, which one in {form} would replace; remove it, or "
+      "give another --output"
     )
 
 

@@ -53,8 +53,8 @@ class Watch:
   Args:
     stage: its name.
     start: completed steps of the stage at its begin.
-    finish: returns when every checkpoint that was begun is complete, and it is written down that the
-      process ends.
+    finish: returns when every checkpoint that was begun is complete, and it is written down
+      that the process ends.
   """
 
   def __init__(self, stage: str, start: int, finish: Callable[[], None]):

@@ -144,8 +144,8 @@ class Progress:
   """Progress for a person: a bar with rate and time left, or a line per log off a terminal.
 
   The rate is that of the steps after the first, without what was compiled meanwhile. The time left
-  goes by those between two logged ones in which nothing was compiled, once there are some: a program
-  that is new is traced and read too, and that comes once.
+  goes by those between two logged ones in which nothing was compiled, once there are some: a new
+  program is traced and read too, and that comes once.
 
   Args:
     stage: the name in front.
