@@ -314,7 +314,9 @@ def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDic
   # Of the planned episodes, over so many an error of 1 would double β; errors count up to a fifth.
   # So β can move sevenfold in a run, however short it is: (1 + 0.2 / (0.1 N))^N for N iterations.
   rl.kl_horizon = 0.1
-  rl.value_warmup = 3  # iterations in which only the value learns; the policy's schedule waits
+  # Iterations in which only the value learns; the policy's schedule waits. The improver's value has
+  # its own: they are taken off the curriculum too, once for all of its stages.
+  rl.value_warmup = 3
   rl.temperature = config.get_ref("temperature")  # divides the logits; follows `temperature`
   if is_large(size):
     rl.steps, rl.batch_size, rl.learning_rate = 200, 512, 1e-6

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 import pit_jax  # noqa: E402
 from pit_jax import __main__ as cli  # noqa: E402
-from pit_jax import comments  # noqa: E402
+from pit_jax import comments, configurations  # noqa: E402
 from pit_jax.configs import common  # noqa: E402
 from pit_jax.data import conversations, published, rows, schemas  # noqa: E402
 from pit_jax.tools import keys  # noqa: E402
@@ -67,11 +67,22 @@ A recipe has only the sections that it uses: `pit` all but `dpo`, `letters` and 
 no `gap_reward` and no `curriculum`; `reward` those of reward models; `dpo` its own and `sft`.
 Values are those of `pit`, else of `dpo` or `base`; where they depend on the size, all are named.
 """
+  text += f"\n## Shipped configurations\n\n{''.join(_shipped())}"
   head = "| key | value | meaning |\n|---|---|---|\n"
   for section in sorted(sections):
     title = section or "Of the whole run"
     text += f"\n## {title}\n\n{head}{''.join(sections[section])}"
   return text
+
+
+def _shipped() -> Iterator[str]:
+  """Yields a line for each shipped configuration: its sizes, and what it says of itself."""
+  for name in configurations.names():
+    module = importlib.import_module(f"pit_jax.configs.{name}")
+    default = inspect.signature(module.get_config).parameters["size"].default
+    sizes = [f"`{name}:{size}`" for size in getattr(module, "SIZES", common.SIZES)]
+    what = inspect.getdoc(module).partition("\n")[0]
+    yield f"- {', '.join(sizes)}; `{name}` alone is `{default}`. {what}\n"
 
 
 def _values(by_size: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 import yaml
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import config_dict, config_flags
 from ml_collections.config_flags import config_path
 
 from pit_jax import comments
@@ -182,7 +182,8 @@ def _set(config: ml_collections.ConfigDict, given: str) -> str:
   # sys.argv is, whose first element is the program. Of a whole configuration they would write all
   # keys down as text first, for each value anew; so they see one that has this value alone.
   parser = flags.FlagValues()
-  alone = ml_collections.ConfigDict({ALONE: current})
+  held = _placeholder(config, key) if current is None else current
+  alone = ml_collections.ConfigDict({ALONE: held})
   arguments = ["", f"{PREFIX}{ALONE}{sign}{text}"]
   config_flags.DEFINE_config_dict("config", alone, flag_values=parser, sys_argv=arguments)
   try:
@@ -193,6 +194,13 @@ def _set(config: ml_collections.ConfigDict, given: str) -> str:
 
   config_path.set_value(key, config, alone[ALONE])
   return key
+
+
+def _placeholder(config: ml_collections.ConfigDict, key: str) -> Any:
+  """Returns None with the type that a key's value may have."""
+  section, _, name = key.rpartition(".")
+  parent = config_path.get_value(section, config) if section else config
+  return config_dict.placeholder(parent.get_ref(name).get_type())
 
 
 def without_effect(config: ml_collections.ConfigDict, keys: Sequence[str]) -> list[str]:
@@ -232,10 +240,18 @@ def check_key(key: str, config: ml_collections.ConfigDict) -> None:
   try:
     config_path.get_value(key, config)
   except NO_SUCH_KEY:
-    keys = [path for path, _ in leaves(config)]
+    keys = [key for path, value in leaves(config) for key in _within(path, value)]
     near = difflib.get_close_matches(key, keys, n=3)
     hint = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
     raise ValueError(f"{key!r} is no key of the configuration; {hint}") from None
+
+
+def _within(key: str, value: Any) -> list[str]:
+  """Returns the keys that can be set: those of its sections for a tuple of some, else the key."""
+  sections = value if isinstance(value, tuple) else ()
+  if not sections or not isinstance(sections[0], ml_collections.ConfigDict):
+    return [key]
+  return [f"{key}[{i}].{path}" for i, section in enumerate(sections) for path, _ in leaves(section)]
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

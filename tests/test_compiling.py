@@ -17,6 +17,7 @@ import tiny_run
 from pit_jax import compiling
 from pit_jax.recipes import running
 from pit_jax.run import workdirs
+from pit_jax.storage import owners
 from pit_jax.training import verify
 
 EVENTS = ("cache_hits", "cache_misses")
@@ -165,14 +166,35 @@ def test_the_configuration_says_where(section, place, tmp_path, monkeypatch):
     return contextlib.nullcontext()
 
   monkeypatch.setattr(compiling, "kept", kept)
-  workdirs.programs(config, tmp_path / "run")
+  with workdirs.programs(config, tmp_path / "run"):
+    pass
   assert asked == ([(tmp_path / place, 7)] if place else [])
+
+
+@pytest.mark.parametrize("is_claimed", [True, False])
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path, unset, is_claimed):
+  workdir = tmp_path / "runs" / "mine"
+  with (
+    pytest.raises(ValueError, match="refused"),
+    owners.held(workdir),
+    workdirs.programs(tiny_run.config(compilation__cache=""), workdir),
+  ):
+    jax.jit(lambda x: x + 2.25)(jnp.zeros(3))
+    assert any((workdir / "programs").iterdir())
+    if is_claimed:
+      (workdir / "config.json").write_text("{}")
+    raise ValueError("refused")
+  assert (tmp_path / "runs").exists() == is_claimed
+  assert (workdir / "programs").exists() == is_claimed
 
 
 def test_the_folder_cannot_be_an_address(tmp_path):
   config = tiny_run.config(compilation__cache="gs://bucket/programs")
-  with pytest.raises(ValueError, match="compilation.cache=gs://bucket/programs"):
-    workdirs.programs(config, tmp_path)
+  with (
+    pytest.raises(ValueError, match="compilation.cache=gs://bucket/programs"),
+    workdirs.programs(config, tmp_path),
+  ):
+    pass
   with pytest.raises(ValueError, match="compilation.limit=0; use 1 or more"):
     tiny_run.build(tiny_run.config(compilation__limit=0), tmp_path / "run")
   earlier = tiny_run.config()

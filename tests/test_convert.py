@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def assert_equal(left, right):
     np.testing.assert_array_equal(left[name], right[name])
 
 
-def test_a_gguf_file_becomes_a_directory(tmp_path):
+def test_a_gguf_file_becomes_a_directory(tmp_path, capsys):
   model = tiny.language(**test_gguf.SHAPE)
   params = tiny.parameters(model, seed=0)
   test_gguf.write(tmp_path / "x.gguf", model, params)
@@ -49,19 +50,85 @@ def test_a_gguf_file_becomes_a_directory(tmp_path):
   wide = tiny.language(**test_gguf.SHAPE | {"vocabulary": 300})
   params = tiny.parameters(wide, seed=1)
   test_gguf.write(tmp_path / "x.gguf", wide, params)
+  capsys.readouterr()
   command.main([*arguments, f"--tokenizer={tmp_path / 'words'}"])
+  said = f"{wide.size:,} parameters, llama, chat template: no → --config.model.base={tmp_path}/out"
+  assert capsys.readouterr().out == f"{tmp_path}/out: {said}\n"
   assert families.read(tmp_path / "out") == wide.config
   assert_equal(hf.load(tmp_path / "out", wide), params)
   assert text.load_tokenizer(tmp_path / "out").fingerprint == words.fingerprint
 
 
-def test_a_classifier_stays_a_classifier(tmp_path):
+@pytest.mark.parametrize(
+  ("fields", "name", "license"),
+  [
+    ({}, "x-y", None),
+    ({"name": "A model", "license": "mit"}, "A-model", "mit"),
+    ({"organization": "Some Lab", "basename": "small", "name": "odd"}, "Some-Lab/small", None),
+    ({"name": "n", "repo_url": "https://hub.example/lab/small-1b/"}, "lab/small-1b", None),
+  ],
+)
+def test_a_card_names_what_was_brought_in_and_its_licence(tmp_path, fields, name, license):
+  model = tiny.language(**test_gguf.SHAPE | {"vocabulary": 300})
+  text.train_tokenizer(["some words"], 258, tmp_path / "words")
+
+  def describe(writer):
+    for field, value in fields.items():
+      writer.add_string(f"general.{field}", value)
+
+  source = tmp_path / "x y.gguf"
+  test_gguf.write(source, model, tiny.parameters(model, seed=0), more=describe)
+  convert.bring_in(source, tmp_path / "base", tokenizer=tmp_path / "words")
+  assert cards.license_of(str(tmp_path / "base")) == license
+  config = {"model": {"base": str(tmp_path / "base")}}
+  assert cards.base_of(config) == name
+  written = (tmp_path / "base" / "README.md").read_text()
+  assert all(value in written for value in fields.values())
+
+  # A directory that was brought in before is still what it was.
+  convert.bring_in(tmp_path / "base", tmp_path / "again")
+  assert cards.license_of(str(tmp_path / "again")) == license
+
+
+def test_numbers_of_parameters_are_said_in_words():
+  said = [convert._counted(number) for number in (9_999, 134_515_008, 8_030_261_248)]
+  assert said == ["9,999", "135 million", "8.03 billion"]
+
+
+def test_weights_may_be_read_by_whom_other_files_may(run, tmp_path):
+  before = os.umask(0o027)
+  try:
+    convert.send_out(run, tmp_path / "out", ["policy"])
+  finally:
+    os.umask(before)
+  modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*.*")}
+  assert modes["model.safetensors"] == 0o640 and set(modes.values()) == {0o640}
+
+
+def test_an_export_in_another_form_is_not_replaced(run, tmp_path):
+  arguments = ["export", f"--workdir={run}", f"--output={tmp_path}"]
+  command.main([*arguments, "--models=improver", "--dtype=bfloat16"])
+  command.main([*arguments, "--models=improver", "--dtype=bfloat16"])  # as after more training
+  with pytest.raises(SystemExit, match="improver holds a model in bfloat16, which one in float32 "):
+    command.main(arguments)
+  assert [path.name for path in tmp_path.iterdir()] == ["improver"], "nothing is written before"
+
+
+def test_an_export_is_told_from_a_run_that_is_not_finished(run, tmp_path):
+  command.main(["export", f"--workdir={run}", f"--output={tmp_path}", "--models=policy"])
+  for folder in (tmp_path, tmp_path / "policy"):
+    with pytest.raises(ValueError, match="as pit convert export writes them, and no finished run"):
+      export.names(folder)
+
+
+def test_a_classifier_stays_a_classifier(tmp_path, capsys):
   model = tiny.scalar(vocabulary=300)
   params = tiny.parameters(model, seed=2)
   hf.save(tmp_path / "in", model, params)
   text.train_tokenizer(["some words"], 258, tmp_path / "in")
   command.main(["import", f"--source={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"])
   assert families.is_classifier(tmp_path / "out")
+  assert f"a reward model → --config.reward.model={tmp_path}/out\n" in capsys.readouterr().out
   assert_equal(hf.load(tmp_path / "out", model), params)
 
 

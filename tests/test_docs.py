@@ -170,6 +170,12 @@ def test_every_key_of_every_configuration_is_on_the_page_and_no_other():
   assert config_keys() == there
 
 
+def test_every_shipped_configuration_is_on_the_page_with_its_sizes():
+  text = (DOCS / "reference" / "config.md").read_text(encoding="utf-8")
+  named = set(re.findall(r"`(\w+:\w+)`", text.partition("## Shipped")[2].partition("\n## ")[0]))
+  assert named == {f"{name}:{size}" for name, size in test_configs.ALL}
+
+
 def helps():
   """Returns command → what its section of the page of commands says."""
   text = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")

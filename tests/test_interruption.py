@@ -1,5 +1,6 @@
 """Signals end a stage at any moment; it goes on as if they had not come."""
 
+import json
 import os
 import pathlib
 import signal
@@ -50,6 +51,11 @@ def undisturbed(workdir: pathlib.Path) -> bytes:
   return np.load(workdir / "final.npy").tobytes()
 
 
+def last_row(workdir: pathlib.Path) -> dict:
+  """Returns what the ledger of a run says last."""
+  return json.loads((workdir / "goodput.jsonl").read_text().splitlines()[-1])
+
+
 def test_killed_without_warning(tmp_path):
   whole, workdir = tmp_path / "whole", tmp_path / "killed"
   expected = undisturbed(whole)
@@ -70,6 +76,7 @@ def test_sigterm_saves_the_step_under_way(tmp_path):
   assert run_child(workdir, kill_at=12, kill="SIGTERM") == 128 + signal.SIGTERM
   names = {path.name for path in (workdir / "checkpoints" / "toy").iterdir()}
   assert names == {"10", "13"}  # 13 steps were completed
+  assert last_row(workdir).items() >= {"stage": "toy", "ends": True}.items()
   assert run_child(workdir, kill_at=-1) == 0
   assert np.load(workdir / "final.npy").tobytes() == expected
 
@@ -85,6 +92,7 @@ def test_sigterm_while_the_last_save_is_awaited_ends_the_run_too(tmp_path, monke
   with pytest.raises(interruption.Interrupted):
     run(save_every=50)
   monkeypatch.undo()
+  assert last_row(tmp_path)["ends"]
   run.taken.clear()
   assert run()["step"] == 23 and run.taken == []
 
@@ -144,6 +152,9 @@ def test_sigterm_ends_a_process_that_compiles_and_nothing_saved_is_lost(tmp_path
   said = process.stdout.read().splitlines()
   assert process.wait() == interruption.CODE
   assert 2 <= time.monotonic() - began < 30
+  # Compiling counts up to the end, though no step said meanwhile that the process lives.
+  assert last_row(tmp_path / "stopped")["ends"]
+  assert time.time() - last_row(tmp_path / "stopped")["at"] < 10
   # The checkpoint that was begun before is complete, and only then the process ends.
   assert said == ["complete 10", "toy: stopped while compiling; the same command continues"]
   assert run_child(tmp_path / "stopped", kill_at=-1) == 0

@@ -92,6 +92,22 @@ def test_compiling_is_no_part_of_the_rate_and_is_told_apart(clock):
   ]
 
 
+def test_what_comes_once_is_no_pace_of_what_is_left(clock):
+  """Steps 2 to 4 take a minute to trace beside compiling; later ones take a second each."""
+  console = rich.console.Console(file=io.StringIO(), soft_wrap=True)
+  progress = writers.Progress("b", 0, 10, timing.Outlook(WORK, evaluation=60.0), console)
+  progress.advance(1)
+  clock.time, clock.compiled = 63.0, 101.0
+  progress.write(4, {})
+  assert progress.left(4).evaluation == pytest.approx(10 * 62 / 3), "nothing else is known yet"
+  clock.time = 65.0
+  progress.write(6, {})
+  clock.time, clock.compiled = 95.0, 110.0
+  progress.write(8, {})
+  assert progress.left(8) == timing.Left(training=2.0, compiling=0.0, evaluation=10.0)
+  assert progress.rate(8) == pytest.approx(7 / 85), "what is logged as a rate is of all steps"
+
+
 def test_lines_have_eighty_columns_and_lose_metrics_first(clock):
   console = rich.console.Console(file=io.StringIO(), soft_wrap=True)
   name = "pit_rp_difference_policy"

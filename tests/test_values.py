@@ -53,6 +53,27 @@ def test_a_configuration_of_the_library_has_one_name_everywhere(named, tmp_path,
   assert configurations.load(named).to_json() == expected.to_json()
 
 
+def test_a_key_without_a_value_takes_one_of_its_type():
+  config = configurations.load("pit:small")
+  assert config.data.rows is None
+  configurations.change(config, ["--config.data.rows=120"])
+  assert config.data.rows == 120
+  configurations.change(config, ["--config.data.rows=None"])
+  with pytest.raises(ValueError, match=r"config.data.rows"):
+    configurations.change(config, ["--config.data.rows=many"])
+  assert config.data.rows is None
+
+
+def test_a_key_of_a_stage_of_a_tuple_is_found_by_its_name():
+  config = configurations.load("pit:tiny")
+  with pytest.raises(ValueError, match=r"'curriculum.steps' is no key of .* curriculum\[0\].steps"):
+    configurations.change(config, ["--config.curriculum.steps=1"])
+  assert configurations.change(config, ["--config.curriculum[0].steps=1"]) == [
+    "curriculum[0].steps"
+  ]
+  assert config.curriculum[0].steps == 1
+
+
 @pytest.mark.parametrize("name", __main__.names())
 def test_a_command_explains_itself_without_anything_heavy(name):
   heavy = "{'jax', 'torch', 'transformers', 'datasets', 'tensorflow', 'matplotlib', 'scipy'}"

@@ -131,7 +131,10 @@ WRONG = {
   "doctor --source=synthetic --rows=200 --html=/dev/full": "No space left on device; make room",
   "doctor --source=synthetic --rows=200 --json={tmp}/none/d.json": "No such file or directory",
   # plan, sweep, bench, paper
-  "plan --config=configs/pit.py:tiny": "required: --topology",
+  "plan --config=configs/pit.py:tiny": "required: --topology, the chips to plan for; give one such",
+  "plan --config=configs/pit.py:tiny --topology=cpu": "--topology=cpu is no topology of TPUs; give "
+  "one such as v5e:16x16, v6e:8x8, v5p:4x4x8, tpu7x:2x2x1 or, for two slices, 2*v5e:16x16. There "
+  "is no plan for CPUs and GPUs: start with",
   "plan --config=configs/pit.py:tiny --topology=v9:1x1": "",
   "plan --config=configs/pit.py:tiny --topology=v5e:2x2 --config.recipe=zz": "recipe 'zz' is not "
   "known; use one of base, ",

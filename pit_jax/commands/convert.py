@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
   if options.command == "import":
     more = {"tokenizer": options.tokenizer, "adapter": options.adapter}
     model = convert.bring_in(options.source, options.output, dtype=options.dtype, **more)
-    print(f"{options.output}: {model.config}")
+    print(f"{options.output}: {convert.described(options.output, model)}")
   else:
     names = options.models.split(",") if options.models else None
     forms = {"dtype": options.dtype, "as_adapters": options.adapters, "license": options.license}

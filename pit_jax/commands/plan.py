@@ -9,13 +9,14 @@ plans some alone. `--suggest` looks, for about `--minutes`, for the mesh, the mi
 rematerialisation with which the run is fastest of those that fit, and says how to set them. Extra
 `tpu-plan`, on Linux. It exits with 1 where something does not fit. Two slices are
 `--topology=2*v5e:16x16 --config.mesh.slices=2`; the links between them are counted as if they were
-as fast as those within.
+as fast as those within. There is no plan for CPUs and GPUs: `pit bench` measures this machine.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,13 @@ QUIET = {  # environment in which the compiler keeps quiet
   "TPU_MIN_LOG_LEVEL": "3",
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nor one that two processes would share
 }
+
+TOPOLOGY = re.compile(r"([1-9]\d*\*)?(v\d+[a-z]*|tpu\d+x?):\d+(x\d+){1,2}")
+ALLOWED = (
+  "give one such as v5e:16x16, v6e:8x8, v5p:4x4x8, tpu7x:2x2x1 or, for two slices, 2*v5e:16x16. "
+  "There is no plan for CPUs and GPUs: start with few steps and rows, as "
+  "pit_hh:smollm2_135m_smoke does, and measure with pit bench --model=DIRECTORY"
+)
 
 
 @terminal.command
@@ -99,7 +107,8 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   parser = terminal.Parser(__doc__)
   add = parser.add_argument
   add("--config", required=True, help="NAME:SIZE, such as pit:tiny, or FILE.py:SIZE")
-  add("--topology", required=True, help="the chips: v5e:16x16, or two slices, 2*v5e:16x16")
+  chips = "the TPU chips, of kind and sides (required): v5e:16x16, or two slices, 2*v5e:16x16"
+  add("--topology", help=chips)
   rows = "preferences, where data.rows does not say (100000)"
   add("--rows", type=terminal.at_least(1), default=100_000, help=rows)
   add("--stages", type=terminal.words, default=[], help="which stages; all of them unless given")
@@ -107,4 +116,11 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   minutes = "after which --suggest tries no further one (60)"
   add("--minutes", type=terminal.at_least(0.0), default=60.0, help=minutes)
   add("--output", default="runs/plans", help="folder of the tables and the programs (runs/plans)")
-  return parser.parse_known_args(arguments)
+  options, values = parser.parse_known_args(arguments)
+  # Here, before anything is imported that takes long; whether the compiler has it, it says itself.
+  if options.topology is None:
+    raise ValueError(f"required: --topology, the chips to plan for; {ALLOWED}")
+  if not TOPOLOGY.fullmatch(options.topology):
+    raise ValueError(f"--topology={options.topology} is no topology of TPUs; {ALLOWED}")
+
+  return options, values

@@ -3,7 +3,8 @@
 import dataclasses
 import pathlib
 import re
-from collections.abc import Mapping
+import urllib.parse
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import huggingface_hub
@@ -26,6 +27,9 @@ QUESTION = "1 + 1 = ?"
 REFERENCE = "3"
 ANSWER = "2"
 UNKNOWN = "other"  # what the Hub calls a licence that it does not know
+IMPORTED = "pit_jax-imported"  # tag of cards of models that were brought in, and not trained
+# Of general.* in a GGUF file, what a card repeats.
+GENERAL = ("name", "organization", "basename", "size_label", "license", "repo_url")
 _CACHED = re.compile(r"models--(.+?)--(.+)")  # of the Hub's cache, the folder of OWNER/NAME
 TEMPLATES = jinja2.Environment(
   loader=jinja2.PackageLoader("pit_jax.exchange"),
@@ -89,13 +93,55 @@ class Card:
     (directory / "README.md").write_text(content, encoding="utf-8")
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """What an imported model was, by its file or its directory."""
+
+  name: str  # as the Hub would call it
+  license: str | None  # as the Hub abbreviates it; None where nobody named one
+  described: Mapping[str, str]  # what its file says of itself
+
+  def write(self, directory: pathlib.Path) -> None:
+    """Writes the card of the imported model, which those of models trained from it go by."""
+    # A licence that nobody named is left out: the Hub's word for it would be taken over as one.
+    named = {"license": self.license, "base_model": self.name, "tags": [IMPORTED]}
+    data = huggingface_hub.ModelCardData(**named, library_name="transformers")
+    lines = [f"# {directory.resolve().name}", "", f"Brought in by pit_jax from {self.name}.", ""]
+    lines += [f"- {field.replace('_', ' ')}: {value}" for field, value in self.described.items()]
+    content = "\n".join([f"---\n{data.to_yaml()}\n---\n", *lines]).rstrip() + "\n"
+    (directory / "README.md").write_text(content, encoding="utf-8")
+
+
+def of_file(path: pathlib.Path, field: Callable[[str], Any]) -> Source:
+  """Returns what a GGUF file says of its model: its general.license and the like.
+
+  Args:
+    path: of the file, by which the model is called where the file has no name for it.
+    field: returns a field of the file's description, None where it lacks it.
+  """
+  described = {name: str(value) for name in GENERAL if (value := field(f"general.{name}"))}
+  address = urllib.parse.urlsplit(described.get("repo_url", "")).path.strip("/").split("/")
+  names = [described.get("organization"), described.get("basename", described.get("name"))]
+  parts = address if len(address) == 2 else list(filter(None, names)) or [path.stem]
+  return Source("/".join(map(_plain, parts)), described.get("license"), described)
+
+
+def of_directory(path: pathlib.Path) -> Source:
+  """Returns what a model's directory says of it, in its card and by its own name."""
+  return Source(model_of(str(path)), license_of(str(path)), {})
+
+
 def base_of(config: Mapping[str, Any]) -> str | None:
   """Returns the base model of a run, as the Hub would call it; None for nothing."""
   named = config.get("model", {}).get("base", "none")
   if named == "auto":
     named = "embedded" if config["data"]["source"] == "synthetic" else "none"
   known = {"none": None, "embedded": "pit_jax-embedded"}
-  return known[named] if named in known else model_of(named)
+  if named in known:
+    return known[named]
+  data = _data_of(named)
+  # The card of a directory that was published names what that was made from in its turn.
+  return data.base_model if data and IMPORTED in (data.tags or ()) else model_of(named)
 
 
 def model_of(directory: str) -> str:
@@ -125,12 +171,18 @@ def datasets_of(config: Mapping[str, Any]) -> list[str]:
 
 def license_of(directory: str) -> str | None:
   """Returns the licence that the card of a model's directory names; None where there is none."""
+  data = _data_of(directory)
+  return data.license if data else None
+
+
+def _data_of(directory: str) -> huggingface_hub.CardData | None:
+  """Returns the metadata of the card in a model's directory; None where there is none."""
   path = pathlib.Path(directory) / "README.md"
   if not directory or not path.is_file():
     return None
 
   try:
-    return huggingface_hub.ModelCard.load(path).data.license
+    return huggingface_hub.ModelCard.load(path).data
   except (OSError, ValueError, yaml.YAMLError):  # somebody else's card, of which nothing depends
     return None
 

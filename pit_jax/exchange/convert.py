@@ -47,6 +47,8 @@ def bring_in(
 ) -> pure.PureModel:
   """Writes a model directory from a GGUF file or from another model directory.
 
+  Its card names the source and its licence, which cards of models trained from it take over.
+
   Args:
     source: a .gguf file, or a directory with config.json and safetensors.
     output: the directory to write.
@@ -75,6 +77,7 @@ def bring_in(
   opened = gguf.File(source) if is_file else hf.Directory(source)
   shape = opened.config if is_file else hf.read(source)
   is_scalar = not is_file and families.is_classifier(source)
+  origin = cards.of_file(source, opened.field) if is_file else cards.of_directory(source)
 
   if adapter is not None:
     opened = merging.Merged(opened, adapter, is_tied=shape.tied)
@@ -97,7 +100,28 @@ def bring_in(
     hf.save(output, model, params, dtype=dtype, **words.special_ids)
     words.save(output, keeps_bos=True)
 
+  origin.write(output)
   return model
+
+
+def described(directory: str | os.PathLike, model: pure.PureModel) -> str:
+  """Returns in words what `bring_in` wrote into a directory, and the value that trains from it."""
+  kind = directories.read_object(pathlib.Path(directory) / "config.json")["model_type"]
+  parts = [f"{_counted(model.size)} parameters", kind]
+  if pure.is_scalar(model):
+    return f"{', '.join(parts)}, a reward model → --config.reward.model={directory}"
+
+  has_chat = text.load_tokenizer(pathlib.Path(directory)).chat_template is not None
+  parts.append(f"chat template: {'yes' if has_chat else 'no'}")
+  return f"{', '.join(parts)} → --config.model.base={directory}"
+
+
+def _counted(number: int) -> str:
+  """Returns a large number in three digits and words."""
+  for size, word in ((10**9, "billion"), (10**6, "million")):
+    if number >= size:
+      return f"{number / size:.3g} {word}"
+  return f"{number:,}"
 
 
 def send_out(
@@ -128,7 +152,8 @@ def send_out(
 
   Raises:
     ValueError: if the run is not finished, has no such model, or no adapters where they are asked
-      for; or another base lies in OUTPUT/base, on which other adapters may stand.
+      for; or another base lies in OUTPUT/base, on which other adapters may stand; or a model that
+      was written in another form lies where one is to be written.
   """
   workdir = pathlib.Path(workdir)
   output = pathlib.Path(output)
@@ -136,9 +161,16 @@ def send_out(
   results = _read_json(workdir / "report" / "results.json")
   config = results["config"] if results else _read_json(workdir / "config.json") or {}
   mesh = parallel.make_mesh((1, 1, 1))
+  form = peft.KIND if as_adapters else dtype
   present = [name for name in cards.KINDS if (workdir / export.FOLDER / name).is_dir()]
 
-  for name in names or present or cards.KINDS:  # without any, the first one says the run has none
+  wanted = names or present or cards.KINDS  # without any, the first one says the run has none
+  # One that was published by others has a form of its own.
+  own = [name for name in wanted if name != "reward" or not config.get("reward", {}).get("model")]
+  for name in own:
+    _check_place(output / name, form)
+
+  for name in wanted:
     written.append(directory := output / name)
     if name == "reward" and (published := export.load_published(workdir, mesh=mesh)):
       source = config.get("reward", {}).get("model", "")
@@ -165,6 +197,21 @@ def send_out(
     cards.Card(**named, **facts).write(directory)
 
   return written
+
+
+def _check_place(directory: pathlib.Path, form: str) -> None:
+  """Raises a ValueError where a model lies in another form, a dtype or adapters."""
+  there = form
+  if peft.is_adapter(directory):
+    there = peft.KIND
+  elif described := _read_json(directory / "config.json"):
+    there = described.get("dtype") or described.get("torch_dtype") or form
+
+  if there != form:
+    raise ValueError(
+      f"{directory} holds a model in {there}, which one in {form} would replace; remove it, or "
+      "give another --output"
+    )
 
 
 def _write_model(

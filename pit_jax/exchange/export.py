@@ -226,6 +226,11 @@ def _read(workdir: pathlib.Path) -> _Run:
   path = workdir / FOLDER / RUN
   named = places.address(workdir)
   if not path.is_file():
+    if any((workdir / name / "config.json").is_file() for name in ("", *NAMES)):
+      raise ValueError(
+        f"{named} holds models for transformers and vLLM, as pit convert export writes them, and "
+        f"no finished run; give the --workdir of the run that they are from, or {FOLDER}/ in it"
+      )
     raise ValueError(
       f"{named} holds no finished run: there is no {path}; finish the run by repeating its "
       f"`pit train --config=… --workdir={named}`"

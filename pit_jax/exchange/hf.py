@@ -9,7 +9,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import huggingface_hub
@@ -178,12 +178,22 @@ def save(
       for name in names
     }
     if hosts.is_first():
-      # Some versions of transformers refuse a file that names no format.
-      safetensors.numpy.save_file(tensors, directory / file, metadata={"format": "pt"})
+      write(directory / file, tensors)
 
   if split.is_sharded and hosts.is_first():
     index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+  """Writes a file of safetensors in place of an older one, readable for whom other files are."""
+  # The library renames a temporary file, which its owner alone may read, whatever the umask says.
+  path.unlink(missing_ok=True)
+  path.touch()
+  mode = path.stat().st_mode
+  # Some versions of transformers refuse a file that names no format.
+  safetensors.numpy.save_file(dict(tensors), path, metadata={"format": "pt"})
+  path.chmod(mode)
 
 
 def describe(

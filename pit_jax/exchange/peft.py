@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from pit_jax import hosts, lfs
 from pit_jax.exchange import directories, hf, weights
@@ -22,6 +21,7 @@ from pit_jax.models import architecture, products, pure
 from pit_jax.types import Params
 
 CONFIG = directories.ADAPTER
+KIND = "adapters"  # what such a directory holds, in words
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SCORE = f"{PREFIX}score.weight"
@@ -69,7 +69,7 @@ def save(
     tensors[SCORE] = np.asarray(hosts.fetch(leaves["head"]), np.float32)[None]
   if not hosts.is_first():
     return
-  safetensors.numpy.save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+  hf.write(directory / WEIGHTS, tensors)
 
   described = {
     "peft_type": "LORA",

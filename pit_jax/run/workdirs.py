@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -113,16 +115,26 @@ def begin(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   timing.begin(workdir)
 
 
-def programs(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> contextlib.AbstractContextManager[None]:
-  """Returns the block within which a run keeps its compiled programs; see `compiling.kept`."""
+@contextlib.contextmanager
+def programs(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[None]:
+  """Within the block a run keeps its compiled programs; see `compiling.kept`.
+
+  In the workdir they stay if a run claims it within the block: one that is refused leaves nothing.
+  """
   section = config.get("compilation")
   # That one is missing is told by `checks.values`.
   if section is None or section.cache == NO_CACHE:
-    return contextlib.nullcontext()
-  folder = places.local("compilation.cache", section.cache or workdir / "programs")
-  return compiling.kept(folder, section.limit)
+    yield
+    return
+
+  own = workdir / "programs"
+  was_there = own.exists()
+  try:
+    with compiling.kept(places.local("compilation.cache", section.cache or own), section.limit):
+      yield
+  finally:
+    if not was_there and not (workdir / "config.json").exists():
+      shutil.rmtree(own, ignore_errors=True)
 
 
 def _flat(tree: Any, name: str = "") -> dict[str, Any]:

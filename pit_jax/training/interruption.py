@@ -53,7 +53,8 @@ class Watch:
   Args:
     stage: its name.
     start: completed steps of the stage at its begin.
-    finish: returns when every checkpoint that was begun is complete.
+    finish: returns when every checkpoint that was begun is complete, and it is written down
+      that the process ends.
   """
 
   def __init__(self, stage: str, start: int, finish: Callable[[], None]):
@@ -77,8 +78,11 @@ class Watch:
   def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
     if self._is_mine:
       self._guard.close()
+      is_over = self._is_asked and kind is None
+      if is_over:
+        self._finish()
       signal.signal(signal.SIGTERM, self._before)
-      if self._is_asked and kind is None:
+      if is_over:
         raise Interrupted
 
   def is_due(self, step: int) -> bool:

@@ -181,6 +181,7 @@ class Log:
   def stop(self, step: int) -> None:
     """Ends the run, which was saved after this step."""
     self._saved.wait()
+    timing.ended(self._workdir, self._stage)
     progress.say(f"{self._stage}: saved after step {step} and stopped; the same command continues")
     raise interruption.Interrupted
 

@@ -9,7 +9,7 @@ import jax
 
 from pit_jax import progress
 from pit_jax.storage import places
-from pit_jax.training import checkpoint, flight, interruption, operations, record
+from pit_jax.training import checkpoint, flight, interruption, operations, record, timing
 from pit_jax.training import log as logs
 
 State = Any  # pytree of jax arrays
@@ -75,7 +75,11 @@ def fit(
       progress.say(f"{surroundings.place(stage)}{stage}: finished before, {steps} steps")
       return _chosen(saved, state, steps)
 
-    watch = stack.enter_context(interruption.Watch(stage, start, saved.wait))
+    def finish():
+      saved.wait()
+      timing.ended(workdir, stage)
+
+    watch = stack.enter_context(interruption.Watch(stage, start, finish))
     log = stack.enter_context(logs.Log(stage, start, steps, workdir, saved, surroundings))
     for step in range(start + 1, steps + 1):
       is_logged = _is_due(step, log_every, steps)

@@ -210,11 +210,17 @@ def alive(workdir: str | os.PathLike, name: str) -> None:
   _append(os.path.join(workdir, "goodput.jsonl"), {"at": time.time(), "stage": name})
 
 
+def ended(workdir: str | os.PathLike, name: str) -> None:
+  """Writes down that a process stops working on a run, in a stage that is not finished."""
+  _append(os.path.join(workdir, "goodput.jsonl"), {"at": time.time(), "stage": name, "ends": True})
+
+
 def goodput(workdir: str | os.PathLike) -> dict[str, float | int] | None:
   """Returns the goodput of a run by its ledger, or None where there is none.
 
   `sessions` are processes that worked on the run; `seconds` they lived, from their begin to their
-  last sign of life; `kept` are seconds too, of which they are a `share`.
+  end, one that was killed to its last sign of life; `kept` are seconds too, of which they are a
+  `share`.
   """
   try:
     with open(os.path.join(workdir, "goodput.jsonl"), encoding="utf-8") as file:

@@ -143,7 +143,9 @@ class WeightsAndBiases:
 class Progress:
   """Progress for a person: a bar with rate and time left, or a line per log off a terminal.
 
-  Rate and time left are those of the steps after the first, without what was compiled meanwhile.
+  The rate is that of the steps after the first, without what was compiled meanwhile. The time left
+  goes by those between two logged ones in which nothing was compiled, once there are some: a new
+  program is traced and read too, and that comes once.
 
   Args:
     stage: the name in front.
@@ -171,6 +173,9 @@ class Progress:
     # A line of a log stays one line, however narrow the terminal.
     self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
     self._began: float | None = None
+    self._mark: tuple[int, float, float] | None = None  # last logged step, when, compiled till then
+    self._calm_steps = 0  # those between two logged ones without compiling
+    self._calm_seconds = 0.0  # and what they took
     self._bar = rich.progress.Progress(
       rich.progress.TextColumn("{task.description:<24}", style="bold"),
       rich.progress.BarColumn(bar_width=24),
@@ -198,6 +203,7 @@ class Progress:
     """Moves the bar; the first step starts the clock."""
     if self._began is None:
       self._began = time.monotonic() - compiling.seconds()
+      self._look(step)
     self._bar.update(self._task, completed=step, pace=self._pace(step))
 
   def left(self, step: int) -> timing.Left | None:
@@ -205,8 +211,21 @@ class Progress:
     rate = self.rate(step)
     if not rate:
       return None
+    seconds = self._calm_seconds / self._calm_steps if self._calm_steps else 1 / rate
     compiled = compiling.seconds() - self._compiled
-    return self._outlook.left(self._stage, self._steps - step, 1 / rate, compiled)
+    return self._outlook.left(self._stage, self._steps - step, seconds, compiled)
+
+  def _look(self, step: int) -> None:
+    """Counts the steps since the last look, if nothing was compiled meanwhile.
+
+    It is for logged steps, which are waited for: between others there is only their dispatch.
+    """
+    now = time.monotonic()
+    compiled = compiling.seconds()
+    if self._mark is not None and compiled == self._mark[2]:
+      self._calm_steps += step - self._mark[0]
+      self._calm_seconds += now - self._mark[1]
+    self._mark = (step, now, compiled)
 
   def _pace(self, step: int) -> str:
     """Returns the rate, and what is left of the run or else of the stage, in words."""
@@ -221,6 +240,8 @@ class Progress:
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Shows the headline metrics of a step."""
     progress.said()
+    if self._began is not None:
+      self._look(step)
     if self._console.is_terminal:
       self._bar.update(self._task, metrics="  ".join(headline(metrics)))
       return
