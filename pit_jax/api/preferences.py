@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pit_jax import arguments
 from pit_jax.data import preferences as preference_data
 from pit_jax.data import rows as data_rows
 from pit_jax.data import schemas
@@ -36,6 +36,7 @@ class Preferences:
     Raises:
       ValueError: none can be used, or the schema is not known.
     """
+    _check_rows(rows)
     numbered = ((f"{source}, row {i}", fields) for i, fields in enumerate(rows, start=1))
     self._hold(preference_data.gather(source, schemas.convert(numbered, schema), on_bad_row="skip"))
 
@@ -53,6 +54,13 @@ class Preferences:
     Raises:
       ValueError: the source is not known, or none of its rows can be used.
     """
+    if not isinstance(source, str):
+      file = os.fspath(source) if isinstance(source, os.PathLike) else "my.jsonl"
+      such_as = f"jsonl:{file}"
+      raise ValueError(f"source={source!r}; give it as data.source names it, such as {such_as!r}")
+    if limit is not None:
+      arguments.whole("limit", limit, 1)
+
     read = cls.__new__(cls)
     read._hold(preference_data.load(source, on_bad_row="skip", limit=limit, schema=schema))
     return read
@@ -65,6 +73,28 @@ class Preferences:
     return len(self.rows)
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes the rows as JSON lines, which `data.source=jsonl:PATH` reads; replaces a file."""
+    """Writes the rows as JSON lines, which `data.source=jsonl:PATH` reads; replaces a file.
+
+    Raises:
+      ValueError: there can be no such file.
+    """
+    file = arguments.output("path", arguments.place("path", path, "rows.jsonl"))
     lines = (json.dumps(data_rows.written(row), ensure_ascii=False) + "\n" for row in self.rows)
-    workdirs.write_text(pathlib.Path(path), "".join(lines))
+    workdirs.write_text(file, "".join(lines))
+
+
+def _check_rows(rows: Any) -> None:
+  """Refuses what is no list of rows, with what to give in its place.
+
+  Raises:
+    ValueError: it is none.
+  """
+  if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+    raise ValueError("rows is a table; give its rows, as by rows.to_dict('records')")
+  if isinstance(rows, Mapping):
+    keys = ", ".join(map(str, rows))[:60]
+    problem = f"rows is {type(rows).__name__} with {keys}"
+    raise ValueError(f"{problem}; give a list of rows, or one split of a data set, such as train")
+  if isinstance(rows, str | bytes | os.PathLike) or not hasattr(rows, "__iter__"):
+    todo = "give a list of mappings, or read a file by Preferences.read('jsonl:my.jsonl')"
+    raise ValueError(f"rows={rows!r}; {todo}")
