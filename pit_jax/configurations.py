@@ -7,16 +7,16 @@ import importlib
 import importlib.util
 import inspect
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
-import yaml
 from absl import flags
 from ml_collections import config_dict, config_flags
 from ml_collections.config_flags import config_path
 
-from pit_jax import comments
+from pit_jax import comments, value_files
 
 SHIPPED = pathlib.Path(__file__).resolve().parent / "configs"  # in a checkout a link to configs/
 PREFIX = "--config."
@@ -25,6 +25,11 @@ ALONE = "value"  # what a value is called in a configuration of its own
 SHAPE = tuple(  # of models that start from nothing
   f"model.{name}"
   for name in ["width", "layers", "heads", "kv_heads", "head_width", "hidden", "tied", "rope_theta"]
+)
+OPTIONAL = ("data.rows",)  # keys that may be None, whatever they are
+FORM = (
+  "it has to be a function that returns a ConfigDict, without arguments or with one, the size "
+  "after the colon"
 )
 NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what config_path raises
 
@@ -40,13 +45,17 @@ def load(named: str) -> ml_collections.ConfigDict:
     ValueError: there is no such file, no configuration in it, or none of this size.
   """
   get_config, arguments = _making(named)
+  path = place(named.partition(":")[0])
   try:
     config = get_config(*arguments)
   except ValueError as error:
     raise ValueError(f"--config={named}: {error}") from error
+  except Exception as error:  # whatever somebody else's file does
+    raise ValueError(f"--config={named}: get_config() fails ({_failure(error, path)})") from error
 
   if not isinstance(config, ml_collections.ConfigDict):
-    raise ValueError(f"--config={named}: its get_config() returns no ConfigDict")
+    kind = type(config).__name__
+    raise ValueError(f"--config={named}: its get_config() returns {kind}, and no ConfigDict")
   return config
 
 
@@ -79,20 +88,52 @@ def _making(named: str) -> tuple[Callable, tuple[str, ...]]:
     raise ValueError(f"--config={named}: there is no file {file}; {_known()}")
 
   try:
-    get_config = _module(path).get_config
-  except (AttributeError, ImportError, SyntaxError, UnicodeDecodeError) as error:
-    problem = f"{file} has no get_config() ({str(error).splitlines()[0]})"
-    raise ValueError(f"--config={named}: {problem}; {_known()}") from error
+    module = _module(path)
+  except Exception as error:  # whatever somebody else's file does
+    # What Python cannot read, such as a README, was hardly meant.
+    hint = f"; {_known()}" if isinstance(error, ImportError | SyntaxError | UnicodeError) else ""
+    problem = f"{file} has no get_config(), as importing it fails ({_failure(error, path)}){hint}"
+    raise ValueError(f"--config={named}: {problem}") from error
 
+  get_config = getattr(module, "get_config", None)
+  if get_config is None:
+    raise ValueError(f"--config={named}: {file} has no get_config(); {_known()}")
+  if not callable(get_config):
+    kind = type(get_config).__name__
+    raise ValueError(f"--config={named}: get_config in {file} is {kind}; {FORM}")
+  return get_config, _arguments(named, file, size, get_config)
+
+
+def _arguments(named: str, file: str, size: str, get_config: Callable) -> tuple[str, ...]:
+  """Returns what `get_config` is called with; raises a ValueError where it wants something else."""
   arguments = (size,) if size else ()
+  if _takes(get_config, *arguments):
+    return arguments
+  if size and _takes(get_config):
+    raise ValueError(f"--config={named}: {file} has one size alone; leave the size out")
+  if not size and _takes(get_config, "tiny"):
+    raise ValueError(f"--config={named}: {file} wants a size, as in FILE.py:tiny")
+  raise ValueError(f"--config={named}: get_config in {file} wants other arguments; {FORM}")
+
+
+def _takes(get_config: Callable, *arguments: str) -> bool:
   # Bound before it is called: a TypeError within get_config is not a wrong size.
   try:
     inspect.signature(get_config).bind(*arguments)
-  except TypeError as error:
-    todo = "has one size alone; leave the size out" if size else "wants a size, as in FILE.py:tiny"
-    raise ValueError(f"--config={named}: {file} {todo}") from error
+  except TypeError:
+    return False
+  return True
 
-  return get_config, arguments
+
+def _failure(error: Exception, path: pathlib.Path) -> str:
+  """Returns what went wrong in a configuration's file, and in which of its lines, in a line."""
+  said = " ".join(str(error).split())
+  what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+  if isinstance(error, SyntaxError):  # which says the line itself
+    return what
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+  return f"line {lines[-1]}, {what}" if lines else what
 
 
 def place(file: str, room: str = "") -> pathlib.Path | None:
@@ -120,6 +161,8 @@ def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> list[str
   """
   keys = []
   for argument in values:
+    if argument == VALUES.removesuffix("="):
+      raise ValueError(f"{argument}: name the file after =, as in {VALUES}mine.yaml")
     if argument.startswith(VALUES):
       keys += _change_by_file(config, argument.removeprefix(VALUES))
     elif argument.startswith(PREFIX):
@@ -134,39 +177,21 @@ def change(config: ml_collections.ConfigDict, values: Sequence[str]) -> list[str
 
 def _change_by_file(config: ml_collections.ConfigDict, file: str) -> list[str]:
   """Sets what a YAML file holds: sections of keys, or keys with dots, and their values."""
-  try:
-    content = yaml.safe_load(pathlib.Path(file).read_text(encoding="utf-8"))
-  except (UnicodeDecodeError, yaml.YAMLError) as error:
-    line = " ".join(str(error).split())
-    raise ValueError(f"{file} cannot be read as YAML: {line}") from error
+  if not file:
+    raise ValueError(f"{VALUES} names no file; give one, as in {VALUES}mine.yaml")
 
-  if not isinstance(content, dict):
-    kind = type(content).__name__
-    raise ValueError(f"{file} holds {kind}; give keys with values, as in `rl.steps: 9`")
-  try:
-    # As text: each is read as on a command line, by the type that its key has.
-    return [_set(config, argument(key, value)) for key, value in _flat(content, config)]
-  except ValueError as error:
-    raise ValueError(f"{file}: {error}") from error
+  keys = []
+  for given in value_files.read(file):
+    try:
+      check_key(given.key, config)
+      current = config_path.get_value(given.key, config)
+      # As text: each is read as on a command line, by the type that its key has.
+      text = value_files.written(given, current)
+      keys.append(_set(config, argument(given.key, text)))
+    except ValueError as error:
+      raise ValueError(f"{file}, line {given.line}: {error}") from error
 
-
-def _flat(
-  content: Mapping, config: ml_collections.ConfigDict, path: str = ""
-) -> Iterator[tuple[str, Any]]:
-  """Yields (key, value) of nested mappings; a list becomes a tuple where the key has one."""
-  for name, value in content.items():
-    key = f"{path}{name}"
-    if isinstance(value, Mapping):
-      yield from _flat(value, config, f"{key}.")
-      continue
-
-    check_key(key, config)
-    is_tuple = isinstance(config_path.get_value(key, config), tuple)
-    yield key, _as_tuples(value) if is_tuple else value
-
-
-def _as_tuples(value: Any) -> Any:
-  return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+  return keys
 
 
 def _set(config: ml_collections.ConfigDict, given: str) -> str:
@@ -174,6 +199,7 @@ def _set(config: ml_collections.ConfigDict, given: str) -> str:
   key, sign, text = given.removeprefix(PREFIX).partition("=")
   check_key(key, config)
   current = config_path.get_value(key, config)
+  check_value(key, current, sign, text)
   if _is_ours(current, text):
     config_path.set_value(key, config, _literal(given, text))
     return key
@@ -201,6 +227,36 @@ def _placeholder(config: ml_collections.ConfigDict, key: str) -> Any:
   section, _, name = key.rpartition(".")
   parent = config_path.get_value(section, config) if section else config
   return config_dict.placeholder(parent.get_ref(name).get_type())
+
+
+def check_value(key: str, current: Any, sign: str, text: str) -> None:
+  """Refuses what config_flags would take, or would word by other names.
+
+  Args:
+    key: of the value.
+    current: what it is now.
+    sign: "=", or "" where there is none.
+    text: what follows.
+
+  Raises:
+    ValueError: there is no value, or None where the key has to have one.
+  """
+  given = f"{PREFIX}{key}{sign}{text}"
+  if _has_sections(current):
+    inner = f"{key}[0]" if isinstance(current, tuple | list) else key
+    some = next(iter(current[0] if isinstance(current, tuple | list) else current))
+    raise ValueError(f"{given}: {key} has keys of its own; set those, as in {inner}.{some}=…")
+  if not sign and not isinstance(current, bool):
+    raise ValueError(f"{given}: give the value after =, as in {PREFIX}{key}={current}")
+  is_text = isinstance(current, str)
+  if text == "None" and not is_text and current is not None and key not in OPTIONAL:
+    kind = type(current).__name__
+    raise ValueError(f"{given}: it has to have a value; give {kind} such as {current!r}")
+
+
+def _has_sections(current: Any) -> bool:
+  inner = current if isinstance(current, tuple | list) else [current]
+  return bool(inner) and all(isinstance(one, ml_collections.ConfigDict) for one in inner)
 
 
 def without_effect(config: ml_collections.ConfigDict, keys: Sequence[str]) -> list[str]:

@@ -36,6 +36,8 @@ HINTS = {
 }
 # Packages whose errors say that a server is out of reach, or refuses.
 CLIENTS = ("aiohttp", "httpx", "huggingface_hub", "requests", "urllib3")
+STOPPED = 130  # what a shell returns of a command that Ctrl-C ended
+INTERRUPTED = "interrupted; of pit train, evaluate, sweep and paper the same command goes on"
 BACKEND = "Unable to initialize backend"  # JAX, of JAX_PLATFORMS
 
 
@@ -101,6 +103,9 @@ def command(main: Callable[..., Any]) -> Callable[..., Any]:
     reach_terminals()
     try:
       return main(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:  # of whoever typed it; no line of a traceback would help
+      print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
+      raise SystemExit(STOPPED) from None
     except BrokenPipeError:  # whoever read it, such as `head`, has read enough
       # Python flushes the standard output as it exits, and would fail on the pipe once more.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,11 +2,13 @@
 
 import inspect
 import json
+import pathlib
 import subprocess
 import sys
 
 import datasets
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 import tiny_models
@@ -15,9 +17,11 @@ import tiny_run
 import pit_jax
 from pit_jax.api import runs
 from pit_jax.exchange import export
+from pit_jax.recipes import running
 
 ONE = (1, 1, 1)
 PROMPTS = ["what is it ?", [{"role": "user", "content": "the last word ?"}]]
+CONVERSATION = [{"role": "user", "content": "the last word ?"}]
 ROWS = [
   {"prompt": f"question {i} ?", "chosen": f"a good answer {i}", "rejected": f"an answer {i}"}
   for i in range(150)
@@ -35,6 +39,14 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(workdir):
   return pit_jax.load(workdir, mesh=ONE, batch_size=2)
+
+
+@pytest.fixture(autouse=True)
+def untyped():
+  """Programs run without the types that tests check: what they hand over reaches the library."""
+  jaxtyping.config.update("jaxtyping_disable", True)
+  yield
+  jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_importing_the_library_imports_neither_jax_nor_transformers():
@@ -96,12 +108,37 @@ def test_scores_are_the_reward_model_s(run, workdir):
   [
     (lambda run: run.answer([""]), "row 0: .*empty"),
     (lambda run: run.answer(["x", []]), "row 1: .*'prompt'"),
-    (lambda run: run.answer(["x"], temperature=-1), "temperature=-1; use 0"),
-    (lambda run: run.improve(["x"], ["y", "z"]), "1 prompts and 2 responses; give one for each"),
-    (lambda run: run.improve(["x"], rounds=0), "rounds=0 improves nothing"),
+    (lambda run: run.answer(["x"], temperature=-1), "temperature=-1; use a number, 0 or more"),
+    (lambda run: run.improve(["x"], ["y", "z"]), "1 prompts and 2 drafts; give one for each"),
+    (lambda run: run.improve(["x"], rounds=0), "rounds=0; use a whole number, 1 or more"),
     (lambda run: run.gap(["x"], ["y"], []), "1 prompts and 0 references"),
     (lambda run: run.gap(["x"], ["y"], [""]), "row 0: the reference is empty"),
     (lambda run: run.score(["x"], [""]), "row 0: the response is empty"),
+    (lambda run: run.score(["x"], ["  "]), "row 0: the response is empty"),
+    (lambda run: run.score(["x"], [b"hi"]), "row 0: the response must be a text, not bytes"),
+    (lambda run: run.score(["x"], ["\ud800"]), "row 0: invalid UTF-8"),
+    (lambda run: run.score(["x", "y"], "ab"), "responses='ab'; give a list of texts"),
+    (lambda run: run.gap(["x"], ["y"], [5]), "row 0: the reference must be a text, not int 5"),
+    (lambda run: run.gap(["x"], ["y"], [float("nan")]), "row 0: the reference must be a text"),
+    (lambda run: run.gap(["x"], ["y"], [["a"]]), "row 0: the reference must be a text, not list"),
+    (lambda run: run.gap(["x"], "y", "z"), "responses='y'; give a list"),
+    (lambda run: run.improve(["x"], "y"), "drafts='y'; give a list"),
+    (lambda run: run.improve(["x"], [CONVERSATION]), "the draft must be a text, not list"),
+    (lambda run: run.improve(CONVERSATION, ["x"]), "prompts is one conversation; give a list of"),
+    (lambda run: run.answer(CONVERSATION), "prompts is one conversation; give a list of"),
+    (lambda run: run.answer({"prompt": "x"}), "prompts={'prompt': 'x'}; give a list of prompts"),
+    (lambda run: run.answer([{"prompt": "x"}]), "row 0: a prompt must be a text or a list of mess"),
+    (lambda run: run.answer(None), "prompts=None; give a list"),
+    (lambda run: run.answer(["x"], seed=2**70), "seed=1180591620717411303424; use a whole number"),
+    (lambda run: run.answer(["x"], seed="a"), "seed='a'; use a whole number"),
+    (lambda run: run.answer(["x"], seed=1.5), "seed=1.5; use a whole number"),
+    (lambda run: run.answer(["x"], temperature="1"), "temperature='1'; use a number, 0 or more"),
+    (lambda run: run.answer(["x"], temperature=None), "temperature=None; use a number"),
+    (lambda run: run.improve(["x"], temperature=float("inf")), "temperature=inf; use a number"),
+    (lambda run: run.improve(["x"], rounds=1.5), "rounds=1.5; use a whole number, 1 or more"),
+    (lambda run: run.improve(["x"], rounds="2"), "rounds='2'; use a whole number"),
+    (lambda run: run.improve(["x"], rounds=None), "rounds=None; use a whole number"),
+    (lambda run: run.improve([], rounds=0), "rounds=0; use a whole number"),
   ],
 )
 def test_bad_rows_are_named(run, call, message):
@@ -132,13 +169,36 @@ def test_the_export_is_the_run(run, workdir):
 @pytest.mark.parametrize(
   ("given", "message"),
   [
-    ({"batch_size": 0}, "batch_size=0; use 1 or more"),
+    ({"batch_size": 0}, "batch_size=0; use a whole number, 1 or more"),
+    ({"batch_size": "4"}, "batch_size='4'; use a whole number, 1 or more"),
+    ({"batch_size": 2.5}, "batch_size=2.5; use a whole number, 1 or more"),
     ({"stop_rule": "never"}, "stop_rule='never'; use one of both_orders"),
+    ({"margin": "a"}, "margin='a'; use a number"),
+    ({"margin": float("nan")}, "margin=nan; use a number"),
+    ({"mesh": 5}, r"mesh=5; give the sizes of data, fsdp and tensor, such as \(-1, 1, 1\)"),
+    ({"mesh": "abc"}, "mesh='abc'; give the sizes"),
   ],
 )
 def test_loading_refuses_values_that_are_not_allowed(workdir, given, message):
   with pytest.raises(ValueError, match=message):
-    pit_jax.load(workdir, mesh=ONE, **given)
+    pit_jax.load(workdir, **{"mesh": ONE, **given})
+
+
+@pytest.mark.parametrize("place", [None, 3, "", b"runs"])
+def test_what_names_no_place_is_refused(place):
+  with pytest.raises(ValueError, match="place=.*; name a place, such as 'runs/demo'"):
+    pit_jax.load(place)
+
+
+def test_nothing_asked_is_nothing_told(run):
+  assert run.answer([]) == [] == run.improve([])
+  assert run.score(iter(PROMPTS[:1]), iter(["the word"])).shape == (1,)
+  assert run.gap([], [], []).shape == run.score([], []).shape == (0,)
+
+
+def test_numbers_of_numpy_are_numbers(run):
+  options = {"temperature": np.float32(0.5), "seed": np.int64(3)}
+  assert run.answer(PROMPTS[:1], **options) == run.answer(PROMPTS[:1], temperature=0.5, seed=3)
 
 
 def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
@@ -178,6 +238,84 @@ def test_columns_of_a_program_s_rows_can_be_renamed(tmp_path):
     pit_jax.Preferences(rows, columns="prompt=nothing")
 
 
+@pytest.mark.parametrize(
+  ("rows", "message"),
+  [
+    (None, "rows=None; give a list of mappings"),
+    (5, "rows=5; give a list of mappings"),
+    (ROWS[0], "rows is dict with prompt, chosen, rejected; give a list of rows"),
+    (datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS)), "DatasetDict with train; give"),
+  ],
+)
+def test_what_are_no_rows_is_told_with_what_to_give(rows, message):
+  with pytest.raises(ValueError, match=message):
+    pit_jax.Preferences(rows)
+
+
+def test_a_table_is_told_how_its_rows_are_had():
+  pandas = pytest.importorskip("pandas")
+  with pytest.raises(ValueError, match="rows is a table; .*to_dict"):
+    pit_jax.Preferences(pandas.DataFrame(ROWS))
+
+
+def test_reading_takes_a_source_and_a_whole_number(tmp_path):
+  with pytest.raises(ValueError, match="such as 'jsonl:.*mine.jsonl'"):
+    pit_jax.Preferences.read(tmp_path / "mine.jsonl")
+  for limit in ("3", 1.5, 0):
+    with pytest.raises(ValueError, match="limit=.*; use a whole number, 1 or more"):
+      pit_jax.Preferences.read("example", limit=limit)
+
+
+def test_a_folder_is_no_file_to_save_to(tmp_path):
+  (tmp_path / "folder").mkdir()
+  (tmp_path / "file").touch()
+  with pytest.raises(ValueError, match="is a folder; name a file"):
+    pit_jax.Preferences(ROWS).save(tmp_path / "folder")
+  with pytest.raises(ValueError, match="file is a file; name a file in a folder"):
+    pit_jax.Preferences(ROWS).save(tmp_path / "file" / "rows.jsonl")
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    ({"config": None}, "config is NoneType; name one, such as 'pit:tiny'"),
+    ({"config": pathlib.Path("absent.py")}, "there is no file absent.py"),
+    ({"preferences": ROWS[:1]}, r"preferences is list; give pit_jax.Preferences\(rows\)"),
+    ({"workdir": "file"}, "workdir=file is a file; name a folder"),
+    ({"workdir": None}, "workdir=None; name a place"),
+  ],
+)
+def test_training_says_what_it_takes(given, message, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path("file").touch()
+  with pytest.raises(ValueError, match=message):
+    pit_jax.train(**{"config": "pit:tiny", "workdir": "run", **given})
+
+
+def test_a_refused_call_leaves_the_workdir_free_and_a_foreign_run_as_it_is(tmp_path, monkeypatch):
+  seen = []
+
+  def refuse(config, _):
+    seen.append(config.data)
+    raise ValueError("refused")
+
+  monkeypatch.setattr(running, "run", refuse)
+  for rows in (ROWS, ROWS[:-1]):  # the second is no other run's
+    with pytest.raises(ValueError, match="refused"):
+      pit_jax.train("pit:tiny", tmp_path / "run", preferences=pit_jax.Preferences(rows))
+  written = (tmp_path / "run" / "rows" / "preferences.jsonl").read_text()
+  assert len(written.splitlines()) == len(ROWS) - 1
+  # By its place below the workdir, which may be moved; in the form that they were written in.
+  assert (seen[0].source, seen[0].schema) == ("workdir:rows/preferences.jsonl", "standard")
+
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other" / "config.json").write_text("{}")
+  with pytest.raises(ValueError, match="holds a run on other preferences"):
+    pit_jax.train("pit:tiny", tmp_path / "other", preferences=pit_jax.Preferences(ROWS))
+  assert not (tmp_path / "other" / "rows").exists()
+
+
 @pytest.mark.slow
 def test_a_program_trains_on_its_own_rows_and_goes_on(tmp_path):
   config = tiny_run.config("reward")
@@ -188,6 +326,7 @@ def test_a_program_trains_on_its_own_rows_and_goes_on(tmp_path):
 
   results = json.loads((tmp_path / "run" / "report" / "results.json").read_text())
   assert results["recipe"] == "reward"
-  pit_jax.train(config, tmp_path / "run", preferences=rows)
+  (tmp_path / "run").rename(tmp_path / "moved")
+  pit_jax.train(config, tmp_path / "moved", preferences=rows)
   with pytest.raises(ValueError, match="holds a run on other preferences"):
-    pit_jax.train(config, tmp_path / "run", preferences=pit_jax.Preferences(ROWS[:-1]))
+    pit_jax.train(config, tmp_path / "moved", preferences=pit_jax.Preferences(ROWS[:-1]))

@@ -3,6 +3,7 @@
 import html
 import itertools
 import re
+import time
 
 import hypothesis
 import pytest
@@ -101,6 +102,32 @@ def test_marks_hold_both_texts(before, after):
   for text, other, own in ((before, "ins", "del"), (after, "del", "ins")):
     without = re.sub(f"<{other}>.*?</{other}>", "", marked, flags=re.DOTALL)
     assert html.unescape(re.sub(f"</?{own}>", "", without)) == text
+
+
+def test_long_texts_are_compared_in_little_time():
+  words = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "a",
+    "is",
+    "it",
+    "for",
+    "on",
+    "that",
+    "with",
+    "as",
+    "was",
+  ]
+  before = " ".join(words[i * i % 13] for i in range(2000))
+  after = " ".join(words[i * 7 % 14] for i in range(2000))
+  start = time.process_time()
+  marked = revisions.mark(before, after)
+  revisions.alike(before, after)
+  assert time.process_time() - start < 1.0
+  assert html.unescape(re.sub("<ins>.*?</ins>|</?del>", "", marked, flags=re.DOTALL)) == before
 
 
 def test_marks_by_hand():

@@ -46,6 +46,17 @@ def test_every_command_explains_itself_on_narrow_terminals_of_any_alphabet(
     assert b"usage:" in help_text and module.__doc__.split()[0].encode() in help_text
 
 
+def test_an_interrupted_command_ends_in_a_line(capsys):
+  @terminal.command
+  def main(_):
+    raise KeyboardInterrupt
+
+  with pytest.raises(SystemExit) as ended:
+    main([])
+  assert ended.value.code == 130 and ended.value.__suppress_context__
+  assert capsys.readouterr().err.strip().startswith("interrupted; ")
+
+
 def test_a_command_that_tells_much_tells_it_in_ascii(monkeypatch):
   doctor = importlib.import_module("pit_jax.commands.doctor")
   told = said(monkeypatch, "ascii", lambda: doctor.main(["--source=synthetic", "--rows=200"]))

@@ -32,11 +32,28 @@ def test_values_come_from_a_file_as_from_the_command_line(tmp_path):
 @pytest.mark.parametrize(
   ("content", "message"),
   [
-    ("rl.stepz: 3", "mine.yaml: 'rl.stepz' is no key of the configuration; near it are rl.steps"),
-    ("rl: {steps: many}", "mine.yaml: .*rl.steps"),
-    ("- 3", "mine.yaml holds list; give keys with values"),
+    ("rl.stepz: 3", "line 1: 'rl.stepz' is no key of the configuration; near it are rl.steps"),
+    ("rl: {steps: many}", "mine.yaml, line 1: .*rl.steps"),
+    ("- 3", "mine.yaml holds a list; give keys with values"),
+    ("", "mine.yaml holds nothing; give keys with values"),
     ("a: [", "mine.yaml cannot be read as YAML: .*line 1"),
-    ("data.folds: {a: 1}", "mine.yaml: 'data.folds.a' is no key"),
+    ("a: " + "[" * 5000, "mine.yaml cannot be read as YAML: maximum recursion"),
+    ("seed: 2024-13-45", "mine.yaml cannot be read as YAML: month must be in 1..12"),
+    ("data.folds: {a: 1}", "line 1: 'data.folds.a' is no key"),
+    ("seed: 1\nmodel:", "line 2: .*model has keys of its own; set those, as in model"),
+    ("curriculum: [{steps: 3}]", r"set those, as in curriculum\[0\]"),
+    ("rl:\n  steps: null", "line 2: .*rl.steps=None: it has to have a value; give int such as 26"),
+    ("sft.packing: null", "give bool such as False"),
+    ("data.source:", 'line 1: data.source holds no value; write "" for an empty text'),
+    ("data.source: no", 'True or False, and the key wants a text; write it in quotes, "no"'),
+    ("wandb.project: [a]", "is a list, and the key wants a text; give one"),
+    ("rl.steps: 3\nrl.steps: 4", "line 2: rl.steps stands in line 1 already"),
+    ("rl:\n  steps: 3\nrl.steps: 4", "line 3: rl.steps stands in line 2 already"),
+    ("rl: {steps: 3, steps: 4}", "line 1: steps stands in line 1 already"),
+    ("seed: {}", "line 1: seed holds no key"),
+    ("rl: &a {steps: *a}", "line 1: what stands here is within itself"),
+    ("rl.rewards: &a [*a]", "line 1: what stands here is within itself"),
+    ("? [a]\n: 3", "line 1: a key has to be a name"),
   ],
 )
 def test_a_file_of_values_that_is_wrong_is_named(tmp_path, content, message):
@@ -44,6 +61,80 @@ def test_a_file_of_values_that_is_wrong_is_named(tmp_path, content, message):
   path.write_text(content)
   with pytest.raises(ValueError, match=message):
     configurations.change(configurations.load("pit:tiny"), [f"--values={path}"])
+
+
+def test_texts_of_a_file_are_as_they_are_written(tmp_path):
+  path = tmp_path / "mine.yaml"
+  path.write_text(
+    'wandb.project: 010\nprofile.stage: "no"\ndata.source: ""\ndata.rows: null\n'
+    "rl: &b {warmup: 0.2, steps: 3}\nsft:\n  <<: *b\n  steps: 4\n"
+  )
+  config = configurations.load("pit:tiny")
+  configurations.change(config, [f"--values={path}"])
+  assert (config.wandb.project, config.profile.stage, config.data.source) == ("010", "no", "")
+  assert config.data.rows is None
+  assert (config.sft.warmup, config.sft.steps, config.rl.steps) == (0.2, 4, 3)
+
+
+@pytest.mark.parametrize(
+  ("values", "message"),
+  [
+    (["--config.rl.steps=None"], "it has to have a value; give int such as 26"),
+    (["--config.data.folds=None"], "give tuple such as"),
+    (["--config.rl.steps", "9"], "give the value after =, as in --config.rl.steps=26"),
+    (["--values", "x.yaml"], "name the file after =, as in --values=mine.yaml"),
+    (["--values="], "--values= names no file"),
+    (["--config.model=None"], "model has keys of its own; set those, as in model"),
+  ],
+)
+def test_a_value_that_is_none_is_refused(values, message):
+  with pytest.raises(ValueError, match=message):
+    configurations.change(configurations.load("pit:tiny"), values)
+
+
+def test_what_may_be_none_may_be():
+  config = configurations.load("pit:tiny")
+  values = ["--config.data.rows=None", "--config.sft.packing", "--config.wandb.project=None"]
+  configurations.change(config, values)
+  assert config.data.rows is None and config.sft.packing and config.wandb.project == "None"
+
+
+@pytest.mark.parametrize(
+  ("code", "message"),
+  [
+    ("def get_config():\n  return 1 / 0", "get_config.. fails .line 2, ZeroDivisionError"),
+    ("def get_config():\n  return {}['a']", "line 2, KeyError: 'a'"),
+    ("import json\njson.loads('')", "importing it fails .line 2, JSONDecodeError"),
+    ("assert False", "line 1, AssertionError"),
+    ("raise ImportError", "line 1, ImportError.; use one of base"),
+    ("x = (", "never closed .*line 1"),
+    ("x = 3", "has no get_config.*use one of base"),
+    ("get_config = 3", "is int; it has to be a function that returns a ConfigDict"),
+    ("def get_config(a, b): pass", "wants other arguments; it has to be a function that"),
+    ("def get_config(): return 3", "returns int, and no ConfigDict"),
+    ("def get_config(size): pass", "wants a size"),
+  ],
+)
+def test_a_file_of_one_s_own_that_fails_is_told_with_its_line(code, message, tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text(code)
+  with pytest.raises(ValueError, match=message) as told:
+    configurations.load(str(path))
+  assert "\n" not in str(told.value) and "mine.py" in str(told.value)
+
+
+def test_a_difference_goes_by_the_key(capsys):
+  config_command.main(["--diff", "pit:tiny", "pit:small", "--key=data."])
+  lines = capsys.readouterr().out.splitlines()
+  assert lines and all(line.startswith("data.") for line in lines)
+  with pytest.raises(SystemExit, match="--yaml prints one configuration"):
+    config_command.main(["--diff", "pit:tiny", "pit:small", "--yaml"])
+
+
+@pytest.mark.parametrize("value", ["recipe=dpo", "rl.kind=foo"])
+def test_a_kind_that_the_recipe_has_not_is_named(value):
+  with pytest.raises(SystemExit, match="kind=.*; recipe .* has "):
+    config_command.main(["pit:tiny", f"--config.{value}"])
 
 
 @pytest.mark.parametrize("named", ["pit:tiny", "configs/pit.py:tiny", "pit.py:tiny"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pit_jax import arguments
 from pit_jax.data import columns as naming
 from pit_jax.data import preferences as preference_data
 from pit_jax.data import rows as data_rows
@@ -45,11 +45,7 @@ class Preferences:
       ValueError: none can be used, the schema is not known, the columns are not there, or a file's
         name was given for rows.
     """
-    if isinstance(rows, str | os.PathLike):
-      raise ValueError(
-        f"rows={os.fspath(rows)!r} names a file, and rows are mappings; read it by "
-        f'Preferences.read("{sources.named(os.fspath(rows))}")'
-      )
+    _check_rows(rows)
     numbered = ((f"{source}, row {i}", fields) for i, fields in enumerate(rows, start=1))
     read = schemas.convert(naming.renamed(numbered, columns), schema)
     self._hold(preference_data.gather(source, read, on_bad_row="skip"))
@@ -73,6 +69,13 @@ class Preferences:
     Raises:
       ValueError: the source is not known, or none of its rows can be used.
     """
+    if not isinstance(source, str):
+      file = os.fspath(source) if isinstance(source, os.PathLike) else "my.jsonl"
+      such_as = f"jsonl:{file}"
+      raise ValueError(f"source={source!r}; give it as data.source names it, such as {such_as!r}")
+    if limit is not None:
+      arguments.whole("limit", limit, 1)
+
     read = cls.__new__(cls)
     given = {"limit": limit, "schema": schema, "columns": columns}
     read._hold(preference_data.load(source, on_bad_row="skip", **given))
@@ -86,6 +89,32 @@ class Preferences:
     return len(self.rows)
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes the rows as JSON lines, which `data.source=jsonl:PATH` reads; replaces a file."""
+    """Writes the rows as JSON lines, which `data.source=jsonl:PATH` reads; replaces a file.
+
+    Raises:
+      ValueError: there can be no such file.
+    """
+    file = arguments.output("path", arguments.place("path", path, "rows.jsonl"))
     lines = (json.dumps(data_rows.written(row), ensure_ascii=False) + "\n" for row in self.rows)
-    workdirs.write_text(pathlib.Path(path), "".join(lines))
+    workdirs.write_text(file, "".join(lines))
+
+
+def _check_rows(rows: Any) -> None:
+  """Refuses what is no list of rows, with what to give in its place.
+
+  Raises:
+    ValueError: it is none.
+  """
+  if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+    raise ValueError("rows is a table; give its rows, as by rows.to_dict('records')")
+  if isinstance(rows, Mapping):
+    keys = ", ".join(map(str, rows))[:60]
+    problem = f"rows is {type(rows).__name__} with {keys}"
+    raise ValueError(f"{problem}; give a list of rows, or one split of a data set, such as train")
+  if isinstance(rows, str | os.PathLike):
+    raise ValueError(
+      f"rows={os.fspath(rows)!r} names a file, and rows are mappings; read it by "
+      f'Preferences.read("{sources.named(os.fspath(rows))}")'
+    )
+  if isinstance(rows, bytes) or not hasattr(rows, "__iter__"):
+    raise ValueError(f"rows={rows!r}; give a list of mappings")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from pit_jax import parallel
+from pit_jax import arguments, parallel
+from pit_jax.api import asked
 from pit_jax.data import conversations, questions
 from pit_jax.exchange import export
 from pit_jax.improve import gains, improvement
 from pit_jax.rollout import inference
 from pit_jax.storage import places
 from pit_jax.types import Params
-
-# A text, or messages {"role", "content"} of which the last one is the user's.
-Prompt = str | Sequence[Mapping[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Run:
     return f"Run({self.place!r}, models={self.models})"
 
   def answer(
-    self, prompts: Sequence[Prompt], *, temperature: float | int = 1.0, seed: int = 0
+    self, prompts: Sequence[asked.Prompt], *, temperature: float | int = 1.0, seed: int = 0
   ) -> list[str]:
     """Returns the policy's answers.
 
@@ -103,12 +102,14 @@ class Run:
     Raises:
       ValueError: a prompt cannot be used, the temperature is negative, or the run has no policy.
     """
-    asked = _checked(self._policy[0], prompts)
-    return self._answer([one.prompt for one in asked], jax.random.key(seed), temperature)
+    arguments.real("temperature", temperature, 0)
+    key = jax.random.key(arguments.seed("seed", seed))
+    rows = asked.check(self._policy[0], prompts, {})
+    return self._answer([one.prompt for one in rows], key, temperature)
 
   def improve(
     self,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[asked.Prompt],
     drafts: Sequence[str | None] | None = None,
     *,
     rounds: int = 3,
@@ -128,13 +129,15 @@ class Run:
       ValueError: a prompt or a draft cannot be used, there are not as many drafts as prompts, a
         number is out of its range, or the run has no improver.
     """
-    if drafts is None:
-      drafts = [None] * len(prompts)
-    asked = _checked(self.improver.inference, prompts, {"response": drafts}, optional=True)
-    return self.improve_questions(asked, jax.random.key(seed), rounds, temperature)
+    arguments.real("temperature", temperature, 0)
+    count = arguments.whole("rounds", rounds, 1)
+    key = jax.random.key(arguments.seed("seed", seed))
+    texts = {} if drafts is None else asked.texts(draft=drafts)
+    rows = asked.check(self.improver.inference, prompts, texts, optional=True)
+    return self.improve_questions(rows, key, count, temperature)
 
   def gap(
-    self, prompts: Sequence[Prompt], responses: Sequence[str], references: Sequence[str]
+    self, prompts: Sequence[asked.Prompt], responses: Sequence[str], references: Sequence[str]
   ) -> np.ndarray:
     """Returns R_PIT(x, response, reference), how much better each response is, Float[N].
 
@@ -150,10 +153,13 @@ class Run:
       ValueError: a row cannot be used, the lengths differ, or the run has no gap reward model.
     """
     asking, gap_reward = self._gap_reward
-    asked = _checked(asking, prompts, {"response": responses, "reference": references})
-    return asking.gaps(gap_reward, [one.prompt for one in asked], list(responses), list(references))
+    texts = asked.texts(response=responses, reference=references)
+    rows = asked.check(asking, prompts, texts)
+    if not rows:
+      return np.zeros(0, np.float32)
+    return asking.gaps(gap_reward, [one.prompt for one in rows], *texts.values())
 
-  def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
+  def score(self, prompts: Sequence[asked.Prompt], responses: Sequence[str]) -> np.ndarray:
     """Returns R_P(x, response), the reward model's score, Float[N].
 
     Args:
@@ -164,8 +170,11 @@ class Run:
       ValueError: a row cannot be used, the lengths differ, or the run has no reward model.
     """
     rate = self._rate
-    asked = _checked(None, prompts, {"response": responses})
-    return rate([one.prompt for one in asked], list(responses))
+    texts = asked.texts(response=responses)
+    rows = asked.check(None, prompts, texts)
+    if not rows:
+      return np.zeros(0, np.float32)
+    return rate([one.prompt for one in rows], *texts.values())
 
   @functools.cached_property
   def improver(self) -> improvement.Improver:
@@ -210,8 +219,6 @@ class Run:
   def _answer(
     self, prompts: Sequence[conversations.Prompt], key: jax.Array, temperature: float | int
   ) -> list[str]:
-    if not temperature >= 0:
-      raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
     asking, policy = self._policy
     return asking.answer(policy, prompts, key, temperature) if prompts else []
 
@@ -263,13 +270,14 @@ def load(
   Raises:
     ValueError: there is no finished run, or an argument is not allowed.
   """
-  if batch_size < 1:
-    raise ValueError(f"batch_size={batch_size}; use 1 or more")
+  workdir = arguments.place("place", place, "runs/demo").rstrip("/")
+  arguments.whole("batch_size", batch_size, 1)
+  arguments.real("margin", margin, -math.inf, may_be_infinite=True)
   gains.check(stop_rule)
-  devices = parallel.make_mesh(tuple(mesh))
+  devices = parallel.make_mesh(asked.sizes(mesh))
   parts = parallel.parts(devices)
   # The export of a run names the run as well; every device takes as many rows.
-  workdir = os.fspath(place).rstrip("/").removesuffix(f"/{export.FOLDER}")
+  workdir = workdir.removesuffix(f"/{export.FOLDER}")
   size = -(-batch_size // parts) * parts
 
   if "://" not in workdir and not pathlib.Path(workdir).is_dir():
@@ -280,52 +288,6 @@ def load(
     models = export.names(folder)
   stop = {"margin": margin, "stop_rule": stop_rule}
   return Run(os.fspath(place), folder, models, devices, size, stop)
-
-
-def _checked(
-  asking: inference.Inference | None,
-  prompts: Sequence[Any],
-  texts: Mapping[str, Sequence[str | None]] | None = None,
-  *,
-  optional: bool = False,
-) -> list[questions.Question]:
-  """Returns the rows of a call as the models take them.
-
-  Args:
-    asking: who is asked, whose template has to be able to show the prompts; None: anything can.
-    prompts: x; what is no prompt is refused.
-    texts: name → one text per prompt.
-    optional: whether a text may be None.
-
-  Raises:
-    ValueError: a row cannot be used; the message names it by its place, counted from 0.
-  """
-  if isinstance(prompts, str):
-    raise ValueError(f"prompts={prompts!r}; give a list of prompts, such as [{prompts!r}]")
-  columns = {name: list(column) for name, column in (texts or {}).items()}
-  for name, column in columns.items():
-    if len(column) != len(prompts):
-      raise ValueError(
-        f"there are {len(prompts)} prompts and {len(column)} {name}s; give one for each"
-      )
-
-  checked = []
-  for row, prompt in enumerate(prompts):
-    if isinstance(prompt, Mapping) and "prompt" in prompt:
-      raise ValueError(
-        f"row {row}: a prompt is a text or messages, and this is a row with fields; give "
-        'prompts=[row["prompt"] for row in rows], and what else is asked for in the same way'
-      )
-    fields = {"prompt": prompt, **{name: column[row] for name, column in columns.items()}}
-    question = questions.check(fields, row, asking.check_prompt if asking else None)
-    missing = [name for name in columns if not optional and not fields[name]]
-    if question.error is None and missing:
-      question = dataclasses.replace(question, error=f"the {missing[0]} is empty")
-    if question.error is not None:
-      raise ValueError(f"row {row}: {question.error}")
-    checked.append(question)
-
-  return checked
 
 
 def _improved(made: improvement.Rounds, row: int) -> Improved:

@@ -3,7 +3,7 @@
   pit config pit:tiny                         all keys
   pit config pit:tiny --key=rl.               those that begin so
   pit config pit:tiny --values=mine.yaml --config.rl.steps=9     with values of your own
-  pit config --diff pit:tiny pit:1b           what differs between two
+  pit config --diff pit:tiny pit:1b           what differs between two, with --key too
   pit config pit:tiny --yaml > mine.yaml      as a file for --values
 
 A configuration is NAME:SIZE of one that the library has, or FILE.py:SIZE.
@@ -22,14 +22,16 @@ def main(arguments: Sequence[str]) -> None:
 
   from pit_jax.tools import keys
 
+  names = options.diff or [options.name]
+  described = [keys.described(name, values) for name in names]
+  chosen = [[key for key in one if key.key.startswith(options.key)] for one in described]
+  if not any(chosen):
+    raise ValueError(f"--key={options.key}: no key of {' and '.join(names)} begins so")
+
   if options.diff:
-    print(keys.difference(*(keys.described(name, values) for name in options.diff)))
-    return
-  described = keys.described(options.name, values)
-  chosen = [key for key in described if key.key.startswith(options.key)]
-  if not chosen:
-    raise ValueError(f"--key={options.key}: no key of {options.name} begins so")
-  print(keys.as_yaml(chosen) if options.yaml else keys.listing(chosen))
+    print(keys.difference(*chosen))
+  else:
+    print(keys.as_yaml(*chosen) if options.yaml else keys.listing(*chosen))
 
 
 def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -43,4 +45,6 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   options, values = parser.parse_known_args(arguments)
   if (options.name is None) == (options.diff is None):
     parser.error("name one configuration, or two with --diff")
+  if options.diff and options.yaml:
+    parser.error("--yaml prints one configuration, and --diff names two; leave one of them out")
   return options, values

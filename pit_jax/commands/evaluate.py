@@ -49,7 +49,8 @@ def main(arguments: Sequence[str]) -> None:
       return
     if values:
       raise ValueError(f"{' '.join(values)}: --export_preferences takes the run as it is")
-    output = places.local("--export_preferences", options.export_preferences)
+    option = "--export_preferences"
+    output = arguments.output(option, places.local(option, options.export_preferences))
     more = (options.export_folds, options.minimum_margin, options.with_data)
     finished.export_preferences(workdir, output, *more)
 

@@ -6,6 +6,7 @@ import re
 import markupsafe
 
 ALIKE = 0.5  # share of words, of 1
+LONG = 500  # words and spaces, from which on frequent ones are no landmarks: it takes squares else
 
 
 def mark(before: str, after: str) -> markupsafe.Markup:
@@ -16,8 +17,7 @@ def mark(before: str, after: str) -> markupsafe.Markup:
   """
   old, new = (re.findall(r"\s+|\S+", text) for text in (before, after))
   parts: list[list] = []  # each [what both have | None, old, new]
-  # By itself difflib passes over the frequent words of long texts (autojunk).
-  codes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+  codes = _compared(old, new).get_opcodes()
 
   for place, (kind, i, j, k, m) in enumerate(codes):
     gone = "".join(old[i:j])
@@ -37,7 +37,12 @@ def mark(before: str, after: str) -> markupsafe.Markup:
 def alike(before: str, after: str) -> bool:
   """Returns whether two texts share most of their words, so that what differs is worth marking."""
   words = (before.split(), after.split())
-  return difflib.SequenceMatcher(None, *words, autojunk=False).ratio() >= ALIKE
+  return _compared(*words).ratio() >= ALIKE
+
+
+def _compared(old: list[str], new: list[str]) -> difflib.SequenceMatcher:
+  # By itself difflib passes over the frequent words of texts from 200 on (autojunk).
+  return difflib.SequenceMatcher(None, old, new, autojunk=max(len(old), len(new)) > LONG)
 
 
 def _marked(is_shared: bool, gone: str, came: str) -> markupsafe.Markup:

@@ -40,13 +40,11 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   """
   wrong = [*outside(config, RECORDS), *_folds(config), *_evaluation(config.evaluation)]
   wrong += outside(config.model, MODEL, "model.")
+  wrong += unknown_kinds(config, method)
   for name in kinds.sections(config):
     section = config[name]
     if kind := method.kinds.get(section.kind):
       wrong += [*outside(section, kind.allowed, f"{name}."), *kind.problems(name, section)]
-    else:
-      known = ", ".join(method.kinds)
-      wrong.append(f"{name}.kind={section.kind!r}; recipe {method.name} has {known}")
 
   if config.profile.stage and not 1 <= config.profile.first <= config.profile.last:
     wrong.append(
@@ -57,6 +55,14 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   # Stages want sections in order, and what the recipe says wants stages.
   if wrong := wrong or [*_stages(config, method)] or [*method.problems(config)]:
     raise ValueError("; ".join(wrong))
+
+
+def unknown_kinds(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator[str]:
+  """Yields the sections whose kinds the recipe does not have, and those that it has."""
+  known = ", ".join(method.kinds)
+  for name in kinds.sections(config):
+    if (kind := config[name].kind) not in method.kinds:
+      yield f"{name}.kind={kind!r}; recipe {method.name} has {known}"
 
 
 def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator[str]:

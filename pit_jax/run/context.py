@@ -191,7 +191,7 @@ def build(
 
   # Known before the data is loaded: a prompt that R_P cannot be shown is a bad row.
   others = (*published_models.find(config, platform), origin.language_judge(config, platform))
-  data = run_rows.load(config, functools.partial(forms.check, form, words, others[0]))
+  data = run_rows.load(config, workdir, functools.partial(forms.check, form, words, others[0]))
   folds = preferences.Division.of(c).divide(data.rows)
   settings = encode.Settings(
     tokenizer=words or forms.learnt(config, folds, workdir, new),

@@ -10,6 +10,7 @@ import ml_collections
 from pit_jax.data import conversations, encode, preferences, suspects, tables, text
 from pit_jax.storage import places
 
+BELOW = "workdir:"  # a data source: JSON lines, by their path below the workdir of the run
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,11 +50,18 @@ class Rows:
 
 
 def load(
-  config: ml_collections.ConfigDict, check: Callable[[conversations.Prompt], None]
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  check: Callable[[conversations.Prompt], None],
 ) -> preferences.PreferenceSet:
   """Loads the preferences; `check` refuses prompts that the models cannot be shown."""
+  # By its place below the workdir, which may be moved.
+  source = config.data.source
+  if source.startswith(BELOW):
+    source = f"jsonl:{workdir / source.removeprefix(BELOW)}"
+
   return preferences.load(
-    config.data.source,
+    source,
     on_bad_row=config.data.on_bad_row,
     limit=config.data.rows,
     seed=config.seed,

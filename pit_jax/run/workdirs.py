@@ -22,6 +22,7 @@ CHANGEABLE = (
   "log_every_rl", "mesh", "model.attention", "model.offload", "profile", "recorder", "save_every",
   "save_every_rl", "wandb",
 )  # fmt: skip
+CONFIG = "config.json"  # below a workdir: the configuration of its run
 NO_CACHE = "none"  # of compilation.cache
 SHOWN = 5  # values in which configurations differ
 

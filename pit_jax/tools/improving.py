@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from pit_jax import lfs
+from pit_jax import arguments, lfs
 from pit_jax.api import runs
 from pit_jax.data import files, questions, schemas, values
 from pit_jax.improve import improvement
@@ -40,6 +40,9 @@ class Asking:
   rounds: int = 3
   temperature: float = 1.0
   seed: int = 0
+
+  def __post_init__(self):
+    arguments.seed("seed", self.seed)
 
 
 @dataclasses.dataclass

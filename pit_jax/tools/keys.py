@@ -112,9 +112,11 @@ def allowed(config: ml_collections.ConfigDict) -> dict[str, str]:
   """Returns key → what it may be, in words, of the keys that are refused by bounds or by a list.
 
   Raises:
-    ValueError: there is no such recipe as the configuration names.
+    ValueError: there is no such recipe as the configuration names, or it has no such kind.
   """
   method = recipe.of(config)
+  if wrong := [*checks.unknown_kinds(config, method)]:
+    raise ValueError("; ".join(wrong))
   ranges = {key: f"one of {', '.join(names)}" for key, names in ONE_OF.items()}
   bounds = {"": checks.RECORDS, "model.": checks.MODEL, "data.": checks.FOLDS}
   bounds["evaluation."] = checks.EVALUATION
