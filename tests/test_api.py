@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tiny_models
 import tiny_run
 
 import pit_jax
+from pit_jax import hosts
 from pit_jax.api import runs
 from pit_jax.exchange import export
 from pit_jax.recipes import running
@@ -317,10 +319,14 @@ def test_a_refused_call_leaves_the_workdir_free_and_a_foreign_run_as_it_is(tmp_p
 
 
 @pytest.mark.slow
-def test_a_program_trains_on_its_own_rows_and_goes_on(tmp_path):
+def test_a_program_trains_on_its_own_rows_and_goes_on(tmp_path, monkeypatch):
+  monkeypatch.delenv("LIBTPU_INIT_ARGS", raising=False)
   config = tiny_run.config("reward")
   rows = pit_jax.Preferences(ROWS)
   run = pit_jax.train(config, tmp_path / "run", preferences=rows)
+  # As by the command, whose kept programs would not be found without.
+  said = os.environ["LIBTPU_INIT_ARGS"]
+  assert all(f"--{name}={value}" in said for name, value in hosts.TPU_OPTIONS.items())
   assert "reward" in run.models
   assert np.isfinite(run.score(["question 1 ?"], ["a good answer 1"])).all()
 
