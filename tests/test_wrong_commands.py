@@ -144,7 +144,7 @@ WRONG = {
   "config --diff pit:tiny": "expected 2 arguments",
   "config pit:tiny --config.rl.stepz=3": "'rl.stepz' is no key",
   f"train {TINY} {OUT} --values={{tmp}}/none.yaml": "none.yaml: No such file",
-  f"train {TINY} {OUT} --values={{tmp}}/empty.jsonl": "empty.jsonl holds NoneType; give keys with",
+  f"train {TINY} {OUT} --values={{tmp}}/empty.jsonl": "empty.jsonl holds nothing; give keys with",
   "plan --config=configs/none.py --topology=v5e:2x2": "there is no file configs/none.py",
   f"sweep {TINY} --workdir={{tmp}}/s": "required: --sweep",
   f"sweep {TINY} --workdir={{tmp}}/s --sweep=none.py": "none.py holds no sweep",
