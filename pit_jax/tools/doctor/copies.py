@@ -177,8 +177,8 @@ def leakage(
 
 BY_CLUSTER = (
   "Train with data.fold_by=cluster, which keeps prompts that are nearly the same, and the turns of "
-  "one conversation, in one fold; --fold_by=cluster examines what that leaves. Else remove one side "
-  "of each."
+  "one conversation, in one fold; --fold_by=cluster examines what that leaves. Else remove one "
+  "side of each."
 )
 NOTE = (
   "Near-copies are prompts nearly the same as one that is trained on, conversations those that "

@@ -1,7 +1,6 @@
 """What an examination finds: a sentence, what to do about it, figures, and where to look."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
 from pit_jax.report import cells
@@ -86,7 +85,9 @@ def shorten_beside(texts: Sequence[str], length: int = 160) -> list[str]:
   begins shortly before it.
   """
   lines = [" ".join(text.split()) for text in texts]
-  same = len(os.path.commonprefix(lines))
+  # What the first and the last one in order have in common, all of them have.
+  signs = list(zip(min(lines), max(lines), strict=False))
+  same = next((at for at, (one, other) in enumerate(signs) if one != other), len(signs))
   if same < length // 4 or len({*lines}) == 1:
     return [shorten(line, length) for line in lines]
 
