@@ -318,7 +318,39 @@ def test_typed_in_answers_are_improved_until_the_stop_rule(start, script, monkey
     ["2", "+0.250", "the", "word''"],
     ["3", "-0.500", "the", "word'''"],
   ]
-  assert "stopped at round 3: no better than round 2, which is kept" in shown
+  assert "\nkept: version 2; version 3 is not better by more than 0\n" in shown
+
+
+def test_a_typed_draft_without_a_better_version_is_kept(start, script, monkeypatch, capsys):
+  script(0.25, 0.125)
+  shown = converse(start, monkeypatch, capsys, "what ?\nthe word\n\n")
+  assert "\nkept: version 0 (the draft); version 1 is not better by more than 0\n" in shown
+
+
+TALK = [{"role": "user", "content": "what ?"}, {"role": "assistant", "content": "the word"}]
+TALK += [{"role": "user", "content": "this ?"}]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_conversation_is_pasted_as_json(start, script, monkeypatch, capsys, indent):
+  script(1.0, 2.0)
+  asked = []
+  check = questions.check
+  note = lambda fields, *rest: asked.append(fields["prompt"]) or check(fields, *rest)  # noqa: E731
+  monkeypatch.setattr(questions, "check", note)
+  typed = f"{json.dumps(TALK, indent=indent)}\nthe word\n\n"
+  shown = converse(start, monkeypatch, capsys, typed, "--rounds=1")
+  assert asked == [TALK] and "read as a conversation, messages: 3\n" in shown
+  assert "kept: version 1; --rounds=1 are made" in shown
+
+
+def test_json_that_is_no_conversation_is_said_to_be_a_text(start, script, monkeypatch, capsys):
+  script(1.0, 2.0)
+  typed = f"{json.dumps(TALK)[:-1]}\nthe word\n\n"
+  shown = converse(start, monkeypatch, capsys, typed, "--rounds=1")
+  assert "read as a text: it is no JSON list of messages {role, content}\n" in shown
+  shown = converse(start, monkeypatch, capsys, "[this] what ?\nthe word\n\n", "--rounds=1")
+  assert "read as" not in shown
 
 
 def test_without_a_draft_the_policy_writes_one(start, models, script, monkeypatch, capsys):
@@ -330,4 +362,5 @@ def test_without_a_draft_the_policy_writes_one(start, models, script, monkeypatc
   assert f"  0           {answer}\n" in shown and f"  1    +0.750  {answer}'\n" in shown
   assert "error: invalid UTF-8" in shown
   assert "  2    +0.750  no''\n" in shown
-  assert shown.count("kept round 2, the last") == 2
+  ended = "kept: version 2; --rounds=2 are made, each better by more than 0\n"
+  assert shown.count(ended) == 2

@@ -36,6 +36,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   first = terminal.Parser(add_help=False)
   first.add_argument("--config")
   first.add_argument("--source")
+  first.add_argument("--tokenizer")
   named, others = first.parse_known_args(arguments)
   values = [
     word for word in others if word.startswith((configurations.PREFIX, configurations.VALUES))
@@ -48,25 +49,29 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   if named.source is not None:
     with config.unlocked():  # which base a run starts from may depend on it
       config.data.source = named.source
-  parser = _parser(config, named.config is not None)
+  parser = _parser(config, named.config is not None, named.tokenizer)
   options = parser.parse_args([word for word in arguments if word not in values])
   options.config = config
   options.is_configured = named.config is not None
   return options
 
 
-def _parser(config: ml_collections.ConfigDict, is_configured: bool) -> terminal.Parser:
-  """Returns the parser of the command's own flags, whose defaults are a configuration's values."""
+def _parser(
+  config: ml_collections.ConfigDict, is_configured: bool, tokenizer: str | None
+) -> terminal.Parser:
+  """Returns the parser of the command's own flags, whose defaults are a configuration's values.
+
+  A tokenizer that is given stands for that of the configuration's base, which need not be there.
+  """
   data = config.data
-  tokenizer = None
   chat_kind = "auto"
   rows = None
   if is_configured:
     from pit_jax.run import origin  # with all of JAX, which takes seconds
 
     # A base model brings its tokenizer, and a chat template that the run may take.
-    base = origin.directory(config)
-    tokenizer = str(base or data.tokenizer) or None
+    base = origin.named(config) if tokenizer else origin.directory(config)
+    tokenizer = tokenizer or str(base or data.tokenizer) or None
     rows = data.rows
     chat_kind = "plain" if data.chat == "auto" and base is None else data.chat
   parser = terminal.Parser(__doc__)

@@ -15,7 +15,9 @@ A row {prompt, response?}, the prompt a text or a list of messages {role, conten
 A row that cannot be used comes back with `line` and `error`, and the others go on. The end says how
 many drafts the policy wrote, and which fields of those rows are not read. Input may be gzipped; an
 output named .gz is; - is the standard input or output. The output gets its name when it is
-complete. Without --input, prompts are typed. Scores of answers: `pit_jax.load(...).score(...)`.
+complete. Without --input, prompts are typed, or a conversation is pasted as a JSON list of its
+messages; the end of each says which version is kept, and why no more follow.
+Scores of answers: `pit_jax.load(...).score(...)`.
 """
 
 import argparse

@@ -158,7 +158,7 @@ def read_parquet(path: str) -> Iterator[Row]:
 
   number = 0
   try:
-    with pyarrow.parquet.ParquetFile(_existing(path)) as file:
+    with pyarrow.parquet.ParquetFile(existing(path)) as file:
       for piece in file.iter_batches(batch_size=1024):
         for fields in _table_rows(piece):
           yield f"{path}, row {number}", fields
@@ -180,7 +180,7 @@ def _table_rows(piece: Any) -> Iterator[Any]:
 @contextlib.contextmanager
 def _open(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
   """Opens a file for reading bytes, decompressed when it begins as gzip files do."""
-  with _existing(path).open("rb") as file:
+  with existing(path).open("rb") as file:
     is_gzip = file.read(len(GZIP)) == GZIP
   with gzip.open(path, "rb") if is_gzip else open(path, "rb") as file:
     first = file.peek(2)[:2]
@@ -192,7 +192,7 @@ def _open(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     yield file
 
 
-def _existing(path: str) -> pathlib.Path:
+def existing(path: str) -> pathlib.Path:
   """Returns the path of a file; raises a ValueError for none, or one Git LFS has not fetched."""
   if not pathlib.Path(path).is_file():
     raise ValueError(f"no file {path} (working directory {os.getcwd()}); check the data source")

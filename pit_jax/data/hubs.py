@@ -35,7 +35,7 @@ def read_hugging_face(argument: str, is_streamed: bool = False) -> Iterator[file
   path = pathlib.Path(name)
   if path.is_file() and files.suffix(path) in files.SUFFIXES and split == "train":
     return files.SUFFIXES[files.suffix(path)](name)
-  _check_path(name)
+  check(argument)
   if path.is_dir():
     lfs.check(*(file for file in path.rglob("*") if files.suffix(file) in files.SUFFIXES))
   is_saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
@@ -59,7 +59,7 @@ def read_tensorflow(argument: str) -> Iterator[files.Row]:
   import tensorflow_datasets as tfds
 
   name, split = _split_name(argument)
-  _check_path(name)
+  check(argument)
   with _one_line(f"tfds:{argument}"):
     if pathlib.Path(name).is_dir():
       table = tfds.builder_from_directory(name).as_data_source(split)
@@ -75,8 +75,9 @@ def _rows_of(table: Any, place: str) -> Iterator[files.Row]:
       yield f"{place}, row {i}", fields
 
 
-def _check_path(name: str) -> None:
-  """Refuses what can only be a path, where there is nothing: no hub need be asked for it."""
+def check(argument: str) -> None:
+  """Refuses NAME[:split] that can only be a path, where there is nothing: no hub need be asked."""
+  name, _ = _split_name(argument)
   path = pathlib.Path(name)
   is_path = name.startswith(("/", ".", "~")) or files.suffix(path) in files.SUFFIXES
   # Where OWNER/NAME is a folder, CONFIG is below it; the library would read the whole folder.

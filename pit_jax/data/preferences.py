@@ -46,6 +46,15 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
+class Skipped:
+  """A row that could not be used."""
+
+  place: str  # file and line, or row
+  reason: str  # under which such rows are counted
+  message: str  # the reason, and what exactly is wrong
+
+
+@dataclasses.dataclass(frozen=True)
 class PreferenceSet:
   """The usable rows of a source."""
 
@@ -57,6 +66,7 @@ class PreferenceSet:
   notes: dict[str, int] = dataclasses.field(default_factory=dict)
   # The schemas that usable rows were read by → of how many.
   schemas: dict[str, int] = dataclasses.field(default_factory=dict)
+  unusable: tuple[Skipped, ...] = ()  # every row that `skipped` counts, in the source's order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +239,7 @@ def gather(
   """
   _check_arguments(on_bad_row, against_scores, limit)
   usable = []
-  skipped = collections.Counter()
+  unusable = []
   notes = collections.Counter()
   read_by = collections.Counter()
   first: dict[str, str] = {}
@@ -254,15 +264,16 @@ def gather(
           f"{place}: {error}. Correct the row, or leave bad rows out with data.on_bad_row=skip"
         ) from error
 
-      skipped[error.reason] += 1
+      unusable.append(Skipped(place, error.reason, str(error)))
       first.setdefault(error.reason, f"{place}: {error}")
 
     if limit is not None and len(usable) == limit:
       break
 
+  skipped = dict(collections.Counter(row.reason for row in unusable))
   _report(source, len(usable), skipped, notes, first)
-  counts = (dict(notes), dict(read_by))
-  return PreferenceSet(tuple(usable), dict(skipped), source, fingerprint(usable), *counts)
+  told = (dict(notes), dict(read_by), tuple(unusable))
+  return PreferenceSet(tuple(usable), skipped, source, fingerprint(usable), *told)
 
 
 def _check_arguments(on_bad_row: str, against_scores: str, limit: int | None) -> None:

@@ -10,6 +10,8 @@ from pit_jax.data import columns as naming
 from pit_jax.data import files, hubs, schemas
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[1] / "assets" / "example.jsonl"
+OWN = ("synthetic", "example")
+HUBS = ("hf", "tfds")
 KINDS = (
   "synthetic, example, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, hf:NAME[:split] or "
   "tfds:NAME[:split]"
@@ -47,21 +49,32 @@ def read(
 
 def _rows(source: str, limit: int | None, seed: int, is_streamed: bool) -> Iterable[files.Row]:
   """Returns the rows of a source as they are; arguments and errors as for `read`."""
+  check(source)
   kind, _, argument = source.partition(":")
-  if kind == "synthetic" and not argument:
+  if kind == "synthetic":
     return _synthetic(limit, seed)
-  if kind == "example" and not argument:
+  if kind == "example":
     return files.read_jsonl(str(EXAMPLE))
-  if kind == "hf" and argument:
+  if kind == "hf":
     return hubs.read_hugging_face(argument, is_streamed)
-  if kind == "tfds" and argument:
+  if kind == "tfds":
     return hubs.read_tensorflow(argument)
-  if kind in files.READERS and argument:
-    return files.READERS[kind](argument)
+  return files.READERS[kind](argument)
 
-  if pathlib.Path(source).is_file():
+
+def check(source: str) -> None:
+  """Raises a ValueError where there is no such source, or its file is missing; reads nothing."""
+  kind, _, argument = source.partition(":")
+  if kind in OWN and not argument:
+    return
+  if kind in files.READERS and argument:
+    files.existing(argument)
+  elif kind in HUBS and argument:
+    hubs.check(argument)
+  elif pathlib.Path(source).is_file():
     raise ValueError(f"data source {source!r} is a file without its kind; use {named(source)}")
-  raise ValueError(f"data source {source!r} is not known; use {KINDS}")
+  else:
+    raise ValueError(f"data source {source!r} is not known; use {KINDS}")
 
 
 def named(path: str) -> str:

@@ -7,6 +7,8 @@ import re
 from typing import Any
 
 ADAPTER = "adapter_config.json"  # a directory with such a file is what PEFT puts on a base
+BASE = "model.base"  # the key of what a run starts from
+OWN = "models/"  # where the shipped configurations look for models: no owner on the hub
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/NAME
 
 
@@ -26,6 +28,10 @@ def check(key: str, named: str | os.PathLike) -> None:
     todo = (
       f"is a GGUF file: pit convert import --source={name} --output={target}, then {key}={target}"
     )
+  elif (
+    key == BASE and not place.exists() and (name.startswith(OWN) or not HUB_NAME.fullmatch(name))
+  ):
+    todo = f"is no directory; set --config.{key}=DIRECTORY (`pit convert import` writes one)"
   elif HUB_NAME.fullmatch(name) and not place.exists():
     target = f"models/{place.name.lower()}"
     todo = (

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 
 from pit_jax import hosts, parallel, progress
-from pit_jax.data import encode, preferences
+from pit_jax.data import encode, preferences, sources
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.run import abstract, checks, forms, kinds, memory, origin, published_models, workdirs
@@ -185,6 +185,7 @@ def build(
   # Before anything is loaded: a wrong value is told in seconds, not after the data.
   checks.values(config, recipe)
   c = config.data
+  sources.check(c.source)
   base_directory = origin.directory(config)
   form, words = forms.choose(config, base_directory)
   platform = jax.devices()[0].platform

@@ -34,14 +34,19 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
   Raises:
     ValueError: there is no such directory.
   """
-  named = config.model.base
-  # The embedded task has a base of its own, which knows its words and nothing else.
-  if named == "auto":
-    named = "embedded" if config.data.source == "synthetic" else "none"
-  if named not in ("embedded", "none"):
-    directories.check("model.base", named)
+  found = named(config)
+  if found not in (None, EMBEDDED):
+    directories.check("model.base", config.model.base)
+  return found
 
-  return {"embedded": EMBEDDED, "none": None}.get(named, pathlib.Path(named))
+
+def named(config: ml_collections.ConfigDict) -> pathlib.Path | None:
+  """Returns what `directory` does, whether there is such a directory or not."""
+  name = config.model.base
+  # The embedded task has a base of its own, which knows its words and nothing else.
+  if name == "auto":
+    name = "embedded" if config.data.source == "synthetic" else "none"
+  return {"embedded": EMBEDDED, "none": None}.get(name, pathlib.Path(name))
 
 
 def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:

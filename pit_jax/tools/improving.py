@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ import jax
 
 from pit_jax import arguments, lfs
 from pit_jax.api import runs
-from pit_jax.data import files, questions, schemas, values
+from pit_jax.data import files, questions, readings, schemas, values
 from pit_jax.improve import improvement
 
 # Fields that an output row has beside its own.
@@ -24,6 +25,9 @@ RESULT = ("improved", "rounds", "stopped", "drafted_by", "is_cut")
 FAILURE = ("line", "error")  # or those that one has which could not be used
 TABLES = (".csv", ".tsv", ".parquet", ".xlsx")  # suffixes of what an output is not
 READ = ("prompt", "response", *schemas.SYSTEM)  # fields of an input row that are read
+# How JSON begins, and its first line where it is written on several.
+JSON = re.compile(r'\[\s*\{|\{\s*"')
+OPENED = ("[", "{", "[{")
 BATCHES = 8  # per chunk: rows that the stop rule has ended leave room for others of their chunk
 
 
@@ -235,18 +239,38 @@ def _own(fields: dict[str, Any]) -> dict[str, Any]:
 
 def converse(run: runs.Run, asking: Asking) -> None:
   """Improves what is typed in until an empty line or the end of the input."""
-  print("A prompt, then a draft to improve; without a draft the policy writes it. Enter ends.")
+  print(
+    "A prompt, which may be a conversation: its messages {role, content} as a JSON list. Then a "
+    "draft to improve; without one the policy writes it. Enter ends.\nShown of a version: its "
+    "number, by how much the stop rule finds it better than the one before it, and its text."
+  )
   root = jax.random.key(asking.seed)
   for index in itertools.count():
-    prompt = _ask("\nprompt> ")
+    prompt = _ask_prompt()
     if not prompt:
       return
     draft = _ask("draft>  ") or None
-    question = questions.check({"prompt": prompt, "response": draft}, number=index + 1)
+    fields = {"prompt": prompt, "response": draft}
+    question = questions.check(fields, index + 1, run.improver.inference.check_prompt)
     if question.error is not None:
       print(f"error: {question.error}")
       continue
     _show(run, question, jax.random.fold_in(root, index), asking)
+
+
+def _ask_prompt() -> str | list[dict[str, Any]]:
+  """Returns the prompt that is typed; a conversation in JSON may be pasted on several lines."""
+  text = _ask("\nprompt> ")
+  if text in OPENED:
+    while readings.messages(text) is None and (line := _ask("")):
+      text += f"\n{line}"
+
+  messages = readings.messages(text)
+  if messages is not None:
+    print(f"read as a conversation, messages: {len(messages)}")
+  elif JSON.match(text):
+    print("read as a text: it is no JSON list of messages {role, content}")
+  return messages or text
 
 
 def _ask(words: str) -> str:
@@ -259,7 +283,8 @@ def _ask(words: str) -> str:
 
 
 def _show(run: runs.Run, question: questions.Question, key: jax.Array, asking: Asking) -> None:
-  """Prints every version as soon as it is made, and where the stop rule ends."""
+  """Prints every version as soon as it is made, then which one is kept, and why no more follow."""
+  margin = run.improver.margin
   (answer,) = run.drafts([question], key, asking.temperature)
   print(f"  0           {answer}")
   for k in range(1, asking.rounds + 1):
@@ -272,9 +297,11 @@ def _show(run: runs.Run, question: questions.Question, key: jax.Array, asking: A
     )
     print(f"  {k}  {gap:+8.3f}  {version}", flush=True)
 
-    if not gap > run.improver.margin:
-      print(f"stopped at round {k}: no better than round {k - 1}, which is kept")
+    if not gap > margin:
+      draft = " (the draft)" if k == 1 else ""
+      print(f"kept: version {k - 1}{draft}; version {k} is not better by more than {margin:g}")
       return
     answer = version
 
-  print(f"kept round {asking.rounds}, the last")
+  rounds = asking.rounds
+  print(f"kept: version {rounds}; --rounds={rounds} are made, each better by more than {margin:g}")

@@ -17,6 +17,7 @@ class Cases:
 
   rows: tuple[rows.Preference, ...]  # what can be trained on
   skipped: dict[str, int]  # how many rows cannot, by reason
+  unusable: tuple[preferences.Skipped, ...]  # these rows
   prompts: tuple[str, ...]  # the different ones as plain text, in the order of appearance
   prompt: Int[np.ndarray, " rows"]  # of each row the number of its prompt
   first: Int[np.ndarray, " prompts"]  # of each prompt the first row with it
@@ -43,11 +44,11 @@ class Cases:
   def answers(self, row: int | np.integer) -> str:
     """Returns the two responses of a row, the chosen one first, shortened."""
     pair = self.rows[row]
-    return " | ".join(findings.shorten(text, 60) for text in (pair.chosen, pair.rejected))
+    return " | ".join(findings.shorten_beside((pair.chosen, pair.rejected), 60))
 
   def beside(self, prompts: Sequence[int | np.integer] | np.ndarray) -> findings.Example:
     """Shows prompts side by side, each behind the name of its part where there are folds."""
-    texts = [findings.shorten(self.prompts[prompt], 90) for prompt in prompts]
+    texts = findings.shorten_beside([self.prompts[prompt] for prompt in prompts], 90)
     if self.part is not None:
       names = [self.names[part].replace("_", " ") for part in self.part[prompts]]
       texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
@@ -70,7 +71,8 @@ def gather(loaded: preferences.PreferenceSet, division: preferences.Division) ->
     divided = ((), None, str(error))
 
   by_row = (prompt, first, chosen, rejected)
-  return Cases(loaded.rows, loaded.skipped, tuple(numbers), *by_row, *divided)
+  unusable = (loaded.skipped, loaded.unusable)
+  return Cases(loaded.rows, *unusable, tuple(numbers), *by_row, *divided)
 
 
 def _parts(numbers: dict[str, int], folds: preferences.Folds) -> np.ndarray:

@@ -87,7 +87,7 @@ def near_duplicates(examined: cases.Cases, alike: similar.Groups) -> findings.Fi
 
 
 def _alike(examined: cases.Cases, one: int, other: int, similarity: float) -> findings.Example:
-  texts = [findings.shorten(examined.prompts[prompt], 90) for prompt in (one, other)]
+  texts = findings.shorten_beside([examined.prompts[prompt] for prompt in (one, other)], 90)
   places = examined.places(*examined.first[[one, other]])
   return findings.Example(places, f"{similarity:.2f}: {texts[0]} | {texts[1]}")
 
@@ -113,11 +113,14 @@ def conversations_of(examined: cases.Cases) -> Int[np.ndarray, " prompts"]:
   return similar.linked(len(examined.prompts), np.array(links, int).reshape(-1, 2))
 
 
-def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> findings.Finding:
+def leakage(
+  examined: cases.Cases, alike: similar.Groups, talks: np.ndarray, fold_by: str
+) -> findings.Finding:
   """Finds leakage: prompts of held-out and validation parts whose like is in training parts.
 
   Folds are made from the exact text of a prompt, or of the user's first message: a near-copy may
   land anywhere, and so may a conversation that begins with something else than another's question.
+  `fold_by` is that of the division.
   """
   title = "Leakage between folds"
   if examined.part is None:
@@ -160,7 +163,7 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
     title,
     max(shares.values(), default=0.0),
     f"Prompts whose like was trained on: {listed}.",
-    "Remove one side of each, or give related prompts the same text: the fold depends on it.",
+    "Remove one side of each." if fold_by == "cluster" else BY_CLUSTER,
     tuple(
       findings.Figure(f"{part}: prompts seen in training", seen, "share")
       for part, seen in shares.items()
@@ -172,6 +175,11 @@ def leakage(examined: cases.Cases, alike: similar.Groups, talks: np.ndarray) -> 
   )
 
 
+BY_CLUSTER = (
+  "Train with data.fold_by=cluster, which keeps prompts that are nearly the same, and the turns of "
+  "one conversation, in one fold; --fold_by=cluster examines what that leaves. Else remove one "
+  "side of each."
+)
 NOTE = (
   "Near-copies are prompts nearly the same as one that is trained on, conversations those that "
   "share their beginning with one; answers are prompts with a response that was trained on under "

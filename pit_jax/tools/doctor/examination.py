@@ -35,6 +35,7 @@ class Examination:
   measured: lengths.Lengths  # for the figures
   by_ratio: dict[str, estimates.Estimate]  # see `biases.by_ratio`; for the figures
   limits: tuple[int, int]  # max_prompt_length and max_response_length, in tokens
+  unusable: tuple[preferences.Skipped, ...]  # every row that could not be used
 
 
 def examine(
@@ -70,7 +71,7 @@ def examine(
     copies.duplicates(examined),
     copies.near_duplicates(examined, alike),
     beginnings.shared(examined, talks),
-    copies.leakage(examined, alike, talks),
+    copies.leakage(examined, alike, talks, division.fold_by),
     suspicions.disguised(examined, settings.tokenizer),
     labels.scored(examined),
     labels.contradictions(examined, judged, circles),
@@ -83,4 +84,4 @@ def examine(
   by_ratio = biases.by_ratio(examined, measured)
   limits = (settings.max_prompt_length, settings.max_response_length)
   given = (loaded.source, len(loaded.rows), tokenizer, division)
-  return Examination(*given, outcomes, measured, by_ratio, limits)
+  return Examination(*given, outcomes, measured, by_ratio, limits, loaded.unusable)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import rich.console
 
-from pit_jax.data import chat, conversations, encode, preferences, template, text
+from pit_jax.data import chat, conversations, encode, preferences, sources, template, text
 from pit_jax.tools.doctor import examination, rendering
 
 WIDTH = 100  # characters per line, at most
@@ -54,6 +54,7 @@ def _quietly() -> Iterator[None]:
 def examine(options: argparse.Namespace) -> examination.Examination:
   """Loads the rows, as training does, and examines them."""
   data = options.config.data
+  sources.check(options.source)  # a tokenizer takes seconds to load
   form, words = _form(options)
   loaded = preferences.load(
     options.source,

@@ -78,6 +78,33 @@ def shorten(text: str, length: int = 160) -> str:
   return line if len(line) <= length else f"{line[:half].rstrip()} … {line[-half:].lstrip()}"
 
 
+def shorten_beside(texts: Sequence[str], length: int = 160) -> list[str]:
+  """Returns texts that stand beside each other, each as by `shorten`, so that they are told apart.
+
+  Where that would leave out the first place in which they differ, what is shown of a longer one
+  begins shortly before it.
+  """
+  lines = [" ".join(text.split()) for text in texts]
+  # What the first and the last one in order have in common, all of them have.
+  signs = list(zip(min(lines), max(lines), strict=False))
+  same = next((at for at, (one, other) in enumerate(signs) if one != other), len(signs))
+  if same < length // 4 or len({*lines}) == 1:
+    return [shorten(line, length) for line in lines]
+
+  begin = same - length // 4
+  begin = lines[0].rfind(" ", 0, begin) + 1 or begin  # whole words, where there are any
+  return [_from(line, begin, length) for line in lines]
+
+
+def _from(line: str, begin: int, length: int) -> str:
+  """Returns what stands in a line from a place on, or all of a line that is not too long."""
+  if len(line) <= length:
+    return line
+  shown = line[begin : begin + length]
+  end = " …" if begin + length < len(line) else ""
+  return f"{'… ' if begin else ''}{shown.rstrip()}{end}"
+
+
 def count(number: float | int, noun: str) -> str:
   """Returns "1 row", "2,000 rows"; the plural is regular unless the noun gives both ("is/are")."""
   one, _, several = noun.partition("/")

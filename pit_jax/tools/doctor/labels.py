@@ -118,7 +118,7 @@ def _circle(examined: cases.Cases, circle: tuple[int, ...]) -> findings.Example:
     np.flatnonzero((examined.chosen == winner) & (examined.rejected == loser))[0]
     for winner, loser in zip(circle, (*circle[1:], circle[0]), strict=True)
   ]
-  texts = [findings.shorten(examined.rows[row].chosen, 50) for row in rows]
+  texts = findings.shorten_beside([examined.rows[row].chosen for row in rows], 50)
   sentence = f"{examined.asked(rows[0])} – {' > '.join([*texts, texts[0]])}"
   return findings.Example(examined.places(*rows), sentence)
 

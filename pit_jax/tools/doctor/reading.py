@@ -33,7 +33,7 @@ def _said(counted: tuple[str, int]) -> str:
 
 def _shown(row: preferences.Preference) -> findings.Example:
   """Shows a row as training sees it."""
-  parts = {"prompt": conversations.write(row.prompt), "chosen": row.chosen}
-  parts["rejected"] = row.rejected
-  texts = (f"{name}: {findings.shorten(text)}" for name, text in parts.items())
-  return findings.Example((row.place,), " | ".join(texts))
+  prompt = findings.shorten(conversations.write(row.prompt))
+  chosen, rejected = findings.shorten_beside((row.chosen, row.rejected))
+  text = f"prompt: {prompt} | chosen: {chosen} | rejected: {rejected}"
+  return findings.Example((row.place,), text)

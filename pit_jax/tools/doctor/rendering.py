@@ -156,5 +156,6 @@ def record(found: examination.Examination) -> dict[str, Any]:
     "limits": dict(zip(("prompt", "response"), found.limits, strict=True)),
     "folds": dataclasses.asdict(found.division),
     "headline": headline(found),
+    "unusable": [dataclasses.asdict(row) for row in found.unusable],
     "findings": [dataclasses.asdict(one) for one in found.findings],
   }

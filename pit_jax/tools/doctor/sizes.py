@@ -1,7 +1,7 @@
 """Findings on what can be used at all, and on what the length limits cut away."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from pit_jax.tools.doctor import cases, findings, lengths
 QUANTILES = (0.5, 0.95, 0.99)
 FEW_STEPS = 50  # of an optimiser, that hardly move what starts at random
 WHOLE = 0.99  # of the texts that a suggested limit leaves whole
+
+MESSAGE = 320  # characters of what is wrong with a row
 
 LOST = "Cut are the texts longer than the limit, lost is the share of all their tokens."
 
@@ -44,7 +46,28 @@ def usable(examined: cases.Cases) -> findings.Finding:
     parts = ((name.replace("_", " "), rows) for name, rows in examined.counts().items() if rows)
     counts |= {f"fold: {part}": rows for part, rows in parts}
   figures = tuple(itertools.starmap(findings.Figure, counts.items()))
-  return findings.weighed("rows", "Usable rows", share, sentence, advice, figures)
+  return findings.weighed(
+    "rows",
+    "Usable rows",
+    share,
+    sentence,
+    advice,
+    figures,
+    _unusable(examined),
+    places=tuple(row.place for row in examined.unusable),
+  )
+
+
+def _unusable(examined: cases.Cases) -> tuple[findings.Example, ...]:
+  """Shows the first rows of every reason for which rows cannot be used."""
+  shown = []
+  for reason in examined.skipped:
+    rows = [row for row in examined.unusable if row.reason == reason]
+    shown += [
+      findings.Example((row.place,), findings.shorten(row.message, MESSAGE))
+      for row in rows[: findings.EXAMPLES]
+    ]
+  return tuple(shown)
 
 
 def steps(planned: Sequence[Any]) -> findings.Finding:
@@ -55,12 +78,13 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
       `batch_size`, and the `key` that says how long it lasts.
   """
   few = [stage for stage in planned if stage.unit == "steps" and stage.steps < FEW_STEPS]
-  longer = ", ".join(dict.fromkeys(f"--config.{stage.key}" for stage in few))
-  smaller = ", ".join(dict.fromkeys(f"--config.{_section(stage)}.batch_size" for stage in few))
-  advice = (
-    f"Adam has hardly begun after fewer than {FEW_STEPS} steps: give more rows, raise {longer}, or "
-    f"lower {smaller}."
-  )
+  longer = _listed(stage.key for stage in few)
+  # A number of steps that is set does not depend on rows, nor on how many a step takes.
+  by_rows = [stage for stage in few if stage.key.endswith(".epochs")]
+  smaller = _listed(f"{_section(stage)}.batch_size" for stage in by_rows)
+  by_rows_too = f"give more rows, raise {longer}, or lower {smaller}"
+  todo = by_rows_too if by_rows else f"raise {longer}; more rows make no more steps of these"
+  advice = f"Adam has hardly begun after fewer than {FEW_STEPS} steps: {todo}."
   table = tuple((stage.name, f"{stage.steps:,}", f"{stage.batch_size:,}") for stage in planned)
   listed = ", ".join(
     f"{stage.name} takes {findings.count(stage.steps, 'step')}" for stage in few or planned
@@ -76,6 +100,10 @@ def steps(planned: Sequence[Any]) -> findings.Finding:
     tuple(findings.Figure(f"steps: {stage.name}", stage.steps) for stage in planned),
     tables=(cells.Table("steps", "Stages", ("stage", "steps", "rows of a step"), table),),
   )
+
+
+def _listed(keys: Iterable[str]) -> str:
+  return ", ".join(dict.fromkeys(f"--config.{key}" for key in keys))
 
 
 def _section(stage: Any) -> str:
