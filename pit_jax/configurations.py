@@ -156,12 +156,15 @@ def _flat(
   """Yields (key, value) of nested mappings; a list becomes a tuple where the key has one."""
   for name, value in content.items():
     key = f"{path}{name}"
+    check_key(key, config)
+    is_tuple = isinstance(config_path.get_value(key, config), tuple)
     if isinstance(value, Mapping):
+      if is_tuple:
+        pairs = ", ".join(f"[{one}, {inner}]" for one, inner in value.items())
+        raise ValueError(f"{key} is a list and has no keys; give a list of pairs, as in [{pairs}]")
       yield from _flat(value, config, f"{key}.")
       continue
 
-    check_key(key, config)
-    is_tuple = isinstance(config_path.get_value(key, config), tuple)
     yield key, _as_tuples(value) if is_tuple else value
 
 
@@ -174,6 +177,11 @@ def _set(config: ml_collections.ConfigDict, given: str) -> str:
   key, sign, text = given.removeprefix(PREFIX).partition("=")
   check_key(key, config)
   current = config_path.get_value(key, config)
+  if _has_sections(current):
+    raise ValueError(
+      f"{key} is a list of sections; set their keys one by one, as in {key}[0]."
+      f"{list(current[0])[-1]}, or write a configuration file of your own, which has other sections"
+    )
   if _is_ours(current, text):
     config_path.set_value(key, config, _literal(given, text))
     return key
@@ -228,7 +236,11 @@ def _literal(argument: str, text: str) -> Any:
 
 
 def check_key(key: str, config: ml_collections.ConfigDict) -> None:
-  """Raises a ValueError for what is no key of a configuration, such as rl.stepz."""
+  """Raises a ValueError for what is no key of a configuration, such as rl.stepz.
+
+  Nor is an element of a tuple one, such as data.folds[0].
+  """
+  _check_is_whole(key, config)
   try:
     config_path.get_value(key, config)
   except NO_SUCH_KEY:
@@ -236,6 +248,32 @@ def check_key(key: str, config: ml_collections.ConfigDict) -> None:
     near = difflib.get_close_matches(key, keys, n=3)
     hint = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
     raise ValueError(f"{key!r} is no key of the configuration; {hint}") from None
+
+
+def _check_is_whole(key: str, config: ml_collections.ConfigDict) -> None:
+  """Raises a ValueError where a key names an element of a tuple, which cannot be set."""
+  path, dot, name = key.rpartition(".")
+  name, bracket, _ = name.partition("[")
+  if not bracket:
+    return
+
+  whole = f"{path}{dot}{name}"
+  value = None
+  with contextlib.suppress(*NO_SUCH_KEY):
+    value = config_path.get_value(whole, config)
+  if _has_sections(value):
+    raise ValueError(
+      f"{key} is a section; set its keys one by one, as in {whole}[0].{list(value[0])[-1]}"
+    )
+  if isinstance(value, tuple):
+    raise ValueError(
+      f"{key} is an element of a tuple, and those are given as a whole; set {whole}, which is "
+      f"{value!r}"
+    )
+
+
+def _has_sections(value: Any) -> bool:
+  return isinstance(value, tuple | list) and any(hasattr(one, "keys") for one in value)
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -228,6 +228,10 @@ def test_a_recipe_tries_functions_before_its_first_stage(recipe, module, tmp_pat
   [
     ((("reward", 1.0), ("gold", 1.0)), "names 'gold'; use some of reward, gap, or a Python"),
     ((("reward", 1.0), ("reward", 0.5)), r"names \['reward', 'reward'\]; name each once"),
+    (
+      (["reward", 1.0], [len, 2.0]),
+      "function len.*; name the function as 'my_package.my_module:fu",
+    ),
     (("reward",), "has 'reward'; give pairs of a name and a weight"),
     ((("reward", float("inf")),), "give pairs of a name and a weight"),
     ((("absent_module:f", 1.0),), "absent_module:f cannot be imported .*No module named"),

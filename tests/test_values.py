@@ -36,7 +36,13 @@ def test_values_come_from_a_file_as_from_the_command_line(tmp_path):
     ("rl: {steps: many}", "mine.yaml: .*rl.steps"),
     ("- 3", "mine.yaml holds list; give keys with values"),
     ("a: [", "mine.yaml cannot be read as YAML: .*line 1"),
-    ("data.folds: {a: 1}", "mine.yaml: 'data.folds.a' is no key"),
+    ("data.folds: {a: 1}", r"data.folds is a list and has no keys; .* as in \[\[a, 1\]\]"),
+    (
+      "rl: {rewards: {reward: 1.0, 'm:f': 2.0}}",
+      r"of pairs, as in \[\[reward, 1.0\], \[m:f, 2.0\]",
+    ),
+    ("curriculum: [{steps: 4}]", r"mine.yaml: curriculum is a list of sections; .*\[0\]\..*file"),
+    ("rl.rewards[1][1]: 4.0", r"rl.rewards\[1\]\[1\] is an element of a tuple, .* which is \(\)"),
   ],
 )
 def test_a_file_of_values_that_is_wrong_is_named(tmp_path, content, message):
@@ -44,6 +50,24 @@ def test_a_file_of_values_that_is_wrong_is_named(tmp_path, content, message):
   path.write_text(content)
   with pytest.raises(ValueError, match=message):
     configurations.change(configurations.load("pit:tiny"), [f"--values={path}"])
+
+
+@pytest.mark.parametrize(
+  ("argument", "message"),
+  [
+    ("rl.rewards[1][1]=3.0", r"rl.rewards\[1\]\[1\] is an element .* which is \(\('gap', 1.0\),\)"),
+    ("rl.rewards[0][1]=3.0", "given as a whole; set rl.rewards"),
+    ("data.folds[0]=sft", r"set data.folds, which is \('sft',"),
+    ("curriculum[0]=3", r"is a section; set its keys one by one, as in curriculum\[0\]\.\w+$"),
+    ("curriculum=({'steps': 4},)", "curriculum is a list of sections; set their keys"),
+  ],
+)
+def test_an_element_of_a_tuple_is_not_set(argument, message):
+  config = configurations.load("pit:tiny")
+  config.rl.rewards = (("gap", 1.0),)
+  with pytest.raises(ValueError, match=message):
+    configurations.change(config, [f"--config.{argument}"])
+  assert config.rl.rewards == (("gap", 1.0),) and len(config.curriculum) == 2
 
 
 @pytest.mark.parametrize("named", ["pit:tiny", "configs/pit.py:tiny", "pit.py:tiny"])

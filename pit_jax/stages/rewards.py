@@ -105,6 +105,12 @@ def problems(section: str, job: ml_collections.ConfigDict, own: Sequence[str]) -
   A recipe's own are known by their names.
   """
   for pair in job.rewards:
+    if isinstance(pair, Sequence) and any(map(callable, pair)):
+      yield (
+        f"{section}.rewards has {pair!r}; name the function as 'my_package.my_module:function', "
+        "since later starts have to find it too"
+      )
+      return
     if not _is_pair(pair):
       yield (
         f"{section}.rewards has {pair!r}; give pairs of a name and a weight, as in "
