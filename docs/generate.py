@@ -185,7 +185,11 @@ def _help(main: Callable, name: str, words: tuple[str, ...]) -> str:
 
 def python() -> str:
   """Returns the names that `pit_jax` itself has, with their docstrings."""
-  text = "# Python\n\n```python\nimport pit_jax\n```\n"
+  text = "# Python\n\n```python\nimport pit_jax\n```\n\n"
+  text += (
+    "A configuration of `get_config` is changed by its attributes, or as on a command line by\n"
+    "[`pit_jax.configurations.change`](../howto/configurations.md#in-python).\n"
+  )
   for name in pit_jax.__all__:
     thing = getattr(pit_jax, name)
     text += f"\n## {name}\n\n{_described(f'pit_jax.{name}', thing)}"

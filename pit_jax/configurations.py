@@ -292,7 +292,12 @@ def _literal(argument: str, text: str) -> Any:
 
 
 def check_key(key: str, config: ml_collections.ConfigDict) -> None:
-  """Raises a ValueError for what is no key of a configuration, such as rl.stepz."""
+  """Raises a ValueError for what is no key of a configuration, such as rl.stepz.
+
+  Nor is an element of a tuple one, such as data.folds[0].
+  """
+  _check_is_whole(key, config)
+  _check_is_within_sections(key, config)
   try:
     config_path.get_value(key, config)
   except NO_SUCH_KEY:
@@ -308,6 +313,43 @@ def _within(key: str, value: Any) -> list[str]:
   if not sections or not isinstance(sections[0], ml_collections.ConfigDict):
     return [key]
   return [f"{key}[{i}].{path}" for i, section in enumerate(sections) for path, _ in leaves(section)]
+
+
+def _check_is_within_sections(key: str, config: ml_collections.ConfigDict) -> None:
+  """Raises a ValueError where a key names what is below a tuple of values, which has no keys."""
+  parts = key.split(".")
+  for count in range(1, len(parts)):
+    whole = ".".join(parts[:count])
+    value = None
+    with contextlib.suppress(*NO_SUCH_KEY):
+      value = config_path.get_value(whole, config)
+    if isinstance(value, tuple) and not _has_sections(value):
+      name = ".".join(parts[count:])
+      raise ValueError(
+        f"{whole} is a list and has no keys; give a list of pairs, as in [[{name}, 1.0]]"
+      )
+
+
+def _check_is_whole(key: str, config: ml_collections.ConfigDict) -> None:
+  """Raises a ValueError where a key names an element of a tuple, which cannot be set."""
+  path, dot, name = key.rpartition(".")
+  name, bracket, _ = name.partition("[")
+  if not bracket:
+    return
+
+  whole = f"{path}{dot}{name}"
+  value = None
+  with contextlib.suppress(*NO_SUCH_KEY):
+    value = config_path.get_value(whole, config)
+  if _has_sections(value):
+    raise ValueError(
+      f"{key} is a section; set its keys one by one, as in {whole}[0].{list(value[0])[-1]}"
+    )
+  if isinstance(value, tuple):
+    raise ValueError(
+      f"{key} is an element of a tuple, and those are given as a whole; set {whole}, which is "
+      f"{value!r}"
+    )
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

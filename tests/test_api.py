@@ -129,7 +129,10 @@ def test_scores_are_the_reward_model_s(run, workdir):
     (lambda run: run.improve(CONVERSATION, ["x"]), "prompts is one conversation; give a list of"),
     (lambda run: run.answer(CONVERSATION), "prompts is one conversation; give a list of"),
     (lambda run: run.answer({"prompt": "x"}), "prompts={'prompt': 'x'}; give a list of prompts"),
-    (lambda run: run.answer([{"prompt": "x"}]), "row 0: a prompt is a text or messages, and this is"),
+    (
+      lambda run: run.answer([{"prompt": "x"}]),
+      "row 0: a prompt is a text or messages, and this is",
+    ),
     (lambda run: run.answer(None), "prompts=None; give a list"),
     (lambda run: run.answer(["x"], seed=2**70), "seed=1180591620717411303424; use a whole number"),
     (lambda run: run.answer(["x"], seed="a"), "seed='a'; use a whole number"),

@@ -10,14 +10,18 @@ import sys
 import textwrap
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
 import test_loop
+import tiny_run
 
 from pit_jax import compiling
+from pit_jax.recipes import running
 from pit_jax.training import checkpoint, interruption
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHILD = textwrap.dedent("""
   import os, signal, sys
   import jax, numpy as np
@@ -193,3 +197,40 @@ def test_signals_reach_those_who_listened_before(tmp_path):
     signal.set_wakeup_fd(before)
     read.close()
     written.close()
+
+
+STOPPED = "evaluation: stopped; the same command begins it again, and trains nothing anew"
+BUSY = """
+import hashlib, os, signal, threading
+from pit_jax.training import interruption
+interruption.GRACE = 0.2
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+with interruption.told("evaluation"):
+  hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)  # minutes, in which no Python runs
+"""
+
+
+def test_an_evaluation_says_that_it_is_stopped(capsys):
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(interruption.Interrupted) as stopped, interruption.told("evaluation"):
+    signal.raise_signal(signal.SIGTERM)
+  assert stopped.value.code == 143 and capsys.readouterr().out == f"{STOPPED}\n"
+  assert len(STOPPED) <= 80 and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_evaluation_stops_while_no_python_runs():
+  done = subprocess.run(
+    [sys.executable, "-c", BUSY], cwd=ROOT, capture_output=True, text=True, timeout=100
+  )
+  assert (done.returncode, done.stdout) == (143, f"{STOPPED}\n"), done.stderr
+
+
+def test_a_run_says_that_its_evaluation_is_stopped(monkeypatch, tmp_path, capsys):
+  """All but the evaluation is left out, in which the signal comes."""
+  monkeypatch.setattr(running.contexts, "build", lambda *_: None)
+  monkeypatch.setattr(running.schedule, "announced", lambda _: None)
+  monkeypatch.setattr(running.findings, "of_run", lambda *_: signal.raise_signal(signal.SIGTERM))
+  recipe = mock.Mock(exported=None)
+  with pytest.raises(interruption.Interrupted):
+    running._run(recipe, tiny_run.config("rlhf"), tmp_path)
+  assert STOPPED in capsys.readouterr().out

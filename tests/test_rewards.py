@@ -14,8 +14,10 @@ import tiny_models
 import tiny_run
 from hypothesis import strategies
 
-from pit_jax.data import conversations, encode
+from pit_jax.data import conversations, encode, preferences
+from pit_jax.data import rows as data_rows
 from pit_jax.losses import ppo
+from pit_jax.recipes import running
 from pit_jax.rollout import rewards as token_rewards
 from pit_jax.stages import rewards, rl
 
@@ -152,6 +154,7 @@ def test_a_function_may_reward_every_token(asking, module):
     ([1.0, None, 2.0], "lent_rewards:f gave"),
     ([1.0, "good", 2.0], "lent_rewards:f gave a reward that is no number"),
     ([[1.0], [2.0], [3.0]], "lent_rewards:f gave 1 rewards for a response of "),
+    (1.0, "lent_rewards:f: TypeError: 'float' object is not iterable; it is called as f"),
   ],
 )
 def test_what_no_reward_is_made_of_is_refused(asking, module, given, said):
@@ -159,11 +162,76 @@ def test_what_no_reward_is_made_of_is_refused(asking, module, given, said):
     score(asking, lambda *_: given, module)
 
 
+def sought(prompts, responses, references):
+  return [{"known": 1.0}[prompt] for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+  "function, said",
+  [
+    (
+      lambda x, y: [0.0],
+      r"rl\.rewards: lent_rewards:f: TypeError: .* takes 2 .*; it is called",
+    ),
+    (sought, rf"KeyError: 'who \?' \(line {sought.__code__.co_firstlineno + 1} of .*test_rewards"),
+    (lambda *_: 0.5, "TypeError: 'float' object is not iterable; .* a number for each response"),
+    (lambda *_: [0.5], r"rl\.rewards: lent_rewards:f gave 1 rewards for 2 responses"),
+    (lambda x, y, z: [len(text) for text in z], "TypeError: 'NoneType' .*is None for a policy"),
+  ],
+)
+def test_a_function_that_fails_is_found_before_training(asking, module, function, said):
+  module.f = function
+  with pytest.raises(ValueError, match=said):
+    tried(asking, section(("reward", 1.0), ("lent_rewards:f", 1.0)), ["reward"])
+
+
+def tried(asking, job, own, is_improver=False):
+  context = tiny_run.pretended(asking)
+  context.config = ml_collections.ConfigDict({"rl": job})
+  rows = [
+    data_rows.Preference(prompt, chosen=f"yes {prompt} .", rejected="no .")
+    for prompt in ("who ?", "why ?", "when ?")
+  ]
+  fold = preferences.Fold(tuple(rows), ())
+  rewards.try_functions(context, "rl", fold, own, is_improver=is_improver)
+
+
+def test_a_function_is_tried_where_a_stage_takes_it(asking, module):
+  asked = []
+  module.f = lambda *texts: asked.append(texts) or [0.0, 1.0]
+  said = section(("gap", 1.0), ("lent_rewards:f", 1.0))
+  tried(asking, said, ["reward"])
+  assert not asked, "the policy keeps its own reward"
+  tried(asking, said, ["gap"], is_improver=True)
+  answers = ["yes who ? .", "yes why ? ."]
+  assert asked == [(["who ?", "why ?"], answers, ["no .", "no ."])]
+  tried(asking, section(), ["gap"], is_improver=True)
+  assert len(asked) == 1
+
+
+@pytest.mark.parametrize("recipe", ["rlhf", "pit"])
+def test_a_recipe_tries_functions_before_its_first_stage(recipe, module, tmp_path):
+  """An improver's function is shown references, a policy's None."""
+  asked = []
+  calls = {"rlhf": 1, "pit": 2}[recipe]  # the last of which fails
+  module.f = lambda *texts: asked.append(texts[2]) or [0.0] * (3 if len(asked) == calls else 2)
+  config = tiny_run.config(recipe, rl__rewards=(("lent_rewards:f", 1.0),))
+  with pytest.raises(ValueError, match=r"rl\.rewards: lent_rewards:f gave 3 rewards for 2 resp"):
+    running.run(config, tmp_path / "run")
+  assert asked[-1] is None and len(asked) == calls
+  assert recipe == "rlhf" or len(asked[0]) == 2
+  assert not (tmp_path / "run" / "metrics").exists()
+
+
 @pytest.mark.parametrize(
   "pairs, said",
   [
     ((("reward", 1.0), ("gold", 1.0)), "names 'gold'; use some of reward, gap, or a Python"),
     ((("reward", 1.0), ("reward", 0.5)), r"names \['reward', 'reward'\]; name each once"),
+    (
+      (["reward", 1.0], [len, 2.0]),
+      "function len.*; name the function as 'my_package.my_module:fu",
+    ),
     (("reward",), "has 'reward'; give pairs of a name and a weight"),
     ((("reward", float("inf")),), "give pairs of a name and a weight"),
     ((("absent_module:f", 1.0),), "absent_module:f cannot be imported .*No module named"),

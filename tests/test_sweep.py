@@ -38,6 +38,11 @@ if value > 1:
 row = {"a": "pit", "b": "original", "judge": "gold", "temperature": 1.0, "n": 20,
        "delta": 10 * value, "ci95": [0, 1]}
 stages = {"sft": {"curve": {}}, "pit": {"curve": {"objective/kl": [[0, 0.5], [1, value]]}}}
+stages["pit"]["curve"]["tokens/response_length"] = [[0, 9.0], [1, 12.5]]
+(folder / "metrics").mkdir()
+lines = [{"step": 1, "objective/rewards/gap": 0.1}, {"step": 2, "objective/rewards/gap": 0.75,
+         "objective/rewards/mine:brevity": -2.25}, {"step": 2, "validation/objective/kl": 3.0}]
+(folder / "metrics" / "pit.jsonl").write_text("\\n".join(map(json.dumps, lines)) + "\\n")
 (folder / "report").mkdir()
 results = {"comparisons": [row], "stages": stages, "seconds": {"a": 2.0, "b": 3.0}}
 results["headline"] = ["pit", "original"]
@@ -94,6 +99,7 @@ def test_the_sweeps_that_are_here_fit_the_default(name):
     ("random", {"seed": {"low": 3, "high": 3}}, 2, "low must be below high"),
     ("random", {"rl.clip": {"low": 0.0, "high": 3.0, "log": True}}, 2, "above 0 where log is set"),
     ("random", {"seed": (1, 2)}, 0, "trials=0 of sampler 'random'; use 1 or more"),
+    ("grid", {"rl.rewards[1][1]": (0.0, 1.0)}, 0, r"rl.rewards\[1\]\[1\] is an element of a tuple"),
     ("grid", {"seed": "12"}, 0, "give a tuple of values"),
     ("grid", {}, 0, "its space is empty"),
     ("annealing", {"seed": (1,)}, 0, "'annealing' is not known; use one of"),
@@ -200,12 +206,18 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(train, tmp_path, capsys)
   sweep = load(tmp_path, "grid", {"rl.kl_coefficient": (0.5, 2.0, 0.7)})
   run = sweeping(tmp_path, sweep)
   run.work(2)
+  ended = sorted(capsys.readouterr().out.splitlines())
+  assert ended[0] == "trial 000 of 3 done in 5 s: Δ +5.0 %, KL 0.5 nats; rl.kl_coefficient=0.5"
+  assert ended[1].startswith("trial 001 of 3 failed: exit status 1") and len(ended) == 3
   summary.write(run.open(), sweep, tmp_path)
   found = json.loads((tmp_path / "sweep.json").read_text())
   assert [(row["slot"], row["state"]) for row in found] == [(2, "done"), (0, "done"), (1, "failed")]
   assert "no such luck" in found[2]["error"] and found[2]["values"] == {"rl.kl_coefficient": 2.0}
   assert (found[0]["kl"], found[0]["seconds"], found[0]["judge"]) == (0.7, 5.0, "gold")
+  assert found[0]["tokens"] == 12.5
+  assert found[0]["rewards"] == {"gap": 0.75, "mine:brevity": -2.25}
   said = capsys.readouterr().out
+  assert "12.5" in said and "brevity" in said and "-2.2" in said.replace("−", "-")
   assert "+7.0" in said and "no such luck" in said
   assert all((tmp_path / f"{name}.png").stat().st_size > 0 for name in ("frontier", "parallel"))
 

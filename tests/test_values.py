@@ -39,7 +39,6 @@ def test_values_come_from_a_file_as_from_the_command_line(tmp_path):
     ("a: [", "mine.yaml cannot be read as YAML: .*line 1"),
     ("a: " + "[" * 5000, "mine.yaml cannot be read as YAML: maximum recursion"),
     ("seed: 2024-13-45", "mine.yaml cannot be read as YAML: month must be in 1..12"),
-    ("data.folds: {a: 1}", "line 1: 'data.folds.a' is no key"),
     ("seed: 1\nmodel:", "line 2: .*model has keys of its own; set those, as in model"),
     ("curriculum: [{steps: 3}]", r"set those, as in curriculum\[0\]"),
     ("rl:\n  steps: null", "line 2: .*rl.steps=None: it has to have a value; give int such as 26"),
@@ -54,6 +53,9 @@ def test_values_come_from_a_file_as_from_the_command_line(tmp_path):
     ("rl: &a {steps: *a}", "line 1: what stands here is within itself"),
     ("rl.rewards: &a [*a]", "line 1: what stands here is within itself"),
     ("? [a]\n: 3", "line 1: a key has to be a name"),
+    ("data.folds: {a: 1}", r"data.folds is a list and has no keys; .* as in \[\[a, 1.0\]\]"),
+    ("rl: {rewards: {'m:f': 2.0}}", r"rl.rewards is a list .* as in \[\[m:f, 1.0\]\]"),
+    ("rl.rewards[1][1]: 4.0", r"rl.rewards\[1\]\[1\] is an element of a tuple, .* which is \(\)"),
   ],
 )
 def test_a_file_of_values_that_is_wrong_is_named(tmp_path, content, message):
@@ -135,6 +137,24 @@ def test_a_difference_goes_by_the_key(capsys):
 def test_a_kind_that_the_recipe_has_not_is_named(value):
   with pytest.raises(SystemExit, match="kind=.*; recipe .* has "):
     config_command.main(["pit:tiny", f"--config.{value}"])
+
+
+@pytest.mark.parametrize(
+  ("argument", "message"),
+  [
+    ("rl.rewards[1][1]=3.0", r"rl.rewards\[1\]\[1\] is an element .* which is \(\('gap', 1.0\),\)"),
+    ("rl.rewards[0][1]=3.0", "given as a whole; set rl.rewards"),
+    ("data.folds[0]=sft", r"set data.folds, which is \('sft',"),
+    ("curriculum[0]=3", r"is a section; set its keys one by one, as in curriculum\[0\]\.\w+$"),
+    ("curriculum=({'steps': 4},)", "curriculum has keys of its own; set those"),
+  ],
+)
+def test_an_element_of_a_tuple_is_not_set(argument, message):
+  config = configurations.load("pit:tiny")
+  config.rl.rewards = (("gap", 1.0),)
+  with pytest.raises(ValueError, match=message):
+    configurations.change(config, [f"--config.{argument}"])
+  assert config.rl.rewards == (("gap", 1.0),) and len(config.curriculum) == 2
 
 
 @pytest.mark.parametrize("named", ["pit:tiny", "configs/pit.py:tiny", "pit.py:tiny"])

@@ -1,5 +1,7 @@
 """How far the models may go from their start: the price of a nat, of policy and improver.
 
+It is for recipe `pit`; another recipe has no curriculum.
+
 python launch/sweep.py --config=configs/pit.py:tiny --sweep=configs/sweeps/kl.py --workdir=runs/kl
 """
 

@@ -14,6 +14,7 @@ from pit_jax.recipes import schedule
 from pit_jax.report import pages
 from pit_jax.run import context as contexts
 from pit_jax.run import workdirs
+from pit_jax.training import interruption
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -37,4 +38,5 @@ def _run(recipe: recipes.Recipe, config: ml_collections.ConfigDict, workdir: pat
     with progress.finished("export"):
       export.save(workdir, context.models.inference, **recipe.exported(trained))
   if recipe.subject is not None:
-    pages.publish(findings.of_run(context, recipe, trained), workdir, recipe.page)
+    with interruption.told("evaluation"):
+      pages.publish(findings.of_run(context, recipe, trained), workdir, recipe.page)

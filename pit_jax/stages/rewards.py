@@ -2,14 +2,15 @@
 
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 
 from pit_jax import configurations, hosts, parallel
-from pit_jax.data import conversations
+from pit_jax.data import conversations, preferences
 from pit_jax.run import context as contexts
 from pit_jax.stages import rl
 from pit_jax.types import Array, Prompts, Responses
@@ -18,6 +19,11 @@ from pit_jax.types import Array, Prompts, Responses
 # one per token of it, its end included. References are what an improver is shown; None for a
 # policy. Every host asks for the whole batch, so the same texts must have the same rewards.
 Function = Callable[[list[str], list[str], list[str] | None], Sequence[Any]]
+CALLED = (
+  "it is called as f(prompts, responses, references), three lists of texts, of which the last is "
+  "None for a policy, and returns a list with a number for each response"
+)
+TRIED = 2  # rows on which a function is tried
 
 
 def chosen(
@@ -41,15 +47,56 @@ def chosen(
   Raises:
     ValueError: a function cannot be imported.
   """
+  texts = (questions, references)
+  return {
+    name: (weight, own[name] if name in own else _in_words(context, name, *texts))
+    for name, weight in _taken(job, own).items()
+  }
+
+
+def _taken(job: ml_collections.ConfigDict, own: Collection[str]) -> dict[str, float]:
+  """Returns name → weight of the rewards of a stage; see `chosen`."""
   weights = dict(job.rewards)
   functions = [name for name in weights if ":" in name]
   named = [name for name in weights if name in own]
   if not weights or (not named and len(functions) < len(weights)):
-    return {name: (1.0, score) for name, score in own.items()}
-  texts = (questions, references)
-  scores = {name: own[name] for name in named}
-  scores |= {name: _in_words(context, name, *texts) for name in functions}
-  return {name: (float(weights[name]), score) for name, score in scores.items()}
+    return dict.fromkeys(own, 1.0)
+  return {name: float(weights[name]) for name in [*named, *functions]}
+
+
+def try_functions(
+  context: contexts.Context,
+  section: str,
+  fold: preferences.Fold,
+  own: Collection[str],
+  *,
+  is_improver: bool = False,
+) -> None:
+  """Calls each function of a stage with two rows of the data, before anything is trained.
+
+  They are rows of the data, since a function may look up what belongs to their prompts. Responses
+  are the chosen ones, and references, which an improver has, the rejected ones.
+
+  Args:
+    section: the name of the section of RL.
+    fold: the stage's rows.
+    own: names of what the recipe rewards the stage with.
+    is_improver: whether the stage has references.
+
+  Raises:
+    ValueError: a function fails, or returns what is no reward.
+  """
+  rows = fold.rows[:TRIED]
+  prompts = [conversations.write(prompt) for prompt in fold.prompts[:TRIED]]
+  responses = [row.chosen for row in rows]
+  references = [row.rejected for row in rows] if is_improver else None
+  mask = context.models.inference.responses(responses).mask
+  for name in _taken(context.config[section], own):
+    if name not in own:
+      try:
+        _asked(name, (prompts, responses, references), np.asarray(mask))
+      except ValueError as error:
+        raise ValueError(f"{section}.rewards: {error}") from error
 
 
 def problems(section: str, job: ml_collections.ConfigDict, own: Sequence[str]) -> Iterator[str]:
@@ -58,6 +105,12 @@ def problems(section: str, job: ml_collections.ConfigDict, own: Sequence[str]) -
   A recipe's own are known by their names.
   """
   for pair in job.rewards:
+    if isinstance(pair, Sequence) and any(map(callable, pair)):
+      yield (
+        f"{section}.rewards has {pair!r}; name the function as 'my_package.my_module:function', "
+        "since later starts have to find it too"
+      )
+      return
     if not _is_pair(pair):
       yield (
         f"{section}.rewards has {pair!r}; give pairs of a name and a weight, as in "
@@ -91,25 +144,42 @@ def _is_pair(pair: Any) -> bool:
 
 def _in_words(context: contexts.Context, name: str, questions, references) -> rl.RewardFn:
   """Returns a Python function of texts as a reward of what was sampled."""
-  function: Function = configurations.function(name)
 
   def score(rows: np.ndarray, _: Prompts, responses: Responses) -> Array:
     sampled = hosts.fetch(responses)
     prompts = [conversations.write(questions[row]) for row in rows]
     shown = references and [references[row] for row in rows]
-    returned = function(prompts, context.models.inference.words(sampled), shown)
-    return parallel.put_batch(_checked(name, returned, np.asarray(sampled.mask)), context.mesh)
+    texts = (prompts, context.models.inference.words(sampled), shown)
+    return parallel.put_batch(_asked(name, texts, np.asarray(sampled.mask)), context.mesh)
 
   return score
 
 
-def _checked(name: str, given: Any, mask: np.ndarray) -> np.ndarray:
+def _asked(name: str, texts: tuple, mask: np.ndarray) -> np.ndarray:
+  """Returns what a function gives prompts, responses and references; see `_checked`."""
+  function: Function = configurations.function(name)
+  try:
+    given = list(function(*texts))
+  except Exception as error:  # whatever somebody else's function raises
+    said = " ".join(str(error).split())
+    problem = f"{name}: {type(error).__name__}: {said}{_place(error)}"
+    raise ValueError(f"{problem}; {CALLED}") from error
+
+  return _checked(name, given, mask)
+
+
+def _place(error: Exception) -> str:
+  """Returns where in a function an error was raised; "" where it could not be called."""
+  last = traceback.extract_tb(error.__traceback__)[-1]
+  return "" if last.filename == __file__ else f" (line {last.lineno} of {last.filename})"
+
+
+def _checked(name: str, given: list, mask: np.ndarray) -> np.ndarray:
   """Returns what a function gave, Float[B] or Float[B R].
 
   Raises:
     ValueError: it is not one number per response or per token, or some are not finite.
   """
-  given = list(given)
   lengths = mask.sum(axis=1).tolist()
   if len(given) != len(lengths):
     raise ValueError(

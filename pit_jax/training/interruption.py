@@ -43,6 +43,36 @@ def stopping(after: int | None) -> Iterator[None]:
     _STOP.reset(token)
 
 
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+  """Within the block, SIGTERM ends the process with a line that says so.
+
+  A program that is being compiled or runs is not waited for longer than GRACE. Where several hosts
+  run, and off the main thread, SIGTERM is left as it is.
+  """
+  if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
+    yield
+    return
+
+  line = f"{what}: stopped; the same command begins it again, and trains nothing anew"
+
+  def stop(number: int, frame: FrameType | None) -> None:
+    progress.say(line)
+    raise Interrupted
+
+  def end() -> None:
+    progress.say(line)
+    os._exit(CODE)  # in a thread, SystemExit would end the thread alone
+
+  before = signal.signal(signal.SIGTERM, stop)
+  guard = _Guard(end)
+  try:
+    yield
+  finally:
+    guard.close()
+    signal.signal(signal.SIGTERM, before)
+
+
 class Watch:
   """Knows whether the run is to stop; between `with` and its end SIGTERM does not kill.
 

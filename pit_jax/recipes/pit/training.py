@@ -7,6 +7,7 @@ from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 from pit_jax.stages import frontier, reward, sft
+from pit_jax.stages import rewards as named_rewards
 from pit_jax.types import Params
 
 
@@ -27,6 +28,8 @@ def train(context: contexts.Context) -> Models:
   """Trains the four models and, when asked for, the ablations."""
   c = context.config
   stages = c.curriculum
+  rl_fold = context.rows.fold(c.rl.fold)
+  named_rewards.try_functions(context, "rl", rl_fold, ["gap"], is_improver=True)
   policy = policy_chain.train_policy(context)
   sft_fold = context.rows.fold(c.sft.fold)
   how = {"job": c.sft, "prompts": kinds.IMPROVER}
@@ -35,7 +38,6 @@ def train(context: contexts.Context) -> Models:
   # A published R_P of another shape has no trunk to start from.
   start = policy.reward.params if policy.reward.fits else improver_sft
   pairs = context.rows.fold(c.gap_reward.fold)
-  rl_fold = context.rows.fold(c.rl.fold)
   gap = {"start": start, "job": c.gap_reward, "sampler": improver_sft}
   gap_reward = reward.gap(context, "gap_reward", pairs, **gap)
   references = curriculum.policy_references(context, rl_fold, policy.rl)

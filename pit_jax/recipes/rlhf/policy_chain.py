@@ -21,6 +21,7 @@ class Policy:
 def train_policy(context: contexts.Context) -> Policy:
   """Trains the three models of the policy's chain."""
   c = context.config
+  rewards.try_functions(context, "rl", context.rows.fold(c.rl.fold), ["reward"])
   fold = context.rows.fold(c.sft.fold)
   policy_sft = sft.run(context, "sft_policy", fold, start=context.initial_policy(), job=c.sft)
   reward_model = train_reward(context, start=policy_sft, sampler=policy_sft)

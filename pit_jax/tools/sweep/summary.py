@@ -61,6 +61,7 @@ def write(study: optuna.Study, sweep: space.Sweep, workdir: pathlib.Path) -> Non
 
 
 def _table(found: Sequence[Mapping], keys: Sequence[str]) -> cells.Table:
+  rewards = dict.fromkeys(name for row in found for name in row.get("rewards", ()))
   columns = {
     "trial": lambda row: f"{row['slot']:03d}",
     "state": lambda row: row["state"],
@@ -69,6 +70,14 @@ def _table(found: Sequence[Mapping], keys: Sequence[str]) -> cells.Table:
     "95% interval": lambda row: cells.interval(row.get("ci95")),
     "judge": lambda row: row.get("judge", cells.BLANK),
     "KL, nats": lambda row: cells.fixed(row.get("kl")),
+    "tokens": lambda row: cells.fixed(row.get("tokens")),
+    **{
+      # Of a function without its module; objective/rewards/NAME is the whole name.
+      f"reward {name.split(':')[-1]}": lambda row, name=name: cells.fixed(
+        row.get("rewards", {}).get(name)
+      )
+      for name in rewards
+    },
     "time": lambda row: cells.duration(row.get("seconds")),
   }
   return cells.select("sweep", "", found, columns, words=2 + len(keys))

@@ -36,6 +36,7 @@ WHAT = "what"
 POLL = 1.0  # seconds between looks at trials that others run
 ATTEMPTS = 5  # to open a storage
 WAIT = 60.0  # seconds for whoever made the study to fill it
+KL, LENGTH, REWARDS = "objective/kl", "tokens/response_length", "objective/rewards/"  # metrics
 LINES = 15  # of a failed run's log that are kept
 
 
@@ -167,18 +168,27 @@ class Sweeping:
         arguments = [*self.arguments, *flags(values), f"--workdir={folder}"]
         _train([*self.command, *arguments], folder / "log.txt")
 
-      metrics = measure(json.loads(results.read_text(encoding="utf-8")))
+      metrics = measure(json.loads(results.read_text(encoding="utf-8")), folder / "metrics")
     except RunFailed as error:
       if stopping.is_set():
         trial.study.enqueue_trial(_stored(values), user_attrs={SLOT: trial.user_attrs[SLOT]})
       else:
         trial.set_user_attr(ERROR, str(error))
+        self._say(trial, f"failed: {str(error).splitlines()[0]}")
 
       raise
 
     for name, value in metrics.items():
       trial.set_user_attr(name, value)
+    kl = f", KL {metrics['kl']:.3g} nats" if metrics["kl"] is not None else ""
+    self._say(trial, f"done in {metrics['seconds']:.0f} s: Δ {metrics['delta']:+.1f} %{kl}")
     return metrics["delta"]
+
+  def _say(self, trial: optuna.Trial, how: str) -> None:
+    """Prints how a trial ended, and with which values."""
+    values = ", ".join(f"{key}={value}" for key, value in trial.params.items())
+    number = f"{trial.user_attrs[SLOT]:03d} of {trial.study.user_attrs[SLOTS]}"
+    print(f"trial {number} {how}; {values}", flush=True)
 
 
 def _quiet() -> warnings.catch_warnings:
@@ -195,12 +205,17 @@ def _stored(values: dict[str, Any]) -> dict[str, space.Stored]:
   return {key: space.as_stored(value) for key, value in values.items()}
 
 
-def measure(results: dict[str, Any]) -> dict[str, Any]:
+def measure(results: dict[str, Any], logged: pathlib.Path) -> dict[str, Any]:
   """Returns what a sweep compares of a run, from results.json of a recipe that compares systems.
 
   They are `delta` and its `ci95` of the comparison that the run is about, under `judge`, the first
-  of the run's judges; `kl`, nats per response of the last RL stage, None without one; and `seconds`
+  of the run's judges; `kl`, nats per response of the last RL stage, None without one, and of the
+  same stage `tokens`, the mean length of its responses, and `rewards`, name → mean; and `seconds`
   in all.
+
+  Args:
+    results: of the run.
+    logged: its folder of metrics.
 
   Raises:
     RunFailed: that judge could not judge most prompts.
@@ -217,13 +232,32 @@ def measure(results: dict[str, Any]) -> dict[str, Any]:
       "`pit train`, then the sweep"
     )
 
-  curves = (stage["curve"].get("objective/kl") for stage in results["stages"].values())
-  final_kl = [curve[-1][1] for curve in curves if curve]
+  reinforced = [name for name, stage in results["stages"].items() if stage["curve"].get(KL)]
+  last = reinforced[-1] if reinforced else ""
+  curves = results["stages"][last]["curve"] if last else {}
   return {
     **{name: row[name] for name in ("delta", "ci95", "judge")},
-    "kl": final_kl[-1] if final_kl else None,
+    "kl": curves[KL][-1][1] if last else None,
+    "tokens": curves[LENGTH][-1][1] if curves.get(LENGTH) else None,
+    "rewards": _rewards(logged / f"{last}.jsonl") if last else {},
     "seconds": sum(results["seconds"].values()),
   }
+
+
+def _rewards(logged: pathlib.Path) -> dict[str, float]:
+  """Returns name → mean of the rewards in the last line of a stage's metrics that has some."""
+  if not logged.exists():
+    return {}
+  for line in reversed(logged.read_text(encoding="utf-8").splitlines()):
+    found = {
+      name.removeprefix(REWARDS): value
+      for name, value in json.loads(line).items()
+      if name.startswith(REWARDS)
+    }
+    if found:
+      return found
+
+  return {}
 
 
 def _one_at_a_time(engine: sqlalchemy.Engine) -> None:
