@@ -73,6 +73,11 @@ WRONG = {
   f"train {TINY} {OUT} --config.data.source={{tmp}}/empty.jsonl": "use jsonl:{tmp}/empty.jsonl",
   f"train {TINY} {OUT} --config.data.source=jsonl:{{tmp}}/empty.jsonl": "empty.jsonl",
   f"train {TINY} {OUT} --config.model.base=absent": "model.base=absent is no directory",
+  # What is quickly known first: a base takes long to load.
+  f"train {TINY} {OUT} --config.model.base=absent --config.data.source=jsonl:absent.jsonl": (
+    "no file absent.jsonl "
+  ),
+  f"train {TINY} {OUT} --config.model.base=models/none": "set --config.model.base=DIRECTORY (",
   f"train {TINY} {OUT} --config.model.base=OWNER/NAME-7B": "hf download OWNER/NAME-7B --local-dir "
   "models/name-7b, then model.base=models/name-7b",
   f"train {TINY} {OUT} --config.model.base=some.Q4_K_M.gguf": "is a GGUF file: "
