@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -16,7 +15,7 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 from ml_collections.config_flags import config_path
 
-from pit_jax import comments, value_files
+from pit_jax import comments, config_keys, value_files
 
 SHIPPED = pathlib.Path(__file__).resolve().parent / "configs"  # in a checkout a link to configs/
 PREFIX = "--config."
@@ -26,12 +25,10 @@ SHAPE = tuple(  # of models that start from nothing
   f"model.{name}"
   for name in ["width", "layers", "heads", "kv_heads", "head_width", "hidden", "tied", "rope_theta"]
 )
-OPTIONAL = ("data.rows",)  # keys that may be None, whatever they are
 FORM = (
   "it has to be a function that returns a ConfigDict, without arguments or with one, the size "
   "after the colon"
 )
-NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what config_path raises
 
 
 def load(named: str) -> ml_collections.ConfigDict:
@@ -183,7 +180,7 @@ def _change_by_file(config: ml_collections.ConfigDict, file: str) -> list[str]:
   keys = []
   for given in value_files.read(file):
     try:
-      check_key(given.key, config)
+      config_keys.check(given.key, config)
       current = config_path.get_value(given.key, config)
       # As text: each is read as on a command line, by the type that its key has.
       text = value_files.written(given, current)
@@ -197,9 +194,9 @@ def _change_by_file(config: ml_collections.ConfigDict, file: str) -> list[str]:
 def _set(config: ml_collections.ConfigDict, given: str) -> str:
   """Sets the value of one argument, and returns its key."""
   key, sign, text = given.removeprefix(PREFIX).partition("=")
-  check_key(key, config)
+  config_keys.check(key, config)
   current = config_path.get_value(key, config)
-  check_value(key, current, sign, text)
+  config_keys.check_value(key, current, sign, text)
   if _is_ours(current, text):
     config_path.set_value(key, config, _literal(given, text))
     return key
@@ -227,36 +224,6 @@ def _placeholder(config: ml_collections.ConfigDict, key: str) -> Any:
   section, _, name = key.rpartition(".")
   parent = config_path.get_value(section, config) if section else config
   return config_dict.placeholder(parent.get_ref(name).get_type())
-
-
-def check_value(key: str, current: Any, sign: str, text: str) -> None:
-  """Refuses what config_flags would take, or would word by other names.
-
-  Args:
-    key: of the value.
-    current: what it is now.
-    sign: "=", or "" where there is none.
-    text: what follows.
-
-  Raises:
-    ValueError: there is no value, or None where the key has to have one.
-  """
-  given = f"{PREFIX}{key}{sign}{text}"
-  if _has_sections(current):
-    inner = f"{key}[0]" if isinstance(current, tuple | list) else key
-    some = next(iter(current[0] if isinstance(current, tuple | list) else current))
-    raise ValueError(f"{given}: {key} has keys of its own; set those, as in {inner}.{some}=…")
-  if not sign and not isinstance(current, bool):
-    raise ValueError(f"{given}: give the value after =, as in {PREFIX}{key}={current}")
-  is_text = isinstance(current, str)
-  if text == "None" and not is_text and current is not None and key not in OPTIONAL:
-    kind = type(current).__name__
-    raise ValueError(f"{given}: it has to have a value; give {kind} such as {current!r}")
-
-
-def _has_sections(current: Any) -> bool:
-  inner = current if isinstance(current, tuple | list) else [current]
-  return bool(inner) and all(isinstance(one, ml_collections.ConfigDict) for one in inner)
 
 
 def without_effect(config: ml_collections.ConfigDict, keys: Sequence[str]) -> list[str]:
@@ -289,74 +256,6 @@ def _literal(argument: str, text: str) -> Any:
       return value
 
   raise ValueError(f"{argument}: {text!r} is no list; write it as in [1, 2]")
-
-
-def check_key(key: str, config: ml_collections.ConfigDict) -> None:
-  """Raises a ValueError for what is no key of a configuration, such as rl.stepz.
-
-  Nor is an element of a tuple one, such as data.folds[0].
-  """
-  _check_is_whole(key, config)
-  _check_is_within_sections(key, config)
-  try:
-    config_path.get_value(key, config)
-  except NO_SUCH_KEY:
-    keys = [key for path, value in leaves(config) for key in _within(path, value)]
-    near = difflib.get_close_matches(key, keys, n=3)
-    hint = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
-    raise ValueError(f"{key!r} is no key of the configuration; {hint}") from None
-
-
-def _within(key: str, value: Any) -> list[str]:
-  """Returns the keys that can be set: those of its sections for a tuple of some, else the key."""
-  sections = value if isinstance(value, tuple) else ()
-  if not sections or not isinstance(sections[0], ml_collections.ConfigDict):
-    return [key]
-  return [f"{key}[{i}].{path}" for i, section in enumerate(sections) for path, _ in leaves(section)]
-
-
-def _check_is_within_sections(key: str, config: ml_collections.ConfigDict) -> None:
-  """Raises a ValueError where a key names what is below a tuple of values, which has no keys."""
-  parts = key.split(".")
-  for count in range(1, len(parts)):
-    whole = ".".join(parts[:count])
-    value = None
-    with contextlib.suppress(*NO_SUCH_KEY):
-      value = config_path.get_value(whole, config)
-    if isinstance(value, tuple) and not _has_sections(value):
-      name = ".".join(parts[count:])
-      raise ValueError(
-        f"{whole} is a list and has no keys; give a list of pairs, as in [[{name}, 1.0]]"
-      )
-
-
-def _check_is_whole(key: str, config: ml_collections.ConfigDict) -> None:
-  """Raises a ValueError where a key names an element of a tuple, which cannot be set."""
-  path, dot, name = key.rpartition(".")
-  name, bracket, _ = name.partition("[")
-  if not bracket:
-    return
-
-  whole = f"{path}{dot}{name}"
-  value = None
-  with contextlib.suppress(*NO_SUCH_KEY):
-    value = config_path.get_value(whole, config)
-  if _has_sections(value):
-    raise ValueError(
-      f"{key} is a section; set its keys one by one, as in {whole}[0].{list(value[0])[-1]}"
-    )
-  if isinstance(value, tuple):
-    raise ValueError(
-      f"{key} is an element of a tuple, and those are given as a whole; set {whole}, which is "
-      f"{value!r}"
-    )
-
-
-def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
-  """Returns (key, value) of everything that a configuration holds, nested ones by their path."""
-  if isinstance(tree, ml_collections.ConfigDict):
-    return [leaf for key in tree for leaf in leaves(tree.get_ref(key).get(), f"{path}.{key}")]
-  return [(path.removeprefix("."), tree)]
 
 
 def _module(path: pathlib.Path) -> Any:

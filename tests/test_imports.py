@@ -18,6 +18,7 @@ LAYERS = (
   "terminal",
   "comments",
   "value_files",
+  "config_keys",
   "configurations",
   "arguments",
   "layout",

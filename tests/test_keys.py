@@ -6,7 +6,7 @@ import textwrap
 import pytest
 import test_configs
 
-from pit_jax import configurations
+from pit_jax import config_keys, configurations
 from pit_jax.tools import keys
 
 NAMED = [f"configs/{name}.py:{size}" for name, size in test_configs.ALL]
@@ -66,7 +66,7 @@ def test_every_key_of_every_shipped_configuration_has_a_meaning(named):
   assert [key.key for key in described if not key.meaning] == []
   config = configurations.load(named)
   for key in described:
-    configurations.check_key(key.key, config)
+    config_keys.check(key.key, config)
 
 
 def test_a_meaning_is_what_stands_beside_or_above_the_line_that_makes_a_key(own):

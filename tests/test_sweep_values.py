@@ -9,7 +9,7 @@ import tiny_run
 
 pytest.importorskip("optuna", reason="optuna is absent; install the extra `sweep`")
 
-from pit_jax import configurations
+from pit_jax import config_keys, configurations
 from pit_jax.tools.sweep import space, summary, trials
 
 # Takes the place of launch/train.py: reads the values as it does, and has them as its result.
@@ -83,7 +83,7 @@ def test_a_value_of_any_kind_is_read_as_it_was_meant(tmp_path, key):
     assert sweep.value(key, back) == stored and type(sweep.value(key, back)) is type(stored)
     changed = config()
     configurations.change(changed, trials.flags({key: stored}))
-    (seen,) = [value for name, value in configurations.leaves(changed) if name == key]
+    (seen,) = [value for name, value in config_keys.leaves(changed) if name == key]
     assert plain(seen) == plain(stored)
 
 

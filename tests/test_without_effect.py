@@ -2,7 +2,7 @@
 
 import pytest
 
-from pit_jax import configurations, hosts
+from pit_jax import config_keys, configurations, hosts
 from pit_jax.commands import train
 
 TINY = "configs/pit.py:tiny"
@@ -32,9 +32,9 @@ def test_a_shape_beside_a_base_is_without_effect(values, named):
 def test_every_key_of_the_shape_is_one_of_the_configuration():
   config = configurations.load(TINY)
   for key in configurations.SHAPE:
-    configurations.check_key(key, config)
+    config_keys.check(key, config)
   config.model.unlock().base = "none"
-  told = {key for key, _ in configurations.leaves(config.model)}
+  told = {key for key, _ in config_keys.leaves(config.model)}
   counts_with_a_base = {"base", "dtype", "remat", "unroll", "attention", "offload"}
   assert {f"model.{key}" for key in told - counts_with_a_base if "lora" not in key} == {
     *configurations.SHAPE

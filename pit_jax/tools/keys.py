@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import yaml
 
-from pit_jax import configurations
+from pit_jax import config_keys, configurations
 from pit_jax.data import chat, classifier_text, preferences, scores
 from pit_jax.improve import gains
 from pit_jax.losses import advantages
@@ -135,13 +135,13 @@ def _by_key(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _keys(config: ml_collections.ConfigDict) -> Iterator[tuple[str, Any]]:
   """Yields keys and values; of a tuple of sections those of each section."""
-  for key, value in configurations.leaves(config):
+  for key, value in config_keys.leaves(config):
     is_sections = isinstance(value, tuple | list) and all(hasattr(one, "keys") for one in value)
     if not value or not is_sections:
       yield key, value
       continue
     for index, section in enumerate(value):
-      for inner, inner_value in configurations.leaves(section):
+      for inner, inner_value in config_keys.leaves(section):
         yield f"{key}[{index}].{inner}", inner_value
 
 

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 from ml_collections.config_flags import config_path
 
-from pit_jax import configurations
+from pit_jax import config_keys, configurations
 from pit_jax.recipes import recipe as recipes
 from pit_jax.run import checks
 
@@ -131,7 +131,7 @@ def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Swe
 def _try(sweep: Sweep, config: ml_collections.ConfigDict) -> None:
   """Raises a ValueError for what no run could be given, before the first one begins."""
   for key, values in sweep.space.items():
-    configurations.check_key(key, config)
+    config_keys.check(key, config)
     for value in (values.low, values.high) if isinstance(values, Range) else values:
       _set(config, {key: value})
 
