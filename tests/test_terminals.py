@@ -103,7 +103,8 @@ def test_output_rows_can_be_input_rows(start, models, tmp_path):  # noqa: F811
   again = {"prompt": "who ?", "improved": "old", "rounds": [1], "stopped": 1, "line": "of mine"}
   broken = {"prompt": 3, "improved": "old", "rounds": [], "stopped": None}
   rows = improve_lines(start, tmp_path, [mended, again, broken], "--rounds=1")
-  assert rows[0].keys() == {"prompt", "response", "id", "improved", "rounds", "stopped"}
+  told = {"improved", "rounds", "stopped", "drafted_by", "is_cut"}
+  assert rows[0].keys() == {"prompt", "response", "id"} | told
   assert rows[1]["line"] == "of mine" and rows[1]["rounds"] != [1]
   assert rows[2].keys() == {"prompt", "line", "error"} and rows[2]["line"] == 3
   twice = improve_lines(start, tmp_path, rows[:2], "--rounds=1")
