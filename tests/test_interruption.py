@@ -1,5 +1,6 @@
 """Signals end a stage at any moment; it goes on as if they had not come."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,7 +11,6 @@ import sys
 import textwrap
 import threading
 import time
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ import test_loop
 import tiny_run
 
 from pit_jax import compiling
-from pit_jax.recipes import running
+from pit_jax.recipes import rlhf, running
 from pit_jax.training import checkpoint, interruption
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -230,7 +230,7 @@ def test_a_run_says_that_its_evaluation_is_stopped(monkeypatch, tmp_path, capsys
   monkeypatch.setattr(running.contexts, "build", lambda *_: None)
   monkeypatch.setattr(running.schedule, "announced", lambda _: None)
   monkeypatch.setattr(running.findings, "of_run", lambda *_: signal.raise_signal(signal.SIGTERM))
-  recipe = mock.Mock(exported=None)
+  recipe = dataclasses.replace(rlhf.RECIPE, train=lambda _: None, exported=None)
   with pytest.raises(interruption.Interrupted):
     running._run(recipe, tiny_run.config("rlhf"), tmp_path)
   assert STOPPED in capsys.readouterr().out

@@ -217,6 +217,19 @@ def test_what_is_printed_of_a_configuration_makes_it_again(tmp_path, capsys):
   assert max(map(len, printed.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+  ("value", "message"),
+  [
+    ("rl.rewards=(('gold', 1.0),)", "rl.rewards names 'gold'; use some of reward, gap"),
+    ("rl.rewards=(('absent_module:f', 1.0),)", "absent_module:f cannot be imported"),
+    ("rl.steps=-1", "rl.steps=-1; use"),
+  ],
+)
+def test_values_that_no_run_could_have_are_not_printed(value, message):
+  with pytest.raises(SystemExit, match=message):
+    config_command.main(["pit:tiny", f"--config.{value}"])
+
+
 @pytest.mark.parametrize("named", ["kl", "sweeps/kl.py", "configs/sweeps/kl.py"])
 def test_a_sweep_of_the_library_is_found_by_its_name(named, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)

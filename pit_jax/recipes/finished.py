@@ -18,6 +18,7 @@ from pit_jax.report import pages, presentation
 from pit_jax.run import context as contexts
 from pit_jax.run import workdirs
 from pit_jax.storage import places
+from pit_jax.training import interruption
 
 # Of a language judge: how it is reached and what it may cost, on which no verdict depends.
 HOW_ASKED = frozenset((
@@ -55,7 +56,9 @@ def evaluate(
     _check_current(config, workdir, ANEW)
   with workdirs.programs(config, workdir), progress.shown():
     context = contexts.build(config, workdir, recipe)
-    results = findings.of_run(context, recipe, recipe.train(context), experiment)
+    trained = recipe.train(context)
+    with interruption.told("evaluation"):
+      results = findings.of_run(context, recipe, trained, experiment)
 
   pages.publish(results, workdir, recipe.page)
 

@@ -56,10 +56,12 @@ def described(named: str, values: Sequence[str] = ()) -> list[Key]:
     values: arguments that set values over its own; see `configurations.change`.
 
   Raises:
-    ValueError: there is no such configuration, no such recipe as it names, or no such value.
+    ValueError: there is no such configuration, no such recipe as it names, or no such value, or no
+      run could have the values that are set.
   """
   config = configurations.load(named)
-  configurations.change(config, values)
+  if configurations.change(config, values):
+    checks.values(config, recipe.of(config))
   meanings = configurations.meanings(named)
   ranges = allowed(config)
 
