@@ -72,7 +72,8 @@ def test_a_run_without_a_claim_says_what_to_do(tmp_path):
       "RL of the policy had 3 steps, of which 2 trained its value model alone: give it more by "
       "--config.rl.steps." in text
     )
-    assert "hardly learnt" in text and "R_P is right on 52.0% of the pairs" in text
+    assert "hardly learnt" not in text, "what 1 update does says nothing of rate and β"
+    assert "R_P is right on 52.0% of the pairs" in text
   assert "What to do" not in read(report_example.example(), tmp_path).text
 
 
@@ -99,6 +100,9 @@ def test_a_stage_of_the_curriculum_is_advised_by_its_own_keys():
     "them more by --config.curriculum[0].steps and --config.curriculum[1].steps." in said
   )
   assert "too far to keep its language: raise --config.curriculum[0].kl_coefficient." in said
+  assert "learning_rate" not in said
+  results["stages"]["pit_policy"]["steps"] = 40
+  said += " ".join(advice.of_run(results, METHOD))
   assert (
     "raise --config.curriculum[1].learning_rate, or lower --config.curriculum[1].kl_coefficient"
     in said

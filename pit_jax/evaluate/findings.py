@@ -10,7 +10,7 @@ from typing import Any
 from pit_jax import hosts, progress
 from pit_jax.evaluate import provenance, subject, suite
 from pit_jax.feedback import judges, language_judge
-from pit_jax.report import verdict
+from pit_jax.report import rewarded, verdict
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, workdirs
 from pit_jax.statistics import significance
@@ -209,20 +209,34 @@ def _stages(context: contexts.Context) -> dict:
     if name not in planned:  # of other ablations that were once asked for
       continue
     kind = kinds.kind_of(context.recipe, context.config, planned[name])
+    rewards = _rewards(context, planned[name], logged)
+    curves = (*kind.curves, *(f"{rewarded.PREFIX}{reward}" for reward in rewards))
     stages[name] = {
       "kind": planned[name].kind or context.config[planned[name].section].kind,
       "section": planned[name].section,
       **({"part": part} if (part := planned[name].part) else {}),
       "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
+      **({"rewards": rewards} if rewards else {}),
       "curve": {
         metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
-        for metric in kind.curves
+        for metric in curves
       },
       "validation": _validation(logged, kind.curves),
     }
 
   return stages
+
+
+def _rewards(
+  context: contexts.Context, stage: kinds.Stage, logged: Sequence[Mapping]
+) -> dict[str, dict]:
+  """Returns what a stage of RL maximised, as it logged it; nothing of any other stage."""
+  names = dict.fromkeys(key for row in logged for key in row if key.startswith(rewarded.PREFIX))
+  weights = dict(context.config[stage.section].get("rewards") or ())
+  # The page of a recipe knows which network gives the reward of which name.
+  own = context.recipe.page.rewards.get(stage.reward)
+  return rewarded.named([name.removeprefix(rewarded.PREFIX) for name in names], weights, own)
 
 
 def _validation(logged: Sequence[Mapping], curves: Sequence[str]) -> dict[str, list]:
