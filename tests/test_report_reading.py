@@ -7,6 +7,8 @@ import pytest
 import report_example
 from test_report import METHOD, Page, read
 
+from pit_jax.evaluate import findings
+from pit_jax.recipes import pit
 from pit_jax.recipes.pit import gate, round_tables
 from pit_jax.report import advice, cells, pages, presentation
 
@@ -249,3 +251,32 @@ def test_a_value_in_percent_has_its_unit():
   said = pages.tables(report_example.example(), METHOD)
   assert "prompts here find a Δ of" in said
   assert not re.search(r"Δ (=|of) [+−]?[0-9.]+(?![0-9.]*%)\b(?!\.?[0-9]*%)", said)
+
+
+def test_a_handful_of_prompts_has_no_interval(tmp_path):
+  """Two draws of one policy on 4 prompts may differ by 100% in every resample."""
+  results = report_example.real_data()
+  for row in results["comparisons"]:
+    row |= {"n": 4, "win": 100.0, "lose": 0.0, "tie": 0.0, "delta": 100.0, "ci95": (100.0, 100.0)}
+  page = read(results, tmp_path)
+  head, *rows = page.tables["Comparisons"]
+  assert {row[head.index("95% interval")] for row in rows} == {cells.TOO_FEW}
+  assert "+100.0 … +100.0" not in page.text and "too few for an interval" in page.text
+  assert "Fewer than 20 prompts are too few" in page.text
+  assert cells.said("ci95", {"n": 20, "ci95": (1.0, 9.0)}) == "+1 … +9"
+
+
+def test_what_was_not_made_is_said_with_what_would(tmp_path):
+  results = report_example.example()
+  results["not_made"] = {"ablation": "train with --config.ablations=True in another workdir"}
+  sentence = "Experiment ablation was not made: train with --config.ablations=True"
+  assert sentence in read(results, tmp_path).text
+  assert sentence in " ".join(pages.tables(results, METHOD).split())
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_an_experiment_without_its_training_is_not_made(is_trained):
+  config = {"ablations": is_trained, "frontier": {"checkpoints": 5}}
+  lacking = findings.not_made(pit.RECIPE, config)
+  assert list(lacking) == ([] if is_trained else ["ablation"])
+  assert is_trained or "--config.ablations=True" in lacking["ablation"]

@@ -56,7 +56,9 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
 
   with context.timed("evaluation"):
     run = recipe.subject(context, trained)
-    parts = _measured(context, run, experiments)
+    lacking = not_made(recipe, json.loads(context.config.to_json()))
+    made = {name: each for name, each in experiments.items() if name not in lacking}
+    parts = _measured(context, run, made)
     _write_files(context, parts)
     results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
 
@@ -78,6 +80,16 @@ def _measured(
     timing.alive(context.workdir, name)
 
   return parts
+
+
+def not_made(recipe: Any, config: Mapping) -> dict[str, str]:
+  """Returns the experiments for which a run trained nothing, and how another one would."""
+  needs = recipe.needs.items()
+  return {
+    name: f"train with {flag} in another workdir"
+    for name, (flag, is_there) in needs
+    if name in recipe.experiments and not is_there(config)
+  }
 
 
 def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
@@ -172,12 +184,15 @@ def _finish(results: dict) -> dict:
 
 def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
   """Returns stages, data, configuration and notes of a run, for which no model is asked."""
+  config = json.loads(context.config.to_json())
+  lacking = not_made(context.recipe, config)
   return {
     "recipe": context.config.recipe,
     **({"headline": list(context.recipe.headline)} if context.recipe.headline else {}),
     "stages": _stages(context),
     "data": _data(context),
-    "config": json.loads(context.config.to_json()),
+    **({"not_made": lacking} if lacking else {}),
+    "config": config,
     "notes": _notes(context, experiments),
     "made": hosts.agree(provenance.facts(context.mesh.size)),
   }
