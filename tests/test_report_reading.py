@@ -7,6 +7,8 @@ import pytest
 import report_example
 from test_report import METHOD, Page, read
 
+from pit_jax.evaluate import findings
+from pit_jax.recipes import pit
 from pit_jax.recipes.pit import gate, round_tables
 from pit_jax.report import advice, cells, pages, presentation
 
@@ -72,7 +74,8 @@ def test_a_run_without_a_claim_says_what_to_do(tmp_path):
       "RL of the policy had 3 steps, of which 2 trained its value model alone: give it more by "
       "--config.rl.steps." in text
     )
-    assert "hardly learnt" in text and "R_P is right on 52.0% of the pairs" in text
+    assert "hardly learnt" not in text, "what 1 update does says nothing of rate and β"
+    assert "R_P is right on 52.0% of the pairs" in text
   assert "What to do" not in read(report_example.example(), tmp_path).text
 
 
@@ -99,6 +102,9 @@ def test_a_stage_of_the_curriculum_is_advised_by_its_own_keys():
     "them more by --config.curriculum[0].steps and --config.curriculum[1].steps." in said
   )
   assert "too far to keep its language: raise --config.curriculum[0].kl_coefficient." in said
+  assert "learning_rate" not in said
+  results["stages"]["pit_policy"]["steps"] = 40
+  said += " ".join(advice.of_run(results, METHOD))
   assert (
     "raise --config.curriculum[1].learning_rate, or lower --config.curriculum[1].kl_coefficient"
     in said
@@ -245,3 +251,32 @@ def test_a_value_in_percent_has_its_unit():
   said = pages.tables(report_example.example(), METHOD)
   assert "prompts here find a Δ of" in said
   assert not re.search(r"Δ (=|of) [+−]?[0-9.]+(?![0-9.]*%)\b(?!\.?[0-9]*%)", said)
+
+
+def test_a_handful_of_prompts_has_no_interval(tmp_path):
+  """Two draws of one policy on 4 prompts may differ by 100% in every resample."""
+  results = report_example.real_data()
+  for row in results["comparisons"]:
+    row |= {"n": 4, "win": 100.0, "lose": 0.0, "tie": 0.0, "delta": 100.0, "ci95": (100.0, 100.0)}
+  page = read(results, tmp_path)
+  head, *rows = page.tables["Comparisons"]
+  assert {row[head.index("95% interval")] for row in rows} == {cells.TOO_FEW}
+  assert "+100.0 … +100.0" not in page.text and "too few for an interval" in page.text
+  assert "Fewer than 20 prompts are too few" in page.text
+  assert cells.said("ci95", {"n": 20, "ci95": (1.0, 9.0)}) == "+1 … +9"
+
+
+def test_what_was_not_made_is_said_with_what_would(tmp_path):
+  results = report_example.example()
+  results["not_made"] = {"ablation": "train with --config.ablations=True in another workdir"}
+  sentence = "Experiment ablation was not made: train with --config.ablations=True"
+  assert sentence in read(results, tmp_path).text
+  assert sentence in " ".join(pages.tables(results, METHOD).split())
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_an_experiment_without_its_training_is_not_made(is_trained):
+  config = {"ablations": is_trained, "frontier": {"checkpoints": 5}}
+  lacking = findings.not_made(pit.RECIPE, config)
+  assert list(lacking) == ([] if is_trained else ["ablation"])
+  assert is_trained or "--config.ablations=True" in lacking["ablation"]

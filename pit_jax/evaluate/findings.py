@@ -10,7 +10,7 @@ from typing import Any
 from pit_jax import hosts, progress
 from pit_jax.evaluate import provenance, subject, suite
 from pit_jax.feedback import judges, language_judge
-from pit_jax.report import verdict
+from pit_jax.report import rewarded, verdict
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, workdirs
 from pit_jax.statistics import significance
@@ -56,7 +56,9 @@ def of_run(context: contexts.Context, recipe: Any, trained: Any, only: str | Non
 
   with context.timed("evaluation"):
     run = recipe.subject(context, trained)
-    parts = _measured(context, run, experiments)
+    lacking = not_made(recipe, json.loads(context.config.to_json()))
+    made = {name: each for name, each in experiments.items() if name not in lacking}
+    parts = _measured(context, run, made)
     _write_files(context, parts)
     results = _joined(_surroundings(context, run.suite), parts, experiments) | _asked(run.suite)
 
@@ -78,6 +80,16 @@ def _measured(
     timing.alive(context.workdir, name)
 
   return parts
+
+
+def not_made(recipe: Any, config: Mapping) -> dict[str, str]:
+  """Returns the experiments for which a run trained nothing, and how another one would."""
+  needs = recipe.needs.items()
+  return {
+    name: f"train with {flag} in another workdir"
+    for name, (flag, is_there) in needs
+    if name in recipe.experiments and not is_there(config)
+  }
 
 
 def check(recipe: Any, workdir: pathlib.Path, only: str | None) -> None:
@@ -172,12 +184,15 @@ def _finish(results: dict) -> dict:
 
 def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
   """Returns stages, data, configuration and notes of a run, for which no model is asked."""
+  config = json.loads(context.config.to_json())
+  lacking = not_made(context.recipe, config)
   return {
     "recipe": context.config.recipe,
     **({"headline": list(context.recipe.headline)} if context.recipe.headline else {}),
     "stages": _stages(context),
     "data": _data(context),
-    "config": json.loads(context.config.to_json()),
+    **({"not_made": lacking} if lacking else {}),
+    "config": config,
     "notes": _notes(context, experiments),
     "made": hosts.agree(provenance.facts(context.mesh.size)),
   }
@@ -209,20 +224,34 @@ def _stages(context: contexts.Context) -> dict:
     if name not in planned:  # of other ablations that were once asked for
       continue
     kind = kinds.kind_of(context.recipe, context.config, planned[name])
+    rewards = _rewards(context, planned[name], logged)
+    curves = (*kind.curves, *(f"{rewarded.PREFIX}{reward}" for reward in rewards))
     stages[name] = {
       "kind": planned[name].kind or context.config[planned[name].section].kind,
       "section": planned[name].section,
       **({"part": part} if (part := planned[name].part) else {}),
       "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
+      **({"rewards": rewards} if rewards else {}),
       "curve": {
         metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]
-        for metric in kind.curves
+        for metric in curves
       },
       "validation": _validation(logged, kind.curves),
     }
 
   return stages
+
+
+def _rewards(
+  context: contexts.Context, stage: kinds.Stage, logged: Sequence[Mapping]
+) -> dict[str, dict]:
+  """Returns what a stage of RL maximised, as it logged it; nothing of any other stage."""
+  names = dict.fromkeys(key for row in logged for key in row if key.startswith(rewarded.PREFIX))
+  weights = dict(context.config[stage.section].get("rewards") or ())
+  # The page of a recipe knows which network gives the reward of which name.
+  own = context.recipe.page.rewards.get(stage.reward)
+  return rewarded.named([name.removeprefix(rewarded.PREFIX) for name in names], weights, own)
 
 
 def _validation(logged: Sequence[Mapping], curves: Sequence[str]) -> dict[str, list]:

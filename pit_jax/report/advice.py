@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from pit_jax.report import cells, curves, presentation, training_tables, verdict
+from pit_jax.report import cells, curves, presentation, rewarded, training_tables, verdict
 
 FEW = 20  # steps below which a stage hardly learns
 LEARNT = 0.1  # deviations by which a reward rises that was learnt at all
@@ -47,7 +47,9 @@ def _stage(
     yield _too_few(names, steps, words, is_rl, results)
 
   if is_rl:
-    yield from _reinforced(words, stage)
+    # So few steps move nothing, whatever the rate and β are.
+    yield from _learnt(words, stage) if steps >= FEW else ()
+    yield from _strayed(words, stage)
   elif lost := _lost(stage):
     yield (
       f"{words} took {lost:.1f} nats from the log-probability of chosen responses: raise "
@@ -96,8 +98,8 @@ def _warmup(results: Mapping, section: str) -> int:
   return int(job.get("value_warmup") or 0) if isinstance(job, Mapping) else 0
 
 
-def _reinforced(words: str, stage: Mapping) -> Iterator[str]:
-  reward = training_tables.ends(stage["curve"].get(curves.SCORE, ()))
+def _learnt(words: str, stage: Mapping) -> Iterator[str]:
+  """Yields what to do about a policy that stayed where it was, or whose reward did not rise."""
   kl = training_tables.ends(stage["curve"].get(curves.KL, ()))
   key = f"--config.{_place(stage) or 'rl'}"
   if kl and kl[1] < NEAR:
@@ -105,11 +107,35 @@ def _reinforced(words: str, stage: Mapping) -> Iterator[str]:
       f"{words} ended {cells.fixed(kl[1])} nats from where it began, so it hardly learnt: raise "
       f"{key}.learning_rate, or lower {key}.kl_coefficient."
     )
-  elif reward and reward[1] - reward[0] < LEARNT:
-    yield (
-      f"{words} did not raise its own reward ({cells.fixed(reward[0])} → {cells.fixed(reward[1])} "
-      f"deviations): try another {key}.learning_rate."
-    )
+  elif change := _change(stage):
+    yield f"{words} {change}: try another {key}.learning_rate."
+
+
+def _change(stage: Mapping) -> str:
+  """Returns what became of what a stage maximised, where it did not rise as it should."""
+  points = stage["curve"].get(curves.SCORE, ())
+  measured = training_tables.rise(points)
+  if measured is None:
+    return ""
+  rose, noise = measured
+  unit = rewarded.unit(stage)
+  if rose > noise and not (unit and rose < LEARNT):
+    return ""
+
+  first, last = training_tables.ends(points)
+  told = rewarded.words(stage)
+  what = f"its reward, {told}" if told else "its own reward"
+  numbers = f"{cells.fixed(first)} → {cells.fixed(last)}{f' {unit}' if unit else ''}"
+  noisy = f"{numbers}, of which ±{cells.fixed(noise)} may be noise"
+  if rose > noise:
+    return f"raised {what} by little ({noisy})"
+  return f"{'lowered' if rose < -noise else 'did not measurably raise'} {what} ({noisy})"
+
+
+def _strayed(words: str, stage: Mapping) -> Iterator[str]:
+  """Yields what to do about a policy that went too far."""
+  kl = training_tables.ends(stage["curve"].get(curves.KL, ()))
+  key = f"--config.{_place(stage) or 'rl'}"
   if kl and kl[1] > FAR:
     yield (
       f"{words} ended {cells.fixed(kl[1], 0)} nats from where it began, too far to keep its "

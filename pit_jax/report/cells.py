@@ -8,6 +8,8 @@ from typing import Any
 from pit_jax.report import verdict
 
 BLANK = "·"
+TOO_FEW = "too few"  # prompts for an interval
+BOUNDS = ("ci95", "ci95_stop")  # of a Δ over prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,8 @@ def columns(entries: Mapping[str, str | Callable]) -> dict[str, Callable]:
 
 def said(entry: str, row: Mapping) -> str:
   """Returns an entry of a row as its column says it; a dot where the row has none."""
+  if entry in BOUNDS and row.get(entry) and verdict.is_of_few(row):
+    return TOO_FEW
   if entry in INTERVALS:
     render, interval = INTERVALS[entry]
     return render(row.get(entry), row.get(interval))

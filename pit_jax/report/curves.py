@@ -7,7 +7,7 @@ import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 
-from pit_jax.report import palette, panels, presentation
+from pit_jax.report import palette, panels, presentation, rewarded
 
 # Metrics of reinforcement learning.
 SCORE = "objective/score"
@@ -49,11 +49,12 @@ def _reinforcement(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figu
   """Reward, KL and length of every RL stage; what no stage saw is not here."""
   names = reinforced(results)
   stages = results.get("stages", {})
-  keys = [key for key in REINFORCED if any(stages[name]["curve"].get(key) for name in names)]
+  titles = _panels(results)
+  keys = [key for key in titles if any(stages[name]["curve"].get(key) for name in names)]
   if not keys:
     return None
 
-  figure, drawn = panels.make_panels([REINFORCED[key] for key in keys], is_wide)
+  figure, drawn = panels.make_panels([titles[key] for key in keys], is_wide)
   for axes, key in zip(drawn, keys, strict=True):
     for name, tint in zip(names, itertools.cycle(TINTS), strict=False):
       _curve(axes, stages[name]["curve"].get(key, ()), tint, name)
@@ -66,6 +67,23 @@ def _reinforcement(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figu
 
   panels.shared_legend(figure, is_wide)
   return figure
+
+
+def _panels(results: Mapping) -> dict[str, str]:
+  """Returns metric of RL → the title of its panel; each reward of a sum has its own."""
+  stages = [results["stages"][name] for name in reinforced(results)]
+  titles = dict(REINFORCED)
+  if not all(rewarded.is_single(stage) for stage in stages):
+    told = {rewarded.words(stage) for stage in stages}
+    titles[SCORE] = f"reward: {told.pop()}" if len(told) == 1 else "reward, as each stage has it"
+
+  for stage in stages:
+    rewards = rewarded.of_stage(stage)
+    for name, facts in rewards.items() if len(rewards) > 1 else ():
+      unit = "" if rewarded.is_function(name) else ", deviations"
+      titles[f"{rewarded.PREFIX}{name}"] = f"{facts['called']}{unit}"
+
+  return titles
 
 
 def _losses(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure | None:

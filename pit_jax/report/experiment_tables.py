@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pit_jax.report import cells, verdict
+from pit_jax.report import cells, rewarded, verdict
 from pit_jax.statistics import significance
 
 
@@ -168,7 +168,7 @@ def frontier(results: Mapping) -> cells.Table:
   """Every checkpoint of every chain."""
   section = results.get("frontier", {})
   rows = [
-    {"chain": chain["chain"], "optimised": chain["proxy"], **point}
+    {"chain": chain["chain"], "optimised": rewarded.optimised(results, chain), **point}
     for chain in section.get("chains", ())
     for point in chain["points"]
   ]
@@ -187,10 +187,16 @@ def frontier(results: Mapping) -> cells.Table:
     f"{judge} 95%": lambda row: cells.bounds(row.get("judge_ci95")),
   }
 
-  note = (
-    "KL between the model and its SFT model in nats per response, on held-out prompts; the proxy "
-    "is the reward that training maximised."
-  )
+  note = "KL between the model and its SFT model in nats per response, on held-out prompts; "
+  others = {
+    chain["proxy"]
+    for chain in section.get("chains", ())
+    if rewarded.optimised(results, chain) != chain["proxy"]
+  }
+  if others:
+    note += f"the proxy is {' or '.join(sorted(others))}, which is not all that training maximised."
+  else:
+    note += "the proxy is the reward that training maximised."
   if any(row["chain"] == "improver" for row in rows):
     note += " The improver's drafts are samples of the final policy."
 

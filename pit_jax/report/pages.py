@@ -28,7 +28,9 @@ from pit_jax.storage import places
 # Section → the keys it (a mapping) or each of its rows (a list) must have. Other keys are free.
 REQUIRED = ("recipe", "seconds", "systems", "comparisons")
 MAPPINGS = {
-  **dict.fromkeys(("seconds", "systems", "stages", "reward_models", "data", "absent"), ()),
+  **dict.fromkeys(
+    ("seconds", "systems", "stages", "reward_models", "data", "absent", "not_made"), ()
+  ),
   **dict.fromkeys(("sampling", "speeds", "judges", "config", "made"), ()),
   "gap_order": ("wl", "ww", "ll", "lw", "accuracy"),
   "power": ("needed",),
@@ -134,6 +136,8 @@ def tables(
     parts.append("\n".join([*lines, *([_filled(table.note, width)] if table.note else [])]))
 
   parts += [_filled(f"Note: {note}", width) for note in results.get("notes", ())]
+  lacking = results.get("not_made", {}).items()
+  parts += [_filled(f"Experiment {name} was not made: {what}.", width) for name, what in lacking]
   return "\n\n".join(parts) + "\n"
 
 

@@ -12,7 +12,7 @@ import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 
-from pit_jax.report import palette, panels, presentation, verdict
+from pit_jax.report import palette, panels, presentation, rewarded, verdict
 
 
 def draw(
@@ -203,8 +203,10 @@ def _about_comparisons(results: Mapping) -> str:
 def _about_frontier(results: Mapping) -> str:
   section = results["frontier"]
   judged = " and a judge that it does not" if section.get("judge") else ""
+  is_all = all(rewarded.optimised(results, row) == row["proxy"] for row in section["chains"])
+  reward = "The reward that training sees" if is_all else "One of the rewards that training sees"
   caption = (
-    f"The reward that training sees{judged}, over the KL that a checkpoint has from the model "
+    f"{reward}{judged}, over the KL that a checkpoint has from the model "
     "before RL: more to the right is further from it."
   )
   has_knee = any(chain["knee"] for chain in section["chains"])

@@ -79,6 +79,8 @@ class Presentation:
   # What the page calls things → what they are, beside systems and judges; those it names are shown.
   terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
   stages: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name → what it does
+  # Network that rewards a stage, as `kinds.Stage` has it → what the page calls that reward.
+  rewards: Mapping[str, str] = dataclasses.field(default_factory=dict)
   tags: Sequence[str] = ("preference-learning",)  # of the models' cards
 
   def colour(self, system: str) -> str:

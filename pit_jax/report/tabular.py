@@ -56,6 +56,8 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
     note = f"Judged by {judges.pop()}. {note}"
     rows = [{**row, "judge": ""} for row in rows]
 
+  if any(map(verdict.is_of_few, rows)):
+    note += f" Fewer than {verdict.FEW} prompts are too few for an interval."
   failures = sum((collections.Counter(row.get("failures")) for row in rows), collections.Counter())
   if failures:
     counts = cells.plain(failures)
@@ -68,7 +70,7 @@ def _versus(name: str, title: str, rows: Sequence[Mapping], note: str) -> cells.
     "seed": lambda row: cells.plain(row.get("seed")),
     "judge": lambda row: row["judge"],
     "Δ %": lambda row: cells.signed(row["delta"], row["ci95"]),
-    "95% interval": lambda row: cells.interval(row["ci95"]),
+    "95% interval": lambda row: cells.said("ci95", row),
     "over seeds": lambda row: cells.interval(row.get("over_seeds", {}).get("ci95")),
     "win %": lambda row: cells.fixed(row["win"], 1),
     "tie %": lambda row: cells.fixed(row["tie"], 1),

@@ -1,15 +1,19 @@
 """Tables of a run's stages: how long they took, and what reinforcement learning changed."""
 
+import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from pit_jax.report import cells, curves
+from pit_jax.report import cells, curves, rewarded
 
 SPEEDS = {  # what is known of a stage → what is to be said of it
   "tokens_per_second": "Tokens per second are those that a step reads or, in RL, samples, by the "
   "median of the logged steps that compiled nothing.",
   "mfu": "MFU: the share of the devices' peak that the mathematics of such a step used.",
 }
+DEVIATIONS = "reward, deviations"
+UNITLESS = "reward, no unit"
 FIFTH = 5  # one part of so many of a curve is its beginning, and one its end
 
 
@@ -57,22 +61,28 @@ def reinforced(results: Mapping) -> cells.Table:
   for name in curves.reinforced(results):
     stage = results["stages"][name]
     drawn = stage["curve"]
+    own, other = ("reward", "sum") if rewarded.is_single(stage) else ("sum", "reward")
     rows.append({
       "name": name,
+      "maximised": rewarded.words(stage, cells.BLANK),
       "steps": stage.get("steps"),
-      "reward": ends(drawn.get(curves.SCORE, ())),
+      own: ends(drawn.get(curves.SCORE, ())),
+      other: None,
       "kl": ends(drawn.get(curves.KL, ())),
       "length": ends(drawn.get(curves.LENGTH, ())),
       "held": [value for _, value in stage.get("validation", {}).get(curves.KL, ())],
     })  # fmt: skip
+    rows += _parts(name, stage)
 
   columns = {
     "stage": lambda row: row["name"],
-    "iterations": lambda row: cells.fixed(row["steps"], 0),
-    "reward, deviations": lambda row: _change(row["reward"], 2),
-    "KL, nats": lambda row: _change(row["kl"], 2),
-    "KL at the end, held out": lambda row: cells.fixed(row["held"][-1] if row["held"] else None),
-    "length, tokens": lambda row: _change(row["length"], 1),
+    "reward": lambda row: row["maximised"],
+    "iterations": lambda row: cells.fixed(row.get("steps"), 0),
+    DEVIATIONS: lambda row: _change(row["reward"], 2),
+    UNITLESS: lambda row: _change(row["sum"], 2),
+    "KL, nats": lambda row: _change(row.get("kl"), 2),
+    "KL at the end, held out": _held_out,
+    "length, tokens": lambda row: _change(row.get("length"), 1),
   }
 
   note = (
@@ -80,11 +90,31 @@ def reinforced(results: Mapping) -> cells.Table:
     "they learn from."
   )
   about = {
-    "reward, deviations": "Deviations are those of the reward over samples of the model before RL.",
+    DEVIATIONS: "Deviations are those of the reward over samples of the model before RL.",
+    UNITLESS: "A Python function has a unit of its own, and a sum of rewards none: the rows of "
+    "its parts, before their weights, say which of them rose.",
     "KL, nats": "KL is that from the model before RL, per response.",
   }
   title = "Before and after reinforcement"
-  return cells.select("reinforced", title, rows, columns, note=note, about=about)
+  return cells.select("reinforced", title, rows, columns, note=note, about=about, words=2)
+
+
+def _parts(name: str, stage: Mapping) -> list[dict]:
+  """Returns a row for each reward of a sum."""
+  rewards = rewarded.of_stage(stage)
+  if len(rewards) < 2:
+    return []
+  rows = []
+  for reward, facts in rewards.items():
+    pair = ends(stage["curve"].get(f"{rewarded.PREFIX}{reward}", ()))
+    places = ("sum", "reward") if rewarded.is_function(reward) else ("reward", "sum")
+    rows.append({"name": name, "maximised": facts["called"], places[0]: pair, places[1]: None})
+
+  return rows
+
+
+def _held_out(row: Mapping) -> str:
+  return cells.fixed(row["held"][-1] if row.get("held") else None)
 
 
 def ends(points: Sequence[Sequence[float | int]]) -> tuple[float, float] | None:
@@ -94,6 +124,22 @@ def ends(points: Sequence[Sequence[float | int]]) -> tuple[float, float] | None:
     return None
   count = max(len(values) // FIFTH, 1)
   return statistics.fmean(values[:count]), statistics.fmean(values[-count:])
+
+
+def rise(points: Sequence[Sequence[float | int]]) -> tuple[float, float] | None:
+  """Returns by how much a curve rose, and two standard errors of that; None of fewer than 3 points.
+
+  The scatter is that of neighbouring points about each other, which a slow rise hardly moves; the
+  means are those of `ends`.
+  """
+  values = [value for _, value in points]
+  if len(values) < 3:
+    return None
+  # von Neumann (1941): half the mean square of successive differences.
+  squares = [(after - before) ** 2 for before, after in itertools.pairwise(values)]
+  variance = statistics.fmean(squares) / 2
+  first, last = ends(points)
+  return last - first, 2 * math.sqrt(2 * variance / max(len(values) // FIFTH, 1))
 
 
 def _change(pair: tuple[float, float] | None, digits: int) -> str:

@@ -13,12 +13,18 @@ JUDGES = {  # of any run, in the order in which they are believed; before those 
   "R_public": "R_public, a published reward model",
   "R_judge": "R_judge, a reward model trained on pairs that trained nothing else",
 }
+FEW = 20  # prompts below which resampling them does not tell how sure a Δ is
 COMPARES_ONLY = "language_model"  # gives a single answer no score
 
 
 def is_judged(row: Mapping) -> bool:
   """Returns whether a comparison says anything: prompts were judged, and as many as failed."""
   return row["n"] > 0 and row["n"] >= row.get("failed", 0)
+
+
+def is_of_few(row: Mapping) -> bool:
+  """Returns whether a row is of too few prompts for an interval; False where it has no count."""
+  return ("n" in row or "repeated" in row) and prompts(row) < FEW
 
 
 def direction(row: Mapping) -> int:
@@ -71,6 +77,8 @@ def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
     if row:
       low, high = (signed(bound, digits(row["ci95"])) for bound in row["ci95"])
       of = f"{low} to {high}, of {prompts(row):,} prompts"
+      if is_of_few(row):
+        of = f"of {prompts(row):,} prompts, too few for an interval"
       figures.append((f"Δ under {judge}", f"{delta(row)}%", of))
 
   scores = [results["systems"].get(name, {}).get("score") for name in (b, a)]
@@ -136,6 +144,8 @@ def bounds_text(row: Mapping) -> str:
   low, high = row["ci95"]
   of = digits(row["ci95"])
   text = f"95% interval {signed(low, of)} to {signed(high, of)}"
+  if is_of_few(row):
+    text = "too few prompts for an interval"
   if "over_seeds" in row:
     bounds = " to ".join(signed(bound, of) for bound in row["over_seeds"]["ci95"])
     text += f" over prompts, {bounds} over {row['over_seeds']['seeds']} seeds"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pit_jax.recipes.rlhf import page
-from pit_jax.report import diagram
+from pit_jax.report import diagram, rewarded
 
 REFERENCES = {"dataset.rejected": "y_l", "dataset.chosen": "y_w", "policy": "samples of M_P"}
 
@@ -25,5 +25,8 @@ def columns(results: Mapping) -> list[diagram.Column]:
 def _stage(results: Mapping, index: int, stage: Mapping) -> diagram.Box:
   sources = " and ".join(REFERENCES[reference] for reference in stage["references"])
   effort = diagram.effort(results, f"pit_{stage['name']}")
-  lines = (f"M_PIT stage {index}", f"improves {sources}", *effort)
+  trained = results.get("stages", {}).get(f"pit_{stage['name']}", {})
+  # R_PIT alone is the method's own, and goes without saying.
+  other = () if rewarded.is_single(trained) else page.reward_of(results, f"pit_{stage['name']}", "")
+  lines = (f"M_PIT stage {index}", f"improves {sources}", *other, *effort)
   return diagram.Box(lines, takes_samples="policy" in stage["references"])

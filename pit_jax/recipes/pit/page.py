@@ -79,6 +79,7 @@ PAGE = presentation.Presentation(
   sections=SECTIONS,
   terms=page.TERMS | TERMS,
   stages=page.STAGES | STAGES,
+  rewards=page.REWARDS | {"scalar": "R_PIT"},
   legend=LEGEND,
   others={"self_refine": "Self-Refine"},
   tags=("pit", "self-improvement", "preference-learning"),

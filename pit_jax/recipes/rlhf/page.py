@@ -1,8 +1,11 @@
 """What the report says of RLHF: systems, pipeline, and its words."""
 
+import re
 from collections.abc import Mapping, Sequence
 
-from pit_jax.report import diagram, palette, presentation
+from pit_jax.report import diagram, palette, presentation, rewarded
+
+ROOM = 26  # letters of a line of a box
 
 SYSTEMS = {
   "original": presentation.System("the policy after RLHF", palette.BLUE),
@@ -21,6 +24,7 @@ STAGES = {
   "reward": "Training of R_P",
   "rl_policy": "RL of the policy",
 }
+REWARDS = {"reward": "R_P"}
 HEADLINES = {("original", "policy_sft"): ("RLHF", "the fine-tuned policy's answers")}
 
 
@@ -29,12 +33,22 @@ def box(results: Mapping, stage: str, *lines: str) -> list[diagram.Box]:
   return [diagram.Box((*lines, *diagram.effort(results, stage)))]
 
 
+def reward_of(results: Mapping, stage: str, otherwise: str) -> tuple[str, ...]:
+  """Returns what a stage of RL maximised as lines of its box; long sums have a line for a part."""
+  told = rewarded.words(results.get("stages", {}).get(stage, {}), otherwise)
+  text = f"for {told}, near its start"
+  if len(text) <= ROOM:
+    return (text,)
+  first, *rest = re.split(r" (?=[+−] )", told)
+  return (f"for {first}", *rest, "near its start")
+
+
 def boxes(results: Mapping) -> dict[str, list[diagram.Box]]:
   """Returns the boxes of the policy's chain, by fold."""
   return {
     "sft": box(results, "sft_policy", "M_P fine-tuned", "x → y_w"),
     "reward": box(results, "reward", "R_P reward", "y_w above y_l"),
-    "rl": box(results, "rl_policy", "M_P reinforced", "for R_P, near its start"),
+    "rl": box(results, "rl_policy", "M_P reinforced", *reward_of(results, "rl_policy", "R_P")),
     "held_out": [diagram.Box(("original", "x → M_P → y_0"))],
   }
 
@@ -57,4 +71,5 @@ PAGE = presentation.Presentation(
   diagram=lambda results: columns(results, [boxes(results)]),
   terms=TERMS,
   stages=STAGES,
+  rewards=REWARDS,
 )
