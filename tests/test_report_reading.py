@@ -263,7 +263,7 @@ def test_a_handful_of_prompts_has_no_interval(tmp_path):
   assert {row[head.index("95% interval")] for row in rows} == {cells.TOO_FEW}
   assert "+100.0 … +100.0" not in page.text and "too few for an interval" in page.text
   assert "Fewer than 20 prompts are too few" in page.text
-  assert cells.said("ci95", {"n": 20, "ci95": (1.0, 9.0)}) == "+1 … +9"
+  assert cells.said("ci95", {"n": 20, "ci95": (1.0, 9.0)}) == "+1.0 … +9.0"
 
 
 def test_what_was_not_made_is_said_with_what_would(tmp_path):
