@@ -185,7 +185,7 @@ def build(
   # Before anything is loaded: a wrong value is told in seconds, not after the data.
   checks.values(config, recipe)
   c = config.data
-  sources.check(c.source)
+  sources.check(run_rows.source(c.source, workdir))
   base_directory = origin.directory(config)
   form, words = forms.choose(config, base_directory)
   platform = jax.devices()[0].platform

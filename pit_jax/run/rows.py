@@ -49,19 +49,19 @@ class Rows:
     return [encode.preferences(part, self.settings, self.tokens) for part in parts]
 
 
+def source(named: str, workdir: pathlib.Path) -> str:
+  """Returns where rows are: those below a workdir are named by their place there, as it may move."""
+  return f"jsonl:{workdir / named.removeprefix(BELOW)}" if named.startswith(BELOW) else named
+
+
 def load(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   check: Callable[[conversations.Prompt], None],
 ) -> preferences.PreferenceSet:
   """Loads the preferences; `check` refuses prompts that the models cannot be shown."""
-  # By its place below the workdir, which may be moved.
-  source = config.data.source
-  if source.startswith(BELOW):
-    source = f"jsonl:{workdir / source.removeprefix(BELOW)}"
-
   return preferences.load(
-    source,
+    source(config.data.source, workdir),
     on_bad_row=config.data.on_bad_row,
     limit=config.data.rows,
     seed=config.seed,
