@@ -50,7 +50,7 @@ class Rows:
 
 
 def source(named: str, workdir: pathlib.Path) -> str:
-  """Returns where rows are: those below a workdir are named by their place there, as it may move."""
+  """Returns where rows are: those below a workdir are named by their place there; it may move."""
   return f"jsonl:{workdir / named.removeprefix(BELOW)}" if named.startswith(BELOW) else named
 
 
