@@ -23,7 +23,7 @@ def whole(name: str, value: Any, lowest: int) -> int:
   return number
 
 
-def real(name: str, value: Any, lowest: float, may_be_infinite: bool = False) -> float:
+def real(name: str, value: Any, lowest: float | int, may_be_infinite: bool = False) -> float:
   """Returns a number from `lowest` on, finite unless it may be infinite.
 
   Raises:
@@ -33,7 +33,7 @@ def real(name: str, value: Any, lowest: float, may_be_infinite: bool = False) ->
   if not is_number or not value >= lowest or (math.isinf(value) and not may_be_infinite):
     allowed = "a number" if lowest == -math.inf else f"a number, {lowest:g} or more"
     raise ValueError(f"{name}={value!r}; use {allowed}")
-  return value
+  return float(value)
 
 
 def seed(name: str, value: Any) -> int:
