@@ -88,7 +88,9 @@ def test_the_policy_learns_without_a_value_model_and_a_restart_changes_no_bit(
     assert row["epoch"] * len(start.rows.folds["rl"]) == pytest.approx(step * BATCH / SAMPLES)
     used = TERMS[estimator]["rl__kl_coefficient"] if estimator == "rloo" else 0.0
     assert row["objective/kl_coef"] == pytest.approx(used), "the KL of grpo is in the loss alone"
-  for prompts, references in brief:
+  tried, *seen = brief  # on two rows, before anything is trained
+  assert len(tried[0]) == 2 and len(seen) >= STEPS
+  for prompts, references in seen:
     assert len(prompts) == BATCH and references is None
     assert all(len({*prompts[i : i + SAMPLES]}) == 1 for i in range(0, BATCH, SAMPLES))
   whole = test_rl.arrays(tmp_path, "rl_policy", STEPS)

@@ -24,7 +24,7 @@ def is_judged(row: Mapping) -> bool:
 
 def is_of_few(row: Mapping) -> bool:
   """Returns whether a row is of too few prompts for an interval; False where it has no count."""
-  return ("n" in row or "repeated" in row) and prompts(row) < FEW
+  return ("n" in row or "repeated" in row) and 0 < prompts(row) < FEW
 
 
 def direction(row: Mapping) -> int:
