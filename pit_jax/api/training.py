@@ -60,7 +60,8 @@ def train(
       with config.unlocked():
         config.data.source = f"{rows.BELOW}{PREFERENCES}"
         # They were read by these already, and are written with the standard names.
-        config.data.columns, config.data.schema = "", SCHEMA
+        config.data.columns = ""
+        config.data.schema = SCHEMA
     running.run(config, folder)
 
   return runs.load(workdir) if recipe.exported is not None else None
