@@ -12,6 +12,7 @@ import scipy.stats
 from pit_jax.evaluate import seeds
 from pit_jax.recipes import reward
 from pit_jax.recipes.pit import claims, reward_tables
+from pit_jax.report import claims as shared
 from pit_jax.report import pages, tabular, verdict
 from pit_jax.statistics import metrics, significance
 
@@ -54,25 +55,25 @@ def test_a_sentence_says_claim_outcome_figure_judge_and_seeds():
 @pytest.mark.parametrize(
   ("ci95", "of_seeds", "outcome"),
   [
-    ((0.1, 9.0), [], claims.HERE),  # one seed tells of its own models
-    ((0.0, 9.0), [], claims.NOT_SHOWN),
-    ((-9.0, 0.0), [], claims.NOT_SHOWN),
-    ((-9.0, -0.1), [], claims.OPPOSITE_HERE),
+    ((0.1, 9.0), [], shared.HERE),  # one seed tells of its own models
+    ((0.0, 9.0), [], shared.NOT_SHOWN),
+    ((-9.0, 0.0), [], shared.NOT_SHOWN),
+    ((-9.0, -0.1), [], shared.OPPOSITE_HERE),
     # t intervals of three seeds: 4.303 s / √3 to both sides of the mean.
-    ((0.1, 9.0), [4.0, 4.5, 5.0], claims.HOLDS),  # 3.3 to 5.7
-    ((0.1, 9.0), [3.1, 4.1, 1.4], claims.HERE),  # −0.5 to 6.3
-    ((-9.0, -0.1), [-3.1, -4.1, -1.4], claims.OPPOSITE_HERE),
-    ((-9.0, -0.1), [-4.0, -4.5, -5.0], claims.OPPOSITE),
-    ((-2.0, 9.0), [3.4, 3.5, 3.6], claims.NOT_SHOWN),  # 3.3 to 3.7, but the prompts do not say so
-    ((0.1, 9.0), [-4.6, 9.0, 9.1], claims.NOT_SHOWN),  # a seed whose own interval lies below
-    ((-9.0, -0.1), [4.6, -9.0, -9.1], claims.NOT_SHOWN),  # or above
+    ((0.1, 9.0), [4.0, 4.5, 5.0], shared.HOLDS),  # 3.3 to 5.7
+    ((0.1, 9.0), [3.1, 4.1, 1.4], shared.HERE),  # −0.5 to 6.3
+    ((-9.0, -0.1), [-3.1, -4.1, -1.4], shared.OPPOSITE_HERE),
+    ((-9.0, -0.1), [-4.0, -4.5, -5.0], shared.OPPOSITE),
+    ((-2.0, 9.0), [3.4, 3.5, 3.6], shared.NOT_SHOWN),  # 3.3 to 3.7, but the prompts do not say so
+    ((0.1, 9.0), [-4.6, 9.0, 9.1], shared.NOT_SHOWN),  # a seed whose own interval lies below
+    ((-9.0, -0.1), [4.6, -9.0, -9.1], shared.NOT_SHOWN),  # or above
   ],
 )
 def test_an_outcome_is_what_prompts_and_seeds_show(ci95, of_seeds, outcome):
   alone = [row(*PAIR, d, (d - 4.5, d + 4.5), seed=k) for k, d in enumerate(of_seeds)]
   known = {"over_seeds": significance.over_seeds(np.array(of_seeds))} if of_seeds else {}
   (claim,) = claims.judged(results_of(row(*PAIR, sum(ci95) / 2, ci95, **known), *alone))
-  assert claim.outcome == outcome and claims.SAID[outcome] in claim.sentence
+  assert claim.outcome == outcome and shared.SAID[outcome] in claim.sentence
 
 
 def test_the_seeds_of_the_paper_run_do_not_show_what_its_prompts_do():
@@ -83,7 +84,7 @@ def test_the_seeds_of_the_paper_run_do_not_show_what_its_prompts_do():
     mean = np.mean(deltas)
     pair = {"over_seeds": found}
     (claim,) = claims.judged(results_of(row(*PAIR, mean, (mean - 2.4, mean + 2.4), **pair)))
-    assert claim.outcome == claims.HERE
+    assert claim.outcome == shared.HERE
     bounds = " to ".join(verdict.signed(bound) for bound in found["ci95"])
     assert f"over prompts, {bounds} over 3 seeds; gold" in claim.sentence
 
@@ -96,16 +97,16 @@ def test_claims_are_corrected_for_their_number():
   p = scipy.stats.binomtest(520, 975).pvalue
   assert 0.025 < p < 0.05
   (claim,) = claims.judged(results_of(first))
-  assert claim.outcome == claims.HERE and "corrected" not in claim.grounds
+  assert claim.outcome == shared.HERE and "corrected" not in claim.grounds
   for claim in claims.judged(results_of(first, second)):
-    assert claim.outcome == claims.NOT_SHOWN
+    assert claim.outcome == shared.NOT_SHOWN
     assert claim.grounds.endswith(f"gold, 1,000 prompts; p = {2 * p:.2f} once corrected)")
   clear = [row("pit", other, 20.0, (15.0, 25.0)) for other in ("pit_second_only", "best_of_n")]
   outcomes = [claim.outcome for claim in claims.judged(results_of(first, *clear))]
-  assert outcomes == [claims.HERE] * 3, "Holm: the largest p of three counts once"
+  assert outcomes == [shared.HERE] * 3, "Holm: the largest p of three counts once"
   # Where the comparison was corrected among more of its judge, that counts.
   among_all = claims.judged(results_of(first | {"p_holm": 0.2}))
-  assert among_all[0].outcome == claims.NOT_SHOWN and "p = 0.20 once" in among_all[0].grounds
+  assert among_all[0].outcome == shared.NOT_SHOWN and "p = 0.20 once" in among_all[0].grounds
 
 
 def test_seeds_are_corrected_for_the_number_of_claims_too():
@@ -116,8 +117,8 @@ def test_seeds_are_corrected_for_the_number_of_claims_too():
   rows = [row(*pair, 4.5, (2.0, 7.0), over_seeds=found) for pair in pairs]
   (alone,) = claims.judged(results_of(rows[0]))
   together = claims.judged(results_of(*rows))
-  assert alone.outcome == claims.HOLDS
-  assert [claim.outcome for claim in together] == [claims.HERE] * 7
+  assert alone.outcome == shared.HOLDS
+  assert [claim.outcome for claim in together] == [shared.HERE] * 7
 
 
 def null_run(generator, prompts, between):
@@ -141,9 +142,9 @@ def test_where_nothing_is_true_the_word_is_rare():
       words[between].append({claim.outcome for claim in claims.judged(pooled)})
   likely = scipy.stats.binom.ppf(0.95, 40, significance.LEVEL)  # where 5% of the runs say it
   for between, said in words.items():
-    surely = sum(bool(outcomes & {claims.HOLDS, claims.OPPOSITE}) for outcomes in said)
+    surely = sum(bool(outcomes & {shared.HOLDS, shared.OPPOSITE}) for outcomes in said)
     assert surely <= likely, between
-  here = {claims.HERE, claims.OPPOSITE_HERE}
+  here = {shared.HERE, shared.OPPOSITE_HERE}
   by_luck = [sum(bool(outcomes & here) for outcomes in words[between]) for between in words]
   assert by_luck[0] <= likely < 20 < by_luck[1], "of these models it is true, by their luck"
 
@@ -153,19 +154,19 @@ def test_best_temperatures_are_a_claim_of_their_own_and_not_judged_by_who_chose_
   chosen = row("pit", "original", 50.0, (40.0, 60.0), "R_P", chosen_by="R_P", **best)
   assert claims.judged(results_of(plain)) == []
   (claim,) = claims.judged(results_of(plain, chosen))
-  assert (claim.outcome, "only R_P compared" in claim.grounds) == (claims.NOT_TESTED, True)
+  assert (claim.outcome, "only R_P compared" in claim.grounds) == (shared.NOT_TESTED, True)
   judged = row("pit", "original", -5.0, (-9.0, -1.0), n=512, **best)
   (claim,) = claims.judged(results_of(plain, chosen, judged))
-  assert claim.outcome == claims.OPPOSITE_HERE and "gold, 512 prompts" in claim.grounds
+  assert claim.outcome == shared.OPPOSITE_HERE and "gold, 512 prompts" in claim.grounds
 
 
 def test_no_judge_decides_about_what_it_trained():
   pair = ("pit", "pit_rp_difference")
   own = [row(*pair, 5.0, (1.0, 9.0), judge) for judge in ("R_P", "R_PIT")]
   (claim,) = claims.judged(results_of(*own))
-  assert claim.outcome == claims.NOT_TESTED and "only R_P and R_PIT compared" in claim.sentence
+  assert claim.outcome == shared.NOT_TESTED and "only R_P and R_PIT compared" in claim.sentence
   (claim,) = claims.judged(results_of(*own, row(*pair, -5.0, (-9.0, -1.0), "R_judge")))
-  assert claim.outcome == claims.OPPOSITE_HERE and "R_judge" in claim.sentence
+  assert claim.outcome == shared.OPPOSITE_HERE and "R_judge" in claim.sentence
   (claim,) = claims.judged(results_of(row(*pair, 5.0, (1.0, 9.0), n=0)))
   assert claim.grounds == "no prompt could be judged"
 
@@ -174,10 +175,10 @@ def test_what_nobody_played_is_not_tested_and_says_why():
   absent = {"self_refine": "no chat template"}
   pair = row("pit_rounds", "pit", 2.0, (1.0, 3.0))
   said = claims.judged(results_of(pair, absent=absent))
-  assert [claim.outcome for claim in said] == [claims.HERE, claims.NOT_TESTED]
+  assert [claim.outcome for claim in said] == [shared.HERE, shared.NOT_TESTED]
   assert said[1].sentence.endswith("was not tested: no chat template.")
   played = row("pit_rounds", "self_refine_rounds", 2.0, (1.0, 3.0))
-  assert [claim.outcome for claim in claims.judged(results_of(played))] == [claims.HERE]
+  assert [claim.outcome for claim in claims.judged(results_of(played))] == [shared.HERE]
   policy = row("original", "policy_sft", 2.0, (1.0, 3.0))
   assert claims.said(results_of(policy, absent=absent)) == ([], ""), "it has no improver"
 
@@ -187,10 +188,10 @@ def test_a_single_stage_that_is_more_than_marginal_contradicts_table_2():
   assert claims.judged(results_of(marginal)) == []
   clear = row("pit_second_only", "original", 69.2, (67.0, 71.4))
   (claim,) = claims.judged(results_of(marginal, clear))
-  assert claim.outcome == claims.OPPOSITE_HERE and "pit_first_only" not in claim.sentence
+  assert claim.outcome == shared.OPPOSITE_HERE and "pit_first_only" not in claim.sentence
   assert "pit_second_only over original Δ = +69.2% (95% interval +67.0 to +71.4" in claim.sentence
   # Seeds have to be beyond 7.2 too, and not beyond 0 alone.
-  further = {claims.OPPOSITE_HERE: (8.0, 9.0, 10.0), claims.OPPOSITE: (68.0, 69.0, 70.0)}
+  further = {shared.OPPOSITE_HERE: (8.0, 9.0, 10.0), shared.OPPOSITE: (68.0, 69.0, 70.0)}
   for outcome, deltas in further.items():
     over = significance.over_seeds(np.array(deltas))
     (claim,) = claims.judged(results_of(clear | {"over_seeds": over}))

@@ -6,6 +6,7 @@ import scipy.stats
 
 from pit_jax.recipes import pit
 from pit_jax.recipes.pit import claims, gate
+from pit_jax.report import claims as shared
 from pit_jax.report import verdict
 from pit_jax.statistics import metrics
 
@@ -46,11 +47,11 @@ def test_one_prompt_is_no_improvement_whatever_its_interval():
   assert reason.startswith("original does not beat policy_sft under R_P")
   for pair in (("pit", "rlhf_longer"), ("pit_first_only", "original")):
     known = claims.judged(results_of(row(2, 0, *pair), **OPEN))
-    assert [claim.outcome for claim in known] == [claims.NOT_SHOWN] * (pair[0] == "pit")
+    assert [claim.outcome for claim in known] == [shared.NOT_SHOWN] * (pair[0] == "pit")
   (claim,) = claims.judged(results_of(row(0, 3, "pit", "rlhf_longer"), **OPEN))
-  assert claim.outcome == claims.NOT_SHOWN and "p = 0.25 in a sign test" in claim.sentence
+  assert claim.outcome == shared.NOT_SHOWN and "p = 0.25 in a sign test" in claim.sentence
   (claim,) = claims.judged(results_of(row(0, 6, "pit", "rlhf_longer"), **OPEN))
-  assert claim.outcome == claims.OPPOSITE_HERE  # one seed tells of no other
+  assert claim.outcome == shared.OPPOSITE_HERE  # one seed tells of no other
 
 
 def test_a_judge_most_of_whose_prompts_failed_does_not_speak():
@@ -60,9 +61,9 @@ def test_a_judge_most_of_whose_prompts_failed_does_not_speak():
   assert [label for label, *_ in verdict.key_figures(results_of(*main))] == ["Δ under R_P"]
   pair = ("pit", "rlhf_longer")
   (claim,) = claims.judged(results_of(row(10, 0, *pair, **ended), row(300, 400, *pair), **OPEN))
-  assert claim.outcome == claims.OPPOSITE_HERE and "gold, 700 prompts" in claim.sentence
+  assert claim.outcome == shared.OPPOSITE_HERE and "gold, 700 prompts" in claim.sentence
   (claim,) = claims.judged(results_of(row(10, 0, *pair, **ended), **OPEN))
-  assert (claim.outcome, claim.grounds) == (claims.NOT_TESTED, "most prompts could not be judged")
+  assert (claim.outcome, claim.grounds) == (shared.NOT_TESTED, "most prompts could not be judged")
   shut = gate.gate(results_of(row(10, 0, **GATE, **ended), row(500, 100, judge="R_P", **GATE)))
   assert shut == {"passed": False, "reason": "language_model could judge only 10 of 128 prompts"}
   half = row(64, 0, judge="language_model", failed=64)

@@ -9,6 +9,7 @@ import report_example
 
 from pit_jax.evaluate import seeds
 from pit_jax.recipes.pit import claims
+from pit_jax.report import claims as shared
 from pit_jax.report import pages, tabular
 from pit_jax.statistics import metrics, significance
 
@@ -162,7 +163,7 @@ def test_seeds_that_agree_by_chance_are_no_surer_than_their_prompts():
   half = error * np.tan(0.475 * np.pi)
   assert found["ci95"] == (pytest.approx(60 - half), pytest.approx(60 + half))
   pooled = seeds.pool(results, POOLED) | {"gate": {"passed": True, "reason": ""}}
-  assert [claim.outcome for claim in claims.judged(pooled)] == [claims.HERE]
+  assert [claim.outcome for claim in claims.judged(pooled)] == [shared.HERE]
 
 
 def test_seeds_that_differ_by_more_than_their_prompts_decide_themselves():
