@@ -42,14 +42,22 @@ class Form:
   changes: tuple[str, ...] = ()  # what the endpoint's refusals changed of them, a phrase each
 
 
-def form(temperature: float | int, max_tokens: int, *, is_weighed: bool, is_openai: bool) -> Form:
+def form(
+  temperature: float | int,
+  max_tokens: int,
+  *,
+  is_weighed: bool,
+  is_openai: bool,
+  top_p: float | None = None,
+) -> Form:
   """Returns the form in which an endpoint is asked first: OpenAI's own with the limit's newer name.
 
-  Of a request that is weighed, log-probabilities are asked for.
+  Of a request that is weighed, log-probabilities are asked for. `top_p` is said where it is given.
   """
   weighing = {"logprobs": True, "top_logprobs": TOP_LOGPROBS[0]} if is_weighed else {}
+  cutting = {} if top_p is None else {"top_p": top_p}
   limit = LIMIT_NAMES[1 if is_openai else 0]
-  return Form({"temperature": temperature, limit: max_tokens, **weighing})
+  return Form({"temperature": temperature, limit: max_tokens, **cutting, **weighing})
 
 
 def adapted(refused: Form, error: Exception) -> Form | None:

@@ -50,6 +50,8 @@ class Settings:
   wait: float | int  # seconds before the second attempt, at most; doubled before each further one
   timeout: float | int  # seconds without a sign of the endpoint
   concurrency: int  # requests under way at any time, at most
+  # Draws from the most likely tokens alone that have this probability; None: from all.
+  top_p: float | None = None
 
 
 class _Unusable(Exception):
@@ -103,6 +105,7 @@ class Endpoint:
     self._failure = failure
     self.address = str(self._client.base_url)
     asked = {"is_weighed": settings.is_weighed, "is_openai": OPENAI in self.address}
+    asked |= {"top_p": settings.top_p}
     self._form = completions.form(settings.temperature, settings.max_tokens, **asked)
 
     self._is_probed = not settings.temperature

@@ -46,6 +46,7 @@ def sample(
   key: Key[Array, ""],
   temperature: Float[Array, ""],
   limits: Int[Array, " B"] | None = None,
+  top_p: Float[Array, ""] | None = None,
   *,
   length: int,
   eos_id: int | tuple[int, ...],
@@ -57,15 +58,16 @@ def sample(
 ) -> tuple[Responses, Float[Array, "B R"]]:
   """Samples a language model's responses to every prompt from softmax(logits / temperature).
 
-  Nothing is cut from the distribution (no top-k, no top-p), so the returned log-probabilities are
-  those of the distribution that was sampled, and a trainer at the same temperature computes the
-  same numbers.
+  Without `top_p` nothing is cut from the distribution: a trainer at the same temperature computes
+  the log-probabilities that are returned. With it no trainer does, so it is not for RL.
 
   Args:
     prompts: left-padded prompts; of several responses to one, it is read once.
     key: source of the noise; the same key gives the same responses.
     temperature: divides the logits; 0 takes the most likely token.
     limits: the most tokens of each response, from 1 to `length`; None is `length` for all.
+    top_p: the probability of the most likely tokens that are drawn from, more than 0; see
+      `nucleus`. None draws from all.
     length: R, the most tokens a response may have, its end of sequence included.
     eos_id: the token that ends a response, or several of which any does.
     pad_id: what fills a row after its end.
@@ -84,7 +86,7 @@ def sample(
     problem = f"{prompt_count} prompts do not divide over {parts} devices"
     raise ValueError(f"{problem}; give a multiple of it")
 
-  append = functools.partial(_append, key, temperature, eos_id, pad_id)
+  append = functools.partial(_append, key, temperature, top_p, eos_id, pad_id)
   params = pure.for_sampling(model, params)
 
   def advance(state):
@@ -124,6 +126,7 @@ def sample(
 def _append(
   key: Key[Array, ""],
   temperature: Float[Array, ""],
+  top_p: Float[Array, ""] | None,
   eos_id: int | tuple[int, ...],
   pad_id: int,
   state: DecodeState,
@@ -131,7 +134,7 @@ def _append(
 ) -> DecodeState:
   """Draws the next token of every row at work that has not ended."""
   shape = (state.rows.shape[0], -1)
-  sampled = draw(logits, temperature, jax.random.fold_in(key, state.step))
+  sampled = draw(logits, temperature, jax.random.fold_in(key, state.step), top_p)
   token, logprob = (x.reshape(shape) for x in sampled)
   left = state.left[:, : token.shape[1]]
   real = left > 0
@@ -184,9 +187,14 @@ def _reorder(state: DecodeState, order: Int[Array, "G N"]) -> DecodeState:
 
 
 def draw(
-  logits: Float[Array, "B V"], temperature: Float[Array, ""], key: Key[Array, ""]
+  logits: Float[Array, "B V"],
+  temperature: Float[Array, ""],
+  key: Key[Array, ""],
+  top_p: Float[Array, ""] | None = None,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
   """Draws a token per row from softmax(logits / temperature) and returns its log-probability.
+
+  With `top_p` the distribution is the `nucleus` of that one, and so is the log-probability.
 
   The largest of log-probabilities with Gumbel noise is a draw (Gumbel 1954; Maddison et al. 2014).
   The noise is of 46 random bits: float32's 23 alone end at 16.6, and a token of less than about
@@ -194,6 +202,8 @@ def draw(
   """
   # At temperature 0 the log-probabilities are those of temperature 1, not NaN.
   logprobs = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
+  if top_p is not None:
+    logprobs = nucleus(logprobs, top_p)
   noisy = jax.lax.cond(
     temperature > 0,
     lambda: logprobs + jax.random.gumbel(key, logprobs.shape, logprobs.dtype, mode="high"),
@@ -202,6 +212,26 @@ def draw(
   token = _first_largest(noisy)
 
   return token, jnp.take_along_axis(logprobs, token[:, None], axis=-1)[:, 0]
+
+
+def nucleus(logprobs: Float[Array, "B V"], top_p: Float[Array, ""]) -> Float[Array, "B V"]:
+  """Returns the log-probabilities of top-p sampling, −inf of what is cut (Holtzman et al. 2020).
+
+  Kept are the fewest most likely tokens whose probability is at least top_p, at least one, and what
+  is as likely as the last of them.
+
+  Args:
+    logprobs: log-probabilities of all tokens, in nats.
+    top_p: more than 0; 1 or more keeps all.
+  """
+  descending = -jnp.sort(-logprobs, axis=-1)
+  likely = jnp.exp(descending)
+  before = jnp.cumsum(likely, axis=-1) - likely
+  # The first is always kept: nothing comes before it.
+  last = jnp.where(before < top_p, descending, jnp.inf).min(axis=-1, keepdims=True)
+  is_kept = (logprobs >= last) | (top_p >= 1)
+
+  return jax.nn.log_softmax(jnp.where(is_kept, logprobs, -jnp.inf), axis=-1)
 
 
 def _first_largest(x: Float[Array, "B V"]) -> Int[Array, " B"]:

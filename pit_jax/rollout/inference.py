@@ -108,16 +108,32 @@ class Inference:
     return self.sample(params, prompts, key, temperature)[0]
 
   def sample(
-    self, params: Params, prompts: Prompts, key, temperature: float
+    self,
+    params: Params,
+    prompts: Prompts,
+    key,
+    temperature: float,
+    *,
+    samples: int = 1,
+    top_p: float | None = None,
   ) -> tuple[Responses, np.ndarray]:
-    """Returns `respond`'s responses and the log-probability of each of their tokens, Float[N R]."""
+    """Returns sampled responses and the log-probability of each of their tokens, Float[N k R].
+
+    Args:
+      prompts: N / k prompts; each is read once.
+      key: source of the noise; batch i draws it from fold_in(key, i).
+      samples: k, responses to each prompt, which follow one another.
+      top_p: as for `decode.sample`, as are temperature and parameters.
+    """
     params = laid_out(self.language, self.mesh, layout.to_devices(params))
+    # Programs without it are the same as those of RL, which cuts nothing.
+    cut = () if top_p is None else (None, np.float32(top_p))
 
     def ask(batch, index):
       noise = jax.random.fold_in(key, index)
-      return self.sampler()(params, batch, noise, np.float32(temperature))
+      return self.sampler(samples)(params, batch, noise, np.float32(temperature), *cut)
 
-    return self._over_rows("sampling", ask, prompts)
+    return self._over_rows("sampling", ask, prompts, samples)
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was encoded, Float[N]."""
@@ -147,11 +163,19 @@ class Inference:
     self.settings.template.check(self.settings.tokenizer, prompt)
 
   def reply(
-    self, params: Params, asked: Sequence[prompt_formats.Conversation], key, temperature: float
+    self,
+    params: Params,
+    asked: Sequence[prompt_formats.Conversation],
+    key,
+    temperature: float,
+    **how: Any,
   ) -> list[str]:
-    """Returns a language model's replies in conversations, whatever their format, in words."""
+    """Returns a language model's replies in conversations, whatever their format, in words.
+
+    How many samples, and from which tokens, is said as to `sample`.
+    """
     prompts = encode.prompts(asked, self._cutting)[:]
-    return self.words(self.respond(params, prompts, key, temperature))
+    return self.words(self.sample(params, prompts, key, temperature, **how)[0])
 
   def lengths(self, asked: Sequence[prompt_formats.Conversation]) -> np.ndarray:
     """Returns the length of each conversation in tokens, as a model reads it, Int[N]."""
@@ -242,17 +266,23 @@ class Inference:
     params = layout.to_devices(params)
     return self._over_rows("scoring", lambda batch, _: scorer(params, *batch), record)
 
-  def _over_rows(self, name: str, ask: Callable, record: Any) -> Any:
-    """Returns ask(batch, index) for every batch of a record, joined on the host."""
+  def _over_rows(self, name: str, ask: Callable, record: Any, each: int = 1) -> Any:
+    """Returns ask(batch, index) for every batch of a record, joined on the host.
+
+    Of every row there are `each` results, which follow one another.
+    """
     count = progress.Count(name, len(jax.tree.leaves(record)[0]), "rows")
     parts = []
     places = []
-    ordered = batches.in_order(record, self.batch_size, self.by_length)
+    devices = parallel.parts(self.mesh)
+    # As many rows at work as without samples; a batch divides over the devices.
+    size = max(self.batch_size // each // devices, 1) * devices
+    ordered = batches.in_order(record, size, self.by_length)
 
     for index, (batch, rows) in enumerate(ordered):
       result = ask(parallel.put_batch(batch, self.mesh), index)
-      parts.append(batches.take(hosts.fetch(result), slice(0, len(rows))))
-      places.append(rows)
+      parts.append(batches.take(hosts.fetch(result), slice(0, len(rows) * each)))
+      places.append((rows[:, None] * each + np.arange(each)).ravel())
       count.add(len(rows))
 
     # The inverse permutation: batches were made by length, and results keep the order of rows.
