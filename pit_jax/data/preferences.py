@@ -34,6 +34,7 @@ class Fold:
     return [row.prompt for row in self.rows]
 
 
+JOINED = "+"  # between the names of folds whose rows are taken together
 THREE = {"sft": 1.0, "reward": 1.0, "rl": 1.0}  # folds: to imitate, to compare, to reinforce
 HELD_OUT = "held_out"
 SET_ASIDE = "set_aside"
@@ -163,6 +164,11 @@ def divide(
   """Returns the parts of some rows by a division of these names, as `Division.divide` does."""
   division = Division(held_out=held_out, validation=validation, judge=judge, **further)
   return division.divide(preferences)
+
+
+def folds_in(name: str) -> list[str]:
+  """Returns the folds that a name means: "sft+reward" is both together."""
+  return name.split(JOINED)
 
 
 def sizes_of(settings: Any) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import jax
 import ml_collections
 
+from pit_jax.data import preferences
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 
@@ -45,11 +46,16 @@ def stages(
     if kind.learns:
       job = config[stage.section]
       fold = kinds.fold_of(config, stage)
-      steps = kinds.steps_of(config, stage, rows.get(fold, 0))
+      steps = kinds.steps_of(config, stage, _count(rows, fold))
       fields = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
       learning.append(Stage(*fields, job.get("samples", 1), _key(job, stage)))
 
   return learning
+
+
+def _count(rows: Mapping[str, int], fold: str) -> int:
+  """Returns how many rows a fold has, or several together."""
+  return sum(rows.get(name, 0) for name in preferences.folds_in(fold))
 
 
 def _key(job: ml_collections.ConfigDict, stage: kinds.Stage) -> str:
@@ -88,10 +94,11 @@ def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
 
   for stage in planned:
     # Rows of a step are responses; the epochs are over prompts.
-    epochs = stage.steps * stage.batch_size / stage.samples / max(rows[stage.fold], 1)
+    count = _count(rows, stage.fold)
+    epochs = stage.steps * stage.batch_size / stage.samples / max(count, 1)
     yield (
       f"stage {stage.name}: {stage.steps:,} {stage.unit} of {stage.batch_size:,} rows, "
-      f"{epochs:.3g} times the {rows[stage.fold]:,} of {stage.fold}"
+      f"{epochs:.3g} times the {count:,} of {stage.fold}"
     )
 
 

@@ -119,11 +119,12 @@ def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
   yield from outside(config.data, FOLDS, "data.")
   folds = tuple(config.data.folds)
   wanted = {name: config[name].fold for name in kinds.sections(config)}
-  missing = [f"{name}.fold={fold}" for name, fold in wanted.items() if fold not in folds]
+  parts = {name: {*preferences.folds_in(fold)} for name, fold in wanted.items()}
+  missing = [f"{name}.fold={wanted[name]}" for name, part in parts.items() if part - {*folds}]
   if missing:
     yield (
       f"data.folds={folds} lacks what {', '.join(missing)} names; give at least "
-      f"{tuple(sorted({*wanted.values()}))}, or other folds to these sections"
+      f"{tuple(sorted(set().union(*parts.values())))}, or other folds to these sections"
     )
 
 
@@ -180,7 +181,7 @@ def packing(config: ml_collections.ConfigDict, method: kinds.Method, rows: run_r
   longest: dict[str, tuple[int, str]] = {}
   for stage in method.stages(config):
     job = config[stage.section]
-    part = rows.folds[kinds.fold_of(config, stage)]
+    part = rows.fold(kinds.fold_of(config, stage)).rows
     if part and job.get("packing") and job.packed_length:
       form = rows.settings.formats[stage.prompts]
       length = encode.demonstrations(part, form, rows.settings, rows.tokens).longest_row

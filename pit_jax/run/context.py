@@ -217,7 +217,8 @@ def build(
   waits = config.model.offload
   base = origin.load(base_directory, shape, mesh, waits) if base_directory else None
   jobs = [config[name] for name in kinds.sections(config)]
-  read = {job.fold for job in jobs if recipe.kinds[job.kind].reads_responses}
+  reading = [job.fold for job in jobs if recipe.kinds[job.kind].reads_responses]
+  read = {fold for name in reading for fold in preferences.folds_in(name)}
   asking = inference.Inference(
     language=language,
     scalar=scalar,

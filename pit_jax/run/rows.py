@@ -24,9 +24,14 @@ class Rows:
   tokens: pathlib.Path  # where encoded data sets are kept
 
   def fold(self, name: str) -> preferences.Fold:
-    """Returns the rows of a fold, with the part of it that validates."""
-    validation = self.folds.get(f"{name}{preferences.VALIDATION}", ())
-    return preferences.Fold(self.folds[name], validation)
+    """Returns the rows of a fold, or of several ("sft+reward"), with the parts that validate."""
+    rows = ()
+    validation = ()
+    for one in preferences.folds_in(name):
+      rows += self.folds[one]
+      validation += self.folds.get(f"{one}{preferences.VALIDATION}", ())
+
+    return preferences.Fold(rows, validation)
 
   def prompts(self, fold: preferences.Fold) -> tables.Table:
     """Returns the prompts of a fold as the policy sees them."""

@@ -50,9 +50,20 @@ def stages(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[Stage]
 
 
 def _fold(config: ml_collections.ConfigDict, rows: int, name: str) -> int:
-  """Returns the rows of a fold that are trained on."""
-  sizes = preferences.sizes_of(config.data)
-  # In expectation; the rows themselves are divided by a hash of their prompts.
-  fold = rows * (1 - config.data.held_out) * sizes[name] / sum(sizes.values())
-  is_validated = name not in config.data.prompts_only
-  return max(int(fold * (1 - is_validated * config.data.validation)), 1)
+  """Returns the rows of a fold, or of several together, that are trained on."""
+  return max(int(sum(rows * _share(config, one) for one in preferences.folds_in(name))), 1)
+
+
+def _share(config: ml_collections.ConfigDict, name: str) -> float:
+  """Returns the share of all rows that a fold trains on.
+
+  It is so in expectation; the rows themselves are divided by a hash of their prompts.
+  """
+  data = config.data
+  if name == preferences.JUDGE:
+    return _share(config, preferences.JUDGED) * data.judge / (1 - data.judge)
+  sizes = preferences.sizes_of(data)
+  share = (1 - data.held_out) * sizes[name] / sum(sizes.values())
+  share *= 1 - (name not in data.prompts_only) * data.validation
+
+  return share * (1 - data.judge * (name == preferences.JUDGED))
