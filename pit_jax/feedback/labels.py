@@ -2,19 +2,23 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pit_jax.data import conversations, rows
-from pit_jax.feedback import judges
+from pit_jax.data import conversations
+from pit_jax.data import rows as data_rows
+from pit_jax.feedback import annotations, judges
 
 # Which pairs are kept where both orders were asked: those in which they agree on a winner, or all
 # in which their mean has one.
 KEEP = ("agreed", "mean")
+KEPT = "kept"
 TIES = "ties"
 DISAGREEING = "disagreeing orders"
+SAID = (KEPT, TIES, DISAGREEING)  # outcomes of pairs of which the rater said something
 
 
 class Pair(NamedTuple):
@@ -26,25 +30,85 @@ class Pair(NamedTuple):
   written_by: tuple[str, str] = ("", "")  # writers of a and b
 
 
+class Label(NamedTuple):
+  """What a rater says of one pair."""
+
+  outcome: str  # "kept", TIES, DISAGREEING, or of a pair that failed one of few phrases
+  difference: float | None  # by how much a is better, on the rater's own scale; None of a failure
+
+
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-  """Preference rows that a rater made of pairs, and counts of what was left out."""
+  """Pairs and what a rater says of each: preference rows, and counts of what was left out."""
 
-  # Of every pair that is kept `prompt`, `chosen`, `rejected`, `margin` (on the rater's own scale),
-  # `chosen_position` (1 where a won), `written_by` (of chosen and rejected) and `labelled_by`, as
-  # JSON can hold them.
-  rows: list[dict[str, Any]]
-  # "kept", "ties", "disagreeing orders", and of failed pairs their phrases, each with how many;
-  # every pair is counted once.
-  counts: dict[str, int]
+  pairs: Sequence[Pair]
+  labels: Sequence[Label]  # one of each pair
+  labelled_by: str  # the rater's name
+
+  @functools.cached_property
+  def rows(self) -> list[dict[str, Any]]:
+    """The pairs that are kept, as JSON can hold them.
+
+    Of each `prompt`, `chosen`, `rejected`, `margin` (on the rater's own scale), `chosen_position`
+    (1 where a won), `written_by` (of chosen and rejected) and `labelled_by`.
+    """
+    both = zip(self.pairs, self.labels, strict=True)
+    return [
+      _row(pair, label.difference, self.labelled_by)
+      for pair, label in both
+      if label.outcome == KEPT and label.difference is not None
+    ]
 
   @property
-  def preferences(self) -> list[rows.Preference]:
+  def counts(self) -> dict[str, int]:
+    """How many pairs are "kept", "ties", "disagreeing orders", or failed, by their phrases.
+
+    Every pair is counted once.
+    """
+    outcomes = collections.Counter(label.outcome for label in self.labels)
+    return {KEPT: 0, TIES: 0, DISAGREEING: 0, **outcomes}
+
+  @property
+  def failures(self) -> dict[str, int]:
+    """Of `counts` the pairs about which the rater could say nothing."""
+    return {name: count for name, count in self.counts.items() if name not in SAID}
+
+  @property
+  def preferences(self) -> list[data_rows.Preference]:
     """The rows as what models are trained on; their writers are known there too."""
-    checked = [rows.check(row, f"label {number}") for number, row in enumerate(self.rows, start=1)]
+    checked = [
+      data_rows.check(row, f"label {number}") for number, row in enumerate(self.rows, start=1)
+    ]
     writers = [tuple(row["written_by"]) if all(row["written_by"]) else None for row in self.rows]
     both = zip(checked, writers, strict=True)
     return [dataclasses.replace(row, writers=names) for row, names in both]
+
+  @property
+  def annotations(self) -> list[dict[str, Any]]:
+    """All pairs as rows of AlpacaEval's files, which `annotations` reads; see `labelled`."""
+    return [
+      annotations.row(
+        (pair.prompt, pair.a, pair.b), _preferred(label), self.labelled_by,
+        generators=pair.written_by, outcome=label.outcome, difference=label.difference,
+      )
+      for pair, label in zip(self.pairs, self.labels, strict=True)
+    ]  # fmt: skip
+
+
+def labelled(pairs: Sequence[Pair], written: Sequence[Mapping[str, Any]], name: str) -> Labelled:
+  """Returns pairs with the labels that a rater gave them, from `Labelled.annotations`.
+
+  Raises:
+    ValueError: the labels are of other pairs.
+  """
+  same = [pair.a == row["output_1"] and pair.b == row["output_2"]
+          for pair, row in zip(pairs, written, strict=False)]  # fmt: skip
+  if len(pairs) != len(written) or not all(same):
+    raise ValueError(
+      f"{len(written)} labels are not those of {len(pairs)} pairs; remove their file, and they are "
+      "made again"
+    )
+  return Labelled(pairs, [Label(row["outcome"], row["difference"]) for row in written], name)
 
 
 def labels(
@@ -74,16 +138,21 @@ def labels(
     for place in np.flatnonzero(verdicts.is_judged & (verdicts.orders.prod(axis=1) < 0)):
       outcomes[place] = DISAGREEING
 
-  preferred = []
-  counts = collections.Counter({"kept": 0, TIES: 0, DISAGREEING: 0})
-  for place, (pair, outcome) in enumerate(zip(pairs, outcomes, strict=True)):
-    is_kept = outcome in ("win", "lose")
-    if is_kept:
-      preferred.append(_row(pair, float(verdicts.difference[place]), rater.name))
-    left_out = {"tie": TIES, "failed": verdicts.failures.get(place)}
-    counts["kept" if is_kept else left_out.get(outcome, outcome)] += 1
+  made = []
+  for place, outcome in enumerate(outcomes):
+    difference = float(verdicts.difference[place])
+    told = {"tie": TIES, "win": KEPT, "lose": KEPT, "failed": verdicts.failures.get(place)}
+    has_failed = outcome == "failed"
+    made.append(Label(told.get(outcome, outcome), None if has_failed else difference))
 
-  return Labelled(preferred, dict(counts))
+  return Labelled(pairs, made, rater.name)
+
+
+def _preferred(label: Label) -> int | None:
+  """Returns which output a label prefers, 1 or 2; None where it is left out."""
+  if label.outcome != KEPT or label.difference is None:
+    return None
+  return 1 if label.difference > 0 else 2
 
 
 def _row(pair: Pair, difference: float, labelled_by: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from pit_jax.feedback import judges, language_models, writers
+from pit_jax.feedback import annotations, judges, language_models, writers
 from pit_jax.run import context as contexts
 from pit_jax.run import origin
 
@@ -75,6 +75,11 @@ def _endpoint(given: _Given) -> writers.Writer:
   return writers.behind_endpoint(given.name, settings, path)
 
 
+def _file(given: _Given) -> writers.Writer:
+  columns = {name: given.section[name] for name in ("prompt", "response") if name in given.section}
+  return writers.file(given.name, given.section.path, **columns)
+
+
 def _reward_model(given: _Given) -> judges.Judge:
   model = given.model()
   rate = model if callable(model) else functools.partial(given.context.models.inference.rate, model)
@@ -117,13 +122,14 @@ KINDS = {
     "model": _Kind(_model, ("model",)),
     "directory": _Kind(_directory, ("directory",), _LIMITS),
     "endpoint": _Kind(_endpoint, ("model",), _ASKED),
-    "file": _Kind(lambda g: writers.file(g.name, g.section.path), ("path",)),
+    "file": _Kind(_file, ("path",), ("prompt", "response")),
   },
   "raters": {
     "gold": _Kind(lambda g: dataclasses.replace(judges.gold(), name=g.name)),
     "reward_model": _Kind(_reward_model, ("model",)),
     "gap_model": _Kind(_gap_model, ("model",)),
     "language_model": _Kind(_language_model, ("model",), _JUDGED),
+    "annotations": _Kind(lambda g: annotations.rater(g.name, g.section.path), ("path",)),
     "function": _Kind(_function, ("function",), ("tie",)),
   },
 }
@@ -152,7 +158,7 @@ def build(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses a section `feedback` of which some writer or rater cannot be made.
+  """Refuses a section `feedback` of which some writer or rater cannot be made, and judges of it.
 
   Models of this run are not known yet; they are looked for when they are used.
 
@@ -167,6 +173,12 @@ def check(config: ml_collections.ConfigDict) -> None:
   for part, sections in parts.items():
     for name, section in sections.items():
       wrong += _problems(config, part, f"feedback.{part}.{name}", section)
+
+  raters = parts.get("raters", {})
+  for name in config.evaluation.judges:
+    if name not in raters:
+      names = ", ".join(raters) or "none"
+      wrong.append(f"evaluation.judges names {name!r}; feedback.raters has {names}")
 
   if wrong:
     raise ValueError("; ".join(wrong))
@@ -193,7 +205,7 @@ def _problems(
   # The checks below read what is missing.
   if missing:
     return
-  if chosen == "file" and not os.path.isfile(section.path):
+  if chosen in ("file", "annotations") and not os.path.isfile(section.path):
     yield f"{key}.path={section.path} is no file"
 
   try:

@@ -7,12 +7,11 @@ alike; configurations name them by named.py.
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 
-from pit_jax.data import conversations, prompt_formats, questions
+from pit_jax.data import conversations, files, prompt_formats, questions, values
 from pit_jax.feedback import completions, endpoint, transcripts
 from pit_jax.rollout import inference
 from pit_jax.types import Params
@@ -36,8 +35,8 @@ class Writer:
   """Answers conversations; `write` to ask it."""
 
   name: str  # as configurations and the facts of rows have it
-  # (conversations, key, temperature, samples) → what it writes.
-  answer: Callable[[Sequence[prompt_formats.Conversation], jax.Array, float, int], Written]
+  # (conversations, key, temperature, samples, top_p) → what it writes.
+  answer: Callable[..., Written]
 
   def write(
     self,
@@ -46,6 +45,7 @@ class Writer:
     temperature: float | int,
     *,
     samples: int = 1,
+    top_p: float | None = None,
   ) -> Written:
     """Returns samples of answers.
 
@@ -54,13 +54,17 @@ class Writer:
       key: source of the noise; an endpoint's replies are kept under it.
       temperature: divides the logits; 0 takes the most likely tokens.
       samples: answers to each conversation, 1 or more.
+      top_p: draws from the most likely tokens alone that have this probability, more than 0; None
+        draws from all.
 
     Raises:
-      ValueError: there are to be fewer than one, or a file lacks some.
+      ValueError: there are to be fewer than one, or from no tokens, or a file lacks some.
     """
     if samples < 1:
       raise ValueError(f"samples={samples}; use 1 or more")
-    return self.answer(asked, key, temperature, samples)
+    if top_p is not None and not 0 < top_p <= 1:
+      raise ValueError(f"top_p={top_p}; use more than 0 and at most 1, or None")
+    return self.answer(asked, key, temperature, samples, top_p)
 
 
 def model(name: str, asking: inference.Inference, params: Params) -> Writer:
@@ -69,9 +73,9 @@ def model(name: str, asking: inference.Inference, params: Params) -> Writer:
   One sample is what `Inference.reply` gives with the same key.
   """
 
-  def answer(asked, key, temperature, samples):
-    rows = [one for one in asked for _ in range(samples)]
-    replies = asking.reply(params, rows, key, float(temperature)) if rows else []
+  def answer(asked, key, temperature, samples, top_p):
+    how = {"samples": samples, "top_p": top_p}
+    replies = asking.reply(params, asked, key, float(temperature), **how) if asked else []
     return Written([replies[i : i + samples] for i in range(0, len(replies), samples)])
 
   return Writer(name, answer)
@@ -86,13 +90,16 @@ def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathL
   """
 
   @functools.cache
-  def opened(temperature):
-    asked_so = dataclasses.replace(settings, temperature=temperature, is_weighed=False)
+  def opened(temperature, top_p):
+    sampling = {"temperature": temperature, "top_p": top_p}
+    asked_so = dataclasses.replace(settings, **sampling, is_weighed=False)
     return endpoint.Endpoint(asked_so, path, _failure)
 
-  def answer(asked, key, temperature, samples):
-    asking = opened(temperature)
+  def answer(asked, key, temperature, samples, top_p):
+    asking = opened(temperature, top_p)
     decided = {"model": settings.model, "endpoint": asking.address, "temperature": temperature}
+    # What is kept without it stays what it was.
+    decided |= {} if top_p is None else {"top_p": top_p}
     decided |= {"max_tokens": settings.max_tokens, "key": jax.random.key_data(key).tolist()}
 
     chats = [one.turns for one in asked]
@@ -121,20 +128,23 @@ def _failure(reply: transcripts.Reply) -> tuple[str, str]:
   return ("", "") if completions.answer(reply.text) else (NOTHING, f"it says {reply.text[:200]!r}")
 
 
-def file(name: str, path: str | os.PathLike) -> Writer:
-  """Returns a JSONL file of completions as a writer, whatever key and temperature are asked for.
+def file(
+  name: str, path: str | os.PathLike, *, prompt: str = "prompt", response: str = "response"
+) -> Writer:
+  """Returns a file of completions as a writer, whatever key, temperature and top-p are asked for.
 
-  Its rows are {"prompt": a text or messages, "response": a text}, as those of `pit improve`;
-  several of one prompt are its samples, in order. A conversation that goes on after its prompt is
-  looked up with all its turns, whether these are written as messages or as one text.
+  Its rows, in JSON lines, one JSON list, CSV or Parquet, are a text or messages in the column
+  `prompt` and a text in the column `response`, by the names that these columns have; several of one
+  prompt are its samples, in order. A conversation that goes on after its prompt is looked up with
+  all its turns, whether these are written as messages or as one text.
 
   Raises:
     ValueError: it cannot be read, or a row of it is of no use.
   """
-  replies_by_prompt = _read(pathlib.Path(path))
+  replies_by_prompt = _read(str(path), {"prompt": prompt, "response": response})
 
-  def answer(asked, key, temperature, samples):
-    del key, temperature
+  def answer(asked, key, temperature, samples, top_p):
+    del key, temperature, top_p
     texts = [replies_by_prompt.get(_key(one.turns), [])[:samples] for one in asked]
     missing = [one for one, replies in zip(asked, texts, strict=True) if len(replies) < samples]
     if missing:
@@ -149,19 +159,21 @@ def file(name: str, path: str | os.PathLike) -> Writer:
   return Writer(name, answer)
 
 
-def _read(path: pathlib.Path) -> dict[str, list[str]]:
+def _read(path: str, columns: Mapping[str, str]) -> dict[str, list[str]]:
   """Returns the completions of a file by prompt."""
   replies_by_prompt: dict[str, list[str]] = {}
-  try:
-    stream = path.open("rb")
-  except OSError as error:
-    raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+  kind = files.KINDS.get(files.suffix(path), "jsonl")
+  for place, fields in files.READERS[kind](str(files.existing(path))):
+    if isinstance(fields, values.RowError):
+      raise ValueError(f"{place}: {fields}")
 
-  with stream:
-    for row in questions.read(stream):
-      if row.error or row.response is None:
-        raise ValueError(f"{path}, line {row.line}: {row.error or 'the row has no response'}")
-      replies_by_prompt.setdefault(_key(conversations.turns(row.prompt)), []).append(row.response)
+    named = {name: fields[column] for name, column in columns.items() if column in fields}
+    row = questions.check(named, 0)
+    if row.error or row.response is None:
+      listed = ", ".join(map(repr, columns.values()))
+      said = row.error or "the row has no response"
+      raise ValueError(f"{place}: {said}; the columns read are {listed}")
+    replies_by_prompt.setdefault(_key(conversations.turns(row.prompt)), []).append(row.response)
 
   return replies_by_prompt
 

@@ -31,23 +31,30 @@ class MadeRows:
 
 
 def once(
-  context: contexts.Context, name: str, make: Callable[[], Iterable[Mapping[str, Any]]]
+  context: contexts.Context,
+  name: str,
+  make: Callable[[], Iterable[Mapping[str, Any]]],
+  *,
+  is_list: bool = False,
 ) -> MadeRows:
   """Returns the rows of a name, which are made and written first if they are not there.
 
-  "rows/labels" lie in WORKDIR/rows/labels.jsonl. All hosts make them together; the first writes.
+  "rows/labels" lie in WORKDIR/rows/labels.jsonl, or, where they are to be one JSON list, as others'
+  programs want it, in WORKDIR/rows/labels.json. All hosts make them together; the first writes.
 
   Raises:
     ValueError: what lies there is no file of rows.
   """
-  path = context.workdir / f"{name}.jsonl"
+  path = context.workdir / f"{name}{'.json' if is_list else '.jsonl'}"
   if not hosts.agree(path.exists()):
-    workdirs.write_text(path, "".join(json.dumps(dict(row)) + "\n" for row in make()))
+    lines = [json.dumps(dict(row)) for row in make()]
+    whole = "[\n" + ",\n".join(lines) + "\n]\n"
+    workdirs.write_text(path, whole if is_list else "".join(f"{line}\n" for line in lines))
 
   # Read back even if just written: a run that goes on must see the very same values.
   content = path.read_bytes()
   try:
-    rows = [json.loads(line) for line in content.splitlines()]
+    rows = json.loads(content) if is_list else [json.loads(line) for line in content.splitlines()]
   except ValueError as error:
     raise ValueError(
       f"{places.address(path)} is damaged ({error}); remove it, and it is made again"

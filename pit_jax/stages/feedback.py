@@ -1,0 +1,186 @@
+"""Rows that teachers write and critics label: completions, and pairs of which one is preferred.
+
+Both are made once and read back when the run goes on, see `made_rows`; a text or a label that was
+paid for is not paid for again.
+"""
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pit_jax.data import conversations, preferences, rows
+from pit_jax.feedback import judges, labels, writers
+from pit_jax.run import context as contexts
+from pit_jax.run import made_rows
+
+LOG = logging.getLogger(__name__)
+PARTS = ("rows", "validation")  # of a fold
+
+
+@dataclasses.dataclass(frozen=True)
+class Completions:
+  """Completions of the prompts of a fold by one writer."""
+
+  made: made_rows.MadeRows  # rows {prompt, response, written_by, part, failure}
+  # Part of the fold → prompt and completion of every row that the writer could complete.
+  parts: Mapping[str, Sequence[tuple[conversations.Prompt, str]]]
+  failures: Mapping[str, int]  # why prompts have no completion → how many
+
+  @property
+  def demonstrations(self) -> preferences.Fold:
+    """The completions as what is imitated; there is no other response beside them."""
+    return preferences.Fold(
+      *(tuple(rows.Preference(*pair, rejected="") for pair in self.parts[part]) for part in PARTS)
+    )
+
+
+def completions(
+  context: contexts.Context,
+  name: str,
+  fold: preferences.Fold,
+  writer: writers.Writer,
+  *,
+  temperature: float = 1.0,
+  top_p: float | None = None,
+  most_failed: float,
+) -> Completions:
+  """Returns a completion of every prompt of a fold, in WORKDIR/rows/NAME.jsonl.
+
+  Args:
+    context: of the run.
+    name: of the rows, unique in the run; also seeds their noise.
+    fold: whose prompts are completed; its responses are not read.
+    writer: who completes them.
+    temperature: as for `Writer.write`.
+    top_p: as for `Writer.write`.
+    most_failed: share of the prompts, from 0 to 1, that may fail; they are left out and counted.
+
+  Raises:
+    ValueError: more fail, or what lies there is of other prompts.
+  """
+  asked = {part: [row.prompt for row in getattr(fold, part)] for part in PARTS}
+  prompts = [prompt for part in PARTS for prompt in asked[part]]
+
+  def make():
+    chats = context.rows.settings.formats["policy"].conversations(prompts)
+    written = writer.write(chats, context.key(name), temperature, top_p=top_p)
+    for place, (prompt, (text,)) in enumerate(zip(prompts, written.texts, strict=True)):
+      failure = written.failures.get(place)
+      yield {
+        "prompt": conversations.write(prompt),
+        "response": None if failure else text,
+        "written_by": writer.name,
+        **({"failure": failure} if failure else {}),
+      }
+
+  made = made_rows.once(context, f"rows/{name}", make)
+  if made.column("prompt") != [conversations.write(prompt) for prompt in prompts]:
+    raise ValueError(
+      f"{made.name}.jsonl holds completions of other prompts; remove it, and they are made again"
+    )
+  failures = collections.Counter(row["failure"] for row in made.rows if "failure" in row)
+  check_share(f"writer {writer.name}", "prompts", failures, len(prompts), most_failed)
+
+  texts = iter(made.column("response"))
+  parts = {
+    part: [(prompt, text) for prompt, text in zip(asked[part], texts) if text]  # noqa: B905
+    for part in PARTS
+  }
+  return Completions(made, parts, failures)
+
+
+def pairs(first: Completions, second: Completions) -> dict[str, list[labels.Pair]]:
+  """Returns, by part, the prompts that both completed with their completions, first against second.
+
+  Completions that are the same text are no pair.
+  """
+  names = tuple(one.made.rows[0]["written_by"] if one.made.rows else "" for one in (first, second))
+  paired = {}
+  for part in PARTS:
+    other = dict(second.parts[part])
+    paired[part] = [
+      labels.Pair(prompt, text, other[prompt], names)
+      for prompt, text in first.parts[part]
+      if prompt in other and other[prompt].strip() != text.strip()
+    ]
+
+  return paired
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+  """Pairs of a fold that one rater labelled."""
+
+  made: made_rows.MadeRows  # rows of AlpacaEval's files, of both parts
+  by_part: Mapping[str, labels.Labelled]
+
+  @property
+  def fold(self) -> preferences.Fold:
+    """The pairs of which one response is preferred."""
+    return preferences.Fold(*(tuple(self.by_part[part].preferences) for part in PARTS))
+
+  @property
+  def counts(self) -> dict[str, int]:
+    """What became of the pairs of both parts; see `Labelled.counts`."""
+    return dict(sum((collections.Counter(one.counts) for one in self.by_part.values()),
+                    collections.Counter()))  # fmt: skip
+
+
+def labelled(
+  context: contexts.Context,
+  name: str,
+  paired: Mapping[str, Sequence[labels.Pair]],
+  rater: judges.Judge,
+  *,
+  most_failed: float,
+  **how: Any,
+) -> Labels:
+  """Returns the pairs with a rater's labels, in WORKDIR/rows/NAME.json, a file of AlpacaEval's.
+
+  Args:
+    context: of the run.
+    name: of the rows, unique in the run.
+    paired: the pairs by part of a fold.
+    rater: who labels them.
+    most_failed: share of the pairs, from 0 to 1, about which the rater may say nothing.
+    how: orders and keep, as for `labels.labels`.
+
+  Raises:
+    ValueError: more fail, or what lies there is of other pairs.
+  """
+  everything = [pair for part in PARTS for pair in paired[part]]
+  made = made_rows.once(
+    context,
+    f"rows/{name}",
+    lambda: labels.labels(everything, rater, **how).annotations,
+    is_list=True,
+  )
+
+  by_part = {}
+  begin = 0
+  for part in PARTS:
+    end = begin + len(paired[part])
+    by_part[part] = labels.labelled(paired[part], made.rows[begin:end], rater.name)
+    begin = end
+
+  failures = collections.Counter()
+  for one in by_part.values():
+    failures.update(one.failures)
+  check_share(f"rater {rater.name}", "pairs", failures, len(everything), most_failed)
+  return Labels(made, by_part)
+
+
+def check_share(who: str, what: str, failures: Mapping[str, int], count: int, most: float) -> None:
+  """Raises a ValueError where more than a share of what was asked failed; logs what did."""
+  failed = sum(failures.values())
+  if not failed:
+    return
+  reasons = ", ".join(f"{reason}: {times}" for reason, times in failures.items())
+  said = f"{who} failed on {failed} of {count} {what} ({reasons})"
+  if failed > most * count:
+    raise ValueError(
+      f"{said}, more than most_failed={most:g} of them; mend what failed, or raise most_failed"
+    )
+  LOG.warning("%s; they are left out", said)
