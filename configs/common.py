@@ -329,6 +329,7 @@ def _evaluation() -> ml_collections.ConfigDict:
   evaluation.reward_model = ""  # directory of a published reward model that judges too
   evaluation.reward_reader = "auto"  # as reward.reader
   evaluation.reward_backend = "auto"  # as reward.backend
+  evaluation.judges = ()  # names of `feedback.raters` that judge too
   evaluation.language_judge = _language_judge()
   evaluation.self_refine = _self_refine()
   evaluation.rounds = 5  # how often the improver improves its own answers

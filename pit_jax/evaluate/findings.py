@@ -9,7 +9,7 @@ from typing import Any
 
 from pit_jax import hosts, progress
 from pit_jax.evaluate import provenance, subject, suite
-from pit_jax.feedback import judges, language_judge
+from pit_jax.feedback import language_judge
 from pit_jax.report import rewarded, verdict
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, workdirs
@@ -204,7 +204,7 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   if not names or names[0] == "gold":
     return []
   first = names[0]
-  trainers = [name for name in names if name in judges.TRAINERS]
+  trainers = [name for name in names if name in experiments.trainers]
   others = " or ".join(trainers) or "training"
 
   if first == language_judge.NAME:

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import ml_collections
@@ -13,7 +13,7 @@ import numpy as np
 from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import clock, suite
-from pit_jax.feedback import judges, language_models
+from pit_jax.feedback import judges, language_models, named
 from pit_jax.improve import improvement
 from pit_jax.run import context as contexts
 from pit_jax.stages import classifier_units, reward
@@ -207,6 +207,7 @@ def suite_of(
   judge: reward.RewardModel | None = None,
   gap_reward: reward.RewardModel | None = None,
   improver: Params | None = None,
+  labellers: Collection[str] = (),
 ) -> suite.Suite:
   """Returns what the experiments on a run share.
 
@@ -217,6 +218,7 @@ def suite_of(
     reward_model: that which trained the policy, if the run has one.
     judge: a reward model that trained nothing.
     gap_reward: that which trained an improver, which it stops.
+    labellers: raters of the section `feedback` whose labels the models were trained on.
   """
   inference = context.models.inference
   # The most believed first: those that trained nothing here, then those that did.
@@ -225,6 +227,9 @@ def suite_of(
     available.append(judges.gold())
   if language_judge := language_models.build(context):
     available.append(language_judge)
+
+  named_judges = [named.build(context, "raters", name) for name in context.config.evaluation.judges]
+  available += [judge for judge in named_judges if judge.name not in labellers]
 
   if published := context.models.judge:
     # Published scores come in any scale: what is a tie is told in the unit of the run's own.
@@ -236,6 +241,7 @@ def suite_of(
     available.append(judges.reward_model(reward.rating(context, judge), INDEPENDENT))
   if reward_model:
     available.append(judges.reward_model(reward.rating(context, reward_model)))
+  available += [judge for judge in named_judges if judge.name in labellers]
   read = None
   if gap_reward:
     read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))
@@ -249,4 +255,5 @@ def suite_of(
 
   questions = [row.prompt for row in held_out(context)]
   key = context.key("evaluation")
-  return suite.Suite(models, questions, available, key, context.config.temperature)
+  trainers = judges.TRAINERS | {*labellers}
+  return suite.Suite(models, questions, available, key, context.config.temperature, trainers)

@@ -25,6 +25,8 @@ class Suite:
   judges: Sequence[judges.Judge]  # the most believed first, those that trained the models last
   key: jax.Array  # source of all noise; each experiment folds in a name's number of its own
   temperature: float  # at which systems are compared unless an experiment varies it
+  # Names of judges that also trained the models, or labelled what they were trained on.
+  trainers: Collection[str] = judges.TRAINERS
 
   @property
   def scorer(self) -> judges.Judge:
@@ -34,7 +36,7 @@ class Suite:
   @property
   def independent(self) -> judges.Judge | None:
     """The first judge that scores and trained nothing here; None where there is none."""
-    return self.scorer if self.scorer.name not in judges.TRAINERS else None
+    return self.scorer if self.scorer.name not in self.trainers else None
 
   @property
   def scoring(self) -> list[judges.Judge]:
