@@ -30,6 +30,20 @@ def test_rows_are_made_once_and_read_back(context, tmp_path):
   assert again == made
 
 
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1], []])
+def test_rows_may_be_one_json_list(context, tmp_path, rows):
+  made = made_rows.once(context, "rows/labels", lambda: iter(rows), is_list=True)
+  path = tmp_path / "rows" / "labels.json"
+  assert json.loads(path.read_text()) == rows == made.rows
+  again = made_rows.once(
+    context, "rows/labels", mock.Mock(side_effect=AssertionError), is_list=True
+  )
+  assert again == made
+  path.write_text(path.read_text()[:-3])
+  with pytest.raises(ValueError, match=r"rows/labels\.json is damaged .* remove it, and it is"):
+    made_rows.once(context, "rows/labels", list, is_list=True)
+
+
 def test_what_is_interrupted_leaves_nothing_behind(context, tmp_path):
   def killed():
     yield ROWS[0]

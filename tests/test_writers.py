@@ -1,11 +1,14 @@
 """Writers and raters by name: who writes, from where, and what is said where nobody can."""
 
+import gzip
 import json
 
 import jax
 import judge_server
 import ml_collections
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import tiny_models
 import tiny_run
@@ -173,8 +176,36 @@ def test_a_file_of_completions(tmp_path, context_of):
   path.write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a"}\n', encoding="utf-8")
   with pytest.raises(ValueError, match="line 2: the row has no response"):
     writers.file("old", path)
-  with pytest.raises(ValueError, match="nowhere cannot be read: No such file"):
+  with pytest.raises(ValueError, match="no file .*nowhere"):
     writers.file("old", tmp_path / "nowhere")
+
+
+def test_columns_of_a_file_of_completions_may_be_called_otherwise(tmp_path, context_of):
+  rows = [{"instruction": "so", "weak": "one", "strong": "two", "prompt": 7}]
+  lines = tmp_path / "teachers.jsonl.gz"
+  lines.write_bytes(gzip.compress(json.dumps(rows[0]).encode()))
+  table = tmp_path / "teachers.parquet"
+  pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), table)
+  for path, column, expected in ((lines, "weak", "one"), (table, "strong", "two")):
+    section = {"kind": "file", "path": str(path), "prompt": "instruction", "response": column}
+    writer = named.build(context_of(writers={"w": section}), "writers", "w")
+    asked = POLICY.conversations(["so"])
+    assert writer.write(asked, jax.random.key(0), 1.0).texts == [[expected]]
+  with pytest.raises(ValueError, match="line 1: .*'prompt'.*columns read are 'text', 'weak'"):
+    writers.file("w", lines, prompt="text", response="weak")
+
+
+def test_samples_of_a_model_may_be_cut(asking, context_of):
+  """The most likely tokens alone: with hardly any probability there is one way to go on."""
+  params = tiny_models.models_of(asking)["policy"]
+  writer = writers.model("self", asking, params)
+  asked = POLICY.conversations(["so"])
+  greedy = writer.write(asked, jax.random.key(0), 0.0).texts[0] * 4
+  assert writer.write(asked, jax.random.key(1), 1.0, samples=4, top_p=1e-6).texts == [greedy]
+  assert len({*writer.write(asked, jax.random.key(1), 1.0, samples=4, top_p=1.0).texts[0]}) > 1
+  for top_p in (0, -0.5, 1.5, float("nan")):
+    with pytest.raises(ValueError, match=f"top_p={top_p}; use more than 0 and at most 1"):
+      writer.write(asked, jax.random.key(0), 1.0, top_p=top_p)
 
 
 def longest(questions, answers):

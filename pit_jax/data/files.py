@@ -195,7 +195,7 @@ def _open(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
 def existing(path: str) -> pathlib.Path:
   """Returns the path of a file; raises a ValueError for none, or one Git LFS has not fetched."""
   if not pathlib.Path(path).is_file():
-    raise ValueError(f"no file {path} (working directory {os.getcwd()}); check the data source")
+    raise ValueError(f"no file {path} (working directory {os.getcwd()}); check the path")
   lfs.check(path)
   return pathlib.Path(path)
 

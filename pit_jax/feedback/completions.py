@@ -48,7 +48,7 @@ def form(
   *,
   is_weighed: bool,
   is_openai: bool,
-  top_p: float | None = None,
+  top_p: float | int | None = None,
 ) -> Form:
   """Returns the form in which an endpoint is asked first: OpenAI's own with the limit's newer name.
 

@@ -51,7 +51,7 @@ class Settings:
   timeout: float | int  # seconds without a sign of the endpoint
   concurrency: int  # requests under way at any time, at most
   # Draws from the most likely tokens alone that have this probability; None: from all.
-  top_p: float | None = None
+  top_p: float | int | None = None
 
 
 class _Unusable(Exception):

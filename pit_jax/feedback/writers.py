@@ -45,7 +45,7 @@ class Writer:
     temperature: float | int,
     *,
     samples: int = 1,
-    top_p: float | None = None,
+    top_p: float | int | None = None,
   ) -> Written:
     """Returns samples of answers.
 

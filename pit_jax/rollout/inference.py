@@ -115,7 +115,7 @@ class Inference:
     temperature: float,
     *,
     samples: int = 1,
-    top_p: float | None = None,
+    top_p: float | int | None = None,
   ) -> tuple[Responses, np.ndarray]:
     """Returns sampled responses and the log-probability of each of their tokens, Float[N k R].
 

@@ -43,7 +43,7 @@ def completions(
   writer: writers.Writer,
   *,
   temperature: float = 1.0,
-  top_p: float | None = None,
+  top_p: float | int | None = None,
   most_failed: float,
 ) -> Completions:
   """Returns a completion of every prompt of a fold, in WORKDIR/rows/NAME.jsonl.
