@@ -18,7 +18,7 @@ part alone.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -29,13 +29,11 @@ from pit_jax.evaluate.experiments import length, main
 from pit_jax.feedback import judges, labels, named, writers
 from pit_jax.losses import preference
 from pit_jax.recipes import recipe
-from pit_jax.report import cells, claims, palette, presentation, tabular
+from pit_jax.recipes.rlaif import page
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
 from pit_jax.stages import dpo, feedback, jobs, sft
 from pit_jax.types import Params
-
-MATCHED = "rlaif_matched"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +66,7 @@ def arms(config: ml_collections.ConfigDict) -> list[Arm]:
     Arm("sft_100", c.teacher),
     Arm("sft_100_strong", c.strong_teacher),
     Arm("sft_10_strong", c.strong_teacher, is_few=True),
-    Arm(MATCHED, c.strong_teacher, "sft_10_strong", first),
+    Arm(page.MATCHED, c.strong_teacher, "sft_10_strong", first),
     *(Arm(f"sft_100_{teacher}", teacher) for teacher in c.controls),
   ]
 
@@ -196,7 +194,7 @@ def labellers(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def measure_labels(run: Subject) -> dict:
-  """Returns every arm's teacher and critic, and what became of the critic's labels.
+  """Returns every arm's teacher and critic, what became of the labels, and the crossover's arms.
 
   `labels` counts pairs by their outcome, `right` is the share of labels that the gold score agrees
   with where the task has one; nothing is trained or chosen by it.
@@ -211,7 +209,11 @@ def measure_labels(run: Subject) -> dict:
       row |= {"right": agreed["accuracy"]} if agreed else {}
     rows.append(row)
 
-  return {"arms": rows}
+  c = run.context.config.rlaif
+  curve = [{"teacher": c.teacher, "start": "sft_10", "system": "rlaif"}]
+  for teacher in c.crossover:
+    curve.append({"teacher": teacher, "start": f"sft_10_{teacher}", "system": f"rlaif_{teacher}"})
+  return {"arms": rows, "crossover": curve if c.crossover else []}
 
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
@@ -253,84 +255,6 @@ def _unjudged(config: ml_collections.ConfigDict, raters: Mapping[str, Any]) -> I
     )
 
 
-def table_of_arms(results: Mapping) -> cells.Table:
-  """Every arm with teacher, critic and labels, and its Δ against both ends of the study."""
-  judge = next(iter(dict.fromkeys(row["judge"] for row in results["comparisons"])), "")
-  columns = cells.columns({
-    "arm": "system", "teacher": "teacher", "critic": "critic", "labels": "kept",
-    "right": "right", "score": "score", "tokens": "tokens",
-  })  # fmt: skip
-  columns["Δ % to its start"] = lambda row: _delta(results, row["system"], row["start"])
-  columns["Δ % of sft_100_strong to it"] = lambda row: _delta(
-    results, "sft_100_strong", row["system"]
-  )
-  rows = [{**row, **results["systems"].get(row["system"], {})} for row in results.get("arms", ())]
-  note = (
-    f"Δ = win − lose in percent of prompts under {judge}, with its 95% interval. Labels are the "
-    "pairs that a critic decided; right is how many of them the gold score agrees with, by which "
-    "nothing was chosen."
-  )
-
-  return cells.select("arms", "Arms of the study", rows, columns, note=note, words=3)
-
-
-def _delta(results: Mapping, a: str, b: str) -> str:
-  """Returns the Δ of a comparison over all seeds under the most believed judge, with interval."""
-  rows = [
-    row for row in results["comparisons"]
-    if (row["a"], row["b"]) == (a, b) and row.get("seed") in (None, "all")
-  ]  # fmt: skip
-  if not rows:
-    return cells.BLANK
-  return f"{cells.signed(rows[0]['delta'], rows[0]['ci95'])} ({cells.said('ci95', rows[0])})"
-
-
-def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
-  """Returns what the run says of the paper's directions, and of the controls."""
-  gain = [row for row in results["comparisons"] if (row["a"], row["b"]) == ("rlaif", "sft_10")]
-  # A third of the gain that is sure: of the least that the interval allows.
-  third = max(gain[0]["ci95"][0], 0.0) / 3 if gain else 0.0
-  stated = [
-    claims.Stated("rlaif", "sft_10", "AI feedback improves a policy fine-tuned on a weak teacher"),
-    claims.Stated("sft_100_strong", "rlaif", "fine-tuning on the critic's equal beats AI feedback"),
-    claims.Stated(
-      MATCHED, "sft_10_strong",
-      "feedback adds at most a third of that where the teacher is as good as the critic",
-      at_most=third,
-    ),
-    claims.Stated(
-      "rlaif_random_critic", "sft_10", "random labels gain at most a third of it", claims.EXPECTED,
-      at_most=third,
-    ),
-  ]  # fmt: skip
-  found, _ = claims.decide(claims.tests(results, stated, {}))
-  return found, claims.remark(results) if found else ""
-
-
-COLOURS = {"rlaif": palette.TEAL, "sft_10": "#94a3ba", "sft_100_strong": palette.BLUE}
-ABOUT = {
-  "rlaif": "sft_10 after DPO on the critic's labels",
-  "sft_10": "fine-tuned on a tenth of the weak teacher's answers",
-  "sft_100": "fine-tuned on all of the weak teacher's answers",
-  "sft_100_strong": "fine-tuned on all of the strong teacher's answers",
-  "sft_10_strong": "fine-tuned on a tenth of the strong teacher's answers",
-  MATCHED: "sft_10_strong after DPO on the critic's labels",
-}
-PAGE = presentation.Presentation(
-  title="AI feedback, critically evaluated, arXiv 2402.12366",
-  systems={
-    name: presentation.System(about, COLOURS.get(name, "")) for name, about in ABOUT.items()
-  },
-  baseline="sft_10",
-  headlines={("rlaif", "sft_10"): ("AI feedback", "the answers of the fine-tuned policy")},
-  claims=said,
-  sections=(
-    presentation.Section("The study", (table_of_arms,)),
-    tabular.COMPARED,
-    tabular.CERTAINTY,
-    tabular.TRAINING,
-  ),
-)
 RECIPE = recipe.Recipe(
   name="rlaif",
   kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
@@ -340,7 +264,10 @@ RECIPE = recipe.Recipe(
   subject=of_run,
   problems=problems,
   headline=("rlaif", "sft_10"),
-  page=PAGE,
-  pooled={"arms": seeds.rows("system", "teacher", "critic", "start")},
+  page=page.PAGE,
+  pooled={
+    "arms": seeds.rows("system", "teacher", "critic", "start"),
+    "crossover": seeds.rows("teacher", "start", "system"),
+  },
   experiments={"main": main.measure, "length": length.measure, "labels": measure_labels},
 )

@@ -1,0 +1,122 @@
+"""What the report says of the study: its arms, what it claims, and how far feedback carries."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.figure
+
+from pit_jax.report import cells, claims, palette, panels, presentation, tabular, verdict
+
+MATCHED = "rlaif_matched"
+
+
+def arms(results: Mapping) -> cells.Table:
+  """Every arm with teacher, critic and labels, and its Δ against both ends of the study."""
+  judge = next(iter(dict.fromkeys(row["judge"] for row in results["comparisons"])), "")
+  columns = cells.columns({
+    "arm": "system", "teacher": "teacher", "critic": "critic", "labels": "kept",
+    "right": "right", "score": "score", "tokens": "tokens",
+  })  # fmt: skip
+  columns["Δ % to its start"] = lambda row: _delta(results, row["system"], row["start"])
+  columns["Δ % of sft_100_strong to it"] = lambda row: _delta(
+    results, "sft_100_strong", row["system"]
+  )
+  rows = [{**row, **results["systems"].get(row["system"], {})} for row in results.get("arms", ())]
+  note = (
+    f"Δ = win − lose in percent of prompts under {judge}, with its 95% interval. Labels are the "
+    "pairs that a critic decided; right is how many of them the gold score agrees with, by which "
+    "nothing was chosen."
+  )
+
+  return cells.select("arms", "Arms of the study", rows, columns, note=note, words=3)
+
+
+def _delta(results: Mapping, a: str, b: str) -> str:
+  """Returns the Δ of a comparison over all seeds under the most believed judge, with interval."""
+  row = verdict.find(results["comparisons"], a, b)
+  if row is None:
+    return cells.BLANK
+  return f"{cells.signed(row['delta'], row['ci95'])} ({cells.said('ci95', row)})"
+
+
+def _crossover(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure | None:
+  """Draws both ends of the study over the teachers of the crossover."""
+  rows = results.get("crossover", ())
+  if not rows:
+    return None
+  figure, ((axes,),) = panels.make_figure(is_wide, 330)
+  lines = {
+    "rlaif over its start": [(row["system"], row["start"]) for row in rows],
+    "sft_100_strong over rlaif": [("sft_100_strong", row["system"]) for row in rows],
+  }
+
+  for (label, pairs), colour in zip(lines.items(), (palette.TEAL, palette.BLUE), strict=True):
+    found = [verdict.find(results["comparisons"], *pair) for pair in pairs]
+    points = [{"at": place, **row} for place, row in enumerate(found) if row is not None]
+    places = [row["at"] for row in points]
+    axes.plot(
+      places, [row["delta"] for row in points], "o-", color=colour, label=label, markersize=5
+    )
+    panels.shade(axes, points, "at", "ci95", colour)
+
+  axes.axhline(0, color=palette.INK, linewidth=0.9)
+  axes.set_xticks(range(len(rows)), [row["teacher"] for row in rows])
+  axes.set_xlabel("teacher")
+  axes.set_ylabel("Δ, %")
+  panels.shared_legend(figure, is_wide)
+  return figure
+
+
+CROSSOVER = presentation.Figure(
+  "crossover",
+  "What AI feedback gains, and how far fine-tuning on the strong teacher is ahead of it, as the weak "
+  "teacher's answers hold more of what the strong one's do.",
+  _crossover,
+)
+
+
+def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
+  """Returns what the run says of the paper's directions, and of the controls."""
+  gain = [row for row in results["comparisons"] if (row["a"], row["b"]) == ("rlaif", "sft_10")]
+  # A third of the gain that is sure: of the least that the interval allows.
+  third = max(gain[0]["ci95"][0], 0.0) / 3 if gain else 0.0
+  stated = [
+    claims.Stated("rlaif", "sft_10", "AI feedback improves a policy fine-tuned on a weak teacher"),
+    claims.Stated("sft_100_strong", "rlaif", "fine-tuning on the critic's equal beats AI feedback"),
+    claims.Stated(
+      MATCHED, "sft_10_strong",
+      "feedback adds at most a third of that where the teacher is as good as the critic",
+      at_most=third,
+    ),
+    claims.Stated(
+      "rlaif_random_critic", "sft_10", "random labels gain at most a third of it", claims.EXPECTED,
+      at_most=third,
+    ),
+  ]  # fmt: skip
+  found, _ = claims.decide(claims.tests(results, stated, {}))
+  return found, claims.remark(results) if found else ""
+
+
+COLOURS = {"rlaif": palette.TEAL, "sft_10": "#94a3ba", "sft_100_strong": palette.BLUE}
+ABOUT = {
+  "rlaif": "sft_10 after DPO on the critic's labels",
+  "sft_10": "fine-tuned on a tenth of the weak teacher's answers",
+  "sft_100": "fine-tuned on all of the weak teacher's answers",
+  "sft_100_strong": "fine-tuned on all of the strong teacher's answers",
+  "sft_10_strong": "fine-tuned on a tenth of the strong teacher's answers",
+  MATCHED: "sft_10_strong after DPO on the critic's labels",
+}
+PAGE = presentation.Presentation(
+  title="AI feedback, critically evaluated, arXiv 2402.12366",
+  systems={
+    name: presentation.System(about, COLOURS.get(name, "")) for name, about in ABOUT.items()
+  },
+  baseline="sft_10",
+  headlines={("rlaif", "sft_10"): ("AI feedback", "the answers of the fine-tuned policy")},
+  claims=said,
+  sections=(
+    presentation.Section("The study", (arms,), (CROSSOVER,)),
+    tabular.COMPARED,
+    tabular.CERTAINTY,
+    tabular.TRAINING,
+  ),
+)
