@@ -68,8 +68,8 @@ def _crossover(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure |
 
 CROSSOVER = presentation.Figure(
   "crossover",
-  "What AI feedback gains, and how far fine-tuning on the strong teacher is ahead of it, as the weak "
-  "teacher's answers hold more of what the strong one's do.",
+  "What AI feedback gains, and how far fine-tuning on the strong teacher is ahead of it, as more "
+  "and more of the weak teacher's answers are written as the strong one's are.",
   _crossover,
 )
 
