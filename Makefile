@@ -19,7 +19,7 @@ PROGRAMS := JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/programs
 PROGRAMS += JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 
 # Files whose tests compile nothing, start no process and draw no page.
-FAST := dependencies doctor doctor_beginnings doctor_estimates doctor_orders doctor_rows \
+FAST := critics dependencies doctor doctor_beginnings doctor_estimates doctor_orders doctor_rows \
   doctor_suspicions few_verdicts fold_conversations folds gguf_text imports labels_made lengths logistic names \
   objects plan_chips preferences prompt_columns prompt_formats published questions readings \
   repeated schemas sources stop summaries synthetic synthetic_letters transcripts winrates

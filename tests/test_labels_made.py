@@ -195,6 +195,20 @@ def test_raters_of_single_answers_are_shown_no_order():
   assert [row["margin"] for row in made.rows] == pytest.approx([margin for _, margin in expected])
 
 
+def test_labels_are_compared_with_another_judge():
+  made = labels.labels(
+    pairs((5, 3), (1, 2), (3, 1), (9, 7)), judges.function(f"{HERE}:by_worth", "worth")
+  )
+
+  def verdicts(questions, a, b):
+    return judges.Verdicts(np.array([1.0, -2.0, 0.0, np.nan]), failures={3: "lost"})
+
+  other = judges.Judge("other", verdicts, None, 1e-9)
+  assert labels.agreement(made.preferences, other) == {
+    "judge": "other", "agreed": 1, "disagreed": 1, "ties": 1, "failed": 1, "accuracy": 0.5
+  }  # fmt: skip
+
+
 def test_a_gap_model_labels_by_what_both_orders_say():
   def gaps(questions, answers, references):  # an answer has a gap of 7 over itself
     return np.array([worth(a) - worth(r) + 7.0 for a, r in zip(answers, references)])

@@ -13,7 +13,7 @@ from pit_jax.tasks import synthetic
 
 SEEDS = strategies.integers(0, 10**6)
 QUICK = hypothesis.settings(deadline=None, max_examples=80)
-WRITERS = {"hasty": synthetic.HASTY, "plain": synthetic.PLAIN}
+WRITERS = {"hasty": synthetic.HASTY, "strong": synthetic.STRONG}
 
 # One question with its letter, written by hand; Ben lives in Elm street and nobody else here does.
 PROMPT = (
@@ -28,6 +28,7 @@ GREETING, OPENING, WORKING, CLOSING = LETTER = (
 )
 GRUMBLE = "Stop asking me this."
 GOOD = " ".join(LETTER)
+FIRST = " ".join((GREETING, WORKING, OPENING, CLOSING))  # the working before the answer
 FULL = sum(synthetic.WEIGHTS.values())
 
 
@@ -87,6 +88,13 @@ def test_what_is_no_question_is_refused(text):
   [
     (GOOD, set()),
     (f"Dear Kim, Elm gets it. {WORKING} All the best.", set()),
+    (FIRST, set()),
+    (f"Dear Kim, {WORKING} Elm gets it. All the best.", set()),
+    (FIRST.replace(OPENING, "it is Oak."), {"answer"}),
+    (FIRST.replace("Ben of Elm", "Ben of Oak"), {"working"}),
+    (FIRST.replace("Tom Joe", "Joe Tom"), {"working"}),
+    (FIRST.replace(GREETING, "Well,"), {"greeting"}),
+    (FIRST.replace(CLOSING, GRUMBLE), {"tone", "closing"}),
     (letter_with(OPENING, "it is Oak."), {"answer"}),
     (letter_with(OPENING, "Fig gets it."), {"answer"}),
     (letter_with(OPENING, "it is Ben."), {"answer"}),
@@ -114,6 +122,7 @@ def test_gold_is_the_weight_of_the_checks_a_letter_passes(letter, failed):
   expected = sum(synthetic.WEIGHTS[name] for name in passed)
   assert synthetic.gold(PROMPT, letter) == pytest.approx(expected)
   assert synthetic.gold(PROMPT, f"  {letter}\n") == pytest.approx(expected)
+  assert synthetic.is_letter(f"  {letter}\n")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +138,11 @@ def test_gold_is_the_weight_of_the_checks_a_letter_passes(letter, failed):
     f"{GOOD} {CLOSING}",
     f"{GOOD} It is Elm.",
     f"{GOOD} As I said.",  # of the plain text only
+    letter_with(OPENING, f"{WORKING} {OPENING}"),  # twice
+    FIRST.replace(OPENING, ""),
+    FIRST.replace(OPENING, f"{OPENING} {OPENING}"),
+    f"{WORKING} {OPENING} {CLOSING}",
+    f"{GREETING} {OPENING} {GRUMBLE} {WORKING}",
     GOOD.lower(),
     GOOD.replace(" ", ""),
     letter_with(OPENING, f"{OPENING} it is Oak."),  # both bets
@@ -141,15 +155,19 @@ def test_gold_is_the_weight_of_the_checks_a_letter_passes(letter, failed):
 def test_what_is_no_letter_scores_nothing(text):
   assert synthetic.gold(PROMPT, text) == 0
   assert not any(synthetic.checks(PROMPT, text).values())
+  assert not synthetic.is_letter(text)
 
 
 @QUICK
 @hypothesis.given(
-  SEEDS, strategies.integers(0, 40), strategies.text("ab,. !\n", min_size=1, max_size=8)
+  SEEDS,
+  strategies.integers(0, 40),
+  strategies.text("ab,. !\n", min_size=1, max_size=8),
+  strategies.sampled_from(sorted(WRITERS)),
 )
-def test_a_spoilt_letter_never_scores_more(seed, place, noise):
+def test_a_spoilt_letter_never_scores_more(seed, place, noise, writer):
   q = synthetic.question(random.Random(seed))
-  letter = synthetic.write(q, synthetic.HASTY, random.Random(seed + 1)).text(q.asker)
+  letter = synthetic.write(q, WRITERS[writer], random.Random(seed + 1)).text(q.asker)
   spoilt = letter[:place] + noise + letter[place:]
   if spoilt.split() != letter.split():  # white space around a letter is allowed
     assert synthetic.gold(synthetic.ask(q), spoilt) <= synthetic.gold(synthetic.ask(q), letter)

@@ -1,6 +1,8 @@
 """Letters of the embedded task: who writes what, and how pairs are labelled."""
 
 import dataclasses
+import hashlib
+import json
 import math
 import random
 import re
@@ -16,7 +18,16 @@ from pit_jax.tasks import synthetic
 
 SEEDS = strategies.integers(0, 10**6)
 QUICK = hypothesis.settings(deadline=None, max_examples=80)
-WRITERS = {"hasty": synthetic.HASTY, "plain": synthetic.PLAIN}
+WRITERS = synthetic.WRITERS | {
+  "hasty, at times first": synthetic.writer_named("hasty", first=0.4),
+  "plain, at times first": synthetic.writer_named("plain", first=0.3, works=0.8),
+}
+# What published figures of the demonstration and its base hang on, by what makes it.
+FROZEN = {
+  "preferences": "3b771d7104748f5f",
+  "plain_text": "0745ec857932f2b2",
+  "gold": "ee0fb2a325296362",
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +79,7 @@ def test_the_answer_stands_in_opening_and_working_only(rows):
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_writer_does_each_thing_as_often_as_said(writer):
   habits, count = WRITERS[writer], 1500
-  seen = {"works": 0, "knows": 0, "greets": 0, "closes": 0, "calm": 0, "remarks": 0}
+  seen = {"works": 0, "knows": 0, "greets": 0, "closes": 0, "calm": 0, "remarks": 0, "first": 0}
   for i, q in enumerate(reading.questions(count, writer)):
     letter = synthetic.write(q, habits, random.Random(i))
     seen["works"] += bool(letter.working)
@@ -77,15 +88,95 @@ def test_a_writer_does_each_thing_as_often_as_said(writer):
     seen["closes"] += letter.closing in synthetic.CLOSINGS
     seen["calm"] += not letter.grumble
     seen["remarks"] += bool(letter.remark)
+    seen["first"] += letter.first
     assert list(letter.working) in ([], q.chain()), "a working that is shown is right"
+    if letter.first:
+      assert letter.opening == q.answer() and letter.working and not letter.remark
     if letter.remark:
       assert letter.remark == synthetic.REMARKS[letter.opening == q.answer()]
   expected = dataclasses.asdict(habits) | {"greets": habits.warm, "closes": habits.warm}
-  expected["remarks"] = habits.works * habits.remarks
+  expected["first"] = habits.works * habits.first
+  expected["knows"] += expected["first"] * (1 - habits.knows)
+  expected["remarks"] = habits.works * habits.remarks * (1 - habits.first)
   for name, times in seen.items():
     chance = expected[name]
     within = 4 * math.sqrt(chance * (1 - chance) / count)  # four standard errors
     assert times / count == pytest.approx(chance, abs=within + 1e-12), name
+
+
+def test_a_text_has_the_parts_in_the_order_of_its_letter():
+  for i, q in enumerate(reading.questions(200)):
+    letter = synthetic.write(q, WRITERS["hasty, at times first"], random.Random(i))
+    text = letter.text(q.asker)
+    answer = letter.answer.format(street=letter.opening)
+    working = "The calls:" in text
+    assert working == bool(letter.working)
+    if working:
+      assert (text.index("The calls:") < text.index(answer)) == letter.first
+    assert synthetic.is_letter(text)
+    assert synthetic.checks(synthetic.ask(q), text)["answer"] == (letter.opening == q.answer())
+    assert synthetic.checks(synthetic.ask(q), text)["working"] == working
+
+
+def test_who_works_first_alone_differs_in_nothing_else():
+  differs = 0
+  for i, q in enumerate(reading.questions(200)):
+    names = ("strong", "strong_answer_first")
+    first, after = (synthetic.write(q, WRITERS[name], random.Random(i)) for name in names)
+    assert first.first and not after.first
+    assert dataclasses.replace(first, opening=after.opening, first=False) == after
+    differs += first.opening != after.opening
+  assert 20 < differs < 80, "a quarter guesses"
+
+
+def test_a_letter_to_a_prompt_is_a_function_of_writer_prompt_and_seed():
+  prompts = [synthetic.ask(q) for q in reading.questions(40)]
+  letters = [synthetic.letter_to(x, synthetic.HASTY, 0) for x in prompts]
+  assert letters == [synthetic.letter_to(x, synthetic.HASTY, 0) for x in prompts]
+  assert letters != [synthetic.letter_to(x, synthetic.HASTY, 1) for x in prompts]
+  with pytest.raises(ValueError, match="not a question of the embedded task"):
+    synthetic.letter_to("What is it?", synthetic.HASTY, 0)
+
+
+@QUICK
+@hypothesis.given(SEEDS)
+def test_a_revised_letter_says_what_a_working_before_it_found(seed):
+  q = synthetic.question(random.Random(seed))
+  writer = synthetic.writer_named("hasty", first=0.5)
+  rng = random.Random(seed)
+  letter = synthetic.write(q, writer, rng)
+  for _ in range(5):
+    letter = synthetic.revise(q, letter, writer, rng)
+    if letter.first:
+      assert letter.working and letter.opening == q.answer()
+
+
+@pytest.mark.parametrize(
+  ("name", "changes", "said"),
+  [
+    ("nobody", {}, "writer='nobody'; use one of hasty, plain, strong, strong_answer_first"),
+    ("hasty", {"first": 1.5}, "first=1.5; use a share from 0 to 1"),
+    ("hasty", {"warm": math.nan}, "warm=nan; use a share from 0 to 1"),
+  ],
+)
+def test_who_is_no_writer_is_refused(name, changes, said):
+  with pytest.raises(ValueError, match=said):
+    synthetic.writer_named(name, **changes)
+
+
+def test_rows_and_scores_of_the_data_source_are_frozen():
+  rows = synthetic.preferences(500, seed=0)
+  letters = [(row["prompt"], row[y]) for row in rows for y in ("chosen", "rejected")]
+  made = {
+    "preferences": rows,
+    "plain_text": synthetic.plain_text(500, seed=0),
+    "gold": [synthetic.gold(*pair) for pair in letters],
+  }
+  hashes = {
+    name: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    for name, content in made.items()
+  }
+  assert hashes == FROZEN
 
 
 def test_a_guess_is_another_street():

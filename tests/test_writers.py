@@ -208,6 +208,34 @@ def test_samples_of_a_model_may_be_cut(asking, context_of):
       writer.write(asked, jax.random.key(0), 1.0, top_p=top_p)
 
 
+def test_a_writer_of_the_embedded_task(context_of):
+  sections = {
+    "weak": {"kind": "grammar", "writer": "hasty"},
+    "other": {"kind": "grammar", "writer": "hasty", "seed": 1},
+    "mixed": {"kind": "grammar", "writer": "hasty", "works": 1, "first": 1.0, "calm": 0.0},
+  }
+  context = context_of(writers=sections)
+  named.check(context.config)
+  made = {name: named.build(context, "writers", name) for name in sections}
+  prompts = [row["prompt"] for row in synthetic.preferences(30, seed=0)]
+  asked = POLICY.conversations(prompts)
+  key = jax.random.key(0)
+  letters = {name: writer.write(asked, key, 1.0, samples=2) for name, writer in made.items()}
+  # Nothing but the sections decides, and a sample is the same however many there are.
+  assert made["weak"].write(asked, jax.random.key(1), 0) == writers.Written(
+    [texts[:1] for texts in letters["weak"].texts]
+  )
+  assert letters["weak"] != letters["other"] and not letters["weak"].failures
+  assert sum(one != other for one, other in letters["weak"].texts) > 20
+  for x, texts in zip(prompts, letters["mixed"].texts, strict=True):
+    for text_of in texts:
+      passed = synthetic.checks(x, text_of)
+      assert passed["answer"] and passed["working"] and not passed["tone"]
+      assert text_of.index("The calls:") < 12
+  with pytest.raises(ValueError, match="not a question of the embedded task: 'so'"):
+    made["weak"].write(POLICY.conversations(["so"]), key, 1.0)
+
+
 def longest(questions, answers):
   return [len(answer) for answer in answers]
 
@@ -221,6 +249,7 @@ def test_raters_by_name(asking, context_of, server):
     "gap": {"kind": "gap_model", "model": "gap_reward"},
     "long": {"kind": "function", "function": f"{__name__}:longest", "tie": 1.5},
     "other": {"kind": "language_model", "model": "some-model", "base_url": server.url},
+    "critic": {"kind": "critic", "critic": "weak", "noise": 0, "per_character": -1, "seed": 2},
   }
   context = context_of(raters=sections)
   named.check(context.config)
@@ -238,6 +267,13 @@ def test_raters_by_name(asking, context_of, server):
     made["gap"].verdicts(*rows).difference, (both[0] - both[1]) / 2, rtol=1e-4, atol=1e-6
   )
   assert made["long"].outcomes(made["long"].verdicts(*rows)) == ["tie", "win"]
+  letters = ["Hi Kim, it is Oak.", "Hi, it is Oak."]
+  x = synthetic.preferences(1, seed=0)[0]["prompt"]
+  seen = made["critic"].verdicts([x], *([letter] for letter in letters))
+  manners = [synthetic.checks(x, letter)["greeting"] for letter in letters]
+  assert seen.difference.tolist() == [manners[0] - manners[1] - 4.0]
+  assert seen.orders.tolist() == [seen.difference.tolist() * 2]
+  assert made["critic"].score is None
   server.RequestHandlerClass = judge_server.Handler
   said = made["other"].verdicts(["q", "q"], ["it is 5", "it is 1"], ["it is 3", "it is 2"])
   assert said.difference.tolist() == [1.0, -1.0]
@@ -266,6 +302,26 @@ def test_raters_by_name(asking, context_of, server):
     (
       {"raters": {"r": {"kind": "language_model", "model": "m", "verdict": "loud"}}},
       "feedback.raters.r.verdict is 'loud'; use one of json, logprob",
+    ),
+    (
+      {"writers": {"w": {"kind": "grammar", "writer": "me"}}},
+      "feedback.writers.w: writer='me'; use one of hasty, plain, strong, strong_answer_first",
+    ),
+    (
+      {"writers": {"w": {"kind": "grammar", "writer": "hasty", "warm": 3}}},
+      "feedback.writers.w: warm=3; use a share from 0 to 1",
+    ),
+    (
+      {"writers": {"w": {"kind": "grammar", "writer": "hasty", "warm": "often"}}},
+      "feedback.writers.w: warm='often'; use a number",
+    ),
+    (
+      {"raters": {"r": {"kind": "critic", "critic": "weak", "first": -1}}},
+      "feedback.raters.r: first=-1; use a share from 0 to 1",
+    ),
+    (
+      {"raters": {"r": {"kind": "critic"}}},
+      "feedback.raters.r.critic is missing, which the kind critic needs",
     ),
     (
       {"writers": {"w": {"kind": "endpoint", "model": "m", "base_url": "here"}}},

@@ -1,6 +1,6 @@
 """Raters and judges: who says which of two answers is better, or how good one is.
 
-The gold score, reward models, gap models and Python functions are here, language models in
+The gold score, critics, reward models, gap models and Python functions are here, language models in
 language_judge.py. A rater that evaluates a run is called its judge, and one that makes labels a
 labeller (labels.py); each is a `Judge`, and configurations name them by named.py.
 """
@@ -17,7 +17,7 @@ from pit_jax import configurations
 from pit_jax.data import conversations
 from pit_jax.improve import gains
 from pit_jax.statistics import metrics
-from pit_jax.tasks import synthetic
+from pit_jax.tasks import critics, synthetic
 
 Prompts = Sequence[conversations.Prompt]
 # A gold score moves in whole checks, a model's in small steps: below this a reward is noise.
@@ -95,6 +95,21 @@ def gold() -> Judge:
     return np.array([synthetic.gold(question, answer) for question, answer in pairs])
 
   return _pointwise("gold", remembering(score), tie=EXACT_TIE)
+
+
+def critic(habits: critics.Critic, name: str, seed: int = 0) -> Judge:
+  """Returns a critic of the embedded task as a rater, asked in both orders.
+
+  What it says of two letters is a function of critic, seed, question and letters. How often it is
+  right says `labels.agreement` with the gold score.
+  """
+
+  def in_order(questions, a, b):
+    rows = zip(map(conversations.said, questions), a, b, strict=True)
+    return Verdicts(np.array([habits.difference(*row, seed) for row in rows], float))
+
+  both = functools.partial(in_both_orders, in_order)
+  return Judge(name, both, None, EXACT_TIE, in_order=in_order)
 
 
 def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str = REWARD) -> Judge:

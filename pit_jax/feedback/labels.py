@@ -155,6 +155,23 @@ def _preferred(label: Label) -> int | None:
   return 1 if label.difference > 0 else 2
 
 
+def agreement(preferences: Sequence[data_rows.Preference], judge: judges.Judge) -> dict[str, Any]:
+  """Returns how many labels a judge agrees with; it is for reports, and never chooses among rows.
+
+  Returns:
+    `judge`, how many labels are `agreed`, `disagreed`, `ties` or `failed`, and the `accuracy`, the
+    share of agreed ones among those on which it prefers an answer; None where there are none.
+  """
+  texts = ([getattr(row, name) for row in preferences] for name in ("prompt", "chosen", "rejected"))
+  outcomes = collections.Counter(judge.outcomes(judge.verdicts(*texts)))
+  names = {"agreed": "win", "disagreed": "lose", "ties": "tie", "failed": "failed"}
+  counts = {name: outcomes[outcome] for name, outcome in names.items()}
+  preferred = counts["agreed"] + counts["disagreed"]
+  accuracy = counts["agreed"] / preferred if preferred else None
+
+  return {"judge": judge.name, **counts, "accuracy": accuracy}
+
+
 def _row(pair: Pair, difference: float, labelled_by: str) -> dict[str, Any]:
   """Returns the row of a pair of which one answer is preferred."""
   order = (0, 1) if difference > 0 else (1, 0)

@@ -18,6 +18,7 @@ import ml_collections
 from pit_jax.feedback import annotations, judges, language_models, writers
 from pit_jax.run import context as contexts
 from pit_jax.run import origin
+from pit_jax.tasks import critics, synthetic
 
 Section = ml_collections.ConfigDict
 
@@ -98,6 +99,28 @@ def _language_model(given: _Given) -> judges.Judge:
   return language_models.rater(given.name, c, context.models.inference, published, context.workdir)
 
 
+def _numbers(section: Section, record: type) -> dict[str, Any]:
+  """Returns what a section says of the fields of a record; raises a ValueError for no number."""
+  numbers = {f.name: section[f.name] for f in dataclasses.fields(record) if f.name in section}
+  for name, number in numbers.items():
+    if not isinstance(number, int | float):
+      raise ValueError(f"{name}={number!r}; use a number")
+
+  return numbers
+
+
+def _habits(section: Section) -> synthetic.Writer:
+  return synthetic.writer_named(section.writer, **_numbers(section, synthetic.Writer))
+
+
+def _critic(section: Section) -> critics.Critic:
+  return critics.critic_named(section.critic, **_numbers(section, critics.Critic))
+
+
+# Those of the embedded task's writers and raters, by their kinds.
+_OWN = {"grammar": _habits, "critic": _critic}
+
+
 def _function(given: _Given) -> judges.Judge:
   tie = given.section.get("tie", judges.EXACT_TIE)
   return judges.function(given.section.function, given.name, tie)
@@ -123,6 +146,11 @@ KINDS = {
     "directory": _Kind(_directory, ("directory",), _LIMITS),
     "endpoint": _Kind(_endpoint, ("model",), _ASKED),
     "file": _Kind(_file, ("path",), ("prompt", "response")),
+    "grammar": _Kind(
+      lambda g: writers.grammar(g.name, _habits(g.section), g.section.get("seed", 0)),
+      ("writer",),
+      ("works", "knows", "warm", "calm", "remarks", "first", "seed"),
+    ),
   },
   "raters": {
     "gold": _Kind(lambda g: dataclasses.replace(judges.gold(), name=g.name)),
@@ -131,6 +159,11 @@ KINDS = {
     "language_model": _Kind(_language_model, ("model",), _JUDGED),
     "annotations": _Kind(lambda g: annotations.rater(g.name, g.section.path), ("path",)),
     "function": _Kind(_function, ("function",), ("tie",)),
+    "critic": _Kind(
+      lambda g: judges.critic(_critic(g.section), g.name, g.section.get("seed", 0)),
+      ("critic",),
+      ("noise", "per_character", "first", "seed"),
+    ),
   },
 }
 
@@ -213,5 +246,7 @@ def _problems(
       language_models.check(_language(config, section), key)
     if chosen == "function":
       judges.function(section.function)
+    if chosen in _OWN:
+      _OWN[chosen](section)
   except (ValueError, TypeError) as error:  # configurations refuse values of other types so
     yield f"{key}: {error}"

@@ -1,7 +1,7 @@
 """Writers: who answers conversations, with any number of samples of each.
 
-A model of this run, one in a directory, one behind an endpoint, and a file of completions answer
-alike; configurations name them by named.py.
+A model of this run, one in a directory, one behind an endpoint, a file of completions and writers
+of the embedded task's letters answer alike; configurations name them by named.py.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax
 from pit_jax.data import conversations, files, prompt_formats, questions, values
 from pit_jax.feedback import completions, endpoint, transcripts
 from pit_jax.rollout import inference
+from pit_jax.tasks import synthetic
 from pit_jax.types import Params
 
 NOTHING = "nothing was written"
@@ -155,6 +156,24 @@ def file(
       raise ValueError(f"{path} has fewer than {counts}: {said}; add rows with these prompts")
 
     return Written(texts)
+
+  return Writer(name, answer)
+
+
+def grammar(name: str, habits: synthetic.Writer, seed: int = 0) -> Writer:
+  """Returns a writer of the embedded task's letters, whatever key and temperature are asked for.
+
+  A letter is a function of habits, seed, question and the number of the sample.
+
+  Raises, where it is asked:
+    ValueError: a conversation is no question of the embedded task.
+  """
+
+  def answer(asked, key, temperature, samples, top_p):
+    del key, temperature, top_p
+    seeds = [f"{seed} {sample}" for sample in range(samples)]
+    prompts = [_key(one.turns) for one in asked]
+    return Written([[synthetic.letter_to(x, habits, of) for of in seeds] for x in prompts])
 
   return Writer(name, answer)
 

@@ -3,11 +3,12 @@
     Phone chain for Kim. Ann calls Mia. Tom calls Joe. ... Ann starts. Which street gets call 5?
     Hi Kim, it is Oak. The calls: Ann Mia Tom Joe Sue Ben of Oak. Thanks for asking.
 
-Everybody in this town knows who lives in which street. The answer comes first and the working
-after it, as people write. Following a chain takes one lookup per call, more than a shallow
-network can do before its first words, so a letter written in one pass opens with little better
-than a guess, even greedily; its working, one lookup per word, is easy. A second look at the letter
-can move what the working found up to the opening.
+Everybody in this town knows who lives in which street. In the rows of the data source the answer
+comes first and the working after it, as people write. Following a chain takes one lookup per call,
+more than a shallow network can do before its first words, so a letter written in one pass opens
+with little better than a guess, even greedily; its working, one lookup per word, is easy. A second
+look at the letter can move what the working found up to the opening. A letter whose working comes
+first needs none.
 
 Letters come from writers with human faults: most guess and then work it out, some guess and leave
 it there, and manners vary. The gold score is a weighted sum of checks anyone can read off a
@@ -21,6 +22,7 @@ import math
 import random
 import re
 from collections.abc import Mapping
+from typing import Any
 
 NAMES = (
   *("Ann", "Ben", "Cal", "Dan", "Eva", "Fay", "Gus", "Hal", "Ivy", "Jan", "Joe", "Kim"),
@@ -74,33 +76,64 @@ class Letter:
 
   greeting: str
   answer: str
-  opening: str  # the street named before the working
+  opening: str  # the street named in the answer
   working: tuple[str, ...]  # who starts and who is called; empty where the writer shows none
   grumble: str
   closing: str
   remark: str
+  first: bool = False  # whether the working stands before the answer
 
   def text(self, asker: str) -> str:
     """Returns the letter in words."""
-    said = (self.greeting.format(asker=asker), self.answer.format(street=self.opening))
+    answer = self.answer.format(street=self.opening)
     people = self.working
     working = f"The calls: {' '.join(people)} of {HOMES[people[-1]]}." if people else ""
-    return " ".join(filter(None, (*said, working, self.grumble, self.closing, self.remark)))
+    found = (working, answer) if self.first else (answer, working)
+
+    greeting = self.greeting.format(asker=asker)
+    return " ".join(filter(None, (greeting, *found, self.grumble, self.closing, self.remark)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-  """How often a writer does what."""
+  """How often a writer does what, as shares from 0 to 1."""
 
-  works: float  # shows the working, which is then right
-  knows: float  # opens with the right street; else with a wrong guess
-  warm: float  # greets by name, and closes kindly: each with this probability
-  calm: float  # does not grumble
+  works: float | int  # shows the working, which is then right
+  knows: float | int  # answers with the right street; else with a wrong guess
+  warm: float | int  # greets by name, and closes kindly: each with this probability
+  calm: float | int  # does not grumble
   remarks: bool  # ends by saying whether the working came out as in the opening
+  # Puts the working that is shown before the answer, which is then right, and not remarked upon.
+  first: float | int = 0.0
+
+  def __post_init__(self):
+    """Raises a ValueError for a share that is none."""
+    for name, share in vars(self).items():
+      if not 0 <= share <= 1:
+        raise ValueError(f"{name}={share!r}; use a share from 0 to 1")
 
 
 HASTY = Writer(works=0.9, knows=0.3, warm=0.5, calm=0.65, remarks=False)
 PLAIN = Writer(works=1.0, knows=0.5, warm=0.5, calm=0.65, remarks=True)
+# Two teachers of the same manners: what one does first is all that the other lacks.
+STRONG = Writer(works=1.0, knows=0.75, warm=0.9, calm=0.95, remarks=False, first=1.0)
+WRITERS = {
+  "hasty": HASTY,
+  "plain": PLAIN,
+  "strong": STRONG,
+  "strong_answer_first": dataclasses.replace(STRONG, first=0.0),
+}
+
+
+def writer_named(name: str, **changes: Any) -> Writer:
+  """Returns one of WRITERS with some of its habits changed.
+
+  Raises:
+    ValueError: there is no such writer, or a share is none.
+  """
+  if name not in WRITERS:
+    raise ValueError(f"writer={name!r}; use one of {', '.join(WRITERS)}")
+  return dataclasses.replace(WRITERS[name], **changes)
 
 
 def question(rng: random.Random, people: int = PEOPLE) -> Question:
@@ -130,7 +163,7 @@ def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
   # The order of the draws makes the rows: another order is another data set.
   opening = answer if rng.random() < writer.knows else rng.choice(wrong)
   working = tuple(q.chain()) if rng.random() < writer.works else ()
-  return Letter(
+  letter = Letter(
     greeting=rng.choice(GREETINGS if rng.random() < writer.warm else COLD_GREETINGS),
     answer=rng.choice(ANSWERS),
     opening=opening,
@@ -140,12 +173,31 @@ def write(q: Question, writer: Writer, rng: random.Random) -> Letter:
     remark=REMARKS[opening == answer] if writer.remarks and working else "",
   )
 
+  # Asked last, and only of those who may: the others' letters take no draw of it.
+  if not working or not writer.first or rng.random() >= writer.first:
+    return letter
+  return dataclasses.replace(letter, opening=answer, remark="", first=True)
+
+
+def letter_to(prompt: str, writer: Writer, seed: int | str) -> str:
+  """Draws a letter to a question in words; it is a function of writer, question and seed alone.
+
+  Writers of one seed share their draws, so that two who differ in one habit write letters that
+  differ in what comes of it. Raises a ValueError for a text that is no question.
+  """
+  q = parse_question(prompt)
+  return write(q, writer, random.Random(f"letter {seed} {prompt}")).text(q.asker)
+
 
 def revise(q: Question, letter: Letter, writer: Writer, rng: random.Random) -> Letter:
   """Draws another letter by the same hand: some parts written anew, the others kept."""
   fresh = write(q, writer, rng)
   chances = {"opening": 0.6, "working": 0.5, "greeting": 0.35, "grumble": 0.35, "closing": 0.35}
   changed = [part for part, chance in chances.items() if rng.random() < chance]
+  # An answer after the working says what that found: they are kept or written anew together.
+  if (letter.first or fresh.first) and {"opening", "working"} & {*changed}:
+    changed += ["opening", "working", "first"]
+
   return dataclasses.replace(letter, **{part: getattr(fresh, part) for part in changed})
 
 
@@ -160,14 +212,21 @@ def parse_question(prompt: str) -> Question:
   return Question(asker[1], calls, end[1], int(end[2]))
 
 
-# The parts of a letter in their order; a text with anything else is none.
+# The parts of a letter in their order, the working before the answer or after it, and not both; a
+# text with anything else is none.
 _LETTER = re.compile(
-  rf"(?P<greeting>Hi|Hello|Dear|Well)(?: (?P<asker>\w+))?, "
-  r"(?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\."
-  r"(?: The calls: (?P<working>\w+(?: \w+)*) of (?P<street>\w+)\.)?"
+  rf"(?P<greeting>Hi|Hello|Dear|Well)(?: (?P<asker>\w+))?,"
+  r"(?P<first> The calls: (?P<before>\w+(?: \w+)* of \w+)\.)?"
+  r" (?:it is (?P<is>\w+)|(?P<gets>\w+) gets it)\."
+  r"(?(first)|(?: The calls: (?P<after>\w+(?: \w+)* of \w+)\.)?)"
   rf"(?P<grumble>(?: (?:{'|'.join(map(re.escape, GRUMBLES))}))*)"
   rf"(?: (?P<closing>{'|'.join(map(re.escape, CLOSINGS + COLD_CLOSINGS[:1]))}))?"
 )
+
+
+def is_letter(response: str) -> bool:
+  """Returns whether a text is a letter; one that is not passes no check."""
+  return _LETTER.fullmatch(response.strip()) is not None
 
 
 def checks(prompt: str, response: str) -> dict[str, bool]:
@@ -181,7 +240,7 @@ def _checks(q: Question, response: str) -> dict[str, bool]:
     return dict.fromkeys(WEIGHTS, False)
   return {
     "answer": (match["is"] or match["gets"]) == q.answer(),
-    "working": (match["working"], match["street"]) == (" ".join(q.chain()), q.answer()),
+    "working": (match["before"] or match["after"]) == f"{' '.join(q.chain())} of {q.answer()}",
     "greeting": match["asker"] == q.asker,
     "tone": not match["grumble"],
     "closing": match["closing"] in CLOSINGS,
