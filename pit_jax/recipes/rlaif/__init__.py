@@ -32,8 +32,7 @@ from pit_jax.recipes import recipe
 from pit_jax.recipes.rlaif import page
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
-from pit_jax.stages import dpo, feedback, jobs, sft
-from pit_jax.types import Params
+from pit_jax.stages import dpo, feedback, jobs, sft, trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Arm:
 class Study:
   """All that a run trains, and the labels that it was trained on."""
 
-  policies: dict[str, Params]  # by system
+  policies: dict[str, trained.Trained]  # by system
   labelled: dict[str, feedback.Labels]  # by system
 
 
@@ -103,8 +102,8 @@ def train(context: contexts.Context) -> Study:
     return completed[teacher, fold]
 
   for arm in arms(context.config):
-    trained = _preferred if arm.critic else _imitated
-    study.policies[arm.system] = trained(context, arm, answers, study)
+    stage = _preferred if arm.critic else _imitated
+    study.policies[arm.system] = stage(context, arm, answers, study)
   return study
 
 
@@ -119,7 +118,7 @@ def _completed(
   return feedback.completions(context, name, prompts, writer, most_failed=most, **how)
 
 
-def _imitated(context: contexts.Context, arm: Arm, answers: Any, _) -> Params:
+def _imitated(context: contexts.Context, arm: Arm, answers: Any, _) -> trained.Trained:
   """Returns the policy that is fine-tuned on a teacher's answers."""
   c = context.config
   folds = [c.sft.fold] if arm.is_few else [c.sft.fold, c.dpo.fold]
@@ -134,10 +133,10 @@ def _imitated(context: contexts.Context, arm: Arm, answers: Any, _) -> Params:
   return sft.run(context, arm.system, fold, start=context.initial_policy(), job=c.sft)
 
 
-def _preferred(context: contexts.Context, arm: Arm, answers: Any, study: Study) -> Params:
+def _preferred(context: contexts.Context, arm: Arm, answers: Any, study: Study) -> trained.Trained:
   """Returns the policy after DPO on a critic's labels of its parent's samples and the teacher's."""
   c = context.config
-  parent = study.policies[arm.parent]
+  parent = study.policies[arm.parent].params
   student = writers.model(arm.parent, context.models.inference, parent)
   how = {"temperature": c.rlaif.temperature, "top_p": c.rlaif.top_p}
   samples = _completed(context, f"{arm.parent}_samples", c.dpo.fold, student, **how)
@@ -170,7 +169,7 @@ def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
 
 def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  policies = study.policies
+  policies = {name: one.params for name, one in study.policies.items()}
   models = {"policy": policies["rlaif"], "sampler": policies["sft_10"]}
   suite = subject.suite_of(context, **models, labellers=labellers(context.config))
   # The one that the run is about comes first.
@@ -260,7 +259,7 @@ RECIPE = recipe.Recipe(
   kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
   stages=stages,
   train=train,
-  exported=lambda study: {"models": {"policy": study.policies["rlaif"]}, "zero_point": None},
+  exported=lambda study: {"models": {"policy": study.policies["rlaif"].params}, "zero_point": None},
   subject=of_run,
   problems=problems,
   headline=("rlaif", "sft_10"),
