@@ -154,17 +154,15 @@ def _preferred(context: contexts.Context, arm: Arm, answers: Any, study: Study) 
 
 
 def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
-  """Returns which arms are compared, the headline's first."""
-  pairs = []
-  for arm in arms(config):
-    pairs += [(arm.system, arm.parent)] if arm.parent else []
-    pairs += [("sft_100_strong", arm.system)] if arm.critic else []
-    pairs += [(arm.system, "rlaif")] if arm.system.endswith("_critic") else []
-
-  names = [arm.system for arm in arms(config)]
-  pairs += [(name, "sft_10") for name in names if name.startswith("sft_100")]
-  controls = [f"sft_100_{teacher}" for teacher in config.rlaif.controls]
-  return [*pairs, *((name, "rlaif") for name in ("sft_100", *controls))]
+  """Returns which arms are compared: with both ends of the study, with their start, with rlaif."""
+  made = arms(config)
+  own = [(arm.system, arm.parent) for arm in made if arm.parent]
+  own += [(arm.system, "rlaif") for arm in made if arm.critic and arm.parent == "sft_10"]
+  own += [(arm.system, "rlaif") for arm in made if not arm.parent and not arm.is_few]
+  ends = [(arm.system, "sft_10") for arm in made] + [("sft_100_strong", arm.system) for arm in made]
+  # The headline's comes first, each once, and nothing with itself.
+  pairs = dict.fromkeys([*own, *ends])
+  return [(a, b) for a, b in pairs if a != b]
 
 
 def of_run(context: contexts.Context, study: Study) -> subject.Policies:

@@ -10,29 +10,32 @@ MATCHED = "rlaif_matched"
 
 
 def arms(results: Mapping) -> cells.Table:
-  """Every arm with teacher, critic and labels, and its Δ against both ends of the study."""
-  judge = next(iter(dict.fromkeys(row["judge"] for row in results["comparisons"])), "")
-  columns = cells.columns({
-    "arm": "system", "teacher": "teacher", "critic": "critic", "labels": "kept",
-    "right": "right", "score": "score", "tokens": "tokens",
-  })  # fmt: skip
-  columns["Δ % to its start"] = lambda row: _delta(results, row["system"], row["start"])
-  columns["Δ % of sft_100_strong to it"] = lambda row: _delta(
-    results, "sft_100_strong", row["system"]
-  )
+  """Every arm with its teacher, critic and labels, between both ends of the study, by judge."""
   rows = [{**row, **results["systems"].get(row["system"], {})} for row in results.get("arms", ())]
-  note = (
-    f"Δ = win − lose in percent of prompts under {judge}, with its 95% interval. Labels are the "
-    "pairs that a critic decided; right is how many of them the gold score agrees with, by which "
-    "nothing was chosen."
-  )
+  columns = cells.columns({
+    "arm": "system", "teacher": "teacher", "critic": "critic", "labels": "kept", "right": "right",
+    "score": "score", "tokens": "tokens",
+  })  # fmt: skip
+  for judge in verdict.believed(results["comparisons"]):
+    # Defaults hold the values of this turn; a closure would see those of the last.
+    columns[f"over sft_10, {judge}"] = lambda row, judge=judge: _delta(
+      results, row["system"], "sft_10", judge
+    )
+    columns[f"sft_100_strong over it, {judge}"] = lambda row, judge=judge: _delta(
+      results, "sft_100_strong", row["system"], judge
+    )
 
+  note = (
+    f"Score is the mean {verdict.score_judge(results)} score. “Over” is Δ = win − lose, in percent "
+    "of prompts, with its 95% interval. Labels are the pairs that a critic decided; right is the "
+    "share of them that the gold score agrees with, by which nothing was trained or chosen."
+  )
   return cells.select("arms", "Arms of the study", rows, columns, note=note, words=3)
 
 
-def _delta(results: Mapping, a: str, b: str) -> str:
-  """Returns the Δ of a comparison over all seeds under the most believed judge, with interval."""
-  row = verdict.find(results["comparisons"], a, b)
+def _delta(results: Mapping, a: str, b: str, judge: str) -> str:
+  """Returns the Δ of a comparison over all seeds, with its interval."""
+  row = verdict.find(results["comparisons"], a, b, (judge,))
   if row is None:
     return cells.BLANK
   return f"{cells.signed(row['delta'], row['ci95'])} ({cells.said('ci95', row)})"
