@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 
-from pit_jax.report import cells, claims, palette, panels, presentation, tabular, verdict
+from pit_jax.report import cells, claims, diagram, palette, panels, presentation, tabular, verdict
 
 MATCHED = "rlaif_matched"
 
@@ -13,8 +13,8 @@ def arms(results: Mapping) -> cells.Table:
   """Every arm with its teacher, critic and labels, between both ends of the study, by judge."""
   rows = [{**row, **results["systems"].get(row["system"], {})} for row in results.get("arms", ())]
   columns = cells.columns({
-    "arm": "system", "teacher": "teacher", "critic": "critic", "labels": "kept", "right": "right",
-    "score": "score", "tokens": "tokens",
+    "arm": "system", "teacher": "teacher", "critic": "critic", "labels": "kept",
+    "right": lambda row: cells.percent(row.get("right")), "score": "score", "tokens": "tokens",
   })  # fmt: skip
   for judge in verdict.believed(results["comparisons"]):
     # Defaults hold the values of this turn; a closure would see those of the last.
@@ -69,6 +69,30 @@ def _crossover(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure |
   return figure
 
 
+def pipeline(results: Mapping) -> list[diagram.Column]:
+  """Returns the two chains of the study, of the weak and of the strong teacher."""
+  rows = results.get("arms", ())
+  ends = {"sft_10": ("rlaif", "sft_100"), "sft_10_strong": (MATCHED, "sft_100_strong")}
+  columns = [
+    diagram.Column("A tenth of the prompts", []),
+    diagram.Column("The other prompts", []),
+    diagram.Column("Held out", []),
+  ]
+
+  for start, (after, against) in ends.items():
+    teacher = next((row["teacher"] for row in rows if row["system"] == start), "")
+    critics = ", ".join(row["critic"] for row in rows if row["start"] == start)
+    boxes = (
+      diagram.Box((start, f"imitates {teacher}", *diagram.effort(results, start))),
+      diagram.Box((after, f"DPO on labels of {critics}", *diagram.effort(results, after))),
+      diagram.Box(("compared", f"with {against}, which imitates {teacher} on all prompts")),
+    )
+    for column, box in zip(columns, boxes, strict=True):
+      column.chains.append([box])
+
+  return columns if rows else []
+
+
 CROSSOVER = presentation.Figure(
   "crossover",
   "What AI feedback gains, and how far fine-tuning on the strong teacher is ahead of it, as more "
@@ -116,6 +140,7 @@ PAGE = presentation.Presentation(
   baseline="sft_10",
   headlines={("rlaif", "sft_10"): ("AI feedback", "the answers of the fine-tuned policy")},
   claims=said,
+  diagram=pipeline,
   sections=(
     presentation.Section("The study", (arms,), (CROSSOVER,)),
     tabular.COMPARED,
