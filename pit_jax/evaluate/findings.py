@@ -9,7 +9,7 @@ from typing import Any
 
 from pit_jax import hosts, progress
 from pit_jax.evaluate import provenance, subject, suite
-from pit_jax.feedback import language_judge
+from pit_jax.feedback import judges, language_judge
 from pit_jax.report import rewarded, verdict
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, workdirs
@@ -194,6 +194,7 @@ def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
     **({"not_made": lacking} if lacking else {}),
     "config": config,
     "notes": _notes(context, experiments),
+    "labellers": sorted({*experiments.trainers} - {*judges.TRAINERS}),
     "made": hosts.agree(provenance.facts(context.mesh.size)),
   }
 

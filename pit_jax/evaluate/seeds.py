@@ -18,7 +18,7 @@ from pit_jax.statistics import metrics, repeated, significance
 # Of the first seed only: what cannot be averaged, or is there to be read.
 FROM_FIRST = (
   "recipe", "headline", "controls", "data", "samples", "answers", "stages", "gap_order", "config",
-  "absent", "not_made", "made",
+  "about", "absent", "labellers", "not_made", "made",
 )  # fmt: skip
 SIGNS = ("sign_agreement", "own_sign_agreement")
 OWN = (

@@ -60,6 +60,7 @@ class Subject(abc.ABC):
   ablated: ClassVar[Mapping[str, Sequence[str]]] = {}  # the answers of every ablation, by name
   ablation_pairs: ClassVar[Sequence[tuple[str, str]]] = ()  # compared with which systems
   controls: ClassVar[Sequence[str]] = ()  # second draws of another system, as good as it
+  about: ClassVar[Mapping[str, str]] = {}  # what systems are that only the configuration names
   absent: ClassVar[Mapping[str, str]] = {}  # the baselines that nobody can play here, and why
   reward_models: ClassVar[Mapping[str, dict]] = {}  # what is known of each
   chains: ClassVar[Mapping[str, Chain]] = {}  # those along which samples were kept

@@ -25,9 +25,10 @@ def names(results: Mapping, method: presentation.Presentation) -> cells.Table:
 def about(system: str, results: Mapping, method: presentation.Presentation) -> str:
   """Returns what a system is, as the results, the method or the data have it; "" if nobody says."""
   declared = method.systems.get(system)
-  given = results["systems"].get(system, {}).get("about")
-  if given or declared:
-    return given or declared.about
+  if given := results.get("about", {}).get(system):
+    return given
+  if declared:
+    return declared.about
   if system in results.get("controls", ()):
     return "a second sample of another system, which has to be as good as it"
   return DATA.get(system, "")
@@ -40,10 +41,9 @@ def _named(results: Mapping, method: presentation.Presentation) -> Iterator[tupl
   for system in dict.fromkeys(systems):
     yield system, about(system, results, method)
 
-  described = verdict.JUDGES | method.judges
   judges = verdict.believed(results["comparisons"])
   for judge in judges:
-    text = described.get(judge, "a reward model that the run trained")
+    text = verdict.described(judge, results, method)
     yield judge, f"judge: {text.removeprefix(f'{judge}, ')}"
 
   for term, text in method.terms.items():

@@ -65,7 +65,7 @@ def headline(results: Mapping, method: presentation.Presentation) -> str:
   if checked is not None and not checked["passed"]:
     return method.gate.refusal.format(checked["reason"].rstrip("."))
 
-  return _sentence(row, method)
+  return _sentence(row, results, method)
 
 
 def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
@@ -183,7 +183,21 @@ def digits(bounds: Sequence[float | int | None] | None, most: int = 1) -> int:
   return min(max(1 - math.floor(math.log10(half)), 0), most)
 
 
-def _sentence(row: Mapping, method: presentation.Presentation) -> str:
+def described(judge: str, results: Mapping, method: presentation.Presentation) -> str:
+  """Returns what a judge is, its name first."""
+  if words := (JUDGES | method.judges).get(judge):
+    return words
+  config = results.get("config", {})
+  if judge not in config.get("evaluation", {}).get("judges", ()):
+    return f"{judge}, a reward model that the run trained"
+
+  kind = config["feedback"]["raters"][judge]["kind"]
+  labelled = judge in results.get("labellers", ())
+  also = ", which labelled what models here were trained on" if labelled else ""
+  return f"{judge}, a rater that the configuration names (kind {kind}){also}"
+
+
+def _sentence(row: Mapping, results: Mapping, method: presentation.Presentation) -> str:
   judge = row["judge"]
   sign = direction(row)
   if words := method.headlines.get((row["a"], row["b"])):
@@ -198,11 +212,10 @@ def _sentence(row: Mapping, method: presentation.Presentation) -> str:
   held_out = f"{prompts(row):,} held-out prompts"
   if "repeated" in row:
     held_out = f"{row['n']:,} trials on {held_out}, the same for all seeds"
-  own = f"{judge}, a reward model that the run trained"
 
   return (
     f"{sentence}: it wins {row['win']:.0f}% and loses {row['lose']:.0f}% of {held_out}"
-    f"{failed} under {(JUDGES | method.judges).get(judge, own)}, {interval_text(row)}."
+    f"{failed} under {described(judge, results, method)}, {interval_text(row)}."
   )
 
 

@@ -25,6 +25,7 @@ def measure(run: subject.Subject) -> dict:
     "agreement": agreements(suite, texts, run.pairs, run.headline),
     "answers": answers(suite, texts, run.headline),
     **({"absent": run.absent} if run.absent else {}),
+    **({"about": run.about} if run.about else {}),
     "controls": run.controls,
   }
 

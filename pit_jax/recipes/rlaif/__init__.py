@@ -18,7 +18,7 @@ part alone.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -45,6 +45,15 @@ class Arm:
   critic: str = ""  # of `feedback.raters`
   is_few: bool = False  # fine-tuned on a tenth of the prompts
 
+  @property
+  def about(self) -> str:
+    """What it is, in words."""
+    if self.critic:
+      return (
+        f"{self.parent} after DPO on labels of {self.critic}, against answers of {self.teacher}"
+      )
+    return f"fine-tuned on {'a tenth' if self.is_few else 'all'} of the answers of {self.teacher}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -57,7 +66,8 @@ class Study:
 def arms(config: ml_collections.ConfigDict) -> list[Arm]:
   """Returns the arms in the order in which they are trained."""
   c = config.rlaif
-  first, *others = c.critics
+  # A study without a critic is refused; see `problems`.
+  first, *others = c.critics or ("",)
   made = [
     Arm("sft_10", c.teacher, is_few=True),
     Arm("rlaif", c.teacher, "sft_10", first),
@@ -184,6 +194,11 @@ class Subject(subject.Policies):
 
   study: Study = dataclasses.field(kw_only=True)
 
+  @property
+  def about(self) -> dict[str, str]:
+    """What every arm is, by system."""
+    return {arm.system: arm.about for arm in arms(self.context.config)}
+
 
 def labellers(config: ml_collections.ConfigDict) -> list[str]:
   """Returns the raters whose labels some arm is trained on."""
@@ -202,7 +217,8 @@ def measure_labels(run: Subject) -> dict:
     row = {"system": arm.system, "teacher": arm.teacher, "critic": arm.critic, "start": arm.parent}
     if labelled := run.study.labelled.get(arm.system):
       row |= {"labels": labelled.counts, "kept": labelled.counts[labels.KEPT]}
-      agreed = labels.agreement(labelled.fold.rows, judges.gold()) if is_gold else {}
+      decided = [*labelled.fold.rows, *labelled.fold.validation]
+      agreed = labels.agreement(decided, judges.gold()) if is_gold else {}
       row |= {"right": agreed["accuracy"]} if agreed else {}
     rows.append(row)
 
@@ -236,7 +252,7 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   yield from _unjudged(config, parts.get("raters", {}))
 
 
-def _unjudged(config: ml_collections.ConfigDict, raters: Mapping[str, Any]) -> Iterator[str]:
+def _unjudged(config: ml_collections.ConfigDict, raters: Any) -> Iterator[str]:
   """Yields why nobody but those who labelled would judge, if so."""
   labelling = [raters[name] for name in labellers(config) if name in raters]
   gold = config.data.source == "synthetic" and all(one.kind != "gold" for one in labelling)

@@ -123,20 +123,11 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
   return found, claims.remark(results) if found else ""
 
 
+# What each is depends on the configuration, and the results say it.
 COLOURS = {"rlaif": palette.TEAL, "sft_10": "#94a3ba", "sft_100_strong": palette.BLUE}
-ABOUT = {
-  "rlaif": "sft_10 after DPO on the critic's labels",
-  "sft_10": "fine-tuned on a tenth of the weak teacher's answers",
-  "sft_100": "fine-tuned on all of the weak teacher's answers",
-  "sft_100_strong": "fine-tuned on all of the strong teacher's answers",
-  "sft_10_strong": "fine-tuned on a tenth of the strong teacher's answers",
-  MATCHED: "sft_10_strong after DPO on the critic's labels",
-}
 PAGE = presentation.Presentation(
   title="AI feedback, critically evaluated, arXiv 2402.12366",
-  systems={
-    name: presentation.System(about, COLOURS.get(name, "")) for name, about in ABOUT.items()
-  },
+  systems={name: presentation.System("", colour) for name, colour in COLOURS.items()},
   baseline="sft_10",
   headlines={("rlaif", "sft_10"): ("AI feedback", "the answers of the fine-tuned policy")},
   claims=said,
