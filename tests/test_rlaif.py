@@ -182,7 +182,7 @@ def test_a_label_that_was_paid_for_is_not_paid_for_again(tmp_path, monkeypatch):
   ("changes", "said"),
   [
     ({"rlaif__critics": ()}, "rlaif.critics=(); name one of feedback.raters"),
-    ({"rlaif__critics": ("nobody",)}, "rlaif.critics names 'nobody'; feedback.raters has even, random"),
+    ({"rlaif__critics": ("nobody",)}, "rlaif.critics names 'nobody'; feedback.raters has "),
     ({"rlaif__teacher": "who"}, "rlaif.teacher names 'who'; feedback.writers has strong, "),
     ({"rlaif__crossover": ("x",)}, "rlaif.crossover names 'x'; feedback.writers has"),
     ({"evaluation__judges": ("who",)}, "evaluation.judges names 'who'; feedback.raters has"),

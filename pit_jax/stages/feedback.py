@@ -44,7 +44,7 @@ def completions(
   *,
   temperature: float = 1.0,
   top_p: float | int | None = None,
-  most_failed: float,
+  most_failed: float | int,
 ) -> Completions:
   """Returns a completion of every prompt of a fold, in WORKDIR/rows/NAME.jsonl.
 
@@ -134,7 +134,7 @@ def labelled(
   paired: Mapping[str, Sequence[labels.Pair]],
   rater: judges.Judge,
   *,
-  most_failed: float,
+  most_failed: float | int,
   **how: Any,
 ) -> Labels:
   """Returns the pairs with a rater's labels, in WORKDIR/rows/NAME.json, a file of AlpacaEval's.
@@ -172,7 +172,9 @@ def labelled(
   return Labels(made, by_part)
 
 
-def check_share(who: str, what: str, failures: Mapping[str, int], count: int, most: float) -> None:
+def check_share(
+  who: str, what: str, failures: Mapping[str, int], count: int, most: float | int
+) -> None:
   """Raises a ValueError where more than a share of what was asked failed; logs what did."""
   failed = sum(failures.values())
   if not failed:
