@@ -1,7 +1,6 @@
-"""Recipe `dpo`: the stage against its closed forms, and whole runs."""
+"""Recipe `dpo`: what is refused, what the reference is asked, and whole runs."""
 
 import json
-import math
 import pathlib
 import re
 from unittest import mock
@@ -11,12 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_stages
-import tiny
 import tiny_run
 
 from pit_jax import configurations, parallel
 from pit_jax.exchange import export
-from pit_jax.losses import preference
 from pit_jax.models import pure
 from pit_jax.recipes import finished, running
 from pit_jax.recipes import recipe as recipes
@@ -26,95 +23,9 @@ from pit_jax.run import abstract, kinds
 from pit_jax.stages import dpo, objectives, supervised, trained
 from pit_jax.tools.plan import planning
 from pit_jax.training import writers
-from pit_jax.types import Preferences
 
 SMALL = {"dpo__steps": tiny_run.STEPS, "dpo__batch_size": 8}
-KEY = jax.random.key(0)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-def pairs_of(rows=3):
-  return Preferences(
-    tiny.prompts(1, [3, 1, 2][:rows], 3),
-    tiny.responses(2, [4, 2, 3][:rows], 4),
-    tiny.responses(3, [1, 4, 2][:rows], 4),
-  )
-
-
-@pytest.fixture(scope="module")
-def language():
-  model = tiny.language(layers=1)
-  return model, *(jax.tree.map(jnp.array, tiny.parameters(model, seed=seed)) for seed in (1, 2))
-
-
-def referenced(model, params, batch):
-  logprobs = objectives.pair_logprobs(model, params, batch)
-  names = ("reference_chosen", "reference_rejected")
-  return batch.replace(columns=dict(zip(names, logprobs, strict=True)))
-
-
-@pytest.mark.parametrize("name, least", [("sigmoid", math.log(2)), ("ipo", (1 / 0.6) ** 2)])
-def test_a_policy_that_is_its_reference_prefers_nothing(language, name, least):
-  model, params, _ = language
-  batch = referenced(model, params, pairs_of())
-  loss_fn = objectives.policy_pairs(preference.PAIR_LOSSES[name], 0.3, 0.0, 0.0)(model)
-  loss, metrics = loss_fn(params, {}, batch, KEY)
-  np.testing.assert_allclose(loss, least, rtol=1e-5)
-  np.testing.assert_allclose(metrics["margin"], 0.0, atol=1e-5)
-
-
-def test_the_objective_is_that_of_single_responses(language):
-  """One row at a time, without padding: sums of log-probabilities, and α times their mean."""
-  model, params, reference = language
-  batch = referenced(model, reference, pairs_of())
-  batch = batch.replace(columns=batch.columns | {"weight": jnp.array([2.0, 1.0, 1.0])})
-  loss_fn = objectives.policy_pairs(preference.sigmoid, 0.3, 0.1, 0.5)(model)
-  loss, metrics = loss_fn(params, {}, batch, KEY)
-
-  def logprob(weights, row, responses):
-    tokens = [
-      int(token)
-      for part in (batch.prompts, responses)
-      for token, real in zip(part.tokens[row], part.mask[row], strict=True)
-      if real
-    ]
-    count = int(responses.mask[row].sum())
-    logits = model.apply(weights, jnp.array([tokens]), jnp.ones((1, len(tokens)), bool))[0]
-    logprobs = jax.nn.log_softmax(logits[:-1])[jnp.arange(len(tokens) - 1), jnp.array(tokens[1:])]
-    return float(logprobs[-count:].sum()), count
-
-  total = 0.0
-  for row, weight in enumerate((2.0, 1.0, 1.0)):
-    (chosen, count), (rejected, _) = (
-      logprob(params, row, side) for side in (batch.chosen, batch.rejected)
-    )
-    h = chosen - logprob(reference, row, batch.chosen)[0]
-    h -= rejected - logprob(reference, row, batch.rejected)[0]
-    right, wrong = (math.log1p(math.exp(-sign * 0.3 * h)) for sign in (1, -1))
-    total += weight * (0.9 * right + 0.1 * wrong - 0.5 * chosen / count)
-  np.testing.assert_allclose(loss, total / 4, rtol=1e-4)
-  assert metrics["weight"] == 4
-
-
-def test_the_gradient_pushes_the_two_responses_apart(language):
-  """Rafailov et al. 2023, section 4: β σ(−β h) times the difference of the two gradients."""
-  model, params, reference = language
-  batch = referenced(model, reference, pairs_of(rows=1))
-  found = jax.grad(
-    lambda p: objectives.policy_pairs(preference.sigmoid, 0.3, 0.0, 0.0)(model)(p, {}, batch, KEY)[
-      0
-    ]
-  )(params)
-
-  def ahead(p):
-    chosen, rejected = objectives.pair_logprobs(model, p, batch)
-    return (chosen - rejected)[0]
-
-  h = ahead(params) - ahead(reference)
-  wanted = jax.tree.map(lambda g: -0.3 * jax.nn.sigmoid(-0.3 * h) * g, jax.grad(ahead)(params))
-  jax.tree.map(
-    lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6), found, wanted
-  )
 
 
 def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
@@ -146,7 +57,11 @@ def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
 @pytest.mark.parametrize(
   "key, value, said",
   [
-    ("loss", "hinge", "dpo.loss='hinge'; use one of sigmoid, ipo"),
+    ("loss", "nca", "dpo.loss='nca'; use one of sigmoid, robust, ipo, hinge, kto, simpo, orpo"),
+    ("loss", "simpo", "dpo.loss='simpo' with dpo.gamma=0.0: a part of the loss; use more than 0"),
+    ("gamma", 0.5, "dpo.gamma=0.5: the loss does not read it; use 0.0"),
+    ("undesirable_weight", 2.0, "undesirable_weight=2.0: the loss does not read it; use 1.0"),
+    ("sft_reduction", "token", 'dpo.sft_reduction=\'token\'; use "mean" or "sum"'),
     ("label_smoothing", 0.5, "dpo.label_smoothing=0.5; use 0 or more and less than 0.5"),
     ("beta", 0.0, "dpo.beta=0.0; use more than 0"),
     ("sft_coefficient", -1.0, "dpo.sft_coefficient=-1.0; use 0 or more"),
@@ -156,6 +71,59 @@ def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
 def test_what_cannot_be_trained_is_refused_before(tmp_path, key, value, said):
   with pytest.raises(ValueError, match=said.replace(".", r"\.")):
     tiny_run.build(tiny_run.config("dpo", **SMALL, **{f"dpo__{key}": value}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+  "loss, changes, said",
+  [
+    ("orpo", {"sft_coefficient": 0.0}, "dpo.sft_coefficient=0.0: a part of the loss"),
+    ("orpo", {"reference_free": True}, "dpo.reference_free=True: the loss does not read it"),
+    ("kto", {"label_smoothing": 0.1}, "dpo.label_smoothing=0.1: the loss does not read it"),
+    ("kto", {"accumulation": 8}, "dpo.batch_size=8 and dpo.accumulation=8: its KL is estimated"),
+    (
+      "sigmoid",
+      {"reference_free": True, "importance_correction": True},
+      "dpo.importance_correction=True with dpo.reference_free=True",
+    ),
+  ],
+)
+def test_what_a_loss_does_not_go_with_is_refused_before(loss, changes, said):
+  job = tiny_run.config("dpo", **SMALL, dpo__loss=loss).dpo
+  job.update(changes)
+  kind = recipes.named("dpo").kinds["dpo"]
+  (problem,) = kind.problems("dpo", job)
+  assert said in problem
+
+
+def test_a_section_of_an_earlier_version_is_told_what_it_lacks():
+  job = tiny_run.config("dpo", **SMALL).dpo.unlock()
+  del job.gamma
+  (problem,) = recipes.named("dpo").kinds["dpo"].problems("dpo", job)
+  assert problem == "dpo lacks gamma, as in a configuration of an earlier version"
+
+
+@pytest.mark.parametrize(
+  "loss, changes",
+  [("kto", {}), ("simpo", {"gamma": 0.5}), ("orpo", {}), ("sigmoid", {"reference_free": True})],
+)
+def test_every_form_of_loss_trains_and_asks_its_reference_as_little_as_it_can(
+  tmp_path, loss, changes
+):
+  changes = {f"dpo__{key}": value for key, value in changes.items()}
+  config = tiny_run.config("dpo", **SMALL, dpo__loss=loss, **changes)
+  context = tiny_run.build(config, tmp_path)
+  start = context.initial_policy()
+  fold = context.rows.fold("preference")
+  trained = dpo.run(context, "dpo_policy", fold, start=start, reference=start, job=config.dpo)
+  same = jax.tree.map(lambda one, other: bool((one == other).all()), start, trained)
+  assert not all(jax.tree.leaves(same))
+
+  rows = tmp_path / "rows" / "dpo_policy_reference.jsonl"
+  assert rows.exists() == (loss == "kto")
+  last = writers.read(tmp_path / "metrics" / "dpo_policy.jsonl")[-1]
+  ratio = "logratio" if loss == "kto" else "logprob"
+  assert {"validation/loss", f"validation/chosen_{ratio}"} <= last.keys()
+  assert ("validation/kl" in last) == (loss == "kto")
 
 
 @pytest.mark.slow
@@ -199,8 +167,9 @@ def test_training_raises_the_accuracy_on_pairs_that_it_did_not_see(tmp_path):
   assert accuracy[-1] > 0.55 and margins[-1] > 0
 
 
-def test_its_program_is_compiled_from_shapes_alone_and_its_memory_counted():
-  config = tiny_run.config("dpo", **SMALL)
+@pytest.mark.parametrize("loss", ["sigmoid", "kto"])
+def test_its_program_is_compiled_from_shapes_alone_and_its_memory_counted(loss):
+  config = tiny_run.config("dpo", **SMALL, dpo__loss=loss)
   recipe = recipes.of(config)
   arrays = planning.arrays(config, recipe, jax.devices()[:1], None)
   stage = recipe.stages(config)[-1]

@@ -97,8 +97,13 @@ def check_imitation(theirs, model, params):
   assert_close(loss, expected)
   theirs.zero_grad()
   expected.backward()
+  assert_same_gradient(gradient, theirs)
+
+
+def assert_same_gradient(gradient, theirs):
+  """Compares gradients wherever the two models' parameters have one name."""
   blocks, block = gradient["trunk"]["blocks"], theirs.model.layers[1]
-  width = model.config.width
+  width = theirs.config.hidden_size
   assert_close(gradient["trunk"]["embedding"], theirs.model.embed_tokens.weight.grad)
   assert_close(gradient["trunk"]["norm"]["scale"], theirs.model.norm.weight.grad)
   assert_close(blocks["gate"][1].T, block.mlp.gate_proj.weight.grad)

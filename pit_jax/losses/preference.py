@@ -1,12 +1,16 @@
 """Learning from pairs of responses of which one was preferred."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from pit_jax.types import Metrics, PerRow
+from pit_jax.types import Metrics, Number, PerRow
+
+CERTAIN = 1e-6  # nats per token below which a response counts as certain
+REDUCTIONS = ("mean", "sum")  # over the tokens of a response that is imitated
 
 
 def bradley_terry_loss(
@@ -41,10 +45,20 @@ def sigmoid(difference: PerRow, beta: float) -> PerRow:
   """Returns the DPO loss of each pair, −log σ(β h), in nats (Rafailov et al. 2023, eq. 7).
 
   Args:
-    difference: h = log π(y_w)/π_ref(y_w) − log π(y_l)/π_ref(y_l), in nats.
+    difference: h = s(y_w) − s(y_l), of the scores of two responses, in nats.
     beta: β > 0, the weight of KL(π ‖ π_ref) against the reward.
   """
   return -jax.nn.log_sigmoid(beta * difference)
+
+
+def robust(difference: PerRow, beta: float) -> PerRow:
+  """Returns −log σ(β h) / β of each pair, whose gradient at h = 0 is ½ whatever β is.
+
+  With labels of which a share is taken to be wrong it is the loss of noise in the code of Sharma et
+  al. 2024 (arXiv 2402.12366): [−(1 − ε) log σ(β h) − ε log σ(−β h)] / β. What TRL calls "robust"
+  is another one, unbiased under flipped labels, (1 − 2ε)⁻¹ [(1 − ε) l(h) − ε l(−h)].
+  """
+  return sigmoid(difference, beta) / beta
 
 
 def ipo(difference: PerRow, beta: float) -> PerRow:
@@ -61,47 +75,171 @@ def ipo(difference: PerRow, beta: float) -> PerRow:
   return (difference - 1 / (2 * beta)) ** 2
 
 
-PAIR_LOSSES = {"sigmoid": sigmoid, "ipo": ipo}  # (h, β) → loss of each pair
+def hinge(difference: PerRow, beta: float) -> PerRow:
+  """Returns max(0, 1 − β h) of each pair (Zhao et al. 2023, arXiv 2305.10425)."""
+  return jnp.maximum(1 - beta * difference, 0.0)
+
+
+def kto(advantage: PerRow, beta: float) -> PerRow:
+  """Returns the KTO loss of each response, 1 − σ(β u), in [0, 1] (Ethayarajh et al. 2024).
+
+  Args:
+    advantage: u = s(y) − z of a desirable response, z − s(y) of an undesirable one, in nats.
+    beta: β > 0: the larger it is, the sooner a response is taken to be good or bad enough.
+  """
+  return jax.nn.sigmoid(-beta * advantage)
+
+
+def odds_ratio(difference: PerRow, beta: float) -> PerRow:
+  """Returns the odds ratio term of ORPO, −λ log σ(h) of each pair (Hong et al. 2024, eq. 7).
+
+  Args:
+    difference: h, the logarithm of the ratio of the two responses' odds.
+    beta: λ > 0, the term's weight beside imitation, which TRL calls β as well.
+  """
+  return -beta * jax.nn.log_sigmoid(difference)
+
+
+def whole(logratios: PerRow, tokens: Num[Array, " B"]) -> PerRow:
+  """Returns log π(y)/π_ref(y) itself, the score of DPO: β times it is the reward that π implies."""
+  return logratios
+
+
+def per_token(logratios: PerRow, tokens: Num[Array, " B"]) -> PerRow:
+  """Returns the mean over a response's tokens, the score of SimPO (Meng et al. 2024)."""
+  # A response without tokens would be 0 / 0, and its gradient NaN.
+  return logratios / jnp.maximum(tokens, 1)
+
+
+def log_odds(logratios: PerRow, tokens: Num[Array, " B"]) -> PerRow:
+  """Returns log p/(1 − p) at p = π(y)^(1/|y|), the score of ORPO (Hong et al. 2024)."""
+  # Where a response is certain its odds are infinite, and so is their gradient.
+  mean = jnp.minimum(per_token(logratios, tokens), -CERTAIN)
+  return mean - jax.nn.log1mexp(-mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """A loss of preference optimisation: what a response scores, and what the scores cost.
+
+  Attributes:
+    cost: (h, β) → the loss of each pair, Float[B]; h is the difference of the scores of y_w and
+      y_l. Of an unpaired loss: (u, β) → that of each response.
+    score: (log π(y | x) − log π_ref(y | x) in nats, tokens of y) → s(y), Float[B].
+    has_reference: whether there is a π_ref; else log π_ref is 0.
+    is_paired: whether the two responses are compared with each other; else each with z, the
+      policy's KL to the reference, and which of them belong to one prompt says nothing.
+    needs: options that have to be above 0, without which it is another loss.
+  """
+
+  cost: Callable[[PerRow, float], PerRow]
+  score: Callable[[PerRow, Num[Array, " B"]], PerRow] = whole
+  has_reference: bool = True
+  is_paired: bool = True
+  needs: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How a loss of preference optimisation is taken.
+
+  Attributes:
+    beta: β > 0; see the losses.
+    label_smoothing: ε in [0, ½), how often a label is taken to be wrong.
+    gamma: γ ≥ 0, by how much β h is to be ahead, in nats: the target margin of SimPO.
+    desirable_weight: λ_D ≥ 0 of KTO, how much each preferred response counts.
+    undesirable_weight: λ_U ≥ 0 of KTO, how much each other response counts.
+    reference_free: log π_ref is 0 although the loss has a reference.
+    importance_correction: each pair's loss is multiplied by π(y_l | x) / π_ref(y_l | x), which has
+      no gradient: for pairs whose y_l the reference sampled it is then a loss over samples of π.
+    sft_coefficient: α ≥ 0, the weight of the negative log-likelihood of y_w beside the loss.
+    sft_reduction: one of REDUCTIONS, over the tokens of y_w.
+  """
+
+  beta: float
+  label_smoothing: float = 0.0
+  gamma: float = 0.0
+  desirable_weight: float = 1.0
+  undesirable_weight: float = 1.0
+  reference_free: bool = False
+  importance_correction: bool = False
+  sft_coefficient: float = 0.0
+  sft_reduction: str = "mean"
+
+
+def has_reference(loss: Loss, options: Options) -> bool:
+  """Returns whether the loss, so taken, compares the policy with a reference."""
+  return loss.has_reference and not options.reference_free
 
 
 def dpo_loss(
   chosen: PerRow,
   rejected: PerRow,
   *,
-  pair_loss: Callable = sigmoid,
-  beta: float,
-  label_smoothing: float = 0.0,
+  loss: Loss,
+  options: Options,
+  kl: Number = 0.0,
+  corrections: PerRow | float = 1.0,
   weights: PerRow | float = 1.0,
 ) -> tuple[Float[Array, ""], Metrics]:
-  """Returns the loss of preference optimisation without a reward model, from log-ratios.
+  """Returns the loss of preference optimisation without a reward model, from scores of responses.
 
-  loss = Σ_i w_i [ (1 − ε) l(h_i) + ε l(−h_i) ] / Σ_i w_i,  h = chosen − rejected
-  (Rafailov et al. 2023, arXiv 2305.18290; ε: conservative DPO, Mitchell 2023)
+  paired:    Σ_i w_i c_i [ (1 − ε) l(h_i − γ/β) + ε l(−h_i − γ/β) ] / Σ_i w_i,  h = s(y_w) − s(y_l)
+  unpaired:  Σ_i w_i [ λ_D l(s(y_w,i) − z) + λ_U l(z − s(y_l,i)) ] / (2 Σ_i w_i)
+  (DPO: Rafailov et al. 2023, arXiv 2305.18290; ε: conservative DPO, Mitchell 2023; γ: SimPO, Meng
+  et al. 2024, arXiv 2405.14734; unpaired: KTO, Ethayarajh et al. 2024, arXiv 2402.01306; ORPO:
+  Hong et al. 2024, arXiv 2403.07691)
 
   Args:
-    chosen: log π(y_w | x) − log π_ref(y_w | x) of each preferred response, in nats, summed over its
-      tokens.
-    rejected: of the other response to the same prompt.
-    pair_loss: l, (h, β) → loss of each pair; one of PAIR_LOSSES, or another.
-    beta: β > 0; β h is the difference of the rewards that the policy implies.
-    label_smoothing: ε in [0, ½), how often a label is taken to be wrong.
+    chosen: s(y_w), the score of each preferred response, as `loss.score` makes it, in nats.
+    rejected: s(y_l) of the other response to the same prompt.
+    loss: one of PAIR_LOSSES, or another.
+    options: β, ε, γ, λ_D and λ_U.
+    kl: z ≥ 0 of an unpaired loss, in nats; it has no gradient.
+    corrections: c, by which a paired loss is multiplied; it has no gradient.
     weights: w, how much each pair counts, at least 0.
 
   Returns:
     The scalar loss, and metrics over the batch, of the same weights: `loss`; `accuracy` in [0, 1],
-    how often h > 0; `margin`, β h in nats.
+    how often h > 0; `margin`, β h in nats; of an unpaired loss `kl`, z.
   """
-  difference = chosen.astype(jnp.float32) - rejected.astype(jnp.float32)
-  losses = (1 - label_smoothing) * pair_loss(difference, beta)
-  if label_smoothing:
-    losses = losses + label_smoothing * pair_loss(-difference, beta)
-  loss = weighted_mean(losses, weights)
+  chosen = chosen.astype(jnp.float32)
+  rejected = rejected.astype(jnp.float32)
+  difference = chosen - rejected
+  if loss.is_paired:
+    losses = jax.lax.stop_gradient(corrections) * _of_pairs(difference, loss, options)
+  else:
+    z = jax.lax.stop_gradient(kl)
+    losses = options.desirable_weight * loss.cost(chosen - z, options.beta)
+    losses = (losses + options.undesirable_weight * loss.cost(z - rejected, options.beta)) / 2
 
-  return loss, {
-    "loss": loss,
+  total = weighted_mean(losses, weights)
+  metrics = {
+    "loss": total,
     "accuracy": weighted_mean(difference > 0, weights),
-    "margin": beta * weighted_mean(difference, weights),
+    "margin": options.beta * weighted_mean(difference, weights),
   }
+  return total, metrics if loss.is_paired else metrics | {"kl": jnp.asarray(kl, jnp.float32)}
+
+
+def _of_pairs(difference: PerRow, loss: Loss, options: Options) -> PerRow:
+  """Returns the loss of each pair, as if a share of the labels were turned round."""
+  lead = options.gamma / options.beta
+  losses = (1 - options.label_smoothing) * loss.cost(difference - lead, options.beta)
+  if options.label_smoothing:
+    losses = losses + options.label_smoothing * loss.cost(-difference - lead, options.beta)
+  return losses
+
+
+PAIR_LOSSES = {
+  "sigmoid": Loss(sigmoid),
+  "robust": Loss(robust),
+  "ipo": Loss(ipo),
+  "hinge": Loss(hinge),
+  "kto": Loss(kto, is_paired=False),
+  "simpo": Loss(sigmoid, score=per_token, has_reference=False, needs=("gamma",)),
+  "orpo": Loss(odds_ratio, score=log_odds, has_reference=False, needs=("sft_coefficient",)),
+}
 
 
 def weighted_mean(

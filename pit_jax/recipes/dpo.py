@@ -2,6 +2,8 @@
 
 The reference of the second stage is the model of the first. Deviation: an SFT term
 (`dpo.sft_coefficient`) is on by default, since DPO alone lowers the probability of what was chosen.
+ORPO starts from the SFT model too, where its paper has no stage before it; KTO takes a pair for a
+desirable and an undesirable response.
 """
 
 from pit_jax.evaluate import subject

@@ -1,10 +1,11 @@
 """The kinds of jobs of this room: fine-tuning, reward models, reinforcement learning, sampling."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pit_jax.losses import advantages, gap
+from pit_jax.losses import advantages, gap, preference
 from pit_jax.models import pure
 from pit_jax.run import abstract, kinds, memory
 from pit_jax.stages import programs
@@ -17,6 +18,11 @@ SUPERVISED = {
   "from 0 to 1": "warmup",
 }
 WITH_MARGINS = SUPERVISED | {"0 or more": SUPERVISED["0 or more"] + " margin_scale"}
+OPTIMISATION = SUPERVISED | {
+  "0 or more": SUPERVISED["0 or more"]
+  + " sft_coefficient gamma desirable_weight undesirable_weight",
+  "more than 0": SUPERVISED["more than 0"] + " beta",
+}
 REINFORCEMENT = {
   "1 or more": "steps batch_size epochs minibatches samples",
   "0 or more": "value_scale value_coefficient loss_kl_coefficient target_kl missing_eos_penalty "
@@ -182,30 +188,86 @@ PREFERENCE = kinds.Kind(
 )
 
 
-def preference_optimisation(losses: Mapping[str, Callable]) -> kinds.Kind:
+def preference_optimisation(losses: Mapping[str, preference.Loss]) -> kinds.Kind:
   """Returns the kind of DPO's jobs, whose sections name one of some losses; see stages/dpo.py."""
-
-  def problems(name, job):
-    yield from supervised_problems(name, job)
-    if job.loss not in losses:
-      yield f"{name}.loss={job.loss!r}; use one of {', '.join(losses)}"
-    if not 0 <= job.label_smoothing < 0.5:
-      yield f"{name}.label_smoothing={job.label_smoothing}; use 0 or more and less than 0.5"
 
   def needs(run, stage):
     # Two rows of a pair: each response is read after its own copy of the prompt.
     return supervised_needs(run, stage, run.language, run.prompt + run.response, 2)
 
-  weights = {"0 or more": SUPERVISED["0 or more"] + " sft_coefficient"}
+  def passes(job):
+    # For its KL an unpaired loss has policy and reference read as many rows again.
+    return 2 * BACK + (0 if losses[job.loss].is_paired else 2 * 2)
+
   return dataclasses.replace(
     PREFERENCE,
-    allowed=SUPERVISED | weights | {"more than 0": SUPERVISED["more than 0"] + " beta"},
+    allowed=OPTIMISATION,
+    passes=passes,
     needs=needs,
     programs=lambda run, stage: [(programs.policy_pairs, stage.section, losses)],
-    problems=problems,
+    problems=functools.partial(_optimisation_problems, losses),
     curves=("loss", "accuracy", "margin", "chosen_logprob", "rejected_logprob"),
     figures={"validation/accuracy": "validation accuracy", "validation/loss": "loss"},
   )
+
+
+def _optimisation_problems(
+  losses: Mapping[str, preference.Loss], name: str, job: Any
+) -> Iterator[str]:
+  """Yields what is wrong with a section of preference optimisation beside its numbers."""
+  yield from supervised_problems(name, job)
+  missing = [
+    field.name for field in dataclasses.fields(preference.Options) if field.name not in job
+  ]
+  if missing:
+    yield f"{name} lacks {', '.join(missing)}, as in a configuration of an earlier version"
+  elif job.loss not in losses:
+    yield f"{name}.loss={job.loss!r}; use one of {', '.join(losses)}"
+  else:
+    yield from _loss_problems(losses[job.loss], name, job)
+
+
+def _loss_problems(loss: preference.Loss, name: str, job: Any) -> Iterator[str]:
+  """Yields which values of a section its loss does not go with."""
+  named = f"{name}.loss={job.loss!r}"
+  if not 0 <= job.label_smoothing < 0.5:
+    yield f"{name}.label_smoothing={job.label_smoothing}; use 0 or more and less than 0.5"
+  if job.sft_reduction not in preference.REDUCTIONS:
+    allowed = " or ".join(f'"{reduction}"' for reduction in preference.REDUCTIONS)
+    yield f"{name}.sft_reduction={job.sft_reduction!r}; use {allowed}"
+  for key in loss.needs:
+    if not job[key] > 0:
+      yield f"{named} with {name}.{key}={job[key]}: a part of the loss; use more than 0, such as 1"
+
+  # What would be set and do nothing.
+  for key, neutral in _unread(loss).items():
+    if job[key] != neutral:
+      yield f"{named} with {name}.{key}={job[key]}: the loss does not read it; use {neutral}"
+  if job.reference_free and job.importance_correction:
+    yield (
+      f"{name}.importance_correction=True with {name}.reference_free=True: the correction is by "
+      "the reference; use False for one of them"
+    )
+  if not loss.is_paired and job.batch_size // max(job.accumulation, 1) < 2:
+    yield (
+      f"{named} with {name}.batch_size={job.batch_size} and {name}.accumulation={job.accumulation}"
+      ": its KL is estimated on responses to other prompts of a micro-batch; use 2 pairs or more "
+      "in each"
+    )
+
+
+def _unread(loss: preference.Loss) -> dict[str, float | bool]:
+  """Returns the options that a loss does not read, and their values that say so."""
+  unread: dict[str, float | bool] = {}
+  if "gamma" not in loss.needs:
+    unread["gamma"] = 0.0
+  if loss.is_paired:
+    unread |= {"desirable_weight": 1.0, "undesirable_weight": 1.0}
+  else:
+    unread["label_smoothing"] = 0.0
+  if not (loss.has_reference and loss.is_paired):
+    unread |= {"reference_free": False, "importance_correction": False}
+  return unread
 
 
 GAP = dataclasses.replace(

@@ -62,47 +62,82 @@ def gap_order(model: pure.PureModel) -> Callable:
 
 @functools.cache
 def policy_pairs(
-  pair_loss: Callable, beta: float, label_smoothing: float, sft_coefficient: float
+  loss: preference.Loss, options: preference.Options
 ) -> Callable[[pure.PureModel], Callable]:
   """Returns the objective of preference optimisation: model → loss; the batch is a `Preferences`.
 
-  Its columns `reference_chosen` and `reference_rejected` are the reference model's log-probability
-  of each response. The same arguments give the same objective, which is hence compiled once.
+  Where the loss has a reference, the batch's columns `reference_chosen` and `reference_rejected`
+  are that model's log-probability of each response; an unpaired loss asks it for others too, and
+  finds its parameters as `frozen["reference"]`. The same arguments give the same objective, which
+  is hence compiled once.
 
-  loss = `preference.dpo_loss` + α · mean_i −log π(y_w | x) / |y_w|   (the second term: Pang et al.
-  2024, arXiv 2404.19733, eq. 1; it holds up the probability of what was chosen, which DPO lowers).
-  The SFT coefficient is α, at least 0; the other arguments are as for `preference.dpo_loss`.
+  loss = `preference.dpo_loss` + α · mean_i −log π(y_w | x) / |y_w|, where the options want a sum
+  without / |y_w|   (the second term: Pang et al. 2024, arXiv 2404.19733, eq. 1; it holds up the
+  probability of what was chosen, which DPO lowers. With ORPO and α = 1 it is that paper's other
+  half.)
   """
 
   def objective(model):
     def loss_fn(params, frozen, batch: Preferences, rng):
-      chosen, rejected = pair_logprobs(model, params, batch)
+      logprobs = pair_logprobs(model, params, batch)
+      counts = [jnp.sum(side.mask, axis=1) for side in (batch.chosen, batch.rejected)]
+      references = (0.0, 0.0)
+      if preference.has_reference(loss, options):
+        references = (batch.columns["reference_chosen"], batch.columns["reference_rejected"])
+      chosen, rejected = (logprobs[i] - references[i] for i in range(2))
+
+      more = {}
+      if options.importance_correction:
+        more["corrections"] = jnp.exp(rejected)
+      if not loss.is_paired:
+        more["kl"] = mismatched_kl(model, params, frozen["reference"], batch)
+
       _, weights = _numbers(batch)
-      loss, metrics = preference.dpo_loss(
-        chosen - batch.columns["reference_chosen"],
-        rejected - batch.columns["reference_rejected"],
-        pair_loss=pair_loss,
-        beta=beta,
-        label_smoothing=label_smoothing,
-        weights=weights,
+      scores = (loss.score(chosen, counts[0]), loss.score(rejected, counts[1]))
+      total, metrics = preference.dpo_loss(
+        *scores, loss=loss, options=options, weights=weights, **more
       )
 
-      # A response without tokens would be 0 / 0, and its gradient NaN.
-      tokens = jnp.maximum(batch.chosen.mask.sum(axis=1), 1)
-      sft_loss = preference.weighted_mean(-chosen / tokens, weights)
+      imitated = -logprobs[0]
+      if options.sft_reduction == "mean":
+        imitated = preference.per_token(imitated, counts[0])
+      sft_loss = preference.weighted_mean(imitated, weights)
       metrics |= {
-        "chosen_logprob": preference.weighted_mean(chosen, weights),
-        "rejected_logprob": preference.weighted_mean(rejected, weights),
+        "chosen_logprob": preference.weighted_mean(logprobs[0], weights),
+        "rejected_logprob": preference.weighted_mean(logprobs[1], weights),
         "sft_loss": sft_loss,
         "weight": weights.sum(),
       }
 
-      total = loss + sft_coefficient * sft_loss
+      total = total + options.sft_coefficient * sft_loss
       return total, metrics | {"loss": total}
 
     return loss_fn
 
   return objective
+
+
+def mismatched_kl(
+  model: pure.PureModel, params: Params, reference: Params, batch: Preferences
+) -> Float[Array, ""]:
+  """Returns the estimate of KL(π ‖ π_ref) by which KTO judges a response, in nats and at least 0.
+
+  z = max(0, mean_i log π(y_j | x_i) − log π_ref(y_j | x_i)), where y_j are the two responses to the
+  prompt before x_i in the batch (Ethayarajh et al. 2024; so TRL's KTOTrainer has it). It has no
+  gradient.
+  """
+  params = jax.lax.stop_gradient(params)
+  others = mismatched(batch)
+  logprobs = (jnp.concatenate(pair_logprobs(model, tree, others)) for tree in (params, reference))
+  return jnp.maximum(jnp.subtract(*logprobs).mean(), 0.0)
+
+
+def mismatched(batch: Preferences) -> Preferences:
+  """Returns each prompt with the responses to the one before it, the first with the last one's."""
+  chosen, rejected = jax.tree.map(
+    lambda leaf: jnp.roll(leaf, 1, axis=0), (batch.chosen, batch.rejected)
+  )
+  return batch.replace(chosen=chosen, rejected=rejected)
 
 
 def pair_logprobs(model: pure.PureModel, params: Params, batch: Preferences) -> Pair:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from pit_jax import costs
 from pit_jax.data import padding
+from pit_jax.losses import preference as preference_losses
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers, inference
 from pit_jax.run import abstract, memory
@@ -61,19 +62,27 @@ def preference(run: abstract.Arrays, section: str) -> Program:
   return _training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
 
 
-def policy_pairs(run: abstract.Arrays, section: str, losses: Mapping[str, Callable]) -> Program:
+def policy_pairs(
+  run: abstract.Arrays, section: str, losses: Mapping[str, preference_losses.Loss]
+) -> Program:
   """Returns a step of preference optimisation; losses are those that the section may name."""
   job = run.config[section]
   responses = run.rows(Responses, job.batch_size, run.response)
   number = run.array((job.batch_size,), jnp.float32, "batch")
-  columns = {"reference_chosen": number, "reference_rejected": number}
+  loss = losses[job.loss]
+  options = dpo.options_of(job)
+  is_referred = preference_losses.has_reference(loss, options)
+  columns = {f"reference_{side}": number for side in dpo.SIDES if is_referred}
   prompts = run.rows(Prompts, job.batch_size, run.prompt)
   batch = Preferences(prompts, responses, responses, columns)
 
   # Each response is read after a prompt of its own; see `objectives.pair_logprobs`.
   tokens = 2 * job.batch_size * (run.prompt + run.response)
-  objective = dpo.objective_of(job, losses)
-  return _training(run, "policy", run.language, objective, job, batch, tokens)
+  # For its KL an unpaired loss has policy and reference read as many again.
+  reads = 0 if loss.is_paired else 2
+  frozen = {} if loss.is_paired else {"reference": run.params(run.language)}
+  objective = objectives.policy_pairs(loss, options)
+  return _training(run, "policy", run.language, objective, job, batch, tokens, frozen, reads=reads)
 
 
 def gap_order(run: abstract.Arrays, section: str) -> Program:
@@ -91,9 +100,20 @@ def gap_order(run: abstract.Arrays, section: str) -> Program:
 
 
 def _training(
-  run: abstract.Arrays, role: str, model: pure.PureModel, objective, job, batch, tokens, frozen=()
+  run: abstract.Arrays,
+  role: str,
+  model: pure.PureModel,
+  objective,
+  job,
+  batch,
+  tokens,
+  frozen=(),
+  reads: int = 0,
 ) -> Program:
-  """Returns a step of a supervised job, whose model reads so many tokens of a batch."""
+  """Returns a step of a supervised job, whose model reads so many tokens of a batch.
+
+  Such models read them so many times besides, and learn nothing from that.
+  """
   state = run.state(model, job)
   base = run.parts(model)[1]
   return Program(
@@ -101,7 +121,7 @@ def _training(
     function=supervised.program(model, objective, job, run.mesh),
     arguments=(state, {"base": base, **dict(frozen)}, batch, run.key, run.number),
     roles={role: (state, base)},
-    flops=costs.training(model, run.params(model), tokens).flops,
+    flops=costs.training(model, run.params(model), tokens, reads=reads).flops,
   )
 
 
