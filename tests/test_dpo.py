@@ -115,7 +115,7 @@ def test_every_form_of_loss_trains_and_asks_its_reference_as_little_as_it_can(
   start = context.initial_policy()
   fold = context.rows.fold("preference")
   trained = dpo.run(context, "dpo_policy", fold, start=start, reference=start, job=config.dpo)
-  same = jax.tree.map(lambda one, other: bool((one == other).all()), start, trained)
+  same = jax.tree.map(lambda one, other: bool((one == other).all()), start, trained.params)
   assert not all(jax.tree.leaves(same))
 
   rows = tmp_path / "rows" / "dpo_policy_reference.jsonl"
