@@ -37,10 +37,12 @@ def test_elo_is_that_of_playing_game_by_game():
   outcomes = {pair: generator.integers(-1, 2, 40) for pair in itertools.combinations("abcd", 2)}
   games = ratings._games(outcomes)
   index = generator.integers(0, 40, 60)
-  found = ratings._elo(games, index, np.random.default_rng(7))
-  order = np.random.default_rng(7).permutation(6 * 60)
+  found = ratings._elos(games, index, 3, np.random.default_rng(7))
+  shuffles = np.random.default_rng(7)
+  orders = [shuffles.permutation(6 * 60) for _ in range(3)]
   played = [(a, b, values[i]) for (a, b), values in outcomes.items() for i in index]
-  np.testing.assert_allclose(found, slow_elo([played[k] for k in order], "abcd"))
+  expected = [slow_elo([played[k] for k in order], "abcd") for order in orders]
+  np.testing.assert_allclose(found, expected)
 
 
 def test_bradley_terry_is_the_maximum_of_the_likelihood():

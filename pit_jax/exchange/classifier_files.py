@@ -73,7 +73,7 @@ def compiled(
   directory: pathlib.Path,
   reader: classifier_text.Reader,
   shape: architecture.ModelConfig,
-  published: transformers.PreTrainedConfig,
+  published: "transformers.PreTrainedConfig",
   *,
   mesh: jax.sharding.Mesh,
   batch_size: int,
@@ -119,7 +119,7 @@ def in_torch(directory: pathlib.Path, reader: classifier_text.Reader) -> classif
   return classifiers.Torch(reader, directory, network.eval())
 
 
-def published_config(directory: str | pathlib.Path) -> transformers.PreTrainedConfig:
+def published_config(directory: str | pathlib.Path) -> "transformers.PreTrainedConfig":
   """Returns the config.json of a directory as transformers reads it; none of its code is run."""
   options = {"local_files_only": True, "trust_remote_code": False}
   return transformers.AutoConfig.from_pretrained(str(directory), **options)

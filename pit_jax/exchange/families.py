@@ -50,7 +50,7 @@ def read(directory: str | os.PathLike) -> architecture.ModelConfig:
     raise ValueError(f"{path}: {error}") from error
 
 
-def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
+def _parse(path: pathlib.Path) -> "transformers.PreTrainedConfig":
   """Returns a file as transformers completes it, of what says nothing about the network bare."""
   raw = directories.read_object(path)
   family = raw.get("model_type")
@@ -62,7 +62,7 @@ def _parse(path: pathlib.Path) -> transformers.PreTrainedConfig:
   return published(**fields.of_network(raw, read_fields))
 
 
-def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrainedConfig:
+def write(config: architecture.ModelConfig, **more: Any) -> "transformers.PreTrainedConfig":
   """Returns the file of the family that has a decoder's switches, for `save_pretrained`.
 
   `more` are further fields: token ids, architectures, labels.
@@ -90,7 +90,7 @@ def write(config: architecture.ModelConfig, **more: Any) -> transformers.PreTrai
   return written
 
 
-def _published_class(family: str) -> type[transformers.PreTrainedConfig]:
+def _published_class(family: str) -> "type[transformers.PreTrainedConfig]":
   """Returns transformers' class of a family's config.json."""
   return getattr(transformers, FAMILIES[family][0])
 
@@ -112,7 +112,7 @@ LEGACY = {"head_dim", "hidden_act", "num_labels", *OLD_ROPE}
 GEMMA3 = {"rope_local_base_freq", "sliding_window_pattern"}
 
 
-def _shared(config: transformers.PreTrainedConfig) -> dict[str, Any]:
+def _shared(config: "transformers.PreTrainedConfig") -> dict[str, Any]:
   """Returns the switches that all families spell alike."""
   act = getattr(config, "hidden_activation", None) or config.hidden_act
   if act not in ACTIVATIONS:
@@ -219,7 +219,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
 }
 
 
-def class_name(config: transformers.PreTrainedConfig, *, is_scalar: bool) -> str:
+def class_name(config: "transformers.PreTrainedConfig", *, is_scalar: bool) -> str:
   """Returns the name of transformers' class for such a model."""
   stem = type(config).__name__.removesuffix("Config")
   if is_scalar:

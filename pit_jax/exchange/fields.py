@@ -4,6 +4,7 @@ transformers ignores every field that its class of a family does not read. Here 
 either read, or named below, or refused: a field that nobody knows may describe another network.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,8 +61,7 @@ LENGTHS = {"max_seq_length", "max_sequence_length", "seq_length"}
 TRAINING = {"initializer_range", "use_liger_kernel", *LENGTHS}
 PREFIXES = ("_", "unsloth", "axolotl", "neftune", "wandb")  # "_": transformers' own
 SUFFIXES = ("dropout", "dropout_prob", "_pdrop", "_token_id", "_token_ids")  # nothing is dropped
-SAMPLING = set(vars(transformers.GenerationConfig()))  # in files older than its own
-MEANINGLESS = RUNNING | TOKENIZER | TRAINING | SAMPLING
+MEANINGLESS = RUNNING | TOKENIZER | TRAINING
 # Of a network where they hold anything else, and the decoder has no switch for that.
 OFF: dict[str, tuple[Any, ...]] = {
   "add_cross_attention": (None, False),
@@ -79,7 +79,15 @@ HINTS = {"quantization_config": "; only unquantised weights are read, or GGUF fi
 
 def is_meaningless(name: str) -> bool:
   """Returns whether a field says nothing about the network, whatever it holds."""
-  return name in MEANINGLESS or name.startswith(PREFIXES) or name.endswith(SUFFIXES)
+  if name in MEANINGLESS or name.startswith(PREFIXES) or name.endswith(SUFFIXES):
+    return True
+  return name in _sampling()
+
+
+@functools.cache  # not as this file is imported: the class brings PyTorch where that is installed
+def _sampling() -> set[str]:
+  """Returns the fields of sampling, which older models have in no file of its own."""
+  return set(vars(transformers.GenerationConfig()))
 
 
 def of_network(raw: Mapping[str, Any], known: set[str]) -> dict[str, Any]:

@@ -63,6 +63,7 @@ STYLE = {
   "font.size": 12.5,  # px of the page, see panels.py
   "axes.titlesize": 12.5,
   "axes.titlelocation": "left",
+  "axes.titley": 1.0,  # said, it need not be looked for: no axis has ticks above it
   "axes.titlecolor": INK,
   "axes.labelcolor": QUIET,
   "axes.edgecolor": EDGE,

@@ -1,7 +1,8 @@
 """What the report's figures share: sizes, panels, legends, names, intervals.
 
 Every figure is drawn twice: as wide as a page on a desk is, and as a phone is. Its unit is the
-page's px, so that a letter of 12.5 in a figure is one of 12.5 px on the page.
+page's px, so that a letter of 12.5 in a figure is one of 12.5 px on the page. `plots.draw` gives
+panels and legends their places.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ def make_figure(
 ) -> tuple[matplotlib.figure.Figure, np.ndarray]:
   """Returns a figure of so many px, and its axes, a row of them per row of the grid."""
   size = ((palette.WIDE if is_wide else palette.NARROW) * PX, height * PX)
-  figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
+  figure = matplotlib.figure.Figure(figsize=size)
   return figure, figure.subplots(squeeze=False, **grid)
 
 

@@ -10,6 +10,7 @@ import markupsafe
 import matplotlib
 import matplotlib.axes
 import matplotlib.figure
+import matplotlib.layout_engine
 import numpy as np
 
 from pit_jax.report import palette, panels, presentation, rewarded, verdict
@@ -26,8 +27,20 @@ def draw(
   The results are checked, and without what a shut gate holds back.
   """
   with matplotlib.rc_context(palette.STYLE):
-    drawn = {figure.name: figure.draw(results, method, is_wide) for figure in figures}
-  return {name: figure for name, figure in drawn.items() if figure is not None}
+    tried = {figure.name: figure.draw(results, method, is_wide) for figure in figures}
+    drawn = {name: figure for name, figure in tried.items() if figure is not None}
+    for figure in drawn.values():
+      _lay_out(figure)
+
+  return drawn
+
+
+def _lay_out(figure: matplotlib.figure.Figure) -> None:
+  """Gives panels and legends of a figure their places, the same in each file that is made of it.
+
+  A figure that has its own engine is laid out, and for that drawn, whenever it is saved.
+  """
+  matplotlib.layout_engine.ConstrainedLayoutEngine().execute(figure)
 
 
 def svg(figure: matplotlib.figure.Figure, label: str, kind: str = "") -> str:

@@ -151,7 +151,7 @@ class Torch(Classifier):
     return inputs
 
 
-def pad_id(published: transformers.PreTrainedConfig) -> int | None:
+def pad_id(published: "transformers.PreTrainedConfig") -> int | None:
   """Returns the padding token id of a config.json; None where it names none."""
   return published.get_text_config().pad_token_id
 

@@ -33,7 +33,7 @@ class Published:
 
   directory: pathlib.Path
   reader: classifier_text.Reader  # turns conversations into its tokens
-  published: transformers.PreTrainedConfig  # its config.json
+  published: "transformers.PreTrainedConfig"  # its config.json
   config: architecture.ModelConfig | None  # None of one that transformers computes in PyTorch
 
   @functools.cached_property
@@ -157,7 +157,7 @@ def _described(
   return Published(directory, reader, published, shape)
 
 
-def _config(key: str, directory: pathlib.Path) -> transformers.PreTrainedConfig:
+def _config(key: str, directory: pathlib.Path) -> "transformers.PreTrainedConfig":
   """Returns the config.json of a classifier with one label."""
   directories.check(key, directory)
   try:
@@ -182,7 +182,7 @@ def _config(key: str, directory: pathlib.Path) -> transformers.PreTrainedConfig:
 
 
 def _is_compiled(
-  keys: str, directory: pathlib.Path, published: transformers.PreTrainedConfig, backend: str
+  keys: str, directory: pathlib.Path, published: "transformers.PreTrainedConfig", backend: str
 ) -> bool:
   """Returns whether a classifier is computed in JAX, and not by transformers in PyTorch."""
   # By itself ("auto") a family is computed here if it can be, and else in PyTorch.
@@ -201,7 +201,7 @@ def _is_compiled(
 
 
 def _longest(
-  published: transformers.PreTrainedConfig, fast: transformers.PreTrainedTokenizerFast
+  published: "transformers.PreTrainedConfig", fast: transformers.PreTrainedTokenizerFast
 ) -> int:
   """Returns the most tokens that a classifier can read."""
   text_config = published.get_text_config()

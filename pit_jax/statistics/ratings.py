@@ -68,11 +68,11 @@ def rate(
   prompts = games.results.shape[1]
   generator = np.random.default_rng(seed)
   everyone = np.arange(prompts)
-  elos = np.stack([_elo(games, everyone, generator) for _ in range(orders)])
+  elos = _elos(games, everyone, orders, generator)
   drawn_elos = []
   for draw in resampling.draws(prompts, resamples, seed):
     index = np.repeat(everyone, draw)
-    drawn_elos.append(np.mean([_elo(games, index, generator) for _ in range(orders)], axis=0))
+    drawn_elos.append(_elos(games, index, orders, generator).mean(axis=0))
 
   half = resampling.Z * np.std(drawn_elos, axis=0, ddof=1)
   weights = resampling.weights(prompts, resamples, seed)
@@ -111,25 +111,31 @@ def _games(outcomes: Outcomes) -> _Games:
   )
 
 
-def _elo(games: _Games, prompts: Int[np.ndarray, " M"], generator: np.random.Generator):
-  """Returns Elo after the games on some prompts (repeats count) in a random order, Float[K]."""
-  evalica, index = _library(games)
+def _elos(
+  games: _Games, prompts: Int[np.ndarray, " M"], orders: int, generator: np.random.Generator
+) -> Float[np.ndarray, "N K"]:
+  """Returns Elo after the games on some prompts (repeats count), in each of N random orders."""
   played = games.results[:, prompts]
-  order = generator.permutation(played.size)
+  shuffled = np.stack([generator.permutation(played.size) for _ in range(orders)])
+
+  # One history for all orders, in which each has systems of its own: a game moves its two alone.
+  systems = len(games.systems)
+  evalica, index = _library(orders * systems)
+  before = systems * np.arange(orders)[:, np.newaxis]
 
   # Results lie pair by pair, so a game's number tells its pair.
-  pair = order // played.shape[1]
-  winners = played.ravel()[order].tolist()
-  result = evalica.elo(
-    games.first[pair], games.second[pair], winners, index=index, initial=MEAN, scale=SCALE, k=STEP
-  )
+  pair = shuffled // played.shape[1]
+  first = (games.first[pair] + before).ravel()
+  second = (games.second[pair] + before).ravel()
+  winners = played.ravel()[shuffled].ravel().tolist()
+  result = evalica.elo(first, second, winners, index=index, initial=MEAN, scale=SCALE, k=STEP)
 
-  return result.scores.reindex(index).to_numpy()
+  return result.scores.reindex(index).to_numpy().reshape(orders, systems)
 
 
 def _bradley_terry(games: _Games, weights: Float[np.ndarray, " B"]):
   """Returns strengths in Elo's unit where prompt b counts weights[b] times, Float[K]."""
-  evalica, index = _library(games)
+  evalica, index = _library(len(games.systems))
   kinds = (WON, LOST, TIED)
   counts = np.stack([(games.results == kind) @ weights for kind in kinds], axis=1)
   counts[:, kinds.index(TIED)] += TIES
@@ -144,9 +150,9 @@ def _bradley_terry(games: _Games, weights: Float[np.ndarray, " B"]):
   return MEAN + SCALE * (logs - logs.mean())
 
 
-def _library(games: _Games) -> tuple[Any, Any]:
-  """Returns evalica and its index of the systems; it brings pandas, which nothing else needs."""
+def _library(systems: int) -> tuple[Any, Any]:
+  """Returns evalica and its index of systems; it brings pandas, which nothing else needs."""
   import evalica
   import pandas
 
-  return evalica, pandas.Index(range(len(games.systems)))
+  return evalica, pandas.Index(range(systems))
