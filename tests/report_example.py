@@ -33,6 +33,10 @@ STAGES = {
 }
 
 
+def checks(score):
+  return {"answer": score / 10, "working": 1.0, "malformed": 0.0}
+
+
 def comparison(generator, a, b, judge="gold", shift=0.0, **more):
   n = 640
   better = generator.normal(GOLD[a] - GOLD[b] + shift, 2.0, n).round()
@@ -249,7 +253,10 @@ def example() -> dict:
     "headline": ["pit", "original"],
     "controls": ["policy_resampled"],
     "seconds": {name: 14.0 + 9 * index for index, name in enumerate(STAGES)} | {"evaluation": 71.5},
-    "systems": {name: {"score": GOLD[name], "tokens": TOKENS[name]} for name in GOLD},
+    "systems": {
+      name: {"score": GOLD[name], "tokens": TOKENS[name], "checks": checks(GOLD[name])}
+      for name in GOLD
+    },
     "comparisons": compared,
     "power": significance.power(compared[0]),
     "agreement": agreement(generator),

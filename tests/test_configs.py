@@ -14,6 +14,7 @@ from ml_collections import config_flags
 from pit_jax.configs import common
 from pit_jax.recipes import recipe, running
 from pit_jax.run import checks, kinds
+from pit_jax.tasks import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
@@ -130,6 +131,10 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
     "gap_tournament",
   }  # ways to spend as many samples
   assert trained | spent | {"chosen", "rejected"} == set(systems)
+  for row in systems.values():
+    weighed = sum(weight * row["checks"][name] for name, weight in synthetic.WEIGHTS.items())
+    assert row["score_gold"] == pytest.approx(weighed) and 0 <= row["checks"]["malformed"] <= 1
+  assert "What the answers get right" in page
   assert judges_of(results) == {"gold", "R_P", "R_PIT"}
   wanted = {(name, "original") for name in trained - {"original", "policy_sft"}}
   wanted |= {("pit", name) for name in ("improver_sft", *ABLATIONS)}
@@ -220,6 +225,7 @@ def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_pat
   assert results["data"]["rows"] == 150
   assert judges_of(results) == {"R_P", "R_PIT"}
   assert not any("score_gold" in system for system in results["systems"].values())
+  assert not any("checks" in system for system in results["systems"].values())
   assert results["reward_models"]["R_PIT"]["sign_agreement"] is None
   (note,) = results["notes"]
   assert "no gold score" in note and "people" in note

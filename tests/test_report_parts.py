@@ -316,6 +316,20 @@ def test_the_line_over_kl_never_runs_back():
     assert list(across) == sorted(across) and axes.get_xscale() == "linear"
 
 
+def test_the_checks_of_a_task_stand_beside_the_score():
+  results = report_example.example()
+  results["systems"]["chosen"] = {"score": 5.0}
+  tables = tabular.build(pages.check(results), METHOD)
+  table = tables["checks"]
+  assert table.columns == ("system", "gold score", "answer", "working", "malformed")
+  assert len(table.rows) == len(results["systems"]) - 1, "of chosen nothing is known"
+  assert ("pit", "8.40", "84.0%", "100.0%", "0.0%") in table.rows
+  assert "checks" not in tables["systems"].columns
+  for row in results["systems"].values():
+    row.pop("checks", None)
+  assert "checks" not in tabular.build(pages.check(results), METHOD)
+
+
 def test_the_knee_is_told_where_a_phone_sees_it():
   table = tabular.build(pages.check(report_example.example()), METHOD)["knee"]
   assert table.columns[:2] == ("chain", "knee")

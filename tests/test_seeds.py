@@ -34,7 +34,7 @@ def of_seed(generator, n):
     "recipe": "pit",
     "headline": ["pit", "original"],
     "seconds": {"sft": 1.5, "reward": 2.0},
-    "systems": {"pit": {"score": score, "tokens": 20.0}},
+    "systems": {"pit": {"score": score, "tokens": 20.0, "checks": {"answer": score / 3}}},
     "comparisons": comparisons,
     "reward_models": {
       "R_P": {"accuracy": score / 2, "sign_agreement": None},
@@ -103,7 +103,11 @@ def test_pooling_averages_what_is_no_count():
   results = {seed: of_seed(generator, 20)[0] for seed in (0, 1)}
   pooled = seeds.pool(results, POOLED)
   score = np.mean([run["systems"]["pit"]["score"] for run in results.values()])
-  assert pooled["systems"] == {"pit": {"score": pytest.approx(score), "tokens": 20.0}}
+  described = {"score": pytest.approx(score), "tokens": 20.0}
+  checks = {"answer": pytest.approx(score / 3)}
+  assert pooled["systems"] == {"pit": described | {"checks": checks}}
+  del results[0]["systems"]["pit"]["checks"]
+  assert seeds.pool(results, POOLED)["systems"] == {"pit": described}
   assert pooled["reward_models"]["R_P"]["accuracy"] == pytest.approx(score / 2)
   assert [row["k"] for row in pooled["rounds"]] == [0, 1, 2]
   assert [row["score"] for row in pooled["rounds"]] == pytest.approx([score, score + 1, score + 2])

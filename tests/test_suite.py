@@ -52,6 +52,22 @@ def test_a_system_is_described_by_every_judge_that_scores():
   assert described["repetition"] == (0 + 2 / 4) / 2  # of four triples two stood before
 
 
+def test_a_system_is_described_by_the_checks_of_its_task():
+  experiments = make_suite(["1 2", "3 6"])
+  texts = ["version 1", "version 0"]
+  assert "checks" not in experiments.describe(texts), "no judge of a task"
+  shares = {"answer": 0.5, "malformed": 0.0}
+
+  def checks(questions, answers):
+    assert (list(questions), list(answers)) == (["1 2", "3 6"], texts)
+    return shares
+
+  knowing = dataclasses.replace(experiments.judges[-1], checks=checks)
+  judged = dataclasses.replace(experiments, judges=[experiments.judges[0], knowing])
+  assert judged.describe(texts)["checks"] == shares
+  assert judges.gold().checks is synthetic.shares
+
+
 # Version by version; the stop rule ends a row before its first version without gain.
 SCRIPTS = {
   "5 6 7 8": (5, 6, 7, 8),

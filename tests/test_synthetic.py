@@ -158,6 +158,17 @@ def test_what_is_no_letter_scores_nothing(text):
   assert not synthetic.is_letter(text)
 
 
+def test_shares_of_checks_tell_bad_letters_from_no_letters():
+  cold = f"Well, it is Oak. {GRUMBLE}"  # a letter that passes nothing
+  letters = [GOOD, FIRST, cold, GOOD[:40]]
+  assert synthetic.gold(PROMPT, cold) == synthetic.gold(PROMPT, GOOD[:40]) == 0
+  expected = dict.fromkeys(synthetic.WEIGHTS, 0.5) | {"malformed": 0.25}
+  assert synthetic.shares([PROMPT] * 4, letters) == expected
+  assert set(synthetic.shares([], []).values()) == {0}
+  with pytest.raises(ValueError):
+    synthetic.shares([PROMPT], letters)
+
+
 @QUICK
 @hypothesis.given(
   SEEDS,

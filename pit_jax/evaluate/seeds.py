@@ -62,7 +62,7 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
   ]
   times = {f"seed {seed}": sum(run["seconds"].values()) for seed, run in results.items()}
   pooled |= {"seconds": times, "sampling": _mean([run.get("sampling", {}) for run in runs])}
-  for section, averaged in {"systems": _mean, "reward_models": _facts}.items():
+  for section, averaged in {"systems": _system, "reward_models": _facts}.items():
     pooled[section] = {
       name: averaged([run[section][name] for run in runs]) for name in runs[0][section]
     }
@@ -144,6 +144,12 @@ def _pooled(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
 def _counted(counts: Iterable[Mapping | None]) -> dict:
   """Returns the sum of counts by kind."""
   return dict(sum(map(collections.Counter, counts), collections.Counter()))
+
+
+def _system(records: Sequence[Mapping]) -> dict:
+  """Averages a system's figures, and where all seeds have them the shares of its checks."""
+  checks = [record.get("checks") for record in records]
+  return _mean(records) | ({"checks": _mean(checks)} if all(checks) else {})
 
 
 def _facts(records: Sequence[Mapping]) -> dict:

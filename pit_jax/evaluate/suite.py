@@ -141,13 +141,18 @@ class Suite:
     return np.array([len(row) for row in self._ids(texts)])
 
   def describe(self, texts: Sequence[str]) -> dict:
-    """Returns a system's mean score under every scoring judge, its length and repetition."""
+    """Returns a system's mean score under every scoring judge, its length and repetition.
+
+    Where the data are of a task with checks, `checks` has the share of answers that pass each.
+    """
     ids = self._ids(texts)
+    tasks = [judge.checks for judge in self.judges if judge.checks]
     return {
       "score": self.score(texts),
       "tokens": float(np.mean([len(row) for row in ids])),
       "repetition": metrics.repetition(ids),
       **self.scores(texts),
+      **({"checks": tasks[0](self.questions, texts)} if tasks else {}),
     }
 
   def first(self, count: int) -> "Suite":

@@ -64,6 +64,9 @@ class Judge:
   tie: float  # differences up to this are a tie
   prompts: int | None = None  # the most on which it is to compare two systems; None for all
   facts: Callable[[], dict[str, Any]] = dict  # what the report says of the judge itself, by name
+  # (questions, answers) → the shares of answers that pass each check of a task, and of malformed
+  # ones, by name; None where the judge is of no task with checks.
+  checks: Callable[[Prompts, Sequence[str]], dict[str, float]] | None = None
   # Of (questions, shown first, shown second): how much better the first is, as the judge says in
   # this one order; None where the order makes no difference.
   in_order: Compare | None = None
@@ -94,7 +97,8 @@ def gold() -> Judge:
     pairs = zip(questions, answers, strict=True)
     return np.array([synthetic.gold(question, answer) for question, answer in pairs])
 
-  return _pointwise("gold", remembering(score), tie=EXACT_TIE)
+  judge = _pointwise("gold", remembering(score), tie=EXACT_TIE)
+  return dataclasses.replace(judge, checks=synthetic.shares)
 
 
 def critic(habits: critics.Critic, name: str, seed: int = 0) -> Judge:

@@ -170,7 +170,7 @@ def systems(results: Mapping) -> cells.Table:
   }
 
   # Every other key is a column of its own; `score_JUDGE` is the score of that judge.
-  named = {"name", "about", "score", "tokens", "repetition"}
+  named = {"name", "about", "score", "tokens", "repetition", "checks"}
   named.add(f"score_{verdict.score_judge(results)}")
   for key in dict.fromkeys(key for row in rows for key in row if key not in named):
     judge = key.removeprefix("score_")
@@ -188,6 +188,23 @@ def systems(results: Mapping) -> cells.Table:
   table = cells.select("systems", "Systems", rows, columns, about=about, words=2)
   absent = [f"{k} is not among them: {why}." for k, why in results.get("absent", {}).items()]
   return dataclasses.replace(table, note=" ".join(filter(None, [table.note, *absent])))
+
+
+def checks(results: Mapping) -> cells.Table:
+  """The share of every system's answers that pass each check of the data's task."""
+  systems = results["systems"].items()
+  rows = [{"name": name, **row} for name, row in systems if row.get("checks")]
+  columns = {
+    "system": lambda row: row["name"],
+    f"{verdict.score_judge(results)} score": lambda row: cells.fixed(row.get("score")),
+  }
+  for check in dict.fromkeys(check for row in rows for check in row["checks"]):
+    columns[check.replace("_", " ")] = lambda row, check=check: cells.percent(
+      row["checks"].get(check)
+    )
+
+  about = {"malformed": "What is malformed cannot be read by the task, and passes no check."}
+  return cells.select("checks", "What the answers get right", rows, columns, about=about)
 
 
 def reward_models(results: Mapping) -> cells.Table:
@@ -246,9 +263,10 @@ def data(results: Mapping) -> cells.Table:
   return cells.select("data", "Data", rows, columns, words=2)
 
 
+SYSTEMS = (systems, checks)
 COMPARED = presentation.Section(
   "How the systems compare",
-  (comparisons, other_judges, experiment_tables.significant, seeds, controls, judges, systems),
+  (comparisons, other_judges, experiment_tables.significant, seeds, controls, judges, *SYSTEMS),
   (plots.COMPARISONS, plots.SCORES),
 )
 OPTIMISED = presentation.Section(

@@ -21,7 +21,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NAMES = (
@@ -245,6 +245,19 @@ def _checks(q: Question, response: str) -> dict[str, bool]:
     "tone": not match["grumble"],
     "closing": match["closing"] in CLOSINGS,
   }
+
+
+def shares(prompts: Sequence[str], responses: Sequence[str]) -> dict[str, float]:
+  """Returns the share of N letters that pass each check, and of texts that are `malformed`.
+
+  The latter are no letters, and so pass none. Of none at all every share is 0.
+  """
+  count = max(len(responses), 1)
+  passed = [checks(*pair) for pair in zip(prompts, responses, strict=True)]
+  malformed = sum(not is_letter(response) for response in responses) / count
+
+  each = {name: sum(one[name] for one in passed) / count for name in WEIGHTS}
+  return {**each, "malformed": malformed}
 
 
 def gold(prompt: str, response: str) -> float:
