@@ -115,6 +115,41 @@ def copied(finished_run, tmp_path):
 
 
 @pytest.fixture
+def unrendered():
+  """Reports are written without painting their figures."""
+  import tiny_run  # after the devices are set up
+
+  with tiny_run.unrendered():
+    yield
+
+
+@pytest.fixture(scope="session")
+def example_report(tmp_path_factory):
+  """The report of the example's results, painted: the path of its page, and the page as read."""
+  import report_example  # after the devices are set up
+  import test_report
+
+  from pit_jax.report import pages
+
+  directory = tmp_path_factory.mktemp("report")
+  path = pages.write(report_example.example(), directory, report_example.METHOD)
+  return path, test_report.Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tmp_path_factory):
+  """A folder with the exported models that improve, of tiny_models; no test writes to it."""
+  import tiny_models  # after the devices are set up
+
+  from pit_jax.exchange import export
+
+  folder = tmp_path_factory.mktemp("export")
+  asking = tiny_models.inference_of(folder / "tokenizer")
+  export.save(folder, asking, tiny_models.models_of(asking), zero_point=0.25)
+  return folder
+
+
+@pytest.fixture
 def sampled(monkeypatch):
   """Records what is sampled, as (prompts, responses)."""
   from pit_jax.rollout import inference  # after the devices are set up

@@ -12,7 +12,6 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
-import tiny_models
 import tiny_run
 
 import pit_jax
@@ -31,16 +30,8 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("run")
-  asking = tiny_models.inference_of(folder / "tokenizer")
-  export.save(folder, asking, tiny_models.models_of(asking), zero_point=0.25)
-  return folder
-
-
-@pytest.fixture(scope="module")
-def run(workdir):
-  return pit_jax.load(workdir, mesh=ONE, batch_size=2)
+def run(tiny_export):
+  return pit_jax.load(tiny_export, mesh=ONE, batch_size=2)
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +55,8 @@ def test_the_library_shows_what_it_offers():
     _ = pit_jax.lod
 
 
-def test_answers_are_the_policy_s(run, workdir):
-  models = export.load(workdir, mesh=run.improver.inference.mesh, batch_size=2)
+def test_answers_are_the_policy_s(run, tiny_export):
+  models = export.load(tiny_export, mesh=run.improver.inference.mesh, batch_size=2)
   asked = ["what is it ?", "the last word ?"]
   expected = models.inference.answer(models.policy, asked, jax.random.key(3), 0.5)
   assert run.answer(asked, temperature=0.5, seed=3) == expected
@@ -96,8 +87,8 @@ def test_why_names_the_round_and_what_is_kept():
   assert runs.Improved("b", "a", rounds[:1], None).why == "round 1 was the last that was asked for"
 
 
-def test_scores_are_the_reward_model_s(run, workdir):
-  model = export.load_one(workdir, "reward", mesh=run.improver.inference.mesh, batch_size=2)
+def test_scores_are_the_reward_model_s(run, tiny_export):
+  model = export.load_one(tiny_export, "reward", mesh=run.improver.inference.mesh, batch_size=2)
   texts = ["the word", "the last"]
   asked = ["what is it ?", "the last word ?"]
   np.testing.assert_allclose(
@@ -166,8 +157,8 @@ def test_rows_for_a_list_of_prompts_are_refused(run):
     unchecked(runs.Run.improve)(run, [{"prompt": "what is it ?", "response": "the word"}])
 
 
-def test_the_export_is_the_run(run, workdir):
-  export_folder = pit_jax.load(workdir / "models", mesh=ONE, batch_size=2)
+def test_the_export_is_the_run(run, tiny_export):
+  export_folder = pit_jax.load(tiny_export / "models", mesh=ONE, batch_size=2)
   assert export_folder.models == run.models == ("policy", "reward", "improver", "gap_reward")
 
 
@@ -184,9 +175,9 @@ def test_the_export_is_the_run(run, workdir):
     ({"mesh": "abc"}, "mesh='abc'; give the sizes"),
   ],
 )
-def test_loading_refuses_values_that_are_not_allowed(workdir, given, message):
+def test_loading_refuses_values_that_are_not_allowed(tiny_export, given, message):
   with pytest.raises(ValueError, match=message):
-    pit_jax.load(workdir, **{"mesh": ONE, **given})
+    pit_jax.load(tiny_export, **{"mesh": ONE, **given})
 
 
 @pytest.mark.parametrize("place", [None, 3, "", b"runs"])

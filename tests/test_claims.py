@@ -205,7 +205,7 @@ def test_a_shut_gate_leaves_one_sentence():
   assert " ".join(said.split()).count("original does not beat policy_sft under gold") == 1
 
 
-def test_page_and_terminal_say_every_claim(tmp_path):
+def test_page_and_terminal_say_every_claim(unrendered, tmp_path):
   results = report_example.example()
   said, remark = claims.said(results)
   assert len(said) == 4, "both stages, longer RLHF, and table 2"
@@ -218,7 +218,7 @@ def test_page_and_terminal_say_every_claim(tmp_path):
   assert remark and remark in page and remark in terminal
 
 
-def test_a_shut_gate_shows_no_samples_and_no_frontier_of_the_improver(tmp_path):
+def test_a_shut_gate_shows_no_samples_and_no_frontier_of_the_improver(unrendered, tmp_path):
   results = report_example.closed_gate()
   page = pages.write(results, tmp_path, METHOD).read_text(encoding="utf-8")
   text = re.sub(r"<title>.*?</title>|<meta[^>]*>", "", page, flags=re.DOTALL)
@@ -254,7 +254,7 @@ def test_the_table_of_gap_rewards_asks_no_judge_about_its_own():
   assert three["pit_rp_difference"]["pit over it %"] == expected
 
 
-def test_ledgers_of_seeds_are_counted_together(tmp_path):
+def test_ledgers_of_seeds_are_counted_together(unrendered, tmp_path):
   one = pages.check(report_example.example())
   other = copy.deepcopy(one)
   other["ledger"] |= {"prompts": 60, "regressions": 4}

@@ -28,21 +28,13 @@ BAD = [b"{broken", b'["prompt"]', b'{"id": 1}', b'{"prompt": 3, "line": 0, "id":
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("run")
-  asking = tiny_models.inference_of(folder / "tokenizer")
-  export.save(folder, asking, tiny_models.models_of(asking), zero_point=0.25)
-  return folder
-
-
-@pytest.fixture(scope="module")
-def models(workdir):
+def models(tiny_export):
   """The run, loaded once: the same compiled programs serve all tests."""
-  return export.load(workdir, mesh=parallel.make_mesh((1, 1, 1)), batch_size=2)
+  return export.load(tiny_export, mesh=parallel.make_mesh((1, 1, 1)), batch_size=2)
 
 
 @pytest.fixture
-def start(workdir, models, monkeypatch):
+def start(tiny_export, models, monkeypatch):
   """Returns a function that runs the command line."""
 
   def load(workdir, *, mesh, batch_size):
@@ -51,7 +43,7 @@ def start(workdir, models, monkeypatch):
 
   def run(*arguments):
     settings = ["--mesh=1,1,1", "--batch_size=2", "--temperature=0", *arguments]
-    improve.main([f"--workdir={workdir}", *map(str, settings)])
+    improve.main([f"--workdir={tiny_export}", *map(str, settings)])
 
   monkeypatch.setattr(export, "load", load)
   return run
@@ -172,7 +164,7 @@ def test_order_is_kept_over_many_chunks(start, script, tmp_path):
   assert len(found) == 50 > 2 * improving.BATCHES * 2
 
 
-def test_a_huge_input_streams(models, script, workdir):
+def test_a_huge_input_streams(models, script, tiny_export):
   script(1.0, -1.0)
   taken = []
 
@@ -181,7 +173,7 @@ def test_a_huge_input_streams(models, script, workdir):
       taken.append(1)
       yield questions.Question(len(taken), {}, "x", "y")
 
-  run = runs.load(workdir, batch_size=2, mesh=(1, 1, 1))
+  run = runs.load(tiny_export, batch_size=2, mesh=(1, 1, 1))
   rows = improving.improve_rows(run, endless(), improving.Asking(), improving.Summary())
   next(rows)
   assert len(taken) == improving.BATCHES * models.inference.batch_size

@@ -13,6 +13,7 @@ import ledger_example
 import numpy as np
 import pytest
 import report_example
+import tiny_run
 
 from pit_jax.recipes import rlhf
 from pit_jax.recipes.pit import gate
@@ -62,18 +63,14 @@ class Page(html.parser.HTMLParser):
 
 
 def read(results, directory, method=METHOD) -> Page:
-  return Page(pages.write(results, directory, method).read_text(encoding="utf-8"))
+  """Returns the page of some results, whose figures only their own tests paint."""
+  with tiny_run.unrendered():
+    page = pages.write(results, directory, method)
+  return Page(page.read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-  directory = tmp_path_factory.mktemp("run")
-  path = pages.write(report_example.example(), directory, METHOD)
-  return path, Page(path.read_text(encoding="utf-8"))
-
-
-def test_writes_the_page_the_figures_and_the_results(written):
-  path, _ = written
+def test_writes_the_page_the_figures_and_the_results(example_report):
+  path, _ = example_report
   figures = ("comparisons", "scores", "rounds", "temperature", "cost", "frontier", "gaps",
              "margins", "reinforcement", "losses", "summary")  # fmt: skip
   files = {"report.html", "results.json", *(f"{name}.png" for name in figures)}
@@ -84,8 +81,8 @@ def test_writes_the_page_the_figures_and_the_results(written):
   assert struct.unpack(">II", header) == (1200, 630)
 
 
-def test_page_needs_no_other_file_and_links_those_beside_it(written):
-  path, page = written
+def test_page_needs_no_other_file_and_links_those_beside_it(example_report):
+  path, page = example_report
   within = {address[1:] for address in page.addresses if address.startswith("#")}
   assert {"downloads", "answers", "claims", "training"} <= within <= page.ids
   beside = {address for address in page.addresses if not address.startswith("#")}
@@ -96,8 +93,8 @@ def test_page_needs_no_other_file_and_links_those_beside_it(written):
   assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", style))
 
 
-def test_page_allows_itself_its_own_script_and_nothing_else(written):
-  text = written[0].read_text(encoding="utf-8")
+def test_page_allows_itself_its_own_script_and_nothing_else(example_report):
+  text = example_report[0].read_text(encoding="utf-8")
   (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
   (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
   digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -106,8 +103,8 @@ def test_page_allows_itself_its_own_script_and_nothing_else(written):
   ]  # fmt: skip
 
 
-def test_page_and_terminal_show_every_cell_of_every_table(written):
-  _, page = written
+def test_page_and_terminal_show_every_cell_of_every_table(example_report):
+  _, page = example_report
   terminal = re.sub(r"\s+", " ", pages.tables(report_example.example(), METHOD, width=160))
   made = tabular.build(pages.check(report_example.example()), METHOD)
   names = "comparisons other_judges significance controls systems rounds ledger ratings "
@@ -138,7 +135,7 @@ def test_tables_hold_the_figures_of_the_results():
   assert sum(results["seconds"].values()) == pytest.approx(7 * 60 + 16, abs=1)
 
 
-def test_results_come_back_as_plain_json(tmp_path):
+def test_results_come_back_as_plain_json(unrendered, tmp_path):
   results = report_example.real_data()
   results["extra"] = {"array": np.arange(3), "number": np.float32(0.5), "nothing": math.nan}
   path = pages.write(results, tmp_path, METHOD)
@@ -181,8 +178,8 @@ OPTIONAL = {
 }
 
 
-def test_sections_are_there_when_their_figures_are(written):
-  _, page = written
+def test_sections_are_there_when_their_figures_are(example_report):
+  _, page = example_report
   for text in OPTIONAL.values():
     assert text in page.text
 
@@ -284,5 +281,5 @@ def test_texts_of_a_run_cannot_change_the_page(tmp_path):
 def test_drawing_does_not_change_the_results(tmp_path):
   results = report_example.example()
   before = copy.deepcopy(pages.check(results))
-  pages.write(results, tmp_path, METHOD)
+  read(results, tmp_path)
   assert pages.check(results) == before

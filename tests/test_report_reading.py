@@ -5,7 +5,7 @@ import re
 
 import pytest
 import report_example
-from test_report import METHOD, Page, read
+from test_report import METHOD, read
 
 from pit_jax.evaluate import findings
 from pit_jax.recipes import pit
@@ -13,20 +13,13 @@ from pit_jax.recipes.pit import gate, round_tables
 from pit_jax.report import advice, cells, pages, presentation
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-  directory = tmp_path_factory.mktemp("run")
-  path = pages.write(report_example.example(), directory, METHOD)
-  return path, Page(path.read_text(encoding="utf-8"))
-
-
 def number(text):
   return float(text.replace("−", "-").replace("+", "").replace(",", "").rstrip("%"))
 
 
-def test_the_page_says_the_numbers_of_the_results(written):
+def test_the_page_says_the_numbers_of_the_results(example_report):
   """What stands in its tables, read back, is results.json up to rounding."""
-  path, page = written
+  path, page = example_report
   results = json.loads((path.parent / "results.json").read_text(encoding="utf-8"))
   head, *rows = page.tables["Comparisons"]
   told = [dict(zip(head, row, strict=True)) for row in rows]
@@ -112,8 +105,8 @@ def test_a_stage_of_the_curriculum_is_advised_by_its_own_keys():
   assert said.count("pit_policy had") == 1 and "--config.rl." not in said
 
 
-def test_the_answers_come_before_the_tables_and_the_names_before_both(written):
-  text = written[1].text
+def test_the_answers_come_before_the_tables_and_the_names_before_both(example_report):
+  text = example_report[1].text
   order = ["One improved answer", "How it was made", "What the names mean", "Contents",
            "What the run says of the claims", "The best:", "The median:", "The worst:",
            "How the systems compare"]  # fmt: skip
@@ -234,7 +227,7 @@ def test_the_accuracy_of_few_pairs_is_told_with_their_number(tmp_path):
   assert "pairs are few" not in read(results, tmp_path).text
 
 
-def test_files_of_one_name_are_told_apart(tmp_path):
+def test_files_of_one_name_are_told_apart(unrendered, tmp_path):
   for folder in ("samples", "metrics"):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "pit_data.jsonl").write_text("{}\n")

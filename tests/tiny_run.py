@@ -9,10 +9,14 @@ import re
 import types
 from unittest import mock
 
+import markupsafe
+import matplotlib.text
 import ml_collections
 
+from pit_jax import hosts
 from pit_jax.recipes import pit, recipe, running
 from pit_jax.recipes.pit import training
+from pit_jax.report import plots, summary
 from pit_jax.rollout import inference
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
@@ -106,6 +110,37 @@ def watched(module: types.ModuleType):
 
   with mock.patch.object(module, "RECIPE", dataclasses.replace(module.RECIPE, train=keep)):
     yield kept
+
+
+@contextlib.contextmanager
+def here():
+  """Lets commands train in this process, where other tests have traced what a tiny run computes.
+
+  A process that computes already can join no hosts.
+  """
+  with mock.patch.object(hosts, "start", lambda *_, **__: None):
+    yield
+
+
+@contextlib.contextmanager
+def unrendered():
+  """Has reports drawn in full, but their figures laid out and painted nowhere.
+
+  An <svg> has its label and every text that it would show, and the PNGs are empty files: painting
+  takes longer than a run of this size, and no test of words or numbers looks at it.
+  """
+
+  def svg(figure, label, kind=""):
+    texts = [artist.get_text() for artist in figure.findobj(matplotlib.text.Text)]
+    shown = "".join(f"<text>{markupsafe.escape(text)}</text>" for text in texts)
+    return f'<svg class="{kind}" role="img" aria-label="{markupsafe.escape(label)}">{shown}</svg>'
+
+  with (
+    mock.patch.object(plots, "svg", svg),
+    mock.patch.object(plots, "save", lambda figure, path: path.touch()),
+    mock.patch.object(summary, "save", lambda results, shown, method, path: path.touch()),
+  ):
+    yield
 
 
 def imitate(context: contexts.Context) -> trained.Trained:
