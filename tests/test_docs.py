@@ -211,7 +211,9 @@ def test_keys_that_pages_name_exist():
   known = config_keys()
   sections = {key.split(".")[0] for key in known if "." in key}
   pattern = rf"`((?:{'|'.join(sorted(sections))})\.[a-z_.]+)[`=]"
-  groups = {key.rpartition(".")[0] for key in known}
+  groups = {
+    ".".join(key.split(".")[:count]) for key in known for count in range(1, key.count(".") + 1)
+  }
   for path in FILES[len(OUTSIDE) :]:
     # `rl.run` is a function, and `base.py` a file.
     named = {name for name in re.findall(pattern, read(path)) if not name.endswith(NO_KEYS)}

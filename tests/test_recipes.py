@@ -12,6 +12,7 @@ import tiny_run
 
 from pit_jax import configurations, parallel
 from pit_jax.commands import convert, evaluate
+from pit_jax.data import preferences
 from pit_jax.exchange import export
 from pit_jax.models import pure
 from pit_jax.recipes import recipe as recipes
@@ -88,12 +89,12 @@ def config_of(recipe, **values):
 
 
 def test_every_recipe_declares_itself_under_its_name():
-  assert recipes.names() == ["base", "dpo", "pit", "reward", "rlhf"]
+  assert recipes.names() == ["base", "dpo", "pit", "reward", "rlaif", "rlhf"]
   for name in recipes.names():
     assert recipes.named(name).name == name
 
 
-@pytest.mark.parametrize("name", ["base", "dpo", "pit", "reward", "rlhf"])
+@pytest.mark.parametrize("name", ["base", "dpo", "pit", "reward", "rlaif", "rlhf"])
 def test_stages_are_of_sections_and_kinds_that_there_are(name):
   recipe = recipes.named(name)
   config = tiny_run.config(name).unlock()
@@ -105,7 +106,8 @@ def test_stages_are_of_sections_and_kinds_that_there_are(name):
     for stage in stages:
       assert stage.section in kinds.sections(config)
       assert kinds.kind_of(recipe, config, stage) in recipe.kinds.values()
-      assert kinds.fold_of(config, stage) in {*config.data.folds, "judge"}
+      folds = preferences.folds_in(kinds.fold_of(config, stage))
+    assert {*folds} <= {*config.data.folds, "judge"}
 
 
 def test_a_finished_run_logged_the_stages_that_its_recipe_declares(finished_run):
@@ -126,7 +128,7 @@ def _parts(stage, context):
 
 @pytest.mark.parametrize("name", [None, "ppo", 3, "finished", "recipe"])
 def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
-  with pytest.raises(ValueError, match=re.escape("use one of base, dpo, pit, reward, rlhf")):
+  with pytest.raises(ValueError, match=re.escape("use one of base, dpo, pit, reward, rlaif, rlhf")):
     recipes.of(config_of(name))
 
 

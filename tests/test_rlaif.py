@@ -16,7 +16,7 @@ from pit_jax.data import preferences, prompt_formats
 from pit_jax.feedback import annotations, endpoint, labels, named, writers
 from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes import rlaif, running
-from pit_jax.recipes.rlaif import page
+from pit_jax.recipes.rlaif import arms, page
 from pit_jax.rollout import inference
 from pit_jax.run import checks
 from pit_jax.run import context as contexts
@@ -197,7 +197,7 @@ def test_names_that_nobody_has_are_told_before_training(tmp_path, changes, said)
 def judged_by(**parts):
   """A study on rows without a gold score, with these judges."""
   changed = config(data__source="example", **parts)
-  return [*rlaif.problems(changed)]
+  return [*arms.problems(changed)]
 
 
 def test_who_labelled_is_not_the_only_judge():
@@ -209,11 +209,11 @@ def test_who_labelled_is_not_the_only_judge():
   assert not judged_by(evaluation__judges=(), evaluation__reward_model="some/where")
   twin = config(data__source="example", evaluation__judges=("twin",)).unlock()
   twin.feedback.raters.twin = ml_collections.ConfigDict(twin.feedback.raters.strong.to_dict())
-  (said,) = rlaif.problems(twin)  # the same rater under another name
+  (said,) = arms.problems(twin)  # the same rater under another name
   assert "nobody else judges" in said
   gold = config(evaluation__judges=(), rlaif__critics=("g",)).unlock()
   gold.feedback.raters.g = ml_collections.ConfigDict({"kind": "gold"})
-  (said,) = rlaif.problems(gold)  # the embedded task's gold score is no second opinion then
+  (said,) = arms.problems(gold)  # the embedded task's gold score is no second opinion then
   assert "nobody else judges" in said
 
 
@@ -299,7 +299,7 @@ def test_a_third_of_what_is_sure_is_what_matched_feedback_may_add(matched, rando
   rows = [
     row("rlaif", "sft_10", 40.0, (33.0, 47.0)),  # of which a third is 11
     row("sft_100_strong", "rlaif", 80.0, (76.0, 84.0)),
-    row(page.MATCHED, "sft_10_strong", *matched),
+    row(arms.MATCHED, "sft_10_strong", *matched),
     row("rlaif_random_critic", "sft_10", *random),
   ]
   found, remark = page.said({"comparisons": rows, "systems": {}, "recipe": "rlaif"})
@@ -315,7 +315,7 @@ def test_the_recipe_is_of_three_kinds_of_teachers_and_announces_every_row(capsys
   assert both.rows == folds["demonstrations"] + folds["feedback"]
   parts = [folds[f"{name}_validation"] for name in ("demonstrations", "feedback")]
   assert both.validation == sum(parts, ())
-  planned = {stage.name: stage for stage in rlaif.stages(context.config)}
+  planned = {stage.name: stage for stage in arms.stages(context.config)}
   assert planned["sft_100"].fold == "demonstrations+feedback" and not planned["sft_10"].fold
   wrong = config().unlock()
   wrong.sft.fold = "demonstrations+elsewhere"

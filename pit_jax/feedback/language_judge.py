@@ -170,7 +170,7 @@ def judge(
     return judges.Verdicts(preferences, list(map(str, opinions)), failures)
 
   both = functools.partial(judges.in_both_orders, in_order)
-  return judges.Judge(name, both, None, tie, prompts, facts, in_order)
+  return judges.Judge(name, both, None, tie, prompts, facts, in_order=in_order)
 
 
 def _letter(token: str) -> str:

@@ -18,10 +18,7 @@ part alone.
 """
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
-
-import ml_collections
 
 from pit_jax.data import preferences
 from pit_jax.evaluate import seeds, subject
@@ -29,30 +26,10 @@ from pit_jax.evaluate.experiments import length, main
 from pit_jax.feedback import judges, labels, named, writers
 from pit_jax.losses import preference
 from pit_jax.recipes import recipe
-from pit_jax.recipes.rlaif import page
+from pit_jax.recipes.rlaif import arms, page
 from pit_jax.run import context as contexts
-from pit_jax.run import kinds, made_rows
+from pit_jax.run import made_rows
 from pit_jax.stages import dpo, feedback, jobs, sft, trained
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-  """One policy of the study: fine-tuned on a teacher, or by DPO on a critic's labels."""
-
-  system: str  # as its stage and the report call it
-  teacher: str  # of `feedback.writers`
-  parent: str = ""  # the arm that DPO starts from, whose samples are labelled; "": fine-tuning
-  critic: str = ""  # of `feedback.raters`
-  is_few: bool = False  # fine-tuned on a tenth of the prompts
-
-  @property
-  def about(self) -> str:
-    """What it is, in words."""
-    if self.critic:
-      return (
-        f"{self.parent} after DPO on labels of {self.critic}, against answers of {self.teacher}"
-      )
-    return f"fine-tuned on {'a tenth' if self.is_few else 'all'} of the answers of {self.teacher}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,42 +38,6 @@ class Study:
 
   policies: dict[str, trained.Trained]  # by system
   labelled: dict[str, feedback.Labels]  # by system
-
-
-def arms(config: ml_collections.ConfigDict) -> list[Arm]:
-  """Returns the arms in the order in which they are trained."""
-  c = config.rlaif
-  # A study without a critic is refused; see `problems`.
-  first, *others = c.critics or ("",)
-  made = [
-    Arm("sft_10", c.teacher, is_few=True),
-    Arm("rlaif", c.teacher, "sft_10", first),
-    *(Arm(f"rlaif_{critic}_critic", c.teacher, "sft_10", critic) for critic in others),
-    Arm("sft_100", c.teacher),
-    Arm("sft_100_strong", c.strong_teacher),
-    Arm("sft_10_strong", c.strong_teacher, is_few=True),
-    Arm(page.MATCHED, c.strong_teacher, "sft_10_strong", first),
-    *(Arm(f"sft_100_{teacher}", teacher) for teacher in c.controls),
-  ]
-
-  for teacher in c.crossover:
-    made += [
-      Arm(f"sft_10_{teacher}", teacher, is_few=True),
-      Arm(f"rlaif_{teacher}", teacher, f"sft_10_{teacher}", first),
-    ]
-  return made
-
-
-def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
-  """Returns a stage for every arm; all policies stay to be compared."""
-  everything = preferences.JOINED.join((config.sft.fold, config.dpo.fold))
-  planned = []
-  for arm in arms(config):
-    kept = ("initial", *["language"] * len(planned))
-    section, fold = ("dpo", "") if arm.critic else ("sft", "" if arm.is_few else everything)
-    planned.append(kinds.Stage(arm.system, section, fold=fold, kept=kept))
-
-  return planned
 
 
 def train(context: contexts.Context) -> Study:
@@ -111,7 +52,7 @@ def train(context: contexts.Context) -> Study:
       completed[teacher, fold] = _completed(context, f"{teacher}_on_{fold}", fold, writer)
     return completed[teacher, fold]
 
-  for arm in arms(context.config):
+  for arm in arms.of(context.config):
     stage = _preferred if arm.critic else _imitated
     study.policies[arm.system] = stage(context, arm, answers, study)
   return study
@@ -128,7 +69,7 @@ def _completed(
   return feedback.completions(context, name, prompts, writer, most_failed=most, **how)
 
 
-def _imitated(context: contexts.Context, arm: Arm, answers: Any, _) -> trained.Trained:
+def _imitated(context: contexts.Context, arm: arms.Arm, answers: Any, _) -> trained.Trained:
   """Returns the policy that is fine-tuned on a teacher's answers."""
   c = context.config
   folds = [c.sft.fold] if arm.is_few else [c.sft.fold, c.dpo.fold]
@@ -143,7 +84,9 @@ def _imitated(context: contexts.Context, arm: Arm, answers: Any, _) -> trained.T
   return sft.run(context, arm.system, fold, start=context.initial_policy(), job=c.sft)
 
 
-def _preferred(context: contexts.Context, arm: Arm, answers: Any, study: Study) -> trained.Trained:
+def _preferred(
+  context: contexts.Context, arm: arms.Arm, answers: Any, study: Study
+) -> trained.Trained:
   """Returns the policy after DPO on a critic's labels of its parent's samples and the teacher's."""
   c = context.config
   parent = study.policies[arm.parent].params
@@ -163,29 +106,16 @@ def _preferred(context: contexts.Context, arm: Arm, answers: Any, study: Study) 
   return dpo.run(context, arm.system, labelled.fold, job=c.dpo, **models)
 
 
-def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
-  """Returns which arms are compared: with both ends of the study, with their start, with rlaif."""
-  made = arms(config)
-  own = [(arm.system, arm.parent) for arm in made if arm.parent]
-  own += [(arm.system, "rlaif") for arm in made if arm.critic and arm.parent == "sft_10"]
-  own += [(arm.system, "rlaif") for arm in made if not arm.parent and not arm.is_few]
-  ends = [(arm.system, "sft_10") for arm in made] + [("sft_100_strong", arm.system) for arm in made]
-  # The headline's comes first, each once, and nothing with itself.
-  pairs = dict.fromkeys([*own, *ends])
-  return [(a, b) for a, b in pairs if a != b]
-
-
 def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
   policies = {name: one.params for name, one in study.policies.items()}
   models = {"policy": policies["rlaif"], "sampler": policies["sft_10"]}
-  suite = subject.suite_of(context, **models, labellers=labellers(context.config))
+  suite = subject.suite_of(context, **models, labellers=arms.labellers(context.config))
   # The one that the run is about comes first.
   systems = {"rlaif": policies["rlaif"], **policies}
-  return Subject(
-    context, suite, models=systems, compared=compared(context.config), control="rlaif_resampled",
-    study=study,
-  )  # fmt: skip
+  pairs = arms.compared(context.config)
+  control = "rlaif_resampled"
+  return Subject(context, suite, models=systems, compared=pairs, control=control, study=study)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,15 +127,10 @@ class Subject(subject.Policies):
   @property
   def about(self) -> dict[str, str]:
     """What every arm is, by system."""
-    return {arm.system: arm.about for arm in arms(self.context.config)}
+    return {arm.system: arm.about for arm in arms.of(self.context.config)}
 
 
-def labellers(config: ml_collections.ConfigDict) -> list[str]:
-  """Returns the raters whose labels some arm is trained on."""
-  return list(dict.fromkeys(arm.critic for arm in arms(config) if arm.critic))
-
-
-def measure_labels(run: Subject) -> dict:
+def measure_arms(run: Subject) -> dict:
   """Returns every arm's teacher and critic, what became of the labels, and the crossover's arms.
 
   `labels` counts pairs by their outcome, `right` is the share of labels that the gold score agrees
@@ -213,7 +138,7 @@ def measure_labels(run: Subject) -> dict:
   """
   is_gold = run.context.config.data.source == "synthetic"
   rows = []
-  for arm in arms(run.context.config):
+  for arm in arms.of(run.context.config):
     row = {"system": arm.system, "teacher": arm.teacher, "critic": arm.critic, "start": arm.parent}
     if labelled := run.study.labelled.get(arm.system):
       row |= {"labels": labelled.counts, "kept": labelled.counts[labels.KEPT]}
@@ -229,58 +154,19 @@ def measure_labels(run: Subject) -> dict:
   return {"arms": rows, "crossover": curve if c.crossover else []}
 
 
-def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-  """Yields what is wrong with teachers, critics and judges of the study."""
-  c = config.rlaif
-  parts = config.get("feedback", {})
-  if not c.critics:
-    yield "rlaif.critics=(); name one of feedback.raters at least"
-    return
-  asked = {
-    "writers": {"teacher": (c.teacher,), "strong_teacher": (c.strong_teacher,),
-                "controls": c.controls, "crossover": c.crossover},
-    "raters": {"critics": c.critics},
-  }  # fmt: skip
-
-  for part, keys in asked.items():
-    there = parts.get(part, {})
-    for key, names in keys.items():
-      for name in names:
-        if name not in there:
-          yield f"rlaif.{key} names {name!r}; feedback.{part} has {', '.join(there) or 'none'}"
-
-  yield from _unjudged(config, parts.get("raters", {}))
-
-
-def _unjudged(config: ml_collections.ConfigDict, raters: Any) -> Iterator[str]:
-  """Yields why nobody but those who labelled would judge, if so."""
-  labelling = [raters[name] for name in labellers(config) if name in raters]
-  gold = config.data.source == "synthetic" and all(one.kind != "gold" for one in labelling)
-  others = [name for name in config.evaluation.judges if name in raters]
-  independent = [name for name in others if raters[name] not in labelling]
-  evaluation = config.evaluation
-  if not (gold or independent or evaluation.reward_model or evaluation.language_judge.model):
-    names = ", ".join(labellers(config))
-    yield (
-      f"rlaif.critics={names} label what is trained on, and nobody else judges; name another of "
-      "feedback.raters in evaluation.judges, or a model as evaluation.reward_model or "
-      "evaluation.language_judge.model"
-    )
-
-
 RECIPE = recipe.Recipe(
   name="rlaif",
   kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
-  stages=stages,
+  stages=arms.stages,
   train=train,
   exported=lambda study: {"models": {"policy": study.policies["rlaif"].params}, "zero_point": None},
   subject=of_run,
-  problems=problems,
+  problems=arms.problems,
   headline=("rlaif", "sft_10"),
   page=page.PAGE,
   pooled={
     "arms": seeds.rows("system", "teacher", "critic", "start"),
     "crossover": seeds.rows("teacher", "start", "system"),
   },
-  experiments={"main": main.measure, "length": length.measure, "labels": measure_labels},
+  experiments={"main": main.measure, "length": length.measure, "arms": measure_arms},
 )

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 
+from pit_jax.recipes.rlaif import arms
 from pit_jax.report import cells, claims, diagram, palette, panels, presentation, tabular, verdict
 
-MATCHED = "rlaif_matched"
 
-
-def arms(results: Mapping) -> cells.Table:
+def table(results: Mapping) -> cells.Table:
   """Every arm with its teacher, critic and labels, between both ends of the study, by judge."""
   rows = [{**row, **results["systems"].get(row["system"], {})} for row in results.get("arms", ())]
   columns = cells.columns({
@@ -72,7 +71,7 @@ def _crossover(results: Mapping, _, is_wide: bool) -> matplotlib.figure.Figure |
 def pipeline(results: Mapping) -> list[diagram.Column]:
   """Returns the two chains of the study, of the weak and of the strong teacher."""
   rows = results.get("arms", ())
-  ends = {"sft_10": ("rlaif", "sft_100"), "sft_10_strong": (MATCHED, "sft_100_strong")}
+  ends = {"sft_10": ("rlaif", "sft_100"), "sft_10_strong": (arms.MATCHED, "sft_100_strong")}
   columns = [
     diagram.Column("A tenth of the prompts", []),
     diagram.Column("The other prompts", []),
@@ -110,7 +109,7 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
     claims.Stated("rlaif", "sft_10", "AI feedback improves a policy fine-tuned on a weak teacher"),
     claims.Stated("sft_100_strong", "rlaif", "fine-tuning on the critic's equal beats AI feedback"),
     claims.Stated(
-      MATCHED, "sft_10_strong",
+      arms.MATCHED, "sft_10_strong",
       "feedback adds at most a third of that where the teacher is as good as the critic",
       at_most=third,
     ),
@@ -133,7 +132,7 @@ PAGE = presentation.Presentation(
   claims=said,
   diagram=pipeline,
   sections=(
-    presentation.Section("The study", (arms,), (CROSSOVER,)),
+    presentation.Section("The study", (table,), (CROSSOVER,)),
     tabular.COMPARED,
     tabular.CERTAINTY,
     tabular.TRAINING,

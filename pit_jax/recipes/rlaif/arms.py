@@ -1,0 +1,124 @@
+"""The arms of the study: who is trained on whom, in which stage, and who is compared."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from pit_jax.data import preferences
+from pit_jax.run import kinds
+
+MATCHED = "rlaif_matched"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """One policy of the study: fine-tuned on a teacher, or by DPO on a critic's labels."""
+
+  system: str  # as its stage and the report call it
+  teacher: str  # of `feedback.writers`
+  parent: str = ""  # the arm that DPO starts from, whose samples are labelled; "": fine-tuning
+  critic: str = ""  # of `feedback.raters`
+  is_few: bool = False  # fine-tuned on a tenth of the prompts
+
+  @property
+  def about(self) -> str:
+    """What it is, in words."""
+    if self.critic:
+      return (
+        f"{self.parent} after DPO on labels of {self.critic}, against answers of {self.teacher}"
+      )
+    return f"fine-tuned on {'a tenth' if self.is_few else 'all'} of the answers of {self.teacher}"
+
+
+def of(config: ml_collections.ConfigDict) -> list[Arm]:
+  """Returns the arms in the order in which they are trained."""
+  c = config.rlaif
+  # A study without a critic is refused; see `problems`.
+  first, *others = c.critics or ("",)
+  made = [
+    Arm("sft_10", c.teacher, is_few=True),
+    Arm("rlaif", c.teacher, "sft_10", first),
+    *(Arm(f"rlaif_{critic}_critic", c.teacher, "sft_10", critic) for critic in others),
+    Arm("sft_100", c.teacher),
+    Arm("sft_100_strong", c.strong_teacher),
+    Arm("sft_10_strong", c.strong_teacher, is_few=True),
+    Arm(MATCHED, c.strong_teacher, "sft_10_strong", first),
+    *(Arm(f"sft_100_{teacher}", teacher) for teacher in c.controls),
+  ]
+
+  for teacher in c.crossover:
+    made += [
+      Arm(f"sft_10_{teacher}", teacher, is_few=True),
+      Arm(f"rlaif_{teacher}", teacher, f"sft_10_{teacher}", first),
+    ]
+  return made
+
+
+def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
+  """Returns a stage for every arm; all policies stay to be compared."""
+  everything = preferences.JOINED.join((config.sft.fold, config.dpo.fold))
+  planned = []
+  for arm in of(config):
+    kept = ("initial", *["language"] * len(planned))
+    section, fold = ("dpo", "") if arm.critic else ("sft", "" if arm.is_few else everything)
+    planned.append(kinds.Stage(arm.system, section, fold=fold, kept=kept))
+
+  return planned
+
+
+def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
+  """Returns which arms are compared: with both ends of the study, with their start, with rlaif."""
+  made = of(config)
+  own = [(arm.system, arm.parent) for arm in made if arm.parent]
+  own += [(arm.system, "rlaif") for arm in made if arm.critic and arm.parent == "sft_10"]
+  own += [(arm.system, "rlaif") for arm in made if not arm.parent and not arm.is_few]
+  ends = [(arm.system, "sft_10") for arm in made] + [("sft_100_strong", arm.system) for arm in made]
+  # The headline's comes first, each once, and nothing with itself.
+  pairs = dict.fromkeys([*own, *ends])
+  return [(a, b) for a, b in pairs if a != b]
+
+
+def labellers(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the raters whose labels some arm is trained on."""
+  return list(dict.fromkeys(arm.critic for arm in of(config) if arm.critic))
+
+
+def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields what is wrong with teachers, critics and judges of the study."""
+  c = config.rlaif
+  parts = config.get("feedback", {})
+  if not c.critics:
+    yield "rlaif.critics=(); name one of feedback.raters at least"
+    return
+  asked = {
+    "writers": {"teacher": (c.teacher,), "strong_teacher": (c.strong_teacher,),
+                "controls": c.controls, "crossover": c.crossover},
+    "raters": {"critics": c.critics},
+  }  # fmt: skip
+
+  for part, keys in asked.items():
+    there = parts.get(part, {})
+    for key, names in keys.items():
+      for name in names:
+        if name not in there:
+          yield f"rlaif.{key} names {name!r}; feedback.{part} has {', '.join(there) or 'none'}"
+
+  yield from _unjudged(config, parts.get("raters", {}))
+
+
+def _unjudged(config: ml_collections.ConfigDict, raters: Any) -> Iterator[str]:
+  """Yields why nobody but those who labelled would judge, if so."""
+  labelling = [raters[name] for name in labellers(config) if name in raters]
+  gold = config.data.source == "synthetic" and all(one.kind != "gold" for one in labelling)
+  others = [name for name in config.evaluation.judges if name in raters]
+  independent = [name for name in others if raters[name] not in labelling]
+  evaluation = config.evaluation
+  if not (gold or independent or evaluation.reward_model or evaluation.language_judge.model):
+    names = ", ".join(labellers(config))
+    yield (
+      f"rlaif.critics={names} label what is trained on, and nobody else judges; name another of "
+      "feedback.raters in evaluation.judges, or a model as evaluation.reward_model or "
+      "evaluation.language_judge.model"
+    )
