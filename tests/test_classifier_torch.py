@@ -263,4 +263,4 @@ def test_it_is_exported_and_sent_out_as_it_came(run, pairs, tmp_path):
 def test_the_same_command_finds_everything_finished(run):
   context, policy = run
   again = policy_chain.train_policy(tiny_run.build(context.config, context.workdir))
-  jax.tree.map(np.testing.assert_array_equal, again.rl, policy.rl)
+  jax.tree.map(np.testing.assert_array_equal, again.rl.params, policy.rl.params)

@@ -20,7 +20,7 @@ def test_the_policy_gives_one_reference_per_prompt_once(finished_run, copied, sa
   path = copied.workdir / "references" / "policy.jsonl"
   written = [json.loads(line) for line in path.read_text().splitlines()]
   assert [row["prompt"] for row in written] == [row.prompt for row in copied.rows.folds["rl"]]
-  policy, asked = finished_run.models.policy.rl, copied.rows.fold("rl")
+  policy, asked = finished_run.models.policy.rl.params, copied.rows.fold("rl")
   responses = [row["response"] for row in written]
   assert curriculum.policy_references(copied, asked, policy).column("response") == responses
   assert not sampled, "the file was there"
@@ -87,7 +87,8 @@ def test_a_curriculum_that_cannot_run_is_refused_before_any_training(tmp_path, w
 
 
 def learner(params, moments, kl_coefficient):
-  return rl.Learner(training_step.TrainState(0, params, moments), {}, kl_coefficient)
+  state = training_step.TrainState(0, params, moments)
+  return rl.Learner(params["policy"], {}, state, {}, kl_coefficient)
 
 
 KL_COEFFICIENTS = (0.5, 0.5, 0.25, 0.0, 0.25)
@@ -149,7 +150,7 @@ def test_each_stage_of_a_curriculum_starts_where_the_last_one_ended(
     for i, name in enumerate((f"improver_s{i}" for i in range(count - 1)), start=1)
   ]
   assert [call["start"] for call in calls] == starts
-  assert result == {"after": f"improver_s{count - 1}"}
+  assert result.params == {"after": f"improver_s{count - 1}"}
 
 
 def test_a_curriculum_has_one_schedule_of_each_rate(finished_run, monkeypatch):
@@ -179,7 +180,7 @@ def test_a_curriculum_has_one_schedule_of_each_rate(finished_run, monkeypatch):
     context.rows.fold("rl"),
     plan,
     job=context.config.rl,
-    improver_sft=models.improver_sft,
+    improver_sft=models.improver_sft.params,
     gap_reward=models.gap_rewards["pit"],
     from_policy=tiny_run.references(references),
   )

@@ -23,7 +23,7 @@ from pit_jax.recipes import recipe as recipes
 from pit_jax.report import presentation, verdict
 from pit_jax.rollout import inference
 from pit_jax.run import abstract, kinds
-from pit_jax.stages import dpo, objectives, supervised
+from pit_jax.stages import dpo, objectives, supervised, trained
 from pit_jax.tools.plan import planning
 from pit_jax.training import writers
 from pit_jax.types import Preferences
@@ -125,7 +125,7 @@ def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
 
   def keep(*given, **named):
     asked.append(given[5])
-    return start
+    return trained.Trained(start, {})
 
   given = {"start": start, "reference": start, "job": config.dpo}
   with mock.patch.object(supervised, "run", keep):

@@ -26,7 +26,7 @@ def start(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("start") / "run"
   config = tiny_run.config("rlhf", frontier__checkpoints=0)
   context = tiny_run.build(config, workdir)
-  sft = tiny_run.imitate(context)
+  sft = tiny_run.imitate(context).params
   policy_chain.train_reward(context, start=sft, sampler=sft)
   return context
 

@@ -125,19 +125,19 @@ def test_the_kl_of_what_is_kept(finished_run, tmp_path, monkeypatch):
     finished_run.context, tmp_path, rl__temperature=0.7, frontier__prompts=6
   )
   policy, calls = finished_run.models.policy, recorded(monkeypatch)
-  other = jax.tree.map(lambda x: 1.5 * x, policy.sft)
-  watch = frontier.watch(context, 3, policy.sft)
+  other = jax.tree.map(lambda x: 1.5 * x, policy.sft.params)
+  watch = frontier.watch(context, 3, policy.sft.params)
   logged = watch.keep("rl_policy", other, 2)
   ((prompts, responses),) = calls
   (kept,) = frontier.read(tmp_path, [("rl_policy", 3)])
   assert (kept.stage, kept.step, kept.drafts) == ("rl_policy", 2, None)
   assert kept.responses == encode.decode_responses(context.rows.settings.tokenizer, responses)
   ask = (context.models.language, other, prompts, responses, 0.7)
-  expected = (logprobs(*ask) - logprobs(ask[0], policy.sft, *ask[2:])).sum(axis=1)
+  expected = (logprobs(*ask) - logprobs(ask[0], policy.sft.params, *ask[2:])).sum(axis=1)
   assert expected.std() > 1
   np.testing.assert_allclose(kept.kl, expected, rtol=1e-3, atol=1e-3)
   assert logged == {"held_out/kl": pytest.approx(expected.mean(), rel=1e-3)}
-  watch.keep("rl_policy", policy.sft, 3)
+  watch.keep("rl_policy", policy.sft.params, 3)
   np.testing.assert_allclose(frontier.read(tmp_path, [("rl_policy", 3)])[1].kl, 0, atol=1e-4)
 
 
@@ -154,7 +154,7 @@ def test_samples_are_kept_on_held_out_prompts_along_both_chains(finished_run):
   kept = frontier.read(finished_run.workdir, [("pit_data", 3), ("pit_policy", 3)])
   assert [(point.stage, point.step) for point in kept] == [("pit_data", 3), ("pit_policy", 6)]
   assert kept[0].drafts == kept[1].drafts
-  key, policy = context.key("frontier drafts"), finished_run.models.policy.rl
+  key, policy = context.key("frontier drafts"), finished_run.models.policy.rl.params
   assert kept[0].drafts == context.models.inference.answer(policy, asked, key, 1.0)
   assert kept[0].responses != kept[1].responses
 

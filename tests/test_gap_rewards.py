@@ -11,7 +11,7 @@ import tiny_run
 from pit_jax.data import encode
 from pit_jax.feedback import judges
 from pit_jax.recipes.pit import ablation, curriculum, gap_rewards
-from pit_jax.stages import supervised
+from pit_jax.stages import supervised, trained
 from pit_jax.statistics import metrics
 
 
@@ -56,7 +56,7 @@ def test_rl_is_given_the_reference_that_the_prompt_shows(finished_run, differenc
 
   monkeypatch.setattr(curriculum.rl, "run", record)
   stages = tiny_run.config().curriculum
-  sft = finished_run.models.improver_sft
+  sft = finished_run.models.improver_sft.params
   references = tiny_run.references(drafts)
   given = {"improver_sft": sft, "gap_reward": difference, "from_policy": references}
   fold, job = context.rows.fold("rl"), context.config.rl
@@ -79,14 +79,14 @@ def test_the_difference_has_mean_0_and_deviation_1_on_samples(finished_run, copi
   known = path.read_bytes()
   path.unlink()
   models, rows = finished_run.models, copied.rows.folds["reward_validation"]
-  made = gap_rewards.difference(copied, rows, models.policy.reward, models.improver_sft)
+  made = gap_rewards.difference(copied, rows, models.policy.reward, models.improver_sft.params)
   ((_, responses),) = sampled
   questions, rejected = [row.prompt for row in rows], [row.rejected for row in rows]
   scores = made.gaps(questions, copied.models.inference.words(responses), rejected)
   assert scores.mean() + made.facts["shift"] == pytest.approx(0, abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
   assert path.read_bytes() == known, "the same samples give the same file"
-  again = gap_rewards.difference(copied, rows, models.policy.reward, models.improver_sft)
+  again = gap_rewards.difference(copied, rows, models.policy.reward, models.improver_sft.params)
   assert len(sampled) == 1 and again.facts == made.facts
   identical = made.gaps(questions, rejected, rejected)
   np.testing.assert_array_equal(identical, 0)
@@ -98,14 +98,14 @@ def test_one_term_is_trained_in_a_stage_of_its_own(finished_run, tmp_path, monke
 
   def record(context, name, model, objective, params, table, job, *, frozen=None, **_):
     given.append((name, params["trunk"], np.asarray(frozen["term_weights"]).tolist()))
-    return params
+    return trained.Trained(params, {"steps": 1, "step": 1})
 
   monkeypatch.setattr(supervised, "run", record)
   start = models.policy.reward.params
   fresh = dataclasses.replace(context, workdir=tmp_path)
-  asked = {"start": start, "sampler": models.improver_sft, "job": fresh.config.gap_reward}
+  asked = {"start": start, "sampler": models.improver_sft.params, "job": fresh.config.gap_reward}
   gap_rewards.single_term(fresh, fresh.rows.fold("reward"), **asked)
-  tiny_run.compare(fresh, start, models.improver_sft)
+  tiny_run.compare(fresh, start, models.improver_sft.params)
   (single, trunk, weights), (five, other, plain) = given
   assert (single, weights) == ("gap_reward_single_term", [0, 0, 1, 0, 0])
   assert (five, plain) == ("gap_reward", [1] * 5)

@@ -19,7 +19,7 @@ from pit_jax.feedback import endpoint, language_judge, language_models, transcri
 from pit_jax.recipes import rlhf
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.report import pages
-from pit_jax.stages import reward
+from pit_jax.stages import reward, trained
 
 METHOD = report_example.METHOD
 
@@ -215,7 +215,9 @@ def configured(**changes):
 def evaluated(config, workdir):
   """Evaluates models that nobody trained; returns what is reported of them."""
   context = tiny_run.build(config, workdir)
-  language = [tiny.parameters(context.models.language, seed=seed) for seed in range(2)]
+  language = [
+    trained.Trained(tiny.parameters(context.models.language, seed=seed), {}) for seed in range(2)
+  ]
   rewards = reward.RewardModel(tiny.parameters(context.models.scalar, seed=2), {})
   return findings.of_run(
     context, rlhf.RECIPE, policy_chain.Policy(language[0], rewards, language[1], None)

@@ -135,11 +135,12 @@ def test_long_answers_leave_room_for_fewer(monkeypatch):
 @pytest.mark.slow
 def test_kl_is_the_log_ratio_of_every_token(finished_run):
   run = subject.of_run(finished_run.context, finished_run.models)
-  found = ledger.log_ratios(run.suite, run.made, run.chain.improver_sft)
+  found = ledger.log_ratios(run.suite, run.made, run.chain.improver_sft.params)
   assert found.shape == run.made.gaps.shape
   for k, i in ((0, 0), (1, 3), (1, 7)):
     expected = [
-      slow_likelihood(run, params, k, i) for params in (run.chain.improver, run.chain.improver_sft)
+      slow_likelihood(run, params, k, i)
+      for params in (run.chain.improver.params, run.chain.improver_sft.params)
     ]
     assert found[k, i] == pytest.approx(expected[0] - expected[1], abs=2e-4)
 

@@ -66,7 +66,12 @@ def run(base, published, tmp_path_factory):
 def test_all_models_share_the_frozen_base(run):
   context, models = run
   base = pure.named(context.models.base.params)
-  for params in (models.policy.sft, models.policy.rl, models.improver, models.gap_reward.params):
+  for params in (
+    models.policy.sft.params,
+    models.policy.rl.params,
+    models.improver.params,
+    models.gap_reward.params,
+  ):
     for name, leaf in pure.named(params).items():
       if name in base:
         assert leaf is base[name], name
@@ -75,7 +80,7 @@ def test_all_models_share_the_frozen_base(run):
 def test_every_stage_trained_its_adapters(run):
   context, models = run
   start = pure.named(context.initial_policy())
-  for params in (models.policy.sft, models.policy.rl, models.improver):
+  for params in (models.policy.sft.params, models.policy.rl.params, models.improver.params):
     for name, leaf in pure.named(params).items():
       assert np.array_equal(leaf, start[name]) == (".adapters." not in name), name
 
@@ -114,7 +119,7 @@ def test_merged_and_apart_are_the_same_model(run, tmp_path):
     dataclasses.replace(context.models.language.config, adapter=None, stored="float32")
   )
   merged = jax.jit(bare.apply)(hf.load(whole, bare), tokens, mask)
-  ours = jax.jit(context.models.language.apply)(models.improver, tokens, mask)
+  ours = jax.jit(context.models.language.apply)(models.improver.params, tokens, mask)
   np.testing.assert_allclose(merged, ours, rtol=1e-4, atol=1e-4)
 
 
@@ -149,7 +154,7 @@ def test_a_published_judge_has_the_unit_in_which_ties_are_told(run):
   found = subject.of_run(context, models).suite
   (judge,) = (one for one in found.judges if one.name == subjects.PUBLISHED)
   key = jax.random.fold_in(context.key("reward_public"), 1)
-  samples = asking.answer(models.policy.sft, questions, key, context.config.rl.temperature)
+  samples = asking.answer(models.policy.sft.params, questions, key, context.config.rl.temperature)
   scores = judge.score(questions, samples)
   np.testing.assert_allclose(scores.std(), 1.0, rtol=1e-4)
   np.testing.assert_allclose(
@@ -161,7 +166,10 @@ def test_the_same_command_finds_everything_finished(run, monkeypatch):
   context, models = run
   test_stages.forbid_steps(monkeypatch)
   again = pit.RECIPE.train(tiny_run.build(context.config, context.workdir))
-  for one, other in ((again.improver, models.improver), (again.policy.rl, models.policy.rl)):
+  for one, other in (
+    (again.improver.params, models.improver.params),
+    (again.policy.rl.params, models.policy.rl.params),
+  ):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 

@@ -87,11 +87,12 @@ def test_a_run_is_the_same_to_the_bit(finished_run, tmp_path):
   models = pit.RECIPE.train(context)
   found = {}
   for name, one in (("waiting", models), ("usual", finished_run.models)):
-    policy, others = one.policy, (one.improver_sft, one.gap_reward.params, one.improver)
-    found[name] = (policy.sft, policy.reward.params, policy.rl, *others)
+    policy, others = one.policy, (one.improver_sft, one.gap_reward, one.improver)
+    found[name] = [model.params for model in (policy.sft, policy.reward, policy.rl, *others)]
   assert kinds(found["waiting"]) == {layout.HOST}
   assert_equal(found["waiting"], found["usual"])
-  assert_equal(models.ablations, finished_run.models.ablations)
+  for name, ablation in finished_run.models.ablations.items():
+    assert_equal(models.ablations[name].params, ablation.params)
   stages = sorted(path.name for path in (tmp_path / "run" / "metrics").iterdir())
   assert "pit_rp_difference_policy.jsonl" in stages
   for stage in stages:

@@ -153,7 +153,7 @@ def test_it_is_calibrated_and_no_weight_of_its_trunk_is_trained(run, foreign):
   assert not (context.workdir / "checkpoints" / "reward").exists()
   questions = [row.prompt for row in context.rows.folds["reward_validation"]]
   key = jax.random.fold_in(context.key("reward"), 1)
-  answers = context.models.inference.answer(run.models.policy.sft, questions, key, 1.0)
+  answers = context.models.inference.answer(run.models.policy.sft.params, questions, key, 1.0)
   scores = reward.rating(run.context, found)(questions, answers)
   assert scores.mean() == pytest.approx(-found.facts["shift"], abs=1e-3)
   assert scores.std() == pytest.approx(1, abs=1e-3)
@@ -176,8 +176,11 @@ def test_its_facts_are_of_its_own_reading(run):
 def test_what_cannot_start_from_it_starts_from_the_fine_tuned_model(run):
   context, models = run.context, run.models
   assert not models.policy.reward.fits
-  first = reward.first_value(context, models.policy.reward, models.policy.sft)
-  starts = ((first, models.policy.sft), (run.starts["gap_reward"], models.improver_sft))
+  first = reward.first_value(context, models.policy.reward, models.policy.sft.params)
+  starts = (
+    (first, models.policy.sft.params),
+    (run.starts["gap_reward"], models.improver_sft.params),
+  )
   for start, sft in starts:
     jax.tree.map(np.testing.assert_array_equal, start["trunk"], sft["trunk"])
     assert start["head"].shape == (16,) and np.std(start["head"]) > 0.1
@@ -204,7 +207,7 @@ def copied(run, tmp_path):
 def test_rl_goes_on_bit_by_bit(run, copied):
   shutil.rmtree(copied.workdir / "checkpoints" / "rl_policy" / str(tiny_run.STEPS))
   again = policy_chain.train_policy(copied)
-  test_stages.assert_same(again.rl, run.models.policy.rl)
+  test_stages.assert_same(again.rl.params, run.models.policy.rl.params)
   test_stages.assert_same(again.reward.params, run.models.policy.reward.params)
   samples = [
     place / "samples" / "rl_policy.jsonl" for place in (copied.workdir, run.context.workdir)

@@ -50,7 +50,8 @@ def train(context):
   )
 
 
-def of_run(context, params):
+def of_run(context, policy):
+  params = policy.params
   start = context.initial_policy()
   return subject.Policies(
     context,
@@ -70,7 +71,7 @@ RECIPE = recipe.Recipe(
   kinds={"sft": jobs.SFT},
   stages=lambda config: [kinds.Stage("taught_policy", "lessons")],
   train=train,
-  exported=lambda params: {"models": {"policy": params}, "zero_point": None},
+  exported=lambda policy: {"models": {"policy": policy.params}, "zero_point": None},
 )
 '''
 
@@ -187,7 +188,9 @@ def test_a_recipe_in_a_file_of_its_own_trains_resumes_exports_and_reports(
   results = json.loads((workdir / "report" / "results.json").read_text())
   assert results["headline"] == ["taught", "untaught"] and "taught_again" in results["systems"]
   assert results["controls"] == ["taught_again"]
-  assert results["stages"]["taught_policy"]["curve"]["loss"]
+  stage = results["stages"]["taught_policy"]
+  assert stage["curve"]["loss"] and stage["facts"].keys() == {"validation loss", "loss"}
+  assert stage["step"] == 3
   check_page((workdir / "report" / "report.html").read_text(), results)
   mesh = parallel.make_mesh((1, 1, 1))
   exported = export.load_one(workdir, "policy", mesh=mesh)
@@ -196,7 +199,7 @@ def test_a_recipe_in_a_file_of_its_own_trains_resumes_exports_and_reports(
   test_stages.forbid_steps(monkeypatch)
   evaluate.main([f"--workdir={workdir}", "--experiment=main"])
   again = json.loads((workdir / "report" / "results.json").read_text())
-  assert again["comparisons"] == results["comparisons"]
+  assert again["comparisons"] == results["comparisons"] and again["stages"] == results["stages"]
 
   # No TPU is there to plan for; what a plan is made of is planned for these devices.
   run = planning.arrays(config, recipes.of(config), jax.devices()[:1], None)

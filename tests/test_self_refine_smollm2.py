@@ -13,7 +13,7 @@ from pit_jax.models import pure
 from pit_jax.recipes.pit import cost, rounds, subject, training
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.rollout import inference
-from pit_jax.stages import reward
+from pit_jax.stages import reward, trained
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +58,7 @@ def opened(context, policy):
   places = parallel.homes(context.models.scalar, context.mesh)
   rewards = pure.complete(context.models.scalar, jax.random.key(0), policy, places)
   scoring = reward.RewardModel(rewards, {"zero_point": 0.0})
+  policy = trained.Trained(policy, {})
   chain = training.Models(
     policy_chain.Policy(policy, scoring, policy, None), policy, scoring, policy, {}, {}
   )
@@ -102,7 +103,7 @@ def test_smollm2_judges_what_that_changed_and_is_asked_once(run, monkeypatch):
     raise AssertionError("the model was asked again")
 
   monkeypatch.setattr(inference.Inference, "respond", nobody)
-  (again,) = compare(opened(run.context, run.policy.rl), texts)
+  (again,) = compare(opened(run.context, run.policy.rl.params), texts)
   np.testing.assert_equal(again, row)
 
 

@@ -58,7 +58,7 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
   answers = [[ids[-1] + 1, tokenizer.eos_id] for ids in prompts]
   seen = np.random.default_rng(0).random(len(prompts)) < 0.7
   table = demonstrations(prompts, answers, seen, tokenizer.pad_id)
-  trained = supervised.run(
+  result = supervised.run(
     context,
     "sft_policy",
     context.models.language,
@@ -68,7 +68,7 @@ def test_imitation_learns_a_rule_and_not_only_its_examples(finished_run, tmp_pat
     context.config.sft,
   )
   unseen = demonstrations(prompts, answers, ~seen, tokenizer.pad_id).padded(slice(None), like)
-  logprobs = context.models.inference.logprobs(trained, unseen.prompts, unseen.responses)
+  logprobs = context.models.inference.logprobs(result.params, unseen.prompts, unseen.responses)
   assert np.where(unseen.responses.mask, logprobs, 0).sum(axis=1).min() > np.log(0.8)
   assert tiny_run.last_step(tmp_path, "sft_policy") == 60
 
@@ -125,12 +125,12 @@ def test_reward_models_separate_what_is_separable(finished_run, tmp_path):
     finished_run.context, tmp_path, log_every=1000, save_every=1000, **learning
   )
   context = tiny_run.changed(context, rows={"folds": separable(context)})
-  policy_sft = finished_run.models.policy.sft
+  policy_sft = finished_run.models.policy.sft.params
   pointwise = policy_chain.train_reward(context, start=policy_sft, sampler=policy_sft)
   assert pointwise.facts["accuracy"] == 1.0
   assert pointwise.facts["margin"] > 1.0
   gap = tiny_run.compare(
-    context, finished_run.models.policy.reward.params, finished_run.models.improver_sft
+    context, finished_run.models.policy.reward.params, finished_run.models.improver_sft.params
   )
   assert gap.facts["accuracy"] > 0.9
   gaps = {name: np.array(values) for name, values in gap.facts["gaps"].items()}
@@ -150,11 +150,11 @@ def test_rewards_of_rl_have_mean_0_and_deviation_1_on_samples_of_the_sft_model(
   train, start = {
     "reward": (
       lambda run, sft: policy_chain.train_reward(run, start=sft, sampler=sft),
-      models.policy.sft,
+      models.policy.sft.params,
     ),
     "gap_reward": (
       lambda run, sft: tiny_run.compare(run, models.policy.reward.params, sft),
-      models.improver_sft,
+      models.improver_sft.params,
     ),
   }[name]
   trained = train(copied, start)
@@ -211,14 +211,19 @@ def test_finished_stages_are_read_back_without_a_step_or_a_sample(
   before = tiny_run.files(copied.workdir)
   models = pit.RECIPE.train(copied)
   assert not sampled
-  for name in ("improver_sft", "improver", "ablations"):
-    assert_same(getattr(models, name), getattr(finished_run.models, name))
-  for name in ("sft", "rl"):
-    assert_same(getattr(models.policy, name), getattr(finished_run.models.policy, name))
-  for one, other in (
-    (models.policy.reward, finished_run.models.policy.reward),
-    (models.gap_reward, finished_run.models.gap_reward),
-  ):
+  pairs = [
+    (getattr(models, name), getattr(finished_run.models, name))
+    for name in ("improver_sft", "improver", "gap_reward")
+  ]
+  pairs += [
+    (getattr(models.policy, name), getattr(finished_run.models.policy, name))
+    for name in ("sft", "reward", "rl")
+  ]
+  assert models.ablations.keys() == finished_run.models.ablations.keys()
+  pairs += [
+    (models.ablations[name], finished_run.models.ablations[name]) for name in models.ablations
+  ]
+  for one, other in pairs:
     assert_same(one.params, other.params)
     assert one.facts == other.facts
   after = tiny_run.files(copied.workdir)
@@ -304,7 +309,7 @@ def with_other_data(context):
 def test_a_stage_is_not_continued_with_another_template_or_other_data(finished_run, copied, change):
   changed, key, value = change(copied)
   wanted = f'{key} was "{copied.metadata[key]}" when it was saved and is "{value}" now'
-  sft = finished_run.models.policy.sft
+  sft = finished_run.models.policy.sft.params
   runs = (
     lambda: tiny_run.imitate(changed),
     lambda: policy_chain.train_reward(changed, start=sft, sampler=sft),

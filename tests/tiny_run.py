@@ -18,7 +18,7 @@ from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
 from pit_jax.run import models as run_models
 from pit_jax.run import rows as run_rows
-from pit_jax.stages import reward, sft
+from pit_jax.stages import reward, sft, trained
 from pit_jax.tasks import synthetic
 from pit_jax.types import Params
 
@@ -108,7 +108,7 @@ def watched(module: types.ModuleType):
     yield kept
 
 
-def imitate(context: contexts.Context) -> Params:
+def imitate(context: contexts.Context) -> trained.Trained:
   """Returns M_P^SFT, trained or read back."""
   job, start = context.config.sft, context.initial_policy()
   return sft.run(context, "sft_policy", context.rows.fold("sft"), start=start, job=job)

@@ -225,6 +225,7 @@ def _stages(context: contexts.Context) -> dict:
       continue
     kind = kinds.kind_of(context.recipe, context.config, planned[name])
     rewards = _rewards(context, planned[name], logged)
+    facts = context.facts.get(name, {})
     curves = (*kind.curves, *(f"{rewarded.PREFIX}{reward}" for reward in rewards))
     stages[name] = {
       "kind": planned[name].kind or context.config[planned[name].section].kind,
@@ -232,6 +233,12 @@ def _stages(context: contexts.Context) -> dict:
       **({"part": part} if (part := planned[name].part) else {}),
       "fold": kinds.fold_of(context.config, planned[name]),
       "steps": logged[-1]["step"],
+      **({"step": facts["step"]} if facts else {}),
+      "facts": {
+        label: facts[metric]
+        for metric, label in kind.figures.items()
+        if facts.get(metric) is not None
+      },
       **({"rewards": rewards} if rewards else {}),
       "curve": {
         metric: [[row["step"], row[metric]] for row in logged if row.get(metric) is not None]

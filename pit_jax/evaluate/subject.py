@@ -178,9 +178,10 @@ def _shows(judge: Any, row: data_rows.Preference) -> bool:
 
 
 def facts_of(models: Mapping[str, reward.RewardModel | None]) -> dict[str, dict]:
-  """Returns what is known of reward models that there are, their gaps apart."""
+  """Returns what is known of reward models that there are; gaps apart, and what stages tell."""
+  left_out = ("gaps", "steps", "step")
   return {
-    name: {key: value for key, value in model.facts.items() if key != "gaps"}
+    name: {key: value for key, value in model.facts.items() if key not in left_out}
     for name, model in models.items()
     if model
   }

@@ -26,15 +26,14 @@ from pit_jax.run import context as contexts
 from pit_jax.run import forms, kinds, origin, workdirs
 from pit_jax.run import models as run_models
 from pit_jax.run import rows as run_rows
-from pit_jax.stages import jobs, objectives, supervised
+from pit_jax.stages import jobs, objectives, supervised, trained
 from pit_jax.tasks import synthetic
-from pit_jax.types import Params
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Trains the base model, checks that it can do its workings, and writes workdir/base."""
   context = build(config, workdir)
-  params = train(context)
+  params = train(context).params
   facts = measure(context, params)
 
   for name in ("working", "remark"):
@@ -54,14 +53,14 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   print(json.dumps(facts, indent=2))
 
 
-def train(context: contexts.Context) -> Params:
+def train(context: contexts.Context) -> trained.Trained:
   """Trains on single letters, then on documents."""
-  params = context.initial_policy()
+  result = trained.Trained(context.initial_policy(), {})
   learner = (context.models.language, objectives.imitation)
   for name, table in records(context).items():
-    params = supervised.run(context, name, *learner, params, table, context.config[name])
+    result = supervised.run(context, name, *learner, result.params, table, context.config[name])
 
-  return params
+  return result
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.Context:

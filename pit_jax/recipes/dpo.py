@@ -11,8 +11,7 @@ from pit_jax.recipes import recipe
 from pit_jax.report import palette, presentation
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import dpo, jobs, sft
-from pit_jax.types import Params
+from pit_jax.stages import dpo, jobs, sft, trained
 
 STAGES = (
   kinds.Stage("sft_policy", "sft", kept=("initial",)),
@@ -20,23 +19,25 @@ STAGES = (
 )
 
 
-def train(context: contexts.Context) -> dict[str, Params]:
+def train(context: contexts.Context) -> dict[str, trained.Trained]:
   """Returns the policy of each stage: `sft`, and `dpo` that started from it."""
   c = context.config
   fold = context.rows.fold(c.sft.fold)
   policy_sft = sft.run(context, "sft_policy", fold, start=context.initial_policy(), job=c.sft)
   pairs = context.rows.fold(c.dpo.fold)
-  models = {"start": policy_sft, "reference": policy_sft}
+  models = {"start": policy_sft.params, "reference": policy_sft.params}
 
   return {"sft": policy_sft, "dpo": dpo.run(context, "dpo_policy", pairs, job=c.dpo, **models)}
 
 
-def of_run(context: contexts.Context, policies: dict[str, Params]) -> subject.Policies:
+def of_run(context: contexts.Context, policies: dict[str, trained.Trained]) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
+  policy = policies["dpo"].params
+  policy_sft = policies["sft"].params
   return subject.Policies(
     context,
-    subject.suite_of(context, policy=policies["dpo"], sampler=policies["sft"]),
-    models={"dpo": policies["dpo"], "policy_sft": policies["sft"]},
+    subject.suite_of(context, policy=policy, sampler=policy_sft),
+    models={"dpo": policy, "policy_sft": policy_sft},
     compared=[("dpo", "policy_sft"), ("dpo", "chosen"), ("policy_sft", "chosen")],
     control="dpo_resampled",
   )
@@ -47,7 +48,7 @@ RECIPE = recipe.Recipe(
   kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
   stages=lambda config: STAGES,
   train=train,
-  exported=lambda policies: {"models": {"policy": policies["dpo"]}, "zero_point": None},
+  exported=lambda policies: {"models": {"policy": policies["dpo"].params}, "zero_point": None},
   subject=of_run,
   problems=subject.unjudged,
   headline=("dpo", "policy_sft"),

@@ -24,7 +24,8 @@ class Recipe:
     name: what a configuration's `recipe` calls it.
     kinds: kind of job → what sections of it are; see `kinds.Kind`.
     stages: configuration → the stages of a run, in order.
-    train: context → what it trained, or reads back from the checkpoints of a finished run.
+    train: context → what it trained, or reads back from the checkpoints of a finished run: a
+      `stages.trained.Trained` of each model, by name or in a record.
     exported: what was trained → arguments of `export.save`: models, zero_point, published; None:
       nothing is exported.
     subject: (context, what was trained) → the finished run as its experiments see it.

@@ -12,13 +12,19 @@ SPEEDS = {  # what is known of a stage → what is to be said of it
   "median of the logged steps that compiled nothing.",
   "mfu": "MFU: the share of the devices' peak that the mathematics of such a step used.",
 }
+KEPT = "ended in"
+BEST = "kept"
+ABOUT = {
+  KEPT: "A stage ended in what was logged of the step whose parameters were kept.",
+  BEST: "Kept is the best step, where that is not the last.",
+}
 DEVIATIONS = "reward, deviations"
 UNITLESS = "reward, no unit"
 FIFTH = 5  # one part of so many of a curve is its beginning, and one its end
 
 
 def stages(results: Mapping) -> cells.Table:
-  """Every stage with its steps, speed and time."""
+  """Every stage with what it ended in, its steps, speed and time."""
   seconds = results["seconds"]
   trained, speeds = (results.get(section, {}) for section in ("stages", "speeds"))
   rows = [
@@ -29,7 +35,11 @@ def stages(results: Mapping) -> cells.Table:
 
   columns = {
     "stage": lambda row: row["name"],
+    KEPT: lambda row: cells.plain(row["facts"]) if row.get("facts") else cells.BLANK,
     "steps": lambda row: cells.fixed(row.get("steps"), 0),
+    BEST: lambda row: cells.fixed(
+      None if row.get("step") == row.get("steps") else row.get("step"), 0
+    ),
     "tokens/s": lambda row: cells.fixed(row.get("tokens_per_second"), 0),
     "MFU": lambda row: cells.percent(row.get("mfu")),
     "time": lambda row: cells.duration(row["seconds"]),
@@ -38,7 +48,7 @@ def stages(results: Mapping) -> cells.Table:
 
   sentences = [text for key, text in SPEEDS.items() if key in keys]
   note = " ".join([*sentences, _goodput(results)]).strip()
-  return cells.select("stages", "Stages", rows, columns, note=note)
+  return cells.select("stages", "Stages", rows, columns, note=note, about=ABOUT, words=2)
 
 
 def _goodput(results: Mapping) -> str:

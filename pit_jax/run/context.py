@@ -41,6 +41,8 @@ class Context:
   outlook: timing.Outlook | None = None  # what is left to be trained, for the progress shown
   # Hashes of what the run made for itself and a stage is trained on, by name; see made_rows.py.
   made_rows: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # Stage → its facts, which stages leave here as they end, for the report; see stages/trained.py.
+  facts: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
   def announced(
     self, lines: Iterable[str], work: Mapping[str, tuple[str, int, float]], evaluation: float

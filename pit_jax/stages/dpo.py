@@ -11,7 +11,7 @@ from pit_jax.data import encode, preferences, tables
 from pit_jax.losses import preference
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import objectives, supervised
+from pit_jax.stages import objectives, supervised, trained
 from pit_jax.types import Params
 
 PIECE = 4_096  # pairs whose tokens are in memory at once
@@ -27,7 +27,7 @@ def run(
   reference: Params,
   job: ml_collections.ConfigDict,
   losses: Mapping[str, Callable] = preference.PAIR_LOSSES,
-) -> Params:
+) -> trained.Trained:
   """Returns a policy that prefers y_w to y_l more than its reference does.
 
   The reference's log-probabilities are computed once into rows/NAME_reference.jsonl and stand as
@@ -68,7 +68,7 @@ def run(
     # Both may fall while the margin grows: then probability goes to what nobody wrote.
     return logged | {f"validation/{side}_logratio": ratios[side].mean() for side in SIDES}
 
-  trained = supervised.run(
+  result = supervised.run(
     context,
     name,
     context.models.language,
@@ -80,7 +80,7 @@ def run(
     score=("validation/loss", "lowest"),
   )
 
-  return context.models.waiting(trained)
+  return trained.ended(context, result)
 
 
 def objective_of(job: Any, losses: Mapping[str, Callable]) -> Callable:

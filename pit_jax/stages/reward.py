@@ -16,20 +16,20 @@ from pit_jax.models import pure
 from pit_jax.rollout import classifiers
 from pit_jax.run import context as contexts
 from pit_jax.run import published_models
-from pit_jax.stages import calibration, classifier_units, objectives, rl, supervised
+from pit_jax.stages import calibration, classifier_units, objectives, rl, supervised, trained
 from pit_jax.types import GapPreferences, Params, Preferences, Prompts, Responses
 
 
 @dataclasses.dataclass(frozen=True)
-class RewardModel:
-  """A calibrated reward model, and facts such as its accuracy and scale."""
+class RewardModel(trained.Trained):
+  """A calibrated reward model, and facts such as its accuracy and scale.
 
-  # With the gain of the calibration folded into the head, which has no bias; None of a published
-  # model that transformers computes in PyTorch.
-  params: Params | None
-  # Accuracy and calibration on the validation part; for a gap model also the four mean gaps and the
-  # zero point; for a published model also the share of pairs it saw shortened.
-  facts: dict
+  `params` have the gain of the calibration folded into the head, which has no bias; they are None
+  of a published model that transformers computes in PyTorch. `facts` are accuracy and calibration
+  on the validation part; of a gap model also the four gaps of each pair and the zero point; of a
+  published model, which took no steps, also the share of pairs it saw shortened.
+  """
+
   published: classifiers.Classifier | None = None  # reads tokens of its own; None: the run's
   fits: bool = True  # whether other scalar models of the run can start from its trunk
 
@@ -59,9 +59,9 @@ def run(
     scores = _scores(context, validation, _pairs, params)
     return calibration.pair_facts(scores["chosen"] - scores["rejected"])
 
-  params = _train(context, name, objectives.preference_pairs, start, train, job, facts)
-  sample = functools.partial(_sampled, context, validation, _pairs, params, sampler)
-  return _calibrated(context, name, params, facts, sample)
+  result = _train(context, name, objectives.preference_pairs, start, train, job, facts)
+  sample = functools.partial(_sampled, context, validation, _pairs, result.params, sampler)
+  return _calibrated(context, name, result, facts, sample)
 
 
 def published(
@@ -167,9 +167,9 @@ def gap(
     return _gap_facts(_scores(context, validation, _gap_pairs, params))
 
   frozen = {"term_weights": jnp.asarray(job.term_weights, jnp.float32)}
-  params = _train(context, name, objectives.gap_order, start, train, job, facts, frozen)
-  sample = functools.partial(_sampled, context, validation, _gap_pairs, params, sampler)
-  return _calibrated(context, name, params, facts, sample)
+  result = _train(context, name, objectives.gap_order, start, train, job, facts, frozen)
+  sample = functools.partial(_sampled, context, validation, _gap_pairs, result.params, sampler)
+  return _calibrated(context, name, result, facts, sample)
 
 
 def _gap_facts(gaps: dict[str, np.ndarray]) -> dict:
@@ -213,14 +213,16 @@ def _encoded(
   return train.with_columns(margin=np.float32(margin_scale) * margins), validation
 
 
-def _train(context, name, objective, start, table, job, facts: Callable, frozen=None) -> Params:
+def _train(
+  context, name, objective, start, table, job, facts: Callable, frozen=None
+) -> trained.Trained:
   shown = ("accuracy", "margin", "ece", "order")
 
   def evaluate(params):
     return {f"reward_model/{key}": fact for key, fact in facts(params).items() if key in shown}
 
   # Only the trunk is taken over: the head of `start` answers another question.
-  params = supervised.run(
+  result = supervised.run(
     context,
     name,
     context.models.scalar,
@@ -234,12 +236,18 @@ def _train(context, name, objective, start, table, job, facts: Callable, frozen=
   )
 
   # In differences the bias cancels; all that can have moved it is the rounding of its gradient.
-  return {**params, "bias": params["bias"] * 0}
+  params = {**result.params, "bias": result.params["bias"] * 0}
+  return trained.Trained(params, result.facts)
 
 
-def _calibrated(context, name, params, facts: Callable, sample: Callable) -> RewardModel:
+def _calibrated(
+  context, name, result: trained.Trained, facts: Callable, sample: Callable
+) -> RewardModel:
   """Scales a model as `calibration.calibrate` does; the gain is folded into the head."""
+  params = result.params
   calibrated = calibration.calibrate(context, name, lambda: facts(params), sample)
   # The model has no bias, so the head alone sets the unit; the shift is added by RL.
   scaled = {**params, "head": params["head"] * calibrated["gain"]}
-  return RewardModel(params=context.models.waiting(scaled), facts=calibrated)
+  # The calibration says what was logged of the step, and more.
+  steps = {key: result.facts[key] for key in ("steps", "step")}
+  return RewardModel(context.models.waiting(scaled), calibrated | steps)

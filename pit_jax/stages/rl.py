@@ -16,7 +16,7 @@ from pit_jax.models import pure
 from pit_jax.rollout import classifiers
 from pit_jax.rollout import rewards as token_rewards
 from pit_jax.run import context as contexts
-from pit_jax.stages import frontier, ppo, speed, supervised
+from pit_jax.stages import frontier, ppo, speed, supervised, trained
 from pit_jax.training import optimizers, timing
 from pit_jax.training import step as training_step
 from pit_jax.types import Params, Prompts, Responses
@@ -36,18 +36,16 @@ EXPERIENCE = ("prompts", "responses", "sampled_logprobs", "rewards", "key")  # g
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner:
-  """Policy and value model in training, and β."""
+class Learner(trained.Trained):
+  """A policy, and all that its optimisation is carried on with: value model, moments, and β.
+
+  `params` are the policy's, all of them, and the facts those of the stage that left it.
+  """
 
   # Its parameters are {"policy", "value"}, what is trained of each, or the policy alone.
   train: training_step.TrainState
   base: Params  # what is frozen of each
   kl_coefficient: float  # β as the controller left it, in units of score per nat
-
-  @property
-  def policy(self) -> Params:
-    """The policy's parameters, all of them."""
-    return _whole(self.train, self.base)
 
 
 def model_reward(context: contexts.Context, params: Params) -> RewardFn:
@@ -102,7 +100,7 @@ def run(
   watch: frontier.Watch | None = None,
   extra_metrics: ExtraMetrics = lambda *_: {},
 ) -> Learner:
-  """Maximises E[reward] − β KL(policy ‖ reference) by policy gradients, and returns the learner.
+  """Maximises E[reward] − β KL(policy ‖ reference) by policy gradients.
 
   Whether that is PPO with a value model or one of the estimators without says `job.estimator`.
 
@@ -115,7 +113,8 @@ def run(
       response. Batches are random and of one width: by length they would differ in what they are
       about from step to step, and the longest of many random prompts is as long as any.
     rewards: what rewards a batch of responses; see `Rewards`.
-    start: where to start, from `begin` or from an earlier stage with the same job; it is used up.
+    start: where to start, from `begin` or from an earlier stage with the same job; it is used up,
+      its parameters too.
     reference: the language model whose distance is penalised.
     steps: PPO iterations of this stage.
     job: the config's `rl` section; see `configs/common.py`.
@@ -123,6 +122,9 @@ def run(
     planned: of the whole optimisation; None: this stage is all there is.
     watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
     extra_metrics: see `ExtraMetrics`; rows are as `RewardFn` gets them.
+
+  Returns:
+    What the next stage can start from; of one that none follows, `trained.ended` keeps the policy.
   """
   order = batches.Batches(prompts, job.batch_size // job.samples, context.seed(name))
   key = context.key(name)
@@ -182,7 +184,9 @@ def run(
     phases=phases,
   )
 
-  return Learner(state.train, start.base, float(hosts.fetch(state.kl_coefficient)))
+  facts = trained.measured(context, name, steps=steps, step=steps)
+  beta = float(hosts.fetch(state.kl_coefficient))
+  return Learner(_whole(state.train, start.base), facts, state.train, start.base, beta)
 
 
 def _repeated(asked: Any, samples: int) -> Any:
@@ -217,11 +221,12 @@ def begin(
   models = _models(context, job)
   # Only what is trained gets moments of Adam, so the frozen part stays out of the state.
   parts = {kind: pure.split(model, start[kind]) for kind, model in models.items()}
-  trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
+  learning, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   axes = {kind: pure.split(model, model.axes)[0] for kind, model in models.items()}
-  train = supervised.place(trained, axes, optimizers.reinforcement(job), context.mesh)
+  train = supervised.place(learning, axes, optimizers.reinforcement(job), context.mesh)
 
-  return Learner(train, base, job.kl_coefficient if kl_coefficient is None else kl_coefficient)
+  beta = job.kl_coefficient if kl_coefficient is None else kl_coefficient
+  return Learner(_whole(train, base), {}, train, base, beta)
 
 
 def _learning(

@@ -5,7 +5,7 @@ import ml_collections
 from pit_jax.data import encode, preferences
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import objectives, supervised
+from pit_jax.stages import objectives, supervised, trained
 from pit_jax.types import Params
 
 
@@ -17,7 +17,7 @@ def run(
   start: Params,
   job: ml_collections.ConfigDict,
   prompts: str = kinds.POLICY,
-) -> Params:
+) -> trained.Trained:
   """Returns a language model trained on x → y_w, or as an improver on (x, y_l) → y_w.
 
   Args:
@@ -39,7 +39,7 @@ def run(
     # Per token, as the loss in training.
     return {"validation/loss": -logprobs[held.responses.mask].mean()}
 
-  trained = supervised.run(
+  result = supervised.run(
     context,
     name,
     context.models.language,
@@ -51,4 +51,4 @@ def run(
     score=("validation/loss", "lowest"),
   )
 
-  return context.models.waiting(trained)
+  return trained.ended(context, result)

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from pit_jax import layout, parallel
+from pit_jax import hosts, layout, parallel
 from pit_jax.data import batches, packing, tables
 from pit_jax.models import pure
 from pit_jax.run import context as contexts
-from pit_jax.stages import objectives, speed
+from pit_jax.stages import objectives, speed, trained
 from pit_jax.training import optimizers, timing
 from pit_jax.training import step as training_step
 from pit_jax.types import Params
@@ -30,7 +30,7 @@ def run(
   frozen: Params | None = None,
   evaluate: Callable[[Params], Mapping[str, float]] | None = None,
   score: tuple[str, str] | None = None,
-) -> Params:
+) -> trained.Trained:
   """Trains a model on a data set for a number of epochs.
 
   Args:
@@ -46,7 +46,7 @@ def run(
       "highest" is best.
 
   Returns:
-    The trained parameters, on the mesh: of the last step, or as the job selects.
+    The parameters, on the mesh, of the last step or as the job selects, and what was logged of it.
 
   Raises:
     ValueError: the job selects the best step, and the stage has no score; or selects otherwise.
@@ -59,8 +59,8 @@ def run(
   step = program(model, objective, job, context.mesh)
 
   # With adapters the base is an argument apart: it has no gradient, no moments and no copy.
-  trained, base = pure.split(model, params)
-  state = place(trained, pure.split(model, model.axes)[0], optimizer, context.mesh)
+  learning, base = pure.split(model, params)
+  state = place(learning, pure.split(model, model.axes)[0], optimizer, context.mesh)
   frozen = {**(frozen or {}), "base": base}
   key = context.key(name)
   phases = timing.Phases(speed.supervised(model, params, context.mesh))
@@ -90,7 +90,9 @@ def run(
     phases=phases,
   )
 
-  return pure.join(state.params, base)
+  # The state counts its steps, so it is known by itself which one was kept.
+  facts = trained.measured(context, name, steps=steps, step=int(hosts.fetch(state.step)))
+  return trained.Trained(pure.join(state.params, base), facts)
 
 
 def program(

@@ -113,7 +113,7 @@ def caveat(config: ml_collections.ConfigDict) -> str:
 
 def exported(models: training.Models) -> dict[str, Any]:
   """Returns what is exported of both chains; see `export.save`."""
-  own = {"improver": models.improver, "gap_reward": models.gap_reward.params}
+  own = {"improver": models.improver.params, "gap_reward": models.gap_reward.params}
   policy = rlhf.exported(models.policy)
   zero_point = models.gap_reward.facts["zero_point"]
   return policy | {"models": policy["models"] | own, "zero_point": zero_point}

@@ -29,7 +29,7 @@ def measure(run: subject.Subject) -> dict:
   rounds = len(made.texts) - 1
 
   with clock.timed(run.seconds, "best_of_n", count):
-    drawn = [few.answers(run.policy.rl, subject.CANDIDATES + i) for i in range(rounds)]
+    drawn = [few.answers(run.policy.rl.params, subject.CANDIDATES + i) for i in range(rounds)]
     for texts in drawn:
       few.selector.score(few.questions, texts)
 

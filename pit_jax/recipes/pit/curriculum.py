@@ -11,7 +11,7 @@ from pit_jax.improve import gains
 from pit_jax.recipes.pit import gap_rewards
 from pit_jax.run import checks, made_rows
 from pit_jax.run import context as contexts
-from pit_jax.stages import frontier, jobs, rewards, rl
+from pit_jax.stages import frontier, jobs, rewards, rl, trained
 from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of references
@@ -83,7 +83,7 @@ def run(
   gap_reward: gap_rewards.GapReward,
   from_policy: made_rows.MadeRows,
   watch: frontier.Watch | None = None,
-) -> Params:
+) -> trained.Trained:
   """Trains M_PIT through the stages: one optimisation in which references and β change.
 
   Parameters, value model, Adam's moments and what the controller made of β pass from stage to
@@ -102,7 +102,7 @@ def run(
     watch: keeps samples along the stages.
 
   Returns:
-    M_PIT^RL.
+    M_PIT^RL, with the facts of the last stage.
   """
   context = made_rows.depending(context, from_policy)
   start = {"policy": improver_sft, "value": gap_reward.value}
@@ -144,7 +144,7 @@ def run(
     begun += stage.steps
     before = stage
 
-  return context.models.waiting(learner.policy)
+  return trained.ended(context, learner)
 
 
 def _extra_metrics(

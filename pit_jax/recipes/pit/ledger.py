@@ -27,7 +27,7 @@ def measure(run: subject.Subject) -> dict:
   """Returns the ledger's `lines`, its figures, and the lines that the page shows."""
   suite = run.suite
   made = run.made
-  ratios = log_ratios(suite, made, run.chain.improver_sft)
+  ratios = log_ratios(suite, made, run.chain.improver_sft.params)
   lines = entries(suite, made, run.rows, ratios, run.refined)
   return {"ledger": summary(lines), "samples": choose(lines), "lines": lines}
 

@@ -48,7 +48,7 @@ class Subject(subject.Subject):
   def original(self) -> list[str]:
     """What the trained policy answered: the draft of every improver."""
     with clock.timed(self.seconds, "original", len(self.suite.questions)):
-      return self.suite.answers(self.policy.rl, ORIGINAL)
+      return self.suite.answers(self.policy.rl.params, ORIGINAL)
 
   @functools.cached_property
   def made(self) -> improvement.Rounds:
@@ -82,16 +82,18 @@ class Subject(subject.Subject):
     asked = (self.suite.questions, self.original)
 
     with clock.timed(self.seconds, "self_refine", len(self.original)):
-      return self_refine.play(inference, self.policy.rl, form, *asked, **how)
+      return self_refine.play(inference, self.policy.rl.params, form, *asked, **how)
 
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
     """The answers of every trained system but the ablations, by name."""
     texts = {
       "original": self.original,
-      "policy_resampled": self.suite.answers(self.policy.rl, RESAMPLED),
-      "policy_sft": self.suite.answers(self.policy.sft, SFT),
-      "improver_sft": self.suite.improved(self.chain.improver_sft, self.original, IMPROVER_SFT),
+      "policy_resampled": self.suite.answers(self.policy.rl.params, RESAMPLED),
+      "policy_sft": self.suite.answers(self.policy.sft.params, SFT),
+      "improver_sft": self.suite.improved(
+        self.chain.improver_sft.params, self.original, IMPROVER_SFT
+      ),
       "pit": self.made.texts[1],
     }
     if self.refined:
@@ -108,14 +110,14 @@ class Subject(subject.Subject):
     """
     trained = self.chain.ablations
     texts = {}
-    for stream, (name, params) in enumerate(trained.items(), start=ABLATIONS):
+    for stream, (name, system) in enumerate(trained.items(), start=ABLATIONS):
       if name == LONGER:
-        texts[name] = self.suite.answers(params, stream)
+        texts[name] = self.suite.answers(system.params, stream)
       else:
-        texts[name] = self.suite.improved(params, self.original, stream)
+        texts[name] = self.suite.improved(system.params, self.original, stream)
 
     if LONGER in texts:
-      second = self.suite.answers(trained[LONGER], SECOND_SAMPLE)
+      second = self.suite.answers(trained[LONGER].params, SECOND_SAMPLE)
       texts[LONGER_PAIR] = self.suite.best([texts[LONGER], second])
     return texts
 
@@ -149,7 +151,7 @@ class Subject(subject.Subject):
   @property
   def chains(self) -> dict[str, subject.Chain]:
     """The chains along which samples were kept: the policy's, and the improver's."""
-    before = self.chain.improver_sft
+    before = self.chain.improver_sft.params
     improver = subject.Chain(
       stages=[(f"pit_{stage.name}", stage.steps) for stage in self.context.config.curriculum],
       start="improver_sft",
@@ -163,5 +165,5 @@ class Subject(subject.Subject):
 
 def of_run(context: contexts.Context, models: training.Models) -> Subject:
   """Returns a finished run as its experiments see it."""
-  own = {"gap_reward": models.gap_reward, "improver": models.improver}
+  own = {"gap_reward": models.gap_reward, "improver": models.improver.params}
   return Subject(context, subject.suite_of(context, **rlhf.judged(models.policy), **own), models)

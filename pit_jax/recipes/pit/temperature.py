@@ -22,8 +22,8 @@ def measure(run: subject.Subject) -> dict:
   values = run.context.config.evaluation.temperatures
   # What was sampled at the temperature of the run serves here too.
   sampled = {run.suite.temperature: {"original": run.original, "pit": run.made.texts[1]}}
-  rows, texts = curve(run.few, run.policy.rl, values, subject.TEMPERATURES, sampled)
-  best = choose(run.validating, run.policy.rl, values, subject.CHOICES)
+  rows, texts = curve(run.few, run.policy.rl.params, values, subject.TEMPERATURES, sampled)
+  best = choose(run.validating, run.policy.rl.params, values, subject.CHOICES)
   return {"temperature": rows, "comparisons": best_against_best(run.few, best, texts)}
 
 

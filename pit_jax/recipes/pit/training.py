@@ -6,9 +6,8 @@ from pit_jax.recipes.pit import curriculum, gap_rewards
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import frontier, reward, sft
+from pit_jax.stages import frontier, reward, sft, trained
 from pit_jax.stages import rewards as named_rewards
-from pit_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,10 +15,11 @@ class Models:
   """All that a run of PIT trains."""
 
   policy: policy_chain.Policy
-  improver_sft: Params  # M_PIT^SFT
+  improver_sft: trained.Trained  # M_PIT^SFT
   gap_reward: reward.RewardModel  # R_PIT
-  improver: Params  # M_PIT^RL
-  ablations: dict[str, Params]  # what else was trained, by system; empty unless it was asked for
+  improver: trained.Trained  # M_PIT^RL
+  # What else was trained, by system; empty unless it was asked for.
+  ablations: dict[str, trained.Trained]
   # What rewarded pit, and ablations of it that something else rewarded, by system.
   gap_rewards: dict[str, gap_rewards.GapReward]
 
@@ -34,29 +34,30 @@ def train(context: contexts.Context) -> Models:
   sft_fold = context.rows.fold(c.sft.fold)
   how = {"job": c.sft, "prompts": kinds.IMPROVER}
   improver_sft = sft.run(context, "sft_improver", sft_fold, start=context.initial_policy(), **how)
+  start = improver_sft.params
 
   # A published R_P of another shape has no trunk to start from.
-  start = policy.reward.params if policy.reward.fits else improver_sft
+  trunk = policy.reward.params if policy.reward.fits else start
   pairs = context.rows.fold(c.gap_reward.fold)
-  gap = {"start": start, "job": c.gap_reward, "sampler": improver_sft}
+  gap = {"start": trunk, "job": c.gap_reward, "sampler": start}
   gap_reward = reward.gap(context, "gap_reward", pairs, **gap)
-  references = curriculum.policy_references(context, rl_fold, policy.rl)
+  references = curriculum.policy_references(context, rl_fold, policy.rl.params)
 
   def improver(name, stages, **more):
-    shared = {"job": c.rl, "improver_sft": improver_sft, "from_policy": references}
+    shared = {"job": c.rl, "improver_sft": start, "from_policy": references}
     return curriculum.run(context, name, rl_fold, stages, **shared, **more)
 
   def drafts(questions, key):
-    return context.models.inference.answer(policy.rl, questions, key, c.temperature)
+    return context.models.inference.answer(policy.rl.params, questions, key, c.temperature)
 
   rewards = {"pit": gap_rewards.of_model(context, gap_reward)}
-  watch = frontier.watch(context, curriculum.steps(stages), improver_sft, drafts)
-  trained = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
+  watch = frontier.watch(context, curriculum.steps(stages), start, drafts)
+  pit = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
   ablations = {}
 
   if c.ablations:
     rewards["pit_single_term"] = gap_rewards.single_term(context, pairs, **gap)
-    plain = (pairs.validation, policy.reward, improver_sft)
+    plain = (pairs.validation, policy.reward, start)
     rewards["pit_rp_difference"] = gap_rewards.difference(context, *plain)
 
     # What differs from pit in one thing, with as many RL steps (table 2): the curriculum's stages
@@ -68,4 +69,4 @@ def train(context: contexts.Context) -> Models:
     for name in ("pit_single_term", "pit_rp_difference"):
       ablations[name] = improver(name, stages, gap_reward=rewards[name])
 
-  return Models(policy, improver_sft, gap_reward, trained, ablations, rewards)
+  return Models(policy, improver_sft, gap_reward, pit, ablations, rewards)

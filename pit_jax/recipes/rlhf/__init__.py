@@ -37,13 +37,13 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
 
 def exported(policy: policy_chain.Policy) -> dict[str, Any]:
   """Returns what is exported of the policy's chain; see `export.save`."""
-  models = {"policy": policy.rl, "reward": policy.reward.params}
+  models = {"policy": policy.rl.params, "reward": policy.reward.params}
   return {"models": models, "zero_point": None, "published": policy.reward.published}
 
 
 def judged(policy: policy_chain.Policy) -> dict[str, Any]:
   """Returns the policy's chain as arguments of `subject.suite_of`."""
-  models = {"policy": policy.rl, "sampler": policy.sft}
+  models = {"policy": policy.rl.params, "sampler": policy.sft.params}
   return {**models, "reward_model": policy.reward, "judge": policy.judge}
 
 
@@ -60,7 +60,7 @@ def chains_of(
   chain = subject.Chain(
     stages=[("rl_policy", context.config.rl.steps)],
     start="policy_sft",
-    first=lambda few, _: few.answers(policy.sft, subject.FRONTIER),
+    first=lambda few, _: few.answers(policy.sft.params, subject.FRONTIER),
     proxy="R_P",
     score=lambda questions, answers, _: suite.selector.score(questions, answers),
   )
@@ -74,7 +74,7 @@ def of_run(context: contexts.Context, policy: policy_chain.Policy) -> subject.Po
   return subject.Policies(
     context,
     suite,
-    models={"original": policy.rl, "policy_sft": policy.sft},
+    models={"original": policy.rl.params, "policy_sft": policy.sft.params},
     compared=[("original", "policy_sft"), ("original", "chosen")],
     control="policy_resampled",
     reward_models=facts_of(policy),

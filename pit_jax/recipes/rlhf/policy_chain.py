@@ -4,7 +4,7 @@ import dataclasses
 
 from pit_jax.data import preferences
 from pit_jax.run import context as contexts
-from pit_jax.stages import frontier, reward, rewards, rl, sft
+from pit_jax.stages import frontier, reward, rewards, rl, sft, trained
 from pit_jax.types import Params
 
 
@@ -12,9 +12,9 @@ from pit_jax.types import Params
 class Policy:
   """The policy's chain: M_P^SFT, R_P, M_P^RL; and an independent judge, if one was asked for."""
 
-  sft: Params
+  sft: trained.Trained
   reward: reward.RewardModel
-  rl: Params
+  rl: trained.Trained
   judge: reward.RewardModel | None
 
 
@@ -24,10 +24,11 @@ def train_policy(context: contexts.Context) -> Policy:
   rewards.try_functions(context, "rl", context.rows.fold(c.rl.fold), ["reward"])
   fold = context.rows.fold(c.sft.fold)
   policy_sft = sft.run(context, "sft_policy", fold, start=context.initial_policy(), job=c.sft)
-  reward_model = train_reward(context, start=policy_sft, sampler=policy_sft)
-  watch = frontier.watch(context, c.rl.steps, policy_sft)
-  trained = context.models.waiting(_train_rl(context, policy_sft, reward_model, watch).policy)
-  return Policy(policy_sft, reward_model, trained, _train_judge(context, policy_sft))
+  start = policy_sft.params
+  reward_model = train_reward(context, start=start, sampler=start)
+  watch = frontier.watch(context, c.rl.steps, start)
+  policy = trained.ended(context, _train_rl(context, start, reward_model, watch))
+  return Policy(policy_sft, reward_model, policy, _train_judge(context, start))
 
 
 def train_reward(
@@ -77,7 +78,9 @@ def _train_rl(
   )  # fmt: skip
 
 
-def train_longer(context: contexts.Context, policy: Policy, name: str, steps: int) -> Params:
+def train_longer(
+  context: contexts.Context, policy: Policy, name: str, steps: int
+) -> trained.Trained:
   """Carries the RL of a trained policy on, and returns it after so many more iterations.
 
   Policy, value model, Adam's moments and β are those at the end of M_P^RL, read back from its last
@@ -86,9 +89,10 @@ def train_longer(context: contexts.Context, policy: Policy, name: str, steps: in
   """
   job = context.config.rl.copy_and_resolve_references()
   job.value_warmup = 0
-  how = {"reference": policy.sft, "steps": steps, "job": job}
+  policy_sft = policy.sft.params
+  how = {"reference": policy_sft, "steps": steps, "job": job}
   learner = rl.run(
     context, name, *_asked(context, policy.reward),
-    start=_train_rl(context, policy.sft, policy.reward), **how,
+    start=_train_rl(context, policy_sft, policy.reward), **how,
   )  # fmt: skip
-  return context.models.waiting(learner.policy)
+  return trained.ended(context, learner)
