@@ -163,6 +163,8 @@ def quiet() -> None:
   flags.FLAGS.mark_as_parsed()  # else it warns that it cannot know its own options
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
+  # Orbax warns of every checkpoint without a score, which are those between two validations.
+  logging.get_absl_handler().addFilter(lambda record: "tracked_metric" not in record.getMessage())
 
 
 def reach_terminals() -> None:

@@ -4,6 +4,7 @@ import ast
 import importlib
 import io
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -109,3 +110,17 @@ def test_output_rows_can_be_input_rows(start, models, tmp_path):  # noqa: F811
   assert rows[2].keys() == {"prompt", "line", "error"} and rows[2]["line"] == 3
   twice = improve_lines(start, tmp_path, rows[:2], "--rounds=1")
   assert [row.keys() for row in twice] == [row.keys() for row in rows[:2]]
+
+
+def test_checkpoints_without_a_score_are_no_warning():
+  """Of a stage that keeps its best step Orbax warns at every save between two validations."""
+  code = (
+    "from pit_jax import terminal; terminal.quiet()\n"
+    "from absl import logging\n"
+    "logging.warning('Requested `tracked_metric`; did not provide metrics.')\n"
+    "logging.warning('disk is nearly full')\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+  )
+  assert "disk is nearly full" in done.stderr and "tracked_metric" not in done.stderr
