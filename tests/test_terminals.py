@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from test_improve_file import improve_lines, models, start, workdir  # noqa: F401, fixtures
+from test_improve_file import improve_lines, models, start  # noqa: F401, fixtures
 
 from pit_jax import __main__, terminal
 
