@@ -21,18 +21,9 @@ def check(key: str, config: ml_collections.ConfigDict) -> None:
   try:
     config_path.get_value(key, config)
   except NO_SUCH_KEY:
-    keys = [key for path, value in leaves(config) for key in _within(path, value)]
-    near = difflib.get_close_matches(key, keys, n=3)
+    near = difflib.get_close_matches(key, [path for path, _ in leaves(config)], n=3)
     hint = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
     raise ValueError(f"{key!r} is no key of the configuration; {hint}") from None
-
-
-def _within(key: str, value: Any) -> list[str]:
-  """Returns the keys that can be set: those of its sections for a tuple of some, else the key."""
-  sections = value if isinstance(value, tuple) else ()
-  if not sections or not isinstance(sections[0], ml_collections.ConfigDict):
-    return [key]
-  return [f"{key}[{i}].{path}" for i, section in enumerate(sections) for path, _ in leaves(section)]
 
 
 def _check_is_within_sections(key: str, config: ml_collections.ConfigDict) -> None:
@@ -103,7 +94,12 @@ def _has_sections(current: Any) -> bool:
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
-  """Returns (key, value) of everything that a configuration holds, nested ones by their path."""
+  """Returns (key, value) of everything that can be set, those of sections by their path.
+
+  A tuple of sections has theirs, as in curriculum[0].steps.
+  """
   if isinstance(tree, ml_collections.ConfigDict):
     return [leaf for key in tree for leaf in leaves(tree.get_ref(key).get(), f"{path}.{key}")]
+  if _has_sections(tree):
+    return [leaf for i, one in enumerate(tree) for leaf in leaves(one, f"{path}[{i}]")]
   return [(path.removeprefix("."), tree)]

@@ -135,7 +135,7 @@ def test_a_difference_goes_by_the_key(capsys):
 
 @pytest.mark.parametrize("value", ["recipe=dpo", "rl.kind=foo"])
 def test_a_kind_that_the_recipe_has_not_is_named(value):
-  with pytest.raises(SystemExit, match="kind=.*; recipe .* has "):
+  with pytest.raises(SystemExit, match="kind=.*; use a kind of recipe .*, one of "):
     config_command.main(["pit:tiny", f"--config.{value}"])
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from pit_jax import ranges
 from pit_jax.data import clusters, conversations, rows, schemas, scores, sources, values
 
 Preference = rows.Preference
@@ -42,6 +43,8 @@ VALIDATION = "_validation"
 JUDGED = "reward"
 JUDGE = "judge"
 FOLD_BY = ("prompt", "cluster")
+ON_BAD_ROW = ("error", "skip")
+RESERVED = (HELD_OUT, JUDGE, SET_ASIDE)  # names of parts that no fold may have
 _LOG = logging.getLogger(__name__)
 
 
@@ -277,7 +280,7 @@ def gather(
 
 
 def _check_arguments(on_bad_row: str, against_scores: str, limit: int | None) -> None:
-  if on_bad_row not in ("error", "skip"):
+  if on_bad_row not in ON_BAD_ROW:
     raise ValueError(f'data.on_bad_row is {on_bad_row!r}; use "error" or "skip"')
   if against_scores not in scores.AGAINST:
     raise ValueError(f'data.against_scores is {against_scores!r}; use "keep" or "drop"')
@@ -311,6 +314,17 @@ def fingerprint(preferences: Sequence[Preference]) -> str:
     digest.update(json.dumps(content).encode() + b"\n")
 
   return digest.hexdigest()[:16]
+
+
+def are_folds(names: Any) -> bool:
+  """Returns whether a value names folds: each once, and none as another part is called."""
+  return (
+    ranges.is_list(names)
+    and len(names) > 0
+    and all(map(ranges.NAME.holds, names))
+    and len({*names}) == len(names)
+    and not any(name in RESERVED or name.endswith(VALIDATION) for name in names)
+  )
 
 
 def part_names(folds: Mapping[str, float], prompts_only: Collection[str]) -> list[str]:

@@ -3,33 +3,16 @@
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import ml_collections
 import yaml
 
-from pit_jax import config_keys, configurations
-from pit_jax.data import chat, classifier_text, preferences, scores
-from pit_jax.improve import gains
-from pit_jax.losses import advantages
-from pit_jax.models import architecture
+from pit_jax import config_keys, configurations, ranges
 from pit_jax.recipes import recipe
-from pit_jax.run import checks, kinds, published_models
+from pit_jax.run import allowed, checks
 
 WIDTH = 80  # columns of a terminal
-ONE_OF = {
-  "data.against_scores": scores.AGAINST,
-  "data.chat": chat.KINDS,
-  "data.fold_by": preferences.FOLD_BY,
-  "evaluation.reward_backend": published_models.BACKENDS,
-  "evaluation.reward_reader": classifier_text.KINDS,
-  "evaluation.stop_rule": gains.RULES,
-  "model.attention": architecture.KERNELS,
-  "reward.backend": published_models.BACKENDS,
-  "reward.reader": classifier_text.KINDS,
-  "rl.estimator": advantages.ESTIMATORS,
-}
 
 
 class Key(NamedTuple):
@@ -39,7 +22,7 @@ class Key(NamedTuple):
     key: as `--config.KEY=VALUE` names it.
     value: what it is set to.
     meaning: what its comment in the configuration's file says; "" where there is none.
-    range: what a value may be, in words, where it is refused by bounds or by a list; else "".
+    range: what a value may be, in words, where others are refused; else "".
   """
 
   key: str
@@ -63,12 +46,13 @@ def described(named: str, values: Sequence[str] = ()) -> list[Key]:
   if configurations.change(config, values):
     checks.values(config, recipe.of(config))
   meanings = configurations.meanings(named)
-  ranges = allowed(config)
+  table = allowed.of(config, recipe.of(config))
 
   made = []
-  for key, value in _keys(config):
-    comment = meanings.get(re.sub(r"\[\d+\]", "[]", key), "")
-    made.append(Key(key, value, comment, ranges.get(key) or _of_type(value)))
+  for key, value in config_keys.leaves(config):
+    name = re.sub(r"\[\d+\]", ranges.IN_TUPLE, key)
+    words = table[name].words if name in table else _of_type(value)
+    made.append(Key(key, value, meanings.get(name, ""), words))
   return made
 
 
@@ -108,43 +92,6 @@ def difference(first: Sequence[Key], second: Sequence[Key]) -> str:
     if values[0] != values[1]:
       lines.append(f"{name}: {values[0]} → {values[1]}")
   return "\n".join(lines) or "no value differs"
-
-
-def allowed(config: ml_collections.ConfigDict) -> dict[str, str]:
-  """Returns key → what it may be, in words, of the keys that are refused by bounds or by a list.
-
-  Raises:
-    ValueError: there is no such recipe as the configuration names, or it has no such kind.
-  """
-  method = recipe.of(config)
-  if wrong := [*checks.unknown_kinds(config, method)]:
-    raise ValueError("; ".join(wrong))
-  ranges = {key: f"one of {', '.join(names)}" for key, names in ONE_OF.items()}
-  bounds = {"": checks.RECORDS, "model.": checks.MODEL, "data.": checks.FOLDS}
-  bounds["evaluation."] = checks.EVALUATION
-  for name in kinds.sections(config):
-    bounds[f"{name}."] = method.kinds[config[name].kind].allowed
-
-  for prefix, table in bounds.items():
-    ranges |= {f"{prefix}{key}": words for key, words in _by_key(table)}
-  return ranges
-
-
-def _by_key(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-  for words, keys in table.items():
-    yield from ((key, words) for key in keys.split())
-
-
-def _keys(config: ml_collections.ConfigDict) -> Iterator[tuple[str, Any]]:
-  """Yields keys and values; of a tuple of sections those of each section."""
-  for key, value in config_keys.leaves(config):
-    is_sections = isinstance(value, tuple | list) and all(hasattr(one, "keys") for one in value)
-    if not value or not is_sections:
-      yield key, value
-      continue
-    for index, section in enumerate(value):
-      for inner, inner_value in config_keys.leaves(section):
-        yield f"{key}[{index}].{inner}", inner_value
 
 
 def _of_type(value: Any) -> str:
