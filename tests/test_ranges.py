@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import math
 import re
 
@@ -11,8 +12,8 @@ from ml_collections.config_flags import config_path
 
 from pit_jax import config_keys, configurations, ranges
 from pit_jax.feedback import language_judge, named
-from pit_jax.recipes import recipe
-from pit_jax.run import allowed, checks
+from pit_jax.recipes import finished, recipe
+from pit_jax.run import allowed, checks, origin, workdirs
 from pit_jax.tools import keys
 
 # Those that have every key together.
@@ -281,3 +282,21 @@ def test_sections_of_writers_and_raters_are_sections(value):
 
 def test_verdicts_are_those_that_there_are_words_for():
   assert {*allowed.VERDICTS} == {*language_judge.ENDINGS}
+
+
+def test_sizes_that_do_not_fit_are_named_by_their_keys():
+  config = configurations.load("rlhf:tiny")
+  config.model.base, config.model.heads = "none", 3
+  checks.values(config, recipe.of(config))
+  with pytest.raises(ValueError, match="^model.heads=3 is not a multiple of kv_heads=2"):
+    origin.shape(config, None, 300, "cpu")
+
+
+def test_a_run_of_an_earlier_version_is_refused_by_what_it_lacks(tmp_path):
+  content = json.loads(configurations.load("rlhf:tiny").to_json())
+  del content["data"]["columns"], content["compilation"]
+  (tmp_path / "config.json").write_text(json.dumps(content))
+  with pytest.raises(ValueError, match="columns is missing, as in a configuration of an earlier"):
+    finished.evaluate(tmp_path, None)
+  with pytest.raises(ValueError, match=r"holds a run with another .*\(data.columns: None there"):
+    workdirs.is_new(configurations.load("rlhf:tiny"), tmp_path)

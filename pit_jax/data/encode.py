@@ -34,7 +34,7 @@ class Settings:
 
   def __post_init__(self):
     if self.over_long not in OVER_LONG:
-      raise ValueError(f'over_long is {self.over_long!r}; use "cut" or "drop"')
+      raise ValueError(f'data.over_long is {self.over_long!r}; use "cut" or "drop"')
 
   @property
   def formats(self) -> dict[str, prompt_formats.Format]:

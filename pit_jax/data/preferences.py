@@ -117,7 +117,7 @@ class Division:
     fractions = {"held_out": self.held_out, "validation": self.validation, "judge": self.judge}
     for name, fraction in fractions.items():
       if not 0 <= fraction < 1:
-        raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
+        raise ValueError(f"data.{name} is {fraction}; use a fraction of at least 0 and below 1")
 
     _check_sizes(self.folds, self.judge)
     _check_writers(preferences, self.held_out_writers)
@@ -135,7 +135,7 @@ class Division:
     if empty := [name for name in wanted if not parts[name]]:
       groups = len(set(openings.values()))
       together = f" in {groups} groups that stay together" if groups < len(openings) else ""
-      given = ", ".join(f"{name} {fraction}" for name, fraction in fractions.items())
+      given = ", ".join(f"data.{name} {fraction}" for name, fraction in fractions.items())
       raise ValueError(
         f"{len(preferences)} rows with {len(openings)} different prompts{together} leave "
         f"{', '.join(empty)} empty ({given}); use more rows or larger fractions"
@@ -340,7 +340,7 @@ def part_names(folds: Mapping[str, float], prompts_only: Collection[str]) -> lis
 def _openings(preferences: Sequence[Preference], fold_by: str) -> dict[conversations.Prompt, str]:
   """Returns for every prompt the text by whose hash it is divided."""
   if fold_by not in FOLD_BY:
-    raise ValueError(f"fold_by is {fold_by!r}; use one of {', '.join(FOLD_BY)}")
+    raise ValueError(f"data.fold_by is {fold_by!r}; use one of {', '.join(FOLD_BY)}")
   prompts = list({row.prompt: None for row in preferences})
   if fold_by == "cluster":
     return dict(zip(prompts, clusters.openings(prompts), strict=True))
@@ -360,10 +360,10 @@ def is_by(row: Preference, writers: Collection[str]) -> bool:
 
 def _check_sizes(folds: Mapping[str, float], judge: float | int) -> None:
   if not folds or not all(0 < size < math.inf for size in folds.values()):
-    raise ValueError(f"folds are {dict(folds)}; give at least one, each with a size above 0")
+    raise ValueError(f"data.folds are {dict(folds)}; give at least one, each with a size above 0")
   if judge and JUDGED not in folds:
     raise ValueError(
-      f"judge is {judge}, of a fold {JUDGED!r} which is not among {', '.join(folds)}; use 0"
+      f"data.judge is {judge}, of a fold {JUDGED!r} which is not among {', '.join(folds)}; use 0"
     )
 
 
@@ -371,7 +371,7 @@ def _check_writers(preferences: Sequence[Preference], writers: Collection[str]) 
   names = {writer for row in preferences for writer in row.writers or ()}
   if unknown := sorted(set(writers) - names):
     raise ValueError(
-      f"held_out_writers has {', '.join(unknown)}, who wrote no response of these rows; their "
+      f"data.held_out_writers has {', '.join(unknown)}, who wrote no response of these rows; their "
       f"writers are {', '.join(sorted(names)) or 'not said'}"
     )
 

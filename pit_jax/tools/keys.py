@@ -1,16 +1,17 @@
 """Every key of a configuration: its value, what it means, and what it may be."""
 
 import math
+import pathlib
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
 
 from pit_jax import config_keys, configurations, ranges
 from pit_jax.recipes import recipe
-from pit_jax.run import allowed, checks
+from pit_jax.run import allowed, checks, workdirs
 
 WIDTH = 80  # columns of a terminal
 
@@ -82,15 +83,26 @@ def _plain(value: Any) -> Any:
   return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
-def difference(first: Sequence[Key], second: Sequence[Key]) -> str:
-  """Returns what differs between two configurations, a key in a line, for a terminal."""
-  theirs = {key.key: key for key in second}
-  own = {key.key: key for key in first}
+def values_of(named: str) -> dict[str, Any]:
+  """Returns the value of every key of a configuration, or of the run in a workdir.
+
+  Raises:
+    ValueError: there is no such configuration, and no run.
+  """
+  folder = pathlib.Path(named)
+  config = workdirs.saved(folder) if folder.is_dir() else configurations.load(named)
+  return dict(config_keys.leaves(config))
+
+
+def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+  """Returns what differs between the values of two configurations, a key in a line."""
   lines = []
-  for name in dict.fromkeys([*own, *theirs]):
-    values = [repr(side[name].value) if name in side else "·" for side in (own, theirs)]
+  for name in dict.fromkeys([*first, *second]):
+    # Files of runs do not tell tuples from lists.
+    values = [_plain(side[name]) if name in side else ... for side in (first, second)]
     if values[0] != values[1]:
-      lines.append(f"{name}: {values[0]} → {values[1]}")
+      shown = [repr(side[name]) if name in side else "·" for side in (first, second)]
+      lines.append(f"{name}: {shown[0]} → {shown[1]}")
   return "\n".join(lines) or "no value differs"
 
 

@@ -24,7 +24,7 @@ def measure(run: subject.Subject) -> dict:
     "reward_models": run.reward_models,
     "agreement": agreements(suite, texts, run.pairs, run.headline),
     "answers": answers(suite, texts, run.headline),
-    **({"absent": run.absent} if run.absent else {}),
+    "absent": run.absent,
     "controls": run.controls,
   }
 
