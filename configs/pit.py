@@ -42,7 +42,7 @@ def _stage(
   # What it improves, in equal parts: "dataset.rejected", "dataset.chosen", or "policy", samples of
   # M_P^RL.
   stage.references = references
-  stage.steps = steps  # iterations, 1 or more
+  stage.steps = steps  # iterations
   stage.kl_coefficient = kl_coefficient  # β of the stage, as rl.kl_coefficient
-  stage.learning_rate = 5e-4  # of the improver at its peak, more than 0
+  stage.learning_rate = 5e-4  # of the improver at its peak
   return stage

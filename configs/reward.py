@@ -15,7 +15,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.recipe = "reward"  # the method: a recipe's name, or the path of a file that declares one
   config.reward = common.reward(size)
   config.gap_reward = common.gap_reward(size)
-  config.data.folds = ("reward",)
+  config.data.folds, config.data.prompts_only = ("reward",), ()
   if size == "tiny":
     config.data.rows = 4_000  # as many as a fold of the other recipes has, about
   return config.lock()

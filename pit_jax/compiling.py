@@ -11,10 +11,12 @@ have folders of their own below the one that is given.
 import contextlib
 import gc
 import hashlib
+import logging
 import pathlib
 import platform
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 
 import jax
@@ -27,6 +29,8 @@ PARTS = (
 BACKEND = PARTS[1]  # in which Python does not run
 # Of /proc/cpuinfo, what decides which instructions a compiler uses.
 CPU = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
+UNREADABLE = "Error reading persistent compilation cache entry"  # how JAX's warning of it begins
+_LOG = logging.getLogger(__name__)
 
 
 class _Clock:
@@ -85,8 +89,8 @@ def is_under_way(thread: int | None) -> bool:
 def kept(folder: pathlib.Path, limit: int) -> Iterator[None]:
   """Within the block, programs are read from a folder where they are there, else written into it.
 
-  Nothing that is computed depends on it. What the environment or the program says of JAX's own
-  settings (JAX_COMPILATION_CACHE_DIR) goes before.
+  Nothing that is computed depends on it. A damaged file is told, and replaced. What the environment
+  or the program says of JAX's own settings (JAX_COMPILATION_CACHE_DIR) goes before.
 
   Args:
     folder: may be shared by runs and by machines.
@@ -105,9 +109,36 @@ def kept(folder: pathlib.Path, limit: int) -> Iterator[None]:
   before = {name: getattr(jax.config, name) for name in changed}
   _set(changed)
   try:
-    yield
+    with _mended(pathlib.Path(changed["jax_compilation_cache_dir"])):
+      yield
   finally:
     _set(before)
+
+
+@contextlib.contextmanager
+def _mended(folder: pathlib.Path) -> Iterator[None]:
+  """Within the block a file of the folder that holds no whole program is removed when it is read.
+
+  JAX warns of it in words of its own, compiles the program, and writes no file where one is.
+  """
+  shown = warnings.showwarning
+
+  def show(message, *about, **further):
+    if not str(message).startswith(UNREADABLE):
+      shown(message, *about, **further)
+      return
+    # JAX notes when it reads a program, just before. Should another process have read a sound one
+    # since, then that is compiled once more, and this one at the next start.
+    read = max(folder.glob("*-atime"), key=lambda path: path.stat().st_mtime_ns, default=None)
+    if read is not None:
+      file = read.with_name(read.name.removesuffix("-atime") + "-cache")
+      file.unlink(missing_ok=True)
+      _LOG.warning("%s: holds no whole program; it is compiled again, and written anew", file)
+
+  with warnings.catch_warnings():
+    warnings.filterwarnings("always", UNREADABLE)
+    warnings.showwarning = show
+    yield
 
 
 def _set(values: dict) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import re
 from typing import Any
 
 import ml_collections
@@ -17,59 +18,38 @@ def check(key: str, config: ml_collections.ConfigDict) -> None:
   Nor is an element of a tuple one, such as data.folds[0].
   """
   _check_is_whole(key, config)
-  _check_is_within_sections(key, config)
   try:
     config_path.get_value(key, config)
   except NO_SUCH_KEY:
-    keys = [key for path, value in leaves(config) for key in _within(path, value)]
-    near = difflib.get_close_matches(key, keys, n=3)
+    near = difflib.get_close_matches(key, [path for path, _ in leaves(config)], n=3)
     hint = f"near it are {', '.join(near)}" if near else f"its sections are {', '.join(config)}"
     raise ValueError(f"{key!r} is no key of the configuration; {hint}") from None
 
 
-def _within(key: str, value: Any) -> list[str]:
-  """Returns the keys that can be set: those of its sections for a tuple of some, else the key."""
-  sections = value if isinstance(value, tuple) else ()
-  if not sections or not isinstance(sections[0], ml_collections.ConfigDict):
-    return [key]
-  return [f"{key}[{i}].{path}" for i, section in enumerate(sections) for path, _ in leaves(section)]
+def _check_is_whole(key: str, config: ml_collections.ConfigDict) -> None:
+  """Raises a ValueError where a key names a part of a tuple that is set as a whole, or not at all.
 
-
-def _check_is_within_sections(key: str, config: ml_collections.ConfigDict) -> None:
-  """Raises a ValueError where a key names what is below a tuple of values, which has no keys."""
-  parts = key.split(".")
-  for count in range(1, len(parts)):
-    whole = ".".join(parts[:count])
+  That is anything below a tuple of values, and a section of a tuple of them.
+  """
+  for border in re.finditer(r"[.\[]", key):
+    whole = key[: border.start()]
+    below = key[border.start() :]
     value = None
     with contextlib.suppress(*NO_SUCH_KEY):
       value = config_path.get_value(whole, config)
-    if isinstance(value, tuple) and not _has_sections(value):
-      name = ".".join(parts[count:])
-      raise ValueError(
-        f"{whole} is a list and has no keys; give a list of pairs, as in [[{name}, 1.0]]"
-      )
+    if not isinstance(value, tuple):
+      continue
 
-
-def _check_is_whole(key: str, config: ml_collections.ConfigDict) -> None:
-  """Raises a ValueError where a key names an element of a tuple, which cannot be set."""
-  path, dot, name = key.rpartition(".")
-  name, bracket, _ = name.partition("[")
-  if not bracket:
-    return
-
-  whole = f"{path}{dot}{name}"
-  value = None
-  with contextlib.suppress(*NO_SUCH_KEY):
-    value = config_path.get_value(whole, config)
-  if _has_sections(value):
-    raise ValueError(
-      f"{key} is a section; set its keys one by one, as in {whole}[0].{list(value[0])[-1]}"
-    )
-  if isinstance(value, tuple):
-    raise ValueError(
-      f"{key} is an element of a tuple, and those are given as a whole; set {whole}, which is "
-      f"{value!r}"
-    )
+    if _has_sections(value):
+      if below.startswith("[") and "." not in below:
+        some = f"{whole}[0].{list(value[0])[-1]}"
+        raise ValueError(f"{key} is a section; set its keys one by one, as in {some}")
+    elif below.startswith("["):
+      problem = "is an element of a tuple, and those are given as a whole"
+      raise ValueError(f"{key} {problem}; set {whole}, which is {value!r}")
+    else:
+      todo = f"give a list of pairs, as in [[{below[1:]}, 1.0]]"
+      raise ValueError(f"{whole} is a list and has no keys; {todo}")
 
 
 def check_value(key: str, current: Any, sign: str, text: str) -> None:
@@ -103,7 +83,12 @@ def _has_sections(current: Any) -> bool:
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
-  """Returns (key, value) of everything that a configuration holds, nested ones by their path."""
+  """Returns (key, value) of everything that can be set, those of sections by their path.
+
+  A tuple of sections has theirs, as in curriculum[0].steps.
+  """
   if isinstance(tree, ml_collections.ConfigDict):
     return [leaf for key in tree for leaf in leaves(tree.get_ref(key).get(), f"{path}.{key}")]
+  if _has_sections(tree):
+    return [leaf for i, one in enumerate(tree) for leaf in leaves(one, f"{path}[{i}]")]
   return [(path.removeprefix("."), tree)]

@@ -11,11 +11,12 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from pit_jax import hosts, layout
+from pit_jax import hosts, layout, ranges
 from pit_jax.models import pure
 from pit_jax.training import step as training_step
 
 AUTO = ("auto",)
+SHAPES = f"{AUTO}, or sizes of {layout.AXES}, positive or, one of them at most, -1: the rest"
 # Per parameter: policy and value model with gradient and Adam's moments, reference and reward.
 RL_BYTES = 2 * 16 + 2 * 4
 
@@ -113,10 +114,8 @@ def _sizes(
     data, *rest = choose(len(groups[0]), model, memory or device_memory())
     shape = (slices * data, *rest)
 
-  are_sizes = all(isinstance(size, int) and (size > 0 or size == -1) for size in shape)
-  if len(shape) != len(layout.AXES) or shape.count(-1) > 1 or not are_sizes:
-    todo = f"give {layout.AXES} as positive sizes, at most one of them -1, or {AUTO}"
-    raise ValueError(f"mesh.shape={shape}; {todo}")
+  if not is_shape(shape):
+    raise ValueError(f"mesh.shape={shape}; use {SHAPES}")
 
   fixed = math.prod(size for size in shape if size != -1)
   if -1 in shape and count % fixed == 0:
@@ -133,6 +132,14 @@ def _sizes(
     raise ValueError(f"{problem}, and fsdp and tensor stay within a slice; {todo}")
 
   return shape
+
+
+def is_shape(value: Any) -> bool:
+  """Returns whether a value says the shape of a mesh, of however many devices."""
+  if not ranges.is_list(value) or tuple(value) == AUTO:
+    return ranges.is_list(value)
+  are_sizes = all(ranges.WHOLE.holds(size) and (size > 0 or size == -1) for size in value)
+  return len(value) == len(layout.AXES) and value.count(-1) <= 1 and are_sizes
 
 
 def choose(count: int, model: pure.PureModel, memory: int | None) -> tuple[int, int, int]:

@@ -70,8 +70,8 @@ def test_a_column_may_be_absent_in_some_rows(tmp_path):
     ("zzz=frage", "calls 'frage' 'zzz', which nothing reads; write it as prompt=COLUMN"),
     ("prompt=frage,prompt=gut", "has the name 'prompt' twice"),
     ("prompt=frage,chosen=frage", "has the column 'frage' twice"),
-    ("frage", "data.columns is 'frage'; write it as prompt=COLUMN"),
-    ("prompt=", "data.columns is 'prompt='; write it as"),
+    ("frage", "data.columns='frage'; write it as prompt=COLUMN"),
+    ("prompt=", "data.columns='prompt='; write it as"),
   ],
 )
 def test_what_cannot_be_renamed_is_refused(tmp_path, columns, message):

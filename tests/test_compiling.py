@@ -66,6 +66,26 @@ def test_programs_are_read_from_the_folder_and_settings_come_back(tmp_path, unse
   assert folder.name == compiling.machine() and folder.name.startswith("cpu-")
 
 
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-9], lambda whole: b""])
+def test_a_damaged_program_is_told_in_a_sentence_and_replaced(
+  damage, tmp_path, unset, counted, caplog, recwarn
+):
+  x = np.arange(5.0, dtype=np.float32)
+  with compiling.kept(tmp_path, 1 << 20):
+    compiled = compute(x)
+  (file,) = tmp_path.rglob("*-cache")
+  file.write_bytes(damage(file.read_bytes()))
+  counted()
+  for expected in ((0, 1), (1, 0)):
+    caplog.clear()
+    with compiling.kept(tmp_path, 1 << 20):
+      assert compute(x).tobytes() == compiled.tobytes()
+    assert counted()[0] == expected[0]
+    said = f"{file}: holds no whole program; it is compiled again, and written anew"
+    assert [record.getMessage() for record in caplog.records] == [said] * expected[1]
+  assert not recwarn.list
+
+
 def test_what_the_environment_says_goes_before(tmp_path):
   # As the tests' own environment does, for all processes.
   before = jax.config.jax_compilation_cache_dir
@@ -148,17 +168,12 @@ def test_programs_take_room_until_they_are_forgotten(monkeypatch):
     ({"cache": "", "limit": 7}, "run/programs"),
     ({"cache": "shared", "limit": 7}, "shared"),
     ({"cache": "none", "limit": 7}, None),
-    (None, None),  # a run of an earlier version
   ],
 )
 def test_the_configuration_says_where(section, place, tmp_path, monkeypatch):
   config = tiny_run.config()
   with config.unlocked():
-    del config["compilation"]
-    if section:
-      config.compilation = {
-        k: str(tmp_path / v) if v == "shared" else v for k, v in section.items()
-      }
+    config.compilation = {k: str(tmp_path / v) if v == "shared" else v for k, v in section.items()}
   asked = []
 
   def kept(*given):

@@ -71,7 +71,7 @@ def stages(*changes):
   ("wrong", "message"),
   [
     ([{"references": ("dataset.rejected", "dataset.better")}], r"'dataset\.better'.*dataset\.chos"),
-    ([{"references": ()}], "no source"),
+    ([{"references": ()}], r"references=\(\); use some of dataset.rejected"),
     ([{}, {}], "name of its own"),
     ([{"steps": 0}], "steps=0"),
     ([], "at least one"),

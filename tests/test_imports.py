@@ -20,6 +20,7 @@ LAYERS = (
   "value_files",
   "config_keys",
   "configurations",
+  "ranges",
   "arguments",
   "layout",
   "statistics",

@@ -276,10 +276,6 @@ def test_a_model_in_a_directory_judges_a_run(asking, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "said"),
   [
-    ({"verdict": "xml"}, r"verdict is 'xml'; use one of json, logprob"),
-    ({"tie": 1.0}, "no difference is beyond 1"),
-    ({"concurrency": 0}, r"concurrency is 0; use 1 or more"),
-    ({"budget_tokens": -1}, r"budget_tokens is -1; use 0 or more"),
     ({"base_url": "localhost:8000"}, "use an address such as"),
     ({"base_url": "http://me:sk-secret@host/v1"}, "configurations are written down"),
     ({"base_url": "http://host/v1?api-key=sk-secret"}, "configurations are written down"),

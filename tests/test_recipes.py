@@ -41,6 +41,7 @@ def get_config(size="tiny"):
   config.lessons = common.sft(size)
   config.lessons.fold = "taught"
   config.data.folds, config.data.fold_sizes = ("taught", "spare"), (3.0, 1.0)
+  config.data.prompts_only = ()
   return config.lock()
 
 

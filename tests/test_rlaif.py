@@ -181,7 +181,7 @@ def test_a_label_that_was_paid_for_is_not_paid_for_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ("changes", "said"),
   [
-    ({"rlaif__critics": ()}, "rlaif.critics=(); name one of feedback.raters"),
+    ({"rlaif__critics": ()}, "rlaif.critics=(); use the names of one critic or more"),
     ({"rlaif__critics": ("nobody",)}, "rlaif.critics names 'nobody'; feedback.raters has "),
     ({"rlaif__teacher": "who"}, "rlaif.teacher names 'who'; feedback.writers has strong, "),
     ({"rlaif__crossover": ("x",)}, "rlaif.crossover names 'x'; feedback.writers has"),

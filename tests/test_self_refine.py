@@ -263,7 +263,7 @@ def test_the_report_says_why_nobody_plays(asking, tmp_path):
   [
     ({"feedback_turn": " ", "stop": ""}, "feedback_turn is empty"),
     ({"refine_turn": ""}, "refine_turn is empty"),
-    ({"stop": "perfect"}, "stop is 'perfect', of which feedback_turn says nothing"),
+    ({"stop": "perfect"}, "stop='perfect' is not among the words of "),
     ({"max_feedback_tokens": 0}, "max_feedback_tokens is 0; use 1 or more"),
   ],
 )

@@ -133,9 +133,29 @@ def test_a_difference_goes_by_the_key(capsys):
     config_command.main(["--diff", "pit:tiny", "pit:small", "--yaml"])
 
 
+def test_two_runs_are_compared_by_their_workdirs(capsys, tmp_path):
+  for name, steps in (("a", 3), ("b", 4)):
+    config = configurations.load("pit:tiny")
+    config.rl.steps = steps
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.json").write_text(config.to_json())
+  both = [str(tmp_path / name) for name in "ab"]
+  config_command.main(["--diff", *both])
+  assert capsys.readouterr().out == "rl.steps: 3 → 4\n"
+  config_command.main(["--diff", "pit:tiny", both[0]])
+  assert capsys.readouterr().out == "rl.steps: 26 → 3\n"
+  with pytest.raises(SystemExit, match="holds no run: there is no config.json"):
+    config_command.main(["--diff", str(tmp_path), both[0]])
+
+
+def test_values_are_set_in_one_configuration_and_not_in_two(capsys):
+  with pytest.raises(SystemExit, match="--config.seed=3: values are set in one configuration"):
+    config_command.main(["--diff", "pit:tiny", "pit:small", "--config.seed=3"])
+
+
 @pytest.mark.parametrize("value", ["recipe=dpo", "rl.kind=foo"])
 def test_a_kind_that_the_recipe_has_not_is_named(value):
-  with pytest.raises(SystemExit, match="kind=.*; recipe .* has "):
+  with pytest.raises(SystemExit, match="kind=.*; use a kind of recipe .*, one of "):
     config_command.main(["pit:tiny", f"--config.{value}"])
 
 

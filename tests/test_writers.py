@@ -255,7 +255,7 @@ def test_raters_by_name(asking, context_of, server):
     ({"raters": {"r": {"kind": "function", "function": "a.b:c"}}}, "a.b:c cannot be imported"),
     (
       {"raters": {"r": {"kind": "language_model", "model": "m", "verdict": "loud"}}},
-      "feedback.raters.r.verdict is 'loud'; use one of json, logprob",
+      "feedback.raters.r.verdict='loud'; use one of json, logprob",
     ),
     (
       {"writers": {"w": {"kind": "grammar", "writer": "me"}}},

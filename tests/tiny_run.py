@@ -18,8 +18,8 @@ from pit_jax.recipes import pit, recipe, running
 from pit_jax.recipes.pit import training
 from pit_jax.report import plots, summary
 from pit_jax.rollout import inference
+from pit_jax.run import checks, made_rows
 from pit_jax.run import context as contexts
-from pit_jax.run import made_rows
 from pit_jax.run import models as run_models
 from pit_jax.run import rows as run_rows
 from pit_jax.stages import reward, sft, trained
@@ -77,8 +77,10 @@ def config(recipe: str = "pit", size: str = "tiny", **changes) -> ml_collections
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.Context:
-  """Returns the context of a run of whatever recipe."""
-  return contexts.build(config, workdir, recipe.of(config))
+  """Returns the context of a run of whatever recipe, its values checked as for a run."""
+  method = recipe.of(config)
+  checks.values(config, method)
+  return contexts.build(config, workdir, method)
 
 
 def changed(

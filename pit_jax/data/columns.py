@@ -36,7 +36,7 @@ def parse(text: str) -> dict[str, str]:
   named = [(name.strip(), column.strip()) for name, _, column in pairs]
   for name, column in named:
     if not name or not column:
-      raise ValueError(f"data.columns is {text!r}; {HOW}")
+      raise ValueError(f"data.columns={text!r}; {HOW}")
     if name not in known():
       raise ValueError(
         f"data.columns calls {column!r} {name!r}, which nothing reads{nearest(name)}; {HOW}"

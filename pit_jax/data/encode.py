@@ -14,6 +14,7 @@ from pit_jax import progress, types
 from pit_jax.data import cache, prompt_formats, rows, tables, template, text
 
 Folder = str | os.PathLike | None  # the cache of encoded sets; None keeps a set in memory
+OVER_LONG = ("cut", "drop")  # what is done with a text beyond its limit
 PIECE = 2_048  # rows encoded at once
 
 
@@ -32,8 +33,8 @@ class Settings:
   over_long: str = "cut"
 
   def __post_init__(self):
-    if self.over_long not in ("cut", "drop"):
-      raise ValueError(f'over_long is {self.over_long!r}; use "cut" or "drop"')
+    if self.over_long not in OVER_LONG:
+      raise ValueError(f'data.over_long is {self.over_long!r}; use "cut" or "drop"')
 
   @property
   def formats(self) -> dict[str, prompt_formats.Format]:

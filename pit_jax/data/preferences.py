@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from pit_jax import ranges
 from pit_jax.data import clusters, conversations, rows, schemas, scores, sources, values
 
 Preference = rows.Preference
@@ -43,6 +44,8 @@ VALIDATION = "_validation"
 JUDGED = "reward"
 JUDGE = "judge"
 FOLD_BY = ("prompt", "cluster")
+ON_BAD_ROW = ("error", "skip")
+RESERVED = (HELD_OUT, JUDGE, SET_ASIDE)  # names of parts that no fold may have
 _LOG = logging.getLogger(__name__)
 
 
@@ -115,7 +118,7 @@ class Division:
     fractions = {"held_out": self.held_out, "validation": self.validation, "judge": self.judge}
     for name, fraction in fractions.items():
       if not 0 <= fraction < 1:
-        raise ValueError(f"{name} is {fraction}; use a fraction of at least 0 and below 1")
+        raise ValueError(f"data.{name} is {fraction}; use a fraction of at least 0 and below 1")
 
     _check_sizes(self.folds, self.judge)
     _check_writers(preferences, self.held_out_writers)
@@ -133,7 +136,7 @@ class Division:
     if empty := [name for name in wanted if not parts[name]]:
       groups = len(set(openings.values()))
       together = f" in {groups} groups that stay together" if groups < len(openings) else ""
-      given = ", ".join(f"{name} {fraction}" for name, fraction in fractions.items())
+      given = ", ".join(f"data.{name} {fraction}" for name, fraction in fractions.items())
       raise ValueError(
         f"{len(preferences)} rows with {len(openings)} different prompts{together} leave "
         f"{', '.join(empty)} empty ({given}); use more rows or larger fractions"
@@ -283,7 +286,7 @@ def gather(
 
 
 def _check_arguments(on_bad_row: str, against_scores: str, limit: int | None) -> None:
-  if on_bad_row not in ("error", "skip"):
+  if on_bad_row not in ON_BAD_ROW:
     raise ValueError(f'data.on_bad_row is {on_bad_row!r}; use "error" or "skip"')
   if against_scores not in scores.AGAINST:
     raise ValueError(f'data.against_scores is {against_scores!r}; use "keep" or "drop"')
@@ -319,6 +322,17 @@ def fingerprint(preferences: Sequence[Preference]) -> str:
   return digest.hexdigest()[:16]
 
 
+def are_folds(names: Any) -> bool:
+  """Returns whether a value names folds: each once, and none as another part is called."""
+  return (
+    ranges.is_list(names)
+    and len(names) > 0
+    and all(map(ranges.NAME.holds, names))
+    and len({*names}) == len(names)
+    and not any(name in RESERVED or name.endswith(VALIDATION) for name in names)
+  )
+
+
 def part_names(folds: Mapping[str, float], prompts_only: Collection[str]) -> list[str]:
   """Returns the names of all parts that folds make; see `Folds`."""
   names = []
@@ -332,7 +346,7 @@ def part_names(folds: Mapping[str, float], prompts_only: Collection[str]) -> lis
 def _openings(preferences: Sequence[Preference], fold_by: str) -> dict[conversations.Prompt, str]:
   """Returns for every prompt the text by whose hash it is divided."""
   if fold_by not in FOLD_BY:
-    raise ValueError(f"fold_by is {fold_by!r}; use one of {', '.join(FOLD_BY)}")
+    raise ValueError(f"data.fold_by is {fold_by!r}; use one of {', '.join(FOLD_BY)}")
   prompts = list({row.prompt: None for row in preferences})
   if fold_by == "cluster":
     return dict(zip(prompts, clusters.openings(prompts), strict=True))
@@ -352,10 +366,10 @@ def is_by(row: Preference, writers: Collection[str]) -> bool:
 
 def _check_sizes(folds: Mapping[str, float], judge: float | int) -> None:
   if not folds or not all(0 < size < math.inf for size in folds.values()):
-    raise ValueError(f"folds are {dict(folds)}; give at least one, each with a size above 0")
+    raise ValueError(f"data.folds are {dict(folds)}; give at least one, each with a size above 0")
   if judge and JUDGED not in folds:
     raise ValueError(
-      f"judge is {judge}, of a fold {JUDGED!r} which is not among {', '.join(folds)}; use 0"
+      f"data.judge is {judge}, of a fold {JUDGED!r} which is not among {', '.join(folds)}; use 0"
     )
 
 
@@ -363,7 +377,7 @@ def _check_writers(preferences: Sequence[Preference], writers: Collection[str]) 
   names = {writer for row in preferences for writer in row.writers or ()}
   if unknown := sorted(set(writers) - names):
     raise ValueError(
-      f"held_out_writers has {', '.join(unknown)}, who wrote no response of these rows; their "
+      f"data.held_out_writers has {', '.join(unknown)}, who wrote no response of these rows; their "
       f"writers are {', '.join(sorted(names)) or 'not said'}"
     )
 

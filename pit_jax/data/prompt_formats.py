@@ -88,8 +88,15 @@ class Format:
     """Raises a ValueError when a plain text cannot do its work."""
     if not self.plain:
       return
-    slots, tail = self.slots
     shown = f"the {self.name} template {self.plain!r}"
+    try:
+      parsed = list(string.Formatter().parse(self.plain))
+    except ValueError as error:
+      raise ValueError(f"{shown}: {error}; write {{{{ and }}}} for braces of the text") from error
+    if written := [name for _, name, spec, how in parsed if spec or how]:
+      raise ValueError(f"{shown}: a text is shown as it is; write {{{written[0]}}} alone")
+
+    slots, tail = self.slots
     needed = ["prompt", *self.texts]
     if (names := [slot.name for slot in slots]) != needed:
       raise ValueError(f"{shown} has the slots {names}; it needs exactly {needed}, in this order")

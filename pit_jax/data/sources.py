@@ -84,7 +84,7 @@ def named(path: str) -> str:
 
 def _synthetic(limit: int | None, seed: int) -> Iterator[files.Row]:
   if limit is None:
-    raise ValueError("the synthetic source has no size of its own; say how many rows (limit)")
+    raise ValueError("data.rows=None: the synthetic source has no size of its own; use 1 or more")
   from pit_jax.tasks import synthetic
 
   preferences = synthetic.preferences(limit, seed)

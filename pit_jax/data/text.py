@@ -16,6 +16,7 @@ from pit_jax.data import gguf_text, hf_text, words
 
 PAD = "<pad>"
 EOS = "<eos>"
+SMALLEST = 256 + len((PAD, EOS))  # tokens of a tokenizer that is learnt here: every byte is one
 GENERATION = "generation_config.json"  # where a model's directory lists all tokens that end a text
 
 
@@ -277,16 +278,14 @@ def train_tokenizer(
   has at most `vocab_size` tokens, at least 258; fewer when the texts hold fewer pairs.
   """
   alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-  specials = [PAD, EOS]
-  smallest = len(alphabet) + len(specials)
-  if vocab_size < smallest:
-    raise ValueError(f"vocab_size {vocab_size} does not hold all bytes; use at least {smallest}")
+  if vocab_size < SMALLEST:
+    raise ValueError(f"vocab_size {vocab_size} does not hold all bytes; use at least {SMALLEST}")
   learner = tokenizers.Tokenizer(tokenizers.models.BPE())
   learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   learner.decoder = tokenizers.decoders.ByteLevel()
 
   trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    vocab_size=vocab_size, special_tokens=[PAD, EOS], initial_alphabet=alphabet, show_progress=False
   )
   learner.train_from_iterator(texts, trainer)
   fast = transformers.PreTrainedTokenizerFast(

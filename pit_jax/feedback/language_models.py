@@ -88,9 +88,10 @@ def _noise(prompts: Sequence[str], repeat: int) -> jax.Array:
 
 
 def check(c: ml_collections.ConfigDict, key: str = KEY) -> None:
-  """Raises a ValueError for a section, named by its key, that no rater can be made of."""
-  if c.model:
-    _check_values(c, key)
+  """Raises a ValueError for a section, named by its key, whose model cannot be asked.
+
+  Values out of their range are refused before, see `allowed.LANGUAGE_MODEL`.
+  """
   if c.model and c.base_url != origin.LOCAL:
     _check_address(c.base_url, key)
     endpoint.check(c.base_url)
@@ -164,21 +165,6 @@ def _here(
   ask = local(*published.load(like), verdict=c.verdict, **limits)
   settings = {"weights": published.metadata["model"], "template": published.settings.template.hash}
   return ask, settings | limits | {"logprobs": c.verdict == "logprob"}, dict
-
-
-def _check_values(c: ml_collections.ConfigDict, key: str) -> None:
-  if c.verdict not in language_judge.ENDINGS:
-    allowed = ", ".join(language_judge.ENDINGS)
-    raise ValueError(f"{key}.verdict is {c.verdict!r}; use one of {allowed}")
-  if not 0 <= c.tie < 1:
-    problem = "and no difference is beyond 1; use a value from 0 to below 1"
-    raise ValueError(f"{key}.tie is {c.tie}, {problem}")
-
-  least = {"prompts": 1, "max_tokens": 1, "max_prompt_tokens": 1, "concurrency": 1, "retries": 0}
-  least |= dict.fromkeys(("budget_requests", "budget_tokens", "requests_per_minute"), 0)
-  for name, bound in (least | {"temperature": 0, "wait": 0, "timeout": 0.001}).items():
-    if not c[name] >= bound:
-      raise ValueError(f"{key}.{name} is {c[name]}; use {bound} or more")
 
 
 def _check_address(base_url: str, key: str) -> None:

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
+from pit_jax import ranges
 from pit_jax.feedback import annotations, judges, language_models, writers
+from pit_jax.run import allowed, origin
 from pit_jax.run import context as contexts
-from pit_jax.run import origin
 from pit_jax.tasks import critics, synthetic
 
 Section = ml_collections.ConfigDict
@@ -134,6 +135,12 @@ class _Kind(NamedTuple):
   may: tuple[str, ...] = ()
 
 
+_RANGES = {  # of fields, whatever the kind
+  **allowed.LANGUAGE_MODEL,
+  **dict.fromkeys(("model", "directory", "path", "function", "prompt", "response"), ranges.SAID),
+  **dict.fromkeys(("writer", "critic"), ranges.SAID),
+  "seed": ranges.WHOLE,
+}
 _LIMITS = ("max_prompt_tokens", "max_tokens")
 _ASKED = (
   *("base_url", "cache", "max_tokens", "budget_requests", "budget_tokens"),
@@ -198,12 +205,18 @@ def check(config: ml_collections.ConfigDict) -> None:
   Raises:
     ValueError: something is wrong; the error names each key, and what there is.
   """
-  parts = config.get("feedback", {})
+  parts = config.get("feedback", Section())
+  if not _is_section(parts):
+    raise ValueError(f"feedback={parts!r}; use sections, {' or '.join(KINDS)}")
   if unknown := sorted({*parts} - {*KINDS}):
     raise ValueError(f"feedback.{unknown[0]} is not known; use {' or '.join(KINDS)}")
   wrong = []
 
   for part, sections in parts.items():
+    if not _is_section(sections) or not all(map(_is_section, sections.values())):
+      given = sections.to_dict() if _is_section(sections) else sections
+      wrong.append(f"feedback.{part}={given!r}; use sections by names, each with a kind")
+      continue
     for name, section in sections.items():
       wrong += _problems(config, part, f"feedback.{part}.{name}", section)
 
@@ -217,13 +230,17 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise ValueError("; ".join(wrong))
 
 
+def _is_section(value: Any) -> bool:
+  return isinstance(value, Section)
+
+
 def _problems(
   config: ml_collections.ConfigDict, part: str, key: str, section: Section
 ) -> Iterator[str]:
   """Yields the problems of the section of one writer or rater."""
   kinds = KINDS[part]
   chosen = section.get("kind")
-  if chosen not in kinds:
+  if not isinstance(chosen, str) or chosen not in kinds:
     yield f"{key}.kind={chosen!r}; use one of {', '.join(kinds)}"
     return
 
@@ -235,8 +252,11 @@ def _problems(
   for name in sorted(present - {*kind.needs, *kind.may}):
     yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
 
-  # The checks below read what is missing.
-  if missing:
+  given = {name: one for name, one in _RANGES.items() if name in section}
+  wrong = [f"{key}.{problem}" for problem in ranges.outside(section, given)]
+  yield from wrong
+  # The checks below read what is missing, and want values that can be.
+  if missing or wrong:
     return
   if chosen in ("file", "annotations") and not os.path.isfile(section.path):
     yield f"{key}.path={section.path} is no file"
@@ -248,5 +268,5 @@ def _problems(
       judges.function(section.function)
     if chosen in _OWN:
       _OWN[chosen](section)
-  except (ValueError, TypeError) as error:  # configurations refuse values of other types so
+  except ValueError as error:
     yield f"{key}: {error}"

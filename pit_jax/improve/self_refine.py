@@ -62,8 +62,9 @@ class Form:
 
     if _plain(self.stop) not in _plain(self.feedback_turn):
       raise ValueError(
-        f"evaluation.self_refine.stop is {self.stop!r}, of which feedback_turn says nothing; ask "
-        'for these words there, or use ""'
+        f"evaluation.self_refine.stop={self.stop!r} is not among the words of "
+        f"evaluation.self_refine.feedback_turn={self.feedback_turn!r}; give words that ask for it, "
+        'or "" for no stop'
       )
 
     for name in ("max_feedback_tokens", "max_prompt_tokens"):

@@ -16,7 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from pit_jax import hosts, parallel
+from pit_jax import hosts, parallel, ranges
 from pit_jax.data import encode, preferences, rows, tables, template, text
 from pit_jax.exchange import hf
 from pit_jax.models import pure
@@ -153,5 +153,10 @@ def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
 
 STAGES = tuple(kinds.Stage(name, name) for name in ("letters", "documents"))
 RECIPE = recipe.Recipe(
-  name="base", kinds={"sft": jobs.SFT}, stages=lambda config: STAGES, train=train, run=run
+  name="base",
+  kinds={"sft": jobs.SFT},
+  stages=lambda config: STAGES,
+  train=train,
+  allowed={"test_questions": ranges.COUNT, "required": ranges.SHARE},
+  run=run,
 )

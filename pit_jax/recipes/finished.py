@@ -15,8 +15,8 @@ from pit_jax.recipes import pit
 from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes.pit import next_round, subject
 from pit_jax.report import pages, presentation
+from pit_jax.run import checks, workdirs
 from pit_jax.run import context as contexts
-from pit_jax.run import workdirs
 from pit_jax.storage import places
 from pit_jax.training import interruption
 
@@ -49,8 +49,9 @@ def evaluate(
       the report's others.
   """
   config = config or workdirs.saved(workdir)
-  language_models.check(config.evaluation.language_judge)
   recipe = recipes.of(config)
+  checks.values(config, recipe)
+  language_models.check(config.evaluation.language_judge)
   findings.check(recipe, workdir, experiment)
   if experiment:
     _check_current(config, workdir, ANEW)
@@ -159,6 +160,7 @@ def export_preferences(
     raise ValueError(f"{workdir} is a run of recipe {config.recipe}; only pit improves answers")
   findings.check(pit.RECIPE, workdir, "ledger")
   _check_current(config, workdir, REPORT_FIRST)
+  checks.values(config, pit.RECIPE)
   context = contexts.build(config, workdir, pit.RECIPE)
   run = subject.of_run(context, pit.RECIPE.train(context))
 

@@ -19,6 +19,7 @@ import math
 
 import ml_collections
 
+from pit_jax import ranges
 from pit_jax.data import preferences
 from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import length, main
@@ -150,7 +151,13 @@ RECIPE = recipe.Recipe(
   train=train,
   exported=lambda policies: {"models": {"policy": policies["irft"].params}, "zero_point": None},
   subject=of_run,
-  problems=subject.unjudged,
+  problems=problems,
+  allowed={
+    "irft.expert": ranges.SAID,
+    "irft.blocks": ranges.COUNT,
+    "irft.temperature": ranges.POSITIVE,
+    "irft.most_failed": ranges.SHARE,
+  },
   headline=("irft", "sft"),
   page=presentation.Presentation(
     title="Learning from demonstrations, arXiv 2405.17888",

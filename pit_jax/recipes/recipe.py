@@ -9,6 +9,7 @@ from typing import Any
 
 import ml_collections
 
+from pit_jax import ranges
 from pit_jax.report import presentation
 from pit_jax.run import kinds
 
@@ -37,7 +38,9 @@ class Recipe:
     caveat: configuration → what is to be added where none but the reward models that it trains can
       judge a run.
     needs: experiment → (the flag of a training that it needs, whether a configuration has it).
-    problems: configuration → what is wrong with it beside its sections.
+    allowed: key of a configuration that no other recipe has → what it may be; in
+      "curriculum[].steps" it is one of every section of a tuple.
+    problems: configuration → what is wrong with its values together.
     run: (configuration, workdir) → None; for a recipe whose run is not to train, export and report.
   """
 
@@ -55,6 +58,7 @@ class Recipe:
   needs: Mapping[str, tuple[str, Callable[[Mapping], bool]]] = dataclasses.field(
     default_factory=dict
   )
+  allowed: Mapping[str, ranges.Range] = dataclasses.field(default_factory=dict)
   problems: Callable[[ml_collections.ConfigDict], Iterator[str]] = lambda config: iter(())
   run: Callable[[ml_collections.ConfigDict, pathlib.Path], None] | None = None
 

@@ -12,8 +12,8 @@ from pit_jax.feedback import language_models, named
 from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes import schedule
 from pit_jax.report import pages
+from pit_jax.run import checks, workdirs
 from pit_jax.run import context as contexts
-from pit_jax.run import workdirs
 from pit_jax.training import interruption
 
 
@@ -25,6 +25,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       another run.
   """
   recipe = recipes.of(config)
+  # Before anything is loaded: a wrong value is told in seconds, not after the data.
+  checks.values(config, recipe)
   with workdirs.programs(config, workdir), progress.shown():
     (recipe.run or functools.partial(_run, recipe))(config, workdir)
 

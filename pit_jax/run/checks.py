@@ -2,34 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import ml_collections
 
-from pit_jax import layout, parallel
-from pit_jax.data import encode, preferences
-from pit_jax.improve import gains
-from pit_jax.run import kinds
+from pit_jax import layout, parallel, ranges
+from pit_jax.data import columns, encode, preferences
+from pit_jax.run import allowed, kinds
 from pit_jax.run import rows as run_rows
-
-# What numbers may be; one that is not a number is never within. Values that are not listed are
-# checked where they are used.
-RANGES = {
-  "1 or more": lambda x: x >= 1,
-  "0 or more": lambda x: x >= 0,
-  "more than 0": lambda x: x > 0,
-  "from 0 to 1": lambda x: 0 <= x <= 1,
-  "more than 0 and less than 1": lambda x: 0 < x < 1,
-}
-RECORDS = {
-  "1 or more": "inference_batch_size log_every log_every_rl save_every save_every_rl "
-  "compilation.limit",
-  "0 or more": "frontier.checkpoints recorder.kl recorder.negative_kl recorder.ratio",
-}
-MODEL = {"1 or more": "width layers heads kv_heads head_width hidden", "more than 0": "rope_theta"}
-EVALUATION = {"1 or more": "prompts rounds temperature_prompts"}
-FOLDS = {"more than 0 and less than 1": "held_out validation"}
 
 
 def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
@@ -38,31 +18,44 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   Raises:
     ValueError: some are; the error names each key, its value and what is allowed.
   """
-  wrong = [*outside(config, RECORDS), *_folds(config), *_evaluation(config.evaluation)]
-  wrong += outside(config.model, MODEL, "model.")
-  wrong += unknown_kinds(config, method)
-  for name in kinds.sections(config):
-    section = config[name]
-    if kind := method.kinds.get(section.kind):
-      wrong += [*outside(section, kind.allowed, f"{name}."), *kind.problems(name, section)]
-
-  if config.profile.stage and not 1 <= config.profile.first <= config.profile.last:
-    wrong.append(
-      f"profile.stage={config.profile.stage!r} with profile.first={config.profile.first} and "
-      f"profile.last={config.profile.last}; use steps from 1 on, the last not before the first"
-    )
-
-  # Stages want sections in order, and what the recipe says wants stages.
-  if wrong := wrong or [*_stages(config, method)] or [*method.problems(config)]:
+  # What is wrong with values together is asked of values that are right alone, and what the recipe
+  # says of its stages, of stages that there are.
+  wrong = [*ranges.outside(config, allowed.of(config, method))]
+  wrong = wrong or [*_together(config, method)] or [*_stages(config, method)]
+  if wrong := wrong or [*method.problems(config)]:
     raise ValueError("; ".join(wrong))
 
 
-def unknown_kinds(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator[str]:
-  """Yields the sections whose kinds the recipe does not have, and those that it has."""
-  known = ", ".join(method.kinds)
+def _together(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator[str]:
+  """Yields what is wrong with values that go together."""
+  data = config.data
+  if data.judge and preferences.JUDGED not in data.folds:
+    yield (
+      f"data.judge={data.judge} is a part of the fold {preferences.JUDGED}, and "
+      f"data.folds={tuple(data.folds)} has none; use 0"
+    )
+  try:
+    columns.parse(data.columns)
+  except ValueError as error:
+    yield str(error)
+
   for name in kinds.sections(config):
-    if (kind := config[name].kind) not in method.kinds:
-      yield f"{name}.kind={kind!r}; recipe {method.name} has {known}"
+    section = config[name]
+    kind = method.kinds[section.kind]
+    yield from kind.problems(name, section)
+    unread = [fold for fold in preferences.folds_in(section.fold) if fold in data.prompts_only]
+    if kind.reads_responses and unread:
+      yield (
+        f"data.prompts_only={tuple(data.prompts_only)} has {unread[0]!r}, whose responses the "
+        f"section {name} is trained on; leave it out"
+      )
+
+  profile = config.profile
+  if profile.stage and profile.last < profile.first:
+    yield (
+      f"profile.first={profile.first} with profile.last={profile.last} of profile.stage="
+      f"{profile.stage!r}: the last step is before the first; use {profile.first} or more for it"
+    )
 
 
 def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator[str]:
@@ -85,47 +78,6 @@ def _stages(config: ml_collections.ConfigDict, method: kinds.Method) -> Iterator
       yield f"{named} trains by the section {stage.section!r}; {there}"
     elif stage.kind and stage.kind not in method.kinds:
       yield f"{named} is of kind {stage.kind!r}; the recipe has {', '.join(method.kinds)}"
-
-
-def _evaluation(evaluation: Any) -> Iterator[str]:
-  """Yields what is wrong with how a run is evaluated."""
-  yield from outside(evaluation, EVALUATION, "evaluation.")
-  temperatures = evaluation.temperatures
-  are_numbers = all(isinstance(t, int | float) and t >= 0 for t in temperatures)
-  if not temperatures or not are_numbers:
-    yield f"evaluation.temperatures={tuple(temperatures)}; use some, each 0 or more"
-  stop_rule = evaluation.get("stop_rule")  # None in a run of an earlier version
-  if stop_rule not in gains.RULES:
-    yield f"evaluation.stop_rule={stop_rule!r}; use one of {', '.join(gains.RULES)}"
-
-
-def outside(section: Any, ranges: dict[str, str], prefix: str = "") -> Iterator[str]:
-  """Yields what is wrong with the numbers of a section."""
-  for allowed, names in ranges.items():
-    for name in names.split():
-      # A name may be a path, such as "frontier.checkpoints".
-      value = section
-      for part in name.split("."):
-        value = None if value is None else value.get(part)
-      if value is None:
-        earlier = "as in a configuration of an earlier version"
-        yield f"{prefix}{name} is missing, {earlier}; use {allowed}"
-      elif not RANGES[allowed](value):
-        yield f"{prefix}{name}={value}; use {allowed}"
-
-
-def _folds(config: ml_collections.ConfigDict) -> Iterator[str]:
-  """Yields what is wrong with the division of the rows."""
-  yield from outside(config.data, FOLDS, "data.")
-  folds = tuple(config.data.folds)
-  wanted = {name: config[name].fold for name in kinds.sections(config)}
-  parts = {name: {*preferences.folds_in(fold)} for name, fold in wanted.items()}
-  missing = [f"{name}.fold={wanted[name]}" for name, part in parts.items() if part - {*folds}]
-  if missing:
-    yield (
-      f"data.folds={folds} lacks what {', '.join(missing)} names; give at least "
-      f"{tuple(sorted(set().union(*parts.values())))}, or other folds to these sections"
-    )
 
 
 def batches(

@@ -179,13 +179,13 @@ def build(
 ) -> Context:
   """Loads the data and prepares the models of a run; nothing is trained but a tokenizer.
 
+  The values of the configuration are within their ranges; see `checks.values`.
+
   Raises:
     ValueError: if the workdir belongs to a run with another configuration, the data, the base
       model or the mesh cannot be used, or the models cannot fit the devices.
   """
   new = hosts.agree(workdirs.is_new(config, workdir))
-  # Before anything is loaded: a wrong value is told in seconds, not after the data.
-  checks.values(config, recipe)
   c = config.data
   sources.check(run_rows.source(c.source, workdir))
   base_directory = origin.directory(config)

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import ml_collections
 
+from pit_jax import ranges
 from pit_jax.data import batches
 
 # Formats of prompts: x alone, x with a reference response.
@@ -33,8 +34,8 @@ class Stage:
 class Kind:
   """What all jobs of one kind have in common."""
 
-  # What numbers may be, in words of `checks.RANGES` → their keys, separated by blanks.
-  allowed: Mapping[str, str]
+  # Key of a section → what it may be; each has to be there.
+  allowed: Mapping[str, ranges.Range]
   cut: str  # the key that says into how many parts a batch is cut
   # Section → how many networks a row passes in a step (there 1, there and back 3); progress
   # compares stages of different kinds by it.
@@ -46,7 +47,9 @@ class Kind:
   programs: Callable[[Any, Stage], Sequence[tuple]]
   # (arrays, stage) → role → bytes of one device that stay while any of them runs.
   resident: Callable[[Any, Stage], dict[str, int]] = lambda *_: {}
-  # (name, section) → what is wrong with a section beside its numbers.
+  # The same of keys that a section need not have.
+  optional: Mapping[str, ranges.Range] = dataclasses.field(default_factory=dict)
+  # (name, section) → what is wrong with values together, each of which is within its range.
   problems: Callable[[str, Any], Iterator[str]] = lambda *_: iter(())
   # Metrics that results keep over the steps; the first is drawn.
   curves: tuple[str, ...] = ("loss",)
@@ -64,6 +67,7 @@ class Method(Protocol):
 
   name: str
   kinds: Mapping[str, Kind]
+  allowed: Mapping[str, ranges.Range]  # of keys of its own; see `ranges.outside`
 
   def stages(self, config: ml_collections.ConfigDict) -> Sequence[Stage]:
     """Returns the stages of a run, in order."""
@@ -76,6 +80,11 @@ def sections(config: ml_collections.ConfigDict) -> list[str]:
   """Returns the names of the sections by which a run trains."""
   parts = {name: config.get_ref(name).get() for name in config}
   return [name for name, part in parts.items() if hasattr(part, "keys") and "kind" in part]
+
+
+def named(method: Method, kind: Any) -> Kind | None:
+  """Returns a kind by what a section says, whatever that is; None where the method has no such."""
+  return method.kinds.get(kind) if isinstance(kind, str) else None
 
 
 def kind_of(method: Method, config: ml_collections.ConfigDict, stage: Stage) -> Kind:

@@ -55,7 +55,10 @@ def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.Mod
   fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {"attention"}
   chosen = {name: value for name, value in config.model.items() if name in fields}
   rope = architecture.Rope(theta=config.model.rope_theta)
-  return architecture.ModelConfig(vocabulary=vocabulary, rope=rope, **chosen)
+  try:
+    return architecture.ModelConfig(vocabulary=vocabulary, rope=rope, **chosen)
+  except ValueError as error:  # which begins with the name of a field
+    raise ValueError(f"model.{error}") from error
 
 
 def _placed(

@@ -72,7 +72,7 @@ def load(
     seed=config.seed,
     is_streamed=config.data.streaming,
     schema=config.data.schema,
-    columns=config.data.get("columns", ""),  # which runs of earlier versions did not have
+    columns=config.data.columns,
     against_scores=config.data.against_scores,
     check_prompt=check,
   )

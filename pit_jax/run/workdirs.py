@@ -122,9 +122,8 @@ def programs(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterat
 
   In the workdir they stay if a run claims it within the block: one that is refused leaves nothing.
   """
-  section = config.get("compilation")
-  # That one is missing is told by `checks.values`.
-  if section is None or section.cache == NO_CACHE:
+  section = config.compilation
+  if section.cache == NO_CACHE:
     yield
     return
 

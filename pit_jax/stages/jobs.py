@@ -5,31 +5,62 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pit_jax import ranges
 from pit_jax.losses import advantages, gap, preference
 from pit_jax.models import pure
-from pit_jax.run import abstract, kinds, memory
+from pit_jax.run import abstract, allowed, kinds, memory
 from pit_jax.stages import programs
 from pit_jax.training import optimizers
 
 SUPERVISED = {
-  "1 or more": "batch_size accumulation",
-  "0 or more": "steps evaluate_every weight_decay",
-  "more than 0": "learning_rate clip_norm epsilon",
-  "from 0 to 1": "warmup",
+  **dict.fromkeys(("batch_size", "accumulation"), ranges.COUNT),
+  **dict.fromkeys(("steps", "evaluate_every"), ranges.COUNT_OR_NONE),
+  **dict.fromkeys(("epochs", "weight_decay"), ranges.FROM_ZERO),
+  **dict.fromkeys(("learning_rate", "epsilon"), ranges.POSITIVE),
+  "clip_norm": ranges.LIMIT,
+  "warmup": ranges.SHARE,
+  "select": ranges.one_of("last", "best"),
 }
-WITH_MARGINS = SUPERVISED | {"0 or more": SUPERVISED["0 or more"] + " margin_scale"}
-OPTIMISATION = SUPERVISED | {
-  "0 or more": SUPERVISED["0 or more"]
-  + " sft_coefficient gamma desirable_weight undesirable_weight",
-  "more than 0": SUPERVISED["more than 0"] + " beta",
+WITH_MARGINS = SUPERVISED | {"margin_scale": ranges.FROM_ZERO}
+PACKED = {"packing": ranges.SWITCH, "packed_length": ranges.COUNT_OR_NONE}
+PUBLISHED = {"model": ranges.TEXT, "reader": allowed.READER, "backend": allowed.BACKEND}
+OPTIMISATION = {
+  "beta": ranges.POSITIVE,
+  "label_smoothing": ranges.Range(
+    "0 or more and less than 0.5", lambda x: ranges.is_finite(x) and 0 <= x < 0.5
+  ),
+  **dict.fromkeys(
+    ("sft_coefficient", "gamma", "desirable_weight", "undesirable_weight"), ranges.FROM_ZERO
+  ),
+  **dict.fromkeys(("reference_free", "importance_correction"), ranges.SWITCH),
+  "sft_reduction": ranges.one_of(*preference.REDUCTIONS),
 }
 REINFORCEMENT = {
-  "1 or more": "steps batch_size epochs minibatches samples",
-  "0 or more": "value_scale value_coefficient loss_kl_coefficient target_kl missing_eos_penalty "
-  "kl_coefficient kl_target value_warmup",
-  "more than 0": "learning_rate clip_norm epsilon clip value_clip kl_horizon temperature",
-  "from 0 to 1": "warmup discount trace",
+  **dict.fromkeys(("steps", "batch_size", "epochs", "minibatches", "samples"), ranges.COUNT),
+  "value_warmup": ranges.COUNT_OR_NONE,
+  **dict.fromkeys(
+    ("value_scale", "value_coefficient", "loss_kl_coefficient", "kl_coefficient"), ranges.FROM_ZERO
+  ),
+  **dict.fromkeys(("target_kl", "kl_target", "missing_eos_penalty"), ranges.FROM_ZERO),
+  "entropy_coefficient": ranges.FINITE,  # below 0 the entropy is brought down
+  **dict.fromkeys(("learning_rate", "epsilon", "kl_horizon", "temperature"), ranges.POSITIVE),
+  **dict.fromkeys(("clip_norm", "clip", "value_clip"), ranges.LIMIT),
+  **dict.fromkeys(("warmup", "discount", "trace"), ranges.SHARE),
+  "estimator": ranges.one_of(*advantages.ESTIMATORS),
+  "whiten_rewards": ranges.SWITCH,
+  "rewards": ranges.Range(
+    'a tuple of pairs of a name and a weight, as in (("gap", 1.0),)', ranges.is_list
+  ),
 }
+TERM_WEIGHTS = ranges.Range(
+  f"{len(gap.TERMS)} numbers of 0 or more, not all 0, for {', '.join(gap.TERMS)}",
+  lambda weights: (
+    ranges.is_list(weights)
+    and len(weights) == len(gap.TERMS)
+    and all(map(ranges.FROM_ZERO.holds, weights))
+    and sum(weights) > 0
+  ),
+)
 VALIDATED = {
   "reward_model/order": "validation order",
   "reward_model/accuracy": "validation accuracy",
@@ -61,11 +92,9 @@ def supervised_needs(
 
 
 def supervised_problems(name: str, job: Any) -> Iterator[str]:
-  """Yields what is wrong with a section of supervised training beside its numbers."""
+  """Yields what is wrong with the values of a section of supervised training together."""
   if not (job.steps or job.epochs > 0):
-    yield f"{name}.epochs={job.epochs}; use more than 0, or set {name}.steps"
-  if job.select not in ("last", "best"):
-    yield f'{name}.select={job.select!r}; use "last" or "best"'
+    yield f"{name}.epochs={job.epochs} with {name}.steps=0; use more than 0 for one of them"
 
 
 def _sft_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
@@ -83,22 +112,10 @@ def _gap_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, 
   return supervised_needs(run, stage, run.scalar, run.improver_prompt + 2 * run.response, 2)
 
 
-def _gap_problems(name: str, job: Any) -> Iterator[str]:
-  yield from supervised_problems(name, job)
-  weights = job.term_weights
-  if len(weights) != len(gap.TERMS) or not all(w >= 0 for w in weights) or not sum(weights) > 0:
-    yield (
-      f"{name}.term_weights={tuple(weights)}; use {len(gap.TERMS)} numbers of 0 or more, not "
-      f"all 0, for {', '.join(gap.TERMS)}"
-    )
-
-
 def _rl_problems(name: str, job: Any) -> Iterator[str]:
   if job.steps <= (warmup := optimizers.value_warmup(job)):
     yield too_short(f"{name}.steps={job.steps}", f"{name}.value_warmup={warmup}")
-  if job.estimator not in advantages.ESTIMATORS:
-    yield f"{name}.estimator={job.estimator!r}; use one of {', '.join(advantages.ESTIMATORS)}"
-  elif job.estimator != "gae" and job.samples < 2:
+  if job.estimator != "gae" and job.samples < 2:
     yield (
       f"{name}.estimator={job.estimator!r} with {name}.samples={job.samples}: a response is "
       "compared with others to the same prompt; use 2 or more samples, or estimator 'gae'"
@@ -169,6 +186,7 @@ def _rl_resident(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, int]:
 
 SFT = kinds.Kind(
   allowed=SUPERVISED,
+  optional=PACKED,
   cut="accumulation",
   passes=lambda job: BACK,
   needs=_sft_needs,
@@ -178,6 +196,7 @@ SFT = kinds.Kind(
 )
 PREFERENCE = kinds.Kind(
   allowed=WITH_MARGINS,
+  optional=PUBLISHED,
   cut="accumulation",
   passes=lambda job: 2 * BACK,
   needs=_preference_needs,
@@ -201,40 +220,22 @@ def preference_optimisation(losses: Mapping[str, preference.Loss]) -> kinds.Kind
 
   return dataclasses.replace(
     PREFERENCE,
-    allowed=OPTIMISATION,
+    allowed=SUPERVISED | OPTIMISATION | {"loss": ranges.one_of(*losses)},
+    optional={},
     passes=passes,
     needs=needs,
     programs=lambda run, stage: [(programs.policy_pairs, stage.section, losses)],
-    problems=functools.partial(_optimisation_problems, losses),
+    problems=functools.partial(_loss_problems, losses),
     curves=("loss", "accuracy", "margin", "chosen_logprob", "rejected_logprob"),
     figures={"validation/accuracy": "validation accuracy", "validation/loss": "loss"},
   )
 
 
-def _optimisation_problems(
-  losses: Mapping[str, preference.Loss], name: str, job: Any
-) -> Iterator[str]:
-  """Yields what is wrong with a section of preference optimisation beside its numbers."""
+def _loss_problems(losses: Mapping[str, preference.Loss], name: str, job: Any) -> Iterator[str]:
+  """Yields which values of a section of preference optimisation its loss does not go with."""
   yield from supervised_problems(name, job)
-  missing = [
-    field.name for field in dataclasses.fields(preference.Options) if field.name not in job
-  ]
-  if missing:
-    yield f"{name} lacks {', '.join(missing)}, as in a configuration of an earlier version"
-  elif job.loss not in losses:
-    yield f"{name}.loss={job.loss!r}; use one of {', '.join(losses)}"
-  else:
-    yield from _loss_problems(losses[job.loss], name, job)
-
-
-def _loss_problems(loss: preference.Loss, name: str, job: Any) -> Iterator[str]:
-  """Yields which values of a section its loss does not go with."""
+  loss = losses[job.loss]
   named = f"{name}.loss={job.loss!r}"
-  if not 0 <= job.label_smoothing < 0.5:
-    yield f"{name}.label_smoothing={job.label_smoothing}; use 0 or more and less than 0.5"
-  if job.sft_reduction not in preference.REDUCTIONS:
-    allowed = " or ".join(f'"{reduction}"' for reduction in preference.REDUCTIONS)
-    yield f"{name}.sft_reduction={job.sft_reduction!r}; use {allowed}"
   for key in loss.needs:
     if not job[key] > 0:
       yield f"{named} with {name}.{key}={job[key]}: a part of the loss; use more than 0, such as 1"
@@ -272,10 +273,11 @@ def _unread(loss: preference.Loss) -> dict[str, float | bool]:
 
 GAP = dataclasses.replace(
   PREFERENCE,
+  allowed=WITH_MARGINS | {"term_weights": TERM_WEIGHTS},
+  optional={},
   passes=lambda job: 4 * BACK,
   needs=_gap_needs,
   programs=lambda run, stage: [(programs.gap_order, stage.section)],
-  problems=_gap_problems,
 )
 RL = kinds.Kind(
   allowed=REINFORCEMENT,

@@ -1,35 +1,19 @@
 """Every key of a configuration: its value, what it means, and what it may be."""
 
 import math
+import pathlib
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import ml_collections
 import yaml
 
-from pit_jax import config_keys, configurations
-from pit_jax.data import chat, classifier_text, preferences, scores
-from pit_jax.improve import gains
-from pit_jax.losses import advantages
-from pit_jax.models import architecture
+from pit_jax import config_keys, configurations, ranges
 from pit_jax.recipes import recipe
-from pit_jax.run import checks, kinds, published_models
+from pit_jax.run import allowed, checks, workdirs
 
 WIDTH = 80  # columns of a terminal
-ONE_OF = {
-  "data.against_scores": scores.AGAINST,
-  "data.chat": chat.KINDS,
-  "data.fold_by": preferences.FOLD_BY,
-  "evaluation.reward_backend": published_models.BACKENDS,
-  "evaluation.reward_reader": classifier_text.KINDS,
-  "evaluation.stop_rule": gains.RULES,
-  "model.attention": architecture.KERNELS,
-  "reward.backend": published_models.BACKENDS,
-  "reward.reader": classifier_text.KINDS,
-  "rl.estimator": advantages.ESTIMATORS,
-}
 
 
 class Key(NamedTuple):
@@ -39,7 +23,7 @@ class Key(NamedTuple):
     key: as `--config.KEY=VALUE` names it.
     value: what it is set to.
     meaning: what its comment in the configuration's file says; "" where there is none.
-    range: what a value may be, in words, where it is refused by bounds or by a list; else "".
+    range: what a value may be, in words, where others are refused; else "".
   """
 
   key: str
@@ -63,12 +47,13 @@ def described(named: str, values: Sequence[str] = ()) -> list[Key]:
   if configurations.change(config, values):
     checks.values(config, recipe.of(config))
   meanings = configurations.meanings(named)
-  ranges = allowed(config)
+  table = allowed.of(config, recipe.of(config))
 
   made = []
-  for key, value in _keys(config):
-    comment = meanings.get(re.sub(r"\[\d+\]", "[]", key), "")
-    made.append(Key(key, value, comment, ranges.get(key) or _of_type(value)))
+  for key, value in config_keys.leaves(config):
+    name = re.sub(r"\[\d+\]", ranges.IN_TUPLE, key)
+    words = table[name].words if name in table else _of_type(value)
+    made.append(Key(key, value, meanings.get(name, ""), words))
   return made
 
 
@@ -98,53 +83,27 @@ def _plain(value: Any) -> Any:
   return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
-def difference(first: Sequence[Key], second: Sequence[Key]) -> str:
-  """Returns what differs between two configurations, a key in a line, for a terminal."""
-  theirs = {key.key: key for key in second}
-  own = {key.key: key for key in first}
-  lines = []
-  for name in dict.fromkeys([*own, *theirs]):
-    values = [repr(side[name].value) if name in side else "·" for side in (own, theirs)]
-    if values[0] != values[1]:
-      lines.append(f"{name}: {values[0]} → {values[1]}")
-  return "\n".join(lines) or "no value differs"
-
-
-def allowed(config: ml_collections.ConfigDict) -> dict[str, str]:
-  """Returns key → what it may be, in words, of the keys that are refused by bounds or by a list.
+def values_of(named: str) -> dict[str, Any]:
+  """Returns the value of every key of a configuration, or of the run in a workdir.
 
   Raises:
-    ValueError: there is no such recipe as the configuration names, or it has no such kind.
+    ValueError: there is no such configuration, and no run.
   """
-  method = recipe.of(config)
-  if wrong := [*checks.unknown_kinds(config, method)]:
-    raise ValueError("; ".join(wrong))
-  ranges = {key: f"one of {', '.join(names)}" for key, names in ONE_OF.items()}
-  bounds = {"": checks.RECORDS, "model.": checks.MODEL, "data.": checks.FOLDS}
-  bounds["evaluation."] = checks.EVALUATION
-  for name in kinds.sections(config):
-    bounds[f"{name}."] = method.kinds[config[name].kind].allowed
-
-  for prefix, table in bounds.items():
-    ranges |= {f"{prefix}{key}": words for key, words in _by_key(table)}
-  return ranges
+  folder = pathlib.Path(named)
+  config = workdirs.saved(folder) if folder.is_dir() else configurations.load(named)
+  return dict(config_keys.leaves(config))
 
 
-def _by_key(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-  for words, keys in table.items():
-    yield from ((key, words) for key in keys.split())
-
-
-def _keys(config: ml_collections.ConfigDict) -> Iterator[tuple[str, Any]]:
-  """Yields keys and values; of a tuple of sections those of each section."""
-  for key, value in config_keys.leaves(config):
-    is_sections = isinstance(value, tuple | list) and all(hasattr(one, "keys") for one in value)
-    if not value or not is_sections:
-      yield key, value
-      continue
-    for index, section in enumerate(value):
-      for inner, inner_value in config_keys.leaves(section):
-        yield f"{key}[{index}].{inner}", inner_value
+def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+  """Returns what differs between the values of two configurations, a key in a line."""
+  lines = []
+  for name in dict.fromkeys([*first, *second]):
+    # Files of runs do not tell tuples from lists.
+    values = [_plain(side[name]) if name in side else ... for side in (first, second)]
+    if values[0] != values[1]:
+      shown = [repr(side[name]) if name in side else "·" for side in (first, second)]
+      lines.append(f"{name}: {shown[0]} → {shown[1]}")
+  return "\n".join(lines) or "no value differs"
 
 
 def _of_type(value: Any) -> str:

@@ -24,8 +24,8 @@ def measure(run: subject.Subject) -> dict:
     "reward_models": run.reward_models,
     "agreement": agreements(suite, texts, run.pairs, run.headline),
     "answers": answers(suite, texts, run.headline),
-    **({"absent": run.absent} if run.absent else {}),
-    **({"about": run.about} if run.about else {}),
+    "absent": run.absent,
+    "about": run.about,
     "controls": run.controls,
   }
 

@@ -30,6 +30,7 @@ from typing import Any
 
 import ml_collections
 
+from pit_jax import ranges
 from pit_jax.evaluate import seeds
 from pit_jax.evaluate.experiments import frontier as frontiers
 from pit_jax.evaluate.experiments import length, main
@@ -154,5 +155,6 @@ RECIPE = recipe.Recipe(
     "ablation": ("--config.ablations=True", lambda config: config["ablations"]),
     "frontier": frontiers.NEED,
   },
+  allowed={"ablations": ranges.SWITCH, **curriculum.ALLOWED},
   problems=problems,
 )

@@ -5,37 +5,36 @@ from collections.abc import Iterator, Sequence
 
 import ml_collections
 
-from pit_jax import hosts
+from pit_jax import hosts, ranges
 from pit_jax.data import conversations, encode, preferences
 from pit_jax.improve import gains
 from pit_jax.recipes.pit import gap_rewards
-from pit_jax.run import checks, made_rows
 from pit_jax.run import context as contexts
+from pit_jax.run import made_rows
 from pit_jax.stages import frontier, jobs, rewards, rl, trained
 from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of references
-ALLOWED = {"1 or more": "steps", "0 or more": "kl_coefficient", "more than 0": "learning_rate"}
+ALLOWED = {
+  "curriculum[].name": ranges.NAME,
+  "curriculum[].references": ranges.some_of(*SOURCES),
+  "curriculum[].steps": ranges.COUNT,
+  "curriculum[].kl_coefficient": ranges.FROM_ZERO,
+  "curriculum[].learning_rate": ranges.POSITIVE,
+}
 
 
 def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
-  """Yields what is wrong with the stages of a curriculum."""
+  """Yields what is wrong with the stages of a curriculum together."""
   names = [stage.name for stage in stages]
   if not names or len(set(names)) < len(names):
     rule = "give at least one, each a name of its own, since checkpoints go by names"
     yield f"curriculum with the stages {names}: {rule}"
 
-  for index, stage in enumerate(stages):
-    yield from checks.outside(stage, ALLOWED, f"curriculum[{index}].")
-    unknown = [source for source in stage.references if source not in SOURCES]
-    if unknown or not stage.references:
-      named = f"curriculum[{index}].references={tuple(stage.references)}"
-      yield f"{named}: {unknown or 'no source'} is not allowed; use some of {SOURCES}"
-
 
 def warmup_problems(stages: Sequence[ml_collections.ConfigDict], warmup: int) -> Iterator[str]:
   """Yields which stages end before the improver learns: the value model is warmed up once."""
-  within = [index for index in range(len(stages)) if 0 < steps(stages[: index + 1]) <= warmup]
+  within = [index for index in range(len(stages)) if steps(stages[: index + 1]) <= warmup]
   if not within:
     return
   named = f"the steps of the curriculum={steps(stages)}"

@@ -6,10 +6,25 @@ from typing import Any
 
 import ml_collections
 
+from pit_jax import ranges
 from pit_jax.data import preferences
+from pit_jax.feedback import labels
 from pit_jax.run import kinds
 
 MATCHED = "rlaif_matched"
+NAMES = ranges.list_of("a list of names", ranges.SAID)
+ALLOWED = {
+  **dict.fromkeys(("rlaif.teacher", "rlaif.strong_teacher"), ranges.SAID),
+  **dict.fromkeys(("rlaif.controls", "rlaif.crossover"), NAMES),
+  "rlaif.critics": ranges.list_of("the names of one critic or more", ranges.SAID, least=1),
+  "rlaif.temperature": ranges.POSITIVE,
+  "rlaif.top_p": ranges.Range(
+    "more than 0 and at most 1", lambda x: ranges.POSITIVE.holds(x) and x <= 1
+  ),
+  "rlaif.orders": ranges.Range("1 or 2", lambda x: ranges.WHOLE.holds(x) and x in (1, 2)),
+  "rlaif.keep": ranges.one_of(*labels.KEEP),
+  "rlaif.most_failed": ranges.SHARE,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +50,7 @@ class Arm:
 def of(config: ml_collections.ConfigDict) -> list[Arm]:
   """Returns the arms in the order in which they are trained."""
   c = config.rlaif
-  # A study without a critic is refused; see `problems`.
-  first, *others = c.critics or ("",)
+  first, *others = c.critics
   made = [
     Arm("sft_10", c.teacher, is_few=True),
     Arm("rlaif", c.teacher, "sft_10", first),
@@ -89,9 +103,6 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields what is wrong with teachers, critics and judges of the study."""
   c = config.rlaif
   parts = config.get("feedback", {})
-  if not c.critics:
-    yield "rlaif.critics=(); name one of feedback.raters at least"
-    return
   asked = {
     "writers": {"teacher": (c.teacher,), "strong_teacher": (c.strong_teacher,),
                 "controls": c.controls, "crossover": c.crossover},

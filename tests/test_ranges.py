@@ -1,0 +1,302 @@
+"""Every value that cannot work is refused before training, by its key, itself and what can."""
+
+import contextlib
+import functools
+import json
+import math
+import re
+
+import ml_collections
+import pytest
+from ml_collections.config_flags import config_path
+
+from pit_jax import config_keys, configurations, ranges
+from pit_jax.feedback import language_judge, named
+from pit_jax.recipes import finished, recipe
+from pit_jax.run import allowed, checks, origin, workdirs
+from pit_jax.tools import keys
+
+# Those that have every key together.
+NAMED = ("pit:tiny", "dpo:tiny", "base:tiny")
+WRONG = (-1, 0, math.nan, math.inf, "no_such_name", "", None, [], ["no_such_name"], 2.5, True)
+
+STRUCTURE = ("kind", "fold", "folds")  # on which the ranges of other keys depend
+
+# What the values above may be, and why it can work; all others are refused. A key is a pattern.
+TEXTS = ("no_such_name", "")
+MAY = (
+  (r"seed", (-1, 0), "any whole number is a seed"),
+  (r"temperature|evaluation\.(language_judge\.)?temperature", (0, 2.5), "0 samples greedily"),
+  (r"(log|save)_every(_rl)?", (), "counts steps"),
+  (r"profile\.stage|wandb\.project", ("",), "none is traced, none is told"),
+  (r"wandb\.project|compilation\.cache|data\.(cache|tokenizer)", TEXTS, "any name or folder"),
+  (r"checkpoints\.timeout", (2.5,), "seconds"),
+  (r"checkpoints\.checksum_limit", (0,), "no state has checksums"),
+  (r"recorder\..*", (0, 2.5), "0 is never"),
+  (r"frontier\.checkpoints", (0,), "keeps none"),
+  (r"mesh\.slices", (-1,), "as many as the devices say"),
+  (r"model\.rope_theta", (2.5,), "a base of wavelengths"),
+  (r"model\.base|data\.source|recipe", ("no_such_name",), "looked for when the data are"),
+  (r"model\.(tied|remat|unroll|offload)", (True,), "a switch"),
+  (r"model\.lora\.rank", (0,), "no adapters"),
+  (r"model\.lora\.alpha", (2.5,), "a number"),
+  (r"data\.rows", (None,), "all of a file"),
+  (r"data\.columns", ("",), "columns as they are"),
+  (r"data\.(length_buckets|streaming)", (True,), "a switch"),
+  (r"data\.judge", (0,), "no judge"),
+  (r"data\.(fold_sizes|prompts_only|held_out_writers)", ([],), "none"),
+  (r"data\.held_out_writers", (["no_such_name"],), "looked for once the rows are read"),
+  (r"data\.improver_turn", ("no_such_name",), "any words"),
+  (r"evaluation\.reward_model|reward\.model", TEXTS, "a directory, looked for before the data"),
+  (r"evaluation\.margin", (-1, 0, 2.5, math.inf), "inf keeps no round"),
+  (r"evaluation\.language_judge\.(model|base_url|cache)", TEXTS, "told by who asks the model"),
+  (r"evaluation\.language_judge\.(budget_requests|budget_tokens)", (0,), "no limit"),
+  (r"evaluation\.language_judge\.(requests_per_minute|wait)", (0, 2.5), "0 is no limit, no wait"),
+  (r"evaluation\.language_judge\.retries", (0,), "one attempt"),
+  (r"evaluation\.language_judge\.timeout", (2.5,), "seconds"),
+  (r"evaluation\.language_judge\.tie", (0,), "no difference is a tie but none"),
+  (r"evaluation\.self_refine\.play|ablations", (True,), "a switch"),
+  (r"evaluation\.self_refine\.stop", ("",), "never"),
+  (r"evaluation\.self_refine\.refine_turn", ("no_such_name",), "any words"),
+  (r"\w+\.(packing|whiten_rewards)", (True,), "a switch"),
+  (r"\w+\.(packed_length|evaluate_every|value_warmup)", (0,), "0 is none, or by itself"),
+  (r"(sft|reward|gap_reward|dpo)\.steps", (0,), "as many as the epochs take"),
+  (r"(sft|reward|gap_reward|dpo)\.epochs", (2.5,), "the last one in part"),
+  (r"(letters|documents)\.epochs", (0, 2.5), "steps are given"),
+  (r".*\.(weight_decay|margin_scale|sft_coefficient|kl_coefficient)", (0, 2.5), "0 is none"),
+  (r"rl\.(value_scale|value_coefficient|loss_kl_coefficient|target_kl)", (0, 2.5), "0 is none"),
+  (r"rl\.(kl_target|missing_eos_penalty)", (0, 2.5), "0 is none"),
+  (r"rl\.entropy_coefficient", (-1, 0, 2.5), "below 0 the entropy is brought down"),
+  (r".*\.(learning_rate|epsilon|beta|kl_horizon)|rl\.temperature", (2.5,), "a number"),
+  (r".*\.clip_norm|rl\.(clip|value_clip)", (2.5, math.inf), "inf is no limit"),
+  (r".*\.(warmup|label_smoothing)|rl\.(discount|trace)|required", (0,), "from 0"),
+  (r"rl\.rewards", ([],), "the stage's own reward"),
+  (r"curriculum\[\d\]\.name", ("no_such_name",), "any name"),
+)
+
+
+def may(key: str, value) -> bool:
+  return any(
+    re.fullmatch(pattern, key) and any(type(one) is type(value) and one == value for one in values)
+    for pattern, values, _ in MAY
+  )
+
+
+@contextlib.contextmanager
+def having(config: ml_collections.ConfigDict, key: str, value):
+  """Within the block a configuration has a value at a key, whatever its type."""
+  section, _, name = key.rpartition(".")
+  holder = config_path.get_value(section, config) if section else config
+  before = holder.get_ref(name)
+  with config.unlocked(), config.ignore_type(), holder.unlocked(), holder.ignore_type():
+    try:
+      # A reference would change what it refers to.
+      del holder[name]
+      setattr(holder, name, tuple(value) if isinstance(value, list) else value)
+      yield
+    finally:
+      del holder[name]
+      setattr(holder, name, before)
+
+
+@functools.cache
+def table(name: str) -> allowed.Ranges:
+  """Returns the ranges of the tiny configuration of a recipe."""
+  return allowed.of(configurations.load(f"{name}:tiny"), recipe.named(name))
+
+
+def refusal(config: ml_collections.ConfigDict, key: str, value) -> str:
+  """Returns what `checks.values` says of a value, whatever its type; "" where it lets it pass."""
+  method = recipe.of(config)
+  pattern = re.sub(r"\[\d\]", ranges.IN_TUPLE, key)
+  # By its range alone, which is fast; all else is asked only of values that are within.
+  alone = {} if key.endswith(STRUCTURE) else {pattern: table(config.recipe)[pattern]}
+  with having(config, key, value):
+    if said := [*ranges.outside(config, alone)]:
+      return "; ".join(said)
+    try:
+      checks.values(config, method)
+    except ValueError as error:
+      return str(error)
+  return ""
+
+
+def every_key() -> dict[str, ml_collections.ConfigDict]:
+  """Returns every key of the shipped configurations, with one that has it."""
+  loaded = [configurations.load(named) for named in NAMED]
+  return {key: config for config in loaded[::-1] for key, _ in config_keys.leaves(config)}
+
+
+@pytest.fixture(scope="module")
+def configured():
+  return every_key()
+
+
+def test_the_configurations_tried_have_every_key_of_those_that_are_shipped(configured):
+  shipped = [configurations.load(name) for name in configurations.names() if name != "common"]
+  assert {key for config in shipped for key, _ in config_keys.leaves(config)} == {*configured}
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+def test_every_value_of_every_key_is_refused_by_name_or_can_work(configured, value):
+  for key, config in configured.items():
+    said = refusal(config, key, value)
+    if may(key, value):
+      assert not said, f"{key}={value!r} may be, and is refused: {said}"
+    else:
+      # Of a list it may be the element that is named.
+      given = (tuple(value), *value) if isinstance(value, list) else (value,)
+      assert key in said and any(repr(one) in said for one in given), f"{key}={value!r}: {said!r}"
+      assert re.search("; (use|give|write|leave)", said), f"{key}={value!r}: {said!r}"
+
+
+@pytest.mark.parametrize(
+  ("value", "allowed_instead"),
+  [
+    ("temperature=inf", "use 0 or more, and finite"),
+    ("sft.epochs=inf", "use 0 or more, and finite"),
+    ("model.rope_theta=inf", "use more than 0, and finite"),
+    ("model.lora.alpha=nan", "use more than 0, and finite"),
+    ("model.lora.base=int2", "use one of float32, bfloat16, int8"),
+    ("evaluation.margin=nan", "use a number"),
+    ("frontier.prompts=0", "use 1 or more, a whole number"),
+    ("checkpoints.keep=0", "use 1 or more, a whole number"),
+    ("checkpoints.timeout=nan", "use more than 0, and finite"),
+    ("sft.packed_length=-1", "use 0 or more, a whole number"),
+    ("profile.stage=foo", 'use "", or one of sft_policy, reward, rl_policy, sft_improver, gap_rew'),
+    ("profile.stage=references", 'use "", or one of sft_policy'),  # samples alone
+    ("data.prompts_only=('foo',)", "use (), or some of data.folds=('sft', 'reward', 'rl')"),
+    ("data.folds=('sft', 'held_out')", "none that a part of the rows has: held_out, judge"),
+    ("data.folds=('sft', 'sft')", "each once"),
+    ("data.fold_sizes=('a', 'b', 'c')", "use (), or 3 numbers above 0"),
+    ("data.fold_sizes=(1.0, 2.0)", "use (), or 3 numbers above 0"),
+    ("data.vocabulary=200", "use 258 or more"),
+    ("gap_reward.term_weights=('a', 'b', 'c', 'd', 'e')", "use 5 numbers of 0 or more, not all 0"),
+    ("curriculum[0].references=('dataset',)", "use some of dataset.rejected, dataset.chosen, pol"),
+    ("curriculum[0].name=../x", "use a name of letters"),
+    ("model.lora.targets=('query', 'query')", "use some of query, key"),
+    ("mesh.shape=(1, -1, -1)", "one of them at most, -1"),
+  ],
+)
+def test_what_a_command_sets_is_refused_in_the_same_words(value, allowed_instead):
+  config = configurations.load("pit:tiny")
+  configurations.change(config, [f"--config.{value}"])
+  with pytest.raises(ValueError) as error:
+    checks.values(config, recipe.of(config))
+  key, _, given = value.partition("=")
+  said = str(error.value)
+  assert said.startswith((f"{key}={given}; ", f"{key}={given!r}; ")) and allowed_instead in said
+
+
+@pytest.mark.parametrize(
+  "template",
+  ["Q: {prompt", "Q: prompt}", "Q: {}", "Q: {prompt} {other}", "{prompt} A: ", "Q:", "{prompt!r}"],
+)
+def test_a_template_that_cannot_be_filled_is_refused(template):
+  config = configurations.load("pit:tiny")
+  said = refusal(config, "data.policy_template", template)
+  assert said == (
+    f"data.policy_template={template!r}; use a text with {{prompt}}, once each and without "
+    "another brace, that ends in no space"
+  )
+  assert "{reference}" in refusal(config, "data.improver_template", "{prompt} or {prompt}")
+
+
+def test_values_that_do_not_go_together_are_refused():
+  config = configurations.load("pit:tiny")
+  assert "'sft', whose responses the section sft" in refusal(config, "data.prompts_only", ("sft",))
+  config.data.folds = ("sft", "compared", "rl")
+  config.reward.fold = config.gap_reward.fold = "compared"
+  assert "data.judge=0.5 is a part of the fold reward" in refusal(config, "data.judge", 0.5)
+
+
+def test_ranges_that_are_printed_are_those_of_the_check():
+  for name in NAMED:
+    config = configurations.load(name)
+    table = allowed.of(config, recipe.of(config))
+    for key in keys.described(name):
+      assert key.range == table[re.sub(r"\[\d\]", ranges.IN_TUPLE, key.key)].words, key.key
+
+
+def test_a_missing_key_is_named():
+  config = configurations.load("pit:tiny")
+  with config.unlocked(), config.curriculum[1].unlocked():
+    del config.curriculum[1].steps
+    del config.checkpoints
+  with pytest.raises(
+    ValueError, match=r"checkpoints.keep is missing, .*; curriculum\[1\].steps is"
+  ):
+    checks.values(config, recipe.of(config))
+
+
+# What the fields of writers and raters may be of the same values; all others are refused.
+FIELDS = {
+  "model": ("no_such_name",),
+  "base_url": ("",),
+  "cache": TEXTS,
+  "max_tokens": (),
+  "max_prompt_tokens": (),
+  "budget_requests": (0,),
+  "budget_tokens": (0,),
+  "requests_per_minute": (0, 2.5),
+  "retries": (0,),
+  "wait": (0, 2.5),
+  "timeout": (2.5,),
+  "concurrency": (),
+  "verdict": (),
+  "prompts": (),
+  "tie": (0,),
+  "temperature": (0, 2.5),
+}
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize("part", ["writers", "raters"])
+def test_the_same_of_writers_and_raters(part, value, monkeypatch):
+  monkeypatch.setenv("OPENAI_API_KEY", "none")
+  kind = {"writers": "endpoint", "raters": "language_model"}[part]
+  fields = {*named.KINDS[part][kind].needs, *named.KINDS[part][kind].may}
+  for field in sorted(fields):
+    config = configurations.load("pit:tiny")
+    given = {"kind": kind, "model": "m", field: value}
+    with config.unlocked():
+      config.feedback = ml_collections.ConfigDict({part: {"one": given}})
+    key = f"feedback.{part}.one.{field}"
+    if any(type(one) is type(value) and one == value for one in FIELDS[field]):
+      named.check(config)
+      continue
+    with pytest.raises(ValueError, match="use") as error:
+      named.check(config)
+    assert key in str(error.value) and (repr(value) in str(error.value))
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+def test_sections_of_writers_and_raters_are_sections(value):
+  config = configurations.load("pit:tiny")
+  for content in (value, {"raters": value}, {"raters": {"r": value}}, {"raters": {"r": {}}}):
+    with config.unlocked(), config.ignore_type():
+      config.feedback = ml_collections.ConfigDict({"of": content}).of
+    with pytest.raises(ValueError, match="feedback.*; use"):
+      named.check(config)
+
+
+def test_verdicts_are_those_that_there_are_words_for():
+  assert {*allowed.VERDICTS} == {*language_judge.ENDINGS}
+
+
+def test_sizes_that_do_not_fit_are_named_by_their_keys():
+  config = configurations.load("rlhf:tiny")
+  config.model.base, config.model.heads = "none", 3
+  checks.values(config, recipe.of(config))
+  with pytest.raises(ValueError, match="^model.heads=3 is not a multiple of kv_heads=2"):
+    origin.shape(config, None, 300, "cpu")
+
+
+def test_a_run_of_an_earlier_version_is_refused_by_what_it_lacks(tmp_path):
+  content = json.loads(configurations.load("rlhf:tiny").to_json())
+  del content["data"]["columns"], content["compilation"]
+  (tmp_path / "config.json").write_text(json.dumps(content))
+  with pytest.raises(ValueError, match="columns is missing, as in a configuration of an earlier"):
+    finished.evaluate(tmp_path, None)
+  with pytest.raises(ValueError, match=r"holds a run with another .*\(data.columns: None there"):
+    workdirs.is_new(configurations.load("rlhf:tiny"), tmp_path)
