@@ -27,7 +27,7 @@ from pit_jax.data import conversations, published, rows, schemas  # noqa: E402
 from pit_jax.tools import keys  # noqa: E402
 
 SCHEMAS = ("Schema", "_compared", "_given")  # what makes one in data/published.py
-RECIPES = ("pit", "dpo", "rlaif", "base")  # whose configurations have every key together
+RECIPES = ("pit", "dpo", "rlaif", "irft", "base")  # whose configurations have every key together
 MADE = "<!-- Made by docs/generate.py: change the code that it reads, and run it again. -->\n"
 SUBCOMMANDS = {"convert": ("import", "export")}
 WIDTH = "100"  # characters of a line of help
@@ -63,11 +63,11 @@ def config() -> str:
 many of them. `pit config pit:tiny` prints the keys of one configuration as they are here, `pit
 config --diff pit:tiny pit:1b` what differs between two.
 
-A recipe has only the sections that it uses: `pit` all but `dpo`, `rlaif`, `feedback`, `letters` and
-`documents`; `rlhf` no `gap_reward` and no `curriculum`; `reward` those of reward models; `dpo` its
-own and `sft`; `rlaif` these, its own, and `feedback`, whose names are anybody's choice ([writers
-and raters](../feedback.md)). Values are those of `pit`, else of `dpo`, `rlaif` or `base`; where
-they depend on the size, all are named.
+A recipe has only the sections that it uses: `pit` its curriculum, reward models and RL; `rlhf` no
+`gap_reward` and no `curriculum`; `reward` those of reward models; `dpo` its own and `sft`; `rlaif`
+and `irft` these, their own, and `feedback`, whose names are anybody's choice ([writers and
+raters](../feedback.md)); `base` its own. Values are those of `pit`, else of `dpo`, `rlaif`, `irft`
+or `base`; where they depend on the size, all are named.
 """
   text += f"\n## Shipped configurations\n\n{''.join(_shipped())}"
   head = "| key | value | meaning |\n|---|---|---|\n"

@@ -19,7 +19,7 @@ from pit_jax.recipes import finished, running
 from pit_jax.recipes import recipe as recipes
 from pit_jax.report import presentation, verdict
 from pit_jax.rollout import inference
-from pit_jax.run import abstract, kinds
+from pit_jax.run import abstract, checks, kinds
 from pit_jax.stages import dpo, objectives, supervised, trained
 from pit_jax.tools.plan import planning
 from pit_jax.training import writers
@@ -61,7 +61,7 @@ def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
     ("loss", "simpo", "dpo.loss='simpo' with dpo.gamma=0.0: a part of the loss; use more than 0"),
     ("gamma", 0.5, "dpo.gamma=0.5: the loss does not read it; use 0.0"),
     ("undesirable_weight", 2.0, "undesirable_weight=2.0: the loss does not read it; use 1.0"),
-    ("sft_reduction", "token", 'dpo.sft_reduction=\'token\'; use "mean" or "sum"'),
+    ("sft_reduction", "token", "dpo.sft_reduction='token'; use one of mean, sum"),
     ("label_smoothing", 0.5, "dpo.label_smoothing=0.5; use 0 or more and less than 0.5"),
     ("beta", 0.0, "dpo.beta=0.0; use more than 0"),
     ("sft_coefficient", -1.0, "dpo.sft_coefficient=-1.0; use 0 or more"),
@@ -96,10 +96,10 @@ def test_what_a_loss_does_not_go_with_is_refused_before(loss, changes, said):
 
 
 def test_a_section_of_an_earlier_version_is_told_what_it_lacks():
-  job = tiny_run.config("dpo", **SMALL).dpo.unlock()
-  del job.gamma
-  (problem,) = recipes.named("dpo").kinds["dpo"].problems("dpo", job)
-  assert problem == "dpo lacks gamma, as in a configuration of an earlier version"
+  config = tiny_run.config("dpo", **SMALL).unlock()
+  del config.dpo.gamma
+  with pytest.raises(ValueError, match="dpo.gamma is missing, as in a configuration of an earlier"):
+    checks.values(config, recipes.named("dpo"))
 
 
 @pytest.mark.parametrize(

@@ -90,12 +90,12 @@ def config_of(recipe, **values):
 
 
 def test_every_recipe_declares_itself_under_its_name():
-  assert recipes.names() == ["base", "dpo", "pit", "reward", "rlaif", "rlhf"]
+  assert recipes.names() == ["base", "dpo", "irft", "pit", "reward", "rlaif", "rlhf"]
   for name in recipes.names():
     assert recipes.named(name).name == name
 
 
-@pytest.mark.parametrize("name", ["base", "dpo", "pit", "reward", "rlaif", "rlhf"])
+@pytest.mark.parametrize("name", ["base", "dpo", "irft", "pit", "reward", "rlaif", "rlhf"])
 def test_stages_are_of_sections_and_kinds_that_there_are(name):
   recipe = recipes.named(name)
   config = tiny_run.config(name).unlock()
@@ -129,7 +129,9 @@ def _parts(stage, context):
 
 @pytest.mark.parametrize("name", [None, "ppo", 3, "finished", "recipe"])
 def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
-  with pytest.raises(ValueError, match=re.escape("use one of base, dpo, pit, reward, rlaif, rlhf")):
+  with pytest.raises(
+    ValueError, match=re.escape("use one of base, dpo, irft, pit, reward, rlaif, rlhf")
+  ):
     recipes.of(config_of(name))
 
 
@@ -145,7 +147,7 @@ def test_a_path_without_a_recipe_is_named(tmp_path):
 def test_an_unknown_kind_lists_what_the_recipe_has(tmp_path):
   config = tiny_run.config("rlhf").unlock()
   config.sft.kind = "gap"
-  with pytest.raises(ValueError, match=r"sft\.kind='gap'; recipe rlhf has sft, preference, rl"):
+  with pytest.raises(ValueError, match="sft.kind='gap'; use a kind of recipe rlhf, one of sft"):
     tiny_run.build(config, tmp_path / "run")
 
 

@@ -182,10 +182,13 @@ def test_a_label_that_was_paid_for_is_not_paid_for_again(tmp_path, monkeypatch):
   ("changes", "said"),
   [
     ({"rlaif__critics": ()}, "rlaif.critics=(); use the names of one critic or more"),
-    ({"rlaif__critics": ("nobody",)}, "rlaif.critics names 'nobody'; feedback.raters has "),
-    ({"rlaif__teacher": "who"}, "rlaif.teacher names 'who'; feedback.writers has strong, "),
-    ({"rlaif__crossover": ("x",)}, "rlaif.crossover names 'x'; feedback.writers has"),
-    ({"evaluation__judges": ("who",)}, "evaluation.judges names 'who'; feedback.raters has"),
+    ({"rlaif__critics": ("nobody",)}, "rlaif.critics names 'nobody'; use names of feedback.raters"),
+    (
+      {"rlaif__teacher": "who"},
+      "rlaif.teacher names 'who'; use names of feedback.writers, which",
+    ),
+    ({"rlaif__crossover": ("x",)}, "rlaif.crossover names 'x'; use names of"),
+    ({"evaluation__judges": ("who",)}, "evaluation.judges names 'who'; use names of"),
   ],
 )
 def test_names_that_nobody_has_are_told_before_training(tmp_path, changes, said):
@@ -319,5 +322,5 @@ def test_the_recipe_is_of_three_kinds_of_teachers_and_announces_every_row(capsys
   assert planned["sft_100"].fold == "demonstrations+feedback" and not planned["sft_10"].fold
   wrong = config().unlock()
   wrong.sft.fold = "demonstrations+elsewhere"
-  with pytest.raises(ValueError, match="lacks what sft.fold=demonstrations.elsewhere names"):
+  with pytest.raises(ValueError, match="sft.fold=.demonstrations.elsewhere.; use one of data.fold"):
     checks.values(wrong, recipes.of(wrong))

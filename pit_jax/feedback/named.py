@@ -224,7 +224,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name in config.evaluation.judges:
     if name not in raters:
       names = ", ".join(raters) or "none"
-      wrong.append(f"evaluation.judges names {name!r}; feedback.raters has {names}")
+      wrong.append(
+        f"evaluation.judges names {name!r}; use names of feedback.raters, which has {names}"
+      )
 
   if wrong:
     raise ValueError("; ".join(wrong))
@@ -252,7 +254,9 @@ def _problems(
   for name in sorted(present - {*kind.needs, *kind.may}):
     yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
 
-  given = {name: one for name, one in _RANGES.items() if name in section}
+  # A language model's differences are of 1 at most, a function's are in its own unit.
+  named_ranges = _RANGES | ({"tie": ranges.FROM_ZERO} if chosen == "function" else {})
+  given = {name: one for name, one in named_ranges.items() if name in section}
   wrong = [f"{key}.{problem}" for problem in ranges.outside(section, given)]
   yield from wrong
   # The checks below read what is missing, and want values that can be.

@@ -16,6 +16,7 @@ Deviation: the published loops have no stop rule.
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import ml_collections
 
@@ -31,7 +32,7 @@ from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
 from pit_jax.stages import dpo, feedback, jobs, sft, trained
 
-SYSTEMS = ("sft", "sft_longer", "irft", "spin", "irft_fixed")
+CONTROLS = ("sft", "sft_longer", "spin", "irft_fixed")  # what irft is compared with
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
@@ -100,8 +101,7 @@ def _rounds(
 def is_alike(accuracy: float, pairs: int) -> bool:
   """Returns whether samples cannot be told from demonstrations: accuracy ≤ ½ + one standard error.
 
-  The accuracy is that of the implicit reward on so many pairs of the validation part, from 0 to 1;
-  at chance its standard error is ½ / √pairs.
+  It is the implicit reward's, on so many pairs of the validation part; the error is ½ / √pairs.
   """
   return accuracy <= 0.5 + 0.5 / math.sqrt(max(pairs, 1))
 
@@ -131,17 +131,21 @@ def _block(
   return dpo.run(context, name, fold, job=context.config.dpo, **models)
 
 
+def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields what is wrong with the expert, and who is missing to judge."""
+  there = config.get("feedback", {}).get("writers", {})
+  if config.irft.expert not in there:
+    names = ", ".join(there) or "none"
+    yield f"irft.expert={config.irft.expert!r}; use a name of feedback.writers, which has {names}"
+  yield from subject.unjudged(config)
+
+
 def of_run(context: contexts.Context, policies: dict[str, trained.Trained]) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  models = {name: policies[name].params for name in ("irft", *SYSTEMS) if name in policies}
-  return subject.Policies(
-    context,
-    subject.suite_of(context, policy=models["irft"], sampler=models["sft"]),
-    models=models,
-    compared=[("irft", "sft"), *(("irft", name) for name in SYSTEMS if name not in ("sft", "irft")),
-              *((name, "sft") for name in SYSTEMS if name not in ("sft", "irft"))],
-    control="irft_resampled",
-  )  # fmt: skip
+  models = {name: policies[name].params for name in ("irft", *CONTROLS)}
+  suite = subject.suite_of(context, policy=models["irft"], sampler=models["sft"])
+  pairs = [("irft", name) for name in CONTROLS] + [(name, "sft") for name in CONTROLS[1:]]
+  return subject.Policies(context, suite, models=models, compared=pairs, control="irft_resampled")
 
 
 RECIPE = recipe.Recipe(

@@ -114,7 +114,8 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     for key, names in keys.items():
       for name in names:
         if name not in there:
-          yield f"rlaif.{key} names {name!r}; feedback.{part} has {', '.join(there) or 'none'}"
+          names = ", ".join(there) or "none"
+          yield f"rlaif.{key} names {name!r}; use names of feedback.{part}, which has {names}"
 
   yield from _unjudged(config, parts.get("raters", {}))
 
