@@ -223,7 +223,7 @@ def test_ranges_that_are_printed_are_those_of_the_check():
   for name in NAMED:
     config = configurations.load(name)
     table = allowed.of(config, recipe.of(config))
-    for key in keys.described(name):
+    for key in (one for one in keys.described(name) if not one.key.startswith(OWN)):
       assert key.range == table[re.sub(r"\[\d\]", ranges.IN_TUPLE, key.key)].words, key.key
 
 

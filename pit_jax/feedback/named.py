@@ -236,6 +236,18 @@ def _is_section(value: Any) -> bool:
   return isinstance(value, Section)
 
 
+def told(key: str) -> tuple[str, str]:
+  """Returns what a key of the section means and what it may be, as in `feedback.writers.me.kind`.
+
+  Names are anybody's choice, so no comment in a configuration's file says it.
+  """
+  _, part, name, field = key.split(".")
+  words = _RANGES[field].words if field in _RANGES else ""
+  if field == "kind":
+    words = ranges.one_of(*KINDS[part]).words
+  return f"{field} of the {part.removesuffix('s')} {name}", words
+
+
 def _problems(
   config: ml_collections.ConfigDict, part: str, key: str, section: Section
 ) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from pit_jax import config_keys, configurations, ranges
+from pit_jax.feedback import named as feedback
 from pit_jax.recipes import recipe
 from pit_jax.run import allowed, checks, workdirs
 
@@ -53,7 +54,10 @@ def described(named: str, values: Sequence[str] = ()) -> list[Key]:
   for key, value in config_keys.leaves(config):
     name = re.sub(r"\[\d+\]", ranges.IN_TUPLE, key)
     words = table[name].words if name in table else _of_type(value)
-    made.append(Key(key, value, meanings.get(name, ""), words))
+    meaning = meanings.get(name, "")
+    if key.startswith("feedback."):
+      meaning, words = feedback.told(key)
+    made.append(Key(key, value, meaning, words))
   return made
 
 
