@@ -38,6 +38,11 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   Raises:
     ValueError: some are; the error names each key, its value and what is allowed.
   """
+  if not method.kinds:  # it trains no network, and knows its values itself
+    if wrong := [*method.problems(config)]:
+      raise ValueError("; ".join(wrong))
+    return
+
   wrong = [*outside(config, RECORDS), *_folds(config), *_evaluation(config.evaluation)]
   wrong += outside(config.model, MODEL, "model.")
   wrong += unknown_kinds(config, method)
