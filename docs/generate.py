@@ -27,7 +27,14 @@ from pit_jax.data import conversations, published, rows, schemas  # noqa: E402
 from pit_jax.tools import keys  # noqa: E402
 
 SCHEMAS = ("Schema", "_compared", "_given")  # what makes one in data/published.py
-RECIPES = ("pit", "dpo", "rlaif", "irft", "base")  # whose configurations have every key together
+RECIPES = (
+  "pit",
+  "dpo",
+  "rlaif",
+  "irft",
+  "base",
+  "bandit",
+)  # whose configurations have every key together
 MADE = "<!-- Made by docs/generate.py: change the code that it reads, and run it again. -->\n"
 SUBCOMMANDS = {"convert": ("import", "export")}
 WIDTH = "100"  # characters of a line of help
@@ -44,15 +51,16 @@ def config() -> str:
   sections: dict[str, list[str]] = {}
   known: set[str] = set()
   for recipe in RECIPES:
+    module = importlib.import_module(f"pit_jax.configs.{recipe}")
     by_size = {
       size: {key.key: key for key in keys.described(f"configs/{recipe}.py:{size}")}
-      for size in common.SIZES
+      for size in getattr(module, "SIZES", common.SIZES)
     }
-    for key, described in by_size["tiny"].items():
+    for key, described in next(iter(by_size.values())).items():
       if key in known:
         continue
       known.add(key)
-      values = {size: by_size[size][key].value for size in common.SIZES}
+      values = {size: keys_of[key].value for size, keys_of in by_size.items()}
       section = key.split(".")[0].split("[")[0] if "." in key else ""
       row = _row(f"`{key}`", _values(values), _meaning(described))
       sections.setdefault(section, []).append(row)
@@ -66,8 +74,8 @@ config --diff pit:tiny pit:1b` what differs between two.
 A recipe has only the sections that it uses: `pit` its curriculum, reward models and RL; `rlhf` no
 `gap_reward` and no `curriculum`; `reward` those of reward models; `dpo` its own and `sft`; `rlaif`
 and `irft` these, their own, and `feedback`, whose names are anybody's choice ([writers and
-raters](../feedback.md)); `base` its own. Values are those of `pit`, else of `dpo`, `rlaif`, `irft`
-or `base`; where they depend on the size, all are named.
+raters](../feedback.md)); `base` and `bandit` their own. Values are those of `pit`, else of `dpo`,
+`rlaif`, `irft`, `base` or `bandit`; where they depend on the size, all are named.
 """
   text += f"\n## Shipped configurations\n\n{''.join(_shipped())}"
   head = "| key | value | meaning |\n|---|---|---|\n"

@@ -233,6 +233,8 @@ def without_effect(config: ml_collections.ConfigDict, keys: Sequence[str]) -> li
     config: in which they are set.
     keys: what `change` returned.
   """
+  if "model" not in config:  # of a recipe that trains no network
+    return []
   base = config.model.base
   if base == "none" or (base == "auto" and config.data.source != "synthetic"):
     return []

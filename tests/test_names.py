@@ -38,7 +38,7 @@ def declared() -> tuple[set[str], set[str]]:
         config.update_from_flattened_dict({key: value})
     parts |= {stage.name for stage in recipe.stages(config)} | {*recipe.page.systems}
     parts |= {*(recipe.headline or ())}
-    common |= {*kinds.sections(config), *config.evaluation, *recipe.kinds}
+    common |= {*kinds.sections(config), *config.get("evaluation", ()), *recipe.kinds}
   return names - ORDINARY - common, parts - common - FOLDERS
 
 
@@ -75,7 +75,7 @@ def test_no_method_is_named_outside_its_recipe(path):
 
 
 def test_the_check_sees_what_it_is_for():
-  assert {"irft", "pit", "rlaif", "rlhf"} == RECIPES
+  assert {"bandit", "irft", "pit", "rlaif", "rlhf"} == RECIPES
   assert {"original", "policy_sft", "pit_rounds", "sft_improver", "rl_policy"} <= PARTS
   for text, names in (
     ("# as in PIT", {"pit"}),

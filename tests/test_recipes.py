@@ -90,7 +90,7 @@ def config_of(recipe, **values):
 
 
 def test_every_recipe_declares_itself_under_its_name():
-  assert recipes.names() == ["base", "dpo", "irft", "pit", "reward", "rlaif", "rlhf"]
+  assert recipes.names() == ["bandit", "base", "dpo", "irft", "pit", "reward", "rlaif", "rlhf"]
   for name in recipes.names():
     assert recipes.named(name).name == name
 
@@ -130,7 +130,7 @@ def _parts(stage, context):
 @pytest.mark.parametrize("name", [None, "ppo", 3, "finished", "recipe"])
 def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
   with pytest.raises(
-    ValueError, match=re.escape("use one of base, dpo, irft, pit, reward, rlaif, rlhf")
+    ValueError, match=re.escape("use one of bandit, base, dpo, irft, pit, reward, rlaif, rlhf")
   ):
     recipes.of(config_of(name))
 

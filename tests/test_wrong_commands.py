@@ -31,7 +31,7 @@ WRONG = {
   f"train {TINY} {OUT} --verify_resume --verify_stop=9": "stop after 1 to 3",
   # train: configurations
   f"train --config=configs/none.py:tiny {OUT}": "there is no file configs/none.py; use one of "
-  "base, dpo, pit",
+  "bandit, base, dpo, pit",
   f"train --config=configs/pit.py:huge {OUT}": "size 'huge' is not known; use one of",
   f"train --config=README.md {OUT}": "README.md has no get_config",
   f"train --config=configs {OUT}": "there is no file configs; use one of",
@@ -43,7 +43,7 @@ WRONG = {
   f"train {TINY} {OUT} --config.rl.steps=many": "invalid literal for int() with base 10: 'many'",
   f"train {TINY} {OUT} --config.sft.packing=maybe": "Non-boolean argument",
   f"train {TINY} {OUT} --config.rl=3": "config.rl=3",
-  f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of base, ",
+  f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of bandit, ",
   f"train --config=configs/rlhf.py {OUT} --config.recipe=pit": "recipe pit wants a section that is "
   "not there",
   f"train {TINY} {OUT} --config.sft.kind=zz": "sft.kind='zz'; use a kind of recipe pit, one of",

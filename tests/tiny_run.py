@@ -65,9 +65,9 @@ SMALL = {
 }
 
 
-def config(recipe: str = "pit", size: str = "tiny", **changes) -> ml_collections.ConfigDict:
+def config(recipe: str = "pit", *size: str, **changes) -> ml_collections.ConfigDict:
   """Returns a configuration cut down to seconds; changes as `data__rows=30` for data.rows."""
-  made = importlib.import_module(f"pit_jax.configs.{recipe}").get_config(size)
+  made = importlib.import_module(f"pit_jax.configs.{recipe}").get_config(*size)
   changed = {name.replace("__", "."): value for name, value in changes.items()}
   small = {name: value for name, value in SMALL.items() if name.split(".")[0] in made}
   made.update_from_flattened_dict(small | changed)

@@ -25,7 +25,8 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   is_others = any(re.split(r"[.\[]", key)[0] not in config for key in method.allowed)
   wrong = [*_stages(config, method)] if is_others else []
   wrong = wrong or [*ranges.outside(config, allowed.of(config, method))]
-  wrong = wrong or [*_together(config, method)] or [*_stages(config, method)]
+  if method.kinds:  # else it trains no network
+    wrong = wrong or [*_together(config, method)] or [*_stages(config, method)]
   if wrong := wrong or [*method.problems(config)]:
     raise ValueError("; ".join(wrong))
 

@@ -96,6 +96,8 @@ def arrays(
   Raises:
     ValueError: the run cannot be.
   """
+  if not recipe.kinds:
+    raise ValueError(f"recipe {recipe.name} trains no network, so there is nothing to plan")
   checks.values(config, recipe)
   directory = origin.directory(config)
   platform = devices[0].platform
