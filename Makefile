@@ -24,7 +24,7 @@ FAST := critics dependencies doctor doctor_beginnings doctor_estimates doctor_or
   objects plan_chips preferences prompt_columns prompt_formats published questions readings \
   repeated schemas sources stop summaries synthetic synthetic_letters transcripts winrates
 
-.PHONY: demo test check types fast mutants paper base clean
+.PHONY: demo test check types fast mutants paper base base_weak clean
 
 demo: $(BASE)
 	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
@@ -35,6 +35,10 @@ paper: $(BASE)
 base: $(BASE)
 	$(RUN) launch/train.py --config=configs/base.py --workdir=runs/base
 	cp runs/base/base/* pit_jax/assets/base/
+
+base_weak: $(BASE)
+	$(RUN) launch/train.py --config=configs/base_weak.py --workdir=runs/base_weak
+	cp runs/base_weak/base/* pit_jax/assets/base_weak/
 
 test: $(WITH_EXTRAS)
 	$(RUN) -m ruff check .

@@ -109,9 +109,9 @@ def _model(size: str) -> ml_collections.ConfigDict:
   model.kv_heads = shape["kv_heads"]  # heads of keys and values; a divisor of heads
   model.head_width = shape["head_width"]  # numbers in a query, a key or a value
   model.hidden = shape["hidden"]  # width inside a feed-forward layer
-  # "embedded", "none", auto (embedded for the embedded task, else none), or a model's directory,
-  # as transformers writes it; then of the section's keys only dtype, remat, unroll, attention,
-  # offload and lora count.
+  # "embedded", "embedded_weak" (the same trained for less), "none", auto (embedded for the embedded
+  # task, else none), or a model's directory, as transformers writes it; then of the section's keys
+  # only dtype, remat, unroll, attention, offload and lora count.
   model.base = "auto"
   model.tied = True  # whether logits are read with the embedding; else by a matrix of their own
   model.rope_theta = 10_000.0  # base of the rotary positions' wavelengths

@@ -1,5 +1,6 @@
 """Every configuration builds, refuses what it does not know, and runs to its report."""
 
+import hashlib
 import importlib
 import json
 import pathlib
@@ -12,8 +13,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from pit_jax.configs import common
+from pit_jax.data import text
 from pit_jax.recipes import recipe, running
-from pit_jax.run import checks, kinds
+from pit_jax.run import checks, origin
 from pit_jax.tasks import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -209,6 +211,30 @@ def test_the_base_is_built_and_held_to_its_mark(tmp_path, capsys):
   written = tmp_path / "lenient" / "base"
   assert {path.name for path in written.iterdir()} >= {"config.json", "model.safetensors"}
   assert json.loads((written / "record.json").read_text())["working"] < 0.5
+
+
+def test_a_base_of_single_letters_alone_reads_no_documents(tmp_path, capsys):
+  weak, base = (build(name, "tiny") for name in ("base_weak", "base"))
+  assert 0 < weak.letters.steps < base.letters.steps and "documents" not in weak
+  assert weak.data == base.data, "of the same letters, in the same tokens"
+  small = {"letters__steps": 2, "letters__batch_size": 8, "test_questions": 8}
+  running.run(tiny_run.config("base_weak", **small), tmp_path / "weak")
+  record = json.loads((tmp_path / "weak" / "base" / "record.json").read_text())
+  assert record["steps"] == {"letters": 2} and "command" in record
+  assert [path.name for path in (tmp_path / "weak" / "checkpoints").iterdir()] == ["letters"]
+
+
+@pytest.mark.parametrize("name", origin.SHIPPED)
+def test_a_shipped_base_is_what_its_record_says(name):
+  config = tiny_run.config("rlhf", model__base=name)
+  directory = origin.directory(config)
+  record = json.loads((directory / "record.json").read_text())
+  weights = (directory / "model.safetensors").read_bytes()
+  assert hashlib.sha256(weights).hexdigest() == record["sha256"] and len(weights) < 3e6
+  tokenizers = {place: text.load_tokenizer(place) for place in origin.SHIPPED.values()}
+  assert {one.fingerprint for one in tokenizers.values()} == {record["tokenizer"]}
+  is_weak = name == "embedded_weak"
+  assert (record["working"] < 0.2) == is_weak and (record["working"] > 0.95) != is_weak
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import hashlib
 import json
 import pathlib
 import re
+import sys
 
 import jax
 import ml_collections
@@ -18,6 +19,7 @@ import numpy as np
 
 from pit_jax import hosts, parallel, ranges
 from pit_jax.data import encode, preferences, rows, tables, template, text
+from pit_jax.evaluate import provenance
 from pit_jax.exchange import hf
 from pit_jax.models import pure
 from pit_jax.recipes import recipe
@@ -49,6 +51,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   tokenizer.save(directory)
   facts["sha256"] = hashlib.sha256((directory / hf.WEIGHTS).read_bytes()).hexdigest()
   facts["tokenizer"] = tokenizer.fingerprint
+  facts["steps"] = {stage.name: config[stage.name].steps for stage in stages(config)}
+  facts["command"] = provenance.command(sys.argv)
   workdirs.write_text(directory / "record.json", json.dumps(facts, indent=2) + "\n")
   print(json.dumps(facts, indent=2))
 
@@ -117,7 +121,8 @@ def records(context: contexts.Context) -> dict[str, tables.Table]:
 
   how = (settings.formats["policy"], settings, context.rows.tokens)
   texts = {"letters": letters, "documents": documents}
-  return {name: encode.demonstrations(rows, *how) for name, rows in texts.items()}
+  names = [stage.name for stage in stages(context.config)]
+  return {name: encode.demonstrations(texts[name], *how) for name in names}
 
 
 def measure(context: contexts.Context, params) -> dict:
@@ -151,11 +156,15 @@ def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
   return forms.tokenizer(words, c.vocabulary, workdir / "tokenizer", new)
 
 
-STAGES = tuple(kinds.Stage(name, name) for name in ("letters", "documents"))
+def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
+  """Returns the stages that a configuration has sections of."""
+  return [kinds.Stage(name, name) for name in ("letters", "documents") if name in config]
+
+
 RECIPE = recipe.Recipe(
   name="base",
   kinds={"sft": jobs.SFT},
-  stages=lambda config: STAGES,
+  stages=stages,
   train=train,
   allowed={"test_questions": ranges.COUNT, "required": ranges.SHARE},
   run=run,

@@ -17,7 +17,10 @@ from pit_jax.rollout import inference
 from pit_jax.types import Params
 
 LOCAL = "local"  # the base_url of a language model that judges and lies in a directory
-EMBEDDED = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets" / "base"))
+_ASSETS = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets"))
+EMBEDDED = _ASSETS / "base"
+# The embedded task's base and one that was trained for less, by their names in a configuration.
+SHIPPED = {"embedded": EMBEDDED, "embedded_weak": _ASSETS / "base_weak"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ def directory(config: ml_collections.ConfigDict) -> pathlib.Path | None:
     ValueError: there is no such directory.
   """
   found = named(config)
-  if found not in (None, EMBEDDED):
+  if found not in (None, *SHIPPED.values()):
     directories.check("model.base", config.model.base)
   return found
 
@@ -46,7 +49,7 @@ def named(config: ml_collections.ConfigDict) -> pathlib.Path | None:
   # The embedded task has a base of its own, which knows its words and nothing else.
   if name == "auto":
     name = "embedded" if config.data.source == "synthetic" else "none"
-  return {"embedded": EMBEDDED, "none": None}.get(name, pathlib.Path(name))
+  return {**SHIPPED, "none": None}.get(name, pathlib.Path(name))
 
 
 def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
