@@ -137,7 +137,7 @@ def test_a_run_writes_the_report(tmp_path, capsys):
     ("spread", 0.0, "spread=0.0; use more than 0"),
     ("sft_steps", 0, "bandit.sft_steps=0; use 1 or more"),
     ("students", (50.0, 40.0), "students=(50.0, 40.0); use two or more, from the lowest"),
-    ("betas", (0.1, 0.0), "betas=(0.1, 0.0); use some, each more than 0"),
+    ("betas", (0.1, 0.0), "betas=(0.1, 0.0); use some numbers, each more than 0"),
   ],
 )
 def test_what_cannot_be_is_refused(key, value, said):

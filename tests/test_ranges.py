@@ -110,8 +110,9 @@ def having(config: ml_collections.ConfigDict, key: str, value):
 
 @functools.cache
 def table(name: str) -> allowed.Ranges:
-  """Returns the ranges of the tiny configuration of a recipe."""
-  return allowed.of(configurations.load(f"{name}:tiny"), recipe.named(name))
+  """Returns the ranges of the configuration of a recipe."""
+  (size,) = (one for one in NAMED if one.partition(":")[0] == name)
+  return allowed.of(configurations.load(size), recipe.named(name))
 
 
 def refusal(config: ml_collections.ConfigDict, key: str, value) -> str:

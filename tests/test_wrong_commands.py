@@ -31,7 +31,7 @@ WRONG = {
   f"train {TINY} {OUT} --verify_resume --verify_stop=9": "stop after 1 to 3",
   # train: configurations
   f"train --config=configs/none.py:tiny {OUT}": "there is no file configs/none.py; use one of "
-  "bandit, base, dpo, pit",
+  "bandit, base, base_weak, dpo, irft, pit",
   f"train --config=configs/pit.py:huge {OUT}": "size 'huge' is not known; use one of",
   f"train --config=README.md {OUT}": "README.md has no get_config",
   f"train --config=configs {OUT}": "there is no file configs; use one of",
@@ -126,7 +126,7 @@ WRONG = {
   "convert export --workdir={tmp}/none --output={tmp}/out": "{tmp}/none",
   # doctor
   "convert export --workdir={tmp}/letters --output={tmp}/out": "is a run of recipe base, which "
-  "exports no models; dpo, pit, reward, rlhf do",
+  "exports no models; dpo, irft, pit, reward, rlaif, rlhf do",
   "doctor": "required: --source",
   "doctor --source=jsonl:absent.jsonl": "absent.jsonl",
   "doctor --source=absent": "absent",
@@ -141,7 +141,7 @@ WRONG = {
   "is no plan for CPUs and GPUs: start with",
   "plan --config=configs/pit.py:tiny --topology=v9:1x1": "",
   "plan --config=configs/pit.py:tiny --topology=v5e:2x2 --config.recipe=zz": "recipe 'zz' is not "
-  "known; use one of base, ",
+  "known; use one of bandit, base, ",
   "config": "name one configuration, or two with --diff",
   "config pit:tiny --key=zz": "no key of pit:tiny begins so",
   "config pit:huge": "size 'huge' is not known",

@@ -122,8 +122,9 @@ def programs(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterat
 
   In the workdir they stay if a run claims it within the block: one that is refused leaves nothing.
   """
-  section = config.compilation
-  if section.cache == NO_CACHE:
+  # A recipe that trains no network has no such section, and no programs worth keeping.
+  section = config.get("compilation")
+  if section is None or section.cache == NO_CACHE:
     yield
     return
 
