@@ -174,7 +174,7 @@ def test_a_chat_model_is_trained_to_its_report_and_improves_conversations(begun,
   sample = results["samples"][0]["prompt"]
   assert sample.startswith("Human: ") and sample.endswith(" ?\n\nAssistant:")
   count = config.evaluation.rounds
-  assert "absent" not in results and [row["k"] for row in results["self_refine"]] == [1, 2]
+  assert not results["absent"] and [row["k"] for row in results["self_refine"]] == [1, 2]
   assert {f"{name} {k}" for name in ("pit", "self_refine") for k in range(1, count + 1)} == {
     row["system"] for row in results["ratings"]
   } - {"original"}

@@ -14,6 +14,7 @@ from pit_jax.data import (
   published,
   schemas,
   scores,
+  sources,
   text,
 )
 from pit_jax.improve import gains
@@ -73,7 +74,7 @@ MODEL = {
   "lora.base": ranges.one_of(*architecture.STORED),
 }
 DATA = {
-  "source": ranges.SAID,
+  "source": ranges.Range(sources.KINDS, ranges.SAID.holds),  # which there are, who reads it says
   "rows": ranges.Range(
     f"None, or {ranges.COUNT.words}", lambda x: x is None or ranges.COUNT.holds(x)
   ),

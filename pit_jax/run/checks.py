@@ -1,6 +1,7 @@
 """What is refused of a configuration on its devices before the first stage is trained."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -20,7 +21,10 @@ def values(config: ml_collections.ConfigDict, method: kinds.Method) -> None:
   """
   # What is wrong with values together is asked of values that are right alone, and what the recipe
   # says of its stages, of stages that there are.
-  wrong = [*ranges.outside(config, allowed.of(config, method))]
+  # A configuration of another recipe lacks whole sections, of which one is told and not each key.
+  is_others = any(re.split(r"[.\[]", key)[0] not in config for key in method.allowed)
+  wrong = [*_stages(config, method)] if is_others else []
+  wrong = wrong or [*ranges.outside(config, allowed.of(config, method))]
   wrong = wrong or [*_together(config, method)] or [*_stages(config, method)]
   if wrong := wrong or [*method.problems(config)]:
     raise ValueError("; ".join(wrong))
