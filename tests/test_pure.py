@@ -1,5 +1,7 @@
 """A module as three pure values; the heads on top of the trunk."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,3 +193,17 @@ def test_a_model_on_another_ones_trunk_has_a_fresh_head():
   assert all(result["trunk"][name] is leaf for name, leaf in source["trunk"].items())
   for name in ("head", "bias"):
     np.testing.assert_array_equal(result[name], fresh[name])
+
+
+def test_what_lacks_the_same_is_drawn_by_one_program():
+  model, keys = tiny.scalar(), []
+
+  def init(key):  # which is called to trace it alone
+    keys.append(key)
+    return model.init(key)
+
+  counted = dataclasses.replace(model, init=init)
+  trunk = {"trunk": tiny.parameters(tiny.language(), seed=8)["trunk"]}
+  first, second = (pure.complete(counted, jax.random.key(seed), trunk) for seed in (1, 2))
+  assert len(keys) == 1
+  assert (first["head"] != second["head"]).all()
