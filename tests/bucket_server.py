@@ -19,6 +19,7 @@ import urllib.parse
 BUCKET = "bucket"
 OBJECT = re.compile(r"(?:/download)?/storage/v1/b/([^/]+)/o/([^/]+)")
 REWRITE = re.compile(OBJECT.pattern + r"/rewriteTo/b/([^/]+)/o/([^/]+)")
+MOVE = re.compile(OBJECT.pattern + r"/moveTo/o/([^/]+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +153,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.fail(404)
       made = self.server.put(target, self.server.objects[source].content)
       return self.say({"done": True, "resource": made.described(target)})
+    if moved := MOVE.fullmatch(self.url.path):
+      source, target = (urllib.parse.unquote(moved.group(i)) for i in (2, 3))
+      if source not in self.server.objects:
+        return self.fail(404)
+      content = self.server.objects.pop(source).content
+      return self.say(self.server.put(target, content).described(target))
     if "upload_id" in self.query:
       return self.resume()
     kind = self.query["uploadType"]

@@ -25,6 +25,10 @@ EMITTERS = "--xla_cpu_use_fusion_emitters"  # which take thrice as long as those
 if EMITTERS not in os.environ.get("XLA_FLAGS", ""):
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EMITTERS}=false".strip()
 
+# There are as many workers as cores, so that a second thread of torch has no core of its own, and
+# the first one, which is awake while it waits, has taken ten times the seconds of CPU.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

@@ -136,14 +136,6 @@ def total_variation(p, q):
 # One iteration, sampling and scoring included
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-  """Compiling is what takes long here, not running."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def compiled(settings, length, learning):
   iterate = ppo.make_iteration(POLICY, VALUE, ADAM, settings, EOS, learning)

@@ -29,6 +29,12 @@ from pit_jax import configurations, terminal
 def main(arguments: Sequence[str]) -> None:
   """Runs the recipe that the configuration names, or what was asked for of it."""
   options, values = _options(arguments)
+  if options.coordinator is None and options.host is not None:
+    raise ValueError(
+      f"--host={options.host} without --coordinator: give --coordinator=ADDRESS:PORT and --hosts "
+      "too, or neither --coordinator nor --host where hosts find each other"
+    )
+
   config = configurations.load(options.config)
   keys = configurations.change(config, values)
   terminal.quiet()
@@ -75,11 +81,6 @@ def _join(options: argparse.Namespace) -> None:
   from pit_jax import hosts
 
   known = {}
-  if options.coordinator is None and options.host is not None:
-    raise ValueError(
-      f"--host={options.host} without --coordinator: give --coordinator=ADDRESS:PORT and --hosts "
-      "too, or neither --coordinator nor --host where hosts find each other"
-    )
   if options.coordinator is not None:
     known = {"coordinator_address": options.coordinator, "num_processes": options.hosts}
     known["process_id"] = options.host
