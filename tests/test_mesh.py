@@ -289,3 +289,19 @@ def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, samples
   repeated = jax.tree.map(lambda x: jnp.repeat(jnp.array(x), samples, axis=0), asked)
   expected, _ = score(params, repeated, drawn, temperature)
   np.testing.assert_allclose(logprobs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_stages_of_one_shape_are_placed_by_one_program():
+  model, mesh = tiny.language(), parallel.make_mesh((1, 1, 1))
+  traced = []
+
+  def init(params):  # which is called to trace it alone
+    traced.append(params)
+    return SGD.init(params)
+
+  optimizer = optax.GradientTransformation(init, SGD.update)
+  for seed in (1, 2):
+    start = tiny.parameters(model, seed=seed)
+    state = supervised.place(start, model.axes, optimizer, mesh)
+    jax.tree.map(np.testing.assert_array_equal, state.params, start)
+  assert len(traced) == 2  # once for where it lives, once for what it is

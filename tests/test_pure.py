@@ -1,12 +1,14 @@
 """A module as three pure values; the heads on top of the trunk."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from pit_jax import layout
+from pit_jax import layout, parallel
 from pit_jax.models import heads, pure, transformer
 
 KINDS = [heads.LanguageModel, heads.ScalarModel]
@@ -191,3 +193,25 @@ def test_a_model_on_another_ones_trunk_has_a_fresh_head():
   assert all(result["trunk"][name] is leaf for name, leaf in source["trunk"].items())
   for name in ("head", "bias"):
     np.testing.assert_array_equal(result[name], fresh[name])
+
+
+def test_what_lacks_the_same_is_drawn_by_one_program():
+  model, keys = tiny.scalar(), []
+
+  def init(key):  # which is called to trace it alone
+    keys.append(key)
+    return model.init(key)
+
+  counted = dataclasses.replace(model, init=init)
+  trunk = {"trunk": tiny.parameters(tiny.language(), seed=8)["trunk"]}
+  first, second = (pure.complete(counted, jax.random.key(seed), trunk) for seed in (1, 2))
+  assert len(keys) == 1
+  assert (first["head"] != second["head"]).all()
+
+
+@pytest.mark.parametrize("mesh", [None, (1, 1, 1)])
+def test_a_model_that_lacks_nothing_stays_as_it_is(mesh):
+  model = tiny.language()
+  known = tiny.parameters(model, seed=8)
+  places = mesh and parallel.homes(model, parallel.make_mesh(mesh))
+  assert pure.complete(model, jax.random.key(9), known, places) is known

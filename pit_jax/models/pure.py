@@ -72,15 +72,24 @@ def complete(
 
   Each parameter lives in its place; None is the first device.
   """
-  missing = named(model.axes).keys() - named(known).keys()
+  missing = tuple(sorted(named(model.axes).keys() - named(known).keys()))
+  if not missing:
+    return known
+
+  homes = tuple(named(places)[name] for name in missing) if places else None
+  return join(_drawing(model, missing, homes)(key), known)
+
+
+@functools.cache  # of one program are all that lack the same
+def _drawing(model: PureModel, names: tuple[str, ...], homes: tuple | None) -> Callable:
+  """Returns key → fresh parameters of these names; others of the model are not drawn."""
 
   def fresh(key):
     leaves = named(model.init(key))
-    return nested({name: leaf for name, leaf in leaves.items() if name in missing})
+    return nested({name: leaves[name] for name in names})
 
-  homes = places and nested({name: named(places)[name] for name in missing})
-  # In one program, which draws none of the leaves that it does not return.
-  return join(jax.jit(fresh, out_shardings=homes)(key), known)
+  places = nested(dict(zip(names, homes, strict=True))) if homes else None
+  return jax.jit(fresh, out_shardings=places)
 
 
 def split(model: PureModel, tree: Params) -> tuple[Params, Params]:

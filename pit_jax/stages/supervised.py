@@ -134,13 +134,23 @@ def place(
   params: Params, axes: Any, optimizer, mesh: jax.sharding.Mesh
 ) -> training_step.TrainState:
   """Returns the first state of a stage, sharded; the given parameters stay valid."""
+  params = layout.to_devices(params)
+  leaves, structure = jax.tree.flatten(params)
+  shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+  names = tuple(structure.flatten_up_to(axes))
+  return _placing(structure, shapes, names, optimizer, mesh)(params)
+
+
+@functools.cache  # stages of one shape share theirs, as below
+def _placing(structure, shapes: tuple, names: tuple, optimizer, mesh) -> Callable:
+  """Returns parameters → first state, for leaves of these shapes, whose axes have these names."""
+  params, axes = (jax.tree.unflatten(structure, leaves) for leaves in (shapes, names))
 
   def init(params):
+    # The step donates its state; the copy keeps the parameters that were given.
     return training_step.init_state(jax.tree.map(jnp.copy, params), optimizer)
 
-  # The step donates its state; the copy keeps the parameters that were given.
-  params = layout.to_devices(params)
-  return jax.jit(init, out_shardings=_homes(params, axes, optimizer, mesh))(params)
+  return jax.jit(init, out_shardings=_homes(params, axes, optimizer, mesh))
 
 
 def homes(
