@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from pit_jax import layout
+from pit_jax import layout, parallel
 from pit_jax.models import heads, pure, transformer
 
 KINDS = [heads.LanguageModel, heads.ScalarModel]
@@ -207,3 +207,11 @@ def test_what_lacks_the_same_is_drawn_by_one_program():
   first, second = (pure.complete(counted, jax.random.key(seed), trunk) for seed in (1, 2))
   assert len(keys) == 1
   assert (first["head"] != second["head"]).all()
+
+
+@pytest.mark.parametrize("mesh", [None, (1, 1, 1)])
+def test_a_model_that_lacks_nothing_stays_as_it_is(mesh):
+  model = tiny.language()
+  known = tiny.parameters(model, seed=8)
+  places = mesh and parallel.homes(model, parallel.make_mesh(mesh))
+  assert pure.complete(model, jax.random.key(9), known, places) is known

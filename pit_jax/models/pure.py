@@ -73,7 +73,10 @@ def complete(
   Each parameter lives in its place; None is the first device.
   """
   missing = tuple(sorted(named(model.axes).keys() - named(known).keys()))
-  homes = places and tuple(named(places)[name] for name in missing)
+  if not missing:
+    return known
+
+  homes = tuple(named(places)[name] for name in missing) if places else None
   return join(_drawing(model, missing, homes)(key), known)
 
 
@@ -85,7 +88,8 @@ def _drawing(model: PureModel, names: tuple[str, ...], homes: tuple | None) -> C
     leaves = named(model.init(key))
     return nested({name: leaves[name] for name in names})
 
-  return jax.jit(fresh, out_shardings=homes and nested(dict(zip(names, homes, strict=True))))
+  places = nested(dict(zip(names, homes, strict=True))) if homes else None
+  return jax.jit(fresh, out_shardings=places)
 
 
 def split(model: PureModel, tree: Params) -> tuple[Params, Params]:
