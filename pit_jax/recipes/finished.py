@@ -49,8 +49,12 @@ def evaluate(
       the report's others.
   """
   config = config or workdirs.saved(workdir)
-  language_models.check(config.evaluation.language_judge)
   recipe = recipes.of(config)
+  if not recipe.kinds:
+    raise ValueError(
+      f"recipe {recipe.name} trains no model that could be asked again; `pit train` computes anew"
+    )
+  language_models.check(config.evaluation.language_judge)
   findings.check(recipe, workdir, experiment)
   if experiment:
     _check_current(config, workdir, ANEW)
