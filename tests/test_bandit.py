@@ -9,10 +9,11 @@ import pytest
 
 from pit_jax import configurations
 from pit_jax.configs import bandit as bandit_config
-from pit_jax.recipes import bandit, running
+from pit_jax.recipes import bandit, finished, running
 from pit_jax.recipes.bandit import policies
 from pit_jax.run import checks
 from pit_jax.tools.plan import planning
+from pit_jax.training import verify
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,11 @@ def test_what_cannot_be_is_refused(key, value, said):
   assert said in str(caught.value)
 
 
-def test_there_is_nothing_to_plan():
+def test_what_wants_a_network_is_refused_in_words(tmp_path):
+  config = bandit_config.get_config()
   with pytest.raises(ValueError, match="recipe bandit trains no network"):
-    planning.arrays(bandit_config.get_config(), bandit.RECIPE, jax.devices()[:1], None)
+    planning.arrays(config, bandit.RECIPE, jax.devices()[:1], None)
+  with pytest.raises(ValueError, match="trains no model that could be asked again"):
+    finished.evaluate(tmp_path, None, config)
+  with pytest.raises(ValueError, match="--verify_resume: this recipe trains no network"):
+    verify.run(config.to_dict(), tmp_path, [], steps=4, stop=2)

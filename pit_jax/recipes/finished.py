@@ -50,6 +50,10 @@ def evaluate(
   """
   config = config or workdirs.saved(workdir)
   recipe = recipes.of(config)
+  if not recipe.kinds:
+    raise ValueError(
+      f"recipe {recipe.name} trains no model that could be asked again; `pit train` computes anew"
+    )
   checks.values(config, recipe)
   language_models.check(config.evaluation.language_judge)
   findings.check(recipe, workdir, experiment)

@@ -129,6 +129,8 @@ def run(
   """
   if not 1 <= stop < steps:
     raise ValueError(f"verify_steps={steps}, stopped after {stop}; stop after 1 to {steps - 1}")
+  if "model" not in config:
+    raise ValueError("--verify_resume: this recipe trains no network, so nothing is resumed")
   folder = workdir / "verify"
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
