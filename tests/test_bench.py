@@ -155,32 +155,25 @@ def test_preferences_are_tokenised(directory, tmp_path):
 
 
 @compiles
-def test_every_token_is_generated():
-  model = tiny.language(vocabulary=300)
-  params = tiny.parameters(model, seed=1)
-  sizes = cases.Sizes(batches=(1, 3), prompt=4, response=5, rows=2, mixed=3)
-  found = cases.cases(model, pure.scalar_model(model.config), params, sizes)
-  generating = [case for case in found if case.name.startswith("generate")]
-  assert len(generating) == 3
-  for case in generating:
-    responses, _ = case.start()()
-    assert responses.mask.sum() == case.amount
-
-
-@compiles
-def test_calls_after_the_first_compile_nothing(caplog):
+def test_every_token_is_generated_and_calls_after_the_first_compile_nothing(caplog):
   model = tiny.language(vocabulary=300)
   params = jax.device_put(tiny.parameters(model, seed=1), jax.devices()[0])
-  sizes = cases.Sizes(batches=(2,), prompt=4, response=5, rows=2, mixed=3)
+  sizes = cases.Sizes(batches=(1, 3), prompt=4, response=5, rows=2, mixed=3)
+  generating = 0
   for case in cases.cases(model, pure.scalar_model(model.config), params, sizes):
     call = case.start()
     with jax.log_compiles():
       call()
       first, _ = caplog.text, caplog.clear()
-      call()
+      made = call()
     assert "XLA compilation" in first or case.name == "lay out weights"  # a start has done so
     assert "XLA compilation" not in caplog.text, case.name
     caplog.clear()
+    if case.name.startswith("generate"):
+      responses, _ = made
+      assert responses.mask.sum() == case.amount
+      generating += 1
+  assert generating == 3
 
 
 def test_mixed_lengths_spread_evenly_on_a_logarithmic_scale():
@@ -225,8 +218,10 @@ def test_calls_alternate_and_medians_are_compared(monkeypatch):
 @pytest.mark.parity
 def test_the_peer_does_the_same_work(directory, tmp_path):
   pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
-  run(f"--model={directory}", "--peer", *ARGUMENTS, f"--json={tmp_path / 'bench.json'}")
+  chosen = "--cases=generate,sft,lay out"  # what has a peer, and one that has none
+  run(f"--model={directory}", "--peer", *ARGUMENTS, chosen, f"--json={tmp_path / 'bench.json'}")
   rows = json.loads((tmp_path / "bench.json").read_text())["cases"]
+  assert [row["name"] for row in rows] == NAMES[:5]
   assert [row["name"] for row in rows if "ratio" in row] == [*NAMES[:3], "sft"]
 
 
@@ -240,7 +235,9 @@ def test_the_peer_generates_the_same_tokens(directory):
   model = pure.language_model(families.read(directory))
   params = hf.load(directory, model)
   ours = cases.cases(model, pure.scalar_model(model.config), params, sizes)[0]
-  theirs = peers.peers(str(directory), sizes)[ours.name]
+  there = peers.peers(str(directory), sizes)
+  assert {*there} == {ours.name, "sft"}
+  theirs = there[ours.name]
   assert ours.amount == theirs.amount
   (responses, _), said = ours.start()(), theirs.start()().numpy()
   for tokens, mask, row in zip(responses.tokens, responses.mask, said[:, 16:]):

@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import json
 import pathlib
-import subprocess
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ import tiny_run
 from absl import flags
 from ml_collections import config_flags
 
+from pit_jax.commands import train
 from pit_jax.configs import common
 from pit_jax.data import text
 from pit_jax.recipes import recipe, running
@@ -166,7 +166,8 @@ def test_pit_runs_to_a_report_of_everything(finished_run):
 @pytest.fixture(scope="module")
 def policy_run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("rlhf")
-  running.run(tiny_run.config("rlhf"), workdir)
+  with tiny_run.unrendered():
+    running.run(tiny_run.config("rlhf"), workdir)
   return workdir
 
 
@@ -238,15 +239,16 @@ def test_a_shipped_base_is_what_its_record_says(name):
 
 
 @pytest.mark.slow
-def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_path):
+def test_real_dialogues_run_without_a_gold_judge_and_say_so(
+  shared_data, unrendered, tmp_path, capsys
+):
   source = shared_data / "hh_harmless.jsonl.gz"
   if not source.exists():
     pytest.skip(f"{source} is absent")
   changes = {"data__source": f"hh:{source}", "data__rows": 150, "model__base": "auto"}
-  command = [sys.executable, "launch/train.py", "--config=configs/pit.py:tiny"]
-  command += [f"--workdir={tmp_path}", *tiny_run.flags(**changes)]
-  run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-  assert run.returncode == 0, run.stderr
+  command = ["--config=pit:tiny", f"--workdir={tmp_path}", *tiny_run.flags(**changes)]
+  with tiny_run.here():
+    train.main(command)
   results, page = report_of(tmp_path)
   assert results["data"]["rows"] == 150
   assert judges_of(results) == {"R_P", "R_PIT"}
@@ -255,7 +257,7 @@ def test_real_dialogues_run_without_a_gold_judge_and_say_so(shared_data, tmp_pat
   assert results["reward_models"]["R_PIT"]["sign_agreement"] is None
   (note,) = results["notes"]
   assert "no gold score" in note and "people" in note
-  assert "no gold score" in page and "no gold score" in run.stdout.replace("\n", " ")
+  assert "no gold score" in page and "no gold score" in capsys.readouterr().out.replace("\n", " ")
   assert "mean gold score" not in page
 
 

@@ -1,9 +1,13 @@
-"""The examples run, each in a process of its own and at a tiny size."""
+"""The examples run at a tiny size: two in processes of their own, the others in the tests' own.
+
+There other tests have traced what they compute; that a file is a program, the two show.
+"""
 
 import contextlib
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import urllib.error
@@ -23,8 +27,8 @@ def environment():
   return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
 
 
-def run(name, folder, flags):
-  """Runs an example in a folder, and returns what it prints."""
+def start(name, folder, flags):
+  """Runs an example in a process of its own, and returns what it prints."""
   command = [sys.executable, str(ROOT / "examples" / name), "run", *flags]
   settings = {"capture_output": True, "text": True, "timeout": 900, "env": environment()}
   done = subprocess.run(command, cwd=folder, **settings)
@@ -40,29 +44,43 @@ def test_examples_are_short_and_say_how_they_are_called():
     assert f"python examples/{path.name} runs/" in text
 
 
+@pytest.fixture
+def run(monkeypatch, tmp_path, unrendered, capsys):
+  """Returns a function that runs an example in this process, and returns what it prints."""
+
+  def run(name, flags):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, "run", *flags])
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    return capsys.readouterr().out
+
+  return run
+
+
 @pytest.mark.slow
-def test_training_and_improving(tmp_path):
-  said = run("train_and_improve.py", tmp_path, tiny_run.flags("pit"))
+def test_training_and_improving(run):
+  said = run("train_and_improve.py", tiny_run.flags("pit"))
   assert "R_P of what is kept: [" in said and said.count("Which street") == 3
 
 
 @pytest.mark.slow
-def test_preferences_of_ones_own(tmp_path):
-  said = run("own_preferences.py", tmp_path, tiny_run.flags("reward"))
+def test_preferences_of_ones_own(run):
+  said = run("own_preferences.py", tiny_run.flags("reward"))
   assert "1000 rows can be used; left out: none" in said and "R_PIT of the better" in said
 
 
 @pytest.mark.slow
 def test_a_reward_function(tmp_path):
-  said = run("reward_function.py", tmp_path, tiny_run.flags("rlhf"))
+  flags = tiny_run.flags("rlhf", frontier__checkpoints=0)
+  said = start("reward_function.py", tmp_path, flags)
   assert "words per letter of the policy" in said
   lines = (tmp_path / "run" / "metrics" / "rl_policy.jsonl").read_text().splitlines()
   assert "objective/rewards/reward_function:brevity" in json.loads(lines[-1])
 
 
 @pytest.mark.slow
-def test_dpo(tmp_path):
-  said = run("dpo.py", tmp_path, tiny_run.flags("dpo", **SMALL_DPO))
+def test_dpo(run):
+  said = run("dpo.py", tiny_run.flags("dpo", **SMALL_DPO))
   assert "chosen responses gained" in said and " by gold: " in said
 
 

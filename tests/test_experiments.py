@@ -188,7 +188,7 @@ def results_of(workdir):
   return json.loads((workdir / "report" / "results.json").read_text())
 
 
-def test_a_repeated_experiment_finds_what_the_run_found(finished_run, tmp_path):
+def test_a_repeated_experiment_finds_what_the_run_found(finished_run, unrendered, tmp_path):
   workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
   whole = results_of(workdir)
   experiments = {row["experiment"] for row in whole["comparisons"]}
@@ -204,7 +204,9 @@ def test_a_repeated_experiment_finds_what_the_run_found(finished_run, tmp_path):
   assert results_of(workdir) == whole
 
 
-def test_a_finished_run_is_evaluated_anew_under_other_values(finished_run, tmp_path, capsys):
+def test_a_finished_run_is_evaluated_anew_under_other_values(
+  finished_run, unrendered, tmp_path, capsys
+):
   """Nothing is trained; no experiment of the old report stays beside those of the new one."""
   workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
   before, trained = results_of(workdir), tiny_run.files(workdir / "checkpoints")
@@ -231,7 +233,9 @@ def test_a_finished_run_is_evaluated_anew_under_other_values(finished_run, tmp_p
   assert results_of(workdir)["length"] == after["length"]
 
 
-def test_seeds_on_the_same_prompts_can_be_pooled_as_runs_write_them(finished_run, tmp_path):
+def test_seeds_on_the_same_prompts_can_be_pooled_as_runs_write_them(
+  finished_run, unrendered, tmp_path
+):
   """Every comparison of a report tells prompts apart, those of rounds and of the cost too."""
   whole = results_of(finished_run.workdir)
   pooled = seeds.pool({0: whole, 1: whole}, POOLED)

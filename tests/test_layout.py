@@ -1,5 +1,7 @@
 """No step keeps whole what should be spread, and leaves its state where it was."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,9 +42,11 @@ def rows(mesh):
   return parallel.put_batch((asked, answered), mesh)
 
 
-def imitate(mesh, accumulation=1):
+@functools.cache
+def imitate(shape, accumulation=1):
   """A compiled step of imitation, and the state it takes."""
-  model, optimizer = language(), training_step.adam(clip_norm=1.0)
+  model, mesh = language(), parallel.make_mesh(shape)
+  optimizer = training_step.adam(clip_norm=1.0)
   loss = pure.on_trained(objectives.imitation(model))
   step = training_step.make_train_step(loss, optimizer, accumulation=accumulation)
   state = supervised.place(tiny.parameters(model, seed=0), model.axes, optimizer, mesh)
@@ -58,9 +62,10 @@ SETTINGS = ppo.Settings(
 )  # fmt: skip
 
 
-def reinforce(mesh):
+@functools.cache
+def reinforce(shape):
   """A compiled iteration of PPO, and the state it takes."""
-  models = {"policy": language(), "value": scalar()}
+  models, mesh = {"policy": language(), "value": scalar()}, parallel.make_mesh(shape)
   optimizer = optimizers.policy_and_value(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
   iterate = ppo.make_iteration(*models.values(), optimizer, SETTINGS, tiny.EOS)
   params = {name: tiny.parameters(model, seed=1) for name, model in models.items()}
@@ -76,9 +81,9 @@ def reinforce(mesh):
   return jax.jit(layout.on(mesh, iterate)).lower(*given).compile(), state
 
 
-def sample(mesh, tile=None):
+def sample(shape, tile=None):
   """Compiled sampling."""
-  model = language()
+  model, mesh = language(), parallel.make_mesh(shape)
   params = jax.device_put(tiny.parameters(model, seed=0), parallel.homes(model, mesh))
 
   def draw(params, prompts, key):
@@ -90,19 +95,19 @@ def sample(mesh, tile=None):
   return jax.jit(layout.on(mesh, draw)).lower(*given).compile()
 
 
-def sample_in_tiles(mesh):
+def sample_in_tiles(shape):
   """Compiled sampling, whose prompts are read two rows and four columns at a time."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(prefill, "FEWEST_ROWS", 2)
     patch.setattr(prefill, "FEWEST_BLOCKS", 3)
-    assert prefill.tile(B // parallel.parts(mesh), P, 8) == (2, 4)
-    return sample(mesh, tile=8)
+    assert prefill.tile(B // parallel.parts(parallel.make_mesh(shape)), P, 8) == (2, 4)
+    return sample(shape, tile=8)
 
 
 PROGRAMS = {
-  "imitation": lambda mesh: imitate(mesh)[0],
-  "accumulated imitation": lambda mesh: imitate(mesh, accumulation=2)[0],
-  "ppo": lambda mesh: reinforce(mesh)[0],
+  "imitation": lambda shape: imitate(shape)[0],
+  "accumulated imitation": lambda shape: imitate(shape, accumulation=2)[0],
+  "ppo": lambda shape: reinforce(shape)[0],
   "sampling": sample,
   "sampling, prompts in tiles": sample_in_tiles,
 }
@@ -126,7 +131,7 @@ def allowed(mesh) -> int:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_largest_arrays_of_a_device_are_parts(name, shape):
   mesh = parallel.make_mesh(shape)
-  largest = hlo.read(PROGRAMS[name](mesh).as_text()).largest(5)
+  largest = hlo.read(PROGRAMS[name](shape).as_text()).largest(5)
   listed = "\n".join(f"{size} {shown} {made}" for size, shown, made in largest)
   print(f"{name} {shape}: at most {allowed(mesh)}\n{listed}")
   assert largest[0][0] <= allowed(mesh), listed
@@ -136,7 +141,7 @@ def test_the_largest_arrays_of_a_device_are_parts(name, shape):
 @pytest.mark.parametrize("program", [imitate, reinforce])
 def test_a_step_leaves_the_state_where_it_was(program, shape):
   """So the next step gets what the first one got, and nothing is moved or compiled again."""
-  compiled, state = program(parallel.make_mesh(shape))
+  compiled, state = program(shape)
   after = compiled.output_shardings[0]
   for path, home in jax.tree_util.tree_leaves_with_path(after):
     name = jax.tree_util.keystr(path)
@@ -144,18 +149,25 @@ def test_a_step_leaves_the_state_where_it_was(program, shape):
     assert home.is_equivalent_to(before.sharding, before.ndim), name
 
 
+def imitation(run):
+  return programs.imitation(run, "sft", run.prompt)
+
+
+def iteration(run):
+  return programs.iteration(run, "rl", run.prompt)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 1), (2, 2, 2)])
-@pytest.mark.parametrize("estimator", ["gae", "rloo"])
-def test_a_state_is_left_where_the_next_step_wants_it(shape, estimator):
+@pytest.mark.parametrize(
+  "program, estimator", [(imitation, "gae"), (iteration, "gae"), (iteration, "rloo")]
+)
+def test_a_state_is_left_where_the_next_step_wants_it(shape, program, estimator):
   """By the names of the mesh's axes: equal places of other names are another program."""
   changes = {"rl__estimator": estimator, "rl__samples": 2, "rl__batch_size": 16}
   changes |= {"sft__batch_size": 16}
   mesh = parallel.make_mesh(shape)
   run = abstract.Arrays(tiny_run.config(**changes), mesh, language(), scalar())
-  for program in (
-    programs.imitation(run, "sft", run.prompt),
-    programs.iteration(run, "rl", run.prompt),
-  ):
-    left, _ = program.function.lower(*program.arguments).compile().output_shardings
-    given = jax.tree.map(lambda leaf: leaf.sharding, program.arguments[0])
-    assert jax.tree.leaves(left) == jax.tree.leaves(given)
+  made = program(run)
+  left, _ = made.function.lower(*made.arguments).compile().output_shardings
+  given = jax.tree.map(lambda leaf: leaf.sharding, made.arguments[0])
+  assert jax.tree.leaves(left) == jax.tree.leaves(given)
