@@ -24,13 +24,18 @@ FAST := critics dependencies doctor doctor_beginnings doctor_estimates doctor_or
   objects plan_chips preferences prompt_columns prompt_formats published questions readings \
   repeated schemas sources stop summaries synthetic synthetic_letters transcripts winrates
 
-.PHONY: demo test check types fast mutants paper base base_weak clean
+.PHONY: demo rlaif test check types fast mutants paper base base_weak clean
 
 demo: $(BASE)
 	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
 
 paper: $(BASE)
 	$(RUN) launch/paper.py --workdir=runs/paper --config.evaluation.prompts=1024
+
+# The study of AI feedback over both bases and three seeds; an hour or so.
+rlaif: $(BASE)
+	$(RUN) launch/paper.py --config=configs/rlaif.py:tiny --workdir=runs/rlaif/embedded
+	$(RUN) launch/paper.py --config=configs/rlaif.py:tiny --workdir=runs/rlaif/embedded_weak --config.model.base=embedded_weak
 
 base: $(BASE)
 	$(RUN) launch/train.py --config=configs/base.py --workdir=runs/base
