@@ -107,7 +107,7 @@ def test_page_and_terminal_show_every_cell_of_every_table(example_report):
   _, page = example_report
   terminal = re.sub(r"\s+", " ", pages.tables(report_example.example(), METHOD, width=160))
   made = tabular.build(pages.check(report_example.example()), METHOD)
-  names = "comparisons other_judges significance controls systems rounds ledger ratings "
+  names = "comparisons other_judges significance controls systems checks rounds ledger ratings "
   names += "temperature cost knee "
   names += "frontier gap_rewards stop_rules stop stop_rounds power agreement length "
   names += "correlations reward_models gap_order gap reinforced stages data"
