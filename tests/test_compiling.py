@@ -15,7 +15,7 @@ import safetensors.numpy
 import tiny_run
 
 from pit_jax import compiling
-from pit_jax.recipes import running
+from pit_jax.recipes import rlhf, running
 from pit_jax.run import workdirs
 from pit_jax.storage import owners
 from pit_jax.training import verify
@@ -236,7 +236,8 @@ def test_no_bit_of_a_run_depends_on_kept_programs(tmp_path, unset, counted):
     jax.clear_caches()
     changes = {"compilation__cache": cache, "checkpoints__checksum_limit": 1 << 40}
     counted()
-    running.run(tiny_run.config("rlhf", **changes), tmp_path / name)
+    with tiny_run.experimenting(rlhf, "main"):
+      running.run(tiny_run.config("rlhf", **changes), tmp_path / name)
     counts[name] = counted()
   assert counts["none"] == (0, 0)
   assert counts["cold"][1] > 20

@@ -55,10 +55,12 @@ def run(base, published, tmp_path_factory):
     model__lora__base=STORED,
     data__judge=0.4,
     evaluation__reward_model=str(published),
+    evaluation__prompts=8,
     evaluation__rounds=1,
   )
   workdir = tmp_path_factory.mktemp("adapters") / "run"
-  with tiny_run.watched(pit) as kept:
+  # Those that ask models as their stages left them, and as they were on the way.
+  with tiny_run.experimenting(pit, "main", "frontier"), tiny_run.watched(pit) as kept:
     running.run(config, workdir)
   return kept[0]
 

@@ -59,18 +59,13 @@ def run(foreign, tmp_path_factory):
     starts[name] = params
     return supervise(context, name, model, objective, params, *rest, **settings)
 
-  with pytest.MonkeyPatch.context() as patch, tiny_run.watched(pit) as kept:
+  # Those that ask R_P beyond the comparisons of all systems.
+  asking = tiny_run.experimenting(pit, "main", "cost", "frontier")
+  with pytest.MonkeyPatch.context() as patch, asking, tiny_run.watched(pit) as kept:
     patch.setattr(rl, "published_reward", watched_reward)
     patch.setattr(supervised, "run", watched_run)
-    running.run(
-      tiny_run.config(
-        reward__model=str(foreign),
-        evaluation__prompts=8,
-        evaluation__rounds=1,
-        evaluation__temperatures=(1.0,),
-      ),
-      workdir,
-    )
+    sizes = {"evaluation__prompts": 8, "evaluation__rounds": 1}
+    running.run(tiny_run.config(reward__model=str(foreign), **sizes), workdir)
   return Watched(*kept[0], rewarded, starts)
 
 

@@ -166,6 +166,14 @@ def flags(recipe: str = "pit", **changes) -> list[str]:
   return [f"--config.{name}={value}" for name, value in kept.items()]
 
 
+@contextlib.contextmanager
+def experimenting(module: types.ModuleType, *names: str):
+  """Has the runs of a recipe make only these of its experiments: reports take long."""
+  kept = {name: module.RECIPE.experiments[name] for name in names}
+  with mock.patch.object(module, "RECIPE", dataclasses.replace(module.RECIPE, experiments=kept)):
+    yield
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
   """A finished run of recipe pit, ablations included."""
