@@ -160,8 +160,8 @@ def sampled(monkeypatch):
 
   respond, calls = inference.Inference.respond, []
 
-  def recording(self, params, prompts, key, temperature):
-    responses = respond(self, params, prompts, key, temperature)
+  def recording(self, params, prompts, key, temperature, **how):
+    responses = respond(self, params, prompts, key, temperature, **how)
     calls.append((prompts, responses))
     return responses
 

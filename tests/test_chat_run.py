@@ -84,7 +84,10 @@ def test_the_embedded_task_stays_plain(tmp_path):
   [
     ({"data__chat": "model"}, "learnt here has no chat template"),
     ({"data__chat": "model", "model__base": "embedded"}, "the tokenizer has no chat template"),
-    ({"data__chat": "maybe", "model__base": "embedded"}, "data.chat='maybe'; use one of auto, plain"),
+    (
+      {"data__chat": "maybe", "model__base": "embedded"},
+      "data.chat='maybe'; use one of auto, plain",
+    ),
   ],
 )
 def test_a_template_that_is_not_there_is_named(tmp_path, changes, message):

@@ -103,9 +103,11 @@ class Inference:
     params = laid_out(self.language, self.mesh, params)
     return self.sampler(samples)(params, prompts, key, temperature)
 
-  def respond(self, params: Params, prompts: Prompts, key, temperature: float) -> Responses:
-    """Samples a response to every prompt; batch i draws its noise from fold_in(key, i)."""
-    return self.sample(params, prompts, key, temperature)[0]
+  def respond(
+    self, params: Params, prompts: Prompts, key, temperature: float, **how: Any
+  ) -> Responses:
+    """Samples a response to every prompt, or as many as `sample` is told to."""
+    return self.sample(params, prompts, key, temperature, **how)[0]
 
   def sample(
     self,
@@ -175,7 +177,7 @@ class Inference:
     How many samples, and from which tokens, is said as to `sample`.
     """
     prompts = encode.prompts(asked, self._cutting)[:]
-    return self.words(self.sample(params, prompts, key, temperature, **how)[0])
+    return self.words(self.respond(params, prompts, key, temperature, **how))
 
   def lengths(self, asked: Sequence[prompt_formats.Conversation]) -> np.ndarray:
     """Returns the length of each conversation in tokens, as a model reads it, Int[N]."""
