@@ -44,7 +44,7 @@ def test_the_mesh_has_the_wanted_sizes(shape, expected):
     ((3, 3, 1), ["(3, 3, 1)", "8 devices", "at most 8"]),
     ((-1, 3, 1), ["(-1, 3, 1)", "8 devices"]),
     ((-1, 16, 1), ["(-1, 16, 1)", "8 devices"]),
-    ((-1, -1, 1), ["(-1, -1, 1)", "at most one"]),
+    ((-1, -1, 1), ["(-1, -1, 1)", "one of them at most"]),
     ((0, 1, 1), ["(0, 1, 1)", "positive"]),
     ((-2, 1, 1), ["(-2, 1, 1)", "positive"]),
     ((8, 1), ["(8, 1)", "data", "fsdp", "tensor"]),

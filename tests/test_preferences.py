@@ -274,7 +274,7 @@ def test_unusable_sources_are_refused(tmp_path):
     ("csv:rows.csv", {}, "no file rows.csv"),
     ("jsonl", {}, "is not known"),
     ("synthetic:3", {}, "is not known"),
-    ("synthetic", {}, "say how many rows"),
+    ("synthetic", {}, "no size of its own; use 1 or more"),
     (f"jsonl:{tmp_path}/absent.jsonl", {}, "no file .*absent.jsonl"),
     (f"parquet:{tmp_path}/absent.parquet", {}, "no file .*absent.parquet"),
     (f"jsonl:{empty}", {}, "no usable row: it is empty"),

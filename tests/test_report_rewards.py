@@ -60,7 +60,8 @@ def test_results_hold_every_reward_of_a_stage(tmp_path):
   recipe = dataclasses.replace(rlhf.RECIPE, stages=lambda config: [kinds.Stage("rl_policy", "rl")])
   config = ml_collections.ConfigDict({"rl": job})
   context = object.__new__(contexts.Context)  # of which only these are asked for
-  for name, value in {"workdir": tmp_path, "config": config, "recipe": recipe}.items():
+  known = {"workdir": tmp_path, "config": config, "recipe": recipe, "facts": {}}
+  for name, value in known.items():
     object.__setattr__(context, name, value)
   stage = findings._stages(context)["rl_policy"]
   assert rewarded.words(stage) == SUM

@@ -30,6 +30,7 @@ class RewardModel(trained.Trained):
   published model, which took no steps, also the share of pairs it saw shortened.
   """
 
+  params: Params | None
   published: classifiers.Classifier | None = None  # reads tokens of its own; None: the run's
   fits: bool = True  # whether other scalar models of the run can start from its trunk
 
