@@ -140,8 +140,9 @@ def _decided(tested: Sequence[Test]) -> list[tuple[str, float]]:
   """Returns the outcome of each test, and its p-value over prompts, corrected for all of them."""
   over_prompts = significance.holm(np.array([test.p for test in tested]))
   over_seeds = significance.holm(np.array([test.p_over_seeds for test in tested]))
-  # Corrected for the claims, and for all comparisons of the judge: the larger one counts.
-  holm = [test.row.get("p_holm") or 0.0 for test in tested]
+  # Corrected for the claims, and for all comparisons of the judge: the larger one counts. What a
+  # comparison's own test says is of 0, and nothing of a Δ that is to be below some other bound.
+  holm = [(test.row.get("p_holm") or 0.0) if test.wanted > 0 else 0.0 for test in tested]
   p_values = np.maximum(over_prompts, holm).tolist()
   outcomes = map(_outcome, tested, p_values, over_seeds.tolist())
   return list(zip(outcomes, p_values, strict=True))
