@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import tiny_run
 optuna = pytest.importorskip("optuna", reason="optuna is absent; install the extra `sweep`")
 
 from pit_jax.commands import sweep as command  # noqa: E402
-from pit_jax.tools.sweep import space, summary, trials  # noqa: E402
+from pit_jax.tools.sweep import processes, space, summary, trials  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILE = """
@@ -78,10 +79,10 @@ def test_random_values_lie_within_their_ranges_and_are_always_the_same(tmp_path)
     "rl.batch_size": {"low": 8, "high": 64},
     "seed": (3, 5),
   }
-  found = load(tmp_path, "random", values, 200).slots()
-  assert found == load(tmp_path, "random", values, 200).slots() and len(found) == 200
+  found = load(tmp_path, "random", values, 60).slots()
+  assert found == load(tmp_path, "random", values, 60).slots() and len(found) == 60
   rates = sorted(slot["rl.learning_rate"] for slot in found)
-  assert rates[0] >= 1e-4 and rates[-1] <= 1e-2 and 5e-4 < rates[100] < 2e-3
+  assert rates[0] >= 1e-4 and rates[-1] <= 1e-2 and 5e-4 < rates[30] < 2e-3
   assert {type(slot["rl.batch_size"]) for slot in found} == {int}
   assert {slot["seed"] for slot in found} == {3, 5}
 
@@ -139,6 +140,14 @@ def notes(tmp_path):
   }
 
 
+def test_what_a_trials_process_reads_first_is_small():
+  """Every trial pays for it, before the run that it is there for imports anything."""
+  module = "pit_jax.tools.sweep.processes"
+  code = f"import sys; import {module}; print({{'jax', 'numpy', 'optuna'}} & {{*sys.modules}})"
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert done.stdout == "set()\n"
+
+
 WORKER = """
 import sys, pathlib
 sys.path[:0] = [{tests!r}, {root!r}]
@@ -185,21 +194,21 @@ def test_two_workers_one_of_them_killed_complete_every_trial_once(train, tmp_pat
 
 def test_no_trial_is_taken_twice(tmp_path):
   """Eight workers that ask at the same moment, again and again."""
-  values = tuple(0.01 * (1 + i) for i in range(48))
+  values = tuple(0.01 * (1 + i) for i in range(24))
   run = sweeping(tmp_path, load(tmp_path, "grid", {"rl.kl_coefficient": values}))
   run.open()
   together = threading.Barrier(8)
 
   def take(_):
     study, taken = run.open(), []
-    for _ in range(6):
+    for _ in range(3):
       together.wait()
       taken.append(study.ask().user_attrs[trials.SLOT])
     return taken
 
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
     taken = [slot for slots in pool.map(take, range(8)) for slot in slots]
-  assert sorted(taken) == list(range(48))
+  assert sorted(taken) == list(range(24))
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(train, tmp_path, capsys):
@@ -228,10 +237,10 @@ def test_an_interrupted_trial_is_given_back(train, tmp_path, monkeypatch):
 
   def interrupted(command, log):
     stopping.set()
-    raise trials.RunFailed("exit status 130")
+    raise processes.RunFailed("exit status 130")
 
   with monkeypatch.context() as patch:
-    patch.setattr(trials, "_train", interrupted)
+    patch.setattr(processes, "train", interrupted)
     stopping = threading.Event()
     run._take_all(stopping)
   states = [row["state"] for row in summary.rows(run.open(), run.sweep)]
@@ -264,7 +273,15 @@ def launched(*arguments):
 
 
 @pytest.mark.slow
-def test_real_runs_are_compared(tmp_path, capsys):
+def test_real_runs_are_compared(tmp_path, capsys, unrendered, monkeypatch):
+  """Its trials are in this process; the other tests here have them in processes of their own."""
+
+  def train(command, _):
+    monkeypatch.setattr(sys, "argv", command)
+    with tiny_run.here():
+      runpy.run_path(command[0], run_name="__main__")
+
+  monkeypatch.setattr(processes, "train", train)
   path = written(tmp_path, "grid", {"rl.kl_coefficient": (0.2, 0.4)})
   flags = tiny_run.flags("rlhf")
   launched("--config=configs/rlhf.py:tiny", f"--sweep={path}", f"--workdir={tmp_path}", *flags)

@@ -8,11 +8,7 @@ given back, and whoever takes it continues the run in the same folder from its l
 import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
-import os
 import pathlib
-import runpy
-import sys
 import threading
 import time
 import warnings
@@ -25,7 +21,7 @@ import sqlalchemy.exc
 
 from pit_jax import configurations
 from pit_jax.report import verdict
-from pit_jax.tools.sweep import space
+from pit_jax.tools.sweep import processes, space
 
 MAIN = pathlib.Path(__file__).resolve().parents[2] / "__main__.py"
 # Names of attributes in the storage.
@@ -37,11 +33,6 @@ POLL = 1.0  # seconds between looks at trials that others run
 ATTEMPTS = 5  # to open a storage
 WAIT = 60.0  # seconds for whoever made the study to fill it
 KL, LENGTH, REWARDS = "objective/kl", "tokens/response_length", "objective/rewards/"  # metrics
-LINES = 15  # of a failed run's log that are kept
-
-
-class RunFailed(Exception):
-  """A run that ended with an error."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +138,9 @@ class Sweeping:
 
       states = {trial.state for trial in study.get_trials(deepcopy=False)}
       if optuna.trial.TrialState.WAITING in states:
-        study.optimize(lambda trial: self._run(trial, stopping), n_trials=1, catch=(RunFailed,))
+        study.optimize(
+          lambda trial: self._run(trial, stopping), n_trials=1, catch=(processes.RunFailed,)
+        )
       elif optuna.trial.TrialState.RUNNING in states:
         time.sleep(POLL)
       else:
@@ -166,10 +159,10 @@ class Sweeping:
     try:
       if not results.exists():
         arguments = [*self.arguments, *flags(values), f"--workdir={folder}"]
-        _train([*self.command, *arguments], folder / "log.txt")
+        processes.train([*self.command, *arguments], folder / "log.txt")
 
       metrics = measure(json.loads(results.read_text(encoding="utf-8")), folder / "metrics")
-    except RunFailed as error:
+    except processes.RunFailed as error:
       if stopping.is_set():
         trial.study.enqueue_trial(_stored(values), user_attrs={SLOT: trial.user_attrs[SLOT]})
       else:
@@ -218,7 +211,7 @@ def measure(results: dict[str, Any], logged: pathlib.Path) -> dict[str, Any]:
     logged: its folder of metrics.
 
   Raises:
-    RunFailed: that judge could not judge most prompts.
+    processes.RunFailed: that judge could not judge most prompts.
   """
   row = next(
     row
@@ -227,7 +220,7 @@ def measure(results: dict[str, Any], logged: pathlib.Path) -> dict[str, Any]:
   )
 
   if not verdict.is_judged(row):  # another judge's Δ would be no measure of the same thing
-    raise RunFailed(
+    raise processes.RunFailed(
       f"{row['judge']} could not judge most prompts ({row.get('failures')}); repeat the run's "
       "`pit train`, then the sweep"
     )
@@ -282,46 +275,3 @@ def _suggest(trial: optuna.Trial, key: str, values: tuple | space.Range) -> spac
     return trial.suggest_categorical(key, [space.as_stored(value) for value in values])
   suggest = trial.suggest_int if values.is_whole else trial.suggest_float
   return suggest(key, values.low, values.high, log=values.log)
-
-
-def _train(command: Sequence[str], log: pathlib.Path) -> None:
-  """Runs a Python file with arguments in a process of its own, which dies with this one.
-
-  Raises:
-    RunFailed: with the end of what it said.
-  """
-  log.parent.mkdir(parents=True, exist_ok=True)
-  # Spawned: JAX does not survive a fork, and the child must have no copy of `ours`.
-  processes = multiprocessing.get_context("spawn")
-  theirs, ours = processes.Pipe(duplex=False)
-  child = processes.Process(target=_child, args=(theirs, list(command), str(log)))
-  child.start()
-  theirs.close()
-
-  try:
-    child.join()
-  finally:
-    ours.close()  # the child reads the end of the pipe, and stops
-
-  if child.exitcode:
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
-    raise RunFailed(f"exit status {child.exitcode}; {log} ends with\n" + "\n".join(tail))
-
-
-def _child(parent, command: list[str], log: str) -> None:
-  threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-  with open(log, "ab", buffering=0) as file:
-    # The descriptors themselves, since libraries in C write past sys.stdout.
-    os.dup2(file.fileno(), 1)
-    os.dup2(file.fileno(), 2)
-
-  sys.argv = command
-  runpy.run_path(command[0], run_name="__main__")
-
-
-def _end_with(parent) -> None:
-  """Ends this process when the other end of the pipe is gone, killed or not."""
-  try:
-    parent.recv()
-  except EOFError:
-    os._exit(1)
