@@ -15,6 +15,7 @@ import test_gguf
 import tiny
 import tiny_run
 
+from pit_jax import __main__ as cli
 from pit_jax.data import text
 from pit_jax.exchange import hf
 from pit_jax.tasks import synthetic
@@ -132,13 +133,17 @@ def test_the_demo_runs_and_the_ten_lines_of_python_too(folder, monkeypatch):
 
 
 @pytest.mark.slow
-def test_bringing_preferences_of_ones_own_runs(folder):
+def test_bringing_preferences_of_ones_own_runs(folder, unrendered, monkeypatch):
+  """In this process; the demo has shown that a command is one."""
+  monkeypatch.chdir(folder)
+  monkeypatch.setattr(sys, "argv", sys.argv)  # which the command line replaces
   for command in commands():
     if command[0] == "pit" and DEMO not in command:  # pip has installed the package
       trains = command[1] == "train"
       small = [flag for flag in tiny_run.flags() if trains and "data.source" not in flag]
       # After --config, which they change; the README's own flags come last and win.
-      run([*command[:3], *small, *command[3:]], folder)
+      with tiny_run.here():
+        cli.main([*command[1:3], *small, *command[3:]])
   answers = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
   assert len(answers) == 2 and not any("error" in row for row in answers)
   described = json.loads((folder / "out" / "improver" / "config.json").read_text())
