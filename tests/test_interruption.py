@@ -49,9 +49,16 @@ def run_child(workdir: pathlib.Path, kill_at: int, kill: str = "SIGKILL") -> int
   ).returncode
 
 
-def undisturbed(workdir: pathlib.Path) -> bytes:
-  """Returns the end of a whole run, in a process of its own as those that are killed are."""
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> pathlib.Path:
+  """The folder of a whole run, in a process of its own as those that are killed are."""
+  workdir = tmp_path_factory.mktemp("whole") / "run"
   assert run_child(workdir, kill_at=-1) == 0
+  return workdir
+
+
+def end(workdir: pathlib.Path) -> bytes:
+  """Returns the end of a run."""
   return np.load(workdir / "final.npy").tobytes()
 
 
@@ -60,29 +67,27 @@ def last_row(workdir: pathlib.Path) -> dict:
   return json.loads((workdir / "goodput.jsonl").read_text().splitlines()[-1])
 
 
-def test_killed_without_warning(tmp_path):
-  whole, workdir = tmp_path / "whole", tmp_path / "killed"
-  expected = undisturbed(whole)
+def test_killed_without_warning(whole, tmp_path):
+  workdir = tmp_path / "killed"
   # Right after the save of step 10 began, its background write may or may not be complete.
   assert run_child(workdir, kill_at=10) == -signal.SIGKILL
   assert run_child(workdir, kill_at=18) == -signal.SIGKILL
   assert run_child(workdir, kill_at=-1) == 0
-  assert np.load(workdir / "final.npy").tobytes() == expected
+  assert end(workdir) == end(whole)
   logged = [test_loop.without_perf(run / "metrics" / "toy.jsonl") for run in (workdir, whole)]
   assert logged[0] == logged[1]
   names = {path.name for path in (workdir / "checkpoints" / "toy").iterdir()}
   assert names == {"20", "23"}
 
 
-def test_sigterm_saves_the_step_under_way(tmp_path):
-  expected = undisturbed(tmp_path / "whole")
+def test_sigterm_saves_the_step_under_way(whole, tmp_path):
   workdir = tmp_path / "stopped"
   assert run_child(workdir, kill_at=12, kill="SIGTERM") == 128 + signal.SIGTERM
   names = {path.name for path in (workdir / "checkpoints" / "toy").iterdir()}
   assert names == {"10", "13"}  # 13 steps were completed
   assert last_row(workdir).items() >= {"stage": "toy", "ends": True}.items()
   assert run_child(workdir, kill_at=-1) == 0
-  assert np.load(workdir / "final.npy").tobytes() == expected
+  assert end(workdir) == end(whole)
 
 
 def test_sigterm_while_the_last_save_is_awaited_ends_the_run_too(tmp_path, monkeypatch):
@@ -141,9 +146,8 @@ COMPILING = textwrap.dedent("""
 """)
 
 
-def test_sigterm_ends_a_process_that_compiles_and_nothing_saved_is_lost(tmp_path):
+def test_sigterm_ends_a_process_that_compiles_and_nothing_saved_is_lost(whole, tmp_path):
   assert interruption.GRACE + 2 * interruption.LOOK < 30
-  expected = undisturbed(tmp_path / "whole")
   tests = pathlib.Path(__file__).parent
   told = {"tests": str(tests), "workdir": str(tmp_path / "stopped"), "grace": 2.0}
   process = subprocess.Popen(
@@ -162,7 +166,7 @@ def test_sigterm_ends_a_process_that_compiles_and_nothing_saved_is_lost(tmp_path
   # The checkpoint that was begun before is complete, and only then the process ends.
   assert said == ["complete 10", "toy: stopped while compiling; the same command continues"]
   assert run_child(tmp_path / "stopped", kill_at=-1) == 0
-  assert np.load(tmp_path / "stopped" / "final.npy").tobytes() == expected
+  assert end(tmp_path / "stopped") == end(whole)
 
 
 def test_a_step_that_does_not_compile_is_waited_for(monkeypatch):
