@@ -182,19 +182,23 @@ def test_a_changed_run_is_refused_naming_both_values(tmp_path):
   assert run.rows() == before
 
 
-def test_the_best_evaluated_step_is_returned_whoever_finds_it(tmp_path):
+def test_the_best_evaluated_step_is_returned_whoever_finds_it(tmp_path, capsys):
   def evaluate(state, step):
     return {"held_out/miss": jnp.abs(step - 9.0)}
 
   best = keeping.Keeping(newest=1, best="lowest")
-  surroundings = operations.Operations(keeping=best, score="held_out/miss")
+  figures = {"held_out/miss": "miss", "held_out/other": "never logged"}
+  surroundings = operations.Operations(keeping=best, score="held_out/miss", figures=figures)
   settings = {"evaluate": evaluate, "evaluate_every": 3, "surroundings": surroundings}
   expected = Run(tmp_path / "short", steps=9)()
   run = Run(tmp_path / "long", **settings)
   with pytest.raises(Interrupted):
     run(14)
-  for _ in range(2):  # trained to the end, and read back
-    assert_same(run(), expected)
+  capsys.readouterr()
+  assert_same(run(), expected)  # trained to the end
+  done = next(line for line in capsys.readouterr().out.splitlines() if " done in " in line)
+  assert done.endswith("compiling  step 9 kept  miss 0"), "which another process logged"
+  assert_same(run(), expected)  # read back
   names = {path.name for path in (tmp_path / "long" / "checkpoints" / "toy").iterdir()}
   assert names == {"9", "23"}
 

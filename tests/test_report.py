@@ -278,6 +278,20 @@ def test_texts_of_a_run_cannot_change_the_page(tmp_path):
   assert page.text.count(attack) == 3 + 4 + 2
 
 
+def test_texts_may_hold_anything_that_a_model_writes(tmp_path):
+  """A document has no control characters, and each text has the direction of its own letters."""
+  results = report_example.real_data()
+  sample = ledger_example.samples(1)[0]
+  for step in sample["rounds"]:
+    step["text"] = "\0bell\a \x7f\ttab \u05e9\u05dc\u05d5\u05dd"
+  results["samples"] = [{**sample, "prompt": "p\x1b[31m", "chosen": "c", "rejected": "r"}]
+  read(results, tmp_path)
+  text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+  assert not [c for c in text if (ord(c) < 32 and c not in "\t\n\r") or ord(c) == 127]
+  assert "\u2400bell\u2407 \u2421\ttab" in text and "p\u241b[31m" in text
+  assert re.findall('<p class="(?:prompt|text)"(?! dir="auto")', text) == []
+
+
 def test_drawing_does_not_change_the_results(tmp_path):
   results = report_example.example()
   before = copy.deepcopy(pages.check(results))

@@ -85,7 +85,7 @@ def test_compiling_is_no_part_of_the_rate_and_is_told_apart(clock):
   assert console.file.getvalue().strip() == ("[2/3] a 5/10  loss 1  2.00 steps/s  about 83 s left")
   console.file.truncate(0)
   clock.time = 67.5
-  progress.end(67.5, {"validation loss": 0.51234})
+  progress.end(67.5, 10, {"validation loss": 0.51234})
   assert console.file.getvalue().strip("\0").splitlines() == [
     "[2/3] a done in 68 s, 53 s of it compiling  validation loss 0.5123",
     "  left about 80 s: training 8 s, compiling 53 s, evaluation 20 s",
@@ -118,7 +118,7 @@ def test_lines_have_eighty_columns_and_lose_metrics_first(clock):
   clock.time = 10.0
   metrics = {"objective/score": -0.12345, "objective/kl": 12.3456, "policy/loss": 0.1, "loss": 1.0}
   progress.write(2, metrics)
-  progress.end(10.0, {"score": 1.0, "KL": 2.0, "validation accuracy of a long name": 3.0})
+  progress.end(10.0, 14, {"score": 1.0, "KL": 2.0, "validation accuracy of a long name": 3.0})
   line, done = console.file.getvalue().splitlines()
   assert len(line) <= 80 and line.endswith("0.11 steps/s  about 108 s left")
   assert "loss 1" in line and "policy/loss" not in line

@@ -240,7 +240,7 @@ def test_limits_without_room_are_refused(bytewise):
   with pytest.raises(ValueError, match="use at least 18"):
     policy_ids(shown, bytewise, "why", 17)
   assert len(policy_ids(shown, bytewise, "why", 18)) == 18
-  with pytest.raises(ValueError, match="max_response_length 0"):
+  with pytest.raises(ValueError, match="data.max_response_length=0"):
     response_ids(shown, bytewise, "so", 0)
   with pytest.raises(ValueError, match="2 prompts but 1 references"):
     shown.encode(bytewise, shown.formats["improver"].conversations(["a", "b"], ["c"]))

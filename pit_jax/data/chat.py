@@ -258,6 +258,6 @@ def _shorten(
       return roles, [*contents, tokenizer.suffix(last, limit - owns[-1])]
 
   raise ValueError(
-    f"max_prompt_length {limit} leaves no room for a prompt beside the {min(owns)} tokens of the "
-    f"chat template; use at least {min(owns) + 1}"
+    f"data.max_prompt_length={limit} leaves no room for a prompt beside the {min(owns)} tokens of "
+    f"the chat template; use at least {min(owns) + 1}"
   )

@@ -171,9 +171,10 @@ def _pieces(
 
   if not kept:
     raise ValueError(
-      f"of {len(texts[0])} rows none is left: {over_long} are longer than max_prompt_length "
-      f"{settings.max_prompt_length} or max_response_length {settings.max_response_length}; "
-      'use longer limits or over_long="cut"'
+      f"of {len(texts[0])} rows none is left: {over_long} are longer than "
+      f"data.max_prompt_length={settings.max_prompt_length} or "
+      f"data.max_response_length={settings.max_response_length}; use longer limits or "
+      'data.over_long="cut"'
     )
 
 

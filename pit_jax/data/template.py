@@ -197,7 +197,7 @@ class Template(Form):
     limit = math.inf if max_prompt_length is None else max_prompt_length - own
     if limit < 1:
       raise ValueError(
-        f"max_prompt_length {max_prompt_length} leaves no room for a prompt beside the {own} "
+        f"data.max_prompt_length={max_prompt_length} leaves no room for a prompt beside the {own} "
         f"tokens of the policy's template; use at least {own + 1}"
       )
 
@@ -215,6 +215,7 @@ class Template(Form):
 def shorten(ids: list[list[int]], limit: int | None) -> Encoding:
   """Cuts the tail of rows longer than a limit; None for no limit."""
   if limit is not None and limit < 1:
-    raise ValueError(f"max_response_length {limit} leaves no room for a response; use at least 1")
+    problem = f"data.max_response_length={limit} leaves no room for a response; use 1 or more"
+    raise ValueError(problem)
   is_cut = np.array([limit is not None and len(row) > limit for row in ids], bool)
   return Encoding([row[:limit] for row in ids], is_cut)

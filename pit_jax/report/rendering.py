@@ -29,6 +29,8 @@ BESIDE = {  # files of the report's folder that a reader may want → what they 
   "ledger.jsonl": "every prompt, round by round",
   "summary.png": "the result as a picture, 1200 × 630",
 }
+# Characters that no document may hold, as models write them now and then → pictures of them.
+CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {127: 0x2421}
 FOLDERS = {"samples": "responses along training", "metrics": "every logged step"}
 
 
@@ -81,7 +83,8 @@ def render(
     "script_hash": f"sha256-{digest}",
   }
 
-  return templates.get_template("report.html.jinja").render(content, contents=_contents(content))
+  page = templates.get_template("report.html.jinja").render(content, contents=_contents(content))
+  return page.translate(CONTROLS)
 
 
 def _templates(method: presentation.Presentation) -> jinja2.Environment:

@@ -34,6 +34,7 @@ class Log:
     surroundings: operations.Operations,
   ):
     self._stage = stage
+    self._steps = steps
     self._workdir = workdir
     self._saved = saved
     self._with = surroundings
@@ -173,10 +174,19 @@ class Log:
   def finish(self) -> None:
     """Returns when all saves are complete, and says what the stage is known by."""
     self._saved.wait()
-    if self._progress is not None:
-      labels = self._with.figures
-      figures = {labels[name]: self._latest[name] for name in labels if name in self._latest}
-      self._progress.end(time.monotonic() - self._began, figures)
+    if self._progress is None:
+      return
+
+    kept = self._saved.best() or self._steps
+    values = self._latest
+    if kept != self._steps:
+      # Read back: a process before this one may have logged it.
+      rows = writers.read(os.path.join(self._workdir, "metrics", f"{self._stage}.jsonl"))
+      values = next((row for row in rows if row["step"] == kept), {})
+
+    labels = self._with.figures
+    figures = {labels[name]: values[name] for name in labels if values.get(name) is not None}
+    self._progress.end(time.monotonic() - self._began, kept, figures)
 
   def stop(self, step: int) -> None:
     """Ends the run, which was saved after this step."""

@@ -254,11 +254,16 @@ class Progress:
       texts.pop()
     self._console.print("  ".join([begin, *texts, pace]), markup=False)
 
-  def end(self, seconds: float, figures: Mapping[str, float]) -> None:
-    """Says that the stage is finished, in so many seconds, and what it is known by."""
+  def end(self, seconds: float, kept: int, figures: Mapping[str, float]) -> None:
+    """Says that the stage is finished, in so many seconds, and what it is known by.
+
+    The figures are those of the step that was kept, which is named where it is not the last.
+    """
     compiled = compiling.seconds() - self._compiled
     took = f"{progress.duration(seconds)}, {progress.duration(compiled)} of it compiling"
     known = [f"{label} {value:.4g}" for label, value in figures.items()]
+    if kept != self._steps:
+      known.insert(0, f"step {kept} kept")
     self._console.print(progress.joined(f"{self._named} done in {took}", *known), markup=False)
     if (left := self.left(self._steps)) and left.total:
       parts = ("training", "compiling", "evaluation")
