@@ -1,6 +1,7 @@
 """A language model's opinion: read, combined over both orders, counted, and reported."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -155,10 +156,18 @@ PAIRS = (
 )
 
 
+def answered(ask, prompts):
+  """Returns the replies of a model that is sampled here, in order."""
+  found = {}
+  ask(prompts, None, found.__setitem__)
+  assert sorted(found) == list(range(len(prompts)))
+  return [found[i] for i in range(len(prompts))]
+
+
 def test_a_model_that_is_sampled_here_is_a_judge_too(asking):
   made, params = asking
   ask = language_models.local(made, params, verdict="logprob", temperature=0.0, max_tokens=4)
-  replies = lambda prompts: [reply for _, reply in sorted(ask(prompts, None), key=lambda x: x[0])]  # noqa: E731
+  replies = functools.partial(answered, ask)
   said = language_judge.judge(replies, verdict="logprob").verdicts(*PAIRS)
   assert not said.failures
   words, run = made.settings.tokenizer, jax.jit(made.language.apply)
@@ -182,8 +191,7 @@ def test_a_model_without_a_clue_judges_nothing_and_says_so(asking):
   made, params = asking
   ask = language_models.local(made, params, verdict="json", temperature=0.0, max_tokens=4)
   long = "word " * 500
-  found = dict(ask([language_judge.write("q", a, "b", "json") for a in ("a", long, "c")], None))
-  assert sorted(found) == [0, 1, 2]
+  found = answered(ask, [language_judge.write("q", a, "b", "json") for a in ("a", long, "c")])
   assert [found[i].failure for i in range(3)] == ["", "prompt too long", ""]
   assert language_judge.read_json(found[0]).failure == "no verdict in the reply"
 
@@ -191,7 +199,7 @@ def test_a_model_without_a_clue_judges_nothing_and_says_so(asking):
 def test_no_two_batches_have_the_same_noise(asking):
   made, params = asking
   ask = language_models.local(made, params, verdict="json", temperature=1.0, max_tokens=8)
-  texts = lambda prompts: [reply.text for _, reply in sorted(ask(prompts, None))]  # noqa: E731
+  texts = lambda prompts: [reply.text for reply in answered(ask, prompts)]  # noqa: E731
   same = texts(["what is it ?"] * 12)  # six batches of two
   assert len({*same[::2]}) > 3 < len({*same[1::2]}), "the same rows of all batches"
   prompts = [f"what is it {i} ?" for i in range(6)]

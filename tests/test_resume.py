@@ -39,11 +39,11 @@ def moments(seed: int) -> list[mortal.Moment]:
   return [*found, mortal.Moment("file", "results.json", devices=DEVICES)]
 
 
-def final_states(workdir: pathlib.Path) -> dict:
+def final_states(workdir: pathlib.Path, steps: int = mortal.STEPS) -> dict:
   """Returns the checksums of all arrays of every stage's last checkpoint, optimisers included."""
   stages = sorted((workdir / "checkpoints").iterdir())
   records = {
-    stage.name: json.loads((stage / str(mortal.STEPS) / "record" / "metadata").read_text())
+    stage.name: json.loads((stage / str(steps) / "record" / "metadata").read_text())
     for stage in stages
   }
   return {name: (record["checksums"], record["arrays"]) for name, record in records.items()}

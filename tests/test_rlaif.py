@@ -1,7 +1,9 @@
 """Recipe `rlaif`: who writes and labels what, what is refused, what stays after a stop."""
 
 import json
+import multiprocessing
 import re
+import signal
 from unittest import mock
 
 import jax
@@ -9,6 +11,7 @@ import judge_server
 import ml_collections
 import numpy as np
 import pytest
+import test_resume
 import tiny_run
 from test_endpoint import KEY
 
@@ -23,6 +26,7 @@ from pit_jax.run import context as contexts
 from pit_jax.stages import feedback
 from pit_jax.tasks import synthetic
 
+UNDER_WAY = 2  # requests at once, at most
 SMALL = {
   "data__rows": 260,
   "dpo__steps": tiny_run.STEPS,
@@ -176,6 +180,46 @@ def test_a_label_that_was_paid_for_is_not_paid_for_again(tmp_path, monkeypatch):
   assert (before, once, len(server.asked)) == (6, 12, 12)  # each pair in both orders
   assert labelled.counts["kept"] == 6 and again.made == labelled.made
   assert [row.chosen for row in labelled.fold.rows] == [pair.a for pair in pairs[:5]]
+
+
+def asking(url):
+  """Returns the configuration of a study whose critic is behind an endpoint."""
+  made = config(rlaif__crossover=(), rlaif__orders=1, data__rows=140).unlock()
+  llm = {"kind": "language_model", "model": "some-model", "base_url": url, "concurrency": UNDER_WAY}
+  made.feedback.raters.llm = ml_collections.ConfigDict(llm)
+  made.rlaif.critics = ("llm",)
+  return made.lock()
+
+
+def _study(url, workdir):
+  running.run(asking(url), workdir)
+
+
+@pytest.mark.slow
+def test_a_study_killed_in_the_middle_of_labelling_pays_for_no_label_twice(
+  tmp_path, monkeypatch, unrendered
+):
+  """Both come to the same files, and what was answered before the kill is not asked again."""
+  monkeypatch.setenv(endpoint.KEY, KEY)
+  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+  with judge_server.serving() as server:
+    _study(server.url, undisturbed)
+    once = len(server.asked)
+    server.asked.clear()
+    process = multiprocessing.get_context("spawn").Process(target=_study, args=(server.url, killed))
+    server.on_request = lambda count: count == once // 3 and process.kill()
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not [*killed.glob("rows/*_labels.json")]
+    server.on_request = lambda count: None
+    _study(server.url, killed)
+
+  again = len(server.asked) - len({*server.asked})
+  assert len({*server.asked}) == once and again <= UNDER_WAY, "who was not answered is asked anew"
+  assert tiny_run.files(killed / "rows") == tiny_run.files(undisturbed / "rows")
+  states = (test_resume.final_states(path, tiny_run.STEPS) for path in (killed, undisturbed))
+  assert next(states) == next(states)
+  assert test_resume.results(killed) == test_resume.results(undisturbed)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pit_jax.feedback import transcripts
 def test_what_failed_is_asked_again_by_the_next_command_alone(tmp_path):
   asked = []
 
-  def ask(prompts, file):
+  def ask(prompts, file, keep):
     for i, prompt in enumerate(prompts):
       asked.append(prompt)
-      yield i, transcripts.Reply(failure="" if prompt == "good" else "gone")
+      keep(i, transcripts.Reply(failure="" if prompt == "good" else "gone"))
 
   def command():
     return transcripts.remembering(ask, tmp_path / "file", {})
@@ -33,7 +33,11 @@ def test_what_is_no_file_of_transcripts_is_refused(tmp_path):
 
 def test_replies_are_told_apart_by_all_that_decides_them(tmp_path):
   def replying(text):
-    return lambda prompts, _: ((i, transcripts.Reply(text=text)) for i, _ in enumerate(prompts))
+    def ask(prompts, _, keep):
+      for i in range(len(prompts)):
+        keep(i, transcripts.Reply(text=text))
+
+    return ask
 
   def ask(text, **settings):
     found = transcripts.remembering(replying(text), tmp_path / "t.sqlite", settings)

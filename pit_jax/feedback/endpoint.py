@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pit_jax import hosts
@@ -112,9 +112,16 @@ class Endpoint:
     self.name = f"{settings.model} at {self.address}"  # under which spending is counted
 
   def ask(
-    self, prompts: Sequence[conversations.Prompt], file: transcripts.Transcripts | None
-  ) -> Iterator[tuple[int, transcripts.Reply]]:
-    """Yields (place, reply) as replies come; of several hosts the one with the file asks alone."""
+    self,
+    prompts: Sequence[conversations.Prompt],
+    file: transcripts.Transcripts | None,
+    keep: transcripts.Keep,
+  ) -> None:
+    """Asks all prompts; of several hosts the one with the file asks alone.
+
+    A thread keeps its reply before it asks again, so that a kill costs no more replies than are
+    under way.
+    """
     if file is None:
       return
     if prompts and not self._is_probed:
@@ -122,10 +129,13 @@ class Endpoint:
       self._probe(file)
 
     with concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool:
-      futures = {pool.submit(self._reply, file, text): i for i, text in enumerate(prompts)}
+      futures = [
+        pool.submit(lambda i, text: keep(i, self._reply(file, text)), i, text)
+        for i, text in enumerate(prompts)
+      ]
       try:
         for done in concurrent.futures.as_completed(futures):
-          yield futures[done], done.result()
+          done.result()
       except BaseException:  # nobody wants the rest
         self._line.end("interrupted", "the asking was interrupted")
         pool.shutdown(cancel_futures=True)

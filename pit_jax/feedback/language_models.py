@@ -59,13 +59,13 @@ def local(
 
   reply = written if verdict == "json" else weighed
 
-  def ask(prompts, _):
+  def ask(prompts, _, keep):
     limit = settings.max_prompt_length
     chats = settings.formats["policy"].conversations(prompts)
     encoded = settings.template.encode(settings.tokenizer, chats, limit)
     detail = f"the prompt is longer than max_prompt_tokens, {limit}"
     for i in np.flatnonzero(encoded.is_cut).tolist():
-      yield i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=detail)
+      keep(i, transcripts.Reply(failure=language_judge.TOO_LONG, detail=detail))
     places = np.flatnonzero(~encoded.is_cut).tolist()
     repeats: collections.Counter[tuple[str, ...]] = collections.Counter()
 
@@ -73,7 +73,8 @@ def local(
     for start in range(0, len(places), asking.batch_size):
       some = places[start : start + asking.batch_size]
       batch = tuple(prompts[i] for i in some)
-      yield from zip(some, reply(_noise(batch, repeats[batch]), batch), strict=True)
+      for i, one in zip(some, reply(_noise(batch, repeats[batch]), batch), strict=True):
+        keep(i, one)
       repeats[batch] += 1
 
   return ask

@@ -16,10 +16,10 @@ import jax
 import ml_collections
 
 from pit_jax import ranges
-from pit_jax.feedback import annotations, judges, language_models, writers
+from pit_jax.feedback import annotations, judges, language_models, verifier, writers
 from pit_jax.run import allowed, origin
 from pit_jax.run import context as contexts
-from pit_jax.tasks import critics, synthetic
+from pit_jax.tasks import critics, synthetic, verify
 
 Section = ml_collections.ConfigDict
 
@@ -82,6 +82,11 @@ def _file(given: _Given) -> writers.Writer:
   return writers.file(given.name, given.section.path, **columns)
 
 
+def _verifier(given: _Given) -> judges.Judge:
+  columns = {name: given.section[name] for name in ("prompt", "answer") if name in given.section}
+  return verifier.rater(given.name, given.section.path, given.section.form, **columns)
+
+
 def _reward_model(given: _Given) -> judges.Judge:
   model = given.model()
   rate = model if callable(model) else functools.partial(given.context.models.inference.rate, model)
@@ -138,6 +143,8 @@ class _Kind(NamedTuple):
 _RANGES = {  # of fields, whatever the kind
   **allowed.LANGUAGE_MODEL,
   **dict.fromkeys(("model", "directory", "path", "function", "prompt", "response"), ranges.SAID),
+  "answer": ranges.SAID,
+  "form": ranges.one_of(*verify.FORMS),
   **dict.fromkeys(("writer", "critic"), ranges.SAID),
   "seed": ranges.WHOLE,
 }
@@ -165,6 +172,7 @@ KINDS = {
     "gap_model": _Kind(_gap_model, ("model",)),
     "language_model": _Kind(_language_model, ("model",), _JUDGED),
     "annotations": _Kind(lambda g: annotations.rater(g.name, g.section.path), ("path",)),
+    "verifier": _Kind(_verifier, ("path", "form"), ("prompt", "answer")),
     "function": _Kind(_function, ("function",), ("tie",)),
     "critic": _Kind(
       lambda g: judges.critic(_critic(g.section), g.name, g.section.get("seed", 0)),
@@ -274,7 +282,7 @@ def _problems(
   # The checks below read what is missing, and want values that can be.
   if missing or wrong:
     return
-  if chosen in ("file", "annotations") and not os.path.isfile(section.path):
+  if chosen in ("file", "annotations", "verifier") and not os.path.isfile(section.path):
     yield f"{key}.path={section.path} is no file"
 
   try:

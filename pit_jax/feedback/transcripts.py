@@ -98,8 +98,10 @@ class Transcripts:
       self.connection.execute(statement, (tokens, model))
 
 
-# (prompts, the open file; None on hosts that have none) → (place, reply) of each, as they come.
-Ask = Callable[[Sequence[conversations.Prompt], Transcripts | None], Iterator[tuple[int, Reply]]]
+# (place, reply): called as soon as the reply is there, in the thread that it came to.
+Keep = Callable[[int, Reply], None]
+# (prompts, the open file; None on hosts that have none, keep).
+Ask = Callable[[Sequence[conversations.Prompt], Transcripts | None, Keep], None]
 
 
 @contextlib.contextmanager
@@ -146,10 +148,13 @@ def remembering(
       new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in records}
       absent = list(new)
 
-      for i, reply in ask(list(new.values()), file) if new else ():
+      def keep(i: int, reply: Reply) -> None:
         records[absent[i]] = dataclasses.asdict(reply)
         if file and not reply.failure:
           file.write(absent[i], settings, new[absent[i]], reply)
+
+      if new:
+        ask(list(new.values()), file, keep)
 
     if new:
       places.push()  # what was paid for

@@ -142,14 +142,14 @@ def file(
   Raises:
     ValueError: it cannot be read, or a row of it is of no use.
   """
-  replies_by_prompt = _read(str(path), {"prompt": prompt, "response": response})
+  replies_by_prompt = read(path, prompt=prompt, response=response)
 
   def answer(asked, key, temperature, samples, top_p):
     del key, temperature, top_p
-    texts = [replies_by_prompt.get(_key(one.turns), [])[:samples] for one in asked]
+    texts = [replies_by_prompt.get(said_in(one.turns), [])[:samples] for one in asked]
     missing = [one for one, replies in zip(asked, texts, strict=True) if len(replies) < samples]
     if missing:
-      examples = [repr(_key(one.turns)[:60]) for one in missing[:SHOWN]]
+      examples = [repr(said_in(one.turns)[:60]) for one in missing[:SHOWN]]
       others = [f"{len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
       counts = f"{samples} completions of {len(missing)} of {len(asked)} prompts"
       said = ", ".join([*examples, *others])
@@ -172,17 +172,22 @@ def grammar(name: str, habits: synthetic.Writer, seed: int = 0) -> Writer:
   def answer(asked, key, temperature, samples, top_p):
     del key, temperature, top_p
     seeds = [f"{seed} {sample}" for sample in range(samples)]
-    prompts = [_key(one.turns) for one in asked]
+    prompts = [said_in(one.turns) for one in asked]
     return Written([[synthetic.letter_to(x, habits, of) for of in seeds] for x in prompts])
 
   return Writer(name, answer)
 
 
-def _read(path: str, columns: Mapping[str, str]) -> dict[str, list[str]]:
-  """Returns the completions of a file by prompt."""
+def read(path: str | os.PathLike, *, prompt: str, response: str) -> dict[str, list[str]]:
+  """Returns the texts of a file by `said_in` of their prompts, whose columns have these names.
+
+  Raises:
+    ValueError: it cannot be read, or a row of it is of no use.
+  """
+  columns = {"prompt": prompt, "response": response}
   replies_by_prompt: dict[str, list[str]] = {}
   kind = files.KINDS.get(files.suffix(path), "jsonl")
-  for place, fields in files.READERS[kind](str(files.existing(path))):
+  for place, fields in files.READERS[kind](str(files.existing(str(path)))):
     if isinstance(fields, values.RowError):
       raise ValueError(f"{place}: {fields}")
 
@@ -190,13 +195,13 @@ def _read(path: str, columns: Mapping[str, str]) -> dict[str, list[str]]:
     row = questions.check(named, 0)
     if row.error or row.response is None:
       listed = ", ".join(map(repr, columns.values()))
-      said = row.error or "the row has no response"
+      said = row.error or f"the row has no {response}"
       raise ValueError(f"{place}: {said}; the columns read are {listed}")
-    replies_by_prompt.setdefault(_key(conversations.turns(row.prompt)), []).append(row.response)
+    replies_by_prompt.setdefault(said_in(conversations.turns(row.prompt)), []).append(row.response)
 
   return replies_by_prompt
 
 
-def _key(turns: Sequence[conversations.Turn]) -> str:
+def said_in(turns: Sequence[conversations.Turn]) -> str:
   """Returns the key of a conversation: a lone text of the user's, else all in words."""
   return conversations.said(tuple(turns))
