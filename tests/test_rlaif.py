@@ -82,6 +82,7 @@ def test_every_arm_is_trained_compared_and_told(run):
     "sft_10 after DPO on labels of strong, against answers of weak"
   )
   text = (run / "report" / "report.html").read_text()
+  assert "What AI feedback adds to the policy" in text and "strong on weak_50’s" in text
   assert "even" in text and "a rater that the configuration names (kind critic)" in text
   assert "a reward model that the run trained" not in text
 
@@ -338,13 +339,14 @@ def row(a, b, delta, ci95, **more):
     (
       (9.5, (6.0, 13.0)),
       (14.0, (11.5, 16.5)),
-      [*["for these models"] * 2, "not shown", "opposite"],
+      [*HERE, "not shown", "not shown"],
     ),
+    ((3.0, (1.0, 5.0)), (20.0, (17.0, 23.0)), [*HERE, "for these models", "opposite"]),
   ],
 )
-def test_a_third_of_what_is_sure_is_what_matched_feedback_may_add(matched, random, outcomes):
+def test_matched_feedback_and_random_labels_may_add_a_third(matched, random, outcomes):
   rows = [
-    row("rlaif", "sft_10", 40.0, (33.0, 47.0)),  # of which a third is 11
+    row("rlaif", "sft_10", 40.0, (33.0, 47.0)),  # of which a third is 11 to 15.7
     row("sft_100_strong", "rlaif", 80.0, (76.0, 84.0)),
     row(arms.MATCHED, "sft_10_strong", *matched),
     row("rlaif_random_critic", "sft_10", *random, p_holm=1.0),  # as of a Δ of about 0
@@ -353,6 +355,21 @@ def test_a_third_of_what_is_sure_is_what_matched_feedback_may_add(matched, rando
   for claim, expected in zip(found, outcomes, strict=True):
     assert expected is None or expected in claim.outcome, claim.sentence
   assert "corrected" in remark
+
+
+def test_a_third_is_known_as_far_as_the_gain_is_over_seeds():
+  """Beyond a third of what prompts allow for, and not of what seeds do: nothing is shown."""
+  seeds = {"over_seeds": {"ci95": (20.0, 80.0), "delta": 40.0, "standard_error": 7.0, "seeds": 3}}
+  found = []
+  for more in ({}, seeds):
+    rows = [
+      row("rlaif", "sft_10", 40.0, (33.0, 47.0), seed="all", **more),
+      row("rlaif", "sft_10", 3.0, (1.0, 5.0), seed=0),  # that of one seed is not asked
+      row(arms.MATCHED, "sft_10_strong", 20.0, (17.0, 23.0), seed="all"),
+    ]
+    claims, _ = page.said({"comparisons": rows, "systems": {}, "recipe": "rlaif"})
+    found += [claim.outcome for claim in claims if "third" in claim.statement]
+  assert found == ["the opposite for these models", "not shown"]
 
 
 def test_the_recipe_is_of_three_kinds_of_teachers_and_announces_every_row(capsys, tmp_path):

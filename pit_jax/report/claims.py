@@ -57,8 +57,9 @@ class Stated:
   kind: str = PAPER
   is_at_best: bool = False  # each system at its best temperature
   without: tuple[str, ...] = ()  # judges who have no say
-  # Δ of a over b in percent that it is claimed to be below; None: the claim is that a beats b.
-  at_most: float | None = None
+  # Δ of a over b in percent that it is claimed to be below, as the least and the most that this
+  # bound may be where it was measured itself; None: the claim is that a beats b.
+  at_most: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Test:
   statement: str
   row: Mapping
   alone: Sequence[Mapping] = ()  # the same of each seed
-  beyond: float = 0.0  # that Δ, in percent
+  beyond: tuple[float, float] = (0.0, 0.0)  # that Δ, in percent: the least and the most it may be
   wanted: int = 1  # 1 where it is claimed to be more than that, −1 where it is to be less
 
   @property
@@ -80,11 +81,11 @@ class Test:
     # Prompts of one outcome have an interval without width, which tells nothing by itself.
     if low == high:
       return signs or 1.0
-    if not self.beyond and self.wanted > 0:
+    if not any(self.beyond) and self.wanted > 0:
       return signs
 
     # The interval is ± 1.96 standard errors.
-    distance = abs(self.row["delta"] - self.beyond)
+    distance = abs(self.row["delta"] - self._nearest(self.row["delta"]))
     error = (high - low) / (2 * resampling.Z)
     return max(signs, float(2 * scipy.stats.norm.sf(distance / error)))
 
@@ -92,14 +93,21 @@ class Test:
   def p_over_seeds(self) -> float:
     """The p-value over seeds; 1 where there is one seed only, which tells of no other."""
     over_seeds = self.row.get("over_seeds")
-    return significance.p_over_seeds(over_seeds, self.beyond) if over_seeds else 1.0
+    if not over_seeds:
+      return 1.0
+    return significance.p_over_seeds(over_seeds, self._nearest(over_seeds["delta"]))
+
+  def _nearest(self, delta: float) -> float:
+    """Returns what a bound may be that is nearest to a Δ."""
+    return min(max(delta, self.beyond[0]), self.beyond[1])
 
   def direction(self, bounds: Sequence[float], p: float) -> int:
     """Returns 1 or −1 for the side on which an interval lies where p agrees, else 0."""
     low, high = bounds
-    if low <= self.beyond <= high or p > significance.LEVEL:
+    least, most = self.beyond
+    if p > significance.LEVEL:
       return 0
-    return 1 if low > self.beyond else -1
+    return 1 if low > most else -1 if high < least else 0
 
 
 def tests(
@@ -123,7 +131,7 @@ def decide(
   moreover the seeds agree: their t interval lies above 0, and its test agrees. The opposite is
   found where all that is so of the other side. In between nothing is shown: that two systems are as
   good as each other is none of the outcomes. Of a claim that Δ is below a bound, that bound stands
-  for 0, and below for above.
+  for 0, and below for above; where the bound is an interval itself, it is the end nearer to Δ.
 
   Both tests are corrected for all claims and other tests that are read together (Holm), that over
   prompts also for all comparisons of its judge (`p_holm`, where the comparison has one), so that
