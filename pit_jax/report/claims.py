@@ -57,6 +57,7 @@ class Stated:
   kind: str = PAPER
   is_at_best: bool = False  # each system at its best temperature
   without: tuple[str, ...] = ()  # judges who have no say
+  judge: str = ""  # who alone has a say; "": the one believed most
   # Δ of a over b in percent that it is claimed to be below; None: the claim is that a beats b.
   at_most: float | None = None
 
@@ -169,6 +170,12 @@ def _claim(test: Test, outcome: str, p: float) -> Claim:
   return Claim(test.statement, outcome, grounds)
 
 
+def sure(results: Mapping, a: str, b: str) -> float:
+  """Returns the Δ of a over b in percent that is sure: the least of its interval, at least 0."""
+  row = verdict.find(results["comparisons"], a, b)
+  return max(row["ci95"][0], 0.0) if row else 0.0
+
+
 def remark(results: Mapping) -> str:
   """Returns what is to be known of all outcomes together."""
   seeds = (
@@ -194,6 +201,7 @@ def _test(results: Mapping, stated: Stated, absent: Mapping[str, str]) -> Claim 
     for row in results["comparisons"]
     if (row["a"], row["b"]) == (stated.a, stated.b)
     and (row.get("temperature") == "best") == stated.is_at_best
+    and stated.judge in ("", row["judge"])
   ]
 
   if not rows:

@@ -102,9 +102,7 @@ CROSSOVER = presentation.Figure(
 
 def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
   """Returns what the run says of the paper's directions, and of the controls."""
-  gain = [row for row in results["comparisons"] if (row["a"], row["b"]) == ("rlaif", "sft_10")]
-  # A third of the gain that is sure: of the least that the interval allows.
-  third = max(gain[0]["ci95"][0], 0.0) / 3 if gain else 0.0
+  third = claims.sure(results, "rlaif", "sft_10") / 3
   stated = [
     claims.Stated("rlaif", "sft_10", "AI feedback improves a policy fine-tuned on a weak teacher"),
     claims.Stated("sft_100_strong", "rlaif", "fine-tuning on the critic's equal beats AI feedback"),
