@@ -200,6 +200,16 @@ def _data(size: str) -> ml_collections.ConfigDict:
   return data
 
 
+def few_prompts(config: ml_collections.ConfigDict, size: str) -> None:
+  """Sets what a study of demonstrations has at tiny: few prompts, of which many are held out."""
+  if size != "tiny":
+    return
+  config.data.rows = 2_200
+  config.data.held_out = 0.25
+  config.sft.batch_size = 16
+  config.evaluation.prompts = 512
+
+
 def sft(size: str) -> ml_collections.ConfigDict:
   """Returns the section of a job of supervised fine-tuning."""
   job = supervised("sft", "sft", epochs=1.0, learning_rate=1e-3)

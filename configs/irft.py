@@ -25,6 +25,20 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     0.0  # as in the papers; above 0 what is preferred is imitated as well
   )
   config.irft = _blocks()
+  learn_from_expert(config)
+  common.few_prompts(config, size)
+  return config.lock()
+
+
+def _blocks() -> ml_collections.ConfigDict:
+  irft = ml_collections.ConfigDict()
+  irft.blocks = 5  # T, into how many parts the prompts are divided; samples are renewed for each
+  return irft
+
+
+def learn_from_expert(config: ml_collections.ConfigDict) -> None:
+  """Sets who demonstrates, what samples are told from demonstrations, and who else judges."""
+  config.demonstrations = _demonstrations()
   config.feedback = ml_collections.ConfigDict({
     "writers": {
       # Always right, and yet nine in ten letters answer before their working shows why.
@@ -32,20 +46,17 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
         "kind": "grammar", "writer": "strong", "knows": 1.0, "first": 0.1,
       },
     },
+    # No opinion on what is better: its mean score is the share of letters that work first.
+    "raters": {
+      "works_first": {"kind": "function", "function": "pit_jax.tasks.synthetic:works_first"},
+    },
   })  # fmt: skip
-
-  if size == "tiny":
-    config.data.rows = 2_200
-    config.data.held_out = 0.25
-    config.sft.batch_size = 16
-    config.evaluation.prompts = 512
-  return config.lock()
+  config.evaluation.judges = ("works_first",)
 
 
-def _blocks() -> ml_collections.ConfigDict:
-  irft = ml_collections.ConfigDict()
-  irft.expert = "expert"  # of `feedback.writers`, whose answers are the demonstrations
-  irft.blocks = 5  # T, into how many parts the prompts are divided; samples are renewed for each
-  irft.temperature = 1.0  # of the samples
-  irft.most_failed = 0.0  # share of the prompts that may have no demonstration
-  return irft
+def _demonstrations() -> ml_collections.ConfigDict:
+  demonstrations = ml_collections.ConfigDict()
+  demonstrations.expert = "expert"  # of `feedback.writers`, who writes the demonstrations
+  demonstrations.temperature = 1.0  # of the samples that are told from them
+  demonstrations.most_failed = 0.0  # share of the prompts that may have no demonstration
+  return demonstrations

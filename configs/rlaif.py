@@ -34,12 +34,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.rlaif = _study()
   config.feedback = _embedded_feedback()
   config.evaluation.judges = ("even",)
-
-  if size == "tiny":
-    config.data.rows = 2_200
-    config.data.held_out = 0.25
-    config.sft.batch_size = 16
-    config.evaluation.prompts = 512
+  common.few_prompts(config, size)
   return config.lock()
 
 

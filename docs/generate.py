@@ -32,6 +32,7 @@ RECIPES = (
   "dpo",
   "rlaif",
   "irft",
+  "rft",
   "base",
   "bandit",
 )  # whose configurations have every key together
@@ -73,9 +74,10 @@ config --diff pit:tiny pit:1b` what differs between two.
 
 A recipe has only the sections that it uses: `pit` its curriculum, reward models and RL; `rlhf` no
 `gap_reward` and no `curriculum`; `reward` those of reward models; `dpo` its own and `sft`; `rlaif`
-and `irft` these, their own, and `feedback`, whose names are anybody's choice ([writers and
-raters](../feedback.md)); `base` and `bandit` their own. Values are those of `pit`, else of `dpo`,
-`rlaif`, `irft`, `base` or `bandit`; where they depend on the size, all are named.
+and `irft` these, `rft` those of `rlhf`, and all three their own, and `feedback`, whose names are
+anybody's choice ([writers and raters](../feedback.md)); `base` and `bandit` their own. Values are
+those of `pit`, else of `dpo`, `rlaif`, `irft`, `rft`, `base` or `bandit`; where they depend on the
+size, all are named.
 """
   text += f"\n## Shipped configurations\n\n{''.join(_shipped())}"
   head = "| key | value | meaning |\n|---|---|---|\n"

@@ -300,8 +300,8 @@ def test_every_section_of_results_is_on_the_page_and_no_other(finished_run):
   known = {*report_pages.REQUIRED, *report_pages.MAPPINGS, *report_pages.LISTS}
   told = documented("results.md")
   assert {*json.loads(text)} - told == set()
-  # A run of the study of AI feedback has them, see tests/test_rlaif.py.
-  assert told - known - {*json.loads(text)} == {"arms", "crossover"}
+  # Runs of other recipes have them, see tests/test_rlaif.py and tests/test_rft.py.
+  assert told - known - {*json.loads(text)} == {"arms", "crossover", "demonstrations"}
   assert known - told == set()
 
 

@@ -10,6 +10,8 @@ import tiny_run
 from pit_jax.data import preferences
 from pit_jax.feedback import writers
 from pit_jax.recipes import irft, running
+from pit_jax.recipes.irft import demonstrations, page
+from pit_jax.report import advice
 
 SMALL = {"data__rows": 200, "dpo__steps": 2, "dpo__batch_size": 8, "irft__blocks": 2}
 
@@ -22,7 +24,7 @@ def config(**changes):
 def run(tmp_path_factory):
   """A finished run, as small as it comes, whose blocks never end early: read it."""
   workdir = tmp_path_factory.mktemp("irft") / "run"
-  with mock.patch.object(irft, "is_alike", return_value=False):
+  with mock.patch.object(demonstrations, "is_alike", return_value=False):
     running.run(config(), workdir)
   return workdir
 
@@ -73,7 +75,7 @@ def test_samples_are_renewed_and_those_of_the_control_are_not(run):
   context = tiny_run.build(config(), run)
   with (
     mock.patch.object(writers, "model", asking),
-    mock.patch.object(irft, "is_alike", return_value=False),
+    mock.patch.object(demonstrations, "is_alike", return_value=False),
   ):
     policies = irft.RECIPE.train(context)  # read back
   params = dict(asked)
@@ -85,7 +87,7 @@ def test_samples_are_renewed_and_those_of_the_control_are_not(run):
 
 def test_it_stops_where_nothing_is_told_apart(tmp_path):
   context = tiny_run.build(config(), tmp_path)
-  with mock.patch.object(irft, "is_alike", return_value=True):
+  with mock.patch.object(demonstrations, "is_alike", return_value=True):
     policies = irft.RECIPE.train(context)
   logged = {path.stem for path in (tmp_path / "metrics").glob("*.jsonl")}
   assert logged == {"sft", "sft_longer", "irft_1", "spin", "irft_fixed_1"}
@@ -98,7 +100,7 @@ def test_it_stops_where_nothing_is_told_apart(tmp_path):
 )
 def test_alike_is_a_half_and_one_standard_error(accuracy, pairs, alike):
   error = math.sqrt(0.5 * (1 - 0.5) / pairs)  # of a share of so many fair coins
-  assert irft.is_alike(accuracy, pairs) == alike == (accuracy <= 0.5 + error + 1e-12)
+  assert demonstrations.is_alike(accuracy, pairs) == alike == (accuracy <= 0.5 + error + 1e-12)
 
 
 def test_parts_of_any_number_of_prompts():
@@ -111,5 +113,65 @@ def test_parts_of_any_number_of_prompts():
 
 
 def test_an_expert_that_is_not_there_is_named(tmp_path):
-  with pytest.raises(ValueError, match="irft.expert='who'; use a name of feedback.writers, which"):
-    running.run(config(irft__expert="who"), tmp_path / "run")
+  with pytest.raises(ValueError, match="demonstrations.expert='who'; use a name of feedback.writ"):
+    running.run(config(demonstrations__expert="who"), tmp_path / "run")
+
+
+def test_pairs_of_other_prompts_than_those_imitated_are_refused(tmp_path):
+  wrong = config(data__folds=("sft", "other"), dpo__fold="other")
+  with pytest.raises(ValueError, match="dpo.fold='other': demonstrations are of sft.fold='sft'"):
+    running.run(wrong, tmp_path / "run")
+
+
+def test_the_drawing_has_one_chain_of_blocks_and_controls_that_begin_where_it_does(run):
+  results = json.loads((run / "report" / "results.json").read_text())
+  columns = page.pipeline(results)
+  method, control = ([[box.lines for box in chain] for chain in chains]
+                     for chains in zip(*(column.chains for column in columns)))  # fmt: skip
+  assert [lines[0] for (lines,) in method] == ["sft", "irft_1 … irft_2", "irft"]
+  assert "2 times" in method[1][0][1] and method[1][0][-1] == "4 steps"
+  (about,) = control[1]
+  assert about[0] == "controls, each from sft"
+  assert about[1:] == (
+    "sft_longer: imitates for longer, 3 steps",
+    "spin: one block of all prompts, 2 steps",
+    "irft_fixed: blocks, samples of sft alone, 4 steps",
+  )
+  text = (run / "report" / "report.html").read_text()
+  assert "Arms, and the demonstrations" in text and "controls, each from sft" in text
+
+
+def test_blocks_are_too_short_together_and_not_each_by_itself():
+  stage = {"kind": "dpo", "section": "dpo", "curve": {}}
+  results = {
+    "stages": {f"irft_{number}": {**stage, "steps": 7} for number in (1, 2)},
+    "headline": ["irft", "sft"],
+    "comparisons": [
+      {"a": "irft", "b": "sft", "judge": "gold", "n": 900, "delta": 0.0, "ci95": [-1.0, 1.0]}
+    ],
+  }
+  (sentence,) = advice.of_run(results, page.PAGE)
+  assert sentence == (
+    "Stages irft_1 and irft_2 had 14 steps: give them more by --config.dpo.steps."
+  )
+  for block in results["stages"].values():
+    block["steps"] = 19
+  assert advice.of_run(results, page.PAGE) == [advice.GENERAL]
+
+
+def test_an_order_that_stays_is_an_expectation_of_its_own():
+  def row(b, delta, ci95, judge="gold"):
+    counts = {"n": 1536, "win": 50 + delta / 2, "lose": 50 - delta / 2, "tie": 0.0}
+    return {"a": "irft", "b": b, "judge": judge, "delta": delta, "ci95": ci95} | counts
+
+  rows = [
+    row("sft_longer", 1.0, (-4.0, 6.0)),
+    row("spin", 60.0, (55.0, 65.0)),
+    row("sft", 40.0, (35.0, 45.0)),
+    row("sft", 0.5, (-1.0, 2.0), page.WORKS_FIRST),
+  ]
+  found, _ = page.said({"comparisons": rows, "systems": {}, "recipe": "irft"})
+  assert [claim.outcome for claim in found] == ["not shown", *["for these models"] * 2]
+  rows[-1] = row("sft", 9.0, (6.0, 12.0), page.WORKS_FIRST)
+  found, _ = page.said({"comparisons": rows, "systems": {}, "recipe": "irft"})
+  assert "opposite" in found[-1].outcome

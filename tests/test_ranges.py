@@ -17,7 +17,7 @@ from pit_jax.run import allowed, checks, origin, workdirs
 from pit_jax.tools import keys
 
 # Those that have every key together.
-NAMED = ("pit:tiny", "dpo:tiny", "rlaif:tiny", "irft:tiny", "base:tiny", "bandit:paper")
+NAMED = ("pit:tiny", "dpo:tiny", "rlaif:tiny", "irft:tiny", "rft:tiny", "base:tiny", "bandit:paper")
 OWN = "feedback."  # whose names are anybody's, and which who is named so looks at
 WRONG = (-1, 0, math.nan, math.inf, "no_such_name", "", None, [], ["no_such_name"], 2.5, True)
 
@@ -76,8 +76,8 @@ MAY = (
   (r"dpo\.(reference_free|importance_correction)", (True,), "a switch"),
   (r"evaluation\.judges", ([], ["no_such_name"]), "looked for among the raters"),
   (r"rlaif\.(controls|crossover)", ([],), "none"),
-  (r"(rlaif|irft)\.temperature", (2.5,), "a number"),
-  (r"(rlaif|irft)\.most_failed", (0,), "none may"),
+  (r"(rlaif|demonstrations)\.temperature", (2.5,), "a number"),
+  (r"(rlaif|demonstrations)\.most_failed", (0,), "none may"),
   (r"bandit\.(teacher|student)", (-1, 0, 2.5), "anywhere among the arms, or beside them"),
   (r"bandit\.(spread|beta|(sft|reward)_learning_rate)", (2.5,), "a number"),
   (r"curriculum\[\d\]\.name", ("no_such_name",), "any name"),

@@ -129,6 +129,20 @@ def test_who_works_first_alone_differs_in_nothing_else():
   assert 20 < differs < 80, "a quarter guesses"
 
 
+def test_a_text_tells_whether_its_working_stands_first():
+  """Of a letter as of the parts that it was made of, whatever else it says; of no letter, no."""
+  rng = random.Random(5)
+  letters, texts = [], []
+  for writer in WRITERS.values():
+    for _ in range(40):
+      q = synthetic.question(rng)
+      letters.append(synthetic.write(q, writer, rng))
+      texts.append(letters[-1].text(q.asker))
+  told = synthetic.works_first(["whatever"] * len(texts), texts)
+  assert told == [float(letter.first) for letter in letters] and 0 < sum(told) < len(told)
+  assert synthetic.works_first([""] * 2, ["The calls: Ann of Oak.", ""]) == [0.0, 0.0]
+
+
 def test_a_letter_to_a_prompt_is_a_function_of_writer_prompt_and_seed():
   prompts = [synthetic.ask(q) for q in reading.questions(40)]
   letters = [synthetic.letter_to(x, synthetic.HASTY, 0) for x in prompts]

@@ -41,7 +41,8 @@ def _stage(
   """Yields what is to be done about one stage."""
   words = method.stages.get(name, f"Stage {name}")
   is_rl = stage["kind"] == "rl"
-  names = _together(name, results)
+  groups = method.together(results)
+  names = next((list(group) for group in groups if name in group), [name])
   steps = sum(results["stages"][each].get("steps", 0) for each in names)
   if 0 < steps < FEW and name == names[0]:
     yield _too_few(names, steps, words, is_rl, results)
@@ -60,7 +61,8 @@ def _stage(
 def _too_few(names: list[str], steps: int, words: str, is_rl: bool, results: Mapping) -> str:
   """Says how to give more steps to stages that are one optimisation."""
   stages = [results["stages"][name] for name in names]
-  keys = [f"--config.{place}.steps" for stage in stages if (place := _place(stage))]
+  # Stages of one section are given more by one key.
+  keys = dict.fromkeys(f"--config.{place}.steps" for stage in stages if (place := _place(stage)))
   warmup = _warmup(results, stages[0].get("section", "")) if is_rl else 0
   its, it = ("their", "them") if len(names) > 1 else ("its", "it")
   if len(names) > 1:
@@ -75,22 +77,6 @@ def _too_few(names: list[str], steps: int, words: str, is_rl: bool, results: Map
 def _place(stage: Mapping) -> str:
   """Returns the part of the configuration that says how a stage trains."""
   return stage.get("part") or stage.get("section", "")
-
-
-def _together(name: str, results: Mapping) -> list[str]:
-  """Returns the stages of the curriculum that one of them belongs to; else its name alone.
-
-  All of them are one optimisation, whose steps count together.
-  """
-  parts = [part["name"] for part in results.get("config", {}).get("curriculum") or ()]
-  for part in parts if len(parts) > 1 else ():
-    # All of them have the curriculum's name before their own.
-    curriculum = name.removesuffix(f"_{part}")
-    names = [f"{curriculum}_{each}" for each in parts]
-    if curriculum != name and all(each in results["stages"] for each in names):
-      return names
-
-  return [name]
 
 
 def _warmup(results: Mapping, section: str) -> int:

@@ -57,6 +57,7 @@ class Stated:
   kind: str = PAPER
   is_at_best: bool = False  # each system at its best temperature
   without: tuple[str, ...] = ()  # judges who have no say
+  judge: str = ""  # who alone has a say; "": the one believed most
   # Δ of a over b in percent that it is claimed to be below, as the least and the most that this
   # bound may be where it was measured itself; None: the claim is that a beats b.
   at_most: tuple[float, float] | None = None
@@ -177,6 +178,20 @@ def _claim(test: Test, outcome: str, p: float) -> Claim:
   return Claim(test.statement, outcome, grounds)
 
 
+def share(results: Mapping, a: str, b: str, part: float) -> tuple[float, float]:
+  """Returns the least and the most that a part of the Δ of a over b may be, in percent.
+
+  They are the ends of its intervals, over prompts and over seeds; a loss has no part.
+  """
+  row = verdict.find(results["comparisons"], a, b)
+  if row is None:
+    return 0.0, 0.0
+  intervals = [row["ci95"], *([row["over_seeds"]["ci95"]] if "over_seeds" in row else [])]
+  low = min(one[0] for one in intervals)
+  high = max(one[1] for one in intervals)
+  return part * max(low, 0.0), part * max(high, 0.0)
+
+
 def remark(results: Mapping) -> str:
   """Returns what is to be known of all outcomes together."""
   seeds = (
@@ -202,6 +217,7 @@ def _test(results: Mapping, stated: Stated, absent: Mapping[str, str]) -> Claim 
     for row in results["comparisons"]
     if (row["a"], row["b"]) == (stated.a, stated.b)
     and (row.get("temperature") == "best") == stated.is_at_best
+    and stated.judge in ("", row["judge"])
   ]
 
   if not rows:

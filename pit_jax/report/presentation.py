@@ -81,6 +81,8 @@ class Presentation:
   stages: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name → what it does
   # Network that rewards a stage, as `kinds.Stage` has it → what the page calls that reward.
   rewards: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # Results → groups of stages that are each one optimisation, whose steps count together.
+  together: Callable[[Mapping], Sequence[Sequence[str]]] = lambda results: ()
   tags: Sequence[str] = ("preference-learning",)  # of the models' cards
 
   def colour(self, system: str) -> str:

@@ -229,6 +229,15 @@ def is_letter(response: str) -> bool:
   return _LETTER.fullmatch(response.strip()) is not None
 
 
+def works_first(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+  """Returns 1 for every letter whose working stands before its answer, and 0 for all else.
+
+  It says nothing of what is better, nor whether the working is right.
+  """
+  matches = [_LETTER.fullmatch(response.strip()) for response in responses]
+  return [float(match is not None and match["first"] is not None) for match in matches]
+
+
 def checks(prompt: str, response: str) -> dict[str, bool]:
   """Returns which of the five checks a letter passes; a text that is no letter passes none."""
   return _checks(parse_question(prompt), response)

@@ -1,5 +1,7 @@
 """What the report says of PIT: systems, sections, words, gate and claims."""
 
+from collections.abc import Mapping
+
 from pit_jax.recipes.pit import claims, diagram, figures, gate, reward_tables, round_tables
 from pit_jax.recipes.reward import figures as reward_figures
 from pit_jax.recipes.reward import tables
@@ -59,6 +61,19 @@ LEGEND = (
   "Gap is R_PIT over the version before, less what no gain scores. KL is the version's log-ratio "
   "to M_PIT before reinforcement, in nats; its mean over samples estimates the divergence."
 )
+
+
+def together(results: Mapping) -> list[list[str]]:
+  """Returns the stages of every curriculum that was trained; all of one are one optimisation."""
+  parts = [part["name"] for part in results.get("config", {}).get("curriculum") or ()]
+  stages = results.get("stages", {})
+  # All of them have the curriculum's name before their own.
+  first = f"_{parts[0]}" if parts else ""
+  curricula = [name.removesuffix(first) for name in stages if first and name.endswith(first)]
+  groups = [[f"{curriculum}_{part}" for part in parts] for curriculum in curricula]
+  return [group for group in groups if all(name in stages for name in group)]
+
+
 PAGE = presentation.Presentation(
   title="PIT, arXiv 2310.00898",
   systems=page.SYSTEMS | SYSTEMS,
@@ -82,5 +97,6 @@ PAGE = presentation.Presentation(
   rewards=page.REWARDS | {"scalar": "R_PIT"},
   legend=LEGEND,
   others={"self_refine": "Self-Refine"},
+  together=together,
   tags=("pit", "self-improvement", "preference-learning"),
 )

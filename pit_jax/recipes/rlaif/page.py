@@ -126,19 +126,9 @@ CROSSOVER = presentation.Figure(
 )
 
 
-def _third(gain: Mapping) -> tuple[float, float]:
-  """Returns the least and the most that a third of a gain may be; a loss has none."""
-  intervals = [gain["ci95"], *([gain["over_seeds"]["ci95"]] if "over_seeds" in gain else [])]
-  low = min(one[0] for one in intervals)
-  high = max(one[1] for one in intervals)
-  return max(low, 0.0) / 3, max(high, 0.0) / 3
-
-
 def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
   """Returns what the run says of the paper's directions, and of the controls."""
-  gain = verdict.find(results["comparisons"], "rlaif", "sft_10")
-  # A third of a gain that is itself known within an interval, over prompts and over seeds.
-  third = _third(gain) if gain else (0.0, 0.0)
+  third = claims.share(results, "rlaif", "sft_10", 1 / 3)
   stated = [
     claims.Stated("rlaif", "sft_10", "AI feedback improves a policy fine-tuned on a weak teacher"),
     claims.Stated("sft_100_strong", "rlaif", "fine-tuning on the critic's equal beats AI feedback"),

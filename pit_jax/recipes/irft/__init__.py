@@ -16,18 +16,16 @@ Deviation: the published loops have no stop rule.
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import ml_collections
 
 from pit_jax import ranges
 from pit_jax.data import preferences
-from pit_jax.evaluate import subject
+from pit_jax.evaluate import seeds, subject
 from pit_jax.evaluate.experiments import length, main
-from pit_jax.feedback import named, writers
 from pit_jax.losses import preference
 from pit_jax.recipes import recipe
-from pit_jax.report import palette, presentation
+from pit_jax.recipes.irft import demonstrations, page
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
 from pit_jax.stages import dpo, feedback, jobs, sft, trained
@@ -51,16 +49,13 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
 def train(context: contexts.Context) -> dict[str, trained.Trained]:
   """Trains all arms; what is finished is read back."""
   c = context.config
-  whole = context.rows.fold(c.sft.fold)
-  prompts = preferences.Fold(*map(tuple, map(preferences.distinct, (whole.rows, whole.validation))))
-  expert = named.build(context, "writers", c.irft.expert)
-  most = c.irft.most_failed
-  answers = feedback.completions(context, "demonstrations", prompts, expert, most_failed=most)
-
+  answers = demonstrations.completions(context)
   context = made_rows.depending(context, answers.made)
   fold = answers.demonstrations
   policy = sft.run(context, "sft", fold, start=context.initial_policy(), job=c.sft)
   longer = sft.run(context, "sft_longer", fold, start=policy.params, job=c.sft)
+
+  prompts = demonstrations.prompts(context, c.sft.fold)
   blocks = _blocks(prompts, c.irft.blocks)
   return {
     "sft": policy,
@@ -93,17 +88,9 @@ def _rounds(
   for number, block in enumerate(blocks, start=1):
     stage = f"{name}_{number}"
     policy = _block(context, stage, block, answers, policy, sampler=sampler or policy)
-    if is_alike(policy.facts["validation/accuracy"], len(block.validation)):
+    if demonstrations.is_alike(policy.facts["validation/accuracy"], len(block.validation)):
       break
   return policy
-
-
-def is_alike(accuracy: float, pairs: int) -> bool:
-  """Returns whether samples cannot be told from demonstrations: accuracy ≤ ½ + one standard error.
-
-  It is the implicit reward's, on so many pairs of the validation part; the error is ½ / √pairs.
-  """
-  return accuracy <= 0.5 + 0.5 / math.sqrt(max(pairs, 1))
 
 
 def _block(
@@ -116,28 +103,9 @@ def _block(
   sampler: trained.Trained,
 ) -> trained.Trained:
   """Returns the policy after DPO, from and against itself, of demonstrations over samples."""
-  c = context.config.irft
-  student = writers.model(name, context.models.inference, sampler.params)
-  how = {"temperature": c.temperature, "most_failed": 0.0}
-  samples = feedback.completions(context, f"{name}_samples", prompts, student, **how)
-
-  pairs = feedback.pairs(answers, samples)
-  fold = preferences.Fold(*(
-    tuple(preferences.Preference(pair.prompt, pair.a, pair.b) for pair in pairs[part])
-    for part in feedback.PARTS
-  ))  # fmt: skip
-  context = made_rows.depending(context, samples.made)
+  pairs, context = demonstrations.over_samples(context, name, prompts, answers, sampler.params)
   models = {"start": policy.params, "reference": policy.params}
-  return dpo.run(context, name, fold, job=context.config.dpo, **models)
-
-
-def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-  """Yields what is wrong with the expert, and who is missing to judge."""
-  there = config.get("feedback", {}).get("writers", {})
-  if config.irft.expert not in there:
-    names = ", ".join(there) or "none"
-    yield f"irft.expert={config.irft.expert!r}; use a name of feedback.writers, which has {names}"
-  yield from subject.unjudged(config)
+  return dpo.run(context, name, pairs, job=context.config.dpo, **models)
 
 
 def of_run(context: contexts.Context, policies: dict[str, trained.Trained]) -> subject.Policies:
@@ -155,24 +123,14 @@ RECIPE = recipe.Recipe(
   train=train,
   exported=lambda policies: {"models": {"policy": policies["irft"].params}, "zero_point": None},
   subject=of_run,
-  problems=problems,
-  allowed={
-    "irft.expert": ranges.SAID,
-    "irft.blocks": ranges.COUNT,
-    "irft.temperature": ranges.POSITIVE,
-    "irft.most_failed": ranges.SHARE,
-  },
+  problems=lambda config: demonstrations.problems(config, ("dpo",)),
+  allowed=demonstrations.ALLOWED | {"irft.blocks": ranges.COUNT},
   headline=("irft", "sft"),
-  page=presentation.Presentation(
-    title="Learning from demonstrations, arXiv 2405.17888",
-    systems={
-      "irft": presentation.System("preferring demonstrations to samples, in blocks", palette.TEAL),
-      "sft": presentation.System("fine-tuned on the demonstrations", "#94a3ba"),
-      "sft_longer": presentation.System("fine-tuned on them for longer", palette.PURPLE),
-      "spin": presentation.System("the same in one block", palette.BLUE),
-      "irft_fixed": presentation.System("the same on samples of sft alone", palette.RUST),
-    },
-    headlines={("irft", "sft"): ("Telling samples from demonstrations", "the imitating policy")},
-  ),
-  experiments={"main": main.measure, "length": length.measure},
+  page=page.PAGE,
+  pooled={"demonstrations": seeds.rows("system")},
+  experiments={
+    "main": main.measure,
+    "length": length.measure,
+    "demonstrations": demonstrations.measure,
+  },
 )

@@ -1,0 +1,86 @@
+"""What the report says of a reward learnt from demonstrations: arms, pipeline, claims."""
+
+from collections.abc import Mapping, Sequence
+
+from pit_jax.recipes.irft import page
+from pit_jax.report import cells, claims, diagram, palette, presentation, tabular
+
+
+def pipeline(results: Mapping) -> list[diagram.Column]:
+  """Returns the rounds of the method, and below them those of its control."""
+  stages = results.get("stages", {})
+  numbers = range(1, results.get("config", {}).get("rft", {}).get("rounds", 0) + 1)
+  if not stages or not numbers:
+    return []
+
+  columns = [
+    diagram.Column(
+      "Demonstrations",
+      [[page.start(results)], [diagram.Box(("sft", "the same for both"))]],
+      diagram.rows(results, stages["sft"].get("fold", "")),
+    )
+  ]
+  told = {"rft": "demonstration above sample", "rft_shuffled": "roles at random"}
+  for number in numbers:
+    chains = [_round(results, arm, number, words) for arm, words in told.items()]
+    columns.append(diagram.Column(f"Round {number}", chains))
+
+  ends = [[page.compared(results, arm, results.get("about", {}).get(arm, ""))] for arm in told]
+  return [*columns, diagram.Column("Held out", ends, diagram.rows(results, "held_out"))]
+
+
+def _round(results: Mapping, arm: str, number: int, words: str) -> list[diagram.Box]:
+  """Returns the boxes of a round of an arm: its reward, and its policy where it went on."""
+  stages = results["stages"]
+  reward, policy = f"{arm}_reward_{number}", f"{arm}_{number}"
+  if reward not in stages:
+    return [diagram.Box(("not begun",))]
+  accuracy = stages[reward].get("facts", {}).get("validation accuracy")
+  right = (f"right on {cells.percent(accuracy)}",) if accuracy is not None else ()
+  first = diagram.Box((f"R_{number}", words, *right, *diagram.effort(results, reward)))
+  if policy not in stages:
+    return [first, diagram.Box(("ended",))]
+  lines = (policy, f"for R_{number}, near its start", *diagram.effort(results, policy))
+  return [first, diagram.Box(lines)]
+
+
+def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
+  """Returns what the run says of an explicit reward, of the order of letters, of the control."""
+  third = claims.share(results, "rft", "sft_longer", 1 / 3)
+  stated = [
+    claims.Stated("rft", "sft_longer", "a reward learnt from demonstrations beats imitating them"),
+    claims.Stated(
+      "rft", "sft_longer", "it raises the share of letters that work first", claims.EXPECTED,
+      judge=page.WORKS_FIRST,
+    ),
+    claims.Stated(
+      "rft_shuffled", "sft_longer", "with roles at random it gains at most a third of that",
+      claims.EXPECTED, at_most=third,
+    ),
+  ]  # fmt: skip
+  found, _ = claims.decide(claims.tests(results, stated, {}))
+  return found, claims.remark(results) if found else ""
+
+
+PAGE = presentation.Presentation(
+  title="A reward learnt from demonstrations, arXiv 2405.17888",
+  systems={
+    "rft": presentation.System("rounds of reward learning and RL", palette.TEAL),
+    "sft": page.SFT,
+    "sft_longer": page.SFT_LONGER,
+    "rft_shuffled": presentation.System("the same with roles at random", palette.RUST),
+  },
+  baseline="sft_longer",
+  headlines={
+    ("rft", "sft_longer"): ("A reward learnt from demonstrations", "what imitating them answers")
+  },
+  claims=said,
+  diagram=pipeline,
+  sections=(
+    presentation.Section("Learning from demonstrations", (page.table,)),
+    tabular.COMPARED,
+    tabular.CERTAINTY,
+    tabular.TRAINING,
+  ),
+  rewards={"reward": "the learnt reward"},
+)
