@@ -289,6 +289,9 @@ def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDic
   # samples of the prompt, of which there have to be 2 or more. These want no value model: what is
   # said of one, of discount and of trace, does not count for them.
   rl.estimator = "gae"
+  # Whether "grpo" divides by the deviation of a prompt's rewards, as "Dr. GRPO" does not; to what
+  # either leads is said in losses/advantages.py.
+  rl.scale_rewards = True
   # What is maximised, as pairs of a name and a weight (names of functions have dots, which keys of
   # a configuration must not): the recipe's own rewards, "reward" of a policy and "gap" of an
   # improver, and Python functions of (prompts, responses, references or None), all in words, which

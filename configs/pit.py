@@ -4,8 +4,10 @@ python launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 from pit_jax.configs import common
+from pit_jax.configs import dpo as dpo_config
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
@@ -16,6 +18,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.reward = common.reward(size)
   config.gap_reward = common.gap_reward(size)
   config.rl = common.rl(config, size)
+  config.dpo = dpo_config.section(size)
+  # Whose rows improver_dpo sees: by itself those of R_PIT, and no further label.
+  config.dpo.fold = config.gap_reward.get_ref("fold")
+  config.dpo.epochs = 3.0  # with which it costs less than R_PIT and the improver's RL together
   if size == "tiny":
     config.data.rows = 12_000
     config.gap_reward.epochs = 1.5  # half of it leaves r(w,w) and r(l,l) further apart
@@ -28,8 +34,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if common.is_large(size):
     for stage in config.curriculum:
       stage.steps, stage.learning_rate = 100, 1e-6
-  # Trains pit_first_only, pit_second_only and rlhf_longer too, and the improvers that something
-  # else than R_PIT rewards: pit_single_term, pit_rp_difference.
+  # Trains pit_first_only, pit_second_only and rlhf_longer too, the improvers that something
+  # else than R_PIT rewards, pit_single_term and pit_rp_difference, and improver_dpo, without RL.
   config.ablations = False
   return config.lock()
 
@@ -45,4 +51,9 @@ def _stage(
   stage.steps = steps  # iterations
   stage.kl_coefficient = kl_coefficient  # β of the stage, as rl.kl_coefficient
   stage.learning_rate = 5e-4  # of the improver at its peak
+  stage.estimator = config_dict.placeholder(str)  # as rl.estimator; None: that
+  stage.samples = config_dict.placeholder(int)  # as rl.samples, of one x and draft; None: that
+  stage.scale_rewards = config_dict.placeholder(bool)  # as rl.scale_rewards; None: that
+  # As rl.loss_kl_coefficient, in which "grpo" has its β; None: that.
+  stage.loss_kl_coefficient = config_dict.placeholder(float)
   return stage

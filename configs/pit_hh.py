@@ -57,6 +57,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     (config.sft, 16, 4),
     (config.reward, 16, 4),
     (config.gap_reward, 16, 2),
+    (config.dpo, 16, 4),
   ):
     job.steps, job.batch_size = steps, batch
   config.rl.steps = 5

@@ -58,11 +58,12 @@ def config() -> str:
       for size in getattr(module, "SIZES", common.SIZES)
     }
     for key, described in next(iter(by_size.values())).items():
-      if key in known:
+      section = key.split(".")[0].split("[")[0] if "." in key else ""
+      # A section of a recipe's name has the values of that recipe.
+      if key in known or section in {*RECIPES} - {recipe}:
         continue
       known.add(key)
       values = {size: keys_of[key].value for size, keys_of in by_size.items()}
-      section = key.split(".")[0].split("[")[0] if "." in key else ""
       row = _row(f"`{key}`", _values(values), _meaning(described))
       sections.setdefault(section, []).append(row)
 

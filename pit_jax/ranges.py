@@ -71,6 +71,11 @@ NAME = Range(
 )
 
 
+def or_none(one: Range) -> Range:
+  """Returns the range of values that may also be left open."""
+  return Range(f"None, or {one.words}", lambda value: value is None or one.holds(value))
+
+
 def one_of(*names: str) -> Range:
   """Returns the range of some words."""
   return Range(

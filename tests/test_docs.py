@@ -29,8 +29,6 @@ EXTERNAL = ("http://", "https://", "mailto:")
 # Metrics that the smallest run of pit does not have.
 ELSEWHERE = {
   "perf/mfu",  # of devices whose peak is known
-  *("sft_loss", "chosen_logprob", "rejected_logprob", "validation/accuracy", "validation/margin"),
-  *("validation/chosen_logratio", "validation/rejected_logratio"),
   *("kl", "validation/kl"),  # of losses that go by one
   *("validation/chosen_logprob", "validation/rejected_logprob"),  # of losses without a reference
 }

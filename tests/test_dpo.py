@@ -3,12 +3,14 @@
 import json
 import pathlib
 import re
+import shutil
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import test_rl
 import test_stages
 import tiny_run
 
@@ -24,12 +26,11 @@ from pit_jax.stages import dpo, objectives, supervised, trained
 from pit_jax.tools.plan import planning
 from pit_jax.training import writers
 
-SMALL = {"dpo__steps": tiny_run.STEPS, "dpo__batch_size": 8}
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
-  config = tiny_run.config("dpo", **SMALL)
+  config = tiny_run.config("dpo")
   context = tiny_run.build(config, tmp_path / "run")
   start = context.initial_policy()
   asked = []
@@ -54,6 +55,66 @@ def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
   np.testing.assert_allclose(first.columns["reference_rejected"], logprobs[1], rtol=1e-4, atol=1e-3)
 
 
+def test_an_improver_is_to_write_the_better_response_after_the_worse_one(tmp_path):
+  """The loss of its stage, row by row without padding, from what x and the draft look like."""
+  context = tiny_run.build(tiny_run.config("pit"), tmp_path / "run")
+  config = context.config.dpo
+  start = context.initial_policy()
+  with mock.patch.object(supervised, "run", return_value=trained.Trained(start, {})) as train:
+    fold = context.rows.fold(config.fold)
+    given = {"start": start, "reference": start, "job": config, "prompts": kinds.IMPROVER}
+    dpo.run(context, "dpo_improver", fold, **given)
+  _, _, model, objective, _, table, _ = train.call_args.args
+
+  policy = jax.tree.map(lambda x: 1.1 * x, start)
+  loss, _ = objective(model)(policy, {}, jax.tree.map(jnp.asarray, table[:4]), None)
+  settings = context.rows.settings
+
+  def logprob(params, row, response):
+    (shown,) = settings.encode(
+      settings.formats["improver"].conversations([row.prompt], [row.rejected])
+    ).ids
+    (ids,) = settings.encode_responses([response])[0].ids
+    tokens = jnp.array([shown + ids])
+    logits = model.apply(params, tokens, jnp.ones(tokens.shape, bool))[0, len(shown) - 1 : -1]
+    return np.asarray(jax.nn.log_softmax(logits))[np.arange(len(ids)), ids]
+
+  wanted = []
+  for place in table.contents.index[:4]:
+    row = fold.rows[place]
+    chosen, rejected = (
+      [logprob(params, row, response).sum() for params in (policy, start)]
+      for response in (row.chosen, row.rejected)
+    )
+    h = (chosen[0] - chosen[1]) - (rejected[0] - rejected[1])
+    imitated = -logprob(policy, row, row.chosen).mean()
+    wanted.append(np.log1p(np.exp(-config.beta * h)) + config.sft_coefficient * imitated)
+  np.testing.assert_allclose(loss, np.mean(wanted), rtol=1e-4)
+
+
+def test_an_improver_sees_the_labels_of_the_gap_model_and_a_restart_changes_no_bit(
+  finished_run, copied
+):
+  config = copied.config
+  assert config.dpo.fold == config.gap_reward.fold
+  models = finished_run.models
+  start = models.improver_sft.params
+  before = copied.workdir / "checkpoints" / "dpo_improver"
+  shutil.rmtree(before)
+  context = tiny_run.with_values(copied, copied.workdir, save_every=1, checkpoints__keep=9)
+  given = {"start": start, "reference": start, "job": config.dpo, "prompts": kinds.IMPROVER}
+  fold = context.rows.fold("reward")
+  result = dpo.run(context, "dpo_improver", fold, **given)
+  test_stages.assert_same(result.params, models.ablations["improver_dpo"].params)
+  whole = test_rl.arrays(context.workdir, "dpo_improver", tiny_run.STEPS)
+  assert whole != test_rl.arrays(context.workdir, "dpo_improver", 1)
+
+  for step in range(2, tiny_run.STEPS + 1):
+    shutil.rmtree(before / str(step))
+  dpo.run(context, "dpo_improver", fold, **given)
+  assert test_rl.arrays(context.workdir, "dpo_improver", tiny_run.STEPS) == whole
+
+
 @pytest.mark.parametrize(
   "key, value, said",
   [
@@ -70,7 +131,7 @@ def test_the_reference_is_asked_once_in_the_life_of_a_run(tmp_path):
 )
 def test_what_cannot_be_trained_is_refused_before(tmp_path, key, value, said):
   with pytest.raises(ValueError, match=said.replace(".", r"\.")):
-    tiny_run.build(tiny_run.config("dpo", **SMALL, **{f"dpo__{key}": value}), tmp_path / "run")
+    tiny_run.build(tiny_run.config("dpo", **{f"dpo__{key}": value}), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +149,7 @@ def test_what_cannot_be_trained_is_refused_before(tmp_path, key, value, said):
   ],
 )
 def test_what_a_loss_does_not_go_with_is_refused_before(loss, changes, said):
-  job = tiny_run.config("dpo", **SMALL, dpo__loss=loss).dpo
+  job = tiny_run.config("dpo", dpo__loss=loss).dpo
   job.update(changes)
   kind = recipes.named("dpo").kinds["dpo"]
   (problem,) = kind.problems("dpo", job)
@@ -96,7 +157,7 @@ def test_what_a_loss_does_not_go_with_is_refused_before(loss, changes, said):
 
 
 def test_a_section_of_an_earlier_version_is_told_what_it_lacks():
-  config = tiny_run.config("dpo", **SMALL).unlock()
+  config = tiny_run.config("dpo").unlock()
   del config.dpo.gamma
   with pytest.raises(ValueError, match="dpo.gamma is missing, as in a configuration of an earlier"):
     checks.values(config, recipes.named("dpo"))
@@ -110,7 +171,7 @@ def test_every_form_of_loss_trains_and_asks_its_reference_as_little_as_it_can(
   tmp_path, loss, changes
 ):
   changes = {f"dpo__{key}": value for key, value in changes.items()}
-  config = tiny_run.config("dpo", **SMALL, dpo__loss=loss, **changes)
+  config = tiny_run.config("dpo", dpo__loss=loss, **changes)
   context = tiny_run.build(config, tmp_path)
   start = context.initial_policy()
   fold = context.rows.fold("preference")
@@ -128,7 +189,7 @@ def test_every_form_of_loss_trains_and_asks_its_reference_as_little_as_it_can(
 
 @pytest.mark.slow
 def test_a_run_trains_reports_exports_and_goes_on(tmp_path, monkeypatch):
-  config = tiny_run.config("dpo", **SMALL)
+  config = tiny_run.config("dpo")
   workdir = tmp_path / "run"
   running.run(config, workdir)
 
@@ -155,7 +216,7 @@ def test_a_run_trains_reports_exports_and_goes_on(tmp_path, monkeypatch):
 def test_training_raises_the_accuracy_on_pairs_that_it_did_not_see(tmp_path):
   """On letters of which the worse ones lack what the better ones have, a hundred steps show it."""
   config = tiny_run.config(
-    "dpo", **SMALL, data__rows=1_500, dpo__learning_rate=3e-3, sft__learning_rate=3e-3
+    "dpo", data__rows=1_500, dpo__learning_rate=3e-3, sft__learning_rate=3e-3
   ).unlock()
   config.dpo.sft_coefficient = 0.05  # the pairs are to lead, and not the imitation
   config.update_from_flattened_dict({"sft.steps": 60, "dpo.steps": 60, "dpo.evaluate_every": 30})
@@ -169,7 +230,7 @@ def test_training_raises_the_accuracy_on_pairs_that_it_did_not_see(tmp_path):
 
 @pytest.mark.parametrize("loss", ["sigmoid", "kto"])
 def test_its_program_is_compiled_from_shapes_alone_and_its_memory_counted(loss):
-  config = tiny_run.config("dpo", **SMALL, dpo__loss=loss)
+  config = tiny_run.config("dpo", dpo__loss=loss)
   recipe = recipes.of(config)
   arrays = planning.arrays(config, recipe, jax.devices()[:1], None)
   stage = recipe.stages(config)[-1]

@@ -1,6 +1,7 @@
 """What each model reads of a preference row: the encoded sets, in memory."""
 
 import collections
+import functools
 
 import hypothesis
 import jax
@@ -64,6 +65,11 @@ def test_every_model_reads_the_row_in_its_own_way(tokenizer):
     demonstrations("policy"): {"prompts": asked, "responses": chosen},
     demonstrations("improver"): {"prompts": given["rejected"], "responses": chosen},
     encode.preferences: {"prompts": asked, "chosen": chosen, "rejected": rejected},
+    functools.partial(encode.preferences, shown="improver"): {
+      "prompts": given["rejected"],
+      "chosen": chosen,
+      "rejected": rejected,
+    },
     encode.gap_preferences: {
       "given_chosen": given["chosen"],
       "given_rejected": given["rejected"],

@@ -1,7 +1,9 @@
 """RL without a value model: it learns, a restart changes nothing, no part of a value is left."""
 
 import dataclasses
+import itertools
 import json
+import math
 import shutil
 import sys
 import types
@@ -113,25 +115,67 @@ def test_own_rewards_and_functions_are_summed(start, brief, tmp_path):
 # Where it goes
 
 
-@pytest.mark.parametrize("estimator", ["rloo", "grpo"])
-def test_a_bandit_is_solved_without_a_value_model(estimator):
-  """RLOO reaches the best law under its KL penalty; GRPO's is in its loss, and holds it back."""
-  settings = dataclasses.replace(bandit.SETTINGS, estimator=estimator, samples=8)
+def learnt(**changes):
+  """Returns the policy's distribution on the bandit once it has learnt, without a value model."""
+  settings = dataclasses.replace(bandit.SETTINGS, **changes)
   state = bandit.start(1)
   policy = {"policy": state.train.params["policy"]}
   train = training_step.init_state(policy, bandit.ADAM)
   assert {*train.params} == {*train.opt_state} == {"policy"}
   state = ppo.State(train=train, kl_coefficient=state.kl_coefficient)
-  state, history = bandit.learn(settings, state, length=1, learning=("policy",))
-  last = bandit.policy_law(state, 1)
-  if estimator == "rloo":
-    assert bandit.total_variation(last, bandit.best_law(1, bandit.BETA)) < 0.01
-    return
-  best = int(np.argmax(bandit.reward_table(1)))
-  assert last.argmax() == bandit.everything(1).index((best,)) and last.max() > 0.9
-  held = dataclasses.replace(settings, loss_kl_coefficient=1.0)
-  start = ppo.State(train=train, kl_coefficient=state.kl_coefficient)
-  start, _ = bandit.learn(held, start, length=1, learning=("policy",))
-  kept = bandit.policy_law(start, 1)
+  state, _ = bandit.learn(settings, state, length=1, learning=("policy",))
+  return bandit.policy_law(state, 1)
+
+
+def at_rest(scaled, samples, beta):
+  """Returns where GRPO's policy rests, π ∝ π_ref exp(E[A_1 | y_1] / β), over all groups there are.
+
+  The other responses of a group matter by how often each action is among them.
+  """
+  actions = range(bandit.ACTIONS)
+  groups = [*itertools.combinations_with_replacement(actions, samples - 1)]
+  counts = np.array([[group.count(action) for action in actions] for group in groups])
+  orders = [math.factorial(samples - 1) / math.prod(map(math.factorial, row)) for row in counts]
+
   first = bandit.law(bandit.reference(1)["table"], 1)
-  assert bandit.total_variation(kept, first) < bandit.total_variation(last, first)
+  rewards = [float(bandit.reward_table(1)[response]) for response in bandit.everything(1)]
+  advantages = np.zeros((bandit.ACTIONS, len(groups)))
+  for own, (place, others) in itertools.product(actions, enumerate(groups)):
+    scores = [rewards[action] for action in (own, *others)]
+    deviation = np.std(scores, ddof=1) + 1e-4 if scaled else 1.0
+    advantages[own, place] = (scores[0] - np.mean(scores)) / deviation
+
+  policy = first
+  for _ in range(500):
+    expected = advantages @ (orders * (policy**counts).prod(axis=1))
+    wanted = first * np.exp(expected / beta)
+    wanted /= wanted.sum()
+    moved = bandit.total_variation(policy, wanted)
+    policy = 0.8 * policy + 0.2 * wanted  # by the whole way it would swing to and fro
+  assert moved < 1e-9
+  return policy
+
+
+def test_rloo_reaches_the_best_policy_under_its_penalty():
+  last = learnt(estimator="rloo", samples=8)
+  assert bandit.total_variation(last, bandit.best_law(1, bandit.BETA)) < 0.01
+
+
+def test_grpo_unscaled_reaches_the_best_policy_under_its_loss():
+  """The more samples, the nearer: a response is in the mean that it is compared with."""
+  grpo = {"estimator": "grpo", "samples": 64, "loss_kl_coefficient": bandit.BETA}
+  last = learnt(scale_rewards=False, **grpo)
+  assert bandit.total_variation(last, bandit.best_law(1, bandit.BETA)) < 0.02
+
+
+@pytest.mark.parametrize("scaled, samples, beta", [(True, 8, 1.0), (False, 4, 0.5)])
+def test_grpo_rests_where_its_own_advantages_and_kl_balance(scaled, samples, beta):
+  expected = at_rest(scaled, samples, beta)
+  assert bandit.total_variation(expected, bandit.best_law(1, beta)) > 0.05, "that is another one"
+  if not scaled:
+    best = bandit.best_law(1, beta * samples / (samples - 1))
+    np.testing.assert_allclose(expected, best, atol=1e-8)
+
+  grpo = {"estimator": "grpo", "samples": samples, "loss_kl_coefficient": beta}
+  last = learnt(scale_rewards=scaled, **grpo)
+  assert bandit.total_variation(last, expected) < 0.02

@@ -1,5 +1,7 @@
 """Advantage estimators against loops over real tokens only, and against TRL's formulas."""
 
+import functools
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -74,9 +76,12 @@ def test_full_trace_returns_are_the_rewards_to_go():
 
 # Among the samples of a prompt
 
-GROUPED = {
-  name: jax.jit(getattr(advantages, name), static_argnames="samples") for name in ("rloo", "grpo")
+ESTIMATES = {
+  "rloo": advantages.rloo,
+  "grpo": advantages.grpo,
+  "dr_grpo": functools.partial(advantages.grpo, scale_rewards=False),
 }
+GROUPED = {name: jax.jit(each, static_argnames="samples") for name, each in ESTIMATES.items()}
 LENGTHS = strategies.lists(strategies.integers(0, ragged.LENGTH), min_size=12, max_size=12)
 
 
@@ -88,7 +93,11 @@ def slow_grpo(scores):
   return [(s - np.mean(scores)) / (np.std(scores, ddof=1) + 1e-4) for s in scores]
 
 
-SLOW = {"rloo": slow_rloo, "grpo": slow_grpo}
+def slow_dr_grpo(scores):
+  return [s - sum(scores) / len(scores) for s in scores]
+
+
+SLOW = {"rloo": slow_rloo, "grpo": slow_grpo, "dr_grpo": slow_dr_grpo}
 
 
 @pytest.mark.parametrize("name", SLOW)
@@ -126,8 +135,8 @@ def test_what_all_samples_of_a_prompt_have_in_common_changes_no_advantage():
       for given in (rewards, rewards + common)
     )
     np.testing.assert_allclose(plain, moved, rtol=1e-4, atol=1e-5)
-  # Only one of the two asks how large the differences are.
-  for name, factor in (("rloo", 10.0), ("grpo", 1.0)):
+  # Scaled ones alone do not ask how large the differences are.
+  for name, factor in (("rloo", 10.0), ("grpo", 1.0), ("dr_grpo", 10.0)):
     plain, scaled = (
       GROUPED[name](jnp.array(by * rewards), jnp.array(mask), samples=3) for by in (1.0, 10.0)
     )
@@ -156,6 +165,7 @@ def test_grouped_advantages_are_those_of_trl(samples):
   theirs = {
     "rloo": torch.tensor(scores) - baselines.view(-1),
     "grpo": (torch.tensor(scores) - means) / (deviations + 1e-4),
+    "dr_grpo": torch.tensor(scores) - means,
   }
   rewards = np.zeros((8, 3), np.float32)
   rewards[:, 2] = scores

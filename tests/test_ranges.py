@@ -59,7 +59,7 @@ MAY = (
   (r"evaluation\.self_refine\.play|ablations", (True,), "a switch"),
   (r"evaluation\.self_refine\.stop", ("",), "never"),
   (r"evaluation\.self_refine\.refine_turn", ("no_such_name",), "any words"),
-  (r"\w+\.(packing|whiten_rewards)", (True,), "a switch"),
+  (r"\w+\.(packing|whiten_rewards|scale_rewards)", (True,), "a switch"),
   (r"\w+\.(packed_length|evaluate_every|value_warmup)", (0,), "0 is none, or by itself"),
   (r"(sft|reward|gap_reward|dpo)\.steps", (0,), "as many as the epochs take"),
   (r"(sft|reward|gap_reward|dpo)\.epochs", (2.5,), "the last one in part"),
@@ -81,6 +81,9 @@ MAY = (
   (r"bandit\.(teacher|student)", (-1, 0, 2.5), "anywhere among the arms, or beside them"),
   (r"bandit\.(spread|beta|(sft|reward)_learning_rate)", (2.5,), "a number"),
   (r"curriculum\[\d\]\.name", ("no_such_name",), "any name"),
+  (r"curriculum\[\d\]\.(estimator|samples)", (None,), "as rl has it"),
+  (r"curriculum\[\d\]\.scale_rewards", (None, True), "as rl has it, or a switch"),
+  (r"curriculum\[\d\]\.loss_kl_coefficient", (None, 0, 2.5), "as rl has it, or 0 is none"),
 )
 
 

@@ -29,8 +29,6 @@ from pit_jax.tasks import synthetic
 UNDER_WAY = 2  # requests at once, at most
 SMALL = {
   "data__rows": 260,
-  "dpo__steps": tiny_run.STEPS,
-  "dpo__batch_size": 8,
   "rlaif__controls": (),
   "rlaif__crossover": ("weak_50",),
   "rlaif__critics": ("strong", "random"),

@@ -56,6 +56,8 @@ SMALL = {
   "rl.steps": STEPS,
   "rl.batch_size": 8,
   "rl.value_warmup": 1,
+  "dpo.steps": STEPS,
+  "dpo.batch_size": 8,
   "evaluation.prompts": 16,
   "evaluation.rounds": 2,
   "evaluation.temperatures": (0.5, 1.0),

@@ -75,18 +75,24 @@ def demonstrations(
 
 
 def preferences(
-  preferences: Sequence[rows.Preference], settings: Settings, folder: Folder = None
+  preferences: Sequence[rows.Preference],
+  settings: Settings,
+  folder: Folder = None,
+  shown: str = "policy",
 ) -> tables.Table:
-  """Encodes x with both responses, for the reward model (types.Preferences).
+  """Encodes x with both responses, for the reward model and for DPO (types.Preferences).
 
-  Pairs that become equal by cutting teach nothing and are dropped.
+  What the format of this name shows beside x is the rejected response. Pairs that become equal by
+  cutting teach nothing and are dropped.
   """
+  form = settings.formats[shown]
 
   def encode(prompts, chosen, rejected):
-    asked = settings.formats["policy"].conversations(prompts)
+    asked = form.conversations(prompts, *[rejected] * len(form.texts))
     return [settings.encode(asked), *settings.encode_responses(chosen, rejected)]
 
-  return _table(types.Preferences, "preferences", encode, _texts(preferences), settings, folder)
+  kind = f"{shown}_preferences"
+  return _table(types.Preferences, kind, encode, _texts(preferences), settings, folder)
 
 
 def gap_preferences(

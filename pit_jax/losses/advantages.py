@@ -72,7 +72,7 @@ def rloo(rewards: PerToken, mask: Mask, samples: int) -> PerToken:
   return _to_tokens(centred * samples / (samples - 1), mask)
 
 
-def grpo(rewards: PerToken, mask: Mask, samples: int) -> PerToken:
+def grpo(rewards: PerToken, mask: Mask, samples: int, scale_rewards: bool = True) -> PerToken:
   """Returns group-relative advantages: rewards standardised within the samples of a prompt.
 
   A_i,t = (S_i − mean_j S_j) / (std_j S_j + 1e-4),  S_i = Σ_t r_i,t
@@ -80,16 +80,37 @@ def grpo(rewards: PerToken, mask: Mask, samples: int) -> PerToken:
 
   A group of equal rewards says nothing, and its advantages are exactly 0. One that differs by
   little counts as much as one that differs by much, so prompts that nearly all samples solve, or
-  nearly none, weigh most; `rloo` has no such bias (Liu et al. 2025, arXiv 2503.20783, "Dr. GRPO").
-  Arguments and errors are those of `rloo`; what is returned is not whitened further.
+  nearly none, weigh most. Without the division there is no such bias (Liu et al. 2025, arXiv
+  2503.20783, "Dr. GRPO").
+
+  What it leads to: under β KL(π ‖ π_ref) in the loss, a policy that can say everything rests where
+
+    π(y) ∝ π_ref(y) exp(E[A_1 | y_1 = y] / β),  y_2 … y_k ~ π
+
+  since of k responses E[1/k Σ_i A_i ∇log π(y_i)] = Σ_y π(y) E[A_1 | y_1 = y] ∇log π(y). Unscaled
+  that expectation is (k − 1)/k (r(y) − E r): the mean of a group has the response itself in it, and
+  what is reached is π_ref exp(r / β′) / Z at β′ = β k/(k − 1), where `rloo` has β itself. Scaled it
+  is bounded by (k − 1)/√k however large rewards are, and another policy.
+
+  Args:
+    rewards: as for `rloo`.
+    samples: as for `rloo`.
+    scale_rewards: whether a group is divided by its deviation; what TRL calls so.
+
+  Returns:
+    Advantages in float32, not whitened further; those of a group sum to 0.
+
+  Raises:
+    ValueError: as `rloo`.
   """
   centred = _centred(rewards, mask, samples)
+  if not scale_rewards:
+    return _to_tokens(centred, mask)
   variance = (centred**2).sum(axis=1, keepdims=True) / (samples - 1)
   return _to_tokens(centred / (jnp.sqrt(variance) + EPSILON), mask)
 
 
-GROUPED = {"rloo": rloo, "grpo": grpo}
-ESTIMATORS = ("gae", *GROUPED)
+ESTIMATORS = ("gae", "rloo", "grpo")
 
 
 def _centred(rewards: PerToken, mask: Mask, samples: int) -> Float[Array, "G K"]:

@@ -44,7 +44,7 @@ def stages(
   for stage in recipe.stages(config):
     kind = kinds.kind_of(recipe, config, stage)
     if kind.learns:
-      job = config[stage.section]
+      job = kinds.job_of(config, stage)
       fold = kinds.fold_of(config, stage)
       steps = kinds.steps_of(config, stage, _count(rows, fold))
       fields = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)

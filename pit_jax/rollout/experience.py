@@ -33,6 +33,7 @@ def judge(
   *,
   estimator: str = "gae",
   samples: int = 1,
+  scale_rewards: bool = True,
   kl_coefficient: Float[Array, ""] | float,
   discount: float,
   trace: float,
@@ -47,6 +48,7 @@ def judge(
     rewards: reward of each token, penalties included.
     estimator: one of `advantages.ESTIMATORS`, of which gae alone wants values.
     samples: responses to each prompt, which follow one another.
+    scale_rewards: whether grpo divides by the deviation of a group.
     kl_coefficient: β, reward lost per nat of k1.
     discount: γ of the returns, in [0, 1].
     trace: λ of GAE, in [0, 1].
@@ -67,8 +69,11 @@ def judge(
     # Advantages only: returns keep the unit of reward, which the value model predicts.
     estimates = ppo.whiten(estimates, mask, shift_mean=True)
   else:
-    estimates = advantages.GROUPED[estimator](rewards, mask, samples)
     returns = None
+    if estimator == "rloo":
+      estimates = advantages.rloo(rewards, mask, samples)
+    else:
+      estimates = advantages.grpo(rewards, mask, samples, scale_rewards)
 
   return Experience(
     prompts, responses, logprobs, reference_logprobs, values, advantages=estimates, returns=returns

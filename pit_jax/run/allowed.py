@@ -75,9 +75,7 @@ MODEL = {
 }
 DATA = {
   "source": ranges.Range(sources.KINDS, ranges.SAID.holds),  # which there are, who reads it says
-  "rows": ranges.Range(
-    f"None, or {ranges.COUNT.words}", lambda x: x is None or ranges.COUNT.holds(x)
-  ),
+  "rows": ranges.or_none(ranges.COUNT),
   "schema": ranges.one_of(schemas.AUTO, *published.BY_NAME),
   "columns": ranges.TEXT,
   "on_bad_row": ranges.one_of(*preferences.ON_BAD_ROW),

@@ -103,9 +103,15 @@ def batches(
     if (samples := config[name].get("samples", 1)) > 1:  # each prompt's responses on one device
       divided.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
 
+  for stage in method.stages(config):
+    if (samples := dict(stage.values).get("samples", 1)) > 1:
+      size = config[stage.section].batch_size
+      given = f" with {stage.part}.samples={samples}"
+      divided.append((f"{stage.section}.batch_size", size, given, samples))
+
   wrong = [
     f"{name}={size}{parts if count > 1 else ''} has to be a multiple of {devices * count}"
-    for name, size, parts, count in divided
+    for name, size, parts, count in dict.fromkeys(divided)  # some stages are of one part
     if size % (devices * count)
   ]
 

@@ -28,6 +28,8 @@ class Stage:
   kept: tuple[str, ...] = ()  # networks of the models that stay on the devices and have no part
   kind: str = ""  # "": that of its section
   part: str = ""  # of the configuration, whose values stand for the section's: "curriculum[0]"
+  # Key of the section → what it is in this stage, where that is another value; as pairs.
+  values: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,22 @@ def named(method: Method, kind: Any) -> Kind | None:
 def kind_of(method: Method, config: ml_collections.ConfigDict, stage: Stage) -> Kind:
   """Returns the kind of a stage."""
   return method.kinds[stage.kind or config[stage.section].kind]
+
+
+def job_of(config: ml_collections.ConfigDict, stage: Stage) -> ml_collections.ConfigDict:
+  """Returns the section by which a stage trains, with the stage's own values in it."""
+  return changed(config[stage.section], stage.values)
+
+
+def changed(
+  job: ml_collections.ConfigDict, values: Sequence[tuple[str, Any]]
+) -> ml_collections.ConfigDict:
+  """Returns a section in which some keys have other values."""
+  if not values:
+    return job
+  job = job.copy_and_resolve_references()
+  job.update(dict(values))
+  return job
 
 
 def fold_of(config: ml_collections.ConfigDict, stage: Stage) -> str:

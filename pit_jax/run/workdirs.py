@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
+from ml_collections import config_dict
 
 from pit_jax import compiling, hosts
 from pit_jax.storage import places
@@ -100,7 +101,10 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 def _configuration(content: Any) -> Any:
   """Returns what JSON holds as configurations hold it: mappings by attribute, lists as tuples."""
   if isinstance(content, dict):
-    return ml_collections.ConfigDict({k: _configuration(v) for k, v in content.items()})
+    # A plain None would have no reference, by which keys are walked.
+    empty = config_dict.placeholder(object)
+    fields = {k: empty if v is None else _configuration(v) for k, v in content.items()}
+    return ml_collections.ConfigDict(fields)
   return tuple(map(_configuration, content)) if isinstance(content, list) else content
 
 

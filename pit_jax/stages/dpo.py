@@ -1,4 +1,4 @@
-"""Preference optimisation of a policy without a reward model: DPO and its kin."""
+"""Preference optimisation of policy or improver without a reward model: DPO and its kin."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ from pit_jax import layout
 from pit_jax.data import encode, preferences, tables
 from pit_jax.losses import preference
 from pit_jax.run import context as contexts
-from pit_jax.run import made_rows
+from pit_jax.run import kinds, made_rows
 from pit_jax.stages import objectives, supervised, trained
 from pit_jax.types import Params, Preferences
 
@@ -29,8 +29,11 @@ def run(
   reference: Params,
   job: ml_collections.ConfigDict,
   losses: Mapping[str, preference.Loss] = preference.PAIR_LOSSES,
+  prompts: str = kinds.POLICY,
 ) -> trained.Trained:
   """Returns a policy that prefers y_w to y_l more than its reference does.
+
+  An improver does so given (x, y_l): it is to write the better response, and not the draft again.
 
   Where the loss has a reference, its log-probabilities are computed once into
   rows/NAME_reference.jsonl and stand as columns beside the pairs; a run that goes on reads them
@@ -43,13 +46,15 @@ def run(
     reference: π_ref, usually the same; a loss without one does not ask it.
     job: the section of the configuration; see configs/dpo.py.
     losses: those that `job.loss` may name; see `preference.Loss`.
+    prompts: POLICY or IMPROVER.
   """
   loss = losses[job.loss]
   options = options_of(job)
   parts = {"train": fold.rows, "validation": fold.validation}
   asked = context.rows
   encoded = {
-    part: encode.preferences(rows, asked.settings, asked.tokens) for part, rows in parts.items()
+    part: encode.preferences(rows, asked.settings, asked.tokens, prompts)
+    for part, rows in parts.items()
   }
   if preference.has_reference(loss, options):
     reference_rows = made_rows.once(

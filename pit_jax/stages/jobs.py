@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pit_jax import ranges
@@ -47,7 +47,7 @@ REINFORCEMENT = {
   **dict.fromkeys(("clip_norm", "clip", "value_clip"), ranges.LIMIT),
   **dict.fromkeys(("warmup", "discount", "trace"), ranges.SHARE),
   "estimator": ranges.one_of(*advantages.ESTIMATORS),
-  "whiten_rewards": ranges.SWITCH,
+  **dict.fromkeys(("scale_rewards", "whiten_rewards"), ranges.SWITCH),
   "rewards": ranges.Range(
     'a tuple of pairs of a name and a weight, as in (("gap", 1.0),)', ranges.is_list
   ),
@@ -77,7 +77,7 @@ def supervised_needs(
   Of each row of the data set the network that learns reads so many copies, which are of so many
   tokens when padded.
   """
-  job = run.config[stage.section]
+  job = kinds.job_of(run.config, stage)
   trained, base = run.parts(model)
   # Micro-batches follow one another, so one at a time is in memory.
   rows = copies * job.batch_size // job.accumulation
@@ -115,16 +115,30 @@ def _gap_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, 
 def _rl_problems(name: str, job: Any) -> Iterator[str]:
   if job.steps <= (warmup := optimizers.value_warmup(job)):
     yield too_short(f"{name}.steps={job.steps}", f"{name}.value_warmup={warmup}")
+  yield from group_problems(job, lambda key: f"{name}.{key}")
+
+
+def group_problems(job: Any, named: Callable[[str], str]) -> Iterator[str]:
+  """Yields what is wrong with how a job of RL estimates advantages.
+
+  Keys are told by what `named` makes of them.
+  """
+  estimator = f"{named('estimator')}={job.estimator!r}"
   if job.estimator != "gae" and job.samples < 2:
     yield (
-      f"{name}.estimator={job.estimator!r} with {name}.samples={job.samples}: a response is "
+      f"{estimator} with {named('samples')}={job.samples}: a response is "
       "compared with others to the same prompt; use 2 or more samples, or estimator 'gae'"
+    )
+  if job.estimator != "grpo" and not job.scale_rewards:
+    yield (
+      f"{named('scale_rewards')}=False with {estimator}, which divides by no deviation of a group; "
+      "use True, or estimator 'grpo'"
     )
 
   if job.estimator == "grpo" and job.kl_target:
     yield (
-      f"{name}.kl_target={job.kl_target} with estimator 'grpo', whose KL is in the loss: there is "
-      f"no β to move; use 0, and {name}.loss_kl_coefficient"
+      f"{named('kl_target')}={job.kl_target} with estimator 'grpo', whose KL is in the loss: there "
+      f"is no β to move; use 0, and {named('loss_kl_coefficient')}"
     )
 
 
@@ -143,7 +157,7 @@ def _rl_passes(job: Any) -> float:
 
 def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
   """Returns what is kept while responses are sampled, and while RL learns from them."""
-  job = run.config[stage.section]
+  job = kinds.job_of(run.config, stage)
   length = run.prompt_of(stage.prompts) + run.response
   others = memory.frozen(run, run.network(stage.reward))
   learners = optimizers.kinds(job.estimator)
@@ -169,16 +183,18 @@ def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
   section = stage.section
   prompt = run.prompt_of(stage.prompts)
   reward = run.network(stage.reward)
-  made = [(programs.sampling, section, prompt, run.config[section].samples)]
+  samples = kinds.job_of(run.config, stage).samples
+  made = [(programs.sampling, section, prompt, samples)]
   if reward is not None:  # else no device scores
     made.append((programs.scoring, section, prompt, reward))
 
-  return [*made, (programs.iteration, section, prompt)]
+  return [*made, (programs.iteration, section, prompt, stage.values)]
 
 
 def _rl_resident(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, int]:
   """Returns the bytes of RL's models on each device while any of its programs runs."""
-  roles = programs.iteration(run, stage.section, run.prompt_of(stage.prompts)).roles
+  prompt = run.prompt_of(stage.prompts)
+  roles = programs.iteration(run, stage.section, prompt, stage.values).roles
   frozen = memory.frozen(run, run.network(stage.reward))
   kept = roles | {"reference": frozen["reference"], "reward": frozen["reward model"]}
   return {role: abstract.device_bytes(tree) for role, tree in kept.items()}
@@ -212,7 +228,12 @@ def preference_optimisation(losses: Mapping[str, preference.Loss]) -> kinds.Kind
 
   def needs(run, stage):
     # Two rows of a pair: each response is read after its own copy of the prompt.
-    return supervised_needs(run, stage, run.language, run.prompt + run.response, 2)
+    length = run.prompt_of(stage.prompts) + run.response
+    return supervised_needs(run, stage, run.language, length, 2)
+
+  def step(run, stage):
+    loss = losses[run.config[stage.section].loss]
+    return [(programs.policy_pairs, stage.section, run.prompt_of(stage.prompts), loss)]
 
   def passes(job):
     # For its KL an unpaired loss has policy and reference read as many rows again.
@@ -224,7 +245,7 @@ def preference_optimisation(losses: Mapping[str, preference.Loss]) -> kinds.Kind
     optional={},
     passes=passes,
     needs=needs,
-    programs=lambda run, stage: [(programs.policy_pairs, stage.section, losses)],
+    programs=step,
     problems=functools.partial(_loss_problems, losses),
     curves=("loss", "accuracy", "margin", "chosen_logprob", "rejected_logprob"),
     figures={"validation/accuracy": "validation accuracy", "validation/loss": "loss"},

@@ -43,6 +43,7 @@ class Settings:
   temperature: float  # of rollouts, and so of every log-probability
   estimator: str = "gae"  # of advantages; see losses/advantages.py
   samples: int = 1  # responses to each prompt, which follow one another
+  scale_rewards: bool = True  # whether grpo divides by the deviation of each group
 
   @property
   def kinds(self) -> tuple[str, ...]:
@@ -206,6 +207,7 @@ def _make_assessment(policy, value, settings, eos_id):
       *judged,
       estimator=settings.estimator,
       samples=settings.samples,
+      scale_rewards=settings.scale_rewards,
       kl_coefficient=beta,
       discount=settings.discount,
       trace=settings.trace,

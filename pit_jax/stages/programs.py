@@ -1,7 +1,7 @@
 """Every program of a run, with the abstract arguments that it is compiled for."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from pit_jax.data import padding
 from pit_jax.losses import preference as preference_losses
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers, inference
-from pit_jax.run import abstract, memory
+from pit_jax.run import abstract, kinds, memory
 from pit_jax.stages import dpo, objectives, ppo, rl, supervised
 from pit_jax.training import optimizers
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
@@ -63,21 +63,20 @@ def preference(run: abstract.Arrays, section: str) -> Program:
 
 
 def policy_pairs(
-  run: abstract.Arrays, section: str, losses: Mapping[str, preference_losses.Loss]
+  run: abstract.Arrays, section: str, prompt: int, loss: preference_losses.Loss
 ) -> Program:
-  """Returns a step of preference optimisation; losses are those that the section may name."""
+  """Returns a step of preference optimisation by a loss, on prompts of so many tokens."""
   job = run.config[section]
   responses = run.rows(Responses, job.batch_size, run.response)
   number = run.array((job.batch_size,), jnp.float32, "batch")
-  loss = losses[job.loss]
   options = dpo.options_of(job)
   is_referred = preference_losses.has_reference(loss, options)
   columns = {f"reference_{side}": number for side in dpo.SIDES if is_referred}
-  prompts = run.rows(Prompts, job.batch_size, run.prompt)
+  prompts = run.rows(Prompts, job.batch_size, prompt)
   batch = Preferences(prompts, responses, responses, columns)
 
   # Each response is read after a prompt of its own; see `objectives.pair_logprobs`.
-  tokens = 2 * job.batch_size * (run.prompt + run.response)
+  tokens = 2 * job.batch_size * (prompt + run.response)
   # For its KL an unpaired loss has policy and reference read as many again.
   reads = 0 if loss.is_paired else 2
   frozen = {} if loss.is_paired else {"reference": run.params(run.language)}
@@ -181,9 +180,14 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
   )
 
 
-def iteration(run: abstract.Arrays, section: str, prompt: int) -> Program:
-  """Returns an iteration of RL on responses after prompts of so many tokens."""
-  job = run.config[section]
+def iteration(
+  run: abstract.Arrays, section: str, prompt: int, values: tuple[tuple[str, Any], ...] = ()
+) -> Program:
+  """Returns an iteration of RL on responses after prompts of so many tokens.
+
+  The values are a stage's own; see `kinds.Stage`.
+  """
+  job = kinds.changed(run.config[section], values)
   rows = job.batch_size
   train = run.actors(job)
   learners = optimizers.kinds(job.estimator)

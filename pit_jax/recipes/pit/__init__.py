@@ -21,7 +21,10 @@ Deviations from the paper, and what it leaves open:
     moments and β pass on, and the learning rates rise and fall once over all stages.
   - The stop rule at inference is ours (`improve.improve`); the paper leaves it open.
   - Ablations beyond table 2: R_PIT trained with the term wl > lw of eq. 2 alone, and no gap model
-    but R_P(x, y) − R_P(x, y_ref), each as the reward of the same curriculum.
+    but R_P(x, y) − R_P(x, y_ref), each as the reward of the same curriculum; and neither gap model
+    nor RL: improver_dpo is M_PIT^SFT after DPO of (x, y_l) → y_w over (x, y_l) → y_l, against
+    M_PIT^SFT itself. Its pairs are those of fold 2, whose labels R_PIT learns from: RL adds
+    prompts and drafts to them, and no label, so both see the same labels.
 """
 
 import dataclasses
@@ -35,6 +38,7 @@ from pit_jax.evaluate import seeds
 from pit_jax.evaluate.experiments import frontier as frontiers
 from pit_jax.evaluate.experiments import length, main
 from pit_jax.improve import self_refine
+from pit_jax.losses import preference
 from pit_jax.recipes import recipe, rlhf
 from pit_jax.recipes.pit import (
   ablation,
@@ -81,14 +85,23 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   planned.append(kinds.Stage("rlhf_longer", "rl", steps=curriculum.steps(config.curriculum)))
 
   difference = _curriculum("pit_rp_difference", parts, reward="reward")
-  return [*planned, *_curriculum("pit_single_term", parts), *difference]
+  kept = (*GAP_KEPT, "scalar", "language")  # R_PIT and M_PIT^RL too
+  direct = kinds.Stage("dpo_improver", "dpo", prompts=kinds.IMPROVER, kept=kept)
+  return [*planned, *_curriculum("pit_single_term", parts), *difference, direct]
 
 
 def _curriculum(name: str, stages: Mapping[str, Any], reward: str = "scalar") -> list[kinds.Stage]:
   """Returns the stages of a curriculum whose parts of the configuration are named."""
   common = {"prompts": kinds.IMPROVER, "reward": reward, "kept": rlhf.EARLIER}
   return [
-    kinds.Stage(f"{name}_{each.name}", "rl", steps=each.steps, part=part, **common)
+    kinds.Stage(
+      f"{name}_{each.name}",
+      "rl",
+      steps=each.steps,
+      part=part,
+      values=curriculum.values_of(each),
+      **common,
+    )
     for part, each in stages.items()
   ]
 
@@ -96,7 +109,10 @@ def _curriculum(name: str, stages: Mapping[str, Any], reward: str = "scalar") ->
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields what is wrong with the curriculum, and with what Self-Refine is told."""
   yield from curriculum.problems(config.curriculum)
-  yield from curriculum.warmup_problems(config.curriculum, optimizers.value_warmup(config.rl))
+  yield from curriculum.estimator_problems(config.curriculum, config.rl)
+  if config.curriculum:
+    first = kinds.changed(config.rl, curriculum.values_of(config.curriculum[0]))
+    yield from curriculum.warmup_problems(config.curriculum, optimizers.value_warmup(first))
   yield from rewards.problems("rl", config.rl, ("reward", "gap"))
 
   try:
@@ -122,7 +138,7 @@ def exported(models: training.Models) -> dict[str, Any]:
 
 RECIPE = recipe.Recipe(
   name="pit",
-  kinds=jobs.BY_NAME,
+  kinds={**jobs.BY_NAME, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
   stages=stages,
   train=training.train,
   exported=exported,
@@ -131,6 +147,7 @@ RECIPE = recipe.Recipe(
   page=page.PAGE,
   pooled={
     "ablation": seeds.rows("system"),
+    "improvers": seeds.rows("system"),
     "rounds": seeds.rows("k"),
     "self_refine": seeds.rows("k"),
     "temperature": seeds.rows("t", "system"),

@@ -5,14 +5,14 @@ import numpy as np
 from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
 from pit_jax.improve import gains, improvement
-from pit_jax.recipes.pit import gap_rewards, rounds, subject
+from pit_jax.recipes.pit import gap_rewards, improvers, rounds, subject
 from pit_jax.statistics import metrics
 
 REWARDED_BY = {"pit_rp_difference": "R_P"}  # systems whose reward is a judge too
 
 
 def measure(run: subject.Subject) -> dict:
-  """Returns the ablations' scores and comparisons, and what is known of each gap reward.
+  """Returns the ablations' scores and comparisons, what is known of each gap reward, and efforts.
 
   There is nothing to return of a run that trained no ablations.
   """
@@ -32,7 +32,8 @@ def measure(run: subject.Subject) -> dict:
     rows.append(row | ruled(suite, judge_of(suite, name), stop(suite, reward, run.made)))
 
   systems = {name: suite.describe(words) for name, words in run.ablated.items()}
-  return {"systems": systems, "comparisons": comparisons, "ablation": rows}
+  made = {"ablation": rows, "improvers": improvers.measure(run, texts)}
+  return {"systems": systems, "comparisons": comparisons, **made}
 
 
 def describe(

@@ -46,6 +46,13 @@ STATED = (
   ),
   claims.Stated(
     "pit",
+    "improver_dpo",
+    "R_PIT and RL beat DPO of the same improver on the same labels",
+    claims.EXPECTED,
+    without=GAP,
+  ),
+  claims.Stated(
+    "pit",
     "original",
     "PIT improves answers also with each at its best temperature",
     is_at_best=True,

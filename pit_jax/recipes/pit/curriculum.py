@@ -1,7 +1,9 @@
 """The improver's RL as a list of stages, each with a source of references."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import ml_collections
 
@@ -10,17 +12,21 @@ from pit_jax.data import conversations, encode, preferences
 from pit_jax.improve import gains
 from pit_jax.recipes.pit import gap_rewards
 from pit_jax.run import context as contexts
-from pit_jax.run import made_rows
+from pit_jax.run import kinds, made_rows
 from pit_jax.stages import frontier, jobs, rewards, rl, trained
+from pit_jax.training import optimizers
 from pit_jax.types import Params
 
 SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of references
+# Keys of the section of RL that a stage may set for itself: how its advantages are estimated.
+OWN = ("estimator", "samples", "scale_rewards", "loss_kl_coefficient")
 ALLOWED = {
   "curriculum[].name": ranges.NAME,
   "curriculum[].references": ranges.some_of(*SOURCES),
   "curriculum[].steps": ranges.COUNT,
   "curriculum[].kl_coefficient": ranges.FROM_ZERO,
   "curriculum[].learning_rate": ranges.POSITIVE,
+  **{f"curriculum[].{key}": ranges.or_none(jobs.REINFORCEMENT[key]) for key in OWN},
 }
 
 
@@ -30,6 +36,35 @@ def problems(stages: Sequence[ml_collections.ConfigDict]) -> Iterator[str]:
   if not names or len(set(names)) < len(names):
     rule = "give at least one, each a name of its own, since checkpoints go by names"
     yield f"curriculum with the stages {names}: {rule}"
+
+
+def values_of(stage: ml_collections.ConfigDict) -> tuple[tuple[str, Any], ...]:
+  """Returns what a stage sets for itself of the section of RL, as pairs of a key and its value."""
+  return tuple((key, stage[key]) for key in OWN if stage[key] is not None)
+
+
+def estimator_problems(
+  stages: Sequence[ml_collections.ConfigDict], job: ml_collections.ConfigDict
+) -> Iterator[str]:
+  """Yields which stages cannot estimate advantages by themselves, or not one after the other."""
+  learners = {}
+  for index, stage in enumerate(stages):
+    own = kinds.changed(job, values_of(stage))
+    named = functools.partial(_named, index)
+    if own is not job:  # what is wrong with the section itself is told of it
+      yield from jobs.group_problems(own, named)
+    # The value model and its moments pass from stage to stage, and cannot be missing between.
+    learners.setdefault(optimizers.kinds(own.estimator), f"{named('estimator')}={own.estimator!r}")
+
+  if len(learners) > 1:
+    yield (
+      f"{' with '.join(learners.values())}: the stages are one optimisation, with one value model "
+      "for all of them or with none; use 'gae' in each, or in none"
+    )
+
+
+def _named(index: int, key: str) -> str:
+  return f"curriculum[{index}].{key}" if key in OWN else f"rl.{key}"
 
 
 def warmup_problems(stages: Sequence[ml_collections.ConfigDict], warmup: int) -> Iterator[str]:
@@ -93,7 +128,8 @@ def run(
     name: prefix of the stages' names.
     fold: the prompts.
     stages: each with `name`, `references` (sources), `steps`, `kl_coefficient` and
-      `learning_rate` (the height of the schedule while it lasts).
+      `learning_rate` (the height of the schedule while it lasts); what it sets of `OWN` stands for
+      the job's. Responses to one prompt are responses to one x and one reference.
     job: the section of RL, which says everything else.
     improver_sft: M_PIT^SFT, the start of the first stage and the KL reference of all.
     gap_reward: R_PIT or what stands for it: the reward of all stages and the first value model.
@@ -106,13 +142,13 @@ def run(
   context = made_rows.depending(context, from_policy)
   start = {"policy": improver_sft, "value": gap_reward.value}
   before = stages[0]
-  learner = rl.begin(context, start, job, before.kl_coefficient)
+  learner = rl.begin(context, start, kinds.changed(job, values_of(before)), before.kl_coefficient)
   total = steps(stages)
   begun = 0
   settings = context.rows.settings
 
   for number, stage in enumerate(stages, start=1):
-    stage_job = job.copy_and_resolve_references()
+    stage_job = kinds.changed(job, values_of(stage)).copy_and_resolve_references()
     # There is one schedule over all stages; a stage only sets how high it is meanwhile.
     stage_job.learning_rate = stage.learning_rate
     # Stages of one configured β hand it on as the controller left it, others in the proportion of

@@ -24,6 +24,9 @@ SYSTEMS = {
   "pit_rp_difference": system(
     "the curriculum with R_P(x, y) − R_P(x, y_ref) as the reward", "#7f7a3c"
   ),
+  "improver_dpo": system(
+    "the improver before RL, after DPO on the pairs that R_PIT learns from", "#2f7f8f"
+  ),
   "self_refine": system("the policy prompted to revise", "#a84a4f"),
   "pit_rounds": system("all rounds of pit, with the stop rule", "#3f5f8a"),
   "self_refine_rounds": system("all rounds of self_refine", "#8c5d3e"),
@@ -40,13 +43,14 @@ TERMS = {
 STAGES = {
   "sft_improver": "Fine-tuning of the improver",
   "gap_reward": "Training of R_PIT",
+  "dpo_improver": "DPO of the improver",
 }
 section = presentation.Section
 SECTIONS = (
   tabular.COMPARED,
   section("More rounds", round_tables.ROUNDS, (figures.ROUNDS,)),
   section("Other temperatures", (round_tables.temperature,), (figures.TEMPERATURE,)),
-  section("What it costs", (round_tables.cost,), (figures.COST,)),
+  section("What it costs", (round_tables.cost, reward_tables.improvers), (figures.COST,)),
   tabular.OPTIMISED,
   section("Which gap reward, which stop rule?", reward_tables.MAKERS),
   tabular.CERTAINTY,

@@ -57,6 +57,37 @@ def gap_rewards(results: Mapping) -> cells.Table:
   return cells.select("gap_rewards", "Which gap reward?", rows, columns, about=about, words=3)
 
 
+def improvers(results: Mapping) -> cells.Table:
+  """What a gap model and RL took and gave, beside DPO of the same improver."""
+  rows = []
+  for row in results.get("improvers", ()):
+    find = functools.partial(verdict.find, results["comparisons"], without=("R_PIT",))
+    over_original = find(row["system"], "original") or {}
+    over_start = find(row["system"], "improver_sft") or {}
+    rows.append({**over_original, **row, "over_start": over_start})
+
+  columns = cells.columns({
+    "improver": "system", "judge": "judge", "Δ %": "delta", "95% interval": "ci95",
+    "over its start %": lambda row: cells.said("delta", row["over_start"]),
+    "its 95%": lambda row: cells.said("ci95", row["over_start"]),
+    "labelled pairs": lambda row: cells.fixed(row["pairs"], 0),
+    "responses": lambda row: cells.fixed(row["responses"], 0),
+    "passes": lambda row: cells.fixed(row["passes"], 0),
+    "time": lambda row: cells.duration(row["seconds"]),
+    "tokens": "tokens",
+  })  # fmt: skip
+
+  about = {
+    "Δ %": "Δ is against original, and that over its start against improver_sft.",
+    "labelled pairs": "What each took beyond improver_sft, the policy's chain apart: pairs whose "
+    "labels it learnt from, responses sampled to learn from, passes of a row through a network "
+    "(there 1, there and back 3), and the time of its steps, without compiling.",
+    "tokens": "Tokens are those of an answer.",
+  }
+  title = "Does reinforcement earn its cost?"
+  return cells.select("improvers", title, rows, columns, about=about, words=2)
+
+
 def stop_rules(results: Mapping) -> cells.Table:
   """What each gap reward's stop rule makes of the same rounds."""
   rows = results.get("ablation", ())

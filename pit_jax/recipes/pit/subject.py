@@ -15,6 +15,7 @@ from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.statistics import metrics
 
+DIRECT = "improver_dpo"
 LONGER = "rlhf_longer"
 LONGER_PAIR = "rlhf_longer_best_of_2"
 
@@ -132,8 +133,9 @@ class Subject(subject.Subject):
 
   @property
   def ablation_pairs(self) -> list[tuple[str, str]]:
-    """Every ablation against original, and pit against every ablation."""
-    return [(name, "original") for name in self.ablated] + [("pit", name) for name in self.ablated]
+    """Every ablation against original, pit against every ablation, and DPO against its start."""
+    pairs = [(name, "original") for name in self.ablated] + [("pit", name) for name in self.ablated]
+    return [*pairs, (DIRECT, "improver_sft")] if DIRECT in self.ablated else pairs
 
   @property
   def reward_models(self) -> dict[str, dict]:

@@ -6,7 +6,7 @@ from pit_jax.recipes.pit import curriculum, gap_rewards
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import frontier, reward, sft, trained
+from pit_jax.stages import dpo, frontier, reward, sft, trained
 from pit_jax.stages import rewards as named_rewards
 
 
@@ -68,5 +68,10 @@ def train(context: contexts.Context) -> Models:
     ablations["rlhf_longer"] = policy_chain.train_longer(*longer)
     for name in ("pit_single_term", "pit_rp_difference"):
       ablations[name] = improver(name, stages, gap_reward=rewards[name])
+
+    # The last one, since their order numbers the streams of their noise.
+    labelled = context.rows.fold(c.dpo.fold)
+    how = {"reference": start, "job": c.dpo, "prompts": kinds.IMPROVER}
+    ablations["improver_dpo"] = dpo.run(context, "dpo_improver", labelled, start=start, **how)
 
   return Models(policy, improver_sft, gap_reward, pit, ablations, rewards)

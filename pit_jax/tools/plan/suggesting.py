@@ -203,7 +203,7 @@ def _largest(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[stag
 
   for stage in in_order:
     kind = kinds.kind_of(recipe, run.config, stage.planned)
-    passes = kind.passes(run.config[stage.planned.section])
+    passes = kind.passes(kinds.job_of(run.config, stage.planned))
     name = "supervised" if stage.planned.section in jobs else "rl" if kind.learns else "sampling"
     if passes >= largest.get(name, (0.0, None))[0]:
       largest[name] = (passes, stage)
@@ -222,7 +222,7 @@ def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows:
   """
   seconds = 0.0
   for stage in _largest(run, recipe, rows):
-    job = run.config[stage.planned.section]
+    job = kinds.job_of(run.config, stage.planned)
     *others, last = (make() for make in stage.makers)
     step = sum(_sampling(run, one, job, peak) for one in others if one.sampled > 1)
     if others:  # RL, which updates each model that learns in every minibatch
