@@ -211,8 +211,8 @@ def preference_optimisation(losses: Mapping[str, preference.Loss]) -> kinds.Kind
   """Returns the kind of DPO's jobs, whose sections name one of some losses; see stages/dpo.py."""
 
   def needs(run, stage):
-    # Two rows of a pair: each response is read after its own copy of the prompt.
-    return supervised_needs(run, stage, run.language, run.prompt + run.response, 2)
+    # The prompt is read once, and both responses after it.
+    return supervised_needs(run, stage, run.language, run.prompt + 2 * run.response, 1)
 
   def passes(job):
     # For its KL an unpaired loss has policy and reference read as many rows again.
