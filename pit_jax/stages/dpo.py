@@ -29,12 +29,13 @@ def run(
   reference: Params,
   job: ml_collections.ConfigDict,
   losses: Mapping[str, preference.Loss] = preference.PAIR_LOSSES,
+  asked_as: str = "",
 ) -> trained.Trained:
   """Returns a policy that prefers y_w to y_l more than its reference does.
 
-  Where the loss has a reference, its log-probabilities are computed once into
-  rows/NAME_reference.jsonl and stand as columns beside the pairs; a run that goes on reads them
-  back. An unpaired loss keeps the reference itself at hand, too.
+  Where the loss has a reference, its log-probabilities are computed once into rows/NAME.jsonl and
+  stand as columns beside the pairs; a run that goes on reads them back. An unpaired loss keeps the
+  reference itself at hand, too.
 
   Args:
     name: the stage's name.
@@ -43,6 +44,8 @@ def run(
     reference: π_ref, usually the same; a loss without one does not ask it.
     job: the section of the configuration; see configs/dpo.py.
     losses: those that `job.loss` may name; see `preference.Loss`.
+    asked_as: NAME of the reference's log-probabilities, which stages with the same pairs and
+      reference share; "" is the stage's own, with _reference after it.
   """
   loss = losses[job.loss]
   options = options_of(job)
@@ -53,7 +56,9 @@ def run(
   }
   if preference.has_reference(loss, options):
     reference_rows = made_rows.once(
-      context, f"rows/{name}_reference", lambda: _asked(context, reference, encoded)
+      context,
+      f"rows/{asked_as or f'{name}_reference'}",
+      lambda: _asked(context, reference, encoded),
     )
     encoded = _referenced(encoded, reference_rows)
     # From here on checkpoints carry the hash of these rows: with other ones they are refused.
