@@ -2,24 +2,101 @@
 
 python launch/train.py --config=configs/dpo.py:tiny --workdir=runs/dpo
 
-On two CPU cores tiny takes two and a half minutes.
+On two CPU cores tiny takes two and a half minutes. `arms` is tiny with the baselines that are asked
+for side by side, DPO, IPO, KTO, SimPO, ORPO and RLHF, from one fine-tuned policy. `hh` has the same
+arms on HH-RLHF with SmolLM2-135M-Instruct and adapters, for one accelerator; `hh_smoke` shows on
+two CPU cores that every part works, and no more:
+
+python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
+python launch/train.py --config=configs/dpo.py:hh_smoke --workdir=runs/baselines \\
+    --config.model.base=models/smollm2 --config.data.source=hh:hh_harmless.jsonl.gz
 """
 
 import ml_collections
 
 from pit_jax.configs import common
 
+OF_ARMS = {"arms": "tiny", "hh": "small", "hh_smoke": "small"}  # sizes with arms → their shape
+SIZES = (*common.SIZES, *OF_ARMS)
+
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `dpo`."""
-  config = common.get_config(size)
+  if size not in SIZES:
+    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  shape = OF_ARMS.get(size, size)
+  config = common.get_config(shape)
   config.recipe = "dpo"  # the method: a recipe's name, or the path of a file that declares one
-  config.sft = common.sft(size)
-  config.dpo = section(size)
+  config.sft = common.sft(shape)
+  config.dpo = section(shape)
+  # Sections that are trained one after the other from the same fine-tuned policy, and compared:
+  # preference optimisation, "dpo" first, and "rl", which is RLHF on the same rows. The sizes arms,
+  # hh and hh_smoke have ipo, kto, simpo, orpo and rl.
+  config.arms = ("dpo",)
   config.data.folds, config.data.prompts_only = ("sft", "preference"), ()
-  if size == "tiny":
+  if shape == "tiny":
     config.data.rows = 12_000
+  if size in OF_ARMS:
+    _add_arms(config, shape)
+  if size.startswith("hh"):
+    _read_dialogues(config)
+  if size == "hh_smoke":
+    _shrink(config)
   return config.lock()
+
+
+def _add_arms(config: ml_collections.ConfigDict, shape: str) -> None:
+  """Adds a section for each loss beside DPO's, as its paper has it, and those of RLHF."""
+  own = {
+    "ipo": {"beta": 0.1},  # of whole responses: a margin of 5 nats
+    "kto": {"beta": 0.1},
+    "simpo": {"beta": 2.0, "gamma": 1.0},
+    "orpo": {"beta": 0.1, "sft_coefficient": 1.0},
+  }
+  for name, values in own.items():
+    config[name] = section(shape)
+    config[name].update({"loss": name, **values})
+  config.reward = common.reward(shape)
+  config.rl = common.rl(config, shape)
+  config.arms = ("dpo", *own, "rl")
+
+  # An independent judge has its rows from a fold of this name.
+  config.data.folds = ("sft", "reward")
+  for name in (*config.arms, "reward"):
+    config[name].fold = "reward"
+  config.frontier.checkpoints = 0
+
+
+def _read_dialogues(config: ml_collections.ConfigDict) -> None:
+  config.model.base = "models/smollm2"
+  config.model.lora.rank = 16
+  config.model.lora.alpha = 32.0
+  config.data.source = "hf:Anthropic/hh-rlhf:train"
+  config.data.max_prompt_length, config.data.max_response_length = 256, 128
+  config.data.judge = 0.5  # an independent judge has as many pairs as the arms
+  config.rl.steps = 100
+  config.rl.kl_coefficient = 0.1
+  config.evaluation.prompts = 512
+  for name in ("sft", "reward", *config.arms):
+    config[name].learning_rate = 5e-5 if name == "rl" else 2e-4
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+  """Cuts every stage to a few steps of a few short rows."""
+  config.log_every, config.log_every_rl = 2, 1
+  config.save_every, config.save_every_rl = 20, 20
+  config.inference_batch_size = 8
+  # For so few tokens, compiling layer by layer takes longer than it saves, and more memory.
+  config.model.unroll = False
+  config.data.rows = 200
+  config.data.held_out, config.data.validation = 0.15, 0.1
+  config.data.max_prompt_length, config.data.max_response_length = 96, 48
+  for name in ("sft", "reward", *config.arms):
+    config[name].steps = 8
+    config[name].batch_size = 4
+  config.rl.steps, config.rl.batch_size = 4, 8
+  config.rl.minibatches, config.rl.value_warmup = 2, 1
+  config.evaluation.prompts = 20
 
 
 def section(size: str) -> ml_collections.ConfigDict:

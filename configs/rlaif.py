@@ -50,6 +50,11 @@ def _study() -> ml_collections.ConfigDict:
   # Teachers in whose place the weak one is put, one after the other: fine-tuned on a tenth, then
   # DPO on the first critic's labels. How far feedback carries as their support grows.
   study.crossover = ("weak_05", "weak_20", "weak_50")
+  # Whether the strong teacher's student is given feedback as well: teacher as good as critic.
+  study.matched = True
+  # Further writers whose answers to the same prompts are labelled against the teacher's, beside the
+  # student's samples: pairs that nobody here sampled, of which others' labels may be there.
+  study.rivals = ()
   study.temperature = 1.0  # of the samples that are labelled
   study.top_p = 0.9  # probability of the tokens that these are drawn from
   study.orders = 2  # 2 shows a critic each pair in both orders, 1 the sample first

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import types
+from unittest import mock
 
 import jax
 import numpy as np
@@ -21,10 +22,12 @@ NAMES = [
   "generate, batch 1",
   "generate, batch 3",
   "generate, mixed lengths",
+  "8 samples of one prompt",
   "lay out weights",
   "sft",
   "reward",
   "gap reward",
+  "dpo",
   "ppo iteration",
 ]
 compiles = pytest.mark.slow  # every part of training
@@ -55,11 +58,12 @@ def test_every_part_is_measured_and_models_are_as_they_were(
   jax.tree.map(np.testing.assert_array_equal, loaded[0], before)
   found = json.loads((tmp_path / "bench.json").read_text())
   assert [row["name"] for row in found["cases"]] == NAMES
-  tokens = [5, 15, 1 + 4 + 20, 1, 18, 28, 56, 18]
+  tokens = [5, 15, 1 + 4 + 20, 8 * 5, 1, 18, 28, 56, 28, 18]
   for row, count in zip(found["cases"], tokens, strict=True):
     assert row["per_second"] == pytest.approx(count / row["seconds"])
     assert row["unit"] == ("models" if row["name"] == "lay out weights" else "tokens")
-    assert row["spread"] >= 1 and "ratio" not in row
+    # Beside as many prompts, by ourselves; nothing else has a peer here.
+    assert row["spread"] >= 1 and ("ratio" in row) == (row["name"] == cases.SHARED)
     assert row["mfu"] is None and row["bandwidth"] is None  # a CPU's peaks are not known
   assert found["peak_bytes"] > 2**20
   said = capsys.readouterr().out
@@ -70,8 +74,8 @@ def test_a_choice_of_cases_is_measured(directory, tmp_path):
   path = tmp_path / "bench.json"
   run(f"--model={directory}", *ARGUMENTS, "--cases=batch 3,mixed", f"--json={path}")
   assert [row["name"] for row in json.loads(path.read_text())["cases"]] == NAMES[1:3]
-  with pytest.raises(SystemExit, match=r"no case has 'dpo' in its name; there are .*'sft'"):
-    run(f"--model={directory}", *ARGUMENTS, "--cases=sft,dpo")
+  with pytest.raises(SystemExit, match=r"no case has 'kto' in its name; there are .*'sft'.*'dpo'"):
+    run(f"--model={directory}", *ARGUMENTS, "--cases=sft,kto")
 
 
 @pytest.mark.parametrize(
@@ -218,11 +222,94 @@ def test_calls_alternate_and_medians_are_compared(monkeypatch):
 @pytest.mark.parity
 def test_the_peer_does_the_same_work(directory, tmp_path):
   pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
-  chosen = "--cases=generate,sft,lay out"  # what has a peer, and one that has none
+  chosen = "--cases=generate,sft,dpo,lay out"  # what has a peer, and one that has none
   run(f"--model={directory}", "--peer", *ARGUMENTS, chosen, f"--json={tmp_path / 'bench.json'}")
   rows = json.loads((tmp_path / "bench.json").read_text())["cases"]
-  assert [row["name"] for row in rows] == NAMES[:5]
-  assert [row["name"] for row in rows if "ratio" in row] == [*NAMES[:3], "sft"]
+  assert [row["name"] for row in rows] == [*NAMES[:3], "lay out weights", "sft", "dpo"]
+  assert [row["name"] for row in rows if "ratio" in row] == [*NAMES[:3], "sft", "dpo"]
+
+
+@compiles
+@pytest.mark.parity
+@pytest.mark.parametrize("rank", [0, 2])
+def test_trl_trains_what_we_do_on_pairs_of_the_same_lengths(directory, rank):
+  torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
+  from pit_jax.tools.bench import peers
+
+  sizes = cases.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=4)
+  case = peers.peers(str(directory), sizes, rank, is_remat=True)["dpo"]
+  steps = []
+  with mock.patch.object(torch.optim.AdamW, "step", lambda optimizer, *_: steps.append(optimizer)):
+    case.start()()
+  (optimizer,) = steps
+  shapes = {tuple(leaf.shape) for group in optimizer.param_groups for leaf in group["params"]}
+  # Adapters alone are narrow; without them the table of embeddings is trained.
+  assert ((300, tiny.SHAPE["width"]) in shapes) == (not rank)
+  assert all(2 in shape for shape in shapes) or not rank
+  assert case.amount == 2 * (4 + 2 * 5)
+
+
+@compiles
+def test_the_reference_of_pairs_is_asked_before_the_steps():
+  """Its log-probabilities are columns, so no step is given a second model."""
+  model = tiny.language(vocabulary=300)
+  params = jax.device_put(tiny.parameters(model, seed=1), jax.devices()[0])
+  sizes = cases.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=3)
+  given = []
+
+  def stepping(*_, **__):
+    def step(state, frozen, batch, *_):  # traced: the names and the structure are what is asked
+      given.append((frozen, {*batch.columns}))
+      return state, {}
+
+    return step
+
+  with mock.patch.object(cases.training_step, "make_train_step", stepping):
+    made = cases.cases(model, pure.scalar_model(model.config), params, sizes)
+  (case,) = (case for case in made if case.name == "dpo")
+  case.start()()
+  assert given == [({"base": {}}, {"reference_chosen", "reference_rejected"})]
+
+
+def test_memory_is_measured_in_a_process_of_its_own(directory, tmp_path, capsys, monkeypatch):
+  asked = []
+
+  def alone(function, *given):
+    asked.append((function, *given[1:]))
+    return 2**30
+
+  monkeypatch.setattr(timing, "in_own_process", alone)
+  monkeypatch.setattr(measuring, "_peers", lambda *_: {NAMES[0]: one_second()})
+  path = tmp_path / "bench.json"
+  chosen = ("--cases=batch 1,lay out", "--memory", "--peer", f"--json={path}")
+  run(f"--model={directory}", *ARGUMENTS, *chosen)
+  names = [(NAMES[0], False), (NAMES[0], True), ("lay out weights", False)]
+  assert asked == [(measuring.peak_alone, *one) for one in names]
+  first, other = json.loads(path.read_text())["cases"]
+  assert first["peak_bytes"] == first["peer_peak_bytes"] == 2**30 and first["memory_ratio"] == 1
+  assert other["peak_bytes"] == 2**30 and "memory_ratio" not in other
+  assert "1.00 GiB" in capsys.readouterr().out
+
+
+def one_second():
+  return timing.Case("x", 1, lambda: lambda: None)
+
+
+def test_a_process_of_its_own_holds_nothing_of_ours():
+  ours = np.ones(2**27)  # 1 GiB
+  assert timing.peak_bytes() > ours.nbytes > timing.in_own_process(timing.peak_bytes)
+
+
+@compiles
+def test_a_case_alone_trains_the_parameters_themselves(directory):
+  given = bench._options([f"--model={directory}", *ARGUMENTS])
+  kept = []
+  first = cases.training_step.init_state
+  with mock.patch.object(
+    cases.training_step, "init_state", lambda *asked: kept.append(asked[0]) or first(*asked)
+  ):
+    assert measuring.peak_alone(given, "sft", False) > 2**20
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(kept[0]))
 
 
 @compiles
@@ -236,7 +323,7 @@ def test_the_peer_generates_the_same_tokens(directory):
   params = hf.load(directory, model)
   ours = cases.cases(model, pure.scalar_model(model.config), params, sizes)[0]
   there = peers.peers(str(directory), sizes)
-  assert {*there} == {ours.name, "sft"}
+  assert {*there} == {ours.name, "sft", "dpo"}
   theirs = there[ours.name]
   assert ours.amount == theirs.amount
   (responses, _), said = ours.start()(), theirs.start()().numpy()

@@ -66,6 +66,19 @@ def test_logprobs_and_entropies_equal_a_loop(temperature, places, monkeypatch):
   np.testing.assert_allclose(actual[1], entropies, rtol=1e-4, atol=1e-5)
 
 
+def test_responses_to_one_prompt_have_the_logprobs_of_each_alone():
+  """Of responses of three widths, padded; each alone is read as [prompt | response]."""
+  model = tiny.language()
+  params = tiny.parameters(model, seed=2)
+  prompts, first = batch()
+  others = (tiny.responses(5, [2, 3, 0, 3], 3), tiny.responses(6, [1, 0, 1, 1], 1))
+  several = (first, *jax.tree.map(jnp.array, others))
+  found = call(scoring.shared_logprobs, model, params, prompts, *several)
+  for logprobs, responses in zip(found, several, strict=True):
+    alone, _ = call(scoring.response_logprobs, model, params, prompts, responses)
+    np.testing.assert_allclose(logprobs, alone, rtol=1e-4, atol=1e-5)
+
+
 def test_the_probabilities_of_all_last_tokens_sum_to_one():
   model, v = tiny.language(), tiny.VOCABULARY
   params = tiny.parameters(model, seed=2)

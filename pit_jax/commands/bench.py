@@ -1,11 +1,14 @@
 """Measures this machine: tokens per second of generation and of every training step.
 
-  pit bench --model=models/base [--cases=generate,sft] [--peer] [--json=bench.json]
+  pit bench --model=models/base [--cases=generate,sft] [--peer] [--memory] [--json=bench.json]
 
 The model is a directory as `pit convert import` writes it. With --peer (extra `parity`) the
-same work goes through transformers' `generate` and a plain torch AdamW loop on the same weights,
-alternating with ours in one run; what is printed are medians and their ratios. With --rank
-adapters are trained on one frozen base, as `model.lora.rank` does in a run. --attention is what
+same work goes through transformers' `generate`, a plain torch AdamW loop and TRL's DPOTrainer on
+the same weights, alternating with ours in one run; what is printed are medians and their ratios.
+The peer of several samples of one prompt is our own sampling of as many prompts, always there.
+With --memory each case is done once more before, in a process of its own, ours and the peer's: so
+nothing else counts in its peak memory. With --rank adapters are trained on one frozen base, as
+`model.lora.rank` does in a run, and TRL's are PEFT's. --attention is what
 `model.attention` is in a run, and --dtype what products are computed in: unless it is given,
 float32 on CPUs, and elsewhere bfloat16, as in the large sizes of configs/. The peer has float32.
 Weights are laid out for generation before it, which is a case of its own. On a device whose peaks
@@ -57,7 +60,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   )
   add("--repeats", type=count, default=5, help="measured calls of each case")
   add("--source", help="preferences to tokenise, as data.source names them")
-  add("--peer", action="store_true", help="also measure transformers and torch")
+  add("--peer", action="store_true", help="also measure transformers, torch and TRL")
+  add("--memory", action="store_true", help="also measure each case's peak memory by itself")
   add("--profile", help="folder for an XProf trace of the measured calls")
   add("--json", help="file for the figures")
   return parser.parse_args(arguments)

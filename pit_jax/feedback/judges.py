@@ -42,6 +42,8 @@ class Verdicts:
   # Of a judge that was shown both orders, the same with a first and with b first, whose mean the
   # difference is, Float[N 2]; None of others.
   orders: np.ndarray | None = None
+  # Who of several raters says so, one per pair; None of a judge that is one.
+  raters: Sequence[str] | None = None
 
   @property
   def is_judged(self) -> np.ndarray:
@@ -214,6 +216,42 @@ def in_both_orders(
 
   explanations = None if verdicts.reasons is None else reasons
   return Verdicts(orders.mean(axis=1), explanations, failures, orders)
+
+
+def in_turn(name: str, raters: Sequence[Judge]) -> Judge:
+  """Returns several raters as one, each asked about the pairs of which those before know nothing.
+
+  Every rater has its own tie: where it sees one, the difference is 0. A pair fails where it does
+  for all, as the last one says.
+  """
+
+  def asked(ask, questions, a, b):
+    count = len(a)
+    difference = np.full(count, np.nan)
+    orders = np.full((count, 2), np.nan)
+    said_by = [""] * count
+    failures: Mapping[int, str] = {}
+    places = np.arange(count)
+
+    for rater in raters:
+      verdicts = ask(rater)(*([column[i] for i in places] for column in (questions, a, b)))
+      outcomes = rater.outcomes(verdicts)
+      told = np.where(np.array(outcomes, object) == "tie", 0.0, verdicts.difference)
+      difference[places] = told
+      # One that knows no orders says the same in both.
+      orders[places] = told[:, None] if verdicts.orders is None else verdicts.orders
+      for place, outcome in zip(places.tolist(), outcomes, strict=True):
+        said_by[place] = "" if outcome == "failed" else rater.name
+      failures = {int(places[i]): reason for i, reason in verdicts.failures.items()}
+      places = np.array(sorted(failures), int)
+
+    return Verdicts(difference, None, failures, orders, said_by)
+
+  both, one = (
+    functools.partial(asked, ask)
+    for ask in (lambda rater: rater.verdicts, lambda rater: rater.in_order or rater.verdicts)
+  )
+  return Judge(name, both, None, EXACT_TIE, in_order=one)
 
 
 def remembering(rate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

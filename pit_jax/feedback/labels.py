@@ -35,6 +35,7 @@ class Label(NamedTuple):
 
   outcome: str  # "kept", TIES, DISAGREEING, or of a pair that failed one of few phrases
   difference: float | None  # by how much a is better, on the rater's own scale; None of a failure
+  said_by: str  # who of several raters says so, or the rater
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Labelled:
     """
     both = zip(self.pairs, self.labels, strict=True)
     return [
-      _row(pair, label.difference, self.labelled_by)
+      _row(pair, label.difference, label.said_by)
       for pair, label in both
       if label.outcome == KEPT and label.difference is not None
     ]
@@ -67,6 +68,11 @@ class Labelled:
     """
     outcomes = collections.Counter(label.outcome for label in self.labels)
     return {KEPT: 0, TIES: 0, DISAGREEING: 0, **outcomes}
+
+  @property
+  def kept_of(self) -> dict[str, int]:
+    """How many of the pairs that are kept each rater labelled, by name."""
+    return dict(collections.Counter(one.said_by for one in self.labels if one.outcome == KEPT))
 
   @property
   def failures(self) -> dict[str, int]:
@@ -88,7 +94,7 @@ class Labelled:
     """All pairs as rows of AlpacaEval's files, which `annotations` reads; see `labelled`."""
     return [
       annotations.row(
-        (pair.prompt, pair.a, pair.b), _preferred(label), self.labelled_by,
+        (pair.prompt, pair.a, pair.b), _preferred(label), label.said_by,
         generators=pair.written_by, outcome=label.outcome, difference=label.difference,
       )
       for pair, label in zip(self.pairs, self.labels, strict=True)
@@ -108,7 +114,8 @@ def labelled(pairs: Sequence[Pair], written: Sequence[Mapping[str, Any]], name: 
       f"{len(written)} labels are not those of {len(pairs)} pairs; remove their file, and they are "
       "made again"
     )
-  return Labelled(pairs, [Label(row["outcome"], row["difference"]) for row in written], name)
+  made = [Label(row["outcome"], row["difference"], row["annotator"]) for row in written]
+  return Labelled(pairs, made, name)
 
 
 def labels(
@@ -143,7 +150,9 @@ def labels(
     difference = float(verdicts.difference[place])
     told = {"tie": TIES, "win": KEPT, "lose": KEPT, "failed": verdicts.failures.get(place)}
     has_failed = outcome == "failed"
-    made.append(Label(told.get(outcome, outcome), None if has_failed else difference))
+    said_by = verdicts.raters[place] if verdicts.raters else ""
+    kept = None if has_failed else difference
+    made.append(Label(told.get(outcome, outcome), kept, said_by or rater.name))
 
   return Labelled(pairs, made, rater.name)
 

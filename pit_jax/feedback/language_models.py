@@ -53,8 +53,7 @@ def local(
 
   def weighed(_, prompts):
     letters = language_judge.LETTERS
-    columns = [asking.likelihoods(params, prompts, [letter] * len(prompts)) for letter in letters]
-    rows = np.stack(columns, axis=1).tolist()
+    rows = asking.likelihoods(params, prompts, letters).tolist()
     return [transcripts.Reply(logprobs=dict(zip(letters, row, strict=True))) for row in rows]
 
   reply = written if verdict == "json" else weighed

@@ -9,7 +9,7 @@ What a section of a language model does not say is as in `evaluation.language_ju
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +22,7 @@ from pit_jax.run import context as contexts
 from pit_jax.tasks import critics, synthetic, verify
 
 Section = ml_collections.ConfigDict
+IN_TURN = "in_turn"  # the kind of several raters that are asked as one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +128,17 @@ def _critic(section: Section) -> critics.Critic:
 _OWN = {"grammar": _habits, "critic": _critic}
 
 
+def _in_turn(given: _Given) -> judges.Judge:
+  some = [build(given.context, "raters", name, given.models) for name in given.section.raters]
+  return judges.in_turn(given.name, some)
+
+
+def members(raters: Section | Mapping[str, Any], name: str) -> list[str]:
+  """Returns the raters that a name of `feedback.raters` asks: itself, or those it asks in turn."""
+  asks = name in raters and raters[name].kind == IN_TURN
+  return list(raters[name].raters) if asks else [name]
+
+
 def _function(given: _Given) -> judges.Judge:
   tie = given.section.get("tie", judges.EXACT_TIE)
   return judges.function(given.section.function, given.name, tie)
@@ -146,6 +158,7 @@ _RANGES = {  # of fields, whatever the kind
   "answer": ranges.SAID,
   "form": ranges.one_of(*verify.FORMS),
   **dict.fromkeys(("writer", "critic"), ranges.SAID),
+  "raters": ranges.list_of("the names of one rater or more", ranges.SAID, least=1),
   "seed": ranges.WHOLE,
 }
 _LIMITS = ("max_prompt_tokens", "max_tokens")
@@ -174,6 +187,7 @@ KINDS = {
     "annotations": _Kind(lambda g: annotations.rater(g.name, g.section.path), ("path",)),
     "verifier": _Kind(_verifier, ("path", "form"), ("prompt", "answer")),
     "function": _Kind(_function, ("function",), ("tie",)),
+    IN_TURN: _Kind(_in_turn, ("raters",)),
     "critic": _Kind(
       lambda g: judges.critic(_critic(g.section), g.name, g.section.get("seed", 0)),
       ("critic",),
@@ -282,6 +296,8 @@ def _problems(
   # The checks below read what is missing, and want values that can be.
   if missing or wrong:
     return
+  if chosen == IN_TURN:
+    yield from _unknown(config.feedback.raters, key, section.raters)
   if chosen in ("file", "annotations", "verifier") and not os.path.isfile(section.path):
     yield f"{key}.path={section.path} is no file"
 
@@ -294,3 +310,12 @@ def _problems(
       _OWN[chosen](section)
   except ValueError as error:
     yield f"{key}: {error}"
+
+
+def _unknown(raters: Section, key: str, names: Sequence[str]) -> Iterator[str]:
+  """Yields the names of raters that cannot be asked in turn."""
+  able = [name for name, one in raters.items() if _is_section(one) and one.get("kind") != IN_TURN]
+  for name in names:
+    if name not in able:
+      there = ", ".join(able) or "none"
+      yield f"{key}.raters names {name!r}; use raters that ask nobody else: {there}"

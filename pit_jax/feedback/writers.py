@@ -7,7 +7,7 @@ of the embedded task's letters answer alike; configurations name them by named.p
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 
@@ -38,6 +38,9 @@ class Writer:
   name: str  # as configurations and the facts of rows have it
   # (conversations, key, temperature, samples, top_p) → what it writes.
   answer: Callable[..., Written]
+  # Of a file the prompts that it has completions of, as `conversations.said` has them; None of
+  # others, which answer anything.
+  prompts: Collection[str] | None = None
 
   def write(
     self,
@@ -157,7 +160,7 @@ def file(
 
     return Written(texts)
 
-  return Writer(name, answer)
+  return Writer(name, answer, replies_by_prompt.keys())
 
 
 def grammar(name: str, habits: synthetic.Writer, seed: int = 0) -> Writer:

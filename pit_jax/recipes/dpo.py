@@ -1,64 +1,146 @@
 """Direct preference optimisation (Rafailov et al. 2023): SFT, then DPO or a kin of it on pairs.
 
-The reference of the second stage is the model of the first. Deviation: an SFT term
-(`dpo.sft_coefficient`) is on by default, since DPO alone lowers the probability of what was chosen.
-ORPO starts from the SFT model too, where its paper has no stage before it; KTO takes a pair for a
-desirable and an undesirable response.
+The reference of the second stage is the model of the first. `arms` names several such stages, each
+from the same fine-tuned policy and on the same pairs, and RLHF beside them: reward model and PPO.
+
+Deviation: an SFT term (`dpo.sft_coefficient`) is on by default, since DPO alone lowers the
+probability of what was chosen. ORPO starts from the SFT model too, where its paper has no stage
+before it; KTO takes a pair for a desirable and an undesirable response.
 """
 
+import dataclasses
+from collections.abc import Iterator
+
+import ml_collections
+
+from pit_jax import ranges
 from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import length, main
 from pit_jax.losses import preference
-from pit_jax.recipes import recipe
+from pit_jax.recipes import recipe, rlhf
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.report import palette, presentation
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import dpo, jobs, sft, trained
+from pit_jax.stages import dpo, jobs, rewards, sft, trained
 
-STAGES = (
-  kinds.Stage("sft_policy", "sft", kept=("initial",)),
-  kinds.Stage("dpo_policy", "dpo", kept=("language",)),
-)
+FIRST = "dpo"  # the arm that the run is about
+RLHF = "rl"  # the arm that is no preference optimisation
+SYSTEMS = {
+  "dpo": presentation.System("the policy after direct preference optimisation", palette.TEAL),
+  "ipo": presentation.System("the same by the loss of IPO, which ends at a margin"),
+  "kto": presentation.System("the same by the loss of KTO, which judges each response by itself"),
+  "simpo": presentation.System("the same by the loss of SimPO, per token and without a reference"),
+  "orpo": presentation.System("the same by the loss of ORPO, by odds and without a reference"),
+  "rlhf": presentation.System("the policy after PPO for R_P, trained on the same pairs"),
+  "policy_sft": presentation.System("the policy after fine-tuning only", "#94a3ba"),
+}
 
 
-def train(context: contexts.Context) -> dict[str, trained.Trained]:
-  """Returns the policy of each stage: `sft`, and `dpo` that started from it."""
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """The policies of a run, and the reward models of its RLHF."""
+
+  sft: trained.Trained
+  arms: dict[str, trained.Trained]  # by system, in order
+  chain: policy_chain.Policy | None  # of RLHF, where it is an arm
+
+
+def optimised(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the arms of preference optimisation, by their sections."""
+  return [arm for arm in config.arms if arm != RLHF]
+
+
+def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
+  """Returns the stages of the arms; RLHF comes first, and all policies stay to be compared."""
+  planned = [kinds.Stage("sft_policy", "sft", kept=("initial",))]
+  kept = ("language",)
+  if RLHF in config.arms:
+    planned = rlhf.stages(config)
+    kept = rlhf.EARLIER + (("reward",) if config.data.judge else ())
+  for arm in optimised(config):
+    planned.append(kinds.Stage(f"{arm}_policy", arm, kept=kept))
+    kept = (*kept, "language")
+
+  return planned
+
+
+def train(context: contexts.Context) -> Study:
+  """Trains the arms, each from the policy that was fine-tuned."""
   c = context.config
-  fold = context.rows.fold(c.sft.fold)
-  policy_sft = sft.run(context, "sft_policy", fold, start=context.initial_policy(), job=c.sft)
-  pairs = context.rows.fold(c.dpo.fold)
+  chain = policy_chain.train_policy(context) if RLHF in c.arms else None
+  if chain:
+    policy_sft = chain.sft
+  else:
+    fold = context.rows.fold(c.sft.fold)
+    policy_sft = sft.run(context, "sft_policy", fold, start=context.initial_policy(), job=c.sft)
+
+  arms = {}
   models = {"start": policy_sft.params, "reference": policy_sft.params}
+  for arm in optimised(c):
+    # Of one policy and the same pairs, the reference is asked once for all arms.
+    pairs = {"fold": context.rows.fold(c[arm].fold), "asked_as": f"reference_on_{c[arm].fold}"}
+    arms[arm] = dpo.run(context, f"{arm}_policy", job=c[arm], **pairs, **models)
+  if chain:
+    arms["rlhf"] = chain.rl
 
-  return {"sft": policy_sft, "dpo": dpo.run(context, "dpo_policy", pairs, job=c.dpo, **models)}
+  return Study(policy_sft, arms, chain)
 
 
-def of_run(context: contexts.Context, policies: dict[str, trained.Trained]) -> subject.Policies:
+def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  policy = policies["dpo"].params
-  policy_sft = policies["sft"].params
+  policies = {name: one.params for name, one in study.arms.items()}
+  chain = study.chain
+  judges = {"reward_model": chain.reward, "judge": chain.judge} if chain else {}
+  models = {"policy": policies[FIRST], "sampler": study.sft.params}
+  others = [arm for arm in policies if arm != FIRST]
   return subject.Policies(
     context,
-    subject.suite_of(context, policy=policy, sampler=policy_sft),
-    models={"dpo": policy, "policy_sft": policy_sft},
-    compared=[("dpo", "policy_sft"), ("dpo", "chosen"), ("policy_sft", "chosen")],
+    subject.suite_of(context, **models, **judges),
+    models={**policies, "policy_sft": study.sft.params},
+    compared=[
+      *((arm, "policy_sft") for arm in policies),
+      *((arm, FIRST) for arm in others),
+      *((system, "chosen") for system in (*policies, "policy_sft")),
+    ],
     control="dpo_resampled",
+    reward_models=rlhf.facts_of(chain) if chain else {},
   )
+
+
+def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields what is wrong with the arms, and why nobody could judge them."""
+  arms = tuple(config.arms)
+  sections = kinds.sections(config)
+  able = [name for name in sections if config[name].kind in ("dpo", "rl")]
+  if wrong := [arm for arm in arms if arm not in able]:
+    yield f"arms={arms} has {wrong[0]!r}; use some of {', '.join(able)}"
+  elif arms[:1] != (FIRST,) or len({*arms}) < len(arms):
+    yield f"arms={arms}: name {FIRST!r} first, whose policy the run is about, and each once"
+  elif RLHF in arms:
+    yield from rewards.problems("rl", config.rl, ("reward",))
+  else:
+    yield from subject.unjudged(config)
 
 
 RECIPE = recipe.Recipe(
   name="dpo",
-  kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
-  stages=lambda config: STAGES,
+  kinds={
+    "sft": jobs.SFT,
+    "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES),
+    "preference": jobs.PREFERENCE,
+    "rl": jobs.RL,
+  },
+  stages=stages,
   train=train,
-  exported=lambda policies: {"models": {"policy": policies["dpo"].params}, "zero_point": None},
+  exported=lambda study: {"models": {"policy": study.arms[FIRST].params}, "zero_point": None},
   subject=of_run,
-  problems=subject.unjudged,
-  headline=("dpo", "policy_sft"),
+  problems=problems,
+  allowed={"arms": ranges.list_of("names of sections, such as 'dpo'", ranges.SAID, least=1)},
+  headline=(FIRST, "policy_sft"),
   page=presentation.Presentation(
-    systems={
-      "dpo": presentation.System("the policy after direct preference optimisation", palette.TEAL),
-      "policy_sft": presentation.System("the policy after fine-tuning only", "#94a3ba"),
-    },
+    systems=SYSTEMS,
+    judges=rlhf.page.JUDGES,
     stages={"sft_policy": "Fine-tuning", "dpo_policy": "Preference optimisation"},
   ),
   experiments={"main": main.measure, "length": length.measure},

@@ -70,6 +70,19 @@ def _logprober(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
   return jax.jit(layout.on(mesh, lambda *asked: scoring.response_logprobs(model, *asked)[0]))
 
 
+@functools.cache
+def _chooser(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  """Returns the compiled log-probability of each of a few responses to every prompt."""
+
+  def weigh(params, prompts, choices):
+    rows = prompts.tokens.shape[0]
+    several = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), choices)
+    logprobs = scoring.shared_logprobs(model, params, prompts, *several)
+    return jnp.stack([one.sum(axis=1) for one in logprobs], axis=1)
+
+  return jax.jit(layout.on(mesh, weigh))
+
+
 @dataclasses.dataclass(frozen=True)
 class Inference:
   """Inference with the models of a run, whose parameters are arguments."""
@@ -222,12 +235,21 @@ class Inference:
   def likelihoods(
     self, policy: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
   ) -> np.ndarray:
-    """Returns log p(y | x) of answers in words, without their end, in nats, Float[N]."""
-    prompts = self._shown("policy", questions)
-    responses = self.responses(answers)
-    # A token counts if another follows it; the last one is the end.
-    before_end = np.asarray(responses.mask)[:, 1:]
-    return np.where(before_end, self.logprobs(policy, prompts, responses)[:, :-1], 0).sum(axis=1)
+    """Returns log p(y | x) of a few answers, without their end, in nats, Float[N A].
+
+    All answers, in words, are weighed for every question, which is read once.
+    """
+    tokenizer = self.settings.tokenizer
+    ids = self.settings.template.encode_responses(tokenizer, answers, self.response_length).ids
+    # The last token is the end.
+    choices = [padding.pad_responses([row[:-1]], len(row) - 1, tokenizer.pad_id) for row in ids]
+    program = _chooser(self.language, self.mesh)
+    policy = layout.to_devices(policy)
+
+    def ask(batch, _):
+      return program(policy, batch, choices)
+
+    return self._over_rows("reading", ask, self._shown("policy", questions))
 
   def revision_likelihoods(
     self,

@@ -40,6 +40,33 @@ def response_logprobs(
   return jnp.where(responses.mask, logprobs, 0.0), jnp.where(responses.mask, entropy, 0.0)
 
 
+def shared_logprobs(
+  model: pure.PureModel, params: Params, prompts: Prompts, *responses: Responses
+) -> tuple[PerToken, ...]:
+  """Returns the log-probability of each token of several responses to a prompt, in nats.
+
+  The prompt is read once, as in `sequence_scores`, so each response has the log-probabilities of
+  [prompt | response]. They are 0 on padding. No response is 0 tokens wide.
+  """
+  tokens, mask = join(prompts, *responses)
+  parts: tuple[Prompts | Responses, ...] = (prompts, *responses)
+  lengths = tuple(part.tokens.shape[1] for part in parts)
+  options = {"segments": lengths, "last": sum(lengths[1:]) + 1, "method": "hidden"}
+  hidden = model.apply(params, tokens, mask, **options)
+
+  # The logits at a place are about the next one, and every response follows the prompt's last.
+  starts = list(itertools.accumulate(lengths[1:], initial=1))
+  before = [
+    part
+    for start, end in itertools.pairwise(starts)
+    for part in (hidden[:, :1], hidden[:, start : end - 1])
+  ]
+  targets = jnp.concatenate([part.tokens for part in responses], axis=1)
+  logprobs, _ = _under(model, params, jnp.concatenate(before, axis=1), targets)
+  logprobs = jnp.where(mask[:, lengths[0] :], logprobs, 0.0)
+  return tuple(logprobs[:, start - 1 : end - 1] for start, end in itertools.pairwise(starts))
+
+
 def packed_logprobs(model: pure.PureModel, params: Params, batch: Packed) -> Float[Array, "B T"]:
   """Returns each response token's log-probability within its own demonstration, 0 elsewhere."""
   options = {"segments": batch.segments, "method": "hidden"}

@@ -29,15 +29,16 @@ def run(
   reference: Params,
   job: ml_collections.ConfigDict,
   losses: Mapping[str, preference.Loss] = preference.PAIR_LOSSES,
+  asked_as: str = "",
   prompts: str = kinds.POLICY,
 ) -> trained.Trained:
   """Returns a policy that prefers y_w to y_l more than its reference does.
 
   An improver does so given (x, y_l): it is to write the better response, and not the draft again.
 
-  Where the loss has a reference, its log-probabilities are computed once into
-  rows/NAME_reference.jsonl and stand as columns beside the pairs; a run that goes on reads them
-  back. An unpaired loss keeps the reference itself at hand, too.
+  Where the loss has a reference, its log-probabilities are computed once into rows/NAME.jsonl and
+  stand as columns beside the pairs; a run that goes on reads them back. An unpaired loss keeps the
+  reference itself at hand, too.
 
   Args:
     name: the stage's name.
@@ -46,6 +47,8 @@ def run(
     reference: π_ref, usually the same; a loss without one does not ask it.
     job: the section of the configuration; see configs/dpo.py.
     losses: those that `job.loss` may name; see `preference.Loss`.
+    asked_as: NAME of the reference's log-probabilities, which stages with the same pairs and
+      reference share; "" is the stage's own, with _reference after it.
     prompts: POLICY or IMPROVER.
   """
   loss = losses[job.loss]
@@ -58,7 +61,9 @@ def run(
   }
   if preference.has_reference(loss, options):
     reference_rows = made_rows.once(
-      context, f"rows/{name}_reference", lambda: _asked(context, reference, encoded)
+      context,
+      f"rows/{asked_as or f'{name}_reference'}",
+      lambda: _asked(context, reference, encoded),
     )
     encoded = _referenced(encoded, reference_rows)
     # From here on checkpoints carry the hash of these rows: with other ones they are refused.

@@ -7,7 +7,7 @@ paid for is not paid for again.
 import collections
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pit_jax.data import conversations, preferences, rows
@@ -91,6 +91,22 @@ def completions(
   return Completions(made, parts, failures)
 
 
+def held_out_in(context: contexts.Context, written: Sequence[writers.Writer]) -> Iterator[str]:
+  """Yields a sentence of each writer whose file has completions of held-out prompts.
+
+  Nothing asks for them: only prompts of folds are completed.
+  """
+  held_out = {conversations.said(row.prompt) for row in context.rows.folds[preferences.HELD_OUT]}
+  for writer in written:
+    if shared := held_out.intersection(writer.prompts or ()):
+      section = context.config.feedback.writers[writer.name]
+      yield (
+        f"{section.path} (feedback.writers.{writer.name}) has completions of {len(shared)} of the "
+        f"{len(held_out)} held-out prompts; no model is trained on them: leave the file as it is, "
+        "or take these rows out where it is to hold training prompts alone"
+      )
+
+
 def pairs(first: Completions, second: Completions) -> dict[str, list[labels.Pair]]:
   """Returns, by part, the prompts that both completed with their completions, first against second.
 
@@ -109,6 +125,11 @@ def pairs(first: Completions, second: Completions) -> dict[str, list[labels.Pair
   return paired
 
 
+def joined(several: Sequence[Mapping[str, Sequence[labels.Pair]]]) -> dict[str, list[labels.Pair]]:
+  """Returns the pairs of several writers as one, by part, in order."""
+  return {part: [pair for paired in several for pair in paired[part]] for part in PARTS}
+
+
 @dataclasses.dataclass(frozen=True)
 class Labels:
   """Pairs of a fold that one rater labelled."""
@@ -124,8 +145,19 @@ class Labels:
   @property
   def counts(self) -> dict[str, int]:
     """What became of the pairs of both parts; see `Labelled.counts`."""
-    return dict(sum((collections.Counter(one.counts) for one in self.by_part.values()),
-                    collections.Counter()))  # fmt: skip
+    return _summed([one.counts for one in self.by_part.values()])
+
+  @property
+  def kept_of(self) -> dict[str, int]:
+    """How many of the labels each rater gave, by name; see `Labelled.kept_of`."""
+    return _summed([one.kept_of for one in self.by_part.values()])
+
+
+def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+  total: collections.Counter[str] = collections.Counter()
+  for one in counts:
+    total.update(one)
+  return dict(total)
 
 
 def labelled(

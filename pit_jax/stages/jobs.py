@@ -227,9 +227,9 @@ def preference_optimisation(losses: Mapping[str, preference.Loss]) -> kinds.Kind
   """Returns the kind of DPO's jobs, whose sections name one of some losses; see stages/dpo.py."""
 
   def needs(run, stage):
-    # Two rows of a pair: each response is read after its own copy of the prompt.
-    length = run.prompt_of(stage.prompts) + run.response
-    return supervised_needs(run, stage, run.language, length, 2)
+    # The prompt is read once, and both responses after it.
+    length = run.prompt_of(stage.prompts) + 2 * run.response
+    return supervised_needs(run, stage, run.language, length, 1)
 
   def step(run, stage):
     loss = losses[run.config[stage.section].loss]

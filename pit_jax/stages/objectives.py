@@ -143,12 +143,11 @@ def mismatched(batch: Preferences) -> Preferences:
 def pair_logprobs(model: pure.PureModel, params: Params, batch: Preferences) -> Pair:
   """Returns the log-probability of each chosen and each rejected response, in nats.
 
-  They are of one padded length, as a table pads them, and pass in one forward.
+  They pass in one forward, in which the prompt is read once.
   """
-  prompts = _stack(batch.prompts, batch.prompts)
-  responses = _stack(batch.chosen, batch.rejected)
-  logprobs, _ = scoring.response_logprobs(model, params, prompts, responses)
-  return tuple(jnp.split(logprobs.sum(axis=1), 2))
+  rows = (batch.prompts, batch.chosen, batch.rejected)
+  chosen, rejected = scoring.shared_logprobs(model, params, *rows)
+  return chosen.sum(axis=1), rejected.sum(axis=1)
 
 
 def pair_scores(model: pure.PureModel, params: Params, batch: Preferences) -> Pair:

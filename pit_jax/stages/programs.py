@@ -75,8 +75,8 @@ def policy_pairs(
   prompts = run.rows(Prompts, job.batch_size, prompt)
   batch = Preferences(prompts, responses, responses, columns)
 
-  # Each response is read after a prompt of its own; see `objectives.pair_logprobs`.
-  tokens = 2 * job.batch_size * (prompt + run.response)
+  # The prompt is read once, and both responses after it.
+  tokens = job.batch_size * (prompt + 2 * run.response)
   # For its KL an unpaired loss has policy and reference read as many again.
   reads = 0 if loss.is_paired else 2
   frozen = {} if loss.is_paired else {"reference": run.params(run.language)}

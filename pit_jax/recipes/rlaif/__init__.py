@@ -18,6 +18,7 @@ part alone.
 """
 
 import dataclasses
+import logging
 from typing import Any
 
 from pit_jax.data import preferences
@@ -31,6 +32,8 @@ from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
 from pit_jax.stages import dpo, feedback, jobs, sft, trained
 
+LOG = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -42,6 +45,9 @@ class Study:
 
 def train(context: contexts.Context) -> Study:
   """Trains every arm; what teachers and critics say is made once."""
+  written = [named.build(context, "writers", name) for name in arms.writers(context.config)]
+  for sentence in feedback.held_out_in(context, written):
+    LOG.warning(sentence)
   study = Study({}, {})
   completed: dict[tuple[str, str], feedback.Completions] = {}
 
@@ -95,7 +101,9 @@ def _preferred(
   samples = _completed(context, f"{arm.parent}_samples", c.dpo.fold, student, **how)
 
   # As in the official code, the student's sample is the first output.
-  pairs = feedback.pairs(samples, answers(arm.teacher, c.dpo.fold))
+  teacher = answers(arm.teacher, c.dpo.fold)
+  first = [samples, *(answers(rival, c.dpo.fold) for rival in c.rlaif.rivals)]
+  pairs = feedback.joined([feedback.pairs(one, teacher) for one in first])
   critic = named.build(context, "raters", arm.critic)
   asked = {"orders": c.rlaif.orders, "keep": c.rlaif.keep, "most_failed": c.rlaif.most_failed}
   labelled = feedback.labelled(context, f"{arm.system}_labels", pairs, critic, **asked)
@@ -142,6 +150,7 @@ def measure_arms(run: Subject) -> dict:
     row = {"system": arm.system, "teacher": arm.teacher, "critic": arm.critic, "start": arm.parent}
     if labelled := run.study.labelled.get(arm.system):
       row |= {"labels": labelled.counts, "kept": labelled.counts[labels.KEPT]}
+      row |= {"kept_of": labelled.kept_of}
       decided = [*labelled.fold.rows, *labelled.fold.validation]
       agreed = labels.agreement(decided, judges.gold()) if is_gold else {}
       row |= {"right": agreed["accuracy"]} if agreed else {}

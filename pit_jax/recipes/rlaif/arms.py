@@ -8,14 +8,14 @@ import ml_collections
 
 from pit_jax import ranges
 from pit_jax.data import preferences
-from pit_jax.feedback import labels
+from pit_jax.feedback import labels, named
 from pit_jax.run import kinds
 
 MATCHED = "rlaif_matched"
 NAMES = ranges.list_of("a list of names", ranges.SAID)
 ALLOWED = {
   **dict.fromkeys(("rlaif.teacher", "rlaif.strong_teacher"), ranges.SAID),
-  **dict.fromkeys(("rlaif.controls", "rlaif.crossover"), NAMES),
+  **dict.fromkeys(("rlaif.controls", "rlaif.crossover", "rlaif.rivals"), NAMES),
   "rlaif.critics": ranges.list_of("the names of one critic or more", ranges.SAID, least=1),
   "rlaif.temperature": ranges.POSITIVE,
   "rlaif.top_p": ranges.Range(
@@ -23,6 +23,7 @@ ALLOWED = {
   ),
   "rlaif.orders": ranges.Range("1 or 2", lambda x: ranges.WHOLE.holds(x) and x in (1, 2)),
   "rlaif.keep": ranges.one_of(*labels.KEEP),
+  "rlaif.matched": ranges.SWITCH,
   "rlaif.most_failed": ranges.SHARE,
 }
 
@@ -57,11 +58,12 @@ def of(config: ml_collections.ConfigDict) -> list[Arm]:
     *(Arm(f"rlaif_{critic}_critic", c.teacher, "sft_10", critic) for critic in others),
     Arm("sft_100", c.teacher),
     Arm("sft_100_strong", c.strong_teacher),
-    Arm("sft_10_strong", c.strong_teacher, is_few=True),
-    Arm(MATCHED, c.strong_teacher, "sft_10_strong", first),
-    *(Arm(f"sft_100_{teacher}", teacher) for teacher in c.controls),
   ]
 
+  if c.matched:
+    made.append(Arm("sft_10_strong", c.strong_teacher, is_few=True))
+    made.append(Arm(MATCHED, c.strong_teacher, "sft_10_strong", first))
+  made += [Arm(f"sft_100_{teacher}", teacher) for teacher in c.controls]
   for teacher in c.crossover:
     made += [
       Arm(f"sft_10_{teacher}", teacher, is_few=True),
@@ -95,8 +97,17 @@ def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
 
 
 def labellers(config: ml_collections.ConfigDict) -> list[str]:
-  """Returns the raters whose labels some arm is trained on."""
-  return list(dict.fromkeys(arm.critic for arm in of(config) if arm.critic))
+  """Returns the raters whose labels some arm is trained on, of an in_turn all."""
+  critics = dict.fromkeys(arm.critic for arm in of(config) if arm.critic)
+  raters = config.get("feedback", {}).get("raters", {})
+  asked = [name for critic in critics for name in (critic, *named.members(raters, critic))]
+  return list(dict.fromkeys(asked))
+
+
+def writers(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the writers whose answers some arm is trained on or labelled against."""
+  teachers = [arm.teacher for arm in of(config)]
+  return list(dict.fromkeys([*teachers, *config.rlaif.rivals]))
 
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
@@ -105,7 +116,7 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   parts = config.get("feedback", {})
   asked = {
     "writers": {"teacher": (c.teacher,), "strong_teacher": (c.strong_teacher,),
-                "controls": c.controls, "crossover": c.crossover},
+                "controls": c.controls, "crossover": c.crossover, "rivals": c.rivals},
     "raters": {"critics": c.critics},
   }  # fmt: skip
 

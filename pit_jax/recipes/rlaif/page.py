@@ -12,7 +12,7 @@ def table(results: Mapping) -> cells.Table:
   """Every arm with its teacher, critic and labels, between both ends of the study, by judge."""
   rows = [{**row, **results["systems"].get(row["system"], {})} for row in results.get("arms", ())]
   columns = cells.columns({
-    "arm": "system", "teacher": "teacher", "critic": "critic", "labels": "kept",
+    "arm": "system", "teacher": "teacher", "critic": "critic", "labels": "kept", "by": _raters,
     "right": lambda row: cells.percent(row.get("right")), "score": "score", "tokens": "tokens",
   })  # fmt: skip
   for judge in verdict.believed(results["comparisons"]):
@@ -30,6 +30,13 @@ def table(results: Mapping) -> cells.Table:
     "share of them that the gold score agrees with, by which nothing was trained or chosen."
   )
   return cells.select("arms", "Arms of the study", rows, columns, note=note, words=3)
+
+
+def _raters(row: Mapping) -> str:
+  """Returns how many labels each of several raters gave that were asked as one critic."""
+  given = row.get("kept_of", {})
+  is_one = {*given} <= {row["critic"]}
+  return "" if is_one else ", ".join(f"{name} {count}" for name, count in given.items())
 
 
 def _delta(results: Mapping, a: str, b: str, judge: str) -> str:
@@ -98,8 +105,11 @@ def pipeline(results: Mapping) -> list[diagram.Column]:
     diagram.Column("Held out", []),
   ]
 
+  trained = {row["system"]: row["teacher"] for row in rows}
   for start, (after, against) in ends.items():
-    teacher = next((row["teacher"] for row in rows if row["system"] == start), "")
+    if start not in trained:
+      continue
+    teacher = trained[start]
     critics = ", ".join(row["critic"] for row in rows if row["start"] == start)
     boxes = (
       diagram.Box((start, f"imitates {teacher}", *diagram.effort(results, start))),

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from pit_jax import costs, parallel
+from pit_jax.losses import preference
 from pit_jax.models import pure
 from pit_jax.rollout import inference, scoring
 from pit_jax.rollout import rewards as token_rewards
-from pit_jax.stages import objectives, ppo
+from pit_jax.stages import dpo, objectives, ppo
 from pit_jax.tools.bench import timing
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
@@ -20,6 +21,11 @@ from pit_jax.types import Demonstrations, GapPreferences, Params, Preferences, P
 
 NO_TOKEN = -1  # an end of sequence that no model can say: every row takes all its steps
 ADAM = {"clip_norm": 1.0, "epsilon": 1e-8}
+# DPO alone, without the term of imitation that a run may add.
+DPO = (preference.PAIR_LOSSES["sigmoid"], preference.Options(beta=0.1))
+PER_PROMPT = 8  # responses of the case of several to one prompt
+LONG = 4  # how many times as long as others the prompt of that case is
+SHARED = f"{PER_PROMPT} samples of one prompt"
 READS = 5  # of every token in a PPO iteration: to sample; by reward, policy, reference, value model
 
 
@@ -56,14 +62,20 @@ class Sizes:
 
 
 def cases(
-  language: pure.PureModel, scalar: pure.PureModel, params: Params, sizes: Sizes
+  language: pure.PureModel,
+  scalar: pure.PureModel,
+  params: Params,
+  sizes: Sizes,
+  *,
+  is_alone: bool = False,
 ) -> list[timing.Case]:
   """Returns what is measured of our own: of a language model, with adapters or without.
 
   The scalar model has the same trunk. What is frozen of `params`, the language model's, they share.
+  A case that `is_alone` in its process trains these parameters themselves, and not a copy of them.
   """
   measured = [_decoding(language, params, *one) for one in sizes.generations()]
-  measured.append(_laying_out(language, params))
+  measured += [sampling(language, params, sizes), _laying_out(language, params)]
 
   scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   make = functools.partial(_records, language.config.vocabulary, sizes)
@@ -73,13 +85,17 @@ def cases(
   pair = Preferences(make(Prompts, 0), make(Responses, 1), make(Responses, 2))
   gaps = GapPreferences(make(Prompts, 0), make(Prompts, 3), make(Responses, 1), make(Responses, 2))
   frozen = {"term_weights": jnp.ones(5)}
+  imitation, preferring = (
+    make(language) for make in (objectives.imitation, objectives.policy_pairs(*DPO))
+  )
   trained = [
-    ("sft", language, objectives.imitation(language), params, said, {}, sizes.rows * length),
-    ("reward", scalar, objectives.preference_pairs(scalar), scores, pair, {}, tokens),
-    ("gap reward", scalar, objectives.gap_order(scalar), scores, gaps, frozen, 2 * tokens),
+    ("sft", language, imitation, params, lambda: said, {}, sizes.rows * length),
+    ("reward", scalar, objectives.preference_pairs(scalar), scores, lambda: pair, {}, tokens),
+    ("gap reward", scalar, objectives.gap_order(scalar), scores, lambda: gaps, frozen, 2 * tokens),
+    ("dpo", language, preferring, params, lambda: _referenced(language, params, pair), {}, tokens),
   ]
 
-  measured += [_training(*one) for one in trained]
+  measured += [_training(*one, is_alone) for one in trained]
   return [*measured, _ppo(language, scalar, params, scores, sizes)]
 
 
@@ -106,6 +122,19 @@ def _decoding(
   return timing.Case(name, sum(limits), start, cost)
 
 
+def sampling(model: pure.PureModel, params: Params, sizes: Sizes, prompts: int = 1) -> timing.Case:
+  """Samples PER_PROMPT responses in all to so many long prompts, each of which is read once."""
+  asked = left_padded(model.config.vocabulary, [LONG * sizes.prompt] * prompts)
+  sample = _sampler(model, sizes.response, samples=PER_PROMPT // prompts)
+  inputs = (jax.tree.map(jnp.asarray, asked), jax.random.key(0), jnp.float32(1))
+
+  def start():
+    read = inference.laid_out(model, _mesh(), params)
+    return lambda: jax.block_until_ready(sample(read, *inputs))
+
+  return timing.Case(SHARED, PER_PROMPT * sizes.response, start)
+
+
 def _laying_out(model: pure.PureModel, params: Params) -> timing.Case:
   """Lays the weights out for sampling, which is done once for all batches that it is asked for."""
 
@@ -119,9 +148,11 @@ def _mesh() -> jax.sharding.Mesh:
   return parallel.make_mesh((1, 1, 1), devices=jax.devices()[:1])
 
 
-def _sampler(model: pure.PureModel, length: int, is_ragged: bool = False) -> Callable:
-  ends = {"eos_id": NO_TOKEN, "pad_id": 0}
-  return inference.sampling(model, _mesh(), length=length, is_ragged=is_ragged, **ends)
+def _sampler(
+  model: pure.PureModel, length: int, is_ragged: bool = False, samples: int = 1
+) -> Callable:
+  how = {"length": length, "is_ragged": is_ragged, "samples": samples}
+  return inference.sampling(model, _mesh(), eos_id=NO_TOKEN, pad_id=0, **how)
 
 
 def left_padded(vocabulary: int, lengths: Sequence[int]) -> Prompts:
@@ -132,8 +163,22 @@ def left_padded(vocabulary: int, lengths: Sequence[int]) -> Prompts:
   return Prompts(tokens=tokens.astype(np.int32), mask=mask)
 
 
+def _referenced(model: pure.PureModel, params: Params, pair: Preferences) -> Preferences:
+  """Returns a pair with the log-probabilities of its reference, which has these parameters."""
+  asked = jax.jit(functools.partial(objectives.pair_logprobs, model))(params, pair)
+  columns = {f"reference_{side}": column for side, column in zip(dpo.SIDES, asked, strict=True)}
+  return pair.replace(columns=columns)
+
+
 def _training(
-  name: str, model: pure.PureModel, loss_fn: Callable, params: Params, batch, frozen, tokens: int
+  name: str,
+  model: pure.PureModel,
+  loss_fn: Callable,
+  params: Params,
+  make_batch: Callable,
+  frozen: Params,
+  tokens: int,
+  is_alone: bool,
 ) -> timing.Case:
   optimizer = training_step.adam(**ADAM)
   loss = pure.on_trained(loss_fn)
@@ -142,28 +187,30 @@ def _training(
   fixed = {"base": base} | frozen
 
   def first():
-    return training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer)
+    own = trained if is_alone else jax.tree.map(jnp.copy, trained)
+    return training_step.init_state(own, optimizer)
 
-  def once(state):
+  def once(state, batch):
     return step(state, fixed, batch, jax.random.key(0), jnp.float32(1e-6))
 
   cost = costs.training(model, params, tokens)
-  return timing.Case(name, tokens, _going_on(first, once), cost)
+  return timing.Case(name, tokens, _going_on(first, once, make_batch), cost)
 
 
-def _going_on(first: Callable, once: Callable) -> Callable:
+def _going_on(first: Callable, once: Callable, make_batch: Callable) -> Callable:
   """Returns how runs start, each of which goes on from the state that the one before returned.
 
   The first one's is a copy: a step donates its state, and all cases share their parameters.
   """
 
   def start():
+    batch = make_batch()  # before a step is given the parameters that it may ask
     # Lies as steps return it, or the second one compiles them again.
     state = jax.device_put(first(), parallel.replicated(_mesh()))
 
     def run():
       nonlocal state
-      state, metrics = once(state)
+      state, metrics = once(state, batch)
       return jax.block_until_ready(metrics)
 
     return run
@@ -185,7 +232,7 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
 
   sample = _sampler(language, sizes.response)
   rate = jax.jit(lambda *asked: scoring.sequence_scores(scalar, *asked)[0])
-  prompts = _records(language.config.vocabulary, sizes, Prompts, 0)
+  make_prompts = functools.partial(_records, language.config.vocabulary, sizes, Prompts, 0)
   parts = {"policy": pure.split(language, params), "value": pure.split(scalar, scores)}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   frozen = {"base": base, "reference": params}
@@ -194,7 +241,7 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
     train = training_step.init_state(jax.tree.map(jnp.copy, trained), optimizer)
     return ppo.State(train=train, kl_coefficient=jnp.float32(0.1))
 
-  def once(state):
+  def once(state, prompts):
     key = jax.random.key(0)
     policy = pure.join(state.train.params, base)["policy"]
     read = inference.laid_out(language, _mesh(), policy)
@@ -206,4 +253,4 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
 
   tokens = sizes.rows * (sizes.prompt + sizes.response)
   cost = costs.training(language, params, tokens, models=2, reads=READS)
-  return timing.Case("ppo iteration", tokens, _going_on(first, once), cost)
+  return timing.Case("ppo iteration", tokens, _going_on(first, once, make_prompts), cost)

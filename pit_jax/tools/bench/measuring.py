@@ -6,6 +6,7 @@ import json
 import pathlib
 import platform
 import shutil
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -23,18 +24,24 @@ def measure(options: argparse.Namespace) -> None:
   Raises:
     ValueError: the model cannot be used, or an extra is missing.
   """
-  shape = (options.batches, options.prompt, options.response, options.rows, options.mixed)
-  sizes = cases.Sizes(*shape)
+  sizes = _sizes(options)
   directories.check("--model", options.model)
+  kind = jax.devices()[0].device_kind
+  if options.memory and jax.devices()[0].platform != "cpu":
+    raise ValueError(
+      f"--memory starts a process for each case, and this one holds the device ({kind}); leave it "
+      "out, and measure one case at a time: its peak memory is told at the end"
+    )
   theirs = _peers(options, sizes)
   language, scalar, params = _models(options)
-  ours = cases.cases(language, scalar, params, sizes)
-  if options.source:
-    ours.append(texts.case(options.model, options.source))
+  ours = _ours(options, language, scalar, params)
+  # What it saves to read a prompt once is seen beside as many prompts.
+  theirs[cases.SHARED] = cases.sampling(language, params, sizes, cases.PER_PROMPT)
   ours = timing.choose(ours, options.cases.split(","))
-  kind = jax.devices()[0].device_kind
   with progress.shown():
+    peaks = {case.name: _peaks(options, case.name, theirs) for case in ours if options.memory}
     rows = timing.measure(ours, theirs, options.repeats, options.profile, costs.peak(kind))
+  rows = [row | peaks.get(row["name"], {}) for row in rows]
   result = {
     "model": options.model,
     "device": kind,
@@ -51,6 +58,37 @@ def measure(options: argparse.Namespace) -> None:
   _print(result)
   if options.json:
     pathlib.Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def _sizes(options: argparse.Namespace) -> cases.Sizes:
+  shape = (options.batches, options.prompt, options.response, options.rows, options.mixed)
+  return cases.Sizes(*shape)
+
+
+def _peaks(options: argparse.Namespace, name: str, theirs: Collection[str]) -> dict[str, Any]:
+  """Returns the peak memory of a case and of its peer, in bytes, and the first's share of it."""
+  progress.say(f"peak memory of {name}, in a process of its own")
+  ours = timing.in_own_process(peak_alone, options, name, False)
+  if name not in theirs or name == cases.SHARED:
+    return {"peak_bytes": ours}
+  peer = timing.in_own_process(peak_alone, options, name, True)
+  return {"peak_bytes": ours, "peer_peak_bytes": peer, "memory_ratio": ours / peer}
+
+
+def peak_alone(options: argparse.Namespace, name: str, is_peer: bool) -> int:
+  """Returns the peak memory of this process, in bytes, once it has done nothing but one case."""
+  if is_peer:
+    available = _peers(options, _sizes(options))
+  else:
+    available = {case.name: case for case in _ours(options, *_models(options), is_alone=True)}
+  available[name].start()()
+  return timing.peak_bytes()
+
+
+def _ours(options: argparse.Namespace, *models: Any, is_alone: bool = False) -> list[timing.Case]:
+  """Returns our own cases of models and parameters, those of `_models`."""
+  made = cases.cases(*models, _sizes(options), is_alone=is_alone)
+  return [*made, texts.case(options.model, options.source)] if options.source else made
 
 
 def _models(
@@ -77,10 +115,10 @@ def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.
   from pit_jax.tools.bench import peers
 
   try:
-    return peers.peers(options.model, sizes)
+    return peers.peers(options.model, sizes, options.rank, options.remat)
   except ImportError as error:
     raise ValueError(
-      f"--peer measures transformers with torch, and {error.name} is not installed; install the "
+      f"--peer measures transformers and TRL, and {error.name} is not installed; install the "
       "extra: pip install 'pit_jax[parity]'"
     ) from error
 
@@ -95,6 +133,9 @@ def _print(result: dict) -> None:
     "bandwidth": lambda row: cells.percent(row["bandwidth"]),
     "peer's rate": lambda row: cells.fixed(row.get("peer_per_second"), 0),
     "ratio": lambda row: cells.fixed(row.get("ratio")),
+    "peak memory": lambda row: _gib(row.get("peak_bytes")),
+    "peer's": lambda row: _gib(row.get("peer_peak_bytes")),
+    "share": lambda row: cells.fixed(row.get("memory_ratio")),
   }
 
   table = cells.select("bench", "", result["cases"], columns)
@@ -103,3 +144,7 @@ def _print(result: dict) -> None:
     f"{result['device']}; {result['dtype']}, attention {result['attention']}; "
     f"peak memory {result['peak_bytes'] / 2**30:.2f} GiB"
   )
+
+
+def _gib(size: float | None) -> str:
+  return cells.BLANK if size is None else f"{size / 2**30:.2f} GiB"

@@ -1,22 +1,32 @@
-"""The same work through transformers and a plain torch loop, which the extra `parity` brings."""
+"""The same work through transformers, TRL and a plain torch loop: the extra `parity` has them."""
 
 import functools
+import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from pit_jax.tools.bench import cases, timing
 
 
-def peers(directory: str, sizes: cases.Sizes) -> dict[str, timing.Case]:
-  """Returns the peer's cases, by the name of ours, in float32 with a model's directory."""
+def peers(
+  directory: str, sizes: cases.Sizes, rank: int = 0, is_remat: bool = False
+) -> dict[str, timing.Case]:
+  """Returns the peer's cases, by the name of ours, in float32 with a model's directory.
+
+  TRL trains adapters of a rank above 0, and computes activations again where `is_remat`.
+  """
   import torch
   import transformers
 
   model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
   model.generation_config.eos_token_id = None  # a row ends at its given length
   measured = [_generation(model, *one) for one in sizes.generations()]
-  return {case.name: case for case in (*measured, _imitation(model, sizes))}
+  measured.append(_imitation(model, sizes))
+  # Last: what makes the trainer changes the model, and no other case is asked for it afterwards.
+  measured.append(_preferring(model, directory, sizes, rank, is_remat))
+  return {case.name: case for case in measured}
 
 
 def _generation(model, name: str, lengths: Sequence[int], limits: Sequence[int]) -> timing.Case:
@@ -61,3 +71,78 @@ def _imitation(model, sizes: cases.Sizes) -> timing.Case:
     return functools.partial(train, torch.optim.AdamW(model.parameters(), lr=1e-6))
 
   return timing.Case("sft", sizes.rows * length, start)
+
+
+def _preferring(
+  model, directory: str, sizes: cases.Sizes, rank: int, is_remat: bool
+) -> timing.Case:
+  """Takes steps of TRL's DPOTrainer on pairs whose reference was asked before."""
+
+  def start():
+    trainer = _dpo_trainer(model, directory, sizes, rank, is_remat)
+    optimizer = trainer.create_optimizer()
+    trained = [leaf for leaf in trainer.model.parameters() if leaf.requires_grad]
+    (batch,) = trainer.get_train_dataloader()
+
+    def run():
+      import torch
+
+      # What `Trainer.train` does of a batch, which would do it for all in one call.
+      trainer.training_step(trainer.model, dict(batch))
+      torch.nn.utils.clip_grad_norm_(trained, cases.ADAM["clip_norm"])
+      optimizer.step()
+      optimizer.zero_grad()
+
+    return run
+
+  tokens = sizes.rows * (sizes.prompt + 2 * sizes.response)
+  return timing.Case("dpo", tokens, start)
+
+
+def _dpo_trainer(model, directory: str, sizes: cases.Sizes, rank: int, is_remat: bool) -> Any:
+  """Returns TRL's trainer on one batch of random ids, with the reference's log-probabilities."""
+  import datasets
+  import peft
+  import transformers
+  import trl
+
+  class Trainer(trl.DPOTrainer):
+    """DPO on ids: there are no texts to be tokenised."""
+
+    def _prepare_dataset(self, dataset, *_):
+      return dataset
+
+  draw = np.random.default_rng(0)
+  lengths = {"prompt": sizes.prompt, "chosen": sizes.response, "rejected": sizes.response}
+  ids = {
+    f"{name}_ids": draw.integers(0, model.config.vocab_size, (sizes.rows, length)).tolist()
+    for name, length in lengths.items()
+  }
+
+  options = trl.DPOConfig(
+    output_dir=tempfile.mkdtemp(),
+    per_device_train_batch_size=sizes.rows,
+    precompute_ref_log_probs=True,
+    beta=cases.DPO[1].beta,
+    learning_rate=1e-6,
+    max_length=None,
+    gradient_checkpointing=is_remat,
+    bf16=False,
+    use_cpu=True,
+    report_to="none",
+    disable_tqdm=True,
+  )
+  adapters = peft.LoraConfig(r=rank, lora_alpha=16, target_modules="all-linear") if rank else None
+  trainer = Trainer(
+    model=model,
+    args=options,
+    train_dataset=datasets.Dataset.from_dict(ids),
+    processing_class=transformers.AutoTokenizer.from_pretrained(directory),
+    peft_config=adapters,
+  )
+
+  # Both are what `Trainer.train` sets before its first batch.
+  trainer.current_gradient_accumulation_steps = 1
+  if is_remat:
+    trainer.model.gradient_checkpointing_enable()
+  return trainer

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import multiprocessing
+import pathlib
 import resource
 import statistics
 import sys
@@ -113,11 +115,26 @@ def _rates(row: dict[str, Any]) -> str:
   return f"{text}, the peer {row['peer_per_second']:,.0f}" if "ratio" in row else text
 
 
+def in_own_process(function: Callable, *arguments: Any) -> Any:
+  """Returns function(*arguments) of a new process, which ends with it; both can be pickled."""
+  # Forked, it would begin with all that this one holds.
+  with multiprocessing.get_context("spawn").Pool(1) as pool:
+    return pool.apply(function, arguments)
+
+
 def peak_bytes() -> int:
   """Returns the most memory used so far, of the first device if it tells, else of the host."""
   stats = jax.local_devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in stats:
     return stats["peak_bytes_in_use"]
+
+  # Linux counts the process that started this one in `ru_maxrss`, and not here.
+  status = pathlib.Path("/proc/self/status")
+  if status.is_file():
+    peaks = [
+      line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")
+    ]
+    return int(*peaks) * 1024
   used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
   # macOS counts bytes, Linux KiB.
