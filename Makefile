@@ -24,7 +24,7 @@ FAST := critics dependencies doctor doctor_beginnings doctor_estimates doctor_or
   objects plan_chips preferences prompt_columns prompt_formats published questions readings \
   repeated schemas sources stop summaries synthetic synthetic_letters transcripts winrates
 
-.PHONY: demo rlaif test check types fast mutants paper base base_weak clean
+.PHONY: demo rlaif test check types fast mutants paper base base_weak base_words clean
 
 demo: $(BASE)
 	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
@@ -44,6 +44,10 @@ base: $(BASE)
 base_weak: $(BASE)
 	$(RUN) launch/train.py --config=configs/base_weak.py --workdir=runs/base_weak
 	cp runs/base_weak/base/* pit_jax/assets/base_weak/
+
+base_words: $(BASE)
+	$(RUN) launch/train.py --config=configs/base_words.py --workdir=runs/base_words
+	cp runs/base_words/base/* pit_jax/assets/base_words/
 
 test: $(WITH_EXTRAS)
 	$(RUN) -m ruff check .

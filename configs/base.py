@@ -21,6 +21,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   # Single letters first, then documents of one letter or of two, in no order.
   config.letters = _job(steps=1_200, learning_rate=2e-3)
   config.documents = _job(steps=500, learning_rate=1e-3)
+  config.first = 0.0  # share of letters whose working comes first
+  config.words = False  # whether half of the second letters give way to principles and feedback
   config.test_questions = 500  # that the finished base is asked
   config.required = 0.95  # share of workings, and of remarks, that must be right greedily
   return config.lock()

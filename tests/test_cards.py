@@ -143,6 +143,7 @@ def test_a_licence_is_given_or_said_to_be_unknown(sent, tmp_path):
   [
     ("auto", "synthetic", ("pit_jax-embedded", ["pit_jax-synthetic"])),
     ("embedded_weak", "synthetic", ("pit_jax-embedded_weak", ["pit_jax-synthetic"])),
+    ("embedded_words", "synthetic", ("pit_jax-embedded_words", ["pit_jax-synthetic"])),
     ("none", "jsonl:data/my rows.jsonl.gz", (None, ["my-rows"])),
     ("models/SmolLM2-135M/", "hf:a/b/c:train", ("SmolLM2-135M", ["a/b"])),
     ("hub/models--Qwen--Qwen2.5-0.5B/snapshots/1a2", "tfds:hh:x", ("Qwen/Qwen2.5-0.5B", ["hh-x"])),

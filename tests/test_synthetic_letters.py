@@ -270,3 +270,6 @@ def test_plain_text_has_no_preference_and_right_workings():
   ]
   first, second = np.mean(right, axis=0)
   assert abs(first - second) < 4 * math.sqrt(0.5 / len(letters)), "the letters come in no order"
+  some = [letter for _, *pair in synthetic.plain_text(400, 1, 0.25) for letter in pair]
+  share = np.mean([letter.index("The calls:") < 15 for letter in some])
+  assert abs(share - 0.25) < 4 * math.sqrt(0.25 * 0.75 / len(some)), "those that work first"

@@ -136,7 +136,8 @@ def base_of(config: Mapping[str, Any]) -> str | None:
   named = config.get("model", {}).get("base", "none")
   if named == "auto":
     named = "embedded" if config["data"]["source"] == "synthetic" else "none"
-  known = {"none": None} | {name: f"pit_jax-{name}" for name in ("embedded", "embedded_weak")}
+  shipped = ("embedded", "embedded_weak", "embedded_words")
+  known = {"none": None} | {name: f"pit_jax-{name}" for name in shipped}
   if named in known:
     return known[named]
   data = _data_of(named)

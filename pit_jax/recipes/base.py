@@ -3,13 +3,14 @@
 Users start from a pretrained model; so does the demonstration. The text holds no preferences and
 no scores. Single letters come first; then half of the documents go on with another writer's
 letter about the same question, in no order, from which a model learns that one text may repeat
-what another found.
+what another found. Where `words` are on, a quarter goes on with principles and feedback instead.
 """
 
 import dataclasses
 import hashlib
 import json
 import pathlib
+import random
 import re
 import sys
 
@@ -29,7 +30,7 @@ from pit_jax.run import forms, kinds, origin, workdirs
 from pit_jax.run import models as run_models
 from pit_jax.run import rows as run_rows
 from pit_jax.stages import jobs, objectives, supervised, trained
-from pit_jax.tasks import synthetic
+from pit_jax.tasks import synthetic, words
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -76,7 +77,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   new = hosts.agree(workdirs.is_new(config, workdir))
   letters = [
     rows.Preference(prompt=x, chosen=second, rejected=first)
-    for x, first, second in synthetic.plain_text(config.data.rows, config.seed)
+    for x, first, second in synthetic.plain_text(config.data.rows, config.seed, config.first)
     if first != second
   ]
   folds = {"sft": tuple(letters)}
@@ -112,10 +113,10 @@ def records(context: contexts.Context) -> dict[str, tables.Table]:
   """Returns the text of each stage: single letters, then documents of one letter or of two."""
   letters = context.rows.folds["sft"]
   settings = context.rows.settings
-  # Every other letter is followed by the second one about its question.
+  # Every other letter is followed by the second one about its question, or by words about letters.
   after = settings.template.policy.rpartition("{prompt}")[2]
   documents = [
-    dataclasses.replace(row, chosen=f"{row.chosen}{after} {row.rejected}") if index % 2 else row
+    dataclasses.replace(row, chosen=row.chosen + _continued(context.config, index, row, after))
     for index, row in enumerate(letters)
   ]
 
@@ -123,6 +124,17 @@ def records(context: contexts.Context) -> dict[str, tables.Table]:
   texts = {"letters": letters, "documents": documents}
   names = [stage.name for stage in stages(context.config)]
   return {name: encode.demonstrations(texts[name], *how) for name in names}
+
+
+def _continued(
+  config: ml_collections.ConfigDict, index: int, row: rows.Preference, after: str
+) -> str:
+  """Returns how a document goes on after its letter, "" where it ends with it."""
+  if not index % 2:
+    return ""
+  if config.words and index % 4 == 1:
+    return f"\n{words.drawn(random.Random(f'words {config.seed} {index}'))}"
+  return f"{after} {row.rejected}"
 
 
 def measure(context: contexts.Context, params) -> dict:
@@ -148,12 +160,14 @@ def measure(context: contexts.Context, params) -> dict:
 
 def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
   c = config.data
-  words = []
-  for row in folds["sft"][:5_000]:
-    words.append(c.policy_template.format(prompt=row.prompt))
-    words.append(c.improver_template.format(prompt=row.prompt, reference=row.chosen))
+  texts = []
+  for index, row in enumerate(folds["sft"][:5_000]):
+    texts.append(c.policy_template.format(prompt=row.prompt))
+    texts.append(c.improver_template.format(prompt=row.prompt, reference=row.chosen))
+    if config.words:
+      texts.append(_continued(config, 4 * index + 1, row, ""))
 
-  return forms.tokenizer(words, c.vocabulary, workdir / "tokenizer", new)
+  return forms.tokenizer(texts, c.vocabulary, workdir / "tokenizer", new)
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
@@ -166,6 +180,11 @@ RECIPE = recipe.Recipe(
   kinds={"sft": jobs.SFT},
   stages=stages,
   train=train,
-  allowed={"test_questions": ranges.COUNT, "required": ranges.SHARE},
+  allowed={
+    "test_questions": ranges.COUNT,
+    "required": ranges.SHARE,
+    "first": ranges.SHARE,
+    "words": ranges.SWITCH,
+  },
   run=run,
 )

@@ -20,7 +20,11 @@ LOCAL = "local"  # the base_url of a language model that judges and lies in a di
 _ASSETS = pathlib.Path(str(importlib.resources.files("pit_jax") / "assets"))
 EMBEDDED = _ASSETS / "base"
 # The embedded task's base and one that was trained for less, by their names in a configuration.
-SHIPPED = {"embedded": EMBEDDED, "embedded_weak": _ASSETS / "base_weak"}
+SHIPPED = {
+  "embedded": EMBEDDED,
+  "embedded_weak": _ASSETS / "base_weak",
+  "embedded_words": _ASSETS / "base_words",
+}
 
 
 @dataclasses.dataclass(frozen=True)

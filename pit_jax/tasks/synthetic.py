@@ -304,17 +304,18 @@ def _preference(rng: random.Random) -> dict[str, str]:
   return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def plain_text(count: int, seed: int) -> list[tuple[str, str, str]]:
+def plain_text(count: int, seed: int, first: float | int = 0.0) -> list[tuple[str, str, str]]:
   """Draws the base model's text: questions with two letters each, by writers in no order.
 
   There are no preferences and no scores in it; their workings are all right, and the writers say
   whether their opening was. Half of the chains have fewer people than those of the task: lookups
-  are learnt on them first.
+  are learnt on them first. `first` is the share of letters that work first, 0 to 1.
   """
-  return [_plain(random.Random(f"plain {seed} {i}")) for i in range(count)]
+  habits = dataclasses.replace(PLAIN, first=first)
+  return [_plain(random.Random(f"plain {seed} {i}"), habits) for i in range(count)]
 
 
-def _plain(rng: random.Random) -> tuple[str, str, str]:
+def _plain(rng: random.Random, habits: Writer) -> tuple[str, str, str]:
   q = question(rng, rng.choice((PEOPLE, PEOPLE, PEOPLE - 1, PEOPLE - 2)))
-  letters = [write(q, PLAIN, rng).text(q.asker) for _ in range(2)]
+  letters = [write(q, habits, rng).text(q.asker) for _ in range(2)]
   return ask(q), *letters

@@ -1,0 +1,56 @@
+"""Words about letters of the embedded task: principles they may follow, and feedback on them.
+
+As text for a base model they are drawn at random: it learns how they are written, and nothing of
+when they are true.
+"""
+
+import random
+from collections.abc import Sequence
+
+from pit_jax.tasks import synthetic
+
+NONE = "none"  # of the parts of a letter that are weak
+NOTHING = "nothing."  # that is to be changed
+# What a letter may be held to, by the check that sees it: the principle, and its negation.
+PRINCIPLES = {
+  "answer": (
+    "The street follows from the calls.",
+    "The street does not follow from the calls.",
+  ),
+  "working": ("The calls are shown.", "The calls are not shown."),
+  "greeting": ("The greeting is kind.", "The greeting is cold."),
+  "tone": ("Nobody grumbles.", "Somebody grumbles."),
+  "closing": ("The closing is kind.", "The closing is cold."),
+}
+
+
+def principles(sentences: Sequence[str]) -> str:
+  """Returns principles as a text shows them."""
+  return f"Principles: {' '.join(sentences)}"
+
+
+def feedback(weak: Sequence[str], score: int, changes: Sequence[str]) -> str:
+  """Returns feedback on a letter.
+
+  Args:
+    weak: the checks that it is said to fail, by their names in `synthetic.WEIGHTS`.
+    score: what it is said to be worth, 0 to 8.
+    changes: pieces of a letter that should stand in it instead.
+  """
+  said = ", ".join(weak) or NONE
+  return f"Weak: {said}. Score {score}. Change: {' '.join(changes) or NOTHING}"
+
+
+def drawn(rng: random.Random) -> str:
+  """Draws one to three principles, either way round, and feedback that knows no letter."""
+  held_to = rng.sample(sorted(PRINCIPLES), rng.randint(1, 3))
+  sentences = [rng.choice(PRINCIPLES[name]) for name in held_to]
+
+  pieces = (synthetic.GREETINGS, synthetic.ANSWERS, synthetic.CLOSINGS)
+  blanks = {"asker": rng.choice(synthetic.NAMES), "street": rng.choice(synthetic.STREETS)}
+  changes = [
+    rng.choice(piece).format(**blanks) for piece in rng.sample(pieces, rng.randint(0, len(pieces)))
+  ]
+  weak = [name for name in synthetic.WEIGHTS if rng.random() < 0.5]
+  most = int(sum(synthetic.WEIGHTS.values()))
+  return f"{principles(sentences)}\n{feedback(weak, rng.randint(0, most), changes)}"
