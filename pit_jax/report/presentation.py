@@ -81,7 +81,7 @@ class Presentation:
   stages: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name → what it does
   # Network that rewards a stage, as `kinds.Stage` has it → what the page calls that reward.
   rewards: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  # Results → groups of stages that are each one optimisation, whose steps count together.
+  # Results → groups of stages whose steps count together, as those of one optimisation.
   together: Callable[[Mapping], Sequence[Sequence[str]]] = lambda results: ()
   tags: Sequence[str] = ("preference-learning",)  # of the models' cards
 
