@@ -88,14 +88,13 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   config.inference_batch_size = 8
   # For so few tokens, compiling layer by layer takes longer than it saves, and more memory.
   config.model.unroll = False
-  config.data.rows = 200
-  config.data.held_out, config.data.validation = 0.15, 0.1
-  config.data.max_prompt_length, config.data.max_response_length = 96, 48
+  config.data.rows = 150
+  config.data.held_out, config.data.validation = 0.2, 0.1
+  config.data.max_prompt_length, config.data.max_response_length = 64, 32
   for name in ("sft", "reward", *config.arms):
-    config[name].steps = 8
+    config[name].steps = 6
     config[name].batch_size = 4
-  config.rl.steps, config.rl.batch_size = 4, 8
-  config.rl.minibatches, config.rl.value_warmup = 2, 1
+  config.rl.steps, config.rl.minibatches, config.rl.value_warmup = 3, 2, 1
   config.evaluation.prompts = 20
 
 

@@ -1,8 +1,7 @@
 """AI feedback against fine-tuning on a better teacher, on AlpacaEval's instructions.
 
 python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
-python launch/train.py --config=configs/reward_alpaca.py:smollm2_135m_small \\
-    --workdir=runs/alpaca --config.model.base=models/smollm2 \\
+python launch/train.py --config=configs/reward_alpaca.py:scratch --workdir=runs/alpaca \\
     --config.data.source=jsonl:alpacaeval_gpt4_preferences.jsonl.gz
 python launch/convert.py export --workdir=runs/alpaca --models=reward --output=models/alpaca
 python launch/train.py --config=configs/rlaif_alpaca.py:smollm2_135m_smoke --workdir=runs/rlaif \\
@@ -84,11 +83,11 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   config.inference_batch_size = 8
   # For so few tokens, compiling layer by layer takes longer than it saves, and more memory.
   config.model.unroll = False
-  config.data.rows = 80
+  config.data.rows = 70
   config.data.validation = 0.2
   config.data.fold_sizes = (1.0, 2.0)  # of a tenth of so few rows nothing would be left to validate
-  config.data.max_prompt_length, config.data.max_response_length = 64, 64
+  config.data.max_prompt_length, config.data.max_response_length = 64, 48
   for job in (config.sft, config.dpo):
-    job.steps, job.batch_size = 10, 4
-    job.evaluate_every = 5
-  config.evaluation.prompts = 24
+    job.steps, job.batch_size = 6, 4
+    job.evaluate_every = 3
+  config.evaluation.prompts = 20

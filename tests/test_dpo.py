@@ -179,7 +179,7 @@ def test_every_form_of_loss_trains_and_asks_its_reference_as_little_as_it_can(
   same = jax.tree.map(lambda one, other: bool((one == other).all()), start, trained.params)
   assert not all(jax.tree.leaves(same))
 
-  rows = tmp_path / "rows" / "reference_on_preference.jsonl"
+  rows = tmp_path / "rows" / "dpo_policy_reference.jsonl"
   assert rows.exists() == (loss == "kto")
   last = writers.read(tmp_path / "metrics" / "dpo_policy.jsonl")[-1]
   ratio = "logratio" if loss == "kto" else "logprob"

@@ -26,14 +26,12 @@ from pit_jax.stages import dpo, jobs, rewards, sft, trained
 
 FIRST = "dpo"  # the arm that the run is about
 RLHF = "rl"  # the arm that is no preference optimisation
-SYSTEMS = {
-  "dpo": presentation.System("the policy after direct preference optimisation", palette.TEAL),
-  "ipo": presentation.System("the same by the loss of IPO, which ends at a margin"),
-  "kto": presentation.System("the same by the loss of KTO, which judges each response by itself"),
-  "simpo": presentation.System("the same by the loss of SimPO, per token and without a reference"),
-  "orpo": presentation.System("the same by the loss of ORPO, by odds and without a reference"),
-  "rlhf": presentation.System("the policy after PPO for R_P, trained on the same pairs"),
-  "policy_sft": presentation.System("the policy after fine-tuning only", "#94a3ba"),
+ABOUT = {  # of arms beside the first
+  "ipo": "the policy by the loss of IPO, which ends at a margin",
+  "kto": "the policy by the loss of KTO, which judges each response by itself",
+  "simpo": "the policy by the loss of SimPO, per token and without a reference",
+  "orpo": "the policy by the loss of ORPO, by odds and without a reference",
+  "rlhf": "the policy after PPO for R_P, which was trained on the same pairs",
 }
 
 
@@ -87,6 +85,15 @@ def train(context: contexts.Context) -> Study:
   return Study(policy_sft, arms, chain)
 
 
+class Subject(subject.Policies):
+  """A finished run, whose arms the configuration names."""
+
+  @property
+  def about(self) -> dict[str, str]:
+    """What the arms beside the first are, by system."""
+    return {name: ABOUT[name] for name in self.models if name in ABOUT}
+
+
 def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
   policies = {name: one.params for name, one in study.arms.items()}
@@ -94,7 +101,7 @@ def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   judges = {"reward_model": chain.reward, "judge": chain.judge} if chain else {}
   models = {"policy": policies[FIRST], "sampler": study.sft.params}
   others = [arm for arm in policies if arm != FIRST]
-  return subject.Policies(
+  return Subject(
     context,
     subject.suite_of(context, **models, **judges),
     models={**policies, "policy_sft": study.sft.params},
@@ -139,7 +146,10 @@ RECIPE = recipe.Recipe(
   allowed={"arms": ranges.list_of("names of sections, such as 'dpo'", ranges.SAID, least=1)},
   headline=(FIRST, "policy_sft"),
   page=presentation.Presentation(
-    systems=SYSTEMS,
+    systems={
+      FIRST: presentation.System("the policy after direct preference optimisation", palette.TEAL),
+      "policy_sft": presentation.System("the policy after fine-tuning only", "#94a3ba"),
+    },
     judges=rlhf.page.JUDGES,
     stages={"sft_policy": "Fine-tuning", "dpo_policy": "Preference optimisation"},
   ),
