@@ -1,10 +1,8 @@
 """Every configuration builds, refuses what it does not know, and runs to its report."""
 
-import hashlib
 import importlib
 import json
 import pathlib
-import random
 import sys
 
 import pytest
@@ -14,11 +12,9 @@ from ml_collections import config_flags
 
 from pit_jax.commands import train
 from pit_jax.configs import common
-from pit_jax.data import rows, text
-from pit_jax.recipes import base as base_recipe
 from pit_jax.recipes import recipe, running
-from pit_jax.run import checks, origin
-from pit_jax.tasks import synthetic, words
+from pit_jax.run import checks
+from pit_jax.tasks import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
@@ -190,79 +186,6 @@ def test_pit_and_rlhf_train_the_same_policy(finished_run, policy_run):
   shared = tiny_run.files(finished_run.workdir / "models")
   for name in ("policy/model.safetensors", "reward/model.safetensors"):
     assert trained[name] == shared[name], name
-
-
-def test_the_base_is_built_and_held_to_its_mark(tmp_path, capsys):
-  config = tiny_run.config("base")
-  config.update_from_flattened_dict(
-    {
-      "letters.steps": 2,
-      "letters.batch_size": 8,
-      "documents.steps": 2,
-      "documents.batch_size": 8,
-      "test_questions": 8,
-      "required": 0.5,
-    }
-  )
-  with pytest.raises(ValueError, match="workings are right, 50% are required"):
-    running.run(config, tmp_path / "strict")
-  assert not (tmp_path / "strict" / "base").exists()
-  config.required = 0.0
-  with pytest.raises(ValueError, match=r"required: 0\.5 there, 0\.0 now"):
-    running.run(config, tmp_path / "strict")
-  running.run(config, tmp_path / "lenient")
-  written = tmp_path / "lenient" / "base"
-  assert {path.name for path in written.iterdir()} >= {"config.json", "model.safetensors"}
-  assert json.loads((written / "record.json").read_text())["working"] < 0.5
-
-
-def test_a_base_of_single_letters_alone_reads_no_documents(tmp_path, capsys):
-  weak, whole = (build(name, "tiny") for name in ("base_weak", "base"))
-  assert 0 < weak.letters.steps < whole.letters.steps and "documents" not in weak
-  assert weak.data == whole.data, "of the same letters, in the same tokens"
-  small = {"letters__steps": 2, "letters__batch_size": 8, "test_questions": 8}
-  running.run(tiny_run.config("base_weak", **small), tmp_path / "weak")
-  record = json.loads((tmp_path / "weak" / "base" / "record.json").read_text())
-  assert record["steps"] == {"letters": 2} and "command" in record
-  assert [path.name for path in (tmp_path / "weak" / "checkpoints").iterdir()] == ["letters"]
-
-
-def test_a_base_of_further_words_reads_them_after_letters():
-  made = build("base_words", "tiny").unlock()
-  made.data.rows = 400
-  letters = [rows.Preference(*row) for row in synthetic.plain_text(400, made.seed, made.first)]
-  after = [
-    base_recipe._continued(made, index, row, "\nAnswer:") for index, row in enumerate(letters)
-  ]
-  kinds = [["none", "words", "none", "letter"][index % 4] for index in range(400)]
-  for row, text_after, kind in zip(letters, after, kinds, strict=True):
-    told = (
-      "words" if text_after.startswith("\nPrinciples: ") else "letter" if text_after else "none"
-    )
-    assert told == kind and (kind != "letter" or text_after == f"\nAnswer: {row.rejected}")
-  said = [one for one, kind in zip(after, kinds, strict=True) if kind == "words"]
-  assert len({*said}) == len(said), "each has its own"
-
-
-@pytest.mark.parametrize("name", origin.SHIPPED)
-def test_a_shipped_base_is_what_its_record_says(name):
-  config = tiny_run.config("rlhf", model__base=name)
-  directory = origin.directory(config)
-  record = json.loads((directory / "record.json").read_text())
-  weights = (directory / "model.safetensors").read_bytes()
-  assert hashlib.sha256(weights).hexdigest() == record["sha256"] and len(weights) < 3e6
-  tokenizer = text.load_tokenizer(directory)
-  assert tokenizer.fingerprint == record["tokenizer"]
-  # Those of the first two are one, so that runs on either compare.
-  has_words = name == "embedded_words"
-  assert (tokenizer.fingerprint == text.load_tokenizer(origin.EMBEDDED).fingerprint) != has_words
-  spoken = [words.drawn(random.Random(i)) for i in range(50)]
-  count = sum(len(tokenizer.encode(one)) for one in spoken) / sum(
-    len(one.split()) for one in spoken
-  )
-  assert (count < 1.7) == has_words, "tokens of a word of principles and feedback"
-  is_weak = name == "embedded_weak"
-  assert (record["working"] < 0.2) == is_weak and (record["working"] > 0.95) != is_weak
 
 
 @pytest.mark.slow

@@ -153,9 +153,15 @@ def test_values_are_set_in_one_configuration_and_not_in_two(capsys):
     config_command.main(["--diff", "pit:tiny", "pit:small", "--config.seed=3"])
 
 
-@pytest.mark.parametrize("value", ["recipe=dpo", "rl.kind=foo"])
-def test_a_kind_that_the_recipe_has_not_is_named(value):
-  with pytest.raises(SystemExit, match="kind=.*; use a kind of recipe .*, one of "):
+@pytest.mark.parametrize(
+  "value, said",
+  [
+    ("recipe=dpo", r"recipe dpo wants a section that is not there \(arms\); the configuration has"),
+    ("rl.kind=foo", "kind=.*; use a kind of recipe .*, one of "),
+  ],
+)
+def test_a_section_or_kind_that_the_recipe_has_not_is_named(value, said):
+  with pytest.raises(SystemExit, match=said):
     config_command.main(["pit:tiny", f"--config.{value}"])
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import random
 import re
 import sys
 
@@ -113,28 +112,18 @@ def records(context: contexts.Context) -> dict[str, tables.Table]:
   """Returns the text of each stage: single letters, then documents of one letter or of two."""
   letters = context.rows.folds["sft"]
   settings = context.rows.settings
-  # Every other letter is followed by the second one about its question, or by words about letters.
   after = settings.template.policy.rpartition("{prompt}")[2]
-  documents = [
-    dataclasses.replace(row, chosen=row.chosen + _continued(context.config, index, row, after))
-    for index, row in enumerate(letters)
-  ]
+  seed = context.config.seed
+  has_words = context.config.words
+  documents = []
+  for index, row in enumerate(letters):
+    rest = words.after_letter(index, seed, f"{after} {row.rejected}", has_words=has_words)
+    documents.append(dataclasses.replace(row, chosen=row.chosen + rest))
 
   how = (settings.formats["policy"], settings, context.rows.tokens)
   texts = {"letters": letters, "documents": documents}
   names = [stage.name for stage in stages(context.config)]
   return {name: encode.demonstrations(texts[name], *how) for name in names}
-
-
-def _continued(
-  config: ml_collections.ConfigDict, index: int, row: rows.Preference, after: str
-) -> str:
-  """Returns how a document goes on after its letter, "" where it ends with it."""
-  if not index % 2:
-    return ""
-  if config.words and index % 4 == 1:
-    return f"\n{words.drawn(random.Random(f'words {config.seed} {index}'))}"
-  return f"{after} {row.rejected}"
 
 
 def measure(context: contexts.Context, params) -> dict:
@@ -164,8 +153,7 @@ def _tokenizer(config, folds, workdir, new) -> text.Tokenizer:
   for index, row in enumerate(folds["sft"][:5_000]):
     texts.append(c.policy_template.format(prompt=row.prompt))
     texts.append(c.improver_template.format(prompt=row.prompt, reference=row.chosen))
-    if config.words:
-      texts.append(_continued(config, 4 * index + 1, row, ""))
+    texts.append(words.after_letter(4 * index + 1, config.seed, "", has_words=config.words))
 
   return forms.tokenizer(texts, c.vocabulary, workdir / "tokenizer", new)
 

@@ -41,6 +41,24 @@ def feedback(weak: Sequence[str], score: int, changes: Sequence[str]) -> str:
   return f"Weak: {said}. Score {score}. Change: {' '.join(changes) or NOTHING}"
 
 
+def after_letter(index: int, seed: int, second: str, *, has_words: bool) -> str:
+  """Returns how a document of a base model's text goes on after its letter, "" where it ends.
+
+  Every other one goes on with a second letter, or, where there are words, half of these with them.
+
+  Args:
+    index: of the document.
+    seed: of the text.
+    second: the second letter, with what stands between the two.
+    has_words: whether there are words of principles and feedback.
+  """
+  if not index % 2:
+    return ""
+  if has_words and index % 4 == 1:
+    return f"\n{drawn(random.Random(f'words {seed} {index}'))}"
+  return second
+
+
 def drawn(rng: random.Random) -> str:
   """Draws one to three principles, either way round, and feedback that knows no letter."""
   held_to = rng.sample(sorted(PRINCIPLES), rng.randint(1, 3))
