@@ -117,7 +117,28 @@ def pairs_of(results):
 
 REWARDED = ("pit_single_term", "pit_rp_difference")  # the improvers that something else rewarded
 LONGER = ("rlhf_longer", "rlhf_longer_best_of_2")
-ABLATIONS = ("pit_first_only", "pit_second_only", *LONGER, *REWARDED)
+ABLATIONS = ("pit_first_only", "pit_second_only", *LONGER, *REWARDED, "improver_dpo")
+
+
+def test_the_report_says_what_each_improver_took(finished_run):
+  """Counted by hand: PIT samples a reference per prompt and learns from two stages of responses."""
+  results, page = report_of(finished_run.workdir)
+  pairs, prompts = (len(finished_run.context.rows.fold(name).rows) for name in ("reward", "rl"))
+  learnt = tiny_run.STEPS * tiny_run.SMALL["rl.batch_size"]
+  took = {
+    row["system"]: (row["pairs"], row["responses"], row["passes"]) for row in results["improvers"]
+  }
+  # Sampled; scored, read by policy, reference and value model; policy and value there and back.
+  reinforced = 2 * learnt * (1 + 4 + 2 * 3)
+  assert took == {
+    "improver_sft": (0, 0, 0),
+    "improver_dpo": (pairs, 0, learnt * 2 * 3),
+    "pit": (pairs, 2 * learnt + prompts, learnt * 4 * 3 + reinforced + prompts),
+  }
+  seconds = {row["system"]: row["seconds"] for row in results["improvers"]}
+  assert seconds["improver_sft"] == 0 < min(seconds["improver_dpo"], seconds["pit"])
+  assert "Does reinforcement earn its cost?" in page
+  assert ("improver_dpo", "improver_sft") in pairs_of(results)
 
 
 def test_pit_runs_to_a_report_of_everything(finished_run):
