@@ -36,8 +36,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.data.folds, config.data.prompts_only = ("sft", "preference"), ()
   if shape == "tiny":
     config.data.rows = 12_000
-  if size in OF_ARMS:
-    _add_arms(config, shape)
+  _add_arms(config, size)
   if size.startswith("hh"):
     _read_dialogues(config)
   if size == "hh_smoke":
@@ -45,16 +44,22 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   return config.lock()
 
 
-def _add_arms(config: ml_collections.ConfigDict, shape: str) -> None:
-  """Adds a section for each loss beside DPO's, as its paper has it, and those of RLHF."""
+def _add_arms(config: ml_collections.ConfigDict, size: str) -> None:
+  """Adds a section for each loss beside DPO's, as its paper has it, and RLHF's, if it has arms."""
+  if size not in OF_ARMS:
+    return
+  shape = OF_ARMS[size]
   own = {
     "ipo": {"beta": 0.1},  # of whole responses: a margin of 5 nats
     "kto": {"beta": 0.1},
     "simpo": {"beta": 2.0, "gamma": 1.0},
     "orpo": {"beta": 0.1, "sft_coefficient": 1.0},
   }
+  config.ipo = section(shape)
+  config.kto = section(shape)
+  config.simpo = section(shape)
+  config.orpo = section(shape)
   for name, values in own.items():
-    config[name] = section(shape)
     config[name].update({"loss": name, **values})
   config.reward = common.reward(shape)
   config.rl = common.rl(config, shape)

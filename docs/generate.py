@@ -35,6 +35,7 @@ RECIPES = (
   "rft",
   "base",
   "bandit",
+  "rlaif_alpaca",
 )  # whose configurations have every key together
 MADE = "<!-- Made by docs/generate.py: change the code that it reads, and run it again. -->\n"
 SUBCOMMANDS = {"convert": ("import", "export")}
@@ -57,13 +58,15 @@ def config() -> str:
       size: {key.key: key for key in keys.described(f"configs/{recipe}.py:{size}")}
       for size in getattr(module, "SIZES", common.SIZES)
     }
-    for key, described in next(iter(by_size.values())).items():
+    # Some sizes have sections that others have not.
+    every = {key: one for keys_of in reversed(by_size.values()) for key, one in keys_of.items()}
+    for key, described in every.items():
       section = key.split(".")[0].split("[")[0] if "." in key else ""
       # A section of a recipe's name has the values of that recipe.
       if key in known or section in {*RECIPES} - {recipe}:
         continue
       known.add(key)
-      values = {size: keys_of[key].value for size, keys_of in by_size.items()}
+      values = {size: keys_of[key].value for size, keys_of in by_size.items() if key in keys_of}
       row = _row(f"`{key}`", _values(values), _meaning(described))
       sections.setdefault(section, []).append(row)
 

@@ -85,7 +85,7 @@ def test_a_few_arms_without_rlhf_train_no_reward_model(tmp_path):
     (("ipo",), "arms=('ipo',): name 'dpo' first, whose policy the run is about, and each once"),
     (("dpo", "dpo"), "name 'dpo' first, whose policy the run is about, and each once"),
     (("dpo", "sft"), "arms=('dpo', 'sft') has 'sft'; use some of dpo, ipo, kto, orpo, rl, simpo"),
-    (("dpo", "cpo"), "trains by the section 'cpo'; the configuration has dpo, ipo, kto"),
+    (("dpo", "cpo"), "arms=('dpo', 'cpo') has 'cpo'; use some of dpo, ipo, kto, orpo, rl, simpo"),
   ],
 )
 def test_arms_that_cannot_be_trained_are_told(tmp_path, arms, said):

@@ -45,8 +45,8 @@ class Study:
 
 
 def optimised(config: ml_collections.ConfigDict) -> list[str]:
-  """Returns the arms of preference optimisation, by their sections."""
-  return [arm for arm in config.arms if arm != RLHF]
+  """Returns the arms of preference optimisation, by their sections; of others `problems` tells."""
+  return [arm for arm in config.arms if arm != RLHF and arm in kinds.sections(config)]
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
