@@ -4,8 +4,8 @@ python launch/train.py --config=configs/dpo.py:tiny --workdir=runs/dpo
 
 On two CPU cores tiny takes two and a half minutes. `arms` is tiny with the baselines that are asked
 for side by side, DPO, IPO, KTO, SimPO, ORPO and RLHF, from one fine-tuned policy. `hh` has the same
-arms on HH-RLHF with SmolLM2-135M-Instruct and adapters, for one accelerator; `hh_smoke` shows on
-two CPU cores that every part works, and no more:
+arms on HH-RLHF with SmolLM2-135M-Instruct and adapters, for one accelerator; `hh_smoke` is cut to a
+few steps for two CPU cores, so that it can show nothing but that every part works:
 
 python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
 python launch/train.py --config=configs/dpo.py:hh_smoke --workdir=runs/baselines \\

@@ -18,7 +18,8 @@ one's outputs and text_davinci_003's, and of no other pairs here; those of the s
 labelled by SmolLM2 itself, asked for the more likely letter in both orders. The judge is a reward
 model of GPT-4's preferences that saw none of the held-out instructions (both configurations hold
 the same ones out). `smollm2_135m` is meant for one accelerator, and a better rater than SmolLM2;
-`smollm2_135m_smoke` shows on two CPU cores that every part works, and no more.
+`smollm2_135m_smoke` is cut to a few steps for two CPU cores, so that it can show nothing but that
+every part works.
 """
 
 import ml_collections
