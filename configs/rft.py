@@ -30,7 +30,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 
 def _rounds() -> ml_collections.ConfigDict:
   rft = ml_collections.ConfigDict()
-  # How often samples are drawn, and a reward is learnt and maximised, at most: kept is the policy
-  # whose samples are the hardest to tell from demonstrations.
+  # How often samples are drawn, and a reward is learnt and maximised, at most; fewer where it
+  # cannot tell samples from demonstrations. What is exported is the policy of the last round.
   rft.rounds = 2
   return rft

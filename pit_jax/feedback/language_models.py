@@ -53,7 +53,7 @@ def local(
 
   def weighed(_, prompts):
     letters = language_judge.LETTERS
-    rows = asking.likelihoods(params, prompts, letters).tolist()
+    rows = asking.choice_likelihoods(params, prompts, letters).tolist()
     return [transcripts.Reply(logprobs=dict(zip(letters, row, strict=True))) for row in rows]
 
   reply = written if verdict == "json" else weighed

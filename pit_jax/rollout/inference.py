@@ -235,6 +235,16 @@ class Inference:
   def likelihoods(
     self, policy: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
   ) -> np.ndarray:
+    """Returns log p(y | x) of answers in words, without their end, in nats, Float[N]."""
+    prompts = self._shown("policy", questions)
+    responses = self.responses(answers)
+    # A token counts if another follows it; the last one is the end.
+    before_end = np.asarray(responses.mask)[:, 1:]
+    return np.where(before_end, self.logprobs(policy, prompts, responses)[:, :-1], 0).sum(axis=1)
+
+  def choice_likelihoods(
+    self, policy: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
+  ) -> np.ndarray:
     """Returns log p(y | x) of a few answers, without their end, in nats, Float[N A].
 
     All answers, in words, are weighed for every question, which is read once.

@@ -2,25 +2,23 @@
 
 An expert's answers are imitated. Then come rounds of arXiv 2405.17888: samples of the policy; a
 reward model that learns to prefer the demonstration to the sample of each prompt; RL that maximises
-it, from the policy of the round's start and near it. Of all policies, imitation's among them, that
-is kept whose samples are the hardest to tell from demonstrations, by a reward model's accuracy on
-the validation part; rounds end with the first whose samples are easier, or cannot be told at all.
+it, from the policy of the round's start and near it. Rounds end where the reward cannot tell
+samples from demonstrations of the validation part.
 
-  sft           fine-tuned on the expert's answers
-  sft_longer    the same for as many steps more as RL may take: is it only more training?
-  rft           the rounds
-  rft_shuffled  as many rounds with each pair's roles drawn at random: is it what the reward learnt?
+  sft             fine-tuned on the expert's answers
+  sft_longer      the same for as many steps more as RL may take: is it only more training?
+  rft_K           after K rounds
+  rft_shuffled_K  the same with each pair's roles drawn at random: is it what the reward learnt?
 
-Deviations: the published loops have no such rule; the published code maximises by trlx's
+Deviations: the published loops have no stop rule; the published code maximises by trlx's
 advantage-induced policy alignment, here it is PPO as in RLHF, and each round's reward model begins
 with the trunk of `sft`, where the code takes that of a published model; KL is to the policy of the
 round's start.
 """
 
 import dataclasses
-import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import ml_collections
 
@@ -38,39 +36,20 @@ from pit_jax.training import optimizers
 
 ARM = "rft"
 SHUFFLED = "rft_shuffled"
-COMPARED = (
-  ("rft", "sft_longer"),
-  ("rft", "sft"),
-  ("rft", "rft_shuffled"),
-  ("sft_longer", "sft"),
-  ("rft_shuffled", "sft_longer"),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-  """All that a run trains."""
-
-  policies: dict[str, trained.Trained]  # by system
-  rounds: int  # of the policy that was kept
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
-  """Returns a stage for each imitation, two for each round, and what tells the last samples."""
+  """Returns a stage for each imitation, and two for each round."""
   planned = [
     kinds.Stage("sft", "sft", kept=("initial",)),
     kinds.Stage("sft_longer", "sft", steps=_steps(config), kept=("initial", "language")),
   ]
-  rounds = range(1, config.rft.rounds + 1)
-  # Both of imitation, and what was kept; in RL the policy of the round's start is the reference.
-  kept = ("initial", *["language"] * 3)
+  kept = ("initial", "language", "language")  # both of imitation; every round adds its policy
   for arm in (ARM, SHUFFLED):
-    for number in rounds:
-      planned.append(kinds.Stage(_reward(arm, number), "reward", kept=(*kept, "language")))
+    for number in range(1, config.rft.rounds + 1):
+      planned.append(kinds.Stage(_reward(arm, number), "reward", kept=kept))
       planned.append(kinds.Stage(_policy(arm, number), "rl", kept=kept))
-    if arm == ARM:
-      last = _reward(arm, len(rounds) + 1)
-      planned.append(kinds.Stage(last, "reward", kept=(*kept, "language")))
+      kept = (*kept, "language")
 
   return planned
 
@@ -90,7 +69,7 @@ def _steps(config: ml_collections.ConfigDict) -> int:
   return config.rft.rounds * learning * job.epochs * job.minibatches
 
 
-def train(context: contexts.Context) -> Study:
+def train(context: contexts.Context) -> dict[str, trained.Trained]:
   """Trains all arms; what is finished is read back."""
   c = context.config
   rewards.try_functions(context, "rl", context.rows.fold(c.rl.fold), ["reward"])
@@ -102,49 +81,40 @@ def train(context: contexts.Context) -> Study:
   job = c.sft.copy_and_resolve_references()
   job.steps = _steps(c)
   longer = sft.run(context, "sft_longer", fold, start=policy.params, job=job)
-  kept, rounds = _rounds(context, answers, policy)
-  control = _shuffled(context, answers, policy, rounds)
-  return Study({"rft": kept, "sft": policy, "sft_longer": longer, "rft_shuffled": control}, rounds)
+  made = {"sft": policy, "sft_longer": longer}
+  made |= _rounds(context, ARM, answers, policy, c.rft.rounds)
+  return made | _rounds(context, SHUFFLED, answers, policy, len(made) - 2)
 
 
 def _rounds(
-  context: contexts.Context, answers: feedback.Completions, imitation: trained.Trained
-) -> tuple[trained.Trained, int]:
-  """Returns the policy whose samples are the hardest to tell, and of how many rounds it is."""
-  most = context.config.rft.rounds
-  policy = kept = imitation
-  hardest = math.inf
+  context: contexts.Context,
+  arm: str,
+  answers: feedback.Completions,
+  imitation: trained.Trained,
+  most: int,
+) -> dict[str, trained.Trained]:
+  """Returns the policy of each round of an arm, by its name.
 
-  for number in range(1, most + 2):
-    name = _reward(ARM, number)
-    pairs, of_round = _pairs(context, name, answers, policy)
-    model = _rewarding(of_round, name, pairs, imitation, policy)
-    accuracy = model.facts["accuracy"]
-    if accuracy > hardest:
-      return kept, number - 2
-    kept, hardest = policy, accuracy
-    if number > most or demonstrations.is_alike(accuracy, len(pairs.validation)):
-      break
-    policy = _reinforced(of_round, _policy(ARM, number), model, policy)
-
-  return kept, number - 1
-
-
-def _shuffled(
-  context: contexts.Context, answers: feedback.Completions, imitation: trained.Trained, rounds: int
-) -> trained.Trained:
-  """Returns the policy after so many rounds whose rewards learn from roles at random.
-
-  Such rewards tell nothing apart, so none of their policies is chosen by it.
+  They end early where samples cannot be told from demonstrations. Of roles at random nothing can be
+  told, and no round ends for it.
   """
   policy = imitation
-  for number in range(1, rounds + 1):
-    name = _reward(SHUFFLED, number)
-    pairs, of_round = _pairs(context, name, answers, policy)
-    model = _rewarding(of_round, name, shuffled(pairs, context.seed(name)), imitation, policy)
-    policy = _reinforced(of_round, _policy(SHUFFLED, number), model, policy)
+  made = {}
 
-  return policy
+  for number in range(1, most + 1):
+    name = _reward(arm, number)
+    pairs, of_round = _pairs(context, name, answers, policy)
+    if arm == SHUFFLED:
+      pairs = shuffled(pairs, context.seed(name))
+    model = _rewarding(of_round, name, pairs, imitation, policy)
+    told = (model.facts["accuracy"], len(pairs.validation))
+    if arm == ARM and demonstrations.is_alike(*told):
+      break
+
+    policy = _reinforced(of_round, _policy(arm, number), model, policy)
+    made[_policy(arm, number)] = policy
+
+  return made
 
 
 def _pairs(
@@ -209,27 +179,38 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     )
 
 
-def of_run(context: contexts.Context, study: Study) -> subject.Policies:
+def compared(policies: Iterable[str]) -> list[tuple[str, str]]:
+  """Returns which systems are compared: each round with imitation, its control, the one before."""
+  rounds, controls = (page.rounds(policies, arm) for arm in (ARM, SHUFFLED))
+  own = [(a, b) for a in [*rounds, *controls] for b in ("sft_longer", "sft")]
+  own += [*zip(rounds, controls, strict=True), *zip(rounds[1:], rounds, strict=False)]
+  return [*own, ("sft_longer", "sft")]
+
+
+def of_run(context: contexts.Context, policies: dict[str, trained.Trained]) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
-  models = {name: policy.params for name, policy in study.policies.items()}
-  suite = subject.suite_of(context, policy=models["rft"], sampler=models["sft"])
-  about = (context, suite)
-  pairs = list(COMPARED)
-  control = "rft_resampled"
-  return Subject(*about, models=models, compared=pairs, control=control, rounds=study.rounds)
+  models = {name: policy.params for name, policy in policies.items()}
+  first = _policy(ARM, 1) if _policy(ARM, 1) in models else "sft_longer"
+  suite = subject.suite_of(context, policy=models[first], sampler=models["sft"])
+  pairs = compared(models)
+  control = f"{first}_resampled"
+  # The one that the run is about comes first.
+  models = {first: models[first], **models}
+  return Subject(context, suite, models=models, compared=pairs, control=control)
 
 
-@dataclasses.dataclass(frozen=True)
 class Subject(subject.Policies):
-  """A finished run, with the number of rounds that were kept."""
-
-  rounds: int = dataclasses.field(kw_only=True)
+  """A finished run, whose rounds only the configuration numbers."""
 
   @property
   def about(self) -> dict[str, str]:
-    """Which policy the run kept."""
-    said = f"{self.rounds} of {self.context.config.rft.rounds} rounds of reward learning and RL"
-    return {"rft": f"{said}: its samples were the hardest to tell"}
+    """What the policy of every round is, by system."""
+    return {name: said for name in self.models if (said := page.about(name))}
+
+
+def _last(policies: dict[str, trained.Trained]) -> trained.Trained:
+  """Returns the policy of the last round, or of imitation where there was none."""
+  return policies[["sft", *page.rounds(policies, ARM)][-1]]
 
 
 RECIPE = recipe.Recipe(
@@ -237,11 +218,11 @@ RECIPE = recipe.Recipe(
   kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "rl")},
   stages=stages,
   train=train,
-  exported=lambda study: {"models": {"policy": study.policies["rft"].params}, "zero_point": None},
+  exported=lambda policies: {"models": {"policy": _last(policies).params}, "zero_point": None},
   subject=of_run,
   problems=problems,
   allowed=demonstrations.ALLOWED | {"rft.rounds": ranges.COUNT},
-  headline=("rft", "sft_longer"),
+  headline=("rft_1", "sft_longer"),
   page=page.PAGE,
   pooled={"demonstrations": seeds.rows("system")},
   experiments={
