@@ -68,7 +68,7 @@ def test_what_to_set_is_written_as_flags():
   best = suggesting.Tried(candidate(1.0, tensor=2, parts=4), 3.0, 2**29, "gap_reward: step")
   text = suggesting.write([best], "title", PEAK)
   assert text.splitlines()[-1] == (
-    "best: --config.mesh.shape=1,4,2 --config.model.remat=True "
+    "best: --config.mesh.shape=1,4,2 --config.model.remat=True --config.dpo.accumulation=1 "
     "--config.gap_reward.accumulation=4 --config.reward.accumulation=1 --config.sft.accumulation=1"
   )
   none = suggesting.Tried(candidate(1.0), None, 2**31, "pit_policy: iterate")

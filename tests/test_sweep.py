@@ -154,7 +154,7 @@ sys.path[:0] = [{tests!r}, {root!r}]
 if __name__ == "__main__":  # a trial's process reads this file too, and needs none of it
   import test_sweep
   tmp_path = pathlib.Path({tmp_path!r})
-  sweep = test_sweep.load(tmp_path, "grid", {values!r})
+  sweep = test_sweep.space.load(tmp_path / "sweep.py", test_sweep.tiny_run.config())
   test_sweep.sweeping(tmp_path, sweep, "--config.sleep=2").work(1)
 """
 
@@ -164,7 +164,8 @@ def test_two_workers_one_of_them_killed_complete_every_trial_once(train, tmp_pat
   script = tmp_path / "worker.py"
   tests = str(pathlib.Path(__file__).parent)
   told = {"tests": tests, "root": str(ROOT), "tmp_path": str(tmp_path)}
-  script.write_text(WORKER.format(values=values, **told))
+  script.write_text(WORKER.format(**told))
+  sweep = load(tmp_path, "grid", values)  # written once, before both read it
   first, second = (
     subprocess.Popen([sys.executable, script], env=os.environ | {"JAX_PLATFORMS": "cpu"})
     for _ in range(2)
@@ -185,8 +186,7 @@ def test_two_workers_one_of_them_killed_complete_every_trial_once(train, tmp_pat
   assert all(len(workers) == 1 for workers in ends)
   broken = [taken for taken in happened.values() if len(taken) > 2]
   assert broken == [[["began", first.pid], ["began", second.pid], ["ended", second.pid]]]
-  study = sweeping(tmp_path, load(tmp_path, "grid", values), "--config.sleep=2").open()
-  found = summary.rows(study, load(tmp_path, "grid", values))
+  found = summary.rows(sweeping(tmp_path, sweep, "--config.sleep=2").open(), sweep)
   assert [row["slot"] for row in found] == [5, 4, 3, 2, 1, 0] and found[0]["delta"] == 6.0
   assert {row["state"] for row in found} == {"done"}
   assert sorted(row["taken"] for row in found) == [1, 1, 1, 1, 1, 2]

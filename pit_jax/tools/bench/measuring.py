@@ -146,5 +146,5 @@ def _print(result: dict) -> None:
   )
 
 
-def _gib(size: float | None) -> str:
+def _gib(size: float | int | None) -> str:
   return cells.BLANK if size is None else f"{size / 2**30:.2f} GiB"

@@ -132,7 +132,9 @@ def peak_bytes() -> int:
   status = pathlib.Path("/proc/self/status")
   if status.is_file():
     peaks = [
-      line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")
+      line.split()[1]
+      for line in status.read_text(encoding="utf-8").splitlines()
+      if line.startswith("VmHWM")
     ]
     return int(*peaks) * 1024
   used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
