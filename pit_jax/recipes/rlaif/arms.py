@@ -36,7 +36,7 @@ class Arm:
   teacher: str  # of `feedback.writers`
   parent: str = ""  # the arm that DPO starts from, whose samples are labelled; "": fine-tuning
   critic: str = ""  # of `feedback.raters`
-  is_few: bool = False  # fine-tuned on a tenth of the prompts
+  is_few: bool = False  # fine-tuned on the first fold alone, in the paper a tenth
 
   @property
   def about(self) -> str:
@@ -45,7 +45,7 @@ class Arm:
       return (
         f"{self.parent} after DPO on labels of {self.critic}, against answers of {self.teacher}"
       )
-    return f"fine-tuned on {'a tenth' if self.is_few else 'all'} of the answers of {self.teacher}"
+    return f"fine-tuned on {'a part' if self.is_few else 'all'} of the answers of {self.teacher}"
 
 
 def of(config: ml_collections.ConfigDict) -> list[Arm]:
