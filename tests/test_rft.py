@@ -198,7 +198,7 @@ def test_the_page_has_an_arm_a_row_and_both_chains(run, results):
   assert {"answers right", "working first", "malformed", "NLL"} <= {*table.columns}
   columns = page.pipeline(results)
   assert [column.title for column in columns] == [
-    "Demonstrations", "Round 1", "Round 2", "Held out",
+    "Imitation", "Round 1", "Round 2", "Held out",
   ]  # fmt: skip
   assert all(len(column.chains) == 2 for column in columns)
   text = (run / "report" / "report.html").read_text()

@@ -16,7 +16,7 @@ def pipeline(results: Mapping) -> list[diagram.Column]:
 
   columns = [
     diagram.Column(
-      "Demonstrations",
+      "Imitation",
       [[page.start(results)], [diagram.Box(("sft", "the same for both"))]],
       diagram.rows(results, stages["sft"].get("fold", "")),
     )
