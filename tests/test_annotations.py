@@ -102,6 +102,7 @@ texts = strategies.text(min_size=1).map(str.strip).filter(bool)
     strategies.tuples(texts, texts, texts, strategies.floats(-2, 2)).filter(
       lambda row: row[1] != row[2]
     ),
+    min_size=1,
     max_size=6,
     unique_by=lambda row: row[0],
   )
@@ -131,3 +132,18 @@ def test_labels_of_other_pairs_are_refused():
   for others in ([], [pair._replace(b="c")], [pair, pair]):
     with pytest.raises(ValueError, match="1 labels are not those of .* remove their file"):
       labels.labelled(others, made, "x")
+
+
+@pytest.mark.parametrize("text", ["[]", ""])
+def test_a_file_without_labels_is_no_rater(tmp_path, text):
+  path = tmp_path / "labels.json"
+  path.write_text(text)
+  with pytest.raises(ValueError):
+    annotations.rater("empty", path)
+
+
+def test_a_label_that_no_float_holds_is_none(tmp_path):
+  path = tmp_path / "labels.json"
+  row = {"instruction": "a", "output_1": "b", "output_2": "c", "preference": int("9" * 400)}
+  path.write_text(json.dumps([row]))
+  assert annotations.read(path) == {("a", "b", "c"): None}

@@ -46,7 +46,7 @@ def test_a_file_of_completions(tmp_path):
     "'missing 2', 2 more; add rows with these prompts"
   )
   path.write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a"}\n', encoding="utf-8")
-  with pytest.raises(ValueError, match="line 2: the row has no response"):
+  with pytest.raises(ValueError, match="line 2: the row has no 'response'"):
     writers.file("old", path)
   with pytest.raises(ValueError, match="no file .*nowhere"):
     writers.file("old", tmp_path / "nowhere")

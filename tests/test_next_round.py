@@ -9,6 +9,7 @@ import pytest
 import scripted
 import tiny_run
 
+from pit_jax.commands import evaluate
 from pit_jax.data import conversations, preferences
 from pit_jax.data import rows as data_rows
 from pit_jax.recipes import finished
@@ -98,7 +99,8 @@ def test_rows_of_data_come_back_as_they_were(tmp_path):
 def test_the_next_round_holds_out_the_same_prompts(finished_run, tmp_path, capsys):
   workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
   output = tmp_path / "next.jsonl"
-  finished.export_preferences(workdir, output, ("sft", "reward", "rl"), with_data=True)
+  options = ["--export_folds=sft,reward,rl", "--with_data"]
+  evaluate.main([f"--workdir={workdir}", f"--export_preferences={output}", *options])
   assert f"then {len(finished_run.context.rows.data.rows)} rows" in capsys.readouterr().out
   lines = [json.loads(line) for line in output.read_text().splitlines()]
   new = [line for line in lines if "fold" in line]

@@ -154,8 +154,21 @@ def test_rounds_end_where_samples_cannot_be_told_and_controls_have_as_many(accur
     control = rft._rounds(context, rft.SHUFFLED, *given, len(rounds))
   assert [*rounds] == [*ROUNDS[:made]] and [*control] == [*CONTROLS[:made]]
   assert asked[: len(accuracies)] == [f"rft_reward_{n}" for n in range(1, len(accuracies) + 1)]
-  systems = {(a, b) for a, b in rft.compared(["sft", "sft_longer", *rounds, *control])}
-  assert {name for pair in systems for name in pair} == {"sft", "sft_longer", *rounds, *control}
+
+
+def test_a_run_whose_rounds_end_at_once_has_its_report_and_all_systems(tmp_path):
+  """Seeds whose rounds end elsewhere are pooled with it."""
+  with telling(0.5), tiny_run.unrendered():
+    running.run(config(), tmp_path)
+  found = json.loads((tmp_path / "report" / "results.json").read_text())
+  assert [*found["stages"]] == ["sft", "sft_longer", "rft_reward_1"]
+  assert {*ROUNDS, *CONTROLS} <= {*found["systems"]} and found["headline"] == [
+    "rft_1",
+    "sft_longer",
+  ]
+  said = {found["about"][name] for name in (*ROUNDS, *CONTROLS)}
+  assert said == {f"as before: rounds had ended when round {n} was due" for n in (1, 2)}
+  assert {row["system"]: row["rise"] for row in found["demonstrations"]}["rft_2"] == 0.0
 
 
 def test_roles_are_drawn_by_a_fair_coin_that_falls_the_same_again():
@@ -212,12 +225,14 @@ def test_a_round_that_ended_the_run_is_drawn_as_the_last():
     "stages": dict.fromkeys(names, stage), "seconds": {}, "comparisons": [],
     "config": {"rft": {"rounds": 3}},
   }  # fmt: skip
-  results["comparisons"] = [row("rft_1", "sft", 1.0, (0.0, 2.0))]
+  results["comparisons"] = [
+    row(f"{arm}_1", "sft", 1.0, (0.0, 2.0)) for arm in ("rft", "rft_shuffled")
+  ]
   columns = page.pipeline(results)
   said = [[box.lines[0] for box in column.chains[0]] for column in columns]
   assert said == [["sft"], ["R_1", "rft_1"], ["R_2", "ended"], ["not begun"], ["rft_1"]]
   assert columns[1].chains[0][0].lines[2] == "right on 75.0%"
-  assert columns[-1].chains[0][0].lines[1] == "compared with sft" and not columns[-1].chains[1]
+  assert columns[-1].chains[0][0].lines[1] == "compared with sft"
 
 
 def row(a, b, delta, ci95, judge="gold", **more):

@@ -33,6 +33,14 @@ from pit_jax.tasks import verify
     ("the answer is 3. No, the answer is 4, not 9", 4),
     ("see version 1.2.3", None),
     ("10/0", None),
+    ("1/2/3", None),
+    ("\\boxed{\\frac{1}{2}}", "1/2"),
+    ("answer: \\dfrac{-3}{4}", "-3/4"),
+    ("answer: 1e999999", None),
+    ("1e5e5", None),
+    pytest.param("9" * 5000, None, id="many digits"),
+    pytest.param("the answer is 1" + ",111" * 5000, None, id="many thousands"),
+    pytest.param("1/" + "9" * 5000, None, id="a long divisor"),
     ("of x2 nothing is known", None),
     ("1,23", None),
     ("", None),
@@ -52,6 +60,8 @@ def test_numbers(text, found):
     ("Let me see.\nA. Paris", "A"),
     ("It could be (A), but it is (C)", "C"),
     ("b", "B"),
+    ("the answer is (c), I think", "C"),
+    ("The answer is option B", "B"),
     ("A man walks", None),
     ("Answer: Because", None),
     ("", None),
@@ -142,14 +152,28 @@ def test_a_file_of_right_answers_labels_pairs_and_fails_on_others(tmp_path):
   np.testing.assert_array_equal(said.difference, [1.0, -1.0, 0.0, 0.0, np.nan])
 
 
+def test_numbers_may_be_numbers(tmp_path):
+  path = written(tmp_path, [{"prompt": "2 + 2?", "answer": 4}, {"prompt": "half?", "answer": 0.5}])
+  said = verifier.rater("v", path, "number").verdicts(["2 + 2?", "half?"], ["4", "1"], ["5", "1/2"])
+  np.testing.assert_array_equal(said.difference, [1.0, -1.0])
+
+
 def test_what_is_no_right_answer_is_named(tmp_path):
+  wrong = {
+    "has no rows; write some with 'prompt' and 'answer'": [],
+    "line 1: .*; write an object with 'prompt' and 'answer'": [3],
+    "'answer' must be a text": [{"prompt": "a", "answer": True}],
+  }
+  for message, rows in wrong.items():
+    with pytest.raises(ValueError, match=message):
+      verifier.rater("v", written(tmp_path, rows), "number")
   path = written(tmp_path, [{"prompt": "2 + 2?", "answer": "four"}])
   with pytest.raises(
     ValueError, match="right.jsonl: of the prompt '2 \\+ 2\\?': 'four' is no answer"
   ):
     verifier.rater("v", path, "number")
   path = written(tmp_path, [{"prompt": "2 + 2?"}])
-  with pytest.raises(ValueError, match="line 1: the row has no answer; the columns read are"):
+  with pytest.raises(ValueError, match="line 1: the row has no 'answer'; the columns read are"):
     verifier.rater("v", path, "number")
   with pytest.raises(ValueError, match="form='word'; use one of number, choice, text"):
     verify.final("x", "word")

@@ -25,15 +25,15 @@ data.held_out is the same.
 import argparse
 from collections.abc import Sequence
 
-from pit_jax import configurations, terminal
+from pit_jax import arguments, configurations, terminal
 
 EXPORTING = {"export_folds": ["sft", "rl"], "minimum_margin": 0.0, "with_data": False}
 
 
 @terminal.command
-def main(arguments: Sequence[str]) -> None:
+def main(asked: Sequence[str]) -> None:
   """Runs the experiments, or writes the pairs."""
-  options, values = _options(arguments)
+  options, values = _options(asked)
   terminal.quiet()
 
   from pit_jax.recipes import finished
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     finished.export_preferences(workdir, output, *more)
 
 
-def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def _options(asked: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   """Returns the options, and the values of the configuration among the arguments."""
   parser = terminal.Parser(__doc__)
   one = parser.add_mutually_exclusive_group()
@@ -70,7 +70,7 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   add("--export_folds", type=terminal.words, help="whose prompts: sft, reward, rl (sft,rl)")
   add("--minimum_margin", type=float, help="of R_PIT, in deviations; 0 or more (0.0)")
   add("--with_data", action="store_true", default=None, help="the run's own rows follow the new")
-  options, values = parser.parse_known_args(arguments)
+  options, values = parser.parse_known_args(asked)
   given = [f"--{name}" for name in EXPORTING if getattr(options, name) is not None]
   if given and options.export_preferences is None:
     raise ValueError(

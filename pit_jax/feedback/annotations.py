@@ -57,7 +57,7 @@ def _preference(value: Any) -> int | None:
   """Returns the output that a label prefers, or None where it prefers neither."""
   try:
     number = float(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     return None
   # A bool is a number in Python and says nothing of which output is meant.
   is_label = not isinstance(value, bool) and math.isfinite(number) and number in (1.0, 2.0)
@@ -71,9 +71,11 @@ def rater(name: str, path: str | os.PathLike) -> judges.Judge:
   shown first; where both orders are there, the one that is asked for does.
 
   Raises:
-    ValueError: as `read`.
+    ValueError: as `read`, or the file has no rows.
   """
   labels = read(path)
+  if not labels:
+    raise ValueError(f"{path} has no rows; write some with {', '.join(FIELDS)}")
 
   def verdicts(questions, a, b):
     difference = np.full(len(a), np.nan)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 
-from pit_jax.data import conversations, files, prompt_formats, questions, values
+from pit_jax.data import conversations, files, prompt_formats, questions
 from pit_jax.feedback import completions, endpoint, transcripts
 from pit_jax.rollout import inference
 from pit_jax.tasks import synthetic
@@ -191,17 +191,23 @@ def read(path: str | os.PathLike, *, prompt: str, response: str) -> dict[str, li
   replies_by_prompt: dict[str, list[str]] = {}
   kind = files.KINDS.get(files.suffix(path), "jsonl")
   for place, fields in files.READERS[kind](str(files.existing(str(path)))):
-    if isinstance(fields, values.RowError):
-      raise ValueError(f"{place}: {fields}")
+    if not isinstance(fields, Mapping):
+      wrong = fields if isinstance(fields, ValueError) else f"{type(fields).__name__} is no row"
+      raise ValueError(f"{place}: {wrong}; write an object with {prompt!r} and {response!r}")
 
     named = {name: fields[column] for name, column in columns.items() if column in fields}
+    text = named.get("response")
+    if isinstance(text, int | float) and not isinstance(text, bool):
+      named["response"] = str(text)  # as CSV has it
     row = questions.check(named, 0)
     if row.error or row.response is None:
       listed = ", ".join(map(repr, columns.values()))
-      said = row.error or f"the row has no {response}"
+      said = (row.error or "the row has no 'response'").replace("'response'", repr(response))
       raise ValueError(f"{place}: {said}; the columns read are {listed}")
     replies_by_prompt.setdefault(said_in(conversations.turns(row.prompt)), []).append(row.response)
 
+  if not replies_by_prompt:
+    raise ValueError(f"{path} has no rows; write some with {prompt!r} and {response!r}")
   return replies_by_prompt
 
 

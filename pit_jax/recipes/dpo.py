@@ -26,7 +26,7 @@ from pit_jax.stages import dpo, jobs, rewards, sft, trained
 
 FIRST = "dpo"  # the arm that the run is about
 RLHF = "rl"  # the arm that is no preference optimisation
-ABOUT = {  # of arms beside the first
+ABOUT = {  # of arms beside the first, by their loss, and of RLHF
   "ipo": "the policy by the loss of IPO, which ends at a margin",
   "kto": "the policy by the loss of KTO, which judges each response by itself",
   "simpo": "the policy by the loss of SimPO, per token and without a reference",
@@ -91,7 +91,10 @@ class Subject(subject.Policies):
   @property
   def about(self) -> dict[str, str]:
     """What the arms beside the first are, by system."""
-    return {name: ABOUT[name] for name in self.models if name in ABOUT}
+    config = self.context.config
+    losses = {arm: config[arm].loss for arm in optimised(config) if arm != FIRST}
+    told = {arm: ABOUT.get(loss, f"the policy by the loss {loss}") for arm, loss in losses.items()}
+    return told | ({"rlhf": ABOUT["rlhf"]} if "rlhf" in self.models else {})
 
 
 def of_run(context: contexts.Context, study: Study) -> subject.Policies:

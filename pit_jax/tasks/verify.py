@@ -17,9 +17,15 @@ _MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-", "－": "-"})
 # Digits with or without thousands apart, decimals, an exponent.
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|\.\d+"
 _NUMBER = re.compile(
-  rf"(?<![\w.,])(-?)[$€£]?({_DIGITS})(?:\s*/\s*(\d+))?(?![\d_]|[.,]\d)", re.ASCII
+  rf"(?<![\w.,/])(-?)[$€£]?({_DIGITS})(?:\s*/\s*(\d+))?"
+  r"(?![\d_]|[.,]\d|[eE][+-]?\d|\s*/\s*\d)",
+  re.ASCII,
 )
-_LETTER = re.compile(r"\(([A-Z])\)|^\W*([A-Z])(?=[.):]|\W*$)|^\W*([a-z])\W*$")
+_FRACTION = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}", re.ASCII)
+_LONGEST = 200  # characters of a number; more digits are noise, and cost time
+_LETTER = re.compile(
+  r"\(([A-Za-z])\)|\b(?:[Oo]ption|[Cc]hoice)\s+([A-Z])\b|^\W*([A-Z])(?=[.):]|\W*$)|^\W*([a-z])\W*$"
+)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
@@ -67,8 +73,9 @@ def check(answer: str, form: str) -> Answer:
 
 def _number(said: str, is_marked: bool) -> fractions.Fraction | None:
   """Returns the first number after a mark, else the last one of all."""
-  found = list(_NUMBER.finditer(said.translate(_MINUS)))
-  if not found:
+  plain = _FRACTION.sub(r"\1/\2", said.translate(_MINUS))
+  found = list(_NUMBER.finditer(plain))
+  if not found or len(found[0 if is_marked else -1][0]) > _LONGEST:
     return None
   sign, digits, divisor = found[0 if is_marked else -1].groups()
   above, below = fractions.Fraction(sign + digits.replace(",", "")), int(divisor or 1)

@@ -3,7 +3,7 @@
 An expert's answers are imitated. Then come rounds of arXiv 2405.17888: samples of the policy; a
 reward model that learns to prefer the demonstration to the sample of each prompt; RL that maximises
 it, from the policy of the round's start and near it. Rounds end where the reward cannot tell
-samples from demonstrations of the validation part.
+samples from demonstrations of the validation part; later ones are then the policy as it was.
 
   sft             fine-tuned on the expert's answers
   sft_longer      the same for as many steps more as RL may take: is it only more training?
@@ -82,8 +82,16 @@ def train(context: contexts.Context) -> dict[str, trained.Trained]:
   job.steps = _steps(c)
   longer = sft.run(context, "sft_longer", fold, start=policy.params, job=job)
   made = {"sft": policy, "sft_longer": longer}
-  made |= _rounds(context, ARM, answers, policy, c.rft.rounds)
-  return made | _rounds(context, SHUFFLED, answers, policy, len(made) - 2)
+  rounds = _rounds(context, ARM, answers, policy, c.rft.rounds)
+  controls = _rounds(context, SHUFFLED, answers, policy, len(rounds))
+  for arm, own in ((ARM, rounds), (SHUFFLED, controls)):
+    last = policy
+    for number in range(1, c.rft.rounds + 1):
+      # Every seed of a study has the same systems, wherever its rounds end.
+      name = _policy(arm, number)
+      last = made[name] = own.get(name, last)
+
+  return made
 
 
 def _rounds(
@@ -93,7 +101,7 @@ def _rounds(
   imitation: trained.Trained,
   most: int,
 ) -> dict[str, trained.Trained]:
-  """Returns the policy of each round of an arm, by its name.
+  """Returns the policy of each round that an arm has, by its name.
 
   They end early where samples cannot be told from demonstrations. Of roles at random nothing can be
   told, and no round ends for it.
@@ -190,7 +198,7 @@ def compared(policies: Iterable[str]) -> list[tuple[str, str]]:
 def of_run(context: contexts.Context, policies: dict[str, trained.Trained]) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
   models = {name: policy.params for name, policy in policies.items()}
-  first = _policy(ARM, 1) if _policy(ARM, 1) in models else "sft_longer"
+  first = _policy(ARM, 1)
   suite = subject.suite_of(context, policy=models[first], sampler=models["sft"])
   pairs = compared(models)
   control = f"{first}_resampled"
@@ -204,13 +212,21 @@ class Subject(subject.Policies):
 
   @property
   def about(self) -> dict[str, str]:
-    """What the policy of every round is, by system."""
-    return {name: said for name in self.models if (said := page.about(name))}
+    """What the policy of every round is, by system, and which rounds there were none of."""
+    told = {}
+    for arm in (ARM, SHUFFLED):
+      before = self.models["sft"]
+      for name in page.rounds(self.models, arm):
+        params = self.models[name]
+        told[name] = page.about(name, is_over=params is before)
+        before = params
+
+    return told
 
 
 def _last(policies: dict[str, trained.Trained]) -> trained.Trained:
-  """Returns the policy of the last round, or of imitation where there was none."""
-  return policies[["sft", *page.rounds(policies, ARM)][-1]]
+  """Returns the policy of the last round."""
+  return policies[page.rounds(policies, ARM)[-1]]
 
 
 RECIPE = recipe.Recipe(

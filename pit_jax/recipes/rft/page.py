@@ -27,9 +27,7 @@ def pipeline(results: Mapping) -> list[diagram.Column]:
     columns.append(diagram.Column(f"Round {number}", chains))
 
   systems = dict.fromkeys(row["a"] for row in results["comparisons"])
-  ends = [
-    [page.compared(results, made[-1])] if (made := rounds(systems, arm)) else [] for arm in told
-  ]
+  ends = [[page.compared(results, rounds(systems, arm)[-1])] for arm in told]
   return [*columns, diagram.Column("Held out", ends, diagram.rows(results, "held_out"))]
 
 
@@ -54,13 +52,14 @@ def rounds(names: Iterable[str], arm: str) -> list[str]:
   return sorted(found, key=lambda name: int(name.removeprefix(f"{arm}_")))
 
 
-def about(system: str) -> str:
-  """Returns what the policy of a round is, "" of other systems."""
-  found = re.fullmatch(r"rft_(shuffled_)?(\d+)", system)
-  if found is None:
-    return ""
-  count = "one round" if found[2] == "1" else f"{found[2]} rounds"
-  return f"after {count} of reward learning and RL{', roles at random' if found[1] else ''}"
+def about(system: str, *, is_over: bool) -> str:
+  """Returns what the policy of a round is, of which there was none if rounds were over before."""
+  number = system.rpartition("_")[2]
+  if is_over:
+    return f"as before: rounds had ended when round {number} was due"
+  count = "one round" if number == "1" else f"{number} rounds"
+  more = ", roles at random" if "shuffled" in system else ""
+  return f"after {count} of reward learning and RL{more}"
 
 
 def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
