@@ -78,7 +78,8 @@ def _number(said: str, is_marked: bool) -> fractions.Fraction | None:
   if not found or len(found[0 if is_marked else -1][0]) > _LONGEST:
     return None
   sign, digits, divisor = found[0 if is_marked else -1].groups()
-  above, below = fractions.Fraction(sign + digits.replace(",", "")), int(divisor or 1)
+  above = fractions.Fraction(sign + digits.replace(",", ""))
+  below = int(divisor or 1)
   return above / below if below else None
 
 

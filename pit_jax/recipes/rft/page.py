@@ -34,7 +34,8 @@ def pipeline(results: Mapping) -> list[diagram.Column]:
 def _round(results: Mapping, arm: str, number: int, words: str) -> list[diagram.Box]:
   """Returns the boxes of a round of an arm: its reward, and its policy where it went on."""
   stages = results["stages"]
-  reward, policy = f"{arm}_reward_{number}", f"{arm}_{number}"
+  reward = f"{arm}_reward_{number}"
+  policy = f"{arm}_{number}"
   if reward not in stages:
     return [diagram.Box(("not begun",))]
   accuracy = stages[reward].get("facts", {}).get("validation accuracy")
