@@ -110,7 +110,7 @@ def _live(workdir: pathlib.Path, moments: list[Moment], devices: int, is_last: b
   for stage in config.curriculum:
     stage.steps = STEPS
   signals = _Signals(moments, workdir.with_suffix(".came"))
-  with signals.watching():
+  with tiny_run.unrendered(), signals.watching():
     is_over = False
     while not is_over and (signals.left or is_last):
       with contextlib.suppress(interruption.Interrupted):

@@ -313,7 +313,7 @@ def test_a_refused_call_leaves_the_workdir_free_and_a_foreign_run_as_it_is(tmp_p
 
 
 @pytest.mark.slow
-def test_a_program_trains_on_its_own_rows_and_goes_on(tmp_path, monkeypatch):
+def test_a_program_trains_on_its_own_rows_and_goes_on(unrendered, tmp_path, monkeypatch):
   monkeypatch.delenv("LIBTPU_INIT_ARGS", raising=False)
   config = tiny_run.config("reward")
   rows = pit_jax.Preferences(ROWS)

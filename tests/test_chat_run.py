@@ -171,7 +171,7 @@ def test_a_conversation_that_the_template_refuses_is_one_bad_row(tmp_path):
 
 @pytest.mark.slow
 def test_a_chat_model_is_trained_to_its_report_and_improves_conversations(
-  begun, tmp_path, monkeypatch
+  begun, tmp_path, monkeypatch, unrendered
 ):
   sizes = {"evaluation__prompts": 8, "evaluation__self_refine__max_feedback_tokens": 32}
   config = tiny_run.with_values(begun, tmp_path, data__held_out=0.3, **sizes).config

@@ -221,7 +221,8 @@ def test_without_pytorch_one_sentence_names_the_command(pairs):
 def run(pairs, tmp_path_factory):
   """A finished run of recipe rlhf whose R_P is computed in PyTorch, and its models."""
   workdir = tmp_path_factory.mktemp("run")
-  with tiny_run.experimenting(rlhf, "main", "frontier"), tiny_run.watched(rlhf) as kept:
+  asking = tiny_run.experimenting(rlhf, "main", "frontier")
+  with tiny_run.unrendered(), asking, tiny_run.watched(rlhf) as kept:
     config = tiny_run.config("rlhf", reward__model=str(pairs), evaluation__prompts=8)
     running.run(config, workdir)
   return kept[0]

@@ -229,7 +229,7 @@ def results(workdir):
 
 
 @pytest.mark.slow
-def test_no_bit_of_a_run_depends_on_kept_programs(tmp_path, unset, counted):
+def test_no_bit_of_a_run_depends_on_kept_programs(tmp_path, unset, counted, unrendered):
   runs = {"none": "none", "cold": str(tmp_path / "kept"), "warm": str(tmp_path / "kept")}
   counts = {}
   for name, cache in runs.items():

@@ -245,7 +245,7 @@ def test_its_program_is_compiled_from_shapes_alone_and_its_memory_counted(loss):
 
 
 @pytest.mark.slow
-def test_the_method_of_the_how_to_runs_as_it_stands_there(tmp_path):
+def test_the_method_of_the_how_to_runs_as_it_stands_there(unrendered, tmp_path):
   page = (ROOT / "docs" / "howto" / "adding_a_method.md").read_text(encoding="utf-8")
   (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
   path = tmp_path / "hinge.py"

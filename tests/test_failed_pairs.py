@@ -78,7 +78,7 @@ def results_with(*rows):
 GOOD = counted(np.ones(90), np.zeros(90), failed=10)
 
 
-def test_what_failed_is_shown_with_its_reasons(tmp_path):
+def test_what_failed_is_shown_with_its_reasons(unrendered, tmp_path):
   failures = {"timed out": 3, "budget used up": 2}
   results = results_with(
     row_of(GOOD, "original", "policy_sft", failures={"timed out": 10}),

@@ -60,7 +60,9 @@ def run(workdir, count, **changes):
   for host in range(count):
     log = workdir.with_name(f"{workdir.name}-{host}.log")
     joining = (f"--coordinator=localhost:{port}", f"--hosts={count}", f"--host={host}")
-    started.append((start(command(workdir, *joining, **changes), 8 // count, log), log))
+    # No host's figures are looked at; the command itself is started below.
+    asked = [sys.executable, "tests/unpainted.py", *command(workdir, *joining, **changes)[2:]]
+    started.append((start(asked, 8 // count, log), log))
   for process, log in started:
     finish(process, log)
   return [log.read_text() for _, log in started]

@@ -236,7 +236,7 @@ def rows_of(results):
   return [row for row in results["comparisons"] if row["judge"] == "language_model"]
 
 
-def test_a_run_is_judged_and_a_larger_budget_goes_on(server, tmp_path):
+def test_a_run_is_judged_and_a_larger_budget_goes_on(server, unrendered, tmp_path):
   settings = {"model": "m", "base_url": server.url, "prompts": 6, "budget_requests": 15}
   results = evaluated(configured(**settings), tmp_path)
   rows = rows_of(results)

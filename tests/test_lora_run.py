@@ -60,7 +60,8 @@ def run(base, published, tmp_path_factory):
   )
   workdir = tmp_path_factory.mktemp("adapters") / "run"
   # Those that ask models as their stages left them, and as they were on the way.
-  with tiny_run.experimenting(pit, "main", "frontier"), tiny_run.watched(pit) as kept:
+  asking = tiny_run.experimenting(pit, "main", "frontier")
+  with tiny_run.unrendered(), asking, tiny_run.watched(pit) as kept:
     running.run(config, workdir)
   return kept[0]
 

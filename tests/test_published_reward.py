@@ -61,7 +61,8 @@ def run(foreign, tmp_path_factory):
 
   # Those that ask R_P beyond the comparisons of all systems.
   asking = tiny_run.experimenting(pit, "main", "cost", "frontier")
-  with pytest.MonkeyPatch.context() as patch, asking, tiny_run.watched(pit) as kept:
+  watching = tiny_run.watched(pit)
+  with pytest.MonkeyPatch.context() as patch, tiny_run.unrendered(), asking, watching as kept:
     patch.setattr(rl, "published_reward", watched_reward)
     patch.setattr(supervised, "run", watched_run)
     sizes = {"evaluation__prompts": 8, "evaluation__rounds": 1}

@@ -186,7 +186,7 @@ def test_answers_that_nobody_can_score_are_refused_before_training(toy, tmp_path
 
 @pytest.mark.slow
 def test_a_recipe_in_a_file_of_its_own_trains_resumes_exports_and_reports(
-  toy, tmp_path, monkeypatch
+  toy, unrendered, tmp_path, monkeypatch
 ):
   config, workdir = small(toy), tmp_path / "run"
   running.run(config, workdir)

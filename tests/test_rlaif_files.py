@@ -104,7 +104,8 @@ def run(files, tmp_path_factory):
   logger = logging.getLogger("pit_jax.recipes.rlaif")
   logger.addHandler(handler)
   try:
-    running.run(config(files), workdir)
+    with tiny_run.unrendered():
+      running.run(config(files), workdir)
   finally:
     logger.removeHandler(handler)
   return workdir, told
