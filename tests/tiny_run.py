@@ -130,8 +130,9 @@ def here():
 def unrendered():
   """Has reports drawn in full, but their figures laid out and painted nowhere.
 
-  An <svg> has its label and every text that it would show, and the PNGs are empty files: painting
-  takes longer than a run of this size, and no test of words or numbers looks at it.
+  An <svg> has its label and every text that it would show but the numbers at ticks, which come with
+  the layout, and the PNGs are empty files: painting takes longer than a run of this size, and no
+  test of words or numbers looks at it.
   """
 
   def svg(figure, label, kind=""):
@@ -140,6 +141,7 @@ def unrendered():
     return f'<svg class="{kind}" role="img" aria-label="{markupsafe.escape(label)}">{shown}</svg>'
 
   with (
+    mock.patch.object(plots, "_lay_out", lambda figure: None),
     mock.patch.object(plots, "svg", svg),
     mock.patch.object(plots, "save", lambda figure, path: path.touch()),
     mock.patch.object(summary, "save", lambda results, shown, method, path: path.touch()),
