@@ -191,6 +191,8 @@ def test_every_form_of_loss_trains_and_asks_its_reference_as_little_as_it_can(
 def test_a_run_trains_reports_exports_and_goes_on(tmp_path, monkeypatch):
   config = tiny_run.config("dpo")
   workdir = tmp_path / "run"
+  running.run(config, workdir, stages_only=True)
+  assert not {"models", "report"} & {path.name for path in workdir.iterdir()}
   running.run(config, workdir)
 
   results = json.loads((workdir / "report" / "results.json").read_text())

@@ -98,3 +98,4 @@ def test_the_command_verifies_a_recipe(tmp_path):
   ]
   assert all(one == other for _, _, one, other in rows)
   assert "3 stages: a restart changes no bit" in done.stdout
+  assert not [*tmp_path.rglob("report")], "states are compared, and nothing is evaluated"

@@ -73,7 +73,7 @@ def _run(config, options: argparse.Namespace) -> None:
     # A step that is replayed changes nothing of its run.
     owning = contextlib.nullcontext() if options.replay else owners.held(workdir)
     with owning:
-      running.run(config, workdir)
+      running.run(config, workdir, stages_only=options.stages_only)
 
 
 def _join(options: argparse.Namespace) -> None:
@@ -102,5 +102,6 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   add("--verify_steps", type=int, default=4, help="steps of every stage that are compared (4)")
   stop = "steps after which every stage is restarted (2)"
   add("--verify_stop", type=int, default=2, help=stop)
+  add("--stages_only", action="store_true", help="train, and neither export nor evaluate")
   add("--stop_after", type=at_least(1), help="steps after which a new stage is stopped")
   return parser.parse_known_args(arguments)

@@ -17,8 +17,16 @@ from pit_jax.run import context as contexts
 from pit_jax.training import interruption
 
 
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def run(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, *, stages_only: bool = False
+) -> None:
   """Trains, exports, evaluates and reports; what is finished of it is read back.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    stages_only: trains, and neither exports nor evaluates, which a later call does; nothing is left
+      out of a recipe that has a `run` of its own.
 
   Raises:
     ValueError: the configuration, its data or its models cannot be used, or the workdir belongs to
@@ -28,14 +36,21 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   # Before anything is loaded: a wrong value is told in seconds, not after the data.
   checks.values(config, recipe)
   with workdirs.programs(config, workdir), progress.shown():
-    (recipe.run or functools.partial(_run, recipe))(config, workdir)
+    (recipe.run or functools.partial(_run, recipe, stages_only=stages_only))(config, workdir)
 
 
-def _run(recipe: recipes.Recipe, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def _run(
+  recipe: recipes.Recipe,
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  stages_only: bool = False,
+) -> None:
   language_models.check(config.evaluation.language_judge)
   named.check(config)
   context = schedule.announced(contexts.build(config, workdir, recipe))
   trained = recipe.train(context)
+  if stages_only:
+    return
   if recipe.exported is not None:
     with progress.finished("export"):
       export.save(workdir, context.models.inference, **recipe.exported(trained))

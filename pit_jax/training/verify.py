@@ -97,11 +97,6 @@ def changes(config: Mapping[str, Any], steps: int, folder: pathlib.Path) -> dict
   if "rl" in config:
     changed["rl.value_warmup"] = min(config["rl"]["value_warmup"], 1)
 
-  # What is compared are the states of training, so evaluation is made short.
-  if "evaluation" in config:
-    changed |= {"evaluation.prompts": 8, "evaluation.rounds": 1, "evaluation.temperatures": (1.0,)}
-    changed["evaluation.temperature_prompts"] = 8
-
   if not config["data"]["cache"]:
     changed["data.cache"] = folder / "tokens"
   if not config["compilation"]["cache"]:
@@ -136,6 +131,8 @@ def run(
   folder.mkdir(parents=True)
 
   values = [f"--config.{name}={value}" for name, value in changes(config, steps, folder).items()]
+  # What is compared are the states of training: neither run is evaluated.
+  values.append("--stages_only")
   ways = {"whole": ("undisturbed", []), "parts": ("with restarts", [f"--stop_after={stop}"])}
   with progress.shown():
     for number, (name, (how, options)) in enumerate(ways.items(), start=1):
