@@ -1,14 +1,29 @@
 """Keys of a configuration: which there are, and what can be set at each."""
 
+import ast
 import contextlib
 import difflib
 import re
+import shlex
 from typing import Any
 
 import ml_collections
 from ml_collections.config_flags import config_path
 
-OPTIONAL = ("data.rows",)  # keys that may be None, whatever they are
+# Keys that may be None, whatever they are; what may be what else says `run.allowed`.
+OPTIONAL = (
+  "data.rows",
+  *(
+    f"curriculum[].{name}"
+    for name in ("estimator", "samples", "scale_rewards", "loss_kl_coefficient")
+  ),
+)
+# Types of values → what a text is called that is none, and one for where a key has none.
+KINDS = {
+  bool: ("neither True nor False", True),
+  int: ("no whole number", 1),
+  float: ("no number", 0.5),
+}
 NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what config_path raises
 
 
@@ -72,9 +87,58 @@ def check_value(key: str, current: Any, sign: str, text: str) -> None:
   if not sign and not isinstance(current, bool):
     raise ValueError(f"{given}: give the value after =, as in --config.{key}={current}")
   is_text = isinstance(current, str)
-  if text == "None" and not is_text and current is not None and key not in OPTIONAL:
-    kind = type(current).__name__
-    raise ValueError(f"{given}: it has to have a value; give {kind} such as {current!r}")
+  if text == "None" and not is_text and current is not None and not is_optional(key):
+    raise ValueError(f"{given}: it has to have a value; {_advice(key, current)}")
+
+
+def is_optional(key: str) -> bool:
+  """Returns whether a key may be None, whatever it is."""
+  return re.sub(r"\[\d+\]", "[]", key) in OPTIONAL
+
+
+def wrong_type(key: str, kind: type, current: Any, text: str) -> str:
+  """Returns what is wrong with a text that is no value of the type that a key has.
+
+  Args:
+    key: of the value.
+    kind: its type.
+    current: what it is now; None where it has none.
+    text: what follows "=".
+  """
+  words, some = KINDS.get(kind, (f"no {kind.__name__}", current))
+  advice = _advice(key, some if current is None else current)
+  return f"--config.{key}={text}: {text!r} is {words}; {advice}"
+
+
+def _advice(key: str, some: Any) -> str:
+  """Returns how a value is written, by one that the key could have."""
+  if not isinstance(some, tuple):
+    return f"give one, as in {shlex.join([f'--config.{key}={some}'])}"
+  is_flat = bool(some) and all(isinstance(one, str | int | float) for one in some)
+  words = ",".join(map(str, some)) if is_flat else "a,b"
+  return f'write a list as in --config.{key}={words} or --config.{key}="{some or ("a", "b")}"'
+
+
+def parts(key: str, current: tuple, text: str) -> tuple:
+  """Returns a tuple written in Python, as in ('a', 'b'), or as words with commas, as in a,b.
+
+  Args:
+    key: of the value.
+    current: what it is now.
+    text: what follows "="; an empty one is an empty tuple.
+
+  Raises:
+    ValueError: it is neither.
+  """
+  with contextlib.suppress(SyntaxError, ValueError, MemoryError, RecursionError):
+    value = ast.literal_eval(text.strip())
+    if not isinstance(value, dict | set):
+      return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+  words = [word.strip() for word in text.split(",")] if text.strip() else []
+  if not all(words) or re.search(r"[()\[\]{}'\"]", text):
+    raise ValueError(f"--config.{key}={text}: {text!r} is no list; {_advice(key, current)}")
+  return tuple(words)
 
 
 def _has_sections(current: Any) -> bool:

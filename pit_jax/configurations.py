@@ -197,7 +197,10 @@ def _set(config: ml_collections.ConfigDict, given: str) -> str:
   config_keys.check(key, config)
   current = config_path.get_value(key, config)
   config_keys.check_value(key, current, sign, text)
-  if _is_ours(current, text):
+  if isinstance(current, tuple):
+    config_path.set_value(key, config, config_keys.parts(key, current, text))
+    return key
+  if _is_ours(key, current, text):
     config_path.set_value(key, config, _literal(given, text))
     return key
 
@@ -205,25 +208,25 @@ def _set(config: ml_collections.ConfigDict, given: str) -> str:
   # sys.argv is, whose first element is the program. Of a whole configuration they would write all
   # keys down as text first, for each value anew; so they see one that has this value alone.
   parser = flags.FlagValues()
-  held = _placeholder(config, key) if current is None else current
+  kind = _type(config, key)
+  held = config_dict.placeholder(kind) if current is None else current
   alone = ml_collections.ConfigDict({ALONE: held})
   arguments = ["", f"{PREFIX}{ALONE}{sign}{text}"]
   config_flags.DEFINE_config_dict("config", alone, flag_values=parser, sys_argv=arguments)
   try:
     parser(arguments)
   except flags.Error as error:
-    said = " ".join(str(error).split()).removeprefix("flag ")
-    raise ValueError(said.replace(f"config.{ALONE}", f"config.{key}")) from error
+    raise ValueError(config_keys.wrong_type(key, kind, current, text)) from error
 
   config_path.set_value(key, config, alone[ALONE])
   return key
 
 
-def _placeholder(config: ml_collections.ConfigDict, key: str) -> Any:
-  """Returns None with the type that a key's value may have."""
+def _type(config: ml_collections.ConfigDict, key: str) -> type:
+  """Returns the type that a key's value may have, None apart."""
   section, _, name = key.rpartition(".")
   parent = config_path.get_value(section, config) if section else config
-  return config_dict.placeholder(parent.get_ref(name).get_type())
+  return parent.get_ref(name).get_type()
 
 
 def without_effect(config: ml_collections.ConfigDict, keys: Sequence[str]) -> list[str]:
@@ -246,9 +249,10 @@ def argument(key: str, value: Any) -> str:
   return f"{PREFIX}{key}={value}"
 
 
-def _is_ours(current: Any, text: str) -> bool:
+def _is_ours(key: str, current: Any, text: str) -> bool:
   """Returns whether config_flags has no words for a value: None, and lists."""
-  return isinstance(current, list) or (text == "None" and not isinstance(current, str))
+  is_none = text == "None" and (not isinstance(current, str) or config_keys.is_optional(key))
+  return isinstance(current, list) or is_none
 
 
 def _literal(argument: str, text: str) -> Any:

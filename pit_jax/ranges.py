@@ -85,14 +85,21 @@ def one_of(*names: str) -> Range:
 
 def some_of(*names: str) -> Range:
   """Returns the range of a list of one or more of some words, each once."""
-  return Range(f"some of {', '.join(names)}", lambda value: is_some(value, names) and bool(value))
+  return Range(
+    f"some of {', '.join(names)}, each once", lambda value: is_some(value, names) and bool(value)
+  )
 
 
 def is_some(value: Any, names: Sequence[str]) -> bool:
   """Returns whether a value is a list of some of the names, each once."""
   if not is_list(value) or not all(isinstance(one, str) and one in names for one in value):
     return False
-  return len({*value}) == len(value)
+  return are_different(value)
+
+
+def are_different(values: Sequence[Any]) -> bool:
+  """Returns whether no value stands twice in a list of texts or numbers."""
+  return len({*values}) == len(values)
 
 
 def list_of(words: str, one: Range, least: int = 0) -> Range:
@@ -100,6 +107,12 @@ def list_of(words: str, one: Range, least: int = 0) -> Range:
   return Range(
     words, lambda value: is_list(value) and len(value) >= least and all(map(one.holds, value))
   )
+
+
+def names_of(words: str, least: int = 0) -> Range:
+  """Returns the range of lists of names, of so many at least, each once."""
+  each = list_of(words, SAID, least)
+  return Range(f"{words}, each once", lambda value: each.holds(value) and are_different(value))
 
 
 def outside(config: Any, ranges: Mapping[str, Range]) -> Iterator[str]:

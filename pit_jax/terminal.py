@@ -78,8 +78,11 @@ def fraction(text: str) -> float:
 
 
 def words(text: str) -> list[str]:
-  """Returns words that are separated by commas."""
-  return [word.strip() for word in text.split(",") if word.strip()]
+  """Returns words that are separated by commas, each once."""
+  found = [word.strip() for word in text.split(",") if word.strip()]
+  if len({*found}) < len(found):
+    raise argparse.ArgumentTypeError(f"{text!r} has a word twice; give each once")
+  return found
 
 
 def counts(text: str, lowest: int = 1) -> tuple[int, ...]:

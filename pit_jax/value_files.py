@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from pit_jax import config_keys
+
 TAG = "tag:yaml.org,2002:"  # before the names of YAML's own types
 NAMES = {"seq": "a list", "str": "a text", "bool": "True or False"}  # of types, in words
 UNREADABLE = (RecursionError, ValueError, yaml.YAMLError)  # ValueError: dates, other encodings
@@ -75,7 +77,8 @@ def written(given: Given, current: Any) -> str:
   Raises:
     ValueError: the key wants a text, and the value is none; or a value is missing.
   """
-  if given.kind == "null" and isinstance(current, str):
+  is_none = given.kind == "null" and not config_keys.is_optional(given.key)
+  if is_none and isinstance(current, str):
     raise ValueError(f'{given.key} holds no value; write "" for an empty text')
   if isinstance(current, str):
     if given.kind in ("bool", "seq"):
@@ -83,7 +86,7 @@ def written(given: Given, current: Any) -> str:
       advice = f'write it in quotes, "{what}"' if given.kind == "bool" else "give one"
       kind = NAMES[given.kind]
       raise ValueError(f"{given.key}: {what} is {kind}, and the key wants a text; {advice}")
-    return given.text
+    return str(None) if given.kind == "null" else given.text
 
   return str(_as_tuples(given.value) if isinstance(current, tuple) else given.value)
 

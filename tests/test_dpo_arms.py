@@ -82,8 +82,8 @@ def test_a_few_arms_without_rlhf_train_no_reward_model(tmp_path):
   ("arms", "said"),
   [
     ((), "arms=(); use names of sections, such as 'dpo'"),
-    (("ipo",), "arms=('ipo',): name 'dpo' first, whose policy the run is about, and each once"),
-    (("dpo", "dpo"), "name 'dpo' first, whose policy the run is about, and each once"),
+    (("ipo",), "arms=('ipo',); give 'dpo' first, whose policy the run is about"),
+    (("dpo", "dpo"), "arms=('dpo', 'dpo'); use names of sections, such as 'dpo', each once"),
     (("dpo", "sft"), "arms=('dpo', 'sft') has 'sft'; use some of dpo, ipo, kto, orpo, rl, simpo"),
     (("dpo", "cpo"), "arms=('dpo', 'cpo') has 'cpo'; use some of dpo, ipo, kto, orpo, rl, simpo"),
   ],

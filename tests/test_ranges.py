@@ -295,6 +295,21 @@ def test_sections_of_writers_and_raters_are_sections(value):
       named.check(config)
 
 
+@pytest.mark.parametrize("size", NAMED)
+def test_no_list_of_names_has_one_of_them_twice(size):
+  config = configurations.load(size)
+  given = dict(config_keys.leaves(config))
+  tried = 0
+  for key, one in allowed.of(config, recipe.of(config)).items():
+    there = given.get(key.replace(ranges.IN_TUPLE, "[0]"))
+    own = [name for name in there if isinstance(name, str)] if isinstance(there, tuple) else []
+    for name in {*own, "no_such_name"}:
+      if one.holds((name,)) and key != "rl.rewards":  # of pairs, which the recipe looks at
+        tried += 1
+        assert not one.holds((name, name)) and "each once" in one.words, key
+  assert tried >= 1 or size.startswith("bandit")
+
+
 def test_verdicts_are_those_that_there_are_words_for():
   assert {*allowed.VERDICTS} == {*language_judge.ENDINGS}
 

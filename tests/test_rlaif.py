@@ -16,10 +16,12 @@ import tiny_run
 from test_endpoint import KEY
 
 from pit_jax.data import preferences, prompt_formats
+from pit_jax.evaluate import findings, subject
 from pit_jax.feedback import annotations, endpoint, labels, named, writers
 from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes import rlaif, running
-from pit_jax.recipes.rlaif import arms
+from pit_jax.recipes.rlaif import arms, page
+from pit_jax.report import verdict
 from pit_jax.rollout import inference
 from pit_jax.run import checks
 from pit_jax.run import context as contexts
@@ -238,6 +240,62 @@ def test_names_that_nobody_has_are_told_before_training(tmp_path, changes, said)
   with pytest.raises(ValueError, match=re.escape(said)):
     running.run(config(**changes), tmp_path / "run")
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    ({"rlaif__critics": ("strong", "strong")}, "rlaif.critics=('strong', 'strong'); use the names "
+     "of one critic or more, each once"),
+    ({"rlaif__rivals": ("weak_50", "weak_50")}, "rlaif.rivals=('weak_50', 'weak_50'); use a list "
+     "of names, each once"),
+    ({"rlaif__controls": ("weak_50", "weak_50")}, "rlaif.controls=('weak_50', 'weak_50'); use a"),
+    ({"rlaif__crossover": ("weak_50", "weak_50")}, "rlaif.crossover=('weak_50', 'weak_50'); use"),
+    ({"evaluation__judges": ("even", "even")}, "evaluation.judges=('even', 'even'); use names of "
+     "feedback.raters, each once"),
+    ({"rlaif__rivals": ("weak",)}, "rlaif.rivals=('weak',) names 'weak', and it is the teacher of "
+     "rlaif, whose answers those of the rivals are labelled against; use other names of feedback"),
+    ({"rlaif__rivals": ("strong",)}, "it is the teacher of rlaif_matched, whose answers"),
+    ({"rlaif__rivals": ("weak_50",)}, "it is the teacher of rlaif_weak_50, whose answers"),
+    ({"rlaif__strong_teacher": "weak"}, "rlaif.strong_teacher='weak' names 'weak', and "
+     "rlaif.teacher is the same; use other names of feedback.writers"),
+    ({"rlaif__controls": ("weak",)}, "rlaif.controls=('weak',) names 'weak', and sft_100 is "
+     "trained on it; use"),
+    ({"rlaif__controls": ("strong",)}, "and sft_100_strong is trained on it; use"),
+    ({"rlaif__crossover": ("weak",)}, "rlaif.crossover=('weak',) names 'weak', and rlaif is "
+     "trained on it; use"),
+    ({"rlaif__crossover": ("strong",)}, "and rlaif_matched is trained on it; use"),
+    ({"rlaif__strong_teacher": "weak_50", "rlaif__controls": ("strong",)}, "two arms would be "
+     "called sft_100_strong, as rlaif.critics="),
+  ],
+)  # fmt: skip
+def test_who_is_named_twice_is_told_before_training(tmp_path, changes, said):
+  with pytest.raises(ValueError, match=re.escape(said)):
+    running.run(config(**changes), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_strong_teacher_without_feedback_may_be_a_rival():
+  assert not [*arms.problems(config(rlaif__rivals=("strong",), rlaif__matched=False))]
+
+
+def test_who_labelled_is_no_independent_judge_under_any_name(run):
+  made = config(rlaif__critics=("truth",)).unlock()
+  made.feedback.raters.truth = ml_collections.ConfigDict({"kind": "gold"})
+  made.feedback.raters.twin = ml_collections.ConfigDict({"kind": "gold"})
+  assert arms.trainers(made) == ["truth", "twin", "gold"]
+  context = tiny_run.build(config(), run)
+  asked = subject.suite_of(context, policy={}, sampler={}, labellers=arms.trainers(made))
+  assert [judge.name for judge in asked.judges] == ["even", "gold"], "the most believed first"
+  results = {"labellers": arms.trainers(made)}
+  assert verdict.described("gold", results, page.PAGE) == (
+    "the gold score, which labelled what models here were trained on"
+  )
+  (note,) = findings._notes(context, asked)
+  assert note.startswith("even is a rater that the configuration names and that labelled nothing")
+  with pytest.raises(ValueError, match="names 'truth', which is of kind gold, and the gold score"):
+    made.evaluation.judges = ("truth",)
+    named.check(made)
 
 
 def judged_by(**parts):

@@ -212,10 +212,12 @@ def test_orders_that_disagree_stay_so_and_one_without_orders_agrees():
   ("asked", "said"),
   [
     ((), "feedback.raters.either.raters=(); use the names of one rater or more"),
+    (("gpt4", "gpt4"), "feedback.raters.either.raters=('gpt4', 'gpt4'); use the names of one rater "
+     "or more, each once"),
     (("nobody",), "feedback.raters.either.raters names 'nobody'; use raters that ask nobody else"),
     (("either",), "feedback.raters.either.raters names 'either'; use raters that ask nobody else"),
   ],
-)
+)  # fmt: skip
 def test_raters_that_cannot_be_asked_in_turn_are_told(files, asked, said):
   made = config(files).unlock()
   made.feedback.raters.either.raters = asked

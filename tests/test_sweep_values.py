@@ -140,7 +140,7 @@ def test_texts_that_tables_and_figures_could_misread_are_shown_as_they_are(tmp_p
 @pytest.mark.parametrize(
   ("values", "message"),
   [
-    ({"rl.steps": (4, 2.5)}, r"rl\.steps=2\.5 cannot be set: .*invalid literal for int"),
+    ({"rl.steps": (4, 2.5)}, r"rl\.steps=2\.5 cannot be set: .*is no whole number; give one"),
     ({"rl.steps": ("many",)}, r"rl\.steps='many' cannot be set"),
     ({"rl.steps": {"low": 0.5, "high": 3.5}}, r"rl\.steps=0\.5 cannot be set"),
     ({"data.source": (None,)}, "would be read as 'None'; give values of type str"),

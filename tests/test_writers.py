@@ -291,6 +291,31 @@ def test_what_no_one_can_be_made_of_is_refused_before_training(parts, said, cont
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("tie", [0.1, 5, "none"])
+def test_of_a_field_that_a_kind_has_not_one_thing_is_said(tie, context_of, tmp_path):
+  right = tmp_path / "right.jsonl"
+  right.write_text('{"prompt": "1 + 1", "answer": "2"}\n')
+  one = {"kind": "verifier", "path": str(right), "form": "number", "tie": tie}
+  with pytest.raises(ValueError) as error:
+    named.check(context_of(raters={"r": one}).config)
+  assert str(error.value) == (
+    "feedback.raters.r.tie is not known; beside kind, verifier has path, form, prompt, answer"
+  )
+
+
+def test_what_is_printed_of_a_field_is_what_its_kind_may_have(context_of):
+  sections = {
+    "f": {"kind": "function", "function": f"{__name__}:longest", "tie": 1.5},
+    "m": {"kind": "language_model", "model": "m", "tie": 0.5},
+  }
+  config = context_of(raters=sections).config
+  assert named.told("feedback.raters.f.tie", config) == (
+    "tie of the rater f",
+    "0 or more, and finite",
+  )
+  assert named.told("feedback.raters.m.tie", config)[1] == "0 or more and less than 1"
+
+
 def test_who_is_not_there_is_named_with_those_who_are(context_of):
   sections = {"self": {"kind": "model", "model": "policy"}, "R": {"kind": "model", "model": "x"}}
   context = context_of(writers=sections)

@@ -40,8 +40,8 @@ WRONG = {
   "are rl.steps",
   f"train {TINY} {OUT} --config.nothing.at.all=3": "its sections are",
   f"train {TINY} {OUT} --config.curriculum[9].steps=3": "'curriculum[9].steps' is no key",
-  f"train {TINY} {OUT} --config.rl.steps=many": "invalid literal for int() with base 10: 'many'",
-  f"train {TINY} {OUT} --config.sft.packing=maybe": "Non-boolean argument",
+  f"train {TINY} {OUT} --config.rl.steps=many": "'many' is no whole number; give one, as in",
+  f"train {TINY} {OUT} --config.sft.packing=maybe": "'maybe' is neither True nor False; give one",
   f"train {TINY} {OUT} --config.rl=3": "config.rl=3",
   f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of bandit, ",
   f"train --config=configs/rlhf.py {OUT} --config.recipe=pit": "recipe pit wants a section that is "

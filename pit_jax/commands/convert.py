@@ -33,11 +33,11 @@ def main(arguments: Sequence[str]) -> None:
     model = convert.bring_in(options.source, options.output, dtype=options.dtype, **more)
     print(f"{options.output}: {convert.described(options.output, model)}")
   else:
-    names = options.models.split(",") if options.models else None
     forms = {"dtype": options.dtype, "as_adapters": options.adapters, "license": options.license}
+    named = (options.output, options.models)
     with places.opened(options.workdir, only=("models", "report")) as workdir:
       method = finished.presentation_of(workdir)
-      for directory in convert.send_out(workdir, options.output, names, **forms, method=method):
+      for directory in convert.send_out(workdir, *named, **forms, method=method):
         print(directory)
 
 
@@ -52,6 +52,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   send.add_argument("--workdir", required=True, help="folder of the run, or its gs:// address")
   send.add_argument(
     "--models",
+    type=terminal.words,
     help="which of policy, improver, reward, gap_reward, separated by commas; else all there are",
   )
   send.add_argument(

@@ -65,7 +65,10 @@ def is_judged(results: dict) -> bool:
 def _seeds(text: str) -> tuple[int, ...]:
   if not all(seed.strip().isdecimal() for seed in text.split(",")):
     raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, as in --seeds=0,1,2")
-  return tuple(map(int, text.split(",")))
+  seeds = tuple(map(int, text.split(",")))
+  if len({*seeds}) < len(seeds):
+    raise argparse.ArgumentTypeError(f"{text!r} has a seed twice; give each once")
+  return seeds
 
 
 def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -31,6 +31,10 @@ ONLY_A_MODEL = (
   "This source has no gold score. {judge} is a reward model that no model here was trained with: a "
   "gain under it is no artefact of {others}, but it is a model's opinion, not people's."
 )
+ONLY_A_RATER = (
+  "{judge} is a rater that the configuration names and that labelled nothing here: a gain under it "
+  "is no artefact of {others}, and as good as its opinion."
+)
 ONLY_A_LANGUAGE_MODEL = (
   "This source has no gold score. {judge} is the opinion of {model}, asked in both orders: a gain "
   "under it is no artefact of {others}, but it is a model's opinion, not people's. Scores are "
@@ -202,7 +206,7 @@ def _surroundings(context: contexts.Context, experiments: suite.Suite) -> dict:
 def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
   """Says what the judges can and cannot show where there is no gold score."""
   names = [judge.name for judge in experiments.judges]
-  if not names or names[0] == "gold":
+  if not names or names[0] == judges.GOLD:
     return []
   first = names[0]
   trainers = [name for name in names if name in experiments.trainers]
@@ -214,6 +218,9 @@ def _notes(context: contexts.Context, experiments: suite.Suite) -> list[str]:
     return [ONLY_A_LANGUAGE_MODEL.format(model=model, **about)]
   if first in (subject.PUBLISHED, subject.INDEPENDENT):
     return [ONLY_A_MODEL.format(judge=first, others=others)]
+  if first not in trainers:
+    rater = ONLY_A_RATER.format(judge=first, others=others)
+    return [rater if judges.GOLD in names else f"This source has no gold score. {rater}"]
   note = NO_GOLD.format(trainers=" and ".join(trainers))
   return [f"{note} {context.recipe.caveat(context.config)}".strip()]
 

@@ -220,13 +220,14 @@ def suite_of(
     reward_model: that which trained the policy, if the run has one.
     judge: a reward model that trained nothing.
     gap_reward: that which trained an improver, which it stops.
-    labellers: raters of the section `feedback` whose labels the models were trained on.
+    labellers: judges whose labels the models were trained on: raters of the section `feedback`, and
+      the gold score where one gives it.
   """
   inference = context.models.inference
   # The most believed first: those that trained nothing here, then those that did.
   available = []
-  if context.config.data.source == "synthetic":
-    available.append(judges.gold())
+  own = [judges.gold()] if context.config.data.source == "synthetic" else []
+  available += [judge for judge in own if judge.name not in labellers]
   if language_judge := language_models.build(context):
     available.append(language_judge)
 
@@ -243,7 +244,7 @@ def suite_of(
     available.append(judges.reward_model(reward.rating(context, judge), INDEPENDENT))
   if reward_model:
     available.append(judges.reward_model(reward.rating(context, reward_model)))
-  available += [judge for judge in named_judges if judge.name in labellers]
+  available += [judge for judge in (*own, *named_judges) if judge.name in labellers]
   read = None
   if gap_reward:
     read = judges.remembering(functools.partial(inference.gaps, gap_reward.params))

@@ -24,6 +24,7 @@ Prompts = Sequence[conversations.Prompt]
 MODEL_TIE = 1e-3
 EXACT_TIE = 1e-9  # of scores that move in whole steps
 NO_NUMBER = "no number of the function"
+GOLD = "gold"  # what results.json calls the embedded task's own judge
 # What results.json calls the reward models of a run.
 REWARD = "R_P"
 GAP = "R_PIT"
@@ -99,7 +100,7 @@ def gold() -> Judge:
     pairs = zip(questions, answers, strict=True)
     return np.array([synthetic.gold(question, answer) for question, answer in pairs])
 
-  judge = _pointwise("gold", remembering(score), tie=EXACT_TIE)
+  judge = _pointwise(GOLD, remembering(score), tie=EXACT_TIE)
   return dataclasses.replace(judge, checks=synthetic.shares)
 
 

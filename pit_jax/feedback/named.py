@@ -22,6 +22,7 @@ from pit_jax.run import context as contexts
 from pit_jax.tasks import critics, synthetic, verify
 
 Section = ml_collections.ConfigDict
+GOLD = judges.GOLD  # the kind of a rater that gives the embedded task's own score
 IN_TURN = "in_turn"  # the kind of several raters that are asked as one
 
 
@@ -158,7 +159,7 @@ _RANGES = {  # of fields, whatever the kind
   "answer": ranges.SAID,
   "form": ranges.one_of(*verify.FORMS),
   **dict.fromkeys(("writer", "critic"), ranges.SAID),
-  "raters": ranges.list_of("the names of one rater or more", ranges.SAID, least=1),
+  "raters": ranges.names_of("the names of one rater or more", least=1),
   "seed": ranges.WHOLE,
 }
 _LIMITS = ("max_prompt_tokens", "max_tokens")
@@ -180,7 +181,7 @@ KINDS = {
     ),
   },
   "raters": {
-    "gold": _Kind(lambda g: dataclasses.replace(judges.gold(), name=g.name)),
+    GOLD: _Kind(lambda g: dataclasses.replace(judges.gold(), name=g.name)),
     "reward_model": _Kind(_reward_model, ("model",)),
     "gap_model": _Kind(_gap_model, ("model",)),
     "language_model": _Kind(_language_model, ("model",), _JUDGED),
@@ -243,11 +244,17 @@ def check(config: ml_collections.ConfigDict) -> None:
       wrong += _problems(config, part, f"feedback.{part}.{name}", section)
 
   raters = parts.get("raters", {})
+  task = [GOLD] if config.data.source == "synthetic" else []  # kinds of its own judge
   for name in config.evaluation.judges:
     if name not in raters:
       names = ", ".join(raters) or "none"
       wrong.append(
         f"evaluation.judges names {name!r}; use names of feedback.raters, which has {names}"
+      )
+    elif _is_section(raters[name]) and raters[name].get("kind") in task:
+      wrong.append(
+        f"evaluation.judges names {name!r}, which is of kind {GOLD}, and the gold score judges the "
+        "embedded task anyway; leave it out"
       )
 
   if wrong:
@@ -258,16 +265,24 @@ def _is_section(value: Any) -> bool:
   return isinstance(value, Section)
 
 
-def told(key: str) -> tuple[str, str]:
+def told(key: str, config: ml_collections.ConfigDict) -> tuple[str, str]:
   """Returns what a key of the section means and what it may be, as in `feedback.writers.me.kind`.
 
   Names are anybody's choice, so no comment in a configuration's file says it.
   """
   _, part, name, field = key.split(".")
-  words = _RANGES[field].words if field in _RANGES else ""
-  if field == "kind":
-    words = ranges.one_of(*KINDS[part]).words
+  kinds = {"kind": ranges.one_of(*KINDS[part])}
+  table = kinds | _ranges(part, config.feedback[part][name].kind)
+  words = table[field].words if field in table else ""
   return f"{field} of the {part.removesuffix('s')} {name}", words
+
+
+def _ranges(part: str, kind: str) -> dict[str, ranges.Range]:
+  """Returns what the fields of a kind may be, those of the embedded task's own numbers apart."""
+  # A language model's differences are of 1 at most, a function's are in its own unit.
+  table = _RANGES | ({"tie": ranges.FROM_ZERO} if kind == "function" else {})
+  fields = (*KINDS[part][kind].needs, *KINDS[part][kind].may)
+  return {name: one for name, one in table.items() if name in fields}
 
 
 def _problems(
@@ -288,9 +303,7 @@ def _problems(
   for name in sorted(present - {*kind.needs, *kind.may}):
     yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
 
-  # A language model's differences are of 1 at most, a function's are in its own unit.
-  named_ranges = _RANGES | ({"tie": ranges.FROM_ZERO} if chosen == "function" else {})
-  given = {name: one for name, one in named_ranges.items() if name in section}
+  given = {name: one for name, one in _ranges(part, chosen).items() if name in section}
   wrong = [f"{key}.{problem}" for problem in ranges.outside(section, given)]
   yield from wrong
   # The checks below read what is missing, and want values that can be.

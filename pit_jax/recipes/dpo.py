@@ -125,8 +125,8 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   able = [name for name in sections if config[name].kind in ("dpo", "rl")]
   if wrong := [arm for arm in arms if arm not in able]:
     yield f"arms={arms} has {wrong[0]!r}; use some of {', '.join(able)}"
-  elif arms[:1] != (FIRST,) or len({*arms}) < len(arms):
-    yield f"arms={arms}: name {FIRST!r} first, whose policy the run is about, and each once"
+  elif arms[:1] != (FIRST,):
+    yield f"arms={arms}; give {FIRST!r} first, whose policy the run is about"
   elif RLHF in arms:
     yield from rewards.problems("rl", config.rl, ("reward",))
   else:
@@ -146,7 +146,7 @@ RECIPE = recipe.Recipe(
   exported=lambda study: {"models": {"policy": study.arms[FIRST].params}, "zero_point": None},
   subject=of_run,
   problems=problems,
-  allowed={"arms": ranges.list_of("names of sections, such as 'dpo'", ranges.SAID, least=1)},
+  allowed={"arms": ranges.names_of("names of sections, such as 'dpo'", least=1)},
   headline=(FIRST, "policy_sft"),
   page=presentation.Presentation(
     systems={

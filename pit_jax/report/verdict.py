@@ -185,6 +185,10 @@ def digits(bounds: Sequence[float | int | None] | None, most: int = 1) -> int:
 
 def described(judge: str, results: Mapping, method: presentation.Presentation) -> str:
   """Returns what a judge is, its name first."""
+  labelled = judge in results.get("labellers", ())
+  also = ", which labelled what models here were trained on" if labelled else ""
+  if labelled and judge == "gold":
+    return f"the gold score{also}"
   if words := (JUDGES | method.judges).get(judge):
     return words
   config = results.get("config", {})
@@ -192,8 +196,6 @@ def described(judge: str, results: Mapping, method: presentation.Presentation) -
     return f"{judge}, a reward model that the run trained"
 
   kind = config["feedback"]["raters"][judge]["kind"]
-  labelled = judge in results.get("labellers", ())
-  also = ", which labelled what models here were trained on" if labelled else ""
   return f"{judge}, a rater that the configuration names (kind {kind}){also}"
 
 

@@ -91,7 +91,7 @@ DATA = {
     f"{', '.join(preferences.RESERVED)} or one that ends in {preferences.VALIDATION}",
     preferences.are_folds,
   ),
-  "held_out_writers": ranges.list_of("a list of names", ranges.SAID),
+  "held_out_writers": ranges.names_of("a list of names"),
   "vocabulary": ranges.Range(
     f"{text.SMALLEST} or more, a whole number",
     lambda x: ranges.COUNT.holds(x) and x >= text.SMALLEST,
@@ -125,7 +125,7 @@ EVALUATION = {
   "reward_backend": BACKEND,
   "margin": ranges.NUMBER,
   "stop_rule": ranges.one_of(*gains.RULES),
-  "judges": ranges.list_of("names of feedback.raters", ranges.SAID),
+  "judges": ranges.names_of("names of feedback.raters"),
   "temperatures": ranges.list_of("some numbers, each 0 or more", ranges.FROM_ZERO, least=1),
   **_below("language_judge", LANGUAGE_MODEL),
   **_below("self_refine", SELF_REFINE),
@@ -175,7 +175,7 @@ def of(config: ml_collections.ConfigDict, method: kinds.Method) -> dict[str, ran
 def _fold(folds: Sequence[str]) -> ranges.Range:
   """Returns the range of the fold of a section, which may be several together."""
   return ranges.Range(
-    f"one of data.folds={tuple(folds)}, or several with {preferences.JOINED} between",
+    f"one of data.folds={tuple(folds)}, or several with {preferences.JOINED} between, each once",
     lambda x: isinstance(x, str) and ranges.is_some(preferences.folds_in(x), folds),
   )
 
@@ -191,7 +191,7 @@ def _by_folds(folds: Sequence[str]) -> dict[str, ranges.Range]:
       ),
     ),
     "data.prompts_only": ranges.Range(
-      f"(), or some of data.folds={folds}", lambda x: ranges.is_some(x, folds)
+      f"(), or some of data.folds={folds}, each once", lambda x: ranges.is_some(x, folds)
     ),
   }
 

@@ -56,7 +56,7 @@ def described(named: str, values: Sequence[str] = ()) -> list[Key]:
     words = table[name].words if name in table else _of_type(value)
     meaning = meanings.get(name, "")
     if key.startswith("feedback."):
-      meaning, words = feedback.told(key)
+      meaning, words = feedback.told(key, config)
     made.append(Key(key, value, meaning, words))
   return made
 

@@ -118,7 +118,7 @@ def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
   policies = {name: one.params for name, one in study.policies.items()}
   models = {"policy": policies["rlaif"], "sampler": policies["sft_10"]}
-  suite = subject.suite_of(context, **models, labellers=arms.labellers(context.config))
+  suite = subject.suite_of(context, **models, labellers=arms.trainers(context.config))
   # The one that the run is about comes first.
   systems = {"rlaif": policies["rlaif"], **policies}
   pairs = arms.compared(context.config)

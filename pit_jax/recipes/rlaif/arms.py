@@ -12,11 +12,11 @@ from pit_jax.feedback import labels, named
 from pit_jax.run import kinds
 
 MATCHED = "rlaif_matched"
-NAMES = ranges.list_of("a list of names", ranges.SAID)
+NAMES = ranges.names_of("a list of names")
 ALLOWED = {
   **dict.fromkeys(("rlaif.teacher", "rlaif.strong_teacher"), ranges.SAID),
   **dict.fromkeys(("rlaif.controls", "rlaif.crossover", "rlaif.rivals"), NAMES),
-  "rlaif.critics": ranges.list_of("the names of one critic or more", ranges.SAID, least=1),
+  "rlaif.critics": ranges.names_of("the names of one critic or more", least=1),
   "rlaif.temperature": ranges.POSITIVE,
   "rlaif.top_p": ranges.Range(
     "more than 0 and at most 1", lambda x: ranges.POSITIVE.holds(x) and x <= 1
@@ -104,6 +104,19 @@ def labellers(config: ml_collections.ConfigDict) -> list[str]:
   return list(dict.fromkeys(asked))
 
 
+def trainers(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the judges that say what some arm was trained on: who labelled, by whatever name.
+
+  That is `labellers`, raters that are the same under other names, and the embedded task's own judge
+  where one of them gives its score.
+  """
+  raters = config.get("feedback", {}).get("raters", {})
+  labelling = [raters[name] for name in labellers(config) if name in raters]
+  alike = [name for name, one in raters.items() if one in labelling]
+  gold = [named.GOLD] if any(one.kind == named.GOLD for one in labelling) else []
+  return list(dict.fromkeys([*labellers(config), *alike, *gold]))
+
+
 def writers(config: ml_collections.ConfigDict) -> list[str]:
   """Returns the writers whose answers some arm is trained on or labelled against."""
   teachers = [arm.teacher for arm in of(config)]
@@ -128,15 +141,45 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
           names = ", ".join(there) or "none"
           yield f"rlaif.{key} names {name!r}; use names of feedback.{part}, which has {names}"
 
+  yield from _repeated(config)
   yield from _unjudged(config, parts.get("raters", {}))
+
+
+def _repeated(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields who is named where an arm, or the other side of its pairs, has them already."""
+  c = config.rlaif
+  trained = {c.teacher: "sft_100", c.strong_teacher: "sft_100_strong"}
+  labelled = {arm.teacher: arm.system for arm in reversed(of(config)) if arm.critic}
+  first = {c.teacher: "rlaif"} | ({c.strong_teacher: MATCHED} if c.matched else {})
+  taken = {
+    "strong_teacher": ((c.strong_teacher,), {c.teacher: "rlaif.teacher is the same"}),
+    "controls": (c.controls, {name: f"{arm} is trained on it" for name, arm in trained.items()}),
+    "crossover": (c.crossover, {name: f"{arm} is trained on it" for name, arm in first.items()}),
+    "rivals": (c.rivals, {name: f"it is the teacher of {arm}, whose answers those of the rivals "
+                                "are labelled against" for name, arm in labelled.items()}),
+  }  # fmt: skip
+  for key, (names, why) in taken.items():
+    for name in names:
+      if name in why:
+        yield (
+          f"rlaif.{key}={c[key]!r} names {name!r}, and {why[name]}; use other names of "
+          "feedback.writers"
+        )
+
+  systems = [arm.system for arm in of(config)]
+  if twice := [name for name in dict.fromkeys(systems) if systems.count(name) > 1]:
+    yield (
+      f"two arms would be called {twice[0]}, as rlaif.critics={c.critics}, rlaif.controls="
+      f"{c.controls} and rlaif.crossover={c.crossover} name them; use another name in feedback"
+    )
 
 
 def _unjudged(config: ml_collections.ConfigDict, raters: Any) -> Iterator[str]:
   """Yields why nobody but those who labelled would judge, if so."""
-  labelling = [raters[name] for name in labellers(config) if name in raters]
-  gold = config.data.source == "synthetic" and all(one.kind != "gold" for one in labelling)
+  partial = trainers(config)
+  gold = config.data.source == "synthetic" and named.GOLD not in partial
   others = [name for name in config.evaluation.judges if name in raters]
-  independent = [name for name in others if raters[name] not in labelling]
+  independent = [name for name in others if name not in partial]
   evaluation = config.evaluation
   if not (gold or independent or evaluation.reward_model or evaluation.language_judge.model):
     names = ", ".join(labellers(config))
