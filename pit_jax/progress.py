@@ -5,7 +5,7 @@ import contextvars
 import time
 from collections.abc import Iterator
 
-from pit_jax import hosts
+from pit_jax import compiling, hosts
 
 WIDTH = 80  # columns of a line
 EVERY = 15.0  # seconds of silence after which a piece of work says how far it is
@@ -43,6 +43,9 @@ def shown() -> Iterator[None]:
 class Count:
   """How far a piece of work is, of which the size is known.
 
+  What is left is told by the speed so far, for which seconds of compiling do not count: programs of
+  the first parts serve the others.
+
   Args:
     name: what is done.
     total: how much there is of it.
@@ -54,7 +57,7 @@ class Count:
     self._total = total
     self._unit = unit
     self._done = 0
-    self._began = time.monotonic()
+    self._began = _working()
 
   def add(self, amount: int) -> None:
     """Notes that so much more is done, and says it if nothing was said for a while."""
@@ -63,9 +66,14 @@ class Count:
     if not _IS_SHOWN.get() or now - _Silence.since < EVERY or self._done >= self._total:
       return
 
-    left = (now - self._began) / self._done * (self._total - self._done)
+    left = (_working() - self._began) / self._done * (self._total - self._done)
     done = f"{self._done:,} of {self._total:,} {self._unit}"
     say(joined(f"  {self._name}: {done}", f"about {duration(left)} left"))
+
+
+def _working() -> float:
+  """Returns the seconds of a clock that stands still while programs are compiled."""
+  return time.monotonic() - compiling.seconds()
 
 
 @contextlib.contextmanager

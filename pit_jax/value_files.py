@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pit_jax import config_keys
+from pit_jax import config_keys, utf8
 
 TAG = "tag:yaml.org,2002:"  # before the names of YAML's own types
 NAMES = {"seq": "a list", "str": "a text", "bool": "True or False"}  # of types, in words
@@ -147,5 +147,7 @@ def _twice(file: str, line: int, key: str, first: int) -> str:
 
 
 def _unreadable(file: str, error: Exception) -> str:
+  if isinstance(error, UnicodeDecodeError):
+    return f"{file}: {utf8.told(error)}"
   line = " ".join(str(error).split())
   return f"{file} cannot be read as YAML: {line}"

@@ -15,6 +15,7 @@ LAYERS = (
   "compiling",
   "progress",
   "lfs",
+  "utf8",
   "terminal",
   "comments",
   "config_keys",

@@ -42,6 +42,24 @@ def test_work_says_how_far_it_is_after_a_while_of_silence(now, capsys):
   ]
 
 
+def test_what_is_left_is_told_without_the_seconds_of_compiling(now, monkeypatch, capsys):
+  compiled = types.SimpleNamespace(seconds=7.0)
+  monkeypatch.setattr(progress.compiling, "seconds", lambda: compiled.seconds)
+  with progress.shown():
+    count = progress.Count("sampling", 1000, "rows")
+    now.seconds, compiled.seconds = 40.0, 37.0  # 30 s of compiling, and 10 s of work
+    count.add(100)
+    now.seconds += 20
+    count.add(200)
+    now.seconds, compiled.seconds = now.seconds + 40, compiled.seconds + 30  # another program
+    count.add(100)
+  assert capsys.readouterr().out.splitlines() == [
+    "  sampling: 100 of 1,000 rows  about 90 s left",
+    "  sampling: 300 of 1,000 rows  about 70 s left",
+    "  sampling: 400 of 1,000 rows  about 60 s left",
+  ]
+
+
 def test_many_short_pieces_of_work_are_not_silent_together(now, capsys):
   with progress.shown():
     for _ in range(10):

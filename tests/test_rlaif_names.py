@@ -1,4 +1,4 @@
-"""Who writes, rates and judges in recipe `rlaif`: names that are refused, and who is independent."""
+"""Who writes, rates and judges in recipe `rlaif`: names refused, and who is independent."""
 
 import re
 

@@ -88,7 +88,7 @@ def test_utf_16_is_named(tmp_path, kind, encoding):
       "line 3: broken CSV: 2 columns, where the first line names 3: prompt, chosen, re",
     ),
     (b"why?,yes,no,more", "line 3: broken CSV: 4 columns"),
-    (b"\xff,yes,no", "line 3: invalid UTF-8: 'prompt'"),
+    (b"\xff,yes,no", "line 3: invalid UTF-8: 'prompt': byte 0xff at position 0 is no UTF-8; save"),
     (b"why?,,no", "line 3: empty field: 'chosen'"),
     (b'why?,"yes,no', "line 3: broken CSV: unexpected end of data"),
   ],
@@ -99,6 +99,17 @@ def test_a_bad_line_of_csv_is_named_or_counted(tmp_path, line, message):
   with pytest.raises(ValueError, match=message):
     preferences.load(f"csv:{path}")
   assert preferences.load(f"csv:{path}", on_bad_row="skip").rows == (EXPECTED,)
+
+
+def test_names_of_columns_that_are_no_utf_8_are_told_with_what_to_do(tmp_path):
+  path = tmp_path / "rows.csv"
+  path.write_bytes("prompt,gewählt,rejected\nwhy?,yes,no\n".encode("latin-1"))
+  with pytest.raises(ValueError) as error:
+    preferences.load(f"csv:{path}")
+  assert str(error.value) == (
+    f"{path}, line 1: byte 0xe4 at position 10 is no UTF-8; save the file as UTF-8, from Latin-1 "
+    "with `iconv -f LATIN1 -t UTF-8`"
+  )
 
 
 def test_a_csv_file_names_each_column_once(tmp_path):

@@ -98,3 +98,14 @@ def test_keys_that_may_be_none_are_those_whose_ranges_say_so():
     if one.holds(None)
   }
   assert able == {*config_keys.OPTIONAL}
+
+
+def test_a_file_of_values_in_latin_1_is_told_with_what_to_do(tmp_path):
+  path = tmp_path / "mine.yaml"
+  path.write_bytes("wandb.project: café".encode("latin-1"))
+  with pytest.raises(ValueError) as error:
+    configurations.change(configurations.load("pit:tiny"), [f"--values={path}"])
+  assert str(error.value) == (
+    f"{path}: byte 0xe9 at position 18 is no UTF-8; save the file as UTF-8, from Latin-1 with "
+    "`iconv -f LATIN1 -t UTF-8`"
+  )

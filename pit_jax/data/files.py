@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pit_jax import lfs
+from pit_jax import lfs, utf8
 from pit_jax.data import values
 
 Row = tuple[str, Any]  # place; fields or RowError
@@ -111,6 +111,7 @@ def read_csv(path: str) -> Iterator[Row]:
       head = text.readline()
       if head.lstrip()[:1] in ("{", "["):
         raise ValueError(f"{path} looks like JSON; use jsonl:{path}, or correct line 1")
+      _check_names(head, path)
       lines = itertools.chain([head], text)
       table = csv.reader(lines, delimiter=_delimiter(head, path), strict=True)
       names = [name.strip() for name in next(table, [])]
@@ -127,6 +128,14 @@ def read_csv(path: str) -> Iterator[Row]:
     yield place, values.RowError("broken CSV", str(error))
   except TRUNCATED as error:
     yield place, _truncated(error)
+
+
+def _check_names(head: str, path: str) -> None:
+  """Raises a ValueError for a line of names that is no UTF-8: a column could not be found by it."""
+  try:
+    head.encode("utf-8")
+  except UnicodeEncodeError as error:
+    raise ValueError(f"{path}, line 1: {utf8.told(error)}") from error
 
 
 def _delimiter(head: str, path: str) -> str:
@@ -174,7 +183,7 @@ def _table_rows(piece: Any) -> Iterator[Any]:
     try:
       yield {name: column[i].as_py() for name, column in columns}
     except UnicodeDecodeError as error:
-      yield values.RowError("invalid UTF-8", str(error))
+      yield values.RowError("invalid UTF-8", utf8.told(error))
 
 
 @contextlib.contextmanager
@@ -205,7 +214,7 @@ def _parse(line: bytes, is_first: bool) -> Any:
   try:
     return json.loads(line.decode("utf-8-sig" if is_first else "utf-8"))
   except UnicodeDecodeError as error:
-    return values.RowError("invalid UTF-8", str(error))
+    return values.RowError("invalid UTF-8", utf8.told(error))
   except (ValueError, RecursionError) as error:
     return values.RowError("broken JSON", str(error))
 

@@ -6,6 +6,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+from pit_jax import utf8
+
 MESSAGES = (("role", "content"), ("from", "value"))  # the fields of a message
 # Labels that their rows' own scores contradict.
 TIED = "label without a difference"
@@ -53,7 +55,7 @@ def read_text(fields: Mapping, name: str) -> str:
     try:
       value = value.decode("utf-8")
     except UnicodeDecodeError as error:
-      raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
+      raise RowError("invalid UTF-8", f"{name!r}: {utf8.told(error)}") from error
 
   if not isinstance(value, str):
     is_date = isinstance(value, datetime.date)  # a datetime is one too
@@ -63,7 +65,7 @@ def read_text(fields: Mapping, name: str) -> str:
   try:
     value.encode("utf-8")  # JSON can spell half a surrogate pair, which no tokenizer accepts
   except UnicodeEncodeError as error:
-    raise RowError("invalid UTF-8", f"{name!r}: {error}") from error
+    raise RowError("invalid UTF-8", f"{name!r}: {utf8.told(error)}") from error
 
   value = value.strip()
   if not value:

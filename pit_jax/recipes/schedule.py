@@ -7,6 +7,7 @@ import jax
 import ml_collections
 
 from pit_jax.data import preferences
+from pit_jax.evaluate.experiments import length
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 
@@ -84,7 +85,9 @@ def _evaluation(context: contexts.Context) -> float:
     return 0.0
   held_out = {row.prompt for row in context.rows.folds["held_out"]}
   prompts = min(len(held_out), context.config.evaluation.prompts)
-  return float(PASSES * prompts * len(recipe.experiments))
+  # What length explains is computed from answers that are there.
+  asking = [one for one in recipe.experiments.values() if one is not length.measure]
+  return float(PASSES * prompts * len(asking))
 
 
 def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
