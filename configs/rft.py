@@ -31,6 +31,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 def _rounds() -> ml_collections.ConfigDict:
   rft = ml_collections.ConfigDict()
   # How often samples are drawn, and a reward is learnt and maximised, at most; fewer where it
-  # cannot tell samples from demonstrations. What is exported is the policy of the last round.
+  # cannot tell samples from demonstrations. What is exported is the policy of the last round, and
+  # by `pit convert export --system=rft_1` that of another.
   rft.rounds = 2
   return rft

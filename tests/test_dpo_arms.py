@@ -5,10 +5,14 @@ import re
 from unittest import mock
 
 import jax
+import numpy as np
 import pytest
 import tiny_run
 
+from pit_jax.commands import convert
 from pit_jax.configs import dpo as configs
+from pit_jax.exchange import hf, weights
+from pit_jax.models import pure
 from pit_jax.recipes import dpo as recipe
 from pit_jax.recipes import running
 from pit_jax.stages import dpo, supervised, trained
@@ -46,6 +50,29 @@ def test_all_arms_stand_beside_fine_tuning_in_one_report(run):
   stages = [stage.name for stage in recipe.stages(config())]
   assert stages == ["sft_policy", "reward", "rl_policy", *(f"{arm}_policy" for arm in LOSSES)]
   assert {*stages} == {*results["stages"]}
+
+
+def test_any_system_of_the_report_can_be_exported(run, tmp_path, capsys):
+  given = ["export", f"--workdir={run}", f"--output={tmp_path / 'out'}"]
+  before = tiny_run.files(run / "models")
+  convert.main([*given, "--system=kto"])
+  assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out" / "policy")
+  assert [path.name for path in (tmp_path / "out").iterdir()] == ["policy"]
+  assert "it is `kto`." in (tmp_path / "out" / "policy" / "README.md").read_text()
+  study = recipe.train(tiny_run.build(config(), run))
+  folder = tmp_path / "out" / "policy"
+  written = weights.fill(pure.language_model(hf.read(folder)), hf.Directory(folder))
+  jax.tree.map(np.testing.assert_array_equal, written, study.arms["kto"].params)
+  assert tiny_run.files(run / "models") == before, "the run stays as it is"
+
+  with pytest.raises(
+    SystemExit, match="--system=cpo: no model of .* those with one are dpo, ipo, "
+  ):
+    convert.main([*given, "--system=cpo"])
+  with pytest.raises(
+    SystemExit, match="--system names whose policy is written; leave --models out"
+  ):
+    convert.main([*given, "--system=kto", "--models=reward"])
 
 
 def test_the_reference_is_asked_once_for_all_arms(run):

@@ -4,14 +4,17 @@
   pit convert import --source=DIRECTORY --output=models/llama --dtype=bfloat16
   pit convert import --source=BASE --adapter=ADAPTERS --output=models/tuned
   pit convert export --workdir=runs/mine --output=out --models=policy,improver
+  pit convert export --workdir=runs/arms --output=out/kto --system=kto
 
 Import reads GGUF files and Hugging Face directories (safetensors only: no pickle is opened, no code
 is run), merges adapters of PEFT with them where some are given, and writes a directory for
 `--config.model.base`. Export writes what transformers and vLLM
-load.
+load. Of the policies that a run compares it is one, of `dpo` the first arm's and of `rft` the last
+round's, unless --system names another system of the report.
 """
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 
 from pit_jax import terminal
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
   options = _options(arguments)
 
   from pit_jax.exchange import convert
-  from pit_jax.recipes import finished
+  from pit_jax.recipes import finished, systems
   from pit_jax.storage import places
 
   if options.command == "import":
@@ -34,10 +37,17 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{options.output}: {convert.described(options.output, model)}")
   else:
     forms = {"dtype": options.dtype, "as_adapters": options.adapters, "license": options.license}
-    named = (options.output, options.models)
-    with places.opened(options.workdir, only=("models", "report")) as workdir:
-      method = finished.presentation_of(workdir)
-      for directory in convert.send_out(workdir, *named, **forms, method=method):
+    if options.system and options.models not in (None, ["policy"]):
+      raise ValueError("--system names whose policy is written; leave --models out")
+    # A system's policy is read from its checkpoints, what the run is about from what it exported.
+    only = () if options.system else ("models", "report")
+    with places.opened(options.workdir, only=only) as workdir, contextlib.ExitStack() as stack:
+      forms["method"] = finished.presentation_of(workdir)
+      if options.system:
+        terminal.quiet()
+        forms["system"] = options.system
+        workdir = stack.enter_context(systems.exported(workdir, options.system))
+      for directory in convert.send_out(workdir, options.output, options.models, **forms):
         print(directory)
 
 
@@ -54,6 +64,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     "--models",
     type=terminal.words,
     help="which of policy, improver, reward, gap_reward, separated by commas; else all there are",
+  )
+  send.add_argument(
+    "--system",
+    help="of the report, such as kto or rft_1, whose policy is written, from checkpoints",
   )
   send.add_argument(
     "--adapters", action="store_true", help="as PEFT adapters beside their base, not merged"

@@ -62,6 +62,7 @@ class Card:
   is_opened_alike: bool  # does AutoTokenizer open its tokenizer as the run did?
   results: Mapping[str, Any] | None  # of the run; None where it has no report
   method: presentation.Presentation  # what is said of the run's method
+  system: str = ""  # of the results, whose policy it is; "": what the run exported
   published: Published | None = None  # how it is asked where it was published by others
 
   def write(self, directory: pathlib.Path) -> None:

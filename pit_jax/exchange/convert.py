@@ -133,6 +133,7 @@ def send_out(
   as_adapters: bool = False,
   license: str | None = None,
   method: presentation.Presentation = presentation.ANY,
+  system: str = "",
 ) -> list[pathlib.Path]:
   """Writes models of a finished run as directories for transformers and vLLM; returns the paths.
 
@@ -149,6 +150,7 @@ def send_out(
       into OUTPUT/base; else adapters are merged. A published reward model is whole either way.
     license: of what is written, as the Hub abbreviates it; None is what the base's card names.
     method: what cards say of the run's method.
+    system: of the report, whose policy the run has; "" where it is what the run exported.
 
   Raises:
     ValueError: if the run is not finished, has no such model, or no adapters where they are asked
@@ -194,7 +196,7 @@ def send_out(
       }
 
     named = {"name": name, "license": license or licensed, "results": results, "method": method}
-    cards.Card(**named, **facts).write(directory)
+    cards.Card(**named, **facts, system=system).write(directory)
 
   return written
 

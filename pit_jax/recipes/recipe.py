@@ -14,7 +14,13 @@ from pit_jax.report import presentation
 from pit_jax.run import kinds
 
 ROOM = pathlib.Path(__file__).parent
-PARTS = ("recipe", "schedule", "finished", "running")  # files of this room that are no recipe
+PARTS = (
+  "recipe",
+  "schedule",
+  "finished",
+  "running",
+  "systems",
+)  # files of this room that are no recipe
 
 
 @dataclasses.dataclass(frozen=True)
