@@ -1,17 +1,24 @@
 """Who writes, rates and judges in recipe `rlaif`: names refused, and who is independent."""
 
+import json
+import pathlib
 import re
+import sys
 
 import ml_collections
 import pytest
 import test_rlaif
 import tiny_run
 
+from pit_jax import configurations
 from pit_jax.evaluate import findings, subject
 from pit_jax.feedback import named
 from pit_jax.recipes import running
 from pit_jax.recipes.rlaif import arms, page
 from pit_jax.report import verdict
+from pit_jax.tasks import synthetic
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -110,3 +117,29 @@ def test_who_labelled_is_not_the_only_judge():
   gold.feedback.raters.g = ml_collections.ConfigDict({"kind": "gold"})
   (said,) = arms.problems(gold)  # the embedded task's gold score is no second opinion then
   assert "nobody else judges" in said
+
+
+def test_the_page_has_a_configuration_with_teachers_and_critics_of_ones_own(tmp_path, monkeypatch):
+  page = (ROOT / "docs" / "recipes" / "rlaif.md").read_text(encoding="utf-8")
+  configuration, raters = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+  (tmp_path / "mine.py").write_text(configuration)
+  (tmp_path / "my_raters.py").write_text(raters)
+  rows = [
+    {"question": row["prompt"], "mine": row["rejected"], "better": row["chosen"]}
+    for row in synthetic.preferences(60, seed=0)
+  ]
+  (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.delitem(sys.modules, "my_raters", raising=False)
+
+  made = configurations.load("mine.py:tiny")
+  named.check(made)
+  context = tiny_run.build(made, tmp_path / "run")
+  assert len(context.rows.data.rows) == 60
+  assert [arm.system for arm in arms.of(made)] == [
+    "sft_10", "rlaif", "sft_100", "sft_100_strong", "sft_10_strong", "rlaif_matched",
+  ]  # fmt: skip
+  for name in ("polite", "brief"):
+    judge = named.build(context, "raters", name)
+    assert judge.score(["q"], ["Thanks for all."]) == {"polite": 1.0, "brief": -3.0}[name]

@@ -10,7 +10,7 @@ import tiny_run
 pytest.importorskip("optuna", reason="optuna is absent; install the extra `sweep`")
 
 from pit_jax import config_keys, configurations
-from pit_jax.tools.sweep import space, summary, trials
+from pit_jax.tools.sweep import processes, space, summary, trials
 
 # Takes the place of launch/train.py: reads the values as it does, and has them as its result.
 TRAIN = """
@@ -181,3 +181,49 @@ def test_a_recipe_without_comparisons_is_refused_before_the_first_trial(tmp_path
   )
   with pytest.raises(ValueError, match="recipe 'reward' has no comparison"):
     space.load(path, tiny_run.config("reward"))
+
+
+def compared_run():
+  """Results of a run of several arms, of which RL made one and the last stage a control."""
+  rows = [
+    {"a": a, "b": "sft", "judge": "gold", "temperature": 1.0, "n": 20, "delta": delta,
+     "ci95": [0, 1]}
+    for a, delta in (("dpo", 1.0), ("kto", 2.0), ("rft_1", 3.0), ("rlhf", 4.0))
+  ]  # fmt: skip
+  kls = {"rl_policy": 0.5, "rft_1": 0.25, "rft_shuffled_1": 9.0, "dpo_policy": None, "kto": None}
+  stages = {
+    name: {"curve": {} if kl is None else {trials.KL: [[1, kl]]}} for name, kl in kls.items()
+  }
+  headline = ["dpo", "sft"]
+  return {"comparisons": rows, "headline": headline, "stages": stages, "seconds": {"a": 2.0}}
+
+
+@pytest.mark.parametrize(
+  ("pair", "delta", "kl"),
+  [
+    (None, 1.0, None),  # DPO pays no nat, whatever another arm pays
+    (("kto", "sft"), 2.0, None),
+    (("rft_1", "sft"), 3.0, 0.25),
+    (("rlhf", "sft"), 4.0, 9.0),  # of no stage of its name: the last
+  ],
+)
+def test_trials_are_ranked_by_one_comparison_and_its_own_stage(tmp_path, pair, delta, kl):
+  found = trials.measure(compared_run(), tmp_path, pair)
+  assert (found["delta"], found["kl"]) == (delta, kl)
+
+
+def test_what_no_run_compares_is_told(tmp_path):
+  with pytest.raises(processes.RunFailed, match="compares no kto with dpo, but dpo with sft, kto"):
+    trials.measure(compared_run(), tmp_path, ("kto", "dpo"))
+
+
+def test_a_sweep_may_say_what_is_compared(tmp_path):
+  path = tmp_path / "sweep.py"
+  content = {"sampler": "grid", "trials": 0, "space": {"seed": (0, 1)}}
+  path.write_text(f"def get_sweep():\n  return {content | {'compared': ('kto', 'policy_sft')}!r}\n")
+  assert space.load(path, config()).compared == ("kto", "policy_sft")
+  path.write_text(f"def get_sweep():\n  return {content | {'compared': 'kto'}!r}\n")
+  with pytest.raises(
+    ValueError, match="compared='kto'; give two systems, as in .'kto', 'policy_sf"
+  ):
+    space.load(path, config())

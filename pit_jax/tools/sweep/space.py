@@ -55,6 +55,8 @@ class Sweep:
   sampler: str  # "grid" tries every combination, "random" draws, "tpe" learns from trials before
   trials: int  # how many; of a grid all, whatever this says
   space: dict[str, tuple | Range]  # key, as on the command line → its values, or their range
+  # The two systems whose comparison ranks trials; None: those that the recipe's runs are about.
+  compared: tuple[str, str] | None = None
 
   def value(self, key: str, stored: Stored) -> Any:
     """Returns the value of a key that a storage holds; see `as_stored`."""
@@ -107,8 +109,10 @@ def load(path: str | os.PathLike, config: ml_collections.ConfigDict) -> Sweep:
 
 
 def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Sweep:
-  if set(found) != {"sampler", "trials", "space"}:
-    raise ValueError(f"it has {sorted(found)}; a sweep has sampler, trials and space, and no more")
+  if {*found} - {"compared"} != {"sampler", "trials", "space"}:
+    raise ValueError(
+      f"it has {sorted(found)}; a sweep has sampler, trials, space, and may have compared"
+    )
   sampler = found["sampler"]
   trials = found["trials"]
   if sampler not in SAMPLERS:
@@ -122,10 +126,18 @@ def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Swe
     raise ValueError(f"{ranges} are ranges, and a grid needs values; list them, or use random")
   if sampler != "grid" and trials < 1:
     raise ValueError(f"trials={trials} of sampler {sampler!r}; use 1 or more")
-  sweep = Sweep(sampler, trials, space)
+  compared = found.get("compared")
+  if compared is not None and not _is_pair(compared):
+    raise ValueError(f"compared={compared!r}; give two systems, as in ('kto', 'policy_sft')")
+  sweep = Sweep(sampler, trials, space, compared and tuple(compared))
   _try(sweep, config)
 
   return sweep
+
+
+def _is_pair(value: Any) -> bool:
+  is_list = isinstance(value, list | tuple)
+  return is_list and len(value) == 2 and all(isinstance(one, str) for one in value)
 
 
 def _try(sweep: Sweep, config: ml_collections.ConfigDict) -> None:

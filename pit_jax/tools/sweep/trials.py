@@ -12,7 +12,7 @@ import pathlib
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -161,7 +161,9 @@ class Sweeping:
         arguments = [*self.arguments, *flags(values), f"--workdir={folder}"]
         processes.train([*self.command, *arguments], folder / "log.txt")
 
-      metrics = measure(json.loads(results.read_text(encoding="utf-8")), folder / "metrics")
+      metrics = measure(
+        json.loads(results.read_text(encoding="utf-8")), folder / "metrics", self.sweep.compared
+      )
     except processes.RunFailed as error:
       if stopping.is_set():
         trial.study.enqueue_trial(_stored(values), user_attrs={SLOT: trial.user_attrs[SLOT]})
@@ -198,26 +200,30 @@ def _stored(values: dict[str, Any]) -> dict[str, space.Stored]:
   return {key: space.as_stored(value) for key, value in values.items()}
 
 
-def measure(results: dict[str, Any], logged: pathlib.Path) -> dict[str, Any]:
+def measure(
+  results: dict[str, Any], logged: pathlib.Path, compared: tuple[str, str] | None = None
+) -> dict[str, Any]:
   """Returns what a sweep compares of a run, from results.json of a recipe that compares systems.
 
-  They are `delta` and its `ci95` of the comparison that the run is about, under `judge`, the first
-  of the run's judges; `kl`, nats per response of the last RL stage, None without one, and of the
-  same stage `tokens`, the mean length of its responses, and `rewards`, name → mean; and `seconds`
-  in all.
+  They are `delta` and its `ci95` of one comparison, under `judge`, the first of the run's judges;
+  `kl`, nats per response of the RL stage that made its first system (see `_reinforced`), None
+  without one, and of the same stage `tokens`, the mean length of its responses, and `rewards`, name
+  → mean; and `seconds` in all.
 
   Args:
     results: of the run.
     logged: its folder of metrics.
+    compared: the two systems; None: those that the run is about.
 
   Raises:
-    processes.RunFailed: that judge could not judge most prompts.
+    processes.RunFailed: the run does not compare them, or that judge could not judge most prompts.
   """
-  row = next(
-    row
-    for row in results["comparisons"]
-    if [row["a"], row["b"]] == results["headline"] and row["temperature"] != "best"
-  )
+  pair = tuple(compared or results["headline"])
+  rows = [row for row in results["comparisons"] if row["temperature"] != "best"]
+  row = next((row for row in rows if (row["a"], row["b"]) == pair), None)
+  if row is None:
+    there = ", ".join(dict.fromkeys(f"{row['a']} with {row['b']}" for row in rows))
+    raise processes.RunFailed(f"the run compares no {pair[0]} with {pair[1]}, but {there}")
 
   if not verdict.is_judged(row):  # another judge's Δ would be no measure of the same thing
     raise processes.RunFailed(
@@ -225,8 +231,7 @@ def measure(results: dict[str, Any], logged: pathlib.Path) -> dict[str, Any]:
       "`pit train`, then the sweep"
     )
 
-  reinforced = [name for name, stage in results["stages"].items() if stage["curve"].get(KL)]
-  last = reinforced[-1] if reinforced else ""
+  last = _reinforced(results["stages"], row["a"])
   curves = results["stages"][last]["curve"] if last else {}
   return {
     **{name: row[name] for name in ("delta", "ci95", "judge")},
@@ -235,6 +240,16 @@ def measure(results: dict[str, Any], logged: pathlib.Path) -> dict[str, Any]:
     "rewards": _rewards(logged / f"{last}.jsonl") if last else {},
     "seconds": sum(results["seconds"].values()),
   }
+
+
+def _reinforced(stages: Mapping[str, Any], system: str) -> str:
+  """Returns the stage of RL that made a system; "" where it is made by none.
+
+  That is the stage of its name, whatever its kind, and else the run's last stage of RL.
+  """
+  own = [name for name in (system, f"{system}_policy") if name in stages]
+  reinforced = [name for name in own or stages if stages[name]["curve"].get(KL)]
+  return reinforced[-1] if reinforced else ""
 
 
 def _rewards(logged: pathlib.Path) -> dict[str, float]:
