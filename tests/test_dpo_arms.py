@@ -95,6 +95,12 @@ def test_one_arm_is_the_run_as_it_was():
   assert {"ipo", "reward", "rl"}.isdisjoint({*made})
 
 
+def test_a_size_without_other_arms_names_the_one_that_has_them():
+  (said,) = recipe.problems(tiny_run.config("dpo", arms=("dpo", "kto")))
+  assert said.endswith("has 'kto'; use some of dpo, or the size arms, which has a section for each "
+                       "loss and for RL")  # fmt: skip
+
+
 def test_a_few_arms_without_rlhf_train_no_reward_model(tmp_path):
   made = config(arms=("dpo", "simpo"))
   context = tiny_run.build(made, tmp_path / "run")

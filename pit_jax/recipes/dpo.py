@@ -124,7 +124,8 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   sections = kinds.sections(config)
   able = [name for name in sections if config[name].kind in ("dpo", "rl")]
   if wrong := [arm for arm in arms if arm not in able]:
-    yield f"arms={arms} has {wrong[0]!r}; use some of {', '.join(able)}"
+    more = "" if able[1:] else ", or the size arms, which has a section for each loss and for RL"
+    yield f"arms={arms} has {wrong[0]!r}; use some of {', '.join(able)}{more}"
   elif arms[:1] != (FIRST,):
     yield f"arms={arms}; give {FIRST!r} first, whose policy the run is about"
   elif RLHF in arms:
