@@ -19,9 +19,14 @@ PROMPT_LENGTHS = [5, 1, 3, 2, 4, 5, 1, 2]
 
 @functools.cache
 def sampler(model, length=LENGTH, pad_id=tiny.PAD, eos_id=tiny.EOS, **ways):
-  sample = functools.partial(
-    decode.sample, model, length=length, eos_id=eos_id, pad_id=pad_id, **ways
-  )
+  """Returns compiled sampling: (responses, log-probabilities)."""
+
+  def sample(*asked, **how):
+    sampled = decode.sample(
+      model, *asked, length=length, eos_id=eos_id, pad_id=pad_id, **ways, **how
+    )
+    return sampled.responses, sampled.logprobs
+
   return jax.jit(sample)
 
 

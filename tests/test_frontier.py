@@ -113,7 +113,7 @@ def recorded(monkeypatch):
 
   def recording(self, params, prompts, *rest):
     found = sample(self, params, prompts, *rest)
-    calls.append((prompts, found[0]))
+    calls.append((prompts, found.responses))
     return found
 
   monkeypatch.setattr(inference.Inference, "sample", recording)

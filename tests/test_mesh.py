@@ -284,11 +284,11 @@ def test_sampling_follows_the_same_law_on_every_mesh(shape, sizes, tile, samples
   asked, temperature = prompts(5), jnp.float32(0.8)
   batch = parallel.put_batch(asked, mesh)
   sample = jax.jit(layout.on(mesh, sample))
-  drawn, logprobs = sample(spread, batch, jax.random.key(4), temperature)
-  drawn = jax.tree.map(jnp.asarray, jax.device_get(drawn))
+  sampled = sample(spread, batch, jax.random.key(4), temperature)
+  drawn = jax.tree.map(jnp.asarray, jax.device_get(sampled.responses))
   repeated = jax.tree.map(lambda x: jnp.repeat(jnp.array(x), samples, axis=0), asked)
   expected, _ = scorer(model)(params, repeated, drawn, temperature)
-  np.testing.assert_allclose(logprobs, expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(sampled.logprobs, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_stages_of_one_shape_are_placed_by_one_program():

@@ -146,7 +146,8 @@ def compiled(settings, length, learning):
   def iteration(state, key, rates, reward_scale):
     noise = jax.random.split(key)
     temperature = jnp.float32(settings.temperature)
-    responses, logprobs = sample(state.train.params["policy"], asked, noise[0], temperature)
+    sampled = sample(state.train.params["policy"], asked, noise[0], temperature)
+    responses, logprobs = sampled.responses, sampled.logprobs
     scores = reward_scale * reward_table(length)[tuple(responses.tokens.T)]
     frozen = {"base": {}, "reference": reference(length)}
     rewards = rollout_rewards.at_end(scores, responses.mask)

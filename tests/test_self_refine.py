@@ -54,7 +54,7 @@ def ask(asking, monkeypatch):
   def playing(script, answers, questions=("why ?",), rounds=1, form=FORM):
     words, log = asking.settings.tokenizer, []
 
-    def respond(self, params, prompts, key, temperature):
+    def respond(self, params, prompts, key, temperature, drafts):
       ids = [row[mask].tolist() for row, mask in zip(prompts.tokens, prompts.mask)]
       shown = [words._fast.decode(row, clean_up_tokenization_spaces=False) for row in ids]
       log.append((shown, self.response_length, jax.random.key_data(key).tolist(), temperature))

@@ -69,7 +69,7 @@ def test_its_greedy_answers_are_those_of_transformers(loaded):
   eos, pad = words.eos_token_id, words.pad_token_id
   sample = jax.jit(functools.partial(decode.sample, model, length=LENGTH, eos_id=eos, pad_id=pad))
   prompts = types.Prompts(tokens=tokens.astype(np.int32), mask=mask)
-  responses, _ = sample(params, prompts, jax.random.key(0), jnp.float32(0))
+  responses = sample(params, prompts, jax.random.key(0), jnp.float32(0)).responses
   assert expected.shape == (10, LENGTH)
   np.testing.assert_array_equal(responses.tokens, expected)
   assert "Paris" in words.decode(expected[0])

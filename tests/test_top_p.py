@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_decode import language, prompts, sampler, scorer
 
-from pit_jax.rollout import decode
+from pit_jax.rollout import drawing
 
 
 def slow_nucleus(logprobs, top_p):
@@ -25,7 +25,7 @@ def slow_nucleus(logprobs, top_p):
 def test_top_p_keeps_the_fewest_most_likely_tokens(top_p):
   logits = jax.random.normal(jax.random.key(3), (6, 40)) * 3
   logprobs = jax.nn.log_softmax(logits)
-  cut = np.asarray(decode.nucleus(logprobs, jnp.float32(top_p)))
+  cut = np.asarray(drawing.nucleus(logprobs, jnp.float32(top_p)))
   for row, own in zip(cut, logprobs):
     expected = slow_nucleus(own, top_p)
     assert {*np.flatnonzero(np.isfinite(row))} == {*expected}
@@ -35,7 +35,7 @@ def test_top_p_keeps_the_fewest_most_likely_tokens(top_p):
 
 def test_tokens_as_likely_as_the_last_one_stay():
   logprobs = jnp.log(jnp.array([[0.4, 0.2, 0.2, 0.2]]))
-  kept = np.isfinite(decode.nucleus(logprobs, jnp.float32(0.5)))
+  kept = np.isfinite(drawing.nucleus(logprobs, jnp.float32(0.5)))
   assert kept.tolist() == [[True] * 4]
 
 
@@ -60,7 +60,7 @@ def test_the_frequencies_are_those_of_the_nucleus():
   logits = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.1]]))
   keys = jax.random.split(jax.random.key(0), 20_000)
   one, top_p = jnp.float32(1.0), jnp.float32(0.8)
-  tokens = jax.vmap(lambda key: decode.draw(logits, one, key, top_p)[0][0])(keys)
+  tokens = jax.vmap(lambda key: drawing.draw(logits, one, key[None], top_p)[0][0])(keys)
   counts = np.bincount(tokens, minlength=4) / len(keys)
   np.testing.assert_allclose(counts, [5 / 9, 2.5 / 9, 1.5 / 9, 0.0], atol=0.012)
   assert counts[3] == 0
@@ -72,7 +72,7 @@ def test_top_p_is_what_transformers_keeps():
   logits = np.random.default_rng(1).normal(size=(8, 50)).astype(np.float32) * 2
   for top_p in (0.2, 0.7, 0.95):
     theirs = warpers.TopPLogitsWarper(top_p)(None, torch.tensor(logits))
-    ours = decode.nucleus(jax.nn.log_softmax(jnp.asarray(logits)), jnp.float32(top_p))
+    ours = drawing.nucleus(jax.nn.log_softmax(jnp.asarray(logits)), jnp.float32(top_p))
     np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(theirs.numpy()))
     np.testing.assert_allclose(
       np.exp(ours), torch.softmax(theirs, -1).numpy(), rtol=1e-4, atol=1e-7

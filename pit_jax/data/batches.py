@@ -149,8 +149,9 @@ def in_order(
   last is filled up with copies of its last row, which are real enough to compute on; its first rows
   alone are numbered.
 
-  By length, in a tree of Prompts and Responses, rows of like length are put together and what is
-  padding in all rows of a batch is cut off; else rows are in order and batches of one shape.
+  By length, rows of like length are put together, and what is padding in all rows of a batch is cut
+  off its Prompts and Responses, of which there are some; other arrays keep their width. Else rows
+  are in order and batches of one shape.
 
   Raises a ValueError where there is no row, or the batch size is below 1.
   """
@@ -184,6 +185,8 @@ def _trim(record: Any) -> Any:
   """Cuts off what is padding in all rows, to a quarter of the width."""
 
   def trim(part):
+    if not _is_part(part):
+      return part
     width = padding.level(int(part.mask.sum(axis=1).max()), part.mask.shape[1])
     cut = slice(-width, None) if isinstance(part, types.Prompts) else slice(width)
     return jax.tree.map(lambda leaf: leaf[:, cut], part)

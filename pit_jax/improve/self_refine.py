@@ -182,9 +182,17 @@ class _Player:
   temperature: float | int
 
   def reply(
-    self, questions: Sequence, said: Sequence[Said], key: jax.Array, length: int
+    self,
+    questions: Sequence,
+    said: Sequence[Said],
+    key: jax.Array,
+    length: int,
+    drafts: Sequence[str] | None = None,
   ) -> list[str | None]:
-    """Returns replies of at most `length` tokens, None where the conversation is too long."""
+    """Returns replies of at most `length` tokens, None where the conversation is too long.
+
+    Drafts are what the replies are likely to repeat.
+    """
     # A conversation is limited as a whole, so that no draft and no feedback is cut.
     settings = dataclasses.replace(self.asking.settings, max_response_length=None)
     asking = dataclasses.replace(self.asking, settings=settings, response_length=length)
@@ -193,7 +201,8 @@ class _Player:
     if not rows:
       return [None] * len(fitted)
     chats = [self.form.conversation(questions[i], fitted[i]) for i in rows]
-    written = asking.reply(self.policy, chats, key, float(self.temperature))
+    repeated = drafts and [drafts[i] for i in rows]
+    written = asking.reply(self.policy, chats, key, float(self.temperature), repeated)
     replies = dict(zip(rows, written, strict=True))
     return [replies.get(i) for i in range(len(fitted))]
 
@@ -243,7 +252,8 @@ def _round(
   written: list[str | None] = [None] * len(drafts)
   asked = [questions[i] for i in rows]
 
-  replies = player.reply(asked, turns, keys[1], player.asking.response_length)
+  texts = [drafts[i] for i in rows]
+  replies = player.reply(asked, turns, keys[1], player.asking.response_length, texts)
   for i, reply in zip(rows, replies, strict=True):
     written[i] = reply
     outcomes[i] = _of_answer(form, questions[i], drafts[i], feedback[i], reply)

@@ -9,7 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from pit_jax import layout
 from pit_jax.models import architecture, splash
@@ -61,6 +61,38 @@ def resize(cache: Cache, before: int, after: int) -> Cache:
 
 
 Segments = Int[Array, "B T"] | tuple[int, ...] | None  # see `transformer.Transformer`
+Slot = Int[Array, ""] | Int[Array, " B"]  # a place in the cache, of all rows or of each
+
+
+def write(
+  cached: Shaped[Array, "B ..."],
+  new: Shaped[Array, "B ..."],
+  slot: Slot,
+  axis: int,
+  layer: Int[Array, ""] | None = None,
+) -> Shaped[Array, "B ..."]:
+  """Returns what is cached with new tokens from a slot of an axis on.
+
+  Args:
+    cached: of every row; with a layer, its second axis is the layers.
+    new: the same of the new tokens, and of one layer.
+    slot: of the first new token.
+    axis: which one of `cached` has the slots.
+    layer: which one is written, where they are stacked.
+  """
+
+  if slot.ndim == 0:
+    start: list[int | Int[Array, ""]] = [0] * cached.ndim
+    start[axis] = slot
+    if layer is not None:
+      start[1] = layer
+    return jax.lax.dynamic_update_slice(cached, new, start)
+
+  # Row by row, each of which is a batch of one.
+  def put(cached, new, slot):
+    return write(cached[None], new[None], slot, axis, layer)[0]
+
+  return jax.vmap(put)(cached, new, slot)
 
 
 @struct.dataclass

@@ -39,14 +39,23 @@ class LanguageModel(nnx.Module):
     return self.trunk(tokens, mask, segments, last)
 
   def extend(
-    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: Int[Array, ""]
+    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: attention.Slot
   ) -> tuple[Float[Array, "B V"], attention.Cache]:
     """Reads tokens into the cache and returns the logits after the last of them."""
     hidden, cache = self.read(tokens, mask, cache, slot)
     return self.logits(hidden)[:, 0], cache
 
+  def extend_all(
+    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: attention.Slot
+  ) -> tuple[Float[Array, "B T V"], attention.Cache]:
+    """Reads a few tokens into the cache and returns the logits after each of them."""
+    hidden, cache = self.trunk.extend(tokens, mask, cache, slot)
+    # As if each were a row of its own: so few are multiplied as one token of every row is.
+    logits = self.logits(hidden.reshape(-1, 1, hidden.shape[-1]))
+    return logits.reshape(*tokens.shape, -1), cache
+
   def read(
-    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: Int[Array, ""]
+    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: attention.Slot
   ) -> tuple[Float[Array, "B 1 D"], attention.Cache]:
     """Reads tokens into the cache and returns the last hidden state, for `logits`."""
     hidden, cache = self.trunk.extend(tokens, mask, cache, slot)

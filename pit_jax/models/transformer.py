@@ -209,23 +209,26 @@ class Transformer(nnx.Module):
     return self.norm(x if last is None else x[:, -last:])
 
   def extend(
-    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: Int[Array, ""]
+    self, tokens: Tokens, mask: Mask, cache: attention.Cache, slot: attention.Slot
   ) -> tuple[Float[Array, "B T D"], attention.Cache]:
     """Reads T more tokens into the cache; returns their hidden states and the new cache.
 
     Args:
       tokens: the next tokens of every row.
       mask: which of them are real; padding is never seen by later queries.
-      cache: what was read before, in slots below `slot`.
-      slot: first slot to write; slot + T must not exceed the cache's size.
+      cache: what was read before, in slots below `slot`; what later ones hold is forgotten.
+      slot: first slot to write, of all rows or of each; slot + T must not exceed the cache's size.
     """
     tokens, mask = layout.spread((tokens, mask), "batch")
-    offset = cache.visible.sum(axis=-1, keepdims=True)
-    filled = jax.lax.dynamic_update_slice(cache.visible, mask, (0, slot))
+    first = slot[..., None]
+    slots = jnp.arange(cache.visible.shape[1])
+    before = cache.visible & (slots < first)
+    offset = before.sum(axis=-1, keepdims=True)
+    filled = attention.write(before, mask, slot, 1)
 
     # Slots are in the order of time, so a query sees those up to its own.
-    order = jnp.arange(filled.shape[1])[None, :] <= slot + jnp.arange(tokens.shape[1])[:, None]
-    visible = filled[:, None, :] & order[None]
+    own = first + jnp.arange(tokens.shape[1])
+    visible = filled[:, None, :] & (slots <= own[..., None])
     is_whole = tokens.shape[1] == filled.shape[1]  # rows from the first slot on
     seen = kernels.seen(self.config, mask, visible) if is_whole else visible
     places = (offset + attention.positions(mask), attention.positions(filled))
@@ -243,8 +246,8 @@ class Transformer(nnx.Module):
       block = self._layer(index)
       sight = near if is_near else wide
       query, key, value = block.project(x, sight)
-      keys[index] = jax.lax.dynamic_update_slice(keys[index], key, (0, 0, 0, slot))
-      values[index] = jax.lax.dynamic_update_slice(values[index], value, (0, 0, slot, 0))
+      keys[index] = attention.write(keys[index], key, slot, 3)
+      values[index] = attention.write(values[index], value, slot, 2)
       x = block.mix(x, query, keys[index], values[index], sight.visible)
 
     return x, tuple(keys), tuple(values)
@@ -258,8 +261,8 @@ class Transformer(nnx.Module):
       x, keys, values = carry
       sight = self._sight(is_near, wide, near)
       query, key, value = block.project(x, sight)
-      keys = jax.lax.dynamic_update_slice(keys, key[:, None], (0, index, 0, 0, slot))
-      values = jax.lax.dynamic_update_slice(values, value[:, None], (0, index, 0, slot, 0))
+      keys = attention.write(keys, key[:, None], slot, 4, index)
+      values = attention.write(values, value[:, None], slot, 3, index)
       x = block.mix(x, query, keys[:, index], values[:, index], sight.visible)
 
       return x, keys, values

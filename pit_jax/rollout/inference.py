@@ -24,8 +24,10 @@ def sampling(
 
   Where lengths differ (`is_ragged`), ended rows are left behind and prompts read in tiles.
   """
-  tile = prefill.tile_size(mesh.devices.flat[0].platform) if is_ragged else None
+  platform = mesh.devices.flat[0].platform
+  tile = prefill.tile_size(platform) if is_ragged else None
   ways: dict[str, Any] = {"shrinking": is_ragged, "tile": tile, "parts": parallel.parts(mesh)}
+  ways["platform"] = platform
   return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **ways, **settings)))
 
 
@@ -110,17 +112,23 @@ class Inference:
     return scoring_of(self.scalar, self.mesh, self.settings.tokenizer.stop_ids)
 
   def sample_batch(
-    self, params: Params, prompts: Prompts, key, temperature: jax.Array, samples: int = 1
-  ) -> tuple[Responses, jax.Array]:
-    """Returns responses to every prompt of one batch on the mesh, and their log-probabilities."""
+    self,
+    params: Params,
+    prompts: Prompts,
+    key,
+    temperature: jax.Array,
+    samples: int = 1,
+    drafts: Responses | None = None,
+  ) -> decode.Sampled:
+    """Returns responses to every prompt of one batch on the mesh; see `decode.sample`."""
     params = laid_out(self.language, self.mesh, params)
-    return self.sampler(samples)(params, prompts, key, temperature)
+    return self.sampler(samples)(params, prompts, key, temperature, drafts=drafts)
 
   def respond(
     self, params: Params, prompts: Prompts, key, temperature: float, **how: Any
   ) -> Responses:
     """Samples a response to every prompt, or as many as `sample` is told to."""
-    return self.sample(params, prompts, key, temperature, **how)[0]
+    return self.sample(params, prompts, key, temperature, **how).responses
 
   def sample(
     self,
@@ -131,24 +139,31 @@ class Inference:
     *,
     samples: int = 1,
     top_p: float | int | None = None,
-  ) -> tuple[Responses, np.ndarray]:
-    """Returns sampled responses and the log-probability of each of their tokens, Float[N k R].
+    drafts: Responses | None = None,
+  ) -> decode.Sampled:
+    """Returns sampled responses and what is known of them, Float[N k R] for each token.
 
     Args:
       prompts: N / k prompts; each is read once.
-      key: source of the noise; batch i draws it from fold_in(key, i).
+      key: source of the noise, of which each response has its own, whatever batch it is in.
       samples: k, responses to each prompt, which follow one another.
       top_p: as for `decode.sample`, as are temperature and parameters.
+      drafts: what the responses to each prompt are likely to repeat, N / k of them; None: nothing.
     """
     params = laid_out(self.language, self.mesh, layout.to_devices(params))
-    # Programs without it are the same as those of RL, which cuts nothing.
-    cut = () if top_p is None else (None, np.float32(top_p))
+    how: dict[str, Any] = {} if top_p is None else {"top_p": np.float32(top_p)}
+    # Of one width in all batches, whose programs hence differ by their prompts alone.
+    texts = drafts and (drafts.tokens, drafts.mask)
 
-    def ask(batch, index):
-      noise = jax.random.fold_in(key, index)
-      return self.sampler(samples)(params, batch, noise, np.float32(temperature), *cut)
+    def ask(batch, rows):
+      prompts, texts = batch
+      drafts = texts and Responses(*texts)
+      numbers = (rows[:, None] * samples + np.arange(samples)).ravel()
+      numbers = parallel.put_batch(numbers.astype(np.int32), self.mesh)
+      asked = (params, prompts, key, np.float32(temperature))
+      return self.sampler(samples)(*asked, numbers=numbers, drafts=drafts, **how)
 
-    return self._over_rows("sampling", ask, prompts, samples)
+    return self._over_rows("sampling", ask, (prompts, texts), samples)
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was encoded, Float[N]."""
@@ -183,14 +198,17 @@ class Inference:
     asked: Sequence[prompt_formats.Conversation],
     key,
     temperature: float,
+    drafts: Sequence[str] | None = None,
     **how: Any,
   ) -> list[str]:
     """Returns a language model's replies in conversations, whatever their format, in words.
 
-    How many samples, and from which tokens, is said as to `sample`.
+    A draft is a text that the reply is likely to repeat. How many samples, and from which tokens,
+    is said as to `sample`.
     """
     prompts = encode.prompts(asked, self._cutting)[:]
-    return self.words(self.respond(params, prompts, key, temperature, **how))
+    repeated = None if drafts is None else self.responses(drafts)
+    return self.words(self.respond(params, prompts, key, temperature, drafts=repeated, **how))
 
   def lengths(self, asked: Sequence[prompt_formats.Conversation]) -> np.ndarray:
     """Returns the length of each conversation in tokens, as a model reads it, Int[N]."""
@@ -213,7 +231,7 @@ class Inference:
   ) -> list[str]:
     """Returns the improver's versions of the drafts, in words."""
     chats = self.settings.formats["improver"].conversations(questions, drafts)
-    return self.reply(improver, chats, key, temperature)
+    return self.reply(improver, chats, key, temperature, drafts)
 
   def rate(
     self, reward: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
@@ -301,9 +319,10 @@ class Inference:
     return self._over_rows("scoring", lambda batch, _: scorer(params, *batch), record)
 
   def _over_rows(self, name: str, ask: Callable, record: Any, each: int = 1) -> Any:
-    """Returns ask(batch, index) for every batch of a record, joined on the host.
+    """Returns ask(batch, rows) for every batch of a record, joined on the host.
 
-    Of every row there are `each` results, which follow one another.
+    Rows are the numbers of the batch's rows, the last one again where it is filled up. Of every row
+    there are `each` results, which follow one another.
     """
     count = progress.Count(name, len(jax.tree.leaves(record)[0]), "rows")
     parts = []
@@ -313,8 +332,9 @@ class Inference:
     size = max(self.batch_size // each // devices, 1) * devices
     ordered = batches.in_order(record, size, self.by_length)
 
-    for index, (batch, rows) in enumerate(ordered):
-      result = ask(parallel.put_batch(batch, self.mesh), index)
+    for batch, rows in ordered:
+      numbers = np.pad(rows, (0, size - len(rows)), mode="edge")
+      result = ask(parallel.put_batch(batch, self.mesh), numbers)
       parts.append(batches.take(hosts.fetch(result), slice(0, len(rows) * each)))
       places.append((rows[:, None] * each + np.arange(each)).ravel())
       count.add(len(rows))

@@ -83,7 +83,8 @@ def watch(
     key = jax.random.fold_in(context.key(f"{stage} frontier"), step)
     inference = context.models.inference
     temperature = context.config.rl.temperature
-    responses, logprobs = inference.sample(params, prompts, key, temperature)
+    sampled = inference.sample(params, prompts, key, temperature)
+    responses, logprobs = sampled.responses, sampled.logprobs
     kl = (logprobs - inference.logprobs(reference, prompts, responses, temperature)).sum(axis=1)
 
     # Not in place: `asked` is cached and gives the same columns again.

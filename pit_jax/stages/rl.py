@@ -99,6 +99,7 @@ def run(
   planned: int | None = None,
   watch: frontier.Watch | None = None,
   extra_metrics: ExtraMetrics = lambda *_: {},
+  drafts: Responses | None = None,
 ) -> Learner:
   """Maximises E[reward] − β KL(policy ‖ reference) by policy gradients.
 
@@ -122,6 +123,8 @@ def run(
     planned: of the whole optimisation; None: this stage is all there is.
     watch: keeps samples on held-out prompts now and then; nothing is learnt from them.
     extra_metrics: see `ExtraMetrics`; rows are as `RewardFn` gets them.
+    drafts: what the response to each of the texts is likely to repeat, on the host; sampling is the
+      faster for it, and of the same distribution. None: nothing.
 
   Returns:
     What the next stage can start from; of one that none follows, `trained.ended` keeps the policy.
@@ -146,21 +149,26 @@ def run(
 
     # Even numbers are for sampling and odd ones for learning: no noise is used twice.
     noise = jax.random.fold_in(key, 2 * index)
+    texts = prompts.contents.index[order.rows_of(index)]
+    repeated = drafts and parallel.put_batch(batches.take(drafts, texts), context.mesh)
     arguments = (policy, distinct_prompts, noise, jnp.float32(job.temperature), job.samples)
-    responses, logprobs = phases.time("generate", context.models.inference.sample_batch, *arguments)
+    arguments += (repeated,)
+    sampled = phases.time("generate", context.models.inference.sample_batch, *arguments)
+    responses, logprobs = sampled.responses, sampled.logprobs
 
     # Encoding may have dropped rows; rewards look their texts up among all of them.
-    places = _repeated(prompts.contents.index[order.rows_of(index)], job.samples)
+    places = _repeated(texts, job.samples)
     total, scores = phases.time("score", _rewarded, rewards, places, batch_prompts, responses)
-    return places, scores, (batch_prompts, responses, logprobs, total)
+    known = {"rollout/tokens_per_forward": responses.mask.sum() / sampled.passes.sum()}
+    return places, scores, known, (batch_prompts, responses, logprobs, total)
 
   def advance(state, index):
     noise = jax.random.fold_in(key, 2 * index + 1)
-    places, scores, experience = rollout(state, index)
+    places, scores, known, experience = rollout(state, index)
     state, metrics = phases.time("train", learn, index, state, frozen, *experience, noise)
     metrics |= {f"objective/rewards/{reward}": scores[reward].mean() for reward in scores}
     episode = (index + 1) * job.batch_size  # a response
-    metrics |= {"episode": episode, "epoch": episode / job.samples / len(prompts)}
+    metrics |= known | {"episode": episode, "epoch": episode / job.samples / len(prompts)}
     metrics |= extra_metrics(index, places, experience[1], scores)
 
     return state, metrics, dict(zip(EXPERIENCE, (*experience, noise), strict=True))
@@ -180,7 +188,7 @@ def run(
     save_every=c.save_every_rl,
     evaluate=keep if watch else None,
     evaluate_every=watch.every if watch else 0,
-    samples=lambda state, step: _rows(context, *rollout(state, step)[2]) if step == steps else (),
+    samples=lambda state, step: _rows(context, *rollout(state, step)[-1]) if step == steps else (),
     phases=phases,
   )
 

@@ -174,6 +174,7 @@ def run(
       planned=total,
       watch=watch,
       extra_metrics=_extra_metrics(context, gap_reward, stage_texts, number, begun, total),
+      drafts=context.models.inference.responses(stage_texts[1]),
     )
 
     begun += stage.steps
