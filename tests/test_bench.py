@@ -16,7 +16,7 @@ from pit_jax.commands import bench
 from pit_jax.data import text
 from pit_jax.exchange import families, hf
 from pit_jax.models import pure
-from pit_jax.tools.bench import cases, measuring, timing
+from pit_jax.tools.bench import cases, measuring, texts, timing
 
 NAMES = [
   "generate, batch 1",
@@ -156,6 +156,31 @@ def test_preferences_are_tokenised(directory, tmp_path):
   run(*asked, f"--json={path}")
   (row,) = json.loads(path.read_text())["cases"]
   assert row["unit"] == "pairs" and row["per_second"] == pytest.approx(3 / row["seconds"])
+
+
+@compiles
+def test_responses_are_rewritten_token_by_token_and_from_their_drafts(directory, tmp_path):
+  long = " ".join(["some words"] * 7)  # of 60 to 110 tokens
+  source = tmp_path / "some.jsonl"
+  rows = [{"prompt": f"{n} ?", "chosen": f"{long} {n}", "rejected": "some"} for n in range(9)]
+  rows.append({"prompt": "short ?", "chosen": "some words", "rejected": "some"})
+  source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  model = families.read(directory)
+  params = hf.load(directory, language := pure.language_model(model))
+  found = list(texts.rewrites(str(directory), f"jsonl:{source}", (1, 4, 64)))
+  assert [one.name for one in found] == ["rewrite, batch 1", "rewrite, batch 4", "rewrite, batch 9"]
+  assert [len(one.batches) for one in found] == [8, 2, 1]
+  for one in found:
+    plain, drafted = (
+      cases.rewriting(language, params, one, with_drafts=with_drafts)
+      for with_drafts in (False, True)
+    )
+    tokens = sum(int(drafts.mask.sum()) for _, drafts in one.batches)
+    assert plain.amount == drafted.amount == tokens
+    for one, two in zip(plain.start()(), drafted.start()(), strict=True):
+      np.testing.assert_array_equal(one.responses.tokens, two.responses.tokens)
+      np.testing.assert_array_equal(two.responses.mask.sum(), one.responses.mask.sum())
+      assert two.passes.sum() <= one.passes.sum()
 
 
 @compiles

@@ -1,6 +1,7 @@
 """Models asked about rows of many lengths: what is put together changes no answer."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -48,6 +49,22 @@ def test_answers_come_back_in_the_order_of_the_questions(asking):
   ways = [asked.answer(params["policy"], QUESTIONS, key, 0.0) for asked in asking]
   assert ways[0] == ways[1]
   assert len(set(ways[0])) > 1
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_what_is_sampled_does_not_depend_on_the_batch(asking, samples):
+  """Of the same key every response has its own noise, whatever rows it is sampled with."""
+  params = tiny_models.models_of(asking[0])["improver"]
+  chats = asking[0].settings.formats["improver"].conversations(QUESTIONS, ANSWERS)
+  ways = []
+  for asked in asking:
+    for size in (2, 6):
+      one = dataclasses.replace(asked, batch_size=size)
+      reply = functools.partial(one.reply, params, chats, jax.random.key(4), 1.0, samples=samples)
+      ways.append((reply(), reply(ANSWERS)))
+  plain, drafted = zip(*ways)
+  assert len({*map(tuple, plain)}) == len({*map(tuple, drafted)}) == 1
+  assert len(plain[0]) == samples * len(QUESTIONS) and len({*plain[0]}) > samples
 
 
 def test_logprobs_keep_their_width(asking):

@@ -13,8 +13,9 @@ nothing else counts in its peak memory. With --rank adapters are trained on one 
 float32 on CPUs, and elsewhere bfloat16, as in the large sizes of configs/. The peer has float32.
 Weights are laid out for generation before it, which is a case of its own. On a device whose peaks
 are known, `mfu` and `bandwidth` are shares of them; its peak of operations is that of bfloat16,
-whatever the products are computed in. --profile writes an XProf trace. With --source a case is
-added, which tokenises those preferences into a set on disk.
+whatever the products are computed in. --profile writes an XProf trace. With --source cases are
+added: one tokenises those preferences into a set on disk, others rewrite chosen responses as an
+improver does, and the peer of a single one has prompt lookup.
 """
 
 import argparse
@@ -59,7 +60,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     "--attention", choices=architecture.KERNELS, default="auto", help="as model.attention of a run"
   )
   add("--repeats", type=count, default=5, help="measured calls of each case")
-  add("--source", help="preferences to tokenise, as data.source names them")
+  add("--source", help="preferences to tokenise and to rewrite, as data.source names them")
   add("--peer", action="store_true", help="also measure transformers, torch and TRL")
   add("--memory", action="store_true", help="also measure each case's peak memory by itself")
   add("--profile", help="folder for an XProf trace of the measured calls")

@@ -14,7 +14,7 @@ from pit_jax.models import pure
 from pit_jax.rollout import inference, scoring
 from pit_jax.rollout import rewards as token_rewards
 from pit_jax.stages import dpo, objectives, ppo
-from pit_jax.tools.bench import timing
+from pit_jax.tools.bench import texts, timing
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations, GapPreferences, Params, Preferences, Prompts, Responses
@@ -120,6 +120,30 @@ def _decoding(
   abstract = pure.gathered(model, params, _mesh())
   cost = costs.generation(model.config, abstract, lengths, limits)
   return timing.Case(name, sum(limits), start, cost)
+
+
+def rewriting(
+  model: pure.PureModel, params: Params, rewrites: texts.Rewrites, *, with_drafts: bool = True
+) -> timing.Case:
+  """Rewrites drafts greedily, as many tokens of each as it has; see `texts.rewrites`.
+
+  Without the drafts each forward gives one token.
+  """
+  made = jax.tree.map(jnp.asarray, rewrites.batches)
+  _, drafts = made[0]
+  sample = _sampler(model, drafts.tokens.shape[1], is_ragged=len(drafts.tokens) > 1)
+
+  def start():
+    read = inference.laid_out(model, _mesh(), params)
+
+    def ask(prompts, drafts):
+      asked = (prompts, jax.random.key(0), jnp.float32(0), drafts.mask.sum(axis=1))
+      return sample(read, *asked, **({"drafts": drafts} if with_drafts else {}))
+
+    return lambda: jax.block_until_ready([ask(*batch) for batch in made])
+
+  tokens = sum(int(drafts.mask.sum()) for _, drafts in made)
+  return timing.Case(rewrites.name, tokens, start)
 
 
 def sampling(model: pure.PureModel, params: Params, sizes: Sizes, prompts: int = 1) -> timing.Case:

@@ -88,7 +88,17 @@ def peak_alone(options: argparse.Namespace, name: str, is_peer: bool) -> int:
 def _ours(options: argparse.Namespace, *models: Any, is_alone: bool = False) -> list[timing.Case]:
   """Returns our own cases of models and parameters, those of `_models`."""
   made = cases.cases(*models, _sizes(options), is_alone=is_alone)
-  return [*made, texts.case(options.model, options.source)] if options.source else made
+  if not options.source:
+    return made
+  language, _, params = models
+  rewritten = [cases.rewriting(language, params, one) for one in _rewrites(options)]
+  return [*made, *rewritten, texts.case(options.model, options.source)]
+
+
+def _rewrites(options: argparse.Namespace) -> list[texts.Rewrites]:
+  if not options.source:
+    return []
+  return list(texts.rewrites(options.model, options.source, options.batches))
 
 
 def _models(
@@ -115,7 +125,8 @@ def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.
   from pit_jax.tools.bench import peers
 
   try:
-    return peers.peers(options.model, sizes, options.rank, options.remat)
+    how = (options.rank, options.remat, _rewrites(options))
+    return peers.peers(options.model, sizes, *how)
   except ImportError as error:
     raise ValueError(
       f"--peer measures transformers and TRL, and {error.name} is not installed; install the "

@@ -7,33 +7,46 @@ from typing import Any
 
 import numpy as np
 
-from pit_jax.tools.bench import cases, timing
+from pit_jax.tools.bench import cases, texts, timing
+from pit_jax.types import Prompts
+
+LOOKUP = 16  # tokens that prompt lookup proposes: of 10 and 16 the faster
 
 
 def peers(
-  directory: str, sizes: cases.Sizes, rank: int = 0, is_remat: bool = False
+  directory: str,
+  sizes: cases.Sizes,
+  rank: int = 0,
+  is_remat: bool = False,
+  rewrites: Sequence[texts.Rewrites] = (),
 ) -> dict[str, timing.Case]:
   """Returns the peer's cases, by the name of ours, in float32 with a model's directory.
 
-  TRL trains adapters of a rank above 0, and computes activations again where `is_remat`.
+  TRL trains adapters of a rank above 0, and computes activations again where `is_remat`. A single
+  draft is rewritten with prompt lookup, which transformers has for a batch of one alone.
   """
   import torch
   import transformers
 
   model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
   model.generation_config.eos_token_id = None  # a row ends at its given length
-  measured = [_generation(model, *one) for one in sizes.generations()]
+  measured = [
+    _generation(model, name, cases.left_padded(model.config.vocab_size, lengths), limits)
+    for name, lengths, limits in sizes.generations()
+  ]
+  measured += [_rewriting(model, one) for one in rewrites]
   measured.append(_imitation(model, sizes))
   # Last: what makes the trainer changes the model, and no other case is asked for it afterwards.
   measured.append(_preferring(model, directory, sizes, rank, is_remat))
   return {case.name: case for case in measured}
 
 
-def _generation(model, name: str, lengths: Sequence[int], limits: Sequence[int]) -> timing.Case:
+def _generation(
+  model, name: str, prompts: Prompts, limits: Sequence[int], **how: Any
+) -> timing.Case:
   """Generates greedily from left-padded prompts; every row stops at its own number of tokens."""
   import torch
 
-  prompts = cases.left_padded(model.config.vocab_size, lengths)
   ids = torch.tensor(prompts.tokens, dtype=torch.long)
   mask = torch.tensor(prompts.mask).long()
   ends = torch.tensor(limits) + ids.shape[1]
@@ -41,13 +54,26 @@ def _generation(model, name: str, lengths: Sequence[int], limits: Sequence[int])
   def is_done(ids, scores, **_):
     return ids.shape[1] >= ends
 
-  form = {"attention_mask": mask, "do_sample": False, "max_new_tokens": max(limits)}
+  form = {"attention_mask": mask, "do_sample": False, "max_new_tokens": max(limits), **how}
 
   def run():
     with torch.no_grad():
       return model.eval().generate(ids, stopping_criteria=[is_done], **form)
 
   return timing.Case(name, sum(limits), lambda: run)
+
+
+def _rewriting(model, rewrites: texts.Rewrites) -> timing.Case:
+  """Rewrites drafts greedily, as many tokens of each as it has, a batch after the other."""
+  parts = []
+  for prompts, drafts in rewrites.batches:
+    lengths = drafts.mask.sum(axis=1).tolist()
+    lookup = {"prompt_lookup_num_tokens": LOOKUP} if len(lengths) == 1 else {}
+    parts.append(_generation(model, rewrites.name, prompts, lengths, **lookup))
+
+  runs = [part.start() for part in parts]
+  amount = sum(part.amount for part in parts)
+  return timing.Case(rewrites.name, amount, lambda: lambda: [run() for run in runs])
 
 
 def _imitation(model, sizes: cases.Sizes) -> timing.Case:

@@ -1,14 +1,68 @@
-"""What is measured of data: preferences in words become a set of tokens on disk."""
+"""What is measured of preferences in words: they are tokenised, and their responses rewritten."""
 
+import dataclasses
 import pathlib
 import tempfile
+from collections.abc import Iterator, Sequence
 
-from pit_jax.data import encode, preferences, template, text
+import numpy as np
+
+from pit_jax.data import chat, encode, padding, preferences, template, text
 from pit_jax.tools.bench import timing
+from pit_jax.types import Prompts, Responses
 
 # At most so many tokens of each; more are cut.
 PROMPT = 256
 RESPONSE = 128
+DRAFT = (60, 110)  # tokens of a response that is rewritten
+MOST = 32  # drafts
+FEWEST = 8
+REQUEST = "Write it again and mend mistakes."  # of a chat model
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewrites:
+  """Drafts to rewrite, batch by batch, and the prompts that ask for it."""
+
+  name: str  # of the case
+  batches: list[tuple[Prompts, Responses]]
+
+
+def rewrites(directory: str, source: str, batches: Sequence[int]) -> Iterator[Rewrites]:
+  """Yields the first of a source's chosen responses of DRAFT tokens, in batches of these sizes.
+
+  They are asked for in the improver's format of the directory's model. A case has the first ones:
+  FEWEST, or one batch that is larger, of MOST. Without such responses there is none.
+
+  Raises:
+    ValueError: the source cannot be used.
+  """
+  rows = preferences.load(source, on_bad_row="skip").rows
+  words = text.load_tokenizer(directory)
+  form, words = chat.choose("auto", words, template.Template(), REQUEST)
+  settings = encode.Settings(words, form, PROMPT + DRAFT[1], DRAFT[1], over_long="cut")
+  lengths = np.array([len(ids) for ids in words.encode_batch([row.chosen for row in rows])])
+  places = np.flatnonzero((lengths >= DRAFT[0]) & (lengths < DRAFT[1]))[:MOST]
+  if not places.size:
+    return
+
+  asked, drafts = ([getattr(rows[i], name) for i in places] for name in ("prompt", "chosen"))
+  prompts = encode.prompts(form.formats["improver"].conversations(asked, drafts), settings)[:]
+  ids = form.encode_responses(words, drafts, DRAFT[1]).ids
+  responses = padding.pad_responses(ids, DRAFT[1], words.pad_id)
+  for size in sorted({min(size, len(places)) for size in batches}):
+    count = min(max(FEWEST, size), len(places)) // size * size
+    parts = [slice(start, start + size) for start in range(0, count, size)]
+    yield Rewrites(
+      f"rewrite, batch {size}",
+      [
+        (
+          Prompts(prompts.tokens[part], prompts.mask[part]),
+          Responses(responses.tokens[part], responses.mask[part]),
+        )
+        for part in parts
+      ],
+    )
 
 
 def case(directory: str, source: str) -> timing.Case:
