@@ -61,7 +61,7 @@ def same(one, two):
 
 KINDS = ("same", "noisy", "shifted", "other", "none")
 WAYS = [
-  {"window": 1}, {"window": 2}, {"window": 4}, {"window": 16}, {},
+  {"window": 2}, {"window": 16}, {},
   {"window": 4, "shrinking": True, "tile": 8}, {"window": 8, "parts": 4},
 ]  # fmt: skip
 
@@ -154,12 +154,11 @@ def test_every_response_has_its_probability(kind, seed):
   assert statistic < degrees + 4 * np.sqrt(2 * degrees)
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 2), (8, 1, 1)], ids=str)
-def test_a_mesh_samples_what_one_device_does(shape):
+def test_a_mesh_samples_what_one_device_does():
   model, params = language()
   plain = sampler(model)(params, asked(), KEY, jnp.float32(0))
   repeated = drafts("noisy", plain.responses.tokens)
-  mesh = parallel.make_mesh(shape)
+  mesh = parallel.make_mesh((2, 2, 2))
   spread = jax.device_put(params, parallel.partition(params, model.axes, mesh))
   ends = {"eos_id": tiny.EOS, "pad_id": tiny.PAD, "length": R}
   ways = {"window": 4, "parts": parallel.parts(mesh), "shrinking": True}
@@ -186,7 +185,7 @@ def test_a_draft_that_is_repeated_takes_a_forward_per_window():
   model, params = language()
   plain = sampler(model, eos_id=-1)(params, asked(), KEY, jnp.float32(0))
   np.testing.assert_array_equal(plain.passes, R)
-  for window in (2, 4, 8, 16):
+  for window in (4, 16):
     # So few rows that no window is too dear to be tried again.
     ask = sampler(model, eos_id=-1, window=window, platform="tpu")
     one = ask(params, asked(), KEY, jnp.float32(0), drafts=draft(plain.responses.tokens))

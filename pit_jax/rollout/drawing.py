@@ -68,8 +68,10 @@ def draw_or_keep(
   # of them would cost as much as the model.
   place = jnp.minimum(kept, count - 1)[:, None]
   masked = jnp.where(is_proposal, -jnp.inf, logits)
-  last = (jnp.take_along_axis(x, place[..., None], axis=1)[:, 0] for x in (masked, others))
-  drawn = _most_likely(*last, temperature, jnp.take_along_axis(keys, place, axis=1)[:, 0])
+  last_logits = jnp.take_along_axis(masked, place[..., None], axis=1)[:, 0]
+  last_others = jnp.take_along_axis(others, place[..., None], axis=1)[:, 0]
+  last_keys = jnp.take_along_axis(keys, place, axis=1)[:, 0]
+  drawn = _most_likely(last_logits, last_others, temperature, last_keys)
   is_drawn = jnp.arange(count) == kept[:, None]
   tokens = jnp.where(is_drawn, drawn[:, None], proposals)
   logprob = jnp.take_along_axis(logprobs, jnp.maximum(tokens, 0)[..., None], axis=2)[..., 0]

@@ -12,7 +12,7 @@ import numpy as np
 from pit_jax import hosts, layout, parallel, progress
 from pit_jax.data import batches, conversations, encode, padding, prompt_formats
 from pit_jax.models import pure
-from pit_jax.rollout import decode, prefill, scoring
+from pit_jax.rollout import decode, decode_state, prefill, scoring
 from pit_jax.types import Params, Prompts, Responses
 
 
@@ -119,7 +119,7 @@ class Inference:
     temperature: jax.Array,
     samples: int = 1,
     drafts: Responses | None = None,
-  ) -> decode.Sampled:
+  ) -> decode_state.Sampled:
     """Returns responses to every prompt of one batch on the mesh; see `decode.sample`."""
     params = laid_out(self.language, self.mesh, params)
     return self.sampler(samples)(params, prompts, key, temperature, drafts=drafts)
@@ -140,7 +140,7 @@ class Inference:
     samples: int = 1,
     top_p: float | int | None = None,
     drafts: Responses | None = None,
-  ) -> decode.Sampled:
+  ) -> decode_state.Sampled:
     """Returns sampled responses and what is known of them, Float[N k R] for each token.
 
     Args:
