@@ -85,6 +85,8 @@ EXTRAS = {
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.6,<10",
     "mkdocs-jupyter>=0.25,<0.27",
+    "nbclient>=0.10,<0.12",  # executes the tutorial
+    "nbformat>=5.10,<6",
   ],
 }
 

@@ -25,6 +25,8 @@ EXTRAS = {
   "jax[cuda12]": "cuda",
   "jax[tpu]": "tpu",
   "mkdocs-jupyter": "docs",
+  "nbclient": "docs",
+  "nbformat": "docs",
   "openai": "judge",
   "optuna": "sweep",
   "peft": "parity",

@@ -1,6 +1,7 @@
 """Pages say what is so: links resolve, commands and keys exist, the reference is the code's."""
 
 import ast
+import hashlib
 import importlib.util
 import json
 import pathlib
@@ -301,6 +302,22 @@ def test_every_section_of_results_is_on_the_page_and_no_other(finished_run):
   # Runs of other recipes have them, see tests/test_rlaif.py and tests/test_rft.py.
   assert told - known - {*json.loads(text)} == {"arms", "crossover", "demonstrations"}
   assert known - told == set()
+
+
+def test_the_tutorial_shows_what_its_cells_said():
+  cells = [
+    cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"
+  ]
+  assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
+  for cell in cells:
+    source = "".join(cell["source"])
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    assert cell["metadata"]["executed"] == digest, "run python docs/execute.py"
+    assert all(output["output_type"] != "error" for output in cell["outputs"])
+    assert bool(cell["outputs"]) == ("print(" in source or source.splitlines()[-1] == "run")
+  said = json.dumps([cell["outputs"] for cell in cells], ensure_ascii=False)
+  assert "pit against original: Δ" in said and "gain by both orders:" in said
+  assert not re.search(r"/(tmp|home|root|work|Users)/", said), "a path of some machine"
 
 
 @pytest.mark.slow
