@@ -116,7 +116,10 @@ def _model(size: str) -> ml_collections.ConfigDict:
   model.tied = True  # whether logits are read with the embedding; else by a matrix of their own
   model.rope_theta = 10_000.0  # base of the rotary positions' wavelengths
   model.dtype = "float32"  # of products: "float32" or "bfloat16"; weights are kept in float32
-  model.remat = True  # training computes activations twice instead of keeping them
+  # Which activations training computes again instead of keeping them: "none"; "full", all but the
+  # inputs of layers; "dots", all but products with weights; "attention", all but inputs and what
+  # attention gives; "auto", "dots" on CPUs and "full" elsewhere.
+  model.remat = "auto"
   model.unroll = True  # sampling is compiled layer by layer: takes longer, and runs faster
   # Program for attention over whole rows: "xla"; "splash", a kernel for TPUs; "cudnn", one for
   # GPUs, in bfloat16; "auto", that of the devices where it applies. A CPU only imitates "splash",

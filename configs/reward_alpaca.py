@@ -51,7 +51,7 @@ def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
   """Cuts training to few pairs, and prompts and responses to their beginnings."""
-  config.model.remat = False
+  config.model.remat = "none"
   config.log_every, config.save_every = 4, 8
   config.inference_batch_size = 16
   config.data.validation = 0.01

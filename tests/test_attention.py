@@ -173,7 +173,7 @@ def test_a_model_computes_the_same_by_the_kernel_on_every_mesh(mesh):
 
   Four devices of `tensor` share two heads of keys: each gets those of its queries.
   """
-  model = tiny.language(**MIXED, attention="splash_interpreted", remat=True)
+  model = tiny.language(**MIXED, attention="splash_interpreted", remat="full")
   assert_close(gradients(model, PACKED, mesh), own_gradients())
 
 

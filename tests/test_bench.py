@@ -124,10 +124,12 @@ def test_adapters_are_trained_on_a_frozen_base(directory, tmp_path, monkeypatch)
     lambda params, optimizer: states.append(params) or start(params, optimizer),
   )
   path = tmp_path / "bench.json"
-  run(f"--model={directory}", *ARGUMENTS, "--cases=ppo", "--rank=2", "--remat", f"--json={path}")
+  run(
+    f"--model={directory}", *ARGUMENTS, "--cases=ppo", "--rank=2", "--remat=dots", f"--json={path}"
+  )
   found = json.loads(path.read_text())
   assert [row["name"] for row in found["cases"]] == NAMES[-1:]
-  assert (found["rank"], found["remat"]) == (2, True)
+  assert (found["rank"], found["remat"]) == (2, "dots")
   (trained,) = (pure.named(state) for state in states)
   own = {"value.head", "value.bias"}
   assert own < trained.keys() and all(".adapters." in name for name in trained.keys() - own)

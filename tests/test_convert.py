@@ -218,7 +218,7 @@ def test_a_run_starts_from_a_directory(tmp_path):
   words = text.train_tokenizer(["Who gets call 5?"], 270, tmp_path / "base")
   config = tiny_run.config(model__base=str(tmp_path / "base"))
   context = tiny_run.build(config, tmp_path / "run")
-  assert context.models.language.config == dataclasses.replace(model.config, remat=True)
+  assert context.models.language.config == dataclasses.replace(model.config, remat="dots")
   assert context.rows.settings.tokenizer.fingerprint == words.fingerprint
   assert_equal(context.initial_policy(), params)
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(len(jax.devices()) != 8, reason="eight devices a
 
 # Sizes that differ, so that an array's shape says what it is, and that all meshes divide.
 SHAPE = {"vocabulary": 160, "width": 32, "layers": 3, "heads": 4, "kv_heads": 2, "head_width": 8}
-SHAPE |= {"hidden": 48, "remat": True}
+SHAPE |= {"hidden": 48, "remat": "full"}
 B, P, R = 32, 12, 8
 MESHES = [(1, 8, 1), (2, 2, 2)]
 

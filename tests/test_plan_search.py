@@ -68,7 +68,7 @@ def test_what_to_set_is_written_as_flags():
   best = suggesting.Tried(candidate(1.0, tensor=2, parts=4), 3.0, 2**29, "gap_reward: step")
   text = suggesting.write([best], "title", PEAK)
   assert text.splitlines()[-1] == (
-    "best: --config.mesh.shape=1,4,2 --config.model.remat=True --config.dpo.accumulation=1 "
+    "best: --config.mesh.shape=1,4,2 --config.model.remat=auto --config.dpo.accumulation=1 "
     "--config.gap_reward.accumulation=4 --config.reward.accumulation=1 --config.sft.accumulation=1"
   )
   none = suggesting.Tried(candidate(1.0), None, 2**31, "pit_policy: iterate")
@@ -116,7 +116,7 @@ def test_candidates_divide_batches_and_heads_and_come_in_order():
   assert len(flags) == len(found)
   # The one key/value head cannot be cut, so all eight devices have rows: of the 8 rows of
   # imitation each has one, and no micro-batch is smaller.
-  wanted = set(itertools.product([(1, 8, 1), (8, 1, 1)], [1], [False, True]))
+  wanted = set(itertools.product([(1, 8, 1), (8, 1, 1)], [1], ["none", "dots", "full"]))
   assert {
     (one.config.mesh.shape, one.config.sft.accumulation, one.config.model.remat) for one in found
   } == wanted
@@ -136,7 +136,7 @@ def test_an_estimate_grows_with_what_takes_longer():
   few, many = (hours((1, 8, 1), slow["link"], gap_reward__accumulation=n) for n in (1, 4))
   assert many > few  # more micro-batches gather the weights more often
   # Computing twice is a third more of training, and sampling computes once.
-  once, twice = (hours((1, 8, 1), slow["flops"], model__remat=remat) for remat in (False, True))
+  once, twice = (hours((1, 8, 1), slow["flops"], model__remat=remat) for remat in ("none", "full"))
   assert 1.2 * once < twice <= 4 / 3 * once
 
 

@@ -38,7 +38,7 @@ MAY = (
   (r"mesh\.slices", (-1,), "as many as the devices say"),
   (r"model\.rope_theta", (2.5,), "a base of wavelengths"),
   (r"model\.base|data\.source|recipe", ("no_such_name",), "looked for when the data are"),
-  (r"model\.(tied|remat|unroll|offload)", (True,), "a switch"),
+  (r"model\.(tied|unroll|offload)", (True,), "a switch"),
   (r"model\.lora\.rank", (0,), "no adapters"),
   (r"model\.lora\.alpha", (2.5,), "a number"),
   (r"data\.rows", (None,), "all of a file"),

@@ -113,7 +113,7 @@ def test_auto_chooses_within_a_slice():
 
 def step(mesh):
   """Returns a compiled step of imitation, as text."""
-  model = tiny.language(layers=2, vocabulary=16, remat=True)
+  model = tiny.language(layers=2, vocabulary=16, remat="full")
   optimizer = training_step.adam(clip_norm=1.0)
   loss = pure.on_trained(objectives.imitation(model))
   state = supervised.place(tiny.parameters(model, seed=0), model.axes, optimizer, mesh)

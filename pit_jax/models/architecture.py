@@ -124,9 +124,7 @@ class ModelConfig:
   logit_cap: float = 0.0  # the same for the logits
   longest: int = 2_048  # tokens of the longest text it was made for; nothing enforces it
   dtype: str = "float32"  # of matrix products; norms and softmax are float32
-  # Training keeps one activation per layer and computes the others again on the way back, which
-  # takes far less memory.
-  remat: bool = False
+  remat: str = "none"  # which activations training computes again; one of `remat.KINDS`
   unroll: bool = True  # cached generation is compiled layer by layer; else it scans them
   # What computes attention over whole rows; steps of sampling are XLA's.
   attention: str = "xla"

@@ -7,15 +7,17 @@ scan may copy every layer's keys, values and weights at every token; `unroll=Fal
 the same, since of many layers unrolled programs take too long to compile.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import ad_checkpoint
 from jaxtyping import Array, Bool, Float, Int
 
 from pit_jax import layout
-from pit_jax.models import architecture, attention, kernels, lora, products, splash
+from pit_jax.models import architecture, attention, kernels, lora, products, remat, splash
 
 Tokens = Int[Array, "B T"]
 Mask = Bool[Array, "B T"]
@@ -148,6 +150,7 @@ class Block(nnx.Module):
     """Adds what the queries find among the visible keys, then the gated MLP."""
     c = self.config
     attended = kernels.attend(c, query, key, value, visible)
+    attended = ad_checkpoint.checkpoint_name(attended, remat.ATTENDED)
     attended = self._through("output", attended.reshape(*attended.shape[:2], -1))
     if c.output_bias:
       attended = attended + self.output_bias[...].astype(x.dtype)
@@ -197,10 +200,9 @@ class Transformer(nnx.Module):
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
     seen = kernels.seen(self.config, mask, visible, segments)
     wide, near = attention.sights(self.config, seen, place, place)
-    remat = nnx.remat if self.config.remat else lambda function: function
 
     @nnx.scan(in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry)
-    @remat
+    @functools.partial(remat.layer, kind=self.config.remat)
     def layer(x, block, is_near):
       sight = self._sight(is_near, wide, near)
       return block.mix(x, *block.project(x, sight), sight.visible)

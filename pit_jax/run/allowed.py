@@ -18,7 +18,7 @@ from pit_jax.data import (
   text,
 )
 from pit_jax.improve import gains
-from pit_jax.models import architecture
+from pit_jax.models import architecture, remat
 from pit_jax.run import kinds, published_models
 
 Ranges = Mapping[str, ranges.Range]  # path of a key → what it may be; see `ranges.outside`
@@ -66,8 +66,9 @@ MODEL = {
   "base": ranges.SAID,
   "rope_theta": ranges.POSITIVE,
   "dtype": ranges.one_of(*architecture.DTYPES),
-  **dict.fromkeys(("tied", "remat", "unroll", "offload"), ranges.SWITCH),
+  **dict.fromkeys(("tied", "unroll", "offload"), ranges.SWITCH),
   "attention": ranges.one_of(*architecture.KERNELS),
+  "remat": ranges.one_of(*remat.WANTED),
   "lora.rank": ranges.COUNT_OR_NONE,
   "lora.alpha": ranges.POSITIVE,
   "lora.targets": ranges.some_of(*architecture.MATRICES),

@@ -56,7 +56,8 @@ class Context:
   def metadata(self) -> dict[str, Any]:
     """What a checkpoint depends on; one saved under another is refused."""
     model = dataclasses.asdict(self.models.language.config)
-    del model["attention"]  # that of the devices: a checkpoint is for any of them
+    for name in ("attention", "remat"):  # those of the devices: a checkpoint is for any of them
+      del model[name]
     made = {"made rows": dict(self.made_rows)} if self.made_rows else {}
     return made | {
       "template": self.rows.settings.template.hash,

@@ -83,7 +83,7 @@ def entering(run: abstract.Arrays, rows: int, length: int) -> int:
   dtype = jnp.dtype(c.dtype)
   kept = [run.array((c.layers, rows, length, c.width), dtype, None, "batch", None, None)]
 
-  if not c.remat:
+  if c.remat == "none":
     if c.attention == "xla":  # no kernel writes them down
       scores = (c.layers, rows, c.heads, length, length)
       kept.append(run.array(scores, dtype, None, "batch", "heads", None, None))

@@ -12,7 +12,7 @@ import ml_collections
 from pit_jax import layout, parallel
 from pit_jax.data import chat, encode, template, text
 from pit_jax.exchange import directories, families, hf
-from pit_jax.models import architecture, kernels, pure
+from pit_jax.models import architecture, kernels, pure, remat
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
@@ -58,8 +58,11 @@ def named(config: ml_collections.ConfigDict) -> pathlib.Path | None:
 
 def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
   """Returns the shape that `config.model` describes, for so many tokens."""
-  # Which kernel computes attention is for the devices to say; see `_placed`.
-  fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {"attention"}
+  # What computes attention and what is kept is for the devices to say; see `_placed`.
+  fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {
+    "attention",
+    "remat",
+  }
   chosen = {name: value for name, value in config.model.items() if name in fields}
   rope = architecture.Rope(theta=config.model.rope_theta)
   try:
@@ -73,7 +76,8 @@ def _placed(
 ) -> architecture.ModelConfig:
   """Returns a shape with the attention of the devices that it will be computed on."""
   kernel = kernels.choose(config.model.attention, platform, found)
-  return dataclasses.replace(found, attention=kernel)
+  kept = remat.choose(config.model.remat, platform)
+  return dataclasses.replace(found, attention=kernel, remat=kept)
 
 
 def published_shape(
@@ -141,7 +145,7 @@ def _adapted(
     )
 
   adapter = architecture.Adapter(lora.rank, lora.alpha, tuple(lora.targets)) if lora.rank else None
-  run_settings = {name: config.model[name] for name in ("dtype", "remat", "unroll")}
+  run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
   return dataclasses.replace(found, stored=lora.base, adapter=adapter, **run_settings)
 
 

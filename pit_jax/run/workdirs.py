@@ -20,8 +20,8 @@ from pit_jax.training import flight, timing
 # `ablations` says which further ones are trained.
 CHANGEABLE = (
   "ablations", "checkpoints", "compilation", "data.cache", "evaluation", "log_every",
-  "log_every_rl", "mesh", "model.attention", "model.offload", "profile", "recorder", "save_every",
-  "save_every_rl", "wandb",
+  "log_every_rl", "mesh", "model.attention", "model.offload", "model.remat", "profile", "recorder",
+  "save_every", "save_every_rl", "wandb",
 )  # fmt: skip
 CONFIG = "config.json"  # below a workdir: the configuration of its run
 NO_CACHE = "none"  # of compilation.cache

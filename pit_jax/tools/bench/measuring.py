@@ -125,7 +125,7 @@ def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.
   from pit_jax.tools.bench import peers
 
   try:
-    how = (options.rank, options.remat, _rewrites(options))
+    how = (options.rank, options.remat != "none", _rewrites(options))
     return peers.peers(options.model, sizes, *how)
   except ImportError as error:
     raise ValueError(

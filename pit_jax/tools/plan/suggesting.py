@@ -22,6 +22,7 @@ from pit_jax.tools.plan import planning, stages, tables
 from pit_jax.training import optimizers
 
 ACCUMULATIONS = (1, 2, 4, 8, 16)
+REMATS = ("none", "dots", "full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _variants(
     for shape in ((slices, here // tensor, tensor), (count // tensor, 1, tensor))
   }
 
-  for shape, parts, remat in itertools.product(sorted(meshes), ACCUMULATIONS, (False, True)):
+  for shape, parts, remat in itertools.product(sorted(meshes), ACCUMULATIONS, REMATS):
     c = config.copy_and_resolve_references().unlock()
     c.mesh.shape = shape
     c.model.remat = remat
@@ -246,13 +247,13 @@ def _learning(run: abstract.Arrays, made: programs.Program, parts: int, peak: co
   c = run.language.config
   sizes = run.mesh.shape
   weights = _weights(run)
-  compute = made.flops * (4 / 3 if c.remat else 1) / run.mesh.size / peak.flops
+  compute = made.flops * (4 / 3 if c.remat == "full" else 1) / run.mesh.size / peak.flops
 
   # Training takes 6 operations per parameter and token (`costs.training`).
   tokens = made.flops / (6 * _count(run)) * sizes["tensor"] / run.mesh.size
   gathered = 3 * parts * weights * (sizes["fsdp"] - 1) / sizes["fsdp"]
   gathered += 2 * 2 * parts * weights * (sizes["data"] - 1) / sizes["data"]  # gradients, float32
-  summed = 2 * (3 if c.remat else 2) * _sum(run, tokens)
+  summed = 2 * (3 if c.remat == "full" else 2) * _sum(run, tokens)
   return max(compute, 3 * parts * weights / peak.bytes, (gathered + summed) / peak.link)
 
 
