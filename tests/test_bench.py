@@ -160,19 +160,28 @@ def test_preferences_are_tokenised(directory, tmp_path):
   assert row["unit"] == "pairs" and row["per_second"] == pytest.approx(3 / row["seconds"])
 
 
-@compiles
-def test_responses_are_rewritten_token_by_token_and_from_their_drafts(directory, tmp_path):
-  long = " ".join(["some words"] * 7)  # of 60 to 110 tokens
+@pytest.fixture
+def rewrites(directory, tmp_path):
+  """Nine responses of 60 to 110 tokens to rewrite, in batches of 1, 4 and all."""
+  long = " ".join(["some words"] * 7)
   source = tmp_path / "some.jsonl"
   rows = [{"prompt": f"{n} ?", "chosen": f"{long} {n}", "rejected": "some"} for n in range(9)]
   rows.append({"prompt": "short ?", "chosen": "some words", "rejected": "some"})
   source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return list(texts.rewrites(str(directory), f"jsonl:{source}", (1, 4, 64)))
+
+
+@compiles
+def test_responses_are_rewritten_token_by_token_and_from_their_drafts(directory, rewrites):
   model = families.read(directory)
   params = hf.load(directory, language := pure.language_model(model))
-  found = list(texts.rewrites(str(directory), f"jsonl:{source}", (1, 4, 64)))
-  assert [one.name for one in found] == ["rewrite, batch 1", "rewrite, batch 4", "rewrite, batch 9"]
-  assert [len(one.batches) for one in found] == [8, 2, 1]
-  for one in found:
+  assert [one.name for one in rewrites] == [
+    "rewrite, batch 1",
+    "rewrite, batch 4",
+    "rewrite, batch 9",
+  ]
+  assert [len(one.batches) for one in rewrites] == [8, 2, 1]
+  for one in rewrites:
     plain, drafted = (
       cases.rewriting(language, params, one, with_drafts=with_drafts)
       for with_drafts in (False, True)
@@ -201,8 +210,7 @@ def test_every_token_is_generated_and_calls_after_the_first_compile_nothing(capl
     assert "XLA compilation" not in caplog.text, case.name
     caplog.clear()
     if case.name.startswith("generate"):
-      responses, _ = made
-      assert responses.mask.sum() == case.amount
+      assert made.responses.mask.sum() == case.amount
       generating += 1
   assert generating == 3
 
@@ -353,9 +361,29 @@ def test_the_peer_generates_the_same_tokens(directory):
   assert {*there} == {ours.name, "sft", "dpo"}
   theirs = there[ours.name]
   assert ours.amount == theirs.amount
-  (responses, _), said = ours.start()(), theirs.start()().numpy()
+  responses, said = ours.start()().responses, theirs.start()().numpy()
   for tokens, mask, row in zip(responses.tokens, responses.mask, said[:, 16:]):
     np.testing.assert_array_equal(tokens[mask], row[: mask.sum()])
+
+
+@compiles
+@pytest.mark.parity
+def test_the_peer_rewrites_to_the_same_tokens(directory, rewrites):
+  pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
+  from pit_jax.tools.bench import peers
+
+  language = pure.language_model(families.read(directory))
+  params = hf.load(directory, language)
+  sizes = cases.Sizes(batches=(), rows=2, mixed=2)
+  there = peers.peers(str(directory), sizes, rewrites=rewrites[:2])
+  for one in rewrites[:2]:  # with prompt lookup, and without
+    ours = cases.rewriting(language, params, one)
+    assert there[one.name].amount == ours.amount
+    for sampled, said in zip(ours.start()(), there[one.name].start()(), strict=True):
+      responses = sampled.responses
+      width = one.batches[0][0].tokens.shape[1]
+      for tokens, mask, row in zip(responses.tokens, responses.mask, said.numpy()[:, width:]):
+        np.testing.assert_array_equal(tokens[mask], row[: mask.sum()])
 
 
 def test_a_missing_model_is_named(tmp_path):

@@ -269,9 +269,10 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
     key = jax.random.key(0)
     policy = pure.join(state.train.params, base)["policy"]
     read = inference.laid_out(language, _mesh(), policy)
-    responses, logprobs = sample(read, prompts, key, jnp.float32(1))
+    sampled = sample(read, prompts, key, jnp.float32(1))
+    responses = sampled.responses
     rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)
-    experience = (prompts, responses, logprobs, rewards)
+    experience = (prompts, responses, sampled.logprobs, rewards)
     rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
     return iterate(state, frozen, *experience, key, rates, jnp.float32(1e4))
 
