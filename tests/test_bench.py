@@ -16,7 +16,7 @@ from pit_jax.commands import bench
 from pit_jax.data import text
 from pit_jax.exchange import families, hf
 from pit_jax.models import pure
-from pit_jax.tools.bench import cases, measuring, texts, timing
+from pit_jax.tools.bench import cases, measuring, timing
 
 NAMES = [
   "generate, batch 1",
@@ -158,40 +158,6 @@ def test_preferences_are_tokenised(directory, tmp_path):
   run(*asked, f"--json={path}")
   (row,) = json.loads(path.read_text())["cases"]
   assert row["unit"] == "pairs" and row["per_second"] == pytest.approx(3 / row["seconds"])
-
-
-@pytest.fixture
-def rewrites(directory, tmp_path):
-  """Nine responses of 60 to 110 tokens to rewrite, in batches of 1, 4 and all."""
-  long = " ".join(["some words"] * 7)
-  source = tmp_path / "some.jsonl"
-  rows = [{"prompt": f"{n} ?", "chosen": f"{long} {n}", "rejected": "some"} for n in range(9)]
-  rows.append({"prompt": "short ?", "chosen": "some words", "rejected": "some"})
-  source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-  return list(texts.rewrites(str(directory), f"jsonl:{source}", (1, 4, 64)))
-
-
-@compiles
-def test_responses_are_rewritten_token_by_token_and_from_their_drafts(directory, rewrites):
-  model = families.read(directory)
-  params = hf.load(directory, language := pure.language_model(model))
-  assert [one.name for one in rewrites] == [
-    "rewrite, batch 1",
-    "rewrite, batch 4",
-    "rewrite, batch 9",
-  ]
-  assert [len(one.batches) for one in rewrites] == [8, 2, 1]
-  for one in rewrites:
-    plain, drafted = (
-      cases.rewriting(language, params, one, with_drafts=with_drafts)
-      for with_drafts in (False, True)
-    )
-    tokens = sum(int(drafts.mask.sum()) for _, drafts in one.batches)
-    assert plain.amount == drafted.amount == tokens
-    for one, two in zip(plain.start()(), drafted.start()(), strict=True):
-      np.testing.assert_array_equal(one.responses.tokens, two.responses.tokens)
-      np.testing.assert_array_equal(two.responses.mask.sum(), one.responses.mask.sum())
-      assert two.passes.sum() <= one.passes.sum()
 
 
 @compiles
@@ -364,26 +330,6 @@ def test_the_peer_generates_the_same_tokens(directory):
   responses, said = ours.start()().responses, theirs.start()().numpy()
   for tokens, mask, row in zip(responses.tokens, responses.mask, said[:, 16:]):
     np.testing.assert_array_equal(tokens[mask], row[: mask.sum()])
-
-
-@compiles
-@pytest.mark.parity
-def test_the_peer_rewrites_to_the_same_tokens(directory, rewrites):
-  pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
-  from pit_jax.tools.bench import peers
-
-  language = pure.language_model(families.read(directory))
-  params = hf.load(directory, language)
-  sizes = cases.Sizes(batches=(), rows=2, mixed=2)
-  there = peers.peers(str(directory), sizes, rewrites=rewrites[:2])
-  for one in rewrites[:2]:  # with prompt lookup, and without
-    ours = cases.rewriting(language, params, one)
-    assert there[one.name].amount == ours.amount
-    for sampled, said in zip(ours.start()(), there[one.name].start()(), strict=True):
-      responses = sampled.responses
-      width = one.batches[0][0].tokens.shape[1]
-      for tokens, mask, row in zip(responses.tokens, responses.mask, said.numpy()[:, width:]):
-        np.testing.assert_array_equal(tokens[mask], row[: mask.sum()])
 
 
 def test_a_missing_model_is_named(tmp_path):
