@@ -11,6 +11,7 @@ import tiny
 from test_decode import exact_law
 
 from pit_jax import layout, parallel
+from pit_jax.models import architecture
 from pit_jax.rollout import decode, drawing, prefill, scoring, speculation
 from pit_jax.types import Prompts, Responses
 
@@ -81,6 +82,30 @@ def test_greedy_responses_are_those_without_drafts(changes):
     for kind in KINDS:
       repeated = drafts(kind, plain.responses.tokens, seed)
       same(sampler(model, window=4)(*given, drafts=repeated), plain)
+
+
+@pytest.mark.parametrize("stored", ["float32", "int8"])
+def test_an_adapted_base_follows_drafts_too(stored):
+  adapter = architecture.Adapter(2, 64.0, ("query", "down"))
+  model = tiny.language(adapter=adapter, stored=stored)
+  params = jax.jit(model.init)(jax.random.key(1))
+  params = jax.tree.map(lambda x: 3 * x if x.dtype == jnp.float32 else x, params)  # no flat logits
+  given = (params, asked(), jax.random.key(0), jnp.float32(0))
+  plain = sampler(model)(*given)
+  for kind in ("noisy", "none"):
+    same(sampler(model, window=4)(*given, drafts=drafts(kind, plain.responses.tokens)), plain)
+
+
+def test_any_of_several_tokens_ends_a_response_within_a_window():
+  model, params = language()
+  given = (params, asked(), jax.random.key(0), jnp.float32(0))
+  endless = sampler(model, eos_id=-1)(*given).responses.tokens
+  stops = tuple({int(endless[0, 5]), int(endless[1, 3]), tiny.EOS})
+  plain = sampler(model, eos_id=stops)(*given)
+  for kind in ("noisy", "same"):
+    same(sampler(model, eos_id=stops, window=8)(*given, drafts=drafts(kind, endless)), plain)
+  lengths = np.asarray(plain.responses.mask).sum(axis=1)
+  assert len({*lengths.tolist()}) > 1 and lengths.min() < R
 
 
 @pytest.mark.parametrize("ways", WAYS, ids=str)
