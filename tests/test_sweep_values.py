@@ -223,7 +223,5 @@ def test_a_sweep_may_say_what_is_compared(tmp_path):
   path.write_text(f"def get_sweep():\n  return {content | {'compared': ('kto', 'policy_sft')}!r}\n")
   assert space.load(path, config()).compared == ("kto", "policy_sft")
   path.write_text(f"def get_sweep():\n  return {content | {'compared': 'kto'}!r}\n")
-  with pytest.raises(
-    ValueError, match="compared='kto'; give two systems, as in .'kto', 'policy_sf"
-  ):
+  with pytest.raises(ValueError, match="compared='kto'; give the names of two systems, .'a', 'b'"):
     space.load(path, config())

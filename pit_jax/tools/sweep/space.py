@@ -128,7 +128,7 @@ def _checked(found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Swe
     raise ValueError(f"trials={trials} of sampler {sampler!r}; use 1 or more")
   compared = found.get("compared")
   if compared is not None and not _is_pair(compared):
-    raise ValueError(f"compared={compared!r}; give two systems, as in ('kto', 'policy_sft')")
+    raise ValueError(f"compared={compared!r}; give the names of two systems, ('a', 'b')")
   sweep = Sweep(sampler, trials, space, compared and tuple(compared))
   _try(sweep, config)
 
