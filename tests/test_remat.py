@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from pit_jax.models import remat
+from pit_jax.models import architecture, remat
 from pit_jax.rollout import scoring
 from pit_jax.stages import objectives
 from pit_jax.types import Demonstrations, Packed, Preferences
@@ -86,7 +86,7 @@ def test_what_is_kept_takes_memory_and_is_not_computed_again():
   shape = {"layers": 6, "width": 64, "hidden": 192, "head_width": 16}
   operations = {}
   memory = {}
-  for kind in remat.KINDS:
+  for kind in architecture.REMATS:
     _, program = gradient(tiny.language, objectives.imitation, batch, remat=kind, **shape)
     operations[kind] = program.cost_analysis()["flops"]
     memory[kind] = program.memory_analysis().temp_size_in_bytes
@@ -99,6 +99,8 @@ def test_a_cpu_keeps_products_and_accelerators_the_inputs_of_layers():
   assert [remat.choose("auto", platform) for platform in ("cpu", "gpu", "tpu")] == [
     "dots", "full", "full",
   ]  # fmt: skip
-  assert [remat.choose(kind, "tpu") for kind in remat.KINDS] == [*remat.KINDS]
+  assert [remat.choose(kind, "tpu") for kind in architecture.REMATS] == [*architecture.REMATS]
+  with pytest.raises(ValueError, match="remat='some' is not supported; use one of .*full"):
+    tiny.config(remat="some")
   with pytest.raises(ValueError, match="model.remat='some' is not known; use one of auto, none"):
     remat.choose("some", "cpu")

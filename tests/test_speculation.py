@@ -218,12 +218,12 @@ def test_a_draft_that_is_repeated_takes_a_forward_per_window():
     np.testing.assert_array_equal(one.passes, 1 + -(-(R - 1) // window))
 
 
-def test_what_is_never_proposed_rightly_takes_a_forward_per_token():
+def test_a_draft_of_tokens_that_are_never_said_costs_no_forward():
+  """The prompt may still propose one that is, so it is at most a forward for each token."""
   model, params = language()
   plain = sampler(model, eos_id=-1)(params, asked(), KEY, jnp.float32(0))
   never = draft(np.full((ROWS, R), tiny.VOCABULARY))  # no token that the model knows
-  blind = Prompts(asked().tokens, asked().mask)
-  one = sampler(model, eos_id=-1, window=4)(params, blind, KEY, jnp.float32(0), drafts=never)
+  one = sampler(model, eos_id=-1, window=4)(params, asked(), KEY, jnp.float32(0), drafts=never)
   same(one, plain)
   assert (np.asarray(one.passes) <= R).all()
 

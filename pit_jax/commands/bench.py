@@ -25,7 +25,6 @@ from pit_jax import terminal
 from pit_jax.models import architecture
 
 DTYPES = ("auto", "float32", "bfloat16")
-REMATS = ("none", "full", "dots", "attention")  # those of `models/remat.py`, which imports jax
 
 
 @terminal.command
@@ -55,7 +54,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--rows", type=count, default=8, help="sequences of a training step")
   add("--mixed", type=count, default=64, help="sequences of very different lengths")
   add("--rank", type=int, default=0, help="of adapters to train; 0 trains all")
-  add("--remat", choices=REMATS, default="none", help="as model.remat of a run")
+  add("--remat", choices=architecture.REMATS, default="none", help="as model.remat of a run")
   add("--dtype", choices=DTYPES, default="auto", help="of products; auto: by the devices")
   add(
     "--attention", choices=architecture.KERNELS, default="auto", help="as model.attention of a run"

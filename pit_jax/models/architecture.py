@@ -12,6 +12,7 @@ DTYPES = ("float32", "bfloat16")
 # How attention over whole rows is computed; see `models/kernels.py`.
 ATTENTIONS = ("xla", "splash", "splash_interpreted", "cudnn")
 KERNELS = ("auto", "xla", "splash", "cudnn")  # what a configuration may ask for of these
+REMATS = ("none", "full", "dots", "attention")  # what training computes again; see `remat.py`
 STORED = ("float32", "bfloat16", "int8")
 MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
 
@@ -124,7 +125,7 @@ class ModelConfig:
   logit_cap: float = 0.0  # the same for the logits
   longest: int = 2_048  # tokens of the longest text it was made for; nothing enforces it
   dtype: str = "float32"  # of matrix products; norms and softmax are float32
-  remat: str = "none"  # which activations training computes again; one of `remat.KINDS`
+  remat: str = "none"  # which activations training computes again; one of REMATS
   unroll: bool = True  # cached generation is compiled layer by layer; else it scans them
   # What computes attention over whole rows; steps of sampling are XLA's.
   attention: str = "xla"
@@ -147,6 +148,7 @@ class ModelConfig:
     if self.head_width % 2:
       raise ValueError(f"head_width={self.head_width} is odd; rotary positions need pairs")
     named = {"dtype": DTYPES, "activation": ACTIVATIONS, "stored": STORED, "attention": ATTENTIONS}
+    named["remat"] = REMATS
 
     for name, allowed in named.items():
       if getattr(self, name) not in allowed:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
+from pit_jax.models import architecture
+
 ATTENDED = "attended"  # the name of attention's outputs, which a policy may keep
 POLICIES: dict[str, Callable] = {
   # The layer's input alone is kept: the least memory, and one forward more.
@@ -14,12 +16,11 @@ POLICIES: dict[str, Callable] = {
   # Attention's outputs are kept, which are as wide as the input and dear where texts are long.
   "attention": jax.checkpoint_policies.save_only_these_names(ATTENDED),
 }
-KINDS = ("none", *POLICIES)  # "none" keeps everything
-WANTED = ("auto", *KINDS)  # what a configuration may ask for
+WANTED = ("auto", *architecture.REMATS)  # what a configuration may ask for
 
 
 def choose(wanted: str, platform: str) -> str:
-  """Returns how layers are trained, one of KINDS.
+  """Returns how layers are trained, one of `architecture.REMATS`.
 
   On a CPU, whose memory is large beside its speed, "auto" keeps the products; elsewhere it keeps
   the inputs of layers alone, and `pit plan --suggest` finds what else fits.

@@ -60,9 +60,9 @@ def sample(
       `drawing.nucleus`. None draws from all.
     numbers: of the rows among all that draw from this key, each with noise of its own; None is 0,
       1, … in the batch.
-    drafts: what each response is likely to repeat, right-padded, of any length; it is read from in
-      place of one token at a time, as are the prompts. Of several responses to one prompt there is
-      one. None: one token at a time.
+    drafts: what the responses to each prompt are likely to repeat, one for each prompt,
+      right-padded, of any length. Their tokens are proposed, or those of the prompts where a text
+      goes on there. None: nothing is proposed, and a forward gives one token.
     length: R, the most tokens a response may have, its end of sequence included.
     eos_id: the token that ends a response, or several of which any does.
     pad_id: what fills a row after its end.
@@ -106,15 +106,17 @@ def sample(
     state = draw(state, logits[:, None], _proposals(state, 1))
 
   def advance(state):
-    read = functools.partial(_read, model, params, prompt_length, draw)
     if drafts is None:
       return _read_one(model, params, prompt_length, draw, state)
 
+    read = functools.partial(_read, model, params, prompt_length, draw)
     few = state.cache.visible.shape[0] // parts
     widest = window or speculation.window(few, platform, length)
     cost = speculation.price(few, widest, platform)
     if widest == 1:
       return read(1, cost, state)
+
+    # While windows give less than they cost, single tokens are read.
     is_wide = (state.pace >= cost) | (state.patience == 0)
     ways = (functools.partial(read, count, cost) for count in (widest, 1))
     return jax.lax.cond(is_wide, *ways, state)
