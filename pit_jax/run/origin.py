@@ -58,7 +58,7 @@ def named(config: ml_collections.ConfigDict) -> pathlib.Path | None:
 
 def _new(config: ml_collections.ConfigDict, vocabulary: int) -> architecture.ModelConfig:
   """Returns the shape that `config.model` describes, for so many tokens."""
-  # What computes attention and what is kept is for the devices to say; see `_placed`.
+  # What computes attention and what is kept is for the devices to say; see `shape`.
   fields = {field.name for field in dataclasses.fields(architecture.ModelConfig)} - {
     "attention",
     "remat",
@@ -76,14 +76,16 @@ def _placed(
 ) -> architecture.ModelConfig:
   """Returns a shape with the attention of the devices that it will be computed on."""
   kernel = kernels.choose(config.model.attention, platform, found)
-  kept = remat.choose(config.model.remat, platform)
-  return dataclasses.replace(found, attention=kernel, remat=kept)
+  return dataclasses.replace(found, attention=kernel)
 
 
 def published_shape(
   config: ml_collections.ConfigDict, platform: str, model: str | pathlib.Path
 ) -> architecture.ModelConfig:
-  """Returns the shape of a published model in a directory, computed as the run computes its own."""
+  """Returns the shape of a published model in a directory, computed as the run computes its own.
+
+  It is asked and never trained, so nothing of it is computed again.
+  """
   # How it is computed is for the run to say; what it is, for its files.
   run_settings = {name: config.model[name] for name in ("dtype", "unroll")}
   return _placed(config, platform, dataclasses.replace(hf.read(model), **run_settings))
@@ -120,6 +122,7 @@ def shape(
   """
   model = _new(config, vocabulary) if base is None else hf.read(base)
   model = _placed(config, platform, _adapted(config, model, base))
+  model = dataclasses.replace(model, remat=remat.choose(config.model.remat, platform))
   if vocabulary is not None:
     check_vocabulary(base, model.vocabulary, vocabulary)
   return model
