@@ -234,9 +234,7 @@ def reward(size: str) -> ml_collections.ConfigDict:
   # What computes it: "jax", of the families that this library knows; "torch", of all (extra
   # `torch`); "auto", the first that can.
   job.backend = "auto"
-  # Nats by which a row's `margin` of 1 puts the chosen response ahead in the losses of R_P and
-  # R_PIT; rows without one have a margin of 0. 0 leaves all margins out.
-  job.margin_scale = 0.0
+  learn_from_labels(job)
   if is_large(size):
     job.batch_size, job.learning_rate = 256, 5e-6
   return job
@@ -245,13 +243,36 @@ def reward(size: str) -> ml_collections.ConfigDict:
 def gap_reward(size: str) -> ml_collections.ConfigDict:
   """Returns the section of R_PIT."""
   job = supervised("gap", "reward", epochs=0.75, learning_rate=5e-4)
-  job.margin_scale = 0.0  # as reward.margin_scale
+  learn_from_labels(job)
   job.batch_size = 16  # pairs of a step; four scores of each
   # Weights of eq. 2's terms: wl>ww, wl>ll, wl>lw, ww>lw, ll>lw. 0 switches one off.
   job.term_weights = (1.0, 1.0, 1.0, 1.0, 1.0)
   if is_large(size):
     job.batch_size, job.learning_rate = 128, 5e-6
   return job
+
+
+def learn_from_labels(job: ml_collections.ConfigDict) -> None:
+  """Adds how labelled pairs are taken to a section of a reward model, R_P or R_PIT."""
+  # Nats by which a row's `margin` of 1 puts the chosen response ahead in the loss; rows without one
+  # have a margin of 0. 0 leaves all margins out.
+  job.margin_scale = 0.0
+  # Whether a row's `label_probability`, how likely `chosen` is the better one, weighs the loss
+  # against that of the exchanged pair; of rows without one the label is certain.
+  job.soft_labels = False
+  job.pair_weights = False  # whether a row's `pair_weight` says how much it counts; without one, 1
+  job.label_smoothing = 0.0  # how often a label is taken to be wrong, beside what its row says
+  # What draws scores toward 0, per squared nat: the sum of a pair's two; of R_PIT each of the two
+  # gaps of a response to itself. 0 leaves their zero open; TRL suggests 0.01.
+  job.centring = 0.0
+  # Whether what the lengths of the two responses say of labels, by logistic regression, is taken as
+  # known while the model learns, so that it learns the rest and no liking for length.
+  job.length_debiased = False
+  # Heads on one trunk, each of which learns from a bootstrap sample of the pairs: an ensemble,
+  # whose mean is the model. 1 is no ensemble.
+  job.members = 1
+  # What RL takes off a score for each deviation of the members' scores from each other.
+  job.pessimism = 0.0
 
 
 def is_large(size: str) -> bool:

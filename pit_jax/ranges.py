@@ -58,6 +58,7 @@ LIMIT = Range(
 )
 SHARE = _number("from 0 to 1", lambda value: 0 <= value <= 1)
 PART = _number("more than 0 and less than 1", lambda value: 0 < value < 1)
+DOUBT = _number("0 or more and less than 0.5", lambda value: 0 <= value < 0.5)
 BELOW_ONE = _number("0 or more and less than 1", lambda value: 0 <= value < 1)
 
 SWITCH = Range("True or False", lambda value: isinstance(value, bool))

@@ -25,8 +25,10 @@ Array = Any  # of a record: a JAX array on the devices, a NumPy array on the hos
 Params = dict[str, Any]  # nested dict of arrays; the only form parameters have outside models/
 Metrics = dict[str, jax.Array]  # metric name → scalar
 # Name → Float[B], a number per pair: `margin`, by how much the chosen response is to be ahead, in
-# nats; `weight`, how much the pair counts, at least 0; `reference_chosen` and `reference_rejected`,
-# the log-probability of each response under a reference model, in nats.
+# nats; `weight`, how much the pair counts, at least 0; `label_probability`, how likely the chosen
+# one is better; `offset`, what is known of that without the reward, in nats; `draw_0`, `draw_1` …,
+# how often the bootstrap sample of each member of an ensemble has it; `reference_chosen` and
+# `reference_rejected`, the log-probability of each response under a reference model, in nats.
 Columns = dict[str, Array]
 
 

@@ -47,7 +47,7 @@ def bounded(loss, start, rate, steps, *given):
 def told_apart(rewards, policy):
   """Bradley and Terry's loss of the expert's action over a draw of the policy's, weighted by it."""
   chosen = jnp.full_like(rewards, rewards[EXPERT])
-  loss, _ = preference.bradley_terry_loss(chosen, rewards, weights=policy)
+  loss, _ = preference.bradley_terry_loss(chosen, rewards, preference.Labels(weights=policy))
   return loss
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import hypothesis
 import numpy as np
@@ -94,6 +95,23 @@ def test_rows_say_who_won_by_how_much_and_who_says_so():
   assert (second.chosen, second.margin, second.position) == ("it is 2.5", 0.5, 2)
   assert third.prompt == TALK
   assert json.loads(json.dumps(made.rows)) == made.rows
+
+
+def test_a_rater_that_says_how_sure_it_is_makes_soft_labels():
+  sure = (
+    [math.log(0.8), math.log(0.2)],
+    [math.log(0.3), math.log(0.7)],
+  )  # with a first, with b first
+  replies = [
+    transcripts.Reply(text="A", logprobs={"A": first, "B": second}) for first, second in sure
+  ]
+  judge = language_judge.judge(lambda prompts: replies[: len(prompts)], verdict="logprob", tie=0.0)
+  made = labels.labels([labels.Pair("q", "it is 5", "it is 3", ("ada", "bob"))], judge)
+  assert made.rows[0]["chosen"] == "it is 5"
+  assert made.rows[0]["label_probability"] == pytest.approx(0.75), "the mean of .8 and .7"
+  assert made.preferences[0].label_probability == pytest.approx(0.75)
+  again = labels.labelled(made.pairs, json.loads(json.dumps(made.annotations)), made.labelled_by)
+  assert again.rows == made.rows
 
 
 # By how much a is better; a rater that likes the first place by 1 says that + 1 and that − 1.

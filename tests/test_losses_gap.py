@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from pit_jax.losses import gap
+from pit_jax.losses import gap, preference
 
 ORDER = ("wl", "ww", "ll", "lw")  # of gap_loss's arguments
 UNIT = jnp.ones(5)
@@ -131,9 +131,8 @@ def test_margins_are_taken_off_each_term_as_often_as_it_spans_the_pair():
   ahead = quality[0] - quality[1]
   weights = np.array([1.0, 0.5, 2.0, 0.0, 3.0])
   wl, lw, same = (jnp.array(x, jnp.float32) for x in (ahead, -ahead, 0 * ahead))
-  loss, _ = gap.gap_loss(
-    wl, same, same, lw, jnp.array(weights, jnp.float32), jnp.array(margins, jnp.float32)
-  )
+  labels = preference.Labels(jnp.array(margins, jnp.float32))
+  loss, _ = gap.gap_loss(wl, same, same, lw, jnp.array(weights, jnp.float32), labels)
   once, twice = (np.log1p(np.exp(-times * (ahead - margins))) for times in (1, 2))
   wanted = (weights[[0, 1, 3, 4]].sum() * once + weights[2] * twice).mean()
   np.testing.assert_allclose(loss, wanted, rtol=1e-5)
@@ -141,8 +140,8 @@ def test_margins_are_taken_off_each_term_as_often_as_it_spans_the_pair():
 
 def test_a_pair_of_weight_2_counts_like_two_pairs():
   gaps = np.random.default_rng(8).normal(size=(4, 3)).astype(np.float32)
-  pair_weights = jnp.array([2.0, 1.0, 0.0])
-  loss, metrics = gap.gap_loss(*jnp.array(gaps), UNIT, pair_weights=pair_weights)
+  labels = preference.Labels(weights=jnp.array([2.0, 1.0, 0.0]))
+  loss, metrics = gap.gap_loss(*jnp.array(gaps), UNIT, labels)
   wanted, expected = gap.gap_loss(*jnp.array(gaps[:, [0, 0, 1]]), UNIT)
   np.testing.assert_allclose(loss, wanted, rtol=1e-6)
   for name, value in expected.items():

@@ -59,10 +59,10 @@ def test_a_pair_of_weight_3_counts_like_three_pairs():
   weights = np.array([3.0, 0.0, 1.0, 2.0, 1.0], np.float32)
   repeats = weights.astype(int)
   loss, metrics = preference.bradley_terry_loss(
-    *map(jnp.array, (chosen, rejected, margins, weights))
+    *map(jnp.array, (chosen, rejected)), preference.Labels(*map(jnp.array, (margins, weights)))
   )
-  repeated = (jnp.array(np.repeat(x, repeats)) for x in (chosen, rejected, margins))
-  wanted, expected = preference.bradley_terry_loss(*repeated)
+  *repeated, margins = (jnp.array(np.repeat(x, repeats)) for x in (chosen, rejected, margins))
+  wanted, expected = preference.bradley_terry_loss(*repeated, preference.Labels(margins))
   np.testing.assert_allclose(loss, wanted, rtol=1e-6)
   for name, value in expected.items():
     np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
@@ -74,8 +74,10 @@ def test_weights_of_1_change_nothing_to_the_bit():
   def plain(chosen):
     return -jax.nn.log_sigmoid(chosen - rejected).mean()
 
+  labels = preference.Labels(weights=jnp.ones(7))
+
   def weighted(chosen):
-    return preference.bradley_terry_loss(chosen, rejected, weights=jnp.ones(7))[0]
+    return preference.bradley_terry_loss(chosen, rejected, labels)[0]
 
   wanted, found = (jax.value_and_grad(loss)(chosen) for loss in (plain, weighted))
   np.testing.assert_array_equal(found[0], wanted[0])
@@ -83,8 +85,9 @@ def test_weights_of_1_change_nothing_to_the_bit():
 
 
 def test_a_batch_in_which_no_pair_counts_has_loss_and_gradient_0():
+  uncounted = preference.Labels(weights=jnp.zeros(2))
   loss, gradient = jax.value_and_grad(
-    lambda chosen: preference.bradley_terry_loss(chosen, jnp.zeros(2), weights=jnp.zeros(2))[0]
+    lambda chosen: preference.bradley_terry_loss(chosen, jnp.zeros(2), uncounted)[0]
   )(jnp.array([1.0, -1.0]))
   assert loss == 0
   np.testing.assert_array_equal(gradient, [0.0, 0.0])
@@ -285,7 +288,8 @@ def test_margins_are_what_trl_subtracts():
   wanted.backward()
 
   def ours(chosen, rejected):
-    return preference.bradley_terry_loss(chosen, rejected, jnp.array(margins))
+    labels = preference.Labels(jnp.array(margins))
+    return preference.bradley_terry_loss(chosen, rejected, labels)
 
   (loss, metrics), gradient = jax.value_and_grad(ours, argnums=(0, 1), has_aux=True)(
     jnp.array(chosen), jnp.array(rejected)

@@ -139,7 +139,7 @@ def test_sums_of_log_ratios():
 def test_the_bradley_terry_loss_and_its_gradient():
   theirs, model, params = read(2, "LlamaForSequenceClassification")
   given = batch(model.config.vocabulary)
-  loss_fn = jax.jit(jax.value_and_grad(objectives.preference_pairs(model), has_aux=True))
+  loss_fn = jax.jit(jax.value_and_grad(objectives.preference_pairs()(model), has_aux=True))
   (loss, _), gradient = loss_fn(params, {}, given, jax.random.key(0))
 
   def scores(responses):

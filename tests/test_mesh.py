@@ -70,9 +70,9 @@ def adapted(**shape):
 
 SUPERVISED = {
   "imitation": (tiny.language, objectives.imitation, demonstrations),
-  "reward": (tiny.scalar, objectives.preference_pairs, preferences),
-  "gap reward": (tiny.scalar, objectives.gap_order, gap_preferences),
-  "adapters": (adapted, objectives.preference_pairs, preferences),
+  "reward": (tiny.scalar, objectives.preference_pairs(), preferences),
+  "gap reward": (tiny.scalar, objectives.gap_order(), gap_preferences),
+  "adapters": (adapted, objectives.preference_pairs(), preferences),
 }
 
 

@@ -41,7 +41,7 @@ def test_four_gaps_read_each_response_after_each_reference():
   np.testing.assert_array_equal(gaps, [wl, ww, ll, lw])
   # Differences wl−ww, wl−ll, wl−lw, ww−lw, ll−lw in nats, once the scores are scaled down.
   weights, differences = np.array([1, 2, 0.5, 1, 3]), np.array([-4, 40, 36, 40, -4]) * 0.1
-  loss_fn = objectives.gap_order(reading_model())
+  loss_fn = objectives.gap_order()(reading_model())
   frozen = {"term_weights": jnp.array(weights)}
   loss, metrics = loss_fn({"scale": 0.1}, frozen, batch, KEY)
   np.testing.assert_allclose(loss, (weights * np.log1p(np.exp(-differences))).sum(), rtol=1e-5)
@@ -56,7 +56,7 @@ def test_pair_scores_read_both_responses_after_the_prompt():
   )
   chosen, rejected = objectives.pair_scores(reading_model(), {"scale": 1.0}, batch)
   np.testing.assert_array_equal([chosen, rejected], [[75] * ROWS, [35] * ROWS])
-  loss_fn = objectives.preference_pairs(reading_model())
+  loss_fn = objectives.preference_pairs()(reading_model())
   loss, metrics = loss_fn({"scale": 0.1}, {}, batch, KEY)
   np.testing.assert_allclose(loss, np.log1p(np.exp(-4.0)), rtol=1e-5)
   assert metrics["weight"] == ROWS
@@ -108,7 +108,7 @@ def preferences(seed):
 
 def test_a_reward_model_separates_separable_data_it_has_not_seen():
   batch = jax.tree.map(jnp.array, preferences(10))
-  params, model, metrics = train(objectives.preference_pairs, tiny.scalar, batch, steps=60)
+  params, model, metrics = train(objectives.preference_pairs(), tiny.scalar, batch, steps=60)
   assert metrics["accuracy"] == 1
   unseen = jax.tree.map(jnp.array, preferences(20))
   score = jax.jit(lambda params, batch: objectives.pair_scores(model, params, batch))
@@ -127,6 +127,6 @@ def test_a_gap_model_learns_the_order_of_the_four_gaps():
   )
   frozen = {"term_weights": jnp.ones(5)}
   batch = jax.tree.map(jnp.array, batch)
-  _, _, metrics = train(objectives.gap_order, tiny.scalar, batch, steps=100, frozen=frozen)
+  _, _, metrics = train(objectives.gap_order(), tiny.scalar, batch, steps=100, frozen=frozen)
   assert metrics["accuracy"] == 1
   assert metrics["order"] > 0.9

@@ -50,7 +50,7 @@ def gradient(kind, objective, batch, **shape):
   [
     (tiny.language, objectives.imitation, demonstrations),
     (tiny.language, objectives.imitation, packed),
-    (tiny.scalar, objectives.preference_pairs, preferences),
+    (tiny.scalar, objectives.preference_pairs(), preferences),
   ],
   ids=["demonstrations", "packed", "preferences"],
 )

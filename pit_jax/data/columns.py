@@ -18,7 +18,7 @@ LOOKED_AT = 100  # rows in which a column may be absent at first: JSON lines lea
 
 def known() -> list[str]:
   """Returns every name under which some schema reads a column."""
-  names = ["prompt", *published.PAIR, "response", "margin", "chosen_position", *SYSTEM]
+  names = ["prompt", *published.PAIR, "response", *rows.NUMBERS, "chosen_position", *SYSTEM]
   names += [column.format(side) for column in (*rows.WRITERS, *rows.SCORES) for side in rows.SIDES]
   for schema in published.SCHEMAS:
     names += [*schema.columns, *schema.optional]

@@ -317,6 +317,9 @@ def fingerprint(preferences: Sequence[Preference]) -> str:
   digest = hashlib.sha256()
   for row in preferences:
     content = [row.prompt, row.chosen, row.rejected, row.response, row.margin]
+    # Rows without these keep the fingerprint that they have had before these were read.
+    new = {name: getattr(row, name) for name in ("label_probability", "pair_weight")}
+    content += [known] if (known := {k: v for k, v in new.items() if v is not None}) else []
     digest.update(json.dumps(content).encode() + b"\n")
 
   return digest.hexdigest()[:16]

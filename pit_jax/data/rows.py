@@ -1,11 +1,13 @@
 """What one preference row must be: the checks every source passes through."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from pit_jax.data import conversations, values
 
+NUMBERS = ("margin", "label_probability", "pair_weight")  # of a label
 # What sources call the same two columns, "{}" being `chosen` or `rejected`.
 SIDES = ("chosen", "rejected")
 WRITERS = ("{}_generator", "{}_model", "{}-model")
@@ -22,6 +24,8 @@ class Preference:
   rejected: str  # y_l
   response: str | None = None  # a third answer to the prompt, not compared with the two
   margin: float | None = None  # how much better `chosen` is, on the annotators' scale
+  label_probability: float | None = None  # how likely `chosen` is the better one, in [0, 1]
+  pair_weight: float | None = None  # how much the pair counts, at least 0
   position: int | None = None  # where `chosen` stood when the two were judged, 1 or 2
   writers: tuple[str, str] | None = None  # who wrote `chosen` and `rejected`
   scores: tuple[float, float] | None = None  # of `chosen` and `rejected`, more being better
@@ -32,8 +36,8 @@ def check(fields: Any, place: str) -> Preference:
   """Returns the preference that a row's fields hold, of a row from a place.
 
   They are `prompt` (a text, or a conversation as `read_prompt` reads it), `chosen`, `rejected` and
-  optionally `response`, `margin`, `chosen_position`, and columns of WRITERS and SCORES. An optional
-  field that is empty is absent, and further ones are ignored.
+  optionally `response`, those of NUMBERS, `chosen_position`, and columns of WRITERS and SCORES. An
+  optional field that is empty is absent, and further ones are ignored.
 
   Raises:
     values.RowError: a field is missing, empty, of the wrong type or not valid Unicode, or the two
@@ -46,16 +50,26 @@ def check(fields: Any, place: str) -> Preference:
   if chosen == rejected:
     raise values.RowError("chosen equals rejected", f"both are {values.shorten(chosen)}")
 
-  response = values.read_optional(fields, "response")
-  judged = (values.read_number(fields, "margin"), _read_position(fields))
-  told = (_read_writers(fields), _read_scores(fields))
-  return Preference(prompt, chosen, rejected, response, *judged, *told, place)
+  return Preference(
+    prompt,
+    chosen,
+    rejected,
+    response=values.read_optional(fields, "response"),
+    margin=values.read_number(fields, "margin"),
+    label_probability=_read_within(fields, "label_probability", 1.0, "a number from 0 to 1"),
+    pair_weight=_read_within(fields, "pair_weight", math.inf, "a number of 0 or more"),
+    position=_read_position(fields),
+    writers=_read_writers(fields),
+    scores=_read_scores(fields),
+    place=place,
+  )
 
 
 def written(row: Preference) -> dict[str, Any]:
   """Returns a row as `jsonl:` reads it, a conversation as messages; what is not known is absent."""
   is_text = isinstance(row.prompt, str)
-  optional = {"response": row.response, "margin": row.margin, "chosen_position": row.position}
+  optional = {"response": row.response, "chosen_position": row.position}
+  optional |= {name: getattr(row, name) for name in NUMBERS}
   for column, pair in ((WRITERS[0], row.writers), (SCORES[0], row.scores)):
     optional |= {column.format(side): value for side, value in zip(SIDES, pair or (), strict=False)}
 
@@ -131,6 +145,14 @@ def _read_content(fields: Mapping, name: str) -> str:
     texts.append(values.read_optional({f"{place}.text": part.get("text")}, f"{place}.text"))
 
   return values.read_text({name: "\n".join(filter(None, texts))}, name)
+
+
+def _read_within(fields: Mapping, name: str, most: float, needed: str) -> float | None:
+  """Returns a number from 0 on; None where it is absent."""
+  number = values.read_number(fields, name)
+  if number is None or 0 <= number <= most:
+    return number
+  raise values.wrong_type(name, needed, fields[name])
 
 
 def _read_position(fields: Mapping) -> int | None:

@@ -65,6 +65,8 @@ class Judge:
   # (questions, answers) → score of each answer; None where the judge only compares.
   score: Callable[[Prompts, Sequence[str]], np.ndarray] | None
   tie: float  # differences up to this are a tie
+  # Whether a difference is P(a is better) − P(b is better), so that a label has a probability.
+  is_chance: bool = dataclasses.field(default=False, kw_only=True)
   prompts: int | None = None  # the most on which it is to compare two systems; None for all
   facts: Callable[[], dict[str, Any]] = dict  # what the report says of the judge itself, by name
   # (questions, answers) → the shares of answers that pass each check of a task, and of malformed

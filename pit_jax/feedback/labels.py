@@ -36,6 +36,8 @@ class Label(NamedTuple):
   outcome: str  # "kept", TIES, DISAGREEING, or of a pair that failed one of few phrases
   difference: float | None  # by how much a is better, on the rater's own scale; None of a failure
   said_by: str  # who of several raters says so, or the rater
+  # How likely the preferred answer is the better one, from ½ on, of a rater that says so.
+  probability: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +53,12 @@ class Labelled:
     """The pairs that are kept, as JSON can hold them.
 
     Of each `prompt`, `chosen`, `rejected`, `margin` (on the rater's own scale), `chosen_position`
-    (1 where a won), `written_by` (of chosen and rejected) and `labelled_by`.
+    (1 where a won), `written_by` (of chosen and rejected) and `labelled_by`; of a rater that says
+    how likely it is right also `label_probability`.
     """
     both = zip(self.pairs, self.labels, strict=True)
     return [
-      _row(pair, label.difference, label.said_by)
+      _row(pair, label.difference, label)
       for pair, label in both
       if label.outcome == KEPT and label.difference is not None
     ]
@@ -96,6 +99,7 @@ class Labelled:
       annotations.row(
         (pair.prompt, pair.a, pair.b), _preferred(label), label.said_by,
         generators=pair.written_by, outcome=label.outcome, difference=label.difference,
+        **_probability(label),
       )
       for pair, label in zip(self.pairs, self.labels, strict=True)
     ]  # fmt: skip
@@ -114,7 +118,10 @@ def labelled(pairs: Sequence[Pair], written: Sequence[Mapping[str, Any]], name: 
       f"{len(written)} labels are not those of {len(pairs)} pairs; remove their file, and they are "
       "made again"
     )
-  made = [Label(row["outcome"], row["difference"], row["annotator"]) for row in written]
+  made = [
+    Label(row["outcome"], row["difference"], row["annotator"], row.get("label_probability"))
+    for row in written
+  ]
   return Labelled(pairs, made, name)
 
 
@@ -152,7 +159,8 @@ def labels(
     has_failed = outcome == "failed"
     said_by = verdicts.raters[place] if verdicts.raters else ""
     kept = None if has_failed else difference
-    made.append(Label(told.get(outcome, outcome), kept, said_by or rater.name))
+    probability = (1 + abs(difference)) / 2 if rater.is_chance and not has_failed else None
+    made.append(Label(told.get(outcome, outcome), kept, said_by or rater.name, probability))
 
   return Labelled(pairs, made, rater.name)
 
@@ -181,7 +189,11 @@ def agreement(preferences: Sequence[data_rows.Preference], judge: judges.Judge) 
   return {"judge": judge.name, **counts, "accuracy": accuracy}
 
 
-def _row(pair: Pair, difference: float, labelled_by: str) -> dict[str, Any]:
+def _probability(label: Label) -> dict[str, float]:
+  return {} if label.probability is None else {"label_probability": label.probability}
+
+
+def _row(pair: Pair, difference: float, label: Label) -> dict[str, Any]:
   """Returns the row of a pair of which one answer is preferred."""
   order = (0, 1) if difference > 0 else (1, 0)
   answers, writers = ([both[i] for i in order] for both in ((pair.a, pair.b), pair.written_by))
@@ -193,5 +205,6 @@ def _row(pair: Pair, difference: float, labelled_by: str) -> dict[str, Any]:
     "margin": abs(difference),
     "chosen_position": 1 + order[0],
     "written_by": writers,
-    "labelled_by": labelled_by,
+    "labelled_by": label.said_by,
+    **_probability(label),
   }

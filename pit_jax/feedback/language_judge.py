@@ -170,7 +170,8 @@ def judge(
     return judges.Verdicts(preferences, list(map(str, opinions)), failures)
 
   both = functools.partial(judges.in_both_orders, in_order)
-  return judges.Judge(name, both, None, tie, prompts, facts, in_order=in_order)
+  known = {"in_order": in_order, "is_chance": verdict == "logprob"}
+  return judges.Judge(name, both, None, tie, prompts, facts, **known)
 
 
 def _letter(token: str) -> str:

@@ -17,8 +17,8 @@ def gap_loss(
   ll: PerRow,
   lw: PerRow,
   weights: Float[Array, "5"],
-  margins: PerRow | float = 0.0,
-  pair_weights: PerRow | float = 1.0,
+  labels: preference.Labels = preference.AS_LABELLED,
+  kept: preference.Regularisation = preference.UNREGULARISED,
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns the loss that orders the gap rewards of each pair: r^wl ≥ r^ww ≈ r^ll ≥ r^lw.
 
@@ -32,6 +32,9 @@ def gap_loss(
 
   Deviation: where people said by how much y_w is better, their margin m is taken off what stands in
   each σ, as in `preference.bradley_terry_loss`; off wl − lw, which is that distance twice, 2 m.
+  What is known besides, o, is added there in the same way. A label that may be wrong costs what the
+  pair would cost with y_w and y_l exchanged, as likely as it is wrong; and c (ww² + ll²) draws the
+  rewards of identical pairs toward 0.
 
   Deviation: the paper sums the five terms with weight 1; here each has a weight c, in the order
   of TERMS, and a weight of 0 switches its term off. The mean over the batch replaces the sum, and
@@ -43,8 +46,8 @@ def gap_loss(
     ll: of the other response over itself.
     lw: of the other response over the preferred one.
     weights: c_0 … c_4, at least 0, one per name in TERMS.
-    margins: m, by how much the preferred response is to be ahead, in nats.
-    pair_weights: how much each pair counts, at least 0.
+    labels: m, the weights of pairs, p and o; see `preference.Labels`.
+    kept: ε and c.
 
   Returns:
     The scalar loss in nats per pair, and metrics over the batch: `loss`; `accuracy`, how often
@@ -53,13 +56,23 @@ def gap_loss(
   """
   wl, ww, ll, lw = (gap.astype(jnp.float32) for gap in (wl, ww, ll, lw))
   gaps = jnp.stack([wl - ww, wl - ll, wl - lw, ww - lw, ll - lw])
-  gaps = gaps - jnp.array(DISTANCES)[:, None] * margins
-  losses = -(weights[:, None] * jax.nn.log_sigmoid(gaps)).sum(axis=0)
+  distances = jnp.array(DISTANCES)[:, None]
+
+  def cost(ahead):
+    ahead = ahead - distances * labels.margins
+    return -(weights[:, None] * jax.nn.log_sigmoid(ahead)).sum(axis=0)
+
+  known = gaps + distances * labels.offsets
+  # With y_w and y_l exchanged each term is another one turned round: the last is −(wl − ww).
+  losses = preference.in_doubt(cost(known), lambda: cost(-known[::-1]), labels, kept)
+  if kept.centring:
+    losses = losses + kept.centring * (ww**2 + ll**2)
 
   # ww and ll are not compared: the loss leaves open which is larger.
   is_ordered = (wl >= ww) & (wl >= ll) & (ww >= lw) & (ll >= lw)
   means = {"loss": losses, "accuracy": wl > lw, "order": is_ordered}
   means |= {"gap_wl": wl, "gap_ww": ww, "gap_ll": ll, "gap_lw": lw}
 
-  metrics = {name: preference.weighted_mean(values, pair_weights) for name, values in means.items()}
+  counted = labels.weights
+  metrics = {name: preference.weighted_mean(values, counted) for name, values in means.items()}
   return metrics["loss"], metrics

@@ -13,31 +13,106 @@ CERTAIN = 1e-6  # nats per token below which a response counts as certain
 REDUCTIONS = ("mean", "sum")  # over the tokens of a response that is imitated
 
 
+@dataclasses.dataclass(frozen=True)
+class Labels:
+  """What is known of a batch of labelled pairs beside which response was chosen.
+
+  Attributes:
+    margins: m, by how much the chosen response is to be ahead, in nats.
+    weights: w, how much each pair counts, at least 0.
+    probabilities: p, how likely the chosen response is the better one, in [0, 1].
+    offsets: o, what something else than the reward already says for the chosen one, in nats.
+  """
+
+  margins: PerRow | float = 0.0
+  weights: PerRow | float = 1.0
+  probabilities: PerRow | float = 1.0
+  offsets: PerRow | float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Regularisation:
+  """What holds reward models back from what pairs say.
+
+  Attributes:
+    label_smoothing: ε in [0, ½), how often a label is taken to be wrong.
+    centring: c ≥ 0, the weight of what draws rewards toward 0, per squared nat.
+  """
+
+  label_smoothing: float = 0.0
+  centring: float = 0.0
+
+
+AS_LABELLED = Labels()
+UNREGULARISED = Regularisation()
+
+
+def doubt(labels: Labels, kept: Regularisation) -> PerRow | float:
+  """Returns how likely each label is wrong, 1 − p', where p' = (1 − ε) p + ε (1 − p)."""
+  wrong = 1.0 - labels.probabilities
+  return wrong + kept.label_smoothing * (1.0 - 2.0 * wrong)
+
+
+def in_doubt(
+  losses: PerRow, turned: Callable[[], PerRow], labels: Labels, kept: Regularisation
+) -> PerRow:
+  """Returns the expected loss of pairs whose labels may be wrong, (1 − q) l + q l'.
+
+  Args:
+    losses: l, as labelled.
+    turned: returns l', as if the other response had been chosen; not asked where labels are sure.
+    labels: with the probabilities that make q; see `doubt`.
+    kept: with ε.
+  """
+  wrong = doubt(labels, kept)
+  if isinstance(wrong, float) and wrong == 0.0:
+    return losses
+  return (1.0 - wrong) * losses + wrong * turned()
+
+
 def bradley_terry_loss(
-  chosen: PerRow, rejected: PerRow, margins: PerRow | float = 0.0, weights: PerRow | float = 1.0
+  chosen: PerRow,
+  rejected: PerRow,
+  labels: Labels = AS_LABELLED,
+  kept: Regularisation = UNREGULARISED,
 ) -> tuple[Float[Array, ""], Metrics]:
   """Returns the negative log-likelihood that each chosen response beats its rejected one.
 
-  loss = Σ_i w_i · −log σ(chosen_i − rejected_i − m_i) / Σ_i w_i
-  (Ouyang et al. 2022, eq. 1, where m is 0 and w is 1; Touvron et al. 2023, arXiv 2307.09288, eq. 2)
+  loss = Σ_i w_i [(1 − q_i) l(h_i − m_i) + q_i l(−h_i − m_i) + c (r_i + r'_i)²] / Σ_i w_i
+
+  where l(z) = −log σ(z), h = d + o, d = r − r' is the difference of the two rewards, and q is the
+  `doubt` about the label
+  (Ouyang et al. 2022, eq. 1, where q, o, m and c are 0 and w is 1; m: Touvron et al. 2023, arXiv
+  2307.09288, eq. 2; c: Eisenstein et al. 2023, arXiv 2312.09244, and TRL's
+  `center_rewards_coefficient`; o, as a bias product: Clark et al. 2019, arXiv 1909.03683)
 
   Args:
-    chosen: reward of the preferred response, in nats (a log-odds scale).
-    rejected: reward of the other response to the same prompt.
-    margins: m, by how much the chosen one is to be ahead, in nats.
-    weights: w, how much each pair counts, at least 0.
+    chosen: r, reward of the preferred response, in nats (a log-odds scale).
+    rejected: r', reward of the other response to the same prompt.
+    labels: m, w, p and o.
+    kept: ε and c.
 
   Returns:
     The scalar loss in nats per pair, and metrics over the batch, of the same weights: `loss`,
     `accuracy` in [0, 1] (a tie counts as wrong), `margin` in nats.
   """
-  margin = chosen.astype(jnp.float32) - rejected.astype(jnp.float32)
-  # log_sigmoid stays finite where σ itself is 0 in float32.
-  loss = weighted_mean(-jax.nn.log_sigmoid(margin - margins), weights)
+  chosen, rejected = chosen.astype(jnp.float32), rejected.astype(jnp.float32)
+  margin = chosen - rejected
+
+  def cost(ahead):
+    # log_sigmoid stays finite where σ itself is 0 in float32.
+    return -jax.nn.log_sigmoid(ahead - labels.margins)
+
+  known = margin + labels.offsets
+  losses = in_doubt(cost(known), lambda: cost(-known), labels, kept)
+  if kept.centring:
+    losses = losses + kept.centring * (chosen + rejected) ** 2
+
+  loss = weighted_mean(losses, labels.weights)
   return loss, {
     "loss": loss,
-    "accuracy": weighted_mean(margin > 0, weights),
-    "margin": weighted_mean(margin, weights),
+    "accuracy": weighted_mean(margin > 0, labels.weights),
+    "margin": weighted_mean(margin, labels.weights),
   }
 
 

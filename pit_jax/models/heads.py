@@ -76,19 +76,23 @@ class LanguageModel(nnx.Module):
 
 
 class ScalarModel(nnx.Module):
-  """One number per position: the reward of the text so far, or the value of a state."""
+  """One number per position: the reward of the text so far, or the value of a state.
 
-  def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs):
+  An ensemble of members has a number of each.
+  """
+
+  def __init__(self, config: architecture.ModelConfig, rngs: nnx.Rngs, members: int = 1):
     self.trunk = transformer.Transformer(config, rngs)
+    shape = (config.width,) if members == 1 else (members, config.width)
     # N(0, 1/(D+1)) starts the scores near zero with unit scale (Stiennon et al. 2020, app. B).
-    weight = jax.random.normal(rngs.params(), (config.width,)) * (config.width + 1) ** -0.5
-    self.head = nnx.Param(weight, axes=("embed",))
+    weight = jax.random.normal(rngs.params(), shape) * (config.width + 1) ** -0.5
+    self.head = nnx.Param(weight, axes=(None, "embed")[-len(shape) :])
     self.bias = nnx.Param(jnp.zeros(()), axes=())
 
   def __call__(
     self, tokens: Tokens, mask: Mask, last: int | None = None, segments: attention.Segments = None
-  ) -> Float[Array, "B T2"]:
+  ) -> Float[Array, "B T2 *members"]:
     """Returns the float32 score at each position; see `transformer.Transformer`."""
     # In float32: scores are read as differences, which bfloat16 would round away.
     hidden = self.trunk(tokens, mask, segments, last).astype(jnp.float32)
-    return hidden @ self.head[...] + self.bias[...]
+    return hidden @ self.head[...].T + self.bias[...]

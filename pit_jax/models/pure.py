@@ -33,11 +33,13 @@ class PureModel:
     return sum(x.size for x in jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0))))
 
 
-def pure(module: type[nnx.Module], config: architecture.ModelConfig) -> PureModel:
-  """Returns the pure form of `module(config, rngs)`."""
+def pure(
+  module: Callable[..., nnx.Module], config: architecture.ModelConfig, **how: Any
+) -> PureModel:
+  """Returns the pure form of `module(config, rngs, **how)`."""
 
   def build(key):
-    return module(config, nnx.Rngs(params=key))
+    return module(config, nnx.Rngs(params=key), **how)
 
   graph, abstract = nnx.split(nnx.eval_shape(build, jax.random.key(0)), nnx.Param)
 
@@ -63,6 +65,12 @@ def language_model(config: architecture.ModelConfig) -> PureModel:
 def scalar_model(config: architecture.ModelConfig) -> PureModel:
   """Returns the pure scalar model (reward, gap reward, value) of this shape."""
   return pure(heads.ScalarModel, config)
+
+
+@functools.cache
+def ensemble(config: architecture.ModelConfig, members: int) -> PureModel:
+  """Returns the pure scalar model of this shape with 2 or more heads on its trunk."""
+  return pure(heads.ScalarModel, config, members=members)
 
 
 def complete(

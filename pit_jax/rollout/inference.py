@@ -166,7 +166,10 @@ class Inference:
     return self._over_rows("sampling", ask, (prompts, texts), samples)
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
-    """Returns a scalar model's score of every response that was encoded, Float[N]."""
+    """Returns a scalar model's score of every response that was encoded, Float[N].
+
+    Of an ensemble of k members it is Float[N k].
+    """
     return self._scored(scoring_of(self.scalar, self.mesh), params, prompts, responses)
 
   def score_samples(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:

@@ -115,7 +115,7 @@ def _under(
 
 def sequence_scores(
   model: pure.PureModel, params: Params, prompts: Prompts, *responses: Responses
-) -> tuple[PerRow, ...]:
+) -> tuple[Float[Array, "B *members"], ...]:
   """Returns a scalar model's score at the last real token of each of several responses.
 
   The prompt is read once, [prompt | response 1 | response 2 | …], and no response sees another
@@ -131,7 +131,8 @@ def sequence_scores(
   starts = itertools.accumulate(lengths[1:-1], initial=0)
   ends = ((start, part.mask.sum(axis=1)) for start, part in zip(starts, responses, strict=True))
   places = jnp.stack([jnp.where(count > 0, start + count, 0) for start, count in ends], axis=1)
-  return tuple(jnp.take_along_axis(scores, places, axis=1).T)
+  places = places.reshape(*places.shape, *(1,) * (scores.ndim - 2))  # of all members of an ensemble
+  return tuple(jnp.moveaxis(jnp.take_along_axis(scores, places, axis=1), 1, 0))
 
 
 def with_trained_end(responses: Responses, stop_ids: Sequence[int]) -> Responses:

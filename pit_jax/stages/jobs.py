@@ -9,7 +9,7 @@ from pit_jax import ranges
 from pit_jax.losses import advantages, gap, preference
 from pit_jax.models import pure
 from pit_jax.run import abstract, allowed, kinds, memory
-from pit_jax.stages import programs
+from pit_jax.stages import pair_columns, programs
 from pit_jax.training import optimizers
 
 SUPERVISED = {
@@ -21,14 +21,11 @@ SUPERVISED = {
   "warmup": ranges.SHARE,
   "select": ranges.one_of("last", "best"),
 }
-WITH_MARGINS = SUPERVISED | {"margin_scale": ranges.FROM_ZERO}
 PACKED = {"packing": ranges.SWITCH, "packed_length": ranges.COUNT_OR_NONE}
 PUBLISHED = {"model": ranges.TEXT, "reader": allowed.READER, "backend": allowed.BACKEND}
 OPTIMISATION = {
   "beta": ranges.POSITIVE,
-  "label_smoothing": ranges.Range(
-    "0 or more and less than 0.5", lambda x: ranges.is_finite(x) and 0 <= x < 0.5
-  ),
+  "label_smoothing": ranges.DOUBT,
   **dict.fromkeys(
     ("sft_coefficient", "gamma", "desirable_weight", "undesirable_weight"), ranges.FROM_ZERO
   ),
@@ -95,6 +92,11 @@ def supervised_problems(name: str, job: Any) -> Iterator[str]:
   """Yields what is wrong with the values of a section of supervised training together."""
   if not (job.steps or job.epochs > 0):
     yield f"{name}.epochs={job.epochs} with {name}.steps=0; use more than 0 for one of them"
+
+
+def _labelled_problems(name: str, job: Any) -> Iterator[str]:
+  yield from supervised_problems(name, job)
+  yield from pair_columns.problems(name, job)
 
 
 def _sft_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, int]]:
@@ -211,13 +213,13 @@ SFT = kinds.Kind(
   figures={"validation/loss": "validation loss", "loss": "loss"},
 )
 PREFERENCE = kinds.Kind(
-  allowed=WITH_MARGINS,
+  allowed=(SUPERVISED | pair_columns.ALLOWED),
   optional=PUBLISHED,
   cut="accumulation",
   passes=lambda job: 2 * BACK,
   needs=_preference_needs,
   programs=lambda run, stage: [(programs.preference, stage.section)],
-  problems=supervised_problems,
+  problems=_labelled_problems,
   curves=("loss", "accuracy"),
   figures=VALIDATED,
 )
@@ -294,7 +296,7 @@ def _unread(loss: preference.Loss) -> dict[str, float | bool]:
 
 GAP = dataclasses.replace(
   PREFERENCE,
-  allowed=WITH_MARGINS | {"term_weights": TERM_WEIGHTS},
+  allowed=(SUPERVISED | pair_columns.ALLOWED) | {"term_weights": TERM_WEIGHTS},
   optional={},
   passes=lambda job: 4 * BACK,
   needs=_gap_needs,

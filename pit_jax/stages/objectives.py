@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 from jaxtyping import Array, Float
 
 from pit_jax.losses import gap, preference
@@ -13,7 +14,8 @@ from pit_jax.models import pure
 from pit_jax.rollout import scoring
 from pit_jax.types import Demonstrations, GapPreferences, Packed, Params, Preferences
 
-Pair = tuple[Float[Array, " B"], Float[Array, " B"]]  # of chosen and of rejected responses
+# Of chosen and of rejected responses; of an ensemble of k members Float[B k] each.
+Pair = tuple[Float[Array, "B *members"], Float[Array, "B *members"]]
 
 
 def imitation(model: pure.PureModel) -> Callable:
@@ -33,31 +35,92 @@ def imitation(model: pure.PureModel) -> Callable:
   return loss_fn
 
 
-def preference_pairs(model: pure.PureModel) -> Callable:
-  """Returns the Bradley–Terry loss of a reward model; the batch is a `Preferences`."""
+@functools.cache
+def preference_pairs(
+  kept: preference.Regularisation = preference.UNREGULARISED,
+) -> Callable[[pure.PureModel], Callable]:
+  """Returns the objective of a reward model: model → loss; the batch is a `Preferences`.
 
-  def loss_fn(params, frozen, batch: Preferences, rng):
-    chosen, rejected = pair_scores(model, params, batch)
-    margins, weights = _numbers(batch)
-    loss, metrics = preference.bradley_terry_loss(chosen, rejected, margins, weights)
-    return loss, metrics | {"weight": weights.sum()}
+  Each member of an ensemble learns by itself, from the pairs of its bootstrap sample.
+  """
 
-  return loss_fn
+  def objective(model):
+    def loss_fn(params, frozen, batch: Preferences, rng):
+      scores = pair_scores(model, _unbiased(params, kept), batch)
+      labels = _labels(batch, scores[0])
+      loss, metrics = preference.bradley_terry_loss(*_flat(*scores), labels, kept)
+      return loss, metrics | {"weight": labels.weights.sum()}
+
+    return loss_fn
+
+  return objective
 
 
-def gap_order(model: pure.PureModel) -> Callable:
-  """Returns the five-term loss of a gap reward model; the batch is a `GapPreferences`.
+@functools.cache
+def gap_order(
+  kept: preference.Regularisation = preference.UNREGULARISED,
+) -> Callable[[pure.PureModel], Callable]:
+  """Returns the objective of a gap reward model: model → loss; the batch is a `GapPreferences`.
 
   `frozen["term_weights"]`, Float[5], weighs the terms in the order of `losses.gap.TERMS`.
   """
 
-  def loss_fn(params, frozen, batch: GapPreferences, rng):
-    gaps = four_gaps(model, params, batch)
-    margins, weights = _numbers(batch)
-    loss, metrics = gap.gap_loss(*gaps, frozen["term_weights"], margins, weights)
-    return loss, metrics | {"weight": weights.sum()}
+  def objective(model):
+    def loss_fn(params, frozen, batch: GapPreferences, rng):
+      gaps = four_gaps(model, _unbiased(params, kept), batch)
+      labels = _labels(batch, gaps[0])
+      loss, metrics = gap.gap_loss(*_flat(*gaps), frozen["term_weights"], labels, kept)
+      return loss, metrics | {"weight": labels.weights.sum()}
 
-  return loss_fn
+    return loss_fn
+
+  return objective
+
+
+def learning(
+  scalar: pure.PureModel,
+  objective: Callable[[preference.Regularisation], Callable],
+  job: ml_collections.ConfigDict,
+) -> tuple[pure.PureModel, Callable]:
+  """Returns what a section of a reward model trains, and the objective of it.
+
+  Args:
+    scalar: the network of one score.
+    objective: `preference_pairs` or `gap_order`.
+    job: the section.
+  """
+  model = scalar if job.members == 1 else pure.ensemble(scalar.config, job.members)
+  return model, objective(preference.Regularisation(job.label_smoothing, job.centring))
+
+
+def _unbiased(params: Params, kept: preference.Regularisation) -> Params:
+  """Returns parameters that centre their scores themselves: no bias stays with a model."""
+  return {**params, "bias": jnp.zeros_like(params["bias"])} if kept.centring else params
+
+
+def _flat(*scores: Float[Array, "B *members"]) -> list[Float[Array, " rows"]]:
+  """Returns scores as of one pair for each pair and member."""
+  return [score.reshape(-1) for score in scores]
+
+
+def _labels(
+  batch: Preferences | GapPreferences, scores: Float[Array, "B *members"]
+) -> preference.Labels:
+  """Returns what the batch's columns know of its labels, for every score; see `types.Columns`."""
+  names = {"margin": "margins", "label_probability": "probabilities", "offset": "offsets"}
+  known = {names[name]: batch.columns[name] for name in names.keys() & batch.columns.keys()}
+  weights = batch.columns.get("weight", jnp.ones(scores.shape[0]))
+  if scores.ndim == 1:
+    return preference.Labels(weights=weights, **known)
+
+  known = {name: jnp.repeat(column, scores.shape[1]) for name, column in known.items()}
+  draws = jnp.stack([batch.columns[draw_of(i)] for i in range(scores.shape[1])], axis=1)
+  return preference.Labels(weights=(weights[:, None] * draws).reshape(-1), **known)
+
+
+def draw_of(member: int) -> str:
+  """Returns the column that says how often a member's bootstrap sample has each pair."""
+  return f"draw_{member}"
 
 
 @functools.cache
@@ -92,7 +155,7 @@ def policy_pairs(
       if not loss.is_paired:
         more["kl"] = mismatched_kl(model, params, frozen["reference"], batch)
 
-      _, weights = _numbers(batch)
+      weights = batch.columns.get("weight", jnp.ones(batch.chosen.mask.shape[0]))
       scores = (loss.score(chosen, counts[0]), loss.score(rejected, counts[1]))
       total, metrics = preference.dpo_loss(
         *scores, loss=loss, options=options, weights=weights, **more
@@ -157,7 +220,7 @@ def pair_scores(model: pure.PureModel, params: Params, batch: Preferences) -> Pa
 
 def four_gaps(
   model: pure.PureModel, params: Params, batch: GapPreferences
-) -> tuple[Float[Array, " B"], ...]:
+) -> tuple[Float[Array, "B *members"], ...]:
   """Returns r(w,l), r(w,w), r(l,l) and r(l,w), in one forward pass.
 
   r(a, b) is the score of response a after a prompt that shows reference b.
@@ -185,12 +248,6 @@ def reading(batch: Demonstrations | Packed | Preferences | GapPreferences) -> di
 
   read = float(sum(part.mask.sum() for part in parts))
   return {"tokens/read": read, "tokens/padding": 1 - read / sum(part.mask.size for part in parts)}
-
-
-def _numbers(batch: Preferences | GapPreferences):
-  """Returns margins and weights of pairs, which are 0 and 1 where the batch has none."""
-  rows = batch.chosen.mask.shape[0]
-  return batch.columns.get("margin", 0.0), batch.columns.get("weight", jnp.ones(rows))
 
 
 def _stack(*records):

@@ -12,7 +12,7 @@ from pit_jax.losses import preference as preference_losses
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers, inference
 from pit_jax.run import abstract, kinds, memory
-from pit_jax.stages import dpo, objectives, ppo, rl, supervised
+from pit_jax.stages import dpo, objectives, pair_columns, ppo, rl, supervised
 from pit_jax.training import optimizers
 from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
 
@@ -59,7 +59,9 @@ def preference(run: abstract.Arrays, section: str) -> Program:
 
   # The prompt is read once, and both responses after it.
   tokens = job.batch_size * (run.prompt + 2 * run.response)
-  return _training(run, "reward", run.scalar, objectives.preference_pairs, job, batch, tokens)
+  model, objective = objectives.learning(run.scalar, objectives.preference_pairs, job)
+  batch = batch.replace(columns=_columns(run, job))
+  return _training(run, "reward", model, objective, job, batch, tokens)
 
 
 def policy_pairs(
@@ -95,7 +97,15 @@ def gap_order(run: abstract.Arrays, section: str) -> Program:
   # Two prompts per pair, each with both responses after it.
   tokens = 2 * job.batch_size * (prompt + 2 * run.response)
   weights = {"term_weights": run.array((5,), jnp.float32, None)}
-  return _training(run, "reward", run.scalar, objectives.gap_order, job, batch, tokens, weights)
+  model, objective = objectives.learning(run.scalar, objectives.gap_order, job)
+  batch = batch.replace(columns=_columns(run, job))
+  return _training(run, "reward", model, objective, job, batch, tokens, weights)
+
+
+def _columns(run: abstract.Arrays, job) -> dict[str, Any]:
+  """Returns the numbers per pair that the loss of a reward model reads."""
+  number = run.array((job.batch_size,), jnp.float32, "batch")
+  return dict.fromkeys(pair_columns.names(job), number)
 
 
 def _training(

@@ -11,12 +11,21 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from pit_jax import hosts
 from pit_jax.data import conversations, encode, preferences, tables
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers
 from pit_jax.run import context as contexts
 from pit_jax.run import published_models
-from pit_jax.stages import calibration, classifier_units, objectives, rl, supervised, trained
+from pit_jax.stages import (
+  calibration,
+  classifier_units,
+  objectives,
+  pair_columns,
+  rl,
+  supervised,
+  trained,
+)
 from pit_jax.types import GapPreferences, Params, Preferences, Prompts, Responses
 
 
@@ -25,14 +34,18 @@ class RewardModel(trained.Trained):
   """A calibrated reward model, and facts such as its accuracy and scale.
 
   `params` have the gain of the calibration folded into the head, which has no bias; they are None
-  of a published model that transformers computes in PyTorch. `facts` are accuracy and calibration
-  on the validation part; of a gap model also the four gaps of each pair and the zero point; of a
-  published model, which took no steps, also the share of pairs it saw shortened.
+  of a published model that transformers computes in PyTorch. Of an ensemble they are the mean,
+  whose head is the mean of the members' heads. `facts` are accuracy and calibration on the
+  validation part; of a gap model also the four gaps of each pair and the zero point; of an ensemble
+  the disagreement, the deviation of its members' margins from each other, in nats; of a published
+  model, which took no steps, also the share of pairs it saw shortened.
   """
 
   params: Params | None
   published: classifiers.Classifier | None = None  # reads tokens of its own; None: the run's
   fits: bool = True  # whether other scalar models of the run can start from its trunk
+  members: np.ndarray | None = None  # heads of an ensemble, Float[k D], in the model's unit
+  pessimism: float = 0.0  # what RL takes off for each deviation of their scores
 
 
 def run(
@@ -54,15 +67,15 @@ def run(
     sampler: the language model whose samples set the scale, M_P^SFT; None: the validation part's
       responses do.
   """
-  train, validation = _encoded(context, encode.preferences, fold, job.margin_scale)
+  train, validation, known = _encoded(context, name, encode.preferences, fold, job)
 
   def facts(params):
     scores = _scores(context, validation, _pairs, params)
-    return calibration.pair_facts(scores["chosen"] - scores["rejected"])
+    return _of_members(scores["chosen"] - scores["rejected"]) | known
 
   result = _train(context, name, objectives.preference_pairs, start, train, job, facts)
-  sample = functools.partial(_sampled, context, validation, _pairs, result.params, sampler)
-  return _calibrated(context, name, result, facts, sample)
+  sample = functools.partial(_sampled, context, validation, _pairs, mean(result.params), sampler)
+  return _calibrated(context, name, result, facts, sample, job.pessimism)
 
 
 def published(
@@ -92,11 +105,28 @@ def signal(
 ) -> rl.RewardFn:
   """Returns R_P as what the policy's RL maximises: with mean 0 on samples of M_P^SFT."""
   if model.published is None:
-    scores = rl.model_reward(context, model.params)
-  else:
-    scores = rl.published_reward(context, model.published, questions)
+    return scored(context, model)
+  return rl.shifted(rl.published_reward(context, model.published, questions), model.facts["shift"])
 
-  return rl.shifted(scores, model.facts["shift"])
+
+def scored(context: contexts.Context, model: RewardModel) -> rl.RewardFn:
+  """Returns a trained model, R_P or R_PIT, as a reward with mean 0 on samples; see `signal`.
+
+  Of an ensemble it is the mean of the members less their deviation times the pessimism (Coste et
+  al. 2024, arXiv 2310.02743, eq. 5, with the deviation in place of the variance).
+  """
+  shift = model.facts["shift"]
+  if model.members is None:
+    return rl.shifted(rl.model_reward(context, model.params), shift)
+  network = pure.ensemble(context.models.scalar.config, len(model.members))
+  params = {**model.params, "head": model.members}
+  return rl.ensemble_reward(context, network, params, model.pessimism, shift)
+
+
+def mean(params: Params) -> Params:
+  """Returns the parameters of a scalar model as of one, whose head is the mean of its members'."""
+  head = params["head"]
+  return params if head.ndim == 1 else {**params, "head": head.mean(axis=0)}
 
 
 def first_value(context: contexts.Context, model: RewardModel, policy_sft: Params) -> Params:
@@ -135,8 +165,14 @@ def _gap_pairs(held: GapPreferences) -> dict[str, tuple[Prompts, Responses]]:
 def _scores(
   context: contexts.Context, validation: tables.Table, pairs: Callable, params: Params
 ) -> dict[str, np.ndarray]:
-  """Returns a scalar model's scores of the validation part, Float[N] of each pair it is asked."""
+  """Returns a scalar model's scores of the validation part, of each pair that it is asked.
+
+  They are Float[N], or of an ensemble Float[N k].
+  """
   asking = context.models.inference
+  if params["head"].ndim == 2:
+    network = pure.ensemble(asking.scalar.config, len(params["head"]))
+    asking = dataclasses.replace(asking, scalar=network)
   return {name: asking.score(params, *pair) for name, pair in pairs(validation[:]).items()}
 
 
@@ -162,19 +198,33 @@ def gap(
 
   The sampler is M_PIT^SFT; without one the gaps of the validation part set the scale.
   """
-  train, validation = _encoded(context, encode.gap_preferences, fold, job.margin_scale)
+  train, validation, known = _encoded(context, name, encode.gap_preferences, fold, job)
 
   def facts(params):
-    return _gap_facts(_scores(context, validation, _gap_pairs, params))
+    return _gap_facts(_scores(context, validation, _gap_pairs, params)) | known
 
   frozen = {"term_weights": jnp.asarray(job.term_weights, jnp.float32)}
   result = _train(context, name, objectives.gap_order, start, train, job, facts, frozen)
-  sample = functools.partial(_sampled, context, validation, _gap_pairs, result.params, sampler)
-  return _calibrated(context, name, result, facts, sample)
+  samples = (context, validation, _gap_pairs, mean(result.params), sampler)
+  sample = functools.partial(_sampled, *samples)
+  return _calibrated(context, name, result, facts, sample, job.pessimism)
+
+
+def _of_members(margins: np.ndarray) -> dict:
+  """Returns what margins, Float[N] or of an ensemble Float[N k], say of a model."""
+  if margins.ndim == 1:
+    return calibration.pair_facts(margins)
+  disagreement = float(margins.std(axis=1).mean())
+  return calibration.pair_facts(margins.mean(axis=1)) | {"disagreement": disagreement}
 
 
 def _gap_facts(gaps: dict[str, np.ndarray]) -> dict:
-  """Returns what the four gaps of the validation part, Float[N] each, say of a gap model."""
+  """Returns what the four gaps of the validation part, Float[N] each, say of a gap model.
+
+  Those of an ensemble are Float[N k].
+  """
+  known = _of_members(gaps["wl"] - gaps["lw"])
+  gaps = {name: values.reshape(len(values), -1).mean(axis=1) for name, values in gaps.items()}
   # The order that `losses.gap` trains; ww and ll compare equals, and have none between them.
   order = (gaps["wl"] >= gaps["ww"]) & (gaps["wl"] >= gaps["ll"])
   order &= (gaps["ww"] >= gaps["lw"]) & (gaps["ll"] >= gaps["lw"])
@@ -182,7 +232,7 @@ def _gap_facts(gaps: dict[str, np.ndarray]) -> dict:
   # A response that is compared with itself is no better: where that lies is zero.
   identical = np.concatenate([gaps["ww"], gaps["ll"]])
   return {
-    **calibration.pair_facts(gaps["wl"] - gaps["lw"]),
+    **known,
     "order": order.mean(),
     "zero_point": identical.mean(),
     "gaps": gaps,
@@ -190,34 +240,24 @@ def _gap_facts(gaps: dict[str, np.ndarray]) -> dict:
 
 
 def _encoded(
-  context: contexts.Context, encode_pairs: Callable, fold: preferences.Fold, margin_scale: float
-) -> tuple[tables.Table, tables.Table]:
-  """Returns the pairs to train on, with their margins where these count, and those to validate on.
-
-  Raises:
-    ValueError: margins are to count, and no row has one.
-  """
-  rows = fold.rows
+  context: contexts.Context,
+  name: str,
+  encode_pairs: Callable,
+  fold: preferences.Fold,
+  job: ml_collections.ConfigDict,
+) -> tuple[tables.Table, tables.Table, dict[str, float]]:
+  """Returns the pairs to train on, those to validate on, and facts; see `pair_columns.added`."""
   how = (context.rows.settings, context.rows.tokens)
-  train, validation = (encode_pairs(part, *how) for part in (rows, fold.validation))
-  if not margin_scale:
-    return train, validation
-
-  if all(row.margin is None for row in rows):
-    raise ValueError(
-      f"margin_scale={margin_scale} and none of {len(rows)} rows of the reward fold has one; use "
-      "margin_scale=0, or data with a column `margin`"
-    )
-
-  # Encoding may have dropped rows; `index` says of each that is left which one it was.
-  margins = np.array([row.margin or 0.0 for row in rows], np.float32)[train.contents.index]
-  return train.with_columns(margin=np.float32(margin_scale) * margins), validation
+  train, validation = (encode_pairs(part, *how) for part in (fold.rows, fold.validation))
+  train, known = pair_columns.added(train, fold.rows, job, context.seed(f"{name} members"))
+  return train, validation, known
 
 
 def _train(
   context, name, objective, start, table, job, facts: Callable, frozen=None
 ) -> trained.Trained:
-  shown = ("accuracy", "margin", "ece", "order")
+  shown = ("accuracy", "margin", "ece", "order", "disagreement")
+  model, objective = objectives.learning(context.models.scalar, objective, job)
 
   def evaluate(params):
     return {f"reward_model/{key}": fact for key, fact in facts(params).items() if key in shown}
@@ -226,9 +266,9 @@ def _train(
   result = supervised.run(
     context,
     name,
-    context.models.scalar,
+    model,
     objective,
-    pure.complete(context.models.scalar, context.key(f"{name} head"), {"trunk": start["trunk"]}),
+    pure.complete(model, context.key(f"{name} head"), {"trunk": start["trunk"]}),
     table,
     job,
     frozen=frozen,
@@ -242,13 +282,16 @@ def _train(
 
 
 def _calibrated(
-  context, name, result: trained.Trained, facts: Callable, sample: Callable
+  context, name, result: trained.Trained, facts: Callable, sample: Callable, pessimism: float
 ) -> RewardModel:
   """Scales a model as `calibration.calibrate` does; the gain is folded into the head."""
   params = result.params
   calibrated = calibration.calibrate(context, name, lambda: facts(params), sample)
   # The model has no bias, so the head alone sets the unit; the shift is added by RL.
   scaled = {**params, "head": params["head"] * calibrated["gain"]}
+  is_ensemble = scaled["head"].ndim == 2
+  members = np.asarray(hosts.fetch(scaled["head"])) if is_ensemble else None
   # The calibration says what was logged of the step, and more.
   steps = {key: result.facts[key] for key in ("steps", "step")}
-  return RewardModel(context.models.waiting(scaled), calibrated | steps)
+  models = {"members": members, "pessimism": pessimism}
+  return RewardModel(context.models.waiting(mean(scaled)), calibrated | steps, **models)

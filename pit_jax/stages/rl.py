@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,18 @@ from pit_jax.training import optimizers, timing
 from pit_jax.training import step as training_step
 from pit_jax.types import Params, Prompts, Responses
 
+
+class Known(NamedTuple):
+  """A reward, and what else is known of each response and only to be logged."""
+
+  reward: jax.Array
+  more: Mapping[str, jax.Array]  # name → Float[B]
+
+
 # (rows, prompts, responses) → Float[B R], a reward per token, or Float[B], which stands at the last
 # one; higher is better. Rows are the prompts' places, Int[B], among the texts that the stage's
 # prompts were encoded from.
-RewardFn = Callable[[np.ndarray, Prompts, Responses], jax.Array]
+RewardFn = Callable[[np.ndarray, Prompts, Responses], jax.Array | Known]
 # Name → weight and reward. What is maximised is the weighted sum.
 Rewards = Mapping[str, tuple[float, RewardFn]]
 # (completed iterations, rows, responses, name → each response's reward) → what else to log of an
@@ -60,6 +68,28 @@ def model_reward(context: contexts.Context, params: Params) -> RewardFn:
 def shifted(score: RewardFn, shift: float) -> RewardFn:
   """Returns a reward plus a constant, in its unit; see stages/calibration.py."""
   return lambda *asked: score(*asked) + shift
+
+
+def ensemble_reward(
+  context: contexts.Context, network: pure.PureModel, params: Params, pessimism: float, shift: float
+) -> RewardFn:
+  """Returns the mean of an ensemble's scores less their deviation, and the deviation to be logged.
+
+  Args:
+    network: of all members.
+    params: with their heads.
+    pessimism: by what the deviation (of the population of members) is multiplied.
+    shift: what is added to every score.
+  """
+  scorer = dataclasses.replace(context.models.inference, scalar=network).sample_scorer
+
+  def score(_, prompts, responses):
+    scores = scorer(layout.to_devices(params), prompts, responses)
+    disagreement = scores.std(axis=1)
+    reward = scores.mean(axis=1) - pessimism * disagreement + shift
+    return Known(reward, {"disagreement": disagreement})
+
+  return score
 
 
 def published_reward(
@@ -205,10 +235,21 @@ def _repeated(asked: Any, samples: int) -> Any:
 def _rewarded(
   rewards: Rewards, places: np.ndarray, prompts: Prompts, responses: Responses
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Returns the weighted sum per token, and each reward per response; see `rewards.weighted`."""
-  by_name = {name: score(places, prompts, responses) for name, (_, score) in rewards.items()}
+  """Returns the weighted sum per token, and each reward per response; see `rewards.weighted`.
+
+  What is known beside a reward stands under its name and the reward's.
+  """
+  by_name, known = {}, {}
+  for name, (_, score) in rewards.items():
+    given = score(places, prompts, responses)
+    if isinstance(given, Known):
+      known |= {f"{name}_{more}": values for more, values in given.more.items()}
+      given = given.reward
+    by_name[name] = given
+
   weights = {name: weight for name, (weight, _) in rewards.items()}
-  return token_rewards.weighted(by_name, weights, responses.mask)
+  total, scores = token_rewards.weighted(by_name, weights, responses.mask)
+  return total, scores | known
 
 
 def begin(

@@ -42,7 +42,7 @@ class GapReward:
 
 def of_model(context: contexts.Context, model: reward.RewardModel) -> GapReward:
   """Returns a gap reward model as the improver's reward."""
-  scores = rl.shifted(rl.model_reward(context, model.params), model.facts["shift"])
+  scores = reward.scored(context, model)
   gaps = functools.partial(context.models.inference.gaps, model.params)
   return GapReward(model.facts, reward.centred(model), lambda *texts: scores, gaps)
 

@@ -90,8 +90,16 @@ def cases(
   )
   trained = [
     ("sft", language, imitation, params, lambda: said, {}, sizes.rows * length),
-    ("reward", scalar, objectives.preference_pairs(scalar), scores, lambda: pair, {}, tokens),
-    ("gap reward", scalar, objectives.gap_order(scalar), scores, lambda: gaps, frozen, 2 * tokens),
+    ("reward", scalar, objectives.preference_pairs()(scalar), scores, lambda: pair, {}, tokens),
+    (
+      "gap reward",
+      scalar,
+      objectives.gap_order()(scalar),
+      scores,
+      lambda: gaps,
+      frozen,
+      2 * tokens,
+    ),
     ("dpo", language, preferring, params, lambda: _referenced(language, params, pair), {}, tokens),
   ]
 
