@@ -1,5 +1,7 @@
 """Ensembles of heads: what they learn, what RL is given of them, and what length explains."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,11 @@ import tiny_run
 
 from pit_jax.configs import common
 from pit_jax.data import encode, rows
+from pit_jax.exchange import export
 from pit_jax.losses import preference
 from pit_jax.models import pure
+from pit_jax.recipes import running
+from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.rollout import scoring
 from pit_jax.stages import objectives, pair_columns, reward, rl
 
@@ -185,3 +190,62 @@ def test_a_model_that_knows_length_learns_no_liking_for_it():
 
   assert learnt(0 * won) == pytest.approx(0.2, abs=0.02)
   assert learnt(worth * won) == pytest.approx(0.0, abs=0.002)
+
+
+OPTIONS = {
+  "reward__members": 2,
+  "reward__pessimism": 0.5,
+  "reward__length_debiased": True,
+  "reward__label_smoothing": 0.1,
+  "reward__centring": 0.01,
+}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """A finished run of RLHF whose reward is an ensemble that takes labels with doubt: read it."""
+  folder = tmp_path_factory.mktemp("run") / "run"
+  with tiny_run.unrendered():
+    running.run(tiny_run.config("rlhf", **OPTIONS), folder)
+  return folder
+
+
+def logged(workdir, stage):
+  return [json.loads(line) for line in (workdir / "metrics" / f"{stage}.jsonl").open()]
+
+
+def test_a_run_logs_how_far_the_members_disagree(workdir):
+  rewards = [row for row in logged(workdir, "rl_policy") if "objective/rewards/reward" in row]
+  assert rewards and all(row["objective/rewards/reward_disagreement"] > 0 for row in rewards)
+  facts = json.loads((workdir / "calibration" / "reward.json").read_text())
+  assert facts["disagreement"] > 0 and np.isfinite(facts["length_coefficient"])
+
+
+def test_an_ensemble_that_is_read_back_is_the_one_that_was_trained(workdir):
+  """Of a second start: its heads, their unit, and the model that is exported."""
+  found = []
+  for _ in range(2):
+    config = tiny_run.config("rlhf", **OPTIONS)
+    context = tiny_run.build(config, workdir)
+    start = tiny_run.imitate(context).params
+    found.append(policy_chain.train_reward(context, start=start, sampler=start))
+  first, second = found
+  assert first.members.shape == (2, first.params["head"].shape[0]) and first.pessimism == 0.5
+  np.testing.assert_array_equal(first.members, second.members)
+  np.testing.assert_allclose(first.params["head"], first.members.mean(axis=0), rtol=1e-6)
+  exported = export.load_one(workdir, "reward", mesh=context.mesh).params
+  np.testing.assert_array_equal(exported["head"], first.params["head"])
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    ({"reward__pessimism": 0.5}, r"reward\.pessimism=0\.5 with reward\.members=1"),
+    ({"reward__model": "m", "reward__members": 2}, r"reward\.members=2 with reward\.model='m'"),
+    ({"reward__label_smoothing": 0.5}, r"reward\.label_smoothing=0\.5; use 0 or more and less"),
+    ({"gap_reward__members": 0}, r"gap_reward\.members=0; use 1 or more"),
+  ],
+)
+def test_what_cannot_be_is_refused_before_training(tmp_path, changes, said):
+  with pytest.raises(ValueError, match=said):
+    tiny_run.build(tiny_run.config("pit", **changes), tmp_path)
