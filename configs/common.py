@@ -325,6 +325,7 @@ def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDic
   rl.rewards = ()
   rl.epochs = 1  # how often an iteration learns from its responses
   rl.minibatches = 4  # optimiser steps of an epoch, among which the batch is divided
+  rl.accumulation = 1  # micro-batches that a minibatch is cut into, one at a time in memory
   rl.learning_rate = 3e-4  # of the policy, at its peak
   rl.value_scale = 2.0  # the value's learning rate as a multiple
   rl.warmup = 0.05  # fraction of the steps in which the learning rate rises

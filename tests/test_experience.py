@@ -97,7 +97,9 @@ def test_measures_equal_the_definitions():
   prompts, responses, rewards, logprobs, reference, _ = inputs()
   scores = rewards.sum(axis=1)
   entropy, has_eos = jnp.array(normal(6, 4, R) ** 2), jnp.array([True, True, False, True])
-  metrics = experience.measure(judged(False), scores, entropy, has_eos, jnp.float32(BETA))
+  batch = judged(False)
+  metrics = experience.measure(batch, scores, entropy, has_eos, jnp.float32(BETA))
+  values, returns = np.asarray(batch.values), np.asarray(batch.returns)
   mask = np.asarray(responses.mask)
   difference = np.asarray(logprobs - reference, np.float64)
   k3 = np.exp(-difference) - 1 + difference
@@ -115,6 +117,7 @@ def test_measures_equal_the_definitions():
     "tokens/truncated": 0.25,
     "tokens/padding": 1 - 14 / 24,
     "reward/length_correlation": np.corrcoef(LENGTHS, scores)[0, 1],
+    "value/explained_variance": 1 - np.var((returns - values)[mask]) / np.var(returns[mask]),
   }
   assert metrics.keys() == expected.keys() | {"reward/repetition"}
   for name, value in expected.items():

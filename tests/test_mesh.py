@@ -206,10 +206,11 @@ def actors():
 
 
 @functools.cache
-def reinforce(shape, estimator="gae"):
+def reinforce(shape, estimator="gae", accumulation=1):
   networks, params = actors()
   params = {kind: params[kind] for kind in optimizers.kinds(estimator)}
-  settings = dataclasses.replace(SETTINGS, estimator=estimator, samples=4)
+  parts = {"samples": 4, "accumulation": accumulation}
+  settings = dataclasses.replace(SETTINGS, estimator=estimator, **parts)
   mesh = parallel.make_mesh(shape)
   policy, value = networks["policy"], networks["value"]
   iterate = ppo.make_iteration(policy, value, SGD, settings, tiny.EOS)
@@ -254,6 +255,22 @@ def test_reinforcement_is_the_same_on_every_mesh(shape, estimator):
     np.testing.assert_allclose(a["val/ratio_first"], 1.0, atol=1e-5)
     assert a.keys() == b.keys()
     for name in a:
+      np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  "shape, estimator", [(ONE, "gae"), ((2, 1, 4), "gae"), (ONE, "grpo")], ids=str
+)
+def test_micro_batches_change_nothing_that_reinforcement_does(shape, estimator):
+  """Unlike minibatches they make no update of their own; four make one of a minibatch."""
+  (one, path), (parts, paths) = reinforce(ONE, estimator), reinforce(shape, estimator, 4)
+  for name in one.train.params:
+    assert_same(parts.train.params[name], one.train.params[name], actors()[1][name])
+  for a, b in zip(paths, path, strict=True):
+    np.testing.assert_allclose(a["val/ratio_first"], 1.0, atol=1e-5)
+    assert a.keys() == b.keys()
+    # The deviation of ratios within micro-batches is not that within a minibatch.
+    for name in a.keys() - {"val/ratio_var"}:
       np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 

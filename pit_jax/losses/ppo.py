@@ -125,21 +125,27 @@ def value_loss(
 
   Returns:
     The scalar loss, and metrics over real tokens: `loss`; `clip_fraction`, how often the clipped
-    branch is the larger one; `explained_variance`, 1 − Var(R − V) / Var(R), at most 1, and 0 for
-    returns that do not vary.
+    branch is the larger one.
   """
   values, old_values, returns = tokens.real(mask, values, old_values, returns)
   free = (values - returns) ** 2
   clipped = (jnp.clip(values, old_values - clip, old_values + clip) - returns) ** 2
   loss = 0.5 * tokens.masked_mean(jnp.maximum(free, clipped), mask)
+  clip_fraction = tokens.masked_mean((clipped > free).astype(jnp.float32), mask)
+  return loss, {"loss": loss, "clip_fraction": clip_fraction}
+
+
+def explained_variance(values: PerToken, returns: PerToken, mask: Mask) -> Float[Array, ""]:
+  """Returns 1 − Var(R − V) / Var(R) over real tokens, at most 1, and 0 where returns do not vary.
+
+  Args:
+    values: V_t.
+    returns: R_t, what they should have been.
+  """
+  values, returns = tokens.real(mask, values, returns)
   spread = _masked_variance(returns, mask)
   unexplained = _masked_variance(returns - values, mask) / jnp.where(spread > 0, spread, 1.0)
-
-  return loss, {
-    "loss": loss,
-    "clip_fraction": tokens.masked_mean((clipped > free).astype(jnp.float32), mask),
-    "explained_variance": jnp.where(spread > 0, 1 - unexplained, 0.0),
-  }
+  return jnp.where(spread > 0, 1 - unexplained, 0.0)
 
 
 def kl_loss(

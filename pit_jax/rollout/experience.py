@@ -95,7 +95,11 @@ def measure(
   k1, _, k3 = token_losses.kl_estimates(experience.logprobs, experience.reference_logprobs)
   kl, kl_k3 = (jnp.where(mask, k, 0.0).sum(axis=1).mean() for k in (k1, k3))
   lengths = mask.sum(axis=1).astype(jnp.float32)
-  return {
+  valued = {}
+  if experience.values is not None and experience.returns is not None:
+    explained = ppo.explained_variance(experience.values, experience.returns, mask)
+    valued["value/explained_variance"] = explained
+  return valued | {
     "objective/kl": kl,
     "objective/kl_k3": kl_k3,
     "objective/kl_coef": jnp.asarray(kl_coefficient),

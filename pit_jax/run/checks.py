@@ -1,6 +1,7 @@
 """What is refused of a configuration on its devices before the first stage is trained."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -96,10 +97,11 @@ def batches(
   devices = parallel.parts(mesh)
   divided = [("inference_batch_size", config.inference_batch_size, "", 1)]
   for name in kinds.sections(config):
-    cut = method.kinds[config[name].kind].cut
+    cuts = method.kinds[config[name].kind].cuts
     size = config[name].batch_size
-    count = config[name][cut]
-    divided.append((f"{name}.batch_size", size, f" with {name}.{cut}={count}", count))
+    count = math.prod(config[name][cut] for cut in cuts)
+    given = " and ".join(f"{name}.{cut}={config[name][cut]}" for cut in cuts)
+    divided.append((f"{name}.batch_size", size, f" with {given}", count))
     if (samples := config[name].get("samples", 1)) > 1:  # each prompt's responses on one device
       divided.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
 

@@ -38,7 +38,7 @@ class Kind:
 
   # Key of a section → what it may be; each has to be there.
   allowed: Mapping[str, ranges.Range]
-  cut: str  # the key that says into how many parts a batch is cut
+  cuts: tuple[str, ...]  # the keys that say into how many parts a batch is cut, one in another
   # Section → how many networks a row passes in a step (there 1, there and back 3); progress
   # compares stages of different kinds by it.
   passes: Callable[[Any], float]

@@ -37,8 +37,8 @@ def check(run: abstract.Arrays, method: kinds.Method, memory: int | None = None)
     raise ValueError(
       f"{stage} keeps at least {total / GIB:.2f} GiB on each device, which has "
       f"{memory / GIB:.2f} GiB: {listed}; use more devices, a mesh.shape with more of fsdp or "
-      "tensor, smaller batches, more accumulation (in RL more minibatches, which are updates of "
-      "their own), or adapters (model.lora.rank); pit plan --suggest looks for what fits"
+      "tensor, smaller batches, more accumulation, or adapters (model.lora.rank); pit plan "
+      "--suggest looks for what fits"
     )
 
 

@@ -33,7 +33,8 @@ OPTIMISATION = {
   "sft_reduction": ranges.one_of(*preference.REDUCTIONS),
 }
 REINFORCEMENT = {
-  **dict.fromkeys(("steps", "batch_size", "epochs", "minibatches", "samples"), ranges.COUNT),
+  **dict.fromkeys(("steps", "batch_size", "epochs", "samples"), ranges.COUNT),
+  **dict.fromkeys(("minibatches", "accumulation"), ranges.COUNT),
   "value_warmup": ranges.COUNT_OR_NONE,
   **dict.fromkeys(
     ("value_scale", "value_coefficient", "loss_kl_coefficient", "kl_coefficient"), ranges.FROM_ZERO
@@ -174,9 +175,10 @@ def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, i
     "weights gathered for sampling": memory.gathered(run),
     "keys and values": abstract.device_bytes(run.cache(job.batch_size, length - 1)),
   }
+  rows = job.batch_size // (job.minibatches * job.accumulation)
   learning = {
     "gradients": abstract.device_bytes(trained),
-    "what enters each layer": memory.entering(run, job.batch_size // job.minibatches, length),
+    "what enters each layer": memory.entering(run, rows, length),
   }
   return {f"sampling of {stage.name}": kept | sampling, f"PPO of {stage.name}": kept | learning}
 
@@ -205,7 +207,7 @@ def _rl_resident(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, int]:
 SFT = kinds.Kind(
   allowed=SUPERVISED,
   optional=PACKED,
-  cut="accumulation",
+  cuts=("accumulation",),
   passes=lambda job: BACK,
   needs=_sft_needs,
   programs=lambda run, stage: [(programs.imitation, stage.section, run.prompt_of(stage.prompts))],
@@ -215,7 +217,7 @@ SFT = kinds.Kind(
 PREFERENCE = kinds.Kind(
   allowed=(SUPERVISED | pair_columns.ALLOWED),
   optional=PUBLISHED,
-  cut="accumulation",
+  cuts=("accumulation",),
   passes=lambda job: 2 * BACK,
   needs=_preference_needs,
   programs=lambda run, stage: [(programs.preference, stage.section)],
@@ -304,7 +306,7 @@ GAP = dataclasses.replace(
 )
 RL = kinds.Kind(
   allowed=REINFORCEMENT,
-  cut="minibatches",
+  cuts=("minibatches", "accumulation"),
   passes=_rl_passes,
   needs=_rl_needs,
   programs=_rl_programs,
@@ -321,7 +323,7 @@ RL = kinds.Kind(
 )
 SAMPLING = kinds.Kind(  # a response for every row
   allowed={},
-  cut="minibatches",
+  cuts=("minibatches", "accumulation"),
   passes=lambda job: 1.0,
   needs=lambda run, stage: {},
   programs=lambda run, stage: [(programs.sampling, stage.section, run.prompt_of(stage.prompts), 1)],

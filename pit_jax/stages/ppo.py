@@ -1,6 +1,7 @@
 """One PPO iteration as a pure function: judge the responses, then several epochs of minibatches."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ class Settings:
   temperature: float  # of rollouts, and so of every log-probability
   estimator: str = "gae"  # of advantages; see losses/advantages.py
   samples: int = 1  # responses to each prompt, which follow one another
+  accumulation: int = 1  # micro-batches of each update, one at a time in memory
   scale_rewards: bool = True  # whether grpo divides by the deviation of each group
 
   @property
@@ -132,7 +134,7 @@ def make_iteration(
   """
   learning = learning or settings.kinds
   loss = objective(policy, value, settings, learning)
-  step = _make_step(loss, optimizer, learning, settings.kinds)
+  step = _make_step(loss, optimizer, learning, settings)
   assess = _make_assessment(policy, value, settings, eos_id)
 
   def iterate(
@@ -162,10 +164,11 @@ def make_iteration(
   return iterate
 
 
-def _make_step(loss: Callable, optimizer, learning: tuple[str, ...], kinds: tuple[str, ...]):
+def _make_step(loss: Callable, optimizer, learning: tuple[str, ...], settings: Settings):
   """Returns a train step that leaves alone what is not learning."""
-  step = training_step.make_train_step(pure.on_trained(loss), optimizer, kinds=learning)
-  if learning == kinds:
+  how = {"accumulation": settings.accumulation, "kinds": learning}
+  step = training_step.make_train_step(pure.on_trained(loss), optimizer, **how)
+  if learning == settings.kinds:
     return step
 
   def part(train, frozen, batch, rng, rates, is_active):
@@ -184,21 +187,31 @@ def _make_step(loss: Callable, optimizer, learning: tuple[str, ...], kinds: tupl
 def _make_assessment(policy, value, settings, eos_id):
   """Returns assess(state, frozen, prompts, responses, rewards) → (experience, metrics)."""
 
+  # Micro-batches are of one size throughout: more rows at once would want their memory here.
+  parts = settings.minibatches * settings.accumulation if settings.accumulation > 1 else 1
+
   def assess(state, frozen, prompts, responses, rewards):
     params = pure.join(state.train.params, frozen["base"])
-    sampled = (prompts, responses, settings.temperature)
+    sampled = (prompts, responses)
+
+    def spoken(params):
+      def of_rows(rows):
+        return scoring.response_logprobs(policy, params, *rows, settings.temperature)
+
+      return training_step.by_parts(of_rows, sampled, parts)
+
     # Not the sampler's: by the graph that trains, the first ratios are 1.
-    logprobs, entropy = scoring.response_logprobs(policy, params["policy"], *sampled)
+    logprobs, entropy = spoken(params["policy"])
 
     # With model.offload it waits in the host's memory, and is here only while it is read.
-    reference = layout.to_devices(frozen["reference"])
-    reference_logprobs, _ = scoring.response_logprobs(policy, reference, *sampled)
+    reference_logprobs, _ = spoken(layout.to_devices(frozen["reference"]))
     has_eos = experiences.ends(responses, eos_id)
     mask = responses.mask
     penalised = ppo.penalise_missing_eos(rewards, mask, has_eos, settings.missing_eos_penalty)
     values = None
     if "value" in settings.kinds:
-      values = scoring.token_values(value, params["value"], prompts, responses)
+      valued = functools.partial(scoring.token_values, value, params["value"])
+      values = training_step.by_parts(lambda rows: valued(*rows), sampled, parts)
 
     # grpo has its KL in the loss; in the reward it would count twice.
     beta = 0.0 if settings.estimator == "grpo" else state.kl_coefficient

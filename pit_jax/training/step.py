@@ -130,6 +130,36 @@ def make_train_step(
   return step
 
 
+def by_parts(read: Callable[[Any], Any], batch: Any, count: int) -> Any:
+  """Returns read(batch), read in so many micro-batches, one at a time in memory.
+
+  What is read has a row for each of the batch's.
+
+  Raises:
+    ValueError: the batch does not divide into them.
+  """
+  if count == 1:
+    return read(batch)
+  results = jax.lax.map(read, _parts(batch, count))
+  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), results)
+
+
+def _parts(batch: Any, count: int) -> Any:
+  """Returns the micro-batches of a batch, along a new first axis."""
+  rows = jax.tree.leaves(batch)[0].shape[0]
+  if rows % count:
+    raise ValueError(
+      f"batch of {rows} does not divide into accumulation={count} micro-batches; "
+      f"use a batch size that is a multiple of {count}"
+    )
+
+  # Row i goes to part i mod count, so that a batch sharded over devices stays balanced.
+  parts = jax.tree.map(
+    lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
+  )
+  return layout.spread(parts, None, "batch")
+
+
 def _descended(rate: Float[Array, ""] | float, params: Params, updates: Params) -> Params:
   return jax.tree.map(lambda p, u: p - rate * u, params, updates)
 
@@ -140,18 +170,7 @@ def _accumulated_gradient(value_and_gradient: Callable, count: int) -> Callable:
     return gradients, metrics
 
   def in_parts(params, frozen, batch, rng):
-    rows = jax.tree.leaves(batch)[0].shape[0]
-    if rows % count:
-      raise ValueError(
-        f"batch of {rows} does not divide into accumulation={count} micro-batches; "
-        f"use a batch size that is a multiple of {count}"
-      )
-
-    # Row i goes to part i mod count, so that a batch sharded over devices stays balanced.
-    parts = jax.tree.map(
-      lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
-    )
-    parts = layout.spread(parts, None, "batch")
+    parts = _parts(batch, count)
 
     def add(total, numbered):
       index, micro_batch = numbered

@@ -38,14 +38,16 @@ class Candidate:
     """How a command sets what is searched for."""
     values = {"mesh.shape": ",".join(map(str, self.config.mesh.shape))}
     values |= {"model.remat": self.config.model.remat}
-    for job in _accumulating(self.config, self.recipe):
+    for job in kinds.sections(self.config):
       values[f"{job}.accumulation"] = self.config[job].accumulation
     return " ".join(f"--config.{name}={value}" for name, value in values.items())
 
   @property
   def of_rl(self) -> tuple:
-    """What the programs of RL depend on: they have no micro-batches."""
-    return tuple(self.config.mesh.shape), self.config.model.remat
+    """What the programs of RL depend on: not on the micro-batches of other stages."""
+    jobs = (self.config[name] for name in _of_rl(self.config, self.recipe))
+    parts = tuple(job.accumulation for job in jobs)
+    return tuple(self.config.mesh.shape), self.config.model.remat, *parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Tried:
   hours: float | None  # by the roofline of what was compiled; None where a program does not fit
   bytes: int  # of a chip, in the largest program that was compiled
   program: str  # its name
-  is_hopeless: bool = False  # whether RL does not fit, on which micro-batches have no influence
+  is_hopeless: bool = False  # whether RL does not fit, on which others' micro-batches do not count
 
 
 def candidates(
@@ -95,9 +97,12 @@ def candidates(
 def _variants(
   config: ml_collections.ConfigDict, recipe: kinds.Method, count: int, slices: int
 ) -> Iterator[ml_collections.ConfigDict]:
-  """Yields every combination whose micro-batches divide over the devices."""
-  jobs = _accumulating(config, recipe)
-  others = [name for name in kinds.sections(config) if name not in jobs]
+  """Yields every combination whose micro-batches divide over the devices.
+
+  RL is given as many as the other stages, or the most of which so many are a multiple.
+  """
+  of_rl = _of_rl(config, recipe)
+  jobs = _supervised(config, recipe)
   base = origin.directory(config)
   vocabulary = config.data.vocabulary if base is None else None
   model = origin.shape(config, base, vocabulary, "tpu")
@@ -122,8 +127,10 @@ def _variants(
 
     # Rows are spread over all devices but those of `tensor`, and have to divide over them.
     spread = count // shape[2]
-    sizes = [c[name].batch_size // c[name].minibatches for name in others]
+    sizes = [c[name].batch_size // c[name].minibatches for name in of_rl]
     is_whole = not any(size % spread for size in (*sizes, c.inference_batch_size))
+    for name, size in zip(of_rl, sizes, strict=True):
+      c[name].accumulation = math.gcd(parts, max(size // spread, 1))
     if is_whole and not any(c[job].batch_size % (parts * spread) for job in jobs):
       yield c.lock()
 
@@ -200,7 +207,7 @@ def _largest(run: abstract.Arrays, recipe: kinds.Method, rows: int) -> list[stag
   """Returns the supervised stage whose rows take most and the last of RL, if there are such."""
   in_order = stages.stages(run, recipe, rows)
   largest = {}
-  jobs = _accumulating(run.config, recipe)
+  jobs = _supervised(run.config, recipe)
 
   for stage in in_order:
     kind = kinds.kind_of(recipe, run.config, stage.planned)
@@ -227,7 +234,8 @@ def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows:
     *others, last = (make() for make in stage.makers)
     step = sum(_sampling(run, one, job, peak) for one in others if one.sampled > 1)
     if others:  # RL, which updates each model that learns in every minibatch
-      updates = len(optimizers.kinds(job.estimator)) * job.epochs * job.minibatches
+      updates = len(optimizers.kinds(job.estimator)) * job.epochs
+      updates *= job.minibatches * job.accumulation
     else:
       updates = job.accumulation
 
@@ -236,10 +244,16 @@ def estimate(run: abstract.Arrays, recipe: kinds.Method, peak: costs.Peak, rows:
   return seconds / 3600
 
 
-def _accumulating(config: ml_collections.ConfigDict, recipe: kinds.Method) -> tuple[str, ...]:
-  """Returns the sections of the recipe that take micro-batches."""
+def _supervised(config: ml_collections.ConfigDict, recipe: kinds.Method) -> list[str]:
+  """Returns the sections of the recipe whose batches are cut into micro-batches alone."""
+  of_rl = _of_rl(config, recipe)
+  return [name for name in kinds.sections(config) if name not in of_rl]
+
+
+def _of_rl(config: ml_collections.ConfigDict, recipe: kinds.Method) -> list[str]:
+  """Returns the sections of the recipe that have minibatches, too."""
   names = kinds.sections(config)
-  return tuple(name for name in names if recipe.kinds[config[name].kind].cut == "accumulation")
+  return [name for name in names if "minibatches" in recipe.kinds[config[name].kind].cuts]
 
 
 def _learning(run: abstract.Arrays, made: programs.Program, parts: int, peak: costs.Peak) -> float:
