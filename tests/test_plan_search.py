@@ -69,7 +69,8 @@ def test_what_to_set_is_written_as_flags():
   text = suggesting.write([best], "title", PEAK)
   assert text.splitlines()[-1] == (
     "best: --config.mesh.shape=1,4,2 --config.model.remat=auto --config.dpo.accumulation=1 "
-    "--config.gap_reward.accumulation=4 --config.reward.accumulation=1 --config.sft.accumulation=1"
+    "--config.gap_reward.accumulation=4 --config.reward.accumulation=1 --config.rl.accumulation=1 "
+    "--config.sft.accumulation=1"
   )
   none = suggesting.Tried(candidate(1.0), None, 2**31, "pit_policy: iterate")
   assert "nothing that was tried fits" in suggesting.write([none], "title", PEAK)

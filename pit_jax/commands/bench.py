@@ -14,8 +14,9 @@ float32 on CPUs, and elsewhere bfloat16, as in the large sizes of configs/. The 
 Weights are laid out for generation before it, which is a case of its own. On a device whose peaks
 are known, `mfu` and `bandwidth` are shares of them; its peak of operations is that of bfloat16,
 whatever the products are computed in. --profile writes an XProf trace. With --source cases are
-added: one tokenises those preferences into a set on disk, others rewrite chosen responses as an
-improver does, and the peer of a single one has prompt lookup.
+added: one tokenises those preferences into a set on disk, one scores their pairs, others rewrite
+chosen responses as an improver does, and the peer of a single one has prompt lookup; one is an
+iteration of the improver's RL. --quick takes small sizes and one measured call.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from pit_jax import terminal
 from pit_jax.models import architecture
 
 DTYPES = ("auto", "float32", "bfloat16")
+# A look in a few minutes: what is said of a case is then of one call.
+QUICK = {"batches": (1, 8), "prompt": 32, "response": 32, "rows": 4, "mixed": 16, "repeats": 1}
 
 
 @terminal.command
@@ -63,6 +66,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--source", help="preferences to tokenise and to rewrite, as data.source names them")
   add("--peer", action="store_true", help="also measure transformers, torch and TRL")
   add("--memory", action="store_true", help="also measure each case's peak memory by itself")
+  add(
+    "--quick", action="store_true", help="small sizes and one measured call, unless they are given"
+  )
   add("--profile", help="folder for an XProf trace of the measured calls")
   add("--json", help="file for the figures")
-  return parser.parse_args(arguments)
+  options = parser.parse_args(arguments)
+  if options.quick:  # what is given all the same stays
+    parser.set_defaults(**QUICK)
+    options = parser.parse_args(arguments)
+  return options

@@ -68,6 +68,11 @@ def scoring_of(
 
 
 @functools.cache
+def _pair_scorer(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  return jax.jit(layout.on(mesh, functools.partial(scoring.sequence_scores, model)))
+
+
+@functools.cache
 def _logprober(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
   return jax.jit(layout.on(mesh, lambda *asked: scoring.response_logprobs(model, *asked)[0]))
 
@@ -171,6 +176,19 @@ class Inference:
     Of an ensemble of k members it is Float[N k].
     """
     return self._scored(scoring_of(self.scalar, self.mesh), params, prompts, responses)
+
+  def score_pairs(
+    self, params: Params, prompts: Prompts, first: Responses, second: Responses
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a scalar model's scores of two responses to every prompt, Float[N] each.
+
+    They were encoded. The prompt is read once for both, so this is faster than `score` of each.
+    """
+    program = _pair_scorer(self.scalar, self.mesh)
+    params = layout.to_devices(params)
+    return self._over_rows(
+      "scoring", lambda batch, _: program(params, *batch), (prompts, first, second)
+    )
 
   def score_samples(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was sampled, Float[N]."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pit_jax import costs, parallel
+from pit_jax.data import encode
 from pit_jax.losses import preference
 from pit_jax.models import pure
 from pit_jax.rollout import inference, scoring
@@ -104,7 +105,8 @@ def cases(
   ]
 
   measured += [_training(*one, is_alone) for one in trained]
-  return [*measured, _ppo(language, scalar, params, scores, sizes)]
+  learnt = (params, scores, make(Prompts, 0), sizes.response)
+  return [*measured, ppo_iteration("ppo iteration", (language, scalar), *learnt)]
 
 
 def _records(vocabulary: int, sizes: Sizes, kind: type, seed: int) -> Prompts | Responses:
@@ -152,6 +154,25 @@ def rewriting(
 
   tokens = sum(int(drafts.mask.sum()) for _, drafts in made)
   return timing.Case(rewrites.name, tokens, start)
+
+
+def scoring_pairs(
+  models: tuple[pure.PureModel, pure.PureModel],
+  params: Params,
+  settings: encode.Settings,
+  pairs: Preferences,
+) -> timing.Case:
+  """Scores both responses of pairs, as pairs are labelled by a reward model; see `texts.pairs`."""
+  size = texts.SCORED_AT_ONCE
+  asking = inference.Inference(*models, settings, texts.PAIR, size, _mesh(), by_length=True)
+  scores = pure.complete(models[1], jax.random.key(0), {"trunk": params["trunk"]})
+  asked = (pairs.prompts, pairs.chosen, pairs.rejected)
+  return timing.Case(
+    texts.SCORED,
+    len(pairs.chosen.mask),
+    lambda: lambda: asking.score_pairs(scores, *asked),
+    unit="pairs",
+  )
 
 
 def sampling(model: pure.PureModel, params: Params, sizes: Sizes, prompts: int = 1) -> timing.Case:
@@ -250,8 +271,20 @@ def _going_on(first: Callable, once: Callable, make_batch: Callable) -> Callable
   return start
 
 
-def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timing.Case:
-  """One iteration: sample, score, judge, and one pass of updates over all rows."""
+def ppo_iteration(
+  name: str,
+  models: tuple[pure.PureModel, pure.PureModel],
+  params: Params,
+  scores: Params,
+  prompts: Prompts,
+  length: int,
+  drafts: Responses | None = None,
+) -> timing.Case:
+  """One iteration of responses of so many tokens: sample, score, judge, and one pass of updates.
+
+  Where there are drafts the responses are sampled from them, as an improver's are.
+  """
+  language, scalar = models
   settings = ppo.Settings(
     epochs=1, minibatches=1, clip=0.2, value_clip=0.5, value_coefficient=0.1,
     entropy_coefficient=0.0, loss_kl_coefficient=0.0, discount=1.0, trace=0.95, target_kl=0.0,
@@ -262,9 +295,9 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
     ppo.make_iteration(language, scalar, optimizer, settings, NO_TOKEN), donate_argnums=0
   )
 
-  sample = _sampler(language, sizes.response)
+  sample = _sampler(language, length)
+  how = {} if drafts is None else {"drafts": drafts}
   rate = jax.jit(lambda *asked: scoring.sequence_scores(scalar, *asked)[0])
-  make_prompts = functools.partial(_records, language.config.vocabulary, sizes, Prompts, 0)
   parts = {"policy": pure.split(language, params), "value": pure.split(scalar, scores)}
   trained, base = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
   frozen = {"base": base, "reference": params}
@@ -277,13 +310,14 @@ def _ppo(language, scalar, params: Params, scores: Params, sizes: Sizes) -> timi
     key = jax.random.key(0)
     policy = pure.join(state.train.params, base)["policy"]
     read = inference.laid_out(language, _mesh(), policy)
-    sampled = sample(read, prompts, key, jnp.float32(1))
+    sampled = sample(read, prompts, key, jnp.float32(1), **how)
     responses = sampled.responses
     rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)
     experience = (prompts, responses, sampled.logprobs, rewards)
     rates = dict.fromkeys(ppo.KINDS, jnp.float32(1e-6))
     return iterate(state, frozen, *experience, key, rates, jnp.float32(1e4))
 
-  tokens = sizes.rows * (sizes.prompt + sizes.response)
+  # No end can be said, so that every response has its whole length.
+  tokens = int(prompts.mask.sum()) + len(prompts.mask) * length
   cost = costs.training(language, params, tokens, models=2, reads=READS)
-  return timing.Case("ppo iteration", tokens, _going_on(first, once, make_prompts), cost)
+  return timing.Case(name, tokens, _going_on(first, once, lambda: prompts), cost)

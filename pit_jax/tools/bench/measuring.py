@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from pit_jax import costs, progress
 from pit_jax.exchange import directories, hf
@@ -90,9 +91,19 @@ def _ours(options: argparse.Namespace, *models: Any, is_alone: bool = False) -> 
   made = cases.cases(*models, _sizes(options), is_alone=is_alone)
   if not options.source:
     return made
-  language, _, params = models
-  rewritten = [cases.rewriting(language, params, one) for one in _rewrites(options)]
-  return [*made, *rewritten, texts.case(options.model, options.source)]
+  language, scalar, params = models
+  rewrites = _rewrites(options)
+  made += [cases.rewriting(language, params, one) for one in rewrites]
+  networks = (language, scalar)
+  if rewrites:
+    batch = jax.tree.map(lambda x: jnp.asarray(x[: options.rows]), rewrites[-1].batches[0])
+    prompts, drafts = batch
+    scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
+    learnt = (params, scores, prompts, drafts.tokens.shape[1], drafts)
+    made.append(cases.ppo_iteration("rl of the improver", networks, *learnt))
+  if pairs := texts.pairs(options.model, options.source):
+    made.append(cases.scoring_pairs(networks, params, *pairs))
+  return [*made, texts.case(options.model, options.source)]
 
 
 def _rewrites(options: argparse.Namespace) -> list[texts.Rewrites]:
@@ -126,7 +137,8 @@ def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.
 
   try:
     how = (options.rank, options.remat != "none", _rewrites(options))
-    return peers.peers(options.model, sizes, *how)
+    scored = texts.pairs(options.model, options.source) if options.source else None
+    return peers.peers(options.model, sizes, *how, scored and scored[1])
   except ImportError as error:
     raise ValueError(
       f"--peer measures transformers and TRL, and {error.name} is not installed; install the "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pit_jax.tools.bench import cases, texts, timing
-from pit_jax.types import Prompts
+from pit_jax.types import Preferences, Prompts, Responses
 
 LOOKUP = 16  # tokens that prompt lookup proposes: of 10 and 16 the faster
 
@@ -19,6 +19,7 @@ def peers(
   rank: int = 0,
   is_remat: bool = False,
   rewrites: Sequence[texts.Rewrites] = (),
+  pairs: Preferences | None = None,
 ) -> dict[str, timing.Case]:
   """Returns the peer's cases, by the name of ours, in float32 with a model's directory.
 
@@ -35,6 +36,8 @@ def peers(
     for name, lengths, limits in sizes.generations()
   ]
   measured += [_rewriting(model, one) for one in rewrites]
+  if pairs is not None:
+    measured.append(_scoring(directory, pairs))
   measured.append(_imitation(model, sizes))
   # Last: what makes the trainer changes the model, and no other case is asked for it afterwards.
   measured.append(_preferring(model, directory, sizes, rank, is_remat))
@@ -74,6 +77,40 @@ def _rewriting(model, rewrites: texts.Rewrites) -> timing.Case:
   runs = [part.start() for part in parts]
   amount = sum(part.amount for part in parts)
   return timing.Case(rewrites.name, amount, lambda: lambda: [run() for run in runs])
+
+
+def _scoring(directory: str, pairs: Preferences) -> timing.Case:
+  """Scores both texts of each pair by the classifier of the same trunk, in padded batches."""
+  import torch
+  import transformers
+
+  classifier = transformers.AutoModelForSequenceClassification.from_pretrained(
+    directory, num_labels=1, dtype=torch.float32
+  ).eval()
+  classifier.config.pad_token_id = 0  # found by its mask; a batch wants some id
+  rows = [
+    prompt + response
+    for parts in zip(*map(_ids, (pairs.prompts, pairs.chosen, pairs.rejected)), strict=True)
+    for prompt in parts[:1]
+    for response in parts[1:]
+  ]
+
+  def run():
+    scores = []
+    for start in range(0, len(rows), texts.SCORED_AT_ONCE):
+      batch = rows[start : start + texts.SCORED_AT_ONCE]
+      width = max(map(len, batch))
+      ids = torch.tensor([row + [0] * (width - len(row)) for row in batch])
+      mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
+      with torch.no_grad():
+        scores.append(classifier(input_ids=ids, attention_mask=mask).logits)
+    return torch.cat(scores)
+
+  return timing.Case(texts.SCORED, len(pairs.chosen.mask), lambda: run, unit="pairs")
+
+
+def _ids(part: Prompts | Responses) -> list[list[int]]:
+  return [tokens[mask].tolist() for tokens, mask in zip(part.tokens, part.mask, strict=True)]
 
 
 def _imitation(model, sizes: cases.Sizes) -> timing.Case:

@@ -1,6 +1,7 @@
-"""What is measured of preferences in words: they are tokenised, and their responses rewritten."""
+"""What is measured of preferences in words: tokenised, scored, and their responses rewritten."""
 
 import dataclasses
+import functools
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -8,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pit_jax.data import chat, encode, padding, preferences, template, text
+from pit_jax.data import rows as data_rows
 from pit_jax.tools.bench import timing
-from pit_jax.types import Prompts, Responses
+from pit_jax.types import Preferences, Prompts, Responses
 
 # At most so many tokens of each; more are cut.
 PROMPT = 256
@@ -18,6 +20,10 @@ DRAFT = (60, 110)  # tokens of a response that is rewritten
 MOST = 32  # drafts
 FEWEST = 8
 REQUEST = "Write it again and mend mistakes."  # of a chat model
+SCORED = "score pairs"  # the case's name
+PAIRS = 64  # that are scored
+SCORED_AT_ONCE = 16  # texts of a batch of the peer's, and pairs of one of ours
+PAIR = 256  # tokens of a prompt with a response of a pair that is scored, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +32,12 @@ class Rewrites:
 
   name: str  # of the case
   batches: list[tuple[Prompts, Responses]]
+
+
+@functools.cache  # of several cases
+def _loaded(source: str) -> tuple[data_rows.Preference, ...]:
+  """Returns the rows of a source that can be used."""
+  return tuple(preferences.load(source, on_bad_row="skip").rows)
 
 
 def rewrites(directory: str, source: str, batches: Sequence[int]) -> Iterator[Rewrites]:
@@ -37,7 +49,7 @@ def rewrites(directory: str, source: str, batches: Sequence[int]) -> Iterator[Re
   Raises:
     ValueError: the source cannot be used.
   """
-  rows = preferences.load(source, on_bad_row="skip").rows
+  rows = _loaded(source)
   words = text.load_tokenizer(directory)
   form, words = chat.choose("auto", words, template.Template(), REQUEST)
   settings = encode.Settings(words, form, PROMPT + DRAFT[1], DRAFT[1], over_long="cut")
@@ -65,6 +77,38 @@ def rewrites(directory: str, source: str, batches: Sequence[int]) -> Iterator[Re
     )
 
 
+def pairs(directory: str, source: str) -> tuple[encode.Settings, Preferences] | None:
+  """Returns the first pairs of a source whose texts are short enough to be scored, and how.
+
+  None are a source without such pairs.
+
+  Raises:
+    ValueError: the source cannot be used.
+  """
+  rows = _loaded(source)
+  words = text.load_tokenizer(directory)
+  form, words = chat.choose("auto", words, template.Template(), REQUEST)
+  settings = encode.Settings(words, form, PAIR, PAIR, over_long="drop")
+  texts = encode.preferences(rows[: 8 * PAIRS], settings)[:]
+  prompt, *responses = (
+    part.mask.sum(axis=1) for part in (texts.prompts, texts.chosen, texts.rejected)
+  )
+  short = np.flatnonzero(prompt + np.maximum(*responses) <= PAIR)[:PAIRS]
+  return (settings, texts.replace(**_rows(texts, short))) if short.size else None
+
+
+def _rows(texts: Preferences, places: np.ndarray) -> dict[str, Prompts | Responses]:
+  """Returns some rows of the texts of pairs, no wider than they have to be."""
+  taken = {}
+  for name in ("prompts", "chosen", "rejected"):
+    part = getattr(texts, name)
+    tokens, mask = part.tokens[places], part.mask[places]
+    width = mask.sum(axis=1).max()
+    kept = slice(-width, None) if isinstance(part, Prompts) else slice(width)
+    taken[name] = type(part)(tokens[:, kept], mask[:, kept])
+  return taken
+
+
 def case(directory: str, source: str) -> timing.Case:
   """Returns the case: a directory's tokenizer on a source that was read before.
 
@@ -74,7 +118,7 @@ def case(directory: str, source: str) -> timing.Case:
   Raises:
     ValueError: the source cannot be used.
   """
-  rows = preferences.load(source, on_bad_row="skip").rows
+  rows = _loaded(source)
 
   def run():
     words = text.load_tokenizer(directory)
