@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 import tiny
+import tiny_models
 
 from pit_jax import costs
 from pit_jax.commands import bench
-from pit_jax.data import text
 from pit_jax.exchange import families, hf
 from pit_jax.models import pure
 from pit_jax.tools.bench import cases, measuring, timing
@@ -36,11 +36,7 @@ ARGUMENTS = ["--batches=1,3", "--prompt=4", "--response=5", "--rows=2", "--mixed
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-  directory = tmp_path_factory.mktemp("model")
-  model = tiny.language(vocabulary=300)
-  hf.save(directory, model, tiny.parameters(model, seed=0), eos_token_id=1, pad_token_id=0)
-  text.train_tokenizer(["some words"], 258, directory)
-  return directory
+  return tiny_models.saved(tmp_path_factory.mktemp("model"))
 
 
 def run(*arguments):

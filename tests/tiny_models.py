@@ -7,6 +7,7 @@ import tiny
 
 from pit_jax import parallel
 from pit_jax.data import encode, template, text
+from pit_jax.exchange import hf
 from pit_jax.models import architecture, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
@@ -28,6 +29,14 @@ def inference_of(directory: pathlib.Path, mesh=(1, 1, 1), **settings) -> inferen
     batch_size=2,
     mesh=parallel.make_mesh(mesh),
   )
+
+
+def saved(directory: pathlib.Path) -> pathlib.Path:
+  """Returns the directory, in which a language model now lies with its tokenizer."""
+  model = tiny.language(vocabulary=300)
+  hf.save(directory, model, tiny.parameters(model, seed=0), eos_token_id=1, pad_token_id=0)
+  text.train_tokenizer(["some words"], 258, directory)
+  return directory
 
 
 def models_of(asking: inference.Inference) -> dict[str, Params]:
