@@ -106,7 +106,7 @@ def train(context: contexts.Context) -> Study:
 
 
 def exported(study: Study) -> dict:
-  """Returns what is exported: M_P^SFT, or the policy of RL, and the last model of the first draw."""
+  """Returns what is exported: M_P^SFT or the policy of RL, and the first draw's evolved model."""
   best = study.draws[0].models[rounds.BEST]
   policy = study.policies.get(policies.OF_SER, study.sft)
   is_gap = "zero_point" in best.facts
@@ -128,28 +128,31 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   section = rounds.SECTIONS[ser.model]
   if ser.lower > ser.upper:
     yield (
-      f"ser.lower={ser.lower} with ser.upper={ser.upper}: an answer could be surely good and surely "
-      "bad at once, and everything would be kept; use a lower one that is not above the upper"
+      f"ser.lower={ser.lower} with ser.upper={ser.upper}: an answer could be surely good "
+      "and surely bad at once, and everything would be kept; use one that is not above ser.upper"
     )
   if ser.model == rounds.GAP and ser.status != selector.UNION:
     yield (
-      f"ser.status={ser.status!r} with ser.model='gap', which scores pairs and no answers: there is "
-      f"one threshold, ser.difference; use {selector.UNION!r}"
+      f"ser.status={ser.status!r} with ser.model='gap', which scores pairs and no answers: "
+      f"there is one threshold, ser.difference; use {selector.UNION!r}"
     )
   if not config[section].steps:
     yield (
-      f"{section}.steps=0: every model of an arm takes as many steps, whatever labels it has; use 1 "
-      "or more"
+      f"{section}.steps=0: every model of an arm takes as many steps, whatever labels it has; "
+      "use 1 or more"
     )
   if config.reward.model:
     yield f'reward.model={config.reward.model!r}: this recipe trains its models; use ""'
   if ser.policy == policies.PPO and ser.model == rounds.GAP:
-    yield "ser.policy='ppo' with ser.model='gap', which rewards no policy; use 'best_of_n' or 'none'"
+    yield (
+      "ser.policy='ppo' with ser.model='gap', which rewards no policy; use 'best_of_n' or 'none'"
+    )
   yield from rewards.problems("rl", config.rl, ("reward",))
   if ser.policy != policies.NONE and _is_unjudged(config):
     yield (
-      f"ser.policy={ser.policy!r} with data.source={config.data.source!r}: nobody but the models that "
-      "choose scores the answers; name a judge as evaluation.reward_model=DIRECTORY, or use 'none'"
+      f"ser.policy={ser.policy!r} with data.source={config.data.source!r}: nobody but the models "
+      "that choose scores the answers; name a judge as evaluation.reward_model=DIRECTORY, or use "
+      "'none'"
     )
 
 

@@ -180,14 +180,15 @@ def difference(a: str, b: str, right: Mapping[str, np.ndarray], prompts: np.ndar
 def interval(deltas: Sequence[float], pairs_error: float) -> dict:
   """Returns the mean of the draws' differences with its 95% t intervals, in points.
 
-  `ci95` is over draws of the labels, on these pairs; `ci95_both` over draws and pairs; `positive`
-  is how many draws are above 0. Of one draw there is no telling what others would give.
+  `ci95` is over draws of the labels, on these pairs; `ci95_both` over draws and pairs, with `p` of
+  "there is no difference"; `positive` is how many draws are above 0. One draw tells nothing of
+  others.
   """
   found = {"delta": float(np.mean(deltas)), "positive": sum(delta > 0 for delta in deltas)}
   if len(deltas) < 2:
     return found
   over, both = (significance.over_seeds(np.array(deltas), error) for error in (0.0, pairs_error))
-  return found | {"ci95": over["ci95"], "ci95_both": both["ci95"]}
+  return found | {"ci95": over["ci95"], "ci95_both": both["ci95"], "p": both["p"]}
 
 
 def _rounds(
