@@ -10,7 +10,7 @@ end where little is new, or where labels that nothing trains on say that it got 
   ser_K          after K rounds;  `ser`: after that which the validating labels like best
   ser_oracle     on the pairs that the rounds kept, with the labels that these had lost
   ser_random     … with labels at random
-  all            with no label lost
+  all_labels     with no label lost
 
 Which labels are kept is drawn several times, and all is compared draw by draw. Deviations: the
 published code has neither statuses apart, nor a stop rule, nor a loop; scores are centred on the
@@ -32,7 +32,6 @@ from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 from pit_jax.stages import jobs, reward, rewards, sft, trained
 
-WHOLE = "all"
 BEFORE = ("initial", "language")  # networks that stay, beside reward models of earlier stages
 ALLOWED = {
   **dict.fromkeys(
@@ -65,7 +64,7 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   each = dict.fromkeys([*arms, rounds.LONGER, rounds.ORACLE, rounds.RANDOM], steps)
   each[rounds.LONGER] = steps * (1 + ser.rounds)
   names = {rounds.stage(n, arm): each[arm] for n in range(1, ser.draws + 1) for arm in each}
-  names[WHOLE] = steps * (1 + ser.rounds)
+  names[rounds.WHOLE] = steps * (1 + ser.rounds)
 
   planned = [kinds.Stage("sft", "sft", kept=("initial",))]
   for name, count in names.items():
@@ -100,7 +99,7 @@ def train(context: contexts.Context) -> Study:
   first = drawn[0]
   validating = {*first.validation}
   labelled = [row for place, row in enumerate(fold.rows) if place not in validating]
-  whole = rounds.fit(context, given, first, WHOLE, labelled, 1 + c.ser.rounds)
+  whole = rounds.fit(context, given, first, rounds.WHOLE, labelled, 1 + c.ser.rounds)
   reinforced = policies.reinforced(context, policy, evolved[0].models)
   return Study(policy, evolved, whole, reinforced)
 
@@ -118,7 +117,7 @@ def of_run(context: contexts.Context, study: Study) -> measured.Subject:
   """Returns a finished run as its experiments see it."""
   # No model of the run judges: those of systems chose the answers.
   suite = subject.suite_of(context, policy=study.sft.params, sampler=study.sft.params)
-  arms = [{**one.models, WHOLE: study.whole} for one in study.draws]
+  arms = [{**one.models, rounds.WHOLE: study.whole} for one in study.draws]
   return measured.Subject(context, suite, study.sft, study.draws, arms, study.policies)
 
 

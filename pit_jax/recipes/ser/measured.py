@@ -47,9 +47,11 @@ class Subject(subject.Subject):
   def about(self) -> dict[str, str]:
     """What systems are that only the configuration says."""
     ser = self.context.config.ser
-    told = {f"best_of_{arm}": f"of {ser.samples} answers the one that the model of {arm} likes best"
-            for arm in ("seed", "ser", "all")}  # fmt: skip
-    return {name: words for name, words in told.items() if name in self.systems}
+    return {
+      name: f"of {ser.samples} answers the one that the model of {arm} likes best"
+      for name, arm in policies.CHOSEN.items()
+      if name in self.systems
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,7 @@ def measure(run: Subject) -> dict:
 
 def _right(run: Subject, pairs: rounds.Pairs, told: Truth) -> dict[str, np.ndarray]:
   """Returns by arm where each draw's model is right: 1, of equal scores ½, else 0; Float[D N]."""
-  met: dict[int, np.ndarray] = {}  # models serve several arms, and `all` every draw
+  met: dict[int, np.ndarray] = {}  # models serve several arms, and that of all labels every draw
 
   def ask(model):
     if id(model) not in met:
@@ -151,7 +153,7 @@ def compared(arms: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
   last = [name for name in arms if name.removeprefix("ser_").isdigit()][-1]
   pairs = [(best, seed), (best, rounds.LONGER), (last, seed), (last, rounds.LONGER)]
   pairs += [(last, rounds.RANDOM), (rounds.ORACLE, last), (rounds.RANDOM, seed)]
-  pairs += [("all", best), ("all", seed), (rounds.LONGER, seed)]
+  pairs += [(rounds.WHOLE, best), (rounds.WHOLE, seed), (rounds.LONGER, seed)]
   return pairs
 
 

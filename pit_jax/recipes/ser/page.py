@@ -24,12 +24,12 @@ ABOUT = {
   "ser": "after the round that the validating labels like best",
   "ser_oracle": "on the pairs that the rounds kept, with the labels that these had lost",
   "ser_random": "on them with labels at random",
-  "all": "no label lost",
+  "all_labels": "no label lost",
 }
 CLAIMED = (  # who beats whom, and what that says
   ("ser", "seed", claims.PAPER, "labels of its own make a reward model better"),
   ("ser", "seed_longer", claims.EXPECTED, "it is more than training on the seed for longer"),
-  ("all", "ser", claims.EXPECTED, "it does not replace the labels that were lost"),
+  ("all_labels", "ser", claims.EXPECTED, "it does not replace the labels that were lost"),
 )
 RANDOM = "ser_random"  # whose labels say nothing
 

@@ -21,7 +21,7 @@ RESAMPLED = "policy_resampled"  # a second draw of it, which has to be as good
 OF_SEED = "ppo_seed"
 OF_SER = "ppo_ser"
 REINFORCED = {OF_SEED: rounds.SEED, OF_SER: rounds.BEST}  # stage of RL → whose model it maximises
-CHOSEN = {"best_of_seed": rounds.SEED, "best_of_ser": rounds.BEST, "best_of_all": "all"}
+CHOSEN = {"best_of_seed": rounds.SEED, "best_of_ser": rounds.BEST, "best_of_all": rounds.WHOLE}
 STREAM = 100  # of the first of n samples; see `subject.TRAINED`
 
 

@@ -26,6 +26,7 @@ LONGER = "seed_longer"
 BEST = "ser"
 ORACLE = "ser_oracle"
 RANDOM = "ser_random"
+WHOLE = "all_labels"
 
 
 @dataclasses.dataclass(frozen=True)
