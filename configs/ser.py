@@ -20,8 +20,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.sft = common.sft(size)
   config.reward = common.reward(size)
   config.gap_reward = common.gap_reward(size)
-  # Optimiser steps of every model of a round, whatever labels it has; `seed_longer` and `all_labels` take
-  # those of all rounds together.
+  # Optimiser steps of every model of a round, whatever labels it has; `seed_longer` and
+  # `all_labels` take those of all rounds together.
   config.reward.steps = config.gap_reward.steps = 200
   config.rl = common.rl(config, size)
   config.rl.fold = "sft"  # whose prompts are answered where ser.policy is "ppo"
