@@ -71,7 +71,7 @@ def headline(results: Mapping, method: presentation.Presentation) -> str:
 def key_figures(results: Mapping) -> list[tuple[str, str, str]]:
   """Returns the figures for the top of the page, each as (label, value, explanation)."""
   figures = []
-  a, b = results.get("headline", (None, None))
+  a, b = results.get("headline", ("", ""))  # a run that is about no comparison has no Δ there
   for judge in believed(results["comparisons"]):
     row = find(results["comparisons"], a, b, (judge,))
     if row:

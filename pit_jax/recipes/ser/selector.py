@@ -4,6 +4,7 @@ Scores are in nats, so that σ of a difference is the probability of a preferenc
 knows them up to a constant only, so what is near 0 is said by the mean of a pool.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,7 +82,7 @@ def has_fallen(accuracy: float | int, best: float | int, pairs: int) -> bool:
 
   The error is √(p (1 − p) / n), of the best accuracy p on so many pairs.
   """
-  return accuracy < best - np.sqrt(best * (1 - best) / pairs)
+  return accuracy < best - math.sqrt(best * (1 - best) / pairs)
 
 
 def best_round(accuracies: Sequence[float | int]) -> int:
