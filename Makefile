@@ -22,7 +22,7 @@ PROGRAMS += JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 FAST := critics dependencies doctor doctor_beginnings doctor_estimates doctor_orders doctor_rows \
   doctor_suspicions few_verdicts fold_conversations folds gguf_text imports labels_made lengths logistic names \
   objects plan_chips preferences prompt_columns prompt_formats published questions readings \
-  repeated rlaif_claims schemas sources stop summaries synthetic synthetic_letters transcripts verify_answers winrates
+  repeated rlaif_claims schemas ser_selector sources stop summaries synthetic synthetic_letters transcripts verify_answers winrates
 
 .PHONY: demo rlaif test check types fast mutants paper base base_weak base_words clean
 
