@@ -17,7 +17,16 @@ from pit_jax.run import allowed, checks, origin, workdirs
 from pit_jax.tools import keys
 
 # Those that have every key together.
-NAMED = ("pit:tiny", "dpo:tiny", "rlaif:tiny", "irft:tiny", "rft:tiny", "ser:tiny", "base:tiny", "bandit:paper")
+NAMED = (
+  "pit:tiny",
+  "dpo:tiny",
+  "rlaif:tiny",
+  "irft:tiny",
+  "rft:tiny",
+  "ser:tiny",
+  "base:tiny",
+  "bandit:paper",
+)
 OWN = "feedback."  # whose names are anybody's, and which who is named so looks at
 WRONG = (-1, 0, math.nan, math.inf, "no_such_name", "", None, [], ["no_such_name"], 2.5, True)
 

@@ -96,7 +96,9 @@ def test_every_recipe_declares_itself_under_its_name():
     assert recipes.named(name).name == name
 
 
-@pytest.mark.parametrize("name", ["base", "dpo", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "ser"])
+@pytest.mark.parametrize(
+  "name", ["base", "dpo", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "ser"]
+)
 def test_stages_are_of_sections_and_kinds_that_there_are(name):
   recipe = recipes.named(name)
   config = tiny_run.config(name).unlock()
@@ -131,7 +133,8 @@ def _parts(stage, context):
 @pytest.mark.parametrize("name", [None, "ppo", 3, "finished", "recipe"])
 def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
   with pytest.raises(
-    ValueError, match=re.escape("use one of bandit, base, dpo, irft, pit, reward, rft, rlaif, rlhf, ser")
+    ValueError,
+    match=re.escape("use one of bandit, base, dpo, irft, pit, reward, rft, rlaif, rlhf, ser"),
   ):
     recipes.of(config_of(name))
 

@@ -246,9 +246,10 @@ def _relabelled(
 def turned(row: preferences.Preference, sign: int) -> preferences.Preference:
   """Returns a pair with `chosen` as the preferred response (1), or `rejected` (−1).
 
-  Nothing else stays of its own label: margin, position and scores go.
+  Nothing else stays of its own label: its numbers, the position and scores go.
   """
-  row = dataclasses.replace(row, margin=None, position=None, scores=None)
+  unknown = dict.fromkeys((*data_rows.NUMBERS, "position", "scores"))
+  row = dataclasses.replace(row, **unknown)
   if sign > 0:
     return row
   writers = row.writers and row.writers[::-1]
