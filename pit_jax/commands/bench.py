@@ -5,7 +5,8 @@
 The model is a directory as `pit convert import` writes it. With --peer (extra `parity`) the
 same work goes through transformers' `generate`, a plain torch AdamW loop and TRL's DPOTrainer on
 the same weights, alternating with ours in one run; what is printed are medians and their ratios.
-The peer of several samples of one prompt is our own sampling of as many prompts, always there.
+The peer of several samples of one prompt is our own sampling of as many prompts, and that of an
+ensemble of reward models one of them, always there.
 With --memory each case is done once more before, in a process of its own, ours and the peer's: so
 nothing else counts in its peak memory. With --rank adapters are trained on one frozen base, as
 `model.lora.rank` does in a run, and TRL's are PEFT's. --attention is what

@@ -161,14 +161,21 @@ def scoring_pairs(
   params: Params,
   settings: encode.Settings,
   pairs: Preferences,
+  members: int = 1,
 ) -> timing.Case:
-  """Scores both responses of pairs, as pairs are labelled by a reward model; see `texts.pairs`."""
-  size = texts.SCORED_AT_ONCE
-  asking = inference.Inference(*models, settings, texts.PAIR, size, _mesh(), by_length=True)
-  scores = pure.complete(models[1], jax.random.key(0), {"trunk": params["trunk"]})
+  """Scores both responses of pairs, as pairs are labelled by a reward model; see `texts.pairs`.
+
+  More members than 1 are the heads of an ensemble.
+  """
+  language, scalar = models
+  if members > 1:
+    scalar = pure.ensemble(scalar.config, members)
+  how = (settings, texts.PAIR, texts.SCORED_AT_ONCE, _mesh())
+  asking = inference.Inference(language, scalar, *how, by_length=True)
+  scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   asked = (pairs.prompts, pairs.chosen, pairs.rejected)
   return timing.Case(
-    texts.SCORED,
+    texts.SCORED if members == 1 else texts.ENSEMBLE,
     len(pairs.chosen.mask),
     lambda: lambda: asking.score_pairs(scores, *asked),
     unit="pairs",

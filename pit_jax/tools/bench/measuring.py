@@ -18,6 +18,8 @@ from pit_jax.models import architecture, kernels, pure
 from pit_jax.report import cells, printed
 from pit_jax.tools.bench import cases, texts, timing
 
+OURSELVES = (cases.SHARED, texts.ENSEMBLE)  # cases whose peer is another one of ours
+
 
 def measure(options: argparse.Namespace) -> None:
   """Measures what the options of `commands/bench.py` ask for, and prints and writes the figures.
@@ -36,8 +38,7 @@ def measure(options: argparse.Namespace) -> None:
   theirs = _peers(options, sizes)
   language, scalar, params = _models(options)
   ours = _ours(options, language, scalar, params)
-  # What it saves to read a prompt once is seen beside as many prompts.
-  theirs[cases.SHARED] = cases.sampling(language, params, sizes, cases.PER_PROMPT)
+  theirs |= _ourselves(options, language, scalar, params)
   ours = timing.choose(ours, options.cases.split(","))
   with progress.shown():
     peaks = {case.name: _peaks(options, case.name, theirs) for case in ours if options.memory}
@@ -70,7 +71,7 @@ def _peaks(options: argparse.Namespace, name: str, theirs: Collection[str]) -> d
   """Returns the peak memory of a case and of its peer, in bytes, and the first's share of it."""
   progress.say(f"peak memory of {name}, in a process of its own")
   ours = timing.in_own_process(peak_alone, options, name, False)
-  if name not in theirs or name == cases.SHARED:
+  if name not in theirs or name in OURSELVES:
     return {"peak_bytes": ours}
   peer = timing.in_own_process(peak_alone, options, name, True)
   return {"peak_bytes": ours, "peer_peak_bytes": peer, "memory_ratio": ours / peer}
@@ -102,8 +103,21 @@ def _ours(options: argparse.Namespace, *models: Any, is_alone: bool = False) -> 
     learnt = (params, scores, prompts, drafts.tokens.shape[1], drafts)
     made.append(cases.ppo_iteration("rl of the improver", networks, *learnt))
   if pairs := texts.pairs(options.model, options.source):
-    made.append(cases.scoring_pairs(networks, params, *pairs))
+    made += [cases.scoring_pairs(networks, params, *pairs, count) for count in (1, texts.MEMBERS)]
   return [*made, texts.case(options.model, options.source)]
+
+
+def _ourselves(
+  options: argparse.Namespace, language: pure.PureModel, scalar: pure.PureModel, params: Any
+) -> dict[str, timing.Case]:
+  """Returns the cases of which another one of ours is the peer, and that one."""
+  # What it saves to read a prompt once is seen beside as many prompts.
+  sizes = _sizes(options)
+  made = {cases.SHARED: cases.sampling(language, params, sizes, cases.PER_PROMPT)}
+  # What members cost is seen beside one of them.
+  if options.source and (pairs := texts.pairs(options.model, options.source)):
+    made[texts.ENSEMBLE] = cases.scoring_pairs((language, scalar), params, *pairs)
+  return made
 
 
 def _rewrites(options: argparse.Namespace) -> list[texts.Rewrites]:
