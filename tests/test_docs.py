@@ -30,6 +30,7 @@ EXTERNAL = ("http://", "https://", "mailto:")
 # Metrics that the smallest run of pit does not have.
 ELSEWHERE = {
   "perf/mfu",  # of devices whose peak is known
+  "reward_model/disagreement",  # of ensembles
   *("kl", "validation/kl"),  # of losses that go by one
   *("validation/chosen_logprob", "validation/rejected_logprob"),  # of losses without a reference
 }
