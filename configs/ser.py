@@ -35,6 +35,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 def _evolution() -> ml_collections.ConfigDict:
   ser = ml_collections.ConfigDict()
   ser.model = "reward"  # what is evolved: "reward", R_P; or "gap", R_PIT
+  # What of it learns from labels: "all" of it, or its "head" on the trunk of M_P^SFT as it is, which
+  # takes moments: features are computed once. Adapters, where there are any, learn with "all".
+  ser.trained = "all"
   ser.draws = 1  # how often it is drawn which rows keep their labels; all arms of each are trained
   ser.share = 0.15  # of the fold's rows, those that keep their labels: the seed
   # Of the seed, the share that is never trained on: it ends the rounds, and chooses among them.

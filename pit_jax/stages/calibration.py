@@ -46,7 +46,7 @@ def calibrate(
   if recorded is None:
     key = jax.random.fold_in(context.key(name), 1)
     scores = sample(key, context.config.temperature)
-    gain = 1.0 / _deviation(name, scores)
+    gain = 1.0 / deviation(name, scores)
     recorded = facts() | {"gain": gain, "shift": -float(scores.mean()) * gain}
 
     # Margin and ece stay in nats, where σ(margin) is a probability.
@@ -59,7 +59,7 @@ def calibrate(
   return recorded
 
 
-def _deviation(name: str, scores: np.ndarray) -> float:
+def deviation(name: str, scores: np.ndarray) -> float:
   """Returns the standard deviation of scores, which has to be more than their rounding."""
   deviation = float(scores.std())
   mean = float(scores.mean())

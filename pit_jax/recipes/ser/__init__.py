@@ -15,7 +15,8 @@ end where little is new, or where labels that nothing trains on say that it got 
 Which labels are kept is drawn several times, and all is compared draw by draw. Deviations: the
 published code has neither statuses apart, nor a stop rule, nor a loop; scores are centred on the
 pool's mean, since Bradley–Terry leaves their zero open; every model of an arm takes as many steps;
-and a gap model is evolved as well (`ser.model`), by one threshold.
+a gap model is evolved as well (`ser.model`), by one threshold; and the head alone may learn, on the
+trunk of M_P^SFT as it is (`ser.trained`), where the paper has adapters.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from pit_jax.recipes import recipe
 from pit_jax.recipes.ser import draws, measured, page, policies, rounds, selector
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
-from pit_jax.stages import jobs, reward, rewards, sft, trained
+from pit_jax.stages import jobs, pair_columns, reward, rewards, sft, trained
 
 BEFORE = ("initial", "language")  # networks that stay, beside reward models of earlier stages
 ALLOWED = {
@@ -39,6 +40,7 @@ ALLOWED = {
   ),
   **dict.fromkeys(("draws", "rounds", "samples"), ranges.COUNT),
   "model": ranges.one_of(*rounds.SECTIONS),
+  "trained": ranges.one_of(*rounds.TRAINED),
   "status": ranges.one_of(*selector.STATUSES),
   "policy": ranges.one_of(*policies.WAYS),
 }
@@ -67,11 +69,13 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   names[rounds.WHOLE] = steps * (1 + ser.rounds)
 
   planned = [kinds.Stage("sft", "sft", kept=("initial",))]
+  if ser.trained == rounds.HEAD:  # which takes moments, and no stage
+    names = {}
   for name, count in names.items():
     kept = (*BEFORE, *["reward"] * (len(planned) - 1))
     planned.append(kinds.Stage(name, section, steps=count, prompts=form, kept=kept))
   if ser.policy == policies.PPO:
-    kept = (*BEFORE, *["reward"] * len(names))
+    kept = (*BEFORE, *["reward"] * max(len(names), 1))
     planned += [kinds.Stage(name, "rl", kept=kept) for name in policies.REINFORCED]
   return planned
 
@@ -93,12 +97,12 @@ def train(context: contexts.Context) -> Study:
   policy = sft.run(context, "sft", imitated, start=context.initial_policy(), job=c.sft)
   # The unit of RL is that of samples; where nothing is reinforced, responses of the data will do.
   sampler = policy.params if c.ser.policy == policies.PPO else None
-  given = rounds.Given(rounds.encoded(context, fold.rows), policy.params, sampler)
+  given = rounds.Given(rounds.encoded(context, fold.rows, policy.params), policy.params, sampler)
   evolved = tuple(rounds.evolve(context, given, one) for one in drawn)
 
   first = drawn[0]
   validating = {*first.validation}
-  labelled = [row for place, row in enumerate(fold.rows) if place not in validating]
+  labelled = {place: row for place, row in enumerate(fold.rows) if place not in validating}
   whole = rounds.fit(context, given, first, rounds.WHOLE, labelled, 1 + c.ser.rounds)
   reinforced = policies.reinforced(context, policy, evolved[0].models)
   return Study(policy, evolved, whole, reinforced)
@@ -140,6 +144,8 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
       f"{section}.steps=0: every model of an arm takes as many steps, whatever labels it has; "
       "use 1 or more"
     )
+  if ser.trained == rounds.HEAD:
+    yield from _unread(section, config[section])
   if config.reward.model:
     yield f'reward.model={config.reward.model!r}: this recipe trains its models; use ""'
   if ser.policy == policies.PPO and ser.model == rounds.GAP:
@@ -153,6 +159,16 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
       "that choose scores the answers; name a judge as evaluation.reward_model=DIRECTORY, or use "
       "'none'"
     )
+
+
+def _unread(name: str, job: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields what a section asks for that a head alone does not do."""
+  for key, neutral in {**pair_columns.AS_PUBLISHED, "select": "last"}.items():
+    if job[key] != neutral:
+      yield (
+        f"{name}.{key}={job[key]!r} with ser.trained='head', which learns by the plain loss to its "
+        f"last step; use {neutral!r}, or ser.trained='all'"
+      )
 
 
 def _is_unjudged(config: ml_collections.ConfigDict) -> bool:

@@ -91,7 +91,7 @@ def measure(run: Subject) -> dict:
   # The held-out rows of the prompts that are evaluated.
   evaluated = {*run.suite.questions}
   rows = [row for row in context.rows.folds[preferences.HELD_OUT] if row.prompt in evaluated]
-  pairs = rounds.encoded(context, rows)
+  pairs = rounds.encoded(context, rows, run.sft.params)
   told = truth(rows, [*pairs.at], is_gold)
   right = _right(run, pairs, told)
   arms = [

@@ -12,15 +12,20 @@ import numpy as np
 from pit_jax import progress
 from pit_jax.data import encode, preferences, tables
 from pit_jax.data import rows as data_rows
+from pit_jax.models import pure
 from pit_jax.recipes.ser import draws, selector
+from pit_jax.rollout import inference
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import reward
-from pit_jax.types import Params
+from pit_jax.stages import head, reward
+from pit_jax.types import GapPreferences, Params, Preferences
 
 REWARD = "reward"  # R_P, which scores answers
 GAP = "gap"  # R_PIT, which scores how much better one is than another
 SECTIONS = {REWARD: "reward", GAP: "gap_reward"}
+HEAD = "head"
+WHOLE_MODEL = "all"
+TRAINED = (WHOLE_MODEL, HEAD)  # what of a model learns from labels
 SEED = "seed"
 LONGER = "seed_longer"
 BEST = "ser"
@@ -35,6 +40,8 @@ class Pairs:
 
   rows: Sequence[preferences.Preference]
   table: tables.Table
+  # Of every pair of the table what heads read, Float[N C D]; None where trunks learn, too.
+  features: np.ndarray | None = None
 
   @functools.cached_property
   def at(self) -> dict[int, int]:
@@ -94,11 +101,41 @@ def job_of(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return config[SECTIONS[config.ser.model]]
 
 
-def encoded(context: contexts.Context, rows: Sequence[preferences.Preference]) -> Pairs:
-  """Returns pairs as the model reads them."""
+def encoded(
+  context: contexts.Context, rows: Sequence[preferences.Preference], start: Params
+) -> Pairs:
+  """Returns pairs as models read them that begin with a trunk."""
   encode_pairs = {REWARD: encode.preferences, GAP: encode.gap_preferences}
   how = (context.rows.settings, context.rows.tokens)
-  return Pairs(rows, encode_pairs[context.config.ser.model](rows, *how))
+  table = encode_pairs[context.config.ser.model](rows, *how)
+  if context.config.ser.trained == WHOLE_MODEL:
+    return Pairs(rows, table)
+
+  # An ensemble whose members are the units of the last hidden state scores that state.
+  asking = context.models.inference
+  width = asking.scalar.config.width
+  asking = dataclasses.replace(asking, scalar=pure.ensemble(asking.scalar.config, width))
+  params = {"trunk": start["trunk"], "head": np.eye(width, dtype=np.float32), "bias": np.float32(0)}
+  with context.timed("self-labelling"):
+    return Pairs(rows, table, np.stack(_asked(asking, params, table[:], is_whole=True), axis=1))
+
+
+def _asked(
+  asking: inference.Inference,
+  params: Params,
+  pairs: Preferences | GapPreferences,
+  *,
+  is_whole: bool = False,
+) -> list[np.ndarray]:
+  """Returns the scores of chosen and rejected, or a gap model's of wl and lw; whole, of all four."""
+  if isinstance(pairs, Preferences):
+    return [*asking.score_pairs(params, pairs.prompts, pairs.chosen, pairs.rejected)]
+  # The first letter names the response, the second the reference that the prompt shows.
+  asked = [(pairs.given_rejected, pairs.chosen), (pairs.given_chosen, pairs.rejected)]
+  if is_whole:
+    same = [(pairs.given_chosen, pairs.chosen), (pairs.given_rejected, pairs.rejected)]
+    asked = [asked[0], *same, asked[1]]
+  return [asking.score(params, *one) for one in asked]
 
 
 def scores(
@@ -108,15 +145,12 @@ def scores(
 
   A gap model's are those of each response where the other one is its reference.
   """
-  asking = context.models.inference
-  asked = pairs.table[np.array([pairs.at[place] for place in places], int)]
-  if context.config.ser.model == GAP:
-    both = (
-      asking.score(model.params, asked.given_rejected, asked.chosen),
-      asking.score(model.params, asked.given_chosen, asked.rejected),
-    )
+  where = np.array([pairs.at[place] for place in places], int)
+  if pairs.features is None:
+    both = _asked(context.models.inference, model.params, pairs.table[where])
   else:
-    both = asking.score_pairs(model.params, asked.prompts, asked.chosen, asked.rejected)
+    found = pairs.features[where] @ np.asarray(model.params["head"])
+    both = [found[:, 0], found[:, -1]]
 
   # Without the gain that calibration put into the head, differences are in nats again.
   chosen, rejected = (np.asarray(one, float) / model.facts["gain"] for one in both)
@@ -128,31 +162,40 @@ def fit(
   given: Given,
   draw: draws.Draw,
   name: str,
-  rows: Sequence[preferences.Preference],
+  labels: Mapping[int, preferences.Preference],
   rounds: int = 1,
 ) -> reward.RewardModel:
-  """Trains a reward model on labelled pairs, from the trunk that all share.
+  """Trains a reward model on labelled pairs, from the trunk that all share, or the head alone.
 
   Args:
     context: of the run.
     given: what all draws share.
     draw: whose labels validate it.
     name: of the stage.
-    rows: the pairs.
+    labels: the pairs by place, as they are labelled.
     rounds: for the steps of so many rounds.
   """
   job = job_of(context.config).copy_and_resolve_references()
   job.steps *= rounds
-  validation = tuple(given.pairs.rows[place] for place in draw.validation)
+  pairs = given.pairs
+  if pairs.features is not None:
+    known = [place for place in labels if place in pairs.at]
+    learnt = [pairs.at[place] for place in known]
+    signs = [1 if labels[place].chosen == pairs.rows[place].chosen else -1 for place in known]
+    validating = [pairs.at[place] for place in draw.validation if place in pairs.at]
+    how = (pairs.features, learnt, signs, validating, job)
+    return head.learn(context, name, given.start["trunk"], *how)
+
+  validation = tuple(pairs.rows[place] for place in draw.validation)
   run = {REWARD: reward.run, GAP: reward.gap}[context.config.ser.model]
-  fold = preferences.Fold(tuple(rows), validation)
+  fold = preferences.Fold(tuple(labels.values()), validation)
   return run(context, name, fold, start=given.start, job=job, sampler=given.sampler)
 
 
 def evolve(context: contexts.Context, given: Given, draw: draws.Draw) -> Evolved:
   """Trains all arms of a draw; what is finished is read back."""
   ser = context.config.ser
-  seed = [given.pairs.rows[place] for place in draw.training]
+  seed = {place: given.pairs.rows[place] for place in draw.training}
   models = [fit(context, given, draw, stage(draw.number, SEED), seed)]
   pool = np.array([place for place in draw.pool if place in given.pairs.at], int)
   labels: dict[int, preferences.Preference] = {}  # by place, of all rounds
@@ -171,7 +214,7 @@ def evolve(context: contexts.Context, given: Given, draw: draws.Draw) -> Evolved
     labels |= own
     pool = pool[found.kept == 0]
     named = stage(draw.number, arm(number))
-    models.append(fit(context, given, draw, named, [*seed, *labels.values()]))
+    models.append(fit(context, given, draw, named, seed | labels))
     if told := _over(models, number, len(pool), len(draw.validation)):
       ended = told
       break
@@ -266,16 +309,16 @@ def _controls(
   """Returns the seed's model of as many steps, and those of other labels on the same pairs."""
   if not labels:  # no round, so that nothing differs
     return dict.fromkeys((LONGER, ORACLE, RANDOM), models[0])
-  seed = [given.pairs.rows[place] for place in draw.training]
-  lost = [given.pairs.rows[place] for place in labels]
+  seed = {place: given.pairs.rows[place] for place in draw.training}
+  lost = {place: given.pairs.rows[place] for place in labels}
   coin = random.Random(context.seed(stage(draw.number, RANDOM)))
-  tossed = [turned(row, coin.choice((1, -1))) for row in lost]
+  tossed = {place: turned(row, coin.choice((1, -1))) for place, row in lost.items()}
 
-  def trained(name, rows, rounds=1):
-    return fit(context, given, draw, stage(draw.number, name), rows, rounds)
+  def trained(name, labels, rounds=1):
+    return fit(context, given, draw, stage(draw.number, name), labels, rounds)
 
   return {
     LONGER: trained(LONGER, seed, len(models)),
-    ORACLE: trained(ORACLE, [*seed, *lost]),
-    RANDOM: trained(RANDOM, [*seed, *tossed]),
+    ORACLE: trained(ORACLE, seed | lost),
+    RANDOM: trained(RANDOM, seed | tossed),
   }
