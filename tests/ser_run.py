@@ -20,7 +20,7 @@ LABELS = 0.9  # what validating labels say of the model of every round, but wher
 
 
 def config(**changes):
-  return tiny_run.config("ser", **SMALL | changes)
+  return tiny_run.config("ser", "tiny_whole", **SMALL | changes)
 
 
 def told(accuracies=None):

@@ -45,8 +45,8 @@ def evolved(tmp_path, rows, accuracies=(), scored=score, **changes):
   context = contexts.Context(settings, tmp_path, ser.RECIPE, *mocked)
   trained = {}
 
-  def fit(context, given, draw, name, rows, times=1):
-    trained[name] = (rows, times)
+  def fit(context, given, draw, name, labels, times=1):
+    trained[name] = ([*labels.values()], times)
     number = [*trained].index(name)
     facts = {"accuracy": accuracies[number] if number < len(accuracies) else ser_run.LABELS}
     return reward.RewardModel({}, facts)

@@ -127,7 +127,7 @@ def _asked(
   *,
   is_whole: bool = False,
 ) -> list[np.ndarray]:
-  """Returns the scores of chosen and rejected, or a gap model's of wl and lw; whole, of all four."""
+  """Returns scores of chosen and rejected, or gaps: wl and lw, or where it is whole all four."""
   if isinstance(pairs, Preferences):
     return [*asking.score_pairs(params, pairs.prompts, pairs.chosen, pairs.rejected)]
   # The first letter names the response, the second the reference that the prompt shows.
