@@ -22,7 +22,7 @@ from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Params
 
-Features = Float[Array, "N C D"]  # of every pair what the loss scores, C of them
+Features = Float[Array | np.ndarray, "N C D"]  # of every pair what the loss scores, C of them
 PAIR = ("chosen", "rejected")  # what R_P scores of a pair
 GAPS = ("wl", "ww", "ll", "lw")  # what R_PIT does
 FOLDER = "heads"  # below the workdir
@@ -58,7 +58,7 @@ def learn(
   recorded = context.read_json(FOLDER, f"{name}.json")
   if recorded is None:
     recorded = {"made rows": dict(context.made_rows)}
-    head = np.asarray(_fit(features, rows, signs, job, context.key(name)))
+    head = _fit(features, rows, signs, job, context.key(name))
     recorded |= _calibrated(name, np.asarray(features)[list(validation)] @ head)
     recorded["head"] = (head * recorded["gain"]).tolist()
     context.write_json(recorded, FOLDER, f"{name}.json")
@@ -90,7 +90,7 @@ def _fit(
   signs: Sequence[int],
   job: ml_collections.ConfigDict,
   key: Key[Array, ""],
-) -> Float[Array, " D"]:
+) -> Float[np.ndarray, " D"]:
   """Returns the head after so many steps, on the first host's numbers."""
   # Of one shape whatever labels there are, so that all heads share a program.
   room = features.shape[0] - len(rows)
