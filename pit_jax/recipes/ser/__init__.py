@@ -95,8 +95,8 @@ def train(context: contexts.Context) -> Study:
 
   imitated = context.rows.fold(c.sft.fold)
   policy = sft.run(context, "sft", imitated, start=context.initial_policy(), job=c.sft)
-  # The unit of RL is that of samples; where nothing is reinforced, responses of the data will do, as
-  # they do of heads.
+  # The unit of RL is that of samples; where nothing is reinforced, and of heads, responses of the
+  # data will do.
   sampler = policy.params if c.ser.policy == policies.PPO else None
   given = rounds.Given(rounds.encoded(context, fold.rows, policy.params), policy.params, sampler)
   evolved = tuple(rounds.evolve(context, given, one) for one in drawn)
