@@ -18,6 +18,9 @@ OPTIONAL = (
     for name in ("estimator", "samples", "scale_rewards", "loss_kl_coefficient")
   ),
 )
+# What `data.source` calls the embedded task, and the same with prompts of three classes.
+EMBEDDED = "synthetic"
+CLASSES = f"{EMBEDDED}:classes"
 # Types of values → what a text is called that is none, and one for where a key has none.
 KINDS = {
   bool: ("neither True nor False", True),
@@ -25,6 +28,11 @@ KINDS = {
   float: ("no number", 0.5),
 }
 NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what config_path raises
+
+
+def is_embedded(source: str) -> bool:
+  """Returns whether a source is the embedded task, whose words its base knows."""
+  return source in (EMBEDDED, CLASSES)
 
 
 def check(key: str, config: ml_collections.ConfigDict) -> None:

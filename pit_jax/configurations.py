@@ -239,7 +239,7 @@ def without_effect(config: ml_collections.ConfigDict, keys: Sequence[str]) -> li
   if "model" not in config:  # of a recipe that trains no network
     return []
   base = config.model.base
-  if base == "none" or (base == "auto" and config.data.source != "synthetic"):
+  if base == "none" or (base == "auto" and not config_keys.is_embedded(config.data.source)):
     return []
   return [key for key in dict.fromkeys(keys) if key in SHAPE]
 

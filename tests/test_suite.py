@@ -65,7 +65,7 @@ def test_a_system_is_described_by_the_checks_of_its_task():
   knowing = dataclasses.replace(experiments.judges[-1], checks=checks)
   judged = dataclasses.replace(experiments, judges=[experiments.judges[0], knowing])
   assert judged.describe(texts)["checks"] == shares
-  assert judges.gold().checks is synthetic.shares
+  assert judges.gold().checks is classes.shares
 
 
 # Version by version; the stop rule ends a row before its first version without gain.

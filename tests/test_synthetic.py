@@ -163,10 +163,10 @@ def test_shares_of_checks_tell_bad_letters_from_no_letters():
   letters = [GOOD, FIRST, cold, GOOD[:40]]
   assert synthetic.gold(PROMPT, cold) == synthetic.gold(PROMPT, GOOD[:40]) == 0
   expected = dict.fromkeys(synthetic.WEIGHTS, 0.5) | {"malformed": 0.25}
-  assert synthetic.shares([PROMPT] * 4, letters) == expected
-  assert set(synthetic.shares([], []).values()) == {0}
+  assert classes.shares([PROMPT] * 4, letters) == expected
+  assert set(classes.shares([], []).values()) == {0}
   with pytest.raises(ValueError):
-    synthetic.shares([PROMPT], letters)
+    classes.shares([PROMPT], letters)
 
 
 @QUICK

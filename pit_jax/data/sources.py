@@ -6,15 +6,16 @@ Whether a bad row stops the reading is the caller's decision, and so is checking
 import pathlib
 from collections.abc import Iterable, Iterator
 
+from pit_jax import config_keys
 from pit_jax.data import columns as naming
 from pit_jax.data import files, hubs, schemas
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[1] / "assets" / "example.jsonl"
-OWN = ("synthetic", "example")
+OWN = (config_keys.EMBEDDED, config_keys.CLASSES, "example")
 HUBS = ("hf", "tfds")
 KINDS = (
-  "synthetic, example, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, hf:NAME[:split] or "
-  "tfds:NAME[:split]"
+  "synthetic, synthetic:classes, example, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, "
+  "hf:NAME[:split] or tfds:NAME[:split]"
 )
 
 
@@ -51,8 +52,8 @@ def _rows(source: str, limit: int | None, seed: int, is_streamed: bool) -> Itera
   """Returns the rows of a source as they are; arguments and errors as for `read`."""
   check(source)
   kind, _, argument = source.partition(":")
-  if kind == "synthetic":
-    return _synthetic(limit, seed)
+  if config_keys.is_embedded(source):
+    return _embedded(source, limit, seed)
   if kind == "example":
     return files.read_jsonl(str(EXAMPLE))
   if kind == "hf":
@@ -65,7 +66,7 @@ def _rows(source: str, limit: int | None, seed: int, is_streamed: bool) -> Itera
 def check(source: str) -> None:
   """Raises a ValueError where there is no such source, or its file is missing; reads nothing."""
   kind, _, argument = source.partition(":")
-  if kind in OWN and not argument:
+  if source in OWN:
     return
   if kind in files.READERS and argument:
     files.existing(argument)
@@ -82,10 +83,11 @@ def named(path: str) -> str:
   return f"{files.KINDS.get(files.suffix(path), 'jsonl')}:{path}"
 
 
-def _synthetic(limit: int | None, seed: int) -> Iterator[files.Row]:
+def _embedded(source: str, limit: int | None, seed: int) -> Iterator[files.Row]:
   if limit is None:
     raise ValueError("data.rows=None: the synthetic source has no size of its own; use 1 or more")
-  from pit_jax.tasks import synthetic
+  from pit_jax.tasks import classes, synthetic
 
-  preferences = synthetic.preferences(limit, seed)
-  return ((f"synthetic, row {i}", fields) for i, fields in enumerate(preferences))
+  task = classes if source == config_keys.CLASSES else synthetic
+  preferences = task.preferences(limit, seed)
+  return ((f"{source}, row {i}", fields) for i, fields in enumerate(preferences))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import ml_collections
 import numpy as np
 
+from pit_jax import config_keys
 from pit_jax.data import preferences, values
 from pit_jax.data import rows as data_rows
 from pit_jax.evaluate import clock, suite
@@ -193,7 +194,7 @@ def unjudged(config: ml_collections.ConfigDict) -> Iterator[str]:
 
   It is for the `problems` of such a recipe. A language model compares answers and scores none.
   """
-  if config.data.source != "synthetic" and not config.evaluation.reward_model:
+  if not config_keys.is_embedded(config.data.source) and not config.evaluation.reward_model:
     yield (
       f"recipe {config.recipe} trains no reward model, and nobody else scores the answers to "
       f"{config.data.source}; name a judge as evaluation.reward_model=DIRECTORY"
@@ -226,7 +227,7 @@ def suite_of(
   inference = context.models.inference
   # The most believed first: those that trained nothing here, then those that did.
   available = []
-  own = [judges.gold()] if context.config.data.source == "synthetic" else []
+  own = [judges.gold()] if config_keys.is_embedded(context.config.data.source) else []
   available += [judge for judge in own if judge.name not in labellers]
   if language_judge := language_models.build(context):
     available.append(language_judge)

@@ -12,6 +12,7 @@ import jinja2
 import transformers
 import yaml
 
+from pit_jax import config_keys
 from pit_jax.report import presentation, verdict
 
 KINDS = {  # model of a run → what it is
@@ -136,7 +137,7 @@ def base_of(config: Mapping[str, Any]) -> str | None:
   """Returns the base model of a run, as the Hub would call it; None for nothing."""
   named = config.get("model", {}).get("base", "none")
   if named == "auto":
-    named = "embedded" if config["data"]["source"] == "synthetic" else "none"
+    named = "embedded" if config_keys.is_embedded(config["data"]["source"]) else "none"
   shipped = ("embedded", "embedded_weak", "embedded_words")
   known = {"none": None} | {name: f"pit_jax-{name}" for name in shipped}
   if named in known:
@@ -162,7 +163,7 @@ def datasets_of(config: Mapping[str, Any]) -> list[str]:
   if source is None:
     return []
   kind, _, rest = source.partition(":")
-  if kind == "synthetic":
+  if config_keys.is_embedded(source):
     return ["pit_jax-synthetic"]
   name = rest.partition(":")[0]
   if kind == "hf" and not pathlib.Path(name).is_absolute():

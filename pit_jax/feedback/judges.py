@@ -17,7 +17,7 @@ from pit_jax import configurations
 from pit_jax.data import conversations
 from pit_jax.improve import gains
 from pit_jax.statistics import metrics
-from pit_jax.tasks import critics, synthetic
+from pit_jax.tasks import classes, critics
 
 Prompts = Sequence[conversations.Prompt]
 # A gold score moves in whole checks, a model's in small steps: below this a reward is noise.
@@ -100,10 +100,10 @@ def gold() -> Judge:
 
   def score(questions, answers):
     pairs = zip(questions, answers, strict=True)
-    return np.array([synthetic.gold(question, answer) for question, answer in pairs])
+    return np.array([classes.gold(question, answer) for question, answer in pairs])
 
   judge = _pointwise(GOLD, remembering(score), tie=EXACT_TIE)
-  return dataclasses.replace(judge, checks=synthetic.shares)
+  return dataclasses.replace(judge, checks=classes.shares)
 
 
 def critic(habits: critics.Critic, name: str, seed: int = 0) -> Judge:
@@ -221,35 +221,68 @@ def in_both_orders(
   return Verdicts(orders.mean(axis=1), explanations, failures, orders)
 
 
-def in_turn(name: str, raters: Sequence[Judge]) -> Judge:
+def in_turn(name: str, raters: Sequence[Judge], *, passes_ties: bool = False) -> Judge:
   """Returns several raters as one, each asked about the pairs of which those before know nothing.
 
   Every rater has its own tie: where it sees one, the difference is 0. A pair fails where it does
   for all, as the last one says.
+
+  Args:
+    name: of the rater.
+    raters: in the order in which they are asked.
+    passes_ties: whether pairs in which one sees a tie are asked of the next, too.
   """
 
   def asked(ask, questions, a, b):
     count = len(a)
     difference = np.full(count, np.nan)
     orders = np.full((count, 2), np.nan)
-    said_by = [""] * count
-    failures: Mapping[int, str] = {}
+    who = [""] * count
+    failures: dict[int, str] = {}
     places = np.arange(count)
 
     for rater in raters:
       verdicts = ask(rater)(*([column[i] for i in places] for column in (questions, a, b)))
-      outcomes = rater.outcomes(verdicts)
-      told = np.where(np.array(outcomes, object) == "tie", 0.0, verdicts.difference)
-      difference[places] = told
-      # One that knows no orders says the same in both.
-      orders[places] = told[:, None] if verdicts.orders is None else verdicts.orders
-      for place, outcome in zip(places.tolist(), outcomes, strict=True):
-        said_by[place] = "" if outcome == "failed" else rater.name
-      failures = {int(places[i]): reason for i, reason in verdicts.failures.items()}
-      places = np.array(sorted(failures), int)
+      told, both = with_ties(rater, verdicts)
+      names = said_by(rater, verdicts)
+      reasons = {int(places[i]): reason for i, reason in verdicts.failures.items()}
+      # A tie that an earlier one saw stays where a later one knows nothing.
+      new = [i for i, place in enumerate(places) if place not in reasons or not who[place]]
+      difference[places[new]], orders[places[new]] = told[new], both[new]
+      for i in new:
+        who[places[i]] = names[i]
+      failures = {place: reason for place, reason in reasons.items() if not who[place]}
+      tied = places[told == 0].tolist() if passes_ties else []
+      places = np.array(sorted({*reasons, *tied}), int)
 
-    return Verdicts(difference, None, failures, orders, said_by)
+    return Verdicts(difference, None, failures, orders, who)
 
+  return several(name, asked)
+
+
+def with_ties(rater: Judge, verdicts: Verdicts) -> tuple[np.ndarray, np.ndarray]:
+  """Returns difference and orders of verdicts in which what the rater sees as a tie is 0."""
+  outcomes = np.array(rater.outcomes(verdicts), object)
+  told = np.where(outcomes == "tie", 0.0, verdicts.difference)
+  # One that knows no orders says the same in both.
+  both = np.repeat(told[:, None], 2, axis=1) if verdicts.orders is None else verdicts.orders
+  return told, both
+
+
+def said_by(rater: Judge, verdicts: Verdicts) -> list[str]:
+  """Returns who says so, of a rater or of those that it asks, one per pair; "" where it failed."""
+  names = verdicts.raters or [rater.name] * len(verdicts.difference)
+  return ["" if i in verdicts.failures else name for i, name in enumerate(names)]
+
+
+def several(name: str, asked: Callable[..., Verdicts]) -> Judge:
+  """Returns a rater that asks others.
+
+  Args:
+    name: of the rater.
+    asked: (how a rater is asked, questions, a, b) → verdicts; the first is a function of a rater
+      that returns its `Compare`, in both orders or in one.
+  """
   both, one = (
     functools.partial(asked, ask)
     for ask in (lambda rater: rater.verdicts, lambda rater: rater.in_order or rater.verdicts)

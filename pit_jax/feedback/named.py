@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from pit_jax import ranges
+from pit_jax import config_keys, ranges
 from pit_jax.feedback import annotations, judges, language_models, verifier, writers
 from pit_jax.run import allowed, origin
 from pit_jax.run import context as contexts
@@ -244,7 +244,7 @@ def check(config: ml_collections.ConfigDict) -> None:
       wrong += _problems(config, part, f"feedback.{part}.{name}", section)
 
   raters = parts.get("raters", {})
-  task = [GOLD] if config.data.source == "synthetic" else []  # kinds of its own judge
+  task = [GOLD] if config_keys.is_embedded(config.data.source) else []  # kinds of its own judge
   for name in config.evaluation.judges:
     if name not in raters:
       names = ", ".join(raters) or "none"

@@ -1,14 +1,28 @@
-"""A file of right answers as a rater: of two texts it prefers the one that comes to a right one."""
+"""Verifiers: who says of single answers whether they are right, from a file or by a function.
+
+One verifier is a rater that prefers what is right to what is not. Several are one rater, too: of
+the final answer first, then of the steps that lead to it, so that a right answer by right steps is
+better than a right answer, and that is better than a wrong one.
+"""
 
 import os
+import random
+import traceback
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pit_jax import configurations
 from pit_jax.data import conversations
 from pit_jax.feedback import judges, writers
 from pit_jax.tasks import verify
 
 ABSENT = "no right answer in the file"
+CALLED = "it is called as f(prompt, answer), two texts, and returns True or False"
+
+# (questions, answers) → 1 for every answer that passes, 0 for one that does not, NaN where nothing
+# is known of its prompt, Float[N].
+Passing = Callable[[judges.Prompts, Sequence[str]], np.ndarray]
 
 
 def rater(
@@ -19,13 +33,44 @@ def rater(
   prompt: str = "prompt",
   answer: str = "answer",
 ) -> judges.Judge:
-  """Returns a file of right answers as a rater; see `verify.final` for how answers are found.
+  """Returns a file of right answers as a rater; see `in_file`."""
+  return of(name, [in_file(path, form, prompt=prompt, answer=answer)])
 
-  A text is worth 1 if its final answer is right and 0 if not, so two that are both right, or both
-  wrong, are a tie. Of a prompt that the file does not have nothing is said.
+
+def of(name: str, verifiers: Sequence[Passing]) -> judges.Judge:
+  """Returns verifiers as a rater: a text is worth as many as it passes before the first it fails.
+
+  Two texts that are worth the same are a tie. Of a prompt of which a verifier knows nothing,
+  nothing is said, unless a text failed before.
+  """
+
+  def worth(questions, texts):
+    total = np.zeros(len(texts))
+    going = np.ones(len(texts), bool)
+    for passes in verifiers:
+      places = np.flatnonzero(going)
+      passed = passes([questions[i] for i in places], [texts[i] for i in places])
+      total[places] += passed
+      going[places] = passed == 1
+    return total
+
+  def verdicts(questions, a, b):
+    difference = worth(questions, a) - worth(questions, b)
+    failures = dict.fromkeys(np.flatnonzero(np.isnan(difference)).tolist(), ABSENT)
+    return judges.Verdicts(difference, failures=failures)
+
+  return judges.Judge(name, verdicts, None, judges.EXACT_TIE)
+
+
+def in_file(
+  path: str | os.PathLike, form: str, *, prompt: str = "prompt", answer: str = "answer"
+) -> Passing:
+  """Returns a file of right answers as a verifier; see `verify.final` for how answers are found.
+
+  A text passes if its final answer is right. Of a prompt that the file does not have nothing is
+  known.
 
   Args:
-    name: of the rater.
     path: rows, in JSON lines, one JSON list, CSV or Parquet, of a text or messages in the column
       `prompt` and a text in the column `answer`, by the names that these have; several of one
       prompt are all right.
@@ -44,14 +89,56 @@ def rater(
       except ValueError as error:
         raise ValueError(f"{path}: of the prompt {asked[:60]!r}: {error}") from None
 
-  def verdicts(questions, a, b):
+  def passes(questions, texts):
     keys = [writers.said_in(conversations.turns(question)) for question in questions]
-    failures = {place: ABSENT for place, key in enumerate(keys) if key not in right}
-    worth = [
-      [np.nan if key not in right else float(verify.is_right(text, right[key], form))
-       for key, text in zip(keys, texts, strict=True)]
-      for texts in (a, b)
-    ]  # fmt: skip
-    return judges.Verdicts(np.subtract(*np.array(worth, float)), failures=failures)
+    pairs = zip(keys, texts, strict=True)
+    return np.array(
+      [float(verify.is_right(text, right[key], form)) if key in right else np.nan
+       for key, text in pairs]
+    )  # fmt: skip
 
-  return judges.Judge(name, verdicts, None, judges.EXACT_TIE)
+  return passes
+
+
+def function(name: str, place: str, right: float | int = 1.0, seed: int = 0) -> Passing:
+  """Returns a Python function as a verifier, which may err.
+
+  Args:
+    name: of the rater, in messages.
+    place: "package.module:function" of (prompt, answer), two texts, that returns whether the answer
+      passes.
+    right: share of the texts of which it is right; of the others the opposite is said. Which these
+      are, is a function of seed, function, prompt and text.
+    seed: see `right`.
+
+  Raises:
+    ValueError: there is no such function; and where it is asked, that it fails, or returns neither
+      True nor False, with the prompt.
+  """
+  called = configurations.function(place)
+
+  def passes_one(question, text):
+    prompt = conversations.said(question)
+    try:
+      said = called(prompt, text)
+    except Exception as error:  # whatever somebody else's function raises
+      problem = f"{type(error).__name__}: {' '.join(str(error).split())}{_line(error)}"
+      raise ValueError(_wrong(f"raised {problem}", prompt)) from error
+    if not isinstance(said, bool | np.bool_):
+      raise ValueError(_wrong(f"returned {said!r}", prompt))
+
+    errs = random.Random(repr((seed, place, prompt, text))).random() >= right
+    return float(said) if not errs else 1.0 - said
+
+  def _wrong(what, prompt):
+    shown = prompt if len(prompt) <= 80 else f"{prompt[:40]}…{prompt[-40:]}"
+    return f"the verifier {name} ({place}) {what} for the prompt {shown!r}; {CALLED}"
+
+  return lambda questions, texts: np.array(
+    [passes_one(*pair) for pair in zip(questions, texts, strict=True)], float
+  )
+
+
+def _line(error: Exception) -> str:
+  last = traceback.extract_tb(error.__traceback__)[-1]
+  return "" if last.filename == __file__ else f" (line {last.lineno} of {last.filename})"

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from pit_jax import layout, parallel
+from pit_jax import config_keys, layout, parallel
 from pit_jax.data import chat, encode, template, text
 from pit_jax.exchange import directories, families, hf
 from pit_jax.models import architecture, kernels, pure, remat
@@ -52,7 +52,7 @@ def named(config: ml_collections.ConfigDict) -> pathlib.Path | None:
   name = config.model.base
   # The embedded task has a base of its own, which knows its words and nothing else.
   if name == "auto":
-    name = "embedded" if config.data.source == "synthetic" else "none"
+    name = "embedded" if config_keys.is_embedded(config.data.source) else "none"
   return {**SHIPPED, "none": None}.get(name, pathlib.Path(name))
 
 

@@ -19,7 +19,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from pit_jax.tasks import synthetic
+from pit_jax.tasks import classes, synthetic
 
 MANNERS = ("greeting", "tone", "closing")
 
@@ -47,8 +47,8 @@ class Critic:
   def value(self, prompt: str, letter: str) -> float | int:
     """Returns what the critic thinks of a letter, without noise; of no letter, of its length."""
     letter = letter.strip()
-    passed = synthetic.checks(prompt, letter)
-    seen = sum(weight for check, weight in self.weights.items() if passed[check])
+    passed = classes.checks(prompt, letter)
+    seen = sum(weight for check, weight in self.weights.items() if passed.get(check))
     return seen + self.per_character * len(letter)
 
   def difference(self, prompt: str, a: str, b: str, seed: int) -> float | int:

@@ -238,6 +238,22 @@ def works_first(prompts: Sequence[str], responses: Sequence[str]) -> list[float]
   return [float(match is not None and match["first"] is not None) for match in matches]
 
 
+def answer_of(response: str) -> str:
+  """Returns the street that a letter answers with; "" of a text that is none."""
+  match = _LETTER.fullmatch(response.strip())
+  return (match["is"] or match["gets"]) if match else ""
+
+
+def working_of(response: str) -> tuple[list[str], str]:
+  """Returns the people of a letter's working and the street it ends in; nobody without one."""
+  match = _LETTER.fullmatch(response.strip())
+  working = match and (match["before"] or match["after"])
+  if not working:
+    return [], ""
+  people, _, street = working.rpartition(" of ")
+  return people.split(), street
+
+
 def checks(prompt: str, response: str) -> dict[str, bool]:
   """Returns which of the five checks a letter passes; a text that is no letter passes none."""
   return _checks(parse_question(prompt), response)
@@ -256,26 +272,14 @@ def _checks(q: Question, response: str) -> dict[str, bool]:
   }
 
 
-def shares(prompts: Sequence[str], responses: Sequence[str]) -> dict[str, float]:
-  """Returns the share of N letters that pass each check, and of texts that are `malformed`.
-
-  The latter are no letters, and so pass none. Of none at all every share is 0.
-  """
-  count = max(len(responses), 1)
-  passed = [checks(*pair) for pair in zip(prompts, responses, strict=True)]
-  malformed = sum(not is_letter(response) for response in responses) / count
-
-  each = {name: sum(one[name] for one in passed) / count for name in WEIGHTS}
-  return {**each, "malformed": malformed}
-
-
 def gold(prompt: str, response: str) -> float:
   """Returns the letter's gold score, 0 to 8: the weights of the checks it passes, summed."""
-  return _weighed(checks(prompt, response))
+  return weighed(checks(prompt, response))
 
 
-def _weighed(passed: Mapping[str, bool]) -> float:
-  return sum((weight for name, weight in WEIGHTS.items() if passed[name]), start=0.0)
+def weighed(passed: Mapping[str, bool]) -> float:
+  """Returns the weights of the checks that are passed, summed."""
+  return sum((weight for name, weight in WEIGHTS.items() if passed.get(name)), start=0.0)
 
 
 def preferences(count: int, seed: int) -> list[dict[str, str]]:
@@ -295,13 +299,20 @@ def _preference(rng: random.Random) -> dict[str, str]:
     second = revise(q, first, HASTY, rng)
   prompt = ask(q)
   pair = (first.text(q.asker), second.text(q.asker))
-  first_score, second_score = (_weighed(_checks(q, letter)) for letter in pair)
+  first_score, second_score = (weighed(_checks(q, letter)) for letter in pair)
   gap = first_score - second_score
 
-  # Bradley and Terry's model of the gold scores, at the temperature LABEL_NOISE.
-  is_first = rng.random() < 1 / (1 + math.exp(-gap / LABEL_NOISE))
+  is_first = rng.random() < preferred(gap)
   chosen, rejected = pair if is_first else pair[::-1]
   return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def preferred(gap: float) -> float:
+  """Returns how probably a label prefers a letter whose gold score is so much higher.
+
+  It is Bradley and Terry's model at the temperature LABEL_NOISE.
+  """
+  return 1 / (1 + math.exp(-gap / LABEL_NOISE))
 
 
 def plain_text(count: int, seed: int, first: float | int = 0.0) -> list[tuple[str, str, str]]:

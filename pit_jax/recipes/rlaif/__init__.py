@@ -21,6 +21,7 @@ import dataclasses
 import logging
 from typing import Any
 
+from pit_jax import config_keys
 from pit_jax.data import preferences
 from pit_jax.evaluate import seeds, subject
 from pit_jax.evaluate.experiments import length, main
@@ -144,7 +145,7 @@ def measure_arms(run: Subject) -> dict:
   `labels` counts pairs by their outcome, `right` is the share of labels that the gold score agrees
   with where the task has one; nothing is trained or chosen by it.
   """
-  is_gold = run.context.config.data.source == "synthetic"
+  is_gold = config_keys.is_embedded(run.context.config.data.source)
   rows = []
   for arm in arms.of(run.context.config):
     row = {"system": arm.system, "teacher": arm.teacher, "critic": arm.critic, "start": arm.parent}

@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from pit_jax import ranges
+from pit_jax import config_keys, ranges
 from pit_jax.data import preferences
 from pit_jax.feedback import labels, named
 from pit_jax.run import kinds
@@ -177,7 +177,7 @@ def _repeated(config: ml_collections.ConfigDict) -> Iterator[str]:
 def _unjudged(config: ml_collections.ConfigDict, raters: Any) -> Iterator[str]:
   """Yields why nobody but those who labelled would judge, if so."""
   partial = trainers(config)
-  gold = config.data.source == "synthetic" and named.GOLD not in partial
+  gold = config_keys.is_embedded(config.data.source) and named.GOLD not in partial
   others = [name for name in config.evaluation.judges if name in raters]
   independent = [name for name in others if name not in partial]
   evaluation = config.evaluation
