@@ -15,7 +15,7 @@ from pit_jax.evaluate import subject as subjects
 from pit_jax.feedback import judges
 from pit_jax.recipes.pit import rounds, subject, temperature
 from pit_jax.report import tabular
-from pit_jax.tasks import synthetic
+from pit_jax.tasks import classes, synthetic
 
 METHOD = report_example.METHOD
 

@@ -9,7 +9,7 @@ import pytest
 import reading
 from hypothesis import strategies
 
-from pit_jax.tasks import synthetic
+from pit_jax.tasks import classes, synthetic
 
 SEEDS = strategies.integers(0, 10**6)
 QUICK = hypothesis.settings(deadline=None, max_examples=80)

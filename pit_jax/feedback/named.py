@@ -9,14 +9,14 @@ What a section of a language model does not say is as in `evaluation.language_ju
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 
-from pit_jax import config_keys, ranges
-from pit_jax.feedback import annotations, judges, language_models, verifier, writers
+from pit_jax import config_keys, configurations, ranges
+from pit_jax.feedback import annotations, judges, language_models, router, verifier, writers
 from pit_jax.run import allowed, origin
 from pit_jax.run import context as contexts
 from pit_jax.tasks import critics, synthetic, verify
@@ -24,6 +24,9 @@ from pit_jax.tasks import critics, synthetic, verify
 Section = ml_collections.ConfigDict
 GOLD = judges.GOLD  # the kind of a rater that gives the embedded task's own score
 IN_TURN = "in_turn"  # the kind of several raters that are asked as one
+BY_CLASS = router.KIND  # the kind of one that asks another for each class of prompts
+VERIFIED = "verified"  # the kind of several verifiers, one after the other
+VERIFIERS = ("verifier", verifier.CHECK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +87,11 @@ def _file(given: _Given) -> writers.Writer:
   return writers.file(given.name, given.section.path, **columns)
 
 
-def _verifier(given: _Given) -> judges.Judge:
-  columns = {name: given.section[name] for name in ("prompt", "answer") if name in given.section}
-  return verifier.rater(given.name, given.section.path, given.section.form, **columns)
+def _verified(given: _Given) -> judges.Judge:
+  """Returns one verifier as a rater, or those that a section names."""
+  there = given.context.config.feedback.raters
+  sections = {name: there[name] for name in given.section.get("verifiers", ())}
+  return verifier.of_sections(given.name, sections or {given.name: given.section})
 
 
 def _reward_model(given: _Given) -> judges.Judge:
@@ -131,13 +136,27 @@ _OWN = {"grammar": _habits, "critic": _critic}
 
 def _in_turn(given: _Given) -> judges.Judge:
   some = [build(given.context, "raters", name, given.models) for name in given.section.raters]
-  return judges.in_turn(given.name, some)
+  passes_ties = given.section.get("ties") == "next"
+  return judges.in_turn(given.name, some, passes_ties=passes_ties)
+
+
+def _by_class(given: _Given) -> judges.Judge:
+  raters = {
+    label: build(given.context, "raters", name, given.models)
+    for label, name in given.section.raters
+  }
+  classify = router.classifier(given.section)
+  return router.by_class(given.name, classify, raters, given.section.get("leave", ()))
 
 
 def members(raters: Section | Mapping[str, Any], name: str) -> list[str]:
-  """Returns the raters that a name of `feedback.raters` asks: itself, or those it asks in turn."""
-  asks = name in raters and raters[name].kind == IN_TURN
-  return list(raters[name].raters) if asks else [name]
+  """Returns the raters that a name of `feedback.raters` asks: itself, or those that it asks."""
+  if name not in raters or raters[name].kind not in (IN_TURN, BY_CLASS):
+    return [name]
+  if raters[name].kind == IN_TURN:
+    return list(raters[name].raters)
+  asked = [one for _, rater in raters[name].raters for one in members(raters, rater)]
+  return list(dict.fromkeys(asked))
 
 
 def _function(given: _Given) -> judges.Judge:
@@ -159,7 +178,14 @@ _RANGES = {  # of fields, whatever the kind
   "answer": ranges.SAID,
   "form": ranges.one_of(*verify.FORMS),
   **dict.fromkeys(("writer", "critic"), ranges.SAID),
-  "raters": ranges.names_of("the names of one rater or more", least=1),
+  **dict.fromkeys(
+    ("raters", "verifiers"), ranges.names_of("the names of one rater or more", least=1)
+  ),
+  "ties": ranges.one_of("final", "next"),
+  "right": ranges.SHARE,
+  "rules": router.RULES,
+  "classify": ranges.SAID,
+  "leave": ranges.names_of("a list of classes"),
   "seed": ranges.WHOLE,
 }
 _LIMITS = ("max_prompt_tokens", "max_tokens")
@@ -174,6 +200,7 @@ KINDS = {
     "directory": _Kind(_directory, ("directory",), _LIMITS),
     "endpoint": _Kind(_endpoint, ("model",), _ASKED),
     "file": _Kind(_file, ("path",), ("prompt", "response")),
+    "function": _Kind(lambda g: writers.function(g.name, g.section.function), ("function",)),
     "grammar": _Kind(
       lambda g: writers.grammar(g.name, _habits(g.section), g.section.get("seed", 0)),
       ("writer",),
@@ -186,9 +213,12 @@ KINDS = {
     "gap_model": _Kind(_gap_model, ("model",)),
     "language_model": _Kind(_language_model, ("model",), _JUDGED),
     "annotations": _Kind(lambda g: annotations.rater(g.name, g.section.path), ("path",)),
-    "verifier": _Kind(_verifier, ("path", "form"), ("prompt", "answer")),
+    "verifier": _Kind(_verified, ("path", "form"), ("prompt", "answer")),
+    verifier.CHECK: _Kind(_verified, ("function",), ("right", "seed")),
+    VERIFIED: _Kind(_verified, ("verifiers",)),
     "function": _Kind(_function, ("function",), ("tie",)),
-    IN_TURN: _Kind(_in_turn, ("raters",)),
+    IN_TURN: _Kind(_in_turn, ("raters",), ("ties",)),
+    BY_CLASS: _Kind(_by_class, ("raters",), ("rules", "classify", "leave")),
     "critic": _Kind(
       lambda g: judges.critic(_critic(g.section), g.name, g.section.get("seed", 0)),
       ("critic",),
@@ -281,6 +311,7 @@ def _ranges(part: str, kind: str) -> dict[str, ranges.Range]:
   """Returns what the fields of a kind may be, those of the embedded task's own numbers apart."""
   # A language model's differences are of 1 at most, a function's are in its own unit.
   table = _RANGES | ({"tie": ranges.FROM_ZERO} if kind == "function" else {})
+  table |= {"raters": router.PAIRS} if kind == BY_CLASS else {}
   fields = (*KINDS[part][kind].needs, *KINDS[part][kind].may)
   return {name: one for name, one in table.items() if name in fields}
 
@@ -309,26 +340,40 @@ def _problems(
   # The checks below read what is missing, and want values that can be.
   if missing or wrong:
     return
-  if chosen == IN_TURN:
-    yield from _unknown(config.feedback.raters, key, section.raters)
+  if chosen in _ASKS:
+    yield from _unknown(config.feedback.raters, key, section)
   if chosen in ("file", "annotations", "verifier") and not os.path.isfile(section.path):
     yield f"{key}.path={section.path} is no file"
 
   try:
     if chosen in ("endpoint", "language_model"):
       language_models.check(_language(config, section), key)
-    if chosen == "function":
+    if chosen == "function" and part == "raters":
       judges.function(section.function)
+    elif "function" in kind.needs:
+      configurations.function(section.function)
+    if chosen == BY_CLASS:
+      router.classifier(section)
     if chosen in _OWN:
       _OWN[chosen](section)
   except ValueError as error:
     yield f"{key}: {error}"
 
 
-def _unknown(raters: Section, key: str, names: Sequence[str]) -> Iterator[str]:
-  """Yields the names of raters that cannot be asked in turn."""
-  able = [name for name, one in raters.items() if _is_section(one) and one.get("kind") != IN_TURN]
-  for name in names:
+def _unknown(raters: Section, key: str, section: Section) -> Iterator[str]:
+  """Yields the names of raters that another cannot ask."""
+  field, words, may = _ASKS[section.kind]
+  able = [name for name, one in raters.items() if _is_section(one) and may(one.get("kind"))]
+  named = section[field]
+  for name in named if section.kind != BY_CLASS else [rater for _, rater in named]:
     if name not in able:
       there = ", ".join(able) or "none"
-      yield f"{key}.raters names {name!r}; use raters that ask nobody else: {there}"
+      yield f"{key}.{field} names {name!r}; use {words}: {there}"
+
+
+# Kind of a rater that asks others → its field that names them, and which they may be.
+_ASKS = {
+  IN_TURN: ("raters", "raters that ask nobody else", lambda kind: kind not in (IN_TURN, BY_CLASS)),
+  BY_CLASS: ("raters", "raters that are none by class", lambda kind: kind != BY_CLASS),
+  VERIFIED: ("verifiers", "raters that are verifiers", lambda kind: kind in VERIFIERS),
+}

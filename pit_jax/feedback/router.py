@@ -18,6 +18,7 @@ from pit_jax import configurations, ranges
 from pit_jax.data import conversations
 from pit_jax.feedback import judges
 
+KIND = "by_class"
 LEFT = "of a class that is left to others"
 NOBODY = "of a class that nobody rates"
 SHOWN = 80  # letters of a prompt that a message shows
@@ -127,6 +128,18 @@ def unhandled(section: Mapping[str, Any], prompts: Iterable[conversations.Prompt
       )
     else:
       yield f"{count}, {such}, are of no class; add a rule that holds of them"
+
+
+def check(config: Mapping[str, Any], prompts: Iterable[conversations.Prompt]) -> None:
+  """Refuses data with a class of prompts that some rater by class of a run has nobody for.
+
+  Raises:
+    ValueError: there is one; the error says how many prompts, and shows one.
+  """
+  for name, section in config.get("feedback", {}).get("raters", {}).items():
+    if section["kind"] == KIND:
+      for problem in unhandled(section, prompts):
+        raise ValueError(f"feedback.raters.{name}: {problem}")
 
 
 def _shown(text: str) -> str:

@@ -8,7 +8,8 @@ better than a right answer, and that is better than a wrong one.
 import os
 import random
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from pit_jax.data import conversations
 from pit_jax.feedback import judges, writers
 from pit_jax.tasks import verify
 
+CHECK = "check"  # the kind of a rater that is a Python function of one answer
 ABSENT = "no right answer in the file"
 CALLED = "it is called as f(prompt, answer), two texts, and returns True or False"
 
@@ -37,11 +39,16 @@ def rater(
   return of(name, [in_file(path, form, prompt=prompt, answer=answer)])
 
 
-def of(name: str, verifiers: Sequence[Passing]) -> judges.Judge:
+def of(name: str, verifiers: Sequence[Passing], *, scores: bool = False) -> judges.Judge:
   """Returns verifiers as a rater: a text is worth as many as it passes before the first it fails.
 
   Two texts that are worth the same are a tie. Of a prompt of which a verifier knows nothing,
   nothing is said, unless a text failed before.
+
+  Args:
+    name: of the rater.
+    verifiers: of the final answer first, then of what leads to it.
+    scores: whether single texts are scored, too, which needs verifiers that know every prompt.
   """
 
   def worth(questions, texts):
@@ -59,7 +66,22 @@ def of(name: str, verifiers: Sequence[Passing]) -> judges.Judge:
     failures = dict.fromkeys(np.flatnonzero(np.isnan(difference)).tolist(), ABSENT)
     return judges.Verdicts(difference, failures=failures)
 
-  return judges.Judge(name, verdicts, None, judges.EXACT_TIE)
+  return judges.Judge(name, verdicts, worth if scores else None, judges.EXACT_TIE)
+
+
+def of_sections(name: str, sections: Mapping[str, Any]) -> judges.Judge:
+  """Returns the verifiers of sections by their names as one rater; see `of`."""
+  scores = all(section["kind"] == CHECK for section in sections.values())
+  return of(name, [_passing(*one) for one in sections.items()], scores=scores)
+
+
+def _passing(name: str, section: Mapping[str, Any]) -> Passing:
+  def said(*names):
+    return {one: section[one] for one in names if one in section}
+
+  if section["kind"] == CHECK:
+    return function(name, section["function"], **said("right", "seed"))
+  return in_file(section["path"], section["form"], **said("prompt", "answer"))
 
 
 def in_file(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 
+from pit_jax import configurations
 from pit_jax.data import conversations, files, prompt_formats, questions
 from pit_jax.feedback import completions, endpoint, transcripts
 from pit_jax.rollout import inference
@@ -177,6 +178,41 @@ def grammar(name: str, habits: synthetic.Writer, seed: int = 0) -> Writer:
     seeds = [f"{seed} {sample}" for sample in range(samples)]
     prompts = [said_in(one.turns) for one in asked]
     return Written([[classes.letter_to(x, habits, of) for of in seeds] for x in prompts])
+
+  return Writer(name, answer)
+
+
+def function(name: str, place: str) -> Writer:
+  """Returns a Python function as a writer, whatever key and temperature are asked for.
+
+  Args:
+    name: of the writer.
+    place: "package.module:function" of the turns of a conversation, a list of {"role", "content"},
+      that returns a text; the prompt is the first turn, or the first few. Every sample is its.
+
+  Raises:
+    ValueError: there is no such function; and where it is asked, that it fails or returns no text,
+      with the prompt.
+  """
+  called = configurations.function(place)
+
+  def written(turns):
+    try:
+      text = called([turn._asdict() for turn in turns])
+    except Exception as error:  # whatever somebody else's function raises
+      said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+      raise ValueError(_wrong(f"raised {said}", turns)) from error
+    if not isinstance(text, str):
+      raise ValueError(_wrong(f"returned {text!r}", turns))
+    return text
+
+  def _wrong(what, turns):
+    prompt = said_in(turns)[:60]
+    return f"the writer {name} ({place}) {what} for the prompt {prompt!r}; return a text"
+
+  def answer(asked, key, temperature, samples, top_p):
+    del key, temperature, top_p
+    return Written([[written(one.turns)] * samples for one in asked])
 
   return Writer(name, answer)
 
