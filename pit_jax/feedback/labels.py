@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ KEEP = ("agreed", "mean")
 KEPT = "kept"
 TIES = "ties"
 DISAGREEING = "disagreeing orders"
+ENOUGH = 20  # pairs of which a rater that says the same of all is no chance
+LOG = logging.getLogger(__name__)
 SAID = (KEPT, TIES, DISAGREEING)  # outcomes of pairs of which the rater said something
 
 
@@ -137,7 +140,8 @@ def labels(
       mean prefers none.
 
   Raises:
-    ValueError: `orders` or `keep` is none of these.
+    ValueError: `orders` or `keep` is none of these; or, of ENOUGH pairs or more, a rater prefers
+      the same place in all, or the raters together see nothing but ties.
   """
   if orders not in (1, 2):
     raise ValueError(f"orders={orders}; use 1 or 2")
@@ -146,6 +150,7 @@ def labels(
   ask = rater.in_order if orders == 1 and rater.in_order else rater.verdicts
   verdicts = ask(*([pair[column] for pair in pairs] for column in range(3)))
   outcomes = rater.outcomes(verdicts)
+  _refuse_same(pairs, rater, verdicts)
 
   if verdicts.orders is not None and keep == "agreed":
     # Of opposite signs: each order prefers another answer.
@@ -163,6 +168,40 @@ def labels(
     made.append(Label(told.get(outcome, outcome), kept, said_by or rater.name, probability))
 
   return Labelled(pairs, made, rater.name)
+
+
+def _refuse_same(pairs: Sequence[Pair], rater: judges.Judge, verdicts: judges.Verdicts) -> None:
+  """Refuses a rater that says the same of all pairs, whatever the answers are; see `labels`.
+
+  Of several raters one that sees ties alone is logged: all answers to its prompts may be alike.
+  """
+  differ = np.array([pair.a.strip() != pair.b.strip() for pair in pairs], bool)
+  asked = differ & verdicts.is_judged
+  who = np.array(judges.said_by(rater, verdicts), object)
+  tied = np.array(rater.outcomes(verdicts), object) == "tie"
+
+  for name in dict.fromkeys(who[asked]):
+    own = asked & (who == name)
+    count = int(own.sum())
+    if count < ENOUGH:
+      continue
+    if place := "" if verdicts.orders is None else _place(verdicts.orders[own]):
+      raise ValueError(
+        f"rater {name} prefers what is shown {place} in all {count} pairs, whichever answer that "
+        "is: its labels would say nothing of the answers; mend it, or ask another"
+      )
+    if tied[own].all():
+      said = f"rater {name} sees a tie in all {count} pairs"
+      if own.sum() == asked.sum():
+        raise ValueError(f"{said}, so that nothing is left to learn from; mend it, or ask another")
+      LOG.warning("%s, which leaves none of them to learn from", said)
+
+
+def _place(orders: np.ndarray) -> str:
+  """Returns the place that both orders of all pairs prefer, Float[N 2]; "" where there is none."""
+  if np.all((orders[:, 0] > 0) & (orders[:, 1] < 0)):
+    return "first"
+  return "second" if np.all((orders[:, 0] < 0) & (orders[:, 1] > 0)) else ""
 
 
 def _preferred(label: Label) -> int | None:

@@ -178,12 +178,13 @@ def _claim(test: Test, outcome: str, p: float) -> Claim:
   return Claim(test.statement, outcome, grounds)
 
 
-def share(results: Mapping, a: str, b: str, part: float) -> tuple[float, float]:
+def share(results: Mapping, a: str, b: str, part: float, judge: str = "") -> tuple[float, float]:
   """Returns the least and the most that a part of the Δ of a over b may be, in percent.
 
-  They are the ends of its intervals, over prompts and over seeds; a loss has no part.
+  They are the ends of its intervals, over prompts and over seeds; a loss has no part. Of judges it
+  is the one named, or "", the most believed one.
   """
-  row = verdict.find(results["comparisons"], a, b)
+  row = verdict.find(results["comparisons"], a, b, (judge,) if judge else None)
   if row is None:
     return 0.0, 0.0
   intervals = [row["ci95"], *([row["over_seeds"]["ci95"]] if "over_seeds" in row else [])]

@@ -1,0 +1,155 @@
+"""Hybrid reinforcement learning from AI feedback (Li et al. 2024, arXiv 2403.08309): HRLAIF.
+
+A policy imitates an author and is sampled twice for each prompt. A basic labeller compares the two
+samples of every prompt; a hybrid one asks by the class of the prompt: a verifier where answers can
+be verified, of the final answer and then of the steps that lead to it, the basic labeller where
+nothing can; and of prompts that draw harm, a judge marks harmful answers and a rewriter mends them,
+so that the rewritten one is preferred. A reward model learns from each kind of labels, and RL
+maximises it.
+
+  sft           fine-tuned on the author's answers
+  basic         RL for the basic labeller
+  hybrid        RL for the hybrid one
+  hybrid_NAME   RL for other labellers by class: a verifier that errs, one at random, no rewriting
+
+The paper finds that people prefer the answers of `basic` to those of `sft` while fewer of them
+satisfy, and that both rise with `hybrid`. All arms have as many pairs, steps and prompts.
+
+Deviations: thresholds, sizes and settings of PPO are not published, here they are those of RLHF;
+where a verifier sees a tie, the basic labeller may be asked (`ties` of a rater).
+"""
+
+import dataclasses
+
+from pit_jax import config_keys
+from pit_jax.data import preferences
+from pit_jax.evaluate import seeds, subject
+from pit_jax.evaluate.experiments import length, main
+from pit_jax.feedback import judges, named
+from pit_jax.recipes import recipe
+from pit_jax.recipes.hrlaif import arms, labelling, page
+from pit_jax.run import context as contexts
+from pit_jax.run import made_rows
+from pit_jax.stages import feedback, jobs, reward, rewards, rl, sft, trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """All that a run trains, and the labels that it was trained on."""
+
+  policies: dict[str, trained.Trained]  # by system
+  labelled: dict[str, labelling.Labelled]  # by system
+
+
+def train(context: contexts.Context) -> Study:
+  """Trains every arm; labels are made once, and all of them before any arm learns from its own."""
+  c = context.config
+  rewards.try_functions(context, "rl", context.rows.fold(c.rl.fold), ["reward"])
+  labelling.try_functions(context)
+  policy = _imitating(context)
+  labelled = labelling.of_arms(context, policy.params)
+  policies = {arms.SFT: policy}
+  for arm in arms.of(c):
+    policies[arm.system] = _learnt(context, arm, labelled[arm.system], policy)
+  return Study(policies, labelled)
+
+
+def _imitating(context: contexts.Context) -> trained.Trained:
+  """Returns the policy that is fine-tuned on the author's answers."""
+  c = context.config
+  author = named.build(context, "writers", c.hrlaif.author)
+  whole = context.rows.fold(c.sft.fold)
+  prompts = preferences.Fold(*map(tuple, map(preferences.distinct, (whole.rows, whole.validation))))
+  most = c.hrlaif.most_failed
+  answers = feedback.completions(context, "demonstrations", prompts, author, most_failed=most)
+  context = made_rows.depending(context, answers.made)
+  start = context.initial_policy()
+  return sft.run(context, arms.SFT, answers.demonstrations, start=start, job=c.sft)
+
+
+def _learnt(
+  context: contexts.Context,
+  arm: arms.Arm,
+  labelled: labelling.Labelled,
+  policy: trained.Trained,
+) -> trained.Trained:
+  """Returns the policy after RL for the reward model of an arm's labels, near where it started."""
+  context = made_rows.depending(context, *labelled.made)
+  models = {"start": policy.params, "sampler": policy.params}
+  job = context.config.reward
+  model = reward.run(context, arm.reward, labelled.fold, job=job, **models)
+
+  job = context.config.rl
+  fold = context.rows.fold(job.fold)
+  own = {"reward": reward.signal(context, model, fold.prompts)}
+  maximised = rewards.chosen(context, job, own, fold.prompts)
+  start = {"policy": policy.params, "value": reward.centred(model)}
+  how = {"reference": policy.params, "steps": job.steps, "job": job}
+  # No name holds the start, which is used up.
+  learner = rl.run(
+    context, arm.system, context.rows.prompts(fold), maximised,
+    start=rl.begin(context, start, job), **how,
+  )  # fmt: skip
+  return trained.ended(context, learner)
+
+
+def of_run(context: contexts.Context, study: Study) -> subject.Policies:
+  """Returns a finished run as its experiments see it."""
+  policies = {name: one.params for name, one in study.policies.items()}
+  models = {"policy": policies[arms.HYBRID], "sampler": policies[arms.SFT]}
+  suite = subject.suite_of(context, **models, labellers=arms.trainers(context.config))
+  # The one that the run is about comes first.
+  systems = {arms.HYBRID: policies[arms.HYBRID], **policies}
+  pairs = arms.compared(context.config)
+  control = f"{arms.HYBRID}_resampled"
+  return Subject(context, suite, models=systems, compared=pairs, control=control, study=study)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject(subject.Policies):
+  """A finished study, with the labels that it was trained on."""
+
+  study: Study = dataclasses.field(kw_only=True)
+
+  @property
+  def about(self) -> dict[str, str]:
+    """What every arm is, by system."""
+    return {arm.system: arm.about for arm in arms.of(self.context.config)}
+
+
+def measure_classes(run: Subject) -> dict:
+  """Returns, by class of prompts, how right labels are and how many answers satisfy."""
+  c = run.context.config
+  gold = judges.gold() if config_keys.is_embedded(c.data.source) else None
+  labelled = labelling.accuracy(run.context, run.study.labelled, gold)
+  names = labelling.classes_of(run.context, c.hrlaif.hybrid, run.suite.questions)
+  judge = next(one for one in run.suite.judges if one.name == c.hrlaif.satisfaction)
+  satisfied = []
+  for system in run.models:
+    scores = judge.score(run.suite.questions, run.texts[system])
+    for label in sorted({*names}):
+      own = [float(score) for score, name in zip(scores, names, strict=True) if name == label]
+      row = {"system": system, "class": label, "prompts": len(own)}
+      satisfied.append(row | {"satisfied": sum(own) / len(own)})
+  return {"class_labels": labelled, "classes": satisfied}
+
+
+RECIPE = recipe.Recipe(
+  name="hrlaif",
+  kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "rl")},
+  stages=arms.stages,
+  train=train,
+  exported=lambda study: {
+    "models": {"policy": study.policies[arms.HYBRID].params}, "zero_point": None,
+  },
+  subject=of_run,
+  problems=arms.problems,
+  allowed=arms.ALLOWED,
+  headline=(arms.HYBRID, arms.BASIC),
+  page=page.PAGE,
+  pooled={
+    "class_labels": seeds.rows("system", "class", "by"),
+    "classes": seeds.rows("system", "class"),
+  },
+  experiments={"main": main.measure, "length": length.measure, "classes": measure_classes},
+)  # fmt: skip
