@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from pit_jax import configurations, ranges
@@ -45,6 +46,7 @@ PAIRS = ranges.Range(
   lambda value: ranges.is_list(value) and len(value) > 0 and all(map(_is_of_words(2), value)),
 )
 
+Section = ml_collections.ConfigDict | Mapping[str, Any]
 Classify = Callable[[Sequence[conversations.Prompt]], list[str]]  # "" where no rule holds
 
 
@@ -52,7 +54,7 @@ def _is_of_words(count: int) -> Callable[[Any], bool]:
   return lambda one: ranges.is_list(one) and len(one) == count and all(map(ranges.SAID.holds, one))
 
 
-def classifier(section: Mapping[str, Any]) -> Classify:
+def classifier(section: Section) -> Classify:
   """Returns what tells the class of prompts: the rules of a section, or its function.
 
   Raises:
@@ -109,7 +111,7 @@ def _by_function(place: str) -> Classify:
   return classify
 
 
-def unhandled(section: Mapping[str, Any], prompts: Iterable[conversations.Prompt]) -> Iterator[str]:
+def unhandled(section: Section, prompts: Iterable[conversations.Prompt]) -> Iterator[str]:
   """Yields a sentence of every class of prompts that nobody handles, with their number and one."""
   distinct = list(dict.fromkeys(prompts))
   handled = {name for name, _ in section["raters"]} | {*section.get("leave", ())}
@@ -127,10 +129,10 @@ def unhandled(section: Mapping[str, Any], prompts: Iterable[conversations.Prompt
         "it in leave"
       )
     else:
-      yield f"{count}, {such}, are of no class; add a rule that holds of them"
+      yield f"no rule holds of {count}, {such}; add one that does"
 
 
-def check(config: Mapping[str, Any], prompts: Iterable[conversations.Prompt]) -> None:
+def check(config: Section, prompts: Iterable[conversations.Prompt]) -> None:
   """Refuses data with a class of prompts that some rater by class of a run has nobody for.
 
   Raises:

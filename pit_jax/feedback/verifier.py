@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from pit_jax import configurations
@@ -22,6 +23,7 @@ CHECK = "check"  # the kind of a rater that is a Python function of one answer
 ABSENT = "no right answer in the file"
 CALLED = "it is called as f(prompt, answer), two texts, and returns True or False"
 
+Section = ml_collections.ConfigDict | Mapping[str, Any]
 # (questions, answers) → 1 for every answer that passes, 0 for one that does not, NaN where nothing
 # is known of its prompt, Float[N].
 Passing = Callable[[judges.Prompts, Sequence[str]], np.ndarray]
@@ -75,7 +77,7 @@ def of_sections(name: str, sections: Mapping[str, Any]) -> judges.Judge:
   return of(name, [_passing(*one) for one in sections.items()], scores=scores)
 
 
-def _passing(name: str, section: Mapping[str, Any]) -> Passing:
+def _passing(name: str, section: Section) -> Passing:
   def said(*names):
     return {one: section[one] for one in names if one in section}
 
