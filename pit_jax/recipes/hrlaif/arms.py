@@ -9,6 +9,7 @@ import ml_collections
 from pit_jax import config_keys, ranges
 from pit_jax.feedback import labels, named, router
 from pit_jax.run import kinds
+from pit_jax.stages import rewards
 
 SFT = "sft"
 BASIC = "basic"
@@ -88,7 +89,13 @@ def trainers(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-  """Yields what is wrong with those who write, label and judge."""
+  """Yields what is wrong with those who write, label and judge, and with rewards."""
+  yield from rewards.problems("rl", config.rl, ("reward",))
+  if config.reward.model:
+    yield (
+      f"reward.model={config.reward.model!r}: this recipe learns its rewards from labels of its "
+      'own; use ""'
+    )
   c = config.hrlaif
   parts = config.get("feedback", {})
   raters = parts.get("raters", {})
