@@ -153,8 +153,8 @@ def _lora() -> ml_collections.ConfigDict:
 
 def _data(size: str) -> ml_collections.ConfigDict:
   data = ml_collections.ConfigDict()
-  # Where preferences come from: synthetic, example, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH,
-  # hf:NAME[:split] or tfds:NAME[:split].
+  # Where preferences come from: synthetic, synthetic:classes, example, jsonl:PATH, csv:PATH,
+  # parquet:PATH, hh:PATH, hf:NAME[:split] or tfds:NAME[:split].
   data.source = "synthetic"
   data.rows = config_dict.placeholder(int)  # the most usable rows to take; None: all of a file
   data.schema = "auto"  # what columns are called: "auto", by themselves; or the name of a schema

@@ -24,6 +24,7 @@ NAMED = (
   "irft:tiny",
   "rft:tiny",
   "ser:tiny",
+  "hrlaif:tiny",
   "base:tiny",
   "bandit:paper",
 )

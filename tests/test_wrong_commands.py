@@ -31,7 +31,7 @@ WRONG = {
   f"train {TINY} {OUT} --verify_resume --verify_stop=9": "stop after 1 to 3",
   # train: configurations
   f"train --config=configs/none.py:tiny {OUT}": "there is no file configs/none.py; use one of "
-  "bandit, base, base_weak, base_words, dpo, irft, pit",
+  "bandit, base, base_weak, base_words, dpo, hrlaif, irft, pit",
   f"train --config=configs/pit.py:huge {OUT}": "size 'huge' is not known; use one of",
   f"train --config=README.md {OUT}": "README.md has no get_config",
   f"train --config=configs {OUT}": "there is no file configs; use one of",
@@ -126,7 +126,7 @@ WRONG = {
   "convert export --workdir={tmp}/none --output={tmp}/out": "{tmp}/none",
   # doctor
   "convert export --workdir={tmp}/letters --output={tmp}/out": "is a run of recipe base, which "
-  "exports no models; dpo, irft, pit, reward, rft, rlaif, rlhf, ser do",
+  "exports no models; dpo, hrlaif, irft, pit, reward, rft, rlaif, rlhf, ser do",
   "doctor": "required: --source",
   "doctor --source=jsonl:absent.jsonl": "absent.jsonl",
   "doctor --source=absent": "absent",
