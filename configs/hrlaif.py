@@ -60,8 +60,9 @@ def _study() -> ml_collections.ConfigDict:
 def _embedded_feedback() -> ml_collections.ConfigDict:
   """Returns who writes and who rates prompts of the embedded task's three classes."""
   task = "pit_jax.tasks.classes"
-  # Blind to answers and workings; manners and brevity are what it likes.
-  brief = {"kind": "critic", "critic": "weak"}
+  # Blind to answers and workings; manners and brevity are what it likes. A working costs 1.7, as
+  # much as almost two checks of manners: at half of that nothing falls ill, see the recipe's page.
+  brief = {"kind": "critic", "critic": "weak", "per_character": -0.04}
   by_class = {
     "kind": "by_class",
     "rules": (
