@@ -6,6 +6,7 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+import test_resume
 import tiny_run
 
 from pit_jax.data import preferences
@@ -13,7 +14,7 @@ from pit_jax.feedback import labels, writers
 from pit_jax.recipes import hrlaif, running
 from pit_jax.recipes.hrlaif import arms, labelling, page
 from pit_jax.run import checks
-from pit_jax.stages import feedback, reward, rl, sft
+from pit_jax.stages import feedback, reward, rewriting, rl, sft
 from pit_jax.tasks import classes
 
 HERE = __name__
@@ -217,6 +218,20 @@ def test_satisfaction_is_told_by_class_and_learnt_from_by_nobody(run, results):
   asked = mock.Mock(side_effect=AssertionError("training asked what satisfies"))
   with mock.patch.object(classes, "acceptable", asked):
     hrlaif.RECIPE.train(tiny_run.build(config(), run))
+
+
+def test_a_run_that_ends_in_the_middle_of_labelling_goes_on_to_the_same_models(run, tmp_path):
+  ended = mock.Mock(side_effect=KeyboardInterrupt)
+  with writing():
+    with mock.patch.object(rewriting, "rewritten", ended), pytest.raises(KeyboardInterrupt):
+      running.run(config(), tmp_path, stages_only=True)
+    begun = tiny_run.files(tmp_path / "rows")
+    assert "hybrid_labels.json" in begun and "rewritten.jsonl" not in begun
+    running.run(config(), tmp_path, stages_only=True)
+  files = tiny_run.files(run / "rows")
+  assert tiny_run.files(tmp_path / "rows") == files and begun.items() <= files.items()
+  states = (test_resume.final_states(path, tiny_run.STEPS) for path in (tmp_path, run))
+  assert next(states) == next(states)
 
 
 def test_pairs_that_are_cut_are_drawn_from_all_with_their_raters():

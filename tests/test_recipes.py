@@ -90,7 +90,19 @@ def config_of(recipe, **values):
 
 
 def test_every_recipe_declares_itself_under_its_name():
-  names = ["bandit", "base", "dpo", "hrlaif", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "ser"]
+  names = [
+    "bandit",
+    "base",
+    "dpo",
+    "hrlaif",
+    "irft",
+    "pit",
+    "reward",
+    "rft",
+    "rlaif",
+    "rlhf",
+    "ser",
+  ]
   assert recipes.names() == names
   for name in recipes.names():
     assert recipes.named(name).name == name
@@ -134,7 +146,9 @@ def _parts(stage, context):
 def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
   with pytest.raises(
     ValueError,
-    match=re.escape("use one of bandit, base, dpo, hrlaif, irft, pit, reward, rft, rlaif, rlhf, ser"),
+    match=re.escape(
+      "use one of bandit, base, dpo, hrlaif, irft, pit, reward, rft, rlaif, rlhf, ser"
+    ),
   ):
     recipes.of(config_of(name))
 

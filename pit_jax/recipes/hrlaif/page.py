@@ -31,7 +31,8 @@ def table(results: Mapping) -> cells.Table:
     "satisfied": lambda row: cells.percent(row.get(f"score_{satisfaction}")),
     "over sft": lambda row: _delta(results, row["system"], satisfaction),
     **{f"satisfied, {name}": _satisfied(by_class, name) for name in _classes(results)},
-    "score": "score", "tokens": "tokens",
+    "answers right": _check("answer"), "workings right": _check("working"),
+    "calm": _check("tone"), "score": "score", "tokens": "tokens",
   })  # fmt: skip
   note = (
     f"Preferred: Δ = win − lose against sft in percent of prompts under {preference}, which "
@@ -40,6 +41,10 @@ def table(results: Mapping) -> cells.Table:
     f"Score is the mean {verdict.score_judge(results)} score."
   )
   return cells.select("arms", "Preference and satisfaction", rows, columns, note=note, words=2)
+
+
+def _check(name: str):
+  return lambda row: cells.percent(row.get("checks", {}).get(name))
 
 
 def _classes(results: Mapping) -> list[str]:
