@@ -285,7 +285,11 @@ def test_functions_that_raise_are_told_before_training(tmp_path, part, name, sec
     ({"hrlaif__preference": "brief"}, "hrlaif.preference names 'brief'; use names of evaluation."),
     ({"hrlaif__preference": "brief", "evaluation__judges": ("brief", "acceptable")},
      "hrlaif.preference='brief' labels what is trained on; name a judge that does not"),
+    ({"hrlaif__preference": "answer", "evaluation__judges": ("answer", "acceptable")},
+     "hrlaif.preference='answer' labels what is trained on"),
+    ({"hrlaif__satisfaction": "brief_again"}, "hrlaif.satisfaction='brief_again' only compares"),
     ({"rl__rewards": (("gap", 1.0),)}, "rl.rewards names 'gap'"),
+    ({"reward__model": "somewhere"}, "this recipe learns its rewards from labels of its own"),
   ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(changes, said):

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from pit_jax import config_keys, ranges
-from pit_jax.feedback import labels, named, router
+from pit_jax.feedback import judges, labels, named, router
 from pit_jax.run import kinds
 from pit_jax.stages import rewards
 
@@ -82,6 +82,7 @@ def trainers(config: ml_collections.ConfigDict) -> list[str]:
   raters = config.get("feedback", {}).get("raters", {})
   asked = [name for arm in of(config) for name in (arm.rater, *named.members(raters, arm.rater))]
   asked += [config.hrlaif.harm] if any(arm.rewritten for arm in of(config)) else []
+  asked += [one for name in asked if name in raters for one in raters[name].get("verifiers", ())]
   labelling = [raters[name] for name in dict.fromkeys(asked) if name in raters]
   alike = [name for name, one in raters.items() if one in labelling]
   gold = [named.GOLD] if any(one.kind == named.GOLD for one in labelling) else []
@@ -123,6 +124,11 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
         f"hrlaif.{key}={name!r} labels what is trained on; name a judge that does not, such as the "
         "same rater with another seed"
       )
+  if c.satisfaction in raters and not _scores(raters[c.satisfaction]):
+    yield (
+      f"hrlaif.satisfaction={c.satisfaction!r} only compares; name a judge that scores single "
+      "answers, such as a function of (questions, answers) or a check"
+    )
   systems = [arm.rater for arm in of(config)]
   if twice := [name for name in dict.fromkeys(systems) if systems.count(name) > 1]:
     yield f"{twice[0]!r} labels for two arms of hrlaif; name each rater once"
@@ -140,11 +146,18 @@ def _unjudged(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields why nobody can score the answers of a run, if nobody can."""
   raters = config.get("feedback", {}).get("raters", {})
   partial = trainers(config)
-  judges = [name for name in config.evaluation.judges if name in raters and name not in partial]
-  scoring = [name for name in judges if raters[name].kind in ("function", "check", "reward_model")]
+  others = [name for name in config.evaluation.judges if name in raters and name not in partial]
+  scoring = [name for name in others if _scores(raters[name])]
   is_gold = config_keys.is_embedded(config.data.source) and named.GOLD not in partial
   if not (is_gold or scoring or config.evaluation.reward_model):
     yield (
       "nobody who labelled nothing scores single answers; name a function or a check of "
       "feedback.raters in evaluation.judges, or a model as evaluation.reward_model"
     )
+
+
+def _scores(rater: Any) -> bool:
+  """Returns whether a rater scores single answers, by its section."""
+  if rater.kind == "function":
+    return judges.function(rater.function).score is not None
+  return rater.kind in ("check", "reward_model", named.GOLD)
