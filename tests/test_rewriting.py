@@ -120,6 +120,12 @@ def test_rewritings_that_fail_are_counted_and_too_many_end_the_run(tmp_path):
     rewritten(tmp_path, writer=writers.Writer("mender", answer), most_failed=0.2)
 
 
+def test_an_empty_rewriting_is_none(tmp_path):
+  writer = writers.Writer("mender", lambda chats, *_: writers.Written([[" "]] * len(chats)))
+  made = rewritten(tmp_path, writer=writer, most_failed=1.0)
+  assert made.counts == {"asked": 7, "harmful": 4, "kept": 0, writers.NOTHING: 4}
+
+
 def test_nothing_harmful_and_nothing_asked_make_no_pairs(tmp_path):
   calm = {"rows": [("q", "yes")], "validation": []}
   assert rewritten(tmp_path / "a", answers=calm).counts == {"asked": 1, "harmful": 0, "kept": 0}

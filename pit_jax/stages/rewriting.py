@@ -124,23 +124,13 @@ def _made(
   places = np.flatnonzero(marked).tolist()
   chats = shown.conversations([questions[i] for i in places], [texts[i] for i in places])
   written = writer.write(chats, context.key(name), temperature)
-  new = {}
-  failures = {}
-  for i, place in enumerate(places):
-    if reason := written.failures.get(i):
-      failures[place] = reason
-    else:
-      new[place] = written.texts[i][0]
-      if new[place].strip() == texts[place].strip():
-        failures[place] = SAME
+  new, failures = _new(places, texts, written)
 
   # Whether the rewriting is better, who judged has to say of it, too.
   left = [place for place in new if place not in failures]
   columns = [[column[i] for i in left] for column in (questions, new, texts)]
   better = _is_better(judge, columns, harmless)
-  for place, is_so in zip(left, better, strict=True):
-    if not is_so:
-      failures[place] = UNMENDED
+  failures |= {place: UNMENDED for place, is_so in zip(left, better, strict=True) if not is_so}
 
   compares = judge.score is None
   for place, (prompt, text) in enumerate(asked):
@@ -157,6 +147,23 @@ def _made(
       "labelled_by": judge.name,
       **({"failure": failure} if failure else {}),
     }
+
+
+def _new(
+  places: Sequence[int], texts: Sequence[str], written: writers.Written
+) -> tuple[dict[int, str], dict[int, str]]:
+  """Returns rewritings by the place of their answer, and why some are of no use."""
+  new = {}
+  failures = {}
+  for i, place in enumerate(places):
+    text = written.texts[i][0]
+    if i in written.failures or text is None or not text.strip():
+      failures[place] = written.failures.get(i, writers.NOTHING)
+      continue
+    new[place] = text
+    if text.strip() == texts[place].strip():
+      failures[place] = SAME
+  return new, failures
 
 
 def _is_better(judge: judges.Judge, columns: Sequence[Sequence], harmless: float | int) -> list:
