@@ -215,6 +215,12 @@ def test_satisfaction_is_told_by_class_and_learnt_from_by_nobody(run, results):
       row["prompts"] for row in own
     )
     np.testing.assert_allclose(mean, results["systems"][system]["score_acceptable"])
+    for name, row in zip(classes.SHARES, own, strict=True):
+      change = 100 * (row["satisfied"] - told["sft", name]["satisfied"])
+      assert ("delta" in row) == (system != "sft")
+      if system != "sft":  # of ones and zeros Δ is what the share gained
+        np.testing.assert_allclose(row["delta"], change, atol=1e-9)
+        assert row["n"] == row["prompts"] and row["ci95"][0] <= row["delta"] <= row["ci95"][1]
   asked = mock.Mock(side_effect=AssertionError("training asked what satisfies"))
   with mock.patch.object(classes, "acceptable", asked):
     hrlaif.RECIPE.train(tiny_run.build(config(), run))
@@ -303,7 +309,7 @@ def row(a, b, delta, ci95, judge, **more):
   return {"a": a, "b": b, "judge": judge, "delta": delta, "ci95": ci95} | counts | more
 
 
-def told(fall):
+def told(fall, **more):
   rows = [
     row("basic", "sft", 30.0, (25.0, 35.0), "brief_again"),
     row("sft", "basic", fall, (fall - 3, fall + 3), "acceptable"),
@@ -313,13 +319,22 @@ def told(fall):
     row("hybrid_random", "basic", 1.0, (-3.0, 4.0), "acceptable"),
   ]
   study = {"preference": "brief_again", "satisfaction": "acceptable"}
-  return page.said({"comparisons": rows, "systems": {}, "config": {"hrlaif": study}})
+  results = {"comparisons": rows, "systems": {}, "config": {"hrlaif": study}}
+  return page.said(results | more)
 
 
 def test_claims_are_of_both_numbers_and_of_the_controls():
   found, remark = told(12.0)
   assert len(found) == 6 and all("for these models" in claim.outcome for claim in found)
   assert page.NOTHING_CURED not in remark
+
+
+def test_a_class_that_fell_ill_alone_is_named():
+  ill = row("basic", "sft", -12.0, [-18.0, -6.0], "acceptable") | {"system": "basic"}
+  well = row("basic", "sft", 30.0, [25.0, 35.0], "acceptable") | {"system": "basic"}
+  rows = [ill | {"class": "chain"}, well | {"class": "note"}]
+  _, remark = told(0.0, classes=rows)
+  assert remark.endswith(" By classes it fell: chain (Δ = −12.0%, 95% interval −18.0 … −6.0).")
 
 
 @pytest.mark.parametrize("fall", [0.0, -12.0])

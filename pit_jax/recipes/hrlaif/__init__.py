@@ -118,19 +118,30 @@ class Subject(subject.Policies):
 
 
 def measure_classes(run: Subject) -> dict:
-  """Returns, by class of prompts, how right labels are and how many answers satisfy."""
+  """Returns, by class of prompts, how right labels are and how many answers satisfy.
+
+  Satisfaction of every arm is compared with that of `sft` on the same prompts, with an interval.
+  """
   c = run.context.config
   gold = judges.gold() if config_keys.is_embedded(c.data.source) else None
   labelled = labelling.accuracy(run.context, run.study.labelled, gold)
-  names = labelling.classes_of(run.context, c.hrlaif.hybrid, run.suite.questions)
+  questions = run.suite.questions
+  names = labelling.classes_of(run.context, c.hrlaif.hybrid, questions)
   judge = next(one for one in run.suite.judges if one.name == c.hrlaif.satisfaction)
+  places = {
+    label: [i for i, name in enumerate(names) if name == label] for label in sorted({*names})
+  }
+
   satisfied = []
   for system in run.models:
-    scores = judge.score(run.suite.questions, run.texts[system])
-    for label in sorted({*names}):
-      own = [float(score) for score, name in zip(scores, names, strict=True) if name == label]
+    for label, own in places.items():
+      asked, answers, before = (
+        [column[i] for i in own] for column in (questions, run.texts[system], run.texts[arms.SFT])
+      )
       row = {"system": system, "class": label, "prompts": len(own)}
-      satisfied.append(row | {"satisfied": sum(own) / len(own)})
+      row |= {"satisfied": float(judge.score(asked, answers).mean())}
+      compared = {} if system == arms.SFT else vars(judge.compare(asked, answers, before))
+      satisfied.append(row | compared)
   return {"class_labels": labelled, "classes": satisfied}
 
 

@@ -7,8 +7,8 @@ from pit_jax.report import cells, claims, diagram, palette, presentation, tabula
 
 DISEASE = "labels of the basic labeller make fewer answers satisfy"
 NOTHING_CURED = (
-  "Under the basic labeller's labels satisfaction is not shown to have fallen, so that nothing was "
-  "cured here: what the hybrid labels add is a gain over a policy that was not ill."
+  "Under the basic labeller's labels satisfaction is not shown to have fallen over all prompts, so "
+  "that nothing was cured there: what hybrid labels add is a gain over a policy that was not ill."
 )
 
 
@@ -61,6 +61,31 @@ def _delta(results: Mapping, system: str, judge: str) -> str:
   if row is None:
     return cells.BLANK
   return f"{cells.signed(row['delta'], row['ci95'])} ({cells.said('ci95', row)})"
+
+
+def classes_table(results: Mapping) -> cells.Table:
+  """What share of every arm's answers satisfies, class by class, and against sft."""
+  rows = [row for row in results.get("classes", ()) if "delta" in row]
+  columns = cells.columns({
+    "arm": "system", "class": "class", "prompts": lambda row: cells.fixed(row["n"], 0),
+    "satisfied": lambda row: cells.percent(row["satisfied"]), "Δ to sft": "delta",
+    "95% interval": "ci95",
+  })  # fmt: skip
+  note = "Δ = win − lose against sft on the same prompts, in percent of them."
+  return cells.select("classes", "Satisfaction by class", rows, columns, note=note, words=2)
+
+
+def _ill(results: Mapping) -> str:
+  """Returns of which classes satisfaction fell under basic labels, in a sentence; "" of none."""
+  rows = [row for row in results.get("classes", ())
+          if row["system"] == arms.BASIC and row.get("delta") is not None]  # fmt: skip
+  told = [
+    f"{row['class']} (Δ = {cells.signed(row['delta'], row['ci95'])}%, 95% interval "
+    f"{cells.interval(row['ci95'])})"
+    for row in rows
+    if verdict.direction(row) < 0
+  ]
+  return f" By classes it fell: {', '.join(told)}." if told else ""
 
 
 def labels_table(results: Mapping) -> cells.Table:
@@ -135,7 +160,7 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
     return found, ""
   shown = [one for one in found if DISEASE in one.statement]
   is_ill = any(one.outcome in (claims.HOLDS, claims.HERE) for one in shown)
-  return found, claims.remark(results) + ("" if is_ill else f" {NOTHING_CURED}")
+  return found, claims.remark(results) + ("" if is_ill else f" {NOTHING_CURED}{_ill(results)}")
 
 
 # What each arm is depends on the configuration, and the results say it.
@@ -151,7 +176,7 @@ PAGE = presentation.Presentation(
   claims=said,
   diagram=pipeline,
   sections=(
-    presentation.Section("Preference and satisfaction", (table, labels_table)),
+    presentation.Section("Preference and satisfaction", (table, classes_table, labels_table)),
     tabular.COMPARED,
     tabular.CERTAINTY,
     tabular.TRAINING,
