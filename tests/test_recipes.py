@@ -90,14 +90,26 @@ def config_of(recipe, **values):
 
 
 def test_every_recipe_declares_itself_under_its_name():
-  names = ["bandit", "base", "dpo", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "ser"]
+  names = [
+    "bandit",
+    "base",
+    "dpo",
+    "irft",
+    "pit",
+    "reward",
+    "rft",
+    "rlaif",
+    "rlhf",
+    "salmon",
+    "ser",
+  ]
   assert recipes.names() == names
   for name in recipes.names():
     assert recipes.named(name).name == name
 
 
 @pytest.mark.parametrize(
-  "name", ["base", "dpo", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "ser"]
+  "name", ["base", "dpo", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "salmon", "ser"]
 )
 def test_stages_are_of_sections_and_kinds_that_there_are(name):
   recipe = recipes.named(name)
@@ -134,7 +146,9 @@ def _parts(stage, context):
 def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
   with pytest.raises(
     ValueError,
-    match=re.escape("use one of bandit, base, dpo, irft, pit, reward, rft, rlaif, rlhf, ser"),
+    match=re.escape(
+      "use one of bandit, base, dpo, irft, pit, reward, rft, rlaif, rlhf, salmon, ser"
+    ),
   ):
     recipes.of(config_of(name))
 

@@ -14,7 +14,7 @@ import jax
 from pit_jax.data import conversations, files, prompt_formats, questions
 from pit_jax.feedback import completions, endpoint, transcripts
 from pit_jax.rollout import inference
-from pit_jax.tasks import synthetic
+from pit_jax.tasks import synthetic, words
 from pit_jax.types import Params
 
 NOTHING = "nothing was written"
@@ -176,7 +176,7 @@ def grammar(name: str, habits: synthetic.Writer, seed: int = 0) -> Writer:
     del key, temperature, top_p
     seeds = [f"{seed} {sample}" for sample in range(samples)]
     prompts = [said_in(one.turns) for one in asked]
-    return Written([[synthetic.letter_to(x, habits, of) for of in seeds] for x in prompts])
+    return Written([[words.letter_to(x, habits, of) for of in seeds] for x in prompts])
 
   return Writer(name, answer)
 
