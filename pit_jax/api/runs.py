@@ -200,12 +200,8 @@ class Run:
     rows = asked.check(None, prompts, texts)
     if not rows:
       return np.zeros(0, np.float32)
-    (answers,) = texts.values()
-    questions = [one.prompt for one in rows]
-    if self._bank:
-      pairs = zip(questions, answers, strict=True)
-      questions, answers = zip(*(self._bank.read(*pair, shown) for pair in pairs), strict=True)
-    return rate(list(questions), list(answers))
+    columns = ([one.prompt for one in rows], *texts.values())
+    return rate(*(self._bank.read_all(*columns, shown) if self._bank else columns))
 
   @functools.cached_property
   def improver(self) -> improvement.Improver:

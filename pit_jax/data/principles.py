@@ -145,6 +145,16 @@ class Bank:
     written = self.response.format(prompt=conversations.said(prompt), **parts)
     return ("" if "{prompt}" in self.response else prompt), written
 
+  def read_all(
+    self,
+    prompts: Sequence[conversations.Prompt],
+    responses: Sequence[str],
+    shown: Sequence[Shown],
+  ) -> tuple[list[conversations.Prompt], list[str]]:
+    """Returns `read` of many pairs, as columns."""
+    rows = [self.read(*row, shown) for row in zip(prompts, responses, strict=True)]
+    return [prompt for prompt, _ in rows], [response for _, response in rows]
+
   @property
   def is_after(self) -> bool:
     """Whether a reward model reads principles with the response, and not with the prompt."""
