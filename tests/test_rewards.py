@@ -146,10 +146,12 @@ def test_length_is_a_share_of_the_most_there_may_be(asking):
   named = chosen(asking, section(("length", 5.0)))
   answers = ["it is .", "the last . " * 40]
   responses = jax.tree.map(jnp.asarray, asking.responses(answers))
-  total, by_name = rl._rewarded(named, np.array([0, 1]), None, responses)
+  shown = asking.settings.formats["policy"].conversations(QUESTIONS[:2])
+  prompts = encode.prompts(shown, asking.settings)[:]
+  total, by_name = rl._rewarded(named, np.array([0, 1]), prompts, responses)
   tokens = np.asarray(responses.mask).sum(axis=1)
   most = asking.response_length
-  assert tokens[0] < most / 2 and tokens[1] == most
+  assert tokens[0] < 0.8 * most and tokens[1] == most
   np.testing.assert_allclose(by_name["length"], [tokens[0] / most, 0.8], rtol=1e-6)
   np.testing.assert_allclose(np.asarray(total).sum(axis=1), [5 * tokens[0] / most, 4.0], rtol=1e-6)
   assert np.asarray(total)[1, -1] == pytest.approx(4.0)
