@@ -18,7 +18,6 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.recipe = "salmon"  # the method: a recipe's name, or the path of a file that declares one
   config.sft = common.sft(size)
   config.reward = common.reward(size)
-  config.reward.epochs = 1.0
   config.gap_reward = common.gap_reward(size)
   config.rl = common.rl(config, size)
   config.salmon = _principles()
@@ -29,7 +28,14 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     config.data.held_out = 0.2
     config.data.fold_sizes = (1.0, 2.0, 1.0)  # two samples of every prompt of the second are judged
     config.data.max_prompt_length = 112  # a question and five principles
-    config.sft.batch_size = 16
+    # The base has seen the principles' words in no order with letters: it learns what they mean
+    # from the demonstrations, and its trunk is where the reward model begins.
+    config.sft.batch_size, config.sft.epochs, config.sft.learning_rate = 16, 2.0, 2e-3
+    # What a check is worth depends on what is shown, which takes a small model many steps.
+    config.reward.batch_size, config.reward.epochs, config.reward.learning_rate = 16, 2.0, 1e-3
+    # Were half of them negated, no check were worth anything on average, and a small model would
+    # find no direction to begin with.
+    config.salmon.negated = 0.25
     config.evaluation.prompts = 384
   return config.lock()
 
@@ -40,7 +46,7 @@ def _principles() -> ml_collections.ConfigDict:
   # file.
   salmon.bank = "embedded"
   # How a prompt shows principles: {principles} and {prompt}, in either order.
-  salmon.template = "Principles: {principles}\n{prompt}"
+  salmon.template = "{prompt}\nPrinciples: {principles}"
   salmon.joint = " "  # what stands between two principles
   # How the reward model is shown a response: "{response}", after a prompt with principles; or with
   # {principles} and, where it is to come first, {prompt}, in any order, and a prompt without them.

@@ -91,7 +91,7 @@ def test_reward_models_learn_from_the_same_rows_shown_with_without_and_others_pr
   assert [row.prompt for row in folds["reward"]] == shown
   begins = {}
   for name in ("reward", "reward_shuffled"):
-    begins[name] = sorted(row.prompt.split("\n")[0] for row in folds[name])
+    begins[name] = sorted(row.prompt.split("\n")[-1] for row in folds[name])
     assert [row.chosen for row in folds[name]] == [chosen for _, chosen in bare]
   assert begins["reward"] == begins["reward_shuffled"]
   assert [row.prompt for row in folds["reward_shuffled"]] != shown
