@@ -318,10 +318,11 @@ def rl(config: ml_collections.ConfigDict, size: str) -> ml_collections.ConfigDic
   rl.scale_rewards = True
   # What is maximised, as pairs of a name and a weight (names of functions have dots, which keys of
   # a configuration must not): the recipe's own rewards, "reward" of a policy and "gap" of an
-  # improver, and Python functions of (prompts, responses, references or None), all in words, which
-  # return a number per response, or per response a list of one for each of its tokens. As in
-  # (("gap", 1.0), ("my_package.my_module:brevity", 0.1)). (): the stage's own one, which it
-  # keeps, and alone, where other stages' own ones are named and its is not.
+  # improver; "length", the share of the most tokens that a response has, at most .8; and Python
+  # functions of (prompts, responses, references or None), all in words, which return a number per
+  # response, or per response a list of one for each of its tokens. As in (("gap", 1.0),
+  # ("my_package.my_module:brevity", 0.1)). (): the stage's own one, which it keeps, and alone,
+  # where other stages' own ones are named and its is not.
   rl.rewards = ()
   rl.epochs = 1  # how often an iteration learns from its responses
   rl.minibatches = 4  # optimiser steps of an epoch, among which the batch is divided

@@ -33,11 +33,13 @@ RECIPES = (
   "rlaif",
   "irft",
   "rft",
+  "salmon",
   "ser",
   "hrlaif",
   "base",
   "bandit",
   "rlaif_alpaca",
+  "salmon_chat",
 )  # whose configurations have every key together
 MADE = "<!-- Made by docs/generate.py: change the code that it reads, and run it again. -->\n"
 SUBCOMMANDS = {"convert": ("import", "export")}
@@ -80,10 +82,11 @@ config --diff pit:tiny pit:1b` what differs between two.
 
 A recipe has only the sections that it uses: `pit` its curriculum, reward models and RL; `rlhf` no
 `gap_reward` and no `curriculum`; `reward` those of reward models; `dpo` its own and `sft`; `rlaif`
-and `irft` these, `rft` and `hrlaif` those of `rlhf`, and all four their own, and `feedback`, whose
-names are anybody's choice ([writers and raters](../feedback.md)); `ser` those of `rlhf`,
-`gap_reward` and its own; `base` and `bandit` their own. Values are those of `pit`, else of `dpo`,
-`rlaif`, `irft`, `rft`, `ser`, `hrlaif`, `base` or `bandit`; where they depend on the size, all are
+and `irft` these, `rft`, `salmon` and `hrlaif` those of `rlhf`, and all five their own, and
+`feedback`, whose names are anybody's choice ([writers and raters](../feedback.md)); `ser` those of
+`rlhf`, `gap_reward` and its own; `base` and `bandit` their own. Values are those of `pit`, else of
+`dpo`, `rlaif`, `irft`, `rft`, `salmon`, `ser`, `hrlaif`, `base` or `bandit`; where they depend on
+the size, all are
 named.
 """
   text += f"\n## Shipped configurations\n\n{''.join(_shipped())}"

@@ -279,7 +279,10 @@ def test_rows_that_do_not_divide_are_refused_before_anything_is_trained(
       "rl.kl_target=3.0 with estimator 'grpo', whose KL is in the loss",
     ),
     ({"rl.scale_rewards": False}, "rl.scale_rewards=False with rl.estimator='gae', which divides"),
-    ({"rl.rewards": (("gold", 1.0),)}, "rl.rewards names 'gold'; use some of reward, gap, or"),
+    (
+      {"rl.rewards": (("gold", 1.0),)},
+      "rl.rewards names 'gold'; use some of reward, gap, length, or",
+    ),
     ({"rl.value_warmup": 4, "rl.steps": 7}, "curriculum[0].steps=3 with rl.value_warmup=4: only"),
     ({"rl.value_warmup": 6, "rl.steps": 7}, "the steps of the curriculum=6 with rl.value_warmup"),
     ({"rl.steps": 0, "data.held_out": 1.0}, "data.held_out=1.0; use more than 0 and less than 1"),

@@ -156,7 +156,7 @@ DAMAGES = {
     alter("run.json", response_length="8"),
     r"run\.json .*response_length is '8', not of type int",
   ),
-  "older": (alter("run.json", format=5), r"run\.json has format 5; this version reads 6"),
+  "older": (alter("run.json", format=6), r"run\.json has format 6; this version reads 7"),
   "template": (alter("run.json", template=TEMPLATE), r"run\.json: .*trained with template"),
   "half a template": (
     alter("run.json", template={"kind": "plain", "policy": "{prompt}"}),

@@ -101,6 +101,7 @@ def test_every_recipe_declares_itself_under_its_name():
     "rft",
     "rlaif",
     "rlhf",
+    "salmon",
     "ser",
   ]
   assert recipes.names() == names
@@ -109,7 +110,8 @@ def test_every_recipe_declares_itself_under_its_name():
 
 
 @pytest.mark.parametrize(
-  "name", ["base", "dpo", "hrlaif", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "ser"]
+  "name",
+  ["base", "dpo", "hrlaif", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "salmon", "ser"],
 )
 def test_stages_are_of_sections_and_kinds_that_there_are(name):
   recipe = recipes.named(name)
@@ -147,7 +149,7 @@ def test_an_unknown_recipe_is_a_sentence_that_lists_what_there_is(name):
   with pytest.raises(
     ValueError,
     match=re.escape(
-      "use one of bandit, base, dpo, hrlaif, irft, pit, reward, rft, rlaif, rlhf, ser"
+      "use one of bandit, base, dpo, hrlaif, irft, pit, reward, rft, rlaif, rlhf, salmon, ser"
     ),
   ):
     recipes.of(config_of(name))

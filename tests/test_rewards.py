@@ -107,6 +107,8 @@ def chosen(asking, job, own=("gap",), references=REFERENCES):
     ((("reward", 2.0), ("lent_rewards:f", 3.0)), {"gap": 1.0}),
     ((("reward", 2.0), ("gap", 0), ("lent_rewards:f", 3.0)), {"gap": 0.0, "lent_rewards:f": 3.0}),
     ((("lent_rewards:f", 3.0),), {"lent_rewards:f": 3.0}),
+    ((("gap", 1.0), ("length", 5.0)), {"gap": 1.0, "length": 5.0}),
+    ((("length", 5.0),), {"length": 5.0}),
   ],
 )
 def test_a_stage_takes_what_is_said_of_it(asking, module, pairs, expected):
@@ -137,6 +139,22 @@ def test_a_function_is_asked_in_words(asking, module):
   expected[range(3), mask.sum(axis=1) - 1] = [len(text) for text in ANSWERS]
   np.testing.assert_array_equal(total, expected)
   assert score(asking, lambda x, y, z: [0, 1, 2], module, None)[2][2] is None
+
+
+def test_length_is_a_share_of_the_most_there_may_be(asking):
+  """5 · min(tokens / most, .8) at the end of a response, beside the stage's own reward."""
+  named = chosen(asking, section(("length", 5.0)))
+  answers = ["it is .", "the last . " * 40]
+  responses = jax.tree.map(jnp.asarray, asking.responses(answers))
+  shown = asking.settings.formats["policy"].conversations(QUESTIONS[:2])
+  prompts = encode.prompts(shown, asking.settings)[:]
+  total, by_name = rl._rewarded(named, np.array([0, 1]), prompts, responses)
+  tokens = np.asarray(responses.mask).sum(axis=1)
+  most = asking.response_length
+  assert tokens[0] < 0.8 * most and tokens[1] == most
+  np.testing.assert_allclose(by_name["length"], [tokens[0] / most, 0.8], rtol=1e-6)
+  np.testing.assert_allclose(np.asarray(total).sum(axis=1), [5 * tokens[0] / most, 4.0], rtol=1e-6)
+  assert np.asarray(total)[1, -1] == pytest.approx(4.0)
 
 
 def test_a_function_may_reward_every_token(asking, module):

@@ -35,7 +35,7 @@ def test_a_value_of_another_type_is_told_with_how_to_write_one(key, text, messag
 
 
 def test_no_key_speaks_of_a_wrong_type_in_words_of_python():
-  for name in ("pit:tiny", "dpo:arms", "rlaif:tiny", "rft:tiny", "bandit:paper"):
+  for name in ("pit:tiny", "dpo:arms", "rlaif:tiny", "rft:tiny", "salmon:tiny", "bandit:paper"):
     config = configurations.load(name)
     for key, value in config_keys.leaves(config):
       if not isinstance(value, str) and not config_keys.is_optional(key):

@@ -126,7 +126,7 @@ WRONG = {
   "convert export --workdir={tmp}/none --output={tmp}/out": "{tmp}/none",
   # doctor
   "convert export --workdir={tmp}/letters --output={tmp}/out": "is a run of recipe base, which "
-  "exports no models; dpo, hrlaif, irft, pit, reward, rft, rlaif, rlhf, ser do",
+  "exports no models; dpo, hrlaif, irft, pit, reward, rft, rlaif, rlhf, salmon, ser do",
   "doctor": "required: --source",
   "doctor --source=jsonl:absent.jsonl": "absent.jsonl",
   "doctor --source=absent": "absent",

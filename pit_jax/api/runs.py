@@ -16,6 +16,7 @@ import numpy as np
 from pit_jax import arguments, parallel
 from pit_jax.api import asked
 from pit_jax.data import conversations, questions
+from pit_jax.data import principles as data_principles
 from pit_jax.exchange import export
 from pit_jax.improve import gains, improvement
 from pit_jax.rollout import inference
@@ -78,6 +79,7 @@ class Run:
     mesh: jax.sharding.Mesh,
     batch_size: int,
     stop: Mapping[str, Any],
+    bank: data_principles.Bank | None = None,
   ):
     self.place = place
     self.models = tuple(models)
@@ -85,6 +87,7 @@ class Run:
     self._mesh = mesh
     self._batch_size = batch_size
     self._stop = dict(stop)
+    self._bank = bank
 
   def __repr__(self) -> str:
     return f"Run({self.place!r}, models={self.models})"
@@ -112,6 +115,7 @@ class Run:
     prompts: Sequence[asked.Prompt],
     drafts: Sequence[str | None] | None = None,
     *,
+    principles: Sequence[str] | None = None,
     rounds: int = 3,
     temperature: float | int = 1.0,
     seed: int = 0,
@@ -121,23 +125,32 @@ class Run:
     Args:
       prompts: N of them, each a text or messages.
       drafts: what to improve; the policy writes those that are None, or all.
+      principles: by which versions are to be better, such as ["concise", "not:polite"]: names of
+        the principles of the run, "not:" before those that are negated. None: the run's own list.
+        Of runs that were trained with principles alone.
       rounds: versions to make of each at most, at least 1.
       temperature: divides the logits, at least 0; 0 takes the most likely tokens.
       seed: another seed, other samples.
 
     Raises:
       ValueError: a prompt or a draft cannot be used, there are not as many drafts as prompts, a
-        number is out of its range, or the run has no improver.
+        number is out of its range, a principle is none of the run's, or the run has no improver.
     """
+    shown = self.chosen(principles)
     arguments.real("temperature", temperature, 0)
     count = arguments.whole("rounds", rounds, 1)
     key = jax.random.key(arguments.seed("seed", seed))
     texts = {} if drafts is None else asked.texts(draft=drafts)
     rows = asked.check(self.improver.inference, prompts, texts, optional=True)
-    return self.improve_questions(rows, key, count, temperature)
+    return self.improve_questions(rows, key, count, temperature, shown)
 
   def gap(
-    self, prompts: Sequence[asked.Prompt], responses: Sequence[str], references: Sequence[str]
+    self,
+    prompts: Sequence[asked.Prompt],
+    responses: Sequence[str],
+    references: Sequence[str],
+    *,
+    principles: Sequence[str] | None = None,
   ) -> np.ndarray:
     """Returns R_PIT(x, response, reference), how much better each response is, Float[N].
 
@@ -148,33 +161,47 @@ class Run:
       prompts: N of them, each a text or messages.
       responses: y, one per prompt.
       references: y_ref, one per prompt.
+      principles: by which; see `improve`.
 
     Raises:
-      ValueError: a row cannot be used, the lengths differ, or the run has no gap reward model.
+      ValueError: a row cannot be used, the lengths differ, a principle is none of the run's, or the
+        run has no gap reward model.
     """
+    shown = self.chosen(principles)
     asking, gap_reward = self._gap_reward
     texts = asked.texts(response=responses, reference=references)
     rows = asked.check(asking, prompts, texts)
     if not rows:
       return np.zeros(0, np.float32)
-    return asking.gaps(gap_reward, [one.prompt for one in rows], *texts.values())
+    questions = self.shown([one.prompt for one in rows], shown)
+    return asking.gaps(gap_reward, questions, *texts.values())
 
-  def score(self, prompts: Sequence[asked.Prompt], responses: Sequence[str]) -> np.ndarray:
+  def score(
+    self,
+    prompts: Sequence[asked.Prompt],
+    responses: Sequence[str],
+    *,
+    principles: Sequence[str] | None = None,
+  ) -> np.ndarray:
     """Returns R_P(x, response), the reward model's score, Float[N].
 
     Args:
       prompts: N of them, each a text or messages.
       responses: y, one per prompt.
+      principles: by which; see `improve`.
 
     Raises:
-      ValueError: a row cannot be used, the lengths differ, or the run has no reward model.
+      ValueError: a row cannot be used, the lengths differ, a principle is none of the run's, or the
+        run has no reward model.
     """
+    shown = self.chosen(principles)
     rate = self._rate
     texts = asked.texts(response=responses)
     rows = asked.check(None, prompts, texts)
     if not rows:
       return np.zeros(0, np.float32)
-    return rate([one.prompt for one in rows], *texts.values())
+    columns = ([one.prompt for one in rows], *texts.values())
+    return rate(*(self._bank.read_all(*columns, shown) if self._bank else columns))
 
   @functools.cached_property
   def improver(self) -> improvement.Improver:
@@ -182,17 +209,39 @@ class Run:
     models = export.load(self._folder, mesh=self._mesh, batch_size=self._batch_size)
     return dataclasses.replace(models, **self._stop)
 
+  def chosen(
+    self, names: str | Sequence[str] | None, named: str = "principles"
+  ) -> tuple[data_principles.Shown, ...]:
+    """Returns principles of the run by their names; see `improve`.
+
+    Args:
+      names: a list of them, or one text with commas; None: the run's own list.
+      named: what the list is called where it was given.
+
+    Raises:
+      ValueError: one is none of the run's, or its models read no principles.
+    """
+    return data_principles.chosen(self._bank, names, named, self.place)
+
+  def shown(
+    self, prompts: Sequence[conversations.Prompt], shown: Sequence[data_principles.Shown]
+  ) -> list[conversations.Prompt]:
+    """Returns prompts as improver, gap reward and reward model see them with principles."""
+    return [self._bank.show(prompt, shown) for prompt in prompts] if self._bank else [*prompts]
+
   def improve_questions(
     self,
     asked: Sequence[questions.Question],
     key: jax.Array,
     rounds: int,
     temperature: float | int,
+    shown: Sequence[data_principles.Shown] = (),
   ) -> list[Improved]:
     """Returns what `improve` makes of questions that were checked, with noise from a key."""
     if not asked:
       return []
-    prompts = [question.prompt for question in asked]
+    # The policy, which writes drafts, is shown no principles.
+    prompts = self.shown([question.prompt for question in asked], shown)
     made = improvement.improve(
       self.improver,
       prompts,
@@ -243,7 +292,10 @@ class Run:
     if published is not None:
       return published.rate
     reward = self._one("reward")
-    return functools.partial(reward.asking.rate, reward.params)
+    asking = reward.asking
+    if self._bank and self._bank.length:
+      asking = asking.reading(self._bank.length)
+    return functools.partial(asking.rate, reward.params)
 
   def _one(self, name: str) -> export.Exported:
     return export.load_one(self._folder, name, mesh=self._mesh, batch_size=self._batch_size)
@@ -286,8 +338,9 @@ def load(
     )
   with places.opened(workdir, only=(export.FOLDER,)) as folder:
     models = export.names(folder)
+    bank = export.bank(folder)
   stop = {"margin": margin, "stop_rule": stop_rule}
-  return Run(os.fspath(place), folder, models, devices, size, stop)
+  return Run(os.fspath(place), folder, models, devices, size, stop, bank)
 
 
 def _improved(made: improvement.Rounds, row: int) -> Improved:

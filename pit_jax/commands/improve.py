@@ -17,6 +17,8 @@ many drafts the policy wrote, and which fields of those rows are not read. Input
 output named .gz is; - is the standard input or output. The output gets its name when it is
 complete. Without --input, prompts are typed, or a conversation is pasted as a JSON list of its
 messages; the end of each says which version is kept, and why no more follow.
+Versions of a run that was trained with principles are better by those that --principles names, or
+by the run's own list: `--principles=concise,not:polite`.
 Scores of answers: `pit_jax.load(...).score(...)`.
 """
 
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     given = {name: getattr(options, name) for name in ("mesh", "margin", "stop_rule")}
     return runs.load(options.workdir, batch_size=batch_size, **given)
 
-  asking = improving.Asking(options.rounds, options.temperature, options.seed)
+  asking = improving.Asking(options.rounds, options.temperature, options.seed, options.principles)
   if options.input is None:
     improving.converse(load(1), asking)
   else:
@@ -53,6 +55,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--workdir", required=True, help="a finished run of pit: folder, or gs:// address")
   add("--input", help="JSON lines, gzipped or not; - is the standard input")
   add("--output", help="where to write; an older file is replaced; - is the standard output")
+  listed = "names of the run's principles, not: before one that is negated (its own list)"
+  add("--principles", help=listed)
   add("--rounds", type=terminal.at_least(1), default=3, help="versions to make at most (3)")
   add("--temperature", type=terminal.at_least(0.0), default=1.0, help="0: most likely tokens (1.0)")
   margin = "a version is kept when it gains more than this (0.0); -inf keeps every version"

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 
 from pit_jax import hosts, parallel
-from pit_jax.data import chat, encode, text
+from pit_jax.data import chat, encode, principles, text
 from pit_jax.exchange import bundle, classifier_files
 from pit_jax.improve import improvement
 from pit_jax.models import pure
@@ -30,7 +30,7 @@ from pit_jax.rollout import classifiers, inference
 from pit_jax.storage import places
 from pit_jax.types import Params
 
-FORMAT = 6
+FORMAT = 7
 FOLDER = "models"
 RUN = "run.json"
 LANGUAGE = ("policy", "improver")  # the other models give a score
@@ -55,6 +55,7 @@ class _Run:
   unroll: bool
   stored: str
   published: dict | None  # of a published reward model what `classifier_files.save` said
+  principles: dict | None  # of models that read principles their bank, see `Bank.described`
 
 
 def save(
@@ -63,6 +64,7 @@ def save(
   models: dict[str, Params],
   zero_point: float | int | None = None,
   published: classifiers.Classifier | None = None,
+  bank: principles.Bank | None = None,
 ) -> None:
   """Writes the models of a finished run, all or nothing, in the place of an earlier export.
 
@@ -72,6 +74,7 @@ def save(
     models: some of NAMES; with `improver` also `policy` and `gap_reward`.
     zero_point: mean gap of identical pairs, in the exported gap reward's unit; None without one.
     published: what takes the place of `reward` where it is a published one, in the run's unit.
+    bank: the principles that reward model, gap reward and improver read, if they do.
 
   Raises:
     ValueError: a model is missing or unknown, or the zero point does not go with the models.
@@ -107,6 +110,7 @@ def save(
     zero_point=zero_point,
     **{name: getattr(asking.language.config, name) for name in ("dtype", "unroll", "stored")},
     published=described,
+    principles=bank and bank.described(),
   )
 
   (partial / RUN).write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n", encoding="utf-8")
@@ -157,6 +161,12 @@ def names(workdir: pathlib.Path) -> list[str]:
   _read(workdir)
   there = workdir / FOLDER
   return [name for name in NAMES if (there / name).is_dir()]
+
+
+def bank(workdir: pathlib.Path) -> principles.Bank | None:
+  """Returns the principles that the models of a finished run read; None where they read none."""
+  run = _read(workdir)
+  return None if run.principles is None else principles.restored(run.principles)
 
 
 @dataclasses.dataclass(frozen=True)

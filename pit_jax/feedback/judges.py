@@ -121,6 +121,17 @@ def critic(habits: critics.Critic, name: str, seed: int = 0) -> Judge:
   return Judge(name, both, None, EXACT_TIE, in_order=in_order)
 
 
+def reader(reads: critics.Reader, name: str, seed: int = 0) -> Judge:
+  """Returns a reader of one check of the embedded task as a rater, asked in both orders."""
+
+  def in_order(questions, a, b):
+    rows = zip(map(conversations.said, questions), a, b, strict=True)
+    return Verdicts(np.array([reads.difference(*row, seed) for row in rows], float))
+
+  both = functools.partial(in_both_orders, in_order)
+  return Judge(name, both, None, EXACT_TIE, in_order=in_order)
+
+
 def reward_model(rate: Callable[[Prompts, Sequence[str]], np.ndarray], name: str = REWARD) -> Judge:
   """Returns a reward model as a judge; it is not independent of models trained on it.
 

@@ -112,12 +112,13 @@ def rater(
   like: inference.Inference,
   published: origin.Published | None,
   workdir: pathlib.Path,
+  principle: str = "",
 ) -> judges.Judge:
   """Returns the language model of a section such as `evaluation.language_judge` as a rater.
 
   It is asked with batch size and mesh `like` the run's models where it is `published` in a
   directory, and by the endpoint where that is None. Transcripts lie in the workdir where the
-  section names no file.
+  section names no file. A principle is what alone it compares by; see `language_judge.write`.
   """
   path = transcripts_of(c, workdir)
   ask, settings, spent = _here(c, like, published) if published else _there(c, path)
@@ -126,7 +127,7 @@ def rater(
     return {"model": c.model, "verdict": c.verdict, "prompt": _hash(), **settings, **spent()}
 
   ask = transcripts.remembering(ask, path, settings)
-  how = {"verdict": c.verdict, "tie": c.tie, "prompts": c.prompts}
+  how = {"verdict": c.verdict, "tie": c.tie, "prompts": c.prompts, "principle": principle}
   return language_judge.judge(ask, name=name, facts=facts, **how)
 
 
@@ -186,5 +187,6 @@ def _check_address(base_url: str, key: str) -> None:
 
 def _hash() -> str:
   """Returns a sha256 (16 hex digits) of the prompts' form."""
-  content = json.dumps([language_judge.PROMPT, language_judge.ENDINGS])
+  criteria = [language_judge.CRITERION, language_judge.PRINCIPLE]
+  content = json.dumps([language_judge.PROMPT, *criteria, language_judge.ENDINGS])
   return hashlib.sha256(content.encode()).hexdigest()[:16]

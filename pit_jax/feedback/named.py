@@ -16,6 +16,7 @@ import jax
 import ml_collections
 
 from pit_jax import config_keys, configurations, ranges
+from pit_jax.data import principles
 from pit_jax.feedback import annotations, judges, language_models, router, verifier, writers
 from pit_jax.run import allowed, origin
 from pit_jax.run import context as contexts
@@ -27,6 +28,8 @@ IN_TURN = "in_turn"  # the kind of several raters that are asked as one
 BY_CLASS = router.KIND  # the kind of one that asks another for each class of prompts
 VERIFIED = "verified"  # the kind of several verifiers, one after the other
 VERIFIERS = ("verifier", verifier.CHECK)
+READER = "reader"  # the kind of a rater that reads the one check which a principle is named after
+BY_PRINCIPLE = (READER, "language_model")  # kinds that compare by one principle at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,7 @@ class _Given:
   section: Section
   context: contexts.Context
   models: Mapping[str, Any]
+  principle: principles.Principle | None = None  # by which alone a rater compares
 
   @property
   def language(self) -> Section:
@@ -109,7 +113,8 @@ def _language_model(given: _Given) -> judges.Judge:
   c = given.language
   context = given.context
   published = given.published("model") if c.base_url == origin.LOCAL else None
-  return language_models.rater(given.name, c, context.models.inference, published, context.workdir)
+  asked = (given.name, c, context.models.inference, published, context.workdir)
+  return language_models.rater(*asked, given.principle.text if given.principle else "")
 
 
 def _numbers(section: Section, record: type) -> dict[str, Any]:
@@ -130,8 +135,19 @@ def _critic(section: Section) -> critics.Critic:
   return critics.critic_named(section.critic, **_numbers(section, critics.Critic))
 
 
+def _reader(given: _Given) -> judges.Judge:
+  if given.principle is None:
+    raise ValueError(f"{given.key} is of kind {READER}, which compares by principles alone")
+  reads = _reading(given.section, given.principle.name)
+  return judges.reader(reads, given.name, given.section.get("seed", 0))
+
+
+def _reading(section: Section, check: str = "answer") -> critics.Reader:
+  return critics.Reader(check, **_numbers(section, critics.Reader))
+
+
 # Those of the embedded task's writers and raters, by their kinds.
-_OWN = {"grammar": _habits, "critic": _critic}
+_OWN = {"grammar": _habits, "critic": _critic, READER: _reading}
 
 
 def _in_turn(given: _Given) -> judges.Judge:
@@ -187,6 +203,7 @@ _RANGES = {  # of fields, whatever the kind
   "classify": ranges.SAID,
   "leave": ranges.names_of("a list of classes"),
   "seed": ranges.WHOLE,
+  "flip": ranges.SHARE,
 }
 _LIMITS = ("max_prompt_tokens", "max_tokens")
 _ASKED = (
@@ -224,17 +241,22 @@ KINDS = {
       ("critic",),
       ("noise", "per_character", "first", "seed"),
     ),
+    READER: _Kind(_reader, ("noise", "flip"), ("seed",)),
   },
 }
 
 
 def build(
-  context: contexts.Context, part: str, name: str, models: Mapping[str, Any] | None = None
+  context: contexts.Context,
+  part: str,
+  name: str,
+  models: Mapping[str, Any] | None = None,
+  principle: principles.Principle | None = None,
 ) -> writers.Writer | judges.Judge:
   """Returns the writer or rater of a name in a part of the section `feedback`.
 
   Sections name as `model` one of `models`: parameters of the run's models, or, of a published
-  reward model, how it rates.
+  reward model, how it rates. A rater of BY_PRINCIPLE may be asked to compare by a principle alone.
 
   Raises:
     ValueError: there is none of this name, or no such model, or it cannot be made.
@@ -244,7 +266,8 @@ def build(
     names = ", ".join(sections) or "none"
     raise ValueError(f"feedback.{part} has no {name!r}; there are: {names}")
 
-  given = _Given(f"feedback.{part}.{name}", name, sections[name], context, models or {})
+  key = f"feedback.{part}.{name}"
+  given = _Given(key, name, sections[name], context, models or {}, principle)
   if wrong := [*_problems(context.config, part, given.key, given.section)]:
     raise ValueError("; ".join(wrong))
   return KINDS[part][given.section.kind].make(given)
@@ -285,6 +308,11 @@ def check(config: ml_collections.ConfigDict) -> None:
       wrong.append(
         f"evaluation.judges names {name!r}, which is of kind {GOLD}, and the gold score judges the "
         "embedded task anyway; leave it out"
+      )
+    elif _is_section(raters[name]) and raters[name].get("kind") == READER:
+      wrong.append(
+        f"evaluation.judges names {name!r}, which is of kind {READER} and compares by principles "
+        "alone; leave it out"
       )
 
   if wrong:

@@ -15,7 +15,7 @@ from pit_jax import configurations
 from pit_jax.data import conversations, files, prompt_formats, questions
 from pit_jax.feedback import completions, endpoint, transcripts
 from pit_jax.rollout import inference
-from pit_jax.tasks import classes, synthetic
+from pit_jax.tasks import synthetic, words
 from pit_jax.types import Params
 
 NOTHING = "nothing was written"
@@ -177,7 +177,7 @@ def grammar(name: str, habits: synthetic.Writer, seed: int = 0) -> Writer:
     del key, temperature, top_p
     seeds = [f"{seed} {sample}" for sample in range(samples)]
     prompts = [said_in(one.turns) for one in asked]
-    return Written([[classes.letter_to(x, habits, of) for of in seeds] for x in prompts])
+    return Written([[words.letter_to(x, habits, of) for of in seeds] for x in prompts])
 
   return Writer(name, answer)
 

@@ -104,6 +104,11 @@ class Inference:
   # together, with little padding, and sampling takes lengths into account.
   by_length: bool = False
 
+  def reading(self, length: int) -> "Inference":
+    """Returns the same, for responses of so many tokens."""
+    settings = dataclasses.replace(self.settings, max_response_length=length)
+    return dataclasses.replace(self, settings=settings, response_length=length)
+
   def sampler(self, samples: int = 1) -> Callable:
     """Returns the compiled sampling of so many of this run's responses to each prompt."""
     tokenizer = self.settings.tokenizer

@@ -117,7 +117,7 @@ def fold_of(config: ml_collections.ConfigDict, stage: Stage) -> str:
 
 def steps_of(config: ml_collections.ConfigDict, stage: Stage, rows: int) -> int:
   """Returns how many steps a stage takes with so many rows in its fold."""
-  job = config[stage.section]
+  job = job_of(config, stage)
   if stage.steps is not None:
     return stage.steps
   if stage.kind:  # every row once

@@ -25,6 +25,8 @@ SHIPPED = {
   "embedded_weak": _ASSETS / "base_weak",
   "embedded_words": _ASSETS / "base_words",
 }
+# Banks of principles that are shipped, by their names in a configuration.
+BANKS = {name: _ASSETS / "principles" / f"{name}.yaml" for name in ("embedded", "chat")}
 
 
 @dataclasses.dataclass(frozen=True)

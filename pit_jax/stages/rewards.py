@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -24,6 +25,10 @@ CALLED = (
   "None for a policy, and returns a list with a number for each response"
 )
 TRIED = 2  # rows on which a function is tried
+# A reward of any recipe: min(tokens of the response / most tokens of a response, .8), which Sun et
+# al. 2024 (arXiv 2310.05910) add with weight 5.
+LENGTH = "length"
+LONGEST = 0.8
 
 
 def chosen(
@@ -48,8 +53,9 @@ def chosen(
     ValueError: a function cannot be imported.
   """
   texts = (questions, references)
+  known = {LENGTH: _length(context), **own}
   return {
-    name: (weight, own[name] if name in own else _in_words(context, name, *texts))
+    name: (weight, known[name] if name in known else _in_words(context, name, *texts))
     for name, weight in _taken(job, own).items()
   }
 
@@ -57,7 +63,7 @@ def chosen(
 def _taken(job: ml_collections.ConfigDict, own: Collection[str]) -> dict[str, float]:
   """Returns name → weight of the rewards of a stage; see `chosen`."""
   weights = dict(job.rewards)
-  functions = [name for name in weights if ":" in name]
+  functions = [name for name in weights if ":" in name or name == LENGTH]
   named = [name for name in weights if name in own]
   if not weights or (not named and len(functions) < len(weights)):
     return dict.fromkeys(own, 1.0)
@@ -92,7 +98,7 @@ def try_functions(
   references = [row.rejected for row in rows] if is_improver else None
   mask = context.models.inference.responses(responses).mask
   for name in _taken(context.config[section], own):
-    if name not in own:
+    if ":" in name:
       try:
         _asked(name, (prompts, responses, references), np.asarray(mask))
       except ValueError as error:
@@ -123,16 +129,22 @@ def problems(section: str, job: ml_collections.ConfigDict, own: Sequence[str]) -
     yield f"{section}.rewards names {names}; name each once"
 
   for name in names:
-    if ":" not in name and name not in own:
+    if ":" not in name and name not in (*own, LENGTH):
       yield (
-        f"{section}.rewards names {name!r}; use some of {', '.join(own)}, or a Python function as "
-        "my_package.my_module:function"
+        f"{section}.rewards names {name!r}; use some of {', '.join((*own, LENGTH))}, or a Python "
+        "function as my_package.my_module:function"
       )
     elif ":" in name:
       try:
         configurations.function(name)
       except ValueError as error:
         yield f"{section}.rewards: {error}"
+
+
+def _length(context: contexts.Context) -> rl.RewardFn:
+  """Returns the length of responses as a reward, its end counted; see LENGTH."""
+  most = context.models.inference.response_length
+  return lambda _, prompts, responses: jnp.minimum(responses.mask.sum(axis=1) / most, LONGEST)
 
 
 def _is_pair(pair: Any) -> bool:

@@ -81,6 +81,44 @@ CRITICS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Reader:
+  """Who says of two letters which is better by one check alone, in one order.
+
+    d(x, a, b) = s · ([y_a passes] − [y_b passes]) + σ · n(x, a, b),    s = −1 with probability flip
+
+  The sign belongs to the pair, and the normal noise n to the pair in its order, as the score of a
+  language model differs with the order in which it is shown two answers.
+  """
+
+  check: str  # of synthetic.WEIGHTS
+  noise: float | int  # σ, 0 or more
+  flip: float | int  # share of the pairs that it reads the wrong way round, from 0 to 1
+
+  def __post_init__(self):
+    """Raises a ValueError for a number out of its range, or a check that there is not."""
+    if self.check not in synthetic.WEIGHTS:
+      raise ValueError(f"check={self.check!r}; the checks are {', '.join(synthetic.WEIGHTS)}")
+    if not 0 <= self.noise < math.inf:
+      raise ValueError(f"noise={self.noise}; use a finite number, 0 or more")
+    if not 0 <= self.flip <= 1:
+      raise ValueError(f"flip={self.flip}; use a share from 0 to 1")
+
+  def difference(self, prompt: str, a: str, b: str, seed: int) -> float | int:
+    """Returns how much better a, which is shown first, is than b; of equal letters 0.
+
+    It is a function of reader, seed, question and letters in their order alone.
+    """
+    a, b = (letter.strip() for letter in (a, b))
+    if a == b:
+      return 0.0
+    of = (seed, self.check, self.noise, self.flip, prompt)
+    is_flipped = random.Random(repr((of, sorted((a, b))))).random() < self.flip
+    passes = [synthetic.checks(prompt, letter)[self.check] for letter in (a, b)]
+    noise = random.Random(repr((of, a, b))).gauss(0.0, 1.0)
+    return (-1 if is_flipped else 1) * (passes[0] - passes[1]) + self.noise * noise
+
+
 def critic_named(name: str, **changes: Any) -> Critic:
   """Returns one of CRITICS with some of its numbers changed.
 

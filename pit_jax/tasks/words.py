@@ -1,14 +1,17 @@
 """Words about letters of the embedded task: principles they may follow, and feedback on them.
 
 As text for a base model they are drawn at random: it learns how they are written, and nothing of
-when they are true.
+when they are true. A writer who is shown some beside a question follows them.
 """
 
+import dataclasses
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
-from pit_jax.tasks import synthetic
+from pit_jax.tasks import classes, synthetic
 
+_QUESTION = re.compile(r"Phone chain for .*Which street gets call \d+\?", re.DOTALL)
 NONE = "none"  # of the parts of a letter that are weak
 NOTHING = "nothing."  # that is to be changed
 # What a letter may be held to, by the check that sees it: the principle, and its negation.
@@ -72,3 +75,46 @@ def drawn(rng: random.Random) -> str:
   weak = [name for name in synthetic.WEIGHTS if rng.random() < 0.5]
   most = int(sum(synthetic.WEIGHTS.values()))
   return f"{principles(sentences)}\n{feedback(weak, rng.randint(0, most), changes)}"
+
+
+def letter_to(prompt: str, writer: synthetic.Writer, seed: int | str) -> str:
+  """Draws a letter to a question in words, which follows the principles that stand beside it.
+
+  Where none do it is that of `classes.letter_to`. A letter that is asked for a wrong street does
+  not work first, since whoever does knows. It is a function of writer, prompt and seed alone.
+
+  Raises:
+    ValueError: the text holds no question.
+  """
+  held_to = {
+    name: sentence == kept
+    for name, (kept, broken) in PRINCIPLES.items()
+    for sentence in (kept, broken)
+    if sentence in prompt
+  }
+  question = _QUESTION.search(prompt)
+  if not held_to or not question:
+    return classes.letter_to(prompt, writer, seed)
+  rng = random.Random(f"instructed {seed} {prompt}")
+  q = synthetic.parse_question(question[0])
+  letter = synthetic.write(q, writer, rng)
+  return _following(q, letter, held_to, rng).text(q.asker)
+
+
+def _following(
+  q: synthetic.Question, letter: synthetic.Letter, held_to: Mapping[str, bool], rng: random.Random
+) -> synthetic.Letter:
+  """Returns a letter of which some parts are written anew, as principles or negations have them."""
+  wrong = [street for street in synthetic.STREETS if street != q.answer()]
+  parts = {
+    "greeting": {"greeting": (synthetic.GREETINGS, synthetic.COLD_GREETINGS)},
+    "closing": {"closing": (synthetic.CLOSINGS, synthetic.COLD_CLOSINGS)},
+    "tone": {"grumble": (("",), synthetic.GRUMBLES)},
+    "working": {"working": ((tuple(q.chain()),), ((),))},
+    "answer": {"opening": ((q.answer(),), wrong)},
+  }
+  for name, is_kept in held_to.items():
+    for part, choices in parts[name].items():
+      letter = dataclasses.replace(letter, **{part: rng.choice(choices[not is_kept])})
+  is_first = letter.first and bool(letter.working) and letter.opening == q.answer()
+  return dataclasses.replace(letter, first=is_first)

@@ -17,7 +17,7 @@ import jax
 
 from pit_jax import arguments, lfs
 from pit_jax.api import runs
-from pit_jax.data import files, questions, readings, schemas, values
+from pit_jax.data import files, principles, questions, readings, schemas, values
 from pit_jax.improve import improvement
 
 # Fields that an output row has beside its own.
@@ -39,11 +39,13 @@ class Asking:
     rounds: versions to make at most, at least 1.
     temperature: divides the logits, at least 0.
     seed: another seed, other samples.
+    principles: by which versions are to be better, as "concise,not:polite"; None: the run's own.
   """
 
   rounds: int = 3
   temperature: float = 1.0
   seed: int = 0
+  principles: str | None = None
 
   def __post_init__(self):
     arguments.seed("seed", self.seed)
@@ -161,6 +163,7 @@ def improve_rows(
 ) -> Iterator[dict[str, Any]]:
   """Yields the output row of every input row, in order; counts into `summary`."""
   asked = iter(asked)
+  shown = run.chosen(asking.principles, "--principles")
   root = jax.random.key(asking.seed)
   size = BATCHES * run.improver.inference.batch_size
   settings = run.improver.inference.settings
@@ -172,8 +175,8 @@ def improve_rows(
       return
     good = [question for question in chunk if question.error is None]
     key = jax.random.fold_in(root, index)
-    made = run.improve_questions(good, key, asking.rounds, asking.temperature)
-    improved = iter(zip(made, _are_cut(run, good, made), strict=True))
+    made = run.improve_questions(good, key, asking.rounds, asking.temperature, shown)
+    improved = iter(zip(made, _are_cut(run, good, made, shown), strict=True))
 
     for question in chunk:
       summary.rows += 1
@@ -209,14 +212,18 @@ def _count(
 
 
 def _are_cut(
-  run: runs.Run, good: Sequence[questions.Question], made: Sequence[runs.Improved]
+  run: runs.Run,
+  good: Sequence[questions.Question],
+  made: Sequence[runs.Improved],
+  shown: Sequence[principles.Shown],
 ) -> list[bool]:
   """Returns of every row whether the models saw it shortened, in the prompt or in the draft."""
   if not good:
     return []
   settings = run.improver.inference.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
-  texts = ([question.prompt for question in good], [one.draft for one in made])
+  prompts = run.shown([question.prompt for question in good], shown)
+  texts = (prompts, [one.draft for one in made])
   asked = settings.formats["improver"].conversations(*texts)
   return settings.template.encode(settings.tokenizer, asked, *limits).is_cut.tolist()
 
@@ -239,6 +246,7 @@ def _own(fields: dict[str, Any]) -> dict[str, Any]:
 
 def converse(run: runs.Run, asking: Asking) -> None:
   """Improves what is typed in until an empty line or the end of the input."""
+  shown = run.chosen(asking.principles, "--principles")  # refused before anything is typed
   print(
     "A prompt, which may be a conversation: its messages {role, content} as a JSON list. Then a "
     "draft to improve; without one the policy writes it. Enter ends.\nShown of a version: its "
@@ -255,7 +263,7 @@ def converse(run: runs.Run, asking: Asking) -> None:
     if question.error is not None:
       print(f"error: {question.error}")
       continue
-    _show(run, question, jax.random.fold_in(root, index), asking)
+    _show(run, question, jax.random.fold_in(root, index), asking, shown)
 
 
 def _ask_prompt() -> str | list[dict[str, Any]]:
@@ -282,15 +290,22 @@ def _ask(words: str) -> str:
     return ""
 
 
-def _show(run: runs.Run, question: questions.Question, key: jax.Array, asking: Asking) -> None:
+def _show(
+  run: runs.Run,
+  question: questions.Question,
+  key: jax.Array,
+  asking: Asking,
+  shown: Sequence[principles.Shown],
+) -> None:
   """Prints every version as soon as it is made, then which one is kept, and why no more follow."""
   margin = run.improver.margin
+  prompts = run.shown([question.prompt], shown)
   (answer,) = run.drafts([question], key, asking.temperature)
   print(f"  0           {answer}")
   for k in range(1, asking.rounds + 1):
     (version,), (gap,) = improvement.revise(
       run.improver,
-      [question.prompt],
+      prompts,
       [answer],
       key=jax.random.fold_in(key, k),
       temperature=asking.temperature,
