@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 
 from pit_jax.data import principles
-from pit_jax.feedback import judges, language_judge, language_models, named, transcripts
+from pit_jax.feedback import judges, language_judge, language_models, named, sections, transcripts
 from pit_jax.run import context as contexts
 from pit_jax.run import origin
 from pit_jax.tasks import critics, synthetic, words
@@ -77,7 +77,7 @@ def test_configurations_name_readers_who_are_asked_by_principles_alone(tmp_path)
   with config.unlocked():
     config.evaluation.judges = ("self",)
   with pytest.raises(ValueError, match="compares by principles alone; leave it out"):
-    named.check(config)
+    sections.check(config)
 
 
 # A language model

@@ -1,0 +1,169 @@
+"""What the sections of writers and raters may say, and what is refused before training."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from pit_jax import config_keys, configurations, ranges
+from pit_jax.feedback import judges, language_models, named, router
+from pit_jax.run import allowed
+from pit_jax.tasks import verify
+
+Section = ml_collections.ConfigDict
+_RANGES = {  # of fields, whatever the kind
+  **allowed.LANGUAGE_MODEL,
+  **dict.fromkeys(("model", "directory", "path", "function", "prompt", "response"), ranges.SAID),
+  "answer": ranges.SAID,
+  "form": ranges.one_of(*verify.FORMS),
+  **dict.fromkeys(("writer", "critic"), ranges.SAID),
+  **dict.fromkeys(
+    ("raters", "verifiers"), ranges.names_of("the names of one rater or more", least=1)
+  ),
+  "ties": ranges.one_of("final", "next"),
+  "right": ranges.SHARE,
+  "rules": router.RULES,
+  "classify": ranges.SAID,
+  "leave": ranges.names_of("a list of classes"),
+  "seed": ranges.WHOLE,
+  "flip": ranges.SHARE,
+}
+# Kind of a rater that asks others → its field that names them, and which they may be.
+_ASKS = {
+  named.IN_TURN: (
+    "raters",
+    "raters that ask nobody else",
+    lambda kind: kind not in (named.IN_TURN, named.BY_CLASS),
+  ),
+  named.BY_CLASS: ("raters", "raters that are none by class", lambda kind: kind != named.BY_CLASS),
+  named.VERIFIED: ("verifiers", "raters that are verifiers", lambda kind: kind in named.VERIFIERS),
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses a section `feedback` of which some writer or rater cannot be made, and judges of it.
+
+  Models of this run are not known yet; they are looked for when they are used.
+
+  Raises:
+    ValueError: something is wrong; the error names each key, and what there is.
+  """
+  parts = config.get("feedback", Section())
+  if not _is_section(parts):
+    raise ValueError(f"feedback={parts!r}; use sections, {' or '.join(named.KINDS)}")
+  if unknown := sorted({*parts} - {*named.KINDS}):
+    raise ValueError(f"feedback.{unknown[0]} is not known; use {' or '.join(named.KINDS)}")
+  wrong = []
+
+  for part, sections in parts.items():
+    if not _is_section(sections) or not all(map(_is_section, sections.values())):
+      given = sections.to_dict() if _is_section(sections) else sections
+      wrong.append(f"feedback.{part}={given!r}; use sections by names, each with a kind")
+      continue
+    for name, section in sections.items():
+      wrong += _problems(config, part, f"feedback.{part}.{name}", section)
+
+  raters = parts.get("raters", {})
+  task = (
+    [named.GOLD] if config_keys.is_embedded(config.data.source) else []
+  )  # kinds of its own judge
+  for name in config.evaluation.judges:
+    if name not in raters:
+      names = ", ".join(raters) or "none"
+      wrong.append(
+        f"evaluation.judges names {name!r}; use names of feedback.raters, which has {names}"
+      )
+    elif _is_section(raters[name]) and raters[name].get("kind") in task:
+      wrong.append(
+        f"evaluation.judges names {name!r}, which is of kind {named.GOLD}, and the gold score "
+        "judges the embedded task anyway; leave it out"
+      )
+    elif _is_section(raters[name]) and raters[name].get("kind") == named.READER:
+      wrong.append(
+        f"evaluation.judges names {name!r}, which is of kind {named.READER} and compares by "
+        "principles alone; leave it out"
+      )
+
+  if wrong:
+    raise ValueError("; ".join(wrong))
+
+
+def _is_section(value: Any) -> bool:
+  return isinstance(value, Section)
+
+
+def told(key: str, config: ml_collections.ConfigDict) -> tuple[str, str]:
+  """Returns what a key of the section means and what it may be, as in `feedback.writers.me.kind`.
+
+  Names are anybody's choice, so no comment in a configuration's file says it.
+  """
+  _, part, name, field = key.split(".")
+  kinds = {"kind": ranges.one_of(*named.KINDS[part])}
+  table = kinds | _ranges(part, config.feedback[part][name].kind)
+  words = table[field].words if field in table else ""
+  return f"{field} of the {part.removesuffix('s')} {name}", words
+
+
+def _ranges(part: str, kind: str) -> dict[str, ranges.Range]:
+  """Returns what the fields of a kind may be, those of the embedded task's own numbers apart."""
+  # A language model's differences are of 1 at most, a function's are in its own unit.
+  table = _RANGES | ({"tie": ranges.FROM_ZERO} if kind == "function" else {})
+  table |= {"raters": router.PAIRS} if kind == named.BY_CLASS else {}
+  fields = (*named.KINDS[part][kind].needs, *named.KINDS[part][kind].may)
+  return {name: one for name, one in table.items() if name in fields}
+
+
+def _problems(
+  config: ml_collections.ConfigDict, part: str, key: str, section: Section
+) -> Iterator[str]:
+  """Yields the problems of the section of one writer or rater."""
+  kinds = named.KINDS[part]
+  chosen = section.get("kind")
+  if not isinstance(chosen, str) or chosen not in kinds:
+    yield f"{key}.kind={chosen!r}; use one of {', '.join(kinds)}"
+    return
+
+  kind = kinds[chosen]
+  present = {*section} - {"kind"}
+  missing = sorted({*kind.needs} - present)
+  yield from (f"{key}.{name} is missing, which the kind {chosen} needs" for name in missing)
+  fields = ", ".join((*kind.needs, *kind.may)) or "nothing"
+  for name in sorted(present - {*kind.needs, *kind.may}):
+    yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
+
+  given = {name: one for name, one in _ranges(part, chosen).items() if name in section}
+  wrong = [f"{key}.{problem}" for problem in ranges.outside(section, given)]
+  yield from wrong
+  # The checks below read what is missing, and want values that can be.
+  if missing or wrong:
+    return
+  if chosen in _ASKS:
+    yield from _unknown(config.feedback.raters, key, section)
+  if chosen in ("file", "annotations", "verifier") and not os.path.isfile(section.path):
+    yield f"{key}.path={section.path} is no file"
+
+  try:
+    if chosen in ("endpoint", "language_model"):
+      language_models.check(named.language(config, section), key)
+    if chosen == "function" and part == "raters":
+      judges.function(section.function)
+    elif "function" in kind.needs:
+      configurations.function(section.function)
+    if chosen == named.BY_CLASS:
+      router.classifier(section)
+    if chosen in named.OWN:
+      named.OWN[chosen](section)
+  except ValueError as error:
+    yield f"{key}: {error}"
+
+
+def _unknown(raters: Section, key: str, section: Section) -> Iterator[str]:
+  """Yields the names of raters that another cannot ask."""
+  field, words, may = _ASKS[section.kind]
+  able = [name for name, one in raters.items() if _is_section(one) and may(one.get("kind"))]
+  named = section[field]
+  for name in named if section.kind != named.BY_CLASS else [rater for _, rater in named]:
+    if name not in able:
+      there = ", ".join(able) or "none"
+      yield f"{key}.{field} names {name!r}; use {words}: {there}"
