@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 
 from pit_jax.data import principles
-from pit_jax.feedback import judges, language_judge, language_models, named, sections, transcripts
+from pit_jax.feedback import factories, judges, language_judge, language_models, named, transcripts
 from pit_jax.run import context as contexts
 from pit_jax.run import origin
 from pit_jax.tasks import critics, synthetic, words
@@ -77,7 +77,7 @@ def test_configurations_name_readers_who_are_asked_by_principles_alone(tmp_path)
   with config.unlocked():
     config.evaluation.judges = ("self",)
   with pytest.raises(ValueError, match="compares by principles alone; leave it out"):
-    sections.check(config)
+    named.check(config)
 
 
 # A language model
@@ -110,7 +110,7 @@ def test_configurations_ask_language_models_by_principles(tmp_path):
   judge = judges.reader(critics.Reader("tone", 0.1, 0.0), "self")
   with (
     mock.patch.object(language_models, "rater", lambda *given: seen.update(given=given) or judge),
-    mock.patch.object(named._Given, "published", lambda *_: None),
+    mock.patch.object(factories.Given, "published", lambda *_: None),
   ):
     named.build(context, "raters", "self", principle=principles.Principle("p", "P.", "N."))
   assert seen["given"][0] == "self" and seen["given"][-1] == "P."

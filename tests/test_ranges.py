@@ -11,7 +11,7 @@ import pytest
 from ml_collections.config_flags import config_path
 
 from pit_jax import config_keys, configurations, ranges
-from pit_jax.feedback import language_judge, named, sections
+from pit_jax.feedback import factories, language_judge, named
 from pit_jax.recipes import finished, recipe
 from pit_jax.run import allowed, checks, origin, workdirs
 from pit_jax.tools import keys
@@ -289,7 +289,7 @@ FIELDS = {
 def test_the_same_of_writers_and_raters(part, value, monkeypatch):
   monkeypatch.setenv("OPENAI_API_KEY", "none")
   kind = {"writers": "endpoint", "raters": "language_model"}[part]
-  fields = {*named.KINDS[part][kind].needs, *named.KINDS[part][kind].may}
+  fields = {*factories.KINDS[part][kind].needs, *factories.KINDS[part][kind].may}
   for field in sorted(fields):
     config = configurations.load("pit:tiny")
     given = {"kind": kind, "model": "m", field: value}
@@ -297,10 +297,10 @@ def test_the_same_of_writers_and_raters(part, value, monkeypatch):
       config.feedback = ml_collections.ConfigDict({part: {"one": given}})
     key = f"feedback.{part}.one.{field}"
     if any(type(one) is type(value) and one == value for one in FIELDS[field]):
-      sections.check(config)
+      named.check(config)
       continue
     with pytest.raises(ValueError, match="use") as error:
-      sections.check(config)
+      named.check(config)
     assert key in str(error.value) and (repr(value) in str(error.value))
 
 
@@ -311,7 +311,7 @@ def test_sections_of_writers_and_raters_are_sections(value):
     with config.unlocked(), config.ignore_type():
       config.feedback = ml_collections.ConfigDict({"of": content}).of
     with pytest.raises(ValueError, match="feedback.*; use"):
-      sections.check(config)
+      named.check(config)
 
 
 @pytest.mark.parametrize("size", NAMED)

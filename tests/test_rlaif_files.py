@@ -12,7 +12,7 @@ import tiny_run
 
 from pit_jax.configs import rlaif_alpaca
 from pit_jax.data import preferences, prompt_formats
-from pit_jax.feedback import annotations, judges, labels, sections, writers
+from pit_jax.feedback import annotations, judges, labels, named, writers
 from pit_jax.recipes import recipe, running
 from pit_jax.recipes.rlaif import arms
 from pit_jax.run import checks
@@ -222,7 +222,7 @@ def test_raters_that_cannot_be_asked_in_turn_are_told(files, asked, said):
   made = config(files).unlock()
   made.feedback.raters.either.raters = asked
   with pytest.raises(ValueError) as error:
-    sections.check(made)
+    named.check(made)
   assert said in str(error.value)
 
 
@@ -242,7 +242,7 @@ def test_gpt4_said_what_it_prefers_of_the_configured_pairs(shared_data):
   made.data.source = f"jsonl:{shared_data / rlaif_alpaca.TEACHERS}"
   for section in (*made.feedback.writers.values(), made.feedback.raters.gpt4):
     section.path = str(shared_data / section.path)
-  sections.check(made)
+  named.check(made)
   checks.values(made, recipe.of(made))
   loaded = preferences.load(made.data.source, columns=made.data.columns, on_bad_row="skip")
   assert len(loaded.rows) > 580

@@ -12,7 +12,7 @@ import tiny_run
 
 from pit_jax import configurations
 from pit_jax.evaluate import findings, subject
-from pit_jax.feedback import named, sections
+from pit_jax.feedback import named
 from pit_jax.recipes import running
 from pit_jax.recipes.rlaif import arms, page
 from pit_jax.report import verdict
@@ -93,7 +93,7 @@ def test_who_labelled_is_no_independent_judge_under_any_name(tmp_path):
   assert note.startswith("even is a rater that the configuration names and that labelled nothing")
   with pytest.raises(ValueError, match="names 'truth', which is of kind gold, and the gold score"):
     made.evaluation.judges = ("truth",)
-    sections.check(made)
+    named.check(made)
 
 
 def judged_by(**parts):
@@ -134,7 +134,7 @@ def test_the_page_has_a_configuration_with_teachers_and_critics_of_ones_own(tmp_
   monkeypatch.delitem(sys.modules, "my_raters", raising=False)
 
   made = configurations.load("mine.py:tiny")
-  sections.check(made)
+  named.check(made)
   context = tiny_run.build(made, tmp_path / "run")
   assert len(context.rows.data.rows) == 60
   assert [arm.system for arm in arms.of(made)] == [

@@ -10,7 +10,7 @@ import pytest
 import tiny_run
 from hypothesis import strategies as st
 
-from pit_jax.feedback import judges, labels, named, router, sections
+from pit_jax.feedback import judges, labels, named, router
 from pit_jax.recipes import running
 from pit_jax.run import context as contexts
 
@@ -57,7 +57,7 @@ def config(**fields):
 
 def built(**fields):
   made = config(**fields)
-  sections.check(made)
+  named.check(made)
   return named.build(mock.Mock(spec=contexts.Context, config=made), "raters", "routed")
 
 
@@ -163,7 +163,7 @@ def test_a_class_that_nobody_handles_is_refused_before_training(tmp_path):
 )  # fmt: skip
 def test_sections_of_no_rater_by_class_are_refused(fields, said):
   with pytest.raises(ValueError, match=said):
-    sections.check(config(**fields))
+    named.check(config(**fields))
 
 
 def test_a_function_that_names_no_class_is_told_with_the_prompt():

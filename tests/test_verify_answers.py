@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from pit_jax.feedback import labels, named, sections, verifier
+from pit_jax.feedback import labels, named, verifier
 from pit_jax.run import context as contexts
 from pit_jax.tasks import verify
 
@@ -135,7 +135,7 @@ def test_a_file_of_right_answers_labels_pairs_and_fails_on_others(tmp_path):
   config = tiny_run.config()
   with config.unlocked():
     config.feedback = ml_collections.ConfigDict({"raters": {"v": section}})
-  sections.check(config)
+  named.check(config)
   rater = named.build(mock.Mock(spec=contexts.Context, config=config), "raters", "v")
   pairs = [
     labels.Pair("2 + 2?", "It is 4.", "It is 5."),
@@ -193,4 +193,4 @@ def test_sections_of_no_verifier_are_refused(section, said):
   with config.unlocked():
     config.feedback = ml_collections.ConfigDict({"raters": {"v": {"kind": "verifier", **section}}})
   with pytest.raises(ValueError, match=said):
-    sections.check(config)
+    named.check(config)

@@ -9,7 +9,7 @@ import pytest
 import tiny_run
 from hypothesis import strategies as st
 
-from pit_jax.feedback import named, sections, verifier
+from pit_jax.feedback import named, verifier
 from pit_jax.run import context as contexts
 
 HERE = __name__
@@ -53,7 +53,7 @@ def config(raters):
 
 def built(name="both", **more):
   made = config(RATERS | more)
-  sections.check(made)
+  named.check(made)
   return named.build(mock.Mock(spec=contexts.Context, config=made), "raters", name)
 
 
@@ -139,4 +139,4 @@ def test_a_verifier_that_says_something_else_is_named():
 )  # fmt: skip
 def test_sections_of_no_verifier_are_refused(raters, said):
   with pytest.raises(ValueError, match=said):
-    sections.check(config(raters))
+    named.check(config(raters))

@@ -12,7 +12,7 @@ import tiny_run
 from test_endpoint import KEY, SETTINGS
 
 from pit_jax.data import conversations, prompt_formats, template, text
-from pit_jax.feedback import endpoint, judges, named, sections, writers
+from pit_jax.feedback import endpoint, judges, named, writers
 from pit_jax.recipes import running
 from pit_jax.run import origin
 from pit_jax.tasks import synthetic
@@ -169,7 +169,7 @@ def test_a_writer_of_the_embedded_task(context_of):
     "mixed": {"kind": "grammar", "writer": "hasty", "works": 1, "first": 1.0, "calm": 0.0},
   }
   context = context_of(writers=sections)
-  sections.check(context.config)
+  named.check(context.config)
   made = {name: named.build(context, "writers", name) for name in sections}
   prompts = [row["prompt"] for row in synthetic.preferences(30, seed=0)]
   asked = POLICY.conversations(prompts)
@@ -206,7 +206,7 @@ def test_raters_by_name(asking, context_of, server):
     "critic": {"kind": "critic", "critic": "weak", "noise": 0, "per_character": -1, "seed": 2},
   }
   context = context_of(raters=sections)
-  sections.check(context.config)
+  named.check(context.config)
   models["published"] = lambda questions, answers: np.array([2.0, 3.0])
   made = {name: named.build(context, "raters", name, models) for name in sections}
   assert [judge.name for judge in made.values()] == [*sections]
@@ -297,7 +297,7 @@ def test_of_a_field_that_a_kind_has_not_one_thing_is_said(tie, context_of, tmp_p
   right.write_text('{"prompt": "1 + 1", "answer": "2"}\n')
   one = {"kind": "verifier", "path": str(right), "form": "number", "tie": tie}
   with pytest.raises(ValueError) as error:
-    sections.check(context_of(raters={"r": one}).config)
+    named.check(context_of(raters={"r": one}).config)
   assert str(error.value) == (
     "feedback.raters.r.tie is not known; beside kind, verifier has path, form, prompt, answer"
   )
@@ -309,11 +309,11 @@ def test_what_is_printed_of_a_field_is_what_its_kind_may_have(context_of):
     "m": {"kind": "language_model", "model": "m", "tie": 0.5},
   }
   config = context_of(raters=sections).config
-  assert sections.told("feedback.raters.f.tie", config) == (
+  assert named.told("feedback.raters.f.tie", config) == (
     "tie of the rater f",
     "0 or more, and finite",
   )
-  assert sections.told("feedback.raters.m.tie", config)[1] == "0 or more and less than 1"
+  assert named.told("feedback.raters.m.tie", config)[1] == "0 or more and less than 1"
 
 
 def test_who_is_not_there_is_named_with_those_who_are(context_of):

@@ -6,225 +6,184 @@
 What a section of a language model does not say is as in `evaluation.language_judge`.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import jax
 import ml_collections
 
+from pit_jax import config_keys, configurations, ranges
 from pit_jax.data import principles
-from pit_jax.feedback import annotations, judges, language_models, router, verifier, writers
+from pit_jax.feedback import factories, judges, language_models, router, writers
+from pit_jax.run import allowed
 from pit_jax.run import context as contexts
-from pit_jax.run import origin
-from pit_jax.tasks import critics, synthetic
+from pit_jax.tasks import verify
 
 Section = ml_collections.ConfigDict
-GOLD = judges.GOLD  # the kind of a rater that gives the embedded task's own score
-IN_TURN = "in_turn"  # the kind of several raters that are asked as one
-BY_CLASS = router.KIND  # the kind of one that asks another for each class of prompts
-VERIFIED = "verified"  # the kind of several verifiers, one after the other
-VERIFIERS = ("verifier", verifier.CHECK)
-READER = "reader"  # the kind of a rater that reads the one check which a principle is named after
-BY_PRINCIPLE = (READER, "language_model")  # kinds that compare by one principle at a time
-
-
-@dataclasses.dataclass(frozen=True)
-class _Given:
-  """The section, context and models that a writer or rater is made of."""
-
-  key: str  # of the section in the configuration
-  name: str
-  section: Section
-  context: contexts.Context
-  models: Mapping[str, Any]
-  principle: principles.Principle | None = None  # by which alone a rater compares
-
-  @property
-  def language(self) -> Section:
-    return language(self.context.config, self.section)
-
-  def model(self) -> Any:
-    """Returns the model of this run that the section names."""
-    name = self.section.model
-    if name in self.models:
-      return self.models[name]
-    available = ", ".join(self.models) or "none"
-    raise ValueError(f"{self.key}.model={name!r}; the models here are: {available}")
-
-  def published(self, field: str) -> origin.Published:
-    """Returns the language model in the directory that a field of the section names."""
-    limits = (self.language.max_prompt_tokens, self.language.max_tokens)
-    arguments = (f"{self.key}.{field}", self.section[field], limits)
-    return origin.published(self.context.config, jax.devices()[0].platform, *arguments)
-
-
-def language(config: ml_collections.ConfigDict, section: Section) -> Section:
-  """Returns the section of a language model with what it does not say."""
-  filled = Section(config.evaluation.language_judge.to_dict())
-  filled.update({name: value for name, value in section.items() if name in filled})
-  return filled
-
-
-def _model(given: _Given) -> writers.Writer:
-  return writers.model(given.name, given.context.models.inference, given.model())
-
-
-def _directory(given: _Given) -> writers.Writer:
-  asking, params = given.published("directory").load(given.context.models.inference)
-  longest = given.language.max_tokens
-  asking = dataclasses.replace(asking, response_length=longest, by_length=True)
-  return writers.model(given.name, asking, params)
-
-
-def _endpoint(given: _Given) -> writers.Writer:
-  settings = language_models.endpoint_settings(given.language, is_weighed=False)
-  path = language_models.transcripts_of(given.language, given.context.workdir)
-  return writers.behind_endpoint(given.name, settings, path)
-
-
-def _file(given: _Given) -> writers.Writer:
-  columns = {name: given.section[name] for name in ("prompt", "response") if name in given.section}
-  return writers.file(given.name, given.section.path, **columns)
-
-
-def _verified(given: _Given) -> judges.Judge:
-  """Returns one verifier as a rater, or those that a section names."""
-  there = given.context.config.feedback.raters
-  sections = {name: there[name] for name in given.section.get("verifiers", ())}
-  return verifier.of_sections(given.name, sections or {given.name: given.section})
-
-
-def _reward_model(given: _Given) -> judges.Judge:
-  model = given.model()
-  rate = model if callable(model) else functools.partial(given.context.models.inference.rate, model)
-  return judges.reward_model(rate, given.name)
-
-
-def _gap_model(given: _Given) -> judges.Judge:
-  gaps = functools.partial(given.context.models.inference.gaps, given.model())
-  return dataclasses.replace(judges.gap_model(judges.remembering(gaps)), name=given.name)
-
-
-def _language_model(given: _Given) -> judges.Judge:
-  c = given.language
-  context = given.context
-  published = given.published("model") if c.base_url == origin.LOCAL else None
-  asked = (given.name, c, context.models.inference, published, context.workdir)
-  return language_models.rater(*asked, given.principle.text if given.principle else "")
-
-
-def _numbers(section: Section, record: type) -> dict[str, Any]:
-  """Returns what a section says of the fields of a record; raises a ValueError for no number."""
-  numbers = {f.name: section[f.name] for f in dataclasses.fields(record) if f.name in section}
-  for name, number in numbers.items():
-    if not isinstance(number, int | float):
-      raise ValueError(f"{name}={number!r}; use a number")
-
-  return numbers
-
-
-def _habits(section: Section) -> synthetic.Writer:
-  return synthetic.writer_named(section.writer, **_numbers(section, synthetic.Writer))
-
-
-def _critic(section: Section) -> critics.Critic:
-  return critics.critic_named(section.critic, **_numbers(section, critics.Critic))
-
-
-def _reader(given: _Given) -> judges.Judge:
-  if given.principle is None:
-    raise ValueError(f"{given.key} is of kind {READER}, which compares by principles alone")
-  reads = _reading(given.section, given.principle.name)
-  return judges.reader(reads, given.name, given.section.get("seed", 0))
-
-
-def _reading(section: Section, check: str = "answer") -> critics.Reader:
-  return critics.Reader(check, **_numbers(section, critics.Reader))
-
-
-# Those of the embedded task's writers and raters, by their kinds.
-OWN = {"grammar": _habits, "critic": _critic, READER: _reading}
-
-
-def _in_turn(given: _Given) -> judges.Judge:
-  some = [build(given.context, "raters", name, given.models) for name in given.section.raters]
-  passes_ties = given.section.get("ties") == "next"
-  return judges.in_turn(given.name, some, passes_ties=passes_ties)
-
-
-def _by_class(given: _Given) -> judges.Judge:
-  raters = {
-    label: build(given.context, "raters", name, given.models)
-    for label, name in given.section.raters
-  }
-  classify = router.classifier(given.section)
-  return router.by_class(given.name, classify, raters, given.section.get("leave", ()))
-
-
-def members(raters: Section | Mapping[str, Any], name: str) -> list[str]:
-  """Returns the raters that a name of `feedback.raters` asks: itself, or those that it asks."""
-  if name not in raters or raters[name].kind not in (IN_TURN, BY_CLASS):
-    return [name]
-  if raters[name].kind == IN_TURN:
-    return list(raters[name].raters)
-  asked = [one for _, rater in raters[name].raters for one in members(raters, rater)]
-  return list(dict.fromkeys(asked))
-
-
-def _function(given: _Given) -> judges.Judge:
-  tie = given.section.get("tie", judges.EXACT_TIE)
-  return judges.function(given.section.function, given.name, tie)
-
-
-class _Kind(NamedTuple):
-  """A kind of writer or rater: how it is made, and the fields its section needs and may have."""
-
-  make: Callable[[_Given], Any]
-  needs: tuple[str, ...] = ()
-  may: tuple[str, ...] = ()
-
-
-_LIMITS = ("max_prompt_tokens", "max_tokens")
-_ASKED = (
-  *("base_url", "cache", "max_tokens", "budget_requests", "budget_tokens"),
-  *("requests_per_minute", "retries", "wait", "timeout", "concurrency"),
-)
-_JUDGED = (*_ASKED, "verdict", "prompts", "tie", "temperature", "max_prompt_tokens")
-KINDS = {
-  "writers": {
-    "model": _Kind(_model, ("model",)),
-    "directory": _Kind(_directory, ("directory",), _LIMITS),
-    "endpoint": _Kind(_endpoint, ("model",), _ASKED),
-    "file": _Kind(_file, ("path",), ("prompt", "response")),
-    "function": _Kind(lambda g: writers.function(g.name, g.section.function), ("function",)),
-    "grammar": _Kind(
-      lambda g: writers.grammar(g.name, _habits(g.section), g.section.get("seed", 0)),
-      ("writer",),
-      ("works", "knows", "warm", "calm", "remarks", "first", "seed"),
-    ),
-  },
-  "raters": {
-    GOLD: _Kind(lambda g: dataclasses.replace(judges.gold(), name=g.name)),
-    "reward_model": _Kind(_reward_model, ("model",)),
-    "gap_model": _Kind(_gap_model, ("model",)),
-    "language_model": _Kind(_language_model, ("model",), _JUDGED),
-    "annotations": _Kind(lambda g: annotations.rater(g.name, g.section.path), ("path",)),
-    "verifier": _Kind(_verified, ("path", "form"), ("prompt", "answer")),
-    verifier.CHECK: _Kind(_verified, ("function",), ("right", "seed")),
-    VERIFIED: _Kind(_verified, ("verifiers",)),
-    "function": _Kind(_function, ("function",), ("tie",)),
-    IN_TURN: _Kind(_in_turn, ("raters",), ("ties",)),
-    BY_CLASS: _Kind(_by_class, ("raters",), ("rules", "classify", "leave")),
-    "critic": _Kind(
-      lambda g: judges.critic(_critic(g.section), g.name, g.section.get("seed", 0)),
-      ("critic",),
-      ("noise", "per_character", "first", "seed"),
-    ),
-    READER: _Kind(_reader, ("noise", "flip"), ("seed",)),
-  },
+_RANGES = {  # of fields, whatever the kind
+  **allowed.LANGUAGE_MODEL,
+  **dict.fromkeys(("model", "directory", "path", "function", "prompt", "response"), ranges.SAID),
+  "answer": ranges.SAID,
+  "form": ranges.one_of(*verify.FORMS),
+  **dict.fromkeys(("writer", "critic"), ranges.SAID),
+  **dict.fromkeys(
+    ("raters", "verifiers"), ranges.names_of("the names of one rater or more", least=1)
+  ),
+  "ties": ranges.one_of("final", "next"),
+  "right": ranges.SHARE,
+  "rules": router.RULES,
+  "classify": ranges.SAID,
+  "leave": ranges.names_of("a list of classes"),
+  "seed": ranges.WHOLE,
+  "flip": ranges.SHARE,
 }
+# Kind of a rater that asks others → its field that names them, and which they may be.
+_ASKS = {
+  factories.IN_TURN: (
+    "raters",
+    "raters that ask nobody else",
+    lambda kind: kind not in (factories.IN_TURN, factories.BY_CLASS),
+  ),
+  factories.BY_CLASS: (
+    "raters",
+    "raters that are none by class",
+    lambda kind: kind != factories.BY_CLASS,
+  ),
+  factories.VERIFIED: (
+    "verifiers",
+    "raters that are verifiers",
+    lambda kind: kind in factories.VERIFIERS,
+  ),
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses a section `feedback` of which some writer or rater cannot be made, and judges of it.
+
+  Models of this run are not known yet; they are looked for when they are used.
+
+  Raises:
+    ValueError: something is wrong; the error names each key, and what there is.
+  """
+  parts = config.get("feedback", Section())
+  if not _is_section(parts):
+    raise ValueError(f"feedback={parts!r}; use sections, {' or '.join(factories.KINDS)}")
+  if unknown := sorted({*parts} - {*factories.KINDS}):
+    raise ValueError(f"feedback.{unknown[0]} is not known; use {' or '.join(factories.KINDS)}")
+  wrong = []
+
+  for part, sections in parts.items():
+    if not _is_section(sections) or not all(map(_is_section, sections.values())):
+      given = sections.to_dict() if _is_section(sections) else sections
+      wrong.append(f"feedback.{part}={given!r}; use sections by names, each with a kind")
+      continue
+    for name, section in sections.items():
+      wrong += _problems(config, part, f"feedback.{part}.{name}", section)
+
+  raters = parts.get("raters", {})
+  task = (
+    [factories.GOLD] if config_keys.is_embedded(config.data.source) else []
+  )  # kinds of its own judge
+  for name in config.evaluation.judges:
+    if name not in raters:
+      names = ", ".join(raters) or "none"
+      wrong.append(
+        f"evaluation.judges names {name!r}; use names of feedback.raters, which has {names}"
+      )
+    elif _is_section(raters[name]) and raters[name].get("kind") in task:
+      wrong.append(
+        f"evaluation.judges names {name!r}, which is of kind {factories.GOLD}, and the gold score "
+        "judges the embedded task anyway; leave it out"
+      )
+    elif _is_section(raters[name]) and raters[name].get("kind") == factories.READER:
+      wrong.append(
+        f"evaluation.judges names {name!r}, which is of kind {factories.READER} and compares by "
+        "principles alone; leave it out"
+      )
+
+  if wrong:
+    raise ValueError("; ".join(wrong))
+
+
+def _is_section(value: Any) -> bool:
+  return isinstance(value, Section)
+
+
+def told(key: str, config: ml_collections.ConfigDict) -> tuple[str, str]:
+  """Returns what a key of the section means and what it may be, as in `feedback.writers.me.kind`.
+
+  Names are anybody's choice, so no comment in a configuration's file says it.
+  """
+  _, part, name, field = key.split(".")
+  kinds = {"kind": ranges.one_of(*factories.KINDS[part])}
+  table = kinds | _ranges(part, config.feedback[part][name].kind)
+  words = table[field].words if field in table else ""
+  return f"{field} of the {part.removesuffix('s')} {name}", words
+
+
+def _ranges(part: str, kind: str) -> dict[str, ranges.Range]:
+  """Returns what the fields of a kind may be, those of the embedded task's own numbers apart."""
+  # A language model's differences are of 1 at most, a function's are in its own unit.
+  table = _RANGES | ({"tie": ranges.FROM_ZERO} if kind == "function" else {})
+  table |= {"raters": router.PAIRS} if kind == factories.BY_CLASS else {}
+  fields = (*factories.KINDS[part][kind].needs, *factories.KINDS[part][kind].may)
+  return {name: one for name, one in table.items() if name in fields}
+
+
+def _problems(
+  config: ml_collections.ConfigDict, part: str, key: str, section: Section
+) -> Iterator[str]:
+  """Yields the problems of the section of one writer or rater."""
+  kinds = factories.KINDS[part]
+  chosen = section.get("kind")
+  if not isinstance(chosen, str) or chosen not in kinds:
+    yield f"{key}.kind={chosen!r}; use one of {', '.join(kinds)}"
+    return
+
+  kind = kinds[chosen]
+  present = {*section} - {"kind"}
+  missing = sorted({*kind.needs} - present)
+  yield from (f"{key}.{name} is missing, which the kind {chosen} needs" for name in missing)
+  fields = ", ".join((*kind.needs, *kind.may)) or "nothing"
+  for name in sorted(present - {*kind.needs, *kind.may}):
+    yield f"{key}.{name} is not known; beside kind, {chosen} has {fields}"
+
+  given = {name: one for name, one in _ranges(part, chosen).items() if name in section}
+  wrong = [f"{key}.{problem}" for problem in ranges.outside(section, given)]
+  yield from wrong
+  # The checks below read what is missing, and want values that can be.
+  if missing or wrong:
+    return
+  if chosen in _ASKS:
+    yield from _unknown(config.feedback.raters, key, section)
+  if chosen in ("file", "annotations", "verifier") and not os.path.isfile(section.path):
+    yield f"{key}.path={section.path} is no file"
+
+  try:
+    if chosen in ("endpoint", "language_model"):
+      language_models.check(factories.language(config, section), key)
+    if chosen == "function" and part == "raters":
+      judges.function(section.function)
+    elif "function" in kind.needs:
+      configurations.function(section.function)
+    if chosen == factories.BY_CLASS:
+      router.classifier(section)
+    if chosen in factories.OWN:
+      factories.OWN[chosen](section)
+  except ValueError as error:
+    yield f"{key}: {error}"
+
+
+def _unknown(raters: Section, key: str, section: Section) -> Iterator[str]:
+  """Yields the names of raters that another cannot ask."""
+  field, words, may = _ASKS[section.kind]
+  able = [name for name, one in raters.items() if _is_section(one) and may(one.get("kind"))]
+  listed = section[field]
+  for name in listed if section.kind != factories.BY_CLASS else [rater for _, rater in listed]:
+    if name not in able:
+      there = ", ".join(able) or "none"
+      yield f"{key}.{field} names {name!r}; use {words}: {there}"
 
 
 def build(
@@ -248,7 +207,18 @@ def build(
     raise ValueError(f"feedback.{part} has no {name!r}; there are: {names}")
 
   key = f"feedback.{part}.{name}"
-  given = _Given(key, name, sections[name], context, models or {}, principle)
+  rater = functools.partial(build, context, "raters", models=models)
+  given = factories.Given(key, name, sections[name], context, models or {}, rater, principle)
   if wrong := [*_problems(context.config, part, given.key, given.section)]:
     raise ValueError("; ".join(wrong))
-  return KINDS[part][given.section.kind].make(given)
+  return factories.KINDS[part][given.section.kind].make(given)
+
+
+def members(raters: Section | Mapping[str, Any], name: str) -> list[str]:
+  """Returns the raters that a name of `feedback.raters` asks: itself, or those that it asks."""
+  if name not in raters or raters[name].kind not in (factories.IN_TURN, factories.BY_CLASS):
+    return [name]
+  if raters[name].kind == factories.IN_TURN:
+    return list(raters[name].raters)
+  asked = [one for _, rater in raters[name].raters for one in members(raters, rater)]
+  return list(dict.fromkeys(asked))

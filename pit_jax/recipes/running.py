@@ -8,7 +8,7 @@ import ml_collections
 from pit_jax import progress
 from pit_jax.evaluate import findings
 from pit_jax.exchange import export
-from pit_jax.feedback import language_models, router, sections
+from pit_jax.feedback import language_models, named, router
 from pit_jax.recipes import recipe as recipes
 from pit_jax.recipes import schedule
 from pit_jax.report import pages
@@ -46,7 +46,7 @@ def _run(
   stages_only: bool = False,
 ) -> None:
   language_models.check(config.evaluation.language_judge)
-  sections.check(config)
+  named.check(config)
   context = schedule.announced(contexts.build(config, workdir, recipe))
   router.check(config, [row.prompt for rows in context.rows.folds.values() for row in rows])
   trained = recipe.train(context)

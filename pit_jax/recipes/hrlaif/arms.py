@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from pit_jax import config_keys, ranges
-from pit_jax.feedback import judges, labels, named, router
+from pit_jax.feedback import factories, judges, labels, named, router
 from pit_jax.run import kinds
 from pit_jax.stages import rewards
 
@@ -85,7 +85,7 @@ def trainers(config: ml_collections.ConfigDict) -> list[str]:
   asked += [one for name in asked if name in raters for one in raters[name].get("verifiers", ())]
   labelling = [raters[name] for name in dict.fromkeys(asked) if name in raters]
   alike = [name for name, one in raters.items() if one in labelling]
-  gold = [named.GOLD] if any(one.kind == named.GOLD for one in labelling) else []
+  gold = [factories.GOLD] if any(one.kind == factories.GOLD for one in labelling) else []
   return list(dict.fromkeys([*asked, *alike, *gold]))
 
 
@@ -148,7 +148,7 @@ def _unjudged(config: ml_collections.ConfigDict) -> Iterator[str]:
   partial = trainers(config)
   others = [name for name in config.evaluation.judges if name in raters and name not in partial]
   scoring = [name for name in others if _scores(raters[name])]
-  is_gold = config_keys.is_embedded(config.data.source) and named.GOLD not in partial
+  is_gold = config_keys.is_embedded(config.data.source) and factories.GOLD not in partial
   if not (is_gold or scoring or config.evaluation.reward_model):
     yield (
       "nobody who labelled nothing scores single answers; name a function or a check of "
@@ -160,4 +160,4 @@ def _scores(rater: Any) -> bool:
   """Returns whether a rater scores single answers, by its section."""
   if rater.kind == "function":
     return judges.function(rater.function).score is not None
-  return rater.kind in ("check", "reward_model", named.GOLD)
+  return rater.kind in ("check", "reward_model", factories.GOLD)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pit_jax.data import conversations, preferences, prompt_formats
-from pit_jax.feedback import judges, labels, named, router, verifier, writers
+from pit_jax.feedback import factories, judges, labels, named, router, verifier, writers
 from pit_jax.recipes.hrlaif import arms
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
@@ -157,7 +157,7 @@ def try_functions(context: contexts.Context) -> None:
       own = [row for i, row in enumerate(rows) if names is None or names[i] == label][:TRIED]
       columns = [[getattr(row, name) for row in own] for name in ("prompt", "chosen", "rejected")]
       for member in named.members(raters, rater):
-        if raters[member].kind in (verifier.CHECK, named.VERIFIED):
+        if raters[member].kind in (verifier.CHECK, factories.VERIFIED):
           named.build(context, "raters", member).verdicts(*columns)
       if label in arm.rewritten and c.feedback.writers[c.hrlaif.rewriter].kind == "function":
         _, writer, shown = _mending(context)

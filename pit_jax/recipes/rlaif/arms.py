@@ -8,7 +8,7 @@ import ml_collections
 
 from pit_jax import config_keys, ranges
 from pit_jax.data import preferences
-from pit_jax.feedback import labels, named
+from pit_jax.feedback import factories, labels, named
 from pit_jax.run import kinds
 
 MATCHED = "rlaif_matched"
@@ -113,7 +113,7 @@ def trainers(config: ml_collections.ConfigDict) -> list[str]:
   raters = config.get("feedback", {}).get("raters", {})
   labelling = [raters[name] for name in labellers(config) if name in raters]
   alike = [name for name, one in raters.items() if one in labelling]
-  gold = [named.GOLD] if any(one.kind == named.GOLD for one in labelling) else []
+  gold = [factories.GOLD] if any(one.kind == factories.GOLD for one in labelling) else []
   return list(dict.fromkeys([*labellers(config), *alike, *gold]))
 
 
@@ -177,7 +177,7 @@ def _repeated(config: ml_collections.ConfigDict) -> Iterator[str]:
 def _unjudged(config: ml_collections.ConfigDict, raters: Any) -> Iterator[str]:
   """Yields why nobody but those who labelled would judge, if so."""
   partial = trainers(config)
-  gold = config_keys.is_embedded(config.data.source) and named.GOLD not in partial
+  gold = config_keys.is_embedded(config.data.source) and factories.GOLD not in partial
   others = [name for name in config.evaluation.judges if name in raters]
   independent = [name for name in others if name not in partial]
   evaluation = config.evaluation

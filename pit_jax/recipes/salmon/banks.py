@@ -9,7 +9,7 @@ import ml_collections
 from pit_jax import ranges
 from pit_jax.data import principles
 from pit_jax.evaluate import subject
-from pit_jax.feedback import named
+from pit_jax.feedback import factories
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows, origin
 from pit_jax.tasks import synthetic
@@ -142,12 +142,12 @@ def _judged(config: ml_collections.ConfigDict, bank: principles.Bank) -> Iterato
   if c.writer:
     yield from _named("writer", c.writer, "writers", parts)
   rater = parts.get("raters", {}).get(c.judge, {})
-  if rater and rater.get("kind") not in named.BY_PRINCIPLE:
+  if rater and rater.get("kind") not in factories.BY_PRINCIPLE:
     yield (
       f"salmon.judge={c.judge!r} is of kind {rater.get('kind')!r}, which compares by no principle; "
-      f"use a rater of kind {' or '.join(named.BY_PRINCIPLE)}"
+      f"use a rater of kind {' or '.join(factories.BY_PRINCIPLE)}"
     )
-  if rater and rater.get("kind") == named.READER:
+  if rater and rater.get("kind") == factories.READER:
     yield from _unread(bank.principles)
 
 
