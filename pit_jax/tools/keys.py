@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from pit_jax import config_keys, configurations, ranges
+from pit_jax.feedback import named as feedback
 from pit_jax.recipes import recipe
 from pit_jax.run import allowed, checks, workdirs
 
@@ -55,7 +56,7 @@ def described(named: str, values: Sequence[str] = ()) -> list[Key]:
     words = table[name].words if name in table else _of_type(value)
     meaning = meanings.get(name, "")
     if key.startswith("feedback."):
-      meaning, words = named.told(key, config)
+      meaning, words = feedback.told(key, config)
     made.append(Key(key, value, meaning, words))
   return made
 
