@@ -150,9 +150,11 @@ def _by_check(right: np.ndarray, alone: Sequence[str]) -> dict[str, dict]:
 def compared(arms: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
   """Returns which arms are compared: SER with its controls first, then each round with the seed."""
   best, seed = rounds.BEST, rounds.SEED
-  last = [name for name in arms if name.removeprefix("ser_").isdigit()][-1]
-  pairs = [(best, seed), (best, rounds.LONGER), (last, seed), (last, rounds.LONGER)]
-  pairs += [(last, rounds.RANDOM), (rounds.ORACLE, last), (rounds.RANDOM, seed)]
+  *others, last = [name for name in arms if name.removeprefix("ser_").isdigit()]
+  pairs = [(best, seed), (best, rounds.LONGER)]
+  pairs += [(name, seed) for name in (*others, last)] + [(last, rounds.LONGER)]
+  pairs += [(last, rounds.RANDOM), (rounds.RANDOM, seed)]
+  pairs += [(rounds.ORACLE, last), (rounds.ORACLE, seed)]
   pairs += [(rounds.WHOLE, best), (rounds.WHOLE, seed), (rounds.LONGER, seed)]
   return pairs
 
