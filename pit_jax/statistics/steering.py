@@ -74,7 +74,11 @@ def difference(
             "difference": None}  # fmt: skip
   by_prompt = held.mean(axis=0) - against.mean(axis=0)
   mean = float(by_prompt.mean())
-  told = {"with": float(held.mean()), "without": float(against.mean()), "difference": mean}
+  told: dict[str, float | list[float] | None] = {
+    "with": float(held.mean()),
+    "without": float(against.mean()),
+    "difference": mean,
+  }
   if len(by_prompt) < 2:
     return told
   error = float(by_prompt.std(ddof=1)) / math.sqrt(len(by_prompt))
