@@ -86,8 +86,7 @@ and `irft` these, `rft`, `salmon` and `hrlaif` those of `rlhf`, and all five the
 `feedback`, whose names are anybody's choice ([writers and raters](../feedback.md)); `ser` those of
 `rlhf`, `gap_reward` and its own; `base` and `bandit` their own. Values are those of `pit`, else of
 `dpo`, `rlaif`, `irft`, `rft`, `salmon`, `ser`, `hrlaif`, `base` or `bandit`; where they depend on
-the size, all are
-named.
+the size, all are named.
 """
   text += f"\n## Shipped configurations\n\n{''.join(_shipped())}"
   head = "| key | value | meaning |\n|---|---|---|\n"

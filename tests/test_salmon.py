@@ -1,6 +1,7 @@
 """Recipe `salmon`: what labels its rows, what its reward model is shown, what is done once."""
 
 import dataclasses
+import itertools
 import json
 from unittest import mock
 
@@ -11,11 +12,13 @@ import tiny_run
 from salmon_run import OTHERS, POLICIES, config, made
 
 from pit_jax.data import preferences, principles
+from pit_jax.evaluate import suite
 from pit_jax.feedback import named
 from pit_jax.recipes import running, salmon
 from pit_jax.recipes.salmon import banks, conditioned, labelling, measures
 from pit_jax.run import checks
 from pit_jax.stages import reward, rl
+from pit_jax.tasks import synthetic
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +192,6 @@ def test_the_report_has_principles_conflicts_policies_and_what_a_principle_does(
   }  # fmt: skip
   kinds = {(row["principle"], row["shown"]) for row in results["principles"]}
   assert len(kinds) == 10 and len(results["principles"]) == 30
-  plain = next(row for row in results["conflicts"] if row["model"] == "reward_plain")
-  assert plain["both"] == 0.0 and plain["n"] > 0
   assert results["conditioning"]["told_by"] == "gold"
   assert [row["system"] for row in results["policies"]] == POLICIES
   told = {row["principle"]: row for row in results["steering"]}
@@ -203,6 +204,53 @@ def test_the_report_has_principles_conflicts_policies_and_what_a_principle_does(
   page = (run / "report" / "report.html").read_text()
   for title in ("Single principles", "Conflicts", "Policies of one reward model"):
     assert title in page
+
+
+def test_reward_models_are_asked_by_one_principle_at_a_time(run, given):
+  """Slowly: every prompt, every principle; letters are a writer's, since the models write none."""
+  context = tiny_run.build(config(), run)
+  study = given[1]
+  subject = measures.of_run(context, study)
+  writer = synthetic.writer_named("hasty", works=0.5, warm=0.5, calm=0.5)
+
+  def letters(self, policy, stream, temperature=None):
+    return [synthetic.letter_to(x, writer, stream) for x in self.questions]
+
+  with mock.patch.object(suite.Suite, "answers", letters):
+    found = measures.measure_rewards(subject)
+  columns = [letters(subject.suite, None, stream) for stream in measures.PAIRS]
+  pairs = [row for row in zip(subject.suite.questions, *columns, strict=True) if row[1] != row[2]]
+  names = [one.name for one in study.labelled.bank.principles]
+  rate = context.models.inference.rate
+  params = study.rewards["reward"].params
+  right = {}
+  for x, a, b in pairs:
+    passed = [synthetic.checks(x, letter) for letter in (a, b)]
+    for name in names:
+      for sign, listed in ((1, name), (-1, f"not:{name}")):
+        truth = sign * (passed[0][name] - passed[1][name])
+        shown = study.labelled.bank.show(x, study.labelled.bank.chosen(listed))
+        better, worse = rate(params, [shown] * 2, [a, b])
+        right.setdefault(listed, []).append((truth, np.sign(better - worse) == np.sign(truth)))
+
+  for row in found["principles"]:
+    if row["model"] == "reward":
+      listed = row["principle"] if row["shown"] == "plain" else f"not:{row['principle']}"
+      told = [is_right for truth, is_right in right[listed] if truth]
+      assert row["n"] == len(told) and row["accuracy"] == (np.mean(told) if told else None)
+  followed = [
+    right[one][i][1] and right[other][i][1]
+    for i in range(len(pairs))
+    for one, other in itertools.combinations(names, 2)
+    if right[one][i][0] * right[other][i][0] < 0
+  ]
+  told = {row["model"]: row for row in found["conflicts"]}
+  assert told["reward"]["n"] == len(followed) > 0
+  assert told["reward"]["both"] == pytest.approx(np.mean(followed))
+  assert told["reward_plain"]["both"] == 0.0
+  assert found["conditioning"] == {
+    "told_by": "gold", "pairs": len(pairs), "rows": study.labelled.counts,
+  }  # fmt: skip
 
 
 def test_kl_is_the_mean_log_ratio_of_own_answers(run, results, given):

@@ -119,8 +119,8 @@ def _margins(
       shown = []
     scores = []
     for side in (1, 2):
-      columns = ([pair[column] for pair in pairs] for column in (0, side))
-      scores.append(rate(model.params, *run.bank.read_all(*columns, shown)))
+      texts = ([pair[column] for pair in pairs] for column in (0, side))
+      scores.append(rate(model.params, *run.bank.read_all(*texts, shown)))
     columns.append(scores[0] - scores[1])
   return np.stack(columns, axis=1)
 
