@@ -6,6 +6,7 @@ import json
 import math
 import re
 
+import allowed_values
 import ml_collections
 import pytest
 from ml_collections.config_flags import config_path
@@ -34,85 +35,11 @@ WRONG = (-1, 0, math.nan, math.inf, "no_such_name", "", None, [], ["no_such_name
 
 STRUCTURE = ("kind", "fold", "folds")  # on which the ranges of other keys depend
 
-# What the values above may be, and why it can work; all others are refused. A key is a pattern.
-TEXTS = ("no_such_name", "")
-MAY = (
-  (r"seed", (-1, 0), "any whole number is a seed"),
-  (r"temperature|evaluation\.(language_judge\.)?temperature", (0, 2.5), "0 samples greedily"),
-  (r"(log|save)_every(_rl)?", (), "counts steps"),
-  (r"profile\.stage|wandb\.project", ("",), "none is traced, none is told"),
-  (r"wandb\.project|compilation\.cache|data\.(cache|tokenizer)", TEXTS, "any name or folder"),
-  (r"checkpoints\.timeout", (2.5,), "seconds"),
-  (r"checkpoints\.checksum_limit", (0,), "no state has checksums"),
-  (r"recorder\..*", (0, 2.5), "0 is never"),
-  (r"frontier\.checkpoints", (0,), "keeps none"),
-  (r"mesh\.slices", (-1,), "as many as the devices say"),
-  (r"model\.rope_theta", (2.5,), "a base of wavelengths"),
-  (r"model\.base|data\.source|recipe", ("no_such_name",), "looked for when the data are"),
-  (r"model\.(tied|unroll|offload)", (True,), "a switch"),
-  (r"model\.lora\.rank", (0,), "no adapters"),
-  (r"model\.lora\.alpha", (2.5,), "a number"),
-  (r"data\.rows", (None,), "all of a file"),
-  (r"data\.columns", ("",), "columns as they are"),
-  (r"data\.(length_buckets|streaming)", (True,), "a switch"),
-  (r"data\.judge", (0,), "no judge"),
-  (r"data\.(fold_sizes|prompts_only|held_out_writers)", ([],), "none"),
-  (r"data\.held_out_writers", (["no_such_name"],), "looked for once the rows are read"),
-  (r"data\.improver_turn", ("no_such_name",), "any words"),
-  (r"evaluation\.reward_model|reward\.model", TEXTS, "a directory, looked for before the data"),
-  (r"evaluation\.margin", (-1, 0, 2.5, math.inf), "inf keeps no round"),
-  (r"evaluation\.language_judge\.(model|base_url|cache)", TEXTS, "told by who asks the model"),
-  (r"evaluation\.language_judge\.(budget_requests|budget_tokens)", (0,), "no limit"),
-  (r"evaluation\.language_judge\.(requests_per_minute|wait)", (0, 2.5), "0 is no limit, no wait"),
-  (r"evaluation\.language_judge\.retries", (0,), "one attempt"),
-  (r"evaluation\.language_judge\.timeout", (2.5,), "seconds"),
-  (r"evaluation\.language_judge\.tie", (0,), "no difference is a tie but none"),
-  (r"evaluation\.self_refine\.play|ablations|words|rlaif\.matched", (True,), "a switch"),
-  (r"evaluation\.self_refine\.stop", ("",), "never"),
-  (r"evaluation\.self_refine\.refine_turn", ("no_such_name",), "any words"),
-  (r"\w+\.(packing|whiten_rewards|scale_rewards)", (True,), "a switch"),
-  (r"\w+\.(packed_length|evaluate_every|value_warmup)", (0,), "0 is none, or by itself"),
-  (r"(sft|reward|gap_reward|dpo)\.steps", (0,), "as many as the epochs take"),
-  (r"(sft|reward|gap_reward|dpo)\.epochs", (2.5,), "the last one in part"),
-  (r"(letters|documents)\.epochs", (0, 2.5), "steps are given"),
-  (r".*\.(weight_decay|margin_scale|sft_coefficient|kl_coefficient)", (0, 2.5), "0 is none"),
-  (r".*\.centring", (0, 2.5), "0 is none"),
-  (r".*\.pessimism", (0,), "none, and without members more is nothing"),
-  (r".*\.(soft_labels|pair_weights|length_debiased)", (True,), "a switch"),
-  (r"rl\.(value_scale|value_coefficient|loss_kl_coefficient|target_kl)", (0, 2.5), "0 is none"),
-  (r"rl\.(kl_target|missing_eos_penalty)", (0, 2.5), "0 is none"),
-  (r"rl\.entropy_coefficient", (-1, 0, 2.5), "below 0 the entropy is brought down"),
-  (r".*\.(learning_rate|epsilon|beta|kl_horizon)|rl\.temperature", (2.5,), "a number"),
-  (r".*\.clip_norm|rl\.(clip|value_clip)", (2.5, math.inf), "inf is no limit"),
-  (r".*\.(warmup|label_smoothing)|rl\.(discount|trace)|required|first", (0,), "from 0"),
-  (r"rl\.rewards", ([],), "the stage's own reward"),
-  (r"dpo\.gamma", (0,), "no margin"),
-  (r"dpo\.(reference_free|importance_correction)", (True,), "a switch"),
-  (r"evaluation\.judges", ([], ["no_such_name"]), "looked for among the raters"),
-  (r"rlaif\.(controls|crossover|rivals)", ([],), "none"),
-  (r"hrlaif\.controls", ([],), "none"),
-  (r"hrlaif\.harmless", (-1, 0, 2.5), "on the scale of who judges"),
-  (r"hrlaif\.rewrite_turn", ("no_such_name",), "any words"),
-  (r"(rlaif|demonstrations|salmon|hrlaif)\.temperature", (2.5,), "a number"),
-  (r"(rlaif|demonstrations|salmon|hrlaif)\.most_failed", (0,), "none may"),
-  (r"salmon\.(flip|negated|instructed)", (0,), "none"),
-  (r"salmon\.others", ([],), "no further policy"),
-  (r"salmon\.(joint|writer|principles)", ("",), "no space, nobody, drawn by weight"),
-  (r"salmon\.joint", ("no_such_name",), "any text"),
-  (r"salmon\.(controls|improver)", (True,), "a switch"),
-  (r"bandit\.(teacher|student)", (-1, 0, 2.5), "anywhere among the arms, or beside them"),
-  (r"bandit\.(spread|beta|(sft|reward)_learning_rate)", (2.5,), "a number"),
-  (r"curriculum\[\d\]\.name", ("no_such_name",), "any name"),
-  (r"curriculum\[\d\]\.(estimator|samples)", (None,), "as rl has it"),
-  (r"curriculum\[\d\]\.scale_rewards", (None, True), "as rl has it, or a switch"),
-  (r"curriculum\[\d\]\.loss_kl_coefficient", (None, 0, 2.5), "as rl has it, or 0 is none"),
-)
-
 
 def may(key: str, value) -> bool:
   return any(
     re.fullmatch(pattern, key) and any(type(one) is type(value) and one == value for one in values)
-    for pattern, values, _ in MAY
+    for pattern, values, _ in allowed_values.MAY
   )
 
 
@@ -270,7 +197,7 @@ def test_a_missing_key_is_named():
 FIELDS = {
   "model": ("no_such_name",),
   "base_url": ("",),
-  "cache": TEXTS,
+  "cache": allowed_values.TEXTS,
   "max_tokens": (),
   "max_prompt_tokens": (),
   "budget_requests": (0,),
