@@ -12,6 +12,7 @@ import ser_run
 import tiny_run
 
 from pit_jax.data import preferences
+from pit_jax.evaluate import seeds
 from pit_jax.recipes import running, ser
 from pit_jax.recipes.ser import measured, page
 from pit_jax.stages import reward
@@ -257,6 +258,8 @@ def test_seeds_are_pooled_draw_by_draw(results):
     np.testing.assert_allclose(both["delta"], one["delta"])
     np.testing.assert_allclose(both["pairs_error"], one["pairs_error"] / np.sqrt(2))
   assert [row["seed"] for row in pooled["ends"]] == [3, 3, 4, 4]
+  whole = seeds.pool({3: results, 4: results}, ser.RECIPE.pooled)
+  assert whole["ser"]["draws"] == 4 and page.said(whole)[0]
   assert page.sentence({"recipe": "ser", "ser": pooled}).startswith("A reward model that labels")
 
 

@@ -113,6 +113,7 @@ def measure(run: subject.Subject) -> dict:
   return {
     "systems": {name: run.suite.describe(texts) for name, texts in systems.items()},
     "comparisons": [row for a, b in run.pairs for row in run.suite.compare(a, b, systems)],
+    "reward_models": run.reward_models,
     "about": run.about,
     "controls": run.controls,
   }
