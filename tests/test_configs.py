@@ -239,6 +239,11 @@ def test_real_dialogues_run_without_a_gold_judge_and_say_so(
     ({"inference_batch_size": 12}, "inference_batch_size=12", 8),
     ({"reward.accumulation": 2}, "reward.batch_size=8 with reward.accumulation=2", 16),
     ({"rl.minibatches": 4}, "rl.batch_size=8 with rl.minibatches=4", 32),
+    (
+      {"rl.minibatches": 2, "rl.accumulation": 2},
+      "rl.batch_size=8 with rl.minibatches=2 and rl.accumulation=2",
+      32,
+    ),
     ({"rl.samples": 2}, "rl.batch_size=8 with rl.samples=2", 16),
   ],
 )

@@ -100,7 +100,8 @@ def batches(
     cuts = method.kinds[config[name].kind].cuts
     size = config[name].batch_size
     count = math.prod(config[name][cut] for cut in cuts)
-    given = " and ".join(f"{name}.{cut}={config[name][cut]}" for cut in cuts)
+    named = [f"{name}.{cut}={config[name][cut]}" for cut in cuts if config[name][cut] > 1]
+    given = " and ".join(named)
     divided.append((f"{name}.batch_size", size, f" with {given}", count))
     if (samples := config[name].get("samples", 1)) > 1:  # each prompt's responses on one device
       divided.append((f"{name}.batch_size", size, f" with {name}.samples={samples}", samples))
