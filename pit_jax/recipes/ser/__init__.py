@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 
 import ml_collections
 
-from pit_jax import ranges
+from pit_jax import config_keys, ranges
 from pit_jax.evaluate import subject
 from pit_jax.evaluate.experiments import length
 from pit_jax.recipes import recipe
@@ -174,7 +174,7 @@ def _unread(name: str, job: ml_collections.ConfigDict) -> Iterator[str]:
 
 def _is_unjudged(config: ml_collections.ConfigDict) -> bool:
   """Returns whether nobody scores answers; a language model compares and scores none."""
-  return config.data.source != "synthetic" and not config.evaluation.reward_model
+  return not config_keys.is_embedded(config.data.source) and not config.evaluation.reward_model
 
 
 RECIPE = recipe.Recipe(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pit_jax import config_keys
 from pit_jax.data import preferences
 from pit_jax.evaluate import subject
 from pit_jax.recipes.ser import policies, rounds
@@ -87,7 +88,7 @@ def truth(rows: Sequence[preferences.Preference], places: Sequence[int], is_gold
 def measure(run: Subject) -> dict:
   """Returns every arm's accuracy on held-out pairs, their paired differences, and all rounds."""
   context = run.context
-  is_gold = context.config.data.source == "synthetic"
+  is_gold = config_keys.is_embedded(context.config.data.source)
   # The held-out rows of the prompts that are evaluated.
   evaluated = {*run.suite.questions}
   rows = [row for row in context.rows.folds[preferences.HELD_OUT] if row.prompt in evaluated]
