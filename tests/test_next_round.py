@@ -87,7 +87,7 @@ def test_rows_of_data_come_back_as_they_were(tmp_path):
   turns = (conversations.Turn("system", "be brief"), conversations.Turn("user", "why?"))
   data = [
     data_rows.Preference("x", "a", "b"),
-    data_rows.Preference(turns, "a", "b", "c", 1.5, 2, ("one", "other"), (7.5, 3.0)),
+    data_rows.Preference(turns, "a", "b", "c", 1.5, 2, ("one", "other"), (7.5, 3.0), 0.75, 2.0),
   ]
   new = {"prompt": "n", "chosen": "a", "rejected": "b", "margin": 0.5, "fold": "rl", "rounds": 2}
   next_round.write(next_round.Pairs([new], {}), tmp_path / "next.jsonl", data)

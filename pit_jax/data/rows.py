@@ -24,11 +24,11 @@ class Preference:
   rejected: str  # y_l
   response: str | None = None  # a third answer to the prompt, not compared with the two
   margin: float | None = None  # how much better `chosen` is, on the annotators' scale
-  label_probability: float | None = None  # how likely `chosen` is the better one, in [0, 1]
-  pair_weight: float | None = None  # how much the pair counts, at least 0
   position: int | None = None  # where `chosen` stood when the two were judged, 1 or 2
   writers: tuple[str, str] | None = None  # who wrote `chosen` and `rejected`
   scores: tuple[float, float] | None = None  # of `chosen` and `rejected`, more being better
+  label_probability: float | None = None  # how likely `chosen` is the better one, in [0, 1]
+  pair_weight: float | None = None  # how much the pair counts, at least 0
   place: str = dataclasses.field(default="", compare=False)  # where it came from, for messages
 
 
