@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -232,7 +233,8 @@ def test_an_evaluation_stops_while_no_python_runs():
 def test_a_run_says_that_its_evaluation_is_stopped(monkeypatch, tmp_path, capsys):
   """All but the evaluation is left out, in which the signal comes."""
   monkeypatch.setattr(running.contexts, "build", lambda *_: None)
-  monkeypatch.setattr(running.schedule, "announced", lambda _: None)
+  context = mock.Mock(rows=mock.Mock(folds={}))
+  monkeypatch.setattr(running.schedule, "announced", lambda _: context)
   monkeypatch.setattr(running.findings, "of_run", lambda *_: signal.raise_signal(signal.SIGTERM))
   recipe = dataclasses.replace(rlhf.RECIPE, train=lambda _: None, exported=None)
   with pytest.raises(interruption.Interrupted):
