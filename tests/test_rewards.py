@@ -244,7 +244,7 @@ def test_a_recipe_tries_functions_before_its_first_stage(recipe, module, tmp_pat
 @pytest.mark.parametrize(
   "pairs, said",
   [
-    ((("reward", 1.0), ("gold", 1.0)), "names 'gold'; use some of reward, gap, or a Python"),
+    ((("reward", 1.0), ("gold", 1.0)), "names 'gold'; use some of reward, gap, length, or a"),
     ((("reward", 1.0), ("reward", 0.5)), r"names \['reward', 'reward'\]; name each once"),
     (
       (["reward", 1.0], [len, 2.0]),

@@ -25,8 +25,8 @@ PACKED = Packed(
 BATCHES = {
   "demonstrations": (objectives.imitation, Demonstrations(PROMPTS, CHOSEN)),
   "packed": (objectives.imitation, PACKED),
-  "pairs": (objectives.preference_pairs, Preferences(PROMPTS, CHOSEN, REJECTED)),
-  "gaps": (objectives.gap_order, GapPreferences(PROMPTS, OTHERS, CHOSEN, REJECTED)),
+  "pairs": (objectives.preference_pairs(), Preferences(PROMPTS, CHOSEN, REJECTED)),
+  "gaps": (objectives.gap_order(), GapPreferences(PROMPTS, OTHERS, CHOSEN, REJECTED)),
 }
 PEAK = costs.Peak(flops=1e9, bytes=1.0, memory=1, link=1.0)
 

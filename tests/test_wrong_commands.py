@@ -62,7 +62,7 @@ WRONG = {
   f"train {TINY} {OUT} --config.evaluation.reward_reader=zz": "evaluation.reward_reader='zz'; use",
   f"train {TINY} {OUT} --config.evaluation.reward_backend=zz": "use one of auto, jax, torch",
   # train: data, models, places
-  f"train {TINY} {OUT} --config.data.source=": "data.source=''; use synthetic, example, jsonl:",
+  f"train {TINY} {OUT} --config.data.source=": "data.source=''; use synthetic, ",
   f"train {TINY} {OUT} --config.data.source=jsonl:absent.jsonl": "absent.jsonl",
   f"train {TINY} {OUT} --config.data.source=csvv:x.csv": "csvv",
   f"train {TINY} --workdir={{tmp}}/deep/run --config.data.source=csvv:x.csv": "csvv:x.csv",
