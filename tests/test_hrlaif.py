@@ -59,21 +59,10 @@ def results(run):
 @pytest.fixture(scope="module")
 def given(run):
   """What each stage of the run was given, by its name, and what the recipe returns."""
-  seen = {}
-
-  def watched(module):
-    whole = module.run
-
-    def watch(context, name, *columns, **how):
-      seen[name] = (columns, how, result := whole(context, name, *columns, **how))
-      return result
-
-    return mock.patch.object(module, "run", watch)
-
   asked = mock.Mock(side_effect=AssertionError("asked again"))
   files = tiny_run.files(run / "rows")
   with (
-    watched(sft), watched(reward), watched(rl),
+    tiny_run.watching(sft, reward, rl) as seen,
     mock.patch.object(labels, "labels", asked), mock.patch.object(writers.Writer, "write", asked),
     mock.patch.object(labelling, "try_functions", lambda context: None),
   ):  # fmt: skip

@@ -60,18 +60,7 @@ def made(workdir, name):
 @pytest.fixture(scope="module")
 def given(run):
   """What each stage of the run was given, by its name, and what the recipe returns."""
-  seen = {}
-
-  def watched(module):
-    whole = module.run
-
-    def watch(context, name, *columns, **how):
-      seen[name] = (columns, how, result := whole(context, name, *columns, **how))
-      return result
-
-    return mock.patch.object(module, "run", watch)
-
-  with telling(*TOLD), watched(reward), watched(rl):
+  with telling(*TOLD), tiny_run.watching(reward, rl) as seen:
     policies = rft.RECIPE.train(tiny_run.build(config(), run))  # read back
   return seen, policies
 

@@ -104,6 +104,28 @@ def pretended(asking: inference.Inference) -> contexts.Context:
 
 
 @contextlib.contextmanager
+def watching(*modules: types.ModuleType):
+  """Yields a dict to which every `run` of the modules of stages adds what it was given, by name.
+
+  An entry is positional arguments, named ones, and the result.
+  """
+  seen = {}
+
+  def watched_run(whole):
+    def watch(context, name, *columns, **how):
+      result = whole(context, name, *columns, **how)
+      seen[name] = (columns, how, result)
+      return result
+
+    return watch
+
+  with contextlib.ExitStack() as stack:
+    for module in modules:
+      stack.enter_context(mock.patch.object(module, "run", watched_run(module.run)))
+    yield seen
+
+
+@contextlib.contextmanager
 def watched(module: types.ModuleType):
   """Yields a list to which every run of a recipe adds its context and what it trained."""
   kept, train = [], module.RECIPE.train

@@ -138,10 +138,13 @@ def check(config: Section, prompts: Iterable[conversations.Prompt]) -> None:
   Raises:
     ValueError: there is one; the error says how many prompts, and shows one.
   """
-  for name, section in config.get("feedback", {}).get("raters", {}).items():
-    if section["kind"] == KIND:
-      for problem in unhandled(section, prompts):
-        raise ValueError(f"feedback.raters.{name}: {problem}")
+  raters = config.get("feedback", {}).get("raters", {})
+  routers = {name: section for name, section in raters.items() if section["kind"] == KIND}
+  # Most runs have none, and leave the prompts alone.
+  distinct = list(dict.fromkeys(prompts)) if routers else []
+  for name, section in routers.items():
+    for problem in unhandled(section, distinct):
+      raise ValueError(f"feedback.raters.{name}: {problem}")
 
 
 def _shown(text: str) -> str:
