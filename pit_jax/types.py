@@ -62,7 +62,7 @@ class Packed:
 
   tokens: Array  # Int[B T], right-padded
   mask: Array  # Bool[B T]
-  segments: Array  # Int[B T], j for the tokens of the row's j-th demonstration, 0 on padding
+  ends: Array  # Int[B T], where in its row a token's demonstration ends; 0 on padding
   is_response: Array  # Bool[B T]
 
 

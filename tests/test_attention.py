@@ -142,7 +142,7 @@ def test_what_parts_of_a_row_see():
 # Models
 
 MIXED = {"window": 3, "windowed": (True, False), "attention_cap": 2.0, "attention_scale": 0.7}
-PACKED = np.array([[1, 1, 1, 1, 2, 2, 3, 3, 3], [1, 2, 2, 2, 2, 2, 2, 0, 0]] * 4)
+PACKED = np.array([[4, 4, 4, 4, 6, 6, 9, 9, 9], [1, 7, 7, 7, 7, 7, 7, 0, 0]] * 4)  # ends
 
 
 @functools.cache

@@ -45,17 +45,17 @@ def test_a_packed_row_is_its_demonstrations_one_after_the_other():
   rows, batch = order.rows_of(0), order[0]
   assert sorted(itertools.chain(*rows)) == [0, 1, 2, 3]
   for b, numbers in enumerate(rows):
-    tokens, segments, is_response = [], [], []
-    for segment, number in enumerate(numbers, start=1):
+    tokens, ends, is_response = [], [], []
+    for number in numbers:
       one = made[[number]]
       parts = [part.tokens[part.mask].tolist() for part in (one.prompts, one.responses)]
       tokens += parts[0] + parts[1]
-      segments += [segment] * len(parts[0] + parts[1])
+      ends += [len(tokens)] * len(parts[0] + parts[1])
       is_response += [False] * len(parts[0]) + [True] * len(parts[1])
     rest = 12 - len(tokens)
     assert batch.mask[b].tolist() == [True] * len(tokens) + [False] * rest
     assert batch.tokens[b].tolist() == tokens + [tiny.PAD] * rest
-    assert batch.segments[b].tolist() == segments + [0] * rest
+    assert batch.ends[b].tolist() == ends + [0] * rest
     assert batch.is_response[b].tolist() == is_response + [False] * rest
 
 
@@ -91,14 +91,14 @@ def test_what_cannot_be_packed_is_refused():
     packing.Batches(table(LENGTHS), 0, 0, 12)
 
 
-def test_rows_have_segments_of_their_own():
+def test_rows_have_ends_of_their_own():
   mask = jnp.array([[True, True, True, True], [True, True, True, False]])
-  segments = jnp.array([[1, 1, 2, 2], [0, 1, 2, 0]])
+  ends = jnp.array([[2, 2, 4, 4], [4, 2, 3, 0]])
   expected = [
     [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]],
     [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]],
   ]
-  np.testing.assert_array_equal(attention.causal(mask, segments), expected)
+  np.testing.assert_array_equal(attention.causal(mask, ends), expected)
 
 
 WINDOWS = {"wide": {}, "mixed": {"windowed": (True, False), "window": 3}}

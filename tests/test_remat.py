@@ -22,11 +22,11 @@ def demonstrations():
 
 def packed():
   tokens = tiny.ids(2, 2, 9)
-  segments = np.array([[1, 1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 1, 2, 2, 2, 3, 3, 3]])
+  ends = np.array([[4, 4, 4, 4, 9, 9, 9, 9, 9], [3, 3, 3, 6, 6, 6, 9, 9, 9]])
   return Packed(
     tokens=tokens,
     mask=np.ones((2, 9), bool),
-    segments=segments,
+    ends=ends,
     is_response=np.array([[0, 0, 1, 1, 0, 1, 1, 1, 1], [0, 1, 1, 0, 0, 1, 0, 1, 1]], bool),
   )
 

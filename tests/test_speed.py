@@ -18,10 +18,8 @@ PROMPTS = tiny.prompts(1, [2, 1, 3], 3)
 OTHERS = tiny.prompts(2, [1, 3, 3], 3)
 CHOSEN = tiny.responses(3, [4, 1, 2], 4)
 REJECTED = tiny.responses(4, [1, 1, 5], 5)
-ROW = np.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 0, 0, 0]])
-PACKED = Packed(
-  tokens=tiny.ids(5, 2, 6), mask=ROW > 0, segments=ROW, is_response=np.roll(ROW, -1) > 1
-)
+ROW = np.array([[2, 2, 5, 5, 5, 0], [3, 3, 3, 0, 0, 0]])
+PACKED = Packed(tokens=tiny.ids(5, 2, 6), mask=ROW > 0, ends=ROW, is_response=np.roll(ROW, -1) > 3)
 BATCHES = {
   "demonstrations": (objectives.imitation, Demonstrations(PROMPTS, CHOSEN)),
   "packed": (objectives.imitation, PACKED),

@@ -96,9 +96,9 @@ def test_a_query_sees_real_tokens_up_to_itself(mask, expected):
   np.testing.assert_array_equal(actual, np.array([expected], bool))
 
 
-def test_a_segment_sees_itself_and_segment_0():
+def test_a_token_is_seen_up_to_its_end():
   mask = jnp.array([[0, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0]], bool)
-  segments = jnp.array([[0, 0, 1, 2, 2, 2], [1, 1, 2, 2, 3, 3]])
+  ends = jnp.array([[6, 6, 3, 6, 6, 6], [2, 2, 4, 4, 6, 6]])
   continued = [
     [0, 0, 0, 0, 0, 0],
     [0, 1, 0, 0, 0, 0],
@@ -115,7 +115,7 @@ def test_a_segment_sees_itself_and_segment_0():
     [0, 0, 0, 0, 1, 0],
     [0, 0, 0, 0, 1, 0],
   ]
-  actual = attention.causal(mask, segments)
+  actual = attention.causal(mask, ends)
   np.testing.assert_array_equal(actual, np.array([continued, packed], bool))
 
 

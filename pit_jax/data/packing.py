@@ -104,7 +104,7 @@ class Batches:
     row = np.repeat(np.repeat(np.arange(len(rows)), counts), sizes)
     offset = np.arange(len(flat)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     place = offset + np.repeat(np.concatenate(starts), sizes)
-    segment = np.repeat(np.concatenate([np.arange(1, 1 + len(one)) for one in rows]), sizes)
+    ends = np.repeat(np.concatenate([np.cumsum(sizes_of) for sizes_of in split]), sizes)
 
     def put(values, empty, dtype):
       array = np.full((len(rows), self.length), empty, dtype)
@@ -114,7 +114,7 @@ class Batches:
     return types.Packed(
       tokens=put(flat, self._table.pad_id, np.int32),
       mask=put(True, False, bool),
-      segments=put(segment, 0, np.int32),
+      ends=put(ends, 0, np.int32),
       is_response=put(offset >= np.repeat(lengths[:, 0], sizes), False, bool),
     )
 

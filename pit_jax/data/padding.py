@@ -71,6 +71,13 @@ def fill(make: type, tokens: np.ndarray, lengths: np.ndarray, length: int, pad_i
   return make(tokens=filled, mask=mask)
 
 
+def joined(prompts: types.Prompts, responses: types.Responses) -> list[np.ndarray]:
+  """Returns the real tokens of [prompt | response] of every row, Int[n]."""
+  parts = [(np.asarray(part.tokens), np.asarray(part.mask)) for part in (prompts, responses)]
+  tokens, mask = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
+  return [row[is_real] for row, is_real in zip(tokens, mask, strict=True)]
+
+
 def flatten(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
   """Returns the tokens of all rows, end to end, and the rows' lengths, both Int."""
   lengths = np.fromiter(map(len, ids), np.int64, len(ids))

@@ -5,6 +5,7 @@ time last and values with time before last, as the products that read them want 
 """
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -110,35 +111,35 @@ def positions(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
 
 
 def spelled(segments: Segments, shape: tuple[int, ...]) -> Int[Array, "B T"] | None:
-  """Returns the segment of every token of rows of this shape."""
+  """Returns the end of every token of rows of this shape; see `causal`."""
   if not isinstance(segments, tuple):
     return segments
-  parts = jnp.arange(len(segments))
-  parts = jnp.repeat(parts, jnp.array(segments), total_repeat_length=sum(segments))
-  return jnp.broadcast_to(parts, shape)
+  # All later parts see the first one, and each sees itself.
+  _, *ends = itertools.accumulate(segments)
+  total = sum(segments)
+  ends = jnp.repeat(jnp.array([total, *ends]), jnp.array(segments), total_repeat_length=total)
+  return jnp.broadcast_to(ends, shape)
 
 
-def causal(
-  mask: Bool[Array, "B T"], segments: Int[Array, "B T"] | None = None
-) -> Bool[Array, "B T T"]:
-  """Returns the causal attention mask: real tokens up to each query, of its segment or segment 0.
+def causal(mask: Bool[Array, "B T"], ends: Int[Array, "B T"] | None = None) -> Bool[Array, "B T T"]:
+  """Returns the causal attention mask: real tokens up to each query, as far as each can be seen.
 
-  Rows whose segments begin with 1 hold texts that share nothing; see `types.Packed`.
+  The end of a token is the first place that does not see it, 1 to T. So a row can hold several
+  texts, and of texts that begin alike the beginning once: what stands in one of them alone ends
+  where it does, and what they share ends with the last of them.
 
-  For the left-padded row `. a b c` (mask 0 1 1 1), queries down, keys across, without segments and
-  with the segments 0 0 1 2, where b and c both continue a:
+  For the left-padded row `. a b c` (mask 0 1 1 1), queries down, keys across, without ends and with
+  the ends 4 4 3 4, where b and c both continue a:
 
       0 0 0 0      0 0 0 0
       0 1 0 0      0 1 0 0
       0 1 1 0      0 1 1 0
       0 1 1 1      0 1 0 1
   """
-  time = mask.shape[-1]
-  order = jnp.tril(jnp.ones((time, time), bool))
-  if segments is not None:
-    key = segments[:, None, :]
-    query = segments[:, :, None]
-    order = order & ((key == 0) | (key == query))
+  place = jnp.arange(mask.shape[-1])
+  order = place[:, None] >= place
+  if ends is not None:
+    order = order & (place[:, None] < ends[:, None, :])
 
   return order & mask[:, None, :]
 

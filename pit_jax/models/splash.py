@@ -35,7 +35,10 @@ class Rows:
 
 
 def rows(mask: Bool[Array, "B T"], segments: Int[Array, "B T"] | tuple[int, ...] | None) -> Rows:
-  """Returns the attention mask of layers without a window; segments as in `Transformer`."""
+  """Returns the attention mask of layers without a window; segments as in `Transformer`.
+
+  Of the ends of tokens the kernel can be told those of texts that share nothing.
+  """
   if isinstance(segments, tuple) or segments is None:
     return Rows(mask.astype(jnp.int32), False, segments or mask.shape[1:])
   return Rows(jnp.where(mask, segments, 0).astype(jnp.int32), False, mask.shape[1:])

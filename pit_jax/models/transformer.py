@@ -188,13 +188,12 @@ class Transformer(nnx.Module):
       mask: which of them are real.
       segments: of rows with several texts. Either the lengths of the parts that all rows have, of
         what all tokens after it may see, and of each text that continues it as if the others were
-        not there; or j > 0 for each token of the j-th of texts that share nothing. None is one
-        text.
+        not there; or the end of each token, the first place that does not see it. None is one text.
       last: when given, only the states of the last that many positions.
     """
-    segment = attention.spelled(segments, tokens.shape)
+    ends = attention.spelled(segments, tokens.shape)
     tokens, mask = layout.spread((tokens, mask), "batch")
-    visible = attention.causal(mask, segment)
+    visible = attention.causal(mask, ends)
 
     # A real token stands after all that it sees.
     place = jnp.maximum(visible.sum(axis=-1) - 1, 0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from pit_jax import hosts, layout, parallel, progress
-from pit_jax.data import batches, conversations, encode, padding, prompt_formats
+from pit_jax.data import batches, conversations, encode, padding, prefixes, prompt_formats
 from pit_jax.models import pure
 from pit_jax.rollout import decode, decode_state, prefill, scoring
 from pit_jax.types import Params, Prompts, Responses
+
+ROOM = 2  # times the longest text: tokens of a row of texts, where lengths differ
 
 
 @functools.cache
@@ -68,8 +71,8 @@ def scoring_of(
 
 
 @functools.cache
-def _pair_scorer(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
-  return jax.jit(layout.on(mesh, functools.partial(scoring.sequence_scores, model)))
+def _packed_scorer(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  return jax.jit(layout.on(mesh, functools.partial(scoring.packed_scores, model)))
 
 
 @functools.cache
@@ -180,24 +183,24 @@ class Inference:
 
     Of an ensemble of k members it is Float[N k].
     """
-    return self._scored(scoring_of(self.scalar, self.mesh), params, prompts, responses)
+    return self.score_all(params, (prompts, responses))[0]
 
-  def score_pairs(
-    self, params: Params, prompts: Prompts, first: Responses, second: Responses
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a scalar model's scores of two responses to every prompt, Float[N] each.
+  def score_all(self, params: Params, *asked: tuple[Prompts, Responses]) -> list[np.ndarray]:
+    """Returns what `score` does of prompts and responses, several times.
 
-    They were encoded. The prompt is read once for both, so this is faster than `score` of each.
+    Texts share rows, and what those of a row share at their beginnings is read once; so this is
+    faster than one after the other where they are about the same prompts. See `prefixes.pack`.
     """
-    program = _pair_scorer(self.scalar, self.mesh)
-    params = layout.to_devices(params)
-    return self._over_rows(
-      "scoring", lambda batch, _: program(params, *batch), (prompts, first, second)
-    )
+    texts = [padding.joined(*pair) for pair in asked]
+    sizes = [len(column) for column in texts]
+    most = sum(part.mask.shape[1] for part in {id(x): x for pair in asked for x in pair}.values())
+    scores = self._packed_scores(params, list(itertools.chain(*texts)), most)
+    return np.split(scores, np.cumsum(sizes)[:-1])
 
   def score_samples(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was sampled, Float[N]."""
-    return self._scored(self.sample_scorer, params, prompts, responses)
+    stop_ids = self.settings.tokenizer.stop_ids
+    return self.score(params, prompts, scoring.with_trained_end(responses, stop_ids))
 
   def logprobs(
     self, params: Params, prompts: Prompts, responses: Responses, temperature: float = 1.0
@@ -340,9 +343,38 @@ class Inference:
     """Every question gets an answer: what is over-long is cut, never dropped."""
     return dataclasses.replace(self.settings, over_long="cut")
 
-  def _scored(self, scorer: Callable, params: Params, *record: Any) -> np.ndarray:
+  def _packed_scores(self, params: Params, texts: list[np.ndarray], most: int) -> np.ndarray:
+    """Returns a scalar model's score after the last token of every text, Float[N].
+
+    Rows have `most` tokens, which is room for the longest text. Where lengths differ they have
+    about ROOM times as many as the longest text, in quarters of `most`.
+    """
     params = layout.to_devices(params)
-    return self._over_rows("scoring", lambda batch, _: scorer(params, *batch), record)
+    program = _packed_scorer(self.scalar, self.mesh)
+    length = most
+    if self.by_length and texts:
+      length = padding.level(ROOM * max(map(len, texts)), most)
+    # A kernel for whole rows is told no more than where texts end.
+    shares = not self.scalar.config.attention.startswith("splash")
+    rows = prefixes.pack(texts, length, shares=shares)
+
+    devices = parallel.parts(self.mesh)
+    size = max(self.batch_size // devices, 1) * devices
+    # The last batch is filled up with empty rows, to a quarter where programs may differ.
+    step = -(-size // (padding.LEVELS * devices)) * devices if self.by_length else size
+    count = progress.Count("scoring", len(texts), "rows")
+    scores = []
+
+    for start in range(0, len(rows.tokens), size):
+      batch = (rows.tokens[start : start + size], rows.ends[start : start + size])
+      filled = len(batch[0])
+      spare = -filled % step
+      batch = tuple(np.pad(part, ((0, spare), (0, 0))) for part in batch)
+      found = hosts.fetch(program(params, *parallel.put_batch(batch, self.mesh)))
+      scores.append(found[:filled])
+      count.add(int(((rows.row >= start) & (rows.row < start + size)).sum()))
+
+    return np.concatenate(scores)[rows.row, rows.last]
 
   def _over_rows(self, name: str, ask: Callable, record: Any, each: int = 1) -> Any:
     """Returns ask(batch, rows) for every batch of a record, joined on the host.

@@ -69,7 +69,7 @@ def shared_logprobs(
 
 def packed_logprobs(model: pure.PureModel, params: Params, batch: Packed) -> Float[Array, "B T"]:
   """Returns each response token's log-probability within its own demonstration, 0 elsewhere."""
-  options = {"segments": batch.segments, "method": "hidden"}
+  options = {"segments": batch.ends, "method": "hidden"}
   hidden = model.apply(params, batch.tokens, batch.mask, **options)
   # The logits at a place are about the next one; no response begins a row.
   logprobs, _ = _under(model, params, hidden[:, :-1], batch.tokens[:, 1:])
@@ -133,6 +133,16 @@ def sequence_scores(
   places = jnp.stack([jnp.where(count > 0, start + count, 0) for start, count in ends], axis=1)
   places = places.reshape(*places.shape, *(1,) * (scores.ndim - 2))  # of all members of an ensemble
   return tuple(jnp.moveaxis(jnp.take_along_axis(scores, places, axis=1), 1, 0))
+
+
+def packed_scores(
+  model: pure.PureModel, params: Params, tokens: Int[Array, "B T"], ends: Int[Array, "B T"]
+) -> Float[Array, "B T *members"]:
+  """Returns a scalar model's score after every token of texts that share rows.
+
+  The ends are those of `attention.causal`, 0 on padding, of which the scores say nothing.
+  """
+  return model.apply(params, tokens, ends > 0, segments=ends)
 
 
 def with_trained_end(responses: Responses, stop_ids: Sequence[int]) -> Responses:

@@ -173,7 +173,8 @@ def _scores(
   if params["head"].ndim == 2:
     network = pure.ensemble(asking.scalar.config, len(params["head"]))
     asking = dataclasses.replace(asking, scalar=network)
-  return {name: asking.score(params, *pair) for name, pair in pairs(validation[:]).items()}
+  asked = pairs(validation[:])
+  return dict(zip(asked, asking.score_all(params, *asked.values()), strict=True))
 
 
 def _sampled(context, validation, pairs, params, sampler, key, temperature) -> np.ndarray:

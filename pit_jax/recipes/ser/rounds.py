@@ -129,13 +129,14 @@ def _asked(
 ) -> list[np.ndarray]:
   """Returns scores of chosen and rejected, or gaps: wl and lw, or where it is whole all four."""
   if isinstance(pairs, Preferences):
-    return [*asking.score_pairs(params, pairs.prompts, pairs.chosen, pairs.rejected)]
+    both = (pairs.chosen, pairs.rejected)
+    return asking.score_all(params, *((pairs.prompts, one) for one in both))
   # The first letter names the response, the second the reference that the prompt shows.
   asked = [(pairs.given_rejected, pairs.chosen), (pairs.given_chosen, pairs.rejected)]
   if is_whole:
     same = [(pairs.given_chosen, pairs.chosen), (pairs.given_rejected, pairs.rejected)]
     asked = [asked[0], *same, asked[1]]
-  return [asking.score(params, *one) for one in asked]
+  return asking.score_all(params, *asked)
 
 
 def scores(

@@ -173,11 +173,11 @@ def scoring_pairs(
   how = (settings, texts.PAIR, texts.SCORED_AT_ONCE, _mesh())
   asking = inference.Inference(language, scalar, *how, by_length=True)
   scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
-  asked = (pairs.prompts, pairs.chosen, pairs.rejected)
+  asked = [(pairs.prompts, responses) for responses in (pairs.chosen, pairs.rejected)]
   return timing.Case(
     texts.SCORED if members == 1 else texts.ENSEMBLE,
     len(pairs.chosen.mask),
-    lambda: lambda: asking.score_pairs(scores, *asked),
+    lambda: lambda: asking.score_all(scores, *asked),
     unit="pairs",
   )
 
