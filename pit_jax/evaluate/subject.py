@@ -126,6 +126,8 @@ class Policies(Subject):
   control: str  # what a second draw of the first system is called, which has to be as good as it
   reward_models: Mapping[str, dict] = dataclasses.field(default_factory=dict, kw_only=True)
   chains: Mapping[str, Chain] = dataclasses.field(default_factory=dict, kw_only=True)
+  about: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
+  study: Any = dataclasses.field(default=None, kw_only=True)  # what the recipe's `train` returned
 
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:

@@ -85,18 +85,6 @@ def train(context: contexts.Context) -> Study:
   return Study(policy_sft, arms, chain)
 
 
-class Subject(subject.Policies):
-  """A finished run, whose arms the configuration names."""
-
-  @property
-  def about(self) -> dict[str, str]:
-    """What the arms beside the first are, by system."""
-    config = self.context.config
-    losses = {arm: config[arm].loss for arm in optimised(config) if arm != FIRST}
-    told = {arm: ABOUT.get(loss, f"the policy by the loss {loss}") for arm, loss in losses.items()}
-    return told | ({"rlhf": ABOUT["rlhf"]} if "rlhf" in self.models else {})
-
-
 def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   """Returns a finished run as its experiments see it."""
   policies = {name: one.params for name, one in study.arms.items()}
@@ -104,7 +92,10 @@ def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   judges = {"reward_model": chain.reward, "judge": chain.judge} if chain else {}
   models = {"policy": policies[FIRST], "sampler": study.sft.params}
   others = [arm for arm in policies if arm != FIRST]
-  return Subject(
+  # What the arms are that the configuration names.
+  losses = {arm: context.config[arm].loss for arm in optimised(context.config) if arm != FIRST}
+  about = {arm: ABOUT.get(loss, f"the policy by the loss {loss}") for arm, loss in losses.items()}
+  return subject.Policies(
     context,
     subject.suite_of(context, **models, **judges),
     models={**policies, "policy_sft": study.sft.params},
@@ -115,6 +106,7 @@ def of_run(context: contexts.Context, study: Study) -> subject.Policies:
     ],
     control="dpo_resampled",
     reward_models=rlhf.facts_of(chain) if chain else {},
+    about=about | ({"rlhf": ABOUT["rlhf"]} if "rlhf" in policies else {}),
   )
 
 

@@ -102,22 +102,12 @@ def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   systems = {arms.HYBRID: policies[arms.HYBRID], **policies}
   pairs = arms.compared(context.config)
   control = f"{arms.HYBRID}_resampled"
-  return Subject(context, suite, models=systems, compared=pairs, control=control, study=study)
+  about = {arm.system: arm.about for arm in arms.of(context.config)}
+  how = {"compared": pairs, "control": control, "about": about, "study": study}
+  return subject.Policies(context, suite, models=systems, **how)
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject(subject.Policies):
-  """A finished study, with the labels that it was trained on."""
-
-  study: Study = dataclasses.field(kw_only=True)
-
-  @property
-  def about(self) -> dict[str, str]:
-    """What every arm is, by system."""
-    return {arm.system: arm.about for arm in arms.of(self.context.config)}
-
-
-def measure_classes(run: Subject) -> dict:
+def measure_classes(run: subject.Policies) -> dict:
   """Returns, by class of prompts, how right labels are and how many answers satisfy.
 
   Satisfaction of every arm is compared with that of `sft` on the same prompts, with an interval.

@@ -18,7 +18,7 @@ round's start.
 
 import dataclasses
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import ml_collections
 
@@ -33,6 +33,7 @@ from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
 from pit_jax.stages import feedback, jobs, reward, rewards, rl, sft, trained
 from pit_jax.training import optimizers
+from pit_jax.types import Params
 
 ARM = "rft"
 SHUFFLED = "rft_shuffled"
@@ -204,24 +205,20 @@ def of_run(context: contexts.Context, policies: dict[str, trained.Trained]) -> s
   control = f"{first}_resampled"
   # The one that the run is about comes first.
   models = {first: models[first], **models}
-  return Subject(context, suite, models=models, compared=pairs, control=control)
+  how = {"compared": pairs, "control": control, "about": _told(models)}
+  return subject.Policies(context, suite, models=models, **how)
 
 
-class Subject(subject.Policies):
-  """A finished run, whose rounds only the configuration numbers."""
+def _told(models: Mapping[str, Params]) -> dict[str, str]:
+  """Returns what the policy of every round is, by system, and which rounds there were none of."""
+  told = {}
+  for arm in (ARM, SHUFFLED):
+    before = models["sft"]
+    for name in page.rounds(models, arm):
+      told[name] = page.about(name, is_over=models[name] is before)
+      before = models[name]
 
-  @property
-  def about(self) -> dict[str, str]:
-    """What the policy of every round is, by system, and which rounds there were none of."""
-    told = {}
-    for arm in (ARM, SHUFFLED):
-      before = self.models["sft"]
-      for name in page.rounds(self.models, arm):
-        params = self.models[name]
-        told[name] = page.about(name, is_over=params is before)
-        before = params
-
-    return told
+  return told
 
 
 def _last(policies: dict[str, trained.Trained]) -> trained.Trained:

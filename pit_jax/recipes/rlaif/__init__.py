@@ -124,22 +124,12 @@ def of_run(context: contexts.Context, study: Study) -> subject.Policies:
   systems = {"rlaif": policies["rlaif"], **policies}
   pairs = arms.compared(context.config)
   control = "rlaif_resampled"
-  return Subject(context, suite, models=systems, compared=pairs, control=control, study=study)
+  about = {arm.system: arm.about for arm in arms.of(context.config)}
+  how = {"compared": pairs, "control": control, "about": about, "study": study}
+  return subject.Policies(context, suite, models=systems, **how)
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject(subject.Policies):
-  """A finished study, with the labels that it was trained on."""
-
-  study: Study = dataclasses.field(kw_only=True)
-
-  @property
-  def about(self) -> dict[str, str]:
-    """What every arm is, by system."""
-    return {arm.system: arm.about for arm in arms.of(self.context.config)}
-
-
-def measure_arms(run: Subject) -> dict:
+def measure_arms(run: subject.Policies) -> dict:
   """Returns every arm's teacher and critic, what became of the labels, and the crossover's arms.
 
   `labels` counts pairs by their outcome, `right` is the share of labels that the gold score agrees

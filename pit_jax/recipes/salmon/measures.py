@@ -39,13 +39,6 @@ class Subject(subject.Policies):
   study: Study = dataclasses.field(kw_only=True)
 
   @property
-  def about(self) -> dict[str, str]:
-    """The list of principles of every policy, by system."""
-    listed = banks.lists(self.context.config)
-    drawn = f"{self.context.config.salmon.drawn} principles drawn for each response"
-    return {name: f"RL under {names or drawn}" for name, names in listed.items()}
-
-  @property
   def bank(self) -> principles.Bank:
     """The principles of the run."""
     return self.study.labelled.bank
@@ -235,5 +228,8 @@ def of_run(context: contexts.Context, study: Study) -> Subject:
   compared = [(name, "sft") for name in study.policies]
   compared += [(banks.SALMON, name) for name in study.policies if name != banks.SALMON]
   known = subject.facts_of(study.rewards)
-  how = {"models": models, "compared": compared, "control": "salmon_resampled"}
+  drawn = f"{context.config.salmon.drawn} principles drawn for each response"
+  listed = banks.lists(context.config).items()
+  about = {name: f"RL under {names or drawn}" for name, names in listed}
+  how = {"models": models, "compared": compared, "control": "salmon_resampled", "about": about}
   return Subject(context, suite, reward_models=known, study=study, **how)
