@@ -1,6 +1,7 @@
 """Raters by class: which class a prompt is of, who is asked, and classes that nobody handles."""
 
 import dataclasses
+import functools
 from unittest import mock
 
 import hypothesis
@@ -38,9 +39,26 @@ def wrongly(prompt):
   return 3
 
 
+def sorting(turns):
+  """Replies as a language model does to what class a prompt is of: in words of its own."""
+  question = turns[-1]["content"]
+  ASKED.append(question)
+  prompt = question.partition("\n\n")[0]
+  return {"2 + 2": "It is a SUM.", "hi": "talk, and not a sum", "odd": "verse"}.get(
+    prompt, "who knows"
+  )
+
+
+ASKED = []
+
+
 def section(**fields):
   made = {"kind": "by_class", "raters": (("talk", "short"), ("sum", "long"))}
-  rules = () if "classify" in fields else (("sum", "kind", "number"), ("talk", "kind", "any"))
+  rules = (
+    ()
+    if {"classify", "told_by"} & {*fields}
+    else (("sum", "kind", "number"), ("talk", "kind", "any"))
+  )
   return made | ({"rules": rules} if rules else {}) | fields
 
 
@@ -51,7 +69,7 @@ def config(**fields):
       "short": {"kind": "function", "function": f"{HERE}:shorter"},
       "long": {"kind": "function", "function": f"{HERE}:longer"},
       "routed": section(**fields),
-    }})  # fmt: skip
+    }, "writers": {"sorter": {"kind": "function", "function": f"{HERE}:sorting"}}})  # fmt: skip
   return made
 
 
@@ -86,7 +104,8 @@ def test_the_first_rule_that_holds_names_the_class():
   classify = router.classifier({"rules": rules})
   asked = ["Tell me now.", "four", "Hi you", "Hi, Kim", "odd"]
   assert classify(asked) == ["rude", "even", "even", "talk", ""]
-  assert router.classifier({"classify": f"{HERE}:by_length"})(["ab", "abcdef"]) == ["short", "long"]
+  by_length = router.classifier({"classify": f"{HERE}:by_length"})
+  assert by_length(["ab", "abcdef"]) == ["short", "long"]
 
 
 texts = st.text("ab", max_size=4)
@@ -117,18 +136,21 @@ def test_classes_that_are_left_to_others_fail_and_are_counted():
 
 def test_a_class_that_nobody_handles_is_refused_before_training(tmp_path):
   made = config(raters=(("talk", "short"),)).unlock()
+  check = functools.partial(router.check, made, lambda name: router.classifier(
+    made.feedback.raters[name]
+  ))  # fmt: skip
   prompts = ["2 + 2", "hi", "3 * 3", "3 * 3"]
   with pytest.raises(ValueError) as error:
-    router.check(made, prompts)
+    check(prompts)
   assert str(error.value) == (
     "feedback.raters.routed: nobody handles the class 'sum' (2 prompts, such as '2 + 2'); give it "
     "a rater in raters, or name it in leave"
   )
   made.feedback.raters.routed.leave = ("sum",)
-  router.check(made, prompts)
+  check(prompts)
   made.feedback.raters.routed.rules = (("sum", "kind", "number"),)
   with pytest.raises(ValueError) as error:
-    router.check(made, ["x" * 90, "2 + 2"])
+    check(["x" * 90, "2 + 2"])
   long = f"{'x' * 40}…{'x' * 40}"
   assert str(error.value) == (
     f"feedback.raters.routed: no rule holds of 1 prompt, such as {long!r}; add one that does"
@@ -154,16 +176,41 @@ def test_a_class_that_nobody_handles_is_refused_before_training(tmp_path):
     ({"rules": (("a", "kind", "poem"),)}, "by kind names 'poem'; use one of any, choice, number"),
     ({"rules": (("a", "sort", "poem"),)}, "is by 'sort'; use one of pattern, kind, function"),
     ({"rules": (("a", "pattern", "("),)}, "the pattern '\\(' is no regular expression"),
-    ({"rules": ()}, "neither rules nor classify given"),
+    ({"rules": ()}, "none of rules, classify and told_by given"),
     ({"rules": (("a", "kind", "any"),), "classify": f"{HERE}:by_length"},
      "rules and classify given"),
     ({"rules": (("a", "function", "nowhere:f"),)}, "nowhere"),
     ({"classify": f"{HERE}:absent"}, "absent"),
+    ({"told_by": "who"}, "told_by='who'; use a name of feedback.writers, which has sorter"),
+    ({"told_by": "sorter", "rules": (("a", "kind", "any"),)}, "rules and told_by given; use one"),
+    ({"told_by": "sorter", "otherwise": "verse"},
+     "otherwise='verse', a class that nobody handles; use one of talk, sum"),
+    ({"otherwise": "talk"}, "otherwise is for replies that name no class"),
   ],
 )  # fmt: skip
 def test_sections_of_no_rater_by_class_are_refused(fields, said):
   with pytest.raises(ValueError, match=said):
     named.check(config(**fields))
+
+
+def test_a_writer_is_asked_once_which_class_a_prompt_is_of():
+  ASKED.clear()
+  made = config(told_by="sorter", leave=("summary",))
+  context = mock.Mock(spec=contexts.Context, config=made)
+  classify = named.classifier(context, "routed")
+  assert classify(["2 + 2", "hi", "odd", "2 + 2"]) == ["sum", "talk", "", "sum"]
+  assert classify(["hi", "2 + 2"]) == ["talk", "sum"]
+  assert len(ASKED) == 3
+  assert ASKED[0].startswith("2 + 2\n\n") and "The kinds are: talk, sum, summary." in ASKED[0]
+  rater = named.build(context, "raters", "routed")
+  found = labels.labels([labels.Pair("2 + 2", "4", "five"), labels.Pair("odd", "a", "b")], rater)
+  assert found.counts == {"kept": 1, "ties": 0, "disagreeing orders": 0, router.NOBODY: 1}
+
+  with pytest.raises(ValueError, match="routed: writer sorter names no class of 1 prompt, such as"):
+    router.check(made, lambda name: named.classifier(context, name), ["2 + 2", "odd"])
+  other = config(told_by="sorter", otherwise="talk")
+  context = mock.Mock(spec=contexts.Context, config=other)
+  assert named.classifier(context, "routed")(["odd", "2 + 2"]) == ["talk", "sum"]
 
 
 def test_a_function_that_names_no_class_is_told_with_the_prompt():

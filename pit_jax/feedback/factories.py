@@ -34,6 +34,7 @@ class Given:
   context: contexts.Context
   models: Mapping[str, Any]
   rater: Callable[[str], judges.Judge]  # returns another rater by its name
+  writer: Callable[[str], writers.Writer]  # returns a writer by its name
   principle: principles.Principle | None = None  # by which alone a rater compares
 
   @property
@@ -151,7 +152,7 @@ def _in_turn(given: Given) -> judges.Judge:
 
 def _by_class(given: Given) -> judges.Judge:
   raters = {label: given.rater(name) for label, name in given.section.raters}
-  classify = router.classifier(given.section)
+  classify = router.classifier(given.section, given.writer)
   return router.by_class(given.name, classify, raters, given.section.get("leave", ()))
 
 
@@ -198,7 +199,7 @@ KINDS = {
     VERIFIED: Kind(_verified, ("verifiers",)),
     "function": Kind(_function, ("function",), ("tie",)),
     IN_TURN: Kind(_in_turn, ("raters",), ("ties",)),
-    BY_CLASS: Kind(_by_class, ("raters",), ("rules", "classify", "leave")),
+    BY_CLASS: Kind(_by_class, ("raters",), ("rules", "classify", "told_by", "otherwise", "leave")),
     "critic": Kind(
       lambda g: judges.critic(_critic(g.section), g.name, g.section.get("seed", 0)),
       ("critic",),

@@ -33,7 +33,7 @@ _RANGES = {  # of fields, whatever the kind
   "ties": ranges.one_of("final", "next"),
   "right": ranges.SHARE,
   "rules": router.RULES,
-  "classify": ranges.SAID,
+  **dict.fromkeys(("classify", "told_by", "otherwise"), ranges.SAID),
   "leave": ranges.names_of("a list of classes"),
   "seed": ranges.WHOLE,
   "flip": ranges.SHARE,
@@ -168,11 +168,25 @@ def _problems(
     elif "function" in kind.needs:
       configurations.function(section.function)
     if chosen == factories.BY_CLASS:
-      router.classifier(section)
+      _check_classes(config, section)
     if chosen in factories.OWN:
       factories.OWN[chosen](section)
   except ValueError as error:
     yield f"{key}: {error}"
+
+
+def _check_classes(config: ml_collections.ConfigDict, section: Section) -> None:
+  """Raises a ValueError for a rater by class that nobody tells classes of prompts."""
+  router.check_way(section)
+  if "told_by" not in section:
+    router.classifier(section)
+    return
+  there = config.feedback.get("writers", {})
+  if section.told_by not in there:
+    names = ", ".join(there) or "none"
+    raise ValueError(
+      f"told_by={section.told_by!r}; use a name of feedback.writers, which has {names}"
+    )
 
 
 def _unknown(raters: Section, key: str, section: Section) -> Iterator[str]:
@@ -207,11 +221,17 @@ def build(
     raise ValueError(f"feedback.{part} has no {name!r}; there are: {names}")
 
   key = f"feedback.{part}.{name}"
-  rater = functools.partial(build, context, "raters", models=models)
-  given = factories.Given(key, name, sections[name], context, models or {}, rater, principle)
+  others = (functools.partial(build, context, one, models=models) for one in ("raters", "writers"))
+  given = factories.Given(key, name, sections[name], context, models or {}, *others, principle)
   if wrong := [*_problems(context.config, part, given.key, given.section)]:
     raise ValueError("; ".join(wrong))
   return factories.KINDS[part][given.section.kind].make(given)
+
+
+def classifier(context: contexts.Context, name: str) -> router.Classify:
+  """Returns what tells the class of prompts for a rater of kind `by_class`, by its name."""
+  writer = functools.partial(build, context, "writers")
+  return router.classifier(context.config.feedback.raters[name], writer)
 
 
 def members(raters: Section | Mapping[str, Any], name: str) -> list[str]:

@@ -3,21 +3,24 @@
   {"kind": "by_class", "rules": (("maths", "kind", "number"), ("talk", "kind", "any")),
    "raters": (("maths", "verified"), ("talk", "even"))}
 
-The first rule that holds of a prompt names its class. Every class has a rater, or is left to
-others on purpose; a class that nobody handles is refused when the data are there.
+The first rule that holds of a prompt names its class; or a function does, or a writer, such as a
+language model, that is asked which of them it is. Every class has a rater, or is left to others on
+purpose; a class that nobody handles is refused when the data are there.
 """
 
 import collections
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
 from pit_jax import configurations, ranges
-from pit_jax.data import conversations
-from pit_jax.feedback import judges
+from pit_jax.data import conversations, prompt_formats
+from pit_jax.feedback import judges, writers
 
 KIND = "by_class"
 LEFT = "of a class that is left to others"
@@ -46,6 +49,14 @@ PAIRS = ranges.Range(
   lambda value: ranges.is_list(value) and len(value) > 0 and all(map(_is_of_words(2), value)),
 )
 
+# What a writer is asked after a prompt.
+QUESTION = (
+  "{prompt}\n\nThe text above is not for you to answer. Which kind of request is it? The kinds "
+  "are: {classes}. Reply with the name of one kind and nothing else."
+)
+ASKED = prompt_formats.Format("kind of request", plain="{prompt}")
+WAYS = ("rules", "classify", "told_by")  # of telling classes
+
 Section = ml_collections.ConfigDict | Mapping[str, Any]
 Classify = Callable[[Sequence[conversations.Prompt]], list[str]]  # "" where no rule holds
 
@@ -54,17 +65,20 @@ def _is_of_words(count: int) -> Callable[[Any], bool]:
   return lambda one: ranges.is_list(one) and len(one) == count and all(map(ranges.SAID.holds, one))
 
 
-def classifier(section: Section) -> Classify:
-  """Returns what tells the class of prompts: the rules of a section, or its function.
+def classifier(section: Section, writer: Callable[[str], writers.Writer] | None = None) -> Classify:
+  """Returns what tells the class of prompts: rules, a function, or a writer that is asked.
+
+  Args:
+    section: of the rater; it has one of WAYS.
+    writer: returns a writer by its name, for `told_by`.
 
   Raises:
-    ValueError: it has both or neither, or one of them cannot be used.
+    ValueError: it has several of WAYS or none, or what it has cannot be used.
   """
-  has = [name for name in ("rules", "classify") if section.get(name)]
-  if len(has) != 1:
-    given = " and ".join(has) or "neither rules nor classify"
-    raise ValueError(f"{given} given; use one of rules and classify, a function of a prompt")
-  if "classify" in has:
+  check_way(section)
+  if section.get("told_by") and writer:
+    return _by_writer(writer(section["told_by"]), handled(section), section.get("otherwise", ""))
+  if section.get("classify"):
     return _by_function(section["classify"])
 
   rules = [(name, _test(by, what)) for name, by, what in section["rules"]]
@@ -92,6 +106,55 @@ def _test(by: str, what: str) -> Callable[[str], bool]:
   raise ValueError(f"a rule is by {by!r}; use one of {', '.join(BY)}")
 
 
+def check_way(section: Section) -> None:
+  """Raises a ValueError unless a section has one of WAYS, and what belongs to it."""
+  has = [name for name in WAYS if section.get(name)]
+  if len(has) != 1:
+    given = " and ".join(has) or "none of rules, classify and told_by"
+    raise ValueError(
+      f"{given} given; use one: rules, classify (a function of a prompt) or told_by (a writer)"
+    )
+  otherwise = section.get("otherwise")
+  if otherwise and not section.get("told_by"):
+    raise ValueError("otherwise is for replies that name no class; leave it out without told_by")
+  if otherwise and otherwise not in handled(section):
+    names = ", ".join(handled(section))
+    raise ValueError(f"otherwise={otherwise!r}, a class that nobody handles; use one of {names}")
+
+
+def handled(section: Section) -> list[str]:
+  """Returns the classes that have a rater or are left to others, in order."""
+  return list(dict.fromkeys([name for name, _ in section["raters"]] + [*section.get("leave", ())]))
+
+
+def _by_writer(writer: writers.Writer, names: Sequence[str], otherwise: str) -> Classify:
+  """Returns a writer's word for the class of a prompt, which it is asked for once.
+
+  The first name in a reply counts, whatever its case; of a reply without one, or none, `otherwise`.
+  """
+  # Of names that begin alike the longest is meant.
+  listed = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+  named = re.compile(rf"(?<!\w)(?:{listed})(?!\w)", re.IGNORECASE)
+  spelled = {name.casefold(): name for name in names}
+  told: dict[str, str] = {}
+
+  def read(reply: str | None) -> str:
+    match = named.search(reply or "")
+    return spelled[match[0].casefold()] if match else otherwise
+
+  def classify(prompts):
+    texts = list(map(conversations.said, prompts))
+    new = list(dict.fromkeys(text for text in texts if text not in told))
+    if new:
+      ask = functools.partial(QUESTION.format, classes=", ".join(names))
+      asked = ASKED.conversations([ask(prompt=text) for text in new])
+      replies = writer.write(asked, jax.random.key(0), 0.0).texts
+      told.update(zip(new, (read(reply) for (reply,) in replies), strict=True))
+    return [told[text] for text in texts]
+
+  return classify
+
+
 def _by_function(place: str) -> Classify:
   """Returns a Python function of one prompt's text that names its class."""
   called = configurations.function(place)
@@ -111,13 +174,15 @@ def _by_function(place: str) -> Classify:
   return classify
 
 
-def unhandled(section: Section, prompts: Iterable[conversations.Prompt]) -> Iterator[str]:
+def unhandled(
+  section: Section, classify: Classify, prompts: Iterable[conversations.Prompt]
+) -> Iterator[str]:
   """Yields a sentence of every class of prompts that nobody handles, with their number and one."""
   distinct = list(dict.fromkeys(prompts))
-  handled = {name for name, _ in section["raters"]} | {*section.get("leave", ())}
+  there = handled(section)
   by_class = collections.defaultdict(list)
-  for name, prompt in zip(classifier(section)(distinct), distinct, strict=True):
-    if name not in handled:
+  for name, prompt in zip(classify(distinct), distinct, strict=True):
+    if name not in there:
       by_class[name].append(prompt)
 
   for name, asked in by_class.items():
@@ -128,12 +193,26 @@ def unhandled(section: Section, prompts: Iterable[conversations.Prompt]) -> Iter
         f"nobody handles the class {name!r} ({count}, {such}); give it a rater in raters, or name "
         "it in leave"
       )
+    elif writer := section.get("told_by"):
+      yield (
+        f"writer {writer} names no class of {count}, {such}; name the class of such replies in "
+        "otherwise, or ask another"
+      )
     else:
       yield f"no rule holds of {count}, {such}; add one that does"
 
 
-def check(config: Section, prompts: Iterable[conversations.Prompt]) -> None:
+def check(
+  config: Section,
+  classifier_of: Callable[[str], Classify],
+  prompts: Iterable[conversations.Prompt],
+) -> None:
   """Refuses data with a class of prompts that some rater by class of a run has nobody for.
+
+  Args:
+    config: of the run.
+    classifier_of: returns what tells the classes of a rater by its name.
+    prompts: of the data.
 
   Raises:
     ValueError: there is one; the error says how many prompts, and shows one.
@@ -143,7 +222,7 @@ def check(config: Section, prompts: Iterable[conversations.Prompt]) -> None:
   # Most runs have none, and leave the prompts alone.
   distinct = list(dict.fromkeys(prompts)) if routers else []
   for name, section in routers.items():
-    for problem in unhandled(section, distinct):
+    for problem in unhandled(section, classifier_of(name), distinct):
       raise ValueError(f"feedback.raters.{name}: {problem}")
 
 

@@ -48,7 +48,8 @@ def _run(
   language_models.check(config.evaluation.language_judge)
   named.check(config)
   context = schedule.announced(contexts.build(config, workdir, recipe))
-  router.check(config, (row.prompt for rows in context.rows.folds.values() for row in rows))
+  prompts = (row.prompt for rows in context.rows.folds.values() for row in rows)
+  router.check(config, functools.partial(named.classifier, context), prompts)
   trained = recipe.train(context)
   if stages_only:
     return

@@ -103,7 +103,7 @@ def classes_of(
   context: contexts.Context, rater: str, prompts: Sequence[conversations.Prompt]
 ) -> list[str]:
   """Returns the class of every prompt, as a rater by class tells them."""
-  return router.classifier(context.config.feedback.raters[rater])(prompts)
+  return named.classifier(context, rater)(prompts)
 
 
 def _rewritten(
