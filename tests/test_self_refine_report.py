@@ -8,16 +8,10 @@ import report_example
 import scripted
 
 from pit_jax import compiling
+from pit_jax.data.critiques import NO_ANSWER, NO_FEEDBACK, REFINED, TOO_LONG, UNCHANGED
 from pit_jax.evaluate import clock
 from pit_jax.improve import self_refine
-from pit_jax.improve.self_refine import (
-  NO_ANSWER,
-  NO_FEEDBACK,
-  REFINED,
-  STOPPED,
-  TOO_LONG,
-  UNCHANGED,
-)
+from pit_jax.improve.self_refine import STOPPED
 from pit_jax.recipes.pit import cost, rounds
 from pit_jax.report import pages, tabular, verdict
 

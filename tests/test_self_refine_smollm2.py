@@ -7,8 +7,8 @@ import smollm2
 import tiny_run
 
 from pit_jax import parallel
+from pit_jax.data import critiques
 from pit_jax.feedback import language_judge
-from pit_jax.improve import self_refine
 from pit_jax.models import pure
 from pit_jax.recipes.pit import cost, rounds, subject, training
 from pit_jax.recipes.rlhf import policy_chain
@@ -72,7 +72,7 @@ def test_smollm2_refines_its_answers_to_twenty_real_prompts(run):
   assert [len(texts) for texts in played.texts] == [PROMPTS] * (ROUNDS + 1)
   for k, outcomes in enumerate(played.outcomes, start=1):
     for i, outcome in enumerate(outcomes):
-      is_new = outcome == self_refine.REFINED
+      is_new = outcome == critiques.REFINED
       assert played.texts[k][i] == (played.written if is_new else played.texts)[k - 1][i]
   (row,) = rounds.refinements(run.suite, played)
   shares = [row[name] for name in ("refined", "unchanged", "stopped", "fallback")]

@@ -5,10 +5,11 @@ A baseline without training, for chat models. Round k asks one and the same mode
   f_k = M(x, y_{k−1}, feedback?)                               (eq. 2)
   y_k = M(x, y_0, f_1, y_1, f_2, …, y_{k−1}, f_k, refine!)     (eq. 4)
 
-The words of both requests are ours, since neither paper prints any for dialogues. What breaks the
-form is counted by its kind, and the draft before stays the answer; such a round leaves no trace in
-the history. A conversation that is too long loses its oldest drafts, each with its feedback; x is
-what the policy sees of it, and stays.
+The words of both requests are ours, since neither paper prints any for dialogues. Replies are read
+as critiques are (data/critiques.py), in free words: what breaks the form is counted by its kind,
+and the draft before stays the answer; such a round leaves no trace in the history. A conversation
+that is too long loses its oldest drafts, each with its feedback; x is what the policy sees of it,
+and stays.
 """
 
 import dataclasses
@@ -20,21 +21,14 @@ import jax
 import ml_collections
 import numpy as np
 
-from pit_jax.data import chat, conversations, prompt_formats
+from pit_jax.data import chat, conversations, critiques, prompt_formats
 from pit_jax.rollout import inference
 from pit_jax.types import Params
 
-# What becomes of a draft in a round: a new answer, the same one, or none because of the feedback.
-REFINED = "refined"
-UNCHANGED = "unchanged"
-STOPPED = "stopped"
-# Why there is no new answer: the form's failures.
-NO_FEEDBACK = "no feedback"
-COPIED_FEEDBACK = "feedback copies its prompt"
-NO_ANSWER = "no answer"
-COPIED_ANSWER = "answer copies its prompt"
-TOO_LONG = "prompt too long"
-FAILURES = (NO_FEEDBACK, COPIED_FEEDBACK, NO_ANSWER, COPIED_ANSWER, TOO_LONG)
+STOPPED = "stopped"  # what becomes of a draft whose feedback says that nothing is weak
+
+FEEDBACK = critiques.Form("{weaknesses}")
+ANSWER = critiques.Form("{answer}")
 
 NO_TEMPLATE = (
   "the policy is not asked through a chat template, and only a model that was taught to follow "
@@ -60,7 +54,7 @@ class Form:
       if not getattr(self, name).strip():
         raise ValueError(f"evaluation.self_refine.{name} is empty; say what the model is to do")
 
-    if _plain(self.stop) not in _plain(self.feedback_turn):
+    if critiques.plain(self.stop) not in critiques.plain(self.feedback_turn):
       raise ValueError(
         f"evaluation.self_refine.stop={self.stop!r} is not among the words of "
         f"evaluation.self_refine.feedback_turn={self.feedback_turn!r}; give words that ask for it, "
@@ -70,6 +64,11 @@ class Form:
     for name in ("max_feedback_tokens", "max_prompt_tokens"):
       if getattr(self, name) < 1:
         raise ValueError(f"evaluation.self_refine.{name} is {getattr(self, name)}; use 1 or more")
+
+  @property
+  def requests(self) -> tuple[str, str]:
+    """What the user says, of which a copy is no reply."""
+    return self.feedback_turn, self.refine_turn
 
   def conversation(
     self, question: conversations.Prompt, said: Sequence[str]
@@ -100,7 +99,8 @@ class Refinements:
   texts: list[list[str]]  # texts[k][i] is answer i after k rounds; texts[0] are the first answers
   feedback: list[list[str | None]]  # what the model said of it; None where nobody asked
   written: list[list[str | None]]  # what it then wrote, before it was checked; None likewise
-  outcomes: list[list[str]]  # REFINED, UNCHANGED, STOPPED (from there on), or a failure
+  # critiques.REFINED or UNCHANGED, STOPPED (from there on), or a failure of critiques.FAILURES.
+  outcomes: list[list[str]]
 
   def first(self, count: int) -> "Refinements":
     """Returns the same of the first `count` answers."""
@@ -162,7 +162,7 @@ def play(
 
     feedback, written, outcomes = (column[-1] for column in columns)
     texts.append(list(texts[-1]))
-    for i in np.flatnonzero([outcome == REFINED for outcome in outcomes]):
+    for i in np.flatnonzero([outcome == critiques.REFINED for outcome in outcomes]):
       histories[i] += (texts[-1][i], feedback[i])
       texts[-1][i] = written[i]
 
@@ -256,7 +256,8 @@ def _round(
   replies = player.reply(asked, turns, keys[1], player.asking.response_length, texts)
   for i, reply in zip(rows, replies, strict=True):
     written[i] = reply
-    outcomes[i] = _of_answer(form, questions[i], drafts[i], feedback[i], reply)
+    shown = (questions[i], feedback[i])
+    _, _, outcomes[i] = ANSWER.refine(drafts[i], reply, shown, form.requests)
 
   return feedback, written, outcomes
 
@@ -265,48 +266,11 @@ def _of_feedback(
   form: Form, question: conversations.Prompt, draft: str, feedback: str | None
 ) -> str:
   """Returns the outcome of a round that ends with its feedback; "" where it goes on."""
-  if feedback is None:
-    return TOO_LONG
-  if not feedback.strip():
-    return NO_FEEDBACK
-  if _is_copy(form, feedback, (question, draft)):
-    return COPIED_FEEDBACK
-
-  return STOPPED if form.stop and _plain(form.stop) in _plain(feedback) else ""
-
-
-def _of_answer(
-  form: Form, question: conversations.Prompt, draft: str, feedback: str, answer: str | None
-) -> str:
-  """Returns the outcome of a round that had an answer written."""
-  if answer is None:
-    return TOO_LONG
-  if not answer.strip():
-    return NO_ANSWER
-  if _plain(answer) == _plain(draft):
-    return UNCHANGED
-
-  return COPIED_ANSWER if _is_copy(form, answer, (question, feedback)) else REFINED
-
-
-def _is_copy(form: Form, said: str, shown: Sequence[conversations.Prompt]) -> bool:
-  """Returns whether a reply is a text that was shown, or one of our requests is in it.
-
-  A request that is repeated up to the end of the reply, which may be cut there, is one too, if the
-  reply has a quarter of its words and five: "No" is an answer, though "Now write …" begins with it.
-  """
-  reply = _plain(said)
-  texts = [_plain(conversations.turns(text)[-1].content) for text in shown]
-  requests = [_plain(turn) for turn in (form.feedback_turn, form.refine_turn)]
-  long = [one for one in requests if len(reply.split()) >= max(5, len(one.split()) / 4)]
-  is_request = any(one in reply for one in requests) or any(one.startswith(reply) for one in long)
-
-  return is_request or reply in texts
-
-
-def _plain(text: str) -> str:
-  """Returns a text without what does not tell it from a copy: case and white space."""
-  return " ".join(text.casefold().split())
+  _, failure = FEEDBACK.read(feedback, (question, draft), form.requests)
+  if failure:
+    return failure
+  is_fine = form.stop and critiques.plain(form.stop) in critiques.plain(feedback)
+  return STOPPED if is_fine else ""
 
 
 def told(refined: Refinements, row: int) -> list[dict]:

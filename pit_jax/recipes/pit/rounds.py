@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
+from pit_jax.data import critiques
 from pit_jax.evaluate import suite as suites
 from pit_jax.feedback import judges
 from pit_jax.improve import improvement, self_refine
@@ -64,8 +65,8 @@ def refinements(suite: suites.Suite, played: self_refine.Refinements) -> list[di
   for k, outcomes in enumerate(played.outcomes, start=1):
     counts = collections.Counter(outcomes)
     texts = played.texts[k]
-    failures = {name: counts[name] for name in self_refine.FAILURES if counts[name]}
-    kinds = (self_refine.REFINED, self_refine.UNCHANGED, self_refine.STOPPED)
+    failures = critiques.failures(outcomes)
+    kinds = (critiques.REFINED, critiques.UNCHANGED, self_refine.STOPPED)
     row = {"k": k, "score": suite.score(texts)}
     row |= dataclasses.asdict(judge.compare(suite.questions, texts, played.texts[0]))
     row |= {kind: counts[kind] / len(outcomes) for kind in kinds}
