@@ -66,12 +66,23 @@ def demonstrations(
   """
   prompts, chosen, rejected = _texts(preferences)
   asked = shown.conversations(prompts, *[rejected] * len(shown.texts))
+  return replies(asked, chosen, settings, folder)
 
-  def encode(asked, chosen):
-    return [settings.encode(asked), *settings.encode_responses(chosen)]
 
-  kind = f"{shown.name}_demonstrations"
-  return _table(types.Demonstrations, kind, encode, (asked, chosen), settings, folder)
+def replies(
+  asked: Sequence[prompt_formats.Conversation],
+  responses: Sequence[str],
+  settings: Settings,
+  folder: Folder = None,
+) -> tables.Table:
+  """Encodes conversations, of whatever formats, with the reply to each (types.Demonstrations)."""
+  names = "_".join(dict.fromkeys(one.format.name for one in asked))
+
+  def encode(asked, responses):
+    return [settings.encode(asked), *settings.encode_responses(responses)]
+
+  kind = f"{names}_demonstrations"
+  return _table(types.Demonstrations, kind, encode, (asked, responses), settings, folder)
 
 
 def preferences(

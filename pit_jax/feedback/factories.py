@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from pit_jax.data import principles
+from pit_jax.data import critiques, principles
 from pit_jax.feedback import annotations, judges, language_models, router, verifier, writers
 from pit_jax.run import context as contexts
 from pit_jax.run import origin
-from pit_jax.tasks import critics, synthetic
+from pit_jax.tasks import correctors, critics, synthetic
 
 Section = ml_collections.ConfigDict
 GOLD = judges.GOLD  # the kind of a rater that gives the embedded task's own score
@@ -21,6 +21,7 @@ BY_CLASS = router.KIND  # the kind of one that asks another for each class of pr
 VERIFIED = "verified"  # the kind of several verifiers, one after the other
 VERIFIERS = ("verifier", verifier.CHECK)
 READER = "reader"  # the kind of a rater that reads the one check which a principle is named after
+CORRECTOR = "corrector"  # the kind of a writer who criticises the embedded task's letters
 BY_PRINCIPLE = (READER, "language_model")  # kinds that compare by one principle at a time
 
 
@@ -125,6 +126,18 @@ def _habits(section: Section) -> synthetic.Writer:
   return synthetic.writer_named(section.writer, **_numbers(section, synthetic.Writer))
 
 
+def _errors(section: Section) -> correctors.Corrector:
+  return correctors.Corrector(**_numbers(section, correctors.Corrector))
+
+
+def _corrector(given: Given) -> writers.Writer:
+  if "critique" not in given.context.config:
+    raise ValueError(f"{given.key} is of kind {CORRECTOR}, and the recipe asks for no critiques")
+  form = critiques.form_of(given.context.config.critique)
+  seed = given.section.get("seed", 0)
+  return writers.corrector(given.name, _errors(given.section), form, seed)
+
+
 def _critic(section: Section) -> critics.Critic:
   return critics.critic_named(section.critic, **_numbers(section, critics.Critic))
 
@@ -141,7 +154,7 @@ def _reading(section: Section, check: str = "answer") -> critics.Reader:
 
 
 # Those of the embedded task's writers and raters, by their kinds.
-OWN = {"grammar": _habits, "critic": _critic, READER: _reading}
+OWN = {"grammar": _habits, CORRECTOR: _errors, "critic": _critic, READER: _reading}
 
 
 def _in_turn(given: Given) -> judges.Judge:
@@ -187,6 +200,7 @@ KINDS = {
       ("writer",),
       ("works", "knows", "warm", "calm", "remarks", "first", "seed"),
     ),
+    CORRECTOR: Kind(_corrector, (), ("misses", "invents", "right", "seed")),
   },
   "raters": {
     GOLD: Kind(lambda g: dataclasses.replace(judges.gold(), name=g.name)),

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import jax
 
 from pit_jax import configurations
-from pit_jax.data import conversations, files, prompt_formats, questions
+from pit_jax.data import conversations, critiques, files, prompt_formats, questions
 from pit_jax.feedback import completions, endpoint, transcripts
 from pit_jax.rollout import inference
-from pit_jax.tasks import synthetic, words
+from pit_jax.tasks import correctors, synthetic, words
 from pit_jax.types import Params
 
 NOTHING = "nothing was written"
@@ -178,6 +178,32 @@ def grammar(name: str, habits: synthetic.Writer, seed: int = 0) -> Writer:
     seeds = [f"{seed} {sample}" for sample in range(samples)]
     prompts = [said_in(one.turns) for one in asked]
     return Written([[words.letter_to(x, habits, of) for of in seeds] for x in prompts])
+
+  return Writer(name, answer)
+
+
+def corrector(
+  name: str, corrects: correctors.Corrector, form: critiques.Form, seed: int = 0
+) -> Writer:
+  """Returns a critic of the embedded task's letters, whatever key and temperature are asked for.
+
+  It is shown a question and, last of the texts beside it, a letter, and writes in the form what is
+  weak, a score, what to change and a better letter, as a function of corrector, seed, question,
+  letter and the number of the sample.
+
+  Raises, where it is asked:
+    ValueError: a conversation is no question of the embedded task.
+  """
+
+  def criticised(one, sample):
+    made = corrects.correct(conversations.said(one.prompt), one.texts[-1], f"{seed} {sample}")
+    weaknesses = ", ".join(made.weak) or words.NONE
+    changes = " ".join(made.changes) or words.NOTHING
+    return form.write(critiques.Critique(weaknesses, made.score, changes, made.letter))
+
+  def answer(asked, key, temperature, samples, top_p):
+    del key, temperature, top_p
+    return Written([[criticised(one, sample) for sample in range(samples)] for one in asked])
 
   return Writer(name, answer)
 

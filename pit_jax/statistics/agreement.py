@@ -1,8 +1,9 @@
-"""Agreement of two judges: Cohen's κ over the outcomes of the same comparisons."""
+"""Agreement of two judges: Cohen's κ of outcomes of comparisons, Kendall's τ of scores."""
 
 import dataclasses
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from jaxtyping import Array, Float, Num
 
 from pit_jax.statistics import resampling
@@ -61,6 +62,32 @@ def compare(
     kappa=kappa if np.isfinite(kappa) else None,
     ci95=ci95,
   )
+
+
+def kendall(
+  first: Float[np.ndarray, " B"],
+  second: Float[np.ndarray, " B"],
+  *,
+  resamples: int = 1000,
+  seed: int = 0,
+) -> tuple[float | None, tuple[float, float] | None]:
+  """Returns Kendall's τ_b of two judges' scores of the same answers, and its 95% interval.
+
+  τ_b = (C − D) / √((P − T_1)(P − T_2))        (Kendall 1945)
+
+  with C and D the pairs of answers that the judges order alike and otherwise, P all pairs, and T_i
+  those that judge i does not order. The interval is of at least 1 bootstrap sample over answers.
+  Both are None where a judge gives all answers the same score.
+  """
+  tau = float(scipy.stats.kendalltau(first, second).statistic)
+  if not np.isfinite(tau):
+    return None, None
+  rng = np.random.default_rng(seed)
+  values = []
+  for _ in range(resamples):
+    drawn = rng.integers(len(first), size=len(first))
+    values.append(scipy.stats.kendalltau(first[drawn], second[drawn]).statistic)
+  return tau, resampling.interval(np.array(values))
 
 
 def _kappa(tables: Float[np.ndarray, "S 9"]) -> Float[np.ndarray, " S"]:

@@ -254,6 +254,28 @@ def working_of(response: str) -> tuple[list[str], str]:
   return people.split(), street
 
 
+def parts(response: str) -> dict[str, str] | None:
+  """Returns the text of a letter that each check looks at, in the order in which it stands.
+
+  Joined by spaces, where there are any, they are the letter. Of a text that is none it is None.
+  """
+  match = _LETTER.fullmatch(response.strip())
+  if not match:
+    return None
+  people = match["before"] or match["after"]
+  found = {
+    "answer": f"it is {match['is']}." if match["is"] else f"{match['gets']} gets it.",
+    "working": f"The calls: {people}." if people else "",
+  }
+  order = ("working", "answer") if match["first"] else ("answer", "working")
+  return {
+    "greeting": response.strip().partition(",")[0] + ",",
+    **{name: found[name] for name in order},
+    "tone": match["grumble"].strip(),
+    "closing": match["closing"] or "",
+  }
+
+
 def checks(prompt: str, response: str) -> dict[str, bool]:
   """Returns which of the five checks a letter passes; a text that is no letter passes none."""
   return _checks(parse_question(prompt), response)

@@ -1,0 +1,204 @@
+"""Critiques of drafts: asked of a writer once, read back, and what is of no use counted.
+
+Who criticises may be a teacher (a model behind an endpoint, a file, the embedded task's own) or a
+model of the run: it is shown a prompt and a draft, and replies in the form of `critiques.Form`.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import ml_collections
+
+from pit_jax import progress, ranges
+from pit_jax.data import conversations, critiques, prompt_formats
+from pit_jax.feedback import writers
+from pit_jax.run import context as contexts
+from pit_jax.run import made_rows
+from pit_jax.stages import feedback
+from pit_jax.types import Params
+
+Drafts = Sequence[tuple[conversations.Prompt, str]]
+ALLOWED = {
+  "critique.template": ranges.SAID,
+  **dict.fromkeys(("critique.lowest", "critique.highest"), ranges.FINITE),
+  **dict.fromkeys(("critique.request", "critique.plain"), ranges.SAID),
+  "critique.max_tokens": ranges.COUNT,
+}
+
+
+class Criticised(NamedTuple):
+  """A draft, and what a reply made of it."""
+
+  prompt: conversations.Prompt
+  draft: str
+  critique: critiques.Critique  # as much of it as could be read
+  outcome: str  # critiques.REFINED or UNCHANGED, or why there is none: a failure
+  text: str  # the better answer, or the draft where there is none
+  reply: str  # "" where there was none
+
+  @property
+  def is_useful(self) -> bool:
+    """Whether it is a critique with all its parts."""
+    return self.outcome in (critiques.REFINED, critiques.UNCHANGED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Criticisms:
+  """Drafts of a fold with what a critic said of each."""
+
+  made: made_rows.MadeRows  # rows {prompt, draft, written_by, critique, criticised_by, failure}
+  parts: Mapping[str, Sequence[Criticised]]  # part of the fold → all of its drafts
+
+  @property
+  def useful(self) -> dict[str, list[Criticised]]:
+    """Those that are critiques with all their parts, by part of the fold."""
+    return {part: [row for row in rows if row.is_useful] for part, rows in self.parts.items()}
+
+  @property
+  def counts(self) -> dict[str, int]:
+    """How many drafts were refined, were left unchanged, or have no critique, by kind."""
+    outcomes = (row.outcome for rows in self.parts.values() for row in rows)
+    return {critiques.REFINED: 0, critiques.UNCHANGED: 0, **collections.Counter(outcomes)}
+
+  @property
+  def failures(self) -> dict[str, int]:
+    """Of the counts those without a critique."""
+    useful = (critiques.REFINED, critiques.UNCHANGED)
+    return {kind: count for kind, count in self.counts.items() if kind not in useful}
+
+
+def criticised(
+  context: contexts.Context,
+  name: str,
+  drafts: Mapping[str, Drafts],
+  critic: writers.Writer,
+  form: critiques.Form,
+  *,
+  written_by: str,
+  temperature: float | int,
+  most_failed: float | int,
+) -> Criticisms:
+  """Returns a critique of every draft, in WORKDIR/rows/NAME.jsonl; all are asked for in one pass.
+
+  Args:
+    context: of the run.
+    name: of the rows, unique in the run; also seeds their noise.
+    drafts: prompts and drafts by part of a fold.
+    critic: who criticises.
+    form: how they are asked, and how their replies are read.
+    written_by: who wrote the drafts.
+    temperature: as for `Writer.write`.
+    most_failed: share of the drafts, from 0 to 1, of which there may be no critique; they are
+      counted by kind.
+
+  Raises:
+    ValueError: more fail, or what lies there is of other drafts.
+  """
+  asked = [draft for part in feedback.PARTS for draft in drafts[part]]
+
+  def make():
+    _announce(context, critic.name, form, asked)
+    replies, failures = _replies(critic, form, asked, context.key(name), temperature)
+    for place, ((prompt, draft), reply) in enumerate(zip(asked, replies, strict=True)):
+      failure = failures.get(place)
+      yield {
+        "prompt": conversations.write(prompt),
+        "draft": draft,
+        "written_by": written_by,
+        "critique": reply,
+        "criticised_by": critic.name,
+        **({"failure": failure} if failure else {}),
+      }
+
+  made = made_rows.once(context, f"rows/{name}", make)
+  if [[row["prompt"], row["draft"]] for row in made.rows] != [
+    [conversations.write(prompt), draft] for prompt, draft in asked
+  ]:
+    raise ValueError(
+      f"{made.name}.jsonl holds critiques of other drafts; remove it, and they are made again"
+    )
+
+  rows = iter(made.rows)
+  parts = {
+    part: [_read(form, *draft, row["critique"], row.get("failure"))
+           for draft, row in zip(drafts[part], rows)]  # noqa: B905
+    for part in feedback.PARTS
+  }  # fmt: skip
+  found = Criticisms(made, parts)
+  feedback.check_share(f"critic {critic.name}", "drafts", found.failures, len(asked), most_failed)
+  return found
+
+
+def refined(
+  critic: writers.Writer,
+  form: critiques.Form,
+  drafts: Drafts,
+  key: jax.Array,
+  temperature: float | int,
+) -> list[Criticised]:
+  """Returns drafts with what a critic makes of each, of which nothing is kept."""
+  replies, failures = _replies(critic, form, drafts, key, temperature)
+  return [
+    _read(form, *draft, reply, failures.get(place))
+    for place, (draft, reply) in enumerate(zip(drafts, replies, strict=True))
+  ]
+
+
+def of_model(
+  context: contexts.Context, name: str, params: Params, c: ml_collections.ConfigDict
+) -> writers.Writer:
+  """Returns a model of the run as a critic, whose replies have the tokens of a section."""
+  return writers.model(name, context.models.inference.reading(c.max_tokens), params)
+
+
+def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields why nobody can be asked for critiques as the section `critique` says."""
+  c = config.critique
+  try:
+    critiques.form_of(c)
+  except ValueError as error:
+    yield f"critique: {error}"
+  try:
+    prompt_formats.Format("critic", ("reference",), c.plain)
+  except ValueError as error:
+    yield f"critique.plain: {error}"
+  if c.max_tokens > config.data.max_response_length:
+    yield (
+      f"critique.max_tokens={c.max_tokens} is more than data.max_response_length="
+      f"{config.data.max_response_length}, and models learn to write critiques; use as much there"
+    )
+
+
+def _replies(
+  critic: writers.Writer, form: critiques.Form, drafts: Drafts, key, temperature
+) -> tuple[list[str | None], Mapping[int, str]]:
+  """Returns a reply to every draft, and why some have none, by place."""
+  columns = [[draft[side] for draft in drafts] for side in (0, 1)]
+  written = critic.write(form.format.conversations(*columns), key, temperature)
+  return [texts[0] for texts in written.texts], written.failures
+
+
+def _read(
+  form: critiques.Form,
+  prompt: conversations.Prompt,
+  draft: str,
+  reply: str | None,
+  failure: str | None,
+) -> Criticised:
+  """Returns what a reply makes of a draft."""
+  if failure:
+    return Criticised(prompt, draft, critiques.Critique(), failure, draft, reply or "")
+  requests = (form.asked,) if form.asked else ()
+  text, critique, outcome = form.refine(draft, reply, (prompt,), requests)
+  return Criticised(prompt, draft, critique, outcome, text, reply or "")
+
+
+def _announce(context: contexts.Context, critic: str, form: critiques.Form, asked: Drafts) -> None:
+  """Says how much a critic is to read, before it is asked."""
+  words = context.rows.settings.tokenizer
+  texts = [f"{conversations.said(prompt)} {draft} {form.asked}" for prompt, draft in asked]
+  tokens = sum(map(len, words.encode_batch(texts)))
+  progress.say(f"{critic}: {len(asked):,} drafts to criticise, about {tokens:,} tokens to read")
