@@ -4,6 +4,18 @@ python launch/train.py --config=configs/srt.py:tiny --workdir=runs/srt
 
 A policy's drafts are criticised and refined by a teacher; a model learns to write feedback and then
 the refinement; and DPO prefers its own refinements to its drafts where its own second score does.
+
+On prompts of one's own, rows {prompt, chosen, rejected} of which the prompts alone are trained on,
+`smollm2_135m` has a chat model learn from a model behind an endpoint, whose key is OPENAI_API_KEY
+of the environment; any reward model may judge. `smollm2_135m_smoke` is cut to a few steps for two
+CPU cores, so that it can show nothing but that every part works.
+
+python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
+python launch/train.py --config=configs/srt.py:smollm2_135m --workdir=runs/srt \\
+    --config.model.base=models/smollm2 --config.data.source=jsonl:prompts.jsonl \\
+    --config.feedback.writers.teacher.base_url=http://localhost:8000/v1 \\
+    --config.feedback.writers.teacher.model=some-model \\
+    --config.evaluation.reward_model=models/judge
 """
 
 import ml_collections
@@ -11,16 +23,22 @@ import ml_collections
 from pit_jax.configs import common
 from pit_jax.configs import dpo as dpo_config
 
+OF_CHAT = ("smollm2_135m", "smollm2_135m_smoke")  # sizes with a chat model
+SIZES = (*common.SIZES, *OF_CHAT)
+
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `srt`."""
-  config = common.get_config(size)
+  if size not in SIZES:
+    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  shape = "small" if size in OF_CHAT else size
+  config = common.get_config(shape)
   config.recipe = "srt"  # the method: a recipe's name, or the path of a file that declares one
   config.data.folds, config.data.prompts_only = ("sft", "tuning", "preference"), ()
-  config.sft = common.sft(size)
-  config.tuning = common.sft(size)  # stage 1: two rows of every draft
+  config.sft = common.sft(shape)
+  config.tuning = common.sft(shape)  # stage 1: two rows of every draft
   config.tuning.fold = "tuning"  # whose prompts are drafted, criticised and learnt
-  config.dpo = dpo_config.section(size)  # stage 2, on prompts of its own
+  config.dpo = dpo_config.section(shape)  # stage 2, on prompts of its own
   config.critique = common.critique()
   config.srt = _study()
   config.feedback = _embedded_feedback()
@@ -29,6 +47,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.data.max_response_length = longest
   if size == "tiny":
     _shorten(config)
+  if size in OF_CHAT:
+    _chat(config)
+  if size.endswith("_smoke"):
+    _shrink(config)
   return config.lock()
 
 
@@ -78,3 +100,40 @@ def _shorten(config: ml_collections.ConfigDict) -> None:
   # The base has seen the words of feedback in no order with letters: what they mean it learns here.
   config.tuning.epochs = 2.0
   config.evaluation.prompts = 512
+
+
+def _chat(config: ml_collections.ConfigDict) -> None:
+  """Sets a chat model, which writes the drafts as it is, and a teacher behind an endpoint."""
+  config.model.base = "models/smollm2"
+  config.model.lora.rank = 16
+  config.model.lora.alpha = 32.0
+  config.data.source = "jsonl:prompts.jsonl"
+  config.data.folds = ("tuning", "preference")
+  config.sft.fold = "tuning"  # nobody is imitated
+  config.data.max_prompt_length, config.data.max_response_length = 512, 384
+  config.data.length_buckets = True
+  config.tuning.learning_rate = config.dpo.learning_rate = 2e-4
+  config.srt.author = ""
+  config.feedback = ml_collections.ConfigDict({
+    "writers": {
+      "teacher": {"kind": "endpoint", "model": "some-model", "base_url": "", "max_tokens": 768},
+    },
+  })  # fmt: skip
+  config.evaluation.reward_model = "models/judge"
+  config.evaluation.self_refine.play = False
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+  """Cuts every stage to a few steps of a few short rows, and the models to the fewest."""
+  config.log_every, config.save_every = 2, 20
+  config.inference_batch_size = 8
+  # For so few tokens, compiling layer by layer takes longer than it saves, and more memory.
+  config.model.unroll = False
+  config.data.rows = 40
+  config.data.held_out, config.data.validation = 0.2, 0.2
+  config.data.max_prompt_length, config.data.max_response_length = 96, 96
+  config.critique.max_tokens = 96
+  for job in (config.tuning, config.dpo):
+    job.steps, job.batch_size = 4, 4
+  config.srt.controls = False
+  config.evaluation.prompts = 8

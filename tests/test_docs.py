@@ -300,9 +300,10 @@ def test_every_section_of_results_is_on_the_page_and_no_other(finished_run):
   known = {*report_pages.REQUIRED, *report_pages.MAPPINGS, *report_pages.LISTS}
   told = documented("results.md")
   assert {*json.loads(text)} - told == set()
-  # Runs of other recipes have them, see the tests of rlaif, rft, ser, salmon and hrlaif.
+  # Runs of other recipes have them, see the tests of rlaif, rft, ser, salmon, hrlaif and srt.
   others = {"arms", "crossover", "demonstrations", "ser", "principles", "conflicts"}
   others |= {"class_labels", "classes"}
+  others |= {"critics", "own"}
   others |= {"conditioning", "policies", "steering", "improved", "improved_steering"}
   assert told - known - {*json.loads(text)} == others
   assert known - told == set()

@@ -27,6 +27,7 @@ NAMED = (
   "salmon:tiny",
   "ser:tiny",
   "hrlaif:tiny",
+  "srt:tiny",
   "base:tiny",
   "bandit:paper",
 )

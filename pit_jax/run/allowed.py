@@ -32,7 +32,7 @@ def _below(section: str, table: Ranges) -> dict[str, ranges.Range]:
   return {f"{section}.{key}": allowed for key, allowed in table.items()}
 
 
-def _shows(name: str, *texts: str) -> ranges.Range:
+def shows(name: str, *texts: str) -> ranges.Range:
   """Returns the range of the plain text of a format with these slots."""
 
   def holds(value):
@@ -99,8 +99,8 @@ DATA = {
   ),
   **dict.fromkeys(("max_prompt_length", "max_response_length"), ranges.COUNT),
   "chat": ranges.one_of(*chat.KINDS),
-  "policy_template": _shows("policy"),
-  "improver_template": _shows("improver", "reference"),
+  "policy_template": shows("policy"),
+  "improver_template": shows("improver", "reference"),
   "improver_turn": ranges.SAID,
 }
 # Of a language model: `evaluation.language_judge`, and sections of `feedback`.

@@ -7,24 +7,38 @@ model of the run: it is shown a prompt and a draft, and replies in the form of `
 import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 
 from pit_jax import progress, ranges
-from pit_jax.data import conversations, critiques, prompt_formats
+from pit_jax.data import conversations, critiques
 from pit_jax.feedback import writers
+from pit_jax.run import allowed, made_rows
 from pit_jax.run import context as contexts
-from pit_jax.run import made_rows
 from pit_jax.stages import feedback
 from pit_jax.types import Params
 
 Drafts = Sequence[tuple[conversations.Prompt, str]]
+
+
+def _is_form(template: Any) -> bool:
+  try:
+    return isinstance(template, str) and bool(critiques.Form(template))
+  except ValueError:
+    return False
+
+
 ALLOWED = {
-  "critique.template": ranges.SAID,
+  "critique.template": ranges.Range(
+    f"a text with slots for some of {', '.join(critiques.PARTS)}, in this order, each once and "
+    "with a word before it, that ends with the last one",
+    _is_form,
+  ),
   **dict.fromkeys(("critique.lowest", "critique.highest"), ranges.FINITE),
-  **dict.fromkeys(("critique.request", "critique.plain"), ranges.SAID),
+  "critique.request": ranges.SAID,
+  "critique.plain": allowed.shows("critic", "reference"),
   "critique.max_tokens": ranges.COUNT,
 }
 
@@ -155,16 +169,10 @@ def of_model(
 
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-  """Yields why nobody can be asked for critiques as the section `critique` says."""
+  """Yields what is wrong with the values of the section `critique` together."""
   c = config.critique
-  try:
-    critiques.form_of(c)
-  except ValueError as error:
-    yield f"critique: {error}"
-  try:
-    prompt_formats.Format("critic", ("reference",), c.plain)
-  except ValueError as error:
-    yield f"critique.plain: {error}"
+  if not c.lowest < c.highest:
+    yield f"critique.lowest={c.lowest} with critique.highest={c.highest}; use a higher one there"
   if c.max_tokens > config.data.max_response_length:
     yield (
       f"critique.max_tokens={c.max_tokens} is more than data.max_response_length="

@@ -155,18 +155,11 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   for key in ("teacher", "author"):
     if (name := config.srt[key]) and name not in there:
       yield f"srt.{key}={name!r}; use a name of feedback.writers, which has {names}"
-  yield from _form_problems(config)
-  yield from subject.unjudged(config)
-
-
-def _form_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-  wrong = list(criticism.problems(config))
-  yield from wrong
-  if wrong:
-    return
-  parts = critiques.form_of(config.critique).parts
+  yield from criticism.problems(config)
+  parts = critiques.Form(config.critique.template).parts
   if lacking := [name for name in critiques.PARTS if name not in parts]:
     yield (
       f"critique.template={config.critique.template!r} has no {{{lacking[0]}}}, which recipe srt "
       "teaches; give it all of weaknesses, score, changes and answer"
     )
+  yield from subject.unjudged(config)
