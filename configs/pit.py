@@ -34,6 +34,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if common.is_large(size):
     for stage in config.curriculum:
       stage.steps, stage.learning_rate = 100, 1e-6
+  config.critique = common.critique()
+  # Of `feedback.writers`, who criticises the drafts of references that are "policy+critique".
+  config.critic = ""
   # Trains pit_first_only, pit_second_only and rlhf_longer too, the improvers that something
   # else than R_PIT rewards, pit_single_term and pit_rp_difference, and improver_dpo, without RL.
   config.ablations = False
@@ -45,8 +48,8 @@ def _stage(
 ) -> ml_collections.ConfigDict:
   stage = ml_collections.ConfigDict()
   stage.name = name  # a stage of the improver's RL, as checkpoints and metrics call it
-  # What it improves, in equal parts: "dataset.rejected", "dataset.chosen", or "policy", samples of
-  # M_P^RL.
+  # What it improves, in equal parts: "dataset.rejected", "dataset.chosen", "policy", samples of
+  # M_P^RL, or "policy+critique", these with what `critic` says of each.
   stage.references = references
   stage.steps = steps  # iterations
   stage.kl_coefficient = kl_coefficient  # β of the stage, as rl.kl_coefficient

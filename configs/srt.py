@@ -85,12 +85,17 @@ def _embedded_feedback() -> ml_collections.ConfigDict:
   })  # fmt: skip
 
 
-def _shorten(config: ml_collections.ConfigDict) -> None:
-  """Sets what the embedded task takes: few words, and rows enough to learn what they mean."""
-  config.model.base = "embedded_words"  # which knows the words of feedback
+def use_few_words(config: ml_collections.ConfigDict) -> None:
+  """Sets the form of critiques of the embedded task, and the base that knows its words."""
+  config.model.base = "embedded_words"
   config.critique.template = "Weak: {weaknesses}. Score {score}. Change: {changes} Better: {answer}"
   config.critique.lowest, config.critique.highest = 0, 8
   config.critique.max_tokens = 80  # five weaknesses, their changes, and a letter
+
+
+def _shorten(config: ml_collections.ConfigDict) -> None:
+  """Sets what the embedded task takes: few words, and rows enough to learn what they mean."""
+  use_few_words(config)
   config.data.max_response_length = 80
   config.data.length_buckets = True  # critiques are three times as long as letters
   config.data.rows = 3_600

@@ -86,8 +86,8 @@ A recipe has only the sections that it uses: `pit` its curriculum, reward models
 and `irft` these, `rft`, `salmon` and `hrlaif` those of `rlhf`, and all five their own, and
 `feedback`, whose names are anybody's choice ([writers and raters](../feedback.md)); `ser` those of
 `rlhf`, `gap_reward` and its own; `srt` those of `dpo` and its own; `base` and `bandit` their own.
-Values are those of `pit`, else of `dpo`, `rlaif`, `irft`, `rft`, `salmon`, `ser`, `hrlaif`, `srt`, `base` or `bandit`; where they
-depend on the size, all are named.
+Values are those of `pit`, else of `dpo`, `rlaif`, `irft`, `rft`, `salmon`, `ser`, `hrlaif`, `srt`,
+`base` or `bandit`; where they depend on the size, all are named.
 """
   text += f"\n## Shipped configurations\n\n{''.join(_shipped())}"
   head = "| key | value | meaning |\n|---|---|---|\n"

@@ -173,11 +173,6 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   c = config.critique
   if not c.lowest < c.highest:
     yield f"critique.lowest={c.lowest} with critique.highest={c.highest}; use a higher one there"
-  if c.max_tokens > config.data.max_response_length:
-    yield (
-      f"critique.max_tokens={c.max_tokens} is more than data.max_response_length="
-      f"{config.data.max_response_length}, and models learn to write critiques; use as much there"
-    )
 
 
 def _replies(

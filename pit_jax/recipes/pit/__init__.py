@@ -20,6 +20,7 @@ Deviations from the paper, and what it leaves open:
   - The curriculum is a list of any length, the paper has two stages; it is one optimisation: Adam's
     moments and β pass on, and the learning rates rise and fall once over all stages.
   - The stop rule at inference is ours (`improve.improve`); the paper leaves it open.
+  - References may be shown with what a critic says of them ("policy+critique"); the paper has none.
   - Ablations beyond table 2: R_PIT trained with the term wl > lw of eq. 2 alone, and no gap model
     but R_P(x, y) − R_P(x, y_ref), each as the reward of the same curriculum; and neither gap model
     nor RL: improver_dpo is M_PIT^SFT after DPO of (x, y_l) → y_w over (x, y_l) → y_l, against
@@ -43,6 +44,7 @@ from pit_jax.recipes import recipe, rlhf
 from pit_jax.recipes.pit import (
   ablation,
   cost,
+  criticised,
   curriculum,
   gap_rewards,
   ledger,
@@ -114,6 +116,7 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     first = kinds.changed(config.rl, curriculum.values_of(config.curriculum[0]))
     yield from curriculum.warmup_problems(config.curriculum, optimizers.value_warmup(first))
   yield from rewards.problems("rl", config.rl, ("reward", "gap"))
+  yield from criticised.problems(config)
 
   try:
     self_refine.form_of(config.evaluation.self_refine)
@@ -172,6 +175,6 @@ RECIPE = recipe.Recipe(
     "ablation": ("--config.ablations=True", lambda config: config["ablations"]),
     "frontier": frontiers.NEED,
   },
-  allowed={"ablations": ranges.SWITCH, **curriculum.ALLOWED},
+  allowed={"ablations": ranges.SWITCH, **curriculum.ALLOWED, **criticised.ALLOWED},
   problems=problems,
 )

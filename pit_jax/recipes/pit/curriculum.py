@@ -10,14 +10,14 @@ import ml_collections
 from pit_jax import hosts, ranges
 from pit_jax.data import conversations, encode, preferences
 from pit_jax.improve import gains
-from pit_jax.recipes.pit import gap_rewards
+from pit_jax.recipes.pit import criticised, gap_rewards
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
 from pit_jax.stages import frontier, jobs, rewards, rl, trained
 from pit_jax.training import optimizers
 from pit_jax.types import Params
 
-SOURCES = ("dataset.rejected", "dataset.chosen", "policy")  # of references
+SOURCES = ("dataset.rejected", "dataset.chosen", "policy", criticised.SOURCE)  # of references
 # Keys of the section of RL that a stage may set for itself: how its advantages are estimated.
 OWN = ("estimator", "samples", "scale_rewards", "loss_kl_coefficient")
 ALLOWED = {
@@ -95,12 +95,16 @@ def policy_references(
 def texts(
   fold: preferences.Fold, sources: Sequence[str], from_policy: Sequence[str]
 ) -> tuple[list[conversations.Prompt], list[str]]:
-  """Returns the questions and references of a stage: every prompt with each source's."""
+  """Returns the questions and references of a stage: every prompt with each source's.
+
+  What is said of a reference is no part of it; see `criticised`.
+  """
   rows = fold.rows
   references = {
     "dataset.rejected": [row.rejected for row in rows],
     "dataset.chosen": [row.chosen for row in rows],
     "policy": from_policy,
+    criticised.SOURCE: from_policy,
   }
   shown = [reference for source in sources for reference in references[source]]
   return fold.prompts * len(sources), shown
@@ -116,6 +120,7 @@ def run(
   improver_sft: Params,
   gap_reward: gap_rewards.GapReward,
   from_policy: made_rows.MadeRows,
+  said: Sequence[str] = (),
   watch: frontier.Watch | None = None,
 ) -> trained.Trained:
   """Trains M_PIT through the stages: one optimisation in which references and β change.
@@ -134,6 +139,8 @@ def run(
     improver_sft: M_PIT^SFT, the start of the first stage and the KL reference of all.
     gap_reward: R_PIT or what stands for it: the reward of all stages and the first value model.
     from_policy: the references sampled from M_P^RL.
+    said: what a critic says of each of them, "" where that is of no use; none of it where no stage
+      shows any.
     watch: keeps samples along the stages.
 
   Returns:
@@ -158,7 +165,10 @@ def run(
       coefficient = learner.kl_coefficient * (coefficient / before.kl_coefficient)
 
     stage_texts = texts(fold, stage.references, from_policy.column("response"))
-    shown = settings.formats["improver"].conversations(*stage_texts)
+    silent = [""] * len(from_policy.rows)
+    feedback = [text for source in stage.references
+                for text in (said if source == criticised.SOURCE else silent)]  # fmt: skip
+    shown = criticised.shown(settings, *stage_texts, feedback)
 
     # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
     learner = rl.run(

@@ -10,13 +10,14 @@ import numpy as np
 from pit_jax.evaluate import clock, subject
 from pit_jax.improve import improvement, self_refine
 from pit_jax.recipes import rlhf
-from pit_jax.recipes.pit import training
+from pit_jax.recipes.pit import criticised, training
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
 from pit_jax.statistics import metrics
 
 DIRECT = "improver_dpo"
 LONGER = "rlhf_longer"
+CRITICISED = "pit_critique"
 LONGER_PAIR = "rlhf_longer_best_of_2"
 
 # Streams of noise beside those of evaluate/subject.py.
@@ -32,6 +33,7 @@ CANDIDATES = 400
 REFINEMENTS = 500
 NEXT_ROUND = 700
 CHOICES = 800
+CRITICISMS = 900
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +101,20 @@ class Subject(subject.Subject):
     }
     if self.refined:
       texts["self_refine"] = self.refined.texts[1]
+    if criticised.is_used(self.context.config):
+      texts[CRITICISED] = self.criticised
 
     return texts
+
+  @property
+  def criticised(self) -> list[str]:
+    """One round of the improver on `original`, each draft shown with what the critic says of it."""
+    asked = (self.suite.questions, self.original)
+    said, _ = criticised.asked(self.context, "held_out_critiques", *asked)
+    inference = self.context.models.inference
+    shown = criticised.shown(inference.settings, *asked, said)
+    how = (jax.random.fold_in(self.suite.key, CRITICISMS), self.suite.temperature)
+    return inference.reply(self.chain.improver.params, shown, *how, self.original)
 
   @functools.cached_property
   def ablated(self) -> Mapping[str, Sequence[str]]:
@@ -129,6 +143,8 @@ class Subject(subject.Subject):
     built_on = [name for name in self.systems if name not in ("original", "policy_sft")]
     pairs = [(name, "original") for name in built_on]
     pairs += [("original", "policy_sft"), ("original", "chosen"), ("pit", "improver_sft")]
+    if CRITICISED in self.systems:
+      pairs.append((CRITICISED, "pit"))
     return [*pairs, ("pit", "self_refine")] if self.refined else pairs
 
   @property

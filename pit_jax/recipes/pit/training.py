@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from pit_jax.recipes.pit import curriculum, gap_rewards
+from pit_jax.recipes.pit import criticised, curriculum, gap_rewards
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import context as contexts
-from pit_jax.run import kinds
+from pit_jax.run import kinds, made_rows
 from pit_jax.stages import dpo, frontier, reward, sft, trained
 from pit_jax.stages import rewards as named_rewards
 
@@ -42,9 +42,14 @@ def train(context: contexts.Context) -> Models:
   gap = {"start": trunk, "job": c.gap_reward, "sampler": start}
   gap_reward = reward.gap(context, "gap_reward", pairs, **gap)
   references = curriculum.policy_references(context, rl_fold, policy.rl.params)
+  said = ()
+  if criticised.is_used(c):
+    drafts = references.column("response")
+    said, made = criticised.asked(context, "critiques", rl_fold.prompts, drafts)
+    context = made_rows.depending(context, made)
 
   def improver(name, stages, **more):
-    shared = {"job": c.rl, "improver_sft": start, "from_policy": references}
+    shared = {"job": c.rl, "improver_sft": start, "from_policy": references, "said": said}
     return curriculum.run(context, name, rl_fold, stages, **shared, **more)
 
   def drafts(questions, key):

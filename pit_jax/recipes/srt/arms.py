@@ -156,6 +156,11 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     if (name := config.srt[key]) and name not in there:
       yield f"srt.{key}={name!r}; use a name of feedback.writers, which has {names}"
   yield from criticism.problems(config)
+  if config.critique.max_tokens > config.data.max_response_length:
+    yield (
+      f"critique.max_tokens={config.critique.max_tokens} is more than data.max_response_length="
+      f"{config.data.max_response_length}, and models learn to write critiques; use as much there"
+    )
   parts = critiques.Form(config.critique.template).parts
   if lacking := [name for name in critiques.PARTS if name not in parts]:
     yield (

@@ -1,0 +1,96 @@
+"""Drafts that are shown with a critique: PIT with language feedback, one more source of references.
+
+What a critic says of a draft, the better answer apart, stands beside it in the improver's prompt.
+The gap reward sees drafts and versions alone, as it does of any other source.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+
+import ml_collections
+
+from pit_jax import ranges
+from pit_jax.data import conversations, critiques, encode, prompt_formats
+from pit_jax.feedback import named
+from pit_jax.run import context as contexts
+from pit_jax.run import made_rows
+from pit_jax.stages import criticism
+
+SOURCE = "policy+critique"
+ALLOWED = {**criticism.ALLOWED, "critic": ranges.TEXT}
+
+
+def is_used(config: ml_collections.ConfigDict) -> bool:
+  """Returns whether some stage of the curriculum has drafts with critiques among its references."""
+  return any(SOURCE in stage.references for stage in config.curriculum)
+
+
+def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields why nobody can criticise the drafts that are to be shown with critiques."""
+  yield from criticism.problems(config)
+  there = config.get("feedback", {}).get("writers", {})
+  if is_used(config) and config.critic not in there:
+    names = ", ".join(there) or "none"
+    yield (
+      f"critic={config.critic!r}, and references of the curriculum are {SOURCE!r}; use a name of "
+      f"feedback.writers, which has {names}"
+    )
+  if not [name for name in critiques.Form(config.critique.template).parts if name != "answer"]:
+    yield (
+      f"critique.template={config.critique.template!r} shows nothing beside a draft; give it "
+      "weaknesses, a score or changes"
+    )
+
+
+def asked(
+  context: contexts.Context,
+  name: str,
+  prompts: Sequence[conversations.Prompt],
+  drafts: Sequence[str],
+) -> tuple[list[str], made_rows.MadeRows]:
+  """Returns what the run's critic says of each draft, "" where that is of no use, and its rows.
+
+  They lie in WORKDIR/rows/NAME.jsonl, and are asked for once; more of no use than an even half of
+  them are refused.
+  """
+  c = context.config
+  form = critiques.form_of(c.critique)
+  critic = named.build(context, "writers", c.critic)
+  how = {"written_by": "M_P^RL", "temperature": c.temperature, "most_failed": 0.5}
+  parts = {"rows": list(zip(prompts, drafts, strict=True)), "validation": []}
+  found = criticism.criticised(context, name, parts, critic, form, **how)
+  shown = form.of(*(part for part in critiques.PARTS if part != "answer"))
+  said = [shown.write(row.critique) if row.is_useful else "" for row in found.parts["rows"]]
+  return said, found.made
+
+
+def shown(
+  settings: encode.Settings,
+  prompts: Sequence[conversations.Prompt],
+  drafts: Sequence[str],
+  said: Sequence[str],
+) -> list[prompt_formats.Conversation]:
+  """Returns the improver's prompts of drafts, each with what is said of it unless that is ""."""
+  improver = settings.formats["improver"]
+  with_critique = _format(improver)
+  # In a chat the request stands in the turn of what is said.
+  request = improver.turns[-1].content if improver.turns else ""
+  asked_for = []
+  for prompt, draft, feedback in zip(prompts, drafts, said, strict=True):
+    if feedback:
+      text = f"{feedback}\n\n{request}" if request else feedback
+      asked_for.append(prompt_formats.Conversation(prompt, with_critique, (draft, text)))
+    else:
+      asked_for.append(prompt_formats.Conversation(prompt, improver, (draft,)))
+  return asked_for
+
+
+@functools.cache
+def _format(improver: prompt_formats.Format) -> prompt_formats.Format:
+  """Returns the improver's format with a critique after the draft."""
+  texts = (*improver.texts, "critique")
+  turns = (*improver.turns[:-1], prompt_formats.Text("user", "critique")) if improver.turns else ()
+  plain = improver.plain.replace("{reference}", "{reference}\nFeedback: {critique}")
+  name = "criticised_improver"
+  return dataclasses.replace(improver, name=name, texts=texts, plain=plain, turns=turns)

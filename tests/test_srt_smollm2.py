@@ -1,0 +1,80 @@
+"""A real chat model learns to criticise itself from a teacher behind an endpoint."""
+
+import json
+from unittest import mock
+
+import jax
+import judge_server
+import numpy as np
+import published
+import pytest
+import smollm2
+import tiny_run
+from test_endpoint import KEY
+
+from pit_jax.data import critiques
+from pit_jax.feedback import endpoint, named
+from pit_jax.recipes import srt
+from pit_jax.stages import criticism
+
+pytestmark = pytest.mark.slow
+
+THINGS = ("tea", "rice", "soup", "bread", "jam", "a cake", "a salad", "an omelette", "a pie")
+ASKED = ("How do I make {}?", "Why do people like {}?", "Describe {} in one sentence.")
+PROMPTS = [asked.format(thing) for asked in ASKED for thing in THINGS]
+ANSWER = "Here is what I would do first, and then a few words on why that is a good idea."
+
+
+class Teacher(judge_server.Handler):
+  """Criticises replies to prompts by rule; of every fifth request it forgets the score."""
+
+  def behave(self, how, body):
+    question, draft, _ = (turn["content"] for turn in body["messages"])
+    with self.server.lock:
+      number = len(self.server.asked)
+    score = "" if not number % 5 else f"Score: {3 + len(draft) % 5}\n"
+    said = (
+      f"**Weaknesses:** it is long\n{score}Changes: say less\nBetter answer: {question} Easily."
+    )
+    choice = {"index": 0, "message": {"role": "assistant", "content": said}}
+    self.send(200, json.dumps({"choices": [choice | {"finish_reason": "stop"}]}))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_smollm2_is_taught_and_its_own_critiques_are_counted(tmp_path, monkeypatch):
+  monkeypatch.setenv(endpoint.KEY, KEY)
+  monkeypatch.delenv(endpoint.ADDRESS, raising=False)
+  rows = [{"prompt": prompt, "chosen": ANSWER, "rejected": "no"} for prompt in PROMPTS]
+  (tmp_path / "prompts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+  with judge_server.serving() as server:
+    server.RequestHandlerClass = Teacher
+    config = tiny_run.config(
+      "srt", "smollm2_135m_smoke", model__base=str(smollm2.directory()), model__lora__rank=0,
+      data__source=f"jsonl:{tmp_path / 'prompts.jsonl'}", data__rows=len(PROMPTS),
+      data__max_prompt_length=96, data__max_response_length=96, tuning__steps=2, dpo__steps=2,
+      dpo__batch_size=4, feedback__writers__teacher__base_url=server.url, srt__most_failed=0.5,
+      evaluation__reward_model=str(published.foreign(tmp_path / "judge")),
+    )  # fmt: skip
+    context = tiny_run.build(config, tmp_path / "run")
+    # After two steps the model cannot yet criticise, so the teacher speaks for it in stage 2.
+    teacher = lambda context, *_: named.build(context, "writers", "teacher")  # noqa: E731
+    higher = mock.patch.object(srt.measures, "is_higher", lambda *_: True)
+    with mock.patch.object(criticism, "of_model", teacher), higher:
+      study = srt.RECIPE.train(context)
+      asked = len(server.asked)
+      again = srt.RECIPE.train(tiny_run.build(config, tmp_path / "run"))
+    assert len(server.asked) == asked, "who was taught reads its critiques back"
+
+  assert study.taught.counts[critiques.NO_SCORE] > 0 and study.taught.counts[critiques.REFINED] > 0
+  drafts = sum(map(len, study.taught.parts.values()))
+  assert sum(study.taught.counts.values()) == drafts
+  useful = [row for part in study.taught.useful.values() for row in part]
+  assert all(row.text == f"{row.prompt} Easily." for row in useful)
+  jax.tree.map(np.testing.assert_array_equal, *(one.models["srt"].params for one in (study, again)))
+  form = critiques.form_of(config.critique)
+  critic = criticism.of_model(context, "srt", study.models["srt"].params, config.critique)
+  found = criticism.refined(critic, form, [(x, ANSWER) for x in PROMPTS[:4]], context.key("x"), 0)
+  known = {critiques.REFINED, critiques.UNCHANGED, *critiques.FAILURES}
+  assert len(found) == 4 and {row.outcome for row in found} <= known
+  assert all(row.text == (row.critique.answer if row.outcome == critiques.REFINED else ANSWER)
+             for row in found)  # fmt: skip
