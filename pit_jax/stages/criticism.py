@@ -200,8 +200,8 @@ def _read(
 
 
 def _announce(context: contexts.Context, critic: str, form: critiques.Form, asked: Drafts) -> None:
-  """Says how much a critic is to read, before it is asked."""
-  words = context.rows.settings.tokenizer
-  texts = [f"{conversations.said(prompt)} {draft} {form.asked}" for prompt, draft in asked]
-  tokens = sum(map(len, words.encode_batch(texts)))
+  """Says how much a critic is to read, before it is asked, in tokens of the run's own."""
+  columns = [[draft[side] for draft in asked] for side in (0, 1)]
+  chats = form.format.conversations(*columns)
+  tokens = int(context.models.inference.lengths(chats).sum()) if chats else 0
   progress.say(f"{critic}: {len(asked):,} drafts to criticise, about {tokens:,} tokens to read")

@@ -102,12 +102,12 @@ class Subject(subject.Subject):
     if self.refined:
       texts["self_refine"] = self.refined.texts[1]
     if criticised.is_used(self.context.config):
-      texts[CRITICISED] = self.criticised
+      texts[CRITICISED] = self.with_critiques
 
     return texts
 
   @property
-  def criticised(self) -> list[str]:
+  def with_critiques(self) -> list[str]:
     """One round of the improver on `original`, each draft shown with what the critic says of it."""
     asked = (self.suite.questions, self.original)
     said, _ = criticised.asked(self.context, "held_out_critiques", *asked)

@@ -1,0 +1,126 @@
+"""PIT with language feedback: what the improver is shown, what rewards it, what is refused."""
+
+import dataclasses
+import json
+
+import chats
+import numpy as np
+import pytest
+import tiny_run
+
+from pit_jax.data import chat, critiques, encode, template
+from pit_jax.recipes import pit
+from pit_jax.recipes.pit import criticised, curriculum, subject
+from pit_jax.run import checks
+from pit_jax.stages import rl
+from pit_jax.types import Prompts
+
+SMALL = {"data__max_response_length": 80, "evaluation__prompts": 8, "frontier__checkpoints": 0}
+
+
+def config(**changes):
+  return tiny_run.config("pit_critique", **SMALL | changes)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A run, what its RL was given by stage, and what it trained."""
+  context = tiny_run.build(config(), tmp_path_factory.mktemp("criticised"))
+  with tiny_run.watching(rl) as seen:
+    models = pit.RECIPE.train(context)
+  return context, seen, models
+
+
+def made(context, name):
+  return [json.loads(line) for line in (context.workdir / "rows" / f"{name}.jsonl").open()]
+
+
+def words(context, prompts: Prompts):
+  tokenizer = context.rows.settings.tokenizer
+  ids = [row[mask].tolist() for row, mask in zip(prompts.tokens, prompts.mask, strict=True)]
+  return tokenizer.decode_batch(ids)
+
+
+def test_the_improver_is_shown_draft_and_critique_and_no_better_answer(trained):
+  context, seen, _ = trained
+  rows = made(context, "critiques")
+  references = (context.workdir / "references" / "policy.jsonl").read_text().splitlines()
+  assert [row["draft"] for row in rows] == [json.loads(line)["response"] for line in references]
+  table = seen["pit_policy"][0][0]
+  shown = words(context, table[:])
+  assert len(shown) == len(rows)
+  form = critiques.form_of(context.config.critique)
+  for text, row in zip(shown, rows, strict=True):
+    said, _ = form.read(row["critique"])
+    feedback = f"Weak: {said.weaknesses}. Score {said.score}. Change: {said.changes}"
+    assert f"\nFeedback: {feedback}\nBetter:" in text
+    assert row["draft"] in text or len(row["draft"]) > 200
+  # Of other sources nothing is said.
+  assert all("Feedback:" not in text for text in words(context, seen["pit_data"][0][0][:]))
+
+
+def test_the_gap_reward_sees_drafts_alone(trained):
+  context, _, _ = trained
+  fold = context.rows.fold("rl")
+  drafts = [f"draft {i}" for i in range(len(fold.rows))]
+  stage = ("policy", criticised.SOURCE)
+  questions, references = curriculum.texts(fold, stage, drafts)
+  assert questions == fold.prompts * 2 and references == drafts * 2
+
+
+def test_held_out_drafts_are_improved_with_their_critiques(trained):
+  context, _, models = trained
+  run = subject.of_run(context, models)
+  found = run.systems[subject.CRITICISED]
+  assert len(found) == 8 and ("pit_critique", "pit") in run.pairs
+  assert ("pit_critique", "original") in run.pairs
+  assert [row["draft"] for row in made(context, "held_out_critiques")] == run.original
+
+
+def test_a_draft_of_which_nothing_is_said_is_shown_as_ever(trained):
+  settings = trained[0].rows.settings
+  plain = settings.formats["improver"]
+  both = criticised.shown(settings, ["q", "q"], ["a", "b"], ["", "weak"])
+  assert both[0] == plain.conversations(["q"], ["a"])[0]
+  assert both[1].texts == ("b", "weak") and both[1].format.plain == (
+    "Question: {prompt}\nDraft: {reference}\nFeedback: {critique}\nBetter:"
+  )
+
+
+def test_a_chat_model_is_told_before_it_is_asked(tmp_path):
+  tokenizer = chats.save(tmp_path, "chatml")
+  form, tokenizer = chat.choose("model", tokenizer, template.Template(), "Now better.")
+  settings = encode.Settings(tokenizer, form, 64, 32)
+  (one,) = criticised.shown(settings, ["why ?"], ["rent"], ["Score 5"])
+  said = [(turn.role, turn.content) for turn in one.turns]
+  asked = ("user", "Score 5\n\nNow better.")
+  assert said == [("user", "why ?"), ("assistant", "rent"), asked]
+  assert np.asarray(encode.prompts([one], settings)[:].mask).any()
+
+
+def test_critiques_are_asked_for_where_a_stage_shows_them(trained):
+  c = config()
+  assert criticised.is_used(c) and not criticised.is_used(tiny_run.config("pit"))
+  context, _, _ = trained
+  drafts = [row["draft"] for row in made(context, "critiques")]
+  said, rows = criticised.asked(context, "critiques", context.rows.fold("rl").prompts, drafts)
+  assert all(text.startswith("Weak: ") and "Better" not in text for text in said)
+  assert rows.hash and dataclasses.asdict(rows)["name"] == "rows/critiques"
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    (
+      {"critic": ""},
+      "critic='', and references of the curriculum are 'policy+critique'; use a name",
+    ),
+    ({"critic": "who"}, "use a name of feedback.writers, which has critic"),
+    ({"critique__template": "Better: {answer}"}, "shows nothing beside a draft"),
+    ({"critique__highest": 0}, "critique.lowest=0 with critique.highest=0"),
+  ],
+)
+def test_what_cannot_be_is_refused(changes, said):
+  with pytest.raises(ValueError) as error:
+    checks.values(config(**changes), pit.RECIPE)
+  assert said in str(error.value)
