@@ -223,25 +223,6 @@ def sft(size: str) -> ml_collections.ConfigDict:
   return job
 
 
-def critique() -> ml_collections.ConfigDict:
-  """Returns the section of how critiques are asked for and written, in a chat model's words."""
-  critique = ml_collections.ConfigDict()
-  # What a critique is: {weaknesses}, {score}, {changes} and {answer}, some of them, in this order.
-  critique.template = (
-    "Weaknesses: {weaknesses}\nScore: {score}\nChanges: {changes}\nBetter answer: {answer}"
-  )
-  critique.lowest, critique.highest = 1, 10  # of a score; others are no critique
-  critique.request = (  # what the user says after a draft; {form} is the template, with … in it
-    "Look critically at your last reply. Say what is weak in it (none, if nothing is), give it a "
-    "score from 1 to 10, say what to change, and write a better reply to what I asked for. Use "
-    "exactly this form:\n\n{form}"
-  )
-  # What is shown where there is no chat template; {reference} is the draft.
-  critique.plain = "Question: {prompt}\nDraft: {reference}\nFeedback:"
-  critique.max_tokens = 384  # of a model's own critique with its better answer
-  return critique
-
-
 def reward(size: str) -> ml_collections.ConfigDict:
   """Returns the section of R_P."""
   job = supervised("preference", "reward", epochs=1.25, learning_rate=5e-4)

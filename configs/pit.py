@@ -8,6 +8,7 @@ from ml_collections import config_dict
 
 from pit_jax.configs import common
 from pit_jax.configs import dpo as dpo_config
+from pit_jax.configs import srt as srt_config
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
@@ -34,7 +35,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if common.is_large(size):
     for stage in config.curriculum:
       stage.steps, stage.learning_rate = 100, 1e-6
-  config.critique = common.critique()
+  config.critique = srt_config.critique()
   # Of `feedback.writers`, who criticises the drafts of references that are "policy+critique".
   config.critic = ""
   # Trains pit_first_only, pit_second_only and rlhf_longer too, the improvers that something

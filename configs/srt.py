@@ -39,7 +39,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.tuning = common.sft(shape)  # stage 1: two rows of every draft
   config.tuning.fold = "tuning"  # whose prompts are drafted, criticised and learnt
   config.dpo = dpo_config.section(shape)  # stage 2, on prompts of its own
-  config.critique = common.critique()
+  config.critique = critique()
   config.srt = _study()
   config.feedback = _embedded_feedback()
   # The model learns to write whole critiques.
@@ -83,6 +83,25 @@ def _embedded_feedback() -> ml_collections.ConfigDict:
       "teacher": {"kind": "corrector", "misses": 0.1, "invents": 0.05, "right": 0.9},
     },
   })  # fmt: skip
+
+
+def critique() -> ml_collections.ConfigDict:
+  """Returns the section of how critiques are asked for and written, in a chat model's words."""
+  critique = ml_collections.ConfigDict()
+  # What a critique is: {weaknesses}, {score}, {changes} and {answer}, some of them, in this order.
+  critique.template = (
+    "Weaknesses: {weaknesses}\nScore: {score}\nChanges: {changes}\nBetter answer: {answer}"
+  )
+  critique.lowest, critique.highest = 1, 10  # of a score; others are no critique
+  critique.request = (  # what the user says after a draft; {form} is the template, with … in it
+    "Look critically at your last reply. Say what is weak in it (none, if nothing is), give it a "
+    "score from 1 to 10, say what to change, and write a better reply to what I asked for. Use "
+    "exactly this form:\n\n{form}"
+  )
+  # What is shown where there is no chat template; {reference} is the draft.
+  critique.plain = "Question: {prompt}\nDraft: {reference}\nFeedback:"
+  critique.max_tokens = 384  # of a model's own critique with its better answer
+  return critique
 
 
 def use_few_words(config: ml_collections.ConfigDict) -> None:
