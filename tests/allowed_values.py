@@ -70,6 +70,7 @@ MAY = (
   (r"srt\.feedback_temperature", (0, 2.5), "0 takes the likeliest"),
   (r"srt\.author", ("",), "the base writes the drafts"),
   (r"srt\.(direct|filtered|controls)", (True,), "a switch"),
+  (r"critic", ("",), "nobody"),
   (r"critique\.request", ("no_such_name",), "any words"),
   (r"critique\.lowest", (-1, 0, 2.5), "below the highest"),
   (r"critique\.highest", (2.5,), "above the lowest"),

@@ -113,7 +113,7 @@ def test_critiques_are_asked_for_where_a_stage_shows_them(trained):
   [
     (
       {"critic": ""},
-      "critic='', and references of the curriculum are 'policy+critique'; use a name",
+      "critic='' with references 'policy+critique'; use a name of feedback.writers",
     ),
     ({"critic": "who"}, "use a name of feedback.writers, which has critic"),
     ({"critique__template": "Better: {answer}"}, "shows nothing beside a draft"),

@@ -30,12 +30,10 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields why nobody can criticise the drafts that are to be shown with critiques."""
   yield from criticism.problems(config)
   there = config.get("feedback", {}).get("writers", {})
-  if is_used(config) and config.critic not in there:
+  if (is_used(config) or config.critic) and config.critic not in there:
     names = ", ".join(there) or "none"
-    yield (
-      f"critic={config.critic!r}, and references of the curriculum are {SOURCE!r}; use a name of "
-      f"feedback.writers, which has {names}"
-    )
+    why = f" with references {SOURCE!r}" if is_used(config) else ""
+    yield f"critic={config.critic!r}{why}; use a name of feedback.writers, which has {names}"
   if not [name for name in critiques.Form(config.critique.template).parts if name != "answer"]:
     yield (
       f"critique.template={config.critique.template!r} shows nothing beside a draft; give it "
