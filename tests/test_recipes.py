@@ -103,6 +103,7 @@ def test_every_recipe_declares_itself_under_its_name():
     "rlhf",
     "salmon",
     "ser",
+    "srt",
   ]
   assert recipes.names() == names
   for name in recipes.names():
@@ -111,7 +112,20 @@ def test_every_recipe_declares_itself_under_its_name():
 
 @pytest.mark.parametrize(
   "name",
-  ["base", "dpo", "hrlaif", "irft", "pit", "reward", "rft", "rlaif", "rlhf", "salmon", "ser"],
+  [
+    "base",
+    "dpo",
+    "hrlaif",
+    "irft",
+    "pit",
+    "reward",
+    "rft",
+    "rlaif",
+    "rlhf",
+    "salmon",
+    "ser",
+    "srt",
+  ],
 )
 def test_stages_are_of_sections_and_kinds_that_there_are(name):
   recipe = recipes.named(name)

@@ -24,7 +24,9 @@ SMALL = {
 }  # fmt: skip
 ARMS = ("plain", "score", "weaknesses", "shuffled")
 STAGES = ["sft", "stage_1", *(f"stage_1_{arm}" for arm in ARMS), "srt", "srt_sft", "srt_redrawn"]
-REFINED = {"refined", *(f"refined_{arm}" for arm in (*ARMS, "plain_twice", "srt"))}
+OWN = "stage_1_refined"
+TWICE = "stage_1_plain_refined_twice"
+REFINED = {OWN, TWICE, "srt_refined", *(f"stage_1_{arm}_refined" for arm in ARMS)}
 
 
 def config(**changes):
@@ -83,22 +85,24 @@ def made(workdir, name):
 
 def test_every_arm_is_trained_and_compared(results):
   assert [*results["stages"]] == STAGES
-  assert results["headline"] == ["refined", "refined_plain"]
+  assert results["headline"] == [OWN, "stage_1_plain_refined"]
   pairs = {(row["a"], row["b"]) for row in results["comparisons"]}
   assert pairs == {
-    *(("refined", other) for other in REFINED - {"refined", "refined_srt"}), ("refined", "sft"),
-    ("refined_plain", "sft"), ("srt", "stage_1"), ("srt", "sft"), ("stage_1", "sft"),
-    ("refined_srt", "refined"), ("srt", "srt_sft"), ("srt", "srt_redrawn"), ("srt_sft", "stage_1"),
+    *((OWN, other) for other in REFINED - {OWN, "srt_refined"}), (OWN, "sft"),
+    ("stage_1_plain_refined", "sft"), ("srt", "stage_1"), ("srt", "sft"), ("stage_1", "sft"),
+    ("srt_refined", OWN), ("srt", "srt_sft"), ("srt", "srt_redrawn"), ("srt_sft", "stage_1"),
     ("srt_resampled", "srt"),
   }  # fmt: skip
   assert {*results["systems"]} >= REFINED
-  assert "without feedback" in results["about"]["refined_plain"]
+  assert "without feedback" in results["about"]["stage_1_plain_refined"]
 
 
 def test_without_controls_two_arms_and_one_policy_are_left():
   few = config(srt__controls=False)
   assert [stage.name for stage in arms.stages(few)] == ["sft", "stage_1", "stage_1_plain", "srt"]
-  assert not {"srt_sft", "refined_score"} & {name for pair in arms.compared(few) for name in pair}
+  assert not {"srt_sft", "stage_1_score_refined"} & {
+    name for pair in arms.compared(few) for name in pair
+  }
   assert [stage.name for stage in arms.stages(config(srt__author=""))] == STAGES[1:]
 
 
@@ -282,7 +286,7 @@ def test_a_run_that_was_stopped_asks_nobody_twice(tmp_path):
 
 def test_the_page_has_critics_pairs_and_claims(run, results):
   table = page.critics(results)
-  assert [row[0] for row in table.rows][:2] == ["teacher", "refined"] and "τ" in table.columns
+  assert [row[0] for row in table.rows][:2] == ["teacher", OWN] and "τ" in table.columns
   assert [row[0] for row in page.own(results).rows] == ["refined", "kept"]
   titles = [column.title for column in page.pipeline(results)]
   assert titles == ["Drafts", "Stage 1", "Stage 2"]

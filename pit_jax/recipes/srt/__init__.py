@@ -11,9 +11,8 @@ is the better one, DPO prefers it to the draft.
   srt                  after stage 2, answering by itself
   srt_sft              its refinements imitated instead, for as many steps
   srt_redrawn          the refinement preferred to another draft than the one it refines
-  refined, refined_ARM the drafts of sft, refined by each model of stage 1
-  refined_plain_twice  refined without feedback, and that again: for the tokens of feedback
-  refined_srt          refined by the model of stage 2
+  MODEL_refined        the drafts of sft, refined by a model of stage 1 or 2
+  stage_1_plain_refined_twice  refined without feedback, and that again: for the tokens of feedback
 
 Not published, so chosen here: rates, β, epochs, the form of the reply, the filter of stage 2, and
 that stage 1 learns x → better answer, too. Stage 1 begins with the policy that writes the drafts,

@@ -17,7 +17,8 @@ FIRST = "stage_1"
 SRT = "srt"
 IMITATED = "srt_sft"
 REDRAWN = "srt_redrawn"
-TWICE = "refined_plain_twice"
+AFTER = "srt_refined"
+TWICE = "stage_1_plain_refined_twice"
 ALLOWED = {
   **criticism.ALLOWED,
   "srt.teacher": ranges.SAID,
@@ -46,7 +47,7 @@ class Arm:
   @property
   def refined(self) -> str:
     """What the drafts are called after it has refined them."""
-    return "_".join(filter(None, ("refined", self.name)))
+    return f"{self.stage}_refined"
 
   def form(self, whole: critiques.Form) -> critiques.Form:
     """Returns the form of what it writes: a better answer alone has no words before it."""
@@ -101,7 +102,7 @@ def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
   refined = [arm.refined for arm in of(config)[1:]]
   own = METHOD.refined
   pairs = [(own, name) for name in (*refined, TWICE)] + [(own, DRAFTS), (PLAIN.refined, DRAFTS)]
-  answered = [(SRT, FIRST), (SRT, DRAFTS), (FIRST, DRAFTS), ("refined_srt", own)]
+  answered = [(SRT, FIRST), (SRT, DRAFTS), (FIRST, DRAFTS), (AFTER, own)]
   if config.srt.controls:
     answered += [(SRT, IMITATED), (SRT, REDRAWN), (IMITATED, FIRST)]
   return [*pairs, *answered]

@@ -21,7 +21,6 @@ from pit_jax.tasks import synthetic
 REFINED = 750
 AGAIN = 751
 TEACHER = "teacher"
-AFTER = "refined_srt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Subject(subject.Policies):
       found[arm.refined] = self._refine(arm, arm.stage, drafts, REFINED)
     again = [row.text for row in found[arms.PLAIN.refined]]
     found[arms.TWICE] = self._refine(arms.PLAIN, arms.PLAIN.stage, again, AGAIN)
-    found[AFTER] = self._refine(arms.METHOD, arms.SRT, drafts, REFINED)
+    found[arms.AFTER] = self._refine(arms.METHOD, arms.SRT, drafts, REFINED)
     return found
 
   def _refine(

@@ -75,14 +75,24 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
   """Returns what the run says of feedback in refining, and of stage 2."""
   expected = claims.EXPECTED
   stated = [
-    claims.Stated("refined", "refined_plain", "refining after feedback beats refining without"),
-    claims.Stated("refined", "refined_score", "all of the feedback beats its score alone"),
-    claims.Stated("refined", "refined_weaknesses", "it beats its weaknesses alone"),
     claims.Stated(
-      "refined", "refined_shuffled", "feedback on other drafts does not do it", expected
+      "stage_1_refined", "stage_1_plain_refined", "refining after feedback beats refining without"
     ),
     claims.Stated(
-      "refined", "refined_plain_twice", "two refinements without feedback do not do it", expected
+      "stage_1_refined", "stage_1_score_refined", "all of the feedback beats its score alone"
+    ),
+    claims.Stated("stage_1_refined", "stage_1_weaknesses_refined", "it beats its weaknesses alone"),
+    claims.Stated(
+      "stage_1_refined",
+      "stage_1_shuffled_refined",
+      "feedback on other drafts does not do it",
+      expected,
+    ),
+    claims.Stated(
+      "stage_1_refined",
+      "stage_1_plain_refined_twice",
+      "two refinements without feedback do not do it",
+      expected,
     ),
     claims.Stated("srt", "stage_1", "stage 2 makes direct answers better"),
     claims.Stated("srt", "srt_sft", "preferring refinements beats imitating them", expected),
@@ -97,10 +107,12 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
 PAGE = presentation.Presentation(
   title="Self-refinement tuning, arXiv 2406.07168",
   systems={
-    "refined": presentation.System("drafts, refined after own feedback", palette.TEAL),
-    "refined_plain": presentation.System("drafts, refined without feedback", palette.RUST),
-    "refined_plain_twice": presentation.System("the same twice: tokens of feedback", "#c98a5e"),
-    "refined_srt": presentation.System("drafts, refined by the model of stage 2", palette.BLUE),
+    "stage_1_refined": presentation.System("drafts, refined after own feedback", palette.TEAL),
+    "stage_1_plain_refined": presentation.System("drafts, refined without feedback", palette.RUST),
+    "stage_1_plain_refined_twice": presentation.System(
+      "the same twice: tokens of feedback", "#c98a5e"
+    ),
+    "srt_refined": presentation.System("drafts, refined by the model of stage 2", palette.BLUE),
     "sft": presentation.System("the policy that writes the drafts", "#94a3ba"),
     "stage_1": presentation.System("answers of the model of stage 1", palette.PURPLE),
     "srt": presentation.System("answers after stage 2, DPO on own refinements", "#2f6d5b"),
@@ -108,7 +120,12 @@ PAGE = presentation.Presentation(
     "srt_redrawn": presentation.System("refinements preferred to other drafts", "#a84a4f"),
   },
   baseline="sft",
-  headlines={("refined", "refined_plain"): ("Feedback before a refinement", "refining without it")},
+  headlines={
+    ("stage_1_refined", "stage_1_plain_refined"): (
+      "Feedback before a refinement",
+      "refining without it",
+    )
+  },
   claims=said,
   diagram=pipeline,
   sections=(
