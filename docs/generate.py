@@ -41,6 +41,7 @@ RECIPES = (
   "bandit",
   "rlaif_alpaca",
   "salmon_chat",
+  "pit_critique",
 )  # whose configurations have every key together
 MADE = "<!-- Made by docs/generate.py: change the code that it reads, and run it again. -->\n"
 SUBCOMMANDS = {"convert": ("import", "export")}
