@@ -93,10 +93,11 @@ def critique() -> ml_collections.ConfigDict:
     "Weaknesses: {weaknesses}\nScore: {score}\nChanges: {changes}\nBetter answer: {answer}"
   )
   critique.lowest, critique.highest = 1, 10  # of a score; others are no critique
-  critique.request = (  # what the user says after a draft; {form} is the template, with … in it
+  # What the user says after a draft; {form} is the template, with … in its slots.
+  critique.request = (
     "Look critically at your last reply. Say what is weak in it (none, if nothing is), give it a "
-    "score from 1 to 10, say what to change, and write a better reply to what I asked for. Use "
-    "exactly this form:\n\n{form}"
+    "score from {lowest} to {highest}, say what to change, and write a better reply to what I "
+    "asked for. Use exactly this form:\n\n{form}"
   )
   # What is shown where there is no chat template; {reference} is the draft.
   critique.plain = "Question: {prompt}\nDraft: {reference}\nFeedback:"

@@ -11,7 +11,7 @@ from pit_jax.data import conversations, critiques
 
 LONG = critiques.Form(
   "Weaknesses: {weaknesses}\nScore: {score}\nChanges: {changes}\nBetter answer: {answer}",
-  request="Criticise it:\n{form}",
+  request="Criticise it, {lowest} to {highest}:\n{form}",
 )
 SHORT = critiques.Form(
   "Weak: {weaknesses}. Score {score}. Change: {changes} Better: {answer}", lowest=0, highest=8
@@ -176,7 +176,7 @@ def test_a_single_part_without_words_is_the_whole_reply():
 def test_a_critic_is_shown_the_answer_and_the_form():
   (one,) = LONG.format.conversations([QUESTION], [DRAFT])
   form = "Weaknesses: …\nScore: …\nChanges: …\nBetter answer: …"
-  asked = conversations.Turn("user", f"Criticise it:\n{form}")
+  asked = conversations.Turn("user", f"Criticise it, 1 to 10:\n{form}")
   said = conversations.Turn("user", QUESTION), conversations.Turn("assistant", DRAFT)
   assert one.turns == (*said, asked)
 

@@ -14,7 +14,7 @@ from pit_jax.feedback import named, writers
 from pit_jax.recipes import running, srt
 from pit_jax.recipes.srt import arms, measures, page
 from pit_jax.run import checks
-from pit_jax.stages import criticism, dpo, sft
+from pit_jax.stages import criticism, dpo, sft, trained
 from pit_jax.tasks import correctors, synthetic
 
 SMALL = {
@@ -22,6 +22,7 @@ SMALL = {
   "data__fold_sizes": (1.0, 1.0, 1.0), "tuning__steps": 3, "tuning__batch_size": 8,
   "data__length_buckets": False,
 }  # fmt: skip
+NOBODY = trained.Trained({}, {})
 ARMS = ("plain", "score", "weaknesses", "shuffled")
 STAGES = ["sft", "stage_1", *(f"stage_1_{arm}" for arm in ARMS), "srt", "srt_sft", "srt_redrawn"]
 OWN = "stage_1_refined"
@@ -197,9 +198,8 @@ def test_stage_2_prefers_own_refinements_that_its_second_score_puts_higher(run, 
 def test_unfiltered_all_refinements_are_preferred(run):
   context = tiny_run.build(config(), run)
   context.config.unlock().srt.filtered = False
-  study_of = mock.Mock(params=None)
   with telling():
-    own = srt._own_pairs(context, critiques.form_of(context.config.critique), study_of)
+    own = srt._own_pairs(context, critiques.form_of(context.config.critique), NOBODY)
   assert sum(map(len, own.kept.values())) == len(made(run, "own_second_critiques"))
 
 
@@ -215,7 +215,7 @@ def test_a_model_that_finds_nothing_better_ends_the_run_in_words(run):
   form = critiques.form_of(context.config.critique)
   none = mock.patch.object(measures, "is_higher", lambda *_: False)
   with telling(), none, pytest.raises(ValueError) as error:
-    srt._own_pairs(context, form, mock.Mock(params=None))
+    srt._own_pairs(context, form, NOBODY)
   assert "and finds 0 better, too few to learn from" in str(error.value)
 
 

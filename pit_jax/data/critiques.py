@@ -77,7 +77,8 @@ class Form:
   template: str  # slots for some of PARTS, in their order
   lowest: float | int = 1  # score
   highest: float | int = 10
-  # What the user of a chat says after the answer; {form} is the template, with … in its slots.
+  # What the user of a chat says after the answer; {form} is the template, with … in its slots, and
+  # {lowest} and {highest} are those.
   request: str = ""
   # The same for models without a chat template, with the slots {prompt} and {reference}.
   plain: str = ""
@@ -98,7 +99,9 @@ class Form:
   @property
   def asked(self) -> str:
     """What the user of a chat says after the answer."""
-    return self.request.replace("{form}", self.template.format(**dict.fromkeys(PARTS, "…")))
+    shown = self.template.format(**dict.fromkeys(PARTS, "…"))
+    said = {"{lowest}": str(self.lowest), "{highest}": str(self.highest), "{form}": shown}
+    return functools.reduce(lambda text, slot: text.replace(slot, said[slot]), said, self.request)
 
   @functools.cached_property
   def format(self) -> prompt_formats.Format:
