@@ -308,7 +308,6 @@ def test_the_page_has_critics_pairs_and_claims(run, results):
     ({"critique__plain": "{prompt}"}, "critique.plain='{prompt}'; use a text with {prompt} and"),
     ({"critique__max_tokens": 81}, "is more than data.max_response_length=80"),
     ({"critique__lowest": 8}, "critique.lowest=8 with critique.highest=8; use a higher"),
-    ({"feedback__writers__teacher__misses": 1.5}, "misses=1.5; use a share from 0 to 1"),
     ({"data__source": "example"}, "nobody else scores the answers"),
   ],
 )
@@ -316,6 +315,11 @@ def test_what_cannot_be_is_refused(changes, said):
   with pytest.raises(ValueError) as error:
     checks.values(config(**changes), srt.RECIPE)
   assert said in str(error.value)
+
+
+def test_a_corrector_of_impossible_errors_is_refused():
+  with pytest.raises(ValueError, match="teacher: misses=1.5; use a share from 0 to 1"):
+    named.check(config(feedback__writers__teacher__misses=1.5))
 
 
 def test_a_corrector_needs_a_recipe_that_asks_for_critiques(tmp_path):
