@@ -15,7 +15,7 @@ from pit_jax.run import checks
 from pit_jax.stages import rl
 from pit_jax.types import Prompts
 
-SMALL = {"data__max_response_length": 80, "evaluation__prompts": 8, "frontier__checkpoints": 0}
+SMALL = {"data__max_response_length": 240, "evaluation__prompts": 8, "frontier__checkpoints": 0}
 
 
 def config(**changes):
@@ -53,8 +53,7 @@ def test_the_improver_is_shown_draft_and_critique_and_no_better_answer(trained):
   for text, row in zip(shown, rows, strict=True):
     said, _ = form.read(row["critique"])
     feedback = f"Weak: {said.weaknesses}. Score {said.score}. Change: {said.changes}"
-    assert f"\nFeedback: {feedback}\nBetter:" in text
-    assert row["draft"] in text or len(row["draft"]) > 200
+    assert text.endswith(f"\nFeedback: {feedback}\nBetter:")
   # Of other sources nothing is said.
   assert all("Feedback:" not in text for text in words(context, seen["pit_data"][0][0][:]))
 
