@@ -61,7 +61,12 @@ PLAIN = Arm("plain", ("answer",), "without feedback")
 CONTROLS = (
   Arm("score", ("score", "answer"), "after its own score alone"),
   Arm("weaknesses", ("weaknesses", "answer"), "after its own weaknesses alone"),
-  Arm("shuffled", critiques.PARTS, "taught with the feedback on other drafts", is_shuffled=True),
+  Arm(
+    "shuffled",
+    critiques.PARTS,
+    "by a model taught with the feedback on other drafts",
+    is_shuffled=True,
+  ),
 )
 
 

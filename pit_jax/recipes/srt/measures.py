@@ -55,14 +55,15 @@ def of_run(context: contexts.Context, study: Study) -> "Subject":
   suite = subject.suite_of(context, policy=models[arms.SRT], sampler=models[arms.DRAFTS])
   pairs = arms.compared(context.config)
   control = f"{arms.SRT}_resampled"
-  return Subject(context, suite, models=models, compared=pairs, control=control, study=study)
+  about = {arm.refined: f"drafts of sft, refined {arm.about}" for arm in arms.of(context.config)}
+  return Subject(
+    context, suite, models=models, compared=pairs, control=control, about=about, study=study
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject(subject.Policies):
   """A finished run: models that answer, and drafts that they refine."""
-
-  study: Study = dataclasses.field(kw_only=True)
 
   @functools.cached_property
   def answered(self) -> Mapping[str, Sequence[str]]:
@@ -99,12 +100,6 @@ class Subject(subject.Policies):
     asked = list(zip(self.suite.questions, drafts, strict=True))
     key = jax.random.fold_in(self.suite.key, stream)
     return criticism.refined(critic, form, asked, key, c.srt.feedback_temperature)
-
-  @property
-  def about(self) -> dict[str, str]:
-    """What the refined drafts are, by system."""
-    return {arm.refined: f"drafts of sft, refined {arm.about}"
-            for arm in arms.of(self.context.config)}  # fmt: skip
 
 
 def measure(run: Subject) -> dict:
