@@ -129,6 +129,9 @@ def section(size: str) -> ml_collections.ConfigDict:
   # Over the tokens of a chosen response: "mean", or "sum" as in Sharma et al. 2024, where longer
   # responses count for more.
   job.sft_reduction = "mean"
+  # How much the tokens of a response count: "all" the same; "cos" and "linear" ever less, from 1
+  # for the first to almost 0 for the last, as (1 + cos πt/n)/2 and 1 − t/n.
+  job.token_weights = "all"
   if common.is_large(size):
     job.batch_size, job.learning_rate = 128, 5e-7
   return job

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from pit_jax.types import Metrics, Number, PerRow
+from pit_jax.types import Mask, Metrics, Number, PerRow, PerToken
 
 CERTAIN = 1e-6  # nats per token below which a response counts as certain
 REDUCTIONS = ("mean", "sum")  # over the tokens of a response that is imitated
+EVERY = "all"  # the schedule by which every token counts the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +38,12 @@ class Regularisation:
   Attributes:
     label_smoothing: ε in [0, ½), how often a label is taken to be wrong.
     centring: c ≥ 0, the weight of what draws rewards toward 0, per squared nat.
+    focal: γ ≥ 0, how much less pairs count that the model is sure of already; see `ease`.
   """
 
   label_smoothing: float = 0.0
   centring: float = 0.0
+  focal: float = 0.0
 
 
 AS_LABELLED = Labels()
@@ -70,6 +73,21 @@ def in_doubt(
   return (1.0 - wrong) * losses + wrong * turned()
 
 
+def ease(ahead: PerRow, gamma: float) -> PerRow:
+  """Returns (1 − 2·max(0, σ(z) − ½))^γ of each pair, by which the focal ranking loss multiplies.
+
+  It is 1 where a pair is undecided or ordered wrongly, and falls to 0 as the model gets sure (Cai
+  et al. 2024, arXiv 2403.17297, eq. 1, with γ = 2; the gradient passes through it).
+
+  Args:
+    ahead: z, by how much the chosen response is ahead, in nats.
+    gamma: γ ≥ 0; 0 makes it 1 everywhere.
+  """
+  # 1 − 2 max(0, σ(z) − ½) = min(1, 2 σ(−z)), as a logarithm: of powers below 1 the gradient at 0
+  # would be infinite.
+  return jnp.exp(gamma * jnp.minimum(0.0, jnp.log(2.0) + jax.nn.log_sigmoid(-ahead)))
+
+
 def bradley_terry_loss(
   chosen: PerRow,
   rejected: PerRow,
@@ -80,8 +98,8 @@ def bradley_terry_loss(
 
   loss = Σ_i w_i [(1 − q_i) l(h_i − m_i) + q_i l(−h_i − m_i) + c (r_i + r'_i)²] / Σ_i w_i
 
-  where l(z) = −log σ(z), h = d + o, d = r − r' is the difference of the two rewards, and q is the
-  `doubt` about the label
+  where l(z) = −log σ(z), of a focal one times `ease`(z), h = d + o, d = r − r' is the difference of
+  the two rewards, and q is the `doubt` about the label
   (Ouyang et al. 2022, eq. 1, where q, o, m and c are 0 and w is 1; m: Touvron et al. 2023, arXiv
   2307.09288, eq. 2; c: Eisenstein et al. 2023, arXiv 2312.09244, and TRL's
   `center_rewards_coefficient`; o, as a bias product: Clark et al. 2019, arXiv 1909.03683)
@@ -90,7 +108,7 @@ def bradley_terry_loss(
     chosen: r, reward of the preferred response, in nats (a log-odds scale).
     rejected: r', reward of the other response to the same prompt.
     labels: m, w, p and o.
-    kept: ε and c.
+    kept: ε, c and γ.
 
   Returns:
     The scalar loss in nats per pair, and metrics over the batch, of the same weights: `loss`,
@@ -101,7 +119,8 @@ def bradley_terry_loss(
 
   def cost(ahead):
     # log_sigmoid stays finite where σ itself is 0 in float32.
-    return -jax.nn.log_sigmoid(ahead - labels.margins)
+    losses = -jax.nn.log_sigmoid(ahead - labels.margins)
+    return losses * ease(ahead - labels.margins, kept.focal) if kept.focal else losses
 
   known = margin + labels.offsets
   losses = in_doubt(cost(known), lambda: cost(-known), labels, kept)
@@ -193,6 +212,30 @@ def log_odds(logratios: PerRow, tokens: Num[Array, " B"]) -> PerRow:
   return mean - jax.nn.log1mexp(-mean)
 
 
+def token_weights(mask: Mask, schedule: str) -> PerToken:
+  """Returns how much each token of a response counts, in [0, 1], and 0 on padding.
+
+  all: 1      cos: (1 + cos(π t / n)) / 2      linear: (n − t) / n
+
+  for token t = 0 … n − 1 of a response of n tokens, its end included: what a rationale says first
+  counts most (published code of Zhang et al. 2024, arXiv 2410.16198, which counts words there).
+
+  Args:
+    mask: which response tokens are real.
+    schedule: a name of SCHEDULES.
+  """
+  sizes = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+  passed = jnp.arange(mask.shape[1]) / sizes
+  return jnp.where(mask, SCHEDULES[schedule](passed), 0.0)
+
+
+SCHEDULES: dict[str, Callable[[Float[Array, "B R"]], Float[Array, "B R"]]] = {
+  EVERY: jnp.ones_like,
+  "cos": lambda passed: (1 + jnp.cos(jnp.pi * passed)) / 2,
+  "linear": lambda passed: 1 - passed,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Loss:
   """A loss of preference optimisation: what a response scores, and what the scores cost.
@@ -229,6 +272,8 @@ class Options:
       no gradient: for pairs whose y_l the reference sampled it is then a loss over samples of π.
     sft_coefficient: α ≥ 0, the weight of the negative log-likelihood of y_w beside the loss.
     sft_reduction: one of REDUCTIONS, over the tokens of y_w.
+    token_weights: a name of SCHEDULES: log π(y) and log π_ref(y) of the loss are sums over tokens
+      of which each counts so much, and |y| is the sum of these; the other term takes all tokens.
   """
 
   beta: float
@@ -240,6 +285,7 @@ class Options:
   importance_correction: bool = False
   sft_coefficient: float = 0.0
   sft_reduction: str = "mean"
+  token_weights: str = EVERY
 
 
 def has_reference(loss: Loss, options: Options) -> bool:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pit_jax.losses import tokens
-from pit_jax.types import Mask, PerRow, PerToken
+from pit_jax.types import Mask, PerRow, PerToken, Responses
 
 
 def at_end(scores: PerRow, mask: Mask) -> PerToken:
@@ -16,6 +16,19 @@ def at_end(scores: PerRow, mask: Mask) -> PerToken:
   A response without tokens has nowhere to put it.
   """
   return jnp.where(tokens.is_last(mask), scores[:, None], 0.0)
+
+
+@jax.jit
+def without_unknown(
+  responses: Responses, logprobs: PerToken, rewards: PerToken
+) -> tuple[Responses, PerToken, PerToken]:
+  """Returns a batch in which responses of unknown reward, a NaN among its own, have no tokens.
+
+  So they count in no loss and in no mean over tokens; their rewards and log-probabilities are 0.
+  """
+  known = ~jnp.isnan(rewards).any(axis=1, keepdims=True)
+  left = responses.replace(mask=responses.mask & known)
+  return left, jnp.where(known, logprobs, 0.0), jnp.where(known, rewards, 0.0)
 
 
 @jax.jit

@@ -52,8 +52,9 @@ class Arrays:
     return self.improver_prompt if prompts == kinds.IMPROVER else self.prompt
 
   def network(self, name: str) -> pure.PureModel | None:
-    """Returns a network by its name: language, scalar, or reward for that of R_P."""
-    return {"language": self.language, "scalar": self.scalar, "reward": self.reward}[name]
+    """Returns a network by its name: language, scalar, reward for that of R_P; or none."""
+    own = {"language": self.language, "scalar": self.scalar, "reward": self.reward}
+    return own[name] if name != kinds.NONE else None
 
   @property
   def response(self) -> int:

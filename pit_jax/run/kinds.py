@@ -13,6 +13,7 @@ from pit_jax.data import batches
 # Formats of prompts: x alone, x with a reference response.
 POLICY = "policy"
 IMPROVER = "improver"
+NONE = "none"  # the network of a reward that no device computes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Stage:
   steps: int | None = None  # how many it takes; None: as many as its section says
   fold: str = ""  # whose rows it sees; "": that of its section
   prompts: str = POLICY  # or IMPROVER
-  reward: str = "reward"  # of RL, the network that gives it, as `abstract.Arrays.network` names it
+  # Of RL, the network that gives the reward, as `abstract.Arrays.network` names it, or NONE.
+  reward: str = "reward"
   kept: tuple[str, ...] = ()  # networks of the models that stay on the devices and have no part
   kind: str = ""  # "": that of its section
   part: str = ""  # of the configuration, whose values stand for the section's: "curriculum[0]"

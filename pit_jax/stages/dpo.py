@@ -47,8 +47,8 @@ def run(
     reference: π_ref, usually the same; a loss without one does not ask it.
     job: the section of the configuration; see configs/dpo.py.
     losses: those that `job.loss` may name; see `preference.Loss`.
-    asked_as: NAME of the reference's log-probabilities, which stages with the same pairs and
-      reference share; "" is the stage's own, with _reference after it.
+    asked_as: NAME of the reference's log-probabilities, which stages with the same pairs,
+      reference and token weights share; "" is the stage's own, with _reference after it.
     prompts: POLICY or IMPROVER.
   """
   loss = losses[job.loss]
@@ -63,7 +63,7 @@ def run(
     reference_rows = made_rows.once(
       context,
       f"rows/{asked_as or f'{name}_reference'}",
-      lambda: _asked(context, reference, encoded),
+      lambda: _asked(context, reference, encoded, options.token_weights),
     )
     encoded = _referenced(encoded, reference_rows)
     # From here on checkpoints carry the hash of these rows: with other ones they are refused.
@@ -104,9 +104,12 @@ def _validated(
   frozen: Params,
 ) -> dict[str, float]:
   """Returns the metrics of a policy on pairs that are not trained on."""
-  tokens = dict(zip(SIDES, table.contents.lengths.T[1:], strict=True))
+  schedule = options.token_weights
+  lengths = dict(zip(SIDES, table.contents.lengths.T[1:], strict=True))
+  tokens = {side: _weights(lengths[side], schedule).sum(axis=1) for side in SIDES}
   ratios = {
-    side: _logprobs(context, params, table, side) - table.columns.get(f"reference_{side}", 0.0)
+    side: _logprobs(context, params, table, side, schedule)
+    - table.columns.get(f"reference_{side}", 0.0)
     for side in SIDES
   }
   scores = [loss.score(jnp.asarray(ratios[side]), jnp.asarray(tokens[side])) for side in SIDES]
@@ -139,11 +142,14 @@ def _referenced(
 
 
 def _asked(
-  context: contexts.Context, reference: Params, encoded: Mapping[str, tables.Table]
+  context: contexts.Context,
+  reference: Params,
+  encoded: Mapping[str, tables.Table],
+  schedule: str,
 ) -> Iterator[dict[str, Any]]:
   """Yields the reference's log-probabilities of every pair, part by part."""
   for part, table in encoded.items():
-    columns = (_logprobs(context, reference, table, side).tolist() for side in SIDES)
+    columns = (_logprobs(context, reference, table, side, schedule).tolist() for side in SIDES)
     for chosen, rejected in zip(*columns, strict=True):
       yield {"part": part, "chosen": chosen, "rejected": rejected}
 
@@ -153,8 +159,8 @@ def _mismatched_kl(
 ) -> float:
   """Returns KTO's estimate of the policy's KL over a whole table; see `mismatched_kl`."""
   logratios = [
-    _logprobs(context, params, table, side, objectives.mismatched)
-    - _logprobs(context, reference, table, side, objectives.mismatched)
+    _logprobs(context, params, table, side, arrange=objectives.mismatched)
+    - _logprobs(context, reference, table, side, arrange=objectives.mismatched)
     for side in SIDES
   ]
   return max(float(np.mean(logratios)), 0.0)
@@ -165,16 +171,26 @@ def _logprobs(
   params: Params,
   table: tables.Table,
   side: str,
+  schedule: str = preference.EVERY,
   arrange: Callable[[Preferences], Preferences] = lambda pairs: pairs,
 ) -> np.ndarray:
   """Returns a policy's log-probability of each chosen, or rejected, response, Float[rows].
 
-  A few thousand pairs at a time are arranged first, so that prompts may have other responses.
+  Tokens count as a schedule of `preference.token_weights` says. A few thousand pairs at a time are
+  arranged first, so that prompts may have other responses.
   """
   pieces = []
   for start in range(0, len(table), PIECE):
     pairs = arrange(table[start : start + PIECE])
-    logprobs = context.models.inference.logprobs(params, pairs.prompts, getattr(pairs, side))
-    pieces.append(logprobs.sum(axis=1))
+    responses = getattr(pairs, side)
+    logprobs = context.models.inference.logprobs(params, pairs.prompts, responses)
+    weights = preference.token_weights(jnp.asarray(responses.mask), schedule)
+    pieces.append((logprobs * np.asarray(weights)).sum(axis=1))
 
   return np.concatenate(pieces)
+
+
+def _weights(lengths: np.ndarray, schedule: str) -> np.ndarray:
+  """Returns the weights of the tokens of responses of these lengths, Float[rows R]."""
+  mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+  return np.asarray(preference.token_weights(jnp.asarray(mask), schedule))

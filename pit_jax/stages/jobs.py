@@ -31,6 +31,7 @@ OPTIMISATION = {
   ),
   **dict.fromkeys(("reference_free", "importance_correction"), ranges.SWITCH),
   "sft_reduction": ranges.one_of(*preference.REDUCTIONS),
+  "token_weights": ranges.one_of(*preference.SCHEDULES),
 }
 REINFORCEMENT = {
   **dict.fromkeys(("steps", "batch_size", "epochs", "samples"), ranges.COUNT),
@@ -215,7 +216,7 @@ SFT = kinds.Kind(
   figures={"validation/loss": "validation loss", "loss": "loss"},
 )
 PREFERENCE = kinds.Kind(
-  allowed=(SUPERVISED | pair_columns.ALLOWED),
+  allowed=(SUPERVISED | pair_columns.ALLOWED) | {"focal": ranges.FROM_ZERO},
   optional=PUBLISHED,
   cuts=("accumulation",),
   passes=lambda job: 2 * BACK,
@@ -269,6 +270,11 @@ def _loss_problems(losses: Mapping[str, preference.Loss], name: str, job: Any) -
   for key, neutral in _unread(loss).items():
     if job[key] != neutral:
       yield f"{named} with {name}.{key}={job[key]}: the loss does not read it; use {neutral}"
+  if job.importance_correction and job.token_weights != preference.EVERY:
+    yield (
+      f"{name}.importance_correction=True with {name}.token_weights={job.token_weights!r}: the "
+      f"correction is of whole responses; use False, or {preference.EVERY!r}"
+    )
   if job.reference_free and job.importance_correction:
     yield (
       f"{name}.importance_correction=True with {name}.reference_free=True: the correction is by "
@@ -282,15 +288,16 @@ def _loss_problems(losses: Mapping[str, preference.Loss], name: str, job: Any) -
     )
 
 
-def _unread(loss: preference.Loss) -> dict[str, float | bool]:
+def _unread(loss: preference.Loss) -> dict[str, float | bool | str]:
   """Returns the options that a loss does not read, and their values that say so."""
-  unread: dict[str, float | bool] = {}
+  unread: dict[str, float | bool | str] = {}
   if "gamma" not in loss.needs:
     unread["gamma"] = 0.0
   if loss.is_paired:
     unread |= {"desirable_weight": 1.0, "undesirable_weight": 1.0}
   else:
-    unread["label_smoothing"] = 0.0
+    # Its KL is of whole responses.
+    unread |= {"label_smoothing": 0.0, "token_weights": preference.EVERY}
   if not (loss.has_reference and loss.is_paired):
     unread |= {"reference_free": False, "importance_correction": False}
   return unread

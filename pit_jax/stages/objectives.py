@@ -90,7 +90,8 @@ def learning(
     job: the section.
   """
   model = scalar if job.members == 1 else pure.ensemble(scalar.config, job.members)
-  return model, objective(preference.Regularisation(job.label_smoothing, job.centring))
+  kept = preference.Regularisation(job.label_smoothing, job.centring, job.get("focal", 0.0))
+  return model, objective(kept)
 
 
 def _unbiased(params: Params, kept: preference.Regularisation) -> Params:
@@ -130,9 +131,9 @@ def policy_pairs(
   """Returns the objective of preference optimisation: model → loss; the batch is a `Preferences`.
 
   Where the loss has a reference, the batch's columns `reference_chosen` and `reference_rejected`
-  are that model's log-probability of each response; an unpaired loss asks it for others too, and
-  finds its parameters as `frozen["reference"]`. The same arguments give the same objective, which
-  is hence compiled once.
+  are that model's log-probability of each response, of tokens weighted as the options say; an
+  unpaired loss asks it for others too, and finds its parameters as `frozen["reference"]`. The same
+  arguments give the same objective, which is hence compiled once.
 
   loss = `preference.dpo_loss` + α · mean_i −log π(y_w | x) / |y_w|, where the options want a sum
   without / |y_w|   (the second term: Pang et al. 2024, arXiv 2404.19733, eq. 1; it holds up the
@@ -142,12 +143,18 @@ def policy_pairs(
 
   def objective(model):
     def loss_fn(params, frozen, batch: Preferences, rng):
-      logprobs = pair_logprobs(model, params, batch)
-      counts = [jnp.sum(side.mask, axis=1) for side in (batch.chosen, batch.rejected)]
+      sides = (batch.chosen, batch.rejected)
+      by_token = pair_token_logprobs(model, params, batch)
+      # Without its weights the first of them is what is imitated, and both are logged.
+      logprobs = [side.sum(axis=1) for side in by_token]
+      masks = [jnp.asarray(side.mask) for side in sides]
+      counted = [preference.token_weights(mask, options.token_weights) for mask in masks]
+      weighted = [(by_token[i] * counted[i]).sum(axis=1) for i in range(2)]
+      counts = [one.sum(axis=1) for one in counted]
       references = (0.0, 0.0)
       if preference.has_reference(loss, options):
         references = (batch.columns["reference_chosen"], batch.columns["reference_rejected"])
-      chosen, rejected = (logprobs[i] - references[i] for i in range(2))
+      chosen, rejected = (weighted[i] - references[i] for i in range(2))
 
       more = {}
       if options.importance_correction:
@@ -163,7 +170,7 @@ def policy_pairs(
 
       imitated = -logprobs[0]
       if options.sft_reduction == "mean":
-        imitated = preference.per_token(imitated, counts[0])
+        imitated = preference.per_token(imitated, masks[0].sum(axis=1))
       sft_loss = preference.weighted_mean(imitated, weights)
       metrics |= {
         "chosen_logprob": preference.weighted_mean(logprobs[0], weights),
@@ -204,13 +211,21 @@ def mismatched(batch: Preferences) -> Preferences:
 
 
 def pair_logprobs(model: pure.PureModel, params: Params, batch: Preferences) -> Pair:
-  """Returns the log-probability of each chosen and each rejected response, in nats.
+  """Returns the log-probability of each chosen and each rejected response, in nats."""
+  chosen, rejected = pair_token_logprobs(model, params, batch)
+  return chosen.sum(axis=1), rejected.sum(axis=1)
+
+
+def pair_token_logprobs(
+  model: pure.PureModel, params: Params, batch: Preferences
+) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
+  """Returns the log-probability of each token of the chosen and of the rejected responses, in nats.
 
   They pass in one forward, in which the prompt is read once.
   """
   rows = (batch.prompts, batch.chosen, batch.rejected)
   chosen, rejected = scoring.shared_logprobs(model, params, *rows)
-  return chosen.sum(axis=1), rejected.sum(axis=1)
+  return chosen, rejected
 
 
 def pair_scores(model: pure.PureModel, params: Params, batch: Preferences) -> Pair:

@@ -6,13 +6,14 @@ R_P may be a published model instead, of any family: it is calibrated and not tr
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from pit_jax import hosts
-from pit_jax.data import conversations, encode, preferences, tables
+from pit_jax.data import conversations, encode, preferences, prompt_formats, rows, tables
 from pit_jax.models import pure
 from pit_jax.rollout import classifiers
 from pit_jax.run import context as contexts
@@ -27,6 +28,8 @@ from pit_jax.stages import (
   trained,
 )
 from pit_jax.types import GapPreferences, Params, Preferences, Prompts, Responses
+
+Shown = Callable[[Sequence[rows.Preference]], Sequence[prompt_formats.Conversation]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,7 @@ def run(
   start: Params,
   job: ml_collections.ConfigDict,
   sampler: Params | None,
+  shown: Shown | None = None,
 ) -> RewardModel:
   """Trains R_P on (x, y_w, y_l), and calibrates it on the validation part.
 
@@ -66,8 +70,11 @@ def run(
     job: the section of the configuration.
     sampler: the language model whose samples set the scale, M_P^SFT; None: the validation part's
       responses do.
+    shown: rows → the conversation that each row's responses follow; None: its prompt, as the policy
+      is shown it.
   """
-  train, validation, known = _encoded(context, name, encode.preferences, fold, job)
+  encoding = encode.preferences if shown is None else functools.partial(_following, shown)
+  train, validation, known = _encoded(context, name, encoding, fold, job)
 
   def facts(params):
     scores = _scores(context, validation, _pairs, params)
@@ -76,6 +83,12 @@ def run(
   result = _train(context, name, objectives.preference_pairs, start, train, job, facts)
   sample = functools.partial(_sampled, context, validation, _pairs, mean(result.params), sampler)
   return _calibrated(context, name, result, facts, sample, job.pessimism)
+
+
+def _following(shown: Shown, part: Sequence[rows.Preference], *how: Any) -> tables.Table:
+  """Encodes pairs of responses after conversations of other formats than the policy's."""
+  sides = ([getattr(row, side) for row in part] for side in ("chosen", "rejected"))
+  return encode.pairs(shown(part), *sides, *how)
 
 
 def published(

@@ -30,8 +30,8 @@ class Known(NamedTuple):
 
 
 # (rows, prompts, responses) → Float[B R], a reward per token, or Float[B], which stands at the last
-# one; higher is better. Rows are the prompts' places, Int[B], among the texts that the stage's
-# prompts were encoded from.
+# one; higher is better. A response with a NaN among its own is dropped: nothing is learnt from it.
+# Rows are the prompts' places, Int[B], among the texts that the stage's prompts were encoded from.
 RewardFn = Callable[[np.ndarray, Prompts, Responses], jax.Array | Known]
 # Name → weight and reward. What is maximised is the weighted sum.
 Rewards = Mapping[str, tuple[float, RewardFn]]
@@ -190,13 +190,14 @@ def run(
     places = _repeated(texts, job.samples)
     total, scores = phases.time("score", _rewarded, rewards, places, batch_prompts, responses)
     known = {"rollout/tokens_per_forward": responses.mask.sum() / sampled.passes.sum()}
+    responses, logprobs, total = token_rewards.without_unknown(responses, logprobs, total)
     return places, scores, known, (batch_prompts, responses, logprobs, total)
 
   def advance(state, index):
     noise = jax.random.fold_in(key, 2 * index + 1)
     places, scores, known, experience = rollout(state, index)
     state, metrics = phases.time("train", learn, index, state, frozen, *experience, noise)
-    metrics |= {f"objective/rewards/{reward}": scores[reward].mean() for reward in scores}
+    metrics |= {f"objective/rewards/{reward}": jnp.nanmean(scores[reward]) for reward in scores}
     episode = (index + 1) * job.batch_size  # a response
     metrics |= known | {"episode": episode, "epoch": episode / job.samples / len(prompts)}
     metrics |= extra_metrics(index, places, experience[1], scores)
