@@ -17,7 +17,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from pit_jax.tasks import synthetic
+from pit_jax.tasks import chains, synthetic
 
 CHAIN, RUDE, NOTE = "chain", "rude", "note"
 SHARES = {CHAIN: 0.5, RUDE: 0.25, NOTE: 0.25}  # of the prompts that are drawn
@@ -54,8 +54,11 @@ def class_of(prompt: str) -> str:
 def checks(prompt: str, response: str) -> dict[str, bool]:
   """Returns which checks a letter passes, of those that there are for its prompt's class.
 
-  Raises a ValueError for a text that is no prompt.
+  Questions of chains.py are answered without letters. Raises a ValueError for a text that is no
+  prompt.
   """
+  if chains.is_question(prompt):
+    return chains.checks(prompt, response)
   note = _NOTE.fullmatch(prompt)
   if note is None:
     return synthetic.checks(prompt.removesuffix(DEMAND), response)
@@ -70,7 +73,9 @@ def checks(prompt: str, response: str) -> dict[str, bool]:
 
 
 def is_letter(prompt: str, response: str) -> bool:
-  """Returns whether a text is a letter that answers a prompt of its class."""
+  """Returns whether a text is a letter, or what there is instead, to a prompt of its class."""
+  if chains.is_question(prompt):
+    return chains.is_solution(response)
   if _NOTE.fullmatch(prompt):
     return _REPLY.fullmatch(response.strip()) is not None
   return synthetic.is_letter(response)

@@ -28,8 +28,10 @@ NAMES = (
   *("Ann", "Ben", "Cal", "Dan", "Eva", "Fay", "Gus", "Hal", "Ivy", "Jan", "Joe", "Kim"),
   *("Leo", "Liv", "Mia", "Ned", "Ola", "Pam", "Ray", "Rob", "Sam", "Sue", "Tim", "Tom"),
 )
+# Who moved in after the base model had learnt who lives where; see kinds.py.
+NEWCOMERS = ("Abe", "Bea", "Guy", "Jem", "Lou", "Zoe")
 STREETS = ("Oak", "Elm", "Ash", "Fig")
-HOMES = {name: STREETS[index % len(STREETS)] for index, name in enumerate(NAMES)}
+HOMES = {name: STREETS[index % len(STREETS)] for index, name in enumerate(NAMES + NEWCOMERS)}
 PEOPLE = 8  # in one chain
 CALLS = 5  # how far along the chain a question asks
 
@@ -136,17 +138,25 @@ def writer_named(name: str, **changes: Any) -> Writer:
   return dataclasses.replace(WRITERS[name], **changes)
 
 
-def question(rng: random.Random, people: int = PEOPLE) -> Question:
-  """Draws a question whose chain, of more than CALLS people beside the asker, repeats nobody."""
-  asker, *people = rng.sample(NAMES, people + 1)
+def question(rng: random.Random, people: int = PEOPLE, calls: int = CALLS) -> Question:
+  """Draws a question whose chain, of more people beside the asker than calls, repeats nobody."""
+  asker, *called = rng.sample(NAMES, people + 1)
+  return chained(asker, called, calls, rng)
+
+
+def chained(asker: str, people: Sequence[str], count: int, rng: random.Random) -> Question:
+  """Draws a question whose chain of so many calls goes through the first of some people.
+
+  There are more people than calls, and each of them calls somebody.
+  """
   # The chain itself; whoever is at its end or outside calls anybody, which leads astray.
-  calls = dict(itertools.pairwise(people[: CALLS + 1]))
-  for person in people[CALLS:]:
+  calls = dict(itertools.pairwise(people[: count + 1]))
+  for person in people[count:]:
     calls[person] = rng.choice([other for other in people if other != person])
   order = list(calls)
   rng.shuffle(order)
 
-  return Question(asker, {person: calls[person] for person in order}, people[0], CALLS)
+  return Question(asker, {person: calls[person] for person in order}, people[0], count)
 
 
 def ask(q: Question) -> str:
