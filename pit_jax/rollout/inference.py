@@ -176,7 +176,7 @@ class Inference:
       asked = (params, prompts, key, np.float32(temperature))
       return self.sampler(samples)(*asked, numbers=numbers, drafts=drafts, **how)
 
-    return self._over_rows("sampling", ask, (prompts, texts), samples)
+    return self.over_rows("sampling", ask, (prompts, texts), samples)
 
   def score(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
     """Returns a scalar model's score of every response that was encoded, Float[N].
@@ -215,7 +215,7 @@ class Inference:
       # Batches of short rows are narrower; all are joined at one width.
       return jnp.pad(logprobs, ((0, 0), (0, width - logprobs.shape[1])))
 
-    return self._over_rows("reading", ask, (prompts, responses))
+    return self.over_rows("reading", ask, (prompts, responses))
 
   def check_prompt(self, prompt: conversations.Prompt) -> None:
     """Raises a `values.RowError` for a prompt that the models cannot be shown."""
@@ -266,7 +266,7 @@ class Inference:
     self, reward: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
   ) -> np.ndarray:
     """Returns R_P(x, y) of answers in words, Float[N]."""
-    return self.score(reward, self._shown("policy", questions), self.responses(answers))
+    return self.score(reward, self.shown("policy", questions), self.responses(answers))
 
   def gaps(
     self,
@@ -276,14 +276,14 @@ class Inference:
     references: Sequence[str],
   ) -> np.ndarray:
     """Returns R_PIT(x, y, reference) of answers in words, Float[N]."""
-    prompts = self._shown("improver", questions, references)
+    prompts = self.shown("improver", questions, references)
     return self.score(gap_reward, prompts, self.responses(answers))
 
   def likelihoods(
     self, policy: Params, questions: Sequence[conversations.Prompt], answers: Sequence[str]
   ) -> np.ndarray:
     """Returns log p(y | x) of answers in words, without their end, in nats, Float[N]."""
-    prompts = self._shown("policy", questions)
+    prompts = self.shown("policy", questions)
     responses = self.responses(answers)
     # A token counts if another follows it; the last one is the end.
     before_end = np.asarray(responses.mask)[:, 1:]
@@ -306,7 +306,7 @@ class Inference:
     def ask(batch, _):
       return program(policy, batch, choices)
 
-    return self._over_rows("reading", ask, self._shown("policy", questions))
+    return self.over_rows("reading", ask, self.shown("policy", questions))
 
   def revision_likelihoods(
     self,
@@ -320,7 +320,7 @@ class Inference:
 
     An answer that fills the whole length has no end: sampling stopped there.
     """
-    prompts = self._shown("improver", questions, drafts)
+    prompts = self.shown("improver", questions, drafts)
     return self.logprobs(improver, prompts, self.responses(answers), temperature).sum(axis=1)
 
   def words(self, responses: Responses) -> list[str]:
@@ -334,7 +334,7 @@ class Inference:
     ids = self.settings.template.encode_responses(tokenizer, answers, limit).ids
     return padding.pad_responses(ids, limit, tokenizer.pad_id)
 
-  def _shown(self, name: str, *columns: Sequence) -> Prompts:
+  def shown(self, name: str, *columns: Sequence) -> Prompts:
     """Returns the prompts made of questions and texts, in the format of a name."""
     return encode.prompts(self.settings.formats[name].conversations(*columns), self._cutting)[:]
 
@@ -376,7 +376,7 @@ class Inference:
 
     return np.concatenate(scores)[rows.row, rows.last]
 
-  def _over_rows(self, name: str, ask: Callable, record: Any, each: int = 1) -> Any:
+  def over_rows(self, name: str, ask: Callable, record: Any, each: int = 1) -> Any:
     """Returns ask(batch, rows) for every batch of a record, joined on the host.
 
     Rows are the numbers of the batch's rows, the last one again where it is filled up. Of every row

@@ -1,0 +1,97 @@
+"""Exercises that an instructor writes from a model's errors (arXiv 2407.00497): LE and LEC.
+
+python launch/train.py --config=configs/instructors.py:tiny --workdir=runs/instructors
+
+A target answers problems; a verifier says which answers are wrong; an instructor writes exercises
+like the problems that it failed on, with worked answers, and the target is fine-tuned on them; then
+again. Arms differ in the problems that the instructor is shown.
+"""
+
+import ml_collections
+
+from pit_jax.configs import common
+
+
+def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
+  """Returns the configuration of recipe `instructors`."""
+  config = common.get_config(size)
+  config.recipe = (
+    "instructors"  # the method: a recipe's name, or the path of a file that declares one
+  )
+  config.temperature = 0.7
+  config.data.source = "synthetic:kinds"
+  config.data.folds = ("sft", "practice")
+  config.data.fold_sizes = (3.0, 5.0)  # what is imitated first, and the training split
+  config.data.prompts_only = ()
+  config.sft = common.sft(size)
+  config.practice = common.sft(size)
+  config.practice.fold = "practice"  # the training split: whose problems the target answers
+  config.instructors = _study()
+  config.feedback = _embedded_feedback()
+  config.evaluation.judges = ("right",)
+  if size == "tiny":
+    config.data.rows = 2_800
+    config.data.held_out = 0.3
+    config.sft.batch_size = config.practice.batch_size = 16
+    config.sft.epochs = 3.0
+    config.evaluation.prompts = 800
+  return config.lock()
+
+
+def _study() -> ml_collections.ConfigDict:
+  study = ml_collections.ConfigDict()
+  # Of `feedback.writers`, whose answers the target imitates first; "": the target is the base.
+  study.author = "author"
+  # Kinds of the prompts that it imitates, as `classify` calls them; (): all.
+  study.taught = ("calls 3", "calls 4", "calls 5")
+  # Python function of a prompt's text that returns its kind, by which errors and right answers are
+  # counted; "": there is one kind.
+  study.classify = "pit_jax.tasks.kinds:kind_of"
+  # Of `feedback.raters`, of kind verifier, check or verified, who says which answers are right.
+  study.verifier = "sound"
+  study.instructor = "instructor"  # of `feedback.writers`, who writes exercises
+  # Of `feedback.writers`, another student, whose errors the arm le_shuffled is shown; "": no such
+  # arm.
+  study.other = "other"
+  study.role = (  # what the instructor is told before each problem
+    "You are a teacher who writes exercises for one student. Look at the problem and at what the "
+    "student made of it, find out what the student cannot do yet, and write new problems that "
+    "train exactly that: as hard as the problem, with other facts, and each to be solved by what "
+    "it says. Work out the answer of each, step by step, and end it as answers to the problem have "
+    "to end. Write nothing but the exercises, each as two lines:\n"
+    "Question: the new problem\n"
+    "Answer: its worked answer"
+  )
+  study.rounds = 2  # how often errors are looked for, and exercises written and learnt
+  study.exercises = 320  # rows that every round trains on; a few more validate
+  study.neighbours = 3  # k, the solved problems nearest to an error that the arm lec shows
+  # Form of the final answer that a worked answer has to hold, "number", "choice" or "text"; "": any
+  # text is an answer.
+  study.form = ""
+  study.judge = "right"  # of evaluation.judges, who scores 1 what is answered right, else 0
+  study.temperature = 0.7  # of the student's answers to the training split
+  study.writing_temperature = 1.0  # of the instructor
+  # Share of what the author, the other student or the instructor is asked that may fail.
+  study.most_failed = 0.1
+  return study
+
+
+def _embedded_feedback() -> ml_collections.ConfigDict:
+  """Returns who writes and who verifies letters of the embedded task."""
+  task = "pit_jax.tasks"
+  return ml_collections.ConfigDict({
+    "writers": {
+      # Works first, so that its letters are right and can be learnt from.
+      "author": {"kind": "grammar", "writer": "strong"},
+      "instructor": {"kind": "instructor", "right": 0.95},
+      # Guesses before it works: as often wrong on problems of any kind.
+      "other": {"kind": "grammar", "writer": "hasty"},
+    },
+    "raters": {
+      # No right answer is needed: the answer follows from the working, and that from the question.
+      "follows": {"kind": "check", "function": f"{task}.classes:answer_follows"},
+      "steps": {"kind": "check", "function": f"{task}.classes:calls_are_facts"},
+      "sound": {"kind": "verified", "verifiers": ("follows", "steps")},
+      "right": {"kind": "function", "function": f"{task}.kinds:right_answers"},
+    },
+  })  # fmt: skip

@@ -1,0 +1,115 @@
+"""A real chat model learns from exercises that an endpoint writes from its own errors."""
+
+import json
+import math
+import random
+import re
+from unittest import mock
+
+import judge_server
+import ml_collections
+import pytest
+import smollm2
+import tiny_run
+
+from pit_jax.feedback import endpoint, exercises
+from pit_jax.recipes import instructors
+from pit_jax.recipes.instructors import measures
+
+pytestmark = pytest.mark.slow
+
+ASKED = "What is {} {} {}? Answer with the number alone."
+SUMS = [ASKED.format(a, "+", b) for a, b in zip(range(2, 9), range(3, 10), strict=True)]
+PRODUCTS = [ASKED.format(a, "*", b) for a in range(13, 18) for b in (27, 38, 46)]
+
+
+def worth(question):
+  """Returns the right answer to a question."""
+  a, sign, b = re.search(r"(\d+) ([+*]) (\d+)\?", question).groups()
+  return int(a) + int(b) if sign == "+" else int(a) * int(b)
+
+
+def kind_of(question):
+  return "products" if "*" in question else "sums"
+
+
+def right_answers(questions, answers):
+  """Scores 1 where the last number is right."""
+  said = [re.findall(r"\d+", answer) for answer in answers]
+  rows = zip(questions, said, strict=True)
+  return [float(bool(found) and int(found[-1]) == worth(question)) for question, found in rows]
+
+
+def taught(body, server):
+  """An instructor by a script: like problems with other numbers; every fifth reply is none."""
+  request = exercises.read(body["messages"][-1]["content"])
+  rng = random.Random(request.question)
+  a, sign, b = re.search(r"(\d+) ([+*]) (\d+)", request.question).groups()
+  made = []
+  for _ in range(request.count):
+    numbers = [str(rng.randrange(10 ** (len(one) - 1) + 1, 10 ** len(one))) for one in (a, b)]
+    question = ASKED.format(numbers[0], sign, numbers[1])
+    made.append((question, f"{numbers[0]} {sign} {numbers[1]} = {worth(question)}"))
+  said = "I am not sure." if rng.random() < 0.2 else f"Here you are.\n\n{exercises.write(made)}"
+  choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+  about = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"]}
+  return about | {"choices": [choice], "usage": {"total_tokens": 100}}
+
+
+def configured(folder, url):
+  rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no"} for prompt in SUMS + PRODUCTS]
+  (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  key = [{"prompt": prompt, "answer": str(worth(prompt))} for prompt in SUMS + PRODUCTS]
+  (folder / "key.jsonl").write_text("".join(json.dumps(row) + "\n" for row in key))
+  made = tiny_run.config(
+    "instructors", "small", model__base=str(smollm2.directory()), model__lora__rank=4,
+    model__unroll=False, data__source=f"jsonl:{folder / 'problems.jsonl'}", data__rows=None,
+    data__folds=("practice",), data__fold_sizes=(), data__held_out=0.2, data__validation=0.1,
+    data__max_prompt_length=64, data__max_response_length=24, inference_batch_size=8,
+    practice__steps=2, practice__batch_size=4, sft__fold="practice", instructors__author="",
+    instructors__taught=(), instructors__other="", instructors__rounds=1, temperature=0.0,
+    instructors__exercises=12, instructors__neighbours=2, instructors__form="number",
+    instructors__classify=f"{__name__}:kind_of", instructors__writing_temperature=0.0,
+    instructors__temperature=0.0, evaluation__prompts=6,
+  ).unlock()  # fmt: skip
+  made.feedback = ml_collections.ConfigDict({
+    "writers": {"instructor": {"kind": "endpoint", "model": "teacher", "base_url": url}},
+    "raters": {
+      "sound": {"kind": "verifier", "path": str(folder / "key.jsonl"), "form": "number"},
+      "right": {"kind": "function", "function": f"{__name__}:right_answers"},
+    },
+  })  # fmt: skip
+  return made.lock()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_smollm2_learns_from_its_errors_and_no_request_is_paid_twice(tmp_path, monkeypatch):
+  monkeypatch.setenv(endpoint.KEY, "none")
+  with judge_server.serving() as server, mock.patch.object(judge_server, "completion", taught):
+    context = tiny_run.build(configured(tmp_path, server.url), tmp_path / "run")
+    study = instructors.RECIPE.train(context)
+    paid = len(server.bodies)
+    again = instructors.RECIPE.train(tiny_run.build(context.config, tmp_path / "run"))
+    assert len(server.bodies) == paid
+  assert [*study.policies] == [*again.policies] == ["target", "le", "lec", "augmented", "le_right"]
+
+  answered = study.answered["target"]
+  assert answered.places(0) and answered.places(1)
+  shown = [exercises.read(body["messages"][-1]["content"]) for body in server.bodies]
+  # It can add, mostly, and cannot multiply.
+  failed = [kind_of(one.question) for one in shown if one.is_right is False]
+  assert failed.count("products") > failed.count("sums")
+  assert any(len(one.solved) == 2 for one in shown)
+  held_out = {row.prompt for row in context.rows.folds["held_out"]}
+  assert not held_out & {text for one in shown for text in (one.question, *one.solved)}
+
+  finished = instructors.of_run(context, study)
+  told = measures.measure_lessons(finished)["lessons"]
+  outcomes = {row["arm"]: row["outcomes"] for row in told}
+  assert all(row["trained on"] == 12 for row in outcomes.values())
+  assert any(exercises.NO_EXERCISE in row for row in outcomes.values())
+  by_kind = measures.measure_kinds(finished)
+  assert {row["kind"] for row in by_kind["kinds"]} <= {"sums", "products", "in", "out"}
+  assert all(math.isfinite(row["right"]) for row in by_kind["kinds"])
+  learnt = study.policies["le"].facts
+  assert learnt["steps"] == 2 and math.isfinite(learnt["validation/loss"])
