@@ -15,14 +15,11 @@ words a single one is the whole reply.
 import collections
 import dataclasses
 import functools
-import re
-import string
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import ml_collections
 
-from pit_jax.data import conversations, prompt_formats
+from pit_jax.data import conversations, prompt_formats, slots
 
 PARTS = ("weaknesses", "score", "changes", "answer")
 
@@ -47,10 +44,6 @@ FAILURES = (
 )
 _MISSING = dict(zip(PARTS, (NO_WEAKNESSES, NO_SCORE, NO_CHANGES, NO_ANSWER), strict=True))
 
-_SCORE = re.compile(r"(?P<score>[-+]?\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*(?P<most>\d+))?[\s.*_]*")
-# What models put before a label that begins a line, and around it: headings, lists, emphasis.
-_MARKS = r"(?:\A|\n)[ \t]*(?:(?:[#>*_-]+|\d+[.)])[ \t]*)*"
-
 
 @dataclasses.dataclass(frozen=True)
 class Critique:
@@ -60,14 +53,6 @@ class Critique:
   score: float | int | None = None
   changes: str | None = None
   answer: str | None = None  # the better one
-
-
-class _Part(NamedTuple):
-  """A part of a template: what stands before it, its name, and what closes it."""
-
-  label: str  # with white space
-  name: str
-  closing: str  # punctuation, without white space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +137,7 @@ class Form:
     if not reply.strip():
       return Critique(), NO_ANSWER if self.parts == ("answer",) else NO_FEEDBACK
 
-    texts = _texts(parts, reply)
+    texts = slots.texts(parts, reply)
     read = {name: text for name, text in texts.items() if text}
     score, problem = _score(read.pop("score", None), self.lowest, self.highest)
     critique = Critique(score=score, **read)
@@ -196,10 +181,10 @@ def form_of(c: ml_collections.ConfigDict) -> Form:
   return Form(**{field.name: c[field.name] for field in dataclasses.fields(Form)})
 
 
-def failures(outcomes: Iterable[str]) -> dict[str, int]:
-  """Returns how many outcomes are failures, by kind in the order of FAILURES."""
+def failures(outcomes: Iterable[str], kinds: Sequence[str] = FAILURES) -> dict[str, int]:
+  """Returns how many outcomes are failures, by kind in the order of the kinds."""
   counts = collections.Counter(outcomes)
-  return {kind: counts[kind] for kind in FAILURES if counts[kind]}
+  return {kind: counts[kind] for kind in kinds if counts[kind]}
 
 
 def is_copy(said: str, shown: Sequence[conversations.Prompt], requests: Sequence[str]) -> bool:
@@ -222,67 +207,9 @@ def plain(text: str) -> str:
   return " ".join(text.casefold().split())
 
 
-@functools.cache
-def _parse(template: str) -> tuple[_Part, ...]:
+def _parse(template: str) -> tuple[slots.Part, ...]:
   """Returns the parts of a template; raises a ValueError for one that cannot be read back."""
-  shown = f"the template of critiques {template!r}"
-  try:
-    pieces = list(string.Formatter().parse(template))
-  except ValueError as error:
-    raise ValueError(f"{shown}: {error}; write {{{{ and }}}} for braces of the text") from error
-
-  slots = [(literal, name) for literal, name, _, _ in pieces if name is not None]
-  names = [name for _, name in slots]
-  if not names or names != [name for name in PARTS if name in names]:
-    raise ValueError(
-      f"{shown} has the slots {names}; use some of {PARTS}, in this order, each once"
-    )
-  if any(spec or how for _, _, spec, how in pieces):
-    raise ValueError(f"{shown}: a part is written as it is; leave out what follows its name")
-
-  tail = pieces[-1][0] if pieces[-1][1] is None else ""
-  literals = [literal for literal, _ in slots[1:]]
-  if unlabelled := [name for literal, name in slots[1:] if not re.search(r"\w", literal)]:
-    raise ValueError(f"{shown} has no word before {{{unlabelled[0]}}}; where would it begin?")
-  if re.search(r"\w", tail) or (tail.strip() and names[-1] == "answer"):
-    raise ValueError(f"{shown} goes on after its last part; let that be the end")
-
-  closings = [re.match(r"[^\w\s]*", text)[0] for text in (*literals, tail)]
-  labels = [slots[0][0], *(text[len(end) :] for text, end in zip(literals, closings, strict=False))]
-  return tuple(map(_Part, labels, names, closings))
-
-
-@functools.cache
-def _label(label: str, *, is_first: bool) -> re.Pattern:
-  """Returns what finds the label of a part."""
-  words = r"\s+".join(map(re.escape, re.findall(r"\w+", label)))
-  if not words:
-    return re.compile(r"\A")
-  begins_line = is_first or "\n" in label
-  ends_in_colon = label.rstrip().endswith(":")
-  before = _MARKS if begins_line else r"(?<!\w)"
-  after = r"(?!\w)"
-  if ends_in_colon:
-    # A heading has its line to itself, and no colon.
-    after = r"[*_]*[ \t]*(?::[*_]*|(?=\n))" if begins_line else r"\s*:"
-  return re.compile(f"{before}{words}{after}", re.IGNORECASE)
-
-
-def _texts(parts: Sequence[_Part], reply: str) -> dict[str, str | None]:
-  """Returns the text of each part of a reply, None of one whose label is not found in its turn."""
-  spans: list[tuple[int, int] | None] = []
-  end = 0
-  for number, part in enumerate(parts):
-    match = _label(part.label, is_first=not number).search(reply, end)
-    spans.append(match.span() if match else None)
-    end = match.end() if match else end
-
-  texts = {}
-  for number, (part, span) in enumerate(zip(parts, spans, strict=True)):
-    following = next((one[0] for one in spans[number + 1 :] if one), len(reply))
-    text = reply[span[1] : following].strip() if span else None
-    texts[part.name] = text and text.removesuffix(part.closing).rstrip()
-  return texts
+  return slots.parse(template, PARTS, "critiques", ("answer",))
 
 
 def _score(
@@ -291,11 +218,9 @@ def _score(
   """Returns the score that a text says, and what is wrong with it."""
   if not text:
     return None, NO_SCORE
-  match = _SCORE.fullmatch(text)
-  if match is None:
+  try:
+    return slots.number(text, lowest, highest), ""
+  except slots.NotANumber:
     return None, NO_NUMBER
-  score = float(match["score"])
-  most = match["most"]
-  if not lowest <= score <= highest or (most and float(most) != highest):
+  except slots.OutOfRange:
     return None, OUT_OF_RANGE
-  return int(score) if score.is_integer() else score, ""

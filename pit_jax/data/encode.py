@@ -106,6 +106,26 @@ def preferences(
   return _table(types.Preferences, kind, encode, _texts(preferences), settings, folder)
 
 
+def pairs(
+  asked: Sequence[prompt_formats.Conversation],
+  chosen: Sequence[str],
+  rejected: Sequence[str],
+  settings: Settings,
+  folder: Folder = None,
+) -> tables.Table:
+  """Encodes conversations, of whatever formats, with two replies to each (types.Preferences).
+
+  It drops what `preferences` drops.
+  """
+  names = "_".join(dict.fromkeys(one.format.name for one in asked))
+
+  def encode(asked, chosen, rejected):
+    return [settings.encode(asked), *settings.encode_responses(chosen, rejected)]
+
+  texts = (asked, chosen, rejected)
+  return _table(types.Preferences, f"{names}_pairs", encode, texts, settings, folder)
+
+
 def gap_preferences(
   preferences: Sequence[rows.Preference], settings: Settings, folder: Folder = None
 ) -> tables.Table:

@@ -1,0 +1,130 @@
+"""What the report says of MultiCritique: critics, pairs with and without filters, RL, claims."""
+
+from collections.abc import Mapping, Sequence
+
+from pit_jax.report import cells, claims, diagram, palette, presentation, tabular
+
+CHECKS = ("answer", "working", "greeting", "tone", "closing")
+
+
+def critics(results: Mapping) -> cells.Table:
+  """Every critic with precision, recall and F1 of what it names."""
+  columns = cells.columns({
+    "critic": "system", "drafts": "drafts", "units": lambda row: cells.fixed(row["units"]),
+    "precision": lambda row: cells.percent(row.get("precision")),
+    "recall": lambda row: cells.percent(row.get("recall")),
+    "F1": lambda row: cells.percent(row.get("f1")),
+    "95% interval": lambda row: cells.percents(row.get("f1_ci95")),
+    **{f"F1 {name}": lambda row, name=name: cells.percent(row.get("parts", {}).get(name))
+       for name in CHECKS},
+  })  # fmt: skip
+  rows = results.get("criticism", ())
+  lost = {row["system"]: row["kinds"] for row in rows if row.get("kinds")}
+  kinds = "; ".join(
+    f"{name}: {', '.join(f'{kind} {count:g}' for kind, count in of.items())}"
+    for name, of in lost.items()
+  )
+  note = (
+    "Rows of taught_… are of who teaches, on the drafts that are taught; all others are critics "
+    "that were trained, on the same held-out drafts. F1 is of the checks that are named among "
+    "those that a letter fails." + (f" Units lost: {kinds}." if kinds else "")
+  )
+  return cells.select("criticism", "Critics", rows, columns, note=note)
+
+
+def pairs(results: Mapping) -> cells.Table:
+  """What every filter keeps of the pairs of critiques, and how right their labels are."""
+  columns = cells.columns({
+    "filter": "filter", "pairs": lambda row: cells.plain(row["pairs"]),
+    "share": lambda row: cells.percent(row["share"]),
+    "labels right": lambda row: cells.percent(row.get("accuracy")),
+    "95% interval": lambda row: cells.percents(row.get("accuracy_ci95")),
+    "of equal F1": lambda row: cells.percent(row.get("alike")),
+    "F1 ahead": "gain",
+  })  # fmt: skip
+  note = (
+    "A label is right where the chosen critique has the higher F1; pairs of equal F1 are not among "
+    "these. marv_random_reward scores revisions by a reward model of random labels, marv_shuffled "
+    "has revisers see the critiques of other drafts."
+  )
+  title = "Pairs of critiques"
+  return cells.select(
+    "critique_pairs", title, results.get("critique_pairs", ()), columns, note=note
+  )
+
+
+def pipeline(results: Mapping) -> list[diagram.Column]:
+  """Returns the method from drafts to RL."""
+  stages = results.get("stages", {})
+  if "critic_merged" not in stages:
+    return []
+  names = [name for name in stages if name.startswith("critic_")]
+  singles = [name for name in names[1:] if "rl_" not in name]
+  reinforced = [name for name in names if "rl_" in name and not name.endswith("_reward")]
+  drafted = diagram.Box(("sft", "writes the drafts", *diagram.effort(results, "sft")))
+  scoring = diagram.Box(("reward", "scores revisions", *diagram.effort(results, "reward")))
+  taught = diagram.Box(("critic_merged", "merged units", *diagram.effort(results, "critic_merged")))
+  columns = [
+    diagram.Column("Drafts", [[drafted], [scoring]],
+                   diagram.rows(results, stages.get("sft", {}).get("fold", ""))),
+    diagram.Column("Critics", [[taught], [diagram.Box(("controls", *singles))]],
+                   diagram.rows(results, stages["critic_merged"].get("fold", ""))),
+  ]  # fmt: skip
+  if reinforced:
+    first, *others = reinforced
+    own = diagram.Box((first, "pairs that MARV keeps", *diagram.effort(results, first)))
+    fold = stages[f"{first}_reward"].get("fold", "")
+    boxes = [[own], [diagram.Box(("controls", *others))]]
+    columns.append(diagram.Column("RL on pairs", boxes, diagram.rows(results, fold)))
+  return columns
+
+
+def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
+  """Returns what the run says of drafts that are revised after each critic's critiques."""
+  expected = claims.EXPECTED
+  own = "revised_merged"
+  singles = [
+    row["system"].removeprefix("critic_")
+    for row in results.get("criticism", ())
+    if row["system"].startswith("critic_") and "rl_" not in row["system"]
+  ]
+  stated = [
+    claims.Stated(own, "revised_union", "the meta-critic makes merged critiques better"),
+    *(
+      claims.Stated(own, f"revised_{name}", f"merged critiques beat those of {name} alone")
+      for name in singles if name not in ("union", "merged")
+    ),
+    claims.Stated("revised_rl_marv", own, "RL on pairs that MARV keeps makes critics better"),
+    claims.Stated("revised_rl_marv", "revised_rl_all", "MARV's pairs beat all pairs"),
+    claims.Stated("revised_rl_marv", "revised_rl_random", "they beat as many at random", expected),
+  ]  # fmt: skip
+  found, _ = claims.decide(claims.tests(results, stated, {}))
+  return found, claims.remark(results) if found else ""
+
+
+PAGE = presentation.Presentation(
+  title="MultiCritique with MARV, arXiv 2410.15287",
+  systems={
+    "revised_merged": presentation.System("drafts revised after merged critiques", palette.TEAL),
+    "revised_union": presentation.System("… merged without the meta-critic", palette.RUST),
+    "revised_rl_marv": presentation.System("… after RL on MARV's pairs", palette.BLUE),
+    "revised_rl_all": presentation.System("… after RL on all pairs", palette.PURPLE),
+    "revised_rl_random": presentation.System("… after RL on as many at random", "#c98a5e"),
+    "sft": presentation.System("the drafts", "#94a3ba"),
+  },
+  baseline="sft",
+  headlines={
+    ("revised_merged", "revised_union"): (
+      "Merging critiques after a meta-critic",
+      "merging them all",
+    ),
+  },
+  claims=said,
+  diagram=pipeline,
+  sections=(
+    presentation.Section("Critics and their pairs", (critics, pairs)),
+    tabular.COMPARED,
+    tabular.CERTAINTY,
+    tabular.TRAINING,
+  ),
+)

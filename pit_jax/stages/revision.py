@@ -1,0 +1,163 @@
+"""MARV: preferences kept only where revisions made from what is preferred score higher.
+
+Several revisers revise with either text of every pair at hand; the revisions are written once and
+read back, so that several reward models may score them. It is a stage by itself, for any
+preferences: of critiques, which are shown beside the draft that they are about, or of answers, from
+which an improver writes a better one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from pit_jax import progress
+from pit_jax.data import conversations, preferences, prompt_formats, rows
+from pit_jax.feedback import writers
+from pit_jax.run import context as contexts
+from pit_jax.run import made_rows
+from pit_jax.stages import feedback
+from pit_jax.statistics import revised
+
+# (questions, answers) → the score of each answer, Float[N].
+Rating = Callable[[Sequence[conversations.Prompt], Sequence[str]], np.ndarray]
+SIDES = ("chosen", "rejected")
+
+
+class Pair(NamedTuple):
+  """Two texts of which one is preferred, and what a reviser is shown before either."""
+
+  prompt: conversations.Prompt
+  chosen: str
+  rejected: str
+  shown: tuple[str, ...] = ()  # texts of the format before its last one, such as a draft
+
+
+Pairs = Mapping[str, Sequence[Pair]]  # by part of a fold
+
+
+@dataclasses.dataclass(frozen=True)
+class Revisions:
+  """Pairs, and what revisers made with either text of each."""
+
+  made: made_rows.MadeRows  # rows {prompt, shown, chosen, rejected, revisions}
+  pairs: Pairs
+
+  def scores(self, rating: Rating) -> dict[str, dict[str, np.ndarray]]:
+    """Returns part → side → the score of every revision, Float[N r s]; NaN of one that failed."""
+    pairs = [pair for part in feedback.PARTS for pair in self.pairs[part]]
+    texts = [row["revisions"][side] for row in self.made.rows for side in SIDES]
+    flat = [
+      (pairs[place // 2].prompt, text)
+      for place, of_side in enumerate(texts)
+      for of_one in of_side
+      for text in of_one
+    ]
+    # Many revisions are alike: each is scored once.
+    distinct = [one for one in dict.fromkeys(flat) if one[1] is not None]
+    by_text = {}
+    if distinct:
+      rated = np.asarray(rating(*map(list, zip(*distinct, strict=True))), float)
+      by_text = dict(zip(distinct, rated.tolist(), strict=True))
+    values = np.array([by_text.get(one, np.nan) for one in flat])
+
+    shape = (len(pairs), 2, len(texts[0]), len(texts[0][0])) if texts else (0, 2, 1, 1)
+    whole = values.reshape(shape)
+    ends = np.cumsum([len(self.pairs[part]) for part in feedback.PARTS])[:-1]
+    return {
+      part: {side: some[:, place] for place, side in enumerate(SIDES)}
+      for part, some in zip(feedback.PARTS, np.split(whole, ends), strict=True)
+    }
+
+  def kept(self, rating: Rating, margin: float | int = 0.0) -> dict[str, np.ndarray]:
+    """Returns by part which pairs are kept, Bool[N]; see `revised.kept`."""
+    scores = self.scores(rating)
+    return {part: revised.kept(*scores[part].values(), margin) for part in feedback.PARTS}
+
+
+def revisions(
+  context: contexts.Context,
+  name: str,
+  pairs: Pairs,
+  revisers: Sequence[writers.Writer],
+  shown: prompt_formats.Format,
+  *,
+  samples: int,
+  temperature: float | int,
+  most_failed: float | int,
+) -> Revisions:
+  """Returns revisions made with either text of every pair, in WORKDIR/rows/NAME.jsonl.
+
+  Args:
+    context: of the run.
+    name: of the rows, unique in the run; also seeds their noise.
+    pairs: by part of a fold.
+    revisers: who revise; each is asked about all pairs at once.
+    shown: what they are shown: the prompt, `Pair.shown`, and last the text that is preferred or the
+      other one.
+    samples: revisions of each reviser with each text.
+    temperature: as for `Writer.write`.
+    most_failed: share of what revisers are asked, from 0 to 1, that may fail; it does not count.
+
+  Raises:
+    ValueError: more fail, or what lies there is of other pairs.
+  """
+  everything = [pair for part in feedback.PARTS for pair in pairs[part]]
+  asked = [(pair, text) for pair in everything for text in (pair.chosen, pair.rejected)]
+
+  def make():
+    columns = [[pair.shown[place] for pair, _ in asked] for place in range(len(shown.texts) - 1)]
+    chats = shown.conversations(
+      [pair.prompt for pair, _ in asked], *columns, [text for _, text in asked]
+    )
+    progress.say(f"{len(revisers)} revisers: {samples} revisions each of {len(asked):,} texts")
+    key = context.key(name)
+    texts = [
+      one.write(chats, jax.random.fold_in(key, number), temperature, samples=samples).texts
+      for number, one in enumerate(revisers)
+    ]
+    for place, pair in enumerate(everything):
+      sides = {side: [own[2 * place + i] for own in texts] for i, side in enumerate(SIDES)}
+      yield {**_known(pair), "revised_by": [one.name for one in revisers], "revisions": sides}
+
+  made = made_rows.once(context, f"rows/{name}", make)
+  if [{key: row[key] for key in _known(pair)} for pair, row in zip(everything, made.rows)] != [  # noqa: B905
+    _known(pair) for pair in everything
+  ] or len(made.rows) != len(everything):
+    raise ValueError(
+      f"{made.name}.jsonl holds revisions of other pairs; remove it, and they are made again"
+    )
+  written = [text for row in made.rows for side in SIDES for own in row["revisions"][side]
+             for text in own]  # fmt: skip
+  failed = {writers.NOTHING: written.count(None)} if None in written else {}
+  feedback.check_share("revisers", "revisions", failed, len(written), most_failed)
+  return Revisions(made, pairs)
+
+
+def of_preferences(fold: preferences.Fold) -> dict[str, list[Pair]]:
+  """Returns the pairs of a fold, of answers to its prompts: an improver may revise either."""
+  return {
+    part: [Pair(row.prompt, row.chosen, row.rejected) for row in getattr(fold, part)]
+    for part in feedback.PARTS
+  }
+
+
+def filtered(fold: preferences.Fold, kept: Mapping[str, np.ndarray]) -> preferences.Fold:
+  """Returns a fold of which some rows are kept, by part, Bool[N]."""
+  return preferences.Fold(*(_chosen(getattr(fold, part), kept[part]) for part in feedback.PARTS))
+
+
+def _chosen(some: Sequence[rows.Preference], kept: np.ndarray) -> tuple[rows.Preference, ...]:
+  return tuple(row for row, is_kept in zip(some, kept, strict=True) if is_kept)
+
+
+def _known(pair: Pair) -> dict:
+  """Returns what the rows say of a pair, as JSON holds it."""
+  return {
+    "prompt": conversations.write(pair.prompt),
+    "shown": list(pair.shown),
+    "chosen": pair.chosen,
+    "rejected": pair.rejected,
+  }
