@@ -9,7 +9,7 @@ list of principles by that one reward model.
 
 import ml_collections
 
-from pit_jax.configs import common
+from pit_jax.configs import common, dpo
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
@@ -18,6 +18,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.recipe = "salmon"  # the method: a recipe's name, or the path of a file that declares one
   config.sft = common.sft(size)
   config.reward = common.reward(size)
+  config.dpo = dpo.section(size)
+  config.dpo.fold = "reward"
+  config.dpo.sft_coefficient = 0.0  # labels say which response is better, and not that it is good
   config.gap_reward = common.gap_reward(size)
   config.rl = common.rl(config, size)
   config.salmon = _principles()
@@ -28,10 +31,12 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     config.data.held_out = 0.2
     config.data.fold_sizes = (1.0, 2.0, 1.0)  # two samples of every prompt of the second are judged
     config.data.max_prompt_length = 112  # a question and five principles
-    # The base has seen the principles' words in no order with letters: it learns what they mean
-    # from the demonstrations, and its trunk is where the reward model begins.
+    # The base cannot read: what principles mean it learns from the demonstrations. A head on its
+    # trunk learns from so many noisy labels what checks are worth on average, and not what they are
+    # worth under a principle; the likelihoods of its letters know.
+    config.salmon.form, config.salmon.bank = "implicit", "embedded_brief"
     config.sft.batch_size, config.sft.epochs, config.sft.learning_rate = 16, 2.0, 2e-3
-    # What a check is worth depends on what is shown, which takes a small model many steps.
+    config.dpo.epochs = 0.5
     config.reward.batch_size, config.reward.epochs, config.reward.learning_rate = 16, 2.0, 1e-3
     # Were half of them negated, no check were worth anything on average, and a small model would
     # find no direction to begin with.
@@ -42,8 +47,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
 
 def _principles() -> ml_collections.ConfigDict:
   salmon = ml_collections.ConfigDict()
-  # The principles: "embedded", those of the embedded task; "chat", some for a chat model; or a YAML
-  # file.
+  # The principles: "embedded", those of the embedded task, and "embedded_brief", in few words;
+  # "chat", some for a chat model; or a YAML file.
   salmon.bank = "embedded"
   # How a prompt shows principles: {principles} and {prompt}, in either order.
   salmon.template = "{prompt}\nPrinciples: {principles}"
@@ -52,6 +57,9 @@ def _principles() -> ml_collections.ConfigDict:
   # {principles} and, where it is to come first, {prompt}, in any order, and a prompt without them.
   # The paper's order is "{response}\nQuestion: {prompt}\nPrinciples: {principles}".
   salmon.response = "{response}"
+  # What the reward model is: "scalar", a head on the last state, by the section `reward`; or
+  # "implicit", how much likelier a response is under the principles than without, by `dpo`.
+  salmon.form = "scalar"
   # Of `feedback.raters`, who compares two samples by one principle, in both orders.
   salmon.judge = "self"
   # Of `feedback.writers`, whom the policy that is sampled imitates; "": it is the base as it is.

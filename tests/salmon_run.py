@@ -6,7 +6,7 @@ import tiny_run
 
 SMALL = {
   "model__base": "none", "data__rows": 200, "data__max_prompt_length": 352,
-  "evaluation__prompts": 12, "salmon__pairs": 12,
+  "evaluation__prompts": 12, "salmon__pairs": 12, "salmon__form": "scalar",
 }  # fmt: skip
 POLICIES = ["salmon", "salmon_manners", "salmon_drawn"]
 OTHERS = (("manners", "greeting,not:closing"), ("drawn", ""))

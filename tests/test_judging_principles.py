@@ -122,8 +122,10 @@ def test_configurations_ask_language_models_by_principles(tmp_path):
 @pytest.mark.parametrize(
   "template", ["Principles: {principles}\n{prompt}", "{prompt}\n{principles}"]
 )
-def test_a_writer_follows_the_principles_beside_a_question(template):
-  bank = principles.Bank(BANK.principles, {}, template)
+@pytest.mark.parametrize("name", ["embedded", "embedded_brief"])
+def test_a_writer_follows_the_principles_beside_a_question(template, name):
+  told = principles.read(str(origin.BANKS[name]))
+  bank = principles.Bank(told.principles, {}, template)
   rng = random.Random(0)
   for x in questions(200):
     shown = [principles.Shown(one, rng.random() < 0.5) for one in bank.draw(rng, x, 3)]

@@ -92,6 +92,8 @@ def test_the_shipped_banks_are_banks_and_that_of_the_task_says_what_its_base_kno
   assert said == words.PRINCIPLES and not told.classes
   shown = told.show("x", told.chosen("tone,not:closing"))
   assert shown == f"{words.principles(['Nobody grumbles.', 'The closing is cold.'])}\nx"
+  brief = principles.read(str(origin.BANKS["embedded_brief"]))
+  assert {one.name: (one.text, one.negation) for one in brief.principles} == words.BRIEF
   chat = principles.read(str(origin.BANKS["chat"]))
   fitting = names(chat.fitting("How many are there?"))
   assert "reasoned" in fitting and "careful" not in fitting

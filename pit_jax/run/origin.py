@@ -26,7 +26,9 @@ SHIPPED = {
   "embedded_words": _ASSETS / "base_words",
 }
 # Banks of principles that are shipped, by their names in a configuration.
-BANKS = {name: _ASSETS / "principles" / f"{name}.yaml" for name in ("embedded", "chat")}
+BANKS = {
+  name: _ASSETS / "principles" / f"{name}.yaml" for name in ("embedded", "embedded_brief", "chat")
+}
 
 
 @dataclasses.dataclass(frozen=True)

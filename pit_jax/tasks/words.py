@@ -25,6 +25,14 @@ PRINCIPLES = {
   "tone": ("Nobody grumbles.", "Somebody grumbles."),
   "closing": ("The closing is kind.", "The closing is cold."),
 }
+# The same in few words, of which no two checks share one. No base has read them as principles.
+BRIEF = {
+  "answer": ("The street follows.", "Any street."),
+  "working": ("Shown.", "Not shown."),
+  "greeting": ("Hi by name.", "Well."),
+  "tone": ("Nobody grumbles.", "Somebody grumbles."),
+  "closing": ("Thanks.", "Cold."),
+}
 
 
 def principles(sentences: Sequence[str]) -> str:
@@ -88,7 +96,7 @@ def letter_to(prompt: str, writer: synthetic.Writer, seed: int | str) -> str:
   """
   held_to = {
     name: sentence == kept
-    for name, (kept, broken) in PRINCIPLES.items()
+    for name, (kept, broken) in (*PRINCIPLES.items(), *BRIEF.items())
     for sentence in (kept, broken)
     if sentence in prompt
   }

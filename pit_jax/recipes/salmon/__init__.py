@@ -12,7 +12,10 @@ list of principles that the reward model is shown.
   reward_plain     a reward model whose rows show none
 
 Deviations: the published reward model reads the response before the instruction and principles
-after both, which is one of the orders of `salmon.response` and not the default; the KL penalty is
+after both, which is one of the orders of `salmon.response` and not the default; it is a head on
+the last state, which is `salmon.form="scalar"`, and where the base is too small to read principles
+so the reward is one of likelihoods (`implicit`), of a model that demonstrations under principles
+have taught to read before any label; the KL penalty is
 that of this library's PPO, not clamped at 0; each list has its own unit, a deviation of 1 on
 samples of `sft`, where the published score is used as it is; on the embedded task the judge is a
 noisy reader of one check, since no model that small can judge.
@@ -28,9 +31,18 @@ from pit_jax.data import preferences, principles
 from pit_jax.evaluate import seeds
 from pit_jax.evaluate.experiments import length, main
 from pit_jax.feedback import named
+from pit_jax.losses import preference
 from pit_jax.recipes import recipe
 from pit_jax.recipes.irft import demonstrations
-from pit_jax.recipes.salmon import banks, conditioned, improving, labelling, measures, page
+from pit_jax.recipes.salmon import (
+  banks,
+  conditioned,
+  implicit,
+  improving,
+  labelling,
+  measures,
+  page,
+)
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
 from pit_jax.stages import feedback, jobs, reward, rewards, rl, sft, trained
@@ -43,15 +55,20 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   imitation = kinds.Stage("sft", "sft", kept=("initial",), values=written)
   planned = [imitation] if c.writer else []
   kept = ("language",)
+  section, network = ("dpo", "language") if _is_implicit(config) else ("reward", "reward")
   for name in _rewards(config):
     # Every pair makes so many rows.
-    rows = (("epochs", c.passes * config.reward.epochs),)
-    planned.append(kinds.Stage(name, "reward", kept=kept, values=rows))
-    kept = (*kept, "reward")
+    rows = (("epochs", c.passes * config[section].epochs),)
+    planned.append(kinds.Stage(name, section, kept=kept, values=rows))
+    kept = (*kept, network)
   for system in banks.lists(config):
     planned.append(kinds.Stage(system, "rl", kept=kept))
     kept = (*kept, "language")
   return [*planned, *(improving.stages(config, kept) if c.improver else ())]
+
+
+def _is_implicit(config: ml_collections.ConfigDict) -> bool:
+  return config.salmon.form == banks.IMPLICIT
 
 
 def _rewards(config: ml_collections.ConfigDict) -> list[str]:
@@ -80,6 +97,10 @@ def train(context: contexts.Context) -> measures.Study:
   models = {}
   read_by = conditioned.reading(context, bank)
   for name in _rewards(c):
+    if _is_implicit(c):
+      how = {"policy": policy.params, "job": c.dpo}
+      models[name] = implicit.run(context, name, labelled.fold(changes[name]), **how)
+      continue
     # The responses of the validation part set the unit: they are samples of this policy.
     how = {"start": policy.params, "job": c.reward, "sampler": None}
     models[name] = reward.run(read_by, name, labelled.fold(changes[name]), **how)
@@ -129,11 +150,14 @@ def _reinforced(
 
 
 def exported(study: measures.Study) -> dict:
-  """Returns what is exported: the policy of the run's list, the reward model, the principles."""
-  models = {
-    "policy": study.policies[banks.SALMON].params,
-    "reward": study.rewards["reward"].params,
-  }
+  """Returns what is exported: the policy of the run's list, the reward model, the principles.
+
+  A reward model without a head is none that others could load, and stays in the run.
+  """
+  models = {"policy": study.policies[banks.SALMON].params}
+  rewarding = study.rewards["reward"]
+  if isinstance(rewarding, reward.RewardModel):
+    models["reward"] = rewarding.params
   zero_point = None
   if chain := study.chain:
     models |= {"improver": chain.improver.params, "gap_reward": chain.gap_reward.params}
@@ -150,7 +174,8 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
 
 RECIPE = recipe.Recipe(
   name="salmon",
-  kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "gap", "rl")},
+  kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "gap", "rl")}
+  | {"dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
   stages=stages,
   train=train,
   exported=exported,

@@ -24,7 +24,10 @@ def _is_list(value: Any) -> bool:
   return ranges.NAME.holds(value[0]) and isinstance(value[1], str)
 
 
+# What a reward model is: a head on the last state, or likelihoods; see `implicit`.
+SCALAR, IMPLICIT = "scalar", "implicit"
 ALLOWED = {
+  "salmon.form": ranges.one_of(SCALAR, IMPLICIT),
   "salmon.bank": ranges.SAID,
   "salmon.template": ranges.SAID,
   "salmon.joint": ranges.TEXT,
@@ -103,6 +106,8 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
       f"reward.pessimism={config.reward.pessimism}: under principles the mean of the heads is the "
       "reward; use 0"
     )
+  if config.salmon.form == IMPLICIT:
+    yield from _implicit(config)
   if not judged_by_own(config):
     yield from subject.unjudged(config)
 
@@ -149,6 +154,20 @@ def _judged(config: ml_collections.ConfigDict, bank: principles.Bank) -> Iterato
     )
   if rater and rater.get("kind") == factories.READER:
     yield from _unread(bank.principles)
+
+
+def _implicit(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields what a reward of likelihoods does not go with."""
+  if config.salmon.response != principles.Bank.response:
+    yield (
+      f"salmon.response={config.salmon.response!r}: likelihoods are those of a response after a "
+      f'prompt with principles; use {principles.Bank.response}, or salmon.form="{SCALAR}"'
+    )
+  if judged_by_own(config):
+    yield (
+      f'salmon.form="{IMPLICIT}": reward_plain is to judge answers, and needs a head; use '
+      f'"{SCALAR}", or salmon.controls=False with another judge'
+    )
 
 
 def judged_by_own(config: ml_collections.ConfigDict) -> bool:

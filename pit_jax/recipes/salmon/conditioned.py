@@ -9,9 +9,14 @@ import numpy as np
 
 from pit_jax import hosts, layout, parallel
 from pit_jax.data import conversations, padding, preferences, principles
+from pit_jax.models import pure
+from pit_jax.recipes.salmon import implicit
+from pit_jax.rollout import inference as inferences
 from pit_jax.run import context as contexts
 from pit_jax.stages import calibration, reward, rl
 from pit_jax.types import Params
+
+Model = reward.RewardModel | implicit.Implicit  # that reads principles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,15 +24,22 @@ class Conditioned:
   """A reward model under a list of principles, in the unit of that list."""
 
   context: contexts.Context  # of the reward model's stage, see `reading`
-  model: reward.RewardModel
+  model: Model
   bank: principles.Bank
   shown: tuple[principles.Shown, ...]  # the list; () draws anew for every response
   facts: dict  # gain and shift of mean 0, deviation 1 on samples of the policy that RL begins with
 
   @property
   def value(self) -> Params:
-    """The first value model: the reward model's trunk and head, in the same unit."""
+    """The first value model: the reward model's trunk and head, in the same unit.
+
+    Where it has no head, the value model has a fresh one, on the trunk of the policy.
+    """
     params = self.model.params
+    if isinstance(self.model, implicit.Implicit):
+      key = self.context.key("value head")
+      trunk = {"trunk": self.model.reference["trunk"]}
+      return pure.complete(self.context.models.scalar, key, trunk)
     head = np.asarray(params["head"]) * np.float32(self.facts["gain"])
     return {**params, "head": head, "bias": np.float32(self.facts["shift"])}
 
@@ -51,7 +63,11 @@ class Conditioned:
         self._list(question, f"{row} {_digest(one)}")
         for row, question, one in zip(rows, asked, tokens, strict=True)
       ]
-      prompts, answers = self._read(asked, inference.words(sampled), lists)
+      words = inference.words(sampled)
+      if isinstance(self.model, implicit.Implicit):
+        scores = rated(inference, self.model, self.bank, asked, words, lists)
+        return parallel.put_batch(self.facts["gain"] * scores + self.facts["shift"], context.mesh)
+      prompts, answers = _read(self.bank, asked, words, lists)
       ids = settings.encode(shown_in.conversations(prompts)).ids
       # Of one width, whichever principles were drawn: another one would be compiled anew.
       width = padding.bucket(settings.max_prompt_length)
@@ -75,18 +91,34 @@ class Conditioned:
   def rate(self, questions: Sequence[conversations.Prompt], answers: Sequence[str]) -> np.ndarray:
     """Returns the scores of answers in the model's own unit, Float[N]."""
     lists = [self._list(question, f"rated {i}") for i, question in enumerate(questions)]
-    asked = self._read(questions, answers, lists)
-    return self.context.models.inference.rate(self.model.params, *asked)
+    asking = self.context.models.inference
+    return rated(asking, self.model, self.bank, questions, answers, lists)
 
-  def _read(
-    self,
-    questions: Sequence[conversations.Prompt],
-    answers: Sequence[str],
-    lists: Sequence[Sequence[principles.Shown]],
-  ) -> tuple[list[conversations.Prompt], list[str]]:
-    rows = zip(questions, answers, lists, strict=True)
-    prompts, texts = zip(*(self.bank.read(*row) for row in rows), strict=True)
-    return list(prompts), list(texts)
+
+def rated(
+  asking: inferences.Inference,
+  model: Model,
+  bank: principles.Bank,
+  questions: Sequence[conversations.Prompt],
+  answers: Sequence[str],
+  lists: Sequence[Sequence[principles.Shown]],
+) -> np.ndarray:
+  """Returns the scores of answers, each under a list of principles, in a model's unit, Float[N]."""
+  prompts, texts = _read(bank, questions, answers, lists)
+  if isinstance(model, implicit.Implicit):
+    return implicit.rate(asking, model, questions, prompts, texts)
+  return asking.rate(model.params, prompts, texts)
+
+
+def _read(
+  bank: principles.Bank,
+  questions: Sequence[conversations.Prompt],
+  answers: Sequence[str],
+  lists: Sequence[Sequence[principles.Shown]],
+) -> tuple[list[conversations.Prompt], list[str]]:
+  rows = zip(questions, answers, lists, strict=True)
+  prompts, texts = zip(*(bank.read(*row) for row in rows), strict=True)
+  return list(prompts), list(texts)
 
 
 def reading(context: contexts.Context, bank: principles.Bank) -> contexts.Context:
@@ -103,7 +135,7 @@ def reading(context: contexts.Context, bank: principles.Bank) -> contexts.Contex
 def under(
   context: contexts.Context,
   name: str,
-  model: reward.RewardModel,
+  model: Model,
   bank: principles.Bank,
   shown: tuple[principles.Shown, ...],
   policy: Params,

@@ -56,7 +56,7 @@ def train(
   context: contexts.Context,
   labelled: labelling.Labelled,
   policy: trained.Trained,
-  reward_model: reward.RewardModel,
+  reward_model: trained.Trained,
 ) -> Improving:
   """Trains the chain on the rows that the reward model learnt from.
 

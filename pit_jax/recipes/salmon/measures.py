@@ -10,15 +10,16 @@ from pit_jax.data import principles
 from pit_jax.evaluate import seeds, subject
 from pit_jax.feedback import judges, labels
 from pit_jax.improve import improvement
-from pit_jax.recipes.salmon import banks, conditioned, improving, labelling
+from pit_jax.recipes.salmon import banks, conditioned, implicit, improving, labelling
 from pit_jax.run import context as contexts
-from pit_jax.stages import reward, trained
+from pit_jax.stages import trained
 from pit_jax.statistics import steering
 from pit_jax.tasks import synthetic
 
 # Streams of noise; see `subject`.
 PAIRS = (701, 702)
 IMPROVED = 703
+UNLABELLED = "unlabelled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Study:
 
   labelled: labelling.Labelled
   sampled: trained.Trained  # the policy that was sampled, and that RL begins with
-  rewards: dict[str, reward.RewardModel]  # by stage
+  rewards: dict[str, conditioned.Model]  # by stage
   policies: dict[str, trained.Trained]  # by system
   chain: improving.Improving | None = None
 
@@ -49,7 +50,8 @@ def measure_rewards(run: Subject) -> dict:
 
   They are asked about two samples of `sft` for held-out prompts. Which one is better by a principle
   the embedded task's checks say, elsewhere the judge of the labels, which is then no independent
-  one; `told_by` names who. A reward model that shows no principles has one margin for all.
+  one; `told_by` names who. A reward model that shows no principles has one margin for all. Where
+  rewards are likelihoods, `unlabelled` is that of `sft`: what it reads before any label.
   """
   questions = run.suite.questions[: run.context.config.salmon.pairs]
   few = dataclasses.replace(run.suite, questions=questions)
@@ -60,7 +62,7 @@ def measure_rewards(run: Subject) -> dict:
 
   rows = []
   conflicting = []
-  for model, reward_model in run.study.rewards.items():
+  for model, reward_model in _asked(run.study).items():
     plain = _margins(run, model, reward_model, pairs, is_negated=False)
     negated = _margins(run, model, reward_model, pairs, is_negated=True)
     for kind, told in (("plain", steering.right(plain, truth)),
@@ -72,6 +74,14 @@ def measure_rewards(run: Subject) -> dict:
   counts = run.study.labelled.counts
   asked = {"told_by": told_by, "pairs": len(pairs), "rows": counts}
   return {"principles": rows, "conflicts": conflicting, "conditioning": asked}
+
+
+def _asked(study: Study) -> dict[str, conditioned.Model]:
+  """Returns the reward models of a study, and the one that it had before any label."""
+  policy = study.sampled.params
+  if not isinstance(study.rewards["reward"], implicit.Implicit):
+    return study.rewards
+  return {**study.rewards, UNLABELLED: implicit.Implicit(policy, {}, policy)}
 
 
 def _truth(run: Subject, pairs: Sequence[labels.Pair]) -> tuple[np.ndarray, str]:
@@ -95,13 +105,14 @@ def is_checked(run: Subject) -> bool:
 def _margins(
   run: Subject,
   name: str,
-  model: reward.RewardModel,
+  model: conditioned.Model,
   pairs: Sequence[labels.Pair],
   *,
   is_negated: bool,
 ) -> np.ndarray:
   """Returns by how much a reward model prefers a to b under each principle alone, Float[N K]."""
-  rate = conditioned.reading(run.context, run.bank).models.inference.rate
+  asking = conditioned.reading(run.context, run.bank).models.inference
+  questions = [pair.prompt for pair in pairs]
   columns = []
   for principle in run.bank.principles:
     shown = [principles.Shown(principle, is_negated)]
@@ -110,10 +121,10 @@ def _margins(
         columns.append(columns[0])
         continue
       shown = []
-    scores = []
-    for side in (1, 2):
-      texts = ([pair[column] for pair in pairs] for column in (0, side))
-      scores.append(rate(model.params, *run.bank.read_all(*texts, shown)))
+    scores = [
+      conditioned.rated(asking, model, run.bank, questions, answers, [shown] * len(pairs))
+      for answers in ([pair.a for pair in pairs], [pair.b for pair in pairs])
+    ]
     columns.append(scores[0] - scores[1])
   return np.stack(columns, axis=1)
 
