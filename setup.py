@@ -73,7 +73,8 @@ EXTRAS = {
   ],
   "sweep": SWEEP,
   "torch": TORCH,
-  "parity": [*TORCH, "peft>=0.18,<1", "trl>=1.16,<2"],
+  # `transformers serve` wants the last two.
+  "parity": [*TORCH, "peft>=0.18,<1", "trl>=1.16,<2", "fastapi>=0.115", "uvicorn>=0.30"],
   "wandb": ["wandb>=0.19"],
   "judge": JUDGE,
   "gcs": GCS,

@@ -153,8 +153,8 @@ def _lora() -> ml_collections.ConfigDict:
 
 def _data(size: str) -> ml_collections.ConfigDict:
   data = ml_collections.ConfigDict()
-  # Where preferences come from: synthetic, synthetic:classes, example, jsonl:PATH, csv:PATH,
-  # parquet:PATH, hh:PATH, hf:NAME[:split] or tfds:NAME[:split].
+  # Where preferences come from: synthetic, synthetic:classes, synthetic:chains, synthetic:kinds,
+  # example, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, hf:NAME[:split] or tfds:NAME[:split].
   data.source = "synthetic"
   data.rows = config_dict.placeholder(int)  # the most usable rows to take; None: all of a file
   data.schema = "auto"  # what columns are called: "auto", by themselves; or the name of a schema
@@ -235,6 +235,9 @@ def reward(size: str) -> ml_collections.ConfigDict:
   # `torch`); "auto", the first that can.
   job.backend = "auto"
   learn_from_labels(job)
+  # γ of the focal ranking loss, which counts pairs the less the surer the model is of them:
+  # (1 − 2 max(0, p − ½))^γ times Bradley and Terry's, 2 as InternLM2 has it; 0 is theirs alone.
+  job.focal = 0.0
   if is_large(size):
     job.batch_size, job.learning_rate = 256, 5e-6
   return job

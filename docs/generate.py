@@ -36,7 +36,11 @@ RECIPES = (
   "salmon",
   "ser",
   "hrlaif",
+  "cot",
+  "ares",
+  "instructors",
   "srt",
+  "multicritique",
   "base",
   "bandit",
   "rlaif_alpaca",
@@ -86,10 +90,14 @@ A recipe has only the sections that it uses: `pit` its curriculum, reward models
 `gap_reward` and no `curriculum`; `reward` those of reward models; `dpo` its own and `sft`; `rlaif`
 and `irft` these, `rft`, `salmon` and `hrlaif` those of `rlhf`, and all five their own, and
 `feedback`, whose names are anybody's choice ([writers and raters](../feedback.md)); `ser` those of
-`rlhf`, `gap_reward` and its own; `srt` those of `dpo` and its own; `base` and `bandit` their own.
-Values are those of `pit`, else of `dpo`, `rlaif`, `irft`, `rft`, `salmon`, `ser`, `hrlaif`, `srt`,
-`base` or `bandit`; where they depend on the size, all are named.
+`rlhf`, `gap_reward` and its own; `srt` those of `dpo` and its own; `cot` `sft`, `dpo`, `reward` and
+its own; `ares` `sft`, `correct`, `rl` and its own; `instructors` two of `sft`, `feedback` and its
+own; `multicritique` those of `rlhf` and its own; `base` and `bandit` their own. Values are those of
+`pit`, else of the first of the others that has the key, in the order {recipes}; where they depend
+on the size, all are named.
 """
+  # After the one of which most are.
+  text = text.replace("{recipes}", ", ".join(f"`{name}`" for name in RECIPES[1:]))
   text += f"\n## Shipped configurations\n\n{''.join(_shipped())}"
   head = "| key | value | meaning |\n|---|---|---|\n"
   for section in sorted(sections):

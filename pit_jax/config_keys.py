@@ -18,9 +18,13 @@ OPTIONAL = (
     for name in ("estimator", "samples", "scale_rewards", "loss_kl_coefficient")
   ),
 )
-# What `data.source` calls the embedded task, and the same with prompts of three classes.
+# What `data.source` calls the embedded task, the same with prompts of three classes, its chains
+# without letters, and letters to questions of five kinds.
 EMBEDDED = "synthetic"
 CLASSES = f"{EMBEDDED}:classes"
+CHAINS = f"{EMBEDDED}:chains"
+BY_KIND = f"{EMBEDDED}:kinds"
+TASKS = (EMBEDDED, CLASSES, CHAINS, BY_KIND)
 # Types of values → what a text is called that is none, and one for where a key has none.
 KINDS = {
   bool: ("neither True nor False", True),
@@ -32,7 +36,7 @@ NO_SUCH_KEY = (AttributeError, LookupError, TypeError, ValueError)  # what confi
 
 def is_embedded(source: str) -> bool:
   """Returns whether a source is the embedded task, whose words its base knows."""
-  return source in (EMBEDDED, CLASSES)
+  return source in TASKS
 
 
 def check(key: str, config: ml_collections.ConfigDict) -> None:

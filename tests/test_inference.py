@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -11,7 +12,7 @@ import tiny_models
 
 from pit_jax import parallel, types
 from pit_jax.models import pure
-from pit_jax.rollout import decode, inference
+from pit_jax.rollout import decode, embedding, inference
 
 QUESTIONS = [f"what is the {'first ' * n}word ?" for n in (0, 5, 1, 4, 0, 2, 3)]
 ANSWERS = [f"it is {'the last ' * (n % 3)}word ." for n in range(7)]
@@ -41,6 +42,22 @@ def test_scores_do_not_depend_on_what_they_are_computed_with(asking, shapes):
   ways = [asked.rate(params["reward"], QUESTIONS, ANSWERS) for asked in asking]
   np.testing.assert_allclose(*ways, rtol=1e-4, atol=1e-5)
   assert len(set(shapes[:4])) == 1 and len(set(shapes[4:])) > 1
+
+
+def test_a_question_is_the_mean_of_the_states_of_its_own_tokens(asking):
+  """By hand: each question alone, without padding."""
+  params = jax.tree.map(jnp.asarray, tiny_models.models_of(asking[0])["policy"])
+  shown = asking[0].settings.formats["policy"].conversations(QUESTIONS)
+  alone = []
+  for ids in asking[0].settings.encode(shown).ids:
+    tokens = jnp.array([ids])
+    hidden = asking[0].language.apply(params, tokens, tokens >= 0, method="hidden")
+    alone.append(np.asarray(hidden)[0].mean(axis=0))
+  assert len({len(one) for one in asking[0].settings.encode(shown).ids}) > 1
+  for asked in asking:
+    np.testing.assert_allclose(
+      embedding.embeddings(asked, params, QUESTIONS), alone, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_answers_come_back_in_the_order_of_the_questions(asking):

@@ -27,7 +27,11 @@ NAMED = (
   "salmon:tiny",
   "ser:tiny",
   "hrlaif:tiny",
+  "cot:tiny",
+  "ares:tiny",
+  "instructors:tiny",
   "srt:tiny",
+  "multicritique:tiny",
   "base:tiny",
   "bandit:paper",
 )

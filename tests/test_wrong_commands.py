@@ -31,7 +31,7 @@ WRONG = {
   f"train {TINY} {OUT} --verify_resume --verify_stop=9": "stop after 1 to 3",
   # train: configurations
   f"train --config=configs/none.py:tiny {OUT}": "there is no file configs/none.py; use one of "
-  "bandit, base, base_weak, base_words, dpo, hrlaif, irft, pit",
+  "ares, bandit, base, base_weak, base_words, cot, ",
   f"train --config=configs/pit.py:huge {OUT}": "size 'huge' is not known; use one of",
   f"train --config=README.md {OUT}": "README.md has no get_config",
   f"train --config=configs {OUT}": "there is no file configs; use one of",
@@ -43,7 +43,7 @@ WRONG = {
   f"train {TINY} {OUT} --config.rl.steps=many": "'many' is no whole number; give one, as in",
   f"train {TINY} {OUT} --config.sft.packing=maybe": "'maybe' is neither True nor False; give one",
   f"train {TINY} {OUT} --config.rl=3": "config.rl=3",
-  f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of bandit, ",
+  f"train {TINY} {OUT} --config.recipe=rhlf": "recipe 'rhlf' is not known; use one of ares, ",
   f"train --config=configs/rlhf.py {OUT} --config.recipe=pit": "recipe pit wants a section that is "
   "not there",
   f"train {TINY} {OUT} --config.sft.kind=zz": "sft.kind='zz'; use a kind of recipe pit, one of",
@@ -126,7 +126,7 @@ WRONG = {
   "convert export --workdir={tmp}/none --output={tmp}/out": "{tmp}/none",
   # doctor
   "convert export --workdir={tmp}/letters --output={tmp}/out": "is a run of recipe base, which "
-  "exports no models; dpo, hrlaif, irft, pit, reward, rft, rlaif, rlhf, salmon, ser do",
+  "exports no models; ares, cot, dpo, ",
   "doctor": "required: --source",
   "doctor --source=jsonl:absent.jsonl": "absent.jsonl",
   "doctor --source=absent": "absent",
@@ -141,7 +141,7 @@ WRONG = {
   "is no plan for CPUs and GPUs: start with",
   "plan --config=configs/pit.py:tiny --topology=v9:1x1": "",
   "plan --config=configs/pit.py:tiny --topology=v5e:2x2 --config.recipe=zz": "recipe 'zz' is not "
-  "known; use one of bandit, base, ",
+  "known; use one of ares, bandit, ",
   "config": "name one configuration, or two with --diff",
   "config pit:tiny --key=zz": "no key of pit:tiny begins so",
   "config pit:huge": "size 'huge' is not known",

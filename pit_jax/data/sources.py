@@ -11,11 +11,11 @@ from pit_jax.data import columns as naming
 from pit_jax.data import files, hubs, schemas
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[1] / "assets" / "example.jsonl"
-OWN = (config_keys.EMBEDDED, config_keys.CLASSES, "example")
+OWN = (*config_keys.TASKS, "example")
 HUBS = ("hf", "tfds")
 KINDS = (
-  "synthetic, synthetic:classes, example, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, "
-  "hf:NAME[:split] or tfds:NAME[:split]"
+  f"{', '.join(OWN)}, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, hf:NAME[:split] or "
+  "tfds:NAME[:split]"
 )
 
 
@@ -86,8 +86,12 @@ def named(path: str) -> str:
 def _embedded(source: str, limit: int | None, seed: int) -> Iterator[files.Row]:
   if limit is None:
     raise ValueError("data.rows=None: the synthetic source has no size of its own; use 1 or more")
-  from pit_jax.tasks import classes, synthetic
+  from pit_jax.tasks import chains, classes, kinds, synthetic
 
-  task = classes if source == config_keys.CLASSES else synthetic
-  preferences = task.preferences(limit, seed)
+  tasks = {
+    config_keys.CLASSES: classes,
+    config_keys.CHAINS: chains,
+    config_keys.BY_KIND: kinds,
+  }
+  preferences = tasks.get(source, synthetic).preferences(limit, seed)
   return ((f"{source}, row {i}", fields) for i, fields in enumerate(preferences))

@@ -52,7 +52,7 @@ def pool(results: Mapping[int, Mapping], own: Mapping[str, Callable] | None = No
   prompts = [run.get("data", {}).get("rows_hash", seed) for seed, run in results.items()]
   pooled = {key: runs[0][key] for key in FROM_FIRST if key in runs[0]}
   comparisons = list(zip(*(run["comparisons"] for run in runs), strict=True))
-  pooled["comparisons"] = significance.annotate([_together(rows, prompts) for rows in comparisons])
+  pooled["comparisons"] = significance.annotate([comparison(rows, prompts) for rows in comparisons])
   if principal := verdict.principal(pooled):
     pooled["power"] = significance.power(principal)
 
@@ -88,7 +88,11 @@ def is_repeated(prompts: Sequence[Hashable]) -> bool:
   return len(set(prompts)) < len(prompts)
 
 
-def _together(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
+def comparison(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
+  """Returns a comparison over all prompts of all seeds, with its interval over seeds.
+
+  Raises a ValueError where the seeds compared other systems.
+  """
   keys = ("a", "b", "judge", "temperature", "chosen_by", "chosen_on")
   kept, *others = ({key: row[key] for key in keys if key in row} for row in rows)
   for other in others:

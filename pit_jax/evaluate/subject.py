@@ -17,7 +17,7 @@ from pit_jax.evaluate import clock, suite
 from pit_jax.feedback import judges, language_models, named
 from pit_jax.improve import improvement
 from pit_jax.run import context as contexts
-from pit_jax.stages import classifier_units, reward
+from pit_jax.stages import classifier_units, reward, trained
 from pit_jax.types import Params
 
 LOG = logging.getLogger(__name__)
@@ -132,10 +132,10 @@ class Policies(Subject):
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
     """The answers of every model, and a second draw of the first one's."""
-    (first, trained), *others = self.models.items()
+    (first, policy), *others = self.models.items()
     with clock.timed(self.seconds, first, len(self.suite.questions)):
-      texts = {first: self.suite.answers(trained, TRAINED)}
-    texts[self.control] = self.suite.answers(trained, RESAMPLED)
+      texts = {first: self.suite.answers(policy, TRAINED)}
+    texts[self.control] = self.suite.answers(policy, RESAMPLED)
     for stream, (name, params) in enumerate(others, start=OTHERS):
       texts[name] = self.suite.answers(params, stream)
 
@@ -181,7 +181,7 @@ def _shows(judge: Any, row: data_rows.Preference) -> bool:
   return True
 
 
-def facts_of(models: Mapping[str, reward.RewardModel | None]) -> dict[str, dict]:
+def facts_of(models: Mapping[str, trained.Trained | None]) -> dict[str, dict]:
   """Returns what is known of reward models that there are; gaps apart, and what stages tell."""
   left_out = ("gaps", "steps", "step")
   return {

@@ -2,17 +2,26 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 
-from pit_jax.data import critiques, principles
-from pit_jax.feedback import annotations, judges, language_models, router, verifier, writers
+from pit_jax.data import critiques, principles, units
+from pit_jax.feedback import (
+  annotations,
+  exercises,
+  judges,
+  language_models,
+  router,
+  unit_writers,
+  verifier,
+  writers,
+)
 from pit_jax.run import context as contexts
 from pit_jax.run import origin
-from pit_jax.tasks import correctors, critics, synthetic
+from pit_jax.tasks import correctors, critics, faults, synthetic
 
 Section = ml_collections.ConfigDict
 GOLD = judges.GOLD  # the kind of a rater that gives the embedded task's own score
@@ -22,6 +31,8 @@ VERIFIED = "verified"  # the kind of several verifiers, one after the other
 VERIFIERS = ("verifier", verifier.CHECK)
 READER = "reader"  # the kind of a rater that reads the one check which a principle is named after
 CORRECTOR = "corrector"  # the kind of a writer who criticises the embedded task's letters
+# Those of writers about single flaws of them: who lists them, who classes one, who acts on them.
+FINDER, CHECKER, REVISER = "finder", "checker", "reviser"
 BY_PRINCIPLE = (READER, "language_model")  # kinds that compare by one principle at a time
 
 
@@ -112,14 +123,44 @@ def _language_model(given: Given) -> judges.Judge:
   return language_models.rater(*asked, given.principle.text if given.principle else "")
 
 
-def _numbers(section: Section, record: type) -> dict[str, Any]:
-  """Returns what a section says of the fields of a record; raises a ValueError for no number."""
-  numbers = {f.name: section[f.name] for f in dataclasses.fields(record) if f.name in section}
+def _numbers(section: Section, record: type, but: Sequence[str] = ()) -> dict[str, Any]:
+  """Returns what a section says of the fields of a record, but for some of its own.
+
+  Raises a ValueError for no number.
+  """
+  fields = [field.name for field in dataclasses.fields(record) if field.name not in but]
+  numbers = {name: section[name] for name in fields if name in section}
   for name, number in numbers.items():
     if not isinstance(number, int | float):
       raise ValueError(f"{name}={number!r}; use a number")
 
   return numbers
+
+
+def _finds(section: Section) -> faults.Finder:
+  blind = section.get("blind", "")
+  numbers = _numbers(section, faults.Finder, ("blind",))
+  return faults.Finder(blind, **numbers)
+
+
+def _flaws(given: Given, make: Callable, record: Any, *forms: Callable[[Section], Any]) -> Any:
+  """Returns a writer about flaws, which reads and writes them as the run does."""
+  c = given.context.config
+  if "units" not in c:
+    raise ValueError(
+      f"{given.key} is of kind {given.section.kind}, and the recipe asks for no units of critiques"
+    )
+  read = (form(c) for form in forms)
+  return make(given.name, record(given.section), *read, given.section.get("seed", 0))
+
+
+def _units(c: Section) -> units.Form:
+  return units.form_of(c.units)
+
+
+def grades(c: Section) -> critiques.Form:
+  """Returns the form in which a meta-critic of a configuration grades a unit."""
+  return critiques.Form(c.grades.template, c.grades.lowest, c.grades.highest)
 
 
 def _habits(section: Section) -> synthetic.Writer:
@@ -154,7 +195,12 @@ def _reading(section: Section, check: str = "answer") -> critics.Reader:
 
 
 # Those of the embedded task's writers and raters, by their kinds.
-OWN = {"grammar": _habits, CORRECTOR: _errors, "critic": _critic, READER: _reading}
+OWN = {
+  "grammar": _habits, CORRECTOR: _errors, "critic": _critic, READER: _reading,
+  FINDER: _finds,
+  CHECKER: lambda section: faults.Checker(**_numbers(section, faults.Checker)),
+  REVISER: lambda section: faults.Reviser(**_numbers(section, faults.Reviser)),
+}  # fmt: skip
 
 
 def _in_turn(given: Given) -> judges.Judge:
@@ -200,7 +246,40 @@ KINDS = {
       ("writer",),
       ("works", "knows", "warm", "calm", "remarks", "first", "seed"),
     ),
+    "reasoner": Kind(
+      lambda g: writers.reasoner(g.name, g.section.get("wrong", 0.0), g.section.get("seed", 0)),
+      (),
+      ("wrong", "seed"),
+    ),
+    "marker": Kind(
+      lambda g: writers.marker(
+        g.name, g.section.get("noise", 0.0), g.section.get("invalid", 0.0), g.section.get("seed", 0)
+      ),
+      (),
+      ("noise", "invalid", "seed"),
+    ),
+    "instructor": Kind(
+      lambda g: exercises.instructor(
+        g.name, g.section.get("right", exercises.RIGHT), g.section.get("seed", 0)
+      ),
+      may=("right", "seed"),
+    ),
     CORRECTOR: Kind(_corrector, (), ("misses", "invents", "right", "seed")),
+    FINDER: Kind(
+      lambda g: _flaws(g, unit_writers.finder, OWN[FINDER], _units),
+      (),
+      ("blind", "misses", "invents", "right", "noise", "seed"),
+    ),
+    CHECKER: Kind(
+      lambda g: _flaws(g, unit_writers.checker, OWN[CHECKER], _units, grades),
+      (),
+      ("accepts", "believes", "seed"),
+    ),
+    REVISER: Kind(
+      lambda g: _flaws(g, unit_writers.reviser, OWN[REVISER], _units),
+      (),
+      ("follows", "right", "seed"),
+    ),
   },
   "raters": {
     GOLD: Kind(lambda g: dataclasses.replace(judges.gold(), name=g.name)),

@@ -75,6 +75,9 @@ class Judge:
   # Of (questions, shown first, shown second): how much better the first is, as the judge says in
   # this one order; None where the order makes no difference.
   in_order: Compare | None = None
+  # Of verifiers, (questions, answers) → 1 for every answer that passes them all, 0 for one that
+  # does not, NaN where nothing is known of its prompt, Float[N]; None of others.
+  passes: Callable[[Prompts, Sequence[str]], np.ndarray] | None = None
 
   def compare(self, questions: Prompts, a: Sequence[str], b: Sequence[str]) -> metrics.Comparison:
     """Returns the comparison of a against b, with a bootstrap interval."""

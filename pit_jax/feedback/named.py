@@ -31,7 +31,7 @@ _RANGES = {  # of fields, whatever the kind
     ("raters", "verifiers"), ranges.names_of("the names of one rater or more", least=1)
   ),
   "ties": ranges.one_of("final", "next"),
-  "right": ranges.SHARE,
+  **dict.fromkeys(("right", "wrong"), ranges.SHARE),
   "rules": router.RULES,
   **dict.fromkeys(("classify", "told_by", "otherwise"), ranges.SAID),
   "leave": ranges.names_of("a list of classes"),
@@ -127,6 +127,7 @@ def _ranges(part: str, kind: str) -> dict[str, ranges.Range]:
   # A language model's differences are of 1 at most, a function's are in its own unit.
   table = _RANGES | ({"tie": ranges.FROM_ZERO} if kind == "function" else {})
   table |= {"raters": router.PAIRS} if kind == factories.BY_CLASS else {}
+  table |= dict.fromkeys(("noise", "invalid"), ranges.SHARE) if kind == "marker" else {}
   fields = (*factories.KINDS[part][kind].needs, *factories.KINDS[part][kind].may)
   return {name: one for name, one in table.items() if name in fields}
 

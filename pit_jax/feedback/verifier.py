@@ -68,13 +68,32 @@ def of(name: str, verifiers: Sequence[Passing], *, scores: bool = False) -> judg
     failures = dict.fromkeys(np.flatnonzero(np.isnan(difference)).tolist(), ABSENT)
     return judges.Verdicts(difference, failures=failures)
 
-  return judges.Judge(name, verdicts, worth if scores else None, judges.EXACT_TIE)
+  def passes_all(questions, texts):
+    total = worth(questions, texts)
+    return np.where(np.isnan(total), np.nan, (total == len(verifiers)).astype(float))
+
+  score = worth if scores else None
+  return judges.Judge(name, verdicts, score, judges.EXACT_TIE, passes=passes_all)
 
 
 def of_sections(name: str, sections: Mapping[str, Any]) -> judges.Judge:
   """Returns the verifiers of sections by their names as one rater; see `of`."""
   scores = all(section["kind"] == CHECK for section in sections.values())
   return of(name, [_passing(*one) for one in sections.items()], scores=scores)
+
+
+def passing(raters: Section, name: str) -> Passing:
+  """Returns the verifiers that a section of `raters` is, or names, as one: what passes all of them.
+
+  Of a prompt of which one knows nothing, nothing is known.
+  """
+  section = raters[name]
+  every = [_passing(one, raters[one]) for one in section.get("verifiers", (name,))]
+
+  def passes(questions, texts):
+    return np.prod([one(questions, texts) for one in every], axis=0)
+
+  return passes
 
 
 def _passing(name: str, section: Section) -> Passing:

@@ -15,7 +15,7 @@ from pit_jax import configurations
 from pit_jax.data import conversations, critiques, files, prompt_formats, questions
 from pit_jax.feedback import completions, endpoint, transcripts
 from pit_jax.rollout import inference
-from pit_jax.tasks import correctors, synthetic, words
+from pit_jax.tasks import chains, correctors, marking, synthetic, words
 from pit_jax.types import Params
 
 NOTHING = "nothing was written"
@@ -178,6 +178,43 @@ def grammar(name: str, habits: synthetic.Writer, seed: int = 0) -> Writer:
     seeds = [f"{seed} {sample}" for sample in range(samples)]
     prompts = [said_in(one.turns) for one in asked]
     return Written([[words.letter_to(x, habits, of) for of in seeds] for x in prompts])
+
+  return Writer(name, answer)
+
+
+def reasoner(name: str, wrong: float | int = 0.0, seed: int = 0) -> Writer:
+  """Returns a writer of rationales to the embedded task's chains, a share of them wrong.
+
+  A rationale is a function of the share, seed, question and the number of the sample; see
+  `chains.rationale_to`.
+
+  Raises, where it is asked:
+    ValueError: a conversation holds no question of that task.
+  """
+
+  def answer(asked, key, temperature, samples, top_p):
+    del key, temperature, top_p
+    seeds = [f"{seed} {sample}" for sample in range(samples)]
+    prompts = [said_in(one.turns) for one in asked]
+    return Written([[chains.rationale_to(x, wrong, of) for of in seeds] for x in prompts])
+
+  return Writer(name, answer)
+
+
+def marker(
+  name: str, noise: float | int = 0.0, invalid: float | int = 0.0, seed: int = 0
+) -> Writer:
+  """Returns the embedded task's teacher of sentences as a writer; see `marking.marks`.
+
+  Raises, where it is asked:
+    ValueError: a conversation holds no question of that task.
+  """
+
+  def answer(asked, key, temperature, samples, top_p):
+    del key, temperature, top_p
+    seeds = [f"{seed} {sample}" for sample in range(samples)]
+    texts = [said_in(one.turns) for one in asked]
+    return Written([[marking.marks(x, noise, invalid, of) for of in seeds] for x in texts])
 
   return Writer(name, answer)
 

@@ -76,8 +76,11 @@ def train(context: contexts.Context) -> Study:
   arms = {}
   models = {"start": policy_sft.params, "reference": policy_sft.params}
   for arm in optimised(c):
-    # Of one policy and the same pairs, the reference is asked once for all arms.
-    pairs = {"fold": context.rows.fold(c[arm].fold), "asked_as": f"reference_on_{c[arm].fold}"}
+    # Of one policy and the same pairs, the reference is asked once for all arms of like weights.
+    schedule = c[arm].token_weights
+    weighted = "" if schedule == preference.EVERY else f"_{schedule}"
+    asked_as = f"reference_on_{c[arm].fold}{weighted}"
+    pairs = {"fold": context.rows.fold(c[arm].fold), "asked_as": asked_as}
     arms[arm] = dpo.run(context, f"{arm}_policy", job=c[arm], **pairs, **models)
   if chain:
     arms["rlhf"] = chain.rl
