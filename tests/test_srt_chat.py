@@ -1,8 +1,9 @@
-"""A real chat model learns to criticise itself from a teacher behind an endpoint."""
+"""Chat models, a real one among them, learn to criticise themselves from an endpoint."""
 
 import json
 from unittest import mock
 
+import chats
 import jax
 import judge_server
 import numpy as np
@@ -14,10 +15,9 @@ from test_endpoint import KEY
 
 from pit_jax.data import critiques
 from pit_jax.feedback import endpoint, named
+from pit_jax.models import pure
 from pit_jax.recipes import srt
 from pit_jax.stages import criticism
-
-pytestmark = pytest.mark.slow
 
 THINGS = ("tea", "rice", "soup", "bread", "jam", "a cake", "a salad", "an omelette", "a pie")
 ASKED = ("How do I make {}?", "Why do people like {}?", "Describe {} in one sentence.")
@@ -40,8 +40,17 @@ class Teacher(judge_server.Handler):
     self.send(200, json.dumps({"choices": [choice | {"finish_reason": "stop"}]}))
 
 
+@pytest.fixture(params=["tiny", pytest.param("smollm2", marks=pytest.mark.slow)])
+def model(request, tmp_path):
+  """The directory of a chat model."""
+  if request.param == "smollm2":
+    return smollm2.directory()
+  words = chats.save(tmp_path / "tiny", "chatml", texts=published.letters(), vocabulary=500)
+  return published.directory_of(tmp_path / "tiny", pure.language_model, words)
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_smollm2_is_taught_and_its_own_critiques_are_counted(tmp_path, monkeypatch):
+def test_a_chat_model_is_taught_and_its_own_critiques_are_counted(model, tmp_path, monkeypatch):
   monkeypatch.setenv(endpoint.KEY, KEY)
   monkeypatch.delenv(endpoint.ADDRESS, raising=False)
   rows = [{"prompt": prompt, "chosen": ANSWER, "rejected": "no"} for prompt in PROMPTS]
@@ -49,7 +58,7 @@ def test_smollm2_is_taught_and_its_own_critiques_are_counted(tmp_path, monkeypat
   with judge_server.serving() as server:
     server.RequestHandlerClass = Teacher
     config = tiny_run.config(
-      "srt", "smollm2_135m_smoke", model__base=str(smollm2.directory()), model__lora__rank=0,
+      "srt", "smollm2_135m_smoke", model__base=str(model), model__lora__rank=0,
       data__source=f"jsonl:{tmp_path / 'prompts.jsonl'}", data__rows=len(PROMPTS),
       data__max_prompt_length=96, data__max_response_length=96, tuning__steps=2, dpo__steps=2,
       dpo__batch_size=4, feedback__writers__teacher__base_url=server.url, srt__most_failed=0.5,
