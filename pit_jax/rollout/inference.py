@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from pit_jax import hosts, layout, parallel, progress
-from pit_jax.data import batches, conversations, encode, padding, prefixes, prompt_formats
+from pit_jax.data import batches, conversations, encode, padding, prompt_formats
 from pit_jax.models import pure
-from pit_jax.rollout import decode, decode_state, prefill, scoring
+from pit_jax.rollout import decode, decode_state, packed, prefill, scoring
 from pit_jax.types import Params, Prompts, Responses
-
-ROOM = 2  # times the longest text: tokens of a row of texts, where lengths differ
 
 
 @functools.cache
@@ -68,11 +66,6 @@ def scoring_of(
     return scoring.sequence_scores(model, params, prompts, responses)[0]
 
   return jax.jit(layout.on(mesh, score))
-
-
-@functools.cache
-def _packed_scorer(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
-  return jax.jit(layout.on(mesh, functools.partial(scoring.packed_scores, model)))
 
 
 @functools.cache
@@ -194,7 +187,10 @@ class Inference:
     texts = [padding.joined(*pair) for pair in asked]
     sizes = [len(column) for column in texts]
     most = sum(part.mask.shape[1] for part in {id(x): x for pair in asked for x in pair}.values())
-    scores = self._packed_scores(params, list(itertools.chain(*texts)), most)
+    how = {"batch_size": self.batch_size, "by_length": self.by_length}
+    scores = packed.scores(
+      self.scalar, self.mesh, layout.to_devices(params), list(itertools.chain(*texts)), most, **how
+    )
     return np.split(scores, np.cumsum(sizes)[:-1])
 
   def score_samples(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:
@@ -342,39 +338,6 @@ class Inference:
   def _cutting(self) -> encode.Settings:
     """Every question gets an answer: what is over-long is cut, never dropped."""
     return dataclasses.replace(self.settings, over_long="cut")
-
-  def _packed_scores(self, params: Params, texts: list[np.ndarray], most: int) -> np.ndarray:
-    """Returns a scalar model's score after the last token of every text, Float[N].
-
-    Rows have `most` tokens, which is room for the longest text. Where lengths differ they have
-    about ROOM times as many as the longest text, in quarters of `most`.
-    """
-    params = layout.to_devices(params)
-    program = _packed_scorer(self.scalar, self.mesh)
-    length = most
-    if self.by_length and texts:
-      length = padding.level(ROOM * max(map(len, texts)), most)
-    # A kernel for whole rows is told no more than where texts end.
-    shares = not self.scalar.config.attention.startswith("splash")
-    rows = prefixes.pack(texts, length, shares=shares)
-
-    devices = parallel.parts(self.mesh)
-    size = max(self.batch_size // devices, 1) * devices
-    # The last batch is filled up with empty rows, to a quarter where programs may differ.
-    step = -(-size // (padding.LEVELS * devices)) * devices if self.by_length else size
-    count = progress.Count("scoring", len(texts), "rows")
-    scores = []
-
-    for start in range(0, len(rows.tokens), size):
-      batch = (rows.tokens[start : start + size], rows.ends[start : start + size])
-      filled = len(batch[0])
-      spare = -filled % step
-      batch = tuple(np.pad(part, ((0, spare), (0, 0))) for part in batch)
-      found = hosts.fetch(program(params, *parallel.put_batch(batch, self.mesh)))
-      scores.append(found[:filled])
-      count.add(int(((rows.row >= start) & (rows.row < start + size)).sum()))
-
-    return np.concatenate(scores)[rows.row, rows.last]
 
   def over_rows(self, name: str, ask: Callable, record: Any, each: int = 1) -> Any:
     """Returns ask(batch, rows) for every batch of a record, joined on the host.
