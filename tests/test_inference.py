@@ -39,9 +39,18 @@ def shapes(monkeypatch):
 
 def test_scores_do_not_depend_on_what_they_are_computed_with(asking, shapes):
   params = tiny_models.models_of(asking[0])
-  ways = [asked.rate(params["reward"], QUESTIONS, ANSWERS) for asked in asking]
+  ways = []
+  widths = []
+  for asked in asking:
+    shapes.clear()
+    ways.append(asked.rate(params["reward"], QUESTIONS, ANSWERS))
+    widths.append({*shapes})
   np.testing.assert_allclose(*ways, rtol=1e-4, atol=1e-5)
-  assert len(set(shapes[:4])) == 1 and len(set(shapes[4:])) > 1
+  # Rows of one width that any text fits into; or, by length, of what these texts need.
+  whole = 32 + asking[0].response_length
+  assert widths[0] == {(whole, whole)}
+  ((tokens, ends),) = widths[1]
+  assert tokens == ends <= whole
 
 
 def test_a_question_is_the_mean_of_the_states_of_its_own_tokens(asking):
