@@ -87,7 +87,7 @@ def test_ranges_are_what_is_refused_by():
   assert described["data.held_out"] == "more than 0 and less than 1"
   assert described["evaluation.stop_rule"] == "one of both_orders, draft_zero, zero_point"
   assert described["rl.whiten_rewards"] == "True or False"
-  assert described["data.source"].startswith("synthetic, synthetic:classes, synthetic:kinds")
+  assert described["data.source"].startswith("synthetic, synthetic:classes, ")
   assert "rl.estimator" in described
   assert "rl.estimator" not in {key.key for key in keys.described("configs/dpo.py:tiny")}
 
