@@ -270,7 +270,7 @@ def test_unusable_sources_are_refused(tmp_path):
   empty = _jsonl(tmp_path / "empty.jsonl", [])
   all_bad = _jsonl(tmp_path / "bad.jsonl", ["{", "{"])
   for source, options, message in (
-    ("tsv:rows.tsv", {}, "is not known; use synthetic, synthetic:classes, synthetic:kinds"),
+    ("tsv:rows.tsv", {}, "is not known; use synthetic, synthetic:classes, "),
     ("csv:rows.csv", {}, "no file rows.csv"),
     ("jsonl", {}, "is not known"),
     ("synthetic:3", {}, "is not known"),
