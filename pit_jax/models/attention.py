@@ -115,9 +115,9 @@ def spelled(segments: Segments, shape: tuple[int, ...]) -> Int[Array, "B T"] | N
   if not isinstance(segments, tuple):
     return segments
   # All later parts see the first one, and each sees itself.
-  _, *ends = itertools.accumulate(segments)
+  _, *later = itertools.accumulate(segments)
   total = sum(segments)
-  ends = jnp.repeat(jnp.array([total, *ends]), jnp.array(segments), total_repeat_length=total)
+  ends = jnp.repeat(jnp.array([total, *later]), jnp.array(segments), total_repeat_length=total)
   return jnp.broadcast_to(ends, shape)
 
 

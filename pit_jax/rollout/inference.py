@@ -187,10 +187,10 @@ class Inference:
     texts = [padding.joined(*pair) for pair in asked]
     sizes = [len(column) for column in texts]
     most = sum(part.mask.shape[1] for part in {id(x): x for pair in asked for x in pair}.values())
-    how = {"batch_size": self.batch_size, "by_length": self.by_length}
-    scores = packed.scores(
-      self.scalar, self.mesh, layout.to_devices(params), list(itertools.chain(*texts)), most, **how
-    )
+    every = list(itertools.chain(*texts))
+    model = (self.scalar, self.mesh, layout.to_devices(params))
+    size = self.batch_size
+    scores = packed.scores(*model, every, most, batch_size=size, by_length=self.by_length)
     return np.split(scores, np.cumsum(sizes)[:-1])
 
   def score_samples(self, params: Params, prompts: Prompts, responses: Responses) -> np.ndarray:

@@ -58,9 +58,9 @@ def scores(
   found = []
 
   for start in range(0, len(rows.tokens), size):
-    batch = (rows.tokens[start : start + size], rows.ends[start : start + size])
-    filled = len(batch[0])
-    batch = tuple(np.pad(part, ((0, -filled % step), (0, 0))) for part in batch)
+    parts = [column[start : start + size] for column in (rows.tokens, rows.ends)]
+    filled = len(parts[0])
+    batch = tuple(np.pad(part, ((0, -filled % step), (0, 0))) for part in parts)
     every = hosts.fetch(_scorer(model, mesh)(params, *parallel.put_batch(batch, mesh)))
     found.append(every[:filled])
     count.add(int(((rows.row >= start) & (rows.row < start + size)).sum()))

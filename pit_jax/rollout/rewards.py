@@ -27,7 +27,7 @@ def without_unknown(
   So they count in no loss and in no mean over tokens; their rewards and log-probabilities are 0.
   """
   known = ~jnp.isnan(rewards).any(axis=1, keepdims=True)
-  left = responses.replace(mask=responses.mask & known)
+  left = Responses(tokens=responses.tokens, mask=responses.mask & known)
   return left, jnp.where(known, logprobs, 0.0), jnp.where(known, rewards, 0.0)
 
 
