@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pit_jax.data import prompt_formats
-from pit_jax.feedback import scoring, writers
+from pit_jax.feedback import sentence_scores, writers
 from pit_jax.tasks import marking, sentences, synthetic
 
 WORDS = "{prompt}\nScore these:\n{sentences}"
@@ -25,7 +25,7 @@ def letters(count):
 
 
 def request(q, text):
-  return scoring.request(WORDS, synthetic.ask(q), sentences.said(text))
+  return sentence_scores.request(WORDS, synthetic.ask(q), sentences.said(text))
 
 
 def test_every_sentence_of_letters_is_worth_what_their_checks_say():
@@ -87,11 +87,15 @@ def test_marks_err_as_stated_and_again_in_the_same_way():
   writer = writers.marker("teacher", noise=0.1, invalid=0.05, seed=3)
   told = writer.write(shown, jax.random.key(0), 0.0).texts
   assert told == writer.write(shown, jax.random.key(5), 1.0).texts
-  readings = [scoring.read(text, count) for (text,), count in zip(told, counts, strict=True)]
+  readings = [
+    sentence_scores.read(text, count) for (text,), count in zip(told, counts, strict=True)
+  ]
   failures = [one.failure for one in readings if one.failure]
   assert abs(len(failures) - 40) < 3 * np.sqrt(38)
   # A reply about one sentence that leaves the last score out says nothing.
-  assert {scoring.COUNT, scoring.RANGE} <= {*failures} <= {*scoring.FAILURES}
+  assert (
+    {sentence_scores.COUNT, sentence_scores.RANGE} <= {*failures} <= {*sentence_scores.FAILURES}
+  )
 
   off = []
   for text, reading in zip(asked, readings, strict=True):
@@ -106,7 +110,7 @@ def test_without_faults_marks_are_the_scores_and_repeats_are_wrong():
   q = questions(1)[0]
   text = f"Hi Kim, it is {q.answer()}. Thanks for asking. it is {q.answer()}. Thanks for asking."
   reply = marking.marks(request(q, text), 0.0, 0.0, 0)
-  assert scoring.read(reply, 4).scores == (1.0, 0.5, 0.0, 0.0)
+  assert sentence_scores.read(reply, 4).scores == (1.0, 0.5, 0.0, 0.0)
 
 
 def test_corrections_put_right_what_is_wrong_and_leave_the_rest_word_by_word():
