@@ -94,16 +94,16 @@ def train(context: contexts.Context) -> measures.Study:
     "reward_shuffled": functools.partial(labelling.shuffled, seed=seed),
     "reward_plain": labelling.plain,
   }
-  models = {}
+  models: dict[str, conditioned.Model] = {}
   read_by = conditioned.reading(context, bank)
   for name in _rewards(c):
+    rows = labelled.fold(changes[name])
     if _is_implicit(c):
-      how = {"policy": policy.params, "job": c.dpo}
-      models[name] = implicit.run(context, name, labelled.fold(changes[name]), **how)
+      models[name] = implicit.run(context, name, rows, policy=policy.params, job=c.dpo)
       continue
     # The responses of the validation part set the unit: they are samples of this policy.
     how = {"start": policy.params, "job": c.reward, "sampler": None}
-    models[name] = reward.run(read_by, name, labelled.fold(changes[name]), **how)
+    models[name] = reward.run(read_by, name, rows, **how)
 
   study = measures.Study(labelled, policy, models, {})
   for system, listed in banks.lists(c).items():

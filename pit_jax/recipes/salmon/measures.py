@@ -12,7 +12,7 @@ from pit_jax.feedback import judges, labels
 from pit_jax.improve import improvement
 from pit_jax.recipes.salmon import banks, conditioned, implicit, improving, labelling
 from pit_jax.run import context as contexts
-from pit_jax.stages import trained
+from pit_jax.stages import reward, trained
 from pit_jax.statistics import steering
 from pit_jax.tasks import synthetic
 
@@ -235,7 +235,8 @@ def of_run(context: contexts.Context, study: Study) -> Subject:
   plain = study.rewards.get("reward_plain") if banks.judged_by_own(context.config) else None
   labellers = [context.config.salmon.judge]
   how = {"policy": models[banks.SALMON], "sampler": models["sft"], "labellers": labellers}
-  suite = subject.suite_of(context, reward_model=plain, **how)
+  judging = plain if isinstance(plain, reward.RewardModel) else None
+  suite = subject.suite_of(context, reward_model=judging, **how)
   compared = [(name, "sft") for name in study.policies]
   compared += [(banks.SALMON, name) for name in study.policies if name != banks.SALMON]
   known = subject.facts_of(study.rewards)
