@@ -19,6 +19,7 @@ FOLDERS = ("pit_jax", "configs", "docs", "examples", "launch", "tests")
 
 # Imports that only an extra brings, in code that says so where it is absent.
 EXTRAS = {
+  "fastapi": "parity",
   "fsspec": "gcs",
   "gcsfs": "gcs",
   "google-cloud-storage": "gcs",
@@ -33,6 +34,7 @@ EXTRAS = {
   "sqlalchemy": "sweep",
   "torch": "torch",
   "trl": "parity",
+  "uvicorn": "parity",
   "wandb": "wandb",
 }
 # Distributions of modules that need not be installed here, or that several distributions share.
